@@ -1,0 +1,367 @@
+//! How long to wait before trying again.
+//!
+//! A [`BackoffPolicy`] answers one question, [`delay`](BackoffPolicy::delay): how long before retry number *n*? The answer is a pure
+//! function of policy, seed and *n*: no iterator to clone, no state to lose in a restart.
+//!
+//! ```text
+//! growth (fixed, linear, exponential, Fibonacci, table) → cap → jitter inside the cap → delay
+//! ```
+//!
+//! Invariants, each a property test: no delay exceeds the cap, jitter included (I1); the same policy, seed and number give the same
+//! delay (I13); jitter still spreads once the cap is reached, so that a thousand clients do not come back in step.
+//!
+//! All arithmetic is in whole nanoseconds and saturates: no exponent, factor or retry number overflows, and a delay below a
+//! millisecond does not round to nothing.
+
+use alloc::boxed::Box;
+use alloc::format;
+use core::time::Duration;
+
+use crate::policy::PolicyError;
+use crate::seed::Seed;
+use crate::time::nanos;
+
+/// How delays grow with the number of the retry. The first retry waits the first delay.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case", deny_unknown_fields)
+)]
+#[non_exhaustive]
+pub enum Growth {
+    /// Always the same. `Duration::ZERO` means at once.
+    Fixed(#[cfg_attr(feature = "serde", serde(with = "crate::policy::humane"))] Duration),
+    /// `first`, `first + step`, `first + 2 step`, …
+    Linear {
+        /// The first delay.
+        #[cfg_attr(feature = "serde", serde(with = "crate::policy::humane"))]
+        first: Duration,
+        /// What each further delay adds.
+        #[cfg_attr(feature = "serde", serde(with = "crate::policy::humane"))]
+        step: Duration,
+    },
+    /// `first`, `first × factor`, `first × factor²`, …
+    Exponential {
+        /// The first delay.
+        #[cfg_attr(feature = "serde", serde(with = "crate::policy::humane"))]
+        first: Duration,
+        /// What each further delay is multiplied by.
+        factor: Factor,
+    },
+    /// `first` × 1, 1, 2, 3, 5, 8, …
+    Fibonacci {
+        /// The unit, which is also the first delay.
+        #[cfg_attr(feature = "serde", serde(with = "crate::policy::humane"))]
+        first: Duration,
+    },
+    /// These delays in order; the last one again and again.
+    Table(#[cfg_attr(feature = "serde", serde(with = "table"))] Box<[Duration]>),
+}
+
+impl Growth {
+    /// Exponential with factor 2, the field's usual growth (AWS, gRPC, Google and Stripe all double or nearly so).
+    #[must_use]
+    pub const fn doubling(first: Duration) -> Self {
+        Self::Exponential { first, factor: Factor::DOUBLE }
+    }
+
+    /// Delay number `n` (from 1) before cap and jitter.
+    fn nth(&self, n: u32) -> u64 {
+        let n = n.max(1);
+        match self {
+            Self::Fixed(delay) => nanos(*delay),
+            Self::Linear { first, step } => {
+                nanos(*first).saturating_add(nanos(*step).saturating_mul(u64::from(n.saturating_sub(1))))
+            }
+            Self::Exponential { first, factor } => factor.raise(nanos(*first), n.saturating_sub(1)),
+            Self::Fibonacci { first } => nanos(*first).saturating_mul(fibonacci(n)),
+            Self::Table(delays) => {
+                let at = usize::try_from(n.saturating_sub(1)).unwrap_or(usize::MAX);
+                nanos(delays.get(at).or(delays.last()).copied().unwrap_or_default())
+            }
+        }
+    }
+
+    fn largest_configured(&self) -> Duration {
+        match self {
+            Self::Fixed(first)
+            | Self::Linear { first, .. }
+            | Self::Exponential { first, .. }
+            | Self::Fibonacci { first } => *first,
+            Self::Table(delays) => delays.iter().max().copied().unwrap_or_default(),
+        }
+    }
+}
+
+/// A finite multiplier of at least 1, kept as a fixed-point number so that every platform computes the same delays.
+///
+/// ```
+/// use steadfast_core::backoff::Factor;
+///
+/// assert_eq!(Factor::new(2.0), Ok(Factor::DOUBLE));
+/// assert!(Factor::new(f64::NAN).is_err());
+/// assert!(Factor::new(0.5).is_err());
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(try_from = "f64", into = "f64"))]
+pub struct Factor(u64);
+
+impl Factor {
+    /// 2.
+    pub const DOUBLE: Self = Self(2 << 32);
+
+    const LARGEST: f64 = 1_000_000.0;
+
+    /// A factor from 1 to 1,000,000, with 32 binary places.
+    ///
+    /// # Errors
+    /// NaN, infinity, and anything outside those bounds: a factor below 1 would shrink the delays of a struggling server's clients.
+    pub fn new(factor: f64) -> Result<Self, PolicyError> {
+        if !(1.0..=Self::LARGEST).contains(&factor) {
+            return Err(PolicyError::new("backoff.factor", factor, "a number from 1 to 1000000"));
+        }
+        Ok(Self((factor * 4_294_967_296.0 + 0.5) as u64))
+    }
+
+    /// `start × self^exponent`, by squaring: at most 64 multiplications whatever the exponent.
+    fn raise(self, start: u64, exponent: u32) -> u64 {
+        if self == Self::DOUBLE {
+            return match start.leading_zeros() {
+                64 => 0,
+                room if exponent <= room => start << exponent,
+                _ => u64::MAX,
+            };
+        }
+        let (mut power, mut square, mut rest) = (1_u64 << 32, self.0, exponent);
+        while rest > 0 {
+            if rest & 1 == 1 {
+                power = multiply(power, square);
+            }
+            square = multiply(square, square);
+            rest >>= 1;
+        }
+        // Rounded to the nearest nanosecond: 54 s must not come out as 53.999999999 s.
+        let product = u128::from(start).saturating_mul(u128::from(power)).saturating_add(1 << 31) >> 32;
+        u64::try_from(product).unwrap_or(u64::MAX)
+    }
+}
+
+/// Fixed-point product with 32 binary places, rounded, saturating.
+fn multiply(a: u64, b: u64) -> u64 {
+    let product = u128::from(a).saturating_mul(u128::from(b)).saturating_add(1 << 31) >> 32;
+    u64::try_from(product).unwrap_or(u64::MAX)
+}
+
+impl TryFrom<f64> for Factor {
+    type Error = PolicyError;
+
+    fn try_from(factor: f64) -> Result<Self, PolicyError> {
+        Self::new(factor)
+    }
+}
+
+impl From<Factor> for f64 {
+    fn from(factor: Factor) -> Self {
+        factor.0 as Self / 4_294_967_296.0
+    }
+}
+
+/// The `n`th Fibonacci number, or the largest below 2⁶⁴ (number 93).
+fn fibonacci(n: u32) -> u64 {
+    let (mut a, mut b) = (0_u64, 1_u64);
+    for _ in 0..n.min(93) {
+        (a, b) = (b, a.saturating_add(b));
+    }
+    a
+}
+
+/// How delays are spread, so that clients that failed together do not return together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case", deny_unknown_fields)
+)]
+#[non_exhaustive]
+pub enum Jitter {
+    /// No spread: for schedules that a provider prescribes.
+    None,
+    /// Anything from zero to the delay. Spreads best (AWS, "Exponential backoff and jitter").
+    Full,
+    /// Half the delay, and anything up to the other half.
+    Equal,
+    /// The delay, up to this many percent less or more, never above the cap.
+    Proportional {
+        /// 0 to 100.
+        percent: u8,
+    },
+    /// Anything from the first delay to three times the previous delay (AWS). Growth beyond the first delay is not used.
+    Decorrelated,
+}
+
+/// Delays between tries: growth, cap, jitter.
+///
+/// The default is 1 s doubling to 20 s with full jitter (AWS SDKs' standard mode).
+///
+/// ```
+/// use core::time::Duration;
+/// use steadfast_core::Seed;
+/// use steadfast_core::backoff::{BackoffPolicy, Growth, Jitter};
+///
+/// let secs = Duration::from_secs;
+/// let polls = BackoffPolicy::new(Growth::doubling(secs(3)), secs(30), Jitter::None)?;
+/// let delays: Vec<_> = (1..=6).map(|n| polls.delay(n, Seed::new(1)).as_secs()).collect();
+/// assert_eq!(delays, [3, 6, 12, 24, 30, 30]);
+/// # Ok::<(), steadfast_core::PolicyError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(try_from = "Unchecked"))]
+pub struct BackoffPolicy {
+    growth: Growth,
+    #[cfg_attr(feature = "serde", serde(with = "crate::policy::humane"))]
+    cap: Duration,
+    jitter: Jitter,
+}
+
+impl BackoffPolicy {
+    /// Delays that grow by `growth`, never exceed `cap`, and are spread by `jitter`.
+    ///
+    /// # Errors
+    /// A cap of zero beside a growth that has delays, a cap below the first delay (or below any delay of a table), a growth that
+    /// starts at zero and so never grows (use [`Growth::Fixed`] for "at once"), an empty table, or more than 100 percent.
+    pub fn new(growth: Growth, cap: Duration, jitter: Jitter) -> Result<Self, PolicyError> {
+        let starts_at_zero = match &growth {
+            Growth::Linear { first, .. } | Growth::Exponential { first, .. } | Growth::Fibonacci { first } => {
+                first.is_zero()
+            }
+            Growth::Fixed(_) => false,
+            Growth::Table(delays) if delays.is_empty() => {
+                return Err(PolicyError::new("backoff.table", delays, "a list of at least one delay"));
+            }
+            Growth::Table(_) => false,
+        };
+        if starts_at_zero {
+            return Err(PolicyError::new("backoff.first", Duration::ZERO, "more than zero, or it never grows"));
+        }
+        let largest = growth.largest_configured();
+        if cap < largest {
+            return Err(PolicyError::new("backoff.cap", cap, format!("at least the first delay, {largest:?}")));
+        }
+        if let Jitter::Proportional { percent } = jitter
+            && percent > 100
+        {
+            return Err(PolicyError::new("backoff.jitter.percent", percent, "from 0 to 100"));
+        }
+        Ok(Self { growth, cap, jitter })
+    }
+
+    /// For this crate's own defaults, which a test shows to be what [`BackoffPolicy::new`] would accept.
+    pub(crate) const fn trusted(growth: Growth, cap: Duration, jitter: Jitter) -> Self {
+        Self { growth, cap, jitter }
+    }
+
+    /// No delay ever exceeds this.
+    #[must_use]
+    pub const fn cap(&self) -> Duration {
+        self.cap
+    }
+
+    /// How the delays grow.
+    #[must_use]
+    pub const fn growth(&self) -> &Growth {
+        &self.growth
+    }
+
+    /// How the delays are spread.
+    #[must_use]
+    pub const fn jitter(&self) -> Jitter {
+        self.jitter
+    }
+
+    /// The wait before retry number `n`; the first retry is number 1 (and so is 0).
+    #[must_use]
+    #[cfg_attr(feature = "no-panic", no_panic::no_panic)]
+    pub fn delay(&self, n: u32, seed: Seed) -> Duration {
+        let cap = nanos(self.cap);
+        let delay = self.growth.nth(n).min(cap);
+        let draw = seed.derive(u64::from(n));
+        Duration::from_nanos(match self.jitter {
+            Jitter::None => delay,
+            Jitter::Full => draw.between(0, delay),
+            Jitter::Equal => draw.between(delay.div_ceil(2), delay),
+            Jitter::Proportional { percent } => {
+                let part = (u128::from(delay).saturating_mul(u128::from(percent)) / 100) as u64;
+                // Cut to the cap before the draw, not after: at the cap the draws still differ.
+                draw.between(delay.saturating_sub(part), delay.saturating_add(part).min(cap))
+            }
+            Jitter::Decorrelated => self.decorrelated(n, seed, cap),
+        })
+    }
+
+    /// Walks the chain of previous delays, so that the delay needs no memory of them. Only the last 64 links are walked: each can triple
+    /// the delay, so after 64 the chain no longer remembers where it began.
+    fn decorrelated(&self, n: u32, seed: Seed, cap: u64) -> u64 {
+        let first = self.growth.nth(1).min(cap);
+        let n = n.max(1);
+        let mut previous = first;
+        for link in n.saturating_sub(64)..n {
+            let draw = seed.derive(u64::from(link.saturating_add(1)));
+            previous = draw.between(first, previous.saturating_mul(3).min(cap));
+        }
+        previous
+    }
+}
+
+impl Default for BackoffPolicy {
+    fn default() -> Self {
+        Self::trusted(Growth::doubling(Duration::from_secs(1)), Duration::from_secs(20), Jitter::Full)
+    }
+}
+
+/// A policy as it stands in a file, before [`BackoffPolicy::new`] has looked at it.
+#[cfg(feature = "serde")]
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Unchecked {
+    growth: Growth,
+    #[serde(with = "crate::policy::humane")]
+    cap: Duration,
+    #[serde(default = "Unchecked::default_jitter")]
+    jitter: Jitter,
+}
+
+#[cfg(feature = "serde")]
+impl Unchecked {
+    const fn default_jitter() -> Jitter {
+        Jitter::Full
+    }
+}
+
+#[cfg(feature = "serde")]
+impl TryFrom<Unchecked> for BackoffPolicy {
+    type Error = PolicyError;
+
+    fn try_from(it: Unchecked) -> Result<Self, PolicyError> {
+        Self::new(it.growth, it.cap, it.jitter)
+    }
+}
+
+#[cfg(feature = "serde")]
+mod table {
+    use alloc::boxed::Box;
+    use alloc::vec::Vec;
+    use core::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use crate::policy::humane::Humane;
+
+    pub(super) fn serialize<S: Serializer>(delays: &[Duration], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(delays.iter().copied().map(Humane))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Box<[Duration]>, D::Error> {
+        Ok(Vec::<Humane>::deserialize(deserializer)?.into_iter().map(|Humane(delay)| delay).collect())
+    }
+}

@@ -1,0 +1,516 @@
+//! Many operations at one upstream: timers, one execution per key, journal before send.
+//!
+//! The [`Engine`] is driven like an [`Operation`] and adds what many need together. It finds operations by key, so that a second submit
+//! joins the first; it bounds how many are taken in; it knows whose deadline is next; and it numbers records across all operations, so that
+//! one acknowledgement covers a whole batch (group commit).
+//!
+//! ```text
+//! submit ─→ ┌────────────────────────────────┐ ─→ pop_effect   (operation, effect)
+//! handle ─→ │ slab of operations             │ ─→ pop_notice   (operation, notice)
+//! handle_   │ keys → slot    timers → slot   │ ─→ next_deadline
+//! timeout ─→│ dirty list     records asked   │
+//!           └────────────────────────────────┘
+//! ```
+//!
+//! A record's number is drawn when its effect is popped. So numbers rise in the order in which the driver learns of records, and the
+//! acknowledgement of one covers exactly what was popped before it.
+//!
+//! An operation that has ended, was delivered and is on disk is *finished*: it no longer counts as live. Its key is kept, so that a repeated
+//! submit gets the same outcome, until it is older than [`Limits::remember_for`] or there are more than [`Limits::remember`]. A
+//! *rejected* one is forgotten at once: nothing ran, so its key is free.
+//!
+//! Invariants: at most one create in flight per key (I3); nothing sent before its record is durable (I5); memory bounded by
+//! [`Limits`] (I15); each drain ends and the next deadline is later than `now` (I18).
+
+mod keys;
+mod timers;
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use self::keys::Keys;
+use self::timers::Timers;
+use crate::gate::Gate;
+use crate::key::{Fingerprint, Key};
+use crate::notice::{Notice, Wake, WakeReason};
+use crate::operation::{self, AttemptId, Effect, Operation, OperationPolicy, Outcome, Reading, Record, RecordId, Turn};
+use crate::retry::Failure;
+use crate::seed::Seed;
+use crate::time::Timestamp;
+
+/// Names one operation of one engine. Generational: the id of a forgotten operation never names its successor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct OperationId {
+    slot: u32,
+    generation: u32,
+}
+
+/// Something that happened. Fed to [`Engine::handle`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+#[non_exhaustive]
+pub enum Event {
+    /// The record of this number, and all popped before it, are durable.
+    Persisted(RecordId),
+    /// The record of this number, and all popped before it that were not yet acknowledged, could not be made durable.
+    PersistFailed(RecordId),
+    /// The request of this attempt was answered, or failed.
+    Answered(OperationId, AttemptId, Result<Reading, Failure>),
+    /// The provider told of this job by itself.
+    Webhook(OperationId, Reading),
+    /// The caller no longer wants this job.
+    Cancel(OperationId),
+    /// The outcome has reached whoever waits for it.
+    Delivered(OperationId),
+}
+
+/// What bounds an engine's memory.
+///
+/// ```
+/// use steadfast_core::engine::Limits;
+///
+/// let limits = Limits { live: 256, ..Limits::default() };
+/// assert_eq!(limits.remember, 100_000);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[expect(clippy::exhaustive_structs, reason = "plain settings, written with struct update syntax")]
+pub struct Limits {
+    /// The most operations taken in and not finished; a further submit is refused. Default 10,000.
+    pub live: u32,
+    /// The most finished operations whose keys are remembered; the oldest are forgotten first. Default 100,000 (some 25 MB).
+    pub remember: u32,
+    /// How long a finished operation's key is remembered. Default 24 h, the key window of Stripe and Persona.
+    pub remember_for: Duration,
+    /// The most notices kept for [`Engine::pop_notice`]; further ones are dropped and counted. Default 4,096.
+    pub notices: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { live: 10_000, remember: 100_000, remember_for: Duration::from_secs(86_400), notices: 4_096 }
+    }
+}
+
+/// What became of a submit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+#[expect(clippy::exhaustive_enums, reason = "a submit starts a job or joins one")]
+pub enum Submitted {
+    /// A new operation.
+    Started(OperationId),
+    /// The operation that has this key already; it may have ended.
+    Joined(OperationId),
+}
+
+impl Submitted {
+    /// The operation, new or not.
+    #[must_use]
+    pub const fn id(self) -> OperationId {
+        match self {
+            Self::Started(id) | Self::Joined(id) => id,
+        }
+    }
+}
+
+/// Why a submit was refused. Nothing was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SubmitError {
+    /// The key belongs to a job with another payload.
+    #[error("this idempotency key belongs to a job with another payload: give this payload a key of its own")]
+    FingerprintMismatch,
+    /// As many operations are under way as [`Limits::live`] allows.
+    #[error("{live} operations are under way, which is the limit: wait until one ends, or raise the limit")]
+    Full {
+        /// How many are under way.
+        live: u32,
+    },
+}
+
+/// Why a record could not be taken up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RestoreError {
+    /// The engine has an operation of this key already.
+    #[error(
+        "the engine already has an operation with this record's key: restore only the latest record of each key, once"
+    )]
+    DuplicateKey,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Slot {
+    generation: u32,
+    operation: Option<Operation>,
+    /// Whether it stands in the dirty list.
+    dirty: bool,
+    /// Whether it counts as live.
+    live: bool,
+}
+
+/// A record that was popped and is not acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Asked {
+    /// Its number in the engine.
+    number: RecordId,
+    /// Its number in its operation.
+    own: RecordId,
+    id: OperationId,
+}
+
+/// Many operations at one upstream. See the [module](self) for how it is driven.
+#[derive(Clone, Debug)]
+pub struct Engine {
+    policy: OperationPolicy,
+    gate: Gate,
+    limits: Limits,
+    seed: Seed,
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    keys: Keys,
+    timers: Timers,
+    /// Operations that owe effects.
+    dirty: VecDeque<u32>,
+    /// Records popped and not acknowledged, by number.
+    asked: VecDeque<Asked>,
+    last_record: RecordId,
+    /// Finished operations, oldest first.
+    finished: VecDeque<(Timestamp, OperationId)>,
+    notices: VecDeque<(OperationId, Notice)>,
+    notices_dropped: u64,
+    live: u32,
+    seen: Timestamp,
+}
+
+impl Engine {
+    /// An engine without operations.
+    #[must_use]
+    pub fn new(policy: OperationPolicy, gate: Gate, limits: Limits, seed: Seed) -> Self {
+        Self {
+            policy,
+            gate,
+            limits,
+            seed,
+            slots: Vec::new(),
+            free: Vec::new(),
+            keys: Keys::new(seed.derive(0)),
+            timers: Timers::default(),
+            dirty: VecDeque::new(),
+            asked: VecDeque::new(),
+            last_record: RecordId(0),
+            finished: VecDeque::new(),
+            notices: VecDeque::new(),
+            notices_dropped: 0,
+            live: 0,
+            seen: Timestamp::EPOCH,
+        }
+    }
+}
+
+/// Feed.
+impl Engine {
+    /// Takes in a job, or joins the one that has this key.
+    ///
+    /// # Errors
+    /// The key belongs to another payload, or the engine is full. Nothing changed.
+    pub fn submit(&mut self, key: Key, fingerprint: Fingerprint, now: Timestamp) -> Result<Submitted, SubmitError> {
+        let now = self.look_at_clock(now);
+        self.forget_old(now);
+        if let Some(id) = self.find(&key) {
+            let same = self.operation(id).is_some_and(|operation| operation.fingerprint() == fingerprint);
+            return if same { Ok(Submitted::Joined(id)) } else { Err(SubmitError::FingerprintMismatch) };
+        }
+        if self.live >= self.limits.live {
+            return Err(SubmitError::Full { live: self.live });
+        }
+        let seed = self.seed.derive_bytes(key.as_str().as_bytes());
+        let id = self.admit(key.clone(), now, |turn| Operation::new(key, fingerprint, seed, turn));
+        Ok(Submitted::Started(id))
+    }
+
+    /// Takes up the operation that a record tells of, after a restart.
+    ///
+    /// The engine must have the seed of the one that was lost. Records of operations that go beyond [`Limits::live`] are taken up all the
+    /// same: what was promised is kept.
+    ///
+    /// # Errors
+    /// The engine already has an operation with this key.
+    pub fn restore(&mut self, record: Record, now: Timestamp) -> Result<OperationId, RestoreError> {
+        let now = self.look_at_clock(now);
+        if self.find(&record.key).is_some() {
+            return Err(RestoreError::DuplicateKey);
+        }
+        let key = record.key.clone();
+        let seed = self.seed.derive_bytes(key.as_str().as_bytes());
+        Ok(self.admit(key, now, |turn| Operation::restore(record, seed, turn)))
+    }
+
+    /// Takes in what happened. Never fails: what does not fit is absorbed and becomes a [`Notice`].
+    pub fn handle(&mut self, event: Event, now: Timestamp) {
+        let now = self.look_at_clock(now);
+        match event {
+            Event::Persisted(number) => self.acknowledge(number, now, operation::Event::Persisted),
+            Event::PersistFailed(number) => self.acknowledge(number, now, operation::Event::PersistFailed),
+            Event::Answered(id, attempt, answer) => self.feed(id, operation::Event::Answered(attempt, answer), now),
+            Event::Webhook(id, reading) => self.feed(id, operation::Event::Webhook(reading), now),
+            Event::Cancel(id) => self.feed(id, operation::Event::Cancel, now),
+            Event::Delivered(id) => self.feed(id, operation::Event::Delivered, now),
+        }
+    }
+
+    /// Does what time has made due. Early or repeated calls change nothing.
+    pub fn handle_timeout(&mut self, now: Timestamp) {
+        let now = self.look_at_clock(now);
+        while let Some(slot) = self.timers.pop_due(now) {
+            self.step(slot, now, Operation::handle_timeout);
+        }
+        self.forget_old(now);
+    }
+}
+
+/// Pop.
+impl Engine {
+    /// The next thing the driver must do; `None` when there is nothing left until the next event or deadline.
+    #[must_use]
+    #[doc(alias = "poll_output")]
+    #[doc(alias = "poll_transmit")]
+    pub fn pop_effect(&mut self) -> Option<(OperationId, Effect)> {
+        while let Some(index) = self.dirty.front().copied() {
+            if let Some(slot) = self.slots.get_mut(index as usize) {
+                let id = OperationId { slot: index, generation: slot.generation };
+                if let Some(effect) = slot.operation.as_mut().and_then(Operation::pop_effect) {
+                    return Some((id, self.number(id, effect)));
+                }
+                slot.dirty = false;
+            }
+            self.dirty.pop_front();
+        }
+        None
+    }
+
+    /// The next notice; observers may read them, and nobody must.
+    #[must_use]
+    pub fn pop_notice(&mut self) -> Option<(OperationId, Notice)> {
+        self.notices.pop_front()
+    }
+}
+
+/// Look.
+impl Engine {
+    /// When to call [`handle_timeout`](Engine::handle_timeout), if nothing happens before.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Timestamp> {
+        let timer = self.timers.next().map(|(at, _)| at);
+        timer.into_iter().chain(self.next_forgotten()).min()
+    }
+
+    /// The same, with the reason, and the operation if it is one's own.
+    #[must_use]
+    pub fn next_wake(&self) -> Option<(Wake, Option<OperationId>)> {
+        let forget = self.next_forgotten().map(|at| (Wake { at, reason: WakeReason::Forget }, None));
+        let timer = self.timers.next().and_then(|(_, slot)| {
+            let id = self.id(slot)?;
+            Some((self.operation(id)?.next_wake()?, Some(id)))
+        });
+        timer.into_iter().chain(forget).min_by_key(|(wake, _)| wake.at)
+    }
+
+    /// An operation, until it is forgotten.
+    #[must_use]
+    pub fn operation(&self, id: OperationId) -> Option<&Operation> {
+        let slot = self.slots.get(id.slot as usize)?;
+        slot.operation.as_ref().filter(|_| slot.generation == id.generation)
+    }
+
+    /// The operation of this key, if the engine has it.
+    #[must_use]
+    pub fn find(&self, key: &Key) -> Option<OperationId> {
+        let slot = self.keys.find(key, |slot| self.key_of(slot) == Some(key))?;
+        self.id(slot)
+    }
+
+    /// Operations taken in and not finished.
+    #[must_use]
+    pub const fn live(&self) -> u32 {
+        self.live
+    }
+
+    /// Whether a submit of a new key would be taken in.
+    #[must_use]
+    pub const fn has_room(&self) -> bool {
+        self.live < self.limits.live
+    }
+
+    /// The ids of all operations that are not finished, in the order of their slots.
+    pub fn live_operations(&self) -> impl Iterator<Item = OperationId> + '_ {
+        (0..)
+            .zip(&self.slots)
+            .filter(|(_, slot)| slot.live)
+            .map(|(index, slot)| OperationId { slot: index, generation: slot.generation })
+    }
+
+    /// The settings of its operations.
+    #[must_use]
+    pub const fn policy(&self) -> &OperationPolicy {
+        &self.policy
+    }
+
+    /// The upstream's gate.
+    #[must_use]
+    pub const fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
+    /// The upstream's gate, to hold it or to let it go.
+    pub const fn gate_mut(&mut self) -> &mut Gate {
+        &mut self.gate
+    }
+
+    /// Notices that found no room. A driver that pops none sees this grow; nothing else happens.
+    #[must_use]
+    pub const fn notices_dropped(&self) -> u64 {
+        self.notices_dropped
+    }
+}
+
+impl Engine {
+    fn look_at_clock(&mut self, now: Timestamp) -> Timestamp {
+        self.seen = self.seen.max(now);
+        self.seen
+    }
+
+    fn id(&self, slot: u32) -> Option<OperationId> {
+        let generation = self.slots.get(slot as usize)?.generation;
+        Some(OperationId { slot, generation })
+    }
+
+    fn key_of(&self, slot: u32) -> Option<&Key> {
+        self.slots.get(slot as usize)?.operation.as_ref().map(Operation::key)
+    }
+
+    /// Makes an operation and gives it a slot.
+    fn admit(&mut self, key: Key, now: Timestamp, make: impl FnOnce(&mut Turn<'_>) -> Operation) -> OperationId {
+        let mut turn = self.policy.turn(now, &mut self.gate);
+        let operation = make(&mut turn);
+        let notices = turn.notices;
+        let vacant = Slot { generation: 0, operation: None, dirty: false, live: false };
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(vacant);
+            u32::try_from(self.slots.len().saturating_sub(1)).unwrap_or(u32::MAX)
+        });
+        let mut generation = 0;
+        if let Some(slot) = self.slots.get_mut(index as usize) {
+            slot.operation = Some(operation);
+            slot.live = true;
+            generation = slot.generation;
+        }
+        let slots = &self.slots;
+        self.keys.insert(&key, index, |slot| slots.get(slot as usize)?.operation.as_ref().map(Operation::key));
+        self.live = self.live.saturating_add(1);
+        self.look_after(index, notices, now);
+        OperationId { slot: index, generation }
+    }
+
+    fn feed(&mut self, id: OperationId, event: operation::Event, now: Timestamp) {
+        if self.operation(id).is_none() {
+            return self.tell(id, Notice::Absorbed);
+        }
+        self.step(id.slot, now, |operation, turn| operation.handle(event, turn));
+    }
+
+    /// Passes the acknowledgement of all records up to `number` on to their operations.
+    fn acknowledge(&mut self, number: RecordId, now: Timestamp, event: fn(RecordId) -> operation::Event) {
+        while let Some(asked) = self.asked.front().copied().filter(|asked| asked.number <= number) {
+            self.asked.pop_front();
+            if self.operation(asked.id).is_some() {
+                self.feed(asked.id, event(asked.own), now);
+            }
+        }
+    }
+
+    fn step(&mut self, index: u32, now: Timestamp, step: impl FnOnce(&mut Operation, &mut Turn<'_>)) {
+        let mut turn = self.policy.turn(now, &mut self.gate);
+        if let Some(operation) = self.slots.get_mut(index as usize).and_then(|slot| slot.operation.as_mut()) {
+            step(operation, &mut turn);
+        }
+        let notices = turn.notices;
+        self.look_after(index, notices, now);
+    }
+
+    /// After each step of an operation: its timer, its effects, its notices, and whether it is finished.
+    fn look_after(&mut self, index: u32, mut notices: crate::notice::Notices, now: Timestamp) {
+        let Some(slot) = self.slots.get_mut(index as usize) else { return };
+        let Some(operation) = slot.operation.as_ref() else { return };
+        let id = OperationId { slot: index, generation: slot.generation };
+        self.timers.set(index, operation.next_deadline());
+        if operation.owes_effects() && !slot.dirty {
+            slot.dirty = true;
+            self.dirty.push_back(index);
+        }
+        let finished = slot.live && operation.is_finished();
+        let outcome = operation.outcome();
+        if finished {
+            slot.live = false;
+            self.live = self.live.saturating_sub(1);
+        }
+        while let Some(notice) = notices.pop() {
+            self.tell(id, notice);
+        }
+        if finished {
+            if matches!(outcome, Some(Outcome::Rejected(_))) {
+                return self.forget(id);
+            }
+            self.finished.push_back((now, id));
+            self.forget_old(now);
+        }
+    }
+
+    fn tell(&mut self, id: OperationId, notice: Notice) {
+        if self.notices.len() < self.limits.notices as usize {
+            self.notices.push_back((id, notice));
+        } else {
+            self.notices_dropped = self.notices_dropped.saturating_add(1);
+        }
+    }
+
+    /// Gives a record its number in the engine.
+    fn number(&mut self, id: OperationId, effect: Effect) -> Effect {
+        let Effect::Persist(own) = effect else { return effect };
+        self.last_record = RecordId(self.last_record.0.saturating_add(1));
+        self.asked.push_back(Asked { number: self.last_record, own, id });
+        Effect::Persist(self.last_record)
+    }
+
+    fn next_forgotten(&self) -> Option<Timestamp> {
+        let (finished, _) = self.finished.front()?;
+        finished.saturating_add(self.limits.remember_for).deadline()
+    }
+
+    fn forget_old(&mut self, now: Timestamp) {
+        while let Some((_, id)) = self.finished.front().copied() {
+            let crowded = self.finished.len() > self.limits.remember as usize;
+            let old = self.next_forgotten().is_some_and(|at| at <= now);
+            if !crowded && !old {
+                return;
+            }
+            self.finished.pop_front();
+            self.forget(id);
+        }
+    }
+
+    fn forget(&mut self, id: OperationId) {
+        let Some(operation) = self.slots.get_mut(id.slot as usize).and_then(|slot| slot.operation.take()) else {
+            return;
+        };
+        self.keys.remove(operation.key(), id.slot);
+        self.timers.set(id.slot, None);
+        if let Some(slot) = self.slots.get_mut(id.slot as usize) {
+            slot.generation = slot.generation.wrapping_add(1);
+            slot.live = false;
+        }
+        self.free.push(id.slot);
+    }
+}

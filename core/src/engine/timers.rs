@@ -1,0 +1,163 @@
+//! One timer per operation: which is due, and when is the next?
+//!
+//! A binary heap that knows where each operation's timer stands, so that setting, moving and clearing one are exact and
+//! O(log n): nothing stale is kept, and nothing is allocated once the heap has grown. Equal times fire in the order of the slots, so that a
+//! replay fires alike.
+
+use alloc::vec::Vec;
+
+use crate::time::Timestamp;
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub(super) struct Timers {
+    /// Least first.
+    heap: Vec<(Timestamp, u32)>,
+    /// Where in the heap each slot's timer stands; `ABSENT` if it has none.
+    places: Vec<u32>,
+}
+
+const ABSENT: u32 = u32::MAX;
+
+impl Timers {
+    /// Sets, moves or (with `None`) clears the timer of a slot.
+    pub(super) fn set(&mut self, slot: u32, at: Option<Timestamp>) {
+        let index = slot as usize;
+        if self.places.len() <= index {
+            self.places.resize(index.saturating_add(1), ABSENT);
+        }
+        let place = self.places.get(index).copied().unwrap_or(ABSENT);
+        match (at, place) {
+            (Some(at), ABSENT) => {
+                self.heap.push((at, slot));
+                self.rise(self.heap.len().saturating_sub(1));
+            }
+            (Some(at), place) => {
+                let place = place as usize;
+                if let Some(entry) = self.heap.get_mut(place) {
+                    entry.0 = at;
+                }
+                self.settle(place);
+            }
+            (None, ABSENT) => {}
+            (None, place) => self.remove(place as usize),
+        }
+    }
+
+    /// The earliest timer.
+    pub(super) fn next(&self) -> Option<(Timestamp, u32)> {
+        self.heap.first().copied()
+    }
+
+    /// Takes the earliest timer if it is due.
+    pub(super) fn pop_due(&mut self, now: Timestamp) -> Option<u32> {
+        let (at, slot) = self.next()?;
+        if at > now {
+            return None;
+        }
+        self.remove(0);
+        Some(slot)
+    }
+
+    fn remove(&mut self, place: usize) {
+        let last = self.heap.len().saturating_sub(1);
+        self.swap(place, last);
+        if let Some((_, slot)) = self.heap.pop()
+            && let Some(at) = self.places.get_mut(slot as usize)
+        {
+            *at = ABSENT;
+        }
+        self.settle(place);
+    }
+
+    /// Moves the entry at `place` to where it belongs.
+    fn settle(&mut self, place: usize) {
+        if place < self.heap.len() {
+            let place = self.rise(place);
+            self.sink(place);
+        }
+    }
+
+    fn rise(&mut self, mut place: usize) -> usize {
+        while place > 0 {
+            let parent = place.saturating_sub(1) / 2;
+            if self.heap.get(parent) <= self.heap.get(place) {
+                break;
+            }
+            self.swap(place, parent);
+            place = parent;
+        }
+        self.note(place);
+        place
+    }
+
+    fn sink(&mut self, mut place: usize) {
+        loop {
+            let left = place.saturating_mul(2).saturating_add(1);
+            let right = left.saturating_add(1);
+            if left >= self.heap.len() {
+                break;
+            }
+            let least =
+                if right < self.heap.len() && self.heap.get(right) < self.heap.get(left) { right } else { left };
+            if self.heap.get(place) <= self.heap.get(least) {
+                break;
+            }
+            self.swap(place, least);
+            place = least;
+        }
+        self.note(place);
+    }
+
+    fn swap(&mut self, a: usize, b: usize) {
+        if a < self.heap.len() && b < self.heap.len() {
+            self.heap.swap(a, b);
+            self.note(a);
+            self.note(b);
+        }
+    }
+
+    fn note(&mut self, place: usize) {
+        if let Some((_, slot)) = self.heap.get(place)
+            && let Some(at) = self.places.get_mut(*slot as usize)
+        {
+            *at = place as u32;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Against the obvious model: a map from slot to time.
+        #[test]
+        fn timers_fire_in_order_and_only_when_set(
+            steps in prop::collection::vec((0_u32..12, prop::option::of(0_u64..40), any::<bool>()), 0..200)
+        ) {
+            let mut timers = Timers::default();
+            let mut model: BTreeMap<u32, u64> = BTreeMap::new();
+            for (slot, at, pop) in steps {
+                timers.set(slot, at.map(Timestamp::from_nanos));
+                match at {
+                    Some(at) => model.insert(slot, at),
+                    None => model.remove(&slot),
+                };
+                if pop {
+                    let due = model.iter().map(|(slot, at)| (*at, *slot)).min().filter(|(at, _)| *at <= 20);
+                    prop_assert_eq!(timers.pop_due(Timestamp::from_nanos(20)), due.map(|(_, slot)| slot));
+                    if let Some((_, slot)) = due {
+                        model.remove(&slot);
+                    }
+                }
+                let next = model.iter().map(|(slot, at)| (Timestamp::from_nanos(*at), *slot)).min();
+                prop_assert_eq!(timers.next(), next);
+            }
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! Submit once, wait well, never run it twice: the part of Steadfast that decides.
+//!
+//! Many APIs run a job for you and give its result later: identity verification, document OCR, payments, model inference. A
+//! request creates the job, further requests (or a webhook) tell when it is done. Networks drop answers, providers throttle and
+//! fail, processes crash, and running a job twice costs money. This crate holds every decision of such a client as pure functions of
+//! state, event and time: when to retry, when to poll, whether a repeat is safe, what must be on disk first.
+//!
+//! It does no I/O. It has no clock, thread, global, `unsafe` or panic, and needs only `alloc`. If you use tokio, take
+//! `steadfast-tokio`, which drives this for you; if you have a runtime of your own, this crate is what you plug into it.
+//!
+//! # The loop
+//!
+//! A driver does four things, for one [`Operation`] as for an [`Engine`] full of them: **feed** what happened, **pop** what must
+//! be done until there is nothing left, **sleep** until the next deadline, **wake** it.
+//!
+//! ```
+//! use steadfast_core::operation::{Effect, Event, Reading};
+//! use steadfast_core::{Fingerprint, Gate, Key, Kind, Operation, OperationPolicy, Reference, Seed, Timestamp};
+//!
+//! let (policy, mut gate) = (OperationPolicy::default(), Gate::new());
+//! let mut now = Timestamp::from_secs(1_700_000_000);
+//! let (mut journal, mut sent) = (Vec::new(), Vec::new()); // your database, your sockets
+//!
+//! let (key, fingerprint) = (Key::new("order-42")?, Fingerprint::new([0; 16]));
+//! let mut job = Operation::new(key, fingerprint, Seed::new(7), &mut policy.turn(now, &mut gate));
+//! 'job: loop {
+//!     while let Some(effect) = job.pop_effect() {
+//!         let event = match effect {
+//!             Effect::Persist(number) => {
+//!                 journal.push(job.record()); // commit it; only then:
+//!                 Event::Persisted(number)
+//!             }
+//!             Effect::Send(attempt) => {
+//!                 sent.push((attempt.kind, now)); // send it, and read the answer:
+//!                 Event::Answered(attempt.id, Ok(match (attempt.kind, sent.len()) {
+//!                     (Kind::Create, _) => Reading::Accepted(Reference::new("txn-1")?),
+//!                     (_, 2) => Reading::Pending { hint: None },
+//!                     _ => Reading::Ready,
+//!                 }))
+//!             }
+//!             Effect::End => break 'job,
+//!             _ => continue, // Abandon: stop that request
+//!         };
+//!         job.handle(event, &mut policy.turn(now, &mut gate));
+//!     }
+//!     now = job.next_deadline().expect("it waits for something"); // sleep until then
+//!     job.handle_timeout(&mut policy.turn(now, &mut gate));
+//! }
+//! assert_eq!(job.outcome().unwrap().name(), "completed");
+//! assert_eq!(journal.len(), 3); // in flight, accepted, ended
+//! assert_eq!(now, Timestamp::from_secs(1_700_000_009)); // polls after 3 s and 6 s more
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # The map
+//!
+//! Four floors, each usable alone:
+//!
+//! 1. **Policies**: [`backoff`] (how long), [`retry`] (whether and when), [`poll`] (how often).
+//! 2. **[`gate`]**: may a request leave now?
+//! 3. **[`operation`]**: one job, from intent to outcome.
+//! 4. **[`engine`]**: many operations over one gate; one execution per key.
+//!
+//! Beside them: [`journal`] (records as bytes), [`notice`] (what observers may want to know), [`Timestamp`] and [`Seed`] (time and chance,
+//! always arguments).
+//!
+//! # What is promised
+//!
+//! For one key the engine sends one request, never two attempts at a time, and never before its record is durable. If the provider
+//! executes at most once per key, the operation executes at most once. If it does not, an interrupted create ends as
+//! [`Unresolved`](operation::Unresolved) and is looked up or handed to a person; it is never silently repeated. Outcomes are delivered at least
+//! once.
+//!
+//! The driver's half: acknowledge a record only when it is durable, send what [`Effect::Send`](operation::Effect::Send) says with the same key and bytes
+//! each time, and say of a failed request what is certain about it, not what is likely.
+//!
+//! # Features
+//!
+//! - `std` (default): `Timestamp: From<SystemTime>`. Everything else is the same without it.
+//! - `serde`: policies from files, with durations such as `"250ms"` and the same validation; state as plain data.
+//! - `no-panic`: for this project's CI only.
+
+#![no_std]
+
+extern crate alloc;
+#[cfg(any(feature = "std", test))]
+extern crate std;
+
+pub mod backoff;
+pub mod engine;
+pub mod gate;
+pub mod journal;
+mod key;
+pub mod notice;
+pub mod operation;
+pub mod policy;
+pub mod poll;
+pub mod retry;
+mod seed;
+mod time;
+
+pub use crate::engine::{Engine, OperationId};
+pub use crate::gate::Gate;
+pub use crate::key::{Fingerprint, Key, KeyError, Label, Reference, ReferenceError};
+pub use crate::operation::{Kind, Operation, OperationPolicy, Outcome, SendSafety};
+pub use crate::policy::PolicyError;
+pub use crate::seed::Seed;
+pub use crate::time::{Clock, Timestamp};

@@ -1,0 +1,124 @@
+//! What an observer may want to know. Notices decide nothing; ignoring them loses nothing.
+//!
+//! A [`Notice`] says what an operation did or met, in the words of the design; a driver turns each into a log line or a metric. They are
+//! plain data without payloads, so logging one cannot leak one. [`Wake`] says what an operation waits for, and until when.
+
+use alloc::boxed::Box;
+use core::time::Duration;
+
+use crate::gate::Refusal;
+use crate::operation::{Attempt, AttemptId, Kind, Outcome, RecordId};
+use crate::retry::Failure;
+use crate::time::Timestamp;
+
+/// Something worth telling.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Notice {
+    /// A request is about to leave.
+    Sending(Attempt),
+    /// A request gave no usable answer.
+    Failed {
+        /// Which.
+        attempt: Attempt,
+        /// In what way. A time-out is a failure of class [`TimedOut`](crate::retry::Class::TimedOut).
+        failure: Failure,
+    },
+    /// The next request of this kind is due then.
+    Waiting {
+        /// What for.
+        reason: WakeReason,
+        /// Until when.
+        until: Timestamp,
+    },
+    /// The gate did not let a request go.
+    Blocked {
+        /// What was to be sent.
+        kind: Kind,
+        /// Until when, and why.
+        refusal: Refusal,
+    },
+    /// The provider has the job; its reference is now known.
+    Accepted,
+    /// The job is not done.
+    Pending {
+        /// When the provider suggests to ask again.
+        hint: Option<Duration>,
+    },
+    /// The job waits for a person.
+    AwaitingPerson,
+    /// A partial result is there, and the policy waits for the whole.
+    Partial,
+    /// The provider gave a status that its profile does not know.
+    UnknownStatus(Box<str>),
+    /// A look-up proved that nothing ran.
+    ProvenAbsent,
+    /// An answer arrived to an attempt that was no longer waited for.
+    LateAnswer(AttemptId),
+    /// The provider gave a second reference, or a second final answer that differs. The first one is kept.
+    Conflict,
+    /// An event did not fit the state and changed nothing.
+    Absorbed,
+    /// A record could not be made durable; it is tried again then.
+    PersistFailed {
+        /// Which record.
+        record: RecordId,
+        /// When the next try is due. `None`: it is not tried again, since nothing has happened that must be remembered.
+        retry: Option<Timestamp>,
+    },
+    /// The operation was taken up again after a restart.
+    Restored,
+    /// The operation ended.
+    Ended(Outcome),
+}
+
+/// Why a machine wants to be woken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+#[non_exhaustive]
+pub enum WakeReason {
+    /// A create attempt may start.
+    Create,
+    /// A look-up may start.
+    Lookup,
+    /// A poll is due.
+    Poll,
+    /// The gate may let a request go.
+    Gate,
+    /// An attempt times out.
+    AttemptTimeout,
+    /// A record that could not be written is tried again.
+    PersistRetry,
+    /// An ended operation's key may be forgotten.
+    Forget,
+}
+
+/// A deadline with its reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Wake {
+    /// When.
+    pub at: Timestamp,
+    /// Why.
+    pub reason: WakeReason,
+}
+
+/// The notices of one step: a few, in place, so that telling allocates nothing. When full, further ones are dropped.
+#[derive(Debug, Default)]
+pub(crate) struct Notices {
+    told: [Option<Notice>; Self::ROOM],
+}
+
+impl Notices {
+    const ROOM: usize = 8;
+
+    pub(crate) fn tell(&mut self, notice: Notice) {
+        if let Some(free) = self.told.iter_mut().find(|place| place.is_none()) {
+            *free = Some(notice);
+        }
+    }
+
+    pub(crate) fn pop(&mut self) -> Option<Notice> {
+        self.told.iter_mut().find_map(Option::take)
+    }
+}

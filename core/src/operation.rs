@@ -1,0 +1,498 @@
+//! One job, one idempotency key: from the intent to run it to its outcome.
+//!
+//! An [`Operation`] is a state machine that does no I/O. Its driver feeds it what happened ([`Event`]), pops what must be done
+//! ([`Effect`]), and wakes it at its next deadline. One rule gives most of the safety: **nothing is sent while a record is
+//! outstanding**. Every change worth remembering asks for a [`Record`] to be made durable, and only its acknowledgement lets the next
+//! request exist.
+//!
+//! ```text
+//!            gate says go            durable             answered: accepted          durable, due
+//! CreateWaiting ──────→ CreateWriting ─────→ Creating ──────────────────→ PollWaiting ───────────→ Polling
+//!      ↑  ↑                                   │    │ may have run,           ↑   ↑                  │   │
+//!      │  └── failed, may be repeated ────────┘    │ look-up possible        │   └── pending, failed┘   │ ready,
+//!      │                                           ↓                         │                          │ failed,
+//!      └────────── proven absent ───────── LookupWaiting ⇄ LookingUp ── found┘                          │ spent
+//!                                                                                                       ↓
+//!                    Delivered ←── delivered ── Ended ←── durable ── Ending ←───────────────────────────┘
+//! ```
+//!
+//! Any state may go to *Ending*: by an answer, a webhook, a cancel, or because time or attempts are spent.
+//!
+//! **The contract**: after each `handle` or `handle_timeout`, pop effects until there are none; then sleep until
+//! [`next_deadline`](Operation::next_deadline). The four verbs:
+//!
+//! - feed: [`handle`](Operation::handle), [`handle_timeout`](Operation::handle_timeout). Neither can fail: an event that does not fit (late,
+//!   doubled, out of order) is absorbed and becomes a [`Notice`].
+//! - pop: [`pop_effect`](Operation::pop_effect). Decides nothing; effects are a projection of state, so a restored operation owes what the
+//!   lost one owed.
+//! - look: [`next_deadline`](Operation::next_deadline) and the getters. Answers change only in the two verbs that feed.
+
+mod create;
+mod effect;
+mod end;
+mod event;
+mod lookup;
+mod outcome;
+mod policy;
+mod poll;
+mod record;
+mod restore;
+
+pub use self::effect::{Attempt, AttemptId, Effect, Kind, RecordId};
+pub use self::event::{Event, Reading};
+pub use self::outcome::{Completed, Outcome, Rejected, Unresolved};
+pub use self::policy::{OperationPolicy, SendSafety, Turn};
+pub use self::record::{Record, Stage};
+
+use crate::gate::{Permit, Settled};
+use crate::key::{Fingerprint, Key, Reference};
+use crate::notice::{Notice, Wake, WakeReason};
+use crate::retry::{Certainty, Class, Failure};
+use crate::seed::Seed;
+use crate::time::Timestamp;
+
+/// One job at a provider. See the [module](self) for how it is driven.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Operation {
+    key: Key,
+    fingerprint: Fingerprint,
+    reference: Option<Reference>,
+    seed: Seed,
+    state: State,
+    /// When it was submitted: the create deadline counts from here.
+    submitted: Timestamp,
+    /// When the look-up or the polling began: their deadlines count from here.
+    phase_began: Timestamp,
+    /// When the first create was about to leave, else `NEVER`.
+    first_sent: Timestamp,
+    /// The latest `now`: time never runs backwards for an operation.
+    seen: Timestamp,
+    journal: Journal,
+    due: Due,
+    /// Requests of all kinds begun; the id of the latest.
+    attempts: u32,
+    creates: u16,
+    polls: u16,
+    /// Look-ups made, or polls failed in a row.
+    tries: u16,
+    /// Some create may have run.
+    doubt: bool,
+}
+
+/// Where the operation stands. Each variant holds exactly what it needs; each wait holds its own deadline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+enum State {
+    /// The next create may begin at `at`.
+    CreateWaiting { at: Timestamp, reason: WakeReason },
+    /// The intent of a create is being made durable.
+    CreateWriting { permit: Permit },
+    /// A create is in the air.
+    Creating { permit: Permit, until: Timestamp },
+    /// The next look-up may begin at `at`.
+    LookupWaiting { at: Timestamp, reason: WakeReason },
+    /// A look-up is in the air.
+    LookingUp { permit: Permit, until: Timestamp },
+    /// The next poll may begin at `at`.
+    PollWaiting { at: Timestamp, reason: WakeReason },
+    /// A poll is in the air.
+    Polling { permit: Permit, until: Timestamp },
+    /// The outcome is being made durable.
+    Ending { outcome: Outcome },
+    /// The outcome is durable and has not been delivered.
+    Ended { outcome: Outcome },
+    /// The outcome has been delivered.
+    Delivered { outcome: Outcome },
+}
+
+/// What is on disk of what must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+struct Journal {
+    /// The latest record asked for.
+    asked: RecordId,
+    /// The latest record known to be durable.
+    acked: RecordId,
+    /// When to ask again for the latest, which failed; else `NEVER`.
+    retry_at: Timestamp,
+    failures: u16,
+}
+
+impl Journal {
+    const EMPTY: Self = Self { asked: RecordId(0), acked: RecordId(0), retry_at: Timestamp::NEVER, failures: 0 };
+
+    fn is_durable(&self) -> bool {
+        self.acked >= self.asked
+    }
+
+    fn has_records(&self) -> bool {
+        self.acked > RecordId(0)
+    }
+}
+
+/// What the driver has yet to be told. At most one of each can be owed, so effects need no queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+struct Due {
+    abandon: Option<AttemptId>,
+    persist: bool,
+    send: bool,
+    end: bool,
+}
+
+/// Feed.
+impl Operation {
+    /// A new job. It asks the gate at once, and owes its first record.
+    ///
+    /// `seed` should differ from operation to operation and be the same after a restart: [`Engine`](crate::Engine) derives it from
+    /// its own and the key.
+    #[must_use]
+    pub fn new(key: Key, fingerprint: Fingerprint, seed: Seed, turn: &mut Turn<'_>) -> Self {
+        let mut operation = Self {
+            key,
+            fingerprint,
+            reference: None,
+            seed,
+            state: State::CreateWaiting { at: turn.now, reason: WakeReason::Create },
+            submitted: turn.now,
+            phase_began: turn.now,
+            first_sent: Timestamp::NEVER,
+            seen: turn.now,
+            journal: Journal::EMPTY,
+            due: Due::default(),
+            attempts: 0,
+            creates: 0,
+            polls: 0,
+            tries: 0,
+            doubt: false,
+        };
+        operation.advance(turn);
+        if !operation.journal.has_records() && operation.journal.is_durable() {
+            // The gate made it wait: a job that was taken on must survive a crash all the same.
+            operation.ask_record();
+        }
+        operation
+    }
+
+    /// Takes in what happened. Never fails: an event that does not fit the state changes nothing and becomes a [`Notice`].
+    #[cfg_attr(feature = "no-panic", no_panic::no_panic)]
+    pub fn handle(&mut self, event: Event, turn: &mut Turn<'_>) {
+        self.look_at_clock(turn);
+        match event {
+            Event::Persisted(record) => self.persisted(record, turn),
+            Event::PersistFailed(record) => self.persist_failed(record, turn),
+            Event::Answered(id, answer) => self.answered(id, answer, turn),
+            Event::Webhook(reading) => self.learn(reading, turn),
+            Event::Cancel => self.cancel(turn),
+            Event::Delivered => self.delivered(turn),
+        }
+        self.advance(turn);
+    }
+
+    /// Does what time has made due. Early or repeated calls change nothing.
+    #[cfg_attr(feature = "no-panic", no_panic::no_panic)]
+    pub fn handle_timeout(&mut self, turn: &mut Turn<'_>) {
+        self.look_at_clock(turn);
+        self.advance(turn);
+    }
+}
+
+/// Pop.
+impl Operation {
+    /// The next thing the driver must do; `None` when there is nothing left until the next event or deadline.
+    #[must_use]
+    #[doc(alias = "poll_output")]
+    #[doc(alias = "poll_transmit")]
+    #[cfg_attr(feature = "no-panic", no_panic::no_panic)]
+    pub fn pop_effect(&mut self) -> Option<Effect> {
+        if let Some(id) = self.due.abandon.take() {
+            return Some(Effect::Abandon(id));
+        }
+        if core::mem::take(&mut self.due.persist) {
+            return Some(Effect::Persist(self.journal.asked));
+        }
+        if core::mem::take(&mut self.due.send) {
+            return self.in_flight().map(Effect::Send);
+        }
+        core::mem::take(&mut self.due.end).then_some(Effect::End)
+    }
+}
+
+/// Look.
+impl Operation {
+    /// When to call [`handle_timeout`](Operation::handle_timeout), if nothing happens before.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Timestamp> {
+        self.next_wake().map(|wake| wake.at)
+    }
+
+    /// The same, with the reason.
+    #[must_use]
+    #[cfg_attr(feature = "no-panic", no_panic::no_panic)]
+    pub fn next_wake(&self) -> Option<Wake> {
+        if self.journal.retry_at != Timestamp::NEVER {
+            return Some(Wake { at: self.journal.retry_at, reason: WakeReason::PersistRetry });
+        }
+        let (at, reason) = match self.state {
+            // A wait that is over but blocked by an outstanding record is woken by its acknowledgement, not by time.
+            State::CreateWaiting { at, reason }
+            | State::LookupWaiting { at, reason }
+            | State::PollWaiting { at, reason } => {
+                if !self.journal.is_durable() {
+                    return None;
+                }
+                (at, reason)
+            }
+            State::Creating { until, .. } | State::LookingUp { until, .. } | State::Polling { until, .. } => {
+                (until, WakeReason::AttemptTimeout)
+            }
+            State::CreateWriting { .. } | State::Ending { .. } | State::Ended { .. } | State::Delivered { .. } => {
+                return None;
+            }
+        };
+        at.deadline().map(|at| Wake { at, reason })
+    }
+
+    /// Whether [`pop_effect`](Operation::pop_effect) has something to say.
+    #[must_use]
+    pub const fn owes_effects(&self) -> bool {
+        self.due.abandon.is_some() || self.due.persist || self.due.send || self.due.end
+    }
+
+    /// The caller's name for the job.
+    #[must_use]
+    pub const fn key(&self) -> &Key {
+        &self.key
+    }
+
+    /// The payload's hash.
+    #[must_use]
+    pub const fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint
+    }
+
+    /// The provider's name for the job, once known.
+    #[must_use]
+    pub const fn reference(&self) -> Option<&Reference> {
+        self.reference.as_ref()
+    }
+
+    /// How it ended; `None` until the outcome is durable.
+    #[must_use]
+    pub const fn outcome(&self) -> Option<Outcome> {
+        match self.state {
+            State::Ended { outcome } | State::Delivered { outcome } => Some(outcome),
+            _ => None,
+        }
+    }
+
+    /// Whether it has ended, its outcome was delivered, and that is on disk: nothing more will come of it, and it may be forgotten.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        matches!(self.state, State::Delivered { .. }) && self.journal.is_durable()
+    }
+
+    /// The request in the air, or about to leave.
+    #[must_use]
+    pub const fn in_flight(&self) -> Option<Attempt> {
+        let (kind, until, number) = match self.state {
+            State::Creating { until, .. } => (Kind::Create, until, self.creates),
+            State::LookingUp { until, .. } => (Kind::Lookup, until, self.tries.saturating_add(1)),
+            State::Polling { until, .. } => {
+                (Kind::Poll, until, self.polls.saturating_add(self.tries).saturating_add(1))
+            }
+            _ => return None,
+        };
+        Some(Attempt { id: AttemptId(self.attempts), kind, number, until })
+    }
+
+    /// Create attempts begun.
+    #[must_use]
+    pub const fn creates(&self) -> u16 {
+        self.creates
+    }
+
+    /// A 128-bit id for one attempt, for logs and headers: the same when the attempt is replayed, different for every other.
+    #[must_use]
+    pub const fn correlation_id(&self, attempt: AttemptId) -> u128 {
+        let part = self.seed.derive(CORRELATION | attempt.0 as u64);
+        (part.value() as u128) << 64 | part.derive(0).value() as u128
+    }
+}
+
+/// Salts that keep the draws of the phases apart. Frozen: a journal must replay alike.
+const CREATE: u64 = 1 << 32;
+const LOOKUP: u64 = 2 << 32;
+const POLL: u64 = 3 << 32;
+const PERSIST: u64 = 4 << 32;
+const CORRELATION: u64 = 5 << 32;
+
+/// What every phase uses.
+impl Operation {
+    /// Time never runs backwards: a `now` from the past is the latest one seen (I11).
+    fn look_at_clock(&mut self, turn: &mut Turn<'_>) {
+        self.seen = self.seen.max(turn.now);
+        turn.now = self.seen;
+    }
+
+    /// Does what is due, until nothing is. Each step leads to a state whose deadline is later, or that waits for a record, so this ends.
+    fn advance(&mut self, turn: &mut Turn<'_>) {
+        if self.journal.retry_at <= turn.now {
+            self.ask_record();
+        }
+        while self.step(turn) {}
+    }
+
+    fn step(&mut self, turn: &mut Turn<'_>) -> bool {
+        let now = turn.now;
+        match self.state {
+            State::Creating { until, .. } | State::LookingUp { until, .. } | State::Polling { until, .. }
+                if until <= now =>
+            {
+                self.timed_out(turn);
+                return true;
+            }
+            _ => {}
+        }
+        if !self.journal.is_durable() {
+            return false;
+        }
+        match self.state {
+            State::CreateWaiting { at, .. } if at <= now => self.begin_create(turn),
+            State::CreateWriting { permit } => self.send_create(permit, turn),
+            State::LookupWaiting { at, .. } if at <= now => self.begin_lookup(turn),
+            State::PollWaiting { at, .. } if at <= now => self.begin_poll(turn),
+            State::Ending { outcome } => {
+                self.state = State::Ended { outcome };
+                self.due.end = true;
+                turn.tell(Notice::Ended(outcome));
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    /// Asks for a record of the state as it is now. It replaces one that is outstanding: records are cumulative.
+    fn ask_record(&mut self) {
+        self.journal.asked = RecordId(self.journal.asked.0.saturating_add(1));
+        self.journal.retry_at = Timestamp::NEVER;
+        self.due.persist = true;
+    }
+
+    fn persisted(&mut self, record: RecordId, turn: &mut Turn<'_>) {
+        if record <= self.journal.acked {
+            turn.tell(Notice::Absorbed);
+            return;
+        }
+        // Never beyond what was asked for: a number from nowhere must not vouch for a later record.
+        self.journal.acked = record.min(self.journal.asked);
+        if self.journal.is_durable() {
+            self.journal.retry_at = Timestamp::NEVER;
+            self.journal.failures = 0;
+            self.due.persist = false;
+        }
+    }
+
+    fn persist_failed(&mut self, record: RecordId, turn: &mut Turn<'_>) {
+        if record < self.journal.asked || self.journal.is_durable() || self.journal.retry_at != Timestamp::NEVER {
+            turn.tell(Notice::Absorbed);
+            return;
+        }
+        self.due.persist = false;
+        if !self.journal.has_records() && self.first_sent == Timestamp::NEVER && !self.doubt {
+            // Nothing of this job was ever durable, so nothing was sent: it is as if it had never been submitted.
+            turn.tell(Notice::PersistFailed { record, retry: None });
+            self.leave_flight(Settled::Abandoned, turn);
+            let outcome = Outcome::Rejected(Rejected::NotDurable);
+            self.journal = Journal::EMPTY;
+            self.state = State::Ended { outcome };
+            self.due.end = true;
+            turn.tell(Notice::Ended(outcome));
+            return;
+        }
+        self.journal.failures = self.journal.failures.saturating_add(1);
+        let wait = turn.policy.persist().delay(u32::from(self.journal.failures), self.seed.derive(PERSIST));
+        let retry = turn.now.saturating_add(wait);
+        turn.tell(Notice::PersistFailed { record, retry: Some(retry) });
+        self.journal.retry_at = retry;
+    }
+
+    fn answered(&mut self, id: AttemptId, answer: Result<Reading, Failure>, turn: &mut Turn<'_>) {
+        let current = match self.in_flight() {
+            Some(attempt) if attempt.id == id && !self.due.send => attempt,
+            _ => {
+                turn.tell(Notice::LateAnswer(id));
+                // An answer to an attempt that timed out still counts for what it teaches. A late failure teaches nothing.
+                if let (Ok(reading), true) = (answer, id.0 <= self.attempts) {
+                    self.learn(reading, turn);
+                }
+                return;
+            }
+        };
+        match (current.kind, answer) {
+            (Kind::Create, Ok(reading)) => self.create_answered(reading, turn),
+            (Kind::Create, Err(failure)) => self.create_failed(current, failure, turn),
+            (Kind::Lookup, Ok(reading)) => self.lookup_answered(current, reading, turn),
+            (Kind::Lookup, Err(failure)) => self.lookup_failed(current, failure, turn),
+            (Kind::Poll, Ok(reading)) => self.poll_answered(reading, turn),
+            (Kind::Poll, Err(failure)) => self.poll_failed(current, failure, turn),
+        }
+    }
+
+    /// The request in the air has had its time.
+    fn timed_out(&mut self, turn: &mut Turn<'_>) {
+        let Some(attempt) = self.in_flight() else { return };
+        if self.due.send {
+            // The driver never came to take it: nothing left, so nothing ran.
+            self.due.send = false;
+            let failure = Failure::new(Class::TimedOut, Certainty::NotExecuted);
+            return self.attempt_failed(attempt, failure, turn);
+        }
+        self.due.abandon = Some(attempt.id);
+        self.attempt_failed(attempt, Failure::new(Class::TimedOut, Certainty::MayHaveExecuted), turn);
+    }
+
+    fn attempt_failed(&mut self, attempt: Attempt, failure: Failure, turn: &mut Turn<'_>) {
+        match attempt.kind {
+            Kind::Create => self.create_failed(attempt, failure, turn),
+            Kind::Lookup => self.lookup_failed(attempt, failure, turn),
+            Kind::Poll => self.poll_failed(attempt, failure, turn),
+        }
+    }
+
+    /// Gives back the permit of the request in the air, and has the request itself stopped if it still runs.
+    ///
+    /// Tells whether a create has left that nobody will hear of now.
+    fn leave_flight(&mut self, how: Settled, turn: &mut Turn<'_>) -> bool {
+        let at = Timestamp::NEVER;
+        let (permit, sent, grounded) = match self.state {
+            State::CreateWriting { permit } => (permit, false, State::CreateWaiting { at, reason: WakeReason::Create }),
+            State::Creating { permit, .. } => {
+                (permit, !self.due.send, State::CreateWaiting { at, reason: WakeReason::Create })
+            }
+            State::LookingUp { permit, .. } => {
+                (permit, !self.due.send, State::LookupWaiting { at, reason: WakeReason::Lookup })
+            }
+            State::Polling { permit, .. } => {
+                (permit, !self.due.send, State::PollWaiting { at, reason: WakeReason::Poll })
+            }
+            _ => return false,
+        };
+        // Out of the air at once, so that no permit can be settled twice; the caller says what comes next.
+        self.state = grounded;
+        turn.gate.settle(permit, how, turn.now);
+        self.due.send = false;
+        if sent {
+            self.due.abandon = Some(AttemptId(self.attempts));
+        }
+        sent && permit.kind() == Kind::Create
+    }
+
+    /// The same when the request was answered: there is nothing left to stop.
+    fn land(&mut self, how: Settled, turn: &mut Turn<'_>) {
+        let abandon = self.due.abandon;
+        self.leave_flight(how, turn);
+        self.due.abandon = abandon;
+    }
+}

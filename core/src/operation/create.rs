@@ -1,0 +1,170 @@
+//! Creating: ask the gate, make the intent durable, send, and read the answer.
+
+use super::{
+    Attempt, AttemptId, CREATE, Kind, Operation, Outcome, Reading, Rejected, SendSafety, State, Turn, Unresolved,
+};
+use crate::gate::{Permit, Settled};
+use crate::notice::{Notice, WakeReason};
+use crate::retry::{Certainty, Class, Failure, GaveUp, RetryDecision};
+use crate::time::Timestamp;
+
+impl Operation {
+    /// A create is due: ask for leave, then have its intent written.
+    pub(super) fn begin_create(&mut self, turn: &mut Turn<'_>) {
+        if turn.now >= self.create_deadline(turn) {
+            return self.create_gave_up(GaveUp::Deadline, turn);
+        }
+        // Only after a restart with a stricter policy.
+        if self.creates >= turn.policy.create().attempts() {
+            return self.create_gave_up(GaveUp::Attempts, turn);
+        }
+        match turn.gate.admit(Kind::Create, turn.now) {
+            Ok(permit) => {
+                self.creates = self.creates.saturating_add(1);
+                self.attempts = self.attempts.saturating_add(1);
+                self.state = State::CreateWriting { permit };
+                self.ask_record();
+            }
+            Err(refusal) => {
+                turn.tell(Notice::Blocked { kind: Kind::Create, refusal });
+                // Waiting counts against the deadline, but costs no attempt.
+                if refusal.until >= self.create_deadline(turn) {
+                    return self.create_gave_up(GaveUp::Deadline, turn);
+                }
+                let at = refusal.until.max(just_after(turn.now));
+                self.state = State::CreateWaiting { at, reason: WakeReason::Gate };
+            }
+        }
+    }
+
+    /// The intent is durable: the create may exist.
+    pub(super) fn send_create(&mut self, permit: Permit, turn: &mut Turn<'_>) {
+        let now = turn.now;
+        let why_not = if now >= self.create_deadline(turn) {
+            Some(GaveUp::Deadline)
+        } else if self.doubt && now >= self.key_expiry(turn) {
+            Some(GaveUp::KeyWindow)
+        } else {
+            None
+        };
+        if let Some(why) = why_not {
+            self.leave_flight(Settled::Abandoned, turn);
+            return self.create_gave_up(why, turn);
+        }
+        self.first_sent = self.first_sent.min(now);
+        let until = now.saturating_add(turn.policy.create().attempt_timeout()).min(self.create_deadline(turn));
+        self.state = State::Creating { permit, until };
+        self.due.send = true;
+        self.tell_sending(turn);
+    }
+
+    pub(super) fn create_answered(&mut self, reading: Reading, turn: &mut Turn<'_>) {
+        match reading {
+            Reading::Accepted(reference) => {
+                self.land(Settled::Answered, turn);
+                self.accepted(reference, turn);
+            }
+            Reading::Ready | Reading::Undecided | Reading::Failed => {
+                self.land(Settled::Answered, turn);
+                self.end_with_answer(&reading, turn);
+            }
+            // The provider took the request and gave nothing to find the job by: it may well be running.
+            Reading::Pending { .. }
+            | Reading::AwaitingPerson { .. }
+            | Reading::Partial
+            | Reading::NotFound
+            | Reading::Unknown(_) => {
+                if let Some(attempt) = self.in_flight() {
+                    let failure = Failure::new(Class::Transient, Certainty::MayHaveExecuted);
+                    self.create_failed(attempt, failure, turn);
+                }
+            }
+        }
+    }
+
+    pub(super) fn create_failed(&mut self, attempt: Attempt, failure: Failure, turn: &mut Turn<'_>) {
+        turn.tell(Notice::Failed { attempt, failure });
+        self.land(Settled::Failed(failure.class), turn);
+        if failure.class == Class::Permanent && failure.certainty == Certainty::Executed {
+            return self.end(Outcome::Failed, turn);
+        }
+        self.doubt |= failure.certainty != Certainty::NotExecuted;
+
+        let policy = turn.policy.create();
+        let repeatable = matches!(turn.policy.safety(), SendSafety::Idempotent | SendSafety::Keyed { .. });
+        match policy.decide(self.creates, failure, self.submitted, turn.now, repeatable, self.seed.derive(CREATE)) {
+            RetryDecision::At(at) if self.doubt && at >= self.key_expiry(turn) => {
+                self.create_gave_up(GaveUp::KeyWindow, turn);
+            }
+            RetryDecision::At(at) => self.wait_to_create(at, turn),
+            RetryDecision::GiveUp(why) => self.create_gave_up(why, turn),
+        }
+    }
+
+    pub(super) fn wait_to_create(&mut self, at: Timestamp, turn: &mut Turn<'_>) {
+        turn.tell(Notice::Waiting { reason: WakeReason::Create, until: at });
+        self.state = State::CreateWaiting { at, reason: WakeReason::Create };
+        // What is known of the last attempt goes to disk while it waits.
+        self.ask_record();
+    }
+
+    /// No further create: look the job up if that can tell, else say what is known.
+    pub(super) fn create_gave_up(&mut self, why: GaveUp, turn: &mut Turn<'_>) {
+        if !self.doubt {
+            return self.end(
+                Outcome::Rejected(match why {
+                    GaveUp::Refused => Rejected::Refused,
+                    GaveUp::Deadline | GaveUp::KeyWindow => Rejected::Deadline,
+                    GaveUp::Attempts | GaveUp::Ambiguous => Rejected::Attempts,
+                }),
+                turn,
+            );
+        }
+        if let SendSafety::Lookup { settle } = turn.policy.safety() {
+            return self.wait_to_look_up(settle, turn);
+        }
+        self.end(
+            Outcome::Unresolved(match why {
+                GaveUp::Refused => Unresolved::Refused,
+                GaveUp::Ambiguous => Unresolved::Ambiguous,
+                GaveUp::Attempts => Unresolved::Attempts,
+                GaveUp::Deadline => Unresolved::Deadline,
+                GaveUp::KeyWindow => Unresolved::KeyWindow,
+            }),
+            turn,
+        );
+    }
+
+    pub(super) fn create_deadline(&self, turn: &Turn<'_>) -> Timestamp {
+        self.submitted.saturating_add(turn.policy.create().deadline())
+    }
+
+    /// From when on the provider may have forgotten the key: its window from the first send, less one time-out, since a request may
+    /// arrive as late as that.
+    pub(super) fn key_expiry(&self, turn: &Turn<'_>) -> Timestamp {
+        match turn.policy.safety() {
+            SendSafety::Keyed { window } => {
+                let margin = turn.policy.create().attempt_timeout();
+                self.first_sent.saturating_add(window.saturating_sub(margin))
+            }
+            SendSafety::Idempotent | SendSafety::Unsafe | SendSafety::Lookup { .. } => Timestamp::NEVER,
+        }
+    }
+
+    pub(super) fn tell_sending(&self, turn: &mut Turn<'_>) {
+        if let Some(attempt) = self.in_flight() {
+            turn.tell(Notice::Sending(attempt));
+        }
+    }
+
+    /// Takes the next attempt number for a request that needs no record of its own.
+    pub(super) fn next_attempt(&mut self) -> AttemptId {
+        self.attempts = self.attempts.saturating_add(1);
+        AttemptId(self.attempts)
+    }
+}
+
+/// The earliest moment after `now`: a wait for it ends, but not at once.
+pub(super) fn just_after(now: Timestamp) -> Timestamp {
+    now.saturating_add(core::time::Duration::from_nanos(1))
+}

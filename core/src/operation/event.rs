@@ -1,0 +1,58 @@
+//! What happens to an operation (input), and what a provider's answer means.
+
+use alloc::boxed::Box;
+use core::time::Duration;
+
+use super::{AttemptId, RecordId};
+use crate::key::Reference;
+use crate::retry::Failure;
+
+/// Something that happened. Fed to [`Operation::handle`](super::Operation::handle).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+#[non_exhaustive]
+pub enum Event {
+    /// The record of this number, and all before it, is durable.
+    Persisted(RecordId),
+    /// The record of this number could not be made durable.
+    PersistFailed(RecordId),
+    /// The request of this attempt was answered, or failed.
+    Answered(AttemptId, Result<Reading, Failure>),
+    /// The provider told of the job by itself.
+    Webhook(Reading),
+    /// The caller no longer wants the job.
+    Cancel,
+    /// The outcome has reached whoever waits for it.
+    Delivered,
+}
+
+/// What a provider's answer means. Made by a provider's profile from status, headers and body; the core sees no bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+#[non_exhaustive]
+pub enum Reading {
+    /// The job exists under this reference (answer to a create or a look-up).
+    Accepted(Reference),
+    /// The job is under way; perhaps with a hint when to ask again.
+    Pending {
+        /// The provider's `Retry-After`.
+        hint: Option<Duration>,
+    },
+    /// The job waits for a person: its user or a reviewer.
+    AwaitingPerson {
+        /// The provider's `Retry-After`.
+        hint: Option<Duration>,
+    },
+    /// There is a result, but not all of it yet.
+    Partial,
+    /// The final answer is here. Whatever it says of the business, the job is done.
+    Ready,
+    /// The job ended without a decision: abandoned, expired.
+    Undecided,
+    /// The provider ran the job and reports that it failed.
+    Failed,
+    /// The provider knows no such job.
+    NotFound,
+    /// A status that the profile does not know, kept as text: treated as pending.
+    Unknown(Box<str>),
+}

@@ -1,0 +1,101 @@
+//! Looking up: is there a job of our key? Asked after a create whose fate is unknown, where the provider can be asked.
+
+use core::time::Duration;
+
+use super::create::just_after;
+use super::{Attempt, CREATE, Kind, LOOKUP, Operation, Outcome, Reading, Rejected, State, Turn, Unresolved};
+use crate::gate::Settled;
+use crate::notice::{Notice, WakeReason};
+use crate::retry::{Certainty, Class, Failure, GaveUp, RetryDecision};
+use crate::time::Timestamp;
+
+impl Operation {
+    /// The look-up waits until the provider certainly shows the job if it runs.
+    pub(super) fn wait_to_look_up(&mut self, settle: Duration, turn: &mut Turn<'_>) {
+        let at = turn.now.saturating_add(settle);
+        self.phase_began = at;
+        self.tries = 0;
+        turn.tell(Notice::Waiting { reason: WakeReason::Lookup, until: at });
+        self.state = State::LookupWaiting { at, reason: WakeReason::Lookup };
+        self.ask_record();
+    }
+
+    pub(super) fn begin_lookup(&mut self, turn: &mut Turn<'_>) {
+        let deadline = self.lookup_deadline(turn);
+        if turn.now >= deadline {
+            return self.end(Outcome::Unresolved(Unresolved::Lookup), turn);
+        }
+        match turn.gate.admit(Kind::Lookup, turn.now) {
+            Ok(permit) => {
+                self.next_attempt();
+                let until = turn.now.saturating_add(turn.policy.lookup().attempt_timeout()).min(deadline);
+                self.state = State::LookingUp { permit, until };
+                self.due.send = true;
+                self.tell_sending(turn);
+            }
+            Err(refusal) => {
+                turn.tell(Notice::Blocked { kind: Kind::Lookup, refusal });
+                if refusal.until >= deadline {
+                    return self.end(Outcome::Unresolved(Unresolved::Lookup), turn);
+                }
+                let at = refusal.until.max(just_after(turn.now));
+                self.state = State::LookupWaiting { at, reason: WakeReason::Gate };
+            }
+        }
+    }
+
+    pub(super) fn lookup_answered(&mut self, attempt: Attempt, reading: Reading, turn: &mut Turn<'_>) {
+        match reading {
+            Reading::Accepted(reference) => {
+                self.land(Settled::Answered, turn);
+                self.accepted(reference, turn);
+            }
+            Reading::Ready | Reading::Undecided | Reading::Failed => {
+                self.land(Settled::Answered, turn);
+                self.end_with_answer(&reading, turn);
+            }
+            Reading::NotFound => {
+                self.land(Settled::Answered, turn);
+                self.proven_absent(turn);
+            }
+            Reading::Pending { .. } | Reading::AwaitingPerson { .. } | Reading::Partial | Reading::Unknown(_) => {
+                self.lookup_failed(attempt, Failure::new(Class::Transient, Certainty::NotExecuted), turn);
+            }
+        }
+    }
+
+    pub(super) fn lookup_failed(&mut self, attempt: Attempt, failure: Failure, turn: &mut Turn<'_>) {
+        turn.tell(Notice::Failed { attempt, failure });
+        self.land(Settled::Failed(failure.class), turn);
+        self.tries = self.tries.saturating_add(1);
+        let policy = turn.policy.lookup();
+        // A look-up only reads: it may be repeated whatever became of it.
+        match policy.decide(self.tries, failure, self.phase_began, turn.now, true, self.seed.derive(LOOKUP)) {
+            RetryDecision::At(at) => {
+                turn.tell(Notice::Waiting { reason: WakeReason::Lookup, until: at });
+                self.state = State::LookupWaiting { at, reason: WakeReason::Lookup };
+            }
+            RetryDecision::GiveUp(_) => self.end(Outcome::Unresolved(Unresolved::Lookup), turn),
+        }
+    }
+
+    /// Nothing ran: the job may be created again, if attempts and time are left.
+    fn proven_absent(&mut self, turn: &mut Turn<'_>) {
+        turn.tell(Notice::ProvenAbsent);
+        self.doubt = false;
+        self.tries = 0;
+        let policy = turn.policy.create();
+        if self.creates >= policy.attempts() {
+            return self.end(Outcome::Rejected(Rejected::Attempts), turn);
+        }
+        let at = turn.now.saturating_add(policy.backoff().delay(u32::from(self.creates), self.seed.derive(CREATE)));
+        if at >= self.create_deadline(turn) {
+            return self.create_gave_up(GaveUp::Deadline, turn);
+        }
+        self.wait_to_create(at, turn);
+    }
+
+    fn lookup_deadline(&self, turn: &Turn<'_>) -> Timestamp {
+        self.phase_began.saturating_add(turn.policy.lookup().deadline())
+    }
+}

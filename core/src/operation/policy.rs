@@ -1,0 +1,227 @@
+//! The settings of an operation, and what one step of it sees.
+
+use core::time::Duration;
+
+use crate::backoff::{BackoffPolicy, Growth, Jitter};
+use crate::gate::Gate;
+use crate::notice::{Notice, Notices};
+use crate::policy::PolicyError;
+use crate::poll::PollPolicy;
+use crate::retry::RetryPolicy;
+use crate::time::Timestamp;
+
+/// What a create may do when an earlier one's fate is unknown. It describes the *provider*: sending a key is not the same as its
+/// being honoured, so the default is the one that is right for every provider.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case", deny_unknown_fields)
+)]
+#[non_exhaustive]
+pub enum SendSafety {
+    /// The provider runs every create it gets. After an ambiguous failure nothing is sent: the operation ends *unresolved*.
+    #[default]
+    Unsafe,
+    /// Running the create twice is the same as running it once, by its nature: it is sent again freely.
+    Idempotent,
+    /// The provider runs a key once within `window` of its first use: an ambiguous create is sent again with the same key.
+    Keyed {
+        /// How long the provider remembers a key (Stripe and Persona: 24 hours). Nothing is resent after it, less one time-out.
+        #[cfg_attr(feature = "serde", serde(with = "crate::policy::humane"))]
+        window: Duration,
+    },
+    /// The provider can be asked for the job of a key: an ambiguous create is looked up, then adopted or sent again.
+    Lookup {
+        /// How long after an ambiguous create the provider certainly shows the job if it runs. Too short a time here is how a job
+        /// runs twice: the look-up says "no such job" while the first request is still being processed.
+        #[cfg_attr(feature = "serde", serde(with = "crate::policy::humane"))]
+        settle: Duration,
+    },
+}
+
+/// Everything that decides how an operation behaves.
+///
+/// The default suits a provider of which nothing is known: careful retries, Deepvue's poll schedule, no repeat of an ambiguous create.
+///
+/// ```
+/// use core::time::Duration;
+/// use steadfast_core::{OperationPolicy, SendSafety};
+///
+/// let day = Duration::from_secs(86_400);
+/// let policy = OperationPolicy::default().with_safety(SendSafety::Keyed { window: day })?;
+/// assert_eq!(policy.create().attempts(), 5);
+/// # Ok::<(), steadfast_core::PolicyError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(try_from = "Unchecked"))]
+pub struct OperationPolicy {
+    safety: SendSafety,
+    create: RetryPolicy,
+    lookup: RetryPolicy,
+    poll: PollPolicy,
+    persist: BackoffPolicy,
+}
+
+impl OperationPolicy {
+    /// The same, for a provider of this kind.
+    ///
+    /// # Errors
+    /// A key window that is not longer than a create's time-out (no repeat could ever be sent in time).
+    pub fn with_safety(mut self, safety: SendSafety) -> Result<Self, PolicyError> {
+        self.safety = safety;
+        self.checked()
+    }
+
+    /// The same, trying creates like this.
+    ///
+    /// # Errors
+    /// A time-out that is not shorter than the key window.
+    pub fn with_create(mut self, create: RetryPolicy) -> Result<Self, PolicyError> {
+        self.create = create;
+        self.checked()
+    }
+
+    /// The same, trying look-ups like this.
+    #[must_use]
+    pub fn with_lookup(mut self, lookup: RetryPolicy) -> Self {
+        self.lookup = lookup;
+        self
+    }
+
+    /// The same, polling like this.
+    #[must_use]
+    pub fn with_poll(mut self, poll: PollPolicy) -> Self {
+        self.poll = poll;
+        self
+    }
+
+    /// The same, pausing like this before a record that could not be written is tried again.
+    ///
+    /// # Errors
+    /// A cap of zero: a broken disk would be asked without rest.
+    pub fn with_persist(mut self, persist: BackoffPolicy) -> Result<Self, PolicyError> {
+        self.persist = persist;
+        self.checked()
+    }
+
+    fn checked(self) -> Result<Self, PolicyError> {
+        if let SendSafety::Keyed { window } = self.safety
+            && window <= self.create.attempt_timeout()
+        {
+            return Err(PolicyError::new(
+                "safety.keyed.window",
+                window,
+                alloc::format!("longer than a create's time-out, {:?}", self.create.attempt_timeout()),
+            ));
+        }
+        if self.persist.cap().is_zero() {
+            return Err(PolicyError::new(
+                "persist.cap",
+                self.persist.cap(),
+                "more than zero, or a broken disk gets no rest",
+            ));
+        }
+        Ok(self)
+    }
+
+    /// What a create may do when an earlier one's fate is unknown.
+    #[must_use]
+    pub const fn safety(&self) -> SendSafety {
+        self.safety
+    }
+
+    /// How creates are tried.
+    #[must_use]
+    pub const fn create(&self) -> &RetryPolicy {
+        &self.create
+    }
+
+    /// How look-ups are tried.
+    #[must_use]
+    pub const fn lookup(&self) -> &RetryPolicy {
+        &self.lookup
+    }
+
+    /// How jobs are polled.
+    #[must_use]
+    pub const fn poll(&self) -> &PollPolicy {
+        &self.poll
+    }
+
+    /// The pauses between tries to write a record.
+    #[must_use]
+    pub const fn persist(&self) -> &BackoffPolicy {
+        &self.persist
+    }
+
+    /// What one step of an operation sees.
+    pub fn turn<'a>(&'a self, now: Timestamp, gate: &'a mut Gate) -> Turn<'a> {
+        Turn { now, policy: self, gate, notices: Notices::default() }
+    }
+}
+
+impl Default for OperationPolicy {
+    /// Writing is tried again after 100 ms doubling to 10 s.
+    fn default() -> Self {
+        Self {
+            safety: SendSafety::default(),
+            create: RetryPolicy::default(),
+            lookup: RetryPolicy::default(),
+            poll: PollPolicy::default(),
+            persist: BackoffPolicy::trusted(
+                Growth::doubling(Duration::from_millis(100)),
+                Duration::from_secs(10),
+                Jitter::Equal,
+            ),
+        }
+    }
+}
+
+/// One step's surroundings: the time, the settings, the gate. Made by [`OperationPolicy::turn`].
+#[derive(Debug)]
+pub struct Turn<'a> {
+    pub(crate) now: Timestamp,
+    pub(crate) policy: &'a OperationPolicy,
+    pub(crate) gate: &'a mut Gate,
+    pub(crate) notices: Notices,
+}
+
+impl Turn<'_> {
+    /// What the step told; at most eight notices. Reading them is optional.
+    #[must_use]
+    pub fn pop_notice(&mut self) -> Option<Notice> {
+        self.notices.pop()
+    }
+
+    pub(crate) fn tell(&mut self, notice: Notice) {
+        self.notices.tell(notice);
+    }
+}
+
+/// A policy as it stands in a file, before it has been looked at.
+#[cfg(feature = "serde")]
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Unchecked {
+    #[serde(default)]
+    safety: SendSafety,
+    #[serde(default)]
+    create: RetryPolicy,
+    #[serde(default)]
+    lookup: RetryPolicy,
+    #[serde(default)]
+    poll: PollPolicy,
+    persist: Option<BackoffPolicy>,
+}
+
+#[cfg(feature = "serde")]
+impl TryFrom<Unchecked> for OperationPolicy {
+    type Error = PolicyError;
+
+    fn try_from(it: Unchecked) -> Result<Self, PolicyError> {
+        let default = Self::default();
+        let persist = it.persist.unwrap_or(default.persist);
+        Self { safety: it.safety, create: it.create, lookup: it.lookup, poll: it.poll, persist }.checked()
+    }
+}

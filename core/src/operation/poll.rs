@@ -1,0 +1,128 @@
+//! Polling: ask whether the accepted job is done, by the schedule; ask again after a failure, by the retry policy.
+
+use core::time::Duration;
+
+use super::create::just_after;
+use super::{Attempt, Kind, Operation, Outcome, POLL, Reading, State, Turn, Unresolved};
+use crate::gate::Settled;
+use crate::key::Reference;
+use crate::notice::{Notice, WakeReason};
+use crate::retry::{Class, Failure};
+use crate::time::Timestamp;
+
+impl Operation {
+    /// The provider has the job. Polling starts once that is on disk.
+    pub(super) fn accepted(&mut self, reference: Reference, turn: &mut Turn<'_>) {
+        self.reference = Some(reference);
+        self.doubt = true;
+        turn.tell(Notice::Accepted);
+        self.start_polling(turn);
+        self.ask_record();
+    }
+
+    /// Polling begins anew: its deadline counts from now.
+    pub(super) fn start_polling(&mut self, turn: &mut Turn<'_>) {
+        self.phase_began = turn.now;
+        self.tries = 0;
+        let wait = turn.policy.poll().wait(self.polls, None, self.seed.derive(POLL));
+        self.wait_to_poll(wait, turn);
+    }
+
+    pub(super) fn begin_poll(&mut self, turn: &mut Turn<'_>) {
+        let deadline = self.poll_deadline(turn);
+        if turn.now >= deadline {
+            return self.end(Outcome::Unresolved(Unresolved::PollDeadline), turn);
+        }
+        match turn.gate.admit(Kind::Poll, turn.now) {
+            Ok(permit) => {
+                self.next_attempt();
+                let until = turn.now.saturating_add(turn.policy.poll().retry().attempt_timeout()).min(deadline);
+                self.state = State::Polling { permit, until };
+                self.due.send = true;
+                self.tell_sending(turn);
+            }
+            Err(refusal) => {
+                turn.tell(Notice::Blocked { kind: Kind::Poll, refusal });
+                if refusal.until >= deadline {
+                    return self.end(Outcome::Unresolved(Unresolved::PollDeadline), turn);
+                }
+                let at = refusal.until.max(just_after(turn.now));
+                self.state = State::PollWaiting { at, reason: WakeReason::Gate };
+            }
+        }
+    }
+
+    pub(super) fn poll_answered(&mut self, reading: Reading, turn: &mut Turn<'_>) {
+        self.land(Settled::Answered, turn);
+        self.tries = 0;
+        match reading {
+            Reading::Ready | Reading::Undecided | Reading::Failed => self.end_with_answer(&reading, turn),
+            Reading::Partial if turn.policy.poll().accepts_partial() => self.end_with_answer(&reading, turn),
+            Reading::Partial => {
+                turn.tell(Notice::Partial);
+                self.still_pending(None, turn);
+            }
+            Reading::Pending { hint } => {
+                turn.tell(Notice::Pending { hint });
+                self.still_pending(hint, turn);
+            }
+            Reading::AwaitingPerson { hint } => {
+                turn.tell(Notice::AwaitingPerson);
+                self.still_pending(hint, turn);
+            }
+            Reading::Unknown(text) => {
+                turn.tell(Notice::UnknownStatus(text));
+                self.still_pending(None, turn);
+            }
+            Reading::Accepted(reference) => {
+                if self.reference.as_ref() != Some(&reference) {
+                    turn.tell(Notice::Conflict);
+                }
+                self.still_pending(None, turn);
+            }
+            Reading::NotFound => {
+                let since = turn.now.saturating_since(self.phase_began);
+                if since >= turn.policy.poll().not_found_grace() {
+                    return self.end(Outcome::Unresolved(Unresolved::NotFound), turn);
+                }
+                turn.tell(Notice::Pending { hint: None });
+                self.still_pending(None, turn);
+            }
+        }
+    }
+
+    fn still_pending(&mut self, hint: Option<Duration>, turn: &mut Turn<'_>) {
+        self.polls = self.polls.saturating_add(1);
+        if self.polls >= turn.policy.poll().polls() {
+            return self.end(Outcome::Unresolved(Unresolved::Polls), turn);
+        }
+        let wait = turn.policy.poll().wait(self.polls, hint, self.seed.derive(POLL));
+        self.wait_to_poll(wait, turn);
+    }
+
+    pub(super) fn poll_failed(&mut self, attempt: Attempt, failure: Failure, turn: &mut Turn<'_>) {
+        turn.tell(Notice::Failed { attempt, failure });
+        self.land(Settled::Failed(failure.class), turn);
+        if failure.class == Class::Permanent {
+            // Asking again cannot help, and says nothing of the job: it is not a failure, and may be resumed.
+            return self.end(Outcome::Unresolved(Unresolved::PollRefused), turn);
+        }
+        self.tries = self.tries.saturating_add(1);
+        let wait = turn.policy.poll().wait_after_failure(self.tries, failure, self.seed.derive(POLL));
+        self.wait_to_poll(wait, turn);
+    }
+
+    /// If the next poll could not begin before the deadline, waiting for it would be for nothing: stop now.
+    fn wait_to_poll(&mut self, wait: Duration, turn: &mut Turn<'_>) {
+        let at = turn.now.saturating_add(wait);
+        if at >= self.poll_deadline(turn) {
+            return self.end(Outcome::Unresolved(Unresolved::PollDeadline), turn);
+        }
+        turn.tell(Notice::Waiting { reason: WakeReason::Poll, until: at });
+        self.state = State::PollWaiting { at, reason: WakeReason::Poll };
+    }
+
+    fn poll_deadline(&self, turn: &Turn<'_>) -> Timestamp {
+        self.phase_began.saturating_add(turn.policy.poll().deadline())
+    }
+}

@@ -1,0 +1,127 @@
+//! To disk and back: the record of an operation, and the operation of a record.
+//!
+//! After a crash the record is all that is known. A create that was in flight *may have executed*; what follows depends on the provider,
+//! just as after a time-out. Waits are clamped to one capped delay from now: a clock that once was wrong must not put work to sleep for
+//! years. Polling starts a new deadline: the time in which nobody watched does not count.
+//!
+//! Restoring decides from the record alone and changes nothing on disk by itself, so it may crash and be repeated any number of times.
+
+use core::time::Duration;
+
+use super::{Due, Journal, Operation, Record, SendSafety, Stage, State, Turn};
+use crate::notice::{Notice, WakeReason};
+use crate::retry::GaveUp;
+use crate::seed::Seed;
+use crate::time::Timestamp;
+
+impl Operation {
+    /// What must be durable of the operation as it is now.
+    #[must_use]
+    pub fn record(&self) -> Record {
+        let (stage, due) = match self.state {
+            State::CreateWaiting { at, .. } => (if self.doubt { Stage::Unknown } else { Stage::Planned }, at),
+            State::CreateWriting { .. } => (Stage::InFlight, Timestamp::NEVER),
+            State::Creating { until, .. } => (Stage::InFlight, until),
+            State::LookupWaiting { at, .. } => (Stage::Unknown, at),
+            State::LookingUp { until, .. } => (Stage::Unknown, until),
+            State::PollWaiting { at, .. } => (Stage::Accepted, at),
+            State::Polling { until, .. } => (Stage::Accepted, until),
+            State::Ending { outcome } | State::Ended { outcome } => (Stage::Ended(outcome), Timestamp::NEVER),
+            State::Delivered { outcome } => (Stage::Delivered(outcome), Timestamp::NEVER),
+        };
+        // The intent is written before the create leaves, so the first send is at the earliest when it was written.
+        let first_sent = if stage == Stage::InFlight { self.first_sent.min(self.seen) } else { self.first_sent };
+        Record {
+            key: self.key.clone(),
+            fingerprint: self.fingerprint,
+            stage,
+            reference: self.reference.clone(),
+            submitted: self.submitted,
+            first_sent: first_sent.deadline(),
+            due: due.deadline(),
+            creates: self.creates,
+            attempts: self.attempts,
+            polls: self.polls,
+        }
+    }
+
+    /// The operation that a record tells of, after a restart.
+    ///
+    /// `seed` must be the one that the lost operation had.
+    #[must_use]
+    pub fn restore(record: Record, seed: Seed, turn: &mut Turn<'_>) -> Self {
+        let now = turn.now;
+        let submitted = record.submitted.min(now);
+        let mut operation = Self {
+            key: record.key,
+            fingerprint: record.fingerprint,
+            reference: record.reference,
+            seed,
+            state: State::CreateWaiting { at: now, reason: WakeReason::Create },
+            submitted,
+            phase_began: now,
+            first_sent: record.first_sent.map_or(Timestamp::NEVER, |at| at.min(now)),
+            seen: now,
+            // The record it came from is durable.
+            journal: Journal { asked: super::RecordId(1), acked: super::RecordId(1), ..Journal::EMPTY },
+            due: Due::default(),
+            attempts: record.attempts,
+            creates: record.creates,
+            polls: record.polls.min(turn.policy.poll().polls().saturating_sub(1)),
+            tries: 0,
+            doubt: !matches!(record.stage, Stage::Planned),
+        };
+        turn.tell(Notice::Restored);
+        match record.stage {
+            Stage::Planned => {
+                let at = clamp(record.due, now, turn.policy.create().backoff().cap());
+                operation.state = State::CreateWaiting { at, reason: WakeReason::Create };
+            }
+            Stage::Accepted if operation.reference.is_some() => operation.resume_polling(record.due, turn),
+            Stage::InFlight | Stage::Unknown | Stage::Accepted => operation.resume_in_doubt(record.due, turn),
+            Stage::Ended(outcome) => {
+                operation.state = State::Ended { outcome };
+                operation.due.end = true;
+            }
+            Stage::Delivered(outcome) => operation.state = State::Delivered { outcome },
+        }
+        operation.advance(turn);
+        operation
+    }
+
+    /// A create may have run: send it again, look it up, or say so.
+    fn resume_in_doubt(&mut self, due: Option<Timestamp>, turn: &mut Turn<'_>) {
+        let create = turn.policy.create();
+        match turn.policy.safety() {
+            SendSafety::Unsafe => self.create_gave_up(GaveUp::Ambiguous, turn),
+            SendSafety::Lookup { settle } => {
+                let at = turn.now.saturating_add(settle);
+                self.phase_began = at;
+                self.state = State::LookupWaiting { at, reason: WakeReason::Lookup };
+            }
+            SendSafety::Idempotent | SendSafety::Keyed { .. } if self.creates >= create.attempts() => {
+                self.create_gave_up(GaveUp::Attempts, turn)
+            }
+            SendSafety::Idempotent | SendSafety::Keyed { .. } => {
+                let at = clamp(due, turn.now, create.backoff().cap());
+                if at >= self.create_deadline(turn) {
+                    return self.create_gave_up(GaveUp::Deadline, turn);
+                }
+                if at >= self.key_expiry(turn) {
+                    return self.create_gave_up(GaveUp::KeyWindow, turn);
+                }
+                self.state = State::CreateWaiting { at, reason: WakeReason::Create };
+            }
+        }
+    }
+
+    fn resume_polling(&mut self, due: Option<Timestamp>, turn: &mut Turn<'_>) {
+        let at = clamp(due, turn.now, turn.policy.poll().schedule().cap());
+        self.state = State::PollWaiting { at, reason: WakeReason::Poll };
+    }
+}
+
+/// A due time from disk: not in the past, and no further off than one capped delay.
+fn clamp(due: Option<Timestamp>, now: Timestamp, cap: Duration) -> Timestamp {
+    due.unwrap_or(now).clamp(now, now.saturating_add(cap))
+}

@@ -1,0 +1,143 @@
+//! What every policy shares: one error for settings that make no sense, and durations a person can write.
+//!
+//! Policies are validated where they are made, so a value of a policy's type is a good one; there is no `validate()` to
+//! forget. With the `serde` feature the same constructors stand behind deserialisation.
+
+use alloc::boxed::Box;
+use alloc::format;
+
+/// A setting was refused: which, what it was, and what would be right.
+///
+/// ```
+/// use core::time::Duration;
+/// use steadfast_core::backoff::{BackoffPolicy, Growth, Jitter};
+///
+/// let wrong = BackoffPolicy::new(Growth::doubling(Duration::from_secs(9)), Duration::from_secs(3), Jitter::Full);
+/// assert_eq!(
+///     wrong.unwrap_err().to_string(),
+///     "backoff.cap is 3s: it must be at least the first delay, 9s"
+/// );
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{field} is {value}: it must be {expected}")]
+pub struct PolicyError {
+    field: &'static str,
+    value: Box<str>,
+    expected: Box<str>,
+}
+
+impl PolicyError {
+    /// The setting's name, as in a file: `retry.attempts`.
+    #[must_use]
+    pub const fn field(&self) -> &'static str {
+        self.field
+    }
+
+    pub(crate) fn new(field: &'static str, value: impl core::fmt::Debug, expected: impl Into<Box<str>>) -> Self {
+        Self { field, value: format!("{value:?}").into(), expected: expected.into() }
+    }
+}
+
+/// Durations as a person writes them: `"3s"`, `"250ms"`, `"1m30s"`; units `ns`, `us`, `ms`, `s`, `m`, `h`, `d`.
+///
+/// For `#[serde(with = "steadfast_core::policy::humane")]`. Exact: whole numbers only, no floats, no bare numbers.
+#[cfg(feature = "serde")]
+pub mod humane {
+    use alloc::borrow::Cow;
+    use alloc::string::String;
+    use core::fmt::Write as _;
+    use core::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer, de::Error as _};
+
+    const UNITS: [(&str, u64); 7] = [
+        ("d", 86_400_000_000_000),
+        ("h", 3_600_000_000_000),
+        ("m", 60_000_000_000),
+        ("s", 1_000_000_000),
+        ("ms", 1_000_000),
+        ("us", 1_000),
+        ("ns", 1),
+    ];
+
+    /// Reads `"1m30s"`.
+    ///
+    /// # Errors
+    /// Text that is not one or more whole numbers, each with a unit, or that exceeds 584 years.
+    pub fn parse(text: &str) -> Result<Duration, &'static str> {
+        const EXPECTED: &str =
+            "a duration such as \"3s\", \"250ms\" or \"1m30s\" (whole numbers; ns, us, ms, s, m, h, d)";
+        let mut total: u64 = 0;
+        let mut rest = text.trim();
+        if rest.is_empty() {
+            return Err(EXPECTED);
+        }
+        while !rest.is_empty() {
+            let unit_at = rest.find(|c: char| !c.is_ascii_digit()).ok_or(EXPECTED)?;
+            let (number, tail) = rest.split_at_checked(unit_at).ok_or(EXPECTED)?;
+            let next_at = tail.find(|c: char| c.is_ascii_digit()).unwrap_or(tail.len());
+            let (unit, tail) = tail.split_at_checked(next_at).ok_or(EXPECTED)?;
+            let (_, scale) = UNITS.iter().find(|(name, _)| *name == unit).ok_or(EXPECTED)?;
+            let number: u64 = number.parse().map_err(|_| EXPECTED)?;
+            total = number.checked_mul(*scale).and_then(|part| total.checked_add(part)).ok_or(EXPECTED)?;
+            rest = tail;
+        }
+        Ok(Duration::from_nanos(total))
+    }
+
+    /// Writes what [`parse`] reads.
+    #[must_use]
+    pub fn format(span: Duration) -> String {
+        let mut rest = crate::time::nanos(span);
+        let mut text = String::new();
+        for (unit, scale) in UNITS {
+            let count = rest / scale;
+            rest %= scale;
+            if count > 0 {
+                let _ = write!(text, "{count}{unit}");
+            }
+        }
+        if text.is_empty() { "0s".into() } else { text }
+    }
+
+    /// For `serde(with)`.
+    ///
+    /// # Errors
+    /// As the format.
+    pub fn serialize<S: Serializer>(span: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&format(*span))
+    }
+
+    /// For `serde(with)`.
+    ///
+    /// # Errors
+    /// As [`parse`].
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        let text = Cow::<'de, str>::deserialize(deserializer)?;
+        parse(&text).map_err(|expected| D::Error::custom(alloc::format!("{text:?} is not {expected}")))
+    }
+
+    /// One duration, where `serde(with)` cannot reach: inside a list or a map.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+    #[serde(transparent)]
+    pub struct Humane(#[serde(with = "self")] pub Duration);
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn durations_read_back_as_written() {
+            for text in ["0s", "3s", "250ms", "1m30s", "2d3h4m5s6ms7us8ns"] {
+                assert_eq!(format(parse(text).unwrap()), text);
+            }
+        }
+
+        #[test]
+        fn nonsense_is_refused() {
+            for text in ["", " ", "3", "s", "3x", "-3s", "1.5s", "99999999999999999999s", "600y", "3 s", "٣s"] {
+                assert!(parse(text).is_err(), "{text:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! How often to ask whether a job is done.
+//!
+//! A [`PollPolicy`] keeps two things apart that are often mixed. A *pending* answer is good news and consumes the **poll schedule**: so
+//! many polls, at growing intervals, within a deadline. A poll that *fails* consumes the **retry policy**: its streak of failures is
+//! reset by any good answer, and when the streak has used up the attempts, polling goes on at the schedule's slowest pace. So a
+//! failing poll never ends the job; what ends the wait is the schedule, or a refusal that would only be repeated.
+//!
+//! ```text
+//! accepted → wait delay(1) → poll → pending → wait delay(2) → poll → … → ready
+//!                             └ failed → wait retry delay → poll
+//! ```
+
+use core::num::NonZeroU16;
+use core::time::Duration;
+
+use crate::backoff::{BackoffPolicy, Growth, Jitter};
+use crate::policy::PolicyError;
+use crate::retry::{Failure, RetryPolicy};
+use crate::seed::Seed;
+
+/// When to poll, how often, and for how long.
+///
+/// The default is the schedule that Deepvue's guide asks for: 3 s doubling to 30 s, 10 polls, 3 minutes, no jitter.
+///
+/// ```
+/// use core::time::Duration;
+/// use steadfast_core::Seed;
+/// use steadfast_core::poll::PollPolicy;
+///
+/// let policy = PollPolicy::default();
+/// let waits: Vec<u64> = (0..5).map(|polls| policy.wait(polls, None, Seed::new(1)).as_secs()).collect();
+/// assert_eq!(waits, [3, 6, 12, 24, 30]);
+/// // A provider that says "in 45 s" is believed, even above the schedule's cap.
+/// assert_eq!(policy.wait(0, Some(Duration::from_secs(45)), Seed::new(1)).as_secs(), 45);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(try_from = "Unchecked"))]
+pub struct PollPolicy {
+    schedule: BackoffPolicy,
+    polls: NonZeroU16,
+    #[cfg_attr(feature = "serde", serde(with = "crate::policy::humane"))]
+    deadline: Duration,
+    retry: RetryPolicy,
+    #[cfg_attr(feature = "serde", serde(with = "crate::policy::humane"))]
+    not_found_grace: Duration,
+    accept_partial: bool,
+}
+
+impl PollPolicy {
+    /// Waits by `schedule` (its first delay is the wait before the first poll), at most `polls` pending answers, no poll at or after
+    /// `deadline` from acceptance; `retry` paces polls that fail (its own deadline and attempts do not end the wait).
+    ///
+    /// # Errors
+    /// Zero polls, a zero deadline, or a first wait that is not below the deadline (no poll would ever be sent). A schedule that can
+    /// wait zero for ever is refused too: its cap must be more than zero.
+    pub fn new(
+        schedule: BackoffPolicy,
+        polls: u16,
+        deadline: Duration,
+        retry: RetryPolicy,
+    ) -> Result<Self, PolicyError> {
+        let Some(polls) = NonZeroU16::new(polls) else {
+            return Err(PolicyError::new("poll.polls", polls, "at least 1"));
+        };
+        if schedule.cap().is_zero() {
+            return Err(PolicyError::new(
+                "poll.schedule.cap",
+                schedule.cap(),
+                "more than zero, or polling never rests",
+            ));
+        }
+        let first = schedule.delay(1, Seed::new(0));
+        if deadline <= first {
+            return Err(PolicyError::new(
+                "poll.deadline",
+                deadline,
+                alloc::format!("more than the wait before the first poll, {first:?}"),
+            ));
+        }
+        Ok(Self { schedule, polls, deadline, retry, not_found_grace: Duration::ZERO, accept_partial: false })
+    }
+
+    /// The same, taking "no such job" for *pending* this long after acceptance: for providers whose reads lag behind their writes.
+    #[must_use]
+    pub const fn with_not_found_grace(mut self, grace: Duration) -> Self {
+        self.not_found_grace = grace;
+        self
+    }
+
+    /// The same, ending at a partial result instead of polling on for the whole one.
+    #[must_use]
+    pub const fn with_accept_partial(mut self, accept: bool) -> Self {
+        self.accept_partial = accept;
+        self
+    }
+
+    /// The waits between pending answers.
+    #[must_use]
+    pub const fn schedule(&self) -> &BackoffPolicy {
+        &self.schedule
+    }
+
+    /// The most pending answers.
+    #[must_use]
+    pub const fn polls(&self) -> u16 {
+        self.polls.get()
+    }
+
+    /// No poll starts this long after acceptance, or later.
+    #[must_use]
+    pub const fn deadline(&self) -> Duration {
+        self.deadline
+    }
+
+    /// The pace of polls that fail, the time-out of each poll, and what a `Retry-After` means.
+    #[must_use]
+    pub const fn retry(&self) -> &RetryPolicy {
+        &self.retry
+    }
+
+    /// How long after acceptance "no such job" counts as pending.
+    #[must_use]
+    pub const fn not_found_grace(&self) -> Duration {
+        self.not_found_grace
+    }
+
+    /// Whether a partial result ends the operation.
+    #[must_use]
+    pub const fn accepts_partial(&self) -> bool {
+        self.accept_partial
+    }
+
+    /// The wait before the next poll, after this many pending answers, with the provider's hint if it gave one.
+    #[must_use]
+    pub fn wait(&self, pending: u16, hint: Option<Duration>, seed: Seed) -> Duration {
+        let delay = self.schedule.delay(u32::from(pending).saturating_add(1), seed);
+        self.retry.retry_after().apply(delay, hint)
+    }
+
+    /// The wait before the next poll, after this many failed polls in a row, the last with `failure`.
+    #[must_use]
+    pub fn wait_after_failure(&self, streak: u16, failure: Failure, seed: Seed) -> Duration {
+        let delay = if streak < self.retry.attempts() {
+            self.retry.backoff().delay(u32::from(streak), seed)
+        } else {
+            self.schedule.cap()
+        };
+        self.retry.retry_after().apply(delay, failure.retry_after)
+    }
+}
+
+impl Default for PollPolicy {
+    fn default() -> Self {
+        Self {
+            schedule: PRESCRIBED,
+            polls: NonZeroU16::MIN.saturating_add(9),
+            deadline: Duration::from_secs(180),
+            retry: RetryPolicy::default(),
+            not_found_grace: Duration::ZERO,
+            accept_partial: false,
+        }
+    }
+}
+
+/// 3 s, 6 s, 12 s, 24 s, 30 s, 30 s, …
+const PRESCRIBED: BackoffPolicy =
+    BackoffPolicy::trusted(Growth::doubling(Duration::from_secs(3)), Duration::from_secs(30), Jitter::None);
+
+/// A policy as it stands in a file, before [`PollPolicy::new`] has looked at it.
+#[cfg(feature = "serde")]
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Unchecked {
+    schedule: BackoffPolicy,
+    polls: u16,
+    #[serde(with = "crate::policy::humane")]
+    deadline: Duration,
+    #[serde(default)]
+    retry: RetryPolicy,
+    #[serde(default, with = "crate::policy::humane")]
+    not_found_grace: Duration,
+    #[serde(default)]
+    accept_partial: bool,
+}
+
+#[cfg(feature = "serde")]
+impl TryFrom<Unchecked> for PollPolicy {
+    type Error = PolicyError;
+
+    fn try_from(it: Unchecked) -> Result<Self, PolicyError> {
+        Ok(Self::new(it.schedule, it.polls, it.deadline, it.retry)?
+            .with_not_found_grace(it.not_found_grace)
+            .with_accept_partial(it.accept_partial))
+    }
+}

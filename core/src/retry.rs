@@ -1,0 +1,330 @@
+//! Whether and when to send a failed request again.
+//!
+//! A [`Failure`] says two things about a request that gave no usable answer: its [`Class`] (what kind of trouble) and its
+//! [`Certainty`] (did it run?). The certainty comes from the phase the request had reached, told by the transport; it is never guessed
+//! from an error's text. A [`RetryPolicy`] turns failure, count and time into a [`RetryDecision`]:
+//!
+//! ```text
+//! permanent?                          → give up: Refused
+//! may have run, and no repeat is safe → give up: Ambiguous
+//! attempts spent?                     → give up: Attempts
+//! backoff delay, Retry-After          → next attempt at t
+//! t at or after the deadline?         → give up: Deadline, now, instead of waiting for nothing
+//! ```
+//!
+//! Invariants, each a property test: attempts never exceed the limit and none starts at or after the deadline (I2); a
+//! `Retry-After` is honoured up to its ceiling, or the attempts stop (I1).
+
+use core::num::NonZeroU16;
+use core::time::Duration;
+
+use crate::backoff::BackoffPolicy;
+use crate::policy::PolicyError;
+use crate::seed::Seed;
+use crate::time::Timestamp;
+
+/// What kind of trouble a request met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+#[non_exhaustive]
+pub enum Class {
+    /// Likely to pass: a refused connection, a reset, a 500, 502, 503, 504.
+    Transient,
+    /// The provider asks for a slower pace: a 429.
+    Throttled,
+    /// No answer in time.
+    TimedOut,
+    /// Sending the same again cannot help: a 400, 401, 403, 422.
+    Permanent,
+}
+
+/// Whether the provider ran the request that failed.
+///
+/// Ordered: a later variant is more certain to have run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+#[non_exhaustive]
+pub enum Certainty {
+    /// It certainly did not run: the connection was refused, or the provider answered that it will not run it.
+    NotExecuted,
+    /// Nobody can tell: no answer, or an unusable one, after the request had begun to leave.
+    MayHaveExecuted,
+    /// It ran, and the provider says that it failed.
+    Executed,
+}
+
+/// A request that gave no usable answer.
+///
+/// ```
+/// use core::time::Duration;
+/// use steadfast_core::retry::{Certainty, Class, Failure};
+///
+/// let throttled = Failure::new(Class::Throttled, Certainty::NotExecuted).with_retry_after(Some(Duration::from_secs(5)));
+/// assert_eq!(throttled.retry_after, Some(Duration::from_secs(5)));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
+pub struct Failure {
+    /// What kind of trouble.
+    pub class: Class,
+    /// Whether it ran.
+    pub certainty: Certainty,
+    /// How long the provider asks us to wait, from now. Malformed means absent.
+    pub retry_after: Option<Duration>,
+}
+
+impl Failure {
+    /// A failure without a `Retry-After`.
+    #[must_use]
+    pub const fn new(class: Class, certainty: Certainty) -> Self {
+        Self { class, certainty, retry_after: None }
+    }
+
+    /// The same, with what the provider asks us to wait.
+    #[must_use]
+    pub const fn with_retry_after(mut self, wait: Option<Duration>) -> Self {
+        self.retry_after = wait;
+        self
+    }
+}
+
+/// What a provider's `Retry-After` does to our own delay. All three are in use by well-known clients; see each variant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case", deny_unknown_fields)
+)]
+#[non_exhaustive]
+pub enum RetryAfter {
+    /// The longer of the two (Azure's clients; Didit's documentation).
+    Floor {
+        /// No hint counts for more than this, however large.
+        #[cfg_attr(feature = "serde", serde(with = "crate::policy::humane"))]
+        ceiling: Duration,
+    },
+    /// The hint instead of our own delay (gRPC's pushback, go-retryablehttp).
+    Exact {
+        /// No hint counts for more than this, however large.
+        #[cfg_attr(feature = "serde", serde(with = "crate::policy::humane"))]
+        ceiling: Duration,
+    },
+    /// The hint, but no less than our own delay and no more than that plus `extra` (AWS, `extra` = 5 s).
+    Clamped {
+        /// How far above our own delay a hint may lead.
+        #[cfg_attr(feature = "serde", serde(with = "crate::policy::humane"))]
+        extra: Duration,
+    },
+}
+
+impl RetryAfter {
+    /// The wait that results from our own `delay` and the provider's `hint`.
+    #[must_use]
+    pub fn apply(self, delay: Duration, hint: Option<Duration>) -> Duration {
+        let Some(hint) = hint else { return delay };
+        match self {
+            Self::Floor { ceiling } => delay.max(hint.min(ceiling)),
+            Self::Exact { ceiling } => hint.min(ceiling),
+            Self::Clamped { extra } => hint.max(delay).min(delay.saturating_add(extra)),
+        }
+    }
+}
+
+impl Default for RetryAfter {
+    /// A floor of at most an hour. The operation's deadline is usually shorter: then a longer hint stops the attempts.
+    fn default() -> Self {
+        Self::Floor { ceiling: Duration::from_secs(3600) }
+    }
+}
+
+/// How often, how long and with what pauses a request may be tried.
+///
+/// The default: 5 attempts in 2 minutes, 10 s each, 1 s doubling to 20 s between them with full jitter. (AWS and Google send 3 and 10;
+/// a create is worth more than a read and a person waits for it, hence 5 and no longer than 2 minutes.)
+///
+/// ```
+/// use core::time::Duration;
+/// use steadfast_core::backoff::BackoffPolicy;
+/// use steadfast_core::retry::{Certainty, Class, Failure, GaveUp, RetryDecision, RetryPolicy};
+/// use steadfast_core::{Seed, Timestamp};
+///
+/// let secs = Duration::from_secs;
+/// let policy = RetryPolicy::new(3, secs(60), secs(10), BackoffPolicy::default())?;
+/// let reset = Failure::new(Class::Transient, Certainty::MayHaveExecuted);
+/// let start = Timestamp::from_secs(1_700_000_000);
+/// let keyed = true; // the provider drops repeats of a key
+///
+/// assert!(matches!(policy.decide(1, reset, start, start, keyed, Seed::new(1)), RetryDecision::At(_)));
+/// assert_eq!(policy.decide(3, reset, start, start, keyed, Seed::new(1)), RetryDecision::GiveUp(GaveUp::Attempts));
+/// assert_eq!(policy.decide(1, reset, start, start, false, Seed::new(1)), RetryDecision::GiveUp(GaveUp::Ambiguous));
+/// # Ok::<(), steadfast_core::PolicyError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(try_from = "Unchecked"))]
+pub struct RetryPolicy {
+    attempts: NonZeroU16,
+    #[cfg_attr(feature = "serde", serde(with = "crate::policy::humane"))]
+    deadline: Duration,
+    #[cfg_attr(feature = "serde", serde(with = "crate::policy::humane"))]
+    attempt_timeout: Duration,
+    backoff: BackoffPolicy,
+    retry_after: RetryAfter,
+}
+
+impl RetryPolicy {
+    /// At most `attempts` attempts (the first counts), begun within `deadline` of the start, each given `attempt_timeout`.
+    ///
+    /// # Errors
+    /// Zero attempts (there is no "0 means for ever"), a zero deadline or a zero time-out.
+    pub fn new(
+        attempts: u16,
+        deadline: Duration,
+        attempt_timeout: Duration,
+        backoff: BackoffPolicy,
+    ) -> Result<Self, PolicyError> {
+        let Some(attempts) = NonZeroU16::new(attempts) else {
+            return Err(PolicyError::new("retry.attempts", attempts, "at least 1, which is the first attempt"));
+        };
+        if deadline.is_zero() {
+            return Err(PolicyError::new("retry.deadline", deadline, "more than zero, or no attempt may start"));
+        }
+        if attempt_timeout.is_zero() {
+            return Err(PolicyError::new("retry.attempt_timeout", attempt_timeout, "more than zero"));
+        }
+        Ok(Self { attempts, deadline, attempt_timeout, backoff, retry_after: RetryAfter::default() })
+    }
+
+    /// The same, treating a provider's `Retry-After` this way.
+    #[must_use]
+    pub const fn with_retry_after(mut self, retry_after: RetryAfter) -> Self {
+        self.retry_after = retry_after;
+        self
+    }
+
+    /// The most attempts, the first included.
+    #[must_use]
+    pub const fn attempts(&self) -> u16 {
+        self.attempts.get()
+    }
+
+    /// No attempt starts this long after the start, or later.
+    #[must_use]
+    pub const fn deadline(&self) -> Duration {
+        self.deadline
+    }
+
+    /// An attempt without an answer for this long has timed out.
+    #[must_use]
+    pub const fn attempt_timeout(&self) -> Duration {
+        self.attempt_timeout
+    }
+
+    /// The pauses.
+    #[must_use]
+    pub const fn backoff(&self) -> &BackoffPolicy {
+        &self.backoff
+    }
+
+    /// What a `Retry-After` does to the pauses.
+    #[must_use]
+    pub const fn retry_after(&self) -> RetryAfter {
+        self.retry_after
+    }
+
+    /// When attempt `made + 1` may start, given that attempt `made` failed just `now`, or why there is none.
+    ///
+    /// `repeatable`: the request may be sent again although it may have run (it reads only, or the provider honours its key).
+    #[must_use]
+    #[cfg_attr(feature = "no-panic", no_panic::no_panic)]
+    pub fn decide(
+        &self,
+        made: u16,
+        failure: Failure,
+        started: Timestamp,
+        now: Timestamp,
+        repeatable: bool,
+        seed: Seed,
+    ) -> RetryDecision {
+        if failure.class == Class::Permanent {
+            return RetryDecision::GiveUp(GaveUp::Refused);
+        }
+        if !repeatable && failure.certainty != Certainty::NotExecuted {
+            return RetryDecision::GiveUp(GaveUp::Ambiguous);
+        }
+        if made >= self.attempts.get() {
+            return RetryDecision::GiveUp(GaveUp::Attempts);
+        }
+        let delay = self.backoff.delay(u32::from(made), seed);
+        let at = now.saturating_add(self.retry_after.apply(delay, failure.retry_after));
+        if at >= started.saturating_add(self.deadline) {
+            return RetryDecision::GiveUp(GaveUp::Deadline);
+        }
+        RetryDecision::At(at)
+    }
+}
+
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        Self {
+            attempts: NonZeroU16::MIN.saturating_add(4),
+            deadline: Duration::from_secs(120),
+            attempt_timeout: Duration::from_secs(10),
+            backoff: BackoffPolicy::default(),
+            retry_after: RetryAfter::default(),
+        }
+    }
+}
+
+/// What [`RetryPolicy::decide`] says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+#[expect(clippy::exhaustive_enums, reason = "there is either a next attempt or a reason why not")]
+pub enum RetryDecision {
+    /// The next attempt may start then.
+    At(Timestamp),
+    /// There is none.
+    GiveUp(GaveUp),
+}
+
+/// Why there is no further attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+#[non_exhaustive]
+pub enum GaveUp {
+    /// The provider said no, and would say so again.
+    Refused,
+    /// The request may have run, and sending it again might run it twice.
+    Ambiguous,
+    /// All attempts are spent.
+    Attempts,
+    /// The next attempt could not have started before the deadline.
+    Deadline,
+    /// The provider may have forgotten the key by then, and would run the request again.
+    KeyWindow,
+}
+
+/// A policy as it stands in a file, before [`RetryPolicy::new`] has looked at it.
+#[cfg(feature = "serde")]
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Unchecked {
+    attempts: u16,
+    #[serde(with = "crate::policy::humane")]
+    deadline: Duration,
+    #[serde(with = "crate::policy::humane")]
+    attempt_timeout: Duration,
+    #[serde(default)]
+    backoff: BackoffPolicy,
+    #[serde(default)]
+    retry_after: RetryAfter,
+}
+
+#[cfg(feature = "serde")]
+impl TryFrom<Unchecked> for RetryPolicy {
+    type Error = PolicyError;
+
+    fn try_from(it: Unchecked) -> Result<Self, PolicyError> {
+        Ok(Self::new(it.attempts, it.deadline, it.attempt_timeout, it.backoff)?.with_retry_after(it.retry_after))
+    }
+}

@@ -1,0 +1,159 @@
+//! Time, as an argument.
+//!
+//! Nothing in this crate reads a clock. Every entry point takes `now`, a [`Timestamp`]: nanoseconds since the Unix
+//! epoch in a `u64`, which reaches the year 2554, sorts, can be written to a journal, and means the same after a restart.
+//! ("Instant" would promise a monotonic clock that cannot be stored; hence the name.)
+//!
+//! A driver makes its timestamps with a [`Clock`]: the wall clock read once, then advanced by monotonic time, so that
+//! they never run backwards inside one process. A machine that is given a `now` earlier than the last one it saw uses
+//! the last one it saw.
+
+use core::fmt;
+use core::time::Duration;
+
+/// A moment: nanoseconds since the Unix epoch.
+///
+/// All arithmetic saturates, so no input can overflow it.
+///
+/// ```
+/// use core::time::Duration;
+/// use steadfast_core::Timestamp;
+///
+/// let start = Timestamp::from_secs(1_700_000_000);
+/// let later = start.saturating_add(Duration::from_secs(3));
+/// assert_eq!(later.saturating_since(start), Duration::from_secs(3));
+/// assert_eq!(start.saturating_since(later), Duration::ZERO);
+/// assert_eq!(later.saturating_add(Duration::MAX), Timestamp::NEVER);
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(transparent))]
+pub struct Timestamp(u64);
+
+impl Timestamp {
+    /// 1970-01-01T00:00:00Z, the earliest moment.
+    pub const EPOCH: Self = Self(0);
+
+    /// Later than every other moment: "no deadline" inside the machines. At the edge it is `None`.
+    pub const NEVER: Self = Self(u64::MAX);
+
+    /// From nanoseconds since the Unix epoch.
+    #[must_use]
+    pub const fn from_nanos(nanos: u64) -> Self {
+        Self(nanos)
+    }
+
+    /// From milliseconds since the Unix epoch; saturates.
+    #[must_use]
+    pub const fn from_millis(millis: u64) -> Self {
+        Self(millis.saturating_mul(1_000_000))
+    }
+
+    /// From seconds since the Unix epoch; saturates.
+    #[must_use]
+    pub const fn from_secs(secs: u64) -> Self {
+        Self(secs.saturating_mul(1_000_000_000))
+    }
+
+    /// Nanoseconds since the Unix epoch.
+    #[must_use]
+    pub const fn as_nanos(self) -> u64 {
+        self.0
+    }
+
+    /// This moment plus `span`, at most [`Timestamp::NEVER`].
+    #[must_use]
+    pub const fn saturating_add(self, span: Duration) -> Self {
+        Self(self.0.saturating_add(nanos(span)))
+    }
+
+    /// This moment less `span`, at least [`Timestamp::EPOCH`].
+    #[must_use]
+    pub const fn saturating_sub(self, span: Duration) -> Self {
+        Self(self.0.saturating_sub(nanos(span)))
+    }
+
+    /// The time from `earlier` to this moment, or zero if `earlier` is later.
+    #[must_use]
+    pub const fn saturating_since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+
+    /// `None` for [`Timestamp::NEVER`]: what a caller sees of a deadline that does not exist.
+    #[must_use]
+    pub const fn deadline(self) -> Option<Self> {
+        if self.0 == u64::MAX { None } else { Some(self) }
+    }
+}
+
+impl fmt::Debug for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if *self == Self::NEVER {
+            return f.write_str("never");
+        }
+        let nanos = self.0;
+        write!(f, "{}.{:09}s", nanos / 1_000_000_000, nanos % 1_000_000_000)
+    }
+}
+
+#[cfg(feature = "std")]
+impl From<std::time::SystemTime> for Timestamp {
+    /// A time before 1970 becomes [`Timestamp::EPOCH`], one after 2554 [`Timestamp::NEVER`].
+    fn from(time: std::time::SystemTime) -> Self {
+        let since = time.duration_since(std::time::SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Self::EPOCH.saturating_add(since)
+    }
+}
+
+/// A span in nanoseconds, at most `u64::MAX` (584 years).
+pub(crate) const fn nanos(span: Duration) -> u64 {
+    let nanos = span.as_nanos();
+    if nanos > u64::MAX as u128 { u64::MAX } else { nanos as u64 }
+}
+
+/// Makes a driver's timestamps: wall time once, monotonic time from there on, and the gaps of a suspended machine.
+///
+/// It reads nothing itself; the driver hands in what its clocks say. Time it returns never runs backwards.
+///
+/// ```
+/// use core::time::Duration;
+/// use steadfast_core::{Clock, Timestamp};
+///
+/// let mut clock = Clock::new(Timestamp::from_secs(1_000));
+/// let secs = Duration::from_secs;
+/// assert_eq!(clock.now(secs(5), secs(0)), Timestamp::from_secs(1_005));
+/// // The machine slept for an hour: the wall clock is ahead of the monotonic one by as much.
+/// assert_eq!(clock.now(secs(6), secs(3_600)), Timestamp::from_secs(4_606));
+/// // The wall clock was set back: nothing happens.
+/// assert_eq!(clock.now(secs(7), secs(0)), Timestamp::from_secs(4_607));
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Clock {
+    anchor: Timestamp,
+    suspended: Duration,
+    last: Timestamp,
+}
+
+impl Clock {
+    /// How far the wall clock must run ahead of the monotonic one to be taken for a suspend: clocks that are merely
+    /// being disciplined stay well below it (NTP slews at most 0.5 ms a second and steps above 128 ms).
+    pub const SUSPEND: Duration = Duration::from_secs(2);
+
+    /// A clock that reads `wall` now.
+    #[must_use]
+    pub const fn new(wall: Timestamp) -> Self {
+        Self { anchor: wall, suspended: Duration::ZERO, last: wall }
+    }
+
+    /// The time `elapsed` after [`Clock::new`], by the clock on which the driver sleeps.
+    ///
+    /// `ahead` is how much more time has passed since [`Clock::new`] by the wall clock than by the machine's monotonic
+    /// clock (zero if less). Once it grows by [`Clock::SUSPEND`] the time jumps forward with it; it never jumps back.
+    pub fn now(&mut self, elapsed: Duration, ahead: Duration) -> Timestamp {
+        if ahead >= self.suspended.saturating_add(Self::SUSPEND) {
+            self.suspended = ahead;
+        }
+        let now = self.anchor.saturating_add(elapsed).saturating_add(self.suspended);
+        self.last = self.last.max(now);
+        self.last
+    }
+}
