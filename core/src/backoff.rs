@@ -78,7 +78,7 @@ impl Growth {
             Self::Fibonacci { first } => nanos(*first).saturating_mul(fibonacci(n)),
             Self::Table(delays) => {
                 let at = usize::try_from(n.saturating_sub(1)).unwrap_or(usize::MAX);
-                nanos(delays.get(at).or(delays.last()).copied().unwrap_or_default())
+                nanos(delays.get(at).or_else(|| delays.last()).copied().unwrap_or_default())
             }
         }
     }

@@ -227,7 +227,7 @@ impl Engine {
             return Err(SubmitError::Full { live: self.live });
         }
         let seed = self.seed.derive_bytes(key.as_str().as_bytes());
-        let id = self.admit(key.clone(), now, |turn| Operation::new(key, fingerprint, seed, turn));
+        let id = self.admit(now, |turn| Operation::new(key, fingerprint, seed, turn));
         Ok(Submitted::Started(id))
     }
 
@@ -243,9 +243,8 @@ impl Engine {
         if self.find(&record.key).is_some() {
             return Err(RestoreError::DuplicateKey);
         }
-        let key = record.key.clone();
-        let seed = self.seed.derive_bytes(key.as_str().as_bytes());
-        Ok(self.admit(key, now, |turn| Operation::restore(record, seed, turn)))
+        let seed = self.seed.derive_bytes(record.key.as_str().as_bytes());
+        Ok(self.admit(now, |turn| Operation::restore(record, seed, turn)))
     }
 
     /// Takes in what happened. Never fails: what does not fit is absorbed and becomes a [`Notice`].
@@ -392,7 +391,7 @@ impl Engine {
     }
 
     /// Makes an operation and gives it a slot.
-    fn admit(&mut self, key: Key, now: Timestamp, make: impl FnOnce(&mut Turn<'_>) -> Operation) -> OperationId {
+    fn admit(&mut self, now: Timestamp, make: impl FnOnce(&mut Turn<'_>) -> Operation) -> OperationId {
         let mut turn = self.policy.turn(now, &mut self.gate);
         let operation = make(&mut turn);
         let notices = turn.notices;
@@ -407,8 +406,10 @@ impl Engine {
             slot.live = true;
             generation = slot.generation;
         }
-        let slots = &self.slots;
-        self.keys.insert(&key, index, |slot| slots.get(slot as usize)?.operation.as_ref().map(Operation::key));
+        let key_of = |slot: u32| self.slots.get(slot as usize)?.operation.as_ref().map(Operation::key);
+        if let Some(key) = key_of(index) {
+            self.keys.insert(key, index, key_of);
+        }
         self.live = self.live.saturating_add(1);
         self.look_after(index, notices, now);
         OperationId { slot: index, generation }

@@ -81,6 +81,19 @@
 //! - `no-panic`: for this project's CI only.
 
 #![no_std]
+// What could panic, and what std offers but core or alloc has. The tests may.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects,
+        clippy::wildcard_enum_match_arm,
+        clippy::std_instead_of_core,
+        clippy::alloc_instead_of_core
+    )
+)]
 
 extern crate alloc;
 #[cfg(any(feature = "std", test))]

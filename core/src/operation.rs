@@ -281,10 +281,7 @@ impl Operation {
     /// How it ended; `None` until the outcome is durable.
     #[must_use]
     pub const fn outcome(&self) -> Option<Outcome> {
-        match self.state {
-            State::Ended { outcome } | State::Delivered { outcome } => Some(outcome),
-            _ => None,
-        }
+        if let State::Ended { outcome } | State::Delivered { outcome } = self.state { Some(outcome) } else { None }
     }
 
     /// Whether it has ended, its outcome was delivered, and that is on disk: nothing more will come of it, and it may be forgotten.
@@ -302,9 +299,21 @@ impl Operation {
             State::Polling { until, .. } => {
                 (Kind::Poll, until, self.polls.saturating_add(self.tries).saturating_add(1))
             }
-            _ => return None,
+            State::CreateWaiting { .. }
+            | State::CreateWriting { .. }
+            | State::LookupWaiting { .. }
+            | State::PollWaiting { .. }
+            | State::Ending { .. }
+            | State::Ended { .. }
+            | State::Delivered { .. } => return None,
         };
         Some(Attempt { id: AttemptId(self.attempts), kind, number, until })
+    }
+
+    /// The latest attempt begun; number 0 if there was none.
+    #[must_use]
+    pub const fn last_attempt(&self) -> AttemptId {
+        AttemptId(self.attempts)
     }
 
     /// Create attempts begun.
@@ -346,14 +355,12 @@ impl Operation {
 
     fn step(&mut self, turn: &mut Turn<'_>) -> bool {
         let now = turn.now;
-        match self.state {
-            State::Creating { until, .. } | State::LookingUp { until, .. } | State::Polling { until, .. }
-                if until <= now =>
-            {
-                self.timed_out(turn);
-                return true;
-            }
-            _ => {}
+        if let State::Creating { until, .. } | State::LookingUp { until, .. } | State::Polling { until, .. } =
+            self.state
+            && until <= now
+        {
+            self.timed_out(turn);
+            return true;
         }
         if !self.journal.is_durable() {
             return false;
@@ -368,7 +375,14 @@ impl Operation {
                 self.due.end = true;
                 turn.tell(Notice::Ended(outcome));
             }
-            _ => return false,
+            State::CreateWaiting { .. }
+            | State::Creating { .. }
+            | State::LookupWaiting { .. }
+            | State::LookingUp { .. }
+            | State::PollWaiting { .. }
+            | State::Polling { .. }
+            | State::Ended { .. }
+            | State::Delivered { .. } => return false,
         }
         true
     }
@@ -421,7 +435,7 @@ impl Operation {
     fn answered(&mut self, id: AttemptId, answer: Result<Reading, Failure>, turn: &mut Turn<'_>) {
         let current = match self.in_flight() {
             Some(attempt) if attempt.id == id && !self.due.send => attempt,
-            _ => {
+            Some(_) | None => {
                 turn.tell(Notice::LateAnswer(id));
                 // An answer to an attempt that timed out still counts for what it teaches. A late failure teaches nothing.
                 if let (Ok(reading), true) = (answer, id.0 <= self.attempts) {
@@ -477,7 +491,12 @@ impl Operation {
             State::Polling { permit, .. } => {
                 (permit, !self.due.send, State::PollWaiting { at, reason: WakeReason::Poll })
             }
-            _ => return false,
+            State::CreateWaiting { .. }
+            | State::LookupWaiting { .. }
+            | State::PollWaiting { .. }
+            | State::Ending { .. }
+            | State::Ended { .. }
+            | State::Delivered { .. } => return false,
         };
         // Out of the air at once, so that no permit can be settled twice; the caller says what comes next.
         self.state = grounded;

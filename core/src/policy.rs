@@ -91,8 +91,8 @@ pub mod humane {
         let mut rest = crate::time::nanos(span);
         let mut text = String::new();
         for (unit, scale) in UNITS {
-            let count = rest / scale;
-            rest %= scale;
+            let count = rest.checked_div(scale).unwrap_or_default();
+            rest = rest.checked_rem(scale).unwrap_or_default();
             if count > 0 {
                 let _ = write!(text, "{count}{unit}");
             }

@@ -145,7 +145,7 @@ impl Operation {
         match turn.policy.safety() {
             SendSafety::Keyed { window } => {
                 let margin = turn.policy.create().attempt_timeout();
-                self.first_sent.saturating_add(window.saturating_sub(margin))
+                self.first_sent.saturating_add(window).saturating_sub(margin)
             }
             SendSafety::Idempotent | SendSafety::Unsafe | SendSafety::Lookup { .. } => Timestamp::NEVER,
         }

@@ -23,10 +23,7 @@ impl Operation {
     ///
     /// Whichever is first wins: a final one ends the operation, a reference is adopted, the rest is absorbed.
     pub(super) fn learn(&mut self, reading: Reading, turn: &mut Turn<'_>) {
-        let decided = match self.state {
-            State::Ending { outcome } | State::Ended { outcome } | State::Delivered { outcome } => Some(outcome),
-            _ => None,
-        };
+        let decided = self.decided();
         match (reading, decided) {
             (Reading::Accepted(reference), None) if self.reference.is_none() => {
                 self.leave_flight(Settled::Abandoned, turn);
@@ -56,7 +53,7 @@ impl Operation {
 
     /// The caller no longer wants the job. Before anything was sent that is clean; later it only means that nobody watches.
     pub(super) fn cancel(&mut self, turn: &mut Turn<'_>) {
-        if matches!(self.state, State::Ending { .. } | State::Ended { .. } | State::Delivered { .. }) {
+        if self.decided().is_some() {
             return turn.tell(Notice::Absorbed);
         }
         self.doubt |= self.leave_flight(Settled::Abandoned, turn);
@@ -68,6 +65,15 @@ impl Operation {
             },
             turn,
         );
+    }
+
+    /// The outcome, durable or not.
+    const fn decided(&self) -> Option<Outcome> {
+        if let State::Ending { outcome } | State::Ended { outcome } | State::Delivered { outcome } = self.state {
+            Some(outcome)
+        } else {
+            None
+        }
     }
 
     pub(super) fn delivered(&mut self, turn: &mut Turn<'_>) {

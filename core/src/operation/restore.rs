@@ -115,7 +115,7 @@ impl Operation {
         }
     }
 
-    fn resume_polling(&mut self, due: Option<Timestamp>, turn: &mut Turn<'_>) {
+    fn resume_polling(&mut self, due: Option<Timestamp>, turn: &Turn<'_>) {
         let at = clamp(due, turn.now, turn.policy.poll().schedule().cap());
         self.state = State::PollWaiting { at, reason: WakeReason::Poll };
     }
