@@ -1,0 +1,306 @@
+//! What a program holds: a client to submit jobs with, and a handle for each.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::StatusCode;
+use steadfast_core::engine::{self, Limits};
+use steadfast_core::operation::{OperationPolicy, Outcome, Stage};
+use steadfast_core::{Engine, Gate, Key, Reference, Seed};
+use steadfast_providers::{Payload, Provider};
+use steadfast_store::{Store, StoreError};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::clock::Clock;
+use crate::driver::{Command, Driver, Submit};
+use crate::journal::Journal;
+use crate::observe::{Observation, Observer};
+use crate::transport::Transport;
+
+/// Submits jobs to one provider and carries them to their outcome.
+///
+/// Cloning is cheap and shares the engine. When the last clone is dropped, the jobs under way go on until they end, as long as
+/// the runtime lives; [`shutdown`](Client::shutdown) ends sooner and says what is unfinished.
+#[derive(Clone)]
+pub struct Client {
+    submits: mpsc::Sender<Submit>,
+    commands: mpsc::UnboundedSender<Command>,
+}
+
+impl Client {
+    /// Starts describing a client for this provider, over this transport.
+    pub fn builder<P: Provider, T: Transport>(provider: P, transport: T) -> Builder<P, T> {
+        Builder {
+            policy: provider.policy(),
+            provider,
+            transport,
+            limits: Limits::default(),
+            body_limit: 4 << 20,
+            results_limit: 64 << 20,
+            store: None,
+            seed: None,
+            observer: None,
+        }
+    }
+
+    /// Takes in a job under a key of your own, or joins the job that has this key already.
+    ///
+    /// Returns once the intent is durable, and not before. Waits while as many jobs are under way as [`Limits::live`] allows. If the
+    /// returned future is dropped while it waits, the job may or may not be taken in; submitting the key again joins it if it was.
+    ///
+    /// # Errors
+    /// See [`SubmitError`]. In each case nothing was sent for this submit.
+    pub async fn submit(&self, key: Key, payload: impl Into<Payload>) -> Result<Handle, SubmitError> {
+        let (reply, taken) = oneshot::channel();
+        let submit = Submit { key, payload: payload.into(), reply };
+        self.submits.send(submit).await.map_err(|_| SubmitError::Stopped)?;
+        let (id, finished) = taken.await.map_err(|_| SubmitError::Stopped)??;
+        Ok(Handle { id, finished, commands: self.commands.clone() })
+    }
+
+    /// Takes in no more jobs, waits up to `grace` for those under way, then stops. Reports what is unfinished.
+    ///
+    /// Waiting [`submit`](Client::submit)s get [`SubmitError::Stopped`]. Unfinished jobs are not cancelled: with a store, a later client
+    /// on the same store takes them up; without one, their report is all that is known of them.
+    pub async fn shutdown(self, grace: Duration) -> Vec<Unfinished> {
+        let (reply, unfinished) = oneshot::channel();
+        if self.commands.send(Command::Shutdown { grace, reply }).is_err() {
+            return Vec::new();
+        }
+        unfinished.await.unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("running", &!self.submits.is_closed()).finish()
+    }
+}
+
+/// Describes a [`Client`]. Made by [`Client::builder`].
+#[must_use = "a builder does nothing until `start`"]
+pub struct Builder<P, T> {
+    provider: P,
+    transport: T,
+    policy: OperationPolicy,
+    limits: Limits,
+    body_limit: usize,
+    results_limit: usize,
+    store: Option<Box<dyn Store>>,
+    seed: Option<Seed>,
+    observer: Option<Observer>,
+}
+
+impl<P: Provider, T: Transport> Builder<P, T> {
+    /// How jobs are retried and polled. Default: the provider's own [`policy`](Provider::policy).
+    pub fn policy(mut self, policy: OperationPolicy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// How many jobs may be under way, and how many ended ones are remembered. See [`Limits`] for the defaults.
+    pub const fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// The most bytes of one answer's decoded body; a larger one counts as unusable. Default 4 MiB: room for a result with images, not for
+    /// a decompression bomb.
+    pub const fn body_limit(mut self, bytes: usize) -> Self {
+        self.body_limit = bytes;
+        self
+    }
+
+    /// The most bytes of ended jobs' bodies kept for repeated submits; the oldest go first, their outcomes stay. Default 64 MiB.
+    pub const fn results_limit(mut self, bytes: usize) -> Self {
+        self.results_limit = bytes;
+        self
+    }
+
+    /// Keeps records here, so that a restart knows what was sent. Default: none are kept, and a crash forgets the jobs under way.
+    ///
+    /// What the store holds is taken up on [`start`](Builder::start): accepted jobs are polled on. A job whose create may have to be sent
+    /// again waits until its key is submitted again, since the payload is not in the record.
+    pub fn store(mut self, store: impl Store) -> Self {
+        self.store = Some(Box::new(store));
+        self
+    }
+
+    /// What all jitter is drawn from. Default: drawn at random; fix it to repeat a run.
+    pub const fn seed(mut self, seed: Seed) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// Called with every notice, on the driver's task: it must be quick and must not block.
+    pub fn observer(mut self, observer: impl Fn(&Observation) + Send + Sync + 'static) -> Self {
+        self.observer = Some(Arc::new(observer));
+        self
+    }
+
+    /// Starts the client on the current tokio runtime, which must have its timer enabled.
+    ///
+    /// # Errors
+    /// The store could not be read.
+    pub async fn start(self) -> Result<Client, StartError> {
+        let (store, records) = match self.store {
+            None => (None, Vec::new()),
+            Some(mut store) => {
+                let loaded = tokio::task::spawn_blocking(move || store.load().map(|records| (store, records)));
+                let (store, records) = loaded.await.map_err(StoreError::read).and_then(|loaded| loaded)?;
+                (Some(store), records)
+            }
+        };
+        // Room for as many submits as a driver takes in at one go; those beyond wait with their caller.
+        let (submits, submitted) = mpsc::channel(64);
+        let (commands, commanded) = mpsc::unbounded_channel();
+        let seed = self.seed.unwrap_or_else(|| Seed::new(fastrand::u64(..)));
+        let engine = Engine::new(self.policy, Gate::new(), self.limits, seed);
+        let driver = Driver::new(
+            engine,
+            Clock::start(),
+            Journal::new(store),
+            Arc::new(self.provider),
+            Arc::new(self.transport),
+            self.body_limit,
+            self.results_limit,
+            self.observer,
+        );
+        tokio::spawn(driver.run(records, submitted, commanded));
+        Ok(Client { submits, commands })
+    }
+}
+
+impl<P: Provider, T> fmt::Debug for Builder<P, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { provider, policy, limits, .. } = self;
+        let provider = provider.name();
+        f.debug_struct("Builder")
+            .field("provider", &provider)
+            .field("policy", policy)
+            .field("limits", limits)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A job under way: a future of how it ended.
+///
+/// Dropping it does not cancel the job; submitting the key again gives another handle. [`cancel`](Handle::cancel) does, as far as that is possible.
+#[must_use = "a handle is a future of the outcome: await it, or drop it deliberately to let the job go on unwatched"]
+pub struct Handle {
+    id: steadfast_core::OperationId,
+    finished: oneshot::Receiver<Finished>,
+    commands: mpsc::UnboundedSender<Command>,
+}
+
+impl Handle {
+    /// Gives the job up. Before its first request has left, it ends as *rejected* and nothing ran. After that it ends as *unresolved*: the
+    /// provider may run it all the same, and only the watching stops. A job that has ended stays as it ended.
+    ///
+    /// Returns at once; await the handle to learn which it was.
+    pub fn cancel(&self) {
+        // If the driver is gone, there is nothing left to cancel.
+        let _ = self.commands.send(Command::Cancel(self.id));
+    }
+}
+
+impl Future for Handle {
+    type Output = Result<Finished, Stopped>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let finished = ready!(Pin::new(&mut self.finished).poll(context));
+        Poll::Ready(finished.map_err(|_| Stopped))
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Handle({:?})", self.id)
+    }
+}
+
+/// How a job ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Finished {
+    /// How.
+    pub outcome: Outcome,
+    /// The provider's id for it, if it became known.
+    pub reference: Option<Reference>,
+    /// Create attempts made.
+    pub creates: u16,
+    /// The provider's last answer: of a completed job, its result. `None` if there was none, or if the job ended long ago and its body was
+    /// dropped to stay within [`Builder::results_limit`].
+    pub answer: Option<FinalAnswer>,
+}
+
+impl Finished {
+    /// The final body of a completed job; empty if there is none.
+    #[must_use]
+    pub fn body(&self) -> &[u8] {
+        self.answer.as_ref().map_or(&[], |answer| &answer.body)
+    }
+}
+
+/// What the provider said last. Its `Debug` shows the body's length only.
+#[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FinalAnswer {
+    /// The HTTP status.
+    pub status: StatusCode,
+    /// The decoded body.
+    pub body: Bytes,
+}
+
+impl fmt::Debug for FinalAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "FinalAnswer({}, {} bytes)", self.status, self.body.len())
+    }
+}
+
+/// A job that had not ended when its client was shut down.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Unfinished {
+    /// The caller's name for it.
+    pub key: Key,
+    /// The provider's id for it, if it became known.
+    pub reference: Option<Reference>,
+    /// How far it had come.
+    pub stage: Stage,
+}
+
+/// Why a job was not taken in.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SubmitError {
+    /// The key belongs to a job with another payload.
+    #[error(transparent)]
+    Refused(#[from] engine::SubmitError),
+    /// The intent could not be made durable, so nothing was sent.
+    #[error(
+        "the job was not taken in, since its intent could not be written to the journal: mend the journal, submit again"
+    )]
+    NotDurable,
+    /// The client was shut down, or its runtime is ending.
+    #[error("the client has stopped: nothing was sent for this submit")]
+    Stopped,
+}
+
+/// The client stopped before the job ended. The job is not lost: with a store, a later client takes it up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the client stopped before the job ended: start a client on the same store and submit the key again to follow it"
+)]
+#[non_exhaustive]
+pub struct Stopped;
+
+/// The client could not be started.
+#[derive(Debug, thiserror::Error)]
+#[error("the client was not started, since its store could not be read")]
+pub struct StartError(#[from] StoreError);

@@ -1,0 +1,130 @@
+//! What can be seen from outside: a `tracing` event for every notice, and an observer if one is set.
+//!
+//! Every event has the same fields: `key` (a label that stands for the key: keys may hold personal data), `reference` (the provider's id),
+//! `attempt` (a number within the operation) and `correlation_id` (also sent as `X-Request-Id`). There are no payloads, bodies or
+//! credentials in them: notices hold none.
+
+use std::fmt;
+use std::sync::Arc;
+
+use steadfast_core::notice::Notice;
+use steadfast_core::operation::{AttemptId, Outcome};
+use steadfast_core::{Label, Operation, OperationId, Reference, Timestamp};
+use tracing::{Level, event};
+
+/// A notice, and whose it is.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Observation {
+    /// Which operation of this client.
+    pub operation: OperationId,
+    /// Stands for the key.
+    pub key: Label,
+    /// The provider's id, once known.
+    pub reference: Option<Reference>,
+    /// The attempt that the notice is about, or the latest.
+    pub attempt: AttemptId,
+    /// Names that attempt in logs here and at the provider.
+    pub correlation_id: CorrelationId,
+    /// When.
+    pub at: Timestamp,
+    /// What.
+    pub notice: Notice,
+}
+
+/// 32 hex digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct CorrelationId(u128);
+
+impl CorrelationId {
+    pub(crate) const fn of(operation: &Operation, attempt: AttemptId) -> Self {
+        Self(operation.correlation_id(attempt))
+    }
+}
+
+impl fmt::Display for CorrelationId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+/// Called on the driver's task with every notice: it must be quick and must not block.
+pub(crate) type Observer = Arc<dyn Fn(&Observation) + Send + Sync>;
+
+impl Observation {
+    pub(crate) fn new(id: OperationId, operation: &Operation, notice: Notice, at: Timestamp) -> Self {
+        let attempt = match &notice {
+            Notice::Sending(attempt) | Notice::Failed { attempt, .. } => attempt.id,
+            Notice::LateAnswer(id) => *id,
+            _ => operation.last_attempt(),
+        };
+        Self {
+            operation: id,
+            key: operation.key().label(),
+            reference: operation.reference().cloned(),
+            attempt,
+            correlation_id: CorrelationId::of(operation, attempt),
+            at,
+            notice,
+        }
+    }
+
+    /// Whether anybody would see an event of this notice.
+    pub(crate) fn is_logged(notice: &Notice) -> bool {
+        match level(notice) {
+            Level::ERROR => tracing::enabled!(Level::ERROR),
+            Level::WARN => tracing::enabled!(Level::WARN),
+            Level::INFO => tracing::enabled!(Level::INFO),
+            _ => tracing::enabled!(Level::DEBUG),
+        }
+    }
+
+    pub(crate) fn log(&self) {
+        let Self { key, attempt, correlation_id, notice, .. } = self;
+        let reference = self.reference.as_ref().map_or("", Reference::as_str);
+        macro_rules! log {
+            ($level:expr) => {
+                event!($level, %key, reference, attempt = attempt.0, %correlation_id, ?notice, "{}", summary(notice))
+            };
+        }
+        match level(notice) {
+            Level::ERROR => log!(Level::ERROR),
+            Level::WARN => log!(Level::WARN),
+            Level::INFO => log!(Level::INFO),
+            _ => log!(Level::DEBUG),
+        }
+    }
+}
+
+/// Ends are for every log, doubts for everybody's attention, steps for who looks closely.
+const fn level(notice: &Notice) -> Level {
+    match notice {
+        Notice::PersistFailed { .. } => Level::ERROR,
+        Notice::Conflict | Notice::UnknownStatus(_) | Notice::Ended(Outcome::Unresolved(_)) => Level::WARN,
+        Notice::Ended(_) => Level::INFO,
+        _ => Level::DEBUG,
+    }
+}
+
+/// What a log line says; the values are its fields.
+const fn summary(notice: &Notice) -> &'static str {
+    match notice {
+        Notice::Sending(_) => "sending a request",
+        Notice::Failed { .. } => "a request gave no usable answer",
+        Notice::Waiting { .. } => "waiting",
+        Notice::Blocked { .. } => "the gate is closed",
+        Notice::Accepted => "the provider has the job",
+        Notice::Pending { .. } => "the job is not done",
+        Notice::AwaitingPerson => "the job waits for a person",
+        Notice::Partial => "a part of the result is there",
+        Notice::UnknownStatus(_) => "the provider gave a status that is not known: it counts as pending",
+        Notice::ProvenAbsent => "the look-up proved that nothing ran",
+        Notice::LateAnswer(_) => "an answer came after its time",
+        Notice::Conflict => "the provider contradicts itself: the first answer stands",
+        Notice::Absorbed => "an event changed nothing",
+        Notice::PersistFailed { .. } => "a record could not be written",
+        Notice::Restored => "taken up after a restart",
+        Notice::Ended(outcome) => outcome.explain(),
+        _ => "noticed",
+    }
+}

@@ -1,0 +1,91 @@
+//! The transport that ships: reqwest, made safe.
+//!
+//! reqwest follows redirects and takes the API key and the idempotency key along to the other host; on a 307 it even posts the body
+//! there. So redirects are off, always. Bodies are read in pieces and counted after decoding, so that a megabyte of gzip cannot become a
+//! gigabyte of memory. A connection has a time-out of its own: "could not connect" is certain where "no answer" is not.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::Response;
+use reqwest::redirect;
+
+use crate::transport::{Outgoing, SendError, Transport};
+
+/// Sends by [`reqwest`].
+///
+/// ```
+/// use steadfast_tokio::ReqwestTransport;
+///
+/// let transport = ReqwestTransport::new()?;
+/// # Ok::<(), steadfast_tokio::TransportError>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct ReqwestTransport {
+    client: reqwest::Client,
+}
+
+/// How long a connection may take to come about. Well below an attempt's time-out, so that "could not connect", which is known to have run
+/// nothing, is told apart from "no answer", which is not.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+impl ReqwestTransport {
+    /// With reqwest's defaults but for redirects (off) and the connection's time-out (5 s).
+    ///
+    /// # Errors
+    /// The TLS backend could not be set up.
+    pub fn new() -> Result<Self, TransportError> {
+        Self::from_builder(reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT))
+    }
+
+    /// With your own settings: proxies, certificates, pool sizes. Redirects are switched off whatever they were.
+    ///
+    /// # Errors
+    /// The settings contradict each other, or the TLS backend could not be set up.
+    pub fn from_builder(builder: reqwest::ClientBuilder) -> Result<Self, TransportError> {
+        let client = builder.redirect(redirect::Policy::none()).build().map_err(TransportError)?;
+        Ok(Self { client })
+    }
+}
+
+/// The HTTP client could not be set up.
+#[derive(Debug, thiserror::Error)]
+#[error("the HTTP client could not be set up: check the settings given to it")]
+pub struct TransportError(#[source] reqwest::Error);
+
+impl Transport for ReqwestTransport {
+    async fn send(&self, outgoing: Outgoing) -> Result<Response<Bytes>, SendError> {
+        let Outgoing { request, timeout, body_limit, .. } = outgoing;
+        let mut request =
+            reqwest::Request::try_from(request).map_err(|error| classify(error, SendError::unsendable()))?;
+        *request.timeout_mut() = Some(timeout);
+        let mut answer = self.client.execute(request).await.map_err(|error| classify(error, SendError::ambiguous()))?;
+
+        let mut body = BytesMut::new();
+        while let Some(piece) = answer.chunk().await.map_err(|error| classify(error, SendError::ambiguous()))? {
+            if body.len() + piece.len() > body_limit {
+                return Err(SendError::body_too_large());
+            }
+            body.extend_from_slice(&piece);
+        }
+        let mut response = Response::new(body.freeze());
+        *response.status_mut() = answer.status();
+        *response.headers_mut() = std::mem::take(answer.headers_mut());
+        Ok(response)
+    }
+}
+
+/// What reqwest knows for certain. Its text is not asked.
+fn classify(error: reqwest::Error, otherwise: SendError) -> SendError {
+    let what = if error.is_builder() {
+        SendError::unsendable()
+    } else if error.is_connect() {
+        SendError::not_sent()
+    } else if error.is_timeout() {
+        SendError::timed_out()
+    } else {
+        otherwise
+    };
+    // The URL may hold a reference.
+    what.because(error.without_url())
+}

@@ -1,0 +1,283 @@
+//! The client's promises, in virtual time: tokio's clock is paused, so minutes of polling pass in milliseconds.
+
+mod support;
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use steadfast_core::engine::{self, Limits};
+use steadfast_core::notice::Notice;
+use steadfast_core::operation::{Record, Rejected, Stage, Unresolved};
+use steadfast_core::{Kind, OperationPolicy, Outcome};
+use steadfast_store::{MemoryStore, Store, StoreError};
+use steadfast_tokio::{Client, SendError, SubmitError};
+use tokio::time::Instant;
+
+use crate::support::{Plain, Scripted, answer, key, keyed};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[tokio::test(start_paused = true)]
+async fn two_hundred_jobs_complete_in_virtual_time() {
+    let real = std::time::Instant::now();
+    let start = Instant::now();
+    let transport = Scripted::well_behaved();
+    let client = Client::builder(Plain, transport.clone()).start().await.unwrap();
+    let mut jobs = Vec::new();
+    for n in 0..200 {
+        jobs.push(client.submit(key(&format!("order-{n}")), "{}").await.unwrap());
+    }
+    for job in jobs {
+        let finished = job.await.unwrap();
+        assert_eq!(finished.outcome.name(), "completed");
+        assert_eq!(finished.body(), br#"{"status":"verified"}"#);
+    }
+    assert_eq!(transport.sent("order-7"), [Kind::Create, Kind::Poll, Kind::Poll, Kind::Poll]);
+    // Create, then polls 3, 6 and 12 s apart, 50 ms each: the schedule, not the real clock.
+    assert_eq!(start.elapsed().as_secs(), 21);
+    assert!(real.elapsed() < 10 * SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn dropping_a_handle_does_not_cancel_and_a_second_submit_joins() {
+    let transport = Scripted::well_behaved();
+    let client = Client::builder(Plain, transport.clone()).start().await.unwrap();
+    drop(client.submit(key("order-42"), "{}").await.unwrap());
+    tokio::time::sleep(SECOND).await;
+    let joined = client.submit(key("order-42"), "{}").await.unwrap().await.unwrap();
+    let afterwards = client.submit(key("order-42"), "{}").await.unwrap().await.unwrap();
+    assert_eq!(joined.outcome.name(), "completed");
+    assert_eq!(joined, afterwards, "a submit after the end gets the same outcome and body");
+    assert_eq!(transport.sent("order-42").iter().filter(|kind| **kind == Kind::Create).count(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_same_key_with_another_payload_is_refused() {
+    let client = Client::builder(Plain, Scripted::well_behaved()).start().await.unwrap();
+    let first = client.submit(key("order-42"), "{}").await.unwrap();
+    let refused = client.submit(key("order-42"), r#"{"other": true}"#).await;
+    assert!(matches!(refused, Err(SubmitError::Refused(engine::SubmitError::FingerprintMismatch))), "{refused:?}");
+    assert_eq!(first.await.unwrap().outcome.name(), "completed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn cancelling_is_honest_about_what_may_have_run() {
+    // The create's answer never comes.
+    let transport = Scripted::new(|_, _, _| std::future::pending());
+    let client = Client::builder(Plain, transport.clone()).start().await.unwrap();
+    let job = client.submit(key("order-42"), "{}").await.unwrap();
+    tokio::time::sleep(SECOND).await;
+    job.cancel();
+    assert_eq!(job.await.unwrap().outcome, Outcome::Unresolved(Unresolved::Cancelled));
+
+    // Nothing has run: the first attempt was refused a connection, the second waits.
+    let transport = Scripted::new(|_, _, _| async { Err(SendError::not_sent()) });
+    let client = Client::builder(Plain, transport.clone()).start().await.unwrap();
+    let job = client.submit(key("order-42"), "{}").await.unwrap();
+    tokio::task::yield_now().await;
+    job.cancel();
+    assert_eq!(job.await.unwrap().outcome, Outcome::Rejected(Rejected::Cancelled));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rejected_key_is_free_again() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = asked.clone();
+    let transport = Scripted::new(move |kind, _, _| {
+        let first = count.fetch_add(1, Ordering::Relaxed) == 0;
+        async move { Ok(if first { answer(422, "no") } else if kind == Kind::Create { answer(201, "t") } else { answer(200, "ok") }) }
+    });
+    let client = Client::builder(Plain, transport).start().await.unwrap();
+    let refused = client.submit(key("order-42"), "wrong").await.unwrap().await.unwrap();
+    assert_eq!(refused.outcome, Outcome::Rejected(Rejected::Refused));
+    assert_eq!(refused.body(), b"no", "the provider's reason comes with the outcome");
+    let corrected = client.submit(key("order-42"), "right").await.unwrap().await.unwrap();
+    assert_eq!(corrected.outcome.name(), "completed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn intake_is_bounded_and_waits() {
+    let limits = Limits { live: 2, ..Limits::default() };
+    let client = Client::builder(Plain, Scripted::well_behaved()).limits(limits).start().await.unwrap();
+    let start = Instant::now();
+    let first = client.submit(key("a"), "{}").await.unwrap();
+    let second = client.submit(key("b"), "{}").await.unwrap();
+    assert_eq!(start.elapsed(), Duration::ZERO);
+    let third = client.submit(key("c"), "{}").await.unwrap();
+    assert_eq!(start.elapsed().as_secs(), 21, "the third waits until one has ended");
+    for job in [first, second, third] {
+        assert_eq!(job.await.unwrap().outcome.name(), "completed");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn shutdown_waits_for_what_can_end_and_reports_the_rest() {
+    // One job ends in 21 s, the other is pending for ever.
+    let transport = Scripted::new(|kind, number, key| async move {
+        Ok(match (kind, number) {
+            (Kind::Create, _) => answer(201, format!("txn-{key}")),
+            (_, 3..) if key == "quick" => answer(200, "done"),
+            _ => answer(202, ""),
+        })
+    });
+    let client = Client::builder(Plain, transport).start().await.unwrap();
+    let quick = client.submit(key("quick"), "{}").await.unwrap();
+    let slow = client.submit(key("slow"), "{}").await.unwrap();
+    tokio::time::sleep(SECOND).await;
+    let other = client.clone();
+    let unfinished = client.shutdown(30 * SECOND).await;
+    assert_eq!(quick.await.unwrap().outcome.name(), "completed");
+    assert!(slow.await.is_err());
+    assert_eq!(unfinished.len(), 1);
+    assert_eq!(unfinished[0].key, key("slow"));
+    assert_eq!(unfinished[0].reference.as_ref().unwrap().as_str(), "txn-slow");
+    assert_eq!(unfinished[0].stage, Stage::Accepted);
+    assert!(matches!(other.submit(key("late"), "{}").await, Err(SubmitError::Stopped)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn jobs_go_on_after_the_last_client_is_dropped() {
+    let client = Client::builder(Plain, Scripted::well_behaved()).start().await.unwrap();
+    let job = client.submit(key("order-42"), "{}").await.unwrap();
+    drop(client);
+    assert_eq!(job.await.unwrap().outcome.name(), "completed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panicking_transport_costs_an_attempt_not_the_client() {
+    let transport = Scripted::new(|kind, number, _| async move {
+        assert!(kind != Kind::Create || number > 1, "the transport has a bug");
+        Ok(if kind == Kind::Create { answer(201, "t") } else { answer(200, "ok") })
+    });
+    let client = Client::builder(Plain, transport.clone()).start().await.unwrap();
+    let job = client.submit(key("order-42"), "{}").await.unwrap();
+    assert_eq!(job.await.unwrap().outcome.name(), "completed");
+    assert_eq!(transport.sent("order-42"), [Kind::Create, Kind::Create, Kind::Poll]);
+}
+
+/// A store that fails, or panics, as told.
+#[derive(Clone, Default)]
+struct Broken {
+    inner: MemoryStore,
+    failures: Arc<AtomicUsize>,
+    panics: bool,
+}
+
+impl Store for Broken {
+    fn append(&mut self, records: &[Record]) -> Result<(), StoreError> {
+        assert!(!self.panics, "the store has a bug");
+        if self.failures.load(Ordering::Relaxed) > 0 {
+            self.failures.fetch_sub(1, Ordering::Relaxed);
+            return Err(StoreError::write("the disk is full"));
+        }
+        self.inner.append(records)
+    }
+
+    fn load(&mut self) -> Result<Vec<Record>, StoreError> {
+        self.inner.load()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_sent_when_the_intent_cannot_be_written() {
+    for panics in [false, true] {
+        let store = Broken { failures: Arc::new(AtomicUsize::new(1)), panics, ..Broken::default() };
+        let transport = Scripted::well_behaved();
+        let client = Client::builder(Plain, transport.clone()).store(store).start().await.unwrap();
+        let refused = client.submit(key("order-42"), "{}").await;
+        assert!(matches!(refused, Err(SubmitError::NotDurable)), "{refused:?}");
+        assert!(transport.sent("order-42").is_empty());
+        let again = client.submit(key("order-42"), "{}").await;
+        // A failed commit may work the next time; a store that panicked is not used again.
+        assert_eq!(again.is_ok(), !panics);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_fails_later_delays_the_job_and_loses_nothing() {
+    let store = Broken::default();
+    let failures = store.failures.clone();
+    let transport = Scripted::well_behaved();
+    let client = Client::builder(Plain, transport.clone()).store(store.clone()).start().await.unwrap();
+    let job = client.submit(key("order-42"), "{}").await.unwrap();
+    failures.store(20, Ordering::Relaxed);
+    assert_eq!(job.await.unwrap().outcome.name(), "completed");
+    assert_eq!(failures.load(Ordering::Relaxed), 0, "each failed commit was tried again");
+    assert_eq!(transport.sent("order-42").iter().filter(|kind| **kind == Kind::Create).count(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_takes_up_what_was_accepted_and_waits_for_payloads_it_needs() {
+    let store = MemoryStore::default();
+    // The first client dies with one job accepted and one whose create was never answered.
+    let transport = Scripted::new(|kind, _, key| async move {
+        match kind {
+            Kind::Create if key == "accepted" => Ok(answer(201, "txn-1")),
+            _ => std::future::pending().await,
+        }
+    });
+    let client = Client::builder(Plain, transport).store(store.clone()).start().await.unwrap();
+    let accepted = client.submit(key("accepted"), "{}").await.unwrap();
+    let in_flight = client.submit(key("in-flight"), "{}").await.unwrap();
+    tokio::time::sleep(SECOND).await;
+    assert_eq!(client.shutdown(Duration::ZERO).await.len(), 2);
+    assert!(accepted.await.is_err() && in_flight.await.is_err());
+
+    let transport = Scripted::well_behaved();
+    let client = Client::builder(Plain, transport.clone()).store(store).start().await.unwrap();
+    tokio::time::sleep(60 * SECOND).await;
+    assert!(!transport.sent("accepted").contains(&Kind::Create), "an accepted job is never created again");
+    assert!(transport.sent("accepted").contains(&Kind::Poll), "it is polled on without being asked for");
+    assert!(transport.sent("in-flight").is_empty(), "its payload is not known yet");
+
+    let refused = client.submit(key("in-flight"), "another").await;
+    assert!(matches!(refused, Err(SubmitError::Refused(engine::SubmitError::FingerprintMismatch))), "{refused:?}");
+    for name in ["accepted", "in-flight"] {
+        let finished = client.submit(key(name), "{}").await.unwrap().await.unwrap();
+        assert_eq!(finished.outcome.name(), "completed", "{name}");
+    }
+    assert_eq!(transport.sent("in-flight").iter().filter(|kind| **kind == Kind::Create).count(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_against_a_provider_that_ignores_keys_says_that_it_cannot_know() {
+    let store = MemoryStore::default();
+    let transport = Scripted::new(|_, _, _| std::future::pending());
+    let ignores = OperationPolicy::default();
+    let client =
+        Client::builder(Plain, transport).policy(ignores.clone()).store(store.clone()).start().await.unwrap();
+    let _job = client.submit(key("order-42"), "{}").await.unwrap();
+    tokio::time::sleep(SECOND).await;
+    client.shutdown(Duration::ZERO).await;
+
+    let transport = Scripted::well_behaved();
+    let client = Client::builder(Plain, transport.clone()).policy(ignores).store(store).start().await.unwrap();
+    let finished = client.submit(key("order-42"), "{}").await.unwrap().await.unwrap();
+    assert_eq!(finished.outcome, Outcome::Unresolved(Unresolved::Ambiguous));
+    assert!(transport.sent("order-42").is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn observers_see_the_steps_in_order() {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let sink = seen.clone();
+    let client = Client::builder(Plain, Scripted::well_behaved())
+        .policy(keyed())
+        .observer(move |observation| {
+            let step = match &observation.notice {
+                Notice::Sending(attempt) => format!("send {:?} {}", attempt.kind, attempt.number),
+                Notice::Ended(outcome) => outcome.name().into(),
+                Notice::Accepted => format!("accepted {}", observation.reference.as_ref().unwrap()),
+                _ => return,
+            };
+            sink.lock().unwrap().push(step);
+        })
+        .start()
+        .await
+        .unwrap();
+    client.submit(key("order-42"), "{}").await.unwrap().await.unwrap();
+    let seen = seen.lock().unwrap();
+    let expected = ["send Create 1", "accepted txn-order-42", "send Poll 1", "send Poll 2", "send Poll 3", "completed"];
+    assert_eq!(*seen, expected);
+}
