@@ -235,7 +235,6 @@ impl RetryPolicy {
     /// When attempt `made + 1` may start, given that attempt `made` failed just `now`, or why there is none.
     ///
     /// `repeatable`: the request may be sent again although it may have run (it reads only, or the provider honours its key).
-    #[must_use]
     #[cfg_attr(feature = "no-panic", no_panic::no_panic)]
     pub fn decide(
         &self,

@@ -1,7 +1,5 @@
 //! The client's promises, in virtual time: tokio's clock is paused, so minutes of polling pass in milliseconds.
 
-mod support;
-
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -86,7 +84,15 @@ async fn a_rejected_key_is_free_again() {
     let count = asked.clone();
     let transport = Scripted::new(move |kind, _, _| {
         let first = count.fetch_add(1, Ordering::Relaxed) == 0;
-        async move { Ok(if first { answer(422, "no") } else if kind == Kind::Create { answer(201, "t") } else { answer(200, "ok") }) }
+        async move {
+            Ok(if first {
+                answer(422, "no")
+            } else if kind == Kind::Create {
+                answer(201, "t")
+            } else {
+                answer(200, "ok")
+            })
+        }
     });
     let client = Client::builder(Plain, transport).start().await.unwrap();
     let refused = client.submit(key("order-42"), "wrong").await.unwrap().await.unwrap();
@@ -245,8 +251,7 @@ async fn a_restart_against_a_provider_that_ignores_keys_says_that_it_cannot_know
     let store = MemoryStore::default();
     let transport = Scripted::new(|_, _, _| std::future::pending());
     let ignores = OperationPolicy::default();
-    let client =
-        Client::builder(Plain, transport).policy(ignores.clone()).store(store.clone()).start().await.unwrap();
+    let client = Client::builder(Plain, transport).policy(ignores.clone()).store(store.clone()).start().await.unwrap();
     let _job = client.submit(key("order-42"), "{}").await.unwrap();
     tokio::time::sleep(SECOND).await;
     client.shutdown(Duration::ZERO).await;
