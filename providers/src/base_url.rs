@@ -1,0 +1,219 @@
+//! Where a provider is: an origin that nothing said later can change.
+
+use core::fmt;
+use core::net::{Ipv4Addr, Ipv6Addr};
+use core::str::FromStr;
+
+use http::Uri;
+use http::uri::{Authority, PathAndQuery, Scheme};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+use crate::RequestError;
+
+/// All but RFC 3986's unreserved characters: what means something in a URL must not come from a value.
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// The origin of a provider's API, and perhaps the path under which it lives: `https://production.deepvue.tech`.
+///
+/// Requests carry credentials and personal data, so the scheme must be `https`. Plain `http` is taken for the machine itself
+/// only (`localhost`, `127.0.0.0/8`, `[::1]`), where the fake providers of tests live.
+///
+/// ```
+/// use steadfast_providers::BaseUrl;
+///
+/// let base = BaseUrl::parse("https://api.example.com/kyc/")?;
+/// assert_eq!(base.to_string(), "https://api.example.com/kyc");
+/// assert!(BaseUrl::parse("http://api.example.com").is_err());
+/// assert!(BaseUrl::parse("http://127.0.0.1:8080").is_ok());
+/// # Ok::<(), steadfast_providers::BaseUrlError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BaseUrl {
+    scheme: Scheme,
+    authority: Authority,
+    /// Empty, or begins with a slash and does not end with one.
+    prefix: Box<str>,
+}
+
+impl BaseUrl {
+    /// Checks and takes a base URL. A slash at its end makes no difference.
+    ///
+    /// # Errors
+    /// Anything that is not `https://host`, a port, and a plain path; each error says what to write instead and repeats nothing
+    /// of the text, which may hold a password.
+    pub fn parse(text: &str) -> Result<Self, BaseUrlError> {
+        if let Some(at) = text.bytes().position(|byte| !byte.is_ascii_graphic() || byte == b'\\') {
+            return Err(BaseUrlError::Character { at });
+        }
+        let (scheme, rest) = text.split_once("://").ok_or(BaseUrlError::NoScheme)?;
+        let scheme = match scheme.to_ascii_lowercase().as_str() {
+            "https" => Scheme::HTTPS,
+            "http" => Scheme::HTTP,
+            _ => return Err(BaseUrlError::OtherScheme),
+        };
+        if rest.contains('#') {
+            return Err(BaseUrlError::Fragment);
+        }
+        if rest.contains('?') {
+            return Err(BaseUrlError::Query);
+        }
+        let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        let authority = parse_authority(authority)?;
+        if scheme == Scheme::HTTP && !is_loopback(authority.host()) {
+            return Err(BaseUrlError::Insecure);
+        }
+        Ok(Self { scheme, authority, prefix: parse_prefix(path)?.into() })
+    }
+
+    /// The URL of `segments` under this base, with `query`: `base/a/b?name=value`.
+    ///
+    /// Segments, names and values are text, not URL: whatever they hold is percent-encoded, so a provider's reference such as
+    /// `../x?y#z` changes neither origin nor path nor the other parameters. An empty *last* segment ends the path with a slash.
+    ///
+    /// ```
+    /// use steadfast_providers::BaseUrl;
+    ///
+    /// let base = BaseUrl::parse("https://api.example.com")?;
+    /// let url = base.join(&["v1", "jobs"], &[("id", "../x?y#z")])?;
+    /// assert_eq!(url.to_string(), "https://api.example.com/v1/jobs?id=..%2Fx%3Fy%23z");
+    /// assert!(base.join(&["v1", "..", "admin"], &[]).is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// A segment that is `.` or `..` (clients resolve these, even when encoded), an empty one before the last, or a URL above
+    /// 64 KiB.
+    pub fn join(&self, segments: &[&str], query: &[(&str, &str)]) -> Result<Uri, RequestError> {
+        let mut path = String::from(&*self.prefix);
+        for (index, segment) in segments.iter().enumerate() {
+            let ends_with_slash = segment.is_empty() && index + 1 == segments.len();
+            if !is_plain(segment) && !ends_with_slash {
+                return Err(RequestError::Unsendable("path"));
+            }
+            path.push('/');
+            path.extend(utf8_percent_encode(segment, RESERVED));
+        }
+        for (index, (name, value)) in query.iter().enumerate() {
+            path.push(if index == 0 { '?' } else { '&' });
+            path.extend(utf8_percent_encode(name, RESERVED));
+            path.push('=');
+            path.extend(utf8_percent_encode(value, RESERVED));
+        }
+        Uri::builder()
+            .scheme(self.scheme.clone())
+            .authority(self.authority.clone())
+            .path_and_query(path)
+            .build()
+            .map_err(|_| RequestError::Unsendable("URL"))
+    }
+}
+
+fn parse_authority(text: &str) -> Result<Authority, BaseUrlError> {
+    if text.contains('@') {
+        return Err(BaseUrlError::UserInfo);
+    }
+    if text.is_empty() || text.starts_with(':') {
+        return Err(BaseUrlError::NoHost);
+    }
+    let authority = Authority::try_from(text).map_err(|_| BaseUrlError::Host)?;
+    let host = authority.host();
+    if host.starts_with('[') && ipv6(host).is_none() {
+        return Err(BaseUrlError::Host);
+    }
+    let port = text.strip_prefix(host).ok_or(BaseUrlError::Host)?;
+    let usable =
+        port.is_empty() || authority.port_u16().is_some_and(|number| port == format!(":{number}") && number != 0);
+    if usable { Ok(authority) } else { Err(BaseUrlError::Port) }
+}
+
+/// The path without a slash at its end.
+fn parse_prefix(path: &str) -> Result<&str, BaseUrlError> {
+    let prefix = path.strip_suffix('/').unwrap_or(path);
+    // A path's text is URL already, so a dot may come encoded.
+    let plain = prefix.split('/').skip(1).all(|segment| is_plain(&segment.to_ascii_lowercase().replace("%2e", ".")));
+    if plain && (prefix.is_empty() || PathAndQuery::try_from(prefix).is_ok()) {
+        Ok(prefix)
+    } else {
+        Err(BaseUrlError::Path)
+    }
+}
+
+/// Whether a path segment names one thing: clients resolve dots and may drop empty segments.
+fn is_plain(segment: &str) -> bool {
+    !matches!(segment, "" | "." | "..")
+}
+
+fn is_loopback(host: &str) -> bool {
+    host.eq_ignore_ascii_case("localhost")
+        || host.parse::<Ipv4Addr>().is_ok_and(|ip| ip.is_loopback())
+        || ipv6(host).is_some_and(|ip| ip.is_loopback())
+}
+
+fn ipv6(host: &str) -> Option<Ipv6Addr> {
+    host.strip_prefix('[')?.strip_suffix(']')?.parse().ok()
+}
+
+impl fmt::Display for BaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}{}", self.scheme, self.authority, self.prefix)
+    }
+}
+
+impl FromStr for BaseUrl {
+    type Err = BaseUrlError;
+
+    fn from_str(text: &str) -> Result<Self, BaseUrlError> {
+        Self::parse(text)
+    }
+}
+
+/// Why a text cannot be a [`BaseUrl`]. It never repeats the text, which may hold a password.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BaseUrlError {
+    /// A character that a URL does not hold as it is, or a backslash, which some clients take for a slash.
+    #[error(
+        "the base URL holds a space, a control character, a backslash or a non-ASCII character at byte {at}: \
+         remove it, or write an international name in its ASCII form (xn--…)"
+    )]
+    Character {
+        /// Where, in bytes from the start.
+        at: usize,
+    },
+    /// No `https://` in front.
+    #[error("the base URL has no scheme: begin it with https://")]
+    NoScheme,
+    /// Neither `https` nor `http`.
+    #[error("the base URL's scheme is not one of HTTP: begin it with https://")]
+    OtherScheme,
+    /// `http` to another machine.
+    #[error(
+        "the base URL is http:// to another machine, which would show credentials to the network: begin it with https://"
+    )]
+    Insecure,
+    /// Credentials in the URL.
+    #[error(
+        "the base URL holds a user name or password before an '@': remove them, credentials have a place of their own"
+    )]
+    UserInfo,
+    /// Nothing between scheme and path.
+    #[error("the base URL names no host: write https:// and the provider's host name")]
+    NoHost,
+    /// A host that is no name and no address.
+    #[error("the base URL's host is neither a host name nor an IP address: write one, an IPv6 address in brackets")]
+    Host,
+    /// A port that is none.
+    #[error("the base URL's port is not a number from 1 to 65535: correct it, or leave it out together with its colon")]
+    Port,
+    /// A path that clients read differently.
+    #[error(
+        "the base URL's path holds an empty, '.' or '..' segment, or a character that paths cannot hold: write it plainly"
+    )]
+    Path,
+    /// A query.
+    #[error("the base URL holds a query: remove the '?' and what follows, parameters are added to each request")]
+    Query,
+    /// A fragment.
+    #[error("the base URL holds a fragment: remove the '#' and what follows, it is never sent")]
+    Fragment,
+}

@@ -1,0 +1,228 @@
+//! Deepvue's asynchronous verifications.
+//!
+//! By [its guide](https://docs.deepvue.ai/async-endpoints): `POST /v1/verification/post-{product}` answers at once with a
+//! `transaction_id`; `GET /v1/verification/get-{product}?transaction_id=…` answers 202 until the result is there, most often
+//! within 5 to 30 seconds. What this profile makes of it:
+//!
+//! - **A repeated create may be a second charge.** Deepvue documents no idempotency key. One is sent (`Idempotency-Key`, the
+//!   plain key), but nothing says that it is honoured, so after an ambiguous failure nothing is sent again:
+//!   [`SendSafety::Unsafe`]. If your contract says otherwise, say so with [`Deepvue::with_safety`].
+//! - **The schedule is the guide's**: polls after 3 s, doubling to 30 s, at most 10, for 3 minutes, without jitter.
+//! - **A token lasts 24 hours**, and a job may be older: see [`Credentials::renew`]. A poll that meets a 401 waits for that; a
+//!   create that meets one is refused, and nothing ran.
+//!
+//! # What an answer means
+//!
+//! | create | |
+//! | --- | --- |
+//! | 2xx with a `transaction_id` that is a text | accepted |
+//! | 2xx with anything else: no id, a number for an id, HTML, cut short, empty | a failure that may have executed |
+//! | 503 `{"detail":"Source Unavailable"}` | the registry behind Deepvue is down: did not run, may be sent again |
+//! | else | by its [`status`] |
+//!
+//! The 503 is an inference: Deepvue documents the text as "the government source is down", and a create whose source was never
+//! reached has nothing to charge for. A 503 with any other body is anybody's.
+//!
+//! | poll | |
+//! | --- | --- |
+//! | 202; or 200 with no `data`, or none in it | pending |
+//! | 200 with `data` | ready |
+//! | 200, `status` at the top or in `data` is `pending`, `processing`, `in_progress` | partial if `data` has more, else pending |
+//! | 200, `status` at the top or in `data` is `partial` | partial |
+//! | 200, `status` at the top or in `data` is `failed` | failed |
+//! | 200, `status` at the top is `completed` | ready, even without `data` |
+//! | 200, `status` at the top is another text | unknown, kept as text: treated as pending |
+//! | 404 | not found |
+//! | 401 | transient: the token has to be renewed |
+//! | 2xx that is no JSON object | transient |
+//! | else | by its [`status`] |
+//!
+//! Any other `status` *in* `data` is the business result's own (`id_found`, `active`): whatever it says, the job is done. The
+//! API reference shows another shape for the same answer, with `result` in the place of `data`; both are read.
+//!
+//! A `code` in the body that contradicts an HTTP 2xx wins: `{"code":429}` is read like a 429.
+//!
+//! # Example
+//!
+//! ```
+//! use http::{HeaderMap, StatusCode};
+//! use steadfast_core::operation::Reading;
+//! use steadfast_core::{Key, Kind, Reference, Timestamp};
+//! use steadfast_providers::deepvue::{Credentials, Deepvue};
+//! use steadfast_providers::{Answer, Ask, BaseUrl, Payload, Provider};
+//!
+//! let credentials = Credentials::new("YOUR_ACCESS_TOKEN", "YOUR_CLIENT_SECRET")?;
+//! let deepvue = Deepvue::new(BaseUrl::parse(Deepvue::PRODUCTION)?, "driving-license", credentials)?;
+//!
+//! let key = Key::new("order-42")?;
+//! let payload = Payload::from(r#"{"dl_number":"DL1234567890","dob":"1990-01-01","consent":"Y","reason":"KYC"}"#);
+//! let create = deepvue.request(&Ask::new(Kind::Create, &key, None, &payload))?;
+//! assert_eq!(create.uri(), "https://production.deepvue.tech/v1/verification/post-driving-license");
+//!
+//! // Send it with any HTTP client, with redirects off. Then:
+//! let (headers, wall) = (HeaderMap::new(), Timestamp::from_secs(1_700_000_000));
+//! let body = br#"{"code":200,"transaction_id":"abc123def456","message":"Request accepted"}"#;
+//! let answer = Answer::new(Kind::Create, StatusCode::OK, &headers, body, wall);
+//! assert_eq!(deepvue.read(&answer), Ok(Reading::Accepted(Reference::new("abc123def456")?)));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! [`status`]: crate::status
+
+mod credentials;
+mod reading;
+
+use core::time::Duration;
+
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::{HeaderValue, Method, Request, Uri};
+use steadfast_core::backoff::{BackoffPolicy, Growth, Jitter};
+use steadfast_core::operation::Reading;
+use steadfast_core::poll::PollPolicy;
+use steadfast_core::retry::{Failure, RetryPolicy};
+use steadfast_core::{Key, Kind, OperationPolicy, PolicyError, Reference, SendSafety};
+
+pub use self::credentials::Credentials;
+use crate::{Answer, Ask, BaseUrl, Payload, Provider, RequestError, status};
+
+/// One of Deepvue's products, as one set of credentials reaches it. See the [module](self).
+#[derive(Clone, Debug)]
+pub struct Deepvue {
+    base: BaseUrl,
+    post: Box<str>,
+    get: Box<str>,
+    credentials: Credentials,
+    policy: OperationPolicy,
+}
+
+impl Deepvue {
+    /// Where Deepvue's API is: `https://production.deepvue.tech`.
+    pub const PRODUCTION: &str = "https://production.deepvue.tech";
+
+    /// The longest product name.
+    pub const MAX_PRODUCT_LEN: usize = 64;
+
+    /// The product of this name: `driving-license` for `post-driving-license` and `get-driving-license`.
+    ///
+    /// # Errors
+    /// A product that is not 1 to 64 letters, digits, `-` and `_` of ASCII.
+    pub fn new(base: BaseUrl, product: &str, credentials: Credentials) -> Result<Self, SetupError> {
+        let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        if product.is_empty() || product.len() > Self::MAX_PRODUCT_LEN || !product.bytes().all(fits) {
+            return Err(SetupError::Product);
+        }
+        let policy = OperationPolicy::default().with_poll(schedule()?).with_safety(SendSafety::Unsafe)?;
+        Ok(Self {
+            base,
+            post: format!("post-{product}").into(),
+            get: format!("get-{product}").into(),
+            credentials,
+            policy,
+        })
+    }
+
+    /// The same, for an account whose creates are known to be safer than Deepvue documents: keys that are honoured, say.
+    ///
+    /// # Errors
+    /// [`SendSafety::Lookup`], since Deepvue cannot be asked for the job of a key; a key window that is not longer than a
+    /// create's time-out.
+    pub fn with_safety(mut self, safety: SendSafety) -> Result<Self, SetupError> {
+        if matches!(safety, SendSafety::Lookup { .. }) {
+            return Err(SetupError::NoLookup);
+        }
+        self.policy = self.policy.with_safety(safety)?;
+        Ok(self)
+    }
+
+    fn url(&self, endpoint: &str, query: &[(&str, &str)]) -> Result<Uri, RequestError> {
+        self.base.join(&["v1", "verification", endpoint], query)
+    }
+
+    fn create(&self, key: &Key, payload: &Payload) -> Result<Request<Bytes>, RequestError> {
+        let key = HeaderValue::from_str(key.as_str()).map_err(|_| RequestError::Unsendable("idempotency key"))?;
+        let mut request = self.authorized(Method::POST, self.url(&self.post, &[])?, payload.bytes().clone())?;
+        request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        request.headers_mut().insert("idempotency-key", key);
+        Ok(request)
+    }
+
+    fn poll(&self, reference: &Reference) -> Result<Request<Bytes>, RequestError> {
+        let url = self.url(&self.get, &[("transaction_id", reference.as_str())])?;
+        self.authorized(Method::GET, url, Bytes::new())
+    }
+
+    fn authorized(&self, method: Method, url: Uri, body: Bytes) -> Result<Request<Bytes>, RequestError> {
+        let mut request = Request::new(body);
+        *request.method_mut() = method;
+        *request.uri_mut() = url;
+        request.headers_mut().insert(AUTHORIZATION, self.credentials.authorization()?);
+        request.headers_mut().insert("x-api-key", self.credentials.api_key()?);
+        Ok(request)
+    }
+}
+
+/// The guide's: from 3 seconds, doubled, capped at 30, 10 attempts, 2 to 3 minutes. It prescribes the waits: no jitter.
+fn schedule() -> Result<PollPolicy, PolicyError> {
+    let secs = Duration::from_secs;
+    let waits = BackoffPolicy::new(Growth::doubling(secs(3)), secs(30), Jitter::None)?;
+    PollPolicy::new(waits, 10, secs(180), RetryPolicy::default())
+}
+
+impl Provider for Deepvue {
+    fn name(&self) -> &str {
+        "deepvue"
+    }
+
+    fn policy(&self) -> OperationPolicy {
+        self.policy.clone()
+    }
+
+    fn request(&self, ask: &Ask<'_>) -> Result<Request<Bytes>, RequestError> {
+        match ask.kind {
+            Kind::Create => self.create(ask.key, ask.payload),
+            Kind::Poll => self.poll(ask.reference.ok_or(RequestError::NoReference)?),
+            other => Err(RequestError::Unsupported(other)),
+        }
+    }
+
+    fn read(&self, answer: &Answer<'_>) -> Result<Reading, Failure> {
+        match answer.kind {
+            Kind::Create => reading::of_create(answer),
+            Kind::Poll => reading::of_poll(answer),
+            _ => Err(status::failure(answer)),
+        }
+    }
+}
+
+/// Why a [`Deepvue`] or its [`Credentials`] cannot be set up. It repeats no secret.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SetupError {
+    /// The product is no part of a path.
+    #[error(
+        "the product must be 1 to 64 letters, digits, '-' or '_', without the endpoint's 'post-' or 'get-' in front: \
+         driving-license, for example"
+    )]
+    Product,
+    /// There is no look-up.
+    #[error("Deepvue cannot be asked for the job of a key: choose a send safety without a look-up")]
+    NoLookup,
+    /// A secret is missing.
+    #[error("the {0} is empty: fill it in")]
+    NoSecret(&'static str),
+    /// A secret cannot be put into a header.
+    #[error(
+        "the {which} holds a space, a line break or another character that is no visible ASCII, at byte {at}: \
+         remove it; a line break at the end comes from reading it from a file"
+    )]
+    Secret {
+        /// Which of them.
+        which: &'static str,
+        /// Where, in bytes from the start.
+        at: usize,
+    },
+    /// The policy contradicts itself.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+}

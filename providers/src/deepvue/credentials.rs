@@ -1,0 +1,95 @@
+//! What Deepvue knows its caller by.
+
+use core::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use http::HeaderValue;
+use secrecy::{ExposeSecret, SecretString};
+
+use super::SetupError;
+use crate::RequestError;
+
+const ACCESS_TOKEN: &str = "access token";
+const CLIENT_SECRET: &str = "client secret";
+
+/// An access token (`Authorization: Bearer …`) and a client secret (`x-api-key`).
+///
+/// The token is what `POST /v1/authorize` gives, and lasts 24 hours. Clones share it, so keep one to
+/// [`renew`](Credentials::renew) the token under a running client. Nothing here shows a secret: `Debug` is redacted, and the
+/// headers are marked sensitive.
+///
+/// ```
+/// use steadfast_providers::deepvue::{Credentials, Deepvue};
+/// use steadfast_providers::BaseUrl;
+///
+/// let credentials = Credentials::new("today's-token", "client-secret")?;
+/// let deepvue = Deepvue::new(BaseUrl::parse(Deepvue::PRODUCTION)?, "driving-license", credentials.clone())?;
+///
+/// credentials.renew("tomorrow's-token")?; // `deepvue` sends this one from now on
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct Credentials {
+    access_token: Arc<RwLock<SecretString>>,
+    client_secret: SecretString,
+}
+
+impl Credentials {
+    /// Checks and takes both.
+    ///
+    /// # Errors
+    /// One that is empty, or holds anything but visible ASCII: a line break would split the header.
+    pub fn new(
+        access_token: impl Into<SecretString>,
+        client_secret: impl Into<SecretString>,
+    ) -> Result<Self, SetupError> {
+        Ok(Self {
+            access_token: Arc::new(RwLock::new(checked(access_token.into(), ACCESS_TOKEN)?)),
+            client_secret: checked(client_secret.into(), CLIENT_SECRET)?,
+        })
+    }
+
+    /// Replaces the access token, for all clones and from the next request on.
+    ///
+    /// # Errors
+    /// As [`Credentials::new`]; the old token stays.
+    pub fn renew(&self, access_token: impl Into<SecretString>) -> Result<(), SetupError> {
+        let token = checked(access_token.into(), ACCESS_TOKEN)?;
+        *self.access_token.write().unwrap_or_else(PoisonError::into_inner) = token;
+        Ok(())
+    }
+
+    /// The value of `Authorization`.
+    pub(super) fn authorization(&self) -> Result<HeaderValue, RequestError> {
+        let token = self.access_token.read().unwrap_or_else(PoisonError::into_inner);
+        sensitive(&format!("Bearer {}", token.expose_secret()), ACCESS_TOKEN)
+    }
+
+    /// The value of `x-api-key`.
+    pub(super) fn api_key(&self) -> Result<HeaderValue, RequestError> {
+        sensitive(self.client_secret.expose_secret(), CLIENT_SECRET)
+    }
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Credentials(redacted)")
+    }
+}
+
+fn checked(secret: SecretString, which: &'static str) -> Result<SecretString, SetupError> {
+    let text = secret.expose_secret();
+    if text.is_empty() {
+        return Err(SetupError::NoSecret(which));
+    }
+    match text.bytes().position(|byte| !byte.is_ascii_graphic()) {
+        Some(at) => Err(SetupError::Secret { which, at }),
+        None => Ok(secret),
+    }
+}
+
+fn sensitive(text: &str, which: &'static str) -> Result<HeaderValue, RequestError> {
+    let mut value = HeaderValue::from_str(text).map_err(|_| RequestError::Unsendable(which))?;
+    value.set_sensitive(true);
+    Ok(value)
+}

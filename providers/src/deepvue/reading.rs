@@ -1,0 +1,260 @@
+//! What Deepvue's answers mean: the tables of the parent module, as code.
+//!
+//! Bodies are read strictly where they decide: a member twice, an id that is not text, or anything after the object's end makes
+//! the whole answer unusable. What does not decide is skipped unread.
+
+use core::fmt;
+
+use http::StatusCode;
+use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use steadfast_core::Reference;
+use steadfast_core::operation::Reading;
+use steadfast_core::retry::{Certainty, Class, Failure};
+
+use crate::retry_after::retry_after;
+use crate::{Answer, status};
+
+/// The longest unknown status that is kept, in characters.
+const MAX_STATUS_LEN: usize = 64;
+
+#[derive(serde::Deserialize)]
+struct Created {
+    code: Option<u16>,
+    transaction_id: Option<String>,
+}
+
+/// In the guide's shape (`data`) or in the API reference's (`status`, `result`).
+#[derive(serde::Deserialize)]
+struct Polled {
+    code: Option<u16>,
+    #[serde(default)]
+    status: Glance,
+    #[serde(default)]
+    data: Glance,
+    #[serde(default)]
+    result: Glance,
+}
+
+#[derive(serde::Deserialize)]
+struct Refused {
+    detail: Option<String>,
+}
+
+pub(super) fn of_create(answer: &Answer<'_>) -> Result<Reading, Failure> {
+    if !answer.status.is_success() {
+        return Err(refusal(answer));
+    }
+    let unusable = status::failure(answer);
+    let created: Created = object(answer.body).ok_or(unusable)?;
+    let answer = by_code(answer, created.code).ok_or(unusable)?;
+    if !answer.status.is_success() {
+        return Err(refusal(&answer));
+    }
+    let reference = created.transaction_id.and_then(|id| Reference::new(id).ok());
+    reference.map(Reading::Accepted).ok_or(unusable)
+}
+
+/// A create that was answered with an error.
+fn refusal(answer: &Answer<'_>) -> Failure {
+    let failure = status::failure(answer);
+    let detail = object(answer.body).and_then(|body: Refused| body.detail);
+    let source_down = detail.is_some_and(|detail| detail.trim().eq_ignore_ascii_case("source unavailable"));
+    if answer.status == StatusCode::SERVICE_UNAVAILABLE && source_down {
+        return Failure::new(Class::Transient, Certainty::NotExecuted).with_retry_after(failure.retry_after);
+    }
+    failure
+}
+
+pub(super) fn of_poll(answer: &Answer<'_>) -> Result<Reading, Failure> {
+    if answer.status == StatusCode::ACCEPTED || !answer.status.is_success() {
+        return without_body(answer);
+    }
+    let unusable = status::failure(answer);
+    let polled: Polled = object(answer.body).ok_or(unusable)?;
+    let answer = by_code(answer, polled.code).ok_or(unusable)?;
+    if answer.status == StatusCode::ACCEPTED || !answer.status.is_success() {
+        return without_body(&answer);
+    }
+    Ok(progress(polled, &answer))
+}
+
+/// A poll whose status says it all.
+fn without_body(answer: &Answer<'_>) -> Result<Reading, Failure> {
+    let mut failure = status::failure(answer);
+    match answer.status {
+        StatusCode::ACCEPTED => return Ok(pending(answer)),
+        StatusCode::NOT_FOUND => return Ok(Reading::NotFound),
+        // Of the token, not of the job.
+        StatusCode::UNAUTHORIZED => failure.class = Class::Transient,
+        _ => {}
+    }
+    Err(failure)
+}
+
+/// How far the job is. A `status` at the top is the job's own; one in the content may be, or may be the business result's:
+/// there only words that can mean nothing else are taken for the job's.
+fn progress(polled: Polled, answer: &Answer<'_>) -> Reading {
+    let content = if polled.data.is_empty() { polled.result } else { polled.data };
+    let completed = match polled.status.text().and_then(Status::parse) {
+        Some(Status::Failed) => return Reading::Failed,
+        Some(Status::Partial) => return Reading::Partial,
+        Some(Status::UnderWay) if content.is_empty() => return pending(answer),
+        Some(Status::UnderWay) => return Reading::Partial,
+        Some(Status::Other(text)) => return Reading::Unknown(text),
+        Some(Status::Completed) => true,
+        None => false,
+    };
+    match content.status().and_then(Status::parse) {
+        Some(Status::Failed) => Reading::Failed,
+        Some(Status::Partial) => Reading::Partial,
+        Some(Status::UnderWay) if matches!(content, Glance::Tagged { more: false, .. }) => pending(answer),
+        Some(Status::UnderWay) => Reading::Partial,
+        Some(Status::Completed | Status::Other(_)) => Reading::Ready,
+        None if completed || !content.is_empty() => Reading::Ready,
+        None => pending(answer),
+    }
+}
+
+fn pending(answer: &Answer<'_>) -> Reading {
+    Reading::Pending { hint: retry_after(answer.headers, answer.wall) }
+}
+
+/// The same answer, with the status that its body's `code` claims; `None` if that is no status.
+fn by_code<'a>(answer: &Answer<'a>, code: Option<u16>) -> Option<Answer<'a>> {
+    let status = match code {
+        Some(code) => StatusCode::from_u16(code).ok()?,
+        None => answer.status,
+    };
+    Some(Answer { status, ..*answer })
+}
+
+/// A JSON object, whole. (Left to itself, serde would take an array for a struct, by position.)
+fn object<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Option<T> {
+    if !body.trim_ascii_start().starts_with(b"{") {
+        return None;
+    }
+    serde_json::from_slice(body).ok()
+}
+
+/// A job's status.
+enum Status {
+    UnderWay,
+    Partial,
+    Completed,
+    Failed,
+    Other(Box<str>),
+}
+
+impl Status {
+    fn parse(text: &str) -> Option<Self> {
+        let text: String = text.chars().filter(|c| !c.is_control()).take(MAX_STATUS_LEN).collect();
+        let text = text.trim();
+        Some(match text.to_ascii_lowercase().as_str() {
+            "" => return None,
+            "pending" | "processing" | "in_progress" => Self::UnderWay,
+            "partial" => Self::Partial,
+            "completed" => Self::Completed,
+            "failed" => Self::Failed,
+            _ => Self::Other(text.into()),
+        })
+    }
+}
+
+/// As much of a JSON value as decides: whether anything is in it, and its `status`.
+#[derive(Default)]
+enum Glance {
+    /// `null`, `false`, `0`, `""`, `[]`, `{}`: what the guide's own Python sample takes for no data yet.
+    #[default]
+    Nothing,
+    Text(Box<str>),
+    /// An object with a `status` that is text, and perhaps more.
+    Tagged {
+        status: Box<str>,
+        more: bool,
+    },
+    Other,
+}
+
+impl Glance {
+    const fn is_empty(&self) -> bool {
+        matches!(self, Self::Nothing)
+    }
+
+    fn text(&self) -> Option<&str> {
+        if let Self::Text(text) = self { Some(text) } else { None }
+    }
+
+    fn status(&self) -> Option<&str> {
+        if let Self::Tagged { status, .. } = self { Some(status) } else { None }
+    }
+
+    const fn other(there: bool) -> Self {
+        if there { Self::Other } else { Self::Nothing }
+    }
+}
+
+impl<'de> Deserialize<'de> for Glance {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(GlanceVisitor)
+    }
+}
+
+struct GlanceVisitor;
+
+impl<'de> Visitor<'de> for GlanceVisitor {
+    type Value = Glance;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Glance, E> {
+        Ok(Glance::Nothing)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Glance, E> {
+        Ok(Glance::other(value))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Glance, E> {
+        Ok(Glance::other(value != 0))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Glance, E> {
+        Ok(Glance::other(value != 0))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Glance, E> {
+        Ok(Glance::other(value != 0.0))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Glance, E> {
+        Ok(if value.is_empty() { Glance::Nothing } else { Glance::Text(value.into()) })
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Glance, A::Error> {
+        let mut any = false;
+        while items.next_element::<IgnoredAny>()?.is_some() {
+            any = true;
+        }
+        Ok(Glance::other(any))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Glance, A::Error> {
+        let mut status: Option<Glance> = None;
+        let mut more = false;
+        while let Some(name) = members.next_key::<String>()? {
+            if name != "status" {
+                members.next_value::<IgnoredAny>()?;
+                more = true;
+            } else if status.replace(members.next_value()?).is_some() {
+                return Err(A::Error::duplicate_field("status"));
+            }
+        }
+        Ok(match status {
+            Some(Glance::Text(status)) => Glance::Tagged { status, more },
+            None | Some(Glance::Nothing) => Glance::other(more),
+            Some(_) => Glance::Other,
+        })
+    }
+}

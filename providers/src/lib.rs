@@ -1,0 +1,144 @@
+//! What the wire means.
+//!
+//! A [`Provider`] turns what the core wants sent into an HTTP request, and an HTTP answer into what it means: a
+//! [`Reading`], or a [`Failure`] with its class and its certainty. Like the core it does no I/O; bytes go in and come out.
+//!
+//! - [`deepvue`]: Deepvue's asynchronous verifications.
+//! - [`status`]: what an HTTP status says of a request, where no provider says otherwise.
+//! - [`retry_after`]: `Retry-After` in every form of RFC 9110.
+//! - [`BaseUrl`]: where a provider is; nothing that an answer says leads elsewhere.
+//! - [`fingerprint()`]: by which a repeated submit is known to carry the same payload.
+
+#![warn(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+mod base_url;
+pub mod deepvue;
+mod fingerprint;
+pub mod retry_after;
+pub mod status;
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, StatusCode};
+use steadfast_core::operation::Reading;
+use steadfast_core::retry::Failure;
+use steadfast_core::{Key, Kind, OperationPolicy, Reference, Timestamp};
+
+pub use crate::base_url::{BaseUrl, BaseUrlError};
+pub use crate::fingerprint::fingerprint;
+
+/// What one upstream's requests look like and what its answers mean.
+///
+/// Implement it to use an API that this crate does not know; [`deepvue::Deepvue`] is a model to follow.
+pub trait Provider: Send + Sync + 'static {
+    /// A short name for logs and tables: `deepvue`.
+    fn name(&self) -> &str;
+
+    /// The policy that suits this provider: its poll schedule, and above all what it does with a repeated create.
+    fn policy(&self) -> OperationPolicy;
+
+    /// The request for one attempt. Every create attempt of one key must give the same bytes (credentials may have been renewed
+    /// between).
+    ///
+    /// # Errors
+    /// The request cannot be built from these inputs, so it is not sent.
+    fn request(&self, ask: &Ask<'_>) -> Result<Request<Bytes>, RequestError>;
+
+    /// What an answer means.
+    ///
+    /// # Errors
+    /// It is no usable answer. The certainty in the failure decides whether a create may be sent again.
+    fn read(&self, answer: &Answer<'_>) -> Result<Reading, Failure>;
+}
+
+/// What is to be asked of the provider.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Ask<'a> {
+    /// Create, look up or poll.
+    pub kind: Kind,
+    /// The caller's name for the job.
+    pub key: &'a Key,
+    /// The provider's name for it, once known; always there for a poll.
+    pub reference: Option<&'a Reference>,
+    /// The body of a create.
+    pub payload: &'a Payload,
+}
+
+impl<'a> Ask<'a> {
+    /// An ask of this kind about this job.
+    #[must_use]
+    pub const fn new(kind: Kind, key: &'a Key, reference: Option<&'a Reference>, payload: &'a Payload) -> Self {
+        Self { kind, key, reference, payload }
+    }
+}
+
+/// The body of a create: personal data, as a rule, so its `Debug` shows only a length. Cloning shares the bytes.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct Payload(Bytes);
+
+impl Payload {
+    /// The bytes, which belong in the request and nowhere else.
+    #[must_use]
+    pub const fn bytes(&self) -> &Bytes {
+        &self.0
+    }
+}
+
+impl<B: Into<Bytes>> From<B> for Payload {
+    fn from(bytes: B) -> Self {
+        Self(bytes.into())
+    }
+}
+
+impl core::fmt::Debug for Payload {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "Payload({} bytes)", self.0.len())
+    }
+}
+
+/// An HTTP answer, whole.
+#[derive(Clone, Copy)]
+#[non_exhaustive]
+pub struct Answer<'a> {
+    /// What had been asked.
+    pub kind: Kind,
+    /// The status.
+    pub status: StatusCode,
+    /// The headers.
+    pub headers: &'a HeaderMap,
+    /// The decoded body.
+    pub body: &'a [u8],
+    /// The wall clock when the answer came: for dates in headers, which are another party's clock.
+    pub wall: Timestamp,
+}
+
+impl<'a> Answer<'a> {
+    /// An answer to an ask of this kind.
+    #[must_use]
+    pub const fn new(kind: Kind, status: StatusCode, headers: &'a HeaderMap, body: &'a [u8], wall: Timestamp) -> Self {
+        Self { kind, status, headers, body, wall }
+    }
+}
+
+impl core::fmt::Debug for Answer<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let Self { kind, status, body, .. } = self;
+        write!(f, "Answer({kind:?}, {status}, {} bytes)", body.len())
+    }
+}
+
+/// Why a request could not be built. It never repeats the payload or the key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RequestError {
+    /// The provider has no such request: it offers no look-up, for example.
+    #[error("this provider has no {0:?} request: choose a policy whose send safety it supports")]
+    Unsupported(Kind),
+    /// A poll without a reference.
+    #[error("a poll needs the provider's reference, and none is known")]
+    NoReference,
+    /// A header or URL cannot carry a value.
+    #[error("the {0} is too long for an HTTP request, or holds what none can carry")]
+    Unsendable(&'static str),
+}

@@ -1,0 +1,71 @@
+//! What an HTTP status says of a request, where no provider says otherwise.
+//!
+//! Two questions are answered by a status alone: may the same request help later (the [`Class`]), and did this one run (the
+//! [`Certainty`])? The second is asked of creates only: polls and look-ups run nothing.
+//!
+//! | status | class | did a create run? | why |
+//! | --- | --- | --- | --- |
+//! | 1xx | transient | perhaps | an interim answer is no answer |
+//! | 2xx | transient | perhaps | asked only of a body that could not be read: HTML, cut short, empty |
+//! | 3xx | permanent | no | redirects are not followed: they would carry body and keys to another place |
+//! | 400 and all 4xx not below | permanent | no | the provider's word that it refused |
+//! | 408 | transient | perhaps | it waited no longer; what it had by then, it does not say |
+//! | 409 with `Retry-After` | transient | perhaps | an earlier request of this key is still running |
+//! | 409 without | permanent | perhaps | the key was used before: with another body, or for a job that exists |
+//! | 413 with `Retry-After` | transient | no | too large for now; without the header, for ever |
+//! | 421 | transient | no | the wrong server: RFC 9110, section 15.5.20, allows any method again on another connection |
+//! | 425 | transient | no | the server would not risk that early data was replayed: RFC 8470 |
+//! | 429 | throttled | no | refused before it ran |
+//! | 501, 505, 506, 508, 510, 511 | permanent | perhaps | the set-up is wrong, and stays so |
+//! | all other 5xx (500, 502, 503, 504, 529, 599) | transient | perhaps | |
+//! | 600 to 999 | transient | perhaps | RFC 9110, section 15: an invalid status is read like a 5xx |
+//!
+//! So a 4xx (with the exceptions above) is proof that nothing ran, and no 5xx is: it may come from a proxy that lost the answer
+//! of a job well under way. A provider that promises more, such as "a 503 was not accepted", says so in its profile.
+
+use http::StatusCode;
+use steadfast_core::Kind;
+use steadfast_core::retry::{Certainty, Class, Failure};
+
+use crate::Answer;
+use crate::retry_after::retry_after;
+
+/// The failure that this answer's status stands for, by the module's table, with the provider's `Retry-After` if there is one.
+///
+/// ```
+/// use http::{HeaderMap, StatusCode};
+/// use steadfast_core::retry::{Certainty, Class, Failure};
+/// use steadfast_core::{Kind, Timestamp};
+/// use steadfast_providers::{Answer, status};
+///
+/// let (headers, wall) = (HeaderMap::new(), Timestamp::from_secs(1_700_000_000));
+/// let lost = Answer::new(Kind::Create, StatusCode::BAD_GATEWAY, &headers, b"", wall);
+/// assert_eq!(status::failure(&lost), Failure::new(Class::Transient, Certainty::MayHaveExecuted));
+/// ```
+#[must_use]
+pub fn failure(answer: &Answer<'_>) -> Failure {
+    let wait = retry_after(answer.headers, answer.wall);
+    let certainty = match answer.kind {
+        Kind::Poll | Kind::Lookup => Certainty::NotExecuted,
+        _ => certainty(answer.status),
+    };
+    Failure::new(class(answer.status, wait.is_some()), certainty).with_retry_after(wait)
+}
+
+fn class(status: StatusCode, says_when: bool) -> Class {
+    match status.as_u16() {
+        429 => Class::Throttled,
+        408 | 421 | 425 => Class::Transient,
+        409 | 413 if says_when => Class::Transient,
+        300..=499 | 501 | 505 | 506 | 508 | 510 | 511 => Class::Permanent,
+        _ => Class::Transient,
+    }
+}
+
+fn certainty(status: StatusCode) -> Certainty {
+    match status.as_u16() {
+        408 | 409 => Certainty::MayHaveExecuted,
+        300..=499 => Certainty::NotExecuted,
+        _ => Certainty::MayHaveExecuted,
+    }
+}
