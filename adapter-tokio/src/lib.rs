@@ -8,11 +8,13 @@
 //! use std::time::Duration;
 //!
 //! use steadfast_core::{Key, Outcome};
+//! use steadfast_providers::BaseUrl;
 //! use steadfast_providers::deepvue::{Credentials, Deepvue};
 //! use steadfast_tokio::{Client, ReqwestTransport};
 //!
 //! # async fn example(token: String, secret: String) -> Result<(), Box<dyn std::error::Error>> {
-//! let provider = Deepvue::new(Deepvue::PRODUCTION, "driving-license", Credentials::new(token, secret)?)?;
+//! let credentials = Credentials::new(token, secret)?;
+//! let provider = Deepvue::new(BaseUrl::parse(Deepvue::PRODUCTION)?, "driving-license", credentials)?;
 //! let client = Client::builder(provider, ReqwestTransport::new()?).start().await?;
 //!
 //! let payload = r#"{"dl_number": "DL1234567890", "dob": "1990-01-01", "consent": "Y", "reason": "KYC"}"#;

@@ -75,7 +75,7 @@ pub enum Event {
 /// assert_eq!(limits.remember, 100_000);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 #[expect(clippy::exhaustive_structs, reason = "plain settings, written with struct update syntax")]
 pub struct Limits {
     /// The most operations taken in and not finished; a further submit is refused. Default 10,000.
@@ -83,6 +83,7 @@ pub struct Limits {
     /// The most finished operations whose keys are remembered; the oldest are forgotten first. Default 100,000 (some 25 MB).
     pub remember: u32,
     /// How long a finished operation's key is remembered. Default 24 h, the key window of Stripe and Persona.
+    #[cfg_attr(feature = "serde", serde(with = "crate::policy::humane"))]
     pub remember_for: Duration,
     /// The most notices kept for [`Engine::pop_notice`]; further ones are dropped and counted. Default 4,096.
     pub notices: u32,
@@ -162,7 +163,7 @@ struct Asked {
 }
 
 /// Many operations at one upstream. See the [module](self) for how it is driven.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Engine {
     policy: OperationPolicy,
     gate: Gate,

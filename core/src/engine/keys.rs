@@ -13,6 +13,13 @@ pub(super) struct Keys {
     seed: Seed,
 }
 
+impl PartialEq for Keys {
+    /// The index follows from the slab: beside equal slabs, equal seeds make equal indexes.
+    fn eq(&self, other: &Self) -> bool {
+        self.seed == other.seed && self.slots.len() == other.slots.len()
+    }
+}
+
 impl Keys {
     pub(super) fn new(seed: Seed) -> Self {
         Self { slots: HashTable::new(), seed }

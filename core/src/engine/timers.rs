@@ -9,7 +9,6 @@ use alloc::vec::Vec;
 use crate::time::Timestamp;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub(super) struct Timers {
     /// Least first.
     heap: Vec<(Timestamp, u32)>,
