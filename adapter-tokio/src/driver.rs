@@ -16,7 +16,7 @@ use steadfast_core::{Engine, Key, OperationId, Timestamp};
 use steadfast_providers::{Answer, Ask, Payload, Provider, fingerprint};
 use steadfast_store::StoreError;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::AbortHandle;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::client::{FinalAnswer, Finished, SubmitError, Unfinished};
@@ -57,7 +57,8 @@ struct Job {
     replies: Vec<Reply>,
     /// Handles that wait for the end.
     waiters: Vec<oneshot::Sender<Finished>>,
-    request: Option<AbortHandle>,
+    /// The request in the air, or the last one.
+    request: Option<JoinHandle<()>>,
     answer: Option<FinalAnswer>,
     durable: bool,
 }
@@ -191,7 +192,7 @@ impl<P: Provider, T: Transport> Driver<P, T> {
                     }
                     Effect::Send(attempt) => self.send(id, attempt),
                     Effect::Abandon(_) => {
-                        if let Some(request) = self.jobs.get_mut(&id).and_then(|job| job.request.take()) {
+                        if let Some(request) = self.jobs.get(&id).and_then(|job| job.request.as_ref()) {
                             request.abort();
                         }
                     }
@@ -292,11 +293,8 @@ impl<P: Provider, T: Transport> Driver<P, T> {
     }
 
     fn answer(&mut self, Answered { id, attempt, meaning, answer }: Answered) {
-        if let Some(job) = self.jobs.get_mut(&id) {
-            job.request = None;
-            if answer.is_some() {
-                job.answer = answer;
-            }
+        if let (Some(job), Some(answer)) = (self.jobs.get_mut(&id), answer) {
+            job.answer = Some(answer);
         }
         let now = self.clock.now();
         self.engine.handle(Event::Answered(id, attempt, meaning), now);
@@ -328,7 +326,12 @@ impl<P: Provider, T: Transport> Driver<P, T> {
             body_limit: self.body_limit,
         };
         let (provider, transport, answered) = (self.provider.clone(), self.transport.clone(), self.answered.clone());
-        let task = tokio::spawn(async move {
+        let previous = job.request.take();
+        job.request = Some(tokio::spawn(async move {
+            if let Some(previous) = previous {
+                // An abandoned request is gone before the next one of its job leaves: never two at a time. How it went no longer matters.
+                let _ = previous.await;
+            }
             let (meaning, answer) = match transport.send(outgoing).await {
                 Ok(response) => {
                     let (parts, body) = response.into_parts();
@@ -342,8 +345,7 @@ impl<P: Provider, T: Transport> Driver<P, T> {
                 }
             };
             let _ = answered.send(Answered { id, attempt: attempt.id, meaning, answer });
-        });
-        job.request = Some(task.abort_handle());
+        }));
     }
 
     /// Tells everybody who waits.

@@ -1,0 +1,53 @@
+//! `steadfast`: see the library carry jobs through a provider that misbehaves (`demo`), or carry one real job (`run`).
+
+mod demo;
+mod report;
+mod run;
+mod timeline;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Carries jobs through unreliable APIs: submitted once, polled well, never run twice.
+#[derive(Debug, Parser)]
+#[command(version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Demo(demo::Args),
+    Run(run::Args),
+}
+
+/// Called wrongly (BSD's `EX_USAGE`): clap's own 2 would read as "rejected".
+const USAGE: u8 = 64;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let usage = error.use_stderr();
+            // If even that cannot be printed, the exit code still tells.
+            let _ = error.print();
+            return if usage { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
+        }
+    };
+    let done = match cli.command {
+        Command::Demo(args) => demo::demo(args).await,
+        Command::Run(args) => run::run(args).await,
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("steadfast: {error}");
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            eprintln!("  because: {error}");
+            cause = error.source();
+        }
+        ExitCode::from(USAGE)
+    })
+}

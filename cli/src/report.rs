@@ -1,0 +1,186 @@
+//! What `demo` found: one structure, shown as a table to people and as JSON to machines.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use comfy_table::presets::UTF8_FULL_CONDENSED;
+use comfy_table::{Cell, CellAlignment, Table};
+use serde::Serialize;
+
+/// The whole result of a demo.
+#[derive(Debug, Serialize)]
+pub(crate) struct Report {
+    pub(crate) provider: &'static str,
+    pub(crate) seed: u64,
+    pub(crate) operations: u64,
+    pub(crate) outcomes: Outcomes,
+    pub(crate) attempts: Attempts,
+    /// What the provider did wrong, by kind.
+    pub(crate) faults: BTreeMap<String, u64>,
+    pub(crate) ledger: Ledger,
+    /// From submit to outcome, as measured (so divided by the speed).
+    pub(crate) latency_ms: Latency,
+    pub(crate) elapsed_ms: u64,
+}
+
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Outcomes {
+    pub(crate) completed: u64,
+    pub(crate) rejected: u64,
+    pub(crate) failed: u64,
+    pub(crate) unresolved: u64,
+}
+
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Attempts {
+    pub(crate) create: u64,
+    pub(crate) poll: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    pub(crate) lookup: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the shape that serde asks for")]
+const fn is_zero(n: &u64) -> bool {
+    *n == 0
+}
+
+/// What the provider's books say, beside what the client believes.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Ledger {
+    pub(crate) executions: u64,
+    pub(crate) keys: u64,
+    pub(crate) keys_run_more_than_once: u64,
+    pub(crate) completed_but_never_run: u64,
+    /// Reported as "nothing ran", yet the provider ran it.
+    pub(crate) rejected_but_run: u64,
+}
+
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Latency {
+    pub(crate) p50: u64,
+    pub(crate) p90: u64,
+    pub(crate) p99: u64,
+    pub(crate) max: u64,
+}
+
+impl Latency {
+    pub(crate) fn of(mut spans: Vec<Duration>) -> Self {
+        spans.sort_unstable();
+        // The nearest rank: the smallest span that is at least as long as that share of all.
+        let at = |percent: usize| {
+            let rank = (spans.len() * percent).div_ceil(100).max(1);
+            spans.get(rank - 1).map_or(0, |span| span.as_millis() as u64)
+        };
+        Self { p50: at(50), p90: at(90), p99: at(99), max: at(100) }
+    }
+}
+
+impl Outcomes {
+    const fn total(&self) -> u64 {
+        self.completed + self.rejected + self.failed + self.unresolved
+    }
+}
+
+impl Report {
+    /// What must never be: each is a broken promise.
+    pub(crate) fn broken_promises(&self) -> Vec<String> {
+        let without_outcome = self.operations.saturating_sub(self.outcomes.total());
+        [
+            (self.ledger.keys_run_more_than_once, "keys were run more than once"),
+            (self.ledger.completed_but_never_run, "operations were reported completed and never ran"),
+            (self.ledger.rejected_but_run, "operations were reported rejected and ran"),
+            (without_outcome, "operations have no outcome"),
+        ]
+        .into_iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, what)| format!("{count} {what}"))
+        .collect()
+    }
+
+    pub(crate) fn table(&self) -> Table {
+        let mut table = Table::new();
+        table.load_style(UTF8_FULL_CONDENSED).set_header(["", "what", "count"]);
+        let Outcomes { completed, rejected, failed, unresolved } = self.outcomes;
+        rows(
+            &mut table,
+            "outcomes",
+            [
+                ("completed: the result is here", completed),
+                ("rejected: nothing ran", rejected),
+                ("failed: it ran, the provider says so", failed),
+                ("unresolved: ask the provider, never resubmit", unresolved),
+            ],
+        );
+        let Attempts { create, poll, lookup } = self.attempts;
+        rows(&mut table, "requests", [("creates", create), ("polls", poll), ("look-ups", lookup)]);
+        rows(&mut table, "faults", self.faults.iter().map(|(kind, count)| (kind.as_str(), *count)));
+        let Ledger { executions, keys, keys_run_more_than_once, completed_but_never_run, rejected_but_run } =
+            self.ledger;
+        rows(
+            &mut table,
+            "provider's ledger",
+            [
+                ("keys seen", keys),
+                ("jobs run", executions),
+                ("keys run more than once", keys_run_more_than_once),
+                ("completed, but never run", completed_but_never_run),
+                ("rejected, but run", rejected_but_run),
+            ],
+        );
+        let Latency { p50, p90, p99, max } = self.latency_ms;
+        rows(&mut table, "latency, ms", [("median", p50), ("90 %", p90), ("99 %", p99), ("longest", max)]);
+        table
+    }
+}
+
+fn rows<'a>(table: &mut Table, group: &str, rows: impl IntoIterator<Item = (&'a str, u64)>) {
+    let mut group = Some(group);
+    for (what, count) in rows {
+        let count = Cell::new(count).set_alignment(CellAlignment::Right);
+        table.add_row([Cell::new(group.take().unwrap_or_default()), Cell::new(what), count]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_nearest_ranks() {
+        let latency = Latency::of((1..=200).rev().map(Duration::from_millis).collect());
+        assert_eq!((latency.p50, latency.p90, latency.p99, latency.max), (100, 180, 198, 200));
+        let one = Latency::of(vec![Duration::from_millis(7)]);
+        assert_eq!((one.p50, one.max), (7, 7));
+        assert_eq!(Latency::of(Vec::new()).max, 0);
+    }
+
+    fn clean() -> Report {
+        Report {
+            provider: "deepvue",
+            seed: 1,
+            operations: 2,
+            outcomes: Outcomes { completed: 1, unresolved: 1, ..Outcomes::default() },
+            attempts: Attempts::default(),
+            faults: BTreeMap::new(),
+            ledger: Ledger { executions: 1, keys: 2, ..Ledger::default() },
+            latency_ms: Latency::default(),
+            elapsed_ms: 1,
+        }
+    }
+
+    #[test]
+    fn each_broken_promise_is_named() {
+        assert!(clean().broken_promises().is_empty());
+        let breaks: [fn(&mut Report); 4] = [
+            |report| report.ledger.keys_run_more_than_once = 1,
+            |report| report.ledger.completed_but_never_run = 1,
+            |report| report.ledger.rejected_but_run = 1,
+            |report| report.operations = 3,
+        ];
+        for broken in breaks {
+            let mut report = clean();
+            broken(&mut report);
+            assert_eq!(report.broken_promises().len(), 1);
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Any server in a few lines, on a loopback port.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::BodyExt;
+use hyper::body::{Body, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+
+/// A running server. Stops when dropped.
+#[derive(Debug)]
+pub struct Server {
+    address: SocketAddr,
+    task: JoinHandle<()>,
+}
+
+impl Server {
+    /// `http://127.0.0.1:PORT`.
+    #[must_use]
+    pub fn base_url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Answers every request by `handler`, on a port of its own, until the returned server is dropped.
+///
+/// ```
+/// use bytes::Bytes;
+/// use http::Response;
+/// use http_body_util::Full;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> std::io::Result<()> {
+/// let server = steadfast_testkit::http::serve(|_request| Response::new(Full::new(Bytes::from_static(b"hello")))).await?;
+/// println!("{}", server.base_url());
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+/// No port could be had.
+pub async fn serve<H, B>(handler: H) -> io::Result<Server>
+where
+    H: Fn(Request<Bytes>) -> Response<B> + Send + Sync + 'static,
+    B: Body<Data = Bytes, Error = Infallible> + Send + 'static,
+{
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    let address = listener.local_addr()?;
+    let handler = Arc::new(handler);
+    let task = tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let handler = handler.clone();
+            tokio::spawn(async move {
+                let service = service_fn(|request| {
+                    let handler = handler.clone();
+                    async move { Ok::<_, hyper::Error>(handler(whole(request).await?)) }
+                });
+                // A client that goes away is its own affair.
+                let _ = connection(stream, service).await;
+            });
+        }
+    });
+    Ok(Server { address, task })
+}
+
+/// Serves one request on one connection.
+pub(crate) async fn connection<S, B>(stream: TcpStream, service: S) -> hyper::Result<()>
+where
+    S: hyper::service::Service<Request<Incoming>, Response = Response<B>, Error = hyper::Error>,
+    B: Body<Data = Bytes, Error = Infallible> + 'static,
+{
+    http1::Builder::new().keep_alive(false).serve_connection(TokioIo::new(stream), service).await
+}
+
+/// The request with its whole body.
+pub(crate) async fn whole(request: Request<Incoming>) -> hyper::Result<Request<Bytes>> {
+    let (parts, body) = request.into_parts();
+    Ok(Request::from_parts(parts, body.collect().await?.to_bytes()))
+}

@@ -1,0 +1,87 @@
+//! What really happened at the provider.
+
+use std::collections::BTreeMap;
+
+use steadfast_core::Timestamp;
+
+/// The provider's own books: for each idempotency key, how often it was run, when, and what was answered.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ledger {
+    keys: BTreeMap<String, Entry>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Entry {
+    executions: Vec<Execution>,
+    answers: Vec<Answered>,
+}
+
+/// A job was run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Execution {
+    /// When.
+    pub at: Timestamp,
+    /// The id it was given.
+    pub transaction_id: String,
+}
+
+/// A create was answered, or its answer was lost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Answered {
+    /// When.
+    pub at: Timestamp,
+    /// The status; `None` if the connection was reset instead.
+    pub status: Option<u16>,
+    /// Whether the whole answer was sent, as the provider meant it, in time.
+    pub intact: bool,
+}
+
+impl Ledger {
+    pub(crate) const fn new() -> Self {
+        Self { keys: BTreeMap::new() }
+    }
+
+    pub(crate) fn ran(&mut self, key: &str, at: Timestamp, transaction_id: String) {
+        self.entry(key).executions.push(Execution { at, transaction_id });
+    }
+
+    pub(crate) fn answered(&mut self, key: &str, at: Timestamp, status: Option<u16>, intact: bool) {
+        self.entry(key).answers.push(Answered { at, status, intact });
+    }
+
+    fn entry(&mut self, key: &str) -> &mut Entry {
+        self.keys.entry(key.into()).or_default()
+    }
+
+    /// How often this key was run.
+    #[must_use]
+    pub fn executions(&self, key: &str) -> &[Execution] {
+        self.keys.get(key).map_or(&[], |entry| &entry.executions)
+    }
+
+    /// What its creates were answered.
+    #[must_use]
+    pub fn answers(&self, key: &str) -> &[Answered] {
+        self.keys.get(key).map_or(&[], |entry| &entry.answers)
+    }
+
+    /// Keys that were seen, run or not.
+    #[must_use]
+    pub fn keys(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Jobs run, over all keys.
+    #[must_use]
+    pub fn total_executions(&self) -> usize {
+        self.keys.values().map(|entry| entry.executions.len()).sum()
+    }
+
+    /// Keys run more than once: what must never be.
+    #[must_use]
+    pub fn keys_run_more_than_once(&self) -> usize {
+        self.keys.values().filter(|entry| entry.executions.len() > 1).count()
+    }
+}

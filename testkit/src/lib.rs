@@ -1,0 +1,45 @@
+//! A provider to test against: faithful where it answers, and unfaithful on purpose.
+//!
+//! [`FakeDeepvue`] speaks real HTTP on a loopback port, as Deepvue documents it. A seeded schedule of [`Faults`] makes it refuse connections,
+//! reset them, run a request and lose its answer, answer late, throttle, fail, or send garbage. Its [`Ledger`] keeps what really happened: how
+//! often each key was run, when, and what was answered. A test carries jobs through it and compares what the client believes with the ledger:
+//!
+//! ```
+//! use steadfast_testkit::{FakeDeepvue, Faults};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> std::io::Result<()> {
+//! let provider = FakeDeepvue::new(7).with_faults(Faults::rate(0.3)).with_speed(50.0).start()?;
+//! println!("point your client at {}", provider.base_url());
+//! assert_eq!(provider.ledger().keys_run_more_than_once(), 0);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Beside it:
+//!
+//! - [`StrictStore`] and [`StrictWire`]: a journal and a wire that know the protocol and call out a driver that breaks it: a send without its
+//!   durable record, two creates of a key at once.
+//! - [`WithLookup`]: a provider profile with a look-up added, for a fake that offers one.
+//! - [`scaled`]: a policy with every delay divided, to go with a provider that runs faster than life.
+//! - [`http::serve`]: any other server in a few lines, for tests of redirects, endless bodies and the like.
+//! - [`tokio`] (feature `tokio`): the same fake in process for virtual time, and a transport that keeps the strict books.
+
+mod deepvue;
+mod faults;
+pub mod http;
+mod ledger;
+mod lookup;
+mod server;
+mod speed;
+mod strict;
+#[cfg(feature = "tokio")]
+pub mod tokio;
+
+pub use crate::deepvue::{Brain, FakeDeepvue, Keys, Reply};
+pub use crate::faults::{Fault, Faults};
+pub use crate::ledger::{Answered, Execution, Ledger};
+pub use crate::lookup::WithLookup;
+pub use crate::server::FakeServer;
+pub use crate::speed::scaled;
+pub use crate::strict::{StrictStore, StrictWire};

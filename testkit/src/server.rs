@@ -1,0 +1,172 @@
+//! The fake Deepvue's sockets. Each request has a connection of its own, so that a fault hits one request and no other.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http::header::CONTENT_LENGTH;
+use http::{HeaderValue, Response};
+use hyper::body::{Body, Frame};
+use hyper::service::service_fn;
+use socket2::SockRef;
+use steadfast_core::Timestamp;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+
+use crate::deepvue::{Brain, FakeDeepvue, Reply};
+use crate::faults::{Fault, Faults};
+use crate::http::{connection, whole};
+use crate::ledger::Ledger;
+
+/// How long the port refuses connections, before the speed.
+const REFUSAL: Duration = Duration::from_millis(100);
+
+/// A fake Deepvue on a loopback port. Stops when dropped.
+#[derive(Debug)]
+pub struct FakeServer {
+    address: SocketAddr,
+    brain: Arc<Mutex<Brain>>,
+    task: JoinHandle<()>,
+}
+
+impl FakeDeepvue {
+    /// Starts it on a port of its own, on the current tokio runtime.
+    ///
+    /// # Errors
+    /// No port could be had.
+    pub fn start(self) -> io::Result<FakeServer> {
+        let listener = listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
+        let address = listener.local_addr()?;
+        let refusals = Refusals { faults: self.faults.clone(), seed: self.seed, window: self.scaled(REFUSAL) };
+        let brain = Arc::new(Mutex::new(self.brain()));
+        let task = tokio::spawn(accept(listener, address, brain.clone(), refusals));
+        Ok(FakeServer { address, brain, task })
+    }
+}
+
+impl FakeServer {
+    /// `http://127.0.0.1:PORT`.
+    #[must_use]
+    pub fn base_url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// The provider's books, as they are now.
+    #[must_use]
+    pub fn ledger(&self) -> Ledger {
+        lock(&self.brain).ledger().clone()
+    }
+
+    /// Faults committed so far, by kind; of refused connections, the moments in which the port was closed.
+    #[must_use]
+    pub fn faults(&self) -> BTreeMap<&'static str, u64> {
+        lock(&self.brain).faults().clone()
+    }
+}
+
+impl Drop for FakeServer {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+struct Refusals {
+    faults: Faults,
+    seed: steadfast_core::Seed,
+    window: Duration,
+}
+
+async fn accept(mut listener: TcpListener, address: SocketAddr, brain: Arc<Mutex<Brain>>, refusals: Refusals) {
+    for nth in 0_u64.. {
+        let Ok((stream, _)) = listener.accept().await else { continue };
+        tokio::spawn(serve(stream, brain.clone()));
+        if !refusals.faults.refuses(refusals.seed, nth) {
+            continue;
+        }
+        // Who has connected already is served: closing the port would reset them, which is another fault.
+        while let Poll::Ready(Ok((stream, _))) = std::future::poll_fn(|cx| Poll::Ready(listener.poll_accept(cx))).await
+        {
+            tokio::spawn(serve(stream, brain.clone()));
+        }
+        lock(&brain).count(Fault::Refuse);
+        drop(listener);
+        loop {
+            tokio::time::sleep(refusals.window).await;
+            // The port is ours again as soon as nothing else holds it.
+            if let Ok(again) = listen(address) {
+                listener = again;
+                break;
+            }
+        }
+    }
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(1024)
+}
+
+/// Serves one connection, which carries one request.
+async fn serve(stream: TcpStream, brain: Arc<Mutex<Brain>>) {
+    let Ok(stream) = stream.into_std() else { return };
+    // A second handle on the socket, to reset it while the server still holds the first.
+    let (Ok(socket), Ok(stream)) = (stream.try_clone(), TcpStream::from_std(stream)) else { return };
+    let reset = Notify::new();
+    let service = service_fn(|request| {
+        let (brain, reset) = (&brain, &reset);
+        async move {
+            let request = whole(request).await?;
+            let now = Timestamp::from(SystemTime::now());
+            let Reply { response, delay, fault } = lock(brain).handle(&request, now);
+            tokio::time::sleep(delay).await;
+            match fault {
+                Some(Fault::ResetBefore | Fault::LoseAnswer) => {
+                    reset.notify_one();
+                    std::future::pending().await
+                }
+                Some(Fault::WrongLength) => Ok(declaring(64, response)),
+                _ => Ok(declaring(0, response)),
+            }
+        }
+    });
+    tokio::select! {
+        // A client that goes away is its own affair.
+        _ = connection(stream, service) => {}
+        () = reset.notified() => {
+            // Closing with nothing to linger for sends a reset instead of an end.
+            let _ = SockRef::from(&socket).set_linger(Some(Duration::ZERO));
+        }
+    }
+}
+
+/// Declares this many bytes more than will come.
+fn declaring(more: usize, mut response: Response<Bytes>) -> Response<Piece> {
+    let declared = HeaderValue::from(response.body().len() + more);
+    response.headers_mut().insert(CONTENT_LENGTH, declared);
+    response.map(|body| Piece(Some(body)))
+}
+
+/// A body of one piece that does not tell its length, so that the header may lie about it.
+struct Piece(Option<Bytes>);
+
+impl Body for Piece {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(self.0.take().map(|body| Ok(Frame::data(body))))
+    }
+}
+
+fn lock(brain: &Mutex<Brain>) -> MutexGuard<'_, Brain> {
+    brain.lock().unwrap_or_else(PoisonError::into_inner)
+}

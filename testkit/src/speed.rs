@@ -1,0 +1,81 @@
+//! Faster than life: every delay divided.
+
+use std::time::Duration;
+
+use steadfast_core::backoff::{BackoffPolicy, Growth};
+use steadfast_core::poll::PollPolicy;
+use steadfast_core::retry::{RetryAfter, RetryPolicy};
+use steadfast_core::{OperationPolicy, PolicyError, SendSafety};
+
+/// The same policy with every delay, deadline and time-out divided by `speed`: for a provider that is as much faster.
+///
+/// # Errors
+/// A policy with a delay so short that nothing would be left of it.
+///
+/// ```
+/// use std::time::Duration;
+/// use steadfast_core::OperationPolicy;
+/// use steadfast_testkit::scaled;
+///
+/// let quick = scaled(&OperationPolicy::default(), 50.0)?;
+/// assert_eq!(quick.poll().deadline(), Duration::from_millis(3_600));
+/// # Ok::<(), steadfast_core::PolicyError>(())
+/// ```
+pub fn scaled(policy: &OperationPolicy, speed: f64) -> Result<OperationPolicy, PolicyError> {
+    let by = |span| divided(span, speed);
+    let poll = policy.poll();
+    OperationPolicy::default()
+        .with_create(retry(policy.create(), speed)?)?
+        .with_lookup(retry(policy.lookup(), speed)?)
+        .with_poll(
+            PollPolicy::new(
+                backoff(poll.schedule(), speed)?,
+                poll.polls(),
+                by(poll.deadline()),
+                retry(poll.retry(), speed)?,
+            )?
+            .with_not_found_grace(by(poll.not_found_grace()))
+            .with_accept_partial(poll.accepts_partial()),
+        )
+        .with_persist(backoff(policy.persist(), speed)?)?
+        .with_safety(match policy.safety() {
+            SendSafety::Keyed { window } => SendSafety::Keyed { window: by(window) },
+            SendSafety::Lookup { settle } => SendSafety::Lookup { settle: by(settle) },
+            other => other,
+        })
+}
+
+/// A span divided by a speed; a speed that makes no sense leaves it as it is.
+pub(crate) fn divided(span: Duration, speed: f64) -> Duration {
+    if speed.is_finite() && speed > 0.0 {
+        Duration::try_from_secs_f64(span.as_secs_f64() / speed).unwrap_or(Duration::MAX)
+    } else {
+        span
+    }
+}
+
+fn retry(policy: &RetryPolicy, speed: f64) -> Result<RetryPolicy, PolicyError> {
+    let by = |span| divided(span, speed);
+    let hints = match policy.retry_after() {
+        RetryAfter::Floor { ceiling } => RetryAfter::Floor { ceiling: by(ceiling) },
+        RetryAfter::Exact { ceiling } => RetryAfter::Exact { ceiling: by(ceiling) },
+        RetryAfter::Clamped { extra } => RetryAfter::Clamped { extra: by(extra) },
+        other => other,
+    };
+    let backoff = backoff(policy.backoff(), speed)?;
+    let scaled = RetryPolicy::new(policy.attempts(), by(policy.deadline()), by(policy.attempt_timeout()), backoff)?;
+    Ok(scaled.with_retry_after(hints))
+}
+
+fn backoff(policy: &BackoffPolicy, speed: f64) -> Result<BackoffPolicy, PolicyError> {
+    let by = |span: &Duration| divided(*span, speed);
+    let growth = match policy.growth() {
+        Growth::Fixed(delay) => Growth::Fixed(by(delay)),
+        Growth::Linear { first, step } => Growth::Linear { first: by(first), step: by(step) },
+        Growth::Exponential { first, factor } => Growth::Exponential { first: by(first), factor: *factor },
+        Growth::Fibonacci { first } => Growth::Fibonacci { first: by(first) },
+        Growth::Table(delays) => Growth::Table(delays.iter().map(by).collect()),
+        other => other.clone(),
+    };
+    BackoffPolicy::new(growth, by(&policy.cap()), policy.jitter())
+}

@@ -1,0 +1,194 @@
+//! A journal and a wire that know the protocol, and call out a driver that breaks it.
+//!
+//! The rules, of which each broken one is a *violation*:
+//!
+//! - a create leaves only under a durable record *in flight* that counts it;
+//! - a poll leaves only under a durable record *accepted*; a look-up only under *unknown*, or *in flight* after a restart;
+//! - never two requests of one key at a time;
+//! - the key's fingerprint never changes, and nothing leaves once the key has ended.
+//!
+//! A violation panics at once, where it happens. Since a panic on a task of its own is easily lost, it is also kept:
+//! [`StrictWire::assert_clean`] panics again, and so does dropping the last handle.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use steadfast_core::operation::{Attempt, AttemptId, Record, Stage};
+use steadfast_core::{Key, Kind};
+use steadfast_store::{Store, StoreError};
+
+/// The journal's half: a store in memory. Made by [`StrictWire::store`].
+#[derive(Debug)]
+pub struct StrictStore {
+    books: Arc<Mutex<Books>>,
+}
+
+/// The wire's half: tell it what leaves and what comes back.
+///
+/// ```
+/// use steadfast_core::{Fingerprint, Gate, Key, Operation, OperationPolicy, Seed, Timestamp};
+/// use steadfast_core::operation::{Effect, Event};
+/// use steadfast_store::Store;
+/// use steadfast_testkit::StrictWire;
+///
+/// let wire = StrictWire::new();
+/// let mut store = wire.store();
+/// # let (policy, mut gate, now) = (OperationPolicy::default(), Gate::new(), Timestamp::from_secs(1));
+/// # let key = Key::new("order-42")?;
+/// let mut job = Operation::new(key, Fingerprint::new([0; 16]), Seed::new(7), &mut policy.turn(now, &mut gate));
+/// while let Some(effect) = job.pop_effect() {
+///     match effect {
+///         Effect::Persist(number) => {
+///             store.append(&[job.record()])?; // without this line the next would panic
+///             job.handle(Event::Persisted(number), &mut policy.turn(now, &mut gate));
+///         }
+///         Effect::Send(attempt) => wire.sending(job.key(), &attempt),
+///         _ => {}
+///     }
+/// }
+/// wire.assert_clean();
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct StrictWire {
+    books: Arc<Mutex<Books>>,
+}
+
+#[derive(Debug, Default)]
+struct Books {
+    durable: BTreeMap<Key, Record>,
+    in_the_air: BTreeMap<Key, AttemptId>,
+    violations: Vec<String>,
+    /// Commits that are to fail.
+    failing: usize,
+    commits: usize,
+}
+
+impl StrictWire {
+    /// Empty books.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A store that writes into these books.
+    #[must_use]
+    pub fn store(&self) -> StrictStore {
+        StrictStore { books: self.books.clone() }
+    }
+
+    /// The next `commits` commits fail, and make nothing durable.
+    pub fn fail_next(&self, commits: usize) {
+        self.lock().failing = commits;
+    }
+
+    /// A request is about to leave.
+    ///
+    /// # Panics
+    /// The protocol does not allow it.
+    pub fn sending(&self, key: &Key, attempt: &Attempt) {
+        let mut books = self.lock();
+        let wrong = books.wrong_to_send(key, attempt);
+        books.in_the_air.insert(key.clone(), attempt.id);
+        if let Some(wrong) = wrong {
+            books.violations.push(wrong.clone());
+            drop(books);
+            panic!("{wrong}");
+        }
+    }
+
+    /// The request of this attempt was answered, failed, or was given up.
+    pub fn landed(&self, key: &Key, attempt: &Attempt) {
+        let mut books = self.lock();
+        if books.in_the_air.get(key) == Some(&attempt.id) {
+            books.in_the_air.remove(key);
+        }
+    }
+
+    /// What a restart would find.
+    #[must_use]
+    pub fn records(&self) -> Vec<Record> {
+        self.lock().durable.values().cloned().collect()
+    }
+
+    /// Commits made so far, failed ones not counted.
+    #[must_use]
+    pub fn commits(&self) -> usize {
+        self.lock().commits
+    }
+
+    /// The protocol's violations so far.
+    #[must_use]
+    pub fn violations(&self) -> Vec<String> {
+        self.lock().violations.clone()
+    }
+
+    /// Panics if there was any violation.
+    ///
+    /// # Panics
+    /// There was.
+    pub fn assert_clean(&self) {
+        let violations = self.violations();
+        assert!(violations.is_empty(), "the driver broke the protocol: {violations:#?}");
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Books> {
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Books {
+    fn wrong_to_send(&self, key: &Key, attempt: &Attempt) -> Option<String> {
+        let wrong = |what: &str| Some(format!("{:?} {} of {key:?}: {what}", attempt.kind, attempt.number));
+        if let Some(other) = self.in_the_air.get(key) {
+            return wrong(&format!("sent while attempt {} is in the air", other.0));
+        }
+        let Some(record) = self.durable.get(key) else {
+            return wrong("sent without any durable record");
+        };
+        match (attempt.kind, record.stage) {
+            (_, Stage::Ended(_) | Stage::Delivered(_)) => wrong("sent after the end was durable"),
+            (Kind::Create, Stage::InFlight) if record.creates >= attempt.number => None,
+            (Kind::Create, Stage::InFlight) => wrong("sent under the record of an earlier attempt"),
+            (Kind::Create, _) => wrong("sent without a durable record of its intent"),
+            (Kind::Poll, Stage::Accepted) => None,
+            (Kind::Poll, _) => wrong("sent before the acceptance was durable"),
+            (Kind::Lookup, Stage::Unknown | Stage::InFlight) => None,
+            (Kind::Lookup, _) => wrong("sent when nothing is in doubt"),
+            _ => wrong("is of a kind that these books do not know"),
+        }
+    }
+}
+
+impl Store for StrictStore {
+    fn append(&mut self, records: &[Record]) -> Result<(), StoreError> {
+        let mut books = self.books.lock().unwrap_or_else(PoisonError::into_inner);
+        if books.failing > 0 {
+            books.failing -= 1;
+            return Err(StoreError::write("this commit was told to fail"));
+        }
+        books.commits += 1;
+        for record in records {
+            let before = books.durable.insert(record.key.clone(), record.clone());
+            // A rejected job's key is free again, for another payload too.
+            let restarted = matches!(before.as_ref().map(|before| before.stage), Some(Stage::Delivered(_)));
+            if before.is_some_and(|before| before.fingerprint != record.fingerprint) && !restarted {
+                books.violations.push(format!("the fingerprint of {:?} changed", record.key));
+            }
+        }
+        Ok(())
+    }
+
+    fn load(&mut self) -> Result<Vec<Record>, StoreError> {
+        let books = self.books.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(books.durable.values().cloned().collect())
+    }
+}
+
+impl Drop for Books {
+    fn drop(&mut self) {
+        if !self.violations.is_empty() && !std::thread::panicking() {
+            panic!("the driver broke the protocol: {:#?}", self.violations);
+        }
+    }
+}
