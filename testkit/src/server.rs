@@ -152,18 +152,29 @@ async fn serve(stream: TcpStream, brain: Arc<Mutex<Brain>>) {
 fn declaring(more: usize, mut response: Response<Bytes>) -> Response<Piece> {
     let declared = HeaderValue::from(response.body().len() + more);
     response.headers_mut().insert(CONTENT_LENGTH, declared);
-    response.map(|body| Piece(Some(body)))
+    response.map(|body| Piece { body: Some(body), lingers: more > 0 })
 }
 
 /// A body of one piece that does not tell its length, so that the header may lie about it.
-struct Piece(Option<Bytes>);
+struct Piece {
+    body: Option<Bytes>,
+    /// Ends only when polled once more after the piece: so that the piece is on its way before the lie comes out.
+    lingers: bool,
+}
 
 impl Body for Piece {
     type Data = Bytes;
     type Error = Infallible;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        Poll::Ready(self.0.take().map(|body| Ok(Frame::data(body))))
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if let Some(body) = self.body.take() {
+            return Poll::Ready(Some(Ok(Frame::data(body))));
+        }
+        if std::mem::take(&mut self.lingers) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(None)
     }
 }
 
