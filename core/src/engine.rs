@@ -378,7 +378,7 @@ impl Engine {
 
 impl Engine {
     fn look_at_clock(&mut self, now: Timestamp) -> Timestamp {
-        self.seen = self.seen.max(now);
+        self.seen = self.seen.max(now).min(Timestamp::NEVER.saturating_sub(Duration::from_nanos(1)));
         self.seen
     }
 

@@ -157,6 +157,8 @@ impl OperationPolicy {
 
     /// What one step of an operation sees.
     pub fn turn<'a>(&'a self, now: Timestamp, gate: &'a mut Gate) -> Turn<'a> {
+        // At the very end of time "never" would be due.
+        let now = now.min(Timestamp::NEVER.saturating_sub(Duration::from_nanos(1)));
         Turn { now, policy: self, gate, notices: Notices::default() }
     }
 }

@@ -1,0 +1,180 @@
+//! Invariants of many operations in one engine.
+
+use core::time::Duration;
+
+use proptest::prelude::*;
+use steadfast_core::engine::{Engine, Event, Limits, RestoreError, SubmitError, Submitted};
+use steadfast_core::operation::{Effect, Reading, RecordId};
+use steadfast_core::{Fingerprint, Gate, Key, Kind, OperationPolicy, Outcome, Reference, Seed, Timestamp};
+
+use crate::world::{Keys, World};
+
+const START: Timestamp = Timestamp::from_secs(1_700_000_000);
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    #[test]
+    fn i6_a_provider_that_honours_keys_runs_each_once(seed: u64, crashes in 0_u32..8, trouble in 0.0..0.7) {
+        let world = World::run(seed, Keys::Honoured, 6, crashes, trouble);
+        for (key, outcome) in &world.outcomes {
+            let ran = world.ledger.get(key).copied().unwrap_or_default();
+            match outcome {
+                Outcome::Completed(_) | Outcome::Failed => prop_assert_eq!(ran, 1, "{:?}", key),
+                Outcome::Rejected(_) => prop_assert_eq!(ran, 0, "R15: {:?}", key),
+                Outcome::Unresolved(_) => prop_assert!(ran <= 1),
+            }
+        }
+    }
+
+    #[test]
+    fn i7_a_provider_that_ignores_keys_runs_none_twice_and_doubt_is_unresolved(seed: u64, crashes in 0_u32..8, trouble in 0.0..0.7) {
+        let world = World::run(seed, Keys::Ignored, 6, crashes, trouble);
+        for (key, outcome) in &world.outcomes {
+            let ran = world.ledger.get(key).copied().unwrap_or_default();
+            prop_assert!(ran <= 1, "{key:?} ran {ran} times");
+            match outcome {
+                Outcome::Completed(_) | Outcome::Failed => prop_assert_eq!(ran, 1),
+                Outcome::Rejected(_) => prop_assert_eq!(ran, 0, "R15"),
+                Outcome::Unresolved(_) => {}
+            }
+        }
+    }
+
+    #[test]
+    fn i6_a_provider_that_can_be_asked_runs_each_at_most_once(seed: u64, crashes in 0_u32..8, trouble in 0.0..0.7) {
+        let world = World::run(seed, Keys::Lookup, 6, crashes, trouble);
+        for (key, outcome) in &world.outcomes {
+            let ran = world.ledger.get(key).copied().unwrap_or_default();
+            prop_assert!(ran <= 1, "{key:?} ran {ran} times");
+            prop_assert!(!matches!(outcome, Outcome::Rejected(_)) || ran == 0, "R15");
+        }
+    }
+}
+
+fn key(n: usize) -> Key {
+    Key::new(format!("order-{n}")).unwrap()
+}
+
+fn print(n: u8) -> Fingerprint {
+    Fingerprint::new([n; 16])
+}
+
+fn engine(limits: Limits) -> Engine {
+    Engine::new(OperationPolicy::default(), Gate::new(), limits, Seed::new(1))
+}
+
+/// Answers everything at once; `refuse` says whose create is refused.
+fn carry(engine: &mut Engine, now: &mut Timestamp, refuse: bool) {
+    for _ in 0..1_000 {
+        let mut last = None;
+        while let Some((id, effect)) = engine.pop_effect() {
+            match effect {
+                Effect::Persist(number) => last = Some(number),
+                Effect::Send(attempt) => {
+                    let failure = steadfast_core::retry::Failure::new(
+                        steadfast_core::retry::Class::Permanent,
+                        steadfast_core::retry::Certainty::NotExecuted,
+                    );
+                    let answer = match attempt.kind {
+                        Kind::Create if refuse => Err(failure),
+                        Kind::Create => Ok(Reading::Accepted(Reference::new("t").unwrap())),
+                        _ => Ok(Reading::Ready),
+                    };
+                    engine.handle(Event::Answered(id, attempt.id, answer), *now);
+                }
+                Effect::End => engine.handle(Event::Delivered(id), *now),
+                _ => {}
+            }
+        }
+        match last {
+            Some(number) => engine.handle(Event::Persisted(number), *now),
+            None if engine.live() == 0 => return,
+            None => {
+                *now = engine.next_deadline().unwrap();
+                engine.handle_timeout(*now);
+            }
+        }
+    }
+    panic!("it does not end");
+}
+
+#[test]
+fn a_second_submit_joins_and_another_payload_is_refused() {
+    let (mut engine, mut now) = (engine(Limits::default()), START);
+    let first = engine.submit(key(1), print(1), now).unwrap();
+    assert_eq!(engine.submit(key(1), print(1), now), Ok(Submitted::Joined(first.id())));
+    assert_eq!(engine.submit(key(1), print(2), now), Err(SubmitError::FingerprintMismatch));
+    carry(&mut engine, &mut now, false);
+    assert_eq!(engine.submit(key(1), print(1), now), Ok(Submitted::Joined(first.id())), "also after the end");
+    assert_eq!(engine.operation(first.id()).unwrap().outcome().unwrap().name(), "completed");
+}
+
+#[test]
+fn a_rejected_key_is_free_again_and_old_ids_never_name_its_successor() {
+    let (mut engine, mut now) = (engine(Limits::default()), START);
+    let first = engine.submit(key(1), print(1), now).unwrap().id();
+    carry(&mut engine, &mut now, true);
+    assert!(engine.operation(first).is_none() && engine.find(&key(1)).is_none());
+    let second = engine.submit(key(1), print(2), now).unwrap().id();
+    assert_ne!(first, second);
+    let before = engine.operation(second).cloned();
+    engine.handle(Event::Cancel(first), now);
+    assert_eq!(engine.operation(second).cloned(), before, "an event for the forgotten one changes nothing");
+}
+
+#[test]
+fn i15_intake_and_memory_are_bounded() {
+    let limits = Limits { live: 3, remember: 2, remember_for: Duration::from_secs(60), notices: 5 };
+    let (mut engine, mut now) = (engine(limits), START);
+    for n in 0..3 {
+        let _ = engine.submit(key(n), print(1), now).unwrap();
+    }
+    assert_eq!(engine.submit(key(3), print(1), now), Err(SubmitError::Full { live: 3 }));
+    assert!(matches!(engine.submit(key(0), print(1), now), Ok(Submitted::Joined(_))), "joining needs no room");
+    carry(&mut engine, &mut now, false);
+    let remembered = (0..3).filter(|n| engine.find(&key(*n)).is_some()).count();
+    assert_eq!(remembered, 2, "the oldest finished one is forgotten");
+    assert!(std::iter::from_fn(|| engine.pop_notice()).count() <= 5 && engine.notices_dropped() > 0);
+    let (wake, _) = engine.next_wake().unwrap();
+    assert_eq!(wake.reason, steadfast_core::notice::WakeReason::Forget);
+    engine.handle_timeout(wake.at);
+    assert_eq!((0..3).filter(|n| engine.find(&key(*n)).is_some()).count(), 0, "and all of them after a while");
+    assert_eq!(engine.next_deadline(), None);
+}
+
+/// Group commit: one acknowledgement covers what was popped before it, and nothing that was popped after.
+#[test]
+fn one_acknowledgement_covers_a_batch_and_no_more() {
+    let mut engine = engine(Limits::default());
+    let ids: Vec<_> = (0..3).map(|n| engine.submit(key(n), print(1), START).unwrap().id()).collect();
+    let numbers: Vec<_> = std::iter::from_fn(|| engine.pop_effect()).collect();
+    let expected: Vec<_> = (1..=3).map(RecordId).map(Effect::Persist).collect();
+    assert_eq!(numbers, ids.iter().copied().zip(expected).collect::<Vec<_>>());
+    engine.handle(Event::Persisted(RecordId(2)), START);
+    let sent: Vec<_> = std::iter::from_fn(|| engine.pop_effect()).map(|(id, _)| id).collect();
+    assert_eq!(sent, ids[..2], "the third record is not durable");
+    engine.handle(Event::PersistFailed(RecordId(3)), START);
+    let ended: Vec<_> = std::iter::from_fn(|| engine.pop_effect()).collect();
+    assert_eq!(ended, [(ids[2], Effect::End)], "nothing of it was ever durable: rejected, and nothing was sent");
+}
+
+#[test]
+fn a_key_is_restored_once() {
+    let mut engine = engine(Limits::default());
+    let id = engine.submit(key(1), print(1), START).unwrap().id();
+    let record = engine.operation(id).unwrap().record();
+    assert_eq!(engine.restore(record, START), Err(RestoreError::DuplicateKey));
+}
+
+#[test]
+fn the_world_is_rough_enough_to_mean_something() {
+    let worlds: Vec<World> = (0..40).map(|seed| World::run(seed, Keys::Honoured, 6, 6, 0.5)).collect();
+    let crashes: u32 = worlds.iter().map(|world| world.crashes).sum();
+    let retried = worlds.iter().flat_map(|world| world.sent.values()).filter(|sent| **sent > 1).count();
+    let name =
+        |name| worlds.iter().flat_map(|world| world.outcomes.values()).filter(|outcome| outcome.name() == name).count();
+    assert!(crashes > 100 && retried > 50, "{crashes} crashes, {retried} retried");
+    let ends = ["completed", "rejected", "unresolved"].map(name);
+    assert!(ends.iter().all(|count| *count > 5), "{ends:?}");
+}

@@ -1,0 +1,261 @@
+//! The question machines: backoff, retry, poll, gate.
+
+use core::time::Duration;
+
+use proptest::prelude::*;
+use steadfast_core::backoff::{BackoffPolicy, Factor, Growth, Jitter};
+use steadfast_core::gate::Settled;
+use steadfast_core::poll::PollPolicy;
+use steadfast_core::retry::{Certainty, Class, Failure, GaveUp, RetryAfter, RetryDecision, RetryPolicy};
+use steadfast_core::{Gate, Kind, Seed, Timestamp};
+
+use crate::policies;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn failure() -> impl Strategy<Value = Failure> {
+    let class = prop::sample::select(vec![Class::Transient, Class::Throttled, Class::TimedOut, Class::Permanent]);
+    let certainty = prop::sample::select(vec![Certainty::NotExecuted, Certainty::MayHaveExecuted, Certainty::Executed]);
+    let hint = prop::option::of(prop_oneof![policies::span(100_000), Just(Duration::MAX)]);
+    (class, certainty, hint).prop_map(|(class, certainty, hint)| Failure::new(class, certainty).with_retry_after(hint))
+}
+
+proptest! {
+    #[test]
+    fn i1_no_delay_exceeds_the_cap_after_jitter(policy in policies::backoff(100_000), n: u32, seed: u64) {
+        prop_assert!(policy.delay(n, Seed::new(seed)) <= policy.cap());
+    }
+
+    #[test]
+    fn i13_the_same_policy_seed_and_number_give_the_same_delay(policy in policies::backoff(100_000), n: u32, seed: u64) {
+        let seed = Seed::new(seed);
+        prop_assert_eq!(policy.delay(n, seed), policy.clone().delay(n, seed));
+    }
+
+    #[test]
+    fn delays_without_jitter_never_shrink(growth in policies::growth(1_000), n in 1_u32..200) {
+        prop_assume!(!matches!(growth, Growth::Table(_)));
+        if let Ok(policy) = BackoffPolicy::new(growth, Duration::MAX, Jitter::None) {
+            prop_assert!(policy.delay(n, Seed::new(0)) <= policy.delay(n + 1, Seed::new(0)));
+        }
+    }
+
+    #[test]
+    fn i1_i2_a_retry_honours_the_hint_and_both_limits(
+        policy in policies::retry(), made in 1_u16..10, failure in failure(), waited in 0_u64..200_000, repeatable: bool, seed: u64,
+    ) {
+        let started = Timestamp::from_secs(1_000);
+        let now = started.saturating_add(Duration::from_millis(waited));
+        match policy.decide(made, failure, started, now, repeatable, Seed::new(seed)) {
+            RetryDecision::At(at) => {
+                prop_assert!(made < policy.attempts());
+                prop_assert!(at >= now && at < started.saturating_add(policy.deadline()));
+                prop_assert!(failure.class != Class::Permanent);
+                prop_assert!(repeatable || failure.certainty == Certainty::NotExecuted);
+                if let (Some(hint), RetryAfter::Floor { ceiling } | RetryAfter::Exact { ceiling }) =
+                    (failure.retry_after, policy.retry_after())
+                {
+                    prop_assert!(at.saturating_since(now) >= hint.min(ceiling));
+                }
+            }
+            RetryDecision::GiveUp(GaveUp::Refused) => prop_assert_eq!(failure.class, Class::Permanent),
+            RetryDecision::GiveUp(GaveUp::Ambiguous) => prop_assert!(!repeatable),
+            RetryDecision::GiveUp(GaveUp::Attempts) => prop_assert!(made >= policy.attempts()),
+            RetryDecision::GiveUp(_) => {}
+        }
+    }
+
+    #[test]
+    fn no_number_panics_or_loops(first: u64, cap: u64, factor in 1.0..1e6_f64, n: u32, seed: u64, jitter in policies::jitter()) {
+        let (first, cap) = (Duration::from_nanos(first), Duration::from_nanos(cap).max(Duration::from_nanos(first)));
+        let factor = Factor::new(factor).unwrap();
+        for growth in [
+            Growth::Exponential { first, factor },
+            Growth::Linear { first, step: Duration::MAX },
+            Growth::Fibonacci { first },
+            Growth::Fixed(first),
+        ] {
+            if let Ok(policy) = BackoffPolicy::new(growth, cap, jitter) {
+                prop_assert!(policy.delay(n, Seed::new(seed)) <= cap);
+            }
+        }
+    }
+
+    #[test]
+    fn polls_wait_by_schedule_or_hint_and_failures_by_the_retry_policy(
+        policy in policies::poll(), pending in 0_u16..20, failure in failure(), seed: u64,
+    ) {
+        let seed = Seed::new(seed);
+        prop_assert!(policy.wait(pending, None, seed) <= policy.schedule().cap());
+        let silent = Failure::new(failure.class, failure.certainty);
+        let cap = policy.schedule().cap().max(policy.retry().backoff().cap());
+        prop_assert!(policy.wait_after_failure(pending.max(1), silent, seed) <= cap);
+    }
+
+    #[test]
+    fn i8_the_gate_counts_what_is_in_the_air(asks in 0_u32..50, held in 0_u64..20) {
+        let mut gate = Gate::new();
+        gate.hold_until(Timestamp::from_nanos(held));
+        let mut permits = Vec::new();
+        for n in 0..asks {
+            let now = Timestamp::from_nanos(u64::from(n));
+            match gate.admit(Kind::Create, now) {
+                Ok(permit) => permits.push(permit),
+                Err(refusal) => prop_assert!(refusal.until > now),
+            }
+        }
+        prop_assert_eq!(gate.in_flight() as usize, permits.len());
+        for permit in permits {
+            gate.settle(permit, Settled::Abandoned, Timestamp::EPOCH);
+        }
+        prop_assert_eq!(gate.in_flight(), 0);
+    }
+}
+
+fn policy(growth: Growth, cap: Duration, jitter: Jitter) -> BackoffPolicy {
+    BackoffPolicy::new(growth, cap, jitter).unwrap()
+}
+
+/// backon, tower-resilience and others jitter after the cap; azure and tower lose all jitter at the cap.
+#[test]
+fn jitter_survives_at_the_cap_and_stays_below_it() {
+    for jitter in [Jitter::Full, Jitter::Equal, Jitter::Proportional { percent: 30 }, Jitter::Decorrelated] {
+        let policy = policy(Growth::doubling(SECOND), 10 * SECOND, jitter);
+        let mut delays: Vec<_> = (0..1_000).map(|seed| policy.delay(40, Seed::new(seed))).collect();
+        delays.sort();
+        delays.dedup();
+        assert!(delays.len() > 900, "{jitter:?}: {} different delays", delays.len());
+        assert!(*delays.last().unwrap() <= 10 * SECOND);
+    }
+}
+
+/// azure's `2u64.pow(n)`, aws #960 and Polly #1866 overflow here.
+#[test]
+fn a_large_retry_number_stays_at_the_cap() {
+    for n in [57, 61, 63, 64, 1_000, u32::MAX] {
+        let doubling = policy(Growth::doubling(SECOND), 20 * SECOND, Jitter::None);
+        assert_eq!(doubling.delay(n, Seed::new(0)), 20 * SECOND, "{n}");
+        let fibonacci = policy(Growth::Fibonacci { first: SECOND }, 20 * SECOND, Jitter::None);
+        assert_eq!(fibonacci.delay(n, Seed::new(0)), 20 * SECOND, "{n}");
+    }
+}
+
+/// The retry crate rounds them to 0 and spins.
+#[test]
+fn delays_below_a_millisecond_are_kept() {
+    let policy = policy(Growth::doubling(Duration::from_micros(500)), SECOND, Jitter::None);
+    assert_eq!(policy.delay(1, Seed::new(0)), Duration::from_micros(500));
+    assert_eq!(policy.delay(3, Seed::new(0)), Duration::from_millis(2));
+}
+
+#[test]
+fn a_factor_that_is_not_whole_is_exact_to_the_nanosecond() {
+    let factor = Factor::new(1.5).unwrap();
+    let policy = policy(Growth::Exponential { first: SECOND, factor }, 1_000 * SECOND, Jitter::None);
+    let delays: Vec<_> = (1..=5).map(|n| policy.delay(n, Seed::new(0)).as_nanos()).collect();
+    assert_eq!(delays, [1_000_000_000, 1_500_000_000, 2_250_000_000, 3_375_000_000, 5_062_500_000]);
+}
+
+/// tower gives every backoff of one maker the same jitter.
+#[test]
+fn two_operations_draw_different_delays() {
+    let policy = BackoffPolicy::default();
+    assert_ne!(policy.delay(5, Seed::new(1)), policy.delay(5, Seed::new(2)));
+}
+
+/// gax, backoff and retry-policies wait past their deadline; gax even sends after it.
+#[test]
+fn a_wait_that_would_end_at_the_deadline_is_not_begun() {
+    let policy =
+        RetryPolicy::new(9, 10 * SECOND, SECOND, policy(Growth::Fixed(4 * SECOND), 4 * SECOND, Jitter::None)).unwrap();
+    let reset = Failure::new(Class::Transient, Certainty::NotExecuted);
+    let started = Timestamp::from_secs(100);
+    let at = |secs: u64| policy.decide(1, reset, started, Timestamp::from_secs(100 + secs), false, Seed::new(0));
+    assert_eq!(at(5), RetryDecision::At(Timestamp::from_secs(109)));
+    assert_eq!(at(6), RetryDecision::GiveUp(GaveUp::Deadline));
+}
+
+/// tokio-retry2 accepts the hint and never waits for it; reqwest-retry ignores it.
+#[test]
+fn a_hint_longer_than_the_deadline_stops_at_once() {
+    let policy = RetryPolicy::default();
+    let now = Timestamp::from_secs(100);
+    let throttled = |wait| Failure::new(Class::Throttled, Certainty::NotExecuted).with_retry_after(Some(wait));
+    let decide = |wait| policy.decide(1, throttled(wait), now, now, false, Seed::new(0));
+    assert_eq!(decide(60 * SECOND), RetryDecision::At(Timestamp::from_secs(160)));
+    assert_eq!(decide(600 * SECOND), RetryDecision::GiveUp(GaveUp::Deadline));
+    assert_eq!(decide(Duration::MAX), RetryDecision::GiveUp(GaveUp::Deadline));
+}
+
+#[test]
+fn nonsense_is_refused_and_the_error_says_what_to_change() {
+    let message = |error: steadfast_core::PolicyError| error.to_string();
+    let default = BackoffPolicy::default;
+    let backoff = |growth, cap| message(BackoffPolicy::new(growth, cap, Jitter::Full).unwrap_err());
+    assert_eq!(
+        message(RetryPolicy::new(0, SECOND, SECOND, default()).unwrap_err()),
+        "retry.attempts is 0: it must be at least 1, which is the first attempt"
+    );
+    assert!(
+        message(RetryPolicy::new(1, Duration::ZERO, SECOND, default()).unwrap_err())
+            .starts_with("retry.deadline is 0ns")
+    );
+    assert!(
+        message(RetryPolicy::new(1, SECOND, Duration::ZERO, default()).unwrap_err())
+            .starts_with("retry.attempt_timeout")
+    );
+    assert_eq!(
+        message(Factor::new(f64::NAN).unwrap_err()),
+        "backoff.factor is NaN: it must be a number from 1 to 1000000"
+    );
+    assert!(Factor::new(f64::INFINITY).is_err() && Factor::new(0.99).is_err() && Factor::new(-2.0).is_err());
+    assert_eq!(
+        backoff(Growth::Fixed(2 * SECOND), SECOND),
+        "backoff.cap is 1s: it must be at least the first delay, 2s"
+    );
+    assert!(backoff(Growth::doubling(Duration::ZERO), SECOND).contains("or it never grows"));
+    assert!(backoff(Growth::Table(Box::new([])), SECOND).contains("a list of at least one delay"));
+    assert!(BackoffPolicy::new(Growth::Fixed(SECOND), SECOND, Jitter::Proportional { percent: 101 }).is_err());
+    let polls =
+        |count, deadline| message(PollPolicy::new(default(), count, deadline, RetryPolicy::default()).unwrap_err());
+    assert_eq!(polls(0, SECOND), "poll.polls is 0: it must be at least 1");
+    assert!(polls(1, Duration::ZERO).contains("more than the wait before the first poll"));
+}
+
+#[test]
+fn defaults_are_what_the_constructors_accept() {
+    let again = |policy: &BackoffPolicy| BackoffPolicy::new(policy.growth().clone(), policy.cap(), policy.jitter());
+    let policy = steadfast_core::OperationPolicy::default();
+    for backoff in [policy.create().backoff(), policy.poll().schedule(), policy.persist()] {
+        assert_eq!(again(backoff).as_ref(), Ok(backoff));
+    }
+    let RetryPolicy { .. } = RetryPolicy::new(5, 120 * SECOND, 10 * SECOND, BackoffPolicy::default()).unwrap();
+    assert_eq!(RetryPolicy::new(5, 120 * SECOND, 10 * SECOND, BackoffPolicy::default()).as_ref(), Ok(policy.create()));
+    let poll = PollPolicy::new(policy.poll().schedule().clone(), 10, 180 * SECOND, RetryPolicy::default());
+    assert_eq!(poll.as_ref(), Ok(policy.poll()));
+}
+
+#[cfg(feature = "serde")]
+mod files {
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_policy_reads_back_as_written(policy in policies::policy()) {
+            let text = serde_json::to_string(&policy).unwrap();
+            prop_assert_eq!(serde_json::from_str::<steadfast_core::OperationPolicy>(&text).unwrap(), policy);
+        }
+    }
+
+    #[test]
+    fn a_file_is_held_to_the_same_rules() {
+        let read = |text: &str| serde_json::from_str::<RetryPolicy>(text).map_err(|error| error.to_string());
+        let good = r#"{"attempts": 3, "deadline": "1m", "attempt_timeout": "250ms"}"#;
+        assert_eq!(read(good).unwrap().attempt_timeout(), Duration::from_millis(250));
+        assert!(read(&good.replace('3', "0")).unwrap_err().contains("retry.attempts is 0"));
+        assert!(read(&good.replace("1m", "60")).unwrap_err().contains("is not a duration such as"));
+        assert!(read(&good.replace("attempts", "tries")).unwrap_err().contains("unknown field `tries`"));
+        let factor = serde_json::from_str::<Factor>("0.5").unwrap_err().to_string();
+        assert!(factor.contains("a number from 1"), "{factor}");
+    }
+}

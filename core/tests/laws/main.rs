@@ -1,0 +1,11 @@
+//! The laws of the driving protocol and the invariants, as properties over random histories.
+//!
+//! - [`history`]: one operation under arbitrary events, in any order, most of them senseless.
+//! - [`world`]: an engine with many operations, a journal that fails, a provider with a ledger, crashes and restarts.
+
+mod engine;
+mod history;
+mod machines;
+mod operation;
+mod policies;
+mod world;

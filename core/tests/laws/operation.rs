@@ -1,0 +1,268 @@
+//! Laws and invariants of one operation.
+
+use core::time::Duration;
+
+use proptest::prelude::*;
+use steadfast_core::notice::Notice;
+use steadfast_core::operation::{Effect, Event, Reading, RecordId, Stage};
+use steadfast_core::retry::{Certainty, Class, Failure};
+use steadfast_core::{Gate, Kind, Operation, OperationPolicy, Outcome, Reference, Seed, SendSafety, Timestamp};
+
+use crate::history::{History, START, Step, failure, reading, steps};
+use crate::policies;
+
+proptest! {
+    /// Laws 1, 2, 3, 5; I2, I3, I4, I5, I18: all checked inside at every step.
+    #[test]
+    fn the_laws_hold_whatever_happens(policy in policies::policy(), seed: u64, steps in steps()) {
+        let mut history = History::begin(policy, seed);
+        for step in &steps {
+            history.step(step);
+        }
+    }
+
+    #[test]
+    fn i14_i8_every_operation_ends_once_the_world_heals_and_gives_its_permits_back(
+        policy in policies::policy(), seed: u64, steps in steps(), last in failure(), answered: bool, good in reading(),
+    ) {
+        let mut history = History::begin(policy, seed);
+        for step in &steps {
+            history.step(step);
+        }
+        // Sends are answered, well or badly, or time out.
+        let mut turn = 0;
+        history.heal(|_| {
+            turn += 1;
+            answered.then(|| if turn % 3 == 0 { Ok(good.clone()) } else { Err(last) })
+        });
+        prop_assert_eq!(history.gate.in_flight(), 0);
+        prop_assert!(history.job.outcome().is_some());
+        prop_assert!(history.in_the_air.is_none(), "law 8: the last request was answered or abandoned");
+    }
+
+    #[test]
+    fn i13_law_7_the_same_events_and_seed_give_the_same_effects(policy in policies::policy(), seed: u64, steps in steps()) {
+        let run = || {
+            let mut history = History::begin(policy.clone(), seed);
+            steps.iter().for_each(|step| history.step(step));
+            history.drain();
+            (history.log, history.job)
+        };
+        prop_assert_eq!(run(), run());
+    }
+
+    #[test]
+    fn i11_time_running_backwards_changes_nothing(policy in policies::policy(), seed: u64, steps in steps(), back in 0_u64..u64::MAX) {
+        let run = |back: Option<u64>| {
+            let mut history = History::begin(policy.clone(), seed);
+            for step in steps.iter().filter(|step| !matches!(step, Step::Back(_) | Step::Crash | Step::Hold(_))) {
+                history.step(step);
+                // The same moment, told once more by a clock that has gone back.
+                let again = history.now;
+                if let Some(back) = back {
+                    history.now = history.now.saturating_sub(Duration::from_nanos(back));
+                }
+                history.wake();
+                history.now = again;
+            }
+            history.drain();
+            (history.log, history.job)
+        };
+        prop_assert_eq!(run(None), run(Some(back)));
+    }
+
+    #[test]
+    fn law_4_what_is_old_or_repeated_changes_nothing(policy in policies::policy(), seed: u64, steps in steps(), late in failure()) {
+        let mut history = History::begin(policy, seed);
+        for step in &steps {
+            history.step(step);
+        }
+        history.drain();
+        let before = history.job.clone();
+        history.feed(Event::Persisted(RecordId(0)));
+        history.feed(Event::PersistFailed(RecordId(0)));
+        let current = history.in_the_air.map_or(0, |attempt| attempt.id.0);
+        for id in (0..20).filter(|id| *id != current) {
+            history.feed(Event::Answered(steadfast_core::operation::AttemptId(id), Err(late)));
+        }
+        for reading in [Reading::Pending { hint: None }, Reading::NotFound, Reading::Unknown("x".into())] {
+            history.feed(Event::Webhook(reading));
+        }
+        prop_assert_eq!(history.job, before);
+    }
+
+    #[test]
+    fn r31_an_outcome_is_never_rewritten(policy in policies::policy(), seed: u64, steps in steps(), more in steps()) {
+        let mut history = History::begin(policy, seed);
+        for step in &steps {
+            history.step(step);
+        }
+        history.heal(|_| None);
+        let outcome = history.job.outcome();
+        let ended = history.ended;
+        for step in more.iter().filter(|step| !matches!(step, Step::Crash)) {
+            history.step(step);
+        }
+        history.drain();
+        prop_assert_eq!(history.job.outcome(), outcome);
+        prop_assert_eq!(history.ended, ended, "told once");
+    }
+
+    #[test]
+    fn i17_a_cancelled_operation_leaves_the_gate_empty_and_says_whether_it_may_have_run(
+        policy in policies::policy(), seed: u64, steps in steps(),
+    ) {
+        let mut history = History::begin(policy, seed);
+        for step in steps.iter().filter(|step| !matches!(step, Step::Crash | Step::Webhook(_) | Step::Late(..))) {
+            history.step(step);
+        }
+        let sent = history.log.iter().any(|(_, effect)| matches!(effect, Effect::Send(_)));
+        history.step(&Step::Cancel);
+        prop_assert_eq!(history.gate.in_flight(), 0);
+        history.heal(|_| None);
+        if !sent {
+            prop_assert!(matches!(history.job.outcome(), Some(Outcome::Rejected(_))), "{:?}", history.job.outcome());
+        }
+    }
+
+    /// Law 6 and recovery: from the last durable record alone, an operation goes on to the same kind of end, and recovering twice is
+    /// recovering once.
+    #[test]
+    fn law_6_r36_the_last_record_is_enough_and_recovery_may_be_repeated(policy in policies::policy(), seed: u64, steps in steps()) {
+        let mut history = History::begin(policy.clone(), seed);
+        for step in &steps {
+            history.step(step);
+        }
+        let Some(record) = history.durable.clone() else { return Ok(()) };
+        let restore = |record, now| Operation::restore(record, Seed::new(seed), &mut policy.turn(now, &mut Gate::new()));
+        let once = restore(record.clone(), history.now);
+        prop_assert_eq!(&once, &restore(record.clone(), history.now));
+        prop_assert!(once.creates() >= record.creates, "R2: attempts are not forgotten");
+        // Nothing sleeps for longer than one capped delay, however wrong the clock was that wrote the record.
+        let wrong_clock = restore(record, Timestamp::from_secs(1_000));
+        let cap = policy.create().backoff().cap().max(policy.poll().schedule().cap());
+        let settle = if let SendSafety::Lookup { settle } = policy.safety() { settle } else { Duration::ZERO };
+        let latest = Timestamp::from_secs(1_000).saturating_add(cap.max(settle).max(policy.create().attempt_timeout()));
+        prop_assert!(wrong_clock.next_deadline().is_none_or(|at| at <= latest), "{:?}", wrong_clock.next_wake());
+    }
+
+    #[test]
+    fn the_ends_of_time_neither_panic_nor_loop(policy in policies::policy(), at in prop::sample::select(vec![0, 1, u64::MAX - 1, u64::MAX])) {
+        let mut gate = Gate::new();
+        let now = Timestamp::from_nanos(at);
+        let key = steadfast_core::Key::new("k").unwrap();
+        let print = steadfast_core::Fingerprint::new([0; 16]);
+        let mut job = Operation::new(key, print, Seed::new(1), &mut policy.turn(now, &mut gate));
+        for round in 0..50 {
+            while let Some(effect) = job.pop_effect() {
+                let event = match effect {
+                    Effect::Persist(number) => Event::Persisted(number),
+                    Effect::Send(attempt) => Event::Answered(attempt.id, Ok(Reading::Accepted(Reference::new("t").unwrap()))),
+                    _ => Event::Delivered,
+                };
+                job.handle(event, &mut policy.turn(now, &mut gate));
+            }
+            let now = if round % 2 == 0 { Timestamp::NEVER } else { now };
+            job.handle_timeout(&mut policy.turn(now, &mut gate));
+        }
+    }
+}
+
+/// Law 7: frozen at 0.1.0. If this changes, a journal written by an earlier release replays differently.
+#[test]
+fn law_7_the_effects_of_this_history_are_frozen() {
+    let policy =
+        OperationPolicy::default().with_safety(SendSafety::Keyed { window: Duration::from_secs(86_400) }).unwrap();
+    let mut history = History::begin(policy, 42);
+    let mut creates = 0;
+    history.heal(|attempt| match attempt.kind {
+        Kind::Create => {
+            creates += 1;
+            match creates {
+                1 => None,
+                2 => Some(Err(Failure::new(Class::Transient, Certainty::MayHaveExecuted))),
+                _ => Some(Ok(Reading::Accepted(Reference::new("txn-1").unwrap()))),
+            }
+        }
+        _ if attempt.number < 3 => Some(Ok(Reading::Pending { hint: None })),
+        _ => Some(Ok(Reading::Ready)),
+    });
+    let log: Vec<String> = history
+        .log
+        .iter()
+        .map(|(at, effect)| {
+            let name = match effect {
+                Effect::Persist(RecordId(number)) => format!("persist {number}"),
+                Effect::Send(attempt) => format!("send {:?} {}", attempt.kind, attempt.number),
+                Effect::Abandon(id) => format!("abandon {}", id.0),
+                other => format!("{other:?}"),
+            };
+            format!("{} {name}", at.saturating_since(START).as_nanos())
+        })
+        .collect();
+    assert_eq!(log.join("\n"), include_str!("frozen.txt").trim_end());
+    assert_eq!(history.job.correlation_id(steadfast_core::operation::AttemptId(1)), FROZEN_CORRELATION);
+}
+
+const FROZEN_CORRELATION: u128 = 97_416_808_294_597_679_373_631_792_879_609_730_925;
+
+/// The trap that numbered acknowledgements are there for: the ack of *accepted* must not vouch for *ended*.
+#[test]
+fn an_older_acknowledgement_does_not_end_an_operation() {
+    let mut history = History::begin(OperationPolicy::default(), 1);
+    history.drain();
+    history.step(&Step::Ack);
+    history.drain();
+    history.step(&Step::Answer(Ok(Reading::Accepted(Reference::new("txn-1").unwrap()))));
+    history.drain(); // asks for the record "accepted"
+    history.step(&Step::Webhook(Reading::Ready));
+    history.drain(); // asks for the record "ended"
+    history.step(&Step::AckOlder);
+    assert_eq!(history.job.outcome(), None, "the outcome is not durable yet");
+    history.step(&Step::Ack);
+    assert_eq!(history.job.outcome().unwrap().name(), "completed");
+}
+
+/// An answer that comes after its attempt timed out is adopted for what it teaches.
+#[test]
+fn a_late_reference_is_adopted_after_a_timeout() {
+    let policy =
+        OperationPolicy::default().with_safety(SendSafety::Keyed { window: Duration::from_secs(86_400) }).unwrap();
+    let mut history = History::begin(policy, 1);
+    history.drain();
+    history.step(&Step::Ack);
+    history.drain();
+    history.step(&Step::Wake);
+    history.drain();
+    assert_eq!(history.job.record().stage, Stage::Unknown);
+    history.step(&Step::Late(1, Ok(Reading::Accepted(Reference::new("txn-1").unwrap()))));
+    assert_eq!(history.job.reference().unwrap().as_str(), "txn-1");
+    assert_eq!(history.job.record().stage, Stage::Accepted);
+    history.heal(|_| Some(Ok(Reading::Ready)));
+    assert_eq!(history.job.creates(), 1, "it was not created again");
+}
+
+/// Waiting at the gate costs no attempt and counts against the deadline.
+#[test]
+fn a_held_gate_costs_time_and_no_attempt() {
+    let policy = OperationPolicy::default();
+    let mut gate = Gate::new();
+    gate.hold_until(START.saturating_add(Duration::from_secs(60)));
+    let key = steadfast_core::Key::new("k").unwrap();
+    let print = steadfast_core::Fingerprint::new([0; 16]);
+    let mut turn = policy.turn(START, &mut gate);
+    let job = Operation::new(key.clone(), print, Seed::new(1), &mut turn);
+    assert!(matches!(turn.pop_notice(), Some(Notice::Blocked { .. })));
+    assert_eq!((job.creates(), job.record().stage), (0, Stage::Planned));
+    assert!(job.owes_effects(), "what was taken in survives a crash, even before it may leave");
+
+    gate.hold_until(START.saturating_add(Duration::from_secs(600)));
+    let mut job = Operation::new(key, print, Seed::new(1), &mut policy.turn(START, &mut gate));
+    while let Some(effect) = job.pop_effect() {
+        if let Effect::Persist(number) = effect {
+            job.handle(Event::Persisted(number), &mut policy.turn(START, &mut gate));
+        }
+    }
+    let beyond = Outcome::Rejected(steadfast_core::operation::Rejected::Deadline);
+    assert_eq!(job.outcome(), Some(beyond), "the gate opens after the deadline: said at once");
+}
