@@ -64,6 +64,8 @@ pub struct Operation {
     submitted: Timestamp,
     /// When the look-up or the polling began: their deadlines count from here.
     phase_began: Timestamp,
+    /// Requests begun before the look-up or the polling began.
+    phase_base: u32,
     /// When the first create was about to leave, else `NEVER`.
     first_sent: Timestamp,
     /// The latest `now`: time never runs backwards for an operation.
@@ -157,6 +159,7 @@ impl Operation {
             state: State::CreateWaiting { at: turn.now, reason: WakeReason::Create },
             submitted: turn.now,
             phase_began: turn.now,
+            phase_base: 0,
             first_sent: Timestamp::NEVER,
             seen: turn.now,
             journal: Journal::EMPTY,
@@ -295,10 +298,8 @@ impl Operation {
     pub const fn in_flight(&self) -> Option<Attempt> {
         let (kind, until, number) = match self.state {
             State::Creating { until, .. } => (Kind::Create, until, self.creates),
-            State::LookingUp { until, .. } => (Kind::Lookup, until, self.tries.saturating_add(1)),
-            State::Polling { until, .. } => {
-                (Kind::Poll, until, self.polls.saturating_add(self.tries).saturating_add(1))
-            }
+            State::LookingUp { until, .. } => (Kind::Lookup, until, self.number_in_phase()),
+            State::Polling { until, .. } => (Kind::Poll, until, self.number_in_phase()),
             State::CreateWaiting { .. }
             | State::CreateWriting { .. }
             | State::LookupWaiting { .. }
@@ -308,6 +309,11 @@ impl Operation {
             | State::Delivered { .. } => return None,
         };
         Some(Attempt { id: AttemptId(self.attempts), kind, number, until })
+    }
+
+    const fn number_in_phase(&self) -> u16 {
+        let number = self.attempts.saturating_sub(self.phase_base);
+        if number > u16::MAX as u32 { u16::MAX } else { number as u16 }
     }
 
     /// The latest attempt begun; number 0 if there was none.

@@ -30,7 +30,7 @@ pub struct Attempt {
     pub id: AttemptId,
     /// What to ask.
     pub kind: Kind,
-    /// Which attempt of its kind this is, from 1.
+    /// Which attempt of its kind this is, from 1. Creates count across restarts, since they are limited; polls and look-ups since the last one.
     pub number: u16,
     /// When its answer stops being waited for.
     pub until: Timestamp,

@@ -14,6 +14,7 @@ impl Operation {
     pub(super) fn wait_to_look_up(&mut self, settle: Duration, turn: &mut Turn<'_>) {
         let at = turn.now.saturating_add(settle);
         self.phase_began = at;
+        self.phase_base = self.attempts;
         self.tries = 0;
         turn.tell(Notice::Waiting { reason: WakeReason::Lookup, until: at });
         self.state = State::LookupWaiting { at, reason: WakeReason::Lookup };

@@ -23,6 +23,7 @@ impl Operation {
     /// Polling begins anew: its deadline counts from now.
     pub(super) fn start_polling(&mut self, turn: &mut Turn<'_>) {
         self.phase_began = turn.now;
+        self.phase_base = self.attempts;
         self.tries = 0;
         let wait = turn.policy.poll().wait(self.polls, None, self.seed.derive(POLL));
         self.wait_to_poll(wait, turn);

@@ -8,7 +8,7 @@
 
 use core::time::Duration;
 
-use super::{Due, Journal, Operation, Record, SendSafety, Stage, State, Turn};
+use super::{CREATE, Due, Journal, Operation, Record, SendSafety, Stage, State, Turn};
 use crate::notice::{Notice, WakeReason};
 use crate::retry::GaveUp;
 use crate::seed::Seed;
@@ -60,6 +60,7 @@ impl Operation {
             state: State::CreateWaiting { at: now, reason: WakeReason::Create },
             submitted,
             phase_began: now,
+            phase_base: record.attempts,
             first_sent: record.first_sent.map_or(Timestamp::NEVER, |at| at.min(now)),
             seen: now,
             // The record it came from is durable.
@@ -103,7 +104,10 @@ impl Operation {
                 self.create_gave_up(GaveUp::Attempts, turn)
             }
             SendSafety::Idempotent | SendSafety::Keyed { .. } => {
-                let at = clamp(due, turn.now, create.backoff().cap());
+                // A crash counts as a failure of the attempt that it cut off: its repeat waits like any other.
+                let wait = create.backoff().delay(u32::from(self.creates), self.seed.derive(CREATE));
+                let due = due.unwrap_or(turn.now.saturating_add(wait));
+                let at = clamp(Some(due), turn.now, create.backoff().cap());
                 if at >= self.create_deadline(turn) {
                     return self.create_gave_up(GaveUp::Deadline, turn);
                 }

@@ -176,5 +176,5 @@ fn the_world_is_rough_enough_to_mean_something() {
         |name| worlds.iter().flat_map(|world| world.outcomes.values()).filter(|outcome| outcome.name() == name).count();
     assert!(crashes > 100 && retried > 50, "{crashes} crashes, {retried} retried");
     let ends = ["completed", "rejected", "unresolved"].map(name);
-    assert!(ends.iter().all(|count| *count > 5), "{ends:?}");
+    assert!(ends.iter().all(|count| *count >= 3), "{ends:?}");
 }
