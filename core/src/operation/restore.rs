@@ -106,7 +106,7 @@ impl Operation {
             SendSafety::Idempotent | SendSafety::Keyed { .. } => {
                 // A crash counts as a failure of the attempt that it cut off: its repeat waits like any other.
                 let wait = create.backoff().delay(u32::from(self.creates), self.seed.derive(CREATE));
-                let due = due.unwrap_or(turn.now.saturating_add(wait));
+                let due = due.unwrap_or_else(|| turn.now.saturating_add(wait));
                 let at = clamp(Some(due), turn.now, create.backoff().cap());
                 if at >= self.create_deadline(turn) {
                     return self.create_gave_up(GaveUp::Deadline, turn);
