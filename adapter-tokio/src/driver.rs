@@ -388,7 +388,9 @@ impl<P: Provider, T: Transport> Driver<P, T> {
                 continue;
             }
             let now = self.clock.now();
-            if let Ok(id) = self.engine.restore(record, now) {
+            let Ok(id) = self.engine.restore(record, now) else { continue };
+            // What was delivered before is over: nothing will end it a second time.
+            if self.engine.operation(id).is_some_and(|operation| !operation.is_finished()) {
                 self.jobs.insert(id, Job { durable: true, ..Job::default() });
             }
         }

@@ -247,6 +247,21 @@ async fn a_restart_takes_up_what_was_accepted_and_waits_for_payloads_it_needs() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_restart_remembers_what_was_delivered() {
+    let store = MemoryStore::default();
+    let client = Client::builder(Plain, Scripted::well_behaved()).store(store.clone()).start().await.unwrap();
+    client.submit(key("order-42"), "{}").await.unwrap().await.unwrap();
+    assert!(client.shutdown(SECOND).await.is_empty());
+
+    let transport = Scripted::well_behaved();
+    let client = Client::builder(Plain, transport.clone()).store(store).start().await.unwrap();
+    let finished = client.submit(key("order-42"), "{}").await.unwrap().await.unwrap();
+    assert_eq!(finished.outcome.name(), "completed");
+    assert!(transport.sent("order-42").is_empty(), "it is not run again");
+    assert_eq!(finished.reference.unwrap().as_str(), "txn-order-42", "its result can be fetched by its reference");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_restart_against_a_provider_that_ignores_keys_says_that_it_cannot_know() {
     let store = MemoryStore::default();
     let transport = Scripted::new(|_, _, _| std::future::pending());
