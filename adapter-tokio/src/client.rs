@@ -16,7 +16,6 @@ use steadfast_providers::{Payload, Provider};
 use steadfast_store::{Store, StoreError};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::clock::Clock;
 use crate::driver::{Command, Driver, Submit};
 use crate::journal::Journal;
 use crate::observe::{Observation, Observer};
@@ -163,7 +162,6 @@ impl<P: Provider, T: Transport> Builder<P, T> {
         let engine = Engine::new(self.policy, Gate::new(), self.limits, seed);
         let driver = Driver::new(
             engine,
-            Clock::start(),
             Journal::new(store),
             Arc::new(self.provider),
             Arc::new(self.transport),

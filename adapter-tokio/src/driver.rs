@@ -86,10 +86,8 @@ struct Closing {
 }
 
 impl<P: Provider, T: Transport> Driver<P, T> {
-    #[expect(clippy::too_many_arguments, reason = "called once, by the builder, with one argument per setting")]
     pub(crate) fn new(
         engine: Engine,
-        clock: Clock,
         journal: Journal,
         provider: Arc<P>,
         transport: Arc<T>,
@@ -100,7 +98,7 @@ impl<P: Provider, T: Transport> Driver<P, T> {
         let (answered, answers) = mpsc::unbounded_channel();
         Self {
             engine,
-            clock,
+            clock: Clock::start(),
             journal,
             provider,
             transport,
