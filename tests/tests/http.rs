@@ -21,13 +21,13 @@ use steadfast_tokio::{Client, Finished, ReqwestTransport};
 
 const PAYLOAD: &str = r#"{"dl_number":"DL1","dob":"1990-01-01","consent":"Y","reason":"KYC"}"#;
 
-/// One job against whatever is at `base_url`, two hundred times as fast as in life.
+/// One job against whatever is at `base_url`, eight times as fast as in life.
 async fn carry(base_url: &str, safety: SendSafety, body_limit: usize) -> Finished {
     let credentials = Credentials::new("token", "secret").unwrap();
     let provider = Deepvue::new(BaseUrl::parse(base_url).unwrap(), "driving-license", credentials).unwrap();
     let provider = provider.with_safety(safety).unwrap();
     // A time-out far above what a busy machine takes for a loopback exchange: what is tested here is not the clock.
-    let policy = scaled(&provider.policy(), 20.0).unwrap();
+    let policy = scaled(&provider.policy(), 8.0).unwrap();
     let client = Client::builder(provider, ReqwestTransport::new().unwrap())
         .policy(policy)
         .body_limit(body_limit)
@@ -42,8 +42,10 @@ const LIMIT: usize = 1 << 20;
 
 #[tokio::test]
 async fn a_refused_connection_certainly_ran_nothing() {
-    // A port that was free a moment ago.
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    // A port that is taken, so that nobody else gets it, and on which nobody listens.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let port = socket.local_addr().unwrap().port();
     for safety in [SendSafety::Unsafe, KEYED] {
         let finished = carry(&format!("http://127.0.0.1:{port}"), safety, LIMIT).await;
         assert_eq!(finished.outcome, Outcome::Rejected(Rejected::Attempts));
