@@ -162,7 +162,9 @@ async fn connect(args: &Args, server: &FakeServer, sent: &Arc<Sent>) -> Result<C
             .await?
         }
         KeySupport::Lookup => {
-            let found = WithLookup::new(deepvue, Duration::from_secs(20));
+            // The machine does not run faster with the speed: a request it has not got to yet would look as if it never ran.
+            let settle = Duration::from_secs(20).max(Duration::from_millis(400).mul_f64(args.speed));
+            let found = WithLookup::new(deepvue, settle);
             start(args, sent, Client::builder(found.clone(), transport).policy(scaled(&found.policy(), args.speed)?))
                 .await?
         }

@@ -279,6 +279,11 @@ impl BackoffPolicy {
         self.jitter
     }
 
+    /// The first delay before jitter.
+    pub(crate) fn first(&self) -> Duration {
+        Duration::from_nanos(self.growth.nth(1)).min(self.cap)
+    }
+
     /// The wait before retry number `n`; the first retry is number 1 (and so is 0).
     #[must_use]
     #[cfg_attr(feature = "no-panic", no_panic::no_panic)]

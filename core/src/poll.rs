@@ -69,7 +69,7 @@ impl PollPolicy {
                 "more than zero, or polling never rests",
             ));
         }
-        let first = schedule.delay(1, Seed::new(0));
+        let first = schedule.first();
         if deadline <= first {
             return Err(PolicyError::new(
                 "poll.deadline",
