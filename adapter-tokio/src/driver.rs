@@ -4,6 +4,7 @@
 //! what came of them, one timer wakes it. No lock is held, and nothing but this task touches the engine.
 
 use std::collections::{HashMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -303,10 +304,13 @@ impl<P: Provider, T: Transport> Driver<P, T> {
         let now = self.clock.now();
         let (Some(operation), Some(job)) = (self.engine.operation(id), self.jobs.get_mut(&id)) else { return };
         let ask = Ask::new(attempt.kind, operation.key(), operation.reference(), &job.payload);
-        let mut request = match self.provider.request(&ask) {
-            Ok(request) => request,
-            Err(error) => {
-                tracing::error!(error = &error as &dyn std::error::Error, "a request could not be built");
+        let built = catch_unwind(AssertUnwindSafe(|| self.provider.request(&ask)));
+        let mut request = match built {
+            Ok(Ok(request)) => request,
+            failed => {
+                let error = failed.ok().and_then(Result::err);
+                let error = error.as_ref().map(|error| error as &dyn std::error::Error);
+                tracing::error!(error, panicked = error.is_none(), "a request could not be built");
                 let meaning = Err(Failure::new(Class::Permanent, Certainty::NotExecuted));
                 let _ = self.answered.send(Answered { id, attempt: attempt.id, meaning, answer: None });
                 return;
@@ -402,8 +406,12 @@ impl<P: Provider, T: Transport> Driver<P, T> {
             let Some(operation) = self.engine.operation(id) else { continue };
             let observation = Observation::new(id, operation, notice, self.clock.now());
             observation.log();
-            if let Some(observer) = &self.observer {
-                observer(&observation);
+            if let Some(observer) = self.observer.take() {
+                // A bug in it costs the notices, not the jobs.
+                match catch_unwind(AssertUnwindSafe(|| observer(&observation))) {
+                    Ok(()) => self.observer = Some(observer),
+                    Err(_) => tracing::error!("the observer panicked: it is not called again"),
+                }
             }
         }
     }

@@ -12,7 +12,7 @@ use steadfast_store::{MemoryStore, Store, StoreError};
 use steadfast_tokio::{Client, SendError, SubmitError};
 use tokio::time::Instant;
 
-use crate::support::{Plain, Scripted, answer, key, keyed};
+use crate::support::{Broke, Plain, Scripted, answer, key, keyed};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -160,6 +160,19 @@ async fn a_panicking_transport_costs_an_attempt_not_the_client() {
     let job = client.submit(key("order-42"), "{}").await.unwrap();
     assert_eq!(job.await.unwrap().outcome.name(), "completed");
     assert_eq!(transport.sent("order-42"), [Kind::Create, Kind::Create, Kind::Poll]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panicking_observer_or_profile_does_not_take_the_client_down() {
+    let observer = |_: &steadfast_tokio::Observation| panic!("the observer has a bug");
+    let client = Client::builder(Plain, Scripted::well_behaved()).observer(observer).start().await.unwrap();
+    assert_eq!(client.submit(key("a"), "{}").await.unwrap().await.unwrap().outcome.name(), "completed");
+
+    let client = Client::builder(Broke, Scripted::well_behaved()).start().await.unwrap();
+    for name in ["a", "b"] {
+        let finished = client.submit(key(name), "{}").await.unwrap().await.unwrap();
+        assert_eq!(finished.outcome, Outcome::Rejected(Rejected::Refused), "nothing could be sent");
+    }
 }
 
 /// A store that fails, or panics, as told.

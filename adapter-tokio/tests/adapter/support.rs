@@ -63,6 +63,27 @@ impl Provider for Plain {
     }
 }
 
+/// A profile that panics when asked for a request.
+pub(crate) struct Broke;
+
+impl Provider for Broke {
+    fn name(&self) -> &str {
+        "broke"
+    }
+
+    fn policy(&self) -> OperationPolicy {
+        keyed()
+    }
+
+    fn request(&self, _: &Ask<'_>) -> Result<Request<Bytes>, RequestError> {
+        panic!("the profile has a bug")
+    }
+
+    fn read(&self, _: &Answer<'_>) -> Result<Reading, Failure> {
+        Ok(Reading::Ready)
+    }
+}
+
 type Answering = Pin<Box<dyn Future<Output = Result<Response<Bytes>, SendError>> + Send>>;
 type Script = dyn Fn(Kind, u16, String) -> Answering + Send + Sync;
 
