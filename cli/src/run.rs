@@ -71,7 +71,7 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode, Box<dyn Error>> {
 
     if args.json {
         println!("{}", serde_json::to_string(&Summary::of(&finished))?);
-    } else {
+    } else if !finished.body().is_empty() {
         println!("{}", String::from_utf8_lossy(finished.body()));
     }
     Ok(ExitCode::from(exit_code(finished.outcome)))
