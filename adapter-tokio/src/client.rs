@@ -159,7 +159,7 @@ impl<P: Provider, T: Transport> Builder<P, T> {
         let (submits, submitted) = mpsc::channel(64);
         let (commands, commanded) = mpsc::unbounded_channel();
         let seed = self.seed.unwrap_or_else(|| Seed::new(fastrand::u64(..)));
-        let engine = Engine::new(self.policy, Gate::new(), self.limits, seed);
+        let engine = Engine::new(self.policy, Gate::unlimited(), self.limits, seed);
         let driver = Driver::new(
             engine,
             Journal::new(store),

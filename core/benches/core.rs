@@ -42,7 +42,7 @@ fn backoff_decorrelated(bencher: Bencher<'_, '_>) {
 fn operation(bencher: Bencher<'_, '_>) {
     let policy = OperationPolicy::default();
     bencher.with_inputs(|| key(0)).bench_values(|key| {
-        let (mut gate, mut now) = (Gate::new(), START);
+        let (mut gate, mut now) = (Gate::unlimited(), START);
         let print = Fingerprint::new([0; 16]);
         let mut job = Operation::new(key, print, Seed::new(7), &mut policy.turn(now, &mut gate));
         loop {
@@ -64,7 +64,7 @@ fn operation(bencher: Bencher<'_, '_>) {
 #[divan::bench]
 fn engine_1000_operations(bencher: Bencher<'_, '_>) {
     let limits = Limits { remember: 0, notices: 0, ..Limits::default() };
-    let mut engine = Engine::new(OperationPolicy::default(), Gate::new(), limits, Seed::new(1));
+    let mut engine = Engine::new(OperationPolicy::default(), Gate::unlimited(), limits, Seed::new(1));
     let mut now = START;
     bencher.with_inputs(|| (0..JOBS).map(key).collect::<Vec<_>>()).bench_local_values(|keys| {
         for key in keys {

@@ -22,7 +22,7 @@ use crate::seed::Seed;
 use crate::time::nanos;
 
 /// How delays grow with the number of the retry. The first retry waits the first delay.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(
     feature = "serde",
     derive(serde::Serialize, serde::Deserialize),
@@ -103,7 +103,7 @@ impl Growth {
 /// assert!(Factor::new(f64::NAN).is_err());
 /// assert!(Factor::new(0.5).is_err());
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(try_from = "f64", into = "f64"))]
 pub struct Factor(u64);
 
@@ -177,7 +177,7 @@ fn fibonacci(n: u32) -> u64 {
 }
 
 /// How delays are spread, so that clients that failed together do not return together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(
     feature = "serde",
     derive(serde::Serialize, serde::Deserialize),
@@ -215,7 +215,7 @@ pub enum Jitter {
 /// assert_eq!(delays, [3, 6, 12, 24, 30, 30]);
 /// # Ok::<(), steadfast_core::PolicyError>(())
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(try_from = "Unchecked"))]
 pub struct BackoffPolicy {
     growth: Growth,

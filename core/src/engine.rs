@@ -23,6 +23,7 @@
 //! [`Limits`] (I15); each drain ends and the next deadline is later than `now` (I18).
 
 mod keys;
+mod lines;
 mod timers;
 
 use alloc::collections::VecDeque;
@@ -30,11 +31,15 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use self::keys::Keys;
+use self::lines::{Lines, ORDER, Place};
 use self::timers::Timers;
-use crate::gate::Gate;
+use crate::gate::{Admission, Blocked, Gate};
 use crate::key::{Fingerprint, Key};
 use crate::notice::{Notice, Wake, WakeReason};
-use crate::operation::{self, AttemptId, Effect, Operation, OperationPolicy, Outcome, Reading, Record, RecordId, Turn};
+use crate::operation::{
+    self, AttemptId, Effect, Kind, Operation, OperationPolicy, Outcome, Reading, Record, RecordId, Turn,
+};
+use crate::rate_limit::Quota;
 use crate::retry::Failure;
 use crate::seed::Seed;
 use crate::time::Timestamp;
@@ -64,6 +69,8 @@ pub enum Event {
     Cancel(OperationId),
     /// The outcome has reached whoever waits for it.
     Delivered(OperationId),
+    /// With an answer to a request of this kind, the provider told of its own rate limit. Feed it after the answer.
+    Quota(Kind, Quota),
 }
 
 /// What bounds an engine's memory.
@@ -150,6 +157,8 @@ struct Slot {
     dirty: bool,
     /// Whether it counts as live.
     live: bool,
+    /// Where it waits at the gate.
+    place: Option<Place>,
 }
 
 /// A record that was popped and is not acknowledged.
@@ -173,6 +182,10 @@ pub struct Engine {
     free: Vec<u32>,
     keys: Keys,
     timers: Timers,
+    /// Operations that wait at the gate.
+    lines: Lines,
+    /// When to ask the gate for the first of them again.
+    lines_wake: Timestamp,
     /// Operations that owe effects.
     dirty: VecDeque<u32>,
     /// Records popped and not acknowledged, by number.
@@ -199,6 +212,8 @@ impl Engine {
             free: Vec::new(),
             keys: Keys::new(seed.derive(0)),
             timers: Timers::default(),
+            lines: Lines::default(),
+            lines_wake: Timestamp::NEVER,
             dirty: VecDeque::new(),
             asked: VecDeque::new(),
             last_record: RecordId(0),
@@ -228,6 +243,8 @@ impl Engine {
             return Err(SubmitError::Full { live: self.live });
         }
         let seed = self.seed.derive_bytes(key.as_str().as_bytes());
+        // Whoever waits at the gate comes before whoever comes now.
+        self.call_lines(now);
         let id = self.admit(now, |turn| Operation::new(key, fingerprint, seed, turn));
         Ok(Submitted::Started(id))
     }
@@ -258,15 +275,19 @@ impl Engine {
             Event::Webhook(id, reading) => self.feed(id, operation::Event::Webhook(reading), now),
             Event::Cancel(id) => self.feed(id, operation::Event::Cancel, now),
             Event::Delivered(id) => self.feed(id, operation::Event::Delivered, now),
+            Event::Quota(kind, quota) => self.gate.learn(kind, quota, now),
         }
+        self.call_lines(now);
     }
 
     /// Does what time has made due. Early or repeated calls change nothing.
     pub fn handle_timeout(&mut self, now: Timestamp) {
         let now = self.look_at_clock(now);
+        self.call_lines(now);
         while let Some(slot) = self.timers.pop_due(now) {
             self.step(slot, now, Operation::handle_timeout);
         }
+        self.call_lines(now);
         self.forget_old(now);
     }
 }
@@ -304,18 +325,22 @@ impl Engine {
     #[must_use]
     pub fn next_deadline(&self) -> Option<Timestamp> {
         let timer = self.timers.next().map(|(at, _)| at);
-        timer.into_iter().chain(self.next_forgotten()).min()
+        timer.into_iter().chain(self.next_called()).chain(self.next_forgotten()).min()
     }
 
     /// The same, with the reason, and the operation if it is one's own.
     #[must_use]
     pub fn next_wake(&self) -> Option<(Wake, Option<OperationId>)> {
         let forget = self.next_forgotten().map(|at| (Wake { at, reason: WakeReason::Forget }, None));
-        let timer = self.timers.next().and_then(|(_, slot)| {
+        let timer = self.timers.next().and_then(|(at, slot)| {
             let id = self.id(slot)?;
-            Some((self.operation(id)?.next_wake()?, Some(id)))
+            let mut wake = self.operation(id)?.next_wake()?;
+            // In line, it is only woken when waiting has become pointless.
+            wake.at = at;
+            Some((wake, Some(id)))
         });
-        timer.into_iter().chain(forget).min_by_key(|(wake, _)| wake.at)
+        let called = self.next_called().map(|at| (Wake { at, reason: WakeReason::Gate }, None));
+        timer.into_iter().chain(called).chain(forget).min_by_key(|(wake, _)| wake.at)
     }
 
     /// An operation, until it is forgotten.
@@ -394,9 +419,10 @@ impl Engine {
     /// Makes an operation and gives it a slot.
     fn admit(&mut self, now: Timestamp, make: impl FnOnce(&mut Turn<'_>) -> Operation) -> OperationId {
         let mut turn = self.policy.turn(now, &mut self.gate);
+        turn.line = self.lines.ahead_of(u32::MAX);
         let operation = make(&mut turn);
         let notices = turn.notices;
-        let vacant = Slot { generation: 0, operation: None, dirty: false, live: false };
+        let vacant = Slot { generation: 0, operation: None, dirty: false, live: false, place: None };
         let index = self.free.pop().unwrap_or_else(|| {
             self.slots.push(vacant);
             u32::try_from(self.slots.len().saturating_sub(1)).unwrap_or(u32::MAX)
@@ -435,6 +461,7 @@ impl Engine {
 
     fn step(&mut self, index: u32, now: Timestamp, step: impl FnOnce(&mut Operation, &mut Turn<'_>)) {
         let mut turn = self.policy.turn(now, &mut self.gate);
+        turn.line = self.lines.ahead_of(index);
         if let Some(operation) = self.slots.get_mut(index as usize).and_then(|slot| slot.operation.as_mut()) {
             step(operation, &mut turn);
         }
@@ -447,13 +474,19 @@ impl Engine {
         let Some(slot) = self.slots.get_mut(index as usize) else { return };
         let Some(operation) = slot.operation.as_ref() else { return };
         let id = OperationId { slot: index, generation: slot.generation };
-        self.timers.set(index, operation.next_deadline());
+        let blocked = operation.blocked();
+        let wake = match blocked {
+            Some(_) => operation.blocked_until(&self.policy).deadline(),
+            None => operation.next_deadline(),
+        };
+        self.timers.set(index, wake);
         if operation.owes_effects() && !slot.dirty {
             slot.dirty = true;
             self.dirty.push_back(index);
         }
         let finished = slot.live && operation.is_finished();
         let outcome = operation.outcome();
+        let place = slot.place;
         if finished {
             slot.live = false;
             self.live = self.live.saturating_sub(1);
@@ -461,6 +494,7 @@ impl Engine {
         while let Some(notice) = notices.pop() {
             self.tell(id, notice);
         }
+        self.stand_in_line(index, place, blocked.map(|ask| ask.kind));
         if finished {
             if matches!(outcome, Some(Outcome::Rejected(_))) {
                 return self.forget(id);
@@ -468,6 +502,51 @@ impl Engine {
             self.finished.push_back((now, id));
             self.forget_old(now);
         }
+    }
+
+    /// Puts an operation in the line it belongs in.
+    fn stand_in_line(&mut self, index: u32, place: Option<Place>, blocked: Option<Kind>) {
+        if place.map(|place| place.kind) == blocked {
+            return;
+        }
+        let joined = blocked.map(|kind| self.lines.join(kind, index));
+        if let Some(slot) = self.slots.get_mut(index as usize) {
+            slot.place = joined;
+        }
+        if let Some(left) = place {
+            let slots = &self.slots;
+            self.lines.leave(left, |slot, place| slots.get(slot as usize).is_some_and(|it| it.place == Some(place)));
+        }
+    }
+
+    /// Lets those who wait at the gate go, in their order, as far as the gate allows now.
+    fn call_lines(&mut self, now: Timestamp) {
+        self.lines_wake = Timestamp::NEVER;
+        if self.lines.is_empty() {
+            return;
+        }
+        for kind in ORDER {
+            while let Some(first) = self.lines.first(kind) {
+                let ask = self.slots.get(first as usize).and_then(|slot| slot.operation.as_ref()?.blocked());
+                let said = ask.and_then(|ask| self.gate.check(ask, now));
+                if let Some(Admission::Wait(no) | Admission::Refuse(no)) = said
+                    && no.why != Blocked::Budget
+                {
+                    self.lines_wake = self.lines_wake.min(no.until);
+                    break;
+                }
+                self.step(first, now, Operation::knock);
+                if self.lines.first(kind) == Some(first) {
+                    // It could not go after all: not at once again.
+                    self.lines_wake = self.lines_wake.min(now.saturating_add(Gate::RECHECK));
+                    break;
+                }
+            }
+        }
+    }
+
+    fn next_called(&self) -> Option<Timestamp> {
+        self.lines_wake.deadline()
     }
 
     fn tell(&mut self, id: OperationId, notice: Notice) {
@@ -512,6 +591,7 @@ impl Engine {
         if let Some(slot) = self.slots.get_mut(id.slot as usize) {
             slot.generation = slot.generation.wrapping_add(1);
             slot.live = false;
+            slot.place = None;
         }
         self.free.push(id.slot);
     }

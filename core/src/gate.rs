@@ -1,47 +1,144 @@
 //! May a request leave now?
 //!
-//! A request asks one thing for leave to go: the [`Gate`] of its upstream. It answers at once, with a [`Permit`] or with a [`Refusal`] that
-//! says until when and why. Whoever got a permit settles it when the request is answered, times out or is abandoned, so the gate always
-//! knows how many are in the air.
+//! A request asks one thing for leave to go: the [`Gate`] of its upstream. It answers at once: [`Go`](Admission::Go) with a [`Permit`],
+//! [`Wait`](Admission::Wait) until a time, or [`Refuse`](Admission::Refuse). Behind the one question stand up to six answers, always asked in this
+//! order:
 //!
-//! ```text
-//! admit(now, kind) → Ok(permit) → … → settle(permit, how, now)
-//!                  → Err(refusal { until, why }): ask again then
+//! | # | who | says no | because |
+//! | --- | --- | --- | --- |
+//! | 1 | a hold, a pause | wait | an operator said so ([`hold_until`](Gate::hold_until)), or the provider did: a 429's `Retry-After` holds everything back |
+//! | 2 | [breaker](crate::breaker) | wait, or refuse if [`WhenOpen::Refuse`] | the upstream is ill |
+//! | 3 | [retry budget](crate::budget) | refuse; retries only | retries must not multiply an outage |
+//! | 4 | [bulkhead](crate::bulkhead) | wait | enough are in the air |
+//! | 5 | [allowance](crate::rate_limit::Allowance) | wait | by the provider's own count none is left in its window |
+//! | 6 | [rate limits](crate::rate_limit) | wait | not so fast: each limit that covers this kind of request |
+//!
+//! **Ask all, then commit all.** Nothing is taken from any of them unless all agree. So (each a test of its own):
+//!
+//! - a breaker that refuses burns no rate limiter's token, and no one else's;
+//! - an open breaker uses up no attempt of an operation's retry policy: it waits *before* the attempt is counted;
+//! - a retry is charged to the budget once, when it goes, however often it had to wait;
+//! - waiting counts against the operation's deadline, since a wait is all that the operation sees;
+//! - when the breaker closes after an outage, those who waited leave at the rate limits' pace, not all at once.
+//!
+//! Whoever got a permit settles it when its request has ended, with how it [ended](Settled); each machine learns its part. A request that was
+//! let go and never left gives back what it took.
+//!
+//! Different kinds of requests may have different limits at one provider: each [`Limit`] says which [`Kinds`] it counts.
+//!
+//! Invariants: after all requests end, [`Gate::in_flight`] is 0 (I8); a wait ends later than `now`; see also the machines' own.
+//!
 //! ```
+//! use core::time::Duration;
+//! use steadfast_core::gate::{Admission, Ask, Gate, GatePolicy, Kinds, Limit, Settled};
+//! use steadfast_core::rate_limit::RatePolicy;
+//! use steadfast_core::{Kind, Seed, Timestamp};
 //!
-//! A gate can be held: [`Gate::hold_until`] lets nothing leave before a given time, for a maintenance window or an operator's stop.
-//! Waiting at a gate counts against the operation's deadline; a refusal costs no attempt.
+//! let creates = RatePolicy::new(600, Duration::from_secs(60))?; // Didit
+//! let policy = GatePolicy::default().with_limit(Limit { kinds: Kinds::of(&[Kind::Create]), rate: creates });
+//! let mut gate = Gate::new(policy, Seed::new(7));
+//! let now = Timestamp::from_secs(1_700_000_000);
 //!
-//! Invariant: after all requests end, [`Gate::in_flight`] is 0 (I8).
+//! let Admission::Go(permit) = gate.admit(Ask::first(Kind::Create), now) else { panic!("nothing is in the way") };
+//! let Admission::Wait(wait) = gate.admit(Ask::first(Kind::Create), now) else { panic!("not so fast") };
+//! assert_eq!(wait.until, now.saturating_add(Duration::from_millis(100)));
+//! assert!(matches!(gate.admit(Ask::first(Kind::Poll), now), Admission::Go(_))); // another kind
+//! gate.settle(permit, Settled::Answered, now);
+//! # Ok::<(), steadfast_core::PolicyError>(())
+//! ```
 
+mod permit;
+mod policy;
+
+pub use self::permit::{Permit, Settled};
+pub use self::policy::{GatePolicy, Kinds, Limit, WhenOpen};
+
+use alloc::boxed::Box;
+use core::time::Duration;
+
+use crate::breaker::{Breaker, BreakerPolicy, BreakerState, Health, Ticket};
+use crate::budget::RetryBudget;
+use crate::bulkhead::{Bulkhead, Load};
 use crate::operation::Kind;
+use crate::rate_limit::{Allowance, Quota, RateLimiter};
 use crate::retry::Class;
+use crate::seed::Seed;
 use crate::time::Timestamp;
 
-/// Leave for one request. Plain data, so that it can be stored with the state of what holds it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What wants to leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[must_use = "a permit that is never settled counts as a request in flight for ever"]
-pub struct Permit {
-    kind: Kind,
+#[expect(clippy::exhaustive_structs, reason = "plain data")]
+pub struct Ask {
+    /// Create, look up or poll.
+    pub kind: Kind,
+    /// For a retry: the class of the failure that made it necessary. The retry budget is asked for it.
+    pub retry_after: Option<Class>,
 }
 
-impl Permit {
-    /// What it was given for.
+impl Ask {
+    /// A first attempt.
     #[must_use]
-    pub const fn kind(self) -> Kind {
-        self.kind
+    pub const fn first(kind: Kind) -> Self {
+        Self { kind, retry_after: None }
+    }
+
+    /// A retry after a failure of this class.
+    #[must_use]
+    pub const fn retry(kind: Kind, class: Class) -> Self {
+        Self { kind, retry_after: Some(class) }
     }
 }
 
-/// Not now: ask again at `until`.
+/// The gate's answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+#[expect(clippy::exhaustive_enums, reason = "a request goes, waits or is refused")]
+pub enum Admission {
+    /// The request may leave.
+    Go(Permit),
+    /// Not now: ask again then.
+    Wait(Refusal),
+    /// No, and it is not for the gate to say that waiting helps.
+    Refuse(Refusal),
+}
+
+impl Admission {
+    /// The permit, if there is one.
+    #[must_use]
+    pub const fn permit(self) -> Option<Permit> {
+        match self {
+            Self::Go(permit) => Some(permit),
+            Self::Wait(_) | Self::Refuse(_) => None,
+        }
+    }
+}
+
+/// Not now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Refusal {
-    /// When asking again makes sense; later than the `now` of the question.
+    /// When asking again makes sense; later than the `now` of the question. Where the end of another request may make room earlier, it is
+    /// [`Gate::RECHECK`] from now at the latest.
     pub until: Timestamp,
     /// What stood in the way.
     pub why: Blocked,
+}
+
+impl Refusal {
+    /// When to ask again if nothing may start at `deadline` or later; `None` if that is certainly too late.
+    pub(crate) fn wait_within(self, deadline: Timestamp, now: Timestamp) -> Option<Timestamp> {
+        if self.until >= deadline && self.why.is_timed() {
+            return None;
+        }
+        // Later than now in any case: a wait must end, but not at once.
+        Some(self.until.min(deadline).max(now.saturating_add(Duration::from_nanos(1))))
+    }
+
+    pub(crate) const fn in_line(now: Timestamp) -> Self {
+        Self { until: now.saturating_add(Gate::RECHECK), why: Blocked::Line }
+    }
 }
 
 /// What stands in the way of a request.
@@ -51,69 +148,229 @@ pub struct Refusal {
 pub enum Blocked {
     /// The gate is held by [`Gate::hold_until`].
     Held,
+    /// The provider asked for a pause.
+    Paused,
+    /// The breaker is open, or isolated.
+    Open,
+    /// The breaker is half-open and its probes are out.
+    Probing,
+    /// The retry budget is spent.
+    Budget,
+    /// The bulkhead is full.
+    Full,
+    /// None is left in the provider's own window.
+    Quota,
+    /// A rate limit.
+    Rate,
+    /// Others of its kind have waited longer. Said by the engine, which keeps the line.
+    Line,
 }
 
-/// How a request with a permit ended: what the gate learns from it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Settled {
-    /// The provider gave a usable answer.
-    Answered,
-    /// It failed.
-    Failed(Class),
-    /// It never left, or its answer no longer matters.
-    Abandoned,
+impl Blocked {
+    /// Whether nothing but time ends it, so that its `until` is a promise.
+    #[must_use]
+    pub const fn is_timed(self) -> bool {
+        matches!(self, Self::Held | Self::Paused | Self::Open | Self::Quota | Self::Rate)
+    }
+
+    /// `held`, `paused`, `open`, `probing`, `budget`, `full`, `quota`, `rate` or `line`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Held => "held",
+            Self::Paused => "paused",
+            Self::Open => "open",
+            Self::Probing => "probing",
+            Self::Budget => "budget",
+            Self::Full => "full",
+            Self::Quota => "quota",
+            Self::Rate => "rate",
+            Self::Line => "line",
+        }
+    }
 }
 
-/// Leave to send to one upstream.
-///
-/// ```
-/// use steadfast_core::gate::{Gate, Settled};
-/// use steadfast_core::{Kind, Timestamp};
-///
-/// let (now, noon) = (Timestamp::from_secs(100), Timestamp::from_secs(200));
-/// let mut gate = Gate::new();
-/// let permit = gate.admit(Kind::Create, now).expect("nothing is in the way");
-/// assert_eq!(gate.in_flight(), 1);
-/// gate.settle(permit, Settled::Answered, now);
-/// assert_eq!(gate.in_flight(), 0);
-///
-/// gate.hold_until(noon);
-/// assert_eq!(gate.admit(Kind::Create, now).unwrap_err().until, noon);
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+/// Leave to send to one upstream. See the [module](self).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Gate {
-    in_flight: u32,
+    policy: GatePolicy,
     held_until: Timestamp,
+    paused_until: Timestamp,
+    breaker: Option<Breaker>,
+    budget: Option<RetryBudget>,
+    bulkhead: Option<Bulkhead>,
+    /// One for each kind of request.
+    allowances: [Allowance; 3],
+    /// One for each limit of the policy.
+    limiters: Box<[RateLimiter]>,
+    /// One for each kind of request.
+    in_flight: [u32; 3],
+    seed: Seed,
 }
 
 impl Gate {
-    /// An open gate.
+    /// When to ask again where no time can be told: a request may end any moment.
+    pub const RECHECK: Duration = Duration::from_secs(1);
+
+    /// A gate with the machines of this policy. `seed` spreads the breaker's open times.
     #[must_use]
-    pub const fn new() -> Self {
-        Self { in_flight: 0, held_until: Timestamp::EPOCH }
-    }
-
-    /// Leave for one request of this kind, or until when there is none.
-    ///
-    /// # Errors
-    /// A [`Refusal`] that says when to ask again.
-    #[cfg_attr(feature = "no-panic", no_panic::no_panic)]
-    pub fn admit(&mut self, kind: Kind, now: Timestamp) -> Result<Permit, Refusal> {
-        if now < self.held_until {
-            return Err(Refusal { until: self.held_until, why: Blocked::Held });
+    pub fn new(policy: GatePolicy, seed: Seed) -> Self {
+        Self {
+            held_until: Timestamp::EPOCH,
+            paused_until: Timestamp::EPOCH,
+            breaker: policy.breaker().map(|breaker| Breaker::new(breaker, seed)),
+            budget: policy.budget().map(RetryBudget::new),
+            bulkhead: policy.bulkhead().map(Bulkhead::new),
+            allowances: [Allowance::new(); 3],
+            limiters: policy.limits().iter().map(|_| RateLimiter::new()).collect(),
+            in_flight: [0; 3],
+            seed,
+            policy,
         }
-        self.in_flight = self.in_flight.saturating_add(1);
-        Ok(Permit { kind })
     }
 
-    /// Gives a permit back, with what came of its request.
+    /// A gate that stands open: it counts, can be held and keeps a provider's pauses, and nothing else is in the way.
+    #[must_use]
+    pub fn unlimited() -> Self {
+        Self::new(GatePolicy::none(), Seed::new(0))
+    }
+
+    /// Leave for one request, or why there is none. A refusal takes nothing from anybody.
+    #[cfg_attr(feature = "no-panic", no_panic::no_panic)]
+    pub fn admit(&mut self, ask: Ask, now: Timestamp) -> Admission {
+        if let Some(no) = self.check(ask, now) {
+            return no;
+        }
+        // All have said yes: now each takes its part, and none can refuse.
+        let mut ticket = Ticket::NONE;
+        if let (Some(breaker), Some(policy)) = (&mut self.breaker, self.policy.breaker()) {
+            ticket = breaker.admit(policy, now).unwrap_or(Ticket::NONE);
+        }
+        let mut charge = None;
+        if let (Some(budget), Some(policy)) = (&mut self.budget, self.policy.budget()) {
+            match ask.retry_after {
+                None => budget.first_attempt(policy, now),
+                Some(class) => charge = budget.withdraw(policy, class, now).ok(),
+            }
+        }
+        if let (Some(bulkhead), Some(policy)) = (&mut self.bulkhead, self.policy.bulkhead()) {
+            let _ = bulkhead.admit(policy);
+        }
+        if let Some(allowance) = self.allowances.get_mut(ask.kind as usize) {
+            allowance.take();
+        }
+        for (limiter, limit) in self.limiters.iter_mut().zip(self.policy.limits()) {
+            if limit.kinds.contains(ask.kind) {
+                let _ = limiter.try_acquire(&limit.rate, now);
+            }
+        }
+        if let Some(in_flight) = self.in_flight.get_mut(ask.kind as usize) {
+            *in_flight = in_flight.saturating_add(1);
+        }
+        Admission::Go(Permit::new(ask.kind, ticket, charge, now))
+    }
+
+    /// Why the request could not leave now; `None` if it could. Nothing changes.
+    #[must_use]
+    pub fn check(&self, ask: Ask, now: Timestamp) -> Option<Admission> {
+        let recheck = now.saturating_add(Self::RECHECK);
+        if now < self.held_until {
+            return Some(Admission::Wait(Refusal { until: self.held_until, why: Blocked::Held }));
+        }
+        if now < self.paused_until {
+            return Some(Admission::Wait(Refusal { until: self.paused_until, why: Blocked::Paused }));
+        }
+        if let (Some(breaker), Some(policy)) = (&self.breaker, self.policy.breaker())
+            && let Err(until) = breaker.check(policy, now)
+        {
+            let refusal = match breaker.state(now) {
+                BreakerState::HalfOpen => Refusal { until: until.min(recheck), why: Blocked::Probing },
+                // Who isolates an upstream may end that at any time.
+                BreakerState::Isolated => Refusal { until: recheck, why: Blocked::Open },
+                BreakerState::Closed | BreakerState::Open { .. } | BreakerState::Disabled => {
+                    Refusal { until, why: Blocked::Open }
+                }
+            };
+            return Some(match (refusal.why, self.policy.when_open()) {
+                (Blocked::Open, WhenOpen::Refuse) => Admission::Refuse(refusal),
+                _ => Admission::Wait(refusal),
+            });
+        }
+        if let (Some(budget), Some(policy), Some(class)) = (&self.budget, self.policy.budget(), ask.retry_after)
+            && let Err(exhausted) = budget.check(policy, class, now)
+        {
+            return Some(Admission::Refuse(Refusal { until: exhausted.until, why: Blocked::Budget }));
+        }
+        if let (Some(bulkhead), Some(policy)) = (&self.bulkhead, self.policy.bulkhead())
+            && bulkhead.check(policy).is_err()
+        {
+            return Some(Admission::Wait(Refusal { until: recheck, why: Blocked::Full }));
+        }
+        if let Some(Err(until)) = self.allowances.get(ask.kind as usize).map(|allowance| allowance.check(now)) {
+            return Some(Admission::Wait(Refusal { until, why: Blocked::Quota }));
+        }
+        let limits = self.limiters.iter().zip(self.policy.limits()).filter(|(_, limit)| limit.kinds.contains(ask.kind));
+        let until = limits.filter_map(|(limiter, limit)| limiter.check(&limit.rate, now).err()).max()?;
+        Some(Admission::Wait(Refusal { until, why: Blocked::Rate }))
+    }
+
+    /// Takes a permit back, with what came of its request. Each permit once.
     #[cfg_attr(feature = "no-panic", no_panic::no_panic)]
     pub fn settle(&mut self, permit: Permit, how: Settled, now: Timestamp) {
-        // What the machines behind the gate will learn from; today's gate only counts.
-        let _ = (permit, how, now);
-        self.in_flight = self.in_flight.saturating_sub(1);
+        if let Some(in_flight) = self.in_flight.get_mut(permit.kind() as usize) {
+            *in_flight = in_flight.saturating_sub(1);
+        }
+        if let Settled::Failed(failure) = how
+            && failure.class == Class::Throttled
+            && let Some(wait) = failure.retry_after
+        {
+            let until = now.saturating_add(wait.min(self.policy.longest_pause()));
+            self.paused_until = self.paused_until.max(until);
+        }
+        let (ticket, charge) = (permit.ticket(), permit.charge());
+        if let (Some(breaker), Some(policy)) = (&mut self.breaker, self.policy.breaker()) {
+            breaker.settle(policy, ticket, how.health(), now);
+        }
+        if let (Some(budget), Some(policy)) = (&mut self.budget, self.policy.budget()) {
+            match how {
+                Settled::Answered => budget.succeeded(policy, charge, now),
+                Settled::Unsent => {
+                    if let Some(charge) = charge {
+                        budget.refund(policy, charge);
+                    }
+                }
+                Settled::Failed(_) | Settled::Abandoned => {}
+            }
+        }
+        let since = permit.elapsed(now);
+        if let (Some(bulkhead), Some(policy)) = (&mut self.bulkhead, self.policy.bulkhead()) {
+            bulkhead.settle(policy, how.load(), now.saturating_sub(since), now);
+        }
+        if how == Settled::Unsent {
+            if let Some(allowance) = self.allowances.get_mut(permit.kind() as usize) {
+                allowance.give_back();
+            }
+            // The stopwatch counts whole milliseconds: one more, so that never more is given back than was taken.
+            let since = since.saturating_add(Duration::from_millis(1));
+            for (limiter, limit) in self.limiters.iter_mut().zip(self.policy.limits()) {
+                if limit.kinds.contains(permit.kind()) {
+                    limiter.refund(&limit.rate, since);
+                }
+            }
+        }
+    }
+
+    /// Takes in what the provider says of its own limit, with an answer to a request of this kind that has been settled.
+    ///
+    /// What is left of its window bounds requests of this kind until the window ends. A limit of this kind for a window of the same length takes
+    /// the provider's number for its own.
+    pub fn learn(&mut self, kind: Kind, quota: Quota, now: Timestamp) {
+        let in_flight = self.in_flight.get(kind as usize).copied().unwrap_or_default();
+        if let Some(allowance) = self.allowances.get_mut(kind as usize) {
+            allowance.learn(quota, in_flight, now);
+        }
+        self.policy.learn(kind, quota);
     }
 
     /// Lets nothing leave before `until`. An earlier time than an earlier call's shortens the hold; [`Timestamp::EPOCH`] ends it for
@@ -122,9 +379,93 @@ impl Gate {
         self.held_until = until;
     }
 
+    /// Puts other settings in place. A machine that both have keeps its state; what is in the air stays counted.
+    pub fn set_policy(&mut self, policy: GatePolicy) {
+        let old = core::mem::replace(self, Self::new(policy, self.seed));
+        self.held_until = old.held_until;
+        self.paused_until = old.paused_until;
+        self.in_flight = old.in_flight;
+        self.allowances = old.allowances;
+        self.breaker = self.breaker.take().map(|new| old.breaker.unwrap_or(new));
+        self.budget = self.budget.take().map(|new| old.budget.unwrap_or(new));
+        self.bulkhead = self.bulkhead.take().map(|new| old.bulkhead.unwrap_or(new));
+        for (limiter, old) in self.limiters.iter_mut().zip(old.limiters) {
+            *limiter = old;
+        }
+    }
+
+    /// The settings.
+    #[must_use]
+    pub const fn policy(&self) -> &GatePolicy {
+        &self.policy
+    }
+
+    /// What the breaker is doing; closed if there is none.
+    #[must_use]
+    pub fn breaker_state(&self, now: Timestamp) -> BreakerState {
+        self.breaker.as_ref().map_or(BreakerState::Closed, |breaker| breaker.state(now))
+    }
+
+    /// Changes with every transition of the breaker.
+    pub(crate) fn breaker_epoch(&self) -> u32 {
+        self.breaker.as_ref().map_or(0, Breaker::epoch)
+    }
+
+    /// The breaker and its settings, to work it by hand.
+    #[must_use]
+    pub fn breaker_mut(&mut self) -> Option<(&mut Breaker, &BreakerPolicy)> {
+        self.breaker.as_mut().zip(self.policy.breaker())
+    }
+
     /// Requests that have leave and have not been settled.
     #[must_use]
-    pub const fn in_flight(&self) -> u32 {
-        self.in_flight
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight.iter().fold(0, |sum, kind| sum.saturating_add(*kind))
+    }
+
+    /// How many may be in the air at once, if that is bounded.
+    #[must_use]
+    pub fn bulkhead_limit(&self) -> Option<u32> {
+        Some(self.bulkhead.as_ref()?.limit(self.policy.bulkhead()?))
+    }
+
+    /// Whole tokens in the retry budget, if there is one.
+    #[must_use]
+    pub fn budget_tokens(&self, now: Timestamp) -> Option<u32> {
+        Some(self.budget.as_ref()?.tokens(self.policy.budget()?, now))
+    }
+}
+
+impl Default for Gate {
+    /// With the default policy and a seed of zero.
+    fn default() -> Self {
+        Self::new(GatePolicy::default(), Seed::new(0))
+    }
+}
+
+impl Settled {
+    /// What it says of the upstream's health. Throttling says that it is alive and minds its pace: the limits' affair.
+    const fn health(self) -> Health {
+        match self {
+            Self::Answered => Health::Healthy,
+            Self::Failed(failure) => match failure.class {
+                Class::Permanent => Health::Healthy,
+                Class::Transient | Class::TimedOut => Health::Failing,
+                Class::Throttled => Health::Ignored,
+            },
+            Self::Abandoned | Self::Unsent => Health::Ignored,
+        }
+    }
+
+    /// What it says of its load.
+    const fn load(self) -> Load {
+        match self {
+            Self::Answered => Load::Bearable,
+            Self::Failed(failure) => match failure.class {
+                Class::Permanent => Load::Bearable,
+                Class::Transient | Class::TimedOut | Class::Throttled => Load::TooMuch,
+            },
+            Self::Abandoned | Self::Unsent => Load::Unknown,
+        }
     }
 }

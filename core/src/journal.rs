@@ -44,7 +44,7 @@ pub enum DecodeError {
 /// ```
 /// use steadfast_core::journal;
 /// # use steadfast_core::{Fingerprint, Gate, Key, Operation, OperationPolicy, Seed, Timestamp};
-/// # let (policy, mut gate) = (OperationPolicy::default(), Gate::new());
+/// # let (policy, mut gate) = (OperationPolicy::default(), Gate::unlimited());
 /// # let turn = &mut policy.turn(Timestamp::from_secs(1), &mut gate);
 /// # let job = Operation::new(Key::new("order-42")?, Fingerprint::new([0; 16]), Seed::new(7), turn);
 ///
@@ -135,7 +135,7 @@ impl Reader<'_> {
 }
 
 /// Outcomes and reasons by number. Numbers are never reused; a new one goes at the end.
-const OUTCOMES: [Outcome; 20] = [
+const OUTCOMES: [Outcome; 21] = [
     Outcome::Completed(Completed::Ready),
     Outcome::Completed(Completed::Partial),
     Outcome::Completed(Completed::Undecided),
@@ -156,6 +156,7 @@ const OUTCOMES: [Outcome; 20] = [
     Outcome::Unresolved(Unresolved::PollRefused),
     Outcome::Unresolved(Unresolved::NotFound),
     Outcome::Unresolved(Unresolved::Cancelled),
+    Outcome::Rejected(Rejected::Unavailable),
 ];
 
 fn stage_code(stage: Stage) -> (u8, u8) {

@@ -17,7 +17,7 @@
 //! use steadfast_core::operation::{Effect, Event, Reading};
 //! use steadfast_core::{Fingerprint, Gate, Key, Kind, Operation, OperationPolicy, Reference, Seed, Timestamp};
 //!
-//! let (policy, mut gate) = (OperationPolicy::default(), Gate::new());
+//! let (policy, mut gate) = (OperationPolicy::default(), Gate::unlimited());
 //! let mut now = Timestamp::from_secs(1_700_000_000);
 //! let (mut journal, mut sent) = (Vec::new(), Vec::new()); // your database, your sockets
 //!
@@ -100,6 +100,9 @@ extern crate alloc;
 extern crate std;
 
 pub mod backoff;
+pub mod breaker;
+pub mod budget;
+pub mod bulkhead;
 pub mod engine;
 pub mod gate;
 pub mod journal;
@@ -108,6 +111,7 @@ pub mod notice;
 pub mod operation;
 pub mod policy;
 pub mod poll;
+pub mod rate_limit;
 pub mod retry;
 mod seed;
 mod time;

@@ -6,6 +6,7 @@
 use alloc::boxed::Box;
 use core::time::Duration;
 
+use crate::breaker::BreakerState;
 use crate::gate::Refusal;
 use crate::operation::{Attempt, AttemptId, Kind, Outcome, RecordId};
 use crate::retry::Failure;
@@ -38,6 +39,8 @@ pub enum Notice {
         /// Until when, and why.
         refusal: Refusal,
     },
+    /// The upstream's breaker has changed, by what this operation met or by its asking.
+    Breaker(BreakerState),
     /// The provider has the job; its reference is now known.
     Accepted,
     /// The job is not done.

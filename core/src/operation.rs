@@ -44,7 +44,7 @@ pub use self::outcome::{Completed, Outcome, Rejected, Unresolved};
 pub use self::policy::{OperationPolicy, SendSafety, Turn};
 pub use self::record::{Record, Stage};
 
-use crate::gate::{Permit, Settled};
+use crate::gate::{Ask, Permit, Settled};
 use crate::key::{Fingerprint, Key, Reference};
 use crate::notice::{Notice, Wake, WakeReason};
 use crate::retry::{Certainty, Class, Failure};
@@ -86,18 +86,18 @@ pub struct Operation {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 enum State {
-    /// The next create may begin at `at`.
-    CreateWaiting { at: Timestamp, reason: WakeReason },
+    /// The next create may begin at `at`; `after` is what made it necessary if it is a retry.
+    CreateWaiting { at: Timestamp, reason: WakeReason, after: Option<Class> },
     /// The intent of a create is being made durable.
     CreateWriting { permit: Permit },
     /// A create is in the air.
     Creating { permit: Permit, until: Timestamp },
     /// The next look-up may begin at `at`.
-    LookupWaiting { at: Timestamp, reason: WakeReason },
+    LookupWaiting { at: Timestamp, reason: WakeReason, after: Option<Class> },
     /// A look-up is in the air.
     LookingUp { permit: Permit, until: Timestamp },
     /// The next poll may begin at `at`.
-    PollWaiting { at: Timestamp, reason: WakeReason },
+    PollWaiting { at: Timestamp, reason: WakeReason, after: Option<Class> },
     /// A poll is in the air.
     Polling { permit: Permit, until: Timestamp },
     /// The outcome is being made durable.
@@ -156,7 +156,7 @@ impl Operation {
             fingerprint,
             reference: None,
             seed,
-            state: State::CreateWaiting { at: turn.now, reason: WakeReason::Create },
+            state: State::CreateWaiting { at: turn.now, reason: WakeReason::Create, after: None },
             submitted: turn.now,
             phase_began: turn.now,
             phase_base: 0,
@@ -239,9 +239,9 @@ impl Operation {
         }
         let (at, reason) = match self.state {
             // A wait that is over but blocked by an outstanding record is woken by its acknowledgement, not by time.
-            State::CreateWaiting { at, reason }
-            | State::LookupWaiting { at, reason }
-            | State::PollWaiting { at, reason } => {
+            State::CreateWaiting { at, reason, .. }
+            | State::LookupWaiting { at, reason, .. }
+            | State::PollWaiting { at, reason, .. } => {
                 if !self.journal.is_durable() {
                     return None;
                 }
@@ -343,6 +343,48 @@ const POLL: u64 = 3 << 32;
 const PERSIST: u64 = 4 << 32;
 const CORRELATION: u64 = 5 << 32;
 
+/// At the gate: for the engine, which keeps the line.
+impl Operation {
+    /// What it wants leave for, if it waits at the gate and for nothing else.
+    pub(crate) fn blocked(&self) -> Option<Ask> {
+        let (kind, reason, retry_after) = match self.state {
+            State::CreateWaiting { reason, after, .. } => (Kind::Create, reason, after),
+            State::LookupWaiting { reason, after, .. } => (Kind::Lookup, reason, after),
+            State::PollWaiting { reason, after, .. } => (Kind::Poll, reason, after),
+            State::CreateWriting { .. }
+            | State::Creating { .. }
+            | State::LookingUp { .. }
+            | State::Polling { .. }
+            | State::Ending { .. }
+            | State::Ended { .. }
+            | State::Delivered { .. } => return None,
+        };
+        (reason == WakeReason::Gate && self.journal.is_durable()).then_some(Ask { kind, retry_after })
+    }
+
+    /// When waiting at the gate has become pointless.
+    pub(crate) fn blocked_until(&self, policy: &OperationPolicy) -> Timestamp {
+        let (began, patience) = match self.state {
+            State::LookupWaiting { .. } => (self.phase_began, policy.lookup().deadline()),
+            State::PollWaiting { .. } => (self.phase_began, policy.poll().deadline()),
+            _ => (self.submitted, policy.create().deadline()),
+        };
+        began.saturating_add(patience)
+    }
+
+    /// Its turn has come: it asks the gate now.
+    pub(crate) fn knock(&mut self, turn: &mut Turn<'_>) {
+        self.look_at_clock(turn);
+        if self.blocked().is_some()
+            && let State::CreateWaiting { at, .. } | State::LookupWaiting { at, .. } | State::PollWaiting { at, .. } =
+                &mut self.state
+        {
+            *at = (*at).min(turn.now);
+        }
+        self.advance(turn);
+    }
+}
+
 /// What every phase uses.
 impl Operation {
     /// Time never runs backwards: a `now` from the past is the latest one seen (I11).
@@ -372,10 +414,10 @@ impl Operation {
             return false;
         }
         match self.state {
-            State::CreateWaiting { at, .. } if at <= now => self.begin_create(turn),
+            State::CreateWaiting { at, after, .. } if at <= now => self.begin_create(after, turn),
             State::CreateWriting { permit } => self.send_create(permit, turn),
-            State::LookupWaiting { at, .. } if at <= now => self.begin_lookup(turn),
-            State::PollWaiting { at, .. } if at <= now => self.begin_poll(turn),
+            State::LookupWaiting { at, after, .. } if at <= now => self.begin_lookup(after, turn),
+            State::PollWaiting { at, after, .. } if at <= now => self.begin_poll(after, turn),
             State::Ending { outcome } => {
                 self.state = State::Ended { outcome };
                 self.due.end = true;
@@ -423,7 +465,7 @@ impl Operation {
         if !self.journal.has_records() && self.first_sent == Timestamp::NEVER && !self.doubt {
             // Nothing of this job was ever durable, so nothing was sent: it is as if it had never been submitted.
             turn.tell(Notice::PersistFailed { record, retry: None });
-            self.leave_flight(Settled::Abandoned, turn);
+            self.leave_flight(Settled::Unsent, turn);
             let outcome = Outcome::Rejected(Rejected::NotDurable);
             self.journal = Journal::EMPTY;
             self.state = State::Ended { outcome };
@@ -465,7 +507,7 @@ impl Operation {
         let Some(attempt) = self.in_flight() else { return };
         if self.due.send {
             // The driver never came to take it: nothing left, so nothing ran.
-            self.due.send = false;
+            self.leave_flight(Settled::Unsent, turn);
             let failure = Failure::new(Class::TimedOut, Certainty::NotExecuted);
             return self.attempt_failed(attempt, failure, turn);
         }
@@ -485,17 +527,19 @@ impl Operation {
     ///
     /// Tells whether a create has left that nobody will hear of now.
     fn leave_flight(&mut self, how: Settled, turn: &mut Turn<'_>) -> bool {
-        let at = Timestamp::NEVER;
+        let (at, after) = (Timestamp::NEVER, None);
         let (permit, sent, grounded) = match self.state {
-            State::CreateWriting { permit } => (permit, false, State::CreateWaiting { at, reason: WakeReason::Create }),
+            State::CreateWriting { permit } => {
+                (permit, false, State::CreateWaiting { at, reason: WakeReason::Create, after })
+            }
             State::Creating { permit, .. } => {
-                (permit, !self.due.send, State::CreateWaiting { at, reason: WakeReason::Create })
+                (permit, !self.due.send, State::CreateWaiting { at, reason: WakeReason::Create, after })
             }
             State::LookingUp { permit, .. } => {
-                (permit, !self.due.send, State::LookupWaiting { at, reason: WakeReason::Lookup })
+                (permit, !self.due.send, State::LookupWaiting { at, reason: WakeReason::Lookup, after })
             }
             State::Polling { permit, .. } => {
-                (permit, !self.due.send, State::PollWaiting { at, reason: WakeReason::Poll })
+                (permit, !self.due.send, State::PollWaiting { at, reason: WakeReason::Poll, after })
             }
             State::CreateWaiting { .. }
             | State::LookupWaiting { .. }
@@ -506,7 +550,8 @@ impl Operation {
         };
         // Out of the air at once, so that no permit can be settled twice; the caller says what comes next.
         self.state = grounded;
-        turn.gate.settle(permit, how, turn.now);
+        // What has not left gives back what it took, whatever the reason.
+        turn.settle(permit, if sent { how } else { Settled::Unsent });
         self.due.send = false;
         if sent {
             self.due.abandon = Some(AttemptId(self.attempts));

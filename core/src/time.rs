@@ -110,6 +110,26 @@ pub(crate) const fn nanos(span: Duration) -> u64 {
     if nanos > u64::MAX as u128 { u64::MAX } else { nanos as u64 }
 }
 
+/// How long something has taken, in four bytes: whole milliseconds, up to 24 days, after which it reads zero again.
+///
+/// For what is stored many times over and measured roughly, such as a request in the air.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(transparent))]
+pub(crate) struct Stopwatch(u32);
+
+impl Stopwatch {
+    pub(crate) const fn start(now: Timestamp) -> Self {
+        Self((now.0 / 1_000_000) as u32)
+    }
+
+    /// The time since the start: never less than has passed by more than a millisecond, never more by as much.
+    pub(crate) const fn elapsed(self, now: Timestamp) -> Duration {
+        let millis = Self::start(now).0.wrapping_sub(self.0);
+        // Time that ran backwards shows as an enormous span.
+        Duration::from_millis(if millis > u32::MAX / 2 { 0 } else { millis as u64 })
+    }
+}
+
 /// Makes a driver's timestamps: wall time once, monotonic time from there on, and the gaps of a suspended machine.
 ///
 /// It reads nothing itself; the driver hands in what its clocks say. Time it returns never runs backwards.

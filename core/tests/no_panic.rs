@@ -8,7 +8,7 @@ use steadfast_core::{Fingerprint, Gate, Key, Kind, Operation, OperationPolicy, R
 
 #[test]
 fn one_life_of_an_operation_links_without_panics() {
-    let (policy, mut gate) = (OperationPolicy::default(), Gate::new());
+    let (policy, mut gate) = (OperationPolicy::default(), Gate::unlimited());
     let mut now = Timestamp::from_secs(1_700_000_000);
     let key = Key::new("order-42").unwrap();
     let mut job = Operation::new(key, Fingerprint::new([0; 16]), Seed::new(7), &mut policy.turn(now, &mut gate));

@@ -218,7 +218,7 @@ fn engine(safety: SendSafety) -> Engine {
     let poll = steadfast_core::poll::PollPolicy::new(schedule, 10, secs(180), retry.clone()).unwrap();
     let policy = OperationPolicy::default().with_create(retry.clone()).unwrap().with_lookup(retry);
     let policy = policy.with_poll(poll.with_not_found_grace(secs(5))).with_persist(backoff).unwrap();
-    Engine::new(policy.with_safety(safety).unwrap(), Gate::new(), Limits::default(), Seed::new(1))
+    Engine::new(policy.with_safety(safety).unwrap(), Gate::unlimited(), Limits::default(), Seed::new(1))
 }
 
 fn safety(words: &[&str]) -> SendSafety {

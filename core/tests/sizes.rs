@@ -2,15 +2,21 @@
 
 use core::mem::size_of;
 
+use steadfast_core::breaker::Ticket;
+use steadfast_core::budget::RetryBudget;
+use steadfast_core::gate::Permit;
 use steadfast_core::operation::{Attempt, Effect, Outcome};
-use steadfast_core::{Gate, Operation, Seed, Timestamp};
+use steadfast_core::rate_limit::RateLimiter;
+use steadfast_core::{Operation, Seed, Timestamp};
 
 const _: () = assert!(size_of::<Effect>() <= 16);
 const _: () = assert!(size_of::<Attempt>() <= 16);
 const _: () = assert!(size_of::<Outcome>() <= 2);
 const _: () = assert!(size_of::<Timestamp>() == 8 && size_of::<Seed>() == 8);
-const _: () = assert!(size_of::<Gate>() <= 16);
-const _: () = assert!(size_of::<Operation>() <= 168);
+// One machine alone; a gate holds one of each.
+const _: () = assert!(size_of::<RateLimiter>() == 8 && size_of::<RetryBudget>() == 16);
+const _: () = assert!(size_of::<Ticket>() <= 12 && size_of::<Permit>() <= 12);
+const _: () = assert!(size_of::<Operation>() <= 176);
 
 #[test]
 fn sizes_are_within_their_bounds() {

@@ -13,7 +13,7 @@ use crate::{Store, StoreError};
 /// ```
 /// use steadfast_store::{MemoryStore, Store};
 /// # use steadfast_core::{Fingerprint, Gate, Key, Operation, OperationPolicy, Seed, Timestamp};
-/// # let (policy, mut gate) = (OperationPolicy::default(), Gate::new());
+/// # let (policy, mut gate) = (OperationPolicy::default(), Gate::unlimited());
 /// # let turn = &mut policy.turn(Timestamp::from_secs(1), &mut gate);
 /// # let job = Operation::new(Key::new("order-42")?, Fingerprint::new([0; 16]), Seed::new(7), turn);
 ///

@@ -33,7 +33,7 @@ pub struct StrictStore {
 ///
 /// let wire = StrictWire::new();
 /// let mut store = wire.store();
-/// # let (policy, mut gate, now) = (OperationPolicy::default(), Gate::new(), Timestamp::from_secs(1));
+/// # let (policy, mut gate, now) = (OperationPolicy::default(), Gate::unlimited(), Timestamp::from_secs(1));
 /// # let key = Key::new("order-42")?;
 /// let mut job = Operation::new(key, Fingerprint::new([0; 16]), Seed::new(7), &mut policy.turn(now, &mut gate));
 /// while let Some(effect) = job.pop_effect() {

@@ -3,37 +3,45 @@
 use super::{
     Attempt, AttemptId, CREATE, Kind, Operation, Outcome, Reading, Rejected, SendSafety, State, Turn, Unresolved,
 };
-use crate::gate::{Permit, Settled};
+use crate::gate::{Admission, Ask, Blocked, Gate, Permit, Settled};
 use crate::notice::{Notice, WakeReason};
 use crate::retry::{Certainty, Class, Failure, GaveUp, RetryDecision};
 use crate::time::Timestamp;
 
 impl Operation {
     /// A create is due: ask for leave, then have its intent written.
-    pub(super) fn begin_create(&mut self, turn: &mut Turn<'_>) {
-        if turn.now >= self.create_deadline(turn) {
+    pub(super) fn begin_create(&mut self, after: Option<Class>, turn: &mut Turn<'_>) {
+        let deadline = self.create_deadline(turn);
+        if turn.now >= deadline {
             return self.create_gave_up(GaveUp::Deadline, turn);
         }
         // Only after a restart with a stricter policy.
         if self.creates >= turn.policy.create().attempts() {
             return self.create_gave_up(GaveUp::Attempts, turn);
         }
-        match turn.gate.admit(Kind::Create, turn.now) {
-            Ok(permit) => {
+        // Whatever an earlier attempt came to, in this process or in one that crashed, this one is a retry.
+        let after = after.or((self.creates > 0).then_some(Class::Transient));
+        match turn.ask(Ask { kind: Kind::Create, retry_after: after }) {
+            Admission::Go(permit) => {
                 self.creates = self.creates.saturating_add(1);
                 self.attempts = self.attempts.saturating_add(1);
                 self.state = State::CreateWriting { permit };
                 self.ask_record();
             }
-            Err(refusal) => {
-                turn.tell(Notice::Blocked { kind: Kind::Create, refusal });
-                // Waiting counts against the deadline, but costs no attempt.
-                if refusal.until >= self.create_deadline(turn) {
+            Admission::Refuse(refusal) if refusal.why == Blocked::Budget => {
+                let pause = turn.policy.create().backoff().delay(u32::from(self.creates), self.seed.derive(CREATE));
+                let at = turn.now.saturating_add(pause.max(Gate::RECHECK));
+                if at >= deadline {
                     return self.create_gave_up(GaveUp::Deadline, turn);
                 }
-                let at = refusal.until.max(just_after(turn.now));
-                self.state = State::CreateWaiting { at, reason: WakeReason::Gate };
+                self.state = State::CreateWaiting { at, reason: WakeReason::Create, after };
             }
+            Admission::Refuse(_) if !self.doubt => self.end(Outcome::Rejected(Rejected::Unavailable), turn),
+            // Waiting counts against the deadline, but costs no attempt.
+            Admission::Wait(refusal) | Admission::Refuse(refusal) => match refusal.wait_within(deadline, turn.now) {
+                Some(at) => self.state = State::CreateWaiting { at, reason: WakeReason::Gate, after },
+                None => self.create_gave_up(GaveUp::Deadline, turn),
+            },
         }
     }
 
@@ -48,9 +56,10 @@ impl Operation {
             None
         };
         if let Some(why) = why_not {
-            self.leave_flight(Settled::Abandoned, turn);
+            self.leave_flight(Settled::Unsent, turn);
             return self.create_gave_up(why, turn);
         }
+        let permit = permit.begun(now);
         self.first_sent = self.first_sent.min(now);
         let until = now.saturating_add(turn.policy.create().attempt_timeout()).min(self.create_deadline(turn));
         self.state = State::Creating { permit, until };
@@ -84,7 +93,7 @@ impl Operation {
 
     pub(super) fn create_failed(&mut self, attempt: Attempt, failure: Failure, turn: &mut Turn<'_>) {
         turn.tell(Notice::Failed { attempt, failure });
-        self.land(Settled::Failed(failure.class), turn);
+        self.land(Settled::Failed(failure), turn);
         if failure.class == Class::Permanent && failure.certainty == Certainty::Executed {
             return self.end(Outcome::Failed, turn);
         }
@@ -96,14 +105,14 @@ impl Operation {
             RetryDecision::At(at) if self.doubt && at >= self.key_expiry(turn) => {
                 self.create_gave_up(GaveUp::KeyWindow, turn);
             }
-            RetryDecision::At(at) => self.wait_to_create(at, turn),
+            RetryDecision::At(at) => self.wait_to_create(at, failure.class, turn),
             RetryDecision::GiveUp(why) => self.create_gave_up(why, turn),
         }
     }
 
-    pub(super) fn wait_to_create(&mut self, at: Timestamp, turn: &mut Turn<'_>) {
+    pub(super) fn wait_to_create(&mut self, at: Timestamp, after: Class, turn: &mut Turn<'_>) {
         turn.tell(Notice::Waiting { reason: WakeReason::Create, until: at });
-        self.state = State::CreateWaiting { at, reason: WakeReason::Create };
+        self.state = State::CreateWaiting { at, reason: WakeReason::Create, after: Some(after) };
         // What is known of the last attempt goes to disk while it waits.
         self.ask_record();
     }
@@ -162,9 +171,4 @@ impl Operation {
         self.attempts = self.attempts.saturating_add(1);
         AttemptId(self.attempts)
     }
-}
-
-/// The earliest moment after `now`: a wait for it ends, but not at once.
-pub(super) fn just_after(now: Timestamp) -> Timestamp {
-    now.saturating_add(core::time::Duration::from_nanos(1))
 }

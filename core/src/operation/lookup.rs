@@ -2,9 +2,8 @@
 
 use core::time::Duration;
 
-use super::create::just_after;
 use super::{Attempt, CREATE, Kind, LOOKUP, Operation, Outcome, Reading, Rejected, State, Turn, Unresolved};
-use crate::gate::Settled;
+use crate::gate::{Admission, Ask, Blocked, Gate, Settled};
 use crate::notice::{Notice, WakeReason};
 use crate::retry::{Certainty, Class, Failure, GaveUp, RetryDecision};
 use crate::time::Timestamp;
@@ -17,31 +16,32 @@ impl Operation {
         self.phase_base = self.attempts;
         self.tries = 0;
         turn.tell(Notice::Waiting { reason: WakeReason::Lookup, until: at });
-        self.state = State::LookupWaiting { at, reason: WakeReason::Lookup };
+        self.state = State::LookupWaiting { at, reason: WakeReason::Lookup, after: None };
         self.ask_record();
     }
 
-    pub(super) fn begin_lookup(&mut self, turn: &mut Turn<'_>) {
+    pub(super) fn begin_lookup(&mut self, after: Option<Class>, turn: &mut Turn<'_>) {
         let deadline = self.lookup_deadline(turn);
         if turn.now >= deadline {
             return self.end(Outcome::Unresolved(Unresolved::Lookup), turn);
         }
-        match turn.gate.admit(Kind::Lookup, turn.now) {
-            Ok(permit) => {
+        match turn.ask(Ask { kind: Kind::Lookup, retry_after: after }) {
+            Admission::Go(permit) => {
                 self.next_attempt();
                 let until = turn.now.saturating_add(turn.policy.lookup().attempt_timeout()).min(deadline);
                 self.state = State::LookingUp { permit, until };
                 self.due.send = true;
                 self.tell_sending(turn);
             }
-            Err(refusal) => {
-                turn.tell(Notice::Blocked { kind: Kind::Lookup, refusal });
-                if refusal.until >= deadline {
-                    return self.end(Outcome::Unresolved(Unresolved::Lookup), turn);
-                }
-                let at = refusal.until.max(just_after(turn.now));
-                self.state = State::LookupWaiting { at, reason: WakeReason::Gate };
+            Admission::Refuse(refusal) if refusal.why == Blocked::Budget => {
+                let pause = turn.policy.lookup().backoff().delay(u32::from(self.tries), self.seed.derive(LOOKUP));
+                let at = turn.now.saturating_add(pause.max(Gate::RECHECK)).min(deadline);
+                self.state = State::LookupWaiting { at, reason: WakeReason::Lookup, after };
             }
+            Admission::Wait(refusal) | Admission::Refuse(refusal) => match refusal.wait_within(deadline, turn.now) {
+                Some(at) => self.state = State::LookupWaiting { at, reason: WakeReason::Gate, after },
+                None => self.end(Outcome::Unresolved(Unresolved::Lookup), turn),
+            },
         }
     }
 
@@ -67,14 +67,14 @@ impl Operation {
 
     pub(super) fn lookup_failed(&mut self, attempt: Attempt, failure: Failure, turn: &mut Turn<'_>) {
         turn.tell(Notice::Failed { attempt, failure });
-        self.land(Settled::Failed(failure.class), turn);
+        self.land(Settled::Failed(failure), turn);
         self.tries = self.tries.saturating_add(1);
         let policy = turn.policy.lookup();
         // A look-up only reads: it may be repeated whatever became of it.
         match policy.decide(self.tries, failure, self.phase_began, turn.now, true, self.seed.derive(LOOKUP)) {
             RetryDecision::At(at) => {
                 turn.tell(Notice::Waiting { reason: WakeReason::Lookup, until: at });
-                self.state = State::LookupWaiting { at, reason: WakeReason::Lookup };
+                self.state = State::LookupWaiting { at, reason: WakeReason::Lookup, after: Some(failure.class) };
             }
             RetryDecision::GiveUp(_) => self.end(Outcome::Unresolved(Unresolved::Lookup), turn),
         }
@@ -93,7 +93,7 @@ impl Operation {
         if at >= self.create_deadline(turn) {
             return self.create_gave_up(GaveUp::Deadline, turn);
         }
-        self.wait_to_create(at, turn);
+        self.wait_to_create(at, Class::Transient, turn);
     }
 
     fn lookup_deadline(&self, turn: &Turn<'_>) -> Timestamp {

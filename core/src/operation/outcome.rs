@@ -78,6 +78,8 @@ pub enum Rejected {
     Cancelled,
     /// The intent could not be made durable, so nothing was sent.
     NotDurable,
+    /// The provider was known to be ill, and the gate's policy is to refuse rather than to wait.
+    Unavailable,
 }
 
 impl Rejected {
@@ -87,6 +89,7 @@ impl Rejected {
             Self::Attempts => "every attempt failed before anything ran: submit again later",
             Self::Deadline => "the deadline came before anything ran: submit again later",
             Self::Cancelled => "cancelled before anything was sent",
+            Self::Unavailable => "the provider is not answering, so nothing was sent: submit again later",
             Self::NotDurable => "the journal could not be written, so nothing was sent: mend the journal, submit again",
         }
     }

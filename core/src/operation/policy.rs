@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use crate::backoff::{BackoffPolicy, Growth, Jitter};
-use crate::gate::Gate;
+use crate::gate::{Admission, Ask, Gate, Kinds, Permit, Refusal, Settled};
 use crate::notice::{Notice, Notices};
 use crate::policy::PolicyError;
 use crate::poll::PollPolicy;
@@ -159,7 +159,7 @@ impl OperationPolicy {
     pub fn turn<'a>(&'a self, now: Timestamp, gate: &'a mut Gate) -> Turn<'a> {
         // At the very end of time "never" would be due.
         let now = now.min(Timestamp::NEVER.saturating_sub(Duration::from_nanos(1)));
-        Turn { now, policy: self, gate, notices: Notices::default() }
+        Turn { now, policy: self, gate, line: Kinds::NONE, notices: Notices::default() }
     }
 }
 
@@ -186,6 +186,8 @@ pub struct Turn<'a> {
     pub(crate) now: Timestamp,
     pub(crate) policy: &'a OperationPolicy,
     pub(crate) gate: &'a mut Gate,
+    /// Kinds of requests for which others wait at the gate.
+    pub(crate) line: Kinds,
     pub(crate) notices: Notices,
 }
 
@@ -194,6 +196,32 @@ impl Turn<'_> {
     #[must_use]
     pub fn pop_notice(&mut self) -> Option<Notice> {
         self.notices.pop()
+    }
+
+    /// Asks the gate, and tells what there is to tell of it. Nobody asks past those who wait already.
+    pub(crate) fn ask(&mut self, ask: Ask) -> Admission {
+        let admission = if self.line.contains(ask.kind) {
+            Admission::Wait(Refusal::in_line(self.now))
+        } else {
+            self.watching_breaker(|gate, now| gate.admit(ask, now))
+        };
+        if let Admission::Wait(refusal) | Admission::Refuse(refusal) = admission {
+            self.tell(Notice::Blocked { kind: ask.kind, refusal });
+        }
+        admission
+    }
+
+    pub(crate) fn settle(&mut self, permit: Permit, how: Settled) {
+        self.watching_breaker(|gate, now| gate.settle(permit, how, now));
+    }
+
+    fn watching_breaker<T>(&mut self, step: impl FnOnce(&mut Gate, Timestamp) -> T) -> T {
+        let before = self.gate.breaker_epoch();
+        let done = step(self.gate, self.now);
+        if self.gate.breaker_epoch() != before {
+            self.tell(Notice::Breaker(self.gate.breaker_state(self.now)));
+        }
+        done
     }
 
     pub(crate) fn tell(&mut self, notice: Notice) {

@@ -2,9 +2,8 @@
 
 use core::time::Duration;
 
-use super::create::just_after;
 use super::{Attempt, Kind, Operation, Outcome, POLL, Reading, State, Turn, Unresolved};
-use crate::gate::Settled;
+use crate::gate::{Admission, Ask, Blocked, Gate, Settled};
 use crate::key::Reference;
 use crate::notice::{Notice, WakeReason};
 use crate::retry::{Class, Failure};
@@ -26,30 +25,32 @@ impl Operation {
         self.phase_base = self.attempts;
         self.tries = 0;
         let wait = turn.policy.poll().wait(self.polls, None, self.seed.derive(POLL));
-        self.wait_to_poll(wait, turn);
+        self.wait_to_poll(wait, None, turn);
     }
 
-    pub(super) fn begin_poll(&mut self, turn: &mut Turn<'_>) {
+    pub(super) fn begin_poll(&mut self, after: Option<Class>, turn: &mut Turn<'_>) {
         let deadline = self.poll_deadline(turn);
         if turn.now >= deadline {
             return self.end(Outcome::Unresolved(Unresolved::PollDeadline), turn);
         }
-        match turn.gate.admit(Kind::Poll, turn.now) {
-            Ok(permit) => {
+        match turn.ask(Ask { kind: Kind::Poll, retry_after: after }) {
+            Admission::Go(permit) => {
                 self.next_attempt();
                 let until = turn.now.saturating_add(turn.policy.poll().retry().attempt_timeout()).min(deadline);
                 self.state = State::Polling { permit, until };
                 self.due.send = true;
                 self.tell_sending(turn);
             }
-            Err(refusal) => {
-                turn.tell(Notice::Blocked { kind: Kind::Poll, refusal });
-                if refusal.until >= deadline {
-                    return self.end(Outcome::Unresolved(Unresolved::PollDeadline), turn);
-                }
-                let at = refusal.until.max(just_after(turn.now));
-                self.state = State::PollWaiting { at, reason: WakeReason::Gate };
+            // A failing poll never ends the job: without a budget for retries it goes on at the slowest pace of the schedule, which costs none.
+            Admission::Refuse(refusal) if refusal.why == Blocked::Budget => {
+                let pause = turn.policy.poll().schedule().cap();
+                let at = turn.now.saturating_add(pause.max(Gate::RECHECK)).min(deadline);
+                self.state = State::PollWaiting { at, reason: WakeReason::Poll, after: None };
             }
+            Admission::Wait(refusal) | Admission::Refuse(refusal) => match refusal.wait_within(deadline, turn.now) {
+                Some(at) => self.state = State::PollWaiting { at, reason: WakeReason::Gate, after },
+                None => self.end(Outcome::Unresolved(Unresolved::PollDeadline), turn),
+            },
         }
     }
 
@@ -98,29 +99,29 @@ impl Operation {
             return self.end(Outcome::Unresolved(Unresolved::Polls), turn);
         }
         let wait = turn.policy.poll().wait(self.polls, hint, self.seed.derive(POLL));
-        self.wait_to_poll(wait, turn);
+        self.wait_to_poll(wait, None, turn);
     }
 
     pub(super) fn poll_failed(&mut self, attempt: Attempt, failure: Failure, turn: &mut Turn<'_>) {
         turn.tell(Notice::Failed { attempt, failure });
-        self.land(Settled::Failed(failure.class), turn);
+        self.land(Settled::Failed(failure), turn);
         if failure.class == Class::Permanent {
             // Asking again cannot help, and says nothing of the job: it is not a failure, and may be resumed.
             return self.end(Outcome::Unresolved(Unresolved::PollRefused), turn);
         }
         self.tries = self.tries.saturating_add(1);
         let wait = turn.policy.poll().wait_after_failure(self.tries, failure, self.seed.derive(POLL));
-        self.wait_to_poll(wait, turn);
+        self.wait_to_poll(wait, Some(failure.class), turn);
     }
 
     /// If the next poll could not begin before the deadline, waiting for it would be for nothing: stop now.
-    fn wait_to_poll(&mut self, wait: Duration, turn: &mut Turn<'_>) {
+    fn wait_to_poll(&mut self, wait: Duration, after: Option<Class>, turn: &mut Turn<'_>) {
         let at = turn.now.saturating_add(wait);
         if at >= self.poll_deadline(turn) {
             return self.end(Outcome::Unresolved(Unresolved::PollDeadline), turn);
         }
         turn.tell(Notice::Waiting { reason: WakeReason::Poll, until: at });
-        self.state = State::PollWaiting { at, reason: WakeReason::Poll };
+        self.state = State::PollWaiting { at, reason: WakeReason::Poll, after };
     }
 
     fn poll_deadline(&self, turn: &Turn<'_>) -> Timestamp {

@@ -57,7 +57,7 @@ impl Operation {
             fingerprint: record.fingerprint,
             reference: record.reference,
             seed,
-            state: State::CreateWaiting { at: now, reason: WakeReason::Create },
+            state: State::CreateWaiting { at: now, reason: WakeReason::Create, after: None },
             submitted,
             phase_began: now,
             phase_base: record.attempts,
@@ -76,7 +76,7 @@ impl Operation {
         match record.stage {
             Stage::Planned => {
                 let at = clamp(record.due, now, turn.policy.create().backoff().cap());
-                operation.state = State::CreateWaiting { at, reason: WakeReason::Create };
+                operation.state = State::CreateWaiting { at, reason: WakeReason::Create, after: None };
             }
             Stage::Accepted if operation.reference.is_some() => operation.resume_polling(record.due, turn),
             Stage::InFlight | Stage::Unknown | Stage::Accepted => operation.resume_in_doubt(record.due, turn),
@@ -98,7 +98,7 @@ impl Operation {
             SendSafety::Lookup { settle } => {
                 let at = turn.now.saturating_add(settle);
                 self.phase_began = at;
-                self.state = State::LookupWaiting { at, reason: WakeReason::Lookup };
+                self.state = State::LookupWaiting { at, reason: WakeReason::Lookup, after: None };
             }
             SendSafety::Idempotent | SendSafety::Keyed { .. } if self.creates >= create.attempts() => {
                 self.create_gave_up(GaveUp::Attempts, turn)
@@ -114,14 +114,14 @@ impl Operation {
                 if at >= self.key_expiry(turn) {
                     return self.create_gave_up(GaveUp::KeyWindow, turn);
                 }
-                self.state = State::CreateWaiting { at, reason: WakeReason::Create };
+                self.state = State::CreateWaiting { at, reason: WakeReason::Create, after: None };
             }
         }
     }
 
     fn resume_polling(&mut self, due: Option<Timestamp>, turn: &Turn<'_>) {
         let at = clamp(due, turn.now, turn.policy.poll().schedule().cap());
-        self.state = State::PollWaiting { at, reason: WakeReason::Poll };
+        self.state = State::PollWaiting { at, reason: WakeReason::Poll, after: None };
     }
 }
 

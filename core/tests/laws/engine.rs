@@ -61,7 +61,7 @@ fn print(n: u8) -> Fingerprint {
 }
 
 fn engine(limits: Limits) -> Engine {
-    Engine::new(OperationPolicy::default(), Gate::new(), limits, Seed::new(1))
+    Engine::new(OperationPolicy::default(), Gate::unlimited(), limits, Seed::new(1))
 }
 
 /// Answers everything at once; `refuse` says whose create is refused.

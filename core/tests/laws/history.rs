@@ -118,7 +118,7 @@ pub(crate) struct History {
 
 impl History {
     pub(crate) fn begin(policy: OperationPolicy, seed: u64) -> Self {
-        let (mut gate, seed) = (Gate::new(), Seed::new(seed));
+        let (mut gate, seed) = (Gate::unlimited(), Seed::new(seed));
         let key = Key::new("order-42").unwrap();
         let print = Fingerprint::new([7; 16]);
         let job = Operation::new(key, print, seed, &mut policy.turn(START, &mut gate));
@@ -200,7 +200,7 @@ impl History {
         let Some(record) = self.durable.clone() else { return };
         self.asked.clear();
         self.in_the_air = None;
-        self.gate = Gate::new();
+        self.gate = Gate::unlimited();
         self.job = Operation::restore(record, self.seed, &mut self.policy.turn(self.now, &mut self.gate));
         self.check();
     }

@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use proptest::prelude::*;
 use steadfast_core::backoff::{BackoffPolicy, Factor, Growth, Jitter};
-use steadfast_core::gate::Settled;
+use steadfast_core::gate::{Admission, Ask, Settled};
 use steadfast_core::poll::PollPolicy;
 use steadfast_core::retry::{Certainty, Class, Failure, GaveUp, RetryAfter, RetryDecision, RetryPolicy};
 use steadfast_core::{Gate, Kind, Seed, Timestamp};
@@ -94,14 +94,14 @@ proptest! {
 
     #[test]
     fn i8_the_gate_counts_what_is_in_the_air(asks in 0_u32..50, held in 0_u64..20) {
-        let mut gate = Gate::new();
+        let mut gate = Gate::unlimited();
         gate.hold_until(Timestamp::from_nanos(held));
         let mut permits = Vec::new();
         for n in 0..asks {
             let now = Timestamp::from_nanos(u64::from(n));
-            match gate.admit(Kind::Create, now) {
-                Ok(permit) => permits.push(permit),
-                Err(refusal) => prop_assert!(refusal.until > now),
+            match gate.admit(Ask::first(Kind::Create), now) {
+                Admission::Go(permit) => permits.push(permit),
+                Admission::Wait(refusal) | Admission::Refuse(refusal) => prop_assert!(refusal.until > now),
             }
         }
         prop_assert_eq!(gate.in_flight() as usize, permits.len());

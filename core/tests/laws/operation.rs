@@ -134,7 +134,7 @@ proptest! {
             history.step(step);
         }
         let Some(record) = history.durable.clone() else { return Ok(()) };
-        let restore = |record, now| Operation::restore(record, Seed::new(seed), &mut policy.turn(now, &mut Gate::new()));
+        let restore = |record, now| Operation::restore(record, Seed::new(seed), &mut policy.turn(now, &mut Gate::unlimited()));
         let once = restore(record.clone(), history.now);
         prop_assert_eq!(&once, &restore(record.clone(), history.now));
         prop_assert!(once.creates() >= record.creates, "R2: attempts are not forgotten");
@@ -148,7 +148,7 @@ proptest! {
 
     #[test]
     fn the_ends_of_time_neither_panic_nor_loop(policy in policies::policy(), at in prop::sample::select(vec![0, 1, u64::MAX - 1, u64::MAX])) {
-        let mut gate = Gate::new();
+        let mut gate = Gate::unlimited();
         let now = Timestamp::from_nanos(at);
         let key = steadfast_core::Key::new("k").unwrap();
         let print = steadfast_core::Fingerprint::new([0; 16]);
@@ -246,7 +246,7 @@ fn a_late_reference_is_adopted_after_a_timeout() {
 #[test]
 fn a_held_gate_costs_time_and_no_attempt() {
     let policy = OperationPolicy::default();
-    let mut gate = Gate::new();
+    let mut gate = Gate::unlimited();
     gate.hold_until(START.saturating_add(Duration::from_secs(60)));
     let key = steadfast_core::Key::new("k").unwrap();
     let print = steadfast_core::Fingerprint::new([0; 16]);

@@ -50,7 +50,7 @@ fn policy(keys: Keys) -> OperationPolicy {
 }
 
 fn engine(keys: Keys) -> Engine {
-    Engine::new(policy(keys), Gate::new(), Limits::default(), Seed::new(9))
+    Engine::new(policy(keys), Gate::unlimited(), Limits::default(), Seed::new(9))
 }
 
 fn print() -> Fingerprint {

@@ -1,0 +1,361 @@
+//! Is the upstream well enough to be asked?
+//!
+//! A [`Breaker`] watches how calls end. While they end well it is *closed* and lets every call through. When too many fail it *opens* and
+//! lets none through: callers learn at once what they would have learnt after a time-out, and the upstream gets rest. After a while it is
+//! *half-open*: a few calls go as probes, and their ends decide.
+//!
+//! ```text
+//!            too many bad                    open time over, next ask
+//!  Closed ─────────────────→ Open { until } ─────────────────────────→ HalfOpen
+//!     ↑                          ↑                                    │      │
+//!     │                          └── `failures` probes end badly ─────┘      │
+//!     └──────────────────────────── `successes` probes end well ─────────────┘
+//!
+//!  By hand: force_open(until) → Open, isolate() → Isolated, disable() → Disabled, reset() → Closed
+//! ```
+//!
+//! A call asks with [`admit`](Breaker::admit) and gets a [`Ticket`] or the time to ask again; it gives the ticket back with
+//! [`settle`](Breaker::settle) and what became of the call. What counts as a failure is not decided here but by who classifies answers: a 400
+//! is a sign of the upstream's [`Health`], not of illness.
+//!
+//! Why tickets: each carries the *epoch* in which it was given, and every transition begins a new one, so a call that began before the
+//! breaker opened changes nothing when it ends after (R23). A probe's ticket is a lease: given back unused it frees its place, and one
+//! that is never given back expires, so no lost future can hold the breaker half-open for ever. Those two are how nearly every other
+//! breaker has been wedged.
+//!
+//! Invariants, each a property test and checked over all histories of small settings: an open breaker lets a probe through in bounded time
+//! (I9); never more probes at once than the policy says (R21); time that runs backwards lets nothing through that would otherwise wait (I11).
+//!
+//! ```
+//! use core::time::Duration;
+//! use steadfast_core::breaker::{Breaker, BreakerPolicy, Health};
+//! use steadfast_core::{Seed, Timestamp};
+//!
+//! let policy = BreakerPolicy::consecutive(3)?;
+//! let mut breaker = Breaker::new(&policy, Seed::new(7));
+//! let now = Timestamp::from_secs(1_700_000_000);
+//! for _ in 0..3 {
+//!     let ticket = breaker.admit(&policy, now).expect("it is closed");
+//!     breaker.settle(&policy, ticket, Health::Failing, now);
+//! }
+//! let until = breaker.admit(&policy, now).unwrap_err(); // open: ask again then
+//! let probe = breaker.admit(&policy, until).expect("half-open: one probe may go");
+//! assert!(breaker.admit(&policy, until).is_err()); // and no second one beside it
+//! breaker.settle(&policy, probe, Health::Healthy, until);
+//! assert!(breaker.admit(&policy, until).is_ok()); // closed again
+//! # Ok::<(), steadfast_core::PolicyError>(())
+//! ```
+
+mod policy;
+mod window;
+
+pub use self::policy::{BreakerPolicy, Probes, SlowCalls, Trip, Window};
+pub use self::window::Counts;
+
+use self::policy::MOST_PROBES;
+use self::window::Memory;
+use crate::seed::Seed;
+use crate::time::{Stopwatch, Timestamp};
+
+/// What the end of a call says of the upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(clippy::exhaustive_enums, reason = "a call speaks for the upstream, against it, or says nothing of it")]
+pub enum Health {
+    /// It answers: a success, and also a refusal of this one call.
+    Healthy,
+    /// It does not answer as it should: a time-out, a reset, a 500.
+    Failing,
+    /// The call says nothing of it: it was cancelled, never left, or was refused for its pace. Its ticket is given back, no more.
+    Ignored,
+}
+
+/// Leave for one call. Plain data, so that it can be stored with the state of what holds it; 12 bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[must_use = "a ticket that is never settled counts for nothing, and a probe's place stays taken until its lease ends"]
+pub struct Ticket {
+    epoch: u32,
+    began: Stopwatch,
+    /// The probe's place, from 1; 0 if it is no probe.
+    place: u8,
+    /// Which lease of that place.
+    lease: u8,
+}
+
+impl Ticket {
+    /// Of no breaker.
+    pub(crate) const NONE: Self = Self { epoch: 0, began: Stopwatch::start(Timestamp::EPOCH), place: 0, lease: 0 };
+
+    /// The same for a call that begins only now: what came before does not make it slow.
+    pub const fn begun(mut self, now: Timestamp) -> Self {
+        self.began = Stopwatch::start(now);
+        self
+    }
+
+    /// Whether it is a half-open breaker's probe.
+    #[must_use]
+    pub const fn is_probe(self) -> bool {
+        self.place > 0
+    }
+
+    pub(crate) const fn parts(self) -> (u32, u8, u8) {
+        (self.epoch, self.place, self.lease)
+    }
+
+    pub(crate) const fn of_parts(epoch: u32, began: Stopwatch, place: u8, lease: u8) -> Self {
+        Self { epoch, began, place, lease }
+    }
+}
+
+/// What a breaker is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+#[non_exhaustive]
+pub enum BreakerState {
+    /// Every call goes.
+    Closed,
+    /// No call goes before `until`.
+    Open {
+        /// When the first probe may go.
+        until: Timestamp,
+    },
+    /// A few calls go as probes.
+    HalfOpen,
+    /// No call goes until somebody says so.
+    Isolated,
+    /// Every call goes, and how it ends is not looked at.
+    Disabled,
+}
+
+impl BreakerState {
+    /// `closed`, `open`, `half_open`, `isolated` or `disabled`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Open { .. } => "open",
+            Self::HalfOpen => "half_open",
+            Self::Isolated => "isolated",
+            Self::Disabled => "disabled",
+        }
+    }
+}
+
+/// A circuit breaker. See the [module](self) for what it does.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Breaker {
+    phase: Phase,
+    memory: Memory,
+    /// Begins anew with every transition.
+    epoch: u32,
+    /// How often it has opened since it was last closed: open time backs off by it.
+    opened: u32,
+    seed: Seed,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+enum Phase {
+    Closed,
+    Open { until: Timestamp },
+    HalfOpen { well: u16, badly: u16, leases: [Lease; MOST_PROBES as usize] },
+    Isolated,
+    Disabled,
+}
+
+/// A probe's place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+struct Lease {
+    /// Free from then on.
+    until: Timestamp,
+    number: u8,
+}
+
+impl Breaker {
+    /// A closed breaker. `seed` spreads its open times, and should differ from upstream to upstream and process to process.
+    #[must_use]
+    pub const fn new(policy: &BreakerPolicy, seed: Seed) -> Self {
+        Self { phase: Phase::Closed, memory: Memory::new(policy.trip()), epoch: 0, opened: 0, seed }
+    }
+
+    /// Leave for one call.
+    ///
+    /// # Errors
+    /// None now; ask again then. Later than `now`; [`Timestamp::NEVER`] while it is isolated. While half-open it is when the next
+    /// probe's lease ends, but a probe that comes back earlier may change things earlier.
+    #[cfg_attr(feature = "no-panic", no_panic::no_panic)]
+    pub fn admit(&mut self, policy: &BreakerPolicy, now: Timestamp) -> Result<Ticket, Timestamp> {
+        if let Phase::Closed | Phase::Disabled = self.phase {
+            return Ok(self.ticket(0, 0, now));
+        }
+        self.check(policy, now)?;
+        if let Phase::Open { .. } = self.phase {
+            let free = Lease { until: Timestamp::EPOCH, number: 0 };
+            self.turn(Phase::HalfOpen { well: 0, badly: 0, leases: [free; MOST_PROBES as usize] });
+        }
+        let until = now.saturating_add(policy.probes().lease);
+        let mut given = (0, 0);
+        if let Phase::HalfOpen { leases, .. } = &mut self.phase {
+            for (place, lease) in (1..=policy.probes().at_once).zip(leases) {
+                if lease.until <= now {
+                    *lease = Lease { until, number: lease.number.wrapping_add(1) };
+                    given = (place, lease.number);
+                    break;
+                }
+            }
+        }
+        Ok(self.ticket(given.0, given.1, now))
+    }
+
+    /// What [`admit`](Breaker::admit) would say; nothing changes.
+    ///
+    /// # Errors
+    /// As [`admit`](Breaker::admit).
+    pub fn check(&self, policy: &BreakerPolicy, now: Timestamp) -> Result<(), Timestamp> {
+        match &self.phase {
+            Phase::Closed | Phase::Disabled => Ok(()),
+            Phase::Open { until } if *until <= now => Ok(()),
+            Phase::Open { until } => Err(*until),
+            Phase::Isolated => Err(Timestamp::NEVER),
+            Phase::HalfOpen { leases, .. } => {
+                let in_use = leases.iter().take(usize::from(policy.probes().at_once));
+                let next = in_use.map(|lease| lease.until).min().unwrap_or(Timestamp::NEVER);
+                if next <= now { Ok(()) } else { Err(next) }
+            }
+        }
+    }
+
+    /// Takes a ticket back, with what became of its call. A ticket of another epoch changes nothing.
+    #[cfg_attr(feature = "no-panic", no_panic::no_panic)]
+    pub fn settle(&mut self, policy: &BreakerPolicy, ticket: Ticket, health: Health, now: Timestamp) {
+        if ticket.epoch != self.epoch {
+            return;
+        }
+        let slow = policy.slow_calls().is_some_and(|slow| ticket.began.elapsed(now) > slow.longer_than);
+        match &mut self.phase {
+            Phase::Closed if health != Health::Ignored => {
+                let bad = health == Health::Failing;
+                self.memory.record(bad, slow, policy.trip(), now);
+                // A good call opens nothing, even if it is the one that makes the number of calls sufficient.
+                if (bad || slow) && policy.is_tripped_by(self.memory.counts(now)) {
+                    self.open(policy, now);
+                }
+            }
+            Phase::HalfOpen { well, badly, leases } => {
+                let place = usize::from(ticket.place).wrapping_sub(1);
+                let Some(lease) = leases.get_mut(place).filter(|lease| lease.number == ticket.lease) else { return };
+                if lease.until == Timestamp::EPOCH {
+                    return;
+                }
+                lease.until = Timestamp::EPOCH;
+                match health {
+                    Health::Ignored => {}
+                    Health::Healthy if !slow => *well = well.saturating_add(1),
+                    Health::Healthy | Health::Failing => *badly = badly.saturating_add(1),
+                }
+                if *well >= policy.probes().successes {
+                    self.reset(policy);
+                } else if *badly >= policy.probes().failures {
+                    self.open(policy, now);
+                }
+            }
+            Phase::Closed | Phase::Open { .. } | Phase::Isolated | Phase::Disabled => {}
+        }
+    }
+
+    /// What it is doing now.
+    #[must_use]
+    pub const fn state(&self, now: Timestamp) -> BreakerState {
+        match self.phase {
+            Phase::Closed => BreakerState::Closed,
+            Phase::Open { until } if until.as_nanos() > now.as_nanos() => BreakerState::Open { until },
+            Phase::Open { .. } | Phase::HalfOpen { .. } => BreakerState::HalfOpen,
+            Phase::Isolated => BreakerState::Isolated,
+            Phase::Disabled => BreakerState::Disabled,
+        }
+    }
+
+    /// The calls that the closed breaker remembers. A streak shows as its failures alone.
+    #[must_use]
+    pub fn counts(&self, now: Timestamp) -> Counts {
+        self.memory.counts(now)
+    }
+
+    /// Probes out and not expired.
+    #[must_use]
+    pub fn probes_out(&self, now: Timestamp) -> u32 {
+        let Phase::HalfOpen { leases, .. } = &self.phase else { return 0 };
+        leases.iter().fold(0, |out, lease| out.saturating_add(u32::from(lease.until > now)))
+    }
+
+    /// Changes with every transition.
+    #[must_use]
+    pub const fn epoch(&self) -> u32 {
+        self.epoch
+    }
+
+    /// A ticket, if it is closed and giving one changes nothing: what a handle shared by threads may do without a lock.
+    #[must_use]
+    pub const fn ticket_if_closed(&self, now: Timestamp) -> Option<Ticket> {
+        match self.phase {
+            Phase::Closed | Phase::Disabled => Some(self.ticket(0, 0, now)),
+            Phase::Open { .. } | Phase::HalfOpen { .. } | Phase::Isolated => None,
+        }
+    }
+
+    /// Whether a good and quick call would change nothing at its end either.
+    #[must_use]
+    pub const fn is_quiet(&self) -> bool {
+        match self.phase {
+            Phase::Closed => self.memory.is_clean_streak(),
+            Phase::Disabled => true,
+            Phase::Open { .. } | Phase::HalfOpen { .. } | Phase::Isolated => false,
+        }
+    }
+}
+
+/// By hand.
+impl Breaker {
+    /// Opens it until then; from then on it is half-open. [`Timestamp::NEVER`] is better said by [`isolate`](Breaker::isolate).
+    pub const fn force_open(&mut self, until: Timestamp) {
+        self.opened = self.opened.saturating_add(1);
+        self.turn(Phase::Open { until });
+    }
+
+    /// Lets nothing through until [`reset`](Breaker::reset).
+    pub const fn isolate(&mut self) {
+        self.turn(Phase::Isolated);
+    }
+
+    /// Lets everything through and looks at nothing, until [`reset`](Breaker::reset).
+    pub const fn disable(&mut self) {
+        self.turn(Phase::Disabled);
+    }
+
+    /// Closes it, with nothing remembered.
+    pub const fn reset(&mut self, policy: &BreakerPolicy) {
+        self.memory = Memory::new(policy.trip());
+        self.opened = 0;
+        self.turn(Phase::Closed);
+    }
+}
+
+impl Breaker {
+    fn open(&mut self, policy: &BreakerPolicy, now: Timestamp) {
+        self.opened = self.opened.saturating_add(1);
+        self.memory = Memory::new(policy.trip());
+        let wait = policy.open().delay(self.opened, self.seed.derive(u64::from(self.epoch)));
+        self.turn(Phase::Open { until: now.saturating_add(wait) });
+    }
+
+    const fn turn(&mut self, phase: Phase) {
+        self.phase = phase;
+        self.epoch = self.epoch.wrapping_add(1);
+    }
+
+    const fn ticket(&self, place: u8, lease: u8, now: Timestamp) -> Ticket {
+        Ticket { epoch: self.epoch, began: Stopwatch::start(now), place, lease }
+    }
+}

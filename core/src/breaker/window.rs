@@ -1,0 +1,220 @@
+//! What a closed breaker remembers of the last calls: a streak, a window of calls, or a window of time.
+//!
+//! A window of calls is a ring of bits, one call each. A window of time is a ring of ten slices: a slice opens with the first call after a
+//! tenth of the span and is dropped whole when it began a span ago (as in Polly), so what counts is never older than the span and never
+//! less than nine tenths of it. Both are of fixed size: nothing is allocated, and the counts are kept, not added up.
+
+use core::time::Duration;
+
+use super::{Trip, Window};
+use crate::time::Timestamp;
+
+/// The longest window of calls: what fits in the ring.
+pub(super) const MOST_CALLS: u16 = 512;
+
+const WORDS: usize = MOST_CALLS as usize / 64;
+const SLICES: u32 = 10;
+
+/// How many calls a window holds, and how many of them were bad.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
+pub struct Counts {
+    /// All calls.
+    pub calls: u32,
+    /// Calls that failed.
+    pub failed: u32,
+    /// Calls that took too long, failed or not.
+    pub slow: u32,
+}
+
+impl Counts {
+    const fn add(&mut self, other: Self) {
+        self.calls = self.calls.saturating_add(other.calls);
+        self.failed = self.failed.saturating_add(other.failed);
+        self.slow = self.slow.saturating_add(other.slow);
+    }
+
+    const fn subtract(&mut self, other: Self) {
+        self.calls = self.calls.saturating_sub(other.calls);
+        self.failed = self.failed.saturating_sub(other.failed);
+        self.slow = self.slow.saturating_sub(other.slow);
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[expect(clippy::large_enum_variant, reason = "one to an upstream, and a box would be an allocation")]
+pub(super) enum Memory {
+    Streak(u32),
+    Calls(Ring),
+    Time(Slices),
+}
+
+impl Memory {
+    pub(super) const fn new(trip: Trip) -> Self {
+        match trip {
+            Trip::Consecutive { .. } => Self::Streak(0),
+            Trip::Rate { window: Window::Calls(size), .. } => Self::Calls(Ring::new(size)),
+            Trip::Rate { window: Window::Time(span), .. } => Self::Time(Slices::new(span)),
+        }
+    }
+
+    /// Takes in one call. A memory of another shape is a memory of settings that were changed: it starts afresh.
+    pub(super) fn record(&mut self, failed: bool, slow: bool, trip: Trip, now: Timestamp) {
+        match (&mut *self, trip) {
+            (Self::Streak(streak), Trip::Consecutive { .. }) => {
+                *streak = if failed { streak.saturating_add(1) } else { 0 };
+            }
+            (Self::Calls(ring), Trip::Rate { window: Window::Calls(size), .. }) if ring.size == size => {
+                ring.record(failed, slow);
+            }
+            (Self::Time(slices), Trip::Rate { window: Window::Time(span), .. }) if slices.span == span => {
+                slices.record(failed, slow, now);
+            }
+            (Self::Streak(_) | Self::Calls(_) | Self::Time(_), _) => {
+                *self = Self::new(trip);
+                // Of the right shape now, so this ends.
+                self.record(failed, slow, trip, now);
+            }
+        }
+    }
+
+    pub(super) fn counts(&self, now: Timestamp) -> Counts {
+        match self {
+            Self::Streak(streak) => Counts { calls: *streak, failed: *streak, slow: 0 },
+            Self::Calls(ring) => ring.counts,
+            Self::Time(slices) => slices.counts(now),
+        }
+    }
+
+    /// Whether good calls leave no trace here.
+    pub(super) const fn is_clean_streak(&self) -> bool {
+        matches!(self, Self::Streak(0))
+    }
+}
+
+/// The last calls, one bit each.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub(super) struct Ring {
+    size: u16,
+    next: u16,
+    counts: Counts,
+    failed: [u64; WORDS],
+    slow: [u64; WORDS],
+}
+
+impl Ring {
+    const fn new(size: u16) -> Self {
+        let empty = Counts { calls: 0, failed: 0, slow: 0 };
+        Self { size, next: 0, counts: empty, failed: [0; WORDS], slow: [0; WORDS] }
+    }
+
+    fn record(&mut self, failed: bool, slow: bool) {
+        let left_failed = exchange(&mut self.failed, self.next, failed);
+        let left_slow = exchange(&mut self.slow, self.next, slow);
+        if self.counts.calls >= u32::from(self.size) {
+            self.counts.subtract(Counts { calls: 1, failed: left_failed.into(), slow: left_slow.into() });
+        }
+        self.counts.add(Counts { calls: 1, failed: failed.into(), slow: slow.into() });
+        self.next = self.next.saturating_add(1);
+        if self.next >= self.size {
+            self.next = 0;
+        }
+    }
+}
+
+/// Writes one bit, and returns what stood there.
+fn exchange(bits: &mut [u64; WORDS], at: u16, bit: bool) -> bool {
+    let Some(word) = bits.get_mut(usize::from(at / 64)) else { return false };
+    let mask = 1_u64 << (at % 64);
+    let was = *word & mask != 0;
+    *word = if bit { *word | mask } else { *word & !mask };
+    was
+}
+
+/// The last span of time, in slices.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub(super) struct Slices {
+    #[cfg_attr(feature = "serde", serde(with = "crate::policy::humane"))]
+    span: Duration,
+    /// Oldest first from `first`, around the ring; `open` of them.
+    slices: [Slice; SLICES as usize],
+    first: u8,
+    open: u8,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+struct Slice {
+    began: Timestamp,
+    counts: Counts,
+}
+
+impl Slices {
+    const fn new(span: Duration) -> Self {
+        let empty = Slice { began: Timestamp::EPOCH, counts: Counts { calls: 0, failed: 0, slow: 0 } };
+        Self { span, slices: [empty; SLICES as usize], first: 0, open: 0 }
+    }
+
+    fn record(&mut self, failed: bool, slow: bool, now: Timestamp) {
+        self.drop_old(now);
+        let call = Counts { calls: 1, failed: failed.into(), slow: slow.into() };
+        let tenth = self.span / SLICES;
+        let newest = self.open.checked_sub(1).and_then(|newest| self.slice_mut(newest));
+        if let Some(newest) = newest
+            && now.saturating_since(newest.began) < tenth
+        {
+            return newest.counts.add(call);
+        }
+        if usize::from(self.open) >= self.slices.len() {
+            self.drop_first();
+        }
+        let place = self.open;
+        self.open = self.open.saturating_add(1);
+        if let Some(slice) = self.slice_mut(place) {
+            *slice = Slice { began: now, counts: call };
+        }
+    }
+
+    fn counts(&self, now: Timestamp) -> Counts {
+        let mut total = Counts::default();
+        for place in 0..self.open {
+            if let Some(slice) = self.slices.get(self.at(place)).filter(|slice| !self.is_old(slice, now)) {
+                total.add(slice.counts);
+            }
+        }
+        total
+    }
+
+    fn is_old(&self, slice: &Slice, now: Timestamp) -> bool {
+        now.saturating_since(slice.began) >= self.span
+    }
+
+    fn drop_old(&mut self, now: Timestamp) {
+        while self.open > 0 && self.slices.get(self.at(0)).is_some_and(|oldest| self.is_old(oldest, now)) {
+            self.drop_first();
+        }
+    }
+
+    fn drop_first(&mut self) {
+        // Left as an empty one, so that equal windows are equal.
+        let empty = Slice { began: Timestamp::EPOCH, counts: Counts::default() };
+        if let Some(oldest) = self.slice_mut(0) {
+            *oldest = empty;
+        }
+        self.first = self.first.saturating_add(1) % SLICES as u8;
+        self.open = self.open.saturating_sub(1);
+    }
+
+    fn slice_mut(&mut self, place: u8) -> Option<&mut Slice> {
+        let at = self.at(place);
+        self.slices.get_mut(at)
+    }
+
+    fn at(&self, place: u8) -> usize {
+        usize::from(self.first.saturating_add(place) % SLICES as u8)
+    }
+}

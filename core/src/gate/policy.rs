@@ -1,0 +1,241 @@
+//! The settings of a gate.
+
+use alloc::vec::Vec;
+use core::num::NonZeroU32;
+use core::time::Duration;
+
+use crate::breaker::BreakerPolicy;
+use crate::budget::BudgetPolicy;
+use crate::bulkhead::BulkheadPolicy;
+use crate::operation::Kind;
+use crate::rate_limit::{Quota, RatePolicy};
+
+/// Kinds of requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(from = "Vec<Kind>", into = "Vec<Kind>")
+)]
+pub struct Kinds(u8);
+
+impl Kinds {
+    /// All of them.
+    pub const ALL: Self = Self(0b111);
+
+    /// None of them.
+    pub const NONE: Self = Self(0);
+
+    /// These.
+    #[must_use]
+    pub fn of(kinds: &[Kind]) -> Self {
+        Self(kinds.iter().fold(0, |bits, kind| bits | bit(*kind)))
+    }
+
+    /// These and this one.
+    #[must_use]
+    pub const fn with(self, kind: Kind) -> Self {
+        Self(self.0 | bit(kind))
+    }
+
+    /// Whether this kind is among them.
+    #[must_use]
+    pub const fn contains(self, kind: Kind) -> bool {
+        self.0 & bit(kind) != 0
+    }
+}
+
+const fn bit(kind: Kind) -> u8 {
+    match kind {
+        Kind::Create => 1,
+        Kind::Lookup => 2,
+        Kind::Poll => 4,
+    }
+}
+
+impl From<Vec<Kind>> for Kinds {
+    fn from(kinds: Vec<Kind>) -> Self {
+        Self::of(&kinds)
+    }
+}
+
+impl From<Kinds> for Vec<Kind> {
+    fn from(kinds: Kinds) -> Self {
+        [Kind::Create, Kind::Lookup, Kind::Poll].into_iter().filter(|kind| kinds.contains(*kind)).collect()
+    }
+}
+
+/// One of a provider's rate limits: which requests it counts, and how many of them it allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
+#[expect(clippy::exhaustive_structs, reason = "plain settings")]
+pub struct Limit {
+    /// Which requests. In a file a list such as `["create"]`; all if left out.
+    #[cfg_attr(feature = "serde", serde(default = "Limit::all"))]
+    pub kinds: Kinds,
+    /// How many of them.
+    pub rate: RatePolicy,
+}
+
+#[cfg(feature = "serde")]
+impl Limit {
+    const fn all() -> Kinds {
+        Kinds::ALL
+    }
+}
+
+/// What happens to requests while the breaker is open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+#[non_exhaustive]
+pub enum WhenOpen {
+    /// They wait, against their own deadlines. Right for jobs, which have minutes; the default.
+    #[default]
+    Wait,
+    /// They are refused at once. An operation of which nothing has been sent then ends as *rejected*; one under way waits all the same, since giving
+    /// up would lose a job that may be running.
+    Refuse,
+}
+
+/// Which machines a [`Gate`](super::Gate) has, with their settings.
+///
+/// The default has a breaker, a retry budget and a bulkhead with their own defaults, and no rate limit: those are the provider's to say.
+///
+/// ```
+/// use core::time::Duration;
+/// use steadfast_core::breaker::BreakerPolicy;
+/// use steadfast_core::gate::{GatePolicy, Kinds, Limit};
+/// use steadfast_core::rate_limit::RatePolicy;
+///
+/// let second = RatePolicy::new(5, Duration::from_secs(1))?;
+/// let minute = RatePolicy::new(500, Duration::from_secs(60))?.with_burst(10)?;
+/// let policy = GatePolicy::default()
+///     .with_breaker(Some(BreakerPolicy::consecutive(5)?))
+///     .with_limit(Limit { kinds: Kinds::ALL, rate: second })
+///     .with_limit(Limit { kinds: Kinds::ALL, rate: minute });
+/// assert_eq!(policy.limits().len(), 2);
+/// # Ok::<(), steadfast_core::PolicyError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
+pub struct GatePolicy {
+    breaker: Option<BreakerPolicy>,
+    when_open: WhenOpen,
+    budget: Option<BudgetPolicy>,
+    bulkhead: Option<BulkheadPolicy>,
+    limits: Vec<Limit>,
+    #[cfg_attr(feature = "serde", serde(with = "crate::policy::humane"))]
+    longest_pause: Duration,
+}
+
+impl GatePolicy {
+    /// No machine at all.
+    #[must_use]
+    pub const fn none() -> Self {
+        Self {
+            breaker: None,
+            when_open: WhenOpen::Wait,
+            budget: None,
+            bulkhead: None,
+            limits: Vec::new(),
+            longest_pause: Duration::from_secs(3_600),
+        }
+    }
+
+    /// The same with this breaker, or none.
+    #[must_use]
+    pub fn with_breaker(mut self, breaker: Option<BreakerPolicy>) -> Self {
+        self.breaker = breaker;
+        self
+    }
+
+    /// The same, doing this while the breaker is open.
+    #[must_use]
+    pub const fn with_when_open(mut self, when_open: WhenOpen) -> Self {
+        self.when_open = when_open;
+        self
+    }
+
+    /// The same with this retry budget, or none.
+    #[must_use]
+    pub fn with_budget(mut self, budget: Option<BudgetPolicy>) -> Self {
+        self.budget = budget;
+        self
+    }
+
+    /// The same with this bulkhead, or none.
+    #[must_use]
+    pub fn with_bulkhead(mut self, bulkhead: Option<BulkheadPolicy>) -> Self {
+        self.bulkhead = bulkhead;
+        self
+    }
+
+    /// The same with one more rate limit.
+    #[must_use]
+    pub fn with_limit(mut self, limit: Limit) -> Self {
+        self.limits.push(limit);
+        self
+    }
+
+    /// The same, in which a 429's `Retry-After` holds the gate for so long at most, however much it asks for. Default an hour.
+    #[must_use]
+    pub const fn with_longest_pause(mut self, longest: Duration) -> Self {
+        self.longest_pause = longest;
+        self
+    }
+
+    /// The breaker.
+    #[must_use]
+    pub const fn breaker(&self) -> Option<&BreakerPolicy> {
+        self.breaker.as_ref()
+    }
+
+    /// What happens while it is open.
+    #[must_use]
+    pub const fn when_open(&self) -> WhenOpen {
+        self.when_open
+    }
+
+    /// The retry budget.
+    #[must_use]
+    pub const fn budget(&self) -> Option<&BudgetPolicy> {
+        self.budget.as_ref()
+    }
+
+    /// The bulkhead.
+    #[must_use]
+    pub const fn bulkhead(&self) -> Option<&BulkheadPolicy> {
+        self.bulkhead.as_ref()
+    }
+
+    /// The rate limits.
+    #[must_use]
+    pub fn limits(&self) -> &[Limit] {
+        &self.limits
+    }
+
+    /// The longest pause that a provider can ask for.
+    #[must_use]
+    pub const fn longest_pause(&self) -> Duration {
+        self.longest_pause
+    }
+
+    /// A limit for a window of the same length takes the provider's number for its own.
+    pub(super) fn learn(&mut self, kind: Kind, quota: Quota) {
+        let (Some(count), Some(window)) = (quota.limit.and_then(NonZeroU32::new), quota.window) else { return };
+        for limit in &mut self.limits {
+            if limit.kinds.contains(kind) && limit.rate.per() == window {
+                limit.rate = limit.rate.with_count(count);
+            }
+        }
+    }
+}
+
+impl Default for GatePolicy {
+    fn default() -> Self {
+        Self::none()
+            .with_breaker(Some(BreakerPolicy::default()))
+            .with_budget(Some(BudgetPolicy::default()))
+            .with_bulkhead(Some(BulkheadPolicy::default()))
+    }
+}

@@ -1,0 +1,359 @@
+//! How fast may requests leave?
+//!
+//! A [`RateLimiter`] spaces requests so that no more than a [`RatePolicy`] allows leave in any span of time. It is GCRA (the generic cell rate
+//! algorithm of ATM networks, as in governor and redis-cell): its whole state is one number, the time at which the next request would be due
+//! if all had kept the pace. So it needs no timer, no refill and no clock of its own, and "when may I?" has an exact answer.
+//!
+//! ```text
+//!  every = per / count
+//!  a request may leave at t  ⟺  due ≤ t + every × (burst − 1)      then  due ← max(due, t) + every
+//! ```
+//!
+//! [`try_acquire`](RateLimiter::try_acquire) takes a place now or says when; [`reserve`](RateLimiter::reserve) takes the next free place,
+//! however late, in the order of asking; [`cancel`](RateLimiter::cancel) gives a reserved place back. Several limits at once are asked by
+//! [`try_acquire_all`]: all of them or none.
+//!
+//! What a provider says of its own count is a [`Quota`]; an [`Allowance`] keeps to it beside the limiter.
+//!
+//! Invariants, each a property test: in any span of time no more leave than the pace allows plus the burst (I10, R25); a wait that is told
+//! is exact to the nanosecond (R26); a place given back returns at most what it took (R27); time that runs backwards admits nothing more (I11).
+//!
+//! ```
+//! use core::time::Duration;
+//! use steadfast_core::Timestamp;
+//! use steadfast_core::rate_limit::{RateLimiter, RatePolicy};
+//!
+//! let policy = RatePolicy::new(600, Duration::from_secs(60))?; // one each 100 ms
+//! let mut limiter = RateLimiter::new();
+//! let now = Timestamp::from_secs(1_700_000_000);
+//! assert_eq!(limiter.try_acquire(&policy, now), Ok(()));
+//! assert_eq!(limiter.try_acquire(&policy, now), Err(now.saturating_add(Duration::from_millis(100))));
+//! # Ok::<(), steadfast_core::PolicyError>(())
+//! ```
+
+use core::num::NonZeroU32;
+use core::time::Duration;
+
+use crate::policy::PolicyError;
+use crate::time::{Timestamp, nanos};
+
+/// So many requests in so much time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(try_from = "Unchecked"))]
+pub struct RatePolicy {
+    count: NonZeroU32,
+    #[cfg_attr(feature = "serde", serde(with = "crate::policy::humane"))]
+    per: Duration,
+    burst: NonZeroU32,
+    /// The spacing in nanoseconds, worked out once: a division costs more than all the rest.
+    #[cfg_attr(feature = "serde", serde(skip))]
+    every: u64,
+}
+
+impl RatePolicy {
+    /// At most `count` requests in any span of `per`, evenly spaced.
+    ///
+    /// The spacing is `per / count`, rounded up to a whole nanosecond: never faster than said, slower by less than a nanosecond a request.
+    ///
+    /// # Errors
+    /// A count of zero (hold the gate instead), a span of zero, or more than one request a nanosecond.
+    pub fn new(count: u32, per: Duration) -> Result<Self, PolicyError> {
+        let Some(count) = NonZeroU32::new(count) else {
+            return Err(PolicyError::new("rate.count", count, "at least 1"));
+        };
+        if per < Duration::from_nanos(u64::from(count.get())) {
+            let expected = alloc::format!("at least {count}ns: more than one request a nanosecond is no limit");
+            return Err(PolicyError::new("rate.per", per, expected));
+        }
+        Ok(Self { count, per, burst: NonZeroU32::MIN, every: spacing(count, per) })
+    }
+
+    /// The same, letting up to `burst` requests leave together after a quiet time. Default 1.
+    ///
+    /// A span of `per` may then see up to `count + burst − 1` of them: where the provider counts strictly, lower the count by as much.
+    ///
+    /// # Errors
+    /// A burst of zero.
+    pub fn with_burst(mut self, burst: u32) -> Result<Self, PolicyError> {
+        self.burst =
+            NonZeroU32::new(burst).ok_or_else(|| PolicyError::new("rate.burst", burst, "at least 1, which is none"))?;
+        Ok(self)
+    }
+
+    /// How many.
+    #[must_use]
+    pub const fn count(&self) -> u32 {
+        self.count.get()
+    }
+
+    /// In how much time.
+    #[must_use]
+    pub const fn per(&self) -> Duration {
+        self.per
+    }
+
+    /// How many may leave together.
+    #[must_use]
+    pub const fn burst(&self) -> u32 {
+        self.burst.get()
+    }
+
+    pub(crate) const fn with_count(mut self, count: NonZeroU32) -> Self {
+        self.count = count;
+        self.every = spacing(count, self.per);
+        self
+    }
+
+    /// What a whole burst takes to become due again, in nanoseconds.
+    const fn depth(&self) -> u64 {
+        self.every.saturating_mul(self.burst.get() as u64)
+    }
+}
+
+/// Rounded up, so never zero.
+const fn spacing(count: NonZeroU32, per: Duration) -> u64 {
+    let every = nanos(per).div_ceil(count.get() as u64);
+    if every == 0 { 1 } else { every }
+}
+
+/// A place in the future that was taken by [`RateLimiter::reserve`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[must_use = "a reserved place is spent whether it is used or not, unless it is cancelled in time"]
+pub struct Reservation {
+    at: Timestamp,
+    count: u32,
+}
+
+impl Reservation {
+    /// When the requests may leave.
+    #[must_use]
+    pub const fn at(self) -> Timestamp {
+        self.at
+    }
+}
+
+/// Spaces requests; eight bytes. See the [module](self).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(transparent))]
+pub struct RateLimiter {
+    /// When the next request would be due at an even pace.
+    due: u64,
+}
+
+impl RateLimiter {
+    /// A limiter that has been quiet: a whole burst may leave.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { due: 0 }
+    }
+
+    /// Its state as one word, and back ([`from_word`](RateLimiter::from_word)): so that threads can share it by compare-and-exchange.
+    #[must_use]
+    pub const fn to_word(self) -> u64 {
+        self.due
+    }
+
+    /// The limiter of this word.
+    #[must_use]
+    pub const fn from_word(word: u64) -> Self {
+        Self { due: word }
+    }
+
+    /// Takes a place for one request now.
+    ///
+    /// # Errors
+    /// There is none before then. Nothing was taken.
+    #[cfg_attr(feature = "no-panic", no_panic::no_panic)]
+    pub const fn try_acquire(&mut self, policy: &RatePolicy, now: Timestamp) -> Result<(), Timestamp> {
+        self.try_acquire_many(policy, 1, now)
+    }
+
+    /// Takes places for this many requests now, all of them or none.
+    ///
+    /// # Errors
+    /// There are not as many before then; [`Timestamp::NEVER`] if they are more than a burst.
+    #[cfg_attr(feature = "no-panic", no_panic::no_panic)]
+    pub const fn try_acquire_many(&mut self, policy: &RatePolicy, count: u32, now: Timestamp) -> Result<(), Timestamp> {
+        match self.after(policy, count, now) {
+            Ok(due) => {
+                self.due = due;
+                Ok(())
+            }
+            Err(at) => Err(at),
+        }
+    }
+
+    /// What [`try_acquire`](RateLimiter::try_acquire) would say; nothing changes.
+    ///
+    /// # Errors
+    /// As [`try_acquire`](RateLimiter::try_acquire).
+    pub const fn check(&self, policy: &RatePolicy, now: Timestamp) -> Result<(), Timestamp> {
+        match self.after(policy, 1, now) {
+            Ok(_) => Ok(()),
+            Err(at) => Err(at),
+        }
+    }
+
+    /// Takes the next free places for this many requests, in the order of asking. `None` if they are more than a burst: they could never leave
+    /// together.
+    #[cfg_attr(feature = "no-panic", no_panic::no_panic)]
+    pub const fn reserve(&mut self, policy: &RatePolicy, count: u32, now: Timestamp) -> Option<Reservation> {
+        if count > policy.burst.get() {
+            return None;
+        }
+        let from = if self.due > now.as_nanos() { self.due } else { now.as_nanos() };
+        self.due = from.saturating_add(policy.every.saturating_mul(count as u64));
+        let at = self.due.saturating_sub(policy.depth());
+        let at = if at > now.as_nanos() { Timestamp::from_nanos(at) } else { now };
+        Some(Reservation { at, count })
+    }
+
+    /// Gives reserved places back, as far as that is still fair: what was reserved after them keeps its time, and a place whose time has
+    /// passed is gone.
+    #[cfg_attr(feature = "no-panic", no_panic::no_panic)]
+    pub const fn cancel(&mut self, policy: &RatePolicy, reservation: Reservation, now: Timestamp) {
+        if now.as_nanos() > reservation.at.as_nanos() {
+            return;
+        }
+        let taken = policy.every.saturating_mul(reservation.count as u64);
+        // The latest reservation's time; how far it lies beyond this one has been promised to others.
+        let latest = self.due.saturating_sub(policy.depth());
+        let promised = latest.saturating_sub(reservation.at.as_nanos());
+        self.due = self.due.saturating_sub(taken.saturating_sub(promised));
+    }
+
+    /// Gives back the place of a request that was let go `since` and never left. The time that has passed since then is not given back: it
+    /// would let a later burst be larger than allowed.
+    pub(crate) const fn refund(&mut self, policy: &RatePolicy, since: Duration) {
+        self.due = self.due.saturating_sub(policy.every.saturating_sub(nanos(since)));
+    }
+
+    /// The state after this many requests have left now, or when they may.
+    const fn after(self, policy: &RatePolicy, count: u32, now: Timestamp) -> Result<u64, Timestamp> {
+        if count > policy.burst.get() {
+            return Err(Timestamp::NEVER);
+        }
+        let now = now.as_nanos();
+        let from = if self.due > now { self.due } else { now };
+        let Some(due) = from.checked_add(policy.every.saturating_mul(count as u64)) else {
+            // At the end of time nothing more is due.
+            return Err(Timestamp::NEVER);
+        };
+        let at = due.saturating_sub(policy.depth());
+        if at > now { Err(Timestamp::from_nanos(at)) } else { Ok(due) }
+    }
+}
+
+/// Takes one place in each of several limits, or in none: a refusal of one costs no other.
+///
+/// ```
+/// use core::time::Duration;
+/// use steadfast_core::Timestamp;
+/// use steadfast_core::rate_limit::{RateLimiter, RatePolicy, try_acquire_all};
+///
+/// let secs = Duration::from_secs;
+/// let policies = [RatePolicy::new(5, secs(1))?.with_burst(5)?, RatePolicy::new(100, secs(60))?.with_burst(3)?];
+/// let mut limiters = [RateLimiter::new(); 2];
+/// let now = Timestamp::from_secs(1_700_000_000);
+/// let gone = (0..9).filter(|_| try_acquire_all(&policies, &mut limiters, now).is_ok()).count();
+/// assert_eq!(gone, 3); // the tighter of the two
+/// # Ok::<(), steadfast_core::PolicyError>(())
+/// ```
+///
+/// # Errors
+/// One of them has no place before then, the latest of all. Nothing was taken.
+pub fn try_acquire_all(policies: &[RatePolicy], limiters: &mut [RateLimiter], now: Timestamp) -> Result<(), Timestamp> {
+    let refused = limiters.iter().zip(policies).filter_map(|(limiter, policy)| limiter.check(policy, now).err());
+    if let Some(latest) = refused.max() {
+        return Err(latest);
+    }
+    for (limiter, policy) in limiters.iter_mut().zip(policies) {
+        // Each was just asked: none refuses.
+        let _ = limiter.try_acquire(policy, now);
+    }
+    Ok(())
+}
+
+/// What a provider says of its own limit, in a `RateLimit`, `X-RateLimit-*` or like header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[expect(clippy::exhaustive_structs, reason = "plain data, written with struct update syntax")]
+pub struct Quota {
+    /// How many requests it allows in a window.
+    pub limit: Option<u32>,
+    /// How long its window is.
+    pub window: Option<Duration>,
+    /// How many are left in the present one.
+    pub remaining: Option<u32>,
+    /// How long until the present one ends.
+    pub reset: Option<Duration>,
+}
+
+/// What is left of a provider's present window, as it said. A limiter paces by what is configured; this keeps to what the provider counts,
+/// which includes other processes' requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Allowance {
+    left: u32,
+    until: Timestamp,
+}
+
+impl Allowance {
+    /// No request is refused a longer time than this, whatever a header says: a day, the longest window in use (Deepvue's plans, Persona).
+    pub const LONGEST: Duration = Duration::from_secs(86_400);
+
+    /// Nothing has been said.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { left: 0, until: Timestamp::EPOCH }
+    }
+
+    /// Whether a request may leave.
+    ///
+    /// # Errors
+    /// None is left until then.
+    pub const fn check(&self, now: Timestamp) -> Result<(), Timestamp> {
+        if self.left == 0 && self.until.as_nanos() > now.as_nanos() { Err(self.until) } else { Ok(()) }
+    }
+
+    /// A request leaves.
+    pub const fn take(&mut self) {
+        self.left = self.left.saturating_sub(1);
+    }
+
+    /// A request that was let go has not left.
+    pub const fn give_back(&mut self) {
+        self.left = self.left.saturating_add(1);
+    }
+
+    /// Takes in what the provider says, while `in_flight` other requests are under way: it may not have counted them yet, so they are taken
+    /// off. The next answer says it better.
+    pub fn learn(&mut self, quota: Quota, in_flight: u32, now: Timestamp) {
+        if let (Some(remaining), Some(reset)) = (quota.remaining, quota.reset) {
+            self.left = remaining.saturating_sub(in_flight);
+            self.until = now.saturating_add(reset.min(Self::LONGEST));
+        }
+    }
+}
+
+/// A policy as it stands in a file, before it has been looked at.
+#[cfg(feature = "serde")]
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Unchecked {
+    count: u32,
+    #[serde(with = "crate::policy::humane")]
+    per: Duration,
+    burst: Option<u32>,
+}
+
+#[cfg(feature = "serde")]
+impl TryFrom<Unchecked> for RatePolicy {
+    type Error = PolicyError;
+
+    fn try_from(it: Unchecked) -> Result<Self, PolicyError> {
+        let policy = Self::new(it.count, it.per)?;
+        it.burst.map_or(Ok(policy), |burst| policy.with_burst(burst))
+    }
+}
