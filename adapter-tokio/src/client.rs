@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::StatusCode;
 use steadfast_core::engine::{self, Limits};
+use steadfast_core::gate::GatePolicy;
 use steadfast_core::operation::{OperationPolicy, Outcome, Stage};
 use steadfast_core::{Engine, Gate, Key, Reference, Seed};
 use steadfast_providers::{Payload, Provider};
@@ -36,6 +37,7 @@ impl Client {
     pub fn builder<P: Provider, T: Transport>(provider: P, transport: T) -> Builder<P, T> {
         Builder {
             policy: provider.policy(),
+            gate: provider.gate(),
             provider,
             transport,
             limits: Limits::default(),
@@ -87,6 +89,7 @@ pub struct Builder<P, T> {
     provider: P,
     transport: T,
     policy: OperationPolicy,
+    gate: GatePolicy,
     limits: Limits,
     body_limit: usize,
     results_limit: usize,
@@ -99,6 +102,12 @@ impl<P: Provider, T: Transport> Builder<P, T> {
     /// How jobs are retried and polled. Default: the provider's own [`policy`](Provider::policy).
     pub fn policy(mut self, policy: OperationPolicy) -> Self {
         self.policy = policy;
+        self
+    }
+
+    /// What holds requests back: breaker, retry budget, bulkhead, rate limits. Default: the provider's own [`gate`](Provider::gate).
+    pub fn gate(mut self, gate: GatePolicy) -> Self {
+        self.gate = gate;
         self
     }
 
@@ -159,7 +168,9 @@ impl<P: Provider, T: Transport> Builder<P, T> {
         let (submits, submitted) = mpsc::channel(64);
         let (commands, commanded) = mpsc::unbounded_channel();
         let seed = self.seed.unwrap_or_else(|| Seed::new(fastrand::u64(..)));
-        let engine = Engine::new(self.policy, Gate::unlimited(), self.limits, seed);
+        // Every process has chance of its own here: breakers that opened together must not ask again together.
+        let gate = Gate::new(self.gate, self.seed.unwrap_or_else(|| Seed::new(fastrand::u64(..))));
+        let engine = Engine::new(self.policy, gate, self.limits, seed);
         let driver = Driver::new(
             engine,
             Journal::new(store),
@@ -176,11 +187,12 @@ impl<P: Provider, T: Transport> Builder<P, T> {
 
 impl<P: Provider, T> fmt::Debug for Builder<P, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { provider, policy, limits, .. } = self;
+        let Self { provider, policy, gate, limits, .. } = self;
         let provider = provider.name();
         f.debug_struct("Builder")
             .field("provider", &provider)
             .field("policy", policy)
+            .field("gate", gate)
             .field("limits", limits)
             .finish_non_exhaustive()
     }

@@ -7,6 +7,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use steadfast_core::breaker::BreakerState;
 use steadfast_core::notice::Notice;
 use steadfast_core::operation::{AttemptId, Outcome};
 use steadfast_core::{Label, Operation, OperationId, Reference, Timestamp};
@@ -100,8 +101,11 @@ impl Observation {
 const fn level(notice: &Notice) -> Level {
     match notice {
         Notice::PersistFailed { .. } => Level::ERROR,
-        Notice::Conflict | Notice::UnknownStatus(_) | Notice::Ended(Outcome::Unresolved(_)) => Level::WARN,
-        Notice::Ended(_) => Level::INFO,
+        Notice::Conflict
+        | Notice::UnknownStatus(_)
+        | Notice::Ended(Outcome::Unresolved(_))
+        | Notice::Breaker(BreakerState::Open { .. }) => Level::WARN,
+        Notice::Ended(_) | Notice::Breaker(_) => Level::INFO,
         _ => Level::DEBUG,
     }
 }
@@ -112,7 +116,10 @@ const fn summary(notice: &Notice) -> &'static str {
         Notice::Sending(_) => "sending a request",
         Notice::Failed { .. } => "a request gave no usable answer",
         Notice::Waiting { .. } => "waiting",
-        Notice::Blocked { .. } => "the gate is closed",
+        Notice::Blocked { .. } => "waiting at the gate",
+        Notice::Breaker(BreakerState::Open { .. }) => "the breaker opened: the provider is not asked for a while",
+        Notice::Breaker(BreakerState::HalfOpen) => "the breaker is half-open: a probe may go",
+        Notice::Breaker(_) => "the breaker closed: the provider answers again",
         Notice::Accepted => "the provider has the job",
         Notice::Pending { .. } => "the job is not done",
         Notice::AwaitingPerson => "the job waits for a person",

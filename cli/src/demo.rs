@@ -11,13 +11,16 @@ use std::time::{Duration, Instant};
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use steadfast_core::engine::Limits;
+use steadfast_core::gate::{GatePolicy, Kinds, Limit};
 use steadfast_core::notice::Notice;
+use steadfast_core::rate_limit::RatePolicy;
 use steadfast_core::{Key, Kind, Outcome, Seed, SendSafety};
 use steadfast_providers::deepvue::{Credentials, Deepvue};
 use steadfast_providers::{BaseUrl, Provider as _};
-use steadfast_testkit::{FakeDeepvue, FakeServer, Faults, Keys, WithLookup, scaled};
+use steadfast_testkit::{FakeDeepvue, FakeServer, Faults, Keys, WithLookup, scaled, scaled_gate};
 use steadfast_tokio::{Builder, Client, Finished, Observation, ReqwestTransport};
 
+use crate::pulse::Pulse;
 use crate::report::{Attempts, Latency, Ledger, Outcomes, Report};
 use crate::run::Provider;
 
@@ -42,6 +45,10 @@ pub(crate) struct Args {
     /// Divides every delay of policy and provider alike, 1 to 1000.
     #[arg(long, default_value_t = 50.0, value_parser = speed)]
     speed: f64,
+    /// An outage of so long (`5s`, `1m30s`), before the speed, that begins five seconds after the first request: every request gets a 503, until
+    /// the breaker opens and no more are sent.
+    #[arg(long, value_name = "DURATION", value_parser = humane)]
+    outage: Option<Duration>,
     /// What the provider does with an idempotency key that it has seen before; the client is told.
     #[arg(long, default_value = "honoured")]
     keys: KeySupport,
@@ -64,19 +71,28 @@ enum KeySupport {
 /// How many jobs are under way at a time: enough for a crowd, within every system's limit of open files.
 const AT_A_TIME: u32 = 256;
 
+/// When an outage begins, before the speed: some jobs are accepted, some under way, some not yet submitted.
+const BEFORE_OUTAGE: Duration = Duration::from_secs(5);
+
+/// How wide the chart is, in characters.
+const CHART: usize = 64;
+
 const DAY: Duration = Duration::from_secs(86_400);
 
 pub(crate) async fn demo(args: Args) -> Result<ExitCode, Box<dyn Error>> {
     let Provider::Deepvue = args.provider;
-    let server = FakeDeepvue::new(args.seed)
+    let mut fake = FakeDeepvue::new(args.seed)
         .with_faults(Faults::rate(args.faults))
         .with_keys(match args.keys {
             KeySupport::Honoured => Keys::Honoured,
             KeySupport::Lookup => Keys::Lookup,
             KeySupport::Ignored => Keys::Ignored,
         })
-        .with_speed(args.speed)
-        .start()?;
+        .with_speed(args.speed);
+    if let Some(lasting) = args.outage {
+        fake = fake.with_outage(BEFORE_OUTAGE, lasting);
+    }
+    let server = fake.start()?;
     if !args.json {
         explain(&args, &server);
     }
@@ -93,6 +109,7 @@ pub(crate) async fn demo(args: Args) -> Result<ExitCode, Box<dyn Error>> {
         println!("{}", serde_json::to_string(&report)?);
     } else {
         println!("{}", report.table());
+        println!("{}\n", sent.pulse.chart(CHART, args.speed));
     }
     let broken = report.broken_promises();
     for promise in &broken {
@@ -125,6 +142,11 @@ fn explain(args: &Args, server: &FakeServer) {
             KeySupport::Ignored => "It runs every create, so one in doubt is never sent again: it ends unresolved.",
         }
     );
+    println!("It allows 1000 requests a minute, 17 of them at once; the client's rate limiter keeps to that.");
+    if let Some(outage) = args.outage {
+        let outage = outage.as_secs_f64();
+        println!("Five seconds in it goes down for {outage} s: the breaker opens, and what is due waits.");
+    }
     println!(
         "Speed {}: every delay of policy and provider is divided by it (polls after 3, 6, 12 … s, jobs of 5 to 30 s).\n",
         args.speed
@@ -137,10 +159,12 @@ struct Sent {
     create: AtomicU64,
     poll: AtomicU64,
     lookup: AtomicU64,
+    pulse: Pulse,
 }
 
 impl Sent {
     fn count(&self, seen: &Observation) {
+        self.pulse.watch(seen);
         let Notice::Sending(attempt) = &seen.notice else { return };
         let counter = match attempt.kind {
             Kind::Create => &self.create,
@@ -189,7 +213,11 @@ where
     T: steadfast_tokio::Transport,
 {
     let sent = sent.clone();
+    // The numbers of Deepvue's largest plan. A burst, since a client that is sped up is woken too rarely to keep a spacing of a millisecond.
+    let rate = RatePolicy::new(1_000, Duration::from_secs(60))?.with_burst(17)?;
+    let gate = GatePolicy::default().with_limit(Limit { kinds: Kinds::ALL, rate });
     let client = builder
+        .gate(scaled_gate(&gate, args.speed)?)
         .limits(Limits { live: AT_A_TIME, ..Limits::default() })
         .seed(Seed::new(args.seed))
         .observer(move |seen| sent.count(seen))
@@ -268,6 +296,7 @@ fn compare(args: &Args, server: &FakeServer, sent: &Sent, results: &[Carried], e
         faults: server.faults().into_iter().map(|(kind, count)| (kind.to_owned(), count)).collect::<BTreeMap<_, _>>(),
         ledger,
         latency_ms: Latency::of(results.iter().map(|(.., latency)| *latency).collect()),
+        gate: sent.pulse.report(args.speed),
         elapsed_ms: elapsed.as_millis() as u64,
     }
 }
@@ -275,6 +304,10 @@ fn compare(args: &Args, server: &FakeServer, sent: &Sent, results: &[Carried], e
 fn share(text: &str) -> Result<f64, String> {
     let share: f64 = text.parse().map_err(|_| "a number from 0 to 1 is expected".to_owned())?;
     if (0.0..=1.0).contains(&share) { Ok(share) } else { Err("it must be from 0 (never) to 1 (always)".into()) }
+}
+
+fn humane(text: &str) -> Result<Duration, String> {
+    steadfast_core::policy::humane::parse(text).map_err(|expected| format!("it must be {expected}"))
 }
 
 fn speed(text: &str) -> Result<f64, String> {

@@ -1,6 +1,7 @@
 //! `steadfast`: see the library carry jobs through a provider that misbehaves (`demo`), or carry one real job (`run`).
 
 mod demo;
+mod pulse;
 mod report;
 mod run;
 mod timeline;

@@ -7,6 +7,8 @@ use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{Cell, CellAlignment, Table};
 use serde::Serialize;
 
+use crate::pulse::GateReport;
+
 /// The whole result of a demo.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
@@ -20,6 +22,7 @@ pub(crate) struct Report {
     pub(crate) ledger: Ledger,
     /// From submit to outcome, as measured (so divided by the speed).
     pub(crate) latency_ms: Latency,
+    pub(crate) gate: GateReport,
     pub(crate) elapsed_ms: u64,
 }
 
@@ -127,8 +130,22 @@ impl Report {
                 ("rejected, but run", rejected_but_run),
             ],
         );
+        let GateReport { breaker, calls_saved, paced, sent_after_recovery } = &self.gate;
+        let opened = breaker.iter().filter(|change| change.state == "open").count() as u64;
+        rows(
+            &mut table,
+            "gate",
+            [
+                ("breaker opened", opened),
+                ("calls saved while it was open", *calls_saved),
+                ("waits for the rate limit", *paced),
+            ],
+        );
+        if let Some(most) = sent_after_recovery.iter().max().filter(|_| opened > 0) {
+            rows(&mut table, "", [("most in a second after recovery", *most)]);
+        }
         let Latency { p50, p90, p99, max } = self.latency_ms;
-        rows(&mut table, "latency, ms", [("median", p50), ("90 %", p90), ("99 %", p99), ("longest", max)]);
+        rows(&mut table, "latency, ms, sped up", [("median", p50), ("90 %", p90), ("99 %", p99), ("longest", max)]);
         table
     }
 }
@@ -164,6 +181,7 @@ mod tests {
             faults: BTreeMap::new(),
             ledger: Ledger { executions: 1, keys: 2, ..Ledger::default() },
             latency_ms: Latency::default(),
+            gate: GateReport::default(),
             elapsed_ms: 1,
         }
     }

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use steadfast_core::Kind;
+use steadfast_core::gate::Blocked;
 use steadfast_core::notice::{Notice, WakeReason};
 use steadfast_core::operation::Attempt;
 use steadfast_core::retry::{Certainty, Class, Failure};
@@ -34,8 +35,10 @@ fn describe(seen: &Observation) -> Option<String> {
             format!("… {} in {}", next(*reason), seconds(wait))
         }
         Notice::Blocked { refusal, .. } => {
-            format!("… the gate is closed for {}", seconds(refusal.until.saturating_since(seen.at)))
+            let wait = seconds(refusal.until.saturating_since(seen.at));
+            format!("… {}, waiting up to {wait}", obstacle(refusal.why))
         }
+        Notice::Breaker(state) => format!("! the breaker is now {}", state.name().replace('_', "-")),
         Notice::Accepted => {
             let reference = seen.reference.as_ref().map(ToString::to_string).unwrap_or_default();
             format!("✓ accepted, the provider's reference is {reference}")
@@ -54,6 +57,19 @@ fn describe(seen: &Observation) -> Option<String> {
         // Events that changed nothing, and what later versions may tell.
         _ => return None,
     })
+}
+
+const fn obstacle(why: Blocked) -> &'static str {
+    match why {
+        Blocked::Held => "the gate is held",
+        Blocked::Paused => "the provider asked for a pause",
+        Blocked::Open => "the provider does not answer (the breaker is open)",
+        Blocked::Probing => "a probe is under way",
+        Blocked::Budget => "too many retries lately",
+        Blocked::Full => "enough requests are in the air",
+        Blocked::Quota | Blocked::Rate => "not faster than the rate limit",
+        _ => "others come first",
+    }
 }
 
 fn request(attempt: &Attempt) -> String {

@@ -263,6 +263,12 @@ impl BudgetPolicy {
         self.capacity
     }
 
+    /// What comes in each second.
+    #[must_use]
+    pub const fn per_second(&self) -> Tokens {
+        self.per_second
+    }
+
     /// What retries cost.
     #[must_use]
     pub const fn costs(&self) -> Costs {

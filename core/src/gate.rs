@@ -136,6 +136,12 @@ impl Refusal {
         Some(self.until.min(deadline).max(now.saturating_add(Duration::from_nanos(1))))
     }
 
+    /// When a retry that the budget refused may ask again: after its own pause once more, and not before there can be tokens.
+    pub(crate) fn after_pause(self, pause: Duration, now: Timestamp) -> Timestamp {
+        let refilled = self.until.min(now.saturating_add(Gate::RECHECK));
+        now.saturating_add(pause).max(refilled)
+    }
+
     pub(crate) const fn in_line(now: Timestamp) -> Self {
         Self { until: now.saturating_add(Gate::RECHECK), why: Blocked::Line }
     }

@@ -123,6 +123,8 @@ const fn spacing(count: NonZeroU32, per: Duration) -> u64 {
 pub struct Reservation {
     at: Timestamp,
     count: u32,
+    /// The limiter's state just after: what was promised to others since is what it has moved on.
+    due: u64,
 }
 
 impl Reservation {
@@ -134,7 +136,7 @@ impl Reservation {
 }
 
 /// Spaces requests; eight bytes. See the [module](self).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(transparent))]
 pub struct RateLimiter {
     /// When the next request would be due at an even pace.
@@ -206,7 +208,7 @@ impl RateLimiter {
         self.due = from.saturating_add(policy.every.saturating_mul(count as u64));
         let at = self.due.saturating_sub(policy.depth());
         let at = if at > now.as_nanos() { Timestamp::from_nanos(at) } else { now };
-        Some(Reservation { at, count })
+        Some(Reservation { at, count, due: self.due })
     }
 
     /// Gives reserved places back, as far as that is still fair: what was reserved after them keeps its time, and a place whose time has
@@ -217,9 +219,7 @@ impl RateLimiter {
             return;
         }
         let taken = policy.every.saturating_mul(reservation.count as u64);
-        // The latest reservation's time; how far it lies beyond this one has been promised to others.
-        let latest = self.due.saturating_sub(policy.depth());
-        let promised = latest.saturating_sub(reservation.at.as_nanos());
+        let promised = self.due.saturating_sub(reservation.due);
         self.due = self.due.saturating_sub(taken.saturating_sub(promised));
     }
 

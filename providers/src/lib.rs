@@ -20,6 +20,7 @@ pub mod status;
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode};
+use steadfast_core::gate::GatePolicy;
 use steadfast_core::operation::Reading;
 use steadfast_core::retry::Failure;
 use steadfast_core::{Key, Kind, OperationPolicy, Reference, Timestamp};
@@ -36,6 +37,11 @@ pub trait Provider: Send + Sync + 'static {
 
     /// The policy that suits this provider: its poll schedule, and above all what it does with a repeated create.
     fn policy(&self) -> OperationPolicy;
+
+    /// The gate that suits this provider: above all its rate limits. Default: a breaker, a retry budget and a bulkhead, and no rate limit.
+    fn gate(&self) -> GatePolicy {
+        GatePolicy::default()
+    }
 
     /// The request for one attempt. Every create attempt of one key must give the same bytes (credentials may have been renewed
     /// between).

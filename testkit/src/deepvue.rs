@@ -37,6 +37,15 @@ pub struct FakeDeepvue {
     job_time: (Duration, Duration),
     lateness: Duration,
     failing: f64,
+    outage: Option<Outage>,
+}
+
+/// A time in which nothing works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Outage {
+    /// Counted from the first request.
+    after: Duration,
+    lasting: Duration,
 }
 
 impl FakeDeepvue {
@@ -50,6 +59,7 @@ impl FakeDeepvue {
             job_time: (Duration::from_secs(5), Duration::from_secs(30)),
             lateness: Duration::from_secs(15),
             failing: 0.0,
+            outage: None,
         }
     }
 
@@ -90,6 +100,13 @@ impl FakeDeepvue {
         self
     }
 
+    /// With an outage that begins so long after the first request and lasts so long, both before the speed. In it every request gets a 503, and
+    /// nothing runs; they are counted as faults of kind `outage`.
+    pub const fn with_outage(mut self, after: Duration, lasting: Duration) -> Self {
+        self.outage = Some(Outage { after, lasting });
+        self
+    }
+
     /// The provider without sockets.
     #[must_use]
     pub const fn brain(self) -> Brain {
@@ -100,6 +117,7 @@ impl FakeDeepvue {
             asked: BTreeMap::new(),
             ledger: Ledger::new(),
             faults: BTreeMap::new(),
+            opened: None,
         }
     }
 
@@ -119,6 +137,8 @@ pub struct Brain {
     asked: BTreeMap<(String, u8), u32>,
     ledger: Ledger,
     faults: BTreeMap<&'static str, u64>,
+    /// When the first request came.
+    opened: Option<Timestamp>,
 }
 
 #[derive(Debug)]
@@ -144,6 +164,11 @@ pub struct Reply {
 impl Brain {
     /// Takes in one request.
     pub fn handle(&mut self, request: &Request<Bytes>, now: Timestamp) -> Reply {
+        if self.is_down(now) {
+            *self.faults.entry("outage").or_default() += 1;
+            let response = detail(StatusCode::SERVICE_UNAVAILABLE, "Source Unavailable");
+            return Reply { response, delay: Duration::ZERO, fault: None };
+        }
         let asked = match Asked::of(request) {
             Ok(asked) => asked,
             Err((status, why)) => return Reply { response: detail(status, why), delay: Duration::ZERO, fault: None },
@@ -184,6 +209,14 @@ impl Brain {
 
     pub(crate) fn count(&mut self, fault: Fault) {
         *self.faults.entry(fault.name()).or_default() += 1;
+    }
+
+    fn is_down(&mut self, now: Timestamp) -> bool {
+        let since = now.saturating_since(*self.opened.get_or_insert(now));
+        self.settings.outage.is_some_and(|Outage { after, lasting }| {
+            let began = self.settings.scaled(after);
+            began <= since && since < began.saturating_add(self.settings.scaled(lasting))
+        })
     }
 
     fn carry_out(&mut self, asked: &Asked, body: &Bytes, nth: u32, now: Timestamp) -> Response<Bytes> {

@@ -21,7 +21,7 @@
 //! - [`StrictStore`] and [`StrictWire`]: a journal and a wire that know the protocol and call out a driver that breaks it: a send without its
 //!   durable record, two creates of a key at once.
 //! - [`WithLookup`]: a provider profile with a look-up added, for a fake that offers one.
-//! - [`scaled`]: a policy with every delay divided, to go with a provider that runs faster than life.
+//! - [`scaled`], [`scaled_gate`]: a policy with every delay divided, to go with a provider that runs faster than life.
 //! - [`http::serve`]: any other server in a few lines, for tests of redirects, endless bodies and the like.
 //! - [`tokio`] (feature `tokio`): the same fake in process for virtual time, and a transport that keeps the strict books.
 
@@ -41,5 +41,5 @@ pub use crate::faults::{Fault, Faults};
 pub use crate::ledger::{Answered, Execution, Ledger};
 pub use crate::lookup::WithLookup;
 pub use crate::server::FakeServer;
-pub use crate::speed::scaled;
+pub use crate::speed::{scaled, scaled_gate};
 pub use crate::strict::{StrictStore, StrictWire};

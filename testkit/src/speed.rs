@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use steadfast_core::backoff::{BackoffPolicy, Growth};
+use steadfast_core::breaker::{BreakerPolicy, Probes, SlowCalls, Trip, Window};
+use steadfast_core::budget::Tokens;
+use steadfast_core::gate::{GatePolicy, Limit};
 use steadfast_core::poll::PollPolicy;
+use steadfast_core::rate_limit::RatePolicy;
 use steadfast_core::retry::{RetryAfter, RetryPolicy};
 use steadfast_core::{OperationPolicy, PolicyError, SendSafety};
 
@@ -51,6 +55,50 @@ pub(crate) fn divided(span: Duration, speed: f64) -> Duration {
         Duration::try_from_secs_f64(span.as_secs_f64() / speed).unwrap_or(Duration::MAX)
     } else {
         span
+    }
+}
+
+/// The same gate with every delay divided and every rate multiplied by `speed`.
+///
+/// # Errors
+/// A policy with a delay so short, or a rate so high, that nothing would be left of it.
+pub fn scaled_gate(policy: &GatePolicy, speed: f64) -> Result<GatePolicy, PolicyError> {
+    let by = |span| divided(span, speed);
+    let breaker = policy.breaker().map(|policy| breaker(policy, speed)).transpose()?;
+    let budget = policy.budget().cloned();
+    let budget = budget.map(|budget| {
+        let rate = f64::from(budget.per_second()) * speed;
+        Tokens::try_from(rate).map(|rate| budget.with_per_second(rate))
+    });
+    let mut scaled = GatePolicy::none()
+        .with_breaker(breaker)
+        .with_when_open(policy.when_open())
+        .with_budget(budget.transpose()?)
+        .with_bulkhead(policy.bulkhead().cloned())
+        .with_longest_pause(by(policy.longest_pause()));
+    for Limit { kinds, rate } in policy.limits() {
+        let rate = RatePolicy::new(rate.count(), by(rate.per()))?.with_burst(rate.burst())?;
+        scaled = scaled.with_limit(Limit { kinds: *kinds, rate });
+    }
+    Ok(scaled)
+}
+
+fn breaker(policy: &BreakerPolicy, speed: f64) -> Result<BreakerPolicy, PolicyError> {
+    let by = |span| divided(span, speed);
+    let scaled = match policy.trip() {
+        Trip::Rate { percent, window: Window::Time(span), minimum } => {
+            BreakerPolicy::rate(percent, Window::Time(by(span)), minimum.get())?
+        }
+        Trip::Rate { percent, window, minimum } => BreakerPolicy::rate(percent, window, minimum.get())?,
+        Trip::Consecutive { failures } => BreakerPolicy::consecutive(failures.get())?,
+        _ => BreakerPolicy::default(),
+    };
+    let probes = policy.probes();
+    let scaled =
+        scaled.with_open(backoff(policy.open(), speed)?)?.with_probes(Probes { lease: by(probes.lease), ..probes })?;
+    match policy.slow_calls() {
+        Some(slow) => scaled.with_slow_calls(SlowCalls { longer_than: by(slow.longer_than), ..slow }),
+        None => Ok(scaled),
     }
 }
 

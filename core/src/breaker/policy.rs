@@ -71,7 +71,7 @@ pub struct Probes {
     pub at_once: u8,
     /// So many good probes close it. Default 2 (as in breaker-machines): one may have been luck.
     pub successes: u16,
-    /// So many bad probes open it again. Default 1.
+    /// So many bad probes open it again. Default 2, for the same reason.
     pub failures: u16,
     /// A probe that has not come back for so long is given up and its place given to another. Default 30 s; it should be longer than a
     /// call may take.
@@ -81,14 +81,16 @@ pub struct Probes {
 
 impl Default for Probes {
     fn default() -> Self {
-        Self { at_once: 1, successes: 2, failures: 1, lease: Duration::from_secs(30) }
+        Self { at_once: 1, successes: 2, failures: 2, lease: Duration::from_secs(30) }
     }
 }
 
 /// The settings of a [`Breaker`](super::Breaker).
 ///
-/// The default opens at half of at least 20 calls failing within 30 seconds (resilience4j and tower-resilience open at half; the window is
-/// Polly's), for 5 s doubling to 60 s, of which a part is drawn by chance, and probes as [`Probes`] says.
+/// The default opens when 80 percent of the last 50 calls have failed, with at least 20 of them, for 5 s doubling to 60 s, of which half is drawn
+/// by chance, and probes as [`Probes`] says. Libraries for calls that somebody waits for open at 50 percent (resilience4j) or 10 (Polly). A job
+/// has minutes, and its retries are paced and budgeted: with half of all calls failing nearly all jobs still complete, and a breaker that
+/// stopped them would be the greater harm. What it is for is an upstream that is down.
 ///
 /// ```
 /// use core::time::Duration;
@@ -249,9 +251,8 @@ impl BreakerPolicy {
 impl Default for BreakerPolicy {
     fn default() -> Self {
         let secs = Duration::from_secs;
-        let window = Window::Time(secs(30));
         Self {
-            trip: Trip::Rate { percent: 50, window, minimum: NonZeroU32::MIN.saturating_add(19) },
+            trip: Trip::Rate { percent: 80, window: Window::Calls(50), minimum: NonZeroU32::MIN.saturating_add(19) },
             slow_calls: None,
             open: BackoffPolicy::trusted(Growth::doubling(secs(5)), secs(60), Jitter::Equal),
             probes: Probes::default(),

@@ -65,7 +65,7 @@ impl Permit {
 }
 
 /// How a request with a permit ended: what the gate learns from it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Settled {
     /// The provider gave a usable answer.

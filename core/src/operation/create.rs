@@ -3,7 +3,7 @@
 use super::{
     Attempt, AttemptId, CREATE, Kind, Operation, Outcome, Reading, Rejected, SendSafety, State, Turn, Unresolved,
 };
-use crate::gate::{Admission, Ask, Blocked, Gate, Permit, Settled};
+use crate::gate::{Admission, Ask, Blocked, Permit, Settled};
 use crate::notice::{Notice, WakeReason};
 use crate::retry::{Certainty, Class, Failure, GaveUp, RetryDecision};
 use crate::time::Timestamp;
@@ -30,7 +30,7 @@ impl Operation {
             }
             Admission::Refuse(refusal) if refusal.why == Blocked::Budget => {
                 let pause = turn.policy.create().backoff().delay(u32::from(self.creates), self.seed.derive(CREATE));
-                let at = turn.now.saturating_add(pause.max(Gate::RECHECK));
+                let at = refusal.after_pause(pause, turn.now);
                 if at >= deadline {
                     return self.create_gave_up(GaveUp::Deadline, turn);
                 }

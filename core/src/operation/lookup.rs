@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use super::{Attempt, CREATE, Kind, LOOKUP, Operation, Outcome, Reading, Rejected, State, Turn, Unresolved};
-use crate::gate::{Admission, Ask, Blocked, Gate, Settled};
+use crate::gate::{Admission, Ask, Blocked, Settled};
 use crate::notice::{Notice, WakeReason};
 use crate::retry::{Certainty, Class, Failure, GaveUp, RetryDecision};
 use crate::time::Timestamp;
@@ -35,7 +35,7 @@ impl Operation {
             }
             Admission::Refuse(refusal) if refusal.why == Blocked::Budget => {
                 let pause = turn.policy.lookup().backoff().delay(u32::from(self.tries), self.seed.derive(LOOKUP));
-                let at = turn.now.saturating_add(pause.max(Gate::RECHECK)).min(deadline);
+                let at = refusal.after_pause(pause, turn.now).min(deadline);
                 self.state = State::LookupWaiting { at, reason: WakeReason::Lookup, after };
             }
             Admission::Wait(refusal) | Admission::Refuse(refusal) => match refusal.wait_within(deadline, turn.now) {

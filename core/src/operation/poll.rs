@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use super::{Attempt, Kind, Operation, Outcome, POLL, Reading, State, Turn, Unresolved};
-use crate::gate::{Admission, Ask, Blocked, Gate, Settled};
+use crate::gate::{Admission, Ask, Blocked, Settled};
 use crate::key::Reference;
 use crate::notice::{Notice, WakeReason};
 use crate::retry::{Class, Failure};
@@ -44,7 +44,7 @@ impl Operation {
             // A failing poll never ends the job: without a budget for retries it goes on at the slowest pace of the schedule, which costs none.
             Admission::Refuse(refusal) if refusal.why == Blocked::Budget => {
                 let pause = turn.policy.poll().schedule().cap();
-                let at = turn.now.saturating_add(pause.max(Gate::RECHECK)).min(deadline);
+                let at = refusal.after_pause(pause, turn.now).min(deadline);
                 self.state = State::PollWaiting { at, reason: WakeReason::Poll, after: None };
             }
             Admission::Wait(refusal) | Admission::Refuse(refusal) => match refusal.wait_within(deadline, turn.now) {
