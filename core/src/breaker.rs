@@ -156,6 +156,7 @@ pub struct Breaker {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[expect(clippy::large_enum_variant, reason = "one to an upstream, and a box would be an allocation")]
 enum Phase {
     Closed,
     Open { until: Timestamp },
@@ -277,7 +278,7 @@ impl Breaker {
         }
     }
 
-    /// The calls that the closed breaker remembers. A streak shows as its failures alone.
+    /// The calls that it remembers: of an open one, those that opened it. A streak shows as its failures alone.
     #[must_use]
     pub fn counts(&self, now: Timestamp) -> Counts {
         self.memory.counts(now)
@@ -345,7 +346,6 @@ impl Breaker {
 impl Breaker {
     fn open(&mut self, policy: &BreakerPolicy, now: Timestamp) {
         self.opened = self.opened.saturating_add(1);
-        self.memory = Memory::new(policy.trip());
         let wait = policy.open().delay(self.opened, self.seed.derive(u64::from(self.epoch)));
         self.turn(Phase::Open { until: now.saturating_add(wait) });
     }

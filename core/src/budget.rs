@@ -223,7 +223,7 @@ impl BudgetPolicy {
     /// The same with these costs.
     ///
     /// # Errors
-    /// A cost above the capacity less what is kept: such a retry would never go.
+    /// All costs are above the capacity less what is kept: no retry would ever go.
     pub fn with_costs(mut self, costs: Costs) -> Result<Self, PolicyError> {
         self.costs = costs;
         self.checked()
@@ -288,9 +288,9 @@ impl BudgetPolicy {
             return Err(PolicyError::new("budget.initial", self.initial, expected));
         }
         let Costs { transient, throttled, timed_out } = self.costs;
-        let dearest = u32::from(transient.max(throttled).max(timed_out).get());
-        if self.keep.saturating_add(dearest) > self.capacity {
-            let expected = alloc::format!("at most the capacity, {}, with the tokens that are kept", self.capacity);
+        let cheapest = u32::from(transient.min(throttled).min(timed_out).get());
+        if self.keep.saturating_add(cheapest) > self.capacity {
+            let expected = alloc::format!("some at most the capacity, {}, less what is kept", self.capacity);
             return Err(PolicyError::new("budget.costs", self.costs, expected));
         }
         Ok(self)

@@ -31,9 +31,9 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use self::keys::Keys;
-use self::lines::{Lines, ORDER, Place};
+use self::lines::{Lines, Place};
 use self::timers::Timers;
-use crate::gate::{Admission, Blocked, Gate};
+use crate::gate::Gate;
 use crate::key::{Fingerprint, Key};
 use crate::notice::{Notice, Wake, WakeReason};
 use crate::operation::{
@@ -502,51 +502,6 @@ impl Engine {
             self.finished.push_back((now, id));
             self.forget_old(now);
         }
-    }
-
-    /// Puts an operation in the line it belongs in.
-    fn stand_in_line(&mut self, index: u32, place: Option<Place>, blocked: Option<Kind>) {
-        if place.map(|place| place.kind) == blocked {
-            return;
-        }
-        let joined = blocked.map(|kind| self.lines.join(kind, index));
-        if let Some(slot) = self.slots.get_mut(index as usize) {
-            slot.place = joined;
-        }
-        if let Some(left) = place {
-            let slots = &self.slots;
-            self.lines.leave(left, |slot, place| slots.get(slot as usize).is_some_and(|it| it.place == Some(place)));
-        }
-    }
-
-    /// Lets those who wait at the gate go, in their order, as far as the gate allows now.
-    fn call_lines(&mut self, now: Timestamp) {
-        self.lines_wake = Timestamp::NEVER;
-        if self.lines.is_empty() {
-            return;
-        }
-        for kind in ORDER {
-            while let Some(first) = self.lines.first(kind) {
-                let ask = self.slots.get(first as usize).and_then(|slot| slot.operation.as_ref()?.blocked());
-                let said = ask.and_then(|ask| self.gate.check(ask, now));
-                if let Some(Admission::Wait(no) | Admission::Refuse(no)) = said
-                    && no.why != Blocked::Budget
-                {
-                    self.lines_wake = self.lines_wake.min(no.until);
-                    break;
-                }
-                self.step(first, now, Operation::knock);
-                if self.lines.first(kind) == Some(first) {
-                    // It could not go after all: not at once again.
-                    self.lines_wake = self.lines_wake.min(now.saturating_add(Gate::RECHECK));
-                    break;
-                }
-            }
-        }
-    }
-
-    fn next_called(&self) -> Option<Timestamp> {
-        self.lines_wake.deadline()
     }
 
     fn tell(&mut self, id: OperationId, notice: Notice) {

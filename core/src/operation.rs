@@ -31,6 +31,8 @@ mod create;
 mod effect;
 mod end;
 mod event;
+mod flight;
+mod gate;
 mod lookup;
 mod outcome;
 mod policy;
@@ -44,10 +46,10 @@ pub use self::outcome::{Completed, Outcome, Rejected, Unresolved};
 pub use self::policy::{OperationPolicy, SendSafety, Turn};
 pub use self::record::{Record, Stage};
 
-use crate::gate::{Ask, Permit, Settled};
+use crate::gate::{Permit, Settled};
 use crate::key::{Fingerprint, Key, Reference};
 use crate::notice::{Notice, Wake, WakeReason};
-use crate::retry::{Certainty, Class, Failure};
+use crate::retry::{Class, Failure};
 use crate::seed::Seed;
 use crate::time::Timestamp;
 
@@ -343,48 +345,6 @@ const POLL: u64 = 3 << 32;
 const PERSIST: u64 = 4 << 32;
 const CORRELATION: u64 = 5 << 32;
 
-/// At the gate: for the engine, which keeps the line.
-impl Operation {
-    /// What it wants leave for, if it waits at the gate and for nothing else.
-    pub(crate) fn blocked(&self) -> Option<Ask> {
-        let (kind, reason, retry_after) = match self.state {
-            State::CreateWaiting { reason, after, .. } => (Kind::Create, reason, after),
-            State::LookupWaiting { reason, after, .. } => (Kind::Lookup, reason, after),
-            State::PollWaiting { reason, after, .. } => (Kind::Poll, reason, after),
-            State::CreateWriting { .. }
-            | State::Creating { .. }
-            | State::LookingUp { .. }
-            | State::Polling { .. }
-            | State::Ending { .. }
-            | State::Ended { .. }
-            | State::Delivered { .. } => return None,
-        };
-        (reason == WakeReason::Gate && self.journal.is_durable()).then_some(Ask { kind, retry_after })
-    }
-
-    /// When waiting at the gate has become pointless.
-    pub(crate) fn blocked_until(&self, policy: &OperationPolicy) -> Timestamp {
-        let (began, patience) = match self.state {
-            State::LookupWaiting { .. } => (self.phase_began, policy.lookup().deadline()),
-            State::PollWaiting { .. } => (self.phase_began, policy.poll().deadline()),
-            _ => (self.submitted, policy.create().deadline()),
-        };
-        began.saturating_add(patience)
-    }
-
-    /// Its turn has come: it asks the gate now.
-    pub(crate) fn knock(&mut self, turn: &mut Turn<'_>) {
-        self.look_at_clock(turn);
-        if self.blocked().is_some()
-            && let State::CreateWaiting { at, .. } | State::LookupWaiting { at, .. } | State::PollWaiting { at, .. } =
-                &mut self.state
-        {
-            *at = (*at).min(turn.now);
-        }
-        self.advance(turn);
-    }
-}
-
 /// What every phase uses.
 impl Operation {
     /// Time never runs backwards: a `now` from the past is the latest one seen (I11).
@@ -500,69 +460,5 @@ impl Operation {
             (Kind::Poll, Ok(reading)) => self.poll_answered(reading, turn),
             (Kind::Poll, Err(failure)) => self.poll_failed(current, failure, turn),
         }
-    }
-
-    /// The request in the air has had its time.
-    fn timed_out(&mut self, turn: &mut Turn<'_>) {
-        let Some(attempt) = self.in_flight() else { return };
-        if self.due.send {
-            // The driver never came to take it: nothing left, so nothing ran.
-            self.leave_flight(Settled::Unsent, turn);
-            let failure = Failure::new(Class::TimedOut, Certainty::NotExecuted);
-            return self.attempt_failed(attempt, failure, turn);
-        }
-        self.due.abandon = Some(attempt.id);
-        self.attempt_failed(attempt, Failure::new(Class::TimedOut, Certainty::MayHaveExecuted), turn);
-    }
-
-    fn attempt_failed(&mut self, attempt: Attempt, failure: Failure, turn: &mut Turn<'_>) {
-        match attempt.kind {
-            Kind::Create => self.create_failed(attempt, failure, turn),
-            Kind::Lookup => self.lookup_failed(attempt, failure, turn),
-            Kind::Poll => self.poll_failed(attempt, failure, turn),
-        }
-    }
-
-    /// Gives back the permit of the request in the air, and has the request itself stopped if it still runs.
-    ///
-    /// Tells whether a create has left that nobody will hear of now.
-    fn leave_flight(&mut self, how: Settled, turn: &mut Turn<'_>) -> bool {
-        let (at, after) = (Timestamp::NEVER, None);
-        let (permit, sent, grounded) = match self.state {
-            State::CreateWriting { permit } => {
-                (permit, false, State::CreateWaiting { at, reason: WakeReason::Create, after })
-            }
-            State::Creating { permit, .. } => {
-                (permit, !self.due.send, State::CreateWaiting { at, reason: WakeReason::Create, after })
-            }
-            State::LookingUp { permit, .. } => {
-                (permit, !self.due.send, State::LookupWaiting { at, reason: WakeReason::Lookup, after })
-            }
-            State::Polling { permit, .. } => {
-                (permit, !self.due.send, State::PollWaiting { at, reason: WakeReason::Poll, after })
-            }
-            State::CreateWaiting { .. }
-            | State::LookupWaiting { .. }
-            | State::PollWaiting { .. }
-            | State::Ending { .. }
-            | State::Ended { .. }
-            | State::Delivered { .. } => return false,
-        };
-        // Out of the air at once, so that no permit can be settled twice; the caller says what comes next.
-        self.state = grounded;
-        // What has not left gives back what it took, whatever the reason.
-        turn.settle(permit, if sent { how } else { Settled::Unsent });
-        self.due.send = false;
-        if sent {
-            self.due.abandon = Some(AttemptId(self.attempts));
-        }
-        sent && permit.kind() == Kind::Create
-    }
-
-    /// The same when the request was answered: there is nothing left to stop.
-    fn land(&mut self, how: Settled, turn: &mut Turn<'_>) {
-        let abandon = self.due.abandon;
-        self.leave_flight(how, turn);
-        self.due.abandon = abandon;
     }
 }

@@ -44,7 +44,6 @@ impl Counts {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[expect(clippy::large_enum_variant, reason = "one to an upstream, and a box would be an allocation")]
 pub(super) enum Memory {
     Streak(u32),
     Calls(Ring),
@@ -162,7 +161,7 @@ impl Slices {
     fn record(&mut self, failed: bool, slow: bool, now: Timestamp) {
         self.drop_old(now);
         let call = Counts { calls: 1, failed: failed.into(), slow: slow.into() };
-        let tenth = self.span / SLICES;
+        let tenth = self.span.checked_div(SLICES).unwrap_or_default();
         let newest = self.open.checked_sub(1).and_then(|newest| self.slice_mut(newest));
         if let Some(newest) = newest
             && now.saturating_since(newest.began) < tenth
@@ -205,7 +204,7 @@ impl Slices {
         if let Some(oldest) = self.slice_mut(0) {
             *oldest = empty;
         }
-        self.first = self.first.saturating_add(1) % SLICES as u8;
+        self.first = around(self.first.saturating_add(1));
         self.open = self.open.saturating_sub(1);
     }
 
@@ -215,6 +214,11 @@ impl Slices {
     }
 
     fn at(&self, place: u8) -> usize {
-        usize::from(self.first.saturating_add(place) % SLICES as u8)
+        usize::from(around(self.first.saturating_add(place)))
     }
+}
+
+/// A place around the ring; `place` is less than twice round.
+const fn around(place: u8) -> u8 {
+    if place >= SLICES as u8 { place.saturating_sub(SLICES as u8) } else { place }
 }

@@ -5,11 +5,61 @@
 
 use alloc::collections::VecDeque;
 
-use crate::gate::Kinds;
-use crate::operation::Kind;
+use super::Engine;
+use crate::gate::{Admission, Blocked, Gate, Kinds};
+use crate::operation::{Kind, Operation};
+use crate::time::Timestamp;
 
 /// The lines are called in this order: a poll or a look-up only reads, so it is the better probe of an upstream that may still be ill.
-pub(super) const ORDER: [Kind; 3] = [Kind::Poll, Kind::Lookup, Kind::Create];
+const ORDER: [Kind; 3] = [Kind::Poll, Kind::Lookup, Kind::Create];
+
+impl Engine {
+    /// Puts an operation in the line it belongs in.
+    pub(super) fn stand_in_line(&mut self, index: u32, place: Option<Place>, blocked: Option<Kind>) {
+        if place.map(|place| place.kind) == blocked {
+            return;
+        }
+        let joined = blocked.map(|kind| self.lines.join(kind, index));
+        if let Some(slot) = self.slots.get_mut(index as usize) {
+            slot.place = joined;
+        }
+        if let Some(left) = place {
+            let slots = &self.slots;
+            self.lines.leave(left, |slot, place| slots.get(slot as usize).is_some_and(|it| it.place == Some(place)));
+        }
+    }
+
+    /// Lets those who wait at the gate go, in their order, as far as the gate allows now.
+    pub(super) fn call_lines(&mut self, now: Timestamp) {
+        self.lines_wake = Timestamp::NEVER;
+        if self.lines.is_empty() {
+            return;
+        }
+        for kind in ORDER {
+            while let Some(first) = self.lines.first(kind) {
+                let ask = self.slots.get(first as usize).and_then(|slot| slot.operation.as_ref()?.blocked());
+                let said = ask.and_then(|ask| self.gate.check(ask, now));
+                if let Some(Admission::Wait(no) | Admission::Refuse(no)) = said
+                    && no.why != Blocked::Budget
+                {
+                    self.lines_wake = self.lines_wake.min(no.until);
+                    break;
+                }
+                self.step(first, now, Operation::knock);
+                if self.lines.first(kind) == Some(first) {
+                    // It could not go after all: not at once again.
+                    self.lines_wake = self.lines_wake.min(now.saturating_add(Gate::RECHECK));
+                    break;
+                }
+            }
+        }
+    }
+
+    /// When the first in line is to be called again.
+    pub(super) fn next_called(&self) -> Option<Timestamp> {
+        self.lines_wake.deadline()
+    }
+}
 
 /// A place in a line; each is given out once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -20,7 +20,7 @@ impl Operation {
             return self.create_gave_up(GaveUp::Attempts, turn);
         }
         // Whatever an earlier attempt came to, in this process or in one that crashed, this one is a retry.
-        let after = after.or((self.creates > 0).then_some(Class::Transient));
+        let after = after.or_else(|| (self.creates > 0).then_some(Class::Transient));
         match turn.ask(Ask { kind: Kind::Create, retry_after: after }) {
             Admission::Go(permit) => {
                 self.creates = self.creates.saturating_add(1);

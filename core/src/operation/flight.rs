@@ -1,0 +1,73 @@
+//! A request in the air: how it comes down, and how its permit is given back.
+
+use super::{Attempt, AttemptId, Kind, Operation, State, Turn};
+use crate::gate::Settled;
+use crate::notice::WakeReason;
+use crate::retry::{Certainty, Class, Failure};
+use crate::time::Timestamp;
+
+impl Operation {
+    /// The request in the air has had its time.
+    pub(super) fn timed_out(&mut self, turn: &mut Turn<'_>) {
+        let Some(attempt) = self.in_flight() else { return };
+        if self.due.send {
+            // The driver never came to take it: nothing left, so nothing ran.
+            self.leave_flight(Settled::Unsent, turn);
+            let failure = Failure::new(Class::TimedOut, Certainty::NotExecuted);
+            return self.attempt_failed(attempt, failure, turn);
+        }
+        self.due.abandon = Some(attempt.id);
+        self.attempt_failed(attempt, Failure::new(Class::TimedOut, Certainty::MayHaveExecuted), turn);
+    }
+
+    fn attempt_failed(&mut self, attempt: Attempt, failure: Failure, turn: &mut Turn<'_>) {
+        match attempt.kind {
+            Kind::Create => self.create_failed(attempt, failure, turn),
+            Kind::Lookup => self.lookup_failed(attempt, failure, turn),
+            Kind::Poll => self.poll_failed(attempt, failure, turn),
+        }
+    }
+
+    /// Gives back the permit of the request in the air, and has the request itself stopped if it still runs.
+    ///
+    /// Tells whether a create has left that nobody will hear of now.
+    pub(super) fn leave_flight(&mut self, how: Settled, turn: &mut Turn<'_>) -> bool {
+        let (at, after) = (Timestamp::NEVER, None);
+        let (permit, sent, grounded) = match self.state {
+            State::CreateWriting { permit } => {
+                (permit, false, State::CreateWaiting { at, reason: WakeReason::Create, after })
+            }
+            State::Creating { permit, .. } => {
+                (permit, !self.due.send, State::CreateWaiting { at, reason: WakeReason::Create, after })
+            }
+            State::LookingUp { permit, .. } => {
+                (permit, !self.due.send, State::LookupWaiting { at, reason: WakeReason::Lookup, after })
+            }
+            State::Polling { permit, .. } => {
+                (permit, !self.due.send, State::PollWaiting { at, reason: WakeReason::Poll, after })
+            }
+            State::CreateWaiting { .. }
+            | State::LookupWaiting { .. }
+            | State::PollWaiting { .. }
+            | State::Ending { .. }
+            | State::Ended { .. }
+            | State::Delivered { .. } => return false,
+        };
+        // Out of the air at once, so that no permit can be settled twice; the caller says what comes next.
+        self.state = grounded;
+        // What has not left gives back what it took, whatever the reason.
+        turn.settle(permit, if sent { how } else { Settled::Unsent });
+        self.due.send = false;
+        if sent {
+            self.due.abandon = Some(AttemptId(self.attempts));
+        }
+        sent && permit.kind() == Kind::Create
+    }
+
+    /// The same when the request was answered: there is nothing left to stop.
+    pub(super) fn land(&mut self, how: Settled, turn: &mut Turn<'_>) {
+        let abandon = self.due.abandon;
+        self.leave_flight(how, turn);
+        self.due.abandon = abandon;
+    }
+}

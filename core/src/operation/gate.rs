@@ -1,0 +1,54 @@
+//! Waiting at the gate: what the engine must know of an operation to keep the line.
+
+use super::{Kind, Operation, OperationPolicy, State, Turn};
+use crate::gate::Ask;
+use crate::notice::WakeReason;
+use crate::time::Timestamp;
+
+impl Operation {
+    /// What it wants leave for, if it waits at the gate and for nothing else.
+    pub(crate) fn blocked(&self) -> Option<Ask> {
+        let (kind, reason, retry_after) = match self.state {
+            State::CreateWaiting { reason, after, .. } => (Kind::Create, reason, after),
+            State::LookupWaiting { reason, after, .. } => (Kind::Lookup, reason, after),
+            State::PollWaiting { reason, after, .. } => (Kind::Poll, reason, after),
+            State::CreateWriting { .. }
+            | State::Creating { .. }
+            | State::LookingUp { .. }
+            | State::Polling { .. }
+            | State::Ending { .. }
+            | State::Ended { .. }
+            | State::Delivered { .. } => return None,
+        };
+        (reason == WakeReason::Gate && self.journal.is_durable()).then_some(Ask { kind, retry_after })
+    }
+
+    /// When waiting at the gate has become pointless.
+    pub(crate) fn blocked_until(&self, policy: &OperationPolicy) -> Timestamp {
+        let (began, patience) = match self.state {
+            State::LookupWaiting { .. } => (self.phase_began, policy.lookup().deadline()),
+            State::PollWaiting { .. } => (self.phase_began, policy.poll().deadline()),
+            State::CreateWaiting { .. }
+            | State::CreateWriting { .. }
+            | State::Creating { .. }
+            | State::LookingUp { .. }
+            | State::Polling { .. }
+            | State::Ending { .. }
+            | State::Ended { .. }
+            | State::Delivered { .. } => (self.submitted, policy.create().deadline()),
+        };
+        began.saturating_add(patience)
+    }
+
+    /// Its turn has come: it asks the gate now.
+    pub(crate) fn knock(&mut self, turn: &mut Turn<'_>) {
+        self.look_at_clock(turn);
+        if self.blocked().is_some()
+            && let State::CreateWaiting { at, .. } | State::LookupWaiting { at, .. } | State::PollWaiting { at, .. } =
+                &mut self.state
+        {
+            *at = (*at).min(turn.now);
+        }
+        self.advance(turn);
+    }
+}
