@@ -110,8 +110,11 @@ impl Operation {
             return self.end(Outcome::Unresolved(Unresolved::PollRefused), turn);
         }
         self.tries = self.tries.saturating_add(1);
-        let wait = turn.policy.poll().wait_after_failure(self.tries, failure, self.seed.derive(POLL));
-        self.wait_to_poll(wait, Some(failure.class), turn);
+        let policy = turn.policy.poll();
+        let wait = policy.wait_after_failure(self.tries, failure, self.seed.derive(POLL));
+        // Once the retries are used up it goes on at the schedule's slowest pace, which is no retry and needs no budget.
+        let after = (self.tries < policy.retry().attempts()).then_some(failure.class);
+        self.wait_to_poll(wait, after, turn);
     }
 
     /// If the next poll could not begin before the deadline, waiting for it would be for nothing: stop now.

@@ -7,6 +7,8 @@ use steadfast_core::operation::{Attempt, AttemptId, Effect, Event, Reading, Reco
 use steadfast_core::retry::{Certainty, Class, Failure};
 use steadfast_core::{Fingerprint, Gate, Key, Kind, Operation, OperationPolicy, Reference, Seed, Timestamp};
 
+use crate::policies;
+
 pub(crate) const START: Timestamp = Timestamp::from_secs(1_700_000_000);
 
 /// Something that happens, sensible or not.
@@ -117,8 +119,13 @@ pub(crate) struct History {
 }
 
 impl History {
+    /// Behind a gate drawn from the seed.
     pub(crate) fn begin(policy: OperationPolicy, seed: u64) -> Self {
-        let (mut gate, seed) = (Gate::unlimited(), Seed::new(seed));
+        Self::begin_at(Gate::new(policies::drawn_gate(seed), Seed::new(seed)), policy, seed)
+    }
+
+    pub(crate) fn begin_at(mut gate: Gate, policy: OperationPolicy, seed: u64) -> Self {
+        let seed = Seed::new(seed);
         let key = Key::new("order-42").unwrap();
         let print = Fingerprint::new([7; 16]);
         let job = Operation::new(key, print, seed, &mut policy.turn(START, &mut gate));
@@ -200,7 +207,7 @@ impl History {
         let Some(record) = self.durable.clone() else { return };
         self.asked.clear();
         self.in_the_air = None;
-        self.gate = Gate::unlimited();
+        self.gate = Gate::new(self.gate.policy().clone(), self.seed);
         self.job = Operation::restore(record, self.seed, &mut self.policy.turn(self.now, &mut self.gate));
         self.check();
     }

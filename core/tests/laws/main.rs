@@ -4,8 +4,11 @@
 //! - [`world`]: an engine with many operations, a journal that fails, a provider with a ledger, crashes and restarts.
 
 mod engine;
+mod gates;
+mod guards;
 mod history;
 mod machines;
 mod operation;
+mod peers;
 mod policies;
 mod world;

@@ -173,7 +173,7 @@ proptest! {
 fn law_7_the_effects_of_this_history_are_frozen() {
     let policy =
         OperationPolicy::default().with_safety(SendSafety::Keyed { window: Duration::from_secs(86_400) }).unwrap();
-    let mut history = History::begin(policy, 42);
+    let mut history = History::begin_at(Gate::unlimited(), policy, 42);
     let mut creates = 0;
     history.heal(|attempt| match attempt.kind {
         Kind::Create => {

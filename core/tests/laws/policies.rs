@@ -4,9 +4,14 @@ use core::time::Duration;
 
 use proptest::prelude::*;
 use steadfast_core::backoff::{BackoffPolicy, Factor, Growth, Jitter};
+use steadfast_core::breaker::{BreakerPolicy, Probes, Window};
+use steadfast_core::budget::{BudgetPolicy, Tokens};
+use steadfast_core::bulkhead::BulkheadPolicy;
+use steadfast_core::gate::{GatePolicy, Kinds, Limit, WhenOpen};
 use steadfast_core::poll::PollPolicy;
+use steadfast_core::rate_limit::RatePolicy;
 use steadfast_core::retry::{RetryAfter, RetryPolicy};
-use steadfast_core::{OperationPolicy, SendSafety};
+use steadfast_core::{Kind, OperationPolicy, SendSafety};
 
 pub(crate) fn span(most: u64) -> BoxedStrategy<Duration> {
     prop_oneof![
@@ -88,4 +93,50 @@ pub(crate) fn policy() -> BoxedStrategy<OperationPolicy> {
             policy.with_lookup(lookup).with_poll(poll).with_persist(persist).ok()
         })
         .boxed()
+}
+
+/// The gate of this seed: none at all for every other one, else small machines, so that they get in the way.
+pub(crate) fn drawn_gate(seed: u64) -> GatePolicy {
+    let mut dice = fastrand::Rng::with_seed(seed ^ 0x6a7e);
+    let mut gate = GatePolicy::none();
+    if dice.bool() {
+        return gate;
+    }
+    if dice.bool() {
+        gate = gate.with_breaker(Some(drawn_breaker(&mut dice)));
+        gate = gate.with_when_open(if dice.u8(..4) == 0 { WhenOpen::Refuse } else { WhenOpen::Wait });
+    }
+    if dice.bool() {
+        let budget = BudgetPolicy::new(dice.u32(1..6)).unwrap();
+        gate = gate.with_budget(Some(budget.with_per_second(Tokens::millionths(dice.u64(..200_000)))));
+    }
+    if dice.bool() {
+        let most = dice.u32(1..4);
+        gate = gate.with_bulkhead(Some(BulkheadPolicy::adaptive(1, most, most).unwrap()));
+    }
+    for _ in 0..dice.u8(..3) {
+        let kinds = [Kinds::ALL, Kinds::of(&[Kind::Create]), Kinds::of(&[Kind::Poll, Kind::Lookup])];
+        let rate = RatePolicy::new(dice.u32(1..20), Duration::from_millis(dice.u64(1_000..60_000))).unwrap();
+        let rate = rate.with_burst(dice.u32(1..5)).unwrap();
+        gate = gate.with_limit(Limit { kinds: kinds[dice.usize(..3)], rate });
+    }
+    gate
+}
+
+fn drawn_breaker(dice: &mut fastrand::Rng) -> BreakerPolicy {
+    let policy = if dice.bool() {
+        BreakerPolicy::consecutive(dice.u32(1..4)).unwrap()
+    } else {
+        BreakerPolicy::rate(dice.u8(30..=100), Window::Calls(dice.u16(2..9)), 2).unwrap()
+    };
+    let ms = Duration::from_millis;
+    let first = ms(dice.u64(1..10_000));
+    let open = BackoffPolicy::new(Growth::doubling(first), 4 * first, Jitter::Full).unwrap();
+    let probes = Probes {
+        at_once: dice.u8(1..4),
+        successes: dice.u16(1..3),
+        failures: dice.u16(1..3),
+        lease: ms(dice.u64(1..30_000)),
+    };
+    policy.with_open(open).unwrap().with_probes(probes).unwrap()
 }

@@ -5,11 +5,14 @@ use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
 
 use steadfast_core::engine::{Engine, Event, Limits, Submitted};
+use steadfast_core::gate::GatePolicy;
 use steadfast_core::operation::{Attempt, Effect, Reading, Record, RecordId, Rejected, Stage};
 use steadfast_core::retry::{Certainty, Class, Failure};
 use steadfast_core::{
     Fingerprint, Gate, Key, Kind, OperationId, OperationPolicy, Outcome, Reference, Seed, SendSafety, Timestamp,
 };
+
+use crate::policies;
 
 const START: Timestamp = Timestamp::from_secs(1_700_000_000);
 
@@ -24,6 +27,7 @@ pub(crate) enum Keys {
 pub(crate) struct World {
     dice: fastrand::Rng,
     keys: Keys,
+    gate: GatePolicy,
     engine: Engine,
     now: Timestamp,
     /// Asked for and not committed.
@@ -49,8 +53,9 @@ fn policy(keys: Keys) -> OperationPolicy {
     OperationPolicy::default().with_safety(safety).unwrap()
 }
 
-fn engine(keys: Keys) -> Engine {
-    Engine::new(policy(keys), Gate::unlimited(), Limits::default(), Seed::new(9))
+/// A new process has a new gate.
+fn engine(keys: Keys, gate: &GatePolicy) -> Engine {
+    Engine::new(policy(keys), Gate::new(gate.clone(), Seed::new(9)), Limits::default(), Seed::new(9))
 }
 
 fn print() -> Fingerprint {
@@ -60,10 +65,12 @@ fn print() -> Fingerprint {
 impl World {
     /// Carries `count` jobs to their ends.
     pub(crate) fn run(seed: u64, keys: Keys, count: usize, crashes: u32, trouble: f64) -> Self {
+        let gate = policies::drawn_gate(seed);
         let mut world = Self {
             dice: fastrand::Rng::with_seed(seed),
             keys,
-            engine: engine(keys),
+            engine: engine(keys, &gate),
+            gate,
             now: START,
             queue: VecDeque::new(),
             durable: BTreeMap::new(),
@@ -239,7 +246,7 @@ impl World {
         self.crashes += 1;
         self.queue.clear();
         self.in_the_air.clear();
-        self.engine = engine(self.keys);
+        self.engine = engine(self.keys, &self.gate);
         // The clock of the new process may be off.
         self.now = if self.dice.bool() {
             self.now.saturating_add(Duration::from_secs(self.dice.u64(..30)))

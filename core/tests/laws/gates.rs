@@ -1,0 +1,390 @@
+//! The laws between the machines, with whole operations and engines behind one gate.
+
+use core::time::Duration;
+
+use steadfast_core::backoff::{BackoffPolicy, Growth, Jitter};
+use steadfast_core::breaker::{BreakerPolicy, BreakerState, Probes};
+use steadfast_core::budget::{BudgetPolicy, Tokens};
+use steadfast_core::bulkhead::BulkheadPolicy;
+use steadfast_core::engine::{Engine, Event, Limits};
+use steadfast_core::gate::{Admission, Ask, Blocked, Gate, GatePolicy, Kinds, Limit, Settled, WhenOpen};
+use steadfast_core::notice::Notice;
+use steadfast_core::operation::{Attempt, Effect, Reading, Rejected};
+use steadfast_core::poll::PollPolicy;
+use steadfast_core::rate_limit::{Quota, RatePolicy};
+use steadfast_core::retry::{Certainty, Class, Failure, RetryPolicy};
+use steadfast_core::{
+    Fingerprint, Key, Kind, OperationId, OperationPolicy, Outcome, Reference, Seed, SendSafety, Timestamp,
+};
+
+const START: Timestamp = Timestamp::from_secs(1_700_000_000);
+const SECOND: Duration = Duration::from_secs(1);
+const RESET: Failure = Failure::new(Class::Transient, Certainty::NotExecuted);
+
+fn at(millis: u64) -> Timestamp {
+    START.saturating_add(Duration::from_millis(millis))
+}
+
+fn fixed(span: Duration) -> BackoffPolicy {
+    BackoffPolicy::new(Growth::Fixed(span), span, Jitter::None).unwrap()
+}
+
+/// Opens after two failures for ten seconds; one good probe closes.
+fn breaker() -> BreakerPolicy {
+    let probes = Probes { at_once: 1, successes: 1, failures: 1, lease: 30 * SECOND };
+    BreakerPolicy::consecutive(2).unwrap().with_open(fixed(10 * SECOND)).unwrap().with_probes(probes).unwrap()
+}
+
+/// Three attempts a second apart, within a minute; polls every five seconds.
+fn policy() -> OperationPolicy {
+    let retry = RetryPolicy::new(3, 60 * SECOND, 5 * SECOND, fixed(SECOND)).unwrap();
+    let poll = PollPolicy::new(fixed(5 * SECOND), 10, 300 * SECOND, retry.clone()).unwrap();
+    let safety = SendSafety::Keyed { window: 3_600 * SECOND };
+    OperationPolicy::default().with_create(retry).unwrap().with_poll(poll).with_safety(safety).unwrap()
+}
+
+fn limit(count: u32, per: Duration, kinds: Kinds) -> Limit {
+    Limit { kinds, rate: RatePolicy::new(count, per).unwrap() }
+}
+
+/// An engine whose requests are answered at once by `answer`, and what it sent and told, with the time.
+struct Run<A> {
+    engine: Engine,
+    now: Timestamp,
+    answer: A,
+    sent: Vec<(Timestamp, OperationId, Attempt)>,
+    told: Vec<(Timestamp, OperationId, Notice)>,
+    ended: Vec<(Timestamp, OperationId, Outcome)>,
+}
+
+impl<A: FnMut(Timestamp, Attempt) -> Option<Result<Reading, Failure>>> Run<A> {
+    fn new(gate: GatePolicy, answer: A) -> Self {
+        let engine = Engine::new(policy(), Gate::new(gate, Seed::new(1)), Limits::default(), Seed::new(1));
+        Self { engine, now: START, answer, sent: Vec::new(), told: Vec::new(), ended: Vec::new() }
+    }
+
+    fn submit(&mut self, count: usize) -> Vec<OperationId> {
+        let first = self.engine.live() as usize;
+        let submit = |n| {
+            let key = Key::new(format!("order-{}", first + n)).unwrap();
+            self.engine.submit(key, Fingerprint::new([0; 16]), self.now).unwrap().id()
+        };
+        (0..count).map(submit).collect()
+    }
+
+    fn drain(&mut self) {
+        loop {
+            while let Some((id, notice)) = self.engine.pop_notice() {
+                self.told.push((self.now, id, notice));
+            }
+            let Some((id, effect)) = self.engine.pop_effect() else { return };
+            match effect {
+                Effect::Persist(number) => self.engine.handle(Event::Persisted(number), self.now),
+                Effect::Send(attempt) => {
+                    self.sent.push((self.now, id, attempt));
+                    if let Some(answer) = (self.answer)(self.now, attempt) {
+                        self.engine.handle(Event::Answered(id, attempt.id, answer), self.now);
+                    }
+                }
+                Effect::End => {
+                    let outcome = self.engine.operation(id).and_then(|it| it.outcome()).unwrap();
+                    self.ended.push((self.now, id, outcome));
+                    self.engine.handle(Event::Delivered(id), self.now);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Goes on until then, or until nothing is left to wait for but forgetting.
+    fn until(&mut self, end: Timestamp) {
+        self.drain();
+        while self.engine.live() > 0
+            && let Some(at) = self.engine.next_deadline().filter(|at| *at <= end)
+        {
+            assert!(at > self.now, "law 2");
+            self.now = at;
+            self.engine.handle_timeout(at);
+            self.drain();
+        }
+        self.now = self.now.max(end);
+    }
+
+    fn times(&self, kind: Kind) -> Vec<u64> {
+        let of_kind = self.sent.iter().filter(|(.., attempt)| attempt.kind == kind);
+        of_kind.map(|(at, ..)| at.saturating_since(START).as_millis() as u64).collect()
+    }
+}
+
+fn accepted() -> Option<Result<Reading, Failure>> {
+    Some(Ok(Reading::Accepted(Reference::new("t").unwrap())))
+}
+
+fn well(_: Timestamp, attempt: Attempt) -> Option<Result<Reading, Failure>> {
+    if attempt.kind == Kind::Create { accepted() } else { Some(Ok(Reading::Ready)) }
+}
+
+/// Answers well outside of an outage.
+fn outage(from: u64, to: u64) -> impl FnMut(Timestamp, Attempt) -> Option<Result<Reading, Failure>> {
+    move |now, attempt| if (at(from)..at(to)).contains(&now) { Some(Err(RESET)) } else { well(now, attempt) }
+}
+
+#[test]
+fn an_open_breaker_consumes_no_attempt() {
+    // Open from the second failure on: the third attempt waits for it, and is still there.
+    let mut run = Run::new(GatePolicy::none().with_breaker(Some(breaker())), outage(0, 9_000));
+    run.submit(1);
+    run.until(at(100_000));
+    assert_eq!(run.times(Kind::Create), [0, 1_000, 11_000]);
+    assert!(matches!(run.ended[..], [(_, _, Outcome::Completed(_))]), "{:?}", run.ended);
+}
+
+#[test]
+fn waiting_at_the_gate_counts_against_the_deadline_and_a_wait_for_nothing_is_not_begun() {
+    let mut run = Run::new(GatePolicy::none().with_breaker(Some(breaker())), outage(0, 1_000_000));
+    run.submit(1);
+    run.until(at(1_000_000));
+    // The third attempt at 11 s is its last.
+    assert_eq!(run.times(Kind::Create), [0, 1_000, 11_000]);
+    assert_eq!(run.ended[0].2, Outcome::Rejected(Rejected::Attempts));
+
+    let mut run = Run::new(GatePolicy::none(), well);
+    run.engine.gate_mut().hold_until(at(60_000));
+    run.submit(1);
+    run.drain();
+    assert_eq!(
+        run.ended[0].2,
+        Outcome::Rejected(Rejected::Deadline),
+        "the hold ends with the deadline: no use waiting"
+    );
+    assert_eq!(run.sent.len(), 0);
+}
+
+#[test]
+fn after_an_outage_those_who_waited_leave_at_the_limits_pace_and_in_their_order() {
+    let gate = GatePolicy::none().with_breaker(Some(breaker())).with_limit(limit(2, SECOND, Kinds::ALL));
+    let mut run = Run::new(gate, outage(0, 5_000));
+    let ids = run.submit(10);
+    run.until(at(300_000));
+    let first_after: Vec<_> = run.sent.iter().filter(|(when, ..)| *when > at(5_000)).collect();
+    let times: Vec<_> = first_after.iter().map(|(at, ..)| at.saturating_since(START).as_millis()).collect();
+    assert_eq!(times[0], 10_500, "the probe, when the breaker's ten seconds are over");
+    assert!(times.windows(2).all(|pair| pair[1] - pair[0] >= 500), "at the limit's pace: {times:?}");
+    // 0 and 1 met the outage and stand behind those who had not been sent yet.
+    let creates = first_after.iter().filter(|(.., attempt)| attempt.kind == Kind::Create);
+    let creates: Vec<_> = creates.map(|(_, id, _)| *id).collect();
+    assert_eq!(creates.len(), 10);
+    let order: Vec<_> = creates.iter().map(|id| ids.iter().position(|it| it == id).unwrap()).collect();
+    let untouched: Vec<_> = order.iter().filter(|n| **n >= 2).collect();
+    assert!(untouched.is_sorted(), "first come, first served: {order:?}");
+    assert_eq!(run.ended.len(), 10);
+    assert!(run.ended.iter().all(|(.., outcome)| matches!(outcome, Outcome::Completed(_))));
+}
+
+#[test]
+fn the_budget_is_charged_once_for_a_retry_that_had_to_wait() {
+    let gate = GatePolicy::none().with_budget(Some(BudgetPolicy::new(5).unwrap())).with_limit(limit(
+        1,
+        20 * SECOND,
+        Kinds::ALL,
+    ));
+    let mut run = Run::new(gate, outage(0, 1_000));
+    run.submit(1);
+    run.until(at(15_000));
+    assert_eq!(run.engine.gate().budget_tokens(run.now), Some(5), "it waits for the limit since 1 s, uncharged");
+    let waits = run.told.iter().filter(|(.., told)| matches!(told, Notice::Blocked { .. })).count();
+    assert!(waits >= 1);
+    run.until(at(25_000));
+    assert_eq!(run.times(Kind::Create), [0, 20_000]);
+    assert_eq!(run.engine.gate().budget_tokens(run.now), Some(4));
+}
+
+#[test]
+fn an_empty_budget_sends_no_retry_and_waits_before_it_gives_up() {
+    let gate = GatePolicy::none().with_budget(Some(BudgetPolicy::new(1).unwrap()));
+    let mut run = Run::new(gate, outage(0, 1_000_000));
+    run.submit(3);
+    run.until(at(1_000_000));
+    assert_eq!(run.times(Kind::Create), [0, 0, 0, 1_000], "one retry for all of them");
+    assert!(run.ended.iter().all(|(when, ..)| *when >= at(2_000)), "{:?}", run.ended);
+    assert!(run.ended.iter().all(|(.., outcome)| matches!(outcome, Outcome::Rejected(_))));
+}
+
+#[test]
+fn a_budget_that_time_refills_lets_the_others_follow() {
+    let budget = BudgetPolicy::new(1).unwrap().with_per_second(Tokens::millionths(200_000));
+    let mut run = Run::new(GatePolicy::none().with_budget(Some(budget)), outage(0, 500));
+    run.submit(3);
+    run.until(at(100_000));
+    assert_eq!(run.ended.len(), 3);
+    assert!(run.ended.iter().all(|(.., outcome)| matches!(outcome, Outcome::Completed(_))), "{:?}", run.ended);
+}
+
+/// A failing poll never ends the job: without a budget it goes on at the slowest pace of its schedule.
+#[test]
+fn polls_without_a_budget_go_on_by_their_schedule() {
+    let gate = GatePolicy::none().with_budget(Some(BudgetPolicy::new(1).unwrap()));
+    let mut run = Run::new(gate, |now: Timestamp, attempt: Attempt| match attempt.kind {
+        Kind::Create => accepted(),
+        _ if now < at(20_000) => Some(Err(RESET)),
+        _ => Some(Ok(Reading::Ready)),
+    });
+    run.submit(1);
+    run.until(at(100_000));
+    assert_eq!(run.times(Kind::Poll), [5_000, 6_000, 12_000, 17_000, 22_000]);
+    assert!(matches!(run.ended[0].2, Outcome::Completed(_)));
+}
+
+#[test]
+fn failing_fast_rejects_what_was_never_sent_and_waits_for_what_may_be_running() {
+    let gate = GatePolicy::none().with_breaker(Some(breaker())).with_when_open(WhenOpen::Refuse);
+    let lost = Failure::new(Class::TimedOut, Certainty::MayHaveExecuted);
+    let mut run =
+        Run::new(gate, move |now, attempt| if now < at(5_000) { Some(Err(lost)) } else { well(now, attempt) });
+    run.submit(2);
+    run.drain();
+    assert!(matches!(run.engine.gate().breaker_state(run.now), BreakerState::Open { .. }));
+    run.submit(1);
+    run.drain();
+    assert_eq!(run.ended, [(START, run.ended[0].1, Outcome::Rejected(Rejected::Unavailable))]);
+    run.until(at(100_000));
+    assert_eq!(run.ended.len(), 3);
+    assert!(run.ended[1..].iter().all(|(.., outcome)| matches!(outcome, Outcome::Completed(_))), "{:?}", run.ended);
+}
+
+/// Didit: creating sessions has a limit of its own beside the general one.
+#[test]
+fn kinds_have_limits_of_their_own() {
+    let creates = limit(1, SECOND, Kinds::of(&[Kind::Create]));
+    let reads = limit(10, SECOND, Kinds::of(&[Kind::Poll, Kind::Lookup]));
+    let mut run = Run::new(GatePolicy::none().with_limit(creates).with_limit(reads), well);
+    run.submit(3);
+    run.until(at(60_000));
+    assert_eq!(run.times(Kind::Create), [0, 1_000, 2_000]);
+    assert_eq!(run.times(Kind::Poll), [5_000, 6_000, 7_000], "no creates' token is spent on polls");
+}
+
+#[test]
+fn a_429_with_a_hint_pauses_the_whole_gate() {
+    let mut first = true;
+    let mut run = Run::new(GatePolicy::none(), move |now, attempt| {
+        let throttled = Failure::new(Class::Throttled, Certainty::NotExecuted);
+        if core::mem::take(&mut first) {
+            Some(Err(throttled.with_retry_after(Some(7 * SECOND))))
+        } else {
+            well(now, attempt)
+        }
+    });
+    run.submit(1);
+    run.drain();
+    run.submit(2);
+    run.until(at(60_000));
+    assert_eq!(run.times(Kind::Create), [0, 7_000, 7_000, 7_000]);
+}
+
+#[test]
+fn a_hostile_hint_does_not_hold_the_gate_for_longer_than_the_policy_says() {
+    let policy = GatePolicy::none().with_longest_pause(60 * SECOND);
+    let mut gate = Gate::new(policy, Seed::new(1));
+    let permit = gate.admit(Ask::first(Kind::Create), START).permit().unwrap();
+    let throttled = Failure::new(Class::Throttled, Certainty::NotExecuted).with_retry_after(Some(Duration::MAX));
+    gate.settle(permit, Settled::Failed(throttled), START);
+    let Admission::Wait(no) = gate.admit(Ask::first(Kind::Create), START) else { panic!("it is paused") };
+    assert_eq!((no.until, no.why), (at(60_000), Blocked::Paused));
+}
+
+#[test]
+fn what_the_provider_says_is_left_bounds_what_is_sent() {
+    let mut run = Run::new(GatePolicy::none(), well);
+    let quota = Quota { remaining: Some(2), reset: Some(30 * SECOND), ..Quota::default() };
+    run.engine.handle(Event::Quota(Kind::Create, quota), START);
+    run.submit(4);
+    run.until(at(200_000));
+    assert_eq!(run.times(Kind::Create), [0, 0, 30_000, 30_000]);
+    assert_eq!(run.times(Kind::Poll)[0], 5_000, "another kind is another quota");
+}
+
+#[test]
+fn a_limit_for_the_same_window_takes_the_providers_number() {
+    let mut gate = Gate::new(GatePolicy::none().with_limit(limit(10, 10 * SECOND, Kinds::ALL)), Seed::new(1));
+    let quota = Quota { limit: Some(2), window: Some(10 * SECOND), ..Quota::default() };
+    gate.learn(Kind::Poll, quota, START);
+    assert_eq!(gate.policy().limits()[0].rate.count(), 2);
+    gate.learn(Kind::Poll, Quota { window: Some(SECOND), ..quota }, START);
+    gate.learn(Kind::Poll, Quota { limit: Some(0), ..quota }, START);
+    assert_eq!(gate.policy().limits()[0].rate.count(), 2, "another window, or no request at all, teaches nothing");
+}
+
+#[test]
+fn settings_change_while_requests_are_in_the_air() {
+    let old = GatePolicy::none().with_breaker(Some(breaker())).with_limit(limit(1, SECOND, Kinds::ALL));
+    let mut gate = Gate::new(old, Seed::new(1));
+    let permit = gate.admit(Ask::first(Kind::Poll), START).permit().unwrap();
+    let new = GatePolicy::none().with_breaker(Some(breaker())).with_limit(limit(1, 60 * SECOND, Kinds::ALL));
+    gate.set_policy(new.with_bulkhead(Some(BulkheadPolicy::fixed(1).unwrap())));
+    assert_eq!(gate.in_flight(), 1);
+    gate.settle(permit, Settled::Answered, START);
+    assert_eq!(gate.in_flight(), 0);
+    let Admission::Wait(no) = gate.admit(Ask::first(Kind::Poll), at(500)) else { panic!("the limiter remembers") };
+    assert_eq!(no.until, at(1_000), "what was promised holds");
+    let _ =
+        gate.admit(Ask::first(Kind::Poll), at(1_000)).permit().map(|it| gate.settle(it, Settled::Answered, at(1_000)));
+    let Admission::Wait(no) = gate.admit(Ask::first(Kind::Poll), at(1_000)) else { panic!("it is paced") };
+    assert_eq!(no.until, at(61_000), "and the new pace from there on");
+}
+
+/// A request that never left gives back what it took: here its commit fails.
+#[test]
+fn an_intent_that_cannot_be_written_gives_everything_back() {
+    let gate = GatePolicy::none().with_bulkhead(Some(BulkheadPolicy::fixed(1).unwrap())).with_limit(limit(
+        1,
+        1_000 * SECOND,
+        Kinds::ALL,
+    ));
+    let mut run = Run::new(gate, well);
+    run.submit(1);
+    let Some((_, Effect::Persist(number))) = run.engine.pop_effect() else { panic!("its intent comes first") };
+    run.engine.handle(Event::PersistFailed(number), START);
+    assert_eq!(run.engine.gate().in_flight(), 0);
+    run.drain();
+    run.submit(1);
+    run.until(at(10));
+    assert_eq!(run.times(Kind::Create), [1], "within the millisecond that a refund is rounded by");
+}
+
+#[test]
+fn a_full_bulkhead_lets_the_next_in_as_soon_as_one_ends_and_nobody_overtakes() {
+    let gate = GatePolicy::none().with_bulkhead(Some(BulkheadPolicy::fixed(2).unwrap()));
+    let mut run = Run::new(gate, |_, _| None);
+    let ids = run.submit(5);
+    run.drain();
+    assert_eq!(run.sent.len(), 2);
+    for n in 0..3 {
+        // A newcomer comes with every end, and stands at the back.
+        let (_, id, attempt) = run.sent[n];
+        run.engine.handle(Event::Answered(id, attempt.id, accepted().unwrap()), run.now);
+        run.submit(1);
+        run.drain();
+        assert_eq!(run.sent.len(), n + 3);
+    }
+    let order: Vec<_> = run.sent.iter().map(|(_, id, _)| *id).collect();
+    assert_eq!(order, ids);
+}
+
+#[test]
+fn cancelling_in_line_leaves_the_line_as_if_it_had_never_been_joined() {
+    let gate = GatePolicy::none().with_bulkhead(Some(BulkheadPolicy::fixed(1).unwrap()));
+    let mut run = Run::new(gate, |_, _| None);
+    let ids = run.submit(100);
+    run.drain();
+    for id in &ids[1..99] {
+        run.engine.handle(Event::Cancel(*id), run.now);
+    }
+    run.drain();
+    assert_eq!(run.ended.len(), 98);
+    let (_, id, attempt) = run.sent[0];
+    run.engine.handle(Event::Answered(id, attempt.id, accepted().unwrap()), run.now);
+    run.drain();
+    assert_eq!(run.sent.last().map(|(_, id, _)| *id), Some(ids[99]));
+    assert_eq!(run.engine.gate().in_flight(), 1);
+}

@@ -1,0 +1,281 @@
+//! Rate limiter, retry budget and bulkhead under random histories.
+
+use core::num::NonZeroU8;
+use core::time::Duration;
+use std::collections::VecDeque;
+
+use proptest::prelude::*;
+use steadfast_core::Timestamp;
+use steadfast_core::budget::{BudgetPolicy, Costs, RetryBudget, Tokens};
+use steadfast_core::bulkhead::{Bulkhead, BulkheadPolicy, Load, Place};
+use steadfast_core::rate_limit::{Allowance, Quota, RateLimiter, RatePolicy, try_acquire_all};
+use steadfast_core::retry::Class;
+
+const START: Timestamp = Timestamp::from_secs(1_700_000_000);
+const SECOND: Duration = Duration::from_secs(1);
+
+fn rate() -> impl Strategy<Value = RatePolicy> {
+    (1_u32..2_000, 2_000_u64..90_000_000_000, 1_u32..50).prop_map(|(count, per, burst)| {
+        RatePolicy::new(count, Duration::from_nanos(per)).unwrap().with_burst(burst).unwrap()
+    })
+}
+
+/// Waits between asks: none, short, long.
+fn gaps() -> impl Strategy<Value = Vec<u64>> {
+    prop::collection::vec(prop_oneof![Just(0), 0_u64..1_000_000, 0_u64..30_000_000_000], 1..300)
+}
+
+proptest! {
+    /// I10 and R25, in every span of the history.
+    #[test]
+    fn i10_r25_no_span_sees_more_than_the_pace_and_the_burst(policy in rate(), gaps in gaps()) {
+        let (mut limiter, mut now, mut left) = (RateLimiter::new(), START, Vec::new());
+        for gap in gaps {
+            now = now.saturating_add(Duration::from_nanos(gap));
+            if limiter.try_acquire(&policy, now).is_ok() {
+                left.push(now);
+            }
+        }
+        for (from, start) in left.iter().enumerate() {
+            for (to, end) in left.iter().enumerate().skip(from) {
+                let span = end.saturating_since(*start).as_nanos();
+                let paced = span * u128::from(policy.count()) / policy.per().as_nanos();
+                prop_assert!(((to - from) as u128) < paced + u128::from(policy.burst()));
+            }
+        }
+    }
+
+    #[test]
+    fn r26_a_wait_is_exact_to_the_nanosecond(policy in rate(), gaps in gaps()) {
+        let (mut limiter, mut now) = (RateLimiter::new(), START);
+        for gap in gaps {
+            now = now.saturating_add(Duration::from_nanos(gap));
+            if let Err(at) = limiter.try_acquire(&policy, now) {
+                prop_assert!(at > now);
+                prop_assert!(limiter.check(&policy, at.saturating_sub(Duration::from_nanos(1))).is_err());
+                prop_assert_eq!(limiter.check(&policy, at), Ok(()));
+            }
+        }
+    }
+
+    #[test]
+    fn reservations_are_first_come_first_served(policy in rate(), gaps in gaps()) {
+        let (mut limiter, mut now, mut last) = (RateLimiter::new(), START, Timestamp::EPOCH);
+        for gap in gaps {
+            now = now.saturating_add(Duration::from_nanos(gap));
+            let place = limiter.reserve(&policy, 1, now).unwrap();
+            prop_assert!(place.at() >= now && place.at() >= last);
+            last = place.at();
+        }
+    }
+
+    #[test]
+    fn several_limits_take_from_all_or_from_none(first in rate(), second in rate(), gaps in gaps()) {
+        let policies = [first, second];
+        let (mut limiters, mut now) = ([RateLimiter::new(); 2], START);
+        for gap in gaps {
+            now = now.saturating_add(Duration::from_nanos(gap));
+            let before = limiters;
+            match try_acquire_all(&policies, &mut limiters, now) {
+                Ok(()) => prop_assert!(limiters[0] > before[0] && limiters[1] > before[1]),
+                Err(at) => {
+                    prop_assert_eq!(limiters, before);
+                    prop_assert_eq!(try_acquire_all(&policies, &mut limiters, at), Ok(()));
+                    limiters = before;
+                }
+            }
+        }
+    }
+
+    /// A limiter that is asked at hostile times neither panics nor lets anything through for nothing.
+    #[test]
+    fn no_time_panics(policy in rate(), times: Vec<u64>) {
+        let mut limiter = RateLimiter::new();
+        for time in times {
+            let now = Timestamp::from_nanos(time);
+            let _ = limiter.try_acquire_many(&policy, 3, now);
+            if let Some(place) = limiter.reserve(&policy, 1, now) {
+                limiter.cancel(&policy, place, now);
+            }
+        }
+        prop_assert_eq!(limiter.try_acquire(&policy, Timestamp::NEVER), Err(Timestamp::NEVER));
+    }
+
+    /// R7: what is granted was there at first, or came in since.
+    #[test]
+    fn r7_retries_never_cost_more_than_there_was(
+        capacity in 1_u32..60, per_request in 0_u64..2_000_000, per_success in 0_u64..2_000_000, per_second in 0_u64..3_000_000,
+        refunds: bool, cost in 1_u8..4, steps in prop::collection::vec((0_u8..4, 0_u64..2_000), 0..300),
+    ) {
+        let cost = NonZeroU8::new(cost).unwrap();
+        prop_assume!(u32::from(cost.get()) <= capacity);
+        let policy = BudgetPolicy::new(capacity).unwrap().with_costs(Costs::all(cost)).unwrap()
+            .with_per_request(Tokens::millionths(per_request)).with_per_success(Tokens::millionths(per_success))
+            .with_per_second(Tokens::millionths(per_second)).with_refunds(refunds);
+        let (mut budget, mut now) = (RetryBudget::new(&policy), START);
+        let (mut there, mut spent, mut charges) = (f64::from(capacity), 0.0, Vec::new());
+        // The first touch starts the clock.
+        budget.first_attempt(&policy, now);
+        there += per_request as f64 / 1e6;
+        for (step, millis) in steps {
+            now = now.saturating_add(Duration::from_millis(millis));
+            there += per_second as f64 / 1e6 * millis as f64 / 1e3;
+            match step {
+                0 => {
+                    budget.first_attempt(&policy, now);
+                    there += per_request as f64 / 1e6;
+                }
+                1 => match budget.withdraw(&policy, Class::Transient, now) {
+                    Ok(charge) => {
+                        spent += f64::from(cost.get());
+                        charges.push(charge);
+                    }
+                    Err(exhausted) => {
+                        prop_assert!(exhausted.until > now);
+                        if exhausted.until < Timestamp::NEVER {
+                            prop_assert_eq!(budget.check(&policy, Class::Transient, exhausted.until), Ok(()), "time alone has brought it");
+                        }
+                    }
+                },
+                2 => {
+                    let charge = charges.pop();
+                    there += match charge {
+                        Some(_) if refunds => f64::from(cost.get()),
+                        _ => per_success as f64 / 1e6,
+                    };
+                    budget.succeeded(&policy, charge, now);
+                }
+                _ => {
+                    if let Some(charge) = charges.pop() {
+                        budget.refund(&policy, charge);
+                        spent -= f64::from(cost.get());
+                    }
+                }
+            }
+            prop_assert!(budget.tokens(&policy, now) <= capacity);
+            prop_assert!(spent <= there + 1e-3, "R7: {} spent of {}", spent, there);
+        }
+    }
+
+    /// First come, first served; never more than the limit; all gone in the end.
+    #[test]
+    fn i8_a_bulkhead_lets_in_first_come_first_served(
+        least in 1_u32..4, more in 0_u32..4, steps in prop::collection::vec((0_u8..6, any::<u16>()), 0..200),
+    ) {
+        let policy = BulkheadPolicy::adaptive(least, least, least + more).unwrap();
+        let (mut bulkhead, mut line, mut inside) = (Bulkhead::new(&policy), VecDeque::<Place>::new(), 0_u32);
+        for (step, pick) in steps {
+            let limit = bulkhead.limit(&policy);
+            match step {
+                0 => {
+                    let entered = bulkhead.admit(&policy).is_ok();
+                    prop_assert_eq!(entered, line.is_empty() && inside < limit, "nobody overtakes");
+                    inside += u32::from(entered);
+                }
+                1 => line.push_back(bulkhead.join()),
+                2 if !line.is_empty() => {
+                    let at = usize::from(pick) % line.len();
+                    let entered = bulkhead.admit_waiting(&policy, line[at]);
+                    prop_assert_eq!(entered, at == 0 && inside < limit, "places are called in their order");
+                    if entered {
+                        line.pop_front();
+                        inside += 1;
+                    }
+                }
+                3 if !line.is_empty() => {
+                    let place = line.remove(usize::from(pick) % line.len()).unwrap();
+                    bulkhead.leave(place);
+                    prop_assert!(!bulkhead.admit_waiting(&policy, place), "a place that was left is gone");
+                }
+                4 | 5 if inside > 0 => {
+                    let load = [Load::Bearable, Load::TooMuch, Load::Unknown][usize::from(pick) % 3];
+                    bulkhead.settle(&policy, load, START, START);
+                    inside -= 1;
+                }
+                _ => {}
+            }
+            prop_assert_eq!((bulkhead.in_flight(), bulkhead.waiting()), (inside, line.len()));
+            prop_assert!((least..=least + more).contains(&bulkhead.limit(&policy)));
+            prop_assert_eq!(bulkhead.called(&policy), line.front().copied().filter(|_| inside < bulkhead.limit(&policy)));
+        }
+        for _ in 0..inside {
+            bulkhead.settle(&policy, Load::Unknown, START, START);
+        }
+        prop_assert_eq!(bulkhead.in_flight(), 0, "I8");
+    }
+
+    /// What the provider says is left is never exceeded within its window.
+    #[test]
+    fn an_allowance_keeps_to_what_the_provider_says(remaining in 0_u32..50, in_flight in 0_u32..60, reset in 1_u64..100_000) {
+        let mut allowance = Allowance::new();
+        let reset = Duration::from_secs(reset);
+        allowance.learn(Quota { remaining: Some(remaining), reset: Some(reset), ..Quota::default() }, in_flight, START);
+        let mut left = 0;
+        while let Ok(()) = allowance.check(START) {
+            allowance.take();
+            left += 1;
+        }
+        prop_assert_eq!(left, remaining.saturating_sub(in_flight));
+        let until = allowance.check(START).unwrap_err();
+        prop_assert!(until <= START.saturating_add(Allowance::LONGEST), "however far off the reset is said to be");
+        prop_assert_eq!(allowance.check(until), Ok(()));
+    }
+}
+
+/// Never faster than said, and slower by less than a nanosecond a request, however many there are.
+#[test]
+fn r25_a_spacing_that_is_not_whole_drifts_by_less_than_a_nanosecond_a_request() {
+    let policy = RatePolicy::new(7, SECOND).unwrap();
+    let (mut limiter, mut now) = (RateLimiter::new(), START);
+    let asks = 1_000_000_u32;
+    for _ in 0..asks {
+        while let Err(at) = limiter.try_acquire(&policy, now) {
+            now = at;
+        }
+    }
+    let exact = Duration::from_nanos(u64::from(asks - 1) * 1_000_000_000 / 7);
+    let drift = now.saturating_since(START) - exact;
+    assert!(drift < Duration::from_nanos(asks.into()), "{drift:?}");
+}
+
+#[test]
+fn an_adaptive_limit_grows_by_one_a_round_and_is_cut_once_for_all_that_was_under_way() {
+    let policy = BulkheadPolicy::adaptive(1, 10, 100).unwrap();
+    let mut bulkhead = Bulkhead::new(&policy);
+    let at = |secs: u64| START.saturating_add(Duration::from_secs(secs));
+    let fill = |bulkhead: &mut Bulkhead| while bulkhead.admit(&policy).is_ok() {};
+    // As many ends as there is room for make one round.
+    for round in 0..3 {
+        for _ in 0..10 + round {
+            fill(&mut bulkhead);
+            bulkhead.settle(&policy, Load::Bearable, at(round), at(round + 1));
+        }
+    }
+    assert!((12..=13).contains(&bulkhead.limit(&policy)), "{}", bulkhead.limit(&policy));
+    fill(&mut bulkhead);
+    let before = bulkhead.limit(&policy);
+    for _ in 0..10 {
+        bulkhead.settle(&policy, Load::TooMuch, at(10), at(11));
+    }
+    assert_eq!(bulkhead.limit(&policy), before / 2, "ten signs of one overload are one");
+    fill(&mut bulkhead);
+    bulkhead.settle(&policy, Load::TooMuch, at(12), at(13));
+    assert_eq!(bulkhead.limit(&policy), before / 4, "a request let in after the cut is news");
+}
+
+#[test]
+fn nonsense_is_refused_and_the_error_says_what_to_change() {
+    let message = |error: steadfast_core::PolicyError| error.to_string();
+    assert_eq!(message(RatePolicy::new(0, SECOND).unwrap_err()), "rate.count is 0: it must be at least 1");
+    assert!(
+        message(RatePolicy::new(2, Duration::from_nanos(1)).unwrap_err())
+            .contains("more than one request a nanosecond")
+    );
+    assert!(RatePolicy::new(1, SECOND).unwrap().with_burst(0).is_err());
+    assert!(message(BudgetPolicy::new(0).unwrap_err()).contains("for no retries allow 1 attempt"));
+    assert!(BudgetPolicy::new(5).unwrap().with_keep(5).is_err() && BudgetPolicy::new(5).unwrap().with_keep(4).is_ok());
+    assert!(message(BulkheadPolicy::fixed(0).unwrap_err()).contains("at least 1, or nothing ever leaves"));
+    assert!(message(BulkheadPolicy::adaptive(5, 3, 9).unwrap_err()).contains("from the least, 5, to the most, 9"));
+    assert!(BulkheadPolicy::fixed(3).unwrap().with_decrease(100).is_err());
+    assert!(Tokens::try_from(f64::NAN).is_err() && Tokens::try_from(-0.1).is_err() && Tokens::try_from(1e12).is_err());
+}

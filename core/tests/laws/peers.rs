@@ -1,0 +1,280 @@
+//! Bugs that others had in such machines, each as a test of ours. Where they are reported is in each test's comment.
+
+use core::time::Duration;
+
+use steadfast_core::backoff::{BackoffPolicy, Growth, Jitter};
+use steadfast_core::breaker::{Breaker, BreakerPolicy, BreakerState, Health, Probes, SlowCalls, Window};
+use steadfast_core::budget::{BudgetPolicy, RetryBudget, Tokens};
+use steadfast_core::bulkhead::{Bulkhead, BulkheadPolicy, Load};
+use steadfast_core::gate::{Admission, Ask, Gate, GatePolicy, Settled};
+use steadfast_core::rate_limit::{RateLimiter, RatePolicy};
+use steadfast_core::retry::Class;
+use steadfast_core::{Kind, Seed, Timestamp};
+
+const NOW: Timestamp = Timestamp::from_secs(1_700_000_000);
+const SECOND: Duration = Duration::from_secs(1);
+
+fn after(secs: u64) -> Timestamp {
+    NOW.saturating_add(Duration::from_secs(secs))
+}
+
+fn fixed(span: Duration) -> BackoffPolicy {
+    BackoffPolicy::new(Growth::Fixed(span), span, Jitter::None).unwrap()
+}
+
+/// Opens after one failure, for ten seconds; one probe, and one good end of it, closes.
+fn quick() -> BreakerPolicy {
+    let probes = Probes { at_once: 1, successes: 1, failures: 1, lease: 5 * SECOND };
+    BreakerPolicy::consecutive(1).unwrap().with_open(fixed(10 * SECOND)).unwrap().with_probes(probes).unwrap()
+}
+
+fn opened(policy: &BreakerPolicy) -> Breaker {
+    let mut breaker = Breaker::new(policy, Seed::new(1));
+    let ticket = breaker.admit(policy, NOW).unwrap();
+    breaker.settle(policy, ticket, Health::Failing, NOW);
+    assert!(matches!(breaker.state(NOW), BreakerState::Open { .. }));
+    breaker
+}
+
+/// failsafe and reliakit let 1000 of 1000 calls through while half-open; recloser and Failsafe (Java, #391) too many.
+#[test]
+fn a_half_open_breaker_admits_no_more_than_its_probes() {
+    for at_once in [1, 3, 16] {
+        let policy = quick().with_probes(Probes { at_once, ..quick().probes() }).unwrap();
+        let mut breaker = opened(&policy);
+        let probes = (0..1_000).filter(|_| breaker.admit(&policy, after(10)).is_ok()).count();
+        assert_eq!(probes, usize::from(at_once));
+    }
+}
+
+/// execution-policy: a probe whose future is dropped wedges the breaker for ever. The same in Polly (#1979), resilience4j (#544, #935), Hystrix
+/// (#1621), monix (#1080), rezilience (#521), circuit (#258) and OmniRoute (#13836: six days).
+#[test]
+fn a_probe_that_is_dropped_or_lost_wedges_nothing() {
+    let policy = quick();
+    let mut breaker = opened(&policy);
+    let dropped = breaker.admit(&policy, after(10)).unwrap();
+    breaker.settle(&policy, dropped, Health::Ignored, after(10));
+    let lost = breaker.admit(&policy, after(10)).unwrap();
+    assert_eq!(breaker.admit(&policy, after(11)), Err(after(15)), "until its lease ends");
+    let next = breaker.admit(&policy, after(15)).unwrap();
+    // The lost one is found after all: its place is another's by now.
+    breaker.settle(&policy, lost, Health::Failing, after(15));
+    assert_eq!(breaker.state(after(15)), BreakerState::HalfOpen);
+    breaker.settle(&policy, next, Health::Healthy, after(15));
+    assert_eq!(breaker.state(after(15)), BreakerState::Closed);
+}
+
+/// tower-resilience counts results of calls admitted while closed in the half-open state; failures that come late re-arm the open time of
+/// reliakit and execution-policy; Polly #223.
+#[test]
+fn a_call_that_began_before_a_transition_changes_nothing_after_it() {
+    let policy = quick();
+    let mut breaker = Breaker::new(&policy, Seed::new(1));
+    let [first, second, third] = [0; 3].map(|_| breaker.admit(&policy, NOW).unwrap());
+    breaker.settle(&policy, first, Health::Failing, NOW);
+    breaker.settle(&policy, second, Health::Failing, after(9));
+    assert_eq!(breaker.state(after(9)), BreakerState::Open { until: after(10) }, "open no longer for a late failure");
+    let probe = breaker.admit(&policy, after(10)).unwrap();
+    breaker.settle(&policy, third, Health::Healthy, after(10));
+    assert_eq!(breaker.state(after(10)), BreakerState::HalfOpen, "a success of another era closes nothing");
+    breaker.settle(&policy, probe, Health::Healthy, after(10));
+    assert_eq!(breaker.state(after(10)), BreakerState::Closed);
+}
+
+/// tower-resilience's count window holds the counts of a lifetime: after 1000 successes it takes 1000 failures to open.
+#[test]
+fn a_window_of_calls_forgets_what_left_it() {
+    let policy = BreakerPolicy::rate(50, Window::Calls(10), 10).unwrap();
+    let mut breaker = Breaker::new(&policy, Seed::new(1));
+    let mut end = |health| {
+        let ticket = breaker.admit(&policy, NOW).unwrap();
+        breaker.settle(&policy, ticket, health, NOW);
+        breaker.state(NOW)
+    };
+    (0..1_000).for_each(|_| assert_eq!(end(Health::Healthy), BreakerState::Closed));
+    (0..4).for_each(|_| assert_eq!(end(Health::Failing), BreakerState::Closed));
+    assert!(matches!(end(Health::Failing), BreakerState::Open { .. }), "five of the last ten");
+}
+
+/// tower-resilience's half-open state wedges for good when probes take longer than its time window.
+#[test]
+fn probes_slower_than_the_window_still_decide() {
+    let probes = Probes { at_once: 1, successes: 2, failures: 1, lease: 3_600 * SECOND };
+    let policy = BreakerPolicy::rate(50, Window::Time(SECOND), 1).unwrap().with_open(fixed(SECOND)).unwrap();
+    let policy = policy.with_probes(probes).unwrap();
+    let mut breaker = opened(&policy);
+    for n in 1..=2_u64 {
+        let probe = breaker.admit(&policy, after(60 * n)).unwrap();
+        breaker.settle(&policy, probe, Health::Healthy, after(60 * n + 30));
+    }
+    assert_eq!(breaker.state(after(200)), BreakerState::Closed);
+}
+
+/// recloser's `closed_len(n)` needs n + 1 calls.
+#[test]
+fn a_threshold_is_the_number_it_says() {
+    for n in 1..=5 {
+        let policy = BreakerPolicy::consecutive(n).unwrap();
+        let mut breaker = Breaker::new(&policy, Seed::new(1));
+        for nth in 1..=n {
+            let ticket = breaker.admit(&policy, NOW).unwrap();
+            breaker.settle(&policy, ticket, Health::Failing, NOW);
+            assert_eq!(breaker.state(NOW) == BreakerState::Closed, nth < n);
+        }
+    }
+}
+
+/// failsafe counts in whole seconds and drops what is below; its exponential panics at half a second.
+#[test]
+fn windows_and_open_times_below_a_second_are_kept() {
+    let ms = Duration::from_millis;
+    let doubling = BackoffPolicy::new(Growth::doubling(ms(500)), ms(1_500), Jitter::None).unwrap();
+    let policy = quick().with_open(doubling).unwrap();
+    let mut breaker = opened(&policy);
+    let mut now = NOW;
+    for expected in [500, 1_000, 1_500, 1_500] {
+        let until = breaker.admit(&policy, now).unwrap_err();
+        assert_eq!(until.saturating_since(now), ms(expected), "open time backs off to its cap");
+        now = until;
+        let probe = breaker.admit(&policy, now).unwrap();
+        breaker.settle(&policy, probe, Health::Failing, now);
+    }
+}
+
+/// opossum #720: a breaker that is restored after its open time has passed must be half-open, not open again.
+#[test]
+fn a_breaker_restored_late_is_half_open() {
+    let policy = quick();
+    // State is plain data: what is restored is what was stored.
+    let restored = opened(&policy);
+    assert_eq!(restored.state(after(3_600)), BreakerState::HalfOpen);
+    assert_eq!(restored.check(&policy, after(3_600)), Ok(()));
+}
+
+/// resilience4j #858: a permission must not be taken by merely looking.
+#[test]
+fn looking_takes_nothing() {
+    let policy = quick();
+    let breaker = opened(&policy);
+    let before = breaker.clone();
+    let _ = (breaker.check(&policy, after(10)), breaker.state(after(10)), breaker.counts(after(10)));
+    assert_eq!(breaker, before);
+}
+
+/// Polly trips on exceptions only; a hundred slow answers are an illness too (resilience4j), and one slow call of a bad hour is none.
+#[test]
+fn slow_calls_open_it_and_waiting_to_be_sent_is_not_slow() {
+    let slow = SlowCalls { longer_than: 2 * SECOND, percent: 50 };
+    let policy = BreakerPolicy::rate(100, Window::Calls(4), 4).unwrap().with_slow_calls(slow).unwrap();
+    let mut breaker = Breaker::new(&policy, Seed::new(1));
+    let mut call = |begun: u64, ended: u64| {
+        let ticket = breaker.admit(&policy, NOW).unwrap().begun(after(begun));
+        breaker.settle(&policy, ticket, Health::Healthy, after(ended));
+        breaker.state(NOW)
+    };
+    for _ in 0..8 {
+        assert_eq!(call(100, 102), BreakerState::Closed, "just two seconds, after a wait that does not count");
+    }
+    assert_eq!(call(0, 3), BreakerState::Closed);
+    assert!(matches!(call(0, 3), BreakerState::Open { .. }));
+}
+
+/// tower truncates the share: all from 51 to 99 percent count as 100 there. Finagle's tests say what is right.
+#[test]
+fn a_budgets_share_is_exact() {
+    for (share, expected) in [(0.3, 300), (0.51, 510), (0.75, 750), (0.99, 990)] {
+        let policy = BudgetPolicy::new(10_000).unwrap().with_capacity(10_000, 0).unwrap();
+        let policy = policy.with_per_request(Tokens::try_from(share).unwrap());
+        let mut budget = RetryBudget::new(&policy);
+        let granted = (0..1_000)
+            .filter(|_| {
+                budget.first_attempt(&policy, NOW);
+                budget.withdraw(&policy, Class::Transient, NOW).is_ok()
+            })
+            .count();
+        assert_eq!(granted, expected);
+    }
+}
+
+/// aws-smithy-runtime keeps one call's charge in the shared object: overlapping calls that all succeed leak it dry after 123 pairs.
+#[test]
+fn overlapping_retries_that_succeed_leak_no_tokens() {
+    let policy = BudgetPolicy::aws();
+    let mut budget = RetryBudget::new(&policy);
+    for _ in 0..10_000 {
+        let one = budget.withdraw(&policy, Class::Transient, NOW).unwrap();
+        let two = budget.withdraw(&policy, Class::Throttled, NOW).unwrap();
+        budget.succeeded(&policy, Some(one), NOW);
+        budget.succeeded(&policy, Some(two), NOW);
+    }
+    assert_eq!(budget.tokens(&policy, NOW), 500);
+}
+
+/// smithy-rs #4632: what was refused must not be deducted all the same, or the bucket never recovers. google-cloud-gax's throttler has no memory
+/// that ends: a million successes pay for a million failures.
+#[test]
+fn a_refused_retry_costs_nothing_and_past_success_is_bounded() {
+    let policy = BudgetPolicy::grpc();
+    let mut budget = RetryBudget::new(&policy);
+    (0..1_000_000).for_each(|_| budget.succeeded(&policy, None, NOW));
+    let granted = (0..1_000).filter(|_| budget.withdraw(&policy, Class::Transient, NOW).is_ok()).count();
+    assert_eq!(granted, 4, "10 tokens, and a retry that leaves fewer than 6 is refused");
+    assert_eq!(budget.tokens(&policy, NOW), 6);
+}
+
+/// governor: more than 10⁹ a second (#203) and a burst that is one off (#107); unchecked sums overflow for long periods.
+#[test]
+fn extreme_rates_neither_overflow_nor_admit_one_too_many() {
+    let fast = RatePolicy::new(1_000_000_000, SECOND).unwrap().with_burst(5).unwrap();
+    let slow = RatePolicy::new(1, Duration::from_secs(u64::MAX)).unwrap().with_burst(u32::MAX).unwrap();
+    for policy in [fast, slow] {
+        let mut limiter = RateLimiter::new();
+        let most = policy.burst().min(1_000);
+        let admitted = (0..most).filter(|_| limiter.try_acquire(&policy, NOW).is_ok()).count();
+        assert!(admitted <= policy.burst() as usize);
+    }
+    let mut limiter = RateLimiter::new();
+    let five = (0..9).filter(|_| limiter.try_acquire(&fast, NOW).is_ok()).count();
+    assert_eq!(five, 5);
+}
+
+/// tower-resilience #363: a limiter that admitted too many after a wait.
+#[test]
+fn those_who_waited_together_are_not_admitted_together() {
+    let policy = RatePolicy::new(10, SECOND).unwrap();
+    let mut limiter = RateLimiter::new();
+    limiter.try_acquire(&policy, NOW).unwrap();
+    let until = limiter.try_acquire(&policy, NOW).unwrap_err();
+    let admitted = (0..100).filter(|_| limiter.try_acquire(&policy, until).is_ok()).count();
+    assert_eq!(admitted, 1);
+}
+
+/// tower-resilience #368: an adaptive limiter must get back what a dropped call held.
+#[test]
+fn a_dropped_call_gives_its_room_back_and_says_nothing_of_the_load() {
+    let policy = BulkheadPolicy::adaptive(1, 2, 4).unwrap();
+    let mut bulkhead = Bulkhead::new(&policy);
+    for _ in 0..100 {
+        bulkhead.admit(&policy).unwrap();
+        bulkhead.settle(&policy, Load::Unknown, NOW, NOW);
+    }
+    assert_eq!((bulkhead.in_flight(), bulkhead.limit(&policy)), (0, 2));
+}
+
+/// resilience4j #593, failsafe #377, cockatiel #36: whether the breaker's refusal burns a limiter's token depends on how the user stacked them.
+#[test]
+fn a_breakers_refusal_burns_no_limiters_token() {
+    let rate = RatePolicy::new(1, 3_600 * SECOND).unwrap().with_burst(2).unwrap();
+    let limit = steadfast_core::gate::Limit { kinds: steadfast_core::gate::Kinds::ALL, rate };
+    let policy = GatePolicy::none().with_breaker(Some(quick())).with_limit(limit);
+    let mut gate = Gate::new(policy, Seed::new(1));
+    let permit = gate.admit(Ask::first(Kind::Poll), NOW).permit().unwrap();
+    let failure = steadfast_core::retry::Failure::new(Class::Transient, steadfast_core::retry::Certainty::NotExecuted);
+    gate.settle(permit, Settled::Failed(failure), NOW);
+    for _ in 0..100 {
+        assert!(matches!(gate.admit(Ask::first(Kind::Poll), NOW), Admission::Wait(_)));
+    }
+    let probe = gate.admit(Ask::first(Kind::Poll), after(10));
+    assert!(matches!(probe, Admission::Go(_)), "the second token is still there: {probe:?}");
+}
