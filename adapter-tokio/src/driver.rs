@@ -12,8 +12,9 @@ use http::HeaderValue;
 use http::header::HeaderName;
 use steadfast_core::engine::Event;
 use steadfast_core::operation::{Attempt, AttemptId, Effect, Outcome, Reading, Record, Rejected, SendSafety, Stage};
+use steadfast_core::rate_limit::Quota;
 use steadfast_core::retry::{Certainty, Class, Failure};
-use steadfast_core::{Engine, Key, OperationId, Timestamp};
+use steadfast_core::{Engine, Key, Kind, OperationId, Timestamp};
 use steadfast_providers::{Answer, Ask, Payload, Provider, fingerprint};
 use steadfast_store::StoreError;
 use tokio::sync::{mpsc, oneshot};
@@ -48,6 +49,8 @@ struct Answered {
     attempt: AttemptId,
     meaning: Result<Reading, Failure>,
     answer: Option<FinalAnswer>,
+    /// What the provider said of its own limit, and with an answer to what.
+    quota: Option<(Kind, Quota)>,
 }
 
 /// What the driver holds for an operation that has not ended: the bytes, and who waits.
@@ -291,12 +294,15 @@ impl<P: Provider, T: Transport> Driver<P, T> {
         }
     }
 
-    fn answer(&mut self, Answered { id, attempt, meaning, answer }: Answered) {
+    fn answer(&mut self, Answered { id, attempt, meaning, answer, quota }: Answered) {
         if let (Some(job), Some(answer)) = (self.jobs.get_mut(&id), answer) {
             job.answer = Some(answer);
         }
         let now = self.clock.now();
         self.engine.handle(Event::Answered(id, attempt, meaning), now);
+        if let Some((kind, quota)) = quota {
+            self.engine.handle(Event::Quota(kind, quota), now);
+        }
     }
 
     /// Sends a request on a task of its own, which brings back what came of it.
@@ -312,7 +318,7 @@ impl<P: Provider, T: Transport> Driver<P, T> {
                 let error = error.as_ref().map(|error| error as &dyn std::error::Error);
                 tracing::error!(error, panicked = error.is_none(), "a request could not be built");
                 let meaning = Err(Failure::new(Class::Permanent, Certainty::NotExecuted));
-                let _ = self.answered.send(Answered { id, attempt: attempt.id, meaning, answer: None });
+                let _ = self.answered.send(Answered { id, attempt: attempt.id, meaning, answer: None, quota: None });
                 return;
             }
         };
@@ -334,19 +340,20 @@ impl<P: Provider, T: Transport> Driver<P, T> {
                 // An abandoned request is gone before the next one of its job leaves: never two at a time. How it went no longer matters.
                 let _ = previous.await;
             }
-            let (meaning, answer) = match transport.send(outgoing).await {
+            let (meaning, answer, quota) = match transport.send(outgoing).await {
                 Ok(response) => {
                     let (parts, body) = response.into_parts();
                     let wall = Timestamp::from(SystemTime::now());
-                    let meaning = provider.read(&Answer::new(attempt.kind, parts.status, &parts.headers, &body, wall));
-                    (meaning, Some(FinalAnswer { status: parts.status, body }))
+                    let answer = Answer::new(attempt.kind, parts.status, &parts.headers, &body, wall);
+                    let quota = provider.quota(&answer).map(|quota| (attempt.kind, quota));
+                    (provider.read(&answer), Some(FinalAnswer { status: parts.status, body }), quota)
                 }
                 Err(error) => {
                     tracing::debug!(error = &error as &dyn std::error::Error, "a request brought no answer");
-                    (Err(error.failure()), None)
+                    (Err(error.failure()), None, None)
                 }
             };
-            let _ = answered.send(Answered { id, attempt: attempt.id, meaning, answer });
+            let _ = answered.send(Answered { id, attempt: attempt.id, meaning, answer, quota });
         }));
     }
 

@@ -70,6 +70,7 @@
 //! [`status`]: crate::status
 
 mod credentials;
+mod plan;
 mod reading;
 
 use core::time::Duration;
@@ -78,12 +79,14 @@ use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request, Uri};
 use steadfast_core::backoff::{BackoffPolicy, Growth, Jitter};
+use steadfast_core::gate::GatePolicy;
 use steadfast_core::operation::Reading;
 use steadfast_core::poll::PollPolicy;
 use steadfast_core::retry::{Failure, RetryPolicy};
 use steadfast_core::{Key, Kind, OperationPolicy, PolicyError, Reference, SendSafety};
 
 pub use self::credentials::Credentials;
+pub use self::plan::Plan;
 use crate::{Answer, Ask, BaseUrl, Payload, Provider, RequestError, status};
 
 /// One of Deepvue's products, as one set of credentials reaches it. See the [module](self).
@@ -94,6 +97,7 @@ pub struct Deepvue {
     get: Box<str>,
     credentials: Credentials,
     policy: OperationPolicy,
+    gate: GatePolicy,
 }
 
 impl Deepvue {
@@ -119,7 +123,21 @@ impl Deepvue {
             get: format!("get-{product}").into(),
             credentials,
             policy,
+            gate: GatePolicy::default(),
         })
+    }
+
+    /// The same, keeping to the rate limits of the account's plan. Without one there is no limit but what a 429 teaches.
+    ///
+    /// The limits count per API key. Where several products or processes share one, each [`gate`](Provider::gate) must be given its share instead.
+    ///
+    /// # Errors
+    /// None with the plans as they are.
+    pub fn with_plan(mut self, plan: Plan) -> Result<Self, SetupError> {
+        for limit in plan.limits()? {
+            self.gate = self.gate.with_limit(limit);
+        }
+        Ok(self)
     }
 
     /// The same, for an account whose creates are known to be safer than Deepvue documents: keys that are honoured, say.
@@ -176,6 +194,10 @@ impl Provider for Deepvue {
 
     fn policy(&self) -> OperationPolicy {
         self.policy.clone()
+    }
+
+    fn gate(&self) -> GatePolicy {
+        self.gate.clone()
     }
 
     fn request(&self, ask: &Ask<'_>) -> Result<Request<Bytes>, RequestError> {

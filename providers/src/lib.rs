@@ -6,6 +6,7 @@
 //! - [`deepvue`]: Deepvue's asynchronous verifications.
 //! - [`status`]: what an HTTP status says of a request, where no provider says otherwise.
 //! - [`retry_after`]: `Retry-After` in every form of RFC 9110.
+//! - [`rate_limit`]: what a provider says of its own limit.
 //! - [`BaseUrl`]: where a provider is; nothing that an answer says leads elsewhere.
 //! - [`fingerprint()`]: by which a repeated submit is known to carry the same payload.
 
@@ -15,6 +16,7 @@
 mod base_url;
 pub mod deepvue;
 mod fingerprint;
+pub mod rate_limit;
 pub mod retry_after;
 pub mod status;
 
@@ -22,11 +24,13 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode};
 use steadfast_core::gate::GatePolicy;
 use steadfast_core::operation::Reading;
+use steadfast_core::rate_limit::Quota;
 use steadfast_core::retry::Failure;
 use steadfast_core::{Key, Kind, OperationPolicy, Reference, Timestamp};
 
 pub use crate::base_url::{BaseUrl, BaseUrlError};
 pub use crate::fingerprint::fingerprint;
+use crate::rate_limit::Reset;
 
 /// What one upstream's requests look like and what its answers mean.
 ///
@@ -55,6 +59,11 @@ pub trait Provider: Send + Sync + 'static {
     /// # Errors
     /// It is no usable answer. The certainty in the failure decides whether a create may be sent again.
     fn read(&self, answer: &Answer<'_>) -> Result<Reading, Failure>;
+
+    /// What an answer says of the provider's own rate limit, if anything. Default: what [`rate_limit::quota`] finds in its headers.
+    fn quota(&self, answer: &Answer<'_>) -> Option<Quota> {
+        rate_limit::quota(answer.headers, Reset::Guess, answer.wall)
+    }
 }
 
 /// What is to be asked of the provider.

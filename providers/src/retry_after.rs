@@ -20,7 +20,7 @@
 use core::time::Duration;
 
 use http::HeaderMap;
-use http::header::{DATE, HeaderName, RETRY_AFTER};
+use http::header::{AsHeaderName, DATE, RETRY_AFTER};
 use steadfast_core::Timestamp;
 
 /// The longest wait that is told: 2^31 s, 68 years. It is what RFC 9111, section 1.2.2, puts for a number too large to hold.
@@ -50,17 +50,17 @@ pub const MAX: Duration = Duration::from_secs(1 << 31);
 /// ```
 #[must_use]
 pub fn retry_after(headers: &HeaderMap, wall: Timestamp) -> Option<Duration> {
-    let value = first_line(headers, &RETRY_AFTER)?;
+    let value = first_line(headers, RETRY_AFTER)?;
     if let Some(wait) = delay_seconds(value) {
         return Some(wait);
     }
     let then = http_date(value)?;
-    let now = first_line(headers, &DATE).and_then(http_date).unwrap_or(wall);
+    let now = first_line(headers, DATE).and_then(http_date).unwrap_or(wall);
     Some(then.saturating_since(now).min(MAX))
 }
 
 /// The header's first line, without the optional white space around it: spaces and tabs, nothing else.
-fn first_line<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+pub(crate) fn first_line(headers: &HeaderMap, name: impl AsHeaderName) -> Option<&str> {
     let text = core::str::from_utf8(headers.get(name)?.as_bytes()).ok()?;
     Some(text.trim_matches([' ', '\t']))
 }
@@ -75,6 +75,6 @@ fn delay_seconds(text: &str) -> Option<Duration> {
 }
 
 /// `HTTP-date`, from 1970 on, in its three notations. A weekday that does not fit the date makes it malformed.
-fn http_date(text: &str) -> Option<Timestamp> {
+pub(crate) fn http_date(text: &str) -> Option<Timestamp> {
     httpdate::parse_http_date(text).ok().map(Timestamp::from)
 }

@@ -513,3 +513,29 @@ fn the_bodies_of_the_hostile_inputs() {
     println!("hostile_inputs.json: {ran} cases about a JSON body replayed");
     assert_eq!(ran, 5);
 }
+
+/// docs.deepvue.ai/rate-limits: all three windows hold, whatever is asked for.
+#[test]
+fn a_plan_is_kept_in_every_second_minute_and_day() {
+    use steadfast_core::gate::{Admission, Ask, Gate, Settled};
+    let deepvue = deepvue().with_plan(steadfast_providers::deepvue::Plan::Business).unwrap();
+    let limits = deepvue.gate();
+    let mut gate = Gate::new(limits, Seed::new(1));
+    let start = Timestamp::from_secs(1_700_000_000);
+    let (mut now, mut sent) = (start, Vec::new());
+    while now.saturating_since(start) < Duration::from_secs(2 * 86_400) {
+        match gate.admit(Ask::first(Kind::Poll), now) {
+            Admission::Go(permit) => {
+                gate.settle(permit, Settled::Answered, now);
+                sent.push(now);
+            }
+            Admission::Wait(no) | Admission::Refuse(no) => now = no.until,
+        }
+    }
+    for (most, span) in [(2, 1), (100, 60), (10_000, 86_400)] {
+        let span = Duration::from_secs(span);
+        let crowded = sent.windows(most + 1).any(|those| those[most].saturating_since(those[0]) < span);
+        assert!(!crowded, "more than {most} in {span:?}");
+    }
+    assert!(sent.len() > 17_000, "and not much less than two days allow: {}", sent.len());
+}

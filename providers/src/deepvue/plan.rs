@@ -1,0 +1,43 @@
+//! The rate limits of Deepvue's plans (docs.deepvue.ai/rate-limits): per API key, all three windows enforced independently.
+
+use std::time::Duration;
+
+use steadfast_core::PolicyError;
+use steadfast_core::gate::{Kinds, Limit};
+use steadfast_core::rate_limit::RatePolicy;
+
+/// What an account may send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Plan {
+    /// 1 a second, 30 a minute, 1,000 a day.
+    Starter,
+    /// 2 a second, 100 a minute, 10,000 a day.
+    Business,
+    /// 5 a second, 500 a minute, 20,000 a day.
+    Growth,
+    /// 17 a second, 1,000 a minute, 50,000 a day.
+    Enterprise,
+}
+
+impl Plan {
+    /// Its three limits, kept strictly: no span of a second, a minute or a day sees more than the plan allows.
+    ///
+    /// Requests are spaced evenly over seconds and minutes. A day's are not: a fifth of them may go at once, and the rest at an even pace.
+    pub(super) fn limits(self) -> Result<[Limit; 3], PolicyError> {
+        let (second, minute, day) = match self {
+            Self::Starter => (1, 30, 1_000),
+            Self::Business => (2, 100, 10_000),
+            Self::Growth => (5, 500, 20_000),
+            Self::Enterprise => (17, 1_000, 50_000),
+        };
+        let secs = Duration::from_secs;
+        let burst = day / 5;
+        let rates = [
+            RatePolicy::new(second, secs(1))?,
+            RatePolicy::new(minute, secs(60))?,
+            RatePolicy::new(day - burst, secs(86_400))?.with_burst(burst)?,
+        ];
+        Ok(rates.map(|rate| Limit { kinds: Kinds::ALL, rate }))
+    }
+}

@@ -1,0 +1,142 @@
+//! How many requests are left, by the provider's own word?
+//!
+//! Three families of headers tell it. The first that is there and readable counts:
+//!
+//! | headers | left | until the window ends | limit and window |
+//! | --- | --- | --- | --- |
+//! | `RateLimit`, `RateLimit-Policy` (IETF draft of 2025, structured fields) | `r` | `t`, in seconds | `q`, `w` |
+//! | `RateLimit-Limit`, `-Remaining`, `-Reset` (earlier drafts; Persona) | yes | in seconds | limit only |
+//! | `X-RateLimit-Limit`, `-Remaining`, `-Reset`, also `X-Rate-Limit-*` | yes | see [`Reset`] | limit only |
+//!
+//! All come from another party and are read strictly: digits and nothing else, however many; a field that is malformed counts as absent. Of
+//! several limits in one `RateLimit` field the one with the least left counts. A `Retry-After` beside them says more and is read on its own
+//! ([`retry_after`](crate::retry_after)).
+
+use core::time::Duration;
+
+use http::HeaderMap;
+use http::header::DATE;
+use sfv::{List, ListEntry, Parameters, Parser};
+use steadfast_core::Timestamp;
+use steadfast_core::rate_limit::Quota;
+
+use crate::retry_after::{MAX, first_line, http_date};
+
+/// What `X-RateLimit-Reset` counts: providers differ, and the number does not say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Reset {
+    /// Seconds from now.
+    DeltaSeconds,
+    /// Seconds since 1970 (GitHub, Didit).
+    EpochSeconds,
+    /// Milliseconds since 1970.
+    EpochMillis,
+    /// By its size: up to 10⁸ (three years) seconds from now, up to 10¹¹ seconds since 1970, above that milliseconds since 1970. Right for every
+    /// provider that we know of; say which it is where it is documented.
+    #[default]
+    Guess,
+}
+
+/// What these headers say of the provider's rate limit; `None` if nothing usable.
+///
+/// `reset` is the unit of `X-RateLimit-Reset`; `wall` is our wall clock when the answer came, for an absolute one without a usable `Date` beside it.
+///
+/// ```
+/// use core::time::Duration;
+/// use http::{HeaderMap, HeaderValue};
+/// use steadfast_core::Timestamp;
+/// use steadfast_providers::rate_limit::{Reset, quota};
+///
+/// let mut headers = HeaderMap::new();
+/// headers.insert("ratelimit", HeaderValue::from_static(r#""default";r=50;t=30"#));
+/// headers.insert("ratelimit-policy", HeaderValue::from_static(r#""default";q=100;w=60"#));
+/// let said = quota(&headers, Reset::Guess, Timestamp::EPOCH).unwrap();
+/// assert_eq!((said.remaining, said.reset), (Some(50), Some(Duration::from_secs(30))));
+/// assert_eq!((said.limit, said.window), (Some(100), Some(Duration::from_secs(60))));
+/// ```
+#[must_use]
+pub fn quota(headers: &HeaderMap, reset: Reset, wall: Timestamp) -> Option<Quota> {
+    let draft =
+        || numbers(headers, ["ratelimit-limit", "ratelimit-remaining", "ratelimit-reset"], Reset::DeltaSeconds, wall);
+    let usual = || numbers(headers, ["x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"], reset, wall);
+    let rare = || numbers(headers, ["x-rate-limit-limit", "x-rate-limit-remaining", "x-rate-limit-reset"], reset, wall);
+    structured(headers).or_else(draft).or_else(usual).or_else(rare)
+}
+
+/// `RateLimit` and `RateLimit-Policy`.
+fn structured(headers: &HeaderMap) -> Option<Quota> {
+    let (limits, policies) = (list(headers, "ratelimit"), list(headers, "ratelimit-policy"));
+    let tightest = limits
+        .iter()
+        .filter_map(|(name, limit)| Some((whole(limit, "r")?, core::cmp::Reverse(whole(limit, "t")), name, limit)))
+        .min_by_key(|(left, until, ..)| (*left, *until));
+    let policy = match (&tightest, &policies[..]) {
+        (Some((.., name, _)), _) if policies.iter().any(|(other, _)| other == *name) => {
+            policies.iter().find(|(other, _)| other == *name)
+        }
+        // The only one that there is, or no limit beside it to tell which counts.
+        (_, [one]) => Some(one),
+        _ => None,
+    };
+    let seconds = |parameters: &Parameters, name| whole(parameters, name).map(|it| Duration::from_secs(it).min(MAX));
+    let said = Quota {
+        limit: policy.and_then(|(_, policy)| whole(policy, "q")).map(saturated),
+        window: policy.and_then(|(_, policy)| seconds(policy, "w")).filter(|window| !window.is_zero()),
+        remaining: tightest.as_ref().map(|(left, ..)| saturated(*left)),
+        reset: tightest.as_ref().and_then(|(.., limit)| seconds(limit, "t")),
+    };
+    (said != Quota::default()).then_some(said)
+}
+
+/// The items of a structured list whose names are strings, over all lines of the header; none if any of it is malformed.
+fn list(headers: &HeaderMap, name: &str) -> Vec<(String, Parameters)> {
+    let lines: Vec<&[u8]> = headers.get_all(name).iter().map(http::HeaderValue::as_bytes).collect();
+    let Ok(parsed) = Parser::new(&lines.join(&b", "[..])).parse::<List>() else { return Vec::new() };
+    let items = parsed.into_iter().map(|entry| match entry {
+        ListEntry::Item(item) => Some((item.bare_item.as_string()?.as_str().to_owned(), item.params)),
+        ListEntry::InnerList(_) => None,
+    });
+    items.collect::<Option<_>>().unwrap_or_default()
+}
+
+/// A parameter that is a whole number and not negative.
+fn whole(parameters: &Parameters, name: &str) -> Option<u64> {
+    let (_, value) = parameters.iter().find(|(key, _)| key.as_str() == name)?;
+    u64::try_from(i64::from(value.as_integer()?)).ok()
+}
+
+/// Three headers with a number each: limit, remaining, reset.
+fn numbers(headers: &HeaderMap, names: [&str; 3], unit: Reset, wall: Timestamp) -> Option<Quota> {
+    let [limit, remaining, reset] = names.map(|name| digits(headers, name));
+    let said = Quota {
+        limit: limit.map(saturated),
+        window: None,
+        remaining: remaining.map(saturated),
+        reset: reset.map(|reset| until(reset, unit, headers, wall)),
+    };
+    (said != Quota::default()).then_some(said)
+}
+
+fn digits(headers: &HeaderMap, name: &str) -> Option<u64> {
+    let text = first_line(headers, name)?;
+    let good = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    good.then(|| text.parse().unwrap_or(u64::MAX))
+}
+
+fn saturated(number: u64) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+/// The time from now to a reset, at most [`MAX`]; none if it is past.
+fn until(reset: u64, unit: Reset, headers: &HeaderMap, wall: Timestamp) -> Duration {
+    let at = match unit {
+        Reset::DeltaSeconds => return Duration::from_secs(reset).min(MAX),
+        Reset::Guess if reset <= 100_000_000 => return Duration::from_secs(reset).min(MAX),
+        Reset::EpochSeconds => Timestamp::from_secs(reset),
+        Reset::Guess if reset <= 100_000_000_000 => Timestamp::from_secs(reset),
+        Reset::EpochMillis | Reset::Guess => Timestamp::from_millis(reset),
+    };
+    let now = first_line(headers, DATE.as_str()).and_then(http_date).unwrap_or(wall);
+    at.saturating_since(now).min(MAX)
+}
