@@ -37,6 +37,10 @@
 //! everything runs in virtual time, so tests of programs that use it need not sleep: give the builder a [`Transport`] of your own that answers in
 //! process.
 //!
+//! # One machine alone
+//!
+//! A [`Breaker`] and a [`RateLimiter`] to share between tasks and threads, for calls that are no jobs.
+//!
 //! # What can be seen
 //!
 //! Every notice of the core becomes a [`tracing`](https://docs.rs/tracing) event with the fields `key` (a label: keys may hold personal data),
@@ -46,17 +50,21 @@
 //!
 //! - `reqwest` (default): [`ReqwestTransport`]. Without it, implement [`Transport`] for the client that you use.
 
+mod breaker;
 mod client;
 mod clock;
 mod driver;
 mod journal;
 mod observe;
+mod rate_limiter;
 #[cfg(feature = "reqwest")]
 mod reqwest;
 mod transport;
 
+pub use crate::breaker::{Breaker, CallError, Permit};
 pub use crate::client::{Builder, Client, FinalAnswer, Finished, Handle, StartError, Stopped, SubmitError, Unfinished};
 pub use crate::observe::{CorrelationId, Observation};
+pub use crate::rate_limiter::{Limited, RateLimiter};
 #[cfg(feature = "reqwest")]
 pub use crate::reqwest::{ReqwestTransport, TransportError};
 pub use crate::transport::{Outgoing, SendError, Transport};

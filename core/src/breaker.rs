@@ -297,23 +297,56 @@ impl Breaker {
         self.epoch
     }
 
-    /// A ticket, if it is closed and giving one changes nothing: what a handle shared by threads may do without a lock.
+    /// What can be known of it at a glance: published as one word, it lets threads that share the breaker do most calls without a lock.
     #[must_use]
-    pub const fn ticket_if_closed(&self, now: Timestamp) -> Option<Ticket> {
-        match self.phase {
-            Phase::Closed | Phase::Disabled => Some(self.ticket(0, 0, now)),
-            Phase::Open { .. } | Phase::HalfOpen { .. } | Phase::Isolated => None,
+    pub const fn glance(&self) -> Glance {
+        let (admits, quiet) = match self.phase {
+            Phase::Closed => (true, self.memory.is_clean_streak()),
+            Phase::Disabled => (true, true),
+            Phase::Open { .. } | Phase::HalfOpen { .. } | Phase::Isolated => (false, false),
+        };
+        Glance { epoch: self.epoch, admits, quiet }
+    }
+}
+
+/// What a [`Breaker`] does that needs no look at its whole state. It holds until the breaker is changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Glance {
+    epoch: u32,
+    admits: bool,
+    quiet: bool,
+}
+
+impl Glance {
+    /// As one word, and back ([`from_word`](Glance::from_word)): for an atomic.
+    #[must_use]
+    pub const fn to_word(self) -> u64 {
+        (self.epoch as u64) << 2 | (self.quiet as u64) << 1 | self.admits as u64
+    }
+
+    /// The glance of this word.
+    #[must_use]
+    pub const fn from_word(word: u64) -> Self {
+        Self { epoch: (word >> 2) as u32, admits: word & 1 != 0, quiet: word & 2 != 0 }
+    }
+
+    /// What [`admit`](Breaker::admit) would give; `None` if the breaker itself must be asked.
+    #[must_use]
+    pub const fn ticket(self, now: Timestamp) -> Option<Ticket> {
+        if self.admits {
+            Some(Ticket { epoch: self.epoch, began: Stopwatch::start(now), place: 0, lease: 0 })
+        } else {
+            None
         }
     }
 
-    /// Whether a good and quick call would change nothing at its end either.
+    /// Whether [`settle`](Breaker::settle) would change nothing for this ticket's call, if it was no slow one.
     #[must_use]
-    pub const fn is_quiet(&self) -> bool {
-        match self.phase {
-            Phase::Closed => self.memory.is_clean_streak(),
-            Phase::Disabled => true,
-            Phase::Open { .. } | Phase::HalfOpen { .. } | Phase::Isolated => false,
-        }
+    pub const fn ignores(self, ticket: Ticket, health: Health) -> bool {
+        let another_epoch = ticket.epoch != self.epoch;
+        another_epoch
+            || matches!(health, Health::Healthy if self.quiet)
+            || matches!(health, Health::Ignored if self.admits)
     }
 }
 

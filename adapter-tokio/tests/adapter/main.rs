@@ -1,5 +1,6 @@
 //! The adapter through its public API, in virtual time.
 
 mod client;
+mod handles;
 mod logs;
 mod support;
