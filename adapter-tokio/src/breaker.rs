@@ -9,6 +9,7 @@ use steadfast_core::breaker::{self, BreakerPolicy, BreakerState, Glance, Health,
 use steadfast_core::{Seed, Timestamp};
 
 use crate::clock::SharedClock;
+use crate::rate_limiter::Alone;
 
 /// A circuit breaker, shared by tasks and threads: cloning is cheap and shares it.
 ///
@@ -41,7 +42,7 @@ pub struct Breaker(Arc<Shared>);
 struct Shared {
     policy: BreakerPolicy,
     /// What the machine looks like at a glance, published after every change.
-    glance: AtomicU64,
+    glance: Alone<AtomicU64>,
     machine: Mutex<breaker::Breaker>,
     clock: SharedClock,
 }
@@ -72,7 +73,7 @@ impl Breaker {
     #[must_use]
     pub fn with_seed(policy: BreakerPolicy, seed: Seed) -> Self {
         let machine = breaker::Breaker::new(&policy, seed);
-        let glance = AtomicU64::new(machine.glance().to_word());
+        let glance = Alone(AtomicU64::new(machine.glance().to_word()));
         Self(Arc::new(Shared { policy, glance, machine: Mutex::new(machine), clock: SharedClock::start() }))
     }
 
@@ -211,7 +212,7 @@ impl fmt::Debug for Permit<'_> {
 
 impl Shared {
     fn glance(&self) -> Glance {
-        Glance::from_word(self.glance.load(Ordering::Acquire))
+        Glance::from_word(self.glance.0.load(Ordering::Acquire))
     }
 
     /// When a call begins. The clock costs more than all the rest, so it is read only if somebody asks how long calls take.
@@ -232,8 +233,8 @@ impl Shared {
         let done = change(&mut machine);
         let glance = machine.glance().to_word();
         // Written only when it is another, so that those who read it keep their copy of the cache line.
-        if self.glance.load(Ordering::Relaxed) != glance {
-            self.glance.store(glance, Ordering::Release);
+        if self.glance.0.load(Ordering::Relaxed) != glance {
+            self.glance.0.store(glance, Ordering::Release);
         }
         done
     }

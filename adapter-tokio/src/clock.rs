@@ -44,19 +44,63 @@ impl Clock {
     }
 }
 
-/// The same for a handle that many threads read: no lock, and no suspends (a breaker that slept is none the wiser).
+/// The same for a handle that many threads read: no lock, no suspends (a breaker that slept is none the wiser), and a quarter of the cost of the
+/// system's clock, which would be most of what a rate limiter's answer costs.
 #[derive(Debug)]
 pub(crate) struct SharedClock {
     wall: Timestamp,
-    runtime: Instant,
+    reading: Reading,
+}
+
+#[derive(Debug)]
+enum Reading {
+    /// The processor's counter, calibrated.
+    Counter { clock: quanta::Clock, start: u64 },
+    /// The time of a runtime that was paused when the handle was made: a test's.
+    Runtime { start: Instant },
 }
 
 impl SharedClock {
     pub(crate) fn start() -> Self {
-        Self { wall: SystemTime::now().into(), runtime: Instant::now() }
+        let before = std::time::Instant::now();
+        let start = Instant::now();
+        let real = (before..=std::time::Instant::now()).contains(&start.into_std());
+        let clock = quanta::Clock::new();
+        let reading = if real { Reading::Counter { start: clock.raw(), clock } } else { Reading::Runtime { start } };
+        Self { wall: SystemTime::now().into(), reading }
     }
 
     pub(crate) fn now(&self) -> Timestamp {
-        self.wall.saturating_add(self.runtime.elapsed())
+        let passed = match &self.reading {
+            Reading::Counter { clock, start } => Duration::from_nanos(clock.delta_as_nanos(*start, clock.raw())),
+            Reading::Runtime { start } => start.elapsed(),
+        };
+        self.wall.saturating_add(passed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_paused_runtime_holds_a_shared_clock() {
+        for advanced in [Duration::ZERO, Duration::from_secs(3_600)] {
+            tokio::time::advance(advanced).await;
+            let clock = SharedClock::start();
+            let first = clock.now();
+            tokio::time::advance(Duration::from_secs(10)).await;
+            assert_eq!(clock.now().saturating_since(first), Duration::from_secs(10));
+        }
+    }
+
+    #[test]
+    fn without_a_runtime_it_keeps_the_systems_pace() {
+        let (clock, system) = (SharedClock::start(), std::time::Instant::now());
+        let first = clock.now();
+        // Busy, not asleep: what passes is what the system's clock says has passed.
+        while system.elapsed() < Duration::from_millis(20) {}
+        let passed = clock.now().saturating_since(first);
+        assert!(passed >= Duration::from_millis(19) && passed < Duration::from_secs(10), "{passed:?}");
     }
 }

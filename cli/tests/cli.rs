@@ -43,11 +43,49 @@ fn demo_prints_one_object_with_every_promised_field() {
 }
 
 #[test]
+fn demo_shows_what_the_breaker_makes_of_an_outage() {
+    let output = steadfast(&[
+        "demo",
+        "--operations",
+        "80",
+        "--faults",
+        "0",
+        "--outage",
+        "30s",
+        "--seed",
+        "3",
+        "--speed",
+        "50",
+        "--json",
+    ]);
+    assert!(output.status.success(), "{output:?}");
+    let report = json(&output);
+    let gate = &report["gate"];
+    let states: Vec<&str> =
+        gate["breaker"].as_array().unwrap().iter().map(|change| change["state"].as_str().unwrap()).collect();
+    assert_eq!((states.first(), states.last()), (Some(&"open"), Some(&"closed")), "{gate}");
+    assert!(states.contains(&"half_open"), "{gate}");
+    assert!(gate["calls_saved"].as_u64().unwrap() > 0, "{gate}");
+    let after = gate["sent_after_recovery"].as_array().unwrap();
+    // 1000 a minute and 17 at once: no second sees more than 17 + 17, however many waited.
+    assert!(after.iter().all(|count| count.as_u64().unwrap() <= 34), "{gate}");
+    assert!(report["faults"]["outage"].as_u64().unwrap() > 0, "{report}");
+    assert_eq!(report["outcomes"]["completed"].as_u64(), Some(80), "an outage of 30 s costs no job: {report}");
+}
+
+#[test]
 fn demo_shows_a_table_to_people() {
     let output = steadfast(&["demo", "--operations", "20", "--speed", "200", "--keys", "ignored"]);
     assert!(output.status.success(), "{output:?}");
     let text = String::from_utf8(output.stdout).unwrap();
-    for part in ["completed: the result is here", "keys run more than once", "never sent again", "Speed 200"] {
+    for part in [
+        "completed: the result is here",
+        "keys run more than once",
+        "never sent again",
+        "Speed 200",
+        "breaker opened",
+        "requests █",
+    ] {
         assert!(text.contains(part), "{part}: {text}");
     }
 }

@@ -84,7 +84,7 @@ pub struct Ticket {
 
 impl Ticket {
     /// Of no breaker.
-    pub(crate) const NONE: Self = Self { epoch: 0, began: Stopwatch::start(Timestamp::EPOCH), place: 0, lease: 0 };
+    pub(crate) const NONE: Self = Self { epoch: 0, began: Stopwatch::UNUSED, place: 0, lease: 0 };
 
     /// The same for a call that begins only now: what came before does not make it slow.
     pub const fn begun(mut self, now: Timestamp) -> Self {
@@ -151,6 +151,9 @@ pub struct Breaker {
     epoch: u32,
     /// How often it has opened since it was last closed: open time backs off by it.
     opened: u32,
+    /// Closed, with nothing remembered that a good call would change however long it took: kept beside the rest, so that the common case is one
+    /// look.
+    quiet: bool,
     seed: Seed,
 }
 
@@ -178,7 +181,9 @@ impl Breaker {
     /// A closed breaker. `seed` spreads its open times, and should differ from upstream to upstream and process to process.
     #[must_use]
     pub const fn new(policy: &BreakerPolicy, seed: Seed) -> Self {
-        Self { phase: Phase::Closed, memory: Memory::new(policy.trip()), epoch: 0, opened: 0, seed }
+        let memory = Memory::new(policy.trip());
+        let quiet = memory.is_clean() && policy.slow_calls().is_none();
+        Self { phase: Phase::Closed, memory, epoch: 0, opened: 0, quiet, seed }
     }
 
     /// Leave for one call.
@@ -186,11 +191,21 @@ impl Breaker {
     /// # Errors
     /// None now; ask again then. Later than `now`; [`Timestamp::NEVER`] while it is isolated. While half-open it is when the next
     /// probe's lease ends, but a probe that comes back earlier may change things earlier.
+    #[inline]
     #[cfg_attr(feature = "no-panic", no_panic::no_panic)]
     pub fn admit(&mut self, policy: &BreakerPolicy, now: Timestamp) -> Result<Ticket, Timestamp> {
-        if let Phase::Closed | Phase::Disabled = self.phase {
-            return Ok(self.ticket(0, 0, now));
+        if self.quiet {
+            return Ok(Ticket { epoch: self.epoch, began: Stopwatch::UNUSED, place: 0, lease: 0 });
         }
+        match self.phase {
+            Phase::Closed | Phase::Disabled => Ok(self.ticket(0, 0, policy, now)),
+            Phase::Open { until } if until > now => Err(until),
+            Phase::Open { .. } | Phase::HalfOpen { .. } | Phase::Isolated => self.admit_probe(policy, now),
+        }
+    }
+
+    #[inline(never)]
+    fn admit_probe(&mut self, policy: &BreakerPolicy, now: Timestamp) -> Result<Ticket, Timestamp> {
         self.check(policy, now)?;
         if let Phase::Open { .. } = self.phase {
             let free = Lease { until: Timestamp::EPOCH, number: 0 };
@@ -207,7 +222,7 @@ impl Breaker {
                 }
             }
         }
-        Ok(self.ticket(given.0, given.1, now))
+        Ok(self.ticket(given.0, given.1, policy, now))
     }
 
     /// What [`admit`](Breaker::admit) would say; nothing changes.
@@ -229,16 +244,27 @@ impl Breaker {
     }
 
     /// Takes a ticket back, with what became of its call. A ticket of another epoch changes nothing.
+    #[inline]
     #[cfg_attr(feature = "no-panic", no_panic::no_panic)]
     pub fn settle(&mut self, policy: &BreakerPolicy, ticket: Ticket, health: Health, now: Timestamp) {
-        if ticket.epoch != self.epoch {
-            return;
+        // The common case by far: all is well, and stays so.
+        let all_well = self.quiet && matches!(health, Health::Healthy);
+        if ticket.epoch == self.epoch && !all_well {
+            self.count(policy, ticket, health, now);
+            self.look(policy);
         }
-        let slow = policy.slow_calls().is_some_and(|slow| ticket.began.elapsed(now) > slow.longer_than);
+    }
+
+    #[inline(never)]
+    fn count(&mut self, policy: &BreakerPolicy, ticket: Ticket, health: Health, now: Timestamp) {
+        let slow = match policy.slow_calls() {
+            Some(slow) => ticket.began.elapsed(now) > slow.longer_than,
+            None => false,
+        };
         match &mut self.phase {
             Phase::Closed if health != Health::Ignored => {
                 let bad = health == Health::Failing;
-                self.memory.record(bad, slow, policy.trip(), now);
+                self.memory.record(bad, slow, policy.trip_ref(), now);
                 // A good call opens nothing, even if it is the one that makes the number of calls sufficient.
                 if (bad || slow) && policy.is_tripped_by(self.memory.counts(now)) {
                     self.open(policy, now);
@@ -300,12 +326,9 @@ impl Breaker {
     /// What can be known of it at a glance: published as one word, it lets threads that share the breaker do most calls without a lock.
     #[must_use]
     pub const fn glance(&self) -> Glance {
-        let (admits, quiet) = match self.phase {
-            Phase::Closed => (true, self.memory.is_clean_streak()),
-            Phase::Disabled => (true, true),
-            Phase::Open { .. } | Phase::HalfOpen { .. } | Phase::Isolated => (false, false),
-        };
-        Glance { epoch: self.epoch, admits, quiet }
+        let disabled = matches!(self.phase, Phase::Disabled);
+        let admits = disabled || matches!(self.phase, Phase::Closed);
+        Glance { epoch: self.epoch, admits, quiet: disabled || self.quiet }
     }
 }
 
@@ -373,6 +396,16 @@ impl Breaker {
         self.memory = Memory::new(policy.trip());
         self.opened = 0;
         self.turn(Phase::Closed);
+        self.look(policy);
+    }
+
+    /// Goes by other settings from now on, which every later call must then be given. Of a closed breaker, calls that are under way no longer
+    /// count: they were begun by the old ones.
+    pub const fn adopt(&mut self, policy: &BreakerPolicy) {
+        if let Phase::Closed = self.phase {
+            self.turn(Phase::Closed);
+            self.look(policy);
+        }
     }
 }
 
@@ -385,10 +418,18 @@ impl Breaker {
 
     const fn turn(&mut self, phase: Phase) {
         self.phase = phase;
+        self.quiet = false;
         self.epoch = self.epoch.wrapping_add(1);
     }
 
-    const fn ticket(&self, place: u8, lease: u8, now: Timestamp) -> Ticket {
-        Ticket { epoch: self.epoch, began: Stopwatch::start(now), place, lease }
+    const fn look(&mut self, policy: &BreakerPolicy) {
+        self.quiet = matches!(self.phase, Phase::Closed) && self.memory.is_clean() && policy.slow_calls().is_none();
+    }
+
+    #[inline]
+    const fn ticket(&self, place: u8, lease: u8, policy: &BreakerPolicy, now: Timestamp) -> Ticket {
+        // Nobody asks how long a call took unless there are slow ones.
+        let began = if policy.slow_calls().is_some() { Stopwatch::start(now) } else { Stopwatch::UNUSED };
+        Ticket { epoch: self.epoch, began, place, lease }
     }
 }

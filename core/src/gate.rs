@@ -393,6 +393,9 @@ impl Gate {
         self.in_flight = old.in_flight;
         self.allowances = old.allowances;
         self.breaker = self.breaker.take().map(|new| old.breaker.unwrap_or(new));
+        if let (Some(breaker), Some(policy)) = (&mut self.breaker, self.policy.breaker()) {
+            breaker.adopt(policy);
+        }
         self.budget = self.budget.take().map(|new| old.budget.unwrap_or(new));
         self.bulkhead = self.bulkhead.take().map(|new| old.bulkhead.unwrap_or(new));
         for (limiter, old) in self.limiters.iter_mut().zip(old.limiters) {

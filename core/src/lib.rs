@@ -56,8 +56,9 @@
 //!
 //! Four floors, each usable alone:
 //!
-//! 1. **Policies**: [`backoff`] (how long), [`retry`] (whether and when), [`poll`] (how often).
-//! 2. **[`gate`]**: may a request leave now?
+//! 1. **Policies**: [`backoff`] (how long), [`retry`] (whether and when), [`poll`] (how often); and **machines**: [`breaker`] (is the upstream
+//!    well?), [`rate_limit`] (how fast?), [`budget`] (are there too many retries?), [`bulkhead`] (how many at once?).
+//! 2. **[`gate`]**: may a request leave now? All the machines of one upstream behind one question.
 //! 3. **[`operation`]**: one job, from intent to outcome.
 //! 4. **[`engine`]**: many operations over one gate; one execution per key.
 //!

@@ -167,7 +167,7 @@ impl RateLimiter {
     /// # Errors
     /// There is none before then. Nothing was taken.
     #[cfg_attr(feature = "no-panic", no_panic::no_panic)]
-    pub const fn try_acquire(&mut self, policy: &RatePolicy, now: Timestamp) -> Result<(), Timestamp> {
+    pub fn try_acquire(&mut self, policy: &RatePolicy, now: Timestamp) -> Result<(), Timestamp> {
         self.try_acquire_many(policy, 1, now)
     }
 
@@ -176,7 +176,7 @@ impl RateLimiter {
     /// # Errors
     /// There are not as many before then; [`Timestamp::NEVER`] if they are more than a burst.
     #[cfg_attr(feature = "no-panic", no_panic::no_panic)]
-    pub const fn try_acquire_many(&mut self, policy: &RatePolicy, count: u32, now: Timestamp) -> Result<(), Timestamp> {
+    pub fn try_acquire_many(&mut self, policy: &RatePolicy, count: u32, now: Timestamp) -> Result<(), Timestamp> {
         match self.after(policy, count, now) {
             Ok(due) => {
                 self.due = due;
@@ -200,7 +200,7 @@ impl RateLimiter {
     /// Takes the next free places for this many requests, in the order of asking. `None` if they are more than a burst: they could never leave
     /// together.
     #[cfg_attr(feature = "no-panic", no_panic::no_panic)]
-    pub const fn reserve(&mut self, policy: &RatePolicy, count: u32, now: Timestamp) -> Option<Reservation> {
+    pub fn reserve(&mut self, policy: &RatePolicy, count: u32, now: Timestamp) -> Option<Reservation> {
         if count > policy.burst.get() {
             return None;
         }
@@ -214,7 +214,7 @@ impl RateLimiter {
     /// Gives reserved places back, as far as that is still fair: what was reserved after them keeps its time, and a place whose time has
     /// passed is gone.
     #[cfg_attr(feature = "no-panic", no_panic::no_panic)]
-    pub const fn cancel(&mut self, policy: &RatePolicy, reservation: Reservation, now: Timestamp) {
+    pub fn cancel(&mut self, policy: &RatePolicy, reservation: Reservation, now: Timestamp) {
         if now.as_nanos() > reservation.at.as_nanos() {
             return;
         }

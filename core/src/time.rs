@@ -106,8 +106,8 @@ impl From<std::time::SystemTime> for Timestamp {
 
 /// A span in nanoseconds, at most `u64::MAX` (584 years).
 pub(crate) const fn nanos(span: Duration) -> u64 {
-    let nanos = span.as_nanos();
-    if nanos > u64::MAX as u128 { u64::MAX } else { nanos as u64 }
+    // In 64 bits: this stands on every path, and 128 cost three times as much.
+    span.as_secs().saturating_mul(1_000_000_000).saturating_add(span.subsec_nanos() as u64)
 }
 
 /// How long something has taken, in four bytes: whole milliseconds, up to 24 days, after which it reads zero again.
@@ -118,6 +118,9 @@ pub(crate) const fn nanos(span: Duration) -> u64 {
 pub(crate) struct Stopwatch(u32);
 
 impl Stopwatch {
+    /// Not started, where nobody will look at it.
+    pub(crate) const UNUSED: Self = Self(0);
+
     pub(crate) const fn start(now: Timestamp) -> Self {
         Self((now.0 / 1_000_000) as u32)
     }

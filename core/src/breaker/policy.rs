@@ -215,6 +215,10 @@ impl BreakerPolicy {
         self.trip
     }
 
+    pub(super) const fn trip_ref(&self) -> &Trip {
+        &self.trip
+    }
+
     /// Which calls are slow, if that is looked at.
     #[must_use]
     pub const fn slow_calls(&self) -> Option<SlowCalls> {

@@ -34,12 +34,6 @@ impl Counts {
         self.failed = self.failed.saturating_add(other.failed);
         self.slow = self.slow.saturating_add(other.slow);
     }
-
-    const fn subtract(&mut self, other: Self) {
-        self.calls = self.calls.saturating_sub(other.calls);
-        self.failed = self.failed.saturating_sub(other.failed);
-        self.slow = self.slow.saturating_sub(other.slow);
-    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -60,25 +54,27 @@ impl Memory {
     }
 
     /// Takes in one call. A memory of another shape is a memory of settings that were changed: it starts afresh.
-    pub(super) fn record(&mut self, failed: bool, slow: bool, trip: Trip, now: Timestamp) {
+    #[inline]
+    pub(super) fn record(&mut self, failed: bool, slow: bool, trip: &Trip, now: Timestamp) {
         match (&mut *self, trip) {
             (Self::Streak(streak), Trip::Consecutive { .. }) => {
                 *streak = if failed { streak.saturating_add(1) } else { 0 };
             }
-            (Self::Calls(ring), Trip::Rate { window: Window::Calls(size), .. }) if ring.size == size => {
+            (Self::Calls(ring), Trip::Rate { window: Window::Calls(size), .. }) if ring.size == *size => {
                 ring.record(failed, slow);
             }
-            (Self::Time(slices), Trip::Rate { window: Window::Time(span), .. }) if slices.span == span => {
+            (Self::Time(slices), Trip::Rate { window: Window::Time(span), .. }) if slices.span == *span => {
                 slices.record(failed, slow, now);
             }
             (Self::Streak(_) | Self::Calls(_) | Self::Time(_), _) => {
-                *self = Self::new(trip);
+                *self = Self::new(*trip);
                 // Of the right shape now, so this ends.
                 self.record(failed, slow, trip, now);
             }
         }
     }
 
+    #[inline]
     pub(super) fn counts(&self, now: Timestamp) -> Counts {
         match self {
             Self::Streak(streak) => Counts { calls: *streak, failed: *streak, slow: 0 },
@@ -87,9 +83,16 @@ impl Memory {
         }
     }
 
-    /// Whether good calls leave no trace here.
-    pub(super) const fn is_clean_streak(&self) -> bool {
-        matches!(self, Self::Streak(0))
+    /// Whether a good call leaves no trace here: in a streak of none, and in a full ring of good calls, where one more takes the place of
+    /// its like. (If the settings have changed since, the next bad call makes it afresh.)
+    pub(super) const fn is_clean(&self) -> bool {
+        match self {
+            Self::Streak(streak) => *streak == 0,
+            Self::Calls(ring) => {
+                ring.counts.calls >= ring.size as u32 && ring.counts.failed == 0 && ring.counts.slow == 0
+            }
+            Self::Time(_) => false,
+        }
     }
 }
 
@@ -110,13 +113,15 @@ impl Ring {
         Self { size, next: 0, counts: empty, failed: [0; WORDS], slow: [0; WORDS] }
     }
 
+    #[inline]
     fn record(&mut self, failed: bool, slow: bool) {
-        let left_failed = exchange(&mut self.failed, self.next, failed);
-        let left_slow = exchange(&mut self.slow, self.next, slow);
-        if self.counts.calls >= u32::from(self.size) {
-            self.counts.subtract(Counts { calls: 1, failed: left_failed.into(), slow: left_slow.into() });
+        let Counts { calls, failed: all_failed, slow: all_slow } = &mut self.counts;
+        // Of a window without slow calls, no bit need be looked at for one that is not.
+        if slow || *all_slow > 0 {
+            replace(&mut self.slow, self.next, slow, all_slow);
         }
-        self.counts.add(Counts { calls: 1, failed: failed.into(), slow: slow.into() });
+        replace(&mut self.failed, self.next, failed, all_failed);
+        *calls = calls.saturating_add(1).min(self.size.into());
         self.next = self.next.saturating_add(1);
         if self.next >= self.size {
             self.next = 0;
@@ -124,15 +129,15 @@ impl Ring {
     }
 }
 
-/// Writes one bit, and returns what stood there.
-fn exchange(bits: &mut [u64; WORDS], at: u16, bit: bool) -> bool {
-    let Some(word) = bits.get_mut(usize::from(at / 64)) else { return false };
-    let mask = 1_u64 << (at % 64);
-    let was = *word & mask != 0;
-    *word = if bit { *word | mask } else { *word & !mask };
-    was
+/// Writes one bit, and keeps the count of those that are set.
+#[inline]
+fn replace(bits: &mut [u64; WORDS], at: u16, bit: bool, count: &mut u32) {
+    let Some(word) = bits.get_mut(usize::from(at / 64)) else { return };
+    let place = at % 64;
+    let was = *word >> place & 1;
+    *word = *word & !(1 << place) | u64::from(bit) << place;
+    *count = count.saturating_add(bit.into()).saturating_sub(was as u32);
 }
-
 /// The last span of time, in slices.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]

@@ -1,0 +1,70 @@
+//! Steadfast's machines beside the crates that people would pick instead, and beside a hand-written floor, in one run.
+//!
+//! ```text
+//! cargo run --release --manifest-path benches/Cargo.toml -- [SECTION…] [--json]
+//! ```
+//!
+//! Absolute times depend on the machine; the ratios of one run are what to compare. Subjects of a case take turns, and the median of their
+//! turns counts. Peers read their own clock inside of a call, ours takes the time as an argument: that is part of what each costs. Where ours is a
+//! handle that threads share, it reads its clock as they do.
+
+mod backoff;
+mod breaker;
+mod limiter;
+mod measure;
+
+use std::io::Write as _;
+
+use clap::{Parser, ValueEnum};
+
+use crate::measure::Row;
+
+#[derive(Debug, Parser)]
+#[command(version, about = "Steadfast's machines beside their peers")]
+struct Args {
+    /// What to measure; everything if none is named.
+    sections: Vec<Section>,
+    /// Print an array of rows instead of a table.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Section {
+    /// The next delay.
+    Backoff,
+    /// A call through a breaker.
+    Breaker,
+    /// A place from a rate limiter.
+    Limiter,
+}
+
+fn main() -> std::io::Result<()> {
+    let args = Args::parse();
+    let sections = if args.sections.is_empty() { Section::value_variants() } else { &args.sections };
+    let mut rows = Vec::new();
+    for section in sections {
+        rows.extend(match section {
+            Section::Backoff => backoff::rows(),
+            Section::Breaker => breaker::rows(),
+            Section::Limiter => limiter::rows(),
+        });
+    }
+    let mut out = std::io::stdout().lock();
+    if args.json { writeln!(out, "{}", serde_json::to_string(&rows)?) } else { write!(out, "{}", table(&rows)) }
+}
+
+fn table(rows: &[Row]) -> String {
+    let mut text = String::from(
+        "| section | case | subject | ns/op | allocs/op | bytes/op | × steadfast |\n| --- | --- | --- | ---: | ---: | ---: | ---: |\n",
+    );
+    for row in rows {
+        let Row { section, case, subject, ns_per_op, allocs_per_op, bytes_per_op } = row;
+        let ours = rows.iter().find(|it| it.case == *case && it.section == *section && it.subject == "steadfast");
+        let ratio = ours.map_or_else(String::new, |ours| format!("{:.1}", ns_per_op / ours.ns_per_op));
+        text += &format!(
+            "| {section} | {case} | {subject} | {ns_per_op:.1} | {allocs_per_op:.2} | {bytes_per_op:.1} | {ratio} |\n"
+        );
+    }
+    text
+}
