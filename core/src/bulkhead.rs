@@ -270,6 +270,6 @@ impl TryFrom<Unchecked> for BulkheadPolicy {
 
     fn try_from(it: Unchecked) -> Result<Self, PolicyError> {
         let policy = Self::adaptive(it.least.unwrap_or(it.initial), it.initial, it.most.unwrap_or(it.initial))?;
-        it.percent.map_or(Ok(policy.clone()), |percent| policy.with_decrease(percent))
+        if let Some(percent) = it.percent { policy.with_decrease(percent) } else { Ok(policy) }
     }
 }

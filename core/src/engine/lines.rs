@@ -1,17 +1,16 @@
 //! Who waits at the gate, in which order: a line for each kind of request, first come, first served.
 //!
-//! Operations that wait in line are not woken to ask again and again. When the gate can have changed, the engine calls the first of each line for
-//! as long as the gate lets them go; so after an outage they leave one by one, as fast as the rate limits say, and nobody is passed by.
+//! Operations that wait in line are not woken to ask again and again. When the gate can have changed, the engine calls those who are first for
+//! as long as the gate lets them go; so after an outage they leave one by one, as fast as the rate limits say. Lines are apart since a limit of one
+//! kind must not hold up another; between those who may go it is the longest wait that counts, so no kind starves another either.
 
 use alloc::collections::VecDeque;
 
 use super::Engine;
+use crate::breaker::BreakerState;
 use crate::gate::{Admission, Blocked, Gate, Kinds};
 use crate::operation::{Kind, Operation};
 use crate::time::Timestamp;
-
-/// The lines are called in this order: a poll or a look-up only reads, so it is the better probe of an upstream that may still be ill.
-const ORDER: [Kind; 3] = [Kind::Poll, Kind::Lookup, Kind::Create];
 
 impl Engine {
     /// Puts an operation in the line it belongs in.
@@ -32,27 +31,38 @@ impl Engine {
     /// Lets those who wait at the gate go, in their order, as far as the gate allows now.
     pub(super) fn call_lines(&mut self, now: Timestamp) {
         self.lines_wake = Timestamp::NEVER;
-        if self.lines.is_empty() {
-            return;
-        }
-        for kind in ORDER {
-            while let Some(first) = self.lines.first(kind) {
-                let ask = self.slots.get(first as usize).and_then(|slot| slot.operation.as_ref()?.blocked());
-                let said = ask.and_then(|ask| self.gate.check(ask, now));
-                if let Some(Admission::Wait(no) | Admission::Refuse(no)) = said
-                    && no.why != Blocked::Budget
-                {
-                    self.lines_wake = self.lines_wake.min(no.until);
-                    break;
-                }
-                self.step(first, now, Operation::knock);
-                if self.lines.first(kind) == Some(first) {
-                    // It could not go after all: not at once again.
-                    self.lines_wake = self.lines_wake.min(now.saturating_add(Gate::RECHECK));
-                    break;
-                }
+        // Each call takes somebody out of line, or closes a line for this time; so this ends.
+        let mut open = Kinds::ALL;
+        while let Some((kind, slot)) = self.next_to_call(&mut open, now) {
+            self.step(slot, now, Operation::knock);
+            if self.lines.first(kind).map(|(_, first)| first) == Some(slot) {
+                // It could not go after all: not at once again.
+                self.lines_wake = self.lines_wake.min(now.saturating_add(Gate::RECHECK));
+                open = open.without(kind);
             }
         }
+    }
+
+    /// Whom to call: of those who are first in their lines and may go, whoever has waited longest. Lines whose first may not are closed.
+    fn next_to_call(&mut self, open: &mut Kinds, now: Timestamp) -> Option<(Kind, u32)> {
+        // A poll or a look-up only reads, so it is the better probe of an upstream that may still be ill.
+        let probing = self.gate.breaker_state(now) == BreakerState::HalfOpen;
+        let mut next: Option<(u64, Kind, u32)> = None;
+        for kind in [Kind::Poll, Kind::Lookup, Kind::Create] {
+            let Some((number, slot)) = self.lines.first(kind).filter(|_| open.contains(kind)) else { continue };
+            let ask = self.slots.get(slot as usize).and_then(|slot| slot.operation.as_ref()?.blocked());
+            match ask.and_then(|ask| self.gate.check(ask, now)) {
+                Some(Admission::Wait(no) | Admission::Refuse(no)) if no.why != Blocked::Budget => {
+                    self.lines_wake = self.lines_wake.min(no.until);
+                    *open = open.without(kind);
+                }
+                _ if next.is_none_or(|(earliest, ..)| !probing && number < earliest) => {
+                    next = Some((number, kind, slot));
+                }
+                _ => {}
+            }
+        }
+        next.map(|(_, kind, slot)| (kind, slot))
     }
 
     /// When the first in line is to be called again.
@@ -107,20 +117,16 @@ impl Lines {
         }
     }
 
-    /// The slot that is first in line.
-    pub(super) fn first(&self, kind: Kind) -> Option<u32> {
-        Some(self.lines.get(kind as usize)?.waiting.front()?.1)
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.lines.iter().all(|line| line.waiting.is_empty())
+    /// The place and the slot that are first in line.
+    fn first(&self, kind: Kind) -> Option<(u64, u32)> {
+        self.lines.get(kind as usize)?.waiting.front().copied()
     }
 
     /// The kinds of requests for which others than this slot come first.
     pub(super) fn ahead_of(&self, slot: u32) -> Kinds {
         let mut kinds = Kinds::NONE;
-        for kind in ORDER {
-            if self.first(kind).is_some_and(|first| first != slot) {
+        for kind in [Kind::Create, Kind::Lookup, Kind::Poll] {
+            if self.first(kind).is_some_and(|(_, first)| first != slot) {
                 kinds = kinds.with(kind);
             }
         }

@@ -38,6 +38,12 @@ impl Kinds {
         Self(self.0 | bit(kind))
     }
 
+    /// These without this one.
+    #[must_use]
+    pub const fn without(self, kind: Kind) -> Self {
+        Self(self.0 & !bit(kind))
+    }
+
     /// Whether this kind is among them.
     #[must_use]
     pub const fn contains(self, kind: Kind) -> bool {

@@ -388,3 +388,19 @@ fn cancelling_in_line_leaves_the_line_as_if_it_had_never_been_joined() {
     assert_eq!(run.sent.last().map(|(_, id, _)| *id), Some(ids[99]));
     assert_eq!(run.engine.gate().in_flight(), 1);
 }
+
+/// One limit for all kinds, and more polls than it lets through: the creates behind them have their turns all the same.
+#[test]
+fn no_kind_of_request_starves_another() {
+    let mut run =
+        Run::new(GatePolicy::none().with_limit(limit(1, SECOND, Kinds::ALL)), |_, attempt| match attempt.kind {
+            Kind::Create => accepted(),
+            _ => Some(Ok(Reading::Pending { hint: None })),
+        });
+    run.submit(20);
+    run.until(at(40_000));
+    // Each accepted job wants a poll every five seconds: from the fifth on there are more polls than places.
+    let creates = run.times(Kind::Create);
+    assert!(creates.len() >= 15, "{creates:?}");
+    assert!(creates.windows(2).all(|pair| pair[1] - pair[0] <= 12_000), "none waits long for its turn: {creates:?}");
+}
