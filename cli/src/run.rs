@@ -18,6 +18,9 @@ use crate::timeline::Timeline;
 /// Credentials come from the environment: DEEPVUE_ACCESS_TOKEN and DEEPVUE_CLIENT_SECRET. Interrupting (Ctrl-C) stops the watching, not the
 /// job; the reference is printed so that it can be found again.
 ///
+/// This command keeps no journal. If it was killed, the job may be running: ask the provider before you run the same key again, unless the provider
+/// drops repeats of a key.
+///
 /// Exit codes: 0 completed, 2 rejected (nothing ran), 3 failed, 4 unresolved, 64 called wrongly.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -30,7 +33,7 @@ pub(crate) struct Args {
     /// Where the API is: https, or http on a loopback address.
     #[arg(long, value_name = "URL")]
     base_url: String,
-    /// Your own name for the job.
+    /// Your own name for the job, sent as its idempotency key: 1 to 255 visible ASCII characters.
     #[arg(long)]
     key: String,
     /// A file with the request's JSON body; `-` reads it from stdin.
@@ -51,7 +54,7 @@ pub(crate) enum Provider {
 pub(crate) async fn run(args: Args) -> Result<ExitCode, Box<dyn Error>> {
     let Provider::Deepvue = args.provider;
     let key = Key::new(args.key)?;
-    let credentials = Credentials::new(secret("DEEPVUE_ACCESS_TOKEN")?, secret("DEEPVUE_CLIENT_SECRET")?)?;
+    let credentials = credentials()?;
     let provider = Deepvue::new(BaseUrl::parse(&args.base_url)?, &args.product, credentials)?;
     let payload = read_payload(&args.payload)?;
 
@@ -86,8 +89,15 @@ const fn exit_code(outcome: Outcome) -> u8 {
     }
 }
 
-fn secret(name: &str) -> Result<String, String> {
-    std::env::var(name).map_err(|_| format!("the environment variable {name} is not set: set it to your credential"))
+fn credentials() -> Result<Credentials, Box<dyn Error>> {
+    let names = ["DEEPVUE_ACCESS_TOKEN", "DEEPVUE_CLIENT_SECRET"];
+    let [token, secret] = names.map(|name| std::env::var(name).unwrap_or_default());
+    let missing: Vec<&str> =
+        names.into_iter().zip([&token, &secret]).filter(|(_, value)| value.is_empty()).map(|(name, _)| name).collect();
+    if !missing.is_empty() {
+        return Err(format!("set the environment variables {}: they are unset or empty", missing.join(" and ")).into());
+    }
+    Ok(Credentials::new(token, secret)?)
 }
 
 fn read_payload(path: &std::path::Path) -> Result<Vec<u8>, String> {
@@ -96,7 +106,12 @@ fn read_payload(path: &std::path::Path) -> Result<Vec<u8>, String> {
     } else {
         std::fs::read(path)
     };
-    read.map_err(|error| format!("the payload {} cannot be read: {error}", path.display()))
+    let payload = read.map_err(|error| format!("the payload {} cannot be read: {error}", path.display()))?;
+    // What is wrong is not shown: it is personal data.
+    match serde_json::from_slice::<serde_json::Value>(&payload) {
+        Ok(serde_json::Value::Object(_)) => Ok(payload),
+        _ => Err(format!("the payload {} is no JSON object, which the provider would refuse: mend it", path.display())),
+    }
 }
 
 #[derive(Serialize)]

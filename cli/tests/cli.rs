@@ -143,7 +143,7 @@ async fn run_tells_by_its_exit_code_how_the_job_ended() {
 #[test]
 fn wrong_calls_exit_with_64_and_say_what_to_change() {
     let run = ["run", "--payload", "/dev/null", "--base-url"];
-    let cases: [(&[&str], &str); 8] = [
+    let cases: [(&[&str], &str); 10] = [
         (&["demo", "--faults", "2"], "from 0 (never) to 1 (always)"),
         (&["demo", "--speed", "0"], "from 1 (as in life)"),
         (&["demo", "--provider", "other"], "possible values: deepvue"),
@@ -151,6 +151,8 @@ fn wrong_calls_exit_with_64_and_say_what_to_change() {
         (&[&run[..], &["example.com", "--key", "k"]].concat(), "begin it with https://"),
         (&[&run[..], &["http://example.com", "--key", "k"]].concat(), "begin it with https://"),
         (&[&run[..], &["https://example.com", "--key", "a b"]].concat(), "use letters, digits and punctuation only"),
+        (&[&run[..], &["https://example.com", "--key", "k"]].concat(), "no JSON object"),
+        (&["demo", "--outage", "5"], "a duration such as"),
         (&["run", "--payload", "/nonexistent", "--base-url", "https://example.com", "--key", "k"], "cannot be read"),
     ];
     for (args, says) in cases {
@@ -160,4 +162,11 @@ fn wrong_calls_exit_with_64_and_say_what_to_change() {
         assert!(text.contains(says), "{args:?}: {text}");
     }
     assert!(steadfast(&["--help"]).status.success());
+
+    let mut without = Command::new(env!("CARGO_BIN_EXE_steadfast"));
+    let call = ["run", "--payload", "/dev/null", "--base-url", "https://example.com", "--key", "k"];
+    let output =
+        without.args(call).env_remove("DEEPVUE_ACCESS_TOKEN").env("DEEPVUE_CLIENT_SECRET", "").output().unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.contains("DEEPVUE_ACCESS_TOKEN and DEEPVUE_CLIENT_SECRET"), "{text}");
 }

@@ -343,20 +343,22 @@ pub struct Exhausted {
     pub until: Timestamp,
 }
 
-/// A bucket of tokens for retries; 16 bytes. See the [module](self).
+/// A bucket of tokens for retries; 24 bytes. See the [module](self).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct RetryBudget {
     held: u64,
     /// Up to when time has brought what it brings.
     counted: Timestamp,
+    /// What it has brought of the next millionth, in billionths of that.
+    rest: u32,
 }
 
 impl RetryBudget {
     /// A budget with what is there at first.
     #[must_use]
     pub const fn new(policy: &BudgetPolicy) -> Self {
-        Self { held: Tokens::whole(policy.initial).0, counted: Timestamp::EPOCH }
+        Self { held: Tokens::whole(policy.initial).0, counted: Timestamp::EPOCH, rest: 0 }
     }
 
     /// Pays for one retry after a failure of this class.
@@ -379,7 +381,7 @@ impl RetryBudget {
     pub fn check(&self, policy: &BudgetPolicy, why: Class, now: Timestamp) -> Result<(), Exhausted> {
         let cost = u32::from(policy.costs.of(why).get());
         let needed = Tokens::whole(policy.keep.saturating_add(cost)).0;
-        let held = self.held_at(policy, now).0;
+        let held = self.refilled(policy, now).held;
         match needed.checked_sub(held) {
             None | Some(0) => Ok(()),
             Some(lacking) => {
@@ -414,7 +416,7 @@ impl RetryBudget {
     /// Whole tokens there now.
     #[must_use]
     pub fn tokens(&self, policy: &BudgetPolicy, now: Timestamp) -> u32 {
-        u32::try_from(self.held_at(policy, now).0.checked_div(TOKEN).unwrap_or_default()).unwrap_or(u32::MAX)
+        u32::try_from(self.refilled(policy, now).held.checked_div(TOKEN).unwrap_or_default()).unwrap_or(u32::MAX)
     }
 
     fn put(&mut self, policy: &BudgetPolicy, amount: u64) {
@@ -422,27 +424,28 @@ impl RetryBudget {
     }
 
     fn refill(&mut self, policy: &BudgetPolicy, now: Timestamp) {
-        let (held, counted) = self.held_at(policy, now);
-        self.held = held;
-        self.counted = counted;
+        *self = self.refilled(policy, now);
     }
 
-    /// What it holds with what time has brought, and up to when that is counted. What is less than a millionth is left for later, so that
-    /// asking often loses nothing.
-    fn held_at(&self, policy: &BudgetPolicy, now: Timestamp) -> (u64, Timestamp) {
+    /// What it is with what time has brought. What is less than a millionth is kept for later, so that asking often loses nothing.
+    fn refilled(&self, policy: &BudgetPolicy, now: Timestamp) -> Self {
         let capacity = Tokens::whole(policy.capacity).0;
-        if policy.per_second == Tokens::ZERO || self.counted == Timestamp::EPOCH {
-            return (self.held.min(capacity), self.counted.max(now));
+        if self.counted == Timestamp::EPOCH {
+            return Self { held: self.held.min(capacity), counted: now, rest: 0 };
         }
-        let rate = u128::from(policy.per_second.0);
         let passed = u128::from(nanos(now.saturating_since(self.counted)));
-        let brought = passed.saturating_mul(rate).checked_div(1_000_000_000).unwrap_or_default();
-        let used = brought.saturating_mul(1_000_000_000).div_ceil(rate.max(1));
-        let brought = u64::try_from(brought).unwrap_or(u64::MAX);
-        let used = Duration::from_nanos(u64::try_from(used).unwrap_or(u64::MAX));
-        (self.held.saturating_add(brought).min(capacity), self.counted.saturating_add(used))
+        let brought = passed.saturating_mul(policy.per_second.0.into()).saturating_add(self.rest.into());
+        let whole = u64::try_from(brought / SECOND).unwrap_or(u64::MAX);
+        Self {
+            held: self.held.saturating_add(whole).min(capacity),
+            counted: self.counted.max(now),
+            rest: (brought % SECOND) as u32,
+        }
     }
 }
+
+/// Nanoseconds in a second.
+const SECOND: u128 = 1_000_000_000;
 
 /// A policy as it stands in a file, before it has been looked at. What is left out is as in [`BudgetPolicy::new`].
 #[cfg(feature = "serde")]

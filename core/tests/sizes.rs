@@ -14,7 +14,7 @@ const _: () = assert!(size_of::<Attempt>() <= 16);
 const _: () = assert!(size_of::<Outcome>() <= 2);
 const _: () = assert!(size_of::<Timestamp>() == 8 && size_of::<Seed>() == 8);
 // One machine alone; a gate holds one of each.
-const _: () = assert!(size_of::<RateLimiter>() == 8 && size_of::<RetryBudget>() == 16);
+const _: () = assert!(size_of::<RateLimiter>() == 8 && size_of::<RetryBudget>() == 24);
 const _: () = assert!(size_of::<Ticket>() <= 12 && size_of::<Permit>() <= 12);
 const _: () = assert!(size_of::<Operation>() <= 176);
 

@@ -87,7 +87,11 @@ async fn slow_calls_are_seen_through_the_fast_path() {
     let policy = BreakerPolicy::rate(100, Window::Calls(4), 4).unwrap().with_slow_calls(slow).unwrap();
     let breaker = Breaker::new(policy);
     for _ in 0..4 {
-        breaker.call_async(async { Ok::<_, ()>(tokio::time::sleep(2 * SECOND).await) }).await.unwrap();
+        let slow = async {
+            tokio::time::sleep(2 * SECOND).await;
+            Ok::<_, ()>(())
+        };
+        breaker.call_async(slow).await.unwrap();
     }
     assert!(matches!(breaker.state(), BreakerState::Open { .. }));
 }

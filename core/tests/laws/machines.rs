@@ -237,6 +237,9 @@ fn defaults_are_what_the_constructors_accept() {
 
 #[cfg(feature = "serde")]
 mod files {
+    use steadfast_core::breaker::Probes;
+    use steadfast_core::gate::{GatePolicy, Kinds};
+
     use super::*;
 
     proptest! {
@@ -245,6 +248,37 @@ mod files {
             let text = serde_json::to_string(&policy).unwrap();
             prop_assert_eq!(serde_json::from_str::<steadfast_core::OperationPolicy>(&text).unwrap(), policy);
         }
+    }
+
+    proptest! {
+        #[test]
+        fn a_gates_policy_reads_back_as_written(seed: u64) {
+            let policy = policies::drawn_gate(seed);
+            let text = serde_json::to_string(&policy).unwrap();
+            prop_assert_eq!(serde_json::from_str::<GatePolicy>(&text).unwrap(), policy);
+        }
+    }
+
+    #[test]
+    fn a_gate_is_written_in_a_file_as_a_person_would() {
+        let text = r#"{
+            "breaker": {"trip": {"consecutive": {"failures": 5}}, "open": {"growth": {"fixed": "10s"}, "cap": "10s"}},
+            "when_open": "refuse",
+            "budget": {"capacity": 500, "per_success": 0.1, "refunds": true},
+            "bulkhead": {"initial": 20, "most": 100},
+            "limits": [{"rate": {"count": 300, "per": "1m"}}, {"kinds": ["create"], "rate": {"count": 10, "per": "1s", "burst": 5}}]
+        }"#;
+        let policy: GatePolicy = serde_json::from_str(text).unwrap();
+        assert_eq!(policy.bulkhead().unwrap().bounds(), (20, 100));
+        assert_eq!((policy.limits()[0].kinds, policy.limits()[1].rate.burst()), (Kinds::ALL, 5));
+        assert_eq!(policy.breaker().unwrap().probes(), Probes::default(), "what is left out is the default");
+        let read = |text: &str| serde_json::from_str::<GatePolicy>(text).map_err(|error| error.to_string());
+        assert!(read(&text.replace("\"count\": 300", "\"count\": 0")).unwrap_err().contains("rate.count is 0"));
+        assert!(read(&text.replace("\"failures\": 5", "\"failures\": 0")).is_err());
+        assert!(read(&text.replace("most", "maximum")).unwrap_err().contains("unknown field `maximum`"));
+        assert!(read(&text.replace("0.1", "-1")).unwrap_err().contains("a number from 0"));
+        assert_eq!(read("{}").unwrap(), GatePolicy::default(), "what a file does not name is as the default has it");
+        assert_eq!(read(r#"{"breaker": null}"#).unwrap().breaker(), None);
     }
 
     #[test]

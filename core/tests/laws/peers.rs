@@ -6,9 +6,9 @@ use steadfast_core::backoff::{BackoffPolicy, Growth, Jitter};
 use steadfast_core::breaker::{Breaker, BreakerPolicy, BreakerState, Health, Probes, SlowCalls, Window};
 use steadfast_core::budget::{BudgetPolicy, RetryBudget, Tokens};
 use steadfast_core::bulkhead::{Bulkhead, BulkheadPolicy, Load};
-use steadfast_core::gate::{Admission, Ask, Gate, GatePolicy, Settled};
+use steadfast_core::gate::{Admission, Ask, Blocked, Gate, GatePolicy, Kinds, Limit, Settled};
 use steadfast_core::rate_limit::{RateLimiter, RatePolicy};
-use steadfast_core::retry::Class;
+use steadfast_core::retry::{Certainty, Class, Failure, GaveUp, RetryDecision, RetryPolicy};
 use steadfast_core::{Kind, Seed, Timestamp};
 
 const NOW: Timestamp = Timestamp::from_secs(1_700_000_000);
@@ -266,15 +266,111 @@ fn a_dropped_call_gives_its_room_back_and_says_nothing_of_the_load() {
 #[test]
 fn a_breakers_refusal_burns_no_limiters_token() {
     let rate = RatePolicy::new(1, 3_600 * SECOND).unwrap().with_burst(2).unwrap();
-    let limit = steadfast_core::gate::Limit { kinds: steadfast_core::gate::Kinds::ALL, rate };
+    let limit = Limit { kinds: Kinds::ALL, rate };
     let policy = GatePolicy::none().with_breaker(Some(quick())).with_limit(limit);
     let mut gate = Gate::new(policy, Seed::new(1));
     let permit = gate.admit(Ask::first(Kind::Poll), NOW).permit().unwrap();
-    let failure = steadfast_core::retry::Failure::new(Class::Transient, steadfast_core::retry::Certainty::NotExecuted);
+    let failure = Failure::new(Class::Transient, Certainty::NotExecuted);
     gate.settle(permit, Settled::Failed(failure), NOW);
     for _ in 0..100 {
         assert!(matches!(gate.admit(Ask::first(Kind::Poll), NOW), Admission::Wait(_)));
     }
     let probe = gate.admit(Ask::first(Kind::Poll), after(10));
     assert!(matches!(probe, Admission::Go(_)), "the second token is still there: {probe:?}");
+}
+
+/// execution-policy: what is refused after the breaker has let it through (an exhausted budget, a full bulkhead) keeps the probe for ever.
+#[test]
+fn who_is_refused_behind_the_breaker_keeps_no_probe() {
+    let budget = BudgetPolicy::new(1).unwrap().with_capacity(1, 0).unwrap();
+    let mut gate = Gate::new(GatePolicy::none().with_breaker(Some(quick())).with_budget(Some(budget)), Seed::new(1));
+    if let Some((breaker, _)) = gate.breaker_mut() {
+        breaker.force_open(after(10));
+    }
+    for _ in 0..100 {
+        let retry = gate.admit(Ask::retry(Kind::Poll, Class::Transient), after(10));
+        assert!(matches!(retry, Admission::Refuse(no) if no.why == Blocked::Budget), "{retry:?}");
+    }
+    assert!(matches!(gate.admit(Ask::first(Kind::Poll), after(10)), Admission::Go(permit) if permit.is_probe()));
+}
+
+/// Envoy (envoy-mobile #811): a budget that is a share of the active requests is nothing when all fail at once; then nobody finds out that the
+/// upstream is back. Finagle's, which is our default, gives some by the clock.
+#[test]
+fn a_budget_does_not_collapse_when_everything_fails_at_once() {
+    let policy = BudgetPolicy::default();
+    let mut budget = RetryBudget::new(&policy);
+    while budget.withdraw(&policy, Class::Transient, NOW).is_ok() {}
+    for secs in 1..=10 {
+        let granted = (0..100).filter(|_| budget.withdraw(&policy, Class::Transient, after(secs)).is_ok()).count();
+        assert_eq!(granted, 10, "ten a second");
+    }
+}
+
+/// tower: each expiry sets its clock to now and forgets the part of a slot that had passed, so a budget that is asked often refills too slowly.
+#[test]
+fn asking_often_loses_no_tokens() {
+    let policy = BudgetPolicy::new(100).unwrap().with_capacity(100, 0).unwrap().with_per_second(Tokens::whole(3));
+    let mut budget = RetryBudget::new(&policy);
+    budget.first_attempt(&policy, NOW);
+    for nanos in (0..10_000_000_000_u64).step_by(7_777_777) {
+        budget.first_attempt(&policy, NOW.saturating_add(Duration::from_nanos(nanos)));
+    }
+    assert_eq!(budget.tokens(&policy, after(10)), 30);
+}
+
+/// tokio-retry takes the first delay for a base: a millisecond never grows, a second becomes 1000 s and then eleven days.
+#[test]
+fn the_first_delay_is_a_delay_and_not_a_base() {
+    for first in [Duration::from_millis(1), SECOND] {
+        let policy = BackoffPolicy::new(Growth::doubling(first), 3_600 * SECOND, Jitter::None).unwrap();
+        let delays = [1, 2, 3].map(|n| policy.delay(n, Seed::new(0)));
+        assert_eq!(delays, [first, 2 * first, 4 * first]);
+    }
+}
+
+/// exponential-backoff: 30 percent of jitter make 16 s into 16.6 on average, and half a percent panics.
+#[test]
+fn jitter_spreads_evenly_to_both_sides() {
+    for percent in [0, 1, 30, 100] {
+        let jitter = Jitter::Proportional { percent };
+        let policy = BackoffPolicy::new(Growth::Fixed(16 * SECOND), 64 * SECOND, jitter).unwrap();
+        let sum: Duration = (0..20_000).map(|seed| policy.delay(1, Seed::new(seed))).sum();
+        let mean = (sum / 20_000).as_secs_f64();
+        assert!((mean - 16.0).abs() < 0.15, "{percent} percent: {mean}");
+    }
+}
+
+/// google-cloud-gax: throttled attempts are not counted, so an attempt limit alone loops for ever; and an attempt after a wait gets the time that
+/// was left before it. reliakit: an exhausted backoff says "at once" instead of "stop".
+#[test]
+fn throttled_attempts_count_and_an_exhausted_policy_stops() {
+    let backoff = fixed(SECOND);
+    let policy = RetryPolicy::new(3, 3_600 * SECOND, 10 * SECOND, backoff).unwrap();
+    let throttled = Failure::new(Class::Throttled, Certainty::NotExecuted);
+    let decide = |made| policy.decide(made, throttled, NOW, NOW, true, Seed::new(1));
+    assert_eq!(decide(2), RetryDecision::At(after(1)));
+    assert_eq!([decide(3), decide(4), decide(u16::MAX)], [RetryDecision::GiveUp(GaveUp::Attempts); 3]);
+}
+
+/// tower-resilience (#372, #422, #434) took settings that could never work.
+#[test]
+fn settings_of_a_breaker_that_make_no_sense_are_refused() {
+    let message = |error: Result<BreakerPolicy, steadfast_core::PolicyError>| error.unwrap_err().to_string();
+    let window = Window::Calls(10);
+    assert_eq!(message(BreakerPolicy::consecutive(0)), "breaker.failures is 0: it must be at least 1");
+    assert!(message(BreakerPolicy::rate(0, window, 1)).contains("a share from 1 to 100 percent"));
+    assert!(message(BreakerPolicy::rate(101, window, 1)).contains("a share from 1 to 100 percent"));
+    assert!(message(BreakerPolicy::rate(50, window, 11)).contains("at most the window's 10 calls, or it never opens"));
+    assert!(message(BreakerPolicy::rate(50, Window::Calls(513), 1)).contains("from 1 to 512"));
+    assert!(message(BreakerPolicy::rate(50, Window::Time(Duration::ZERO), 1)).contains("at least 1ms"));
+    assert!(message(BreakerPolicy::rate(50, window, 0)).contains("breaker.minimum is 0"));
+    let slow = SlowCalls { longer_than: SECOND, percent: 50 };
+    assert!(message(quick().with_slow_calls(slow)).contains("a streak has no share of slow calls"));
+    assert!(message(quick().with_open(fixed(Duration::ZERO))).contains("or it never rests"));
+    let probes = |probes| message(quick().with_probes(probes));
+    assert!(probes(Probes { at_once: 0, ..Probes::default() }).contains("from 1 to 16"));
+    assert!(probes(Probes { successes: 0, ..Probes::default() }).contains("breaker.probes.successes is 0"));
+    assert!(probes(Probes { failures: 0, ..Probes::default() }).contains("breaker.probes.failures is 0"));
+    assert!(probes(Probes { lease: Duration::ZERO, ..Probes::default() }).contains("more than a call may take"));
 }
