@@ -73,8 +73,20 @@ impl Breaker {
     #[must_use]
     pub fn with_seed(policy: BreakerPolicy, seed: Seed) -> Self {
         let machine = breaker::Breaker::new(&policy, seed);
+        Self::of(policy, machine, SharedClock::start())
+    }
+
+    /// One that was stored ([`snapshot`](Breaker::snapshot)), with the settings it had.
+    #[must_use]
+    pub fn restored(policy: BreakerPolicy, machine: breaker::Breaker) -> Self {
+        let clock = SharedClock::start();
+        let machine = machine.restored(&policy, clock.now());
+        Self::of(policy, machine, clock)
+    }
+
+    fn of(policy: BreakerPolicy, machine: breaker::Breaker, clock: SharedClock) -> Self {
         let glance = Alone(AtomicU64::new(machine.glance().to_word()));
-        Self(Arc::new(Shared { policy, glance, machine: Mutex::new(machine), clock: SharedClock::start() }))
+        Self(Arc::new(Shared { policy, glance, machine: Mutex::new(machine), clock }))
     }
 
     /// Makes a call if the breaker lets it. An `Err` counts as a failure of what is called.

@@ -64,6 +64,18 @@ impl Client {
         Ok(Handle { id, finished, commands: self.commands.clone() })
     }
 
+    /// Lets nothing leave for so long: a maintenance window of the provider, or an operator's stop. Jobs wait, against their own deadlines. A later call
+    /// replaces an earlier one's; [`Duration::ZERO`] ends it.
+    pub fn hold(&self, span: Duration) {
+        // If the driver is gone, there is nothing left to hold.
+        let _ = self.commands.send(Command::Hold(span));
+    }
+
+    /// Puts other settings of the gate in place: a quota that was raised, say. Machines that both have keep what they know.
+    pub fn set_gate(&self, gate: GatePolicy) {
+        let _ = self.commands.send(Command::Gate(Box::new(gate)));
+    }
+
     /// Takes in no more jobs, waits up to `grace` for those under way, then stops. Reports what is unfinished.
     ///
     /// Waiting [`submit`](Client::submit)s get [`SubmitError::Stopped`]. Unfinished jobs are not cancelled: with a store, a later client

@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 use http::HeaderValue;
 use http::header::HeaderName;
 use steadfast_core::engine::Event;
+use steadfast_core::gate::GatePolicy;
 use steadfast_core::operation::{Attempt, AttemptId, Effect, Outcome, Reading, Record, Rejected, SendSafety, Stage};
 use steadfast_core::rate_limit::Quota;
 use steadfast_core::retry::{Certainty, Class, Failure};
@@ -40,6 +41,8 @@ type Reply = oneshot::Sender<Result<(OperationId, oneshot::Receiver<Finished>), 
 
 pub(crate) enum Command {
     Cancel(OperationId),
+    Hold(Duration),
+    Gate(Box<GatePolicy>),
     Shutdown { grace: Duration, reply: oneshot::Sender<Vec<Unfinished>> },
 }
 
@@ -260,6 +263,12 @@ impl<P: Provider, T: Transport> Driver<P, T> {
                 let now = self.clock.now();
                 self.engine.handle(Event::Cancel(id), now);
             }
+            // Those who wait at the gate learn of it in the turn's own `handle_timeout`.
+            Command::Hold(span) => {
+                let until = self.clock.now().saturating_add(span);
+                self.engine.gate_mut().hold_until(until);
+            }
+            Command::Gate(policy) => self.engine.gate_mut().set_policy(*policy),
             Command::Shutdown { grace, reply } => {
                 let until = Instant::now() + grace.min(Duration::from_secs(86_400 * 365));
                 let closing = self.closing.get_or_insert(Closing { until, reply: Vec::new() });

@@ -59,8 +59,15 @@ impl RateLimiter {
     /// A limiter that has been quiet: a whole burst may go.
     #[must_use]
     pub fn new(policy: RatePolicy) -> Self {
-        let word = Alone(AtomicU64::new(rate_limit::RateLimiter::new().to_word()));
-        Self(Arc::new(Shared { policy, word, clock: SharedClock::start() }))
+        Self::restored(policy, rate_limit::RateLimiter::new())
+    }
+
+    /// One that was stored ([`snapshot`](RateLimiter::snapshot)): a day's quota outlives a process.
+    #[must_use]
+    pub fn restored(policy: RatePolicy, machine: rate_limit::RateLimiter) -> Self {
+        let clock = SharedClock::start();
+        let word = Alone(AtomicU64::new(machine.restored(&policy, clock.now()).to_word()));
+        Self(Arc::new(Shared { policy, word, clock }))
     }
 
     /// Takes a place now, or says when there is one.

@@ -399,6 +399,22 @@ impl Breaker {
         self.look(policy);
     }
 
+    /// Brings a stored breaker back at this time. No wait is longer than one that could begin now: a clock that was wrong when it was stored must
+    /// not keep it open for years. A hold by [`force_open`](Breaker::force_open) is cut as well.
+    #[must_use]
+    pub fn restored(mut self, policy: &BreakerPolicy, now: Timestamp) -> Self {
+        match &mut self.phase {
+            Phase::Open { until } => *until = (*until).min(now.saturating_add(policy.open().cap())),
+            Phase::HalfOpen { leases, .. } => {
+                for lease in leases {
+                    lease.until = lease.until.min(now.saturating_add(policy.probes().lease));
+                }
+            }
+            Phase::Closed | Phase::Isolated | Phase::Disabled => {}
+        }
+        self
+    }
+
     /// Goes by other settings from now on, which every later call must then be given. Of a closed breaker, calls that are under way no longer
     /// count: they were begun by the old ones.
     pub const fn adopt(&mut self, policy: &BreakerPolicy) {

@@ -355,7 +355,7 @@ pub struct RetryBudget {
 }
 
 impl RetryBudget {
-    /// A budget with what is there at first.
+    /// A budget with what is there at first. Time brings its share from the first use on.
     #[must_use]
     pub const fn new(policy: &BudgetPolicy) -> Self {
         Self { held: Tokens::whole(policy.initial).0, counted: Timestamp::EPOCH, rest: 0 }
@@ -411,6 +411,12 @@ impl RetryBudget {
     /// A retry that had been paid for was never sent.
     pub fn refund(&mut self, policy: &BudgetPolicy, charge: Charge) {
         self.put(policy, Tokens::whole(charge.tokens().into()).0);
+    }
+
+    /// Brings a stored budget back at this time. What the time between has brought is there.
+    #[must_use]
+    pub fn restored(self, now: Timestamp) -> Self {
+        Self { counted: self.counted.min(now), ..self }
     }
 
     /// Whole tokens there now.

@@ -389,7 +389,8 @@ impl Engine {
         &self.gate
     }
 
-    /// The upstream's gate, to hold it or to let it go.
+    /// The upstream's gate, to hold it, to let it go or to give it other settings. Call [`handle_timeout`](Engine::handle_timeout) afterwards, so that those
+    /// who wait there learn of it.
     pub const fn gate_mut(&mut self) -> &mut Gate {
         &mut self.gate
     }

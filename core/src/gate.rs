@@ -403,6 +403,24 @@ impl Gate {
         }
     }
 
+    /// Brings a stored gate back at this time, after a restart. The requests that were in the air are gone with their process: none is counted. Every
+    /// wait is cut to the longest that could begin now, but for an operator's [hold](Gate::hold_until).
+    #[must_use]
+    pub fn restored(mut self, now: Timestamp) -> Self {
+        self.in_flight = [0; 3];
+        self.bulkhead = self.policy.bulkhead().map(Bulkhead::new);
+        self.paused_until = self.paused_until.min(now.saturating_add(self.policy.longest_pause()));
+        if let (Some(breaker), Some(policy)) = (self.breaker.take(), self.policy.breaker()) {
+            self.breaker = Some(breaker.restored(policy, now));
+        }
+        self.budget = self.budget.map(|budget| budget.restored(now));
+        self.allowances = self.allowances.map(|allowance| allowance.restored(now));
+        for (limiter, limit) in self.limiters.iter_mut().zip(self.policy.limits()) {
+            *limiter = limiter.restored(&limit.rate, now);
+        }
+        self
+    }
+
     /// The settings.
     #[must_use]
     pub const fn policy(&self) -> &GatePolicy {

@@ -223,6 +223,13 @@ impl RateLimiter {
         self.due = self.due.saturating_sub(taken.saturating_sub(promised));
     }
 
+    /// Brings a stored limiter back at this time. Nothing it was promised to lies further off than a whole burst: a clock that was wrong when it was
+    /// stored must not close it for years.
+    #[must_use]
+    pub fn restored(self, policy: &RatePolicy, now: Timestamp) -> Self {
+        Self { due: self.due.min(now.as_nanos().saturating_add(policy.depth())) }
+    }
+
     /// Gives back the place of a request that was let go `since` and never left. The time that has passed since then is not given back: it
     /// would let a later burst be larger than allowed.
     pub(crate) const fn refund(&mut self, policy: &RatePolicy, since: Duration) {
@@ -325,6 +332,12 @@ impl Allowance {
     /// A request that was let go has not left.
     pub const fn give_back(&mut self) {
         self.left = self.left.saturating_add(1);
+    }
+
+    /// Brings a stored allowance back at this time: its window ends no later than one that begins now could.
+    #[must_use]
+    pub fn restored(self, now: Timestamp) -> Self {
+        Self { until: self.until.min(now.saturating_add(Self::LONGEST)), ..self }
     }
 
     /// Takes in what the provider says, while `in_flight` other requests are under way: it may not have counted them yet, so they are taken

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use steadfast_core::notice::Notice;
 use steadfast_core::operation::{Rejected, Unresolved};
 use steadfast_core::{Key, Kind, Outcome, Seed, SendSafety};
 use steadfast_providers::deepvue::{Credentials, Deepvue};
@@ -37,8 +38,8 @@ async fn carry(
         .store(wire.store())
         .seed(Seed::new(seed))
         .observer(move |seen| {
-            // Now and then the disk fails for a while.
-            if seen.correlation_id.to_string().starts_with("00") {
+            // Now and then the disk fails for a while: not before a job's intent is written, or the same one would be refused again and again.
+            if matches!(seen.notice, Notice::Sending(_)) && seen.correlation_id.to_string().starts_with("00") {
                 breaking.fail_next(3);
             }
         })

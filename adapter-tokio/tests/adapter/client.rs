@@ -5,8 +5,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use steadfast_core::engine::{self, Limits};
+use steadfast_core::gate::{GatePolicy, Kinds, Limit};
 use steadfast_core::notice::Notice;
 use steadfast_core::operation::{Record, Rejected, Stage, Unresolved};
+use steadfast_core::rate_limit::RatePolicy;
 use steadfast_core::{Kind, OperationPolicy, Outcome};
 use steadfast_store::{MemoryStore, Store, StoreError};
 use steadfast_tokio::{Client, SendError, SubmitError};
@@ -313,4 +315,40 @@ async fn observers_see_the_steps_in_order() {
     let seen = seen.lock().unwrap();
     let expected = ["send Create 1", "accepted txn-order-42", "send Poll 1", "send Poll 2", "send Poll 3", "completed"];
     assert_eq!(*seen, expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_held_client_sends_nothing_until_its_hold_ends() {
+    let client = Client::builder(Plain, Scripted::well_behaved()).start().await.unwrap();
+    client.hold(30 * SECOND);
+    let started = Instant::now();
+    let job = client.submit(key("order-1"), "{}").await.unwrap();
+    assert_eq!(job.await.unwrap().outcome.name(), "completed");
+    assert!(started.elapsed() >= 30 * SECOND, "{:?}", started.elapsed());
+
+    client.hold(3_000 * SECOND);
+    let waiting = client.submit(key("order-2"), "{}").await.unwrap();
+    // Held for longer than its deadline, it need not wait for it: nothing ran.
+    assert_eq!(waiting.await.unwrap().outcome.name(), "rejected");
+    client.hold(Duration::ZERO);
+    assert_eq!(client.submit(key("order-3"), "{}").await.unwrap().await.unwrap().outcome.name(), "completed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_quota_can_be_changed_while_jobs_wait_for_it() {
+    let slow = RatePolicy::new(1, 60 * SECOND).unwrap();
+    let creates = |rate| GatePolicy::none().with_limit(Limit { kinds: Kinds::of(&[Kind::Create]), rate });
+    let client = Client::builder(Plain, Scripted::well_behaved()).gate(creates(slow)).start().await.unwrap();
+    let started = Instant::now();
+    let mut jobs = Vec::new();
+    for n in 0..10 {
+        jobs.push(client.submit(key(&format!("order-{n}")), "{}").await.unwrap());
+    }
+    tokio::time::sleep(SECOND).await;
+    client.set_gate(creates(RatePolicy::new(10, SECOND).unwrap()));
+    for job in jobs {
+        assert_eq!(job.await.unwrap().outcome.name(), "completed");
+    }
+    // One place of the old pace had been promised; those after it are of the new one.
+    assert!(started.elapsed() < 90 * SECOND, "{:?}", started.elapsed());
 }

@@ -404,3 +404,34 @@ fn no_kind_of_request_starves_another() {
     assert!(creates.len() >= 15, "{creates:?}");
     assert!(creates.windows(2).all(|pair| pair[1] - pair[0] <= 12_000), "none waits long for its turn: {creates:?}");
 }
+
+/// A clock that once ran years ahead must not close a gate for years.
+#[test]
+fn a_gate_restored_from_a_wrong_clock_waits_no_longer_than_its_policy_says() {
+    let rate = RatePolicy::new(10, 60 * SECOND).unwrap().with_burst(3).unwrap();
+    let policy = GatePolicy::none()
+        .with_breaker(Some(breaker()))
+        .with_budget(Some(BudgetPolicy::new(9).unwrap().with_per_second(Tokens::whole(1))))
+        .with_bulkhead(Some(BulkheadPolicy::fixed(1).unwrap()))
+        .with_longest_pause(30 * SECOND)
+        .with_limit(Limit { kinds: Kinds::ALL, rate });
+    let wrong = START.saturating_add(1_000_000_000 * SECOND);
+    let mut gate = Gate::new(policy, Seed::new(1));
+    for _ in 0..2 {
+        let permit = gate.admit(Ask::first(Kind::Poll), wrong).permit().unwrap();
+        gate.settle(permit, Settled::Failed(RESET.with_retry_after(Some(20 * SECOND))), wrong);
+    }
+    assert!(matches!(gate.breaker_state(wrong), BreakerState::Open { .. }));
+    let quota = Quota { remaining: Some(0), reset: Some(3_600 * SECOND), ..Quota::default() };
+    gate.learn(Kind::Create, quota, wrong);
+
+    let mut gate = gate.restored(START);
+    let Admission::Wait(no) = gate.admit(Ask::first(Kind::Poll), START) else { panic!("it is still open") };
+    assert_eq!((no.until, no.why), (at(10_000), Blocked::Open), "for as long as it opens at most");
+    let probe = gate.admit(Ask::first(Kind::Poll), no.until).permit().expect("ten seconds make room for a request");
+    gate.settle(probe, Settled::Answered, no.until);
+    let Admission::Wait(no) = gate.admit(Ask::first(Kind::Create), at(10_000)) else { panic!("none is left") };
+    assert!(no.until <= at(86_400_000), "{no:?}");
+    let _ =
+        gate.admit(Ask::retry(Kind::Poll, Class::Transient), at(20_000)).permit().expect("tokens came by the clock");
+}
