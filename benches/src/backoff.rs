@@ -47,7 +47,7 @@ pub fn rows() -> Vec<Row> {
                     state ^= state << 13;
                     state ^= state >> 7;
                     state ^= state << 17;
-                    black_box((u128::from(state) * u128::from(delay) >> 64) as u64);
+                    black_box(((u128::from(state) * u128::from(delay)) >> 64) as u64);
                 }
             }),
         ],

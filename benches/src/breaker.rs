@@ -44,7 +44,7 @@ fn ours<'a>(policy: BreakerPolicy) -> Subject<'a> {
 
 /// Good nineteen times of twenty: nothing that a breaker opens for, but something to remember.
 fn mostly(n: u64) -> Result<(), ()> {
-    black_box(if n % 20 == 0 { Err(()) } else { Ok(()) })
+    black_box(if n.is_multiple_of(20) { Err(()) } else { Ok(()) })
 }
 
 fn some_failures() -> Vec<Row> {

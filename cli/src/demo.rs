@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use steadfast_core::engine::Limits;
-use steadfast_core::gate::{GatePolicy, Kinds, Limit};
+use steadfast_core::gate::{GatePolicy, Kinds, RateLimit};
 use steadfast_core::notice::Notice;
 use steadfast_core::rate_limit::RatePolicy;
 use steadfast_core::{Key, Kind, Outcome, Seed, SendSafety};
@@ -215,7 +215,7 @@ where
     let sent = sent.clone();
     // The numbers of Deepvue's largest plan. A burst, since a client that is sped up is woken too rarely to keep a spacing of a millisecond.
     let rate = RatePolicy::new(1_000, Duration::from_secs(60))?.with_burst(17)?;
-    let gate = GatePolicy::default().with_limit(Limit { kinds: Kinds::ALL, rate });
+    let gate = GatePolicy::default().with_rate_limit(RateLimit { kinds: Kinds::ALL, rate });
     let client = builder
         .gate(scaled_gate(&gate, args.speed)?)
         .limits(Limits { live: AT_A_TIME, ..Limits::default() })

@@ -13,7 +13,7 @@
 //! | 5 | [allowance](crate::rate_limit::Allowance) | wait | by the provider's own count none is left in its window |
 //! | 6 | [rate limits](crate::rate_limit) | wait | not so fast: each limit that covers this kind of request |
 //!
-//! **Ask all, then commit all.** Nothing is taken from any of them unless all agree. So (each a test of its own):
+//! **Request all, then commit all.** Nothing is taken from any of them unless all agree. So (each a test of its own):
 //!
 //! - a breaker that refuses burns no rate limiter's token, and no one else's;
 //! - an open breaker uses up no attempt of an operation's retry policy: it waits *before* the attempt is counted;
@@ -24,25 +24,25 @@
 //! Whoever got a permit settles it when its request has ended, with how it [ended](Settled); each machine learns its part. A request that was
 //! let go and never left gives back what it took.
 //!
-//! Different kinds of requests may have different limits at one provider: each [`Limit`] says which [`Kinds`] it counts.
+//! Different kinds of requests may have different limits at one provider: each [`RateLimit`] says which [`Kinds`] it counts.
 //!
 //! Invariants: after all requests end, [`Gate::in_flight`] is 0 (I8); a wait ends later than `now`; see also the machines' own.
 //!
 //! ```
 //! use core::time::Duration;
-//! use steadfast_core::gate::{Admission, Ask, Gate, GatePolicy, Kinds, Limit, Settled};
+//! use steadfast_core::gate::{Admission, Request, Gate, GatePolicy, Kinds, RateLimit, Settled};
 //! use steadfast_core::rate_limit::RatePolicy;
 //! use steadfast_core::{Kind, Seed, Timestamp};
 //!
 //! let creates = RatePolicy::new(600, Duration::from_secs(60))?; // Didit
-//! let policy = GatePolicy::default().with_limit(Limit { kinds: Kinds::of(&[Kind::Create]), rate: creates });
+//! let policy = GatePolicy::default().with_rate_limit(RateLimit { kinds: Kinds::of(&[Kind::Create]), rate: creates });
 //! let mut gate = Gate::new(policy, Seed::new(7));
 //! let now = Timestamp::from_secs(1_700_000_000);
 //!
-//! let Admission::Go(permit) = gate.admit(Ask::first(Kind::Create), now) else { panic!("nothing is in the way") };
-//! let Admission::Wait(wait) = gate.admit(Ask::first(Kind::Create), now) else { panic!("not so fast") };
+//! let Admission::Go(permit) = gate.admit(Request::first(Kind::Create), now) else { panic!("nothing is in the way") };
+//! let Admission::Wait(wait) = gate.admit(Request::first(Kind::Create), now) else { panic!("not so fast") };
 //! assert_eq!(wait.until, now.saturating_add(Duration::from_millis(100)));
-//! assert!(matches!(gate.admit(Ask::first(Kind::Poll), now), Admission::Go(_))); // another kind
+//! assert!(matches!(gate.admit(Request::first(Kind::Poll), now), Admission::Go(_))); // another kind
 //! gate.settle(permit, Settled::Answered, now);
 //! # Ok::<(), steadfast_core::PolicyError>(())
 //! ```
@@ -51,7 +51,7 @@ mod permit;
 mod policy;
 
 pub use self::permit::{Permit, Settled};
-pub use self::policy::{GatePolicy, Kinds, Limit, WhenOpen};
+pub use self::policy::{GatePolicy, Kinds, RateLimit, WhenOpen};
 
 use alloc::boxed::Box;
 use core::time::Duration;
@@ -65,28 +65,28 @@ use crate::retry::Class;
 use crate::seed::Seed;
 use crate::time::Timestamp;
 
-/// What wants to leave.
+/// A request that wants to leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[expect(clippy::exhaustive_structs, reason = "plain data")]
-pub struct Ask {
+pub struct Request {
     /// Create, look up or poll.
     pub kind: Kind,
     /// For a retry: the class of the failure that made it necessary. The retry budget is asked for it.
-    pub retry_after: Option<Class>,
+    pub retry_of: Option<Class>,
 }
 
-impl Ask {
+impl Request {
     /// A first attempt.
     #[must_use]
     pub const fn first(kind: Kind) -> Self {
-        Self { kind, retry_after: None }
+        Self { kind, retry_of: None }
     }
 
     /// A retry after a failure of this class.
     #[must_use]
     pub const fn retry(kind: Kind, class: Class) -> Self {
-        Self { kind, retry_after: Some(class) }
+        Self { kind, retry_of: Some(class) }
     }
 }
 
@@ -229,7 +229,7 @@ impl Gate {
             budget: policy.budget().map(RetryBudget::new),
             bulkhead: policy.bulkhead().map(Bulkhead::new),
             allowances: [Allowance::new(); 3],
-            limiters: policy.limits().iter().map(|_| RateLimiter::new()).collect(),
+            limiters: policy.rate_limits().iter().map(|_| RateLimiter::new()).collect(),
             in_flight: [0; 3],
             seed,
             policy,
@@ -244,8 +244,8 @@ impl Gate {
 
     /// Leave for one request, or why there is none. A refusal takes nothing from anybody.
     #[cfg_attr(feature = "no-panic", no_panic::no_panic)]
-    pub fn admit(&mut self, ask: Ask, now: Timestamp) -> Admission {
-        if let Some(no) = self.check(ask, now) {
+    pub fn admit(&mut self, request: Request, now: Timestamp) -> Admission {
+        if let Some(no) = self.check(request, now) {
             return no;
         }
         // All have said yes: now each takes its part, and none can refuse.
@@ -255,7 +255,7 @@ impl Gate {
         }
         let mut charge = None;
         if let (Some(budget), Some(policy)) = (&mut self.budget, self.policy.budget()) {
-            match ask.retry_after {
+            match request.retry_of {
                 None => budget.first_attempt(policy, now),
                 Some(class) => charge = budget.withdraw(policy, class, now).ok(),
             }
@@ -263,23 +263,23 @@ impl Gate {
         if let (Some(bulkhead), Some(policy)) = (&mut self.bulkhead, self.policy.bulkhead()) {
             let _ = bulkhead.admit(policy);
         }
-        if let Some(allowance) = self.allowances.get_mut(ask.kind as usize) {
+        if let Some(allowance) = self.allowances.get_mut(request.kind as usize) {
             allowance.take();
         }
-        for (limiter, limit) in self.limiters.iter_mut().zip(self.policy.limits()) {
-            if limit.kinds.contains(ask.kind) {
+        for (limiter, limit) in self.limiters.iter_mut().zip(self.policy.rate_limits()) {
+            if limit.kinds.contains(request.kind) {
                 let _ = limiter.try_acquire(&limit.rate, now);
             }
         }
-        if let Some(in_flight) = self.in_flight.get_mut(ask.kind as usize) {
+        if let Some(in_flight) = self.in_flight.get_mut(request.kind as usize) {
             *in_flight = in_flight.saturating_add(1);
         }
-        Admission::Go(Permit::new(ask.kind, ticket, charge, now))
+        Admission::Go(Permit::new(request.kind, ticket, charge, now))
     }
 
     /// Why the request could not leave now; `None` if it could. Nothing changes.
     #[must_use]
-    pub fn check(&self, ask: Ask, now: Timestamp) -> Option<Admission> {
+    pub fn check(&self, request: Request, now: Timestamp) -> Option<Admission> {
         let recheck = now.saturating_add(Self::RECHECK);
         if now < self.held_until {
             return Some(Admission::Wait(Refusal { until: self.held_until, why: Blocked::Held }));
@@ -303,7 +303,7 @@ impl Gate {
                 _ => Admission::Wait(refusal),
             });
         }
-        if let (Some(budget), Some(policy), Some(class)) = (&self.budget, self.policy.budget(), ask.retry_after)
+        if let (Some(budget), Some(policy), Some(class)) = (&self.budget, self.policy.budget(), request.retry_of)
             && let Err(exhausted) = budget.check(policy, class, now)
         {
             return Some(Admission::Refuse(Refusal { until: exhausted.until, why: Blocked::Budget }));
@@ -313,10 +313,11 @@ impl Gate {
         {
             return Some(Admission::Wait(Refusal { until: recheck, why: Blocked::Full }));
         }
-        if let Some(Err(until)) = self.allowances.get(ask.kind as usize).map(|allowance| allowance.check(now)) {
+        if let Some(Err(until)) = self.allowances.get(request.kind as usize).map(|allowance| allowance.check(now)) {
             return Some(Admission::Wait(Refusal { until, why: Blocked::Quota }));
         }
-        let limits = self.limiters.iter().zip(self.policy.limits()).filter(|(_, limit)| limit.kinds.contains(ask.kind));
+        let limits =
+            self.limiters.iter().zip(self.policy.rate_limits()).filter(|(_, limit)| limit.kinds.contains(request.kind));
         let until = limits.filter_map(|(limiter, limit)| limiter.check(&limit.rate, now).err()).max()?;
         Some(Admission::Wait(Refusal { until, why: Blocked::Rate }))
     }
@@ -359,7 +360,7 @@ impl Gate {
             }
             // The stopwatch counts whole milliseconds: one more, so that never more is given back than was taken.
             let since = since.saturating_add(Duration::from_millis(1));
-            for (limiter, limit) in self.limiters.iter_mut().zip(self.policy.limits()) {
+            for (limiter, limit) in self.limiters.iter_mut().zip(self.policy.rate_limits()) {
                 if limit.kinds.contains(permit.kind()) {
                     limiter.refund(&limit.rate, since);
                 }
@@ -415,7 +416,7 @@ impl Gate {
         }
         self.budget = self.budget.map(|budget| budget.restored(now));
         self.allowances = self.allowances.map(|allowance| allowance.restored(now));
-        for (limiter, limit) in self.limiters.iter_mut().zip(self.policy.limits()) {
+        for (limiter, limit) in self.limiters.iter_mut().zip(self.policy.rate_limits()) {
             *limiter = limiter.restored(&limit.rate, now);
         }
         self

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use steadfast_core::breaker::{BreakerPolicy, SlowCalls, Window};
-use steadfast_core::gate::{Admission, Ask, GatePolicy, Kinds, Limit, Settled};
+use steadfast_core::gate::{Admission, GatePolicy, Kinds, RateLimit, Request, Settled};
 use steadfast_core::operation::{Effect, Event, Reading};
 use steadfast_core::rate_limit::{RateLimiter, RatePolicy};
 use steadfast_core::retry::{Certainty, Class, Failure};
@@ -52,13 +52,14 @@ fn the_steps_of_the_machines_link_without_panics() {
     let slow = SlowCalls { longer_than: minute, percent: 50 };
     for window in [Window::Calls(4), Window::Time(minute)] {
         let breaker = BreakerPolicy::rate(50, window, 2).unwrap().with_slow_calls(slow).unwrap();
-        let policy = GatePolicy::default().with_breaker(Some(breaker)).with_limit(Limit { kinds: Kinds::ALL, rate });
+        let policy =
+            GatePolicy::default().with_breaker(Some(breaker)).with_rate_limit(RateLimit { kinds: Kinds::ALL, rate });
         let mut gate = Gate::new(policy, Seed::new(7));
         let mut now = Timestamp::from_secs(1_700_000_000);
         let mut ends = [Settled::Answered, Settled::Failed(Failure::new(Class::TimedOut, Certainty::MayHaveExecuted))];
         for _ in 0..20 {
             ends.reverse();
-            match gate.admit(Ask::retry(Kind::Poll, Class::Transient), now) {
+            match gate.admit(Request::retry(Kind::Poll, Class::Transient), now) {
                 Admission::Go(permit) => gate.settle(permit, ends[0], now),
                 Admission::Wait(no) | Admission::Refuse(no) => now = no.until,
             }

@@ -135,7 +135,7 @@ impl Deepvue {
     /// None with the plans as they are.
     pub fn with_plan(mut self, plan: Plan) -> Result<Self, SetupError> {
         for limit in plan.limits()? {
-            self.gate = self.gate.with_limit(limit);
+            self.gate = self.gate.with_rate_limit(limit);
         }
         Ok(self)
     }

@@ -517,14 +517,14 @@ fn the_bodies_of_the_hostile_inputs() {
 /// docs.deepvue.ai/rate-limits: all three windows hold, whatever is asked for.
 #[test]
 fn a_plan_is_kept_in_every_second_minute_and_day() {
-    use steadfast_core::gate::{Admission, Ask, Gate, Settled};
+    use steadfast_core::gate::{Admission, Gate, Request, Settled};
     let deepvue = deepvue().with_plan(steadfast_providers::deepvue::Plan::Business).unwrap();
     let limits = deepvue.gate();
     let mut gate = Gate::new(limits, Seed::new(1));
     let start = Timestamp::from_secs(1_700_000_000);
     let (mut now, mut sent) = (start, Vec::new());
     while now.saturating_since(start) < Duration::from_secs(2 * 86_400) {
-        match gate.admit(Ask::first(Kind::Poll), now) {
+        match gate.admit(Request::first(Kind::Poll), now) {
             Admission::Go(permit) => {
                 gate.settle(permit, Settled::Answered, now);
                 sent.push(now);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use steadfast_core::backoff::{BackoffPolicy, Growth};
 use steadfast_core::breaker::{BreakerPolicy, Probes, SlowCalls, Trip, Window};
 use steadfast_core::budget::Tokens;
-use steadfast_core::gate::{GatePolicy, Limit};
+use steadfast_core::gate::{GatePolicy, RateLimit};
 use steadfast_core::poll::PollPolicy;
 use steadfast_core::rate_limit::RatePolicy;
 use steadfast_core::retry::{RetryAfter, RetryPolicy};
@@ -76,9 +76,9 @@ pub fn scaled_gate(policy: &GatePolicy, speed: f64) -> Result<GatePolicy, Policy
         .with_budget(budget.transpose()?)
         .with_bulkhead(policy.bulkhead().cloned())
         .with_longest_pause(by(policy.longest_pause()));
-    for Limit { kinds, rate } in policy.limits() {
+    for RateLimit { kinds, rate } in policy.rate_limits() {
         let rate = RatePolicy::new(rate.count(), by(rate.per()))?.with_burst(rate.burst())?;
-        scaled = scaled.with_limit(Limit { kinds: *kinds, rate });
+        scaled = scaled.with_rate_limit(RateLimit { kinds: *kinds, rate });
     }
     Ok(scaled)
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use steadfast_core::engine::{self, Limits};
-use steadfast_core::gate::{GatePolicy, Kinds, Limit};
+use steadfast_core::gate::{GatePolicy, Kinds, RateLimit};
 use steadfast_core::notice::Notice;
 use steadfast_core::operation::{Record, Rejected, Stage, Unresolved};
 use steadfast_core::rate_limit::RatePolicy;
@@ -337,7 +337,7 @@ async fn a_held_client_sends_nothing_until_its_hold_ends() {
 #[tokio::test(start_paused = true)]
 async fn a_quota_can_be_changed_while_jobs_wait_for_it() {
     let slow = RatePolicy::new(1, 60 * SECOND).unwrap();
-    let creates = |rate| GatePolicy::none().with_limit(Limit { kinds: Kinds::of(&[Kind::Create]), rate });
+    let creates = |rate| GatePolicy::none().with_rate_limit(RateLimit { kinds: Kinds::of(&[Kind::Create]), rate });
     let client = Client::builder(Plain, Scripted::well_behaved()).gate(creates(slow)).start().await.unwrap();
     let started = Instant::now();
     let mut jobs = Vec::new();

@@ -50,8 +50,8 @@ impl Engine {
         let mut next: Option<(u64, Kind, u32)> = None;
         for kind in [Kind::Poll, Kind::Lookup, Kind::Create] {
             let Some((number, slot)) = self.lines.first(kind).filter(|_| open.contains(kind)) else { continue };
-            let ask = self.slots.get(slot as usize).and_then(|slot| slot.operation.as_ref()?.blocked());
-            match ask.and_then(|ask| self.gate.check(ask, now)) {
+            let request = self.slots.get(slot as usize).and_then(|slot| slot.operation.as_ref()?.blocked());
+            match request.and_then(|request| self.gate.check(request, now)) {
                 Some(Admission::Wait(no) | Admission::Refuse(no)) if no.why != Blocked::Budget => {
                     self.lines_wake = self.lines_wake.min(no.until);
                     *open = open.without(kind);

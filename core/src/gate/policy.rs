@@ -75,16 +75,16 @@ impl From<Kinds> for Vec<Kind> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 #[expect(clippy::exhaustive_structs, reason = "plain settings")]
-pub struct Limit {
+pub struct RateLimit {
     /// Which requests. In a file a list such as `["create"]`; all if left out.
-    #[cfg_attr(feature = "serde", serde(default = "Limit::all"))]
+    #[cfg_attr(feature = "serde", serde(default = "RateLimit::all"))]
     pub kinds: Kinds,
     /// How many of them.
     pub rate: RatePolicy,
 }
 
 #[cfg(feature = "serde")]
-impl Limit {
+impl RateLimit {
     const fn all() -> Kinds {
         Kinds::ALL
     }
@@ -110,16 +110,16 @@ pub enum WhenOpen {
 /// ```
 /// use core::time::Duration;
 /// use steadfast_core::breaker::BreakerPolicy;
-/// use steadfast_core::gate::{GatePolicy, Kinds, Limit};
+/// use steadfast_core::gate::{GatePolicy, Kinds, RateLimit};
 /// use steadfast_core::rate_limit::RatePolicy;
 ///
 /// let second = RatePolicy::new(5, Duration::from_secs(1))?;
 /// let minute = RatePolicy::new(500, Duration::from_secs(60))?.with_burst(10)?;
 /// let policy = GatePolicy::default()
 ///     .with_breaker(Some(BreakerPolicy::consecutive(5)?))
-///     .with_limit(Limit { kinds: Kinds::ALL, rate: second })
-///     .with_limit(Limit { kinds: Kinds::ALL, rate: minute });
-/// assert_eq!(policy.limits().len(), 2);
+///     .with_rate_limit(RateLimit { kinds: Kinds::ALL, rate: second })
+///     .with_rate_limit(RateLimit { kinds: Kinds::ALL, rate: minute });
+/// assert_eq!(policy.rate_limits().len(), 2);
 /// # Ok::<(), steadfast_core::PolicyError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -129,7 +129,7 @@ pub struct GatePolicy {
     when_open: WhenOpen,
     budget: Option<BudgetPolicy>,
     bulkhead: Option<BulkheadPolicy>,
-    limits: Vec<Limit>,
+    rate_limits: Vec<RateLimit>,
     #[cfg_attr(feature = "serde", serde(with = "crate::policy::humane"))]
     longest_pause: Duration,
 }
@@ -143,7 +143,7 @@ impl GatePolicy {
             when_open: WhenOpen::Wait,
             budget: None,
             bulkhead: None,
-            limits: Vec::new(),
+            rate_limits: Vec::new(),
             longest_pause: Duration::from_secs(3_600),
         }
     }
@@ -178,8 +178,8 @@ impl GatePolicy {
 
     /// The same with one more rate limit.
     #[must_use]
-    pub fn with_limit(mut self, limit: Limit) -> Self {
-        self.limits.push(limit);
+    pub fn with_rate_limit(mut self, limit: RateLimit) -> Self {
+        self.rate_limits.push(limit);
         self
     }
 
@@ -216,8 +216,8 @@ impl GatePolicy {
 
     /// The rate limits.
     #[must_use]
-    pub fn limits(&self) -> &[Limit] {
-        &self.limits
+    pub fn rate_limits(&self) -> &[RateLimit] {
+        &self.rate_limits
     }
 
     /// The longest pause that a provider can ask for.
@@ -229,7 +229,7 @@ impl GatePolicy {
     /// A limit for a window of the same length takes the provider's number for its own.
     pub(super) fn learn(&mut self, kind: Kind, quota: Quota) {
         let (Some(count), Some(window)) = (quota.limit.and_then(NonZeroU32::new), quota.window) else { return };
-        for limit in &mut self.limits {
+        for limit in &mut self.rate_limits {
             if limit.kinds.contains(kind) && limit.rate.per() == window {
                 limit.rate = limit.rate.with_count(count);
             }

@@ -3,7 +3,7 @@
 use super::{
     Attempt, AttemptId, CREATE, Kind, Operation, Outcome, Reading, Rejected, SendSafety, State, Turn, Unresolved,
 };
-use crate::gate::{Admission, Ask, Blocked, Permit, Settled};
+use crate::gate::{Admission, Blocked, Permit, Request, Settled};
 use crate::notice::{Notice, WakeReason};
 use crate::retry::{Certainty, Class, Failure, GaveUp, RetryDecision};
 use crate::time::Timestamp;
@@ -21,7 +21,7 @@ impl Operation {
         }
         // Whatever an earlier attempt came to, in this process or in one that crashed, this one is a retry.
         let after = after.or_else(|| (self.creates > 0).then_some(Class::Transient));
-        match turn.ask(Ask { kind: Kind::Create, retry_after: after }) {
+        match turn.ask(Request { kind: Kind::Create, retry_of: after }) {
             Admission::Go(permit) => {
                 self.creates = self.creates.saturating_add(1);
                 self.attempts = self.attempts.saturating_add(1);

@@ -1,14 +1,14 @@
 //! Waiting at the gate: what the engine must know of an operation to keep the line.
 
 use super::{Kind, Operation, OperationPolicy, State, Turn};
-use crate::gate::Ask;
+use crate::gate::Request;
 use crate::notice::WakeReason;
 use crate::time::Timestamp;
 
 impl Operation {
     /// What it wants leave for, if it waits at the gate and for nothing else.
-    pub(crate) fn blocked(&self) -> Option<Ask> {
-        let (kind, reason, retry_after) = match self.state {
+    pub(crate) fn blocked(&self) -> Option<Request> {
+        let (kind, reason, retry_of) = match self.state {
             State::CreateWaiting { reason, after, .. } => (Kind::Create, reason, after),
             State::LookupWaiting { reason, after, .. } => (Kind::Lookup, reason, after),
             State::PollWaiting { reason, after, .. } => (Kind::Poll, reason, after),
@@ -20,7 +20,7 @@ impl Operation {
             | State::Ended { .. }
             | State::Delivered { .. } => return None,
         };
-        (reason == WakeReason::Gate && self.journal.is_durable()).then_some(Ask { kind, retry_after })
+        (reason == WakeReason::Gate && self.journal.is_durable()).then_some(Request { kind, retry_of })
     }
 
     /// When waiting at the gate has become pointless.

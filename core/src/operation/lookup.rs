@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use super::{Attempt, CREATE, Kind, LOOKUP, Operation, Outcome, Reading, Rejected, State, Turn, Unresolved};
-use crate::gate::{Admission, Ask, Blocked, Settled};
+use crate::gate::{Admission, Blocked, Request, Settled};
 use crate::notice::{Notice, WakeReason};
 use crate::retry::{Certainty, Class, Failure, GaveUp, RetryDecision};
 use crate::time::Timestamp;
@@ -25,7 +25,7 @@ impl Operation {
         if turn.now >= deadline {
             return self.end(Outcome::Unresolved(Unresolved::Lookup), turn);
         }
-        match turn.ask(Ask { kind: Kind::Lookup, retry_after: after }) {
+        match turn.ask(Request { kind: Kind::Lookup, retry_of: after }) {
             Admission::Go(permit) => {
                 self.next_attempt();
                 let until = turn.now.saturating_add(turn.policy.lookup().attempt_timeout()).min(deadline);

@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use crate::backoff::{BackoffPolicy, Growth, Jitter};
-use crate::gate::{Admission, Ask, Gate, Kinds, Permit, Refusal, Settled};
+use crate::gate::{Admission, Gate, Kinds, Permit, Refusal, Request, Settled};
 use crate::notice::{Notice, Notices};
 use crate::policy::PolicyError;
 use crate::poll::PollPolicy;
@@ -199,14 +199,14 @@ impl Turn<'_> {
     }
 
     /// Asks the gate, and tells what there is to tell of it. Nobody asks past those who wait already.
-    pub(crate) fn ask(&mut self, ask: Ask) -> Admission {
-        let admission = if self.line.contains(ask.kind) {
+    pub(crate) fn ask(&mut self, request: Request) -> Admission {
+        let admission = if self.line.contains(request.kind) {
             Admission::Wait(Refusal::in_line(self.now))
         } else {
-            self.watching_breaker(|gate, now| gate.admit(ask, now))
+            self.watching_breaker(|gate, now| gate.admit(request, now))
         };
         if let Admission::Wait(refusal) | Admission::Refuse(refusal) = admission {
-            self.tell(Notice::Blocked { kind: ask.kind, refusal });
+            self.tell(Notice::Blocked { kind: request.kind, refusal });
         }
         admission
     }

@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use super::{Attempt, Kind, Operation, Outcome, POLL, Reading, State, Turn, Unresolved};
-use crate::gate::{Admission, Ask, Blocked, Settled};
+use crate::gate::{Admission, Blocked, Request, Settled};
 use crate::key::Reference;
 use crate::notice::{Notice, WakeReason};
 use crate::retry::{Class, Failure};
@@ -33,7 +33,7 @@ impl Operation {
         if turn.now >= deadline {
             return self.end(Outcome::Unresolved(Unresolved::PollDeadline), turn);
         }
-        match turn.ask(Ask { kind: Kind::Poll, retry_after: after }) {
+        match turn.ask(Request { kind: Kind::Poll, retry_of: after }) {
             Admission::Go(permit) => {
                 self.next_attempt();
                 let until = turn.now.saturating_add(turn.policy.poll().retry().attempt_timeout()).min(deadline);

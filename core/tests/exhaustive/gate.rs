@@ -7,7 +7,7 @@ use steadfast_core::backoff::{BackoffPolicy, Growth, Jitter};
 use steadfast_core::breaker::{BreakerPolicy, BreakerState, Probes};
 use steadfast_core::budget::{BudgetPolicy, Costs, Tokens};
 use steadfast_core::bulkhead::BulkheadPolicy;
-use steadfast_core::gate::{Admission, Ask, Blocked, Gate, GatePolicy, Kinds, Limit, Permit, Settled};
+use steadfast_core::gate::{Admission, Blocked, Gate, GatePolicy, Kinds, Permit, RateLimit, Request, Settled};
 use steadfast_core::rate_limit::RatePolicy;
 use steadfast_core::retry::{Certainty, Class, Failure};
 use steadfast_core::{Kind, Seed, Timestamp};
@@ -31,7 +31,7 @@ struct Door {
 
 #[derive(Clone, Copy, Debug)]
 enum Event {
-    Ask(Ask),
+    Ask(Request),
     Settle(usize, Settled),
     Lose(usize),
     Tick,
@@ -48,9 +48,9 @@ impl World for Door {
     fn events(&self) -> Vec<Event> {
         let mut events = vec![
             Event::Tick,
-            Event::Ask(Ask::first(Kind::Create)),
-            Event::Ask(Ask::first(Kind::Poll)),
-            Event::Ask(Ask::retry(Kind::Poll, Class::Transient)),
+            Event::Ask(Request::first(Kind::Create)),
+            Event::Ask(Request::first(Kind::Poll)),
+            Event::Ask(Request::retry(Kind::Poll, Class::Transient)),
         ];
         if let Some(last) = self.out.len().checked_sub(1) {
             let ends = [Settled::Answered, Settled::Failed(RESET), Settled::Failed(SLOWER), Settled::Unsent];
@@ -73,7 +73,7 @@ impl World for Door {
                     if ask.kind == Kind::Poll {
                         after.polls.push(self.now);
                     }
-                    let spent = ask.retry_after.map_or(0, |_| 1);
+                    let spent = ask.retry_of.map_or(0, |_| 1);
                     assert_eq!(self.tokens() - after.tokens(), spent, "a retry is charged once, a first attempt never");
                 }
                 Admission::Wait(no) | Admission::Refuse(no) => {
@@ -127,11 +127,11 @@ impl Door {
     }
 
     /// The order of the questions: who says no earlier in the table is never overtaken by who says it later.
-    fn check_order(&self, ask: Ask, why: Blocked) {
+    fn check_order(&self, ask: Request, why: Blocked) {
         let open = matches!(self.gate.breaker_state(self.now), BreakerState::Open { .. });
         match why {
             Blocked::Open => assert!(open),
-            Blocked::Budget => assert!(!open && ask.retry_after.is_some()),
+            Blocked::Budget => assert!(!open && ask.retry_of.is_some()),
             Blocked::Full => assert!(!open && self.out.len() == 2),
             Blocked::Rate => assert!(!open && self.out.len() < 2 && ask.kind == Kind::Poll),
             _ => {}
@@ -147,7 +147,7 @@ impl Door {
         }
         assert_eq!(gate.in_flight(), 0, "I8: {self:?}");
         for _ in 0..8 {
-            match gate.admit(Ask::first(Kind::Poll), now) {
+            match gate.admit(Request::first(Kind::Poll), now) {
                 Admission::Go(_) => return,
                 Admission::Wait(no) | Admission::Refuse(no) => now = no.until,
             }
@@ -167,7 +167,7 @@ fn i8_to_i12_and_the_laws_between_the_machines_hold_in_every_small_gate() {
         .with_breaker(Some(breaker))
         .with_budget(Some(budget.with_per_success(Tokens::whole(1))))
         .with_bulkhead(Some(BulkheadPolicy::fixed(2).unwrap()))
-        .with_limit(Limit { kinds: Kinds::of(&[Kind::Poll]), rate });
+        .with_rate_limit(RateLimit { kinds: Kinds::of(&[Kind::Poll]), rate });
     let gate = Gate::new(policy, Seed::new(1));
     let start = Door { gate, now: Timestamp::from_secs(START), out: Vec::new(), polls: Vec::new() };
     println!("gate: {} states", explore(start));

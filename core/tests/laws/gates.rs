@@ -7,7 +7,7 @@ use steadfast_core::breaker::{BreakerPolicy, BreakerState, Probes};
 use steadfast_core::budget::{BudgetPolicy, Tokens};
 use steadfast_core::bulkhead::BulkheadPolicy;
 use steadfast_core::engine::{Engine, Event, Limits};
-use steadfast_core::gate::{Admission, Ask, Blocked, Gate, GatePolicy, Kinds, Limit, Settled, WhenOpen};
+use steadfast_core::gate::{Admission, Blocked, Gate, GatePolicy, Kinds, RateLimit, Request, Settled, WhenOpen};
 use steadfast_core::notice::Notice;
 use steadfast_core::operation::{Attempt, Effect, Reading, Rejected};
 use steadfast_core::poll::PollPolicy;
@@ -43,8 +43,8 @@ fn policy() -> OperationPolicy {
     OperationPolicy::default().with_create(retry).unwrap().with_poll(poll).with_safety(safety).unwrap()
 }
 
-fn limit(count: u32, per: Duration, kinds: Kinds) -> Limit {
-    Limit { kinds, rate: RatePolicy::new(count, per).unwrap() }
+fn limit(count: u32, per: Duration, kinds: Kinds) -> RateLimit {
+    RateLimit { kinds, rate: RatePolicy::new(count, per).unwrap() }
 }
 
 /// An engine whose requests are answered at once by `answer`, and what it sent and told, with the time.
@@ -162,7 +162,7 @@ fn waiting_at_the_gate_counts_against_the_deadline_and_a_wait_for_nothing_is_not
 
 #[test]
 fn after_an_outage_those_who_waited_leave_at_the_limits_pace_and_in_their_order() {
-    let gate = GatePolicy::none().with_breaker(Some(breaker())).with_limit(limit(2, SECOND, Kinds::ALL));
+    let gate = GatePolicy::none().with_breaker(Some(breaker())).with_rate_limit(limit(2, SECOND, Kinds::ALL));
     let mut run = Run::new(gate, outage(0, 5_000));
     let ids = run.submit(10);
     run.until(at(300_000));
@@ -183,7 +183,7 @@ fn after_an_outage_those_who_waited_leave_at_the_limits_pace_and_in_their_order(
 
 #[test]
 fn the_budget_is_charged_once_for_a_retry_that_had_to_wait() {
-    let gate = GatePolicy::none().with_budget(Some(BudgetPolicy::new(5).unwrap())).with_limit(limit(
+    let gate = GatePolicy::none().with_budget(Some(BudgetPolicy::new(5).unwrap())).with_rate_limit(limit(
         1,
         20 * SECOND,
         Kinds::ALL,
@@ -257,7 +257,7 @@ fn failing_fast_rejects_what_was_never_sent_and_waits_for_what_may_be_running() 
 fn kinds_have_limits_of_their_own() {
     let creates = limit(1, SECOND, Kinds::of(&[Kind::Create]));
     let reads = limit(10, SECOND, Kinds::of(&[Kind::Poll, Kind::Lookup]));
-    let mut run = Run::new(GatePolicy::none().with_limit(creates).with_limit(reads), well);
+    let mut run = Run::new(GatePolicy::none().with_rate_limit(creates).with_rate_limit(reads), well);
     run.submit(3);
     run.until(at(60_000));
     assert_eq!(run.times(Kind::Create), [0, 1_000, 2_000]);
@@ -286,10 +286,10 @@ fn a_429_with_a_hint_pauses_the_whole_gate() {
 fn a_hostile_hint_does_not_hold_the_gate_for_longer_than_the_policy_says() {
     let policy = GatePolicy::none().with_longest_pause(60 * SECOND);
     let mut gate = Gate::new(policy, Seed::new(1));
-    let permit = gate.admit(Ask::first(Kind::Create), START).permit().unwrap();
+    let permit = gate.admit(Request::first(Kind::Create), START).permit().unwrap();
     let throttled = Failure::new(Class::Throttled, Certainty::NotExecuted).with_retry_after(Some(Duration::MAX));
     gate.settle(permit, Settled::Failed(throttled), START);
-    let Admission::Wait(no) = gate.admit(Ask::first(Kind::Create), START) else { panic!("it is paused") };
+    let Admission::Wait(no) = gate.admit(Request::first(Kind::Create), START) else { panic!("it is paused") };
     assert_eq!((no.until, no.why), (at(60_000), Blocked::Paused));
 }
 
@@ -306,37 +306,39 @@ fn what_the_provider_says_is_left_bounds_what_is_sent() {
 
 #[test]
 fn a_limit_for_the_same_window_takes_the_providers_number() {
-    let mut gate = Gate::new(GatePolicy::none().with_limit(limit(10, 10 * SECOND, Kinds::ALL)), Seed::new(1));
+    let mut gate = Gate::new(GatePolicy::none().with_rate_limit(limit(10, 10 * SECOND, Kinds::ALL)), Seed::new(1));
     let quota = Quota { limit: Some(2), window: Some(10 * SECOND), ..Quota::default() };
     gate.learn(Kind::Poll, quota, START);
-    assert_eq!(gate.policy().limits()[0].rate.count(), 2);
+    assert_eq!(gate.policy().rate_limits()[0].rate.count(), 2);
     gate.learn(Kind::Poll, Quota { window: Some(SECOND), ..quota }, START);
     gate.learn(Kind::Poll, Quota { limit: Some(0), ..quota }, START);
-    assert_eq!(gate.policy().limits()[0].rate.count(), 2, "another window, or no request at all, teaches nothing");
+    assert_eq!(gate.policy().rate_limits()[0].rate.count(), 2, "another window, or no request at all, teaches nothing");
 }
 
 #[test]
 fn settings_change_while_requests_are_in_the_air() {
-    let old = GatePolicy::none().with_breaker(Some(breaker())).with_limit(limit(1, SECOND, Kinds::ALL));
+    let old = GatePolicy::none().with_breaker(Some(breaker())).with_rate_limit(limit(1, SECOND, Kinds::ALL));
     let mut gate = Gate::new(old, Seed::new(1));
-    let permit = gate.admit(Ask::first(Kind::Poll), START).permit().unwrap();
-    let new = GatePolicy::none().with_breaker(Some(breaker())).with_limit(limit(1, 60 * SECOND, Kinds::ALL));
+    let permit = gate.admit(Request::first(Kind::Poll), START).permit().unwrap();
+    let new = GatePolicy::none().with_breaker(Some(breaker())).with_rate_limit(limit(1, 60 * SECOND, Kinds::ALL));
     gate.set_policy(new.with_bulkhead(Some(BulkheadPolicy::fixed(1).unwrap())));
     assert_eq!(gate.in_flight(), 1);
     gate.settle(permit, Settled::Answered, START);
     assert_eq!(gate.in_flight(), 0);
-    let Admission::Wait(no) = gate.admit(Ask::first(Kind::Poll), at(500)) else { panic!("the limiter remembers") };
+    let Admission::Wait(no) = gate.admit(Request::first(Kind::Poll), at(500)) else { panic!("the limiter remembers") };
     assert_eq!(no.until, at(1_000), "what was promised holds");
-    let _ =
-        gate.admit(Ask::first(Kind::Poll), at(1_000)).permit().map(|it| gate.settle(it, Settled::Answered, at(1_000)));
-    let Admission::Wait(no) = gate.admit(Ask::first(Kind::Poll), at(1_000)) else { panic!("it is paced") };
+    let _ = gate
+        .admit(Request::first(Kind::Poll), at(1_000))
+        .permit()
+        .map(|it| gate.settle(it, Settled::Answered, at(1_000)));
+    let Admission::Wait(no) = gate.admit(Request::first(Kind::Poll), at(1_000)) else { panic!("it is paced") };
     assert_eq!(no.until, at(61_000), "and the new pace from there on");
 }
 
 /// A request that never left gives back what it took: here its commit fails.
 #[test]
 fn an_intent_that_cannot_be_written_gives_everything_back() {
-    let gate = GatePolicy::none().with_bulkhead(Some(BulkheadPolicy::fixed(1).unwrap())).with_limit(limit(
+    let gate = GatePolicy::none().with_bulkhead(Some(BulkheadPolicy::fixed(1).unwrap())).with_rate_limit(limit(
         1,
         1_000 * SECOND,
         Kinds::ALL,
@@ -393,7 +395,7 @@ fn cancelling_in_line_leaves_the_line_as_if_it_had_never_been_joined() {
 #[test]
 fn no_kind_of_request_starves_another() {
     let mut run =
-        Run::new(GatePolicy::none().with_limit(limit(1, SECOND, Kinds::ALL)), |_, attempt| match attempt.kind {
+        Run::new(GatePolicy::none().with_rate_limit(limit(1, SECOND, Kinds::ALL)), |_, attempt| match attempt.kind {
             Kind::Create => accepted(),
             _ => Some(Ok(Reading::Pending { hint: None })),
         });
@@ -414,11 +416,11 @@ fn a_gate_restored_from_a_wrong_clock_waits_no_longer_than_its_policy_says() {
         .with_budget(Some(BudgetPolicy::new(9).unwrap().with_per_second(Tokens::whole(1))))
         .with_bulkhead(Some(BulkheadPolicy::fixed(1).unwrap()))
         .with_longest_pause(30 * SECOND)
-        .with_limit(Limit { kinds: Kinds::ALL, rate });
+        .with_rate_limit(RateLimit { kinds: Kinds::ALL, rate });
     let wrong = START.saturating_add(1_000_000_000 * SECOND);
     let mut gate = Gate::new(policy, Seed::new(1));
     for _ in 0..2 {
-        let permit = gate.admit(Ask::first(Kind::Poll), wrong).permit().unwrap();
+        let permit = gate.admit(Request::first(Kind::Poll), wrong).permit().unwrap();
         gate.settle(permit, Settled::Failed(RESET.with_retry_after(Some(20 * SECOND))), wrong);
     }
     assert!(matches!(gate.breaker_state(wrong), BreakerState::Open { .. }));
@@ -426,12 +428,14 @@ fn a_gate_restored_from_a_wrong_clock_waits_no_longer_than_its_policy_says() {
     gate.learn(Kind::Create, quota, wrong);
 
     let mut gate = gate.restored(START);
-    let Admission::Wait(no) = gate.admit(Ask::first(Kind::Poll), START) else { panic!("it is still open") };
+    let Admission::Wait(no) = gate.admit(Request::first(Kind::Poll), START) else { panic!("it is still open") };
     assert_eq!((no.until, no.why), (at(10_000), Blocked::Open), "for as long as it opens at most");
-    let probe = gate.admit(Ask::first(Kind::Poll), no.until).permit().expect("ten seconds make room for a request");
+    let probe = gate.admit(Request::first(Kind::Poll), no.until).permit().expect("ten seconds make room for a request");
     gate.settle(probe, Settled::Answered, no.until);
-    let Admission::Wait(no) = gate.admit(Ask::first(Kind::Create), at(10_000)) else { panic!("none is left") };
+    let Admission::Wait(no) = gate.admit(Request::first(Kind::Create), at(10_000)) else { panic!("none is left") };
     assert!(no.until <= at(86_400_000), "{no:?}");
-    let _ =
-        gate.admit(Ask::retry(Kind::Poll, Class::Transient), at(20_000)).permit().expect("tokens came by the clock");
+    let _ = gate
+        .admit(Request::retry(Kind::Poll, Class::Transient), at(20_000))
+        .permit()
+        .expect("tokens came by the clock");
 }

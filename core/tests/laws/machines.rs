@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use proptest::prelude::*;
 use steadfast_core::backoff::{BackoffPolicy, Factor, Growth, Jitter};
-use steadfast_core::gate::{Admission, Ask, Settled};
+use steadfast_core::gate::{Admission, Request, Settled};
 use steadfast_core::poll::PollPolicy;
 use steadfast_core::retry::{Certainty, Class, Failure, GaveUp, RetryAfter, RetryDecision, RetryPolicy};
 use steadfast_core::{Gate, Kind, Seed, Timestamp};
@@ -99,7 +99,7 @@ proptest! {
         let mut permits = Vec::new();
         for n in 0..asks {
             let now = Timestamp::from_nanos(u64::from(n));
-            match gate.admit(Ask::first(Kind::Create), now) {
+            match gate.admit(Request::first(Kind::Create), now) {
                 Admission::Go(permit) => permits.push(permit),
                 Admission::Wait(refusal) | Admission::Refuse(refusal) => prop_assert!(refusal.until > now),
             }
@@ -266,11 +266,11 @@ mod files {
             "when_open": "refuse",
             "budget": {"capacity": 500, "per_success": 0.1, "refunds": true},
             "bulkhead": {"initial": 20, "most": 100},
-            "limits": [{"rate": {"count": 300, "per": "1m"}}, {"kinds": ["create"], "rate": {"count": 10, "per": "1s", "burst": 5}}]
+            "rate_limits": [{"rate": {"count": 300, "per": "1m"}}, {"kinds": ["create"], "rate": {"count": 10, "per": "1s", "burst": 5}}]
         }"#;
         let policy: GatePolicy = serde_json::from_str(text).unwrap();
         assert_eq!(policy.bulkhead().unwrap().bounds(), (20, 100));
-        assert_eq!((policy.limits()[0].kinds, policy.limits()[1].rate.burst()), (Kinds::ALL, 5));
+        assert_eq!((policy.rate_limits()[0].kinds, policy.rate_limits()[1].rate.burst()), (Kinds::ALL, 5));
         assert_eq!(policy.breaker().unwrap().probes(), Probes::default(), "what is left out is the default");
         let read = |text: &str| serde_json::from_str::<GatePolicy>(text).map_err(|error| error.to_string());
         assert!(read(&text.replace("\"count\": 300", "\"count\": 0")).unwrap_err().contains("rate.count is 0"));

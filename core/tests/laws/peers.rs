@@ -6,7 +6,7 @@ use steadfast_core::backoff::{BackoffPolicy, Growth, Jitter};
 use steadfast_core::breaker::{Breaker, BreakerPolicy, BreakerState, Health, Probes, SlowCalls, Window};
 use steadfast_core::budget::{BudgetPolicy, RetryBudget, Tokens};
 use steadfast_core::bulkhead::{Bulkhead, BulkheadPolicy, Load};
-use steadfast_core::gate::{Admission, Ask, Blocked, Gate, GatePolicy, Kinds, Limit, Settled};
+use steadfast_core::gate::{Admission, Blocked, Gate, GatePolicy, Kinds, RateLimit, Request, Settled};
 use steadfast_core::rate_limit::{RateLimiter, RatePolicy};
 use steadfast_core::retry::{Certainty, Class, Failure, GaveUp, RetryDecision, RetryPolicy};
 use steadfast_core::{Kind, Seed, Timestamp};
@@ -266,16 +266,16 @@ fn a_dropped_call_gives_its_room_back_and_says_nothing_of_the_load() {
 #[test]
 fn a_breakers_refusal_burns_no_limiters_token() {
     let rate = RatePolicy::new(1, 3_600 * SECOND).unwrap().with_burst(2).unwrap();
-    let limit = Limit { kinds: Kinds::ALL, rate };
-    let policy = GatePolicy::none().with_breaker(Some(quick())).with_limit(limit);
+    let limit = RateLimit { kinds: Kinds::ALL, rate };
+    let policy = GatePolicy::none().with_breaker(Some(quick())).with_rate_limit(limit);
     let mut gate = Gate::new(policy, Seed::new(1));
-    let permit = gate.admit(Ask::first(Kind::Poll), NOW).permit().unwrap();
+    let permit = gate.admit(Request::first(Kind::Poll), NOW).permit().unwrap();
     let failure = Failure::new(Class::Transient, Certainty::NotExecuted);
     gate.settle(permit, Settled::Failed(failure), NOW);
     for _ in 0..100 {
-        assert!(matches!(gate.admit(Ask::first(Kind::Poll), NOW), Admission::Wait(_)));
+        assert!(matches!(gate.admit(Request::first(Kind::Poll), NOW), Admission::Wait(_)));
     }
-    let probe = gate.admit(Ask::first(Kind::Poll), after(10));
+    let probe = gate.admit(Request::first(Kind::Poll), after(10));
     assert!(matches!(probe, Admission::Go(_)), "the second token is still there: {probe:?}");
 }
 
@@ -288,10 +288,10 @@ fn who_is_refused_behind_the_breaker_keeps_no_probe() {
         breaker.force_open(after(10));
     }
     for _ in 0..100 {
-        let retry = gate.admit(Ask::retry(Kind::Poll, Class::Transient), after(10));
+        let retry = gate.admit(Request::retry(Kind::Poll, Class::Transient), after(10));
         assert!(matches!(retry, Admission::Refuse(no) if no.why == Blocked::Budget), "{retry:?}");
     }
-    assert!(matches!(gate.admit(Ask::first(Kind::Poll), after(10)), Admission::Go(permit) if permit.is_probe()));
+    assert!(matches!(gate.admit(Request::first(Kind::Poll), after(10)), Admission::Go(permit) if permit.is_probe()));
 }
 
 /// Envoy (envoy-mobile #811): a budget that is a share of the active requests is nothing when all fail at once; then nobody finds out that the

@@ -7,7 +7,7 @@ use steadfast_core::backoff::{BackoffPolicy, Factor, Growth, Jitter};
 use steadfast_core::breaker::{BreakerPolicy, Probes, Window};
 use steadfast_core::budget::{BudgetPolicy, Tokens};
 use steadfast_core::bulkhead::BulkheadPolicy;
-use steadfast_core::gate::{GatePolicy, Kinds, Limit, WhenOpen};
+use steadfast_core::gate::{GatePolicy, Kinds, RateLimit, WhenOpen};
 use steadfast_core::poll::PollPolicy;
 use steadfast_core::rate_limit::RatePolicy;
 use steadfast_core::retry::{RetryAfter, RetryPolicy};
@@ -118,7 +118,7 @@ pub(crate) fn drawn_gate(seed: u64) -> GatePolicy {
         let kinds = [Kinds::ALL, Kinds::of(&[Kind::Create]), Kinds::of(&[Kind::Poll, Kind::Lookup])];
         let rate = RatePolicy::new(dice.u32(1..20), Duration::from_millis(dice.u64(1_000..60_000))).unwrap();
         let rate = rate.with_burst(dice.u32(1..5)).unwrap();
-        gate = gate.with_limit(Limit { kinds: kinds[dice.usize(..3)], rate });
+        gate = gate.with_rate_limit(RateLimit { kinds: kinds[dice.usize(..3)], rate });
     }
     gate
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use steadfast_core::PolicyError;
-use steadfast_core::gate::{Kinds, Limit};
+use steadfast_core::gate::{Kinds, RateLimit};
 use steadfast_core::rate_limit::RatePolicy;
 
 /// What an account may send.
@@ -24,7 +24,7 @@ impl Plan {
     /// Its three limits, kept strictly: no span of a second, a minute or a day sees more than the plan allows.
     ///
     /// Requests are spaced evenly over seconds and minutes. A day's are not: a fifth of them may go at once, and the rest at an even pace.
-    pub(super) fn limits(self) -> Result<[Limit; 3], PolicyError> {
+    pub(super) fn limits(self) -> Result<[RateLimit; 3], PolicyError> {
         let (second, minute, day) = match self {
             Self::Starter => (1, 30, 1_000),
             Self::Business => (2, 100, 10_000),
@@ -38,6 +38,6 @@ impl Plan {
             RatePolicy::new(minute, secs(60))?,
             RatePolicy::new(day - burst, secs(86_400))?.with_burst(burst)?,
         ];
-        Ok(rates.map(|rate| Limit { kinds: Kinds::ALL, rate }))
+        Ok(rates.map(|rate| RateLimit { kinds: Kinds::ALL, rate }))
     }
 }
