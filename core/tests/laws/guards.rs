@@ -5,11 +5,12 @@ use core::time::Duration;
 use std::collections::VecDeque;
 
 use proptest::prelude::*;
-use steadfast_core::Timestamp;
+use steadfast_core::breaker::{Breaker, BreakerPolicy, Health, SlowCalls, Window};
 use steadfast_core::budget::{BudgetPolicy, Costs, RetryBudget, Tokens};
 use steadfast_core::bulkhead::{Bulkhead, BulkheadPolicy, Load, Place};
 use steadfast_core::rate_limit::{Allowance, Quota, RateLimiter, RatePolicy, try_acquire_all};
 use steadfast_core::retry::Class;
+use steadfast_core::{Seed, Timestamp};
 
 const START: Timestamp = Timestamp::from_secs(1_700_000_000);
 const SECOND: Duration = Duration::from_secs(1);
@@ -154,6 +155,51 @@ proptest! {
             }
             prop_assert!(budget.tokens(&policy, now) <= capacity);
             prop_assert!(spent <= there + 1e-3, "R7: {} spent of {}", spent, there);
+        }
+    }
+
+    /// R24, over many times round the ring and through all slices: what is counted is what a recount of the log counts.
+    #[test]
+    fn r24_a_window_counts_what_a_recount_counts(
+        size in 1_u16..=512, calls in prop::collection::vec((0_u8..8, 0_u8..8, 0_u64..400), 1..1_500), by_time: bool,
+    ) {
+        let span = Duration::from_millis(10 * u64::from(size));
+        let window = if by_time { Window::Time(span) } else { Window::Calls(size) };
+        // Slow calls alone may be all that there are, failures never: nothing opens it.
+        let slow = SlowCalls { longer_than: SECOND, percent: 100 };
+        let policy = BreakerPolicy::rate(100, window, if by_time { 2_000 } else { size.into() }).unwrap();
+        let policy = policy.with_slow_calls(slow).unwrap();
+        let (mut breaker, mut now, mut log) = (Breaker::new(&policy, Seed::new(1)), START, VecDeque::new());
+        for (kind, pace, gap) in calls {
+            now = now.saturating_add(Duration::from_millis(gap / 40));
+            let (failed, slow) = (kind == 0, pace == 0);
+            log.push_back((now, failed, slow));
+            let last = log.iter().rev().take(size.into());
+            if !by_time && (last.clone().all(|call| call.1) || last.clone().all(|call| call.2)) {
+                // It opens, rightly; here only its counting is looked at.
+                breaker.reset(&policy);
+                log.clear();
+                continue;
+            }
+            let began = if slow { now.saturating_sub(2 * SECOND) } else { now };
+            let ticket = breaker.admit(&policy, began).unwrap();
+            breaker.settle(&policy, ticket, if failed { Health::Failing } else { Health::Healthy }, now);
+            let counts = breaker.counts(now);
+            let recount = |age: Duration| {
+                let young = log.iter().rev().take_while(|(at, ..)| now.saturating_since(*at) < age);
+                young.fold((0, 0, 0), |(calls, f, s), call| (calls + 1, f + u32::from(call.1), s + u32::from(call.2)))
+            };
+            let (calls, failed, slow) = (counts.calls, counts.failed, counts.slow);
+            if by_time {
+                let (most, least) = (recount(span), recount(span - span / 10));
+                prop_assert!(calls <= most.0 && failed <= most.1 && slow <= most.2, "{:?} of {:?}", counts, most);
+                prop_assert!(calls >= least.0 && failed >= least.1 && slow >= least.2, "{:?} of {:?}", counts, least);
+            } else {
+                let last = log.iter().rev().take(size.into());
+                prop_assert_eq!(calls, last.clone().count() as u32);
+                prop_assert_eq!(failed, last.clone().filter(|call| call.1).count() as u32);
+                prop_assert_eq!(slow, last.filter(|call| call.2).count() as u32);
+            }
         }
     }
 

@@ -10,7 +10,7 @@ use crate::{Case, list, number, only, replay, text};
 
 #[test]
 fn rate_limiter_cases_of_other_suites() {
-    replay("rate_limiter.json", include_str!("../../../tests/oracles/rate_limiter.json"), 17, case);
+    replay("rate_limiter.json", include_str!("../../../tests/oracles/rate_limiter.json"), 20, case);
 }
 
 fn case(it: &Value) -> Case {
@@ -37,24 +37,26 @@ fn case(it: &Value) -> Case {
             "smooth",
         ],
     );
-    let policy = match (text(config, "kind"), text(it, "id")) {
-        ("token_bucket" | "gcra", _) => bucket(config["per_s"].as_f64().unwrap(), number(config, "burst") as u32),
-        ("smooth_reserve", _) => RatePolicy::new(1, Duration::from_millis(number(config, "interval_ms"))).unwrap(),
+    let policy = match text(config, "kind") {
+        "token_bucket" | "gcra" => bucket(config["per_s"].as_f64().unwrap(), number(config, "burst") as u32),
+        "smooth_reserve" => RatePolicy::new(1, Duration::from_millis(number(config, "interval_ms"))).unwrap(),
         // One request in an interval: the steps say which.
-        ("rate_from_interval", _) => RatePolicy::new(1, Duration::from_secs(1)).unwrap(),
-        ("aws_token_bucket", "boto-100" | "boto-rate10") => bucket(config["max_rate"].as_f64().unwrap(), 10),
-        ("aws_token_bucket", _) => {
-            return Case::NotApplicable("its rate is found by the client; here by the provider's word or by hand");
+        "rate_from_interval" => RatePolicy::new(1, Duration::from_secs(1)).unwrap(),
+        // How many tokens are there at first is not said: a full burst, or the first alone, must do.
+        "aws_token_bucket" => {
+            for burst in [10, 1] {
+                adjustable(&bucket(config["max_rate"].as_f64().unwrap(), burst), list(it, "steps"));
+            }
+            return Case::Replayed;
         }
-        ("fixed_window", _) => {
-            return Case::NotApplicable(
-                "windows with fixed bounds let two windows' worth through at a bound; not offered",
-            );
+        "fixed_window" => {
+            single_window(config, list(it, "steps"));
+            return Case::Replayed;
         }
-        ("cubic" | "aws_adaptive", _) => {
+        "cubic" | "aws_adaptive" => {
             return Case::NotApplicable("a client-side guess at the rate is not offered; the bulkhead adapts (AIMD)");
         }
-        (kind, _) => panic!("the replay does not know limiters of kind {kind}"),
+        kind => panic!("the replay does not know limiters of kind {kind}"),
     };
     let start = Timestamp::from_secs(1_000);
     let mut limiter = RateLimiter::new();
@@ -109,6 +111,73 @@ fn case(it: &Value) -> Case {
         }
     }
     Case::Replayed
+}
+
+/// A limit whose rate is set by hand: another policy for the same limiter.
+fn adjustable(policy: &RatePolicy, steps: &[Value]) {
+    let (mut policy, mut limiter) = (*policy, RateLimiter::new());
+    for step in steps {
+        only(step, &["t_ms", "op", "n", "value", "expect"]);
+        let now = Timestamp::from_secs(1_000).saturating_add(Duration::from_millis(number(step, "t_ms")));
+        match text(step, "op") {
+            "take" => {
+                let ok = limiter.try_acquire_many(&policy, number(step, "n") as u32, now).is_ok();
+                assert_eq!(step["expect"]["ok"].as_bool(), Some(ok), "{step}");
+            }
+            "set_rate" => {
+                policy = bucket(step["value"].as_f64().unwrap(), 1);
+                let rate = 1.0 / policy.per().as_secs_f64();
+                assert!((rate - step["expect"]["rate"].as_f64().unwrap()).abs() < 1e-9);
+                assert_eq!(number(&step["expect"], "capacity"), u64::from(policy.burst()));
+            }
+            op => panic!("the replay does not know the step {op}"),
+        }
+    }
+}
+
+/// A window with room for one, asked where it begins, is a spacing of one window. With more room it would not be, and this panics.
+fn single_window(config: &Value, steps: &[Value]) {
+    const CYCLE: Duration = Duration::from_secs(1);
+    assert_eq!((number(config, "limit"), text(config, "unit")), (1, "cycle"));
+    let policy = RatePolicy::new(1, CYCLE).unwrap();
+    let patience = CYCLE * number(config, "timeout_cycles") as u32;
+    let mut limiter = RateLimiter::new();
+    for step in steps {
+        only(step, &["t", "plus_ns", "op", "expect"]);
+        let expected = &step["expect"];
+        only(expected, &["wait", "wait_le", "rejected", "available", "nanos_to_wait_cycles", "nanos_to_wait_ns"]);
+        let start = Timestamp::from_secs(1_000 + number(step, "t"));
+        let now = start.as_nanos().saturating_add_signed(step["plus_ns"].as_i64().unwrap_or(0));
+        let now = Timestamp::from_nanos(now);
+        let wait = |limiter: RateLimiter| limiter.check(&policy, now).err().unwrap_or(now).saturating_since(now);
+        match text(step, "op") {
+            "reserve" => {
+                // A reservation has no time limit of its own: whoever will not wait asks first, and leaves it.
+                let told = wait(limiter);
+                let granted = told <= patience;
+                assert_eq!(granted, expected["rejected"] != true, "{step}");
+                if granted {
+                    let place = limiter.reserve(&policy, 1, now).unwrap();
+                    assert_eq!(place.at().saturating_since(now), told, "a check tells what a reservation gets");
+                    let most = expected["wait"].as_f64().or_else(|| expected["wait_le"].as_f64());
+                    assert!(most.is_none_or(|most| told.as_secs_f64() <= most), "{step}: {told:?}");
+                }
+            }
+            "metrics" => {}
+            op => panic!("the replay does not know the step {op}"),
+        }
+        let wait = wait(limiter);
+        if let Some(available) = expected["available"].as_i64() {
+            // Below zero: the places of later windows that are promised.
+            assert_eq!(available, 1 - wait.as_nanos().div_ceil(CYCLE.as_nanos()) as i64, "{step}");
+        }
+        if let Some(cycles) = expected["nanos_to_wait_cycles"].as_f64() {
+            assert_eq!(cycles, wait.as_secs_f64(), "{step}");
+        }
+        if let Some(nanos) = expected["nanos_to_wait_ns"].as_u64() {
+            assert_eq!(u128::from(nanos), wait.as_nanos(), "{step}");
+        }
+    }
 }
 
 fn bucket(per_second: f64, burst: u32) -> RatePolicy {
