@@ -159,6 +159,12 @@ impl Bulkhead {
         Self { in_flight: 0, limit, cut: Timestamp::EPOCH, line: VecDeque::new(), joined: 0 }
     }
 
+    /// The same with so many in the air.
+    pub(crate) const fn holding(mut self, in_flight: u32) -> Self {
+        self.in_flight = in_flight;
+        self
+    }
+
     /// Leave for one request that has not waited.
     ///
     /// # Errors

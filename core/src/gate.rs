@@ -386,7 +386,8 @@ impl Gate {
         self.held_until = until;
     }
 
-    /// Puts other settings in place. A machine that both have keeps its state; what is in the air stays counted.
+    /// Puts other settings in place. A machine that both have keeps its state; a rate limit is the same if it counts the
+    /// same kinds in the same span, or the same kinds in the same place. What is in the air stays counted.
     pub fn set_policy(&mut self, policy: GatePolicy) {
         let old = core::mem::replace(self, Self::new(policy, self.seed));
         self.held_until = old.held_until;
@@ -398,9 +399,16 @@ impl Gate {
             breaker.adopt(policy);
         }
         self.budget = self.budget.take().map(|new| old.budget.unwrap_or(new));
-        self.bulkhead = self.bulkhead.take().map(|new| old.bulkhead.unwrap_or(new));
-        for (limiter, old) in self.limiters.iter_mut().zip(old.limiters) {
-            *limiter = old;
+        // A new bulkhead counts those that are in the air already: their ends will be told to it.
+        let in_flight = self.in_flight();
+        self.bulkhead = self.bulkhead.take().map(|new| old.bulkhead.unwrap_or_else(|| new.holding(in_flight)));
+        let before = old.policy.rate_limits();
+        for ((at, limiter), limit) in (0..).zip(&mut self.limiters).zip(self.policy.rate_limits()) {
+            let same = |old: &RateLimit| old.kinds == limit.kinds && old.rate.per() == limit.rate.per();
+            let in_place = || before.get(at).filter(|old| old.kinds == limit.kinds).map(|_| at);
+            if let Some(at) = before.iter().position(same).or_else(in_place) {
+                *limiter = old.limiters.get(at).copied().unwrap_or_default();
+            }
         }
     }
 

@@ -335,6 +335,29 @@ fn settings_change_while_requests_are_in_the_air() {
     assert_eq!(no.until, at(61_000), "and the new pace from there on");
 }
 
+#[test]
+fn a_bulkhead_that_comes_later_counts_what_is_in_the_air_and_a_limit_is_known_by_what_it_counts() {
+    let minute = limit(1, 60 * SECOND, Kinds::ALL);
+    let mut gate = Gate::new(GatePolicy::none().with_rate_limit(minute), Seed::new(1));
+    let first = gate.admit(Request::first(Kind::Poll), START).permit().unwrap();
+    let creates = limit(5, SECOND, Kinds::of(&[Kind::Create]));
+    let policy = GatePolicy::none().with_rate_limit(creates).with_rate_limit(minute);
+    gate.set_policy(policy.with_bulkhead(Some(BulkheadPolicy::fixed(1).unwrap())));
+    let why = |gate: &mut Gate, now| match gate.admit(Request::first(Kind::Poll), now) {
+        Admission::Wait(no) | Admission::Refuse(no) => Some(no.why),
+        Admission::Go(_) => None,
+    };
+    assert_eq!(why(&mut gate, START), Some(Blocked::Full));
+    gate.settle(first, Settled::Answered, START);
+    assert_eq!(
+        why(&mut gate, START),
+        Some(Blocked::Rate),
+        "the minute's place is still taken, though it stands second now"
+    );
+    assert_eq!(why(&mut gate, at(60_000)), None);
+    assert_eq!(why(&mut gate, at(120_000)), Some(Blocked::Full), "and the one bulkhead place by its own");
+}
+
 /// A request that never left gives back what it took: here its commit fails.
 #[test]
 fn an_intent_that_cannot_be_written_gives_everything_back() {
