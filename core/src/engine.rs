@@ -286,8 +286,9 @@ impl Engine {
         self.call_lines(now);
         while let Some(slot) = self.timers.pop_due(now) {
             self.step(slot, now, Operation::handle_timeout);
+            // A request that timed out has made room: for those who wait, before the next who is due.
+            self.call_lines(now);
         }
-        self.call_lines(now);
         self.forget_old(now);
     }
 }

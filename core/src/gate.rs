@@ -30,7 +30,7 @@
 //!
 //! ```
 //! use core::time::Duration;
-//! use steadfast_core::gate::{Admission, Request, Gate, GatePolicy, Kinds, RateLimit, Settled};
+//! use steadfast_core::gate::{Admission, Gate, GatePolicy, Kinds, RateLimit, Request, Settled};
 //! use steadfast_core::rate_limit::RatePolicy;
 //! use steadfast_core::{Kind, Seed, Timestamp};
 //!

@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use steadfast_core::backoff::{BackoffPolicy, Growth, Jitter};
-use steadfast_core::breaker::{BreakerPolicy, BreakerState, Probes};
+use steadfast_core::breaker::{BreakerPolicy, BreakerState, Probes, SlowCalls, Window};
 use steadfast_core::budget::{BudgetPolicy, Tokens};
 use steadfast_core::bulkhead::BulkheadPolicy;
 use steadfast_core::engine::{Engine, Event, Limits};
@@ -461,4 +461,101 @@ fn a_gate_restored_from_a_wrong_clock_waits_no_longer_than_its_policy_says() {
         .admit(Request::retry(Kind::Poll, Class::Transient), at(20_000))
         .permit()
         .expect("tokens came by the clock");
+}
+
+#[test]
+fn a_shorter_hint_does_not_shorten_a_pause() {
+    let mut gate = Gate::unlimited();
+    let permits = [0; 2].map(|_| gate.admit(Request::first(Kind::Poll), START).permit().unwrap());
+    for (permit, secs) in permits.into_iter().zip([20, 5]) {
+        let throttled = Failure::new(Class::Throttled, Certainty::NotExecuted).with_retry_after(Some(SECOND * secs));
+        gate.settle(permit, Settled::Failed(throttled), START);
+    }
+    let Admission::Wait(no) = gate.admit(Request::first(Kind::Poll), START) else { panic!("it is paused") };
+    assert_eq!(no.until, at(20_000));
+}
+
+/// A 429 says that the provider is alive and minds its pace: the limits' affair, and no illness.
+#[test]
+fn being_throttled_opens_no_breaker() {
+    let mut gate = Gate::new(GatePolicy::none().with_breaker(Some(breaker())), Seed::new(1));
+    for _ in 0..100 {
+        let permit = gate.admit(Request::first(Kind::Poll), START).permit().unwrap();
+        gate.settle(permit, Settled::Failed(Failure::new(Class::Throttled, Certainty::NotExecuted)), START);
+    }
+    assert_eq!(gate.breaker_state(START), BreakerState::Closed);
+}
+
+#[test]
+fn a_retry_that_never_left_gets_its_charge_back() {
+    let mut gate = Gate::new(GatePolicy::none().with_budget(Some(BudgetPolicy::new(3).unwrap())), Seed::new(1));
+    for _ in 0..100 {
+        let permit = gate.admit(Request::retry(Kind::Create, Class::Transient), START).permit().unwrap();
+        gate.settle(permit, Settled::Unsent, START);
+    }
+    assert_eq!(gate.budget_tokens(START), Some(3));
+    let permit = gate.admit(Request::retry(Kind::Create, Class::Transient), START).permit().unwrap();
+    gate.settle(permit, Settled::Abandoned, START);
+    assert_eq!(gate.budget_tokens(START), Some(2), "one that left and was given up has cost its token");
+}
+
+/// Also not by who has just had a turn and wants another at once.
+#[test]
+fn whoever_had_a_turn_stands_behind_those_who_wait() {
+    let retry = RetryPolicy::new(9, 300 * SECOND, 60 * SECOND, fixed(Duration::ZERO)).unwrap();
+    let poll = PollPolicy::new(fixed(5 * SECOND), 10, 300 * SECOND, retry).unwrap();
+    let gate = Gate::new(GatePolicy::none().with_bulkhead(Some(BulkheadPolicy::fixed(1).unwrap())), Seed::new(1));
+    let mut run =
+        Run::new(GatePolicy::none(), |_, attempt| if attempt.kind == Kind::Create { accepted() } else { None });
+    run.engine = Engine::new(policy().with_poll(poll), gate, Limits::default(), Seed::new(1));
+    let ids = run.submit(2);
+    run.until(at(5_000));
+    let polls: Vec<_> = run.sent.iter().filter(|(.., attempt)| attempt.kind == Kind::Poll).copied().collect();
+    let [(_, first, attempt)] = polls[..] else { panic!("the other waits for the one place: {polls:?}") };
+    // It may try again at once, and there is room for one.
+    run.engine.handle(Event::Answered(first, attempt.id, Err(RESET)), run.now);
+    run.drain();
+    let (_, next, _) = *run.sent.last().unwrap();
+    assert!(next != first && ids.contains(&next), "the other has waited longer");
+}
+
+/// A create that is lost to a provider still ill may be lost for good; a poll is not.
+#[test]
+fn a_poll_probes_before_a_create() {
+    let mut run = Run::new(GatePolicy::none().with_breaker(Some(breaker())), |_, attempt| {
+        if attempt.kind == Kind::Create { accepted() } else { Some(Ok(Reading::Ready)) }
+    });
+    run.submit(1);
+    run.drain();
+    // Open from before the poll is due until after; the creates come first.
+    run.engine.gate_mut().breaker_mut().unwrap().0.force_open(at(8_000));
+    run.submit(3);
+    run.until(at(8_000));
+    let kinds: Vec<_> = run.sent.iter().map(|(.., attempt)| attempt.kind).collect();
+    assert_eq!(kinds, [Kind::Create, Kind::Poll, Kind::Create, Kind::Create, Kind::Create]);
+}
+
+#[test]
+fn who_waits_in_line_gives_up_at_its_deadline() {
+    let mut run = Run::new(GatePolicy::none().with_breaker(Some(breaker())), well);
+    run.engine.gate_mut().breaker_mut().unwrap().0.isolate();
+    run.submit(3);
+    run.until(at(200_000));
+    let ends: Vec<_> = run.ended.iter().map(|(when, _, outcome)| (*when, *outcome)).collect();
+    assert_eq!(ends, [(at(60_000), Outcome::Rejected(Rejected::Deadline)); 3]);
+}
+
+#[test]
+fn what_a_slow_disk_takes_does_not_make_a_call_slow() {
+    let slow = SlowCalls { longer_than: 2 * SECOND, percent: 1 };
+    let breaker = BreakerPolicy::rate(100, Window::Calls(1), 1).unwrap().with_slow_calls(slow).unwrap();
+    let mut run = Run::new(GatePolicy::none().with_breaker(Some(breaker)), well);
+    run.submit(1);
+    let Some((_, Effect::Persist(number))) = run.engine.pop_effect() else { panic!("its intent comes first") };
+    run.now = at(10_000);
+    run.engine.handle(Event::Persisted(number), run.now);
+    let Some((id, Effect::Send(attempt))) = run.engine.pop_effect() else { panic!("it is durable") };
+    run.now = at(11_000);
+    run.engine.handle(Event::Answered(id, attempt.id, accepted().unwrap()), run.now);
+    assert_eq!(run.engine.gate().breaker_state(run.now), BreakerState::Closed);
 }
