@@ -268,7 +268,10 @@ impl<P: Provider, T: Transport> Driver<P, T> {
                 let until = self.clock.now().saturating_add(span);
                 self.engine.gate_mut().hold_until(until);
             }
-            Command::Gate(policy) => self.engine.gate_mut().set_policy(*policy),
+            Command::Gate(policy) => {
+                let now = self.clock.now();
+                self.engine.gate_mut().set_policy(*policy, now);
+            }
             Command::Shutdown { grace, reply } => {
                 let until = Instant::now() + grace.min(Duration::from_secs(86_400 * 365));
                 let closing = self.closing.get_or_insert(Closing { until, reply: Vec::new() });

@@ -83,6 +83,11 @@ impl Growth {
         }
     }
 
+    /// Whether there is any delay but none: what must rest between tries needs one.
+    pub(crate) fn rests(&self) -> bool {
+        !self.largest_configured().is_zero()
+    }
+
     fn largest_configured(&self) -> Duration {
         match self {
             Self::Fixed(first)

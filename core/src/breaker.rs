@@ -28,7 +28,7 @@
 //!
 //! ```
 //! use core::time::Duration;
-//! use steadfast_core::breaker::{Breaker, BreakerPolicy, Health};
+//! use steadfast_core::breaker::{Breaker, BreakerPolicy, BreakerState, Health};
 //! use steadfast_core::{Seed, Timestamp};
 //!
 //! let policy = BreakerPolicy::consecutive(3)?;
@@ -42,7 +42,9 @@
 //! let probe = breaker.admit(&policy, until).expect("half-open: one probe may go");
 //! assert!(breaker.admit(&policy, until).is_err()); // and no second one beside it
 //! breaker.settle(&policy, probe, Health::Healthy, until);
-//! assert!(breaker.admit(&policy, until).is_ok()); // closed again
+//! let second = breaker.admit(&policy, until).expect("one good probe may be luck: another may go");
+//! breaker.settle(&policy, second, Health::Healthy, until);
+//! assert_eq!(breaker.state(until), BreakerState::Closed);
 //! # Ok::<(), steadfast_core::PolicyError>(())
 //! ```
 
@@ -412,12 +414,19 @@ impl Breaker {
             }
             Phase::Closed | Phase::Isolated | Phase::Disabled => {}
         }
+        if !self.memory.is_of(policy.trip_ref(), now) {
+            self.memory = Memory::new(policy.trip());
+        }
+        self.look(policy);
         self
     }
 
     /// Goes by other settings from now on, which every later call must then be given. Of a closed breaker, calls that are under way no longer
     /// count: they were begun by the old ones.
-    pub const fn adopt(&mut self, policy: &BreakerPolicy) {
+    pub fn adopt(&mut self, policy: &BreakerPolicy) {
+        if !self.memory.is_of(policy.trip_ref(), Timestamp::NEVER) {
+            self.memory = Memory::new(policy.trip());
+        }
         if let Phase::Closed = self.phase {
             self.turn(Phase::Closed);
             self.look(policy);

@@ -384,6 +384,8 @@ impl RetryBudget {
         let held = self.refilled(policy, now).held;
         match needed.checked_sub(held) {
             None | Some(0) => Ok(()),
+            // More than it can ever hold.
+            Some(_) if needed > Tokens::whole(policy.capacity).0 => Err(Exhausted { until: Timestamp::NEVER }),
             Some(lacking) => {
                 let wait = u128::from(lacking).saturating_mul(1_000_000_000).checked_div(policy.per_second.0.into());
                 let wait = wait.map_or(u64::MAX, |wait| u64::try_from(wait).unwrap_or(u64::MAX)).saturating_add(1);
@@ -396,6 +398,11 @@ impl RetryBudget {
     pub fn first_attempt(&mut self, policy: &BudgetPolicy, now: Timestamp) {
         self.refill(policy, now);
         self.put(policy, policy.per_request.0);
+    }
+
+    /// A first attempt was not sent after all.
+    pub fn first_attempt_unsent(&mut self, policy: &BudgetPolicy) {
+        self.held = self.held.saturating_sub(policy.per_request.0);
     }
 
     /// A request ended well: a first attempt, or a retry that cost this.

@@ -228,7 +228,7 @@ impl Bulkhead {
                 let step = (THOUSAND * THOUSAND).checked_div(self.limit).unwrap_or(THOUSAND);
                 self.limit = self.limit.saturating_add(step.max(1));
             }
-            Load::TooMuch if since >= self.cut => {
+            Load::TooMuch if since > self.cut => {
                 self.limit = self.limit.saturating_mul(policy.percent.into()) / 100;
                 self.cut = now;
             }

@@ -173,10 +173,10 @@ pub enum Blocked {
 }
 
 impl Blocked {
-    /// Whether nothing but time ends it, so that its `until` is a promise.
+    /// Whether nothing but time ends it, so that its `until` is a promise. A hold may be ended by whoever made it.
     #[must_use]
     pub const fn is_timed(self) -> bool {
-        matches!(self, Self::Held | Self::Paused | Self::Open | Self::Quota | Self::Rate)
+        matches!(self, Self::Paused | Self::Open | Self::Quota | Self::Rate)
     }
 
     /// `held`, `paused`, `open`, `probing`, `budget`, `full`, `quota`, `rate` or `line`.
@@ -256,8 +256,9 @@ impl Gate {
         let mut charge = None;
         if let (Some(budget), Some(policy)) = (&mut self.budget, self.policy.budget()) {
             match request.retry_of {
-                None => budget.first_attempt(policy, now),
                 Some(class) => charge = budget.withdraw(policy, class, now).ok(),
+                None if request.kind != Kind::Poll => budget.first_attempt(policy, now),
+                None => {}
             }
         }
         if let (Some(bulkhead), Some(policy)) = (&mut self.bulkhead, self.policy.bulkhead()) {
@@ -340,17 +341,18 @@ impl Gate {
             breaker.settle(policy, ticket, how.health(), now);
         }
         if let (Some(budget), Some(policy)) = (&mut self.budget, self.policy.budget()) {
-            match how {
-                Settled::Answered => budget.succeeded(policy, charge, now),
-                Settled::Unsent => {
-                    if let Some(charge) = charge {
-                        budget.refund(policy, charge);
-                    }
-                }
-                Settled::Failed(_) | Settled::Abandoned => {}
+            match (how, charge) {
+                // A poll that is no retry never touches the budget: there are too many of them, and most say *pending*.
+                (_, None) if permit.kind() == Kind::Poll => {}
+                (Settled::Answered, _) => budget.succeeded(policy, charge, now),
+                (Settled::Unsent, Some(charge)) => budget.refund(policy, charge),
+                (Settled::Unsent, None) => budget.first_attempt_unsent(policy),
+                (Settled::Failed(_) | Settled::Abandoned, _) => {}
             }
         }
-        let since = permit.elapsed(now);
+        // The stopwatch counts whole milliseconds: one more, so that neither is a request taken for a later one than it is, nor more given back
+        // than was taken.
+        let since = permit.elapsed(now).saturating_add(Duration::from_millis(1));
         if let (Some(bulkhead), Some(policy)) = (&mut self.bulkhead, self.policy.bulkhead()) {
             bulkhead.settle(policy, how.load(), now.saturating_sub(since), now);
         }
@@ -358,8 +360,6 @@ impl Gate {
             if let Some(allowance) = self.allowances.get_mut(permit.kind() as usize) {
                 allowance.give_back();
             }
-            // The stopwatch counts whole milliseconds: one more, so that never more is given back than was taken.
-            let since = since.saturating_add(Duration::from_millis(1));
             for (limiter, limit) in self.limiters.iter_mut().zip(self.policy.rate_limits()) {
                 if limit.kinds.contains(permit.kind()) {
                     limiter.refund(&limit.rate, since);
@@ -388,7 +388,7 @@ impl Gate {
 
     /// Puts other settings in place. A machine that both have keeps its state; a rate limit is the same if it counts the
     /// same kinds in the same span, or the same kinds in the same place. What is in the air stays counted.
-    pub fn set_policy(&mut self, policy: GatePolicy) {
+    pub fn set_policy(&mut self, policy: GatePolicy, now: Timestamp) {
         let old = core::mem::replace(self, Self::new(policy, self.seed));
         self.held_until = old.held_until;
         self.paused_until = old.paused_until;
@@ -407,7 +407,8 @@ impl Gate {
             let same = |old: &RateLimit| old.kinds == limit.kinds && old.rate.per() == limit.rate.per();
             let in_place = || before.get(at).filter(|old| old.kinds == limit.kinds).map(|_| at);
             if let Some(at) = before.iter().position(same).or_else(in_place) {
-                *limiter = old.limiters.get(at).copied().unwrap_or_default();
+                // A quota that was raised counts at once: nobody waits for longer than a whole burst takes by the new one.
+                *limiter = old.limiters.get(at).copied().unwrap_or_default().restored(&limit.rate, now);
             }
         }
     }

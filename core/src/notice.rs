@@ -82,6 +82,8 @@ pub enum Notice {
 pub enum WakeReason {
     /// A create attempt may start.
     Create,
+    /// The intent of a create is still not on disk, and it may not start any more.
+    CreateDeadline,
     /// A look-up may start.
     Lookup,
     /// A poll is due.

@@ -49,7 +49,7 @@ pub use self::record::{Record, Stage};
 use crate::gate::{Permit, Settled};
 use crate::key::{Fingerprint, Key, Reference};
 use crate::notice::{Notice, Wake, WakeReason};
-use crate::retry::{Class, Failure};
+use crate::retry::{Class, Failure, GaveUp};
 use crate::seed::Seed;
 use crate::time::Timestamp;
 
@@ -91,7 +91,7 @@ enum State {
     /// The next create may begin at `at`; `after` is what made it necessary if it is a retry.
     CreateWaiting { at: Timestamp, reason: WakeReason, after: Option<Class> },
     /// The intent of a create is being made durable.
-    CreateWriting { permit: Permit },
+    CreateWriting { permit: Permit, until: Timestamp },
     /// A create is in the air.
     Creating { permit: Permit, until: Timestamp },
     /// The next look-up may begin at `at`.
@@ -236,9 +236,13 @@ impl Operation {
     #[must_use]
     #[cfg_attr(feature = "no-panic", no_panic::no_panic)]
     pub fn next_wake(&self) -> Option<Wake> {
-        if self.journal.retry_at != Timestamp::NEVER {
-            return Some(Wake { at: self.journal.retry_at, reason: WakeReason::PersistRetry });
-        }
+        let own = self.next_own_wake();
+        let retry = self.journal.retry_at.deadline().map(|at| Wake { at, reason: WakeReason::PersistRetry });
+        retry.into_iter().chain(own).min_by_key(|wake| wake.at)
+    }
+
+    /// Without the journal's.
+    fn next_own_wake(&self) -> Option<Wake> {
         let (at, reason) = match self.state {
             // A wait that is over but blocked by an outstanding record is woken by its acknowledgement, not by time.
             State::CreateWaiting { at, reason, .. }
@@ -252,9 +256,9 @@ impl Operation {
             State::Creating { until, .. } | State::LookingUp { until, .. } | State::Polling { until, .. } => {
                 (until, WakeReason::AttemptTimeout)
             }
-            State::CreateWriting { .. } | State::Ending { .. } | State::Ended { .. } | State::Delivered { .. } => {
-                return None;
-            }
+            // A journal that does not answer must not hold the permit for ever.
+            State::CreateWriting { until, .. } => (until, WakeReason::CreateDeadline),
+            State::Ending { .. } | State::Ended { .. } | State::Delivered { .. } => return None,
         };
         at.deadline().map(|at| Wake { at, reason })
     }
@@ -370,12 +374,19 @@ impl Operation {
             self.timed_out(turn);
             return true;
         }
+        if let State::CreateWriting { until, .. } = self.state
+            && until <= now
+        {
+            self.leave_flight(Settled::Unsent, turn);
+            self.create_gave_up(GaveUp::Deadline, turn);
+            return true;
+        }
         if !self.journal.is_durable() {
             return false;
         }
         match self.state {
             State::CreateWaiting { at, after, .. } if at <= now => self.begin_create(after, turn),
-            State::CreateWriting { permit } => self.send_create(permit, turn),
+            State::CreateWriting { permit, .. } => self.send_create(permit, turn),
             State::LookupWaiting { at, after, .. } if at <= now => self.begin_lookup(after, turn),
             State::PollWaiting { at, after, .. } if at <= now => self.begin_poll(after, turn),
             State::Ending { outcome } => {

@@ -62,12 +62,8 @@ impl PollPolicy {
         let Some(polls) = NonZeroU16::new(polls) else {
             return Err(PolicyError::new("poll.polls", polls, "at least 1"));
         };
-        if schedule.cap().is_zero() {
-            return Err(PolicyError::new(
-                "poll.schedule.cap",
-                schedule.cap(),
-                "more than zero, or polling never rests",
-            ));
+        if !schedule.growth().rests() {
+            return Err(PolicyError::new("poll.schedule", schedule.growth(), "more than zero, or polling never rests"));
         }
         let first = schedule.first();
         if deadline <= first {
@@ -140,12 +136,13 @@ impl PollPolicy {
     /// The wait before the next poll, after this many failed polls in a row, the last with `failure`.
     #[must_use]
     pub fn wait_after_failure(&self, streak: u16, failure: Failure, seed: Seed) -> Duration {
-        let delay = if streak < self.retry.attempts() {
-            self.retry.backoff().delay(u32::from(streak), seed)
+        let slowest = self.schedule.cap();
+        if streak < self.retry.attempts() {
+            self.retry.retry_after().apply(self.retry.backoff().delay(u32::from(streak), seed), failure.retry_after)
         } else {
-            self.schedule.cap()
-        };
-        self.retry.retry_after().apply(delay, failure.retry_after)
+            // Whatever the provider suggests: nothing holds these polls back but their pace.
+            self.retry.retry_after().apply(slowest, failure.retry_after).max(slowest)
+        }
     }
 }
 

@@ -15,6 +15,8 @@
 //!
 //! What a provider says of its own count is a [`Quota`]; an [`Allowance`] keeps to it beside the limiter.
 //!
+//! Paced is what is let go. Where something lies between that and the wire (a commit, say), those let go meanwhile may leave closer together.
+//!
 //! Invariants, each a property test: in any span of time no more leave than the pace allows plus the burst (I10, R25); a wait that is told
 //! is exact to the nanosecond (R26); a place given back returns at most what it took (R27); time that runs backwards admits nothing more (I11).
 //!
@@ -269,8 +271,11 @@ impl RateLimiter {
 /// ```
 ///
 /// # Errors
-/// One of them has no place before then, the latest of all. Nothing was taken.
+/// One of them has no place before then, the latest of all; [`Timestamp::NEVER`] if there are not as many limiters as policies. Nothing was taken.
 pub fn try_acquire_all(policies: &[RatePolicy], limiters: &mut [RateLimiter], now: Timestamp) -> Result<(), Timestamp> {
+    if limiters.len() != policies.len() {
+        return Err(Timestamp::NEVER);
+    }
     let refused = limiters.iter().zip(policies).filter_map(|(limiter, policy)| limiter.check(policy, now).err());
     if let Some(latest) = refused.max() {
         return Err(latest);

@@ -146,7 +146,7 @@ impl BreakerPolicy {
     /// The same, open for as long as this says: its first delay the first time, its second if the probes fail, and so on.
     ///
     /// # Errors
-    /// A cap of zero: a breaker that is open for no time lets everything through.
+    /// No delay at all: a breaker that is open for no time lets everything through.
     pub fn with_open(mut self, open: BackoffPolicy) -> Result<Self, PolicyError> {
         self.open = open;
         self.checked()
@@ -192,8 +192,8 @@ impl BreakerPolicy {
                 ));
             }
         }
-        if self.open.cap().is_zero() {
-            return Err(PolicyError::new("breaker.open.cap", self.open.cap(), "more than zero, or it never rests"));
+        if !self.open.growth().rests() {
+            return Err(PolicyError::new("breaker.open", self.open.growth(), "more than zero, or it never rests"));
         }
         let Probes { at_once, successes, failures, lease } = self.probes;
         if !(1..=MOST_PROBES).contains(&at_once) {

@@ -83,8 +83,21 @@ impl Memory {
         }
     }
 
+    /// Whether it remembers what these settings look at, and nothing from the future: a clock that was wrong when it was stored would keep that young
+    /// for as long as it was ahead.
+    pub(super) fn is_of(&self, trip: &Trip, now: Timestamp) -> bool {
+        match (self, trip) {
+            (Self::Streak(_), Trip::Consecutive { .. }) => true,
+            (Self::Calls(ring), Trip::Rate { window: Window::Calls(size), .. }) => ring.size == *size,
+            (Self::Time(slices), Trip::Rate { window: Window::Time(span), .. }) => {
+                slices.span == *span && slices.slices.iter().all(|slice| slice.began <= now)
+            }
+            (Self::Streak(_) | Self::Calls(_) | Self::Time(_), _) => false,
+        }
+    }
+
     /// Whether a good call leaves no trace here: in a streak of none, and in a full ring of good calls, where one more takes the place of
-    /// its like. (If the settings have changed since, the next bad call makes it afresh.)
+    /// its like.
     pub(super) const fn is_clean(&self) -> bool {
         match self {
             Self::Streak(streak) => *streak == 0,

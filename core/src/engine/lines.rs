@@ -5,10 +5,11 @@
 //! kind must not hold up another; between those who may go it is the longest wait that counts, so no kind starves another either.
 
 use alloc::collections::VecDeque;
+use alloc::vec::Vec;
 
 use super::Engine;
 use crate::breaker::BreakerState;
-use crate::gate::{Admission, Blocked, Gate, Kinds};
+use crate::gate::{Admission, Blocked, Gate, Kinds, Request};
 use crate::operation::{Kind, Operation};
 use crate::time::Timestamp;
 
@@ -31,6 +32,7 @@ impl Engine {
     /// Lets those who wait at the gate go, in their order, as far as the gate allows now.
     pub(super) fn call_lines(&mut self, now: Timestamp) {
         self.lines_wake = Timestamp::NEVER;
+        self.refuse_those_who_wait(now);
         // Each call takes somebody out of line, or closes a line for this time; so this ends.
         let mut open = Kinds::ALL;
         while let Some((kind, slot)) = self.next_to_call(&mut open, now) {
@@ -39,6 +41,21 @@ impl Engine {
                 // It could not go after all: not at once again.
                 self.lines_wake = self.lines_wake.min(now.saturating_add(Gate::RECHECK));
                 open = open.without(kind);
+            }
+        }
+    }
+
+    /// Where the gate fails fast, those who stood in line when the breaker opened are refused as well; but none that may be running.
+    fn refuse_those_who_wait(&mut self, now: Timestamp) {
+        if self.lines.first(Kind::Create).is_none() {
+            return;
+        }
+        let Some(Admission::Refuse(_)) = self.gate.check(Request::first(Kind::Create), now) else { return };
+        let waiting: Vec<u32> = self.lines.slots(Kind::Create).collect();
+        for slot in waiting {
+            let operation = self.slots.get(slot as usize).and_then(|slot| slot.operation.as_ref());
+            if operation.is_some_and(Operation::may_be_refused) {
+                self.step(slot, now, Operation::knock);
             }
         }
     }
@@ -115,6 +132,11 @@ impl Lines {
             line.waiting.retain(|(number, slot)| stands(*slot, Place { kind, number: *number }));
             line.left = 0;
         }
+    }
+
+    /// All who stand in it, and some who have left.
+    fn slots(&self, kind: Kind) -> impl Iterator<Item = u32> + '_ {
+        self.lines.get(kind as usize).into_iter().flat_map(|line| line.waiting.iter().map(|(_, slot)| *slot))
     }
 
     /// The place and the slot that are first in line.

@@ -25,7 +25,7 @@ impl Operation {
             Admission::Go(permit) => {
                 self.creates = self.creates.saturating_add(1);
                 self.attempts = self.attempts.saturating_add(1);
-                self.state = State::CreateWriting { permit };
+                self.state = State::CreateWriting { permit, until: deadline };
                 self.ask_record();
             }
             Admission::Refuse(refusal) if refusal.why == Blocked::Budget => {

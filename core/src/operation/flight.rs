@@ -34,7 +34,7 @@ impl Operation {
     pub(super) fn leave_flight(&mut self, how: Settled, turn: &mut Turn<'_>) -> bool {
         let (at, after) = (Timestamp::NEVER, None);
         let (permit, sent, grounded) = match self.state {
-            State::CreateWriting { permit } => {
+            State::CreateWriting { permit, .. } => {
                 (permit, false, State::CreateWaiting { at, reason: WakeReason::Create, after })
             }
             State::Creating { permit, .. } => {
@@ -53,10 +53,13 @@ impl Operation {
             | State::Ended { .. }
             | State::Delivered { .. } => return false,
         };
+        let before = self.state;
         // Out of the air at once, so that no permit can be settled twice; the caller says what comes next.
         self.state = grounded;
-        // What has not left gives back what it took, whatever the reason.
-        turn.settle(permit, if sent { how } else { Settled::Unsent });
+        // What has not left gives back what it took, whatever the reason. Of a create that was due to leave, how long ago it took that is no longer
+        // known, so it does not.
+        let begun = matches!(before, State::Creating { .. });
+        turn.settle(permit, if sent || begun { how } else { Settled::Unsent });
         self.due.send = false;
         if sent {
             self.due.abandon = Some(AttemptId(self.attempts));

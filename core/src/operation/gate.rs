@@ -23,6 +23,11 @@ impl Operation {
         (reason == WakeReason::Gate && self.journal.is_durable()).then_some(Request { kind, retry_of })
     }
 
+    /// Whether it is a create of which certainly nothing runs: one that a gate which fails fast may refuse.
+    pub(crate) const fn may_be_refused(&self) -> bool {
+        matches!(self.state, State::CreateWaiting { .. }) && !self.doubt
+    }
+
     /// When waiting at the gate has become pointless.
     pub(crate) fn blocked_until(&self, policy: &OperationPolicy) -> Timestamp {
         let (began, patience) = match self.state {

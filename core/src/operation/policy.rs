@@ -99,7 +99,7 @@ impl OperationPolicy {
     /// The same, pausing like this before a record that could not be written is tried again.
     ///
     /// # Errors
-    /// A cap of zero: a broken disk would be asked without rest.
+    /// No delay at all: a broken disk would be asked without rest.
     pub fn with_persist(mut self, persist: BackoffPolicy) -> Result<Self, PolicyError> {
         self.persist = persist;
         self.checked()
@@ -115,10 +115,10 @@ impl OperationPolicy {
                 alloc::format!("longer than a create's time-out, {:?}", self.create.attempt_timeout()),
             ));
         }
-        if self.persist.cap().is_zero() {
+        if !self.persist.growth().rests() {
             return Err(PolicyError::new(
-                "persist.cap",
-                self.persist.cap(),
+                "persist",
+                self.persist.growth(),
                 "more than zero, or a broken disk gets no rest",
             ));
         }
@@ -201,7 +201,11 @@ impl Turn<'_> {
     /// Asks the gate, and tells what there is to tell of it. Nobody asks past those who wait already.
     pub(crate) fn ask(&mut self, request: Request) -> Admission {
         let admission = if self.line.contains(request.kind) {
-            Admission::Wait(Refusal::in_line(self.now))
+            match self.gate.check(request, self.now) {
+                // Who is refused need not stand in line for it.
+                Some(refused @ Admission::Refuse(_)) => refused,
+                _ => Admission::Wait(Refusal::in_line(self.now)),
+            }
         } else {
             self.watching_breaker(|gate, now| gate.admit(request, now))
         };

@@ -149,14 +149,14 @@ fn waiting_at_the_gate_counts_against_the_deadline_and_a_wait_for_nothing_is_not
     assert_eq!(run.ended[0].2, Outcome::Rejected(Rejected::Attempts));
 
     let mut run = Run::new(GatePolicy::none(), well);
-    run.engine.gate_mut().hold_until(at(60_000));
+    let gate = run.engine.gate_mut();
+    let permit = gate.admit(Request::first(Kind::Poll), START).permit().unwrap();
+    let throttled = Failure::new(Class::Throttled, Certainty::NotExecuted).with_retry_after(Some(60 * SECOND));
+    gate.settle(permit, Settled::Failed(throttled), START);
     run.submit(1);
     run.drain();
-    assert_eq!(
-        run.ended[0].2,
-        Outcome::Rejected(Rejected::Deadline),
-        "the hold ends with the deadline: no use waiting"
-    );
+    let ended = run.ended[0].2;
+    assert_eq!(ended, Outcome::Rejected(Rejected::Deadline), "the pause ends with the deadline: no use waiting");
     assert_eq!(run.sent.len(), 0);
 }
 
@@ -321,7 +321,7 @@ fn settings_change_while_requests_are_in_the_air() {
     let mut gate = Gate::new(old, Seed::new(1));
     let permit = gate.admit(Request::first(Kind::Poll), START).permit().unwrap();
     let new = GatePolicy::none().with_breaker(Some(breaker())).with_rate_limit(limit(1, 60 * SECOND, Kinds::ALL));
-    gate.set_policy(new.with_bulkhead(Some(BulkheadPolicy::fixed(1).unwrap())));
+    gate.set_policy(new.with_bulkhead(Some(BulkheadPolicy::fixed(1).unwrap())), START);
     assert_eq!(gate.in_flight(), 1);
     gate.settle(permit, Settled::Answered, START);
     assert_eq!(gate.in_flight(), 0);
@@ -342,7 +342,7 @@ fn a_bulkhead_that_comes_later_counts_what_is_in_the_air_and_a_limit_is_known_by
     let first = gate.admit(Request::first(Kind::Poll), START).permit().unwrap();
     let creates = limit(5, SECOND, Kinds::of(&[Kind::Create]));
     let policy = GatePolicy::none().with_rate_limit(creates).with_rate_limit(minute);
-    gate.set_policy(policy.with_bulkhead(Some(BulkheadPolicy::fixed(1).unwrap())));
+    gate.set_policy(policy.with_bulkhead(Some(BulkheadPolicy::fixed(1).unwrap())), START);
     let why = |gate: &mut Gate, now| match gate.admit(Request::first(Kind::Poll), now) {
         Admission::Wait(no) | Admission::Refuse(no) => Some(no.why),
         Admission::Go(_) => None,
@@ -558,4 +558,96 @@ fn what_a_slow_disk_takes_does_not_make_a_call_slow() {
     run.now = at(11_000);
     run.engine.handle(Event::Answered(id, attempt.id, accepted().unwrap()), run.now);
     assert_eq!(run.engine.gate().breaker_state(run.now), BreakerState::Closed);
+}
+
+/// Who made a hold may end it: nobody gives up on it before their own deadline.
+#[test]
+fn a_hold_that_is_ended_early_has_cost_no_job() {
+    let mut run = Run::new(GatePolicy::none(), well);
+    run.engine.gate_mut().hold_until(Timestamp::NEVER);
+    run.submit(3);
+    run.until(at(2_000));
+    run.engine.gate_mut().hold_until(Timestamp::EPOCH);
+    run.engine.handle_timeout(run.now);
+    run.until(at(60_000));
+    assert_eq!(run.times(Kind::Create), [2_000; 3]);
+    assert!(run.ended.iter().all(|(.., outcome)| matches!(outcome, Outcome::Completed(_))), "{:?}", run.ended);
+}
+
+/// Failing fast goes for those who stand in line as well, and for those who come when others do.
+#[test]
+fn failing_fast_reaches_those_who_stand_in_line() {
+    let gate = GatePolicy::none()
+        .with_breaker(Some(breaker()))
+        .with_when_open(WhenOpen::Refuse)
+        .with_rate_limit(limit(1, SECOND, Kinds::ALL));
+    let mut run = Run::new(gate, outage(0, 60_000));
+    run.submit(5);
+    // The second failure, at 1 s, opens the breaker; three have never been sent.
+    run.until(at(1_500));
+    assert!(matches!(run.engine.gate().breaker_state(run.now), BreakerState::Open { .. }));
+    assert!(run.ended.len() >= 3, "those who stood in line: {:?}", run.ended);
+    run.until(at(2_500));
+    assert_eq!(run.ended.len(), 5, "and those whose retries came due, of whom certainly nothing ran: {:?}", run.ended);
+    assert!(run.ended.iter().all(|(.., outcome)| *outcome == Outcome::Rejected(Rejected::Unavailable)));
+
+    // A doubtful one waits, and those who come after it are refused all the same.
+    let lost = Failure::new(Class::TimedOut, Certainty::MayHaveExecuted);
+    let gate = GatePolicy::none().with_breaker(Some(breaker())).with_when_open(WhenOpen::Refuse);
+    let mut run =
+        Run::new(gate, move |now, attempt| if now < at(5_000) { Some(Err(lost)) } else { well(now, attempt) });
+    run.submit(2);
+    run.until(at(2_000));
+    run.submit(1);
+    run.drain();
+    assert_eq!(run.ended.len(), 1);
+    assert_eq!(run.ended[0].2, Outcome::Rejected(Rejected::Unavailable));
+}
+
+/// Many polls say *pending*: they must not pay for a storm of creates.
+#[test]
+fn polls_that_say_pending_never_touch_the_budget() {
+    let budget = BudgetPolicy::aws().with_capacity(500, 20).unwrap().with_per_request(Tokens::whole(1));
+    let mut gate = Gate::new(GatePolicy::none().with_budget(Some(budget)), Seed::new(1));
+    for _ in 0..100 {
+        let permit = gate.admit(Request::first(Kind::Poll), START).permit().unwrap();
+        gate.settle(permit, Settled::Answered, START);
+    }
+    assert_eq!(gate.budget_tokens(START), Some(20));
+    let retry = gate.admit(Request::retry(Kind::Poll, Class::Transient), START).permit().unwrap();
+    assert_eq!(gate.budget_tokens(START), Some(6), "a poll that is a retry pays");
+    gate.settle(retry, Settled::Answered, START);
+    assert_eq!(gate.budget_tokens(START), Some(20));
+    let create = gate.admit(Request::first(Kind::Create), START).permit().unwrap();
+    assert_eq!(gate.budget_tokens(START), Some(21));
+    gate.settle(create, Settled::Unsent, START);
+    assert_eq!(gate.budget_tokens(START), Some(20), "what never left brings nothing");
+}
+
+/// A journal that does not answer must not fill the bulkhead for ever.
+#[test]
+fn a_create_whose_record_is_never_written_gives_its_place_back_at_its_deadline() {
+    let mut run = Run::new(GatePolicy::none().with_bulkhead(Some(BulkheadPolicy::fixed(1).unwrap())), well);
+    run.submit(1);
+    let Some((_, Effect::Persist(_))) = run.engine.pop_effect() else { panic!("its intent comes first") };
+    assert_eq!(run.engine.gate().in_flight(), 1);
+    assert_eq!(run.engine.next_deadline(), Some(at(60_000)));
+    run.engine.handle_timeout(at(60_000));
+    assert_eq!(run.engine.gate().in_flight(), 0);
+}
+
+#[test]
+fn a_quota_that_is_raised_counts_at_once() {
+    let day = |count| {
+        let rate = RatePolicy::new(count, 86_400 * SECOND).unwrap().with_burst(100).unwrap();
+        GatePolicy::none().with_rate_limit(RateLimit { kinds: Kinds::ALL, rate })
+    };
+    let mut gate = Gate::new(day(100), Seed::new(1));
+    for _ in 0..100 {
+        let permit = gate.admit(Request::first(Kind::Create), START).permit().unwrap();
+        gate.settle(permit, Settled::Answered, START);
+    }
+    gate.set_policy(day(10_000), START);
+    let Admission::Wait(no) = gate.admit(Request::first(Kind::Create), START) else { panic!("the burst is spent") };
+    assert_eq!(no.until, at(8_640), "one place of the new pace, not of the old");
 }

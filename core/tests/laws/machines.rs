@@ -219,6 +219,16 @@ fn nonsense_is_refused_and_the_error_says_what_to_change() {
     let polls =
         |count, deadline| message(PollPolicy::new(default(), count, deadline, RetryPolicy::default()).unwrap_err());
     assert_eq!(polls(0, SECOND), "poll.polls is 0: it must be at least 1");
+    let never = BackoffPolicy::new(Growth::Fixed(Duration::ZERO), SECOND, Jitter::None).unwrap();
+    assert!(
+        PollPolicy::new(never.clone(), 1, SECOND, RetryPolicy::default())
+            .unwrap_err()
+            .to_string()
+            .contains("never rests")
+    );
+    assert!(
+        steadfast_core::OperationPolicy::default().with_persist(never).unwrap_err().to_string().contains("no rest")
+    );
     assert!(polls(1, Duration::ZERO).contains("more than the wait before the first poll"));
 }
 

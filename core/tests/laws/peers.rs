@@ -152,6 +152,36 @@ fn a_breaker_restored_late_is_half_open() {
     assert_eq!(restored.check(&policy, after(3_600)), Ok(()));
 }
 
+/// A time window that was stored by a clock that ran ahead must not count its calls for as long as it was ahead.
+#[test]
+fn a_window_from_the_future_is_forgotten() {
+    let policy = BreakerPolicy::rate(80, Window::Time(60 * SECOND), 5).unwrap();
+    let (mut breaker, ahead) = (Breaker::new(&policy, Seed::new(1)), after(365 * 86_400));
+    for health in [Health::Healthy, Health::Healthy, Health::Failing, Health::Failing, Health::Failing, Health::Failing]
+    {
+        let ticket = breaker.admit(&policy, ahead).unwrap();
+        breaker.settle(&policy, ticket, health, ahead);
+    }
+    let mut breaker = breaker.restored(&policy, NOW);
+    assert_eq!(breaker.counts(NOW).calls, 0);
+    let ticket = breaker.admit(&policy, NOW).unwrap();
+    breaker.settle(&policy, ticket, Health::Failing, NOW);
+    assert_eq!(breaker.state(NOW), BreakerState::Closed);
+}
+
+/// Settings that change from a streak to a rate: the good calls from then on count.
+#[test]
+fn a_breaker_counts_by_its_new_settings_from_the_first_call() {
+    let (old, new) = (BreakerPolicy::consecutive(5).unwrap(), BreakerPolicy::rate(50, Window::Calls(100), 20).unwrap());
+    let mut breaker = Breaker::new(&old, Seed::new(1));
+    breaker.adopt(&new);
+    for n in 0..100 {
+        let ticket = breaker.admit(&new, NOW).unwrap();
+        breaker.settle(&new, ticket, if n < 70 { Health::Healthy } else { Health::Failing }, NOW);
+    }
+    assert_eq!(breaker.state(NOW), BreakerState::Closed, "thirty of a hundred");
+}
+
 /// resilience4j #858: a permission must not be taken by merely looking.
 #[test]
 fn looking_takes_nothing() {
