@@ -45,8 +45,8 @@ pub(crate) struct Args {
     /// Divides every delay of policy and provider alike, 1 to 1000.
     #[arg(long, default_value_t = 50.0, value_parser = speed)]
     speed: f64,
-    /// An outage of so long (`5s`, `1m30s`), before the speed, that begins five seconds after the first request: every request gets a 503, until
-    /// the breaker opens and no more are sent.
+    /// An outage of so long (`5s`, `1m30s`) in the provider's time, five seconds after the first request: it answers everything with 503, and the
+    /// client's breaker opens.
     #[arg(long, value_name = "DURATION", value_parser = humane)]
     outage: Option<Duration>,
     /// What the provider does with an idempotency key that it has seen before; the client is told.
