@@ -41,8 +41,8 @@ fn backoff_decorrelated(bencher: Bencher<'_, '_>) {
 #[divan::bench]
 fn operation(bencher: Bencher<'_, '_>) {
     let policy = OperationPolicy::default();
-    bencher.with_inputs(|| key(0)).bench_values(|key| {
-        let (mut gate, mut now) = (Gate::unlimited(), START);
+    bencher.with_inputs(|| (key(0), Gate::unlimited())).bench_values(|(key, mut gate)| {
+        let mut now = START;
         let print = Fingerprint::new([0; 16]);
         let mut job = Operation::new(key, print, Seed::new(7), &mut policy.turn(now, &mut gate));
         loop {
@@ -50,7 +50,7 @@ fn operation(bencher: Bencher<'_, '_>) {
                 let event = match effect {
                     Effect::Persist(number) => operation::Event::Persisted(number),
                     Effect::Send(attempt) => operation::Event::Answered(attempt.id, answer(attempt)),
-                    _ => return job,
+                    _ => return (job, gate),
                 };
                 job.handle(event, &mut policy.turn(now, &mut gate));
             }
