@@ -139,17 +139,14 @@ impl Breaker {
     ///
     /// # Errors
     /// How long to wait before asking again makes sense; [`Duration::MAX`] while it is isolated.
+    #[inline]
     pub fn acquire(&self) -> Result<Permit<'_>, Duration> {
         let shared = &*self.0;
-        if let Some(ticket) = shared.glance().ticket(shared.began()) {
-            return Ok(Permit { shared, ticket: Some(ticket) });
-        }
-        let now = shared.clock.now();
-        match shared.change(|machine| machine.admit(&shared.policy, now)) {
-            Ok(ticket) => Ok(Permit { shared, ticket: Some(ticket) }),
-            Err(Timestamp::NEVER) => Err(Duration::MAX),
-            Err(until) => Err(until.saturating_since(now)),
-        }
+        let ticket = match shared.glance().ticket(shared.began()) {
+            Some(ticket) => ticket,
+            None => shared.admit()?,
+        };
+        Ok(Permit { shared, ticket: Some(ticket) })
     }
 
     /// What it is doing.
@@ -232,12 +229,27 @@ impl Shared {
         if self.policy.slow_calls().is_some() { self.clock.now() } else { Timestamp::EPOCH }
     }
 
+    #[inline]
     fn settle(&self, ticket: Ticket, health: Health) {
-        if self.policy.slow_calls().is_none() && self.glance().ignores(ticket, health) {
-            return;
+        if self.policy.slow_calls().is_some() || !self.glance().ignores(ticket, health) {
+            self.settle_locked(ticket, health);
         }
+    }
+
+    // Out of line, so that the common case stays small enough to be part of its caller.
+    #[inline(never)]
+    fn settle_locked(&self, ticket: Ticket, health: Health) {
         let now = self.clock.now();
         self.change(|machine| machine.settle(&self.policy, ticket, health, now));
+    }
+
+    #[inline(never)]
+    fn admit(&self) -> Result<Ticket, Duration> {
+        let now = self.clock.now();
+        self.change(|machine| machine.admit(&self.policy, now)).map_err(|until| match until {
+            Timestamp::NEVER => Duration::MAX,
+            until => until.saturating_since(now),
+        })
     }
 
     fn change<T>(&self, change: impl FnOnce(&mut breaker::Breaker) -> T) -> T {

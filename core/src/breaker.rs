@@ -252,12 +252,23 @@ impl Breaker {
         // The common case by far: all is well, and stays so.
         let all_well = self.quiet && matches!(health, Health::Healthy);
         if ticket.epoch == self.epoch && !all_well {
-            self.count(policy, ticket, health, now);
-            self.look(policy);
+            self.look_closer(policy, ticket, health, now);
         }
     }
 
     #[inline(never)]
+    fn look_closer(&mut self, policy: &BreakerPolicy, ticket: Ticket, health: Health, now: Timestamp) {
+        // Well again, with failures in the window: it opens nothing, and nothing need be looked at but a bit.
+        if let (Health::Healthy, Phase::Closed, None) = (health, &self.phase, policy.slow_calls())
+            && self.memory.record_good(policy.trip_ref())
+        {
+            self.quiet = self.memory.is_clean();
+            return;
+        }
+        self.count(policy, ticket, health, now);
+        self.look(policy);
+    }
+
     fn count(&mut self, policy: &BreakerPolicy, ticket: Ticket, health: Health, now: Timestamp) {
         let slow = match policy.slow_calls() {
             Some(slow) => ticket.began.elapsed(now) > slow.longer_than,

@@ -74,6 +74,18 @@ impl Memory {
         }
     }
 
+    /// Takes in a good, quick call, if it remembers calls one by one and by these settings.
+    #[inline]
+    pub(super) fn record_good(&mut self, trip: &Trip) -> bool {
+        match (self, trip) {
+            (Self::Calls(ring), Trip::Rate { window: Window::Calls(size), .. }) if ring.size == *size => {
+                ring.record(false, false);
+                true
+            }
+            _ => false,
+        }
+    }
+
     #[inline]
     pub(super) fn counts(&self, now: Timestamp) -> Counts {
         match self {
