@@ -9,7 +9,7 @@
 //! | `X-RateLimit-Limit`, `-Remaining`, `-Reset`, also `X-Rate-Limit-*` | yes | see [`Reset`] | limit only |
 //!
 //! All come from another party and are read strictly: digits and nothing else, however many; a field that is malformed counts as absent. Of
-//! several limits in one `RateLimit` field the one with the least left counts. A `Retry-After` beside them says more and is read on its own
+//! several limits in one `RateLimit` field the one with the least left counts; limits of bytes or connections (`qu`) are not looked at. A `Retry-After` beside them says more and is read on its own
 //! ([`retry_after`](crate::retry_after)).
 
 use core::time::Duration;
@@ -66,7 +66,12 @@ pub fn quota(headers: &HeaderMap, reset: Reset, wall: Timestamp) -> Option<Quota
 
 /// `RateLimit` and `RateLimit-Policy`.
 fn structured(headers: &HeaderMap) -> Option<Quota> {
-    let (limits, policies) = (list(headers, "ratelimit"), list(headers, "ratelimit-policy"));
+    let (mut limits, mut policies) = (list(headers, "ratelimit"), list(headers, "ratelimit-policy"));
+    // Bytes or connections that are spent are no requests that are.
+    let other_units: Vec<String> =
+        policies.iter().filter(|(_, policy)| !counts_requests(policy)).map(|(name, _)| name.clone()).collect();
+    limits.retain(|(name, _)| !other_units.contains(name));
+    policies.retain(|(name, _)| !other_units.contains(name));
     let tightest = limits
         .iter()
         .filter_map(|(name, limit)| Some((whole(limit, "r")?, core::cmp::Reverse(whole(limit, "t")), name, limit)))
@@ -98,6 +103,12 @@ fn list(headers: &HeaderMap, name: &str) -> Vec<(String, Parameters)> {
         ListEntry::InnerList(_) => None,
     });
     items.collect::<Option<_>>().unwrap_or_default()
+}
+
+/// Whether a policy's unit (`qu`) is requests, as it is where none is given.
+fn counts_requests(policy: &Parameters) -> bool {
+    let unit = policy.iter().find(|(key, _)| key.as_str() == "qu").map(|(_, value)| value);
+    unit.is_none_or(|unit| unit.as_string().is_some_and(|unit| unit.as_str() == "requests"))
 }
 
 /// A parameter that is a whole number and not negative.

@@ -88,6 +88,15 @@ fn of_several_limits_the_tightest_counts_over_all_lines() {
     assert_eq!(read(&lines), Some(left(3, 900)), "as few are left for longer");
 }
 
+/// `qu` says what a quota counts: bytes that are spent must not stop requests.
+#[test]
+fn a_quota_of_bytes_says_nothing_of_requests() {
+    let policy = r#""bytes";q=9000;w=60;qu="content-bytes", "calls";q=10;w=60;qu="requests""#;
+    let lines = [("ratelimit", r#""bytes";r=0;t=50, "calls";r=7;t=20"#), ("ratelimit-policy", policy)];
+    let said = read(&lines).unwrap();
+    assert_eq!(said, Quota { limit: Some(10), window: Some(Duration::from_secs(60)), ..left(7, 20) });
+}
+
 #[test]
 fn a_malformed_field_counts_as_absent() {
     let broken =

@@ -5,7 +5,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Method, Request, Uri};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use steadfast_core::gate::GatePolicy;
 use steadfast_core::operation::Reading;
+use steadfast_core::rate_limit::Quota;
 use steadfast_core::retry::Failure;
 use steadfast_core::{Kind, OperationPolicy, SendSafety};
 use steadfast_providers::{Answer, Ask, Provider, RequestError};
@@ -33,6 +35,14 @@ impl<P: Provider> Provider for WithLookup<P> {
     fn policy(&self) -> OperationPolicy {
         let policy = self.inner.policy();
         policy.clone().with_safety(SendSafety::Lookup { settle: self.settle }).unwrap_or(policy)
+    }
+
+    fn gate(&self) -> GatePolicy {
+        self.inner.gate()
+    }
+
+    fn quota(&self, answer: &Answer<'_>) -> Option<Quota> {
+        self.inner.quota(answer)
     }
 
     fn request(&self, ask: &Ask<'_>) -> Result<Request<Bytes>, RequestError> {
