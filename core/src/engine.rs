@@ -24,6 +24,8 @@
 
 mod keys;
 mod lines;
+#[cfg(feature = "serde")]
+mod snapshot;
 mod timers;
 
 use alloc::collections::VecDeque;
@@ -32,6 +34,8 @@ use core::time::Duration;
 
 use self::keys::Keys;
 use self::lines::{Lines, Place};
+#[cfg(feature = "snapshot")]
+pub use self::snapshot::{SNAPSHOT_VERSION, SnapshotError};
 use self::timers::Timers;
 use crate::gate::Gate;
 use crate::key::{Fingerprint, Key};
@@ -150,6 +154,7 @@ pub enum RestoreError {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 struct Slot {
     generation: u32,
     operation: Option<Operation>,
@@ -163,6 +168,7 @@ struct Slot {
 
 /// A record that was popped and is not acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 struct Asked {
     /// Its number in the engine.
     number: RecordId,
@@ -173,6 +179,7 @@ struct Asked {
 
 /// Many operations at one upstream. See the [module](self) for how it is driven.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(try_from = "snapshot::Stored"))]
 pub struct Engine {
     policy: OperationPolicy,
     gate: Gate,
@@ -180,7 +187,9 @@ pub struct Engine {
     seed: Seed,
     slots: Vec<Slot>,
     free: Vec<u32>,
+    #[cfg_attr(feature = "serde", serde(skip))]
     keys: Keys,
+    #[cfg_attr(feature = "serde", serde(skip))]
     timers: Timers,
     /// Operations that wait at the gate.
     lines: Lines,
@@ -193,6 +202,7 @@ pub struct Engine {
     last_record: RecordId,
     /// Finished operations, oldest first.
     finished: VecDeque<(Timestamp, OperationId)>,
+    #[cfg_attr(feature = "serde", serde(skip))]
     notices: VecDeque<(OperationId, Notice)>,
     notices_dropped: u64,
     live: u32,
@@ -471,17 +481,21 @@ impl Engine {
         self.look_after(index, notices, now);
     }
 
+    /// When to wake an operation. In line it is only woken when waiting has become pointless.
+    fn wake_of(policy: &OperationPolicy, operation: &Operation) -> Option<Timestamp> {
+        match operation.blocked() {
+            Some(_) => operation.blocked_until(policy).deadline(),
+            None => operation.next_deadline(),
+        }
+    }
+
     /// After each step of an operation: its timer, its effects, its notices, and whether it is finished.
     fn look_after(&mut self, index: u32, mut notices: crate::notice::Notices, now: Timestamp) {
         let Some(slot) = self.slots.get_mut(index as usize) else { return };
         let Some(operation) = slot.operation.as_ref() else { return };
         let id = OperationId { slot: index, generation: slot.generation };
         let blocked = operation.blocked();
-        let wake = match blocked {
-            Some(_) => operation.blocked_until(&self.policy).deadline(),
-            None => operation.next_deadline(),
-        };
-        self.timers.set(index, wake);
+        self.timers.set(index, Self::wake_of(&self.policy, operation));
         if operation.owes_effects() && !slot.dirty {
             slot.dirty = true;
             self.dirty.push_back(index);

@@ -431,6 +431,15 @@ impl Gate {
         self
     }
 
+    /// Whether it has the machines that its policy names: of stored ones that is not certain.
+    #[cfg(feature = "serde")]
+    pub(crate) fn is_whole(&self) -> bool {
+        self.breaker.is_some() == self.policy.breaker().is_some()
+            && self.budget.is_some() == self.policy.budget().is_some()
+            && self.bulkhead.is_some() == self.policy.bulkhead().is_some()
+            && self.limiters.len() == self.policy.rate_limits().len()
+    }
+
     /// The settings.
     #[must_use]
     pub const fn policy(&self) -> &GatePolicy {

@@ -79,6 +79,7 @@
 //!
 //! - `std` (default): `Timestamp: From<SystemTime>`. Everything else is the same without it.
 //! - `serde`: policies from files, with durations such as `"250ms"` and the same validation; state as plain data.
+//! - `snapshot`: an engine as bytes, versioned and checked, and back.
 //! - `no-panic`: for this project's CI only.
 
 #![no_std]

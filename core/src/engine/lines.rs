@@ -90,18 +90,21 @@ impl Engine {
 
 /// A place in a line; each is given out once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub(super) struct Place {
     pub(super) kind: Kind,
     number: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub(super) struct Lines {
     lines: [Line; 3],
     joined: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 struct Line {
     /// Place and slot, the first in line first. Places that were left stay until they come first, or until they are half of all.
     waiting: VecDeque<(u64, u32)>,
@@ -132,6 +135,25 @@ impl Lines {
             line.waiting.retain(|(number, slot)| stands(*slot, Place { kind, number: *number }));
             line.left = 0;
         }
+    }
+
+    /// How many stand in the lines, if they are as they should be: places in their order, and whoever is first stands there.
+    #[cfg(feature = "serde")]
+    pub(super) fn standing(&self, place_of: impl Fn(u32) -> Option<Place>) -> Option<usize> {
+        let mut standing = 0_usize;
+        for (kind, line) in [Kind::Create, Kind::Lookup, Kind::Poll].into_iter().zip(&self.lines) {
+            let stands = |(number, slot): &(u64, u32)| place_of(*slot) == Some(Place { kind, number: *number });
+            let here = line.waiting.iter().filter(|entry| stands(entry)).count();
+            let sound = line.waiting.iter().is_sorted_by(|(a, _), (b, _)| a < b)
+                && line.waiting.back().is_none_or(|(last, _)| *last <= self.joined)
+                && line.waiting.front().is_none_or(stands)
+                && here.saturating_add(line.left) == line.waiting.len();
+            if !sound {
+                return None;
+            }
+            standing = standing.saturating_add(here);
+        }
+        Some(standing)
     }
 
     /// All who stand in it, and some who have left.

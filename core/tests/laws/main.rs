@@ -11,4 +11,6 @@ mod machines;
 mod operation;
 mod peers;
 mod policies;
+#[cfg(feature = "snapshot")]
+mod snapshot;
 mod world;

@@ -132,6 +132,8 @@ impl World {
             }
             _ => {}
         }
+        #[cfg(feature = "snapshot")]
+        self.store_and_restore();
         self.check();
     }
 
@@ -267,5 +269,14 @@ impl World {
         while woken.pop_effect().is_some() {}
         assert_eq!(woken.next_deadline(), before, "law 1: popping decides nothing");
         assert!(before.is_none_or(|at| at > self.now), "law 2: {:?}", woken.next_wake());
+    }
+
+    /// I12: the restored engine is the same, and it is the one that goes on.
+    #[cfg(feature = "snapshot")]
+    fn store_and_restore(&mut self) {
+        while self.engine.pop_notice().is_some() {}
+        let restored = Engine::from_snapshot(&self.engine.snapshot().unwrap()).unwrap();
+        assert_eq!(restored, self.engine, "I12");
+        self.engine = restored;
     }
 }

@@ -1,0 +1,262 @@
+//! An engine as bytes, whole, and back: for handing over to another process, for a bug report, for a test that continues from a found state.
+//!
+//! A snapshot is not the journal. The journal says what must survive a crash, a record at a time; a snapshot says everything at one moment, and what
+//! happens after it is not in it. So: **snapshot, restore, continue** is the same as **continue** (I12), and resuming an old snapshot after more has
+//! happened is not safe, as little as an old copy of a journal is.
+//!
+//! ```text
+//! steadfast-engine 1 9d5ed678        what it is, the version, the CRC-32 of what follows
+//! {"policy":{"safety":"unsafe", …    the engine as JSON
+//! ```
+//!
+//! JSON, because a person who reports a bug should see what is in it, and because policies are read by their field names, as from a file.
+//! A version that is not known is refused by name; damage anywhere is found by the checksum; bytes that pass it and do not make sense together are refused
+//! too. What follows from the rest (the index of keys, the timers) is not stored but built anew. Notices that nobody has read yet are left
+//! out: they decide nothing.
+//!
+//! Keys and references are in it in plain text; treat it as you treat the journal.
+
+use alloc::collections::VecDeque;
+#[cfg(feature = "snapshot")]
+use alloc::format;
+#[cfg(feature = "snapshot")]
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use super::keys::Keys;
+use super::lines::Lines;
+use super::timers::Timers;
+use super::{Asked, Engine, Limits, OperationId, Slot};
+use crate::gate::Gate;
+use crate::operation::{OperationPolicy, RecordId};
+use crate::seed::Seed;
+use crate::time::Timestamp;
+
+/// The version that [`Engine::snapshot`] writes.
+#[cfg(feature = "snapshot")]
+pub const SNAPSHOT_VERSION: u32 = 1;
+
+#[cfg(feature = "snapshot")]
+const NAME: &str = "steadfast-engine ";
+
+/// Why bytes are not an engine.
+#[cfg(feature = "snapshot")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SnapshotError {
+    /// Something else altogether, or cut off before its checksum.
+    #[error(
+        "these bytes are no engine's snapshot: their first line is not \"steadfast-engine\", a version and a checksum"
+    )]
+    NotASnapshot,
+    /// Another release's format.
+    #[error(
+        "this snapshot has format version {0}, and this release reads version 1: use the release that wrote it, or a newer one"
+    )]
+    UnknownVersion(u32),
+    /// Cut off, extended or altered.
+    #[error("this snapshot is damaged, its checksum does not fit: take another copy, or restart from the journal")]
+    Damaged,
+    /// Whole, and yet nothing that an engine writes: forged, or written by a release with a bug.
+    #[error("this snapshot contradicts itself at byte {at} of its body: restart from the journal")]
+    Contradiction {
+        /// Where, in bytes after the first line; the end if its parts do not fit together.
+        at: usize,
+    },
+    /// The engine could not be written.
+    #[error("this engine could not be written as JSON")]
+    Unwritable,
+}
+
+#[cfg(feature = "snapshot")]
+impl Engine {
+    /// The whole engine as bytes, at any moment, between any two calls.
+    ///
+    /// What was popped before stays popped: the engine that is made of the bytes waits for the same acknowledgements and answers. Who restores it in
+    /// another process, where those will never come, tells it so: [`PersistFailed`](super::Event::PersistFailed) for records in flight (they
+    /// are asked for again); requests in the air time out by themselves.
+    ///
+    /// Takes time and memory in proportion to the operations, some 800 bytes each.
+    ///
+    /// ```
+    /// use steadfast_core::engine::{Engine, Limits};
+    /// use steadfast_core::{Fingerprint, Gate, Key, OperationPolicy, Seed, Timestamp};
+    ///
+    /// let (policy, now) = (OperationPolicy::default(), Timestamp::from_secs(1_700_000_000));
+    /// let mut engine = Engine::new(policy, Gate::default(), Limits::default(), Seed::new(7));
+    /// let _ = engine.submit(Key::new("order-42")?, Fingerprint::new([0; 16]), now)?;
+    ///
+    /// let bytes = engine.snapshot()?;
+    /// let mut restored = Engine::from_snapshot(&bytes)?;
+    /// assert_eq!(restored.pop_effect(), engine.pop_effect()); // what was owed is owed
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// None that a caller can bring about.
+    pub fn snapshot(&self) -> Result<Vec<u8>, SnapshotError> {
+        let body = serde_json::to_vec(self).map_err(|_| SnapshotError::Unwritable)?;
+        let mut bytes = format!("{NAME}{SNAPSHOT_VERSION} {}\n", checksum(&body)).into_bytes();
+        bytes.extend(body);
+        Ok(bytes)
+    }
+
+    /// The engine that [`snapshot`](Engine::snapshot) wrote.
+    ///
+    /// # Errors
+    /// Bytes of another kind or version, damaged ones, and ones that contradict themselves.
+    pub fn from_snapshot(bytes: &[u8]) -> Result<Self, SnapshotError> {
+        let (version, sum, body) = split(bytes).ok_or(SnapshotError::NotASnapshot)?;
+        if version != SNAPSHOT_VERSION {
+            return Err(SnapshotError::UnknownVersion(version));
+        }
+        // As text: what stands there must be what would have been written, to the last bit.
+        if checksum(body) != sum {
+            return Err(SnapshotError::Damaged);
+        }
+        serde_json::from_slice(body).map_err(|error| SnapshotError::Contradiction { at: error.column() })
+    }
+}
+
+#[cfg(feature = "snapshot")]
+fn checksum(body: &[u8]) -> String {
+    format!("{:08x}", crc32fast::hash(body))
+}
+
+/// The version, the checksum and the rest.
+#[cfg(feature = "snapshot")]
+fn split(bytes: &[u8]) -> Option<(u32, &str, &[u8])> {
+    let rest = bytes.strip_prefix(NAME.as_bytes())?;
+    let end = rest.iter().position(|byte| *byte == b'\n')?;
+    let (head, body) = (rest.get(..end)?, rest.get(end.saturating_add(1)..)?);
+    let (version, sum) = core::str::from_utf8(head).ok()?.split_once(' ')?;
+    // `parse` alone would take "+1" and "01" for 1.
+    let number: u32 = version.parse().ok()?;
+    (format!("{number}") == version).then_some((number, sum, body))
+}
+
+/// An engine as it is stored: its fields without those that follow from the rest.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Stored {
+    policy: OperationPolicy,
+    gate: Gate,
+    limits: Limits,
+    seed: Seed,
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    lines: Lines,
+    lines_wake: Timestamp,
+    dirty: VecDeque<u32>,
+    asked: VecDeque<Asked>,
+    last_record: RecordId,
+    finished: VecDeque<(Timestamp, OperationId)>,
+    notices_dropped: u64,
+    live: u32,
+    seen: Timestamp,
+}
+
+impl TryFrom<Stored> for Engine {
+    type Error = &'static str;
+
+    fn try_from(it: Stored) -> Result<Self, Self::Error> {
+        let mut engine = Self {
+            keys: Keys::new(it.seed.derive(0)),
+            timers: Timers::default(),
+            policy: it.policy,
+            gate: it.gate,
+            limits: it.limits,
+            seed: it.seed,
+            slots: it.slots,
+            free: it.free,
+            lines: it.lines,
+            lines_wake: it.lines_wake,
+            dirty: it.dirty,
+            asked: it.asked,
+            last_record: it.last_record,
+            finished: it.finished,
+            notices: VecDeque::new(),
+            notices_dropped: it.notices_dropped,
+            live: it.live,
+            seen: it.seen,
+        };
+        engine.check_slots()?;
+        engine.check_lists()?;
+        engine.index()?;
+        Ok(engine)
+    }
+}
+
+impl Engine {
+    fn check_slots(&self) -> Result<(), &'static str> {
+        if !self.gate.is_whole() {
+            return Err("the gate's machines are not those of its policy");
+        }
+        if u32::try_from(self.slots.len()).is_err() {
+            return Err("more slots than there can be");
+        }
+        let count = |test: fn(&Slot) -> bool| self.slots.iter().filter(|slot| test(slot)).count();
+        if count(|slot| slot.live) != self.live as usize
+            || count(|slot| slot.operation.is_none() && (slot.live || slot.place.is_some())) > 0
+        {
+            return Err("the number of live operations");
+        }
+        let vacant = |slot: &u32| self.slots.get(*slot as usize).is_some_and(|slot| slot.operation.is_none());
+        if count(|slot| slot.operation.is_none()) != self.free.len()
+            || !self.free.iter().all(vacant)
+            || !all_differ(&self.free)
+        {
+            return Err("the list of free slots");
+        }
+        Ok(())
+    }
+
+    fn check_lists(&self) -> Result<(), &'static str> {
+        let dirty = self.slots.iter().filter(|slot| slot.dirty).count();
+        let marked = |slot: &u32| self.slots.get(*slot as usize).is_some_and(|slot| slot.dirty);
+        let listed: Vec<u32> = self.dirty.iter().copied().collect();
+        if dirty != listed.len() || !listed.iter().all(marked) || !all_differ(&listed) {
+            return Err("the list of operations that owe effects");
+        }
+        let owes = |slot: &Slot| slot.operation.as_ref().is_some_and(|operation| operation.owes_effects());
+        if self.slots.iter().any(|slot| owes(slot) && !slot.dirty) {
+            return Err("an operation that owes effects and is not in the list");
+        }
+        let mut numbers = self.asked.iter().map(|asked| asked.number);
+        if !numbers.clone().is_sorted() || numbers.next_back().is_some_and(|last| last > self.last_record) {
+            return Err("the records in flight");
+        }
+        let placed = self.slots.iter().filter(|slot| slot.place.is_some()).count();
+        if self.lines.standing(|slot| self.slots.get(slot as usize)?.place) != Some(placed) {
+            return Err("the lines at the gate");
+        }
+        let standing = |slot: &Slot| slot.operation.as_ref().is_some_and(|operation| operation.blocked().is_some());
+        if self.slots.iter().any(|slot| standing(slot) != slot.place.is_some()) {
+            return Err("an operation that waits at the gate and stands in no line");
+        }
+        Ok(())
+    }
+
+    /// Builds what follows from the slots: the index of keys, and the timers.
+    fn index(&mut self) -> Result<(), &'static str> {
+        for (index, slot) in (0..).zip(&self.slots) {
+            let Some(operation) = &slot.operation else {
+                self.timers.set(index, None);
+                continue;
+            };
+            if self.find(operation.key()).is_some() {
+                return Err("a key that two operations have");
+            }
+            self.timers.set(index, Self::wake_of(&self.policy, operation));
+            let key_of = |slot: u32| Some(self.slots.get(slot as usize)?.operation.as_ref()?.key());
+            self.keys.insert(operation.key(), index, key_of);
+        }
+        Ok(())
+    }
+}
+
+fn all_differ(slots: &[u32]) -> bool {
+    let mut sorted = slots.to_vec();
+    sorted.sort_unstable();
+    sorted.is_sorted_by(|a, b| a < b)
+}
