@@ -23,6 +23,7 @@
 //! - [`WithLookup`]: a provider profile with a look-up added, for a fake that offers one.
 //! - [`scaled`], [`scaled_gate`]: a policy with every delay divided, to go with a provider that runs faster than life.
 //! - [`http::serve`]: any other server in a few lines, for tests of redirects, endless bodies and the like.
+//! - [`simulation`]: whole histories in virtual time, with crashes, for proving the engine.
 //! - [`tokio`] (feature `tokio`): the same fake in process for virtual time, and a transport that keeps the strict books.
 
 mod deepvue;
@@ -31,6 +32,7 @@ pub mod http;
 mod ledger;
 mod lookup;
 mod server;
+pub mod simulation;
 mod speed;
 mod strict;
 #[cfg(feature = "tokio")]

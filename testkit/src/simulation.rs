@@ -1,0 +1,157 @@
+//! Whole histories in virtual time, each from one seed: engines, their gates and journals, a provider, callers, and everything that goes wrong.
+//!
+//! A history draws its own settings and fault rates from its seed, some of them zero. In it
+//!
+//! - the **provider** honours keys, or offers a look-up, or ignores keys; it is slow, down, throttles, loses answers, gives them late or twice,
+//!   contradicts itself, and sends webhooks that are lost, early, doubled, out of order or forged. It keeps a ledger of its own;
+//! - the **journal** commits late, fails, or is torn by a crash;
+//! - the **process** crashes before and after every kind of effect, while it recovers, and between a commit and its acknowledgement; its clock
+//!   jumps; its driver wakes late;
+//! - **callers** submit, join, cancel, come with another payload, and submit again what was rejected.
+//!
+//! Then the world heals and everything must end. After every step the [invariants](Invariant) are checked, by books that are kept apart from
+//! all that the engine believes. Each history runs twice, the second time through snapshots of the engine at random moments, and must do the
+//! same things at the same times.
+//!
+//! ```
+//! use steadfast_testkit::simulation::{Options, simulate};
+//!
+//! let history = simulate(42, &Options::default());
+//! assert_eq!(history.violation, None);
+//! assert!(history.effects > 0);
+//! ```
+//!
+//! What is found can be [shrunk](shrink): faults, crashes and jobs are taken away for as long as the same invariant breaks. That it can be
+//! found at all is shown by [`Flaw`]: engines broken on purpose.
+
+mod books;
+mod callers;
+mod chaos;
+mod checks;
+mod disk;
+mod flaw;
+mod invariant;
+mod process;
+mod provider;
+mod settings;
+mod shrink;
+mod world;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use steadfast_core::Timestamp;
+use steadfast_core::notice::Notice;
+
+pub use self::books::Violation;
+pub use self::chaos::{CrashPoint, Fault};
+pub use self::flaw::Flaw;
+pub use self::invariant::Invariant;
+pub use self::shrink::shrink;
+use self::world::World;
+
+/// What is left out of a history, and what is added to it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "plain settings, written with struct update syntax")]
+pub struct Options {
+    /// Faults that do not happen.
+    pub without_faults: Vec<Fault>,
+    /// The process never crashes.
+    pub without_crashes: bool,
+    /// Jobs that are not submitted, by their numbers from 0.
+    pub without_jobs: Vec<usize>,
+    /// An engine broken on purpose.
+    pub flaw: Option<Flaw>,
+    /// Whether to keep [`History::entries`].
+    pub record: bool,
+}
+
+/// What became of a history.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct History {
+    /// The first breach; it ended the history.
+    pub violation: Option<Violation>,
+    /// Operations begun.
+    pub operations: u64,
+    /// Effects carried out.
+    pub effects: u64,
+    /// Crashes at each point, in the order of [`CrashPoint::ALL`].
+    pub crashes_at: Vec<u64>,
+    /// How often each fault was met, in the order of [`Fault::ALL`].
+    pub faults: Vec<u64>,
+    /// How often each invariant was checked, in the order of [`Invariant::all`].
+    pub checked: Vec<u64>,
+    /// How many jobs there were.
+    pub jobs: usize,
+    /// What happened, if it was recorded.
+    pub entries: Vec<Entry>,
+}
+
+/// One line of what happened.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Entry {
+    /// When, in true time.
+    pub at: Timestamp,
+    /// To which job, by its number from 0.
+    pub job: Option<usize>,
+    /// What.
+    pub what: What,
+}
+
+/// What a line tells.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum What {
+    /// Something happened to the process, the disk or the provider.
+    World(String),
+    /// The engine told something.
+    Notice(Notice),
+}
+
+/// Runs the history of a seed, twice. A panic is a violation as well.
+#[must_use]
+pub fn simulate(seed: u64, options: &Options) -> History {
+    catch_unwind(AssertUnwindSafe(|| run_twice(seed, options))).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic");
+        let violation = Violation { invariant: Invariant::Total, detail: text.into() };
+        History {
+            violation: Some(violation),
+            operations: 0,
+            effects: 0,
+            crashes_at: vec![0; CrashPoint::ALL.len()],
+            faults: vec![0; Fault::ALL.len()],
+            checked: vec![0; Invariant::all().count()],
+            jobs: 0,
+            entries: Vec::new(),
+        }
+    })
+}
+
+fn run_twice(seed: u64, options: &Options) -> History {
+    let mut first = World::new(seed, options, false);
+    first.run();
+    if first.books.violation.is_none() {
+        let mut second = World::new(seed, options, true);
+        second.run();
+        let found = second.books.violation.take();
+        if found.is_some() {
+            first.books.violation = found;
+        }
+        let same = first.digest() == second.digest();
+        for invariant in [Invariant::I(12), Invariant::I(13), Invariant::R(45), Invariant::Total] {
+            first.books.hold(invariant, same, || "the same seed did other things when run again".into());
+        }
+    }
+    History {
+        operations: first.operations,
+        effects: first.effects,
+        crashes_at: first.crashes_at,
+        faults: first.chaos.met(),
+        checked: first.books.evaluated().to_vec(),
+        jobs: first.settings.jobs.len(),
+        violation: first.books.violation,
+        entries: first.entries.unwrap_or_default(),
+    }
+}

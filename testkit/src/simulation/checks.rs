@@ -1,0 +1,317 @@
+//! What is checked, and when: as a request leaves, as an end is told, as an answer was taken in, and after every step.
+
+use std::time::Duration;
+
+use steadfast_core::engine::Event;
+use steadfast_core::notice::Notice;
+use steadfast_core::operation::{Attempt, Completed, Reading, Stage};
+use steadfast_core::{Key, Kind, OperationId, Outcome, SendSafety, Timestamp};
+
+use super::invariant::Invariant::{I, R};
+use super::process::outcome_of;
+use super::provider::Mail;
+use super::settings::Keys;
+use super::world::{Happening, World, ms};
+
+impl World {
+    /// A request leaves.
+    pub(super) fn check_send(&mut self, id: OperationId, job: usize, key: &Key, attempt: Attempt) {
+        let Some(process) = &self.process else { return };
+        let (seen, ours) = (process.seen, &self.settings.jobs[job]);
+        let alone = !process.flights.values().any(|flight| flight.job == job && flight.in_the_air);
+        let record = self.disk.latest(&ours.key);
+        let what = || format!("job {job}, {:?} {}, on disk: {:?}", attempt.kind, attempt.number, record.map(|it| it.stage));
+        let books = &mut self.books;
+        books.hold_all(&[I(3), R(9)], alone, what);
+        if attempt.kind == Kind::Poll {
+            books.hold(R(29), alone, what);
+        }
+        books.hold_all(&[I(4), R(10)], *key == ours.key, what);
+        let account = &books.accounts[job];
+        let absorbed = !account.final_heard && !account.ended;
+        books.hold_all(&[R(29), R(31)], absorbed, || format!("{}: after the end was heard", what()));
+        let stage = record.map(|record| record.stage);
+        let durable = match attempt.kind {
+            Kind::Create => record.is_some_and(|it| it.stage == Stage::InFlight && it.creates >= attempt.number),
+            Kind::Poll => record.is_some_and(|it| it.stage == Stage::Accepted && it.reference.is_some()),
+            _ => matches!(stage, Some(Stage::Unknown | Stage::InFlight)),
+        };
+        books.hold_all(&[I(5), R(13)], durable, what);
+        books.hold(I(4), record.is_none_or(|it| it.fingerprint == ours.fingerprint), what);
+        if attempt.kind == Kind::Create {
+            let submitted = record.map_or(seen, |it| it.submitted);
+            self.check_create(job, attempt, submitted, seen);
+        } else {
+            self.check_read(attempt.kind, seen);
+        }
+        // An operation of the engine, and of no other job.
+        let owners = self.process.as_ref().map_or(0, |it| it.jobs.iter().filter(|(it, at)| **at == job && **it == id).count());
+        self.books.hold(R(11), owners == 1, || format!("job {job} has {owners} operations"));
+    }
+
+    fn check_create(&mut self, job: usize, attempt: Attempt, submitted: Timestamp, seen: Timestamp) {
+        let policy = self.settings.policy.create();
+        let (limit, deadline) = (policy.attempts(), submitted.saturating_add(policy.deadline()));
+        let may_repeat = self.may_repeat(job);
+        let safety = self.settings.policy.safety();
+        let (now, books) = (self.now, &mut self.books);
+        let account = &mut books.accounts[job];
+        account.creates += 1;
+        let (creates, refused, doubt) = (account.creates, account.refused, !account.doubtful.is_empty());
+        account.first_sent.get_or_insert(now);
+        account.doubtful.insert(attempt.id);
+        books.hold_all(&[I(2), R(2)], creates <= limit && attempt.number <= limit, || {
+            format!("job {job}: create {creates}, as it says {}, of {limit}", attempt.number)
+        });
+        books.hold_all(&[I(2), R(3)], seen < deadline, || format!("job {job}: a create at {seen:?}, after {deadline:?}"));
+        books.hold(R(6), !refused, || format!("job {job}: a create after the provider refused it for good"));
+        let repeats = format!("job {job}: a create while an earlier one may have run ({safety:?})");
+        match safety {
+            SendSafety::Unsafe | SendSafety::Lookup { .. } => {
+                books.hold_all(&[I(7), R(17)], !doubt || may_repeat, || repeats.clone());
+            }
+            _ => books.hold(R(16), !doubt || may_repeat, || repeats),
+        }
+    }
+
+    /// Polls and look-ups leave as soon as the gate lets them: so what it lets through can be seen.
+    fn check_read(&mut self, kind: Kind, seen: Timestamp) {
+        let paused = self.books.paused_until;
+        self.books.hold_all(&[I(1), R(4)], seen >= paused, || format!("a {kind:?} at {seen:?}, in a pause until {paused:?}"));
+        let reads = &mut self.books.reads;
+        reads.push((kind, seen));
+        let recent = reads.len().saturating_sub(64);
+        reads.drain(..recent);
+        for limit in self.settings.gate.rate_limits() {
+            let burst = limit.rate.burst() as usize;
+            let every = limit.rate.per().as_nanos() / u128::from(limit.rate.count());
+            let times: Vec<_> =
+                self.books.reads.iter().filter(|(kind, _)| limit.kinds.contains(*kind)).map(|(_, at)| *at).collect();
+            let within = times.iter().enumerate().all(|(at, begin)| {
+                let beyond = (times.len() - at).saturating_sub(burst) as u128;
+                beyond * every <= seen.saturating_since(*begin).as_nanos()
+            });
+            self.books.hold_all(&[I(10), R(25), R(28)], within, || format!("{times:?} under {limit:?}"));
+        }
+    }
+
+    /// An outcome is about to be told.
+    pub(super) fn check_end(&mut self, job: usize, outcome: Outcome) {
+        let durable = self.durable_end(job, outcome);
+        let key = &self.settings.jobs[job].key;
+        let runs = self.provider.runs_of(key).count();
+        let said: Vec<&Reading> = self.provider.runs_of(key).flat_map(|run| &run.said).collect();
+        let account = &self.books.accounts[job];
+        let (before, again, doubt) = (account.outcome, account.ended, !account.doubtful.is_empty());
+        let true_end = match outcome {
+            Outcome::Completed(Completed::Partial) => said.contains(&&Reading::Partial),
+            Outcome::Completed(Completed::Undecided) => said.contains(&&Reading::Undecided),
+            Outcome::Completed(_) => said.contains(&&Reading::Ready),
+            Outcome::Failed => said.contains(&&Reading::Failed),
+            Outcome::Rejected(_) | Outcome::Unresolved(_) => true,
+        };
+        let books = &mut self.books;
+        let what = || format!("job {job} ends as {outcome:?}, having run {runs} times");
+        books.hold(R(14), durable, || format!("{}: that is not on disk", what()));
+        books.hold(R(30), true_end, || format!("{}: the provider never said so", what()));
+        books.hold(R(44), before.is_none_or(|it| it == outcome), || format!("{}: it was {before:?} before", what()));
+        books.hold(R(34), !again, || format!("{}: a second time", what()));
+        match outcome {
+            Outcome::Rejected(_) => {
+                books.hold_all(&[I(7), I(17), R(15)], runs == 0 && !doubt, what);
+            }
+            Outcome::Completed(_) | Outcome::Failed => {
+                let which = if matches!(self.settings.keys, Keys::Honoured(_)) { I(6) } else { I(7) };
+                books.hold(which, runs == 1, what);
+            }
+            Outcome::Unresolved(_) => {}
+        }
+    }
+
+    /// A request has reached the provider, which may have run it.
+    pub(super) fn check_ran(&mut self, key: &Key, ran_before: usize) {
+        let runs = self.provider.runs_of(key).count();
+        if runs == ran_before {
+            return;
+        }
+        let which = if matches!(self.settings.keys, Keys::Honoured(_)) { I(6) } else { I(7) };
+        self.books.hold(which, runs == 1, || format!("a key ran {runs} times"));
+        let job = self.job_of(key.as_str());
+        let told = self.books.accounts[job].outcome;
+        self.books.hold(R(15), !matches!(told, Some(Outcome::Rejected(_))), || format!("job {job} runs after {told:?}"));
+    }
+
+    /// What the next notices must tell: that a second final answer contradicts the first.
+    pub(super) fn expect_conflict(&mut self, id: OperationId, reading: Option<&Reading>) {
+        let Some(process) = &mut self.process else { return };
+        let decided = process.engine.engine().operation(id).and_then(|it| ended(it.record().stage));
+        let now = reading.and_then(|reading| outcome_of(reading, true));
+        if decided.is_some() && now.is_some() && decided != now {
+            process.contradicted.push(id);
+        }
+    }
+
+    /// A throttle with a hint has been heard: until then nothing may be asked.
+    pub(super) fn expect_pause(&mut self, pause: Option<Duration>) {
+        if let (Some(pause), Some(process)) = (pause, &self.process) {
+            let until = process.seen.saturating_add(pause.min(self.settings.gate.longest_pause()));
+            self.books.paused_until = self.books.paused_until.max(until);
+        }
+    }
+
+    /// After an answer or a webhook: what it told is known.
+    pub(super) fn check_learnt(&mut self, id: OperationId, job: usize, reading: Option<&Reading>) {
+        let Some(process) = &self.process else { return };
+        let Some(operation) = process.engine.engine().operation(id) else { return };
+        let record = operation.record();
+        if let Some(Reading::Accepted(_)) = reading {
+            let moot = matches!(ended(record.stage), Some(outcome) if !matches!(outcome, Outcome::Unresolved(_)));
+            let learnt = record.reference.is_some() || moot;
+            self.books.hold(R(18), learnt, || format!("job {job}: the reference in an answer was lost, at {:?}", record.stage));
+        }
+        let accepts = self.settings.policy.poll().accepts_partial();
+        let last = reading.and_then(|reading| outcome_of(reading, accepts));
+        self.books.accounts[job].final_heard |= last.is_some();
+    }
+
+    /// I16: the same webhook once more changes nothing.
+    pub(super) fn check_repeat(&mut self, id: OperationId, mail: &Mail) {
+        let now = self.clock();
+        let Some(process) = &mut self.process else { return };
+        let mut again = process.engine.engine().clone();
+        while again.pop_notice().is_some() {}
+        let before = again.clone();
+        again.handle(Event::Webhook(id, mail.reading.clone()), now);
+        while again.pop_notice().is_some() {}
+        // Time may make something due, but not the webhook.
+        let same = again.operation(id).map(|it| it.record()) == before.operation(id).map(|it| it.record());
+        self.books.hold(I(16), same, || format!("a repeated webhook changes {id:?}"));
+    }
+
+    /// Notices, told to the checks and to whoever records the history.
+    pub(super) fn hear_notices(&mut self) {
+        let Some(process) = &mut self.process else { return };
+        let mut heard = Vec::new();
+        while let Some(told) = process.engine.engine_mut().pop_notice() {
+            heard.push(told);
+        }
+        let contradicted = std::mem::take(&mut process.contradicted);
+        let (seen, jobs) = (process.seen, process.jobs.clone());
+        for id in contradicted {
+            let told = heard.iter().any(|(of, notice)| *of == id && *notice == Notice::Conflict);
+            self.books.hold(R(19), told, || format!("{id:?} took in a contradiction and said nothing"));
+        }
+        for (id, notice) in heard {
+            let Some(&job) = jobs.get(&id) else { continue };
+            if self.check_dice.u8(..16) == 0 {
+                self.check_canary(&notice);
+            }
+            let submitted = self.submitted(id).unwrap_or(seen);
+            self.books.hear(job, &notice, &self.settings.policy, submitted, seen);
+            if let Some(entries) = &mut self.entries {
+                entries.push(super::Entry { at: self.now, job: Some(job), what: super::What::Notice(notice) });
+            }
+        }
+    }
+
+    fn submitted(&self, id: OperationId) -> Option<Timestamp> {
+        Some(self.process.as_ref()?.engine.engine().operation(id)?.record().submitted)
+    }
+
+    fn check_canary(&mut self, printed: &impl std::fmt::Debug) {
+        let text = format!("{printed:?}");
+        self.books.hold(R(42), !text.contains("canary"), || format!("a key or a reference is printed: {text}"));
+    }
+
+    /// After each step, when nothing is owed.
+    pub(super) fn check_step(&mut self) {
+        let Some(process) = &mut self.process else { return };
+        let seen = process.seen;
+        let engine = process.engine.engine();
+        let gate = engine.gate();
+        let airborne = |id: &OperationId| {
+            let operation = engine.operation(*id);
+            operation.is_some_and(|it| it.in_flight().is_some() || it.record().stage == Stage::InFlight)
+        };
+        let expected = process.jobs.keys().filter(|id| airborne(id)).count();
+        let in_flight = gate.in_flight() as usize;
+        let books = &mut self.books;
+        books.hold_all(&[I(8), I(17)], in_flight == expected, || {
+            format!("the gate counts {in_flight} requests in flight, and {expected} are")
+        });
+        if let (Some(tokens), Some(budget)) = (gate.budget_tokens(seen), self.settings.gate.budget()) {
+            books.hold(R(7), tokens <= budget.capacity(), || format!("{tokens} tokens in a budget of {}", budget.capacity()));
+        }
+        let most = self.settings.limits.live.max(self.settings.jobs.len() as u32 + 1);
+        let live = engine.live();
+        books.hold_all(&[I(15), R(41)], live <= most && engine.notices_dropped() == 0, || format!("{live} live operations"));
+        if let Some((breaker, policy)) = process.engine.engine_mut().gate_mut().breaker_mut() {
+            let (out, most) = (breaker.probes_out(seen), u32::from(policy.probes().at_once));
+            books.hold(R(21), out <= most, || format!("{out} probes are out, of {most}"));
+        }
+        if self.check_dice.u8(..24) == 0 {
+            self.check_backwards();
+        }
+        if self.check_dice.u8(..48) == 0 {
+            let printed = self.process.as_ref().map(|it| format!("{:?}", it.engine.engine()));
+            let leaks = printed.is_some_and(|text| text.contains("canary"));
+            self.books.hold(R(42), !leaks, || "a key or a reference is in the engine's Debug".into());
+        }
+    }
+
+    /// I11: an earlier time changes nothing.
+    fn check_backwards(&mut self) {
+        let Some(process) = &self.process else { return };
+        let earlier = process.seen.saturating_sub(ms(self.check_dice.u64(1..60_000)));
+        let mut told = process.engine.engine().clone();
+        told.handle_timeout(earlier);
+        while told.pop_notice().is_some() {}
+        // What is due by the latest time is done at any call; else there is nothing to do.
+        let due = process.engine.engine().next_deadline().is_some_and(|at| at <= process.seen);
+        let engine = process.engine.engine();
+        let same = due || told == *engine;
+        self.books.hold(I(11), same, || {
+            let (before, after) = (format!("{engine:?}"), format!("{told:?}"));
+            let at = before.bytes().zip(after.bytes()).position(|(a, b)| a != b).unwrap_or_default().saturating_sub(80);
+            let part = |text: &str| text.chars().skip(at).take(240).collect::<String>();
+            format!("an earlier time, {earlier:?}, changes the engine from …{}… to …{}…", part(&before), part(&after))
+        });
+    }
+
+    /// A wake: everything that is due is done, and nothing is due any more.
+    pub(super) fn wake_up(&mut self) {
+        let now = self.clock();
+        let Some(process) = &mut self.process else { return };
+        process.seen = process.seen.max(now);
+        process.engine.handle_timeout(now);
+        let life = self.life;
+        self.drain();
+        let Some(process) = self.process.as_ref().filter(|_| self.life == life) else { return };
+        let next = process.engine.engine().next_deadline();
+        let seen = process.seen;
+        let wake = process.engine.engine().next_wake();
+        self.books.hold(I(18), next.is_none_or(|at| at > seen), || format!("at {seen:?} the next wake is {wake:?}"));
+    }
+
+    /// Everything has ended and the world is well.
+    pub(super) fn check_rest(&mut self) {
+        let Some(process) = &self.process else { return };
+        let (live, in_flight) = (process.engine.engine().live(), process.engine.engine().gate().in_flight());
+        self.books.hold(I(8), live == 0 && in_flight == 0, || format!("{live} live, {in_flight} in flight at rest"));
+        let told = self.books.accounts.iter().zip(&self.settings.jobs).find(|(account, _)| account.outcome.is_none());
+        let silent = told.map(|(_, job)| job.fate);
+        self.books.hold_all(&[I(14), R(44)], silent.is_none(), || format!("a job that is {silent:?} never ended"));
+    }
+
+    /// Puts what the agenda holds in the order of its time; used by all that schedules.
+    pub(super) fn soon(&mut self, happening: Happening) {
+        self.after(ms(0), happening);
+    }
+}
+
+const fn ended(stage: Stage) -> Option<Outcome> {
+    match stage {
+        Stage::Ended(outcome) | Stage::Delivered(outcome) => Some(outcome),
+        _ => None,
+    }
+}

@@ -1,0 +1,423 @@
+//! The process: an engine, its driver, and what dies with both.
+
+use std::collections::BTreeMap;
+
+use steadfast_core::engine::{Engine, Event};
+use steadfast_core::operation::{Attempt, AttemptId, Completed, Effect, Reading, Record, RecordId, Rejected, Stage};
+use steadfast_core::retry::{Certainty, Class, Failure};
+use steadfast_core::{Gate, Kind, OperationId, Outcome, SendSafety, Timestamp};
+
+use super::callers::Wish;
+use super::chaos::{CrashPoint, Fault};
+use super::disk::frame;
+use super::flaw::Flawed;
+use super::invariant::Invariant::{I, R};
+use super::provider::{Answer, Mail, Request};
+use super::world::{Happening, World, ms};
+
+/// A request that left, until its connection is closed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Flight {
+    pub(super) job: usize,
+    kind: Kind,
+    /// Neither answered nor given up.
+    pub(super) in_the_air: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Process {
+    pub(super) engine: Flawed,
+    /// The latest time that the engine was told.
+    pub(super) seen: Timestamp,
+    pub(super) jobs: BTreeMap<OperationId, usize>,
+    pub(super) flights: BTreeMap<(OperationId, AttemptId), Flight>,
+    /// Records asked for, that wait until the disk is free.
+    queue: Vec<(RecordId, Record)>,
+    /// Webhooks about jobs whose references are not known yet.
+    pub(super) parked: Vec<Mail>,
+    /// Operations that took in a second final answer, of which a notice must tell.
+    pub(super) contradicted: Vec<OperationId>,
+}
+
+impl Process {
+    pub(super) const fn new(engine: Flawed) -> Self {
+        Self {
+            engine,
+            seen: Timestamp::EPOCH,
+            jobs: BTreeMap::new(),
+            flights: BTreeMap::new(),
+            queue: Vec::new(),
+            parked: Vec::new(),
+            contradicted: Vec::new(),
+        }
+    }
+}
+
+/// The most webhooks that wait for their references.
+const PARKED: usize = 64;
+
+impl World {
+    /// A new life, from what the disk holds.
+    pub(super) fn restart(&mut self) {
+        let records = self.disk.open();
+        if self.chaos.strikes(Fault::ClockWrong) {
+            self.offset = self.dice.i64(-600..=600);
+        }
+        let gate = match self.kept_gate.take() {
+            Some(gate) if self.settings.keeps_gate => gate.restored(self.clock()),
+            _ => Gate::new(self.settings.gate.clone(), self.seed),
+        };
+        let policy = self.flaw.map_or_else(|| self.settings.policy.clone(), |flaw| flaw.policy(&self.settings.policy));
+        let mut engine = Engine::new(policy, gate, self.settings.limits, self.seed);
+        engine.handle_timeout(self.clock());
+        let mut twin = engine.clone();
+        let (now, mut process) = (self.clock(), Process::new(Flawed::new(engine, self.flaw)));
+        process.seen = now;
+        for record in records {
+            let job = self.job_of(record.key.as_str());
+            let known = self.books.accounts[job].asked.contains(&record);
+            self.books.hold(R(37), known, || format!("job {job}: the log holds what was never written"));
+            let restored = process.engine.engine_mut().restore(record.clone(), now);
+            let again = twin.restore(record.clone(), now);
+            let same = restored == again && restored.is_ok();
+            self.books.hold(R(36), same, || format!("job {job} was taken up in two ways: {restored:?}, {again:?}"));
+            let Ok(id) = restored else { return };
+            process.jobs.insert(id, job);
+            if let Some(operation) = process.engine.engine().operation(id) {
+                let mine = operation.record();
+                let same = (mine.fingerprint, &mine.reference, mine.creates.max(record.creates))
+                    == (record.fingerprint, &record.reference, mine.creates)
+                    && mine.creates <= record.creates + 1;
+                self.books.hold(R(35), same, || format!("job {job}: restored as {mine:?} from {record:?}"));
+            }
+            if self.chaos.strikes(Fault::CrashAgain) {
+                self.process = Some(process);
+                return self.crash(CrashPoint::Recovery);
+            }
+        }
+        self.books.hold(R(36), twin == *process.engine.engine(), || "two recoveries differ".into());
+        self.process = Some(process);
+        self.drain();
+    }
+
+    /// Everything that the process knew is gone.
+    pub(super) fn crash(&mut self, point: CrashPoint) {
+        let Some(process) = self.process.take() else { return };
+        self.trace(None, || format!("CRASH at {}", point.name()));
+        self.crashes_at[point as usize] += 1;
+        self.life += 1;
+        self.kept_gate = Some(process.engine.engine().gate().clone());
+        let left = self.dice.f64();
+        let whole = self.dice.u8(..4) == 0;
+        if self.disk.tear(if whole { 1.0 } else { left }) {
+            self.chaos.note(Fault::CommitTorn);
+        }
+        self.books.crash();
+        self.wake = None;
+        let down = ms(self.dice.u64(100..20_000));
+        self.after(down, Happening::Restart);
+    }
+
+    /// Whether the process dies here.
+    pub(super) fn dies_at(&mut self, point: CrashPoint) -> bool {
+        let hit = self.crash_dice.f64() < self.settings.crash_rate;
+        if !hit || self.chaos.is_over() || self.crashes_left == 0 || self.process.is_none() {
+            return false;
+        }
+        self.crashes_left -= 1;
+        self.crash(point);
+        true
+    }
+
+    /// Tells the engine what happened; sometimes an earlier time than before.
+    pub(super) fn feed(&mut self, event: Event) {
+        let mut told = self.clock();
+        if self.chaos.strikes_with(Fault::ClockBackward, 0.3) {
+            told = told.saturating_sub(ms(self.dice.u64(1..10_000)));
+        }
+        if let Some(process) = &mut self.process {
+            process.seen = process.seen.max(told);
+            process.engine.handle(event, told);
+        }
+        self.hear_notices();
+    }
+
+    /// Does all that the engine asks for.
+    pub(super) fn drain(&mut self) {
+        self.snapshot_and_restore();
+        self.hear_notices();
+        for popped in 0.. {
+            let Some(process) = &mut self.process else { return };
+            let Some((id, effect)) = process.engine.pop_effect() else { break };
+            let most = 8 * (process.jobs.len() + 1);
+            self.books.hold(I(18), popped < most, || format!("{popped} effects in one drain"));
+            if self.books.violation.is_some() {
+                return;
+            }
+            self.log(id, effect);
+            let point = match effect {
+                Effect::Persist(_) => CrashPoint::Persist,
+                Effect::Send(Attempt { kind: Kind::Create, .. }) => CrashPoint::SendCreate,
+                Effect::Send(Attempt { kind: Kind::Lookup, .. }) => CrashPoint::SendLookup,
+                Effect::Send(_) => CrashPoint::SendPoll,
+                Effect::Abandon(_) => CrashPoint::Abandon,
+                _ => CrashPoint::End,
+            };
+            if self.dies_at(point) {
+                return;
+            }
+            match effect {
+                Effect::Persist(number) => self.persist(id, number),
+                Effect::Send(attempt) => self.send(id, attempt),
+                Effect::Abandon(attempt) => self.abandon(id, attempt),
+                _ => self.end(id),
+            }
+            if self.dies_at(point) {
+                return;
+            }
+        }
+        self.write();
+        self.deliver_parked();
+        self.check_step();
+    }
+
+    fn persist(&mut self, id: OperationId, number: RecordId) {
+        let Some(process) = &mut self.process else { return };
+        let Some(operation) = process.engine.engine().operation(id) else { return };
+        let record = operation.record();
+        let rising = process.queue.last().is_none_or(|(last, _)| *last < number);
+        self.books.hold(R(35), rising, || format!("record {number:?} comes after its successor"));
+        self.books.accounts[process.jobs[&id]].asked.push(record.clone());
+        process.queue.push((number, record));
+    }
+
+    /// One batch at a time; what is asked for meanwhile goes into the next.
+    pub(super) fn write(&mut self) {
+        let Some(process) = &mut self.process else { return };
+        let Some(&(last, _)) = process.queue.last().filter(|_| !self.disk.is_writing()) else { return };
+        let batch = process.queue.drain(..).map(|(_, record)| frame(&record)).collect();
+        self.disk.begin(batch, last);
+        let slow = self.chaos.strikes(Fault::CommitSlow);
+        let takes = ms(if slow { self.dice.u64(1_000..30_000) } else { self.dice.u64(..20) });
+        let fails = self.chaos.strikes(Fault::CommitFailed);
+        let life = self.life;
+        self.after(takes, Happening::Written { life, fails });
+    }
+
+    /// A batch has come to the disk, or not. The process learns of it if it lives.
+    pub(super) fn written(&mut self, life: u32, fails: bool) {
+        if life != self.life {
+            return;
+        }
+        let number = if fails { self.disk.fail() } else { self.disk.finish() };
+        let lost = self.chaos.strikes_with(Fault::AckLost, 0.2);
+        if self.dies_at(CrashPoint::Commit) {
+            self.chaos.note(Fault::AckLost);
+        } else if lost && self.process.is_some() {
+            self.crash(CrashPoint::Commit);
+        } else if let Some(number) = number {
+            self.soon(Happening::Acknowledged { life, number, fails });
+        }
+    }
+
+    fn send(&mut self, id: OperationId, attempt: Attempt) {
+        let Some(process) = &self.process else { return };
+        let (Some(key), Some(&job)) = (process.engine.key_of(id, attempt), process.jobs.get(&id)) else { return };
+        let reference = process.engine.engine().operation(id).and_then(|operation| operation.reference().cloned());
+        self.check_send(id, job, &key, attempt);
+        let fingerprint = self.settings.jobs[job].fingerprint;
+        let flight = Flight { job, kind: attempt.kind, in_the_air: true };
+        if let Some(process) = &mut self.process {
+            process.flights.insert((id, attempt.id), flight);
+        }
+        let request = Request { kind: attempt.kind, key, fingerprint, reference };
+        self.travel(id, attempt, request);
+    }
+
+    /// What the network does with a request.
+    fn travel(&mut self, id: OperationId, attempt: Attempt, request: Request) {
+        let life = self.life;
+        let answer = |said| Happening::Answer { life, id, attempt: attempt.id, answer: Answer { said, quota: None } };
+        let latency = ms(self.dice.u64(..=self.settings.latency.as_millis() as u64));
+        if self.chaos.strikes(Fault::Refused) {
+            return self.after(latency, answer(Err(Failure::new(Class::Transient, Certainty::NotExecuted))));
+        }
+        if self.chaos.strikes(Fault::RequestLost) {
+            if self.dice.bool() {
+                self.after(latency, answer(Err(Failure::new(Class::Transient, Certainty::MayHaveExecuted))));
+            }
+            return;
+        }
+        let late = self.chaos.strikes(Fault::RequestLate);
+        let travels = if late { ms(self.dice.u64(..=self.settings.latest.as_millis() as u64)) } else { latency };
+        self.after(travels, Happening::Arrive { life, id, attempt: attempt.id, request });
+    }
+
+    /// A request is given up. A driver may go on listening for a while; then the answer comes late.
+    fn abandon(&mut self, id: OperationId, attempt: AttemptId) {
+        let Some(process) = &mut self.process else { return };
+        let listens = self.dice.u8(..3) > 0;
+        let given_up = process.flights.range_mut((id, AttemptId(0))..=(id, attempt));
+        let open: Vec<_> = given_up
+            .filter_map(|(at, flight)| std::mem::take(&mut flight.in_the_air).then_some(*at))
+            .filter(|_| !listens)
+            .collect();
+        for at in open {
+            process.flights.remove(&at);
+        }
+    }
+
+    /// An answer reaches the process.
+    pub(super) fn answered(&mut self, life: u32, id: OperationId, attempt: AttemptId, answer: Answer) {
+        if life != self.life || self.dies_at(CrashPoint::Answer) {
+            return;
+        }
+        let Some(process) = &mut self.process else { return };
+        let Some(flight) = process.flights.get_mut(&(id, attempt)) else { return };
+        let current = std::mem::take(&mut flight.in_the_air);
+        let flight = *flight;
+        let account = &mut self.books.accounts[flight.job];
+        match (&answer.said, flight.kind) {
+            (Err(failure), Kind::Create) => {
+                if failure.certainty == Certainty::NotExecuted {
+                    account.doubtful.remove(&attempt);
+                }
+                account.refused |= failure.class == Class::Permanent && current;
+            }
+            (Ok(Reading::NotFound), Kind::Lookup) if current => account.doubtful.clear(),
+            _ => {}
+        }
+        let pause = match &answer.said {
+            Err(Failure { class: Class::Throttled, retry_after, .. }) if current => *retry_after,
+            _ => None,
+        };
+        self.trace(Some(flight.job), || format!("{} answered: {}", name(flight.kind), brief(&answer.said)));
+        let reading = answer.said.as_ref().ok().cloned();
+        self.expect_conflict(id, reading.as_ref());
+        self.feed(Event::Answered(id, attempt, answer.said));
+        self.expect_pause(pause);
+        if let Some(quota) = answer.quota {
+            self.feed(Event::Quota(flight.kind, quota));
+        }
+        self.check_learnt(id, flight.job, reading.as_ref());
+        self.drain();
+    }
+
+    /// A webhook reaches the process.
+    pub(super) fn told(&mut self, mail: Mail) {
+        let Some(process) = &mut self.process else { return };
+        let engine = process.engine.engine();
+        let id = if self.settings.webhooks_by_key {
+            engine.find(&mail.key)
+        } else {
+            let known = |id: &&OperationId| engine.operation(**id).is_some_and(|it| it.reference() == Some(&mail.reference));
+            process.jobs.keys().find(known).copied()
+        };
+        let Some(id) = id else {
+            if process.parked.len() < PARKED {
+                process.parked.push(mail);
+            }
+            return;
+        };
+        let job = process.jobs[&id];
+        self.trace(Some(job), || format!("webhook: {}", brief(&Ok(mail.reading.clone()))));
+        self.expect_conflict(id, Some(&mail.reading));
+        self.feed(Event::Webhook(id, mail.reading.clone()));
+        self.check_learnt(id, job, Some(&mail.reading));
+        self.check_repeat(id, &mail);
+        self.drain();
+    }
+
+    /// Webhooks that came too early, now that their references may be known.
+    fn deliver_parked(&mut self) {
+        let Some(process) = &mut self.process else { return };
+        let engine = process.engine.engine();
+        let known = |mail: &Mail| {
+            process.jobs.keys().any(|id| engine.operation(*id).is_some_and(|it| it.reference() == Some(&mail.reference)))
+        };
+        let due = process.parked.iter().position(known);
+        if let Some(at) = due {
+            let mail = process.parked.remove(at);
+            self.books.hold(R(32), true, String::new);
+            self.soon(Happening::Webhook(mail));
+        }
+    }
+
+    /// The engine says that it is over: so it must be on disk, and true.
+    fn end(&mut self, id: OperationId) {
+        let Some(process) = &mut self.process else { return };
+        let Some(&job) = process.jobs.get(&id) else { return };
+        let Some(outcome) = process.engine.engine().operation(id).and_then(|operation| operation.outcome()) else {
+            return;
+        };
+        self.check_end(job, outcome);
+        let account = &mut self.books.accounts[job];
+        account.ended = true;
+        account.outcome = Some(outcome);
+        let (wait, life) = (ms(self.dice.u64(..2_000)), self.life);
+        self.after(wait, Happening::Deliver { life, id });
+        if matches!(outcome, Outcome::Rejected(_)) && self.chaos.strikes(Fault::CallerRepeats) {
+            let later = wait + ms(self.dice.u64(1..5_000));
+            self.after(later, Happening::Caller(job, Wish::Repeat));
+        }
+    }
+
+    /// The caller has the outcome. What was rejected may be submitted again.
+    pub(super) fn delivered(&mut self, life: u32, id: OperationId) {
+        if life == self.life && self.process.is_some() {
+            self.feed(Event::Delivered(id));
+            self.drain();
+        }
+    }
+
+    /// What must be so of the disk before an outcome is told.
+    pub(super) fn durable_end(&self, job: usize, outcome: Outcome) -> bool {
+        let stage = self.disk.latest(&self.settings.jobs[job].key).map(|record| record.stage);
+        if outcome == Outcome::Rejected(Rejected::NotDurable) {
+            // Of this submit nothing was ever durable; an earlier one of the key was rejected.
+            return matches!(stage, None | Some(Stage::Ended(Outcome::Rejected(_)) | Stage::Delivered(Outcome::Rejected(_))));
+        }
+        stage == Some(Stage::Ended(outcome))
+    }
+
+    /// Whether a create may leave although an earlier one may have run.
+    pub(super) fn may_repeat(&self, job: usize) -> bool {
+        match self.settings.policy.safety() {
+            SendSafety::Idempotent => true,
+            SendSafety::Keyed { window } => {
+                let margin = self.settings.policy.create().attempt_timeout();
+                let first = self.books.accounts[job].first_sent.unwrap_or(self.now);
+                self.now < first.saturating_add(window).saturating_sub(margin)
+            }
+            _ => false,
+        }
+    }
+}
+
+/// The outcome that a final answer means.
+pub(super) fn outcome_of(reading: &Reading, accepts_partial: bool) -> Option<Outcome> {
+    Some(match reading {
+        Reading::Ready => Outcome::Completed(Completed::Ready),
+        Reading::Partial if accepts_partial => Outcome::Completed(Completed::Partial),
+        Reading::Undecided => Outcome::Completed(Completed::Undecided),
+        Reading::Failed => Outcome::Failed,
+        _ => return None,
+    })
+}
+
+const fn name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Create => "create",
+        Kind::Lookup => "look-up",
+        Kind::Poll => "poll",
+        _ => "request",
+    }
+}
+
+fn brief(said: &Result<Reading, Failure>) -> String {
+    match said {
+        Ok(Reading::Accepted(_)) => "accepted".into(),
+        Ok(reading) => format!("{reading:?}").to_lowercase(),
+        Err(failure) => format!("{:?}, {:?}, retry after {:?}", failure.class, failure.certainty, failure.retry_after),
+    }
+}
