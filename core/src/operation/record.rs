@@ -7,7 +7,7 @@ use crate::time::Timestamp;
 /// All that a restart needs to know of one operation. Cumulative: the latest record of a key tells all that its predecessors told.
 ///
 /// It holds no payload and no result; a driver that wants them durable stores them in the same commit.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Record {

@@ -1,4 +1,4 @@
-//! Every history of small machines, up to ten events long.
+//! Every history of small machines, up to a number of events.
 //!
 //! Properties draw histories by chance; here none is left out. A machine of small settings is taken through every sequence of events, and the
 //! invariants are checked in every state and at every step. States that have been seen are not entered again, so the number of histories
@@ -7,15 +7,17 @@
 mod breaker;
 mod gate;
 mod limiter;
+mod operation;
 
 use std::collections::HashSet;
 use std::fmt::Debug;
-use std::hash::Hash;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
+/// How many events a history of one of the gate's machines has.
 const DEPTH: usize = 10;
 
 /// A machine, those who use it, and the clock.
-trait World: Clone + Eq + Hash + Debug {
+trait World: Clone + Hash + Debug {
     type Event: Copy + Debug;
 
     /// Everything that can happen now.
@@ -26,38 +28,65 @@ trait World: Clone + Eq + Hash + Debug {
 
     /// Panics if the state breaks an invariant.
     fn check(&self);
+
+    /// Panics if the state, one of those furthest from the start, cannot come to a good end.
+    fn check_end(&self) {}
 }
 
-/// How many states there are within ten events of this one, all of them checked.
-fn explore<W: World>(start: W) -> usize {
-    let mut seen = HashSet::from([start.clone()]);
-    let mut edge = vec![(start, Vec::new())];
-    for _ in 0..DEPTH {
+/// How many states there are within `depth` events of this one, all of them checked. The shortest histories come first.
+fn explore<W: World>(start: W, depth: usize) -> usize {
+    let mut seen = HashSet::from([fingerprint(&start)]);
+    let mut history = History { steps: Vec::new(), now: None };
+    let mut edge = vec![(start, None)];
+    for _ in 0..depth {
         let mut next = Vec::new();
-        for (world, history) in edge {
+        for (world, at) in edge {
             for event in world.events() {
-                let mut history = History(history.clone());
-                history.0.push(event);
+                history.now = Some((at, event));
                 let after = world.step(event);
-                if !seen.contains(&after) {
+                if seen.insert(fingerprint(&after)) {
                     after.check();
-                    seen.insert(after.clone());
-                    next.push((after, std::mem::take(&mut history.0)));
+                    history.steps.push((at, event));
+                    next.push((after, Some(history.steps.len() - 1)));
                 }
             }
         }
         edge = next;
     }
+    for (world, at) in edge {
+        history.now = at.map(|at| history.steps[at]);
+        world.check_end();
+    }
     seen.len()
 }
 
-/// Tells how it came to it when an invariant is broken.
-struct History<E: Debug>(Vec<E>);
+/// Stands for a state that has been seen, so that millions of them have room: 128 bits, which no two of so few share.
+fn fingerprint(world: &impl Hash) -> (u64, u64) {
+    let (mut one, mut other) = (DefaultHasher::new(), DefaultHasher::new());
+    world.hash(&mut one);
+    other.write_u8(1);
+    world.hash(&mut other);
+    (one.finish(), other.finish())
+}
 
-impl<E: Debug> Drop for History<E> {
+/// What led to each state: the event, and the place of what led to the state before. Tells it when an invariant is broken.
+struct History<E: Copy + Debug> {
+    steps: Vec<(Option<usize>, E)>,
+    now: Option<(Option<usize>, E)>,
+}
+
+impl<E: Copy + Debug> Drop for History<E> {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            println!("after {:#?}", self.0);
+        if !std::thread::panicking() {
+            return;
         }
+        let mut events = Vec::new();
+        let mut step = self.now;
+        while let Some((before, event)) = step {
+            events.push(event);
+            step = before.map(|at| self.steps[at]);
+        }
+        events.reverse();
+        println!("after {events:#?}");
     }
 }
