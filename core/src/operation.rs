@@ -82,6 +82,8 @@ pub struct Operation {
     tries: u16,
     /// Some create may have run.
     doubt: bool,
+    /// The provider said no to a create, and would say so again.
+    refused: bool,
 }
 
 /// Where the operation stands. Each variant holds exactly what it needs; each wait holds its own deadline.
@@ -171,6 +173,7 @@ impl Operation {
             polls: 0,
             tries: 0,
             doubt: false,
+            refused: false,
         };
         operation.advance(turn);
         if !operation.journal.has_records() && operation.journal.is_durable() {

@@ -31,6 +31,8 @@ pub struct Record {
     pub attempts: u32,
     /// Polls answered with *pending*.
     pub polls: u16,
+    /// The provider said no to a create for good, and that it did not run is not certain: told of [`Stage::Unknown`] only.
+    pub refused: bool,
 }
 
 /// How far an operation has come, as it stands on disk.

@@ -15,6 +15,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// How many events a history of one of the gate's machines has.
 const DEPTH: usize = 10;
+/// How many events may pass until the end once nothing fails any more.
+const HEALED_WITHIN: usize = 40;
 
 /// A machine, those who use it, and the clock.
 trait World: Clone + Hash + Debug {
@@ -29,11 +31,14 @@ trait World: Clone + Hash + Debug {
     /// Panics if the state breaks an invariant.
     fn check(&self);
 
-    /// Panics if the state, one of those furthest from the start, cannot come to a good end.
-    fn check_end(&self) {}
+    /// The next event once nothing fails any more, the other side answering or silent; none when the end is reached.
+    fn heal(&self, _answering: bool) -> Option<Self::Event> {
+        None
+    }
 }
 
-/// How many states there are within `depth` events of this one, all of them checked. The shortest histories come first.
+/// How many states there are within `depth` events of this one, all of them checked. The shortest histories come first. From the last of
+/// them an end is reached.
 fn explore<W: World>(start: W, depth: usize) -> usize {
     let mut seen = HashSet::from([fingerprint(&start)]);
     let mut history = History { steps: Vec::new(), now: None };
@@ -54,10 +59,24 @@ fn explore<W: World>(start: W, depth: usize) -> usize {
         edge = next;
     }
     for (world, at) in edge {
-        history.now = at.map(|at| history.steps[at]);
-        world.check_end();
+        for answering in [true, false] {
+            check_end(world.clone(), at, answering, &mut history);
+        }
     }
     seen.len()
+}
+
+fn check_end<W: World>(mut world: W, mut at: Option<usize>, answering: bool, history: &mut History<W::Event>) {
+    let known = history.steps.len();
+    while let Some(event) = world.heal(answering) {
+        history.now = Some((at, event));
+        assert!(history.steps.len() < known + HEALED_WITHIN, "it does not end");
+        world = world.step(event);
+        world.check();
+        history.steps.push((at, event));
+        at = Some(history.steps.len() - 1);
+    }
+    history.steps.truncate(known);
 }
 
 /// Stands for a state that has been seen, so that millions of them have room: 128 bits, which no two of so few share.
