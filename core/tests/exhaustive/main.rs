@@ -40,6 +40,11 @@ trait World: Clone + Hash + Debug {
 /// How many states there are within `depth` events of this one, all of them checked. The shortest histories come first. From the last of
 /// them an end is reached.
 fn explore<W: World>(start: W, depth: usize) -> usize {
+    explore_and_look(start, depth, |_| ())
+}
+
+/// The same, and looks at each state, those on the way to an end included.
+fn explore_and_look<W: World>(start: W, depth: usize, mut look: impl FnMut(&W)) -> usize {
     let mut seen = HashSet::from([fingerprint(&start)]);
     let mut history = History { steps: Vec::new(), now: None };
     let mut edge = vec![(start, None)];
@@ -51,6 +56,7 @@ fn explore<W: World>(start: W, depth: usize) -> usize {
                 let after = world.step(event);
                 if seen.insert(fingerprint(&after)) {
                     after.check();
+                    look(&after);
                     history.steps.push((at, event));
                     next.push((after, Some(history.steps.len() - 1)));
                 }
@@ -60,19 +66,26 @@ fn explore<W: World>(start: W, depth: usize) -> usize {
     }
     for (world, at) in edge {
         for answering in [true, false] {
-            check_end(world.clone(), at, answering, &mut history);
+            check_end(world.clone(), at, answering, &mut history, &mut look);
         }
     }
     seen.len()
 }
 
-fn check_end<W: World>(mut world: W, mut at: Option<usize>, answering: bool, history: &mut History<W::Event>) {
+fn check_end<W: World>(
+    mut world: W,
+    mut at: Option<usize>,
+    answering: bool,
+    history: &mut History<W::Event>,
+    look: &mut impl FnMut(&W),
+) {
     let known = history.steps.len();
     while let Some(event) = world.heal(answering) {
         history.now = Some((at, event));
         assert!(history.steps.len() < known + HEALED_WITHIN, "it does not end");
         world = world.step(event);
         world.check();
+        look(&world);
         history.steps.push((at, event));
         at = Some(history.steps.len() - 1);
     }

@@ -6,11 +6,15 @@
 
 mod provider;
 
-use steadfast_core::operation::{Attempt, AttemptId, Effect, Event as Fed, Record, RecordId, Stage};
+use std::collections::HashSet;
+
+use steadfast_core::operation::{
+    Attempt, AttemptId, Completed, Effect, Event as Fed, Record, RecordId, Rejected, Stage, Unresolved,
+};
 use steadfast_core::{Fingerprint, Gate, Key, Kind, Operation, OperationPolicy, Outcome, Seed, Timestamp};
 
 use self::provider::{Answer, Fate, HINT, Promise, Provider, SECOND};
-use crate::{World, explore};
+use crate::{World, explore_and_look};
 
 const START: Timestamp = Timestamp::from_secs(1_000);
 const SEED: Seed = Seed::new(1);
@@ -410,8 +414,10 @@ impl Job {
         self.told = Some(outcome);
     }
 
-    /// R18: a reference that was heard of is not forgotten, unless it is known how the job ended.
+    /// R18: a reference that was heard of is not forgotten, unless it is known how the job ended; and what is final ends it, whoever tells it.
     fn check_learnt(&self, answer: Answer) {
+        let is_final = matches!(answer, Answer::Ready | Answer::Failed);
+        assert!(!is_final || self.decided().is_some(), "the provider's last word is not heard");
         let open = matches!(self.decided(), None | Some(Outcome::Unresolved(_)));
         assert!(answer != Answer::Accepted || !open || self.job.reference().is_some(), "R18");
     }
@@ -445,27 +451,52 @@ const BEGINNINGS: [(&str, &[Event]); 4] = [
     ("failed", &[Event::Committed, Event::Answered(Answer::Unavailable), Event::Committed, Event::Wake]),
 ];
 
+/// Ends that every provider can bring about.
+const ENDS: [Outcome; 12] = [
+    Outcome::Completed(Completed::Ready),
+    Outcome::Failed,
+    Outcome::Rejected(Rejected::Refused),
+    Outcome::Rejected(Rejected::Attempts),
+    Outcome::Rejected(Rejected::Deadline),
+    Outcome::Rejected(Rejected::Cancelled),
+    Outcome::Rejected(Rejected::NotDurable),
+    Outcome::Unresolved(Unresolved::Polls),
+    Outcome::Unresolved(Unresolved::PollDeadline),
+    Outcome::Unresolved(Unresolved::PollRefused),
+    Outcome::Unresolved(Unresolved::NotFound),
+    Outcome::Unresolved(Unresolved::Cancelled),
+];
+
 /// `STEADFAST_DEPTH` makes histories longer, for a release build.
-fn explore_all(promise: Promise) {
-    let told = std::env::var("STEADFAST_DEPTH").ok();
-    let depth = told.map_or(8, |depth| depth.parse().expect("STEADFAST_DEPTH is a number of events"));
+///
+/// `own` are the ends to which only this promise can lead: that each end was come to shows that the histories lead somewhere.
+fn explore_all(promise: Promise, own: &[Unresolved]) {
+    let depth = std::env::var("STEADFAST_DEPTH").ok();
+    let depth = depth.map_or(8, |depth| depth.parse().expect("STEADFAST_DEPTH is a number of events"));
+    let mut ends = HashSet::new();
     for (name, beginning) in BEGINNINGS {
         let start = beginning.iter().fold(Job::begin(promise), |job, event| job.step(*event));
-        println!("operation, {promise:?}, {name}: {} states within {depth} events", explore(start, depth));
+        let states = explore_and_look(start, depth, |job| ends.extend(job.told));
+        println!("operation, {promise:?}, {name}: {states} states within {depth} events");
     }
+    let own = own.iter().map(|why| Outcome::Unresolved(*why));
+    assert_eq!(ends, ENDS.into_iter().chain(own).collect());
 }
 
 #[test]
 fn i2_to_i8_and_i14_hold_in_every_short_history_where_keys_are_honoured() {
-    explore_all(Promise::Keys);
+    explore_all(
+        Promise::Keys,
+        &[Unresolved::Attempts, Unresolved::Deadline, Unresolved::Refused, Unresolved::KeyWindow],
+    );
 }
 
 #[test]
 fn i2_to_i8_and_i14_hold_in_every_short_history_where_jobs_can_be_looked_up() {
-    explore_all(Promise::Lookups);
+    explore_all(Promise::Lookups, &[Unresolved::Lookup]);
 }
 
 #[test]
 fn i2_to_i8_and_i14_hold_in_every_short_history_where_nothing_is_promised() {
-    explore_all(Promise::Nothing);
+    explore_all(Promise::Nothing, &[Unresolved::Ambiguous, Unresolved::Refused]);
 }

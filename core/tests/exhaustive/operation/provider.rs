@@ -189,6 +189,7 @@ impl Provider {
             Kind::Create | Kind::Lookup => {
                 answers.push(Answer::Accepted);
                 self.final_answers(&mut answers);
+                answers.retain(|answer| answer.meaning(kind).is_ok());
             }
             _ => {
                 self.pending(&mut answers);
