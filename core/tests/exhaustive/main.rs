@@ -48,46 +48,50 @@ fn explore_and_look<W: World>(start: W, depth: usize, mut look: impl FnMut(&W)) 
     let mut seen = HashSet::from([fingerprint(&start)]);
     let mut history = History { steps: Vec::new(), now: None };
     let mut edge = vec![(start, None)];
-    for _ in 0..depth {
+    for left in (0..depth).rev() {
         let mut next = Vec::new();
         for (world, at) in edge {
             for event in world.events() {
                 history.now = Some((at, event));
                 let after = world.step(event);
-                if seen.insert(fingerprint(&after)) {
-                    after.check();
-                    look(&after);
-                    history.steps.push((at, event));
-                    next.push((after, Some(history.steps.len() - 1)));
+                if !seen.insert(fingerprint(&after)) {
+                    continue;
                 }
+                after.check();
+                look(&after);
+                let known = history.steps.len();
+                history.steps.push((at, event));
+                if left > 0 {
+                    next.push((after, Some(known)));
+                    continue;
+                }
+                for answering in [true, false] {
+                    check_end(after.clone(), known, answering, &mut history, &mut look);
+                }
+                history.steps.truncate(known);
             }
         }
         edge = next;
-    }
-    for (world, at) in edge {
-        for answering in [true, false] {
-            check_end(world.clone(), at, answering, &mut history, &mut look);
-        }
     }
     seen.len()
 }
 
 fn check_end<W: World>(
     mut world: W,
-    mut at: Option<usize>,
+    mut at: usize,
     answering: bool,
     history: &mut History<W::Event>,
     look: &mut impl FnMut(&W),
 ) {
     let known = history.steps.len();
     while let Some(event) = world.heal(answering) {
-        history.now = Some((at, event));
+        history.now = Some((Some(at), event));
         assert!(history.steps.len() < known + HEALED_WITHIN, "it does not end");
         world = world.step(event);
         world.check();
         look(&world);
-        history.steps.push((at, event));
-        at = Some(history.steps.len() - 1);
+        history.steps.push((Some(at), event));
+        at = history.steps.len() - 1;
     }
     history.steps.truncate(known);
 }

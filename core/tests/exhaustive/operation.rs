@@ -472,7 +472,7 @@ const ENDS: [Outcome; 12] = [
 /// `own` are the ends to which only this promise can lead: that each end was come to shows that the histories lead somewhere.
 fn explore_all(promise: Promise, own: &[Unresolved]) {
     let depth = std::env::var("STEADFAST_DEPTH").ok();
-    let depth = depth.map_or(8, |depth| depth.parse().expect("STEADFAST_DEPTH is a number of events"));
+    let depth = depth.map_or(7, |depth| depth.parse().expect("STEADFAST_DEPTH is a number of events"));
     let mut ends = HashSet::new();
     for (name, beginning) in BEGINNINGS {
         let start = beginning.iter().fold(Job::begin(promise), |job, event| job.step(*event));
