@@ -9,8 +9,9 @@
 //! │ fingerprint 16 bytes │ key: u8 length, bytes │ reference: u16 length (0 = none), bytes
 //! ```
 //!
-//! Times are nanoseconds since the Unix epoch; all bits set means *none*. A version that is not known is refused, never guessed: a newer
-//! release wrote it. What guards against damage (sequence numbers, checksums, the hash of the predecessor) belongs to the store, around these bytes.
+//! *Why* is the outcome's number once there is one; of a create that may have run it is 1 if the provider refused it, else 0. Times are
+//! nanoseconds since the Unix epoch; all bits set means *none*. A version that is not known is refused, never guessed: a newer release wrote
+//! it. What guards against damage (sequence numbers, checksums, the hash of the predecessor) belongs to the store, around these bytes.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -54,7 +55,7 @@ pub enum DecodeError {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn encode(record: &Record, bytes: &mut Vec<u8>) {
-    let (stage, why) = stage_code(record.stage);
+    let (stage, why) = stage_code(record.stage, record.refused);
     bytes.extend([VERSION, stage, why]);
     for time in [Some(record.submitted), record.first_sent, record.due] {
         bytes.extend(time.unwrap_or(Timestamp::NEVER).as_nanos().to_le_bytes());
@@ -83,6 +84,7 @@ pub fn decode(bytes: &[u8]) -> Result<Record, DecodeError> {
     }
     let [stage, why] = reader.array()?;
     let stage = stage_of(stage, why).ok_or(DecodeError::Corrupt { at: 1 })?;
+    let refused = stage == Stage::Unknown && why == 1;
     let submitted = reader.time()?.unwrap_or(Timestamp::NEVER);
     let first_sent = reader.time()?;
     let due = reader.time()?;
@@ -102,7 +104,7 @@ pub fn decode(bytes: &[u8]) -> Result<Record, DecodeError> {
     if reader.at != bytes.len() {
         return Err(DecodeError::Corrupt { at: reader.at });
     }
-    Ok(Record { key, fingerprint, stage, reference, submitted, first_sent, due, creates, attempts, polls })
+    Ok(Record { key, fingerprint, stage, reference, submitted, first_sent, due, creates, attempts, polls, refused })
 }
 
 struct Reader<'a> {
@@ -159,12 +161,12 @@ const OUTCOMES: [Outcome; 21] = [
     Outcome::Rejected(Rejected::Unavailable),
 ];
 
-fn stage_code(stage: Stage) -> (u8, u8) {
+fn stage_code(stage: Stage, refused: bool) -> (u8, u8) {
     let number = |outcome| (0_u8..).zip(OUTCOMES).find(|(_, known)| *known == outcome).map_or(u8::MAX, |(n, _)| n);
     match stage {
         Stage::Planned => (0, 0),
         Stage::InFlight => (1, 0),
-        Stage::Unknown => (2, 0),
+        Stage::Unknown => (2, u8::from(refused)),
         Stage::Accepted => (3, 0),
         Stage::Ended(outcome) => (4, number(outcome)),
         Stage::Delivered(outcome) => (5, number(outcome)),
@@ -176,7 +178,7 @@ fn stage_of(stage: u8, why: u8) -> Option<Stage> {
     match (stage, why) {
         (0, 0) => Some(Stage::Planned),
         (1, 0) => Some(Stage::InFlight),
-        (2, 0) => Some(Stage::Unknown),
+        (2, 0 | 1) => Some(Stage::Unknown),
         (3, 0) => Some(Stage::Accepted),
         (4, _) => outcome().map(Stage::Ended),
         (5, _) => outcome().map(Stage::Delivered),
@@ -194,20 +196,24 @@ mod tests {
 
     fn any_record() -> impl Strategy<Value = Record> {
         let time = || prop::option::of(0..u64::MAX).prop_map(|nanos| nanos.map(Timestamp::from_nanos));
-        let stage = (0_u8..6, 0_u8..20).prop_filter_map("a stage", |(stage, why)| stage_of(stage, why));
+        let stage = (0_u8..6, 0_u8..20)
+            .prop_filter_map("a stage", |(stage, why)| Some((stage_of(stage, why)?, stage == 2 && why == 1)));
         let texts = ("[!-~]{1,255}", prop::option::of("[^\\p{Cc}]{1,100}"));
         (stage, texts, (0..u64::MAX, time(), time()), any::<(u16, u16, u32, [u8; 16])>()).prop_map(
-            |(stage, (key, reference), (submitted, first_sent, due), (creates, polls, attempts, hash))| Record {
-                key: Key::new(key).unwrap(),
-                fingerprint: Fingerprint::new(hash),
-                stage,
-                reference: reference.map(|text| Reference::new(text).unwrap()),
-                submitted: Timestamp::from_nanos(submitted),
-                first_sent,
-                due,
-                creates,
-                attempts,
-                polls,
+            |((stage, refused), (key, reference), (submitted, first_sent, due), (creates, polls, attempts, hash))| {
+                Record {
+                    key: Key::new(key).unwrap(),
+                    fingerprint: Fingerprint::new(hash),
+                    stage,
+                    reference: reference.map(|text| Reference::new(text).unwrap()),
+                    submitted: Timestamp::from_nanos(submitted),
+                    first_sent,
+                    due,
+                    creates,
+                    attempts,
+                    polls,
+                    refused,
+                }
             },
         )
     }
@@ -258,6 +264,7 @@ mod tests {
             creates: 3,
             attempts: 5,
             polls: 4,
+            refused: false,
         };
         let mut bytes = Vec::new();
         encode(&record, &mut bytes);

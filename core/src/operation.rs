@@ -54,7 +54,7 @@ use crate::seed::Seed;
 use crate::time::Timestamp;
 
 /// One job at a provider. See the [module](self) for how it is driven.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Operation {
     key: Key,
@@ -82,10 +82,12 @@ pub struct Operation {
     tries: u16,
     /// Some create may have run.
     doubt: bool,
+    /// The provider said no to a create, and would say so again.
+    refused: bool,
 }
 
 /// Where the operation stands. Each variant holds exactly what it needs; each wait holds its own deadline.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 enum State {
     /// The next create may begin at `at`; `after` is what made it necessary if it is a retry.
@@ -111,7 +113,7 @@ enum State {
 }
 
 /// What is on disk of what must be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 struct Journal {
     /// The latest record asked for.
@@ -136,7 +138,7 @@ impl Journal {
 }
 
 /// What the driver has yet to be told. At most one of each can be owed, so effects need no queue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 struct Due {
     abandon: Option<AttemptId>,
@@ -171,6 +173,7 @@ impl Operation {
             polls: 0,
             tries: 0,
             doubt: false,
+            refused: false,
         };
         operation.advance(turn);
         if !operation.journal.has_records() && operation.journal.is_durable() {

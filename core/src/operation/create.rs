@@ -98,6 +98,7 @@ impl Operation {
             return self.end(Outcome::Failed, turn);
         }
         self.doubt |= failure.certainty != Certainty::NotExecuted;
+        self.refused |= failure.class == Class::Permanent;
 
         let policy = turn.policy.create();
         let repeatable = matches!(turn.policy.safety(), SendSafety::Idempotent | SendSafety::Keyed { .. });

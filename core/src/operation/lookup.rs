@@ -85,6 +85,10 @@ impl Operation {
         turn.tell(Notice::ProvenAbsent);
         self.doubt = false;
         self.tries = 0;
+        if self.refused {
+            // It did not run, and would be refused again.
+            return self.create_gave_up(GaveUp::Refused, turn);
+        }
         let policy = turn.policy.create();
         if self.creates >= policy.attempts() {
             return self.end(Outcome::Rejected(Rejected::Attempts), turn);

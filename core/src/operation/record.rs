@@ -7,7 +7,7 @@ use crate::time::Timestamp;
 /// All that a restart needs to know of one operation. Cumulative: the latest record of a key tells all that its predecessors told.
 ///
 /// It holds no payload and no result; a driver that wants them durable stores them in the same commit.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Record {
@@ -31,6 +31,8 @@ pub struct Record {
     pub attempts: u32,
     /// Polls answered with *pending*.
     pub polls: u16,
+    /// The provider said no to a create for good, and that it did not run is not certain: told of [`Stage::Unknown`] only.
+    pub refused: bool,
 }
 
 /// How far an operation has come, as it stands on disk.

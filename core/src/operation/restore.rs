@@ -42,6 +42,7 @@ impl Operation {
             creates: self.creates,
             attempts: self.attempts,
             polls: self.polls,
+            refused: self.refused && stage == Stage::Unknown,
         }
     }
 
@@ -71,6 +72,7 @@ impl Operation {
             polls: record.polls.min(turn.policy.poll().polls().saturating_sub(1)),
             tries: 0,
             doubt: !matches!(record.stage, Stage::Planned),
+            refused: record.refused,
         };
         turn.tell(Notice::Restored);
         match record.stage {
@@ -99,6 +101,10 @@ impl Operation {
                 let at = turn.now.saturating_add(settle);
                 self.phase_began = at;
                 self.state = State::LookupWaiting { at, reason: WakeReason::Lookup, after: None };
+            }
+            // Only after a restart with another policy.
+            SendSafety::Idempotent | SendSafety::Keyed { .. } if self.refused => {
+                self.create_gave_up(GaveUp::Refused, turn)
             }
             SendSafety::Idempotent | SendSafety::Keyed { .. } if self.creates >= create.attempts() => {
                 self.create_gave_up(GaveUp::Attempts, turn)

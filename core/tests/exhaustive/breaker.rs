@@ -6,7 +6,7 @@ use steadfast_core::backoff::{BackoffPolicy, Growth, Jitter};
 use steadfast_core::breaker::{Breaker, BreakerPolicy, BreakerState, Health, Probes, Ticket, Trip, Window};
 use steadfast_core::{Seed, Timestamp};
 
-use crate::{World, explore};
+use crate::{DEPTH, World, explore};
 
 const TICK: Duration = Duration::from_secs(1);
 const OPEN: u32 = 2;
@@ -236,7 +236,7 @@ fn i8_i9_i11_i12_r20_to_r24_hold_in_every_small_breaker() {
     for kind in kinds {
         for (at_once, successes, failures) in [(1, 1, 1), (1, 2, 1), (2, 2, 2)] {
             let policy = small(kind.clone(), at_once, successes, failures);
-            let states = explore(Ward::new(policy.clone()));
+            let states = explore(Ward::new(policy.clone()), DEPTH);
             println!("{:?}, {at_once} probes at once, {successes} to close: {states} states", policy.trip());
             total += states;
         }

@@ -12,7 +12,7 @@ use steadfast_core::rate_limit::RatePolicy;
 use steadfast_core::retry::{Certainty, Class, Failure};
 use steadfast_core::{Kind, Seed, Timestamp};
 
-use crate::{World, explore};
+use crate::{DEPTH, World, explore};
 
 const TICK: Duration = Duration::from_secs(1);
 const START: u64 = 1_000;
@@ -170,5 +170,5 @@ fn i8_to_i12_and_the_laws_between_the_machines_hold_in_every_small_gate() {
         .with_rate_limit(RateLimit { kinds: Kinds::of(&[Kind::Poll]), rate });
     let gate = Gate::new(policy, Seed::new(1));
     let start = Door { gate, now: Timestamp::from_secs(START), out: Vec::new(), polls: Vec::new() };
-    println!("gate: {} states", explore(start));
+    println!("gate: {} states", explore(start, DEPTH));
 }

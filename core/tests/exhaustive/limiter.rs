@@ -5,7 +5,7 @@ use std::time::Duration;
 use steadfast_core::Timestamp;
 use steadfast_core::rate_limit::{RateLimiter, RatePolicy, Reservation};
 
-use crate::{World, explore};
+use crate::{DEPTH, World, explore};
 
 const TICK: Duration = Duration::from_secs(1);
 const START: u64 = 1_000;
@@ -110,7 +110,7 @@ fn i10_i11_r25_to_r27_hold_in_every_small_limiter() {
                 let policy = RatePolicy::new(count, TICK * per).unwrap().with_burst(burst).unwrap();
                 let now = Timestamp::from_secs(START);
                 let start = Queue { policy, limiter: RateLimiter::new(), now, left: Vec::new(), reserved: None };
-                total += explore(start);
+                total += explore(start, DEPTH);
             }
         }
     }

@@ -244,6 +244,27 @@ fn a_late_reference_is_adopted_after_a_timeout() {
     assert_eq!(history.job.creates(), 1, "it was not created again");
 }
 
+/// R6: a create that was refused and may have run is looked up. When it did not run it stays refused, in the next process too.
+#[test]
+fn r6_what_was_refused_and_proves_absent_is_not_created_again() {
+    for crash in [false, true] {
+        let settle = Duration::from_secs(60);
+        let policy = OperationPolicy::default().with_safety(SendSafety::Lookup { settle }).unwrap();
+        let mut history = History::begin_at(Gate::unlimited(), policy, 1);
+        let refused = Failure::new(Class::Permanent, Certainty::MayHaveExecuted);
+        for step in [Step::Ack, Step::Answer(Err(refused)), Step::Ack] {
+            history.drain();
+            history.step(&step);
+        }
+        if crash {
+            history.step(&Step::Crash);
+        }
+        history.heal(|attempt| (attempt.kind == Kind::Lookup).then_some(Ok(Reading::NotFound)));
+        let refused = Outcome::Rejected(steadfast_core::operation::Rejected::Refused);
+        assert_eq!((history.job.outcome(), history.job.creates()), (Some(refused), 1), "crash: {crash}");
+    }
+}
+
 /// Waiting at the gate costs no attempt and counts against the deadline.
 #[test]
 fn a_held_gate_costs_time_and_no_attempt() {

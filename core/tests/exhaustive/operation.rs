@@ -1,0 +1,502 @@
+//! One operation against a provider that keeps its promise and nothing more: every history of a few events, for each promise.
+//!
+//! The driver is honest and quick: it does at once what it is told. All else is free: records are written, fail, or are written in a process
+//! that dies before it hears of it; creates are carried out or lost, early or late; answers come in time, late or never; webhooks come at any
+//! time; the caller cancels; the process dies. After each event the harness's own books are compared with the operation.
+
+mod provider;
+
+use std::collections::HashSet;
+
+use steadfast_core::operation::{
+    Attempt, AttemptId, Completed, Effect, Event as Fed, Record, RecordId, Rejected, Stage, Unresolved,
+};
+use steadfast_core::{Fingerprint, Gate, Key, Kind, Operation, OperationPolicy, Outcome, Seed, Timestamp};
+
+use self::provider::{Answer, Fate, HINT, Promise, Provider, SECOND};
+use crate::{World, explore_and_look};
+
+const START: Timestamp = Timestamp::from_secs(1_000);
+const SEED: Seed = Seed::new(1);
+
+/// The operation, the driver's books, and the provider.
+#[derive(Clone, Debug, Hash)]
+struct Job {
+    job: Operation,
+    gate: Gate,
+    now: Timestamp,
+    provider: Provider,
+    /// Records asked for and not settled, as they were when asked for.
+    asked: Vec<(RecordId, Record)>,
+    /// What a restart would find.
+    durable: Option<Record>,
+    air: Option<Flight>,
+    /// Requests that nobody waits for, of which something may still come.
+    lost: Vec<Lost>,
+    /// What was told to the caller.
+    told: Option<Outcome>,
+    books: Books,
+}
+
+/// A request in the air.
+#[derive(Clone, Copy, Debug, Hash)]
+struct Flight {
+    attempt: Attempt,
+    sent: Timestamp,
+    carried_out: bool,
+}
+
+#[derive(Clone, Copy, Debug, Hash)]
+struct Lost {
+    id: AttemptId,
+    kind: Kind,
+    carried_out: bool,
+    /// A create can be carried out before then.
+    lands_before: Timestamp,
+    /// Whether its process lives, so that its answer would be heard.
+    heard: bool,
+}
+
+/// What is counted to be compared with the limits.
+#[derive(Clone, Copy, Debug, Default, Hash)]
+struct Books {
+    creates: u16,
+    /// Pending answers to polls since the last restart.
+    pending: u16,
+    /// Look-ups since the last create or restart.
+    lookups: u16,
+    /// Whether a create was refused for good, in this process or on disk.
+    refused: Refusal,
+    /// The provider asked for no request before then.
+    not_before: Timestamp,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+enum Refusal {
+    #[default]
+    No,
+    Heard,
+    Durable,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Event {
+    Committed,
+    /// All that is outstanding, with one acknowledgement.
+    CommittedTogether,
+    CommitFailed,
+    /// The record is durable, and the process dies before it hears of it.
+    CommittedAndCrashed,
+    /// The create in the air is carried out; its answer is on its way.
+    CarriedOut,
+    Answered(Answer),
+    /// The lost create of this place is carried out after all.
+    CarriedOutLate(usize),
+    AnsweredLate(usize, Answer),
+    Webhook(Answer),
+    Cancel,
+    Delivered,
+    /// The process dies and starts again from what is durable; from nothing, if the caller submits the job again.
+    Crash,
+    /// Time passes until the next deadline.
+    Wake,
+    Second,
+}
+
+impl World for Job {
+    type Event = Event;
+
+    fn events(&self) -> Vec<Event> {
+        if self.job.is_finished() {
+            return Vec::new();
+        }
+        let mut events = vec![Event::Crash];
+        if !self.asked.is_empty() {
+            events.extend([Event::Committed, Event::CommitFailed, Event::CommittedAndCrashed]);
+        }
+        if self.asked.len() > 1 {
+            events.push(Event::CommittedTogether);
+        }
+        if let Some(Flight { attempt, carried_out, .. }) = self.air {
+            if attempt.kind == Kind::Create && !carried_out {
+                events.push(Event::CarriedOut);
+            }
+            events.extend(self.provider.answers(attempt.kind, carried_out).into_iter().map(Event::Answered));
+        }
+        for (place, lost) in self.lost.iter().enumerate() {
+            if lost.may_land(self.now) {
+                events.push(Event::CarriedOutLate(place));
+            }
+            if lost.heard {
+                let answers = self.provider.late_answers(lost.kind, lost.carried_out);
+                events.extend(answers.into_iter().map(|answer| Event::AnsweredLate(place, answer)));
+            }
+        }
+        events.extend(self.provider.webhooks().into_iter().map(Event::Webhook));
+        if self.decided().is_none() {
+            events.push(Event::Cancel);
+        }
+        if self.is_to_be_delivered() {
+            events.push(Event::Delivered);
+        }
+        let soon = self.now.saturating_add(SECOND);
+        if self.job.next_deadline().is_some_and(|at| at != soon) {
+            events.push(Event::Wake);
+        }
+        events.push(Event::Second);
+        events
+    }
+
+    fn step(&self, event: Event) -> Self {
+        let mut after = self.clone();
+        after.take_in(event);
+        let crashed = matches!(event, Event::Crash | Event::CommittedAndCrashed);
+        if let (Some(before), false) = (self.decided(), crashed) {
+            let undone = after.told.is_some() && after.durable.is_none();
+            assert!(after.decided() == Some(before) || undone, "R31: {before:?} becomes {:?}", after.decided());
+        }
+        after
+    }
+
+    fn check(&self) {
+        self.check_clock();
+        // I3, law 8: what the driver has in the air is what the operation believes to be there.
+        assert_eq!(self.air.map(|flight| flight.attempt), self.job.in_flight(), "I3, law 8");
+        let stage = self.job.record().stage;
+        let held = self.job.in_flight().is_some() || stage == Stage::InFlight;
+        assert_eq!(self.gate.in_flight(), u32::from(held), "I8, I17: {:?}", self.job);
+        assert!(self.provider.runs <= 1, "I6, I7: it ran {} times", self.provider.runs);
+        match self.told {
+            Some(Outcome::Rejected(why)) => assert_eq!(self.provider.runs, 0, "rejected, {why:?}, and it ran"),
+            Some(Outcome::Completed(_)) => assert_eq!(self.provider.fate, Fate::Ready),
+            Some(Outcome::Failed) => assert_eq!(self.provider.fate, Fate::Failed),
+            Some(Outcome::Unresolved(_)) | None => {}
+        }
+    }
+
+    /// I14: once records are written it ends, whether the provider answers or not.
+    fn heal(&self, answering: bool) -> Option<Event> {
+        if self.job.is_finished() {
+            return None;
+        }
+        if !self.asked.is_empty() {
+            return Some(Event::Committed);
+        }
+        if let (Some(flight), true) = (self.air, answering) {
+            let kind = flight.attempt.kind;
+            let answers = self.provider.answers(kind, flight.carried_out);
+            let good = [Answer::Accepted, Answer::NotFound, Answer::Ready, Answer::Failed];
+            let good = if kind == Kind::Poll { &good[2..] } else { &good };
+            return good.iter().find(|answer| answers.contains(answer)).copied().map(Event::Answered);
+        }
+        Some(if self.is_to_be_delivered() { Event::Delivered } else { Event::Wake })
+    }
+}
+
+/// What happens.
+impl Job {
+    fn begin(promise: Promise) -> Self {
+        let mut gate = Gate::unlimited();
+        let job = submit(promise.policy(), START, &mut gate);
+        let provider = Provider::new(promise);
+        let (asked, lost, books) = (Vec::new(), Vec::new(), Books::default());
+        let mut begun =
+            Self { job, gate, now: START, provider, asked, durable: None, air: None, lost, told: None, books };
+        begun.drain();
+        begun
+    }
+
+    fn take_in(&mut self, event: Event) {
+        match event {
+            Event::Committed => {
+                let number = self.commit();
+                self.feed(Fed::Persisted(number));
+            }
+            Event::CommittedTogether => {
+                while self.asked.len() > 1 {
+                    self.commit();
+                }
+                let number = self.commit();
+                self.feed(Fed::Persisted(number));
+            }
+            Event::CommitFailed => {
+                let (number, _) = self.asked.remove(0);
+                self.feed(Fed::PersistFailed(number));
+            }
+            Event::CommittedAndCrashed => {
+                self.commit();
+                self.crash();
+            }
+            Event::CarriedOut => {
+                self.provider.run(self.now);
+                self.air = self.air.map(|flight| Flight { carried_out: true, ..flight });
+            }
+            Event::Answered(answer) => self.answered(answer),
+            Event::CarriedOutLate(place) => {
+                self.provider.run(self.now);
+                self.lost[place].carried_out = true;
+            }
+            Event::AnsweredLate(place, answer) => {
+                let lost = self.lost.remove(place);
+                self.provider.says(answer);
+                self.feed(Fed::Answered(lost.id, answer.meaning(lost.kind)));
+                self.check_learnt(answer);
+            }
+            Event::Webhook(answer) => {
+                self.provider.says(answer);
+                self.feed(Fed::Webhook(answer.meaning(Kind::Poll).expect("a webhook tells something")));
+                self.check_learnt(answer);
+            }
+            Event::Cancel => {
+                self.feed(Fed::Cancel);
+                assert_eq!(self.gate.in_flight(), 0, "I17: a cancelled operation holds nothing");
+            }
+            Event::Delivered => self.feed(Fed::Delivered),
+            Event::Crash => self.crash(),
+            Event::Wake => self.wake_at(self.job.next_deadline().unwrap_or(self.now)),
+            Event::Second => self.wake_at(self.now.saturating_add(SECOND)),
+        }
+        let now = self.now;
+        self.lost.retain(|lost| lost.may_land(now) || lost.heard && (lost.carried_out || lost.kind != Kind::Create));
+    }
+
+    fn commit(&mut self) -> RecordId {
+        let (number, record) = self.asked.remove(0);
+        if self.books.refused == Refusal::Heard && record.stage != Stage::InFlight {
+            self.books.refused = Refusal::Durable;
+        }
+        self.durable = Some(record);
+        number
+    }
+
+    fn answered(&mut self, answer: Answer) {
+        let Some(mut flight) = self.air.take() else { return };
+        let kind = flight.attempt.kind;
+        if kind == Kind::Create {
+            if answer.tells_of_a_run() && !flight.carried_out {
+                self.provider.run(self.now);
+                flight.carried_out = true;
+            }
+            if answer.leaves_open() {
+                self.lose(flight, false);
+            }
+            if answer.is_refusal() {
+                self.books.refused = Refusal::Heard;
+            }
+        }
+        self.provider.says(answer);
+        if answer == Answer::Throttled {
+            self.books.not_before = self.now.saturating_add(HINT);
+        }
+        if kind == Kind::Poll && matches!(answer, Answer::Pending | Answer::NotFound) {
+            self.books.pending += 1;
+        }
+        self.feed(Fed::Answered(flight.attempt.id, answer.meaning(kind)));
+        self.check_learnt(answer);
+    }
+
+    fn lose(&mut self, flight: Flight, heard: bool) {
+        let Flight { attempt: Attempt { id, kind, .. }, sent, carried_out } = flight;
+        let lands_before = self.provider.lands_before(sent, self.now);
+        if kind != Kind::Create {
+            // Of those that only read, one late answer is as good as another.
+            self.lost.retain(|lost| lost.kind != kind);
+        }
+        self.lost.push(Lost { id, kind, carried_out, lands_before, heard });
+    }
+
+    fn crash(&mut self) {
+        if let Some(flight) = self.air.take() {
+            self.lose(flight, false);
+        }
+        self.lost.iter_mut().for_each(|lost| lost.heard = false);
+        self.asked.clear();
+        self.gate = Gate::unlimited();
+        let refused = if self.books.refused == Refusal::Durable { Refusal::Durable } else { Refusal::No };
+        self.books = Books { creates: self.books.creates, refused, ..Books::default() };
+        let policy = self.provider.promise.policy();
+        self.job = match self.durable.clone() {
+            Some(record) => Operation::restore(record, SEED, &mut policy.turn(self.now, &mut self.gate)),
+            None => {
+                assert_eq!(self.books.creates, 0, "I5: something was sent, and nothing is on disk");
+                self.told = None;
+                submit(policy, self.now, &mut self.gate)
+            }
+        };
+        self.drain();
+    }
+
+    fn feed(&mut self, event: Fed) {
+        self.job.handle(event, &mut self.provider.promise.policy().turn(self.now, &mut self.gate));
+        self.drain();
+    }
+
+    fn wake_at(&mut self, at: Timestamp) {
+        self.now = at;
+        self.job.handle_timeout(&mut self.provider.promise.policy().turn(self.now, &mut self.gate));
+        self.drain();
+    }
+
+    fn drain(&mut self) {
+        for effects in 0.. {
+            assert!(effects <= 4, "I18: a drain ends");
+            match self.job.pop_effect() {
+                Some(Effect::Abandon(id)) => {
+                    if let Some(flight) = self.air.take() {
+                        assert_eq!(flight.attempt.id, id, "abandons what was not sent");
+                        self.lose(flight, true);
+                    }
+                }
+                Some(Effect::Persist(number)) => self.asked.push((number, self.job.record())),
+                Some(Effect::Send(attempt)) => self.sent(attempt),
+                Some(Effect::End) => self.ended(),
+                Some(_) => {}
+                None => return,
+            }
+        }
+    }
+}
+
+/// What must hold.
+impl Job {
+    /// The outcome, durable or not.
+    fn decided(&self) -> Option<Outcome> {
+        match self.job.record().stage {
+            Stage::Ended(outcome) | Stage::Delivered(outcome) => Some(outcome),
+            _ => None,
+        }
+    }
+
+    fn is_to_be_delivered(&self) -> bool {
+        self.job.outcome().is_some() && matches!(self.job.record().stage, Stage::Ended(_))
+    }
+
+    fn sent(&mut self, attempt: Attempt) {
+        assert!(self.air.is_none(), "I3: {attempt:?} leaves while {:?} is in the air", self.air);
+        assert!(self.told.is_none(), "R31: {attempt:?} leaves after the end");
+        assert!(self.now >= self.books.not_before, "R4: {attempt:?} leaves before the provider wants it");
+        let durable = self.durable.as_ref().expect("I5: nothing leaves without a durable record");
+        let policy = self.provider.promise.policy();
+        match attempt.kind {
+            Kind::Create => {
+                self.books.creates += 1;
+                self.books.lookups = 0;
+                assert_eq!(durable.stage, Stage::InFlight, "I5");
+                assert!(durable.creates >= self.books.creates, "I5: the record counts this attempt");
+                assert!(self.books.creates <= policy.create().attempts(), "I2: create {}", self.books.creates);
+                assert!(self.now < durable.submitted.saturating_add(policy.create().deadline()), "I2, R3");
+                assert!(self.job.reference().is_none(), "no create after acceptance");
+                assert_eq!(self.books.refused, Refusal::No, "R6: created again after a refusal");
+            }
+            Kind::Poll => {
+                assert_eq!(durable.stage, Stage::Accepted, "I5");
+                assert!(durable.reference.is_some(), "I5: what is polled is on disk");
+                assert!(self.books.pending < policy.poll().polls(), "I2: poll {}", self.books.pending);
+            }
+            _ => {
+                self.books.lookups += 1;
+                assert!(matches!(durable.stage, Stage::Unknown | Stage::InFlight), "I5: {:?}", durable.stage);
+                assert!(self.books.lookups <= policy.lookup().attempts(), "I2: look-up {}", self.books.lookups);
+            }
+        }
+        assert!(attempt.until > self.now, "an attempt has time");
+        self.air = Some(Flight { attempt, sent: self.now, carried_out: false });
+    }
+
+    fn ended(&mut self) {
+        let outcome = self.job.outcome().expect("the end has an outcome");
+        let durable = self.durable.as_ref().map(|record| record.stage);
+        match durable {
+            Some(stage) => assert_eq!(stage, Stage::Ended(outcome), "R14"),
+            None => assert_eq!(outcome.name(), "rejected", "R14: nothing is durable"),
+        }
+        assert!(self.told.is_none_or(|told| told == outcome), "R31: {:?}, and now {outcome:?}", self.told);
+        self.told = Some(outcome);
+    }
+
+    /// R18: a reference that was heard of is not forgotten, unless it is known how the job ended; and what is final ends it, whoever tells it.
+    fn check_learnt(&self, answer: Answer) {
+        let is_final = matches!(answer, Answer::Ready | Answer::Failed);
+        assert!(!is_final || self.decided().is_some(), "the provider's last word is not heard");
+        let open = matches!(self.decided(), None | Some(Outcome::Unresolved(_)));
+        assert!(answer != Answer::Accepted || !open || self.job.reference().is_some(), "R18");
+    }
+
+    /// Laws 1 and 2.
+    fn check_clock(&self) {
+        let (mut woken, mut gate) = (self.job.clone(), self.gate.clone());
+        woken.handle_timeout(&mut self.provider.promise.policy().turn(self.now, &mut gate));
+        assert!(!woken.owes_effects() && woken == self.job, "law 1: waking early or twice changes nothing");
+        let wake = self.job.next_wake();
+        assert!(wake.is_none_or(|wake| wake.at > self.now), "law 2: {wake:?} at {:?}", self.now);
+    }
+}
+
+impl Lost {
+    fn may_land(&self, now: Timestamp) -> bool {
+        self.kind == Kind::Create && !self.carried_out && now < self.lands_before
+    }
+}
+
+fn submit(policy: &OperationPolicy, now: Timestamp, gate: &mut Gate) -> Operation {
+    let key = Key::new("order-42").unwrap();
+    Operation::new(key, Fingerprint::new([7; 16]), SEED, &mut policy.turn(now, gate))
+}
+
+/// Where histories begin: at the very start, and where most of their events would be spent to come to.
+const BEGINNINGS: [(&str, &[Event]); 4] = [
+    ("submitted", &[]),
+    ("polling", &[Event::Committed, Event::Answered(Answer::Accepted), Event::Committed, Event::Wake]),
+    ("timed out", &[Event::Committed, Event::Wake, Event::Committed, Event::Wake]),
+    ("failed", &[Event::Committed, Event::Answered(Answer::Unavailable), Event::Committed, Event::Wake]),
+];
+
+/// Ends that every provider can bring about.
+const ENDS: [Outcome; 12] = [
+    Outcome::Completed(Completed::Ready),
+    Outcome::Failed,
+    Outcome::Rejected(Rejected::Refused),
+    Outcome::Rejected(Rejected::Attempts),
+    Outcome::Rejected(Rejected::Deadline),
+    Outcome::Rejected(Rejected::Cancelled),
+    Outcome::Rejected(Rejected::NotDurable),
+    Outcome::Unresolved(Unresolved::Polls),
+    Outcome::Unresolved(Unresolved::PollDeadline),
+    Outcome::Unresolved(Unresolved::PollRefused),
+    Outcome::Unresolved(Unresolved::NotFound),
+    Outcome::Unresolved(Unresolved::Cancelled),
+];
+
+/// `STEADFAST_DEPTH` makes histories longer, for a release build.
+///
+/// `own` are the ends to which only this promise can lead: that each end was come to shows that the histories lead somewhere.
+fn explore_all(promise: Promise, own: &[Unresolved]) {
+    let depth = std::env::var("STEADFAST_DEPTH").ok();
+    let depth = depth.map_or(7, |depth| depth.parse().expect("STEADFAST_DEPTH is a number of events"));
+    let mut ends = HashSet::new();
+    for (name, beginning) in BEGINNINGS {
+        let start = beginning.iter().fold(Job::begin(promise), |job, event| job.step(*event));
+        let states = explore_and_look(start, depth, |job| ends.extend(job.told));
+        println!("operation, {promise:?}, {name}: {states} states within {depth} events");
+    }
+    let own = own.iter().map(|why| Outcome::Unresolved(*why));
+    assert_eq!(ends, ENDS.into_iter().chain(own).collect());
+}
+
+#[test]
+fn i2_to_i8_and_i14_hold_in_every_short_history_where_keys_are_honoured() {
+    explore_all(
+        Promise::Keys,
+        &[Unresolved::Attempts, Unresolved::Deadline, Unresolved::Refused, Unresolved::KeyWindow],
+    );
+}
+
+#[test]
+fn i2_to_i8_and_i14_hold_in_every_short_history_where_jobs_can_be_looked_up() {
+    explore_all(Promise::Lookups, &[Unresolved::Lookup]);
+}
+
+#[test]
+fn i2_to_i8_and_i14_hold_in_every_short_history_where_nothing_is_promised() {
+    explore_all(Promise::Nothing, &[Unresolved::Ambiguous, Unresolved::Refused]);
+}
