@@ -256,6 +256,7 @@ impl Engine {
         // Whoever waits at the gate comes before whoever comes now.
         self.call_lines(now);
         let id = self.admit(now, |turn| Operation::new(key, fingerprint, seed, turn));
+        self.call_lines(now);
         Ok(Submitted::Started(id))
     }
 
@@ -272,7 +273,10 @@ impl Engine {
             return Err(RestoreError::DuplicateKey);
         }
         let seed = self.seed.derive_bytes(record.key.as_str().as_bytes());
-        Ok(self.admit(now, |turn| Operation::restore(record, seed, turn)))
+        let id = self.admit(now, |turn| Operation::restore(record, seed, turn));
+        // What it found at the gate, or left there, says when those in line are to be called.
+        self.call_lines(now);
+        Ok(id)
     }
 
     /// Takes in what happened. Never fails: what does not fit is absorbed and becomes a [`Notice`].

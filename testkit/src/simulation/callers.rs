@@ -22,14 +22,22 @@ pub(super) enum Wish {
 
 impl World {
     pub(super) fn wish(&mut self, job: usize, wish: Wish) {
+        if wish == Wish::Submit {
+            self.submits_again.remove(&job);
+            if self.books.accounts[job].outcome.is_some() {
+                // Who has the outcome does not ask again.
+                return;
+            }
+        }
         if self.process.is_none() {
             // Nobody is there; the caller tries again.
+            if wish == Wish::Submit {
+                return self.again(job);
+            }
             let later = ms(self.dice.u64(500..3_000));
             return self.after(later, Happening::Caller(job, wish));
         }
         match wish {
-            // Who has the outcome does not ask again.
-            Wish::Submit if self.books.accounts[job].outcome.is_some() => return,
             Wish::Submit => self.submit(job),
             Wish::Join => self.join(job),
             Wish::Mismatch => self.mismatch(job),
@@ -65,10 +73,7 @@ impl World {
                 self.plan(job);
             }
             Ok(Submitted::Joined(_)) => {}
-            Err(_) => {
-                let later = ms(self.dice.u64(500..3_000));
-                self.after(later, Happening::Caller(job, Wish::Submit));
-            }
+            Err(_) => self.again(job),
         }
     }
 
@@ -136,9 +141,15 @@ impl World {
         for job in 0..self.settings.jobs.len() {
             let waits = self.submitted[job] && self.books.accounts[job].outcome.is_none();
             if waits && self.find(job).is_none() {
-                let later = ms(self.dice.u64(..2_000));
-                self.after(later, Happening::Caller(job, Wish::Submit));
+                self.again(job);
             }
+        }
+    }
+
+    fn again(&mut self, job: usize) {
+        if self.submits_again.insert(job) {
+            let later = ms(self.dice.u64(500..3_000));
+            self.after(later, Happening::Caller(job, Wish::Submit));
         }
     }
 }

@@ -259,22 +259,19 @@ impl World {
         }
     }
 
-    /// I11: an earlier time changes nothing.
+    /// I11: an earlier time is taken for the latest one that was told.
     fn check_backwards(&mut self) {
         let Some(process) = &self.process else { return };
         let earlier = process.seen.saturating_sub(ms(self.check_dice.u64(1..60_000)));
         let mut told = process.engine.engine().clone();
+        let mut engine = told.clone();
         told.handle_timeout(earlier);
-        while told.pop_notice().is_some() {}
-        // What is due by the latest time is done at any call; else there is nothing to do.
-        let due = process.engine.engine().next_deadline().is_some_and(|at| at <= process.seen);
-        let engine = process.engine.engine();
-        let same = due || told == *engine;
-        self.books.hold(I(11), same, || {
+        engine.handle_timeout(process.seen);
+        self.books.hold(I(11), told == engine, || {
             let (before, after) = (format!("{engine:?}"), format!("{told:?}"));
             let at = before.bytes().zip(after.bytes()).position(|(a, b)| a != b).unwrap_or_default().saturating_sub(80);
             let part = |text: &str| text.chars().skip(at).take(240).collect::<String>();
-            format!("an earlier time, {earlier:?}, changes the engine from …{}… to …{}…", part(&before), part(&after))
+            format!("told {earlier:?}, the engine becomes …{1}… and not …{0}…", part(&before), part(&after))
         });
     }
 

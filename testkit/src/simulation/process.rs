@@ -187,8 +187,10 @@ impl World {
         let record = operation.record();
         let rising = process.queue.last().is_none_or(|(last, _)| *last < number);
         self.books.hold(R(35), rising, || format!("record {number:?} comes after its successor"));
-        self.books.accounts[process.jobs[&id]].asked.push(record.clone());
-        process.queue.push((number, record));
+        let job = process.jobs[&id];
+        self.books.accounts[job].asked.push(record.clone());
+        process.queue.push((number, record.clone()));
+        self.trace(Some(job), || format!("record {}: {:?}", number.0, record.stage));
     }
 
     /// One batch at a time; what is asked for meanwhile goes into the next.
@@ -210,6 +212,9 @@ impl World {
             return;
         }
         let number = if fails { self.disk.fail() } else { self.disk.finish() };
+        if let Some(RecordId(last)) = number {
+            self.trace(None, || format!("the journal {} up to record {last}", if fails { "fails" } else { "is durable" }));
+        }
         let lost = self.chaos.strikes_with(Fault::AckLost, 0.2);
         if self.dies_at(CrashPoint::Commit) {
             self.chaos.note(Fault::AckLost);

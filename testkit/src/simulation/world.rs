@@ -1,6 +1,6 @@
 //! The world of one history: its clock, its agenda, and what happens next.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 use std::time::Duration;
@@ -89,6 +89,8 @@ pub(super) struct World {
     pub(super) crashes_left: u32,
     pub(super) crashes_at: Vec<u64>,
     pub(super) submitted: Vec<bool>,
+    /// Jobs whose callers will try to submit them again.
+    pub(super) submits_again: BTreeSet<usize>,
     pub(super) operations: u64,
     pub(super) effects: u64,
     hasher: DefaultHasher,
@@ -137,6 +139,7 @@ impl World {
             crashes_left: if options.without_crashes { 0 } else { settings.most_crashes },
             crashes_at: vec![0; CrashPoint::ALL.len()],
             submitted: vec![false; count],
+            submits_again: BTreeSet::new(),
             operations: 0,
             effects: 0,
             hasher: DefaultHasher::new(),
