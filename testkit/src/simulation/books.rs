@@ -130,6 +130,7 @@ impl Books {
             Notice::Pending { hint } => account.hint = Some(*hint),
             // The hint that came with it is not told.
             Notice::AwaitingPerson => account.hint = None,
+            Notice::Accepted => (account.latest, account.hint) = (Some(Kind::Poll), Some(None)),
             Notice::ProvenAbsent => (account.latest, account.hint) = (Some(Kind::Create), Some(None)),
             Notice::Waiting { reason, until, .. } => {
                 let (hint, latest) = (account.hint, account.latest);

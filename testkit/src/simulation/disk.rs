@@ -34,10 +34,6 @@ fn first_record(log: &[u8]) -> Option<(Record, &[u8])> {
 }
 
 impl Disk {
-    pub(super) fn is_writing(&self) -> bool {
-        self.writing.is_some()
-    }
-
     pub(super) fn begin(&mut self, batch: Vec<Vec<u8>>, last: RecordId) {
         self.writing = Some((batch, last));
     }

@@ -31,6 +31,8 @@ pub(super) struct Process {
     pub(super) seen: Timestamp,
     pub(super) jobs: BTreeMap<OperationId, usize>,
     pub(super) flights: BTreeMap<(OperationId, AttemptId), Flight>,
+    /// A batch was handed to the disk, and the engine has not been told what came of it: acknowledgements must come in order.
+    pub(super) is_writing: bool,
     /// Records asked for, that wait until the disk is free.
     queue: Vec<(RecordId, Record)>,
     /// Webhooks about jobs whose references are not known yet.
@@ -46,6 +48,7 @@ impl Process {
             seen: Timestamp::EPOCH,
             jobs: BTreeMap::new(),
             flights: BTreeMap::new(),
+            is_writing: false,
             queue: Vec::new(),
             parked: Vec::new(),
             contradicted: Vec::new(),
@@ -196,7 +199,8 @@ impl World {
     /// One batch at a time; what is asked for meanwhile goes into the next.
     pub(super) fn write(&mut self) {
         let Some(process) = &mut self.process else { return };
-        let Some(&(last, _)) = process.queue.last().filter(|_| !self.disk.is_writing()) else { return };
+        let Some(&(last, _)) = process.queue.last().filter(|_| !process.is_writing) else { return };
+        process.is_writing = true;
         let batch = process.queue.drain(..).map(|(_, record)| frame(&record)).collect();
         self.disk.begin(batch, last);
         let slow = self.chaos.strikes(Fault::CommitSlow);

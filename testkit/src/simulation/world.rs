@@ -206,7 +206,7 @@ impl World {
 
     fn let_happen(&mut self, happening: Happening) {
         if happening.is_of_process() {
-            if self.chaos.strikes_with(Fault::ClockForward, 0.1) {
+            if self.now >= self.paused_until && self.chaos.strikes_with(Fault::ClockForward, 0.1) {
                 self.trace(None, || "the process stands still".into());
                 self.paused_until = self.now.saturating_add(ms(self.dice.u64(2_000..120_000)));
             }
@@ -284,6 +284,9 @@ impl World {
     fn acknowledged(&mut self, life: u32, number: RecordId, fails: bool) {
         use steadfast_core::engine::Event::{PersistFailed, Persisted};
         if life == self.life {
+            if let Some(process) = &mut self.process {
+                process.is_writing = false;
+            }
             self.feed(if fails { PersistFailed(number) } else { Persisted(number) });
             self.drain();
         }
