@@ -137,7 +137,9 @@ impl Books {
                 self.hear_wait(*reason, until.saturating_since(now), hint, latest, policy);
                 if *reason == WakeReason::Create {
                     let deadline = submitted.saturating_add(policy.create().deadline());
-                    self.hold(Invariant::R(3), *until < deadline, || format!("waits until {until:?}, after {deadline:?}"));
+                    self.hold(Invariant::R(3), *until < deadline, || {
+                        format!("waits until {until:?}, after {deadline:?}")
+                    });
                 }
             }
             _ => {}
@@ -160,7 +162,8 @@ impl Books {
             // The first look-up waits for the provider to settle.
             WakeReason::Lookup => {
                 let SendSafety::Lookup { settle } = policy.safety() else { return };
-                return self.hold(Invariant::R(1), wait == settle, || format!("looks up after {wait:?}, not {settle:?}"));
+                return self
+                    .hold(Invariant::R(1), wait == settle, || format!("looks up after {wait:?}, not {settle:?}"));
             }
             WakeReason::Poll => {
                 let poll = policy.poll();

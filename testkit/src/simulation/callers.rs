@@ -148,7 +148,7 @@ impl World {
 
     fn again(&mut self, job: usize) {
         if self.submits_again.insert(job) {
-            let later = ms(self.dice.u64(500..3_000));
+            let later = ms(self.dice.u64(1_000..15_000));
             self.after(later, Happening::Caller(job, Wish::Submit));
         }
     }

@@ -20,7 +20,8 @@ impl World {
         let (seen, ours) = (process.seen, &self.settings.jobs[job]);
         let alone = !process.flights.values().any(|flight| flight.job == job && flight.in_the_air);
         let record = self.disk.latest(&ours.key);
-        let what = || format!("job {job}, {:?} {}, on disk: {:?}", attempt.kind, attempt.number, record.map(|it| it.stage));
+        let what =
+            || format!("job {job}, {:?} {}, on disk: {:?}", attempt.kind, attempt.number, record.map(|it| it.stage));
         let books = &mut self.books;
         books.hold_all(&[I(3), R(9)], alone, what);
         if attempt.kind == Kind::Poll {
@@ -45,7 +46,8 @@ impl World {
             self.check_read(attempt.kind, seen);
         }
         // An operation of the engine, and of no other job.
-        let owners = self.process.as_ref().map_or(0, |it| it.jobs.iter().filter(|(it, at)| **at == job && **it == id).count());
+        let owners =
+            self.process.as_ref().map_or(0, |it| it.jobs.iter().filter(|(it, at)| **at == job && **it == id).count());
         self.books.hold(R(11), owners == 1, || format!("job {job} has {owners} operations"));
     }
 
@@ -63,7 +65,9 @@ impl World {
         books.hold_all(&[I(2), R(2)], creates <= limit && attempt.number <= limit, || {
             format!("job {job}: create {creates}, as it says {}, of {limit}", attempt.number)
         });
-        books.hold_all(&[I(2), R(3)], seen < deadline, || format!("job {job}: a create at {seen:?}, after {deadline:?}"));
+        books.hold_all(&[I(2), R(3)], seen < deadline, || {
+            format!("job {job}: a create at {seen:?}, after {deadline:?}")
+        });
         books.hold(R(6), !refused, || format!("job {job}: a create after the provider refused it for good"));
         let repeats = format!("job {job}: a create while an earlier one may have run ({safety:?})");
         match safety {
@@ -77,7 +81,8 @@ impl World {
     /// Polls and look-ups leave as soon as the gate lets them: so what it lets through can be seen.
     fn check_read(&mut self, kind: Kind, seen: Timestamp) {
         let paused = self.books.paused_until;
-        self.books.hold_all(&[I(1), R(4)], seen >= paused, || format!("a {kind:?} at {seen:?}, in a pause until {paused:?}"));
+        self.books
+            .hold_all(&[I(1), R(4)], seen >= paused, || format!("a {kind:?} at {seen:?}, in a pause until {paused:?}"));
         let reads = &mut self.books.reads;
         reads.push((kind, seen));
         let recent = reads.len().saturating_sub(64);
@@ -138,7 +143,8 @@ impl World {
         self.books.hold(which, runs == 1, || format!("a key ran {runs} times"));
         let job = self.job_of(key.as_str());
         let told = self.books.accounts[job].outcome;
-        self.books.hold(R(15), !matches!(told, Some(Outcome::Rejected(_))), || format!("job {job} runs after {told:?}"));
+        self.books
+            .hold(R(15), !matches!(told, Some(Outcome::Rejected(_))), || format!("job {job} runs after {told:?}"));
     }
 
     /// What the next notices must tell: that a second final answer contradicts the first.
@@ -167,7 +173,9 @@ impl World {
         if let Some(Reading::Accepted(_)) = reading {
             let moot = matches!(ended(record.stage), Some(outcome) if !matches!(outcome, Outcome::Unresolved(_)));
             let learnt = record.reference.is_some() || moot;
-            self.books.hold(R(18), learnt, || format!("job {job}: the reference in an answer was lost, at {:?}", record.stage));
+            self.books.hold(R(18), learnt, || {
+                format!("job {job}: the reference in an answer was lost, at {:?}", record.stage)
+            });
         }
         let accepts = self.settings.policy.poll().accepts_partial();
         let last = reading.and_then(|reading| outcome_of(reading, accepts));
@@ -178,13 +186,10 @@ impl World {
     pub(super) fn check_repeat(&mut self, id: OperationId, mail: &Mail) {
         let now = self.clock();
         let Some(process) = &mut self.process else { return };
-        let mut again = process.engine.engine().clone();
-        while again.pop_notice().is_some() {}
-        let before = again.clone();
+        let before = process.engine.engine().operation(id).map(|it| it.record());
+        let mut again = process.engine.clone();
         again.handle(Event::Webhook(id, mail.reading.clone()), now);
-        while again.pop_notice().is_some() {}
-        // Time may make something due, but not the webhook.
-        let same = again.operation(id).map(|it| it.record()) == before.operation(id).map(|it| it.record());
+        let same = again.engine().operation(id).map(|it| it.record()) == before;
         self.books.hold(I(16), same, || format!("a repeated webhook changes {id:?}"));
     }
 
@@ -240,11 +245,15 @@ impl World {
             format!("the gate counts {in_flight} requests in flight, and {expected} are")
         });
         if let (Some(tokens), Some(budget)) = (gate.budget_tokens(seen), self.settings.gate.budget()) {
-            books.hold(R(7), tokens <= budget.capacity(), || format!("{tokens} tokens in a budget of {}", budget.capacity()));
+            books.hold(R(7), tokens <= budget.capacity(), || {
+                format!("{tokens} tokens in a budget of {}", budget.capacity())
+            });
         }
         let most = self.settings.limits.live.max(self.settings.jobs.len() as u32 + 1);
         let live = engine.live();
-        books.hold_all(&[I(15), R(41)], live <= most && engine.notices_dropped() == 0, || format!("{live} live operations"));
+        books.hold_all(&[I(15), R(41)], live <= most && engine.notices_dropped() == 0, || {
+            format!("{live} live operations")
+        });
         if let Some((breaker, policy)) = process.engine.engine_mut().gate_mut().breaker_mut() {
             let (out, most) = (breaker.probes_out(seen), u32::from(policy.probes().at_once));
             books.hold(R(21), out <= most, || format!("{out} probes are out, of {most}"));

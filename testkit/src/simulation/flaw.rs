@@ -56,10 +56,11 @@ impl Flaw {
             Self::CapBeforeJitter => {
                 let create = retry(create, 0, 1, beyond_cap(create.backoff()));
                 let poll = policy.poll();
-                let poll = PollPolicy::new(beyond_cap(poll.schedule()), poll.polls(), poll.deadline(), poll.retry().clone())
-                    .expect("a longer cap is in order")
-                    .with_not_found_grace(poll.not_found_grace())
-                    .with_accept_partial(poll.accepts_partial());
+                let poll =
+                    PollPolicy::new(beyond_cap(poll.schedule()), poll.polls(), poll.deadline(), poll.retry().clone())
+                        .expect("a longer cap is in order")
+                        .with_not_found_grace(poll.not_found_grace())
+                        .with_accept_partial(poll.accepts_partial());
                 let broken = policy.clone().with_create(create).expect("a longer cap is in order");
                 broken.with_poll(poll)
             }
@@ -87,11 +88,12 @@ fn retry(policy: &RetryPolicy, more_attempts: u16, deadline_times: u32, backoff:
 }
 
 fn beyond_cap(backoff: &BackoffPolicy) -> BackoffPolicy {
-    BackoffPolicy::new(backoff.growth().clone(), backoff.cap() * 3 / 2, backoff.jitter()).expect("a longer cap is in order")
+    BackoffPolicy::new(backoff.growth().clone(), backoff.cap() * 3 / 2, backoff.jitter())
+        .expect("a longer cap is in order")
 }
 
 /// An engine, broken or not. It has the engine's own verbs.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Flawed {
     engine: Engine,
     flaw: Option<Flaw>,

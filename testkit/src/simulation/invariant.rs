@@ -110,7 +110,10 @@ const TABLE: [(&str, Option<&str>); Invariant::COUNT] = [
     ("a poll's error never becomes the job's failure", None),
     ("the end is absorbing", None),
     ("a webhook that comes before the create's answer is parked and matched", None),
-    ("a webhook's id is applied once", Some("the driver that takes webhooks in keeps their ids; here repeats reach the engine: I16")),
+    (
+        "a webhook's id is applied once",
+        Some("the driver that takes webhooks in keeps their ids; here repeats reach the engine: I16"),
+    ),
     ("a poll and a webhook with the same answer end it once", None),
     ("a restart from the journal goes on as without one", None),
     ("recovery is idempotent", None),
@@ -131,7 +134,10 @@ mod tests {
 
     #[test]
     fn every_invariant_has_its_line() {
-        assert_eq!(Invariant::all().map(Invariant::index).collect::<Vec<_>>(), (0..Invariant::COUNT).collect::<Vec<_>>());
+        assert_eq!(
+            Invariant::all().map(Invariant::index).collect::<Vec<_>>(),
+            (0..Invariant::COUNT).collect::<Vec<_>>()
+        );
         assert_eq!(Invariant::I(18).says(), "each drain ends, and the next deadline is later than now");
         assert_eq!(Invariant::R(45).to_string(), "R45");
         assert!(Invariant::R(24).says().contains("recount"));

@@ -123,7 +123,9 @@ impl World {
 
     /// Whether the process dies here.
     pub(super) fn dies_at(&mut self, point: CrashPoint) -> bool {
-        let hit = self.crash_dice.f64() < self.settings.crash_rate;
+        // What is rare gets its share of crashes.
+        let weight = if matches!(point, CrashPoint::Abandon | CrashPoint::SendLookup) { 6.0 } else { 1.0 };
+        let hit = self.crash_dice.f64() < self.settings.crash_rate * weight;
         if !hit || self.chaos.is_over() || self.crashes_left == 0 || self.process.is_none() {
             return false;
         }
@@ -217,12 +219,15 @@ impl World {
         }
         let number = if fails { self.disk.fail() } else { self.disk.finish() };
         if let Some(RecordId(last)) = number {
-            self.trace(None, || format!("the journal {} up to record {last}", if fails { "fails" } else { "is durable" }));
+            self.trace(None, || {
+                format!("the journal {} up to record {last}", if fails { "fails" } else { "is durable" })
+            });
         }
-        let lost = self.chaos.strikes_with(Fault::AckLost, 0.2);
+        let may_die = self.crashes_left > 0 && self.process.is_some();
         if self.dies_at(CrashPoint::Commit) {
             self.chaos.note(Fault::AckLost);
-        } else if lost && self.process.is_some() {
+        } else if may_die && self.chaos.strikes_with(Fault::AckLost, 0.2) {
+            self.crashes_left -= 1;
             self.crash(CrashPoint::Commit);
         } else if let Some(number) = number {
             self.soon(Happening::Acknowledged { life, number, fails });
@@ -319,7 +324,8 @@ impl World {
         let id = if self.settings.webhooks_by_key {
             engine.find(&mail.key)
         } else {
-            let known = |id: &&OperationId| engine.operation(**id).is_some_and(|it| it.reference() == Some(&mail.reference));
+            let known =
+                |id: &&OperationId| engine.operation(**id).is_some_and(|it| it.reference() == Some(&mail.reference));
             process.jobs.keys().find(known).copied()
         };
         let Some(id) = id else {
@@ -342,7 +348,10 @@ impl World {
         let Some(process) = &mut self.process else { return };
         let engine = process.engine.engine();
         let known = |mail: &Mail| {
-            process.jobs.keys().any(|id| engine.operation(*id).is_some_and(|it| it.reference() == Some(&mail.reference)))
+            process
+                .jobs
+                .keys()
+                .any(|id| engine.operation(*id).is_some_and(|it| it.reference() == Some(&mail.reference)))
         };
         let due = process.parked.iter().position(known);
         if let Some(at) = due {
@@ -384,7 +393,10 @@ impl World {
         let stage = self.disk.latest(&self.settings.jobs[job].key).map(|record| record.stage);
         if outcome == Outcome::Rejected(Rejected::NotDurable) {
             // Of this submit nothing was ever durable; an earlier one of the key was rejected.
-            return matches!(stage, None | Some(Stage::Ended(Outcome::Rejected(_)) | Stage::Delivered(Outcome::Rejected(_))));
+            return matches!(
+                stage,
+                None | Some(Stage::Ended(Outcome::Rejected(_)) | Stage::Delivered(Outcome::Rejected(_)))
+            );
         }
         stage == Some(Stage::Ended(outcome))
     }

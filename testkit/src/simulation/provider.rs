@@ -182,12 +182,7 @@ impl Provider {
         shown.map_or(Reading::NotFound, |run| Reading::Accepted(run.reference.clone()))
     }
 
-    fn poll(
-        &mut self,
-        reference: Option<&Reference>,
-        chaos: &mut Chaos,
-        now: Timestamp,
-    ) -> Result<Reading, Failure> {
+    fn poll(&mut self, reference: Option<&Reference>, chaos: &mut Chaos, now: Timestamp) -> Result<Reading, Failure> {
         let Some(index) = self.runs.iter().position(|run| Some(&run.reference) == reference) else {
             return Ok(Reading::NotFound);
         };

@@ -90,11 +90,11 @@ impl Settings {
             .and_then(|policy| policy.with_safety(safety))
             .map(|policy| policy.with_lookup(retry(&mut dice)).with_poll(poll(&mut dice)))
             .expect("a key window is longer than a time-out");
-        let most = [4, 8, 40][dice.usize(..3)];
+        let most = [4, 12, 100][dice.usize(..3)];
         let count = dice.usize(1..=most);
         let heals_after = ms(dice.u64(20_000..600_000));
         let jobs = (0..count).map(|n| job(&mut dice, n, heals_after)).collect();
-        let crash_rate = [0.0, 0.01, 0.04, 0.15][dice.usize(..4)];
+        let crash_rate = [0.0, 0.002, 0.01, 0.05][dice.usize(..4)];
         let live = if dice.u8(..8) == 0 { dice.u32(1..4) } else { 1_000 };
         Self {
             policy,
@@ -108,7 +108,7 @@ impl Settings {
             latest,
             heals_after,
             crash_rate,
-            most_crashes: dice.u32(1..12),
+            most_crashes: dice.u32(1..30),
             keeps_gate: dice.bool(),
         }
     }

@@ -1,7 +1,7 @@
 //! The world of one history: its clock, its agenda, and what happens next.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::collections::hash_map::DefaultHasher;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ const START: Timestamp = Timestamp::from_secs(1_700_000_000);
 /// The longest that a history may take once its world is well again: far more than all deadlines together.
 const PATIENCE: Duration = Duration::from_secs(6 * 3_600);
 /// The most that may happen in one history.
-const MOST_STEPS: u64 = 50_000;
+const MOST_STEPS: u64 = 200_000;
 
 pub(super) const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
@@ -35,21 +35,41 @@ pub(super) const fn ms(millis: u64) -> Duration {
 #[derive(Debug)]
 pub(super) enum Happening {
     /// A request reaches the provider.
-    Arrive { life: u32, id: OperationId, attempt: AttemptId, request: Request },
+    Arrive {
+        life: u32,
+        id: OperationId,
+        attempt: AttemptId,
+        request: Request,
+    },
     /// An answer reaches the process that asked.
-    Answer { life: u32, id: OperationId, attempt: AttemptId, answer: Answer },
+    Answer {
+        life: u32,
+        id: OperationId,
+        attempt: AttemptId,
+        answer: Answer,
+    },
     /// A webhook reaches the process.
     Webhook(Mail),
     /// One that the provider did not send.
     Forgery(Mail),
     /// A batch is on disk, or certainly not.
-    Written { life: u32, fails: bool },
+    Written {
+        life: u32,
+        fails: bool,
+    },
     /// The process learns of it.
-    Acknowledged { life: u32, number: RecordId, fails: bool },
+    Acknowledged {
+        life: u32,
+        number: RecordId,
+        fails: bool,
+    },
     /// A caller does something.
     Caller(usize, Wish),
     /// A caller has the outcome.
-    Deliver { life: u32, id: OperationId },
+    Deliver {
+        life: u32,
+        id: OperationId,
+    },
     Restart,
     Heal,
 }

@@ -48,7 +48,11 @@ fn main() -> ExitCode {
         return one(seed, arguments.json);
     }
     let report = many(&arguments);
-    if arguments.json { report.print_json() } else { report.print_table() }
+    if arguments.json {
+        report.print_json()
+    } else {
+        report.print_table()
+    }
     if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
@@ -63,7 +67,11 @@ fn one(seed: u64, json: bool) -> ExitCode {
     }
     report.add(seed, history);
     report.finish(started.elapsed());
-    if json { report.print_json() } else { report.print_table() }
+    if json {
+        report.print_json()
+    } else {
+        report.print_table()
+    }
     if broken { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 

@@ -82,7 +82,8 @@ impl Report {
         let faults = self.faults.iter().map(|(name, met)| (format!("fault {name}"), *met));
         let crashes = self.crashes_at.iter().map(|(name, met)| (format!("crash at {name}"), *met));
         let checks = self.checks.iter().map(|(name, met)| (format!("check of {name}"), *met));
-        self.never_met = faults.chain(crashes).chain(checks).filter(|(_, met)| *met == 0).map(|(name, _)| name).collect();
+        self.never_met =
+            faults.chain(crashes).chain(checks).filter(|(_, met)| *met == 0).map(|(name, _)| name).collect();
     }
 
     pub(crate) const fn violations(&self) -> usize {
@@ -165,11 +166,16 @@ pub(crate) fn timeline(history: &History) -> String {
 fn counts(lists: &[(&str, &BTreeMap<&str, u64>)]) -> Table {
     let mut table = Table::new();
     table.load_style(UTF8_FULL_CONDENSED);
-    table.set_header(lists.iter().flat_map(|(title, _)| [Cell::new(title), Cell::new("times").set_alignment(CellAlignment::Right)]));
+    table.set_header(
+        lists.iter().flat_map(|(title, _)| [Cell::new(title), Cell::new("times").set_alignment(CellAlignment::Right)]),
+    );
     let rows = lists.iter().map(|(_, list)| list.len()).max().unwrap_or_default();
     for row in 0..rows {
         table.add_row(lists.iter().flat_map(|(_, list)| {
-            let (name, count) = list.iter().nth(row).map_or((String::new(), String::new()), |(name, count)| ((*name).into(), count.to_string()));
+            let (name, count) = list
+                .iter()
+                .nth(row)
+                .map_or((String::new(), String::new()), |(name, count)| ((*name).into(), count.to_string()));
             [Cell::new(name), Cell::new(count).set_alignment(CellAlignment::Right)]
         }));
     }
