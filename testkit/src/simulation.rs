@@ -81,7 +81,7 @@ pub struct History {
     pub faults: Vec<u64>,
     /// How often each invariant was checked, in the order of [`Invariant::all`].
     pub checked: Vec<u64>,
-    /// How many jobs there were.
+    /// How many jobs its settings draw, those that were left out included. One more is submitted when the world is well.
     pub jobs: usize,
     /// What happened, if it was recorded.
     pub entries: Vec<Entry>,
@@ -150,7 +150,7 @@ fn run_twice(seed: u64, options: &Options) -> History {
         crashes_at: first.crashes_at,
         faults: first.chaos.met(),
         checked: first.books.evaluated().to_vec(),
-        jobs: first.settings.jobs.len(),
+        jobs: first.settings.jobs.len() - usize::from(first.probing),
         violation: first.books.violation,
         entries: first.entries.unwrap_or_default(),
     }

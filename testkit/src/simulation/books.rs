@@ -31,7 +31,7 @@ pub(super) struct Account {
     /// Creates of which nobody has learnt yet that they did not run.
     pub(super) doubtful: BTreeSet<AttemptId>,
     pub(super) first_sent: Option<Timestamp>,
-    /// The provider refused it for good, as was heard in this life of the process.
+    /// The provider refused it for good, as was heard in this life of the process or is on disk.
     pub(super) refused: bool,
     /// A final answer was fed in this life of the process.
     pub(super) final_heard: bool,
@@ -48,7 +48,7 @@ pub(super) struct Account {
 impl Account {
     /// The process is gone, and with it what it had heard and not written down.
     pub(super) const fn crash(&mut self) {
-        (self.final_heard, self.ended, self.refused) = (false, false, false);
+        (self.final_heard, self.ended) = (false, false);
         (self.hint, self.latest) = (None, None);
     }
 

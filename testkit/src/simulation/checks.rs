@@ -304,9 +304,9 @@ impl World {
         let Some(process) = &self.process else { return };
         let (live, in_flight) = (process.engine.engine().live(), process.engine.engine().gate().in_flight());
         self.books.hold(I(8), live == 0 && in_flight == 0, || format!("{live} live, {in_flight} in flight at rest"));
-        let told = self.books.accounts.iter().zip(&self.settings.jobs).find(|(account, _)| account.outcome.is_none());
-        let silent = told.map(|(_, job)| job.fate);
-        self.books.hold_all(&[I(14), R(44)], silent.is_none(), || format!("a job that is {silent:?} never ended"));
+        let ended = |job: usize| self.books.accounts[job].outcome.is_some() || self.left_out.contains(&job);
+        let silent = (0..self.settings.jobs.len()).find(|job| !ended(*job));
+        self.books.hold_all(&[I(14), R(44)], silent.is_none(), || format!("job {silent:?} never ended"));
     }
 
     /// Puts what the agenda holds in the order of its time; used by all that schedules.

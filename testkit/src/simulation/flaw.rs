@@ -49,6 +49,23 @@ impl Flaw {
         Self::SkipDeadline,
     ];
 
+    /// A name for command lines: `send-before-persist`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::SendBeforePersist => "send-before-persist",
+            Self::NewKeyOnRetry => "new-key-on-retry",
+            Self::CapBeforeJitter => "cap-before-jitter",
+            Self::ForgetLateReference => "forget-late-reference",
+            Self::LeakPermitOnCancel => "leak-permit-on-cancel",
+            Self::RetryUnkeyedTimeout => "retry-unkeyed-timeout",
+            Self::AttemptsOffByOne => "attempts-off-by-one",
+            Self::PollAfterWebhook => "poll-after-webhook",
+            Self::AcceptAnotherFingerprint => "accept-another-fingerprint",
+            Self::SkipDeadline => "skip-deadline",
+        }
+    }
+
     /// The policy that the broken engine is given. The checks keep to the true one.
     pub(super) fn policy(self, policy: &OperationPolicy) -> OperationPolicy {
         let create = policy.create();

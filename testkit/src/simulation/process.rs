@@ -116,6 +116,9 @@ impl World {
             self.chaos.note(Fault::CommitTorn);
         }
         self.books.crash();
+        for (account, job) in self.books.accounts.iter_mut().zip(&self.settings.jobs) {
+            account.refused &= self.disk.latest(&job.key).is_some_and(|record| record.refused);
+        }
         self.wake = None;
         let down = ms(self.dice.u64(100..20_000));
         self.after(down, Happening::Restart);

@@ -21,7 +21,8 @@ pub fn shrink(seed: u64, options: &Options) -> Options {
         for job in 0..found.jobs {
             let mut fewer = best.clone();
             fewer.without_jobs.push(job);
-            if !best.without_jobs.contains(&job) && breaks(&fewer) {
+            let one_is_left = fewer.without_jobs.len() < found.jobs;
+            if one_is_left && !best.without_jobs.contains(&job) && breaks(&fewer) {
                 best = fewer;
             }
         }

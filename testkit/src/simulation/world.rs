@@ -109,22 +109,22 @@ pub(super) struct World {
     pub(super) crashes_left: u32,
     pub(super) crashes_at: Vec<u64>,
     pub(super) submitted: Vec<bool>,
+    /// Jobs that nobody submits.
+    pub(super) left_out: Vec<usize>,
     /// Jobs whose callers will try to submit them again.
     pub(super) submits_again: BTreeSet<usize>,
     pub(super) operations: u64,
     pub(super) effects: u64,
     hasher: DefaultHasher,
     pub(super) books: Books,
-    probing: bool,
+    pub(super) probing: bool,
     pub(super) entries: Option<Vec<Entry>>,
 }
 
 impl World {
     pub(super) fn new(seed: u64, options: &Options, snapshots: bool) -> Self {
         let seed = Seed::new(seed);
-        let mut settings = Settings::drawn(seed);
-        let mut at = 0..;
-        settings.jobs.retain(|_| at.next().is_none_or(|n| !options.without_jobs.contains(&n)));
+        let settings = Settings::drawn(seed);
         let mut jobs = settings.jobs.clone();
         let probe = Job {
             key: steadfast_core::Key::new("canary-probe").expect("visible ASCII"),
@@ -159,6 +159,7 @@ impl World {
             crashes_left: if options.without_crashes { 0 } else { settings.most_crashes },
             crashes_at: vec![0; CrashPoint::ALL.len()],
             submitted: vec![false; count],
+            left_out: options.without_jobs.clone(),
             submits_again: BTreeSet::new(),
             operations: 0,
             effects: 0,
@@ -171,7 +172,7 @@ impl World {
         if options.without_crashes {
             world.settings.crash_rate = 0.0;
         }
-        for job in 0..count {
+        for job in (0..count).filter(|job| !options.without_jobs.contains(job)) {
             let later = world.settings.jobs[job].submit_after;
             world.after(later, Happening::Caller(job, Wish::Submit));
         }
@@ -335,7 +336,7 @@ impl World {
 
     /// Everything has ended and nothing is under way.
     fn is_at_rest(&self) -> bool {
-        let told = |job: usize| self.books.accounts[job].outcome.is_some();
+        let told = |job: usize| self.books.accounts[job].outcome.is_some() || self.left_out.contains(&job);
         let done = self.process.as_ref().is_some_and(|process| process.engine.engine().live() == 0);
         self.chaos.is_over() && done && self.agenda.is_empty() && (0..self.settings.jobs.len()).all(told)
     }

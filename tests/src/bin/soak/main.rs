@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use steadfast_testkit::simulation::{Options, simulate};
+use steadfast_testkit::simulation::{Flaw, Options, simulate};
 
 use crate::report::Report;
 
@@ -35,9 +35,23 @@ struct Arguments {
     /// How many threads; each history runs on one. Default: one per core.
     #[arg(long)]
     threads: Option<usize>,
+    /// Break the engine on purpose, to see how a violation is found and told.
+    #[arg(long, value_parser = flaw_of, value_name = "FLAW", help_heading = "To see that it can fail")]
+    flaw: Option<Flaw>,
     /// The result as one JSON object.
     #[arg(long)]
     json: bool,
+}
+
+fn flaw_of(name: &str) -> Result<Flaw, String> {
+    let names = || Flaw::ALL.map(Flaw::name).join(", ");
+    Flaw::ALL.into_iter().find(|flaw| flaw.name() == name).ok_or_else(|| format!("use one of {}", names()))
+}
+
+impl Arguments {
+    fn options(&self) -> Options {
+        Options { flaw: self.flaw, ..Options::default() }
+    }
 }
 
 fn main() -> ExitCode {
@@ -45,7 +59,7 @@ fn main() -> ExitCode {
     // A panic in a history is a finding like any other; what it says goes into the report.
     std::panic::set_hook(Box::new(|_| {}));
     if let Some(seed) = arguments.seed {
-        return one(seed, arguments.json);
+        return one(seed, &arguments);
     }
     let report = many(&arguments);
     if arguments.json {
@@ -57,10 +71,10 @@ fn main() -> ExitCode {
 }
 
 /// One history, told from begin to end.
-fn one(seed: u64, json: bool) -> ExitCode {
-    let started = Instant::now();
-    let history = simulate(seed, &Options { record: true, ..Options::default() });
-    let mut report = Report::default();
+fn one(seed: u64, arguments: &Arguments) -> ExitCode {
+    let (started, json) = (Instant::now(), arguments.json);
+    let history = simulate(seed, &Options { record: true, ..arguments.options() });
+    let mut report = Report::new(arguments.options());
     let broken = history.violation.is_some();
     if !json && !broken {
         print!("{}", report::timeline(&history));
@@ -85,7 +99,7 @@ fn many(arguments: &Arguments) -> Report {
     bar.set_style(ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()));
     let (next, over) = (AtomicU64::new(0), AtomicBool::new(false));
     let (send, receive) = mpsc::channel();
-    let mut report = Report::default();
+    let mut report = Report::new(arguments.options());
     thread::scope(|scope| {
         for _ in 0..threads {
             let send = send.clone();
@@ -97,7 +111,7 @@ fn many(arguments: &Arguments) -> Report {
                         return;
                     }
                     let seed = arguments.from.wrapping_add(n);
-                    if send.send((seed, simulate(seed, &Options::default()))).is_err() {
+                    if send.send((seed, simulate(seed, &arguments.options()))).is_err() {
                         return;
                     }
                 }

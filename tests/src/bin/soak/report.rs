@@ -16,6 +16,8 @@ pub(crate) const MOST_VIOLATIONS: usize = 8;
 
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct Report {
+    #[serde(skip)]
+    options: Options,
     seeds: u64,
     operations: u64,
     effects: u64,
@@ -47,6 +49,10 @@ struct Finding {
 const ENOUGH: u64 = 100;
 
 impl Report {
+    pub(crate) fn new(options: Options) -> Self {
+        Self { options, ..Self::default() }
+    }
+
     pub(crate) fn add(&mut self, seed: u64, history: History) {
         self.seeds += 1;
         self.operations += history.operations;
@@ -64,7 +70,7 @@ impl Report {
             }
         }
         if let Some(violation) = history.violation {
-            self.violations.push(Finding::new(seed, &violation));
+            self.violations.push(Finding::new(seed, &violation, &self.options));
         }
     }
 
@@ -109,10 +115,11 @@ impl Report {
         for (why, names) in reasons {
             println!("  {}: {why}", names.join(", "));
         }
-        for finding in &self.violations {
+        for finding in self.violations.iter().take(MOST_VIOLATIONS) {
             println!("\nVIOLATION of {} ({}), seed {}", finding.invariant, finding.says, finding.seed);
             println!("  {}\n\nthe smallest history that shows it:\n{}", finding.detail, finding.timeline);
-            println!("again: cargo run --release -p steadfast-tests --bin soak -- --seed {}", finding.seed);
+            let flaw = self.options.flaw.map_or_else(String::new, |flaw| format!(" --flaw {}", flaw.name()));
+            println!("again: cargo run --release -p steadfast-tests --bin soak -- --seed {}{flaw}", finding.seed);
         }
         for name in &self.never_met {
             println!("NEVER MET: {name}: this soak proves less than it should");
@@ -131,8 +138,8 @@ impl Report {
 }
 
 impl Finding {
-    fn new(seed: u64, violation: &Violation) -> Self {
-        let smallest = shrink(seed, &Options::default());
+    fn new(seed: u64, violation: &Violation, options: &Options) -> Self {
+        let smallest = shrink(seed, options);
         let history = simulate(seed, &smallest);
         let shown = history.violation.as_ref().unwrap_or(violation);
         Self {
