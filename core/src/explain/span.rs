@@ -35,7 +35,7 @@ impl fmt::Display for Span {
 fn write_span(f: &mut impl fmt::Write, span: Duration) -> fmt::Result {
     let micros = u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
     let millis = rounded(micros, 1_000);
-    if micros == 0 {
+    if span.is_zero() {
         return f.write_str("0 s");
     }
     if millis == 0 {
