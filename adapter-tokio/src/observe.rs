@@ -125,6 +125,7 @@ const fn summary(notice: &Notice) -> &'static str {
         Notice::AwaitingPerson => "the job waits for a person",
         Notice::Partial => "a part of the result is there",
         Notice::UnknownStatus(_) => "the provider gave a status that is not known: it counts as pending",
+        Notice::Webhook => "the provider told of the job by itself",
         Notice::ProvenAbsent => "the look-up proved that nothing ran",
         Notice::LateAnswer(_) => "an answer came after its time",
         Notice::Conflict => "the provider contradicts itself: the first answer stands",

@@ -62,7 +62,8 @@
 //! 3. **[`operation`]**: one job, from intent to outcome.
 //! 4. **[`engine`]**: many operations over one gate; one execution per key.
 //!
-//! Beside them: [`journal`] (records as bytes), [`notice`] (what observers may want to know), [`Timestamp`] and [`Seed`] (time and chance,
+//! Beside them: [`journal`] (records as bytes), [`notice`] (what observers may want to know), [`explain`] (notices as
+//! sentences, and a timeline of one job), [`Timestamp`] and [`Seed`] (time and chance,
 //! always arguments).
 //!
 //! # What is promised
@@ -106,6 +107,7 @@ pub mod breaker;
 pub mod budget;
 pub mod bulkhead;
 pub mod engine;
+pub mod explain;
 pub mod gate;
 pub mod journal;
 mod key;

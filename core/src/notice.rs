@@ -1,7 +1,8 @@
 //! What an observer may want to know. Notices decide nothing; ignoring them loses nothing.
 //!
 //! A [`Notice`] says what an operation did or met, in the words of the design; a driver turns each into a log line or a metric. They are
-//! plain data without payloads, so logging one cannot leak one. [`Wake`] says what an operation waits for, and until when.
+//! plain data without payloads, so logging one cannot leak one. [`explain`](crate::explain) says them to a person. [`Wake`] says what an operation
+//! waits for, and until when.
 
 use alloc::boxed::Box;
 use core::time::Duration;
@@ -9,11 +10,12 @@ use core::time::Duration;
 use crate::breaker::BreakerState;
 use crate::gate::Refusal;
 use crate::operation::{Attempt, AttemptId, Kind, Outcome, RecordId};
-use crate::retry::Failure;
+use crate::retry::{Delay, Failure};
 use crate::time::Timestamp;
 
 /// Something worth telling.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Notice {
     /// A request is about to leave.
@@ -31,6 +33,8 @@ pub enum Notice {
         reason: WakeReason,
         /// Until when.
         until: Timestamp,
+        /// Why so long.
+        delay: Delay,
     },
     /// The gate did not let a request go.
     Blocked {
@@ -54,6 +58,8 @@ pub enum Notice {
     Partial,
     /// The provider gave a status that its profile does not know.
     UnknownStatus(Box<str>),
+    /// The provider told of the job by itself. What it told is in the notices that follow.
+    Webhook,
     /// A look-up proved that nothing ran.
     ProvenAbsent,
     /// An answer arrived to an attempt that was no longer waited for.

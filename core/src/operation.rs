@@ -191,7 +191,10 @@ impl Operation {
             Event::Persisted(record) => self.persisted(record, turn),
             Event::PersistFailed(record) => self.persist_failed(record, turn),
             Event::Answered(id, answer) => self.answered(id, answer, turn),
-            Event::Webhook(reading) => self.learn(reading, turn),
+            Event::Webhook(reading) => {
+                turn.tell(Notice::Webhook);
+                self.learn(reading, turn);
+            }
             Event::Cancel => self.cancel(turn),
             Event::Delivered => self.delivered(turn),
         }

@@ -15,7 +15,7 @@ use core::time::Duration;
 
 use crate::backoff::{BackoffPolicy, Growth, Jitter};
 use crate::policy::PolicyError;
-use crate::retry::{Failure, RetryPolicy};
+use crate::retry::{Delay, Failure, Ground, RetryPolicy};
 use crate::seed::Seed;
 
 /// When to poll, how often, and for how long.
@@ -129,19 +129,30 @@ impl PollPolicy {
     /// The wait before the next poll, after this many pending answers, with the provider's hint if it gave one.
     #[must_use]
     pub fn wait(&self, pending: u16, hint: Option<Duration>, seed: Seed) -> Duration {
-        let delay = self.schedule.delay(u32::from(pending).saturating_add(1), seed);
-        self.retry.retry_after().apply(delay, hint)
+        self.delay(pending, hint, seed).wait()
+    }
+
+    /// [`wait`](Self::wait), with what decided it.
+    pub(crate) fn delay(&self, pending: u16, hint: Option<Duration>, seed: Seed) -> Delay {
+        let own = self.schedule.delay(u32::from(pending).saturating_add(1), seed);
+        self.retry.retry_after().weigh(Ground::Schedule, own, hint)
     }
 
     /// The wait before the next poll, after this many failed polls in a row, the last with `failure`.
     #[must_use]
     pub fn wait_after_failure(&self, streak: u16, failure: Failure, seed: Seed) -> Duration {
-        let slowest = self.schedule.cap();
+        self.delay_after_failure(streak, failure, seed).wait()
+    }
+
+    /// [`wait_after_failure`](Self::wait_after_failure), with what decided it.
+    pub(crate) fn delay_after_failure(&self, streak: u16, failure: Failure, seed: Seed) -> Delay {
+        let retry_after = self.retry.retry_after();
         if streak < self.retry.attempts() {
-            self.retry.retry_after().apply(self.retry.backoff().delay(u32::from(streak), seed), failure.retry_after)
+            let own = self.retry.backoff().delay(u32::from(streak), seed);
+            retry_after.weigh(Ground::Backoff, own, failure.retry_after)
         } else {
             // Whatever the provider suggests: nothing holds these polls back but their pace.
-            self.retry.retry_after().apply(slowest, failure.retry_after).max(slowest)
+            retry_after.weigh(Ground::SlowestPace, self.schedule.cap(), failure.retry_after).no_shorter()
         }
     }
 }

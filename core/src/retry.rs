@@ -122,12 +122,33 @@ impl RetryAfter {
     /// The wait that results from our own `delay` and the provider's `hint`.
     #[must_use]
     pub fn apply(self, delay: Duration, hint: Option<Duration>) -> Duration {
-        let Some(hint) = hint else { return delay };
-        match self {
-            Self::Floor { ceiling } => delay.max(hint.min(ceiling)),
-            Self::Exact { ceiling } => hint.min(ceiling),
-            Self::Clamped { extra } => hint.max(delay).min(delay.saturating_add(extra)),
-        }
+        self.weigh(Ground::Backoff, delay, hint).wait()
+    }
+
+    /// The same, with what decided. `ground` says where our own delay comes from.
+    ///
+    /// ```
+    /// use core::time::Duration;
+    /// use steadfast_core::retry::{Ground, RetryAfter};
+    ///
+    /// let secs = Duration::from_secs;
+    /// let delay = RetryAfter::Floor { ceiling: secs(60) }.weigh(Ground::Backoff, secs(4), Some(secs(90)));
+    /// let hint = delay.hint.unwrap();
+    /// assert!(hint.decides && hint.cut);
+    /// assert_eq!(delay.wait(), secs(60));
+    /// ```
+    #[must_use]
+    pub fn weigh(self, ground: Ground, own: Duration, asked: Option<Duration>) -> Delay {
+        let hint = asked.map(|asked| {
+            let ceiling = match self {
+                Self::Floor { ceiling } | Self::Exact { ceiling } => ceiling,
+                Self::Clamped { extra } => own.saturating_add(extra),
+            };
+            let counts = asked.min(ceiling);
+            let decides = matches!(self, Self::Exact { .. }) || counts > own;
+            Hint { counts, cut: asked > ceiling, decides }
+        });
+        Delay { own, ground, hint }
     }
 }
 
@@ -136,6 +157,73 @@ impl Default for RetryAfter {
     fn default() -> Self {
         Self::Floor { ceiling: Duration::from_secs(3600) }
     }
+}
+
+/// A wait, and what it was decided from: for whoever asks why it is so long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
+pub struct Delay {
+    /// Our own part, before the provider is heard.
+    pub own: Duration,
+    /// Where our own part comes from.
+    pub ground: Ground,
+    /// The provider's part. `None`: it asked for nothing, or is not asked here.
+    pub hint: Option<Hint>,
+}
+
+impl Delay {
+    /// Our own part alone.
+    #[must_use]
+    pub const fn own(ground: Ground, own: Duration) -> Self {
+        Self { own, ground, hint: None }
+    }
+
+    /// How long the wait is: the provider's part if it decides, else our own.
+    #[must_use]
+    pub fn wait(self) -> Duration {
+        self.hint.filter(|hint| hint.decides).map_or(self.own, |hint| hint.counts)
+    }
+
+    /// The same, but never shorter than our own part.
+    pub(crate) fn no_shorter(mut self) -> Self {
+        if let Some(hint) = &mut self.hint {
+            hint.decides &= hint.counts >= self.own;
+        }
+        self
+    }
+}
+
+/// A provider's part in a [`Delay`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
+pub struct Hint {
+    /// What it asked for, as far as the policy lets it count.
+    pub counts: Duration,
+    /// Whether it asked for more than that.
+    pub cut: bool,
+    /// Whether it decides how long the wait is.
+    pub decides: bool,
+}
+
+/// Where our own part of a [`Delay`] comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+#[non_exhaustive]
+pub enum Ground {
+    /// The retry policy's backoff.
+    Backoff,
+    /// The poll schedule.
+    Schedule,
+    /// The poll schedule's slowest pace: the retries of failing polls are used up.
+    SlowestPace,
+    /// A look-up waits until the provider certainly shows the job if it runs.
+    Settle,
+    /// The retry budget was spent, so the retry pauses once more.
+    Budget,
+    /// After a restart: what the record says was left of a wait, at most one capped delay.
+    Record,
 }
 
 /// How often, how long and with what pauses a request may be tried.
@@ -245,21 +333,38 @@ impl RetryPolicy {
         repeatable: bool,
         seed: Seed,
     ) -> RetryDecision {
+        match self.weigh(made, failure, started, now, repeatable, seed) {
+            Ok((at, _)) => RetryDecision::At(at),
+            Err(why) => RetryDecision::GiveUp(why),
+        }
+    }
+
+    /// [`decide`](Self::decide), with what the wait was decided from.
+    pub(crate) fn weigh(
+        &self,
+        made: u16,
+        failure: Failure,
+        started: Timestamp,
+        now: Timestamp,
+        repeatable: bool,
+        seed: Seed,
+    ) -> Result<(Timestamp, Delay), GaveUp> {
         if failure.class == Class::Permanent {
-            return RetryDecision::GiveUp(GaveUp::Refused);
+            return Err(GaveUp::Refused);
         }
         if !repeatable && failure.certainty != Certainty::NotExecuted {
-            return RetryDecision::GiveUp(GaveUp::Ambiguous);
+            return Err(GaveUp::Ambiguous);
         }
         if made >= self.attempts.get() {
-            return RetryDecision::GiveUp(GaveUp::Attempts);
+            return Err(GaveUp::Attempts);
         }
-        let delay = self.backoff.delay(u32::from(made), seed);
-        let at = now.saturating_add(self.retry_after.apply(delay, failure.retry_after));
+        let backoff = self.backoff.delay(u32::from(made), seed);
+        let delay = self.retry_after.weigh(Ground::Backoff, backoff, failure.retry_after);
+        let at = now.saturating_add(delay.wait());
         if at >= started.saturating_add(self.deadline) {
-            return RetryDecision::GiveUp(GaveUp::Deadline);
+            return Err(GaveUp::Deadline);
         }
-        RetryDecision::At(at)
+        Ok((at, delay))
     }
 }
 

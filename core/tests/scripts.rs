@@ -14,6 +14,8 @@
 //! > wait [SPAN]                until the next deadline, or so long
 //! > crash                      and start again from what is on disk
 //! > hold SPAN                  the gate
+//! > ceiling SPAN               no Retry-After counts for more (default 1h)
+//! > timeline KEY               what `explain` says of the job so far
 //! ```
 
 use core::fmt::Write as _;
@@ -23,9 +25,10 @@ use std::path::Path;
 
 use steadfast_core::backoff::{BackoffPolicy, Growth, Jitter};
 use steadfast_core::engine::{Engine, Event, Limits, Submitted};
-use steadfast_core::notice::WakeReason;
+use steadfast_core::explain::Timeline;
+use steadfast_core::notice::{Notice, WakeReason};
 use steadfast_core::operation::{Attempt, AttemptId, Effect, Reading, Record, RecordId, Stage};
-use steadfast_core::retry::{Certainty, Class, Failure, RetryPolicy};
+use steadfast_core::retry::{Certainty, Class, Failure, RetryAfter, RetryPolicy};
 use steadfast_core::{
     Fingerprint, Gate, Key, Kind, OperationId, OperationPolicy, Reference, Seed, SendSafety, Timestamp,
 };
@@ -38,7 +41,7 @@ fn scripts_give_the_effects_they_show() {
     let rewrite = std::env::var_os("REWRITE").is_some();
     let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
-    assert!(files.len() >= 8);
+    assert!(files.len() >= 9);
     for file in files {
         let expected = std::fs::read_to_string(&file).unwrap();
         let actual = replay(&expected);
@@ -73,18 +76,21 @@ fn replay(script: &str) -> String {
 
 struct Scene {
     safety: SendSafety,
+    ceiling: Duration,
     engine: Engine,
     now: Timestamp,
     asked: Vec<(RecordId, Record)>,
     disk: BTreeMap<Key, Record>,
     in_the_air: BTreeMap<OperationId, Attempt>,
+    told: Vec<(Key, Timestamp, Notice)>,
 }
 
 impl Scene {
     fn new() -> Self {
-        let safety = SendSafety::Unsafe;
-        let (engine, now) = (engine(safety), START);
-        Self { safety, engine, now, asked: Vec::new(), disk: BTreeMap::new(), in_the_air: BTreeMap::new() }
+        let (safety, ceiling) = (SendSafety::Unsafe, Duration::from_secs(3600));
+        let (engine, now, asked) = (engine(safety, ceiling), START, Vec::new());
+        let (disk, in_the_air) = (BTreeMap::new(), BTreeMap::new());
+        Self { safety, ceiling, engine, now, asked, disk, in_the_air, told: Vec::new() }
     }
 
     fn perform(&mut self, command: &str, out: &mut String) {
@@ -92,8 +98,13 @@ impl Scene {
         match words[..] {
             ["policy", ..] => {
                 self.safety = safety(&words[1..]);
-                self.engine = engine(self.safety);
+                self.engine = engine(self.safety, self.ceiling);
             }
+            ["ceiling", time] => {
+                self.ceiling = span(time);
+                self.engine = engine(self.safety, self.ceiling);
+            }
+            ["timeline", key] => return self.timeline(key, out),
             ["submit", key, ..] => self.submit(key, words.get(2).copied().unwrap_or_default(), out),
             ["cancel", key] => self.feed(Event::Cancel(self.id(key))),
             ["webhook", key, ..] => self.feed(Event::Webhook(self.id(key), reading(&words[2..]).unwrap())),
@@ -157,7 +168,7 @@ impl Scene {
     }
 
     fn crash(&mut self) {
-        self.engine = engine(self.safety);
+        self.engine = engine(self.safety, self.ceiling);
         self.asked.clear();
         self.in_the_air.clear();
         for record in self.disk.values() {
@@ -165,8 +176,22 @@ impl Scene {
         }
     }
 
+    fn timeline(&self, key: &str, out: &mut String) {
+        let own = self.told.iter().filter(|(whose, ..)| whose.as_str() == key);
+        let _ = write!(out, "{}", Timeline::new(own.map(|(_, at, notice)| (*at, notice))));
+    }
+
+    fn listen(&mut self) {
+        while let Some((id, notice)) = self.engine.pop_notice() {
+            let key = self.engine.operation(id).expect("told of a job that is forgotten").key().clone();
+            self.told.push((key, self.now, notice));
+        }
+    }
+
     /// What is owed, and what is waited for.
     fn show(&mut self, out: &mut String) {
+        // Before it is delivered: a job of which nothing is on disk is then forgotten.
+        self.listen();
         while let Some((id, effect)) = self.engine.pop_effect() {
             let operation = self.engine.operation(id).unwrap();
             let key = operation.key().clone();
@@ -200,6 +225,7 @@ impl Scene {
                 other => writeln!(out, "{}: {other:?}", key.as_str()),
             };
         }
+        self.listen();
         if let Some((wake, id)) = self.engine.next_wake()
             && wake.reason != WakeReason::Forget
         {
@@ -210,10 +236,11 @@ impl Scene {
 }
 
 /// The default policy without jitter, so that the scripts show round numbers.
-fn engine(safety: SendSafety) -> Engine {
+fn engine(safety: SendSafety, ceiling: Duration) -> Engine {
     let secs = Duration::from_secs;
     let backoff = BackoffPolicy::new(Growth::doubling(secs(1)), secs(20), Jitter::None).unwrap();
     let retry = RetryPolicy::new(5, secs(120), secs(10), backoff.clone()).unwrap();
+    let retry = retry.with_retry_after(RetryAfter::Floor { ceiling });
     let schedule = BackoffPolicy::new(Growth::doubling(secs(3)), secs(30), Jitter::None).unwrap();
     let poll = steadfast_core::poll::PollPolicy::new(schedule, 10, secs(180), retry.clone()).unwrap();
     let policy = OperationPolicy::default().with_create(retry.clone()).unwrap().with_lookup(retry);

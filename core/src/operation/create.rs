@@ -5,7 +5,7 @@ use super::{
 };
 use crate::gate::{Admission, Blocked, Permit, Request, Settled};
 use crate::notice::{Notice, WakeReason};
-use crate::retry::{Certainty, Class, Failure, GaveUp, RetryDecision};
+use crate::retry::{Certainty, Class, Delay, Failure, GaveUp, Ground};
 use crate::time::Timestamp;
 
 impl Operation {
@@ -34,6 +34,7 @@ impl Operation {
                 if at >= deadline {
                     return self.create_gave_up(GaveUp::Deadline, turn);
                 }
+                turn.tell_wait(WakeReason::Create, at, Delay::own(Ground::Budget, at.saturating_since(turn.now)));
                 self.state = State::CreateWaiting { at, reason: WakeReason::Create, after };
             }
             Admission::Refuse(_) if !self.doubt => self.end(Outcome::Rejected(Rejected::Unavailable), turn),
@@ -102,17 +103,15 @@ impl Operation {
 
         let policy = turn.policy.create();
         let repeatable = matches!(turn.policy.safety(), SendSafety::Idempotent | SendSafety::Keyed { .. });
-        match policy.decide(self.creates, failure, self.submitted, turn.now, repeatable, self.seed.derive(CREATE)) {
-            RetryDecision::At(at) if self.doubt && at >= self.key_expiry(turn) => {
-                self.create_gave_up(GaveUp::KeyWindow, turn);
-            }
-            RetryDecision::At(at) => self.wait_to_create(at, failure.class, turn),
-            RetryDecision::GiveUp(why) => self.create_gave_up(why, turn),
+        match policy.weigh(self.creates, failure, self.submitted, turn.now, repeatable, self.seed.derive(CREATE)) {
+            Ok((at, _)) if self.doubt && at >= self.key_expiry(turn) => self.create_gave_up(GaveUp::KeyWindow, turn),
+            Ok((at, delay)) => self.wait_to_create(at, delay, failure.class, turn),
+            Err(why) => self.create_gave_up(why, turn),
         }
     }
 
-    pub(super) fn wait_to_create(&mut self, at: Timestamp, after: Class, turn: &mut Turn<'_>) {
-        turn.tell(Notice::Waiting { reason: WakeReason::Create, until: at });
+    pub(super) fn wait_to_create(&mut self, at: Timestamp, delay: Delay, after: Class, turn: &mut Turn<'_>) {
+        turn.tell_wait(WakeReason::Create, at, delay);
         self.state = State::CreateWaiting { at, reason: WakeReason::Create, after: Some(after) };
         // What is known of the last attempt goes to disk while it waits.
         self.ask_record();

@@ -5,7 +5,7 @@ use core::time::Duration;
 use super::{Attempt, CREATE, Kind, LOOKUP, Operation, Outcome, Reading, Rejected, State, Turn, Unresolved};
 use crate::gate::{Admission, Blocked, Request, Settled};
 use crate::notice::{Notice, WakeReason};
-use crate::retry::{Certainty, Class, Failure, GaveUp, RetryDecision};
+use crate::retry::{Certainty, Class, Delay, Failure, GaveUp, Ground};
 use crate::time::Timestamp;
 
 impl Operation {
@@ -15,7 +15,7 @@ impl Operation {
         self.phase_began = at;
         self.phase_base = self.attempts;
         self.tries = 0;
-        turn.tell(Notice::Waiting { reason: WakeReason::Lookup, until: at });
+        turn.tell_wait(WakeReason::Lookup, at, Delay::own(Ground::Settle, settle));
         self.state = State::LookupWaiting { at, reason: WakeReason::Lookup, after: None };
         self.ask_record();
     }
@@ -36,6 +36,7 @@ impl Operation {
             Admission::Refuse(refusal) if refusal.why == Blocked::Budget => {
                 let pause = turn.policy.lookup().backoff().delay(u32::from(self.tries), self.seed.derive(LOOKUP));
                 let at = refusal.after_pause(pause, turn.now).min(deadline);
+                turn.tell_wait(WakeReason::Lookup, at, Delay::own(Ground::Budget, at.saturating_since(turn.now)));
                 self.state = State::LookupWaiting { at, reason: WakeReason::Lookup, after };
             }
             Admission::Wait(refusal) | Admission::Refuse(refusal) => match refusal.wait_within(deadline, turn.now) {
@@ -71,12 +72,12 @@ impl Operation {
         self.tries = self.tries.saturating_add(1);
         let policy = turn.policy.lookup();
         // A look-up only reads: it may be repeated whatever became of it.
-        match policy.decide(self.tries, failure, self.phase_began, turn.now, true, self.seed.derive(LOOKUP)) {
-            RetryDecision::At(at) => {
-                turn.tell(Notice::Waiting { reason: WakeReason::Lookup, until: at });
+        match policy.weigh(self.tries, failure, self.phase_began, turn.now, true, self.seed.derive(LOOKUP)) {
+            Ok((at, delay)) => {
+                turn.tell_wait(WakeReason::Lookup, at, delay);
                 self.state = State::LookupWaiting { at, reason: WakeReason::Lookup, after: Some(failure.class) };
             }
-            RetryDecision::GiveUp(_) => self.end(Outcome::Unresolved(Unresolved::Lookup), turn),
+            Err(_) => self.end(Outcome::Unresolved(Unresolved::Lookup), turn),
         }
     }
 
@@ -93,11 +94,12 @@ impl Operation {
         if self.creates >= policy.attempts() {
             return self.end(Outcome::Rejected(Rejected::Attempts), turn);
         }
-        let at = turn.now.saturating_add(policy.backoff().delay(u32::from(self.creates), self.seed.derive(CREATE)));
+        let delay = policy.backoff().delay(u32::from(self.creates), self.seed.derive(CREATE));
+        let at = turn.now.saturating_add(delay);
         if at >= self.create_deadline(turn) {
             return self.create_gave_up(GaveUp::Deadline, turn);
         }
-        self.wait_to_create(at, Class::Transient, turn);
+        self.wait_to_create(at, Delay::own(Ground::Backoff, delay), Class::Transient, turn);
     }
 
     fn lookup_deadline(&self, turn: &Turn<'_>) -> Timestamp {

@@ -4,10 +4,10 @@ use core::time::Duration;
 
 use crate::backoff::{BackoffPolicy, Growth, Jitter};
 use crate::gate::{Admission, Gate, Kinds, Permit, Refusal, Request, Settled};
-use crate::notice::{Notice, Notices};
+use crate::notice::{Notice, Notices, WakeReason};
 use crate::policy::PolicyError;
 use crate::poll::PollPolicy;
-use crate::retry::RetryPolicy;
+use crate::retry::{Delay, RetryPolicy};
 use crate::time::Timestamp;
 
 /// What a create may do when an earlier one's fate is unknown. It describes the *provider*: sending a key is not the same as its
@@ -230,6 +230,10 @@ impl Turn<'_> {
 
     pub(crate) fn tell(&mut self, notice: Notice) {
         self.notices.tell(notice);
+    }
+
+    pub(crate) fn tell_wait(&mut self, reason: WakeReason, until: Timestamp, delay: Delay) {
+        self.tell(Notice::Waiting { reason, until, delay });
     }
 }
 

@@ -6,7 +6,7 @@ use super::{Attempt, Kind, Operation, Outcome, POLL, Reading, State, Turn, Unres
 use crate::gate::{Admission, Blocked, Request, Settled};
 use crate::key::Reference;
 use crate::notice::{Notice, WakeReason};
-use crate::retry::{Class, Failure};
+use crate::retry::{Class, Delay, Failure, Ground};
 use crate::time::Timestamp;
 
 impl Operation {
@@ -24,8 +24,8 @@ impl Operation {
         self.phase_began = turn.now;
         self.phase_base = self.attempts;
         self.tries = 0;
-        let wait = turn.policy.poll().wait(self.polls, None, self.seed.derive(POLL));
-        self.wait_to_poll(wait, None, turn);
+        let delay = turn.policy.poll().delay(self.polls, None, self.seed.derive(POLL));
+        self.wait_to_poll(delay, None, turn);
     }
 
     pub(super) fn begin_poll(&mut self, after: Option<Class>, turn: &mut Turn<'_>) {
@@ -45,6 +45,7 @@ impl Operation {
             Admission::Refuse(refusal) if refusal.why == Blocked::Budget => {
                 let pause = turn.policy.poll().schedule().cap();
                 let at = refusal.after_pause(pause, turn.now).min(deadline);
+                turn.tell_wait(WakeReason::Poll, at, Delay::own(Ground::Budget, at.saturating_since(turn.now)));
                 self.state = State::PollWaiting { at, reason: WakeReason::Poll, after: None };
             }
             Admission::Wait(refusal) | Admission::Refuse(refusal) => match refusal.wait_within(deadline, turn.now) {
@@ -98,8 +99,8 @@ impl Operation {
         if self.polls >= turn.policy.poll().polls() {
             return self.end(Outcome::Unresolved(Unresolved::Polls), turn);
         }
-        let wait = turn.policy.poll().wait(self.polls, hint, self.seed.derive(POLL));
-        self.wait_to_poll(wait, None, turn);
+        let delay = turn.policy.poll().delay(self.polls, hint, self.seed.derive(POLL));
+        self.wait_to_poll(delay, None, turn);
     }
 
     pub(super) fn poll_failed(&mut self, attempt: Attempt, failure: Failure, turn: &mut Turn<'_>) {
@@ -111,19 +112,19 @@ impl Operation {
         }
         self.tries = self.tries.saturating_add(1);
         let policy = turn.policy.poll();
-        let wait = policy.wait_after_failure(self.tries, failure, self.seed.derive(POLL));
+        let delay = policy.delay_after_failure(self.tries, failure, self.seed.derive(POLL));
         // Once the retries are used up it goes on at the schedule's slowest pace, which is no retry and needs no budget.
         let after = (self.tries < policy.retry().attempts()).then_some(failure.class);
-        self.wait_to_poll(wait, after, turn);
+        self.wait_to_poll(delay, after, turn);
     }
 
     /// If the next poll could not begin before the deadline, waiting for it would be for nothing: stop now.
-    fn wait_to_poll(&mut self, wait: Duration, after: Option<Class>, turn: &mut Turn<'_>) {
-        let at = turn.now.saturating_add(wait);
+    fn wait_to_poll(&mut self, delay: Delay, after: Option<Class>, turn: &mut Turn<'_>) {
+        let at = turn.now.saturating_add(delay.wait());
         if at >= self.poll_deadline(turn) {
             return self.end(Outcome::Unresolved(Unresolved::PollDeadline), turn);
         }
-        turn.tell(Notice::Waiting { reason: WakeReason::Poll, until: at });
+        turn.tell_wait(WakeReason::Poll, at, delay);
         self.state = State::PollWaiting { at, reason: WakeReason::Poll, after };
     }
 

@@ -10,7 +10,7 @@ use core::time::Duration;
 
 use super::{CREATE, Due, Journal, Operation, Record, SendSafety, Stage, State, Turn};
 use crate::notice::{Notice, WakeReason};
-use crate::retry::GaveUp;
+use crate::retry::{Delay, GaveUp, Ground};
 use crate::seed::Seed;
 use crate::time::Timestamp;
 
@@ -78,6 +78,7 @@ impl Operation {
         match record.stage {
             Stage::Planned => {
                 let at = clamp(record.due, now, turn.policy.create().backoff().cap());
+                tell_what_is_left(WakeReason::Create, at, turn);
                 operation.state = State::CreateWaiting { at, reason: WakeReason::Create, after: None };
             }
             Stage::Accepted if operation.reference.is_some() => operation.resume_polling(record.due, turn),
@@ -100,6 +101,7 @@ impl Operation {
             SendSafety::Lookup { settle } => {
                 let at = turn.now.saturating_add(settle);
                 self.phase_began = at;
+                turn.tell_wait(WakeReason::Lookup, at, Delay::own(Ground::Settle, settle));
                 self.state = State::LookupWaiting { at, reason: WakeReason::Lookup, after: None };
             }
             // Only after a restart with another policy.
@@ -112,22 +114,36 @@ impl Operation {
             SendSafety::Idempotent | SendSafety::Keyed { .. } => {
                 // A crash counts as a failure of the attempt that it cut off: its repeat waits like any other.
                 let wait = create.backoff().delay(u32::from(self.creates), self.seed.derive(CREATE));
-                let due = due.unwrap_or_else(|| turn.now.saturating_add(wait));
-                let at = clamp(Some(due), turn.now, create.backoff().cap());
+                let again = turn.now.saturating_add(wait);
+                let at = clamp(Some(due.unwrap_or(again)), turn.now, create.backoff().cap());
                 if at >= self.create_deadline(turn) {
                     return self.create_gave_up(GaveUp::Deadline, turn);
                 }
                 if at >= self.key_expiry(turn) {
                     return self.create_gave_up(GaveUp::KeyWindow, turn);
                 }
+                if due.is_some() {
+                    tell_what_is_left(WakeReason::Create, at, turn);
+                } else {
+                    turn.tell_wait(WakeReason::Create, at, Delay::own(Ground::Backoff, wait));
+                }
                 self.state = State::CreateWaiting { at, reason: WakeReason::Create, after: None };
             }
         }
     }
 
-    fn resume_polling(&mut self, due: Option<Timestamp>, turn: &Turn<'_>) {
+    fn resume_polling(&mut self, due: Option<Timestamp>, turn: &mut Turn<'_>) {
         let at = clamp(due, turn.now, turn.policy.poll().schedule().cap());
+        tell_what_is_left(WakeReason::Poll, at, turn);
         self.state = State::PollWaiting { at, reason: WakeReason::Poll, after: None };
+    }
+}
+
+/// Of a wait that is over there is nothing to tell: the request leaves, or meets the gate.
+fn tell_what_is_left(reason: WakeReason, at: Timestamp, turn: &mut Turn<'_>) {
+    let left = at.saturating_since(turn.now);
+    if !left.is_zero() {
+        turn.tell_wait(reason, at, Delay::own(Ground::Record, left));
     }
 }
 

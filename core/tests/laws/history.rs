@@ -3,7 +3,9 @@
 use core::time::Duration;
 
 use proptest::prelude::*;
-use steadfast_core::operation::{Attempt, AttemptId, Effect, Event, Reading, Record, RecordId, Stage};
+use steadfast_core::explain::Timeline;
+use steadfast_core::notice::Notice;
+use steadfast_core::operation::{Attempt, AttemptId, Effect, Event, Reading, Record, RecordId, Stage, Turn};
 use steadfast_core::retry::{Certainty, Class, Failure};
 use steadfast_core::{Fingerprint, Gate, Key, Kind, Operation, OperationPolicy, Reference, Seed, Timestamp};
 
@@ -116,6 +118,9 @@ pub(crate) struct History {
     /// Every effect, in order, with its time.
     pub(crate) log: Vec<(Timestamp, Effect)>,
     pub(crate) ended: u32,
+    /// Every notice, in order, with its time as the operation saw it.
+    told: Vec<(Timestamp, Notice)>,
+    seen: Timestamp,
 }
 
 impl History {
@@ -128,18 +133,27 @@ impl History {
         let seed = Seed::new(seed);
         let key = Key::new("order-42").unwrap();
         let print = Fingerprint::new([7; 16]);
-        let job = Operation::new(key, print, seed, &mut policy.turn(START, &mut gate));
-        let (asked, log) = (Vec::new(), Vec::new());
-        Self { policy, gate, now: START, job, seed, asked, durable: None, in_the_air: None, log, ended: 0 }
+        let mut turn = policy.turn(START, &mut gate);
+        let job = Operation::new(key, print, seed, &mut turn);
+        let (mut told, now, seen) = (Vec::new(), START, START);
+        listen(&mut turn, &mut told, seen);
+        let (asked, log, durable, in_the_air, ended) = (Vec::new(), Vec::new(), None, None, 0);
+        Self { policy, gate, now, job, seed, asked, durable, in_the_air, log, ended, told, seen }
     }
 
     pub(crate) fn feed(&mut self, event: Event) {
-        self.job.handle(event, &mut self.policy.turn(self.now, &mut self.gate));
-        self.check();
+        self.turn(|job, turn| job.handle(event, turn));
     }
 
     pub(crate) fn wake(&mut self) {
-        self.job.handle_timeout(&mut self.policy.turn(self.now, &mut self.gate));
+        self.turn(Operation::handle_timeout);
+    }
+
+    fn turn(&mut self, step: impl FnOnce(&mut Operation, &mut Turn<'_>)) {
+        let mut turn = self.policy.turn(self.now, &mut self.gate);
+        step(&mut self.job, &mut turn);
+        self.seen = self.seen.max(self.now);
+        listen(&mut turn, &mut self.told, self.seen);
         self.check();
     }
 
@@ -208,8 +222,21 @@ impl History {
         self.asked.clear();
         self.in_the_air = None;
         self.gate = Gate::new(self.gate.policy().clone(), self.seed);
-        self.job = Operation::restore(record, self.seed, &mut self.policy.turn(self.now, &mut self.gate));
-        self.check();
+        let seed = self.seed;
+        self.seen = self.now;
+        self.turn(|job, turn| *job = Operation::restore(record, seed, turn));
+    }
+
+    /// What was told explains itself: each wait is as long as its parts say, and the timeline tells of every notice.
+    pub(crate) fn check_told(&self) {
+        let timeline = Timeline::new(self.told.iter().map(|(at, notice)| (*at, notice)));
+        assert_eq!(timeline.entries().map(|entry| entry.notices()).sum::<usize>(), self.told.len());
+        assert_eq!(timeline.to_string().lines().count(), timeline.entries().count());
+        for (at, notice) in &self.told {
+            if let Notice::Waiting { until, delay, .. } = notice {
+                assert_eq!(*until, at.saturating_add(delay.wait()), "a wait is made of its parts: {notice:?}");
+            }
+        }
     }
 
     pub(crate) fn drain(&mut self) {
@@ -306,5 +333,11 @@ impl History {
             }
         }
         panic!("I14: it does not end: {:?}", self.job);
+    }
+}
+
+fn listen(turn: &mut Turn<'_>, told: &mut Vec<(Timestamp, Notice)>, now: Timestamp) {
+    while let Some(notice) = turn.pop_notice() {
+        told.push((now, notice));
     }
 }

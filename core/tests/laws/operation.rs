@@ -12,13 +12,14 @@ use crate::history::{History, START, Step, failure, reading, steps};
 use crate::policies;
 
 proptest! {
-    /// Laws 1, 2, 3, 5; I2, I3, I4, I5, I18: all checked inside at every step.
+    /// Laws 1, 2, 3, 5; I2, I3, I4, I5, I18: all checked inside at every step. And what was told of it can be explained.
     #[test]
     fn the_laws_hold_whatever_happens(policy in policies::policy(), seed: u64, steps in steps()) {
         let mut history = History::begin(policy, seed);
         for step in &steps {
             history.step(step);
         }
+        history.check_told();
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use steadfast_core::engine::{Engine, Event, Limits, Submitted};
 use steadfast_core::gate::GatePolicy;
+use steadfast_core::notice::Notice;
 use steadfast_core::operation::{Attempt, Effect, Reading, Record, RecordId, Rejected, Stage};
 use steadfast_core::retry::{Certainty, Class, Failure};
 use steadfast_core::{
@@ -132,6 +133,7 @@ impl World {
             }
             _ => {}
         }
+        self.listen();
         #[cfg(feature = "snapshot")]
         self.store_and_restore();
         self.check();
@@ -234,6 +236,7 @@ impl World {
     }
 
     fn pass_time(&mut self) {
+        self.listen();
         let Some(at) = self.engine.next_deadline() else { return };
         // Forgetting is a day away; the jobs are not.
         if at.saturating_since(self.now) < Duration::from_secs(3_600) {
@@ -261,6 +264,15 @@ impl World {
         }
     }
 
+    /// A wait that is told is as long as the parts that it is explained by.
+    fn listen(&mut self) {
+        while let Some((_, notice)) = self.engine.pop_notice() {
+            if let Notice::Waiting { until, delay, .. } = notice {
+                assert_eq!(until, self.now.saturating_add(delay.wait()), "{notice:?}");
+            }
+        }
+    }
+
     /// I18: after a wake and a drain, the next deadline is later than now.
     fn check(&self) {
         let mut woken = self.engine.clone();
@@ -274,7 +286,6 @@ impl World {
     /// I12: the restored engine is the same, and it is the one that goes on.
     #[cfg(feature = "snapshot")]
     fn store_and_restore(&mut self) {
-        while self.engine.pop_notice().is_some() {}
         let restored = Engine::from_snapshot(&self.engine.snapshot().unwrap()).unwrap();
         assert_eq!(restored, self.engine, "I12");
         self.engine = restored;
