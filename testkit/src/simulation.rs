@@ -105,8 +105,8 @@ pub struct Entry {
 pub enum What {
     /// Something happened to the process, the disk or the provider.
     World(String),
-    /// The engine told something.
-    Notice(Notice),
+    /// The engine told something, at this time by its own clock.
+    Notice(Notice, Timestamp),
 }
 
 /// Runs the history of a seed, twice. A panic is a violation as well.

@@ -78,8 +78,13 @@ impl Operation {
         match record.stage {
             Stage::Planned => {
                 let at = clamp(record.due, now, turn.policy.create().backoff().cap());
-                tell_what_is_left(WakeReason::Create, at, turn);
                 operation.state = State::CreateWaiting { at, reason: WakeReason::Create, after: None };
+                if at > now && at >= operation.create_deadline(turn) {
+                    // The clock is another now; waiting for what may not begin would be for nothing.
+                    operation.create_gave_up(GaveUp::Deadline, turn);
+                } else {
+                    tell_what_is_left(WakeReason::Create, at, turn);
+                }
             }
             Stage::Accepted if operation.reference.is_some() => operation.resume_polling(record.due, turn),
             Stage::InFlight | Stage::Unknown | Stage::Accepted => operation.resume_in_doubt(record.due, turn),

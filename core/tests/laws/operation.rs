@@ -3,10 +3,13 @@
 use core::time::Duration;
 
 use proptest::prelude::*;
+use steadfast_core::backoff::{BackoffPolicy, Growth, Jitter};
 use steadfast_core::notice::Notice;
-use steadfast_core::operation::{Effect, Event, Reading, RecordId, Stage};
-use steadfast_core::retry::{Certainty, Class, Failure};
-use steadfast_core::{Gate, Kind, Operation, OperationPolicy, Outcome, Reference, Seed, SendSafety, Timestamp};
+use steadfast_core::operation::{Effect, Event, Reading, RecordId, Rejected, Stage};
+use steadfast_core::retry::{Certainty, Class, Failure, RetryPolicy};
+use steadfast_core::{
+    Fingerprint, Gate, Key, Kind, Operation, OperationPolicy, Outcome, Reference, Seed, SendSafety, Timestamp,
+};
 
 use crate::history::{History, START, Step, failure, reading, steps};
 use crate::policies;
@@ -297,4 +300,20 @@ fn a_held_gate_costs_time_and_no_attempt() {
         job.handle(Event::Persisted(number), &mut turn);
     }
     assert!(core::iter::from_fn(|| turn.pop_notice()).any(|told| told == ended));
+}
+
+#[test]
+fn r3_after_a_restart_no_wait_leads_past_the_deadline() {
+    let secs = Duration::from_secs;
+    let backoff = BackoffPolicy::new(Growth::doubling(secs(1)), secs(20), Jitter::None).unwrap();
+    let create = RetryPolicy::new(3, secs(5), secs(2), backoff).unwrap();
+    let policy = OperationPolicy::default().with_create(create).unwrap();
+    let (mut gate, seed) = (Gate::unlimited(), Seed::new(4));
+    let (key, print) = (Key::new("order-42").unwrap(), Fingerprint::new([7; 16]));
+    let mut record = Operation::new(key, print, seed, &mut policy.turn(START, &mut gate)).record();
+    // A retry that was due long before the deadline, by a clock that was minutes ahead of this process's.
+    (record.stage, record.creates, record.due) = (Stage::Planned, 1, Some(START));
+    let now = START.saturating_sub(secs(300));
+    let restored = Operation::restore(record, seed, &mut policy.turn(now, &mut gate));
+    assert_eq!(restored.record().stage, Stage::Ended(Outcome::Rejected(Rejected::Deadline)));
 }

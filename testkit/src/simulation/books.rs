@@ -6,7 +6,7 @@ use std::time::Duration;
 use steadfast_core::breaker::BreakerState;
 use steadfast_core::notice::{Notice, WakeReason};
 use steadfast_core::operation::{AttemptId, Record};
-use steadfast_core::retry::RetryAfter;
+use steadfast_core::retry::{Ground, RetryAfter};
 use steadfast_core::{Kind, OperationPolicy, Outcome, SendSafety, Timestamp};
 
 use super::invariant::Invariant;
@@ -132,6 +132,8 @@ impl Books {
             Notice::AwaitingPerson => account.hint = None,
             Notice::Accepted => (account.latest, account.hint) = (Some(Kind::Poll), Some(None)),
             Notice::ProvenAbsent => (account.latest, account.hint) = (Some(Kind::Create), Some(None)),
+            // How long a spent budget makes it pause is the budget's own affair.
+            Notice::Waiting { delay, .. } if delay.ground == Ground::Budget => {}
             Notice::Waiting { reason, until, .. } => {
                 let (hint, latest) = (account.hint, account.latest);
                 self.hear_wait(*reason, until.saturating_since(now), hint, latest, policy);

@@ -214,7 +214,8 @@ impl World {
             let submitted = self.submitted(id).unwrap_or(seen);
             self.books.hear(job, &notice, &self.settings.policy, submitted, seen);
             if let Some(entries) = &mut self.entries {
-                entries.push(super::Entry { at: self.now, job: Some(job), what: super::What::Notice(notice) });
+                let what = super::What::Notice(notice, seen);
+                entries.push(super::Entry { at: self.now, job: Some(job), what });
             }
         }
     }

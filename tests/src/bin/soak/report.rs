@@ -7,6 +7,7 @@ use std::time::Duration;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{Cell, CellAlignment, Table};
 use serde::Serialize;
+use steadfast_core::explain::explain;
 use steadfast_testkit::simulation::{
     CrashPoint, Fault, History, Invariant, Options, Violation, What, shrink, simulate,
 };
@@ -161,10 +162,13 @@ pub(crate) fn timeline(history: &History) -> String {
         let job = entry.job.map_or_else(|| "      ".into(), |job| format!("job {job:<2}"));
         let what = match &entry.what {
             What::World(text) => format!("· {text}"),
-            What::Notice(notice) => format!("{notice:?}"),
+            What::Notice(notice, clock) => {
+                let line = explain(notice, *clock);
+                format!("{} {line}", line.mark())
+            }
             _ => continue,
         };
-        let _ = writeln!(text, "{:>10.3}s  {job}  {what}", since.as_secs_f64());
+        let _ = writeln!(text, "{:>11.3} s  {job}  {what}", since.as_secs_f64());
     }
     text
 }
