@@ -67,8 +67,14 @@ struct Books {
     lookups: u16,
     /// Whether a create was refused for good, in this process or on disk.
     refused: Refusal,
+    /// The end was told in this process, and is on its way to the caller.
+    to_deliver: bool,
+    /// When the caller submitted the job.
+    submitted: Timestamp,
     /// The provider asked for no request before then.
     not_before: Timestamp,
+    /// And for none of this kind before then.
+    busy: Option<(Kind, Timestamp)>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -136,7 +142,7 @@ impl World for Job {
         if self.decided().is_none() {
             events.push(Event::Cancel);
         }
-        if self.is_to_be_delivered() {
+        if self.books.to_deliver {
             events.push(Event::Delivered);
         }
         let soon = self.now.saturating_add(SECOND);
@@ -189,7 +195,7 @@ impl World for Job {
             let good = if kind == Kind::Poll { &good[2..] } else { &good };
             return good.iter().find(|answer| answers.contains(answer)).copied().map(Event::Answered);
         }
-        Some(if self.is_to_be_delivered() { Event::Delivered } else { Event::Wake })
+        Some(if self.books.to_deliver { Event::Delivered } else { Event::Wake })
     }
 }
 
@@ -199,7 +205,7 @@ impl Job {
         let mut gate = Gate::unlimited();
         let job = submit(promise.policy(), START, &mut gate);
         let provider = Provider::new(promise);
-        let (asked, lost, books) = (Vec::new(), Vec::new(), Books::default());
+        let (asked, lost, books) = (Vec::new(), Vec::new(), Books { submitted: START, ..Books::default() });
         let mut begun =
             Self { job, gate, now: START, provider, asked, durable: None, air: None, lost, told: None, books };
         begun.drain();
@@ -221,7 +227,9 @@ impl Job {
             }
             Event::CommitFailed => {
                 let (number, _) = self.asked.remove(0);
+                let left = self.asked.len();
                 self.feed(Fed::PersistFailed(number));
+                assert_eq!(self.asked.len(), left, "a broken disk is asked again without rest");
             }
             Event::CommittedAndCrashed => {
                 self.commit();
@@ -251,7 +259,10 @@ impl Job {
                 self.feed(Fed::Cancel);
                 assert_eq!(self.gate.in_flight(), 0, "I17: a cancelled operation holds nothing");
             }
-            Event::Delivered => self.feed(Fed::Delivered),
+            Event::Delivered => {
+                self.books.to_deliver = false;
+                self.feed(Fed::Delivered);
+            }
             Event::Crash => self.crash(),
             Event::Wake => self.wake_at(self.job.next_deadline().unwrap_or(self.now)),
             Event::Second => self.wake_at(self.now.saturating_add(SECOND)),
@@ -288,6 +299,9 @@ impl Job {
         if answer == Answer::Throttled {
             self.books.not_before = self.now.saturating_add(HINT);
         }
+        if answer == Answer::Busy {
+            self.books.busy = Some((kind, self.now.saturating_add(HINT)));
+        }
         if kind == Kind::Poll && matches!(answer, Answer::Pending | Answer::NotFound) {
             self.books.pending += 1;
         }
@@ -313,13 +327,15 @@ impl Job {
         self.asked.clear();
         self.gate = Gate::unlimited();
         let refused = if self.books.refused == Refusal::Durable { Refusal::Durable } else { Refusal::No };
-        self.books = Books { creates: self.books.creates, refused, ..Books::default() };
+        let Books { creates, submitted, .. } = self.books;
+        self.books = Books { creates, submitted, refused, ..Books::default() };
         let policy = self.provider.promise.policy();
         self.job = match self.durable.clone() {
             Some(record) => Operation::restore(record, SEED, &mut policy.turn(self.now, &mut self.gate)),
             None => {
                 assert_eq!(self.books.creates, 0, "I5: something was sent, and nothing is on disk");
                 self.told = None;
+                self.books.submitted = self.now;
                 submit(policy, self.now, &mut self.gate)
             }
         };
@@ -367,14 +383,11 @@ impl Job {
         }
     }
 
-    fn is_to_be_delivered(&self) -> bool {
-        self.job.outcome().is_some() && matches!(self.job.record().stage, Stage::Ended(_))
-    }
-
     fn sent(&mut self, attempt: Attempt) {
         assert!(self.air.is_none(), "I3: {attempt:?} leaves while {:?} is in the air", self.air);
         assert!(self.told.is_none(), "R31: {attempt:?} leaves after the end");
-        assert!(self.now >= self.books.not_before, "R4: {attempt:?} leaves before the provider wants it");
+        let busy = self.books.busy.is_some_and(|(kind, until)| kind == attempt.kind && self.now < until);
+        assert!(!busy && self.now >= self.books.not_before, "R4: {attempt:?} leaves before the provider wants it");
         let durable = self.durable.as_ref().expect("I5: nothing leaves without a durable record");
         let policy = self.provider.promise.policy();
         match attempt.kind {
@@ -384,7 +397,7 @@ impl Job {
                 assert_eq!(durable.stage, Stage::InFlight, "I5");
                 assert!(durable.creates >= self.books.creates, "I5: the record counts this attempt");
                 assert!(self.books.creates <= policy.create().attempts(), "I2: create {}", self.books.creates);
-                assert!(self.now < durable.submitted.saturating_add(policy.create().deadline()), "I2, R3");
+                assert!(self.now < self.books.submitted.saturating_add(policy.create().deadline()), "I2, R3");
                 assert!(self.job.reference().is_none(), "no create after acceptance");
                 assert_eq!(self.books.refused, Refusal::No, "R6: created again after a refusal");
             }
@@ -412,6 +425,7 @@ impl Job {
         }
         assert!(self.told.is_none_or(|told| told == outcome), "R31: {:?}, and now {outcome:?}", self.told);
         self.told = Some(outcome);
+        self.books.to_deliver = true;
     }
 
     /// R18: a reference that was heard of is not forgotten, unless it is known how the job ended; and what is final ends it, whoever tells it.
@@ -444,10 +458,11 @@ fn submit(policy: &OperationPolicy, now: Timestamp, gate: &mut Gate) -> Operatio
 }
 
 /// Where histories begin: at the very start, and where most of their events would be spent to come to.
-const BEGINNINGS: [(&str, &[Event]); 4] = [
+const BEGINNINGS: [(&str, &[Event]); 5] = [
     ("submitted", &[]),
     ("polling", &[Event::Committed, Event::Answered(Answer::Accepted), Event::Committed, Event::Wake]),
-    ("timed out", &[Event::Committed, Event::Wake, Event::Committed, Event::Wake]),
+    ("lost", &[Event::Committed, Event::Wake, Event::Committed, Event::Wake]),
+    ("ran unheard", &[Event::Committed, Event::CarriedOut, Event::Wake, Event::Second]),
     ("failed", &[Event::Committed, Event::Answered(Answer::Unavailable), Event::Committed, Event::Wake]),
 ];
 
