@@ -172,6 +172,9 @@ impl World for Job {
         let held = self.job.in_flight().is_some() || stage == Stage::InFlight;
         assert_eq!(self.gate.in_flight(), u32::from(held), "I8, I17: {:?}", self.job);
         assert!(self.provider.runs <= 1, "I6, I7: it ran {} times", self.provider.runs);
+        if let (true, Some(record)) = (self.job.is_finished(), &self.durable) {
+            assert_eq!(Some(record.stage), self.told.map(Stage::Delivered), "what is forgotten is on disk");
+        }
         match self.told {
             Some(Outcome::Rejected(why)) => assert_eq!(self.provider.runs, 0, "rejected, {why:?}, and it ran"),
             Some(Outcome::Completed(_)) => assert_eq!(self.provider.fate, Fate::Ready),

@@ -47,7 +47,7 @@ fn policy() -> OperationPolicy {
     OperationPolicy::default()
         .with_create(tries(7))
         .unwrap()
-        .with_lookup(tries(4))
+        .with_lookup(tries(6))
         .with_poll(PollPolicy::new(each(SECOND), 2, SECOND * 5, tries(5)).unwrap())
         .with_persist(each(SECOND))
         .unwrap()
