@@ -4,6 +4,7 @@
 //! that dies before it hears of it; creates are carried out or lost, early or late; answers come in time, late or never; webhooks come at any
 //! time; the caller cancels; the process dies. After each event the harness's own books are compared with the operation.
 
+mod checks;
 mod provider;
 
 use std::collections::HashSet;
@@ -13,7 +14,7 @@ use steadfast_core::operation::{
 };
 use steadfast_core::{Fingerprint, Gate, Key, Kind, Operation, OperationPolicy, Outcome, Seed, Timestamp};
 
-use self::provider::{Answer, Fate, HINT, Promise, Provider, SECOND};
+use self::provider::{Answer, HINT, Promise, Provider, SECOND};
 use crate::{World, explore_and_look};
 
 const START: Timestamp = Timestamp::from_secs(1_000);
@@ -166,21 +167,8 @@ impl World for Job {
 
     fn check(&self) {
         self.check_clock();
-        // I3, law 8: what the driver has in the air is what the operation believes to be there.
-        assert_eq!(self.air.map(|flight| flight.attempt), self.job.in_flight(), "I3, law 8");
-        let stage = self.job.record().stage;
-        let held = self.job.in_flight().is_some() || stage == Stage::InFlight;
-        assert_eq!(self.gate.in_flight(), u32::from(held), "I8, I17: {:?}", self.job);
-        assert!(self.provider.runs <= 1, "I6, I7: it ran {} times", self.provider.runs);
-        if let (true, Some(record)) = (self.job.is_finished(), &self.durable) {
-            assert_eq!(Some(record.stage), self.told.map(Stage::Delivered), "what is forgotten is on disk");
-        }
-        match self.told {
-            Some(Outcome::Rejected(why)) => assert_eq!(self.provider.runs, 0, "rejected, {why:?}, and it ran"),
-            Some(Outcome::Completed(_)) => assert_eq!(self.provider.fate, Fate::Ready),
-            Some(Outcome::Failed) => assert_eq!(self.provider.fate, Fate::Failed),
-            Some(Outcome::Unresolved(_)) | None => {}
-        }
+        self.check_air();
+        self.check_outcome();
     }
 
     /// I14: once records are written it ends, whether the provider answers or not.
@@ -373,79 +361,6 @@ impl Job {
                 None => return,
             }
         }
-    }
-}
-
-/// What must hold.
-impl Job {
-    /// The outcome, durable or not.
-    fn decided(&self) -> Option<Outcome> {
-        match self.job.record().stage {
-            Stage::Ended(outcome) | Stage::Delivered(outcome) => Some(outcome),
-            _ => None,
-        }
-    }
-
-    fn sent(&mut self, attempt: Attempt) {
-        assert!(self.air.is_none(), "I3: {attempt:?} leaves while {:?} is in the air", self.air);
-        assert!(self.told.is_none(), "R31: {attempt:?} leaves after the end");
-        let busy = self.books.busy.is_some_and(|(kind, until)| kind == attempt.kind && self.now < until);
-        assert!(!busy && self.now >= self.books.not_before, "R4: {attempt:?} leaves before the provider wants it");
-        let durable = self.durable.as_ref().expect("I5: nothing leaves without a durable record");
-        let policy = self.provider.promise.policy();
-        match attempt.kind {
-            Kind::Create => {
-                self.books.creates += 1;
-                self.books.lookups = 0;
-                assert_eq!(durable.stage, Stage::InFlight, "I5");
-                assert!(durable.creates >= self.books.creates, "I5: the record counts this attempt");
-                assert!(self.books.creates <= policy.create().attempts(), "I2: create {}", self.books.creates);
-                assert!(self.now < self.books.submitted.saturating_add(policy.create().deadline()), "I2, R3");
-                assert!(self.job.reference().is_none(), "no create after acceptance");
-                assert_eq!(self.books.refused, Refusal::No, "R6: created again after a refusal");
-            }
-            Kind::Poll => {
-                assert_eq!(durable.stage, Stage::Accepted, "I5");
-                assert!(durable.reference.is_some(), "I5: what is polled is on disk");
-                assert!(self.books.pending < policy.poll().polls(), "I2: poll {}", self.books.pending);
-            }
-            _ => {
-                self.books.lookups += 1;
-                assert!(matches!(durable.stage, Stage::Unknown | Stage::InFlight), "I5: {:?}", durable.stage);
-                assert!(self.books.lookups <= policy.lookup().attempts(), "I2: look-up {}", self.books.lookups);
-            }
-        }
-        assert!(attempt.until > self.now, "an attempt has time");
-        self.air = Some(Flight { attempt, sent: self.now, carried_out: false });
-    }
-
-    fn ended(&mut self) {
-        let outcome = self.job.outcome().expect("the end has an outcome");
-        let durable = self.durable.as_ref().map(|record| record.stage);
-        match durable {
-            Some(stage) => assert_eq!(stage, Stage::Ended(outcome), "R14"),
-            None => assert_eq!(outcome.name(), "rejected", "R14: nothing is durable"),
-        }
-        assert!(self.told.is_none_or(|told| told == outcome), "R31: {:?}, and now {outcome:?}", self.told);
-        self.told = Some(outcome);
-        self.books.to_deliver = true;
-    }
-
-    /// R18: a reference that was heard of is not forgotten, unless it is known how the job ended; and what is final ends it, whoever tells it.
-    fn check_learnt(&self, answer: Answer) {
-        let is_final = matches!(answer, Answer::Ready | Answer::Failed);
-        assert!(!is_final || self.decided().is_some(), "the provider's last word is not heard");
-        let open = matches!(self.decided(), None | Some(Outcome::Unresolved(_)));
-        assert!(answer != Answer::Accepted || !open || self.job.reference().is_some(), "R18");
-    }
-
-    /// Laws 1 and 2.
-    fn check_clock(&self) {
-        let (mut woken, mut gate) = (self.job.clone(), self.gate.clone());
-        woken.handle_timeout(&mut self.provider.promise.policy().turn(self.now, &mut gate));
-        assert!(!woken.owes_effects() && woken == self.job, "law 1: waking early or twice changes nothing");
-        let wake = self.job.next_wake();
-        assert!(wake.is_none_or(|wake| wake.at > self.now), "law 2: {wake:?} at {:?}", self.now);
     }
 }
 
