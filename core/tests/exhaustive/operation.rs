@@ -92,6 +92,8 @@ enum Event {
     /// All that is outstanding, with one acknowledgement.
     CommittedTogether,
     CommitFailed,
+    /// It is said to have failed, and is durable all the same.
+    CommitInDoubt,
     /// The record is durable, and the process dies before it hears of it.
     CommittedAndCrashed,
     /// The create in the air is carried out; its answer is on its way.
@@ -120,6 +122,10 @@ impl World for Job {
         let mut events = vec![Event::Crash];
         if !self.asked.is_empty() {
             events.extend([Event::Committed, Event::CommitFailed, Event::CommittedAndCrashed]);
+        }
+        // Not the first: if that is said to have failed the job is refused, so a driver must be certain of it.
+        if !self.asked.is_empty() && self.durable.is_some() {
+            events.push(Event::CommitInDoubt);
         }
         if self.asked.len() > 1 {
             events.push(Event::CommittedTogether);
@@ -218,9 +224,11 @@ impl Job {
             }
             Event::CommitFailed => {
                 let (number, _) = self.asked.remove(0);
-                let left = self.asked.len();
-                self.feed(Fed::PersistFailed(number));
-                assert_eq!(self.asked.len(), left, "a broken disk is asked again without rest");
+                self.commit_failed(number);
+            }
+            Event::CommitInDoubt => {
+                let number = self.commit();
+                self.commit_failed(number);
             }
             Event::CommittedAndCrashed => {
                 self.commit();
@@ -269,6 +277,12 @@ impl Job {
         }
         self.durable = Some(record);
         number
+    }
+
+    fn commit_failed(&mut self, number: RecordId) {
+        let left = self.asked.len();
+        self.feed(Fed::PersistFailed(number));
+        assert_eq!(self.asked.len(), left, "a broken disk is asked again without rest");
     }
 
     fn answered(&mut self, answer: Answer) {
