@@ -97,12 +97,28 @@ fn check_end<W: World>(
 }
 
 /// Stands for a state that has been seen, so that millions of them have room: 128 bits, which no two of so few share.
-fn fingerprint(world: &impl Hash) -> (u64, u64) {
-    let (mut one, mut other) = (DefaultHasher::new(), DefaultHasher::new());
-    world.hash(&mut one);
-    other.write_u8(1);
-    world.hash(&mut other);
-    (one.finish(), other.finish())
+fn fingerprint(world: &impl Hash) -> [u64; 2] {
+    let mut bytes = Bytes(Vec::with_capacity(1_024));
+    world.hash(&mut bytes);
+    [0, 1].map(|salt| {
+        let mut hasher = DefaultHasher::new();
+        hasher.write_u8(salt);
+        hasher.write(&bytes.0);
+        hasher.finish()
+    })
+}
+
+/// All that is hashed of a state, in one piece: without optimisation a hasher is slow with many small ones.
+struct Bytes(Vec<u8>);
+
+impl Hasher for Bytes {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
+    }
+
+    fn finish(&self) -> u64 {
+        0
+    }
 }
 
 /// What led to each state: the event, and the place of what led to the state before. Tells it when an invariant is broken.

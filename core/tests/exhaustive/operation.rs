@@ -4,6 +4,7 @@
 //! that dies before it hears of it; creates are carried out or lost, early or late; answers come in time, late or never; webhooks come at any
 //! time; the caller cancels; the process dies. After each event the harness's own books are compared with the operation.
 
+mod checks;
 mod provider;
 
 use std::collections::HashSet;
@@ -13,7 +14,7 @@ use steadfast_core::operation::{
 };
 use steadfast_core::{Fingerprint, Gate, Key, Kind, Operation, OperationPolicy, Outcome, Seed, Timestamp};
 
-use self::provider::{Answer, Fate, HINT, Promise, Provider, SECOND};
+use self::provider::{Answer, HINT, Promise, Provider, SECOND};
 use crate::{World, explore_and_look};
 
 const START: Timestamp = Timestamp::from_secs(1_000);
@@ -67,8 +68,14 @@ struct Books {
     lookups: u16,
     /// Whether a create was refused for good, in this process or on disk.
     refused: Refusal,
+    /// The end was told in this process, and is on its way to the caller.
+    to_deliver: bool,
+    /// When the caller submitted the job.
+    submitted: Timestamp,
     /// The provider asked for no request before then.
     not_before: Timestamp,
+    /// And for none of this kind before then.
+    busy: Option<(Kind, Timestamp)>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -85,6 +92,8 @@ enum Event {
     /// All that is outstanding, with one acknowledgement.
     CommittedTogether,
     CommitFailed,
+    /// It is said to have failed, and is durable all the same.
+    CommitInDoubt,
     /// The record is durable, and the process dies before it hears of it.
     CommittedAndCrashed,
     /// The create in the air is carried out; its answer is on its way.
@@ -114,6 +123,10 @@ impl World for Job {
         if !self.asked.is_empty() {
             events.extend([Event::Committed, Event::CommitFailed, Event::CommittedAndCrashed]);
         }
+        // Not the first: if that is said to have failed the job is refused, so a driver must be certain of it.
+        if !self.asked.is_empty() && self.durable.is_some() {
+            events.push(Event::CommitInDoubt);
+        }
         if self.asked.len() > 1 {
             events.push(Event::CommittedTogether);
         }
@@ -136,7 +149,7 @@ impl World for Job {
         if self.decided().is_none() {
             events.push(Event::Cancel);
         }
-        if self.is_to_be_delivered() {
+        if self.books.to_deliver {
             events.push(Event::Delivered);
         }
         let soon = self.now.saturating_add(SECOND);
@@ -160,18 +173,8 @@ impl World for Job {
 
     fn check(&self) {
         self.check_clock();
-        // I3, law 8: what the driver has in the air is what the operation believes to be there.
-        assert_eq!(self.air.map(|flight| flight.attempt), self.job.in_flight(), "I3, law 8");
-        let stage = self.job.record().stage;
-        let held = self.job.in_flight().is_some() || stage == Stage::InFlight;
-        assert_eq!(self.gate.in_flight(), u32::from(held), "I8, I17: {:?}", self.job);
-        assert!(self.provider.runs <= 1, "I6, I7: it ran {} times", self.provider.runs);
-        match self.told {
-            Some(Outcome::Rejected(why)) => assert_eq!(self.provider.runs, 0, "rejected, {why:?}, and it ran"),
-            Some(Outcome::Completed(_)) => assert_eq!(self.provider.fate, Fate::Ready),
-            Some(Outcome::Failed) => assert_eq!(self.provider.fate, Fate::Failed),
-            Some(Outcome::Unresolved(_)) | None => {}
-        }
+        self.check_air();
+        self.check_outcome();
     }
 
     /// I14: once records are written it ends, whether the provider answers or not.
@@ -189,7 +192,7 @@ impl World for Job {
             let good = if kind == Kind::Poll { &good[2..] } else { &good };
             return good.iter().find(|answer| answers.contains(answer)).copied().map(Event::Answered);
         }
-        Some(if self.is_to_be_delivered() { Event::Delivered } else { Event::Wake })
+        Some(if self.books.to_deliver { Event::Delivered } else { Event::Wake })
     }
 }
 
@@ -199,7 +202,7 @@ impl Job {
         let mut gate = Gate::unlimited();
         let job = submit(promise.policy(), START, &mut gate);
         let provider = Provider::new(promise);
-        let (asked, lost, books) = (Vec::new(), Vec::new(), Books::default());
+        let (asked, lost, books) = (Vec::new(), Vec::new(), Books { submitted: START, ..Books::default() });
         let mut begun =
             Self { job, gate, now: START, provider, asked, durable: None, air: None, lost, told: None, books };
         begun.drain();
@@ -221,7 +224,11 @@ impl Job {
             }
             Event::CommitFailed => {
                 let (number, _) = self.asked.remove(0);
-                self.feed(Fed::PersistFailed(number));
+                self.commit_failed(number);
+            }
+            Event::CommitInDoubt => {
+                let number = self.commit();
+                self.commit_failed(number);
             }
             Event::CommittedAndCrashed => {
                 self.commit();
@@ -251,7 +258,10 @@ impl Job {
                 self.feed(Fed::Cancel);
                 assert_eq!(self.gate.in_flight(), 0, "I17: a cancelled operation holds nothing");
             }
-            Event::Delivered => self.feed(Fed::Delivered),
+            Event::Delivered => {
+                self.books.to_deliver = false;
+                self.feed(Fed::Delivered);
+            }
             Event::Crash => self.crash(),
             Event::Wake => self.wake_at(self.job.next_deadline().unwrap_or(self.now)),
             Event::Second => self.wake_at(self.now.saturating_add(SECOND)),
@@ -267,6 +277,12 @@ impl Job {
         }
         self.durable = Some(record);
         number
+    }
+
+    fn commit_failed(&mut self, number: RecordId) {
+        let left = self.asked.len();
+        self.feed(Fed::PersistFailed(number));
+        assert_eq!(self.asked.len(), left, "a broken disk is asked again without rest");
     }
 
     fn answered(&mut self, answer: Answer) {
@@ -287,6 +303,9 @@ impl Job {
         self.provider.says(answer);
         if answer == Answer::Throttled {
             self.books.not_before = self.now.saturating_add(HINT);
+        }
+        if answer == Answer::Busy {
+            self.books.busy = Some((kind, self.now.saturating_add(HINT)));
         }
         if kind == Kind::Poll && matches!(answer, Answer::Pending | Answer::NotFound) {
             self.books.pending += 1;
@@ -313,13 +332,15 @@ impl Job {
         self.asked.clear();
         self.gate = Gate::unlimited();
         let refused = if self.books.refused == Refusal::Durable { Refusal::Durable } else { Refusal::No };
-        self.books = Books { creates: self.books.creates, refused, ..Books::default() };
+        let Books { creates, submitted, .. } = self.books;
+        self.books = Books { creates, submitted, refused, ..Books::default() };
         let policy = self.provider.promise.policy();
         self.job = match self.durable.clone() {
             Some(record) => Operation::restore(record, SEED, &mut policy.turn(self.now, &mut self.gate)),
             None => {
                 assert_eq!(self.books.creates, 0, "I5: something was sent, and nothing is on disk");
                 self.told = None;
+                self.books.submitted = self.now;
                 submit(policy, self.now, &mut self.gate)
             }
         };
@@ -357,81 +378,6 @@ impl Job {
     }
 }
 
-/// What must hold.
-impl Job {
-    /// The outcome, durable or not.
-    fn decided(&self) -> Option<Outcome> {
-        match self.job.record().stage {
-            Stage::Ended(outcome) | Stage::Delivered(outcome) => Some(outcome),
-            _ => None,
-        }
-    }
-
-    fn is_to_be_delivered(&self) -> bool {
-        self.job.outcome().is_some() && matches!(self.job.record().stage, Stage::Ended(_))
-    }
-
-    fn sent(&mut self, attempt: Attempt) {
-        assert!(self.air.is_none(), "I3: {attempt:?} leaves while {:?} is in the air", self.air);
-        assert!(self.told.is_none(), "R31: {attempt:?} leaves after the end");
-        assert!(self.now >= self.books.not_before, "R4: {attempt:?} leaves before the provider wants it");
-        let durable = self.durable.as_ref().expect("I5: nothing leaves without a durable record");
-        let policy = self.provider.promise.policy();
-        match attempt.kind {
-            Kind::Create => {
-                self.books.creates += 1;
-                self.books.lookups = 0;
-                assert_eq!(durable.stage, Stage::InFlight, "I5");
-                assert!(durable.creates >= self.books.creates, "I5: the record counts this attempt");
-                assert!(self.books.creates <= policy.create().attempts(), "I2: create {}", self.books.creates);
-                assert!(self.now < durable.submitted.saturating_add(policy.create().deadline()), "I2, R3");
-                assert!(self.job.reference().is_none(), "no create after acceptance");
-                assert_eq!(self.books.refused, Refusal::No, "R6: created again after a refusal");
-            }
-            Kind::Poll => {
-                assert_eq!(durable.stage, Stage::Accepted, "I5");
-                assert!(durable.reference.is_some(), "I5: what is polled is on disk");
-                assert!(self.books.pending < policy.poll().polls(), "I2: poll {}", self.books.pending);
-            }
-            _ => {
-                self.books.lookups += 1;
-                assert!(matches!(durable.stage, Stage::Unknown | Stage::InFlight), "I5: {:?}", durable.stage);
-                assert!(self.books.lookups <= policy.lookup().attempts(), "I2: look-up {}", self.books.lookups);
-            }
-        }
-        assert!(attempt.until > self.now, "an attempt has time");
-        self.air = Some(Flight { attempt, sent: self.now, carried_out: false });
-    }
-
-    fn ended(&mut self) {
-        let outcome = self.job.outcome().expect("the end has an outcome");
-        let durable = self.durable.as_ref().map(|record| record.stage);
-        match durable {
-            Some(stage) => assert_eq!(stage, Stage::Ended(outcome), "R14"),
-            None => assert_eq!(outcome.name(), "rejected", "R14: nothing is durable"),
-        }
-        assert!(self.told.is_none_or(|told| told == outcome), "R31: {:?}, and now {outcome:?}", self.told);
-        self.told = Some(outcome);
-    }
-
-    /// R18: a reference that was heard of is not forgotten, unless it is known how the job ended; and what is final ends it, whoever tells it.
-    fn check_learnt(&self, answer: Answer) {
-        let is_final = matches!(answer, Answer::Ready | Answer::Failed);
-        assert!(!is_final || self.decided().is_some(), "the provider's last word is not heard");
-        let open = matches!(self.decided(), None | Some(Outcome::Unresolved(_)));
-        assert!(answer != Answer::Accepted || !open || self.job.reference().is_some(), "R18");
-    }
-
-    /// Laws 1 and 2.
-    fn check_clock(&self) {
-        let (mut woken, mut gate) = (self.job.clone(), self.gate.clone());
-        woken.handle_timeout(&mut self.provider.promise.policy().turn(self.now, &mut gate));
-        assert!(!woken.owes_effects() && woken == self.job, "law 1: waking early or twice changes nothing");
-        let wake = self.job.next_wake();
-        assert!(wake.is_none_or(|wake| wake.at > self.now), "law 2: {wake:?} at {:?}", self.now);
-    }
-}
-
 impl Lost {
     fn may_land(&self, now: Timestamp) -> bool {
         self.kind == Kind::Create && !self.carried_out && now < self.lands_before
@@ -444,10 +390,11 @@ fn submit(policy: &OperationPolicy, now: Timestamp, gate: &mut Gate) -> Operatio
 }
 
 /// Where histories begin: at the very start, and where most of their events would be spent to come to.
-const BEGINNINGS: [(&str, &[Event]); 4] = [
+const BEGINNINGS: [(&str, &[Event]); 5] = [
     ("submitted", &[]),
     ("polling", &[Event::Committed, Event::Answered(Answer::Accepted), Event::Committed, Event::Wake]),
-    ("timed out", &[Event::Committed, Event::Wake, Event::Committed, Event::Wake]),
+    ("lost", &[Event::Committed, Event::Wake, Event::Committed, Event::Wake]),
+    ("ran unheard", &[Event::Committed, Event::CarriedOut, Event::Wake, Event::Second]),
     ("failed", &[Event::Committed, Event::Answered(Answer::Unavailable), Event::Committed, Event::Wake]),
 ];
 

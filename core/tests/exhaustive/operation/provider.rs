@@ -12,7 +12,7 @@ use steadfast_core::{Kind, OperationPolicy, Reference, SendSafety, Timestamp};
 pub(super) const SECOND: Duration = Duration::from_secs(1);
 /// How long each attempt is waited for.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(2);
-/// What a throttled request is asked to wait.
+/// What a client is asked to wait.
 pub(super) const HINT: Duration = Duration::from_secs(2);
 /// How long the provider remembers a key.
 const WINDOW: Duration = Duration::from_secs(6);
@@ -45,9 +45,9 @@ fn policy() -> OperationPolicy {
     let each = |span| BackoffPolicy::new(Growth::Fixed(span), span, Jitter::None).unwrap();
     let tries = |deadline| RetryPolicy::new(2, SECOND * deadline, TIMEOUT, each(SECOND)).unwrap();
     OperationPolicy::default()
-        .with_create(tries(6))
+        .with_create(tries(7))
         .unwrap()
-        .with_lookup(tries(4))
+        .with_lookup(tries(6))
         .with_poll(PollPolicy::new(each(SECOND), 2, SECOND * 5, tries(5)).unwrap())
         .with_persist(each(SECOND))
         .unwrap()
@@ -83,8 +83,8 @@ pub(super) enum Answer {
     Unavailable,
     /// "Too many requests, come back in so long".
     Throttled,
-    /// The connection broke after the request had begun to leave.
-    Reset,
+    /// "Unavailable, come back in so long", by something in between: it may have run.
+    Busy,
     /// The request is wrong, and was not run.
     Refused,
     /// It is wrong or of no use, and nothing is said of whether it ran.
@@ -103,7 +103,7 @@ impl Answer {
             Self::NotFound => Ok(Reading::NotFound),
             Self::Unavailable => Err(Failure::new(Class::Transient, NotExecuted)),
             Self::Throttled => Err(Failure::new(Class::Throttled, NotExecuted).with_retry_after(Some(HINT))),
-            Self::Reset => Err(Failure::new(Class::Transient, MayHaveExecuted)),
+            Self::Busy => Err(Failure::new(Class::Transient, MayHaveExecuted).with_retry_after(Some(HINT))),
             Self::Refused => Err(Failure::new(Class::Permanent, NotExecuted)),
             Self::RefusedInDoubt => Err(Failure::new(Class::Permanent, MayHaveExecuted)),
         }
@@ -116,7 +116,7 @@ impl Answer {
 
     /// Whether the request may still be on its way to be carried out.
     pub(super) const fn leaves_open(self) -> bool {
-        matches!(self, Self::Reset | Self::RefusedInDoubt)
+        matches!(self, Self::Busy | Self::RefusedInDoubt)
     }
 
     /// Whether sending the same again is pointless.
@@ -154,7 +154,7 @@ impl Provider {
         let mut answers = Vec::new();
         match kind {
             Kind::Create => {
-                answers.extend([Answer::Accepted, Answer::Reset, Answer::RefusedInDoubt]);
+                answers.extend([Answer::Accepted, Answer::Busy, Answer::RefusedInDoubt]);
                 self.final_answers(&mut answers);
                 if !carried_out {
                     answers.extend([Answer::Unavailable, Answer::Throttled, Answer::Refused]);
@@ -167,13 +167,13 @@ impl Provider {
                 } else {
                     answers.push(Answer::NotFound);
                 }
-                answers.extend([Answer::Unavailable, Answer::Throttled, Answer::Refused]);
+                answers.extend([Answer::Busy, Answer::Throttled, Answer::Refused]);
             }
             _ => {
                 self.pending(&mut answers);
                 self.final_answers(&mut answers);
                 // Its reads may lag behind its writes.
-                answers.extend([Answer::NotFound, Answer::Unavailable, Answer::Throttled, Answer::Refused]);
+                answers.extend([Answer::NotFound, Answer::Busy, Answer::Throttled, Answer::Refused]);
             }
         }
         answers
