@@ -63,6 +63,23 @@ fn the_tenth_signature_is_looked_at_and_the_eleventh_is_not() {
 }
 
 #[test]
+fn stripe_s_header_has_one_time() {
+    let ours = verifier(&Scheme::Stripe, &["secret"]).with_tolerance(Duration::MAX);
+    let signed = ours.sign("", now(), b"{}").unwrap()["stripe-signature"].to_str().unwrap().to_owned();
+    let verify = |text: String| {
+        let headers = HeaderMap::from_iter([(HeaderName::from_static("stripe-signature"), text.parse().unwrap())]);
+        ours.verify(&headers, b"{}", now())
+    };
+    for time in ["t=1", &format!("t={NOW}"), "t="] {
+        for text in [format!("{time},{signed}"), format!("{signed},{time}")] {
+            assert!(matches!(verify(text.clone()), Err(WebhookError::Malformed { .. })), "{text}");
+        }
+    }
+    // Entries of other names are none of our business.
+    assert!(verify(format!("v0=1,{signed},v2=t=1,=")).is_ok());
+}
+
+#[test]
 fn a_body_of_the_bound_is_verified_and_one_byte_more_is_not() {
     let ours = verifier(&github(), &["secret"]);
     for (bytes, good) in [(0, true), (MAX_BODY, true), (MAX_BODY + 1, false), (2 << 20, false)] {
