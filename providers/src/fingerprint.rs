@@ -29,8 +29,16 @@ use crate::Payload;
 /// ```
 #[must_use]
 pub fn fingerprint(key: &Key, payload: &Payload) -> Fingerprint {
-    let mut mac = Hmac::<Sha256>::new(&block(key.as_str().as_bytes()));
-    mac.update(payload.bytes());
+    shorten(keyed(key.as_str().as_bytes()).chain_update(payload.bytes()))
+}
+
+/// HMAC-SHA256 under this key, of nothing yet.
+pub(crate) fn keyed(key: &[u8]) -> Hmac<Sha256> {
+    Hmac::new(&block(key))
+}
+
+/// The first 16 bytes of what was hashed.
+pub(crate) fn shorten(mac: Hmac<Sha256>) -> Fingerprint {
     let tag = mac.finalize().into_bytes();
     let mut hash = [0; 16];
     hash.copy_from_slice(&tag[..16]);

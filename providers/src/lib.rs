@@ -7,6 +7,7 @@
 //! - [`status`]: what an HTTP status says of a request, where no provider says otherwise.
 //! - [`retry_after`]: `Retry-After` in every form of RFC 9110.
 //! - [`rate_limit`]: what a provider says of its own limit.
+//! - [`webhook`]: whether a webhook comes from whom it says, and when it was signed.
 //! - [`BaseUrl`]: where a provider is; nothing that an answer says leads elsewhere.
 //! - [`fingerprint()`]: by which a repeated submit is known to carry the same payload.
 
@@ -19,6 +20,7 @@ mod fingerprint;
 pub mod rate_limit;
 pub mod retry_after;
 pub mod status;
+pub mod webhook;
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode};

@@ -1,0 +1,201 @@
+//! Does a webhook come from whom it says, and when was it signed?
+//!
+//! Anyone can post to a webhook's address. A [`Verifier`] holds the secrets shared with the sender and decides over headers, raw
+//! body and time whether a delivery may be believed. It goes in one order, and each step sees only what the last one let through:
+//!
+//! 1. *Bounds*: the body has at most [`MAX_BODY`] bytes.
+//! 2. *Headers*: each that counts is there once and well formed; at most [`MAX_SIGNATURES`] signatures are looked at.
+//! 3. *Signature*: HMAC-SHA256 under one of the secrets, compared in constant time.
+//! 4. *Time*: what was signed says when, and that is within the tolerance.
+//!
+//! | scheme | signed | the time | the id | secret |
+//! | --- | --- | --- | --- | --- |
+//! | [`Scheme::StandardWebhooks`] | id, time and body | `webhook-timestamp`, past and future | `webhook-id` | base64 after `whsec_` |
+//! | [`Scheme::Stripe`] | time and body | `t` in `Stripe-Signature`, past only | the body's `id` | its text, with `whsec_` |
+//! | [`Scheme::Didit`] | body | the body's `timestamp`, past and future | the body's `event_id` | its text |
+//! | [`Scheme::Hmac`] | body | none | none | its text |
+//!
+//! What holds: nothing that is not signed is believed, and no unverified byte reaches a parser of bodies. A number is written
+//! in one way only, digits without a sign or a leading zero, and so is a signature: an accepted delivery has no second spelling.
+//! No error and no `Debug` shows a signature, a secret or a body.
+//!
+//! What is not done here: remembering. A delivery that is sent again within the tolerance is as genuine as the first one;
+//! [`Verified`] has what to know it by.
+
+mod encoding;
+mod error;
+mod scheme;
+
+use core::fmt;
+use core::time::Duration;
+
+use hmac::Mac;
+use http::HeaderMap;
+use secrecy::{ExposeSecret, SecretSlice, SecretString};
+use steadfast_core::{Fingerprint, Timestamp};
+
+pub use self::error::{SetupError, WebhookError};
+use self::scheme::Claim;
+pub use self::scheme::{Encoding, Scheme};
+use crate::fingerprint::{keyed, shorten};
+
+/// The longest body that is verified: 1 MiB. Events are a few KiB; hashing what anyone may send has to end somewhere.
+pub const MAX_BODY: usize = 1 << 20;
+
+/// How many signatures of one delivery are looked at; what follows them is ignored. A rotation sends two.
+pub const MAX_SIGNATURES: usize = 10;
+
+/// How far a delivery's time may be from ours by default: 300 s, as in the libraries of Standard Webhooks, Stripe and Didit.
+pub const DEFAULT_TOLERANCE: Duration = Duration::from_secs(300);
+
+/// Verifies the webhooks of one sender, and signs like it for fakes and tests.
+///
+/// ```
+/// use steadfast_core::Timestamp;
+/// use steadfast_providers::webhook::{Scheme, Verifier, WebhookError};
+///
+/// let verifier = Verifier::new(Scheme::StandardWebhooks, ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"])?;
+/// let now = Timestamp::from_secs(1_700_000_000);
+/// let headers = verifier.sign("msg_1", now, b"{}")?;
+///
+/// let verified = verifier.verify(&headers, b"{}", now)?;
+/// assert_eq!(verified.id.as_deref(), Some("msg_1"));
+/// assert!(matches!(verifier.verify(&headers, b"[]", now), Err(WebhookError::NoMatch(_))));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct Verifier {
+    scheme: Scheme,
+    /// At least one.
+    keys: Vec<SecretSlice<u8>>,
+    tolerance: Duration,
+}
+
+impl Verifier {
+    /// A verifier that believes any of these secrets, with [`DEFAULT_TOLERANCE`].
+    ///
+    /// Give the newest secret first, which is the one that [`sign`](Self::sign) uses, and the old ones for as long as the sender
+    /// may still use them.
+    ///
+    /// # Errors
+    /// No secret at all; one that is empty, has white space around it, or is not base64 where the scheme wants that; a prefix of
+    /// [`Scheme::Hmac`] that no header can carry.
+    pub fn new<S: Into<SecretString>>(
+        scheme: Scheme,
+        secrets: impl IntoIterator<Item = S>,
+    ) -> Result<Self, SetupError> {
+        scheme.check()?;
+        let keys = secrets
+            .into_iter()
+            .enumerate()
+            .map(|(at, secret)| scheme.key(secret.into().expose_secret(), at).map(SecretSlice::from))
+            .collect::<Result<Vec<_>, _>>()?;
+        if keys.is_empty() {
+            return Err(SetupError::NoSecret);
+        }
+        Ok(Self { scheme, keys, tolerance: DEFAULT_TOLERANCE })
+    }
+
+    /// Believes deliveries that were signed at most `tolerance` ago, or (but for Stripe's) ahead of our clock by as much. Both
+    /// ends are within.
+    ///
+    /// `Duration::MAX` believes them of any time. [`Scheme::Hmac`] signs no time, so it makes no difference there.
+    #[must_use]
+    pub const fn with_tolerance(mut self, tolerance: Duration) -> Self {
+        self.tolerance = tolerance;
+        self
+    }
+
+    /// Whether this delivery may be believed, and what to know it by.
+    ///
+    /// `body` is what came over the wire, byte for byte: not parsed and written again. `now` is the wall clock, since it is
+    /// compared with another party's.
+    ///
+    /// # Errors
+    /// It may not; nothing of it should be used or kept. Answer 400 or 401. What fails on our own side, such as fetching a secret or
+    /// storing an accepted event, deserves a 503 instead: some senders never repeat after a 4xx.
+    pub fn verify(&self, headers: &HeaderMap, body: &[u8], now: Timestamp) -> Result<Verified, WebhookError> {
+        if body.len() > MAX_BODY {
+            return Err(WebhookError::TooLarge { bytes: body.len() });
+        }
+        let claim = self.scheme.claim(headers)?;
+        let Some((secret, key)) = self.matching(&claim, body) else {
+            return Err(WebhookError::NoMatch(claim.header));
+        };
+        let (id, timestamp) = self.scheme.told(&claim, headers, body)?;
+        if let Some(timestamp) = timestamp {
+            self.check_time(timestamp, now)?;
+        }
+        Ok(Verified { id, timestamp, fingerprint: body_fingerprint(key.expose_secret(), body), secret })
+    }
+
+    /// The headers that the sender would send with this body, signed with the first secret.
+    ///
+    /// `id` is for Standard Webhooks only; elsewhere an id is in the body. `at` counts in whole seconds, and not at all for
+    /// [`Scheme::Hmac`]. Didit's time is in the body too: write the same as `timestamp` there, or [`verify`](Self::verify)
+    /// will refuse the contradiction.
+    ///
+    /// # Errors
+    /// An id that Standard Webhooks does not allow: it has 1 to 255 visible ASCII characters, none of them a dot.
+    pub fn sign(&self, id: &str, at: Timestamp, body: &[u8]) -> Result<HeaderMap, WebhookError> {
+        let sign = |before: &str| -> [u8; 32] {
+            let key = self.keys.first().map_or(&[][..], |key| key.expose_secret());
+            keyed(key).chain_update(before).chain_update(body).finalize().into_bytes().into()
+        };
+        self.scheme.headers(id, at, sign)
+    }
+
+    /// The first secret under which one of the signatures is right. Every signature is compared with every secret up to it, so
+    /// the time taken does not tell which one failed where.
+    fn matching(&self, claim: &Claim<'_>, body: &[u8]) -> Option<(usize, &SecretSlice<u8>)> {
+        self.keys.iter().enumerate().find(|(_, key)| {
+            let mac = keyed(key.expose_secret()).chain_update(&claim.before).chain_update(body);
+            claim.signatures.iter().fold(false, |right, signature| mac.clone().verify_slice(signature).is_ok() | right)
+        })
+    }
+
+    fn check_time(&self, timestamp: Timestamp, now: Timestamp) -> Result<(), WebhookError> {
+        let (stated_in, tolerance) = (self.scheme.time_is_in(), self.tolerance);
+        let (age, ahead) = (now.saturating_since(timestamp), timestamp.saturating_since(now));
+        if age > tolerance {
+            return Err(WebhookError::TooOld { stated_in, age, tolerance });
+        }
+        if ahead > tolerance && !matches!(self.scheme, Scheme::Stripe) {
+            return Err(WebhookError::TooNew { stated_in, ahead, tolerance });
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Verifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { scheme, keys, tolerance } = self;
+        write!(f, "Verifier({scheme:?}, {} secrets, tolerance {tolerance:?})", keys.len())
+    }
+}
+
+/// A delivery that may be believed, and what to know it by when it comes again.
+///
+/// Remember it for at least as long as the sender repeats, not for the tolerance: Standard Webhooks advises retries over three days.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Verified {
+    /// The sender's name for the event, the same in every delivery of it: 1 to 255 visible ASCII characters.
+    ///
+    /// `None` where the scheme has none, and where the signed body has none that fits, such as Didit's test events. Didit's own
+    /// pages differ on whether `event_id` stays the same in a repeat, so make what follows from it repeatable too.
+    pub id: Option<Box<str>>,
+    /// When it was signed, in whole seconds. `None` for [`Scheme::Hmac`], whose deliveries could be of any time.
+    pub timestamp: Option<Timestamp>,
+    /// Of the body, for where there is no id: the first 16 bytes of an HMAC-SHA256 under the secret that matched.
+    ///
+    /// Another secret, or one byte changed in a repeat (a fresh time, a counter), gives another one.
+    pub fingerprint: Fingerprint,
+    /// Which of the secrets matched, from 0. Once it is always 0, the old secrets can go.
+    pub secret: usize,
+}
+
+/// Labelled, because a bare HMAC of the body is the signature itself in some schemes, and this one may be stored and shown.
+fn body_fingerprint(key: &[u8], body: &[u8]) -> Fingerprint {
+    shorten(keyed(key).chain_update(b"steadfast webhook body\0").chain_update(body))
+}

@@ -1,0 +1,113 @@
+//! Why a verifier cannot be made, and why a delivery is not believed. Neither repeats a secret, a signature or a body.
+
+use core::time::Duration;
+
+use http::HeaderName;
+
+use super::MAX_BODY;
+
+/// Why a [`Verifier`](super::Verifier) cannot be made. It never repeats a secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SetupError {
+    /// The list of secrets is empty.
+    #[error("there is no webhook secret: give the one that the sender's dashboard shows for this endpoint")]
+    NoSecret,
+    /// A secret has no bytes, perhaps only a prefix.
+    #[error("webhook secret {at} (from 0) is empty: anyone could sign with it; give all that the dashboard shows")]
+    EmptySecret {
+        /// Which, in the order given, from 0.
+        at: usize,
+    },
+    /// A line break from a file, as a rule.
+    #[error("webhook secret {at} (from 0) begins or ends with white space: remove it, it would be part of the key")]
+    Whitespace {
+        /// Which, in the order given, from 0.
+        at: usize,
+    },
+    /// Not the encoding that Standard Webhooks uses.
+    #[error(
+        "webhook secret {at} (from 0) is not base64: Standard Webhooks secrets are base64 after whsec_; \
+         a secret that is plain text belongs to another scheme"
+    )]
+    NotBase64 {
+        /// Which, in the order given, from 0.
+        at: usize,
+    },
+    /// [`Scheme::Hmac`](super::Scheme::Hmac)'s prefix.
+    #[error("the prefix of webhook signatures holds a character that no header can carry: use visible ASCII")]
+    Prefix,
+}
+
+/// Why a delivery is not believed. It names what to look at, and never repeats a signature, a secret or a body.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum WebhookError {
+    /// A body above the bound.
+    #[error(
+        "the webhook's body has {bytes} bytes, and at most {MAX_BODY} are verified: refuse it before reading it whole"
+    )]
+    TooLarge {
+        /// How many.
+        bytes: usize,
+    },
+    /// A header that is not there, or is empty.
+    #[error(
+        "the webhook has no {0} header, or an empty one: have the sender sign, use this sender's scheme, \
+         and let proxies pass the header on"
+    )]
+    Missing(HeaderName),
+    /// A header that is there more than once, so that two readers may believe two things.
+    #[error("the webhook has more than one {0} header: find who adds the second, a sender writes one")]
+    Repeated(HeaderName),
+    /// A header that is not what the scheme says.
+    #[error("the webhook's {header} header is malformed: it must be {expected}")]
+    Malformed {
+        /// Which.
+        header: HeaderName,
+        /// What it must be.
+        expected: &'static str,
+    },
+    /// No signature is right under any of the secrets.
+    #[error(
+        "no signature in the webhook's {0} header is right: check that the secret is this endpoint's, \
+         and that the body is verified as it came, byte for byte, before anything parses it"
+    )]
+    NoMatch(HeaderName),
+    /// A signed body without the time that the scheme expects in it.
+    #[error(
+        "the webhook's signed body is no JSON object with one `timestamp` in whole Unix seconds: check the sender's webhook version"
+    )]
+    NoTime,
+    /// A header that contradicts what was signed.
+    #[error(
+        "the webhook's {0} header says another time than its signed body: it was altered on the way, or sent again later"
+    )]
+    Contradiction(HeaderName),
+    /// Signed too long ago.
+    #[error(
+        "the webhook was signed {age:?} ago by its {stated_in}, and {tolerance:?} are tolerated: it is sent again, or late; \
+         if all of them are, set this machine's clock"
+    )]
+    TooOld {
+        /// What said so.
+        stated_in: &'static str,
+        /// How long ago.
+        age: Duration,
+        /// How long ago it may be.
+        tolerance: Duration,
+    },
+    /// Signed too far in the future.
+    #[error(
+        "the webhook was signed {ahead:?} in the future by its {stated_in}, and {tolerance:?} are tolerated: \
+         set the clock that is wrong, this machine's or the sender's"
+    )]
+    TooNew {
+        /// What said so.
+        stated_in: &'static str,
+        /// How far ahead.
+        ahead: Duration,
+        /// How far ahead it may be.
+        tolerance: Duration,
+    },
+}

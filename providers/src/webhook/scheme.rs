@@ -1,0 +1,316 @@
+//! What each scheme signs, and where it writes that.
+//!
+//! [`Scheme::claim`] reads headers into what the delivery claims; [`Scheme::told`] says, once a signature was right, what has thereby
+//! been said; [`Scheme::headers`] is the sender's side.
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use serde::Deserialize;
+use serde_json::Value;
+use steadfast_core::Timestamp;
+
+use super::encoding::{
+    exact, secret_from_base64, tag_from_base64, tag_from_hex, tag_to_base64, tag_to_hex, unix_seconds, whole_seconds,
+};
+use super::{MAX_SIGNATURES, SetupError, WebhookError};
+
+const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
+const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
+const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
+const STRIPE_SIGNATURE: HeaderName = HeaderName::from_static("stripe-signature");
+const DIDIT_SIGNATURE: HeaderName = HeaderName::from_static("x-signature");
+const DIDIT_TIMESTAMP: HeaderName = HeaderName::from_static("x-timestamp");
+
+const AN_ID: &str = "1 to 255 visible ASCII characters, none of them a dot";
+const SECONDS: &str = "whole Unix seconds up to the year 2554, in digits without a leading zero";
+const STRIPE: &str = "t=…,v1=…: one t in whole Unix seconds, and signatures, separated by commas";
+const HEX: &str = "the signature in 64 lower-case hexadecimal digits, after the prefix if there is one";
+const BASE64: &str = "the signature in 44 characters of padded base64, after the prefix if there is one";
+const TEXT: &str = "visible ASCII";
+
+/// How a sender signs. All of them are HMAC-SHA256: the algorithm is never taken from the message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Scheme {
+    /// [Standard Webhooks 1.0](https://github.com/standard-webhooks/standard-webhooks), symmetric: `v1` signatures of id, time and body,
+    /// separated by spaces. Others, such as the asymmetric `v1a`, are skipped.
+    StandardWebhooks,
+    /// Stripe's: `Stripe-Signature: t=…,v1=…`, with several `v1` during a rotation. Others, such as `v0`, are skipped.
+    Stripe,
+    /// Didit's `X-Signature`, which is over the raw body.
+    ///
+    /// The time is the `timestamp` inside the body, for nothing signs the `X-Timestamp` header; where that is there, it must say
+    /// the same. `X-Signature-V2` (over JSON written again as Python writes it) and `X-Signature-Simple` (which leaves the decision
+    /// out) come with the same delivery, and are not looked at.
+    Didit,
+    /// HMAC-SHA256 over the raw body and nothing else, as Onfido, Sumsub, Veriff and GitHub do.
+    ///
+    /// No time is signed, so an old delivery is as good as a new one: only remembering keeps it from counting twice.
+    ///
+    /// ```
+    /// use http::HeaderName;
+    /// use steadfast_providers::webhook::{Encoding, Scheme, Verifier};
+    ///
+    /// let header = HeaderName::from_static("x-hub-signature-256");
+    /// let github = Scheme::Hmac { header, encoding: Encoding::Hex, prefix: "sha256=".into() };
+    /// assert!(Verifier::new(github, ["It's a Secret to Everybody"]).is_ok());
+    /// ```
+    Hmac {
+        /// Which header holds the signature.
+        header: HeaderName,
+        /// How it is written there.
+        encoding: Encoding,
+        /// What stands before it: `sha256=`, or nothing. Visible ASCII.
+        prefix: Box<str>,
+    },
+}
+
+/// How 32 bytes of signature are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Encoding {
+    /// 64 hexadecimal digits, lower case.
+    Hex,
+    /// 44 characters of padded base64 in the standard alphabet.
+    Base64,
+}
+
+/// What a delivery claims by its headers, before anything of it is believed.
+pub(super) struct Claim<'h> {
+    /// Where the signatures were.
+    pub(super) header: HeaderName,
+    /// What is signed before the body.
+    pub(super) before: String,
+    /// At most [`MAX_SIGNATURES`].
+    pub(super) signatures: Vec<[u8; 32]>,
+    id: Option<&'h str>,
+    timestamp: Option<Timestamp>,
+}
+
+impl Scheme {
+    pub(super) fn check(&self) -> Result<(), SetupError> {
+        match self {
+            Self::Hmac { prefix, .. } if !prefix.bytes().all(|byte| byte.is_ascii_graphic()) => Err(SetupError::Prefix),
+            _ => Ok(()),
+        }
+    }
+
+    /// The key that this secret stands for. `whsec_` is base64 at Standard Webhooks and plain text at Stripe: the same name, two things.
+    pub(super) fn key(&self, secret: &str, at: usize) -> Result<Vec<u8>, SetupError> {
+        if secret.trim() != secret {
+            return Err(SetupError::Whitespace { at });
+        }
+        let key = match self {
+            Self::StandardWebhooks => {
+                let text = secret.strip_prefix("whsec_").unwrap_or(secret);
+                secret_from_base64(text).ok_or(SetupError::NotBase64 { at })?
+            }
+            Self::Stripe | Self::Didit | Self::Hmac { .. } => secret.as_bytes().to_vec(),
+        };
+        if key.is_empty() { Err(SetupError::EmptySecret { at }) } else { Ok(key) }
+    }
+
+    pub(super) fn claim<'h>(&self, headers: &'h HeaderMap) -> Result<Claim<'h>, WebhookError> {
+        match self {
+            Self::StandardWebhooks => standard_claim(headers),
+            Self::Stripe => stripe_claim(headers),
+            Self::Didit => body_claim(headers, &DIDIT_SIGNATURE, Encoding::Hex, ""),
+            Self::Hmac { header, encoding, prefix } => body_claim(headers, header, *encoding, prefix),
+        }
+    }
+
+    /// The id and time that a right signature covers. Only here is a body parsed.
+    pub(super) fn told(
+        &self,
+        claim: &Claim<'_>,
+        headers: &HeaderMap,
+        body: &[u8],
+    ) -> Result<(Option<Box<str>>, Option<Timestamp>), WebhookError> {
+        match self {
+            Self::StandardWebhooks => Ok((claim.id.map(Into::into), claim.timestamp)),
+            Self::Stripe => {
+                // The signature has already said all that it can: a body without an id is genuine none the less.
+                let event = serde_json::from_slice::<StripeEvent>(body).ok();
+                Ok((event.and_then(|event| usable_id(&event.id)), claim.timestamp))
+            }
+            Self::Didit => {
+                let event: DiditEvent = serde_json::from_slice(body).map_err(|_| WebhookError::NoTime)?;
+                let timestamp = exact(event.timestamp).ok_or(WebhookError::NoTime)?;
+                if let Some(text) = single(headers, &DIDIT_TIMESTAMP)?
+                    && seconds(&DIDIT_TIMESTAMP, text)? != timestamp
+                {
+                    return Err(WebhookError::Contradiction(DIDIT_TIMESTAMP));
+                }
+                Ok((usable_id(&event.event_id), Some(timestamp)))
+            }
+            Self::Hmac { .. } => Ok((None, None)),
+        }
+    }
+
+    pub(super) const fn time_is_in(&self) -> &'static str {
+        match self {
+            Self::StandardWebhooks => "webhook-timestamp header",
+            Self::Stripe => "stripe-signature header",
+            Self::Didit => "signed body's `timestamp`",
+            Self::Hmac { .. } => "signature",
+        }
+    }
+
+    /// The sender's side: `sign` makes the signature of what stands before the body, and the body.
+    pub(super) fn headers(
+        &self,
+        id: &str,
+        at: Timestamp,
+        sign: impl Fn(&str) -> [u8; 32],
+    ) -> Result<HeaderMap, WebhookError> {
+        let seconds = whole_seconds(at);
+        let mut headers = HeaderMap::new();
+        match self {
+            Self::StandardWebhooks => {
+                let tag = tag_to_base64(&sign(&standard_before(checked_id(id)?, &seconds.to_string())));
+                headers.insert(WEBHOOK_ID, value(&WEBHOOK_ID, id)?);
+                headers.insert(WEBHOOK_TIMESTAMP, seconds.into());
+                headers.insert(WEBHOOK_SIGNATURE, value(&WEBHOOK_SIGNATURE, &format!("v1,{tag}"))?);
+            }
+            Self::Stripe => {
+                let tag = tag_to_hex(&sign(&format!("{seconds}.")));
+                headers.insert(STRIPE_SIGNATURE, value(&STRIPE_SIGNATURE, &format!("t={seconds},v1={tag}"))?);
+            }
+            Self::Didit => {
+                headers.insert(DIDIT_SIGNATURE, value(&DIDIT_SIGNATURE, &tag_to_hex(&sign("")))?);
+                headers.insert(DIDIT_TIMESTAMP, seconds.into());
+            }
+            Self::Hmac { header, encoding, prefix } => {
+                let tag = encoding.write(&sign(""));
+                headers.insert(header, value(header, &format!("{prefix}{tag}"))?);
+            }
+        }
+        Ok(headers)
+    }
+}
+
+impl Encoding {
+    fn read(self, text: &str) -> Option<[u8; 32]> {
+        match self {
+            Self::Hex => tag_from_hex(text),
+            Self::Base64 => tag_from_base64(text),
+        }
+    }
+
+    fn write(self, tag: &[u8; 32]) -> String {
+        match self {
+            Self::Hex => tag_to_hex(tag),
+            Self::Base64 => tag_to_base64(tag),
+        }
+    }
+}
+
+fn standard_claim(headers: &HeaderMap) -> Result<Claim<'_>, WebhookError> {
+    let id = checked_id(required(headers, &WEBHOOK_ID)?)?;
+    let time = required(headers, &WEBHOOK_TIMESTAMP)?;
+    let timestamp = seconds(&WEBHOOK_TIMESTAMP, time)?;
+    let signatures = required(headers, &WEBHOOK_SIGNATURE)?
+        .split(' ')
+        .filter_map(|entry| entry.strip_prefix("v1,"))
+        .take(MAX_SIGNATURES)
+        .filter_map(tag_from_base64)
+        .collect();
+    let before = standard_before(id, time);
+    Ok(Claim { header: WEBHOOK_SIGNATURE, before, signatures, id: Some(id), timestamp: Some(timestamp) })
+}
+
+fn standard_before(id: &str, time: &str) -> String {
+    format!("{id}.{time}.")
+}
+
+fn stripe_claim(headers: &HeaderMap) -> Result<Claim<'_>, WebhookError> {
+    let malformed = || WebhookError::Malformed { header: STRIPE_SIGNATURE, expected: STRIPE };
+    let mut time = None;
+    let mut candidates = Vec::new();
+    for entry in required(headers, &STRIPE_SIGNATURE)?.split(',') {
+        match entry.split_once('=').ok_or_else(malformed)? {
+            ("t", _) if time.is_some() => return Err(malformed()),
+            ("t", text) => time = Some(text),
+            ("v1", text) if candidates.len() < MAX_SIGNATURES => candidates.push(text),
+            _ => {}
+        }
+    }
+    let time = time.ok_or_else(malformed)?;
+    let timestamp = unix_seconds(time).ok_or_else(malformed)?;
+    let signatures = candidates.into_iter().filter_map(tag_from_hex).collect();
+    let before = format!("{time}.");
+    Ok(Claim { header: STRIPE_SIGNATURE, before, signatures, id: None, timestamp: Some(timestamp) })
+}
+
+/// One signature, of the body alone.
+fn body_claim<'h>(
+    headers: &'h HeaderMap,
+    header: &HeaderName,
+    encoding: Encoding,
+    prefix: &str,
+) -> Result<Claim<'h>, WebhookError> {
+    let text = required(headers, header)?;
+    let signature = text.strip_prefix(prefix).and_then(|text| encoding.read(text)).ok_or_else(|| {
+        let expected = match encoding {
+            Encoding::Hex => HEX,
+            Encoding::Base64 => BASE64,
+        };
+        WebhookError::Malformed { header: header.clone(), expected }
+    })?;
+    let (before, signatures) = (String::new(), vec![signature]);
+    Ok(Claim { header: header.clone(), before, signatures, id: None, timestamp: None })
+}
+
+/// With a dot in it, id, time and body could be cut apart in more than one way under one signature.
+fn checked_id(id: &str) -> Result<&str, WebhookError> {
+    let malformed = WebhookError::Malformed { header: WEBHOOK_ID, expected: AN_ID };
+    if fits(id) && !id.contains('.') { Ok(id) } else { Err(malformed) }
+}
+
+/// An id from a signed body, if callers can keep it as one.
+fn usable_id(value: &Value) -> Option<Box<str>> {
+    value.as_str().filter(|id| fits(id)).map(Into::into)
+}
+
+fn fits(id: &str) -> bool {
+    (1..=255).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+fn seconds(header: &HeaderName, text: &str) -> Result<Timestamp, WebhookError> {
+    unix_seconds(text).ok_or_else(|| WebhookError::Malformed { header: header.clone(), expected: SECONDS })
+}
+
+fn required<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<&'h str, WebhookError> {
+    single(headers, name)?.filter(|text| !text.is_empty()).ok_or_else(|| WebhookError::Missing(name.clone()))
+}
+
+/// A header's one line.
+fn single<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<&'h str>, WebhookError> {
+    let mut lines = headers.get_all(name).iter();
+    let Some(line) = lines.next() else { return Ok(None) };
+    if lines.next().is_some() {
+        return Err(WebhookError::Repeated(name.clone()));
+    }
+    let text = line.to_str().map_err(|_| WebhookError::Malformed { header: name.clone(), expected: TEXT })?;
+    Ok(Some(text))
+}
+
+fn value(name: &HeaderName, text: &str) -> Result<HeaderValue, WebhookError> {
+    let malformed = |_| WebhookError::Malformed { header: name.clone(), expected: TEXT };
+    let mut value = HeaderValue::from_str(text).map_err(malformed)?;
+    // So that the `Debug` of a header map does not show it.
+    value.set_sensitive(*name != WEBHOOK_ID);
+    Ok(value)
+}
+
+#[derive(Deserialize)]
+struct StripeEvent {
+    #[serde(default)]
+    id: Value,
+}
+
+#[derive(Deserialize)]
+struct DiditEvent {
+    timestamp: u64,
+    #[serde(default)]
+    event_id: Value,
+}

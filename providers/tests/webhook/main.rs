@@ -1,0 +1,55 @@
+//! A webhook's address is open to all: what is not signed by a secret of ours is refused, whatever it looks like.
+//!
+//! The cases of `webhook.json`, read out of the suites of Standard Webhooks and Stripe that it names, and this project's own
+//! `hostile_inputs.json` are replayed in `oracles.rs`.
+
+mod hostile;
+mod oracles;
+mod properties;
+mod secrets;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use http::HeaderName;
+use steadfast_core::Timestamp;
+use steadfast_providers::webhook::{Encoding, Scheme, Verifier};
+
+const NOW: u64 = 1_700_000_000;
+
+fn now() -> Timestamp {
+    Timestamp::from_secs(NOW)
+}
+
+fn github() -> Scheme {
+    let header = HeaderName::from_static("x-hub-signature-256");
+    Scheme::Hmac { header, encoding: Encoding::Hex, prefix: "sha256=".into() }
+}
+
+fn base64_scheme() -> Scheme {
+    Scheme::Hmac { header: HeaderName::from_static("x-sig"), encoding: Encoding::Base64, prefix: "".into() }
+}
+
+fn schemes() -> [Scheme; 5] {
+    [Scheme::StandardWebhooks, Scheme::Stripe, Scheme::Didit, github(), base64_scheme()]
+}
+
+/// A secret as each scheme writes it.
+fn written(scheme: &Scheme, secret: &str) -> String {
+    match scheme {
+        Scheme::StandardWebhooks => format!("whsec_{}", STANDARD.encode(secret)),
+        _ => secret.to_owned(),
+    }
+}
+
+fn verifier(scheme: &Scheme, secrets: &[&str]) -> Verifier {
+    Verifier::new(scheme.clone(), secrets.iter().map(|secret| written(scheme, secret))).unwrap()
+}
+
+/// A body in which Didit finds its time, with this text in it.
+fn body(at: u64, text: &str) -> Vec<u8> {
+    serde_json::json!({ "event_id": "evt_1", "id": "evt_1", "note": text, "timestamp": at }).to_string().into_bytes()
+}
+
+fn has_time(scheme: &Scheme) -> bool {
+    !matches!(scheme, Scheme::Hmac { .. })
+}
