@@ -31,6 +31,7 @@ mod checks;
 mod disk;
 mod flaw;
 mod invariant;
+mod mail;
 mod process;
 mod provider;
 mod settings;

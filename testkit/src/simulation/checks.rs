@@ -8,8 +8,8 @@ use steadfast_core::operation::{Attempt, Completed, Reading, Stage};
 use steadfast_core::{Key, Kind, OperationId, Outcome, SendSafety, Timestamp};
 
 use super::invariant::Invariant::{I, R};
+use super::mail::Mail;
 use super::process::outcome_of;
-use super::provider::Mail;
 use super::settings::Keys;
 use super::world::{Happening, World, ms};
 

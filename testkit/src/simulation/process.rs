@@ -12,7 +12,8 @@ use super::chaos::{CrashPoint, Fault};
 use super::disk::frame;
 use super::flaw::Flawed;
 use super::invariant::Invariant::{I, R};
-use super::provider::{Answer, Mail, Request};
+use super::mail::Mail;
+use super::provider::{Answer, Request};
 use super::world::{Happening, World, ms};
 
 /// A request that left, until its connection is closed.
@@ -360,7 +361,7 @@ impl World {
         if let Some(at) = due {
             let mail = process.parked.remove(at);
             self.books.hold(R(32), true, String::new);
-            self.soon(Happening::Webhook(mail));
+            self.soon(Happening::Parked(mail));
         }
     }
 

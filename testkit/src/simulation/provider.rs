@@ -12,6 +12,7 @@ use steadfast_core::retry::{Certainty, Class, Failure};
 use steadfast_core::{Fingerprint, Key, Kind, Reference, Seed, Timestamp};
 
 use super::chaos::{Chaos, Fault};
+use super::mail::Mail;
 use super::settings::{Fate, Job, Keys, Settings};
 
 /// What goes over the wire.
@@ -28,14 +29,6 @@ pub(super) struct Request {
 pub(super) struct Answer {
     pub(super) said: Result<Reading, Failure>,
     pub(super) quota: Option<Quota>,
-}
-
-/// What the provider tells by itself.
-#[derive(Clone, Debug)]
-pub(super) struct Mail {
-    pub(super) key: Key,
-    pub(super) reference: Reference,
-    pub(super) reading: Reading,
 }
 
 /// One execution.

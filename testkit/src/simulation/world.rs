@@ -15,8 +15,9 @@ use super::chaos::{Chaos, CrashPoint, Fault};
 use super::disk::Disk;
 use super::flaw::Flaw;
 use super::invariant::Invariant::{I, R};
+use super::mail::{Delivery, Forgery, Mail, Post};
 use super::process::Process;
-use super::provider::{Answer, Mail, Provider, Request};
+use super::provider::{Answer, Provider, Request};
 use super::settings::{Fate, Job, Settings};
 use super::{Entry, Options, What};
 
@@ -49,9 +50,11 @@ pub(super) enum Happening {
         answer: Answer,
     },
     /// A webhook reaches the process.
-    Webhook(Mail),
+    Webhook(Delivery),
     /// One that the provider did not send.
-    Forgery(Mail),
+    Forged(Delivery),
+    /// One that came before anybody knew its reference.
+    Parked(Mail),
     /// A batch is on disk, or certainly not.
     Written {
         life: u32,
@@ -102,6 +105,7 @@ pub(super) struct World {
     /// The engine's next deadline, and when its driver really wakes.
     pub(super) wake: Option<(Timestamp, Timestamp)>,
     pub(super) provider: Provider,
+    post: Post,
     pub(super) disk: Disk,
     pub(super) process: Option<Process>,
     pub(super) kept_gate: Option<Gate>,
@@ -152,6 +156,7 @@ impl World {
             happened: 0,
             wake: None,
             provider: Provider::new(&settings, jobs, seed),
+            post: Post::new(),
             disk: Disk::default(),
             process: None,
             kept_gate: None,
@@ -240,9 +245,10 @@ impl World {
             Happening::Arrive { life, id, attempt, request } => self.arrive(life, id, attempt, &request),
             Happening::Answer { life, id, attempt, answer } => self.answered(life, id, attempt, answer),
             // A provider sends again what nobody took.
-            Happening::Webhook(mail) if self.process.is_none() => self.after(ms(5_000), Happening::Webhook(mail)),
-            Happening::Webhook(mail) => self.told(mail),
-            Happening::Forgery(mail) => self.forged(&mail),
+            Happening::Webhook(sealed) if self.process.is_none() => self.after(ms(5_000), Happening::Webhook(sealed)),
+            Happening::Webhook(sealed) => self.opened(&sealed),
+            Happening::Forged(sealed) => self.forged(&sealed),
+            Happening::Parked(mail) => self.told(mail),
             Happening::Written { life, fails } => self.written(life, fails),
             Happening::Acknowledged { life, number, fails } => self.acknowledged(life, number, fails),
             Happening::Caller(job, wish) => {
@@ -271,9 +277,12 @@ impl World {
                 let travels = at.saturating_since(self.now) + ms(self.dice.u64(..500));
                 if self.chaos.strikes(Fault::WebhookForged) {
                     let later = ms(self.dice.u64(..20_000));
-                    self.after(later, Happening::Forgery(mail.clone()));
+                    let how = [Forgery::WrongSecret, Forgery::OtherWords, Forgery::Replay][self.dice.usize(..3)];
+                    let lie = self.post.forge(&mail, how, self.now.saturating_add(later));
+                    self.after(later, Happening::Forged(lie));
                 }
-                self.after(travels, Happening::Webhook(mail));
+                let sealed = self.post.seal(&mail, at);
+                self.after(travels, Happening::Webhook(sealed));
             }
         }
         let Some(answer) = answer else { return };
@@ -297,9 +306,20 @@ impl World {
         self.after(travels, Happening::Answer { life, id, attempt, answer });
     }
 
-    /// A webhook of somebody else's.
-    fn forged(&mut self, mail: &Mail) {
-        self.books.hold(I(16), !mail.key.as_str().is_empty(), String::new);
+    /// A webhook counts if its signature is right and of this time. A process whose clock is minutes off refuses what is genuine, too.
+    fn opened(&mut self, sealed: &Delivery) {
+        let opened = self.post.open(sealed, self.clock());
+        let genuine = opened.is_some() || !sealed.is_fresh(self.clock());
+        self.books.hold(I(16), genuine, || "a genuine webhook was refused".into());
+        if let Some(mail) = opened {
+            self.told(mail);
+        }
+    }
+
+    /// A webhook of somebody else's: nothing of it is believed.
+    fn forged(&mut self, sealed: &Delivery) {
+        let believed = self.process.is_some() && self.post.open(sealed, self.clock()).is_some();
+        self.books.hold(I(16), !believed, || "a forged webhook was believed".into());
     }
 
     fn acknowledged(&mut self, life: u32, number: RecordId, fails: bool) {
