@@ -80,8 +80,8 @@ fn policy(times: u8, safety: SendSafety) -> OperationPolicy {
             OperationPolicy::default().with_lookup(retry.clone()).with_poll(poll).with_create(retry).expect("short")
         }
         _ => {
-            let (waits, retry) = hasty(8, secs(86_400), Jitter::None);
-            let poll = PollPolicy::new(waits, 3, secs(86_400), retry.clone()).expect("more than zero");
+            let (waits, retry) = hasty(8, secs(300), Jitter::None);
+            let poll = PollPolicy::new(waits, 3, secs(300), retry.clone()).expect("more than zero");
             let poll = poll.with_accept_partial(true).with_not_found_grace(secs(10));
             OperationPolicy::default().with_poll(poll).with_create(retry).expect("short")
         }
@@ -163,7 +163,6 @@ impl World {
 
     /// The same for the engine and its twin, which must say the same.
     fn both<T: PartialEq + std::fmt::Debug>(&mut self, step: impl Fn(&mut Engine, Timestamp) -> T) -> T {
-        self.books.seen = self.books.seen.max(self.now).min(Timestamp::NEVER.saturating_sub(Duration::from_nanos(1)));
         let said = step(&mut self.engine, self.now);
         if let Some(twin) = &mut self.twin {
             assert_eq!(step(twin, self.now), said, "I12: the stored and restored engine goes another way");
@@ -171,8 +170,14 @@ impl World {
         said
     }
 
+    /// The same, for a step that tells the time.
+    fn at<T: PartialEq + std::fmt::Debug>(&mut self, step: impl Fn(&mut Engine, Timestamp) -> T) -> T {
+        self.books.seen = self.books.seen.max(self.now).min(Timestamp::NEVER.saturating_sub(Duration::from_nanos(1)));
+        self.both(step)
+    }
+
     fn feed(&mut self, event: Event) {
-        self.both(|engine, now| engine.handle(event.clone(), now));
+        self.at(|engine, now| engine.handle(event.clone(), now));
     }
 
     fn step(&mut self, script: &mut Unstructured<'_>) {
@@ -215,6 +220,10 @@ impl World {
             }
             b'e' => {
                 let id = self.id(script);
+                // Who says so without having been told has looked.
+                if let Some((key, outcome)) = self.engine.operation(id).and_then(|it| Some((it.key(), it.outcome()?))) {
+                    self.books.ended(key, outcome);
+                }
                 self.feed(Event::Delivered(id));
             }
             // T: sleep until the next deadline. t SPAN: sleep for so long. b SPAN: the clock runs backwards.
@@ -260,7 +269,7 @@ impl World {
             b'f' => {
                 self.wake();
                 let before = self.engine.clone();
-                self.both(|engine, now| engine.handle_timeout(now));
+                self.at(|engine, now| engine.handle_timeout(now));
                 assert_eq!(self.engine, before, "a repeated wake changes something");
             }
             _ => {}
@@ -278,7 +287,7 @@ impl World {
     fn submit(&mut self, at: usize, payload: u8) {
         let key = Key::new(format!("order-{}", at % KEYS)).expect("visible ASCII");
         let (found, print) = (self.engine.find(&key), Fingerprint::new([payload % 2; 16]));
-        match self.both(|engine, now| engine.submit(key.clone(), print, now)) {
+        match self.at(|engine, now| engine.submit(key.clone(), print, now)) {
             Ok(Submitted::Started(id)) => {
                 self.ids.push(id);
                 self.books.started(&key);
@@ -330,7 +339,7 @@ impl World {
     }
 
     fn wake(&mut self) {
-        self.both(|engine, now| engine.handle_timeout(now));
+        self.at(|engine, now| engine.handle_timeout(now));
         self.drain();
         let next = self.engine.next_deadline();
         assert!(next.is_none_or(|at| at > self.books.seen), "law 2: {:?}, {:?}", self.engine.next_wake(), self.books.seen);
@@ -342,9 +351,9 @@ impl World {
         self.most_in_flight = most_in_flight(self.choices[1]);
         self.now = self.now.saturating_add(later);
         for record in self.books.crash(self.now) {
-            let id = self.both(|engine, now| engine.restore(record.clone(), now)).expect("one record a key");
+            let id = self.at(|engine, now| engine.restore(record.clone(), now)).expect("one record a key");
             self.ids.push(id);
-            let again = self.both(|engine, now| engine.restore(record.clone(), now));
+            let again = self.at(|engine, now| engine.restore(record.clone(), now));
             assert!(again.is_err() || self.engine.operation(id).is_none(), "a key twice");
         }
     }
@@ -378,7 +387,7 @@ impl World {
             let live: Vec<OperationId> = self.engine.live_operations().collect();
             live.into_iter().for_each(|id| self.feed(Event::Cancel(id)));
         }
-        for _ in 0..600 {
+        for _ in 0..2_000 {
             self.wake();
             self.check();
             self.commit(usize::MAX, true);

@@ -160,7 +160,8 @@ impl Books {
         job.doubt = true;
     }
 
-    fn ended(&mut self, key: &Key, outcome: Outcome) {
+    /// An outcome is told.
+    pub(super) fn ended(&mut self, key: &Key, outcome: Outcome) {
         let job = self.jobs.entry(key.clone()).or_default();
         let (first, _) = *job.told.get_or_insert((outcome, self.seen));
         assert_eq!(first, outcome, "R44: told twice, and differently");
@@ -178,7 +179,7 @@ impl Books {
         self.asked.clear();
         self.air.clear();
         self.told.clear();
-        self.seen = now;
+        self.seen = Timestamp::EPOCH;
         self.last_record = RecordId(0);
         self.entered = self.durable.len();
         for job in self.jobs.values_mut() {
