@@ -44,16 +44,12 @@ const YEAR: Duration = Duration::from_secs(366 * 86_400);
 
 /// See the [module](self).
 pub fn holds(data: &[u8]) {
-    let mut script = Unstructured::new(data);
-    let mut world = World::new(&mut script);
-    for _ in 0..STEPS {
-        if script.is_empty() {
-            break;
-        }
-        world.step(&mut script);
-        world.check();
-    }
-    world.come_to_rest();
+    World::after(data).come_to_rest();
+}
+
+/// The engine as a script leaves it.
+pub(super) fn after(script: &[u8]) -> Engine {
+    World::after(script).engine
 }
 
 /// The send safety of this choice.
@@ -154,6 +150,19 @@ impl World {
             most_in_flight: most_in_flight(choices[1]),
             snapshots: 0,
         }
+    }
+
+    fn after(data: &[u8]) -> Self {
+        let mut script = Unstructured::new(data);
+        let mut world = Self::new(&mut script);
+        for _ in 0..STEPS {
+            if script.is_empty() {
+                break;
+            }
+            world.step(&mut script);
+            world.check();
+        }
+        world
     }
 
     fn engine([safe, gates, limit, times]: [u8; 4]) -> Engine {

@@ -4,25 +4,31 @@
 //! - It can be driven on: drains are bounded by the operations that it has, no deadline lies in the past after a wake, and that stays so.
 //! - Any bit of a snapshot changed, any tail cut, any byte added: refused (R38).
 //!
-//! A checksum would keep every input out, so each is tried as it is and *sealed*: with the right checksum put over its body, as a forger would.
+//! A checksum would keep every input out, so each is tried as it is and *sealed*: with the right checksum put over its body, as a forger would. And since
+//! few accidents leave JSON that is an engine, a forgery can be told in another way: how an engine came about, and which of its values to alter.
 //!
-//! Input: a snapshot, or the JSON of one.
+//! Input: a snapshot; or the JSON of one; or `script `, a script of the [engine target](super::engine), and on each further line `N VALUE`: the Nth number,
+//! text, truth or null becomes this one.
 
 use std::time::Duration;
 
+use serde_json::Value;
 use steadfast_core::Timestamp;
 use steadfast_core::engine::{Engine, Event, SnapshotError};
 use steadfast_core::operation::{Effect, Reading};
 
-use super::{WALL_SECS, digest};
+use super::{WALL_SECS, digest, number, trimmed};
 
 /// See the [module](self).
 pub fn holds(data: &[u8]) {
+    if let Some(recipe) = data.strip_prefix(b"script ") {
+        return forge(recipe);
+    }
     check(data);
     // One that is whole without its checksum as well.
     let head = data.starts_with(b"steadfast-engine").then(|| data.iter().position(|byte| *byte == b'\n')).flatten();
     let body = &data[head.map_or(0, |at| at + 1)..];
-    let sealed = [format!("steadfast-engine 1 {:08x}\n", crc32fast::hash(body)).as_bytes(), body].concat();
+    let sealed = seal(body);
     if sealed != data {
         check(&sealed);
     }
@@ -32,6 +38,41 @@ pub fn holds(data: &[u8]) {
     refused(&flipped);
     refused(&sealed[..at]);
     refused(&[&sealed[..], b" "].concat());
+}
+
+fn seal(body: &[u8]) -> Vec<u8> {
+    [format!("steadfast-engine 1 {:08x}\n", crc32fast::hash(body)).as_bytes(), body].concat()
+}
+
+/// An engine as it came about, with some of its values altered.
+fn forge(recipe: &[u8]) {
+    let mut lines = recipe.split(|byte| *byte == b'\n');
+    let engine = super::engine::after(lines.next().unwrap_or_default());
+    let mut stored = serde_json::to_value(engine).expect("it can be written");
+    for line in lines.take(8) {
+        let space = line.iter().position(|byte| *byte == b' ').unwrap_or(line.len());
+        let (at, value) = (number(&line[..space]), serde_json::from_slice(trimmed(&line[space..])));
+        if let (Some(at), Ok(value)) = (at, value) {
+            let mut count = 0;
+            visit(&mut stored, &mut |_| count += 1);
+            let mut left = at % count.max(1);
+            visit(&mut stored, &mut |scalar| {
+                if left == 0 {
+                    *scalar = Value::clone(&value);
+                }
+                left = left.wrapping_sub(1);
+            });
+        }
+    }
+    check(&seal(stored.to_string().as_bytes()));
+}
+
+fn visit(value: &mut Value, scalar: &mut impl FnMut(&mut Value)) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(|item| visit(item, scalar)),
+        Value::Object(members) => members.values_mut().for_each(|member| visit(member, scalar)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => scalar(value),
+    }
 }
 
 fn refused(bytes: &[u8]) {
