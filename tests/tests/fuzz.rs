@@ -89,7 +89,8 @@ fn mutate(dice: &mut fastrand::Rng, input: &mut Vec<u8>, seeds: &[Vec<u8>]) {
             }
         }
         _ => {
-            let number = *dice.choice(&["0", "-1", "4294967296", "18446744073709551615", "1e99", "null", "\"\""]).unwrap();
+            let number =
+                *dice.choice(&["0", "-1", "4294967296", "18446744073709551615", "1e99", "null", "\"\""]).unwrap();
             input.splice(at..end, number.bytes());
         }
     }

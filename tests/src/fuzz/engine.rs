@@ -351,7 +351,12 @@ impl World {
         self.at(|engine, now| engine.handle_timeout(now));
         self.drain();
         let next = self.engine.next_deadline();
-        assert!(next.is_none_or(|at| at > self.books.seen), "law 2: {:?}, {:?}", self.engine.next_wake(), self.books.seen);
+        assert!(
+            next.is_none_or(|at| at > self.books.seen),
+            "law 2: {:?}, {:?}",
+            self.engine.next_wake(),
+            self.books.seen
+        );
     }
 
     fn crash(&mut self, later: Duration) {

@@ -1,6 +1,7 @@
 //! Settings from a file, of any text: good ones that stay what they are, or an error that says what is wrong.
 //!
-//! - What is taken is written as text that is taken for the same, and its constructors take the same values: there is no second door.
+//! - What is taken is written as text that is taken for the same, a span is as long as it says, and the constructors take the same values: there is no
+//!   second door.
 //! - What is not is refused by name: our own checks say *field, value, what would be right*, a duration shows how one is written, and what is no policy
 //!   at all has its line and column.
 //! - An engine with these settings keeps its contract: a job goes in, drains are bounded, no deadline lies in the past.
@@ -19,7 +20,7 @@ use steadfast_core::poll::PollPolicy;
 use steadfast_core::retry::{Certainty, Class, Failure, RetryPolicy};
 use steadfast_core::{Fingerprint, Gate, Key, OperationPolicy, Seed, Timestamp};
 
-use super::WALL_SECS;
+use super::{WALL_SECS, number};
 
 /// See the [module](self).
 pub fn holds(data: &[u8]) {
@@ -34,6 +35,7 @@ pub fn holds(data: &[u8]) {
         check_engine(OperationPolicy::default(), gate, Limits::default());
     }
     if let Some(limits) = limits {
+        check_span(data, limits.remember_for);
         check_engine(OperationPolicy::default(), GatePolicy::none(), limits);
     }
 }
@@ -53,13 +55,39 @@ fn read<P: serde::Serialize + serde::de::DeserializeOwned + PartialEq + Debug>(d
     }
 }
 
+/// The one duration of the limits, read a second time.
+fn check_span(data: &[u8], read: Duration) {
+    let json: serde_json::Value = serde_json::from_slice(data).unwrap_or_default();
+    let Some(mut rest) = json["remember_for"].as_str().map(str::trim) else { return };
+    let mut nanos = 0_u128;
+    while !rest.is_empty() {
+        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+        let letters = rest.bytes().skip(digits).take_while(u8::is_ascii_alphabetic).count();
+        let number = number(&rest.as_bytes()[..digits]).map_or(0, u128::from);
+        nanos += number
+            * match &rest[digits..digits + letters] {
+                "ns" => 1,
+                "us" => 1_000,
+                "ms" => 1_000_000,
+                "s" => 1_000_000_000,
+                "m" => 60_000_000_000,
+                "h" => 3_600_000_000_000,
+                "d" => 86_400_000_000_000,
+                other => panic!("{other:?} is taken for a unit"),
+            };
+        rest = &rest[digits + letters..];
+    }
+    assert_eq!(read.as_nanos(), nanos, "another span than is written");
+}
+
 /// What is ours to say names the field or shows what would be right; what the format finds has its place.
 fn check_error(error: &serde_json::Error) {
     let text = error.to_string();
     let placed = text.contains(" at line ") && error.line() > 0;
     let helps = match (error.classify(), text.split_once(" is ")) {
         (Category::Data, Some((field, rest))) if rest.contains("it must be ") => {
-            rest.contains(": it must be ") && field.bytes().all(|byte| byte.is_ascii_lowercase() || b"._".contains(&byte))
+            rest.contains(": it must be ")
+                && field.bytes().all(|byte| byte.is_ascii_lowercase() || b"._".contains(&byte))
         }
         (Category::Data, Some((_, rest))) if rest.starts_with("not ") => rest.contains("\"1m30s\"") && placed,
         (Category::Data, _) => {

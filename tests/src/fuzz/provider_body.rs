@@ -168,7 +168,9 @@ fn check_polled(answer: &Answer<'_>, body: Option<&Value>, reading: &Reading) {
     let words = [word(&body["status"]), word(&content["status"])];
     let says = |what: &[&str]| words.iter().flatten().any(|word| what.contains(&word.as_str()));
     match reading {
-        Reading::Ready => assert!(!is_empty(content) || words[0].as_deref() == Some("completed"), "ready without a result"),
+        Reading::Ready => {
+            assert!(!is_empty(content) || words[0].as_deref() == Some("completed"), "ready without a result")
+        }
         Reading::Failed => assert!(says(&["failed"]), "failed, and nobody says so"),
         Reading::Partial => assert!(says(&["partial", "pending", "processing", "in_progress"]), "partial, unsaid"),
         Reading::Unknown(text) => assert_eq!(words[0], Some(text.to_ascii_lowercase()), "another text"),

@@ -80,7 +80,9 @@ pub(super) fn seconds_of_date(text: &[u8]) -> Option<u64> {
         }
         // Sunday, 06-Nov-94 08:49:37 GMT
         (Some(at), _) => {
-            let [b',', b' ', d1, d2, b'-', m1, m2, m3, b'-', y1, y2, b' ', time @ ..] = &text[at..] else { return None };
+            let [b',', b' ', d1, d2, b'-', m1, m2, m3, b'-', y1, y2, b' ', time @ ..] = &text[at..] else {
+                return None;
+            };
             let century = if number(&[*y1, *y2])? < 70 { b"20" } else { b"19" };
             let year = [century[0], century[1], *y1, *y2];
             (&text[..at], true, [*d1, *d2], [*m1, *m2, *m3], year, time.strip_suffix(b" GMT")?)

@@ -78,10 +78,7 @@ fn visit(value: &mut Value, scalar: &mut impl FnMut(&mut Value)) {
 fn refused(bytes: &[u8]) {
     let read = Engine::from_snapshot(bytes);
     assert!(
-        matches!(
-            read,
-            Err(SnapshotError::NotASnapshot | SnapshotError::UnknownVersion(_) | SnapshotError::Damaged)
-        ),
+        matches!(read, Err(SnapshotError::NotASnapshot | SnapshotError::UnknownVersion(_) | SnapshotError::Damaged)),
         "R38: {}",
         bytes.escape_ascii()
     );

@@ -89,9 +89,11 @@ impl Books {
     }
 
     pub(super) fn answered(&mut self, id: OperationId, attempt: AttemptId, answer: &Result<Reading, Failure>) {
-        let Some((key, kind)) = self.air.iter().find_map(|(key, (owner, sent))| {
-            (*owner == id && sent.id == attempt).then(|| (key.clone(), sent.kind))
-        }) else {
+        let Some((key, kind)) = self
+            .air
+            .iter()
+            .find_map(|(key, (owner, sent))| (*owner == id && sent.id == attempt).then(|| (key.clone(), sent.kind)))
+        else {
             return;
         };
         self.air.remove(&key);
