@@ -17,8 +17,11 @@ pub mod rate_limit_headers;
 pub mod retry_after;
 pub mod snapshot;
 
+/// Returns if the bytes are treated as they should be, and panics if not.
+pub type Target = fn(&[u8]);
+
 /// Every target by its name, which is also that of its bin and of its corpus.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+pub const TARGETS: &[(&str, Target)] = &[
     ("engine", engine::holds),
     ("journal", journal::holds),
     ("policy", policy::holds),

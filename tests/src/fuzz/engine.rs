@@ -220,7 +220,7 @@ impl World {
             // w ID ANSWER: a webhook. c ID: cancel. e ID: delivered.
             b'w' => {
                 let id = self.id(script);
-                let reading = answer(script).unwrap_or(Reading::Unknown("strange".into()));
+                let reading = answer(script).unwrap_or_else(|_| Reading::Unknown("strange".into()));
                 self.feed(Event::Webhook(id, reading));
             }
             b'c' => {
@@ -456,7 +456,8 @@ fn span(script: &mut Unstructured<'_>) -> Duration {
     }
 }
 
-/// `0` to `9`, and further letters from `j` on.
+/// `0` accepted, `1` pending, `2` ready, `3` failed, `4` not found, `5` partial, `6` undecided, `7` failed before it ran, `8` perhaps, `9` refused; others by
+/// other bytes.
 fn answer(script: &mut Unstructured<'_>) -> Result<Reading, Failure> {
     let reference = |text: &str| Reading::Accepted(Reference::new(text).expect("no control characters"));
     let failed = |class, certainty| Err(Failure::new(class, certainty));

@@ -89,7 +89,7 @@ fn asked(line: &[u8]) -> (Kind, StatusCode) {
         _ => Kind::Poll,
     };
     let written = line.split(|byte| *byte == b' ').nth(1).and_then(number);
-    let chosen = written.unwrap_or(digest(line) as u64) % 1_000;
+    let chosen = written.unwrap_or_else(|| digest(line) as u64) % 1_000;
     let status = u16::try_from(chosen.max(100)).ok().and_then(|it| StatusCode::from_u16(it).ok());
     (kind, status.unwrap_or_default())
 }

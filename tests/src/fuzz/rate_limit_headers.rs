@@ -70,7 +70,8 @@ fn header(line: &[u8], headers: &mut HeaderMap) -> Option<bool> {
 }
 
 fn changed(headers: &HeaderMap, change: impl Fn(&[u8]) -> Vec<u8>) -> HeaderMap {
-    let changed = |value: &HeaderValue| HeaderValue::from_bytes(&change(value.as_bytes())).unwrap_or(value.clone());
+    let changed =
+        |value: &HeaderValue| HeaderValue::from_bytes(&change(value.as_bytes())).unwrap_or_else(|_| value.clone());
     headers.iter().map(|(name, value)| (name.clone(), changed(value))).collect()
 }
 

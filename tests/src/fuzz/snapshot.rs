@@ -124,7 +124,7 @@ fn drive(mut engine: Engine) {
         for event in feed {
             engine.handle(event, now);
         }
-        let far = Duration::from_secs(86_400);
-        now = next.map_or(now.saturating_add(far), |next| next.min(now.saturating_add(far)));
+        let far = now.saturating_add(Duration::from_secs(86_400));
+        now = next.map_or(far, |next| next.min(far));
     }
 }

@@ -66,7 +66,7 @@ impl Books {
     }
 
     pub(super) fn asked(&self, at: usize) -> Option<RecordId> {
-        self.asked.get(at).or(self.asked.back()).map(|(number, _)| *number)
+        self.asked.get(at).or_else(|| self.asked.back()).map(|(number, _)| *number)
     }
 
     /// All up to this number are on disk, or lost.
