@@ -1,7 +1,7 @@
 //! The engine under any script of its driver: the laws of the driving protocol, and what must never be sent.
 //!
 //! A script feeds events in any order, with ids that exist, that are gone or that never were, with a clock that leaps and runs backwards, with crashes, full
-//! journals and answers that contradict each other. Beside the engine a [`World`] keeps its own books of what is on disk and in the air, and asserts:
+//! journals and answers that contradict each other. Beside the engine a `World` keeps its own books of what is on disk and in the air, and asserts:
 //!
 //! - driving: `handle` is total; popping decides nothing (law 1) and ends; after a wake and a drain the next deadline is later than now (law 2, I18); a
 //!   repeated wake changes nothing; a snapshot gives an equal engine, which then does the same step for step (I12, I13);
@@ -12,7 +12,7 @@
 //!   end, when journal and provider are well again, every operation ends (I14) and the gate's count returns to zero (I8).
 //!
 //! Input: four characters that choose send safety, gate, limits and time-outs, then steps of a letter and its parameters, which stand in
-//! [`World::step`]. Spaces count for nothing; other bytes choose among the letters, so any bytes are a script.
+//! `World::step`. Spaces count for nothing; other bytes choose among the letters, so any bytes are a script.
 
 mod books;
 
