@@ -96,13 +96,21 @@ fn structured(headers: &HeaderMap) -> Option<Quota> {
 
 /// The items of a structured list whose names are strings, over all lines of the header; none if any of it is malformed.
 fn list(headers: &HeaderMap, name: &str) -> Vec<(String, Parameters)> {
-    let lines: Vec<&[u8]> = headers.get_all(name).iter().map(http::HeaderValue::as_bytes).collect();
+    let lines: Vec<&[u8]> = headers.get_all(name).iter().map(|line| trimmed(line.as_bytes())).collect();
     let Ok(parsed) = Parser::new(&lines.join(&b", "[..])).parse::<List>() else { return Vec::new() };
     let items = parsed.into_iter().map(|entry| match entry {
         ListEntry::Item(item) => Some((item.bare_item.as_string()?.as_str().to_owned(), item.params)),
         ListEntry::InnerList(_) => None,
     });
     items.collect::<Option<_>>().unwrap_or_default()
+}
+
+/// Without the optional white space around it, which is no part of a field's value: a structured field knows spaces at its ends, and no tabs.
+fn trimmed(mut line: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = line {
+        line = rest;
+    }
+    line
 }
 
 /// Whether a policy's unit (`qu`) is requests, as it is where none is given.

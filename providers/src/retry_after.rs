@@ -76,5 +76,10 @@ fn delay_seconds(text: &str) -> Option<Duration> {
 
 /// `HTTP-date`, from 1970 on, in its three notations. A weekday that does not fit the date makes it malformed.
 pub(crate) fn http_date(text: &str) -> Option<Timestamp> {
+    // The parser skips the byte in front of the time unread where the day is written with hyphens.
+    let before_time = text.find(':')?.checked_sub(3)?;
+    if text.as_bytes().get(before_time) != Some(&b' ') {
+        return None;
+    }
     httpdate::parse_http_date(text).ok().map(Timestamp::from)
 }

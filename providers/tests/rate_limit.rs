@@ -78,6 +78,8 @@ fn the_ietf_fields_are_read_together() {
     let said = read(&[("ratelimit", r#""daily";r=50;t=30"#), ("ratelimit-policy", policy)]).unwrap();
     assert_eq!(said, Quota { limit: Some(1_000), window: Some(Duration::from_secs(86_400)), ..left(50, 30) });
     assert_eq!(read(&[("ratelimit", r#""default";r=50;t=30"#)]), Some(left(50, 30)));
+    // Found by fuzzing: white space around a field is no part of it, tabs included.
+    assert_eq!(read(&[("ratelimit", "\t\"default\";r=50;t=30 \t")]), Some(left(50, 30)));
     let policy = read(&[("ratelimit-policy", r#""default";q=100;w=10"#)]).unwrap();
     assert_eq!((policy.limit, policy.window, policy.remaining), (Some(100), Some(Duration::from_secs(10)), None));
 }

@@ -99,6 +99,14 @@ fn all_three_notations_of_a_date() {
     }
 }
 
+/// Found by fuzzing: the date parser skips this one byte unread.
+#[test]
+fn something_else_than_a_space_between_day_and_time_makes_no_date() {
+    for date in ["Sunday, 06-Nov-94$08:49:37 GMT", "Sun, 06 Nov 1994_08:49:37 GMT", "Sun Nov  6T08:49:37 1994"] {
+        assert_eq!(read(date.as_bytes(), wall()), None, "{date}");
+    }
+}
+
 #[test]
 fn the_first_line_counts_even_when_malformed() {
     let mut headers = HeaderMap::new();
