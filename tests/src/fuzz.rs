@@ -16,6 +16,7 @@ pub mod provider_body;
 pub mod rate_limit_headers;
 pub mod retry_after;
 pub mod snapshot;
+pub mod webhook;
 
 /// Returns if the bytes are treated as they should be, and panics if not.
 pub type Target = fn(&[u8]);
@@ -29,6 +30,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("rate_limit_headers", rate_limit_headers::holds),
     ("retry_after", retry_after::holds),
     ("snapshot", snapshot::holds),
+    ("webhook", webhook::holds),
 ];
 
 /// Our wall clock where an input names none.
@@ -38,6 +40,14 @@ const WALL_SECS: u64 = 1_700_000_000;
 fn number(text: &[u8]) -> Option<u64> {
     let all = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
     all.then(|| text.iter().fold(0_u64, |sum, digit| sum.saturating_mul(10).saturating_add(u64::from(digit - b'0'))))
+}
+
+/// Takes the next line from what is left.
+fn line<'a>(rest: &mut &'a [u8]) -> &'a [u8] {
+    let end = rest.iter().position(|byte| *byte == b'\n').unwrap_or(rest.len());
+    let line = &rest[..end];
+    *rest = &rest[rest.len().min(end + 1)..];
+    line
 }
 
 /// Without spaces and tabs around it.

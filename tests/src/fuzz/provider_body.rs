@@ -17,7 +17,7 @@ use steadfast_providers::deepvue::{Credentials, Deepvue};
 use steadfast_providers::retry_after::retry_after;
 use steadfast_providers::{Answer, BaseUrl, Provider};
 
-use super::{WALL_SECS, digest, number, trimmed};
+use super::{WALL_SECS, digest, line, number, trimmed};
 
 const CANARY: &str = "canary7f3a";
 
@@ -72,13 +72,6 @@ fn deepvue() -> Deepvue {
     let base = BaseUrl::parse(Deepvue::PRODUCTION).expect("a URL");
     let credentials = Credentials::new("token", "secret").expect("visible ASCII");
     Deepvue::new(base, "driving-license", credentials).expect("a product")
-}
-
-fn line<'a>(rest: &mut &'a [u8]) -> &'a [u8] {
-    let end = rest.iter().position(|byte| *byte == b'\n').unwrap_or(rest.len());
-    let line = &rest[..end];
-    *rest = &rest[rest.len().min(end + 1)..];
-    line
 }
 
 /// What any first line asks: where it says nothing, its bytes choose.

@@ -185,8 +185,10 @@ impl Books {
         self.last_record = RecordId(0);
         self.entered = self.durable.len();
         for job in self.jobs.values_mut() {
-            // What the new process remembers, it remembers from now on.
-            job.told = job.told.map(|(outcome, _)| (outcome, now));
+            // What the new process remembers, it remembers from now on. What never came to disk it does not: if the key had an older job, that one's end is
+            // all that is known.
+            let kept = job.told.filter(|(outcome, _)| *outcome != Outcome::Rejected(Rejected::NotDurable));
+            job.told = kept.map(|(outcome, _)| (outcome, now));
         }
         self.durable.values().cloned().collect()
     }
