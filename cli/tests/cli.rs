@@ -119,7 +119,7 @@ async fn run_prints_the_result_and_a_timeline() {
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     assert_eq!(json(&output)["data"]["status"], "id_found");
     let timeline = String::from_utf8(output.stderr).unwrap();
-    for part in ["→ create 1", "accepted", "next poll in 3.0 s", "→ poll 1", "completed"] {
+    for part in ["→ create 1", "accepted", "next poll in 3 s", "→ poll 1", "completed"] {
         assert!(timeline.contains(part), "{part}: {timeline}");
     }
     assert!(!timeline.contains("canary"), "{timeline}");
