@@ -20,9 +20,9 @@ use crate::report::Report;
 #[derive(Debug, Parser)]
 #[command(name = "soak")]
 struct Arguments {
-    /// How many histories to run.
-    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..))]
-    seeds: u64,
+    /// How many histories to run. Default: 1000, or as many as there is time for if `--seconds` is given.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    seeds: Option<u64>,
     /// The first seed.
     #[arg(long, default_value_t = 0)]
     from: u64,
@@ -49,6 +49,15 @@ fn flaw_of(name: &str) -> Result<Flaw, String> {
 }
 
 impl Arguments {
+    /// How many histories; `u64::MAX` if only the time counts.
+    const fn histories(&self) -> u64 {
+        match (self.seeds, self.seconds) {
+            (Some(seeds), _) => seeds,
+            (None, Some(_)) => u64::MAX,
+            (None, None) => 1_000,
+        }
+    }
+
     fn options(&self) -> Options {
         Options { flaw: self.flaw, ..Options::default() }
     }
@@ -94,8 +103,13 @@ fn many(arguments: &Arguments) -> Report {
     let threads = arguments.threads.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from)).max(1);
     let started = Instant::now();
     let limit = arguments.seconds.map(Duration::from_secs);
-    let bar = ProgressBar::with_draw_target(Some(arguments.seeds), ProgressDrawTarget::stderr_with_hz(4));
-    let style = "{bar:40} {pos}/{len} histories, {per_sec}, {msg}{eta} left";
+    let histories = arguments.histories();
+    let counted = Some(histories).filter(|histories| *histories < u64::MAX);
+    let bar = ProgressBar::with_draw_target(counted, ProgressDrawTarget::stderr_with_hz(4));
+    let style = match counted {
+        Some(_) => "{bar:40} {pos}/{len} histories, {per_sec}, {msg}{eta} left",
+        None => "{spinner} {pos} histories, {per_sec}, {msg}{elapsed} gone",
+    };
     bar.set_style(ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()));
     let (next, over) = (AtomicU64::new(0), AtomicBool::new(false));
     let (send, receive) = mpsc::channel();
@@ -107,7 +121,7 @@ fn many(arguments: &Arguments) -> Report {
             scope.spawn(move || {
                 while !over.load(Ordering::Relaxed) {
                     let n = next.fetch_add(1, Ordering::Relaxed);
-                    if n >= arguments.seeds || limit.is_some_and(|limit| started.elapsed() >= limit) {
+                    if n >= histories || limit.is_some_and(|limit| started.elapsed() >= limit) {
                         return;
                     }
                     let seed = arguments.from.wrapping_add(n);
