@@ -168,12 +168,12 @@ impl<P: Provider, T: Transport> Builder<P, T> {
     /// # Errors
     /// The store could not be read.
     pub async fn start(self) -> Result<Client, StartError> {
-        let (store, records) = match self.store {
+        let (store, entries) = match self.store {
             None => (None, Vec::new()),
             Some(mut store) => {
-                let loaded = tokio::task::spawn_blocking(move || store.load().map(|records| (store, records)));
-                let (store, records) = loaded.await.map_err(StoreError::read).and_then(|loaded| loaded)?;
-                (Some(store), records)
+                let loaded = tokio::task::spawn_blocking(move || store.load().map(|entries| (store, entries)));
+                let (store, entries) = loaded.await.map_err(StoreError::read).and_then(|loaded| loaded)?;
+                (Some(store), entries)
             }
         };
         // Room for as many submits as a driver takes in at one go; those beyond wait with their caller.
@@ -192,7 +192,7 @@ impl<P: Provider, T: Transport> Builder<P, T> {
             self.results_limit,
             self.observer,
         );
-        tokio::spawn(driver.run(records, submitted, commanded));
+        tokio::spawn(driver.run(entries, submitted, commanded));
         Ok(Client { submits, commands })
     }
 }

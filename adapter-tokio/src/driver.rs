@@ -17,7 +17,7 @@ use steadfast_core::rate_limit::Quota;
 use steadfast_core::retry::{Certainty, Class, Failure};
 use steadfast_core::{Engine, Key, Kind, OperationId, Timestamp};
 use steadfast_providers::{Answer, Ask, Payload, Provider, fingerprint};
-use steadfast_store::StoreError;
+use steadfast_store::{Entry, StoreError};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -75,6 +75,8 @@ pub(crate) struct Driver<P, T> {
     clock: Clock,
     journal: Journal,
     provider: Arc<P>,
+    /// For the journal.
+    provider_name: Arc<str>,
     transport: Arc<T>,
     body_limit: usize,
     observer: Option<Observer>,
@@ -107,6 +109,7 @@ impl<P: Provider, T: Transport> Driver<P, T> {
             engine,
             clock: Clock::start(),
             journal,
+            provider_name: Arc::from(provider.name()),
             provider,
             transport,
             body_limit,
@@ -122,11 +125,11 @@ impl<P: Provider, T: Transport> Driver<P, T> {
 
     pub(crate) async fn run(
         mut self,
-        records: Vec<Record>,
+        entries: Vec<Entry>,
         mut submits: mpsc::Receiver<Submit>,
         mut commands: mpsc::UnboundedReceiver<Command>,
     ) {
-        self.take_up(records);
+        self.take_up(entries);
         let timer = tokio::time::sleep(Duration::ZERO);
         tokio::pin!(timer);
         let (mut submits_open, mut commands_open) = (true, true);
@@ -192,8 +195,10 @@ impl<P: Provider, T: Transport> Driver<P, T> {
             while let Some((id, effect)) = self.engine.pop_effect() {
                 match effect {
                     Effect::Persist(number) => {
-                        let record = self.engine.operation(id).filter(|_| !self.journal.is_volatile());
-                        self.journal.push(id, number, record.map(steadfast_core::Operation::record));
+                        let operation = self.engine.operation(id).filter(|_| !self.journal.is_volatile());
+                        let now = self.clock.now();
+                        let entry = operation.map(|it| Entry::new(it.record(), self.provider_name.clone(), now));
+                        self.journal.push(id, number, entry);
                     }
                     Effect::Send(attempt) => self.send(id, attempt),
                     Effect::Abandon(_) => {
@@ -399,9 +404,9 @@ impl<P: Provider, T: Transport> Driver<P, T> {
     }
 
     /// After a restart: everything that needs no payload goes on at once, the rest waits for its key to be submitted again.
-    fn take_up(&mut self, records: Vec<Record>) {
+    fn take_up(&mut self, entries: Vec<Entry>) {
         let safety = self.engine.policy().safety();
-        for record in records {
+        for Entry { record, .. } in entries {
             let may_create = matches!(record.stage, Stage::Planned)
                 || matches!(record.stage, Stage::InFlight | Stage::Unknown) && safety != SendSafety::Unsafe;
             if may_create {

@@ -5,8 +5,8 @@
 //! was chosen.
 
 use steadfast_core::OperationId;
-use steadfast_core::operation::{Record, RecordId};
-use steadfast_store::{Store, StoreError};
+use steadfast_core::operation::RecordId;
+use steadfast_store::{Entry, Store, StoreError};
 use tokio::task::JoinHandle;
 
 type Home = Box<dyn Store>;
@@ -22,7 +22,7 @@ pub(crate) struct Journal {
 /// Records that go to disk together.
 #[derive(Default)]
 pub(crate) struct Batch {
-    records: Vec<Record>,
+    entries: Vec<Entry>,
     /// Whose they are.
     pub(crate) operations: Vec<OperationId>,
     /// The latest number among them: it acknowledges all.
@@ -40,8 +40,8 @@ impl Journal {
     }
 
     /// Puts a record into the next commit.
-    pub(crate) fn push(&mut self, id: OperationId, number: RecordId, record: Option<Record>) {
-        self.queue.records.extend(record);
+    pub(crate) fn push(&mut self, id: OperationId, number: RecordId, entry: Option<Entry>) {
+        self.queue.entries.extend(entry);
         self.queue.operations.push(id);
         self.queue.last = number;
     }
@@ -58,9 +58,9 @@ impl Journal {
         let Some(mut home) = self.home.take() else {
             return Some((batch, Err(StoreError::write("the store panicked in an earlier commit"))));
         };
-        let records = std::mem::take(&mut batch.records);
+        let entries = std::mem::take(&mut batch.entries);
         let running = tokio::task::spawn_blocking(move || {
-            let result = home.append(&records);
+            let result = home.append(&entries);
             (home, result)
         });
         self.running = Some((running, batch));

@@ -5,51 +5,49 @@
 //!
 //! [`MemoryStore`] keeps records in memory: for tests, and for programs that accept losing what they knew in a crash.
 
+mod entry;
+mod error;
 mod memory;
 
-use steadfast_core::operation::Record;
+use steadfast_core::{Key, Timestamp};
 
+pub use crate::entry::{Entry, KeptAnswer};
+pub use crate::error::StoreError;
 pub use crate::memory::MemoryStore;
 
-/// A home for records.
+/// A home for the records of one client.
 ///
 /// The contract that makes a crash harmless:
 ///
-/// - [`append`](Store::append) returns `Ok` only when all its records would survive a crash, and `Err` when none of them is to be counted on.
-/// - A later record of a key replaces the earlier ones: it tells all that they told.
-/// - [`load`](Store::load) gives the latest durable record of each key, in the order in which the keys were first seen.
+/// - [`append`](Store::append) returns `Ok` only when all its entries would survive a crash. A [certain](StoreError::is_certain) error says that
+///   none of them is there, now or after a restart; any other error says that nobody knows, and the driver appends the same entries again until
+///   somebody does. So appending what is there already must be harmless, and is.
+/// - A later entry of a key replaces the earlier ones: its record tells all that they told. What is kept beside the record stays until it is
+///   replaced, or is no longer needed: a payload goes when its operation has ended.
+/// - [`load`](Store::load) gives the latest durable entry of each key that is not forgotten, in the order in which the keys were first seen.
+/// - Damage is an error, never an older state that looks whole.
 pub trait Store: Send + 'static {
-    /// Makes the records durable, all or none.
+    /// Makes the entries durable, all or none.
     ///
     /// # Errors
-    /// They could not be written. The driver then sends nothing that depends on them, and tries again.
-    fn append(&mut self, records: &[Record]) -> Result<(), StoreError>;
+    /// They could not be written, or nobody knows whether they were. The driver then sends nothing that depends on them, and tries again.
+    fn append(&mut self, entries: &[Entry]) -> Result<(), StoreError>;
 
-    /// The latest record of each key.
+    /// The latest entry of each key.
     ///
     /// # Errors
     /// They could not be read, or are damaged.
-    fn load(&mut self) -> Result<Vec<Record>, StoreError>;
-}
+    fn load(&mut self) -> Result<Vec<Entry>, StoreError>;
 
-/// Why a store could not do its work. The cause is kept as its [`source`](std::error::Error::source).
-#[derive(Debug, thiserror::Error)]
-#[error("the journal could not be {action}: check its disk, permissions and free space")]
-pub struct StoreError {
-    action: &'static str,
-    source: Box<dyn std::error::Error + Send + Sync>,
-}
+    /// The latest entry of this key.
+    ///
+    /// # Errors
+    /// It could not be read, or is damaged.
+    fn find(&mut self, key: &Key) -> Result<Option<Entry>, StoreError>;
 
-impl StoreError {
-    /// Records could not be written.
-    #[must_use]
-    pub fn write(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        Self { action: "written", source: cause.into() }
-    }
-
-    /// Records could not be read.
-    #[must_use]
-    pub fn read(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        Self { action: "read", source: cause.into() }
-    }
+    /// Forgets operations that were delivered and not changed since before this time: at most so many, the oldest first. Tells how many.
+    ///
+    /// # Errors
+    /// They could not be removed. None was.
+    fn forget(&mut self, before: Timestamp, most: usize) -> Result<usize, StoreError>;
 }

@@ -1,25 +1,27 @@
 //! Records in memory.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use steadfast_core::Key;
-use steadfast_core::operation::Record;
+use steadfast_core::{Key, Timestamp};
 
-use crate::{Store, StoreError};
+use crate::{Entry, Store, StoreError};
 
-/// Keeps the latest record of each key in memory. Clones share what they keep, so one can be handed to a driver and the other asked.
+/// Keeps the latest entry of each key in memory. Clones share what they keep, so one can be handed to a driver and the other asked.
 ///
 /// ```
-/// use steadfast_store::{MemoryStore, Store};
+/// use std::sync::Arc;
+///
+/// use steadfast_store::{Entry, MemoryStore, Store};
 /// # use steadfast_core::{Fingerprint, Gate, Key, Operation, OperationPolicy, Seed, Timestamp};
-/// # let (policy, mut gate) = (OperationPolicy::default(), Gate::unlimited());
-/// # let turn = &mut policy.turn(Timestamp::from_secs(1), &mut gate);
+/// # let (policy, mut gate, now) = (OperationPolicy::default(), Gate::unlimited(), Timestamp::from_secs(1));
+/// # let turn = &mut policy.turn(now, &mut gate);
 /// # let job = Operation::new(Key::new("order-42")?, Fingerprint::new([0; 16]), Seed::new(7), turn);
 ///
 /// let mut store = MemoryStore::default();
-/// store.append(&[job.record()])?;
-/// assert_eq!(store.load()?, [job.record()]);
+/// let entry = Entry::new(job.record(), Arc::from("deepvue"), now);
+/// store.append(&[entry.clone()])?;
+/// assert_eq!(store.load()?, [entry]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug, Default)]
@@ -29,27 +31,57 @@ pub struct MemoryStore {
 
 #[derive(Debug, Default)]
 struct Kept {
-    records: Vec<Record>,
-    places: BTreeMap<Key, usize>,
+    /// By when their keys were first seen.
+    entries: BTreeMap<u64, Entry>,
+    places: BTreeMap<Key, u64>,
+    next: u64,
+}
+
+impl MemoryStore {
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Store for MemoryStore {
-    fn append(&mut self, records: &[Record]) -> Result<(), StoreError> {
-        let mut guard = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+    fn append(&mut self, entries: &[Entry]) -> Result<(), StoreError> {
+        let mut guard = self.lock();
         let kept = &mut *guard;
-        for record in records {
-            match kept.places.get(&record.key) {
-                Some(place) => kept.records[*place] = record.clone(),
-                None => {
-                    kept.places.insert(record.key.clone(), kept.records.len());
-                    kept.records.push(record.clone());
-                }
-            }
+        for entry in entries {
+            let place = *kept.places.entry(entry.record.key.clone()).or_insert_with(|| {
+                kept.next += 1;
+                kept.next
+            });
+            let entry = match kept.entries.remove(&place) {
+                Some(earlier) => entry.clone().after(earlier),
+                None => entry.clone(),
+            };
+            kept.entries.insert(place, entry);
         }
         Ok(())
     }
 
-    fn load(&mut self) -> Result<Vec<Record>, StoreError> {
-        Ok(self.kept.lock().unwrap_or_else(PoisonError::into_inner).records.clone())
+    fn load(&mut self) -> Result<Vec<Entry>, StoreError> {
+        Ok(self.lock().entries.values().cloned().collect())
+    }
+
+    fn find(&mut self, key: &Key) -> Result<Option<Entry>, StoreError> {
+        let kept = self.lock();
+        Ok(kept.places.get(key).and_then(|place| kept.entries.get(place)).cloned())
+    }
+
+    fn forget(&mut self, before: Timestamp, most: usize) -> Result<usize, StoreError> {
+        let mut guard = self.lock();
+        let kept = &mut *guard;
+        let old = |(_, entry): &(&u64, &Entry)| entry.is_delivered() && entry.at < before;
+        let mut gone: Vec<(Timestamp, u64)> = kept.entries.iter().filter(old).map(|(at, it)| (it.at, *at)).collect();
+        gone.sort_unstable();
+        gone.truncate(most);
+        for (_, place) in &gone {
+            if let Some(entry) = kept.entries.remove(place) {
+                kept.places.remove(&entry.record.key);
+            }
+        }
+        Ok(gone.len())
     }
 }

@@ -14,8 +14,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use steadfast_core::operation::{Attempt, AttemptId, Record, Stage};
-use steadfast_core::{Key, Kind};
-use steadfast_store::{Store, StoreError};
+use steadfast_core::{Key, Kind, Timestamp};
+use steadfast_store::{Entry, MemoryStore, Store, StoreError};
 
 /// The journal's half: a store in memory. Made by [`StrictWire::store`].
 #[derive(Debug)]
@@ -28,7 +28,8 @@ pub struct StrictStore {
 /// ```
 /// use steadfast_core::{Fingerprint, Gate, Key, Operation, OperationPolicy, Seed, Timestamp};
 /// use steadfast_core::operation::{Effect, Event};
-/// use steadfast_store::Store;
+/// use std::sync::Arc;
+/// use steadfast_store::{Entry, Store};
 /// use steadfast_testkit::StrictWire;
 ///
 /// let wire = StrictWire::new();
@@ -39,7 +40,8 @@ pub struct StrictStore {
 /// while let Some(effect) = job.pop_effect() {
 ///     match effect {
 ///         Effect::Persist(number) => {
-///             store.append(&[job.record()])?; // without this line the next would panic
+///             // Without this line the next would panic.
+///             store.append(&[Entry::new(job.record(), Arc::from("deepvue"), now)])?;
 ///             job.handle(Event::Persisted(number), &mut policy.turn(now, &mut gate));
 ///         }
 ///         Effect::Send(attempt) => wire.sending(job.key(), &attempt),
@@ -56,6 +58,7 @@ pub struct StrictWire {
 
 #[derive(Debug, Default)]
 struct Books {
+    store: MemoryStore,
     durable: BTreeMap<Key, Record>,
     in_the_air: BTreeMap<Key, AttemptId>,
     violations: Vec<String>,
@@ -161,27 +164,38 @@ impl Books {
 }
 
 impl Store for StrictStore {
-    fn append(&mut self, records: &[Record]) -> Result<(), StoreError> {
+    fn append(&mut self, entries: &[Entry]) -> Result<(), StoreError> {
         let mut books = self.books.lock().unwrap_or_else(PoisonError::into_inner);
         if books.failing > 0 {
             books.failing -= 1;
             return Err(StoreError::write("this commit was told to fail"));
         }
         books.commits += 1;
-        for record in records {
-            let before = books.durable.insert(record.key.clone(), record.clone());
+        for entry in entries {
+            let before = books.store.find(&entry.record.key)?;
             // A rejected job's key is free again, for another payload too.
-            let restarted = matches!(before.as_ref().map(|before| before.stage), Some(Stage::Delivered(_)));
-            if before.is_some_and(|before| before.fingerprint != record.fingerprint) && !restarted {
-                books.violations.push(format!("the fingerprint of {:?} changed", record.key));
+            let restarted = before.as_ref().is_some_and(Entry::is_delivered);
+            if before.is_some_and(|it| it.record.fingerprint != entry.record.fingerprint) && !restarted {
+                books.violations.push(format!("the fingerprint of {:?} changed", entry.record.key));
             }
+        }
+        books.store.append(entries)?;
+        for entry in entries {
+            books.durable.insert(entry.record.key.clone(), entry.record.clone());
         }
         Ok(())
     }
 
-    fn load(&mut self) -> Result<Vec<Record>, StoreError> {
-        let books = self.books.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(books.durable.values().cloned().collect())
+    fn load(&mut self) -> Result<Vec<Entry>, StoreError> {
+        self.books.lock().unwrap_or_else(PoisonError::into_inner).store.load()
+    }
+
+    fn find(&mut self, key: &Key) -> Result<Option<Entry>, StoreError> {
+        self.books.lock().unwrap_or_else(PoisonError::into_inner).store.find(key)
+    }
+
+    fn forget(&mut self, before: Timestamp, most: usize) -> Result<usize, StoreError> {
+        self.books.lock().unwrap_or_else(PoisonError::into_inner).store.forget(before, most)
     }
 }
 

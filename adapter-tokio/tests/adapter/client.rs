@@ -10,7 +10,7 @@ use steadfast_core::notice::Notice;
 use steadfast_core::operation::{Record, Rejected, Stage, Unresolved};
 use steadfast_core::rate_limit::RatePolicy;
 use steadfast_core::{Kind, OperationPolicy, Outcome};
-use steadfast_store::{MemoryStore, Store, StoreError};
+use steadfast_store::{Entry, MemoryStore, Store, StoreError};
 use steadfast_tokio::{Client, SendError, SubmitError};
 use tokio::time::Instant;
 
@@ -186,17 +186,25 @@ struct Broken {
 }
 
 impl Store for Broken {
-    fn append(&mut self, records: &[Record]) -> Result<(), StoreError> {
+    fn append(&mut self, entries: &[Entry]) -> Result<(), StoreError> {
         assert!(!self.panics, "the store has a bug");
         if self.failures.load(Ordering::Relaxed) > 0 {
             self.failures.fetch_sub(1, Ordering::Relaxed);
             return Err(StoreError::write("the disk is full"));
         }
-        self.inner.append(records)
+        self.inner.append(entries)
     }
 
-    fn load(&mut self) -> Result<Vec<Record>, StoreError> {
+    fn load(&mut self) -> Result<Vec<Entry>, StoreError> {
         self.inner.load()
+    }
+
+    fn find(&mut self, key: &Key) -> Result<Option<Entry>, StoreError> {
+        self.inner.find(key)
+    }
+
+    fn forget(&mut self, before: Timestamp, most: usize) -> Result<usize, StoreError> {
+        self.inner.forget(before, most)
     }
 }
 

@@ -1,0 +1,98 @@
+//! What is kept of one operation: its record, and what its caller asked to keep beside it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use steadfast_core::Timestamp;
+use steadfast_core::operation::{Record, Stage};
+
+/// One state of one operation. Its `Debug` shows how long payload and answer are, and nothing of them.
+#[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Entry {
+    /// What the core must find after a restart.
+    pub record: Record,
+    /// The provider's name, for people who look into the journal.
+    pub provider: Arc<str>,
+    /// When this state was reached, by the driver's clock.
+    pub at: Timestamp,
+    /// The request's payload. `None` leaves what is kept as it is. It is personal data: only a client that was told to keep it gives one.
+    pub payload: Option<Vec<u8>>,
+    /// The answer that ended the operation. `None` leaves what is kept as it is. It is personal data as well.
+    pub answer: Option<KeptAnswer>,
+}
+
+/// A provider's answer, as it is kept.
+#[derive(Clone, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "plain data, and stores make them")]
+pub struct KeptAnswer {
+    /// The HTTP status.
+    pub status: u16,
+    /// The body, sealed if the client seals.
+    pub body: Vec<u8>,
+}
+
+impl Entry {
+    /// An entry that keeps nothing beside its record.
+    #[must_use]
+    pub const fn new(record: Record, provider: Arc<str>, at: Timestamp) -> Self {
+        Self { record, provider, at, payload: None, answer: None }
+    }
+
+    /// The same, keeping the payload.
+    #[must_use]
+    pub fn with_payload(mut self, payload: impl Into<Vec<u8>>) -> Self {
+        self.payload = Some(payload.into());
+        self
+    }
+
+    /// The same, keeping the answer.
+    #[must_use]
+    pub fn with_answer(mut self, answer: KeptAnswer) -> Self {
+        self.answer = Some(answer);
+        self
+    }
+
+    /// What is kept once this entry follows `earlier`, the one of the same key before it.
+    #[must_use]
+    pub fn after(mut self, earlier: Self) -> Self {
+        if earlier.has_ended() && !self.has_ended() {
+            // The key was free again, and this is another job's.
+            return self;
+        }
+        let ended = self.has_ended();
+        self.payload = self.payload.or(earlier.payload).filter(|_| !ended);
+        self.answer = self.answer.or(earlier.answer);
+        self
+    }
+
+    /// Whether the operation has ended: then its payload is needed no more.
+    #[must_use]
+    pub const fn has_ended(&self) -> bool {
+        matches!(self.record.stage, Stage::Ended(_) | Stage::Delivered(_))
+    }
+
+    /// Whether its outcome was delivered: then it may be forgotten in time.
+    #[must_use]
+    pub const fn is_delivered(&self) -> bool {
+        matches!(self.record.stage, Stage::Delivered(_))
+    }
+}
+
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entry")
+            .field("record", &self.record)
+            .field("provider", &self.provider)
+            .field("at", &self.at)
+            .field("payload_bytes", &self.payload.as_ref().map(Vec::len))
+            .field("answer", &self.answer)
+            .finish()
+    }
+}
+
+impl fmt::Debug for KeptAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KeptAnswer({}, {} bytes)", self.status, self.body.len())
+    }
+}
