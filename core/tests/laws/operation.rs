@@ -156,8 +156,8 @@ proptest! {
     fn the_ends_of_time_neither_panic_nor_loop(policy in policies::policy(), at in prop::sample::select(vec![0, 1, u64::MAX - 1, u64::MAX])) {
         let mut gate = Gate::unlimited();
         let now = Timestamp::from_nanos(at);
-        let key = steadfast_core::Key::new("k").unwrap();
-        let print = steadfast_core::Fingerprint::new([0; 16]);
+        let key = Key::new("k").unwrap();
+        let print = Fingerprint::new([0; 16]);
         let mut job = Operation::new(key, print, Seed::new(1), &mut policy.turn(now, &mut gate));
         for round in 0..50 {
             while let Some(effect) = job.pop_effect() {
@@ -264,7 +264,7 @@ fn r6_what_was_refused_and_proves_absent_is_not_created_again() {
             history.step(&Step::Crash);
         }
         history.heal(|attempt| (attempt.kind == Kind::Lookup).then_some(Ok(Reading::NotFound)));
-        let refused = Outcome::Rejected(steadfast_core::operation::Rejected::Refused);
+        let refused = Outcome::Rejected(Rejected::Refused);
         assert_eq!((history.job.outcome(), history.job.creates()), (Some(refused), 1), "crash: {crash}");
     }
 }
@@ -275,8 +275,8 @@ fn a_held_gate_costs_time_and_no_attempt() {
     let policy = OperationPolicy::default();
     let mut gate = Gate::unlimited();
     gate.hold_until(START.saturating_add(Duration::from_secs(60)));
-    let key = steadfast_core::Key::new("k").unwrap();
-    let print = steadfast_core::Fingerprint::new([0; 16]);
+    let key = Key::new("k").unwrap();
+    let print = Fingerprint::new([0; 16]);
     let mut turn = policy.turn(START, &mut gate);
     let job = Operation::new(key.clone(), print, Seed::new(1), &mut turn);
     assert!(matches!(turn.pop_notice(), Some(Notice::Blocked { .. })));
@@ -295,7 +295,7 @@ fn a_held_gate_costs_time_and_no_attempt() {
     assert_eq!((job.outcome(), job.next_deadline()), (None, Some(deadline)));
     let mut turn = policy.turn(deadline, &mut gate);
     job.handle_timeout(&mut turn);
-    let ended = Notice::Ended(Outcome::Rejected(steadfast_core::operation::Rejected::Deadline));
+    let ended = Notice::Ended(Outcome::Rejected(Rejected::Deadline));
     while let Some(Effect::Persist(number)) = job.pop_effect() {
         job.handle(Event::Persisted(number), &mut turn);
     }
