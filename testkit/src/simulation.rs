@@ -21,7 +21,7 @@
 //! assert!(history.effects > 0);
 //! ```
 //!
-//! What is found can be [shrunk](shrink): faults, crashes and jobs are taken away for as long as the same invariant breaks. That it can be
+//! What is found can be [shrunk](shrink()): faults, crashes and jobs are taken away for as long as the same invariant breaks. That it can be
 //! found at all is shown by [`Flaw`]: engines broken on purpose.
 
 mod books;
@@ -107,7 +107,7 @@ pub enum What {
     /// Something happened to the process, the disk or the provider.
     World(String),
     /// The engine told something, at this time by its own clock.
-    Notice(Notice, Timestamp),
+    Notice(Timestamp, Notice),
 }
 
 /// Runs the history of a seed, twice. A panic is a violation as well.

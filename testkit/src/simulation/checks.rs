@@ -214,7 +214,7 @@ impl World {
             let submitted = self.submitted(id).unwrap_or(seen);
             self.books.hear(job, &notice, &self.settings.policy, submitted, seen);
             if let Some(entries) = &mut self.entries {
-                let what = super::What::Notice(notice, seen);
+                let what = super::What::Notice(seen, notice);
                 entries.push(super::Entry { at: self.now, job: Some(job), what });
             }
         }

@@ -66,7 +66,7 @@ const TABLE: [(&str, Option<&str>); Invariant::COUNT] = [
     ("every create attempt has the same key and fingerprint", None),
     ("nothing is sent before its record is durable", None),
     ("against a provider that honours keys, what completes ran exactly once", None),
-    ("against one that does not, it ran at most once, and doubt is never told as a safe failure", None),
+    ("against a provider that ignores keys, a job ran at most once, and doubt is never told as a safe failure", None),
     ("no permit leaks", None),
     ("an open breaker lets a probe through in bounded time", None),
     ("no window of the rate limiter admits more than its limit", None),
