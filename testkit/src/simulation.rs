@@ -24,18 +24,21 @@
 //! What is found can be [shrunk](shrink()): faults, crashes and jobs are taken away for as long as the same invariant breaks. That it can be
 //! found at all is shown by [`Flaw`]: engines broken on purpose.
 
+mod account;
 mod books;
 mod callers;
 mod chaos;
 mod checks;
 mod disk;
 mod flaw;
+mod gate;
 mod invariant;
 mod mail;
 mod process;
 mod provider;
 mod settings;
 mod shrink;
+mod waits;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -9,6 +9,7 @@ use fastrand::Rng;
 use steadfast_core::operation::{AttemptId, Effect, RecordId};
 use steadfast_core::{Engine, Gate, Kind, OperationId, Seed, Timestamp};
 
+use super::account::Account;
 use super::books::Books;
 use super::callers::Wish;
 use super::chaos::{Chaos, CrashPoint, Fault};
@@ -197,6 +198,10 @@ impl World {
         self.agenda.insert((self.now.saturating_add(span), self.happened), happening);
     }
 
+    pub(super) fn soon(&mut self, happening: Happening) {
+        self.after(ms(0), happening);
+    }
+
     /// The next thing happens. Tells whether there is more to come.
     fn step(&mut self) -> bool {
         let patience = self.settings.heals_after * 2 + PATIENCE;
@@ -339,7 +344,9 @@ impl World {
         if self.chaos.strikes_with(Fault::GateHeld, 0.1)
             && let Some(process) = &mut self.process
         {
+            let seen = process.seen;
             process.engine.engine_mut().gate_mut().hold_until(until);
+            self.books.gate.hold(seen, until);
         }
     }
 
@@ -368,13 +375,12 @@ impl World {
             let probed = self.books.accounts.last().and_then(|account| account.outcome);
             let through = matches!(probed, Some(steadfast_core::Outcome::Completed(_)));
             self.books.hold_all(&[I(9), I(8)], through, || format!("a job in a world that is well ends as {probed:?}"));
-            self.books.hold(I(12), true, String::new);
             return false;
         }
         self.probing = true;
         self.now = self.now.saturating_add(Duration::from_secs(2 * 3_600));
         self.settings.jobs.push(self.provider.probe());
-        self.books.accounts.push(super::books::Account::default());
+        self.books.accounts.push(Account::default());
         self.submitted.push(false);
         self.soon(Happening::Caller(self.settings.jobs.len() - 1, Wish::Submit));
         true
