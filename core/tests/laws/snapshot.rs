@@ -99,12 +99,14 @@ fn an_engine_that_contradicts_itself_is_refused() {
     assert_eq!(serde_json::from_value::<Engine>(stored.clone()).unwrap(), engine());
     let twice = stored["slots"][0]["operation"]["key"].clone();
     type Alter = fn(&mut serde_json::Value);
-    let contradictions: [(&str, Alter); 6] = [
+    let contradictions: [(&str, Alter); 8] = [
         ("live operations", |it| it["live"] = 9.into()),
         ("free slots", |it| it["free"] = serde_json::json!([0])),
         ("owe effects", |it| it["dirty"] = serde_json::json!([])),
         ("records in flight", |it| it["last_record"] = 0.into()),
         ("lines at the gate", |it| it["lines"]["lines"][0]["waiting"] = serde_json::json!([])),
+        ("finished operations", |it| it["finished"] = serde_json::json!([[0, { "slot": 0, "generation": 0 }]])),
+        ("requests in flight", |it| it["gate"]["in_flight"] = serde_json::json!([7, 0, 0])),
         ("machines", |it| it["gate"]["limiters"] = serde_json::json!([])),
     ];
     for (what, alter) in contradictions {
