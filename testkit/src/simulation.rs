@@ -116,32 +116,12 @@ pub enum What {
 /// Runs the history of a seed, twice. A panic is a violation as well.
 #[must_use]
 pub fn simulate(seed: u64, options: &Options) -> History {
-    catch_unwind(AssertUnwindSafe(|| run_twice(seed, options))).unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().map(String::as_str);
-        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic");
-        let violation = Violation { invariant: Invariant::Total, detail: text.into() };
-        History {
-            violation: Some(violation),
-            operations: 0,
-            effects: 0,
-            crashes_at: vec![0; CrashPoint::ALL.len()],
-            faults: vec![0; Fault::ALL.len()],
-            checked: vec![0; Invariant::all().count()],
-            jobs: 0,
-            entries: Vec::new(),
-        }
-    })
-}
-
-fn run_twice(seed: u64, options: &Options) -> History {
-    let mut first = World::new(seed, options, false);
-    first.run();
+    let mut first = run(seed, options, false);
     if first.books.violation.is_none() {
-        let mut second = World::new(seed, options, true);
-        second.run();
+        let mut second = run(seed, options, true);
         let found = second.books.violation.take();
         if found.is_some() {
-            first.books.violation = found;
+            (first.books.violation, first.entries) = (found, second.entries.take());
         }
         let same = first.digest() == second.digest();
         for invariant in [Invariant::I(12), Invariant::I(13), Invariant::R(45), Invariant::Total] {
@@ -158,4 +138,15 @@ fn run_twice(seed: u64, options: &Options) -> History {
         violation: first.books.violation,
         entries: first.entries.unwrap_or_default(),
     }
+}
+
+/// To its end; what panics on the way ends it.
+fn run(seed: u64, options: &Options, snapshots: bool) -> World {
+    let mut world = World::new(seed, options, snapshots);
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| world.run())) {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("something panicked");
+        world.books.hold(Invariant::Total, false, || text.into());
+    }
+    world
 }

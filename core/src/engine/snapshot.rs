@@ -28,7 +28,7 @@ use super::lines::Lines;
 use super::timers::Timers;
 use super::{Asked, Engine, Limits, OperationId, Slot};
 use crate::gate::Gate;
-use crate::operation::{Kind, Operation, OperationPolicy, RecordId};
+use crate::operation::{Kind, OperationPolicy, RecordId};
 use crate::seed::Seed;
 use crate::time::Timestamp;
 
@@ -240,17 +240,18 @@ impl Engine {
 
     /// Who is finished is remembered and no longer live, and nobody else is; who has leave of the gate is counted there, and nobody else is.
     fn check_ends(&self) -> Result<(), &'static str> {
-        let over = |operation: &Operation| operation.is_finished();
         let mut remembered = 0_usize;
         for slot in &self.slots {
             let Some(operation) = &slot.operation else { continue };
-            if slot.live == over(operation) {
+            let sound = if slot.live { !operation.is_finished() } else { operation.is_delivered() };
+            if !sound {
                 return Err("an operation that is live and finished, or neither");
             }
             remembered = remembered.saturating_add(usize::from(!slot.live));
         }
         let ids: Vec<u32> = self.finished.iter().map(|(_, id)| id.slot).collect();
-        let known = |(_, id): &(Timestamp, OperationId)| self.operation(*id).is_some_and(over);
+        let live = |id: OperationId| self.slots.get(id.slot as usize).is_some_and(|slot| slot.live);
+        let known = |(_, id): &(Timestamp, OperationId)| self.operation(*id).is_some() && !live(*id);
         if ids.len() != remembered || !self.finished.iter().all(known) || !all_differ(&ids) {
             return Err("the list of finished operations");
         }

@@ -184,12 +184,12 @@ impl World {
         }
         let heals = world.settings.heals_after;
         world.after(heals, Happening::Heal);
-        world.restart();
         world
     }
 
     /// To the end, or to the first violation.
     pub(super) fn run(&mut self) {
+        self.restart();
         while self.books.violation.is_none() && self.step() {}
     }
 
@@ -427,10 +427,13 @@ impl World {
         let engine = process.engine.engine_mut();
         let restored = engine.snapshot().and_then(|bytes| Engine::from_snapshot(&bytes));
         let same = restored.as_ref().is_ok_and(|restored| restored == engine);
+        let refused = restored.as_ref().err().map(ToString::to_string);
         if let Ok(restored) = restored {
             *engine = restored;
         }
-        self.books.hold_all(&[I(12), R(35)], same, || "an engine that went through its snapshot is another".into());
+        self.books.hold_all(&[I(12), R(35)], same, || {
+            format!("an engine that went through its snapshot is another; refused: {refused:?}")
+        });
     }
 }
 

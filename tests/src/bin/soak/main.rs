@@ -3,23 +3,42 @@
 mod report;
 mod timeline;
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use steadfast_testkit::simulation::{Flaw, Options, simulate};
+use steadfast_testkit::simulation::{Flaw, History, Options, simulate};
 
 use crate::report::{MOST_VIOLATIONS, Report};
 
 /// The name of threads that run histories: what panics there is a finding, not a failure of this program.
 const HISTORIES: &str = "histories";
+
+thread_local! {
+    /// Where the history that this thread runs has panicked.
+    static PANICKED_AT: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// A history takes well under a second. One that takes so long has met a step that does not return.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A history; of one that panicked, with the place.
+fn run(seed: u64, options: &Options) -> History {
+    PANICKED_AT.set(None);
+    let mut history = simulate(seed, options);
+    if let (Some(violation), Some(at)) = (&mut history.violation, PANICKED_AT.take()) {
+        violation.detail = format!("{} ({at})", violation.detail);
+    }
+    history
+}
 
 /// Carries jobs through simulated outages, crashes and lost answers, and checks that none runs twice and none is lost.
 #[derive(Debug, Parser)]
@@ -75,7 +94,10 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let tell = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        if thread::current().name() != Some(HISTORIES) {
+        if thread::current().name() == Some(HISTORIES) {
+            let place = panic.location().map_or_else(String::new, ToString::to_string);
+            PANICKED_AT.set(Some(place));
+        } else {
             tell(panic);
         }
     }));
@@ -105,7 +127,7 @@ fn one(seed: u64, arguments: &Arguments) -> (String, ExitCode) {
     let mut told = String::new();
     thread::scope(|scope| {
         let history = || {
-            let history = simulate(seed, &Options { record: true, ..arguments.options() });
+            let history = run(seed, &Options { record: true, ..arguments.options() });
             told = timeline::told(&history);
             report.add(seed, history);
         };
@@ -127,12 +149,13 @@ fn many(arguments: &Arguments, stopped: &AtomicBool) -> (String, ExitCode) {
     let limit = arguments.seconds.map(Duration::from_secs);
     let bar = progress(histories);
     let (next, over) = (AtomicU64::new(0), AtomicBool::new(false));
+    let under_way = Mutex::new(BTreeMap::new());
     let (send, receive) = mpsc::channel();
     let mut report = Report::new(arguments.options(), histories);
     thread::scope(|scope| {
         for _ in 0..threads.unwrap_or(1) {
             let send = send.clone();
-            let (next, over) = (&next, &over);
+            let (next, over, under_way) = (&next, &over, &under_way);
             let work = move || {
                 loop {
                     let n = next.fetch_add(1, Ordering::Relaxed);
@@ -141,7 +164,10 @@ fn many(arguments: &Arguments, stopped: &AtomicBool) -> (String, ExitCode) {
                         return;
                     }
                     let seed = arguments.from.wrapping_add(n);
-                    if send.send((seed, simulate(seed, &arguments.options()))).is_err() {
+                    locked(under_way).insert(seed, Instant::now());
+                    let history = run(seed, &arguments.options());
+                    locked(under_way).remove(&seed);
+                    if send.send((seed, history)).is_err() {
                         return;
                     }
                 }
@@ -150,7 +176,19 @@ fn many(arguments: &Arguments, stopped: &AtomicBool) -> (String, ExitCode) {
             running.expect("a thread can be started");
         }
         drop(send);
-        for (seed, history) in receive {
+        loop {
+            let (seed, history) = match receive.recv_timeout(Duration::from_secs(1)) {
+                Ok(ran) => ran,
+                Err(mpsc::RecvTimeoutError::Timeout) => {
+                    let endless = |(_, began): &(&u64, &Instant)| began.elapsed() > PATIENCE;
+                    if let Some((seed, _)) = locked(&under_way).iter().find(endless) {
+                        eprintln!("seed {seed} does not come to an end: a step of its history never returns");
+                        std::process::exit(1);
+                    }
+                    continue;
+                }
+                Err(mpsc::RecvTimeoutError::Disconnected) => break,
+            };
             report.add(seed, history);
             bar.inc(1);
             if report.violations() > 0 {
@@ -164,6 +202,10 @@ fn many(arguments: &Arguments, stopped: &AtomicBool) -> (String, ExitCode) {
     report.finish(started.elapsed());
     let code = if stopped.load(Ordering::Relaxed) { ExitCode::from(130) } else { report.code() };
     (if arguments.json { report.json() } else { report.text(arguments.invariants) }, code)
+}
+
+fn locked(under_way: &Mutex<BTreeMap<u64, Instant>>) -> MutexGuard<'_, BTreeMap<u64, Instant>> {
+    under_way.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn progress(histories: u64) -> ProgressBar {
