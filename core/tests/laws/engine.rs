@@ -12,7 +12,8 @@ use crate::world::{Keys, World};
 const START: Timestamp = Timestamp::from_secs(1_700_000_000);
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+    // A world is many histories: it needs a quarter of the cases.
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases.div_ceil(4)))]
 
     #[test]
     fn i6_a_provider_that_honours_keys_runs_each_once(seed: u64, crashes in 0_u32..8, trouble in 0.0..0.7) {
