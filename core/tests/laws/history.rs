@@ -106,6 +106,8 @@ pub(crate) struct History {
     pub(crate) policy: OperationPolicy,
     pub(crate) gate: Gate,
     pub(crate) now: Timestamp,
+    /// How far the clock that comes with events is behind `now`.
+    pub(crate) behind: Duration,
     pub(crate) job: Operation,
     seed: Seed,
     /// Records asked for and not settled, as they were when asked for.
@@ -130,11 +132,13 @@ impl History {
         let print = Fingerprint::new([7; 16]);
         let job = Operation::new(key, print, seed, &mut policy.turn(START, &mut gate));
         let (asked, log) = (Vec::new(), Vec::new());
-        Self { policy, gate, now: START, job, seed, asked, durable: None, in_the_air: None, log, ended: 0 }
+        let (durable, in_the_air, behind) = (None, None, Duration::ZERO);
+        Self { policy, gate, now: START, behind, job, seed, asked, durable, in_the_air, log, ended: 0 }
     }
 
     pub(crate) fn feed(&mut self, event: Event) {
-        self.job.handle(event, &mut self.policy.turn(self.now, &mut self.gate));
+        let told = self.now.saturating_sub(self.behind);
+        self.job.handle(event, &mut self.policy.turn(told, &mut self.gate));
         self.check();
     }
 

@@ -3,10 +3,14 @@
 use core::time::Duration;
 
 use proptest::prelude::*;
-use steadfast_core::notice::Notice;
+use steadfast_core::backoff::{BackoffPolicy, Growth, Jitter};
+use steadfast_core::notice::{Notice, WakeReason};
 use steadfast_core::operation::{Effect, Event, Reading, RecordId, Stage};
-use steadfast_core::retry::{Certainty, Class, Failure};
-use steadfast_core::{Gate, Kind, Operation, OperationPolicy, Outcome, Reference, Seed, SendSafety, Timestamp};
+use steadfast_core::poll::PollPolicy;
+use steadfast_core::retry::{Certainty, Class, Failure, RetryPolicy};
+use steadfast_core::{
+    Fingerprint, Gate, Key, Kind, Operation, OperationPolicy, Outcome, Reference, Seed, SendSafety, Timestamp,
+};
 
 use crate::history::{History, START, Step, failure, reading, steps};
 use crate::policies;
@@ -51,24 +55,26 @@ proptest! {
         prop_assert_eq!(run(), run());
     }
 
+    /// Whether it wakes or is told something: what a clock says that has gone back is what the clock said before.
     #[test]
     fn i11_time_running_backwards_changes_nothing(policy in policies::policy(), seed: u64, steps in steps(), back in 0_u64..u64::MAX) {
-        let run = |back: Option<u64>| {
+        let run = |back: u64| {
+            let back = Duration::from_nanos(back);
             let mut history = History::begin(policy.clone(), seed);
             for step in steps.iter().filter(|step| !matches!(step, Step::Back(_) | Step::Crash | Step::Hold(_))) {
+                history.wake();
+                history.behind = back;
                 history.step(step);
-                // The same moment, told once more by a clock that has gone back.
+                history.behind = Duration::ZERO;
                 let again = history.now;
-                if let Some(back) = back {
-                    history.now = history.now.saturating_sub(Duration::from_nanos(back));
-                }
+                history.now = again.saturating_sub(back);
                 history.wake();
                 history.now = again;
             }
             history.drain();
             (history.log, history.job)
         };
-        prop_assert_eq!(run(None), run(Some(back)));
+        prop_assert_eq!(run(0), run(back));
     }
 
     #[test]
@@ -152,8 +158,8 @@ proptest! {
     fn the_ends_of_time_neither_panic_nor_loop(policy in policies::policy(), at in prop::sample::select(vec![0, 1, u64::MAX - 1, u64::MAX])) {
         let mut gate = Gate::unlimited();
         let now = Timestamp::from_nanos(at);
-        let key = steadfast_core::Key::new("k").unwrap();
-        let print = steadfast_core::Fingerprint::new([0; 16]);
+        let key = Key::new("k").unwrap();
+        let print = Fingerprint::new([0; 16]);
         let mut job = Operation::new(key, print, Seed::new(1), &mut policy.turn(now, &mut gate));
         for round in 0..50 {
             while let Some(effect) = job.pop_effect() {
@@ -206,7 +212,71 @@ fn law_7_the_effects_of_this_history_are_frozen() {
     assert_eq!(history.job.correlation_id(steadfast_core::operation::AttemptId(1)), FROZEN_CORRELATION);
 }
 
+/// The same, where each phase draws: a look-up's and a poll's next, and a record's that could not be written.
+#[test]
+fn law_7_the_draws_of_each_phase_are_frozen() {
+    let schedule =
+        BackoffPolicy::new(Growth::Fixed(Duration::from_secs(8)), Duration::from_secs(8), Jitter::Full).unwrap();
+    let poll = PollPolicy::new(schedule, 10, Duration::from_secs(180), RetryPolicy::default()).unwrap();
+    let safety = SendSafety::Lookup { settle: Duration::from_secs(5) };
+    let policy = OperationPolicy::default().with_safety(safety).unwrap().with_poll(poll);
+    let mut history = History::begin_at(Gate::unlimited(), policy, 42);
+    let lost = || Step::Answer(Err(Failure::new(Class::Transient, Certainty::MayHaveExecuted)));
+    let found = || Step::Answer(Ok(Reading::Accepted(Reference::new("txn-1").unwrap())));
+    let mut waits = Vec::new();
+    for step in
+        [Step::Ack, lost(), Step::Ack, Step::Wake, lost(), Step::Wake, found(), Step::Fail, Step::Wake, Step::Ack]
+    {
+        history.drain();
+        history.step(&step);
+        history.drain();
+        let wake = history.job.next_wake();
+        waits.extend(wake.map(|wake| (wake.reason, wake.at.saturating_since(history.now).as_nanos())));
+    }
+    let drawn = |reason| waits.iter().rev().find(|(why, _)| *why == reason).unwrap().1;
+    let drawn = [WakeReason::Lookup, WakeReason::PersistRetry, WakeReason::Poll].map(drawn);
+    assert_eq!(drawn, FROZEN_DRAWS, "{waits:?}");
+}
+
+const FROZEN_DRAWS: [u128; 3] = [298_934_897, 86_827_075, 5_418_787_184];
+
 const FROZEN_CORRELATION: u128 = 97_416_808_294_597_679_373_631_792_879_609_730_925;
+
+/// Polls that fail are bounded by time alone, so there may be more of them than their number can say.
+#[test]
+fn a_poll_that_is_beyond_all_numbers_keeps_the_largest() {
+    let instant =
+        BackoffPolicy::new(Growth::Fixed(Duration::from_nanos(1)), Duration::from_nanos(1), Jitter::None).unwrap();
+    let retry = RetryPolicy::new(2, Duration::from_secs(9), Duration::from_secs(1), instant.clone()).unwrap();
+    let policy =
+        OperationPolicy::default().with_poll(PollPolicy::new(instant, 1, Duration::from_secs(9), retry).unwrap());
+    let (mut gate, mut now, mut numbers) = (Gate::unlimited(), START, Vec::new());
+    let mut job = Operation::new(
+        Key::new("k").unwrap(),
+        Fingerprint::new([0; 16]),
+        Seed::new(1),
+        &mut policy.turn(now, &mut gate),
+    );
+    while numbers.len() < 65_540 {
+        while let Some(effect) = job.pop_effect() {
+            let event = match effect {
+                Effect::Persist(number) => Event::Persisted(number),
+                Effect::Send(attempt) if attempt.kind == Kind::Create => {
+                    Event::Answered(attempt.id, Ok(Reading::Accepted(Reference::new("t").unwrap())))
+                }
+                Effect::Send(attempt) => {
+                    numbers.push(attempt.number);
+                    Event::Answered(attempt.id, Err(Failure::new(Class::Transient, Certainty::NotExecuted)))
+                }
+                other => panic!("a failing poll never ends the job, and here is {other:?}"),
+            };
+            job.handle(event, &mut policy.turn(now, &mut gate));
+        }
+        now = job.next_deadline().unwrap();
+        job.handle_timeout(&mut policy.turn(now, &mut gate));
+    }
+    assert_eq!(numbers[65_533..], [65_534, 65_535, 65_535, 65_535, 65_535, 65_535, 65_535]);
+}
 
 /// The trap that numbered acknowledgements are there for: the ack of *accepted* must not vouch for *ended*.
 #[test]
@@ -250,8 +320,8 @@ fn a_held_gate_costs_time_and_no_attempt() {
     let policy = OperationPolicy::default();
     let mut gate = Gate::unlimited();
     gate.hold_until(START.saturating_add(Duration::from_secs(60)));
-    let key = steadfast_core::Key::new("k").unwrap();
-    let print = steadfast_core::Fingerprint::new([0; 16]);
+    let key = Key::new("k").unwrap();
+    let print = Fingerprint::new([0; 16]);
     let mut turn = policy.turn(START, &mut gate);
     let job = Operation::new(key.clone(), print, Seed::new(1), &mut turn);
     assert!(matches!(turn.pop_notice(), Some(Notice::Blocked { .. })));
