@@ -129,14 +129,17 @@ fn i15_intake_and_memory_are_bounded() {
     let limits = Limits { live: 3, remember: 2, remember_for: Duration::from_secs(60), notices: 5 };
     let (mut engine, mut now) = (engine(limits), START);
     for n in 0..3 {
+        assert!(engine.has_room());
         let _ = engine.submit(key(n), print(1), now).unwrap();
     }
+    assert!(!engine.has_room() && engine.live() == 3);
     assert_eq!(engine.submit(key(3), print(1), now), Err(SubmitError::Full { live: 3 }));
     assert!(matches!(engine.submit(key(0), print(1), now), Ok(Submitted::Joined(_))), "joining needs no room");
     carry(&mut engine, &mut now, false);
     let remembered = (0..3).filter(|n| engine.find(&key(*n)).is_some()).count();
     assert_eq!(remembered, 2, "the oldest finished one is forgotten");
-    assert!(std::iter::from_fn(|| engine.pop_notice()).count() <= 5 && engine.notices_dropped() > 0);
+    let told = std::iter::from_fn(|| engine.pop_notice()).count();
+    assert_eq!((told, engine.notices_dropped()), (5, 10), "each tells five times");
     let (wake, _) = engine.next_wake().unwrap();
     assert_eq!(wake.reason, steadfast_core::notice::WakeReason::Forget);
     engine.handle_timeout(wake.at);

@@ -4,8 +4,10 @@ use core::time::Duration;
 
 use proptest::prelude::*;
 use steadfast_core::backoff::{BackoffPolicy, Growth, Jitter};
+use steadfast_core::budget::BudgetPolicy;
+use steadfast_core::gate::GatePolicy;
 use steadfast_core::notice::{Notice, WakeReason};
-use steadfast_core::operation::{Effect, Event, Reading, RecordId, Stage};
+use steadfast_core::operation::{AttemptId, Effect, Event, Reading, RecordId, Rejected, Stage};
 use steadfast_core::poll::PollPolicy;
 use steadfast_core::retry::{Certainty, Class, Failure, RetryPolicy};
 use steadfast_core::{
@@ -89,7 +91,7 @@ proptest! {
         history.feed(Event::PersistFailed(RecordId(0)));
         let current = history.in_the_air.map_or(0, |attempt| attempt.id.0);
         for id in (0..20).filter(|id| *id != current) {
-            history.feed(Event::Answered(steadfast_core::operation::AttemptId(id), Err(late)));
+            history.feed(Event::Answered(AttemptId(id), Err(late)));
         }
         for reading in [Reading::Pending { hint: None }, Reading::NotFound, Reading::Unknown("x".into())] {
             history.feed(Event::Webhook(reading));
@@ -209,7 +211,7 @@ fn law_7_the_effects_of_this_history_are_frozen() {
         })
         .collect();
     assert_eq!(log.join("\n"), include_str!("frozen.txt").trim_end());
-    assert_eq!(history.job.correlation_id(steadfast_core::operation::AttemptId(1)), FROZEN_CORRELATION);
+    assert_eq!(history.job.correlation_id(AttemptId(1)), FROZEN_CORRELATION);
 }
 
 /// The same, where each phase draws: a look-up's and a poll's next, and a record's that could not be written.
@@ -314,6 +316,65 @@ fn a_late_reference_is_adopted_after_a_timeout() {
     assert_eq!(history.job.creates(), 1, "it was not created again");
 }
 
+/// Answers carry the id of their request; and what has not left cannot be answered.
+#[test]
+fn only_an_answer_to_the_request_in_the_air_is_one() {
+    let refused = || Err(Failure::new(Class::Permanent, Certainty::NotExecuted));
+    let mut history = History::begin(OperationPolicy::default(), 0);
+    history.drain();
+    history.step(&Step::Ack);
+    let owed = history.job.clone();
+    assert_eq!(owed.in_flight().map(|attempt| attempt.id), Some(AttemptId(1)));
+    history.feed(Event::Answered(AttemptId(1), refused()));
+    assert_eq!(history.job, owed, "it is about to leave");
+    history.drain();
+    let sent = history.job.clone();
+    for other in [0, 2] {
+        history.feed(Event::Answered(AttemptId(other), refused()));
+        assert_eq!(history.job, sent);
+    }
+    history.feed(Event::Answered(AttemptId(1), refused()));
+    assert_eq!(history.job.record().stage, Stage::Ended(Outcome::Rejected(Rejected::Refused)));
+}
+
+#[test]
+fn only_a_create_that_ran_and_was_refused_for_good_is_a_failed_job() {
+    for class in [Class::Transient, Class::Throttled, Class::TimedOut, Class::Permanent] {
+        for certainty in [Certainty::NotExecuted, Certainty::MayHaveExecuted, Certainty::Executed] {
+            let mut history = History::begin(OperationPolicy::default(), 0);
+            let answer = Step::Answer(Err(Failure::new(class, certainty)));
+            for step in [Step::Drain, Step::Ack, Step::Drain, answer] {
+                history.step(&step);
+            }
+            let failed = history.job.record().stage == Stage::Ended(Outcome::Failed);
+            assert_eq!(
+                failed,
+                class == Class::Permanent && certainty == Certainty::Executed,
+                "{class:?} {certainty:?}"
+            );
+        }
+    }
+}
+
+/// Whatever cut the first attempt off, also a crash: the next one is paid for as a retry.
+#[test]
+fn the_first_create_is_free_and_one_after_a_restart_is_a_retry() {
+    let policy =
+        OperationPolicy::default().with_safety(SendSafety::Keyed { window: Duration::from_secs(86_400) }).unwrap();
+    let gate = || {
+        let budget = BudgetPolicy::new(5).unwrap();
+        Gate::new(GatePolicy::none().with_budget(Some(budget)), Seed::new(1))
+    };
+    let mut history = History::begin_at(gate(), policy.clone(), 1);
+    assert_eq!(history.gate.budget_tokens(START), Some(5));
+    history.drain();
+    history.step(&Step::Ack);
+    history.step(&Step::Crash);
+    history.gate = gate();
+    history.step(&Step::Wake);
+    assert_eq!((history.job.creates(), history.gate.budget_tokens(history.now)), (2, Some(4)));
+}
+
 /// Waiting at the gate costs no attempt and counts against the deadline.
 #[test]
 fn a_held_gate_costs_time_and_no_attempt() {
@@ -340,7 +401,7 @@ fn a_held_gate_costs_time_and_no_attempt() {
     assert_eq!((job.outcome(), job.next_deadline()), (None, Some(deadline)));
     let mut turn = policy.turn(deadline, &mut gate);
     job.handle_timeout(&mut turn);
-    let ended = Notice::Ended(Outcome::Rejected(steadfast_core::operation::Rejected::Deadline));
+    let ended = Notice::Ended(Outcome::Rejected(Rejected::Deadline));
     while let Some(Effect::Persist(number)) = job.pop_effect() {
         job.handle(Event::Persisted(number), &mut turn);
     }
