@@ -137,6 +137,14 @@ fn an_open_breaker_consumes_no_attempt() {
     run.until(at(100_000));
     assert_eq!(run.times(Kind::Create), [0, 1_000, 11_000]);
     assert!(matches!(run.ended[..], [(_, _, Outcome::Completed(_))]), "{:?}", run.ended);
+    // Each change of the breaker is told once, by whom it came.
+    let changes = run.told.iter().filter_map(|(at, _, told)| match told {
+        Notice::Breaker(state) => Some((at.saturating_since(START).as_millis(), *state)),
+        _ => None,
+    });
+    let open = BreakerState::Open { until: at(11_000) };
+    let expected = [(1_000, open), (11_000, BreakerState::HalfOpen), (11_000, BreakerState::Closed)];
+    assert_eq!(changes.collect::<Vec<_>>(), expected);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use steadfast_core::backoff::{BackoffPolicy, Factor, Growth, Jitter};
 use steadfast_core::gate::{Admission, Request, Settled};
 use steadfast_core::poll::PollPolicy;
 use steadfast_core::retry::{Certainty, Class, Failure, GaveUp, RetryAfter, RetryDecision, RetryPolicy};
-use steadfast_core::{Gate, Kind, Seed, Timestamp};
+use steadfast_core::{Gate, Kind, Seed, SendSafety, Timestamp};
 
 use crate::policies;
 
@@ -229,6 +229,20 @@ fn nonsense_is_refused_and_the_error_says_what_to_change() {
     assert!(
         steadfast_core::OperationPolicy::default().with_persist(never).unwrap_err().to_string().contains("no rest")
     );
+    let keyed = |secs| {
+        steadfast_core::OperationPolicy::default().with_safety(SendSafety::Keyed { window: secs * SECOND }).map(drop)
+    };
+    assert!(
+        keyed(10)
+            .unwrap_err()
+            .to_string()
+            .contains("safety.keyed.window is 10s: it must be longer than a create's time-out")
+    );
+    assert_eq!(keyed(11), Ok(()));
+    let patient = RetryPolicy::new(1, 60 * SECOND, 11 * SECOND, default()).unwrap();
+    let keyed =
+        steadfast_core::OperationPolicy::default().with_safety(SendSafety::Keyed { window: 11 * SECOND }).unwrap();
+    assert!(keyed.with_create(patient).is_err());
     assert!(polls(1, Duration::ZERO).contains("more than the wait before the first poll"));
 }
 

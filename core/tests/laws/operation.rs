@@ -7,7 +7,7 @@ use steadfast_core::backoff::{BackoffPolicy, Growth, Jitter};
 use steadfast_core::budget::BudgetPolicy;
 use steadfast_core::gate::GatePolicy;
 use steadfast_core::notice::{Notice, WakeReason};
-use steadfast_core::operation::{AttemptId, Effect, Event, Reading, RecordId, Rejected, Stage};
+use steadfast_core::operation::{AttemptId, Completed, Effect, Event, Reading, RecordId, Rejected, Stage, Unresolved};
 use steadfast_core::poll::PollPolicy;
 use steadfast_core::retry::{Certainty, Class, Failure, RetryPolicy};
 use steadfast_core::{
@@ -335,6 +335,60 @@ fn only_an_answer_to_the_request_in_the_air_is_one() {
     }
     history.feed(Event::Answered(AttemptId(1), refused()));
     assert_eq!(history.job.record().stage, Stage::Ended(Outcome::Rejected(Rejected::Refused)));
+}
+
+/// The first reference and the first final reading are kept; others are told of, and change nothing.
+#[test]
+fn what_comes_unasked_is_adopted_once_and_a_second_truth_is_a_conflict() {
+    let named = |name| Reading::Accepted(Reference::new(name).unwrap());
+    let begin = |policy: OperationPolicy, answer| {
+        let mut history = History::begin_at(Gate::unlimited(), policy, 1);
+        for step in [Step::Drain, Step::Ack, Step::Drain, Step::Answer(answer), Step::Drain, Step::Ack, Step::Drain] {
+            history.step(&step);
+        }
+        history
+    };
+    let tell = |history: &mut History, reading| {
+        let mut turn = history.policy.turn(history.now, &mut history.gate);
+        history.job.handle(Event::Webhook(reading), &mut turn);
+        core::iter::from_fn(|| turn.pop_notice()).collect::<Vec<_>>()
+    };
+    let lost = || Err(Failure::new(Class::Transient, Certainty::MayHaveExecuted));
+
+    let mut polled = begin(OperationPolicy::default(), Ok(named("txn-1")));
+    let before = polled.job.clone();
+    assert_eq!(tell(&mut polled, named("txn-1")), [Notice::Absorbed]);
+    assert_eq!(tell(&mut polled, named("txn-2")), [Notice::Conflict]);
+    assert_eq!(tell(&mut polled, Reading::Partial), [Notice::Partial]);
+    assert_eq!(tell(&mut polled, Reading::Pending { hint: None }), [Notice::Absorbed]);
+    assert_eq!(polled.job, before);
+    tell(&mut polled, Reading::Ready);
+    assert_eq!(tell(&mut polled, Reading::Ready), [Notice::Absorbed]);
+    assert_eq!(tell(&mut polled, Reading::Partial), [Notice::Conflict]);
+    assert_eq!(tell(&mut polled, Reading::Failed), [Notice::Conflict]);
+    assert_eq!(tell(&mut polled, Reading::NotFound), [Notice::Absorbed]);
+    assert_eq!(tell(&mut polled, named("txn-2")), [Notice::Conflict]);
+    assert_eq!(polled.job.record().stage, Stage::Ended(Outcome::Completed(Completed::Ready)));
+
+    let partial = OperationPolicy::default().poll().clone().with_accept_partial(true);
+    let mut accepts = begin(OperationPolicy::default().with_poll(partial), Ok(named("txn-1")));
+    tell(&mut accepts, Reading::Partial);
+    assert_eq!(accepts.job.record().stage, Stage::Ended(Outcome::Completed(Completed::Partial)));
+
+    // Unresolved for want of a reference: it stays so, but a person can now find the job.
+    let mut unresolved = begin(OperationPolicy::default(), lost());
+    let ambiguous = Some(Outcome::Unresolved(Unresolved::Ambiguous));
+    assert_eq!((unresolved.job.outcome(), unresolved.job.reference()), (ambiguous, None));
+    assert_eq!(tell(&mut unresolved, named("txn-1")), [Notice::Accepted]);
+    assert!(matches!(unresolved.job.pop_effect(), Some(Effect::Persist(_))));
+    assert_eq!(tell(&mut unresolved, named("txn-2")), [Notice::Conflict]);
+    assert_eq!(unresolved.job.outcome(), ambiguous);
+    assert_eq!(unresolved.job.reference().unwrap().as_str(), "txn-1");
+
+    // Rejected: nothing ran, so there is nothing to find.
+    let mut rejected = begin(OperationPolicy::default(), Err(Failure::new(Class::Permanent, Certainty::NotExecuted)));
+    assert_eq!(tell(&mut rejected, named("txn-1")), [Notice::Conflict]);
+    assert_eq!(rejected.job.reference(), None);
 }
 
 #[test]
