@@ -604,12 +604,18 @@ fn failing_fast_reaches_those_who_stand_in_line() {
     let gate = GatePolicy::none().with_breaker(Some(breaker())).with_when_open(WhenOpen::Refuse);
     let mut run =
         Run::new(gate, move |now, attempt| if now < at(5_000) { Some(Err(lost)) } else { well(now, attempt) });
-    run.submit(2);
+    let doubtful = run.submit(2);
     run.until(at(2_000));
-    run.submit(1);
-    run.drain();
-    assert_eq!(run.ended.len(), 1);
-    assert_eq!(run.ended[0].2, Outcome::Rejected(Rejected::Unavailable));
+    for n in 1..4 {
+        run.submit(1);
+        run.drain();
+        assert_eq!(run.ended.len(), n);
+    }
+    assert!(run.ended.iter().all(|(.., outcome)| *outcome == Outcome::Rejected(Rejected::Unavailable)));
+    for id in doubtful {
+        let told = run.told.iter().filter(|(_, of, told)| *of == id && matches!(told, Notice::Blocked { .. }));
+        assert_eq!(told.count(), 1, "it asked once, and is not woken to ask in vain");
+    }
 }
 
 /// Many polls say *pending*: they must not pay for a storm of creates.
