@@ -133,11 +133,14 @@ fn i15_intake_and_memory_are_bounded() {
         let _ = engine.submit(key(n), print(1), now).unwrap();
     }
     assert!(!engine.has_room() && engine.live() == 3);
+    let live: Vec<_> = engine.live_operations().collect();
+    assert_eq!(live, [0, 1, 2].map(|n| engine.find(&key(n)).unwrap()));
     assert_eq!(engine.submit(key(3), print(1), now), Err(SubmitError::Full { live: 3 }));
     assert!(matches!(engine.submit(key(0), print(1), now), Ok(Submitted::Joined(_))), "joining needs no room");
     carry(&mut engine, &mut now, false);
     let remembered = (0..3).filter(|n| engine.find(&key(*n)).is_some()).count();
     assert_eq!(remembered, 2, "the oldest finished one is forgotten");
+    assert_eq!(engine.live_operations().count(), 0, "finished");
     let told = std::iter::from_fn(|| engine.pop_notice()).count();
     assert_eq!((told, engine.notices_dropped()), (5, 10), "each tells five times");
     let (wake, _) = engine.next_wake().unwrap();

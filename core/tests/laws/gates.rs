@@ -260,6 +260,107 @@ fn failing_fast_rejects_what_was_never_sent_and_waits_for_what_may_be_running() 
     assert!(run.ended[1..].iter().all(|(.., outcome)| matches!(outcome, Outcome::Completed(_))), "{:?}", run.ended);
 }
 
+/// Failing fast is for creates of which nothing runs: what only reads waits for the breaker, in line.
+#[test]
+fn look_ups_and_polls_wait_in_line_also_where_the_gate_fails_fast() {
+    let gate = GatePolicy::none().with_breaker(Some(breaker())).with_when_open(WhenOpen::Refuse);
+    let lost = Failure::new(Class::TimedOut, Certainty::MayHaveExecuted);
+    let mut run = Run::new(gate.clone(), move |_, attempt| match attempt.kind {
+        Kind::Create => Some(Err(lost)),
+        _ => Some(Ok(Reading::Ready)),
+    });
+    let asked = policy().with_safety(SendSafety::Lookup { settle: 5 * SECOND }).unwrap();
+    run.engine = Engine::new(asked, Gate::new(gate.clone(), Seed::new(1)), Limits::default(), Seed::new(1));
+    run.submit(2);
+    run.until(at(60_000));
+    assert_eq!(run.times(Kind::Lookup), [10_000, 10_000], "due at 5 s, when it is open until 10 s");
+
+    let mut run = Run::new(gate, well);
+    run.submit(2);
+    run.drain();
+    run.engine.gate_mut().breaker_mut().unwrap().0.force_open(at(8_000));
+    run.until(at(60_000));
+    assert_eq!(run.times(Kind::Poll), [8_000, 8_000], "due at 5 s");
+}
+
+/// Who is refused for want of a budget has room and a turn: it is no matter of standing in line, but of trying less often.
+#[test]
+fn a_look_up_without_a_budget_makes_its_own_pause() {
+    let budget = BudgetPolicy::new(1).unwrap().with_per_second(Tokens::millionths(200_000));
+    let lost = Failure::new(Class::TimedOut, Certainty::MayHaveExecuted);
+    let mut run = Run::new(GatePolicy::none(), move |now, attempt| match attempt.kind {
+        Kind::Create => Some(Err(lost)),
+        _ if now < at(10_000) => Some(Err(RESET)),
+        _ => Some(Ok(Reading::Ready)),
+    });
+    let lookup = RetryPolicy::new(5, 60 * SECOND, 5 * SECOND, fixed(3 * SECOND)).unwrap();
+    let asked = policy().with_safety(SendSafety::Lookup { settle: 5 * SECOND }).unwrap().with_lookup(lookup);
+    let gate = Gate::new(GatePolicy::none().with_budget(Some(budget)), Seed::new(1));
+    run.engine = Engine::new(asked, gate, Limits::default(), Seed::new(1));
+    run.submit(1);
+    run.until(at(60_000));
+    assert_eq!(run.times(Kind::Lookup), [5_000, 8_000, 14_000], "refused at 11 s, though a token comes at 13 s");
+}
+
+/// In metrics and logs names stand for years.
+#[test]
+fn names_are_what_dashboards_were_built_on() {
+    let blocked = [
+        Blocked::Held,
+        Blocked::Paused,
+        Blocked::Open,
+        Blocked::Probing,
+        Blocked::Budget,
+        Blocked::Full,
+        Blocked::Quota,
+        Blocked::Rate,
+        Blocked::Line,
+    ];
+    let names = ["held", "paused", "open", "probing", "budget", "full", "quota", "rate", "line"];
+    assert_eq!(blocked.map(Blocked::name), names);
+    let timed = blocked.into_iter().filter(|why| why.is_timed()).map(Blocked::name).collect::<Vec<_>>();
+    let until = START;
+    let states = [
+        BreakerState::Closed,
+        BreakerState::Open { until },
+        BreakerState::HalfOpen,
+        BreakerState::Isolated,
+        BreakerState::Disabled,
+    ];
+    assert_eq!(states.map(BreakerState::name), ["closed", "open", "half_open", "isolated", "disabled"]);
+    assert_eq!(timed, ["paused", "open", "quota", "rate"], "nobody can end these early");
+}
+
+#[test]
+fn kinds_are_sets() {
+    let all = [Kind::Create, Kind::Lookup, Kind::Poll];
+    let subset = |bits: u8| all.into_iter().zip(0..).filter(move |(_, n)| bits >> n & 1 == 1).map(|(kind, _)| kind);
+    for bits in 0..8 {
+        let listed: Vec<_> = subset(bits).chain(subset(bits)).collect();
+        let kinds = Kinds::of(&listed);
+        assert!(all.into_iter().all(|kind| kinds.contains(kind) == listed.contains(&kind)));
+        for kind in all {
+            let (more, less) = (kinds.with(kind), kinds.without(kind));
+            assert!(more.contains(kind) && !less.contains(kind));
+            assert!(all.into_iter().filter(|it| *it != kind).all(|it| more.contains(it) == kinds.contains(it)));
+            assert!(all.into_iter().filter(|it| *it != kind).all(|it| less.contains(it) == kinds.contains(it)));
+        }
+    }
+    assert_eq!((Kinds::of(&all), Kinds::of(&[])), (Kinds::ALL, Kinds::NONE));
+}
+
+#[test]
+fn a_permit_knows_whether_it_probes_and_a_gate_how_many_it_lets_in() {
+    let policy =
+        GatePolicy::none().with_breaker(Some(breaker())).with_bulkhead(Some(BulkheadPolicy::fixed(7).unwrap()));
+    let mut gate = Gate::new(policy, Seed::new(1));
+    assert_eq!((gate.bulkhead_limit(), Gate::unlimited().bulkhead_limit()), (Some(7), None));
+    let usual = gate.admit(Request::first(Kind::Poll), START).permit().unwrap();
+    gate.breaker_mut().unwrap().0.force_open(at(1_000));
+    let probe = gate.admit(Request::first(Kind::Poll), at(1_000)).permit().unwrap();
+    assert_eq!((usual.is_probe(), probe.is_probe()), (false, true));
+}
+
 /// Didit: creating sessions has a limit of its own beside the general one.
 #[test]
 fn kinds_have_limits_of_their_own() {

@@ -143,7 +143,10 @@ fn an_engine_that_contradicts_itself_is_refused() {
         it["lines"]["lines"][0]["waiting"].as_array_mut().unwrap()
     }
     type Alter = fn(&mut Value);
-    let contradictions: [(&str, Alter); 27] = [
+    let contradictions: [(&str, Alter); 30] = [
+        ("machines", |it| it["gate"]["breaker"] = Value::Null),
+        ("machines", |it| it["gate"]["budget"] = Value::Null),
+        ("machines", |it| it["gate"]["bulkhead"] = Value::Null),
         ("machines", |it| it["gate"]["limiters"] = json!([])),
         ("live operations", |it| it["live"] = 9.into()),
         ("live operations", |it| {
