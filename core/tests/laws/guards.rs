@@ -5,7 +5,7 @@ use core::time::Duration;
 use std::collections::VecDeque;
 
 use proptest::prelude::*;
-use steadfast_core::breaker::{Breaker, BreakerPolicy, Health, SlowCalls, Window};
+use steadfast_core::breaker::{Breaker, BreakerPolicy, BreakerState, Glance, Health, SlowCalls, Window};
 use steadfast_core::budget::{BudgetPolicy, Costs, RetryBudget, Tokens};
 use steadfast_core::bulkhead::{Bulkhead, BulkheadPolicy, Load, Place};
 use steadfast_core::rate_limit::{Allowance, Quota, RateLimiter, RatePolicy, try_acquire_all};
@@ -201,6 +201,54 @@ proptest! {
                 prop_assert_eq!(slow, last.filter(|call| call.2).count() as u32);
             }
         }
+    }
+
+    /// What a thread may do without the lock is what the breaker itself would do; nothing more is left to it than that.
+    #[test]
+    fn a_glance_knows_what_the_breaker_would_do(
+        calls in any::<bool>(), steps in prop::collection::vec((0_u8..10, any::<prop::sample::Index>(), 0_u64..4), 0..80),
+    ) {
+        let policy = if calls { BreakerPolicy::rate(50, Window::Calls(4), 2) } else { BreakerPolicy::consecutive(2) }.unwrap();
+        let (mut breaker, mut now) = (Breaker::new(&policy, Seed::new(1)), START);
+        let mut tickets = vec![breaker.admit(&policy, now).unwrap()];
+        for (step, which, gap) in steps {
+            now = now.saturating_add(SECOND * gap as u32);
+            let ticket = tickets[which.index(tickets.len())];
+            match step {
+                0 => breaker.force_open(now.saturating_add(SECOND)),
+                1 => breaker.isolate(),
+                2 => breaker.disable(),
+                3 => breaker.reset(&policy),
+                4 | 5 => breaker.settle(&policy, ticket, Health::Failing, now),
+                6..8 => breaker.settle(&policy, ticket, Health::Healthy, now),
+                _ => tickets.extend(breaker.admit(&policy, now)),
+            }
+            let glance = breaker.glance();
+            prop_assert_eq!(Glance::from_word(glance.to_word()), glance);
+            let state = breaker.state(now);
+            let admits = matches!(state, BreakerState::Closed | BreakerState::Disabled);
+            prop_assert_eq!(glance.ticket(now).is_some(), admits);
+            let admitted = breaker.clone().admit(&policy, now);
+            prop_assert!(!admits || admitted.map(|it| it.begun(now)) == Ok(glance.ticket(now).unwrap()));
+            for ticket in tickets.iter().chain(&glance.ticket(now)) {
+                for health in [Health::Healthy, Health::Failing, Health::Ignored] {
+                    let mut settled = breaker.clone();
+                    settled.settle(&policy, *ticket, health, now);
+                    prop_assert!(!glance.ignores(*ticket, health) || settled == breaker, "{:?} {:?} of {:?}", ticket, health, breaker);
+                }
+            }
+            let current = glance.ticket(now);
+            prop_assert!(current.is_none_or(|it| glance.ignores(it, Health::Ignored) && !glance.ignores(it, Health::Failing) || state == BreakerState::Disabled));
+            prop_assert!(current.is_none_or(|it| !it.is_probe()));
+        }
+        // One that is well, and one that looks at nothing, need no lock; and what was begun in another epoch never does.
+        breaker.reset(&policy);
+        let old = breaker.admit(&policy, now).unwrap();
+        prop_assert_eq!(breaker.glance().ignores(old, Health::Healthy), !calls, "a window that is not full counts good calls too");
+        breaker.disable();
+        prop_assert!(breaker.glance().ignores(old, Health::Failing));
+        let now_disabled = breaker.admit(&policy, now).unwrap();
+        prop_assert!(breaker.glance().ignores(now_disabled, Health::Healthy) && breaker.glance().ignores(now_disabled, Health::Ignored));
     }
 
     /// First come, first served; never more than the limit; all gone in the end.
