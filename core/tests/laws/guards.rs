@@ -333,6 +333,52 @@ fn r25_a_spacing_that_is_not_whole_drifts_by_less_than_a_nanosecond_a_request() 
 }
 
 #[test]
+fn no_more_is_taken_at_once_than_the_burst_holds() {
+    let policy = RatePolicy::new(10, SECOND).unwrap().with_burst(3).unwrap();
+    let mut limiter = RateLimiter::new();
+    assert_eq!(limiter.try_acquire_many(&policy, 4, START), Err(Timestamp::NEVER));
+    assert_eq!((limiter.reserve(&policy, 4, START), limiter), (None, RateLimiter::new()));
+    assert_eq!(limiter.try_acquire_many(&policy, 3, START), Ok(()));
+    assert_eq!(limiter.check(&policy, START), Err(START.saturating_add(SECOND / 10)));
+    assert_eq!(try_acquire_all(&[policy], &mut [], START), Err(Timestamp::NEVER), "a limit without its limiter");
+    assert_eq!(RateLimiter::from_word(limiter.to_word()), limiter);
+    assert_eq!((policy.count(), policy.per(), policy.burst()), (10, SECOND, 3));
+}
+
+#[test]
+fn a_reservation_may_be_cancelled_until_its_time_and_not_after() {
+    let policy = RatePolicy::new(10, SECOND).unwrap();
+    let mut full = RateLimiter::new();
+    full.try_acquire(&policy, START).unwrap();
+    let (mut reserved, before) = (full, full);
+    let place = reserved.reserve(&policy, 1, START).unwrap();
+    assert_eq!(place.at(), START.saturating_add(SECOND / 10));
+    let (mut late, after) = (reserved, reserved);
+    reserved.cancel(&policy, place, place.at());
+    assert_eq!(reserved, before);
+    late.cancel(&policy, place, place.at().saturating_add(Duration::from_nanos(1)));
+    assert_eq!(late, after, "it is spent");
+}
+
+#[test]
+fn a_limit_that_nobody_comes_near_does_not_grow() {
+    let policy = BulkheadPolicy::adaptive(1, 10, 100).unwrap();
+    assert_eq!((policy.initial(), policy.bounds()), (10, (1, 100)));
+    let mut bulkhead = Bulkhead::new(&policy);
+    for together in [4, 5] {
+        let before = bulkhead.limit(&policy);
+        for _ in 0..40 {
+            while bulkhead.in_flight() < together {
+                bulkhead.admit(&policy).unwrap();
+            }
+            bulkhead.settle(&policy, Load::Bearable, START, START);
+        }
+        assert_eq!(bulkhead.limit(&policy) > before, together == 5, "half of it");
+        (0..bulkhead.in_flight()).for_each(|_| bulkhead.settle(&policy, Load::Unknown, START, START));
+    }
+}
+
+#[test]
 fn an_adaptive_limit_grows_by_one_a_round_and_is_cut_once_for_all_that_was_under_way() {
     let policy = BulkheadPolicy::adaptive(1, 10, 100).unwrap();
     let mut bulkhead = Bulkhead::new(&policy);
@@ -353,6 +399,9 @@ fn an_adaptive_limit_grows_by_one_a_round_and_is_cut_once_for_all_that_was_under
     }
     assert_eq!(bulkhead.limit(&policy), before / 2, "ten signs of one overload are one");
     fill(&mut bulkhead);
+    bulkhead.settle(&policy, Load::TooMuch, at(11), at(12));
+    assert_eq!(bulkhead.limit(&policy), before / 2, "one let in at the moment of the cut is of that overload");
+    fill(&mut bulkhead);
     bulkhead.settle(&policy, Load::TooMuch, at(12), at(13));
     assert_eq!(bulkhead.limit(&policy), before / 4, "a request let in after the cut is news");
 }
@@ -370,6 +419,13 @@ fn nonsense_is_refused_and_the_error_says_what_to_change() {
     assert!(BudgetPolicy::new(5).unwrap().with_keep(5).is_err() && BudgetPolicy::new(5).unwrap().with_keep(4).is_ok());
     assert!(message(BulkheadPolicy::fixed(0).unwrap_err()).contains("at least 1, or nothing ever leaves"));
     assert!(message(BulkheadPolicy::adaptive(5, 3, 9).unwrap_err()).contains("from the least, 5, to the most, 9"));
+    assert!(message(BulkheadPolicy::adaptive(1, 9, 5).unwrap_err()).contains("from the least, 1, to the most, 5"));
     assert!(BulkheadPolicy::fixed(3).unwrap().with_decrease(100).is_err());
+    assert!(BulkheadPolicy::fixed(3).unwrap().with_decrease(99).is_ok());
+    assert_eq!(RatePolicy::new(0, SECOND).unwrap_err().field(), "rate.count");
+    assert!(
+        message(BudgetPolicy::new(5).unwrap().with_capacity(5, 6).unwrap_err()).contains("at most the capacity, 5")
+    );
+    assert_eq!(BudgetPolicy::ratio(20, 10), Ok(BudgetPolicy::default()), "what is said of the default");
     assert!(Tokens::try_from(f64::NAN).is_err() && Tokens::try_from(-0.1).is_err() && Tokens::try_from(1e12).is_err());
 }

@@ -242,6 +242,10 @@ impl History {
             Kind::Create => {
                 assert_eq!(durable.stage, Stage::InFlight, "I5");
                 assert!(durable.creates >= attempt.number, "I5: the record counts this attempt");
+                assert!(
+                    durable.first_sent.is_some_and(|at| at <= self.now),
+                    "a key's window counts from the first send"
+                );
                 assert!(attempt.number <= self.policy.create().attempts(), "I2");
                 assert!(self.now < durable.submitted.saturating_add(self.policy.create().deadline()), "I2");
                 assert!(self.job.reference().is_none(), "no create after acceptance");

@@ -156,6 +156,15 @@ fn a_factor_that_is_not_whole_is_exact_to_the_nanosecond() {
     assert_eq!(delays, [1_000_000_000, 1_500_000_000, 2_250_000_000, 3_375_000_000, 5_062_500_000]);
 }
 
+/// 1.2 has no end in binary: what is rounded is rounded to the nearest, at every step.
+#[test]
+fn a_factor_without_an_end_in_binary_does_not_lose_a_nanosecond() {
+    let factor = Factor::new(1.2).unwrap();
+    let policy = policy(Growth::Exponential { first: SECOND, factor }, 1_000 * SECOND, Jitter::None);
+    let delays: Vec<_> = (1..=5).map(|n| policy.delay(n, Seed::new(0)).as_nanos()).collect();
+    assert_eq!(delays, [1_000_000_000, 1_200_000_000, 1_440_000_000, 1_728_000_000, 2_073_600_000]);
+}
+
 /// tower gives every backoff of one maker the same jitter.
 #[test]
 fn two_operations_draw_different_delays() {

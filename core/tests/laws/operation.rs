@@ -348,11 +348,12 @@ fn what_comes_unasked_is_adopted_once_and_a_second_truth_is_a_conflict() {
         }
         history
     };
-    let tell = |history: &mut History, reading| {
+    let feed = |history: &mut History, event| {
         let mut turn = history.policy.turn(history.now, &mut history.gate);
-        history.job.handle(Event::Webhook(reading), &mut turn);
+        history.job.handle(event, &mut turn);
         core::iter::from_fn(|| turn.pop_notice()).collect::<Vec<_>>()
     };
+    let tell = |history: &mut History, reading| feed(history, Event::Webhook(reading));
     let lost = || Err(Failure::new(Class::Transient, Certainty::MayHaveExecuted));
 
     let mut polled = begin(OperationPolicy::default(), Ok(named("txn-1")));
@@ -372,6 +373,21 @@ fn what_comes_unasked_is_adopted_once_and_a_second_truth_is_a_conflict() {
 
     let partial = OperationPolicy::default().poll().clone().with_accept_partial(true);
     let mut accepts = begin(OperationPolicy::default().with_poll(partial), Ok(named("txn-1")));
+    let mut asked = begin(accepts.policy.clone(), Ok(named("txn-1")));
+    for step in [Step::Wake, Step::Drain, Step::Answer(Ok(Reading::Partial))] {
+        asked.step(&step);
+    }
+    assert_eq!(asked.job.record().stage, Stage::Ended(Outcome::Completed(Completed::Partial)));
+    let mut asked = begin(OperationPolicy::default(), Ok(named("txn-1")));
+    for (name, conflicts) in [("txn-2", true), ("txn-1", false)] {
+        asked.step(&Step::Wake);
+        asked.drain();
+        let poll = asked.job.last_attempt();
+        let told = feed(&mut asked, Event::Answered(poll, Ok(named(name))));
+        assert_eq!(told.contains(&Notice::Conflict), conflicts, "a poll is answered with {name}");
+        asked.in_the_air = None;
+    }
+    assert_eq!(asked.job.reference().unwrap().as_str(), "txn-1");
     tell(&mut accepts, Reading::Partial);
     assert_eq!(accepts.job.record().stage, Stage::Ended(Outcome::Completed(Completed::Partial)));
 
@@ -429,6 +445,25 @@ fn the_first_create_is_free_and_one_after_a_restart_is_a_retry() {
     assert_eq!((history.job.creates(), history.gate.budget_tokens(history.now)), (2, Some(4)));
 }
 
+/// No release writes it; if it stands on disk, a create may have run, and there is no name to poll by.
+#[test]
+fn a_record_that_says_accepted_and_not_as_what_is_in_doubt() {
+    let mut history = History::begin(OperationPolicy::default(), 0);
+    for step in [Step::Drain, Step::Ack, Step::Drain, Step::Answer(Ok(Reading::Accepted(Reference::new("t").unwrap())))]
+    {
+        history.step(&step);
+    }
+    let mut record = history.job.record();
+    let restored = |record, history: &mut History| {
+        Operation::restore(record, Seed::new(0), &mut history.policy.turn(history.now, &mut history.gate))
+            .record()
+            .stage
+    };
+    assert_eq!(restored(record.clone(), &mut history), Stage::Accepted);
+    record.reference = None;
+    assert_eq!(restored(record, &mut history), Stage::Ended(Outcome::Unresolved(Unresolved::Ambiguous)));
+}
+
 /// Waiting at the gate costs no attempt and counts against the deadline.
 #[test]
 fn a_held_gate_costs_time_and_no_attempt() {
@@ -441,6 +476,7 @@ fn a_held_gate_costs_time_and_no_attempt() {
     let job = Operation::new(key.clone(), print, Seed::new(1), &mut turn);
     assert!(matches!(turn.pop_notice(), Some(Notice::Blocked { .. })));
     assert_eq!((job.creates(), job.record().stage), (0, Stage::Planned));
+    assert_eq!(job.record().first_sent, None, "a key's window has not begun");
     assert!(job.owes_effects(), "what was taken in survives a crash, even before it may leave");
 
     gate.hold_until(START.saturating_add(Duration::from_secs(600)));
