@@ -302,6 +302,33 @@ fn a_look_up_without_a_budget_makes_its_own_pause() {
     assert_eq!(run.times(Kind::Lookup), [5_000, 8_000, 14_000], "refused at 11 s, though a token comes at 13 s");
 }
 
+#[test]
+fn limits_remember_whatever_order_they_stand_in_and_each_its_own() {
+    let creates = Kinds::of(&[Kind::Create]);
+    let with =
+        |limits: &[RateLimit]| limits.iter().fold(GatePolicy::none(), |policy, limit| policy.with_rate_limit(*limit));
+    let (second, minute) = (limit(1, SECOND, Kinds::ALL), limit(1, 60 * SECOND, Kinds::ALL));
+    let changed = |old: &[RateLimit], new: &[RateLimit]| {
+        let mut gate = Gate::new(with(old), Seed::new(1));
+        let _ = gate.admit(Request::first(Kind::Create), START).permit().unwrap();
+        gate.set_policy(with(new), START);
+        gate
+    };
+    let until = |gate: &Gate, kind, now| match gate.check(Request::first(kind), now) {
+        Some(Admission::Wait(no)) => Some(no.until),
+        _ => None,
+    };
+    let gate = changed(&[second, minute], &[minute, second]);
+    assert_eq!(until(&gate, Kind::Poll, START), Some(at(60_000)));
+    assert_eq!(until(&changed(&[second, minute], &[second]), Kind::Poll, START), Some(at(1_000)));
+    // Of a limit whose window has changed the one in its place is the old one, if it is for the same kinds.
+    let ten = limit(1, 10 * SECOND, creates);
+    let gate = changed(&[ten], &[limit(1, 20 * SECOND, creates)]);
+    assert_eq!(until(&gate, Kind::Create, START), Some(at(10_000)));
+    let gate = changed(&[ten], &[limit(1, 20 * SECOND, Kinds::of(&[Kind::Poll]))]);
+    assert_eq!(until(&gate, Kind::Poll, START), None);
+}
+
 /// In metrics and logs names stand for years.
 #[test]
 fn names_are_what_dashboards_were_built_on() {
@@ -422,6 +449,10 @@ fn a_limit_for_the_same_window_takes_the_providers_number() {
     gate.learn(Kind::Poll, Quota { window: Some(SECOND), ..quota }, START);
     gate.learn(Kind::Poll, Quota { limit: Some(0), ..quota }, START);
     assert_eq!(gate.policy().rate_limits()[0].rate.count(), 2, "another window, or no request at all, teaches nothing");
+    let creates = limit(10, 10 * SECOND, Kinds::of(&[Kind::Create]));
+    let mut gate = Gate::new(GatePolicy::none().with_rate_limit(creates), Seed::new(1));
+    gate.learn(Kind::Poll, quota, START);
+    assert_eq!(gate.policy().rate_limits()[0].rate.count(), 10, "nor does another kind");
 }
 
 #[test]
