@@ -329,6 +329,20 @@ fn limits_remember_whatever_order_they_stand_in_and_each_its_own() {
     assert_eq!(until(&gate, Kind::Poll, START), None);
 }
 
+#[test]
+fn who_finds_no_budget_does_not_hold_up_those_behind() {
+    let mut run = Run::new(GatePolicy::none().with_budget(Some(BudgetPolicy::new(1).unwrap())), outage(0, 500));
+    let retries = run.submit(2);
+    run.until(at(500));
+    // Both retries are due at 1 s, and stand in line before one who needs no budget.
+    run.engine.gate_mut().hold_until(at(2_000));
+    run.until(at(1_500));
+    let fresh = run.submit(1);
+    run.until(at(2_500));
+    let after: Vec<_> = run.sent[2..].iter().map(|(when, id, _)| (*when, *id)).collect();
+    assert_eq!(after, [(at(2_000), retries[0]), (at(2_000), fresh[0])]);
+}
+
 /// In metrics and logs names stand for years.
 #[test]
 fn names_are_what_dashboards_were_built_on() {
