@@ -361,6 +361,64 @@ fn a_reservation_may_be_cancelled_until_its_time_and_not_after() {
 }
 
 #[test]
+fn an_allowance_takes_back_what_was_not_used_and_ends_within_a_day_of_a_restart() {
+    let mut allowance = Allowance::new();
+    let ahead = START.saturating_add(365 * 86_400 * SECOND);
+    allowance.learn(Quota { remaining: Some(1), reset: Some(SECOND), ..Quota::default() }, 0, ahead);
+    allowance.take();
+    let (mut given, restored) = (allowance, allowance.restored(START));
+    given.give_back();
+    assert_eq!((allowance.check(ahead), given.check(ahead)), (Err(ahead.saturating_add(SECOND)), Ok(())));
+    assert_eq!(restored.check(START), Err(START.saturating_add(Allowance::LONGEST)));
+    assert_eq!(allowance.restored(ahead), allowance);
+}
+
+#[test]
+fn a_budget_says_exactly_when_there_is_enough_and_never_if_there_never_is() {
+    let cost = |tokens| NonZeroU8::new(tokens).unwrap();
+    let costs = Costs { transient: cost(2), throttled: cost(10), timed_out: cost(11) };
+    let policy = BudgetPolicy::new(10).unwrap().with_costs(costs).unwrap().with_per_second(Tokens::whole(1));
+    assert_eq!((policy.capacity(), policy.per_second(), policy.costs()), (10, Tokens::whole(1), costs));
+    let mut budget = RetryBudget::new(&policy);
+    for _ in 0..5 {
+        let _ = budget.withdraw(&policy, Class::Transient, START).unwrap();
+    }
+    let until = |why| budget.check(&policy, why, START).unwrap_err().until;
+    let nanosecond = Duration::from_nanos(1);
+    assert_eq!(until(Class::Transient), START.saturating_add(2 * SECOND + nanosecond));
+    assert_eq!(until(Class::Throttled), START.saturating_add(10 * SECOND + nanosecond), "all that it can hold");
+    assert_eq!(until(Class::TimedOut), Timestamp::NEVER, "more than it can ever hold");
+    let restored = budget.restored(START.saturating_sub(7 * SECOND));
+    assert_eq!(restored.tokens(&policy, START), 7, "by a clock that was ahead; time brings its share all the same");
+    assert_eq!(budget.restored(START.saturating_add(7 * SECOND)), budget);
+}
+
+/// gRFC A6: a tenth of a token for each success, and none is spent below the half.
+#[test]
+fn the_budgets_of_grpc_and_finagle_are_theirs() {
+    let policy = BudgetPolicy::grpc();
+    let mut budget = RetryBudget::new(&policy);
+    let spend = |budget: &mut RetryBudget| {
+        (0..20).take_while(|_| budget.withdraw(&policy, Class::Transient, START).is_ok()).count()
+    };
+    assert_eq!((spend(&mut budget), budget.tokens(&policy, START)), (4, 6));
+    for n in 1..=10 {
+        budget.succeeded(&policy, None, START);
+        assert_eq!(budget.tokens(&policy, START), if n < 10 { 6 } else { 7 });
+    }
+    assert_eq!(spend(&mut budget), 1);
+
+    let policy = BudgetPolicy::ratio(50, 2).unwrap();
+    let mut budget = RetryBudget::new(&policy);
+    assert_eq!((policy.capacity(), budget.tokens(&policy, START)), (5_020, 20), "ten seconds' reserve at first");
+    budget.first_attempt(&policy, START);
+    assert_eq!(budget.tokens(&policy, START), 20);
+    budget.first_attempt(&policy, START);
+    assert_eq!(budget.tokens(&policy, START), 21, "half a token each");
+    assert_eq!(budget.tokens(&policy, START.saturating_add(SECOND)), 23, "and two a second");
+}
+
+#[test]
 fn a_limit_that_nobody_comes_near_does_not_grow() {
     let policy = BulkheadPolicy::adaptive(1, 10, 100).unwrap();
     assert_eq!((policy.initial(), policy.bounds()), (10, (1, 100)));

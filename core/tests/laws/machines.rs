@@ -252,6 +252,8 @@ fn nonsense_is_refused_and_the_error_says_what_to_change() {
     let keyed =
         steadfast_core::OperationPolicy::default().with_safety(SendSafety::Keyed { window: 11 * SECOND }).unwrap();
     assert!(keyed.with_create(patient).is_err());
+    assert!(polls(1, SECOND).contains("more than the wait before the first poll, 1s"));
+    assert!(PollPolicy::new(default(), 1, SECOND + Duration::from_nanos(1), RetryPolicy::default()).is_ok());
     assert!(polls(1, Duration::ZERO).contains("more than the wait before the first poll"));
 }
 
