@@ -269,11 +269,11 @@ fn look_ups_and_polls_wait_in_line_also_where_the_gate_fails_fast() {
         Kind::Create => Some(Err(lost)),
         _ => Some(Ok(Reading::Ready)),
     });
-    let asked = policy().with_safety(SendSafety::Lookup { settle: 5 * SECOND }).unwrap();
+    let asked = policy().with_safety(SendSafety::Lookup { settle: Duration::from_millis(5_500) }).unwrap();
     run.engine = Engine::new(asked, Gate::new(gate.clone(), Seed::new(1)), Limits::default(), Seed::new(1));
     run.submit(2);
     run.until(at(60_000));
-    assert_eq!(run.times(Kind::Lookup), [10_000, 10_000], "due at 5 s, when it is open until 10 s");
+    assert_eq!(run.times(Kind::Lookup), [10_000, 10_000], "due at 5.5 s, when it is open until 10 s");
 
     let mut run = Run::new(gate, well);
     run.submit(2);
