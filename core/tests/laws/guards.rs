@@ -472,6 +472,7 @@ fn nonsense_is_refused_and_the_error_says_what_to_change() {
         message(RatePolicy::new(2, Duration::from_nanos(1)).unwrap_err())
             .contains("more than one request a nanosecond")
     );
+    assert!(RatePolicy::new(2, Duration::from_nanos(2)).is_ok());
     assert!(RatePolicy::new(1, SECOND).unwrap().with_burst(0).is_err());
     assert!(message(BudgetPolicy::new(0).unwrap_err()).contains("for no retries allow 1 attempt"));
     assert!(BudgetPolicy::new(5).unwrap().with_keep(5).is_err() && BudgetPolicy::new(5).unwrap().with_keep(4).is_ok());

@@ -435,7 +435,7 @@ fn the_first_create_is_free_and_one_after_a_restart_is_a_retry() {
         let budget = BudgetPolicy::new(5).unwrap();
         Gate::new(GatePolicy::none().with_budget(Some(budget)), Seed::new(1))
     };
-    let mut history = History::begin_at(gate(), policy.clone(), 1);
+    let mut history = History::begin_at(gate(), policy, 1);
     assert_eq!(history.gate.budget_tokens(START), Some(5));
     history.drain();
     history.step(&Step::Ack);
