@@ -234,21 +234,23 @@ proptest! {
                 for health in [Health::Healthy, Health::Failing, Health::Ignored] {
                     let mut settled = breaker.clone();
                     settled.settle(&policy, *ticket, health, now);
-                    prop_assert!(!glance.ignores(*ticket, health) || settled == breaker, "{:?} {:?} of {:?}", ticket, health, breaker);
+                    let idle = !glance.ignores(*ticket, health) || settled == breaker;
+                    prop_assert!(idle, "{:?} {:?} of {:?}", ticket, health, breaker);
                 }
             }
-            let current = glance.ticket(now);
-            prop_assert!(current.is_none_or(|it| glance.ignores(it, Health::Ignored) && !glance.ignores(it, Health::Failing) || state == BreakerState::Disabled));
-            prop_assert!(current.is_none_or(|it| !it.is_probe()));
+            if let Some(current) = glance.ticket(now) {
+                prop_assert!(!current.is_probe() && glance.ignores(current, Health::Ignored));
+                prop_assert!(!glance.ignores(current, Health::Failing) || state == BreakerState::Disabled);
+            }
         }
         // One that is well, and one that looks at nothing, need no lock; and what was begun in another epoch never does.
         breaker.reset(&policy);
         let old = breaker.admit(&policy, now).unwrap();
-        prop_assert_eq!(breaker.glance().ignores(old, Health::Healthy), !calls, "a window that is not full counts good calls too");
+        prop_assert_eq!(breaker.glance().ignores(old, Health::Healthy), !calls, "a window that is not full counts them");
         breaker.disable();
         prop_assert!(breaker.glance().ignores(old, Health::Failing));
-        let now_disabled = breaker.admit(&policy, now).unwrap();
-        prop_assert!(breaker.glance().ignores(now_disabled, Health::Healthy) && breaker.glance().ignores(now_disabled, Health::Ignored));
+        let current = breaker.admit(&policy, now).unwrap();
+        prop_assert!([Health::Healthy, Health::Ignored].iter().all(|health| breaker.glance().ignores(current, *health)));
     }
 
     /// First come, first served; never more than the limit; all gone in the end.
@@ -330,6 +332,22 @@ fn r25_a_spacing_that_is_not_whole_drifts_by_less_than_a_nanosecond_a_request() 
     let exact = Duration::from_nanos(u64::from(asks - 1) * 1_000_000_000 / 7);
     let drift = now.saturating_since(START) - exact;
     assert!(drift < Duration::from_nanos(asks.into()), "{drift:?}");
+}
+
+#[test]
+fn good_calls_need_no_lock_once_they_fill_the_window_and_all_do_while_a_failure_is_in_it() {
+    let policy = BreakerPolicy::rate(100, Window::Calls(4), 4).unwrap();
+    let mut breaker = Breaker::new(&policy, Seed::new(1));
+    let ticket = breaker.admit(&policy, START).unwrap();
+    let good = |breaker: &mut Breaker| {
+        let needs_a_lock = !breaker.glance().ignores(ticket, Health::Healthy);
+        breaker.settle(&policy, ticket, Health::Healthy, START);
+        needs_a_lock
+    };
+    assert_eq!([(); 6].map(|()| good(&mut breaker)), [true, true, true, true, false, false]);
+    breaker.settle(&policy, ticket, Health::Failing, START);
+    let seen = [(); 6].map(|()| (good(&mut breaker), breaker.counts(START).failed));
+    assert_eq!(seen, [(true, 1), (true, 1), (true, 1), (true, 0), (false, 0), (false, 0)]);
 }
 
 #[test]
