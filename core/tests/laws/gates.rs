@@ -17,11 +17,11 @@ use steadfast_core::{
     Fingerprint, Key, Kind, OperationId, OperationPolicy, Outcome, Reference, Seed, SendSafety, Timestamp,
 };
 
-const START: Timestamp = Timestamp::from_secs(1_700_000_000);
-const SECOND: Duration = Duration::from_secs(1);
+pub(crate) const START: Timestamp = Timestamp::from_secs(1_700_000_000);
+pub(crate) const SECOND: Duration = Duration::from_secs(1);
 const RESET: Failure = Failure::new(Class::Transient, Certainty::NotExecuted);
 
-fn at(millis: u64) -> Timestamp {
+pub(crate) fn at(millis: u64) -> Timestamp {
     START.saturating_add(Duration::from_millis(millis))
 }
 
@@ -30,7 +30,7 @@ fn fixed(span: Duration) -> BackoffPolicy {
 }
 
 /// Opens after two failures for ten seconds; one good probe closes.
-fn breaker() -> BreakerPolicy {
+pub(crate) fn breaker() -> BreakerPolicy {
     let probes = Probes { at_once: 1, successes: 1, failures: 1, lease: 30 * SECOND };
     BreakerPolicy::consecutive(2).unwrap().with_open(fixed(10 * SECOND)).unwrap().with_probes(probes).unwrap()
 }
@@ -43,7 +43,7 @@ fn policy() -> OperationPolicy {
     OperationPolicy::default().with_create(retry).unwrap().with_poll(poll).with_safety(safety).unwrap()
 }
 
-fn limit(count: u32, per: Duration, kinds: Kinds) -> RateLimit {
+pub(crate) fn limit(count: u32, per: Duration, kinds: Kinds) -> RateLimit {
     RateLimit { kinds, rate: RatePolicy::new(count, per).unwrap() }
 }
 
@@ -303,33 +303,6 @@ fn a_look_up_without_a_budget_makes_its_own_pause() {
 }
 
 #[test]
-fn limits_remember_whatever_order_they_stand_in_and_each_its_own() {
-    let creates = Kinds::of(&[Kind::Create]);
-    let with =
-        |limits: &[RateLimit]| limits.iter().fold(GatePolicy::none(), |policy, limit| policy.with_rate_limit(*limit));
-    let (second, minute) = (limit(1, SECOND, Kinds::ALL), limit(1, 60 * SECOND, Kinds::ALL));
-    let changed = |old: &[RateLimit], new: &[RateLimit]| {
-        let mut gate = Gate::new(with(old), Seed::new(1));
-        let _ = gate.admit(Request::first(Kind::Create), START).permit().unwrap();
-        gate.set_policy(with(new), START);
-        gate
-    };
-    let until = |gate: &Gate, kind, now| match gate.check(Request::first(kind), now) {
-        Some(Admission::Wait(no)) => Some(no.until),
-        _ => None,
-    };
-    let gate = changed(&[second, minute], &[minute, second]);
-    assert_eq!(until(&gate, Kind::Poll, START), Some(at(60_000)));
-    assert_eq!(until(&changed(&[second, minute], &[second]), Kind::Poll, START), Some(at(1_000)));
-    // Of a limit whose window has changed the one in its place is the old one, if it is for the same kinds.
-    let ten = limit(1, 10 * SECOND, creates);
-    let gate = changed(&[ten], &[limit(1, 20 * SECOND, creates)]);
-    assert_eq!(until(&gate, Kind::Create, START), Some(at(10_000)));
-    let gate = changed(&[ten], &[limit(1, 20 * SECOND, Kinds::of(&[Kind::Poll]))]);
-    assert_eq!(until(&gate, Kind::Poll, START), None);
-}
-
-#[test]
 fn who_finds_no_budget_does_not_hold_up_those_behind() {
     let mut run = Run::new(GatePolicy::none().with_budget(Some(BudgetPolicy::new(1).unwrap())), outage(0, 500));
     let retries = run.submit(2);
@@ -341,65 +314,6 @@ fn who_finds_no_budget_does_not_hold_up_those_behind() {
     run.until(at(2_500));
     let after: Vec<_> = run.sent[2..].iter().map(|(when, id, _)| (*when, *id)).collect();
     assert_eq!(after, [(at(2_000), retries[0]), (at(2_000), fresh[0])]);
-}
-
-/// In metrics and logs names stand for years.
-#[test]
-fn names_are_what_dashboards_were_built_on() {
-    let blocked = [
-        Blocked::Held,
-        Blocked::Paused,
-        Blocked::Open,
-        Blocked::Probing,
-        Blocked::Budget,
-        Blocked::Full,
-        Blocked::Quota,
-        Blocked::Rate,
-        Blocked::Line,
-    ];
-    let names = ["held", "paused", "open", "probing", "budget", "full", "quota", "rate", "line"];
-    assert_eq!(blocked.map(Blocked::name), names);
-    let timed = blocked.into_iter().filter(|why| why.is_timed()).map(Blocked::name).collect::<Vec<_>>();
-    let until = START;
-    let states = [
-        BreakerState::Closed,
-        BreakerState::Open { until },
-        BreakerState::HalfOpen,
-        BreakerState::Isolated,
-        BreakerState::Disabled,
-    ];
-    assert_eq!(states.map(BreakerState::name), ["closed", "open", "half_open", "isolated", "disabled"]);
-    assert_eq!(timed, ["paused", "open", "quota", "rate"], "nobody can end these early");
-}
-
-#[test]
-fn kinds_are_sets() {
-    let all = [Kind::Create, Kind::Lookup, Kind::Poll];
-    let subset = |bits: u8| all.into_iter().zip(0..).filter(move |(_, n)| bits >> n & 1 == 1).map(|(kind, _)| kind);
-    for bits in 0..8 {
-        let listed: Vec<_> = subset(bits).chain(subset(bits)).collect();
-        let kinds = Kinds::of(&listed);
-        assert!(all.into_iter().all(|kind| kinds.contains(kind) == listed.contains(&kind)));
-        for kind in all {
-            let (more, less) = (kinds.with(kind), kinds.without(kind));
-            assert!(more.contains(kind) && !less.contains(kind));
-            assert!(all.into_iter().filter(|it| *it != kind).all(|it| more.contains(it) == kinds.contains(it)));
-            assert!(all.into_iter().filter(|it| *it != kind).all(|it| less.contains(it) == kinds.contains(it)));
-        }
-    }
-    assert_eq!((Kinds::of(&all), Kinds::of(&[])), (Kinds::ALL, Kinds::NONE));
-}
-
-#[test]
-fn a_permit_knows_whether_it_probes_and_a_gate_how_many_it_lets_in() {
-    let policy =
-        GatePolicy::none().with_breaker(Some(breaker())).with_bulkhead(Some(BulkheadPolicy::fixed(7).unwrap()));
-    let mut gate = Gate::new(policy, Seed::new(1));
-    assert_eq!((gate.bulkhead_limit(), Gate::unlimited().bulkhead_limit()), (Some(7), None));
-    let usual = gate.admit(Request::first(Kind::Poll), START).permit().unwrap();
-    gate.breaker_mut().unwrap().0.force_open(at(1_000));
-    let probe = gate.admit(Request::first(Kind::Poll), at(1_000)).permit().unwrap();
-    assert_eq!((usual.is_probe(), probe.is_probe()), (false, true));
 }
 
 /// Didit: creating sessions has a limit of its own beside the general one.
