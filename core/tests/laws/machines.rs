@@ -225,6 +225,7 @@ fn nonsense_is_refused_and_the_error_says_what_to_change() {
     assert!(backoff(Growth::doubling(Duration::ZERO), SECOND).contains("or it never grows"));
     assert!(backoff(Growth::Table(Box::new([])), SECOND).contains("a list of at least one delay"));
     assert!(BackoffPolicy::new(Growth::Fixed(SECOND), SECOND, Jitter::Proportional { percent: 101 }).is_err());
+    assert!(BackoffPolicy::new(Growth::Fixed(SECOND), SECOND, Jitter::Proportional { percent: 100 }).is_ok());
     let polls =
         |count, deadline| message(PollPolicy::new(default(), count, deadline, RetryPolicy::default()).unwrap_err());
     assert_eq!(polls(0, SECOND), "poll.polls is 0: it must be at least 1");
