@@ -142,7 +142,7 @@ impl World {
         let finished = self.books.accounts.iter().filter(|account| account.life.finished.is_some()).count();
         let account = &self.books.accounts[job];
         let crowded = account.life.finished.is_some() && finished > limits.remember as usize;
-        !crowded && account.must_be_known(limits.remember_for, process.seen)
+        !crowded && account.must_be_known(limits.remember_for, process.seen.max(self.clock()))
     }
 
     /// An outcome is about to be told.
