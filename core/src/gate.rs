@@ -469,6 +469,12 @@ impl Gate {
         self.in_flight.iter().fold(0, |sum, kind| sum.saturating_add(*kind))
     }
 
+    /// The same, of one kind.
+    #[cfg(feature = "serde")]
+    pub(crate) fn in_flight_of(&self, kind: Kind) -> u32 {
+        self.in_flight.get(kind as usize).copied().unwrap_or_default()
+    }
+
     /// How many may be in the air at once, if that is bounded.
     #[must_use]
     pub fn bulkhead_limit(&self) -> Option<u32> {

@@ -196,7 +196,7 @@ mod tests {
 
     fn any_record() -> impl Strategy<Value = Record> {
         let time = || prop::option::of(0..u64::MAX).prop_map(|nanos| nanos.map(Timestamp::from_nanos));
-        let stage = (0_u8..6, 0_u8..20)
+        let stage = (0_u8..6, 0_u8..21)
             .prop_filter_map("a stage", |(stage, why)| Some((stage_of(stage, why)?, stage == 2 && why == 1)));
         let texts = ("[!-~]{1,255}", prop::option::of("[^\\p{Cc}]{1,100}"));
         (stage, texts, (0..u64::MAX, time(), time()), any::<(u16, u16, u32, [u8; 16])>()).prop_map(
@@ -248,6 +248,31 @@ mod tests {
     #[test]
     fn a_newer_version_is_refused_by_name() {
         assert_eq!(decode(&[2, 0, 0]), Err(DecodeError::UnknownVersion(2)));
+    }
+
+    /// Frozen at 0.1.0, and extended at the end only.
+    #[test]
+    fn each_stage_and_each_outcome_has_its_number_for_ever() {
+        let mut stages = vec![
+            (Stage::Planned, 0, 0),
+            (Stage::InFlight, 1, 0),
+            (Stage::Unknown, 2, 0),
+            (Stage::Accepted, 3, 0),
+            (Stage::Ended(Outcome::Completed(Completed::Ready)), 4, 0),
+            (Stage::Ended(Outcome::Failed), 4, 3),
+            (Stage::Delivered(Outcome::Rejected(Rejected::NotDurable)), 5, 8),
+            (Stage::Delivered(Outcome::Unresolved(Unresolved::Ambiguous)), 5, 9),
+            (Stage::Ended(Outcome::Rejected(Rejected::Unavailable)), 4, 20),
+        ];
+        stages.extend((0_u8..).zip(OUTCOMES).map(|(why, outcome)| (Stage::Ended(outcome), 4, why)));
+        stages.extend((0_u8..).zip(OUTCOMES).map(|(why, outcome)| (Stage::Delivered(outcome), 5, why)));
+        assert_eq!((stage_code(Stage::Unknown, true), stage_of(2, 1)), ((2, 1), Some(Stage::Unknown)));
+        for (stage, code, why) in stages {
+            assert_eq!((stage_code(stage, false), stage_of(code, why)), ((code, why), Some(stage)));
+        }
+        for (code, why) in [(0, 1), (1, 1), (2, 2), (3, 1), (4, 21), (5, 21), (6, 0), (255, 255)] {
+            assert_eq!(stage_of(code, why), None, "{code} {why}");
+        }
     }
 
     /// Frozen at 0.1.0: what one release writes, every later one reads.

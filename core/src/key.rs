@@ -231,3 +231,36 @@ impl From<Reference> for Box<str> {
 pub struct ReferenceError {
     len: usize,
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::format;
+    use alloc::string::ToString;
+
+    use super::*;
+
+    /// In logs a key is found again by its label, also in those of an earlier release.
+    #[test]
+    fn labels_are_frozen_and_tell_no_key() {
+        let key = Key::new("order-42").unwrap();
+        assert_eq!(key.label().to_string(), "#84386812");
+        assert_eq!(format!("{key:?} {:?}", key.label()), "Key(#84386812) #84386812");
+        assert_ne!(key.label(), Key::new("order-43").unwrap().label());
+    }
+
+    #[test]
+    fn texts_come_back_whole_and_at_their_longest() {
+        let key = "k".repeat(Key::MAX_LEN);
+        assert_eq!(Key::new(key.as_str()).unwrap().as_str(), key);
+        assert_eq!(Key::new(key + "k"), Err(KeyError::TooLong { len: 256 }));
+        assert_eq!((Key::new(""), Key::new("a b")), (Err(KeyError::Empty), Err(KeyError::Forbidden { at: 1 })));
+        let reference = "r".repeat(Reference::MAX_LEN);
+        assert_eq!(Reference::new(reference.as_str()).unwrap().to_string(), reference);
+        assert!(
+            Reference::new(reference + "r").is_err() && Reference::new("").is_err() && Reference::new("a\n").is_err()
+        );
+        assert_eq!(Box::<str>::from(Key::new("k").unwrap()), "k".into());
+        assert_eq!(Box::<str>::from(Reference::new("r").unwrap()), "r".into());
+        assert_eq!(Fingerprint::new([7; 16]).as_bytes(), &[7; 16]);
+    }
+}

@@ -302,7 +302,12 @@ impl Operation {
     /// Whether it has ended, its outcome was delivered, and that is on disk: nothing more will come of it, and it may be forgotten.
     #[must_use]
     pub fn is_finished(&self) -> bool {
-        matches!(self.state, State::Delivered { .. }) && self.journal.is_durable()
+        self.is_delivered() && self.journal.is_durable()
+    }
+
+    /// Whether its outcome was delivered; what was learnt since may still be on its way to the disk.
+    pub(crate) const fn is_delivered(&self) -> bool {
+        matches!(self.state, State::Delivered { .. })
     }
 
     /// The request in the air, or about to leave.

@@ -114,8 +114,7 @@ impl RatePolicy {
 
 /// Rounded up, so never zero.
 const fn spacing(count: NonZeroU32, per: Duration) -> u64 {
-    let every = nanos(per).div_ceil(count.get() as u64);
-    if every == 0 { 1 } else { every }
+    nanos(per).div_ceil(count.get() as u64)
 }
 
 /// A place in the future that was taken by [`RateLimiter::reserve`].

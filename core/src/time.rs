@@ -180,3 +180,69 @@ impl Clock {
         self.last
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn units_are_what_they_say_and_ends_hold() {
+        let at = Timestamp::from_secs(5);
+        assert_eq!((at, at.as_nanos()), (Timestamp::from_millis(5_000), 5_000_000_000));
+        assert_eq!(at.saturating_add(Duration::new(2, 7)).as_nanos(), 7_000_000_007);
+        assert_eq!(at.saturating_sub(Duration::from_millis(1)).as_nanos(), 4_999_000_000);
+        assert_eq!(at.saturating_since(Timestamp::from_secs(3)), 2 * SECOND);
+        assert_eq!(Timestamp::from_secs(3).saturating_since(at), Duration::ZERO);
+        assert_eq!(
+            (at.saturating_add(Duration::MAX), at.saturating_sub(Duration::MAX)),
+            (Timestamp::NEVER, Timestamp::EPOCH)
+        );
+        assert_eq!(
+            (Timestamp::from_secs(u64::MAX), Timestamp::from_millis(u64::MAX)),
+            (Timestamp::NEVER, Timestamp::NEVER)
+        );
+        assert_eq!((at.deadline(), Timestamp::NEVER.deadline()), (Some(at), None));
+    }
+
+    #[cfg(feature = "std")]
+    #[test]
+    fn the_systems_time_counts_from_1970_and_not_before() {
+        use std::time::SystemTime;
+
+        let (epoch, span) = (SystemTime::UNIX_EPOCH, Duration::new(1_700_000_000, 5));
+        assert_eq!(Timestamp::from(epoch.checked_add(span).unwrap()).as_nanos(), 1_700_000_000_000_000_005);
+        assert_eq!(Timestamp::from(epoch.checked_sub(SECOND).unwrap()), Timestamp::EPOCH);
+    }
+
+    /// Milliseconds in 32 bits begin anew after 49 days; half of that can be told from time that ran backwards.
+    #[test]
+    fn a_stopwatch_runs_over_its_end_and_shows_nothing_for_time_that_ran_backwards() {
+        let half = Duration::from_millis((u32::MAX / 2).into());
+        for start in [0, 1_700_000_000, 4_294_967, 4_294_968] {
+            let start = Timestamp::from_secs(start);
+            let watch = Stopwatch::start(start);
+            for span in [Duration::ZERO, Duration::from_millis(1), 90 * SECOND, half] {
+                assert_eq!(watch.elapsed(start.saturating_add(span)), span);
+            }
+            let later = Stopwatch::start(start.saturating_add(SECOND));
+            assert_eq!(later.elapsed(start), Duration::ZERO);
+        }
+    }
+
+    #[test]
+    fn a_clock_never_goes_back_and_adds_what_was_slept_through() {
+        let wall = Timestamp::from_secs(1_000);
+        let at = |secs| wall.saturating_add(Duration::from_secs(secs));
+        let mut clock = Clock::new(wall);
+        assert_eq!(clock.now(3 * SECOND, Duration::ZERO), at(3));
+        assert_eq!(clock.now(2 * SECOND, Duration::ZERO), at(3), "what was told stays true");
+        let drift = Clock::SUSPEND - Duration::from_nanos(1);
+        assert_eq!(clock.now(4 * SECOND, drift), at(4), "a wall clock that drifts is no suspend");
+        assert_eq!(clock.now(5 * SECOND, Clock::SUSPEND), at(7));
+        assert_eq!(clock.now(6 * SECOND, Duration::ZERO), at(8), "nor is it taken back");
+        assert_eq!(clock.now(7 * SECOND, Clock::SUSPEND + drift), at(9));
+        assert_eq!(clock.now(8 * SECOND, 60 * SECOND), at(68), "and again");
+    }
+}

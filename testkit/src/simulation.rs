@@ -21,21 +21,24 @@
 //! assert!(history.effects > 0);
 //! ```
 //!
-//! What is found can be [shrunk](shrink): faults, crashes and jobs are taken away for as long as the same invariant breaks. That it can be
+//! What is found can be [shrunk](shrink()): faults, crashes and jobs are taken away for as long as the same invariant breaks. That it can be
 //! found at all is shown by [`Flaw`]: engines broken on purpose.
 
+mod account;
 mod books;
 mod callers;
 mod chaos;
 mod checks;
 mod disk;
 mod flaw;
+mod gate;
 mod invariant;
 mod mail;
 mod process;
 mod provider;
 mod settings;
 mod shrink;
+mod waits;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -107,38 +110,18 @@ pub enum What {
     /// Something happened to the process, the disk or the provider.
     World(String),
     /// The engine told something, at this time by its own clock.
-    Notice(Notice, Timestamp),
+    Notice(Timestamp, Notice),
 }
 
 /// Runs the history of a seed, twice. A panic is a violation as well.
 #[must_use]
 pub fn simulate(seed: u64, options: &Options) -> History {
-    catch_unwind(AssertUnwindSafe(|| run_twice(seed, options))).unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().map(String::as_str);
-        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic");
-        let violation = Violation { invariant: Invariant::Total, detail: text.into() };
-        History {
-            violation: Some(violation),
-            operations: 0,
-            effects: 0,
-            crashes_at: vec![0; CrashPoint::ALL.len()],
-            faults: vec![0; Fault::ALL.len()],
-            checked: vec![0; Invariant::all().count()],
-            jobs: 0,
-            entries: Vec::new(),
-        }
-    })
-}
-
-fn run_twice(seed: u64, options: &Options) -> History {
-    let mut first = World::new(seed, options, false);
-    first.run();
+    let mut first = run(seed, options, false);
     if first.books.violation.is_none() {
-        let mut second = World::new(seed, options, true);
-        second.run();
+        let mut second = run(seed, options, true);
         let found = second.books.violation.take();
         if found.is_some() {
-            first.books.violation = found;
+            (first.books.violation, first.entries) = (found, second.entries.take());
         }
         let same = first.digest() == second.digest();
         for invariant in [Invariant::I(12), Invariant::I(13), Invariant::R(45), Invariant::Total] {
@@ -155,4 +138,15 @@ fn run_twice(seed: u64, options: &Options) -> History {
         violation: first.books.violation,
         entries: first.entries.unwrap_or_default(),
     }
+}
+
+/// To its end; what panics on the way ends it.
+fn run(seed: u64, options: &Options, snapshots: bool) -> World {
+    let mut world = World::new(seed, options, snapshots);
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| world.run())) {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("something panicked");
+        world.books.hold(Invariant::Total, false, || text.into());
+    }
+    world
 }

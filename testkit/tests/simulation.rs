@@ -13,7 +13,7 @@ const fn given_away_by(flaw: Flaw) -> &'static [Invariant] {
         Flaw::LeakPermitOnCancel => &[I(8), I(17)],
         Flaw::RetryUnkeyedTimeout => &[I(7), R(17)],
         Flaw::AttemptsOffByOne => &[I(2), R(2)],
-        Flaw::PollAfterWebhook => &[R(29), R(31)],
+        Flaw::PollAfterWebhook => &[R(29), R(30), R(31)],
         Flaw::AcceptAnotherFingerprint => &[I(4), R(12)],
         Flaw::SkipDeadline => &[I(2), R(3)],
         _ => &[],

@@ -50,3 +50,47 @@ impl Keys {
 fn hash(seed: Seed, key: &Key) -> u64 {
     seed.derive_bytes(key.as_str().as_bytes()).value()
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::format;
+    use alloc::vec::Vec;
+
+    use super::*;
+
+    /// Who may choose keys must not be able to choose them so that finding one takes long.
+    #[test]
+    fn keys_spread_and_another_seed_spreads_them_otherwise() {
+        let hashes = |seed: u64| -> Vec<u64> {
+            (0..1_000).map(|n| hash(Seed::new(seed), &Key::new(format!("order-{n}")).unwrap())).collect()
+        };
+        let (one, other) = (hashes(1), hashes(2));
+        assert!(one.iter().zip(&other).all(|(a, b)| a != b));
+        let mut low: Vec<u64> = one.iter().map(|hash| hash % 1_024).collect();
+        low.sort_unstable();
+        low.dedup();
+        assert!(low.len() > 580, "{} of 1,024, where chance alone fills 638", low.len());
+    }
+
+    #[test]
+    fn an_index_that_lost_or_kept_too_much_is_another_one() {
+        let key = |n: u32| Key::new(format!("order-{n}")).unwrap();
+        let keys: Vec<Key> = (0..50).map(key).collect();
+        let index = |seed, count: u32| {
+            let mut index = Keys::new(Seed::new(seed));
+            (0..count).for_each(|n| index.insert(&key(n), n, |slot| keys.get(slot as usize)));
+            index
+        };
+        let mut one = index(1, 50);
+        assert_eq!(one, index(1, 50));
+        assert_ne!(one, index(2, 50));
+        assert_ne!(one, index(1, 49));
+        one.remove(&key(7), 8);
+        assert_eq!(one, index(1, 50), "that slot has another key");
+        one.remove(&key(7), 7);
+        assert_ne!(one, index(1, 50));
+        for n in 0..50 {
+            assert_eq!(one.find(&key(n), |slot| slot == n), (n != 7).then_some(n));
+        }
+    }
+}

@@ -177,3 +177,48 @@ impl Lines {
         kinds
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const KINDS: [Kind; 3] = [Kind::Create, Kind::Lookup, Kind::Poll];
+
+    proptest! {
+        /// Against the obvious model: a map from place to slot for each kind.
+        #[test]
+        fn whoever_has_waited_longest_is_first_and_places_left_never_outnumber_those_who_stand(
+            steps in prop::collection::vec((0_u32..12, prop::option::of(0_usize..3)), 0..200)
+        ) {
+            let mut lines = Lines::default();
+            let mut places: BTreeMap<u32, Place> = BTreeMap::new();
+            for (slot, join) in steps {
+                // As the engine does it: whoever changes lines has joined the new one before leaving the old.
+                let joined = join.map(|kind| lines.join(KINDS[kind], slot));
+                let left = match joined {
+                    Some(place) => places.insert(slot, place),
+                    None => places.remove(&slot),
+                };
+                if let Some(left) = left {
+                    lines.leave(left, |slot, place| places.get(&slot) == Some(&place));
+                }
+                for kind in KINDS {
+                    let mut standing: Vec<(u64, u32)> =
+                        places.iter().filter(|(_, it)| it.kind == kind).map(|(slot, it)| (it.number, *slot)).collect();
+                    standing.sort_unstable();
+                    prop_assert_eq!(lines.first(kind), standing.first().copied());
+                    prop_assert!(lines.slots(kind).count() <= 2 * standing.len(), "I15");
+                    prop_assert!(standing.iter().all(|(_, slot)| lines.slots(kind).any(|it| it == *slot)));
+                    for slot in places.keys() {
+                        let behind = standing.first().is_some_and(|(_, first)| first != slot);
+                        prop_assert_eq!(lines.ahead_of(*slot).contains(kind), behind);
+                    }
+                }
+            }
+        }
+    }
+}

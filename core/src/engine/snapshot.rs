@@ -28,7 +28,7 @@ use super::lines::Lines;
 use super::timers::Timers;
 use super::{Asked, Engine, Limits, OperationId, Slot};
 use crate::gate::Gate;
-use crate::operation::{OperationPolicy, RecordId};
+use crate::operation::{Kind, OperationPolicy, RecordId};
 use crate::seed::Seed;
 use crate::time::Timestamp;
 
@@ -51,7 +51,7 @@ pub enum SnapshotError {
     NotASnapshot,
     /// Another release's format.
     #[error(
-        "this snapshot has format version {0}, and this release reads version 1: use the release that wrote it, or a newer one"
+        "this snapshot has format version {0}, and this release reads version {SNAPSHOT_VERSION}: use the release that wrote it, or a newer one"
     )]
     UnknownVersion(u32),
     /// Cut off, extended or altered.
@@ -182,6 +182,7 @@ impl TryFrom<Stored> for Engine {
         };
         engine.check_slots()?;
         engine.check_lists()?;
+        engine.check_ends()?;
         engine.index()?;
         Ok(engine)
     }
@@ -233,6 +234,33 @@ impl Engine {
         let standing = |slot: &Slot| slot.operation.as_ref().is_some_and(|operation| operation.blocked().is_some());
         if self.slots.iter().any(|slot| standing(slot) != slot.place.is_some()) {
             return Err("an operation that waits at the gate and stands in no line");
+        }
+        Ok(())
+    }
+
+    /// Who is finished is remembered and no longer live, and nobody else is; who has leave of the gate is counted there, and nobody else is.
+    fn check_ends(&self) -> Result<(), &'static str> {
+        let mut remembered = 0_usize;
+        for slot in &self.slots {
+            let Some(operation) = &slot.operation else { continue };
+            let sound = if slot.live { !operation.is_finished() } else { operation.is_delivered() };
+            if !sound {
+                return Err("an operation that is live and finished, or neither");
+            }
+            remembered = remembered.saturating_add(usize::from(!slot.live));
+        }
+        let ids: Vec<u32> = self.finished.iter().map(|(_, id)| id.slot).collect();
+        let live = |id: OperationId| self.slots.get(id.slot as usize).is_some_and(|slot| slot.live);
+        let known = |(_, id): &(Timestamp, OperationId)| self.operation(*id).is_some() && !live(*id);
+        if ids.len() != remembered || !self.finished.iter().all(known) || !all_differ(&ids) {
+            return Err("the list of finished operations");
+        }
+        for kind in [Kind::Create, Kind::Lookup, Kind::Poll] {
+            let operations = self.slots.iter().filter_map(|slot| slot.operation.as_ref());
+            let airborne = operations.filter(|operation| operation.has_leave_for() == Some(kind)).count();
+            if u32::try_from(airborne) != Ok(self.gate.in_flight_of(kind)) {
+                return Err("the number of requests in flight");
+            }
         }
         Ok(())
     }

@@ -170,4 +170,20 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn timers_are_equal_if_they_fire_alike() {
+        let made = |entries: &[(u32, u64)]| {
+            let mut timers = Timers::default();
+            entries.iter().for_each(|(slot, at)| timers.set(*slot, Some(Timestamp::from_nanos(*at))));
+            timers
+        };
+        let timers = made(&[(0, 9), (1, 5), (2, 7)]);
+        assert_eq!(timers, made(&[(1, 5), (2, 7), (0, 9)]), "however the heap has come to lie");
+        assert_eq!(timers, timers.clone());
+        assert_ne!(timers, made(&[(0, 9), (1, 5)]));
+        assert_ne!(timers, made(&[(0, 9), (1, 5), (2, 8)]), "another time");
+        assert_ne!(timers, made(&[(0, 9), (1, 5), (3, 7)]), "another slot");
+        assert_ne!(made(&[(0, 9)]), Timers::default());
+    }
 }

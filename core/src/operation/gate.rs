@@ -23,6 +23,22 @@ impl Operation {
         (reason == WakeReason::Gate && self.journal.is_durable()).then_some(Request { kind, retry_of })
     }
 
+    /// What it has leave for: what it has in the air, or a create that is being written down.
+    #[cfg(feature = "serde")]
+    pub(crate) const fn has_leave_for(&self) -> Option<Kind> {
+        match self.state {
+            State::CreateWriting { .. } | State::Creating { .. } => Some(Kind::Create),
+            State::LookingUp { .. } => Some(Kind::Lookup),
+            State::Polling { .. } => Some(Kind::Poll),
+            State::CreateWaiting { .. }
+            | State::LookupWaiting { .. }
+            | State::PollWaiting { .. }
+            | State::Ending { .. }
+            | State::Ended { .. }
+            | State::Delivered { .. } => None,
+        }
+    }
+
     /// Whether it is a create of which certainly nothing runs: one that a gate which fails fast may refuse.
     pub(crate) const fn may_be_refused(&self) -> bool {
         matches!(self.state, State::CreateWaiting { .. }) && !self.doubt

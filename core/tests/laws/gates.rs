@@ -17,11 +17,11 @@ use steadfast_core::{
     Fingerprint, Key, Kind, OperationId, OperationPolicy, Outcome, Reference, Seed, SendSafety, Timestamp,
 };
 
-const START: Timestamp = Timestamp::from_secs(1_700_000_000);
-const SECOND: Duration = Duration::from_secs(1);
+pub(crate) const START: Timestamp = Timestamp::from_secs(1_700_000_000);
+pub(crate) const SECOND: Duration = Duration::from_secs(1);
 const RESET: Failure = Failure::new(Class::Transient, Certainty::NotExecuted);
 
-fn at(millis: u64) -> Timestamp {
+pub(crate) fn at(millis: u64) -> Timestamp {
     START.saturating_add(Duration::from_millis(millis))
 }
 
@@ -30,7 +30,7 @@ fn fixed(span: Duration) -> BackoffPolicy {
 }
 
 /// Opens after two failures for ten seconds; one good probe closes.
-fn breaker() -> BreakerPolicy {
+pub(crate) fn breaker() -> BreakerPolicy {
     let probes = Probes { at_once: 1, successes: 1, failures: 1, lease: 30 * SECOND };
     BreakerPolicy::consecutive(2).unwrap().with_open(fixed(10 * SECOND)).unwrap().with_probes(probes).unwrap()
 }
@@ -43,7 +43,7 @@ fn policy() -> OperationPolicy {
     OperationPolicy::default().with_create(retry).unwrap().with_poll(poll).with_safety(safety).unwrap()
 }
 
-fn limit(count: u32, per: Duration, kinds: Kinds) -> RateLimit {
+pub(crate) fn limit(count: u32, per: Duration, kinds: Kinds) -> RateLimit {
     RateLimit { kinds, rate: RatePolicy::new(count, per).unwrap() }
 }
 
@@ -137,6 +137,14 @@ fn an_open_breaker_consumes_no_attempt() {
     run.until(at(100_000));
     assert_eq!(run.times(Kind::Create), [0, 1_000, 11_000]);
     assert!(matches!(run.ended[..], [(_, _, Outcome::Completed(_))]), "{:?}", run.ended);
+    // Each change of the breaker is told once, by whom it came.
+    let changes = run.told.iter().filter_map(|(at, _, told)| match told {
+        Notice::Breaker(state) => Some((at.saturating_since(START).as_millis(), *state)),
+        _ => None,
+    });
+    let open = BreakerState::Open { until: at(11_000) };
+    let expected = [(1_000, open), (11_000, BreakerState::HalfOpen), (11_000, BreakerState::Closed)];
+    assert_eq!(changes.collect::<Vec<_>>(), expected);
 }
 
 #[test]
@@ -252,6 +260,62 @@ fn failing_fast_rejects_what_was_never_sent_and_waits_for_what_may_be_running() 
     assert!(run.ended[1..].iter().all(|(.., outcome)| matches!(outcome, Outcome::Completed(_))), "{:?}", run.ended);
 }
 
+/// Failing fast is for creates of which nothing runs: what only reads waits for the breaker, in line.
+#[test]
+fn look_ups_and_polls_wait_in_line_also_where_the_gate_fails_fast() {
+    let gate = GatePolicy::none().with_breaker(Some(breaker())).with_when_open(WhenOpen::Refuse);
+    let lost = Failure::new(Class::TimedOut, Certainty::MayHaveExecuted);
+    let mut run = Run::new(gate.clone(), move |_, attempt| match attempt.kind {
+        Kind::Create => Some(Err(lost)),
+        _ => Some(Ok(Reading::Ready)),
+    });
+    let asked = policy().with_safety(SendSafety::Lookup { settle: Duration::from_millis(5_500) }).unwrap();
+    run.engine = Engine::new(asked, Gate::new(gate.clone(), Seed::new(1)), Limits::default(), Seed::new(1));
+    run.submit(2);
+    run.until(at(60_000));
+    assert_eq!(run.times(Kind::Lookup), [10_000, 10_000], "due at 5.5 s, when it is open until 10 s");
+
+    let mut run = Run::new(gate, well);
+    run.submit(2);
+    run.drain();
+    run.engine.gate_mut().breaker_mut().unwrap().0.force_open(at(8_000));
+    run.until(at(60_000));
+    assert_eq!(run.times(Kind::Poll), [8_000, 8_000], "due at 5 s");
+}
+
+/// Who is refused for want of a budget has room and a turn: it is no matter of standing in line, but of trying less often.
+#[test]
+fn a_look_up_without_a_budget_makes_its_own_pause() {
+    let budget = BudgetPolicy::new(1).unwrap().with_per_second(Tokens::millionths(200_000));
+    let lost = Failure::new(Class::TimedOut, Certainty::MayHaveExecuted);
+    let mut run = Run::new(GatePolicy::none(), move |now, attempt| match attempt.kind {
+        Kind::Create => Some(Err(lost)),
+        _ if now < at(10_000) => Some(Err(RESET)),
+        _ => Some(Ok(Reading::Ready)),
+    });
+    let lookup = RetryPolicy::new(5, 60 * SECOND, 5 * SECOND, fixed(3 * SECOND)).unwrap();
+    let asked = policy().with_safety(SendSafety::Lookup { settle: 5 * SECOND }).unwrap().with_lookup(lookup);
+    let gate = Gate::new(GatePolicy::none().with_budget(Some(budget)), Seed::new(1));
+    run.engine = Engine::new(asked, gate, Limits::default(), Seed::new(1));
+    run.submit(1);
+    run.until(at(60_000));
+    assert_eq!(run.times(Kind::Lookup), [5_000, 8_000, 14_000], "refused at 11 s, though a token comes at 13 s");
+}
+
+#[test]
+fn who_finds_no_budget_does_not_hold_up_those_behind() {
+    let mut run = Run::new(GatePolicy::none().with_budget(Some(BudgetPolicy::new(1).unwrap())), outage(0, 500));
+    let retries = run.submit(2);
+    run.until(at(500));
+    // Both retries are due at 1 s, and stand in line before one who needs no budget.
+    run.engine.gate_mut().hold_until(at(2_000));
+    run.until(at(1_500));
+    let fresh = run.submit(1);
+    run.until(at(2_500));
+    let after: Vec<_> = run.sent[2..].iter().map(|(when, id, _)| (*when, *id)).collect();
+    assert_eq!(after, [(at(2_000), retries[0]), (at(2_000), fresh[0])]);
+}
+
 /// Didit: creating sessions has a limit of its own beside the general one.
 #[test]
 fn kinds_have_limits_of_their_own() {
@@ -313,6 +377,10 @@ fn a_limit_for_the_same_window_takes_the_providers_number() {
     gate.learn(Kind::Poll, Quota { window: Some(SECOND), ..quota }, START);
     gate.learn(Kind::Poll, Quota { limit: Some(0), ..quota }, START);
     assert_eq!(gate.policy().rate_limits()[0].rate.count(), 2, "another window, or no request at all, teaches nothing");
+    let creates = limit(10, 10 * SECOND, Kinds::of(&[Kind::Create]));
+    let mut gate = Gate::new(GatePolicy::none().with_rate_limit(creates), Seed::new(1));
+    gate.learn(Kind::Poll, quota, START);
+    assert_eq!(gate.policy().rate_limits()[0].rate.count(), 10, "nor does another kind");
 }
 
 #[test]
@@ -596,12 +664,18 @@ fn failing_fast_reaches_those_who_stand_in_line() {
     let gate = GatePolicy::none().with_breaker(Some(breaker())).with_when_open(WhenOpen::Refuse);
     let mut run =
         Run::new(gate, move |now, attempt| if now < at(5_000) { Some(Err(lost)) } else { well(now, attempt) });
-    run.submit(2);
+    let doubtful = run.submit(2);
     run.until(at(2_000));
-    run.submit(1);
-    run.drain();
-    assert_eq!(run.ended.len(), 1);
-    assert_eq!(run.ended[0].2, Outcome::Rejected(Rejected::Unavailable));
+    for n in 1..4 {
+        run.submit(1);
+        run.drain();
+        assert_eq!(run.ended.len(), n);
+    }
+    assert!(run.ended.iter().all(|(.., outcome)| *outcome == Outcome::Rejected(Rejected::Unavailable)));
+    for id in doubtful {
+        let told = run.told.iter().filter(|(_, of, told)| *of == id && matches!(told, Notice::Blocked { .. }));
+        assert_eq!(told.count(), 1, "it asked once, and is not woken to ask in vain");
+    }
 }
 
 /// Many polls say *pending*: they must not pay for a storm of creates.

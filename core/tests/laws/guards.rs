@@ -5,7 +5,7 @@ use core::time::Duration;
 use std::collections::VecDeque;
 
 use proptest::prelude::*;
-use steadfast_core::breaker::{Breaker, BreakerPolicy, Health, SlowCalls, Window};
+use steadfast_core::breaker::{Breaker, BreakerPolicy, BreakerState, Glance, Health, SlowCalls, Window};
 use steadfast_core::budget::{BudgetPolicy, Costs, RetryBudget, Tokens};
 use steadfast_core::bulkhead::{Bulkhead, BulkheadPolicy, Load, Place};
 use steadfast_core::rate_limit::{Allowance, Quota, RateLimiter, RatePolicy, try_acquire_all};
@@ -203,6 +203,56 @@ proptest! {
         }
     }
 
+    /// What a thread may do without the lock is what the breaker itself would do; nothing more is left to it than that.
+    #[test]
+    fn a_glance_knows_what_the_breaker_would_do(
+        calls in any::<bool>(), steps in prop::collection::vec((0_u8..10, any::<prop::sample::Index>(), 0_u64..4), 0..80),
+    ) {
+        let policy = if calls { BreakerPolicy::rate(50, Window::Calls(4), 2) } else { BreakerPolicy::consecutive(2) }.unwrap();
+        let (mut breaker, mut now) = (Breaker::new(&policy, Seed::new(1)), START);
+        let mut tickets = vec![breaker.admit(&policy, now).unwrap()];
+        for (step, which, gap) in steps {
+            now = now.saturating_add(SECOND * gap as u32);
+            let ticket = tickets[which.index(tickets.len())];
+            match step {
+                0 => breaker.force_open(now.saturating_add(SECOND)),
+                1 => breaker.isolate(),
+                2 => breaker.disable(),
+                3 => breaker.reset(&policy),
+                4 | 5 => breaker.settle(&policy, ticket, Health::Failing, now),
+                6..8 => breaker.settle(&policy, ticket, Health::Healthy, now),
+                _ => tickets.extend(breaker.admit(&policy, now)),
+            }
+            let glance = breaker.glance();
+            prop_assert_eq!(Glance::from_word(glance.to_word()), glance);
+            let state = breaker.state(now);
+            let admits = matches!(state, BreakerState::Closed | BreakerState::Disabled);
+            prop_assert_eq!(glance.ticket(now).is_some(), admits);
+            let admitted = breaker.clone().admit(&policy, now);
+            prop_assert!(!admits || admitted.map(|it| it.begun(now)) == Ok(glance.ticket(now).unwrap()));
+            for ticket in tickets.iter().chain(&glance.ticket(now)) {
+                for health in [Health::Healthy, Health::Failing, Health::Ignored] {
+                    let mut settled = breaker.clone();
+                    settled.settle(&policy, *ticket, health, now);
+                    let idle = !glance.ignores(*ticket, health) || settled == breaker;
+                    prop_assert!(idle, "{:?} {:?} of {:?}", ticket, health, breaker);
+                }
+            }
+            if let Some(current) = glance.ticket(now) {
+                prop_assert!(!current.is_probe() && glance.ignores(current, Health::Ignored));
+                prop_assert!(!glance.ignores(current, Health::Failing) || state == BreakerState::Disabled);
+            }
+        }
+        // One that is well, and one that looks at nothing, need no lock; and what was begun in another epoch never does.
+        breaker.reset(&policy);
+        let old = breaker.admit(&policy, now).unwrap();
+        prop_assert_eq!(breaker.glance().ignores(old, Health::Healthy), !calls, "a window that is not full counts them");
+        breaker.disable();
+        prop_assert!(breaker.glance().ignores(old, Health::Failing));
+        let current = breaker.admit(&policy, now).unwrap();
+        prop_assert!([Health::Healthy, Health::Ignored].iter().all(|health| breaker.glance().ignores(current, *health)));
+    }
+
     /// First come, first served; never more than the limit; all gone in the end.
     #[test]
     fn i8_a_bulkhead_lets_in_first_come_first_served(
@@ -285,6 +335,126 @@ fn r25_a_spacing_that_is_not_whole_drifts_by_less_than_a_nanosecond_a_request() 
 }
 
 #[test]
+fn good_calls_need_no_lock_once_they_fill_the_window_and_all_do_while_a_failure_is_in_it() {
+    let policy = BreakerPolicy::rate(100, Window::Calls(4), 4).unwrap();
+    let mut breaker = Breaker::new(&policy, Seed::new(1));
+    let ticket = breaker.admit(&policy, START).unwrap();
+    let good = |breaker: &mut Breaker| {
+        let needs_a_lock = !breaker.glance().ignores(ticket, Health::Healthy);
+        breaker.settle(&policy, ticket, Health::Healthy, START);
+        needs_a_lock
+    };
+    assert_eq!([(); 6].map(|()| good(&mut breaker)), [true, true, true, true, false, false]);
+    breaker.settle(&policy, ticket, Health::Failing, START);
+    let seen = [(); 6].map(|()| (good(&mut breaker), breaker.counts(START).failed));
+    assert_eq!(seen, [(true, 1), (true, 1), (true, 1), (true, 0), (false, 0), (false, 0)]);
+}
+
+#[test]
+fn no_more_is_taken_at_once_than_the_burst_holds() {
+    let policy = RatePolicy::new(10, SECOND).unwrap().with_burst(3).unwrap();
+    let mut limiter = RateLimiter::new();
+    assert_eq!(limiter.try_acquire_many(&policy, 4, START), Err(Timestamp::NEVER));
+    assert_eq!((limiter.reserve(&policy, 4, START), limiter), (None, RateLimiter::new()));
+    assert_eq!(limiter.try_acquire_many(&policy, 3, START), Ok(()));
+    assert_eq!(limiter.check(&policy, START), Err(START.saturating_add(SECOND / 10)));
+    assert_eq!(try_acquire_all(&[policy], &mut [], START), Err(Timestamp::NEVER), "a limit without its limiter");
+    assert_eq!(RateLimiter::from_word(limiter.to_word()), limiter);
+    assert_eq!((policy.count(), policy.per(), policy.burst()), (10, SECOND, 3));
+}
+
+#[test]
+fn a_reservation_may_be_cancelled_until_its_time_and_not_after() {
+    let policy = RatePolicy::new(10, SECOND).unwrap();
+    let mut full = RateLimiter::new();
+    full.try_acquire(&policy, START).unwrap();
+    let (mut reserved, before) = (full, full);
+    let place = reserved.reserve(&policy, 1, START).unwrap();
+    assert_eq!(place.at(), START.saturating_add(SECOND / 10));
+    let (mut late, after) = (reserved, reserved);
+    reserved.cancel(&policy, place, place.at());
+    assert_eq!(reserved, before);
+    late.cancel(&policy, place, place.at().saturating_add(Duration::from_nanos(1)));
+    assert_eq!(late, after, "it is spent");
+}
+
+#[test]
+fn an_allowance_takes_back_what_was_not_used_and_ends_within_a_day_of_a_restart() {
+    let mut allowance = Allowance::new();
+    let ahead = START.saturating_add(365 * 86_400 * SECOND);
+    allowance.learn(Quota { remaining: Some(1), reset: Some(SECOND), ..Quota::default() }, 0, ahead);
+    allowance.take();
+    let (mut given, restored) = (allowance, allowance.restored(START));
+    given.give_back();
+    assert_eq!((allowance.check(ahead), given.check(ahead)), (Err(ahead.saturating_add(SECOND)), Ok(())));
+    assert_eq!(restored.check(START), Err(START.saturating_add(Allowance::LONGEST)));
+    assert_eq!(allowance.restored(ahead), allowance);
+}
+
+#[test]
+fn a_budget_says_exactly_when_there_is_enough_and_never_if_there_never_is() {
+    let cost = |tokens| NonZeroU8::new(tokens).unwrap();
+    let costs = Costs { transient: cost(2), throttled: cost(10), timed_out: cost(11) };
+    let policy = BudgetPolicy::new(10).unwrap().with_costs(costs).unwrap().with_per_second(Tokens::whole(1));
+    assert_eq!((policy.capacity(), policy.per_second(), policy.costs()), (10, Tokens::whole(1), costs));
+    let mut budget = RetryBudget::new(&policy);
+    for _ in 0..5 {
+        let _ = budget.withdraw(&policy, Class::Transient, START).unwrap();
+    }
+    let until = |why| budget.check(&policy, why, START).unwrap_err().until;
+    let nanosecond = Duration::from_nanos(1);
+    assert_eq!(until(Class::Transient), START.saturating_add(2 * SECOND + nanosecond));
+    assert_eq!(until(Class::Throttled), START.saturating_add(10 * SECOND + nanosecond), "all that it can hold");
+    assert_eq!(until(Class::TimedOut), Timestamp::NEVER, "more than it can ever hold");
+    let restored = budget.restored(START.saturating_sub(7 * SECOND));
+    assert_eq!(restored.tokens(&policy, START), 7, "by a clock that was ahead; time brings its share all the same");
+    assert_eq!(budget.restored(START.saturating_add(7 * SECOND)), budget);
+}
+
+/// gRFC A6: a tenth of a token for each success, and none is spent below the half.
+#[test]
+fn the_budgets_of_grpc_and_finagle_are_theirs() {
+    let policy = BudgetPolicy::grpc();
+    let mut budget = RetryBudget::new(&policy);
+    let spend = |budget: &mut RetryBudget| {
+        (0..20).take_while(|_| budget.withdraw(&policy, Class::Transient, START).is_ok()).count()
+    };
+    assert_eq!((spend(&mut budget), budget.tokens(&policy, START)), (4, 6));
+    for n in 1..=10 {
+        budget.succeeded(&policy, None, START);
+        assert_eq!(budget.tokens(&policy, START), if n < 10 { 6 } else { 7 });
+    }
+    assert_eq!(spend(&mut budget), 1);
+
+    let policy = BudgetPolicy::ratio(50, 2).unwrap();
+    let mut budget = RetryBudget::new(&policy);
+    assert_eq!((policy.capacity(), budget.tokens(&policy, START)), (5_020, 20), "ten seconds' reserve at first");
+    budget.first_attempt(&policy, START);
+    assert_eq!(budget.tokens(&policy, START), 20);
+    budget.first_attempt(&policy, START);
+    assert_eq!(budget.tokens(&policy, START), 21, "half a token each");
+    assert_eq!(budget.tokens(&policy, START.saturating_add(SECOND)), 23, "and two a second");
+}
+
+#[test]
+fn a_limit_that_nobody_comes_near_does_not_grow() {
+    let policy = BulkheadPolicy::adaptive(1, 10, 100).unwrap();
+    assert_eq!((policy.initial(), policy.bounds()), (10, (1, 100)));
+    let mut bulkhead = Bulkhead::new(&policy);
+    for together in [4, 5] {
+        let before = bulkhead.limit(&policy);
+        for _ in 0..40 {
+            while bulkhead.in_flight() < together {
+                bulkhead.admit(&policy).unwrap();
+            }
+            bulkhead.settle(&policy, Load::Bearable, START, START);
+        }
+        assert_eq!(bulkhead.limit(&policy) > before, together == 5, "half of it");
+        (0..bulkhead.in_flight()).for_each(|_| bulkhead.settle(&policy, Load::Unknown, START, START));
+    }
+}
+
+#[test]
 fn an_adaptive_limit_grows_by_one_a_round_and_is_cut_once_for_all_that_was_under_way() {
     let policy = BulkheadPolicy::adaptive(1, 10, 100).unwrap();
     let mut bulkhead = Bulkhead::new(&policy);
@@ -305,6 +475,9 @@ fn an_adaptive_limit_grows_by_one_a_round_and_is_cut_once_for_all_that_was_under
     }
     assert_eq!(bulkhead.limit(&policy), before / 2, "ten signs of one overload are one");
     fill(&mut bulkhead);
+    bulkhead.settle(&policy, Load::TooMuch, at(11), at(12));
+    assert_eq!(bulkhead.limit(&policy), before / 2, "one let in at the moment of the cut is of that overload");
+    fill(&mut bulkhead);
     bulkhead.settle(&policy, Load::TooMuch, at(12), at(13));
     assert_eq!(bulkhead.limit(&policy), before / 4, "a request let in after the cut is news");
 }
@@ -317,11 +490,19 @@ fn nonsense_is_refused_and_the_error_says_what_to_change() {
         message(RatePolicy::new(2, Duration::from_nanos(1)).unwrap_err())
             .contains("more than one request a nanosecond")
     );
+    assert!(RatePolicy::new(2, Duration::from_nanos(2)).is_ok());
     assert!(RatePolicy::new(1, SECOND).unwrap().with_burst(0).is_err());
     assert!(message(BudgetPolicy::new(0).unwrap_err()).contains("for no retries allow 1 attempt"));
     assert!(BudgetPolicy::new(5).unwrap().with_keep(5).is_err() && BudgetPolicy::new(5).unwrap().with_keep(4).is_ok());
     assert!(message(BulkheadPolicy::fixed(0).unwrap_err()).contains("at least 1, or nothing ever leaves"));
     assert!(message(BulkheadPolicy::adaptive(5, 3, 9).unwrap_err()).contains("from the least, 5, to the most, 9"));
+    assert!(message(BulkheadPolicy::adaptive(1, 9, 5).unwrap_err()).contains("from the least, 1, to the most, 5"));
     assert!(BulkheadPolicy::fixed(3).unwrap().with_decrease(100).is_err());
+    assert!(BulkheadPolicy::fixed(3).unwrap().with_decrease(99).is_ok());
+    assert_eq!(RatePolicy::new(0, SECOND).unwrap_err().field(), "rate.count");
+    assert!(
+        message(BudgetPolicy::new(5).unwrap().with_capacity(5, 6).unwrap_err()).contains("at most the capacity, 5")
+    );
+    assert_eq!(BudgetPolicy::ratio(20, 10), Ok(BudgetPolicy::default()), "what is said of the default");
     assert!(Tokens::try_from(f64::NAN).is_err() && Tokens::try_from(-0.1).is_err() && Tokens::try_from(1e12).is_err());
 }

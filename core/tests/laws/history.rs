@@ -108,6 +108,8 @@ pub(crate) struct History {
     pub(crate) policy: OperationPolicy,
     pub(crate) gate: Gate,
     pub(crate) now: Timestamp,
+    /// How far the clock that comes with events is behind `now`.
+    pub(crate) behind: Duration,
     pub(crate) job: Operation,
     seed: Seed,
     /// Records asked for and not settled, as they were when asked for.
@@ -138,11 +140,15 @@ impl History {
         let (mut told, now, seen) = (Vec::new(), START, START);
         listen(&mut turn, &mut told, seen);
         let (asked, log, durable, in_the_air, ended) = (Vec::new(), Vec::new(), None, None, 0);
-        Self { policy, gate, now, job, seed, asked, durable, in_the_air, log, ended, told, seen }
+        let behind = Duration::ZERO;
+        Self { policy, gate, now, behind, job, seed, asked, durable, in_the_air, log, ended, told, seen }
     }
 
     pub(crate) fn feed(&mut self, event: Event) {
+        let now = self.now;
+        self.now = now.saturating_sub(self.behind);
         self.turn(|job, turn| job.handle(event, turn));
+        self.now = now;
     }
 
     pub(crate) fn wake(&mut self) {
@@ -265,6 +271,10 @@ impl History {
             Kind::Create => {
                 assert_eq!(durable.stage, Stage::InFlight, "I5");
                 assert!(durable.creates >= attempt.number, "I5: the record counts this attempt");
+                assert!(
+                    durable.first_sent.is_some_and(|at| at <= self.now),
+                    "a key's window counts from the first send"
+                );
                 assert!(attempt.number <= self.policy.create().attempts(), "I2");
                 assert!(self.now < durable.submitted.saturating_add(self.policy.create().deadline()), "I2");
                 assert!(self.job.reference().is_none(), "no create after acceptance");

@@ -7,7 +7,7 @@ use steadfast_core::backoff::{BackoffPolicy, Factor, Growth, Jitter};
 use steadfast_core::gate::{Admission, Request, Settled};
 use steadfast_core::poll::PollPolicy;
 use steadfast_core::retry::{Certainty, Class, Failure, GaveUp, RetryAfter, RetryDecision, RetryPolicy};
-use steadfast_core::{Gate, Kind, Seed, Timestamp};
+use steadfast_core::{Gate, Kind, Seed, SendSafety, Timestamp};
 
 use crate::policies;
 
@@ -156,6 +156,15 @@ fn a_factor_that_is_not_whole_is_exact_to_the_nanosecond() {
     assert_eq!(delays, [1_000_000_000, 1_500_000_000, 2_250_000_000, 3_375_000_000, 5_062_500_000]);
 }
 
+/// 1.2 has no end in binary: what is rounded is rounded to the nearest, at every step.
+#[test]
+fn a_factor_without_an_end_in_binary_does_not_lose_a_nanosecond() {
+    let factor = Factor::new(1.2).unwrap();
+    let policy = policy(Growth::Exponential { first: SECOND, factor }, 1_000 * SECOND, Jitter::None);
+    let delays: Vec<_> = (1..=5).map(|n| policy.delay(n, Seed::new(0)).as_nanos()).collect();
+    assert_eq!(delays, [1_000_000_000, 1_200_000_000, 1_440_000_000, 1_728_000_000, 2_073_600_000]);
+}
+
 /// tower gives every backoff of one maker the same jitter.
 #[test]
 fn two_operations_draw_different_delays() {
@@ -216,6 +225,7 @@ fn nonsense_is_refused_and_the_error_says_what_to_change() {
     assert!(backoff(Growth::doubling(Duration::ZERO), SECOND).contains("or it never grows"));
     assert!(backoff(Growth::Table(Box::new([])), SECOND).contains("a list of at least one delay"));
     assert!(BackoffPolicy::new(Growth::Fixed(SECOND), SECOND, Jitter::Proportional { percent: 101 }).is_err());
+    assert!(BackoffPolicy::new(Growth::Fixed(SECOND), SECOND, Jitter::Proportional { percent: 100 }).is_ok());
     let polls =
         |count, deadline| message(PollPolicy::new(default(), count, deadline, RetryPolicy::default()).unwrap_err());
     assert_eq!(polls(0, SECOND), "poll.polls is 0: it must be at least 1");
@@ -229,6 +239,22 @@ fn nonsense_is_refused_and_the_error_says_what_to_change() {
     assert!(
         steadfast_core::OperationPolicy::default().with_persist(never).unwrap_err().to_string().contains("no rest")
     );
+    let keyed = |secs| {
+        steadfast_core::OperationPolicy::default().with_safety(SendSafety::Keyed { window: secs * SECOND }).map(drop)
+    };
+    assert!(
+        keyed(10)
+            .unwrap_err()
+            .to_string()
+            .contains("safety.keyed.window is 10s: it must be longer than a create's time-out")
+    );
+    assert_eq!(keyed(11), Ok(()));
+    let patient = RetryPolicy::new(1, 60 * SECOND, 11 * SECOND, default()).unwrap();
+    let keyed =
+        steadfast_core::OperationPolicy::default().with_safety(SendSafety::Keyed { window: 11 * SECOND }).unwrap();
+    assert!(keyed.with_create(patient).is_err());
+    assert!(polls(1, SECOND).contains("more than the wait before the first poll, 1s"));
+    assert!(PollPolicy::new(default(), 1, SECOND + Duration::from_nanos(1), RetryPolicy::default()).is_ok());
     assert!(polls(1, Duration::ZERO).contains("more than the wait before the first poll"));
 }
 

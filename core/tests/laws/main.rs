@@ -4,6 +4,7 @@
 //! - [`world`]: an engine with many operations, a journal that fails, a provider with a ledger, crashes and restarts.
 
 mod engine;
+mod gate;
 mod gates;
 mod guards;
 mod history;

@@ -4,8 +4,11 @@ use core::time::Duration;
 
 use proptest::prelude::*;
 use steadfast_core::backoff::{BackoffPolicy, Growth, Jitter};
-use steadfast_core::notice::Notice;
-use steadfast_core::operation::{Effect, Event, Reading, RecordId, Rejected, Stage};
+use steadfast_core::budget::BudgetPolicy;
+use steadfast_core::gate::GatePolicy;
+use steadfast_core::notice::{Notice, WakeReason};
+use steadfast_core::operation::{AttemptId, Completed, Effect, Event, Reading, RecordId, Rejected, Stage, Unresolved};
+use steadfast_core::poll::PollPolicy;
 use steadfast_core::retry::{Certainty, Class, Failure, RetryPolicy};
 use steadfast_core::{
     Fingerprint, Gate, Key, Kind, Operation, OperationPolicy, Outcome, Reference, Seed, SendSafety, Timestamp,
@@ -55,24 +58,26 @@ proptest! {
         prop_assert_eq!(run(), run());
     }
 
+    /// Whether it wakes or is told something: what a clock says that has gone back is what the clock said before.
     #[test]
     fn i11_time_running_backwards_changes_nothing(policy in policies::policy(), seed: u64, steps in steps(), back in 0_u64..u64::MAX) {
-        let run = |back: Option<u64>| {
+        let run = |back: u64| {
+            let back = Duration::from_nanos(back);
             let mut history = History::begin(policy.clone(), seed);
             for step in steps.iter().filter(|step| !matches!(step, Step::Back(_) | Step::Crash | Step::Hold(_))) {
+                history.wake();
+                history.behind = back;
                 history.step(step);
-                // The same moment, told once more by a clock that has gone back.
+                history.behind = Duration::ZERO;
                 let again = history.now;
-                if let Some(back) = back {
-                    history.now = history.now.saturating_sub(Duration::from_nanos(back));
-                }
+                history.now = again.saturating_sub(back);
                 history.wake();
                 history.now = again;
             }
             history.drain();
             (history.log, history.job)
         };
-        prop_assert_eq!(run(None), run(Some(back)));
+        prop_assert_eq!(run(0), run(back));
     }
 
     #[test]
@@ -87,7 +92,7 @@ proptest! {
         history.feed(Event::PersistFailed(RecordId(0)));
         let current = history.in_the_air.map_or(0, |attempt| attempt.id.0);
         for id in (0..20).filter(|id| *id != current) {
-            history.feed(Event::Answered(steadfast_core::operation::AttemptId(id), Err(late)));
+            history.feed(Event::Answered(AttemptId(id), Err(late)));
         }
         for reading in [Reading::Pending { hint: None }, Reading::NotFound, Reading::Unknown("x".into())] {
             history.feed(Event::Webhook(reading));
@@ -207,10 +212,74 @@ fn law_7_the_effects_of_this_history_are_frozen() {
         })
         .collect();
     assert_eq!(log.join("\n"), include_str!("frozen.txt").trim_end());
-    assert_eq!(history.job.correlation_id(steadfast_core::operation::AttemptId(1)), FROZEN_CORRELATION);
+    assert_eq!(history.job.correlation_id(AttemptId(1)), FROZEN_CORRELATION);
 }
 
+/// The same, where each phase draws: a look-up's and a poll's next, and a record's that could not be written.
+#[test]
+fn law_7_the_draws_of_each_phase_are_frozen() {
+    let schedule =
+        BackoffPolicy::new(Growth::Fixed(Duration::from_secs(8)), Duration::from_secs(8), Jitter::Full).unwrap();
+    let poll = PollPolicy::new(schedule, 10, Duration::from_secs(180), RetryPolicy::default()).unwrap();
+    let safety = SendSafety::Lookup { settle: Duration::from_secs(5) };
+    let policy = OperationPolicy::default().with_safety(safety).unwrap().with_poll(poll);
+    let mut history = History::begin_at(Gate::unlimited(), policy, 42);
+    let lost = || Step::Answer(Err(Failure::new(Class::Transient, Certainty::MayHaveExecuted)));
+    let found = || Step::Answer(Ok(Reading::Accepted(Reference::new("txn-1").unwrap())));
+    let mut waits = Vec::new();
+    for step in
+        [Step::Ack, lost(), Step::Ack, Step::Wake, lost(), Step::Wake, found(), Step::Fail, Step::Wake, Step::Ack]
+    {
+        history.drain();
+        history.step(&step);
+        history.drain();
+        let wake = history.job.next_wake();
+        waits.extend(wake.map(|wake| (wake.reason, wake.at.saturating_since(history.now).as_nanos())));
+    }
+    let drawn = |reason| waits.iter().rev().find(|(why, _)| *why == reason).unwrap().1;
+    let drawn = [WakeReason::Lookup, WakeReason::PersistRetry, WakeReason::Poll].map(drawn);
+    assert_eq!(drawn, FROZEN_DRAWS, "{waits:?}");
+}
+
+const FROZEN_DRAWS: [u128; 3] = [298_934_897, 86_827_075, 5_418_787_184];
+
 const FROZEN_CORRELATION: u128 = 97_416_808_294_597_679_373_631_792_879_609_730_925;
+
+/// Polls that fail are bounded by time alone, so there may be more of them than their number can say.
+#[test]
+fn a_poll_that_is_beyond_all_numbers_keeps_the_largest() {
+    let instant =
+        BackoffPolicy::new(Growth::Fixed(Duration::from_nanos(1)), Duration::from_nanos(1), Jitter::None).unwrap();
+    let retry = RetryPolicy::new(2, Duration::from_secs(9), Duration::from_secs(1), instant.clone()).unwrap();
+    let policy =
+        OperationPolicy::default().with_poll(PollPolicy::new(instant, 1, Duration::from_secs(9), retry).unwrap());
+    let (mut gate, mut now, mut numbers) = (Gate::unlimited(), START, Vec::new());
+    let mut job = Operation::new(
+        Key::new("k").unwrap(),
+        Fingerprint::new([0; 16]),
+        Seed::new(1),
+        &mut policy.turn(now, &mut gate),
+    );
+    while numbers.len() < 65_540 {
+        while let Some(effect) = job.pop_effect() {
+            let event = match effect {
+                Effect::Persist(number) => Event::Persisted(number),
+                Effect::Send(attempt) if attempt.kind == Kind::Create => {
+                    Event::Answered(attempt.id, Ok(Reading::Accepted(Reference::new("t").unwrap())))
+                }
+                Effect::Send(attempt) => {
+                    numbers.push(attempt.number);
+                    Event::Answered(attempt.id, Err(Failure::new(Class::Transient, Certainty::NotExecuted)))
+                }
+                other => panic!("a failing poll never ends the job, and here is {other:?}"),
+            };
+            job.handle(event, &mut policy.turn(now, &mut gate));
+        }
+        now = job.next_deadline().unwrap();
+        job.handle_timeout(&mut policy.turn(now, &mut gate));
+    }
+    assert_eq!(numbers[65_533..], [65_534, 65_535, 65_535, 65_535, 65_535, 65_535, 65_535]);
+}
 
 /// The trap that numbered acknowledgements are there for: the ack of *accepted* must not vouch for *ended*.
 #[test]
@@ -269,6 +338,158 @@ fn r6_what_was_refused_and_proves_absent_is_not_created_again() {
     }
 }
 
+/// Answers carry the id of their request; and what has not left cannot be answered.
+#[test]
+fn only_an_answer_to_the_request_in_the_air_is_one() {
+    let refused = || Err(Failure::new(Class::Permanent, Certainty::NotExecuted));
+    let mut history = History::begin(OperationPolicy::default(), 0);
+    history.drain();
+    history.step(&Step::Ack);
+    let owed = history.job.clone();
+    assert_eq!(owed.in_flight().map(|attempt| attempt.id), Some(AttemptId(1)));
+    history.feed(Event::Answered(AttemptId(1), refused()));
+    assert_eq!(history.job, owed, "it is about to leave");
+    history.drain();
+    let sent = history.job.clone();
+    for other in [0, 2] {
+        history.feed(Event::Answered(AttemptId(other), refused()));
+        assert_eq!(history.job, sent);
+    }
+    history.feed(Event::Answered(AttemptId(1), refused()));
+    assert_eq!(history.job.record().stage, Stage::Ended(Outcome::Rejected(Rejected::Refused)));
+}
+
+/// The first reference and the first final reading are kept; others are told of, and change nothing.
+#[test]
+fn what_comes_unasked_is_adopted_once_and_a_second_truth_is_a_conflict() {
+    let named = |name| Reading::Accepted(Reference::new(name).unwrap());
+    let begin = |policy: OperationPolicy, answer| {
+        let mut history = History::begin_at(Gate::unlimited(), policy, 1);
+        for step in [Step::Drain, Step::Ack, Step::Drain, Step::Answer(answer), Step::Drain, Step::Ack, Step::Drain] {
+            history.step(&step);
+        }
+        history
+    };
+    let feed = |history: &mut History, event| {
+        let mut turn = history.policy.turn(history.now, &mut history.gate);
+        history.job.handle(event, &mut turn);
+        core::iter::from_fn(|| turn.pop_notice()).collect::<Vec<_>>()
+    };
+    let tell = |history: &mut History, reading| {
+        let told = feed(history, Event::Webhook(reading));
+        assert_eq!(told.first(), Some(&Notice::Webhook), "that it was a webhook is always told");
+        told[1..].to_vec()
+    };
+    let lost = || Err(Failure::new(Class::Transient, Certainty::MayHaveExecuted));
+
+    let mut polled = begin(OperationPolicy::default(), Ok(named("txn-1")));
+    let before = polled.job.clone();
+    assert_eq!(tell(&mut polled, named("txn-1")), [Notice::Absorbed]);
+    assert_eq!(tell(&mut polled, named("txn-2")), [Notice::Conflict]);
+    assert_eq!(tell(&mut polled, Reading::Partial), [Notice::Partial]);
+    assert_eq!(tell(&mut polled, Reading::Pending { hint: None }), [Notice::Absorbed]);
+    assert_eq!(polled.job, before);
+    tell(&mut polled, Reading::Ready);
+    assert_eq!(tell(&mut polled, Reading::Ready), [Notice::Absorbed]);
+    assert_eq!(tell(&mut polled, Reading::Partial), [Notice::Conflict]);
+    assert_eq!(tell(&mut polled, Reading::Failed), [Notice::Conflict]);
+    assert_eq!(tell(&mut polled, Reading::NotFound), [Notice::Absorbed]);
+    assert_eq!(tell(&mut polled, named("txn-2")), [Notice::Conflict]);
+    assert_eq!(polled.job.record().stage, Stage::Ended(Outcome::Completed(Completed::Ready)));
+
+    let partial = OperationPolicy::default().poll().clone().with_accept_partial(true);
+    let mut accepts = begin(OperationPolicy::default().with_poll(partial), Ok(named("txn-1")));
+    let mut asked = begin(accepts.policy.clone(), Ok(named("txn-1")));
+    for step in [Step::Wake, Step::Drain, Step::Answer(Ok(Reading::Partial))] {
+        asked.step(&step);
+    }
+    assert_eq!(asked.job.record().stage, Stage::Ended(Outcome::Completed(Completed::Partial)));
+    let mut asked = begin(OperationPolicy::default(), Ok(named("txn-1")));
+    for (name, conflicts) in [("txn-2", true), ("txn-1", false)] {
+        asked.step(&Step::Wake);
+        asked.drain();
+        let poll = asked.job.last_attempt();
+        let told = feed(&mut asked, Event::Answered(poll, Ok(named(name))));
+        assert_eq!(told.contains(&Notice::Conflict), conflicts, "a poll is answered with {name}");
+        asked.in_the_air = None;
+    }
+    assert_eq!(asked.job.reference().unwrap().as_str(), "txn-1");
+    tell(&mut accepts, Reading::Partial);
+    assert_eq!(accepts.job.record().stage, Stage::Ended(Outcome::Completed(Completed::Partial)));
+
+    // Unresolved for want of a reference: it stays so, but a person can now find the job.
+    let mut unresolved = begin(OperationPolicy::default(), lost());
+    let ambiguous = Some(Outcome::Unresolved(Unresolved::Ambiguous));
+    assert_eq!((unresolved.job.outcome(), unresolved.job.reference()), (ambiguous, None));
+    assert_eq!(tell(&mut unresolved, named("txn-1")), [Notice::Accepted]);
+    assert!(matches!(unresolved.job.pop_effect(), Some(Effect::Persist(_))));
+    assert_eq!(tell(&mut unresolved, named("txn-2")), [Notice::Conflict]);
+    assert_eq!(unresolved.job.outcome(), ambiguous);
+    assert_eq!(unresolved.job.reference().unwrap().as_str(), "txn-1");
+
+    // Rejected: nothing ran, so there is nothing to find.
+    let mut rejected = begin(OperationPolicy::default(), Err(Failure::new(Class::Permanent, Certainty::NotExecuted)));
+    assert_eq!(tell(&mut rejected, named("txn-1")), [Notice::Conflict]);
+    assert_eq!(rejected.job.reference(), None);
+}
+
+#[test]
+fn only_a_create_that_ran_and_was_refused_for_good_is_a_failed_job() {
+    for class in [Class::Transient, Class::Throttled, Class::TimedOut, Class::Permanent] {
+        for certainty in [Certainty::NotExecuted, Certainty::MayHaveExecuted, Certainty::Executed] {
+            let mut history = History::begin(OperationPolicy::default(), 0);
+            let answer = Step::Answer(Err(Failure::new(class, certainty)));
+            for step in [Step::Drain, Step::Ack, Step::Drain, answer] {
+                history.step(&step);
+            }
+            let failed = history.job.record().stage == Stage::Ended(Outcome::Failed);
+            assert_eq!(
+                failed,
+                class == Class::Permanent && certainty == Certainty::Executed,
+                "{class:?} {certainty:?}"
+            );
+        }
+    }
+}
+
+/// Whatever cut the first attempt off, also a crash: the next one is paid for as a retry.
+#[test]
+fn the_first_create_is_free_and_one_after_a_restart_is_a_retry() {
+    let policy =
+        OperationPolicy::default().with_safety(SendSafety::Keyed { window: Duration::from_secs(86_400) }).unwrap();
+    let gate = || {
+        let budget = BudgetPolicy::new(5).unwrap();
+        Gate::new(GatePolicy::none().with_budget(Some(budget)), Seed::new(1))
+    };
+    let mut history = History::begin_at(gate(), policy, 1);
+    assert_eq!(history.gate.budget_tokens(START), Some(5));
+    history.drain();
+    history.step(&Step::Ack);
+    history.step(&Step::Crash);
+    history.gate = gate();
+    history.step(&Step::Wake);
+    assert_eq!((history.job.creates(), history.gate.budget_tokens(history.now)), (2, Some(4)));
+}
+
+/// No release writes it; if it stands on disk, a create may have run, and there is no name to poll by.
+#[test]
+fn a_record_that_says_accepted_and_not_as_what_is_in_doubt() {
+    let mut history = History::begin(OperationPolicy::default(), 0);
+    for step in [Step::Drain, Step::Ack, Step::Drain, Step::Answer(Ok(Reading::Accepted(Reference::new("t").unwrap())))]
+    {
+        history.step(&step);
+    }
+    let mut record = history.job.record();
+    let restored = |record, history: &mut History| {
+        Operation::restore(record, Seed::new(0), &mut history.policy.turn(history.now, &mut history.gate))
+            .record()
+            .stage
+    };
+    assert_eq!(restored(record.clone(), &mut history), Stage::Accepted);
+    record.reference = None;
+    assert_eq!(restored(record, &mut history), Stage::Ended(Outcome::Unresolved(Unresolved::Ambiguous)));
+}
+
 /// Waiting at the gate costs no attempt and counts against the deadline.
 #[test]
 fn a_held_gate_costs_time_and_no_attempt() {
@@ -281,6 +502,7 @@ fn a_held_gate_costs_time_and_no_attempt() {
     let job = Operation::new(key.clone(), print, Seed::new(1), &mut turn);
     assert!(matches!(turn.pop_notice(), Some(Notice::Blocked { .. })));
     assert_eq!((job.creates(), job.record().stage), (0, Stage::Planned));
+    assert_eq!(job.record().first_sent, None, "a key's window has not begun");
     assert!(job.owes_effects(), "what was taken in survives a crash, even before it may leave");
 
     gate.hold_until(START.saturating_add(Duration::from_secs(600)));

@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use steadfast_core::backoff::{BackoffPolicy, Growth, Jitter};
-use steadfast_core::breaker::{Breaker, BreakerPolicy, BreakerState, Health, Probes, SlowCalls, Window};
+use steadfast_core::breaker::{Breaker, BreakerPolicy, BreakerState, Counts, Health, Probes, SlowCalls, Window};
 use steadfast_core::budget::{BudgetPolicy, RetryBudget, Tokens};
 use steadfast_core::bulkhead::{Bulkhead, BulkheadPolicy, Load};
 use steadfast_core::gate::{Admission, Blocked, Gate, GatePolicy, Kinds, RateLimit, Request, Settled};
@@ -180,6 +180,82 @@ fn a_breaker_counts_by_its_new_settings_from_the_first_call() {
         breaker.settle(&new, ticket, if n < 70 { Health::Healthy } else { Health::Failing }, NOW);
     }
     assert_eq!(breaker.state(NOW), BreakerState::Closed, "thirty of a hundred");
+}
+
+/// Also if nobody told it: what was counted in another window is not the new one's.
+#[test]
+fn a_call_by_other_settings_begins_a_new_window() {
+    let calls = |size| BreakerPolicy::rate(100, Window::Calls(size), 3).unwrap();
+    let time = |secs| BreakerPolicy::rate(100, Window::Time(SECOND * secs), 3).unwrap();
+    let streak = BreakerPolicy::consecutive(5).unwrap();
+    let policies = [calls(4), calls(8), time(4), time(8), streak];
+    for (at, old) in policies.iter().enumerate() {
+        for (to, new) in policies.iter().enumerate() {
+            for (last, failed) in [(Health::Failing, 1), (Health::Healthy, 0)] {
+                let mut breaker = Breaker::new(old, Seed::new(1));
+                for health in [Health::Healthy, Health::Failing] {
+                    let ticket = breaker.admit(old, NOW).unwrap();
+                    breaker.settle(old, ticket, health, NOW);
+                }
+                let before = breaker.counts(NOW);
+                // Asked for by name, after a restart, or by a first call: the window goes on if it is the same, else it begins anew.
+                let mut adopted = breaker.clone();
+                adopted.adopt(new);
+                let restored = breaker.clone().restored(new, NOW);
+                let expected = if at == to { before } else { Counts::default() };
+                assert_eq!((adopted.counts(NOW), restored.counts(NOW)), (expected, expected), "{old:?} {new:?}");
+                let ticket = breaker.admit(new, NOW).unwrap();
+                breaker.settle(new, ticket, last, NOW);
+                if at != to {
+                    assert_eq!(breaker.counts(NOW).failed, failed, "{old:?} {new:?}");
+                    assert!(breaker.counts(NOW).calls <= 1);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_a_window_of_time_has_forgotten_stays_so_when_the_clock_goes_back() {
+    let policy = BreakerPolicy::rate(100, Window::Time(10 * SECOND), 9).unwrap();
+    let mut breaker = Breaker::new(&policy, Seed::new(1));
+    for secs in [0, 10] {
+        let ticket = breaker.admit(&policy, after(secs)).unwrap();
+        breaker.settle(&policy, ticket, Health::Failing, after(secs));
+    }
+    assert_eq!([10, 9, 0].map(|secs| breaker.counts(after(secs)).calls), [1; 3]);
+}
+
+#[test]
+fn probes_are_known_as_such_and_counted_while_they_are_out() {
+    let probes = Probes { at_once: 3, successes: 3, failures: 1, lease: 30 * SECOND };
+    let policy = quick().with_probes(probes).unwrap();
+    let mut breaker = Breaker::new(&policy, Seed::new(1));
+    assert!(!breaker.admit(&policy, NOW).unwrap().is_probe());
+    breaker.force_open(after(1));
+    assert_eq!(breaker.probes_out(NOW), 0);
+    for out in 1..=3 {
+        let probe = breaker.admit(&policy, after(u64::from(out))).unwrap();
+        assert_eq!((probe.is_probe(), breaker.probes_out(after(u64::from(out)))), (true, out));
+    }
+    let out = [30, 31, 32, 33].map(|secs| breaker.probes_out(after(secs)));
+    assert_eq!(out, [3, 2, 1, 0], "each lease ends at its own time");
+}
+
+/// A probe that is answered well, but late, is a sign of the same illness.
+#[test]
+fn a_slow_probe_is_a_bad_one() {
+    let slow = SlowCalls { longer_than: 2 * SECOND, percent: 50 };
+    let probes = Probes { at_once: 1, successes: 1, failures: 1, lease: 30 * SECOND };
+    let policy = BreakerPolicy::rate(100, Window::Calls(4), 4).unwrap().with_slow_calls(slow).unwrap();
+    let policy = policy.with_probes(probes).unwrap();
+    for (took, state) in [(2, "closed"), (3, "open")] {
+        let mut breaker = Breaker::new(&policy, Seed::new(1));
+        breaker.force_open(after(1));
+        let probe = breaker.admit(&policy, after(1)).unwrap();
+        breaker.settle(&policy, probe, Health::Healthy, after(1 + took));
+        assert_eq!(breaker.state(after(1 + took)).name(), state, "after {took} seconds");
+    }
 }
 
 /// resilience4j #858: a permission must not be taken by merely looking.
@@ -394,6 +470,7 @@ fn settings_of_a_breaker_that_make_no_sense_are_refused() {
     assert!(message(BreakerPolicy::rate(50, window, 11)).contains("at most the window's 10 calls, or it never opens"));
     assert!(message(BreakerPolicy::rate(50, Window::Calls(513), 1)).contains("from 1 to 512"));
     assert!(message(BreakerPolicy::rate(50, Window::Time(Duration::ZERO), 1)).contains("at least 1ms"));
+    assert!(BreakerPolicy::rate(50, Window::Time(Duration::from_millis(1)), 1).is_ok());
     assert!(message(BreakerPolicy::rate(50, window, 0)).contains("breaker.minimum is 0"));
     let slow = SlowCalls { longer_than: SECOND, percent: 50 };
     assert!(message(quick().with_slow_calls(slow)).contains("a streak has no share of slow calls"));

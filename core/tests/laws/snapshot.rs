@@ -92,27 +92,119 @@ fn a_newer_version_and_other_bytes_are_refused_by_name() {
     assert_eq!(Engine::from_snapshot(&bytes), Err(SnapshotError::Damaged));
 }
 
+/// More of everything: slots that are free, lines that some have left, records in flight, operations that owe effects.
+fn crowded() -> Engine {
+    let mut engine = engine();
+    for n in 0..12 {
+        let _ = engine.submit(Key::new(format!("more-{n}")).unwrap(), Fingerprint::new([1; 16]), NOW).unwrap();
+    }
+    let id = |engine: &Engine, n: u32| engine.find(&Key::new(format!("more-{n}")).unwrap()).unwrap();
+    let settle = |engine: &mut Engine| {
+        while let Some((id, effect)) = engine.pop_effect() {
+            match effect {
+                Effect::Persist(number) => engine.handle(Event::Persisted(number), NOW),
+                Effect::End => engine.handle(Event::Delivered(id), NOW),
+                _ => {}
+            }
+        }
+    };
+    settle(&mut engine);
+    for n in [9, 10] {
+        let gone = id(&engine, n);
+        engine.handle(Event::Cancel(gone), NOW);
+        settle(&mut engine);
+    }
+    for n in [1, 3, 5] {
+        let leaving = id(&engine, n);
+        engine.handle(Event::Cancel(leaving), NOW);
+        if n < 5 {
+            let Some((_, Effect::Persist(_))) = engine.pop_effect() else { panic!("its outcome comes first") };
+        }
+    }
+    while engine.pop_notice().is_some() {}
+    engine
+}
+
 /// In a text format, without a checksum: what contradicts itself is still refused.
 #[test]
 fn an_engine_that_contradicts_itself_is_refused() {
-    let stored = serde_json::to_value(engine()).unwrap();
-    assert_eq!(serde_json::from_value::<Engine>(stored.clone()).unwrap(), engine());
-    let twice = stored["slots"][0]["operation"]["key"].clone();
-    type Alter = fn(&mut serde_json::Value);
-    let contradictions: [(&str, Alter); 6] = [
+    use serde_json::{Value, json};
+
+    let stored = serde_json::to_value(crowded()).unwrap();
+    assert_eq!(serde_json::from_value::<Engine>(stored.clone()).unwrap(), crowded());
+    // What the contradictions are made of: 14 and 15 are vacant, 8 and 10 owe, 6 does not; five of fifteen have left the line.
+    assert_eq!((&stored["free"], &stored["dirty"]), (&json!([14, 15]), &json!([8, 10])));
+    assert_eq!(stored["asked"].as_array().unwrap().len(), 2);
+    let line = &stored["lines"]["lines"][0];
+    assert_eq!((line["waiting"].as_array().unwrap().len(), &line["left"]), (15, &json!(5)));
+    assert_eq!(line["waiting"].as_array().unwrap()[12..], [json!([13, 14]), json!([14, 15]), json!([15, 16])]);
+
+    fn creates(it: &mut Value) -> &mut Vec<Value> {
+        it["lines"]["lines"][0]["waiting"].as_array_mut().unwrap()
+    }
+    type Alter = fn(&mut Value);
+    let contradictions: [(&str, Alter); 32] = [
+        ("machines", |it| it["gate"]["breaker"] = Value::Null),
+        ("machines", |it| it["gate"]["budget"] = Value::Null),
+        ("machines", |it| it["gate"]["bulkhead"] = Value::Null),
+        ("machines", |it| it["gate"]["limiters"] = json!([])),
         ("live operations", |it| it["live"] = 9.into()),
-        ("free slots", |it| it["free"] = serde_json::json!([0])),
-        ("owe effects", |it| it["dirty"] = serde_json::json!([])),
+        ("live operations", |it| {
+            it["slots"][14]["live"] = true.into();
+            it["live"] = 16.into();
+        }),
+        ("live operations", |it| it["slots"][14]["place"] = json!({"kind": "poll", "number": 1})),
+        ("free slots", |it| it["free"] = json!([14])),
+        ("free slots", |it| it["free"] = json!([0, 14])),
+        ("free slots", |it| it["free"] = json!([14, 99])),
+        ("free slots", |it| it["free"] = json!([14, 14])),
+        ("list of operations that owe effects", |it| it["dirty"] = json!([])),
+        ("list of operations that owe effects", |it| it["dirty"] = json!([8, 6])),
+        ("list of operations that owe effects", |it| it["dirty"] = json!([8, 99])),
+        ("list of operations that owe effects", |it| it["dirty"] = json!([8, 8])),
+        ("list of operations that owe effects", |it| it["slots"][6]["dirty"] = true.into()),
+        ("owes effects and is not in the list", |it| {
+            it["dirty"] = json!([8]);
+            it["slots"][10]["dirty"] = false.into();
+        }),
         ("records in flight", |it| it["last_record"] = 0.into()),
-        ("lines at the gate", |it| it["lines"]["lines"][0]["waiting"] = serde_json::json!([])),
-        ("machines", |it| it["gate"]["limiters"] = serde_json::json!([])),
+        ("records in flight", |it| it["asked"].as_array_mut().unwrap().reverse()),
+        // Nobody stands there, nobody's turn ever comes, a turn comes twice, or a number is given out again.
+        ("lines at the gate", |it| creates(it).clear()),
+        ("lines at the gate", |it| creates(it).swap(1, 2)),
+        ("lines at the gate", |it| creates(it)[14][1] = 14.into()),
+        ("lines at the gate", |it| it["lines"]["joined"] = 14.into()),
+        ("lines at the gate", |it| it["lines"]["lines"][0]["left"] = 4.into()),
+        ("lines at the gate", |it| creates(it)[13][0] = 13.into()),
+        ("lines at the gate", |it| {
+            creates(it).insert(0, json!([0, 14]));
+            it["lines"]["lines"][0]["left"] = 6.into();
+        }),
+        ("lines at the gate", |it| {
+            creates(it)[14][0] = 16.into();
+            it["lines"]["lines"][0]["left"] = 6.into();
+            it["lines"]["joined"] = 16.into();
+        }),
+        ("lines at the gate", |it| it["slots"][16]["place"]["kind"] = "poll".into()),
+        ("stands in no line", |it| {
+            creates(it).pop();
+            it["slots"][16]["place"] = Value::Null;
+        }),
+        ("stands in no line", |it| {
+            creates(it).push(json!([16, 6]));
+            it["lines"]["joined"] = 16.into();
+            it["slots"][6]["place"] = json!({"kind": "create", "number": 16});
+        }),
+        ("finished operations", |it| it["finished"] = json!([[0, { "slot": 0, "generation": 0 }]])),
+        ("requests in flight", |it| it["gate"]["in_flight"] = json!([7, 0, 0])),
     ];
     for (what, alter) in contradictions {
         let mut altered = stored.clone();
         alter(&mut altered);
         let error = serde_json::from_value::<Engine>(altered).expect_err(what).to_string();
-        assert!(error.contains(what), "{error}");
+        assert!(error.contains(what), "{what}: {error}");
     }
+    let twice = stored["slots"][0]["operation"]["key"].clone();
     let mut altered = stored;
     altered["slots"][3]["operation"]["key"] = twice;
     assert!(serde_json::from_value::<Engine>(altered).unwrap_err().to_string().contains("two operations have"));

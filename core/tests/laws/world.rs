@@ -278,6 +278,7 @@ impl World {
         let mut woken = self.engine.clone();
         woken.handle_timeout(self.now);
         let before = woken.next_deadline();
+        assert_eq!(woken.next_wake().map(|(wake, _)| wake.at), before, "the same, with the reason");
         while woken.pop_effect().is_some() {}
         assert_eq!(woken.next_deadline(), before, "law 1: popping decides nothing");
         assert!(before.is_none_or(|at| at > self.now), "law 2: {:?}", woken.next_wake());

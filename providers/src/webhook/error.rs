@@ -3,6 +3,7 @@
 use core::time::Duration;
 
 use http::HeaderName;
+use steadfast_core::explain::Span;
 
 use super::MAX_BODY;
 
@@ -86,8 +87,10 @@ pub enum WebhookError {
     Contradiction(HeaderName),
     /// Signed too long ago.
     #[error(
-        "the webhook was signed {age:?} ago by its {stated_in}, and {tolerance:?} are tolerated: it is sent again, or late; \
-         if all of them are, set this machine's clock"
+        "the webhook was signed {} ago by its {stated_in}, and {} are tolerated: it is sent again, or late; \
+         if all of them are, set this machine's clock",
+        Span(*age),
+        Span(*tolerance)
     )]
     TooOld {
         /// What said so.
@@ -99,8 +102,10 @@ pub enum WebhookError {
     },
     /// Signed too far in the future.
     #[error(
-        "the webhook was signed {ahead:?} in the future by its {stated_in}, and {tolerance:?} are tolerated: \
-         set the clock that is wrong, this machine's or the sender's"
+        "the webhook was signed {} in the future by its {stated_in}, and {} are tolerated: \
+         set the clock that is wrong, this machine's or the sender's",
+        Span(*ahead),
+        Span(*tolerance)
     )]
     TooNew {
         /// What said so.

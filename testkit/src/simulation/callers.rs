@@ -3,6 +3,7 @@
 use steadfast_core::engine::{Event, SubmitError, Submitted};
 use steadfast_core::{Fingerprint, OperationId, Outcome};
 
+use super::account::Life;
 use super::chaos::Fault;
 use super::invariant::Invariant::{I, R};
 use super::world::{Happening, World, ms};
@@ -38,8 +39,14 @@ impl World {
             return self.after(later, Happening::Caller(job, wish));
         }
         match wish {
-            Wish::Submit => self.submit(job),
-            Wish::Join => self.join(job),
+            Wish::Submit => {
+                self.submit(job);
+            }
+            // What may have been forgotten would begin anew.
+            Wish::Join if self.must_know(job) => {
+                self.submit(job);
+            }
+            Wish::Join => {}
             Wish::Mismatch => self.mismatch(job),
             Wish::Cancel => self.cancel(job),
             Wish::Repeat => self.repeat(job),
@@ -47,34 +54,62 @@ impl World {
         self.drain();
     }
 
-    fn find(&self, job: usize) -> Option<OperationId> {
-        self.process.as_ref()?.engine.engine().find(&self.settings.jobs[job].key)
+    /// The operation that was last begun or taken up for this job.
+    fn id_of(&self, job: usize) -> Option<OperationId> {
+        let process = self.process.as_ref()?;
+        let theirs = process.jobs.iter().filter(|(_, of)| **of == job);
+        theirs.map(|(id, _)| *id).rfind(|id| process.engine.engine().operation(*id).is_some())
     }
 
-    fn submit(&mut self, job: usize) {
+    /// Operations under way: certainly, and at most. Of a rejected one it is not known when its key was free.
+    fn live(&self) -> (usize, usize) {
+        let live = || self.books.accounts.iter().filter(|it| it.life.known && it.life.finished.is_none());
+        let sure = live().filter(|it| !matches!(it.outcome, Some(Outcome::Rejected(_)))).count();
+        (sure, live().count())
+    }
+
+    /// Tells whether a job was begun.
+    fn submit(&mut self, job: usize) -> bool {
         let (key, print) = (self.settings.jobs[job].key.clone(), self.settings.jobs[job].fingerprint);
-        let (known, now) = (self.find(job), self.clock());
-        let Some(process) = &mut self.process else { return };
+        let (must_know, (live, at_most), now) = (self.must_know(job), self.live(), self.clock());
+        let limit = self.settings.limits.live as usize;
+        let Some(process) = &mut self.process else { return false };
         process.seen = process.seen.max(now);
-        let full = !process.engine.engine().has_room();
         let submitted = process.engine.submit(key, print, now);
-        let as_it_should = match submitted {
-            Ok(Submitted::Started(_)) => known.is_none(),
-            Ok(Submitted::Joined(id)) => known == Some(id),
-            Err(SubmitError::Full { .. }) => full && known.is_none(),
-            _ => false,
-        };
-        self.books.hold(R(11), as_it_should, || format!("job {job}: {submitted:?}, with {known:?} there"));
+        let books = &mut self.books;
         match submitted {
             Ok(Submitted::Started(id)) => {
+                books.hold_all(&[I(3), R(11)], !must_know, || {
+                    format!("job {job}, which was there, begins a second time")
+                });
+                books.hold_all(&[I(15), R(41)], live < limit, || format!("job {job} begins beside {live}, of {limit}"));
                 process.jobs.insert(id, job);
+                if books.accounts[job].outcome.is_some() {
+                    books.accounts[job].begin_anew();
+                }
+                books.accounts[job].life = Life { known: true, ..Life::default() };
                 self.operations += 1;
                 self.trace(Some(job), || "submitted".into());
                 self.plan(job);
+                return true;
             }
-            Ok(Submitted::Joined(_)) => {}
-            Err(_) => self.again(job),
+            Ok(Submitted::Joined(id)) => {
+                let (same, told) = (process.jobs.get(&id) == Some(&job), books.accounts[job].outcome);
+                let outcome = process.engine.engine().operation(id).and_then(|operation| operation.outcome());
+                let agrees = outcome.is_none() || told.is_none() || outcome == told;
+                books.hold(R(11), same, || format!("job {job} is joined to {id:?}, which is another's"));
+                books.hold(R(44), agrees, || format!("job {job} is joined as {outcome:?} and was told {told:?}"));
+            }
+            Err(SubmitError::Full { .. }) => {
+                let full = at_most >= limit && !must_know;
+                books.hold_all(&[I(15), R(41)], full, || {
+                    format!("job {job} finds no room beside {at_most}, of {limit}")
+                });
+                self.again(job);
+            }
+            _ => books.hold(R(11), false, || format!("job {job} is refused: {submitted:?}")),
         }
+        false
     }
 
     /// What else the callers of a job will do.
@@ -92,32 +127,21 @@ impl World {
         }
     }
 
-    fn join(&mut self, job: usize) {
-        let Some(id) = self.find(job) else { return };
-        let told = self.books.accounts[job].outcome;
-        self.submit(job);
-        let Some(process) = &self.process else { return };
-        let outcome = process.engine.engine().operation(id).and_then(|operation| operation.outcome());
-        let same = outcome.is_none() || told.is_none() || outcome == told;
-        self.books.hold(R(44), same, || format!("job {job} is joined as {outcome:?} and was told {told:?}"));
-    }
-
     fn mismatch(&mut self, job: usize) {
-        let Some(id) = self.find(job) else { return };
+        let Some(id) = self.id_of(job).filter(|_| self.must_know(job)) else { return };
         let (key, now) = (self.settings.jobs[job].key.clone(), self.clock());
         let Some(process) = &mut self.process else { return };
         process.seen = process.seen.max(now);
         let before = process.engine.engine().operation(id).map(|operation| operation.record());
         let refused = process.engine.submit(key, Fingerprint::new([0xEE; 16]), now);
         let after = process.engine.engine().operation(id).map(|operation| operation.record());
-        // An old key may have been forgotten by now: then this is a job of its own, which nobody wants.
         let holds = refused == Err(SubmitError::FingerprintMismatch) && before == after;
         self.trace(Some(job), || "submitted with another payload".into());
         self.books.hold_all(&[I(4), R(12)], holds, || format!("job {job} with another payload: {refused:?}"));
     }
 
     fn cancel(&mut self, job: usize) {
-        if let Some(id) = self.find(job) {
+        if let Some(id) = self.id_of(job) {
             self.trace(Some(job), || "cancelled by its caller".into());
             self.feed(Event::Cancel(id));
         }
@@ -125,22 +149,17 @@ impl World {
 
     /// A rejected job's key is free: nothing ran.
     fn repeat(&mut self, job: usize) {
-        if !matches!(self.books.accounts[job].outcome, Some(Outcome::Rejected(_))) {
-            return;
-        }
-        if self.find(job).is_some() {
+        let rejected = matches!(self.books.accounts[job].outcome, Some(Outcome::Rejected(_)));
+        if rejected && !self.submit(job) && !self.submits_again.contains(&job) {
             // That it was delivered is not on disk yet: until then the key gives the old outcome.
-            return self.after(ms(500), Happening::Caller(job, Wish::Repeat));
+            self.after(ms(500), Happening::Caller(job, Wish::Repeat));
         }
-        self.books.accounts[job].begin_anew();
-        self.submit(job);
     }
 
-    /// After a restart the callers submit what they have no outcome of, and what is not taken up.
+    /// After a restart the callers submit what they have no outcome of: what is on disk is joined, the rest begins.
     pub(super) fn submit_again(&mut self) {
         for job in 0..self.settings.jobs.len() {
-            let waits = self.submitted[job] && self.books.accounts[job].outcome.is_none();
-            if waits && self.find(job).is_none() {
+            if self.submitted[job] && self.books.accounts[job].outcome.is_none() {
                 self.again(job);
             }
         }

@@ -164,7 +164,7 @@ impl Fault {
 
     /// Faults of clocks: only where no key expires within minutes, since then nobody could promise anything.
     const fn is_of_clocks(self) -> bool {
-        matches!(self, Self::ClockForward | Self::ClockBackward | Self::ClockWrong)
+        matches!(self, Self::ClockBackward | Self::ClockWrong)
     }
 }
 

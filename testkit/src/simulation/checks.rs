@@ -1,24 +1,50 @@
 //! What is checked, and when: as a request leaves, as an end is told, as an answer was taken in, and after every step.
 
-use std::time::Duration;
-
+use steadfast_core::bulkhead::BulkheadPolicy;
 use steadfast_core::engine::Event;
 use steadfast_core::notice::Notice;
-use steadfast_core::operation::{Attempt, Completed, Reading, Stage};
-use steadfast_core::{Key, Kind, OperationId, Outcome, SendSafety, Timestamp};
+use steadfast_core::operation::{Attempt, Completed, Reading, Record, Rejected, Stage};
+use steadfast_core::{Fingerprint, Key, Kind, OperationId, Outcome, SendSafety, Timestamp};
 
 use super::invariant::Invariant::{I, R};
 use super::mail::Mail;
 use super::process::outcome_of;
 use super::settings::Keys;
-use super::world::{Happening, World, ms};
+use super::waits::Rules;
+use super::world::{World, ms};
 
 impl World {
+    /// A record is asked for: if it is the intent of another create, that one has just been let through.
+    pub(super) fn check_intent(&mut self, job: usize, record: &Record, now: Timestamp) {
+        let life = &mut self.books.accounts[job].life;
+        let begins = record.stage == Stage::InFlight && record.creates > life.admitted;
+        if record.stage != Stage::InFlight
+            && let Some(at) = life.writing.take()
+        {
+            self.books.gate.unsent(at);
+        }
+        if !begins {
+            return;
+        }
+        let due = life.not_before;
+        (life.admitted, life.writing, life.lookups) = (record.creates, Some(now), 0);
+        self.books.hold_all(&[R(1), R(4)], now >= due, || format!("job {job}: a create at {now:?}, due at {due:?}"));
+        self.books.admit(Kind::Create, now, &self.settings.gate);
+    }
+
     /// A request leaves.
-    pub(super) fn check_send(&mut self, id: OperationId, job: usize, key: &Key, attempt: Attempt) {
+    pub(super) fn check_send(
+        &mut self,
+        id: OperationId,
+        job: usize,
+        key: &Key,
+        fingerprint: Fingerprint,
+        attempt: Attempt,
+    ) {
         let Some(process) = &self.process else { return };
         let (seen, ours) = (process.seen, &self.settings.jobs[job]);
         let alone = !process.flights.values().any(|flight| flight.job == job && flight.in_the_air);
+        let found = process.engine.engine().find(&ours.key);
         let record = self.disk.latest(&ours.key);
         let what =
             || format!("job {job}, {:?} {}, on disk: {:?}", attempt.kind, attempt.number, record.map(|it| it.stage));
@@ -27,9 +53,10 @@ impl World {
         if attempt.kind == Kind::Poll {
             books.hold(R(29), alone, what);
         }
-        books.hold_all(&[I(4), R(10)], *key == ours.key, what);
-        let account = &books.accounts[job];
-        let absorbed = !account.final_heard && !account.ended;
+        books.hold(R(11), found == Some(id), || format!("{}: its key is that of {found:?}", what()));
+        books.hold_all(&[I(4), R(10)], *key == ours.key && fingerprint == ours.fingerprint, what);
+        let life = &books.accounts[job].life;
+        let absorbed = !life.over && !life.ended && life.decided.is_none();
         books.hold_all(&[R(29), R(31)], absorbed, || format!("{}: after the end was heard", what()));
         let stage = record.map(|record| record.stage);
         let durable = match attempt.kind {
@@ -42,13 +69,7 @@ impl World {
         if attempt.kind == Kind::Create {
             let submitted = record.map_or(seen, |it| it.submitted);
             self.check_create(job, attempt, submitted, seen);
-        } else {
-            self.check_read(attempt.kind, seen);
         }
-        // An operation of the engine, and of no other job.
-        let owners =
-            self.process.as_ref().map_or(0, |it| it.jobs.iter().filter(|(it, at)| **at == job && **it == id).count());
-        self.books.hold(R(11), owners == 1, || format!("job {job} has {owners} operations"));
     }
 
     fn check_create(&mut self, job: usize, attempt: Attempt, submitted: Timestamp, seen: Timestamp) {
@@ -58,6 +79,7 @@ impl World {
         let safety = self.settings.policy.safety();
         let (now, books) = (self.now, &mut self.books);
         let account = &mut books.accounts[job];
+        account.life.writing = None;
         account.creates += 1;
         let (creates, refused, doubt) = (account.creates, account.refused, !account.doubtful.is_empty());
         account.first_sent.get_or_insert(now);
@@ -69,35 +91,58 @@ impl World {
             format!("job {job}: a create at {seen:?}, after {deadline:?}")
         });
         books.hold(R(6), !refused, || format!("job {job}: a create after the provider refused it for good"));
-        let repeats = format!("job {job}: a create while an earlier one may have run ({safety:?})");
+        let repeats = format!("job {job}: a create while an earlier one may have run ({})", promise(safety));
         match safety {
             SendSafety::Unsafe | SendSafety::Lookup { .. } => {
                 books.hold_all(&[I(7), R(17)], !doubt || may_repeat, || repeats.clone());
             }
             _ => books.hold(R(16), !doubt || may_repeat, || repeats),
         }
+        if creates > 1 {
+            books.gate.retried();
+            books.check_budget(seen, &self.settings.gate, self.settings.refill);
+        }
     }
 
-    /// Polls and look-ups leave as soon as the gate lets them: so what it lets through can be seen.
-    fn check_read(&mut self, kind: Kind, seen: Timestamp) {
-        let paused = self.books.paused_until;
-        self.books
-            .hold_all(&[I(1), R(4)], seen >= paused, || format!("a {kind:?} at {seen:?}, in a pause until {paused:?}"));
-        let reads = &mut self.books.reads;
-        reads.push((kind, seen));
-        let recent = reads.len().saturating_sub(64);
-        reads.drain(..recent);
-        for limit in self.settings.gate.rate_limits() {
-            let burst = limit.rate.burst() as usize;
-            let every = limit.rate.per().as_nanos() / u128::from(limit.rate.count());
-            let times: Vec<_> =
-                self.books.reads.iter().filter(|(kind, _)| limit.kinds.contains(*kind)).map(|(_, at)| *at).collect();
-            let within = times.iter().enumerate().all(|(at, begin)| {
-                let beyond = (times.len() - at).saturating_sub(burst) as u128;
-                beyond * every <= seen.saturating_since(*begin).as_nanos()
-            });
-            self.books.hold_all(&[I(10), R(25), R(28)], within, || format!("{times:?} under {limit:?}"));
+    /// Whether a create may leave although an earlier one may have run.
+    fn may_repeat(&self, job: usize) -> bool {
+        match self.settings.policy.safety() {
+            SendSafety::Idempotent => true,
+            SendSafety::Keyed { window } => {
+                let margin = self.settings.policy.create().attempt_timeout();
+                let first = self.books.accounts[job].first_sent.unwrap_or(self.now);
+                self.now < first.saturating_add(window).saturating_sub(margin)
+            }
+            _ => false,
         }
+    }
+
+    /// What must be so of the disk before an outcome is told.
+    fn durable_end(&self, job: usize, outcome: Outcome) -> bool {
+        let stage = self.disk.latest(&self.settings.jobs[job].key).map(|record| record.stage);
+        if outcome == Outcome::Rejected(Rejected::NotDurable) {
+            // Of this submit nothing was ever durable; an earlier one of the key was rejected, or so old that it was forgotten.
+            return stage.is_none_or(|stage| ended(stage).is_some());
+        }
+        stage == Some(Stage::Ended(outcome))
+    }
+
+    /// A poll was answered with *not found*: after the grace there is nothing more to ask.
+    pub(super) fn check_grace(&mut self, job: usize) {
+        let Some(process) = &self.process else { return };
+        let life = &mut self.books.accounts[job].life;
+        let since = process.seen.saturating_since(life.polls_began);
+        life.over |= since >= self.settings.policy.poll().not_found_grace();
+    }
+
+    /// Whether an engine that did as it should has this key.
+    pub(super) fn must_know(&self, job: usize) -> bool {
+        let Some(process) = &self.process else { return false };
+        let limits = self.settings.limits;
+        let finished = self.books.accounts.iter().filter(|account| account.life.finished.is_some()).count();
+        let account = &self.books.accounts[job];
+        let crowded = account.life.finished.is_some() && finished > limits.remember as usize;
+        !crowded && account.must_be_known(limits.remember_for, process.seen.max(self.clock()))
     }
 
     /// An outcome is about to be told.
@@ -107,7 +152,8 @@ impl World {
         let runs = self.provider.runs_of(key).count();
         let said: Vec<&Reading> = self.provider.runs_of(key).flat_map(|run| &run.said).collect();
         let account = &self.books.accounts[job];
-        let (before, again, doubt) = (account.outcome, account.ended, !account.doubtful.is_empty());
+        let (before, again, doubt) = (account.outcome, account.life.ended, !account.doubtful.is_empty());
+        let decided = account.life.decided;
         let true_end = match outcome {
             Outcome::Completed(Completed::Partial) => said.contains(&&Reading::Partial),
             Outcome::Completed(Completed::Undecided) => said.contains(&&Reading::Undecided),
@@ -120,6 +166,9 @@ impl World {
         books.hold(R(14), durable, || format!("{}: that is not on disk", what()));
         books.hold(R(30), true_end, || format!("{}: the provider never said so", what()));
         books.hold(R(44), before.is_none_or(|it| it == outcome), || format!("{}: it was {before:?} before", what()));
+        books.hold_all(&[R(19), R(31)], first_of(decided, Some(outcome)) == Some(outcome), || {
+            format!("{}: it was decided as {decided:?}", what())
+        });
         books.hold(R(34), !again, || format!("{}: a second time", what()));
         match outcome {
             Outcome::Rejected(_) => {
@@ -157,14 +206,6 @@ impl World {
         }
     }
 
-    /// A throttle with a hint has been heard: until then nothing may be asked.
-    pub(super) fn expect_pause(&mut self, pause: Option<Duration>) {
-        if let (Some(pause), Some(process)) = (pause, &self.process) {
-            let until = process.seen.saturating_add(pause.min(self.settings.gate.longest_pause()));
-            self.books.paused_until = self.books.paused_until.max(until);
-        }
-    }
-
     /// After an answer or a webhook: what it told is known.
     pub(super) fn check_learnt(&mut self, id: OperationId, job: usize, reading: Option<&Reading>) {
         let Some(process) = &self.process else { return };
@@ -179,7 +220,14 @@ impl World {
         }
         let accepts = self.settings.policy.poll().accepts_partial();
         let last = reading.and_then(|reading| outcome_of(reading, accepts));
-        self.books.accounts[job].final_heard |= last.is_some();
+        let account = &mut self.books.accounts[job];
+        account.life.over |= last.is_some();
+        if let (Some(last), None) = (last, account.life.decided) {
+            let now = ended(record.stage);
+            self.books.hold_all(&[R(30), R(31)], now == Some(last), || {
+                format!("job {job}: {last:?} was heard, and it is {now:?}")
+            });
+        }
     }
 
     /// I16: the same webhook once more changes nothing.
@@ -212,9 +260,10 @@ impl World {
                 self.check_canary(&notice);
             }
             let submitted = self.submitted(id).unwrap_or(seen);
-            self.books.hear(job, &notice, &self.settings.policy, submitted, seen);
+            let rules = Rules { policy: &self.settings.policy, gate: &self.settings.gate };
+            self.books.hear(job, &notice, rules, submitted, seen);
             if let Some(entries) = &mut self.entries {
-                let what = super::What::Notice(notice, seen);
+                let what = super::What::Notice(seen, notice);
                 entries.push(super::Entry { at: self.now, job: Some(job), what });
             }
         }
@@ -235,26 +284,50 @@ impl World {
         let seen = process.seen;
         let engine = process.engine.engine();
         let gate = engine.gate();
-        let airborne = |id: &OperationId| {
-            let operation = engine.operation(*id);
-            operation.is_some_and(|it| it.in_flight().is_some() || it.record().stage == Stage::InFlight)
-        };
-        let expected = process.jobs.keys().filter(|id| airborne(id)).count();
-        let in_flight = gate.in_flight() as usize;
+        let flying = process.flights.values().filter(|flight| flight.in_the_air).count();
+        let writing = self.books.accounts.iter().filter(|account| account.life.writing.is_some()).count();
+        let (in_flight, expected) = (gate.in_flight() as usize, flying + writing);
+        let mut known = 0;
+        for (id, job) in &process.jobs {
+            let Some(operation) = engine.operation(*id) else {
+                // Forgotten: it is finished, unless its job was begun anew under another id.
+                let life = &mut self.books.accounts[*job].life;
+                life.finished = life
+                    .finished
+                    .or_else(|| process.jobs.range(*id..).all(|(it, of)| it == id || of != job).then_some(seen));
+                continue;
+            };
+            known += 1;
+            let (stage, account) = (operation.record().stage, &mut self.books.accounts[*job]);
+            let (life, now) = (&mut account.life, ended(stage));
+            let first = first_of(life.decided, now);
+            life.decided = first;
+            let delivered = matches!(stage, Stage::Delivered(_)) && operation.is_finished();
+            if delivered && life.finished.is_none() {
+                life.finished = Some(seen);
+            }
+            let recorded = life.recorded;
+            self.books.hold_all(&[R(19), R(31)], now == first, || {
+                format!("job {job} was decided as {first:?}, and is {now:?}")
+            });
+            self.books.hold(R(35), recorded, || format!("job {job} is under way, and a crash would forget it"));
+        }
         let books = &mut self.books;
         books.hold_all(&[I(8), I(17)], in_flight == expected, || {
             format!("the gate counts {in_flight} requests in flight, and {expected} are")
         });
+        if let Some((_, most)) = self.settings.gate.bulkhead().map(BulkheadPolicy::bounds) {
+            books.hold(R(41), expected <= most as usize, || format!("{expected} requests at once, of {most}"));
+        }
         if let (Some(tokens), Some(budget)) = (gate.budget_tokens(seen), self.settings.gate.budget()) {
             books.hold(R(7), tokens <= budget.capacity(), || {
                 format!("{tokens} tokens in a budget of {}", budget.capacity())
             });
         }
-        let most = self.settings.limits.live.max(self.settings.jobs.len() as u32 + 1);
-        let live = engine.live();
-        books.hold_all(&[I(15), R(41)], live <= most && engine.notices_dropped() == 0, || {
-            format!("{live} live operations")
-        });
+        let remembered = known - engine.live() as usize;
+        let most = self.settings.limits.remember as usize;
+        let bounded = remembered <= most && engine.notices_dropped() == 0;
+        books.hold_all(&[I(15), R(41)], bounded, || format!("{remembered} operations are remembered, of {most}"));
         if let Some((breaker, policy)) = process.engine.engine_mut().gate_mut().breaker_mut() {
             let (out, most) = (breaker.probes_out(seen), u32::from(policy.probes().at_once));
             books.hold(R(21), out <= most, || format!("{out} probes are out, of {most}"));
@@ -309,16 +382,25 @@ impl World {
         let silent = (0..self.settings.jobs.len()).find(|job| !ended(*job));
         self.books.hold_all(&[I(14), R(44)], silent.is_none(), || format!("job {silent:?} never ended"));
     }
-
-    /// Puts what the agenda holds in the order of its time; used by all that schedules.
-    pub(super) fn soon(&mut self, happening: Happening) {
-        self.after(ms(0), happening);
-    }
 }
 
-const fn ended(stage: Stage) -> Option<Outcome> {
+pub(super) const fn ended(stage: Stage) -> Option<Outcome> {
     match stage {
         Stage::Ended(outcome) | Stage::Delivered(outcome) => Some(outcome),
         _ => None,
+    }
+}
+
+/// The end that was decided first. It stays; only that nothing of a rejected job came to disk is known later.
+fn first_of(decided: Option<Outcome>, now: Option<Outcome>) -> Option<Outcome> {
+    let not_durable = now == Some(Outcome::Rejected(Rejected::NotDurable));
+    if not_durable && matches!(decided, Some(Outcome::Rejected(_))) { now } else { decided.or(now) }
+}
+
+const fn promise(safety: SendSafety) -> &'static str {
+    match safety {
+        SendSafety::Unsafe => "which this provider would run again",
+        SendSafety::Lookup { .. } => "and nobody has looked it up",
+        _ => "and its key may be forgotten",
     }
 }

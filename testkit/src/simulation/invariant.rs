@@ -53,9 +53,14 @@ impl fmt::Display for Invariant {
     }
 }
 
-const PROPERTIES: Option<&str> = Some("a law of one machine: properties over its own events, core/tests/laws");
+const PROPERTIES: Option<&str> =
+    Some("a law of one machine over its own events: core/tests/laws and core/tests/exhaustive");
 const ADAPTER: Option<&str> = Some("there is no caller's future here: tests of the adapters");
-const STORE: Option<&str> = Some("a matter of the store's file, which is modelled here: the store's own tests");
+const WEBHOOKS: Option<&str> = Some(
+    "the work of a driver that takes webhooks in; here the simulator's own driver does it, and repeats reach the engine",
+);
+const STORE: Option<&str> =
+    Some("a matter of the store's file, which is only modelled here: to be proved of each store");
 
 /// What each says, and where it is proved if not here.
 const TABLE: [(&str, Option<&str>); Invariant::COUNT] = [
@@ -66,7 +71,7 @@ const TABLE: [(&str, Option<&str>); Invariant::COUNT] = [
     ("every create attempt has the same key and fingerprint", None),
     ("nothing is sent before its record is durable", None),
     ("against a provider that honours keys, what completes ran exactly once", None),
-    ("against one that does not, it ran at most once, and doubt is never told as a safe failure", None),
+    ("against a provider that ignores keys, a job ran at most once, and doubt is never told as a safe failure", None),
     ("no permit leaks", None),
     ("an open breaker lets a probe through in bounded time", None),
     ("no window of the rate limiter admits more than its limit", None),
@@ -109,11 +114,8 @@ const TABLE: [(&str, Option<&str>); Invariant::COUNT] = [
     ("polls of one job never overlap, and stop after the end", None),
     ("a poll's error never becomes the job's failure", None),
     ("the end is absorbing", None),
-    ("a webhook that comes before the create's answer is parked and matched", None),
-    (
-        "a webhook's id is applied once",
-        Some("the driver that takes webhooks in keeps their ids; here repeats reach the engine: I16"),
-    ),
+    ("a webhook that comes before the create's answer is parked and matched", WEBHOOKS),
+    ("a webhook's id is applied once", WEBHOOKS),
     ("a poll and a webhook with the same answer end it once", None),
     ("a restart from the journal goes on as without one", None),
     ("recovery is idempotent", None),

@@ -1,16 +1,20 @@
 //! The process: an engine, its driver, and what dies with both.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use steadfast_core::engine::{Engine, Event};
+use steadfast_core::explain::Span;
 use steadfast_core::operation::{Attempt, AttemptId, Completed, Effect, Reading, Record, RecordId, Rejected, Stage};
 use steadfast_core::retry::{Certainty, Class, Failure};
-use steadfast_core::{Gate, Kind, OperationId, Outcome, SendSafety, Timestamp};
+use steadfast_core::{Gate, Kind, OperationId, Outcome, Timestamp};
 
 use super::callers::Wish;
 use super::chaos::{CrashPoint, Fault};
+use super::checks::ended;
 use super::disk::frame;
 use super::flaw::Flawed;
+use super::gate::GateBooks;
 use super::invariant::Invariant::{I, R};
 use super::mail::Mail;
 use super::provider::{Answer, Request};
@@ -77,6 +81,7 @@ impl World {
         let mut twin = engine.clone();
         let (now, mut process) = (self.clock(), Process::new(Flawed::new(engine, self.flaw)));
         process.seen = now;
+        self.books.gate = GateBooks::begin(now);
         for record in records {
             let job = self.job_of(record.key.as_str());
             let known = self.books.accounts[job].asked.contains(&record);
@@ -87,6 +92,10 @@ impl World {
             self.books.hold(R(36), same, || format!("job {job} was taken up in two ways: {restored:?}, {again:?}"));
             let Ok(id) = restored else { return };
             process.jobs.insert(id, job);
+            let life = &mut self.books.accounts[job].life;
+            (life.known, life.recorded, life.admitted) = (true, true, record.creates);
+            life.finished = matches!(record.stage, Stage::Delivered(_)).then_some(now);
+            life.decided = ended(record.stage);
             if let Some(operation) = process.engine.engine().operation(id) {
                 let mine = operation.record();
                 let same = (mine.fingerprint, &mine.reference, mine.creates.max(record.creates))
@@ -97,6 +106,16 @@ impl World {
             if self.chaos.strikes(Fault::CrashAgain) {
                 self.process = Some(process);
                 return self.crash(CrashPoint::Recovery);
+            }
+        }
+        for (job, account) in self.books.accounts.iter().enumerate() {
+            // An outcome that was told is on disk, so what is not there was not told.
+            let lost = account.outcome.is_some() && !account.life.known;
+            let told = account.outcome;
+            let never = told == Some(Outcome::Rejected(Rejected::NotDurable));
+            if lost && !never && self.books.violation.is_none() {
+                let detail = format!("job {job} was told {told:?}, and is not on disk");
+                return self.books.hold(R(14), false, || detail);
             }
         }
         self.books.hold(R(36), twin == *process.engine.engine(), || "two recoveries differ".into());
@@ -116,10 +135,8 @@ impl World {
         if self.disk.tear(if whole { 1.0 } else { left }) {
             self.chaos.note(Fault::CommitTorn);
         }
-        self.books.crash();
-        for (account, job) in self.books.accounts.iter_mut().zip(&self.settings.jobs) {
-            account.refused &= self.disk.latest(&job.key).is_some_and(|record| record.refused);
-        }
+        let now = self.clock();
+        self.books.crash(&self.disk, self.settings.jobs.iter().map(|job| &job.key), now);
         self.wake = None;
         let down = ms(self.dice.u64(100..20_000));
         self.after(down, Happening::Restart);
@@ -140,12 +157,18 @@ impl World {
 
     /// Tells the engine what happened; sometimes an earlier time than before.
     pub(super) fn feed(&mut self, event: Event) {
+        self.feed_expecting(event, |_, _| {});
+    }
+
+    /// The same, telling the books what follows for the gate, at the time that the engine takes for now.
+    fn feed_expecting(&mut self, event: Event, expect: impl FnOnce(&mut GateBooks, Timestamp)) {
         let mut told = self.clock();
         if self.chaos.strikes_with(Fault::ClockBackward, 0.3) {
             told = told.saturating_sub(ms(self.dice.u64(1..10_000)));
         }
         if let Some(process) = &mut self.process {
             process.seen = process.seen.max(told);
+            expect(&mut self.books.gate, process.seen);
             process.engine.handle(event, told);
         }
         self.hear_notices();
@@ -192,14 +215,18 @@ impl World {
 
     fn persist(&mut self, id: OperationId, number: RecordId) {
         let Some(process) = &mut self.process else { return };
-        let Some(operation) = process.engine.engine().operation(id) else { return };
-        let record = operation.record();
+        let record = process.engine.engine().operation(id).map(|operation| operation.record());
+        self.books.hold(R(11), record.is_some(), || format!("a record is asked for, of {id:?} that nobody knows"));
+        let Some(record) = record else { return };
         let rising = process.queue.last().is_none_or(|(last, _)| *last < number);
         self.books.hold(R(35), rising, || format!("record {number:?} comes after its successor"));
         let job = process.jobs[&id];
         self.books.accounts[job].asked.push(record.clone());
+        self.books.accounts[job].life.recorded = true;
+        let seen = process.seen;
         process.queue.push((number, record.clone()));
-        self.trace(Some(job), || format!("record {}: {:?}", number.0, record.stage));
+        self.trace(Some(job), || format!("record {}: {}", number.0, stage(record.stage)));
+        self.check_intent(job, &record, seen);
     }
 
     /// One batch at a time; what is asked for meanwhile goes into the next.
@@ -229,8 +256,10 @@ impl World {
         }
         let may_die = self.crashes_left > 0 && self.process.is_some();
         if self.dies_at(CrashPoint::Commit) {
-            self.chaos.note(Fault::AckLost);
-        } else if may_die && self.chaos.strikes_with(Fault::AckLost, 0.2) {
+            if !fails {
+                self.chaos.note(Fault::AckLost);
+            }
+        } else if may_die && !fails && self.chaos.strikes_with(Fault::AckLost, 0.2) {
             self.crashes_left -= 1;
             self.crash(CrashPoint::Commit);
         } else if let Some(number) = number {
@@ -240,10 +269,11 @@ impl World {
 
     fn send(&mut self, id: OperationId, attempt: Attempt) {
         let Some(process) = &self.process else { return };
-        let (Some(key), Some(&job)) = (process.engine.key_of(id, attempt), process.jobs.get(&id)) else { return };
-        let reference = process.engine.engine().operation(id).and_then(|operation| operation.reference().cloned());
-        self.check_send(id, job, &key, attempt);
-        let fingerprint = self.settings.jobs[job].fingerprint;
+        let sender = process.engine.key_of(id, attempt).zip(process.jobs.get(&id).copied());
+        self.books.hold(R(11), sender.is_some(), || format!("a request leaves, of {id:?} that nobody knows"));
+        let (Some((key, job)), Some(operation)) = (sender, process.engine.engine().operation(id)) else { return };
+        let (reference, fingerprint) = (operation.reference().cloned(), operation.fingerprint());
+        self.check_send(id, job, &key, fingerprint, attempt);
         let flight = Flight { job, kind: attempt.kind, in_the_air: true };
         if let Some(process) = &mut self.process {
             process.flights.insert((id, attempt.id), flight);
@@ -295,6 +325,19 @@ impl World {
         let current = std::mem::take(&mut flight.in_the_air);
         let flight = *flight;
         let account = &mut self.books.accounts[flight.job];
+        if current {
+            account.life.hint = match &answer.said {
+                Ok(Reading::Pending { hint } | Reading::AwaitingPerson { hint }) => *hint,
+                Ok(_) => None,
+                Err(failure) => failure.retry_after,
+            };
+            account.life.failed = answer.said.is_err();
+            let pending = answer
+                .said
+                .as_ref()
+                .is_ok_and(|it| outcome_of(it, self.settings.policy.poll().accepts_partial()).is_none());
+            account.life.pendings += u16::from(pending && flight.kind == Kind::Poll);
+        }
         match (&answer.said, flight.kind) {
             (Err(failure), Kind::Create) => {
                 if failure.certainty == Certainty::NotExecuted {
@@ -303,6 +346,7 @@ impl World {
                 account.refused |= failure.class == Class::Permanent && current;
             }
             (Ok(Reading::NotFound), Kind::Lookup) if current => account.doubtful.clear(),
+            (Err(failure), Kind::Poll) if current => account.life.over |= failure.class == Class::Permanent,
             _ => {}
         }
         let pause = match &answer.said {
@@ -312,10 +356,18 @@ impl World {
         self.trace(Some(flight.job), || format!("{} answered: {}", name(flight.kind), brief(&answer.said)));
         let reading = answer.said.as_ref().ok().cloned();
         self.expect_conflict(id, reading.as_ref());
-        self.feed(Event::Answered(id, attempt, answer.said));
-        self.expect_pause(pause);
+        let longest = self.settings.gate.longest_pause();
+        self.feed_expecting(Event::Answered(id, attempt, answer.said), |gate, now| {
+            if let Some(pause) = pause {
+                gate.pause(now, now.saturating_add(pause.min(longest)));
+            }
+        });
+        if current && flight.kind == Kind::Poll && reading == Some(Reading::NotFound) {
+            self.check_grace(flight.job);
+        }
         if let Some(quota) = answer.quota {
-            self.feed(Event::Quota(flight.kind, quota));
+            let kind = flight.kind;
+            self.feed_expecting(Event::Quota(kind, quota), |gate, now| gate.learn(kind, quota, now));
         }
         self.check_learnt(id, flight.job, reading.as_ref());
         self.drain();
@@ -360,7 +412,6 @@ impl World {
         let due = process.parked.iter().position(known);
         if let Some(at) = due {
             let mail = process.parked.remove(at);
-            self.books.hold(R(32), true, String::new);
             self.soon(Happening::Parked(mail));
         }
     }
@@ -368,14 +419,17 @@ impl World {
     /// The engine says that it is over: so it must be on disk, and true.
     fn end(&mut self, id: OperationId) {
         let Some(process) = &mut self.process else { return };
-        let Some(&job) = process.jobs.get(&id) else { return };
-        let Some(outcome) = process.engine.engine().operation(id).and_then(|operation| operation.outcome()) else {
-            return;
-        };
+        let outcome = process.engine.engine().operation(id).and_then(|operation| operation.outcome());
+        let end = outcome.zip(process.jobs.get(&id).copied());
+        self.books.hold(R(44), end.is_some(), || format!("an end is told, of {id:?} that has none"));
+        let Some((outcome, job)) = end else { return };
         self.check_end(job, outcome);
         let account = &mut self.books.accounts[job];
-        account.ended = true;
+        account.life.ended = true;
         account.outcome = Some(outcome);
+        if let Some(at) = account.life.writing.take() {
+            self.books.gate.unsent(at);
+        }
         let (wait, life) = (ms(self.dice.u64(..2_000)), self.life);
         self.after(wait, Happening::Deliver { life, id });
         if matches!(outcome, Outcome::Rejected(_)) && self.chaos.strikes(Fault::CallerRepeats) {
@@ -389,32 +443,6 @@ impl World {
         if life == self.life && self.process.is_some() {
             self.feed(Event::Delivered(id));
             self.drain();
-        }
-    }
-
-    /// What must be so of the disk before an outcome is told.
-    pub(super) fn durable_end(&self, job: usize, outcome: Outcome) -> bool {
-        let stage = self.disk.latest(&self.settings.jobs[job].key).map(|record| record.stage);
-        if outcome == Outcome::Rejected(Rejected::NotDurable) {
-            // Of this submit nothing was ever durable; an earlier one of the key was rejected.
-            return matches!(
-                stage,
-                None | Some(Stage::Ended(Outcome::Rejected(_)) | Stage::Delivered(Outcome::Rejected(_)))
-            );
-        }
-        stage == Some(Stage::Ended(outcome))
-    }
-
-    /// Whether a create may leave although an earlier one may have run.
-    pub(super) fn may_repeat(&self, job: usize) -> bool {
-        match self.settings.policy.safety() {
-            SendSafety::Idempotent => true,
-            SendSafety::Keyed { window } => {
-                let margin = self.settings.policy.create().attempt_timeout();
-                let first = self.books.accounts[job].first_sent.unwrap_or(self.now);
-                self.now < first.saturating_add(window).saturating_sub(margin)
-            }
-            _ => false,
         }
     }
 }
@@ -439,10 +467,47 @@ const fn name(kind: Kind) -> &'static str {
     }
 }
 
+fn hinted(hint: Option<Duration>) -> String {
+    hint.map_or_else(String::new, |hint| format!(", ask again in {}", Span(hint)))
+}
+
+/// How far a record says that its job has come.
+fn stage(stage: Stage) -> String {
+    match stage {
+        Stage::Planned => "planned".into(),
+        Stage::InFlight => "a create in flight".into(),
+        Stage::Unknown => "a create may have run".into(),
+        Stage::Accepted => "accepted".into(),
+        Stage::Ended(outcome) => format!("ended, {}", outcome.name()),
+        Stage::Delivered(outcome) => format!("delivered, {}", outcome.name()),
+        _ => "of a stage that nobody knows".into(),
+    }
+}
+
 fn brief(said: &Result<Reading, Failure>) -> String {
     match said {
         Ok(Reading::Accepted(_)) => "accepted".into(),
-        Ok(reading) => format!("{reading:?}").to_lowercase(),
-        Err(failure) => format!("{:?}, {:?}, retry after {:?}", failure.class, failure.certainty, failure.retry_after),
+        Ok(Reading::Pending { hint }) => format!("pending{}", hinted(*hint)),
+        Ok(Reading::AwaitingPerson { hint }) => format!("waiting for a person{}", hinted(*hint)),
+        Ok(Reading::Partial) => "a part".into(),
+        Ok(Reading::Ready) => "ready".into(),
+        Ok(Reading::Undecided) => "ended without a decision".into(),
+        Ok(Reading::Failed) => "failed".into(),
+        Ok(Reading::NotFound) => "not found".into(),
+        Ok(_) => "a status that nobody knows".into(),
+        Err(failure) => {
+            let class = match failure.class {
+                Class::Throttled => "throttled",
+                Class::Permanent => "refused for good",
+                Class::TimedOut => "timed out",
+                _ => "an error",
+            };
+            let ran = match failure.certainty {
+                Certainty::NotExecuted => "it did not run",
+                Certainty::Executed => "it ran",
+                _ => "it may have run",
+            };
+            format!("{class}, {ran}{}", hinted(failure.retry_after))
+        }
     }
 }

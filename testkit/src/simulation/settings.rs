@@ -60,6 +60,8 @@ pub(super) struct Job {
 pub(super) struct Settings {
     pub(super) policy: OperationPolicy,
     pub(super) gate: GatePolicy,
+    /// What the retry budget gains, in millionths of a token a second.
+    pub(super) refill: u64,
     pub(super) limits: Limits,
     pub(super) keys: Keys,
     pub(super) jobs: Vec<Job>,
@@ -95,11 +97,13 @@ impl Settings {
         let heals_after = ms(dice.u64(20_000..600_000));
         let jobs = (0..count).map(|n| job(&mut dice, n, heals_after)).collect();
         let crash_rate = [0.0, 0.002, 0.01, 0.05][dice.usize(..4)];
+        let (gate, refill) = gate(&mut dice);
         let live = if dice.u8(..8) == 0 { dice.u32(1..4) } else { 1_000 };
         Self {
             policy,
-            gate: gate(&mut dice),
-            limits: Limits { live, notices: 1_000, ..Limits::default() },
+            gate,
+            refill,
+            limits: Limits { live, notices: 1_000, ..remembering(&mut dice) },
             keys,
             jobs,
             webhooks: dice.bool(),
@@ -123,20 +127,20 @@ fn keys(dice: &mut Rng, timeout: Duration) -> (Keys, SendSafety, Duration) {
     match dice.u8(..8) {
         0..3 => {
             let window = Duration::from_secs(86_400);
-            (Keys::Honoured(window), SendSafety::Keyed { window }, timeout)
+            (Keys::Honoured(window), SendSafety::Keyed { window }, 3 * timeout)
         }
         3 => {
             let window = timeout + ms(dice.u64(1..90_000));
             (Keys::Honoured(window), SendSafety::Keyed { window }, timeout)
         }
         // The client need not trust the provider.
-        4 => (Keys::Honoured(Duration::from_secs(86_400)), SendSafety::Unsafe, timeout),
+        4 => (Keys::Honoured(Duration::from_secs(86_400)), SendSafety::Unsafe, 3 * timeout),
         5 | 6 => {
             // What the setting promises: a create arrives, and is shown, within this time of its being given up.
             let settle = ms(dice.u64(2_000..20_000));
             (Keys::Lookup(settle / 2), SendSafety::Lookup { settle }, (settle / 2).saturating_sub(ms(1)).min(timeout))
         }
-        _ => (Keys::Ignored, SendSafety::Unsafe, timeout),
+        _ => (Keys::Ignored, SendSafety::Unsafe, 3 * timeout),
     }
 }
 
@@ -195,11 +199,21 @@ fn poll(dice: &mut Rng) -> PollPolicy {
     policy.with_not_found_grace(grace).with_accept_partial(dice.u8(..4) == 0)
 }
 
+/// Mostly as long as by default; sometimes so short, or for so few, that keys are forgotten while others are under way.
+fn remembering(dice: &mut Rng) -> Limits {
+    match dice.u8(..6) {
+        0 => Limits { remember_for: ms(dice.u64(10_000..200_000)), ..Limits::default() },
+        1 => Limits { remember: dice.u32(1..6), ..Limits::default() },
+        _ => Limits::default(),
+    }
+}
+
 /// None at all for every third one, else small machines, so that they get in the way.
-fn gate(dice: &mut Rng) -> GatePolicy {
+fn gate(dice: &mut Rng) -> (GatePolicy, u64) {
+    let refill = dice.u64(..200_000);
     let mut gate = GatePolicy::none().with_longest_pause(ms(dice.u64(1_000..120_000)));
     if dice.u8(..3) == 0 {
-        return gate;
+        return (gate, refill);
     }
     if dice.bool() {
         let when_open = if dice.u8(..4) == 0 { WhenOpen::Refuse } else { WhenOpen::Wait };
@@ -207,7 +221,7 @@ fn gate(dice: &mut Rng) -> GatePolicy {
     }
     if dice.bool() {
         let budget = BudgetPolicy::new(dice.u32(1..6)).expect("more than zero");
-        gate = gate.with_budget(Some(budget.with_per_second(Tokens::millionths(dice.u64(..200_000)))));
+        gate = gate.with_budget(Some(budget.with_per_second(Tokens::millionths(refill))));
     }
     if dice.bool() {
         let most = dice.u32(1..4);
@@ -219,7 +233,7 @@ fn gate(dice: &mut Rng) -> GatePolicy {
         let rate = rate.with_burst(dice.u32(1..5)).expect("more than zero");
         gate = gate.with_rate_limit(RateLimit { kinds: kinds[dice.usize(..3)], rate });
     }
-    gate
+    (gate, refill)
 }
 
 fn breaker(dice: &mut Rng) -> BreakerPolicy {

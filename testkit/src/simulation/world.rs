@@ -9,6 +9,7 @@ use fastrand::Rng;
 use steadfast_core::operation::{AttemptId, Effect, RecordId};
 use steadfast_core::{Engine, Gate, Kind, OperationId, Seed, Timestamp};
 
+use super::account::Account;
 use super::books::Books;
 use super::callers::Wish;
 use super::chaos::{Chaos, CrashPoint, Fault};
@@ -183,18 +184,22 @@ impl World {
         }
         let heals = world.settings.heals_after;
         world.after(heals, Happening::Heal);
-        world.restart();
         world
     }
 
     /// To the end, or to the first violation.
     pub(super) fn run(&mut self) {
+        self.restart();
         while self.books.violation.is_none() && self.step() {}
     }
 
     pub(super) fn after(&mut self, span: Duration, happening: Happening) {
         self.happened += 1;
         self.agenda.insert((self.now.saturating_add(span), self.happened), happening);
+    }
+
+    pub(super) fn soon(&mut self, happening: Happening) {
+        self.after(ms(0), happening);
     }
 
     /// The next thing happens. Tells whether there is more to come.
@@ -339,7 +344,9 @@ impl World {
         if self.chaos.strikes_with(Fault::GateHeld, 0.1)
             && let Some(process) = &mut self.process
         {
+            let seen = process.seen;
             process.engine.engine_mut().gate_mut().hold_until(until);
+            self.books.gate.hold(seen, until);
         }
     }
 
@@ -368,13 +375,12 @@ impl World {
             let probed = self.books.accounts.last().and_then(|account| account.outcome);
             let through = matches!(probed, Some(steadfast_core::Outcome::Completed(_)));
             self.books.hold_all(&[I(9), I(8)], through, || format!("a job in a world that is well ends as {probed:?}"));
-            self.books.hold(I(12), true, String::new);
             return false;
         }
         self.probing = true;
         self.now = self.now.saturating_add(Duration::from_secs(2 * 3_600));
         self.settings.jobs.push(self.provider.probe());
-        self.books.accounts.push(super::books::Account::default());
+        self.books.accounts.push(Account::default());
         self.submitted.push(false);
         self.soon(Happening::Caller(self.settings.jobs.len() - 1, Wish::Submit));
         true
@@ -421,10 +427,13 @@ impl World {
         let engine = process.engine.engine_mut();
         let restored = engine.snapshot().and_then(|bytes| Engine::from_snapshot(&bytes));
         let same = restored.as_ref().is_ok_and(|restored| restored == engine);
+        let refused = restored.as_ref().err().map(ToString::to_string);
         if let Ok(restored) = restored {
             *engine = restored;
         }
-        self.books.hold_all(&[I(12), R(35)], same, || "an engine that went through its snapshot is another".into());
+        self.books.hold_all(&[I(12), R(35)], same, || {
+            format!("an engine that went through its snapshot is another; refused: {refused:?}")
+        });
     }
 }
 

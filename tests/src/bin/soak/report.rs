@@ -2,23 +2,28 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use comfy_table::presets::UTF8_FULL_CONDENSED;
-use comfy_table::{Cell, CellAlignment, Table};
+use comfy_table::{Cell, CellAlignment, ContentArrangement, Table};
 use serde::Serialize;
-use steadfast_core::explain::explain;
-use steadfast_testkit::simulation::{
-    CrashPoint, Fault, History, Invariant, Options, Violation, What, shrink, simulate,
-};
+use steadfast_testkit::simulation::{CrashPoint, Fault, History, Invariant, Options, Violation, shrink, simulate};
+
+use crate::timeline;
 
 /// A soak stops after so many.
 pub(crate) const MOST_VIOLATIONS: usize = 8;
 
-#[derive(Debug, Default, Serialize)]
+/// From so many histories on, a kind that was never met is a failure of the soak itself.
+const ENOUGH: u64 = 100;
+
+#[derive(Debug, Serialize)]
 pub(crate) struct Report {
     #[serde(skip)]
     options: Options,
+    #[serde(skip)]
+    wanted: u64,
     seeds: u64,
     operations: u64,
     effects: u64,
@@ -27,13 +32,21 @@ pub(crate) struct Report {
     crashes_at: BTreeMap<&'static str, u64>,
     violations: Vec<Finding>,
     histories_per_second: f64,
-    /// How often each invariant was checked.
-    checks: BTreeMap<String, u64>,
-    /// Invariants that no history can show, and where they are proved.
-    checked_elsewhere: BTreeMap<String, &'static str>,
-    /// Kinds of faults, crashes and checks that were never met although there were seeds enough: the soak proves less than it says.
+    invariants: Vec<Checked>,
+    /// Kinds of faults, crashes and checks that were never met although there were histories enough: the soak proves less than it says.
     never_met: Vec<String>,
     elapsed_seconds: f64,
+}
+
+/// An invariant, and how it was checked.
+#[derive(Debug, Serialize)]
+struct Checked {
+    invariant: String,
+    says: &'static str,
+    times: u64,
+    /// Where it is proved, if no history can show it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    elsewhere: Option<&'static str>,
 }
 
 /// A broken invariant, with the smallest history that shows it.
@@ -43,15 +56,34 @@ struct Finding {
     invariant: String,
     says: &'static str,
     detail: String,
+    /// The same in the smallest history: another job may be the one.
+    smallest_detail: String,
     timeline: String,
 }
 
-/// From so many seeds on, a kind that was never met is a failure of the soak itself.
-const ENOUGH: u64 = 100;
-
 impl Report {
-    pub(crate) fn new(options: Options) -> Self {
-        Self { options, ..Self::default() }
+    pub(crate) fn new(options: Options, wanted: u64) -> Self {
+        let checked = |invariant: Invariant| Checked {
+            invariant: invariant.to_string(),
+            says: invariant.says(),
+            times: 0,
+            elsewhere: invariant.elsewhere(),
+        };
+        Self {
+            options,
+            wanted,
+            seeds: 0,
+            operations: 0,
+            effects: 0,
+            crashes: 0,
+            faults: BTreeMap::new(),
+            crashes_at: BTreeMap::new(),
+            violations: Vec::new(),
+            histories_per_second: 0.0,
+            invariants: Invariant::all().map(checked).collect(),
+            never_met: Vec::new(),
+            elapsed_seconds: 0.0,
+        }
     }
 
     pub(crate) fn add(&mut self, seed: u64, history: History) {
@@ -65,137 +97,148 @@ impl Report {
             *self.crashes_at.entry(point.name()).or_default() += met;
             self.crashes += met;
         }
-        for (invariant, checked) in Invariant::all().zip(&history.checked) {
-            if invariant.elsewhere().is_none() {
-                *self.checks.entry(invariant.to_string()).or_default() += checked;
-            }
+        for (checked, times) in self.invariants.iter_mut().zip(&history.checked) {
+            checked.times += times;
         }
-        if let Some(violation) = history.violation {
-            self.violations.push(Finding::new(seed, &violation, &self.options));
+        if let Some(violation) = history.violation.filter(|_| self.violations.len() < MOST_VIOLATIONS) {
+            self.violations.push(Finding::new(seed, violation, &self.options));
         }
     }
 
     pub(crate) fn finish(&mut self, elapsed: Duration) {
         self.elapsed_seconds = elapsed.as_secs_f64();
         self.histories_per_second = self.seeds as f64 / self.elapsed_seconds.max(1e-9);
-        for invariant in Invariant::all() {
-            if let Some(why) = invariant.elsewhere() {
-                self.checked_elsewhere.insert(invariant.to_string(), why);
-            }
-        }
-        if self.seeds < ENOUGH {
+        if self.seeds < ENOUGH || !self.violations.is_empty() {
             return;
         }
-        let faults = self.faults.iter().map(|(name, met)| (format!("fault {name}"), *met));
-        let crashes = self.crashes_at.iter().map(|(name, met)| (format!("crash at {name}"), *met));
-        let checks = self.checks.iter().map(|(name, met)| (format!("check of {name}"), *met));
-        self.never_met =
-            faults.chain(crashes).chain(checks).filter(|(_, met)| *met == 0).map(|(name, _)| name).collect();
+        let faults = self.faults.iter().map(|(name, met)| (format!("the fault {name}"), *met));
+        let crashes = self.crashes_at.iter().map(|(name, met)| (format!("a crash at {name}"), *met));
+        let checks = self.invariants.iter().filter(|it| it.elsewhere.is_none());
+        let checks = checks.map(|it| (format!("a check of {}", it.invariant), it.times));
+        let kinds = faults.chain(crashes).chain(checks);
+        self.never_met = kinds.filter(|(_, met)| *met == 0).map(|(name, _)| name).collect();
     }
 
     pub(crate) const fn violations(&self) -> usize {
         self.violations.len()
     }
 
-    pub(crate) const fn is_clean(&self) -> bool {
-        self.violations.is_empty() && self.never_met.is_empty()
+    pub(crate) fn code(&self) -> ExitCode {
+        let clean = self.violations.is_empty() && self.never_met.is_empty();
+        if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
 
-    pub(crate) fn print_json(&self) {
-        println!("{}", serde_json::to_string_pretty(self).expect("numbers and text"));
+    pub(crate) fn json(&self) -> String {
+        serde_json::to_string_pretty(self).expect("numbers and text") + "\n"
     }
 
-    pub(crate) fn print_table(&self) {
-        println!("{}", counts(&[("fault", &self.faults), ("crash at", &self.crashes_at)]));
-        println!("invariants checked in every history: {}", listed(&self.checks));
-        let mut reasons: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-        for (name, why) in &self.checked_elsewhere {
-            reasons.entry(why).or_default().push(name);
-        }
-        println!("invariants that no history can show:");
-        for (why, names) in reasons {
-            println!("  {}: {why}", names.join(", "));
-        }
-        for finding in self.violations.iter().take(MOST_VIOLATIONS) {
-            println!("\nVIOLATION of {} ({}), seed {}", finding.invariant, finding.says, finding.seed);
-            println!("  {}\n\nthe smallest history that shows it:\n{}", finding.detail, finding.timeline);
-            let flaw = self.options.flaw.map_or_else(String::new, |flaw| format!(" --flaw {}", flaw.name()));
-            println!("again: cargo run --release -p steadfast-tests --bin soak -- --seed {}{flaw}", finding.seed);
+    pub(crate) fn text(&self, all_invariants: bool) -> String {
+        let mut text = String::new();
+        let faults = counts("fault", &self.faults);
+        let _ = writeln!(text, "{}", side_by_side(&faults, &counts("crash at", &self.crashes_at)));
+        self.write_invariants(&mut text, all_invariants);
+        for finding in &self.violations {
+            finding.write(&mut text, &self.options);
         }
         for name in &self.never_met {
-            println!("NEVER MET: {name}: this soak proves less than it should");
+            let _ = writeln!(text, "NEVER MET: {name}: this soak proves less than it should");
         }
-        println!(
-            "\n{} histories, {} operations, {} effects, {} crashes, {} violations; {:.0} histories per second, {:.1} s",
-            self.seeds,
+        let number = |count: u64, one: &str, many: &str| format!("{count} {}", if count == 1 { one } else { many });
+        let short = self.wanted < u64::MAX && self.seeds < self.wanted;
+        let _ = writeln!(
+            text,
+            "\n{}{}, {} operations, {} effects, {}, {}; {:.0} histories per second, {:.1} s",
+            number(self.seeds, "history", "histories"),
+            if short { format!(" (stopped early, of {})", self.wanted) } else { String::new() },
             self.operations,
             self.effects,
-            self.crashes,
-            self.violations.len(),
+            number(self.crashes, "crash", "crashes"),
+            number(self.violations.len() as u64, "violation", "violations"),
             self.histories_per_second,
             self.elapsed_seconds,
         );
+        text
+    }
+
+    fn write_invariants(&self, text: &mut String, all: bool) {
+        let here = || self.invariants.iter().filter(|it| it.elsewhere.is_none() && it.times > 0);
+        let times: u64 = here().map(|it| it.times).sum();
+        let rarest = here().min_by_key(|it| it.times);
+        let rarest =
+            rarest.map_or_else(String::new, |it| format!("; the rarest, {}, {} times", it.invariant, it.times));
+        let _ = writeln!(text, "{} invariants were checked, {times} times in all{rarest}", here().count());
+        if all {
+            let mut table = table(["invariant", "checked", "what it says"]);
+            for it in &self.invariants {
+                let times = if it.elsewhere.is_some() { "elsewhere".into() } else { it.times.to_string() };
+                table.add_row([Cell::new(&it.invariant), right(times), Cell::new(it.says)]);
+            }
+            let _ = writeln!(text, "{table}");
+        } else {
+            let _ = writeln!(text, "  --invariants lists them with what they say");
+        }
+        let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
+        for it in &self.invariants {
+            let Some(why) = it.elsewhere else { continue };
+            match reasons.iter_mut().find(|(known, _)| *known == why) {
+                Some((_, names)) => names.push(&it.invariant),
+                None => reasons.push((why, vec![&it.invariant])),
+            }
+        }
+        let _ = writeln!(text, "invariants that no history can show:");
+        for (why, names) in reasons {
+            let _ = writeln!(text, "  {}: {why}", names.join(", "));
+        }
     }
 }
 
 impl Finding {
-    fn new(seed: u64, violation: &Violation, options: &Options) -> Self {
-        let smallest = shrink(seed, options);
-        let history = simulate(seed, &smallest);
-        let shown = history.violation.as_ref().unwrap_or(violation);
+    fn new(seed: u64, violation: Violation, options: &Options) -> Self {
+        let history = simulate(seed, &shrink(seed, options));
+        let smallest = history.violation.as_ref().map_or_else(|| violation.detail.clone(), |it| it.detail.clone());
         Self {
             seed,
-            invariant: shown.invariant.to_string(),
-            says: shown.invariant.says(),
-            detail: shown.detail.clone(),
-            timeline: timeline(&history),
+            invariant: violation.invariant.to_string(),
+            says: violation.invariant.says(),
+            detail: violation.detail,
+            smallest_detail: smallest,
+            timeline: timeline::told(&history),
         }
     }
-}
 
-/// What happened, a line each.
-pub(crate) fn timeline(history: &History) -> String {
-    let mut text = String::new();
-    let start = history.entries.first().map(|entry| entry.at);
-    for entry in &history.entries {
-        let since = start.map_or(Duration::ZERO, |start| entry.at.saturating_since(start));
-        let job = entry.job.map_or_else(|| "      ".into(), |job| format!("job {job:<2}"));
-        let what = match &entry.what {
-            What::World(text) => format!("· {text}"),
-            What::Notice(notice, clock) => {
-                let line = explain(notice, *clock);
-                format!("{} {line}", line.mark())
-            }
-            _ => continue,
-        };
-        let _ = writeln!(text, "{:>11.3} s  {job}  {what}", since.as_secs_f64());
+    fn write(&self, text: &mut String, options: &Options) {
+        let Self { seed, invariant, says, detail, smallest_detail, timeline } = self;
+        let flaw = options.flaw.map_or_else(String::new, |flaw| format!(" --flaw {}", flaw.name()));
+        let _ = writeln!(text, "\nVIOLATION of {invariant} ({says}), seed {seed}\n  {detail}");
+        let _ = writeln!(text, "\nthe smallest history that shows it:\n{timeline}  → {smallest_detail}");
+        let _ = writeln!(text, "\nwhole: cargo run --release -p steadfast-tests --bin soak -- --seed {seed}{flaw}");
     }
-    text
 }
 
-/// Two columns of names and numbers for each list, side by side.
-fn counts(lists: &[(&str, &BTreeMap<&str, u64>)]) -> Table {
+fn table<const N: usize>(header: [&str; N]) -> Table {
     let mut table = Table::new();
-    table.load_style(UTF8_FULL_CONDENSED);
-    table.set_header(
-        lists.iter().flat_map(|(title, _)| [Cell::new(title), Cell::new("times").set_alignment(CellAlignment::Right)]),
-    );
-    let rows = lists.iter().map(|(_, list)| list.len()).max().unwrap_or_default();
-    for row in 0..rows {
-        table.add_row(lists.iter().flat_map(|(_, list)| {
-            let (name, count) = list
-                .iter()
-                .nth(row)
-                .map_or((String::new(), String::new()), |(name, count)| ((*name).into(), count.to_string()));
-            [Cell::new(name), Cell::new(count).set_alignment(CellAlignment::Right)]
-        }));
-    }
+    table.load_style(UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic).set_header(header);
     table
 }
 
-/// `I1 ×12, I2 ×7`, in the order of the list.
-fn listed(checks: &BTreeMap<String, u64>) -> String {
-    let shown = Invariant::all().map(|invariant| invariant.to_string());
-    let shown = shown.filter_map(|name| checks.get(&name).map(|count| format!("{name} ×{count}")));
-    shown.collect::<Vec<_>>().join(", ")
+fn right(text: String) -> Cell {
+    Cell::new(text).set_alignment(CellAlignment::Right)
+}
+
+/// Names and numbers, the ones that were met.
+fn counts(title: &str, list: &BTreeMap<&str, u64>) -> Vec<[String; 2]> {
+    let met = list.iter().filter(|(_, count)| **count > 0);
+    let rows = met.map(|(name, count)| [(*name).to_owned(), count.to_string()]);
+    std::iter::once([title.to_owned(), "times".to_owned()]).chain(rows).collect()
+}
+
+fn side_by_side(left: &[[String; 2]], other: &[[String; 2]]) -> Table {
+    let row = |at: usize| [left, other].map(|list| list.get(at).cloned().unwrap_or_default());
+    let [[a, b], [c, d]] = row(0);
+    let mut table = table([&a, &b, &c, &d]);
+    for at in 1..left.len().max(other.len()) {
+        let [[a, b], [c, d]] = row(at);
+        table.add_row([Cell::new(a), right(b), Cell::new(c), right(d)]);
+    }
+    table
 }

@@ -1,0 +1,94 @@
+//! One gate by itself: its kinds, its limits when settings change, and what it is called in logs.
+
+use steadfast_core::breaker::BreakerState;
+use steadfast_core::bulkhead::BulkheadPolicy;
+use steadfast_core::gate::{Admission, Blocked, Gate, GatePolicy, Kinds, RateLimit, Request};
+use steadfast_core::{Kind, Seed};
+
+use crate::gates::{SECOND, START, at, breaker, limit};
+
+#[test]
+fn limits_remember_whatever_order_they_stand_in_and_each_its_own() {
+    let creates = Kinds::of(&[Kind::Create]);
+    let with =
+        |limits: &[RateLimit]| limits.iter().fold(GatePolicy::none(), |policy, limit| policy.with_rate_limit(*limit));
+    let (second, minute) = (limit(1, SECOND, Kinds::ALL), limit(1, 60 * SECOND, Kinds::ALL));
+    let changed = |old: &[RateLimit], new: &[RateLimit]| {
+        let mut gate = Gate::new(with(old), Seed::new(1));
+        let _ = gate.admit(Request::first(Kind::Create), START).permit().unwrap();
+        gate.set_policy(with(new), START);
+        gate
+    };
+    let until = |gate: &Gate, kind, now| match gate.check(Request::first(kind), now) {
+        Some(Admission::Wait(no)) => Some(no.until),
+        _ => None,
+    };
+    let gate = changed(&[second, minute], &[minute, second]);
+    assert_eq!(until(&gate, Kind::Poll, START), Some(at(60_000)));
+    assert_eq!(until(&changed(&[second, minute], &[second]), Kind::Poll, START), Some(at(1_000)));
+    // Of a limit whose window has changed the one in its place is the old one, if it is for the same kinds.
+    let ten = limit(1, 10 * SECOND, creates);
+    let gate = changed(&[ten], &[limit(1, 20 * SECOND, creates)]);
+    assert_eq!(until(&gate, Kind::Create, START), Some(at(10_000)));
+    let gate = changed(&[ten], &[limit(1, 20 * SECOND, Kinds::of(&[Kind::Poll]))]);
+    assert_eq!(until(&gate, Kind::Poll, START), None);
+}
+
+/// In metrics and logs names stand for years.
+#[test]
+fn names_are_what_dashboards_were_built_on() {
+    let blocked = [
+        Blocked::Held,
+        Blocked::Paused,
+        Blocked::Open,
+        Blocked::Probing,
+        Blocked::Budget,
+        Blocked::Full,
+        Blocked::Quota,
+        Blocked::Rate,
+        Blocked::Line,
+    ];
+    let names = ["held", "paused", "open", "probing", "budget", "full", "quota", "rate", "line"];
+    assert_eq!(blocked.map(Blocked::name), names);
+    let timed = blocked.into_iter().filter(|why| why.is_timed()).map(Blocked::name).collect::<Vec<_>>();
+    let until = START;
+    let states = [
+        BreakerState::Closed,
+        BreakerState::Open { until },
+        BreakerState::HalfOpen,
+        BreakerState::Isolated,
+        BreakerState::Disabled,
+    ];
+    assert_eq!(states.map(BreakerState::name), ["closed", "open", "half_open", "isolated", "disabled"]);
+    assert_eq!(timed, ["paused", "open", "quota", "rate"], "nobody can end these early");
+}
+
+#[test]
+fn kinds_are_sets() {
+    let all = [Kind::Create, Kind::Lookup, Kind::Poll];
+    let subset = |bits: u8| all.into_iter().zip(0..).filter(move |(_, n)| bits >> n & 1 == 1).map(|(kind, _)| kind);
+    for bits in 0..8 {
+        let listed: Vec<_> = subset(bits).chain(subset(bits)).collect();
+        let kinds = Kinds::of(&listed);
+        assert!(all.into_iter().all(|kind| kinds.contains(kind) == listed.contains(&kind)));
+        for kind in all {
+            let (more, less) = (kinds.with(kind), kinds.without(kind));
+            assert!(more.contains(kind) && !less.contains(kind));
+            assert!(all.into_iter().filter(|it| *it != kind).all(|it| more.contains(it) == kinds.contains(it)));
+            assert!(all.into_iter().filter(|it| *it != kind).all(|it| less.contains(it) == kinds.contains(it)));
+        }
+    }
+    assert_eq!((Kinds::of(&all), Kinds::of(&[])), (Kinds::ALL, Kinds::NONE));
+}
+
+#[test]
+fn a_permit_knows_whether_it_probes_and_a_gate_how_many_it_lets_in() {
+    let policy =
+        GatePolicy::none().with_breaker(Some(breaker())).with_bulkhead(Some(BulkheadPolicy::fixed(7).unwrap()));
+    let mut gate = Gate::new(policy, Seed::new(1));
+    assert_eq!((gate.bulkhead_limit(), Gate::unlimited().bulkhead_limit()), (Some(7), None));
+    let usual = gate.admit(Request::first(Kind::Poll), START).permit().unwrap();
+    gate.breaker_mut().unwrap().0.force_open(at(1_000));
+    let probe = gate.admit(Request::first(Kind::Poll), at(1_000)).permit().unwrap();
+    assert_eq!((usual.is_probe(), probe.is_probe()), (false, true));
+}

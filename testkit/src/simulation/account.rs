@@ -1,0 +1,76 @@
+//! What the checks know of one job: what was sent, what is in doubt, what was told.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use steadfast_core::operation::{AttemptId, Record};
+use steadfast_core::{Kind, Outcome, Timestamp};
+
+/// One job. All of it is of one generation: a job that was rejected may be submitted anew.
+#[derive(Debug, Default)]
+pub(super) struct Account {
+    /// The outcome that its caller was told.
+    pub(super) outcome: Option<Outcome>,
+    /// Creates that left, over all lives of the process.
+    pub(super) creates: u16,
+    /// Creates of which nobody has learnt yet that they did not run.
+    pub(super) doubtful: BTreeSet<AttemptId>,
+    pub(super) first_sent: Option<Timestamp>,
+    /// The provider refused it for good, as was heard in this life of the process or is on disk.
+    pub(super) refused: bool,
+    /// Every record that was asked for.
+    pub(super) asked: Vec<Record>,
+    /// What was learnt in this life of the process, and goes with it.
+    pub(super) life: Life,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Life {
+    /// The engine took it in, or took it up.
+    pub(super) known: bool,
+    /// A record was asked for, so that a crash will not forget it.
+    pub(super) recorded: bool,
+    /// A final answer was fed, or one after which there is nothing more to ask.
+    pub(super) over: bool,
+    /// Its end was told.
+    pub(super) ended: bool,
+    /// The first end that was decided.
+    pub(super) decided: Option<Outcome>,
+    /// When it was seen to be finished: its key may be forgotten so much later.
+    pub(super) finished: Option<Timestamp>,
+    /// A create was let through and has not left.
+    pub(super) writing: Option<Timestamp>,
+    /// Creates that were let through.
+    pub(super) admitted: u16,
+    /// The hint of the latest answer.
+    pub(super) hint: Option<Duration>,
+    /// Whether the latest answer was a failure.
+    pub(super) failed: bool,
+    /// What the latest request asked.
+    pub(super) latest: Option<Kind>,
+    /// No request is due before.
+    pub(super) not_before: Timestamp,
+    /// It was taken up, and waits for what its record says is left.
+    pub(super) restored: bool,
+    /// When the polls began, and how many were answered with pending.
+    pub(super) polls_began: Timestamp,
+    pub(super) pendings: u16,
+    /// When the look-ups began, and how many there were.
+    pub(super) lookups_began: Timestamp,
+    pub(super) lookups: u16,
+}
+
+impl Account {
+    /// The job is submitted once more after it was rejected. What is on disk of it stays known.
+    pub(super) fn begin_anew(&mut self) {
+        *self = Self { asked: std::mem::take(&mut self.asked), ..Self::default() };
+    }
+
+    /// Whether an engine that was told all this must still know the key.
+    pub(super) fn must_be_known(&self, forgets_after: Duration, now: Timestamp) -> bool {
+        let rejected = matches!(self.outcome.or(self.life.decided), Some(Outcome::Rejected(_)));
+        // It may have been finished a little before it was seen to be.
+        let old = |at: Timestamp| now.saturating_add(Duration::from_secs(5)) >= at.saturating_add(forgets_after);
+        self.life.known && !rejected && !self.life.finished.is_some_and(old)
+    }
+}

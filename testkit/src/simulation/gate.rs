@@ -1,0 +1,133 @@
+//! What the gate must not have let through: holds, pauses, quotas, an open breaker, rate limits, the bulkhead and the retry budget, each worked out
+//! once more from the settings and from what was heard, apart from the gate.
+//!
+//! A poll or a look-up is let through when its notice is told. A create is let through some time before it leaves, when the record of its intent is
+//! first asked for; of two things at one moment it is not known which came first, so what began at that very moment does not bind it.
+
+use steadfast_core::breaker::BreakerState;
+use steadfast_core::gate::GatePolicy;
+use steadfast_core::rate_limit::Quota;
+use steadfast_core::{Kind, Timestamp};
+
+use super::books::Books;
+use super::invariant::Invariant::{self, I, R};
+
+/// Nothing may be let through from a moment on, until another.
+#[derive(Clone, Copy, Debug, Default)]
+struct Ban {
+    since: Timestamp,
+    until: Timestamp,
+}
+
+impl Ban {
+    const fn new(since: Timestamp, until: Timestamp) -> Self {
+        Self { since, until }
+    }
+
+    fn binds(self, kind: Kind, now: Timestamp) -> bool {
+        now < self.until && (self.since < now || kind != Kind::Create)
+    }
+}
+
+/// What is known of one life of a gate.
+#[derive(Debug, Default)]
+pub(super) struct GateBooks {
+    began: Timestamp,
+    held: Ban,
+    paused: Ban,
+    open: Ban,
+    /// By kind: no request is left in the provider's own window.
+    spent: [Ban; 3],
+    admitted: Vec<(Kind, Timestamp)>,
+    retried: u64,
+}
+
+impl GateBooks {
+    /// A new process has a new gate, or one that was kept and may know more than this.
+    pub(super) fn begin(now: Timestamp) -> Self {
+        Self { began: now, ..Self::default() }
+    }
+
+    pub(super) const fn hold(&mut self, now: Timestamp, until: Timestamp) {
+        self.held = Ban::new(now, until);
+    }
+
+    /// A throttle with a hint was heard.
+    pub(super) fn pause(&mut self, now: Timestamp, until: Timestamp) {
+        if until > self.paused.until {
+            self.paused = Ban::new(now, until);
+        }
+    }
+
+    pub(super) fn learn(&mut self, kind: Kind, quota: Quota, now: Timestamp) {
+        let (Some(remaining), Some(reset)) = (quota.remaining, quota.reset) else { return };
+        if let Some(spent) = self.spent.get_mut(kind as usize) {
+            let until = if remaining == 0 { now.saturating_add(reset) } else { now };
+            *spent = Ban::new(now, until);
+        }
+    }
+
+    pub(super) const fn breaker(&mut self, state: BreakerState, now: Timestamp) {
+        let until = if let BreakerState::Open { until } = state { until } else { now };
+        self.open = Ban::new(now, until);
+    }
+
+    /// A create that was let through has not left, and gave back what it took.
+    pub(super) fn unsent(&mut self, at: Timestamp) {
+        if let Some(last) = self.admitted.iter().rposition(|it| *it == (Kind::Create, at)) {
+            self.admitted.remove(last);
+        }
+    }
+
+    pub(super) const fn retried(&mut self) {
+        self.retried += 1;
+    }
+}
+
+impl Books {
+    /// A request is let through.
+    pub(super) fn admit(&mut self, kind: Kind, now: Timestamp, policy: &GatePolicy) {
+        let gate = &self.gate;
+        // A create that has not left gives back what it took of the quota, so of creates it is not known what is left.
+        let spent = gate.spent.get(kind as usize).copied().filter(|_| kind != Kind::Create).unwrap_or_default();
+        let bans: [(&str, Ban, &[Invariant]); 4] = [
+            ("while the gate is held", gate.held, &[R(4)]),
+            ("in a pause that the provider asked for", gate.paused, &[I(1), R(4)]),
+            ("while the breaker is open", gate.open, &[R(20)]),
+            ("with nothing left of the provider's quota", spent, &[I(10)]),
+        ];
+        for (when, ban, invariants) in bans {
+            self.hold_all(invariants, !ban.binds(kind, now), || format!("a {kind:?} at {now:?} {when}: {ban:?}"));
+        }
+        self.gate.admitted.push((kind, now));
+        let recent = self.gate.admitted.len().saturating_sub(64);
+        self.gate.admitted.drain(..recent);
+        self.check_rates(now, policy);
+    }
+
+    fn check_rates(&mut self, now: Timestamp, policy: &GatePolicy) {
+        for limit in policy.rate_limits() {
+            let burst = limit.rate.burst() as usize;
+            let every = limit.rate.per().as_nanos() / u128::from(limit.rate.count());
+            let admitted = self.gate.admitted.iter().filter(|(kind, _)| limit.kinds.contains(*kind));
+            let times: Vec<_> = admitted.map(|(_, at)| *at).collect();
+            let within = times.iter().enumerate().all(|(at, begin)| {
+                let beyond = (times.len() - at).saturating_sub(burst) as u128;
+                beyond * every <= now.saturating_since(*begin).as_nanos()
+            });
+            self.hold_all(&[I(10), R(25), R(28)], within, || format!("{times:?} under {limit:?}"));
+        }
+    }
+
+    /// R7: retries that left, against a budget that only time fills.
+    ///
+    /// `refill` is in millionths of a token a second.
+    pub(super) fn check_budget(&mut self, now: Timestamp, policy: &GatePolicy, refill: u64) {
+        let Some(budget) = policy.budget() else { return };
+        let filled =
+            u128::from(refill) * now.saturating_since(self.gate.began).as_nanos() / (1_000_000 * 1_000_000_000);
+        let most = u128::from(budget.capacity()) + filled;
+        let retried = self.gate.retried;
+        self.hold(R(7), u128::from(retried) <= most, || format!("{retried} retries of a budget of {most}"));
+    }
+}
