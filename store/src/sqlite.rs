@@ -13,9 +13,10 @@
 //!
 //! All of that is verified by [`load`](Store::load), or before whatever is done first; single rows each time they are read.
 //!
-//! One [`append`](Store::append) is one transaction with one sync (`journal_mode=WAL`, `synchronous=FULL`). When a commit fails, its pages may be in
-//! the log or not, and a crash could still bring them to light. So before anything else a small commit is made in their place: if that one holds, what
-//! the file says is certain, and [`StoreError::is_certain`] is true; until it does, nobody knows (`settle`).
+//! One [`append`](Store::append) is one transaction with one sync (`journal_mode=WAL`, `synchronous=FULL`). A commit whose pages could not be written, as on a
+//! full disk, has certainly failed: the page that ends it comes last. When the sync failed, all of them may be in the log, and a crash could still
+//! bring them to light. So before anything else a small commit is made in their place: if that one holds, what the file says is certain
+//! again; until it does, nobody knows, and [`StoreError::is_certain`] says so (`settle`).
 //!
 //! The file is locked for as long as the store lives (`locking_mode=EXCLUSIVE`): another opener is refused at once. It and what lies beside it can be read by
 //! their owner only. Removed payloads are overwritten (`secure_delete`), though the log may hold them until it is next reused. Not detected: a network
@@ -30,6 +31,8 @@ mod mark;
 mod row;
 mod scan;
 mod schema;
+#[cfg(test)]
+mod tests;
 mod verify;
 
 use std::fmt;
@@ -182,6 +185,7 @@ impl SqliteStore {
         match failed {
             Ok(()) => Ok(done),
             Err(Failed::Before(fault)) => Err(fault.writing()),
+            Err(Failed::AtCommit(fault, _)) if fault.is_failed_write() && self.is_still_at(&before) => Err(fault.writing()),
             Err(Failed::AtCommit(fault, after)) => {
                 self.doubt = Some(Doubt { before, after });
                 match self.settle() {
@@ -221,6 +225,11 @@ impl SqliteStore {
         self.head = head;
         self.mark.write(&head.watermark());
         Ok(())
+    }
+
+    /// Whether a failed commit was rolled back, as far as SQLite knows.
+    fn is_still_at(&self, before: &Head) -> bool {
+        self.connection.is_autocommit() && Head::read(&self.connection).is_ok_and(|head| head == *before)
     }
 
     /// Verifies all rows, if nothing has yet.

@@ -120,6 +120,14 @@ impl From<rusqlite::Error> for Fault {
 }
 
 impl Fault {
+    /// A page could not be written: out of space, or refused by the disk.
+    pub(super) fn is_failed_write(&self) -> bool {
+        let Self::Sqlite(error) = self else { return false };
+        error.sqlite_error().is_some_and(|error| {
+            error.code == ErrorCode::DiskFull || error.extended_code == ffi::SQLITE_IOERR_WRITE
+        })
+    }
+
     pub(super) fn reading(self) -> StoreError {
         self.into(StoreError::read)
     }
