@@ -28,6 +28,7 @@ mod files;
 mod head;
 mod iso;
 mod mark;
+mod places;
 mod row;
 mod scan;
 mod schema;
@@ -45,6 +46,7 @@ use self::error::{Damage, Fault};
 use self::files::Access;
 use self::head::Head;
 use self::mark::MarkFile;
+use self::places::Places;
 use self::row::{Hash, Reader, Row, read_columns};
 use crate::{Entry, Store, StoreError};
 
@@ -79,8 +81,8 @@ pub struct SqliteStore {
     head: Head,
     reader: Reader,
     access: Access,
-    /// All rows were found to be what was written.
-    verified: bool,
+    /// Where each key is, once all rows were found to be what was written.
+    places: Option<Places>,
     /// A commit failed, and either of these heads may be what a crash would leave.
     doubt: Option<Doubt>,
 }
@@ -89,14 +91,6 @@ pub struct SqliteStore {
 struct Doubt {
     before: Head,
     after: Head,
-}
-
-/// Why a transaction is not there, or may not be.
-enum Failed {
-    /// Certainly not.
-    Before(Fault),
-    /// Its commit failed.
-    AtCommit(Fault, Head),
 }
 
 impl SqliteStore {
@@ -126,7 +120,7 @@ impl SqliteStore {
         }
         let mark = if access == Access::Write { MarkFile::open(&mark) } else { MarkFile::closed() };
         let (path, reader) = (path.to_owned(), Reader::default());
-        Ok(Self { connection, path, mark, head, reader, access, verified: false, doubt: None })
+        Ok(Self { connection, path, mark, head, reader, access, places: None, doubt: None })
     }
 
     /// How far the journal has come. Who keeps it elsewhere can tell later with [`check_watermark`](SqliteStore::check_watermark) whether the
@@ -145,56 +139,51 @@ impl SqliteStore {
         mark.holds(&self.head.watermark()).map_err(|damage| Fault::from(damage).reading())
     }
 
-    /// One transaction that moves rows and head together.
-    fn transact<T>(&mut self, work: impl FnOnce(&mut Work<'_>) -> Result<T, Fault>) -> Result<T, Failed> {
-        let Self { connection, reader, head: before, .. } = self;
-        let (before, mut head) = (*before, *before);
-        let worked = run(connection, "BEGIN IMMEDIATE").and_then(|()| {
-            let result = work(&mut Work { connection, reader, head: &mut head })?;
-            head.replace(&before, connection)?;
-            Ok(result)
-        });
-        let result = match worked {
-            Ok(result) => run(connection, "COMMIT").map_err(|fault| Failed::AtCommit(fault, head)).map(|()| result),
-            Err(fault) => Err(Failed::Before(fault)),
-        };
-        if result.is_ok() {
-            self.head = head;
-            self.mark.write(&head.watermark());
-        } else {
-            // A failed roll-back is seen by whatever comes next: nothing can begin.
-            let _ = self.connection.execute_batch("ROLLBACK");
-        }
-        result
-    }
-
-    /// The same, and what is known if it fails.
-    fn change<T: Default>(&mut self, work: impl FnOnce(&mut Work<'_>) -> Result<T, Fault>) -> Result<T, StoreError> {
+    /// One transaction that moves rows and head together, or an error that says what is known of it.
+    fn change<T>(&mut self, work: impl FnOnce(&mut Work<'_>) -> Result<T, Fault>) -> Result<T, StoreError> {
         if self.access == Access::Read {
             return Err(StoreError::write("it was opened read-only").advising("open it for writing"));
         }
         // What is to be written now may be there already, if it is this commit that is in doubt.
         self.settle().map_err(Fault::unsure)?;
-        self.verify_once().map_err(Fault::writing)?;
-        let mut done = T::default();
         let before = self.head;
-        let failed = self.transact(|tools| {
-            done = work(tools)?;
-            Ok(())
+        let mut places = self.verified().map_err(Fault::writing)?;
+        let (connection, reader, head) = (&self.connection, &mut self.reader, before);
+        let mut tools = Work { connection, reader, head, places: &mut places, came: Vec::new(), went: Vec::new() };
+        let worked = run(connection, "BEGIN IMMEDIATE").and_then(|()| {
+            let result = work(&mut tools)?;
+            tools.head.replace(&before, connection)?;
+            Ok(result)
         });
-        match failed {
-            Ok(()) => Ok(done),
-            Err(Failed::Before(fault)) => Err(fault.writing()),
-            Err(Failed::AtCommit(fault, _)) if fault.is_failed_write() && self.is_still_at(&before) => Err(fault.writing()),
-            Err(Failed::AtCommit(fault, after)) => {
+        let Work { head: after, came, went, .. } = tools;
+        let committed = worked.map(|result| (result, run(connection, "COMMIT")));
+        if !matches!(committed, Ok((_, Ok(())))) {
+            // A roll-back that fails is seen by whatever comes next: nothing can begin.
+            let _ = connection.execute_batch("ROLLBACK");
+        }
+        let outcome = match committed {
+            Ok((result, Ok(()))) => {
+                self.head = after;
+                self.mark.write(&after.watermark());
+                Ok(result)
+            }
+            Ok((_, Err(fault))) if fault.is_failed_write() && self.is_still_at(&before) => Err(fault.writing()),
+            Ok((result, Err(fault))) => {
                 self.doubt = Some(Doubt { before, after });
                 match self.settle() {
-                    Ok(()) if self.head == after => Ok(done),
+                    Ok(()) if self.head == after => Ok(result),
                     Ok(()) => Err(fault.writing()),
-                    Err(_) => Err(fault.unsure()),
+                    // All is read anew once it is known.
+                    Err(_) => return Err(fault.unsure()),
                 }
             }
+            Err(fault) => Err(fault.writing()),
+        };
+        for (key, first) in if outcome.is_ok() { went } else { came } {
+            places.remove(&key, first);
         }
+        self.places = Some(places);
+        outcome
     }
 
     /// Finds out which side of a failed commit the file is on, and makes it so for good.
@@ -232,13 +221,12 @@ impl SqliteStore {
         self.connection.is_autocommit() && Head::read(&self.connection).is_ok_and(|head| head == *before)
     }
 
-    /// Verifies all rows, if nothing has yet.
-    fn verify_once(&mut self) -> Result<(), Fault> {
-        if !self.verified {
-            scan::rows(&self.connection, &mut self.reader, &self.head, |_| {})?;
-            self.verified = true;
+    /// Where each key is. Verifies all rows, if nothing has yet.
+    fn verified(&mut self) -> Result<Places, Fault> {
+        match self.places.take() {
+            Some(places) => Ok(places),
+            None => scan::rows(&self.connection, &mut self.reader, &self.head, |_| {}),
         }
-        Ok(())
     }
 }
 
@@ -246,17 +234,27 @@ impl SqliteStore {
 struct Work<'a> {
     connection: &'a Connection,
     reader: &'a mut Reader,
-    head: &'a mut Head,
+    places: &'a mut Places,
+    head: Head,
+    /// Keys that were not there before, and their rows.
+    came: Vec<(Key, i64)>,
+    /// Keys that are forgotten, and their rows.
+    went: Vec<(Key, i64)>,
 }
 
 impl Work<'_> {
     fn append(&mut self, entry: &Entry) -> Result<(), Fault> {
-        let earlier = self.reader.find(self.connection, &entry.record.key)?;
+        let key = &entry.record.key;
+        let earlier = self.reader.find(self.connection, self.places, key)?;
         let (sequence, previous) = (self.head.sequence + 1, self.head.hash);
         let replaced = earlier.as_ref().map(|row| row.hash);
         let (first, entry) = match earlier {
             Some(row) => (row.first, entry.clone().after(row.entry)),
-            None => (sequence, entry.clone()),
+            None => {
+                self.places.insert(key, sequence);
+                self.came.push((key.clone(), sequence));
+                (sequence, entry.clone())
+            }
         };
         let (row, record) = Row::new(first, sequence, previous, entry);
         row.write(self.connection, &record, replaced.is_some())?;
@@ -270,7 +268,7 @@ impl Work<'_> {
             read_columns!(),
             " FROM operations INDEXED BY operations_delivered WHERE state = 'delivered' AND updated_at < ?1 ORDER BY updated_at, first LIMIT ?2"
         );
-        let mut gone: Vec<(i64, Hash)> = Vec::new();
+        let mut gone: Vec<(Key, i64, Hash)> = Vec::new();
         let mut old = self.connection.prepare_cached(OLD)?;
         let mut rows = old.query(params![iso::write(before), i64::try_from(most).unwrap_or(i64::MAX)])?;
         while let Some(row) = rows.next()? {
@@ -279,16 +277,18 @@ impl Work<'_> {
                 let label = Some(row.entry.record.key.label());
                 return Err(Damage::Row { row: row.first, label, what: "its state" }.into());
             }
-            gone.push((row.first, row.hash));
+            gone.push((row.entry.record.key, row.first, row.hash));
         }
         let mut remove = self.connection.prepare_cached("DELETE FROM operations WHERE first = ?1")?;
-        for (first, hash) in &gone {
+        let count = gone.len();
+        for (key, first, hash) in gone {
             if remove.execute([first])? != 1 {
-                return Err(Damage::Structure.into());
+                return Err(Damage::Gone.into());
             }
-            self.head.remove(hash);
+            self.head.remove(&hash);
+            self.went.push((key, first));
         }
-        Ok(gone.len())
+        Ok(count)
     }
 }
 
@@ -308,15 +308,16 @@ impl Store for SqliteStore {
     fn load(&mut self) -> Result<Vec<Entry>, StoreError> {
         self.settle().map_err(Fault::reading)?;
         let mut entries = Vec::with_capacity(usize::try_from(self.head.count).unwrap_or_default().min(1 << 20));
-        scan::rows(&self.connection, &mut self.reader, &self.head, |row| entries.push(row.entry)).map_err(Fault::reading)?;
-        self.verified = true;
+        let all = scan::rows(&self.connection, &mut self.reader, &self.head, |row| entries.push(row.entry));
+        self.places = Some(all.map_err(Fault::reading)?);
         Ok(entries)
     }
 
     fn find(&mut self, key: &Key) -> Result<Option<Entry>, StoreError> {
-        self.settle().and_then(|()| self.verify_once()).map_err(Fault::reading)?;
-        let row = self.reader.find(&self.connection, key).map_err(Fault::reading)?;
-        Ok(row.map(|row| row.entry))
+        let places = self.settle().and_then(|()| self.verified()).map_err(Fault::reading)?;
+        let row = self.reader.find(&self.connection, &places, key);
+        self.places = Some(places);
+        row.map(|row| row.map(|row| row.entry)).map_err(Fault::reading)
     }
 
     fn forget(&mut self, before: Timestamp, most: usize) -> Result<usize, StoreError> {

@@ -80,8 +80,10 @@ pub(super) enum Damage {
     Sum,
     #[error("the record of sequence {sequence} does not follow the one before it")]
     Link { sequence: u64 },
-    #[error("the index of keys does not agree with the rows")]
-    KeyIndex,
+    #[error("there are two rows of key {0}")]
+    Twice(Label),
+    #[error("a row that was there is not found any more")]
+    Gone,
     #[error("records up to sequence {expected} were durable, and the file ends at {found}")]
     Lost { expected: u64, found: u64 },
     #[error("another journal's watermark lies beside it, or it was replaced by another journal")]

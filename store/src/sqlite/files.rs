@@ -22,7 +22,7 @@ const OLDEST_SQLITE: i32 = 3_051_003;
 /// Before the first look at the file. `EXCLUSIVE` first, so that the log's index is kept in memory and no `-shm` file is made.
 const SETTINGS: &str = "PRAGMA locking_mode = EXCLUSIVE; PRAGMA synchronous = FULL; PRAGMA trusted_schema = OFF; PRAGMA mmap_size = 0; \
      PRAGMA cell_size_check = ON; PRAGMA temp_store = MEMORY; PRAGMA secure_delete = ON; PRAGMA cache_size = -16384; \
-     PRAGMA journal_size_limit = 16777216";
+     PRAGMA wal_autocheckpoint = 4000; PRAGMA journal_size_limit = 67108864";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Access {

@@ -7,11 +7,12 @@
 use std::sync::Arc;
 
 use rusqlite::types::ValueRef;
-use rusqlite::{CachedStatement, Connection, ToSql, params};
+use rusqlite::{Connection, params};
 use sha2::{Digest, Sha256};
 use steadfast_core::{Key, Outcome, Reference, journal};
 
 use super::error::{Damage, Fault};
+use super::places::Places;
 use super::{columns, iso};
 use crate::{Entry, KeptAnswer};
 
@@ -120,19 +121,17 @@ pub(super) struct Reader {
 
 impl Reader {
     /// The row of this key.
-    pub(super) fn find(&mut self, connection: &Connection, key: &Key) -> Result<Option<Row>, Fault> {
-        let mut find: CachedStatement<'_> = connection
-            .prepare_cached(concat!("SELECT ", read_columns!(), " FROM operations INDEXED BY operations_by_key WHERE key = ?1"))?;
-        let parameter: &dyn ToSql = &key.as_str();
-        let mut rows = find.query([parameter])?;
-        match rows.next()? {
-            Some(row) => {
-                let row = self.read(row)?;
-                // What the hash covers is the record's key: a row under another's key must not pass for it.
-                if row.entry.record.key == *key { Ok(Some(row)) } else { Err(Damage::KeyIndex.into()) }
+    pub(super) fn find(&mut self, connection: &Connection, places: &Places, key: &Key) -> Result<Option<Row>, Fault> {
+        for first in places.candidates(key) {
+            let mut find =
+                connection.prepare_cached(concat!("SELECT ", read_columns!(), " FROM operations WHERE first = ?1"))?;
+            let mut rows = find.query([first])?;
+            let row = self.read(rows.next()?.ok_or(Damage::Gone)?)?;
+            if row.entry.record.key == *key {
+                return Ok(Some(row));
             }
-            None => Ok(None),
         }
+        Ok(None)
     }
 
     /// The row that lies in these [`read_columns`].

@@ -2,7 +2,7 @@
 //!
 //! A file is a journal if its `application_id` says so; `user_version` counts the migrations it has had. A file with more of them than this
 //! release knows is refused and left as it is. The text of each table and index is compared with what was written: it lies in the file like everything
-//! else, and a damaged one would make SQLite look for keys in the wrong place.
+//! else, and a damaged one would make SQLite read columns as others.
 
 use rusqlite::{Connection, OptionalExtension};
 
@@ -17,7 +17,8 @@ const MIGRATIONS: [&[(&str, &str)]; 1] = [VERSION_1];
 /// Names and texts, as `sqlite_schema` keeps them.
 ///
 /// `first` is the sequence number that the key's first record had: rows lie, and are loaded, in the order in which keys were first seen.
-/// `sequence` has no index of its own, which every record would have to move; that no two rows share a number is verified with the chain.
+/// `key` and `sequence` have no indexes, which cost more than the records: that none is there twice is verified whenever rows are, and `places.rs` knows
+/// where each key is.
 const VERSION_1: &[(&str, &str)] = &[
     (
         "operations",
@@ -45,7 +46,6 @@ const VERSION_1: &[(&str, &str)] = &[
     hash BLOB NOT NULL
 ) STRICT",
     ),
-    ("operations_by_key", "CREATE UNIQUE INDEX operations_by_key ON operations (key)"),
     (
         "operations_delivered",
         "CREATE INDEX operations_delivered ON operations (updated_at) WHERE state = 'delivered'",

@@ -63,7 +63,7 @@ fn in_doubt(name: &str) -> (Home, SqliteStore) {
     let mut ahead = copy.open();
     ahead.append(&[entry("two")]).unwrap();
     fs::write(home.file("-wal"), fs::read(copy.file("-wal")).unwrap()).unwrap();
-    store.verify_once().unwrap();
+    store.places = Some(store.verified().unwrap());
     store.doubt = Some(Doubt { before: store.head, after: ahead.head });
     (home, store)
 }

@@ -131,8 +131,13 @@ impl SqliteStore {
                         let label = found.entry.record.key.label();
                         report.problem(format!("column {column} of key {label} does not agree with its record"), REWRITE);
                     }
-                    if let Some(whole) = &mut whole {
-                        whole.count(&found);
+                    match whole.as_mut().map(|whole| whole.count(&self.connection, &found)) {
+                        Some(Err(Fault::Damage(damage))) => {
+                            report.problem(damage, RESTORE);
+                            whole = None;
+                        }
+                        Some(Err(fault)) => return Err(fault),
+                        Some(Ok(())) | None => {}
                     }
                 }
                 Err(Fault::Damage(damage)) => {
@@ -144,14 +149,9 @@ impl SqliteStore {
         }
         // With a damaged row the sums are wrong for a reason that was told already.
         let head = super::Head::read(&self.connection)?;
-        let damage = match whole {
-            Some(whole) => whole.check(&self.connection, &head)?,
-            None => None,
-        };
-        let damage = damage.or((head != self.head).then_some(Damage::Head));
-        if let Some(damage) = damage {
-            report.problem(damage, RESTORE);
+        if head != self.head {
+            report.problem(Damage::Head, RESTORE);
         }
-        Ok(())
+        whole.map_or(Ok(()), |whole| whole.check(&head).map(drop))
     }
 }

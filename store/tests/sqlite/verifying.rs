@@ -115,7 +115,7 @@ fn a_damaged_head_or_table_is_found_when_opening() {
         "UPDATE head SET sum = zeroblob(15)",
         "UPDATE head SET sequence = 9",
         "DELETE FROM head",
-        "DROP INDEX operations_by_key",
+        "DROP INDEX operations_delivered",
         "CREATE TRIGGER t AFTER INSERT ON operations BEGIN DELETE FROM operations; END",
     ];
     for change in changes {
