@@ -61,7 +61,7 @@ fn record(number: u64, stage: Stage) -> Record {
         record.due = Some(Timestamp::from_nanos(1_700_000_000_123_456_789 + number));
         record.polls = (number % 5) as u16;
     }
-    record.refused = stage == Stage::Unknown && number % 2 == 0;
+    record.refused = stage == Stage::Unknown && number.is_multiple_of(2);
     record
 }
 

@@ -33,7 +33,9 @@ pub enum OpenError {
     #[error("the journal is read-only: give this user write access to it and to its directory")]
     ReadOnly,
     /// It can be read but not written, and its newest records are in a `-wal` that only a writer can read.
-    #[error("the journal is read-only and was not closed: copy it with its -wal to where it can be written, and read that")]
+    #[error(
+        "the journal is read-only and was not closed: copy it with its -wal to where it can be written, and read that"
+    )]
     ReadOnlyUnclosed,
     /// The path ends in a symbolic link.
     #[error("the journal's path is a symbolic link: name the file itself, so that nobody can exchange it")]
@@ -76,7 +78,9 @@ pub(super) enum Damage {
     Head,
     #[error("{expected} operations were written and {found} are here")]
     Count { expected: u64, found: u64 },
-    #[error("the rows together are not those that the head row was written for: one is missing, or older than it should be")]
+    #[error(
+        "the rows together are not those that the head row was written for: one is missing, or older than it should be"
+    )]
     Sum,
     #[error("the record of sequence {sequence} does not follow the one before it")]
     Link { sequence: u64 },
@@ -125,9 +129,9 @@ impl Fault {
     /// A page could not be written: out of space, or refused by the disk.
     pub(super) fn is_failed_write(&self) -> bool {
         let Self::Sqlite(error) = self else { return false };
-        error.sqlite_error().is_some_and(|error| {
-            error.code == ErrorCode::DiskFull || error.extended_code == ffi::SQLITE_IOERR_WRITE
-        })
+        error
+            .sqlite_error()
+            .is_some_and(|error| error.code == ErrorCode::DiskFull || error.extended_code == ffi::SQLITE_IOERR_WRITE)
     }
 
     pub(super) fn reading(self) -> StoreError {
@@ -184,4 +188,3 @@ fn quiet(error: rusqlite::Error) -> Box<dyn std::error::Error + Send + Sync> {
         other => Box::new(other),
     }
 }
-

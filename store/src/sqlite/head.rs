@@ -36,8 +36,8 @@ impl Head {
     }
 
     pub(super) fn read(connection: &Connection) -> Result<Self, Fault> {
-        let mut read =
-            connection.prepare_cached("SELECT instance, sequence, hash, count, sum, hash_of_head FROM head WHERE one = 1")?;
+        let mut read = connection
+            .prepare_cached("SELECT instance, sequence, hash, count, sum, hash_of_head FROM head WHERE one = 1")?;
         let columns = read
             .query_row([], |row| {
                 Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get::<_, Hash>(5)?))

@@ -15,14 +15,17 @@ pub(super) fn write(time: Timestamp) -> String {
     let (year, month, day) = date(seconds / DAY);
     let clock = seconds % DAY;
     let mut text = *b"0000-00-00T00:00:00.000000000Z";
-    for ((from, to), value) in FIELDS.into_iter().zip([year, month, day, clock / 3600, clock / 60 % 60, clock % 60, nanos]) {
+    for ((from, to), value) in
+        FIELDS.into_iter().zip([year, month, day, clock / 3600, clock / 60 % 60, clock % 60, nanos])
+    {
         let mut rest = value;
         for digit in text.iter_mut().take(to).skip(from).rev() {
             *digit = b'0' + (rest % 10) as u8;
             rest /= 10;
         }
     }
-    text.iter().map(|byte| char::from(*byte)).collect()
+    // Digits and ASCII signs only.
+    String::from_utf8(text.to_vec()).unwrap_or_default()
 }
 
 /// `None` for what [`write`] would not have written.

@@ -60,7 +60,8 @@ impl Row {
         };
         let Entry { provider, at, payload, answer, .. } = &self.entry;
         let mut fixed = [0_u8; 48];
-        let parts = [&self.first.to_le_bytes()[..], &self.sequence.to_le_bytes(), &self.previous, &at.as_nanos().to_le_bytes()];
+        let parts =
+            [&self.first.to_le_bytes()[..], &self.sequence.to_le_bytes(), &self.previous, &at.as_nanos().to_le_bytes()];
         for (to, from) in fixed.iter_mut().zip(parts.into_iter().flatten()) {
             *to = *from;
         }
@@ -139,10 +140,12 @@ impl Reader {
         let ValueRef::Integer(first) = row.get_ref(0)? else { return Err(Damage::Structure.into()) };
         let key = row.get_ref(4)?;
         let label = match key {
-            ValueRef::Text(text) => core::str::from_utf8(text).ok().and_then(|text| Key::new(text).ok()).map(|key| key.label()),
+            ValueRef::Text(text) => {
+                core::str::from_utf8(text).ok().and_then(|text| Key::new(text).ok()).map(|key| key.label())
+            }
             _ => None,
         };
-        let damaged = |what| Fault::from(Damage::Row { row: first, label: label.clone(), what });
+        let damaged = |what| Fault::from(Damage::Row { row: first, label, what });
         let (ValueRef::Integer(sequence), ValueRef::Blob(previous), ValueRef::Blob(hash)) =
             (row.get_ref(1)?, row.get_ref(2)?, row.get_ref(3)?)
         else {

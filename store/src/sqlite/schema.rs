@@ -46,10 +46,7 @@ const VERSION_1: &[(&str, &str)] = &[
     hash BLOB NOT NULL
 ) STRICT",
     ),
-    (
-        "operations_delivered",
-        "CREATE INDEX operations_delivered ON operations (updated_at) WHERE state = 'delivered'",
-    ),
+    ("operations_delivered", "CREATE INDEX operations_delivered ON operations (updated_at) WHERE state = 'delivered'"),
     (
         "head",
         "CREATE TABLE head (

@@ -78,7 +78,8 @@ pub struct Problem {
     pub advice: &'static str,
 }
 
-const REWRITE: &str = "what the client reads is whole, but a query shows something else: the operation's next record mends it";
+const REWRITE: &str =
+    "what the client reads is whole, but a query shows something else: the operation's next record mends it";
 const INTEGRITY: &str = "copy the files, then restore the journal with its -wal and -mark from a copy, or mend the copy with \
                          SQLite's `.recover` and ask again";
 
@@ -109,7 +110,7 @@ impl SqliteStore {
         }
     }
 
-    fn look(&mut self, report: &mut Report) -> Result<(), Fault> {
+    fn look(&self, report: &mut Report) -> Result<(), Fault> {
         const EVERYTHING: &str = concat!("SELECT ", read_columns!(), ", * FROM operations NOT INDEXED ORDER BY first");
         let mut integrity = self.connection.prepare("PRAGMA integrity_check")?;
         let mut lines = integrity.query([])?;
@@ -129,7 +130,8 @@ impl SqliteStore {
                     report.count(&found.entry.record, &found.entry.provider);
                     if let Some(column) = columns::differs(row, &found.entry.record)? {
                         let label = found.entry.record.key.label();
-                        report.problem(format!("column {column} of key {label} does not agree with its record"), REWRITE);
+                        report
+                            .problem(format!("column {column} of key {label} does not agree with its record"), REWRITE);
                     }
                     match whole.as_mut().map(|whole| whole.count(&self.connection, &found)) {
                         Some(Err(Fault::Damage(damage))) => {

@@ -13,7 +13,11 @@ fn in_a_child(name: &str, journal: &Path) {
     child.args(["--exact", name, "--ignored", "--nocapture"]).env("JOURNAL", journal);
     let output = child.output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && said.contains("1 passed"), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success() && said.contains("1 passed"),
+        "{said}\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 fn limit(bytes: u64) {

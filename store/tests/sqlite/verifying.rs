@@ -24,7 +24,8 @@ fn complaints(change: &str) -> (String, Vec<String>) {
     let mut store = home.open();
     let said = store.load().map_or_else(chain, |_| String::new());
     let problems = store.verify().unwrap().problems;
-    let problems: Vec<String> = problems.iter().map(|problem| format!("{}: {}", problem.what, problem.advice)).collect();
+    let problems: Vec<String> =
+        problems.iter().map(|problem| format!("{}: {}", problem.what, problem.advice)).collect();
     assert!(!format!("{said} {problems:?} {store:?}").contains(SECRET));
     if !said.is_empty() {
         assert!(store.append(&[entry("another", Stage::Planned)]).is_err(), "{change}: went on with damage");
@@ -85,13 +86,24 @@ fn every_change_that_counts_is_found() {
 
 #[test]
 fn a_column_that_disagrees_with_its_record_is_told_by_verify_only() {
-    let values = ["state = 'planned'", "outcome = 'failed'", "reason = NULL", "reference = 'x'", "creates = 9", "attempts = 9", "polls = 9"];
+    let values = [
+        "state = 'planned'",
+        "outcome = 'failed'",
+        "reason = NULL",
+        "reference = 'x'",
+        "creates = 9",
+        "attempts = 9",
+        "polls = 9",
+    ];
     let times = ["created_at = updated_at || 'x'", "next_due = updated_at", "fingerprint = zeroblob(16)"];
     for change in values.into_iter().chain(times) {
         let (said, problems) = complaints(&format!("UPDATE operations SET {change} WHERE first = 3"));
         let column = change.split(' ').next().unwrap();
         assert_eq!(said, "", "{change}");
-        assert!(matches!(&problems[..], [only] if only.contains(&format!("column {column} of key #"))), "{change}: {problems:?}");
+        assert!(
+            matches!(&problems[..], [only] if only.contains(&format!("column {column} of key #"))),
+            "{change}: {problems:?}"
+        );
     }
 }
 

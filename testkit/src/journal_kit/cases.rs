@@ -101,8 +101,8 @@ fn an_answer_is_kept(store: &mut dyn Store) {
     append(store, &[entry(1, Stage::Ended(READY), 2).with_answer(answer(1))]);
     append(store, &[entry(1, Stage::Delivered(READY), 3)]);
     let expected = entry(1, Stage::Delivered(READY), 3).with_answer(answer(1));
-    assert_eq!(load(store), [expected.clone()]);
-    assert_eq!(find(store, 1), Some(expected));
+    assert_eq!(find(store, 1).as_ref(), Some(&expected));
+    assert_eq!(load(store), [expected]);
 }
 
 fn a_key_that_is_free_again_starts_anew(store: &mut dyn Store) {

@@ -134,7 +134,8 @@ impl<S: Store, E: Display + Debug> Kit<'_, S, E> {
         store.forget(Timestamp::from_secs(15), 2).ok()?;
         drop(store);
         let went_on = (self.open)(&self.scratch.journal()).ok()?.load().ok()?;
-        let old = |entry: &&Entry| went_on.contains(entry) || entry.is_delivered() || entry.record.key == more[0].record.key;
+        let old =
+            |entry: &&Entry| went_on.contains(entry) || entry.is_delivered() || entry.record.key == more[0].record.key;
         assert!(state.iter().all(|entry| old(&entry)), "an operation was lost later on");
         assert!(more.iter().all(|entry| went_on.iter().any(|it| it.record == entry.record)), "an entry was lost");
         Some(loaded)
@@ -144,7 +145,12 @@ impl<S: Store, E: Display + Debug> Kit<'_, S, E> {
     fn right_or_refused(&self, image: &Image, state: &[Entry], what: impl Display) -> bool {
         let read = self.read(image);
         if let Some(read) = &read {
-            assert!(read == state, "{what}: silently another state, {} instead of {} operations", read.len(), state.len());
+            assert!(
+                read == state,
+                "{what}: silently another state, {} instead of {} operations",
+                read.len(),
+                state.len()
+            );
         }
         read.is_some()
     }
@@ -183,7 +189,10 @@ impl<S: Store, E: Display + Debug> Kit<'_, S, E> {
                 let read = self.read(&image);
                 // Nobody was told that it is there, and nothing that was told is gone: this must open.
                 let state = read.unwrap_or_else(|| panic!("{name} torn {cut} bytes into an append: refused"));
-                assert!(state == *state_before || state == life.state, "{name} torn {cut} bytes into an append: another state");
+                assert!(
+                    state == *state_before || state == life.state,
+                    "{name} torn {cut} bytes into an append: another state"
+                );
             }
         }
     }
