@@ -85,6 +85,8 @@ pub struct SqliteStore {
     places: Option<Places>,
     /// A commit failed, and either of these heads may be what a crash would leave.
     doubt: Option<Doubt>,
+    /// A commit of which nobody knew has turned out to have happened, and who asked for it will ask again.
+    repeated: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -120,7 +122,7 @@ impl SqliteStore {
         }
         let mark = if access == Access::Write { MarkFile::open(&mark) } else { MarkFile::closed() };
         let (path, reader) = (path.to_owned(), Reader::default());
-        Ok(Self { connection, path, mark, head, reader, access, places: None, doubt: None })
+        Ok(Self { connection, path, mark, head, reader, access, places: None, doubt: None, repeated: false })
     }
 
     /// How far the journal has come. Who keeps it elsewhere can tell later with [`check_watermark`](SqliteStore::check_watermark) whether the
@@ -146,8 +148,9 @@ impl SqliteStore {
         }
         // What is to be written now may be there already, if it is this commit that is in doubt.
         self.settle().map_err(Fault::unsure)?;
+        let failed = if self.repeated { Fault::unsure } else { Fault::writing };
         let before = self.head;
-        let mut places = self.verified().map_err(Fault::writing)?;
+        let mut places = self.verified().map_err(failed)?;
         let (connection, reader, head) = (&self.connection, &mut self.reader, before);
         let mut tools = Work { connection, reader, head, places: &mut places, came: Vec::new(), went: Vec::new() };
         let worked = run(connection, "BEGIN IMMEDIATE").and_then(|()| {
@@ -167,18 +170,19 @@ impl SqliteStore {
                 self.mark.write(&after.watermark());
                 Ok(result)
             }
-            Ok((_, Err(fault))) if fault.is_failed_write() && self.is_still_at(&before) => Err(fault.writing()),
+            Ok((_, Err(fault))) if fault.is_failed_write() && self.is_still_at(&before) => Err(failed(fault)),
             Ok((result, Err(fault))) => {
                 self.doubt = Some(Doubt { before, after });
                 match self.settle() {
                     Ok(()) if self.head == after => Ok(result),
-                    Ok(()) => Err(fault.writing()),
+                    Ok(()) => Err(failed(fault)),
                     // All is read anew once it is known.
                     Err(_) => return Err(fault.unsure()),
                 }
             }
-            Err(fault) => Err(fault.writing()),
+            Err(fault) => Err(failed(fault)),
         };
+        self.repeated &= outcome.is_err();
         for (key, first) in if outcome.is_ok() { went } else { came } {
             places.remove(&key, first);
         }
@@ -211,6 +215,7 @@ impl SqliteStore {
             return Err(Damage::Head.into());
         }
         self.doubt = None;
+        self.repeated |= head == doubt.after;
         self.head = head;
         self.mark.write(&head.watermark());
         Ok(())

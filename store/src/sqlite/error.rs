@@ -92,7 +92,7 @@ pub(super) enum Damage {
     Lost { expected: u64, found: u64 },
     #[error("another journal's watermark lies beside it, or it was replaced by another journal")]
     Exchanged,
-    #[error("the file is empty, and a -wal or -mark beside it shows that it was not")]
+    #[error("the file is empty, and a -wal or -mark beside it shows that it was not; to begin anew, remove those too")]
     Emptied,
     #[error("the database's structure")]
     Structure,

@@ -28,7 +28,7 @@ pub(super) fn write(time: Timestamp) -> String {
     String::from_utf8(text.to_vec()).unwrap_or_default()
 }
 
-/// `None` for what [`write`] would not have written.
+/// `None` for what [`write()`] would not have written.
 pub(super) fn read(text: &[u8]) -> Option<Timestamp> {
     if text.len() != LENGTH {
         return None;

@@ -106,6 +106,14 @@ fn a_commit_that_did_happen_is_known_once_it_is_settled() {
     store.doubt = Some(Doubt { before, after: store.head });
     store.head = before;
     assert_eq!(store.load().unwrap(), [entry("one")]);
+    // Who was not told will append the same again, and it is there: an error must not say that it certainly is not.
+    store.connection.execute_batch("PRAGMA query_only = ON").unwrap();
+    assert!(!store.append(&[entry("one")]).unwrap_err().is_certain());
+    store.connection.execute_batch("PRAGMA query_only = OFF").unwrap();
+    store.append(&[entry("one")]).unwrap();
+    store.connection.execute_batch("PRAGMA query_only = ON").unwrap();
+    assert!(store.append(&[entry("two")]).unwrap_err().is_certain());
+    store.connection.execute_batch("PRAGMA query_only = OFF").unwrap();
     store.append(&[entry("two")]).unwrap();
     drop(store);
     assert_eq!(home.open().load().unwrap(), [entry("one"), entry("two")]);
