@@ -128,3 +128,26 @@ fn a_head_that_is_neither_before_nor_after_is_damage() {
     store.doubt = Some(Doubt { before: other, after: other });
     assert!(!store.append(&[entry("two")]).unwrap_err().is_certain());
 }
+
+#[test]
+fn a_disk_that_is_full_is_a_failed_write_and_a_failed_sync_is_not() {
+    let failed = |code| {
+        let error = rusqlite::ffi::Error::new(code);
+        Fault::from(rusqlite::Error::SqliteFailure(error, None)).is_failed_write()
+    };
+    assert!(failed(rusqlite::ffi::SQLITE_FULL) && failed(rusqlite::ffi::SQLITE_IOERR_WRITE));
+    assert!(!failed(rusqlite::ffi::SQLITE_IOERR_FSYNC) && !failed(rusqlite::ffi::SQLITE_IOERR));
+}
+
+#[test]
+fn two_rows_of_a_key_are_damage() {
+    let home = Home::new("twice");
+    let mut store = home.open();
+    store.append(&[entry("one")]).unwrap();
+    store.places = Some(Places::default());
+    store.append(&[entry("one")]).unwrap();
+    drop(store);
+    assert!(home.open().load().is_err());
+    let problems = home.open().verify().unwrap().problems;
+    assert!(problems.iter().any(|problem| problem.what.contains("two rows of key #")), "{problems:?}");
+}

@@ -80,8 +80,10 @@ fn child_gets_room_again() {
         limit(fs::metadata(beside(&journal, "-wal")).unwrap().len() + room);
         for _ in 0..3 {
             assert!(store.append(&batch(number)).unwrap_err().is_certain());
-            assert_eq!(store.load().unwrap().len(), 50 * number, "what is there can still be read");
+            assert_eq!(store.find(&batch(number)[0].record.key).unwrap(), None, "it is not there");
+            assert_eq!(store.find(&batch(0)[0].record.key).unwrap().as_ref(), Some(&batch(0)[0]));
         }
+        assert_eq!(store.load().unwrap().len(), 50 * number, "what is there can still be read");
         unlimited();
         store.append(&batch(number)).unwrap();
     }

@@ -99,6 +99,25 @@ fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o777
 }
 
+/// SQLite would take it for a new database, and throw the log away.
+#[test]
+fn an_emptied_file_with_a_log_is_refused_and_the_log_kept() {
+    let home = Home::new();
+    let copy = Home::new();
+    let mut store = home.open();
+    store.append(&[entry("order-1", Stage::Planned)]).unwrap();
+    fs::copy(beside(&home.journal(), "-wal"), beside(&copy.journal(), "-wal")).unwrap();
+    for emptied in [false, true] {
+        if emptied {
+            fs::write(copy.journal(), "").unwrap();
+        }
+        for opened in [SqliteStore::open(copy.journal()), SqliteStore::open_read_only(copy.journal())] {
+            assert!(matches!(opened, Err(OpenError::Damaged(_))), "{opened:?}");
+        }
+        assert!(fs::metadata(beside(&copy.journal(), "-wal")).unwrap().len() > 0);
+    }
+}
+
 /// Looking must not tidy up: a damaged log may be all that is left.
 #[test]
 fn looking_changes_nothing() {

@@ -176,7 +176,7 @@ fn a_payload_that_is_needed_no_more_is_overwritten() {
     let home = Home::new();
     let mut store = home.open();
     let payload = b"name and date of birth";
-    store.append(&[entry("order-1", Stage::InFlight).with_payload(*payload)]).unwrap();
+    store.append(&[entry("order-1", Stage::InFlight).with_payload(payload.repeat(1_000))]).unwrap();
     drop(store);
     let holds = |home: &Home| fs::read(home.journal()).unwrap().windows(payload.len()).any(|part| part == payload);
     assert!(holds(&home));
