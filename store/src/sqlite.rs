@@ -8,7 +8,7 @@
 //!
 //! - every row has a sequence number, the hash of the record before it, and a hash over itself and both (`sqlite/row.rs`);
 //! - a head row holds the end of the chain, the number of rows and the sum of their hashes, and moves in the transaction that moves them
-//!   (`sqlite/head.rs`): a row that is missing, altered or older than it should be is found, and so is one that nobody wrote;
+//!   (`sqlite/head.rs`): a row that is missing, altered, older than it should be, or written by nobody, is found;
 //! - how far the journal had come is kept beside it as well, in `FILE-mark` (`sqlite/mark.rs`): a log that lost its end is found.
 //!
 //! All of that is verified by [`load`](Store::load), or before whatever is done first; single rows each time they are read.
@@ -312,7 +312,7 @@ impl Store for SqliteStore {
 
     fn load(&mut self) -> Result<Vec<Entry>, StoreError> {
         self.settle().map_err(Fault::reading)?;
-        let mut entries = Vec::with_capacity(usize::try_from(self.head.count).unwrap_or_default().min(1 << 20));
+        let mut entries = Vec::with_capacity(scan::expected(&self.head));
         let all = scan::rows(&self.connection, &mut self.reader, &self.head, |row| entries.push(row.entry));
         self.places = Some(all.map_err(Fault::reading)?);
         Ok(entries)

@@ -139,13 +139,10 @@ impl Reader {
     pub(super) fn read(&mut self, row: &rusqlite::Row<'_>) -> Result<Row, Fault> {
         let ValueRef::Integer(first) = row.get_ref(0)? else { return Err(Damage::Structure.into()) };
         let key = row.get_ref(4)?;
-        let label = match key {
-            ValueRef::Text(text) => {
-                core::str::from_utf8(text).ok().and_then(|text| Key::new(text).ok()).map(|key| key.label())
-            }
-            _ => None,
+        let damaged = |what| {
+            let text = key.as_str().ok().and_then(|text| Key::new(text).ok());
+            Fault::from(Damage::Row { row: first, label: text.map(|key| key.label()), what })
         };
-        let damaged = |what| Fault::from(Damage::Row { row: first, label, what });
         let (ValueRef::Integer(sequence), ValueRef::Blob(previous), ValueRef::Blob(hash)) =
             (row.get_ref(1)?, row.get_ref(2)?, row.get_ref(3)?)
         else {

@@ -11,6 +11,11 @@ use super::row::{Hash, Reader, Row, read_columns};
 /// In the order in which their keys were first seen.
 pub(super) const ALL: &str = concat!("SELECT ", read_columns!(), " FROM operations NOT INDEXED ORDER BY first");
 
+/// For how many rows to make room at once: as many as there are, if that is not absurd.
+pub(super) fn expected(head: &Head) -> usize {
+    usize::try_from(head.count).unwrap_or_default().min(1 << 20)
+}
+
 /// Calls `each` with every row, and tells where each key is. What it was called with counts only if there is no error.
 pub(super) fn rows(
     connection: &Connection,
@@ -19,6 +24,7 @@ pub(super) fn rows(
     mut each: impl FnMut(Row),
 ) -> Result<Places, Fault> {
     let mut whole = Whole::default();
+    whole.links.reserve(expected(head));
     let mut all = connection.prepare_cached(ALL)?;
     let mut rows = all.query([])?;
     while let Some(row) = rows.next()? {
