@@ -1,8 +1,8 @@
 //! What every store must pass.
 //!
 //! A [`Store`] is trusted with the one thing that makes a crash harmless, so a new one is not believed but tried: [`check`] holds it to the
-//! trait's contract, and against [`MemoryStore`](steadfast_store::MemoryStore) over random histories; [`check_files`] damages the files of one that keeps files (cut, flipped, exchanged,
-//! torn, extended) and holds it to one rule: whatever was done to them, opening and loading gives *exactly the right state or an error*, never a panic,
+//! trait's contract, and against [`MemoryStore`](steadfast_store::MemoryStore) over random histories; [`check_files`] damages the files of one that
+//! keeps files (cut, flipped, exchanged, torn, extended) and holds it to one rule: whatever was done to them, opening and loading gives *exactly the right state or an error*, never a panic,
 //! never another state. Where a store cannot tell that its newest records are gone, this kit fails it; SQLite's own log cannot, and the store on SQLite
 //! passes because it keeps a watermark beside the file.
 //!

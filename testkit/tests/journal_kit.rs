@@ -89,7 +89,7 @@ fn appending_until_somebody_knows_gets_over_every_fault() {
 #[test]
 fn a_call_that_is_held_is_done_once_it_is_released() {
     let faults = StoreFaults::default();
-    let kept = MemoryStore::default();
+    let mut kept = MemoryStore::default();
     let mut store = FaultyStore::new(kept.clone(), faults.clone());
     faults.then(StoreFault::Hold);
     let entry = journal_kit::entry(1, Stage::Planned, 1);
@@ -97,8 +97,8 @@ fn a_call_that_is_held_is_done_once_it_is_released() {
     while faults.held() == 0 {
         std::thread::yield_now();
     }
-    assert_eq!(kept.clone().load().unwrap(), []);
+    assert_eq!(kept.load().unwrap(), []);
     faults.release();
     appended.join().unwrap().unwrap();
-    assert_eq!(kept.clone().load().unwrap().len(), 1);
+    assert_eq!(kept.load().unwrap().len(), 1);
 }
