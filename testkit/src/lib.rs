@@ -20,6 +20,7 @@
 //!
 //! - [`StrictStore`] and [`StrictWire`]: a journal and a wire that know the protocol and call out a driver that breaks it: a send without its
 //!   durable record, two creates of a key at once.
+//! - [`journal_kit`]: what every store must pass, and a store that fails on purpose.
 //! - [`WithLookup`]: a provider profile with a look-up added, for a fake that offers one.
 //! - [`scaled`], [`scaled_gate`]: a policy with every delay divided, to go with a provider that runs faster than life.
 //! - [`http::serve`]: any other server in a few lines, for tests of redirects, endless bodies and the like.
@@ -29,6 +30,7 @@
 mod deepvue;
 mod faults;
 pub mod http;
+pub mod journal_kit;
 mod ledger;
 mod lookup;
 mod server;

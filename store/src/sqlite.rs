@@ -1,0 +1,337 @@
+//! Records in one SQLite file.
+//!
+//! SQLite because its crash safety is the best tested there is, and because the file can be asked: `operations` is a table with readable columns,
+//! which any SQLite tool shows while no client has the file open. The version is bundled, since older ones can lose data.
+//!
+//! What SQLite alone does not give is certainty that a file still says what was written: a flipped bit in a page is served as it is, and one in
+//! its log silently cuts off all later records. So
+//!
+//! - every row has a sequence number, the hash of the record before it, and a hash over itself and both (`sqlite/row.rs`);
+//! - a head row holds the end of the chain, the number of rows and the sum of their hashes, and moves in the transaction that moves them
+//!   (`sqlite/head.rs`): a row that is missing, altered, older than it should be, or written by nobody, is found;
+//! - how far the journal had come is kept beside it as well, in `FILE-mark` (`sqlite/mark.rs`): a log that lost its end is found.
+//!
+//! All of that is verified by [`load`](Store::load), or before whatever is done first; single rows each time they are read.
+//!
+//! One [`append`](Store::append) is one transaction with one sync (`journal_mode=WAL`, `synchronous=FULL`). A commit whose pages could not be written, as on a
+//! full disk, has certainly failed: the page that ends it comes last. When the sync failed, all of them may be in the log, and a crash could still
+//! bring them to light. So before anything else a small commit is made in their place: if that one holds, what the file says is certain
+//! again; until it does, nobody knows, and [`StoreError::is_certain`] says so (`settle`).
+//!
+//! The file is locked for as long as the store lives (`locking_mode=EXCLUSIVE`): another opener is refused at once. It and what lies beside it can be read by
+//! their owner only. Removed payloads are overwritten (`secure_delete`), though the log may hold them until it is next reused. Not detected: a network
+//! file system, whose locks and syncs may be lies; keep the file on a local disk.
+
+mod columns;
+mod error;
+mod files;
+mod head;
+mod iso;
+mod mark;
+mod places;
+mod row;
+mod scan;
+mod schema;
+#[cfg(test)]
+mod tests;
+mod verify;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, params};
+use steadfast_core::{Key, Timestamp};
+
+use self::error::{Damage, Fault};
+use self::files::Access;
+use self::head::Head;
+use self::mark::MarkFile;
+use self::places::Places;
+use self::row::{Hash, Reader, Row, read_columns};
+use crate::{Entry, Store, StoreError};
+
+pub use self::error::{DamageError, OpenError};
+pub use self::mark::Watermark;
+pub use self::verify::{Problem, Report, UnresolvedOperation};
+
+/// Keeps records in one SQLite file.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use steadfast_store::{Entry, SqliteStore, Store};
+/// # use steadfast_core::{Fingerprint, Gate, Key, Operation, OperationPolicy, Seed, Timestamp};
+/// # let (policy, mut gate, now) = (OperationPolicy::default(), Gate::unlimited(), Timestamp::from_secs(1));
+/// # let turn = &mut policy.turn(now, &mut gate);
+/// # let job = Operation::new(Key::new("order-42")?, Fingerprint::new([0; 16]), Seed::new(7), turn);
+/// # let path = std::env::temp_dir().join(format!("steadfast-doc-{}.db", std::process::id()));
+///
+/// let mut store = SqliteStore::open(&path)?;
+/// let entry = Entry::new(job.record(), Arc::from("deepvue"), now);
+/// store.append(&[entry.clone()])?;
+/// drop(store);
+/// assert_eq!(SqliteStore::open(&path)?.load()?, [entry]);
+/// # for suffix in ["", "-mark"] { std::fs::remove_file(format!("{}{suffix}", path.display()))?; }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct SqliteStore {
+    connection: Connection,
+    path: PathBuf,
+    mark: MarkFile,
+    head: Head,
+    reader: Reader,
+    access: Access,
+    /// Where each key is, once all rows were found to be what was written.
+    places: Option<Places>,
+    /// A commit failed, and either of these heads may be what a crash would leave.
+    doubt: Option<Doubt>,
+    /// A commit of which nobody knew has turned out to have happened, and who asked for it will ask again.
+    repeated: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Doubt {
+    before: Head,
+    after: Head,
+}
+
+impl SqliteStore {
+    /// Opens a journal, and makes it if there is none. Its directory must exist.
+    ///
+    /// # Errors
+    /// See [`OpenError`]. In particular another process has it open ([`OpenError::Locked`], at once), or it is damaged.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, OpenError> {
+        Self::open_for(path.as_ref(), Access::Write)
+    }
+
+    /// Opens a journal to look into it. Nothing is written, not even what an unclosed one would need to be tidy; it is locked all the same,
+    /// so that what is seen stands still.
+    ///
+    /// # Errors
+    /// As [`open`](SqliteStore::open), and [`OpenError::Missing`] if there is none.
+    pub fn open_read_only(path: impl AsRef<Path>) -> Result<Self, OpenError> {
+        Self::open_for(path.as_ref(), Access::Read)
+    }
+
+    fn open_for(path: &Path, access: Access) -> Result<Self, OpenError> {
+        let (connection, access) = files::open(path, access)?;
+        let head = Head::read(&connection)?;
+        let mark = files::beside(path, "-mark");
+        if let Some(mark) = MarkFile::read(&mark)? {
+            mark.holds(&head.watermark())?;
+        }
+        let mark = if access == Access::Write { MarkFile::open(&mark) } else { MarkFile::closed() };
+        let (path, reader) = (path.to_owned(), Reader::default());
+        Ok(Self { connection, path, mark, head, reader, access, places: None, doubt: None, repeated: false })
+    }
+
+    /// How far the journal has come. Who keeps it elsewhere can tell later with [`check_watermark`](SqliteStore::check_watermark) whether the
+    /// journal was replaced by an older copy of itself.
+    #[must_use]
+    pub fn watermark(&self) -> Watermark {
+        self.head.watermark()
+    }
+
+    /// Whether this is the journal that had come as far as `mark`, and nothing since then is lost.
+    ///
+    /// # Errors
+    /// It is another one, or an older copy.
+    pub fn check_watermark(&mut self, mark: &Watermark) -> Result<(), StoreError> {
+        self.settle().map_err(Fault::reading)?;
+        mark.holds(&self.head.watermark()).map_err(|damage| Fault::from(damage).reading())
+    }
+
+    /// One transaction that moves rows and head together, or an error that says what is known of it.
+    fn change<T>(&mut self, work: impl FnOnce(&mut Work<'_>) -> Result<T, Fault>) -> Result<T, StoreError> {
+        if self.access == Access::Read {
+            return Err(StoreError::write("it was opened read-only").advising("open it for writing"));
+        }
+        // What is to be written now may be there already, if it is this commit that is in doubt.
+        self.settle().map_err(Fault::unsure)?;
+        let failed = if self.repeated { Fault::unsure } else { Fault::writing };
+        let before = self.head;
+        let mut places = self.verified().map_err(failed)?;
+        let (connection, reader, head) = (&self.connection, &mut self.reader, before);
+        let mut tools = Work { connection, reader, head, places: &mut places, came: Vec::new(), went: Vec::new() };
+        let worked = run(connection, "BEGIN IMMEDIATE").and_then(|()| {
+            let result = work(&mut tools)?;
+            tools.head.replace(&before, connection)?;
+            Ok(result)
+        });
+        let Work { head: after, came, went, .. } = tools;
+        let committed = worked.map(|result| (result, run(connection, "COMMIT")));
+        if !matches!(committed, Ok((_, Ok(())))) {
+            // A roll-back that fails is seen by whatever comes next: nothing can begin.
+            let _ = connection.execute_batch("ROLLBACK");
+        }
+        let outcome = match committed {
+            Ok((result, Ok(()))) => {
+                self.head = after;
+                self.mark.write(&after.watermark());
+                Ok(result)
+            }
+            Ok((_, Err(fault))) if fault.is_failed_write() && self.is_still_at(&before) => Err(failed(fault)),
+            Ok((result, Err(fault))) => {
+                self.doubt = Some(Doubt { before, after });
+                match self.settle() {
+                    Ok(()) if self.head == after => Ok(result),
+                    Ok(()) => Err(failed(fault)),
+                    // All is read anew once it is known.
+                    Err(_) => return Err(fault.unsure()),
+                }
+            }
+            Err(fault) => Err(failed(fault)),
+        };
+        self.repeated &= outcome.is_err();
+        for (key, first) in if outcome.is_ok() { went } else { came } {
+            places.remove(&key, first);
+        }
+        self.places = Some(places);
+        outcome
+    }
+
+    /// Finds out which side of a failed commit the file is on, and makes it so for good.
+    ///
+    /// The pages of the failed one lie in the log beyond its end, if anywhere. The next commit is written over them, so once it holds they
+    /// cannot come back.
+    fn settle(&mut self) -> Result<(), Fault> {
+        let Some(doubt) = self.doubt else { return Ok(()) };
+        if !self.connection.is_autocommit() {
+            run(&self.connection, "ROLLBACK")?;
+        }
+        let settled = self
+            .connection
+            .execute_batch("BEGIN IMMEDIATE; UPDATE head SET settled = settled + 1 WHERE one = 1; COMMIT")
+            .map_err(Fault::from)
+            .and_then(|()| Head::read(&self.connection));
+        let head = match settled {
+            Ok(head) => head,
+            Err(fault) => {
+                let _ = self.connection.execute_batch("ROLLBACK");
+                return Err(fault);
+            }
+        };
+        if head != doubt.before && head != doubt.after {
+            return Err(Damage::Head.into());
+        }
+        self.doubt = None;
+        self.repeated |= head == doubt.after;
+        self.head = head;
+        self.mark.write(&head.watermark());
+        Ok(())
+    }
+
+    /// Whether a failed commit was rolled back, as far as SQLite knows.
+    fn is_still_at(&self, before: &Head) -> bool {
+        self.connection.is_autocommit() && Head::read(&self.connection).is_ok_and(|head| head == *before)
+    }
+
+    /// Where each key is. Verifies all rows, if nothing has yet.
+    fn verified(&mut self) -> Result<Places, Fault> {
+        match self.places.take() {
+            Some(places) => Ok(places),
+            None => scan::rows(&self.connection, &mut self.reader, &self.head, |_| {}),
+        }
+    }
+}
+
+/// What a transaction works with.
+struct Work<'a> {
+    connection: &'a Connection,
+    reader: &'a mut Reader,
+    places: &'a mut Places,
+    head: Head,
+    /// Keys that were not there before, and their rows.
+    came: Vec<(Key, i64)>,
+    /// Keys that are forgotten, and their rows.
+    went: Vec<(Key, i64)>,
+}
+
+impl Work<'_> {
+    fn append(&mut self, entry: &Entry) -> Result<(), Fault> {
+        let key = &entry.record.key;
+        let earlier = self.reader.find(self.connection, self.places, key)?;
+        let (sequence, previous) = (self.head.sequence + 1, self.head.hash);
+        let replaced = earlier.as_ref().map(|row| row.hash);
+        let (first, entry) = match earlier {
+            Some(row) => (row.first, entry.clone().after(row.entry)),
+            None => {
+                self.places.insert(key, sequence);
+                self.came.push((key.clone(), sequence));
+                (sequence, entry.clone())
+            }
+        };
+        let (row, record) = Row::new(first, sequence, previous, entry);
+        row.write(self.connection, &record, replaced.is_some())?;
+        self.head.append(&row, replaced.as_ref());
+        Ok(())
+    }
+
+    fn forget(&mut self, before: Timestamp, most: usize) -> Result<usize, Fault> {
+        const OLD: &str = concat!(
+            "SELECT ",
+            read_columns!(),
+            " FROM operations INDEXED BY operations_delivered WHERE state = 'delivered' AND updated_at < ?1 ORDER BY updated_at, first LIMIT ?2"
+        );
+        let mut gone: Vec<(Key, i64, Hash)> = Vec::new();
+        let mut old = self.connection.prepare_cached(OLD)?;
+        let mut rows = old.query(params![iso::write(before), i64::try_from(most).unwrap_or(i64::MAX)])?;
+        while let Some(row) = rows.next()? {
+            let row = self.reader.read(row)?;
+            if !row.entry.is_delivered() || row.entry.at >= before {
+                let label = Some(row.entry.record.key.label());
+                return Err(Damage::Row { row: row.first, label, what: "its state" }.into());
+            }
+            gone.push((row.entry.record.key, row.first, row.hash));
+        }
+        let mut remove = self.connection.prepare_cached("DELETE FROM operations WHERE first = ?1")?;
+        let count = gone.len();
+        for (key, first, hash) in gone {
+            if remove.execute([first])? != 1 {
+                return Err(Damage::Gone.into());
+            }
+            self.head.remove(&hash);
+            self.went.push((key, first));
+        }
+        Ok(count)
+    }
+}
+
+fn run(connection: &Connection, sql: &str) -> Result<(), Fault> {
+    connection.prepare_cached(sql)?.execute([])?;
+    Ok(())
+}
+
+impl Store for SqliteStore {
+    fn append(&mut self, entries: &[Entry]) -> Result<(), StoreError> {
+        if entries.is_empty() {
+            return Ok(());
+        }
+        self.change(|work| entries.iter().try_for_each(|entry| work.append(entry)))
+    }
+
+    fn load(&mut self) -> Result<Vec<Entry>, StoreError> {
+        self.settle().map_err(Fault::reading)?;
+        let mut entries = Vec::with_capacity(scan::expected(&self.head));
+        let all = scan::rows(&self.connection, &mut self.reader, &self.head, |row| entries.push(row.entry));
+        self.places = Some(all.map_err(Fault::reading)?);
+        Ok(entries)
+    }
+
+    fn find(&mut self, key: &Key) -> Result<Option<Entry>, StoreError> {
+        let places = self.settle().and_then(|()| self.verified()).map_err(Fault::reading)?;
+        let row = self.reader.find(&self.connection, &places, key);
+        self.places = Some(places);
+        row.map(|row| row.map(|row| row.entry)).map_err(Fault::reading)
+    }
+
+    fn forget(&mut self, before: Timestamp, most: usize) -> Result<usize, StoreError> {
+        self.change(|work| work.forget(before, most))
+    }
+}
+
+impl fmt::Debug for SqliteStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteStore").field("path", &self.path).finish_non_exhaustive()
+    }
+}

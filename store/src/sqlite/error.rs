@@ -1,0 +1,190 @@
+//! Why a journal could not be opened, and what is wrong with a damaged one.
+//!
+//! None of these shows a key, a payload or an answer, nor SQLite's own messages, which can quote what is in the file.
+
+use rusqlite::ErrorCode;
+use rusqlite::ffi;
+use steadfast_core::Label;
+
+use super::schema::VERSION;
+use crate::StoreError;
+
+/// What to do about damage.
+pub(super) const RESTORE: &str = "stop, keep the files as they are, and restore the journal with its -wal and -mark from a copy; \
+                                  operations that were under way since then may have run";
+
+/// Why a journal on SQLite could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// Another process, or another store in this one, has it open.
+    #[error("the journal is in use: only one process may hold it, so stop the other one first")]
+    Locked,
+    /// A newer release wrote it. It was left as it is.
+    #[error("the journal has version {version}, and this release reads up to {VERSION}: use the release that wrote it")]
+    Newer {
+        /// The file's `user_version`.
+        version: i64,
+    },
+    /// It is something else: another program's database, or no database.
+    #[error("this file is not a journal, or its first bytes are damaged: name another file, or restore it from a copy")]
+    Foreign,
+    /// It can be read but not written.
+    #[error("the journal is read-only: give this user write access to it and to its directory")]
+    ReadOnly,
+    /// It can be read but not written, and its newest records are in a `-wal` that only a writer can read.
+    #[error(
+        "the journal is read-only and was not closed: copy it with its -wal to where it can be written, and read that"
+    )]
+    ReadOnlyUnclosed,
+    /// The path ends in a symbolic link.
+    #[error("the journal's path is a symbolic link: name the file itself, so that nobody can exchange it")]
+    Symlink,
+    /// There is no such file.
+    #[error("there is no journal at this path: check its name")]
+    Missing,
+    /// It is a directory, a pipe or the like.
+    #[error("the journal's path is not a regular file: name a file")]
+    NotAFile,
+    /// The SQLite library can corrupt files.
+    #[error("SQLite {version} has known defects that lose data: link 3.51.3 or later")]
+    OldSqlite {
+        /// What is linked.
+        version: &'static str,
+    },
+    /// What is in the files is not what was written.
+    #[error("the journal is damaged ({0}): {RESTORE}")]
+    Damaged(#[source] DamageError),
+    /// The file system refused.
+    #[error("the journal's files could not be opened: check the path, its permissions and the disk")]
+    Io(#[from] std::io::Error),
+    /// SQLite refused.
+    #[error("the journal could not be opened: check the disk, its permissions and free space")]
+    Sqlite(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// What is wrong with a journal's files, in words; a key is named by its label.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct DamageError(#[from] pub(super) Damage);
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Damage {
+    #[error("row {row}{}, {what}", label.map(|label| format!(" of key {label}")).unwrap_or_default())]
+    Row { row: i64, label: Option<Label>, what: &'static str },
+    #[error("a table or an index is not as it was created")]
+    Schema,
+    #[error("the head row is missing or not what was written")]
+    Head,
+    #[error("{expected} operations were written and {found} are here")]
+    Count { expected: u64, found: u64 },
+    #[error(
+        "the rows together are not those that the head row was written for: one is missing, or older than it should be"
+    )]
+    Sum,
+    #[error("the record of sequence {sequence} does not follow the one before it")]
+    Link { sequence: u64 },
+    #[error("there are two rows of key {0}")]
+    Twice(Label),
+    #[error("a row that was there is not found any more")]
+    Gone,
+    #[error("records up to sequence {expected} were durable, and the file ends at {found}")]
+    Lost { expected: u64, found: u64 },
+    #[error("another journal's watermark lies beside it, or it was replaced by another journal")]
+    Exchanged,
+    #[error("the file is empty, and a -wal or -mark beside it shows that it was not; to begin anew, remove those too")]
+    Emptied,
+    #[error("the database's structure")]
+    Structure,
+}
+
+/// SQLite's error, without the message.
+#[derive(Debug, thiserror::Error)]
+#[error("SQLite says: {0}")]
+struct Refused(ffi::Error);
+
+/// Anything that goes wrong inside a store, before it is known what was being done.
+#[derive(Debug)]
+pub(super) enum Fault {
+    Damage(Damage),
+    Sqlite(rusqlite::Error),
+}
+
+impl From<Damage> for Fault {
+    fn from(damage: Damage) -> Self {
+        Self::Damage(damage)
+    }
+}
+
+impl From<rusqlite::Error> for Fault {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Damage(Damage::Structure),
+            _ => Self::Sqlite(error),
+        }
+    }
+}
+
+impl Fault {
+    /// A page could not be written: out of space, or refused by the disk.
+    pub(super) fn is_failed_write(&self) -> bool {
+        let Self::Sqlite(error) = self else { return false };
+        error
+            .sqlite_error()
+            .is_some_and(|error| error.code == ErrorCode::DiskFull || error.extended_code == ffi::SQLITE_IOERR_WRITE)
+    }
+
+    pub(super) fn reading(self) -> StoreError {
+        self.into(StoreError::read)
+    }
+
+    pub(super) fn writing(self) -> StoreError {
+        self.into(StoreError::write)
+    }
+
+    pub(super) fn unsure(self) -> StoreError {
+        self.into(StoreError::uncertain)
+    }
+
+    fn into(self, action: fn(Box<dyn std::error::Error + Send + Sync>) -> StoreError) -> StoreError {
+        match self {
+            Self::Damage(damage) => action(Box::new(DamageError(damage))).advising(RESTORE),
+            Self::Sqlite(error) => action(quiet(error)),
+        }
+    }
+}
+
+impl From<Fault> for OpenError {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Damage(damage) => damage.into(),
+            Fault::Sqlite(error) => error.into(),
+        }
+    }
+}
+
+impl From<Damage> for OpenError {
+    fn from(damage: Damage) -> Self {
+        Self::Damaged(DamageError(damage))
+    }
+}
+
+impl From<rusqlite::Error> for OpenError {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Locked,
+            Some(ErrorCode::NotADatabase) => Self::Foreign,
+            Some(ErrorCode::DatabaseCorrupt) => Damage::Structure.into(),
+            Some(ErrorCode::ReadOnly) => Self::ReadOnly,
+            _ => Self::Sqlite(quiet(error)),
+        }
+    }
+}
+
+fn quiet(error: rusqlite::Error) -> Box<dyn std::error::Error + Send + Sync> {
+    match error {
+        rusqlite::Error::SqliteFailure(code, _) => Box::new(Refused(code)),
+        rusqlite::Error::SqlInputError { error, .. } => Box::new(Refused(error)),
+        other => Box::new(other),
+    }
+}

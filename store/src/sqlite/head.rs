@@ -1,0 +1,107 @@
+//! The head: how far the chain has come, how many rows there are, and the sum of their hashes.
+//!
+//! A later record of a key replaces the earlier one, so the chain has gaps, and links alone would not show a row that is gone. Hence
+//! the count and the sum (the hashes as numbers, wrapping): both move in the transaction that moves the rows, so rows and head fit only together.
+
+use rusqlite::{Connection, OptionalExtension, params};
+use sha2::{Digest, Sha256};
+
+use super::error::{Damage, Fault};
+use super::mark::Watermark;
+use super::row::{Hash, Row, cut};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Head {
+    /// A number of this journal's own, so that another's is not taken for it.
+    pub(super) instance: Hash,
+    /// Of the last record that was appended.
+    pub(super) sequence: i64,
+    /// Of the last record that was appended.
+    pub(super) hash: Hash,
+    pub(super) count: i64,
+    pub(super) sum: u128,
+}
+
+impl Head {
+    /// Makes the head of an empty journal. Within the caller's transaction.
+    pub(super) fn create(connection: &Connection) -> rusqlite::Result<()> {
+        let instance: Vec<u8> = connection.query_row("SELECT randomblob(16)", [], |row| row.get(0))?;
+        let mut head = Self { instance: [0; 16], sequence: 0, hash: [0; 16], count: 0, sum: 0 };
+        head.instance.iter_mut().zip(instance).for_each(|(to, from)| *to = from);
+        connection.execute(
+            "INSERT INTO head (one, instance, sequence, hash, count, sum, hash_of_head, settled) VALUES (1, ?1, 0, ?2, 0, ?3, ?4, 0)",
+            params![&head.instance[..], &head.hash[..], &head.sum.to_be_bytes()[..], &head.checksum()[..]],
+        )?;
+        Ok(())
+    }
+
+    pub(super) fn read(connection: &Connection) -> Result<Self, Fault> {
+        let mut read = connection
+            .prepare_cached("SELECT instance, sequence, hash, count, sum, hash_of_head FROM head WHERE one = 1")?;
+        let columns = read
+            .query_row([], |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get::<_, Hash>(5)?))
+            })
+            .optional();
+        // A value of another type or length is damage as well, and SQLite's own errors are not.
+        let columns = match columns {
+            Err(error @ rusqlite::Error::SqliteFailure(..)) => return Err(error.into()),
+            other => other.ok().flatten().ok_or(Damage::Head)?,
+        };
+        let (instance, sequence, hash, count, sum, checksum) = columns;
+        let head = Self { instance, sequence, hash, count, sum: u128::from_be_bytes(sum) };
+        if head.checksum() == checksum { Ok(head) } else { Err(Damage::Head.into()) }
+    }
+
+    /// Moves the head row from `before` to this. Within the caller's transaction, with the rows that it counts.
+    pub(super) fn replace(&self, before: &Self, connection: &Connection) -> Result<(), Fault> {
+        let moved = connection
+            .prepare_cached(
+                "UPDATE head SET sequence = ?1, hash = ?2, count = ?3, sum = ?4, hash_of_head = ?5 WHERE one = 1 AND hash_of_head = ?6",
+            )?
+            .execute(params![
+                self.sequence,
+                &self.hash[..],
+                self.count,
+                &self.sum.to_be_bytes()[..],
+                &self.checksum()[..],
+                &before.checksum()[..],
+            ])?;
+        if moved == 1 { Ok(()) } else { Err(Damage::Head.into()) }
+    }
+
+    /// Counts a row that was appended, and no longer the one that it replaced.
+    pub(super) fn append(&mut self, row: &Row, replaced: Option<&Hash>) {
+        self.sequence = row.sequence;
+        self.hash = row.hash;
+        if let Some(hash) = replaced {
+            self.remove(hash);
+        }
+        self.count += 1;
+        self.sum = self.sum.wrapping_add(number(&row.hash));
+    }
+
+    /// Counts a row no more.
+    pub(super) const fn remove(&mut self, hash: &Hash) {
+        self.count -= 1;
+        self.sum = self.sum.wrapping_sub(number(hash));
+    }
+
+    pub(super) fn watermark(&self) -> Watermark {
+        Watermark { instance: self.instance, sequence: self.sequence.unsigned_abs(), hash: self.hash }
+    }
+
+    fn checksum(&self) -> Hash {
+        let mut hasher = Sha256::new();
+        hasher.update(self.instance);
+        hasher.update(self.sequence.to_le_bytes());
+        hasher.update(self.hash);
+        hasher.update(self.count.to_le_bytes());
+        hasher.update(self.sum.to_be_bytes());
+        cut(hasher)
+    }
+}
+
+pub(super) const fn number(hash: &Hash) -> u128 {
+    u128::from_be_bytes(*hash)
+}

@@ -1,0 +1,91 @@
+//! All rows in order, verified one by one and all together.
+
+use rusqlite::Connection;
+use rusqlite::types::ValueRef;
+
+use super::error::{Damage, Fault};
+use super::head::{Head, number};
+use super::places::Places;
+use super::row::{Hash, Reader, Row, read_columns};
+
+/// In the order in which their keys were first seen.
+pub(super) const ALL: &str = concat!("SELECT ", read_columns!(), " FROM operations NOT INDEXED ORDER BY first");
+
+/// For how many rows to make room at once: as many as there are, if that is not absurd.
+pub(super) fn expected(head: &Head) -> usize {
+    usize::try_from(head.count).unwrap_or_default().min(1 << 20)
+}
+
+/// Calls `each` with every row, and tells where each key is. What it was called with counts only if there is no error.
+pub(super) fn rows(
+    connection: &Connection,
+    reader: &mut Reader,
+    head: &Head,
+    mut each: impl FnMut(Row),
+) -> Result<Places, Fault> {
+    let mut whole = Whole::default();
+    whole.links.reserve(expected(head));
+    let mut all = connection.prepare_cached(ALL)?;
+    let mut rows = all.query([])?;
+    while let Some(row) = rows.next()? {
+        let row = reader.read(row)?;
+        whole.count(connection, &row)?;
+        each(row);
+    }
+    whole.check(head)
+}
+
+/// What is to be known of rows beyond each alone.
+#[derive(Debug, Default)]
+pub(super) struct Whole {
+    sum: u128,
+    places: Places,
+    /// Sequence number, the predecessor's hash and its own. Eight bytes of each are enough to tell a wrong order.
+    links: Vec<(i64, u64, u64)>,
+}
+
+impl Whole {
+    pub(super) fn count(&mut self, connection: &Connection, row: &Row) -> Result<(), Fault> {
+        let key = &row.entry.record.key;
+        for other in self.places.candidates(key) {
+            let mut read = connection.prepare_cached("SELECT key FROM operations WHERE first = ?1")?;
+            let mut rows = read.query([other])?;
+            if rows.next()?.ok_or(Damage::Gone)?.get_ref(0)? == ValueRef::Text(key.as_str().as_bytes()) {
+                return Err(Damage::Twice(key.label()).into());
+            }
+        }
+        self.places.insert(key, row.first);
+        self.sum = self.sum.wrapping_add(number(&row.hash));
+        self.links.push((row.sequence, short(&row.previous), short(&row.hash)));
+        Ok(())
+    }
+
+    /// Where the keys are, or what is wrong with the rows, once all were counted.
+    pub(super) fn check(mut self, head: &Head) -> Result<Places, Fault> {
+        let (expected, found) = (head.count.unsigned_abs(), self.links.len() as u64);
+        if found != expected {
+            return Err(Damage::Count { expected, found }.into());
+        }
+        if self.sum != head.sum {
+            return Err(Damage::Sum.into());
+        }
+        self.links.sort_unstable();
+        let follows = self.links.windows(2).find_map(|pair| match pair {
+            [(one, _, hash), (next, previous, _)] if *one == *next || (*one + 1 == *next && hash != previous) => {
+                Some(*next)
+            }
+            _ => None,
+        });
+        let end = self.links.last().filter(|(sequence, _, hash)| {
+            *sequence > head.sequence || (*sequence == head.sequence && *hash != short(&head.hash))
+        });
+        match follows.or_else(|| end.map(|(sequence, ..)| *sequence)) {
+            Some(sequence) => Err(Damage::Link { sequence: sequence.unsigned_abs() }.into()),
+            None => Ok(self.places),
+        }
+    }
+}
+
+fn short(hash: &Hash) -> u64 {
+    hash.first_chunk().map_or(0, |first| u64::from_be_bytes(*first))
+}

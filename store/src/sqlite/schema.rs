@@ -1,0 +1,115 @@
+//! The tables, and how a file gets them.
+//!
+//! A file is a journal if its `application_id` says so; `user_version` counts the migrations it has had. A file with more of them than this
+//! release knows is refused and left as it is. The text of each table and index is compared with what was written: it lies in the file like everything
+//! else, and a damaged one would make SQLite read columns as others.
+
+use rusqlite::{Connection, OptionalExtension};
+
+use super::error::{Damage, OpenError};
+
+/// `SfJ1` as a number.
+pub(super) const APPLICATION_ID: i64 = 0x5366_4a31;
+
+/// Each brings a file from the version that is its place to the next. Never changed once released; a new one goes at the end.
+const MIGRATIONS: [&[(&str, &str)]; 1] = [VERSION_1];
+
+/// Names and texts, as `sqlite_schema` keeps them.
+///
+/// `first` is the sequence number that the key's first record had: rows lie, and are loaded, in the order in which keys were first seen.
+/// `key` and `sequence` have no indexes, which cost more than the records: that none is there twice is verified whenever rows are, and `places.rs` knows
+/// where each key is.
+const VERSION_1: &[(&str, &str)] = &[
+    (
+        "operations",
+        "CREATE TABLE operations (
+    first INTEGER PRIMARY KEY,
+    key TEXT NOT NULL,
+    provider TEXT NOT NULL,
+    state TEXT NOT NULL,
+    outcome TEXT,
+    reason TEXT,
+    reference TEXT,
+    creates INTEGER NOT NULL,
+    attempts INTEGER NOT NULL,
+    polls INTEGER NOT NULL,
+    created_at TEXT NOT NULL,
+    updated_at TEXT NOT NULL,
+    next_due TEXT,
+    fingerprint BLOB NOT NULL,
+    sequence INTEGER NOT NULL,
+    record BLOB NOT NULL,
+    payload BLOB,
+    answer_status INTEGER,
+    answer_body BLOB,
+    previous BLOB NOT NULL,
+    hash BLOB NOT NULL
+) STRICT",
+    ),
+    ("operations_delivered", "CREATE INDEX operations_delivered ON operations (updated_at) WHERE state = 'delivered'"),
+    (
+        "head",
+        "CREATE TABLE head (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    instance BLOB NOT NULL,
+    sequence INTEGER NOT NULL,
+    hash BLOB NOT NULL,
+    count INTEGER NOT NULL,
+    sum BLOB NOT NULL,
+    hash_of_head BLOB NOT NULL,
+    settled INTEGER NOT NULL
+) STRICT",
+    ),
+];
+
+/// The version that this release writes.
+pub(super) const VERSION: i64 = MIGRATIONS.len() as i64;
+
+/// Whether a file's tables are this release's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// There is nothing in it.
+    Empty,
+    /// A journal of this version, not newer than ours.
+    Version(i64),
+}
+
+pub(super) fn look(connection: &Connection) -> Result<Found, OpenError> {
+    let number = |pragma| connection.query_row(pragma, [], |row| row.get::<_, i64>(0));
+    let application = number("PRAGMA application_id")?;
+    let version = number("PRAGMA user_version")?;
+    let objects = number("SELECT count(*) FROM sqlite_schema")?;
+    match (application, version) {
+        (0, 0) if objects == 0 => Ok(Found::Empty),
+        (APPLICATION_ID, VERSION..=i64::MAX) if version > VERSION => Err(OpenError::Newer { version }),
+        (APPLICATION_ID, 1..=VERSION) => Ok(Found::Version(version)),
+        _ => Err(OpenError::Foreign),
+    }
+}
+
+/// Brings a file to [`VERSION`]. Within the caller's transaction.
+pub(super) fn migrate(connection: &Connection, found: Found) -> Result<(), OpenError> {
+    let from = match found {
+        Found::Empty => 0,
+        Found::Version(version) => usize::try_from(version).unwrap_or_default(),
+    };
+    for (_, text) in MIGRATIONS.iter().skip(from).copied().flatten() {
+        connection.execute_batch(text)?;
+    }
+    connection.execute_batch(&format!("PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}"))?;
+    Ok(())
+}
+
+/// Whether tables and indexes are what was written, and nobody has put a trigger beside them.
+pub(super) fn check(connection: &Connection) -> Result<(), OpenError> {
+    let mut text = connection.prepare("SELECT sql FROM sqlite_schema WHERE name = ?1 AND rootpage > 1")?;
+    for (name, expected) in MIGRATIONS.iter().copied().flatten() {
+        let found: Option<String> = text.query_row([name], |row| row.get(0)).optional()?;
+        if found.as_deref() != Some(*expected) {
+            return Err(Damage::Schema.into());
+        }
+    }
+    let triggers: i64 =
+        connection.query_row("SELECT count(*) FROM sqlite_schema WHERE type = 'trigger'", [], |row| row.get(0))?;
+    if triggers == 0 { Ok(()) } else { Err(Damage::Schema.into()) }
+}

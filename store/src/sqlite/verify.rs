@@ -1,0 +1,159 @@
+//! A journal's state of health, for a person who has to decide something.
+//!
+//! Unlike [`load`](crate::Store::load), which stops at the first damage, this looks at everything it can reach and says what is wrong with it.
+
+use std::collections::BTreeMap;
+
+use steadfast_core::operation::{Record, Stage};
+use steadfast_core::{Key, Outcome, Reference};
+
+use super::error::{Damage, Fault, RESTORE};
+use super::row::{Reader, read_columns};
+use super::scan::Whole;
+use super::{SqliteStore, columns};
+use crate::StoreError;
+
+/// What [`SqliteStore::verify`] found.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Report {
+    /// How many operations there are in each state: `planned`, `in_flight`, `unknown`, `accepted`, `ended`, `delivered`.
+    pub states: BTreeMap<&'static str, u64>,
+    /// How many operations may have run without anybody knowing how they ended.
+    pub unresolved_count: u64,
+    /// The first [`Report::MOST`] of them, in the order in which their keys were first seen.
+    pub unresolved: Vec<UnresolvedOperation>,
+    /// What is wrong with the files; at most [`Report::MOST`]. Empty if they are what was written.
+    pub problems: Vec<Problem>,
+}
+
+impl Report {
+    /// How many operations, and how many problems, are told one by one.
+    pub const MOST: usize = 1_000;
+
+    fn problem(&mut self, what: impl ToString, advice: &'static str) {
+        if self.problems.len() < Self::MOST {
+            self.problems.push(Problem { what: what.to_string(), advice });
+        }
+    }
+
+    fn count(&mut self, record: &Record, provider: &str) {
+        *self.states.entry(columns::state(record.stage)).or_default() += 1;
+        let why = match record.stage {
+            Stage::Unknown => "a create may have run: the client goes on with it, or ends it as unresolved",
+            Stage::Ended(outcome @ Outcome::Unresolved(_)) | Stage::Delivered(outcome @ Outcome::Unresolved(_)) => {
+                outcome.explain()
+            }
+            _ => return,
+        };
+        self.unresolved_count += 1;
+        if self.unresolved.len() < Self::MOST {
+            let (key, reference, provider) = (record.key.clone(), record.reference.clone(), provider.to_owned());
+            self.unresolved.push(UnresolvedOperation { key, provider, reference, why });
+        }
+    }
+}
+
+/// An operation of which nobody knows how it ended.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct UnresolvedOperation {
+    /// Its key, which may be personal data; `Debug` shows its label.
+    pub key: Key,
+    /// Where it was sent.
+    pub provider: String,
+    /// The provider's name for it: what to ask for.
+    pub reference: Option<Reference>,
+    /// What happened and what to do.
+    pub why: &'static str,
+}
+
+/// Something that is not as it was written.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Problem {
+    /// What is wrong. Keys are named by their labels.
+    pub what: String,
+    /// What to do.
+    pub advice: &'static str,
+}
+
+const REWRITE: &str =
+    "what the client reads is whole, but a query shows something else: the operation's next record mends it";
+const INTEGRITY: &str = "copy the files, then restore the journal with its -wal and -mark from a copy, or mend the copy with \
+                         SQLite's `.recover` and ask again";
+
+impl SqliteStore {
+    /// Looks at everything: SQLite's own `integrity_check`, each row's hash and readable columns, the chain, head and watermark.
+    ///
+    /// ```
+    /// # use steadfast_store::{OpenError, SqliteStore};
+    /// # let path = std::env::temp_dir().join(format!("steadfast-verify-{}.db", std::process::id()));
+    /// let report = SqliteStore::open(&path)?.verify()?;
+    /// assert!(report.problems.is_empty());
+    /// # for suffix in ["", "-mark"] { let _ = std::fs::remove_file(format!("{}{suffix}", path.display())); }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// The file could not be read. Damage is no error here but a [`Problem`].
+    pub fn verify(&mut self) -> Result<Report, StoreError> {
+        let mut report = Report::default();
+        let looked = self.settle().and_then(|()| self.look(&mut report));
+        match looked {
+            Ok(()) => Ok(report),
+            Err(Fault::Damage(damage)) => {
+                report.problem(damage, RESTORE);
+                Ok(report)
+            }
+            Err(fault) => Err(fault.reading()),
+        }
+    }
+
+    fn look(&self, report: &mut Report) -> Result<(), Fault> {
+        const EVERYTHING: &str = concat!("SELECT ", read_columns!(), ", * FROM operations NOT INDEXED ORDER BY first");
+        let mut integrity = self.connection.prepare("PRAGMA integrity_check")?;
+        let mut lines = integrity.query([])?;
+        while let Some(line) = lines.next()? {
+            let line: String = line.get(0)?;
+            if line != "ok" {
+                report.problem(format!("SQLite's integrity check: {line}"), INTEGRITY);
+            }
+        }
+        let mut whole = Some(Whole::default());
+        let mut all = self.connection.prepare(EVERYTHING)?;
+        let mut rows = all.query([])?;
+        let mut reader = Reader::default();
+        while let Some(row) = rows.next()? {
+            match reader.read(row) {
+                Ok(found) => {
+                    report.count(&found.entry.record, &found.entry.provider);
+                    if let Some(column) = columns::differs(row, &found.entry.record)? {
+                        let label = found.entry.record.key.label();
+                        report
+                            .problem(format!("column {column} of key {label} does not agree with its record"), REWRITE);
+                    }
+                    match whole.as_mut().map(|whole| whole.count(&self.connection, &found)) {
+                        Some(Err(Fault::Damage(damage))) => {
+                            report.problem(damage, RESTORE);
+                            whole = None;
+                        }
+                        Some(Err(fault)) => return Err(fault),
+                        Some(Ok(())) | None => {}
+                    }
+                }
+                Err(Fault::Damage(damage)) => {
+                    report.problem(damage, RESTORE);
+                    whole = None;
+                }
+                Err(fault) => return Err(fault),
+            }
+        }
+        // With a damaged row the sums are wrong for a reason that was told already.
+        let head = super::Head::read(&self.connection)?;
+        if head != self.head {
+            report.problem(Damage::Head, RESTORE);
+        }
+        whole.map_or(Ok(()), |whole| whole.check(&head).map(drop))
+    }
+}

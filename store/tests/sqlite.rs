@@ -1,0 +1,75 @@
+//! The store on SQLite where it differs from others: whose file it opens, what it finds wrong, and what a full disk does to it.
+//!
+//! What every store must do is in the testkit's journal kit, which also damages the files.
+
+#![cfg(all(feature = "sqlite", unix))]
+
+#[path = "sqlite/faults.rs"]
+mod faults;
+#[path = "sqlite/opening.rs"]
+mod opening;
+#[path = "sqlite/verifying.rs"]
+mod verifying;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::{env, fs, process};
+
+use steadfast_core::operation::{Completed, Stage, Unresolved};
+use steadfast_core::{Fingerprint, Gate, Key, Operation, OperationPolicy, Outcome, Reference, Seed, Timestamp};
+use steadfast_store::{Entry, SqliteStore, Store};
+
+const READY: Outcome = Outcome::Completed(Completed::Ready);
+const AMBIGUOUS: Outcome = Outcome::Unresolved(Unresolved::Ambiguous);
+
+/// A directory that goes away, and the journal in it.
+struct Home(PathBuf);
+
+impl Home {
+    fn new() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = env::temp_dir().join(format!("steadfast-store-{}-{number}", process::id()));
+        fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    fn journal(&self) -> PathBuf {
+        self.0.join("journal")
+    }
+
+    fn open(&self) -> SqliteStore {
+        SqliteStore::open(self.journal()).unwrap()
+    }
+
+    /// Changes the file as somebody with a database tool would.
+    fn tamper(&self, sql: &str) {
+        rusqlite::Connection::open(self.journal()).unwrap().execute_batch(sql).unwrap();
+    }
+
+    fn ask(&self, sql: &str) -> String {
+        rusqlite::Connection::open(self.journal()).unwrap().query_row(sql, [], |row| row.get(0)).unwrap()
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    PathBuf::from(format!("{}{suffix}", path.display()))
+}
+
+fn entry(key: &str, stage: Stage) -> Entry {
+    let now = Timestamp::from_secs(1_700_000_000);
+    let policy = OperationPolicy::default();
+    let gate = &mut Gate::unlimited();
+    let turn = &mut policy.turn(now, gate);
+    let mut record = Operation::new(Key::new(key).unwrap(), Fingerprint::new([7; 16]), Seed::new(7), turn).record();
+    record.stage = stage;
+    record.reference = Reference::new(format!("txn-of-{key}")).ok();
+    Entry::new(record, Arc::from("deepvue"), now)
+}

@@ -1,0 +1,91 @@
+//! A disk that is full: files that may not grow. The limit is the process's, so each case has a process of its own.
+
+use std::process::Command;
+
+use rlimit::Resource;
+
+use super::*;
+
+/// Runs a test of this file's in a child that is told of a full disk by an error, not by a signal.
+fn in_a_child(name: &str, journal: &Path) {
+    let mut child = Command::new("sh");
+    child.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]).arg(env::current_exe().unwrap());
+    child.args(["--exact", name, "--ignored", "--nocapture"]).env("JOURNAL", journal);
+    let output = child.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && said.contains("1 passed"),
+        "{said}\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+fn limit(bytes: u64) {
+    let (_, hard) = rlimit::getrlimit(Resource::FSIZE).unwrap();
+    rlimit::setrlimit(Resource::FSIZE, bytes, hard).unwrap();
+}
+
+fn unlimited() {
+    let (_, hard) = rlimit::getrlimit(Resource::FSIZE).unwrap();
+    limit(hard);
+}
+
+fn batch(number: usize) -> Vec<Entry> {
+    (0..50).map(|n| entry(&format!("order-{number}-{n}"), Stage::InFlight).with_payload([b'x'; 500])).collect()
+}
+
+#[test]
+fn a_full_disk_loses_nothing_that_was_acknowledged() {
+    let home = Home::new();
+    in_a_child("faults::child_fills_the_disk", &home.journal());
+    // The child checked what it saw; this is what a restart finds.
+    let kept = home.open().load().unwrap();
+    let acknowledged: usize = fs::read_to_string(home.0.join("acknowledged")).unwrap().parse().unwrap();
+    assert_eq!(kept, (0..acknowledged).flat_map(batch).collect::<Vec<_>>());
+    assert!(acknowledged > 0);
+}
+
+#[test]
+#[ignore = "a part of another, which runs it in a process of its own"]
+fn child_fills_the_disk() {
+    let journal = PathBuf::from(env::var("JOURNAL").unwrap());
+    let mut store = SqliteStore::open(&journal).unwrap();
+    limit(300_000);
+    let full = (0..).find(|number| store.append(&batch(*number)).is_err()).unwrap();
+    for _ in 0..100 {
+        let error = store.append(&batch(full)).unwrap_err();
+        assert!(error.is_certain(), "{error:?}");
+    }
+    assert_eq!(store.load().unwrap().len(), full * 50, "what is there can still be read");
+    fs::write(journal.with_file_name("acknowledged"), full.to_string()).unwrap();
+    // Killed, not closed.
+    std::mem::forget(store);
+}
+
+#[test]
+fn when_there_is_room_again_it_goes_on() {
+    let home = Home::new();
+    in_a_child("faults::child_gets_room_again", &home.journal());
+    assert_eq!(home.open().load().unwrap(), [batch(0), batch(1), batch(2)].concat());
+    assert!(home.open().verify().unwrap().problems.is_empty());
+}
+
+#[test]
+#[ignore = "a part of another, which runs it in a process of its own"]
+fn child_gets_room_again() {
+    let journal = PathBuf::from(env::var("JOURNAL").unwrap());
+    let mut store = SqliteStore::open(&journal).unwrap();
+    store.append(&batch(0)).unwrap();
+    for (number, room) in [(1, 0), (2, 10_000)] {
+        limit(fs::metadata(beside(&journal, "-wal")).unwrap().len() + room);
+        for _ in 0..3 {
+            assert!(store.append(&batch(number)).unwrap_err().is_certain());
+            assert_eq!(store.find(&batch(number)[0].record.key).unwrap(), None, "it is not there");
+            assert_eq!(store.find(&batch(0)[0].record.key).unwrap().as_ref(), Some(&batch(0)[0]));
+        }
+        assert_eq!(store.load().unwrap().len(), 50 * number, "what is there can still be read");
+        unlimited();
+        store.append(&batch(number)).unwrap();
+    }
+    assert_eq!(store.load().unwrap().len(), 150);
+}

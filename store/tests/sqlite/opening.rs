@@ -1,0 +1,185 @@
+//! Whose file it opens, and what it does to it.
+
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use steadfast_store::OpenError;
+
+use super::*;
+
+#[test]
+fn a_second_opener_is_refused_at_once_and_disturbs_nobody() {
+    let home = Home::new();
+    let mut first = home.open();
+    first.append(&[entry("order-1", Stage::Planned)]).unwrap();
+    assert!(matches!(SqliteStore::open(home.journal()), Err(OpenError::Locked)));
+    assert!(matches!(SqliteStore::open_read_only(home.journal()), Err(OpenError::Locked)));
+    first.append(&[entry("order-2", Stage::Planned)]).unwrap();
+    drop(first);
+    assert_eq!(home.open().load().unwrap().len(), 2);
+}
+
+#[test]
+fn another_process_is_refused() {
+    let home = Home::new();
+    let holder = home.open();
+    let mut other = Command::new(env::current_exe().unwrap());
+    let other = other.args(["--exact", "opening::child_opens", "--ignored"]).env("JOURNAL", home.journal()).status();
+    assert!(!other.unwrap().success());
+    drop(holder);
+    let mut other = Command::new(env::current_exe().unwrap());
+    let other = other.args(["--exact", "opening::child_opens", "--ignored"]).env("JOURNAL", home.journal()).status();
+    assert!(other.unwrap().success());
+}
+
+#[test]
+#[ignore = "a part of others, which run it in a process of its own"]
+fn child_opens() {
+    if let Err(error) = SqliteStore::open(env::var("JOURNAL").unwrap()) {
+        assert!(matches!(error, OpenError::Locked), "{error}");
+        process::exit(3);
+    }
+}
+
+#[test]
+fn a_newer_version_is_refused_and_left_as_it_is() {
+    let home = Home::new();
+    drop(home.open());
+    home.tamper("PRAGMA user_version = 2");
+    let bytes = fs::read(home.journal()).unwrap();
+    assert!(matches!(SqliteStore::open(home.journal()), Err(OpenError::Newer { version: 2 })));
+    assert_eq!(fs::read(home.journal()).unwrap(), bytes);
+}
+
+#[test]
+fn what_is_not_a_journal_is_refused_and_left_as_it_is() {
+    let home = Home::new();
+    home.tamper("CREATE TABLE somebody_elses (text TEXT)");
+    let database = fs::read(home.journal()).unwrap();
+    for bytes in [database, b"a text of somebody's, longer than a database's header. ".repeat(20)] {
+        fs::write(home.journal(), &bytes).unwrap();
+        for opened in [SqliteStore::open(home.journal()), SqliteStore::open_read_only(home.journal())] {
+            assert!(matches!(opened, Err(OpenError::Foreign)), "{opened:?}");
+        }
+        assert_eq!(fs::read(home.journal()).unwrap(), bytes);
+    }
+}
+
+#[test]
+fn a_symbolic_link_a_directory_and_a_missing_file_are_refused() {
+    let home = Home::new();
+    drop(home.open());
+    let link = home.0.join("link");
+    symlink(home.journal(), &link).unwrap();
+    assert!(matches!(SqliteStore::open(&link), Err(OpenError::Symlink)));
+    assert!(matches!(SqliteStore::open(&home.0), Err(OpenError::NotAFile)));
+    assert!(matches!(SqliteStore::open(home.0.join("no/journal")), Err(OpenError::Io(_))));
+    assert!(matches!(SqliteStore::open_read_only(home.0.join("none")), Err(OpenError::Missing)));
+    assert!(!home.0.join("none").exists());
+}
+
+#[test]
+fn all_files_are_their_owners_only() {
+    let home = Home::new();
+    let modes = || ["", "-wal", "-mark"].map(|suffix| mode(&beside(&home.journal(), suffix)));
+    let mut store = home.open();
+    store.append(&[entry("order-1", Stage::Planned)]).unwrap();
+    assert_eq!(modes(), [0o600; 3]);
+    drop(store);
+    for suffix in ["", "-mark"] {
+        fs::set_permissions(beside(&home.journal(), suffix), fs::Permissions::from_mode(0o644)).unwrap();
+    }
+    let mut store = home.open();
+    store.append(&[entry("order-1", Stage::Planned)]).unwrap();
+    assert_eq!(modes(), [0o600; 3]);
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+/// SQLite would take it for a new database, and throw the log away.
+#[test]
+fn an_emptied_file_with_a_log_is_refused_and_the_log_kept() {
+    let home = Home::new();
+    let copy = Home::new();
+    let mut store = home.open();
+    store.append(&[entry("order-1", Stage::Planned)]).unwrap();
+    fs::copy(beside(&home.journal(), "-wal"), beside(&copy.journal(), "-wal")).unwrap();
+    for emptied in [false, true] {
+        if emptied {
+            fs::write(copy.journal(), "").unwrap();
+        }
+        for opened in [SqliteStore::open(copy.journal()), SqliteStore::open_read_only(copy.journal())] {
+            assert!(matches!(opened, Err(OpenError::Damaged(_))), "{opened:?}");
+        }
+        assert!(fs::metadata(beside(&copy.journal(), "-wal")).unwrap().len() > 0);
+    }
+}
+
+/// Looking must not tidy up: a damaged log may be all that is left.
+#[test]
+fn looking_changes_nothing() {
+    let home = Home::new();
+    let copy = Home::new();
+    let mut store = home.open();
+    store.append(&[entry("order-1", Stage::Planned)]).unwrap();
+    for suffix in ["", "-wal", "-mark"] {
+        fs::copy(beside(&home.journal(), suffix), beside(&copy.journal(), suffix)).unwrap();
+    }
+    let files = || ["", "-wal", "-mark"].map(|suffix| fs::read(beside(&copy.journal(), suffix)).unwrap());
+    let before = files();
+    let mut looking = SqliteStore::open_read_only(copy.journal()).unwrap();
+    assert_eq!(looking.load().unwrap(), [entry("order-1", Stage::Planned)]);
+    assert!(looking.verify().unwrap().problems.is_empty());
+    assert!(looking.append(&[entry("order-2", Stage::Planned)]).unwrap_err().is_certain());
+    drop(looking);
+    assert!(files() == before);
+}
+
+#[test]
+fn a_read_only_file_can_be_looked_at_and_not_written() {
+    let home = Home::new();
+    home.open().append(&[entry("order-1", Stage::Planned)]).unwrap();
+    for suffix in ["", "-mark"] {
+        fs::set_permissions(beside(&home.journal(), suffix), fs::Permissions::from_mode(0o444)).unwrap();
+    }
+    // Whoever may do everything must become somebody else first, and from a place that somebody else can reach.
+    let program = home.0.join("program");
+    fs::copy(env::current_exe().unwrap(), &program).unwrap();
+    fs::set_permissions(&home.0, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut child = Command::new(&program);
+    child.args(["--exact", "opening::child_reads", "--ignored"]).env("JOURNAL", home.journal()).current_dir("/");
+    if fs::OpenOptions::new().append(true).open(home.journal()).is_ok() {
+        child.uid(65_534);
+    }
+    assert!(child.status().unwrap().success());
+}
+
+#[test]
+#[ignore = "a part of another, which runs it as another user"]
+fn child_reads() {
+    let path = env::var("JOURNAL").unwrap();
+    let refused = SqliteStore::open(&path);
+    assert!(matches!(&refused, Err(OpenError::ReadOnly | OpenError::Io(_))), "{refused:?}");
+    assert_eq!(SqliteStore::open_read_only(&path).unwrap().load().unwrap(), [entry("order-1", Stage::Planned)]);
+}
+
+#[test]
+fn people_can_query_it() {
+    let home = Home::new();
+    let mut ended = entry("order-1", Stage::Delivered(AMBIGUOUS));
+    (ended.record.creates, ended.record.attempts, ended.record.due) = (1, 3, Some(Timestamp::from_secs(1_700_000_060)));
+    home.open().append(&[ended]).unwrap();
+    let row = home.ask(
+        "SELECT concat_ws(' ', key, provider, state, outcome, reason, reference, creates, attempts, polls, created_at, updated_at, next_due) \
+         FROM operations",
+    );
+    assert_eq!(
+        row,
+        "order-1 deepvue delivered unresolved ambiguous txn-of-order-1 1 3 0 \
+         2023-11-14T22:13:20.000000000Z 2023-11-14T22:13:20.000000000Z 2023-11-14T22:14:20.000000000Z"
+    );
+    assert_eq!(home.ask("SELECT datetime(created_at, '+1 minute') FROM operations"), "2023-11-14 22:14:20");
+}

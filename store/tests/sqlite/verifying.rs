@@ -1,0 +1,185 @@
+//! What it finds wrong with a file that somebody changed, and what it says.
+
+use std::error::Error;
+
+use super::*;
+
+const SECRET: &str = "person-4711";
+
+fn with_three() -> Home {
+    let home = Home::new();
+    let stages = [Stage::Accepted, Stage::Unknown, Stage::Ended(AMBIGUOUS)];
+    let mut store = home.open();
+    for (number, stage) in stages.into_iter().enumerate() {
+        store.append(&[entry(&format!("{SECRET}-{number}"), stage).with_payload("their data")]).unwrap();
+    }
+    drop(store);
+    home
+}
+
+/// What goes wrong with each change, by `load` and by `verify`.
+fn complaints(change: &str) -> (String, Vec<String>) {
+    let home = with_three();
+    home.tamper(change);
+    let mut store = home.open();
+    let said = store.load().map_or_else(chain, |_| String::new());
+    let problems = store.verify().unwrap().problems;
+    let problems: Vec<String> =
+        problems.iter().map(|problem| format!("{}: {}", problem.what, problem.advice)).collect();
+    assert!(!format!("{said} {problems:?} {store:?}").contains(SECRET));
+    if !said.is_empty() {
+        assert!(store.append(&[entry("another", Stage::Planned)]).is_err(), "{change}: went on with damage");
+        let mut fresh = home_again(store, &home);
+        assert!(fresh.find(&Key::new(format!("{SECRET}-0")).unwrap()).is_err(), "{change}: found in spite of damage");
+    }
+    (said, problems)
+}
+
+fn home_again(store: SqliteStore, home: &Home) -> SqliteStore {
+    drop(store);
+    home.open()
+}
+
+fn chain(error: impl Error) -> String {
+    let source = error.source().map(ToString::to_string).unwrap_or_default();
+    format!("{error}: {source}")
+}
+
+#[test]
+fn a_whole_journal_has_no_problems_and_tells_what_is_unresolved() {
+    let home = with_three();
+    let report = home.open().verify().unwrap();
+    assert!(report.problems.is_empty(), "{:?}", report.problems);
+    let states: Vec<_> = report.states.into_iter().collect();
+    assert_eq!(states, [("accepted", 1), ("ended", 1), ("unknown", 1)]);
+    let keys: Vec<_> = report.unresolved.iter().map(|it| it.key.as_str()).collect();
+    assert_eq!((report.unresolved_count, keys), (2, vec!["person-4711-1", "person-4711-2"]));
+    assert!(report.unresolved.iter().all(|it| it.reference.is_some() && it.provider == "deepvue"));
+}
+
+#[test]
+fn every_change_that_counts_is_found() {
+    let changes = [
+        ("DELETE FROM operations WHERE first = 2", "3 operations were written and 2 are here"),
+        ("DELETE FROM operations WHERE first = 3", "3 operations were written and 2 are here"),
+        ("UPDATE operations SET payload = x'00' WHERE first = 2", "row 2 of key #"),
+        ("UPDATE operations SET payload = NULL WHERE first = 2", "row 2 of key #"),
+        ("UPDATE operations SET key = 'another' WHERE first = 2", "row 2 of key #"),
+        ("UPDATE operations SET provider = 'another' WHERE first = 2", "not what was written"),
+        ("UPDATE operations SET updated_at = created_at || ' ' WHERE first = 2", "its time"),
+        ("UPDATE operations SET record = zeroblob(80) WHERE first = 2", "its record"),
+        ("UPDATE operations SET answer_status = 200, answer_body = x'00' WHERE first = 2", "not what was written"),
+        ("UPDATE operations SET answer_status = 200 WHERE first = 2", "its answer"),
+        ("UPDATE operations SET sequence = 9 WHERE first = 2", "not what was written"),
+        ("UPDATE operations SET first = 9 WHERE first = 2", "not what was written"),
+        ("UPDATE operations SET previous = zeroblob(16) WHERE first = 2", "not what was written"),
+        ("UPDATE operations SET hash = zeroblob(16) WHERE first = 2", "not what was written"),
+        ("UPDATE operations SET hash = x'00' WHERE first = 2", "its place in the chain"),
+    ];
+    for (change, expected) in changes {
+        let (said, problems) = complaints(change);
+        assert!(said.contains(expected), "{change}: {said}");
+        assert!(said.contains("from a copy"), "{change}: {said}");
+        assert!(problems.iter().any(|problem| problem.contains(expected)), "{change}: {problems:?}");
+    }
+}
+
+#[test]
+fn a_column_that_disagrees_with_its_record_is_told_by_verify_only() {
+    let values = [
+        "state = 'planned'",
+        "outcome = 'failed'",
+        "reason = NULL",
+        "reference = 'x'",
+        "creates = 9",
+        "attempts = 9",
+        "polls = 9",
+    ];
+    let times = ["created_at = updated_at || 'x'", "next_due = updated_at", "fingerprint = zeroblob(16)"];
+    for change in values.into_iter().chain(times) {
+        let (said, problems) = complaints(&format!("UPDATE operations SET {change} WHERE first = 3"));
+        let column = change.split(' ').next().unwrap();
+        assert_eq!(said, "", "{change}");
+        assert!(
+            matches!(&problems[..], [only] if only.contains(&format!("column {column} of key #"))),
+            "{change}: {problems:?}"
+        );
+    }
+}
+
+/// The row is whole, and was there once: only the head knows that it is old.
+#[test]
+fn a_row_that_was_set_back_is_found() {
+    let home = with_three();
+    home.tamper("CREATE TABLE old AS SELECT * FROM operations WHERE first = 1");
+    let mut store = home.open();
+    store.append(&[entry("person-4711-0", Stage::Ended(READY))]).unwrap();
+    drop(store);
+    home.tamper("REPLACE INTO operations SELECT * FROM old; DROP TABLE old");
+    assert!(chain(home.open().load().unwrap_err()).contains("older than it should be"));
+}
+
+#[test]
+fn a_damaged_head_or_table_is_found_when_opening() {
+    let changes = [
+        "UPDATE head SET count = 2",
+        "UPDATE head SET sum = zeroblob(16)",
+        "UPDATE head SET sum = zeroblob(15)",
+        "UPDATE head SET sequence = 9",
+        "DELETE FROM head",
+        "DROP INDEX operations_delivered",
+        "CREATE TRIGGER t AFTER INSERT ON operations BEGIN DELETE FROM operations; END",
+    ];
+    for change in changes {
+        let home = with_three();
+        home.tamper(change);
+        let error = SqliteStore::open(home.journal()).err().unwrap_or_else(|| panic!("{change}: opened"));
+        assert!(error.to_string().starts_with("the journal is damaged"), "{change}: {error}");
+    }
+}
+
+#[test]
+fn a_journal_that_is_older_than_its_mark_is_not_opened() {
+    let home = with_three();
+    let old = fs::read(home.journal()).unwrap();
+    let mut store = home.open();
+    let mark = store.watermark();
+    store.append(&[entry("order-9", Stage::Planned)]).unwrap();
+    let later = store.watermark();
+    store.check_watermark(&mark).unwrap();
+    drop(store);
+    fs::write(home.journal(), old).unwrap();
+    let error = SqliteStore::open(home.journal()).unwrap_err().to_string();
+    assert!(error.contains("records up to sequence 4 were durable, and the file ends at 3"), "{error}");
+    // Without the mark it is a journal like any other, but who kept it elsewhere knows.
+    fs::remove_file(beside(&home.journal(), "-mark")).unwrap();
+    let mut store = home.open();
+    store.check_watermark(&mark).unwrap();
+    assert!(chain(store.check_watermark(&later).unwrap_err()).contains("ends at 3"));
+    assert!(chain(with_three().open().check_watermark(&mark).unwrap_err()).contains("another journal"));
+}
+
+#[test]
+fn a_watermark_reads_back_as_written_and_never_otherwise() {
+    use steadfast_store::sqlite::Watermark;
+    let bytes = with_three().open().watermark().to_bytes();
+    assert_eq!(Watermark::from_bytes(&bytes).map(|mark| mark.to_bytes()), Some(bytes));
+    for bit in 0..bytes.len() * 8 {
+        let mut bytes = bytes;
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        assert_eq!(Watermark::from_bytes(&bytes), None, "bit {bit}");
+    }
+}
+
+#[test]
+fn a_payload_that_is_needed_no_more_is_overwritten() {
+    let home = Home::new();
+    let mut store = home.open();
+    let payload = b"name and date of birth";
+    store.append(&[entry("order-1", Stage::InFlight).with_payload(payload.repeat(1_000))]).unwrap();
+    drop(store);
+    let holds = |home: &Home| fs::read(home.journal()).unwrap().windows(payload.len()).any(|part| part == payload);
+    assert!(holds(&home));
+    home.open().append(&[entry("order-1", Stage::Ended(READY))]).unwrap();
+    assert!(!holds(&home));
+}

@@ -1,0 +1,97 @@
+//! What every store must pass.
+//!
+//! A [`Store`] is trusted with the one thing that makes a crash harmless, so a new one is not believed but tried: [`check`] holds it to the
+//! trait's contract, and against [`MemoryStore`](steadfast_store::MemoryStore) over random histories; [`check_files`] damages the files of one that
+//! keeps files (cut, flipped, exchanged, torn, extended) and holds it to one rule: whatever was done to them, opening and loading gives *exactly the right state or an error*, never a panic,
+//! never another state. Where a store cannot tell that its newest records are gone, this kit fails it; SQLite's own log cannot, and the store on SQLite
+//! passes because it keeps a watermark beside the file.
+//!
+//! The right state of an append that was acknowledged is the one with it. Of one that was not, it is either.
+//!
+//! [`FaultyStore`] is for the other side: a store that fails, delays and tears on purpose, to try drivers with.
+//!
+//! ```
+//! use steadfast_store::MemoryStore;
+//! use steadfast_testkit::journal_kit;
+//!
+//! journal_kit::check(MemoryStore::default);
+//! ```
+
+mod cases;
+mod faulty;
+mod files;
+mod images;
+
+use std::sync::Arc;
+
+use steadfast_core::operation::{Completed, Record, Stage, Unresolved};
+use steadfast_core::{Fingerprint, Gate, Key, Operation, OperationPolicy, Outcome, Reference, Seed, Timestamp};
+use steadfast_store::{Entry, KeptAnswer, Store};
+
+pub use self::faulty::{FaultyStore, StoreFault, StoreFaults};
+pub use self::files::{Depth, check_files};
+
+/// Holds a store to the contract of [`Store`]. `open` gives an empty one each time.
+///
+/// # Panics
+/// The store broke it. The message begins with the case's name.
+pub fn check<S: Store>(mut open: impl FnMut() -> S) {
+    for (name, case) in cases::ALL {
+        eprintln!("journal kit: {name}");
+        case(&mut open());
+    }
+}
+
+/// What journals are about: key `order-N`, in this stage, as it was at second `at`.
+#[must_use]
+pub fn entry(number: u64, stage: Stage, at: u64) -> Entry {
+    Entry::new(record(number, stage), Arc::from("deepvue"), Timestamp::from_secs(at))
+}
+
+fn record(number: u64, stage: Stage) -> Record {
+    let policy = OperationPolicy::default();
+    let now = Timestamp::from_secs(1_700_000_000 + number);
+    let key = Key::new(format!("order-{number}")).expect("a key");
+    let print = Fingerprint::new(u128::from(number).to_be_bytes());
+    let mut record =
+        Operation::new(key, print, Seed::new(number), &mut policy.turn(now, &mut Gate::unlimited())).record();
+    record.stage = stage;
+    if matches!(stage, Stage::Accepted | Stage::Ended(_) | Stage::Delivered(_)) {
+        record.reference = Reference::new(format!("txn-{number}")).ok();
+        record.due = Some(Timestamp::from_nanos(1_700_000_000_123_456_789 + number));
+        record.polls = (number % 5) as u16;
+    }
+    record.refused = stage == Stage::Unknown && number.is_multiple_of(2);
+    record
+}
+
+const READY: Outcome = Outcome::Completed(Completed::Ready);
+
+/// Stages in the order in which an operation meets them.
+const STAGES: [Stage; 8] = [
+    Stage::Planned,
+    Stage::InFlight,
+    Stage::Unknown,
+    Stage::Accepted,
+    Stage::Ended(READY),
+    Stage::Ended(Outcome::Unresolved(Unresolved::Ambiguous)),
+    Stage::Delivered(READY),
+    Stage::Delivered(Outcome::Failed),
+];
+
+fn answer(number: u64) -> KeptAnswer {
+    KeptAnswer { status: 200, body: format!("result {number}").into_bytes() }
+}
+
+/// A random entry of one of `keys` keys, `at` this second.
+fn any_entry(random: &mut fastrand::Rng, keys: u64, at: u64) -> Entry {
+    let number = random.u64(0..keys);
+    let mut entry = entry(number, STAGES[random.usize(0..STAGES.len())], at);
+    if random.u8(0..3) == 0 {
+        entry = entry.with_payload(format!("payload {number} {}", "x".repeat(random.usize(0..200))));
+    }
+    if random.u8(0..3) == 0 {
+        entry = entry.with_answer(answer(random.u64(0..100)));
+    }
+    entry
+}

@@ -1,0 +1,173 @@
+//! A store that fails on purpose.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use steadfast_core::{Key, Timestamp};
+use steadfast_store::{Entry, Store, StoreError};
+
+/// What goes wrong with one call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StoreFault {
+    /// It fails, and certainly changed nothing.
+    Fail,
+    /// It changed nothing, and says that nobody knows. Of reading: it fails.
+    Lose,
+    /// It was done, and says that nobody knows. Of reading: it fails.
+    Hide,
+    /// The first half of its entries is there, and it says that nobody knows. More than a store may do; who appends again gets over it.
+    /// Of all but appending: it fails.
+    Tear,
+    /// It waits until [`StoreFaults::release`], then is done.
+    Hold,
+}
+
+/// The plan of a [`FaultyStore`]. Clones share it, so that a test keeps one while a driver has the store.
+#[derive(Clone, Debug, Default)]
+pub struct StoreFaults {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    plan: Mutex<Plan>,
+    released: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Plan {
+    next: VecDeque<Option<StoreFault>>,
+    otherwise: Option<StoreFault>,
+    calls: u64,
+    held: u64,
+    released: u64,
+}
+
+impl StoreFaults {
+    /// The call after those that are planned already goes wrong so, or goes well.
+    pub fn then(&self, fault: impl Into<Option<StoreFault>>) -> &Self {
+        self.lock().next.push_back(fault.into());
+        self
+    }
+
+    /// Every call beyond those that are planned goes wrong so, or goes well.
+    pub fn otherwise(&self, fault: impl Into<Option<StoreFault>>) {
+        self.lock().otherwise = fault.into();
+    }
+
+    /// Lets go what is held now.
+    pub fn release(&self) {
+        let mut plan = self.lock();
+        plan.released = plan.held;
+        drop(plan);
+        self.shared.released.notify_all();
+    }
+
+    /// How many calls are held.
+    #[must_use]
+    pub fn held(&self) -> u64 {
+        let plan = self.lock();
+        plan.held - plan.released
+    }
+
+    /// How many calls there were.
+    #[must_use]
+    pub fn calls(&self) -> u64 {
+        self.lock().calls
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Plan> {
+        self.shared.plan.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The fault of the call that begins now, once it was held for as long as it is to be.
+    fn begin(&self) -> Option<StoreFault> {
+        let mut plan = self.lock();
+        plan.calls += 1;
+        let fault = plan.next.pop_front().unwrap_or(plan.otherwise);
+        if fault != Some(StoreFault::Hold) {
+            return fault;
+        }
+        plan.held += 1;
+        let turn = plan.held;
+        while plan.released < turn {
+            plan = self.shared.released.wait(plan).unwrap_or_else(PoisonError::into_inner);
+        }
+        None
+    }
+}
+
+/// A store around another one, whose calls fail, wait or tear by plan.
+///
+/// ```
+/// use steadfast_core::operation::Stage;
+/// use steadfast_store::{MemoryStore, Store};
+/// use steadfast_testkit::journal_kit::{self, FaultyStore, StoreFault, StoreFaults};
+///
+/// let faults = StoreFaults::default();
+/// let mut store = FaultyStore::new(MemoryStore::default(), faults.clone());
+/// let entry = journal_kit::entry(42, Stage::Planned, 1);
+///
+/// faults.then(StoreFault::Fail).then(StoreFault::Hide);
+/// assert!(store.append(&[entry.clone()]).unwrap_err().is_certain());
+/// assert!(!store.append(&[entry.clone()]).unwrap_err().is_certain());
+/// assert_eq!(store.load().unwrap(), [entry]);
+/// ```
+#[derive(Debug)]
+pub struct FaultyStore<S> {
+    store: S,
+    faults: StoreFaults,
+}
+
+impl<S: Store> FaultyStore<S> {
+    /// Around `store`, by this plan.
+    pub const fn new(store: S, faults: StoreFaults) -> Self {
+        Self { store, faults }
+    }
+
+    /// The store inside: what a restart would find.
+    pub fn into_inner(self) -> S {
+        self.store
+    }
+}
+
+const TOLD: &str = "this call was told to fail";
+
+impl<S: Store> Store for FaultyStore<S> {
+    fn append(&mut self, entries: &[Entry]) -> Result<(), StoreError> {
+        match self.faults.begin() {
+            None | Some(StoreFault::Hold) => self.store.append(entries),
+            Some(StoreFault::Fail) => Err(StoreError::write(TOLD)),
+            Some(StoreFault::Lose) => Err(StoreError::uncertain(TOLD)),
+            Some(StoreFault::Hide) => self.store.append(entries).and(Err(StoreError::uncertain(TOLD))),
+            Some(StoreFault::Tear) => {
+                let (first, _) = entries.split_at(entries.len() / 2);
+                self.store.append(first).and(Err(StoreError::uncertain(TOLD)))
+            }
+        }
+    }
+
+    fn load(&mut self) -> Result<Vec<Entry>, StoreError> {
+        match self.faults.begin() {
+            None | Some(StoreFault::Hold) => self.store.load(),
+            Some(_) => Err(StoreError::read(TOLD)),
+        }
+    }
+
+    fn find(&mut self, key: &Key) -> Result<Option<Entry>, StoreError> {
+        match self.faults.begin() {
+            None | Some(StoreFault::Hold) => self.store.find(key),
+            Some(_) => Err(StoreError::read(TOLD)),
+        }
+    }
+
+    fn forget(&mut self, before: Timestamp, most: usize) -> Result<usize, StoreError> {
+        match self.faults.begin() {
+            None | Some(StoreFault::Hold) => self.store.forget(before, most),
+            Some(StoreFault::Fail | StoreFault::Tear) => Err(StoreError::write(TOLD)),
+            Some(StoreFault::Lose) => Err(StoreError::uncertain(TOLD)),
+            Some(StoreFault::Hide) => self.store.forget(before, most).and(Err(StoreError::uncertain(TOLD))),
+        }
+    }
+}
