@@ -207,7 +207,11 @@ impl Journal {
             // Nothing is asked of it any more: its state is not known, and so neither is whether it wrote what it had been given.
             Err(panicked) => {
                 let error = Arc::new(StoreError::uncertain(panicked));
-                tracing::error!(error = &*error as &dyn std::error::Error, forgets, "the store panicked: it is not used any more");
+                tracing::error!(
+                    error = &*error as &dyn std::error::Error,
+                    forgets,
+                    "the store panicked: it is not used any more"
+                );
                 let found = questions.into_iter().map(|question| (question, Err(error.clone()))).collect();
                 self.uncertain = None;
                 Done { batch: batch.map(|batch| (batch, Fate::Unknown(error))), found }
@@ -252,7 +256,10 @@ impl Journal {
             Ok(FORGET_MOST) => Duration::ZERO,
             Ok(_) => FORGET_EVERY,
             Err(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "old operations could not be forgotten: later again");
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "old operations could not be forgotten: later again"
+                );
                 FORGET_EVERY
             }
         };

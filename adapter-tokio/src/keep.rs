@@ -102,7 +102,7 @@ impl Keep {
         let open = |what: &str, bytes: Vec<u8>| {
             let opened = catch_unwind(AssertUnwindSafe(|| seal.open(&key, &bytes)))
                 .unwrap_or_else(|_| Err("the seal panicked".into()))
-                .inspect_err(|error| tracing::error!(key = %key.label(), error = &**error as &dyn std::error::Error, "the {what} kept for a job could not be opened"));
+                .inspect_err(|error| tracing::error!(key = %key.label(), error = &**error as &dyn std::error::Error, what, "what was kept beside a job could not be opened"));
             opened.ok()
         };
         entry.payload = entry.payload.and_then(|bytes| open("payload", bytes));
@@ -117,9 +117,11 @@ impl Keep {
     pub(crate) fn take_up(&self, entries: Vec<Entry>, policy: &OperationPolicy) -> Vec<Taken> {
         let live = entries.into_iter().filter(|entry| !entry.is_delivered());
         live.map(|entry| {
-            let Entry { record, payload, .. } =
-                if may_create(record_of(&entry), policy) { self.open(entry) } else { Entry { payload: None, ..entry } };
-            let payload = if may_create(&record, policy) { self.payload(&record, payload) } else { None };
+            if !may_create(&entry.record, policy) {
+                return Taken { record: entry.record, payload: None };
+            }
+            let Entry { record, payload, .. } = self.open(entry);
+            let payload = self.payload(&record, payload);
             Taken { record, payload }
         })
         .collect()
@@ -145,10 +147,6 @@ impl Keep {
             loaded.filter(|payload| fits(payload, "from the loader"))
         })
     }
-}
-
-const fn record_of(entry: &Entry) -> &Record {
-    &entry.record
 }
 
 /// Whether the job may yet have to be created.
