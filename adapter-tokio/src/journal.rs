@@ -281,7 +281,8 @@ impl Journal {
         };
         self.ill = true;
         let source = &error as &dyn std::error::Error;
-        if error.is_certain() {
+        // Of what was in doubt before, it says only that this try wrote nothing: the earlier one may have.
+        if error.is_certain() && tries == 0 {
             tracing::error!(error = source, records, "a commit failed");
             return Some((batch, Fate::Failed(Arc::new(error))));
         }

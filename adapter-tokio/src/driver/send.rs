@@ -8,7 +8,7 @@ use http::header::HeaderName;
 use steadfast_core::operation::Attempt;
 use steadfast_core::retry::{Certainty, Class, Failure};
 use steadfast_core::{Kind, OperationId, Timestamp};
-use steadfast_providers::{Answer, Ask, Payload, Provider, RequestError};
+use steadfast_providers::{Answer, Ask, Payload, Provider};
 
 use super::{Answered, Driver};
 use crate::client::FinalAnswer;
@@ -23,18 +23,16 @@ impl<P: Provider, T: Transport> Driver<P, T> {
         let none = Payload::default();
         let payload = job.payload.as_ref().unwrap_or(&none);
         let ask = Ask::new(attempt.kind, operation.key(), operation.reference(), payload);
-        let built = if attempt.kind == Kind::Create && job.payload.is_none() {
-            // Jobs without a payload are parked before it comes to this. An empty body must not leave under their name.
-            Ok(Err(RequestError::Unsendable("payload, which is not known after a restart,")))
-        } else {
-            catch_unwind(AssertUnwindSafe(|| self.provider.request(&ask)))
-        };
+        // Jobs without a payload are parked before it comes to this; an empty body must not leave under their name.
+        let lacks_payload = attempt.kind == Kind::Create && job.payload.is_none();
+        let built =
+            catch_unwind(AssertUnwindSafe(|| (!lacks_payload).then(|| self.provider.request(&ask)).transpose()));
         let mut request = match built {
-            Ok(Ok(request)) => request,
+            Ok(Ok(Some(request))) => request,
             failed => {
                 let error = failed.ok().and_then(Result::err);
                 let error = error.as_ref().map(|error| error as &dyn std::error::Error);
-                tracing::error!(error, panicked = error.is_none(), "a request could not be built");
+                tracing::error!(error, lacks_payload, "a request could not be built");
                 let meaning = Err(Failure::new(Class::Permanent, Certainty::NotExecuted));
                 let _ = self.answered.send(Answered { id, attempt: attempt.id, meaning, answer: None, quota: None });
                 return;
