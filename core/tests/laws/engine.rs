@@ -192,7 +192,8 @@ fn unresolved(engine: &mut Engine, n: usize, now: &mut Timestamp) -> steadfast_c
                     engine.handle(Event::Answered(id, attempt.id, Ok(reading)), *now);
                 }
                 Effect::Send(attempt) => {
-                    let (class, certainty) = (steadfast_core::retry::Class::Permanent, steadfast_core::retry::Certainty::NotExecuted);
+                    let (class, certainty) =
+                        (steadfast_core::retry::Class::Permanent, steadfast_core::retry::Certainty::NotExecuted);
                     let failure = steadfast_core::retry::Failure::new(class, certainty);
                     engine.handle(Event::Answered(id, attempt.id, Err(failure)), *now);
                 }
