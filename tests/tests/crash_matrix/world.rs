@@ -80,6 +80,8 @@ pub(crate) struct Seen {
     pub(crate) sent: Vec<Kind>,
     /// Handles that a submit returned.
     pub(crate) handles: u32,
+    /// Times that a job was found rejected before anybody asked again: then its key is free.
+    pub(crate) rejected: u32,
     violations: Vec<String>,
 }
 
@@ -210,8 +212,8 @@ impl World {
                 waited += 1;
                 assert!(waited < 3_600, "I14: nobody goes on with it: {:?}", self.record());
             }
-            if let Some(Stage::Delivered(outcome @ Outcome::Rejected(_))) = self.stage() {
-                panic!("a job that was taken in ends as {outcome:?}, and no row expects it");
+            if let Some(Stage::Delivered(Outcome::Rejected(_))) = self.stage() {
+                self.seen().rejected += 1;
             }
         }
         let job = client.submit(key(), PAYLOAD).await.expect("it is taken in");
