@@ -17,7 +17,7 @@ use steadfast_providers::{Payload, Provider};
 use steadfast_store::{Store, StoreError};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::driver::{Command, Driver, Following, Submit};
+use crate::driver::{Bounds, Command, Driver, Following, Submit};
 use crate::journal::Journal;
 use crate::keep::{Durability, Keep, Seal};
 use crate::observe::{Observation, Observer};
@@ -269,16 +269,9 @@ impl<P: Provider, T: Transport> Builder<P, T> {
         let gate = Gate::new(self.gate, self.seed.unwrap_or_else(|| Seed::new(fastrand::u64(..))));
         let journal = Journal::new(store, self.keep, self.policy.persist().clone(), self.limits.remember_for);
         let engine = Engine::new(self.policy, gate, self.limits, seed);
-        let driver = Driver::new(
-            engine,
-            journal,
-            self.limits,
-            Arc::new(self.provider),
-            Arc::new(self.transport),
-            self.body_limit,
-            self.results_limit,
-            self.observer,
-        );
+        let bounds = Bounds { limits: self.limits, body: self.body_limit, results: self.results_limit };
+        let (provider, transport) = (Arc::new(self.provider), Arc::new(self.transport));
+        let driver = Driver::new(engine, journal, bounds, provider, transport, self.observer);
         tokio::spawn(driver.run(taken, submitted, commanded));
         Ok(Client { submits, commands })
     }

@@ -50,6 +50,15 @@ pub(crate) enum Command {
     Shutdown { grace: Duration, reply: oneshot::Sender<Vec<Unfinished>> },
 }
 
+/// What bounds the driver's memory.
+pub(crate) struct Bounds {
+    pub(crate) limits: Limits,
+    /// The most bytes of one answer.
+    pub(crate) body: usize,
+    /// The most bytes of all answers that are remembered.
+    pub(crate) results: usize,
+}
+
 /// What came of a request.
 struct Answered {
     id: OperationId,
@@ -86,8 +95,7 @@ pub(crate) struct Driver<P, T> {
     provider: Arc<P>,
     /// For the journal.
     provider_name: Arc<str>,
-    /// The most jobs that are taken in.
-    room: u32,
+    limits: Limits,
     transport: Arc<T>,
     body_limit: usize,
     observer: Option<Observer>,
@@ -108,11 +116,9 @@ impl<P: Provider, T: Transport> Driver<P, T> {
     pub(crate) fn new(
         engine: Engine,
         journal: Journal,
-        limits: Limits,
+        bounds: Bounds,
         provider: Arc<P>,
         transport: Arc<T>,
-        body_limit: usize,
-        results_limit: usize,
         observer: Option<Observer>,
     ) -> Self {
         let (answered, answers) = mpsc::unbounded_channel();
@@ -123,12 +129,12 @@ impl<P: Provider, T: Transport> Driver<P, T> {
             provider_name: Arc::from(provider.name()),
             provider,
             transport,
-            body_limit,
+            body_limit: bounds.body,
             observer,
             jobs: HashMap::new(),
-            room: limits.live,
-            parked: Parking::new(limits.remember_for),
-            results: Results::new(results_limit),
+            limits: bounds.limits,
+            parked: Parking::default(),
+            results: Results::new(bounds.results),
             answered,
             answers,
             closing: None,
@@ -230,7 +236,7 @@ impl<P: Provider, T: Transport> Driver<P, T> {
     }
 
     fn has_room(&self) -> bool {
-        (self.engine.live() as usize).saturating_add(self.journal.asking()) < self.room as usize
+        (self.engine.live() as usize).saturating_add(self.journal.asking()) < self.limits.live as usize
     }
 
     /// Has a record written, with what is to be kept beside it.

@@ -27,6 +27,9 @@ const FORGET_MOST: usize = 256;
 
 type Home = Box<dyn Store>;
 
+/// What the store has of a key.
+pub(crate) type Found = Result<Option<Entry>, Arc<StoreError>>;
+
 pub(crate) struct Journal {
     home: Option<Home>,
     volatile: bool,
@@ -70,7 +73,7 @@ pub(crate) enum Fate {
 #[derive(Default)]
 pub(crate) struct Done {
     pub(crate) batch: Option<(Batch, Fate)>,
-    pub(crate) found: Vec<(Question, Result<Option<Entry>, Arc<StoreError>>)>,
+    pub(crate) found: Vec<(Question, Found)>,
 }
 
 struct Running {

@@ -100,10 +100,14 @@ impl Keep {
         let Some(seal) = &self.seal else { return entry };
         let key = entry.record.key.clone();
         let open = |what: &str, bytes: Vec<u8>| {
-            let opened = catch_unwind(AssertUnwindSafe(|| seal.open(&key, &bytes)))
-                .unwrap_or_else(|_| Err("the seal panicked".into()))
-                .inspect_err(|error| tracing::error!(key = %key.label(), error = &**error as &dyn std::error::Error, what, "what was kept beside a job could not be opened"));
-            opened.ok()
+            let opened = catch_unwind(AssertUnwindSafe(|| seal.open(&key, &bytes)));
+            let opened = opened.unwrap_or_else(|_| Err("the seal panicked".into()));
+            opened
+                .inspect_err(|error| {
+                    let error = &**error as &dyn std::error::Error;
+                    tracing::error!(key = %key.label(), error, what, "what was kept beside a job could not be opened");
+                })
+                .ok()
         };
         entry.payload = entry.payload.and_then(|bytes| open("payload", bytes));
         entry.answer = entry.answer.and_then(|mut answer| {

@@ -127,7 +127,7 @@ impl<P: Provider, T: Transport> Driver<P, T> {
     fn is_remembered(&mut self, entry: &Entry) -> bool {
         let now = self.clock.now();
         let free = matches!(entry.record.stage, Stage::Delivered(Outcome::Rejected(_)));
-        !free && (!entry.is_delivered() || entry.at.saturating_add(self.parked.remember_for()) > now)
+        !free && (!entry.is_delivered() || entry.at.saturating_add(self.limits.remember_for) > now)
     }
 
     /// The store knows the key, and the engine does not.

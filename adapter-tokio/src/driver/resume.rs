@@ -5,7 +5,6 @@
 //! sent, else as unresolved.
 
 use std::collections::{BTreeSet, HashMap};
-use std::time::Duration;
 
 use steadfast_core::operation::Record;
 use steadfast_core::{Key, OperationId, Timestamp};
@@ -17,22 +16,13 @@ use crate::keep::{Taken, creates_next};
 use crate::transport::Transport;
 
 /// Jobs whose create may have to be sent, and whose payload is not at hand.
+#[derive(Default)]
 pub(super) struct Parking {
     jobs: HashMap<Key, (Record, Job, Timestamp)>,
     deadlines: BTreeSet<(Timestamp, Key)>,
-    /// How long the store's ended operations speak for their keys.
-    remember_for: Duration,
 }
 
 impl Parking {
-    pub(super) fn new(remember_for: Duration) -> Self {
-        Self { jobs: HashMap::new(), deadlines: BTreeSet::new(), remember_for }
-    }
-
-    pub(super) const fn remember_for(&self) -> Duration {
-        self.remember_for
-    }
-
     pub(super) fn contains(&self, key: &Key) -> bool {
         self.jobs.contains_key(key)
     }

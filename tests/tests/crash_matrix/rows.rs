@@ -233,8 +233,7 @@ async fn c15_a_flush_that_failed() {
     }
 }
 
-/// The job's own disk is full when its answer comes: the answer is kept in memory and written when there is room. A crash before that is C04. That new
-/// submits are refused meanwhile is shown in the adapter's tests of its journal.
+/// The disk is full when the job's answer comes: the answer is kept in memory and written when there is room. A crash before that is C04.
 #[tokio::test(start_paused = true)]
 async fn c16_disk_full() {
     for case in Case::ALL {
