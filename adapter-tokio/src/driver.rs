@@ -84,6 +84,8 @@ struct Job {
     request: Option<JoinHandle<()>>,
     answer: Option<FinalAnswer>,
     durable: bool,
+    /// The record that makes it durable: the first that is asked for. One from before it was resumed is still on its way, perhaps.
+    intent: Option<RecordId>,
     /// Why its intent is not on disk.
     failure: Option<Arc<StoreError>>,
 }
@@ -241,6 +243,9 @@ impl<P: Provider, T: Transport> Driver<P, T> {
 
     /// Has a record written, with what is to be kept beside it.
     fn persist(&mut self, id: OperationId, number: RecordId) {
+        if let Some(job) = self.jobs.get_mut(&id) {
+            job.intent.get_or_insert(number);
+        }
         let Some(operation) = self.engine.operation(id).filter(|_| !self.journal.is_volatile()) else {
             return self.journal.push(id, number, None);
         };
@@ -312,7 +317,7 @@ impl<P: Provider, T: Transport> Driver<P, T> {
                     }
                 }
                 for id in batch.operations {
-                    if let Some(job) = self.jobs.get_mut(&id) {
+                    if let Some(job) = self.jobs.get_mut(&id).filter(|job| job.rests_on(batch.last)) {
                         job.durable = true;
                         for reply in std::mem::take(&mut job.replies) {
                             job.hand_out(id, reply);
@@ -323,7 +328,7 @@ impl<P: Provider, T: Transport> Driver<P, T> {
             }
             Fate::Failed(error) => {
                 for id in batch.operations {
-                    if let Some(job) = self.jobs.get_mut(&id).filter(|job| !job.durable) {
+                    if let Some(job) = self.jobs.get_mut(&id).filter(|job| job.rests_on(batch.last)) {
                         job.failure = Some(error.clone());
                     }
                 }
@@ -332,7 +337,7 @@ impl<P: Provider, T: Transport> Driver<P, T> {
             Fate::Unknown(error) => {
                 // Nothing was sent, and nothing will be by this client; but it cannot be said that the intent is not there.
                 for id in batch.operations {
-                    let job = self.jobs.get_mut(&id).filter(|job| !job.durable);
+                    let job = self.jobs.get_mut(&id).filter(|job| job.rests_on(batch.last));
                     for reply in job.map(|job| std::mem::take(&mut job.replies)).unwrap_or_default() {
                         reply.refuse(SubmitError::Uncertain(error.clone()));
                     }

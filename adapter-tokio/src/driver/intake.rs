@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use steadfast_core::engine::{Event, SubmitError as Refused, Submitted};
-use steadfast_core::operation::{Outcome, Stage};
+use steadfast_core::operation::{Outcome, RecordId, Stage};
 use steadfast_core::{Fingerprint, Key, OperationId};
 use steadfast_providers::{Payload, Provider, fingerprint};
 use steadfast_store::{Entry, StoreError};
@@ -79,6 +79,11 @@ impl Reply {
 }
 
 impl Job {
+    /// Whether this is the record, or a later one, that whoever waits for it to be durable waits for.
+    pub(super) fn rests_on(&self, record: RecordId) -> bool {
+        !self.durable && self.intent.is_some_and(|intent| intent <= record)
+    }
+
     pub(super) fn hand_out(&mut self, id: OperationId, reply: Reply) {
         let (waiter, finished) = oneshot::channel();
         self.waiters.push(waiter);
