@@ -11,14 +11,15 @@ use bytes::Bytes;
 use http::StatusCode;
 use steadfast_core::engine::{self, Limits};
 use steadfast_core::gate::GatePolicy;
-use steadfast_core::operation::{OperationPolicy, Outcome, Stage};
+use steadfast_core::operation::{OperationPolicy, Outcome, Stage, Unresolved};
 use steadfast_core::{Engine, Gate, Key, Reference, Seed};
 use steadfast_providers::{Payload, Provider};
 use steadfast_store::{Store, StoreError};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::driver::{Command, Driver, Submit};
+use crate::driver::{Bounds, Command, Driver, Following, Submit};
 use crate::journal::Journal;
+use crate::keep::{Durability, Keep, Seal};
 use crate::observe::{Observation, Observer};
 use crate::transport::Transport;
 
@@ -44,6 +45,8 @@ impl Client {
             body_limit: 4 << 20,
             results_limit: 64 << 20,
             store: None,
+            durability: None,
+            keep: Keep::default(),
             seed: None,
             observer: None,
         }
@@ -60,8 +63,40 @@ impl Client {
         let (reply, taken) = oneshot::channel();
         let submit = Submit { key, payload: payload.into(), reply };
         self.submits.send(submit).await.map_err(|_| SubmitError::Stopped)?;
-        let (id, finished) = taken.await.map_err(|_| SubmitError::Stopped)??;
-        Ok(Handle { id, finished, commands: self.commands.clone() })
+        let following = taken.await.map_err(|_| SubmitError::Stopped)??;
+        Ok(self.handle(following))
+    }
+
+    /// Watches a job again that ended as *unresolved* with a reference: its polls were spent, its deadline came, it was cancelled after it had been
+    /// accepted. It is polled on, with a fresh schedule and deadline, and its outcome may then be final. A job that is under way is joined; one
+    /// that has ended for good gives its outcome.
+    ///
+    /// Jobs that a restart found under way need no call: [`Builder::start`] takes them up. Returns once it is durable that the job goes on.
+    ///
+    /// # Errors
+    /// See [`ResumeError`]. In each case nothing was sent, and the job stays as it was.
+    ///
+    /// ```no_run
+    /// # use steadfast_core::{Key, Outcome};
+    /// # async fn example(client: steadfast_tokio::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// let key = Key::new("order-42")?;
+    /// let finished = client.submit(key.clone(), "{}").await?.await?;
+    /// if let (Outcome::Unresolved(_), Some(_)) = (finished.outcome, &finished.reference) {
+    ///     let finished = client.resume(key).await?.await?;
+    ///     println!("{}", finished.outcome.explain());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn resume(&self, key: Key) -> Result<Handle, ResumeError> {
+        let (reply, resumed) = oneshot::channel();
+        self.commands.send(Command::Resume { key, reply }).map_err(|_| ResumeError::Stopped)?;
+        let following = resumed.await.map_err(|_| ResumeError::Stopped)??;
+        Ok(self.handle(following))
+    }
+
+    fn handle(&self, Following { id, finished }: Following) -> Handle {
+        Handle { id, finished, commands: self.commands.clone() }
     }
 
     /// Lets nothing leave for so long: a maintenance window of the provider, or an operator's stop. Jobs wait, against their own deadlines. A later call
@@ -106,6 +141,8 @@ pub struct Builder<P, T> {
     body_limit: usize,
     results_limit: usize,
     store: Option<Box<dyn Store>>,
+    durability: Option<Durability>,
+    keep: Keep,
     seed: Option<Seed>,
     observer: Option<Observer>,
 }
@@ -144,10 +181,50 @@ impl<P: Provider, T: Transport> Builder<P, T> {
 
     /// Keeps records here, so that a restart knows what was sent. Default: none are kept, and a crash forgets the jobs under way.
     ///
-    /// What the store holds is taken up on [`start`](Builder::start): accepted jobs are polled on. A job whose create may have to be sent
-    /// again waits until its key is submitted again, since the payload is not in the record.
+    /// What the store holds is taken up on [`start`](Builder::start). Accepted jobs are polled on. Those of which nothing was sent, and those
+    /// whose create was not answered and may be sent again, go on if their payload is at hand: [kept](Builder::keep_payloads), or
+    /// [given](Builder::payloads) by the program. If not, they wait until their key is submitted again, at most until their create deadline. A
+    /// create that was not answered is looked up where the provider can be asked, which needs no payload, and is *unresolved* where a repeat
+    /// might run twice. No wait is longer than one capped delay, whatever the clock did meanwhile.
+    ///
+    /// Ended jobs are kept for [`Limits::remember_for`], so that a repeated submit gets their outcome, and then forgotten a few at a time.
     pub fn store(mut self, store: impl Store) -> Self {
         self.store = Some(Box::new(store));
+        self
+    }
+
+    /// Whether a submit waits for its intent to be on disk. Default: [`Durable`](Durability::Durable) with a store, else
+    /// [`Volatile`](Durability::Volatile).
+    pub const fn durability(mut self, durability: Durability) -> Self {
+        self.durability = Some(durability);
+        self
+    }
+
+    /// Keeps each job's payload in the store until the job has ended, so that a restart need not ask for it. Default: it is not kept, since
+    /// it is personal data as a rule. Consider a [`seal`](Builder::seal).
+    pub const fn keep_payloads(mut self) -> Self {
+        self.keep.payloads = true;
+        self
+    }
+
+    /// Keeps the answer that ended each job in the store, so that a repeated submit gets it too, also after a restart, for
+    /// [`Limits::remember_for`]. Default: it is not kept, since it is personal data as a rule. Consider a [`seal`](Builder::seal).
+    pub const fn keep_answers(mut self) -> Self {
+        self.keep.answers = true;
+        self
+    }
+
+    /// Encrypts the payloads and answers that are kept. Default: they are kept as they are.
+    pub fn seal(mut self, seal: impl Seal) -> Self {
+        self.keep.seal = Some(Arc::new(seal));
+        self
+    }
+
+    /// Where a restart finds the payload of a job that needs one and was not kept in the store: the program's own tables, say. Asked once per job
+    /// during [`start`](Builder::start), on a thread that may block. `None`: the job waits until its key is submitted again, as it does if the
+    /// payload is not the one that it was submitted with.
+    pub fn payloads(mut self, loader: impl Fn(&Key) -> Option<Payload> + Send + Sync + 'static) -> Self {
+        self.keep.loader = Some(Arc::new(loader));
         self
     }
 
@@ -166,14 +243,22 @@ impl<P: Provider, T: Transport> Builder<P, T> {
     /// Starts the client on the current tokio runtime, which must have its timer enabled.
     ///
     /// # Errors
-    /// The store could not be read.
+    /// See [`StartError`].
     pub async fn start(self) -> Result<Client, StartError> {
-        let (store, entries) = match self.store {
+        let store = match (self.store, self.durability) {
+            (None, Some(Durability::Durable)) => return Err(StartError::NoStore),
+            (_, Some(Durability::Volatile)) => None,
+            (store, _) => store,
+        };
+        let (store, taken) = match store {
             None => (None, Vec::new()),
             Some(mut store) => {
-                let loaded = tokio::task::spawn_blocking(move || store.load().map(|entries| (store, entries)));
-                let (store, entries) = loaded.await.map_err(StoreError::read).and_then(|loaded| loaded)?;
-                (Some(store), entries)
+                let (keep, policy) = (self.keep.clone(), self.policy.clone());
+                let loading = tokio::task::spawn_blocking(move || {
+                    store.load().map(|entries| (store, keep.take_up(entries, &policy)))
+                });
+                let (store, taken) = loading.await.map_err(StoreError::read).and_then(|loaded| loaded)?;
+                (Some(store), taken)
             }
         };
         // Room for as many submits as a driver takes in at one go; those beyond wait with their caller.
@@ -182,17 +267,12 @@ impl<P: Provider, T: Transport> Builder<P, T> {
         let seed = self.seed.unwrap_or_else(|| Seed::new(fastrand::u64(..)));
         // Every process has chance of its own here: breakers that opened together must not ask again together.
         let gate = Gate::new(self.gate, self.seed.unwrap_or_else(|| Seed::new(fastrand::u64(..))));
+        let journal = Journal::new(store, self.keep, self.policy.persist().clone(), self.limits.remember_for);
         let engine = Engine::new(self.policy, gate, self.limits, seed);
-        let driver = Driver::new(
-            engine,
-            Journal::new(store),
-            Arc::new(self.provider),
-            Arc::new(self.transport),
-            self.body_limit,
-            self.results_limit,
-            self.observer,
-        );
-        tokio::spawn(driver.run(entries, submitted, commanded));
+        let bounds = Bounds { limits: self.limits, body: self.body_limit, results: self.results_limit };
+        let (provider, transport) = (Arc::new(self.provider), Arc::new(self.transport));
+        let driver = Driver::new(engine, journal, bounds, provider, transport, self.observer);
+        tokio::spawn(driver.run(taken, submitted, commanded));
         Ok(Client { submits, commands })
     }
 }
@@ -215,7 +295,8 @@ impl<P: Provider, T> fmt::Debug for Builder<P, T> {
 /// Dropping it does not cancel the job; submitting the key again gives another handle. [`cancel`](Handle::cancel) does, as far as that is possible.
 #[must_use = "a handle is a future of the outcome: await it, or drop it deliberately to let the job go on unwatched"]
 pub struct Handle {
-    id: steadfast_core::OperationId,
+    /// None if the job ended long ago, and is known from the store alone.
+    id: Option<steadfast_core::OperationId>,
     finished: oneshot::Receiver<Finished>,
     commands: mpsc::UnboundedSender<Command>,
 }
@@ -226,8 +307,10 @@ impl Handle {
     ///
     /// Returns at once; await the handle to learn which it was.
     pub fn cancel(&self) {
-        // If the driver is gone, there is nothing left to cancel.
-        let _ = self.commands.send(Command::Cancel(self.id));
+        if let Some(id) = self.id {
+            // If the driver is gone, there is nothing left to cancel.
+            let _ = self.commands.send(Command::Cancel(id));
+        }
     }
 }
 
@@ -304,14 +387,67 @@ pub enum SubmitError {
     /// The key belongs to a job with another payload.
     #[error(transparent)]
     Refused(#[from] engine::SubmitError),
-    /// The intent could not be made durable, so nothing was sent.
+    /// The intent could not be made durable, so nothing was sent. The cause is its source.
     #[error(
         "the job was not taken in, since its intent could not be written to the journal: mend the journal, submit again"
     )]
-    NotDurable,
+    NotDurable(#[source] Arc<StoreError>),
+    /// Whether the intent is durable is not known, and the store does not let itself be asked any more. Nothing was sent.
+    #[error(
+        "nobody knows whether the job's intent was written to the journal, and nothing was sent: \
+         restart on the same journal, then submit the same key again"
+    )]
+    Uncertain(#[source] Arc<StoreError>),
+    /// The store could not tell whether it has this key already, so nothing was sent.
+    #[error(
+        "the job was not taken in, since the journal could not be asked for its key: mend the journal, submit again"
+    )]
+    Unreadable(#[source] Arc<StoreError>),
     /// The client was shut down, or its runtime is ending.
     #[error("the client has stopped: nothing was sent for this submit")]
     Stopped,
+}
+
+/// Why a job was not resumed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ResumeError {
+    /// Neither this client nor its store knows the key: it was never submitted here, nothing ran, or it ended longer ago than
+    /// [`Limits::remember_for`].
+    #[error(
+        "no job of this key is known here: submit it if it is new; ask the provider if it is older than the journal"
+    )]
+    UnknownKey,
+    /// It ended as unresolved before the provider gave a reference to poll.
+    #[error(
+        "this job has no reference to ask for ({}): ask the provider whether it ran, and never submit it under a new key before",
+        explain(.0)
+    )]
+    NoReference(Unresolved),
+    /// It waits for its payload.
+    #[error("this job was taken up after a restart and waits for its payload: submit the same key and payload again")]
+    PayloadNeeded,
+    /// The journal could not be read or written.
+    #[error("the job was not resumed, since the journal could not be used: mend the journal, resume again")]
+    Journal(#[source] Arc<StoreError>),
+    /// The client was shut down, or its runtime is ending.
+    #[error("the client has stopped: the job was not resumed, or a later client on the same store goes on with it")]
+    Stopped,
+}
+
+const fn explain(why: &Unresolved) -> &'static str {
+    Outcome::Unresolved(*why).explain()
+}
+
+impl From<SubmitError> for ResumeError {
+    fn from(error: SubmitError) -> Self {
+        match error {
+            SubmitError::NotDurable(error) | SubmitError::Uncertain(error) | SubmitError::Unreadable(error) => {
+                Self::Journal(error)
+            }
+            SubmitError::Refused(_) | SubmitError::Stopped => Self::Stopped,
+        }
+    }
 }
 
 /// The client stopped before the job ended. The job is not lost: with a store, a later client takes it up.
@@ -322,7 +458,16 @@ pub enum SubmitError {
 #[non_exhaustive]
 pub struct Stopped;
 
-/// The client could not be started.
+/// Why a client was not started.
 #[derive(Debug, thiserror::Error)]
-#[error("the client was not started, since its store could not be read")]
-pub struct StartError(#[from] StoreError);
+#[non_exhaustive]
+pub enum StartError {
+    /// What the store holds could not be read, or is damaged.
+    #[error("the client was not started, since its store could not be read")]
+    Unreadable(#[from] StoreError),
+    /// [`Durability::Durable`] was asked for, and there is nothing to keep records in.
+    #[error(
+        "the client was not started: it was told to be durable and has no store; give it one with `Builder::store`"
+    )]
+    NoStore,
+}

@@ -2,48 +2,61 @@
 //!
 //! It is the loop of the core's front page with tokio's pieces: effects become spawned requests and journal commits, channels bring back
 //! what came of them, one timer wakes it. No lock is held, and nothing but this task touches the engine.
+//!
+//! How jobs come in is told in `intake`, how they leave in `send`, what a restart takes up in `resume`, and what is kept of those that ended in
+//! `results`.
 
-use std::collections::{HashMap, VecDeque};
+mod intake;
+mod results;
+mod resume;
+mod send;
+
+use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use http::HeaderValue;
-use http::header::HeaderName;
-use steadfast_core::engine::Event;
+use steadfast_core::engine::{Event, Limits};
 use steadfast_core::gate::GatePolicy;
-use steadfast_core::operation::{Attempt, AttemptId, Effect, Outcome, Reading, Record, Rejected, SendSafety, Stage};
+use steadfast_core::operation::{AttemptId, Effect, Outcome, Reading, RecordId, Rejected, Stage};
 use steadfast_core::rate_limit::Quota;
-use steadfast_core::retry::{Certainty, Class, Failure};
-use steadfast_core::{Engine, Key, Kind, OperationId, Timestamp};
-use steadfast_providers::{Answer, Ask, Payload, Provider, fingerprint};
-use steadfast_store::{Entry, StoreError};
+use steadfast_core::retry::Failure;
+use steadfast_core::{Engine, Kind, OperationId};
+use steadfast_providers::{Payload, Provider};
+use steadfast_store::{Entry, KeptAnswer, StoreError};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::client::{FinalAnswer, Finished, SubmitError, Unfinished};
+use self::intake::Reply;
+pub(crate) use self::intake::{Following, Question, Submit};
+use self::results::Results;
+use self::resume::Parking;
+use crate::client::{FinalAnswer, Finished, ResumeError, SubmitError, Unfinished};
 use crate::clock::Clock;
-use crate::journal::{Batch, Journal};
-use crate::observe::{CorrelationId, Observation, Observer};
-use crate::transport::{Outgoing, Transport};
+use crate::journal::{Batch, Done, Fate, Journal};
+use crate::keep::Taken;
+use crate::observe::{Observation, Observer};
+use crate::transport::Transport;
 
 /// How many events of a kind are taken in before effects are carried out: enough to batch, few enough to stay responsive.
 const BATCH: usize = 64;
 
-pub(crate) struct Submit {
-    pub(crate) key: Key,
-    pub(crate) payload: Payload,
-    pub(crate) reply: Reply,
-}
-
-type Reply = oneshot::Sender<Result<(OperationId, oneshot::Receiver<Finished>), SubmitError>>;
-
 pub(crate) enum Command {
     Cancel(OperationId),
+    Resume { key: steadfast_core::Key, reply: oneshot::Sender<Result<Following, ResumeError>> },
     Hold(Duration),
     Gate(Box<GatePolicy>),
     Shutdown { grace: Duration, reply: oneshot::Sender<Vec<Unfinished>> },
+}
+
+/// What bounds the driver's memory.
+pub(crate) struct Bounds {
+    pub(crate) limits: Limits,
+    /// The most bytes of one answer.
+    pub(crate) body: usize,
+    /// The most bytes of all answers that are remembered.
+    pub(crate) results: usize,
 }
 
 /// What came of a request.
@@ -59,7 +72,10 @@ struct Answered {
 /// What the driver holds for an operation that has not ended: the bytes, and who waits.
 #[derive(Default)]
 struct Job {
-    payload: Payload,
+    /// What a create would send; after a restart it may not be at hand.
+    payload: Option<Payload>,
+    /// Whether the store has it.
+    payload_kept: bool,
     /// Submits that wait for the intent to be durable.
     replies: Vec<Reply>,
     /// Handles that wait for the end.
@@ -68,6 +84,10 @@ struct Job {
     request: Option<JoinHandle<()>>,
     answer: Option<FinalAnswer>,
     durable: bool,
+    /// The record that makes it durable: the first that is asked for. One from before it was resumed is still on its way, perhaps.
+    intent: Option<RecordId>,
+    /// Why its intent is not on disk.
+    failure: Option<Arc<StoreError>>,
 }
 
 pub(crate) struct Driver<P, T> {
@@ -77,12 +97,12 @@ pub(crate) struct Driver<P, T> {
     provider: Arc<P>,
     /// For the journal.
     provider_name: Arc<str>,
+    limits: Limits,
     transport: Arc<T>,
     body_limit: usize,
     observer: Option<Observer>,
     jobs: HashMap<OperationId, Job>,
-    /// Records whose create may have to be sent again: they wait for their payload.
-    parked: HashMap<Key, Record>,
+    parked: Parking,
     results: Results,
     answered: mpsc::UnboundedSender<Answered>,
     answers: mpsc::UnboundedReceiver<Answered>,
@@ -98,10 +118,9 @@ impl<P: Provider, T: Transport> Driver<P, T> {
     pub(crate) fn new(
         engine: Engine,
         journal: Journal,
+        bounds: Bounds,
         provider: Arc<P>,
         transport: Arc<T>,
-        body_limit: usize,
-        results_limit: usize,
         observer: Option<Observer>,
     ) -> Self {
         let (answered, answers) = mpsc::unbounded_channel();
@@ -112,11 +131,12 @@ impl<P: Provider, T: Transport> Driver<P, T> {
             provider_name: Arc::from(provider.name()),
             provider,
             transport,
-            body_limit,
+            body_limit: bounds.body,
             observer,
             jobs: HashMap::new(),
-            parked: HashMap::new(),
-            results: Results { limit: results_limit, ..Results::default() },
+            limits: bounds.limits,
+            parked: Parking::default(),
+            results: Results::new(bounds.results),
             answered,
             answers,
             closing: None,
@@ -125,21 +145,24 @@ impl<P: Provider, T: Transport> Driver<P, T> {
 
     pub(crate) async fn run(
         mut self,
-        entries: Vec<Entry>,
+        taken: Vec<Taken>,
         mut submits: mpsc::Receiver<Submit>,
         mut commands: mpsc::UnboundedReceiver<Command>,
     ) {
-        self.take_up(entries);
+        self.take_up(taken);
         let timer = tokio::time::sleep(Duration::ZERO);
         tokio::pin!(timer);
         let (mut submits_open, mut commands_open) = (true, true);
         loop {
             self.perform_effects();
             let abandoned = !submits_open && !commands_open;
-            if (abandoned || self.closing.is_some()) && self.engine.live() == 0 && self.journal.is_idle() {
+            let asking = self.journal.asking();
+            if (abandoned || self.closing.is_some()) && self.engine.live() == 0 && self.journal.is_idle() && asking == 0
+            {
                 break;
             }
-            let mut wake = self.clock.wake_at(self.engine.next_deadline());
+            let deadline = self.engine.next_deadline().into_iter().chain(self.parked.next_deadline()).min();
+            let mut wake = self.clock.wake_at(deadline);
             if let Some(closing) = &self.closing {
                 if closing.until <= Instant::now() {
                     break;
@@ -149,7 +172,7 @@ impl<P: Provider, T: Transport> Driver<P, T> {
             if timer.deadline() != wake {
                 timer.as_mut().reset(wake);
             }
-            let has_room = self.engine.has_room() && self.closing.is_none();
+            let has_room = self.has_room() && self.closing.is_none();
             tokio::select! {
                 // In this order, so that a paused clock gives the same run each time: what is known before what is new, time last.
                 biased;
@@ -157,7 +180,7 @@ impl<P: Provider, T: Transport> Driver<P, T> {
                     Some(command) => self.command(command),
                     None => commands_open = false,
                 },
-                (batch, result) = self.journal.committed() => self.committed(batch, result),
+                done = self.journal.done() => self.done(done),
                 Some(answered) = self.answers.recv() => {
                     self.answer(answered);
                     for _ in 1..BATCH {
@@ -169,7 +192,7 @@ impl<P: Provider, T: Transport> Driver<P, T> {
                     Some(submit) => {
                         self.submit(submit);
                         for _ in 1..BATCH {
-                            if !self.engine.has_room() {
+                            if !self.has_room() {
                                 break;
                             }
                             let Ok(submit) = submits.try_recv() else { break };
@@ -183,6 +206,7 @@ impl<P: Provider, T: Transport> Driver<P, T> {
             // Whatever woke us, time may have made something due: a flood of answers must not starve a deadline.
             let now = self.clock.now();
             self.engine.handle_timeout(now);
+            self.unpark_overdue(now);
         }
         submits.close();
         self.close().await;
@@ -194,12 +218,7 @@ impl<P: Provider, T: Transport> Driver<P, T> {
             self.tell_notices();
             while let Some((id, effect)) = self.engine.pop_effect() {
                 match effect {
-                    Effect::Persist(number) => {
-                        let operation = self.engine.operation(id).filter(|_| !self.journal.is_volatile());
-                        let now = self.clock.now();
-                        let entry = operation.map(|it| Entry::new(it.record(), self.provider_name.clone(), now));
-                        self.journal.push(id, number, entry);
-                    }
+                    Effect::Persist(number) => self.persist(id, number),
                     Effect::Send(attempt) => self.send(id, attempt),
                     Effect::Abandon(_) => {
                         if let Some(request) = self.jobs.get(&id).and_then(|job| job.request.as_ref()) {
@@ -210,55 +229,47 @@ impl<P: Provider, T: Transport> Driver<P, T> {
                     _ => {}
                 }
             }
-            match self.journal.commit() {
-                Some((batch, result)) => self.committed(batch, result),
+            let now = self.clock.now();
+            match self.journal.work(now) {
+                Some(done) => self.done(done),
                 None => break,
             }
         }
     }
 
-    fn submit(&mut self, Submit { key, payload, reply }: Submit) {
-        let now = self.clock.now();
-        let print = fingerprint(&key, &payload);
-        let parked = self.parked.get(&key).filter(|record| record.fingerprint == print).is_some();
-        if parked && let Some(record) = self.parked.remove(&key) {
-            // The payload is here again: the job goes on where the record says.
-            if let Ok(id) = self.engine.restore(record, now) {
-                self.jobs.insert(id, Job { payload, durable: true, ..Job::default() });
-                self.join(id, reply);
-            }
-            return;
-        }
-        if self.parked.contains_key(&key) {
-            let _ = reply.send(Err(steadfast_core::engine::SubmitError::FingerprintMismatch.into()));
-            return;
-        }
-        match self.engine.submit(key, print, now) {
-            Ok(submitted) => {
-                let id = submitted.id();
-                if matches!(submitted, steadfast_core::engine::Submitted::Started(_)) {
-                    self.jobs.insert(id, Job { payload, ..Job::default() });
-                }
-                self.join(id, reply);
-            }
-            Err(refused) => {
-                let _ = reply.send(Err(refused.into()));
-            }
-        }
+    fn has_room(&self) -> bool {
+        (self.engine.live() as usize).saturating_add(self.journal.asking()) < self.limits.live as usize
     }
 
-    /// Answers a submit: at once if the operation is durable or has ended, else once it is.
-    fn join(&mut self, id: OperationId, reply: Reply) {
-        match self.jobs.get_mut(&id) {
-            Some(job) if job.durable => job.hand_out(id, reply),
-            Some(job) => job.replies.push(reply),
-            None => {
-                let (waiter, finished) = oneshot::channel();
-                if let Some(finished) = self.finished(id) {
-                    let _ = waiter.send(finished);
-                }
-                let _ = reply.send(Ok((id, finished)));
+    /// Has a record written, with what is to be kept beside it.
+    fn persist(&mut self, id: OperationId, number: RecordId) {
+        if let Some(job) = self.jobs.get_mut(&id) {
+            job.intent.get_or_insert(number);
+        }
+        let Some(operation) = self.engine.operation(id).filter(|_| !self.journal.is_volatile()) else {
+            return self.journal.push(id, number, None);
+        };
+        let now = self.clock.now();
+        let record = operation.record();
+        let planned = matches!(record.stage, Stage::Planned);
+        let mut entry = Entry::new(record, self.provider_name.clone(), now);
+        let keep = self.journal.keep();
+        let mut lacks_payload = false;
+        if let Some(job) = self.jobs.get(&id) {
+            lacks_payload = job.payload.is_none();
+            if keep.payloads && !job.payload_kept && !entry.has_ended() {
+                entry.payload = job.payload.as_ref().map(|payload| payload.bytes().to_vec());
             }
+            if keep.answers && matches!(entry.record.stage, Stage::Ended(_)) {
+                let kept =
+                    |answer: &FinalAnswer| KeptAnswer { status: answer.status.as_u16(), body: answer.body.to_vec() };
+                entry.answer = job.answer.as_ref().map(kept);
+            }
+        }
+        self.journal.push(id, number, Some(entry));
+        if planned && lacks_payload {
+            // A look-up has proved that nothing ran, so it is to be created: by whoever brings its payload.
+            self.withdraw(id);
         }
     }
 
@@ -268,6 +279,7 @@ impl<P: Provider, T: Transport> Driver<P, T> {
                 let now = self.clock.now();
                 self.engine.handle(Event::Cancel(id), now);
             }
+            Command::Resume { key, reply } => self.resume(key, Reply::Resume(reply)),
             // Those who wait at the gate learn of it in the turn's own `handle_timeout`.
             Command::Hold(span) => {
                 let until = self.clock.now().saturating_add(span);
@@ -286,29 +298,54 @@ impl<P: Provider, T: Transport> Driver<P, T> {
         }
     }
 
-    fn committed(&mut self, batch: Batch, result: Result<(), StoreError>) {
+    fn done(&mut self, Done { batch, found }: Done) {
+        if let Some((batch, fate)) = batch {
+            self.committed(batch, fate);
+        }
+        for (question, found) in found {
+            self.looked_up(question, found);
+        }
+    }
+
+    fn committed(&mut self, batch: Batch, fate: Fate) {
         let now = self.clock.now();
-        match result {
-            Ok(()) => {
-                for id in batch.operations {
+        let event = match fate {
+            Fate::Durable => {
+                for id in batch.payloads {
                     if let Some(job) = self.jobs.get_mut(&id) {
+                        job.payload_kept = true;
+                    }
+                }
+                for id in batch.operations {
+                    if let Some(job) = self.jobs.get_mut(&id).filter(|job| job.rests_on(batch.last)) {
                         job.durable = true;
                         for reply in std::mem::take(&mut job.replies) {
                             job.hand_out(id, reply);
                         }
                     }
                 }
-                self.engine.handle(Event::Persisted(batch.last), now);
+                Event::Persisted(batch.last)
             }
-            Err(error) => {
-                tracing::error!(
-                    error = &error as &dyn std::error::Error,
-                    records = batch.operations.len(),
-                    "a commit failed"
-                );
-                self.engine.handle(Event::PersistFailed(batch.last), now);
+            Fate::Failed(error) => {
+                for id in batch.operations {
+                    if let Some(job) = self.jobs.get_mut(&id).filter(|job| job.rests_on(batch.last)) {
+                        job.failure = Some(error.clone());
+                    }
+                }
+                Event::PersistFailed(batch.last)
             }
-        }
+            Fate::Unknown(error) => {
+                // Nothing was sent, and nothing will be by this client; but it cannot be said that the intent is not there.
+                for id in batch.operations {
+                    let job = self.jobs.get_mut(&id).filter(|job| job.rests_on(batch.last));
+                    for reply in job.map(|job| std::mem::take(&mut job.replies)).unwrap_or_default() {
+                        reply.refuse(SubmitError::Uncertain(error.clone()));
+                    }
+                }
+                Event::PersistFailed(batch.last)
+            }
+        };
+        self.engine.handle(event, now);
     }
 
     fn answer(&mut self, Answered { id, attempt, meaning, answer, quota }: Answered) {
@@ -322,58 +359,6 @@ impl<P: Provider, T: Transport> Driver<P, T> {
         }
     }
 
-    /// Sends a request on a task of its own, which brings back what came of it.
-    fn send(&mut self, id: OperationId, attempt: Attempt) {
-        let now = self.clock.now();
-        let (Some(operation), Some(job)) = (self.engine.operation(id), self.jobs.get_mut(&id)) else { return };
-        let ask = Ask::new(attempt.kind, operation.key(), operation.reference(), &job.payload);
-        let built = catch_unwind(AssertUnwindSafe(|| self.provider.request(&ask)));
-        let mut request = match built {
-            Ok(Ok(request)) => request,
-            failed => {
-                let error = failed.ok().and_then(Result::err);
-                let error = error.as_ref().map(|error| error as &dyn std::error::Error);
-                tracing::error!(error, panicked = error.is_none(), "a request could not be built");
-                let meaning = Err(Failure::new(Class::Permanent, Certainty::NotExecuted));
-                let _ = self.answered.send(Answered { id, attempt: attempt.id, meaning, answer: None, quota: None });
-                return;
-            }
-        };
-        let correlation_id = CorrelationId::of(operation, attempt.id).to_string();
-        if let Ok(value) = HeaderValue::try_from(correlation_id) {
-            request.headers_mut().insert(HeaderName::from_static("x-request-id"), value);
-        }
-        let outgoing = Outgoing {
-            request,
-            attempt,
-            key: operation.key().clone(),
-            timeout: attempt.until.saturating_since(now),
-            body_limit: self.body_limit,
-        };
-        let (provider, transport, answered) = (self.provider.clone(), self.transport.clone(), self.answered.clone());
-        let previous = job.request.take();
-        job.request = Some(tokio::spawn(async move {
-            if let Some(previous) = previous {
-                // An abandoned request is gone before the next one of its job leaves: never two at a time. How it went no longer matters.
-                let _ = previous.await;
-            }
-            let (meaning, answer, quota) = match transport.send(outgoing).await {
-                Ok(response) => {
-                    let (parts, body) = response.into_parts();
-                    let wall = Timestamp::from(SystemTime::now());
-                    let answer = Answer::new(attempt.kind, parts.status, &parts.headers, &body, wall);
-                    let quota = provider.quota(&answer).map(|quota| (attempt.kind, quota));
-                    (provider.read(&answer), Some(FinalAnswer { status: parts.status, body }), quota)
-                }
-                Err(error) => {
-                    tracing::debug!(error = &error as &dyn std::error::Error, "a request brought no answer");
-                    (Err(error.failure()), None, None)
-                }
-            };
-            let _ = answered.send(Answered { id, attempt: attempt.id, meaning, answer, quota });
-        }));
-    }
-
     /// Tells everybody who waits.
     fn end(&mut self, id: OperationId) {
         let job = self.jobs.remove(&id).unwrap_or_default();
@@ -384,9 +369,10 @@ impl<P: Provider, T: Transport> Driver<P, T> {
             }
             let not_durable = finished.outcome == Outcome::Rejected(Rejected::NotDurable);
             for reply in job.replies {
-                let (waiter, receiver) = oneshot::channel();
-                let _ = waiter.send(finished.clone());
-                let _ = reply.send(if not_durable { Err(SubmitError::NotDurable) } else { Ok((id, receiver)) });
+                match &job.failure {
+                    Some(error) if not_durable => reply.refuse(SubmitError::NotDurable(error.clone())),
+                    _ => reply.follow_finished(Some(id), finished.clone()),
+                }
             }
         }
         let now = self.clock.now();
@@ -401,25 +387,6 @@ impl<P: Provider, T: Transport> Driver<P, T> {
             creates: operation.creates(),
             answer: self.results.get(id),
         })
-    }
-
-    /// After a restart: everything that needs no payload goes on at once, the rest waits for its key to be submitted again.
-    fn take_up(&mut self, entries: Vec<Entry>) {
-        let safety = self.engine.policy().safety();
-        for Entry { record, .. } in entries {
-            let may_create = matches!(record.stage, Stage::Planned)
-                || matches!(record.stage, Stage::InFlight | Stage::Unknown) && safety != SendSafety::Unsafe;
-            if may_create {
-                self.parked.insert(record.key.clone(), record);
-                continue;
-            }
-            let now = self.clock.now();
-            let Ok(id) = self.engine.restore(record, now) else { continue };
-            // What was delivered before is over: nothing will end it a second time.
-            if self.engine.operation(id).is_some_and(|operation| !operation.is_finished()) {
-                self.jobs.insert(id, Job { durable: true, ..Job::default() });
-            }
-        }
     }
 
     fn tell_notices(&mut self) {
@@ -447,20 +414,25 @@ impl<P: Provider, T: Transport> Driver<P, T> {
                 request.abort();
             }
         }
-        while !self.journal.is_idle() {
-            let (batch, result) = self.journal.committed().await;
-            self.committed(batch, result);
-            if let Some((batch, result)) = self.journal.commit() {
-                self.committed(batch, result);
+        self.journal.close();
+        loop {
+            let now = self.clock.now();
+            if let Some(done) = self.journal.work(now) {
+                self.done(done);
+            } else if self.journal.is_idle() {
+                break;
+            } else {
+                let done = self.journal.done().await;
+                self.done(done);
             }
         }
         let under_way = self.engine.live_operations().filter_map(|id| self.engine.operation(id)).map(|operation| {
             let record = operation.record();
             Unfinished { key: record.key, reference: record.reference, stage: record.stage }
         });
-        let parked = self.parked.into_values().map(|record| Unfinished {
-            key: record.key,
-            reference: record.reference,
+        let parked = self.parked.records().map(|record| Unfinished {
+            key: record.key.clone(),
+            reference: record.reference.clone(),
             stage: record.stage,
         });
         let mut unfinished: Vec<_> = under_way.chain(parked).collect();
@@ -468,45 +440,5 @@ impl<P: Provider, T: Transport> Driver<P, T> {
         for reply in self.closing.into_iter().flat_map(|closing| closing.reply) {
             let _ = reply.send(unfinished.clone());
         }
-    }
-}
-
-impl Job {
-    fn hand_out(&mut self, id: OperationId, reply: Reply) {
-        let (waiter, finished) = oneshot::channel();
-        self.waiters.push(waiter);
-        let _ = reply.send(Ok((id, finished)));
-    }
-}
-
-/// The last answers of operations that have ended, for repeated submits: bounded in bytes, oldest dropped first.
-#[derive(Default)]
-struct Results {
-    limit: usize,
-    bytes: usize,
-    answers: HashMap<OperationId, FinalAnswer>,
-    order: VecDeque<(OperationId, usize)>,
-}
-
-/// What an entry costs beside its body.
-const ENTRY: usize = 128;
-
-impl Results {
-    fn keep(&mut self, id: OperationId, answer: Option<FinalAnswer>) {
-        let Some(answer) = answer else { return };
-        let size = answer.body.len() + ENTRY;
-        self.bytes += size;
-        self.order.push_back((id, size));
-        self.answers.insert(id, answer);
-        // The newest stays even if it alone exceeds the limit: whoever waits for it is told in this very step.
-        while self.bytes > self.limit && self.order.len() > 1 {
-            let Some((oldest, size)) = self.order.pop_front() else { break };
-            self.answers.remove(&oldest);
-            self.bytes -= size;
-        }
-    }
-
-    fn get(&self, id: OperationId) -> Option<FinalAnswer> {
-        self.answers.get(&id).cloned()
     }
 }

@@ -1,22 +1,51 @@
 //! Writing records without holding up the driver.
 //!
-//! A store's commit blocks, so it runs on tokio's blocking pool (which also keeps a paused clock from running ahead of it). One commit runs at
-//! a time; whatever queued up meanwhile goes into the next. Without a store records are acknowledged at once: nothing survives a crash, as
-//! was chosen.
+//! A store's work blocks, so it runs on tokio's blocking pool (which also keeps a paused clock from running ahead of it), one piece at a time.
+//! Whatever queued up while one commit ran goes into the next; keys are looked up after it, on the same trip; and now and then, between two
+//! commits, a few operations that ended long ago are forgotten. Without a store records are acknowledged at once: nothing survives a crash,
+//! as was chosen.
+//!
+//! **What is not known is neither promised nor denied.** A commit whose error is not certain is tried again, the same entries, until it is known
+//! what is on disk; nothing that came after it is written before, and so nothing that depends on it is sent.
 
-use steadfast_core::OperationId;
+use std::sync::Arc;
+use std::time::Duration;
+
+use steadfast_core::backoff::BackoffPolicy;
 use steadfast_core::operation::RecordId;
+use steadfast_core::{Key, OperationId, Seed, Timestamp};
 use steadfast_store::{Entry, Store, StoreError};
 use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until};
+
+use crate::driver::Question;
+use crate::keep::Keep;
+
+/// How often ended operations are forgotten, and how many at a time: a few milliseconds' work.
+const FORGET_EVERY: Duration = Duration::from_secs(60);
+const FORGET_MOST: usize = 256;
 
 type Home = Box<dyn Store>;
-type Committed = (Home, Result<(), StoreError>);
+
+/// What the store has of a key.
+pub(crate) type Found = Result<Option<Entry>, Arc<StoreError>>;
 
 pub(crate) struct Journal {
     home: Option<Home>,
     volatile: bool,
+    keep: Keep,
+    /// How long a batch of which nothing is known waits before it is tried again.
+    backoff: BackoffPolicy,
+    remember_for: Duration,
     queue: Batch,
-    running: Option<(JoinHandle<Committed>, Batch)>,
+    questions: Vec<Question>,
+    running: Option<Running>,
+    uncertain: Option<Uncertain>,
+    forget_at: Instant,
+    /// Whether the last piece of work was a commit: then it is the turn of forgetting, if that is due.
+    committed: bool,
+    ill: bool,
+    closing: bool,
 }
 
 /// Records that go to disk together.
@@ -25,13 +54,67 @@ pub(crate) struct Batch {
     entries: Vec<Entry>,
     /// Whose they are.
     pub(crate) operations: Vec<OperationId>,
+    /// Those of them whose payload is in it.
+    pub(crate) payloads: Vec<OperationId>,
     /// The latest number among them: it acknowledges all.
     pub(crate) last: RecordId,
 }
 
+/// What became of a batch.
+pub(crate) enum Fate {
+    Durable,
+    /// Certainly none of it is on disk.
+    Failed(Arc<StoreError>),
+    /// Nobody knows, and nobody will try again.
+    Unknown(Arc<StoreError>),
+}
+
+/// What a piece of work brought.
+#[derive(Default)]
+pub(crate) struct Done {
+    pub(crate) batch: Option<(Batch, Fate)>,
+    pub(crate) found: Vec<(Question, Found)>,
+}
+
+struct Running {
+    task: JoinHandle<Worked>,
+    batch: Option<Batch>,
+    questions: Vec<Question>,
+    forgets: bool,
+}
+
+struct Worked {
+    home: Home,
+    entries: Vec<Entry>,
+    result: Result<(), StoreError>,
+    found: Vec<Result<Option<Entry>, StoreError>>,
+    forgot: Option<Result<usize, StoreError>>,
+}
+
+/// A batch of which nobody knows whether it is on disk.
+struct Uncertain {
+    batch: Batch,
+    tries: u32,
+    at: Instant,
+}
+
 impl Journal {
-    pub(crate) fn new(home: Option<Home>) -> Self {
-        Self { volatile: home.is_none(), home, queue: Batch::default(), running: None }
+    pub(crate) fn new(home: Option<Home>, keep: Keep, backoff: BackoffPolicy, remember_for: Duration) -> Self {
+        Self {
+            volatile: home.is_none(),
+            home,
+            keep,
+            backoff,
+            remember_for,
+            queue: Batch::default(),
+            questions: Vec::new(),
+            running: None,
+            uncertain: None,
+            forget_at: Instant::now(),
+            committed: false,
+            ill: false,
+            closing: false,
+        }
     }
 
     /// Whether records are kept at all. If not, there is no need to make them.
@@ -39,51 +122,195 @@ impl Journal {
         self.volatile
     }
 
+    pub(crate) const fn keep(&self) -> &Keep {
+        &self.keep
+    }
+
     /// Puts a record into the next commit.
     pub(crate) fn push(&mut self, id: OperationId, number: RecordId, entry: Option<Entry>) {
+        if entry.as_ref().is_some_and(|entry| entry.payload.is_some()) {
+            self.queue.payloads.push(id);
+        }
         self.queue.entries.extend(entry);
         self.queue.operations.push(id);
         self.queue.last = number;
     }
 
-    /// Starts the next commit, unless one is running or there is nothing to commit. What needs no commit, or cannot have one, is returned.
-    pub(crate) fn commit(&mut self) -> Option<(Batch, Result<(), StoreError>)> {
-        if self.running.is_some() || self.queue.operations.is_empty() {
+    /// Has a key looked up.
+    pub(crate) fn ask(&mut self, question: Question) {
+        self.questions.push(question);
+    }
+
+    /// Questions that are not answered yet.
+    pub(crate) fn asking(&self) -> usize {
+        self.questions.len() + self.running.as_ref().map_or(0, |running| running.questions.len())
+    }
+
+    /// Starts the next piece of work, unless one is running or there is none. What needs no work, or cannot have any, is returned.
+    pub(crate) fn work(&mut self, now: Timestamp) -> Option<Done> {
+        if self.running.is_some() {
             return None;
         }
-        let mut batch = std::mem::take(&mut self.queue);
         if self.volatile {
-            return Some((batch, Ok(())));
+            let batch = self.take_queue()?;
+            return Some(Done { batch: Some((batch, Fate::Durable)), ..Done::default() });
         }
-        let Some(mut home) = self.home.take() else {
-            return Some((batch, Err(StoreError::write("the store panicked in an earlier commit"))));
-        };
-        let entries = std::mem::take(&mut batch.entries);
-        let running = tokio::task::spawn_blocking(move || {
-            let result = home.append(&entries);
-            (home, result)
+        if self.home.is_none() {
+            return self.refuse_all();
+        }
+        let forget = self.forgets_now().then(|| now.saturating_sub(self.remember_for));
+        let batch = if forget.is_some() { None } else { self.next_batch() };
+        let questions = if forget.is_some() { Vec::new() } else { std::mem::take(&mut self.questions) };
+        if batch.is_none() && questions.is_empty() && forget.is_none() {
+            return None;
+        }
+        let mut home = self.home.take()?;
+        let (mut batch, keep) = (batch, self.keep.clone());
+        let mut entries = batch.as_mut().map(|batch| std::mem::take(&mut batch.entries)).unwrap_or_default();
+        let seals = self.uncertain.is_none();
+        let keys: Vec<Key> = questions.iter().map(|question| question.key().clone()).collect();
+        let task = tokio::task::spawn_blocking(move || {
+            // What is tried again was sealed before.
+            let sealed = if seals { entries.iter_mut().try_for_each(|entry| keep.seal(entry)) } else { Ok(()) };
+            let result = match sealed {
+                Ok(()) if entries.is_empty() => Ok(()),
+                Ok(()) => home.append(&entries),
+                Err(panicked) => Err(StoreError::write(panicked)),
+            };
+            let found = keys.iter().map(|key| Ok(home.find(key)?.map(|entry| keep.open(entry)))).collect();
+            let forgot = forget.map(|before| home.forget(before, FORGET_MOST));
+            Worked { home, entries, result, found, forgot }
         });
-        self.running = Some((running, batch));
+        self.committed = batch.is_some();
+        self.running = Some(Running { task, batch, questions, forgets: forget.is_some() });
         None
     }
 
-    /// Waits for the commit that is running; for ever if there is none.
-    pub(crate) async fn committed(&mut self) -> (Batch, Result<(), StoreError>) {
-        let Some((running, _)) = &mut self.running else { return std::future::pending().await };
-        let committed = running.await;
-        let batch = self.running.take().map(|(_, batch)| batch).unwrap_or_default();
-        match committed {
-            Ok((home, result)) => {
-                self.home = Some(home);
-                (batch, result)
+    /// Waits until the work that is running is done, or until there is some to be done again; for ever if there is neither.
+    pub(crate) async fn done(&mut self) -> Done {
+        let Some(running) = &mut self.running else {
+            match &self.uncertain {
+                Some(uncertain) if !self.closing => sleep_until(uncertain.at).await,
+                _ => std::future::pending().await,
             }
-            // Its state is unknown: nothing is written through it any more.
-            Err(panicked) => (batch, Err(StoreError::write(panicked))),
+            return Done::default();
+        };
+        let worked = (&mut running.task).await;
+        let Some(Running { batch, questions, forgets, .. }) = self.running.take() else { return Done::default() };
+        match worked {
+            Ok(Worked { home, entries, result, found, forgot }) => {
+                self.home = Some(home);
+                if let Some(forgot) = forgot {
+                    self.forgot(forgot);
+                }
+                let found = found.into_iter().map(|found| found.map_err(Arc::new));
+                let batch = batch.and_then(|batch| self.settle(Batch { entries, ..batch }, result));
+                Done { batch, found: questions.into_iter().zip(found).collect() }
+            }
+            // Nothing is asked of it any more: its state is not known, and so neither is whether it wrote what it had been given.
+            Err(panicked) => {
+                let error = Arc::new(StoreError::uncertain(panicked));
+                tracing::error!(
+                    error = &*error as &dyn std::error::Error,
+                    forgets,
+                    "the store panicked: it is not used any more"
+                );
+                let found = questions.into_iter().map(|question| (question, Err(error.clone()))).collect();
+                self.uncertain = None;
+                Done { batch: batch.map(|batch| (batch, Fate::Unknown(error))), found }
+            }
         }
     }
 
     /// Whether everything pushed has been committed or failed.
     pub(crate) fn is_idle(&self) -> bool {
-        self.running.is_none() && self.queue.operations.is_empty()
+        self.running.is_none() && self.uncertain.is_none() && self.queue.operations.is_empty()
+    }
+
+    /// What is uncertain is tried once more, at once, and then given up; nothing more is forgotten.
+    pub(crate) fn close(&mut self) {
+        self.closing = true;
+        self.questions.clear();
+    }
+
+    fn take_queue(&mut self) -> Option<Batch> {
+        (!self.queue.operations.is_empty()).then(|| std::mem::take(&mut self.queue))
+    }
+
+    fn next_batch(&mut self) -> Option<Batch> {
+        match &mut self.uncertain {
+            Some(uncertain) if uncertain.at <= Instant::now() || self.closing => {
+                Some(std::mem::take(&mut uncertain.batch))
+            }
+            // Nothing overtakes it.
+            Some(_) => None,
+            None => self.take_queue(),
+        }
+    }
+
+    fn forgets_now(&self) -> bool {
+        let waits = !self.queue.operations.is_empty() || !self.questions.is_empty();
+        let due = self.forget_at <= Instant::now() && self.uncertain.is_none() && !self.closing;
+        due && (self.committed || !waits)
+    }
+
+    fn forgot(&mut self, forgot: Result<usize, StoreError>) {
+        let wait = match forgot {
+            Ok(FORGET_MOST) => Duration::ZERO,
+            Ok(_) => FORGET_EVERY,
+            Err(error) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "old operations could not be forgotten: later again"
+                );
+                FORGET_EVERY
+            }
+        };
+        self.forget_at = Instant::now() + wait;
+    }
+
+    /// What is known of a batch, if anything.
+    fn settle(&mut self, batch: Batch, result: Result<(), StoreError>) -> Option<(Batch, Fate)> {
+        let tries = self.uncertain.take().map_or(0, |uncertain| uncertain.tries);
+        let records = batch.operations.len();
+        let error = match result {
+            Ok(()) => {
+                if std::mem::take(&mut self.ill) {
+                    tracing::info!("the journal can be written again");
+                }
+                return Some((batch, Fate::Durable));
+            }
+            Err(error) => error,
+        };
+        self.ill = true;
+        let source = &error as &dyn std::error::Error;
+        // Of what was in doubt before, it says only that this try wrote nothing: the earlier one may have.
+        if error.is_certain() && tries == 0 {
+            tracing::error!(error = source, records, "a commit failed");
+            return Some((batch, Fate::Failed(Arc::new(error))));
+        }
+        if self.closing {
+            tracing::error!(error = source, records, "a commit is given up, and nobody knows whether it happened");
+            return Some((batch, Fate::Unknown(Arc::new(error))));
+        }
+        let tries = tries.saturating_add(1);
+        let wait = self.backoff.delay(tries, Seed::new(batch.last.0));
+        tracing::error!(
+            error = source,
+            records,
+            again_in = ?wait,
+            "nobody knows whether a commit happened: it is tried again, and nothing new is sent meanwhile"
+        );
+        self.uncertain = Some(Uncertain { batch, tries, at: Instant::now() + wait });
+        None
+    }
+
+    /// The store is gone.
+    fn refuse_all(&mut self) -> Option<Done> {
+        let error = Arc::new(StoreError::write("the store panicked in an earlier commit"));
+        let found: Vec<_> =
+            std::mem::take(&mut self.questions).into_iter().map(|question| (question, Err(error.clone()))).collect();
+        let batch = self.take_queue().map(|batch| (batch, Fate::Failed(error)));
+        (batch.is_some() || !found.is_empty()).then_some(Done { batch, found })
     }
 }

@@ -55,6 +55,7 @@ mod client;
 mod clock;
 mod driver;
 mod journal;
+mod keep;
 mod observe;
 mod rate_limiter;
 #[cfg(feature = "reqwest")]
@@ -62,7 +63,10 @@ mod reqwest;
 mod transport;
 
 pub use crate::breaker::{Breaker, CallError, Permit};
-pub use crate::client::{Builder, Client, FinalAnswer, Finished, Handle, StartError, Stopped, SubmitError, Unfinished};
+pub use crate::client::{
+    Builder, Client, FinalAnswer, Finished, Handle, ResumeError, StartError, Stopped, SubmitError, Unfinished,
+};
+pub use crate::keep::{Durability, Seal, SealError};
 pub use crate::observe::{CorrelationId, Observation};
 pub use crate::rate_limiter::{Limited, RateLimiter};
 #[cfg(feature = "reqwest")]

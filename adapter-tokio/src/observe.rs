@@ -132,6 +132,7 @@ const fn summary(notice: &Notice) -> &'static str {
         Notice::Absorbed => "an event changed nothing",
         Notice::PersistFailed { .. } => "a record could not be written",
         Notice::Restored => "taken up after a restart",
+        Notice::Resumed => "it had ended as unresolved, and is polled on",
         Notice::Ended(outcome) => outcome.explain(),
         _ => "noticed",
     }

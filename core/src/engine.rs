@@ -73,6 +73,8 @@ pub enum Event {
     Cancel(OperationId),
     /// The outcome has reached whoever waits for it.
     Delivered(OperationId),
+    /// Somebody wants to know of an unresolved job after all. See [`Operation::can_resume`].
+    Resume(OperationId),
     /// With an answer to a request of this kind, the provider told of its own rate limit. Feed it after the answer.
     Quota(Kind, Quota),
 }
@@ -289,9 +291,26 @@ impl Engine {
             Event::Webhook(id, reading) => self.feed(id, operation::Event::Webhook(reading), now),
             Event::Cancel(id) => self.feed(id, operation::Event::Cancel, now),
             Event::Delivered(id) => self.feed(id, operation::Event::Delivered, now),
+            Event::Resume(id) => self.resume(id, now),
             Event::Quota(kind, quota) => self.gate.learn(kind, quota, now),
         }
         self.call_lines(now);
+    }
+
+    /// Gives an operation back as the record that [`restore`](Engine::restore) takes: the engine knows nothing of it any more. For a driver that
+    /// cannot go on with it yet, since it has no payload, say.
+    ///
+    /// Only what waits for its next create can be withdrawn: nothing of it is in the air, it holds no permit, and whoever restores it sends nothing
+    /// before a record of its own is durable. `None`, and nothing changes, if that is not so or there is no such operation.
+    pub fn withdraw(&mut self, id: OperationId, now: Timestamp) -> Option<Record> {
+        let now = self.look_at_clock(now);
+        let record = self.operation(id).filter(|operation| operation.waits_to_create())?.record();
+        let place = self.slots.get(id.slot as usize).and_then(|slot| slot.place);
+        self.stand_in_line(id.slot, place, None);
+        self.forget(id);
+        self.live = self.live.saturating_sub(1);
+        self.call_lines(now);
+        Some(record)
     }
 
     /// Does what time has made due. Early or repeated calls change nothing.
@@ -463,6 +482,17 @@ impl Engine {
             return self.tell(id, Notice::Absorbed);
         }
         self.step(id.slot, now, |operation, turn| operation.handle(event, turn));
+    }
+
+    /// What is resumed counts as live again, beyond [`Limits::live`] if need be: it was taken in once.
+    fn resume(&mut self, id: OperationId, now: Timestamp) {
+        let resumes = self.operation(id).is_some_and(Operation::can_resume);
+        if let Some(slot) = self.slots.get_mut(id.slot as usize).filter(|slot| resumes && !slot.live) {
+            slot.live = true;
+            self.live = self.live.saturating_add(1);
+            self.finished.retain(|(_, finished)| *finished != id);
+        }
+        self.feed(id, operation::Event::Resume, now);
     }
 
     /// Passes the acknowledgement of all records up to `number` on to their operations.

@@ -78,7 +78,8 @@ impl Explained<'_> {
             | Notice::ProvenAbsent
             | Notice::LateAnswer(_)
             | Notice::Absorbed
-            | Notice::Restored => ' ',
+            | Notice::Restored
+            | Notice::Resumed => ' ',
         }
     }
 }
@@ -135,6 +136,7 @@ impl fmt::Display for Explained<'_> {
                 write!(f, "record {} could not be written: nothing was sent yet, so nothing ran", record.0)
             }
             Notice::Restored => f.write_str("taken up again after a restart, from its record"),
+            Notice::Resumed => f.write_str("resumed: it had ended as unresolved, and is polled on"),
             Notice::Ended(outcome) => write!(f, "{}: {}", outcome.name(), outcome.explain()),
         }
     }

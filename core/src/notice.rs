@@ -77,6 +77,8 @@ pub enum Notice {
     },
     /// The operation was taken up again after a restart.
     Restored,
+    /// The operation, which had ended as unresolved, is polled on.
+    Resumed,
     /// The operation ended.
     Ended(Outcome),
 }

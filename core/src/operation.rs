@@ -16,7 +16,8 @@
 //!                    Delivered ←── delivered ── Ended ←── durable ── Ending ←───────────────────────────┘
 //! ```
 //!
-//! Any state may go to *Ending*: by an answer, a webhook, a cancel, or because time or attempts are spent.
+//! Any state may go to *Ending*: by an answer, a webhook, a cancel, or because time or attempts are spent. One way leads back: an outcome that was
+//! delivered as *unresolved*, of a job whose reference is known, may be [resumed](Event::Resume): it is polled on.
 //!
 //! **The contract**: after each `handle` or `handle_timeout`, pop effects until there are none; then sleep until
 //! [`next_deadline`](Operation::next_deadline). The four verbs:
@@ -197,6 +198,7 @@ impl Operation {
             }
             Event::Cancel => self.cancel(turn),
             Event::Delivered => self.delivered(turn),
+            Event::Resume => self.resume(turn),
         }
         self.advance(turn);
     }
@@ -308,6 +310,12 @@ impl Operation {
     /// Whether its outcome was delivered; what was learnt since may still be on its way to the disk.
     pub(crate) const fn is_delivered(&self) -> bool {
         matches!(self.state, State::Delivered { .. })
+    }
+
+    /// Whether [`Event::Resume`] would have it polled on: it ended as unresolved, that was delivered, and the provider's reference is known.
+    #[must_use]
+    pub const fn can_resume(&self) -> bool {
+        matches!(self.state, State::Delivered { outcome: Outcome::Unresolved(_) }) && self.reference.is_some()
     }
 
     /// The request in the air, or about to leave.

@@ -2,5 +2,7 @@
 
 mod client;
 mod handles;
+mod journal;
 mod logs;
+mod resume;
 mod support;

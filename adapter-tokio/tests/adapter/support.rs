@@ -1,8 +1,9 @@
 //! A provider and a transport in process, for virtual time: the transport is a script, the clock is tokio's, paused.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -10,8 +11,9 @@ use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
 use steadfast_core::operation::Reading;
 use steadfast_core::retry::{Certainty, Class, Failure};
-use steadfast_core::{Key, Kind, OperationPolicy, Reference, SendSafety};
+use steadfast_core::{Key, Kind, OperationPolicy, Reference, SendSafety, Timestamp};
 use steadfast_providers::{Answer, Ask, Payload, Provider, RequestError};
+use steadfast_store::{Entry, MemoryStore, Store, StoreError};
 use steadfast_tokio::{Outgoing, SendError, Transport};
 
 pub(crate) const DAY: Duration = Duration::from_secs(86_400);
@@ -24,7 +26,7 @@ pub(crate) fn keyed() -> OperationPolicy {
     OperationPolicy::default().with_safety(SendSafety::Keyed { window: DAY }).unwrap()
 }
 
-/// 201 accepts, 202 is pending, 200 is ready, 4xx refuses.
+/// 201 accepts, 202 is pending, 200 is ready, 404 finds nothing, other 4xx refuse.
 pub(crate) struct Plain;
 
 impl Provider for Plain {
@@ -57,6 +59,7 @@ impl Provider for Plain {
                 .map_err(|_| Failure::new(Class::Transient, Certainty::MayHaveExecuted)),
             202 => Ok(Reading::Pending { hint: None }),
             200 => Ok(Reading::Ready),
+            404 if answer.kind == Kind::Lookup => Ok(Reading::NotFound),
             400..=499 => Err(Failure::new(Class::Permanent, Certainty::NotExecuted)),
             _ => Err(Failure::new(Class::Transient, Certainty::MayHaveExecuted)),
         }
@@ -132,4 +135,73 @@ pub(crate) fn answer(status: u16, body: impl Into<Bytes>) -> Response<Bytes> {
     let mut response = Response::new(body.into());
     *response.status_mut() = StatusCode::from_u16(status).unwrap();
     response
+}
+
+/// What a commit does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Commit {
+    Works,
+    /// Certainly nothing was written.
+    Fails,
+    /// Nobody knows; it was written.
+    InDoubtAndDone,
+    /// Nobody knows; it was not written.
+    InDoubtAndNot,
+}
+
+/// A store in memory whose next commits do as told, and which may refuse to be read. Clones share all.
+#[derive(Clone, Default)]
+pub(crate) struct Faulty {
+    pub(crate) inner: MemoryStore,
+    commits: Arc<Mutex<VecDeque<Commit>>>,
+    unreadable: Arc<AtomicBool>,
+}
+
+impl Faulty {
+    pub(crate) fn tell(&self, commits: impl IntoIterator<Item = Commit>) {
+        let mut told = self.commits.lock().unwrap();
+        told.clear();
+        told.extend(commits);
+    }
+
+    /// How many of the commits told have not happened.
+    pub(crate) fn left(&self) -> usize {
+        self.commits.lock().unwrap().len()
+    }
+
+    pub(crate) fn set_unreadable(&self, unreadable: bool) {
+        self.unreadable.store(unreadable, Ordering::SeqCst);
+    }
+
+    fn read<T>(&self, read: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+        if self.unreadable.load(Ordering::SeqCst) { Err(StoreError::read("input/output error")) } else { read() }
+    }
+}
+
+impl Store for Faulty {
+    fn append(&mut self, entries: &[Entry]) -> Result<(), StoreError> {
+        match self.commits.lock().unwrap().pop_front().unwrap_or(Commit::Works) {
+            Commit::Works => self.inner.append(entries),
+            Commit::Fails => Err(StoreError::write("no space left on device")),
+            Commit::InDoubtAndDone => {
+                self.inner.append(entries)?;
+                Err(StoreError::uncertain("input/output error"))
+            }
+            Commit::InDoubtAndNot => Err(StoreError::uncertain("input/output error")),
+        }
+    }
+
+    fn load(&mut self) -> Result<Vec<Entry>, StoreError> {
+        let mut inner = self.inner.clone();
+        self.read(|| inner.load())
+    }
+
+    fn find(&mut self, key: &Key) -> Result<Option<Entry>, StoreError> {
+        let mut inner = self.inner.clone();
+        self.read(|| inner.find(key))
+    }
+
+    fn forget(&mut self, before: Timestamp, most: usize) -> Result<usize, StoreError> {
+        self.inner.forget(before, most)
+    }
 }

@@ -123,6 +123,7 @@ fn notice() -> BoxedStrategy<Notice> {
         Notice::Conflict,
         Notice::Absorbed,
         Notice::Restored,
+        Notice::Resumed,
         Notice::Ended(Outcome::Completed(Completed::Ready)),
         Notice::Ended(Outcome::Rejected(Rejected::Unavailable)),
         Notice::Ended(Outcome::Unresolved(Unresolved::KeyWindow)),

@@ -1,8 +1,8 @@
-//! Ending: an outcome is decided, made durable, told, delivered. And what is still learnt on the way and after.
+//! Ending: an outcome is decided, made durable, told, delivered. What is still learnt on the way and after; and the one way back.
 
 use super::{Completed, Operation, Outcome, Reading, Rejected, State, Turn, Unresolved};
 use crate::gate::Settled;
-use crate::notice::Notice;
+use crate::notice::{Notice, WakeReason};
 
 impl Operation {
     /// Decides the outcome. It is told only once it is durable.
@@ -74,6 +74,23 @@ impl Operation {
         } else {
             None
         }
+    }
+
+    /// Polls on what ended as unresolved, with a fresh schedule and a fresh deadline. The first poll is due at once, and leaves, as ever, when the
+    /// record is durable: a crash before that leaves the job as it had ended.
+    pub(super) fn resume(&mut self, turn: &mut Turn<'_>) {
+        if !self.can_resume() {
+            return turn.tell(Notice::Absorbed);
+        }
+        turn.tell(Notice::Resumed);
+        self.phase_began = turn.now;
+        self.phase_base = self.attempts;
+        self.polls = 0;
+        self.tries = 0;
+        // It has a reference, so it was accepted, whatever the outcome had said.
+        self.doubt = true;
+        self.state = State::PollWaiting { at: turn.now, reason: WakeReason::Poll, after: None };
+        self.ask_record();
     }
 
     pub(super) fn delivered(&mut self, turn: &mut Turn<'_>) {

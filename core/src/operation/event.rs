@@ -24,6 +24,9 @@ pub enum Event {
     Cancel,
     /// The outcome has reached whoever waits for it.
     Delivered,
+    /// Somebody wants to know after all: an unresolved job that the provider is known to have is polled on.
+    /// See [`Operation::can_resume`](super::Operation::can_resume).
+    Resume,
 }
 
 /// What a provider's answer means. Made by a provider's profile from status, headers and body; the core sees no bytes.

@@ -44,6 +44,11 @@ impl Operation {
         matches!(self.state, State::CreateWaiting { .. }) && !self.doubt
     }
 
+    /// Whether its next step is a create, of which nothing has begun.
+    pub(crate) const fn waits_to_create(&self) -> bool {
+        matches!(self.state, State::CreateWaiting { .. })
+    }
+
     /// When waiting at the gate has become pointless.
     pub(crate) fn blocked_until(&self, policy: &OperationPolicy) -> Timestamp {
         let (began, patience) = match self.state {

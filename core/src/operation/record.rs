@@ -39,9 +39,10 @@ pub struct Record {
 ///
 /// ```text
 /// Planned → InFlight → Accepted → Ended → Delivered
-///    ↑         ↓ ↑                  ↑
-///    └─────────┤ └─ Unknown ────────┤
-///              └────────────────────┘
+///    ↑         ↓ ↑        ↑         ↑         │
+///    └─────────┤ └─ Unknown ────────┤         │
+///              └────────────────────┘         │
+///                         └──── resumed ──────┘
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]

@@ -185,3 +185,87 @@ fn the_world_is_rough_enough_to_mean_something() {
     let ends = ["completed", "rejected", "unresolved"].map(name);
     assert!(ends.iter().all(|count| *count >= 3), "{ends:?}");
 }
+
+/// Ends a job as accepted and unresolved: its polls are refused.
+fn unresolved(engine: &mut Engine, n: usize, now: &mut Timestamp) -> steadfast_core::OperationId {
+    let id = engine.submit(key(n), print(1), *now).unwrap().id();
+    for _ in 0..100 {
+        let mut last = None;
+        while let Some((id, effect)) = engine.pop_effect() {
+            match effect {
+                Effect::Persist(number) => last = Some(number),
+                Effect::Send(attempt) if attempt.kind == Kind::Create => {
+                    let reading = Reading::Accepted(Reference::new("t").unwrap());
+                    engine.handle(Event::Answered(id, attempt.id, Ok(reading)), *now);
+                }
+                Effect::Send(attempt) => {
+                    let (class, certainty) =
+                        (steadfast_core::retry::Class::Permanent, steadfast_core::retry::Certainty::NotExecuted);
+                    let failure = steadfast_core::retry::Failure::new(class, certainty);
+                    engine.handle(Event::Answered(id, attempt.id, Err(failure)), *now);
+                }
+                Effect::End => engine.handle(Event::Delivered(id), *now),
+                _ => {}
+            }
+        }
+        match last {
+            Some(number) => engine.handle(Event::Persisted(number), *now),
+            None if engine.operation(id).unwrap().is_finished() => return id,
+            None => {
+                *now = engine.next_deadline().unwrap();
+                engine.handle_timeout(*now);
+            }
+        }
+    }
+    panic!("it does not end");
+}
+
+#[test]
+fn what_is_resumed_is_live_again_and_is_remembered_from_its_second_end() {
+    let limits = Limits { live: 1, remember_for: Duration::from_secs(60), ..Limits::default() };
+    let (mut engine, mut now) = (engine(limits), START);
+    let first = unresolved(&mut engine, 1, &mut now);
+    let second = unresolved(&mut engine, 2, &mut now);
+    assert_eq!(engine.live(), 0);
+    now = now.saturating_add(Duration::from_secs(50));
+    engine.handle(Event::Resume(first), now);
+    engine.handle(Event::Resume(first), now);
+    engine.handle(Event::Resume(second), now);
+    assert_eq!(engine.live(), 2, "beyond the limit: it was taken in once");
+    assert!(!engine.has_room());
+    carry(&mut engine, &mut now, false);
+    for id in [first, second] {
+        assert_eq!(engine.operation(id).unwrap().outcome().unwrap().name(), "completed");
+    }
+    engine.handle(Event::Resume(first), now);
+    assert_eq!(engine.live(), 0, "what is known for good stays so");
+    engine.handle_timeout(now.saturating_add(Duration::from_secs(59)));
+    assert!(engine.find(&key(1)).is_some());
+    engine.handle_timeout(now.saturating_add(Duration::from_secs(61)));
+    assert!(engine.find(&key(1)).is_none() && engine.find(&key(2)).is_none());
+}
+
+#[test]
+fn what_is_withdrawn_leaves_nothing_behind_and_can_be_restored() {
+    let (mut engine, mut now) = (engine(Limits::default()), START);
+    engine.gate_mut().hold_until(now.saturating_add(Duration::from_secs(30)));
+    let ids: Vec<_> = (0..3).map(|n| engine.submit(key(n), print(1), now).unwrap().id()).collect();
+    while let Some((_, effect)) = engine.pop_effect() {
+        if let Effect::Persist(number) = effect {
+            engine.handle(Event::Persisted(number), now);
+        }
+    }
+    let record = engine.withdraw(ids[1], now).unwrap();
+    assert_eq!((&record.key, record.creates), (&key(1), 0));
+    assert!(engine.find(&key(1)).is_none() && engine.operation(ids[1]).is_none());
+    assert_eq!((engine.live(), engine.withdraw(ids[1], now)), (2, None));
+    #[cfg(feature = "snapshot")]
+    assert!(Engine::from_snapshot(&engine.snapshot().unwrap()).is_ok(), "its place in line is not free");
+    let restored = engine.restore(record, now).unwrap();
+    carry(&mut engine, &mut now, false);
+    assert_eq!(engine.operation(restored).unwrap().outcome().unwrap().name(), "completed");
+    assert_eq!((engine.live(), engine.gate().in_flight()), (0, 0));
+    assert_eq!(engine.withdraw(restored, now), None, "what has ended stays");
+    let sent = engine.submit(key(9), print(1), now).unwrap().id();
+    assert_eq!(engine.withdraw(sent, now), None, "its intent is being written");
+}

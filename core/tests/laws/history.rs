@@ -233,6 +233,12 @@ impl History {
         self.turn(|job, turn| *job = Operation::restore(record, seed, turn));
     }
 
+    /// The same, with this on disk.
+    pub(crate) fn crash_to(&mut self, record: Record) {
+        self.durable = Some(record);
+        self.crash();
+    }
+
     /// What was told explains itself: each wait is as long as its parts say, and the timeline tells of every notice.
     pub(crate) fn check_told(&self) {
         let timeline = Timeline::new(self.told.iter().map(|(at, notice)| (*at, notice)));

@@ -117,6 +117,52 @@ proptest! {
         prop_assert_eq!(history.ended, ended, "told once");
     }
 
+    /// What is resumed is polled on with a fresh schedule, sends nothing before its record is durable (checked inside), and ends again; a crash at any
+    /// moment of that leaves it as it had ended, or goes on. Nothing else is changed by being resumed.
+    #[test]
+    fn only_an_unresolved_outcome_with_a_reference_is_resumed_and_it_ends_again(
+        policy in policies::policy(), seed: u64, steps in steps(), more in steps(), last in reading(),
+    ) {
+        let mut history = History::begin(policy, seed);
+        for step in &steps {
+            history.step(step);
+        }
+        history.drain();
+        if !history.job.can_resume() {
+            let before = history.job.clone();
+            history.feed(Event::Resume);
+            prop_assert_eq!(history.job.clone(), before, "resumed what has not ended, or what is known for good");
+        }
+        // Accepted where it can be, pending for a while, and then silent.
+        let mut answers = 0;
+        history.heal(|attempt| {
+            answers += 1;
+            let accepted = Reading::Accepted(Reference::new("txn-1").unwrap());
+            (answers <= 20).then(|| Ok(if attempt.kind == Kind::Poll { Reading::Pending { hint: None } } else { accepted }))
+        });
+        let ended = history.job.record();
+        let resumes = matches!(ended.stage, Stage::Delivered(Outcome::Unresolved(_))) && ended.reference.is_some();
+        prop_assert_eq!(history.job.can_resume(), resumes);
+        if !resumes {
+            return Ok(());
+        }
+        history.feed(Event::Resume);
+        prop_assert!(!history.job.can_resume() && history.job.outcome().is_none());
+        history.crash_to(ended.clone());
+        prop_assert!(history.job.can_resume(), "a crash before its record was durable: it is as it had ended");
+        history.feed(Event::Resume);
+        history.drain();
+        let record = history.job.record();
+        prop_assert_eq!((record.stage, record.polls, record.creates), (Stage::Accepted, 0, ended.creates));
+        for step in &more {
+            history.step(step);
+        }
+        history.heal(|_| Some(Ok(last.clone())));
+        prop_assert!(history.job.is_finished());
+        prop_assert_eq!(history.gate.in_flight(), 0);
+        prop_assert_eq!(history.job.creates(), ended.creates, "never created again");
+    }
+
     #[test]
     fn i17_a_cancelled_operation_leaves_the_gate_empty_and_says_whether_it_may_have_run(
         policy in policies::policy(), seed: u64, steps in steps(),

@@ -1,0 +1,256 @@
+//! How jobs come in: new ones, those that join one under way, those that ask for an outcome of long ago, and those that are resumed.
+//!
+//! A key that is not known here is looked up in the store before it counts as new: the engine forgets, the store remembers for the key's
+//! window. The look-up runs with the next commit, so it costs no trip of its own when there is much to do.
+
+use std::sync::Arc;
+
+use steadfast_core::engine::{Event, SubmitError as Refused, Submitted};
+use steadfast_core::operation::{Outcome, RecordId, Stage};
+use steadfast_core::{Fingerprint, Key, OperationId};
+use steadfast_providers::{Payload, Provider, fingerprint};
+use steadfast_store::{Entry, StoreError};
+use tokio::sync::oneshot;
+
+use super::{Driver, Job};
+use crate::client::{FinalAnswer, Finished, ResumeError, SubmitError};
+use crate::transport::Transport;
+
+pub(crate) struct Submit {
+    pub(crate) key: Key,
+    pub(crate) payload: Payload,
+    pub(crate) reply: oneshot::Sender<Result<Following, SubmitError>>,
+}
+
+/// What a handle is made of. There is no id if the job is known from the store alone.
+pub(crate) struct Following {
+    pub(crate) id: Option<OperationId>,
+    pub(crate) finished: oneshot::Receiver<Finished>,
+}
+
+/// Whoever waits to follow a job.
+pub(crate) enum Reply {
+    Submit(oneshot::Sender<Result<Following, SubmitError>>),
+    Resume(oneshot::Sender<Result<Following, ResumeError>>),
+}
+
+/// What is done once a key has been looked up in the store.
+pub(crate) enum Question {
+    Submit { key: Key, payload: Payload, print: Fingerprint, reply: Reply },
+    Resume { key: Key, reply: Reply },
+}
+
+impl Question {
+    pub(crate) const fn key(&self) -> &Key {
+        match self {
+            Self::Submit { key, .. } | Self::Resume { key, .. } => key,
+        }
+    }
+}
+
+impl Reply {
+    /// Whoever asked may have stopped waiting: then there is nobody to tell.
+    pub(super) fn follow(self, following: Following) {
+        match self {
+            Self::Submit(reply) => drop(reply.send(Ok(following))),
+            Self::Resume(reply) => drop(reply.send(Ok(following))),
+        }
+    }
+
+    pub(super) fn follow_finished(self, id: Option<OperationId>, finished: Finished) {
+        let (waiter, receiver) = oneshot::channel();
+        let _ = waiter.send(finished);
+        self.follow(Following { id, finished: receiver });
+    }
+
+    pub(super) fn refuse(self, why: SubmitError) {
+        match self {
+            Self::Submit(reply) => drop(reply.send(Err(why))),
+            Self::Resume(reply) => drop(reply.send(Err(why.into()))),
+        }
+    }
+
+    fn refuse_resume(self, why: ResumeError) {
+        match self {
+            Self::Submit(_) => {}
+            Self::Resume(reply) => drop(reply.send(Err(why))),
+        }
+    }
+}
+
+impl Job {
+    /// Whether this is the record, or a later one, that whoever waits for it to be durable waits for.
+    pub(super) fn rests_on(&self, record: RecordId) -> bool {
+        !self.durable && self.intent.is_some_and(|intent| intent <= record)
+    }
+
+    pub(super) fn hand_out(&mut self, id: OperationId, reply: Reply) {
+        let (waiter, finished) = oneshot::channel();
+        self.waiters.push(waiter);
+        reply.follow(Following { id: Some(id), finished });
+    }
+}
+
+impl<P: Provider, T: Transport> Driver<P, T> {
+    pub(super) fn submit(&mut self, Submit { key, payload, reply }: Submit) {
+        let print = fingerprint(&key, &payload);
+        let reply = Reply::Submit(reply);
+        if self.journal.is_volatile() || self.is_at_hand(&key) {
+            return self.take_in(key, payload, print, reply);
+        }
+        self.journal.ask(Question::Submit { key, payload, print, reply });
+    }
+
+    /// Whether all that a repeated submit is to be told is known without the store.
+    fn is_at_hand(&self, key: &Key) -> bool {
+        let complete =
+            |id| self.jobs.contains_key(&id) || !self.journal.keep().answers || self.results.get(id).is_some();
+        self.parked.contains(key) || self.engine.find(key).is_some_and(complete)
+    }
+
+    pub(super) fn looked_up(&mut self, question: Question, found: Result<Option<Entry>, Arc<StoreError>>) {
+        let found = match found {
+            Ok(found) => found,
+            Err(error) => {
+                let (Question::Submit { reply, .. } | Question::Resume { reply, .. }) = question;
+                return reply.refuse(SubmitError::Unreadable(error));
+            }
+        };
+        match question {
+            Question::Submit { key, payload, print, reply } => {
+                // Another submit may have been faster.
+                match found.filter(|_| !self.is_at_hand(&key)).filter(|entry| self.is_remembered(entry)) {
+                    Some(entry) => self.submit_again(entry, payload, print, reply),
+                    None => self.take_in(key, payload, print, reply),
+                }
+            }
+            Question::Resume { key, reply } => self.resume_stored(&key, found, reply),
+        }
+    }
+
+    /// Whether the entry still speaks for its key: not if nothing ran, nor once its window is over.
+    fn is_remembered(&mut self, entry: &Entry) -> bool {
+        let now = self.clock.now();
+        let free = matches!(entry.record.stage, Stage::Delivered(Outcome::Rejected(_)));
+        !free && (!entry.is_delivered() || entry.at.saturating_add(self.limits.remember_for) > now)
+    }
+
+    /// The store knows the key, and the engine does not.
+    fn submit_again(&mut self, entry: Entry, payload: Payload, print: Fingerprint, reply: Reply) {
+        if entry.record.fingerprint != print {
+            return reply.refuse(Refused::FingerprintMismatch.into());
+        }
+        if let Some(finished) = finished_of(&entry) {
+            return reply.follow_finished(None, finished);
+        }
+        let now = self.clock.now();
+        if let Ok(id) = self.engine.restore(entry.record, now) {
+            self.jobs.insert(id, Job { payload: Some(payload), durable: true, ..Job::default() });
+            self.join(id, reply);
+        }
+    }
+
+    fn take_in(&mut self, key: Key, payload: Payload, print: Fingerprint, reply: Reply) {
+        let now = self.clock.now();
+        if let Some(parked) = self.parked.get(&key) {
+            if parked.fingerprint != print {
+                return reply.refuse(Refused::FingerprintMismatch.into());
+            }
+            // The payload is here again: the job goes on where the record says.
+            return self.unpark(&key, payload, reply);
+        }
+        match self.engine.submit(key, print, now) {
+            Ok(Submitted::Started(id)) => {
+                self.jobs.insert(id, Job { payload: Some(payload), ..Job::default() });
+                self.join(id, reply);
+            }
+            Ok(Submitted::Joined(id)) => {
+                if let Some(job) = self.jobs.get_mut(&id) {
+                    job.payload.get_or_insert(payload);
+                }
+                self.join(id, reply);
+            }
+            Err(refused) => reply.refuse(refused.into()),
+        }
+    }
+
+    /// Answers whoever wants to follow: at once if the operation is durable or has ended, else once it is.
+    pub(super) fn join(&mut self, id: OperationId, reply: Reply) {
+        match self.jobs.get_mut(&id) {
+            Some(job) if job.durable => job.hand_out(id, reply),
+            Some(job) => job.replies.push(reply),
+            None => match self.finished(id) {
+                Some(finished) => reply.follow_finished(Some(id), finished),
+                None => reply.refuse(SubmitError::Stopped),
+            },
+        }
+    }
+
+    /// Polls on what ended as unresolved, or joins what is under way.
+    pub(super) fn resume(&mut self, key: Key, reply: Reply) {
+        if self.parked.contains(&key) {
+            return reply.refuse_resume(ResumeError::PayloadNeeded);
+        }
+        let complete = self.is_at_hand(&key);
+        let Some(id) = self.engine.find(&key).filter(|id| complete || !self.is_final(*id)) else {
+            if self.journal.is_volatile() || self.closing.is_some() {
+                return reply.refuse_resume(ResumeError::UnknownKey);
+            }
+            return self.journal.ask(Question::Resume { key, reply });
+        };
+        self.resume_known(id, reply);
+    }
+
+    fn is_final(&self, id: OperationId) -> bool {
+        let outcome = self.engine.operation(id).and_then(|operation| operation.outcome());
+        outcome.is_some_and(|outcome| !matches!(outcome, Outcome::Unresolved(_)))
+    }
+
+    fn resume_known(&mut self, id: OperationId, reply: Reply) {
+        let Some(operation) = self.engine.operation(id) else { return reply.refuse_resume(ResumeError::UnknownKey) };
+        match operation.outcome() {
+            Some(Outcome::Unresolved(why)) if operation.reference().is_none() => {
+                reply.refuse_resume(ResumeError::NoReference(why));
+            }
+            Some(Outcome::Unresolved(_)) if operation.can_resume() => {
+                self.results.drop(id);
+                self.jobs.insert(id, Job { replies: vec![reply], ..Job::default() });
+                let now = self.clock.now();
+                self.engine.handle(Event::Resume(id), now);
+            }
+            _ => self.join(id, reply),
+        }
+    }
+
+    fn resume_stored(&mut self, key: &Key, found: Option<Entry>, reply: Reply) {
+        if let Some(id) = self.engine.find(key).filter(|id| !self.is_final(*id)) {
+            return self.resume_known(id, reply);
+        }
+        let Some(entry) = found else { return reply.refuse_resume(ResumeError::UnknownKey) };
+        match finished_of(&entry) {
+            Some(Finished { outcome: Outcome::Unresolved(why), reference: None, .. }) => {
+                reply.refuse_resume(ResumeError::NoReference(why));
+            }
+            Some(finished) if !matches!(finished.outcome, Outcome::Unresolved(_)) => {
+                reply.follow_finished(self.engine.find(key), finished);
+            }
+            _ => {
+                let now = self.clock.now();
+                match self.engine.restore(entry.record, now) {
+                    Ok(id) => self.resume_known(id, reply),
+                    Err(_) => reply.refuse_resume(ResumeError::UnknownKey),
+                }
+            }
+        }
+    }
+}
+
+/// How the job of an entry ended, if it has.
+fn finished_of(entry: &Entry) -> Option<Finished> {
+    let (Stage::Ended(outcome) | Stage::Delivered(outcome)) = entry.record.stage else { return None };
+    let answer = entry.answer.as_ref().and_then(|kept| {
+        let status = http::StatusCode::from_u16(kept.status).ok()?;
+        Some(FinalAnswer { status, body: kept.body.clone().into() })
+    });
+    Some(Finished { outcome, reference: entry.record.reference.clone(), creates: entry.record.creates, answer })
+}

@@ -1,0 +1,52 @@
+//! The last answers of operations that have ended, for repeated submits: bounded in bytes, oldest dropped first.
+
+use std::collections::{HashMap, VecDeque};
+
+use steadfast_core::OperationId;
+
+use crate::client::FinalAnswer;
+
+/// What an entry costs beside its body.
+const ENTRY: usize = 128;
+
+pub(super) struct Results {
+    limit: usize,
+    bytes: usize,
+    answers: HashMap<OperationId, FinalAnswer>,
+    order: VecDeque<(OperationId, usize)>,
+}
+
+impl Results {
+    pub(super) fn new(limit: usize) -> Self {
+        Self { limit, bytes: 0, answers: HashMap::new(), order: VecDeque::new() }
+    }
+
+    pub(super) fn keep(&mut self, id: OperationId, answer: Option<FinalAnswer>) {
+        let Some(answer) = answer else { return };
+        self.drop(id);
+        let size = answer.body.len() + ENTRY;
+        self.bytes += size;
+        self.order.push_back((id, size));
+        self.answers.insert(id, answer);
+        // The newest stays even if it alone exceeds the limit: whoever waits for it is told in this very step.
+        while self.bytes > self.limit && self.order.len() > 1 {
+            let Some((oldest, size)) = self.order.pop_front() else { break };
+            self.answers.remove(&oldest);
+            self.bytes -= size;
+        }
+    }
+
+    /// Of a job that is resumed: what was said of it is no longer the last word.
+    pub(super) fn drop(&mut self, id: OperationId) {
+        if self.answers.remove(&id).is_some()
+            && let Some(place) = self.order.iter().position(|(kept, _)| *kept == id)
+            && let Some((_, size)) = self.order.remove(place)
+        {
+            self.bytes -= size;
+        }
+    }
+
+    pub(super) fn get(&self, id: OperationId) -> Option<FinalAnswer> {
+        self.answers.get(&id).cloned()
+    }
+}

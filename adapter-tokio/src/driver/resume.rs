@@ -1,0 +1,114 @@
+//! What a restart takes up, and what must wait for its payload.
+//!
+//! A job goes on at once if its next step needs no payload, or its payload is at hand. Otherwise it is *parked*: outside the engine, until its key
+//! is submitted again, but no longer than its own create deadline. Then it ends as it would have ended there: as rejected if nothing was ever
+//! sent, else as unresolved.
+
+use std::collections::{BTreeSet, HashMap};
+
+use steadfast_core::operation::Record;
+use steadfast_core::{Key, OperationId, Timestamp};
+use steadfast_providers::{Payload, Provider};
+
+use super::intake::Reply;
+use super::{Driver, Job};
+use crate::keep::{Taken, creates_next};
+use crate::transport::Transport;
+
+/// Jobs whose create may have to be sent, and whose payload is not at hand.
+#[derive(Default)]
+pub(super) struct Parking {
+    jobs: HashMap<Key, (Record, Job, Timestamp)>,
+    deadlines: BTreeSet<(Timestamp, Key)>,
+}
+
+impl Parking {
+    pub(super) fn contains(&self, key: &Key) -> bool {
+        self.jobs.contains_key(key)
+    }
+
+    pub(super) fn get(&self, key: &Key) -> Option<&Record> {
+        self.jobs.get(key).map(|(record, ..)| record)
+    }
+
+    pub(super) fn records(&self) -> impl Iterator<Item = &Record> {
+        self.jobs.values().map(|(record, ..)| record)
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Timestamp> {
+        self.deadlines.first().map(|(at, _)| *at)
+    }
+
+    fn park(&mut self, record: Record, job: Job, until: Timestamp) {
+        self.deadlines.insert((until, record.key.clone()));
+        self.jobs.insert(record.key.clone(), (record, job, until));
+    }
+
+    fn take(&mut self, key: &Key) -> Option<(Record, Job)> {
+        let (record, job, until) = self.jobs.remove(key)?;
+        self.deadlines.remove(&(until, key.clone()));
+        Some((record, job))
+    }
+
+    fn take_overdue(&mut self, now: Timestamp) -> Option<(Record, Job)> {
+        let (_, key) = self.deadlines.first().filter(|(at, _)| *at <= now)?.clone();
+        self.take(&key)
+    }
+}
+
+impl<P: Provider, T: Transport> Driver<P, T> {
+    pub(super) fn take_up(&mut self, taken: Vec<Taken>) {
+        for Taken { record, payload } in taken {
+            if payload.is_none() && creates_next(&record, self.engine.policy()) {
+                tracing::info!(key = %record.key.label(), "a job waits for its payload: submit its key again");
+                self.park(record, Job::default());
+                continue;
+            }
+            // A payload that is at hand again was kept, or will be loaded again.
+            self.restore(record, Job { payload, payload_kept: true, ..Job::default() });
+        }
+        let now = self.clock.now();
+        self.unpark_overdue(now);
+    }
+
+    fn restore(&mut self, record: Record, job: Job) -> Option<OperationId> {
+        let now = self.clock.now();
+        let id = self.engine.restore(record, now).ok()?;
+        // What was delivered before is over: nothing will end it a second time.
+        if self.engine.operation(id).is_some_and(|operation| !operation.is_finished()) {
+            self.jobs.insert(id, Job { durable: true, ..job });
+        }
+        Some(id)
+    }
+
+    fn park(&mut self, mut record: Record, job: Job) {
+        let now = self.clock.now();
+        // As the core would: a clock that was wrong must not put it to sleep for years.
+        record.submitted = record.submitted.min(now);
+        let until = record.submitted.saturating_add(self.engine.policy().create().deadline());
+        self.parked.park(record, job, until);
+    }
+
+    pub(super) fn unpark(&mut self, key: &Key, payload: Payload, reply: Reply) {
+        let Some((record, job)) = self.parked.take(key) else { return };
+        if let Some(id) = self.restore(record, Job { payload: Some(payload), payload_kept: false, ..job }) {
+            self.join(id, reply);
+        }
+    }
+
+    /// Those that have waited in vain end: past its deadline no create leaves, so they need no payload for it.
+    pub(super) fn unpark_overdue(&mut self, now: Timestamp) {
+        while let Some((record, job)) = self.parked.take_overdue(now) {
+            self.restore(record, job);
+        }
+    }
+
+    /// Takes a job that is to be created, and has no payload, out of the engine.
+    pub(super) fn withdraw(&mut self, id: OperationId) {
+        let now = self.clock.now();
+        let Some(record) = self.engine.withdraw(id, now) else { return };
+        tracing::info!(key = %record.key.label(), "nothing ran, and the payload is not at hand: submit the key again");
+        let job = self.jobs.remove(&id).unwrap_or_default();
+        self.park(record, job);
+    }
+}

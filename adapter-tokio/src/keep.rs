@@ -1,0 +1,170 @@
+//! What is kept in the store, and how it is sealed.
+//!
+//! Records are what a restart needs to be safe, and hold no personal data. Two things may be kept beside them, each only when asked for: payloads,
+//! so that an interrupted create goes on by itself after a restart, and answers, so that a repeated submit gets the result as well. Both are
+//! personal data as a rule, so a program may seal them: what it seals is all that the store sees.
+//!
+//! Whatever the program supplied runs on the thread that reads and writes the store, never on the driver's task, so it may take its time; if
+//! it panics, that costs what it was asked for and no more.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use steadfast_core::Key;
+use steadfast_core::operation::{OperationPolicy, Record, SendSafety, Stage};
+use steadfast_providers::{Payload, fingerprint};
+use steadfast_store::Entry;
+
+/// Whether a submit waits for its intent to be on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Durability {
+    /// Nothing is sent, and no outcome is told, before the store has made its record durable. The default with a store.
+    Durable,
+    /// Nothing is kept, as if there were no store: a crash forgets the jobs under way. The default without one.
+    Volatile,
+}
+
+/// Why sealed bytes could not be opened: another key, or damage. Its text is logged, so it must not hold what was sealed.
+pub type SealError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Encrypts what is kept beside records, and decrypts it.
+///
+/// Use an authenticated cipher with a fresh nonce for each call, and the job's key as associated data, so that what was sealed for one job
+/// does not open for another. Both methods may block: they run where the store is written.
+///
+/// ```
+/// use steadfast_core::Key;
+/// use steadfast_tokio::{Seal, SealError};
+///
+/// /// A stand-in for a cipher: real ones are in crates such as `aes-gcm`.
+/// struct Reversed;
+///
+/// impl Seal for Reversed {
+///     fn seal(&self, _: &Key, bytes: &[u8]) -> Vec<u8> {
+///         bytes.iter().rev().copied().collect()
+///     }
+///
+///     fn open(&self, _: &Key, sealed: &[u8]) -> Result<Vec<u8>, SealError> {
+///         Ok(sealed.iter().rev().copied().collect())
+///     }
+/// }
+///
+/// let key = Key::new("order-42")?;
+/// assert_eq!(Reversed.open(&key, &Reversed.seal(&key, b"secret"))?, b"secret");
+/// # Ok::<(), SealError>(())
+/// ```
+pub trait Seal: Send + Sync + 'static {
+    /// What the store is to keep in place of these bytes.
+    fn seal(&self, key: &Key, bytes: &[u8]) -> Vec<u8>;
+
+    /// The bytes again.
+    ///
+    /// # Errors
+    /// They were not sealed for this job by this seal, or are damaged. A payload that cannot be opened is as one that was not kept.
+    fn open(&self, key: &Key, sealed: &[u8]) -> Result<Vec<u8>, SealError>;
+}
+
+type Loader = dyn Fn(&Key) -> Option<Payload> + Send + Sync;
+
+/// What the builder was told to keep. Cloning shares the program's functions.
+#[derive(Clone, Default)]
+pub(crate) struct Keep {
+    pub(crate) payloads: bool,
+    pub(crate) answers: bool,
+    pub(crate) seal: Option<Arc<dyn Seal>>,
+    pub(crate) loader: Option<Arc<Loader>>,
+}
+
+/// A job that a restart found, and its payload if it needs one and it is at hand.
+pub(crate) struct Taken {
+    pub(crate) record: Record,
+    pub(crate) payload: Option<Payload>,
+}
+
+impl Keep {
+    /// Seals what is kept beside the record. An error says that a program's seal panicked: then nothing may be written.
+    pub(crate) fn seal(&self, entry: &mut Entry) -> Result<(), &'static str> {
+        let Some(seal) = &self.seal else { return Ok(()) };
+        let key = &entry.record.key;
+        let kept = [entry.payload.as_mut(), entry.answer.as_mut().map(|answer| &mut answer.body)];
+        for bytes in kept.into_iter().flatten() {
+            let sealed = catch_unwind(AssertUnwindSafe(|| seal.seal(key, bytes)));
+            *bytes = sealed.map_err(|_| "the seal panicked")?;
+        }
+        Ok(())
+    }
+
+    /// Opens what was sealed. What cannot be opened is left out, and that is said.
+    pub(crate) fn open(&self, mut entry: Entry) -> Entry {
+        let Some(seal) = &self.seal else { return entry };
+        let key = entry.record.key.clone();
+        let open = |what: &str, bytes: Vec<u8>| {
+            let opened = catch_unwind(AssertUnwindSafe(|| seal.open(&key, &bytes)));
+            let opened = opened.unwrap_or_else(|_| Err("the seal panicked".into()));
+            opened
+                .inspect_err(|error| {
+                    let error = &**error as &dyn std::error::Error;
+                    tracing::error!(key = %key.label(), error, what, "what was kept beside a job could not be opened");
+                })
+                .ok()
+        };
+        entry.payload = entry.payload.and_then(|bytes| open("payload", bytes));
+        entry.answer = entry.answer.and_then(|mut answer| {
+            answer.body = open("answer", answer.body)?;
+            Some(answer)
+        });
+        entry
+    }
+
+    /// Finds the payloads of what was loaded, where one may be needed: in the store, else from the program.
+    pub(crate) fn take_up(&self, entries: Vec<Entry>, policy: &OperationPolicy) -> Vec<Taken> {
+        let live = entries.into_iter().filter(|entry| !entry.is_delivered());
+        live.map(|entry| {
+            if !may_create(&entry.record, policy) {
+                return Taken { record: entry.record, payload: None };
+            }
+            let Entry { record, payload, .. } = self.open(entry);
+            let payload = self.payload(&record, payload);
+            Taken { record, payload }
+        })
+        .collect()
+    }
+
+    fn payload(&self, record: &Record, kept: Option<Vec<u8>>) -> Option<Payload> {
+        let fits = |payload: &Payload, whence: &str| {
+            let fits = fingerprint(&record.key, payload) == record.fingerprint;
+            if !fits {
+                tracing::error!(
+                    key = %record.key.label(),
+                    "the payload {whence} is not the one that the job was submitted with: it is not sent, and the job waits for the right one"
+                );
+            }
+            fits
+        };
+        kept.map(Payload::from).filter(|payload| fits(payload, "from the store")).or_else(|| {
+            let loader = self.loader.as_ref()?;
+            let loaded = catch_unwind(AssertUnwindSafe(|| loader(&record.key))).unwrap_or_else(|_| {
+                tracing::error!(key = %record.key.label(), "the loader of payloads panicked");
+                None
+            });
+            loaded.filter(|payload| fits(payload, "from the loader"))
+        })
+    }
+}
+
+/// Whether the job may yet have to be created.
+const fn may_create(record: &Record, policy: &OperationPolicy) -> bool {
+    match record.stage {
+        Stage::Planned => true,
+        Stage::InFlight | Stage::Unknown => !matches!(policy.safety(), SendSafety::Unsafe),
+        _ => false,
+    }
+}
+
+/// Whether its next step is a create: without a payload it can only wait.
+pub(crate) const fn creates_next(record: &Record, policy: &OperationPolicy) -> bool {
+    may_create(record, policy)
+        && !(matches!(record.stage, Stage::InFlight | Stage::Unknown)
+            && matches!(policy.safety(), SendSafety::Lookup { .. }))
+}

@@ -1,0 +1,381 @@
+//! What outlives a process, and processes that die at a chosen moment.
+//!
+//! A process is a whole client. It passes *points*: before and after each commit, before and after each request. At one of them it may die: from
+//! then on its disk takes nothing, its requests reach nobody, and whatever it tells is not heard. What the world has seen is checked all the
+//! while: nothing leaves without its durable record, every create of the key carries the same bytes, and no outcome is told that is not durable.
+
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Response;
+use steadfast_core::operation::{Record, Stage};
+use steadfast_core::{Key, Kind, OperationPolicy, Outcome, SendSafety, Timestamp};
+use steadfast_providers::deepvue::{Credentials, Deepvue};
+use steadfast_providers::{BaseUrl, Provider};
+use steadfast_store::{Entry, MemoryStore, Store, StoreError};
+use steadfast_testkit::tokio::InProcess;
+use steadfast_testkit::{FakeDeepvue, Faults, Keys, WithLookup};
+use steadfast_tokio::{Client, Finished, Outgoing, SendError, Transport};
+use tokio::sync::Notify;
+
+pub(crate) const PAYLOAD: &str = r#"{"dl_number":"DL1","dob":"1990-01-01","consent":"Y","reason":"KYC"}"#;
+pub(crate) const DAY: Duration = Duration::from_secs(86_400);
+const SECOND: Duration = Duration::from_secs(1);
+
+pub(crate) fn key() -> Key {
+    Key::new("order-42").unwrap()
+}
+
+/// What the provider does with a key that it has seen, and what the client knows of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Case {
+    Keyed,
+    Ignored,
+    Lookup,
+}
+
+impl Case {
+    pub(crate) const ALL: [Self; 3] = [Self::Keyed, Self::Ignored, Self::Lookup];
+
+    pub(crate) fn policy(self) -> OperationPolicy {
+        match self {
+            Self::Keyed => deepvue().with_safety(SendSafety::Keyed { window: DAY }).unwrap().policy(),
+            Self::Ignored => deepvue().policy(),
+            Self::Lookup => WithLookup::new(deepvue(), 20 * SECOND).policy(),
+        }
+    }
+}
+
+fn deepvue() -> Deepvue {
+    let credentials = Credentials::new("token", "secret").unwrap();
+    Deepvue::new(BaseUrl::parse("https://provider.test").unwrap(), "driving-license", credentials).unwrap()
+}
+
+/// A moment in a process's life. Commits and requests are counted from 1, in each process anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Point {
+    BeforeCommit(u32),
+    /// It is durable, and the process does not hear of it.
+    AfterCommit(u32),
+    /// Some of its bytes may have left; the provider does nothing.
+    BeforeSend(Kind),
+    /// The provider has done what was asked; the process does not hear of it.
+    AfterSend(Kind),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Crash {
+    Never,
+    At(Point),
+    /// At the point of this number, from 1.
+    Step(u32),
+}
+
+/// What the world has seen of the key.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    /// The bodies of creates that left, whether they arrived or not.
+    pub(crate) bodies: Vec<Bytes>,
+    pub(crate) sent: Vec<Kind>,
+    /// Handles that a submit returned.
+    pub(crate) handles: u32,
+    /// Times that a job was found rejected before anybody asked again: then its key is free.
+    pub(crate) rejected: u32,
+    violations: Vec<String>,
+}
+
+#[derive(Clone)]
+pub(crate) struct World {
+    case: Case,
+    /// Whether payloads are kept: then nobody needs to submit again.
+    kept: bool,
+    policy: OperationPolicy,
+    disk: Arc<Mutex<MemoryStore>>,
+    provider: InProcess,
+    seen: Arc<Mutex<Seen>>,
+}
+
+impl World {
+    pub(crate) fn new(case: Case, kept: bool) -> Self {
+        Self::with_faults(case, kept, Faults::none())
+    }
+
+    pub(crate) fn with_faults(case: Case, kept: bool, faults: Faults) -> Self {
+        let keys = match case {
+            Case::Keyed => Keys::Honoured,
+            Case::Ignored => Keys::Ignored,
+            Case::Lookup => Keys::Lookup,
+        };
+        let provider = InProcess::new(FakeDeepvue::new(1).with_faults(faults).with_keys(keys));
+        let (disk, seen) = (Arc::default(), Arc::default());
+        Self { case, kept, policy: case.policy(), disk, provider, seen }
+    }
+
+    pub(crate) fn set_policy(&mut self, policy: OperationPolicy) {
+        self.policy = policy;
+    }
+
+    pub(crate) fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap()
+    }
+
+    /// How often the job ran.
+    pub(crate) fn runs(&self) -> usize {
+        self.provider.brain().ledger().executions(key().as_str()).len()
+    }
+
+    pub(crate) fn creates(&self) -> usize {
+        self.seen().bodies.len()
+    }
+
+    pub(crate) fn handles(&self) -> u32 {
+        self.seen().handles
+    }
+
+    fn entry(&self) -> Option<Entry> {
+        self.disk.lock().unwrap().find(&key()).unwrap()
+    }
+
+    pub(crate) fn record(&self) -> Option<Record> {
+        self.entry().map(|entry| entry.record)
+    }
+
+    pub(crate) fn stage(&self) -> Option<Stage> {
+        self.record().map(|record| record.stage)
+    }
+
+    /// A copy of the disk, and a disk that such a copy was put on.
+    pub(crate) fn backup(&self) -> Vec<Entry> {
+        self.disk.lock().unwrap().load().unwrap()
+    }
+
+    pub(crate) fn put_back(&self, backup: &[Entry]) {
+        let mut disk = MemoryStore::default();
+        disk.append(backup).unwrap();
+        *self.disk.lock().unwrap() = disk;
+    }
+
+    /// Changes what the disk holds: another clock wrote it.
+    pub(crate) fn edit(&self, edit: impl Fn(&mut Record)) {
+        let mut entries = self.backup();
+        entries.iter_mut().for_each(|entry| edit(&mut entry.record));
+        self.put_back(&entries);
+    }
+
+    pub(crate) async fn start(&self, life: &Life) -> Client {
+        let disk = Disk { life: life.clone(), inner: self.disk.lock().unwrap().clone(), commits: 0 };
+        let wire = Wire { life: life.clone(), world: self.clone() };
+        macro_rules! start {
+            ($provider:expr) => {{
+                let builder = Client::builder($provider, wire).policy(self.policy.clone()).store(disk);
+                let builder = if self.kept { builder.keep_payloads() } else { builder };
+                builder.start().await.unwrap()
+            }};
+        }
+        match self.case {
+            Case::Lookup => start!(WithLookup::new(deepvue(), 20 * SECOND)),
+            Case::Keyed | Case::Ignored => start!(deepvue()),
+        }
+    }
+
+    /// One process's life: until the job's outcome is delivered and that is durable, or until it dies.
+    pub(crate) async fn live(&self, crash: Crash) -> Option<Finished> {
+        let life = Life::new(crash);
+        let client = self.start(&life).await;
+        let finished = tokio::select! {
+            biased;
+            () = life.died() => None,
+            finished = self.follow(&client) => Some(finished),
+        };
+        let outlived = tokio::select! {
+            biased;
+            () = life.died() => false,
+            unfinished = client.clone().shutdown(60 * SECOND) => unfinished.is_empty(),
+        };
+        if !life.is_alive() {
+            // What is left of it reaches nothing any more; it need not be waited for either.
+            client.shutdown(Duration::ZERO).await;
+            return None;
+        }
+        assert!(outlived, "a process that lives ends its job");
+        self.check();
+        finished
+    }
+
+    /// The caller: submits again, or, where payloads are kept, only looks what has become of the job.
+    async fn follow(&self, client: &Client) -> Finished {
+        if self.kept && self.stage().is_some() {
+            let mut waited = 0;
+            while !matches!(self.stage(), Some(Stage::Delivered(_))) {
+                tokio::time::sleep(SECOND).await;
+                waited += 1;
+                assert!(waited < 3_600, "I14: nobody goes on with it: {:?}", self.record());
+            }
+            if let Some(Stage::Delivered(Outcome::Rejected(_))) = self.stage() {
+                self.seen().rejected += 1;
+            }
+        }
+        let job = client.submit(key(), PAYLOAD).await.expect("it is taken in");
+        assert!(self.stage().is_some(), "C00: a handle before its commit");
+        self.seen().handles += 1;
+        let finished = job.await.expect("it ends");
+        let durable = self.stage().is_some_and(
+            |stage| matches!(stage, Stage::Ended(outcome) | Stage::Delivered(outcome) if outcome == finished.outcome),
+        );
+        assert!(durable, "told what is not durable: {finished:?}, {:?}", self.stage());
+        finished
+    }
+
+    /// What must never be seen, whatever row it is.
+    pub(crate) fn check(&self) {
+        let (runs, seen) = (self.runs(), self.seen());
+        assert_eq!(seen.violations, [""; 0]);
+        assert!(runs <= 1, "it ran {runs} times");
+        assert!(seen.bodies.iter().all(|body| *body == seen.bodies[0]), "a changed body");
+        if let Some(Stage::Ended(outcome) | Stage::Delivered(outcome)) = self.stage() {
+            match outcome {
+                Outcome::Completed(_) | Outcome::Failed => assert_eq!(runs, 1),
+                Outcome::Rejected(_) => assert_eq!(runs, 0, "reported as not run, and it ran"),
+                Outcome::Unresolved(_) => {}
+            }
+        }
+    }
+}
+
+/// Whether a process lives, and when it is to die. Clones share it.
+#[derive(Clone)]
+pub(crate) struct Life {
+    state: Arc<(Mutex<State>, Notify)>,
+}
+
+struct State {
+    crash: Crash,
+    alive: bool,
+    steps: u32,
+    /// From which commit on the disk is full.
+    full_at: u32,
+}
+
+impl Life {
+    pub(crate) fn new(crash: Crash) -> Self {
+        Self { state: Arc::new((Mutex::new(State { crash, alive: true, steps: 0, full_at: u32::MAX }), Notify::new())) }
+    }
+
+    pub(crate) fn is_alive(&self) -> bool {
+        self.state.0.lock().unwrap().alive
+    }
+
+    /// From the commit of this number on the disk is full.
+    pub(crate) fn fill_disk_at(&self, commit: u32) {
+        self.state.0.lock().unwrap().full_at = commit;
+    }
+
+    pub(crate) fn make_room(&self) {
+        self.fill_disk_at(u32::MAX);
+    }
+
+    pub(crate) fn kill(&self) {
+        self.state.0.lock().unwrap().alive = false;
+        self.state.1.notify_waiters();
+    }
+
+    pub(crate) async fn died(&self) {
+        let notified = self.state.1.notified();
+        tokio::pin!(notified);
+        notified.as_mut().enable();
+        if self.is_alive() {
+            notified.await;
+        }
+    }
+
+    /// Tells whether it lives beyond this point.
+    fn passes(&self, point: Point) -> bool {
+        let mut state = self.state.0.lock().unwrap();
+        state.steps += 1;
+        let dies = match state.crash {
+            Crash::Never => false,
+            Crash::At(at) => at == point,
+            Crash::Step(step) => step == state.steps,
+        };
+        let lives = state.alive && !dies;
+        drop(state);
+        if !lives {
+            self.kill();
+        }
+        lives
+    }
+}
+
+/// A process's disk.
+struct Disk {
+    life: Life,
+    inner: MemoryStore,
+    commits: u32,
+}
+
+impl Store for Disk {
+    fn append(&mut self, entries: &[Entry]) -> Result<(), StoreError> {
+        self.commits += 1;
+        if !self.life.passes(Point::BeforeCommit(self.commits)) {
+            return Err(StoreError::uncertain("the process is dead"));
+        }
+        if self.life.state.0.lock().unwrap().full_at <= self.commits {
+            return Err(StoreError::write("no space left on device"));
+        }
+        self.inner.append(entries)?;
+        if !self.life.passes(Point::AfterCommit(self.commits)) {
+            return Err(StoreError::uncertain("the process is dead"));
+        }
+        Ok(())
+    }
+
+    fn load(&mut self) -> Result<Vec<Entry>, StoreError> {
+        self.inner.load()
+    }
+
+    fn find(&mut self, key: &Key) -> Result<Option<Entry>, StoreError> {
+        if self.life.is_alive() { self.inner.find(key) } else { Err(StoreError::read("the process is dead")) }
+    }
+
+    fn forget(&mut self, before: Timestamp, most: usize) -> Result<usize, StoreError> {
+        if self.life.is_alive() { self.inner.forget(before, most) } else { Ok(0) }
+    }
+}
+
+/// A process's way to the provider.
+struct Wire {
+    life: Life,
+    world: World,
+}
+
+impl Transport for Wire {
+    async fn send(&self, outgoing: Outgoing) -> Result<Response<Bytes>, SendError> {
+        let attempt = outgoing.attempt;
+        if self.life.is_alive() {
+            let durable = self.world.record();
+            let mut seen = self.world.seen();
+            let allowed = match (attempt.kind, durable.as_ref().map(|record| record.stage)) {
+                (Kind::Create, Some(Stage::InFlight)) => durable.is_some_and(|it| it.creates >= attempt.number),
+                (Kind::Poll, Some(Stage::Accepted)) => true,
+                (Kind::Lookup, Some(Stage::InFlight | Stage::Unknown)) => true,
+                _ => false,
+            };
+            if !allowed || outgoing.key != key() {
+                seen.violations.push(format!("{attempt:?} without its record"));
+            }
+            if attempt.kind == Kind::Create {
+                seen.bodies.push(outgoing.request.body().clone());
+            }
+            seen.sent.push(attempt.kind);
+        }
+        if !self.life.passes(Point::BeforeSend(attempt.kind)) {
+            return std::future::pending().await;
+        }
+        let answer = self.world.provider.send(outgoing).await;
+        if !self.life.passes(Point::AfterSend(attempt.kind)) {
+            return std::future::pending().await;
+        }
+        answer
+    }
+}
