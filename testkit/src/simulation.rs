@@ -9,8 +9,8 @@
 //!   jumps; its driver wakes late;
 //! - **callers** submit, join, cancel, come with another payload, and submit again what was rejected.
 //!
-//! Then the world heals and everything must end. After every step the [invariants](Invariant) are checked, by books that are kept apart from
-//! all that the engine believes. Each history runs twice, the second time through snapshots of the engine at random moments, and must do the
+//! Then the world heals and everything must end. After every step the [invariants](Invariant) are checked, the costly ones at some steps only,
+//! by books that are kept apart from what the engine believes. Each history runs twice, the second time through snapshots of the engine at random moments, and must do the
 //! same things at the same times.
 //!
 //! ```

@@ -18,7 +18,7 @@ type Told<'a> = (Timestamp, &'a Notice);
 
 /// The recorded notices of one operation, to be shown: each line ends with a line break and begins with the time since the first notice.
 ///
-/// Notices that are not in order of time are put in order; those of the same time keep theirs. Allocates once, a place for each notice.
+/// Notices that are not in order of time are put in order; those of the same time keep theirs. Allocates a place for each notice.
 ///
 /// ```
 /// use core::time::Duration;

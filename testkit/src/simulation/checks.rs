@@ -358,21 +358,6 @@ impl World {
         });
     }
 
-    /// A wake: everything that is due is done, and nothing is due any more.
-    pub(super) fn wake_up(&mut self) {
-        let now = self.clock();
-        let Some(process) = &mut self.process else { return };
-        process.seen = process.seen.max(now);
-        process.engine.handle_timeout(now);
-        let life = self.life;
-        self.drain();
-        let Some(process) = self.process.as_ref().filter(|_| self.life == life) else { return };
-        let next = process.engine.engine().next_deadline();
-        let seen = process.seen;
-        let wake = process.engine.engine().next_wake();
-        self.books.hold(I(18), next.is_none_or(|at| at > seen), || format!("at {seen:?} the next wake is {wake:?}"));
-    }
-
     /// Everything has ended and the world is well.
     pub(super) fn check_rest(&mut self) {
         let Some(process) = &self.process else { return };

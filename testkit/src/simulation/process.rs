@@ -174,6 +174,21 @@ impl World {
         self.hear_notices();
     }
 
+    /// A wake: everything that is due is done, and nothing is due any more.
+    pub(super) fn wake_up(&mut self) {
+        let now = self.clock();
+        let Some(process) = &mut self.process else { return };
+        process.seen = process.seen.max(now);
+        process.engine.handle_timeout(now);
+        let life = self.life;
+        self.drain();
+        let Some(process) = self.process.as_ref().filter(|_| self.life == life) else { return };
+        let next = process.engine.engine().next_deadline();
+        let seen = process.seen;
+        let wake = process.engine.engine().next_wake();
+        self.books.hold(I(18), next.is_none_or(|at| at > seen), || format!("at {seen:?} the next wake is {wake:?}"));
+    }
+
     /// Does all that the engine asks for.
     pub(super) fn drain(&mut self) {
         self.snapshot_and_restore();
