@@ -57,8 +57,7 @@ impl World {
     /// The operation that was last begun or taken up for this job.
     fn id_of(&self, job: usize) -> Option<OperationId> {
         let process = self.process.as_ref()?;
-        let theirs = process.jobs.iter().filter(|(_, of)| **of == job);
-        theirs.map(|(id, _)| *id).rfind(|id| process.engine.engine().operation(*id).is_some())
+        process.latest.get(&job).copied().filter(|id| process.engine.engine().operation(*id).is_some())
     }
 
     /// Operations under way: certainly, and at most. Of a rejected one it is not known when its key was free.
@@ -84,6 +83,7 @@ impl World {
                 });
                 books.hold_all(&[I(15), R(41)], live < limit, || format!("job {job} begins beside {live}, of {limit}"));
                 process.jobs.insert(id, job);
+                process.latest.insert(job, id);
                 if books.accounts[job].outcome.is_some() {
                     books.accounts[job].begin_anew();
                 }

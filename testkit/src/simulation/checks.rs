@@ -29,7 +29,7 @@ impl World {
         let due = life.not_before;
         (life.admitted, life.writing, life.lookups) = (record.creates, Some(now), 0);
         self.books.hold_all(&[R(1), R(4)], now >= due, || format!("job {job}: a create at {now:?}, due at {due:?}"));
-        self.books.admit(Kind::Create, now, &self.settings.gate);
+        self.books.admit(Kind::Create, now);
     }
 
     /// A request leaves.
@@ -292,9 +292,8 @@ impl World {
             let Some(operation) = engine.operation(*id) else {
                 // Forgotten: it is finished, unless its job was begun anew under another id.
                 let life = &mut self.books.accounts[*job].life;
-                life.finished = life
-                    .finished
-                    .or_else(|| process.jobs.range(*id..).all(|(it, of)| it == id || of != job).then_some(seen));
+                let gone = process.latest.get(job) == Some(id);
+                life.finished = life.finished.or_else(|| gone.then_some(seen));
                 continue;
             };
             known += 1;
@@ -313,6 +312,7 @@ impl World {
             self.books.hold(R(35), recorded, || format!("job {job} is under way, and a crash would forget it"));
         }
         let books = &mut self.books;
+        books.check_rates(&self.settings.gate);
         books.hold_all(&[I(8), I(17)], in_flight == expected, || {
             format!("the gate counts {in_flight} requests in flight, and {expected} are")
         });

@@ -39,6 +39,8 @@ pub(super) struct GateBooks {
     /// By kind: no request is left in the provider's own window.
     spent: [Ban; 3],
     admitted: Vec<(Kind, Timestamp)>,
+    /// Some were let through since the rates were looked at.
+    unchecked: bool,
     retried: u64,
 }
 
@@ -86,7 +88,7 @@ impl GateBooks {
 
 impl Books {
     /// A request is let through.
-    pub(super) fn admit(&mut self, kind: Kind, now: Timestamp, policy: &GatePolicy) {
+    pub(super) fn admit(&mut self, kind: Kind, now: Timestamp) {
         let gate = &self.gate;
         // A create that has not left gives back what it took of the quota, so of creates it is not known what is left.
         let spent = gate.spent.get(kind as usize).copied().filter(|_| kind != Kind::Create).unwrap_or_default();
@@ -100,20 +102,26 @@ impl Books {
             self.hold_all(invariants, !ban.binds(kind, now), || format!("a {kind:?} at {now:?} {when}: {ban:?}"));
         }
         self.gate.admitted.push((kind, now));
+        self.gate.unchecked = true;
         let recent = self.gate.admitted.len().saturating_sub(64);
         self.gate.admitted.drain(..recent);
-        self.check_rates(now, policy);
     }
 
-    fn check_rates(&mut self, now: Timestamp, policy: &GatePolicy) {
+    /// After a step, when it is known which creates have not left after all: no span saw more than its limits allow.
+    pub(super) fn check_rates(&mut self, policy: &GatePolicy) {
+        if !std::mem::take(&mut self.gate.unchecked) {
+            return;
+        }
         for limit in policy.rate_limits() {
             let burst = limit.rate.burst() as usize;
             let every = limit.rate.per().as_nanos() / u128::from(limit.rate.count());
             let admitted = self.gate.admitted.iter().filter(|(kind, _)| limit.kinds.contains(*kind));
             let times: Vec<_> = admitted.map(|(_, at)| *at).collect();
-            let within = times.iter().enumerate().all(|(at, begin)| {
-                let beyond = (times.len() - at).saturating_sub(burst) as u128;
-                beyond * every <= now.saturating_since(*begin).as_nanos()
+            let within = times.iter().enumerate().all(|(first, begin)| {
+                times.iter().enumerate().skip(first + burst).all(|(last, end)| {
+                    let beyond = (last + 1 - first - burst) as u128;
+                    beyond * every <= end.saturating_since(*begin).as_nanos()
+                })
             });
             self.hold_all(&[I(10), R(25), R(28)], within, || format!("{times:?} under {limit:?}"));
         }

@@ -35,6 +35,8 @@ pub(super) struct Process {
     /// The latest time that the engine was told.
     pub(super) seen: Timestamp,
     pub(super) jobs: BTreeMap<OperationId, usize>,
+    /// The operation that was last begun or taken up for each job.
+    pub(super) latest: BTreeMap<usize, OperationId>,
     pub(super) flights: BTreeMap<(OperationId, AttemptId), Flight>,
     /// A batch was handed to the disk, and the engine has not been told what came of it: acknowledgements must come in order.
     pub(super) is_writing: bool,
@@ -52,6 +54,7 @@ impl Process {
             engine,
             seen: Timestamp::EPOCH,
             jobs: BTreeMap::new(),
+            latest: BTreeMap::new(),
             flights: BTreeMap::new(),
             is_writing: false,
             queue: Vec::new(),
@@ -92,6 +95,7 @@ impl World {
             self.books.hold(R(36), same, || format!("job {job} was taken up in two ways: {restored:?}, {again:?}"));
             let Ok(id) = restored else { return };
             process.jobs.insert(id, job);
+            process.latest.insert(job, id);
             let life = &mut self.books.accounts[job].life;
             (life.known, life.recorded, life.admitted) = (true, true, record.creates);
             life.finished = matches!(record.stage, Stage::Delivered(_)).then_some(now);

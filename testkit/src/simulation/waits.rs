@@ -40,7 +40,7 @@ impl Books {
                 };
                 self.hold(R(3), time <= most, || format!("job {job}: {:?} has {time:?}, of {most:?}", attempt.kind));
                 if attempt.kind != Kind::Create {
-                    self.admit(attempt.kind, now, rules.gate);
+                    self.admit(attempt.kind, now);
                     self.check_read(job, attempt.kind, rules.policy, now);
                 }
             }
