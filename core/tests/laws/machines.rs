@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use steadfast_core::backoff::{BackoffPolicy, Factor, Growth, Jitter};
 use steadfast_core::gate::{Admission, Request, Settled};
 use steadfast_core::poll::PollPolicy;
-use steadfast_core::retry::{Certainty, Class, Failure, GaveUp, RetryAfter, RetryDecision, RetryPolicy};
+use steadfast_core::retry::{Certainty, Class, Failure, GaveUp, Ground, RetryAfter, RetryDecision, RetryPolicy};
 use steadfast_core::{Gate, Kind, Seed, SendSafety, Timestamp};
 
 use crate::policies;
@@ -327,5 +327,37 @@ mod files {
         assert!(read(&good.replace("attempts", "tries")).unwrap_err().contains("unknown field `tries`"));
         let factor = serde_json::from_str::<Factor>("0.5").unwrap_err().to_string();
         assert!(factor.contains("a number from 1"), "{factor}");
+    }
+}
+
+/// The schedule that Deepvue prescribes, a longer hint in its place, and a failing poll's own backoff.
+#[test]
+fn polls_wait_as_long_as_it_is_written() {
+    let secs = Duration::from_secs;
+    let backoff = policy(Growth::doubling(secs(1)), secs(20), Jitter::None);
+    let retry = RetryPolicy::new(3, secs(60), secs(10), backoff).unwrap();
+    let schedule = policy(Growth::doubling(secs(3)), secs(30), Jitter::None);
+    let polls = PollPolicy::new(schedule, 10, secs(180), retry).unwrap();
+    let seed = Seed::new(1);
+    let waits: Vec<_> = (0..5).map(|pending| polls.wait(pending, None, seed).as_secs()).collect();
+    assert_eq!(waits, [3, 6, 12, 24, 30]);
+    assert_eq!(polls.wait(0, Some(secs(7)), seed), secs(7));
+    assert_eq!(polls.wait(1, Some(secs(1)), seed), secs(6));
+    let failure = |hint| Failure::new(Class::Transient, Certainty::MayHaveExecuted).with_retry_after(hint);
+    let waits: Vec<_> = (1..5).map(|streak| polls.wait_after_failure(streak, failure(None), seed).as_secs()).collect();
+    assert_eq!(waits, [1, 2, 30, 30]);
+    assert_eq!(polls.wait_after_failure(1, failure(Some(secs(9))), seed), secs(9));
+}
+
+/// A hint decides only where it changes something: one that is as long as our own delay does not.
+#[test]
+fn a_hint_decides_if_it_is_longer() {
+    let secs = Duration::from_secs;
+    let floor = RetryAfter::Floor { ceiling: secs(60) };
+    for (hint, decides, cut) in
+        [(3, false, false), (4, false, false), (5, true, false), (60, true, false), (61, true, true)]
+    {
+        let heard = floor.weigh(Ground::Backoff, secs(4), Some(secs(hint))).hint.unwrap();
+        assert_eq!((heard.decides, heard.cut), (decides, cut), "{hint} s");
     }
 }
