@@ -209,3 +209,35 @@ fn an_engine_that_contradicts_itself_is_refused() {
     altered["slots"][3]["operation"]["key"] = twice;
     assert!(serde_json::from_value::<Engine>(altered).unwrap_err().to_string().contains("two operations have"));
 }
+
+/// Who is remembered is over, is there, and is remembered once.
+#[test]
+fn a_list_of_finished_operations_that_is_not_theirs_is_refused() {
+    use serde_json::json;
+
+    let mut engine = engine();
+    for name in ["accepted", "sent"] {
+        let id = engine.find(&Key::new(name).unwrap()).unwrap();
+        engine.handle(Event::Webhook(id, Reading::Ready), NOW);
+        while let Some((id, effect)) = engine.pop_effect() {
+            match effect {
+                Effect::Persist(number) => engine.handle(Event::Persisted(number), NOW),
+                Effect::End => engine.handle(Event::Delivered(id), NOW),
+                _ => {}
+            }
+        }
+    }
+    let stored = serde_json::to_value(&engine).unwrap();
+    let finished = stored["finished"].as_array().unwrap().clone();
+    assert_eq!(finished.len(), 2);
+    let live = engine.find(&Key::new("written").unwrap()).map(|id| serde_json::to_value(id).unwrap());
+    let mut gone = finished[1].clone();
+    gone[1]["generation"] = 9.into();
+    for second in [finished[0].clone(), json!([0, live]), gone] {
+        let mut altered = stored.clone();
+        altered["finished"] = json!([finished[0], second]);
+        let error = serde_json::from_value::<Engine>(altered).expect_err("refused").to_string();
+        assert!(error.contains("finished operations"), "{error}");
+    }
+    assert_eq!(serde_json::from_value::<Engine>(stored).unwrap().live(), engine.live());
+}
