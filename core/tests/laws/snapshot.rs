@@ -233,9 +233,10 @@ fn a_list_of_finished_operations_that_is_not_theirs_is_refused() {
     let live = engine.find(&Key::new("written").unwrap()).map(|id| serde_json::to_value(id).unwrap());
     let mut gone = finished[1].clone();
     gone[1]["generation"] = 9.into();
-    for second in [finished[0].clone(), json!([0, live]), gone] {
+    let first = finished[0].clone();
+    for wrong in [json!([first]), json!([first, first]), json!([first, [0, live]]), json!([first, gone])] {
         let mut altered = stored.clone();
-        altered["finished"] = json!([finished[0], second]);
+        altered["finished"] = wrong;
         let error = serde_json::from_value::<Engine>(altered).expect_err("refused").to_string();
         assert!(error.contains("finished operations"), "{error}");
     }
