@@ -39,6 +39,7 @@ mod provider;
 mod settings;
 mod shrink;
 mod waits;
+mod words;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -1,10 +1,8 @@
 //! The process: an engine, its driver, and what dies with both.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use steadfast_core::engine::{Engine, Event};
-use steadfast_core::explain::Span;
 use steadfast_core::operation::{Attempt, AttemptId, Completed, Effect, Reading, Record, RecordId, Rejected, Stage};
 use steadfast_core::retry::{Certainty, Class, Failure};
 use steadfast_core::{Gate, Kind, OperationId, Outcome, Timestamp};
@@ -18,6 +16,7 @@ use super::gate::GateBooks;
 use super::invariant::Invariant::{I, R};
 use super::mail::Mail;
 use super::provider::{Answer, Request};
+use super::words::{brief, name, stage};
 use super::world::{Happening, World, ms};
 
 /// A request that left, until its connection is closed.
@@ -475,58 +474,4 @@ pub(super) fn outcome_of(reading: &Reading, accepts_partial: bool) -> Option<Out
         Reading::Failed => Outcome::Failed,
         _ => return None,
     })
-}
-
-const fn name(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Create => "create",
-        Kind::Lookup => "look-up",
-        Kind::Poll => "poll",
-        _ => "request",
-    }
-}
-
-fn hinted(hint: Option<Duration>) -> String {
-    hint.map_or_else(String::new, |hint| format!(", ask again in {}", Span(hint)))
-}
-
-/// How far a record says that its job has come.
-fn stage(stage: Stage) -> String {
-    match stage {
-        Stage::Planned => "planned".into(),
-        Stage::InFlight => "a create in flight".into(),
-        Stage::Unknown => "a create may have run".into(),
-        Stage::Accepted => "accepted".into(),
-        Stage::Ended(outcome) => format!("ended, {}", outcome.name()),
-        Stage::Delivered(outcome) => format!("delivered, {}", outcome.name()),
-        _ => "of a stage that nobody knows".into(),
-    }
-}
-
-fn brief(said: &Result<Reading, Failure>) -> String {
-    match said {
-        Ok(Reading::Accepted(_)) => "accepted".into(),
-        Ok(Reading::Pending { hint }) => format!("pending{}", hinted(*hint)),
-        Ok(Reading::AwaitingPerson { hint }) => format!("waiting for a person{}", hinted(*hint)),
-        Ok(Reading::Partial) => "a part".into(),
-        Ok(Reading::Ready) => "ready".into(),
-        Ok(Reading::Undecided) => "ended without a decision".into(),
-        Ok(Reading::Failed) => "failed".into(),
-        Ok(Reading::NotFound) => "not found".into(),
-        Ok(_) => "a status that nobody knows".into(),
-        Err(failure) => {
-            let class = match failure.class {
-                Class::Throttled => "throttled",
-                Class::Permanent => "refused for good",
-                Class::TimedOut => "timed out",
-                _ => "an error",
-            };
-            let ran = match failure.certainty {
-                Certainty::NotExecuted => "it did not run",
-                Certainty::Executed => "it ran",
-                _ => "it may have run",
-            };
-            format!("{class}, {ran}{}", hinted(failure.retry_after))
-        }
-    }
 }
