@@ -79,7 +79,7 @@ impl Operation {
             Stage::Planned => {
                 let at = clamp(record.due, now, turn.policy.create().backoff().cap());
                 operation.state = State::CreateWaiting { at, reason: WakeReason::Create, after: None };
-                if at > now && at >= operation.create_deadline(turn) {
+                if at >= operation.create_deadline(turn) {
                     // The clock is another now; waiting for what may not begin would be for nothing.
                     operation.create_gave_up(GaveUp::Deadline, turn);
                 } else {

@@ -363,6 +363,26 @@ fn a_late_reference_is_adopted_after_a_timeout() {
     assert_eq!(history.job.creates(), 1, "it was not created again");
 }
 
+/// What failed without being refused, and proves absent, is created again: in the next process too.
+#[test]
+fn what_only_failed_and_proves_absent_is_created_again() {
+    let policy = OperationPolicy::default().with_safety(SendSafety::Lookup { settle: Duration::from_secs(6) }).unwrap();
+    let mut history = History::begin_at(Gate::unlimited(), policy, 1);
+    let lost = Failure::new(Class::Transient, Certainty::MayHaveExecuted);
+    for step in [Step::Drain, Step::Ack, Step::Drain, Step::Answer(Err(lost)), Step::Drain, Step::Ack] {
+        history.step(&step);
+    }
+    assert_eq!(history.durable.as_ref().map(|record| (record.stage, record.refused)), Some((Stage::Unknown, false)));
+    history.step(&Step::Crash);
+    history.heal(|attempt| {
+        Some(match attempt.kind {
+            Kind::Lookup => Ok(Reading::NotFound),
+            _ => Ok(Reading::Ready),
+        })
+    });
+    assert_eq!((history.job.outcome(), history.job.creates()), (Some(Outcome::Completed(Completed::Ready)), 2));
+}
+
 /// R6: a create that was refused and may have run is looked up. When it did not run it stays refused, in the next process too.
 #[test]
 fn r6_what_was_refused_and_proves_absent_is_not_created_again() {
@@ -584,4 +604,19 @@ fn r3_after_a_restart_no_wait_leads_past_the_deadline() {
     let now = START.saturating_sub(secs(300));
     let restored = Operation::restore(record, seed, &mut policy.turn(now, &mut gate));
     assert_eq!(restored.record().stage, Stage::Ended(Outcome::Rejected(Rejected::Deadline)));
+}
+
+/// R6, when the next process believes that the provider keeps keys: what was refused for good is not sent again.
+#[test]
+fn r6_what_was_refused_stays_refused_under_another_promise() {
+    let lookup = SendSafety::Lookup { settle: Duration::from_secs(6) };
+    let mut history = History::begin_at(Gate::unlimited(), OperationPolicy::default().with_safety(lookup).unwrap(), 1);
+    let refused = Failure::new(Class::Permanent, Certainty::MayHaveExecuted);
+    for step in [Step::Drain, Step::Ack, Step::Drain, Step::Answer(Err(refused)), Step::Drain, Step::Ack] {
+        history.step(&step);
+    }
+    let keyed = SendSafety::Keyed { window: Duration::from_secs(86_400) };
+    history.policy = OperationPolicy::default().with_safety(keyed).unwrap();
+    history.step(&Step::Crash);
+    assert_eq!(history.job.record().stage, Stage::Ended(Outcome::Unresolved(Unresolved::Refused)));
 }
