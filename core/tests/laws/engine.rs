@@ -4,7 +4,9 @@ use core::time::Duration;
 
 use proptest::prelude::*;
 use steadfast_core::engine::{Engine, Event, Limits, RestoreError, SubmitError, Submitted};
+use steadfast_core::gate::{GatePolicy, Kinds, RateLimit};
 use steadfast_core::operation::{Effect, Reading, RecordId};
+use steadfast_core::rate_limit::RatePolicy;
 use steadfast_core::{Fingerprint, Gate, Key, Kind, OperationPolicy, Outcome, Reference, Seed, Timestamp};
 
 use crate::world::{Keys, World};
@@ -268,4 +270,22 @@ fn what_is_withdrawn_leaves_nothing_behind_and_can_be_restored() {
     assert_eq!(engine.withdraw(restored, now), None, "what has ended stays");
     let sent = engine.submit(key(9), print(1), now).unwrap().id();
     assert_eq!(engine.withdraw(sent, now), None, "its intent is being written");
+}
+
+/// Who waits at the gate after a restart is called when the gate lets it go, and not only when its time is over.
+#[test]
+fn who_is_restored_into_a_line_is_called_in_time() {
+    let rate = RatePolicy::new(1, Duration::from_secs(30)).unwrap();
+    let limit = RateLimit { kinds: Kinds::ALL, rate };
+    let gate = || Gate::new(GatePolicy::none().with_rate_limit(limit), Seed::new(1));
+    let new = || Engine::new(OperationPolicy::default(), gate(), Limits::default(), Seed::new(1));
+    let mut lost = new();
+    let ids: Vec<_> = (0..3).map(|n| lost.submit(key(n), print(1), START).unwrap().id()).collect();
+    let mut records: Vec<_> = ids.iter().map(|id| lost.operation(*id).unwrap().record()).collect();
+    let mut engine = new();
+    for mut record in records.split_off(1) {
+        record.due = None;
+        engine.restore(record, START).unwrap();
+    }
+    assert_eq!(engine.next_deadline(), Some(START.saturating_add(Duration::from_secs(30))));
 }
