@@ -1,0 +1,205 @@
+//! How operations come in, how they are given back, and how those that are over are forgotten.
+//!
+//! A key is one operation's for as long as it is under way and remembered. Whoever submits it meanwhile joins that one, or is refused if the payload
+//! is another. What is under way, what is remembered and for how long is bounded by [`Limits`].
+
+use core::time::Duration;
+
+use super::{Engine, OperationId, Slot};
+use crate::key::{Fingerprint, Key};
+use crate::operation::{Operation, Record, Turn};
+use crate::time::Timestamp;
+
+/// What bounds an engine's memory.
+///
+/// ```
+/// use steadfast_core::engine::Limits;
+///
+/// let limits = Limits { live: 256, ..Limits::default() };
+/// assert_eq!(limits.remember, 100_000);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
+#[expect(clippy::exhaustive_structs, reason = "plain settings, written with struct update syntax")]
+pub struct Limits {
+    /// The most operations taken in and not finished; a further submit is refused. Default 10,000.
+    pub live: u32,
+    /// The most finished operations whose keys are remembered; the oldest are forgotten first. Default 100,000 (some 25 MB).
+    pub remember: u32,
+    /// How long a finished operation's key is remembered. Default 24 h, the key window of Stripe and Persona.
+    #[cfg_attr(feature = "serde", serde(with = "crate::policy::humane"))]
+    pub remember_for: Duration,
+    /// The most notices kept for [`Engine::pop_notice`]; further ones are dropped and counted. Default 4,096.
+    pub notices: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { live: 10_000, remember: 100_000, remember_for: Duration::from_secs(86_400), notices: 4_096 }
+    }
+}
+
+/// What became of a submit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+#[expect(clippy::exhaustive_enums, reason = "a submit starts a job or joins one")]
+pub enum Submitted {
+    /// A new operation.
+    Started(OperationId),
+    /// The operation that has this key already; it may have ended.
+    Joined(OperationId),
+}
+
+impl Submitted {
+    /// The operation, new or not.
+    #[must_use]
+    pub const fn id(self) -> OperationId {
+        match self {
+            Self::Started(id) | Self::Joined(id) => id,
+        }
+    }
+}
+
+/// Why a submit was refused. Nothing was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SubmitError {
+    /// The key belongs to a job with another payload.
+    #[error("this idempotency key belongs to a job with another payload: give this payload a key of its own")]
+    FingerprintMismatch,
+    /// As many operations are under way as [`Limits::live`] allows.
+    #[error("{live} operations are under way, which is the limit: wait until one ends, or raise the limit")]
+    Full {
+        /// How many are under way.
+        live: u32,
+    },
+}
+
+/// Why a record could not be taken up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RestoreError {
+    /// The engine has an operation of this key already.
+    #[error(
+        "the engine already has an operation with this record's key: restore only the latest record of each key, once"
+    )]
+    DuplicateKey,
+}
+
+impl Engine {
+    /// Takes in a job, or joins the one that has this key.
+    ///
+    /// # Errors
+    /// The key belongs to another payload, or the engine is full. Nothing changed.
+    pub fn submit(&mut self, key: Key, fingerprint: Fingerprint, now: Timestamp) -> Result<Submitted, SubmitError> {
+        let now = self.look_at_clock(now);
+        self.forget_old(now);
+        if let Some(id) = self.find(&key) {
+            let same = self.operation(id).is_some_and(|operation| operation.fingerprint() == fingerprint);
+            return if same { Ok(Submitted::Joined(id)) } else { Err(SubmitError::FingerprintMismatch) };
+        }
+        if self.live >= self.limits.live {
+            return Err(SubmitError::Full { live: self.live });
+        }
+        let seed = self.seed.derive_bytes(key.as_str().as_bytes());
+        // Whoever waits at the gate comes before whoever comes now.
+        self.call_lines(now);
+        let id = self.admit(now, |turn| Operation::new(key, fingerprint, seed, turn));
+        self.call_lines(now);
+        Ok(Submitted::Started(id))
+    }
+
+    /// Takes up the operation that a record tells of, after a restart.
+    ///
+    /// The engine must have the seed of the one that was lost. Records of operations that go beyond [`Limits::live`] are taken up all the
+    /// same: what was promised is kept.
+    ///
+    /// # Errors
+    /// The engine already has an operation with this key.
+    pub fn restore(&mut self, record: Record, now: Timestamp) -> Result<OperationId, RestoreError> {
+        let now = self.look_at_clock(now);
+        if self.find(&record.key).is_some() {
+            return Err(RestoreError::DuplicateKey);
+        }
+        let seed = self.seed.derive_bytes(record.key.as_str().as_bytes());
+        let id = self.admit(now, |turn| Operation::restore(record, seed, turn));
+        // What it found at the gate, or left there, says when those in line are to be called.
+        self.call_lines(now);
+        Ok(id)
+    }
+
+    /// Gives an operation back as the record that [`restore`](Engine::restore) takes: the engine knows nothing of it any more. For a driver that
+    /// cannot go on with it yet, since it has no payload, say.
+    ///
+    /// Only what waits for its next create can be withdrawn: nothing of it is in the air, it holds no permit, and whoever restores it sends nothing
+    /// before a record of its own is durable. `None`, and nothing changes, if that is not so or there is no such operation.
+    pub fn withdraw(&mut self, id: OperationId, now: Timestamp) -> Option<Record> {
+        let now = self.look_at_clock(now);
+        let record = self.operation(id).filter(|operation| operation.waits_to_create())?.record();
+        let place = self.slots.get(id.slot as usize).and_then(|slot| slot.place);
+        self.stand_in_line(id.slot, place, None);
+        self.forget(id);
+        self.live = self.live.saturating_sub(1);
+        self.call_lines(now);
+        Some(record)
+    }
+}
+
+impl Engine {
+    /// Makes an operation and gives it a slot.
+    pub(super) fn admit(&mut self, now: Timestamp, make: impl FnOnce(&mut Turn<'_>) -> Operation) -> OperationId {
+        let mut turn = self.policy.turn(now, &mut self.gate);
+        turn.line = self.lines.ahead_of(u32::MAX);
+        let operation = make(&mut turn);
+        let notices = turn.notices;
+        let vacant = Slot { generation: 0, operation: None, dirty: false, live: false, place: None };
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(vacant);
+            u32::try_from(self.slots.len().saturating_sub(1)).unwrap_or(u32::MAX)
+        });
+        let mut generation = 0;
+        if let Some(slot) = self.slots.get_mut(index as usize) {
+            slot.operation = Some(operation);
+            slot.live = true;
+            generation = slot.generation;
+        }
+        let key_of = |slot: u32| self.slots.get(slot as usize)?.operation.as_ref().map(Operation::key);
+        if let Some(key) = key_of(index) {
+            self.keys.insert(key, index, key_of);
+        }
+        self.live = self.live.saturating_add(1);
+        self.look_after(index, notices, now);
+        OperationId { slot: index, generation }
+    }
+
+    pub(super) fn next_forgotten(&self) -> Option<Timestamp> {
+        let (finished, _) = self.finished.front()?;
+        finished.saturating_add(self.limits.remember_for).deadline()
+    }
+
+    pub(super) fn forget_old(&mut self, now: Timestamp) {
+        while let Some((_, id)) = self.finished.front().copied() {
+            let crowded = self.finished.len() > self.limits.remember as usize;
+            let old = self.next_forgotten().is_some_and(|at| at <= now);
+            if !crowded && !old {
+                return;
+            }
+            self.finished.pop_front();
+            self.forget(id);
+        }
+    }
+
+    pub(super) fn forget(&mut self, id: OperationId) {
+        let Some(operation) = self.slots.get_mut(id.slot as usize).and_then(|slot| slot.operation.take()) else {
+            return;
+        };
+        self.keys.remove(operation.key(), id.slot);
+        self.timers.set(id.slot, None);
+        if let Some(slot) = self.slots.get_mut(id.slot as usize) {
+            slot.generation = slot.generation.wrapping_add(1);
+            slot.live = false;
+            slot.place = None;
+        }
+        self.free.push(id.slot);
+    }
+}
