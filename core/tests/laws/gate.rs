@@ -5,7 +5,7 @@ use steadfast_core::bulkhead::BulkheadPolicy;
 use steadfast_core::gate::{Admission, Blocked, Gate, GatePolicy, Kinds, RateLimit, Request};
 use steadfast_core::{Kind, Seed};
 
-use crate::gates::{SECOND, START, at, breaker, limit};
+use crate::run::{SECOND, START, at, breaker, limit};
 
 #[test]
 fn limits_remember_whatever_order_they_stand_in_and_each_its_own() {

@@ -2,132 +2,18 @@
 
 use core::time::Duration;
 
-use steadfast_core::backoff::{BackoffPolicy, Growth, Jitter};
-use steadfast_core::breaker::{BreakerPolicy, BreakerState, Probes, SlowCalls, Window};
+use steadfast_core::breaker::{BreakerPolicy, BreakerState, SlowCalls, Window};
 use steadfast_core::budget::{BudgetPolicy, Tokens};
 use steadfast_core::bulkhead::BulkheadPolicy;
 use steadfast_core::engine::{Engine, Event, Limits};
 use steadfast_core::gate::{Admission, Blocked, Gate, GatePolicy, Kinds, RateLimit, Request, Settled, WhenOpen};
 use steadfast_core::notice::Notice;
 use steadfast_core::operation::{Attempt, Effect, Reading, Rejected};
-use steadfast_core::poll::PollPolicy;
 use steadfast_core::rate_limit::{Quota, RatePolicy};
 use steadfast_core::retry::{Certainty, Class, Failure, RetryPolicy};
-use steadfast_core::{
-    Fingerprint, Key, Kind, OperationId, OperationPolicy, Outcome, Reference, Seed, SendSafety, Timestamp,
-};
+use steadfast_core::{Kind, Outcome, Seed, SendSafety, Timestamp};
 
-pub(crate) const START: Timestamp = Timestamp::from_secs(1_700_000_000);
-pub(crate) const SECOND: Duration = Duration::from_secs(1);
-const RESET: Failure = Failure::new(Class::Transient, Certainty::NotExecuted);
-
-pub(crate) fn at(millis: u64) -> Timestamp {
-    START.saturating_add(Duration::from_millis(millis))
-}
-
-fn fixed(span: Duration) -> BackoffPolicy {
-    BackoffPolicy::new(Growth::Fixed(span), span, Jitter::None).unwrap()
-}
-
-/// Opens after two failures for ten seconds; one good probe closes.
-pub(crate) fn breaker() -> BreakerPolicy {
-    let probes = Probes { at_once: 1, successes: 1, failures: 1, lease: 30 * SECOND };
-    BreakerPolicy::consecutive(2).unwrap().with_open(fixed(10 * SECOND)).unwrap().with_probes(probes).unwrap()
-}
-
-/// Three attempts a second apart, within a minute; polls every five seconds.
-fn policy() -> OperationPolicy {
-    let retry = RetryPolicy::new(3, 60 * SECOND, 5 * SECOND, fixed(SECOND)).unwrap();
-    let poll = PollPolicy::new(fixed(5 * SECOND), 10, 300 * SECOND, retry.clone()).unwrap();
-    let safety = SendSafety::Keyed { window: 3_600 * SECOND };
-    OperationPolicy::default().with_create(retry).unwrap().with_poll(poll).with_safety(safety).unwrap()
-}
-
-pub(crate) fn limit(count: u32, per: Duration, kinds: Kinds) -> RateLimit {
-    RateLimit { kinds, rate: RatePolicy::new(count, per).unwrap() }
-}
-
-/// An engine whose requests are answered at once by `answer`, and what it sent and told, with the time.
-struct Run<A> {
-    engine: Engine,
-    now: Timestamp,
-    answer: A,
-    sent: Vec<(Timestamp, OperationId, Attempt)>,
-    told: Vec<(Timestamp, OperationId, Notice)>,
-    ended: Vec<(Timestamp, OperationId, Outcome)>,
-}
-
-impl<A: FnMut(Timestamp, Attempt) -> Option<Result<Reading, Failure>>> Run<A> {
-    fn new(gate: GatePolicy, answer: A) -> Self {
-        let engine = Engine::new(policy(), Gate::new(gate, Seed::new(1)), Limits::default(), Seed::new(1));
-        Self { engine, now: START, answer, sent: Vec::new(), told: Vec::new(), ended: Vec::new() }
-    }
-
-    fn submit(&mut self, count: usize) -> Vec<OperationId> {
-        let first = self.engine.live() as usize;
-        let submit = |n| {
-            let key = Key::new(format!("order-{}", first + n)).unwrap();
-            self.engine.submit(key, Fingerprint::new([0; 16]), self.now).unwrap().id()
-        };
-        (0..count).map(submit).collect()
-    }
-
-    fn drain(&mut self) {
-        loop {
-            while let Some((id, notice)) = self.engine.pop_notice() {
-                self.told.push((self.now, id, notice));
-            }
-            let Some((id, effect)) = self.engine.pop_effect() else { return };
-            match effect {
-                Effect::Persist(number) => self.engine.handle(Event::Persisted(number), self.now),
-                Effect::Send(attempt) => {
-                    self.sent.push((self.now, id, attempt));
-                    if let Some(answer) = (self.answer)(self.now, attempt) {
-                        self.engine.handle(Event::Answered(id, attempt.id, answer), self.now);
-                    }
-                }
-                Effect::End => {
-                    let outcome = self.engine.operation(id).and_then(|it| it.outcome()).unwrap();
-                    self.ended.push((self.now, id, outcome));
-                    self.engine.handle(Event::Delivered(id), self.now);
-                }
-                _ => {}
-            }
-        }
-    }
-
-    /// Goes on until then, or until nothing is left to wait for but forgetting.
-    fn until(&mut self, end: Timestamp) {
-        self.drain();
-        while self.engine.live() > 0
-            && let Some(at) = self.engine.next_deadline().filter(|at| *at <= end)
-        {
-            assert!(at > self.now, "law 2");
-            self.now = at;
-            self.engine.handle_timeout(at);
-            self.drain();
-        }
-        self.now = self.now.max(end);
-    }
-
-    fn times(&self, kind: Kind) -> Vec<u64> {
-        let of_kind = self.sent.iter().filter(|(.., attempt)| attempt.kind == kind);
-        of_kind.map(|(at, ..)| at.saturating_since(START).as_millis() as u64).collect()
-    }
-}
-
-fn accepted() -> Option<Result<Reading, Failure>> {
-    Some(Ok(Reading::Accepted(Reference::new("t").unwrap())))
-}
-
-fn well(_: Timestamp, attempt: Attempt) -> Option<Result<Reading, Failure>> {
-    if attempt.kind == Kind::Create { accepted() } else { Some(Ok(Reading::Ready)) }
-}
-
-/// Answers well outside of an outage.
-fn outage(from: u64, to: u64) -> impl FnMut(Timestamp, Attempt) -> Option<Result<Reading, Failure>> {
-    move |now, attempt| if (at(from)..at(to)).contains(&now) { Some(Err(RESET)) } else { well(now, attempt) }
-}
+use crate::run::*;
 
 #[test]
 fn an_open_breaker_consumes_no_attempt() {
@@ -166,27 +52,6 @@ fn waiting_at_the_gate_counts_against_the_deadline_and_a_wait_for_nothing_is_not
     let ended = run.ended[0].2;
     assert_eq!(ended, Outcome::Rejected(Rejected::Deadline), "the pause ends with the deadline: no use waiting");
     assert_eq!(run.sent.len(), 0);
-}
-
-#[test]
-fn after_an_outage_those_who_waited_leave_at_the_limits_pace_and_in_their_order() {
-    let gate = GatePolicy::none().with_breaker(Some(breaker())).with_rate_limit(limit(2, SECOND, Kinds::ALL));
-    let mut run = Run::new(gate, outage(0, 5_000));
-    let ids = run.submit(10);
-    run.until(at(300_000));
-    let first_after: Vec<_> = run.sent.iter().filter(|(when, ..)| *when > at(5_000)).collect();
-    let times: Vec<_> = first_after.iter().map(|(at, ..)| at.saturating_since(START).as_millis()).collect();
-    assert_eq!(times[0], 10_500, "the probe, when the breaker's ten seconds are over");
-    assert!(times.windows(2).all(|pair| pair[1] - pair[0] >= 500), "at the limit's pace: {times:?}");
-    // 0 and 1 met the outage and stand behind those who had not been sent yet.
-    let creates = first_after.iter().filter(|(.., attempt)| attempt.kind == Kind::Create);
-    let creates: Vec<_> = creates.map(|(_, id, _)| *id).collect();
-    assert_eq!(creates.len(), 10);
-    let order: Vec<_> = creates.iter().map(|id| ids.iter().position(|it| it == id).unwrap()).collect();
-    let untouched: Vec<_> = order.iter().filter(|n| **n >= 2).collect();
-    assert!(untouched.is_sorted(), "first come, first served: {order:?}");
-    assert_eq!(run.ended.len(), 10);
-    assert!(run.ended.iter().all(|(.., outcome)| matches!(outcome, Outcome::Completed(_))));
 }
 
 #[test]
@@ -260,29 +125,6 @@ fn failing_fast_rejects_what_was_never_sent_and_waits_for_what_may_be_running() 
     assert!(run.ended[1..].iter().all(|(.., outcome)| matches!(outcome, Outcome::Completed(_))), "{:?}", run.ended);
 }
 
-/// Failing fast is for creates of which nothing runs: what only reads waits for the breaker, in line.
-#[test]
-fn look_ups_and_polls_wait_in_line_also_where_the_gate_fails_fast() {
-    let gate = GatePolicy::none().with_breaker(Some(breaker())).with_when_open(WhenOpen::Refuse);
-    let lost = Failure::new(Class::TimedOut, Certainty::MayHaveExecuted);
-    let mut run = Run::new(gate.clone(), move |_, attempt| match attempt.kind {
-        Kind::Create => Some(Err(lost)),
-        _ => Some(Ok(Reading::Ready)),
-    });
-    let asked = policy().with_safety(SendSafety::Lookup { settle: Duration::from_millis(5_500) }).unwrap();
-    run.engine = Engine::new(asked, Gate::new(gate.clone(), Seed::new(1)), Limits::default(), Seed::new(1));
-    run.submit(2);
-    run.until(at(60_000));
-    assert_eq!(run.times(Kind::Lookup), [10_000, 10_000], "due at 5.5 s, when it is open until 10 s");
-
-    let mut run = Run::new(gate, well);
-    run.submit(2);
-    run.drain();
-    run.engine.gate_mut().breaker_mut().unwrap().0.force_open(at(8_000));
-    run.until(at(60_000));
-    assert_eq!(run.times(Kind::Poll), [8_000, 8_000], "due at 5 s");
-}
-
 /// Who is refused for want of a budget has room and a turn: it is no matter of standing in line, but of trying less often.
 #[test]
 fn a_look_up_without_a_budget_makes_its_own_pause() {
@@ -300,20 +142,6 @@ fn a_look_up_without_a_budget_makes_its_own_pause() {
     run.submit(1);
     run.until(at(60_000));
     assert_eq!(run.times(Kind::Lookup), [5_000, 8_000, 14_000], "refused at 11 s, though a token comes at 13 s");
-}
-
-#[test]
-fn who_finds_no_budget_does_not_hold_up_those_behind() {
-    let mut run = Run::new(GatePolicy::none().with_budget(Some(BudgetPolicy::new(1).unwrap())), outage(0, 500));
-    let retries = run.submit(2);
-    run.until(at(500));
-    // Both retries are due at 1 s, and stand in line before one who needs no budget.
-    run.engine.gate_mut().hold_until(at(2_000));
-    run.until(at(1_500));
-    let fresh = run.submit(1);
-    run.until(at(2_500));
-    let after: Vec<_> = run.sent[2..].iter().map(|(when, id, _)| (*when, *id)).collect();
-    assert_eq!(after, [(at(2_000), retries[0]), (at(2_000), fresh[0])]);
 }
 
 /// Didit: creating sessions has a limit of its own beside the general one.
@@ -445,59 +273,6 @@ fn an_intent_that_cannot_be_written_gives_everything_back() {
     assert_eq!(run.times(Kind::Create), [1], "within the millisecond that a refund is rounded by");
 }
 
-#[test]
-fn a_full_bulkhead_lets_the_next_in_as_soon_as_one_ends_and_nobody_overtakes() {
-    let gate = GatePolicy::none().with_bulkhead(Some(BulkheadPolicy::fixed(2).unwrap()));
-    let mut run = Run::new(gate, |_, _| None);
-    let ids = run.submit(5);
-    run.drain();
-    assert_eq!(run.sent.len(), 2);
-    for n in 0..3 {
-        // A newcomer comes with every end, and stands at the back.
-        let (_, id, attempt) = run.sent[n];
-        run.engine.handle(Event::Answered(id, attempt.id, accepted().unwrap()), run.now);
-        run.submit(1);
-        run.drain();
-        assert_eq!(run.sent.len(), n + 3);
-    }
-    let order: Vec<_> = run.sent.iter().map(|(_, id, _)| *id).collect();
-    assert_eq!(order, ids);
-}
-
-#[test]
-fn cancelling_in_line_leaves_the_line_as_if_it_had_never_been_joined() {
-    let gate = GatePolicy::none().with_bulkhead(Some(BulkheadPolicy::fixed(1).unwrap()));
-    let mut run = Run::new(gate, |_, _| None);
-    let ids = run.submit(100);
-    run.drain();
-    for id in &ids[1..99] {
-        run.engine.handle(Event::Cancel(*id), run.now);
-    }
-    run.drain();
-    assert_eq!(run.ended.len(), 98);
-    let (_, id, attempt) = run.sent[0];
-    run.engine.handle(Event::Answered(id, attempt.id, accepted().unwrap()), run.now);
-    run.drain();
-    assert_eq!(run.sent.last().map(|(_, id, _)| *id), Some(ids[99]));
-    assert_eq!(run.engine.gate().in_flight(), 1);
-}
-
-/// One limit for all kinds, and more polls than it lets through: the creates behind them have their turns all the same.
-#[test]
-fn no_kind_of_request_starves_another() {
-    let mut run =
-        Run::new(GatePolicy::none().with_rate_limit(limit(1, SECOND, Kinds::ALL)), |_, attempt| match attempt.kind {
-            Kind::Create => accepted(),
-            _ => Some(Ok(Reading::Pending { hint: None })),
-        });
-    run.submit(20);
-    run.until(at(40_000));
-    // Each accepted job wants a poll every five seconds: from the fifth on there are more polls than places.
-    let creates = run.times(Kind::Create);
-    assert!(creates.len() >= 15, "{creates:?}");
-    assert!(creates.windows(2).all(|pair| pair[1] - pair[0] <= 12_000), "none waits long for its turn: {creates:?}");
-}
-
 /// A clock that once ran years ahead must not close a gate for years.
 #[test]
 fn a_gate_restored_from_a_wrong_clock_waits_no_longer_than_its_policy_says() {
@@ -567,52 +342,6 @@ fn a_retry_that_never_left_gets_its_charge_back() {
     assert_eq!(gate.budget_tokens(START), Some(2), "one that left and was given up has cost its token");
 }
 
-/// Also not by who has just had a turn and wants another at once.
-#[test]
-fn whoever_had_a_turn_stands_behind_those_who_wait() {
-    let retry = RetryPolicy::new(9, 300 * SECOND, 60 * SECOND, fixed(Duration::ZERO)).unwrap();
-    let poll = PollPolicy::new(fixed(5 * SECOND), 10, 300 * SECOND, retry).unwrap();
-    let gate = Gate::new(GatePolicy::none().with_bulkhead(Some(BulkheadPolicy::fixed(1).unwrap())), Seed::new(1));
-    let mut run =
-        Run::new(GatePolicy::none(), |_, attempt| if attempt.kind == Kind::Create { accepted() } else { None });
-    run.engine = Engine::new(policy().with_poll(poll), gate, Limits::default(), Seed::new(1));
-    let ids = run.submit(2);
-    run.until(at(5_000));
-    let polls: Vec<_> = run.sent.iter().filter(|(.., attempt)| attempt.kind == Kind::Poll).copied().collect();
-    let [(_, first, attempt)] = polls[..] else { panic!("the other waits for the one place: {polls:?}") };
-    // It may try again at once, and there is room for one.
-    run.engine.handle(Event::Answered(first, attempt.id, Err(RESET)), run.now);
-    run.drain();
-    let (_, next, _) = *run.sent.last().unwrap();
-    assert!(next != first && ids.contains(&next), "the other has waited longer");
-}
-
-/// A create that is lost to a provider still ill may be lost for good; a poll is not.
-#[test]
-fn a_poll_probes_before_a_create() {
-    let mut run = Run::new(GatePolicy::none().with_breaker(Some(breaker())), |_, attempt| {
-        if attempt.kind == Kind::Create { accepted() } else { Some(Ok(Reading::Ready)) }
-    });
-    run.submit(1);
-    run.drain();
-    // Open from before the poll is due until after; the creates come first.
-    run.engine.gate_mut().breaker_mut().unwrap().0.force_open(at(8_000));
-    run.submit(3);
-    run.until(at(8_000));
-    let kinds: Vec<_> = run.sent.iter().map(|(.., attempt)| attempt.kind).collect();
-    assert_eq!(kinds, [Kind::Create, Kind::Poll, Kind::Create, Kind::Create, Kind::Create]);
-}
-
-#[test]
-fn who_waits_in_line_gives_up_at_its_deadline() {
-    let mut run = Run::new(GatePolicy::none().with_breaker(Some(breaker())), well);
-    run.engine.gate_mut().breaker_mut().unwrap().0.isolate();
-    run.submit(3);
-    run.until(at(200_000));
-    let ends: Vec<_> = run.ended.iter().map(|(when, _, outcome)| (*when, *outcome)).collect();
-    assert_eq!(ends, [(at(60_000), Outcome::Rejected(Rejected::Deadline)); 3]);
-}
-
 #[test]
 fn what_a_slow_disk_takes_does_not_make_a_call_slow() {
     let slow = SlowCalls { longer_than: 2 * SECOND, percent: 1 };
@@ -640,42 +369,6 @@ fn a_hold_that_is_ended_early_has_cost_no_job() {
     run.until(at(60_000));
     assert_eq!(run.times(Kind::Create), [2_000; 3]);
     assert!(run.ended.iter().all(|(.., outcome)| matches!(outcome, Outcome::Completed(_))), "{:?}", run.ended);
-}
-
-/// Failing fast goes for those who stand in line as well, and for those who come when others do.
-#[test]
-fn failing_fast_reaches_those_who_stand_in_line() {
-    let gate = GatePolicy::none()
-        .with_breaker(Some(breaker()))
-        .with_when_open(WhenOpen::Refuse)
-        .with_rate_limit(limit(1, SECOND, Kinds::ALL));
-    let mut run = Run::new(gate, outage(0, 60_000));
-    run.submit(5);
-    // The second failure, at 1 s, opens the breaker; three have never been sent.
-    run.until(at(1_500));
-    assert!(matches!(run.engine.gate().breaker_state(run.now), BreakerState::Open { .. }));
-    assert!(run.ended.len() >= 3, "those who stood in line: {:?}", run.ended);
-    run.until(at(2_500));
-    assert_eq!(run.ended.len(), 5, "and those whose retries came due, of whom certainly nothing ran: {:?}", run.ended);
-    assert!(run.ended.iter().all(|(.., outcome)| *outcome == Outcome::Rejected(Rejected::Unavailable)));
-
-    // A doubtful one waits, and those who come after it are refused all the same.
-    let lost = Failure::new(Class::TimedOut, Certainty::MayHaveExecuted);
-    let gate = GatePolicy::none().with_breaker(Some(breaker())).with_when_open(WhenOpen::Refuse);
-    let mut run =
-        Run::new(gate, move |now, attempt| if now < at(5_000) { Some(Err(lost)) } else { well(now, attempt) });
-    let doubtful = run.submit(2);
-    run.until(at(2_000));
-    for n in 1..4 {
-        run.submit(1);
-        run.drain();
-        assert_eq!(run.ended.len(), n);
-    }
-    assert!(run.ended.iter().all(|(.., outcome)| *outcome == Outcome::Rejected(Rejected::Unavailable)));
-    for id in doubtful {
-        let told = run.told.iter().filter(|(_, of, told)| *of == id && matches!(told, Notice::Blocked { .. }));
-        assert_eq!(told.count(), 1, "it asked once, and is not woken to ask in vain");
-    }
 }
 
 /// Many polls say *pending*: they must not pay for a storm of creates.

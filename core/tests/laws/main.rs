@@ -8,10 +8,13 @@ mod gate;
 mod gates;
 mod guards;
 mod history;
+mod lines;
 mod machines;
 mod operation;
 mod peers;
 mod policies;
+mod restart;
+mod run;
 #[cfg(feature = "snapshot")]
 mod snapshot;
 mod world;

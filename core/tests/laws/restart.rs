@@ -1,0 +1,122 @@
+//! What one operation makes of its record after a restart: what it may send again, and what it must not.
+
+use core::time::Duration;
+
+use steadfast_core::backoff::{BackoffPolicy, Growth, Jitter};
+use steadfast_core::budget::BudgetPolicy;
+use steadfast_core::gate::GatePolicy;
+use steadfast_core::operation::{Completed, Reading, Rejected, Stage, Unresolved};
+use steadfast_core::retry::{Certainty, Class, Failure, RetryPolicy};
+use steadfast_core::{Fingerprint, Gate, Key, Kind, Operation, OperationPolicy, Outcome, Reference, Seed, SendSafety};
+
+use crate::history::{History, START, Step};
+
+/// What failed without being refused, and proves absent, is created again: in the next process too.
+#[test]
+fn what_only_failed_and_proves_absent_is_created_again() {
+    let policy = OperationPolicy::default().with_safety(SendSafety::Lookup { settle: Duration::from_secs(6) }).unwrap();
+    let mut history = History::begin_at(Gate::unlimited(), policy, 1);
+    let lost = Failure::new(Class::Transient, Certainty::MayHaveExecuted);
+    for step in [Step::Drain, Step::Ack, Step::Drain, Step::Answer(Err(lost)), Step::Drain, Step::Ack] {
+        history.step(&step);
+    }
+    assert_eq!(history.durable.as_ref().map(|record| (record.stage, record.refused)), Some((Stage::Unknown, false)));
+    history.step(&Step::Crash);
+    history.heal(|attempt| {
+        Some(match attempt.kind {
+            Kind::Lookup => Ok(Reading::NotFound),
+            _ => Ok(Reading::Ready),
+        })
+    });
+    assert_eq!((history.job.outcome(), history.job.creates()), (Some(Outcome::Completed(Completed::Ready)), 2));
+}
+
+/// R6: a create that was refused and may have run is looked up. When it did not run it stays refused, in the next process too.
+#[test]
+fn r6_what_was_refused_and_proves_absent_is_not_created_again() {
+    for crash in [false, true] {
+        let settle = Duration::from_secs(60);
+        let policy = OperationPolicy::default().with_safety(SendSafety::Lookup { settle }).unwrap();
+        let mut history = History::begin_at(Gate::unlimited(), policy, 1);
+        let refused = Failure::new(Class::Permanent, Certainty::MayHaveExecuted);
+        for step in [Step::Ack, Step::Answer(Err(refused)), Step::Ack] {
+            history.drain();
+            history.step(&step);
+        }
+        if crash {
+            history.step(&Step::Crash);
+        }
+        history.heal(|attempt| (attempt.kind == Kind::Lookup).then_some(Ok(Reading::NotFound)));
+        let refused = Outcome::Rejected(Rejected::Refused);
+        assert_eq!((history.job.outcome(), history.job.creates()), (Some(refused), 1), "crash: {crash}");
+    }
+}
+
+/// R6, when the next process believes that the provider keeps keys: what was refused for good is not sent again.
+#[test]
+fn r6_what_was_refused_stays_refused_under_another_promise() {
+    let lookup = SendSafety::Lookup { settle: Duration::from_secs(6) };
+    let mut history = History::begin_at(Gate::unlimited(), OperationPolicy::default().with_safety(lookup).unwrap(), 1);
+    let refused = Failure::new(Class::Permanent, Certainty::MayHaveExecuted);
+    for step in [Step::Drain, Step::Ack, Step::Drain, Step::Answer(Err(refused)), Step::Drain, Step::Ack] {
+        history.step(&step);
+    }
+    let keyed = SendSafety::Keyed { window: Duration::from_secs(86_400) };
+    history.policy = OperationPolicy::default().with_safety(keyed).unwrap();
+    history.step(&Step::Crash);
+    assert_eq!(history.job.record().stage, Stage::Ended(Outcome::Unresolved(Unresolved::Refused)));
+}
+
+/// Whatever cut the first attempt off, also a crash: the next one is paid for as a retry.
+#[test]
+fn the_first_create_is_free_and_one_after_a_restart_is_a_retry() {
+    let policy =
+        OperationPolicy::default().with_safety(SendSafety::Keyed { window: Duration::from_secs(86_400) }).unwrap();
+    let gate = || {
+        let budget = BudgetPolicy::new(5).unwrap();
+        Gate::new(GatePolicy::none().with_budget(Some(budget)), Seed::new(1))
+    };
+    let mut history = History::begin_at(gate(), policy, 1);
+    assert_eq!(history.gate.budget_tokens(START), Some(5));
+    history.drain();
+    history.step(&Step::Ack);
+    history.step(&Step::Crash);
+    history.gate = gate();
+    history.step(&Step::Wake);
+    assert_eq!((history.job.creates(), history.gate.budget_tokens(history.now)), (2, Some(4)));
+}
+
+/// No release writes it; if it stands on disk, a create may have run, and there is no name to poll by.
+#[test]
+fn a_record_that_says_accepted_and_not_as_what_is_in_doubt() {
+    let mut history = History::begin(OperationPolicy::default(), 0);
+    for step in [Step::Drain, Step::Ack, Step::Drain, Step::Answer(Ok(Reading::Accepted(Reference::new("t").unwrap())))]
+    {
+        history.step(&step);
+    }
+    let mut record = history.job.record();
+    let restored = |record, history: &mut History| {
+        Operation::restore(record, Seed::new(0), &mut history.policy.turn(history.now, &mut history.gate))
+            .record()
+            .stage
+    };
+    assert_eq!(restored(record.clone(), &mut history), Stage::Accepted);
+    record.reference = None;
+    assert_eq!(restored(record, &mut history), Stage::Ended(Outcome::Unresolved(Unresolved::Ambiguous)));
+}
+
+#[test]
+fn r3_after_a_restart_no_wait_leads_past_the_deadline() {
+    let secs = Duration::from_secs;
+    let backoff = BackoffPolicy::new(Growth::doubling(secs(1)), secs(20), Jitter::None).unwrap();
+    let create = RetryPolicy::new(3, secs(5), secs(2), backoff).unwrap();
+    let policy = OperationPolicy::default().with_create(create).unwrap();
+    let (mut gate, seed) = (Gate::unlimited(), Seed::new(4));
+    let (key, print) = (Key::new("order-42").unwrap(), Fingerprint::new([7; 16]));
+    let mut record = Operation::new(key, print, seed, &mut policy.turn(START, &mut gate)).record();
+    // A retry that was due long before the deadline, by a clock that was minutes ahead of this process's.
+    (record.stage, record.creates, record.due) = (Stage::Planned, 1, Some(START));
+    let now = START.saturating_sub(secs(300));
+    let restored = Operation::restore(record, seed, &mut policy.turn(now, &mut gate));
+    assert_eq!(restored.record().stage, Stage::Ended(Outcome::Rejected(Rejected::Deadline)));
+}
