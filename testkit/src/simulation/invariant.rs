@@ -118,7 +118,7 @@ const TABLE: [(&str, Option<&str>); Invariant::COUNT] = [
     ("a webhook's id is applied once", WEBHOOKS),
     ("a poll and a webhook with the same answer end it once", None),
     ("a restart from the journal goes on as without one", None),
-    ("recovery is idempotent", None),
+    ("recovery may crash and begin again, and the same log gives the same engine", None),
     ("any prefix of the log opens", None),
     ("any flipped bit is found", STORE),
     ("the journal's size is bounded", STORE),
