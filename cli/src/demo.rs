@@ -1,8 +1,13 @@
 //! `steadfast demo`: many jobs through a fake provider that misbehaves, then the client's belief beside the provider's books.
+//!
+//! With `--kill` the client runs in a process of its own, which is killed again and again (`demo/kills.rs`).
+
+mod kills;
 
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,24 +15,21 @@ use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use steadfast_core::engine::Limits;
-use steadfast_core::gate::{GatePolicy, Kinds, RateLimit};
 use steadfast_core::notice::Notice;
-use steadfast_core::rate_limit::RatePolicy;
-use steadfast_core::{Key, Kind, Outcome, Seed, SendSafety};
-use steadfast_providers::deepvue::{Credentials, Deepvue};
-use steadfast_providers::{BaseUrl, Provider as _};
-use steadfast_testkit::{FakeDeepvue, FakeServer, Faults, Keys, WithLookup, scaled, scaled_gate};
-use steadfast_tokio::{Builder, Client, Finished, Observation, ReqwestTransport};
+use steadfast_core::{Key, Kind};
+use steadfast_testkit::connect::{Connect, job};
+use steadfast_testkit::{FakeDeepvue, FakeServer, Faults, Keys};
+use steadfast_tokio::{Client, Finished, Observation};
 
+pub(crate) use self::kills::child;
 use crate::pulse::Pulse;
 use crate::report::{Attempts, Latency, Ledger, Outcomes, Report};
 use crate::run::Provider;
 
 /// Carry many jobs through a fake provider that misbehaves, and compare the outcomes with its books.
 ///
-/// The provider runs in this process and speaks real HTTP on a loopback port. Exits with 1 if a key was run twice, a completed job never ran, a
-/// rejected one did, or a job has no outcome.
+/// The provider runs in this process and speaks real HTTP on a loopback port. With --kill, the client runs in another process, which is killed and
+/// started again on its journal. Exits with 1 if a key was run twice, a completed job never ran, a rejected one did, or a job has no outcome.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Which provider to fake.
@@ -52,6 +54,14 @@ pub(crate) struct Args {
     /// What the provider does with an idempotency key that it has seen before; the client is told.
     #[arg(long, default_value = "honoured")]
     keys: KeySupport,
+    /// Keep the client's journal in this file, which must not exist yet: what an earlier demo left would be of a provider that is gone. Look into it
+    /// afterwards with `steadfast ops FILE`.
+    #[arg(long, value_name = "FILE", value_parser = new_file)]
+    journal: Option<PathBuf>,
+    /// Run the client in a process of its own and kill that (SIGKILL) so many times at random moments; each time it is started again and goes on from its
+    /// journal. The provider and its ledger stay here.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    kill: Option<u32>,
     /// Print one JSON object instead of a table.
     #[arg(long)]
     json: bool,
@@ -68,6 +78,16 @@ enum KeySupport {
     Ignored,
 }
 
+impl From<KeySupport> for Keys {
+    fn from(support: KeySupport) -> Self {
+        match support {
+            KeySupport::Honoured => Self::Honoured,
+            KeySupport::Lookup => Self::Lookup,
+            KeySupport::Ignored => Self::Ignored,
+        }
+    }
+}
+
 /// How many jobs are under way at a time: enough for a crowd, within every system's limit of open files.
 const AT_A_TIME: u32 = 256;
 
@@ -77,42 +97,56 @@ const BEFORE_OUTAGE: Duration = Duration::from_secs(5);
 /// How wide the chart is, in characters.
 const CHART: usize = 64;
 
-const DAY: Duration = Duration::from_secs(86_400);
-
 pub(crate) async fn demo(args: Args) -> Result<ExitCode, Box<dyn Error>> {
     let Provider::Deepvue = args.provider;
     let mut fake = FakeDeepvue::new(args.seed)
         .with_faults(Faults::rate(args.faults))
-        .with_keys(match args.keys {
-            KeySupport::Honoured => Keys::Honoured,
-            KeySupport::Lookup => Keys::Lookup,
-            KeySupport::Ignored => Keys::Ignored,
-        })
+        .with_keys(args.keys.into())
         .with_speed(args.speed);
     if let Some(lasting) = args.outage {
         fake = fake.with_outage(BEFORE_OUTAGE, lasting);
     }
+    if let Some(count) = args.kill {
+        return kills::demo(args, fake, count).await;
+    }
     let server = fake.start()?;
     if !args.json {
-        explain(&args, &server);
+        println!("A fake Deepvue speaks HTTP at {}.", server.base_url());
+        explain(&args);
     }
 
     let sent = Arc::new(Sent::default());
-    let client = connect(&args, &server, &sent).await?;
+    let connect = Connect {
+        base_url: server.base_url(),
+        keys: args.keys.into(),
+        speed: args.speed,
+        seed: args.seed,
+        live: AT_A_TIME,
+        journal: args.journal.clone(),
+    };
+    let seen = sent.clone();
+    let client =
+        connect.start(move |observation| seen.count(observation)).await.map_err(|error| error as Box<dyn Error>)?;
     let started = Instant::now();
     let results = carry(&args, &client).await;
     let elapsed = started.elapsed();
-    client.shutdown(Duration::ZERO).await;
+    // What is left to do is to note in the journal that outcomes were delivered.
+    client.shutdown(Duration::from_secs(10)).await;
 
     let report = compare(&args, &server, &sent, &results, elapsed);
+    let broken = report.broken_promises();
+    tell(&args, &report, &broken, || println!("{}\n", sent.pulse.chart(CHART, args.speed)))
+}
+
+/// Prints what was found, and says by the exit code whether promises were kept.
+fn tell(args: &Args, report: &Report, broken: &[String], chart: impl FnOnce()) -> Result<ExitCode, Box<dyn Error>> {
     if args.json {
-        println!("{}", serde_json::to_string(&report)?);
+        println!("{}", serde_json::to_string(report)?);
     } else {
         println!("{}", report.table());
-        println!("{}\n", sent.pulse.chart(CHART, args.speed));
+        chart();
     }
-    let broken = report.broken_promises();
-    for promise in &broken {
+    for promise in broken {
         eprintln!("broken promise: {promise}");
     }
     if broken.is_empty() && !args.json {
@@ -123,16 +157,15 @@ pub(crate) async fn demo(args: Args) -> Result<ExitCode, Box<dyn Error>> {
                 report.outcomes.unresolved
             );
         }
+        if let Some(journal) = &args.journal {
+            println!("`steadfast ops {}` lists what the journal holds.", journal.display());
+        }
     }
     Ok(if broken.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn explain(args: &Args, server: &FakeServer) {
-    println!(
-        "A fake Deepvue speaks HTTP at {}. It goes wrong on {:.0} % of all requests.",
-        server.base_url(),
-        args.faults * 100.0
-    );
+fn explain(args: &Args) {
+    println!("It goes wrong on {:.0} % of all requests.", args.faults * 100.0);
     println!(
         "{}",
         match args.keys {
@@ -175,56 +208,6 @@ impl Sent {
     }
 }
 
-async fn connect(args: &Args, server: &FakeServer, sent: &Arc<Sent>) -> Result<Client, Box<dyn Error>> {
-    let credentials = Credentials::new("demo-token", "demo-secret")?;
-    let deepvue = Deepvue::new(BaseUrl::parse(&server.base_url())?, "driving-license", credentials)?;
-    let transport = ReqwestTransport::new()?;
-    Ok(match args.keys {
-        KeySupport::Honoured => {
-            let deepvue = deepvue.with_safety(SendSafety::Keyed { window: DAY })?;
-            start(
-                args,
-                sent,
-                Client::builder(deepvue.clone(), transport).policy(scaled(&deepvue.policy(), args.speed)?),
-            )
-            .await?
-        }
-        KeySupport::Lookup => {
-            // The machine does not run faster with the speed: a request it has not got to yet would look as if it never ran.
-            let settle = Duration::from_secs(20).max(Duration::from_millis(400).mul_f64(args.speed));
-            let found = WithLookup::new(deepvue, settle);
-            start(args, sent, Client::builder(found.clone(), transport).policy(scaled(&found.policy(), args.speed)?))
-                .await?
-        }
-        KeySupport::Ignored => {
-            start(
-                args,
-                sent,
-                Client::builder(deepvue.clone(), transport).policy(scaled(&deepvue.policy(), args.speed)?),
-            )
-            .await?
-        }
-    })
-}
-
-async fn start<P, T>(args: &Args, sent: &Arc<Sent>, builder: Builder<P, T>) -> Result<Client, Box<dyn Error>>
-where
-    P: steadfast_providers::Provider,
-    T: steadfast_tokio::Transport,
-{
-    let sent = sent.clone();
-    // The numbers of Deepvue's largest plan. A burst, since a client that is sped up is woken too rarely to keep a spacing of a millisecond.
-    let rate = RatePolicy::new(1_000, Duration::from_secs(60))?.with_burst(17)?;
-    let gate = GatePolicy::default().with_rate_limit(RateLimit { kinds: Kinds::ALL, rate });
-    let client = builder
-        .gate(scaled_gate(&gate, args.speed)?)
-        .limits(Limits { live: AT_A_TIME, ..Limits::default() })
-        .seed(Seed::new(args.seed))
-        .observer(move |seen| sent.count(seen))
-        .start();
-    Ok(client.await?)
-}
-
 /// One job: its key, how it ended if it did, and how long that took.
 type Carried = (Key, Option<Finished>, Duration);
 
@@ -235,8 +218,7 @@ async fn carry(args: &Args, client: &Client) -> Vec<Carried> {
     for n in 0..args.operations {
         let (client, progress, seed) = (client.clone(), progress.clone(), args.seed);
         jobs.spawn(async move {
-            let key = Key::new(format!("order-{seed}-{n}")).ok()?;
-            let payload = format!(r#"{{"dl_number":"DL{n:010}","dob":"1990-01-01","consent":"Y","reason":"KYC"}}"#);
+            let (key, payload) = job(seed, n).ok()?;
             let handle = client.submit(key.clone(), payload).await.ok()?;
             let submitted = Instant::now();
             let finished = handle.await.ok();
@@ -252,37 +234,17 @@ async fn carry(args: &Args, client: &Client) -> Vec<Carried> {
 fn progress(args: &Args) -> ProgressBar {
     let shown = !args.json && std::io::stderr().is_terminal();
     let target = if shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} jobs ended, {elapsed} ({eta} left)");
+    let style = ProgressStyle::with_template("{bar:40} {msg}{pos}/{len} jobs ended, {elapsed} ({eta} left)");
     ProgressBar::with_draw_target(Some(args.operations), target)
         .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
 /// Holds what the client believes against the provider's books.
 fn compare(args: &Args, server: &FakeServer, sent: &Sent, results: &[Carried], elapsed: Duration) -> Report {
-    let books = server.ledger();
-    let mut outcomes = Outcomes::default();
-    let mut ledger = Ledger {
-        executions: books.total_executions() as u64,
-        keys: books.keys() as u64,
-        keys_run_more_than_once: books.keys_run_more_than_once() as u64,
-        ..Ledger::default()
-    };
-    for (key, finished, _) in results {
-        let Some(finished) = finished else { continue };
-        let ran = !books.executions(key.as_str()).is_empty();
-        match finished.outcome {
-            Outcome::Completed(_) => {
-                outcomes.completed += 1;
-                ledger.completed_but_never_run += u64::from(!ran);
-            }
-            Outcome::Rejected(_) => {
-                outcomes.rejected += 1;
-                ledger.rejected_but_run += u64::from(ran);
-            }
-            Outcome::Failed => outcomes.failed += 1,
-            Outcome::Unresolved(_) => outcomes.unresolved += 1,
-        }
-    }
+    let ended = results
+        .iter()
+        .filter_map(|(key, finished, _)| finished.as_ref().map(|finished| (key.as_str(), finished.outcome.name())));
+    let (outcomes, ledger) = beside_the_books(&server.ledger(), ended);
     Report {
         provider: "deepvue",
         seed: args.seed,
@@ -296,9 +258,56 @@ fn compare(args: &Args, server: &FakeServer, sent: &Sent, results: &[Carried], e
         faults: server.faults().into_iter().map(|(kind, count)| (kind.to_owned(), count)).collect::<BTreeMap<_, _>>(),
         ledger,
         latency_ms: Latency::of(results.iter().map(|(.., latency)| *latency).collect()),
-        gate: sent.pulse.report(args.speed),
+        gate: Some(sent.pulse.report(args.speed)),
+        kills: None,
+        left_by_kills: BTreeMap::new(),
         elapsed_ms: elapsed.as_millis() as u64,
     }
+}
+
+/// Counts outcomes, by key and name, beside what the provider did for each key.
+fn beside_the_books<'a>(
+    books: &steadfast_testkit::Ledger,
+    ended: impl Iterator<Item = (&'a str, &'a str)>,
+) -> (Outcomes, Ledger) {
+    let mut outcomes = Outcomes::default();
+    let mut ledger = Ledger {
+        executions: books.total_executions() as u64,
+        keys: books.keys() as u64,
+        keys_run_more_than_once: books.keys_run_more_than_once() as u64,
+        ..Ledger::default()
+    };
+    for (key, outcome) in ended {
+        let ran = !books.executions(key).is_empty();
+        match outcome {
+            "completed" => {
+                outcomes.completed += 1;
+                ledger.completed_but_never_run += u64::from(!ran);
+            }
+            "rejected" => {
+                outcomes.rejected += 1;
+                ledger.rejected_but_run += u64::from(ran);
+            }
+            "failed" => outcomes.failed += 1,
+            _ => outcomes.unresolved += 1,
+        }
+    }
+    (outcomes, ledger)
+}
+
+/// A demo's journal must be new.
+fn new_file(text: &str) -> Result<PathBuf, String> {
+    let path = Path::new(text);
+    let mark = format!("{text}-mark");
+    for taken in [path, Path::new(&mark)] {
+        if taken.symlink_metadata().is_ok() {
+            return Err(format!(
+                "{} exists already: name a new file, since the jobs of an earlier demo are of a provider that is gone",
+                taken.display()
+            ));
+        }
+    }
+    Ok(path.to_owned())
 }
 
 fn share(text: &str) -> Result<f64, String> {

@@ -21,6 +21,9 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Demo(demo::Args),
+    /// The client of a demo with --kill: started by that demo only.
+    #[command(hide = true)]
+    DemoChild,
     Run(run::Args),
 }
 
@@ -40,6 +43,7 @@ async fn main() -> ExitCode {
     };
     let done = match cli.command {
         Command::Demo(args) => demo::demo(args).await,
+        Command::DemoChild => demo::child().await,
         Command::Run(args) => run::run(args).await,
     };
     done.unwrap_or_else(|error| {

@@ -22,7 +22,15 @@ pub(crate) struct Report {
     pub(crate) ledger: Ledger,
     /// From submit to outcome, as measured (so divided by the speed).
     pub(crate) latency_ms: Latency,
-    pub(crate) gate: GateReport,
+    /// Not known of a client that was killed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) gate: Option<GateReport>,
+    /// How often the client was killed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) kills: Option<u32>,
+    /// In which states the kills left jobs that had not ended, all kills together.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) left_by_kills: BTreeMap<&'static str, u64>,
     pub(crate) elapsed_ms: u64,
 }
 
@@ -130,19 +138,24 @@ impl Report {
                 ("rejected, but run", rejected_but_run),
             ],
         );
-        let GateReport { breaker, calls_saved, paced, sent_after_recovery } = &self.gate;
-        let opened = breaker.iter().filter(|change| change.state == "open").count() as u64;
-        rows(
-            &mut table,
-            "gate",
-            [
-                ("breaker opened", opened),
-                ("calls saved while it was open", *calls_saved),
-                ("waits for the rate limit", *paced),
-            ],
-        );
-        if let Some(most) = sent_after_recovery.iter().max().filter(|_| opened > 0) {
-            rows(&mut table, "", [("most in a second after recovery", *most)]);
+        if let Some(kills) = self.kills {
+            rows(&mut table, "kills", [("times the client was killed", u64::from(kills))]);
+            rows(&mut table, "found by restarts", self.left_by_kills.iter().map(|(state, count)| (*state, *count)));
+        }
+        if let Some(GateReport { breaker, calls_saved, paced, sent_after_recovery }) = &self.gate {
+            let opened = breaker.iter().filter(|change| change.state == "open").count() as u64;
+            rows(
+                &mut table,
+                "gate",
+                [
+                    ("breaker opened", opened),
+                    ("calls saved while it was open", *calls_saved),
+                    ("waits for the rate limit", *paced),
+                ],
+            );
+            if let Some(most) = sent_after_recovery.iter().max().filter(|_| opened > 0) {
+                rows(&mut table, "", [("most in a second after recovery", *most)]);
+            }
         }
         let Latency { p50, p90, p99, max } = self.latency_ms;
         rows(&mut table, "latency, ms, sped up", [("median", p50), ("90 %", p90), ("99 %", p99), ("longest", max)]);
@@ -181,7 +194,9 @@ mod tests {
             faults: BTreeMap::new(),
             ledger: Ledger { executions: 1, keys: 2, ..Ledger::default() },
             latency_ms: Latency::default(),
-            gate: GateReport::default(),
+            gate: Some(GateReport::default()),
+            kills: None,
+            left_by_kills: BTreeMap::new(),
             elapsed_ms: 1,
         }
     }

@@ -15,6 +15,7 @@ use crate::ledger::Ledger;
 
 /// What the provider does with a key that it has seen before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "kill-drill", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum Keys {
     /// Runs it once, answers each repeat with the same job, refuses it with another payload.
@@ -32,8 +33,8 @@ pub enum Keys {
 pub struct FakeDeepvue {
     pub(crate) seed: Seed,
     pub(crate) faults: Faults,
-    keys: Keys,
-    speed: f64,
+    pub(crate) keys: Keys,
+    pub(crate) speed: f64,
     job_time: (Duration, Duration),
     lateness: Duration,
     failing: f64,
@@ -205,6 +206,12 @@ impl Brain {
     #[must_use]
     pub const fn faults(&self) -> &BTreeMap<&'static str, u64> {
         &self.faults
+    }
+
+    /// Requests of this kind so far, spoilt ones too; not those of an outage, nor those without credentials.
+    #[must_use]
+    pub fn requests(&self, kind: Kind) -> u64 {
+        self.asked.iter().filter(|((_, of), _)| *of == kind as u8).map(|(_, count)| u64::from(*count)).sum()
     }
 
     pub(crate) fn count(&mut self, fault: Fault) {

@@ -15,7 +15,7 @@ use http::{HeaderValue, Response};
 use hyper::body::{Body, Frame};
 use hyper::service::service_fn;
 use socket2::SockRef;
-use steadfast_core::Timestamp;
+use steadfast_core::{Kind, Timestamp};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -62,6 +62,12 @@ impl FakeServer {
     #[must_use]
     pub fn ledger(&self) -> Ledger {
         lock(&self.brain).ledger().clone()
+    }
+
+    /// Requests of this kind that came so far. See [`Brain::requests`].
+    #[must_use]
+    pub fn requests(&self, kind: Kind) -> u64 {
+        lock(&self.brain).requests(kind)
     }
 
     /// Faults committed so far, by kind; of refused connections, the moments in which the port was closed.

@@ -1,0 +1,74 @@
+//! `demo --kill N`: the client is a process of its own, which is killed and started again on its journal.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::process::{Command, ExitCode};
+
+use steadfast_core::Kind;
+use steadfast_testkit::FakeDeepvue;
+use steadfast_testkit::connect::job;
+use steadfast_testkit::kill_drill::{self, KillDrill, KillReport};
+
+use super::{Args, beside_the_books, explain, progress, tell};
+use crate::report::{Attempts, Latency, Report};
+
+/// The process that is killed.
+pub(crate) async fn child() -> Result<ExitCode, Box<dyn Error>> {
+    kill_drill::child().await.map_err(|error| error as Box<dyn Error>)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) async fn demo(args: Args, provider: FakeDeepvue, kills: u32) -> Result<ExitCode, Box<dyn Error>> {
+    // Removed at the end, unless a file was named.
+    let directory = tempfile::tempdir()?;
+    let journal = args.journal.clone().unwrap_or_else(|| directory.path().join("journal"));
+    if !args.json {
+        println!("A fake Deepvue speaks HTTP on a port of this process, and the client runs in another.");
+        explain(&args);
+        println!("The client's process is killed {kills} times; each time the next one goes on from the journal.\n");
+    }
+    let progress = progress(&args);
+    let program = std::env::current_exe()?;
+    let child = || {
+        let mut command = Command::new(&program);
+        command.arg("demo-child");
+        command
+    };
+    let drill = KillDrill { provider, operations: args.operations, kills, journal };
+    let (found, server) = drill
+        .run(child, |so_far| {
+            progress.set_position(so_far.ended);
+            progress.set_message(format!("killed {} times, ", so_far.kills));
+        })
+        .await?;
+    progress.finish_and_clear();
+
+    let KillReport { told, left_by_kills, violations, elapsed, .. } = found;
+    let keys: BTreeMap<u64, String> =
+        told.keys().filter_map(|number| Some((*number, job(args.seed, *number).ok()?.0.as_str().to_owned()))).collect();
+    let ended = told.iter().filter_map(|(number, (told, _))| Some((keys.get(number)?.as_str(), told.outcome.as_str())));
+    let (outcomes, ledger) = beside_the_books(&server.ledger(), ended);
+    let report = Report {
+        provider: "deepvue",
+        seed: args.seed,
+        operations: args.operations,
+        outcomes,
+        attempts: Attempts {
+            create: server.requests(Kind::Create),
+            poll: server.requests(Kind::Poll),
+            lookup: server.requests(Kind::Lookup),
+        },
+        faults: server.faults().into_iter().map(|(kind, count)| (kind.to_owned(), count)).collect(),
+        ledger,
+        latency_ms: Latency::of(told.values().map(|(_, took)| *took).collect()),
+        gate: None,
+        kills: Some(found.kills),
+        left_by_kills,
+        elapsed_ms: elapsed.as_millis() as u64,
+    };
+    let broken: Vec<String> = report.broken_promises().into_iter().chain(violations).collect();
+    if !broken.is_empty() && args.journal.is_none() {
+        eprintln!("the journal is kept in {}", directory.keep().display());
+    }
+    tell(&args, &report, &broken, || {})
+}

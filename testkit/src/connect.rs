@@ -1,0 +1,90 @@
+//! The client that fits a [`FakeDeepvue`](crate::FakeDeepvue): told what it does with keys, and as many times faster than life.
+
+use std::error::Error;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use steadfast_core::engine::Limits;
+use steadfast_core::gate::{GatePolicy, Kinds, RateLimit};
+use steadfast_core::rate_limit::RatePolicy;
+use steadfast_core::{Key, KeyError, Seed, SendSafety};
+use steadfast_providers::deepvue::{Credentials, Deepvue};
+use steadfast_providers::{BaseUrl, Provider};
+use steadfast_store::SqliteStore;
+use steadfast_tokio::{Client, Observation, ReqwestTransport};
+
+use crate::{Keys, WithLookup, scaled, scaled_gate};
+
+/// What a client must know to fit a fake provider, and where it keeps its journal.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[expect(clippy::exhaustive_structs, reason = "plain settings")]
+pub struct Connect {
+    /// Where the provider is.
+    pub base_url: String,
+    /// What it does with a key that it has seen.
+    pub keys: Keys,
+    /// How many times faster than life it is; the policy's delays and the gate's spans are divided by as much.
+    pub speed: f64,
+    /// What all jitter is drawn from.
+    pub seed: u64,
+    /// How many jobs may be under way.
+    pub live: u32,
+    /// The journal's file, in which payloads and answers are kept as well. Without one a crash forgets all.
+    pub journal: Option<PathBuf>,
+}
+
+/// The job of this number: its key, and a payload that the fake takes.
+///
+/// # Errors
+/// None, in truth: a key may hold any number.
+pub fn job(seed: u64, number: u64) -> Result<(Key, String), KeyError> {
+    let payload = format!(r#"{{"dl_number":"DL{number:010}","dob":"1990-01-01","consent":"Y","reason":"KYC"}}"#);
+    Ok((Key::new(format!("order-{seed}-{number}"))?, payload))
+}
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+impl Connect {
+    /// Starts the client.
+    ///
+    /// # Errors
+    /// The journal cannot be opened, the base URL is none, or the speed is too high to divide the provider's policy by.
+    pub async fn start(
+        self,
+        observer: impl Fn(&Observation) + Send + Sync + 'static,
+    ) -> Result<Client, Box<dyn Error + Send + Sync>> {
+        let credentials = Credentials::new("demo-token", "demo-secret")?;
+        let deepvue = Deepvue::new(BaseUrl::parse(&self.base_url)?, "driving-license", credentials)?;
+        match self.keys {
+            Keys::Honoured => self.over(deepvue.with_safety(SendSafety::Keyed { window: DAY })?, observer).await,
+            Keys::Lookup => {
+                // The machine does not run faster with the speed: a request it has not got to yet would look as if it never ran.
+                let settle = Duration::from_secs(20).max(Duration::from_millis(400).mul_f64(self.speed));
+                self.over(WithLookup::new(deepvue, settle), observer).await
+            }
+            Keys::Ignored => self.over(deepvue, observer).await,
+        }
+    }
+
+    async fn over<P: Provider>(
+        self,
+        provider: P,
+        observer: impl Fn(&Observation) + Send + Sync + 'static,
+    ) -> Result<Client, Box<dyn Error + Send + Sync>> {
+        // The numbers of Deepvue's largest plan. A burst, since a client that is sped up is woken too rarely to keep a spacing of a millisecond.
+        let rate = RatePolicy::new(1_000, Duration::from_secs(60))?.with_burst(17)?;
+        let gate = GatePolicy::default().with_rate_limit(RateLimit { kinds: Kinds::ALL, rate });
+        let policy = scaled(&provider.policy(), self.speed)?;
+        let mut builder = Client::builder(provider, ReqwestTransport::new()?)
+            .policy(policy)
+            .gate(scaled_gate(&gate, self.speed)?)
+            .limits(Limits { live: self.live, ..Limits::default() })
+            .seed(Seed::new(self.seed))
+            .observer(observer);
+        if let Some(journal) = self.journal {
+            builder = builder.store(SqliteStore::open(journal)?).keep_payloads().keep_answers();
+        }
+        Ok(builder.start().await?)
+    }
+}

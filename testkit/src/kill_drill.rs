@@ -1,0 +1,154 @@
+//! A client in a process of its own, which is killed again and again.
+//!
+//! The parent runs the fake provider, so that no kill touches its ledger, and a *life* after the other of a child: a whole client on one journal file. It
+//! hands out jobs a few at a time, hears over a pipe what was taken in and how it ended, and kills (SIGKILL) at moments drawn from the
+//! seed: while the child starts and takes up what it finds, after so many lines that it was told, or at some later moment.
+//!
+//! What has been *taken in* is never submitted again before the last life: whatever becomes of it until then, the journal alone has brought about. In
+//! the last life everything is submitted once more, so that every outcome is told, those told before a second time.
+//!
+//! After each kill the file is opened, verified and held against what was heard and against the provider's books ([`Books`](books)):
+//!
+//! - what was taken in is there, and what was told as an outcome is there as that outcome;
+//! - whatever the provider has seen a create of is there as more than planned: nothing was sent without its record;
+//! - at the end, every job has an outcome, told twice only as the same, and no key was run more than once.
+//!
+//! The child is any executable that calls [`child`] when it is told to; see [`KillDrill::run`].
+
+mod books;
+mod child;
+mod process;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use self::books::Books;
+use self::process::Life;
+use crate::connect::Connect;
+use crate::{FakeDeepvue, FakeServer};
+
+pub use self::books::Told;
+pub use self::child::child;
+
+/// How often, how much, and on which file.
+#[derive(Clone, Debug)]
+#[must_use = "it does nothing until it is run"]
+#[expect(clippy::exhaustive_structs, reason = "plain settings")]
+pub struct KillDrill {
+    /// The provider, with its faults, its speed and what it does with keys.
+    pub provider: FakeDeepvue,
+    /// How many jobs.
+    pub operations: u64,
+    /// How many times the child is killed.
+    pub kills: u32,
+    /// The journal: a file that does not exist yet, in a directory that does.
+    pub journal: PathBuf,
+}
+
+/// What a drill has brought to light.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct KillReport {
+    /// How often the child was killed.
+    pub kills: u32,
+    /// What each job was told to have become, and how long that took since it was first handed out. By the jobs' numbers.
+    pub told: BTreeMap<u64, (Told, Duration)>,
+    /// In which states the kills left operations that had not ended: as found in the journal, all kills together.
+    pub left_by_kills: BTreeMap<&'static str, u64>,
+    /// What must never be, in words. Empty if all is well.
+    pub violations: Vec<String>,
+    /// How long it all took.
+    pub elapsed: Duration,
+}
+
+/// How far a drill has come.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Progress {
+    /// Kills so far.
+    pub kills: u32,
+    /// Jobs whose outcome was told so far.
+    pub ended: u64,
+}
+
+/// How many jobs may be under way in the child.
+const LIVE: u32 = 256;
+
+/// The child says nothing for so long only if it hangs, before the speed.
+const SILENCE: Duration = Duration::from_secs(600);
+
+/// When a life ends.
+#[derive(Clone, Copy, Debug)]
+enum Moment {
+    /// So long after the process was started: perhaps it has not even opened its journal.
+    Started(Duration),
+    /// So long after it was ready.
+    Ready(Duration),
+    /// When so many jobs were taken in or ended.
+    Heard(u64),
+}
+
+impl Moment {
+    fn draw(chance: &mut fastrand::Rng) -> Self {
+        match chance.u8(0..4) {
+            0 => Self::Started(Duration::from_micros(chance.u64(0..60_000))),
+            1 => Self::Ready(Duration::from_micros(chance.u64(0..250_000))),
+            _ => Self::Heard(chance.u64(1..60)),
+        }
+    }
+}
+
+impl KillDrill {
+    /// Runs it. `child` makes the command that starts the child: an executable that calls [`child`] at once. `watch` is called as it goes on.
+    ///
+    /// Must be called on a tokio runtime with I/O and time.
+    ///
+    /// # Errors
+    /// The provider's port or the child could not be had, or the child ended by itself, or hangs. What the client does wrong is no error but a
+    /// [violation](KillReport::violations).
+    pub async fn run(
+        self,
+        mut child: impl FnMut() -> Command,
+        mut watch: impl FnMut(Progress),
+    ) -> io::Result<(KillReport, FakeServer)> {
+        let (started, seed) = (Instant::now(), self.provider.seed.value());
+        let connect = Connect {
+            base_url: String::new(),
+            keys: self.provider.keys,
+            speed: self.provider.speed,
+            seed,
+            live: LIVE,
+            journal: Some(self.journal.clone()),
+        };
+        let silence = SILENCE.div_f64(self.provider.speed).max(Duration::from_secs(30));
+        let server = self.provider.start()?;
+        let connect = Connect { base_url: server.base_url(), ..connect };
+        let mut chance = fastrand::Rng::with_seed(seed);
+        let mut books = Books::new(seed, self.journal);
+        for life in 1..=u64::from(self.kills) {
+            // So that there is work left for every life.
+            let handed_out = (self.operations * life).div_ceil(u64::from(self.kills) + 1);
+            let moment = Moment::draw(&mut chance);
+            let mut process = Life::start(child(), &connect, silence).await?;
+            process.hand_out(books.hand_out(0..handed_out)).await?;
+            process.until(moment, |line| books.hear(line)).await?;
+            books.check_journal(&server.ledger());
+            watch(Progress { kills: life as u32, ended: books.ended() });
+        }
+        let mut process = Life::start(child(), &connect, silence).await?;
+        process.hand_out(books.hand_out_again(0..self.operations)).await?;
+        process
+            .until_it_ends(|line| {
+                books.hear(line);
+                watch(Progress { kills: self.kills, ended: books.ended() });
+            })
+            .await?;
+        books.check_journal(&server.ledger());
+        books.check_end(self.operations, &server.ledger());
+        let report = books.report(self.kills, started.elapsed());
+        Ok((report, server))
+    }
+}

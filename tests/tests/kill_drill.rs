@@ -1,0 +1,82 @@
+//! A client that is killed (SIGKILL) again and again, on a real journal file and over real HTTP: no key is run twice, nothing is lost.
+//!
+//! The child is this very executable; the provider and its ledger are in the parent. What is checked is told in [`steadfast_testkit::kill_drill`].
+//! A small drill runs with all tests. A large one, sixty kills over 2,400 jobs for each kind of provider, is one command:
+//!
+//! ```text
+//! cargo test --release -p steadfast-tests --test kill_drill -- --ignored --nocapture large
+//! ```
+
+use std::process::Command;
+
+use steadfast_testkit::kill_drill::{self, KillDrill, KillReport};
+use steadfast_testkit::{FakeDeepvue, Faults, Keys};
+
+const CHILD: &str = "STEADFAST_KILL_DRILL_CHILD";
+
+/// No test of its own: the process that the others kill.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "the other tests start it"]
+async fn child() {
+    if std::env::var_os(CHILD).is_some() {
+        kill_drill::child().await.unwrap();
+    }
+}
+
+async fn drill(keys: Keys, seed: u64, operations: u64, kills: u32) -> KillReport {
+    let directory = tempfile::tempdir().unwrap();
+    let provider = FakeDeepvue::new(seed).with_keys(keys).with_faults(Faults::rate(0.3)).with_speed(100.0);
+    let drill = KillDrill { provider, operations, kills, journal: directory.path().join("journal") };
+    let child = || {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--ignored", "--exact", "child", "--nocapture"]).env(CHILD, "1");
+        command
+    };
+    let (report, server) = drill.run(child, |_| {}).await.unwrap();
+    let ledger = server.ledger();
+    let mut outcomes = std::collections::BTreeMap::<&str, u32>::new();
+    for (told, _) in report.told.values() {
+        *outcomes.entry(&told.outcome).or_default() += 1;
+    }
+    println!(
+        "{keys:?}: {kills} kills, {operations} operations, {} jobs run, {outcomes:?}, found by restarts {:?}, {:.1} s",
+        ledger.total_executions(),
+        report.left_by_kills,
+        report.elapsed.as_secs_f64()
+    );
+    assert_eq!(report.violations, [""; 0], "seed {seed}");
+    // The drill's own checks say it too; here it stands in one line.
+    assert_eq!(
+        (report.kills, report.told.len() as u64, ledger.keys_run_more_than_once()),
+        (kills, operations, 0),
+        "seed {seed}"
+    );
+    // Kills that found nothing under way would prove nothing.
+    let left: u64 = report.left_by_kills.values().sum();
+    assert!(left >= u64::from(kills), "{:?}", report.left_by_kills);
+    report
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_while_the_provider_honours_keys() {
+    drill(Keys::Honoured, 11, 120, 10).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_while_the_provider_ignores_keys() {
+    drill(Keys::Ignored, 12, 120, 10).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_while_the_provider_can_be_asked() {
+    drill(Keys::Lookup, 13, 120, 10).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a minute: see the module's text"]
+async fn large() {
+    for (keys, seed) in [(Keys::Honoured, 21), (Keys::Ignored, 22), (Keys::Lookup, 23)] {
+        let report = drill(keys, seed, 2_400, 60).await;
+        assert!(report.left_by_kills.len() >= 3, "{:?}", report.left_by_kills);
+    }
+}
