@@ -23,9 +23,9 @@ async fn child() {
     }
 }
 
-async fn drill(keys: Keys, seed: u64, operations: u64, kills: u32) -> KillReport {
+async fn drill(keys: Keys, seed: u64, speed: f64, operations: u64, kills: u32) -> KillReport {
     let directory = tempfile::tempdir().unwrap();
-    let provider = FakeDeepvue::new(seed).with_keys(keys).with_faults(Faults::rate(0.3)).with_speed(100.0);
+    let provider = FakeDeepvue::new(seed).with_keys(keys).with_faults(Faults::rate(0.3)).with_speed(speed);
     let drill = KillDrill { provider, operations, kills, journal: directory.path().join("journal") };
     let child = || {
         let mut command = Command::new(std::env::current_exe().unwrap());
@@ -59,24 +59,24 @@ async fn drill(keys: Keys, seed: u64, operations: u64, kills: u32) -> KillReport
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_while_the_provider_honours_keys() {
-    drill(Keys::Honoured, 11, 120, 10).await;
+    drill(Keys::Honoured, 11, 100.0, 120, 10).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_while_the_provider_ignores_keys() {
-    drill(Keys::Ignored, 12, 120, 10).await;
+    drill(Keys::Ignored, 12, 100.0, 120, 10).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_while_the_provider_can_be_asked() {
-    drill(Keys::Lookup, 13, 120, 10).await;
+    drill(Keys::Lookup, 13, 100.0, 120, 10).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "a minute: see the module's text"]
 async fn large() {
     for (keys, seed) in [(Keys::Honoured, 21), (Keys::Ignored, 22), (Keys::Lookup, 23)] {
-        let report = drill(keys, seed, 2_400, 60).await;
+        let report = drill(keys, seed, 50.0, 2_400, 60).await;
         assert!(report.left_by_kills.len() >= 3, "{:?}", report.left_by_kills);
     }
 }
