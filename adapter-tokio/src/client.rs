@@ -253,11 +253,15 @@ impl<P: Provider, T: Transport> Builder<P, T> {
         let (store, taken) = match store {
             None => (None, Vec::new()),
             Some(mut store) => {
-                let (keep, policy) = (self.keep.clone(), self.policy.clone());
+                let (keep, policy, ours) = (self.keep.clone(), self.policy.clone(), self.provider.name().to_owned());
                 let loading = tokio::task::spawn_blocking(move || {
-                    store.load().map(|entries| (store, keep.take_up(entries, &policy)))
+                    let entries = store.load()?;
+                    match entries.iter().find(|entry| !entry.is_delivered() && *entry.provider != *ours) {
+                        Some(entry) => Err(StartError::OtherProvider { theirs: entry.provider.clone(), ours }),
+                        None => Ok((store, keep.take_up(entries, &policy))),
+                    }
                 });
-                let (store, taken) = loading.await.map_err(StoreError::read).and_then(|loaded| loaded)?;
+                let (store, taken) = loading.await.map_err(StoreError::read)??;
                 (Some(store), taken)
             }
         };
@@ -465,6 +469,18 @@ pub enum StartError {
     /// What the store holds could not be read, or is damaged.
     #[error("the client was not started, since its store could not be read")]
     Unreadable(#[from] StoreError),
+    /// The store holds jobs of another [provider](Provider::name) that have not ended. Nothing was sent: this provider does not know them, and their
+    /// payloads are not meant for it.
+    #[error(
+        "the client was not started: its store holds unfinished jobs of \"{theirs}\", and its provider is \"{ours}\"; \
+         give each provider a store of its own"
+    )]
+    OtherProvider {
+        /// The name that the jobs bear.
+        theirs: Arc<str>,
+        /// The name of the client's provider.
+        ours: String,
+    },
     /// [`Durability::Durable`] was asked for, and there is nothing to keep records in.
     #[error(
         "the client was not started: it was told to be durable and has no store; give it one with `Builder::store`"

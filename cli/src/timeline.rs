@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use steadfast_core::Label;
 use steadfast_core::explain::{Span, explain};
 use steadfast_core::notice::Notice;
 use steadfast_tokio::Observation;
@@ -10,14 +11,19 @@ use steadfast_tokio::Observation;
 #[derive(Debug)]
 pub(crate) struct Timeline {
     start: Instant,
+    /// Of one job: a journal may hold others.
+    key: Label,
 }
 
 impl Timeline {
-    pub(crate) fn start() -> Self {
-        Self { start: Instant::now() }
+    pub(crate) fn start(key: Label) -> Self {
+        Self { start: Instant::now(), key }
     }
 
     pub(crate) fn print(&self, seen: &Observation) {
+        if seen.key != self.key {
+            return;
+        }
         let line = explain(&seen.notice, seen.at);
         eprintln!("{:>12}  {} {line}{}", Span(self.start.elapsed()), line.mark(), names(seen));
     }

@@ -93,6 +93,7 @@ use crate::{Answer, Ask, BaseUrl, Payload, Provider, RequestError, status};
 #[derive(Clone, Debug)]
 pub struct Deepvue {
     base: BaseUrl,
+    name: Box<str>,
     post: Box<str>,
     get: Box<str>,
     credentials: Credentials,
@@ -119,6 +120,7 @@ impl Deepvue {
         let policy = OperationPolicy::default().with_poll(schedule()?).with_safety(SendSafety::Unsafe)?;
         Ok(Self {
             base,
+            name: format!("deepvue/{product}").into(),
             post: format!("post-{product}").into(),
             get: format!("get-{product}").into(),
             credentials,
@@ -189,7 +191,7 @@ fn schedule() -> Result<PollPolicy, PolicyError> {
 
 impl Provider for Deepvue {
     fn name(&self) -> &str {
-        "deepvue"
+        &self.name
     }
 
     fn policy(&self) -> OperationPolicy {

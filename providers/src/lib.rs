@@ -38,7 +38,8 @@ use crate::rate_limit::Reset;
 ///
 /// Implement it to use an API that this crate does not know; [`deepvue::Deepvue`] is a model to follow.
 pub trait Provider: Send + Sync + 'static {
-    /// A short name for logs and tables: `deepvue`.
+    /// A short name for logs, tables and journals: `deepvue/driving-license`. A restart takes up only jobs that bear it, so it says all that the jobs
+    /// of one client share: the API, and which part of it.
     fn name(&self) -> &str;
 
     /// The policy that suits this provider: its poll schedule, and above all what it does with a repeated create.

@@ -1,0 +1,231 @@
+//! The commands that keep a journal, and what they make of one that is there.
+
+#![cfg(unix)]
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use steadfast_core::operation::Stage;
+use steadfast_core::{Key, Kind, Outcome};
+use steadfast_providers::BaseUrl;
+use steadfast_providers::deepvue::{Credentials, Deepvue};
+use steadfast_store::{SqliteStore, Store};
+use steadfast_testkit::{FakeDeepvue, FakeServer};
+use steadfast_tokio::{Client, ReqwestTransport};
+use tempfile::TempDir;
+
+const PAYLOAD: &str = r#"{"dl_number":"canary-number","dob":"1990-01-01","consent":"Y","reason":"KYC"}"#;
+
+fn steadfast(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_steadfast"));
+    command.args(args).env("DEEPVUE_ACCESS_TOKEN", "token").env("DEEPVUE_CLIENT_SECRET", "secret").stdin(Stdio::null());
+    command
+}
+
+fn says(output: &Output, code: i32, what: &str) {
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{text}");
+    assert!(text.contains(what), "{what:?} is not in {text}");
+    assert!(!text.contains("canary"), "R42: {text}");
+}
+
+fn stages(journal: &Path) -> Vec<Stage> {
+    let entries = SqliteStore::open_read_only(journal).unwrap().load().unwrap();
+    entries.into_iter().map(|entry| entry.record.stage).collect()
+}
+
+#[test]
+fn a_demo_leaves_its_journal_behind_and_does_not_touch_another_one() {
+    let home = tempfile::tempdir().unwrap();
+    let journal = home.path().join("journal");
+    let args =
+        ["demo", "--operations", "20", "--speed", "200", "--faults", "0.1", "--journal", journal.to_str().unwrap()];
+    let output = steadfast(&args).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("steadfast ops "), "{output:?}");
+    let stages = stages(&journal);
+    assert_eq!(stages.len(), 20);
+    assert!(stages.iter().all(|stage| matches!(stage, Stage::Delivered(_))), "{stages:?}");
+    says(&steadfast(&args).output().unwrap(), 64, "exists already: name a new file");
+}
+
+#[test]
+fn a_demo_whose_client_is_killed_counts_the_kills_and_keeps_its_promises() {
+    let args = ["demo", "--operations", "60", "--faults", "0.3", "--speed", "100", "--kill", "5", "--json"];
+    let output = steadfast(&args).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((report["kills"].as_u64(), report["operations"].as_u64()), (Some(5), Some(60)), "{report}");
+    assert_eq!(report["ledger"]["keys_run_more_than_once"].as_u64(), Some(0), "{report}");
+    let sum: u64 = report["outcomes"].as_object().unwrap().values().map(|count| count.as_u64().unwrap()).sum();
+    assert_eq!(sum, 60, "{report}");
+    assert!(report["left_by_kills"].as_object().is_some_and(|states| !states.is_empty()), "{report}");
+}
+
+/// A journal, a payload's file and a provider.
+struct World {
+    home: TempDir,
+    server: FakeServer,
+}
+
+impl World {
+    fn new(fake: FakeDeepvue) -> Self {
+        let home = tempfile::tempdir().unwrap();
+        std::fs::write(home.path().join("payload"), PAYLOAD).unwrap();
+        Self { home, server: fake.start().unwrap() }
+    }
+
+    fn file(&self, name: &str) -> String {
+        self.home.path().join(name).to_str().unwrap().to_owned()
+    }
+
+    /// `run` on the journal.
+    fn command(&self, more: &[&str]) -> Command {
+        let (url, journal) = (self.server.base_url(), self.file("journal"));
+        steadfast(&[&["run", "--base-url", &url, "--key", "order-42", "--journal", &journal], more].concat())
+    }
+
+    async fn run(&self, more: &[&str]) -> Output {
+        let mut command = self.command(more);
+        tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
+    }
+
+    /// Runs until a line of the timeline says this, then kills.
+    async fn kill_at(&self, more: &[&str], what: &'static str) {
+        let mut command = self.command(more);
+        let killed = move || {
+            let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+            let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+            assert!(lines.any(|line| line.unwrap().contains(what)), "{what}");
+            child.kill().unwrap();
+            child.wait().unwrap();
+        };
+        tokio::task::spawn_blocking(killed).await.unwrap();
+    }
+
+    fn runs(&self) -> usize {
+        self.server.ledger().executions("order-42").len()
+    }
+}
+
+/// Its jobs are ready when they are first polled, after three seconds.
+fn slow() -> FakeDeepvue {
+    let second = Duration::from_secs(1);
+    FakeDeepvue::new(1).with_job_time(second, second)
+}
+
+/// Its jobs are not.
+fn slower() -> FakeDeepvue {
+    let seconds = Duration::from_secs(4);
+    FakeDeepvue::new(1).with_job_time(seconds, seconds)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn run_goes_on_with_a_key_that_its_journal_knows() {
+    let world = World::new(slower());
+    let payload = world.file("payload");
+    world.kill_at(&["--payload", &payload], "→ poll 1").await;
+    assert_eq!(stages(Path::new(&world.file("journal"))), [Stage::Accepted]);
+
+    // The payload is needed no more.
+    let went_on = world.run(&["--keep-answer"]).await;
+    says(&went_on, 0, "the provider has accepted it as ");
+    assert!(String::from_utf8_lossy(&went_on.stdout).contains("id_found"), "{went_on:?}");
+    assert_eq!((world.runs(), world.server.requests(Kind::Create)), (1, 1));
+
+    // Ended: told again, and nothing is asked.
+    let polls = world.server.requests(Kind::Poll);
+    let again = world.run(&["--payload", &payload]).await;
+    says(&again, 0, "it has ended as completed");
+    assert_eq!(again.stdout, went_on.stdout);
+    assert_eq!((world.runs(), world.server.requests(Kind::Poll)), (1, polls));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn run_says_so_when_a_result_was_not_kept() {
+    let world = World::new(slow());
+    assert_eq!(world.run(&["--payload", &world.file("payload")]).await.status.code(), Some(0));
+    let again = world.run(&[]).await;
+    says(&again, 0, "was not kept: --keep-answer would have");
+    assert_eq!(again.stdout, b"");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn run_refuses_another_payload_for_a_key_that_its_journal_knows() {
+    let world = World::new(slower());
+    let payload = world.file("payload");
+    world.kill_at(&["--payload", &payload], "→ poll 1").await;
+    std::fs::write(&payload, PAYLOAD.replace("1990", "1991")).unwrap();
+    says(&world.run(&["--payload", &payload]).await, 64, "another payload");
+    assert_eq!(world.runs(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn run_needs_a_payload_only_for_what_it_must_send() {
+    let world = World::new(slow());
+    says(&world.run(&[]).await, 64, "the journal does not know this key: give its --payload");
+
+    // Killed while the create waits for its answer: this provider may run it twice, so it is not sent again, payload or not.
+    let late = World::new(slow().with_faults(steadfast_testkit::Faults::none().on(
+        Kind::Create,
+        1,
+        steadfast_testkit::Fault::Late,
+    )));
+    late.kill_at(&["--payload", &late.file("payload")], "→ create 1").await;
+    let output = late.run(&[]).await;
+    says(&output, 4, "a create may have run");
+    assert!(late.server.requests(Kind::Create) <= 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn run_polls_on_what_ended_as_unresolved() {
+    let world = World::new(slow());
+    // Given up after it was accepted: unresolved, with a reference.
+    let provider = |product: &str| {
+        let base = BaseUrl::parse(&world.server.base_url()).unwrap();
+        Deepvue::new(base, product, Credentials::new("token", "secret").unwrap()).unwrap()
+    };
+    let (accepted, wait) = tokio::sync::oneshot::channel();
+    let accepted = std::sync::Mutex::new(Some(accepted));
+    let client = Client::builder(provider("driving-license"), ReqwestTransport::new().unwrap())
+        .store(SqliteStore::open(world.file("journal")).unwrap())
+        .observer(move |seen| {
+            if seen.reference.is_some() {
+                accepted.lock().unwrap().take().into_iter().for_each(|tell| tell.send(()).unwrap());
+            }
+        })
+        .start()
+        .await
+        .unwrap();
+    let job = client.submit(Key::new("order-42").unwrap(), PAYLOAD).await.unwrap();
+    wait.await.unwrap();
+    job.cancel();
+    assert!(matches!(job.await.unwrap().outcome, Outcome::Unresolved(_)));
+    client.shutdown(Duration::ZERO).await;
+
+    // With the payload or without: the job is the same.
+    let output = world.run(&["--payload", &world.file("payload")]).await;
+    says(&output, 0, "it ended as unresolved");
+    assert_eq!((world.runs(), world.server.requests(Kind::Create)), (1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_journal_serves_one_product() {
+    let world = World::new(slower());
+    world.kill_at(&["--payload", &world.file("payload")], "→ poll 1").await;
+    let polls = world.server.requests(Kind::Poll);
+    let other = world.run(&["--product", "pan", "--payload", &world.file("payload")]).await;
+    says(&other, 64, "unfinished jobs of \"deepvue/driving-license\"");
+    assert_eq!(world.server.requests(Kind::Poll), polls);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_journal_serves_one_process() {
+    let world = World::new(slow());
+    let _held = SqliteStore::open(world.file("journal")).unwrap();
+    let second = world.run(&["--payload", &world.file("payload")]).await;
+    says(&second, 64, "the journal is in use");
+    assert_eq!(world.server.requests(Kind::Create), 0);
+}
