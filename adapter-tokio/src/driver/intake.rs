@@ -143,10 +143,14 @@ impl<P: Provider, T: Transport> Driver<P, T> {
         if let Some(finished) = finished_of(&entry) {
             return reply.follow_finished(None, finished);
         }
-        let now = self.clock.now();
-        if let Ok(id) = self.engine.restore(entry.record, now) {
-            self.jobs.insert(id, Job { payload: Some(payload), durable: true, ..Job::default() });
-            self.join(id, reply);
+        let (now, key) = (self.clock.now(), entry.record.key.clone());
+        match self.engine.restore(entry.record, now) {
+            Ok(id) => {
+                self.jobs.insert(id, Job { payload: Some(payload), durable: true, ..Job::default() });
+                self.join(id, reply);
+            }
+            // The engine has it after all: it is joined.
+            Err(_) => self.take_in(key, payload, print, reply),
         }
     }
 
