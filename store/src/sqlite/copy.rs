@@ -61,7 +61,7 @@ pub(super) fn holding<T>(path: &Path, open: impl FnOnce() -> Result<T, OpenError
     let mut held = HELD.lock().unwrap_or_else(PoisonError::into_inner);
     let opened = open()?;
     let id = id(path).ok();
-    held.extend(id.clone());
+    held.extend(id.iter().cloned());
     Ok((opened, Held(id)))
 }
 

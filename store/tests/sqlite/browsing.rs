@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
+use steadfast_core::operation::Rejected;
 use steadfast_store::sqlite::{Order, Purge, Stored, iso8601};
 
 use super::*;
@@ -61,7 +62,11 @@ fn a_resumed_job_has_not_ended_and_ends_anew() {
     let stages = [Stage::Accepted, Stage::Delivered(DEADLINE), Stage::Accepted, Stage::Ended(READY)];
     let accepted = Some(at(0));
     assert_eq!(times(&stages), [(accepted, None), (accepted, Some(at(1))), (accepted, None), (accepted, Some(at(3)))]);
-    assert_eq!(times(&[Stage::Ended(DEADLINE), Stage::Ended(READY)])[1], (None, Some(at(1))));
+    let rejected = Outcome::Rejected(Rejected::Deadline);
+    let unresolved = Outcome::Unresolved(Unresolved::Deadline);
+    for (one, other) in [(DEADLINE, READY), (DEADLINE, AMBIGUOUS), (rejected, unresolved)] {
+        assert_eq!(times(&[Stage::Ended(one), Stage::Ended(other)])[1], (None, Some(at(1))));
+    }
 }
 
 #[test]
@@ -183,7 +188,7 @@ fn a_purge_goes_in_batches_and_tells_of_each() {
     let mut store = Home::new().open();
     let batch = Purge::BATCH as u64;
     // All of one moment, with the spared ones between.
-    let stage = |number| if number % 3 == 0 { Stage::Delivered(DEADLINE) } else { Stage::Delivered(READY) };
+    let stage = |number| if number % 3 == 1 { Stage::Delivered(DEADLINE) } else { Stage::Delivered(READY) };
     let entries: Vec<Entry> = (0..3 * batch).map(|number| entry(&format!("order-{number}"), stage(number))).collect();
     store.append(&entries).unwrap();
     let mut told = Vec::new();
