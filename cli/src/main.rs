@@ -1,6 +1,8 @@
-//! `steadfast`: see the library carry jobs through a provider that misbehaves (`demo`), or carry one real job (`run`).
+//! `steadfast`: see the library carry jobs through a provider that misbehaves (`demo`), carry one real job
+//! (`run`), or look into a client's journal (`ops`).
 
 mod demo;
+mod ops;
 mod pulse;
 mod report;
 mod run;
@@ -21,6 +23,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Demo(demo::Args),
+    Ops(ops::Args),
     Run(run::Args),
 }
 
@@ -40,6 +43,7 @@ async fn main() -> ExitCode {
     };
     let done = match cli.command {
         Command::Demo(args) => demo::demo(args).await,
+        Command::Ops(args) => ops::ops(args),
         Command::Run(args) => run::run(args).await,
     };
     done.unwrap_or_else(|error| {
