@@ -1,6 +1,8 @@
-//! `steadfast`: see the library carry jobs through a provider that misbehaves (`demo`), or carry one real job (`run`).
+//! `steadfast`: see the library carry jobs through a provider that misbehaves (`demo`), carry one real job
+//! (`run`), or look into a client's journal (`ops`).
 
 mod demo;
+mod ops;
 mod pulse;
 mod report;
 mod run;
@@ -24,6 +26,7 @@ enum Command {
     /// The client of a demo with --kill: started by that demo only.
     #[command(hide = true)]
     DemoChild,
+    Ops(ops::Args),
     Run(run::Args),
 }
 
@@ -44,6 +47,7 @@ async fn main() -> ExitCode {
     let done = match cli.command {
         Command::Demo(args) => demo::demo(args).await,
         Command::DemoChild => demo::child().await,
+        Command::Ops(args) => ops::ops(args),
         Command::Run(args) => run::run(args).await,
     };
     done.unwrap_or_else(|error| {

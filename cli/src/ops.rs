@@ -1,0 +1,99 @@
+//! `steadfast ops`: look into a client's journal, see whether it is well, take its contents elsewhere, and remove what is old.
+//!
+//! Everything but `purge` only reads. A journal that a client has open is looked at by a copy ([`journal`]), so that the client is never disturbed.
+//! Keys and references are shown, since an operator needs them; payloads and answers only when asked for by name.
+
+mod doctor;
+mod export;
+mod journal;
+mod list;
+mod purge;
+mod row;
+mod show;
+mod words;
+
+use std::error::Error;
+use std::io::{self, BufWriter, ErrorKind, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use steadfast_store::sqlite::OpenError;
+
+/// Look into a journal: list its operations, show one, check its health, export it, or remove what is old.
+///
+/// Without a command it lists. A journal that a client has open is copied to a private temporary directory (TMPDIR), and the copy is looked at; one that
+/// nobody has open is locked while it is looked at, so no client can open it meanwhile (`--copy` avoids that).
+///
+/// Exit codes: 0 done, and with `doctor` all is well; 1 the journal or a row of it is damaged, or there is no such key; 2 (`doctor`
+/// only) the files are sound, but some operations need a person; 64 called wrongly, or the journal could not be opened.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The journal: the file that the client was given.
+    file: PathBuf,
+    #[command(flatten)]
+    list: list::Filters,
+    /// Print one JSON object instead of text.
+    #[arg(long, global = true)]
+    json: bool,
+    /// Look at a copy even if nobody has the journal open, so that a client can open it meanwhile.
+    #[arg(long, global = true)]
+    copy: bool,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    List(list::Filters),
+    Show(show::Args),
+    Doctor,
+    Export(export::Args),
+    Purge(purge::Args),
+}
+
+/// There is damage, or no such key.
+const TROUBLE: u8 = 1;
+/// Some operations need a person.
+const NEEDS_A_PERSON: u8 = 2;
+
+pub(crate) fn ops(args: Args) -> Result<ExitCode, Box<dyn Error>> {
+    let Args { file, list, json, copy, command } = args;
+    if command.is_some() && list != list::Filters::default() {
+        return Err("filters go behind the command that they are for, as in `ops FILE list --unresolved`".into());
+    }
+    let look = journal::Look { file, copy };
+    let mut out = BufWriter::new(io::stdout().lock());
+    let done = match command {
+        None => list::list(&look, &list, json, &mut out),
+        Some(Command::List(filters)) => list::list(&look, &filters, json, &mut out),
+        Some(Command::Show(args)) => show::show(&look, args, json, &mut out),
+        Some(Command::Doctor) => doctor::doctor(&look, json, &mut out),
+        Some(Command::Export(args)) => export::export(&look, &args, &mut out),
+        Some(Command::Purge(args)) => purge::purge(&look, &args, json, &mut out),
+    };
+    let done = done.and_then(|code| out.flush().map(|()| code).map_err(Box::from));
+    match done {
+        Ok(code) => Ok(ExitCode::from(code)),
+        // Who reads no further, as `head` does, has seen enough.
+        Err(error) if is_closed_pipe(&*error) => {
+            drop(out.into_parts());
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(error) if is_damage(&*error) => {
+            words::complain(&*error);
+            Ok(ExitCode::from(TROUBLE))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn is_closed_pipe(error: &(dyn Error + 'static)) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
+}
+
+/// Whether the journal opened at all; what is found later is damage, or a disk that fails.
+fn is_damage(error: &(dyn Error + 'static)) -> bool {
+    let opening = error.downcast_ref::<journal::CannotOpen>();
+    opening.is_some_and(|error| matches!(error.why, OpenError::Damaged(_))) || error.is::<steadfast_store::StoreError>()
+}

@@ -1,0 +1,108 @@
+//! Opening a journal to look at it, whoever has it open, and saying what to do if that fails.
+
+use std::error::Error;
+use std::fmt;
+use std::fs::{self, File};
+use std::io::ErrorKind;
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use steadfast_core::Timestamp;
+use steadfast_store::SqliteStore;
+use steadfast_store::sqlite::OpenError;
+
+use super::words::{day_and_time, plain};
+
+/// Which journal, and how to look at it.
+#[derive(Debug)]
+pub(crate) struct Look {
+    pub(crate) file: PathBuf,
+    pub(crate) copy: bool,
+}
+
+/// A journal that is being looked at.
+pub(crate) struct Opened {
+    pub(crate) store: SqliteStore,
+    /// By this machine's clock; what is shown is as of then.
+    pub(crate) now: Timestamp,
+    /// Whether a client has the journal open.
+    pub(crate) in_use: bool,
+}
+
+impl Look {
+    /// Its name, for messages.
+    pub(crate) fn name(&self) -> String {
+        plain(&self.file.display().to_string()).into_owned()
+    }
+
+    /// Opens it, or a copy of it.
+    pub(crate) fn open(&self) -> Result<Opened, CannotOpen> {
+        let locked = if self.copy { None } else { Some(SqliteStore::open_read_only(&self.file)) };
+        let now = now();
+        let (store, in_use, copied) = match locked {
+            None => (SqliteStore::open_copy(&self.file), false, true),
+            Some(Err(OpenError::Locked)) => (SqliteStore::open_copy(&self.file), true, true),
+            // Nobody may have it open, but who cannot write it can read its log only in a copy.
+            Some(Err(OpenError::ReadOnlyUnclosed)) => (SqliteStore::open_copy(&self.file), false, true),
+            Some(other) => (other, false, false),
+        };
+        let store = store.map_err(|why| self.cannot(why))?;
+        if copied {
+            let why = if in_use { " is in use:" } else { ":" };
+            eprintln!("steadfast: {}{why} this is a copy, taken at {}", self.name(), day_and_time(now));
+        }
+        Ok(Opened { store, now, in_use })
+    }
+
+    /// Opens it to change it.
+    pub(crate) fn open_to_write(&self) -> Result<SqliteStore, CannotOpen> {
+        SqliteStore::open(&self.file).map_err(|why| self.cannot(why))
+    }
+
+    pub(crate) fn cannot(&self, why: OpenError) -> CannotOpen {
+        // No lock can be lost by this: the journal was not opened.
+        let denied = || File::open(&self.file).is_err_and(|error| error.kind() == ErrorKind::PermissionDenied);
+        let advice = match &why {
+            OpenError::Missing if fs::metadata(&self.file).is_ok() => {
+                Some("the file is empty: nothing was ever written to it, so check its name")
+            }
+            OpenError::Io(_) | OpenError::Sqlite(_) if denied() => {
+                Some("this user may not read it: only its owner can, so run this as the user that the client runs as")
+            }
+            _ => None,
+        };
+        CannotOpen { file: self.name(), advice, why }
+    }
+}
+
+pub(crate) fn now() -> Timestamp {
+    SystemTime::now().into()
+}
+
+/// A journal could not be opened.
+#[derive(Debug)]
+pub(crate) struct CannotOpen {
+    file: String,
+    /// Better than what the store can know.
+    advice: Option<&'static str>,
+    pub(crate) why: OpenError,
+}
+
+impl fmt::Display for CannotOpen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.advice {
+            Some(advice) => write!(f, "{}: {advice}", self.file),
+            None => write!(f, "{}: {}", self.file, self.why),
+        }
+    }
+}
+
+impl Error for CannotOpen {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match &self.why {
+            // It is in the text already.
+            OpenError::Damaged(_) => None,
+            why => why.source(),
+        }
+    }
+}

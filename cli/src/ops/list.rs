@@ -1,0 +1,229 @@
+//! `ops FILE list`: a line for each operation, the newest first.
+//!
+//! Rows are read one by one and only those that are shown are kept, so a journal of any size can be listed. Printing begins once the journal is closed
+//! again: whoever pages through the list holds nobody up.
+
+use std::error::Error;
+use std::io::Write;
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use clap::ValueEnum;
+use comfy_table::presets::NOTHING;
+use comfy_table::{CellAlignment, Table};
+use serde::Serialize;
+use steadfast_core::explain::Span;
+use steadfast_core::{Outcome, Reference, Timestamp};
+use steadfast_store::sqlite::{Order, Stored, iso8601};
+
+use super::TROUBLE;
+use super::journal::{Look, Opened};
+use super::row::Row;
+use super::words::{operations, plain, relative};
+
+/// List operations, the newest first.
+///
+/// An operation is listed if it passes all filters. `DUE` is by its last record, and a client writes none for each poll: of an accepted one it is
+/// when it was first to be polled.
+#[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
+pub(crate) struct Filters {
+    /// Only in this state; repeat it for several.
+    #[arg(long)]
+    state: Vec<State>,
+    /// Only ended so; repeat it for several.
+    #[arg(long)]
+    outcome: Vec<Ended>,
+    /// Only sent to this provider.
+    #[arg(long)]
+    provider: Option<String>,
+    /// Only submitted longer ago than this: `90s`, `1h`, `2d`.
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    older_than: Option<Duration>,
+    /// Only what is under way and due by now.
+    #[arg(long)]
+    due: bool,
+    /// Only what may have run without anybody knowing how it ended.
+    #[arg(long)]
+    unresolved: bool,
+    /// Only keys that begin so.
+    #[arg(long, value_name = "TEXT")]
+    key_prefix: Option<String>,
+    /// At most so many; how many were left out is said.
+    #[arg(long, value_name = "N", default_value_t = LIMIT)]
+    limit: u64,
+}
+
+const LIMIT: u64 = 100;
+
+impl Default for Filters {
+    fn default() -> Self {
+        let (state, outcome, provider, key_prefix) = (Vec::new(), Vec::new(), None, None);
+        Self { state, outcome, provider, older_than: None, due: false, unresolved: false, key_prefix, limit: LIMIT }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum State {
+    /// Nothing may have run.
+    Planned,
+    /// A create is about to leave or has left.
+    #[value(alias = "in_flight")]
+    InFlight,
+    /// A create may have run; none is in flight.
+    Unknown,
+    /// The provider has the job.
+    Accepted,
+    /// It has ended; the outcome may not have reached anybody yet.
+    Ended,
+    /// It has ended, and the outcome was delivered.
+    Delivered,
+}
+
+impl State {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Planned => "planned",
+            Self::InFlight => "in_flight",
+            Self::Unknown => "unknown",
+            Self::Accepted => "accepted",
+            Self::Ended => "ended",
+            Self::Delivered => "delivered",
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Ended {
+    Completed,
+    Rejected,
+    Failed,
+    Unresolved,
+}
+
+impl Ended {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::Rejected => "rejected",
+            Self::Failed => "failed",
+            Self::Unresolved => "unresolved",
+        }
+    }
+}
+
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    steadfast_core::policy::humane::parse(text).map_err(|expected| format!("it must be {expected}"))
+}
+
+impl Filters {
+    /// Whether all there are pass, so that nobody has to count.
+    fn is_none(&self) -> bool {
+        Self { limit: LIMIT, ..self.clone() } == Self::default()
+    }
+
+    fn pass(&self, stored: &Stored, now: Timestamp) -> bool {
+        let record = &stored.entry.record;
+        let outcome = stored.outcome().map(Outcome::name);
+        let old = |age: &Duration| record.submitted < now.saturating_sub(*age);
+        (self.state.is_empty() || self.state.iter().any(|state| state.name() == stored.state()))
+            && (self.outcome.is_empty() || self.outcome.iter().any(|ended| Some(ended.name()) == outcome))
+            && self.provider.as_deref().is_none_or(|name| name == &*stored.entry.provider)
+            && self.older_than.as_ref().is_none_or(old)
+            && (!self.due || record.due.is_some_and(|due| due <= now))
+            && (!self.unresolved || stored.is_unresolved())
+            && self.key_prefix.as_deref().is_none_or(|prefix| record.key.as_str().starts_with(prefix))
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Listing<'a> {
+    /// When this was so.
+    at: String,
+    in_use: bool,
+    operations: Vec<Row<'a>>,
+    left_out: u64,
+    damaged: &'a [String],
+}
+
+pub(crate) fn list(look: &Look, filters: &Filters, json: bool, out: &mut impl Write) -> Result<u8, Box<dyn Error>> {
+    let Opened { mut store, now, in_use, .. } = look.open()?;
+    let (mut shown, mut passed, mut damaged) = (Vec::new(), 0_u64, Vec::new());
+    let total = store.count();
+    store.browse(Order::NewestFirst, |stored| {
+        match stored {
+            Ok(mut stored) if filters.pass(&stored, now) => {
+                passed += 1;
+                if passed <= filters.limit {
+                    // Neither is shown, and they can be large.
+                    (stored.entry.payload, stored.entry.answer) = (None, None);
+                    shown.push(stored);
+                }
+            }
+            Ok(_) => {}
+            Err(error) => damaged.push(error.to_string()),
+        }
+        let enough = filters.is_none() && passed >= filters.limit;
+        if enough { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })?;
+    drop(store);
+    let broke_off = filters.is_none() && passed >= filters.limit;
+    let matched = if broke_off { total } else { passed };
+    let left_out = matched.saturating_sub(shown.len() as u64);
+
+    if json {
+        let operations = shown.iter().map(Row::of).collect();
+        let listing = Listing { at: iso8601(now), in_use, operations, left_out, damaged: &damaged };
+        writeln!(out, "{}", serde_json::to_string(&listing)?)?;
+    } else {
+        print(&shown, now, out)?;
+        out.flush()?;
+        if shown.is_empty() && left_out == 0 {
+            let what = if total == 0 { "the journal holds no operation" } else { "no operation passes these filters" };
+            eprintln!("steadfast: {what}");
+        }
+        if left_out > 0 {
+            eprintln!("steadfast: {} more left out: raise --limit, or name filters", operations(left_out));
+        }
+    }
+    for what in &damaged {
+        eprintln!("steadfast: not shown, since it is damaged: {what}");
+    }
+    if damaged.is_empty() {
+        return Ok(0);
+    }
+    eprintln!("steadfast: `steadfast ops {} doctor` tells what to do", look.name());
+    Ok(TROUBLE)
+}
+
+fn print(shown: &[Stored], now: Timestamp, out: &mut impl Write) -> Result<(), Box<dyn Error>> {
+    if shown.is_empty() {
+        return Ok(());
+    }
+    let mut table = Table::new();
+    table.load_style(NOTHING);
+    table.set_header(["KEY", "PROVIDER", "STATE", "OUTCOME", "REFERENCE", "CREATES/SENT", "AGE", "DUE", "UPDATED"]);
+    for stored in shown {
+        let record = &stored.entry.record;
+        let outcome = [stored.outcome().map(Outcome::name), stored.reason()];
+        let outcome: Vec<&str> = outcome.into_iter().flatten().collect();
+        let cell = |text: Option<String>| text.unwrap_or_else(|| "-".into());
+        table.add_row([
+            record.key.as_str().to_owned(),
+            plain(&stored.entry.provider).into_owned(),
+            stored.state().to_owned(),
+            cell(Some(outcome.join("/")).filter(|text| !text.is_empty())),
+            cell(record.reference.as_ref().map(Reference::as_str).map(str::to_owned)),
+            format!("{}/{}", record.creates, record.attempts),
+            Span(now.saturating_since(record.submitted)).to_string(),
+            cell(record.due.map(|due| relative(due, now))),
+            relative(stored.entry.at, now),
+        ]);
+    }
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2)).set_cell_alignment(CellAlignment::Left);
+    }
+    for line in table.lines() {
+        writeln!(out, "{}", line.trim_end())?;
+    }
+    Ok(())
+}

@@ -1,0 +1,206 @@
+//! `ops FILE show KEY`: what happened to one operation, what it waits for, and what to do about it.
+
+use std::error::Error;
+use std::io::{IsTerminal, Write, stdout};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::Serialize;
+use serde_json::Value;
+use steadfast_core::explain::Span;
+use steadfast_core::operation::{Record, Stage};
+use steadfast_core::{Key, Outcome, Reference, Timestamp};
+use steadfast_store::KeptAnswer;
+use steadfast_store::sqlite::Stored;
+
+use super::TROUBLE;
+use super::journal::{Look, Opened};
+use super::row::Row;
+use super::words::{day_and_time, operations, plain, relative};
+
+/// Show one operation: what happened when, what it waits for, how it ended, and what to do.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Its key.
+    key: String,
+    /// Print the answer's body as well, if it was kept. It is personal data, as a rule.
+    #[arg(long)]
+    answer: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Shown<'a> {
+    #[serde(flatten)]
+    row: Row<'a>,
+    explanation: String,
+    to_do: &'static str,
+    in_use: bool,
+    answer: Option<Answer<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct Answer<'a> {
+    status: u16,
+    bytes: usize,
+    /// JSON as it is, other text as a string.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    body: Option<Value>,
+    /// What is no text: it is sealed, perhaps.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    base64: Option<String>,
+    #[serde(skip)]
+    kept: &'a KeptAnswer,
+}
+
+pub(crate) fn show(look: &Look, args: Args, json: bool, out: &mut impl Write) -> Result<u8, Box<dyn Error>> {
+    let key = Key::new(args.key)?;
+    let Opened { mut store, now, in_use, .. } = look.open()?;
+    let total = store.count();
+    let found = store.look_up(&key)?;
+    drop(store);
+    let Some(stored) = found else {
+        eprintln!(
+            "steadfast: {} has no operation of this key, among {}: check its spelling (`list --key-prefix` helps) and the file; \
+             what was delivered is forgotten after the client's window, 24 h unless it says otherwise",
+            look.name(),
+            operations(total)
+        );
+        return Ok(TROUBLE);
+    };
+    let answer = stored.entry.answer.as_ref().map(|kept| Answer::of(kept, args.answer));
+    if json {
+        let explanation = explain(&stored, now);
+        let (row, to_do) = (Row::of(&stored), to_do(&stored.entry.record, in_use));
+        writeln!(out, "{}", serde_json::to_string(&Shown { row, explanation, to_do, in_use, answer })?)?;
+        return Ok(0);
+    }
+    timeline(&stored, now, in_use, out)?;
+    match (&answer, args.answer) {
+        (None, true) => {
+            let why = "no answer is kept of it: a client keeps answers only if it was told to (`keep_answers`)";
+            writeln!(out, "\n{why}")?;
+        }
+        (Some(answer), true) => answer.print(out)?,
+        (Some(answer), false) => {
+            writeln!(
+                out,
+                "\nAn answer is kept, status {}, {} bytes: --answer prints it.",
+                answer.status, answer.bytes
+            )?;
+        }
+        (None, false) => {}
+    }
+    Ok(0)
+}
+
+impl<'a> Answer<'a> {
+    fn of(kept: &'a KeptAnswer, with_body: bool) -> Self {
+        let (mut body, mut base64) = (None, None);
+        if with_body {
+            match std::str::from_utf8(&kept.body) {
+                Ok(text) => body = Some(serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.into()))),
+                Err(_) => base64 = Some(STANDARD.encode(&kept.body)),
+            }
+        }
+        Self { status: kept.status, bytes: kept.body.len(), body, base64, kept }
+    }
+
+    fn print(&self, out: &mut impl Write) -> std::io::Result<()> {
+        writeln!(out, "\nThe answer, status {}, {} bytes:", self.status, self.bytes)?;
+        match std::str::from_utf8(&self.kept.body) {
+            // Only a terminal takes commands; a file or a pipe gets it as it is.
+            Ok(text) if stdout().is_terminal() => text.lines().try_for_each(|line| writeln!(out, "{}", plain(line))),
+            Ok(text) => writeln!(out, "{text}"),
+            Err(_) => writeln!(
+                out,
+                "(bytes that are no text: the client seals what it keeps, or the provider sent no text; \
+                 `show --answer --json` and `export --with-answers` give them in base64)"
+            ),
+        }
+    }
+}
+
+fn timeline(stored: &Stored, now: Timestamp, in_use: bool, out: &mut impl Write) -> std::io::Result<()> {
+    let record = &stored.entry.record;
+    writeln!(out, "{}, sent to {}\n", record.key.as_str(), plain(&stored.entry.provider))?;
+    let mut line = |time: Timestamp, what: &str| {
+        let after = time.saturating_since(record.submitted);
+        let after = if after.is_zero() { String::new() } else { format!("+{}", Span(after)) };
+        writeln!(out, "{}  {after:>12}  {what}", day_and_time(time))
+    };
+    line(record.submitted, &format!("submitted, {}", relative(record.submitted, now)))?;
+    if let Some(sent) = record.first_sent {
+        line(sent, "the first create was about to leave")?;
+    }
+    if let Some(accepted) = stored.accepted {
+        line(accepted, "accepted: the provider has the job")?;
+    }
+    if let (Some(ended), Some(outcome)) = (stored.ended, stored.outcome()) {
+        line(ended, &format!("ended: {}", outcome.name()))?;
+    }
+    let last = match record.stage {
+        Stage::Delivered(_) => "its outcome was delivered: the last record",
+        _ => "the last record",
+    };
+    line(stored.entry.at, &format!("{last}, {}", relative(stored.entry.at, now)))?;
+
+    let reference = match &record.reference {
+        Some(reference) => Reference::as_str(reference),
+        None => "none is known",
+    };
+    writeln!(out, "\nReference  {reference}")?;
+    writeln!(
+        out,
+        "Requests   {} of all kinds, {} of them creates; {} answered that it is pending (by the last record: polls are counted there, not written \
+         one by one)",
+        record.attempts, record.creates, record.polls
+    )?;
+    writeln!(out, "State      {}: {}", stored.state(), explain(stored, now))?;
+    writeln!(out, "To do      {}", to_do(record, in_use))
+}
+
+/// Where it stands, and until when.
+fn explain(stored: &Stored, now: Timestamp) -> String {
+    let record = &stored.entry.record;
+    let due = |what: &str| match record.due {
+        Some(due) => format!("{what} {} ({})", relative(due, now), day_and_time(due)),
+        None => format!("{what} at a time that is not on record"),
+    };
+    match record.stage {
+        Stage::Planned if record.creates > 0 => due("nothing ran yet, and it is tried again: due"),
+        Stage::Planned => due("nothing was sent yet: its first create is due"),
+        Stage::InFlight => {
+            "a create was about to leave or had left, and there was no answer yet: it may have run".into()
+        }
+        Stage::Unknown if record.refused => {
+            due("an earlier create may have run, and a later one was refused: its next step is due")
+        }
+        Stage::Unknown => due("a create may have run: its next step is due"),
+        Stage::Accepted => due("the provider has the job, and it is polled: its next poll by this record was due"),
+        Stage::Ended(outcome) => format!("{}: {}; nobody took the outcome yet", outcome.name(), outcome.explain()),
+        Stage::Delivered(outcome) => format!("{}: {}", outcome.name(), outcome.explain()),
+        _ => "a state that this release does not know".into(),
+    }
+}
+
+fn to_do(record: &Record, in_use: bool) -> &'static str {
+    match record.stage {
+        Stage::Ended(_) if !in_use => "start its client, which delivers the outcome to whoever submits this key again",
+        Stage::Ended(outcome) | Stage::Delivered(outcome) => match outcome {
+            Outcome::Completed(_) => "nothing",
+            Outcome::Rejected(_) => "mend the cause and submit the same key again: it is free, since nothing ran",
+            Outcome::Failed => "decide whether to submit a new job, under a new key",
+            Outcome::Unresolved(_) if record.reference.is_some() => {
+                "`client.resume(key)` polls on, or ask the provider by its reference; never use a new key before you know"
+            }
+            Outcome::Unresolved(_) => "ask the provider whether it ran; never use a new key before you know",
+        },
+        _ if in_use => "nothing: its client has the journal open and carries it on; never use a new key meanwhile",
+        Stage::Planned => "start its client, which sends it, once it has its payload (kept, or submitted again)",
+        Stage::InFlight | Stage::Unknown => {
+            "start its client, which goes on as the provider allows: sends it again, looks it up or calls it unresolved; never use a new key"
+        }
+        Stage::Accepted => "start its client, which polls on; never use a new key",
+        _ => "use the release that wrote it",
+    }
+}

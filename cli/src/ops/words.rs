@@ -1,0 +1,68 @@
+//! Times and texts as a person reads them on a terminal.
+
+use std::borrow::Cow;
+use std::error::Error;
+
+use steadfast_core::Timestamp;
+use steadfast_core::explain::Span;
+use steadfast_store::sqlite::iso8601;
+
+/// `2026-11-21 10:59:01 UTC`
+pub(crate) fn day_and_time(time: Timestamp) -> String {
+    let text = iso8601(time);
+    let part = |from, to| text.get(from..to).unwrap_or_default();
+    format!("{} {} UTC", part(0, 10), part(11, 19))
+}
+
+/// `5 min ago`, `in 5 min` or `now`.
+pub(crate) fn relative(time: Timestamp, now: Timestamp) -> String {
+    match time.cmp(&now) {
+        std::cmp::Ordering::Less => format!("{} ago", Span(now.saturating_since(time))),
+        std::cmp::Ordering::Equal => "now".into(),
+        std::cmp::Ordering::Greater => format!("in {}", Span(time.saturating_since(now))),
+    }
+}
+
+/// A text from somewhere else, so that it can neither break a line nor command a terminal.
+pub(crate) fn plain(text: &str) -> Cow<'_, str> {
+    if text.chars().any(char::is_control) {
+        text.chars().map(|c| if c.is_control() { c.escape_debug().to_string() } else { c.to_string() }).collect()
+    } else {
+        text.into()
+    }
+}
+
+/// `1 operation`, `2 operations`.
+pub(crate) fn operations(count: u64) -> String {
+    if count == 1 { "1 operation".into() } else { format!("{count} operations") }
+}
+
+/// An error and its causes, on stderr.
+pub(crate) fn complain(error: &dyn Error) {
+    eprintln!("steadfast: {error}");
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        eprintln!("  because: {error}");
+        cause = error.source();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_said_as_people_say_them() {
+        let at = Timestamp::from_secs;
+        assert_eq!(day_and_time(at(1_700_000_000)), "2023-11-14 22:13:20 UTC");
+        assert_eq!(relative(at(10), at(135)), "2 min 5 s ago");
+        assert_eq!(relative(at(135), at(10)), "in 2 min 5 s");
+        assert_eq!(relative(at(10), at(10)), "now");
+    }
+
+    #[test]
+    fn no_text_commands_a_terminal() {
+        assert_eq!(plain("deepvue"), "deepvue");
+        assert_eq!(plain("a\u{1b}[2J\nb\u{9b}"), "a\\u{1b}[2J\\nb\\u{9b}");
+    }
+}
