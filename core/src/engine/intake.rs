@@ -24,7 +24,8 @@ use crate::time::Timestamp;
 pub struct Limits {
     /// The most operations taken in and not finished; a further submit is refused. Default 10,000.
     pub live: u32,
-    /// The most finished operations whose keys are remembered; the oldest are forgotten first. Default 100,000 (some 25 MB).
+    /// The most finished operations whose keys are remembered; the oldest are forgotten first. Default 100,000 (some 25 MB). 0 counts as 1: what a
+    /// driver has just restored is there until the next one ends.
     pub remember: u32,
     /// How long a finished operation's key is remembered. Default 24 h, the key window of Stripe and Persona.
     #[cfg_attr(feature = "serde", serde(with = "crate::policy::humane"))]
@@ -179,7 +180,7 @@ impl Engine {
 
     pub(super) fn forget_old(&mut self, now: Timestamp) {
         while let Some((_, id)) = self.finished.front().copied() {
-            let crowded = self.finished.len() > self.limits.remember as usize;
+            let crowded = self.finished.len() > self.limits.remember.max(1) as usize;
             let old = self.next_forgotten().is_some_and(|at| at <= now);
             if !crowded && !old {
                 return;
