@@ -223,7 +223,10 @@ fn show_tells_what_happened_and_what_to_do() {
     store.append(&[later]).unwrap();
     drop(store);
     let cases: [(&str, &[&str]); 6] = [
-        ("order-7", &["submitted, 2 h ago", "first create is due in 3 h", "start its client"]),
+        (
+            "order-7",
+            &["submitted, 2 h ago", "nothing was sent yet: its first create is due in 3 h", "start its client"],
+        ),
         ("person-6", &["sent to other", "may have run", "never use a new key"]),
         (
             "order-5",

@@ -151,8 +151,7 @@ fn timeline(stored: &Stored, now: Timestamp, in_use: bool, out: &mut impl Write)
     writeln!(out, "\nReference  {reference}")?;
     writeln!(
         out,
-        "Requests   {} of all kinds, {} of them creates; {} answered that it is pending (by the last record: polls are counted there, not written \
-         one by one)",
+        "Requests   {} of all kinds, {} of them creates; {} polls found it pending (as of the last record, and none is written for each poll)",
         record.attempts, record.creates, record.polls
     )?;
     writeln!(out, "State      {}: {}", stored.state(), explain(stored, now))?;
@@ -162,21 +161,22 @@ fn timeline(stored: &Stored, now: Timestamp, in_use: bool, out: &mut impl Write)
 /// Where it stands, and until when.
 fn explain(stored: &Stored, now: Timestamp) -> String {
     let record = &stored.entry.record;
-    let due = |what: &str| match record.due {
-        Some(due) => format!("{what} {} ({})", relative(due, now), day_and_time(due)),
-        None => format!("{what} at a time that is not on record"),
+    let due = |what: &str, step: &str| match record.due {
+        Some(due) => format!("{what}: {step} is due {} ({})", relative(due, now), day_and_time(due)),
+        None => format!("{what}; when {step} is due is not on record"),
     };
     match record.stage {
-        Stage::Planned if record.creates > 0 => due("nothing ran yet, and it is tried again: due"),
-        Stage::Planned => due("nothing was sent yet: its first create is due"),
+        Stage::Planned if record.creates > 0 => due("nothing ran yet, and it is tried again", "its next create"),
+        Stage::Planned => due("nothing was sent yet", "its first create"),
         Stage::InFlight => {
-            "a create was about to leave or had left, and there was no answer yet: it may have run".into()
+            "a create was about to leave or had left, and there is no answer yet: it may have run".into()
         }
         Stage::Unknown if record.refused => {
-            due("an earlier create may have run, and a later one was refused: its next step is due")
+            due("an earlier create may have run, and a later one was refused", "its next step")
         }
-        Stage::Unknown => due("a create may have run: its next step is due"),
-        Stage::Accepted => due("the provider has the job, and it is polled: its next poll by this record was due"),
+        Stage::Unknown => due("a create may have run", "its next step"),
+        // None is written for each poll.
+        Stage::Accepted => due("the provider has the job, and it is polled", "by the last record, its first poll"),
         Stage::Ended(outcome) => format!("{}: {}; nobody took the outcome yet", outcome.name(), outcome.explain()),
         Stage::Delivered(outcome) => format!("{}: {}", outcome.name(), outcome.explain()),
         _ => "a state that this release does not know".into(),
