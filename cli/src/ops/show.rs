@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::io::{IsTerminal, Write, stdout};
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -125,7 +126,7 @@ fn timeline(stored: &Stored, now: Timestamp, in_use: bool, out: &mut impl Write)
     writeln!(out, "{}, sent to {}\n", record.key.as_str(), plain(&stored.entry.provider))?;
     let mut line = |time: Timestamp, what: &str| {
         let after = time.saturating_since(record.submitted);
-        let after = if after.is_zero() { String::new() } else { format!("+{}", Span(after)) };
+        let after = if after < Duration::from_millis(1) { String::new() } else { format!("+{}", Span(after)) };
         writeln!(out, "{}  {after:>12}  {what}", day_and_time(time))
     };
     line(record.submitted, &format!("submitted, {}", relative(record.submitted, now)))?;
@@ -149,11 +150,11 @@ fn timeline(stored: &Stored, now: Timestamp, in_use: bool, out: &mut impl Write)
         None => "none is known",
     };
     writeln!(out, "\nReference  {reference}")?;
-    writeln!(
-        out,
-        "Requests   {} of all kinds, {} of them creates; {} polls found it pending (as of the last record, and none is written for each poll)",
-        record.attempts, record.creates, record.polls
-    )?;
+    // Of polls there is only what the last record says.
+    let more =
+        if record.stage == Stage::Accepted { " (perhaps more by now: none is written for each poll)" } else { "" };
+    let Record { attempts, creates, polls, .. } = record;
+    writeln!(out, "Requests   {attempts}; creates {creates}; polls that found it pending {polls}{more}")?;
     writeln!(out, "State      {}: {}", stored.state(), explain(stored, now))?;
     writeln!(out, "To do      {}", to_do(record, in_use))
 }
@@ -162,7 +163,10 @@ fn timeline(stored: &Stored, now: Timestamp, in_use: bool, out: &mut impl Write)
 fn explain(stored: &Stored, now: Timestamp) -> String {
     let record = &stored.entry.record;
     let due = |what: &str, step: &str| match record.due {
-        Some(due) => format!("{what}: {step} is due {} ({})", relative(due, now), day_and_time(due)),
+        Some(due) => {
+            let is = if due < now { "was" } else { "is" };
+            format!("{what}: {step} {is} due {} ({})", relative(due, now), day_and_time(due))
+        }
         None => format!("{what}; when {step} is due is not on record"),
     };
     match record.stage {
