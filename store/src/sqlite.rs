@@ -1,7 +1,7 @@
 //! Records in one SQLite file.
 //!
 //! SQLite because its crash safety is the best tested there is, and because the file can be asked: `operations` is a table with readable columns,
-//! which any SQLite tool shows while no client has the file open. The version is bundled, since older ones can lose data.
+//! which any SQLite tool shows while no client has the file open ([`open_copy`](SqliteStore::open_copy) shows it at any time). The version is bundled, since older ones can lose data.
 //!
 //! What SQLite alone does not give is certainty that a file still says what was written: a flipped bit in a page is served as it is, and one in
 //! its log silently cuts off all later records. So

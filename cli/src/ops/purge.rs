@@ -121,6 +121,10 @@ fn remove(store: &mut SqliteStore, purge: Purge, count: u64) -> Result<u64, Box<
     }
     let mut gone = 0;
     let removed = store.purge(purge, |count| {
+        if gone == 0 {
+            // All rows were verified before the first went.
+            bar.reset_eta();
+        }
         gone = count;
         bar.set_position(count);
     });

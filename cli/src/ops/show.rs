@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::io::{IsTerminal, Write, stdout};
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -125,7 +126,7 @@ fn timeline(stored: &Stored, now: Timestamp, in_use: bool, out: &mut impl Write)
     writeln!(out, "{}, sent to {}\n", record.key.as_str(), plain(&stored.entry.provider))?;
     let mut line = |time: Timestamp, what: &str| {
         let after = time.saturating_since(record.submitted);
-        let after = if after.is_zero() { String::new() } else { format!("+{}", Span(after)) };
+        let after = if after < Duration::from_millis(1) { String::new() } else { format!("+{}", Span(after)) };
         writeln!(out, "{}  {after:>12}  {what}", day_and_time(time))
     };
     line(record.submitted, &format!("submitted, {}", relative(record.submitted, now)))?;
@@ -149,12 +150,11 @@ fn timeline(stored: &Stored, now: Timestamp, in_use: bool, out: &mut impl Write)
         None => "none is known",
     };
     writeln!(out, "\nReference  {reference}")?;
-    writeln!(
-        out,
-        "Requests   {} of all kinds, {} of them creates; {} answered that it is pending (by the last record: polls are counted there, not written \
-         one by one)",
-        record.attempts, record.creates, record.polls
-    )?;
+    // Of polls there is only what the last record says.
+    let more =
+        if record.stage == Stage::Accepted { " (perhaps more by now: none is written for each poll)" } else { "" };
+    let Record { attempts, creates, polls, .. } = record;
+    writeln!(out, "Requests   {attempts}; creates {creates}; polls that found it pending {polls}{more}")?;
     writeln!(out, "State      {}: {}", stored.state(), explain(stored, now))?;
     writeln!(out, "To do      {}", to_do(record, in_use))
 }
@@ -162,21 +162,25 @@ fn timeline(stored: &Stored, now: Timestamp, in_use: bool, out: &mut impl Write)
 /// Where it stands, and until when.
 fn explain(stored: &Stored, now: Timestamp) -> String {
     let record = &stored.entry.record;
-    let due = |what: &str| match record.due {
-        Some(due) => format!("{what} {} ({})", relative(due, now), day_and_time(due)),
-        None => format!("{what} at a time that is not on record"),
+    let due = |what: &str, step: &str| match record.due {
+        Some(due) => {
+            let is = if due < now { "was" } else { "is" };
+            format!("{what}: {step} {is} due {} ({})", relative(due, now), day_and_time(due))
+        }
+        None => format!("{what}; when {step} is due is not on record"),
     };
     match record.stage {
-        Stage::Planned if record.creates > 0 => due("nothing ran yet, and it is tried again: due"),
-        Stage::Planned => due("nothing was sent yet: its first create is due"),
+        Stage::Planned if record.creates > 0 => due("nothing ran yet, and it is tried again", "its next create"),
+        Stage::Planned => due("nothing was sent yet", "its first create"),
         Stage::InFlight => {
-            "a create was about to leave or had left, and there was no answer yet: it may have run".into()
+            "a create was about to leave or had left, and there is no answer yet: it may have run".into()
         }
         Stage::Unknown if record.refused => {
-            due("an earlier create may have run, and a later one was refused: its next step is due")
+            due("an earlier create may have run, and a later one was refused", "its next step")
         }
-        Stage::Unknown => due("a create may have run: its next step is due"),
-        Stage::Accepted => due("the provider has the job, and it is polled: its next poll by this record was due"),
+        Stage::Unknown => due("a create may have run", "its next step"),
+        // None is written for each poll.
+        Stage::Accepted => due("the provider has the job, and it is polled", "by the last record, its first poll"),
         Stage::Ended(outcome) => format!("{}: {}; nobody took the outcome yet", outcome.name(), outcome.explain()),
         Stage::Delivered(outcome) => format!("{}: {}", outcome.name(), outcome.explain()),
         _ => "a state that this release does not know".into(),

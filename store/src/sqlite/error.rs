@@ -139,9 +139,15 @@ impl From<rusqlite::Error> for Fault {
     fn from(error: rusqlite::Error) -> Self {
         match error.sqlite_error_code() {
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Damage(Damage::Structure),
+            _ if is_cut_off(&error) => Self::Damage(Damage::Structure),
             _ => Self::Sqlite(error),
         }
     }
+}
+
+/// A page lies beyond the file's end: SQLite calls it an I/O error, though no disk has failed.
+fn is_cut_off(error: &rusqlite::Error) -> bool {
+    error.sqlite_error().is_some_and(|error| error.extended_code == ffi::SQLITE_IOERR_SHORT_READ)
 }
 
 impl Fault {
@@ -194,6 +200,7 @@ impl From<rusqlite::Error> for OpenError {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Locked,
             Some(ErrorCode::NotADatabase) => Self::Foreign,
             Some(ErrorCode::DatabaseCorrupt) => Damage::Structure.into(),
+            _ if is_cut_off(&error) => Damage::Structure.into(),
             Some(ErrorCode::ReadOnly) => Self::ReadOnly,
             _ => Self::Sqlite(quiet(error)),
         }

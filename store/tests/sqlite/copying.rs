@@ -182,7 +182,7 @@ fn steps() -> impl Strategy<Value = Vec<Option<(u8, u16)>>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(96))]
+    #![proptest_config(ProptestConfig::with_cases(48))]
 
     /// Pages of the file, and parts of the log, each of another moment: worse than any copy can be.
     #[test]
@@ -208,10 +208,7 @@ proptest! {
                 prop_assert_eq!(&copy.load().unwrap(), &moment.entries);
                 prop_assert!(copy.verify().unwrap().problems.is_empty());
             }
-            Err(error) => prop_assert!(
-                matches!(error, OpenError::Torn { .. } | OpenError::Damaged(_) | OpenError::Foreign | OpenError::Missing),
-                "{error:?}"
-            ),
+            Err(error) => prop_assert!(matches!(error, OpenError::Torn { .. }), "{error:?}"),
         }
     }
 }

@@ -184,3 +184,31 @@ fn a_payload_that_is_needed_no_more_is_overwritten() {
     home.open().append(&[entry("order-1", Stage::Ended(READY))]).unwrap();
     assert!(!holds(&home));
 }
+
+/// With a log beside it SQLite may call that an I/O error, and a person would look for a failing disk.
+#[test]
+fn a_file_that_was_cut_off_is_damaged() {
+    let (home, copy) = (Home::new(), Home::new());
+    home.open().append(&[entry("order-1", Stage::InFlight).with_payload([7; 7_900])]).unwrap();
+    let mut store = home.open();
+    store.append(&[entry("order-2", Stage::InFlight)]).unwrap();
+    let (written, whole) = (store.load().unwrap(), fs::read(home.journal()).unwrap());
+    for pages in 1..whole.len() / 4_096 {
+        for suffix in ["-wal", "-mark"] {
+            fs::copy(beside(&home.journal(), suffix), beside(&copy.journal(), suffix)).unwrap();
+        }
+        fs::write(copy.journal(), &whole[..pages * 4_096]).unwrap();
+        let said = match SqliteStore::open_read_only(copy.journal()) {
+            Ok(mut store) => {
+                let problems = store.verify().unwrap().problems;
+                match store.load() {
+                    Ok(entries) => assert_eq!(entries, written, "{pages}"),
+                    Err(_) => assert!(!problems.is_empty(), "{pages}"),
+                }
+                store.load().map_or_else(chain, |_| "from a copy".into())
+            }
+            Err(error) => chain(error),
+        };
+        assert!(said.contains("from a copy"), "{pages}: {said}");
+    }
+}
