@@ -187,7 +187,8 @@ impl<P: Provider, T: Transport> Builder<P, T> {
     /// create that was not answered is looked up where the provider can be asked, which needs no payload, and is *unresolved* where a repeat
     /// might run twice. No wait is longer than one capped delay, whatever the clock did meanwhile.
     ///
-    /// Ended jobs are kept for [`Limits::remember_for`], so that a repeated submit gets their outcome, and then forgotten a few at a time.
+    /// Ended jobs are kept for [`Limits::remember_for`], so that a repeated submit gets their outcome, and then forgotten a few at a time. Unresolved
+    /// ones are not forgotten: they may have run, so their keys must not become free before somebody knows.
     pub fn store(mut self, store: impl Store) -> Self {
         self.store = Some(Box::new(store));
         self

@@ -389,17 +389,36 @@ fn a_purge_asks_counts_and_spares() {
     let home = Home::with(&entries());
     let refused = home.ops(&["purge", "--older-than", "1h"]);
     assert_eq!(refused.status.code(), Some(64), "{refused:?}");
-    assert!(text(&refused.stderr).contains("2 operations would be removed, and there is no terminal"), "{refused:?}");
+    assert!(text(&refused.stderr).contains("no terminal to ask at: give --yes to remove 1 operation"), "{refused:?}");
     let said = home.says(&["purge", "--older-than", "1h", "--dry-run"]);
-    assert!(said.contains("2 operations would be removed") && said.contains("1 operation spared"), "{said}");
+    assert!(said.contains("1 operation would be removed") && said.contains("2 operations spared"), "{said}");
     assert_eq!(home.keys(&[]), ALL);
-    assert!(home.says(&["purge", "--older-than", "99h", "--yes"]).contains("1 operation removed"));
     let purged = home.json(&["purge", "--older-than", "1h", "--yes"]);
-    assert_eq!((&purged["removed"], &purged["spared"]), (&1.into(), &1.into()));
-    assert_eq!(home.keys(&[]), ["order-7", "person-6", "order-5", "order-4", "order-2"]);
+    assert_eq!((&purged["removed"], &purged["spared"]), (&1.into(), &2.into()));
+    assert_eq!(home.keys(&[]), ["order-7", "person-6", "order-5", "order-4", "order-3", "order-2"]);
     assert!(home.says(&["purge", "--older-than", "1h", "--yes"]).contains("nothing to remove"));
-    assert!(home.says(&["purge", "--older-than", "1h", "--yes", "--unresolved-too"]).contains("1 operation removed"));
+    assert!(home.says(&["purge", "--older-than", "99h", "--yes", "--unresolved-too"]).contains("operation"));
+    assert!(home.says(&["purge", "--older-than", "1h", "--yes", "--unresolved-too"]).contains("operation"));
     assert_eq!(home.keys(&[]), ["order-7", "person-6", "order-5", "order-4"]);
+}
+
+#[test]
+fn a_purge_frees_one_key_of_which_somebody_knows() {
+    let home = Home::with(&entries());
+    let refused = |key, what: &str| {
+        let output = home.ops(&["purge", "--key", key, "--yes"]);
+        assert_eq!(output.status.code(), Some(64), "{output:?}");
+        assert!(text(&output.stderr).contains(what), "{output:?}");
+    };
+    refused("order-99", "holds no operation of this key");
+    refused("order-4", "nobody has its outcome yet");
+    refused("a b", "use letters, digits and punctuation only");
+    let asked = home.ops(&["purge", "--key", "order-2"]);
+    assert!(text(&asked.stderr).contains("no terminal to ask at: give --yes to remove it"), "{asked:?}");
+    assert_eq!(home.keys(&[]), ALL);
+    assert_eq!(home.json(&["purge", "--key", "order-2", "--yes"])["removed"], 1);
+    assert!(!home.keys(&[]).contains(&"order-2".to_owned()));
+    assert!(home.says(&["doctor"]).contains("The files are what was written"));
 }
 
 #[test]

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use steadfast_core::Timestamp;
 use steadfast_core::operation::{Record, Stage};
+use steadfast_core::{Outcome, Timestamp};
 
 /// One state of one operation. Its `Debug` shows how long payload and answer are, and nothing of them.
 #[derive(Clone, PartialEq, Eq)]
@@ -72,10 +72,17 @@ impl Entry {
         matches!(self.record.stage, Stage::Ended(_) | Stage::Delivered(_))
     }
 
-    /// Whether its outcome was delivered: then it may be forgotten in time.
+    /// Whether its outcome was delivered.
     #[must_use]
     pub const fn is_delivered(&self) -> bool {
         matches!(self.record.stage, Stage::Delivered(_))
+    }
+
+    /// Whether its outcome was delivered and says what became of the job: then it may be forgotten in time. One that is unresolved may have run, so its
+    /// key must not become free by itself.
+    #[must_use]
+    pub const fn is_settled(&self) -> bool {
+        self.is_delivered() && !matches!(self.record.stage, Stage::Delivered(Outcome::Unresolved(_)))
     }
 }
 

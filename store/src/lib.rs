@@ -50,7 +50,8 @@ pub trait Store: Send + 'static {
     /// It could not be read, or is damaged.
     fn find(&mut self, key: &Key) -> Result<Option<Entry>, StoreError>;
 
-    /// Forgets operations that were delivered and not changed since before this time: at most so many, the oldest first. Tells how many.
+    /// Forgets operations that are [settled](Entry::is_settled) and have not changed since before this time: at most so many, the oldest first. Tells how
+    /// many. What is unresolved stays until a person knows what became of it.
     ///
     /// # Errors
     /// They could not be removed. None was.

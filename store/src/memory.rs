@@ -73,7 +73,7 @@ impl Store for MemoryStore {
     fn forget(&mut self, before: Timestamp, most: usize) -> Result<usize, StoreError> {
         let mut guard = self.lock();
         let kept = &mut *guard;
-        let old = |(_, entry): &(&u64, &Entry)| entry.is_delivered() && entry.at < before;
+        let old = |(_, entry): &(&u64, &Entry)| entry.is_settled() && entry.at < before;
         let mut gone: Vec<(Timestamp, u64)> = kept.entries.iter().filter(old).map(|(at, it)| (it.at, *at)).collect();
         gone.sort_unstable();
         gone.truncate(most);

@@ -287,7 +287,7 @@ impl Work<'_> {
         let mut gone: Vec<(Key, i64, Hash)> = Vec::new();
         let mut select = self.connection.prepare_cached(OLD)?;
         let most = i64::try_from(most).unwrap_or(i64::MAX);
-        let mut rows = select.query(params![old.before(), old.spares(), old.after(), old.first, most])?;
+        let mut rows = select.query(params![old.before(), old.is_unresolved(), old.after(), old.first, most])?;
         while let Some(row) = rows.next()? {
             let row = self.reader.read(row)?;
             if !old.holds(&row.entry) {
@@ -297,16 +297,29 @@ impl Work<'_> {
             (old.at, old.first) = (row.entry.at, row.first);
             gone.push((row.entry.record.key, row.first, row.hash));
         }
-        let mut remove = self.connection.prepare_cached("DELETE FROM operations WHERE first = ?1")?;
         let count = gone.len();
-        for (key, first, hash) in gone {
-            if remove.execute([first])? != 1 {
-                return Err(Damage::Gone.into());
-            }
-            self.head.remove(&hash);
-            self.went.push((key, first));
-        }
+        gone.into_iter().try_for_each(|(key, first, hash)| self.delete(key, first, &hash))?;
         Ok(count)
+    }
+
+    /// Removes the operation of this key, if it was delivered.
+    fn remove(&mut self, key: &Key) -> Result<bool, Fault> {
+        let Some(row) = self.reader.find(self.connection, self.places, key)?.filter(|row| row.entry.is_delivered())
+        else {
+            return Ok(false);
+        };
+        self.delete(row.entry.record.key, row.first, &row.hash)?;
+        Ok(true)
+    }
+
+    fn delete(&mut self, key: Key, first: i64, hash: &Hash) -> Result<(), Fault> {
+        let mut delete = self.connection.prepare_cached("DELETE FROM operations WHERE first = ?1")?;
+        if delete.execute([first])? != 1 {
+            return Err(Damage::Gone.into());
+        }
+        self.head.remove(hash);
+        self.went.push((key, first));
+        Ok(())
     }
 }
 
@@ -339,7 +352,7 @@ impl Store for SqliteStore {
     }
 
     fn forget(&mut self, before: Timestamp, most: usize) -> Result<usize, StoreError> {
-        self.change(|work| work.forget(&mut Old::delivered(before), most))
+        self.change(|work| work.forget(&mut Old::settled(before), most))
     }
 }
 

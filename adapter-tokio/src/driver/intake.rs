@@ -128,11 +128,11 @@ impl<P: Provider, T: Transport> Driver<P, T> {
         }
     }
 
-    /// Whether the entry still speaks for its key: not if nothing ran, nor once its window is over.
+    /// Whether the entry still speaks for its key: not if nothing ran, nor once its window is over. What may have run keeps its key.
     fn is_remembered(&mut self, entry: &Entry) -> bool {
         let now = self.clock.now();
         let free = matches!(entry.record.stage, Stage::Delivered(Outcome::Rejected(_)));
-        !free && (!entry.is_delivered() || entry.at.saturating_add(self.limits.remember_for) > now)
+        !free && (!entry.is_settled() || entry.at.saturating_add(self.limits.remember_for) > now)
     }
 
     /// The store knows the key, and the engine does not.

@@ -117,7 +117,7 @@ fn examine(opened: Opened) -> Result<Examination, Box<dyn Error>> {
     let report: Report = store.verify()?;
     let mut unresolved = Finding::new(
         "unresolved",
-        "ask the provider whether they ran, or `client.resume(key)` where there is a reference; the client forgets them after its window, \
+        "ask the provider whether they ran, or `client.resume(key)` where there is a reference; the client never forgets them (`purge --key` does), \
          and until you know, never use new keys",
     );
     let mut overdue = Finding::new(

@@ -6,27 +6,32 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
+use steadfast_core::Key;
 use steadfast_core::explain::Span;
-use steadfast_store::SqliteStore;
+use steadfast_core::operation::Stage;
 use steadfast_store::sqlite::{OpenError, Purge};
+use steadfast_store::{SqliteStore, Store as _};
 
 use super::journal::{Look, now};
 use super::list::duration;
 use super::words::operations;
 
-/// Remove operations that were delivered long ago.
+/// Remove operations that were delivered long ago, or one by its key.
 ///
-/// Never one that is under way, or whose outcome nobody took; nor, unless you say so, one that is unresolved and has a reference, since it can still
-/// be resumed. A key that is removed is free: whoever submits it again starts a new job. No client may have the journal open; one that runs
-/// forgets by itself, after its window (`Limits::remember_for`).
+/// Never one that is under way, or whose outcome nobody took; nor, unless you say so, one that is unresolved, since it may have run. A key that is
+/// removed is free: whoever submits it again starts a new job. No client may have the journal open; one that runs forgets by itself what is
+/// settled, after its window (`Limits::remember_for`), and never what is unresolved.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Only what was delivered and did not change for so long: `24h`, `30d`.
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
-    older_than: Duration,
-    /// Also the unresolved that have a reference.
+    #[arg(long, value_name = "DURATION", value_parser = duration, required_unless_present = "key")]
+    older_than: Option<Duration>,
+    /// Also the unresolved. Ask the provider first whether they ran.
     #[arg(long)]
     unresolved_too: bool,
+    /// Only this one, however it ended and however long ago: you know what became of it, and its key shall be free.
+    #[arg(long, value_name = "KEY", conflicts_with_all = ["older_than", "unresolved_too", "dry_run"])]
+    key: Option<String>,
     /// Only tell how many would go.
     #[arg(long)]
     dry_run: bool,
@@ -40,16 +45,20 @@ struct Purged {
     dry_run: bool,
     removed: u64,
     would_remove: u64,
-    /// Delivered long ago as well, and kept since they can be resumed.
+    /// Delivered long ago as well, and kept since they are unresolved.
     spared: u64,
 }
 
 pub(crate) fn purge(look: &Look, args: &Args, json: bool, out: &mut impl Write) -> Result<u8, Box<dyn Error>> {
-    let purge = Purge { before: now().saturating_sub(args.older_than), unresolved_too: args.unresolved_too };
+    if let Some(key) = &args.key {
+        return purge_one(look, key, args.yes, json, out);
+    }
+    let older_than = args.older_than.unwrap_or(Duration::MAX);
+    let purge = Purge { before: now().saturating_sub(older_than), unresolved_too: args.unresolved_too };
     let (would_remove, spared) = count(look, args, purge)?;
     let mut purged = Purged { dry_run: args.dry_run, removed: 0, would_remove, spared };
     if !args.dry_run && would_remove > 0 {
-        if !args.yes && !agreed(look, args, would_remove)? {
+        if !args.yes && !agreed(look, older_than, would_remove)? {
             eprintln!("steadfast: nothing was removed");
             return Ok(0);
         }
@@ -60,14 +69,14 @@ pub(crate) fn purge(look: &Look, args: &Args, json: bool, out: &mut impl Write) 
         return Ok(0);
     }
     match (args.dry_run, would_remove) {
-        (_, 0) => writeln!(out, "nothing to remove: no operation was delivered over {} ago", Span(args.older_than))?,
+        (_, 0) => writeln!(out, "nothing to remove: no operation was settled over {} ago", Span(older_than))?,
         (true, count) => writeln!(out, "{} would be removed", operations(count))?,
         (false, _) => writeln!(out, "{} removed", operations(purged.removed))?,
     }
     if spared > 0 {
         writeln!(
             out,
-            "{} spared: unresolved, but to be resumed by reference (--unresolved-too removes them)",
+            "{} spared: unresolved, so they may have run (--unresolved-too removes them, --key one of them)",
             operations(spared)
         )?;
     }
@@ -93,20 +102,44 @@ fn count(look: &Look, args: &Args, purge: Purge) -> Result<(u64, u64), Box<dyn E
     Ok((goes, all.saturating_sub(goes)))
 }
 
-fn agreed(look: &Look, args: &Args, count: u64) -> Result<bool, Box<dyn Error>> {
-    if !stdin().is_terminal() || !stderr().is_terminal() {
-        return Err(format!(
-            "{} would be removed, and there is no terminal to ask at: give --yes to remove them, --dry-run to count them",
-            operations(count)
-        )
-        .into());
+/// Removes one operation, if it was delivered.
+fn purge_one(look: &Look, key: &str, yes: bool, json: bool, out: &mut impl Write) -> Result<u8, Box<dyn Error>> {
+    let key = Key::new(key)?;
+    let mut store = look.open_to_write()?;
+    let Some(entry) = store.find(&key)? else {
+        return Err(format!("{} holds no operation of this key: `ops FILE list` shows its keys", look.name()).into());
+    };
+    let outcome = match entry.record.stage {
+        Stage::Delivered(outcome) => outcome.name(),
+        _ => return Err("this operation is under way, or nobody has its outcome yet: start its client".into()),
+    };
+    if !yes && !asked(&format!("Remove {}, {outcome}? Its key becomes free.", key.as_str()), "it")? {
+        eprintln!("steadfast: nothing was removed");
+        return Ok(0);
     }
-    eprint!(
-        "Remove {} from {}, delivered over {} ago? Their keys become free. [y/N] ",
-        operations(count),
-        look.name(),
-        Span(args.older_than)
-    );
+    let removed = u64::from(store.purge_one(&key)?);
+    if json {
+        let purged = Purged { dry_run: false, removed, would_remove: removed, spared: 0 };
+        writeln!(out, "{}", serde_json::to_string(&purged)?)?;
+    } else {
+        writeln!(out, "{} removed", operations(removed))?;
+    }
+    Ok(0)
+}
+
+fn agreed(look: &Look, older_than: Duration, count: u64) -> Result<bool, Box<dyn Error>> {
+    let (count, name, span) = (operations(count), look.name(), Span(older_than));
+    asked(
+        &format!("Remove {count} from {name}, delivered over {span} ago? Their keys become free."),
+        &format!("{count}, as --dry-run says"),
+    )
+}
+
+fn asked(question: &str, what: &str) -> Result<bool, Box<dyn Error>> {
+    if !stdin().is_terminal() || !stderr().is_terminal() {
+        return Err(format!("there is no terminal to ask at: give --yes to remove {what}").into());
+    }
+    eprint!("{question} [y/N] ");
     stderr().flush()?;
     let mut answer = String::new();
     stdin().read_line(&mut answer)?;

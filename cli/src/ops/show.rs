@@ -62,7 +62,7 @@ pub(crate) fn show(look: &Look, args: Args, json: bool, out: &mut impl Write) ->
     let Some(stored) = found else {
         eprintln!(
             "steadfast: {} has no operation of this key, among {}: check its spelling (`list --key-prefix` helps) and the file; \
-             what was delivered is forgotten after the client's window, 24 h unless it says otherwise",
+             what was delivered is forgotten after the client's window, 24 h unless it says otherwise; what is unresolved is not",
             look.name(),
             operations(total)
         );

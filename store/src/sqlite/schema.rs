@@ -49,7 +49,11 @@ const VERSION_1: &[(&str, &str)] = &[
     hash BLOB NOT NULL
 ) STRICT",
     ),
-    ("operations_delivered", "CREATE INDEX operations_delivered ON operations (updated_at) WHERE state = 'delivered'"),
+    // What is unresolved stands apart, since it is not forgotten: whoever looks for what is old does not have to pass it.
+    (
+        "operations_delivered",
+        "CREATE INDEX operations_delivered ON operations (outcome = 'unresolved', updated_at) WHERE state = 'delivered'",
+    ),
     (
         "head",
         "CREATE TABLE head (
