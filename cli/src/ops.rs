@@ -47,6 +47,10 @@ pub(crate) struct Args {
 enum Command {
     List(list::Filters),
     Show(show::Args),
+    /// Check the files, and find the operations that need a person
+    ///
+    /// Verifies every row, the chain, head, mark and SQLite's own structures; then tells what is unresolved, what was due over five minutes ago, and what
+    /// ended over an hour ago without anybody taking the outcome. Changes nothing.
     Doctor,
     Export(export::Args),
     Purge(purge::Args),

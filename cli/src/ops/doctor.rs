@@ -200,7 +200,11 @@ fn print(look: &Look, examined: &Examination, out: &mut impl Write) -> std::io::
         }
         let more = finding.count.saturating_sub(finding.operations.len() as u64);
         if more > 0 {
-            let all = if finding.kind == "unresolved" { "list --unresolved" } else { "list" };
+            let all = match finding.kind {
+                "unresolved" => "list --unresolved",
+                "undelivered" => "list --state ended",
+                _ => "list --due",
+            };
             writeln!(out, "  and {more} more: `steadfast ops {} {all}`", look.name())?;
         }
     }

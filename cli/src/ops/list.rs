@@ -67,7 +67,7 @@ enum State {
     /// Nothing may have run.
     Planned,
     /// A create is about to leave or has left.
-    #[value(alias = "in_flight")]
+    #[value(name = "in_flight", alias = "in-flight")]
     InFlight,
     /// A create may have run; none is in flight.
     Unknown,
