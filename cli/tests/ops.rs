@@ -418,7 +418,7 @@ fn a_purge_frees_one_key_of_which_somebody_knows() {
     assert_eq!(home.keys(&[]), ALL);
     assert_eq!(home.json(&["purge", "--key", "order-2", "--yes"])["removed"], 1);
     assert!(!home.keys(&[]).contains(&"order-2".to_owned()));
-    assert!(home.says(&["doctor"]).contains("The files are what was written"));
+    assert!(text(&home.ops(&["doctor"]).stdout).contains("The files are what was written"));
 }
 
 #[test]
