@@ -7,7 +7,8 @@
 //! - the **journal** commits late, fails, or is torn by a crash;
 //! - the **process** crashes before and after every kind of effect, while it recovers, and between a commit and its acknowledgement; its clock
 //!   jumps; its driver wakes late;
-//! - **callers** submit, join, cancel, come with another payload, and submit again what was rejected.
+//! - **callers** submit, join, cancel, come with another payload, submit again what was rejected, and resume what is unresolved, in season and out;
+//!   the driver takes jobs out of the engine for which it has no payload, and gives them back.
 //!
 //! Then the world heals and everything must end. After every step the [invariants](Invariant) are checked, the costly ones at some steps only,
 //! by books that are kept apart from what the engine believes. Each history runs twice, the second time through snapshots of the engine at random moments, and must do the
@@ -36,6 +37,7 @@ mod invariant;
 mod mail;
 mod process;
 mod provider;
+mod returns;
 mod settings;
 mod shrink;
 mod waits;
@@ -78,6 +80,10 @@ pub struct History {
     pub violation: Option<Violation>,
     /// Operations begun.
     pub operations: u64,
+    /// Operations that had ended as unresolved and were resumed.
+    pub resumed: u64,
+    /// Operations that were taken out of the engine for a while.
+    pub withdrawn: u64,
     /// Effects carried out.
     pub effects: u64,
     /// Crashes at each point, in the order of [`CrashPoint::ALL`].
@@ -131,6 +137,8 @@ pub fn simulate(seed: u64, options: &Options) -> History {
     }
     History {
         operations: first.operations,
+        resumed: first.resumed,
+        withdrawn: first.withdrawn,
         effects: first.effects,
         crashes_at: first.crashes_at,
         faults: first.chaos.met(),

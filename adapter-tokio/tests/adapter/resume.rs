@@ -5,11 +5,11 @@ use std::time::Duration;
 use steadfast_core::engine;
 use steadfast_core::operation::{Rejected, Stage, Unresolved};
 use steadfast_core::{Key, Kind, OperationPolicy, Outcome, SendSafety};
-use steadfast_store::{MemoryStore, Store};
+use steadfast_store::Store;
 use steadfast_tokio::{Client, ResumeError, SubmitError};
 use tokio::time::Instant;
 
-use crate::support::{Plain, Scripted, answer, key, keyed};
+use crate::support::{Kept, Plain, Scripted, answer, key, keyed};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -17,12 +17,12 @@ fn lookup() -> OperationPolicy {
     OperationPolicy::default().with_safety(SendSafety::Lookup { settle: 5 * SECOND }).unwrap()
 }
 
-fn stage(store: &MemoryStore, name: &str) -> Stage {
+fn stage(store: &Kept, name: &str) -> Stage {
     store.clone().find(&key(name)).unwrap().unwrap().record.stage
 }
 
 /// A client dies with a create in the air that was never answered, and one job that the gate held back.
-async fn dies(store: &MemoryStore, policy: OperationPolicy, keeps: bool) {
+async fn dies(store: &Kept, policy: OperationPolicy, keeps: bool) {
     let transport = Scripted::new(|_, _, _| std::future::pending());
     let builder = Client::builder(Plain, transport).policy(policy).store(store.clone());
     let client = if keeps { builder.keep_payloads() } else { builder }.start().await.unwrap();
@@ -35,79 +35,84 @@ async fn dies(store: &MemoryStore, policy: OperationPolicy, keeps: bool) {
 
 #[tokio::test(start_paused = true)]
 async fn with_the_payload_kept_a_restart_goes_on_by_itself() {
-    let store = MemoryStore::default();
-    dies(&store, keyed(), true).await;
-    let (transport, began) = (Scripted::well_behaved(), Instant::now());
-    let client = Client::builder(Plain, transport.clone()).store(store.clone()).keep_payloads().start().await.unwrap();
-    for name in ["in-flight", "planned"] {
-        while !matches!(stage(&store, name), Stage::Delivered(Outcome::Completed(_))) {
-            tokio::time::sleep(SECOND).await;
-            assert!(began.elapsed() < 90 * SECOND, "{name} does not go on: {:?}", stage(&store, name));
+    for store in Kept::both() {
+        dies(&store, keyed(), true).await;
+        let (transport, began) = (Scripted::well_behaved(), Instant::now());
+        let client =
+            Client::builder(Plain, transport.clone()).store(store.clone()).keep_payloads().start().await.unwrap();
+        for name in ["in-flight", "planned"] {
+            while !matches!(stage(&store, name), Stage::Delivered(Outcome::Completed(_))) {
+                tokio::time::sleep(SECOND).await;
+                assert!(began.elapsed() < 90 * SECOND, "{name} does not go on: {:?}", stage(&store, name));
+            }
+            assert_eq!(transport.sent(name).iter().filter(|kind| **kind == Kind::Create).count(), 1);
         }
-        assert_eq!(transport.sent(name).iter().filter(|kind| **kind == Kind::Create).count(), 1);
+        drop(client);
     }
-    drop(client);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_loader_gives_what_was_not_kept_and_a_wrong_payload_is_refused() {
-    let store = MemoryStore::default();
-    dies(&store, keyed(), false).await;
-    let transport = Scripted::well_behaved();
-    let loader = |wanted: &Key| match wanted.as_str() {
-        "in-flight" => Some("{}".into()),
-        _ => Some("another job's".into()),
-    };
-    let client = Client::builder(Plain, transport.clone()).store(store.clone()).payloads(loader).start().await.unwrap();
-    tokio::time::sleep(60 * SECOND).await;
-    assert_eq!(stage(&store, "in-flight").name(), "completed");
-    assert!(transport.sent("planned").is_empty(), "a payload that was not submitted is not sent");
-    let refused = client.submit(key("planned"), "another job's").await;
-    assert!(matches!(refused, Err(SubmitError::Refused(engine::SubmitError::FingerprintMismatch))), "{refused:?}");
-    let waits = client.resume(key("planned")).await;
-    assert!(matches!(waits, Err(ResumeError::PayloadNeeded)), "{waits:?}");
-    let finished = client.submit(key("planned"), "{}").await.unwrap().await.unwrap();
-    assert_eq!(finished.outcome.name(), "completed");
+    for store in Kept::both() {
+        dies(&store, keyed(), false).await;
+        let transport = Scripted::well_behaved();
+        let loader = |wanted: &Key| match wanted.as_str() {
+            "in-flight" => Some("{}".into()),
+            _ => Some("another job's".into()),
+        };
+        let client =
+            Client::builder(Plain, transport.clone()).store(store.clone()).payloads(loader).start().await.unwrap();
+        tokio::time::sleep(60 * SECOND).await;
+        assert_eq!(stage(&store, "in-flight").name(), "completed");
+        assert!(transport.sent("planned").is_empty(), "a payload that was not submitted is not sent");
+        let refused = client.submit(key("planned"), "another job's").await;
+        assert!(matches!(refused, Err(SubmitError::Refused(engine::SubmitError::FingerprintMismatch))), "{refused:?}");
+        let waits = client.resume(key("planned")).await;
+        assert!(matches!(waits, Err(ResumeError::PayloadNeeded)), "{waits:?}");
+        let finished = client.submit(key("planned"), "{}").await.unwrap().await.unwrap();
+        assert_eq!(finished.outcome.name(), "completed");
+    }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_loader_that_panics_is_as_one_that_knows_nothing() {
-    let store = MemoryStore::default();
-    dies(&store, keyed(), false).await;
-    let loader = |_: &Key| panic!("the loader has a bug");
-    let transport = Scripted::well_behaved();
-    let client = Client::builder(Plain, transport.clone()).store(store).payloads(loader).start().await.unwrap();
-    tokio::time::sleep(SECOND).await;
-    assert!(transport.sent("planned").is_empty() && transport.sent("in-flight").is_empty());
-    assert_eq!(client.submit(key("planned"), "{}").await.unwrap().await.unwrap().outcome.name(), "completed");
+    for store in Kept::both() {
+        dies(&store, keyed(), false).await;
+        let loader = |_: &Key| panic!("the loader has a bug");
+        let transport = Scripted::well_behaved();
+        let client = Client::builder(Plain, transport.clone()).store(store).payloads(loader).start().await.unwrap();
+        tokio::time::sleep(SECOND).await;
+        assert!(transport.sent("planned").is_empty() && transport.sent("in-flight").is_empty());
+        assert_eq!(client.submit(key("planned"), "{}").await.unwrap().await.unwrap().outcome.name(), "completed");
+    }
 }
 
 /// Nobody brings the payloads: nothing is sent, and each ends when its create deadline comes, with what is known of it.
 #[tokio::test(start_paused = true)]
 async fn what_waits_for_its_payload_in_vain_ends_at_its_create_deadline() {
-    let store = MemoryStore::default();
-    dies(&store, keyed(), false).await;
-    let transport = Scripted::well_behaved();
-    let client = Client::builder(Plain, transport.clone()).store(store.clone()).start().await.unwrap();
-    let deadline = keyed().create().deadline();
-    tokio::time::sleep(deadline - 10 * SECOND).await;
-    assert_eq!((stage(&store, "in-flight"), stage(&store, "planned")), (Stage::InFlight, Stage::Planned));
-    tokio::time::sleep(20 * SECOND).await;
-    assert_eq!(stage(&store, "in-flight"), Stage::Delivered(Outcome::Unresolved(Unresolved::Deadline)));
-    assert_eq!(stage(&store, "planned"), Stage::Delivered(Outcome::Rejected(Rejected::Deadline)));
-    assert!(transport.sent("in-flight").is_empty() && transport.sent("planned").is_empty());
-    // What was never sent may be submitted anew; what may have run may not.
-    let fresh = client.submit(key("planned"), "{}").await.unwrap().await.unwrap();
-    assert_eq!(fresh.outcome.name(), "completed");
-    let doubt = client.submit(key("in-flight"), "{}").await.unwrap().await.unwrap();
-    assert_eq!(doubt.outcome, Outcome::Unresolved(Unresolved::Deadline));
-    assert!(transport.sent("in-flight").is_empty());
+    for store in Kept::both() {
+        dies(&store, keyed(), false).await;
+        let transport = Scripted::well_behaved();
+        let client = Client::builder(Plain, transport.clone()).store(store.clone()).start().await.unwrap();
+        let deadline = keyed().create().deadline();
+        tokio::time::sleep(deadline - 10 * SECOND).await;
+        assert_eq!((stage(&store, "in-flight"), stage(&store, "planned")), (Stage::InFlight, Stage::Planned));
+        tokio::time::sleep(20 * SECOND).await;
+        assert_eq!(stage(&store, "in-flight"), Stage::Delivered(Outcome::Unresolved(Unresolved::Deadline)));
+        assert_eq!(stage(&store, "planned"), Stage::Delivered(Outcome::Rejected(Rejected::Deadline)));
+        assert!(transport.sent("in-flight").is_empty() && transport.sent("planned").is_empty());
+        // What was never sent may be submitted anew; what may have run may not.
+        let fresh = client.submit(key("planned"), "{}").await.unwrap().await.unwrap();
+        assert_eq!(fresh.outcome.name(), "completed");
+        let doubt = client.submit(key("in-flight"), "{}").await.unwrap().await.unwrap();
+        assert_eq!(doubt.outcome, Outcome::Unresolved(Unresolved::Deadline));
+        assert!(transport.sent("in-flight").is_empty());
+    }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_look_up_needs_no_payload_until_it_proves_that_nothing_ran() {
-    for ran in [true, false] {
-        let store = MemoryStore::default();
+    for (ran, store) in [true, false].into_iter().flat_map(|ran| Kept::both().map(|store| (ran, store))) {
         dies(&store, lookup(), false).await;
         let transport = Scripted::new(move |kind, number, key| async move {
             Ok(match (kind, number) {
@@ -135,19 +140,20 @@ async fn a_look_up_needs_no_payload_until_it_proves_that_nothing_ran() {
 /// The payload comes while the look-up is under way: nobody has to wait.
 #[tokio::test(start_paused = true)]
 async fn a_submit_during_a_look_up_brings_the_payload() {
-    let store = MemoryStore::default();
-    dies(&store, lookup(), false).await;
-    let transport = Scripted::new(|kind, _, key| async move {
-        Ok(match kind {
-            Kind::Lookup => answer(404, ""),
-            Kind::Create => answer(201, format!("txn-{key}")),
-            _ => answer(200, "done"),
-        })
-    });
-    let client = Client::builder(Plain, transport.clone()).policy(lookup()).store(store).start().await.unwrap();
-    let finished = client.submit(key("in-flight"), "{}").await.unwrap().await.unwrap();
-    assert_eq!(finished.outcome.name(), "completed");
-    assert_eq!(transport.sent("in-flight"), [Kind::Lookup, Kind::Create, Kind::Poll]);
+    for store in Kept::both() {
+        dies(&store, lookup(), false).await;
+        let transport = Scripted::new(|kind, _, key| async move {
+            Ok(match kind {
+                Kind::Lookup => answer(404, ""),
+                Kind::Create => answer(201, format!("txn-{key}")),
+                _ => answer(200, "done"),
+            })
+        });
+        let client = Client::builder(Plain, transport.clone()).policy(lookup()).store(store).start().await.unwrap();
+        let finished = client.submit(key("in-flight"), "{}").await.unwrap().await.unwrap();
+        assert_eq!(finished.outcome.name(), "completed");
+        assert_eq!(transport.sent("in-flight"), [Kind::Lookup, Kind::Create, Kind::Poll]);
+    }
 }
 
 /// Refuses polls while told to, which ends a job as unresolved with its reference.
@@ -169,8 +175,9 @@ fn moody(well: &std::sync::Arc<std::sync::atomic::AtomicBool>) -> Scripted {
 #[tokio::test(start_paused = true)]
 async fn an_unresolved_job_with_a_reference_can_be_resumed_also_after_a_restart() {
     // Often: the record of the first end's delivery may still be on its way, and must not be taken for the one that the job goes on.
-    for restarts in [false, true].repeat(20) {
-        let (store, well) = (MemoryStore::default(), std::sync::Arc::default());
+    let often = [false, true].repeat(20);
+    for (restarts, store) in often.into_iter().flat_map(|restarts| Kept::both().map(|store| (restarts, store))) {
+        let well = std::sync::Arc::default();
         let transport = moody(&well);
         let build = || Client::builder(Plain, transport.clone()).store(store.clone()).start();
         let mut client = build().await.unwrap();
@@ -199,21 +206,22 @@ async fn an_unresolved_job_with_a_reference_can_be_resumed_also_after_a_restart(
 
 #[tokio::test(start_paused = true)]
 async fn what_cannot_be_resumed_is_refused_with_advice() {
-    let store = MemoryStore::default();
-    let transport = Scripted::new(|_, _, _| async { Ok(answer(500, "")) });
-    let ignores = OperationPolicy::default();
-    let client = Client::builder(Plain, transport).policy(ignores).store(store.clone()).start().await.unwrap();
-    let ended = client.submit(key("order-42"), "{}").await.unwrap().await.unwrap();
-    assert_eq!(ended.outcome, Outcome::Unresolved(Unresolved::Ambiguous));
-    let refused = client.resume(key("order-42")).await.unwrap_err();
-    assert!(matches!(refused, ResumeError::NoReference(Unresolved::Ambiguous)), "{refused:?}");
-    assert!(refused.to_string().contains("ask the provider"), "{refused}");
-    assert!(matches!(client.resume(key("never-seen")).await, Err(ResumeError::UnknownKey)));
-    assert!(client.shutdown(SECOND).await.is_empty());
-    let client = Client::builder(Plain, Scripted::well_behaved()).store(store).start().await.unwrap();
-    assert!(matches!(client.resume(key("order-42")).await, Err(ResumeError::NoReference(_))));
-    let volatile = Client::builder(Plain, Scripted::well_behaved()).start().await.unwrap();
-    assert!(matches!(volatile.resume(key("order-42")).await, Err(ResumeError::UnknownKey)));
+    for store in Kept::both() {
+        let transport = Scripted::new(|_, _, _| async { Ok(answer(500, "")) });
+        let ignores = OperationPolicy::default();
+        let client = Client::builder(Plain, transport).policy(ignores).store(store.clone()).start().await.unwrap();
+        let ended = client.submit(key("order-42"), "{}").await.unwrap().await.unwrap();
+        assert_eq!(ended.outcome, Outcome::Unresolved(Unresolved::Ambiguous));
+        let refused = client.resume(key("order-42")).await.unwrap_err();
+        assert!(matches!(refused, ResumeError::NoReference(Unresolved::Ambiguous)), "{refused:?}");
+        assert!(refused.to_string().contains("ask the provider"), "{refused}");
+        assert!(matches!(client.resume(key("never-seen")).await, Err(ResumeError::UnknownKey)));
+        assert!(client.shutdown(SECOND).await.is_empty());
+        let client = Client::builder(Plain, Scripted::well_behaved()).store(store).start().await.unwrap();
+        assert!(matches!(client.resume(key("order-42")).await, Err(ResumeError::NoReference(_))));
+        let volatile = Client::builder(Plain, Scripted::well_behaved()).start().await.unwrap();
+        assert!(matches!(volatile.resume(key("order-42")).await, Err(ResumeError::UnknownKey)));
+    }
 }
 
 trait Named {

@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
+use std::path::PathBuf;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use std::{env, fs, process};
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
@@ -13,7 +15,7 @@ use steadfast_core::operation::Reading;
 use steadfast_core::retry::{Certainty, Class, Failure};
 use steadfast_core::{Key, Kind, OperationPolicy, Reference, SendSafety, Timestamp};
 use steadfast_providers::{Answer, Ask, Payload, Provider, RequestError};
-use steadfast_store::{Entry, MemoryStore, Store, StoreError};
+use steadfast_store::{Entry, MemoryStore, SqliteStore, Store, StoreError};
 use steadfast_tokio::{Outgoing, SendError, Transport};
 
 pub(crate) const DAY: Duration = Duration::from_secs(86_400);
@@ -137,6 +139,79 @@ pub(crate) fn answer(status: u16, body: impl Into<Bytes>) -> Response<Bytes> {
     response
 }
 
+/// A store of either kind. Clones share what is kept, so one can be handed to a client and the other asked.
+#[derive(Clone)]
+pub(crate) enum Kept {
+    Memory(MemoryStore),
+    Sqlite(Arc<Mutex<File>>),
+}
+
+/// A journal on SQLite in a directory that goes away.
+pub(crate) struct File {
+    directory: PathBuf,
+    open: Option<SqliteStore>,
+}
+
+impl Kept {
+    /// An empty one of each kind.
+    pub(crate) fn both() -> [Self; 2] {
+        [Self::Memory(MemoryStore::default()), Self::Sqlite(Arc::new(Mutex::new(File::new())))]
+    }
+
+    fn with<T>(&mut self, work: impl FnOnce(&mut dyn Store) -> T) -> T {
+        match self {
+            Self::Memory(store) => work(store),
+            Self::Sqlite(file) => work(file.lock().unwrap().store()),
+        }
+    }
+}
+
+impl File {
+    fn new() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        // In memory where there is such a place.
+        let root = Some(PathBuf::from("/dev/shm")).filter(|root| root.is_dir()).unwrap_or_else(env::temp_dir);
+        let directory = root.join(format!("steadfast-adapter-{}-{number}", process::id()));
+        fs::create_dir(&directory).unwrap();
+        Self { directory, open: None }
+    }
+
+    fn store(&mut self) -> &mut SqliteStore {
+        let path = self.directory.join("journal");
+        self.open.get_or_insert_with(|| SqliteStore::open(path).unwrap())
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        self.open = None;
+        let _ = fs::remove_dir_all(&self.directory);
+    }
+}
+
+impl Store for Kept {
+    fn append(&mut self, entries: &[Entry]) -> Result<(), StoreError> {
+        self.with(|store| store.append(entries))
+    }
+
+    /// A client does this when it starts: the file is opened anew for it, as after a restart.
+    fn load(&mut self) -> Result<Vec<Entry>, StoreError> {
+        if let Self::Sqlite(file) = self {
+            file.lock().unwrap().open = None;
+        }
+        self.with(|store| store.load())
+    }
+
+    fn find(&mut self, key: &Key) -> Result<Option<Entry>, StoreError> {
+        self.with(|store| store.find(key))
+    }
+
+    fn forget(&mut self, before: Timestamp, most: usize) -> Result<usize, StoreError> {
+        self.with(|store| store.forget(before, most))
+    }
+}
+
 /// What a commit does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Commit {
@@ -149,15 +224,19 @@ pub(crate) enum Commit {
     InDoubtAndNot,
 }
 
-/// A store in memory whose next commits do as told, and which may refuse to be read. Clones share all.
-#[derive(Clone, Default)]
+/// A store whose next commits do as told, and which may refuse to be read. Clones share all.
+#[derive(Clone)]
 pub(crate) struct Faulty {
-    pub(crate) inner: MemoryStore,
+    pub(crate) inner: Kept,
     commits: Arc<Mutex<VecDeque<Commit>>>,
     unreadable: Arc<AtomicBool>,
 }
 
 impl Faulty {
+    pub(crate) fn both() -> [Self; 2] {
+        Kept::both().map(|inner| Self { inner, commits: Arc::default(), unreadable: Arc::default() })
+    }
+
     pub(crate) fn tell(&self, commits: impl IntoIterator<Item = Commit>) {
         let mut told = self.commits.lock().unwrap();
         told.clear();

@@ -2,7 +2,7 @@
 //!
 //! The driver is honest and quick: it does at once what it is told. All else is free: records are written, fail, or are written in a process
 //! that dies before it hears of it; creates are carried out or lost, early or late; answers come in time, late or never; webhooks come at any
-//! time; the caller cancels; the process dies. After each event the harness's own books are compared with the operation.
+//! time; the caller cancels, and resumes what ended as unresolved; the process dies. After each event the harness's own books are compared with the operation.
 
 mod checks;
 mod provider;
@@ -72,10 +72,22 @@ struct Books {
     to_deliver: bool,
     /// When the caller submitted the job.
     submitted: Timestamp,
+    resumed: Option<Resumption>,
+    /// When it was resumed, if this process has polled it since then.
+    polls_began: Option<Timestamp>,
     /// The provider asked for no request before then.
     not_before: Timestamp,
     /// And for none of this kind before then.
     busy: Option<(Kind, Timestamp)>,
+}
+
+/// An outcome that was not the last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Resumption {
+    from: Outcome,
+    /// The first record that tells of it.
+    record: RecordId,
+    durable: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -105,6 +117,8 @@ enum Event {
     Webhook(Answer),
     Cancel,
     Delivered,
+    /// Once, where it is of use; that it changes nothing elsewhere is checked in each state.
+    Resume,
     /// The process dies and starts again from what is durable; from nothing, if the caller submits the job again.
     Crash,
     /// Time passes until the next deadline.
@@ -116,10 +130,14 @@ impl World for Job {
     type Event = Event;
 
     fn events(&self) -> Vec<Event> {
+        let resumes = self.can_resume() && self.books.resumed.is_none();
         if self.job.is_finished() {
-            return Vec::new();
+            return if resumes { vec![Event::Resume] } else { Vec::new() };
         }
         let mut events = vec![Event::Crash];
+        if resumes {
+            events.push(Event::Resume);
+        }
         if !self.asked.is_empty() {
             events.extend([Event::Committed, Event::CommitFailed, Event::CommittedAndCrashed]);
         }
@@ -164,7 +182,9 @@ impl World for Job {
         let mut after = self.clone();
         after.take_in(event);
         let crashed = matches!(event, Event::Crash | Event::CommittedAndCrashed);
-        if let (Some(before), false) = (self.decided(), crashed) {
+        if matches!(event, Event::Resume) {
+            assert_eq!(after.decided(), None, "it is resumed, and over");
+        } else if let (Some(before), false) = (self.decided(), crashed) {
             let undone = after.told.is_some() && after.durable.is_none();
             assert!(after.decided() == Some(before) || undone, "R31: {before:?} becomes {:?}", after.decided());
         }
@@ -175,6 +195,7 @@ impl World for Job {
         self.check_clock();
         self.check_air();
         self.check_outcome();
+        self.check_resume();
     }
 
     /// I14: once records are written it ends, whether the provider answers or not.
@@ -262,6 +283,7 @@ impl Job {
                 self.books.to_deliver = false;
                 self.feed(Fed::Delivered);
             }
+            Event::Resume => self.resume(),
             Event::Crash => self.crash(),
             Event::Wake => self.wake_at(self.job.next_deadline().unwrap_or(self.now)),
             Event::Second => self.wake_at(self.now.saturating_add(SECOND)),
@@ -274,6 +296,9 @@ impl Job {
         let (number, record) = self.asked.remove(0);
         if self.books.refused == Refusal::Heard && record.stage != Stage::InFlight {
             self.books.refused = Refusal::Durable;
+        }
+        if let Some(resumed) = &mut self.books.resumed {
+            resumed.durable |= number >= resumed.record;
         }
         self.durable = Some(record);
         number
@@ -324,6 +349,20 @@ impl Job {
         self.lost.push(Lost { id, kind, carried_out, lands_before, heard });
     }
 
+    fn resume(&mut self) {
+        let before = self.job.record();
+        let from = self.told.take().expect("it had ended");
+        (self.books.pending, self.books.polls_began) = (0, Some(self.now));
+        // Whoever wants to know now is not kept waiting by what an earlier poll of its own was told; by what the gate was told, it is.
+        self.books.busy = None;
+        self.feed(Fed::Resume);
+        let mut expected = before;
+        let (record, _) = *self.asked.last().expect("it is to be written down");
+        self.books.resumed = Some(Resumption { from, record, durable: false });
+        (expected.stage, expected.due, expected.polls) = (Stage::Accepted, Some(self.now), 0);
+        assert_eq!(self.job.record(), expected, "nothing is forgotten, and the first poll is due at once");
+    }
+
     fn crash(&mut self) {
         if let Some(flight) = self.air.take() {
             self.lose(flight, false);
@@ -332,8 +371,11 @@ impl Job {
         self.asked.clear();
         self.gate = Gate::unlimited();
         let refused = if self.books.refused == Refusal::Durable { Refusal::Durable } else { Refusal::No };
-        let Books { creates, submitted, .. } = self.books;
-        self.books = Books { creates, submitted, refused, ..Books::default() };
+        let Books { creates, submitted, resumed, .. } = self.books;
+        let undone = resumed.filter(|resumed| !resumed.durable);
+        self.told = undone.map(|resumed| resumed.from).or(self.told);
+        let resumed = resumed.filter(|resumed| resumed.durable);
+        self.books = Books { creates, submitted, refused, resumed, ..Books::default() };
         let policy = self.provider.promise.policy();
         self.job = match self.durable.clone() {
             Some(record) => Operation::restore(record, SEED, &mut policy.turn(self.now, &mut self.gate)),
@@ -390,12 +432,35 @@ fn submit(policy: &OperationPolicy, now: Timestamp, gate: &mut Gate) -> Operatio
 }
 
 /// Where histories begin: at the very start, and where most of their events would be spent to come to.
-const BEGINNINGS: [(&str, &[Event]); 5] = [
+const BEGINNINGS: [(&str, &[Event]); 7] = [
     ("submitted", &[]),
     ("polling", &[Event::Committed, Event::Answered(Answer::Accepted), Event::Committed, Event::Wake]),
     ("lost", &[Event::Committed, Event::Wake, Event::Committed, Event::Wake]),
     ("ran unheard", &[Event::Committed, Event::CarriedOut, Event::Wake, Event::Second]),
     ("failed", &[Event::Committed, Event::Answered(Answer::Unavailable), Event::Committed, Event::Wake]),
+    (
+        "given up",
+        &[
+            Event::Committed,
+            Event::Answered(Answer::Accepted),
+            Event::Committed,
+            Event::Cancel,
+            Event::Committed,
+            Event::Delivered,
+        ],
+    ),
+    (
+        "given up, then heard of",
+        &[
+            Event::Committed,
+            Event::CarriedOut,
+            Event::Cancel,
+            Event::Committed,
+            Event::Delivered,
+            Event::Committed,
+            Event::AnsweredLate(0, Answer::Accepted),
+        ],
+    ),
 ];
 
 /// Ends that every provider can bring about.

@@ -18,6 +18,10 @@ pub(super) struct Account {
     pub(super) first_sent: Option<Timestamp>,
     /// The provider refused it for good, as was heard in this life of the process or is on disk.
     pub(super) refused: bool,
+    /// How often it was polled on after it had ended.
+    pub(super) resumed: u32,
+    /// The outcome that it had when it was last resumed, while it has no other.
+    pub(super) resumed_from: Option<Outcome>,
     /// Every record that was asked for.
     pub(super) asked: Vec<Record>,
     /// What was learnt in this life of the process, and goes with it.
@@ -34,6 +38,10 @@ pub(super) struct Life {
     pub(super) over: bool,
     /// Its end was told.
     pub(super) ended: bool,
+    /// Whoever waited for it has the outcome.
+    pub(super) delivered: bool,
+    /// The latest record has the provider's reference.
+    pub(super) has_reference: bool,
     /// The first end that was decided.
     pub(super) decided: Option<Outcome>,
     /// When it was seen to be finished: its key may be forgotten so much later.
@@ -55,6 +63,8 @@ pub(super) struct Life {
     /// When the polls began, and how many were answered with pending.
     pub(super) polls_began: Timestamp,
     pub(super) pendings: u16,
+    /// When it was resumed, until its first poll leaves or is held back.
+    pub(super) resumed_at: Option<Timestamp>,
     /// When the look-ups began, and how many there were.
     pub(super) lookups_began: Timestamp,
     pub(super) lookups: u16,
@@ -64,6 +74,26 @@ impl Account {
     /// The job is submitted once more after it was rejected. What is on disk of it stays known.
     pub(super) fn begin_anew(&mut self) {
         *self = Self { asked: std::mem::take(&mut self.asked), ..Self::default() };
+    }
+
+    /// Whether somebody may want to know more of it, and there is a way to.
+    pub(super) const fn can_resume(&self) -> bool {
+        matches!(self.outcome, Some(Outcome::Unresolved(_))) && self.life.delivered && self.life.has_reference
+    }
+
+    /// It has no outcome any more, and will be polled as if it had just been accepted.
+    pub(super) fn resume(&mut self) {
+        self.resumed += 1;
+        self.resumed_from = self.outcome.take();
+        let Life { known, recorded, has_reference, admitted, .. } = self.life;
+        self.life = Life { known, recorded, has_reference, admitted, latest: Some(Kind::Poll), ..Life::default() };
+    }
+
+    /// A new process finds it as it had ended: that it was resumed did not come to disk.
+    pub(super) fn forget_resumption(&mut self, on_disk: Outcome) {
+        if self.outcome.is_none() && self.resumed_from == Some(on_disk) {
+            self.outcome = self.resumed_from.take();
+        }
     }
 
     /// Whether an engine that was told all this must still know the key.

@@ -19,6 +19,10 @@ pub(super) enum Wish {
     Cancel,
     /// Submits what was rejected.
     Repeat,
+    /// Wants to know of an unresolved job after all.
+    Resume,
+    /// No caller's wish: the driver has no payload for the job.
+    Withdraw,
 }
 
 impl World {
@@ -43,19 +47,21 @@ impl World {
                 self.submit(job);
             }
             // What may have been forgotten would begin anew.
-            Wish::Join if self.must_know(job) => {
+            Wish::Join if self.must_know(job) || self.is_withdrawn(job) => {
                 self.submit(job);
             }
             Wish::Join => {}
             Wish::Mismatch => self.mismatch(job),
             Wish::Cancel => self.cancel(job),
             Wish::Repeat => self.repeat(job),
+            Wish::Resume => self.resume(job),
+            Wish::Withdraw => self.withdraw(job),
         }
         self.drain();
     }
 
     /// The operation that was last begun or taken up for this job.
-    fn id_of(&self, job: usize) -> Option<OperationId> {
+    pub(super) fn id_of(&self, job: usize) -> Option<OperationId> {
         let process = self.process.as_ref()?;
         process.latest.get(&job).copied().filter(|id| process.engine.engine().operation(*id).is_some())
     }
@@ -67,8 +73,14 @@ impl World {
         (sure, live().count())
     }
 
+    fn is_withdrawn(&self, job: usize) -> bool {
+        self.process.as_ref().is_some_and(|process| process.withdrawn.contains_key(&job))
+    }
+
     /// Tells whether a job was begun.
     fn submit(&mut self, job: usize) -> bool {
+        // Who submits brings the payload.
+        self.give_back(self.life, job);
         let (key, print) = (self.settings.jobs[job].key.clone(), self.settings.jobs[job].fingerprint);
         let (must_know, (live, at_most), now) = (self.must_know(job), self.live(), self.clock());
         let limit = self.settings.limits.live as usize;
@@ -118,6 +130,8 @@ impl World {
             (Fault::CallerCancels, Wish::Cancel),
             (Fault::CallerJoins, Wish::Join),
             (Fault::CallerMismatches, Wish::Mismatch),
+            (Fault::CallerResumes, Wish::Resume),
+            (Fault::PayloadAway, Wish::Withdraw),
         ];
         for (fault, wish) in wishes {
             if self.chaos.strikes(fault) {

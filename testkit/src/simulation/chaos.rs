@@ -80,11 +80,15 @@ pub enum Fault {
     CallerRepeats,
     /// The process crashes again while it recovers.
     CrashAgain,
+    /// A caller resumes a job, mostly one that ended as unresolved.
+    CallerResumes,
+    /// The driver has no payload for a job that is to be created, and takes it out of the engine for a while.
+    PayloadAway,
 }
 
 impl Fault {
     /// Every kind.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 36] = [
         Self::Refused,
         Self::RequestLost,
         Self::RequestLate,
@@ -119,6 +123,8 @@ impl Fault {
         Self::CallerMismatches,
         Self::CallerRepeats,
         Self::CrashAgain,
+        Self::CallerResumes,
+        Self::PayloadAway,
     ];
 
     /// A name for tables and JSON: `answer_lost`.
@@ -159,6 +165,8 @@ impl Fault {
             Self::CallerMismatches => "caller_mismatches",
             Self::CallerRepeats => "caller_repeats",
             Self::CrashAgain => "crash_again",
+            Self::CallerResumes => "caller_resumes",
+            Self::PayloadAway => "payload_away",
         }
     }
 

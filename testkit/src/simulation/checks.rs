@@ -3,7 +3,7 @@
 use steadfast_core::bulkhead::BulkheadPolicy;
 use steadfast_core::engine::Event;
 use steadfast_core::notice::Notice;
-use steadfast_core::operation::{Attempt, Completed, Reading, Record, Rejected, Stage};
+use steadfast_core::operation::{Attempt, Completed, Reading, Record, Rejected, Stage, Unresolved};
 use steadfast_core::{Fingerprint, Key, Kind, OperationId, Outcome, SendSafety, Timestamp};
 
 use super::invariant::Invariant::{I, R};
@@ -81,6 +81,7 @@ impl World {
         let account = &mut books.accounts[job];
         account.life.writing = None;
         account.creates += 1;
+        let has_reference = account.life.has_reference || account.resumed > 0;
         let (creates, refused, doubt) = (account.creates, account.refused, !account.doubtful.is_empty());
         account.first_sent.get_or_insert(now);
         account.doubtful.insert(attempt.id);
@@ -91,6 +92,7 @@ impl World {
             format!("job {job}: a create at {seen:?}, after {deadline:?}")
         });
         books.hold(R(6), !refused, || format!("job {job}: a create after the provider refused it for good"));
+        books.hold(I(3), !has_reference, || format!("job {job}: a create of what the provider has"));
         let repeats = format!("job {job}: a create while an earlier one may have run ({})", promise(safety));
         match safety {
             SendSafety::Unsafe | SendSafety::Lookup { .. } => {
@@ -161,6 +163,7 @@ impl World {
             Outcome::Failed => said.contains(&&Reading::Failed),
             Outcome::Rejected(_) | Outcome::Unresolved(_) => true,
         };
+        let seen = self.process.as_ref().map_or(self.now, |process| process.seen);
         let books = &mut self.books;
         let what = || format!("job {job} ends as {outcome:?}, having run {runs} times");
         books.hold(R(14), durable, || format!("{}: that is not on disk", what()));
@@ -170,6 +173,13 @@ impl World {
             format!("{}: it was decided as {decided:?}", what())
         });
         books.hold(R(34), !again, || format!("{}: a second time", what()));
+        let unpolled = books.accounts[job].life.resumed_at;
+        if let (Some(since), Outcome::Unresolved(Unresolved::PollDeadline)) = (unpolled, outcome) {
+            let patience = self.settings.policy.poll().deadline();
+            books.hold(R(31), seen >= since.saturating_add(patience), || {
+                format!("{}: resumed at {since:?}, and not polled", what())
+            });
+        }
         match outcome {
             Outcome::Rejected(_) => {
                 books.hold_all(&[I(7), I(17), R(15)], runs == 0 && !doubt, what);
@@ -293,7 +303,10 @@ impl World {
                 // Forgotten: it is finished, unless its job was begun anew under another id.
                 let life = &mut self.books.accounts[*job].life;
                 let gone = process.latest.get(job) == Some(id);
+                let was_finished = life.finished.is_some();
                 life.finished = life.finished.or_else(|| gone.then_some(seen));
+                let over = was_finished || self.books.accounts[*job].outcome.is_some();
+                self.books.hold(R(44), !gone || over, || format!("job {job} is forgotten, and has no outcome"));
                 continue;
             };
             known += 1;

@@ -113,7 +113,7 @@ const TABLE: [(&str, Option<&str>); Invariant::COUNT] = [
     ("a clock that jumps admits nothing extra", None),
     ("polls of one job never overlap, and stop after the end", None),
     ("a poll's error never becomes the job's failure", None),
-    ("the end is absorbing", None),
+    ("the end is absorbing; what is resumed is polled on, and nothing else of it changes", None),
     ("a webhook that comes before the create's answer is parked and matched", WEBHOOKS),
     ("a webhook's id is applied once", WEBHOOKS),
     ("a poll and a webhook with the same answer end it once", None),

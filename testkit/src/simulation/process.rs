@@ -43,6 +43,8 @@ pub(super) struct Process {
     queue: Vec<(RecordId, Record)>,
     /// Webhooks about jobs whose references are not known yet.
     pub(super) parked: Vec<Mail>,
+    /// Operations that were taken out of the engine, by their jobs.
+    pub(super) withdrawn: BTreeMap<usize, Record>,
     /// Operations that took in a second final answer, of which a notice must tell.
     pub(super) contradicted: Vec<OperationId>,
 }
@@ -58,6 +60,7 @@ impl Process {
             is_writing: false,
             queue: Vec::new(),
             parked: Vec::new(),
+            withdrawn: BTreeMap::new(),
             contradicted: Vec::new(),
         }
     }
@@ -95,9 +98,15 @@ impl World {
             let Ok(id) = restored else { return };
             process.jobs.insert(id, job);
             process.latest.insert(job, id);
-            let life = &mut self.books.accounts[job].life;
+            let account = &mut self.books.accounts[job];
+            if let Stage::Delivered(outcome) = record.stage {
+                account.forget_resumption(outcome);
+                account.life.delivered = true;
+            }
+            let life = &mut account.life;
             (life.known, life.recorded, life.admitted) = (true, true, record.creates);
-            life.finished = matches!(record.stage, Stage::Delivered(_)).then_some(now);
+            life.has_reference = record.reference.is_some();
+            life.finished = life.delivered.then_some(now);
             life.decided = ended(record.stage);
             if let Some(operation) = process.engine.engine().operation(id) {
                 let mine = operation.record();
@@ -113,8 +122,8 @@ impl World {
         }
         for (job, account) in self.books.accounts.iter().enumerate() {
             // An outcome that was told is on disk, so what is not there was not told.
-            let lost = account.outcome.is_some() && !account.life.known;
-            let told = account.outcome;
+            let told = account.outcome.or(account.resumed_from);
+            let lost = told.is_some() && !account.life.known;
             let never = told == Some(Outcome::Rejected(Rejected::NotDurable));
             if lost && !never && self.books.violation.is_none() {
                 let detail = format!("job {job} was told {told:?}, and is not on disk");
@@ -123,6 +132,11 @@ impl World {
         }
         self.books.hold(R(36), twin == *process.engine.engine(), || "two recoveries differ".into());
         self.process = Some(process);
+        for job in 0..self.settings.jobs.len() {
+            if self.books.accounts[job].life.known && self.chaos.strikes(Fault::PayloadAway) {
+                self.soon(Happening::Caller(job, Wish::Withdraw));
+            }
+        }
         self.drain();
     }
 
@@ -240,7 +254,8 @@ impl World {
         self.books.hold(R(35), rising, || format!("record {number:?} comes after its successor"));
         let job = process.jobs[&id];
         self.books.accounts[job].asked.push(record.clone());
-        self.books.accounts[job].life.recorded = true;
+        let life = &mut self.books.accounts[job].life;
+        (life.recorded, life.has_reference) = (true, record.reference.is_some());
         let seen = process.seen;
         process.queue.push((number, record.clone()));
         self.trace(Some(job), || format!("record {}: {}", number.0, stage(record.stage)));
@@ -383,12 +398,14 @@ impl World {
         if current && flight.kind == Kind::Poll && reading == Some(Reading::NotFound) {
             self.check_grace(flight.job);
         }
-        if let Some(quota) = answer.quota {
-            let kind = flight.kind;
-            self.feed_expecting(Event::Quota(kind, quota), |gate, now| gate.learn(kind, quota, now));
-        }
         self.check_learnt(id, flight.job, reading.as_ref());
         self.drain();
+        if let Some(quota) = answer.quota.filter(|_| life == self.life) {
+            // Only now: what the answer let through left at the time that was told with it, which may be earlier.
+            let kind = flight.kind;
+            self.feed_expecting(Event::Quota(kind, quota), |gate, now| gate.learn(kind, quota, now));
+            self.drain();
+        }
     }
 
     /// A webhook reaches the process.
@@ -450,6 +467,13 @@ impl World {
         }
         let (wait, life) = (ms(self.dice.u64(..2_000)), self.life);
         self.after(wait, Happening::Deliver { life, id });
+        // Some at once, before the outcome has come to them; some when it has; some a second time.
+        for _ in 0..3 {
+            if matches!(outcome, Outcome::Unresolved(_)) && self.chaos.strikes_with(Fault::CallerResumes, 4.0) {
+                let later = ms(self.dice.u64(..20_000)).min(wait * 3);
+                self.after(later, Happening::Caller(job, Wish::Resume));
+            }
+        }
         if matches!(outcome, Outcome::Rejected(_)) && self.chaos.strikes(Fault::CallerRepeats) {
             let later = wait + ms(self.dice.u64(1..5_000));
             self.after(later, Happening::Caller(job, Wish::Repeat));
@@ -458,7 +482,11 @@ impl World {
 
     /// The caller has the outcome. What was rejected may be submitted again.
     pub(super) fn delivered(&mut self, life: u32, id: OperationId) {
-        if life == self.life && self.process.is_some() {
+        if life == self.life
+            && let Some(process) = &self.process
+        {
+            let job = process.jobs[&id];
+            self.books.accounts[job].life.delivered = true;
             self.feed(Event::Delivered(id));
             self.drain();
         }

@@ -30,8 +30,10 @@ impl Books {
         match notice {
             Notice::Breaker(state) => self.hear_breaker(*state, now),
             Notice::Restored => (life.restored, life.polls_began) = (true, now),
+            Notice::Resumed => (life.polls_began, life.resumed_at) = (now, Some(now)),
             Notice::Sending(attempt) => {
                 (life.latest, life.hint, life.failed, life.restored) = (Some(attempt.kind), None, false, false);
+                life.resumed_at = None;
                 let time = attempt.until.saturating_since(now);
                 let most = match attempt.kind {
                     Kind::Create => rules.policy.create().attempt_timeout(),
@@ -64,7 +66,11 @@ impl Books {
                     self.hold(R(3), *until < deadline, || format!("waits until {until:?}, after {deadline:?}"));
                 }
             }
-            Notice::Blocked { refusal, .. } if refusal.why == Blocked::Paused => {
+            Notice::Blocked { refusal, .. } => {
+                life.resumed_at = None;
+                if refusal.why != Blocked::Paused {
+                    return;
+                }
                 let most = now.saturating_add(rules.gate.longest_pause());
                 self.hold(R(1), refusal.until <= most, || format!("a pause until {:?}, after {most:?}", refusal.until));
             }

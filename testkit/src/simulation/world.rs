@@ -74,6 +74,11 @@ pub(super) enum Happening {
         life: u32,
         id: OperationId,
     },
+    /// The driver has the payload of a job that it had taken out of the engine.
+    GiveBack {
+        life: u32,
+        job: usize,
+    },
     Restart,
     Heal,
 }
@@ -119,6 +124,8 @@ pub(super) struct World {
     /// Jobs whose callers will try to submit them again.
     pub(super) submits_again: BTreeSet<usize>,
     pub(super) operations: u64,
+    pub(super) resumed: u64,
+    pub(super) withdrawn: u64,
     pub(super) effects: u64,
     hasher: DefaultHasher,
     pub(super) books: Books,
@@ -168,6 +175,8 @@ impl World {
             left_out: options.without_jobs.clone(),
             submits_again: BTreeSet::new(),
             operations: 0,
+            resumed: 0,
+            withdrawn: 0,
             effects: 0,
             hasher: DefaultHasher::new(),
             books: Books::new(count),
@@ -261,6 +270,10 @@ impl World {
                 self.wish(job, wish);
             }
             Happening::Deliver { life, id } => self.delivered(life, id),
+            Happening::GiveBack { life, job } => {
+                self.give_back(life, job);
+                self.drain();
+            }
             Happening::Restart => {
                 self.trace(None, || "a new process starts".into());
                 self.restart();

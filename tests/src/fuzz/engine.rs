@@ -8,6 +8,8 @@
 //! - durability: nothing is sent before its record is on disk (I5), no outcome told (R14) or told otherwise a second time (R44);
 //! - one execution: never two requests of one key in the air (I3), no more creates than attempts, over all crashes (I2), none after an outcome, none
 //!   where an earlier one may have run and a repeat is not safe (I7), or is so no longer (the key's window);
+//! - what comes back: only an outcome that was delivered as unresolved, with a reference, is resumed; it is then polled on, and never created again.
+//!   What waits for its create can be withdrawn and restored, and is then as it was;
 //! - bounds: no more live operations than the limit takes in (I15), no more in flight than there are operations and the bulkhead allows; and in the
 //!   end, when journal and provider are well again, every operation ends (I14) and the gate's count returns to zero (I8).
 //!
@@ -25,7 +27,7 @@ use steadfast_core::budget::BudgetPolicy;
 use steadfast_core::bulkhead::BulkheadPolicy;
 use steadfast_core::engine::{Engine, Event, Limits, SubmitError, Submitted};
 use steadfast_core::gate::{GatePolicy, Kinds, RateLimit, WhenOpen};
-use steadfast_core::operation::{AttemptId, Reading, RecordId};
+use steadfast_core::operation::{AttemptId, Reading, Record, RecordId, Stage};
 use steadfast_core::poll::PollPolicy;
 use steadfast_core::rate_limit::{Quota, RatePolicy};
 use steadfast_core::retry::{Certainty, Class, Failure, RetryPolicy};
@@ -36,7 +38,7 @@ use steadfast_core::{
 use self::books::Books;
 use super::WALL_SECS;
 
-const LETTERS: &[u8] = b"sspppzzzaaaaAwceTTTttbdnqQxygCShGf";
+const LETTERS: &[u8] = b"sspppzzzaaaaAwceTTTttbdnqQxygCShGfRRWU";
 const KEYS: usize = 6;
 /// A script that is longer says nothing new.
 const STEPS: usize = 400;
@@ -133,6 +135,8 @@ struct World {
     /// All ids ever given, those of earlier lives too.
     ids: Vec<OperationId>,
     books: Books,
+    /// Operations that were taken out of the engine.
+    withdrawn: Vec<Record>,
     most_in_flight: Option<u32>,
     snapshots: u32,
 }
@@ -147,6 +151,7 @@ impl World {
             now: Timestamp::from_secs(WALL_SECS),
             ids: Vec::new(),
             books: Books::new(policy(choices[3], safety(choices[0])), limits(choices[2])),
+            withdrawn: Vec::new(),
             most_in_flight: most_in_flight(choices[1]),
             snapshots: 0,
         }
@@ -233,7 +238,23 @@ impl World {
                 if let Some((key, outcome)) = self.engine.operation(id).and_then(|it| Some((it.key(), it.outcome()?))) {
                     self.books.ended(key, outcome);
                 }
-                self.feed(Event::Delivered(id));
+                self.deliver(id);
+            }
+            // R ID: somebody resumes it. W ID: it is withdrawn. U N: the Nth that was comes back.
+            b'R' => {
+                let id = self.id(script);
+                self.resume(id);
+            }
+            b'W' => {
+                let id = self.id(script);
+                self.withdraw(id);
+            }
+            b'U' => {
+                let at = index(script);
+                if !self.withdrawn.is_empty() {
+                    let record = self.withdrawn.remove(at % self.withdrawn.len());
+                    self.give_back(record);
+                }
             }
             // T: sleep until the next deadline. t SPAN: sleep for so long. b SPAN: the clock runs backwards.
             b'T' => {
@@ -295,6 +316,10 @@ impl World {
 
     fn submit(&mut self, at: usize, payload: u8) {
         let key = Key::new(format!("order-{}", at % KEYS)).expect("visible ASCII");
+        if let Some(at) = self.withdrawn.iter().position(|record| record.key == key) {
+            let record = self.withdrawn.remove(at);
+            self.give_back(record);
+        }
         let (found, print) = (self.engine.find(&key), Fingerprint::new([payload % 2; 16]));
         match self.at(|engine, now| engine.submit(key.clone(), print, now)) {
             Ok(Submitted::Started(id)) => {
@@ -327,6 +352,55 @@ impl World {
     fn answer(&mut self, id: OperationId, attempt: AttemptId, answer: Result<Reading, Failure>) {
         self.books.answered(id, attempt, &answer);
         self.feed(Event::Answered(id, attempt, answer));
+    }
+
+    fn deliver(&mut self, id: OperationId) {
+        if let Some(operation) = self.engine.operation(id) {
+            self.books.delivered(operation);
+        }
+        self.feed(Event::Delivered(id));
+    }
+
+    fn resume(&mut self, id: OperationId) {
+        let Some(before) = self.engine.operation(id).map(|it| it.record()) else {
+            return self.feed(Event::Resume(id));
+        };
+        let resumes = self.books.resumes(&before);
+        self.feed(Event::Resume(id));
+        let after = self.engine.operation(id).expect("nobody forgets it for that").record();
+        if resumes {
+            let mut expected = before;
+            (expected.stage, expected.polls, expected.due) = (Stage::Accepted, 0, after.due);
+            assert_eq!(after, expected, "R31: what is resumed is polled on, and nothing else of it changes");
+            assert!(self.engine.live_operations().any(|live| live == id), "I15: it is live again");
+        } else if matches!(before.stage, Stage::Ended(_) | Stage::Delivered(_)) {
+            assert_eq!(after, before, "R31: resumed in vain");
+        }
+    }
+
+    /// As a driver must, it does first what it is told to.
+    fn withdraw(&mut self, id: OperationId) {
+        self.drain();
+        let (before, live) = (self.engine.operation(id).map(|it| it.record()), self.engine.live());
+        let may_look_up = matches!(safety(self.choices[0]), SendSafety::Lookup { .. });
+        let waits = |record: &Record| match record.stage {
+            Stage::Planned => true,
+            Stage::Unknown => !may_look_up,
+            _ => false,
+        };
+        let withdrawn = self.at(|engine, now| engine.withdraw(id, now));
+        assert_eq!(withdrawn, before.filter(waits), "what waits for its create, and nothing else");
+        if let Some(record) = withdrawn {
+            assert!(self.engine.operation(id).is_none() && self.engine.find(&record.key).is_none());
+            assert_eq!(self.engine.live(), live - 1);
+            self.withdrawn.push(record);
+        }
+    }
+
+    fn give_back(&mut self, record: Record) {
+        let id = self.at(|engine, now| engine.restore(record.clone(), now)).expect("nobody else has its key");
+        self.books.entered += 1;
+        self.ids.push(id);
     }
 
     fn pop(&mut self) -> bool {
@@ -362,6 +436,7 @@ impl World {
     fn crash(&mut self, later: Duration) {
         self.engine = Self::engine(self.choices);
         self.twin = None;
+        self.withdrawn.clear();
         self.most_in_flight = most_in_flight(self.choices[1]);
         self.now = self.now.saturating_add(later);
         for record in self.books.crash(self.now) {
@@ -397,6 +472,9 @@ impl World {
     fn come_to_rest(&mut self) {
         self.both(|engine, _| engine.gate_mut().hold_until(Timestamp::EPOCH));
         self.now = self.now.max(self.books.seen);
+        for record in std::mem::take(&mut self.withdrawn) {
+            self.give_back(record);
+        }
         if self.choices[0] & 4 == 0 {
             let live: Vec<OperationId> = self.engine.live_operations().collect();
             live.into_iter().for_each(|id| self.feed(Event::Cancel(id)));
@@ -410,7 +488,7 @@ impl World {
             }
             self.drain();
             while let Some(id) = self.books.told.pop() {
-                self.feed(Event::Delivered(id));
+                self.deliver(id);
             }
             self.drain();
             self.commit(usize::MAX, true);

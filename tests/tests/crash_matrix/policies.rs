@@ -10,10 +10,16 @@ use steadfast_core::operation::{Attempt, Effect, Reading, Record, Rejected, Stag
 use steadfast_core::{Fingerprint, Gate, Key, Kind, OperationId, Outcome, Reference, Seed, SendSafety, Timestamp};
 use tokio::time::Instant;
 
+use crate::disk::On;
 use crate::world::{Case, Crash, DAY, Life, Point, World, key};
 
 const SECOND: Duration = Duration::from_secs(1);
 const START: Timestamp = Timestamp::from_secs(1_700_000_000);
+
+/// Every store, with payloads kept and not.
+fn each() -> impl Iterator<Item = (On, bool)> {
+    On::BOTH.into_iter().flat_map(|on| [false, true].map(|kept| (on, kept)))
+}
 
 /// What the disk says of the job a little after a process has started on it, and nobody has submitted anything.
 async fn left_alone(world: &World) -> Stage {
@@ -184,9 +190,9 @@ fn c23_cancelled_in_flight() {
 #[tokio::test(start_paused = true)]
 async fn c20_the_key_may_be_forgotten() {
     let policy = Case::Keyed.policy().with_safety(SendSafety::Keyed { window: 60 * SECOND }).unwrap();
-    for kept in [false, true] {
+    for (on, kept) in each() {
         for lost in [20 * SECOND, 70 * SECOND] {
-            let mut world = World::new(Case::Keyed, kept);
+            let mut world = World::new(on, Case::Keyed, kept);
             world.set_policy(policy.clone());
             assert_eq!(world.live(Crash::At(Point::AfterSend(Kind::Create))).await, None);
             world.edit(|record| {
@@ -213,9 +219,9 @@ async fn c20_the_key_may_be_forgotten() {
 async fn c21_the_clock_went_back() {
     let policy = Case::Keyed.policy();
     let cap = policy.create().backoff().cap().max(policy.poll().schedule().cap());
-    for case in Case::ALL {
+    for (on, case) in On::BOTH.into_iter().flat_map(|on| Case::ALL.map(|case| (on, case))) {
         for point in [Point::BeforeCommit(2), Point::AfterCommit(2)] {
-            let world = World::new(case, true);
+            let world = World::new(on, case, true);
             assert_eq!(world.live(Crash::At(point)).await, None);
             world.edit(|record| {
                 let ahead = |at: Timestamp| at.saturating_add(6 * 3_600 * SECOND);
@@ -249,10 +255,10 @@ async fn c22_the_clock_jumped_forward() {
             record.due = record.due.map(|at| at.saturating_sub(10 * DAY));
         });
     };
-    for kept in [false, true] {
+    for (on, kept) in each() {
         // Something was sent: nobody may say that it failed.
         for case in [Case::Keyed, Case::Ignored] {
-            let world = World::new(case, kept);
+            let world = World::new(on, case, kept);
             assert_eq!(world.live(Crash::At(Point::AfterSend(Kind::Create))).await, None);
             past(&world);
             let stage = left_alone(&world).await;
@@ -261,7 +267,7 @@ async fn c22_the_clock_jumped_forward() {
             assert_eq!(world.creates(), 1);
         }
         // Nothing was: it is rejected, and its key is free.
-        let world = World::new(Case::Keyed, kept);
+        let world = World::new(on, Case::Keyed, kept);
         let client = world.start(&Life::new(Crash::Never)).await;
         client.hold(60 * SECOND);
         let _waits = client.submit(key(), crate::world::PAYLOAD).await.unwrap();
@@ -272,8 +278,10 @@ async fn c22_the_clock_jumped_forward() {
         assert_eq!(world.creates(), 0);
     }
     // What was accepted has a new time to be polled in: while nobody watched does not count.
-    let world = World::new(Case::Keyed, false);
-    assert_eq!(world.live(Crash::At(Point::AfterCommit(2))).await, None);
-    past(&world);
-    assert_eq!(world.live(Crash::Never).await.unwrap().outcome.name(), "completed");
+    for on in On::BOTH {
+        let world = World::new(on, Case::Keyed, false);
+        assert_eq!(world.live(Crash::At(Point::AfterCommit(2))).await, None);
+        past(&world);
+        assert_eq!(world.live(Crash::Never).await.unwrap().outcome.name(), "completed");
+    }
 }

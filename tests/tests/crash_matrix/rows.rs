@@ -7,6 +7,7 @@ use steadfast_core::{Kind, Outcome};
 use steadfast_testkit::{Fault, Faults};
 use steadfast_tokio::{Finished, SubmitError};
 
+use crate::disk::On;
 use crate::world::{Case, Crash, Life, PAYLOAD, Point, World, key};
 
 /// How a row came out.
@@ -34,14 +35,19 @@ impl End {
     }
 }
 
+/// Every store with every provider.
+fn each() -> impl Iterator<Item = (On, Case)> {
+    On::BOTH.into_iter().flat_map(|on| Case::ALL.map(|case| (on, case)))
+}
+
 /// Runs a row: a process dies at `point`; `persisted` looks at what is left; the next one recovers, crashed at each of its own steps in turn and at
 /// last not at all; `expect` looks at the end.
 async fn row(faults: &Faults, point: Point, persisted: impl Fn(Case, &World), expect: impl Fn(&End)) {
-    for case in Case::ALL {
+    for (on, case) in each() {
         for kept in [false, true] {
             for step in 1.. {
                 assert!(step < 60, "a recovery of so many steps");
-                let world = World::with_faults(case, kept, faults.clone());
+                let world = World::with_faults(on, case, kept, faults.clone());
                 assert_eq!(
                     world.live(Crash::At(point)).await,
                     None,
@@ -214,10 +220,10 @@ async fn c12_result_journaled_and_the_delivered_mark_missing() {
 /// A commit of which nobody knows whether it happened: nothing leaves while that is so, and the next process reads what is there.
 #[tokio::test(start_paused = true)]
 async fn c15_a_flush_that_failed() {
-    for case in Case::ALL {
+    for (on, case) in each() {
         // Dead to the disk from the start, or from just after it was written: the client is told the same.
         for point in [Point::BeforeCommit(1), Point::AfterCommit(1)] {
-            let world = World::new(case, false);
+            let world = World::new(on, case, false);
             let life = Life::new(Crash::At(point));
             let client = world.start(&life).await;
             let submit = tokio::time::timeout(Duration::from_secs(100), client.submit(key(), PAYLOAD)).await;
@@ -236,9 +242,9 @@ async fn c15_a_flush_that_failed() {
 /// The disk is full when the job's answer comes: the answer is kept in memory and written when there is room. A crash before that is C04.
 #[tokio::test(start_paused = true)]
 async fn c16_disk_full() {
-    for case in Case::ALL {
+    for (on, case) in each() {
         for dies in [false, true] {
-            let world = World::new(case, false);
+            let world = World::new(on, case, false);
             let life = Life::new(Crash::Never);
             life.fill_disk_at(2);
             let client = world.start(&life).await;
@@ -265,19 +271,19 @@ async fn c16_disk_full() {
 /// A copy of the disk from before the acceptance, or from before the job: the key is the caller's own, so it is the same again.
 #[tokio::test(start_paused = true)]
 async fn c17_an_older_copy_of_the_journal() {
-    for case in Case::ALL {
-        let world = World::new(case, false);
+    for (on, case) in each() {
+        let world = World::new(on, case, false);
         assert_eq!(world.live(Crash::At(Point::BeforeSend(Kind::Create))).await, None);
-        let older = world.backup();
+        let older = world.disk().backup();
         if case == Case::Ignored {
             // It was carried out by a process that the copy knows nothing of.
-            world.put_back(&[]);
+            world.disk().wipe();
             assert_eq!(world.live(Crash::Never).await.unwrap().outcome.name(), "completed");
         } else {
             assert_eq!(world.live(Crash::Never).await.unwrap().outcome.name(), "completed");
         }
         let creates = world.creates();
-        world.put_back(&older);
+        world.disk().put_back(&older);
         let finished = world.live(Crash::Never).await.unwrap();
         match case {
             Case::Keyed => assert_eq!((finished.outcome.name(), world.creates()), ("completed", creates + 1)),
@@ -286,7 +292,7 @@ async fn c17_an_older_copy_of_the_journal() {
         }
         if case == Case::Keyed {
             // Of an empty journal only the provider's memory of the key is left.
-            world.put_back(&[]);
+            world.disk().wipe();
             assert_eq!(world.live(Crash::Never).await.unwrap().outcome.name(), "completed");
         }
         world.check();
@@ -296,8 +302,8 @@ async fn c17_an_older_copy_of_the_journal() {
 /// The caller walks away: the job does not.
 #[tokio::test(start_paused = true)]
 async fn c23_the_caller_drops_its_future_in_flight() {
-    for case in Case::ALL {
-        let world = World::new(case, false);
+    for (on, case) in each() {
+        let world = World::new(on, case, false);
         let client = world.start(&Life::new(Crash::Never)).await;
         drop(client.submit(key(), PAYLOAD).await.unwrap());
         assert!(matches!(world.stage(), Some(Stage::InFlight | Stage::Accepted)), "{:?}", world.stage());
@@ -314,8 +320,9 @@ async fn c25_crashes_inside_recoveries() {
     let mut most = 0;
     for seed in 0..120 {
         let mut dice = fastrand::Rng::with_seed(seed);
+        let on = On::BOTH[usize::from(seed % 2 == 1)];
         let case = Case::ALL[dice.usize(..3)];
-        let world = World::new(case, dice.bool());
+        let world = World::new(on, case, dice.bool());
         let mut lives = 0;
         let finished = loop {
             let crash = if lives < 12 { Crash::Step(dice.u32(1..8)) } else { Crash::Never };

@@ -10,14 +10,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Response;
 use steadfast_core::operation::{Record, Stage};
-use steadfast_core::{Key, Kind, OperationPolicy, Outcome, SendSafety, Timestamp};
+use steadfast_core::{Key, Kind, OperationPolicy, Outcome, SendSafety};
 use steadfast_providers::deepvue::{Credentials, Deepvue};
 use steadfast_providers::{BaseUrl, Provider};
-use steadfast_store::{Entry, MemoryStore, Store, StoreError};
+use steadfast_store::OpenError;
 use steadfast_testkit::tokio::InProcess;
 use steadfast_testkit::{FakeDeepvue, Faults, Keys, WithLookup};
-use steadfast_tokio::{Client, Finished, Outgoing, SendError, Transport};
+use steadfast_tokio::{Client, Finished, Outgoing, SendError, StartError, Transport};
 use tokio::sync::Notify;
+
+use crate::disk::{Disk, On};
 
 pub(crate) const PAYLOAD: &str = r#"{"dl_number":"DL1","dob":"1990-01-01","consent":"Y","reason":"KYC"}"#;
 pub(crate) const DAY: Duration = Duration::from_secs(86_400);
@@ -85,31 +87,51 @@ pub(crate) struct Seen {
     violations: Vec<String>,
 }
 
+/// Why a process did not get as far as a client.
+#[derive(Debug)]
+pub(crate) enum NoStart {
+    /// Its store could not be opened.
+    Store(OpenError),
+    /// The client refused the store.
+    Client(StartError),
+}
+
+impl From<OpenError> for NoStart {
+    fn from(error: OpenError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<StartError> for NoStart {
+    fn from(error: StartError) -> Self {
+        Self::Client(error)
+    }
+}
+
 #[derive(Clone)]
 pub(crate) struct World {
     case: Case,
     /// Whether payloads are kept: then nobody needs to submit again.
     kept: bool,
     policy: OperationPolicy,
-    disk: Arc<Mutex<MemoryStore>>,
+    disk: Disk,
     provider: InProcess,
     seen: Arc<Mutex<Seen>>,
 }
 
 impl World {
-    pub(crate) fn new(case: Case, kept: bool) -> Self {
-        Self::with_faults(case, kept, Faults::none())
+    pub(crate) fn new(on: On, case: Case, kept: bool) -> Self {
+        Self::with_faults(on, case, kept, Faults::none())
     }
 
-    pub(crate) fn with_faults(case: Case, kept: bool, faults: Faults) -> Self {
+    pub(crate) fn with_faults(on: On, case: Case, kept: bool, faults: Faults) -> Self {
         let keys = match case {
             Case::Keyed => Keys::Honoured,
             Case::Ignored => Keys::Ignored,
             Case::Lookup => Keys::Lookup,
         };
         let provider = InProcess::new(FakeDeepvue::new(1).with_faults(faults).with_keys(keys));
-        let (disk, seen) = (Arc::default(), Arc::default());
-        Self { case, kept, policy: case.policy(), disk, provider, seen }
+        Self { case, kept, policy: case.policy(), disk: Disk::new(on), provider, seen: Arc::default() }
     }
 
     pub(crate) fn set_policy(&mut self, policy: OperationPolicy) {
@@ -133,44 +155,35 @@ impl World {
         self.seen().handles
     }
 
-    fn entry(&self) -> Option<Entry> {
-        self.disk.lock().unwrap().find(&key()).unwrap()
+    pub(crate) const fn disk(&self) -> &Disk {
+        &self.disk
     }
 
     pub(crate) fn record(&self) -> Option<Record> {
-        self.entry().map(|entry| entry.record)
+        self.disk.find(&key()).map(|entry| entry.record)
     }
 
     pub(crate) fn stage(&self) -> Option<Stage> {
         self.record().map(|record| record.stage)
     }
 
-    /// A copy of the disk, and a disk that such a copy was put on.
-    pub(crate) fn backup(&self) -> Vec<Entry> {
-        self.disk.lock().unwrap().load().unwrap()
-    }
-
-    pub(crate) fn put_back(&self, backup: &[Entry]) {
-        let mut disk = MemoryStore::default();
-        disk.append(backup).unwrap();
-        *self.disk.lock().unwrap() = disk;
-    }
-
-    /// Changes what the disk holds: another clock wrote it.
     pub(crate) fn edit(&self, edit: impl Fn(&mut Record)) {
-        let mut entries = self.backup();
-        entries.iter_mut().for_each(|entry| edit(&mut entry.record));
-        self.put_back(&entries);
+        self.disk.edit(|entry| edit(&mut entry.record));
     }
 
     pub(crate) async fn start(&self, life: &Life) -> Client {
-        let disk = Disk { life: life.clone(), inner: self.disk.lock().unwrap().clone(), commits: 0 };
+        self.try_start(life).await.unwrap()
+    }
+
+    /// A process opens its store and starts a client on it, or cannot.
+    pub(crate) async fn try_start(&self, life: &Life) -> Result<Client, NoStart> {
+        let disk = self.disk.open(life)?;
         let wire = Wire { life: life.clone(), world: self.clone() };
         macro_rules! start {
             ($provider:expr) => {{
                 let builder = Client::builder($provider, wire).policy(self.policy.clone()).store(disk);
                 let builder = if self.kept { builder.keep_payloads() } else { builder };
-                builder.start().await.unwrap()
+                Ok(builder.start().await?)
             }};
         }
         match self.case {
@@ -266,6 +279,15 @@ impl Life {
         self.state.0.lock().unwrap().alive
     }
 
+    /// Whether it is the same process.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.state, &other.state)
+    }
+
+    pub(crate) fn is_disk_full(&self, commit: u32) -> bool {
+        self.state.0.lock().unwrap().full_at <= commit
+    }
+
     /// From the commit of this number on the disk is full.
     pub(crate) fn fill_disk_at(&self, commit: u32) {
         self.state.0.lock().unwrap().full_at = commit;
@@ -290,7 +312,7 @@ impl Life {
     }
 
     /// Tells whether it lives beyond this point.
-    fn passes(&self, point: Point) -> bool {
+    pub(crate) fn passes(&self, point: Point) -> bool {
         let mut state = self.state.0.lock().unwrap();
         state.steps += 1;
         let dies = match state.crash {
@@ -304,42 +326,6 @@ impl Life {
             self.kill();
         }
         lives
-    }
-}
-
-/// A process's disk.
-struct Disk {
-    life: Life,
-    inner: MemoryStore,
-    commits: u32,
-}
-
-impl Store for Disk {
-    fn append(&mut self, entries: &[Entry]) -> Result<(), StoreError> {
-        self.commits += 1;
-        if !self.life.passes(Point::BeforeCommit(self.commits)) {
-            return Err(StoreError::uncertain("the process is dead"));
-        }
-        if self.life.state.0.lock().unwrap().full_at <= self.commits {
-            return Err(StoreError::write("no space left on device"));
-        }
-        self.inner.append(entries)?;
-        if !self.life.passes(Point::AfterCommit(self.commits)) {
-            return Err(StoreError::uncertain("the process is dead"));
-        }
-        Ok(())
-    }
-
-    fn load(&mut self) -> Result<Vec<Entry>, StoreError> {
-        self.inner.load()
-    }
-
-    fn find(&mut self, key: &Key) -> Result<Option<Entry>, StoreError> {
-        if self.life.is_alive() { self.inner.find(key) } else { Err(StoreError::read("the process is dead")) }
-    }
-
-    fn forget(&mut self, before: Timestamp, most: usize) -> Result<usize, StoreError> {
-        if self.life.is_alive() { self.inner.forget(before, most) } else { Ok(0) }
     }
 }
 

@@ -1,9 +1,9 @@
 //! What must hold when a request leaves, when the operation ends, when the provider has told something, and at every moment.
 
-use steadfast_core::operation::{Attempt, Rejected, Stage};
+use steadfast_core::operation::{Attempt, Event, Rejected, Stage, Unresolved};
 use steadfast_core::{Kind, Outcome};
 
-use super::provider::{Answer, Fate};
+use super::provider::{Answer, Fate, HINT};
 use super::{Flight, Job, Refusal};
 
 impl Job {
@@ -32,6 +32,7 @@ impl Job {
                 assert!(self.now < self.books.submitted.saturating_add(policy.create().deadline()), "I2, R3");
                 assert!(self.job.reference().is_none(), "no create after acceptance");
                 assert_eq!(self.books.refused, Refusal::No, "R6: created again after a refusal");
+                assert_eq!(self.books.resumed, None, "created again after it was resumed");
             }
             Kind::Poll => {
                 assert_eq!(durable.stage, Stage::Accepted, "I5");
@@ -50,6 +51,16 @@ impl Job {
 
     pub(super) fn ended(&mut self) {
         let outcome = self.job.outcome().expect("the end has an outcome");
+        let poll = self.provider.promise.policy().poll();
+        match (outcome, self.books.polls_began) {
+            (Outcome::Unresolved(Unresolved::PollDeadline), Some(began)) => {
+                // It ends when no poll can begin any more, and none waits longer than a hint.
+                let patient = self.now.saturating_add(HINT) >= began.saturating_add(poll.deadline());
+                assert!(patient, "resumed at {began:?}, and {outcome:?} at {:?}", self.now);
+            }
+            (Outcome::Unresolved(Unresolved::Polls), Some(_)) => assert_eq!(self.books.pending, poll.polls()),
+            _ => {}
+        }
         let durable = self.durable.as_ref().map(|record| record.stage);
         match durable {
             Some(stage) => assert_eq!(stage, Stage::Ended(outcome), "R14"),
@@ -66,6 +77,22 @@ impl Job {
         assert!(!is_final || self.decided().is_some(), "the provider's last word is not heard");
         let open = matches!(self.decided(), None | Some(Outcome::Unresolved(_)));
         assert!(answer != Answer::Accepted || !open || self.job.reference().is_some(), "R18");
+    }
+
+    /// Whether somebody may want to know of it after all, and there is a way to.
+    pub(super) fn can_resume(&self) -> bool {
+        let unresolved = matches!(self.told, Some(Outcome::Unresolved(_))) && !self.books.to_deliver;
+        unresolved && self.job.reference().is_some()
+    }
+
+    /// R31: nobody resumes what goes on, is known for good, or cannot be found at the provider.
+    pub(super) fn check_resume(&self) {
+        assert_eq!(self.job.can_resume(), self.can_resume());
+        if !self.can_resume() {
+            let (mut resumed, mut gate) = (self.job.clone(), self.gate.clone());
+            resumed.handle(Event::Resume, &mut self.provider.promise.policy().turn(self.now, &mut gate));
+            assert!(resumed == self.job && gate == self.gate, "resumed in vain, and {resumed:?}");
+        }
     }
 
     /// Laws 1 and 2.

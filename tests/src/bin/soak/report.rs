@@ -26,6 +26,8 @@ pub(crate) struct Report {
     wanted: u64,
     seeds: u64,
     operations: u64,
+    resumed: u64,
+    withdrawn: u64,
     effects: u64,
     crashes: u64,
     faults: BTreeMap<&'static str, u64>,
@@ -74,6 +76,8 @@ impl Report {
             wanted,
             seeds: 0,
             operations: 0,
+            resumed: 0,
+            withdrawn: 0,
             effects: 0,
             crashes: 0,
             faults: BTreeMap::new(),
@@ -89,6 +93,8 @@ impl Report {
     pub(crate) fn add(&mut self, seed: u64, history: History) {
         self.seeds += 1;
         self.operations += history.operations;
+        self.resumed += history.resumed;
+        self.withdrawn += history.withdrawn;
         self.effects += history.effects;
         for (fault, met) in Fault::ALL.iter().zip(&history.faults) {
             *self.faults.entry(fault.name()).or_default() += met;
@@ -115,7 +121,9 @@ impl Report {
         let crashes = self.crashes_at.iter().map(|(name, met)| (format!("a crash at {name}"), *met));
         let checks = self.invariants.iter().filter(|it| it.elsewhere.is_none());
         let checks = checks.map(|it| (format!("a check of {}", it.invariant), it.times));
-        let kinds = faults.chain(crashes).chain(checks);
+        let returns = [("an operation that is resumed", self.resumed), ("one that is withdrawn", self.withdrawn)];
+        let returns = returns.map(|(name, met)| (name.to_owned(), met));
+        let kinds = faults.chain(crashes).chain(checks).chain(returns);
         self.never_met = kinds.filter(|(_, met)| *met == 0).map(|(name, _)| name).collect();
     }
 
@@ -147,10 +155,12 @@ impl Report {
         let short = self.wanted < u64::MAX && self.seeds < self.wanted;
         let _ = writeln!(
             text,
-            "\n{}{}, {} operations, {} effects, {}, {}; {:.0} histories per second, {:.1} s",
+            "\n{}{}, {} operations ({} resumed, {} withdrawn), {} effects, {}, {}; {:.0} histories per second, {:.1} s",
             number(self.seeds, "history", "histories"),
             if short { format!(" (stopped early, of {})", self.wanted) } else { String::new() },
             self.operations,
+            self.resumed,
+            self.withdrawn,
             self.effects,
             number(self.crashes, "crash", "crashes"),
             number(self.violations.len() as u64, "violation", "violations"),

@@ -16,6 +16,11 @@ struct Job {
     /// A create left, and nobody proved that it did not run.
     doubt: bool,
     told: Option<(Outcome, Timestamp)>,
+    /// Whoever waited for it has it.
+    delivered: bool,
+    /// What was told before it was resumed, while nothing has been told since.
+    resumed_from: Option<Outcome>,
+    resumed: bool,
 }
 
 pub(super) struct Books {
@@ -148,7 +153,7 @@ impl Books {
         let job = self.jobs.entry(key.clone()).or_default();
         job.creates += 1;
         assert!(job.creates <= self.policy.create().attempts(), "I2: more creates than attempts");
-        assert!(job.told.is_none(), "I3: a create after the outcome");
+        assert!(job.told.is_none() && !job.resumed, "I3: a create after the outcome");
         let first = *job.first_create.get_or_insert(self.seen);
         match self.policy.safety() {
             SendSafety::Unsafe | SendSafety::Lookup { .. } => {
@@ -176,6 +181,25 @@ impl Books {
         assert!(durable, "R14: told as {outcome:?}, and on disk it is {stage:?}");
     }
 
+    /// Somebody has the outcome.
+    pub(super) fn delivered(&mut self, operation: &Operation) {
+        if let (Some(_), Some(job)) = (operation.outcome(), self.jobs.get_mut(operation.key())) {
+            job.delivered = true;
+        }
+    }
+
+    /// Somebody resumes it. Tells whether it goes on: then it has no outcome any more.
+    pub(super) fn resumes(&mut self, record: &Record) -> bool {
+        let Some(job) = self.jobs.get_mut(&record.key) else { return false };
+        let unresolved = matches!(job.told, Some((Outcome::Unresolved(_), _))) && job.delivered;
+        if !unresolved || record.reference.is_none() {
+            return false;
+        }
+        job.resumed_from = job.told.take().map(|(outcome, _)| outcome);
+        (job.delivered, job.resumed) = (false, true);
+        true
+    }
+
     /// What is not on disk is gone. Gives what is.
     pub(super) fn crash(&mut self, now: Timestamp) -> Vec<Record> {
         self.asked.clear();
@@ -189,6 +213,15 @@ impl Books {
             // all that is known.
             let kept = job.told.filter(|(outcome, _)| *outcome != Outcome::Rejected(Rejected::NotDurable));
             job.told = kept.map(|(outcome, _)| (outcome, now));
+            job.delivered = false;
+        }
+        for (key, record) in &self.durable {
+            let (Some(job), Stage::Delivered(outcome)) = (self.jobs.get_mut(key), record.stage) else { continue };
+            // That it was resumed is not on disk: it is as it had ended.
+            if job.told.is_none() && job.resumed_from == Some(outcome) {
+                job.told = Some((outcome, now));
+            }
+            job.delivered = job.told.is_some();
         }
         self.durable.values().cloned().collect()
     }

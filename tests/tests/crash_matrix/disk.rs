@@ -1,0 +1,275 @@
+//! What a process leaves behind when it dies: records in memory, or the files of a journal on SQLite.
+//!
+//! Each process opens the files anew. One that dies is not allowed to close them: they are put back as they lay there at that moment, the log beside
+//! them and nothing tidied. So whatever the next one finds is what a killed process would have left.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::{env, fs, process};
+
+use steadfast_core::{Key, Timestamp};
+use steadfast_store::{Entry, MemoryStore, OpenError, SqliteStore, Store, StoreError};
+
+use crate::world::{Life, Point};
+
+/// Which store a world has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum On {
+    Memory,
+    Sqlite,
+}
+
+impl On {
+    pub(crate) const BOTH: [Self; 2] = [Self::Memory, Self::Sqlite];
+}
+
+/// A journal's files, by what follows its name.
+pub(crate) type Image = BTreeMap<&'static str, Vec<u8>>;
+
+pub(crate) const SUFFIXES: [&str; 3] = ["", "-wal", "-mark"];
+
+/// A copy of all that a disk holds.
+pub(crate) enum Backup {
+    Records(Vec<Entry>),
+    Files(Image),
+}
+
+/// A disk. Clones are the same one.
+#[derive(Clone)]
+pub(crate) struct Disk(Arc<Mutex<Kept>>);
+
+enum Kept {
+    Memory(MemoryStore),
+    Files(Box<Files>),
+}
+
+/// A directory that goes away, and the process that has the journal in it open.
+struct Files {
+    directory: PathBuf,
+    open: Option<(Life, SqliteStore)>,
+}
+
+impl Disk {
+    pub(crate) fn new(on: On) -> Self {
+        Self(Arc::new(Mutex::new(match on {
+            On::Memory => Kept::Memory(MemoryStore::default()),
+            On::Sqlite => Kept::Files(Box::new(Files::new())),
+        })))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.0.lock().unwrap()
+    }
+
+    /// What a process that starts has of it.
+    pub(crate) fn open(&self, life: &Life) -> Result<Process, OpenError> {
+        if let Kept::Files(files) = &mut *self.lock() {
+            files.bury();
+            // If a living process has it, this must be refused.
+            let store = SqliteStore::open(files.journal())?;
+            files.open = Some((life.clone(), store));
+        }
+        Ok(Process { life: life.clone(), disk: self.clone(), commits: 0 })
+    }
+
+    pub(crate) fn find(&self, key: &Key) -> Option<Entry> {
+        self.lock().look(|store| store.find(key).unwrap())
+    }
+
+    pub(crate) fn backup(&self) -> Backup {
+        let mut kept = self.lock();
+        match &mut *kept {
+            Kept::Memory(store) => Backup::Records(store.load().unwrap()),
+            Kept::Files(files) => Backup::Files(files.at_rest().image()),
+        }
+    }
+
+    pub(crate) fn put_back(&self, backup: &Backup) {
+        let mut kept = self.lock();
+        match (&mut *kept, backup) {
+            (Kept::Memory(store), Backup::Records(entries)) => {
+                *store = MemoryStore::default();
+                store.append(entries).unwrap();
+            }
+            (Kept::Files(files), Backup::Files(image)) => files.at_rest().lay_out(image),
+            _ => panic!("another disk's"),
+        }
+    }
+
+    /// A disk on which nothing has ever been.
+    pub(crate) fn wipe(&self) {
+        let mut kept = self.lock();
+        match &mut *kept {
+            Kept::Memory(store) => *store = MemoryStore::default(),
+            Kept::Files(files) => files.at_rest().lay_out(&Image::new()),
+        }
+    }
+
+    /// Changes every entry: another clock wrote it, say.
+    pub(crate) fn edit(&self, edit: impl Fn(&mut Entry)) {
+        let mut entries = self.lock().look(|store| Some(store.load().unwrap())).unwrap_or_default();
+        entries.iter_mut().for_each(edit);
+        self.wipe();
+        self.append(&entries);
+    }
+
+    /// Writes what no process of this world has written.
+    pub(crate) fn append(&self, entries: &[Entry]) {
+        match &mut *self.lock() {
+            Kept::Memory(store) => store.append(entries).unwrap(),
+            Kept::Files(files) => SqliteStore::open(files.at_rest().journal()).unwrap().append(entries).unwrap(),
+        }
+    }
+
+    /// The journal's files, of which no process that lives has any open.
+    pub(crate) fn image(&self) -> Image {
+        match self.backup() {
+            Backup::Files(image) => image,
+            Backup::Records(_) => panic!("it has no files"),
+        }
+    }
+
+    pub(crate) fn lay_out(&self, image: &Image) {
+        self.put_back(&Backup::Files(image.clone()));
+    }
+
+    pub(crate) fn journal(&self) -> PathBuf {
+        match &*self.lock() {
+            Kept::Files(files) => files.journal(),
+            Kept::Memory(_) => panic!("it has no files"),
+        }
+    }
+}
+
+impl Kept {
+    /// Looks at what is there, whether a process has it open or not. Nothing is changed.
+    fn look<T>(&mut self, look: impl FnOnce(&mut dyn Store) -> Option<T>) -> Option<T> {
+        match self {
+            Self::Memory(store) => look(store),
+            Self::Files(files) => match &mut files.open {
+                Some((_, store)) => look(store),
+                None => match SqliteStore::open_read_only(files.journal()) {
+                    Err(OpenError::Missing) => None,
+                    opened => look(&mut opened.unwrap()),
+                },
+            },
+        }
+    }
+}
+
+impl Files {
+    fn new() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        // In memory where there is such a place: thousands of processes need no disk.
+        let memory = Path::new("/dev/shm");
+        let root = if memory.is_dir() { memory.to_owned() } else { env::temp_dir() };
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let directory = root.join(format!("steadfast-rows-{}-{number}", process::id()));
+        fs::create_dir(&directory).unwrap();
+        Self { directory, open: None }
+    }
+
+    fn journal(&self) -> PathBuf {
+        self.directory.join("journal")
+    }
+
+    fn beside(&self, suffix: &str) -> PathBuf {
+        self.directory.join(format!("journal{suffix}"))
+    }
+
+    fn image(&self) -> Image {
+        SUFFIXES.into_iter().filter_map(|suffix| Some((suffix, fs::read(self.beside(suffix)).ok()?))).collect()
+    }
+
+    fn lay_out(&self, image: &Image) {
+        for file in fs::read_dir(&self.directory).unwrap() {
+            fs::remove_file(file.unwrap().path()).unwrap();
+        }
+        for (suffix, bytes) in image {
+            fs::write(self.beside(suffix), bytes).unwrap();
+        }
+    }
+
+    /// If the process that has it open is dead, leaves the files as it left them.
+    fn bury(&mut self) {
+        if let Some((_, store)) = self.open.take_if(|(life, _)| !life.is_alive()) {
+            let left = self.image();
+            drop(store);
+            self.lay_out(&left);
+        }
+    }
+
+    fn at_rest(&mut self) -> &Self {
+        self.bury();
+        assert!(self.open.is_none(), "a process that lives has it open");
+        self
+    }
+}
+
+impl Drop for Files {
+    fn drop(&mut self) {
+        self.open = None;
+        let _ = fs::remove_dir_all(&self.directory);
+    }
+}
+
+/// A process's way to its disk, which may end at each commit.
+pub(crate) struct Process {
+    life: Life,
+    disk: Disk,
+    commits: u32,
+}
+
+impl Process {
+    fn with<T>(&self, work: impl FnOnce(&mut dyn Store) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        match &mut *self.disk.lock() {
+            _ if !self.life.is_alive() => Err(StoreError::read("the process is dead")),
+            Kept::Memory(store) => work(store),
+            Kept::Files(files) => match &mut files.open {
+                Some((life, store)) if life.is(&self.life) => work(store),
+                _ => Err(StoreError::read("the process has no store")),
+            },
+        }
+    }
+}
+
+impl Store for Process {
+    fn append(&mut self, entries: &[Entry]) -> Result<(), StoreError> {
+        self.commits += 1;
+        if !self.life.passes(Point::BeforeCommit(self.commits)) {
+            return Err(StoreError::uncertain("the process is dead"));
+        }
+        if self.life.is_disk_full(self.commits) {
+            return Err(StoreError::write("no space left on device"));
+        }
+        self.with(|store| store.append(entries))?;
+        if !self.life.passes(Point::AfterCommit(self.commits)) {
+            return Err(StoreError::uncertain("the process is dead"));
+        }
+        Ok(())
+    }
+
+    fn load(&mut self) -> Result<Vec<Entry>, StoreError> {
+        self.with(|store| store.load())
+    }
+
+    fn find(&mut self, key: &Key) -> Result<Option<Entry>, StoreError> {
+        self.with(|store| store.find(key))
+    }
+
+    fn forget(&mut self, before: Timestamp, most: usize) -> Result<usize, StoreError> {
+        self.with(|store| store.forget(before, most))
+    }
+}
+
+impl Drop for Process {
+    /// A process that lives closes its store.
+    fn drop(&mut self) {
+        if let Kept::Files(files) = &mut *self.disk.lock() {
+            files.bury();
+            files.open.take_if(|(life, _)| life.is(&self.life));
+        }
+    }
+}

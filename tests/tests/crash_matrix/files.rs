@@ -1,0 +1,248 @@
+//! The rows about the files themselves, on SQLite: torn, damaged, opened twice, half tidied. Whatever was done to them, a client either starts with
+//! exactly what was durable, or does not start, says why, and sends nothing.
+
+use std::error::Error;
+use std::process::Command;
+use std::{env, process};
+
+use steadfast_core::operation::{Completed, Stage};
+use steadfast_core::{Kind, Outcome};
+use steadfast_store::{OpenError, SqliteStore};
+use steadfast_testkit::journal_kit::entry;
+use steadfast_tokio::StartError;
+
+use crate::disk::{Image, On, SUFFIXES};
+use crate::world::{Case, Crash, Life, NoStart, PAYLOAD, Point, World, key};
+
+const WAL: &str = "-wal";
+const MARK: &str = "-mark";
+
+/// A process dies at this point of the job.
+async fn died(case: Case, point: Point) -> World {
+    let world = World::new(On::Sqlite, case, false);
+    die(&world, point).await;
+    world
+}
+
+async fn die(world: &World, point: Point) {
+    assert_eq!(world.live(Crash::At(point)).await, None, "the process does not come to {point:?}");
+    assert!(world.disk().image()[WAL].len() > 1, "a process that died has closed its files");
+}
+
+/// Why no client starts. Nothing is sent.
+async fn refused(world: &World) -> (NoStart, String) {
+    let sent = world.seen().sent.len();
+    let refused = world.try_start(&Life::new(Crash::Never)).await.expect_err("it starts all the same");
+    tokio::time::sleep(crate::world::DAY).await;
+    assert_eq!(world.seen().sent.len(), sent, "sent on the word of a damaged journal");
+    let said = match &refused {
+        NoStart::Store(error) => chain(error),
+        NoStart::Client(error) => chain(error),
+    };
+    assert!(["restore ", "check "].iter().any(|advice| said.contains(advice)), "no advice: {said}");
+    assert!(!said.contains(key().as_str()), "a key in an error: {said}");
+    (refused, said)
+}
+
+fn chain(error: &dyn Error) -> String {
+    error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {}", chain(source)))
+}
+
+/// The same files, one of them changed.
+fn with(image: &Image, suffix: &'static str, change: impl FnOnce(&mut Vec<u8>)) -> Image {
+    let mut image = image.clone();
+    change(image.entry(suffix).or_default());
+    image
+}
+
+fn length(image: &Image, suffix: &str) -> usize {
+    image.get(suffix).map_or(0, Vec::len)
+}
+
+/// The commit of the intent is torn at any byte. As it was not acknowledged, nothing left on its account, and it is as if it had never begun.
+#[tokio::test(start_paused = true)]
+async fn c13_torn_tail_of_a_commit_that_nobody_was_told_of() {
+    for case in Case::ALL {
+        let world = World::new(On::Sqlite, case, false);
+        assert_eq!(world.live(Crash::At(Point::BeforeCommit(1))).await, None);
+        let before = world.disk().image();
+        die(&world, Point::AfterCommit(1)).await;
+        let after = world.disk().image();
+        assert_eq!(world.stage(), Some(Stage::InFlight));
+        let (from, to) = (length(&before, WAL), length(&after, WAL));
+        assert!(to > from + 4_096, "a commit of {from} to {to} bytes");
+        for cut in (from..to).step_by(1_021).chain([to - 1]) {
+            let world = World::new(On::Sqlite, case, false);
+            // The mark is written after the commit.
+            let mut torn = with(&after, WAL, |bytes| bytes.truncate(cut));
+            torn.insert(MARK, before[MARK].clone());
+            world.disk().lay_out(&torn);
+            assert_eq!(world.stage(), None, "{case:?}: {cut} of {to} bytes");
+            let finished = world.live(Crash::Never).await.unwrap();
+            assert_eq!((finished.outcome.name(), world.creates(), world.runs()), ("completed", 1, 1), "{cut}");
+        }
+    }
+}
+
+/// The same tear in a commit that had been acknowledged, so that a create left: the file alone could not tell, `FILE-mark` can.
+#[tokio::test(start_paused = true)]
+async fn c13_torn_tail_of_a_commit_that_was_acknowledged() {
+    for case in Case::ALL {
+        let world = World::new(On::Sqlite, case, false);
+        assert_eq!(world.live(Crash::At(Point::BeforeCommit(1))).await, None);
+        let before = world.disk().image();
+        die(&world, Point::AfterSend(Kind::Create)).await;
+        assert_eq!((world.stage(), world.runs()), (Some(Stage::InFlight), 1));
+        let whole = world.disk().image();
+        let (from, to) = (length(&before, WAL), length(&whole, WAL));
+        for cut in (from..to).step_by(1_021).chain([to - 1]) {
+            world.disk().lay_out(&with(&whole, WAL, |bytes| bytes.truncate(cut)));
+            let (why, said) = refused(&world).await;
+            assert!(matches!(why, NoStart::Store(OpenError::Damaged(_))), "{cut} of {to} bytes: {why:?}");
+            assert!(said.contains("records up to sequence 1 were durable, and the file ends at 0"), "{said}");
+        }
+        // What was advised.
+        world.disk().lay_out(&whole);
+        let finished = world.live(Crash::Never).await.unwrap();
+        let expected = if case == Case::Ignored { "unresolved" } else { "completed" };
+        assert_eq!((finished.outcome.name(), world.runs()), (expected, 1));
+    }
+}
+
+/// Others' records after the job's, of operations that had ended.
+fn followed_by_others(world: &World) {
+    let delivered = Stage::Delivered(Outcome::Completed(Completed::Ready));
+    world.disk().append(&[entry(1, delivered, 1), entry(2, delivered, 1), entry(3, delivered, 1)]);
+}
+
+/// Any bit of any file flips, with records before and after it. A client that starts all the same has found what was there; the others find nothing,
+/// least of all a journal that ends before the damage.
+#[tokio::test(start_paused = true)]
+async fn c14_damage_in_the_middle() {
+    for closed in [false, true] {
+        let world = died(Case::Keyed, Point::AfterSend(Kind::Create)).await;
+        if closed {
+            followed_by_others(&world);
+        } else {
+            // Of two more lives, so that whole commits follow the first.
+            die(&world, Point::BeforeSend(Kind::Create)).await;
+            die(&world, Point::AfterCommit(2)).await;
+        }
+        let (whole, record) = (world.disk().image(), world.record());
+        assert_eq!(whole.contains_key(WAL), !closed);
+        let (mut right, mut no) = (0, 0);
+        for suffix in SUFFIXES {
+            for place in (0..length(&whole, suffix) * 8).step_by(if suffix == MARK { 7 } else { 401 }) {
+                world.disk().lay_out(&with(&whole, suffix, |bytes| bytes[place / 8] ^= 1 << (place % 8)));
+                let life = Life::new(Crash::Never);
+                match world.try_start(&life).await {
+                    Ok(client) => {
+                        right += 1;
+                        assert_eq!(world.record(), record, "journal{suffix}, bit {place}: another state");
+                        life.kill();
+                        client.shutdown(std::time::Duration::ZERO).await;
+                    }
+                    Err(_) => {
+                        no += 1;
+                        world.disk().lay_out(&with(&whole, suffix, |bytes| bytes[place / 8] ^= 1 << (place % 8)));
+                        match refused(&world).await {
+                            (NoStart::Store(OpenError::Damaged(_) | OpenError::Foreign | OpenError::Sqlite(_)), _) => {}
+                            (NoStart::Client(StartError::Unreadable(_)), _) => {}
+                            (other, _) => panic!("journal{suffix}, bit {place}: {other:?}"),
+                        }
+                    }
+                }
+            }
+        }
+        println!("closed: {closed}: {right} right, {no} refused");
+        assert!(right > 20 && no > 20, "{right} right, {no} refused");
+        world.disk().lay_out(&whole);
+        assert_eq!(world.live(Crash::Never).await.unwrap().outcome.name(), "completed");
+    }
+}
+
+/// Whole records follow the damage in the log. Who refuses to open it must not tidy it away: they may be all that is left of them.
+#[tokio::test(start_paused = true)]
+#[ignore = "the store's opener for writing removes the log when it closes what it refused: to be mended there"]
+async fn c14_what_is_refused_is_left_as_it_is() {
+    let world = died(Case::Keyed, Point::AfterSend(Kind::Create)).await;
+    let first = length(&world.disk().image(), WAL);
+    die(&world, Point::AfterCommit(2)).await;
+    let damaged = with(&world.disk().image(), WAL, |bytes| bytes[first - 100] ^= 1);
+    world.disk().lay_out(&damaged);
+    let (_, said) = refused(&world).await;
+    assert!(said.contains("were durable, and the file ends at"), "{said}");
+    let left = world.disk().image();
+    for suffix in SUFFIXES {
+        assert!(left.get(suffix) == damaged.get(suffix), "journal{suffix}: what is left of it was changed");
+    }
+}
+
+/// Two processes would each send what the other has sent. The second is refused at once, and the first does not notice.
+#[tokio::test(start_paused = true)]
+async fn c18_second_opener() {
+    let world = World::new(On::Sqlite, Case::Ignored, false);
+    let client = world.start(&Life::new(Crash::Never)).await;
+    let job = client.submit(key(), PAYLOAD).await.unwrap();
+    let began = std::time::Instant::now();
+    let second = world.try_start(&Life::new(Crash::Never)).await;
+    assert!(matches!(second, Err(NoStart::Store(OpenError::Locked))), "two clients have one journal: {second:?}");
+    assert!(!opens_elsewhere(&world), "two processes have one journal");
+    assert!(began.elapsed().as_secs() < 5, "it waited for the other");
+    assert_eq!(job.await.unwrap().outcome.name(), "completed");
+    assert!(client.shutdown(std::time::Duration::from_secs(60)).await.is_empty());
+    world.check();
+    // Once the first has ended, whoever comes next goes on with what it knew.
+    assert!(opens_elsewhere(&world), "the lock outlived its process");
+    let again = world.live(Crash::Never).await.unwrap();
+    assert_eq!((again.outcome.name(), world.creates(), world.runs()), ("completed", 1, 1));
+}
+
+/// Whether a process of its own can open it.
+fn opens_elsewhere(world: &World) -> bool {
+    let mut other = Command::new(env::current_exe().unwrap());
+    let other = other.args(["--exact", "files::child_opens", "--ignored"]).env("JOURNAL", world.disk().journal());
+    other.output().unwrap().status.success()
+}
+
+#[test]
+#[ignore = "a part of another, which runs it in a process of its own"]
+fn child_opens() {
+    if let Err(error) = SqliteStore::open(env::var("JOURNAL").unwrap()) {
+        assert!(matches!(error, OpenError::Locked), "{error}");
+        process::exit(3);
+    }
+}
+
+/// SQLite's compaction is the checkpoint: the log's pages are copied into the file, and only when that is durable the log goes. A crash at any
+/// byte of it leaves a file that is neither old nor new beside a whole log.
+#[tokio::test(start_paused = true)]
+async fn c24_crash_during_snapshot() {
+    for case in Case::ALL {
+        let world = died(case, Point::AfterCommit(2)).await;
+        let (crashed, record) = (world.disk().image(), world.record());
+        drop(SqliteStore::open(world.disk().journal()).unwrap());
+        let closed = world.disk().image();
+        assert!(!closed.contains_key(WAL) && closed[""] != crashed[""], "closing is a checkpoint");
+        let (old, new) = (&crashed[""], &closed[""]);
+        for cut in (0..=new.len()).step_by(1_021).chain([new.len()]) {
+            let partial: Vec<u8> = new[..cut].iter().chain(old.iter().skip(cut)).copied().collect();
+            world.disk().lay_out(&with(&crashed, "", |bytes| *bytes = partial));
+            assert_eq!(world.record(), record, "{case:?}: {cut} bytes copied");
+            let life = Life::new(Crash::Never);
+            let client = world.start(&life).await;
+            assert_eq!(world.record(), record, "{case:?}: {cut} bytes copied");
+            life.kill();
+            client.shutdown(std::time::Duration::ZERO).await;
+        }
+        let finished = world.live(Crash::Never).await.unwrap();
+        assert_eq!((finished.outcome.name(), world.creates(), world.runs()), ("completed", 1, 1));
+
+        // What must not happen, and does if somebody removes the log: that is not taken for a shorter journal.
+        let mut without = crashed.clone();
+        without.remove(WAL);
+        world.disk().lay_out(&without);
+        let (_, said) = refused(&world).await;
+        assert!(said.contains("damaged"), "{said}");
+    }
+}
