@@ -10,7 +10,7 @@ use steadfast_store::Store;
 use steadfast_tokio::{Client, Durability, Seal, SealError, StartError, SubmitError};
 use tokio::time::{Instant, timeout};
 
-use crate::support::{Commit, Faulty, Kept, Plain, Scripted, answer, key};
+use crate::support::{Commit, DAY, Faulty, Kept, Plain, Scripted, answer, key};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -289,6 +289,22 @@ async fn ended_operations_are_kept_for_their_window_and_then_forgotten_in_small_
         assert_eq!(store.clone().load().unwrap().len(), 0, "after {:?}", began.elapsed());
         let again = client.submit(key("order-1"), "{}").await.unwrap().await.unwrap();
         assert_eq!((again.outcome.name(), creates(&transport, "order-1")), ("completed", 2), "its key is free again");
+    }
+}
+
+/// What is kept may be personal data, so it goes when its window is over, whether anybody comes meanwhile or not.
+#[tokio::test(start_paused = true)]
+async fn a_client_with_nothing_to_do_forgets_what_an_earlier_one_left() {
+    for store in Kept::both() {
+        let build = || Client::builder(Plain, Scripted::well_behaved()).store(store.clone()).keep_answers();
+        let client = build().start().await.unwrap();
+        client.submit(key("order-42"), "{}").await.unwrap().await.unwrap();
+        assert!(client.shutdown(SECOND).await.is_empty());
+        let _idle = build().start().await.unwrap();
+        tokio::time::sleep(DAY - 120 * SECOND).await;
+        assert_eq!(store.clone().load().unwrap().len(), 1);
+        tokio::time::sleep(240 * SECOND).await;
+        assert_eq!(store.clone().load().unwrap(), []);
     }
 }
 

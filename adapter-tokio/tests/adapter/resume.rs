@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use steadfast_core::engine;
+use steadfast_core::engine::{self, Limits};
 use steadfast_core::operation::{Rejected, Stage, Unresolved};
 use steadfast_core::{Key, Kind, OperationPolicy, Outcome, SendSafety};
 use steadfast_store::Store;
@@ -200,6 +200,34 @@ async fn an_unresolved_job_with_a_reference_can_be_resumed_also_after_a_restart(
         assert_eq!(joined.await.unwrap(), finished);
         assert_eq!(client.resume(key("order-42")).await.unwrap().await.unwrap(), finished, "final: as it is");
         assert_eq!(client.submit(key("order-42"), "{}").await.unwrap().await.unwrap(), finished);
+        assert_eq!(transport.sent("order-42").iter().filter(|kind| **kind == Kind::Create).count(), 1);
+    }
+}
+
+/// Not after its window, and not if the engine remembers next to nothing: what may have run keeps its key until somebody knows.
+#[tokio::test(start_paused = true)]
+async fn an_unresolved_job_is_never_forgotten_by_itself() {
+    for (remember, store) in [0, 100].into_iter().flat_map(|remember| Kept::both().map(|store| (remember, store))) {
+        let well = std::sync::Arc::default();
+        let transport = moody(&well);
+        let limits = Limits { remember, remember_for: 3_600 * SECOND, ..Limits::default() };
+        let client = Client::builder(Plain, transport.clone()).store(store.clone()).limits(limits).start();
+        let client = client.await.unwrap();
+        let first = client.submit(key("order-42"), "{}").await.unwrap().await.unwrap();
+        well.store(true, std::sync::atomic::Ordering::SeqCst);
+        // Others push it out of the engine's memory, and time does.
+        for n in 0..3 {
+            client.submit(key(&format!("other-{n}")), "{}").await.unwrap().await.unwrap();
+        }
+        tokio::time::sleep(2 * 3_600 * SECOND).await;
+        let kept: Vec<Stage> = store.clone().load().unwrap().into_iter().map(|entry| entry.record.stage).collect();
+        assert!(kept.contains(&Stage::Delivered(first.outcome)), "{kept:?}");
+        assert!(!kept.iter().any(|stage| matches!(stage, Stage::Delivered(Outcome::Completed(_)))), "{kept:?}");
+        let again = client.submit(key("order-42"), "{}").await.unwrap().await.unwrap();
+        assert_eq!(again.outcome, first.outcome, "it is told, not run again");
+        assert!(matches!(client.submit(key("order-42"), "other").await, Err(SubmitError::Refused(_))));
+        let resumed = client.resume(key("order-42")).await.unwrap().await.unwrap();
+        assert_eq!(resumed.outcome.name(), "completed");
         assert_eq!(transport.sent("order-42").iter().filter(|kind| **kind == Kind::Create).count(), 1);
     }
 }
