@@ -22,13 +22,16 @@
 //! their owner only. Removed payloads are overwritten (`secure_delete`), though the log may hold them until it is next reused. Not detected: a network
 //! file system, whose locks and syncs may be lies; keep the file on a local disk.
 
+mod browse;
 mod columns;
+mod copy;
 mod error;
 mod files;
 mod head;
 mod iso;
 mod mark;
 mod places;
+mod purge;
 mod row;
 mod scan;
 mod schema;
@@ -41,17 +44,22 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, params};
 use steadfast_core::{Key, Timestamp};
+use tempfile::TempDir;
 
+use self::copy::Held;
 use self::error::{Damage, Fault};
 use self::files::Access;
 use self::head::Head;
 use self::mark::MarkFile;
 use self::places::Places;
+use self::purge::Old;
 use self::row::{Hash, Reader, Row, read_columns};
 use crate::{Entry, Store, StoreError};
 
+pub use self::browse::{Order, Stored, iso8601};
 pub use self::error::{DamageError, OpenError};
 pub use self::mark::Watermark;
+pub use self::purge::Purge;
 pub use self::verify::{Problem, Report, UnresolvedOperation};
 
 /// Keeps records in one SQLite file.
@@ -87,6 +95,10 @@ pub struct SqliteStore {
     doubt: Option<Doubt>,
     /// A commit of which nobody knew has turned out to have happened, and who asked for it will ask again.
     repeated: bool,
+    /// After the connection: what this process holds until it is closed.
+    _held: Held,
+    /// After the connection: where its files are, if they are a copy.
+    _copy: Option<TempDir>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -108,13 +120,14 @@ impl SqliteStore {
     /// so that what is seen stands still.
     ///
     /// # Errors
-    /// As [`open`](SqliteStore::open), and [`OpenError::Missing`] if there is none.
+    /// As [`open`](SqliteStore::open), and [`OpenError::Missing`] if there is none. For one that is in use, see
+    /// [`open_copy`](SqliteStore::open_copy).
     pub fn open_read_only(path: impl AsRef<Path>) -> Result<Self, OpenError> {
         Self::open_for(path.as_ref(), Access::Read)
     }
 
     fn open_for(path: &Path, access: Access) -> Result<Self, OpenError> {
-        let (connection, access) = files::open(path, access)?;
+        let ((connection, access), held) = copy::holding(path, || files::open(path, access))?;
         let head = Head::read(&connection)?;
         let mark = files::beside(path, "-mark");
         if let Some(mark) = MarkFile::read(&mark)? {
@@ -122,7 +135,8 @@ impl SqliteStore {
         }
         let mark = if access == Access::Write { MarkFile::open(&mark) } else { MarkFile::closed() };
         let (path, reader) = (path.to_owned(), Reader::default());
-        Ok(Self { connection, path, mark, head, reader, access, places: None, doubt: None, repeated: false })
+        let (places, doubt, repeated) = (None, None, false);
+        Ok(Self { connection, path, mark, head, reader, access, places, doubt, repeated, _held: held, _copy: None })
     }
 
     /// How far the journal has come. Who keeps it elsewhere can tell later with [`check_watermark`](SqliteStore::check_watermark) whether the
@@ -267,21 +281,20 @@ impl Work<'_> {
         Ok(())
     }
 
-    fn forget(&mut self, before: Timestamp, most: usize) -> Result<usize, Fault> {
-        const OLD: &str = concat!(
-            "SELECT ",
-            read_columns!(),
-            " FROM operations INDEXED BY operations_delivered WHERE state = 'delivered' AND updated_at < ?1 ORDER BY updated_at, first LIMIT ?2"
-        );
+    /// Forgets the next of those that are old, at most so many. Tells how many, and moves `old` behind them.
+    fn forget(&mut self, old: &mut Old, most: usize) -> Result<usize, Fault> {
+        const OLD: &str = concat!("SELECT ", read_columns!(), purge::old!(), " ORDER BY updated_at, first LIMIT ?5");
         let mut gone: Vec<(Key, i64, Hash)> = Vec::new();
-        let mut old = self.connection.prepare_cached(OLD)?;
-        let mut rows = old.query(params![iso::write(before), i64::try_from(most).unwrap_or(i64::MAX)])?;
+        let mut select = self.connection.prepare_cached(OLD)?;
+        let most = i64::try_from(most).unwrap_or(i64::MAX);
+        let mut rows = select.query(params![old.before(), old.spares(), old.after(), old.first, most])?;
         while let Some(row) = rows.next()? {
             let row = self.reader.read(row)?;
-            if !row.entry.is_delivered() || row.entry.at >= before {
+            if !old.holds(&row.entry) {
                 let label = Some(row.entry.record.key.label());
                 return Err(Damage::Row { row: row.first, label, what: "its state" }.into());
             }
+            (old.at, old.first) = (row.entry.at, row.first);
             gone.push((row.entry.record.key, row.first, row.hash));
         }
         let mut remove = self.connection.prepare_cached("DELETE FROM operations WHERE first = ?1")?;
@@ -326,7 +339,7 @@ impl Store for SqliteStore {
     }
 
     fn forget(&mut self, before: Timestamp, most: usize) -> Result<usize, StoreError> {
-        self.change(|work| work.forget(before, most))
+        self.change(|work| work.forget(&mut Old::delivered(before), most))
     }
 }
 

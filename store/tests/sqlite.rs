@@ -4,6 +4,10 @@
 
 #![cfg(all(feature = "sqlite", unix))]
 
+#[path = "sqlite/browsing.rs"]
+mod browsing;
+#[path = "sqlite/copying.rs"]
+mod copying;
 #[path = "sqlite/faults.rs"]
 mod faults;
 #[path = "sqlite/opening.rs"]

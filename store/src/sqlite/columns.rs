@@ -1,6 +1,7 @@
 //! A record's fields as a person reads them in a query.
 //!
 //! They are written beside the record and never read back: the record is what counts. [`differs`] tells whether they still agree with it.
+//! `accepted_at` and `ended_at` are read back for people who look into a journal ([`browse`](super::SqliteStore::browse)), never for a client.
 
 use rusqlite::Row;
 use rusqlite::types::ValueRef;
@@ -68,6 +69,13 @@ pub(super) fn differs(row: &Row<'_>, record: &Record) -> rusqlite::Result<Option
         })
     };
     let number = |name, expected: i64| Ok::<_, rusqlite::Error>(row.get_ref(name)? == ValueRef::Integer(expected));
+    let time = |name| {
+        Ok::<_, rusqlite::Error>(match row.get_ref(name)? {
+            ValueRef::Null => Some(false),
+            ValueRef::Text(text) => iso::read(text).map(|_| true),
+            _ => None,
+        })
+    };
     let agrees = [
         ("state", text("state", Some(state(record.stage)))?),
         ("outcome", text("outcome", outcome(record.stage).map(Outcome::name))?),
@@ -78,6 +86,8 @@ pub(super) fn differs(row: &Row<'_>, record: &Record) -> rusqlite::Result<Option
         ("polls", number("polls", record.polls.into())?),
         ("created_at", text("created_at", Some(&iso::write(record.submitted)))?),
         ("next_due", text("next_due", record.due.map(iso::write).as_deref())?),
+        ("accepted_at", time("accepted_at")?.is_some_and(|known| known || record.stage != Stage::Accepted)),
+        ("ended_at", time("ended_at")? == Some(outcome(record.stage).is_some())),
         ("fingerprint", row.get_ref("fingerprint")? == ValueRef::Blob(record.fingerprint.as_bytes())),
     ];
     Ok(agrees.into_iter().find(|(_, agrees)| !agrees).map(|(name, _)| name))

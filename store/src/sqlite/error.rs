@@ -55,6 +55,25 @@ pub enum OpenError {
     /// What is in the files is not what was written.
     #[error("the journal is damaged ({0}): {RESTORE}")]
     Damaged(#[source] DamageError),
+    /// It is in use, and each copy that was taken of it was made of pages of different moments, or it is damaged.
+    #[error(
+        "the journal is in use, and none of {tries} copies was whole: it changes faster than it is copied, or it is damaged; \
+         name a faster disk in TMPDIR, or stop its client and look again"
+    )]
+    Torn {
+        /// How many copies were taken.
+        tries: u32,
+        /// What was wrong with the last one that was looked at.
+        source: Option<DamageError>,
+    },
+    /// A copy was asked for by the very process that has it open.
+    #[error(
+        "this process has the journal open itself, and a copy would undo its lock: ask its store, or copy from another process"
+    )]
+    HeldHere,
+    /// No copy could be made.
+    #[error("the journal could not be copied: name a directory with room for it, and with write access, in TMPDIR")]
+    NotCopied(#[source] std::io::Error),
     /// The file system refused.
     #[error("the journal's files could not be opened: check the path, its permissions and the disk")]
     Io(#[from] std::io::Error),

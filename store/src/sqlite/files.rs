@@ -70,7 +70,7 @@ pub(super) fn open(path: &Path, access: Access) -> Result<(Connection, Access), 
 }
 
 /// A file of our own at the path, with nobody else's eyes on it.
-fn prepare(path: &Path, access: Access) -> Result<(), OpenError> {
+pub(super) fn prepare(path: &Path, access: Access) -> Result<(), OpenError> {
     let length = match fs::symlink_metadata(path) {
         Ok(found) if found.file_type().is_symlink() => return Err(OpenError::Symlink),
         Ok(found) if !found.is_file() => return Err(OpenError::NotAFile),

@@ -3,12 +3,16 @@
 //! The hash is SHA-256 cut to 16 bytes, over the sequence number, the key's first one, the hash of the record that was appended before,
 //! and the entry: record, provider, time, payload, answer. The other columns follow from the record. What is read is hashed again, so a row
 //! that differs in one bit from what was written is an error, never another entry.
+//!
+//! Two columns say what the last record does not: `accepted_at` and `ended_at`, when the job first reached those states. They are for people only
+//! and are not hashed. A job that is resumed has not ended; another job under the same key (it was submitted at another time) begins with none.
 
 use std::sync::Arc;
 
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, params};
 use sha2::{Digest, Sha256};
+use steadfast_core::operation::Stage;
 use steadfast_core::{Key, Outcome, Reference, journal};
 
 use super::error::{Damage, Fault};
@@ -81,12 +85,16 @@ impl Row {
     /// Writes the row, over the one with the same `first` if `replaces`.
     pub(super) fn write(&self, connection: &Connection, record: &[u8], replaces: bool) -> rusqlite::Result<()> {
         const INSERT: &str = "INSERT INTO operations (first, key, provider, state, outcome, reason, reference, creates, attempts, polls, \
-             created_at, updated_at, next_due, fingerprint, sequence, record, payload, answer_status, answer_body, previous, hash) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21)";
+             created_at, updated_at, next_due, fingerprint, sequence, record, payload, answer_status, answer_body, previous, hash, \
+             accepted_at, ended_at) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23)";
         const UPDATE: &str = "UPDATE operations SET provider = ?3, state = ?4, outcome = ?5, reason = ?6, reference = ?7, creates = ?8, \
              attempts = ?9, polls = ?10, created_at = ?11, updated_at = ?12, next_due = ?13, fingerprint = ?14, sequence = ?15, record = ?16, \
-             payload = ?17, answer_status = ?18, answer_body = ?19, previous = ?20, hash = ?21 WHERE first = ?1 AND key = ?2";
+             payload = ?17, answer_status = ?18, answer_body = ?19, previous = ?20, hash = ?21, \
+             accepted_at = CASE created_at WHEN ?11 THEN coalesce(accepted_at, ?22) ELSE ?22 END, \
+             ended_at = iif(created_at = ?11 AND outcome IS ?5 AND reason IS ?6 AND ?23 IS NOT NULL, coalesce(ended_at, ?23), ?23) WHERE first = ?1 AND key = ?2";
         let Entry { record: known, provider, at, payload, answer, .. } = &self.entry;
+        let time = iso::write(*at);
         let written = connection.prepare_cached(if replaces { UPDATE } else { INSERT })?.execute(params![
             self.first,
             known.key.as_str(),
@@ -99,7 +107,7 @@ impl Row {
             known.attempts,
             known.polls,
             iso::write(known.submitted),
-            iso::write(*at),
+            time,
             known.due.map(iso::write),
             &known.fingerprint.as_bytes()[..],
             self.sequence,
@@ -109,6 +117,8 @@ impl Row {
             answer.as_ref().map(|answer| &answer.body),
             &self.previous[..],
             &self.hash[..],
+            (known.stage == Stage::Accepted).then_some(&time),
+            columns::outcome(known.stage).map(|_| &time),
         ])?;
         if written == 1 { Ok(()) } else { Err(rusqlite::Error::StatementChangedRows(written)) }
     }

@@ -17,6 +17,7 @@ const MIGRATIONS: [&[(&str, &str)]; 1] = [VERSION_1];
 /// Names and texts, as `sqlite_schema` keeps them.
 ///
 /// `first` is the sequence number that the key's first record had: rows lie, and are loaded, in the order in which keys were first seen.
+/// `accepted_at` and `ended_at` are for people, and follow from the order of records rather than from the last one: `row.rs` sets them.
 /// `key` and `sequence` have no indexes, which cost more than the records: that none is there twice is verified whenever rows are, and `places.rs` knows
 /// where each key is.
 const VERSION_1: &[(&str, &str)] = &[
@@ -36,6 +37,8 @@ const VERSION_1: &[(&str, &str)] = &[
     created_at TEXT NOT NULL,
     updated_at TEXT NOT NULL,
     next_due TEXT,
+    accepted_at TEXT,
+    ended_at TEXT,
     fingerprint BLOB NOT NULL,
     sequence INTEGER NOT NULL,
     record BLOB NOT NULL,

@@ -78,8 +78,7 @@ pub struct Problem {
     pub advice: &'static str,
 }
 
-const REWRITE: &str =
-    "what the client reads is whole, but a query shows something else: the operation's next record mends it";
+const REWRITE: &str = "what the client reads is whole, but a query shows something else: trust what the library reads; the operation's next record mends most columns";
 const INTEGRITY: &str = "copy the files, then restore the journal with its -wal and -mark from a copy, or mend the copy with \
                          SQLite's `.recover` and ask again";
 
@@ -110,16 +109,22 @@ impl SqliteStore {
         }
     }
 
-    fn look(&self, report: &mut Report) -> Result<(), Fault> {
-        const EVERYTHING: &str = concat!("SELECT ", read_columns!(), ", * FROM operations NOT INDEXED ORDER BY first");
+    /// Calls `each` with whatever SQLite finds wrong with the file's structure.
+    pub(super) fn integrity(&self, mut each: impl FnMut(&str)) -> Result<(), Fault> {
         let mut integrity = self.connection.prepare("PRAGMA integrity_check")?;
         let mut lines = integrity.query([])?;
         while let Some(line) = lines.next()? {
             let line: String = line.get(0)?;
             if line != "ok" {
-                report.problem(format!("SQLite's integrity check: {line}"), INTEGRITY);
+                each(&line);
             }
         }
+        Ok(())
+    }
+
+    fn look(&self, report: &mut Report) -> Result<(), Fault> {
+        const EVERYTHING: &str = concat!("SELECT ", read_columns!(), ", * FROM operations NOT INDEXED ORDER BY first");
+        self.integrity(|line| report.problem(format!("SQLite's integrity check: {line}"), INTEGRITY))?;
         let mut whole = Some(Whole::default());
         let mut all = self.connection.prepare(EVERYTHING)?;
         let mut rows = all.query([])?;

@@ -96,7 +96,8 @@ fn a_column_that_disagrees_with_its_record_is_told_by_verify_only() {
         "polls = 9",
     ];
     let times = ["created_at = updated_at || 'x'", "next_due = updated_at", "fingerprint = zeroblob(16)"];
-    for change in values.into_iter().chain(times) {
+    let people = ["accepted_at = 'noon'", "ended_at = NULL"];
+    for change in values.into_iter().chain(times).chain(people) {
         let (said, problems) = complaints(&format!("UPDATE operations SET {change} WHERE first = 3"));
         let column = change.split(' ').next().unwrap();
         assert_eq!(said, "", "{change}");

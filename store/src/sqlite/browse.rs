@@ -1,0 +1,154 @@
+//! Looking through a journal, row by row, for a person.
+//!
+//! Nothing is gathered: a journal of a million operations shows its newest hundred at once. Each row is hashed as it is read, so what is shown was
+//! written so; whether a row is *missing* is seen only by [`load`](crate::Store::load) and [`verify`](SqliteStore::verify). A damaged row is told
+//! of, and the others are shown all the same.
+
+use std::ops::ControlFlow;
+
+use rusqlite::types::ValueRef;
+use steadfast_core::operation::Stage;
+use steadfast_core::{Key, Outcome, Timestamp};
+
+use super::error::{DamageError, Fault};
+use super::row::{Reader, read_columns};
+use super::{SqliteStore, columns, iso};
+use crate::{Entry, StoreError};
+
+macro_rules! browsed {
+    () => {
+        concat!("SELECT ", read_columns!(), ", accepted_at, ended_at FROM operations NOT INDEXED ")
+    };
+}
+
+/// In which order [`SqliteStore::browse`] goes: of when each key was first seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "there is no third")]
+pub enum Order {
+    /// The first first.
+    OldestFirst,
+    /// The last first.
+    NewestFirst,
+}
+
+/// One operation as it stands, and when it came so far.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stored {
+    /// What is kept of it.
+    pub entry: Entry,
+    /// When it was first known that the provider has the job. For people: not verified.
+    pub accepted: Option<Timestamp>,
+    /// Since when it has ended so. For people: not verified.
+    pub ended: Option<Timestamp>,
+}
+
+impl Stored {
+    /// `planned`, `in_flight`, `unknown`, `accepted`, `ended` or `delivered`.
+    #[must_use]
+    pub const fn state(&self) -> &'static str {
+        columns::state(self.entry.record.stage)
+    }
+
+    /// How it ended, if it has.
+    #[must_use]
+    pub const fn outcome(&self) -> Option<Outcome> {
+        columns::outcome(self.entry.record.stage)
+    }
+
+    /// Why it ended so, in one word such as `ambiguous`; of a create that may have run, `refused` if the provider said no to it.
+    #[must_use]
+    pub const fn reason(&self) -> Option<&'static str> {
+        columns::reason(&self.entry.record)
+    }
+
+    /// Whether it may have run without anybody knowing how it ended.
+    #[must_use]
+    pub const fn is_unresolved(&self) -> bool {
+        matches!(self.entry.record.stage, Stage::Unknown) || matches!(self.outcome(), Some(Outcome::Unresolved(_)))
+    }
+
+    fn read(reader: &mut Reader, row: &rusqlite::Row<'_>) -> Result<Self, Fault> {
+        let entry = reader.read(row)?.entry;
+        let time = |name| -> Result<Option<Timestamp>, Fault> {
+            let ValueRef::Text(text) = row.get_ref(name)? else { return Ok(None) };
+            Ok(iso::read(text))
+        };
+        Ok(Self { accepted: time("accepted_at")?, ended: time("ended_at")?, entry })
+    }
+}
+
+/// A time as the file's columns show it: `2026-11-21T08:54:49.123456789Z`, always UTC.
+#[must_use]
+pub fn iso8601(time: Timestamp) -> String {
+    iso::write(time)
+}
+
+impl SqliteStore {
+    /// How many operations there are.
+    #[must_use]
+    pub const fn count(&self) -> u64 {
+        self.head.count.unsigned_abs()
+    }
+
+    /// Calls `each` with every operation, or what is wrong with its row, until it breaks off.
+    ///
+    /// ```
+    /// use std::ops::ControlFlow;
+    ///
+    /// use steadfast_store::sqlite::{Order, SqliteStore};
+    /// # let path = std::env::temp_dir().join(format!("steadfast-browse-{}.db", std::process::id()));
+    /// # drop(SqliteStore::open(&path)?);
+    ///
+    /// let mut newest = Vec::new();
+    /// SqliteStore::open_read_only(&path)?.browse(Order::NewestFirst, |stored| {
+    ///     newest.extend(stored);
+    ///     if newest.len() < 100 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    /// })?;
+    /// # for suffix in ["", "-mark"] { let _ = std::fs::remove_file(format!("{}{suffix}", path.display())); }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// The file could not be read, or is so damaged that its rows cannot be found.
+    pub fn browse(
+        &mut self,
+        order: Order,
+        mut each: impl FnMut(Result<Stored, DamageError>) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        let sql = match order {
+            Order::OldestFirst => concat!(browsed!(), "ORDER BY first"),
+            Order::NewestFirst => concat!(browsed!(), "ORDER BY first DESC"),
+        };
+        let mut look = || -> Result<(), Fault> {
+            self.settle()?;
+            let mut all = self.connection.prepare_cached(sql)?;
+            let mut rows = all.query([])?;
+            while let Some(row) = rows.next()? {
+                let stored = match Stored::read(&mut self.reader, row) {
+                    Err(Fault::Damage(damage)) => Err(DamageError(damage)),
+                    other => Ok(other?),
+                };
+                if each(stored).is_break() {
+                    break;
+                }
+            }
+            Ok(())
+        };
+        look().map_err(Fault::reading)
+    }
+
+    /// The operation of this key. Unlike [`find`](crate::Store::find), this verifies no other row: it is for one look.
+    ///
+    /// # Errors
+    /// It could not be read, or its row is damaged.
+    pub fn look_up(&mut self, key: &Key) -> Result<Option<Stored>, StoreError> {
+        let mut look = || -> Result<Option<Stored>, Fault> {
+            self.settle()?;
+            let mut one = self.connection.prepare_cached(concat!(browsed!(), "WHERE key = ?1"))?;
+            let mut rows = one.query([key.as_str()])?;
+            rows.next()?.map(|row| Stored::read(&mut self.reader, row)).transpose()
+        };
+        look().map_err(Fault::reading)
+    }
+}

@@ -1,0 +1,181 @@
+//! A journal that is in use, looked at all the same: by a copy of its files.
+//!
+//! A client keeps its journal locked, and writes on while the files are copied: the copy may be *torn*, made of pages of different moments. That
+//! is not prevented but found, by what finds damage:
+//!
+//! - `FILE-mark` is copied first, then the file, then its log. The mark only ever tells of commits that were durable before it was written, so a copy
+//!   that ends before it has lost something, and is thrown away. What is left is as new as the moment at which copying began.
+//! - Every row of the copy is hashed, and the head row holds how many there are and the sum of their hashes. A row half old and half new does
+//!   not have its hash; whole rows of different moments do not have the head's sum; a head of two moments does not have its checksum.
+//!   So the rows of a copy that opens are all those of one commit. Only `accepted_at` and `ended_at` are not hashed.
+//! - SQLite's `integrity_check` finds an index or a free list that is torn.
+//!
+//! A torn copy is thrown away and another taken. Most are whole at once: while the log only grows, all that the file's pages lack is in it, and its
+//! unfinished end does not count. It is torn if the log was begun anew meanwhile, which its header shows; that is looked at first, since it is cheap.
+//!
+//! **Never within the process that holds the file.** Its locks are POSIX locks: they belong to the process, and to close any handle of the file, even one
+//! that only read, gives up all of them. So each store notes what it holds, and a copy of such a file is refused.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, Read};
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use tempfile::TempDir;
+
+use super::error::{Damage, OpenError};
+use super::files::{self, Access};
+use super::mark::MarkFile;
+use super::{SqliteStore, scan};
+
+/// How many copies are taken at most until one is whole.
+const TRIES: u32 = 20;
+
+/// A log's header: its salts change whenever it is begun anew.
+const LOG_HEADER: usize = 32;
+
+/// How a file is told from others, whatever its path: device and number, where there are such.
+#[cfg(unix)]
+type FileId = (u64, u64);
+#[cfg(not(unix))]
+type FileId = std::path::PathBuf;
+
+/// The journals that this process has open.
+static HELD: Mutex<Vec<FileId>> = Mutex::new(Vec::new());
+
+/// A note in [`HELD`], for as long as it lives.
+#[derive(Debug)]
+pub(super) struct Held(Option<FileId>);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let mut held = HELD.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(place) = held.iter().position(|id| Some(id) == self.0.as_ref()) {
+            held.swap_remove(place);
+        }
+    }
+}
+
+/// Opens a journal so that no copy of it is under way, and notes that it is held.
+pub(super) fn holding<T>(path: &Path, open: impl FnOnce() -> Result<T, OpenError>) -> Result<(T, Held), OpenError> {
+    let mut held = HELD.lock().unwrap_or_else(PoisonError::into_inner);
+    let opened = open()?;
+    let id = id(path).ok();
+    held.extend(id.iter().cloned());
+    Ok((opened, Held(id)))
+}
+
+#[cfg(unix)]
+fn id(path: &Path) -> io::Result<FileId> {
+    use std::os::unix::fs::MetadataExt;
+    fs::metadata(path).map(|found| (found.dev(), found.ino()))
+}
+
+#[cfg(not(unix))]
+fn id(path: &Path) -> io::Result<FileId> {
+    fs::canonicalize(path)
+}
+
+impl SqliteStore {
+    /// Opens a copy of a journal, to look into it while another process has it open. The copy is read-only, whole, and not older than
+    /// the moment of this call; it takes as much room in the directory for temporary files (`TMPDIR`) as the journal does, and as long as to
+    /// [`load`](crate::Store::load) it.
+    ///
+    /// It lies in a directory that only its owner can enter, and is removed once it is open (on Windows, once this store is dropped). A process that is
+    /// killed while it copies leaves it behind.
+    ///
+    /// ```
+    /// use steadfast_store::sqlite::{OpenError, SqliteStore};
+    ///
+    /// fn look(path: &str) -> Result<SqliteStore, OpenError> {
+    ///     match SqliteStore::open_read_only(path) {
+    ///         Err(OpenError::Locked) => SqliteStore::open_copy(path),
+    ///         other => other,
+    ///     }
+    /// }
+    /// # assert!(matches!(look("/nonexistent/journal"), Err(OpenError::Missing)));
+    /// ```
+    ///
+    /// # Errors
+    /// [`OpenError::HeldHere`] if this process itself has it open; ask its store. [`OpenError::Torn`] if no copy was whole.
+    /// [`OpenError::NotCopied`] if there is no room. Else as [`open_read_only`](SqliteStore::open_read_only).
+    pub fn open_copy(path: impl AsRef<Path>) -> Result<Self, OpenError> {
+        let path = path.as_ref();
+        files::prepare(path, Access::Read)?;
+        let mut why = None;
+        for _ in 0..TRIES {
+            let home = tempfile::Builder::new().prefix("steadfast-").tempdir().map_err(OpenError::NotCopied)?;
+            let copy = home.path().join("journal");
+            if !take(path, &copy)? {
+                continue;
+            }
+            match Self::open_whole(&copy, home) {
+                Err(OpenError::Damaged(damage)) => why = Some(damage),
+                other => return other,
+            }
+        }
+        Err(OpenError::Torn { tries: TRIES, source: why })
+    }
+
+    fn open_whole(copy: &Path, home: TempDir) -> Result<Self, OpenError> {
+        let mut store = Self::open_for(copy, Access::Read)?;
+        if cfg!(unix) {
+            // What is open stays until it is closed, and from now on nothing is left behind whatever happens.
+            drop(home);
+        } else {
+            store._copy = Some(home);
+        }
+        let mut broken = false;
+        store.integrity(|_| broken = true)?;
+        if broken {
+            return Err(Damage::Structure.into());
+        }
+        store.places = Some(scan::rows(&store.connection, &mut store.reader, &store.head, |_| {})?);
+        Ok(store)
+    }
+}
+
+/// Copies the files in their order. Whether the log is still the one that it was.
+fn take(path: &Path, copy: &Path) -> Result<bool, OpenError> {
+    let held = HELD.lock().unwrap_or_else(PoisonError::into_inner);
+    if held.contains(&id(path)?) {
+        return Err(OpenError::HeldHere);
+    }
+    let (mark, log) = (files::beside(path, "-mark"), files::beside(path, "-wal"));
+    // One that is being written just now may be half of each; one that stays so says nothing.
+    let whole = (0..3).find_map(|_| MarkFile::read(&mark).transpose()).transpose()?;
+    if let Some(mark) = whole {
+        fs::write(files::beside(copy, "-mark"), mark.to_bytes()).map_err(OpenError::NotCopied)?;
+    }
+    let before = header(&log)?;
+    put(&mut File::open(path)?, copy)?;
+    if let Some(mut log) = opened(&log)? {
+        put(&mut log, &files::beside(copy, "-wal"))?;
+    }
+    drop(held);
+    Ok(before == header(&files::beside(copy, "-wal"))? && before == header(&log)?)
+}
+
+fn opened(path: &Path) -> io::Result<Option<File>> {
+    match File::open(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        other => other.map(Some),
+    }
+}
+
+fn header(log: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(LOG_HEADER);
+    if let Some(log) = opened(log)? {
+        log.take(LOG_HEADER as u64).read_to_end(&mut bytes)?;
+    }
+    Ok(bytes)
+}
+
+fn put(from: &mut File, to: &Path) -> Result<(), OpenError> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let copied = options.open(to).and_then(|mut to| io::copy(from, &mut to));
+    copied.map(drop).map_err(OpenError::NotCopied)
+}
