@@ -299,6 +299,11 @@ impl<P: Provider, T: Transport> Driver<P, T> {
     }
 
     fn done(&mut self, Done { batch, found }: Done) {
+        // What queued up meanwhile is written while what this commit allows is carried out. After a failure the engine is told first.
+        if matches!(batch, Some((_, Fate::Durable))) {
+            let now = self.clock.now();
+            self.journal.go_on(now);
+        }
         if let Some((batch, fate)) = batch {
             self.committed(batch, fate);
         }

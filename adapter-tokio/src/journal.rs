@@ -146,6 +146,14 @@ impl Journal {
         self.questions.len() + self.running.as_ref().map_or(0, |running| running.questions.len())
     }
 
+    /// Starts the next piece of work at once, if it is one for the store.
+    pub(crate) fn go_on(&mut self, now: Timestamp) {
+        if self.home.is_some() {
+            // With a store at hand, nothing comes back at once.
+            let _ = self.work(now);
+        }
+    }
+
     /// Starts the next piece of work, unless one is running or there is none. What needs no work, or cannot have any, is returned.
     pub(crate) fn work(&mut self, now: Timestamp) -> Option<Done> {
         if self.running.is_some() {
