@@ -230,6 +230,9 @@ impl<P: Provider, T: Transport> Driver<P, T> {
                     _ => {}
                 }
             }
+            if self.closing.is_some() || !self.has_room() {
+                self.journal.hurry();
+            }
             let now = self.clock.now();
             match self.journal.work(now) {
                 Some(done) => self.done(done),

@@ -2,7 +2,8 @@
 //!
 //! A store's work blocks, so it runs on tokio's blocking pool (which also keeps a paused clock from running ahead of it), one piece at a time.
 //! Whatever queued up while one commit ran goes into the next; keys are looked up after it, on the same trip; and now and then, between two
-//! commits, a few operations that ended long ago are forgotten. Without a store records are acknowledged at once: nothing survives a crash,
+//! commits, a few operations that ended long ago are forgotten. That an outcome was delivered is not worth a sync of its own: it goes with the next
+//! commit, or after [`PATIENCE`]; a crash before that delivers the outcome once more, as is promised. Without a store records are acknowledged at once: nothing survives a crash,
 //! as was chosen.
 //!
 //! **What is not known is neither promised nor denied.** A commit whose error is not certain is tried again, the same entries, until it is known
@@ -12,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use steadfast_core::backoff::BackoffPolicy;
-use steadfast_core::operation::RecordId;
+use steadfast_core::operation::{Outcome, RecordId, Stage};
 use steadfast_core::{Key, OperationId, Seed, Timestamp};
 use steadfast_store::{Entry, Store, StoreError};
 use tokio::task::JoinHandle;
@@ -24,6 +25,9 @@ use crate::keep::Keep;
 /// How often ended operations are forgotten, and how many at a time: a few milliseconds' work.
 const FORGET_EVERY: Duration = Duration::from_secs(60);
 const FORGET_MOST: usize = 256;
+
+/// How long a record that nobody waits for waits for one that somebody does.
+const PATIENCE: Duration = Duration::from_millis(100);
 
 type Home = Box<dyn Store>;
 
@@ -38,6 +42,8 @@ pub(crate) struct Journal {
     backoff: BackoffPolicy,
     remember_for: Duration,
     queue: Batch,
+    /// When the queue is written at the latest; at once as soon as somebody waits for a record in it.
+    queue_due: Instant,
     questions: Vec<Question>,
     running: Option<Running>,
     uncertain: Option<Uncertain>,
@@ -107,6 +113,7 @@ impl Journal {
             backoff,
             remember_for,
             queue: Batch::default(),
+            queue_due: Instant::now(),
             questions: Vec::new(),
             running: None,
             uncertain: None,
@@ -126,14 +133,25 @@ impl Journal {
         &self.keep
     }
 
-    /// Puts a record into the next commit.
+    /// Puts a record into the next commit. Unless it only marks an outcome as delivered, that begins at once.
     pub(crate) fn push(&mut self, id: OperationId, number: RecordId, entry: Option<Entry>) {
         if entry.as_ref().is_some_and(|entry| entry.payload.is_some()) {
             self.queue.payloads.push(id);
         }
+        let now = Instant::now();
+        if !entry.as_ref().is_some_and(only_marks) {
+            self.queue_due = now;
+        } else if self.queue.operations.is_empty() {
+            self.queue_due = now + PATIENCE;
+        }
         self.queue.entries.extend(entry);
         self.queue.operations.push(id);
         self.queue.last = number;
+    }
+
+    /// Has what is queued written at once: somebody waits for what comes after it.
+    pub(crate) fn hurry(&mut self) {
+        self.queue_due = Instant::now();
     }
 
     /// Has a key looked up.
@@ -199,6 +217,7 @@ impl Journal {
         let Some(running) = &mut self.running else {
             match &self.uncertain {
                 Some(uncertain) if !self.closing => sleep_until(uncertain.at).await,
+                None if !self.queue.operations.is_empty() => sleep_until(self.queue_due).await,
                 _ => std::future::pending().await,
             }
             return Done::default();
@@ -252,7 +271,8 @@ impl Journal {
             }
             // Nothing overtakes it.
             Some(_) => None,
-            None => self.take_queue(),
+            None if self.queue_due <= Instant::now() || self.closing => self.take_queue(),
+            None => None,
         }
     }
 
@@ -321,4 +341,12 @@ impl Journal {
         let batch = self.take_queue().map(|batch| (batch, Fate::Failed(error)));
         (batch.is_some() || !found.is_empty()).then_some(Done { batch, found })
     }
+}
+
+/// Whether nobody waits for it: the outcome was told. Of what was rejected somebody does, since it frees the key.
+const fn only_marks(entry: &Entry) -> bool {
+    matches!(
+        entry.record.stage,
+        Stage::Delivered(Outcome::Completed(_) | Outcome::Failed | Outcome::Unresolved(_))
+    )
 }
