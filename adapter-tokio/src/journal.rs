@@ -345,8 +345,5 @@ impl Journal {
 
 /// Whether nobody waits for it: the outcome was told. Of what was rejected somebody does, since it frees the key.
 const fn only_marks(entry: &Entry) -> bool {
-    matches!(
-        entry.record.stage,
-        Stage::Delivered(Outcome::Completed(_) | Outcome::Failed | Outcome::Unresolved(_))
-    )
+    matches!(entry.record.stage, Stage::Delivered(Outcome::Completed(_) | Outcome::Failed | Outcome::Unresolved(_)))
 }

@@ -286,7 +286,11 @@ impl Work<'_> {
         }
         self.head.append(sequence, known.hash, earlier.as_ref().map(|earlier| &earlier.hash));
         // After that, as a rule, there is no other.
-        if entry.is_delivered() { self.recent.remove(first) } else { self.recent.insert(known) }
+        if entry.is_delivered() {
+            self.recent.remove(first)
+        } else {
+            self.recent.insert(known)
+        }
         Ok(())
     }
 

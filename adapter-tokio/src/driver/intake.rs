@@ -104,7 +104,8 @@ impl<P: Provider, T: Transport> Driver<P, T> {
     /// Whether all that a repeated submit is to be told is known without the store.
     fn is_at_hand(&self, key: &Key) -> bool {
         let goes_on = |id| {
-            self.jobs.contains_key(&id) || self.engine.operation(id).is_some_and(|operation| operation.outcome().is_none())
+            self.jobs.contains_key(&id)
+                || self.engine.operation(id).is_some_and(|operation| operation.outcome().is_none())
         };
         let complete = |id| goes_on(id) || !self.journal.keep().answers || self.results.get(id).is_some();
         self.parked.contains(key) || self.engine.find(key).is_some_and(complete)

@@ -15,8 +15,8 @@ use sha2::{Digest, Sha256};
 use steadfast_core::{Key, journal};
 
 use super::error::{Damage, Fault};
-use super::places::Places;
 use super::iso;
+use super::places::Places;
 use crate::{Entry, KeptAnswer};
 
 /// SHA-256, cut.

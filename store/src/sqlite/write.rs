@@ -55,7 +55,7 @@ pub(super) struct Recent(HashMap<i64, Known>);
 
 impl Recent {
     /// So many are remembered, in some two megabytes; then all are forgotten, and those that go on are read once.
-    const MOST: usize = 16_384;
+    pub(super) const MOST: usize = 16_384;
 
     pub(super) fn get(&self, first: i64) -> Option<Known> {
         self.0.get(&first).copied()
@@ -70,6 +70,11 @@ impl Recent {
 
     pub(super) fn remove(&mut self, first: i64) {
         self.0.remove(&first);
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
     }
 
     pub(super) fn clear(&mut self) {
