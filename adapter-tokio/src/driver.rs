@@ -181,12 +181,17 @@ impl<P: Provider, T: Transport> Driver<P, T> {
                     Some(command) => self.command(command),
                     None => commands_open = false,
                 },
-                done = self.journal.done() => self.done(done),
+                done = self.journal.done() => {
+                    let now = self.clock.now();
+                    self.journal.follow(&done, now);
+                    self.done(done);
+                }
                 Some(answered) = self.answers.recv() => {
                     self.answer(answered);
                     for _ in 1..BATCH {
                         let Ok(answered) = self.answers.try_recv() else { break };
                         self.answer(answered);
+                        self.keep_busy();
                     }
                 }
                 submit = submits.recv(), if submits_open && has_room => match submit {
@@ -198,6 +203,7 @@ impl<P: Provider, T: Transport> Driver<P, T> {
                             }
                             let Ok(submit) = submits.try_recv() else { break };
                             self.submit(submit);
+                            self.keep_busy();
                         }
                     }
                     None => submits_open = false,
@@ -229,6 +235,7 @@ impl<P: Provider, T: Transport> Driver<P, T> {
                     Effect::End => self.end(id),
                     _ => {}
                 }
+                self.keep_busy();
             }
             if self.closing.is_some() || !self.has_room() {
                 self.journal.hurry();
@@ -249,6 +256,14 @@ impl<P: Provider, T: Transport> Driver<P, T> {
                 let goes_on = self.engine.operation(id).is_some_and(|operation| operation.outcome().is_none());
                 goes_on.then(|| place.insert(Job { durable: true, ..Job::default() }))
             }
+        }
+    }
+
+    /// What queued up while a commit ran is written while what it allows is carried out.
+    fn keep_busy(&mut self) {
+        if self.journal.has_finished() {
+            let now = self.clock.now();
+            self.journal.keep_busy(now);
         }
     }
 
@@ -314,11 +329,6 @@ impl<P: Provider, T: Transport> Driver<P, T> {
     }
 
     fn done(&mut self, Done { batch, found }: Done) {
-        // What queued up meanwhile is written while what this commit allows is carried out. After a failure the engine is told first.
-        if matches!(batch, Some((_, Fate::Durable))) {
-            let now = self.clock.now();
-            self.journal.go_on(now);
-        }
         if let Some((batch, fate)) = batch {
             self.committed(batch, fate);
         }

@@ -9,14 +9,18 @@
 //! **What is not known is neither promised nor denied.** A commit whose error is not certain is tried again, the same entries, until it is known
 //! what is on disk; nothing that came after it is written before, and so nothing that depends on it is sent.
 
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use steadfast_core::backoff::BackoffPolicy;
 use steadfast_core::operation::{Outcome, RecordId, Stage};
 use steadfast_core::{Key, OperationId, Seed, Timestamp};
 use steadfast_store::{Entry, Store, StoreError};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 use tokio::time::{Instant, sleep_until};
 
 use crate::driver::Question;
@@ -46,6 +50,8 @@ pub(crate) struct Journal {
     queue_due: Instant,
     questions: Vec<Question>,
     running: Option<Running>,
+    /// What came of work that is done, before the one that is running.
+    ready: VecDeque<Done>,
     uncertain: Option<Uncertain>,
     forget_at: Instant,
     /// Whether the last piece of work was a commit: then it is the turn of forgetting, if that is due.
@@ -116,6 +122,7 @@ impl Journal {
             queue_due: Instant::now(),
             questions: Vec::new(),
             running: None,
+            ready: VecDeque::new(),
             uncertain: None,
             forget_at: Instant::now(),
             committed: false,
@@ -161,19 +168,41 @@ impl Journal {
 
     /// Questions that are not answered yet.
     pub(crate) fn asking(&self) -> usize {
-        self.questions.len() + self.running.as_ref().map_or(0, |running| running.questions.len())
+        let found: usize = self.ready.iter().map(|done| done.found.len()).sum();
+        self.questions.len() + found + self.running.as_ref().map_or(0, |running| running.questions.len())
     }
 
-    /// Starts the next piece of work at once, if it is one for the store.
-    pub(crate) fn go_on(&mut self, now: Timestamp) {
-        if self.home.is_some() {
+    /// Whether the piece of work that was running is done, and what came of it was not taken up.
+    pub(crate) fn has_finished(&self) -> bool {
+        self.running.as_ref().is_some_and(|running| running.task.is_finished())
+    }
+
+    /// Starts the next piece of work as soon as the store is free. What came of the last one is kept for whoever waits for [`done`](Journal::done).
+    pub(crate) fn keep_busy(&mut self, now: Timestamp) {
+        let Some(Running { task, .. }) = &mut self.running else { return };
+        let context = &mut Context::from_waker(Waker::noop());
+        if let Poll::Ready(worked) = Pin::new(task).poll(context) {
+            let done = self.worked(worked);
+            self.follow(&done, now);
+            self.ready.push_back(done);
+        }
+    }
+
+    /// Starts the next piece of work, before what came of the last one is carried out. After a failure the engine is told first.
+    pub(crate) fn follow(&mut self, done: &Done, now: Timestamp) {
+        let failed = |done: &Done| matches!(done.batch, Some((_, Fate::Failed(_) | Fate::Unknown(_))));
+        if !failed(done) && !self.ready.iter().any(failed) && self.home.is_some() {
             // With a store at hand, nothing comes back at once.
-            let _ = self.work(now);
+            let _ = self.start(now);
         }
     }
 
     /// Starts the next piece of work, unless one is running or there is none. What needs no work, or cannot have any, is returned.
     pub(crate) fn work(&mut self, now: Timestamp) -> Option<Done> {
+        self.ready.pop_front().or_else(|| self.start(now))
+    }
+
+    fn start(&mut self, now: Timestamp) -> Option<Done> {
         if self.running.is_some() {
             return None;
         }
@@ -214,6 +243,9 @@ impl Journal {
 
     /// Waits until the work that is running is done, or until there is some to be done again; for ever if there is neither.
     pub(crate) async fn done(&mut self) -> Done {
+        if let Some(done) = self.ready.pop_front() {
+            return done;
+        }
         let Some(running) = &mut self.running else {
             match &self.uncertain {
                 Some(uncertain) if !self.closing => sleep_until(uncertain.at).await,
@@ -223,6 +255,11 @@ impl Journal {
             return Done::default();
         };
         let worked = (&mut running.task).await;
+        self.worked(worked)
+    }
+
+    /// What came of the work that was running.
+    fn worked(&mut self, worked: Result<Worked, JoinError>) -> Done {
         let Some(Running { batch, questions, forgets, .. }) = self.running.take() else { return Done::default() };
         match worked {
             Ok(Worked { home, entries, result, found, forgot }) => {
@@ -251,7 +288,10 @@ impl Journal {
 
     /// Whether everything pushed has been committed or failed.
     pub(crate) fn is_idle(&self) -> bool {
-        self.running.is_none() && self.uncertain.is_none() && self.queue.operations.is_empty()
+        self.running.is_none()
+            && self.ready.is_empty()
+            && self.uncertain.is_none()
+            && self.queue.operations.is_empty()
     }
 
     /// What is uncertain is tried once more, at once, and then given up; nothing more is forgotten.
