@@ -288,10 +288,7 @@ impl Journal {
 
     /// Whether everything pushed has been committed or failed.
     pub(crate) fn is_idle(&self) -> bool {
-        self.running.is_none()
-            && self.ready.is_empty()
-            && self.uncertain.is_none()
-            && self.queue.operations.is_empty()
+        self.running.is_none() && self.ready.is_empty() && self.uncertain.is_none() && self.queue.operations.is_empty()
     }
 
     /// What is uncertain is tried once more, at once, and then given up; nothing more is forgotten.

@@ -184,6 +184,19 @@ fn a_row_that_is_not_where_it_was_left_is_not_replaced() {
 }
 
 #[test]
+fn the_first_record_after_a_restart_mends_what_a_query_shows() {
+    let home = Home::new("mends");
+    let mut store = home.open();
+    store.append(&[entry("one")]).unwrap();
+    store.connection.execute("UPDATE operations SET created_at = 'long ago', fingerprint = x'00'", []).unwrap();
+    drop(store);
+    let mut store = home.open();
+    assert!(!store.verify().unwrap().problems.is_empty());
+    store.append(&[entry("one")]).unwrap();
+    assert!(store.verify().unwrap().problems.is_empty());
+}
+
+#[test]
 fn not_more_is_remembered_than_there_is_room_for() {
     let home = Home::new("room");
     let mut store = home.open();

@@ -23,18 +23,15 @@ pub(super) struct Known {
     pub(super) hash: Hash,
     kept: Kept,
     has_ended: bool,
-    /// Which job it was: a key that was free again can be another's.
-    job: (Fingerprint, Timestamp),
+    /// Which job it was: a key that was free again can be another's. Known only of rows that this process wrote: of others all columns are written
+    /// once, so that one that did not agree with its record does again.
+    job: Option<(Fingerprint, Timestamp)>,
 }
 
 impl Known {
     pub(super) fn of(row: &Row) -> Self {
-        Self::new(row.first, row.hash, Kept::of(&row.entry), &row.entry)
-    }
-
-    const fn new(first: i64, hash: Hash, kept: Kept, entry: &Entry) -> Self {
-        let job = (entry.record.fingerprint, entry.record.submitted);
-        Self { first, hash, kept, has_ended: entry.has_ended(), job }
+        let Row { first, hash, entry, .. } = row;
+        Self { first: *first, hash: *hash, kept: Kept::of(entry), has_ended: entry.has_ended(), job: None }
     }
 
     /// What is kept once this entry follows: what [`Entry::after`] would leave.
@@ -54,7 +51,7 @@ impl Known {
 pub(super) struct Recent(HashMap<i64, Known>);
 
 impl Recent {
-    /// So many are remembered, in some two megabytes; then all are forgotten, and those that go on are read once.
+    /// So many are remembered, in some three megabytes; then all are forgotten, and those that go on are read once.
     pub(super) const MOST: usize = 16_384;
 
     pub(super) fn get(&self, first: i64) -> Option<Known> {
@@ -123,7 +120,8 @@ impl<'a> Writer<'a> {
         journal::encode(&entry.record, record);
         let kept = earlier.map_or_else(|| Kept::of(entry), |earlier| earlier.followed_by(entry));
         let hash = digest(place, entry, record, &kept);
-        let known = Known::new(place.first, hash, kept, entry);
+        let job = Some((entry.record.fingerprint, entry.record.submitted));
+        let known = Known { first: place.first, hash, kept, has_ended: entry.has_ended(), job };
         let Entry { record: it, provider, at, payload, answer, .. } = entry;
         let at = iso::Text::new(*at);
         let outcome = columns::outcome(it.stage);
