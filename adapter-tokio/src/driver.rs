@@ -12,6 +12,7 @@ mod resume;
 mod send;
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +24,7 @@ use steadfast_core::rate_limit::Quota;
 use steadfast_core::retry::Failure;
 use steadfast_core::{Engine, Kind, OperationId};
 use steadfast_providers::{Payload, Provider};
-use steadfast_store::{Entry, KeptAnswer, StoreError};
+use steadfast_store::{self as store, KeptAnswer, StoreError};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -69,7 +70,7 @@ struct Answered {
     quota: Option<(Kind, Quota)>,
 }
 
-/// What the driver holds for an operation that has not ended: the bytes, and who waits.
+/// What the driver holds for an operation that has not ended: the bytes, and who waits. See [`Driver::job`].
 #[derive(Default)]
 struct Job {
     /// What a create would send; after a restart it may not be at hand.
@@ -180,12 +181,17 @@ impl<P: Provider, T: Transport> Driver<P, T> {
                     Some(command) => self.command(command),
                     None => commands_open = false,
                 },
-                done = self.journal.done() => self.done(done),
+                done = self.journal.done() => {
+                    let now = self.clock.now();
+                    self.journal.follow(&done, now);
+                    self.done(done);
+                }
                 Some(answered) = self.answers.recv() => {
                     self.answer(answered);
                     for _ in 1..BATCH {
                         let Ok(answered) = self.answers.try_recv() else { break };
                         self.answer(answered);
+                        self.keep_busy();
                     }
                 }
                 submit = submits.recv(), if submits_open && has_room => match submit {
@@ -197,6 +203,7 @@ impl<P: Provider, T: Transport> Driver<P, T> {
                             }
                             let Ok(submit) = submits.try_recv() else { break };
                             self.submit(submit);
+                            self.keep_busy();
                         }
                     }
                     None => submits_open = false,
@@ -228,6 +235,10 @@ impl<P: Provider, T: Transport> Driver<P, T> {
                     Effect::End => self.end(id),
                     _ => {}
                 }
+                self.keep_busy();
+            }
+            if self.closing.is_some() || !self.has_room() {
+                self.journal.hurry();
             }
             let now = self.clock.now();
             match self.journal.work(now) {
@@ -237,13 +248,32 @@ impl<P: Provider, T: Transport> Driver<P, T> {
         }
     }
 
+    /// What is held for an operation that goes on. For one that a restart took up that is nothing, until there is something to hold.
+    fn job(&mut self, id: OperationId) -> Option<&mut Job> {
+        match self.jobs.entry(id) {
+            Entry::Occupied(job) => Some(job.into_mut()),
+            Entry::Vacant(place) => {
+                let goes_on = self.engine.operation(id).is_some_and(|operation| operation.outcome().is_none());
+                goes_on.then(|| place.insert(Job { durable: true, ..Job::default() }))
+            }
+        }
+    }
+
+    /// What queued up while a commit ran is written while what it allows is carried out.
+    fn keep_busy(&mut self) {
+        if self.journal.has_finished() {
+            let now = self.clock.now();
+            self.journal.keep_busy(now);
+        }
+    }
+
     fn has_room(&self) -> bool {
         (self.engine.live() as usize).saturating_add(self.journal.asking()) < self.limits.live as usize
     }
 
     /// Has a record written, with what is to be kept beside it.
     fn persist(&mut self, id: OperationId, number: RecordId) {
-        if let Some(job) = self.jobs.get_mut(&id) {
+        if let Some(job) = self.job(id) {
             job.intent.get_or_insert(number);
         }
         let Some(operation) = self.engine.operation(id).filter(|_| !self.journal.is_volatile()) else {
@@ -252,11 +282,11 @@ impl<P: Provider, T: Transport> Driver<P, T> {
         let now = self.clock.now();
         let record = operation.record();
         let planned = matches!(record.stage, Stage::Planned);
-        let mut entry = Entry::new(record, self.provider_name.clone(), now);
+        let mut entry = store::Entry::new(record, self.provider_name.clone(), now);
         let keep = self.journal.keep();
-        let mut lacks_payload = false;
-        if let Some(job) = self.jobs.get(&id) {
-            lacks_payload = job.payload.is_none();
+        let job = self.jobs.get(&id);
+        let lacks_payload = job.is_none_or(|job| job.payload.is_none());
+        if let Some(job) = job {
             if keep.payloads && !job.payload_kept && !entry.has_ended() {
                 entry.payload = job.payload.as_ref().map(|payload| payload.bytes().to_vec());
             }

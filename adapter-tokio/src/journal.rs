@@ -2,20 +2,25 @@
 //!
 //! A store's work blocks, so it runs on tokio's blocking pool (which also keeps a paused clock from running ahead of it), one piece at a time.
 //! Whatever queued up while one commit ran goes into the next; keys are looked up after it, on the same trip; and now and then, between two
-//! commits, a few operations that ended long ago are forgotten. Without a store records are acknowledged at once: nothing survives a crash,
+//! commits, a few operations that ended long ago are forgotten. That an outcome was delivered is not worth a sync of its own: it goes with the next
+//! commit, or after [`PATIENCE`]; a crash before that delivers the outcome once more, as is promised. Without a store records are acknowledged at once: nothing survives a crash,
 //! as was chosen.
 //!
 //! **What is not known is neither promised nor denied.** A commit whose error is not certain is tried again, the same entries, until it is known
 //! what is on disk; nothing that came after it is written before, and so nothing that depends on it is sent.
 
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use steadfast_core::backoff::BackoffPolicy;
-use steadfast_core::operation::RecordId;
+use steadfast_core::operation::{Outcome, RecordId, Stage};
 use steadfast_core::{Key, OperationId, Seed, Timestamp};
 use steadfast_store::{Entry, Store, StoreError};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 use tokio::time::{Instant, sleep_until};
 
 use crate::driver::Question;
@@ -24,6 +29,9 @@ use crate::keep::Keep;
 /// How often ended operations are forgotten, and how many at a time: a few milliseconds' work.
 const FORGET_EVERY: Duration = Duration::from_secs(60);
 const FORGET_MOST: usize = 256;
+
+/// How long a record that nobody waits for waits for one that somebody does.
+const PATIENCE: Duration = Duration::from_millis(100);
 
 type Home = Box<dyn Store>;
 
@@ -38,8 +46,12 @@ pub(crate) struct Journal {
     backoff: BackoffPolicy,
     remember_for: Duration,
     queue: Batch,
+    /// When the queue is written at the latest; at once as soon as somebody waits for a record in it.
+    queue_due: Instant,
     questions: Vec<Question>,
     running: Option<Running>,
+    /// What came of work that is done, before the one that is running.
+    ready: VecDeque<Done>,
     uncertain: Option<Uncertain>,
     forget_at: Instant,
     /// Whether the last piece of work was a commit: then it is the turn of forgetting, if that is due.
@@ -107,8 +119,10 @@ impl Journal {
             backoff,
             remember_for,
             queue: Batch::default(),
+            queue_due: Instant::now(),
             questions: Vec::new(),
             running: None,
+            ready: VecDeque::new(),
             uncertain: None,
             forget_at: Instant::now(),
             committed: false,
@@ -126,14 +140,25 @@ impl Journal {
         &self.keep
     }
 
-    /// Puts a record into the next commit.
+    /// Puts a record into the next commit. Unless it only marks an outcome as delivered, that begins at once.
     pub(crate) fn push(&mut self, id: OperationId, number: RecordId, entry: Option<Entry>) {
         if entry.as_ref().is_some_and(|entry| entry.payload.is_some()) {
             self.queue.payloads.push(id);
         }
+        let now = Instant::now();
+        if !entry.as_ref().is_some_and(only_marks) {
+            self.queue_due = now;
+        } else if self.queue.operations.is_empty() {
+            self.queue_due = now + PATIENCE;
+        }
         self.queue.entries.extend(entry);
         self.queue.operations.push(id);
         self.queue.last = number;
+    }
+
+    /// Has what is queued written at once: somebody waits for what comes after it.
+    pub(crate) fn hurry(&mut self) {
+        self.queue_due = Instant::now();
     }
 
     /// Has a key looked up.
@@ -143,11 +168,41 @@ impl Journal {
 
     /// Questions that are not answered yet.
     pub(crate) fn asking(&self) -> usize {
-        self.questions.len() + self.running.as_ref().map_or(0, |running| running.questions.len())
+        let found: usize = self.ready.iter().map(|done| done.found.len()).sum();
+        self.questions.len() + found + self.running.as_ref().map_or(0, |running| running.questions.len())
+    }
+
+    /// Whether the piece of work that was running is done, and what came of it was not taken up.
+    pub(crate) fn has_finished(&self) -> bool {
+        self.running.as_ref().is_some_and(|running| running.task.is_finished())
+    }
+
+    /// Starts the next piece of work as soon as the store is free. What came of the last one is kept for whoever waits for [`done`](Journal::done).
+    pub(crate) fn keep_busy(&mut self, now: Timestamp) {
+        let Some(Running { task, .. }) = &mut self.running else { return };
+        let context = &mut Context::from_waker(Waker::noop());
+        if let Poll::Ready(worked) = Pin::new(task).poll(context) {
+            let done = self.worked(worked);
+            self.follow(&done, now);
+            self.ready.push_back(done);
+        }
+    }
+
+    /// Starts the next piece of work, before what came of the last one is carried out. After a failure the engine is told first.
+    pub(crate) fn follow(&mut self, done: &Done, now: Timestamp) {
+        let failed = |done: &Done| matches!(done.batch, Some((_, Fate::Failed(_) | Fate::Unknown(_))));
+        if !failed(done) && !self.ready.iter().any(failed) && self.home.is_some() {
+            // With a store at hand, nothing comes back at once.
+            let _ = self.start(now);
+        }
     }
 
     /// Starts the next piece of work, unless one is running or there is none. What needs no work, or cannot have any, is returned.
     pub(crate) fn work(&mut self, now: Timestamp) -> Option<Done> {
+        self.ready.pop_front().or_else(|| self.start(now))
+    }
+
+    fn start(&mut self, now: Timestamp) -> Option<Done> {
         if self.running.is_some() {
             return None;
         }
@@ -188,14 +243,23 @@ impl Journal {
 
     /// Waits until the work that is running is done, or until there is some to be done again; for ever if there is neither.
     pub(crate) async fn done(&mut self) -> Done {
+        if let Some(done) = self.ready.pop_front() {
+            return done;
+        }
         let Some(running) = &mut self.running else {
             match &self.uncertain {
                 Some(uncertain) if !self.closing => sleep_until(uncertain.at).await,
+                None if !self.queue.operations.is_empty() => sleep_until(self.queue_due).await,
                 _ => std::future::pending().await,
             }
             return Done::default();
         };
         let worked = (&mut running.task).await;
+        self.worked(worked)
+    }
+
+    /// What came of the work that was running.
+    fn worked(&mut self, worked: Result<Worked, JoinError>) -> Done {
         let Some(Running { batch, questions, forgets, .. }) = self.running.take() else { return Done::default() };
         match worked {
             Ok(Worked { home, entries, result, found, forgot }) => {
@@ -224,7 +288,7 @@ impl Journal {
 
     /// Whether everything pushed has been committed or failed.
     pub(crate) fn is_idle(&self) -> bool {
-        self.running.is_none() && self.uncertain.is_none() && self.queue.operations.is_empty()
+        self.running.is_none() && self.ready.is_empty() && self.uncertain.is_none() && self.queue.operations.is_empty()
     }
 
     /// What is uncertain is tried once more, at once, and then given up; nothing more is forgotten.
@@ -244,7 +308,8 @@ impl Journal {
             }
             // Nothing overtakes it.
             Some(_) => None,
-            None => self.take_queue(),
+            None if self.queue_due <= Instant::now() || self.closing => self.take_queue(),
+            None => None,
         }
     }
 
@@ -313,4 +378,9 @@ impl Journal {
         let batch = self.take_queue().map(|batch| (batch, Fate::Failed(error)));
         (batch.is_some() || !found.is_empty()).then_some(Done { batch, found })
     }
+}
+
+/// Whether nobody waits for it: the outcome was told. Of what was rejected somebody does, since it frees the key.
+const fn only_marks(entry: &Entry) -> bool {
+    matches!(entry.record.stage, Stage::Delivered(Outcome::Completed(_) | Outcome::Failed | Outcome::Unresolved(_)))
 }

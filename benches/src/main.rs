@@ -2,31 +2,59 @@
 //!
 //! ```text
 //! cargo run --release --manifest-path benches/Cargo.toml -- [SECTION…] [--json]
+//! cargo run --release --manifest-path benches/Cargo.toml -- durable [--json]
+//! cargo run --release --manifest-path benches/Cargo.toml -- resume [OPERATIONS] [--json]
 //! ```
 //!
 //! Absolute times depend on the machine; the ratios of one run are what to compare. Subjects of a case take turns, and the median of their
 //! turns counts. Peers read their own clock inside of a call, ours takes the time as an argument: that is part of what each costs. Where ours is a
 //! handle that threads share, it reads its clock as they do.
+//!
+//! `durable` and `resume` measure the whole client on a file: see there. They write to the directory for temporary files (`TMPDIR`), which should
+//! be on the disk that is meant.
 
 mod backoff;
 mod breaker;
+mod durable;
 mod limiter;
 mod measure;
+mod resume;
 
 use std::io::Write as _;
 
-use clap::{Parser, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::measure::Row;
 
 #[derive(Debug, Parser)]
-#[command(version, about = "Steadfast's machines beside their peers")]
+#[command(version, about = "Steadfast's machines beside their peers", subcommand_precedence_over_arg = true)]
 struct Args {
+    #[command(subcommand)]
+    whole: Option<Whole>,
     /// What to measure; everything if none is named.
     sections: Vec<Section>,
     /// Print an array of rows instead of a table.
-    #[arg(long)]
+    #[arg(long, global = true)]
     json: bool,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum Whole {
+    /// Durable operations per second through the client, beside what the disk can do.
+    Durable {
+        /// For how many seconds each is measured.
+        #[arg(long, default_value_t = 5)]
+        seconds: u64,
+        /// How many operations are in flight: each of these in turn.
+        #[arg(long, default_values_t = [1, 16, 256])]
+        in_flight: Vec<usize>,
+    },
+    /// How long a restart takes until it holds all accepted operations, and how much memory.
+    Resume {
+        /// How many.
+        #[arg(default_value_t = 1_000_000)]
+        operations: u64,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -41,6 +69,11 @@ enum Section {
 
 fn main() -> std::io::Result<()> {
     let args = Args::parse();
+    match args.whole {
+        Some(Whole::Durable { seconds, in_flight }) => return durable::run(seconds, &in_flight, args.json),
+        Some(Whole::Resume { operations }) => return resume::run(operations, args.json),
+        None => {}
+    }
     let sections = if args.sections.is_empty() { Section::value_variants() } else { &args.sections };
     let mut rows = Vec::new();
     for section in sections {

@@ -108,17 +108,27 @@ fn new(bencher: Bencher<'_, '_>, size: u64) {
         .bench_local_values(|entries| store.append(&entries).expect("it is durable"));
 }
 
+/// Of operations that were written lately.
 #[divan::bench(args = BATCHES)]
 fn next(bencher: Bencher<'_, '_>, size: u64) {
-    const LIVE: u64 = 65_536;
+    next_of(8_192, bencher, size);
+}
+
+/// Of more operations than the store remembers, so that each row is read before it is replaced.
+#[divan::bench(args = BATCHES)]
+fn next_of_many(bencher: Bencher<'_, '_>, size: u64) {
+    next_of(65_536, bencher, size);
+}
+
+fn next_of(live: u64, bencher: Bencher<'_, '_>, size: u64) {
     let home = Home::new();
     let mut store = home.open();
-    store.append(&batch(0, LIVE, Stage::InFlight)).expect("it is durable");
+    store.append(&batch(0, live, Stage::InFlight)).expect("it is durable");
     let mut next = 0;
     bencher
         .counter(ItemsCount::new(size))
         .with_inputs(|| {
-            next = (next + size) % LIVE;
+            next = (next + size) % live;
             batch(next, size, Stage::Accepted)
         })
         .bench_local_values(|entries| store.append(&entries).expect("it is durable"));

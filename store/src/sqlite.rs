@@ -38,6 +38,7 @@ mod schema;
 #[cfg(test)]
 mod tests;
 mod verify;
+mod write;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -53,7 +54,8 @@ use self::head::Head;
 use self::mark::MarkFile;
 use self::places::Places;
 use self::purge::Old;
-use self::row::{Hash, Reader, Row, read_columns};
+use self::row::{Hash, Place, Reader, read_columns};
+use self::write::{Known, Recent, Writer};
 use crate::{Entry, Store, StoreError};
 
 pub use self::browse::{Order, Stored, iso8601};
@@ -91,6 +93,7 @@ pub struct SqliteStore {
     access: Access,
     /// Where each key is, once all rows were found to be what was written.
     places: Option<Places>,
+    recent: Recent,
     /// A commit failed, and either of these heads may be what a crash would leave.
     doubt: Option<Doubt>,
     /// A commit of which nobody knew has turned out to have happened, and who asked for it will ask again.
@@ -135,8 +138,9 @@ impl SqliteStore {
         }
         let mark = if access == Access::Write { MarkFile::open(&mark) } else { MarkFile::closed() };
         let (path, reader) = (path.to_owned(), Reader::default());
-        let (places, doubt, repeated) = (None, None, false);
-        Ok(Self { connection, path, mark, head, reader, access, places, doubt, repeated, _held: held, _copy: None })
+        let (places, recent, doubt, repeated) = (None, Recent::default(), None, false);
+        let (_held, _copy) = (held, None);
+        Ok(Self { connection, path, mark, head, reader, access, places, recent, doubt, repeated, _held, _copy })
     }
 
     /// How far the journal has come. Who keeps it elsewhere can tell later with [`check_watermark`](SqliteStore::check_watermark) whether the
@@ -165,16 +169,21 @@ impl SqliteStore {
         let failed = if self.repeated { Fault::unsure } else { Fault::writing };
         let before = self.head;
         let mut places = self.verified().map_err(failed)?;
-        let (connection, reader, head) = (&self.connection, &mut self.reader, before);
-        let mut tools = Work { connection, reader, head, places: &mut places, came: Vec::new(), went: Vec::new() };
-        let worked = run(connection, "BEGIN IMMEDIATE").and_then(|()| {
-            let result = work(&mut tools)?;
-            tools.head.replace(&before, connection)?;
-            Ok(result)
-        });
-        let Work { head: after, came, went, .. } = tools;
+        let connection = &self.connection;
+        let (worked, after, came, went) = {
+            let (reader, recent, writer) = (&mut self.reader, &mut self.recent, Writer::new(connection));
+            let (head, came, went) = (before, Vec::new(), Vec::new());
+            let mut tools = Work { connection, reader, writer, head, places: &mut places, recent, came, went };
+            let worked = run(connection, "BEGIN IMMEDIATE").and_then(|()| {
+                let result = work(&mut tools)?;
+                tools.head.replace(&before, connection)?;
+                Ok(result)
+            });
+            (worked, tools.head, tools.came, tools.went)
+        };
         let committed = worked.map(|result| (result, run(connection, "COMMIT")));
         if !matches!(committed, Ok((_, Ok(())))) {
+            self.recent.clear();
             // A roll-back that fails is seen by whatever comes next: nothing can begin.
             let _ = connection.execute_batch("ROLLBACK");
         }
@@ -253,7 +262,9 @@ impl SqliteStore {
 struct Work<'a> {
     connection: &'a Connection,
     reader: &'a mut Reader,
+    writer: Writer<'a>,
     places: &'a mut Places,
+    recent: &'a mut Recent,
     head: Head,
     /// Keys that were not there before, and their rows.
     came: Vec<(Key, i64)>,
@@ -264,21 +275,32 @@ struct Work<'a> {
 impl Work<'_> {
     fn append(&mut self, entry: &Entry) -> Result<(), Fault> {
         let key = &entry.record.key;
-        let earlier = self.reader.find(self.connection, self.places, key)?;
-        let (sequence, previous) = (self.head.sequence + 1, self.head.hash);
-        let replaced = earlier.as_ref().map(|row| row.hash);
-        let (first, entry) = match earlier {
-            Some(row) => (row.first, entry.clone().after(row.entry)),
-            None => {
-                self.places.insert(key, sequence);
-                self.came.push((key.clone(), sequence));
-                (sequence, entry.clone())
-            }
-        };
-        let (row, record) = Row::new(first, sequence, previous, entry);
-        row.write(self.connection, &record, replaced.is_some())?;
-        self.head.append(&row, replaced.as_ref());
+        let earlier = self.earlier(key)?;
+        let sequence = self.head.sequence + 1;
+        let first = earlier.as_ref().map_or(sequence, |known| known.first);
+        let place = Place { first, sequence, previous: self.head.hash };
+        let known = self.writer.write(&place, entry, earlier.as_ref())?;
+        if earlier.is_none() {
+            self.places.insert(key, first);
+            self.came.push((key.clone(), first));
+        }
+        self.head.append(sequence, known.hash, earlier.as_ref().map(|earlier| &earlier.hash));
+        // After that, as a rule, there is no other.
+        if entry.is_delivered() {
+            self.recent.remove(first)
+        } else {
+            self.recent.insert(known)
+        }
         Ok(())
+    }
+
+    /// The key's row, if it has one.
+    fn earlier(&mut self, key: &Key) -> Result<Option<Known>, Fault> {
+        let recent = self.places.candidates(key).find_map(|first| self.recent.get(first));
+        match recent {
+            Some(known) => Ok(Some(known)),
+            None => Ok(self.reader.find(self.connection, self.places, key)?.as_ref().map(Known::of)),
+        }
     }
 
     /// Forgets the next of those that are old, at most so many. Tells how many, and moves `old` behind them.
@@ -318,6 +340,7 @@ impl Work<'_> {
             return Err(Damage::Gone.into());
         }
         self.head.remove(hash);
+        self.recent.remove(first);
         self.went.push((key, first));
         Ok(())
     }

@@ -103,8 +103,11 @@ impl<P: Provider, T: Transport> Driver<P, T> {
 
     /// Whether all that a repeated submit is to be told is known without the store.
     fn is_at_hand(&self, key: &Key) -> bool {
-        let complete =
-            |id| self.jobs.contains_key(&id) || !self.journal.keep().answers || self.results.get(id).is_some();
+        let goes_on = |id| {
+            self.jobs.contains_key(&id)
+                || self.engine.operation(id).is_some_and(|operation| operation.outcome().is_none())
+        };
+        let complete = |id| goes_on(id) || !self.journal.keep().answers || self.results.get(id).is_some();
         self.parked.contains(key) || self.engine.find(key).is_some_and(complete)
     }
 
@@ -169,7 +172,7 @@ impl<P: Provider, T: Transport> Driver<P, T> {
                 self.join(id, reply);
             }
             Ok(Submitted::Joined(id)) => {
-                if let Some(job) = self.jobs.get_mut(&id) {
+                if let Some(job) = self.job(id) {
                     job.payload.get_or_insert(payload);
                 }
                 self.join(id, reply);
@@ -180,7 +183,7 @@ impl<P: Provider, T: Transport> Driver<P, T> {
 
     /// Answers whoever wants to follow: at once if the operation is durable or has ended, else once it is.
     pub(super) fn join(&mut self, id: OperationId, reply: Reply) {
-        match self.jobs.get_mut(&id) {
+        match self.job(id) {
             Some(job) if job.durable => job.hand_out(id, reply),
             Some(job) => job.replies.push(reply),
             None => match self.finished(id) {

@@ -64,18 +64,21 @@ impl<P: Provider, T: Transport> Driver<P, T> {
                 self.park(record, Job::default());
                 continue;
             }
-            // A payload that is at hand again was kept, or will be loaded again.
-            self.restore(record, Job { payload, payload_kept: true, ..Job::default() });
+            // A payload that is at hand again was kept, or will be loaded again. Where there is none, nothing need be held: a million jobs may wait.
+            let job = payload.map(|payload| Job { payload: Some(payload), payload_kept: true, ..Job::default() });
+            self.restore(record, job);
         }
         let now = self.clock.now();
         self.unpark_overdue(now);
     }
 
-    fn restore(&mut self, record: Record, job: Job) -> Option<OperationId> {
+    fn restore(&mut self, record: Record, job: Option<Job>) -> Option<OperationId> {
         let now = self.clock.now();
         let id = self.engine.restore(record, now).ok()?;
         // What was delivered before is over: nothing will end it a second time.
-        if self.engine.operation(id).is_some_and(|operation| !operation.is_finished()) {
+        if let Some(job) = job
+            && self.engine.operation(id).is_some_and(|operation| !operation.is_finished())
+        {
             self.jobs.insert(id, Job { durable: true, ..job });
         }
         Some(id)
@@ -91,7 +94,7 @@ impl<P: Provider, T: Transport> Driver<P, T> {
 
     pub(super) fn unpark(&mut self, key: &Key, payload: Payload, reply: Reply) {
         let Some((record, job)) = self.parked.take(key) else { return };
-        if let Some(id) = self.restore(record, Job { payload: Some(payload), payload_kept: false, ..job }) {
+        if let Some(id) = self.restore(record, Some(Job { payload: Some(payload), payload_kept: false, ..job })) {
             self.join(id, reply);
         }
     }
@@ -99,7 +102,7 @@ impl<P: Provider, T: Transport> Driver<P, T> {
     /// Those that have waited in vain end: past its deadline no create leaves, so they need no payload for it.
     pub(super) fn unpark_overdue(&mut self, now: Timestamp) {
         while let Some((record, job)) = self.parked.take_overdue(now) {
-            self.restore(record, job);
+            self.restore(record, Some(job));
         }
     }
 

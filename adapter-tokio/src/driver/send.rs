@@ -19,6 +19,9 @@ impl<P: Provider, T: Transport> Driver<P, T> {
     /// Sends a request on a task of its own, which brings back what came of it.
     pub(super) fn send(&mut self, id: OperationId, attempt: Attempt) {
         let now = self.clock.now();
+        if self.job(id).is_none() {
+            return;
+        }
         let (Some(operation), Some(job)) = (self.engine.operation(id), self.jobs.get_mut(&id)) else { return };
         let none = Payload::default();
         let payload = job.payload.as_ref().unwrap_or(&none);

@@ -322,3 +322,56 @@ async fn a_rejected_key_is_free_after_a_restart() {
         assert_eq!(corrected.outcome.name(), "completed");
     }
 }
+
+fn is_delivered(store: &Faulty, name: &str) -> bool {
+    store.inner.clone().find(&key(name)).unwrap().unwrap().is_delivered()
+}
+
+#[tokio::test(start_paused = true)]
+async fn that_an_outcome_was_delivered_goes_with_the_next_commit() {
+    for store in Faulty::both() {
+        let transport = Scripted::well_behaved();
+        let client = Client::builder(Plain, transport).store(store.clone()).start().await.unwrap();
+        store.tell([Commit::Works; 100]);
+        client.submit(key("first"), "{}").await.unwrap().await.unwrap();
+        let left = store.left();
+        assert!(!is_delivered(&store, "first"), "nobody waits for that");
+        let second = client.submit(key("second"), "{}").await.unwrap();
+        assert!(is_delivered(&store, "first"));
+        assert_eq!(store.left(), left - 1, "one commit for both");
+        assert_eq!(second.await.unwrap().outcome.name(), "completed");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn that_an_outcome_was_delivered_is_on_disk_soon_even_if_nothing_else_is_written() {
+    for store in Faulty::both() {
+        let transport = Scripted::well_behaved();
+        let client = Client::builder(Plain, transport).store(store.clone()).start().await.unwrap();
+        client.submit(key("order-42"), "{}").await.unwrap().await.unwrap();
+        let waits = Duration::from_millis(100);
+        tokio::time::sleep(waits / 2).await;
+        assert!(!is_delivered(&store, "order-42"));
+        tokio::time::sleep(waits).await;
+        assert!(is_delivered(&store, "order-42"));
+        client.submit(key("order-43"), "{}").await.unwrap().await.unwrap();
+        assert!(client.shutdown(SECOND).await.is_empty());
+        assert!(is_delivered(&store, "order-43"), "a shutdown leaves nothing for later");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_for_room_that_a_delivered_outcome_takes() {
+    for store in Faulty::both() {
+        let transport = Scripted::well_behaved();
+        let limits = Limits { live: 1, ..Limits::default() };
+        let client = Client::builder(Plain, transport).limits(limits).store(store).start().await.unwrap();
+        let mut took = Vec::new();
+        for name in ["first", "second", "third"] {
+            let began = Instant::now();
+            client.submit(key(name), "{}").await.unwrap().await.unwrap();
+            took.push(began.elapsed());
+        }
+        assert!(took.windows(2).all(|pair| pair[0] == pair[1]), "{took:?}");
+    }
+}

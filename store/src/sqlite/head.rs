@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::error::{Damage, Fault};
 use super::mark::Watermark;
-use super::row::{Hash, Row, cut};
+use super::row::{Hash, cut};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Head {
@@ -71,14 +71,14 @@ impl Head {
     }
 
     /// Counts a row that was appended, and no longer the one that it replaced.
-    pub(super) fn append(&mut self, row: &Row, replaced: Option<&Hash>) {
-        self.sequence = row.sequence;
-        self.hash = row.hash;
-        if let Some(hash) = replaced {
-            self.remove(hash);
+    pub(super) fn append(&mut self, sequence: i64, hash: Hash, replaced: Option<&Hash>) {
+        self.sequence = sequence;
+        self.hash = hash;
+        if let Some(replaced) = replaced {
+            self.remove(replaced);
         }
         self.count += 1;
-        self.sum = self.sum.wrapping_add(number(&row.hash));
+        self.sum = self.sum.wrapping_add(number(&hash));
     }
 
     /// Counts a row no more.

@@ -2,6 +2,7 @@
 //!
 //! `2026-11-21T08:54:49.123456789Z`: always thirty characters, always UTC, so that texts sort as times do.
 
+use rusqlite::types::{ToSql, ToSqlOutput, ValueRef};
 use steadfast_core::Timestamp;
 
 const DAY: u64 = 86_400;
@@ -10,22 +11,38 @@ const LENGTH: usize = 30;
 /// Where the digits stand in the text: year, month, day, hour, minute, second, nanosecond.
 const FIELDS: [(usize, usize); 7] = [(0, 4), (5, 7), (8, 10), (11, 13), (14, 16), (17, 19), (20, 29)];
 
-pub(super) fn write(time: Timestamp) -> String {
-    let (seconds, nanos) = (time.as_nanos() / SECOND, time.as_nanos() % SECOND);
-    let (year, month, day) = date(seconds / DAY);
-    let clock = seconds % DAY;
-    let mut text = *b"0000-00-00T00:00:00.000000000Z";
-    for ((from, to), value) in
-        FIELDS.into_iter().zip([year, month, day, clock / 3600, clock / 60 % 60, clock % 60, nanos])
-    {
-        let mut rest = value;
-        for digit in text.iter_mut().take(to).skip(from).rev() {
-            *digit = b'0' + (rest % 10) as u8;
-            rest /= 10;
+/// The text, where it costs no allocation.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Text([u8; LENGTH]);
+
+impl Text {
+    pub(super) fn new(time: Timestamp) -> Self {
+        let (seconds, nanos) = (time.as_nanos() / SECOND, time.as_nanos() % SECOND);
+        let (year, month, day) = date(seconds / DAY);
+        let clock = seconds % DAY;
+        let mut text = *b"0000-00-00T00:00:00.000000000Z";
+        for ((from, to), value) in
+            FIELDS.into_iter().zip([year, month, day, clock / 3600, clock / 60 % 60, clock % 60, nanos])
+        {
+            let mut rest = value;
+            for digit in text.iter_mut().take(to).skip(from).rev() {
+                *digit = b'0' + (rest % 10) as u8;
+                rest /= 10;
+            }
         }
+        Self(text)
     }
+}
+
+impl ToSql for Text {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(ValueRef::Text(&self.0)))
+    }
+}
+
+pub(super) fn write(time: Timestamp) -> String {
     // Digits and ASCII signs only.
-    String::from_utf8(text.to_vec()).unwrap_or_default()
+    String::from_utf8(Text::new(time).0.to_vec()).unwrap_or_default()
 }
 
 /// `None` for what [`write()`] would not have written.
@@ -44,7 +61,7 @@ pub(super) fn read(text: &[u8]) -> Option<Timestamp> {
     let seconds = ((days * 24 + hour) * 60 + minute) * 60 + second;
     let time = Timestamp::from_nanos(seconds.checked_mul(SECOND)?.checked_add(nanos)?);
     // Whatever is out of range or has other separators is not what is written for the time it would stand for.
-    (write(time).as_bytes() == text).then_some(time)
+    (Text::new(time).0 == text).then_some(time)
 }
 
 /// Howard Hinnant's `civil_from_days`, for days since 1970-01-01.

@@ -1,23 +1,22 @@
 //! One row: an entry, its place in the chain, and the hash over all of it.
 //!
 //! The hash is SHA-256 cut to 16 bytes, over the sequence number, the key's first one, the hash of the record that was appended before,
-//! and the entry: record, provider, time, payload, answer. The other columns follow from the record. What is read is hashed again, so a row
-//! that differs in one bit from what was written is an error, never another entry.
+//! and the entry: record, provider, time, and payload and answer, each by a hash of its own, so that a job goes on without their being read. The other
+//! columns follow from the record. What is read is hashed again, so a row that differs in one bit from what was written is an error, never another entry.
 //!
 //! Two columns say what the last record does not: `accepted_at` and `ended_at`, when the job first reached those states. They are for people only
 //! and are not hashed. A job that is resumed has not ended; another job under the same key (it was submitted at another time) begins with none.
 
 use std::sync::Arc;
 
+use rusqlite::Connection;
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, params};
 use sha2::{Digest, Sha256};
-use steadfast_core::operation::Stage;
-use steadfast_core::{Key, Outcome, Reference, journal};
+use steadfast_core::{Key, journal};
 
 use super::error::{Damage, Fault};
+use super::iso;
 use super::places::Places;
-use super::{columns, iso};
 use crate::{Entry, KeptAnswer};
 
 /// SHA-256, cut.
@@ -46,81 +45,54 @@ pub(super) struct Row {
     pub(super) entry: Entry,
 }
 
+/// Where a record stands in the chain, and its row in the table.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    pub(super) first: i64,
+    pub(super) sequence: i64,
+    pub(super) previous: Hash,
+}
+
+/// What is kept beside a record, by its hash.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Kept {
+    pub(super) payload: Option<Hash>,
+    pub(super) answer: Option<(u16, Hash)>,
+}
+
+impl Kept {
+    pub(super) fn of(entry: &Entry) -> Self {
+        let hash = |bytes: &[u8]| cut(Sha256::new_with_prefix(bytes));
+        let answer = entry.answer.as_ref().map(|answer| (answer.status, hash(&answer.body)));
+        Self { payload: entry.payload.as_deref().map(hash), answer }
+    }
+}
+
+/// The hash over a row.
+pub(super) fn digest(place: &Place, entry: &Entry, record: &[u8], kept: &Kept) -> Hash {
+    let (status, answer) = kept.answer.unzip();
+    let fixed = [
+        &place.first.to_le_bytes()[..],
+        &place.sequence.to_le_bytes(),
+        &place.previous,
+        &entry.at.as_nanos().to_le_bytes(),
+        &[kept.payload.is_some().into(), kept.answer.is_some().into()],
+        &status.unwrap_or_default().to_le_bytes(),
+        kept.payload.as_ref().map_or(&[0; 16], |hash| hash),
+        answer.as_ref().map_or(&[0; 16], |hash| hash),
+        &(record.len() as u64).to_le_bytes(),
+    ];
+    // In one piece: a hasher that is fed bit by bit takes longer to be fed than to hash.
+    let mut bytes = Vec::with_capacity(96 + record.len() + entry.provider.len());
+    fixed.into_iter().chain([record, entry.provider.as_bytes()]).for_each(|part| bytes.extend_from_slice(part));
+    cut(Sha256::new_with_prefix(&bytes))
+}
+
 impl Row {
-    /// The row of this entry at this place of the chain.
-    pub(super) fn new(first: i64, sequence: i64, previous: Hash, entry: Entry) -> (Self, Vec<u8>) {
-        let mut record = Vec::with_capacity(160);
-        journal::encode(&entry.record, &mut record);
-        let mut row = Self { first, sequence, previous, hash: [0; 16], entry };
-        row.hash = row.hash_with(&record);
-        (row, record)
-    }
-
-    fn hash_with(&self, record: &[u8]) -> Hash {
-        let mut hasher = Sha256::new();
-        let mut counted = |bytes: &[u8]| {
-            hasher.update((bytes.len() as u64).to_le_bytes());
-            hasher.update(bytes);
-        };
-        let Entry { provider, at, payload, answer, .. } = &self.entry;
-        let mut fixed = [0_u8; 48];
-        let parts =
-            [&self.first.to_le_bytes()[..], &self.sequence.to_le_bytes(), &self.previous, &at.as_nanos().to_le_bytes()];
-        for (to, from) in fixed.iter_mut().zip(parts.into_iter().flatten()) {
-            *to = *from;
-        }
-        let status = answer.as_ref().map_or(0, |answer| answer.status).to_le_bytes();
-        let [low, high] = status;
-        let [.., has_payload, has_answer, status_low, status_high] = &mut fixed;
-        (*has_payload, *has_answer) = (payload.is_some().into(), answer.is_some().into());
-        (*status_low, *status_high) = (low, high);
-        counted(&fixed);
-        counted(record);
-        counted(provider.as_bytes());
-        counted(payload.as_deref().unwrap_or_default());
-        counted(answer.as_ref().map_or(&[][..], |answer| &answer.body));
-        cut(hasher)
-    }
-
-    /// Writes the row, over the one with the same `first` if `replaces`.
-    pub(super) fn write(&self, connection: &Connection, record: &[u8], replaces: bool) -> rusqlite::Result<()> {
-        const INSERT: &str = "INSERT INTO operations (first, key, provider, state, outcome, reason, reference, creates, attempts, polls, \
-             created_at, updated_at, next_due, fingerprint, sequence, record, payload, answer_status, answer_body, previous, hash, \
-             accepted_at, ended_at) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23)";
-        const UPDATE: &str = "UPDATE operations SET provider = ?3, state = ?4, outcome = ?5, reason = ?6, reference = ?7, creates = ?8, \
-             attempts = ?9, polls = ?10, created_at = ?11, updated_at = ?12, next_due = ?13, fingerprint = ?14, sequence = ?15, record = ?16, \
-             payload = ?17, answer_status = ?18, answer_body = ?19, previous = ?20, hash = ?21, \
-             accepted_at = CASE created_at WHEN ?11 THEN coalesce(accepted_at, ?22) ELSE ?22 END, \
-             ended_at = iif(created_at = ?11 AND outcome IS ?5 AND reason IS ?6 AND ?23 IS NOT NULL, coalesce(ended_at, ?23), ?23) WHERE first = ?1 AND key = ?2";
-        let Entry { record: known, provider, at, payload, answer, .. } = &self.entry;
-        let time = iso::write(*at);
-        let written = connection.prepare_cached(if replaces { UPDATE } else { INSERT })?.execute(params![
-            self.first,
-            known.key.as_str(),
-            &**provider,
-            columns::state(known.stage),
-            columns::outcome(known.stage).map(Outcome::name),
-            columns::reason(known),
-            known.reference.as_ref().map(Reference::as_str),
-            known.creates,
-            known.attempts,
-            known.polls,
-            iso::write(known.submitted),
-            time,
-            known.due.map(iso::write),
-            &known.fingerprint.as_bytes()[..],
-            self.sequence,
-            record,
-            payload,
-            answer.as_ref().map(|answer| answer.status),
-            answer.as_ref().map(|answer| &answer.body),
-            &self.previous[..],
-            &self.hash[..],
-            (known.stage == Stage::Accepted).then_some(&time),
-            columns::outcome(known.stage).map(|_| &time),
-        ])?;
-        if written == 1 { Ok(()) } else { Err(rusqlite::Error::StatementChangedRows(written)) }
+    fn digest(&self, record: &[u8]) -> Hash {
+        let Self { first, sequence, previous, entry, .. } = self;
+        let place = Place { first: *first, sequence: *sequence, previous: *previous };
+        digest(&place, entry, record, &Kept::of(entry))
     }
 }
 
@@ -185,7 +157,7 @@ impl Reader {
             _ => return Err(damaged("its answer")),
         };
         let found = Row { first, sequence, previous, hash, entry };
-        if found.hash_with(bytes) != found.hash {
+        if found.digest(bytes) != found.hash {
             return Err(damaged("which is not what was written"));
         }
         if key != ValueRef::Text(found.entry.record.key.as_str().as_bytes()) {

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::{env, fs, process};
 
-use steadfast_core::operation::Stage;
-use steadfast_core::{Fingerprint, Gate, Operation, OperationPolicy, Seed};
+use proptest::prelude::*;
+use steadfast_core::operation::{Rejected, Stage, Unresolved};
+use steadfast_core::{Fingerprint, Gate, Operation, OperationPolicy, Outcome, Seed};
 
 use super::*;
 
@@ -150,4 +151,155 @@ fn two_rows_of_a_key_are_damage() {
     assert!(home.open().load().is_err());
     let problems = home.open().verify().unwrap().problems;
     assert!(problems.iter().any(|problem| problem.what.contains("two rows of key #")), "{problems:?}");
+}
+
+/// Rows are written, then the head does not move: all is rolled back.
+fn fail_to_append(store: &mut SqliteStore, entries: &[Entry]) {
+    let head: Hash = store.connection.query_row("SELECT hash_of_head FROM head", [], |row| row.get(0)).unwrap();
+    store.connection.execute("UPDATE head SET hash_of_head = zeroblob(16)", []).unwrap();
+    assert!(store.append(entries).is_err());
+    store.connection.execute("UPDATE head SET hash_of_head = ?1", [head]).unwrap();
+}
+
+#[test]
+fn what_was_rolled_back_is_not_remembered() {
+    let home = Home::new("rolled-back");
+    let mut store = home.open();
+    store.append(&[entry("one")]).unwrap();
+    fail_to_append(&mut store, &[entry("one"), entry("two")]);
+    store.append(&[entry("one"), entry("two")]).unwrap();
+    drop(store);
+    assert_eq!(home.open().load().unwrap(), [entry("one"), entry("two")]);
+}
+
+#[test]
+fn a_row_that_is_not_where_it_was_left_is_not_replaced() {
+    let home = Home::new("not-there");
+    let mut store = home.open();
+    store.append(&[entry("one")]).unwrap();
+    store.connection.execute("UPDATE operations SET key = 'two'", []).unwrap();
+    assert!(store.append(&[entry("one")]).unwrap_err().is_certain());
+    store.connection.execute("UPDATE operations SET key = 'one'", []).unwrap();
+    store.append(&[entry("one")]).unwrap();
+}
+
+#[test]
+fn the_first_record_after_a_restart_mends_what_a_query_shows() {
+    let home = Home::new("mends");
+    let mut store = home.open();
+    store.append(&[entry("one")]).unwrap();
+    store.connection.execute("UPDATE operations SET created_at = 'long ago', fingerprint = x'00'", []).unwrap();
+    drop(store);
+    let mut store = home.open();
+    assert!(!store.verify().unwrap().problems.is_empty());
+    store.append(&[entry("one")]).unwrap();
+    assert!(store.verify().unwrap().problems.is_empty());
+}
+
+#[test]
+fn not_more_is_remembered_than_there_is_room_for() {
+    let home = Home::new("room");
+    let mut store = home.open();
+    let keys: Vec<_> = (0..Recent::MOST + 2).map(|n| entry(&format!("order-{n}"))).collect();
+    store.append(&keys).unwrap();
+    assert!((1..=Recent::MOST).contains(&store.recent.len()));
+    store.append(&[entry("order-0"), entry("order-1")]).unwrap();
+    assert_eq!(store.load().unwrap().len(), keys.len());
+}
+
+/// One step in the life of a journal.
+#[derive(Clone, Debug)]
+enum Step {
+    Append(Vec<Entry>),
+    Fail(Vec<Entry>),
+    Forget(u64),
+    Reopen,
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
+    let outcomes = [Outcome::Failed, Outcome::Rejected(Rejected::Refused), Outcome::Unresolved(Unresolved::Polls)];
+    let ends = prop::sample::select(outcomes.to_vec()).boxed();
+    let stages = prop_oneof![
+        Just(Stage::Planned),
+        Just(Stage::InFlight),
+        Just(Stage::Accepted),
+        ends.clone().prop_map(Stage::Ended),
+        ends.prop_map(Stage::Delivered),
+    ];
+    let bytes = || prop::option::weighted(0.3, prop::collection::vec(any::<u8>(), 0..20));
+    let parts = (0..4_u8, stages.boxed(), 0..2_u8, 1..9_u64, bytes(), bytes());
+    let entries = parts.prop_map(|(key, stage, job, at, payload, body)| {
+        let mut entry = entry(&format!("order-{key}"));
+        entry.record.stage = stage;
+        entry.record.fingerprint = Fingerprint::new([job; 16]);
+        entry.at = Timestamp::from_secs(at);
+        entry.payload = payload;
+        entry.answer = body.map(|body| crate::KeptAnswer { status: 200, body });
+        entry
+    });
+    let entries = prop::collection::vec(entries.boxed(), 1..5).boxed();
+    prop_oneof![
+        6 => entries.clone().prop_map(Step::Append),
+        2 => entries.prop_map(Step::Fail),
+        1 => (1..9_u64).prop_map(Step::Forget),
+        1 => Just(Step::Reopen),
+    ]
+    .boxed()
+}
+
+fn everything(store: &SqliteStore) -> Vec<Vec<rusqlite::types::Value>> {
+    let mut rows = store.connection.prepare("SELECT * FROM operations ORDER BY first").unwrap();
+    let columns = rows.column_count();
+    let row = |row: &rusqlite::Row<'_>| (0..columns).map(|column| row.get(column)).collect();
+    rows.query_map([], row).unwrap().map(Result::unwrap).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    /// Beside it a store that remembers nothing, and so reads each row before it replaces it; and one in memory, which knows the rule.
+    #[test]
+    fn what_is_remembered_is_what_would_be_read(steps in prop::collection::vec(any_step(), 1..12)) {
+        static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+        let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let homes = [Home::new(&format!("remembers-{number}")), Home::new(&format!("reads-{number}"))];
+        let mut stores = homes.each_ref().map(Home::open);
+        let mut memory = crate::MemoryStore::default();
+        for step in steps {
+            match &step {
+                Step::Append(entries) => memory.append(entries).unwrap(),
+                Step::Forget(before) => drop(memory.forget(Timestamp::from_secs(*before), 1).unwrap()),
+                Step::Fail(_) | Step::Reopen => {}
+            }
+            let [remembers, reads] = &mut stores;
+            if let Step::Append(entries) = &step {
+                // Each alone: within a transaction it would remember.
+                for entry in entries {
+                    reads.append(std::slice::from_ref(entry)).unwrap();
+                    reads.recent.clear();
+                }
+                remembers.append(entries).unwrap();
+            }
+            for (store, home) in stores.iter_mut().zip(&homes) {
+                match &step {
+                    Step::Append(_) => {}
+                    Step::Fail(entries) => fail_to_append(store, entries),
+                    Step::Forget(before) => drop(store.forget(Timestamp::from_secs(*before), 1).unwrap()),
+                    Step::Reopen => {
+                        // The old one lets go of the file first.
+                        *store = Home::new(&format!("aside-{number}")).open();
+                        *store = home.open();
+                    }
+                }
+            }
+            let [remembers, reads] = &mut stores;
+            prop_assert_eq!(everything(remembers), everything(reads));
+            prop_assert_eq!(remembers.head.sum, reads.head.sum);
+            let problems = remembers.verify().unwrap().problems;
+            prop_assert!(problems.is_empty(), "{problems:?}");
+            let entries = remembers.load().unwrap();
+            prop_assert_eq!(&entries, &reads.load().unwrap());
+            prop_assert_eq!(&entries, &memory.load().unwrap());
+        }
+    }
 }
