@@ -302,19 +302,24 @@ impl Journal {
     }
 
     fn next_batch(&mut self) -> Option<Batch> {
+        let is_due = self.is_due();
         match &mut self.uncertain {
             Some(uncertain) if uncertain.at <= Instant::now() || self.closing => {
                 Some(std::mem::take(&mut uncertain.batch))
             }
             // Nothing overtakes it.
             Some(_) => None,
-            None if self.queue_due <= Instant::now() || self.closing => self.take_queue(),
+            None if is_due => self.take_queue(),
             None => None,
         }
     }
 
+    fn is_due(&self) -> bool {
+        !self.queue.operations.is_empty() && (self.closing || self.queue_due <= Instant::now())
+    }
+
     fn forgets_now(&self) -> bool {
-        let waits = !self.queue.operations.is_empty() || !self.questions.is_empty();
+        let waits = self.is_due() || !self.questions.is_empty();
         let due = self.forget_at <= Instant::now() && self.uncertain.is_none() && !self.closing;
         due && (self.committed || !waits)
     }
