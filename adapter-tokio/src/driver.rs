@@ -183,7 +183,7 @@ impl<P: Provider, T: Transport> Driver<P, T> {
                 },
                 done = self.journal.done() => {
                     let now = self.clock.now();
-                    self.journal.follow(&done, now);
+                    self.journal.follow(now);
                     self.done(done);
                 }
                 Some(answered) = self.answers.recv() => {

@@ -183,15 +183,14 @@ impl Journal {
         let context = &mut Context::from_waker(Waker::noop());
         if let Poll::Ready(worked) = Pin::new(task).poll(context) {
             let done = self.worked(worked);
-            self.follow(&done, now);
+            self.follow(now);
             self.ready.push_back(done);
         }
     }
 
-    /// Starts the next piece of work, before what came of the last one is carried out. After a failure the engine is told first.
-    pub(crate) fn follow(&mut self, done: &Done, now: Timestamp) {
-        let failed = |done: &Done| matches!(done.batch, Some((_, Fate::Failed(_) | Fate::Unknown(_))));
-        if !failed(done) && !self.ready.iter().any(failed) && self.home.is_some() {
+    /// Starts the next piece of work, before what came of the last one is carried out. What it writes was asked for before that.
+    pub(crate) fn follow(&mut self, now: Timestamp) {
+        if self.home.is_some() {
             // With a store at hand, nothing comes back at once.
             let _ = self.start(now);
         }
@@ -302,19 +301,24 @@ impl Journal {
     }
 
     fn next_batch(&mut self) -> Option<Batch> {
+        let is_due = self.is_due();
         match &mut self.uncertain {
             Some(uncertain) if uncertain.at <= Instant::now() || self.closing => {
                 Some(std::mem::take(&mut uncertain.batch))
             }
             // Nothing overtakes it.
             Some(_) => None,
-            None if self.queue_due <= Instant::now() || self.closing => self.take_queue(),
+            None if is_due => self.take_queue(),
             None => None,
         }
     }
 
+    fn is_due(&self) -> bool {
+        !self.queue.operations.is_empty() && (self.closing || self.queue_due <= Instant::now())
+    }
+
     fn forgets_now(&self) -> bool {
-        let waits = !self.queue.operations.is_empty() || !self.questions.is_empty();
+        let waits = self.is_due() || !self.questions.is_empty();
         let due = self.forget_at <= Instant::now() && self.uncertain.is_none() && !self.closing;
         due && (self.committed || !waits)
     }
