@@ -247,6 +247,36 @@ fn what_is_resumed_is_live_again_and_is_remembered_from_its_second_end() {
     assert!(engine.find(&key(1)).is_none() && engine.find(&key(2)).is_none());
 }
 
+/// Neither those who have ended like it, nor the count of the live, when its delivery is not on disk yet.
+#[test]
+fn what_is_resumed_concerns_nobody_else_and_is_counted_once() {
+    let limits = Limits { remember_for: Duration::from_secs(60), ..Limits::default() };
+    let (mut engine, mut now) = (engine(limits), START);
+    let first = unresolved(&mut engine, 1, &mut now);
+    let _second = unresolved(&mut engine, 2, &mut now);
+    engine.handle(Event::Resume(first), now.saturating_add(Duration::from_secs(50)));
+    now = now.saturating_add(Duration::from_secs(70));
+    engine.handle_timeout(now);
+    assert!(engine.find(&key(1)).is_some(), "it is under way again");
+    assert!(engine.find(&key(2)).is_none(), "its time was over");
+
+    let third = engine.submit(key(3), print(1), now).unwrap().id();
+    engine.handle(Event::Webhook(third, Reading::Accepted(Reference::new("t").unwrap())), now);
+    engine.handle(Event::Cancel(third), now);
+    while let Some((_, effect)) = engine.pop_effect() {
+        if let Effect::Persist(number) = effect {
+            engine.handle(Event::Persisted(number), now);
+        }
+    }
+    engine.handle(Event::Delivered(third), now);
+    assert!(engine.operation(third).unwrap().can_resume() && !engine.operation(third).unwrap().is_finished());
+    let live = engine.live();
+    engine.handle(Event::Resume(third), now);
+    assert_eq!(engine.live(), live, "it had not left");
+    carry(&mut engine, &mut now, false);
+    assert_eq!(engine.live(), 0);
+}
+
 #[test]
 fn what_is_withdrawn_leaves_nothing_behind_and_can_be_restored() {
     let (mut engine, mut now) = (engine(Limits::default()), START);
