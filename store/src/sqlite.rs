@@ -253,8 +253,15 @@ impl SqliteStore {
     fn verified(&mut self) -> Result<Places, Fault> {
         match self.places.take() {
             Some(places) => Ok(places),
-            None => scan::rows(&self.connection, &mut self.reader, &self.head, |_| {}),
+            None => self.scan(|_| {}),
         }
+    }
+
+    /// Verifies all rows. What is whole may be tidied up when it is closed; of what is not, nothing is touched.
+    fn scan(&mut self, each: impl FnMut(row::Row)) -> Result<Places, Fault> {
+        let places = scan::rows(&self.connection, &mut self.reader, &self.head, each);
+        files::leave_log(&self.connection, self.access == Access::Read || places.is_err())?;
+        places
     }
 }
 
@@ -362,8 +369,7 @@ impl Store for SqliteStore {
     fn load(&mut self) -> Result<Vec<Entry>, StoreError> {
         self.settle().map_err(Fault::reading)?;
         let mut entries = Vec::with_capacity(scan::expected(&self.head));
-        let all = scan::rows(&self.connection, &mut self.reader, &self.head, |row| entries.push(row.entry));
-        self.places = Some(all.map_err(Fault::reading)?);
+        self.places = Some(self.scan(|row| entries.push(row.entry)).map_err(Fault::reading)?);
         Ok(entries)
     }
 

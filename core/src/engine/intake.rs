@@ -133,7 +133,8 @@ impl Engine {
     /// cannot go on with it yet, since it has no payload, say.
     ///
     /// Only what waits for its next create can be withdrawn: nothing of it is in the air, it holds no permit, and whoever restores it sends nothing
-    /// before a record of its own is durable. `None`, and nothing changes, if that is not so or there is no such operation.
+    /// before a record of its own is durable. `None`, and nothing changes, if that is not so or there is no such operation. Pop all effects first: those that
+    /// are still owed, to abandon an earlier request, say, go with it.
     pub fn withdraw(&mut self, id: OperationId, now: Timestamp) -> Option<Record> {
         let now = self.look_at_clock(now);
         let record = self.operation(id).filter(|operation| operation.waits_to_create())?.record();

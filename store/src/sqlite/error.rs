@@ -140,6 +140,7 @@ impl From<rusqlite::Error> for Fault {
         match error.sqlite_error_code() {
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Damage(Damage::Structure),
             _ if is_cut_off(&error) => Self::Damage(Damage::Structure),
+            _ if is_other_schema(&error) => Self::Damage(Damage::Schema),
             _ => Self::Sqlite(error),
         }
     }
@@ -148,6 +149,12 @@ impl From<rusqlite::Error> for Fault {
 /// A page lies beyond the file's end: SQLite calls it an I/O error, though no disk has failed.
 fn is_cut_off(error: &rusqlite::Error) -> bool {
     error.sqlite_error().is_some_and(|error| error.extended_code == ffi::SQLITE_IOERR_SHORT_READ)
+}
+
+/// Our statements fit our tables: where one does not, a table's text is not what was written.
+fn is_other_schema(error: &rusqlite::Error) -> bool {
+    matches!(error, rusqlite::Error::SqlInputError { .. })
+        || error.sqlite_error().is_some_and(|error| error.extended_code == ffi::SQLITE_ERROR)
 }
 
 impl Fault {
@@ -201,6 +208,7 @@ impl From<rusqlite::Error> for OpenError {
             Some(ErrorCode::NotADatabase) => Self::Foreign,
             Some(ErrorCode::DatabaseCorrupt) => Damage::Structure.into(),
             _ if is_cut_off(&error) => Damage::Structure.into(),
+            _ if is_other_schema(&error) => Damage::Schema.into(),
             Some(ErrorCode::ReadOnly) => Self::ReadOnly,
             _ => Self::Sqlite(quiet(error)),
         }

@@ -140,9 +140,14 @@ fn connect(path: &Path, access: Access) -> Result<Connection, OpenError> {
     connection.busy_timeout(Duration::ZERO)?;
     connection.execute_batch(SETTINGS)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
-    // Who only looks leaves the log as it is: a damaged one may be all that is left.
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, access == Access::Read)?;
+    // Who only looks, or finds damage, leaves the log as it is: it may be all that is left.
+    leave_log(&connection, true)?;
     Ok(connection)
+}
+
+/// Whether the log stays when the connection is closed; if not, it is brought into the file and removed.
+pub(super) fn leave_log(connection: &Connection, stays: bool) -> rusqlite::Result<()> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, stays).map(drop)
 }
 
 /// A file that this user cannot write cannot be locked either; without a log it is whole as it is.

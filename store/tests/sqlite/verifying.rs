@@ -129,6 +129,8 @@ fn a_damaged_head_or_table_is_found_when_opening() {
         "UPDATE head SET sequence = 9",
         "DELETE FROM head",
         "DROP INDEX operations_delivered",
+        "ALTER TABLE head RENAME COLUMN count TO cound",
+        "ALTER TABLE operations RENAME COLUMN record TO recore",
         "CREATE TRIGGER t AFTER INSERT ON operations BEGIN DELETE FROM operations; END",
     ];
     for change in changes {
@@ -211,4 +213,31 @@ fn a_file_that_was_cut_off_is_damaged() {
         };
         assert!(said.contains("from a copy"), "{pages}: {said}");
     }
+}
+
+/// Damage that is found only when rows are read: what lies in the log may be all that is left of them.
+#[test]
+fn what_is_found_damaged_is_left_as_it_is() {
+    let home = Home::new();
+    let mut store = home.open();
+    store.append(&[entry("order-1", Stage::InFlight)]).unwrap();
+    store.append(&[entry("order-2", Stage::InFlight)]).unwrap();
+    // As a killed process leaves it.
+    let copy = Home::new();
+    for suffix in ["", "-wal", "-mark"] {
+        fs::copy(beside(&home.journal(), suffix), beside(&copy.journal(), suffix)).unwrap();
+    }
+    // SQLite does not mind, the hashes do.
+    let tamper = rusqlite::Connection::open(copy.journal()).unwrap();
+    tamper.set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).unwrap();
+    tamper.execute("UPDATE operations SET record = zeroblob(10) WHERE key = 'order-1'", []).unwrap();
+    drop(tamper);
+    let files = || ["", "-wal"].map(|suffix| fs::read(beside(&copy.journal(), suffix)).unwrap());
+    let before = files();
+    assert!(before[1].len() > 100);
+    let mut store = copy.open();
+    assert!(store.load().is_err());
+    assert!(store.append(&[entry("order-3", Stage::InFlight)]).is_err());
+    drop(store);
+    assert_eq!(files(), before);
 }

@@ -163,7 +163,6 @@ async fn c14_damage_in_the_middle() {
 
 /// Whole records follow the damage in the log. Who refuses to open it must not tidy it away: they may be all that is left of them.
 #[tokio::test(start_paused = true)]
-#[ignore = "the store's opener for writing removes the log when it closes what it refused: to be mended there"]
 async fn c14_what_is_refused_is_left_as_it_is() {
     let world = died(Case::Keyed, Point::AfterSend(Kind::Create)).await;
     let first = length(&world.disk().image(), WAL);
