@@ -220,7 +220,8 @@ async fn c24_crash_during_snapshot() {
     for case in Case::ALL {
         let world = died(case, Point::AfterCommit(2)).await;
         let (crashed, record) = (world.disk().image(), world.record());
-        drop(SqliteStore::open(world.disk().journal()).unwrap());
+        // Not before all of it was found whole.
+        SqliteStore::open(world.disk().journal()).unwrap().load().unwrap();
         let closed = world.disk().image();
         assert!(!closed.contains_key(WAL) && closed[""] != crashed[""], "closing is a checkpoint");
         let (old, new) = (&crashed[""], &closed[""]);
