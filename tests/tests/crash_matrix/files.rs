@@ -7,7 +7,7 @@ use std::{env, process};
 
 use steadfast_core::operation::{Completed, Stage};
 use steadfast_core::{Kind, Outcome};
-use steadfast_store::{OpenError, SqliteStore};
+use steadfast_store::{OpenError, SqliteStore, Store as _};
 use steadfast_testkit::journal_kit::entry;
 use steadfast_tokio::StartError;
 
