@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::driver::{Bounds, Command, Driver, Following, Submit};
 use crate::journal::Journal;
 use crate::keep::{Durability, Keep, Seal};
-use crate::observe::{Observation, Observer};
+use crate::observe::{Hooks, Observation};
 use crate::transport::Transport;
 
 /// Submits jobs to one provider and carries them to their outcome.
@@ -48,7 +48,7 @@ impl Client {
             durability: None,
             keep: Keep::default(),
             seed: None,
-            observer: None,
+            hooks: Hooks::default(),
         }
     }
 
@@ -144,7 +144,7 @@ pub struct Builder<P, T> {
     durability: Option<Durability>,
     keep: Keep,
     seed: Option<Seed>,
-    observer: Option<Observer>,
+    hooks: Hooks,
 }
 
 impl<P: Provider, T: Transport> Builder<P, T> {
@@ -237,7 +237,27 @@ impl<P: Provider, T: Transport> Builder<P, T> {
 
     /// Called with every notice, on the driver's task: it must be quick and must not block.
     pub fn observer(mut self, observer: impl Fn(&Observation) + Send + Sync + 'static) -> Self {
-        self.observer = Some(Arc::new(observer));
+        self.hooks.observer = Some(Arc::new(observer));
+        self
+    }
+
+    /// Called with the outcome of each job that ends with nobody waiting for it: one that a restart took up, above all, or whose handle went down
+    /// with its caller while the client was shut down. On the driver's task: it must be quick and must not block; send the outcome on. Once it has
+    /// returned, the outcome counts as delivered; a crash before that is noted in the store has it called again by the next client.
+    ///
+    /// Default: there is none, and such outcomes stay in the store until their keys are submitted or resumed again, however long that takes. Their
+    /// answers are there too if they are [kept](Builder::keep_answers); if not, the provider has to be asked for them by the reference.
+    ///
+    /// Not called for a job whose handle was dropped while the client ran: that is how a program says that it does not want to know.
+    pub fn unclaimed(mut self, taker: impl Fn(&Key, &Finished) + Send + Sync + 'static) -> Self {
+        self.hooks.unclaimed = Some(Arc::new(taker));
+        self
+    }
+
+    /// Which of the jobs in the store this client goes on with by itself. Default: all. The others stay as they are, until their keys are submitted or
+    /// resumed here, or a later client chooses them: for a tool that carries one job, say, on a journal that holds others.
+    pub fn take_up(mut self, chooses: impl Fn(&Key) -> bool + Send + Sync + 'static) -> Self {
+        self.keep.chooses = Some(Arc::new(chooses));
         self
     }
 
@@ -255,11 +275,12 @@ impl<P: Provider, T: Transport> Builder<P, T> {
             None => (None, Vec::new()),
             Some(mut store) => {
                 let (keep, policy, ours) = (self.keep.clone(), self.policy.clone(), self.provider.name().to_owned());
+                let hands_over = self.hooks.unclaimed.is_some();
                 let loading = tokio::task::spawn_blocking(move || {
                     let entries = store.load()?;
-                    match entries.iter().find(|entry| !entry.is_delivered() && *entry.provider != *ours) {
+                    match entries.iter().find(|entry| *entry.provider != *ours) {
                         Some(entry) => Err(StartError::OtherProvider { theirs: entry.provider.clone(), ours }),
-                        None => Ok((store, keep.take_up(entries, &policy))),
+                        None => Ok((store, keep.take_up(entries, &policy, hands_over))),
                     }
                 });
                 let (store, taken) = loading.await.map_err(StoreError::read)??;
@@ -276,7 +297,7 @@ impl<P: Provider, T: Transport> Builder<P, T> {
         let engine = Engine::new(self.policy, gate, self.limits, seed);
         let bounds = Bounds { limits: self.limits, body: self.body_limit, results: self.results_limit };
         let (provider, transport) = (Arc::new(self.provider), Arc::new(self.transport));
-        let driver = Driver::new(engine, journal, bounds, provider, transport, self.observer);
+        let driver = Driver::new(engine, journal, bounds, provider, transport, self.hooks);
         tokio::spawn(driver.run(taken, submitted, commanded));
         Ok(Client { submits, commands })
     }
@@ -470,10 +491,10 @@ pub enum StartError {
     /// What the store holds could not be read, or is damaged.
     #[error("the client was not started, since its store could not be read")]
     Unreadable(#[from] StoreError),
-    /// The store holds jobs of another [provider](Provider::name) that have not ended. Nothing was sent: this provider does not know them, and their
-    /// payloads are not meant for it.
+    /// The store holds jobs of another [provider](Provider::name). Nothing was sent: this provider does not know them, their payloads are not meant for
+    /// it, and their keys would be taken for its own.
     #[error(
-        "the client was not started: its store holds unfinished jobs of \"{theirs}\", and its provider is \"{ours}\"; \
+        "the client was not started: its store holds jobs of \"{theirs}\", and its provider is \"{ours}\"; \
          give each provider a store of its own"
     )]
     OtherProvider {

@@ -6,20 +6,21 @@
 //! How jobs come in is told in `intake`, how they leave in `send`, what a restart takes up in `resume`, and what is kept of those that ended in
 //! `results`.
 
+mod end;
 mod intake;
 mod results;
 mod resume;
 mod send;
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
 use steadfast_core::engine::{Event, Limits};
 use steadfast_core::gate::GatePolicy;
-use steadfast_core::operation::{AttemptId, Effect, Outcome, Reading, RecordId, Rejected, Stage};
+use steadfast_core::operation::{AttemptId, Effect, Reading, RecordId, Stage};
 use steadfast_core::rate_limit::Quota;
 use steadfast_core::retry::Failure;
 use steadfast_core::{Engine, Kind, OperationId};
@@ -37,7 +38,7 @@ use crate::client::{FinalAnswer, Finished, ResumeError, SubmitError, Unfinished}
 use crate::clock::Clock;
 use crate::journal::{Batch, Done, Fate, Journal};
 use crate::keep::Taken;
-use crate::observe::{Observation, Observer};
+use crate::observe::{Hooks, Observation};
 use crate::transport::Transport;
 
 /// How many events of a kind are taken in before effects are carried out: enough to batch, few enough to stay responsive.
@@ -85,6 +86,8 @@ struct Job {
     request: Option<JoinHandle<()>>,
     answer: Option<FinalAnswer>,
     durable: bool,
+    /// Whether a handle was given out: whoever drops it lets go of the outcome.
+    followed: bool,
     /// The record that makes it durable: the first that is asked for. One from before it was resumed is still on its way, perhaps.
     intent: Option<RecordId>,
     /// Why its intent is not on disk.
@@ -101,10 +104,12 @@ pub(crate) struct Driver<P, T> {
     limits: Limits,
     transport: Arc<T>,
     body_limit: usize,
-    observer: Option<Observer>,
+    hooks: Hooks,
     jobs: HashMap<OperationId, Job>,
     parked: Parking,
     results: Results,
+    /// Jobs that have ended and whose outcome nobody has: delivered to the engine, not in the store.
+    unclaimed: HashSet<OperationId>,
     answered: mpsc::UnboundedSender<Answered>,
     answers: mpsc::UnboundedReceiver<Answered>,
     closing: Option<Closing>,
@@ -122,7 +127,7 @@ impl<P: Provider, T: Transport> Driver<P, T> {
         bounds: Bounds,
         provider: Arc<P>,
         transport: Arc<T>,
-        observer: Option<Observer>,
+        hooks: Hooks,
     ) -> Self {
         let (answered, answers) = mpsc::unbounded_channel();
         Self {
@@ -133,11 +138,12 @@ impl<P: Provider, T: Transport> Driver<P, T> {
             provider,
             transport,
             body_limit: bounds.body,
-            observer,
+            hooks,
             jobs: HashMap::new(),
             limits: bounds.limits,
             parked: Parking::default(),
             results: Results::new(bounds.results),
+            unclaimed: HashSet::new(),
             answered,
             answers,
             closing: None,
@@ -281,6 +287,9 @@ impl<P: Provider, T: Transport> Driver<P, T> {
         };
         let now = self.clock.now();
         let record = operation.record();
+        if matches!(record.stage, Stage::Delivered(_)) && self.unclaimed.contains(&id) {
+            return self.journal.push(id, number, None);
+        }
         let planned = matches!(record.stage, Stage::Planned);
         let mut entry = store::Entry::new(record, self.provider_name.clone(), now);
         let keep = self.journal.keep();
@@ -389,48 +398,18 @@ impl<P: Provider, T: Transport> Driver<P, T> {
         }
     }
 
-    /// Tells everybody who waits.
-    fn end(&mut self, id: OperationId) {
-        let job = self.jobs.remove(&id).unwrap_or_default();
-        self.results.keep(id, job.answer);
-        if let Some(finished) = self.finished(id) {
-            for waiter in job.waiters {
-                let _ = waiter.send(finished.clone());
-            }
-            let not_durable = finished.outcome == Outcome::Rejected(Rejected::NotDurable);
-            for reply in job.replies {
-                match &job.failure {
-                    Some(error) if not_durable => reply.refuse(SubmitError::NotDurable(error.clone())),
-                    _ => reply.follow_finished(Some(id), finished.clone()),
-                }
-            }
-        }
-        let now = self.clock.now();
-        self.engine.handle(Event::Delivered(id), now);
-    }
-
-    fn finished(&self, id: OperationId) -> Option<Finished> {
-        let operation = self.engine.operation(id)?;
-        Some(Finished {
-            outcome: operation.outcome()?,
-            reference: operation.reference().cloned(),
-            creates: operation.creates(),
-            answer: self.results.get(id),
-        })
-    }
-
     fn tell_notices(&mut self) {
         while let Some((id, notice)) = self.engine.pop_notice() {
-            if self.observer.is_none() && !Observation::is_logged(&notice) {
+            if self.hooks.observer.is_none() && !Observation::is_logged(&notice) {
                 continue;
             }
             let Some(operation) = self.engine.operation(id) else { continue };
             let observation = Observation::new(id, operation, notice, self.clock.now());
             observation.log();
-            if let Some(observer) = self.observer.take() {
+            if let Some(observer) = self.hooks.observer.take() {
                 // A bug in it costs the notices, not the jobs.
                 match catch_unwind(AssertUnwindSafe(|| observer(&observation))) {
-                    Ok(()) => self.observer = Some(observer),
+                    Ok(()) => self.hooks.observer = Some(observer),
                     Err(_) => tracing::error!("the observer panicked: it is not called again"),
                 }
             }

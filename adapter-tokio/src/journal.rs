@@ -146,7 +146,7 @@ impl Journal {
             self.queue.payloads.push(id);
         }
         let now = Instant::now();
-        if !entry.as_ref().is_some_and(only_marks) {
+        if !entry.as_ref().is_none_or(only_marks) {
             self.queue_due = now;
         } else if self.queue.operations.is_empty() {
             self.queue_due = now + PATIENCE;
@@ -154,6 +154,12 @@ impl Journal {
         self.queue.entries.extend(entry);
         self.queue.operations.push(id);
         self.queue.last = number;
+    }
+
+    /// Puts an entry into the next commit of which the engine knows nothing. If that fails, it is not written.
+    pub(crate) fn note(&mut self, id: OperationId, entry: Entry) {
+        let last = self.queue.last;
+        self.push(id, last, Some(entry));
     }
 
     /// Has what is queued written at once: somebody waits for what comes after it.

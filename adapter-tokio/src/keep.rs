@@ -13,7 +13,7 @@ use std::sync::Arc;
 use steadfast_core::Key;
 use steadfast_core::operation::{OperationPolicy, Record, SendSafety, Stage};
 use steadfast_providers::{Payload, fingerprint};
-use steadfast_store::Entry;
+use steadfast_store::{Entry, KeptAnswer};
 
 /// Whether a submit waits for its intent to be on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -65,6 +65,7 @@ pub trait Seal: Send + Sync + 'static {
     fn open(&self, key: &Key, sealed: &[u8]) -> Result<Vec<u8>, SealError>;
 }
 
+type Choice = dyn Fn(&Key) -> bool + Send + Sync;
 type Loader = dyn Fn(&Key) -> Option<Payload> + Send + Sync;
 
 /// What the builder was told to keep. Cloning shares the program's functions.
@@ -74,12 +75,16 @@ pub(crate) struct Keep {
     pub(crate) answers: bool,
     pub(crate) seal: Option<Arc<dyn Seal>>,
     pub(crate) loader: Option<Arc<Loader>>,
+    /// Which jobs a restart goes on with.
+    pub(crate) chooses: Option<Arc<Choice>>,
 }
 
 /// A job that a restart found, and its payload if it needs one and it is at hand.
 pub(crate) struct Taken {
     pub(crate) record: Record,
     pub(crate) payload: Option<Payload>,
+    /// Of one that has ended, and whose outcome nobody has.
+    pub(crate) answer: Option<KeptAnswer>,
 }
 
 impl Keep {
@@ -117,16 +122,23 @@ impl Keep {
         entry
     }
 
-    /// Finds the payloads of what was loaded, where one may be needed: in the store, else from the program.
-    pub(crate) fn take_up(&self, entries: Vec<Entry>, policy: &OperationPolicy) -> Vec<Taken> {
-        let live = entries.into_iter().filter(|entry| !entry.is_delivered());
+    /// Which of what was loaded is gone on with, and the payloads where one may be needed: in the store, else from the program. What has ended
+    /// waits in the store for whoever asks, unless the program takes such outcomes.
+    pub(crate) fn take_up(&self, entries: Vec<Entry>, policy: &OperationPolicy, hands_over: bool) -> Vec<Taken> {
+        let chosen = |entry: &Entry| self.chooses.as_ref().is_none_or(|chooses| chooses(&entry.record.key));
+        let goes_on = |entry: &Entry| !entry.has_ended() || (hands_over && !entry.is_delivered());
+        let live = entries.into_iter().filter(goes_on).filter(chosen);
         live.map(|entry| {
+            if entry.has_ended() {
+                let Entry { record, answer, .. } = self.open(entry);
+                return Taken { record, payload: None, answer };
+            }
             if !may_create(&entry.record, policy) {
-                return Taken { record: entry.record, payload: None };
+                return Taken { record: entry.record, payload: None, answer: None };
             }
             let Entry { record, payload, .. } = self.open(entry);
             let payload = self.payload(&record, payload);
-            Taken { record, payload }
+            Taken { record, payload, answer: None }
         })
         .collect()
     }

@@ -10,8 +10,10 @@ use std::sync::Arc;
 use steadfast_core::breaker::BreakerState;
 use steadfast_core::notice::Notice;
 use steadfast_core::operation::{AttemptId, Outcome};
-use steadfast_core::{Label, Operation, OperationId, Reference, Timestamp};
+use steadfast_core::{Key, Label, Operation, OperationId, Reference, Timestamp};
 use tracing::{Level, event};
+
+use crate::client::Finished;
 
 /// A notice, and whose it is.
 #[derive(Clone, Debug)]
@@ -51,6 +53,17 @@ impl fmt::Display for CorrelationId {
 
 /// Called on the driver's task with every notice: it must be quick and must not block.
 pub(crate) type Observer = Arc<dyn Fn(&Observation) + Send + Sync>;
+
+/// What a program is called with.
+#[derive(Clone, Default)]
+pub(crate) struct Hooks {
+    pub(crate) observer: Option<Observer>,
+    /// For outcomes that nobody waits for.
+    pub(crate) unclaimed: Option<Unclaimed>,
+}
+
+/// Called on the driver's task with an outcome that nobody waits for.
+pub(crate) type Unclaimed = Arc<dyn Fn(&Key, &Finished) + Send + Sync>;
 
 impl Observation {
     pub(crate) fn new(id: OperationId, operation: &Operation, notice: Notice, at: Timestamp) -> Self {

@@ -217,7 +217,7 @@ async fn a_journal_serves_one_product() {
     world.kill_at(&["--payload", &world.file("payload")], "→ poll 1").await;
     let polls = world.server.requests(Kind::Poll);
     let other = world.run(&["--product", "pan", "--payload", &world.file("payload")]).await;
-    says(&other, 64, "unfinished jobs of \"deepvue/driving-license\"");
+    says(&other, 64, "its store holds jobs of \"deepvue/driving-license\"");
     assert_eq!(world.server.requests(Kind::Poll), polls);
 }
 

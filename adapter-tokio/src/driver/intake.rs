@@ -6,10 +6,10 @@
 use std::sync::Arc;
 
 use steadfast_core::engine::{Event, SubmitError as Refused, Submitted};
-use steadfast_core::operation::{Outcome, RecordId, Stage};
+use steadfast_core::operation::{Outcome, Record, RecordId, Stage};
 use steadfast_core::{Fingerprint, Key, OperationId};
 use steadfast_providers::{Payload, Provider, fingerprint};
-use steadfast_store::{Entry, StoreError};
+use steadfast_store::{Entry, KeptAnswer, StoreError};
 use tokio::sync::oneshot;
 
 use super::{Driver, Job};
@@ -49,18 +49,18 @@ impl Question {
 }
 
 impl Reply {
-    /// Whoever asked may have stopped waiting: then there is nobody to tell.
-    pub(super) fn follow(self, following: Following) {
+    /// Tells whether anybody has it: whoever asked may have stopped waiting.
+    pub(super) fn follow(self, following: Following) -> bool {
         match self {
-            Self::Submit(reply) => drop(reply.send(Ok(following))),
-            Self::Resume(reply) => drop(reply.send(Ok(following))),
+            Self::Submit(reply) => reply.send(Ok(following)).is_ok(),
+            Self::Resume(reply) => reply.send(Ok(following)).is_ok(),
         }
     }
 
-    pub(super) fn follow_finished(self, id: Option<OperationId>, finished: Finished) {
+    pub(super) fn follow_finished(self, id: Option<OperationId>, finished: Finished) -> bool {
         let (waiter, receiver) = oneshot::channel();
         let _ = waiter.send(finished);
-        self.follow(Following { id, finished: receiver });
+        self.follow(Following { id, finished: receiver })
     }
 
     pub(super) fn refuse(self, why: SubmitError) {
@@ -87,7 +87,7 @@ impl Job {
     pub(super) fn hand_out(&mut self, id: OperationId, reply: Reply) {
         let (waiter, finished) = oneshot::channel();
         self.waiters.push(waiter);
-        reply.follow(Following { id: Some(id), finished });
+        self.followed |= reply.follow(Following { id: Some(id), finished });
     }
 }
 
@@ -134,7 +134,10 @@ impl<P: Provider, T: Transport> Driver<P, T> {
     /// Whether the entry still speaks for its key: not if nothing ran, nor once its window is over. What may have run keeps its key.
     fn is_remembered(&mut self, entry: &Entry) -> bool {
         let now = self.clock.now();
-        let free = matches!(entry.record.stage, Stage::Delivered(Outcome::Rejected(_)));
+        let free = matches!(
+            entry.record.stage,
+            Stage::Ended(Outcome::Rejected(_)) | Stage::Delivered(Outcome::Rejected(_))
+        );
         !free && (!entry.is_settled() || entry.at.saturating_add(self.limits.remember_for) > now)
     }
 
@@ -143,18 +146,32 @@ impl<P: Provider, T: Transport> Driver<P, T> {
         if entry.record.fingerprint != print {
             return reply.refuse(Refused::FingerprintMismatch.into());
         }
-        if let Some(finished) = finished_of(&entry) {
-            return reply.follow_finished(None, finished);
-        }
-        let (now, key) = (self.clock.now(), entry.record.key.clone());
-        match self.engine.restore(entry.record, now) {
-            Ok(id) => {
-                self.jobs.insert(id, Job { payload: Some(payload), durable: true, ..Job::default() });
-                self.join(id, reply);
+        match finished_of(&entry) {
+            Some(finished) if entry.is_delivered() => drop(reply.follow_finished(None, finished)),
+            finished => {
+                let key = entry.record.key.clone();
+                if let Err(reply) = self.restore_for(reply, entry.record, Some(payload.clone()), finished) {
+                    // The engine has it after all: it is joined.
+                    self.take_in(key, payload, print, reply);
+                }
             }
-            // The engine has it after all: it is joined.
-            Err(_) => self.take_in(key, payload, print, reply),
         }
+    }
+
+    /// Takes up a job that the store alone knew, for somebody who follows it; if it has ended, it is told once more, and then is delivered.
+    fn restore_for(
+        &mut self,
+        reply: Reply,
+        record: Record,
+        payload: Option<Payload>,
+        finished: Option<Finished>,
+    ) -> Result<(), Reply> {
+        let now = self.clock.now();
+        let Ok(id) = self.engine.restore(record, now) else { return Err(reply) };
+        let answer = finished.and_then(|finished| finished.answer);
+        self.jobs.insert(id, Job { payload, answer, durable: true, ..Job::default() });
+        self.join(id, reply);
+        Ok(())
     }
 
     fn take_in(&mut self, key: Key, payload: Payload, print: Fingerprint, reply: Reply) {
@@ -187,7 +204,11 @@ impl<P: Provider, T: Transport> Driver<P, T> {
             Some(job) if job.durable => job.hand_out(id, reply),
             Some(job) => job.replies.push(reply),
             None => match self.finished(id) {
-                Some(finished) => reply.follow_finished(Some(id), finished),
+                Some(finished) => {
+                    if reply.follow_finished(Some(id), finished) {
+                        self.claim(id);
+                    }
+                }
                 None => reply.refuse(SubmitError::Stopped),
             },
         }
@@ -221,6 +242,7 @@ impl<P: Provider, T: Transport> Driver<P, T> {
             }
             Some(Outcome::Unresolved(_)) if operation.can_resume() => {
                 self.results.drop(id);
+                self.unclaimed.remove(&id);
                 self.jobs.insert(id, Job { replies: vec![reply], ..Job::default() });
                 let now = self.clock.now();
                 self.engine.handle(Event::Resume(id), now);
@@ -239,11 +261,22 @@ impl<P: Provider, T: Transport> Driver<P, T> {
                 reply.refuse_resume(ResumeError::NoReference(why));
             }
             Some(finished) if !matches!(finished.outcome, Outcome::Unresolved(_)) => {
-                reply.follow_finished(self.engine.find(key), finished);
+                let id = self.engine.find(key);
+                if entry.is_delivered() || id.is_some() {
+                    if reply.follow_finished(id, finished) {
+                        id.into_iter().for_each(|id| self.claim(id));
+                    }
+                } else if let Err(reply) = self.restore_for(reply, entry.record, None, Some(finished)) {
+                    reply.refuse_resume(ResumeError::UnknownKey);
+                }
             }
             _ => {
-                let now = self.clock.now();
-                match self.engine.restore(entry.record, now) {
+                let (now, mut record) = (self.clock.now(), entry.record);
+                if let Stage::Ended(outcome) = record.stage {
+                    // Whoever asks for more has that outcome, or does not want it.
+                    record.stage = Stage::Delivered(outcome);
+                }
+                match self.engine.restore(record, now) {
                     Ok(id) => self.resume_known(id, reply),
                     Err(_) => reply.refuse_resume(ResumeError::UnknownKey),
                 }
@@ -255,9 +288,11 @@ impl<P: Provider, T: Transport> Driver<P, T> {
 /// How the job of an entry ended, if it has.
 fn finished_of(entry: &Entry) -> Option<Finished> {
     let (Stage::Ended(outcome) | Stage::Delivered(outcome)) = entry.record.stage else { return None };
-    let answer = entry.answer.as_ref().and_then(|kept| {
-        let status = http::StatusCode::from_u16(kept.status).ok()?;
-        Some(FinalAnswer { status, body: kept.body.clone().into() })
-    });
+    let answer = entry.answer.as_ref().and_then(final_answer);
     Some(Finished { outcome, reference: entry.record.reference.clone(), creates: entry.record.creates, answer })
+}
+
+pub(super) fn final_answer(kept: &KeptAnswer) -> Option<FinalAnswer> {
+    let status = http::StatusCode::from_u16(kept.status).ok()?;
+    Some(FinalAnswer { status, body: kept.body.clone().into() })
 }

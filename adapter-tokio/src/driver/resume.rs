@@ -10,7 +10,7 @@ use steadfast_core::operation::Record;
 use steadfast_core::{Key, OperationId, Timestamp};
 use steadfast_providers::{Payload, Provider};
 
-use super::intake::Reply;
+use super::intake::{Reply, final_answer};
 use super::{Driver, Job};
 use crate::keep::{Taken, creates_next};
 use crate::transport::Transport;
@@ -58,14 +58,20 @@ impl Parking {
 
 impl<P: Provider, T: Transport> Driver<P, T> {
     pub(super) fn take_up(&mut self, taken: Vec<Taken>) {
-        for Taken { record, payload } in taken {
+        for Taken { record, payload, answer } in taken {
             if payload.is_none() && creates_next(&record, self.engine.policy()) {
                 tracing::info!(key = %record.key.label(), "a job waits for its payload: submit its key again");
                 self.park(record, Job::default());
                 continue;
             }
             // A payload that is at hand again was kept, or will be loaded again. Where there is none, nothing need be held: a million jobs may wait.
-            let job = payload.map(|payload| Job { payload: Some(payload), payload_kept: true, ..Job::default() });
+            let answer = answer.as_ref().and_then(final_answer);
+            let job = (payload.is_some() || answer.is_some()).then(|| Job {
+                payload,
+                payload_kept: true,
+                answer,
+                ..Job::default()
+            });
             self.restore(record, job);
         }
         let now = self.clock.now();

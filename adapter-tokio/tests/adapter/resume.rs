@@ -41,7 +41,7 @@ async fn with_the_payload_kept_a_restart_goes_on_by_itself() {
         let client =
             Client::builder(Plain, transport.clone()).store(store.clone()).keep_payloads().start().await.unwrap();
         for name in ["in-flight", "planned"] {
-            while !matches!(stage(&store, name), Stage::Delivered(Outcome::Completed(_))) {
+            while !matches!(stage(&store, name), Stage::Ended(Outcome::Completed(_))) {
                 tokio::time::sleep(SECOND).await;
                 assert!(began.elapsed() < 90 * SECOND, "{name} does not go on: {:?}", stage(&store, name));
             }
@@ -98,8 +98,8 @@ async fn what_waits_for_its_payload_in_vain_ends_at_its_create_deadline() {
         tokio::time::sleep(deadline - 10 * SECOND).await;
         assert_eq!((stage(&store, "in-flight"), stage(&store, "planned")), (Stage::InFlight, Stage::Planned));
         tokio::time::sleep(20 * SECOND).await;
-        assert_eq!(stage(&store, "in-flight"), Stage::Delivered(Outcome::Unresolved(Unresolved::Deadline)));
-        assert_eq!(stage(&store, "planned"), Stage::Delivered(Outcome::Rejected(Rejected::Deadline)));
+        assert_eq!(stage(&store, "in-flight"), Stage::Ended(Outcome::Unresolved(Unresolved::Deadline)));
+        assert_eq!(stage(&store, "planned"), Stage::Ended(Outcome::Rejected(Rejected::Deadline)));
         assert!(transport.sent("in-flight").is_empty() && transport.sent("planned").is_empty());
         // What was never sent may be submitted anew; what may have run may not.
         let fresh = client.submit(key("planned"), "{}").await.unwrap().await.unwrap();

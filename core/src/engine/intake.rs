@@ -65,8 +65,11 @@ impl Submitted {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SubmitError {
-    /// The key belongs to a job with another payload.
-    #[error("this idempotency key belongs to a job with another payload: give this payload a key of its own")]
+    /// The key belongs to a job with another payload. They are compared byte for byte.
+    #[error(
+        "this idempotency key belongs to a job with another payload, byte for byte: submit the first payload's bytes again, \
+         or give another job a key of its own"
+    )]
     FingerprintMismatch,
     /// As many operations are under way as [`Limits::live`] allows.
     #[error("{live} operations are under way, which is the limit: wait until one ends, or raise the limit")]

@@ -1,0 +1,90 @@
+//! How jobs end: who is told, and what is kept for whoever asks later.
+//!
+//! An outcome is *delivered* once somebody has it. Who took a handle and dropped it has let go of the outcome, so that counts as well. But a job
+//! that a restart took up may end while nobody has asked for it yet, and one may end during a shutdown, after its handle went down with its caller: these
+//! stay *ended* in the store, never forgotten, until somebody claims them by submitting or resuming their key, in this process or a later
+//! one, or until the program's own hook for them took them. To the engine they are delivered at once: it has nothing left to do for them.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use steadfast_core::OperationId;
+use steadfast_core::engine::Event;
+use steadfast_core::operation::{Outcome, Rejected, Stage};
+use steadfast_providers::Provider;
+use steadfast_store::Entry;
+
+use super::{Driver, Job};
+use crate::client::{Finished, SubmitError};
+use crate::transport::Transport;
+
+impl<P: Provider, T: Transport> Driver<P, T> {
+    /// Tells everybody who waits.
+    pub(super) fn end(&mut self, id: OperationId) {
+        let job = self.jobs.remove(&id).unwrap_or_default();
+        let Job { answer, waiters, replies, failure, followed, .. } = job;
+        self.results.keep(id, answer);
+        // While the client is shut down, handles are dropped for other reasons.
+        let mut claimed = (followed && self.closing.is_none()) || self.journal.is_volatile();
+        if let Some(finished) = self.finished(id) {
+            for waiter in waiters {
+                claimed |= waiter.send(finished.clone()).is_ok();
+            }
+            let not_durable = finished.outcome == Outcome::Rejected(Rejected::NotDurable);
+            // Nothing is kept of it, so there is nothing to claim.
+            claimed |= not_durable;
+            for reply in replies {
+                match &failure {
+                    Some(error) if not_durable => reply.refuse(SubmitError::NotDurable(error.clone())),
+                    _ => claimed |= reply.follow_finished(Some(id), finished.clone()),
+                }
+            }
+            if !claimed && !self.hands_over(id, &finished) {
+                self.remember_unclaimed(id);
+            }
+        }
+        let now = self.clock.now();
+        self.engine.handle(Event::Delivered(id), now);
+    }
+
+    pub(super) fn finished(&self, id: OperationId) -> Option<Finished> {
+        let operation = self.engine.operation(id)?;
+        Some(Finished {
+            outcome: operation.outcome()?,
+            reference: operation.reference().cloned(),
+            creates: operation.creates(),
+            answer: self.results.get(id),
+        })
+    }
+
+    /// Whether the program's own hook has taken the outcome.
+    fn hands_over(&self, id: OperationId, finished: &Finished) -> bool {
+        let Some((unclaimed, operation)) = self.hooks.unclaimed.as_ref().zip(self.engine.operation(id)) else {
+            return false;
+        };
+        let taken = catch_unwind(AssertUnwindSafe(|| unclaimed(operation.key(), finished)));
+        if taken.is_err() {
+            let key = operation.key().label();
+            tracing::error!(%key, "the hook for unclaimed outcomes panicked: the outcome is kept for a later client");
+        }
+        taken.is_ok()
+    }
+
+    fn remember_unclaimed(&mut self, id: OperationId) {
+        // The engine forgets, and then the store alone knows.
+        if self.unclaimed.len() >= self.limits.remember.max(1) as usize {
+            self.unclaimed.retain(|id| self.engine.operation(*id).is_some());
+        }
+        self.unclaimed.insert(id);
+    }
+
+    /// Somebody has the outcome of this job now. If nobody had it before, that is noted in the store.
+    pub(super) fn claim(&mut self, id: OperationId) {
+        if !self.unclaimed.remove(&id) {
+            return;
+        }
+        let now = self.clock.now();
+        let Some(record) = self.engine.operation(id).map(|operation| operation.record()) else { return };
+        debug_assert!(matches!(record.stage, Stage::Delivered(_)), "it has ended");
+        self.journal.note(id, Entry::new(record, self.provider_name.clone(), now));
+    }
+}
