@@ -19,7 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::driver::{Bounds, Command, Driver, Following, Submit};
 use crate::journal::Journal;
-use crate::keep::{Durability, Keep, Seal};
+use crate::keep::{self, Durability, Keep, Seal};
 use crate::observe::{Hooks, Observation};
 use crate::transport::Transport;
 
@@ -49,6 +49,7 @@ impl Client {
             keep: Keep::default(),
             seed: None,
             hooks: Hooks::default(),
+            from_backup: false,
         }
     }
 
@@ -74,7 +75,7 @@ impl Client {
     /// Jobs that a restart found under way need no call: [`Builder::start`] takes them up. Returns once it is durable that the job goes on.
     ///
     /// # Errors
-    /// See [`ResumeError`]. In each case nothing was sent, and the job stays as it was.
+    /// See [`ResumeError`]. In each case nothing was sent.
     ///
     /// ```no_run
     /// # use steadfast_core::{Key, Outcome};
@@ -145,6 +146,7 @@ pub struct Builder<P, T> {
     keep: Keep,
     seed: Option<Seed>,
     hooks: Hooks,
+    from_backup: bool,
 }
 
 impl<P: Provider, T: Transport> Builder<P, T> {
@@ -254,6 +256,15 @@ impl<P: Provider, T: Transport> Builder<P, T> {
         self
     }
 
+    /// For the first start on a store that was put back from a copy: of what the copy says, later processes may have done more. Jobs that it calls
+    /// *planned* count as perhaps run from now on, so they are sent again under their key, looked up, or called unresolved, as after a crash in the midst
+    /// of a create; that is noted in the store. What the copy does not know at all is known to the provider alone: do not submit again what may have been
+    /// submitted since, unless the provider drops repeats of a key.
+    pub const fn from_backup(mut self) -> Self {
+        self.from_backup = true;
+        self
+    }
+
     /// Which of the jobs in the store this client goes on with by itself. Default: all. The others stay as they are, until their keys are submitted or
     /// resumed here, or a later client chooses them: for a tool that carries one job, say, on a journal that holds others.
     pub fn take_up(mut self, chooses: impl Fn(&Key) -> bool + Send + Sync + 'static) -> Self {
@@ -275,13 +286,16 @@ impl<P: Provider, T: Transport> Builder<P, T> {
             None => (None, Vec::new()),
             Some(mut store) => {
                 let (keep, policy, ours) = (self.keep.clone(), self.policy.clone(), self.provider.name().to_owned());
-                let hands_over = self.hooks.unclaimed.is_some();
+                let (hands_over, from_backup) = (self.hooks.unclaimed.is_some(), self.from_backup);
                 let loading = tokio::task::spawn_blocking(move || {
-                    let entries = store.load()?;
-                    match entries.iter().find(|entry| *entry.provider != *ours) {
-                        Some(entry) => Err(StartError::OtherProvider { theirs: entry.provider.clone(), ours }),
-                        None => Ok((store, keep.take_up(entries, &policy, hands_over))),
+                    let mut entries = store.load()?;
+                    if let Some(entry) = entries.iter().find(|entry| *entry.provider != *ours) {
+                        return Err(StartError::OtherProvider { theirs: entry.provider.clone(), ours });
                     }
+                    if from_backup {
+                        store.append(&keep::doubt(&mut entries))?;
+                    }
+                    Ok((store, keep.take_up(entries, &policy, hands_over)))
                 });
                 let (store, taken) = loading.await.map_err(StoreError::read)??;
                 (Some(store), taken)
@@ -453,7 +467,7 @@ pub enum ResumeError {
     /// It waits for its payload.
     #[error("this job was taken up after a restart and waits for its payload: submit the same key and payload again")]
     PayloadNeeded,
-    /// The journal could not be read or written.
+    /// The journal could not be read or written. If its error is not [certain](StoreError::is_certain), the job may go on after a restart all the same.
     #[error("the job was not resumed, since the journal could not be used: mend the journal, resume again")]
     Journal(#[source] Arc<StoreError>),
     /// The client was shut down, or its runtime is ending.
@@ -494,7 +508,7 @@ pub enum StartError {
     /// The store holds jobs of another [provider](Provider::name). Nothing was sent: this provider does not know them, their payloads are not meant for
     /// it, and their keys would be taken for its own.
     #[error(
-        "the client was not started: its store holds jobs of \"{theirs}\", and its provider is \"{ours}\"; \
+        "the client was not started: its store holds jobs of {theirs:?}, and its provider is {ours:?}; \
          give each provider a store of its own"
     )]
     OtherProvider {

@@ -113,6 +113,8 @@ pub(crate) struct Driver<P, T> {
     answered: mpsc::UnboundedSender<Answered>,
     answers: mpsc::UnboundedReceiver<Answered>,
     closing: Option<Closing>,
+    /// Nothing is carried out any more; only what is being written is waited for.
+    closed: bool,
 }
 
 struct Closing {
@@ -147,6 +149,7 @@ impl<P: Provider, T: Transport> Driver<P, T> {
             answered,
             answers,
             closing: None,
+            closed: false,
         }
     }
 
@@ -342,6 +345,11 @@ impl<P: Provider, T: Transport> Driver<P, T> {
             self.committed(batch, fate);
         }
         for (question, found) in found {
+            if self.closed {
+                // Too late to be taken in: what nobody can carry out must not be promised.
+                question.refuse_stopped();
+                continue;
+            }
             self.looked_up(question, found);
         }
     }
@@ -424,6 +432,7 @@ impl<P: Provider, T: Transport> Driver<P, T> {
             }
         }
         self.journal.close();
+        self.closed = true;
         loop {
             let now = self.clock.now();
             if let Some(done) = self.journal.work(now) {

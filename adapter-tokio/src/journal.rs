@@ -278,13 +278,18 @@ impl Journal {
             }
             // Nothing is asked of it any more: its state is not known, and so neither is whether it wrote what it had been given.
             Err(panicked) => {
-                let error = Arc::new(StoreError::uncertain(panicked));
+                // What a panic says may be anything: it stays in the panic's own report.
+                drop(panicked);
+                let cause = "the store panicked, and is not used any more: see the panic's own message";
+                let error = Arc::new(StoreError::uncertain(cause).advising("mend the store, then restart on it"));
                 tracing::error!(
                     error = &*error as &dyn std::error::Error,
                     forgets,
                     "the store panicked: it is not used any more"
                 );
                 let found = questions.into_iter().map(|question| (question, Err(error.clone()))).collect();
+                // One that was in doubt already stays so for ever.
+                let batch = batch.or_else(|| self.uncertain.take().map(|uncertain| uncertain.batch));
                 self.uncertain = None;
                 Done { batch: batch.map(|batch| (batch, Fate::Unknown(error))), found }
             }

@@ -165,6 +165,20 @@ impl Keep {
     }
 }
 
+/// Of what comes from an older copy: a create that had not been sent then may have been since. Gives what has changed.
+pub(crate) fn doubt(entries: &mut [Entry]) -> Vec<Entry> {
+    let planned = entries.iter_mut().filter(|entry| matches!(entry.record.stage, Stage::Planned));
+    planned
+        .map(|entry| {
+            entry.record.stage = Stage::Unknown;
+            // The provider's key window counts from when it may have been sent first.
+            entry.record.first_sent.get_or_insert(entry.record.submitted);
+            // What is kept beside it stays.
+            Entry::new(entry.record.clone(), entry.provider.clone(), entry.at)
+        })
+        .collect()
+}
+
 /// Whether the job may yet have to be created.
 const fn may_create(record: &Record, policy: &OperationPolicy) -> bool {
     match record.stage {

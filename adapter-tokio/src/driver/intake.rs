@@ -46,6 +46,11 @@ impl Question {
             Self::Submit { key, .. } | Self::Resume { key, .. } => key,
         }
     }
+
+    pub(super) fn refuse_stopped(self) {
+        let (Self::Submit { reply, .. } | Self::Resume { reply, .. }) = self;
+        reply.refuse(SubmitError::Stopped);
+    }
 }
 
 impl Reply {
@@ -120,6 +125,13 @@ impl<P: Provider, T: Transport> Driver<P, T> {
             }
         };
         match question {
+            _ if found.as_ref().is_some_and(|entry| entry.provider != self.provider_name) => {
+                let theirs = found.map(|entry| entry.provider).unwrap_or_default();
+                let cause = format!("this key is there as a job of another provider, {theirs:?}");
+                let error = StoreError::read(cause).advising("give each provider a store of its own");
+                let (Question::Submit { reply, .. } | Question::Resume { reply, .. }) = question;
+                reply.refuse(SubmitError::Unreadable(Arc::new(error)));
+            }
             Question::Submit { key, payload, print, reply } => {
                 // Another submit may have been faster.
                 match found.filter(|_| !self.is_at_hand(&key)).filter(|entry| self.is_remembered(entry)) {
@@ -134,10 +146,8 @@ impl<P: Provider, T: Transport> Driver<P, T> {
     /// Whether the entry still speaks for its key: not if nothing ran, nor once its window is over. What may have run keeps its key.
     fn is_remembered(&mut self, entry: &Entry) -> bool {
         let now = self.clock.now();
-        let free = matches!(
-            entry.record.stage,
-            Stage::Ended(Outcome::Rejected(_)) | Stage::Delivered(Outcome::Rejected(_))
-        );
+        let free =
+            matches!(entry.record.stage, Stage::Ended(Outcome::Rejected(_)) | Stage::Delivered(Outcome::Rejected(_)));
         !free && (!entry.is_settled() || entry.at.saturating_add(self.limits.remember_for) > now)
     }
 

@@ -1,8 +1,10 @@
 //! The adapter through its public API, in virtual time.
 
+mod broken_stores;
 mod client;
 mod handles;
 mod journal;
 mod logs;
 mod resume;
 mod support;
+mod unclaimed;

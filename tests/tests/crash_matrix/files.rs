@@ -112,7 +112,12 @@ async fn c13_torn_tail_of_a_commit_that_was_acknowledged() {
 /// Others' records after the job's, of operations that had ended.
 fn followed_by_others(world: &World) {
     let delivered = Stage::Delivered(Outcome::Completed(Completed::Ready));
-    world.disk().append(&[entry(1, delivered, 1), entry(2, delivered, 1), entry(3, delivered, 1)]);
+    let others = [1, 2, 3].map(|number| {
+        let mut other = entry(number, delivered, 1);
+        other.provider = "deepvue/driving-license".into();
+        other
+    });
+    world.disk().append(&others);
 }
 
 /// Any bit of any file flips, with records before and after it. A client that starts all the same has found what was there; the others find nothing,

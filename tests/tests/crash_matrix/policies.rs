@@ -231,7 +231,7 @@ async fn c21_the_clock_went_back() {
             });
             let (sent, began) = (world.seen().sent.len(), Instant::now());
             let client = world.start(&Life::new(Crash::Never)).await;
-            while world.seen().sent.len() == sent && !matches!(world.stage(), Some(Stage::Delivered(_))) {
+            while world.seen().sent.len() == sent && !matches!(world.stage(), Some(Stage::Ended(_))) {
                 tokio::time::sleep(SECOND).await;
                 assert!(
                     began.elapsed() <= cap + 2 * SECOND,
@@ -263,7 +263,7 @@ async fn c22_the_clock_jumped_forward() {
             past(&world);
             let stage = left_alone(&world).await;
             let doubt = if case == Case::Keyed { Unresolved::Deadline } else { Unresolved::Ambiguous };
-            assert_eq!(stage, Stage::Delivered(Outcome::Unresolved(doubt)), "kept: {kept}");
+            assert_eq!(stage, Stage::Ended(Outcome::Unresolved(doubt)), "kept: {kept}");
             assert_eq!(world.creates(), 1);
         }
         // Nothing was: it is rejected, and its key is free.
@@ -274,7 +274,7 @@ async fn c22_the_clock_jumped_forward() {
         client.shutdown(Duration::ZERO).await;
         assert_eq!(world.stage(), Some(Stage::Planned));
         past(&world);
-        assert_eq!(left_alone(&world).await, Stage::Delivered(Outcome::Rejected(Rejected::Deadline)));
+        assert_eq!(left_alone(&world).await, Stage::Ended(Outcome::Rejected(Rejected::Deadline)));
         assert_eq!(world.creates(), 0);
     }
     // What was accepted has a new time to be polled in: while nobody watched does not count.

@@ -113,6 +113,8 @@ pub(crate) struct World {
     case: Case,
     /// Whether payloads are kept: then nobody needs to submit again.
     kept: bool,
+    /// Whether the disk was put back from a copy, and the next process is told so.
+    restored: bool,
     policy: OperationPolicy,
     disk: Disk,
     provider: InProcess,
@@ -131,7 +133,12 @@ impl World {
             Case::Lookup => Keys::Lookup,
         };
         let provider = InProcess::new(FakeDeepvue::new(1).with_faults(faults).with_keys(keys));
-        Self { case, kept, policy: case.policy(), disk: Disk::new(on), provider, seen: Arc::default() }
+        let (policy, disk) = (case.policy(), Disk::new(on));
+        Self { case, kept, restored: false, policy, disk, provider, seen: Arc::default() }
+    }
+
+    pub(crate) const fn set_restored(&mut self, restored: bool) {
+        self.restored = restored;
     }
 
     pub(crate) fn set_policy(&mut self, policy: OperationPolicy) {
@@ -183,6 +190,7 @@ impl World {
             ($provider:expr) => {{
                 let builder = Client::builder($provider, wire).policy(self.policy.clone()).store(disk);
                 let builder = if self.kept { builder.keep_payloads() } else { builder };
+                let builder = if self.restored { builder.from_backup() } else { builder };
                 Ok(builder.start().await?)
             }};
         }
@@ -220,12 +228,12 @@ impl World {
     async fn follow(&self, client: &Client) -> Finished {
         if self.kept && self.stage().is_some() {
             let mut waited = 0;
-            while !matches!(self.stage(), Some(Stage::Delivered(_))) {
+            while !matches!(self.stage(), Some(Stage::Ended(_) | Stage::Delivered(_))) {
                 tokio::time::sleep(SECOND).await;
                 waited += 1;
                 assert!(waited < 3_600, "I14: nobody goes on with it: {:?}", self.record());
             }
-            if let Some(Stage::Delivered(Outcome::Rejected(_))) = self.stage() {
+            if let Some(Stage::Ended(Outcome::Rejected(_)) | Stage::Delivered(Outcome::Rejected(_))) = self.stage() {
                 self.seen().rejected += 1;
             }
         }

@@ -1,0 +1,204 @@
+//! Outcomes that nobody waits for: kept until somebody does, handed over to the program's hook, or let go on purpose. And whose jobs a client
+//! takes up. Virtual time.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Request;
+use steadfast_core::operation::{Reading, Stage};
+use steadfast_core::retry::Failure;
+use steadfast_core::{Kind, OperationPolicy, Outcome};
+use steadfast_providers::{Answer, Ask, Provider, RequestError};
+use steadfast_store::Store;
+use steadfast_tokio::{Builder, Client, StartError, SubmitError};
+
+use crate::support::{DAY, Kept, Plain, Scripted, answer, key};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn stage(store: &Kept, name: &str) -> Stage {
+    store.clone().find(&key(name)).unwrap().unwrap().record.stage
+}
+
+fn creates(transport: &Scripted, name: &str) -> usize {
+    transport.sent(name).iter().filter(|kind| **kind == Kind::Create).count()
+}
+
+fn builder(store: &Kept, transport: &Scripted) -> Builder<Plain, Scripted> {
+    Client::builder(Plain, transport.clone()).store(store.clone()).keep_payloads()
+}
+
+/// A client dies with this job accepted or on its way.
+async fn dies(store: &Kept, name: &str) {
+    let hangs = Scripted::new(|kind, _, key| async move {
+        match kind {
+            Kind::Create => Ok(answer(201, format!("txn-{key}"))),
+            _ => std::future::pending().await,
+        }
+    });
+    let client = builder(store, &hangs).start().await.unwrap();
+    let _job = client.submit(key(name), "{}").await.unwrap();
+    tokio::time::sleep(SECOND).await;
+    assert!(client.shutdown(Duration::ZERO).await.iter().any(|job| job.key == key(name)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_nobody_has_is_kept_until_somebody_asks_in_this_process_or_a_later_one() {
+    for (store, later) in Kept::both().into_iter().zip([false, true]).chain(Kept::both().into_iter().zip([true, false]))
+    {
+        dies(&store, "order-42").await;
+        let transport = Scripted::well_behaved();
+        let mut client = builder(&store, &transport).keep_answers().start().await.unwrap();
+        tokio::time::sleep(600 * SECOND).await;
+        assert!(matches!(stage(&store, "order-42"), Stage::Ended(Outcome::Completed(_))));
+        if later {
+            assert!(client.shutdown(SECOND).await.is_empty());
+            client = builder(&store, &transport).keep_answers().start().await.unwrap();
+        }
+        tokio::time::sleep(2 * DAY).await;
+        // Long after its window: nobody has it yet.
+        let told = client.submit(key("order-42"), "{}").await.unwrap().await.unwrap();
+        assert_eq!(
+            (told.outcome.name(), told.body()),
+            ("completed", &br#"{"status":"verified"}"#[..]),
+            "later: {later}"
+        );
+        tokio::time::sleep(SECOND).await;
+        assert!(matches!(stage(&store, "order-42"), Stage::Delivered(_)), "later: {later}");
+        assert_eq!(creates(&transport, "order-42"), 0, "it was accepted by the provider before");
+        // And so it is forgotten in time.
+        tokio::time::sleep(2 * DAY).await;
+        assert_eq!(store.clone().load().unwrap(), []);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_can_be_claimed_by_its_key_alone() {
+    for store in Kept::both() {
+        dies(&store, "order-42").await;
+        let client = builder(&store, &Scripted::well_behaved()).start().await.unwrap();
+        tokio::time::sleep(600 * SECOND).await;
+        assert!(client.shutdown(SECOND).await.is_empty());
+        let client = builder(&store, &Scripted::well_behaved()).start().await.unwrap();
+        assert_eq!(client.resume(key("order-42")).await.unwrap().await.unwrap().outcome.name(), "completed");
+        tokio::time::sleep(SECOND).await;
+        assert!(matches!(stage(&store, "order-42"), Stage::Delivered(_)));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_drops_a_handle_lets_go_of_the_outcome_but_not_in_a_shutdown() {
+    for store in Kept::both() {
+        let transport = Scripted::well_behaved();
+        let client = builder(&store, &transport).start().await.unwrap();
+        drop(client.submit(key("let-go"), "{}").await.unwrap());
+        tokio::time::sleep(600 * SECOND).await;
+        assert!(matches!(stage(&store, "let-go"), Stage::Delivered(Outcome::Completed(_))));
+
+        drop(client.submit(key("went-down"), "{}").await.unwrap());
+        assert!(client.shutdown(600 * SECOND).await.is_empty());
+        assert!(matches!(stage(&store, "went-down"), Stage::Ended(Outcome::Completed(_))));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hook_takes_them_as_they_end_and_those_that_wait_in_the_store() {
+    for store in Kept::both() {
+        dies(&store, "first").await;
+        let client = builder(&store, &Scripted::well_behaved()).keep_answers().start().await.unwrap();
+        tokio::time::sleep(600 * SECOND).await;
+        assert!(client.shutdown(SECOND).await.is_empty());
+        assert!(matches!(stage(&store, "first"), Stage::Ended(_)));
+        dies(&store, "second").await;
+
+        // One that panics has taken nothing.
+        let panics = builder(&store, &Scripted::well_behaved()).keep_answers().unclaimed(|_, _| panic!("a bug"));
+        let client = panics.start().await.unwrap();
+        tokio::time::sleep(600 * SECOND).await;
+        assert!(client.shutdown(SECOND).await.is_empty());
+        assert!(matches!((stage(&store, "first"), stage(&store, "second")), (Stage::Ended(_), Stage::Ended(_))));
+
+        let taken = Arc::new(Mutex::new(Vec::new()));
+        let take = taken.clone();
+        let takes = builder(&store, &Scripted::well_behaved()).keep_answers().unclaimed(move |key, finished| {
+            let body = String::from_utf8(finished.body().to_vec()).unwrap();
+            take.lock().unwrap().push((key.as_str().to_owned(), finished.outcome.name(), body));
+        });
+        let client = takes.start().await.unwrap();
+        tokio::time::sleep(600 * SECOND).await;
+        let verified = |name: &str| (name.to_owned(), "completed", r#"{"status":"verified"}"#.to_owned());
+        assert_eq!(*taken.lock().unwrap(), [verified("first"), verified("second")]);
+        assert!(matches!(
+            (stage(&store, "first"), stage(&store, "second")),
+            (Stage::Delivered(_), Stage::Delivered(_))
+        ));
+        // Somebody waits for this one.
+        client.submit(key("third"), "{}").await.unwrap().await.unwrap();
+        assert_eq!(taken.lock().unwrap().len(), 2);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_leaves_alone_what_it_was_not_to_take_up() {
+    for store in Kept::both() {
+        dies(&store, "mine").await;
+        dies(&store, "theirs").await;
+        let transport = Scripted::well_behaved();
+        let client = builder(&store, &transport).take_up(|key| key.as_str() == "mine").start().await.unwrap();
+        tokio::time::sleep(600 * SECOND).await;
+        assert!(matches!((stage(&store, "mine"), stage(&store, "theirs")), (Stage::Ended(_), Stage::Accepted)));
+        assert!(transport.sent("theirs").is_empty());
+        // Until it is asked for.
+        assert_eq!(client.submit(key("theirs"), "{}").await.unwrap().await.unwrap().outcome.name(), "completed");
+        assert_eq!(creates(&transport, "theirs"), 0);
+    }
+}
+
+struct Other;
+
+impl Provider for Other {
+    fn name(&self) -> &str {
+        "other\u{1b}[2J"
+    }
+
+    fn policy(&self) -> OperationPolicy {
+        Plain.policy()
+    }
+
+    fn request(&self, ask: &Ask<'_>) -> Result<Request<Bytes>, RequestError> {
+        Plain.request(ask)
+    }
+
+    fn read(&self, answer: &Answer<'_>) -> Result<Reading, Failure> {
+        Plain.read(answer)
+    }
+}
+
+/// Neither a reference nor a payload nor an outcome crosses over.
+#[tokio::test(start_paused = true)]
+async fn a_store_serves_one_provider() {
+    for store in Kept::both() {
+        dies(&store, "order-42").await;
+        let transport = Scripted::well_behaved();
+        let other = || Client::builder(Other, transport.clone()).store(store.clone());
+        let refused = other().start().await.unwrap_err();
+        assert!(matches!(refused, StartError::OtherProvider { .. }), "{refused:?}");
+        assert!(!refused.to_string().contains('\u{1b}'), "no terminal is commanded by a name");
+
+        // Also of what has ended.
+        let client = builder(&store, &transport).start().await.unwrap();
+        client.submit(key("order-42"), "{}").await.unwrap().await.unwrap();
+        assert!(client.shutdown(SECOND).await.is_empty());
+        let sent = transport.sent("order-42").len();
+        match other().start().await {
+            Err(refused) => assert!(matches!(refused, StartError::OtherProvider { .. }), "{refused:?}"),
+            Ok(client) => {
+                let refused = client.submit(key("order-42"), "{}").await.unwrap_err();
+                assert!(matches!(refused, SubmitError::Unreadable(_)), "{refused:?}");
+                assert!(client.resume(key("order-42")).await.is_err());
+            }
+        }
+        assert_eq!(transport.sent("order-42").len(), sent);
+    }
+}
