@@ -58,6 +58,8 @@ pub struct KillReport {
     pub told: BTreeMap<u64, (Told, Duration)>,
     /// In which states the kills left operations that had not ended: as found in the journal, all kills together.
     pub left_by_kills: BTreeMap<&'static str, u64>,
+    /// How many jobs a kill left with a create in the air or in doubt, and were completed in the end.
+    pub recovered: u64,
     /// What must never be, in words. Empty if all is well.
     pub violations: Vec<String>,
     /// How long it all took.

@@ -39,9 +39,10 @@ async fn drill(keys: Keys, seed: u64, speed: f64, operations: u64, kills: u32) -
         *outcomes.entry(&told.outcome).or_default() += 1;
     }
     println!(
-        "{keys:?}: {kills} kills, {operations} operations, {} jobs run, {outcomes:?}, found by restarts {:?}, {:.1} s",
+        "{keys:?}: {kills} kills, {operations} operations, {} jobs run, {outcomes:?}, found by restarts {:?}, {} of those in doubt completed, {:.1} s",
         ledger.total_executions(),
         report.left_by_kills,
+        report.recovered,
         report.elapsed.as_secs_f64()
     );
     assert_eq!(report.violations, [""; 0], "seed {seed}");
@@ -77,6 +78,8 @@ async fn killed_while_the_provider_can_be_asked() {
 async fn large() {
     for (keys, seed) in [(Keys::Honoured, 21), (Keys::Ignored, 22), (Keys::Lookup, 23)] {
         let report = drill(keys, seed, 50.0, 2_400, 60).await;
-        assert!(report.left_by_kills.len() >= 3, "{:?}", report.left_by_kills);
+        assert!(report.left_by_kills.len() >= 2, "{:?}", report.left_by_kills);
+        // Where a create in doubt can be repeated or looked up, it is, and the job goes on.
+        assert!(keys == Keys::Ignored || report.recovered >= 20, "{} recovered", report.recovered);
     }
 }

@@ -41,14 +41,17 @@ pub(super) struct Books {
     taken: BTreeSet<u64>,
     told: BTreeMap<u64, (Told, Duration)>,
     left_by_kills: BTreeMap<&'static str, u64>,
+    /// Keys whose create was in the air, or in doubt, when a kill came.
+    left_in_doubt: BTreeSet<String>,
     violations: Vec<String>,
 }
 
 impl Books {
     pub(super) fn new(seed: u64, journal: PathBuf) -> Self {
         let (handed_out, taken, told) = (BTreeMap::new(), BTreeSet::new(), BTreeMap::new());
-        let (left_by_kills, violations) = (BTreeMap::new(), Vec::new());
-        Self { seed, journal, handed_out, handed_out_again: false, taken, told, left_by_kills, violations }
+        let (left_by_kills, left_in_doubt, violations) = (BTreeMap::new(), BTreeSet::new(), Vec::new());
+        let handed_out_again = false;
+        Self { seed, journal, handed_out, handed_out_again, taken, told, left_by_kills, left_in_doubt, violations }
     }
 
     pub(super) fn ended(&self) -> u64 {
@@ -113,10 +116,12 @@ impl Books {
                 Stage::InFlight => "in_flight",
                 Stage::Unknown => "unknown",
                 Stage::Accepted => "accepted",
-                Stage::Ended(_) => "ended",
                 _ => continue,
             };
             *self.left_by_kills.entry(state).or_default() += 1;
+            if matches!(record.stage, Stage::InFlight | Stage::Unknown) {
+                self.left_in_doubt.insert(record.key.as_str().to_owned());
+            }
         }
         let mut violations = Vec::new();
         for number in &self.taken {
@@ -174,7 +179,10 @@ impl Books {
         }
         match self.records() {
             Ok(records) => {
-                let left = records.values().filter(|record| !matches!(record.stage, Stage::Delivered(_))).count();
+                // Nobody asked again for what was rejected: if a kill came before that it had been told was noted, it still waits for somebody.
+                let delivered =
+                    |record: &&Record| matches!(record.stage, Stage::Delivered(_) | Stage::Ended(Outcome::Rejected(_)));
+                let left = records.values().filter(|record| !delivered(record)).count();
                 if left > 0 {
                     self.violations.push(format!("{left} operations are not delivered at the end"));
                 }
@@ -184,7 +192,14 @@ impl Books {
     }
 
     pub(super) fn report(self, kills: u32, elapsed: Duration) -> KillReport {
+        let recovered = self.told.keys().filter(|number| self.has_recovered(**number)).count();
         let Self { told, left_by_kills, violations, .. } = self;
-        KillReport { kills, told, left_by_kills, violations, elapsed }
+        KillReport { kills, told, left_by_kills, recovered: recovered as u64, violations, elapsed }
+    }
+
+    /// Whether a kill left its create in doubt, and it was completed all the same.
+    fn has_recovered(&self, number: u64) -> bool {
+        let completed = self.told.get(&number).is_some_and(|(told, _)| told.outcome == "completed");
+        completed && job(self.seed, number).is_ok_and(|(key, _)| self.left_in_doubt.contains(key.as_str()))
     }
 }
