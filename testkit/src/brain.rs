@@ -28,8 +28,8 @@ pub(crate) trait Api: Debug + Send {
     /// The answer while nothing works.
     fn down(&self) -> Response<Bytes>;
 
-    /// A 429 whose limit is open again then. `Retry-After` is put in by whoever calls.
-    fn throttled(&self, until: Timestamp) -> Response<Bytes>;
+    /// A 429 to a request of this kind, whose limit is open again then. `Retry-After` is put in by whoever calls.
+    fn throttled(&self, kind: Kind, until: Timestamp) -> Response<Bytes>;
 }
 
 /// What a request asks for, once it has passed the door.
@@ -146,7 +146,7 @@ impl Brain {
             Some(fault) if !fault.executes() => Response::new(Bytes::new()),
             _ => self.api.carry_out(&Call { asked: &asked, request, nth, now }, &mut self.ledger),
         };
-        let response = self.spoil(meant, fault, now);
+        let response = self.spoil(meant, asked.kind, fault, now);
         if asked.kind == Kind::Create {
             let lost = matches!(fault, Some(Fault::ResetBefore | Fault::LoseAnswer));
             let status = (!lost).then_some(response.status().as_u16());
@@ -187,11 +187,11 @@ impl Brain {
     }
 
     /// Makes of an answer what a fault makes of it.
-    fn spoil(&self, meant: Response<Bytes>, fault: Option<Fault>, now: Timestamp) -> Response<Bytes> {
+    fn spoil(&self, meant: Response<Bytes>, kind: Kind, fault: Option<Fault>, now: Timestamp) -> Response<Bytes> {
         let throttled = |say: fn(u64, Timestamp) -> String| {
             let wait = self.habits.scaled(Duration::from_secs(2)).as_secs();
             let until = now.saturating_add(Duration::from_secs(wait));
-            let mut response = self.api.throttled(until);
+            let mut response = self.api.throttled(kind, until);
             if let Ok(value) = HeaderValue::try_from(say(wait, until)) {
                 response.headers_mut().insert(RETRY_AFTER, value);
             }

@@ -175,7 +175,7 @@ impl Api for Deepvue {
         detail(StatusCode::SERVICE_UNAVAILABLE, "Source Unavailable")
     }
 
-    fn throttled(&self, _until: Timestamp) -> Response<Bytes> {
+    fn throttled(&self, _kind: Kind, _until: Timestamp) -> Response<Bytes> {
         detail(StatusCode::TOO_MANY_REQUESTS, "Rate limit exceeded. Please retry after some time.")
     }
 }

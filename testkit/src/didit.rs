@@ -1,10 +1,11 @@
 //! The fake Didit: what it says and knows, as its documentation has it.
 //!
-//! `POST /v3/session/`, `GET /v3/session/{id}/decision/`, `GET /v3/sessions/`. It knows no idempotency key. Like Didit it gives an unfinished session back
+//! `POST /v3/session/`, `GET /v3/session/{id}/decision/`, `GET /v3/sessions/`, and `POST /v3/aml/`. Only the last knows idempotency keys. Like Didit it gives an unfinished session back
 //! to a create with the same `vendor_data`, but only of the workflow's newest version; a workflow that is
 //! [published anew](FakeDidit::with_republishing) between two creates, or a session that has been finished, makes a second one. So a client that
 //! repeats a create blindly is lucky at best, and the ledger shows when it was not.
 
+mod aml;
 mod session;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -17,6 +18,7 @@ use serde_json::{Value, json};
 use steadfast_core::{Kind, Timestamp};
 use steadfast_providers::didit::Limits;
 
+use self::aml::Screenings;
 use self::session::Session;
 use crate::brain::{Api, Asked, Brain, Call, Habits, Outage, answer, detail, header, query};
 use crate::faults::{Faults, share};
@@ -46,6 +48,7 @@ pub struct FakeDidit {
     undecided: f64,
     business: bool,
     listing_lag: Duration,
+    screening_time: Duration,
     limits: Option<Limits>,
 }
 
@@ -63,6 +66,7 @@ impl FakeDidit {
             undecided: 0.05,
             business: false,
             listing_lag: Duration::ZERO,
+            screening_time: Duration::ZERO,
             limits: None,
         }
     }
@@ -128,6 +132,13 @@ impl FakeDidit {
         self
     }
 
+    /// With screenings that are still running so long after their first request, before the speed: a repeat within it gets a 409 with `Retry-After`.
+    /// Default not at all.
+    pub const fn with_screening_time(mut self, time: Duration) -> Self {
+        self.screening_time = time;
+        self
+    }
+
     /// With rate limits that are enforced, in sliding windows of 60 s before the speed. Default none.
     pub const fn with_limits(mut self, limits: Limits) -> Self {
         self.limits = Some(limits);
@@ -141,6 +152,7 @@ impl FakeDidit {
         let didit = Didit {
             settings: self,
             sessions: Vec::new(),
+            screenings: Screenings::default(),
             versions: BTreeMap::new(),
             windows: BTreeMap::new(),
             creates: 0,
@@ -168,12 +180,16 @@ struct Didit {
     settings: FakeDidit,
     /// In their order.
     sessions: Vec<Session>,
+    screenings: Screenings,
     /// How often each workflow was published anew.
     versions: BTreeMap<String, u32>,
     /// Requests of the last minute, by scope.
     windows: BTreeMap<Scope, VecDeque<Timestamp>>,
     creates: u64,
 }
+
+/// Where screenings are asked for.
+const AML: &str = "/v3/aml/";
 
 /// What has a rate limit of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -195,6 +211,7 @@ impl Api for Didit {
                 let body: Value = serde_json::from_slice(request.body()).unwrap_or_default();
                 (Kind::Create, body["vendor_data"].as_str().unwrap_or_default().to_owned())
             }
+            (&Method::POST, AML, _) => (Kind::Create, header(request, "idempotency-key").to_owned()),
             (&Method::GET, "/v3/sessions/", _) => (Kind::Lookup, query(request, "vendor_data")),
             (&Method::GET, _, Some(id)) => (Kind::Poll, id.to_owned()),
             _ => return Err(detail(StatusCode::NOT_FOUND, "Not found.")),
@@ -204,10 +221,17 @@ impl Api for Didit {
 
     fn carry_out(&mut self, call: &Call<'_>, ledger: &mut Ledger) -> Response<Bytes> {
         let Call { asked: Asked { kind, whom }, request, now, .. } = *call;
-        if let Err(until) = self.within_limits(*kind, now) {
-            return self.throttled_for(until, now);
+        let screens = request.uri().path() == AML;
+        let scopes: &[Scope] = match kind {
+            Kind::Create if screens => &[Scope::Writes],
+            Kind::Create => &[Scope::Creates, Scope::Writes],
+            _ => &[Scope::Reads],
+        };
+        if let Err(until) = self.within_limits(scopes, now) {
+            return self.throttled_for(*kind, until, now);
         }
         match kind {
+            Kind::Create if screens => self.screenings.screen(whom, request.body(), now, &self.settings, ledger),
             Kind::Create => self.create(request.body(), now, ledger),
             Kind::Poll => self.decision(whom, now),
             _ => self.list(request, now),
@@ -218,8 +242,9 @@ impl Api for Didit {
         detail(StatusCode::SERVICE_UNAVAILABLE, "Service temporarily unavailable, try again later.")
     }
 
-    fn throttled(&self, until: Timestamp) -> Response<Bytes> {
-        let limit = self.settings.limits.unwrap_or_default().writes;
+    fn throttled(&self, kind: Kind, until: Timestamp) -> Response<Bytes> {
+        let limits = self.settings.limits.unwrap_or_default();
+        let limit = if kind == Kind::Create { limits.writes } else { limits.reads };
         let mut response = detail(StatusCode::TOO_MANY_REQUESTS, "Request was throttled.");
         for (name, value) in
             [("limit", u64::from(limit)), ("remaining", 0), ("reset", until.as_nanos() / 1_000_000_000)]
@@ -333,32 +358,33 @@ impl Didit {
     }
 
     /// Counts a request in its scopes; or says when the first of them that is full is open again.
-    fn within_limits(&mut self, kind: Kind, now: Timestamp) -> Result<(), Timestamp> {
+    fn within_limits(&mut self, scopes: &[Scope], now: Timestamp) -> Result<(), Timestamp> {
         let Some(limits) = self.settings.limits else { return Ok(()) };
-        let scopes: &[(Scope, u32)] = match kind {
-            Kind::Create => &[(Scope::Creates, limits.creates), (Scope::Writes, limits.writes)],
-            _ => &[(Scope::Reads, limits.reads)],
-        };
         let minute = self.settings.habits.scaled(Duration::from_secs(60));
-        for (scope, limit) in scopes {
+        for scope in scopes {
+            let limit = match scope {
+                Scope::Creates => limits.creates,
+                Scope::Writes => limits.writes,
+                Scope::Reads => limits.reads,
+            };
             let window = self.windows.entry(*scope).or_default();
             while window.front().is_some_and(|first| first.saturating_add(minute) <= now) {
                 window.pop_front();
             }
-            if window.len() >= *limit as usize {
+            if window.len() >= limit as usize {
                 return Err(window.front().map_or(now, |first| first.saturating_add(minute)));
             }
         }
-        for (scope, _) in scopes {
+        for scope in scopes {
             self.windows.entry(*scope).or_default().push_back(now);
         }
         Ok(())
     }
 
-    fn throttled_for(&self, until: Timestamp, now: Timestamp) -> Response<Bytes> {
+    fn throttled_for(&self, kind: Kind, until: Timestamp, now: Timestamp) -> Response<Bytes> {
         let wait = until.saturating_since(now);
         let secs = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-        let mut response = self.throttled(now.saturating_add(Duration::from_secs(secs)));
+        let mut response = self.throttled(kind, now.saturating_add(Duration::from_secs(secs)));
         response.headers_mut().insert(http::header::RETRY_AFTER, HeaderValue::from(secs));
         response
     }

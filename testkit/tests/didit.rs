@@ -153,6 +153,29 @@ fn limits_are_told_only_by_a_429_and_a_create_counts_twice() {
 }
 
 #[test]
+fn a_screening_is_run_once_for_its_key_and_body() {
+    let mut brain = FakeDidit::new(1).with_screening_time(Duration::from_secs(3)).brain();
+    let mut screen = |key: &str, name: &str, now| {
+        let body = Bytes::from(json!({ "full_name": name }).to_string());
+        let request = Request::builder().method("POST").uri("/v3/aml/").header("x-api-key", "key");
+        let response = brain.handle(&request.header("idempotency-key", key).body(body).unwrap(), now).response;
+        let wait = response.headers().get("retry-after").map(|wait| wait.to_str().unwrap().to_owned());
+        (response.status().as_u16(), wait, response.into_body())
+    };
+    let (status, _, result) = screen("k", "A. Person", START);
+    assert_eq!(status, 200);
+    let (status, wait, _) = screen("k", "A. Person", after(1));
+    assert_eq!((status, wait.as_deref()), (409, Some("2")), "it still runs");
+    assert_eq!(screen("k", "A. Person", after(3)), (200, None, result.clone()));
+    let (status, wait, _) = screen("k", "B. Person", after(4));
+    assert_eq!((status, wait), (409, None), "the key has another body");
+    assert_ne!(screen("l", "A. Person", after(4)).2, result);
+    assert_eq!(screen("m", "A. Person", after(4)).0, 200);
+    assert_eq!(brain.ledger().keys_run_more_than_once(), 0);
+    assert_eq!(brain.ledger().total_executions(), 3);
+}
+
+#[test]
 fn faults_spoil_answers_as_they_do_elsewhere() {
     for fault in Fault::ALL.into_iter().filter(|fault| *fault != Fault::Refuse) {
         let mut brain = FakeDidit::new(1).with_faults(Faults::none().on(Kind::Create, 1, fault)).brain();

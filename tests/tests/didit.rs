@@ -9,7 +9,7 @@ use steadfast_core::operation::{Completed, Reading, Rejected, Unresolved};
 use steadfast_core::rate_limit::Quota;
 use steadfast_core::retry::Failure;
 use steadfast_core::{Key, Kind, OperationPolicy, Outcome, Seed, SendSafety};
-use steadfast_providers::didit::{Didit, Limits, Stage, Status};
+use steadfast_providers::didit::{Didit, DiditAml, Limits, Stage, Status};
 use steadfast_providers::{Answer, Ask, BaseUrl, Provider, RequestError};
 use steadfast_testkit::tokio::{InProcess, StrictTransport};
 use steadfast_testkit::{FakeDidit, Fault, Faults, Ledger, StrictWire, scaled, scaled_gate};
@@ -66,7 +66,7 @@ fn count(finished: &[(Key, Finished)], outcome: &str) -> usize {
 #[tokio::test]
 async fn over_real_http_with_faults_no_key_has_two_sessions() {
     const SPEED: f64 = 100.0;
-    let fake = FakeDidit::new(42)
+    let fake = FakeDidit::new(7)
         .with_faults(Faults::rate(0.3))
         .with_republishing(0.5)
         .with_person_time(minutes(1), minutes(2))
@@ -78,7 +78,7 @@ async fn over_real_http_with_faults_no_key_has_two_sessions() {
     let provider = didit(&server.base_url()).with_settle(minutes(3)).unwrap();
     let (policy, gate) = (scaled(&provider.policy(), SPEED).unwrap(), scaled_gate(&provider.gate(), SPEED).unwrap());
     let client = Client::builder(provider, ReqwestTransport::new().unwrap()).policy(policy).gate(gate);
-    let client = client.seed(Seed::new(42)).start().await.unwrap();
+    let client = client.seed(Seed::new(7)).start().await.unwrap();
     let mut jobs = Vec::new();
     for n in 0..150 {
         let key = Key::new(format!("order/{n}?&+\"{{}}")).unwrap();
@@ -122,7 +122,12 @@ async fn carry(provider: impl Provider, fake: FakeDidit, seed: u64, jobs: u64) -
 /// A Didit that never gives a session back, so that nothing but the look-up protects.
 fn losing(seed: u64) -> FakeDidit {
     let faults = Faults::rate(0.6).only(&LOST);
-    FakeDidit::new(seed).with_faults(faults).with_republishing(1.0).with_listing_lag(Duration::from_secs(30))
+    FakeDidit::new(seed)
+        .with_faults(faults)
+        .with_republishing(1.0)
+        .with_listing_lag(Duration::from_secs(30))
+        .with_person_time(minutes(1), minutes(2))
+        .with_reviews(0.1, minutes(1), minutes(2))
 }
 
 #[tokio::test(start_paused = true)]
@@ -194,6 +199,39 @@ async fn the_gate_keeps_to_limits_that_didit_enforces() {
     let brain = fake.brain();
     let throttled = |key: &Key| brain.ledger().answers(key.as_str()).iter().any(|answer| answer.status == Some(429));
     assert!(!finished.iter().any(|(key, finished)| throttled(key) || finished.creates > 1));
+}
+
+/// Keyed: whatever is lost, a key is charged once. A 409 with a wait is waited for.
+#[tokio::test(start_paused = true)]
+async fn a_screening_is_charged_once_whatever_is_lost() {
+    const SCREENED: &str = r#"{"full_name":"A. Person","entity_type":"person"}"#;
+    let mut conflicts = 0;
+    for seed in 1..=20 {
+        let fake = FakeDidit::new(seed).with_faults(Faults::rate(0.4)).with_screening_time(Duration::from_secs(20));
+        let fake = InProcess::new(fake);
+        let aml = DiditAml::new(BaseUrl::parse("https://provider.test").unwrap(), "api-key").unwrap();
+        let client = Client::builder(aml, fake.clone()).seed(Seed::new(seed)).start().await.unwrap();
+        let mut jobs = Vec::new();
+        for n in 0..20 {
+            let key = Key::new(format!("screening-{n}")).unwrap();
+            jobs.push((key.clone(), client.submit(key, SCREENED).await.unwrap()));
+        }
+        for (key, job) in jobs {
+            let finished = job.await.unwrap();
+            let brain = fake.brain();
+            let ran = brain.ledger().executions(key.as_str()).len();
+            conflicts +=
+                brain.ledger().answers(key.as_str()).iter().filter(|answer| answer.status == Some(409)).count();
+            match finished.outcome {
+                Outcome::Completed(how) => assert_eq!((how, ran), (Completed::Ready, 1)),
+                Outcome::Rejected(_) => assert_eq!(ran, 0),
+                other => {
+                    assert!(matches!(other, Outcome::Unresolved(Unresolved::Attempts)) && ran <= 1, "{finished:?}")
+                }
+            }
+        }
+    }
+    assert!(conflicts > 20, "{conflicts}");
 }
 
 /// The control: a profile that believes the blogs, and sends an ambiguous create again.
