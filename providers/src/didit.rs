@@ -9,6 +9,8 @@
 //!   [`SendSafety::Lookup`]: nothing is sent again before `GET /v3/sessions/?vendor_data=…` has shown that there is no such session.
 //! - **A 201 is no proof of a new session.** Of the sessions that are not finished, Didit gives back the one with the same `vendor_data`, if the workflow
 //!   has not been published anew since. That protects only a part of all repeats, so nothing here relies on it.
+//! - **The person needs the session's page**, whose `url` stands in the create's answer and, as `session_url`, in every list of sessions. A session that
+//!   was adopted by a look-up has one like any other: ask for it by its reference or its `vendor_data`.
 //! - **People take their time.** Polls begin after 30 s and slow down to one in ten minutes, for a week: a thousand open sessions then cost a sixth of
 //!   the read limit. Didit recommends webhooks; polling finds what they lose. A workflow's own expiry may be longer: then set another policy.
 //! - **Limits are per API key**, and a create counts twice: see [`Limits`].

@@ -19,8 +19,8 @@ use crate::speed::divided;
 
 /// What a provider says and knows, without its faults.
 pub(crate) trait Api: Debug + Send {
-    /// What a request asks for; or an answer to who does not get past the door.
-    fn asked(&self, request: &Request<Bytes>) -> Result<Asked, Response<Bytes>>;
+    /// What a request asks for; or what to tell who does not get past the door.
+    fn asked(&self, request: &Request<Bytes>) -> Result<Asked, Denied>;
 
     /// Carries a request out, the `nth` of its kind about whom it is about, and enters what has run.
     fn carry_out(&mut self, call: &Call<'_>, ledger: &mut Ledger) -> Response<Bytes>;
@@ -38,6 +38,9 @@ pub(crate) struct Asked {
     /// The key of a create or a look-up, the provider's id of a poll.
     pub(crate) whom: String,
 }
+
+/// A status, and why.
+pub(crate) type Denied = (StatusCode, &'static str);
 
 /// One request that is carried out.
 pub(crate) struct Call<'a> {
@@ -133,7 +136,7 @@ impl Brain {
         }
         let asked = match self.api.asked(request) {
             Ok(asked) => asked,
-            Err(denied) => return Reply::at_once(denied),
+            Err((status, why)) => return Reply::at_once(detail(status, why)),
         };
         let nth = self.asked.entry((asked.whom.clone(), asked.kind as u8)).or_default();
         *nth += 1;

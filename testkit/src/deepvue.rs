@@ -10,7 +10,7 @@ use http::{Method, Request, Response, StatusCode};
 use serde_json::{Value, json};
 use steadfast_core::{Kind, Seed, Timestamp};
 
-use crate::brain::{Api, Asked, Brain, Call, Habits, Outage, answer, detail, header, query};
+use crate::brain::{Api, Asked, Brain, Call, Denied, Habits, Outage, answer, detail, header, query};
 use crate::faults::{Faults, share};
 use crate::ledger::Ledger;
 use crate::server::{FakeServer, serve};
@@ -145,19 +145,19 @@ struct Job {
 }
 
 impl Api for Deepvue {
-    fn asked(&self, request: &Request<Bytes>) -> Result<Asked, Response<Bytes>> {
+    fn asked(&self, request: &Request<Bytes>) -> Result<Asked, Denied> {
         if header(request, AUTHORIZATION.as_str()).strip_prefix("Bearer ").is_none_or(str::is_empty) {
-            return Err(detail(StatusCode::UNAUTHORIZED, "the access token is missing"));
+            return Err((StatusCode::UNAUTHORIZED, "the access token is missing"));
         }
         if header(request, "x-api-key").is_empty() {
-            return Err(detail(StatusCode::FORBIDDEN, "the client secret is missing"));
+            return Err((StatusCode::FORBIDDEN, "the client secret is missing"));
         }
         let path = request.uri().path().strip_prefix("/v1/verification/").unwrap_or_default();
         let (kind, whom) = match (request.method(), path.split_once('-')) {
             (&Method::POST, Some(("post", _))) => (Kind::Create, header(request, "idempotency-key").to_owned()),
             (&Method::GET, Some(("get", _))) => (Kind::Poll, query(request, "transaction_id")),
             (&Method::GET, Some(("find", _))) => (Kind::Lookup, query(request, "key")),
-            _ => return Err(detail(StatusCode::NOT_FOUND, "no such endpoint")),
+            _ => return Err((StatusCode::NOT_FOUND, "no such endpoint")),
         };
         Ok(Asked { kind, whom })
     }
@@ -244,9 +244,6 @@ impl Deepvue {
         }
     }
 }
-
-/// A status, and why.
-type Denied = (StatusCode, &'static str);
 
 /// What Deepvue checks before it takes a request on.
 fn valid(body: &Bytes) -> Result<(), Denied> {

@@ -20,7 +20,7 @@ use steadfast_providers::didit::Limits;
 
 use self::aml::Screenings;
 use self::session::Session;
-use crate::brain::{Api, Asked, Brain, Call, Habits, Outage, answer, detail, header, query};
+use crate::brain::{Api, Asked, Brain, Call, Denied, Habits, Outage, answer, detail, header, query};
 use crate::faults::{Faults, share};
 use crate::ledger::Ledger;
 use crate::server::{FakeServer, serve};
@@ -200,9 +200,9 @@ enum Scope {
 }
 
 impl Api for Didit {
-    fn asked(&self, request: &Request<Bytes>) -> Result<Asked, Response<Bytes>> {
+    fn asked(&self, request: &Request<Bytes>) -> Result<Asked, Denied> {
         if header(request, "x-api-key").is_empty() {
-            return Err(detail(StatusCode::FORBIDDEN, "You do not have permission to perform this action."));
+            return Err((StatusCode::FORBIDDEN, "You do not have permission to perform this action."));
         }
         let path = request.uri().path();
         let session = path.strip_prefix("/v3/session/").and_then(|path| path.strip_suffix("/decision/"));
@@ -214,7 +214,7 @@ impl Api for Didit {
             (&Method::POST, AML, _) => (Kind::Create, header(request, "idempotency-key").to_owned()),
             (&Method::GET, "/v3/sessions/", _) => (Kind::Lookup, query(request, "vendor_data")),
             (&Method::GET, _, Some(id)) => (Kind::Poll, id.to_owned()),
-            _ => return Err(detail(StatusCode::NOT_FOUND, "Not found.")),
+            _ => return Err((StatusCode::NOT_FOUND, "Not found.")),
         };
         Ok(Asked { kind, whom })
     }
