@@ -1,21 +1,22 @@
 //! Didit's verification sessions, and its screenings ([`DiditAml`]).
 //!
-//! By [its documentation](https://docs.didit.me/sessions-api/create-session): `POST /v3/session/` answers 201 with a `session_id`; a person then goes
-//! through the session; `GET /v3/session/{id}/decision/` has the same shape before and after, and tells how far it is by its `status`. What this profile
-//! makes of it:
+//! By [its documentation](https://docs.didit.me/sessions-api/create-session): `POST /v3/session/` answers 201 with a `session_id`; a person then
+//! goes through the session; `GET /v3/session/{id}/decision/` has the same shape before and after, and tells how far it is by its `status`. What
+//! this profile makes of it:
 //!
-//! - **A session has no idempotency key.** Whatever blogs say, [the error guide](https://docs.didit.me/integration/api-errors) says: after a time-out, list
-//!   by `vendor_data` before creating another. So the key is put into the payload as `vendor_data`, and the safety is
+//! - **A session has no idempotency key.** Whatever blogs say, [the error guide](https://docs.didit.me/integration/api-errors) says: after a
+//!   time-out, list by `vendor_data` before creating another. So the key is put into the payload as `vendor_data`, and the safety is
 //!   [`SendSafety::Lookup`]: nothing is sent again before `GET /v3/sessions/?vendor_data=…` has shown that there is no such session.
-//! - **A 201 is no proof of a new session.** Of the sessions that are not finished, Didit gives back the one with the same `vendor_data`, if the workflow
-//!   has not been published anew since. That protects only a part of all repeats, so nothing here relies on it.
-//! - **The person needs the session's page**, whose `url` stands in the create's answer and, as `session_url`, in every list of sessions. A session that
-//!   was adopted by a look-up has one like any other: ask for it by its reference or its `vendor_data`.
-//! - **People take their time.** Polls begin after 30 s and slow down to one in ten minutes, for a week: a thousand open sessions then cost a sixth of
-//!   the read limit. Didit recommends webhooks; polling finds what they lose. A workflow's own expiry may be longer: then set another policy.
+//! - **A 201 is no proof of a new session.** Of the sessions that are not finished, Didit gives back the one with the same `vendor_data`, if the
+//!   workflow has not been published anew since. That protects only a part of all repeats, so nothing here relies on it.
+//! - **The person needs the session's page**, whose `url` stands in the create's answer and, as `session_url`, in every list of sessions. A
+//!   session that was adopted by a look-up has one like any other: ask for it by its reference or its `vendor_data`.
+//! - **People take their time.** Polls begin after 30 s and slow down to one in ten minutes, for a week: a thousand open sessions then cost a
+//!   sixth of the read limit. Didit recommends webhooks; polling finds what they lose. A workflow's own expiry may be longer: then set another
+//!   policy.
 //! - **Limits are per API key**, and a create counts twice: see [`Limits`].
-//! - **The API key must see all sessions.** A key that is scoped to some workflows, or to approved sessions, lists nothing of the others, and a look-up
-//!   with it would say "no such job" of one that runs.
+//! - **The API key must see all sessions.** A key that is scoped to some workflows, or to approved sessions, lists nothing of the others, and a
+//!   look-up with it would say "no such job" of one that runs.
 //!
 //! # What an answer means
 //!
@@ -29,11 +30,12 @@
 //! | --- | --- |
 //! | 200 with an empty list | not found: nothing ran |
 //! | 200 with sessions, all with the key as `vendor_data` | accepted: of several, the newest |
-//! | 200 with anything else: another `vendor_data`, sessions of two kinds, a count that does not fit | transient, and in the end a matter for a person |
+//! | 200 with anything else: another `vendor_data`, two kinds, a count that does not fit | transient; in the end a matter for a person |
 //! | else, a 404 too | by its [`status`](crate::status) |
 //!
-//! Of several sessions the newest (by `session_number`) is adopted: the create in doubt was the last thing that was sent for this key. People and
-//! companies are numbered apart, so between a session of each kind nobody chooses. A list of more than one page begins with the newest.
+//! Of several sessions the newest (by `session_number`) is adopted: the create in doubt was the last thing that was sent for this key. So a key
+//! must stand for one job, and not for a user who is verified every year. People and companies are numbered apart: between a session of each
+//! kind nobody chooses. A list of more than one page begins with the newest.
 //!
 //! | poll | |
 //! | --- | --- |
@@ -122,8 +124,8 @@ impl Didit {
     /// Where Didit's API is: `https://verification.didit.me`.
     pub const PRODUCTION: &str = "https://verification.didit.me";
 
-    /// How long after an ambiguous create a session is certainly listed, by default: 60 s, since gateways give up at a minute or before. Didit does not
-    /// say; the session itself is there within seconds.
+    /// How long after an ambiguous create a session is certainly listed, by default: 60 s, since gateways give up at a minute or before. Didit
+    /// does not say; as a rule a session is there within seconds.
     pub const SETTLE: Duration = Duration::from_secs(60);
 
     /// Sessions as this API key (`x-api-key`) reaches them, within [`Limits::default`].
@@ -162,8 +164,9 @@ impl Didit {
         Ok(self)
     }
 
-    /// The same, taking *In Review* for an end: completed in part, with all that the checks found and without the decision, which a reviewer may take days
-    /// for. Default: polled on. (A partial result ends a job by [`PollPolicy::with_accept_partial`], which is set here: keep it in a policy of your own.)
+    /// The same, taking *In Review* for an end: completed in part, with all that the checks found and without the decision, for which a reviewer
+    /// may take days. Default: polled on. (It is [`PollPolicy::with_accept_partial`] that lets a partial result end a job. It is set here: keep it
+    /// in a policy of your own.)
     #[must_use]
     pub fn with_stop_on_review(mut self, stop: bool) -> Self {
         self.stop_on_review = stop;

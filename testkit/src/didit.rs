@@ -1,9 +1,9 @@
 //! The fake Didit: what it says and knows, as its documentation has it.
 //!
-//! `POST /v3/session/`, `GET /v3/session/{id}/decision/`, `GET /v3/sessions/`, and `POST /v3/aml/`. Only the last knows idempotency keys. Like Didit it gives an unfinished session back
-//! to a create with the same `vendor_data`, but only of the workflow's newest version; a workflow that is
-//! [published anew](FakeDidit::with_republishing) between two creates, or a session that has been finished, makes a second one. So a client that
-//! repeats a create blindly is lucky at best, and the ledger shows when it was not.
+//! `POST /v3/session/`, `GET /v3/session/{id}/decision/`, `GET /v3/sessions/`, and `POST /v3/aml/`, which alone knows idempotency keys. Like Didit
+//! it gives an unfinished session back to a create with the same `vendor_data`, but only of the workflow's newest version; a workflow that is
+//! [published anew](FakeDidit::with_republishing) between two creates, or a session that has been finished, makes a second one. So a client
+//! that repeats a create blindly is lucky at best, and the ledger shows when it was not.
 
 mod aml;
 mod session;
@@ -53,8 +53,8 @@ pub struct FakeDidit {
 }
 
 impl FakeDidit {
-    /// Makes no faults; people take 1 to 10 minutes for each of their steps, one session in ten is reviewed (5 to 60 minutes), one in twenty never decided.
-    /// Lists a session at once, publishes no workflow anew, and has no rate limit.
+    /// Makes no faults; people take 1 to 10 minutes for each of their steps, one session in ten is reviewed (5 to 60 minutes), one in twenty
+    /// never decided. Lists a session at once, publishes no workflow anew, and has no rate limit.
     pub fn new(seed: u64) -> Self {
         let minutes = |least: u64, most: u64| (Duration::from_secs(60 * least), Duration::from_secs(60 * most));
         Self {

@@ -39,7 +39,8 @@ use crate::{Answer, Ask, BaseUrl, Payload, Provider, RequestError};
 /// use steadfast_providers::{Ask, BaseUrl, Payload, Provider};
 ///
 /// let aml = DiditAml::new(BaseUrl::parse(Didit::PRODUCTION)?, "YOUR_API_KEY")?;
-/// let (key, payload) = (Key::new("screening-42")?, Payload::from(r#"{"full_name":"A. Person","entity_type":"person"}"#));
+/// let payload = Payload::from(r#"{"full_name":"A. Person","entity_type":"person"}"#);
+/// let key = Key::new("screening-42")?;
 /// let request = aml.request(&Ask::new(Kind::Create, &key, None, &payload))?;
 /// assert_eq!(request.uri(), "https://verification.didit.me/v3/aml/");
 /// assert_eq!(request.headers()["idempotency-key"], "screening-42");

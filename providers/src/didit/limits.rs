@@ -10,8 +10,8 @@ use steadfast_core::{Kind, PolicyError};
 ///
 /// A create counts in two scopes: as a session create and as a write. Whichever is used up first answers 429.
 ///
-/// They are settings, not constants: Didit's own pages differ (an older one allows 300 reads), an account may have others, and where several processes
-/// share a key each has its share.
+/// They are settings, not constants: Didit's own pages differ (an older one allows 300 reads), an account may have others, and where several
+/// processes share a key each has its share.
 ///
 /// ```
 /// use steadfast_providers::BaseUrl;
