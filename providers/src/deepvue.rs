@@ -87,7 +87,7 @@ use steadfast_core::{Key, Kind, OperationPolicy, PolicyError, Reference, SendSaf
 
 pub use self::credentials::Credentials;
 pub use self::plan::Plan;
-use crate::{Answer, Ask, BaseUrl, Payload, Provider, RequestError, status};
+use crate::{Answer, Ask, BaseUrl, Payload, Provider, RequestError, SecretError, status};
 
 /// One of Deepvue's products, as one set of credentials reaches it. See the [module](self).
 #[derive(Clone, Debug)]
@@ -249,4 +249,13 @@ pub enum SetupError {
     /// The policy contradicts itself.
     #[error(transparent)]
     Policy(#[from] PolicyError),
+}
+
+impl From<SecretError> for SetupError {
+    fn from(error: SecretError) -> Self {
+        match error {
+            SecretError::Empty(which) => Self::NoSecret(which),
+            SecretError::Character { which, at } => Self::Secret { which, at },
+        }
+    }
 }

@@ -4,6 +4,7 @@
 //! [`Reading`], or a [`Failure`] with its class and its certainty. Like the core it does no I/O; bytes go in and come out.
 //!
 //! - [`deepvue`]: Deepvue's asynchronous verifications.
+//! - [`didit`]: Didit's verification sessions and screenings.
 //! - [`status`]: what an HTTP status says of a request, where no provider says otherwise.
 //! - [`retry_after`]: `Retry-After` in every form of RFC 9110.
 //! - [`rate_limit`]: what a provider says of its own limit.
@@ -16,9 +17,12 @@
 
 mod base_url;
 pub mod deepvue;
+pub mod didit;
 mod fingerprint;
+mod json;
 pub mod rate_limit;
 pub mod retry_after;
+mod secret;
 pub mod status;
 pub mod webhook;
 
@@ -33,6 +37,7 @@ use steadfast_core::{Key, Kind, OperationPolicy, Reference, Timestamp};
 pub use crate::base_url::{BaseUrl, BaseUrlError};
 pub use crate::fingerprint::fingerprint;
 use crate::rate_limit::Reset;
+pub use crate::secret::SecretError;
 
 /// What one upstream's requests look like and what its answers mean.
 ///
@@ -129,13 +134,22 @@ pub struct Answer<'a> {
     pub body: &'a [u8],
     /// The wall clock when the answer came: for dates in headers, which are another party's clock.
     pub wall: Timestamp,
+    /// The key of the job that was asked about, if the driver says so: by it an answer about another job is known.
+    pub key: Option<&'a Key>,
 }
 
 impl<'a> Answer<'a> {
     /// An answer to an ask of this kind.
     #[must_use]
     pub const fn new(kind: Kind, status: StatusCode, headers: &'a HeaderMap, body: &'a [u8], wall: Timestamp) -> Self {
-        Self { kind, status, headers, body, wall }
+        Self { kind, status, headers, body, wall, key: None }
+    }
+
+    /// The same, to an ask about the job of this key. Drivers should say it: a look-up that lists another job is then refused, not adopted.
+    #[must_use]
+    pub const fn about(mut self, key: &'a Key) -> Self {
+        self.key = Some(key);
+        self
     }
 }
 
@@ -159,4 +173,7 @@ pub enum RequestError {
     /// A header or URL cannot carry a value.
     #[error("the {0} is too long for an HTTP request, or holds what none can carry")]
     Unsendable(&'static str),
+    /// The provider takes no such payload.
+    #[error("the payload {0}")]
+    Payload(&'static str),
 }

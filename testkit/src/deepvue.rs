@@ -1,17 +1,19 @@
-//! The fake Deepvue without its sockets: requests and time in, answers and faults out.
+//! The fake Deepvue: what it says and knows, as its guide has it.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, SystemTime};
+use std::io;
+use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderValue, Method, Request, Response, StatusCode};
-use percent_encoding::percent_decode_str;
+use http::header::AUTHORIZATION;
+use http::{Method, Request, Response, StatusCode};
 use serde_json::{Value, json};
 use steadfast_core::{Kind, Seed, Timestamp};
 
-use crate::faults::{Fault, Faults, share};
+use crate::brain::{Api, Asked, Brain, Call, Denied, Habits, Outage, answer, detail, header, query};
+use crate::faults::{Faults, share};
 use crate::ledger::Ledger;
+use crate::server::{FakeServer, serve};
 
 /// What the provider does with a key that it has seen before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -39,14 +41,6 @@ pub struct FakeDeepvue {
     lateness: Duration,
     failing: f64,
     outage: Option<Outage>,
-}
-
-/// A time in which nothing works.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Outage {
-    /// Counted from the first request.
-    after: Duration,
-    lasting: Duration,
 }
 
 impl FakeDeepvue {
@@ -110,36 +104,37 @@ impl FakeDeepvue {
 
     /// The provider without sockets.
     #[must_use]
-    pub const fn brain(self) -> Brain {
-        Brain {
-            settings: self,
-            jobs: BTreeMap::new(),
-            by_key: BTreeMap::new(),
-            asked: BTreeMap::new(),
-            ledger: Ledger::new(),
-            faults: BTreeMap::new(),
-            opened: None,
-        }
+    pub fn brain(self) -> Brain {
+        let Self { seed, faults, speed, lateness, outage, .. } = self.clone();
+        let deepvue = Deepvue { settings: self, jobs: BTreeMap::new(), by_key: BTreeMap::new() };
+        Brain::new(Habits { seed, faults, speed, lateness, outage }, deepvue)
     }
 
-    pub(crate) fn scaled(&self, span: Duration) -> Duration {
+    /// Starts it on a port of its own, on the current tokio runtime.
+    ///
+    /// # Errors
+    /// No port could be had.
+    pub fn start(self) -> io::Result<FakeServer> {
+        serve(self.brain())
+    }
+
+    fn scaled(&self, span: Duration) -> Duration {
         crate::speed::divided(span, self.speed)
     }
 }
 
-/// The provider's mind: what it knows, and what it answers. No I/O, no clock.
+impl From<FakeDeepvue> for Brain {
+    fn from(fake: FakeDeepvue) -> Self {
+        fake.brain()
+    }
+}
+
 #[derive(Debug)]
-pub struct Brain {
+struct Deepvue {
     settings: FakeDeepvue,
     jobs: BTreeMap<String, Job>,
     /// The first create of each key: its payload and its job.
     by_key: BTreeMap<String, (Bytes, String)>,
-    /// Requests so far, by whom they are about and their kind.
-    asked: BTreeMap<(String, u8), u32>,
-    ledger: Ledger,
-    faults: BTreeMap<&'static str, u64>,
-    /// When the first request came.
-    opened: Option<Timestamp>,
 }
 
 #[derive(Debug)]
@@ -149,92 +144,44 @@ struct Job {
     fails: bool,
 }
 
-/// What to answer, when, and how to spoil it.
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct Reply {
-    /// The answer as the provider meant it, or as the fault made it.
-    pub response: Response<Bytes>,
-    /// How long it takes.
-    pub delay: Duration,
-    /// What the wire must do: reset the connection for [`Fault::ResetBefore`] and [`Fault::LoseAnswer`], declare too many bytes for
-    /// [`Fault::WrongLength`]. The other faults are in the response already.
-    pub fault: Option<Fault>,
+impl Api for Deepvue {
+    fn asked(&self, request: &Request<Bytes>) -> Result<Asked, Denied> {
+        if header(request, AUTHORIZATION.as_str()).strip_prefix("Bearer ").is_none_or(str::is_empty) {
+            return Err((StatusCode::UNAUTHORIZED, "the access token is missing"));
+        }
+        if header(request, "x-api-key").is_empty() {
+            return Err((StatusCode::FORBIDDEN, "the client secret is missing"));
+        }
+        let path = request.uri().path().strip_prefix("/v1/verification/").unwrap_or_default();
+        let (kind, whom) = match (request.method(), path.split_once('-')) {
+            (&Method::POST, Some(("post", _))) => (Kind::Create, header(request, "idempotency-key").to_owned()),
+            (&Method::GET, Some(("get", _))) => (Kind::Poll, query(request, "transaction_id")),
+            (&Method::GET, Some(("find", _))) => (Kind::Lookup, query(request, "key")),
+            _ => return Err((StatusCode::NOT_FOUND, "no such endpoint")),
+        };
+        Ok(Asked { kind, whom })
+    }
+
+    fn carry_out(&mut self, call: &Call<'_>, ledger: &mut Ledger) -> Response<Bytes> {
+        let Call { asked: Asked { kind, whom }, request, nth, now } = *call;
+        match kind {
+            Kind::Create => self.create(whom, request.body(), now, ledger),
+            Kind::Poll => self.poll(whom, nth, now),
+            _ => self.find(whom),
+        }
+    }
+
+    fn down(&self) -> Response<Bytes> {
+        detail(StatusCode::SERVICE_UNAVAILABLE, "Source Unavailable")
+    }
+
+    fn throttled(&self, _kind: Kind, _until: Timestamp) -> Response<Bytes> {
+        detail(StatusCode::TOO_MANY_REQUESTS, "Rate limit exceeded. Please retry after some time.")
+    }
 }
 
-impl Brain {
-    /// Takes in one request.
-    pub fn handle(&mut self, request: &Request<Bytes>, now: Timestamp) -> Reply {
-        if self.is_down(now) {
-            *self.faults.entry("outage").or_default() += 1;
-            let response = detail(StatusCode::SERVICE_UNAVAILABLE, "Source Unavailable");
-            return Reply { response, delay: Duration::ZERO, fault: None };
-        }
-        let asked = match Asked::of(request) {
-            Ok(asked) => asked,
-            Err((status, why)) => return Reply { response: detail(status, why), delay: Duration::ZERO, fault: None },
-        };
-        let nth = self.asked.entry((asked.whom.clone(), asked.kind as u8)).or_default();
-        *nth += 1;
-        let nth = *nth;
-        let fault = self.settings.faults.draw(self.settings.seed, &asked.whom, asked.kind, nth);
-        if let Some(fault) = fault {
-            self.count(fault);
-        }
-        let meant = match fault {
-            Some(fault) if !fault.executes() => Response::new(Bytes::new()),
-            _ => self.carry_out(&asked, request.body(), nth, now),
-        };
-        let response = self.spoil(meant, fault, now);
-        if asked.kind == Kind::Create {
-            let lost = matches!(fault, Some(Fault::ResetBefore | Fault::LoseAnswer));
-            let status = (!lost).then_some(response.status().as_u16());
-            self.ledger.answered(&asked.whom, now, status, fault.is_none());
-        }
-        let delay =
-            if fault == Some(Fault::Late) { self.settings.scaled(self.settings.lateness) } else { Duration::ZERO };
-        Reply { response, delay, fault }
-    }
-
-    /// The provider's books.
-    #[must_use]
-    pub const fn ledger(&self) -> &Ledger {
-        &self.ledger
-    }
-
-    /// Faults committed so far, by kind.
-    #[must_use]
-    pub const fn faults(&self) -> &BTreeMap<&'static str, u64> {
-        &self.faults
-    }
-
-    /// Requests of this kind so far, spoilt ones too; not those of an outage, nor those without credentials.
-    #[must_use]
-    pub fn requests(&self, kind: Kind) -> u64 {
-        self.asked.iter().filter(|((_, of), _)| *of == kind as u8).map(|(_, count)| u64::from(*count)).sum()
-    }
-
-    pub(crate) fn count(&mut self, fault: Fault) {
-        *self.faults.entry(fault.name()).or_default() += 1;
-    }
-
-    fn is_down(&mut self, now: Timestamp) -> bool {
-        let since = now.saturating_since(*self.opened.get_or_insert(now));
-        self.settings.outage.is_some_and(|Outage { after, lasting }| {
-            let began = self.settings.scaled(after);
-            began <= since && since < began.saturating_add(self.settings.scaled(lasting))
-        })
-    }
-
-    fn carry_out(&mut self, asked: &Asked, body: &Bytes, nth: u32, now: Timestamp) -> Response<Bytes> {
-        match asked.kind {
-            Kind::Create => self.create(&asked.whom, body, now),
-            Kind::Poll => self.poll(&asked.whom, nth, now),
-            _ => self.find(&asked.whom),
-        }
-    }
-
-    fn create(&mut self, key: &str, body: &Bytes, now: Timestamp) -> Response<Bytes> {
+impl Deepvue {
+    fn create(&mut self, key: &str, body: &Bytes, now: Timestamp, ledger: &mut Ledger) -> Response<Bytes> {
         if let Err((status, why)) = valid(body) {
             return detail(status, why);
         }
@@ -257,7 +204,7 @@ impl Brain {
             fails: share(draw.derive(3)) < self.settings.failing,
         };
         self.jobs.insert(transaction_id.clone(), job);
-        self.ledger.ran(key, now, transaction_id.clone());
+        ledger.ran(key, now, transaction_id.clone());
         let response = accepted(&transaction_id, now);
         self.by_key.entry(key.into()).or_insert_with(|| (body.clone(), transaction_id));
         response
@@ -296,71 +243,6 @@ impl Brain {
             _ => detail(StatusCode::NOT_FOUND, "no such key"),
         }
     }
-
-    /// Makes of an answer what a fault makes of it.
-    fn spoil(&self, meant: Response<Bytes>, fault: Option<Fault>, now: Timestamp) -> Response<Bytes> {
-        let wait = || self.settings.scaled(Duration::from_secs(2)).as_secs();
-        let throttled = |after: String| {
-            let mut response =
-                detail(StatusCode::TOO_MANY_REQUESTS, "Rate limit exceeded. Please retry after some time.");
-            if let Ok(value) = HeaderValue::try_from(after) {
-                response.headers_mut().insert(RETRY_AFTER, value);
-            }
-            response
-        };
-        match fault {
-            Some(Fault::ErrorBefore(code) | Fault::ErrorAfter(code)) => {
-                detail(StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), "something went wrong")
-            }
-            Some(Fault::Throttle) => throttled(wait().to_string()),
-            Some(Fault::ThrottleUntil) => {
-                let at = now.saturating_add(Duration::from_secs(wait()));
-                throttled(httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + Duration::from_nanos(at.as_nanos())))
-            }
-            Some(Fault::Truncate) => meant.map(|body| body.slice(..body.len() / 2)),
-            Some(Fault::Html) => {
-                let mut page = Response::new(Bytes::from_static(b"<!doctype html><title>Please wait</title>"));
-                page.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/html"));
-                page
-            }
-            _ => meant,
-        }
-    }
-}
-
-/// What a request asks for, once it has passed the door.
-struct Asked {
-    kind: Kind,
-    /// The key of a create or a look-up, the transaction id of a poll.
-    whom: String,
-}
-
-/// A status, and why.
-type Denied = (StatusCode, &'static str);
-
-impl Asked {
-    fn of(request: &Request<Bytes>) -> Result<Self, Denied> {
-        let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        if header(AUTHORIZATION.as_str()).strip_prefix("Bearer ").is_none_or(str::is_empty) {
-            return Err((StatusCode::UNAUTHORIZED, "the access token is missing"));
-        }
-        if header("x-api-key").is_empty() {
-            return Err((StatusCode::FORBIDDEN, "the client secret is missing"));
-        }
-        let path = request.uri().path().strip_prefix("/v1/verification/").unwrap_or_default();
-        let query = |name: &str| {
-            let pairs = request.uri().query().unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
-            let value = pairs.into_iter().find(|(found, _)| *found == name).map_or("", |(_, value)| value);
-            percent_decode_str(value).decode_utf8_lossy().into_owned()
-        };
-        let (kind, whom) = match (request.method(), path.split_once('-')) {
-            (&Method::POST, Some(("post", _))) => (Kind::Create, header("idempotency-key").to_owned()),
-            (&Method::GET, Some(("get", _))) => (Kind::Poll, query("transaction_id")),
-            (&Method::GET, Some(("find", _))) => (Kind::Lookup, query("key")),
-            _ => return Err((StatusCode::NOT_FOUND, "no such endpoint")),
-        };
-        Ok(Self { kind, whom })
-    }
 }
 
 /// What Deepvue checks before it takes a request on.
@@ -379,17 +261,6 @@ fn accepted(transaction_id: &str, now: Timestamp) -> Response<Bytes> {
         "code": 200, "timestamp": millis(now), "transaction_id": transaction_id, "message": "Request accepted"
     });
     answer(StatusCode::OK, &body)
-}
-
-fn detail(status: StatusCode, text: &str) -> Response<Bytes> {
-    answer(status, &json!({ "detail": text }))
-}
-
-fn answer(status: StatusCode, body: &Value) -> Response<Bytes> {
-    let mut response = Response::new(Bytes::from(body.to_string()));
-    *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
 }
 
 const fn millis(now: Timestamp) -> u64 {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use steadfast_core::Timestamp;
 
-/// The provider's own books: for each idempotency key, how often it was run, when, and what was answered.
+/// The provider's own books: for each idempotency key (Didit: for each `vendor_data`), how often it was run, when, and what was answered.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ledger {
     keys: BTreeMap<String, Entry>,
@@ -22,7 +22,7 @@ struct Entry {
 pub struct Execution {
     /// When.
     pub at: Timestamp,
-    /// The id it was given.
+    /// The id it was given: Deepvue's `transaction_id`, Didit's `session_id`.
     pub transaction_id: String,
 }
 

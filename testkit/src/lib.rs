@@ -18,6 +18,7 @@
 //!
 //! Beside it:
 //!
+//! - [`FakeDidit`]: the same for Didit's sessions, which have no idempotency key and last as long as their people take.
 //! - [`StrictStore`] and [`StrictWire`]: a journal and a wire that know the protocol and call out a driver that breaks it: a send without its
 //!   durable record, two creates of a key at once.
 //! - [`journal_kit`]: what every store must pass, and a store that fails on purpose.
@@ -28,9 +29,11 @@
 //! - [`kill_drill`] (feature `kill-drill`): a client in a process of its own, which is killed again and again; and [`connect`], the client that fits a fake.
 //! - [`tokio`] (feature `tokio`): the same fake in process for virtual time, and a transport that keeps the strict books.
 
+mod brain;
 #[cfg(feature = "kill-drill")]
 pub mod connect;
 mod deepvue;
+mod didit;
 mod faults;
 pub mod http;
 pub mod journal_kit;
@@ -45,7 +48,9 @@ mod strict;
 #[cfg(feature = "tokio")]
 pub mod tokio;
 
-pub use crate::deepvue::{Brain, FakeDeepvue, Keys, Reply};
+pub use crate::brain::{Brain, Reply};
+pub use crate::deepvue::{FakeDeepvue, Keys};
+pub use crate::didit::FakeDidit;
 pub use crate::faults::{Fault, Faults};
 pub use crate::ledger::{Answered, Execution, Ledger};
 pub use crate::lookup::WithLookup;

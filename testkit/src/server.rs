@@ -1,4 +1,4 @@
-//! The fake Deepvue's sockets. Each request has a connection of its own, so that a fault hits one request and no other.
+//! A fake provider's sockets. Each request has a connection of its own, so that a fault hits one request and no other.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -20,7 +20,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-use crate::deepvue::{Brain, FakeDeepvue, Reply};
+use crate::brain::{Brain, Reply};
 use crate::faults::{Fault, Faults};
 use crate::http::{connection, whole};
 use crate::ledger::Ledger;
@@ -28,7 +28,7 @@ use crate::ledger::Ledger;
 /// How long the port refuses connections, before the speed.
 const REFUSAL: Duration = Duration::from_millis(100);
 
-/// A fake Deepvue on a loopback port. Stops when dropped.
+/// A fake provider on a loopback port. Stops when dropped.
 #[derive(Debug)]
 pub struct FakeServer {
     address: SocketAddr,
@@ -36,19 +36,15 @@ pub struct FakeServer {
     task: JoinHandle<()>,
 }
 
-impl FakeDeepvue {
-    /// Starts it on a port of its own, on the current tokio runtime.
-    ///
-    /// # Errors
-    /// No port could be had.
-    pub fn start(self) -> io::Result<FakeServer> {
-        let listener = listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
-        let address = listener.local_addr()?;
-        let refusals = Refusals { faults: self.faults.clone(), seed: self.seed, window: self.scaled(REFUSAL) };
-        let brain = Arc::new(Mutex::new(self.brain()));
-        let task = tokio::spawn(accept(listener, address, brain.clone(), refusals));
-        Ok(FakeServer { address, brain, task })
-    }
+/// Starts a provider on a port of its own, on the current tokio runtime.
+pub(crate) fn serve(brain: Brain) -> io::Result<FakeServer> {
+    let listener = listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
+    let address = listener.local_addr()?;
+    let habits = &brain.habits;
+    let refusals = Refusals { faults: habits.faults.clone(), seed: habits.seed, window: habits.scaled(REFUSAL) };
+    let brain = Arc::new(Mutex::new(brain));
+    let task = tokio::spawn(accept(listener, address, brain.clone(), refusals));
+    Ok(FakeServer { address, brain, task })
 }
 
 impl FakeServer {
@@ -92,14 +88,14 @@ struct Refusals {
 async fn accept(mut listener: TcpListener, address: SocketAddr, brain: Arc<Mutex<Brain>>, refusals: Refusals) {
     for nth in 0_u64.. {
         let Ok((stream, _)) = listener.accept().await else { continue };
-        tokio::spawn(serve(stream, brain.clone()));
+        tokio::spawn(converse(stream, brain.clone()));
         if !refusals.faults.refuses(refusals.seed, nth) {
             continue;
         }
         // Who has connected already is served: closing the port would reset them, which is another fault.
         while let Poll::Ready(Ok((stream, _))) = std::future::poll_fn(|cx| Poll::Ready(listener.poll_accept(cx))).await
         {
-            tokio::spawn(serve(stream, brain.clone()));
+            tokio::spawn(converse(stream, brain.clone()));
         }
         lock(&brain).count(Fault::Refuse);
         drop(listener);
@@ -122,7 +118,7 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Serves one connection, which carries one request.
-async fn serve(stream: TcpStream, brain: Arc<Mutex<Brain>>) {
+async fn converse(stream: TcpStream, brain: Arc<Mutex<Brain>>) {
     let Ok(stream) = stream.into_std() else { return };
     // A second handle on the socket, to reset it while the server still holds the first.
     let (Ok(socket), Ok(stream)) = (stream.try_clone(), TcpStream::from_std(stream)) else { return };

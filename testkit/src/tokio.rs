@@ -14,11 +14,11 @@ use steadfast_core::{Key, Timestamp};
 use steadfast_tokio::{Outgoing, SendError, Transport};
 use tokio::time::Instant;
 
-use crate::deepvue::{Brain, FakeDeepvue, Reply};
+use crate::brain::{Brain, Reply};
 use crate::faults::Fault;
 use crate::strict::StrictWire;
 
-/// A fake Deepvue as a transport. Clones share it.
+/// A fake provider as a transport. Clones share it.
 #[derive(Clone, Debug)]
 pub struct InProcess {
     brain: Arc<Mutex<Brain>>,
@@ -29,8 +29,8 @@ pub struct InProcess {
 impl InProcess {
     /// Starts it now, by tokio's clock.
     #[must_use]
-    pub fn new(provider: FakeDeepvue) -> Self {
-        let brain = Arc::new(Mutex::new(provider.brain()));
+    pub fn new(provider: impl Into<Brain>) -> Self {
+        let brain = Arc::new(Mutex::new(provider.into()));
         Self { brain, started: Instant::now(), wall: SystemTime::now().into() }
     }
 

@@ -8,6 +8,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::SetupError;
 use crate::RequestError;
+use crate::secret::{checked, sensitive};
 
 const ACCESS_TOKEN: &str = "access token";
 const CLIENT_SECRET: &str = "client secret";
@@ -75,21 +76,4 @@ impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Credentials(redacted)")
     }
-}
-
-fn checked(secret: SecretString, which: &'static str) -> Result<SecretString, SetupError> {
-    let text = secret.expose_secret();
-    if text.is_empty() {
-        return Err(SetupError::NoSecret(which));
-    }
-    match text.bytes().position(|byte| !byte.is_ascii_graphic()) {
-        Some(at) => Err(SetupError::Secret { which, at }),
-        None => Ok(secret),
-    }
-}
-
-fn sensitive(text: &str, which: &'static str) -> Result<HeaderValue, RequestError> {
-    let mut value = HeaderValue::from_str(text).map_err(|_| RequestError::Unsendable(which))?;
-    value.set_sensitive(true);
-    Ok(value)
 }

@@ -11,11 +11,9 @@ use steadfast_core::Reference;
 use steadfast_core::operation::Reading;
 use steadfast_core::retry::{Certainty, Class, Failure};
 
+use crate::json::{object, plain};
 use crate::retry_after::retry_after;
 use crate::{Answer, status};
-
-/// The longest unknown status that is kept, in characters.
-const MAX_STATUS_LEN: usize = 64;
 
 #[derive(serde::Deserialize)]
 struct Created {
@@ -128,14 +126,6 @@ fn by_code<'a>(answer: &Answer<'a>, code: Option<u16>) -> Option<Answer<'a>> {
     Some(Answer { status, ..*answer })
 }
 
-/// A JSON object, whole. (Left to itself, serde would take an array for a struct, by position.)
-fn object<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Option<T> {
-    if !body.trim_ascii_start().starts_with(b"{") {
-        return None;
-    }
-    serde_json::from_slice(body).ok()
-}
-
 /// A job's status.
 enum Status {
     UnderWay,
@@ -147,15 +137,13 @@ enum Status {
 
 impl Status {
     fn parse(text: &str) -> Option<Self> {
-        let text: String = text.chars().filter(|c| !c.is_control()).take(MAX_STATUS_LEN).collect();
-        let text = text.trim();
+        let text = plain(text)?;
         Some(match text.to_ascii_lowercase().as_str() {
-            "" => return None,
             "pending" | "processing" | "in_progress" => Self::UnderWay,
             "partial" => Self::Partial,
             "completed" => Self::Completed,
             "failed" => Self::Failed,
-            _ => Self::Other(text.into()),
+            _ => Self::Other(text),
         })
     }
 }

@@ -1,0 +1,290 @@
+//! Didit's verification sessions, and its screenings ([`DiditAml`]).
+//!
+//! By [its documentation](https://docs.didit.me/sessions-api/create-session): `POST /v3/session/` answers 201 with a `session_id`; a person then
+//! goes through the session; `GET /v3/session/{id}/decision/` has the same shape before and after, and tells how far it is by its `status`. What
+//! this profile makes of it:
+//!
+//! - **A session has no idempotency key.** Whatever blogs say, [the error guide](https://docs.didit.me/integration/api-errors) says: after a
+//!   time-out, list by `vendor_data` before creating another. So the key is put into the payload as `vendor_data`, and the safety is
+//!   [`SendSafety::Lookup`]: nothing is sent again before `GET /v3/sessions/?vendor_data=…` has shown that there is no such session.
+//! - **A 201 is no proof of a new session.** Of the sessions that are not finished, Didit gives back the one with the same `vendor_data`, if the
+//!   workflow has not been published anew since. That protects only a part of all repeats, so nothing here relies on it.
+//! - **The person needs the session's page**, whose `url` stands in the create's answer and, as `session_url`, in every list of sessions. A
+//!   session that was adopted by a look-up has one like any other: ask for it by its reference or its `vendor_data`.
+//! - **People take their time.** Polls begin after 30 s and slow down to one in ten minutes, for a week: a thousand open sessions then cost a
+//!   sixth of the read limit. Didit recommends webhooks; polling finds what they lose. A workflow's own expiry may be longer: then set another
+//!   policy.
+//! - **Limits are per API key**, and a create counts twice: see [`Limits`].
+//! - **The API key must see all sessions.** A key that is scoped to some workflows, or to approved sessions, lists nothing of the others, and a
+//!   look-up with it would say "no such job" of one that runs.
+//!
+//! # What an answer means
+//!
+//! | create | |
+//! | --- | --- |
+//! | 2xx with a `session_id` of letters, digits, `-` and `_` | accepted |
+//! | 2xx with anything else, or with another `vendor_data` | a failure that may have executed |
+//! | else | by its [`status`](crate::status), whatever its body: Didit's errors have no common shape |
+//!
+//! | look-up | |
+//! | --- | --- |
+//! | 200 with an empty list | not found: nothing ran |
+//! | 200 with sessions, all with the key as `vendor_data` | accepted: of several, the newest |
+//! | 200 with anything else: another `vendor_data`, two kinds, a count that does not fit | transient; in the end a matter for a person |
+//! | else, a 404 too | by its [`status`](crate::status) |
+//!
+//! Of several sessions the newest (by `session_number`) is adopted: the create in doubt was the last thing that was sent for this key. So a key
+//! must stand for one job, and not for a user who is verified every year. People and companies are numbered apart: between a session of each
+//! kind nobody chooses. A list of more than one page begins with the newest.
+//!
+//! | poll | |
+//! | --- | --- |
+//! | 200, `status` | by its [`Status`] |
+//! | 200 without a `status` that is text | transient |
+//! | 404 | not found; for the first minute pending |
+//! | else | by its [`status`](crate::status) |
+//!
+//! | `status` | |
+//! | --- | --- |
+//! | `Not Started`, `In Progress`, `Resubmitted` | pending |
+//! | `Awaiting User`, `In Review` | awaiting a person; a review may also end the wait: [`Didit::with_stop_on_review`] |
+//! | `Approved`, `Declined`, `Kyc Expired` | ready |
+//! | `Abandoned`, `Expired` | ended without a decision |
+//! | another text | unknown, kept as text: treated as pending |
+//!
+//! A 429 names the moment when its window ends (`X-RateLimit-Reset`, seconds since 1970): where it has no `Retry-After`, that is the wait.
+//!
+//! # Example
+//!
+//! ```
+//! use http::{HeaderMap, StatusCode};
+//! use steadfast_core::operation::Reading;
+//! use steadfast_core::{Key, Kind, Reference, Timestamp};
+//! use steadfast_providers::didit::Didit;
+//! use steadfast_providers::{Answer, Ask, BaseUrl, Payload, Provider};
+//!
+//! let didit = Didit::new(BaseUrl::parse(Didit::PRODUCTION)?, "YOUR_API_KEY")?;
+//!
+//! let key = Key::new("order-42")?;
+//! let payload = Payload::from(r#"{"workflow_id":"d9e78474-6c8d-4f2a-bb90-6f5c2f3a1147"}"#);
+//! let create = didit.request(&Ask::new(Kind::Create, &key, None, &payload))?;
+//! assert_eq!(create.uri(), "https://verification.didit.me/v3/session/");
+//! assert!(create.body().starts_with(br#"{"vendor_data":"order-42","#));
+//!
+//! // Send it with any HTTP client, with redirects off. Then:
+//! let (headers, wall) = (HeaderMap::new(), Timestamp::from_secs(1_700_000_000));
+//! let body = br#"{"session_id":"5b3720ed-d429-42ef-b67f-37ea805f48ee","status":"Not Started","vendor_data":"order-42"}"#;
+//! let answer = Answer::new(Kind::Create, StatusCode::CREATED, &headers, body, wall).about(&key);
+//! let session = Reference::new("5b3720ed-d429-42ef-b67f-37ea805f48ee")?;
+//! assert_eq!(didit.read(&answer), Ok(Reading::Accepted(session)));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod aml;
+mod limits;
+mod payload;
+mod reading;
+mod status;
+
+use core::time::Duration;
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Method, Request, Uri};
+use secrecy::{ExposeSecret, SecretString};
+use steadfast_core::backoff::{BackoffPolicy, Growth, Jitter};
+use steadfast_core::gate::GatePolicy;
+use steadfast_core::operation::Reading;
+use steadfast_core::poll::PollPolicy;
+use steadfast_core::rate_limit::Quota;
+use steadfast_core::retry::{Failure, RetryPolicy};
+use steadfast_core::{Key, Kind, OperationPolicy, PolicyError, Reference, SendSafety};
+
+pub use self::aml::DiditAml;
+pub use self::limits::Limits;
+pub use self::status::{Stage, Status};
+use crate::rate_limit::{Reset, quota};
+use crate::secret::{checked, sensitive};
+use crate::{Answer, Ask, BaseUrl, Payload, Provider, RequestError, SecretError};
+
+/// How many sessions a look-up asks for: enough to see that several are of one key and one kind, and no more of people's names than that.
+const LISTED: &str = "10";
+
+/// Didit's verification sessions, as one API key reaches them. See the [module](self).
+#[derive(Clone, Debug)]
+pub struct Didit {
+    base: BaseUrl,
+    api_key: ApiKey,
+    policy: OperationPolicy,
+    gate: GatePolicy,
+    stop_on_review: bool,
+}
+
+impl Didit {
+    /// Where Didit's API is: `https://verification.didit.me`.
+    pub const PRODUCTION: &str = "https://verification.didit.me";
+
+    /// How long after an ambiguous create a session is certainly listed, by default: 60 s, since gateways give up at a minute or before. Didit
+    /// does not say; as a rule a session is there within seconds.
+    pub const SETTLE: Duration = Duration::from_secs(60);
+
+    /// Sessions as this API key (`x-api-key`) reaches them, within [`Limits::default`].
+    ///
+    /// # Errors
+    /// A key that is empty, or holds anything but visible ASCII.
+    pub fn new(base: BaseUrl, api_key: impl Into<SecretString>) -> Result<Self, SetupError> {
+        Ok(Self {
+            base,
+            api_key: ApiKey::new(api_key)?,
+            policy: OperationPolicy::default()
+                .with_create(tries(5)?)?
+                .with_lookup(tries(8)?)
+                .with_poll(schedule()?)
+                .with_safety(SendSafety::Lookup { settle: Self::SETTLE })?,
+            gate: Limits::default().gate()?,
+            stop_on_review: false,
+        })
+    }
+
+    /// The same, within other limits: an account's own, or this process' share of them.
+    ///
+    /// # Errors
+    /// A limit of zero.
+    pub fn with_limits(mut self, limits: Limits) -> Result<Self, SetupError> {
+        self.gate = limits.gate()?;
+        Ok(self)
+    }
+
+    /// The same, looking an ambiguous create up so long after it. Default [`Didit::SETTLE`]. Too short a time is how a second session comes about.
+    ///
+    /// # Errors
+    /// None as it is.
+    pub fn with_settle(mut self, settle: Duration) -> Result<Self, SetupError> {
+        self.policy = self.policy.with_safety(SendSafety::Lookup { settle })?;
+        Ok(self)
+    }
+
+    /// The same, taking *In Review* for an end: completed in part, with all that the checks found and without the decision, for which a reviewer
+    /// may take days. Default: polled on. (It is [`PollPolicy::with_accept_partial`] that lets a partial result end a job. It is set here: keep it
+    /// in a policy of your own.)
+    #[must_use]
+    pub fn with_stop_on_review(mut self, stop: bool) -> Self {
+        self.stop_on_review = stop;
+        let poll = self.policy.poll().clone().with_accept_partial(stop);
+        self.policy = self.policy.with_poll(poll);
+        self
+    }
+
+    fn create(&self, key: &Key, payload: &Payload) -> Result<Request<Bytes>, RequestError> {
+        let body = payload::with_vendor_data(payload.bytes(), key)?;
+        let url = self.base.join(&["v3", "session", ""], &[])?;
+        self.api_key.request(Method::POST, url, body)
+    }
+
+    fn lookup(&self, key: &Key) -> Result<Request<Bytes>, RequestError> {
+        // Without its kind only the sessions of people are listed, and a company's would look as if it had never been.
+        let query = [("vendor_data", key.as_str()), ("session_kind", "all"), ("limit", LISTED)];
+        self.api_key.request(Method::GET, self.base.join(&["v3", "sessions", ""], &query)?, Bytes::new())
+    }
+
+    fn poll(&self, reference: &Reference) -> Result<Request<Bytes>, RequestError> {
+        let id = reference.as_str();
+        if !reading::is_session_id(id) {
+            return Err(RequestError::Unsendable("session id"));
+        }
+        self.api_key.request(Method::GET, self.base.join(&["v3", "session", id, "decision", ""], &[])?, Bytes::new())
+    }
+}
+
+/// Creates, look-ups and failing polls: the waits that docs.didit.me/integration/rate-limiting advises, 5 to 40 s doubled, with jitter; within ten
+/// minutes, so that five creates fit in with their look-ups between them.
+fn tries(attempts: u16) -> Result<RetryPolicy, PolicyError> {
+    let secs = Duration::from_secs;
+    let waits = BackoffPolicy::new(Growth::doubling(secs(5)), secs(40), Jitter::Equal)?;
+    RetryPolicy::new(attempts, secs(600), secs(10), waits)
+}
+
+/// From 30 s, doubled, capped at ten minutes, for a week. Our own: Didit prescribes none.
+fn schedule() -> Result<PollPolicy, PolicyError> {
+    let secs = Duration::from_secs;
+    let waits = BackoffPolicy::new(Growth::doubling(secs(30)), secs(600), Jitter::Proportional { percent: 10 })?;
+    Ok(PollPolicy::new(waits, 1_500, secs(7 * 86_400), tries(5)?)?.with_not_found_grace(secs(60)))
+}
+
+impl Provider for Didit {
+    fn name(&self) -> &str {
+        "didit/session"
+    }
+
+    fn policy(&self) -> OperationPolicy {
+        self.policy.clone()
+    }
+
+    fn gate(&self) -> GatePolicy {
+        self.gate.clone()
+    }
+
+    fn request(&self, ask: &Ask<'_>) -> Result<Request<Bytes>, RequestError> {
+        match ask.kind {
+            Kind::Create => self.create(ask.key, ask.payload),
+            Kind::Lookup => self.lookup(ask.key),
+            Kind::Poll => self.poll(ask.reference.ok_or(RequestError::NoReference)?),
+            other => Err(RequestError::Unsupported(other)),
+        }
+    }
+
+    fn read(&self, answer: &Answer<'_>) -> Result<Reading, Failure> {
+        match answer.kind {
+            Kind::Create => reading::of_create(answer),
+            Kind::Lookup => reading::of_lookup(answer),
+            Kind::Poll => reading::of_poll(answer, self.stop_on_review),
+            _ => Err(reading::failure(answer)),
+        }
+    }
+
+    fn quota(&self, answer: &Answer<'_>) -> Option<Quota> {
+        quota(answer.headers, Reset::EpochSeconds, answer.wall)
+    }
+}
+
+/// What Didit knows its caller by: `x-api-key`.
+#[derive(Clone)]
+struct ApiKey(SecretString);
+
+impl ApiKey {
+    const NAME: &str = "API key";
+
+    fn new(text: impl Into<SecretString>) -> Result<Self, SecretError> {
+        Ok(Self(checked(text.into(), Self::NAME)?))
+    }
+
+    /// A request under this key; one with a body is JSON.
+    fn request(&self, method: Method, url: Uri, body: Bytes) -> Result<Request<Bytes>, RequestError> {
+        let mut request = Request::new(body);
+        *request.method_mut() = method;
+        *request.uri_mut() = url;
+        request.headers_mut().insert("x-api-key", sensitive(self.0.expose_secret(), Self::NAME)?);
+        if request.method() == Method::POST {
+            request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        }
+        Ok(request)
+    }
+}
+
+impl core::fmt::Debug for ApiKey {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("ApiKey(redacted)")
+    }
+}
+
+/// Why a [`Didit`] or a [`DiditAml`] cannot be set up. It repeats no secret.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SetupError {
+    /// The API key is none.
+    #[error(transparent)]
+    ApiKey(#[from] SecretError),
+    /// The policy contradicts itself.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+}

@@ -1,0 +1,65 @@
+//! Didit's rate limits (docs.didit.me/integration/rate-limiting): per API key, each scope in a sliding window of its own of 60 seconds.
+
+use core::time::Duration;
+
+use steadfast_core::gate::{GatePolicy, Kinds, RateLimit};
+use steadfast_core::rate_limit::RatePolicy;
+use steadfast_core::{Kind, PolicyError};
+
+/// How many requests Didit takes from one API key in any 60 seconds.
+///
+/// A create counts in two scopes: as a session create and as a write. Whichever is used up first answers 429.
+///
+/// They are settings, not constants: Didit's own pages differ (an older one allows 300 reads), an account may have others, and where several
+/// processes share a key each has its share.
+///
+/// ```
+/// use steadfast_providers::BaseUrl;
+/// use steadfast_providers::didit::{Didit, Limits};
+///
+/// // One of three processes under one key.
+/// let share = Limits { creates: 200, writes: 100, reads: 200 };
+/// let didit = Didit::new(BaseUrl::parse(Didit::PRODUCTION)?, "YOUR_API_KEY")?.with_limits(share)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(clippy::exhaustive_structs, reason = "plain settings")]
+pub struct Limits {
+    /// Session creates. Default 600.
+    pub creates: u32,
+    /// Writes of all sorts. Default 300.
+    pub writes: u32,
+    /// Polls and look-ups: the generic GET limit, since v3's decision has none of its own. Default 600.
+    pub reads: u32,
+}
+
+impl Default for Limits {
+    /// The newest copy of the page: 600, 300, 600.
+    fn default() -> Self {
+        Self { creates: 600, writes: 300, reads: 600 }
+    }
+}
+
+impl Limits {
+    /// A gate that keeps to them.
+    pub(super) fn gate(self) -> Result<GatePolicy, PolicyError> {
+        let (create, read) = (Kinds::of(&[Kind::Create]), Kinds::of(&[Kind::Lookup, Kind::Poll]));
+        [(create, self.creates), (create, self.writes), (read, self.reads)]
+            .into_iter()
+            .try_fold(GatePolicy::default(), |gate, (kinds, count)| {
+                Ok(gate.with_rate_limit(RateLimit { kinds, rate: in_a_minute(count)? }))
+            })
+    }
+
+    /// The same for what only writes, under a key of which nothing else is known.
+    pub(super) fn writing(self) -> Result<GatePolicy, PolicyError> {
+        let rate = in_a_minute(self.writes)?;
+        Ok(GatePolicy::default().with_rate_limit(RateLimit { kinds: Kinds::of(&[Kind::Create]), rate }))
+    }
+}
+
+/// At most `count` in any 60 seconds, a tenth of them at once after a quiet time.
+fn in_a_minute(count: u32) -> Result<RatePolicy, PolicyError> {
+    let burst = (count / 10).max(1);
+    RatePolicy::new(count.saturating_sub(burst - 1), Duration::from_secs(60))?.with_burst(burst)
+}

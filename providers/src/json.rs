@@ -1,0 +1,49 @@
+//! JSON as other parties send it: read strictly where it decides, skipped unread where it does not.
+
+use core::fmt;
+use core::marker::PhantomData;
+
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+
+/// The longest unknown text that is kept, in characters.
+pub(crate) const MAX_TEXT_LEN: usize = 64;
+
+/// A JSON object, whole: a member of `T` twice, one of another type, or anything after the object's end makes it none.
+/// (Left to itself, serde would take an array for a struct, by position.)
+pub(crate) fn object<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Option<T> {
+    if !body.trim_ascii_start().starts_with(b"{") {
+        return None;
+    }
+    serde_json::from_slice(body).ok()
+}
+
+/// The same for an object within another.
+pub(crate) struct Object<T>(pub(crate) T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct MapOnly<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for MapOnly<T> {
+            type Value = T;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<T, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(members))
+            }
+        }
+
+        deserializer.deserialize_map(MapOnly(PhantomData)).map(Self)
+    }
+}
+
+/// A text of another party's as it may be shown: short, without control characters or space around it; `None` if nothing is left.
+pub(crate) fn plain(text: &str) -> Option<Box<str>> {
+    let text: String = text.chars().filter(|c| !c.is_control()).take(MAX_TEXT_LEN).collect();
+    let text = text.trim();
+    (!text.is_empty()).then(|| text.into())
+}
