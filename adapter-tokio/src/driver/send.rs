@@ -53,6 +53,7 @@ impl<P: Provider, T: Transport> Driver<P, T> {
             body_limit: self.body_limit,
         };
         let (provider, transport, answered) = (self.provider.clone(), self.transport.clone(), self.answered.clone());
+        let key = operation.key().clone();
         let previous = job.request.take();
         job.request = Some(tokio::spawn(async move {
             if let Some(previous) = previous {
@@ -63,7 +64,7 @@ impl<P: Provider, T: Transport> Driver<P, T> {
                 Ok(response) => {
                     let (parts, body) = response.into_parts();
                     let wall = Timestamp::from(SystemTime::now());
-                    let answer = Answer::new(attempt.kind, parts.status, &parts.headers, &body, wall);
+                    let answer = Answer::new(attempt.kind, parts.status, &parts.headers, &body, wall).about(&key);
                     let quota = provider.quota(&answer).map(|quota| (attempt.kind, quota));
                     (provider.read(&answer), Some(FinalAnswer { status: parts.status, body }), quota)
                 }
