@@ -60,7 +60,7 @@ use crate::{Entry, Store, StoreError};
 
 pub use self::browse::{Order, Stored, iso8601};
 pub use self::error::{DamageError, OpenError};
-pub use self::mark::Watermark;
+pub use self::mark::{Mark, Watermark};
 pub use self::purge::Purge;
 pub use self::verify::{Problem, Report, UnresolvedOperation};
 
@@ -133,10 +133,15 @@ impl SqliteStore {
         let ((connection, access), held) = copy::holding(path, || files::open(path, access))?;
         let head = Head::read(&connection)?;
         let mark = files::beside(path, "-mark");
-        if let Some(mark) = MarkFile::read(&mark)? {
-            mark.holds(&head.watermark())?;
-        }
-        let mark = if access == Access::Write { MarkFile::open(&mark) } else { MarkFile::closed() };
+        let state = match MarkFile::read(&mark)? {
+            Ok(mark) => mark.holds(&head.watermark()).map(|()| Mark::Whole)?,
+            Err(state) => state,
+        };
+        let mark = if access == Access::Write {
+            MarkFile::open(&mark, state, &head.watermark())
+        } else {
+            MarkFile::closed(state)
+        };
         let (path, reader) = (path.to_owned(), Reader::default());
         let (places, recent, doubt, repeated) = (None, Recent::default(), None, false);
         let (_held, _copy) = (held, None);
