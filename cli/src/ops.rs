@@ -20,6 +20,8 @@ use std::process::ExitCode;
 use clap::Subcommand;
 use steadfast_store::sqlite::OpenError;
 
+pub(crate) use self::words::plain;
+
 /// Look into a journal: list its operations, show one, check its health, export it, or remove what is old.
 ///
 /// Without a command it lists. A journal that a client has open is copied to a private temporary directory (TMPDIR), and the copy is looked at; one that
