@@ -20,7 +20,7 @@ use steadfast_core::{Key, Outcome, Reference};
 use steadfast_providers::BaseUrl;
 use steadfast_providers::deepvue::{Credentials, Deepvue};
 use steadfast_store::Entry;
-use steadfast_tokio::{Client, Finished, Handle, ReqwestTransport, ResumeError, Stopped, SubmitError};
+use steadfast_tokio::{Client, Finished, Handle, ReqwestTransport, ResumeError, Stopped, SubmitError, Unfinished};
 
 use self::causes::Telling;
 use self::journal::At;
@@ -53,8 +53,8 @@ pub(crate) struct Args {
     /// A file with the request's JSON body; `-` reads it from stdin. Not needed for a key whose job the provider has accepted.
     #[arg(long, value_name = "FILE", required_unless_present = "journal")]
     payload: Option<PathBuf>,
-    /// Keep a journal in this file, made if there is none and a payload is given. It holds no payload and no result, unless the two options below say so. One file serves one
-    /// product.
+    /// Keep a journal in this file, made if there is none and a payload is given. It holds no payload and no result, unless the two options below
+    /// say so. One file serves one product; FILE, FILE-wal and FILE-mark belong together.
     #[arg(long, value_name = "FILE")]
     journal: Option<PathBuf>,
     /// Keep the payload in the journal until the job has ended, so that nothing but the key is needed to go on. It is personal data.
@@ -181,7 +181,15 @@ async fn stop(client: Client, key: &Key, path: Option<&Path>) -> ExitCode {
     let known = unfinished.iter().find(|job| job.key == *key);
     match path {
         Some(path) => eprintln!("{}", journal::left(path, key, known)),
-        None => eprintln!("interrupted before the job was taken in: nothing was sent"),
+        None => match known {
+            Some(Unfinished { stage, reference, .. }) if *stage != Stage::Planned => {
+                let name = reference.as_ref().map_or("no reference is known", Reference::as_str);
+                eprintln!(
+                    "interrupted: the job may run all the same; ask the provider before you run it again: {name}"
+                );
+            }
+            _ => eprintln!("interrupted before the job was taken in: nothing was sent"),
+        },
     }
     ExitCode::from(INTERRUPTED)
 }

@@ -1,4 +1,4 @@
-//! Records in one SQLite file.
+//! Records in one SQLite file, with its log and its mark beside it: `FILE`, `FILE-wal` and `FILE-mark` belong together, also in a copy.
 //!
 //! SQLite because its crash safety is the best tested there is, and because the file can be asked: `operations` is a table with readable columns,
 //! which any SQLite tool shows while no client has the file open ([`open_copy`](SqliteStore::open_copy) shows it at any time). The version is bundled, since older ones can lose data.
@@ -64,7 +64,8 @@ pub use self::mark::{Mark, Watermark};
 pub use self::purge::Purge;
 pub use self::verify::{Problem, Report, UnresolvedOperation};
 
-/// Keeps records in one SQLite file.
+/// Keeps records in one SQLite file, `FILE`. Its log `FILE-wal` and its mark `FILE-mark` belong to it: a sound copy is one of all three, taken while
+/// nobody has it open.
 ///
 /// ```
 /// use std::sync::Arc;

@@ -36,10 +36,10 @@ fn a_doctor_warns_of_a_mark_that_cannot_testify() {
     };
     let cut = |path: &str| fs::write(path, b"SFMARK1").unwrap();
     let remove = |path: &str| fs::remove_file(path).unwrap();
-    let harms: [(&dyn Fn(&str), &str, &str); 3] = [
-        (&remove, "missing", "there is no "),
-        (&flip, "unreadable", "is not what was written"),
-        (&cut, "unreadable", "is not what was written"),
+    let harms: [(fn(&str), &str, &str); 3] = [
+        (remove, "missing", "there is no "),
+        (flip, "unreadable", "is not what was written"),
+        (cut, "unreadable", "is not what was written"),
     ];
     for (harm, state, what) in harms {
         let home = Home::with(&[entry("order-1", Stage::Delivered(READY), HOUR)]);

@@ -6,8 +6,8 @@
 //! were durable, and is not opened.
 //!
 //! The mark is written after the commit, so it never promises what was not durable; after a crash it may be a little behind, which is no harm.
-//! One that is missing, empty or not whole says nothing ([`Mark`] tells, and `verify` reports it), and the journal is opened all the same. Nor does it help when journal and mark are both replaced by an older copy: who must
-//! know even that keeps the [`Watermark`] in another place.
+//! One that is missing, empty or not whole says nothing ([`Mark`] tells, and `verify` reports it), and the journal is opened all the
+//! same. Nor does it help when journal and mark are both replaced by an older copy: who must know even that keeps the [`Watermark`] in another place.
 
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
@@ -104,8 +104,8 @@ pub(super) struct MarkFile {
 }
 
 impl MarkFile {
-    /// Opens it for writing. A mark is a second witness: a journal works without one, where it cannot be written. One that has taken no record gets its mark
-    /// at once: a file without its log can look as if it were new.
+    /// Opens it for writing. A mark is a second witness: a journal works without one, where it cannot be written. One that has taken no record gets
+    /// its mark at once: a file without its log can look as if it were new.
     pub(super) fn open(path: &Path, state: Mark, head: &Watermark) -> Self {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
