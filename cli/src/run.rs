@@ -23,7 +23,7 @@ use steadfast_store::Entry;
 use steadfast_tokio::{Client, Finished, Handle, ReqwestTransport, ResumeError, Stopped, SubmitError, Unfinished};
 
 use self::causes::Telling;
-use self::journal::At;
+use self::journal::at;
 use crate::timeline::Timeline;
 
 /// Carry one real job to its outcome.
@@ -102,7 +102,7 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode, Box<dyn Error>> {
     }
     let path = args.journal.as_deref();
     let client = builder.start().await.map_err(|error| match path {
-        Some(path) => At::new(path, error),
+        Some(path) => at(path, error),
         None => error.into(),
     })?;
     let mut interrupted = pin!(interrupted()?);
@@ -248,7 +248,7 @@ impl Refused {
             Self::Stopped(error) => error.into(),
         };
         match path {
-            Some(path) => At::new(path, error),
+            Some(path) => at(path, error),
             None => error,
         }
     }

@@ -24,6 +24,7 @@ const PAYLOAD: &str = r#"{"dl_number":"canary-number","dob":"1990-01-01","consen
 
 fn steadfast(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_steadfast"));
+    command.env_remove("RUST_LOG");
     command.args(args).env("DEEPVUE_ACCESS_TOKEN", "token").env("DEEPVUE_CLIENT_SECRET", "secret").stdin(Stdio::null());
     command
 }
@@ -219,8 +220,11 @@ async fn run_says_that_it_made_a_journal_and_names_it_in_errors() {
     let path = world.file("journal");
     let payload = world.file("payload");
     let made = format!("a new journal was made at {path}");
-    let first = world.run(&["--payload", &payload]).await;
+    let mut logging = world.command(&["--payload", &payload]);
+    logging.env("RUST_LOG", "debug");
+    let first = tokio::task::spawn_blocking(move || logging.output().unwrap()).await.unwrap();
     says(&first, 0, &made);
+    says(&first, 0, "DEBUG steadfast_tokio");
     let second = world.run(&["--payload", &payload]).await;
     says(&second, 0, "the journal has this job");
     assert!(!String::from_utf8_lossy(&second.stderr).contains(&made), "{second:?}");

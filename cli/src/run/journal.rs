@@ -16,15 +16,14 @@ use crate::ops::plain;
 
 /// An error of the journal at this path.
 #[derive(Debug)]
-pub(super) struct At {
+struct At {
     path: PathBuf,
     error: Box<dyn Error>,
 }
 
-impl At {
-    pub(super) fn new(path: &Path, error: impl Into<Box<dyn Error>>) -> Box<dyn Error> {
-        Box::new(Self { path: path.to_owned(), error: error.into() })
-    }
+/// Names the path of the journal that an error is about.
+pub(super) fn at(path: &Path, error: impl Into<Box<dyn Error>>) -> Box<dyn Error> {
+    Box::new(At { path: path.to_owned(), error: error.into() })
 }
 
 impl fmt::Display for At {
@@ -49,17 +48,17 @@ pub(super) fn open(path: &Path, key: &Key, has_payload: bool) -> Result<(SqliteS
     let is_new = matches!(SqliteStore::open_read_only(path), Err(OpenError::Missing));
     if is_new && !has_payload {
         let what = "there is no journal at this path, and none was made: check its name; only a job that never ran anywhere begins with --payload";
-        return Err(At::new(path, what));
+        return Err(at(path, what));
     }
-    let mut journal = SqliteStore::open(path).map_err(|error| At::new(path, error))?;
+    let mut journal = SqliteStore::open(path).map_err(|error| at(path, error))?;
     if is_new {
         eprintln!("a new journal was made at {}", name(path));
     }
-    let known = journal.find(key).map_err(|error| At::new(path, error))?;
+    let known = journal.find(key).map_err(|error| at(path, error))?;
     if known.is_none() && !has_payload {
         let what = "this journal does not know this key: check both (`steadfast ops FILE` lists its keys); only a job that never ran anywhere begins \
                     with --payload";
-        return Err(At::new(path, what));
+        return Err(at(path, what));
     }
     Ok((journal, known))
 }
@@ -86,7 +85,8 @@ pub(super) fn greet(entry: &Entry) -> String {
 pub(super) fn left(path: &Path, key: &Key, known: Option<&Unfinished>) -> String {
     let journal = name(path);
     let reference = known.and_then(|known| known.reference.as_ref());
-    let at = |reference: Option<&Reference>| reference.map(|it| format!(" as {}", it.as_str())).unwrap_or_default();
+    let known_as =
+        |reference: Option<&Reference>| reference.map(|it| format!(" as {}", it.as_str())).unwrap_or_default();
     let keep = match reference {
         Some(reference) => format!("keep its reference: {}", reference.as_str()),
         None => "ask the provider whether it ran before you run it again elsewhere".to_owned(),
@@ -112,7 +112,7 @@ pub(super) fn left(path: &Path, key: &Key, known: Option<&Unfinished>) -> String
             )
         }
         (Some(held), _) => {
-            let at = at(held.record.reference.as_ref());
+            let at = known_as(held.record.reference.as_ref());
             format!("interrupted: the job is in {journal}{at}; run the same command again to go on")
         }
     }

@@ -36,8 +36,8 @@ fn a_doctor_warns_of_a_mark_that_cannot_testify() {
     };
     let cut = |path: &str| fs::write(path, b"SFMARK1").unwrap();
     let remove = |path: &str| fs::remove_file(path).unwrap();
-    let harms: [(fn(&str), &str, &str); 3] = [
-        (remove, "missing", "there is no "),
+    let harms = [
+        (remove as fn(&str), "missing", "there is no "),
         (flip, "unreadable", "is not what was written"),
         (cut, "unreadable", "is not what was written"),
     ];
@@ -120,6 +120,18 @@ fn a_label_finds_its_operation() {
     }
     let unknown = home.ops(&["show", "#00000000"]);
     assert_eq!(unknown.status.code(), Some(1), "{unknown:?}");
+    // Labels are hashes, so two keys can share one.
+    let mut keys = std::collections::HashMap::new();
+    let twins = (0_u32..).find_map(|number| {
+        let key = format!("twin-{number}");
+        keys.insert(label(&key), key.clone()).map(|other| [other, key])
+    });
+    let twins = twins.unwrap();
+    let both = Home::with(&twins.clone().map(|key| entry(&key, Stage::Accepted, 1)));
+    let output = both.ops(&["show", &label(&twins[0])]);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(twins.iter().all(|key| said.contains(key.as_str())), "{twins:?}: {said}");
     // A key may look like a label, and is found first.
     all.push(entry(&literal, Stage::Accepted, 1));
     let home = Home::with(&all);
