@@ -25,7 +25,8 @@ pub enum Durability {
     Volatile,
 }
 
-/// Why sealed bytes could not be opened: another key, or damage. Its text is logged, so it must not hold what was sealed.
+/// Why sealed bytes could not be opened: another key, or damage. Its text is logged, so it must not hold what was sealed. Any error becomes one with
+/// [`Into`], and so does a text: `Err("damaged".into())`.
 pub type SealError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Encrypts what is kept beside records, and decrypts it.
@@ -42,16 +43,19 @@ pub type SealError = Box<dyn std::error::Error + Send + Sync>;
 ///
 /// impl Seal for Reversed {
 ///     fn seal(&self, _: &Key, bytes: &[u8]) -> Vec<u8> {
-///         bytes.iter().rev().copied().collect()
+///         bytes.iter().chain(b"\x01").rev().copied().collect()
 ///     }
 ///
 ///     fn open(&self, _: &Key, sealed: &[u8]) -> Result<Vec<u8>, SealError> {
-///         Ok(sealed.iter().rev().copied().collect())
+///         // A text is an error, and so is any error of a cipher's: `.map_err(SealError::from)`.
+///         let [1, rest @ ..] = sealed else { return Err("sealed by another release of this program".into()) };
+///         Ok(rest.iter().rev().copied().collect())
 ///     }
 /// }
 ///
 /// let key = Key::new("order-42")?;
 /// assert_eq!(Reversed.open(&key, &Reversed.seal(&key, b"secret"))?, b"secret");
+/// assert!(Reversed.open(&key, b"something else").is_err());
 /// # Ok::<(), SealError>(())
 /// ```
 pub trait Seal: Send + Sync + 'static {

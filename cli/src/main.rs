@@ -2,6 +2,7 @@
 //! (`run`), or look into a client's journal (`ops`).
 
 mod demo;
+mod log;
 mod ops;
 mod pulse;
 mod report;
@@ -13,6 +14,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 /// Carries jobs through unreliable APIs: submitted once, polled well, never run twice.
+///
+/// Errors are logged on stderr; RUST_LOG with one level (warn, info, debug, trace, or off) changes how much.
 #[derive(Debug, Parser)]
 #[command(version, arg_required_else_help = true)]
 struct Cli {
@@ -44,6 +47,7 @@ async fn main() -> ExitCode {
             return if usage { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
         }
     };
+    log::start();
     let done = match cli.command {
         Command::Demo(args) => demo::demo(args).await,
         Command::DemoChild => demo::child().await,

@@ -20,13 +20,16 @@ use std::process::ExitCode;
 use clap::Subcommand;
 use steadfast_store::sqlite::OpenError;
 
+pub(crate) use self::words::plain;
+
 /// Look into a journal: list its operations, show one, check its health, export it, or remove what is old.
 ///
 /// Without a command it lists. A journal that a client has open is copied to a private temporary directory (TMPDIR), and the copy is looked at; one that
 /// nobody has open is locked while it is looked at, so no client can open it meanwhile (`--copy` avoids that).
 ///
 /// Exit codes: 0 done, and with `doctor` all is well; 1 the journal or a row of it is damaged, or there is no such key; 2 (`doctor`
-/// only) the files are sound, but some operations need a person; 64 called wrongly, or the journal could not be opened.
+/// only) the files are what was written, but some operations need a person, or FILE-mark cannot tell whether records are lost; 64 called
+/// wrongly, or the journal could not be opened.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The journal: the file that the client was given.
@@ -36,7 +39,7 @@ pub(crate) struct Args {
     /// Print one JSON object instead of text.
     #[arg(long, global = true)]
     json: bool,
-    /// Look at a copy even if nobody has the journal open, so that a client can open it meanwhile.
+    /// Look at a copy even if nobody has the journal open, so that a client can open it meanwhile. Not with `purge`, unless it is a --dry-run.
     #[arg(long, global = true)]
     copy: bool,
     #[command(subcommand)]
@@ -58,7 +61,7 @@ enum Command {
 
 /// There is damage, or no such key.
 const TROUBLE: u8 = 1;
-/// Some operations need a person.
+/// Some operations need a person, or the mark does.
 const NEEDS_A_PERSON: u8 = 2;
 
 pub(crate) fn ops(args: Args) -> Result<ExitCode, Box<dyn Error>> {

@@ -3,25 +3,32 @@
 //! With a journal, a key that it knows is not run again: what is under way goes on, what has ended tells how, and what ended as unresolved is polled on
 //! if there is something to ask for.
 
+mod causes;
+mod journal;
+
 use std::error::Error;
-use std::path::PathBuf;
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::ValueEnum;
 use serde::Serialize;
-use steadfast_core::operation::Stage;
+use steadfast_core::operation::{Stage, Unresolved};
 use steadfast_core::{Key, Outcome, Reference};
 use steadfast_providers::BaseUrl;
 use steadfast_providers::deepvue::{Credentials, Deepvue};
-use steadfast_store::{Entry, SqliteStore, Store as _};
-use steadfast_tokio::{Client, Finished, Handle, ReqwestTransport};
+use steadfast_store::Entry;
+use steadfast_tokio::{Client, Finished, Handle, ReqwestTransport, ResumeError, Stopped, SubmitError, Unfinished};
 
+use self::causes::Telling;
+use self::journal::at;
 use crate::timeline::Timeline;
 
 /// Carry one real job to its outcome.
 ///
-/// Credentials come from the environment: DEEPVUE_ACCESS_TOKEN and DEEPVUE_CLIENT_SECRET. Interrupting (Ctrl-C) stops the watching, not the
+/// Credentials come from the environment: DEEPVUE_ACCESS_TOKEN and DEEPVUE_CLIENT_SECRET. Interrupting (Ctrl-C, SIGTERM) stops the watching, not the
 /// job; the reference is printed so that it can be found again.
 ///
 /// With --journal, run the same command again after an interruption, a crash or an unresolved outcome: the job goes on where it was, and is never run
@@ -46,8 +53,8 @@ pub(crate) struct Args {
     /// A file with the request's JSON body; `-` reads it from stdin. Not needed for a key whose job the provider has accepted.
     #[arg(long, value_name = "FILE", required_unless_present = "journal")]
     payload: Option<PathBuf>,
-    /// Keep a journal in this file, made if there is none. It holds no payload and no result, unless the two options below say so. One file serves one
-    /// product.
+    /// Keep a journal in this file, made if there is none and a payload is given. It holds no payload and no result, unless the two options below
+    /// say so. One file serves one product; FILE, FILE-wal and FILE-mark belong together.
     #[arg(long, value_name = "FILE")]
     journal: Option<PathBuf>,
     /// Keep the payload in the journal until the job has ended, so that nothing but the key is needed to go on. It is personal data.
@@ -56,7 +63,7 @@ pub(crate) struct Args {
     /// Keep the result in the journal for a day, so that it can be had again. It is personal data.
     #[arg(long, requires = "journal")]
     keep_answer: bool,
-    /// Print one JSON object instead of the body: outcome, reason, reference, creates, status, body.
+    /// Print one JSON object instead of the body: outcome, reason, reference, creates, status, hint, body.
     #[arg(long)]
     json: bool,
 }
@@ -76,13 +83,13 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode, Box<dyn Error>> {
     let payload = args.payload.as_deref().map(read_payload).transpose()?;
 
     let timeline = Timeline::start(key.label());
-    let mut builder =
-        Client::builder(provider, ReqwestTransport::new()?).observer(move |observation| timeline.print(observation));
+    let transport = Telling { transport: ReqwestTransport::new()?, key: key.clone() };
+    let mut builder = Client::builder(provider, transport).observer(move |observation| timeline.print(observation));
     let mut known = None;
     if let Some(path) = &args.journal {
-        let mut journal = SqliteStore::open(path)?;
-        known = journal.find(&key)?;
-        builder = builder.store(journal);
+        let (store, entry) = journal::open(path, &key, payload.is_some())?;
+        known = entry;
+        builder = builder.store(store);
         if args.keep_payload {
             builder = builder.keep_payloads();
         }
@@ -91,60 +98,127 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode, Box<dyn Error>> {
         }
     }
     if let Some(entry) = &known {
-        eprintln!("{}", greet(entry));
-    } else if payload.is_none() {
-        return Err(
-            "the journal does not know this key: give its --payload, or look for it with `steadfast ops`".into()
-        );
+        eprintln!("{}", journal::greet(entry));
     }
-    let client = builder.start().await?;
-    let mut job = begin(&client, key, payload, known.as_ref()).await?;
+    let path = args.journal.as_deref();
+    let client = builder.start().await.map_err(|error| match path {
+        Some(path) => at(path, error),
+        None => error.into(),
+    })?;
+    let mut interrupted = pin!(interrupted()?);
+    let begun = tokio::select! {
+        begun = begin(&client, key.clone(), payload, known.as_ref()) => Some(begun),
+        () = &mut interrupted => None,
+    };
+    let mut job = match begun {
+        Some(Ok(job)) => job,
+        Some(Err(Refused::Resume(ResumeError::NoReference(why)))) => {
+            client.shutdown(Duration::ZERO).await;
+            eprintln!("steadfast: {}", ResumeError::NoReference(why));
+            if args.json {
+                let creates = known.map_or(0, |entry| entry.record.creates);
+                println!("{}", serde_json::to_string(&Summary::unresolved(why, creates))?);
+            }
+            return Ok(ExitCode::from(exit_code(Outcome::Unresolved(why))));
+        }
+        Some(Err(refused)) => return Err(refused.at(path)),
+        None => return Ok(stop(client, &key, path).await),
+    };
+    let mut was_interrupted = false;
     let finished = tokio::select! {
         finished = &mut job => finished?,
-        _ = tokio::signal::ctrl_c() => {
-            if args.journal.is_some() {
-                client.shutdown(Duration::ZERO).await;
-                eprintln!("interrupted: the job is in the journal; run the same command again to go on");
-                return Ok(ExitCode::from(INTERRUPTED));
+        () = &mut interrupted => {
+            if path.is_some() {
+                return Ok(stop(client, &key, path).await);
             }
+            was_interrupted = true;
             job.cancel();
             job.await?
         }
     };
     // That the outcome was told is to be noted in the journal; other jobs that it holds are not waited for.
     client.shutdown(Duration::ZERO).await;
+    tell(&finished, args.json, was_interrupted)?;
+    Ok(ExitCode::from(exit_code(finished.outcome)))
+}
 
+/// The result on stdout, and what to know of it on stderr; the reference comes last.
+fn tell(finished: &Finished, json: bool, was_interrupted: bool) -> Result<(), Box<dyn Error>> {
+    let summary = Summary::of(finished);
+    // Of a job that did not end, the last answer is no result: the create's, say.
+    let has_result = matches!(finished.outcome, Outcome::Completed(_) | Outcome::Failed);
+    if json {
+        println!("{}", serde_json::to_string(&summary)?);
+    } else if has_result && !finished.body().is_empty() {
+        println!("{}", String::from_utf8_lossy(finished.body()));
+    }
     if finished.answer.is_none() && matches!(finished.outcome, Outcome::Completed(_)) {
         eprintln!("its result came in an earlier run, and was not kept: --keep-answer would have");
     }
-    if args.json {
-        println!("{}", serde_json::to_string(&Summary::of(&finished))?);
-    } else if !finished.body().is_empty() {
-        println!("{}", String::from_utf8_lossy(finished.body()));
+    if let Some(hint) = summary.hint {
+        eprintln!("{hint}");
     }
-    Ok(ExitCode::from(exit_code(finished.outcome)))
+    if !json && matches!(finished.outcome, Outcome::Rejected(_)) && !finished.body().is_empty() {
+        eprintln!("what the provider answered may hold personal data: --json prints it");
+    }
+    let interrupted = if was_interrupted { "interrupted: " } else { "" };
+    match (finished.outcome, summary.reference) {
+        (Outcome::Unresolved(_), Some(reference)) => {
+            eprintln!("{interrupted}the provider knows the job as {reference}: ask by that what became of it");
+        }
+        (Outcome::Unresolved(_), None) => {
+            eprintln!("{interrupted}no reference is known: ask the provider for the key before you run it again");
+        }
+        _ if was_interrupted => eprintln!("interrupted: {}, {}", summary.outcome, summary.reason),
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Stops watching, and says where the job is found again.
+async fn stop(client: Client, key: &Key, path: Option<&Path>) -> ExitCode {
+    let unfinished = client.shutdown(Duration::ZERO).await;
+    let known = unfinished.iter().find(|job| job.key == *key);
+    match path {
+        Some(path) => eprintln!("{}", journal::left(path, key, known)),
+        None => match known {
+            Some(Unfinished { stage, reference, .. }) if *stage != Stage::Planned => {
+                let name = reference.as_ref().map_or("no reference is known", Reference::as_str);
+                eprintln!(
+                    "interrupted: the job may run all the same; ask the provider before you run it again: {name}"
+                );
+            }
+            _ => eprintln!("interrupted before the job was taken in: nothing was sent"),
+        },
+    }
+    ExitCode::from(INTERRUPTED)
+}
+
+/// Ctrl-C, or SIGTERM where there is such.
+#[cfg(unix)]
+fn interrupted() -> std::io::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
+}
+
+#[cfg(not(unix))]
+fn interrupted() -> std::io::Result<impl Future<Output = ()>> {
+    Ok(async {
+        // Who cannot be interrupted is watched to the end.
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    })
 }
 
 /// Interrupted from the keyboard, as shells say it.
 const INTERRUPTED: u8 = 130;
-
-/// What is known of a job that the journal has.
-fn greet(entry: &Entry) -> String {
-    let at = entry.record.reference.as_ref().map(|reference| format!(" as {}", reference.as_str())).unwrap_or_default();
-    match entry.record.stage {
-        Stage::Planned => "the journal has this job: nothing of it has run, and it goes on".to_owned(),
-        Stage::Accepted => format!("the journal has this job: the provider has accepted it{at}, and it is polled on"),
-        Stage::Ended(outcome) | Stage::Delivered(outcome) => match outcome {
-            Outcome::Unresolved(_) if !at.is_empty() => {
-                format!(
-                    "the journal has this job: it ended as unresolved, is known to the provider{at}, and is polled on"
-                )
-            }
-            outcome => format!("the journal has this job: it has ended as {}", outcome.name()),
-        },
-        _ => "the journal has this job: a create may have run, and it goes on as the provider allows".to_owned(),
-    }
-}
 
 /// Whether it ended without an answer, and there is something to ask for.
 fn can_be_polled_on(entry: &Entry) -> bool {
@@ -153,22 +227,44 @@ fn can_be_polled_on(entry: &Entry) -> bool {
     unresolved && entry.record.reference.is_some()
 }
 
+/// Why the job was not taken up.
+#[derive(Debug)]
+enum Refused {
+    Submit(SubmitError),
+    Resume(ResumeError),
+    Stopped(Stopped),
+}
+
+impl Refused {
+    /// In words for this command, with the journal's path where it is about the journal.
+    fn at(self, path: Option<&Path>) -> Box<dyn Error> {
+        let error: Box<dyn Error> = match self {
+            Self::Submit(error @ SubmitError::Refused(_)) => return error.into(),
+            Self::Submit(error) => error.into(),
+            Self::Resume(ResumeError::PayloadNeeded) => {
+                "the job waits for its payload, and none is kept: give it with --payload, the same as before".into()
+            }
+            Self::Resume(error) => error.into(),
+            Self::Stopped(error) => error.into(),
+        };
+        match path {
+            Some(path) => at(path, error),
+            None => error,
+        }
+    }
+}
+
 /// Submits or takes up the job.
-async fn begin(
-    client: &Client,
-    key: Key,
-    payload: Option<Vec<u8>>,
-    known: Option<&Entry>,
-) -> Result<Handle, Box<dyn Error>> {
-    let Some(payload) = payload else { return Ok(client.resume(key).await?) };
+async fn begin(client: &Client, key: Key, payload: Option<Vec<u8>>, known: Option<&Entry>) -> Result<Handle, Refused> {
+    let Some(payload) = payload else { return client.resume(key).await.map_err(Refused::Resume) };
     // A known key is refused here with another payload than it had.
-    let job = client.submit(key.clone(), payload).await?;
+    let job = client.submit(key.clone(), payload).await.map_err(Refused::Submit)?;
     if !known.is_some_and(can_be_polled_on) {
         return Ok(job);
     }
     // This is how it ended the last time.
-    job.await?;
-    Ok(client.resume(key).await?)
+    job.await.map_err(Refused::Stopped)?;
+    client.resume(key).await.map_err(Refused::Resume)
 }
 
 const fn exit_code(outcome: Outcome) -> u8 {
@@ -186,12 +282,14 @@ fn credentials() -> Result<Credentials, Box<dyn Error>> {
     let missing: Vec<&str> =
         names.into_iter().zip([&token, &secret]).filter(|(_, value)| value.is_empty()).map(|(name, _)| name).collect();
     if !missing.is_empty() {
-        return Err(format!("set the environment variables {}: they are unset or empty", missing.join(" and ")).into());
+        let (variables, they_are) = if missing.len() == 1 { ("variable", "it is") } else { ("variables", "they are") };
+        let names = missing.join(" and ");
+        return Err(format!("set the environment {variables} {names}: {they_are} unset or empty").into());
     }
     Ok(Credentials::new(token, secret)?)
 }
 
-fn read_payload(path: &std::path::Path) -> Result<Vec<u8>, String> {
+fn read_payload(path: &Path) -> Result<Vec<u8>, String> {
     let read = if path.as_os_str() == "-" {
         std::io::read_to_string(std::io::stdin()).map(String::into_bytes)
     } else {
@@ -212,20 +310,34 @@ struct Summary<'a> {
     reference: Option<&'a str>,
     creates: u16,
     status: Option<u16>,
-    /// As JSON if it is JSON, else as text.
+    /// What to look at, where the last answer's status tells.
+    hint: Option<&'static str>,
+    /// As JSON if it is JSON, else as text. Null of an unresolved job: its last answer is no result.
     body: serde_json::Value,
 }
 
 impl<'a> Summary<'a> {
+    const fn unresolved(why: Unresolved, creates: u16) -> Self {
+        let outcome = Outcome::Unresolved(why);
+        let (outcome, reason, body) = (outcome.name(), outcome.explain(), serde_json::Value::Null);
+        Self { outcome, reason, reference: None, creates, status: None, hint: None, body }
+    }
+
     fn of(finished: &'a Finished) -> Self {
+        let ended_well = matches!(finished.outcome, Outcome::Completed(_));
+        let status = finished.answer.as_ref().map(|answer| answer.status);
         let text = || serde_json::Value::String(String::from_utf8_lossy(finished.body()).into_owned());
         Self {
             outcome: finished.outcome.name(),
             reason: finished.outcome.explain(),
             reference: finished.reference.as_ref().map(Reference::as_str),
             creates: finished.creates,
-            status: finished.answer.as_ref().map(|answer| answer.status.as_u16()),
-            body: serde_json::from_slice(finished.body()).unwrap_or_else(|_| text()),
+            status: status.map(|status| status.as_u16()),
+            hint: status.filter(|_| !ended_well).and_then(causes::hint),
+            body: match finished.outcome {
+                Outcome::Unresolved(_) => serde_json::Value::Null,
+                _ => serde_json::from_slice(finished.body()).unwrap_or_else(|_| text()),
+            },
         }
     }
 }

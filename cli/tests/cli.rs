@@ -1,7 +1,9 @@
 //! The binary as a person or a script meets it.
 
-use std::process::{Command, Output};
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Output, Stdio};
 
+use http::Response;
 use steadfast_core::Kind;
 use steadfast_testkit::{FakeDeepvue, Fault, Faults};
 
@@ -142,6 +144,69 @@ async fn run_tells_by_its_exit_code_how_the_job_ended() {
     assert!(json(&unresolved)["reason"].as_str().unwrap().contains("do not resubmit"));
 }
 
+/// What a refusal answers, and what is said of it.
+#[tokio::test]
+async fn run_tells_the_cause_of_a_refusal() {
+    let cases = [
+        (401, "HTTP 401 Unauthorized", Some("DEEPVUE_ACCESS_TOKEN and DEEPVUE_CLIENT_SECRET")),
+        (403, "HTTP 403 Forbidden", Some("DEEPVUE_ACCESS_TOKEN and DEEPVUE_CLIENT_SECRET")),
+        (404, "HTTP 404 Not Found", Some("--base-url")),
+        (302, "HTTP 302 Found", Some("--base-url")),
+        (422, "HTTP 422 Unprocessable Entity", None),
+    ];
+    for (status, line, hint) in cases {
+        let answer = move |_| {
+            let body = r#"{"message":"canary-body"}"#;
+            let answer = Response::builder().status(status).header("location", "https://canary-host.example/");
+            answer.header("x-canary", "canary-header").body(body.to_owned()).unwrap()
+        };
+        let server = steadfast_testkit::http::serve(answer).await.unwrap();
+        let url = server.base_url();
+        let path = std::env::temp_dir().join(format!("steadfast-cause-{}-{status}.json", std::process::id()));
+        std::fs::write(&path, PAYLOAD).unwrap();
+        let file = path.display().to_string();
+        let call = move |json: &[&str]| {
+            steadfast(&[&["run", "--base-url", &url, "--key", "canary-key", "--payload", &file], json].concat())
+        };
+        let outputs = tokio::task::spawn_blocking(move || [call(&[]), call(&["--json"])]).await.unwrap();
+        std::fs::remove_file(path).unwrap();
+        let [plain, with_json] = &outputs;
+        let said = String::from_utf8_lossy(&plain.stderr);
+        assert!(matches!(plain.status.code(), Some(2 | 4)), "{said}");
+        let (cause, notice) = (said.find(line).expect(&said), said.find("✗ ").expect(&said));
+        assert!(cause < notice, "{said}");
+        assert!(hint.is_none_or(|hint| said.contains(hint)), "{said}");
+        assert!(!said.contains("canary") && plain.stdout.is_empty(), "{plain:?}");
+        let hinted = json(with_json)["hint"].as_str().unwrap_or_default().to_owned();
+        assert!(hint.map_or(hinted.is_empty(), |hint| hinted.contains(hint)), "{hinted}");
+    }
+}
+
+#[test]
+fn run_tells_why_no_answer_came() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let path = std::env::temp_dir().join(format!("steadfast-refused-{}.json", std::process::id()));
+    std::fs::write(&path, PAYLOAD).unwrap();
+    let url = format!("http://{free}");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_steadfast"));
+    command.args(["run", "--base-url", &url, "--key", "canary-key", "--payload"]).arg(&path);
+    command.env("DEEPVUE_ACCESS_TOKEN", "canary-token").env("DEEPVUE_CLIENT_SECRET", "canary-secret");
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    let mut said = Vec::new();
+    for line in BufReader::new(child.stderr.take().unwrap()).lines() {
+        said.push(line.unwrap());
+        if said.last().unwrap().contains("✗ ") {
+            break;
+        }
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    std::fs::remove_file(path).unwrap();
+    let cause = &said[said.len() - 2];
+    assert!(cause.contains("no connection") && cause.contains("onnection refused"), "{said:?}");
+    assert!(!said.concat().contains("canary"), "{said:?}");
+}
+
 #[test]
 fn wrong_calls_exit_with_64_and_say_what_to_change() {
     let run = ["run", "--payload", "/dev/null", "--base-url"];
@@ -170,5 +235,10 @@ fn wrong_calls_exit_with_64_and_say_what_to_change() {
     let output =
         without.args(call).env_remove("DEEPVUE_ACCESS_TOKEN").env("DEEPVUE_CLIENT_SECRET", "").output().unwrap();
     let text = String::from_utf8(output.stderr).unwrap();
-    assert!(text.contains("DEEPVUE_ACCESS_TOKEN and DEEPVUE_CLIENT_SECRET"), "{text}");
+    assert!(text.contains("variables DEEPVUE_ACCESS_TOKEN and DEEPVUE_CLIENT_SECRET: they are"), "{text}");
+    let mut one = Command::new(env!("CARGO_BIN_EXE_steadfast"));
+    let output =
+        one.args(call).env_remove("DEEPVUE_ACCESS_TOKEN").env("DEEPVUE_CLIENT_SECRET", "canary").output().unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.contains("variable DEEPVUE_ACCESS_TOKEN: it is unset"), "{text}");
 }

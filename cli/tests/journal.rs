@@ -2,16 +2,20 @@
 
 #![cfg(unix)]
 
+#[path = "journal/interrupts.rs"]
+mod interrupts;
+
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use steadfast_core::operation::Stage;
-use steadfast_core::{Key, Kind, Outcome};
+use steadfast_core::{Fingerprint, Gate, Key, Kind, Operation, OperationPolicy, Outcome, Seed, Timestamp};
 use steadfast_providers::BaseUrl;
 use steadfast_providers::deepvue::{Credentials, Deepvue};
-use steadfast_store::{SqliteStore, Store};
+use steadfast_store::{Entry, SqliteStore, Store};
 use steadfast_testkit::{FakeDeepvue, FakeServer};
 use steadfast_tokio::{Client, ReqwestTransport};
 use tempfile::TempDir;
@@ -20,6 +24,7 @@ const PAYLOAD: &str = r#"{"dl_number":"canary-number","dob":"1990-01-01","consen
 
 fn steadfast(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_steadfast"));
+    command.env_remove("RUST_LOG");
     command.args(args).env("DEEPVUE_ACCESS_TOKEN", "token").env("DEEPVUE_CLIENT_SECRET", "secret").stdin(Stdio::null());
     command
 }
@@ -29,6 +34,19 @@ fn says(output: &Output, code: i32, what: &str) {
     assert_eq!(output.status.code(), Some(code), "{text}");
     assert!(text.contains(what), "{what:?} is not in {text}");
     assert!(!text.contains("canary"), "R42: {text}");
+}
+
+/// As a client would have written it just now.
+fn entry(key: &str, stage: Stage) -> Entry {
+    let (now, policy) = (Timestamp::from(SystemTime::now()), OperationPolicy::default());
+    let gate = &mut Gate::unlimited();
+    let turn = &mut policy.turn(now, gate);
+    let mut record = Operation::new(Key::new(key).unwrap(), Fingerprint::new([7; 16]), Seed::new(7), turn).record();
+    record.stage = stage;
+    if stage != Stage::Planned {
+        (record.creates, record.attempts, record.first_sent, record.due) = (1, 1, Some(now), None);
+    }
+    Entry::new(record, Arc::from("deepvue/driving-license"), now)
 }
 
 fn stages(journal: &Path) -> Vec<Stage> {
@@ -165,7 +183,18 @@ async fn run_refuses_another_payload_for_a_key_that_its_journal_knows() {
 #[tokio::test(flavor = "multi_thread")]
 async fn run_needs_a_payload_only_for_what_it_must_send() {
     let world = World::new(slow());
-    says(&world.run(&[]).await, 64, "the journal does not know this key: give its --payload");
+    let path = world.file("journal");
+    // A mistyped name makes no file, and does not lead to a second run.
+    says(&world.run(&[]).await, 64, "there is no journal at this path");
+    says(&world.run(&[]).await, 64, &path);
+    assert!(!Path::new(&path).exists());
+    SqliteStore::open(&path).unwrap().append(&[entry("order-1", Stage::Delivered(Outcome::Failed))]).unwrap();
+    let unknown = world.run(&[]).await;
+    says(&unknown, 64, "does not know this key");
+    says(&unknown, 64, &format!("{path}: "));
+    // Nothing of it was sent yet.
+    SqliteStore::open(&path).unwrap().append(&[entry("order-42", Stage::Planned)]).unwrap();
+    says(&world.run(&[]).await, 64, "give it with --payload");
 
     // Killed while the create waits for its answer: this provider may run it twice, so it is not sent again, payload or not.
     let late = World::new(slow().with_faults(steadfast_testkit::Faults::none().on(
@@ -177,6 +206,30 @@ async fn run_needs_a_payload_only_for_what_it_must_send() {
     let output = late.run(&[]).await;
     says(&output, 4, "a create may have run");
     assert!(late.server.requests(Kind::Create) <= 1);
+    // Nothing can be asked for; it is as unresolved as before.
+    for more in [&[][..], &["--json"]] {
+        let again = late.run(more).await;
+        says(&again, 4, "no reference");
+        assert_eq!(String::from_utf8_lossy(&again.stdout).contains(r#""outcome":"unresolved""#), !more.is_empty());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn run_says_that_it_made_a_journal_and_names_it_in_errors() {
+    let world = World::new(slow());
+    let path = world.file("journal");
+    let payload = world.file("payload");
+    let made = format!("a new journal was made at {path}");
+    let mut logging = world.command(&["--payload", &payload]);
+    logging.env("RUST_LOG", "debug");
+    let first = tokio::task::spawn_blocking(move || logging.output().unwrap()).await.unwrap();
+    says(&first, 0, &made);
+    says(&first, 0, "DEBUG steadfast_tokio");
+    let second = world.run(&["--payload", &payload]).await;
+    says(&second, 0, "the journal has this job");
+    assert!(!String::from_utf8_lossy(&second.stderr).contains(&made), "{second:?}");
+    std::fs::write(&path, "no journal at all. ".repeat(99)).unwrap();
+    says(&world.run(&["--payload", &payload]).await, 64, &format!("{path}: this file is not a journal"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -217,7 +270,8 @@ async fn a_journal_serves_one_product() {
     world.kill_at(&["--payload", &world.file("payload")], "→ poll 1").await;
     let polls = world.server.requests(Kind::Poll);
     let other = world.run(&["--product", "pan", "--payload", &world.file("payload")]).await;
-    says(&other, 64, "its store holds jobs of \"deepvue/driving-license\"");
+    says(&other, 64, "\"deepvue/driving-license\"");
+    says(&other, 64, &world.file("journal"));
     assert_eq!(world.server.requests(Kind::Poll), polls);
 }
 
@@ -226,6 +280,6 @@ async fn a_journal_serves_one_process() {
     let world = World::new(slow());
     let _held = SqliteStore::open(world.file("journal")).unwrap();
     let second = world.run(&["--payload", &world.file("payload")]).await;
-    says(&second, 64, "the journal is in use");
+    says(&second, 64, &format!("{}: the journal is in use", world.file("journal")));
     assert_eq!(world.server.requests(Kind::Create), 0);
 }

@@ -3,7 +3,7 @@
 //! Steadfast's core says *what* must be durable before a request may leave; a [`Store`] makes it so. The trait is synchronous and takes
 //! batches, so that it can sit on a thread of its own and whatever queued up while one commit ran goes into the next.
 //!
-//! [`SqliteStore`] (feature `sqlite`, on by default) keeps them in one file, which a process that was killed finds again, and in which people can look
+//! [`SqliteStore`] (feature `sqlite`, on by default) keeps them in a file, which a process that was killed finds again, and in which people can look
 //! things up. [`MemoryStore`] keeps records in memory: for tests, and for programs that accept losing what they knew in a crash.
 
 mod entry;

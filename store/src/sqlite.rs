@@ -1,4 +1,4 @@
-//! Records in one SQLite file.
+//! Records in one SQLite file, with its log and its mark beside it: `FILE`, `FILE-wal` and `FILE-mark` belong together, also in a copy.
 //!
 //! SQLite because its crash safety is the best tested there is, and because the file can be asked: `operations` is a table with readable columns,
 //! which any SQLite tool shows while no client has the file open ([`open_copy`](SqliteStore::open_copy) shows it at any time). The version is bundled, since older ones can lose data.
@@ -60,11 +60,12 @@ use crate::{Entry, Store, StoreError};
 
 pub use self::browse::{Order, Stored, iso8601};
 pub use self::error::{DamageError, OpenError};
-pub use self::mark::Watermark;
+pub use self::mark::{Mark, Watermark};
 pub use self::purge::Purge;
 pub use self::verify::{Problem, Report, UnresolvedOperation};
 
-/// Keeps records in one SQLite file.
+/// Keeps records in one SQLite file, `FILE`. Its log `FILE-wal` and its mark `FILE-mark` belong to it: a sound copy is one of all three, taken while
+/// nobody has it open.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -133,10 +134,15 @@ impl SqliteStore {
         let ((connection, access), held) = copy::holding(path, || files::open(path, access))?;
         let head = Head::read(&connection)?;
         let mark = files::beside(path, "-mark");
-        if let Some(mark) = MarkFile::read(&mark)? {
-            mark.holds(&head.watermark())?;
-        }
-        let mark = if access == Access::Write { MarkFile::open(&mark) } else { MarkFile::closed() };
+        let state = match MarkFile::read(&mark)? {
+            Ok(mark) => mark.holds(&head.watermark()).map(|()| Mark::Whole)?,
+            Err(state) => state,
+        };
+        let mark = if access == Access::Write {
+            MarkFile::open(&mark, state, &head.watermark())
+        } else {
+            MarkFile::closed(state)
+        };
         let (path, reader) = (path.to_owned(), Reader::default());
         let (places, recent, doubt, repeated) = (None, Recent::default(), None, false);
         let (_held, _copy) = (held, None);

@@ -26,7 +26,7 @@
 //! - [`scaled`], [`scaled_gate`]: a policy with every delay divided, to go with a provider that runs faster than life.
 //! - [`http::serve`]: any other server in a few lines, for tests of redirects, endless bodies and the like.
 //! - [`simulation`]: whole histories in virtual time, with crashes, for proving the engine.
-//! - [`kill_drill`] (feature `kill-drill`): a client in a process of its own, which is killed again and again; and [`connect`], the client that fits a fake.
+//! - `kill_drill` (feature `kill-drill`): a client in a process of its own, which is killed again and again; and `connect`, the client that fits a fake.
 //! - [`tokio`] (feature `tokio`): the same fake in process for virtual time, and a transport that keeps the strict books.
 
 mod brain;

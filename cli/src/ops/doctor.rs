@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::Serialize;
 use steadfast_core::operation::Stage;
 use steadfast_core::{Reference, Timestamp};
-use steadfast_store::sqlite::{OpenError, Order, Report, Stored, iso8601};
+use steadfast_store::sqlite::{Mark, OpenError, Order, Report, Stored, iso8601};
 
 use super::journal::{Look, Opened};
 use super::words::{operations, plain, relative};
@@ -34,10 +34,14 @@ struct Examination {
     sequence: u64,
     states: std::collections::BTreeMap<&'static str, u64>,
     problems: Vec<Problem>,
+    /// `whole`, `missing` or `unreadable`; `null` if the journal could not be opened.
+    mark: Option<&'static str>,
+    /// What keeps this examination from being certain.
+    warnings: Vec<Problem>,
     findings: Vec<Finding>,
 }
 
-/// Something that is wrong with the files.
+/// Something that is wrong with the files, or missing beside them.
 #[derive(Debug, Serialize)]
 struct Problem {
     what: String,
@@ -82,7 +86,7 @@ impl Finding {
 
 pub(crate) fn doctor(look: &Look, json: bool, out: &mut impl Write) -> Result<u8, Box<dyn Error>> {
     let examined = match look.open() {
-        Ok(opened) => examine(opened)?,
+        Ok(opened) => examine(look, opened)?,
         // What cannot be opened for damage is what a doctor is asked about.
         Err(error) if matches!(error.why, OpenError::Damaged(_)) => damaged(&error.why),
         Err(error) => return Err(error.into()),
@@ -92,7 +96,7 @@ pub(crate) fn doctor(look: &Look, json: bool, out: &mut impl Write) -> Result<u8
     } else {
         print(look, &examined, out)?;
     }
-    Ok(match (examined.problems.is_empty(), examined.findings.is_empty()) {
+    Ok(match (examined.problems.is_empty(), examined.findings.is_empty() && examined.warnings.is_empty()) {
         (false, _) => TROUBLE,
         (true, false) => NEEDS_A_PERSON,
         (true, true) => 0,
@@ -108,17 +112,34 @@ fn damaged(why: &OpenError) -> Examination {
         sequence: 0,
         states: std::collections::BTreeMap::default(),
         problems: vec![Problem { what: why.to_string(), advice: "it cannot be opened, so nothing more is known" }],
+        mark: None,
+        warnings: Vec::new(),
         findings: Vec::new(),
     }
 }
 
-fn examine(opened: Opened) -> Result<Examination, Box<dyn Error>> {
+/// What it means that the file beside the journal says nothing.
+const NO_WITNESS: &str = "so nobody knows whether the log lost its end, in a crash or since it was not copied along: records may be gone without a trace. \
+                          FILE, FILE-wal and FILE-mark belong together: if this is a copy, take one of all three; else compare with what you know \
+                          was submitted last. The client's next record writes FILE-mark anew";
+
+fn mark(look: &Look, mark: Mark) -> (&'static str, Option<Problem>) {
+    let name = look.name();
+    let (state, what) = match mark {
+        Mark::Whole => return ("whole", None),
+        Mark::Missing => ("missing", format!("there is no {name}-mark")),
+        _ => ("unreadable", format!("{name}-mark is not what was written")),
+    };
+    (state, Some(Problem { what, advice: NO_WITNESS }))
+}
+
+fn examine(look: &Look, opened: Opened) -> Result<Examination, Box<dyn Error>> {
     let Opened { mut store, now, in_use, .. } = opened;
     let report: Report = store.verify()?;
     let mut unresolved = Finding::new(
         "unresolved",
-        "ask the provider whether they ran, or `client.resume(key)` where there is a reference; the client never forgets them (`purge --key` does), \
-         and until you know, never use new keys",
+        "ask the provider whether they ran; where there is a reference, `steadfast run --key KEY --journal FILE` or `client.resume(key)` polls on; \
+         the client never forgets them (`purge --key` does), and until you know, never use new keys",
     );
     let mut overdue = Finding::new(
         "overdue",
@@ -155,14 +176,17 @@ fn examine(opened: Opened) -> Result<Examination, Box<dyn Error>> {
     let findings: Vec<Finding> = [unresolved, overdue, undelivered].into_iter().filter(|it| it.count > 0).collect();
     let problems: Vec<Problem> =
         report.problems.into_iter().map(|problem| Problem { what: problem.what, advice: problem.advice }).collect();
+    let (mark, warning) = mark(look, report.mark);
     Ok(Examination {
         at: Some(iso8601(now)),
-        healthy: findings.is_empty() && problems.is_empty(),
+        healthy: findings.is_empty() && problems.is_empty() && warning.is_none(),
         in_use,
         operations: store.count(),
         sequence: store.watermark().sequence(),
         states: report.states,
         problems,
+        mark: Some(mark),
+        warnings: warning.into_iter().collect(),
         findings,
     })
 }
@@ -180,14 +204,18 @@ fn is_overdue(stored: &Stored, now: Timestamp, in_use: bool) -> bool {
 }
 
 fn print(look: &Look, examined: &Examination, out: &mut impl Write) -> std::io::Result<()> {
-    let Examination { problems, findings, .. } = examined;
+    let Examination { problems, warnings, findings, .. } = examined;
     if examined.at.is_some() {
         let states: Vec<String> = examined.states.iter().map(|(state, count)| format!("{count} {state}")).collect();
         let states = if states.is_empty() { String::new() } else { format!(": {}", states.join(", ")) };
         writeln!(out, "{}{states}; {} records in all", operations(examined.operations), examined.sequence)?;
     }
     if problems.is_empty() {
-        writeln!(out, "The files are what was written: rows, chain, head, mark, and SQLite's own check.")?;
+        let (what, mark) = if warnings.is_empty() { ("The files are", " mark,") } else { ("What is here is", "") };
+        writeln!(out, "{what} what was written: rows, chain, head,{mark} and SQLite's own check.")?;
+    }
+    for warning in warnings {
+        writeln!(out, "WARNING: {},\n  {}", plain(&warning.what), warning.advice)?;
     }
     for problem in problems {
         writeln!(out, "DAMAGED: {}\n  {}", plain(&problem.what), problem.advice)?;

@@ -40,16 +40,18 @@ impl Look {
         let locked = if self.copy { None } else { Some(SqliteStore::open_read_only(&self.file)) };
         let now = now();
         let (store, in_use, copied) = match locked {
-            None => (SqliteStore::open_copy(&self.file), false, true),
-            Some(Err(OpenError::Locked)) => (SqliteStore::open_copy(&self.file), true, true),
-            // Nobody may have it open, but who cannot write it can read its log only in a copy.
-            Some(Err(OpenError::ReadOnlyUnclosed)) => (SqliteStore::open_copy(&self.file), false, true),
-            Some(other) => (other, false, false),
+            None => (SqliteStore::open_copy(&self.file), false, Some("")),
+            Some(Err(OpenError::Locked)) => (SqliteStore::open_copy(&self.file), true, Some(" is in use")),
+            // Nobody may have it open, but who cannot write to it or its directory can neither lock it nor read its log.
+            Some(Err(OpenError::ReadOnly | OpenError::ReadOnlyUnclosed)) => {
+                let why = " cannot be locked without write access to it and its directory";
+                (SqliteStore::open_copy(&self.file), false, Some(why))
+            }
+            Some(other) => (other, false, None),
         };
         let store = store.map_err(|why| self.cannot(why))?;
-        if copied {
-            let why = if in_use { " is in use:" } else { ":" };
-            eprintln!("steadfast: {}{why} this is a copy, taken at {}", self.name(), day_and_time(now));
+        if let Some(why) = copied {
+            eprintln!("steadfast: {}{why}: this is a copy, taken at {}", self.name(), day_and_time(now));
         }
         Ok(Opened { store, now, in_use })
     }

@@ -12,6 +12,7 @@ use steadfast_core::operation::Stage;
 use steadfast_store::sqlite::{OpenError, Purge};
 use steadfast_store::{SqliteStore, Store as _};
 
+use super::TROUBLE;
 use super::journal::{Look, now};
 use super::list::duration;
 use super::words::operations;
@@ -22,15 +23,16 @@ use super::words::operations;
 /// removed is free: whoever submits it again starts a new job. No client may have the journal open; one that runs forgets by itself what is
 /// settled, after its window (`Limits::remember_for`), and never what is unresolved.
 #[derive(Debug, clap::Args)]
+#[command(group(clap::ArgGroup::new("which").required(true).args(["older_than", "key"])))]
 pub(crate) struct Args {
     /// Only what was delivered and did not change for so long: `24h`, `30d`.
-    #[arg(long, value_name = "DURATION", value_parser = duration, required_unless_present = "key")]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
     older_than: Option<Duration>,
     /// Also the unresolved. Ask the provider first whether they ran.
     #[arg(long)]
     unresolved_too: bool,
     /// Only this one, however it ended and however long ago: you know what became of it, and its key shall be free.
-    #[arg(long, value_name = "KEY", conflicts_with_all = ["older_than", "unresolved_too", "dry_run"])]
+    #[arg(long, value_name = "KEY", conflicts_with_all = ["unresolved_too", "dry_run"])]
     key: Option<String>,
     /// Only tell how many would go.
     #[arg(long)]
@@ -50,6 +52,9 @@ struct Purged {
 }
 
 pub(crate) fn purge(look: &Look, args: &Args, json: bool, out: &mut impl Write) -> Result<u8, Box<dyn Error>> {
+    if look.copy && !args.dry_run {
+        return Err("what is removed would be gone from a copy only: leave --copy out to purge the journal itself, which no client may have open".into());
+    }
     if let Some(key) = &args.key {
         return purge_one(look, key, args.yes, json, out);
     }
@@ -107,7 +112,8 @@ fn purge_one(look: &Look, key: &str, yes: bool, json: bool, out: &mut impl Write
     let key = Key::new(key)?;
     let mut store = look.open_to_write()?;
     let Some(entry) = store.find(&key)? else {
-        return Err(format!("{} holds no operation of this key: `ops FILE list` shows its keys", look.name()).into());
+        eprintln!("steadfast: {} holds no operation of this key: `ops FILE list` shows its keys", look.name());
+        return Ok(TROUBLE);
     };
     let outcome = match entry.record.stage {
         Stage::Delivered(outcome) => outcome.name(),

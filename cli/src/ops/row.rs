@@ -9,6 +9,8 @@ use steadfast_store::sqlite::{Stored, iso8601};
 #[derive(Debug, Serialize)]
 pub(crate) struct Row<'a> {
     key: &'a str,
+    /// What stands for the key in logs.
+    label: String,
     provider: &'a str,
     state: &'static str,
     outcome: Option<&'static str>,
@@ -32,6 +34,7 @@ impl<'a> Row<'a> {
         let record = &stored.entry.record;
         Self {
             key: record.key.as_str(),
+            label: record.key.label().to_string(),
             provider: &stored.entry.provider,
             state: stored.state(),
             outcome: stored.outcome().map(Outcome::name),

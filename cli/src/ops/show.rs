@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::io::{IsTerminal, Write, stdout};
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use base64::Engine;
@@ -11,8 +12,8 @@ use serde_json::Value;
 use steadfast_core::explain::Span;
 use steadfast_core::operation::{Record, Stage};
 use steadfast_core::{Key, Outcome, Reference, Timestamp};
-use steadfast_store::KeptAnswer;
-use steadfast_store::sqlite::Stored;
+use steadfast_store::sqlite::{Order, Stored};
+use steadfast_store::{KeptAnswer, SqliteStore};
 
 use super::TROUBLE;
 use super::journal::{Look, Opened};
@@ -22,7 +23,7 @@ use super::words::{day_and_time, operations, plain, relative};
 /// Show one operation: what happened when, what it waits for, how it ended, and what to do.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Its key.
+    /// Its key, or the label that stands for it in logs: `'#1b2c3d4e'`.
     key: String,
     /// Print the answer's body as well, if it was kept. It is personal data, as a rule.
     #[arg(long)]
@@ -36,7 +37,14 @@ struct Shown<'a> {
     explanation: String,
     to_do: &'static str,
     in_use: bool,
+    /// Whether its payload is kept.
+    payload: Option<Payload>,
     answer: Option<Answer<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct Payload {
+    bytes: usize,
 }
 
 #[derive(Debug, Serialize)]
@@ -57,9 +65,17 @@ pub(crate) fn show(look: &Look, args: Args, json: bool, out: &mut impl Write) ->
     let key = Key::new(args.key)?;
     let Opened { mut store, now, in_use, .. } = look.open()?;
     let total = store.count();
-    let found = store.look_up(&key)?;
+    let mut found: Vec<Stored> = store.look_up(&key)?.into_iter().collect();
+    if found.is_empty() && is_label(&key) {
+        found = labelled(&mut store, &key)?;
+    }
     drop(store);
-    let Some(stored) = found else {
+    if found.len() > 1 {
+        let keys: Vec<&str> = found.iter().map(|stored| stored.entry.record.key.as_str()).collect();
+        eprintln!("steadfast: this label stands for several keys: show one of {}", keys.join(", "));
+        return Ok(TROUBLE);
+    }
+    let Some(stored) = found.pop() else {
         eprintln!(
             "steadfast: {} has no operation of this key, among {}: check its spelling (`list --key-prefix` helps) and the file; \
              what was delivered is forgotten after the client's window, 24 h unless it says otherwise; what is unresolved is not",
@@ -72,7 +88,9 @@ pub(crate) fn show(look: &Look, args: Args, json: bool, out: &mut impl Write) ->
     if json {
         let explanation = explain(&stored, now);
         let (row, to_do) = (Row::of(&stored), to_do(&stored.entry.record, in_use));
-        writeln!(out, "{}", serde_json::to_string(&Shown { row, explanation, to_do, in_use, answer })?)?;
+        let payload = stored.entry.payload.as_ref().map(|kept| Payload { bytes: kept.len() });
+        let shown = Shown { row, explanation, to_do, in_use, payload, answer };
+        writeln!(out, "{}", serde_json::to_string(&shown)?)?;
         return Ok(0);
     }
     timeline(&stored, now, in_use, out)?;
@@ -92,6 +110,24 @@ pub(crate) fn show(look: &Look, args: Args, json: bool, out: &mut impl Write) ->
         (None, false) => {}
     }
     Ok(0)
+}
+
+/// Whether it looks like what stands for a key in logs.
+fn is_label(key: &Key) -> bool {
+    let digits = key.as_str().strip_prefix('#').unwrap_or_default();
+    digits.len() == 8 && digits.bytes().all(|digit| digit.is_ascii_hexdigit())
+}
+
+/// The operations that logs name so: one, as a rule, since labels are hashes.
+fn labelled(store: &mut SqliteStore, label: &Key) -> Result<Vec<Stored>, Box<dyn Error>> {
+    let mut found = Vec::new();
+    store.browse(Order::NewestFirst, |stored| {
+        let named = |stored: &Stored| stored.entry.record.key.label().to_string().eq_ignore_ascii_case(label.as_str());
+        // A damaged row is told by `list` and `doctor`.
+        found.extend(stored.ok().filter(named));
+        ControlFlow::Continue(())
+    })?;
+    Ok(found)
 }
 
 impl<'a> Answer<'a> {
@@ -150,13 +186,33 @@ fn timeline(stored: &Stored, now: Timestamp, in_use: bool, out: &mut impl Write)
         None => "none is known",
     };
     writeln!(out, "\nReference  {reference}")?;
+    writeln!(out, "Label      {}, which stands for the key in logs", record.key.label())?;
+    writeln!(out, "Requests   {}", requests(record))?;
+    match &stored.entry.payload {
+        Some(payload) => writeln!(out, "Payload    kept, {} bytes, until the job has ended", payload.len())?,
+        None => writeln!(out, "Payload    not kept")?,
+    }
+    writeln!(out, "State      {}: {}", stored.state(), explain(stored, now))?;
+    writeln!(out, "To do      {}", to_do(record, in_use))
+}
+
+/// How many requests were made, all accounted for.
+fn requests(record: &Record) -> String {
+    let Record { attempts, creates, polls, .. } = record;
     // Of polls there is only what the last record says.
     let more =
         if record.stage == Stage::Accepted { " (perhaps more by now: none is written for each poll)" } else { "" };
-    let Record { attempts, creates, polls, .. } = record;
-    writeln!(out, "Requests   {attempts}; creates {creates}; polls that found it pending {polls}{more}")?;
-    writeln!(out, "State      {}: {}", stored.state(), explain(stored, now))?;
-    writeln!(out, "To do      {}", to_do(record, in_use))
+    if *attempts == 0 {
+        return format!("0{more}");
+    }
+    let s = |count: u32| if count == 1 { "" } else { "s" };
+    let (creates, polls) = (u32::from(*creates), u32::from(*polls));
+    let others = attempts.saturating_sub(creates).saturating_sub(polls);
+    format!(
+        "{attempts}: {creates} create{}, {polls} poll{} that found it pending, {others} other polls and look-ups{more}",
+        s(creates),
+        s(polls)
+    )
 }
 
 /// Where it stands, and until when.
@@ -195,7 +251,8 @@ fn to_do(record: &Record, in_use: bool) -> &'static str {
             Outcome::Rejected(_) => "mend the cause and submit the same key again: it is free, since nothing ran",
             Outcome::Failed => "decide whether to submit a new job, under a new key",
             Outcome::Unresolved(_) if record.reference.is_some() => {
-                "`client.resume(key)` polls on, or ask the provider by its reference; never use a new key before you know"
+                "`steadfast run --key KEY --journal FILE` polls on, as `client.resume(key)` does; or ask the provider by its reference; \
+                 never use a new key before you know"
             }
             Outcome::Unresolved(_) => "ask the provider whether it ran; never use a new key before you know",
         },

@@ -25,7 +25,7 @@ use tempfile::TempDir;
 
 use super::error::{Damage, OpenError};
 use super::files::{self, Access};
-use super::mark::MarkFile;
+use super::mark::{Mark, MarkFile};
 use super::{SqliteStore, scan};
 
 /// How many copies are taken at most until one is whole.
@@ -143,10 +143,19 @@ fn take(path: &Path, copy: &Path) -> Result<bool, OpenError> {
     }
     let (mark, log) = (files::beside(path, "-mark"), files::beside(path, "-wal"));
     // One that is being written just now may be half of each; one that stays so says nothing.
-    let whole = (0..3).find_map(|_| MarkFile::read(&mark).transpose()).transpose()?;
-    if let Some(mark) = whole {
-        fs::write(files::beside(copy, "-mark"), mark.to_bytes()).map_err(OpenError::NotCopied)?;
+    let mut read = MarkFile::read(&mark)?;
+    for _ in 0..2 {
+        if read == Err(Mark::Unreadable) {
+            read = MarkFile::read(&mark)?;
+        }
     }
+    let copied = match read {
+        Ok(mark) => fs::write(files::beside(copy, "-mark"), mark.to_bytes()),
+        // The copy says of it what the journal would.
+        Err(Mark::Unreadable) => fs::write(files::beside(copy, "-mark"), []),
+        Err(_) => Ok(()),
+    };
+    copied.map_err(OpenError::NotCopied)?;
     let before = header(&log)?;
     put(&mut File::open(path)?, copy)?;
     if let Some(mut log) = opened(&log)? {

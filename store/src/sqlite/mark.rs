@@ -6,8 +6,8 @@
 //! were durable, and is not opened.
 //!
 //! The mark is written after the commit, so it never promises what was not durable; after a crash it may be a little behind, which is no harm.
-//! One that is missing, empty or not whole says nothing. Nor does it help when journal and mark are both replaced by an older copy: who must
-//! know even that keeps the [`Watermark`] in another place.
+//! One that is missing, empty or not whole says nothing ([`Mark`] tells, and `verify` reports it), and the journal is opened all the
+//! same. Nor does it help when journal and mark are both replaced by an older copy: who must know even that keeps the [`Watermark`] in another place.
 
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
@@ -82,40 +82,71 @@ impl Watermark {
     }
 }
 
+/// What `FILE-mark` can testify.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Mark {
+    /// It says how far the journal had come.
+    #[default]
+    Whole,
+    /// There is none: it was not copied along, say, or could not be written. Whether the log lost its end would not be noticed.
+    Missing,
+    /// There is one that is not what was written, so it says nothing either.
+    Unreadable,
+}
+
 /// `FILE-mark`, opened.
 #[derive(Debug)]
-pub(super) struct MarkFile(Option<File>);
+pub(super) struct MarkFile {
+    file: Option<File>,
+    /// What it said when it was opened, or since it was written.
+    state: Mark,
+}
 
 impl MarkFile {
-    /// Opens it for writing. A mark is a second witness: a journal works without one, where it cannot be written.
-    pub(super) fn open(path: &Path) -> Self {
+    /// Opens it for writing. A mark is a second witness: a journal works without one, where it cannot be written. One that has taken no record gets
+    /// its mark at once: a file without its log can look as if it were new.
+    pub(super) fn open(path: &Path, state: Mark, head: &Watermark) -> Self {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        Self(options.open(path).ok())
+        let mut mark = Self { file: options.open(path).ok(), state };
+        if head.sequence == 0 {
+            mark.write(head);
+        }
+        mark
     }
 
     /// None, for who only looks.
-    pub(super) const fn closed() -> Self {
-        Self(None)
+    pub(super) const fn closed(state: Mark) -> Self {
+        Self { file: None, state }
     }
 
-    /// What the last writer left; `None` if there is nothing whole.
-    pub(super) fn read(path: &Path) -> std::io::Result<Option<Watermark>> {
+    /// What it can testify.
+    pub(super) const fn state(&self) -> Mark {
+        self.state
+    }
+
+    /// What the last writer left, or why that says nothing.
+    pub(super) fn read(path: &Path) -> std::io::Result<Result<Watermark, Mark>> {
         let mut bytes = [0; Watermark::LENGTH];
         let read = File::open(path).and_then(|mut file| file.read_exact(&mut bytes));
         match read {
-            Ok(()) => Ok(Watermark::from_bytes(&bytes)),
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::UnexpectedEof) => Ok(None),
+            Ok(()) => Ok(Watermark::from_bytes(&bytes).ok_or(Mark::Unreadable)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Err(Mark::Missing)),
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(Err(Mark::Unreadable)),
             Err(error) => Err(error),
         }
     }
 
     pub(super) fn write(&mut self, mark: &Watermark) {
-        if let Some(file) = &mut self.0 {
+        if let Some(file) = &mut self.file {
             // What it says stays true if this fails: it is a little behind.
-            let _ = file.seek(SeekFrom::Start(0)).and_then(|_| file.write_all(&mark.to_bytes()));
+            let written = file.seek(SeekFrom::Start(0)).and_then(|_| file.write_all(&mark.to_bytes()));
+            if written.is_ok() {
+                self.state = Mark::Whole;
+            }
         }
     }
 }

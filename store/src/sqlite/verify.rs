@@ -8,6 +8,7 @@ use steadfast_core::operation::{Record, Stage};
 use steadfast_core::{Key, Outcome, Reference};
 
 use super::error::{Damage, Fault, RESTORE};
+use super::mark::Mark;
 use super::row::{Reader, read_columns};
 use super::scan::Whole;
 use super::{SqliteStore, columns};
@@ -25,6 +26,8 @@ pub struct Report {
     pub unresolved: Vec<UnresolvedOperation>,
     /// What is wrong with the files; at most [`Report::MOST`]. Empty if they are what was written.
     pub problems: Vec<Problem>,
+    /// What `FILE-mark` can testify. It is no problem if it cannot: the file is what it says, and nobody knows whether it was more.
+    pub mark: Mark,
 }
 
 impl Report {
@@ -99,6 +102,7 @@ impl SqliteStore {
     pub fn verify(&mut self) -> Result<Report, StoreError> {
         let mut report = Report::default();
         let looked = self.settle().and_then(|()| self.look(&mut report));
+        report.mark = self.mark.state();
         match looked {
             Ok(()) => Ok(report),
             Err(Fault::Damage(damage)) => {

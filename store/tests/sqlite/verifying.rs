@@ -2,6 +2,8 @@
 
 use std::error::Error;
 
+use steadfast_store::sqlite::Mark;
+
 use super::*;
 
 const SECRET: &str = "person-4711";
@@ -240,4 +242,39 @@ fn what_is_found_damaged_is_left_as_it_is() {
     assert!(store.append(&[entry("order-3", Stage::InFlight)]).is_err());
     drop(store);
     assert_eq!(files(), before);
+}
+
+/// Whether the file beside it can testify is told as it was found, by the journal itself and by a copy of it.
+#[test]
+fn a_mark_that_cannot_testify_is_told() {
+    let home = with_three();
+    let mark = beside(&home.journal(), "-mark");
+    let whole = fs::read(&mark).unwrap();
+    let testify = |expected: Mark| {
+        for open in [SqliteStore::open_read_only, SqliteStore::open_copy] {
+            let report = open(home.journal()).unwrap().verify().unwrap();
+            assert_eq!((report.mark, report.problems.len()), (expected, 0));
+        }
+    };
+    testify(Mark::Whole);
+    let new = Home::new();
+    assert_eq!(new.open().verify().unwrap().mark, Mark::Whole);
+    fs::remove_file(beside(&new.journal(), "-mark")).unwrap();
+    assert_eq!(SqliteStore::open_read_only(new.journal()).unwrap().verify().unwrap().mark, Mark::Missing);
+    for bit in [0, 77, whole.len() * 8 - 1] {
+        let mut flipped = whole.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        fs::write(&mark, flipped).unwrap();
+        testify(Mark::Unreadable);
+    }
+    fs::write(&mark, &whole[1..]).unwrap();
+    testify(Mark::Unreadable);
+    fs::remove_file(&mark).unwrap();
+    testify(Mark::Missing);
+    let mut store = home.open();
+    assert_eq!(store.verify().unwrap().mark, Mark::Missing);
+    store.append(&[entry("another", Stage::Planned)]).unwrap();
+    assert_eq!(store.verify().unwrap().mark, Mark::Whole);
+    drop(store);
+    testify(Mark::Whole);
 }

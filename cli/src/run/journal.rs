@@ -1,0 +1,145 @@
+//! The journal of a `run`: opened, asked for the key, named in every error, and read again after an interruption.
+
+use std::error::Error;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use steadfast_core::operation::Stage;
+use steadfast_core::{Key, Outcome, Reference};
+use steadfast_store::sqlite::OpenError;
+use steadfast_store::{Entry, SqliteStore, Store as _};
+use steadfast_tokio::Unfinished;
+
+use crate::ops::plain;
+
+/// An error of the journal at this path.
+#[derive(Debug)]
+struct At {
+    path: PathBuf,
+    error: Box<dyn Error>,
+}
+
+/// Names the path of the journal that an error is about.
+pub(super) fn at(path: &Path, error: impl Into<Box<dyn Error>>) -> Box<dyn Error> {
+    Box::new(At { path: path.to_owned(), error: error.into() })
+}
+
+impl fmt::Display for At {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", name(&self.path), self.error)
+    }
+}
+
+impl Error for At {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.error.source()
+    }
+}
+
+fn name(path: &Path) -> String {
+    plain(&path.display().to_string()).into_owned()
+}
+
+/// Opens the journal, and tells what it knows of the key. Without a payload none is made, and the key must be known: a mistyped name would run
+/// a job again that another journal has.
+pub(super) fn open(path: &Path, key: &Key, has_payload: bool) -> Result<(SqliteStore, Option<Entry>), Box<dyn Error>> {
+    let is_new = matches!(SqliteStore::open_read_only(path), Err(OpenError::Missing));
+    if is_new && !has_payload {
+        let what = "there is no journal at this path, and none was made: check its name; only a job that never ran anywhere begins with --payload";
+        return Err(at(path, what));
+    }
+    let mut journal = SqliteStore::open(path).map_err(|error| at(path, error))?;
+    if is_new {
+        eprintln!("a new journal was made at {}", name(path));
+    }
+    let known = journal.find(key).map_err(|error| at(path, error))?;
+    if known.is_none() && !has_payload {
+        let what = "this journal does not know this key: check both (`steadfast ops FILE` lists its keys); only a job that never ran anywhere begins \
+                    with --payload";
+        return Err(at(path, what));
+    }
+    Ok((journal, known))
+}
+
+/// What is known of a job that the journal has.
+pub(super) fn greet(entry: &Entry) -> String {
+    let at = entry.record.reference.as_ref().map(|reference| format!(" as {}", reference.as_str())).unwrap_or_default();
+    match entry.record.stage {
+        Stage::Planned => "the journal has this job: nothing of it has run, and it goes on".to_owned(),
+        Stage::Accepted => format!("the journal has this job: the provider has accepted it{at}, and it is polled on"),
+        Stage::Ended(outcome) | Stage::Delivered(outcome) => match outcome {
+            Outcome::Unresolved(_) if !at.is_empty() => {
+                format!(
+                    "the journal has this job: it ended as unresolved, is known to the provider{at}, and is polled on"
+                )
+            }
+            outcome => format!("the journal has this job: it has ended as {}", outcome.name()),
+        },
+        _ => "the journal has this job: a create may have run, and it goes on as the provider allows".to_owned(),
+    }
+}
+
+/// What to say of an interrupted job, by what the client knew when it stopped and what the journal holds. One line, with the reference.
+pub(super) fn left(path: &Path, key: &Key, known: Option<&Unfinished>) -> String {
+    let journal = name(path);
+    let reference = known.and_then(|known| known.reference.as_ref());
+    let known_as =
+        |reference: Option<&Reference>| reference.map(|it| format!(" as {}", it.as_str())).unwrap_or_default();
+    let keep = match reference {
+        Some(reference) => format!("keep its reference: {}", reference.as_str()),
+        None => "ask the provider whether it ran before you run it again elsewhere".to_owned(),
+    };
+    let held = match look_up(path, key) {
+        Ok(held) => held,
+        Err(error) => return format!("interrupted: {journal} could not be read again ({error}); {keep}"),
+    };
+    let is_ahead = |held: &Entry| {
+        known.is_some_and(|known| known.stage != held.record.stage || known.reference != held.record.reference)
+    };
+    match (held, known) {
+        (None, Some(known)) if known.stage != Stage::Planned => {
+            format!("interrupted: what became of the job was not written, {journal} does not have it; {keep}")
+        }
+        (None, _) => {
+            format!("interrupted: nothing was sent, and {journal} does not have the job; run the same command again")
+        }
+        (Some(held), Some(known)) if is_ahead(&held) => {
+            let (was, has) = (stage(known.stage), stage(held.record.stage));
+            format!(
+                "interrupted: the last of it was not written: the job was {was}, and {journal} has it as {has}; {keep}"
+            )
+        }
+        (Some(held), _) => {
+            let at = known_as(held.record.reference.as_ref());
+            format!("interrupted: the job is in {journal}{at}; run the same command again to go on")
+        }
+    }
+}
+
+/// What the journal holds of the key, once its client has let go of it.
+fn look_up(path: &Path, key: &Key) -> Result<Option<Entry>, Box<dyn Error>> {
+    let mut tries = 0;
+    let mut journal = loop {
+        match SqliteStore::open_read_only(path) {
+            // The client has said what is unfinished, and is about to close it.
+            Err(OpenError::Locked) if tries < 100 => {
+                tries += 1;
+                thread::sleep(Duration::from_millis(20));
+            }
+            other => break other?,
+        }
+    };
+    Ok(journal.look_up(key)?.map(|stored| stored.entry))
+}
+
+const fn stage(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Planned => "planned",
+        Stage::InFlight => "in flight",
+        Stage::Accepted => "accepted",
+        Stage::Ended(_) | Stage::Delivered(_) => "ended",
+        _ => "one that may have run",
+    }
+}

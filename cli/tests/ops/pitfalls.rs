@@ -1,0 +1,161 @@
+//! Where a newcomer may be misled: what is refused, what is warned of, and how an operation is found by its label.
+
+use super::*;
+
+fn label(key: &str) -> String {
+    Key::new(key).unwrap().label().to_string()
+}
+
+/// A journal that a client has open and never closed.
+fn home_of(entries: &[Entry]) -> (Home, SqliteStore) {
+    let home = Home::new();
+    let mut store = home.open();
+    store.append(entries).unwrap();
+    (home, store)
+}
+
+#[test]
+fn a_copy_is_not_purged() {
+    let home = Home::with(&entries());
+    for which in [&["--older-than", "1h"][..], &["--key", "order-2"]] {
+        let output = home.ops(&[&["purge", "--yes", "--copy"], which].concat());
+        assert_eq!(output.status.code(), Some(64), "{output:?}");
+        assert!(text(&output.stderr).contains("would be gone from a copy only: leave --copy out"), "{output:?}");
+        assert_eq!(home.keys(&[]), ALL);
+    }
+    let counted = home.ops(&["purge", "--older-than", "1h", "--dry-run", "--copy"]);
+    assert!(text(&counted.stdout).contains("1 operation would be removed"), "{counted:?}");
+}
+
+#[test]
+fn a_doctor_warns_of_a_mark_that_cannot_testify() {
+    let flip = |path: &str| {
+        let mut mark = fs::read(path).unwrap();
+        mark[20] ^= 1;
+        fs::write(path, mark).unwrap();
+    };
+    let cut = |path: &str| fs::write(path, b"SFMARK1").unwrap();
+    let remove = |path: &str| fs::remove_file(path).unwrap();
+    let harms = [
+        (remove as fn(&str), "missing", "there is no "),
+        (flip, "unreadable", "is not what was written"),
+        (cut, "unreadable", "is not what was written"),
+    ];
+    for (harm, state, what) in harms {
+        let home = Home::with(&[entry("order-1", Stage::Delivered(READY), HOUR)]);
+        assert_eq!(
+            (home.json(&["doctor"])["mark"].as_str(), home.ops(&["doctor"]).status.code()),
+            (Some("whole"), Some(0))
+        );
+        harm(&format!("{}-mark", home.journal()));
+        for copy in [&["doctor"][..], &["doctor", "--copy"]] {
+            let output = home.ops(copy);
+            let said = text(&output.stdout);
+            assert_eq!(output.status.code(), Some(2), "{output:?}");
+            assert!(said.contains("WARNING: ") && said.contains(what) && said.contains("belong together"), "{said}");
+            assert!(said.contains("what was written: rows, chain, head, and SQLite's own check"), "{said}");
+            assert!(!said.contains("Nothing is unresolved"), "{said}");
+            let report = home.json(copy);
+            assert_eq!((&report["mark"], &report["healthy"]), (&state.into(), &false.into()), "{report}");
+            assert!(report["warnings"][0]["what"].as_str().unwrap().contains(what), "{report}");
+            assert_eq!(report["problems"].as_array().map(Vec::len), Some(0), "{report}");
+        }
+        // The next record writes it anew.
+        home.open().append(&[entry("order-2", Stage::Delivered(READY), 1)]).unwrap();
+        assert_eq!(home.ops(&["doctor"]).status.code(), Some(0));
+    }
+    let new = Home::with(&[]);
+    assert_eq!(new.ops(&["doctor"]).status.code(), Some(0));
+    // What a client wrote may still be in its log alone: a file without it can look as if it were new.
+    let mut client = home_of(&[entry("order-1", Stage::Accepted, 1)]);
+    let copy = Home::new();
+    client.1.append(&[entry("order-2", Stage::Accepted, 1)]).unwrap();
+    Command::new("cp").args([client.0.journal(), copy.journal()]).status().unwrap();
+    let output = copy.ops(&["doctor"]);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert!(text(&output.stdout).contains("WARNING: there is no "), "{output:?}");
+}
+
+#[test]
+fn a_journal_in_a_directory_that_cannot_be_written_is_looked_at_by_a_copy() {
+    let home = Home::with(&entries());
+    let program = home.0.join("program");
+    fs::copy(env!("CARGO_BIN_EXE_steadfast"), &program).unwrap();
+    for name in ["journal", "journal-mark"] {
+        // Fails for who is nobody else already, and need not become so.
+        let _ = std::os::unix::fs::chown(home.0.join(name), Some(65_534), None);
+    }
+    fs::set_permissions(&home.0, fs::Permissions::from_mode(0o555)).unwrap();
+    let look = |args: &[&str]| {
+        let mut command = Command::new(&program);
+        command.args(["ops", &home.journal()]).args(args).current_dir("/").env("TMPDIR", "/tmp");
+        if fs::write(home.0.join("probe"), "").is_ok() {
+            command.uid(65_534);
+        }
+        command.output().unwrap()
+    };
+    for args in [&[][..], &["show", "order-1"], &["doctor"], &["export"], &["purge", "--older-than", "1h", "--dry-run"]]
+    {
+        let output = look(args);
+        assert!(matches!(output.status.code(), Some(0 | 2)), "{args:?}: {output:?}");
+        let said = text(&output.stderr);
+        assert!(said.contains("cannot be locked without write access") && said.contains("this is a copy"), "{said}");
+    }
+    let purge = look(&["purge", "--older-than", "1h", "--yes"]);
+    assert_eq!(purge.status.code(), Some(64), "{purge:?}");
+    assert!(text(&purge.stderr).contains("the journal is read-only"), "{purge:?}");
+    fs::set_permissions(&home.0, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+#[test]
+fn a_label_finds_its_operation() {
+    let literal = label("order-4");
+    let mut all = entries();
+    let home = Home::with(&all);
+    for key in ALL {
+        assert!(home.says(&["show", &label(key)]).starts_with(&format!("{key}, sent to ")), "{key}");
+        assert_eq!(home.json(&["show", &label(key)])["key"], key);
+        assert_eq!(home.json(&["--key-prefix", key])["operations"][0]["label"], label(key));
+        assert!(home.says(&["show", key]).contains(&label(key)), "{key}");
+    }
+    let unknown = home.ops(&["show", "#00000000"]);
+    assert_eq!(unknown.status.code(), Some(1), "{unknown:?}");
+    // Labels are hashes, so two keys can share one.
+    let mut keys = std::collections::HashMap::new();
+    let twins = (0_u32..).find_map(|number| {
+        let key = format!("twin-{number}");
+        keys.insert(label(&key), key.clone()).map(|other| [other, key])
+    });
+    let twins = twins.unwrap();
+    let both = Home::with(&twins.clone().map(|key| entry(&key, Stage::Accepted, 1)));
+    let output = both.ops(&["show", &label(&twins[0])]);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(twins.iter().all(|key| said.contains(key.as_str())), "{twins:?}: {said}");
+    // A key may look like a label, and is found first.
+    all.push(entry(&literal, Stage::Accepted, 1));
+    let home = Home::with(&all);
+    assert_eq!(home.json(&["show", &literal])["key"], literal);
+}
+
+#[test]
+fn a_key_that_is_not_there_is_not_purged() {
+    let home = Home::with(&entries());
+    let output = home.ops(&["purge", "--key", "order-99", "--yes"]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(text(&output.stderr).contains("holds no operation of this key"), "{output:?}");
+    assert_eq!(home.keys(&[]), ALL);
+}
+
+#[test]
+fn show_tells_how_a_shell_goes_on_and_whether_a_payload_is_kept() {
+    let home = Home::with(&entries());
+    let said = home.says(&["show", "order-2"]);
+    assert!(said.contains("`steadfast run --key KEY --journal FILE`") && said.contains("client.resume(key)"), "{said}");
+    assert!(text(&home.ops(&["doctor"]).stdout).contains("`steadfast run --key KEY --journal FILE`"));
+    assert!(said.contains("Payload    not kept"), "{said}");
+    assert!(home.says(&["show", "person-6"]).contains("Payload    kept, 14 bytes"));
+    let bytes = |key| home.json(&["show", key])["payload"].clone();
+    assert_eq!((bytes("person-6"), bytes("order-2")), (serde_json::json!({"bytes": 14}), Value::Null));
+    assert!(home.says(&["show", "order-7"]).contains("Requests   0\n"));
+}
