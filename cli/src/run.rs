@@ -89,7 +89,9 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode, Box<dyn Error>> {
     if let Some(path) = &args.journal {
         let (store, entry) = journal::open(path, &key, payload.is_some())?;
         known = entry;
-        builder = builder.store(store);
+        // Others that it holds are somebody else's to carry, and to have the outcomes of.
+        let mine = key.clone();
+        builder = builder.store(store).take_up(move |key| *key == mine);
         if args.keep_payload {
             builder = builder.keep_payloads();
         }

@@ -283,3 +283,21 @@ async fn a_journal_serves_one_process() {
     says(&second, 64, &format!("{}: the journal is in use", world.file("journal")));
     assert_eq!(world.server.requests(Kind::Create), 0);
 }
+
+/// Its result would be nobody's.
+#[tokio::test(flavor = "multi_thread")]
+async fn run_leaves_the_other_jobs_of_its_journal_alone() {
+    let world = World::new(slower());
+    let payload = world.file("payload");
+    world.kill_at(&["--payload", &payload], "→ poll 1").await;
+    let polls = world.server.requests(Kind::Poll);
+    let (url, journal) = (world.server.base_url(), world.file("journal"));
+    let args = ["run", "--base-url", &url, "--key", "order-43", "--journal", &journal, "--payload", &payload];
+    let mut other = steadfast(&args);
+    let output = tokio::task::spawn_blocking(move || other.output().unwrap()).await.unwrap();
+    says(&output, 0, "create 1");
+    let stages = stages(Path::new(&journal));
+    assert!(matches!(stages[..], [Stage::Accepted, Stage::Delivered(Outcome::Completed(_))]), "{stages:?}");
+    assert!(world.server.requests(Kind::Poll) > polls);
+    says(&world.run(&["--keep-answer"]).await, 0, "the provider has accepted it as ");
+}
