@@ -123,8 +123,8 @@ impl SqliteStore {
     /// so that what is seen stands still.
     ///
     /// # Errors
-    /// As [`open`](SqliteStore::open), and [`OpenError::Missing`] if there is none. For one that is in use, see
-    /// [`open_copy`](SqliteStore::open_copy).
+    /// As [`open`](SqliteStore::open), and [`OpenError::Missing`] if there is none, or its maker was killed before anything could be kept in it.
+    /// For one that is in use, see [`open_copy`](SqliteStore::open_copy).
     pub fn open_read_only(path: impl AsRef<Path>) -> Result<Self, OpenError> {
         Self::open_for(path.as_ref(), Access::Read)
     }
@@ -260,7 +260,11 @@ impl SqliteStore {
     /// Verifies all rows. What is whole may be tidied up when it is closed; of what is not, nothing is touched.
     fn scan(&mut self, each: impl FnMut(row::Row)) -> Result<Places, Fault> {
         let places = scan::rows(&self.connection, &mut self.reader, &self.head, each);
-        files::leave_log(&self.connection, self.access == Access::Read || places.is_err())?;
+        match (&places, self.access) {
+            (Ok(_), Access::Write) => files::leave_log(&self.connection, false)?,
+            (Err(_), _) if files::has_bytes(&self.path, "-wal") => files::leave_log(&self.connection, true)?,
+            _ => {}
+        }
         places
     }
 }

@@ -10,8 +10,12 @@ mod browsing;
 mod copying;
 #[path = "sqlite/faults.rs"]
 mod faults;
+#[path = "sqlite/making.rs"]
+mod making;
 #[path = "sqlite/opening.rs"]
 mod opening;
+#[path = "sqlite/refusing.rs"]
+mod refusing;
 #[path = "sqlite/verifying.rs"]
 mod verifying;
 
