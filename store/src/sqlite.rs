@@ -287,7 +287,7 @@ impl Work<'_> {
     fn append(&mut self, entry: &Entry) -> Result<(), Fault> {
         let key = &entry.record.key;
         let earlier = self.earlier(key)?;
-        let sequence = self.head.sequence + 1;
+        let sequence = self.head.next()?;
         let first = earlier.as_ref().map_or(sequence, |known| known.first);
         let place = Place { first, sequence, previous: self.head.hash };
         let known = self.writer.write(&place, entry, earlier.as_ref())?;
@@ -295,7 +295,7 @@ impl Work<'_> {
             self.places.insert(key, first);
             self.came.push((key.clone(), first));
         }
-        self.head.append(sequence, known.hash, earlier.as_ref().map(|earlier| &earlier.hash));
+        self.head.append(known.hash, earlier.as_ref().map(|earlier| &earlier.hash))?;
         // After that, as a rule, there is no other.
         if entry.is_delivered() {
             self.recent.remove(first)
@@ -350,7 +350,7 @@ impl Work<'_> {
         if delete.execute([first])? != 1 {
             return Err(Damage::Gone.into());
         }
-        self.head.remove(hash);
+        self.head.remove(hash)?;
         self.recent.remove(first);
         self.went.push((key, first));
         Ok(())

@@ -16,6 +16,8 @@ mod making;
 mod opening;
 #[path = "sqlite/refusing.rs"]
 mod refusing;
+#[path = "sqlite/syncing.rs"]
+mod syncing;
 #[path = "sqlite/verifying.rs"]
 mod verifying;
 

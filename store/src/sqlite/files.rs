@@ -1,8 +1,8 @@
 //! Opening: from a path to a connection that is locked, set up and migrated, or an error that says why not.
 //!
 //! Whatever is refused is left as it is, with its log and its mode: first comes a look, within a transaction, and only what is found to be a
-//! journal of this release's is changed. A file in which nothing was ever kept, because its maker was killed while it made it, is made anew; who only looks
-//! is told that there is no journal.
+//! journal of this release's is changed. A file in which nothing was ever kept, because its maker was killed while it made it, is made anew; who
+//! only looks is told that there is no journal.
 //!
 //! Never opened or closed here by other means than SQLite's: a file that this process has open already, because closing it would give up SQLite's
 //! lock (POSIX locks belong to the process).
