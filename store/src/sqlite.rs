@@ -11,7 +11,8 @@
 //!   (`sqlite/head.rs`): a row that is missing, altered, older than it should be, or written by nobody, is found;
 //! - how far the journal had come is kept beside it as well, in `FILE-mark` (`sqlite/mark.rs`): a log that lost its end is found.
 //!
-//! All of that is verified by [`load`](Store::load), or before whatever is done first; single rows each time they are read.
+//! All of that is verified by [`load`](Store::load) and [`load_live`](Store::load_live), or before whatever is done first; single rows each time they
+//! are read. Rows are read one by one: what is verified and not asked for, such as answers that were delivered, is not kept in memory.
 //!
 //! One [`append`](Store::append) is one transaction with one sync (`journal_mode=WAL`, `synchronous=FULL`). A commit whose pages could not be written, as on a
 //! full disk, has certainly failed: the page that ends it comes last. When the sync failed, all of them may be in the log, and a crash could still
@@ -374,6 +375,14 @@ impl Store for SqliteStore {
         self.settle().map_err(Fault::reading)?;
         let mut entries = Vec::with_capacity(scan::expected(&self.head));
         self.places = Some(self.scan(|row| entries.push(row.entry)).map_err(Fault::reading)?);
+        Ok(entries)
+    }
+
+    fn load_live(&mut self) -> Result<Vec<Entry>, StoreError> {
+        self.settle().map_err(Fault::reading)?;
+        let mut entries = Vec::new();
+        let places = self.scan(|row| entries.extend(Some(row.entry).filter(|entry| !entry.is_delivered())));
+        self.places = Some(places.map_err(Fault::reading)?);
         Ok(entries)
     }
 

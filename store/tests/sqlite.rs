@@ -10,6 +10,8 @@ mod browsing;
 mod copying;
 #[path = "sqlite/faults.rs"]
 mod faults;
+#[path = "sqlite/live.rs"]
+mod live;
 #[path = "sqlite/making.rs"]
 mod making;
 #[path = "sqlite/opening.rs"]
