@@ -44,6 +44,19 @@ pub trait Store: Send + 'static {
     /// They could not be read, or are damaged.
     fn load(&mut self) -> Result<Vec<Entry>, StoreError>;
 
+    /// The latest entry of each key whose outcome was not delivered: what a client goes on with. As [`load`](Store::load) without the others,
+    /// and in the same order.
+    ///
+    /// A store that keeps much should not gather the others first, as this default does; but it looks at them all the same.
+    ///
+    /// # Errors
+    /// Entries could not be read, or are damaged: those that are not given count as well.
+    fn load_live(&mut self) -> Result<Vec<Entry>, StoreError> {
+        let mut entries = self.load()?;
+        entries.retain(|entry| !entry.is_delivered());
+        Ok(entries)
+    }
+
     /// The latest entry of this key.
     ///
     /// # Errors

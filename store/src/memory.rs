@@ -65,6 +65,10 @@ impl Store for MemoryStore {
         Ok(self.lock().entries.values().cloned().collect())
     }
 
+    fn load_live(&mut self) -> Result<Vec<Entry>, StoreError> {
+        Ok(self.lock().entries.values().filter(|entry| !entry.is_delivered()).cloned().collect())
+    }
+
     fn find(&mut self, key: &Key) -> Result<Option<Entry>, StoreError> {
         let kept = self.lock();
         Ok(kept.places.get(key).and_then(|place| kept.entries.get(place)).cloned())

@@ -11,7 +11,8 @@
 //!   (`sqlite/head.rs`): a row that is missing, altered, older than it should be, or written by nobody, is found;
 //! - how far the journal had come is kept beside it as well, in `FILE-mark` (`sqlite/mark.rs`): a log that lost its end is found.
 //!
-//! All of that is verified by [`load`](Store::load), or before whatever is done first; single rows each time they are read.
+//! All of that is verified by [`load`](Store::load) and [`load_live`](Store::load_live), or before whatever is done first; single rows each time they
+//! are read. Rows are read one by one: what is verified and not asked for, such as answers that were delivered, is not kept in memory.
 //!
 //! One [`append`](Store::append) is one transaction with one sync (`journal_mode=WAL`, `synchronous=FULL`). A commit whose pages could not be written, as on a
 //! full disk, has certainly failed: the page that ends it comes last. When the sync failed, all of them may be in the log, and a crash could still
@@ -124,8 +125,8 @@ impl SqliteStore {
     /// so that what is seen stands still.
     ///
     /// # Errors
-    /// As [`open`](SqliteStore::open), and [`OpenError::Missing`] if there is none. For one that is in use, see
-    /// [`open_copy`](SqliteStore::open_copy).
+    /// As [`open`](SqliteStore::open), and [`OpenError::Missing`] if there is none, or its maker was killed before anything could be kept in it.
+    /// For one that is in use, see [`open_copy`](SqliteStore::open_copy).
     pub fn open_read_only(path: impl AsRef<Path>) -> Result<Self, OpenError> {
         Self::open_for(path.as_ref(), Access::Read)
     }
@@ -266,7 +267,11 @@ impl SqliteStore {
     /// Verifies all rows. What is whole may be tidied up when it is closed; of what is not, nothing is touched.
     fn scan(&mut self, each: impl FnMut(row::Row)) -> Result<Places, Fault> {
         let places = scan::rows(&self.connection, &mut self.reader, &self.head, each);
-        files::leave_log(&self.connection, self.access == Access::Read || places.is_err())?;
+        match (&places, self.access) {
+            (Ok(_), Access::Write) => files::leave_log(&self.connection, false)?,
+            (Err(_), _) if files::has_bytes(&self.path, "-wal") => files::leave_log(&self.connection, true)?,
+            _ => {}
+        }
         places
     }
 }
@@ -289,7 +294,7 @@ impl Work<'_> {
     fn append(&mut self, entry: &Entry) -> Result<(), Fault> {
         let key = &entry.record.key;
         let earlier = self.earlier(key)?;
-        let sequence = self.head.sequence + 1;
+        let sequence = self.head.next()?;
         let first = earlier.as_ref().map_or(sequence, |known| known.first);
         let place = Place { first, sequence, previous: self.head.hash };
         let known = self.writer.write(&place, entry, earlier.as_ref())?;
@@ -297,7 +302,7 @@ impl Work<'_> {
             self.places.insert(key, first);
             self.came.push((key.clone(), first));
         }
-        self.head.append(sequence, known.hash, earlier.as_ref().map(|earlier| &earlier.hash));
+        self.head.append(known.hash, earlier.as_ref().map(|earlier| &earlier.hash))?;
         // After that, as a rule, there is no other.
         if entry.is_delivered() {
             self.recent.remove(first)
@@ -352,7 +357,7 @@ impl Work<'_> {
         if delete.execute([first])? != 1 {
             return Err(Damage::Gone.into());
         }
-        self.head.remove(hash);
+        self.head.remove(hash)?;
         self.recent.remove(first);
         self.went.push((key, first));
         Ok(())
@@ -376,6 +381,14 @@ impl Store for SqliteStore {
         self.settle().map_err(Fault::reading)?;
         let mut entries = Vec::with_capacity(scan::expected(&self.head));
         self.places = Some(self.scan(|row| entries.push(row.entry)).map_err(Fault::reading)?);
+        Ok(entries)
+    }
+
+    fn load_live(&mut self) -> Result<Vec<Entry>, StoreError> {
+        self.settle().map_err(Fault::reading)?;
+        let mut entries = Vec::new();
+        let places = self.scan(|row| entries.extend(Some(row.entry).filter(|entry| !entry.is_delivered())));
+        self.places = Some(places.map_err(Fault::reading)?);
         Ok(entries)
     }
 

@@ -10,8 +10,16 @@ mod browsing;
 mod copying;
 #[path = "sqlite/faults.rs"]
 mod faults;
+#[path = "sqlite/live.rs"]
+mod live;
+#[path = "sqlite/making.rs"]
+mod making;
 #[path = "sqlite/opening.rs"]
 mod opening;
+#[path = "sqlite/refusing.rs"]
+mod refusing;
+#[path = "sqlite/syncing.rs"]
+mod syncing;
 #[path = "sqlite/verifying.rs"]
 mod verifying;
 

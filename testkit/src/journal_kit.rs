@@ -79,6 +79,11 @@ const STAGES: [Stage; 8] = [
     Stage::Delivered(Outcome::Failed),
 ];
 
+/// What [`Store::load_live`] gives where [`Store::load`] gives these.
+fn live(entries: &[Entry]) -> Vec<Entry> {
+    entries.iter().filter(|entry| !entry.is_delivered()).cloned().collect()
+}
+
 fn answer(number: u64) -> KeptAnswer {
     KeptAnswer { status: 200, body: format!("result {number}").into_bytes() }
 }

@@ -1,7 +1,11 @@
 //! Opening: from a path to a connection that is locked, set up and migrated, or an error that says why not.
 //!
-//! Nothing is changed in a file that is not ours, or that a newer release wrote. Never opened or closed here by other means than SQLite's: a
-//! file that this process has open already, because closing it would give up SQLite's lock (POSIX locks belong to the process).
+//! Whatever is refused is left as it is, with its log and its mode: first comes a look, within a transaction, and only what is found to be a
+//! journal of this release's is changed. A file in which nothing was ever kept, because its maker was killed while it made it, is made anew; who
+//! only looks is told that there is no journal.
+//!
+//! Never opened or closed here by other means than SQLite's: a file that this process has open already, because closing it would give up SQLite's
+//! lock (POSIX locks belong to the process).
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
@@ -46,30 +50,37 @@ pub(super) fn open(path: &Path, access: Access) -> Result<(Connection, Access), 
     connection.set_prepared_statement_cache_capacity(32);
     connection.execute_batch("BEGIN EXCLUSIVE")?;
     let found = schema::look(&connection)?;
-    if found != Found::Version(schema::VERSION) {
-        if access == Access::Read {
-            return Err(OpenError::Foreign);
-        }
-        schema::migrate(&connection, found)?;
-        if found == Found::Empty {
+    if found == Found::Empty {
+        not_emptied(path)?;
+    }
+    match (found, access) {
+        (Found::Version(schema::VERSION), _) => {}
+        (Found::Empty, Access::Read) => return Err(OpenError::Missing),
+        (Found::Version(_), Access::Read) => return Err(OpenError::Foreign),
+        (Found::Empty, Access::Write) => {
+            schema::migrate(&connection, found)?;
             Head::create(&connection)?;
         }
+        (Found::Version(_), Access::Write) => schema::migrate(&connection, found)?,
     }
+    schema::check(&connection)?;
     connection.execute_batch("COMMIT")?;
     match access {
         Access::Read => connection.execute_batch("PRAGMA query_only = ON")?,
         Access::Write => {
+            for suffix in ["", "-wal", "-mark"] {
+                owner_only(&beside(path, suffix))?;
+            }
             let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
             if mode != "wal" {
                 return Err(OpenError::ReadOnly);
             }
         }
     }
-    schema::check(&connection)?;
     Ok((connection, access))
 }
 
-/// A file of our own at the path, with nobody else's eyes on it.
+/// A file at the path that may be a journal. If none was there it is made, with nobody else's eyes on it.
 pub(super) fn prepare(path: &Path, access: Access) -> Result<(), OpenError> {
     let length = match fs::symlink_metadata(path) {
         Ok(found) if found.file_type().is_symlink() => return Err(OpenError::Symlink),
@@ -80,23 +91,25 @@ pub(super) fn prepare(path: &Path, access: Access) -> Result<(), OpenError> {
     };
     if length.unwrap_or_default() == 0 {
         // SQLite would take it for a new one and throw the log away.
-        let left = |suffix| fs::metadata(beside(path, suffix)).is_ok_and(|found| found.len() > 0);
-        if left("-wal") || left("-mark") {
-            return Err(Damage::Emptied.into());
-        }
+        not_emptied(path)?;
         if access == Access::Read {
             return Err(OpenError::Missing);
         }
     }
-    if access == Access::Write {
-        if length.is_none() {
-            create(path)?;
-        }
-        for suffix in ["", "-wal", "-mark"] {
-            owner_only(&beside(path, suffix))?;
-        }
+    if access == Access::Write && length.is_none() {
+        create(path)?;
     }
     Ok(())
+}
+
+/// Nothing is in the file: then nothing that was kept may lie beside it.
+fn not_emptied(path: &Path) -> Result<(), OpenError> {
+    if has_bytes(path, "-wal") || has_bytes(path, "-mark") { Err(Damage::Emptied.into()) } else { Ok(()) }
+}
+
+/// Whether there is anything in the file that belongs to the journal by this suffix.
+pub(super) fn has_bytes(path: &Path, suffix: &str) -> bool {
+    fs::metadata(beside(path, suffix)).is_ok_and(|found| found.len() > 0)
 }
 
 fn create(path: &Path) -> std::io::Result<()> {
@@ -130,6 +143,8 @@ fn owner_only(_: &Path) -> std::io::Result<()> {
 }
 
 fn connect(path: &Path, access: Access) -> Result<Connection, OpenError> {
+    // Before SQLite makes one.
+    let has_log = beside(path, "-wal").exists();
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     let connection = match (connection.is_readonly(MAIN_DB)?, access) {
@@ -140,8 +155,8 @@ fn connect(path: &Path, access: Access) -> Result<Connection, OpenError> {
     connection.busy_timeout(Duration::ZERO)?;
     connection.execute_batch(SETTINGS)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
-    // Who only looks, or finds damage, leaves the log as it is: it may be all that is left.
-    leave_log(&connection, true)?;
+    // Who only looks, or refuses what is there, leaves the log as it is: it may be all that is left. And leaves none where there was none.
+    leave_log(&connection, has_log)?;
     Ok(connection)
 }
 
@@ -150,9 +165,9 @@ pub(super) fn leave_log(connection: &Connection, stays: bool) -> rusqlite::Resul
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, stays).map(drop)
 }
 
-/// A file that this user cannot write cannot be locked either; without a log it is whole as it is.
+/// A file that this user cannot write cannot be locked either; without a log, or what takes back a half-made commit, it is whole as it is.
 fn immutable(path: &Path) -> Result<Connection, OpenError> {
-    if fs::metadata(beside(path, "-wal")).is_ok_and(|log| log.len() > 0) {
+    if has_bytes(path, "-wal") || has_bytes(path, "-journal") {
         return Err(OpenError::ReadOnlyUnclosed);
     }
     let mut uri = String::from("file:");

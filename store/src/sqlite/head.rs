@@ -23,6 +23,9 @@ pub(super) struct Head {
 }
 
 impl Head {
+    /// No journal has come this far: at a million records a second it would take 146,000 years.
+    pub(super) const LAST: i64 = 1 << 62;
+
     /// Makes the head of an empty journal. Within the caller's transaction.
     pub(super) fn create(connection: &Connection) -> rusqlite::Result<()> {
         let instance: Vec<u8> = connection.query_row("SELECT randomblob(16)", [], |row| row.get(0))?;
@@ -50,7 +53,12 @@ impl Head {
         };
         let (instance, sequence, hash, count, sum, checksum) = columns;
         let head = Self { instance, sequence, hash, count, sum: u128::from_be_bytes(sum) };
-        if head.checksum() == checksum { Ok(head) } else { Err(Damage::Head.into()) }
+        if head.checksum() == checksum && head.is_possible() { Ok(head) } else { Err(Damage::Head.into()) }
+    }
+
+    /// A checksum is no signature: who writes a file can give any numbers the right one. Each row was counted by a record of its own.
+    fn is_possible(&self) -> bool {
+        (0..=Self::LAST).contains(&self.sequence) && (0..=self.sequence).contains(&self.count)
     }
 
     /// Moves the head row from `before` to this. Within the caller's transaction, with the rows that it counts.
@@ -70,21 +78,28 @@ impl Head {
         if moved == 1 { Ok(()) } else { Err(Damage::Head.into()) }
     }
 
-    /// Counts a row that was appended, and no longer the one that it replaced.
-    pub(super) fn append(&mut self, sequence: i64, hash: Hash, replaced: Option<&Hash>) {
-        self.sequence = sequence;
+    /// The number of the next record.
+    pub(super) fn next(&self) -> Result<i64, Damage> {
+        self.sequence.checked_add(1).filter(|next| *next <= Self::LAST).ok_or(Damage::Head)
+    }
+
+    /// Counts the row of the [`next`](Head::next) record, and no longer the one that it replaced.
+    pub(super) fn append(&mut self, hash: Hash, replaced: Option<&Hash>) -> Result<(), Damage> {
+        self.sequence = self.next()?;
         self.hash = hash;
         if let Some(replaced) = replaced {
-            self.remove(replaced);
+            self.remove(replaced)?;
         }
-        self.count += 1;
+        self.count = self.count.checked_add(1).ok_or(Damage::Head)?;
         self.sum = self.sum.wrapping_add(number(&hash));
+        Ok(())
     }
 
     /// Counts a row no more.
-    pub(super) const fn remove(&mut self, hash: &Hash) {
-        self.count -= 1;
+    pub(super) fn remove(&mut self, hash: &Hash) -> Result<(), Damage> {
+        self.count = self.count.checked_sub(1).filter(|count| *count >= 0).ok_or(Damage::Head)?;
         self.sum = self.sum.wrapping_sub(number(hash));
+        Ok(())
     }
 
     pub(super) fn watermark(&self) -> Watermark {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::{env, fs, process};
 
 use proptest::prelude::*;
+use rusqlite::types::Value;
 use steadfast_core::operation::{Rejected, Stage, Unresolved};
 use steadfast_core::{Fingerprint, Gate, Operation, OperationPolicy, Outcome, Seed};
 
@@ -207,6 +208,61 @@ fn not_more_is_remembered_than_there_is_room_for() {
     assert_eq!(store.load().unwrap().len(), keys.len());
 }
 
+/// A journal of one entry, with another head that has its right checksum.
+fn with_head(name: &str, change: impl FnOnce(&mut Head)) -> Home {
+    let home = Home::new(name);
+    let mut store = home.open();
+    store.append(&[entry("one")]).unwrap();
+    let mut head = store.head;
+    change(&mut head);
+    head.replace(&store.head, &store.connection).unwrap();
+    drop(store);
+    fs::remove_file(home.file("-mark")).unwrap();
+    home
+}
+
+#[test]
+fn a_head_that_no_journal_can_have_is_damage() {
+    let sequences = [-1, 0, Head::LAST + 1, i64::MAX, i64::MIN].map(|sequence| (sequence, 1));
+    let counts = [-1, 2, i64::MAX, i64::MIN].map(|count| (1, count));
+    for (sequence, count) in sequences.into_iter().chain(counts) {
+        let home = with_head(&format!("head-{sequence}-{count}"), |head| {
+            (head.sequence, head.count) = (sequence, count);
+        });
+        let opened = SqliteStore::open(home.file(""));
+        assert!(matches!(opened, Err(OpenError::Damaged(_))), "sequence {sequence}, count {count}: {opened:?}");
+    }
+}
+
+#[test]
+fn behind_the_last_number_comes_none() {
+    let home = with_head("last", |head| head.sequence = Head::LAST - 1);
+    let mut store = home.open();
+    store.append(&[entry("two")]).unwrap();
+    assert!(store.append(&[entry("three")]).unwrap_err().is_certain());
+    assert_eq!(store.load().unwrap(), [entry("one"), entry("two")]);
+    drop(store);
+    assert_eq!(home.open().load().unwrap(), [entry("one"), entry("two")]);
+}
+
+/// A killed process does not show what a power failure would lose, so no other test fails without these.
+#[test]
+fn what_makes_a_commit_durable_holds_on_the_connection_that_is_used() {
+    let home = Home::new("settings");
+    for _ in ["made", "opened again"] {
+        let mut store = home.open();
+        store.append(&[entry("one")]).unwrap();
+        let setting = |name| -> Value { store.connection.pragma_query_value(None, name, |row| row.get(0)).unwrap() };
+        assert_eq!(setting("synchronous"), Value::from(2), "FULL: a sync for each commit");
+        assert_eq!(setting("journal_mode"), Value::from("wal".to_owned()));
+        assert_eq!(setting("locking_mode"), Value::from("exclusive".to_owned()));
+        assert_eq!(setting("trusted_schema"), Value::from(0));
+        assert_eq!(setting("secure_delete"), Value::from(1));
+        assert_eq!(setting("mmap_size"), Value::from(0), "an I/O error is an error, not a signal");
+        assert_eq!(setting("cell_size_check"), Value::from(1));
+    }
+}
+
 /// One step in the life of a journal.
 #[derive(Clone, Debug)]
 enum Step {
@@ -247,7 +303,7 @@ fn any_step() -> impl Strategy<Value = Step> {
     .boxed()
 }
 
-fn everything(store: &SqliteStore) -> Vec<Vec<rusqlite::types::Value>> {
+fn everything(store: &SqliteStore) -> Vec<Vec<Value>> {
     let mut rows = store.connection.prepare("SELECT * FROM operations ORDER BY first").unwrap();
     let columns = rows.column_count();
     let row = |row: &rusqlite::Row<'_>| (0..columns).map(|column| row.get(column)).collect();

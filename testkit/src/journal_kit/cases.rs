@@ -8,7 +8,7 @@ use super::{READY, answer, any_entry, entry};
 
 type Case = fn(&mut dyn Store);
 
-pub(super) const ALL: [(&str, Case); 15] = [
+pub(super) const ALL: [(&str, Case); 16] = [
     ("an empty store has nothing", an_empty_store_has_nothing),
     ("what is appended is loaded", what_is_appended_is_loaded),
     ("what is appended is found, and nothing else", what_is_appended_is_found),
@@ -19,6 +19,7 @@ pub(super) const ALL: [(&str, Case); 15] = [
     ("a payload stays until the end", a_payload_stays_until_the_end),
     ("an answer is kept", an_answer_is_kept),
     ("a key that is free again starts anew", a_key_that_is_free_again_starts_anew),
+    ("what is live is loaded without the rest, in order", what_is_live_is_loaded),
     ("appending twice is harmless", appending_twice_is_harmless),
     ("a large batch is one", a_large_batch_is_one),
     ("only old settled operations are forgotten", only_old_settled_operations_are_forgotten),
@@ -28,6 +29,10 @@ pub(super) const ALL: [(&str, Case); 15] = [
 
 fn load(store: &mut dyn Store) -> Vec<Entry> {
     store.load().expect("it loads")
+}
+
+fn load_live(store: &mut dyn Store) -> Vec<Entry> {
+    store.load_live().expect("it loads what is live")
 }
 
 fn append(store: &mut dyn Store, entries: &[Entry]) {
@@ -41,6 +46,7 @@ fn find(store: &mut dyn Store, number: u64) -> Option<Entry> {
 
 fn an_empty_store_has_nothing(store: &mut dyn Store) {
     assert_eq!(load(store), []);
+    assert_eq!(load_live(store), []);
     assert_eq!(find(store, 1), None);
     assert_eq!(store.forget(Timestamp::NEVER, 10).expect("it forgets"), 0);
 }
@@ -111,6 +117,19 @@ fn a_key_that_is_free_again_starts_anew(store: &mut dyn Store) {
     assert_eq!(load(store), [entry(1, Stage::Planned, 2)]);
 }
 
+fn what_is_live_is_loaded(store: &mut dyn Store) {
+    for (stage, n) in super::STAGES.into_iter().zip(0..) {
+        append(store, &[entry(100 - n, stage, n).with_payload("who").with_answer(answer(n))]);
+    }
+    assert_eq!(load_live(store), super::live(&load(store)));
+    assert_eq!(load_live(store).len(), 6);
+    // What is delivered later is gone from it; a key that is free again comes back, in its old place.
+    append(store, &[entry(97, Stage::Delivered(READY), 20), entry(93, Stage::Planned, 20)]);
+    assert_eq!(load_live(store), super::live(&load(store)));
+    assert_eq!(load_live(store).last(), Some(&entry(93, Stage::Planned, 20)));
+    assert_eq!(find(store, 97).map(|entry| entry.answer), Some(Some(answer(3))));
+}
+
 fn appending_twice_is_harmless(store: &mut dyn Store) {
     append(store, &[entry(0, Stage::Accepted, 1).with_payload("who")]);
     let batch = [
@@ -172,7 +191,9 @@ fn any_history_reads_back_as_in_memory(store: &mut dyn Store) {
             append(store, &batch);
             append(&mut model, &batch);
         }
-        assert_eq!(load(store), load(&mut model), "step {at}");
+        let loaded = load(store);
+        assert_eq!(loaded, load(&mut model), "step {at}");
+        assert_eq!(load_live(store), super::live(&loaded), "step {at}");
         let number = random.u64(0..40);
         assert_eq!(find(store, number), find(&mut model, number), "step {at}");
     }

@@ -155,6 +155,13 @@ impl<S: Store> Store for FaultyStore<S> {
         }
     }
 
+    fn load_live(&mut self) -> Result<Vec<Entry>, StoreError> {
+        match self.faults.begin() {
+            None | Some(StoreFault::Hold) => self.store.load_live(),
+            Some(_) => Err(StoreError::read(TOLD)),
+        }
+    }
+
     fn find(&mut self, key: &Key) -> Result<Option<Entry>, StoreError> {
         match self.faults.begin() {
             None | Some(StoreFault::Hold) => self.store.find(key),

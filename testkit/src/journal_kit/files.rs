@@ -8,7 +8,7 @@ use steadfast_core::operation::Stage;
 use steadfast_store::{Entry, Store};
 
 use super::images::{FILE, Image, Scratch};
-use super::{READY, answer, any_entry, entry};
+use super::{READY, answer, any_entry, entry, live};
 
 /// How much is tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,7 +117,12 @@ impl<S: Store, E: Display + Debug> Kit<'_, S, E> {
     fn read(&self, image: &Image) -> Option<Vec<Entry>> {
         self.scratch.lay_out(image);
         let mut store = (self.open)(&self.scratch.journal()).ok()?;
-        let loaded = store.load().ok()?;
+        // First, as a client does: nothing was verified yet.
+        let live_only = store.load_live();
+        let loaded = store.load();
+        assert_eq!(live_only.is_ok(), loaded.is_ok(), "what is live and the whole are not refused alike");
+        let (live_only, loaded) = (live_only.ok()?, loaded.ok()?);
+        assert!(live_only == live(&loaded), "what is live is not what is live of the whole");
         for entry in &loaded {
             let found = store.find(&entry.record.key).ok()?;
             assert_eq!(found.as_ref(), Some(entry), "a loaded key is found");

@@ -1,0 +1,155 @@
+//! What is refused is left as it is: its bytes, its log, its mode, and nothing new beside it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::PermissionsExt;
+
+use rusqlite::config::DbConfig;
+use steadfast_store::OpenError;
+
+use super::*;
+
+const APPLICATION_ID: i64 = 0x5366_4a31;
+
+/// All files of a home, with their modes.
+fn files(home: &Home) -> BTreeMap<String, (u32, Vec<u8>)> {
+    let read = |file: fs::DirEntry| {
+        let mode = file.metadata().unwrap().permissions().mode() & 0o777;
+        (file.file_name().into_string().unwrap(), (mode, fs::read(file.path()).unwrap()))
+    };
+    fs::read_dir(&home.0).unwrap().map(|file| read(file.unwrap())).collect()
+}
+
+/// Lays out the files of a home in another one.
+fn copied(home: &Home) -> Home {
+    let copy = Home::new();
+    for file in fs::read_dir(&home.0).unwrap().map(Result::unwrap) {
+        fs::copy(file.path(), copy.0.join(file.file_name())).unwrap();
+    }
+    copy
+}
+
+/// A database in WAL mode; with its log not written back, as when its program was killed.
+fn database(application_id: i64, version: i64, has_log: bool) -> Home {
+    let home = Home::new();
+    let connection = rusqlite::Connection::open(home.journal()).unwrap();
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, has_log).unwrap();
+    connection
+        .execute_batch(&format!(
+            "PRAGMA journal_mode = WAL; PRAGMA application_id = {application_id}; PRAGMA user_version = {version}; \
+             CREATE TABLE notes (text TEXT); INSERT INTO notes VALUES ('a note')"
+        ))
+        .unwrap();
+    drop(connection);
+    fs::set_permissions(home.journal(), fs::Permissions::from_mode(0o664)).unwrap();
+    assert_eq!(fs::metadata(beside(&home.journal(), "-wal")).is_ok_and(|log| log.len() > 0), has_log);
+    home
+}
+
+/// Opens it in both ways, each of which must be refused and change nothing.
+fn is_refused_and_left(home: &Home, is_right: impl Fn(&OpenError) -> bool) {
+    let before = files(home);
+    for opened in [SqliteStore::open(home.journal()), SqliteStore::open_read_only(home.journal())] {
+        assert!(opened.as_ref().is_err_and(&is_right), "{opened:?}");
+        drop(opened);
+        let after = files(home);
+        let changed: BTreeSet<_> =
+            before.keys().chain(after.keys()).filter(|name| before.get(*name) != after.get(*name)).collect();
+        assert!(changed.is_empty(), "changed: {changed:?}");
+    }
+}
+
+#[test]
+fn a_strangers_file_keeps_its_mode() {
+    let home = Home::new();
+    home.tamper("CREATE TABLE notes (text TEXT)");
+    for bytes in [fs::read(home.journal()).unwrap(), b"a text of somebody's, longer than a header. ".repeat(20)] {
+        fs::write(home.journal(), bytes).unwrap();
+        fs::set_permissions(home.journal(), fs::Permissions::from_mode(0o664)).unwrap();
+        is_refused_and_left(&home, |error| matches!(error, OpenError::Foreign));
+    }
+}
+
+#[test]
+fn a_strangers_database_keeps_its_log() {
+    is_refused_and_left(&database(0, 0, true), |error| matches!(error, OpenError::Foreign));
+}
+
+#[test]
+fn a_strangers_database_without_a_log_gets_none() {
+    is_refused_and_left(&database(0, 0, false), |error| matches!(error, OpenError::Foreign));
+}
+
+#[test]
+fn a_newer_journal_keeps_its_log() {
+    let newer = |error: &OpenError| matches!(error, OpenError::Newer { version: 2 });
+    is_refused_and_left(&database(APPLICATION_ID, 2, true), newer);
+    is_refused_and_left(&database(APPLICATION_ID, 2, false), newer);
+}
+
+#[test]
+fn a_journal_with_other_tables_is_not_brought_into_another_mode() {
+    let damaged = |error: &OpenError| matches!(error, OpenError::Damaged(_));
+    is_refused_and_left(&database(APPLICATION_ID, 1, true), damaged);
+    let home = Home::new();
+    home.tamper(&format!("PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = 1; CREATE TABLE head (one)"));
+    fs::set_permissions(home.journal(), fs::Permissions::from_mode(0o664)).unwrap();
+    is_refused_and_left(&home, damaged);
+}
+
+/// The mark beside it is of a journal that had records; a new one in its place would be another journal.
+#[test]
+fn a_journal_whose_tables_are_gone_is_not_made_anew() {
+    let home = Home::new();
+    home.open().append(&[entry("order-1", Stage::Planned)]).unwrap();
+    fs::remove_file(home.journal()).unwrap();
+    home.tamper("CREATE TABLE notes (text TEXT); DROP TABLE notes");
+    is_refused_and_left(&home, |error| matches!(error, OpenError::Damaged(_)));
+}
+
+#[test]
+fn a_journal_that_does_not_load_keeps_its_log() {
+    let home = Home::new();
+    let many: Vec<Entry> = (0..400).map(|number| entry(&format!("order-{number}"), Stage::Planned)).collect();
+    home.open().append(&many).unwrap();
+    let mut store = home.open();
+    store.append(&[entry("order-400", Stage::Planned)]).unwrap();
+    let copy = copied(&home);
+    let mut bytes = fs::read(copy.journal()).unwrap();
+    let provider = bytes.windows(7).position(|window| window == b"deepvue").unwrap();
+    bytes[provider] ^= 1;
+    fs::write(copy.journal(), bytes).unwrap();
+    let before = files(&copy);
+    assert!(!before["journal-wal"].1.is_empty());
+    let looks: [fn(&mut SqliteStore) -> bool; 3] = [
+        |store| store.load().is_err(),
+        |store| store.append(&[entry("order-401", Stage::Planned)]).is_err(),
+        |store| store.find(&Key::new("order-1").unwrap()).is_err(),
+    ];
+    for is_refused in looks {
+        assert!(is_refused(&mut copy.open()));
+        assert!(files(&copy) == before);
+    }
+}
+
+#[test]
+fn a_closed_journal_that_does_not_load_gets_no_log() {
+    let home = Home::new();
+    home.open().append(&[entry("order-1", Stage::Planned)]).unwrap();
+    home.tamper("UPDATE operations SET provider = 'another'");
+    let before = files(&home);
+    assert_eq!(before.len(), 2);
+    assert!(home.open().load().is_err());
+    assert!(SqliteStore::open_read_only(home.journal()).unwrap().load().is_err());
+    assert!(files(&home) == before);
+}
+
+#[test]
+fn looking_at_a_closed_journal_leaves_no_log_beside_it() {
+    let home = Home::new();
+    home.open().append(&[entry("order-1", Stage::Planned)]).unwrap();
+    let before = files(&home);
+    let mut looking = SqliteStore::open_read_only(home.journal()).unwrap();
+    assert_eq!(looking.load().unwrap().len(), 1);
+    drop(looking);
+    assert!(files(&home) == before);
+}
