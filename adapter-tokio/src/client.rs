@@ -288,7 +288,7 @@ impl<P: Provider, T: Transport> Builder<P, T> {
                 let (keep, policy, ours) = (self.keep.clone(), self.policy.clone(), self.provider.name().to_owned());
                 let (hands_over, from_backup) = (self.hooks.unclaimed.is_some(), self.from_backup);
                 let loading = tokio::task::spawn_blocking(move || {
-                    let mut entries = store.load()?;
+                    let mut entries = store.load_live()?;
                     if let Some(entry) = entries.iter().find(|entry| *entry.provider != *ours) {
                         return Err(StartError::OtherProvider { theirs: entry.provider.clone(), ours });
                     }

@@ -10,8 +10,8 @@ use super::schema::VERSION;
 use crate::StoreError;
 
 /// What to do about damage.
-pub(super) const RESTORE: &str = "stop, keep the files as they are, and restore the journal with its -wal and -mark from a copy; \
-                                  operations that were under way since then may have run";
+pub(super) const RESTORE: &str = "stop, keep the files as they are, restore the journal with its -wal and -mark from a copy, and start \
+                                  its client as one from a backup; operations that were under way since then may have run";
 
 /// Why a journal on SQLite could not be opened.
 #[derive(Debug, thiserror::Error)]
