@@ -244,6 +244,10 @@ impl Store for Tallied {
         self.store.load()
     }
 
+    fn load_live(&mut self) -> Result<Vec<Entry>, StoreError> {
+        self.store.load_live()
+    }
+
     fn find(&mut self, key: &Key) -> Result<Option<Entry>, StoreError> {
         self.timed(|store| store.find(key))
     }

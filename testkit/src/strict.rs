@@ -190,6 +190,10 @@ impl Store for StrictStore {
         self.books.lock().unwrap_or_else(PoisonError::into_inner).store.load()
     }
 
+    fn load_live(&mut self) -> Result<Vec<Entry>, StoreError> {
+        self.books.lock().unwrap_or_else(PoisonError::into_inner).store.load_live()
+    }
+
     fn find(&mut self, key: &Key) -> Result<Option<Entry>, StoreError> {
         self.books.lock().unwrap_or_else(PoisonError::into_inner).store.find(key)
     }

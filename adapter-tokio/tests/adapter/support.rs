@@ -203,6 +203,13 @@ impl Store for Kept {
         self.with(|store| store.load())
     }
 
+    fn load_live(&mut self) -> Result<Vec<Entry>, StoreError> {
+        if let Self::Sqlite(file) = self {
+            file.lock().unwrap().open = None;
+        }
+        self.with(|store| store.load_live())
+    }
+
     fn find(&mut self, key: &Key) -> Result<Option<Entry>, StoreError> {
         self.with(|store| store.find(key))
     }
@@ -273,6 +280,11 @@ impl Store for Faulty {
     fn load(&mut self) -> Result<Vec<Entry>, StoreError> {
         let mut inner = self.inner.clone();
         self.read(|| inner.load())
+    }
+
+    fn load_live(&mut self) -> Result<Vec<Entry>, StoreError> {
+        let mut inner = self.inner.clone();
+        self.read(|| inner.load_live())
     }
 
     fn find(&mut self, key: &Key) -> Result<Option<Entry>, StoreError> {
