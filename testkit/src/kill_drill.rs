@@ -7,13 +7,13 @@
 //! What has been *taken in* is never submitted again before the last life: whatever becomes of it until then, the journal alone has brought about. In
 //! the last life everything is submitted once more, so that every outcome is told, those told before a second time.
 //!
-//! After each kill the file is opened, verified and held against what was heard and against the provider's books ([`Books`](books)):
+//! After each kill the file is opened, verified and held against what was heard and against the provider's books (`books.rs`):
 //!
 //! - what was taken in is there, and what was told as an outcome is there as that outcome;
 //! - whatever the provider has seen a create of is there as more than planned: nothing was sent without its record;
 //! - at the end, every job has an outcome, told twice only as the same, and no key was run more than once.
 //!
-//! The child is any executable that calls [`child`] when it is told to; see [`KillDrill::run`].
+//! The child is any executable that calls [`child()`] when it is told to; see [`KillDrill::run`].
 
 mod books;
 mod child;
@@ -104,7 +104,7 @@ impl Moment {
 }
 
 impl KillDrill {
-    /// Runs it. `child` makes the command that starts the child: an executable that calls [`child`] at once. `watch` is called as it goes on.
+    /// Runs it. `child` makes the command that starts the child: an executable that calls [`child()`] at once. `watch` is called as it goes on.
     ///
     /// Must be called on a tokio runtime with I/O and time.
     ///
