@@ -309,6 +309,12 @@ impl Operation {
         if let State::Ended { outcome } | State::Delivered { outcome } = self.state { Some(outcome) } else { None }
     }
 
+    /// Whether how it ends is decided, be it durable yet or not: nothing that is learnt later changes that.
+    #[must_use]
+    pub const fn has_ended(&self) -> bool {
+        matches!(self.state, State::Ending { .. } | State::Ended { .. } | State::Delivered { .. })
+    }
+
     /// Whether it has ended, its outcome was delivered, and that is on disk: nothing more will come of it, and it may be forgotten.
     #[must_use]
     pub fn is_finished(&self) -> bool {

@@ -151,6 +151,7 @@ impl<P: Provider, T: Transport> Driver<P, T> {
             Ok(id) => {
                 self.jobs.insert(id, Job { payload: Some(payload), durable: true, ..Job::default() });
                 self.join(id, reply);
+                self.match_early(id);
             }
             // The engine has it after all: it is joined.
             Err(_) => self.take_in(key, payload, print, reply),
@@ -170,6 +171,7 @@ impl<P: Provider, T: Transport> Driver<P, T> {
             Ok(Submitted::Started(id)) => {
                 self.jobs.insert(id, Job { payload: Some(payload), ..Job::default() });
                 self.join(id, reply);
+                self.match_early(id);
             }
             Ok(Submitted::Joined(id)) => {
                 if let Some(job) = self.job(id) {
@@ -244,7 +246,10 @@ impl<P: Provider, T: Transport> Driver<P, T> {
             _ => {
                 let now = self.clock.now();
                 match self.engine.restore(entry.record, now) {
-                    Ok(id) => self.resume_known(id, reply),
+                    Ok(id) => {
+                        self.resume_known(id, reply);
+                        self.match_early(id);
+                    }
                     Err(_) => reply.refuse_resume(ResumeError::UnknownKey),
                 }
             }

@@ -5,6 +5,7 @@
 //! sent, else as unresolved.
 
 use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
 
 use steadfast_core::operation::Record;
 use steadfast_core::{Key, OperationId, Timestamp};
@@ -81,6 +82,7 @@ impl<P: Provider, T: Transport> Driver<P, T> {
         {
             self.jobs.insert(id, Job { durable: true, ..job });
         }
+        self.match_early(id);
         Some(id)
     }
 
@@ -97,6 +99,13 @@ impl<P: Provider, T: Transport> Driver<P, T> {
         if let Some(id) = self.restore(record, Some(Job { payload: Some(payload), payload_kept: false, ..job })) {
             self.join(id, reply);
         }
+    }
+
+    /// The provider has told that it has this job, so it need not be created. No create is due before that has been fed to the engine.
+    pub(super) fn unpark_created(&mut self, key: &Key) -> Option<OperationId> {
+        let (mut record, job) = self.parked.take(key)?;
+        record.due = Some(self.clock.now().saturating_add(Duration::from_nanos(1)));
+        self.restore(record, Some(job))
     }
 
     /// Those that have waited in vain end: past its deadline no create leaves, so they need no payload for it.

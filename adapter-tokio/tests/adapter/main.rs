@@ -6,3 +6,4 @@ mod journal;
 mod logs;
 mod resume;
 mod support;
+mod webhooks;
