@@ -202,6 +202,13 @@ impl<P: Provider, T: Transport> Driver<P, T> {
         }
         let policy = self.webhooks.policy;
         let patience = now.saturating_add(policy.answer_within);
+        if self.webhooks.inbox.iter().any(|early| early.name == name)
+            && !self.may_be_early(&event)
+            && let Some(early) = self.webhooks.take_early(|early| early.name == name)
+        {
+            // Whatever might have been its job has a name by now, and it is another.
+            self.webhooks.drop_early(early, "no create is open");
+        }
         if let Some(early) = self.webhooks.inbox.iter_mut().find(|early| early.name == name) {
             if policy.unknown == UnknownJob::Accept {
                 return answer(reply, Delivery::Unknown { repeat: false });
