@@ -141,9 +141,14 @@ impl fmt::Display for Delivery {
             Self::Early => "the webhook may be about a job whose create is not answered yet: it is to be sent again",
             Self::Refused(why) => return why.fmt(f),
             Self::TooLarge { bytes, limit } => {
-                return write!(f, "the webhook's body has {bytes} bytes, and at most {limit} are taken: raise the limit");
+                return write!(
+                    f,
+                    "the webhook's body has {bytes} bytes, and at most {limit} are taken: raise the limit"
+                );
             }
-            Self::NotDurable => "what follows from the webhook is not durable: mend the journal; it is to be sent again",
+            Self::NotDurable => {
+                "what follows from the webhook is not durable: mend the journal; it is to be sent again"
+            }
             Self::Busy => "too many webhooks wait for the journal: it is to be sent again",
             Self::Stopped => "the client has stopped: the webhook is to be sent again, to the next one",
         })

@@ -32,8 +32,8 @@ use steadfast_core::{Key, Kind, OperationPolicy, Reference, Timestamp};
 
 pub use crate::base_url::{BaseUrl, BaseUrlError};
 pub use crate::fingerprint::fingerprint;
-pub use crate::webhook::{WebhookError, WebhookEvent};
 use crate::rate_limit::Reset;
+pub use crate::webhook::{WebhookError, WebhookEvent};
 
 /// What one upstream's requests look like and what its answers mean.
 ///

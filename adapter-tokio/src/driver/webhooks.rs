@@ -39,6 +39,9 @@ const MOST_REPEATS: usize = 16;
 /// How many jobs are looked at to find one whose create is not answered; with more than that, it is taken that there is one.
 const MOST_ASKED: usize = 4_096;
 
+/// How large the index of references is before it is swept for the first time.
+const SWEEP: usize = 1_024;
+
 /// What an event costs in the inbox beside its result.
 const EVENT: usize = 512;
 
@@ -106,7 +109,7 @@ impl Webhooks {
             policy,
             on,
             jobs: HashMap::new(),
-            sweep_at: 1_024,
+            sweep_at: SWEEP,
             known: HashMap::new(),
             order: VecDeque::new(),
             inbox: VecDeque::new(),
@@ -120,6 +123,14 @@ impl Webhooks {
         let inbox = self.inbox.iter().flat_map(|early| early.replies.iter().map(|(at, _)| *at).chain([early.until]));
         // Whoever began to wait first is first.
         inbox.chain(self.waiting.first().map(|waiting| waiting.until)).min()
+    }
+
+    /// Rids the index of jobs that are forgotten, once it has doubled: so it is never much larger than what the engine knows.
+    fn sweep(&mut self, bears: impl Fn(&Reference, OperationId) -> bool) {
+        if self.jobs.len() >= self.sweep_at {
+            self.jobs.retain(|reference, id| bears(reference, *id));
+            self.sweep_at = (2 * self.jobs.len()).max(SWEEP);
+        }
     }
 
     fn recall(&mut self, name: &Name, now: Timestamp) -> Option<OperationId> {
@@ -321,8 +332,7 @@ impl<P: Provider, T: Transport> Driver<P, T> {
             {
                 self.webhooks.jobs.insert(reference.clone(), id);
             }
-            let Some(early) =
-                self.webhooks.take_early(|early| early.is_about(operation.key(), operation.reference()))
+            let Some(early) = self.webhooks.take_early(|early| early.is_about(operation.key(), operation.reference()))
             else {
                 break;
             };
@@ -333,13 +343,9 @@ impl<P: Provider, T: Transport> Driver<P, T> {
                 self.promise(id, Delivery::Taken, reply);
             }
         }
-        if self.webhooks.jobs.len() >= self.webhooks.sweep_at {
-            let bears = |reference: &Reference, id: &OperationId| {
-                self.engine.operation(*id).is_some_and(|operation| operation.reference() == Some(reference))
-            };
-            self.webhooks.jobs.retain(|reference, id| bears(reference, id));
-            self.webhooks.sweep_at = (2 * self.webhooks.jobs.len()).max(1_024);
-        }
+        self.webhooks.sweep(|reference, id| {
+            self.engine.operation(id).is_some_and(|operation| operation.reference() == Some(reference))
+        });
     }
 
     /// Answers once the operation owes the disk nothing, or says that this took too long.
@@ -384,6 +390,34 @@ fn answer(reply: oneshot::Sender<Delivery>, delivery: Delivery) {
 
 /// Whether a job that was to be created need not be: the provider has it.
 const fn proves_created(event: &WebhookEvent) -> bool {
-    event.reference.is_some()
-        || matches!(event.meaning, Some(Reading::Ready | Reading::Undecided | Reading::Failed))
+    event.reference.is_some() || matches!(event.meaning, Some(Reading::Ready | Reading::Undecided | Reading::Failed))
+}
+
+#[cfg(test)]
+mod tests {
+    use steadfast_core::engine::Limits;
+    use steadfast_core::{Engine, Gate, OperationPolicy, Seed};
+
+    use super::*;
+
+    /// I15: of a million jobs that came and went, it holds few; of those that are there, all.
+    #[test]
+    fn the_index_is_bounded_by_the_jobs_that_are_there() {
+        let mut engine = Engine::new(OperationPolicy::default(), Gate::unlimited(), Limits::default(), Seed::new(7));
+        let key = Key::new("order-42").unwrap();
+        let id = engine.submit(key, Fingerprint::new([0; 16]), Timestamp::EPOCH).unwrap().id();
+        let mut webhooks = Webhooks::new(WebhookPolicy::default(), true);
+        for live in [10, 3_000, 10] {
+            for n in 0..20_000 {
+                webhooks.jobs.insert(Reference::new(format!("txn-{n}")).unwrap(), id);
+                let is_live = |reference: &Reference, _| {
+                    let number: usize = reference.as_str().trim_start_matches("txn-").parse().unwrap();
+                    number + live > n && number <= n
+                };
+                webhooks.sweep(is_live);
+                assert!(webhooks.jobs.len() <= SWEEP.max(2 * 3_000), "{}", webhooks.jobs.len());
+                assert!(webhooks.jobs.contains_key(&Reference::new(format!("txn-{}", n.saturating_sub(5))).unwrap()));
+            }
+        }
+    }
 }

@@ -191,7 +191,10 @@ async fn what_cannot_be_made_durable_is_503_until_it_is() {
             sleep(Duration::from_millis(500)).await;
             assert!(store.inner.clone().find(&key("a")).unwrap().unwrap().record.stage == Stage::Accepted);
             store.tell([commit; 60]);
+            let began = Instant::now();
             let delivery = telling.tell(&client, "evt-1", READY).await;
+            let longest = if commit == Commit::Fails { SECOND / 10 } else { 5 * SECOND };
+            assert!(began.elapsed() < longest, "{commit:?}: {:?}", began.elapsed());
             assert_eq!((delivery.status().as_u16(), delivery), (503, Delivery::NotDurable), "{commit:?}");
             // The disk is still ill when it is sent again: not 2xx because it is known.
             let again = telling.tell(&client, "evt-1", READY).await;
@@ -361,8 +364,7 @@ async fn the_inbox_is_bounded_in_number_bytes_and_time() {
     let default = WebhookPolicy::default();
     let late = |policy: WebhookPolicy| async move {
         let (telling, transport) = (Telling::new(), accepts_after(8 * SECOND));
-        let client =
-            Client::builder(telling.clone(), transport.clone()).webhooks(policy).start().await.unwrap();
+        let client = Client::builder(telling.clone(), transport.clone()).webhooks(policy).start().await.unwrap();
         let job = client.submit(key("a"), "{}").await.unwrap();
         sleep(SECOND).await;
         let other = r#"{"reference":"txn-other","status":"ready"}"#;
@@ -376,6 +378,37 @@ async fn the_inbox_is_bounded_in_number_bytes_and_time() {
     assert!(!late(WebhookPolicy { inbox: 1, ..default }).await, "the oldest of two");
     assert!(!late(WebhookPolicy { inbox_bytes: 600, ..default }).await, "the oldest of two");
     assert!(!late(WebhookPolicy { inbox_for: 6 * SECOND, ..default }).await, "older than 6 s");
+}
+
+/// I15: however many are sent at once, few wait here.
+#[tokio::test(start_paused = true)]
+async fn those_who_wait_for_an_answer_are_bounded() {
+    let telling = Telling::new();
+    let client = Client::builder(telling.clone(), accepts_after(8 * SECOND)).start().await.unwrap();
+    let _job = client.submit(key("a"), "{}").await.unwrap();
+    sleep(SECOND).await;
+    let count = async |client: &Client, ids: &[String], wanted: Delivery| {
+        let mut deliveries = tokio::task::JoinSet::new();
+        for id in ids {
+            let (telling, client, id) = (telling.clone(), client.clone(), id.clone());
+            deliveries.spawn(async move {
+                let began = Instant::now();
+                (telling.tell(&client, &id, READY).await, began.elapsed())
+            });
+        }
+        let all = deliveries.join_all().await;
+        all.iter().filter(|(delivery, waited)| *delivery == wanted && *waited < SECOND).count()
+    };
+    let repeats = vec!["evt-1".to_owned(); 20];
+    assert_eq!(count(&client, &repeats, Delivery::Early).await, 4, "sixteen wait for the job of one event");
+
+    let [store, _] = Faulty::both();
+    let client = Client::builder(telling.clone(), pending_for_ever()).store(store.clone()).start().await.unwrap();
+    let _job = client.submit(key("a"), "{}").await.unwrap();
+    sleep(SECOND / 2).await;
+    store.tell([Commit::InDoubtAndNot; 60]);
+    let many: Vec<_> = (0..10_003).map(|n| format!("evt-{n}")).collect();
+    assert_eq!(count(&client, &many, Delivery::Busy).await, 3, "ten thousand wait for the journal");
 }
 
 #[tokio::test(start_paused = true)]
@@ -421,7 +454,8 @@ async fn after_the_polls_answer_nothing_changes_and_a_later_revision_is_a_notice
         let sent = transport.sent("a");
         // The same, an older status, a hint, and another end.
         let failed = r#"{"reference":"txn-a","status":"failed"}"#;
-        for (n, body) in [READY, r#"{"reference":"txn-a","status":"pending"}"#, CHANGED, failed].into_iter().enumerate() {
+        for (n, body) in [READY, r#"{"reference":"txn-a","status":"pending"}"#, CHANGED, failed].into_iter().enumerate()
+        {
             assert_eq!(telling.tell(&client, &format!("evt-{n}"), body).await, Delivery::Taken);
         }
         sleep(60 * SECOND).await;
@@ -577,7 +611,8 @@ async fn an_unresolved_job_is_not_rewritten() {
 #[test]
 fn deliveries_and_events_show_nothing_private() {
     let telling = Telling::new();
-    let (headers, body) = telling.sign("canary-id", r#"{"reference":"canary-ref","key":"canary-key","status":"ready"}"#);
+    let (headers, body) =
+        telling.sign("canary-id", r#"{"reference":"canary-ref","key":"canary-key","status":"ready"}"#);
     let event = telling.webhook(&headers, &body, Timestamp::from(SystemTime::now())).unwrap();
     let refused = telling.webhook(&headers, &Bytes::from_static(b"canary-body"), Timestamp::from(SystemTime::now()));
     let refused = Delivery::Refused(refused.unwrap_err());
@@ -591,11 +626,17 @@ fn deliveries_and_events_show_nothing_private() {
 enum Step {
     Wait(u64),
     /// The provider tells the truth of now: a hint, or what is so. By key, by reference or by both.
-    Tell { named: u8, meaning: bool },
+    Tell {
+        named: u8,
+        meaning: bool,
+    },
     /// Something that was told before is sent again.
     Again(usize),
     /// A lie, badly signed; or a true word that was altered.
-    Forge { named: u8, altered: bool },
+    Forge {
+        named: u8,
+        altered: bool,
+    },
     /// The truth about somebody else's job.
     Stranger,
 }

@@ -560,7 +560,8 @@ fn a_change_hurries_nothing_but_the_schedule() {
     for step in [Step::Changed, Step::Drain] {
         history.step(&step);
     }
-    let failure = Failure::new(Class::Throttled, Certainty::NotExecuted).with_retry_after(Some(Duration::from_secs(20)));
+    let failure =
+        Failure::new(Class::Throttled, Certainty::NotExecuted).with_retry_after(Some(Duration::from_secs(20)));
     history.step(&Step::Answer(Err(failure)));
     let before = history.job.clone();
     history.step(&Step::Changed);

@@ -43,7 +43,9 @@ fn a_flat_body_names_its_job_and_may_say_how_it_stands() {
 
 #[test]
 fn what_names_no_job_is_about_none() {
-    for body in ["", "null", "[]", "{}", r#"{"reference":7,"key":null}"#, r#"{"reference":"","key":"two words"}"#, "\u{0}"] {
+    for body in
+        ["", "null", "[]", "{}", r#"{"reference":7,"key":null}"#, r#"{"reference":"","key":"two words"}"#, "\u{0}"]
+    {
         let event = plain(body);
         assert_eq!((event.reference, event.key, event.meaning), (None, None, None), "{body}");
     }

@@ -27,13 +27,9 @@ fn every_row_has_its_test_or_a_reason() {
     let file: Value = serde_json::from_str(include_str!("../../oracles/crash_matrix.json")).unwrap();
     let cases = file["cases"].as_array().unwrap();
     assert_eq!(file["case_count"], cases.len());
-    let tests = [
-        include_str!("rows.rs"),
-        include_str!("webhooks.rs"),
-        include_str!("policies.rs"),
-        include_str!("files.rs"),
-    ]
-    .concat();
+    let tests =
+        [include_str!("rows.rs"), include_str!("webhooks.rs"), include_str!("policies.rs"), include_str!("files.rs")]
+            .concat();
     for case in cases {
         let id = case["id"].as_str().unwrap();
         let tested = tests.contains(&format!("fn {}_", id.to_lowercase()));

@@ -143,7 +143,10 @@ async fn row(point: Point, left: impl Fn(&World)) {
                 }
                 sender.insist(client, life).await;
             };
-            assert!(world.live_beside(Crash::At(point), beside).await.is_none(), "{case:?}: it does not come to {point:?}");
+            assert!(
+                world.live_beside(Crash::At(point), beside).await.is_none(),
+                "{case:?}: it does not come to {point:?}"
+            );
             assert!(!sender.is_acknowledged(), "{case:?}: 2xx, and then it died at {point:?}");
             left(&world);
             let again = async |client: &Client, life: &Life| sender.insist(client, life).await;
@@ -207,7 +210,11 @@ async fn c11_webhook_for_an_unknown_resource() {
             let finished = match (dies_after, world.live_beside(Crash::Never, beside).await) {
                 (None, finished) => finished.unwrap(),
                 (Some(_), None) => {
-                    assert_eq!(sender.is_acknowledged(), named == Named::Both, "{case:?}: 2xx for what is only in memory");
+                    assert_eq!(
+                        sender.is_acknowledged(),
+                        named == Named::Both,
+                        "{case:?}: 2xx for what is only in memory"
+                    );
                     let again = async |client: &Client, life: &Life| sender.insist(client, life).await;
                     world.live_beside(Crash::Never, again).await.unwrap()
                 }
