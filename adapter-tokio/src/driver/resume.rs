@@ -7,7 +7,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
-use steadfast_core::operation::Record;
+use steadfast_core::operation::{Record, Stage};
 use steadfast_core::{Key, OperationId, Timestamp};
 use steadfast_providers::{Payload, Provider};
 
@@ -101,10 +101,14 @@ impl<P: Provider, T: Transport> Driver<P, T> {
         }
     }
 
-    /// The provider has told that it has this job, so it need not be created. No create is due before that has been fed to the engine.
+    /// Of a job that the provider tells it has: taken up to be fed that, which makes it accepted or ended. So it must not begin, or give up, by itself
+    /// before: whatever came of its creates, it is restored as one that is to be sent a moment later.
     pub(super) fn unpark_created(&mut self, key: &Key) -> Option<OperationId> {
+        let moment = self.clock.now().saturating_add(Duration::from_nanos(1));
+        let feedable = |(record, _, until): &&(Record, Job, Timestamp)| record.reference.is_none() && *until > moment;
+        self.parked.jobs.get(key).filter(feedable)?;
         let (mut record, job) = self.parked.take(key)?;
-        record.due = Some(self.clock.now().saturating_add(Duration::from_nanos(1)));
+        (record.stage, record.due) = (Stage::Planned, Some(moment));
         self.restore(record, Some(job))
     }
 

@@ -233,14 +233,11 @@ impl<P: Provider, T: Transport> Driver<P, T> {
             self.webhooks.remember(name, id, now);
             self.told(id, event);
             self.match_early(id);
-            if self.jobs.get(&id).is_none_or(|job| job.payload.is_none()) {
-                // Without its payload, whatever is still to be created waits for whoever brings it.
-                self.withdraw(id);
-            }
             return self.promise(id, Delivery::Taken, reply);
         }
         if self.parked_waits_on(&event) {
-            return answer(reply, Delivery::Taken);
+            // Its end is about to be decided, or there is nothing to learn.
+            return answer(reply, if proves_created(&event) { Delivery::Early } else { Delivery::Taken });
         }
         if !self.may_be_early(&event) {
             return answer(reply, Delivery::Unknown { repeat: policy.unknown == UnknownJob::Repeat });

@@ -531,23 +531,34 @@ async fn while_it_shuts_down_jobs_may_end_by_webhook_and_then_it_is_503() {
 /// A restart found the job and not its payload. The provider has it after all, so none is needed.
 #[tokio::test(start_paused = true)]
 async fn a_job_that_waits_for_its_payload_needs_none_once_the_provider_tells_of_it() {
-    for store in Kept::both() {
+    for (store, spent) in Kept::both().into_iter().zip([false, true]).chain(Kept::both().into_iter().zip([true, false]))
+    {
         let telling = Telling::new();
         let silent = Scripted::new(|_, _, _| std::future::pending());
         let client = Client::builder(telling.clone(), silent).store(store.clone()).start().await.unwrap();
         let _job = client.submit(key("a"), "{}").await.unwrap();
         assert_eq!(client.shutdown(Duration::ZERO).await.len(), 1);
+        let creates = if spent { keyed().create().attempts() } else { 1 };
+        let mut entry = store.clone().find(&key("a")).unwrap().unwrap();
+        entry.record.creates = creates;
+        store.clone().append(&[entry]).unwrap();
 
         let transport = pending_for_ever();
         let client = Client::builder(telling.clone(), transport.clone()).store(store.clone()).start().await.unwrap();
         // That something changed is no reason to give the payload up.
         assert_eq!(telling.tell(&client, "evt-1", r#"{"key":"a"}"#).await, Delivery::Taken);
-        sleep(SECOND).await;
+        // Until after its next create would have been due.
+        sleep(20 * SECOND).await;
         assert_eq!(transport.sent("a"), []);
+        assert_eq!(store.clone().find(&key("a")).unwrap().unwrap().record.stage, Stage::InFlight);
         let named = r#"{"key":"a","reference":"txn-a"}"#;
         assert_eq!(telling.tell(&client, "evt-2", named).await, Delivery::Taken);
         let record = store.clone().find(&key("a")).unwrap().unwrap().record;
-        assert_eq!((record.stage, record.creates), (Stage::Accepted, 1), "2xx before the commit, or one more create");
+        assert_eq!(
+            (record.stage, record.creates),
+            (Stage::Accepted, creates),
+            "2xx before the commit, or one more create"
+        );
         sleep(SECOND).await;
         assert_eq!(transport.sent("a"), [Kind::Poll]);
         assert_eq!(telling.tell(&client, "evt-3", READY).await, Delivery::Taken);

@@ -96,7 +96,7 @@ impl Operation {
     }
 
     fn still_pending(&mut self, hint: Option<Duration>, turn: &mut Turn<'_>) {
-        if core::mem::take(&mut self.changed) && hint.is_none() {
+        if self.changed && hint.is_none() {
             // Perhaps it was answered before the change that was told of since. Where the provider names a wait, that holds.
             self.state = State::PollWaiting { at: turn.now, reason: WakeReason::Poll, after: None };
             return;
