@@ -111,13 +111,16 @@ impl Operation {
 
     /// Something has changed at the provider: ask now, rather than when the schedule would. The poll that this brings forward takes none of the schedule's.
     pub(super) fn changed(&mut self, turn: &mut Turn<'_>) {
-        match &mut self.state {
-            State::PollWaiting { at, reason: WakeReason::Poll, .. } if *at > turn.now && self.tries == 0 => {
-                *at = turn.now;
-                self.polls = self.polls.saturating_sub(1);
-            }
-            State::Polling { .. } if !self.due.send => self.changed = true,
-            _ => turn.tell(Notice::Absorbed),
+        if let State::PollWaiting { at, reason: WakeReason::Poll, .. } = &mut self.state
+            && *at > turn.now
+            && self.tries == 0
+        {
+            *at = turn.now;
+            self.polls = self.polls.saturating_sub(1);
+        } else if matches!(self.state, State::Polling { .. }) && !self.due.send {
+            self.changed = true;
+        } else {
+            turn.tell(Notice::Absorbed);
         }
     }
 

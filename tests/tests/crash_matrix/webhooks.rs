@@ -76,9 +76,11 @@ enum Named {
 struct Sender {
     world: World,
     named: Named,
-    /// What it was answered, and what was on disk at that moment.
-    answers: Arc<Mutex<Vec<(Delivery, Option<Stage>)>>>,
+    answers: Arc<Mutex<Vec<Told>>>,
 }
+
+/// What it was answered, and what was on disk at that moment.
+type Told = (Delivery, Option<Stage>);
 
 impl Sender {
     fn new(world: &World, named: Named) -> Self {
