@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use steadfast_core::engine::{self, Limits};
 use steadfast_core::gate::GatePolicy;
 use steadfast_core::operation::{OperationPolicy, Outcome, Stage, Unresolved};
@@ -22,6 +22,7 @@ use crate::journal::Journal;
 use crate::keep::{self, Durability, Keep, Seal};
 use crate::observe::{Hooks, Observation};
 use crate::transport::Transport;
+use crate::webhook::{Delivery, Mailbox, WebhookPolicy};
 
 /// Submits jobs to one provider and carries them to their outcome.
 ///
@@ -31,6 +32,7 @@ use crate::transport::Transport;
 pub struct Client {
     submits: mpsc::Sender<Submit>,
     commands: mpsc::UnboundedSender<Command>,
+    mailbox: Mailbox,
 }
 
 impl Client {
@@ -44,6 +46,7 @@ impl Client {
             limits: Limits::default(),
             body_limit: 4 << 20,
             results_limit: 64 << 20,
+            webhooks: WebhookPolicy::default(),
             store: None,
             durability: None,
             keep: Keep::default(),
@@ -96,6 +99,28 @@ impl Client {
         Ok(self.handle(following))
     }
 
+    /// Takes in a webhook, as your HTTP server received it: all headers, and the body byte for byte, not parsed and written again. Tells what the server is
+    /// to answer. Answer in this order: when it has returned, and not before, since a 2xx promises that what follows from the event is
+    /// durable.
+    ///
+    /// What can be told of a job ends it just as a poll would have, or makes its next poll due now. It may come early, late, twice, in any order, or
+    /// about nobody's job; see [`Delivery`]. Polling goes on beside webhooks, and finds what they lose: where they are reliable, a slower schedule
+    /// ([`Builder::policy`]) is enough. It waits for at most twice [`WebhookPolicy::answer_within`].
+    ///
+    /// ```no_run
+    /// # use bytes::Bytes;
+    /// # use http::{Request, Response};
+    /// # async fn receive(client: steadfast_tokio::Client, request: Request<Bytes>) -> Result<Response<Bytes>, http::Error> {
+    /// let (parts, body) = request.into_parts();
+    /// let delivery = client.deliver(&parts.headers, body).await;
+    /// println!("{delivery}");
+    /// Response::builder().status(delivery.status()).body(Bytes::new())
+    /// # }
+    /// ```
+    pub async fn deliver(&self, headers: &HeaderMap, body: Bytes) -> Delivery {
+        self.mailbox.deliver(headers, &body).await
+    }
+
     fn handle(&self, Following { id, finished }: Following) -> Handle {
         Handle { id, finished, commands: self.commands.clone() }
     }
@@ -141,6 +166,7 @@ pub struct Builder<P, T> {
     limits: Limits,
     body_limit: usize,
     results_limit: usize,
+    webhooks: WebhookPolicy,
     store: Option<Box<dyn Store>>,
     durability: Option<Durability>,
     keep: Keep,
@@ -178,6 +204,12 @@ impl<P: Provider, T: Transport> Builder<P, T> {
     /// The most bytes of ended jobs' bodies kept for repeated submits; the oldest go first, their outcomes stay. Default 64 MiB.
     pub const fn results_limit(mut self, bytes: usize) -> Self {
         self.results_limit = bytes;
+        self
+    }
+
+    /// How webhooks are taken in. See [`WebhookPolicy`] for the defaults.
+    pub const fn webhooks(mut self, policy: WebhookPolicy) -> Self {
+        self.webhooks = policy;
         self
     }
 
@@ -309,11 +341,14 @@ impl<P: Provider, T: Transport> Builder<P, T> {
         let gate = Gate::new(self.gate, self.seed.unwrap_or_else(|| Seed::new(fastrand::u64(..))));
         let journal = Journal::new(store, self.keep, self.policy.persist().clone(), self.limits.remember_for);
         let engine = Engine::new(self.policy, gate, self.limits, seed);
-        let bounds = Bounds { limits: self.limits, body: self.body_limit, results: self.results_limit };
+        let (limits, webhooks) = (self.limits, self.webhooks);
+        let bounds = Bounds { limits, body: self.body_limit, results: self.results_limit, webhooks };
         let (provider, transport) = (Arc::new(self.provider), Arc::new(self.transport));
+        let (posted, posts) = mpsc::channel(64);
+        let mailbox = Mailbox::new(provider.clone(), webhooks.body_limit, posted);
         let driver = Driver::new(engine, journal, bounds, provider, transport, self.hooks);
-        tokio::spawn(driver.run(taken, submitted, commanded));
-        Ok(Client { submits, commands })
+        tokio::spawn(driver.run(taken, submitted, commanded, posts));
+        Ok(Client { submits, commands, mailbox })
     }
 }
 

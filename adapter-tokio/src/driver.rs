@@ -3,14 +3,15 @@
 //! It is the loop of the core's front page with tokio's pieces: effects become spawned requests and journal commits, channels bring back
 //! what came of them, one timer wakes it. No lock is held, and nothing but this task touches the engine.
 //!
-//! How jobs come in is told in `intake`, how they leave in `send`, what a restart takes up in `resume`, and what is kept of those that ended in
-//! `results`.
+//! How jobs come in is told in `intake`, how they leave in `send`, what a restart takes up in `resume`, what the provider tells by itself in
+//! `webhooks`, and what is kept of those that ended in `results`.
 
 mod end;
 mod intake;
 mod results;
 mod resume;
 mod send;
+mod webhooks;
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
@@ -34,12 +35,14 @@ use self::intake::Reply;
 pub(crate) use self::intake::{Following, Question, Submit};
 use self::results::Results;
 use self::resume::Parking;
+use self::webhooks::Webhooks;
 use crate::client::{FinalAnswer, Finished, ResumeError, SubmitError, Unfinished};
 use crate::clock::Clock;
 use crate::journal::{Batch, Done, Fate, Journal};
 use crate::keep::Taken;
 use crate::observe::{Hooks, Observation};
 use crate::transport::Transport;
+use crate::webhook::{Posted, WebhookPolicy};
 
 /// How many events of a kind are taken in before effects are carried out: enough to batch, few enough to stay responsive.
 const BATCH: usize = 64;
@@ -59,6 +62,7 @@ pub(crate) struct Bounds {
     pub(crate) body: usize,
     /// The most bytes of all answers that are remembered.
     pub(crate) results: usize,
+    pub(crate) webhooks: WebhookPolicy,
 }
 
 /// What came of a request.
@@ -110,6 +114,7 @@ pub(crate) struct Driver<P, T> {
     results: Results,
     /// Jobs that have ended and whose outcome nobody has: delivered to the engine, not in the store.
     unclaimed: HashSet<OperationId>,
+    webhooks: Webhooks,
     answered: mpsc::UnboundedSender<Answered>,
     answers: mpsc::UnboundedReceiver<Answered>,
     closing: Option<Closing>,
@@ -137,6 +142,7 @@ impl<P: Provider, T: Transport> Driver<P, T> {
             clock: Clock::start(),
             journal,
             provider_name: Arc::from(provider.name()),
+            webhooks: Webhooks::new(bounds.webhooks, provider.has_webhooks()),
             provider,
             transport,
             body_limit: bounds.body,
@@ -158,6 +164,7 @@ impl<P: Provider, T: Transport> Driver<P, T> {
         taken: Vec<Taken>,
         mut submits: mpsc::Receiver<Submit>,
         mut commands: mpsc::UnboundedReceiver<Command>,
+        mut posts: mpsc::Receiver<Posted>,
     ) {
         self.take_up(taken);
         let timer = tokio::time::sleep(Duration::ZERO);
@@ -171,7 +178,8 @@ impl<P: Provider, T: Transport> Driver<P, T> {
             {
                 break;
             }
-            let deadline = self.engine.next_deadline().into_iter().chain(self.parked.next_deadline()).min();
+            let others = self.parked.next_deadline().into_iter().chain(self.webhooks.next_deadline());
+            let deadline = self.engine.next_deadline().into_iter().chain(others).min();
             let mut wake = self.clock.wake_at(deadline);
             if let Some(closing) = &self.closing {
                 if closing.until <= Instant::now() {
@@ -203,6 +211,14 @@ impl<P: Provider, T: Transport> Driver<P, T> {
                         self.keep_busy();
                     }
                 }
+                Some(posted) = posts.recv() => {
+                    self.posted(posted);
+                    for _ in 1..BATCH {
+                        let Ok(posted) = posts.try_recv() else { break };
+                        self.posted(posted);
+                        self.keep_busy();
+                    }
+                }
                 submit = submits.recv(), if submits_open && has_room => match submit {
                     Some(submit) => {
                         self.submit(submit);
@@ -223,8 +239,10 @@ impl<P: Provider, T: Transport> Driver<P, T> {
             let now = self.clock.now();
             self.engine.handle_timeout(now);
             self.unpark_overdue(now);
+            self.webhooks.handle_timeout(now);
         }
         submits.close();
+        posts.close();
         self.close().await;
     }
 
@@ -356,6 +374,7 @@ impl<P: Provider, T: Transport> Driver<P, T> {
 
     fn committed(&mut self, batch: Batch, fate: Fate) {
         let now = self.clock.now();
+        let (operations, durable) = (batch.operations, matches!(fate, Fate::Durable));
         let event = match fate {
             Fate::Durable => {
                 for id in batch.payloads {
@@ -363,19 +382,19 @@ impl<P: Provider, T: Transport> Driver<P, T> {
                         job.payload_kept = true;
                     }
                 }
-                for id in batch.operations {
-                    if let Some(job) = self.jobs.get_mut(&id).filter(|job| job.rests_on(batch.last)) {
+                for id in &operations {
+                    if let Some(job) = self.jobs.get_mut(id).filter(|job| job.rests_on(batch.last)) {
                         job.durable = true;
                         for reply in std::mem::take(&mut job.replies) {
-                            job.hand_out(id, reply);
+                            job.hand_out(*id, reply);
                         }
                     }
                 }
                 Event::Persisted(batch.last)
             }
             Fate::Failed(error) => {
-                for id in batch.operations {
-                    if let Some(job) = self.jobs.get_mut(&id).filter(|job| job.rests_on(batch.last)) {
+                for id in &operations {
+                    if let Some(job) = self.jobs.get_mut(id).filter(|job| job.rests_on(batch.last)) {
                         job.failure = Some(error.clone());
                     }
                 }
@@ -383,8 +402,8 @@ impl<P: Provider, T: Transport> Driver<P, T> {
             }
             Fate::Unknown(error) => {
                 // Nothing was sent, and nothing will be by this client; but it cannot be said that the intent is not there.
-                for id in batch.operations {
-                    let job = self.jobs.get_mut(&id).filter(|job| job.rests_on(batch.last));
+                for id in &operations {
+                    let job = self.jobs.get_mut(id).filter(|job| job.rests_on(batch.last));
                     for reply in job.map(|job| std::mem::take(&mut job.replies)).unwrap_or_default() {
                         reply.refuse(SubmitError::Uncertain(error.clone()));
                     }
@@ -393,14 +412,18 @@ impl<P: Provider, T: Transport> Driver<P, T> {
             }
         };
         self.engine.handle(event, now);
+        self.keep_promises(&operations, durable);
     }
 
     fn answer(&mut self, Answered { id, attempt, meaning, answer, quota }: Answered) {
-        if let (Some(job), Some(answer)) = (self.jobs.get_mut(&id), answer) {
+        // A job that a webhook has ended meanwhile keeps the result that came with it.
+        let counts = answer.is_some() && !self.has_ended(id);
+        if let (Some(job), Some(answer)) = (self.jobs.get_mut(&id).filter(|_| counts), answer) {
             job.answer = Some(answer);
         }
         let now = self.clock.now();
         self.engine.handle(Event::Answered(id, attempt, meaning), now);
+        self.match_early(id);
         if let Some((kind, quota)) = quota {
             self.engine.handle(Event::Quota(kind, quota), now);
         }

@@ -37,6 +37,11 @@
 //! everything runs in virtual time, so tests of programs that use it need not sleep: give the builder a [`Transport`] of your own that answers in
 //! process.
 //!
+//! # Webhooks
+//!
+//! Where the provider has webhooks, give what your HTTP server receives to [`Client::deliver`] and answer what it says: forged ones change nothing,
+//! and a 2xx means that what followed is on disk. `examples/webhooks.rs` is such a server. Polling goes on as a safety net.
+//!
 //! # One machine alone
 //!
 //! A [`Breaker`] and a [`RateLimiter`] to share between tasks and threads, for calls that are no jobs.
@@ -61,6 +66,7 @@ mod rate_limiter;
 #[cfg(feature = "reqwest")]
 mod reqwest;
 mod transport;
+mod webhook;
 
 pub use crate::breaker::{Breaker, CallError, Permit};
 pub use crate::client::{
@@ -72,3 +78,4 @@ pub use crate::rate_limiter::{Limited, RateLimiter};
 #[cfg(feature = "reqwest")]
 pub use crate::reqwest::{ReqwestTransport, TransportError};
 pub use crate::transport::{Outgoing, SendError, Transport};
+pub use crate::webhook::{Delivery, UnknownJob, WebhookPolicy};

@@ -69,6 +69,8 @@ pub enum Event {
     Answered(OperationId, AttemptId, Result<Reading, Failure>),
     /// The provider told of this job by itself.
     Webhook(OperationId, Reading),
+    /// The provider told by itself that this job has changed, and not how. See [`operation::Event::Changed`].
+    Changed(OperationId),
     /// The caller no longer wants this job.
     Cancel(OperationId),
     /// The outcome has reached whoever waits for it.
@@ -172,6 +174,7 @@ impl Engine {
             Event::PersistFailed(number) => self.acknowledge(number, now, operation::Event::PersistFailed),
             Event::Answered(id, attempt, answer) => self.feed(id, operation::Event::Answered(attempt, answer), now),
             Event::Webhook(id, reading) => self.feed(id, operation::Event::Webhook(reading), now),
+            Event::Changed(id) => self.feed(id, operation::Event::Changed, now),
             Event::Cancel(id) => self.feed(id, operation::Event::Cancel, now),
             Event::Delivered(id) => self.feed(id, operation::Event::Delivered, now),
             Event::Resume(id) => self.resume(id, now),

@@ -85,6 +85,9 @@ pub struct Operation {
     doubt: bool,
     /// The provider said no to a create, and would say so again.
     refused: bool,
+    /// The provider told of a change while a poll was in the air.
+    #[cfg_attr(feature = "serde", serde(default))]
+    changed: bool,
 }
 
 /// Where the operation stands. Each variant holds exactly what it needs; each wait holds its own deadline.
@@ -175,6 +178,7 @@ impl Operation {
             tries: 0,
             doubt: false,
             refused: false,
+            changed: false,
         };
         operation.advance(turn);
         if !operation.journal.has_records() && operation.journal.is_durable() {
@@ -195,6 +199,10 @@ impl Operation {
             Event::Webhook(reading) => {
                 turn.tell(Notice::Webhook);
                 self.learn(reading, turn);
+            }
+            Event::Changed => {
+                turn.tell(Notice::Webhook);
+                self.changed(turn);
             }
             Event::Cancel => self.cancel(turn),
             Event::Delivered => self.delivered(turn),
@@ -301,6 +309,12 @@ impl Operation {
         if let State::Ended { outcome } | State::Delivered { outcome } = self.state { Some(outcome) } else { None }
     }
 
+    /// Whether how it ends is decided, be it durable yet or not: nothing that is learnt later changes that.
+    #[must_use]
+    pub const fn has_ended(&self) -> bool {
+        matches!(self.state, State::Ending { .. } | State::Ended { .. } | State::Delivered { .. })
+    }
+
     /// Whether it has ended, its outcome was delivered, and that is on disk: nothing more will come of it, and it may be forgotten.
     #[must_use]
     pub fn is_finished(&self) -> bool {
@@ -310,6 +324,12 @@ impl Operation {
     /// Whether its outcome was delivered; what was learnt since may still be on its way to the disk.
     pub(crate) const fn is_delivered(&self) -> bool {
         matches!(self.state, State::Delivered { .. })
+    }
+
+    /// Whether all that it asked to have recorded is on disk: what it has learnt so far survives a crash.
+    #[must_use]
+    pub fn is_durable(&self) -> bool {
+        self.journal.is_durable()
     }
 
     /// Whether [`Event::Resume`] would have it polled on: it ended as unresolved, that was delivered, and the provider's reference is known.

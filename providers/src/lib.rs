@@ -8,7 +8,7 @@
 //! - [`status`]: what an HTTP status says of a request, where no provider says otherwise.
 //! - [`retry_after`]: `Retry-After` in every form of RFC 9110.
 //! - [`rate_limit`]: what a provider says of its own limit.
-//! - [`webhook`]: whether a webhook comes from whom it says, and when it was signed.
+//! - [`webhook`]: whether a webhook comes from whom it says, when it was signed, and what it tells of which job.
 //! - [`BaseUrl`]: where a provider is; nothing that an answer says leads elsewhere.
 //! - [`fingerprint()`]: by which a repeated submit is known to carry the same payload.
 
@@ -38,6 +38,7 @@ pub use crate::base_url::{BaseUrl, BaseUrlError};
 pub use crate::fingerprint::fingerprint;
 use crate::rate_limit::Reset;
 pub use crate::secret::SecretError;
+pub use crate::webhook::{WebhookError, WebhookEvent};
 
 /// What one upstream's requests look like and what its answers mean.
 ///
@@ -71,6 +72,23 @@ pub trait Provider: Send + Sync + 'static {
     /// What an answer says of the provider's own rate limit, if anything. Default: what [`rate_limit::quota`] finds in its headers.
     fn quota(&self, answer: &Answer<'_>) -> Option<Quota> {
         rate_limit::quota(answer.headers, Reset::Guess, answer.wall)
+    }
+
+    /// Whether it tells of jobs by itself, and has what it takes to know it by. Only then is it remembered which job bears which reference. Default:
+    /// it does not.
+    fn has_webhooks(&self) -> bool {
+        false
+    }
+
+    /// What a webhook tells, if it may be believed. `body` is what came over the wire, byte for byte; `wall` is the wall clock, since it is
+    /// compared with another party's. Verify first ([`Verifier`](webhook::Verifier)), and only then read. Default:
+    /// [`WebhookError::Unsupported`].
+    ///
+    /// # Errors
+    /// It may not be believed, and changes nothing.
+    fn webhook(&self, headers: &HeaderMap, body: &Bytes, wall: Timestamp) -> Result<WebhookEvent, WebhookError> {
+        let _ = (headers, body, wall);
+        Err(WebhookError::Unsupported)
     }
 }
 

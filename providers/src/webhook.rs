@@ -24,6 +24,7 @@
 
 mod encoding;
 mod error;
+mod event;
 mod scheme;
 
 use core::fmt;
@@ -35,6 +36,7 @@ use secrecy::{ExposeSecret, SecretSlice, SecretString};
 use steadfast_core::{Fingerprint, Timestamp};
 
 pub use self::error::{SetupError, WebhookError};
+pub use self::event::WebhookEvent;
 use self::scheme::Claim;
 pub use self::scheme::{Encoding, Scheme};
 use crate::fingerprint::{keyed, shorten};

@@ -181,6 +181,7 @@ impl<P: Provider, T: Transport> Driver<P, T> {
         let answer = finished.and_then(|finished| finished.answer);
         self.jobs.insert(id, Job { payload, answer, durable: true, ..Job::default() });
         self.join(id, reply);
+        self.match_early(id);
         Ok(())
     }
 
@@ -197,6 +198,7 @@ impl<P: Provider, T: Transport> Driver<P, T> {
             Ok(Submitted::Started(id)) => {
                 self.jobs.insert(id, Job { payload: Some(payload), ..Job::default() });
                 self.join(id, reply);
+                self.match_early(id);
             }
             Ok(Submitted::Joined(id)) => {
                 if let Some(job) = self.job(id) {
@@ -287,7 +289,10 @@ impl<P: Provider, T: Transport> Driver<P, T> {
                     record.stage = Stage::Delivered(outcome);
                 }
                 match self.engine.restore(record, now) {
-                    Ok(id) => self.resume_known(id, reply),
+                    Ok(id) => {
+                        self.resume_known(id, reply);
+                        self.match_early(id);
+                    }
                     Err(_) => reply.refuse_resume(ResumeError::UnknownKey),
                 }
             }

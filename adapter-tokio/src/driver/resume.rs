@@ -5,8 +5,9 @@
 //! sent, else as unresolved.
 
 use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
 
-use steadfast_core::operation::Record;
+use steadfast_core::operation::{Record, Stage};
 use steadfast_core::{Key, OperationId, Timestamp};
 use steadfast_providers::{Payload, Provider};
 
@@ -87,6 +88,7 @@ impl<P: Provider, T: Transport> Driver<P, T> {
         {
             self.jobs.insert(id, Job { durable: true, ..job });
         }
+        self.match_early(id);
         Some(id)
     }
 
@@ -103,6 +105,17 @@ impl<P: Provider, T: Transport> Driver<P, T> {
         if let Some(id) = self.restore(record, Some(Job { payload: Some(payload), payload_kept: false, ..job })) {
             self.join(id, reply);
         }
+    }
+
+    /// Of a job that the provider tells it has: taken up to be fed that, which makes it accepted or ended. So it must not begin, or give up, by itself
+    /// before: whatever came of its creates, it is restored as one that is to be sent a moment later.
+    pub(super) fn unpark_created(&mut self, key: &Key) -> Option<OperationId> {
+        let moment = self.clock.now().saturating_add(Duration::from_nanos(1));
+        let feedable = |(record, _, until): &&(Record, Job, Timestamp)| record.reference.is_none() && *until > moment;
+        self.parked.jobs.get(key).filter(feedable)?;
+        let (mut record, job) = self.parked.take(key)?;
+        (record.stage, record.due) = (Stage::Planned, Some(moment));
+        self.restore(record, Some(job))
     }
 
     /// Those that have waited in vain end: past its deadline no create leaves, so they need no payload for it.

@@ -8,3 +8,4 @@ mod logs;
 mod resume;
 mod support;
 mod unclaimed;
+mod webhooks;

@@ -20,6 +20,10 @@ pub enum Event {
     Answered(AttemptId, Result<Reading, Failure>),
     /// The provider told of the job by itself.
     Webhook(Reading),
+    /// The provider told by itself that something about the job has changed, and not what. An accepted job's next poll is due now, through the
+    /// gate; one that is in the air may have been answered before the change, so another follows it at once. Such a poll takes none
+    /// of the schedule's (but for the first of all), which goes on as if nothing had been told. What waits after a failed poll goes on waiting.
+    Changed,
     /// The caller no longer wants the job.
     Cancel,
     /// The outcome has reached whoever waits for it.

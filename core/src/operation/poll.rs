@@ -36,6 +36,7 @@ impl Operation {
         match turn.ask(Request { kind: Kind::Poll, retry_of: after }) {
             Admission::Go(permit) => {
                 self.next_attempt();
+                self.changed = false;
                 let until = turn.now.saturating_add(turn.policy.poll().retry().attempt_timeout()).min(deadline);
                 self.state = State::Polling { permit, until };
                 self.due.send = true;
@@ -95,12 +96,32 @@ impl Operation {
     }
 
     fn still_pending(&mut self, hint: Option<Duration>, turn: &mut Turn<'_>) {
+        if self.changed && hint.is_none() {
+            // Perhaps it was answered before the change that was told of since. Where the provider names a wait, that holds.
+            self.state = State::PollWaiting { at: turn.now, reason: WakeReason::Poll, after: None };
+            return;
+        }
         self.polls = self.polls.saturating_add(1);
         if self.polls >= turn.policy.poll().polls() {
             return self.end(Outcome::Unresolved(Unresolved::Polls), turn);
         }
         let delay = turn.policy.poll().delay(self.polls, hint, self.seed.derive(POLL));
         self.wait_to_poll(delay, None, turn);
+    }
+
+    /// Something has changed at the provider: ask now, rather than when the schedule would. The poll that this brings forward takes none of the schedule's.
+    pub(super) fn changed(&mut self, turn: &mut Turn<'_>) {
+        if let State::PollWaiting { at, reason: WakeReason::Poll, .. } = &mut self.state
+            && *at > turn.now
+            && self.tries == 0
+        {
+            *at = turn.now;
+            self.polls = self.polls.saturating_sub(1);
+        } else if matches!(self.state, State::Polling { .. }) && !self.due.send {
+            self.changed = true;
+        } else {
+            turn.tell(Notice::Absorbed);
+        }
     }
 
     pub(super) fn poll_failed(&mut self, attempt: Attempt, failure: Failure, turn: &mut Turn<'_>) {

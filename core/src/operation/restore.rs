@@ -73,6 +73,7 @@ impl Operation {
             tries: 0,
             doubt: !matches!(record.stage, Stage::Planned),
             refused: record.refused,
+            changed: false,
         };
         turn.tell(Notice::Restored);
         match record.stage {

@@ -31,6 +31,7 @@ pub(crate) enum Step {
     /// An answer to an earlier or unknown request.
     Late(u32, Result<Reading, Failure>),
     Webhook(Reading),
+    Changed,
     Cancel,
     Delivered,
     /// Time passes.
@@ -89,6 +90,7 @@ fn step() -> impl Strategy<Value = Step> {
         8 => answer().prop_map(Step::Answer),
         2 => (0_u32..8, answer()).prop_map(|(id, answer)| Step::Late(id, answer)),
         1 => reading().prop_map(Step::Webhook),
+        1 => Just(Step::Changed),
         1 => Just(Step::Cancel),
         1 => Just(Step::Delivered),
         4 => span().prop_map(Step::Tick),
@@ -199,6 +201,7 @@ impl History {
                 }
             }
             Step::Webhook(reading) => self.feed(Event::Webhook(reading.clone())),
+            Step::Changed => self.feed(Event::Changed),
             Step::Cancel => self.feed(Event::Cancel),
             Step::Delivered => self.feed(Event::Delivered),
             Step::Tick(span) => {

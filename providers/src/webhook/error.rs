@@ -44,6 +44,11 @@ pub enum SetupError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum WebhookError {
+    /// There is nothing to verify it with.
+    #[error(
+        "this provider takes no webhooks, or was given no secret to know them by: give its profile the secret, or stop the sender"
+    )]
+    Unsupported,
     /// A body above the bound.
     #[error(
         "the webhook's body has {bytes} bytes, and at most {MAX_BODY} are verified: refuse it before reading it whole"

@@ -3,6 +3,7 @@
 //! The cases of `webhook.json`, read out of the suites of Standard Webhooks and Stripe that it names, and this project's own
 //! `hostile_inputs.json` are replayed in `oracles.rs`.
 
+mod event;
 mod hostile;
 mod oracles;
 mod properties;

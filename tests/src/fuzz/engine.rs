@@ -38,7 +38,7 @@ use steadfast_core::{
 use self::books::Books;
 use super::WALL_SECS;
 
-const LETTERS: &[u8] = b"sspppzzzaaaaAwceTTTttbdnqQxygCShGfRRWU";
+const LETTERS: &[u8] = b"sspppzzzaaaaAwHceTTTttbdnqQxygCShGfRRWU";
 const KEYS: usize = 6;
 /// A script that is longer says nothing new.
 const STEPS: usize = 400;
@@ -227,6 +227,11 @@ impl World {
                 let id = self.id(script);
                 let reading = answer(script).unwrap_or_else(|_| Reading::Unknown("strange".into()));
                 self.feed(Event::Webhook(id, reading));
+            }
+            // H ID: a webhook that says only that something has changed.
+            b'H' => {
+                let id = self.id(script);
+                self.feed(Event::Changed(id));
             }
             b'c' => {
                 let id = self.id(script);

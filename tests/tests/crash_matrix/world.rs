@@ -20,6 +20,7 @@ use steadfast_tokio::{Client, Finished, Outgoing, SendError, StartError, Transpo
 use tokio::sync::Notify;
 
 use crate::disk::{Disk, On};
+use crate::webhooks::Telling;
 
 pub(crate) const PAYLOAD: &str = r#"{"dl_number":"DL1","dob":"1990-01-01","consent":"Y","reason":"KYC"}"#;
 pub(crate) const DAY: Duration = Duration::from_secs(86_400);
@@ -154,6 +155,12 @@ impl World {
         self.provider.brain().ledger().executions(key().as_str()).len()
     }
 
+    /// The provider's name for the job, once it has run.
+    pub(crate) fn transaction(&self) -> Option<String> {
+        let brain = self.provider.brain();
+        brain.ledger().executions(key().as_str()).first().map(|execution| execution.transaction_id.clone())
+    }
+
     pub(crate) fn creates(&self) -> usize {
         self.seen().bodies.len()
     }
@@ -188,7 +195,7 @@ impl World {
         let wire = Wire { life: life.clone(), world: self.clone() };
         macro_rules! start {
             ($provider:expr) => {{
-                let builder = Client::builder($provider, wire).policy(self.policy.clone()).store(disk);
+                let builder = Client::builder(Telling($provider), wire).policy(self.policy.clone()).store(disk);
                 let builder = if self.kept { builder.keep_payloads() } else { builder };
                 let builder = if self.restored { builder.from_backup() } else { builder };
                 Ok(builder.start().await?)
@@ -202,12 +209,17 @@ impl World {
 
     /// One process's life: until the job's outcome is delivered and that is durable, or until it dies.
     pub(crate) async fn live(&self, crash: Crash) -> Option<Finished> {
+        self.live_beside(crash, async |_, _| ()).await
+    }
+
+    /// The same, while somebody else does something with it; both must come to their end.
+    pub(crate) async fn live_beside(&self, crash: Crash, beside: impl AsyncFnOnce(&Client, &Life)) -> Option<Finished> {
         let life = Life::new(crash);
         let client = self.start(&life).await;
         let finished = tokio::select! {
             biased;
             () = life.died() => None,
-            finished = self.follow(&client) => Some(finished),
+            (finished, ()) = async { tokio::join!(self.follow(&client), beside(&client, &life)) } => Some(finished),
         };
         let outlived = tokio::select! {
             biased;

@@ -1,0 +1,196 @@
+//! Webhooks as they come in: what the receiving HTTP server is to answer, and why.
+//!
+//! [`Client::deliver`](crate::Client::deliver) verifies on the caller's task, so that what is forged never reaches the loop that owns the engine;
+//! what is genuine goes there (`driver/webhooks.rs`), and the answer comes back when all that follows from it is durable. The rule behind every status:
+//! **2xx is a promise that the event need not be sent again**, a 4xx says that sending it again is pointless (some senders never repeat
+//! after one), and whatever is our own trouble is a 503.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+use steadfast_core::Timestamp;
+use steadfast_providers::webhook::MAX_BODY;
+use steadfast_providers::{Provider, WebhookError, WebhookEvent};
+use tokio::sync::{mpsc, oneshot};
+
+/// How webhooks are taken in. See [`Builder::webhooks`](crate::Builder::webhooks).
+///
+/// ```
+/// use std::time::Duration;
+/// use steadfast_tokio::{UnknownJob, WebhookPolicy};
+///
+/// // Another program's jobs are told to this address too, and it is known that its senders give up after errors.
+/// let policy = WebhookPolicy { unknown: UnknownJob::Accept, ..WebhookPolicy::default() };
+/// assert_eq!(policy.answer_within, Duration::from_secs(3));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "plain settings, written with struct update syntax")]
+pub struct WebhookPolicy {
+    /// The most bytes of a body; a larger one is refused before anything of it is hashed. Default 1 MiB, which is also the most that counts.
+    pub body_limit: usize,
+    /// What is answered about a job that is not known here. Default [`UnknownJob::RepeatIfEarly`].
+    pub unknown: UnknownJob,
+    /// How long a delivery may be kept waiting for its answer: until what follows is durable, or until the job it is about is known. Default 3 s:
+    /// Didit wants an answer within 5 s, others within 10 s or more.
+    pub answer_within: Duration,
+    /// The most events that wait for a create's answer; the oldest are dropped first. Default 1,000.
+    pub inbox: usize,
+    /// The most bytes of results that they may hold. Default 16 MiB.
+    pub inbox_bytes: usize,
+    /// How long one waits, after which the poll schedule alone finds out. Default 5 min.
+    pub inbox_for: Duration,
+    /// The most events that are known again when they are repeated; the oldest are forgotten first. Default 100,000 (some 15 MB).
+    pub remember: usize,
+    /// How long. Default 6 days: longer than the longest retry that a sender documents (Persona's eight delays add up to 5.2 days; Standard Webhooks
+    /// advises 76 hours; Stripe's go on for 3 days).
+    pub remember_for: Duration,
+}
+
+impl Default for WebhookPolicy {
+    fn default() -> Self {
+        Self {
+            body_limit: MAX_BODY,
+            unknown: UnknownJob::default(),
+            answer_within: Duration::from_secs(3),
+            inbox: 1_000,
+            inbox_bytes: 16 << 20,
+            inbox_for: Duration::from_secs(300),
+            remember: 100_000,
+            remember_for: Duration::from_secs(6 * 86_400),
+        }
+    }
+}
+
+/// What is answered to a genuine webhook about a job that is not known here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum UnknownJob {
+    /// 200, always. What may be about a job whose create is not answered yet waits in the inbox, which a crash empties; then a poll finds out.
+    Accept,
+    /// 200 if it cannot be about a job of ours. If it can, since a create is not answered yet, it waits in the inbox, and is answered with 503 if it
+    /// waits in vain: so nothing is lost by a crash, for it is sent again. With more than 4,096 jobs under way it is taken that it can.
+    #[default]
+    RepeatIfEarly,
+    /// 503, always: for a sender whose events may precede the submit of their job.
+    Repeat,
+}
+
+/// What became of a webhook, and so what to answer: [`status`](Delivery::status), and an empty body. `Display` says why, for a log; it shows no
+/// signature, body or id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use = "the sender is to be answered with its `status`"]
+#[non_exhaustive]
+pub enum Delivery {
+    /// 200: all that follows from it is durable. If its job had ended before, nothing follows.
+    Taken,
+    /// 200: the same event was taken before, and what follows from it is durable. It changed nothing.
+    Repeated,
+    /// 200: it is genuine, and about no job.
+    NoJob,
+    /// 200, or 503 if [`UnknownJob`] says so: no job under way here is the one that it is about. It changed nothing.
+    Unknown {
+        /// Whether the sender is to send it again.
+        repeat: bool,
+    },
+    /// 503: it may be about a job whose create is not answered yet. If it turns out to be, it still counts; when it is sent again, that is known.
+    Early,
+    /// 400 (413 where it is too large; 501 where the provider has no webhooks): it may not be believed. It changed nothing.
+    Refused(WebhookError),
+    /// 413: its body is beyond [`WebhookPolicy::body_limit`]. Nothing of it was looked at.
+    TooLarge {
+        /// How many bytes it has.
+        bytes: usize,
+        /// How many it may have.
+        limit: usize,
+    },
+    /// 503: what follows from it could not be made durable, or not in time. When it is sent again, that may be known.
+    NotDurable,
+    /// 503: too many deliveries wait for the journal.
+    Busy,
+    /// 503: the client has stopped, or stops.
+    Stopped,
+}
+
+impl Delivery {
+    /// The HTTP status for the sender.
+    #[must_use]
+    pub const fn status(&self) -> StatusCode {
+        match self {
+            Self::Taken | Self::Repeated | Self::NoJob | Self::Unknown { repeat: false } => StatusCode::OK,
+            Self::TooLarge { .. } | Self::Refused(WebhookError::TooLarge { .. }) => StatusCode::PAYLOAD_TOO_LARGE,
+            // Not the sender's fault: whoever built this program forgot the secret.
+            Self::Refused(WebhookError::Unsupported) => StatusCode::NOT_IMPLEMENTED,
+            Self::Refused(_) => StatusCode::BAD_REQUEST,
+            Self::Unknown { repeat: true } | Self::Early | Self::NotDurable | Self::Busy | Self::Stopped => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+        }
+    }
+}
+
+impl fmt::Display for Delivery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Taken => "the webhook was taken, and what follows from it is durable",
+            Self::Repeated => "the webhook was taken before: it changes nothing",
+            Self::NoJob => "the webhook is about no job: it changes nothing",
+            Self::Unknown { .. } => "the webhook is about a job that is not under way here: it changes nothing",
+            Self::Early => "the webhook may be about a job whose create is not answered yet: it is to be sent again",
+            Self::Refused(why) => return why.fmt(f),
+            Self::TooLarge { bytes, limit } => {
+                return write!(
+                    f,
+                    "the webhook's body has {bytes} bytes, and at most {limit} are taken: raise the limit"
+                );
+            }
+            Self::NotDurable => {
+                "what follows from the webhook is not durable: mend the journal; it is to be sent again"
+            }
+            Self::Busy => "too many webhooks wait for the journal: it is to be sent again",
+            Self::Stopped => "the client has stopped: the webhook is to be sent again, to the next one",
+        })
+    }
+}
+
+/// A genuine webhook on its way to the loop.
+pub(crate) struct Posted {
+    pub(crate) event: WebhookEvent,
+    pub(crate) reply: oneshot::Sender<Delivery>,
+}
+
+/// Where webhooks come in. Clones share it.
+#[derive(Clone)]
+pub(crate) struct Mailbox {
+    provider: Arc<dyn Provider>,
+    body_limit: usize,
+    posted: mpsc::Sender<Posted>,
+}
+
+impl Mailbox {
+    pub(crate) const fn new(provider: Arc<dyn Provider>, body_limit: usize, posted: mpsc::Sender<Posted>) -> Self {
+        Self { provider, body_limit, posted }
+    }
+
+    pub(crate) async fn deliver(&self, headers: &HeaderMap, body: &Bytes) -> Delivery {
+        let limit = self.body_limit.min(MAX_BODY);
+        if body.len() > limit {
+            return Delivery::TooLarge { bytes: body.len(), limit };
+        }
+        let event = match self.provider.webhook(headers, body, Timestamp::from(SystemTime::now())) {
+            Ok(event) => event,
+            Err(why) => {
+                tracing::warn!(error = &why as &dyn std::error::Error, "a webhook was refused");
+                return Delivery::Refused(why);
+            }
+        };
+        let (reply, answered) = oneshot::channel();
+        if self.posted.send(Posted { event, reply }).await.is_err() {
+            return Delivery::Stopped;
+        }
+        // Dropped unanswered: the loop has ended.
+        answered.await.unwrap_or(Delivery::Stopped)
+    }
+}

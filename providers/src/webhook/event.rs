@@ -1,0 +1,126 @@
+//! What a webhook that may be believed tells: of which job, and what.
+
+use core::fmt;
+
+use bytes::Bytes;
+use serde_json::Value;
+use steadfast_core::operation::Reading;
+use steadfast_core::{Key, Reference};
+
+use super::Verified;
+
+/// What a genuine webhook tells. Made by a provider's profile; its `Debug` shows no body and no id.
+///
+/// A job is named by the provider's reference, by the caller's key (where the provider passes it through), or by both: then the event also teaches
+/// the reference of a job whose create is not answered yet. One that names none is about no job.
+///
+/// A webhook that says no more than *look again* (Stripe's and Onfido's are such, and so is what is signed of Didit's simple signature) has no meaning:
+/// it makes the job's next poll due now. Give a meaning only if what follows from it may rest on this body alone.
+///
+/// ```
+/// use bytes::Bytes;
+/// use steadfast_core::operation::Reading;
+/// use steadfast_core::{Reference, Timestamp};
+/// use steadfast_providers::WebhookEvent;
+/// use steadfast_providers::webhook::{Scheme, Verifier};
+///
+/// let verifier = Verifier::new(Scheme::StandardWebhooks, ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"])?;
+/// let (now, body) = (Timestamp::from_secs(1_700_000_000), Bytes::from_static(b"{}"));
+/// let verified = verifier.verify(&verifier.sign("msg_1", now, &body)?, &body, now)?;
+///
+/// let event = WebhookEvent::new(verified).with_reference(Reference::new("txn-1").ok());
+/// let event = event.with_meaning(Some(Reading::Ready)).with_result(Some(body));
+/// assert!(event.reference.is_some() && event.key.is_none());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct WebhookEvent {
+    /// What to know it by when it comes again.
+    pub verified: Verified,
+    /// The provider's name for the job.
+    pub reference: Option<Reference>,
+    /// The caller's name for the job.
+    pub key: Option<Key>,
+    /// What it says of the job. `None`: that something has changed.
+    pub meaning: Option<Reading>,
+    /// The job's result, for a final meaning: the body that a poll would have brought.
+    pub result: Option<Bytes>,
+}
+
+impl WebhookEvent {
+    /// A genuine event about no job.
+    #[must_use]
+    pub const fn new(verified: Verified) -> Self {
+        Self { verified, reference: None, key: None, meaning: None, result: None }
+    }
+
+    /// Names the job as the provider does.
+    #[must_use]
+    pub fn with_reference(mut self, reference: Option<Reference>) -> Self {
+        self.reference = reference;
+        self
+    }
+
+    /// Names the job as the caller does.
+    #[must_use]
+    pub fn with_key(mut self, key: Option<Key>) -> Self {
+        self.key = key;
+        self
+    }
+
+    /// Says more than that something has changed.
+    #[must_use]
+    pub fn with_meaning(mut self, meaning: Option<Reading>) -> Self {
+        self.meaning = meaning;
+        self
+    }
+
+    /// Brings the job's result.
+    #[must_use]
+    pub fn with_result(mut self, result: Option<Bytes>) -> Self {
+        self.result = result;
+        self
+    }
+
+    /// The event of a flat JSON body, `{"reference": …, "key": …, "status": …}`, each of them optional: for tests and for senders of one's own. What is
+    /// there and is no JSON, no reference or no key names no job. `ready`, `undecided`, `failed`, `pending` and `partial` are meanings, with the
+    /// body as the result; any other status, or none, is a mere change.
+    #[must_use]
+    pub fn plain(verified: Verified, body: &Bytes) -> Self {
+        let json: Value = serde_json::from_slice(body).unwrap_or_default();
+        let text = |name: &str| json.get(name).and_then(Value::as_str);
+        let meaning = match text("status") {
+            Some("ready") => Some(Reading::Ready),
+            Some("undecided") => Some(Reading::Undecided),
+            Some("failed") => Some(Reading::Failed),
+            Some("partial") => Some(Reading::Partial),
+            Some("pending") => Some(Reading::Pending { hint: None }),
+            _ => None,
+        };
+        Self::new(verified)
+            .with_reference(text("reference").and_then(|text| Reference::new(text).ok()))
+            .with_key(text("key").and_then(|text| Key::new(text).ok()))
+            .with_result(meaning.is_some().then(|| body.clone()))
+            .with_meaning(meaning)
+    }
+}
+
+impl fmt::Debug for WebhookEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { verified, reference, key, meaning, result } = self;
+        // The id, and the provider's own words for a status that is not known, are the sender's to choose.
+        let meaning = match meaning {
+            Some(Reading::Unknown(_)) => Some("Unknown".to_owned()),
+            meaning => meaning.as_ref().map(|meaning| format!("{meaning:?}")),
+        };
+        f.debug_struct("WebhookEvent")
+            .field("has_id", &verified.id.is_some())
+            .field("timestamp", &verified.timestamp)
+            .field("reference", reference)
+            .field("key", key)
+            .field("meaning", &meaning)
+            .field("result", &result.as_ref().map(|result| format!("{} bytes", result.len())))
+            .finish()
+    }
+}
