@@ -380,6 +380,26 @@ async fn the_inbox_is_bounded_in_number_bytes_and_time() {
     assert!(!late(WebhookPolicy { inbox_for: 6 * SECOND, ..default }).await, "older than 6 s");
 }
 
+/// However long each of them takes: the job to be known, and the disk.
+#[tokio::test(start_paused = true)]
+async fn an_answer_comes_within_the_time_that_senders_allow() {
+    for store in Faulty::both() {
+        let telling = Telling::new();
+        let builder = Client::builder(telling.clone(), accepts_after(2 * SECOND));
+        let client = builder.store(store.clone()).start().await.unwrap();
+        let job = client.submit(key("a"), "{}").await.unwrap();
+        sleep(Duration::from_millis(100)).await;
+        store.tell([Commit::InDoubtAndNot; 60]);
+        let began = Instant::now();
+        assert_eq!(telling.tell(&client, "evt-1", READY).await, Delivery::NotDurable);
+        let waited = began.elapsed();
+        assert!((2_900..3_100).contains(&waited.as_millis()), "{waited:?}");
+        store.tell([]);
+        assert!(is_ready(&job.await.unwrap()));
+        assert_eq!(telling.tell(&client, "evt-1", READY).await, Delivery::Repeated);
+    }
+}
+
 /// I15: however many are sent at once, few wait here.
 #[tokio::test(start_paused = true)]
 async fn those_who_wait_for_an_answer_are_bounded() {
