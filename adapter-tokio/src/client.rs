@@ -105,7 +105,7 @@ impl Client {
     ///
     /// What can be told of a job ends it just as a poll would have, or makes its next poll due now. It may come early, late, twice, in any order, or
     /// about nobody's job; see [`Delivery`]. Polling goes on beside webhooks, and finds what they lose: where they are reliable, a slower schedule
-    /// ([`Builder::policy`]) is enough. It waits for at most twice [`WebhookPolicy::answer_within`].
+    /// ([`Builder::policy`]) is enough. It waits for no longer than [`WebhookPolicy::answer_within`].
     ///
     /// ```no_run
     /// # use bytes::Bytes;

@@ -100,6 +100,7 @@ pub(super) struct Webhooks {
     inbox_bytes: usize,
     /// Events that left the inbox unmatched.
     dropped: u64,
+    /// Whose time is over first, first.
     waiting: Vec<Waiting>,
 }
 
@@ -121,7 +122,6 @@ impl Webhooks {
 
     pub(super) fn next_deadline(&self) -> Option<Timestamp> {
         let inbox = self.inbox.iter().flat_map(|early| early.replies.iter().map(|(at, _)| *at).chain([early.until]));
-        // Whoever began to wait first is first.
         inbox.chain(self.waiting.first().map(|waiting| waiting.until)).min()
     }
 
@@ -207,12 +207,11 @@ impl<P: Provider, T: Transport> Driver<P, T> {
         if event.reference.is_none() && event.key.is_none() {
             return answer(reply, Delivery::NoJob);
         }
-        let name = Name::of(&event.verified);
-        if let Some(id) = self.webhooks.recall(&name, now) {
-            return self.promise(id, Delivery::Repeated, reply);
-        }
         let policy = self.webhooks.policy;
-        let patience = now.saturating_add(policy.answer_within);
+        let (name, patience) = (Name::of(&event.verified), now.saturating_add(policy.answer_within));
+        if let Some(id) = self.webhooks.recall(&name, now) {
+            return self.promise(id, Delivery::Repeated, patience, reply);
+        }
         if self.webhooks.inbox.iter().any(|early| early.name == name)
             && !self.may_be_early(&event)
             && let Some(early) = self.webhooks.take_early(|early| early.name == name)
@@ -233,7 +232,7 @@ impl<P: Provider, T: Transport> Driver<P, T> {
             self.webhooks.remember(name, id, now);
             self.told(id, event);
             self.match_early(id);
-            return self.promise(id, Delivery::Taken, reply);
+            return self.promise(id, Delivery::Taken, patience, reply);
         }
         if self.parked_waits_on(&event) {
             // Its end is about to be decided, or there is nothing to learn.
@@ -336,8 +335,8 @@ impl<P: Provider, T: Transport> Driver<P, T> {
             let now = self.clock.now();
             self.webhooks.remember(early.name, id, now);
             self.told(id, early.event);
-            for (_, reply) in early.replies {
-                self.promise(id, Delivery::Taken, reply);
+            for (patience, reply) in early.replies {
+                self.promise(id, Delivery::Taken, patience, reply);
             }
         }
         self.webhooks.sweep(|reference, id| {
@@ -346,15 +345,16 @@ impl<P: Provider, T: Transport> Driver<P, T> {
     }
 
     /// Answers once the operation owes the disk nothing, or says that this took too long.
-    fn promise(&mut self, id: OperationId, taken: Delivery, reply: oneshot::Sender<Delivery>) {
+    fn promise(&mut self, id: OperationId, taken: Delivery, until: Timestamp, reply: oneshot::Sender<Delivery>) {
         if self.owes_nothing(id) {
             return answer(reply, taken);
         }
         if self.webhooks.waiting.len() >= MOST_WAITING {
             return answer(reply, Delivery::Busy);
         }
-        let until = self.clock.now().saturating_add(self.webhooks.policy.answer_within);
-        self.webhooks.waiting.push(Waiting { id, until, taken, reply });
+        let waiting = &mut self.webhooks.waiting;
+        let place = waiting.partition_point(|other| other.until <= until);
+        waiting.insert(place, Waiting { id, until, taken, reply });
     }
 
     /// What is forgotten was on disk before.

@@ -1,20 +1,24 @@
-//! What becomes of webhooks, and what their senders are told: true ones, forged, repeated, early, late, out of order. Virtual time.
+//! What becomes of webhooks, and what their senders are told: true ones, forged, repeated, late, out of order. Virtual time.
+//!
+//! Those that come before their job is known are in `early`; all of it at once, in any order, in `interleaving`.
+
+mod early;
+mod interleaving;
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Request};
-use proptest::prelude::*;
 use steadfast_core::notice::Notice;
 use steadfast_core::operation::{Completed, Reading, Stage, Unresolved};
 use steadfast_core::retry::Failure;
-use steadfast_core::{Kind, OperationPolicy, Outcome, Seed, Timestamp};
+use steadfast_core::{Kind, OperationPolicy, Outcome, Timestamp};
 use steadfast_providers::webhook::{Encoding, Scheme, Verifier};
 use steadfast_providers::{Answer, Ask, Provider, RequestError, WebhookError, WebhookEvent};
 use steadfast_store::{MemoryStore, Store};
-use steadfast_tokio::{Builder, Client, Delivery, Finished, UnknownJob, WebhookPolicy};
-use tokio::time::{Instant, sleep, timeout};
+use steadfast_tokio::{Builder, Client, Delivery, Finished, WebhookPolicy};
+use tokio::time::{Instant, sleep};
 
 use crate::support::{Commit, Faulty, Kept, Plain, Scripted, answer, key, keyed};
 
@@ -309,140 +313,6 @@ async fn a_provider_without_webhooks_says_so_and_the_sender_is_not_blamed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn before_the_creates_answer_the_callers_key_finds_the_job_and_teaches_its_reference() {
-    for store in Kept::both() {
-        let (telling, transport) = (Telling::new(), accepts_after(8 * SECOND));
-        let client = Client::builder(telling.clone(), transport.clone()).store(store).start().await.unwrap();
-        let job = client.submit(key("a"), "{}").await.unwrap();
-        sleep(SECOND).await;
-        let delivery = telling.tell(&client, "evt-1", r#"{"key":"a","reference":"txn-a"}"#).await;
-        assert_eq!(delivery, Delivery::Taken);
-        sleep(SECOND).await;
-        assert_eq!(transport.sent("a"), [Kind::Create, Kind::Poll], "adopted, and asked at once");
-        assert_eq!(telling.tell(&client, "evt-2", READY).await, Delivery::Taken);
-        let finished = job.await.unwrap();
-        assert!(is_ready(&finished));
-        assert_eq!(finished.reference.unwrap().as_str(), "txn-a");
-        sleep(20 * SECOND).await;
-        assert_eq!(creates(&transport, "a"), 1);
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn before_the_creates_answer_a_reference_waits_in_the_inbox_and_then_counts() {
-    let (telling, transport) = (Telling::new(), accepts_after(2 * SECOND));
-    let client = Client::builder(telling.clone(), transport.clone()).start().await.unwrap();
-    let job = client.submit(key("a"), "{}").await.unwrap();
-    sleep(SECOND).await;
-    let began = Instant::now();
-    // Twice: both senders wait, and it counts once.
-    let (first, second) = tokio::join!(telling.tell(&client, "evt-1", READY), telling.tell(&client, "evt-1", READY));
-    assert_eq!((first, second), (Delivery::Taken, Delivery::Taken));
-    assert!(began.elapsed() >= SECOND, "2xx before it was matched");
-    assert!(is_ready(&job.await.unwrap()));
-    assert_eq!(transport.sent("a"), [Kind::Create]);
-    assert_eq!(telling.tell(&client, "evt-1", READY).await, Delivery::Repeated);
-}
-
-#[tokio::test(start_paused = true)]
-async fn who_waits_in_vain_is_told_to_send_it_again_and_what_was_sent_still_counts() {
-    let (telling, transport) = (Telling::new(), accepts_after(8 * SECOND));
-    let client = Client::builder(telling.clone(), transport.clone()).start().await.unwrap();
-    let job = client.submit(key("a"), "{}").await.unwrap();
-    sleep(SECOND).await;
-    let began = Instant::now();
-    let delivery = telling.tell(&client, "evt-1", READY).await;
-    assert_eq!((delivery.status().as_u16(), delivery), (503, Delivery::Early));
-    assert!((3 * SECOND..5 * SECOND).contains(&began.elapsed()), "within what senders allow: {:?}", began.elapsed());
-    assert!(is_ready(&job.await.unwrap()));
-    assert_eq!(transport.sent("a"), [Kind::Create], "matched when the reference came, without a poll");
-    assert_eq!(telling.tell(&client, "evt-1", READY).await, Delivery::Repeated);
-}
-
-#[tokio::test(start_paused = true)]
-async fn the_inbox_is_bounded_in_number_bytes_and_time() {
-    let default = WebhookPolicy::default();
-    let late = |policy: WebhookPolicy| async move {
-        let (telling, transport) = (Telling::new(), accepts_after(8 * SECOND));
-        let client = Client::builder(telling.clone(), transport.clone()).webhooks(policy).start().await.unwrap();
-        let job = client.submit(key("a"), "{}").await.unwrap();
-        sleep(SECOND).await;
-        let other = r#"{"reference":"txn-other","status":"ready"}"#;
-        let (first, second) =
-            tokio::join!(telling.tell(&client, "evt-1", READY), telling.tell(&client, "evt-2", other));
-        assert_eq!((first, second), (Delivery::Early, Delivery::Early));
-        sleep(5 * SECOND).await;
-        timeout(100 * Duration::from_millis(1), job).await.is_ok()
-    };
-    assert!(late(default).await, "kept, and matched");
-    assert!(!late(WebhookPolicy { inbox: 1, ..default }).await, "the oldest of two");
-    assert!(!late(WebhookPolicy { inbox_bytes: 600, ..default }).await, "the oldest of two");
-    assert!(!late(WebhookPolicy { inbox_for: 6 * SECOND, ..default }).await, "older than 6 s");
-}
-
-/// I15: however many are sent at once, few wait here.
-#[tokio::test(start_paused = true)]
-async fn those_who_wait_for_an_answer_are_bounded() {
-    let telling = Telling::new();
-    let client = Client::builder(telling.clone(), accepts_after(8 * SECOND)).start().await.unwrap();
-    let _job = client.submit(key("a"), "{}").await.unwrap();
-    sleep(SECOND).await;
-    let count = async |client: &Client, ids: &[String], wanted: Delivery| {
-        let mut deliveries = tokio::task::JoinSet::new();
-        for id in ids {
-            let (telling, client, id) = (telling.clone(), client.clone(), id.clone());
-            deliveries.spawn(async move {
-                let began = Instant::now();
-                (telling.tell(&client, &id, READY).await, began.elapsed())
-            });
-        }
-        let all = deliveries.join_all().await;
-        all.iter().filter(|(delivery, waited)| *delivery == wanted && *waited < SECOND).count()
-    };
-    let repeats = vec!["evt-1".to_owned(); 20];
-    assert_eq!(count(&client, &repeats, Delivery::Early).await, 4, "sixteen wait for the job of one event");
-
-    let [store, _] = Faulty::both();
-    let client = Client::builder(telling.clone(), pending_for_ever()).store(store.clone()).start().await.unwrap();
-    let _job = client.submit(key("a"), "{}").await.unwrap();
-    sleep(SECOND / 2).await;
-    store.tell([Commit::InDoubtAndNot; 60]);
-    let many: Vec<_> = (0..10_003).map(|n| format!("evt-{n}")).collect();
-    assert_eq!(count(&client, &many, Delivery::Busy).await, 3, "ten thousand wait for the journal");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_job_that_is_not_ours_is_answered_as_the_policy_says() {
-    for (unknown, known_later) in [
-        (UnknownJob::RepeatIfEarly, Delivery::Early),
-        (UnknownJob::Accept, Delivery::Unknown { repeat: false }),
-        (UnknownJob::Repeat, Delivery::Early),
-    ] {
-        let repeat = unknown == UnknownJob::Repeat;
-        let telling = Telling::new();
-        let policy = WebhookPolicy { unknown, ..WebhookPolicy::default() };
-        let transport = accepts_after(8 * SECOND);
-        let client = Client::builder(telling.clone(), transport.clone()).webhooks(policy).start().await.unwrap();
-        let began = Instant::now();
-        let delivery = telling.tell(&client, "evt-1", READY).await;
-        assert_eq!(delivery, Delivery::Unknown { repeat }, "no create is open");
-        assert_eq!(delivery.status().as_u16(), if repeat { 503 } else { 200 });
-        assert_eq!(telling.tell(&client, "evt-2", r#"{"status":"ready"}"#).await, Delivery::NoJob);
-
-        let job = client.submit(key("a"), "{}").await.unwrap();
-        sleep(Duration::from_millis(10)).await;
-        // Somebody else's key, passed on by the provider: not a job of ours, whatever is open.
-        let other = r#"{"key":"z","reference":"txn-z","status":"ready"}"#;
-        assert_eq!(telling.tell(&client, "evt-3", other).await, Delivery::Unknown { repeat });
-        assert!(began.elapsed() < SECOND, "kept waiting for nothing");
-        // Not used up by having come too soon.
-        assert_eq!(telling.tell(&client, "evt-1", READY).await, known_later);
-        assert!(is_ready(&job.await.unwrap()), "matched when the reference came");
-        assert_eq!(polls(&transport, "a"), 0);
-    }
-}
-
-#[tokio::test(start_paused = true)]
 async fn after_the_polls_answer_nothing_changes_and_a_later_revision_is_a_notice() {
     for store in [None].into_iter().chain(Kept::both().map(Some)) {
         let (telling, transport, told) = (Telling::new(), Scripted::well_behaved(), Told::default());
@@ -528,44 +398,6 @@ async fn while_it_shuts_down_jobs_may_end_by_webhook_and_then_it_is_503() {
     assert_eq!(delivery, Delivery::Stopped);
 }
 
-/// A restart found the job and not its payload. The provider has it after all, so none is needed.
-#[tokio::test(start_paused = true)]
-async fn a_job_that_waits_for_its_payload_needs_none_once_the_provider_tells_of_it() {
-    for (store, spent) in Kept::both().into_iter().zip([false, true]).chain(Kept::both().into_iter().zip([true, false]))
-    {
-        let telling = Telling::new();
-        let silent = Scripted::new(|_, _, _| std::future::pending());
-        let client = Client::builder(telling.clone(), silent).store(store.clone()).start().await.unwrap();
-        let _job = client.submit(key("a"), "{}").await.unwrap();
-        assert_eq!(client.shutdown(Duration::ZERO).await.len(), 1);
-        let creates = if spent { keyed().create().attempts() } else { 1 };
-        let mut entry = store.clone().find(&key("a")).unwrap().unwrap();
-        entry.record.creates = creates;
-        store.clone().append(&[entry]).unwrap();
-
-        let transport = pending_for_ever();
-        let client = Client::builder(telling.clone(), transport.clone()).store(store.clone()).start().await.unwrap();
-        // That something changed is no reason to give the payload up.
-        assert_eq!(telling.tell(&client, "evt-1", r#"{"key":"a"}"#).await, Delivery::Taken);
-        // Until after its next create would have been due.
-        sleep(20 * SECOND).await;
-        assert_eq!(transport.sent("a"), []);
-        assert_eq!(store.clone().find(&key("a")).unwrap().unwrap().record.stage, Stage::InFlight);
-        let named = r#"{"key":"a","reference":"txn-a"}"#;
-        assert_eq!(telling.tell(&client, "evt-2", named).await, Delivery::Taken);
-        let record = store.clone().find(&key("a")).unwrap().unwrap().record;
-        assert_eq!(
-            (record.stage, record.creates),
-            (Stage::Accepted, creates),
-            "2xx before the commit, or one more create"
-        );
-        sleep(SECOND).await;
-        assert_eq!(transport.sent("a"), [Kind::Poll]);
-        assert_eq!(telling.tell(&client, "evt-3", READY).await, Delivery::Taken);
-        assert!(is_ready(&client.submit(key("a"), "{}").await.unwrap().await.unwrap()));
-    }
-}
-
 /// The memory of repeats is gone, and the operation's own state is enough.
 #[tokio::test(start_paused = true)]
 async fn a_repeat_after_a_restart_changes_nothing() {
@@ -629,154 +461,5 @@ fn deliveries_and_events_show_nothing_private() {
     let refused = Delivery::Refused(refused.unwrap_err());
     for shown in [format!("{event:?}"), format!("{refused:?} {refused}")] {
         assert!(!shown.contains("canary"), "{shown}");
-    }
-}
-
-/// What happens to one job, whose create and polls are answered after drawn delays, and which is ready at a drawn moment.
-#[derive(Clone, Debug)]
-enum Step {
-    Wait(u64),
-    /// The provider tells the truth of now: a hint, or what is so. By key, by reference or by both.
-    Tell {
-        named: u8,
-        meaning: bool,
-    },
-    /// Something that was told before is sent again.
-    Again(usize),
-    /// A lie, badly signed; or a true word that was altered.
-    Forge {
-        named: u8,
-        altered: bool,
-    },
-    /// The truth about somebody else's job.
-    Stranger,
-}
-
-fn steps() -> BoxedStrategy<Vec<Step>> {
-    let step = prop_oneof![
-        4 => (1_u64..4_000).prop_map(Step::Wait),
-        4 => (0_u8..3, any::<bool>()).prop_map(|(named, meaning)| Step::Tell { named, meaning }),
-        2 => (0_usize..8).prop_map(Step::Again),
-        3 => (0_u8..3, any::<bool>()).prop_map(|(named, altered)| Step::Forge { named, altered }),
-        1 => Just(Step::Stranger),
-    ];
-    prop::collection::vec(step.boxed(), 0..24).boxed()
-}
-
-fn body(named: u8, name: &str, status: &str, n: usize) -> String {
-    let named = match named {
-        0 => format!(r#""reference":"txn-{name}""#),
-        1 => format!(r#""key":"{name}""#),
-        _ => format!(r#""key":"{name}","reference":"txn-{name}""#),
-    };
-    format!(r#"{{{named},"status":"{status}","n":{n}}}"#)
-}
-
-/// What was observed of the job: notices by name, its end, and what was sent.
-type Seen = (Vec<String>, Finished, Vec<Kind>);
-
-async fn live(steps: &[Step], delays: [u64; 3], forged: bool, stored: bool) -> Seen {
-    let [create, poll, ready] = delays.map(Duration::from_millis);
-    let began = Instant::now();
-    let transport = Scripted::new(move |kind, _, key| async move {
-        sleep(if kind == Kind::Create { create } else { poll }).await;
-        Ok(match kind {
-            Kind::Create => answer(201, format!("txn-{key}")),
-            _ if began.elapsed() >= ready => answer(200, "polled"),
-            _ => answer(202, "not yet"),
-        })
-    });
-    let (telling, told) = (Telling::new(), Told::default());
-    let stranger = Telling::by(Scheme::StandardWebhooks, "whsec_c29tZWJvZHktZWxzZQ==");
-    let builder = told.watch(Client::builder(telling.clone(), transport.clone())).seed(Seed::new(7));
-    let builder = if stored { builder.store(MemoryStore::default()) } else { builder };
-    let client = builder.start().await.unwrap();
-    let job = client.submit(key("a"), "{}").await.unwrap();
-    let mut sent: Vec<(String, (HeaderMap, Bytes))> = Vec::new();
-    let mut deliveries = tokio::task::JoinSet::new();
-    for (n, step) in steps.iter().enumerate() {
-        let post = |id: &str, signed: (HeaderMap, Bytes), genuine: bool| {
-            let (client, id) = (client.clone(), id.to_owned());
-            async move { (id, client.deliver(&signed.0, signed.1).await, genuine) }
-        };
-        match step {
-            Step::Wait(ms) => sleep(Duration::from_millis(*ms)).await,
-            Step::Tell { named, meaning } => {
-                let status = match (meaning, began.elapsed() >= ready) {
-                    (false, _) => "changed",
-                    (true, true) => "ready",
-                    (true, false) => "pending",
-                };
-                let id = format!("evt-{n}");
-                let signed = telling.sign(&id, &body(*named, "a", status, n));
-                sent.push((id.clone(), signed.clone()));
-                deliveries.spawn(post(&id, signed, true));
-            }
-            Step::Again(which) if !sent.is_empty() => {
-                let (id, signed) = sent[which % sent.len()].clone();
-                deliveries.spawn(post(&id, signed, true));
-            }
-            Step::Again(_) => {}
-            Step::Forge { named, altered } if forged => {
-                let lie = body(*named, "a", "failed", n);
-                let signed = match sent.last().filter(|_| *altered) {
-                    Some((_, (headers, _))) => (headers.clone(), Bytes::from(lie)),
-                    None => stranger.sign(&format!("evt-{n}"), &lie),
-                };
-                deliveries.spawn(post("forged", signed, false));
-            }
-            Step::Forge { .. } => {}
-            Step::Stranger => {
-                let id = format!("evt-{n}");
-                deliveries.spawn(post(&id, telling.sign(&id, &body(2, "z", "failed", n)), true));
-            }
-        }
-        tokio::task::yield_now().await;
-    }
-    let finished = timeout(3_600 * SECOND, job).await.expect("I14: it ends").unwrap();
-    while let Some(delivered) = deliveries.join_next().await {
-        let (_, delivery, genuine) = delivered.unwrap();
-        let status = delivery.status().as_u16();
-        assert!(if genuine { status == 200 || status == 503 } else { status == 400 }, "{delivery:?}");
-    }
-    // Everything once more, after the end, among it what was told to come again: it is taken now, and changes nothing.
-    for (id, (headers, body)) in &sent {
-        let delivery = client.deliver(headers, body.clone()).await;
-        assert_eq!(delivery.status().as_u16(), 200, "{id}: {delivery:?}");
-    }
-    let again = client.submit(key("a"), "{}").await.unwrap().await.unwrap();
-    assert_eq!(again, finished, "one outcome");
-    assert!(client.shutdown(60 * SECOND).await.is_empty());
-    assert_eq!(told.count(|notice| matches!(notice, Notice::Ended(_))), 1, "one outcome");
-    let webhooks = told.count(|notice| matches!(notice, Notice::Webhook));
-    assert!(webhooks <= 2 * sent.len(), "{webhooks} of {}: a repeat counted", sent.len());
-    let name = |notice: &Notice| format!("{notice:?}").split(['{', '(']).next().unwrap_or_default().trim().to_owned();
-    let notices = told.0.lock().unwrap().iter().map(name).collect();
-    (notices, finished, transport.sent("a"))
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
-
-    /// I16, and exactly one outcome: whatever comes between the polls, the job ends once, and truly; what is forged changes nothing at all.
-    #[test]
-    fn i16_any_interleaving_of_polls_and_deliveries_gives_one_outcome(
-        steps in steps(), create in 1_u64..6_000, poll in 1_u64..3_000, ready in 1_u64..20_000
-    ) {
-        let live = |forged, stored| {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-            runtime.block_on(live(&steps, [create, poll, ready], forged, stored))
-        };
-        let check = |(_, finished, sent): &Seen| {
-            let body = finished.body();
-            let creates = sent.iter().filter(|kind| **kind == Kind::Create).count();
-            is_ready(finished) && creates == 1 && (body == b"polled" || body.windows(7).any(|it| it == b"\"ready\""))
-        };
-        let seen = [live(true, true), live(true, false)];
-        for seen in &seen {
-            prop_assert!(check(seen), "{seen:?}");
-        }
-        // A store's thread runs in real time, so only without one is a second run the same.
-        prop_assert_eq!(&seen[1], &live(false, false));
     }
 }
