@@ -12,7 +12,7 @@
 //! - **The person needs the session's page**, whose `url` stands in the create's answer and, as `session_url`, in every list of sessions. A
 //!   session that was adopted by a look-up has one like any other: ask for it by its reference or its `vendor_data`.
 //! - **People take their time.** Polls begin after 30 s and slow down to one in ten minutes, for a week: a thousand open sessions then cost a
-//!   sixth of the read limit. Didit recommends webhooks; polling finds what they lose. A workflow's own expiry may be longer: then set another
+//!   sixth of the read limit. Didit recommends webhooks ([`Didit::with_webhooks`]); polling finds what they lose. A workflow's own expiry may be longer: then set another
 //!   policy.
 //! - **Limits are per API key**, and a create counts twice: see [`Limits`].
 //! - **The API key must see all sessions.** A key that is scoped to some workflows, or to approved sessions, lists nothing of the others, and a
@@ -85,12 +85,13 @@ mod limits;
 mod payload;
 mod reading;
 mod status;
+mod webhook;
 
 use core::time::Duration;
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
-use http::{HeaderValue, Method, Request, Uri};
+use http::{HeaderMap, HeaderValue, Method, Request, Uri};
 use secrecy::{ExposeSecret, SecretString};
 use steadfast_core::backoff::{BackoffPolicy, Growth, Jitter};
 use steadfast_core::gate::GatePolicy;
@@ -98,14 +99,15 @@ use steadfast_core::operation::Reading;
 use steadfast_core::poll::PollPolicy;
 use steadfast_core::rate_limit::Quota;
 use steadfast_core::retry::{Failure, RetryPolicy};
-use steadfast_core::{Key, Kind, OperationPolicy, PolicyError, Reference, SendSafety};
+use steadfast_core::{Key, Kind, OperationPolicy, PolicyError, Reference, SendSafety, Timestamp};
 
 pub use self::aml::DiditAml;
 pub use self::limits::Limits;
 pub use self::status::{Stage, Status};
 use crate::rate_limit::{Reset, quota};
 use crate::secret::{checked, sensitive};
-use crate::{Answer, Ask, BaseUrl, Payload, Provider, RequestError, SecretError};
+use crate::webhook::{self as signed, Scheme, Verifier};
+use crate::{Answer, Ask, BaseUrl, Payload, Provider, RequestError, SecretError, WebhookError, WebhookEvent};
 
 /// How many sessions a look-up asks for: enough to see that several are of one key and one kind, and no more of people's names than that.
 const LISTED: &str = "10";
@@ -118,6 +120,7 @@ pub struct Didit {
     policy: OperationPolicy,
     gate: GatePolicy,
     stop_on_review: bool,
+    webhooks: Option<Verifier>,
 }
 
 impl Didit {
@@ -143,6 +146,7 @@ impl Didit {
                 .with_safety(SendSafety::Lookup { settle: Self::SETTLE })?,
             gate: Limits::default().gate()?,
             stop_on_review: false,
+            webhooks: None,
         })
     }
 
@@ -173,6 +177,19 @@ impl Didit {
         let poll = self.policy.poll().clone().with_accept_partial(stop);
         self.policy = self.policy.with_poll(poll);
         self
+    }
+
+    /// The same, believing webhooks that are signed with one of these secrets: the `secret_shared_key` of each destination, the newest first. What they
+    /// tell makes the session's next poll due now; the poll decides. Polls go on beside them, since a delivery that fails three times is dropped.
+    ///
+    /// # Errors
+    /// No secret, or one that is empty or has white space around it.
+    pub fn with_webhooks<S: Into<SecretString>>(
+        mut self,
+        secrets: impl IntoIterator<Item = S>,
+    ) -> Result<Self, SetupError> {
+        self.webhooks = Some(Verifier::new(Scheme::Didit, secrets)?);
+        Ok(self)
     }
 
     fn create(&self, key: &Key, payload: &Payload) -> Result<Request<Bytes>, RequestError> {
@@ -245,6 +262,15 @@ impl Provider for Didit {
     fn quota(&self, answer: &Answer<'_>) -> Option<Quota> {
         quota(answer.headers, Reset::EpochSeconds, answer.wall)
     }
+
+    fn has_webhooks(&self) -> bool {
+        self.webhooks.is_some()
+    }
+
+    fn webhook(&self, headers: &HeaderMap, body: &Bytes, wall: Timestamp) -> Result<WebhookEvent, WebhookError> {
+        let verified = self.webhooks.as_ref().ok_or(WebhookError::Unsupported)?.verify(headers, body, wall)?;
+        Ok(webhook::event(verified, body))
+    }
 }
 
 /// What Didit knows its caller by: `x-api-key`.
@@ -287,4 +313,7 @@ pub enum SetupError {
     /// The policy contradicts itself.
     #[error(transparent)]
     Policy(#[from] PolicyError),
+    /// The webhooks' secrets are none.
+    #[error(transparent)]
+    Webhooks(#[from] signed::SetupError),
 }

@@ -272,3 +272,44 @@ async fn who_repeats_blindly_has_two_sessions_and_is_found_out() {
     let (_, fake) = carry(hasty, losing(1), 1, 50).await;
     assert!(fake.brain().ledger().keys_run_more_than_once() > 5);
 }
+
+/// Signed, it makes the poll due at once; a forged one does nothing; and without any, polls find the decision in their own time.
+#[tokio::test(start_paused = true)]
+async fn a_webhook_brings_the_decision_before_the_next_poll_would() {
+    use std::time::SystemTime;
+
+    use steadfast_core::Timestamp;
+    use steadfast_providers::webhook::{Scheme, Verifier};
+
+    let ended_after = async |secret: Option<&str>| {
+        let fake = InProcess::new(FakeDidit::new(7).with_person_time(minutes(4), minutes(4)).with_reviews(
+            0.0,
+            minutes(1),
+            minutes(1),
+        ));
+        let provider = didit("https://didit.test").with_webhooks(["secret"]).unwrap();
+        let client = Client::builder(provider, fake).seed(Seed::new(7)).start().await.unwrap();
+        let began = tokio::time::Instant::now();
+        let job = client.submit(Key::new("order-42").unwrap(), PAYLOAD).await.unwrap();
+        // The person opens the session after a minute, and takes four.
+        tokio::time::sleep(minutes(5) + Duration::from_secs(1)).await;
+        if let Some(secret) = secret {
+            let now = Timestamp::from(SystemTime::now());
+            let seconds = now.as_nanos() / 1_000_000_000;
+            let body = Bytes::from(format!(
+                r#"{{"event_id":"e-1","timestamp":{seconds},"vendor_data":"order-42","status":"Approved"}}"#
+            ));
+            let headers = Verifier::new(Scheme::Didit, [secret]).unwrap().sign("", now, &body).unwrap();
+            let delivery = client.deliver(&headers, body).await;
+            assert_eq!(delivery.status().is_success(), secret == "secret", "{delivery}");
+        }
+        let finished = job.await.unwrap();
+        assert_eq!(finished.outcome, Outcome::Completed(Completed::Ready));
+        began.elapsed()
+    };
+    let (told, forged, alone) =
+        (ended_after(Some("secret")).await, ended_after(Some("forged")).await, ended_after(None).await);
+    assert!(told < minutes(5) + Duration::from_secs(5), "{told:?}");
+    assert_eq!(forged, alone);
+    assert!(alone > told + minutes(1), "{alone:?}");
+}

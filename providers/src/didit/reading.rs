@@ -49,7 +49,7 @@ pub(super) fn is_session_id(text: &str) -> bool {
     !text.is_empty() && text.len() <= MAX_ID_LEN && text.bytes().all(fits)
 }
 
-fn reference(id: String) -> Option<Reference> {
+pub(super) fn reference(id: String) -> Option<Reference> {
     Reference::new(id).ok().filter(|reference| is_session_id(reference.as_str()))
 }
 

@@ -4,6 +4,7 @@ mod answers;
 mod properties;
 mod requests;
 mod screenings;
+mod webhooks;
 
 use http::{HeaderMap, StatusCode};
 use steadfast_core::operation::Reading;

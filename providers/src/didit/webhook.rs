@@ -1,0 +1,29 @@
+//! What Didit's webhooks tell: that something has changed, and of which session.
+//!
+//! Never more than that. A delivery may come late or out of order, and what it says of a session is not all that the decision says; so each
+//! makes the session's next poll due now, and the poll's answer decides. Nothing is lost if one is lost: polling goes on beside them, and Didit gives
+//! a delivery up after five minutes.
+
+use bytes::Bytes;
+use steadfast_core::Key;
+
+use super::reading::reference;
+use crate::WebhookEvent;
+use crate::json::object;
+use crate::webhook::Verified;
+
+#[derive(serde::Deserialize)]
+struct Told {
+    session_id: Option<String>,
+    /// A company's session.
+    business_session_id: Option<String>,
+    vendor_data: Option<String>,
+}
+
+/// A delivery whose ids cannot be read, or stand there twice, is about no job.
+pub(super) fn event(verified: Verified, body: &Bytes) -> WebhookEvent {
+    let event = WebhookEvent::new(verified);
+    let Some(told) = object::<Told>(body) else { return event };
+    let id = told.session_id.or(told.business_session_id);
+    event.with_reference(id.and_then(reference)).with_key(told.vendor_data.and_then(|key| Key::new(key).ok()))
+}
