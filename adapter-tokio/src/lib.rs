@@ -56,6 +56,7 @@
 //! - `reqwest` (default): [`ReqwestTransport`]. Without it, implement [`Transport`] for the client that you use.
 
 mod breaker;
+mod builder;
 mod client;
 mod clock;
 mod driver;
@@ -69,9 +70,8 @@ mod transport;
 mod webhook;
 
 pub use crate::breaker::{Breaker, CallError, Permit};
-pub use crate::client::{
-    Builder, Client, FinalAnswer, Finished, Handle, ResumeError, StartError, Stopped, SubmitError, Unfinished,
-};
+pub use crate::builder::{Builder, StartError};
+pub use crate::client::{Client, FinalAnswer, Finished, Handle, ResumeError, Stopped, SubmitError, Unfinished};
 pub use crate::keep::{Durability, Seal, SealError};
 pub use crate::observe::{CorrelationId, Observation};
 pub use crate::rate_limiter::{Limited, RateLimiter};
