@@ -92,7 +92,7 @@ fn a_journal_in_a_directory_that_cannot_be_written_is_looked_at_by_a_copy() {
         if fs::write(home.0.join("probe"), "").is_ok() {
             command.uid(65_534);
         }
-        command.output().unwrap()
+        copied(&mut command)
     };
     for args in [&[][..], &["show", "order-1"], &["doctor"], &["export"], &["purge", "--older-than", "1h", "--dry-run"]]
     {
