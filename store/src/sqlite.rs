@@ -19,7 +19,8 @@
 //! bring them to light. So before anything else a small commit is made in their place: if that one holds, what the file says is certain
 //! again; until it does, nobody knows, and [`StoreError::is_certain`] says so (`settle`).
 //!
-//! The file is locked for as long as the store lives (`locking_mode=EXCLUSIVE`): another opener is refused at once. It and what lies beside it can be read by
+//! The file is locked for as long as the store lives (`locking_mode=EXCLUSIVE`): another opener is refused at once. Should the lock be lost, the mark
+//! is the fence: who finds that another has written since changes nothing. It and what lies beside it can be read by
 //! their owner only. Removed payloads are overwritten (`secure_delete`), though the log may hold them until it is next reused. Not detected: a network
 //! file system, whose locks and syncs may be lies; keep the file on a local disk.
 
@@ -176,6 +177,12 @@ impl SqliteStore {
         let failed = if self.repeated { Fault::unsure } else { Fault::writing };
         let before = self.head;
         let mut places = self.verified().map_err(failed)?;
+        if self.mark.is_anothers(&before.watermark()) {
+            files::leave_log(&self.connection, true).map_err(|error| Fault::from(error).writing())?;
+            self.places = Some(places);
+            let cause = "another process has written to the journal since this one opened it";
+            return Err(StoreError::write(cause).advising("stop this process: the other one has its jobs now"));
+        }
         let connection = &self.connection;
         let (worked, after, came, went) = {
             let (reader, recent, writer) = (&mut self.reader, &mut self.recent, Writer::new(connection));

@@ -16,6 +16,8 @@ mod live;
 mod making;
 #[path = "sqlite/opening.rs"]
 mod opening;
+#[path = "sqlite/overtaking.rs"]
+mod overtaking;
 #[path = "sqlite/refusing.rs"]
 mod refusing;
 #[path = "sqlite/syncing.rs"]

@@ -5,6 +5,9 @@
 //! a small file beside it, `FILE-mark`, without waiting for the disk: that costs a microsecond. A journal that ends before its mark has lost records that
 //! were durable, and is not opened.
 //!
+//! It is also the fence behind the lock. A lock can be lost, on POSIX by nothing worse than somebody in the same process closing the file; a writer
+//! that then finds a mark which it has not written knows that another has taken the journal over, and changes nothing.
+//!
 //! The mark is written after the commit, so it never promises what was not durable; after a crash it may be a little behind, which is no harm.
 //! One that is missing, empty or not whole says nothing ([`Mark`] tells, and `verify` reports it), and the journal is opened all the
 //! same. Nor does it help when journal and mark are both replaced by an older copy: who must know even that keeps the [`Watermark`] in another place.
@@ -138,6 +141,15 @@ impl MarkFile {
             Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(Err(Mark::Unreadable)),
             Err(error) => Err(error),
         }
+    }
+
+    /// Whether somebody else has written it since: it is ahead of what we know, or another journal's.
+    pub(super) fn is_anothers(&mut self, known: &Watermark) -> bool {
+        let mut bytes = [0; Watermark::LENGTH];
+        let Some(file) = &mut self.file else { return false };
+        let read = file.seek(SeekFrom::Start(0)).and_then(|_| file.read_exact(&mut bytes));
+        let found = read.ok().and_then(|()| Watermark::from_bytes(&bytes));
+        found.is_some_and(|found| found.holds(known).is_err())
     }
 
     pub(super) fn write(&mut self, mark: &Watermark) {
