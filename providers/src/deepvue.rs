@@ -232,30 +232,10 @@ pub enum SetupError {
     /// There is no look-up.
     #[error("Deepvue cannot be asked for the job of a key: choose a send safety without a look-up")]
     NoLookup,
-    /// A secret is missing.
-    #[error("the {0} is empty: fill it in")]
-    NoSecret(&'static str),
-    /// A secret cannot be put into a header.
-    #[error(
-        "the {which} holds a space, a line break or another character that is no visible ASCII, at byte {at}: \
-         remove it; a line break at the end comes from reading it from a file"
-    )]
-    Secret {
-        /// Which of them.
-        which: &'static str,
-        /// Where, in bytes from the start.
-        at: usize,
-    },
+    /// A secret is missing, or cannot be put into a header.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
     /// The policy contradicts itself.
     #[error(transparent)]
     Policy(#[from] PolicyError),
-}
-
-impl From<SecretError> for SetupError {
-    fn from(error: SecretError) -> Self {
-        match error {
-            SecretError::Empty(which) => Self::NoSecret(which),
-            SecretError::Character { which, at } => Self::Secret { which, at },
-        }
-    }
 }

@@ -10,7 +10,7 @@ use steadfast_core::operation::Reading;
 use steadfast_core::retry::{Certainty, Class, Failure};
 use steadfast_core::{Key, Kind, Reference, Seed, SendSafety, Timestamp};
 use steadfast_providers::deepvue::{Credentials, Deepvue, SetupError};
-use steadfast_providers::{Answer, Ask, BaseUrl, Payload, Provider, RequestError};
+use steadfast_providers::{Answer, Ask, BaseUrl, Payload, Provider, RequestError, SecretError};
 
 const WALL: Timestamp = Timestamp::from_secs(1_700_000_000);
 const TOKEN: &str = "canary-token-7731";
@@ -157,7 +157,7 @@ proptest! {
     fn a_secret_that_would_split_a_header_is_refused(head in "[!-~]{0,20}", bad in "[^!-~]", tail in ".{0,20}") {
         let hostile = format!("{head}{bad}{tail}");
         let at = head.len();
-        let refused = |which| SetupError::Secret { which, at };
+        let refused = |which| SetupError::Secret(SecretError::Character { which, at });
         prop_assert_eq!(Credentials::new(hostile.as_str(), SECRET).unwrap_err(), refused("access token"));
         prop_assert_eq!(Credentials::new(TOKEN, hostile.as_str()).unwrap_err(), refused("client secret"));
         prop_assert_eq!(credentials().renew(hostile.as_str()).unwrap_err(), refused("access token"));
@@ -253,8 +253,8 @@ fn products_are_one_plain_path_segment() {
 
 #[test]
 fn empty_secrets_are_refused() {
-    assert_eq!(Credentials::new("", SECRET).unwrap_err(), SetupError::NoSecret("access token"));
-    assert_eq!(Credentials::new(TOKEN, "").unwrap_err(), SetupError::NoSecret("client secret"));
+    assert_eq!(Credentials::new("", SECRET).unwrap_err(), SetupError::Secret(SecretError::Empty("access token")));
+    assert_eq!(Credentials::new(TOKEN, "").unwrap_err(), SetupError::Secret(SecretError::Empty("client secret")));
 }
 
 #[test]
