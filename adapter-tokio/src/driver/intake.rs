@@ -156,15 +156,28 @@ impl<P: Provider, T: Transport> Driver<P, T> {
         if entry.record.fingerprint != print {
             return reply.refuse(Refused::FingerprintMismatch.into());
         }
+        let key = entry.record.key.clone();
         match finished_of(&entry) {
-            Some(finished) if entry.is_delivered() => drop(reply.follow_finished(None, finished)),
+            Some(finished) if self.is_told_from(&entry) => self.tell_stored(&key, finished, reply),
             finished => {
-                let key = entry.record.key.clone();
                 if let Err(reply) = self.restore_for(reply, entry.record, Some(payload.clone()), finished) {
                     // The engine has it after all: it is joined.
                     self.take_in(key, payload, print, reply);
                 }
             }
+        }
+    }
+
+    /// Whether the entry of a job that has ended says all there is to say: its outcome was delivered, or the engine has nothing left to do for it.
+    fn is_told_from(&self, entry: &Entry) -> bool {
+        entry.is_delivered() || self.engine.find(&entry.record.key).is_some()
+    }
+
+    /// Tells what the store has, which may be more than is remembered here.
+    fn tell_stored(&mut self, key: &Key, finished: Finished, reply: Reply) {
+        let id = self.engine.find(key);
+        if reply.follow_finished(id, finished) {
+            id.into_iter().for_each(|id| self.claim(id));
         }
     }
 
@@ -273,11 +286,8 @@ impl<P: Provider, T: Transport> Driver<P, T> {
                 reply.refuse_resume(ResumeError::NoReference(why));
             }
             Some(finished) if !matches!(finished.outcome, Outcome::Unresolved(_)) => {
-                let id = self.engine.find(key);
-                if entry.is_delivered() || id.is_some() {
-                    if reply.follow_finished(id, finished) {
-                        id.into_iter().for_each(|id| self.claim(id));
-                    }
+                if self.is_told_from(&entry) {
+                    self.tell_stored(key, finished, reply);
                 } else if let Err(reply) = self.restore_for(reply, entry.record, None, Some(finished)) {
                     reply.refuse_resume(ResumeError::UnknownKey);
                 }

@@ -73,6 +73,27 @@ async fn what_nobody_has_is_kept_until_somebody_asks_in_this_process_or_a_later_
     }
 }
 
+/// The driver's own copy of the answer had to make room for another; the store's is whole.
+#[tokio::test(start_paused = true)]
+async fn its_answer_comes_from_the_store_if_it_was_dropped_here() {
+    for (store, by_key) in
+        Kept::both().into_iter().zip([false, true]).chain(Kept::both().into_iter().zip([true, false]))
+    {
+        dies(&store, "order-42").await;
+        let transport = Scripted::well_behaved();
+        let client = builder(&store, &transport).keep_answers().results_limit(1).start().await.unwrap();
+        tokio::time::sleep(600 * SECOND).await;
+        client.submit(key("another"), "{}").await.unwrap().await.unwrap();
+        let told = match by_key {
+            true => client.resume(key("order-42")).await.unwrap(),
+            false => client.submit(key("order-42"), "{}").await.unwrap(),
+        };
+        assert_eq!(told.await.unwrap().body(), br#"{"status":"verified"}"#, "by key: {by_key}");
+        tokio::time::sleep(SECOND).await;
+        assert!(matches!(stage(&store, "order-42"), Stage::Delivered(_)), "by key: {by_key}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn it_can_be_claimed_by_its_key_alone() {
     for store in Kept::both() {
