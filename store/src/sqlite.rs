@@ -172,17 +172,16 @@ impl SqliteStore {
         if self.access == Access::Read {
             return Err(StoreError::write("it was opened read-only").advising("open it for writing"));
         }
+        self.is_ours().map_err(|fault| {
+            let in_doubt = self.doubt.is_some() || self.repeated;
+            let error = if in_doubt { fault.unsure() } else { fault.writing() };
+            error.advising("stop this process: another one has its jobs now")
+        })?;
         // What is to be written now may be there already, if it is this commit that is in doubt.
         self.settle().map_err(Fault::unsure)?;
         let failed = if self.repeated { Fault::unsure } else { Fault::writing };
         let before = self.head;
         let mut places = self.verified().map_err(failed)?;
-        if self.mark.is_anothers(&before.watermark()) {
-            files::leave_log(&self.connection, true).map_err(|error| Fault::from(error).writing())?;
-            self.places = Some(places);
-            let cause = "another process has written to the journal since this one opened it";
-            return Err(StoreError::write(cause).advising("stop this process: the other one has its jobs now"));
-        }
         let connection = &self.connection;
         let (worked, after, came, went) = {
             let (reader, recent, writer) = (&mut self.reader, &mut self.recent, Writer::new(connection));
@@ -227,12 +226,24 @@ impl SqliteStore {
         outcome
     }
 
+    /// Whether nobody else has written since: if not, nothing may be written any more, not even what closing would tidy up.
+    fn is_ours(&mut self) -> Result<(), Fault> {
+        // The farthest that it may have come by our own doing.
+        let known = self.doubt.map_or(self.head, |doubt| doubt.after);
+        if self.mark.is_anothers(&known.watermark()) {
+            files::leave_log(&self.connection, true)?;
+            return Err(Damage::Overtaken.into());
+        }
+        Ok(())
+    }
+
     /// Finds out which side of a failed commit the file is on, and makes it so for good.
     ///
     /// The pages of the failed one lie in the log beyond its end, if anywhere. The next commit is written over them, so once it holds they
     /// cannot come back.
     fn settle(&mut self) -> Result<(), Fault> {
         let Some(doubt) = self.doubt else { return Ok(()) };
+        self.is_ours()?;
         if !self.connection.is_autocommit() {
             run(&self.connection, "ROLLBACK")?;
         }

@@ -113,6 +113,8 @@ pub(super) enum Damage {
     Exchanged,
     #[error("the file is empty, and a -wal or -mark beside it shows that it was not; to begin anew, remove those too")]
     Emptied,
+    #[error("another process has written to it since this one opened it")]
+    Overtaken,
     #[error("the database's structure")]
     Structure,
 }

@@ -359,3 +359,16 @@ proptest! {
         }
     }
 }
+
+/// A commit in doubt, and the journal overtaken meanwhile: to settle it would be to write over another's records.
+#[test]
+fn what_is_in_doubt_is_not_settled_over_anothers_records() {
+    let (home, mut store) = in_doubt("overtaken");
+    let later = Watermark { sequence: store.head.watermark().sequence + 9, ..store.head.watermark() };
+    fs::write(home.file("-mark"), later.to_bytes()).unwrap();
+    let before = fs::read(home.file("-wal")).unwrap();
+    assert!(!store.append(&[entry("two")]).unwrap_err().is_certain());
+    assert!(store.find(&Key::new("one").unwrap()).is_err() && store.load().is_err());
+    drop(store);
+    assert!(fs::read(home.file("-wal")).unwrap() == before, "something was written");
+}

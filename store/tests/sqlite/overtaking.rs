@@ -20,7 +20,7 @@ fn a_commit_under_an_old_fence_changes_nothing() {
     let before = files();
     for _ in 0..2 {
         let error = old.append(&[entry("late", Stage::InFlight)]).unwrap_err();
-        assert!(error.is_certain() && error.to_string().contains("the other one has its jobs now"), "{error}");
+        assert!(error.is_certain() && error.to_string().contains("another one has its jobs now"), "{error}");
         assert!(old.forget(Timestamp::NEVER, 10).is_err());
     }
     drop(old);
