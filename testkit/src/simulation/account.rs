@@ -63,6 +63,8 @@ pub(super) struct Life {
     /// When the polls began, and how many were answered with pending.
     pub(super) polls_began: Timestamp,
     pub(super) pendings: u16,
+    /// It was told to have changed while a poll was in the air.
+    pub(super) hurried: bool,
     /// When it was resumed, until its first poll leaves or is held back.
     pub(super) resumed_at: Option<Timestamp>,
     /// When the look-ups began, and how many there were.
@@ -79,6 +81,18 @@ impl Account {
     /// Whether somebody may want to know more of it, and there is a way to.
     pub(super) const fn can_resume(&self) -> bool {
         matches!(self.outcome, Some(Outcome::Unresolved(_))) && self.life.delivered && self.life.has_reference
+    }
+
+    /// It was told to have changed: a poll that only waits for the schedule is due now, and takes none of it.
+    pub(super) fn hurry(&mut self, polling: bool, now: Timestamp) {
+        let life = &mut self.life;
+        let polled = life.has_reference && matches!(life.latest, None | Some(Kind::Poll));
+        if polling {
+            life.hurried = true;
+        } else if polled && !life.failed && life.not_before > now {
+            life.not_before = now;
+            life.pendings = life.pendings.saturating_sub(1);
+        }
     }
 
     /// It has no outcome any more, and will be polled as if it had just been accepted.

@@ -84,11 +84,13 @@ pub enum Fault {
     CallerResumes,
     /// The driver has no payload for a job that is to be created, and takes it out of the engine for a while.
     PayloadAway,
+    /// A webhook tells that a job has changed, and not how.
+    WebhookBare,
 }
 
 impl Fault {
     /// Every kind.
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 37] = [
         Self::Refused,
         Self::RequestLost,
         Self::RequestLate,
@@ -125,6 +127,7 @@ impl Fault {
         Self::CrashAgain,
         Self::CallerResumes,
         Self::PayloadAway,
+        Self::WebhookBare,
     ];
 
     /// A name for tables and JSON: `answer_lost`.
@@ -167,6 +170,7 @@ impl Fault {
             Self::CrashAgain => "crash_again",
             Self::CallerResumes => "caller_resumes",
             Self::PayloadAway => "payload_away",
+            Self::WebhookBare => "webhook_bare",
         }
     }
 

@@ -2,12 +2,11 @@
 
 use steadfast_core::bulkhead::BulkheadPolicy;
 use steadfast_core::engine::Event;
-use steadfast_core::notice::Notice;
+use steadfast_core::notice::{Notice, WakeReason};
 use steadfast_core::operation::{Attempt, Completed, Reading, Record, Rejected, Stage, Unresolved};
 use steadfast_core::{Fingerprint, Key, Kind, OperationId, Outcome, SendSafety, Timestamp};
 
 use super::invariant::Invariant::{I, R};
-use super::mail::Mail;
 use super::process::outcome_of;
 use super::settings::Keys;
 use super::waits::Rules;
@@ -241,14 +240,24 @@ impl World {
     }
 
     /// I16: the same webhook once more changes nothing.
-    pub(super) fn check_repeat(&mut self, id: OperationId, mail: &Mail) {
-        let now = self.clock();
+    pub(super) fn check_repeat(&mut self, id: OperationId, webhook: Event) {
         let Some(process) = &mut self.process else { return };
+        // The same moment: what only time has brought is not the webhook's doing.
+        let now = process.seen;
         let before = process.engine.engine().operation(id).map(|it| it.record());
         let mut again = process.engine.clone();
-        again.handle(Event::Webhook(id, mail.reading.clone()), now);
+        again.handle(webhook, now);
         let same = again.engine().operation(id).map(|it| it.record()) == before;
         self.books.hold(I(16), same, || format!("a repeated webhook changes {id:?}"));
+    }
+
+    /// Who was told that a job has changed does not wait for the schedule any more, unless its last poll failed.
+    pub(super) fn check_hurry(&mut self, id: OperationId, job: usize) {
+        let Some(process) = &self.process else { return };
+        let failed = self.books.accounts[job].life.failed;
+        let wake = process.engine.engine().operation(id).and_then(|it| it.next_wake());
+        let idle = wake.filter(|wake| wake.reason == WakeReason::Poll && wake.at > process.seen && !failed);
+        self.books.hold(R(31), idle.is_none(), || format!("job {job} is told to have changed, and waits: {idle:?}"));
     }
 
     /// Notices, told to the checks and to whoever records the history.

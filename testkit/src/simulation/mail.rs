@@ -13,7 +13,8 @@ use steadfast_providers::webhook::{DEFAULT_TOLERANCE, Scheme, Verifier};
 pub(super) struct Mail {
     pub(super) key: Key,
     pub(super) reference: Reference,
-    pub(super) reading: Reading,
+    /// `None`: that something has changed.
+    pub(super) reading: Option<Reading>,
 }
 
 /// A webhook on its way.
@@ -71,8 +72,8 @@ impl Post {
     }
 
     pub(super) fn forge(&mut self, mail: &Mail, how: Forgery, at: Timestamp) -> Delivery {
-        let reading = if mail.reading == Reading::Failed { Reading::Ready } else { Reading::Failed };
-        let lie = written(&Mail { reading, ..mail.clone() });
+        let reading = if mail.reading == Some(Reading::Failed) { Reading::Ready } else { Reading::Failed };
+        let lie = written(&Mail { reading: Some(reading), ..mail.clone() });
         match how {
             Forgery::WrongSecret => {
                 let headers = self.theirs.sign("msg_forged", at, lie.as_bytes()).expect("a short id");
@@ -88,22 +89,22 @@ impl Post {
         self.ours.verify(&delivery.headers, delivery.body.as_bytes(), now).ok()?;
         let body: Value = serde_json::from_str(&delivery.body).ok()?;
         let text = |name: &str| body.get(name)?.as_str();
-        let reading = match text("status")? {
+        let reading = text("status").map(|status| match status {
             "ready" => Reading::Ready,
             "failed" => Reading::Failed,
             "undecided" => Reading::Undecided,
             _ => Reading::Pending { hint: None },
-        };
+        });
         Some(Mail { key: Key::new(text("key")?).ok()?, reference: Reference::new(text("reference")?).ok()?, reading })
     }
 }
 
 fn written(mail: &Mail) -> String {
-    let status = match mail.reading {
+    let status = mail.reading.as_ref().map(|reading| match reading {
         Reading::Ready => "ready",
         Reading::Failed => "failed",
         Reading::Undecided => "undecided",
         _ => "pending",
-    };
+    });
     json!({ "key": mail.key.as_str(), "reference": mail.reference.as_str(), "status": status }).to_string()
 }

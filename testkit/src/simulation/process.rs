@@ -369,7 +369,8 @@ impl World {
                 .said
                 .as_ref()
                 .is_ok_and(|it| outcome_of(it, self.settings.policy.poll().accepts_partial()).is_none());
-            account.life.pendings += u16::from(pending && flight.kind == Kind::Poll);
+            let again = std::mem::take(&mut account.life.hurried) && account.life.hint.is_none();
+            account.life.pendings += u16::from(pending && !again && flight.kind == Kind::Poll);
         }
         match (&answer.said, flight.kind) {
             (Err(failure), Kind::Create) => {
@@ -426,11 +427,27 @@ impl World {
             return;
         };
         let job = process.jobs[&id];
-        self.trace(Some(job), || format!("webhook: {}", brief(&Ok(mail.reading.clone()))));
-        self.expect_conflict(id, Some(&mail.reading));
-        self.feed(Event::Webhook(id, mail.reading.clone()));
-        self.check_learnt(id, job, Some(&mail.reading));
-        self.check_repeat(id, &mail);
+        let Some(reading) = &mail.reading else { return self.hurried(id, job) };
+        self.trace(Some(job), || format!("webhook: {}", brief(&Ok(reading.clone()))));
+        self.expect_conflict(id, Some(reading));
+        self.feed(Event::Webhook(id, reading.clone()));
+        self.check_learnt(id, job, Some(reading));
+        self.check_repeat(id, Event::Webhook(id, reading.clone()));
+        self.drain();
+    }
+
+    /// A webhook tells that the job has changed, and not how.
+    fn hurried(&mut self, id: OperationId, job: usize) {
+        self.trace(Some(job), || "webhook: it has changed".into());
+        let Some(process) = &self.process else { return };
+        let mut flights = process.flights.range((id, AttemptId(0))..=(id, AttemptId(u32::MAX)));
+        let polling = flights.any(|(_, flight)| flight.in_the_air && flight.kind == Kind::Poll);
+        // What the engine will take for now is not earlier.
+        let now = process.seen;
+        self.books.accounts[job].hurry(polling, now);
+        self.feed(Event::Changed(id));
+        self.check_repeat(id, Event::Changed(id));
+        self.check_hurry(id, job);
         self.drain();
     }
 

@@ -225,7 +225,7 @@ impl Provider {
         };
         let mut mails = Vec::new();
         if chaos.strikes(Fault::WebhookEarly) {
-            mails.push((now, self.mail_of(index, Reading::Pending { hint: None })));
+            mails.push((now, self.mail_of(index, Some(Reading::Pending { hint: None }))));
             if self.dice.bool() {
                 self.runs[index].done_at = now;
             }
@@ -234,7 +234,7 @@ impl Provider {
         if chaos.strikes(Fault::WebhookLost) {
             return mails;
         }
-        let reading = self.final_answer(index, chaos);
+        let reading = (!chaos.strikes(Fault::WebhookBare)).then(|| self.final_answer(index, chaos));
         mails.push((done_at, self.mail_of(index, reading)));
         if chaos.strikes(Fault::WebhookTwice) {
             let again = mails.last().map(|(_, mail)| mail.clone());
@@ -243,18 +243,18 @@ impl Provider {
         }
         if chaos.strikes(Fault::WebhookReordered) {
             let later = done_at.saturating_add(Duration::from_millis(self.dice.u64(1..9_000)));
-            mails.push((later, self.mail_of(index, Reading::Pending { hint: None })));
+            mails.push((later, self.mail_of(index, Some(Reading::Pending { hint: None }))));
         }
         if chaos.strikes(Fault::Contradiction) {
             let later = done_at.saturating_add(Duration::from_millis(self.dice.u64(1..9_000)));
             let other = if self.runs[index].said.contains(&Reading::Failed) { Reading::Ready } else { Reading::Failed };
             self.runs[index].said.push(other.clone());
-            mails.push((later, self.mail_of(index, other)));
+            mails.push((later, self.mail_of(index, Some(other))));
         }
         mails
     }
 
-    fn mail_of(&self, index: usize, reading: Reading) -> Mail {
+    fn mail_of(&self, index: usize, reading: Option<Reading>) -> Mail {
         let run = &self.runs[index];
         Mail { key: run.key.clone(), reference: run.reference.clone(), reading }
     }

@@ -33,7 +33,7 @@ impl Books {
             Notice::Resumed => (life.polls_began, life.resumed_at) = (now, Some(now)),
             Notice::Sending(attempt) => {
                 (life.latest, life.hint, life.failed, life.restored) = (Some(attempt.kind), None, false, false);
-                life.resumed_at = None;
+                (life.resumed_at, life.hurried) = (None, false);
                 let time = attempt.until.saturating_since(now);
                 let most = match attempt.kind {
                     Kind::Create => rules.policy.create().attempt_timeout(),
