@@ -5,22 +5,24 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
-use steadfast_core::engine;
+use http::HeaderMap;
 use steadfast_core::gate::GatePolicy;
-use steadfast_core::operation::{Outcome, Stage, Unresolved};
-use steadfast_core::{Key, Reference};
+use steadfast_core::{Key, OperationId};
+use steadfast_driver::{
+    Command, Delivery, Driver, Finished, Following, Mailbox, Posted, ResumeError, Settings, Start, StartError, Stopped,
+    Submit, SubmitError, Unfinished,
+};
 use steadfast_providers::{Payload, Provider};
 use steadfast_store::StoreError;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
-use crate::builder::Builder;
-use crate::driver::{Command, Following, Submit};
+use crate::Builder;
+use crate::clock::Clock;
+use crate::drive::{Inputs, drive};
 use crate::transport::Transport;
-use crate::webhook::{Delivery, Mailbox};
 
 /// Submits jobs to one provider and carries them to their outcome.
 ///
@@ -28,9 +30,10 @@ use crate::webhook::{Delivery, Mailbox};
 /// the runtime lives; [`shutdown`](Client::shutdown) ends sooner and says what is unfinished.
 #[derive(Clone)]
 pub struct Client {
-    pub(crate) submits: mpsc::Sender<Submit>,
-    pub(crate) commands: mpsc::UnboundedSender<Command>,
-    pub(crate) mailbox: Mailbox,
+    submits: mpsc::Sender<Submit>,
+    commands: mpsc::UnboundedSender<Command>,
+    mailbox: Mailbox,
+    posts: mpsc::Sender<Posted>,
 }
 
 impl Client {
@@ -41,7 +44,7 @@ impl Client {
 
     /// Takes in a job under a key of your own, or joins the job that has this key already.
     ///
-    /// Returns once the intent is durable, and not before. Waits while as many jobs are under way as [`Limits::live`](engine::Limits::live) allows. If the
+    /// Returns once the intent is durable, and not before. Waits while as many jobs are under way as [`Limits::live`](steadfast_core::engine::Limits::live) allows. If the
     /// returned future is dropped while it waits, the job may or may not be taken in; submitting the key again joins it if it was.
     ///
     /// # Errors
@@ -101,11 +104,21 @@ impl Client {
     /// # }
     /// ```
     pub async fn deliver(&self, headers: &HeaderMap, body: Bytes) -> Delivery {
-        self.mailbox.deliver(headers, &body).await
+        let event = match self.mailbox.open(headers, &body, SystemTime::now().into()) {
+            Ok(event) => event,
+            Err(refused) => return refused,
+        };
+        let (reply, answered) = oneshot::channel();
+        if self.posts.send(Posted::new(event, reply)).await.is_err() {
+            return Delivery::Stopped;
+        }
+        // Dropped unanswered: the driver is gone.
+        answered.await.unwrap_or(Delivery::Stopped)
     }
 
-    fn handle(&self, Following { id, finished }: Following) -> Handle {
-        Handle { id, finished, commands: self.commands.clone() }
+    fn handle(&self, following: Following) -> Handle {
+        let Following { id, finished, .. } = following;
+        Handle { id, finished: finished.into_future(), commands: self.commands.clone() }
     }
 
     /// Lets nothing leave for so long: a maintenance window of the provider, or an operator's stop. Jobs wait, against their own deadlines. A later call
@@ -133,6 +146,43 @@ impl Client {
     }
 }
 
+/// On the current tokio runtime, which must have its timer enabled.
+impl<P: Provider, T: Transport> Start<P, T> for Client {
+    type Started = Starting;
+
+    fn start(builder: Builder<P, T>) -> Starting {
+        let (provider, transport, settings) = builder.into_parts();
+        Box::pin(start(Arc::new(provider), Arc::new(transport), settings))
+    }
+}
+
+/// A future of a client that starts: what it goes on with is read from its store first.
+pub type Starting = Pin<Box<dyn Future<Output = Result<Client, StartError>> + Send>>;
+
+async fn start<T: Transport>(
+    provider: Arc<dyn Provider>,
+    transport: Arc<T>,
+    settings: Settings,
+) -> Result<Client, StartError> {
+    let name = provider.name().to_owned();
+    let mailbox = Mailbox::new(provider.clone(), settings.webhooks());
+    let loaded = if settings.has_store() {
+        let loading = tokio::task::spawn_blocking(move || settings.load(&name));
+        loading.await.map_err(|panicked| StartError::Unreadable(StoreError::read(panicked)))??
+    } else {
+        settings.load(&name)?
+    };
+    let mut clock = Clock::start();
+    let driver = Driver::new(provider, loaded, clock.now());
+    // Room for as many submits as are taken in at one go; those beyond wait with their caller.
+    let (submits, submitted) = mpsc::channel(64);
+    let (commands, commanded) = mpsc::unbounded_channel();
+    let (posts, posted) = mpsc::channel(64);
+    let inputs = Inputs { submits: submitted, commands: commanded, posts: posted };
+    tokio::spawn(drive(driver, clock, transport, inputs));
+    Ok(Client { submits, commands, mailbox, posts })
+}
+
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client").field("running", &!self.submits.is_closed()).finish()
@@ -145,8 +195,8 @@ impl fmt::Debug for Client {
 #[must_use = "a handle is a future of the outcome: await it, or drop it deliberately to let the job go on unwatched"]
 pub struct Handle {
     /// None if the job ended long ago, and is known from the store alone.
-    id: Option<steadfast_core::OperationId>,
-    finished: oneshot::Receiver<Finished>,
+    id: Option<OperationId>,
+    finished: oneshot::AsyncReceiver<Finished>,
     commands: mpsc::UnboundedSender<Command>,
 }
 
@@ -177,132 +227,3 @@ impl fmt::Debug for Handle {
         write!(f, "Handle({:?})", self.id)
     }
 }
-
-/// How a job ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Finished {
-    /// How.
-    pub outcome: Outcome,
-    /// The provider's id for it, if it became known.
-    pub reference: Option<Reference>,
-    /// Create attempts made.
-    pub creates: u16,
-    /// The provider's last answer: of a completed job, its result. `None` if there was none, or if the job ended long ago and its body was
-    /// dropped to stay within [`Builder::results_limit`].
-    pub answer: Option<FinalAnswer>,
-}
-
-impl Finished {
-    /// The final body of a completed job; empty if there is none.
-    #[must_use]
-    pub fn body(&self) -> &[u8] {
-        self.answer.as_ref().map_or(&[], |answer| &answer.body)
-    }
-}
-
-/// What the provider said last. Its `Debug` shows the body's length only.
-#[derive(Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct FinalAnswer {
-    /// The HTTP status.
-    pub status: StatusCode,
-    /// The decoded body.
-    pub body: Bytes,
-}
-
-impl fmt::Debug for FinalAnswer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "FinalAnswer({}, {} bytes)", self.status, self.body.len())
-    }
-}
-
-/// A job that had not ended when its client was shut down.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Unfinished {
-    /// The caller's name for it.
-    pub key: Key,
-    /// The provider's id for it, if it became known.
-    pub reference: Option<Reference>,
-    /// How far it had come.
-    pub stage: Stage,
-}
-
-/// Why a job was not taken in.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum SubmitError {
-    /// The key belongs to a job with another payload.
-    #[error(transparent)]
-    Refused(#[from] engine::SubmitError),
-    /// The intent could not be made durable, so nothing was sent. The cause is its source.
-    #[error(
-        "the job was not taken in, since its intent could not be written to the journal: mend the journal, submit again"
-    )]
-    NotDurable(#[source] Arc<StoreError>),
-    /// Whether the intent is durable is not known, and the store does not let itself be asked any more. Nothing was sent.
-    #[error(
-        "nobody knows whether the job's intent was written to the journal, and nothing was sent: \
-         restart on the same journal, then submit the same key again"
-    )]
-    Uncertain(#[source] Arc<StoreError>),
-    /// The store could not tell whether it has this key already, so nothing was sent.
-    #[error(
-        "the job was not taken in, since the journal could not be asked for its key: mend the journal, submit again"
-    )]
-    Unreadable(#[source] Arc<StoreError>),
-    /// The client was shut down, or its runtime is ending.
-    #[error("the client has stopped: nothing was sent for this submit")]
-    Stopped,
-}
-
-/// Why a job was not resumed.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ResumeError {
-    /// Neither this client nor its store knows the key: it was never submitted here, nothing ran, or it ended longer ago than
-    /// [`Limits::remember_for`](engine::Limits::remember_for).
-    #[error(
-        "no job of this key is known here: submit it if it is new; ask the provider if it is older than the journal"
-    )]
-    UnknownKey,
-    /// It ended as unresolved before the provider gave a reference to poll.
-    #[error(
-        "this job has no reference to ask for ({}): ask the provider whether it ran, and never submit it under a new key before",
-        explain(.0)
-    )]
-    NoReference(Unresolved),
-    /// It waits for its payload.
-    #[error("this job was taken up after a restart and waits for its payload: submit the same key and payload again")]
-    PayloadNeeded,
-    /// The journal could not be read or written. If its error is not [certain](StoreError::is_certain), the job may go on after a restart all the same.
-    #[error("the job was not resumed, since the journal could not be used: mend the journal, resume again")]
-    Journal(#[source] Arc<StoreError>),
-    /// The client was shut down, or its runtime is ending.
-    #[error("the client has stopped: the job was not resumed, or a later client on the same store goes on with it")]
-    Stopped,
-}
-
-const fn explain(why: &Unresolved) -> &'static str {
-    Outcome::Unresolved(*why).explain()
-}
-
-impl From<SubmitError> for ResumeError {
-    fn from(error: SubmitError) -> Self {
-        match error {
-            SubmitError::NotDurable(error) | SubmitError::Uncertain(error) | SubmitError::Unreadable(error) => {
-                Self::Journal(error)
-            }
-            SubmitError::Refused(_) | SubmitError::Stopped => Self::Stopped,
-        }
-    }
-}
-
-/// The client stopped before the job ended. The job is not lost: with a store, a later client takes it up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "the client stopped before the job ended: start a client on the same store and submit the key again to follow it"
-)]
-#[non_exhaustive]
-pub struct Stopped;

@@ -56,26 +56,26 @@
 //! - `reqwest` (default): [`ReqwestTransport`]. Without it, implement [`Transport`] for the client that you use.
 
 mod breaker;
-mod builder;
 mod client;
 mod clock;
-mod driver;
-mod journal;
-mod keep;
-mod observe;
+mod drive;
 mod rate_limiter;
 #[cfg(feature = "reqwest")]
 mod reqwest;
 mod transport;
-mod webhook;
+
+pub use steadfast_driver::{
+    CorrelationId, Delivery, Durability, FinalAnswer, Finished, Observation, Outgoing, ResumeError, Seal, SealError,
+    SendError, StartError, Stopped, SubmitError, Unfinished, UnknownJob, WebhookPolicy,
+};
 
 pub use crate::breaker::{Breaker, CallError, Permit};
-pub use crate::builder::{Builder, StartError};
-pub use crate::client::{Client, FinalAnswer, Finished, Handle, ResumeError, Stopped, SubmitError, Unfinished};
-pub use crate::keep::{Durability, Seal, SealError};
-pub use crate::observe::{CorrelationId, Observation};
+pub use crate::client::{Client, Handle, Starting};
 pub use crate::rate_limiter::{Limited, RateLimiter};
 #[cfg(feature = "reqwest")]
 pub use crate::reqwest::{ReqwestTransport, TransportError};
-pub use crate::transport::{Outgoing, SendError, Transport};
-pub use crate::webhook::{Delivery, UnknownJob, WebhookPolicy};
+pub use crate::transport::Transport;
+
+/// Describes a [`Client`]. Made by [`Client::builder`]; its [`start`](steadfast_driver::Builder::start) is to be awaited, on the runtime that the client is to
+/// live on, which must have its timer enabled.
+pub type Builder<P, T> = steadfast_driver::Builder<P, T, Client>;

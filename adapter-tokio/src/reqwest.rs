@@ -10,7 +10,9 @@ use bytes::{Bytes, BytesMut};
 use http::Response;
 use reqwest::redirect;
 
-use crate::transport::{Outgoing, SendError, Transport};
+use steadfast_driver::{Outgoing, SendError};
+
+use crate::transport::Transport;
 
 /// Sends by [`reqwest`].
 ///

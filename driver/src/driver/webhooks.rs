@@ -18,16 +18,15 @@
 use std::collections::{HashMap, VecDeque};
 
 use http::StatusCode;
+use oneshot::Sender;
 use steadfast_core::engine::Event;
 use steadfast_core::operation::Reading;
 use steadfast_core::{Fingerprint, Key, OperationId, Reference, Timestamp};
+use steadfast_providers::WebhookEvent;
 use steadfast_providers::webhook::Verified;
-use steadfast_providers::{Provider, WebhookEvent};
-use tokio::sync::oneshot;
 
 use super::Driver;
-use crate::client::FinalAnswer;
-use crate::transport::Transport;
+use crate::finished::FinalAnswer;
 use crate::webhook::{Delivery, Posted, UnknownJob, WebhookPolicy};
 
 /// How many deliveries may wait for the journal at a time.
@@ -64,7 +63,7 @@ struct Early {
     name: Name,
     until: Timestamp,
     /// Whoever sent it, and how long each of them waits.
-    replies: Vec<(Timestamp, oneshot::Sender<Delivery>)>,
+    replies: Vec<(Timestamp, Sender<Delivery>)>,
 }
 
 impl Early {
@@ -82,7 +81,7 @@ struct Waiting {
     id: OperationId,
     until: Timestamp,
     taken: Delivery,
-    reply: oneshot::Sender<Delivery>,
+    reply: Sender<Delivery>,
 }
 
 pub(super) struct Webhooks {
@@ -201,9 +200,9 @@ impl Webhooks {
     }
 }
 
-impl<P: Provider, T: Transport> Driver<P, T> {
+impl<H> Driver<H> {
     pub(super) fn posted(&mut self, Posted { event, reply }: Posted) {
-        let now = self.clock.now();
+        let now = self.now;
         if event.reference.is_none() && event.key.is_none() {
             return answer(reply, Delivery::NoJob);
         }
@@ -290,7 +289,7 @@ impl<P: Provider, T: Transport> Driver<P, T> {
 
     /// Feeds the engine what the event says of this job.
     fn told(&mut self, id: OperationId, event: WebhookEvent) {
-        let now = self.clock.now();
+        let now = self.now;
         let Some(operation) = self.engine.operation(id) else { return };
         if let Some(reference) = event.reference.filter(|reference| operation.reference() != Some(reference)) {
             let has_another = operation.reference().is_some();
@@ -332,7 +331,7 @@ impl<P: Provider, T: Transport> Driver<P, T> {
             else {
                 break;
             };
-            let now = self.clock.now();
+            let now = self.now;
             self.webhooks.remember(early.name, id, now);
             self.told(id, early.event);
             for (patience, reply) in early.replies {
@@ -345,7 +344,7 @@ impl<P: Provider, T: Transport> Driver<P, T> {
     }
 
     /// Answers once the operation owes the disk nothing, or says that this took too long.
-    fn promise(&mut self, id: OperationId, taken: Delivery, until: Timestamp, reply: oneshot::Sender<Delivery>) {
+    fn promise(&mut self, id: OperationId, taken: Delivery, until: Timestamp, reply: Sender<Delivery>) {
         if self.owes_nothing(id) {
             return answer(reply, taken);
         }
@@ -381,7 +380,7 @@ impl<P: Provider, T: Transport> Driver<P, T> {
 }
 
 /// The sender may have hung up: then there is nobody to tell.
-fn answer(reply: oneshot::Sender<Delivery>, delivery: Delivery) {
+fn answer(reply: Sender<Delivery>, delivery: Delivery) {
     drop(reply.send(delivery));
 }
 

@@ -1,26 +1,26 @@
 //! Webhooks as they come in: what the receiving HTTP server is to answer, and why.
 //!
-//! [`Client::deliver`](crate::Client::deliver) verifies on the caller's task, so that what is forged never reaches the loop that owns the engine;
-//! what is genuine goes there (`driver/webhooks.rs`), and the answer comes back when all that follows from it is durable. The rule behind every status:
+//! A [`Mailbox`] verifies where the webhook came in, so that what is forged never reaches the driver; what is genuine goes there (`driver/webhooks.rs`), and the
+//! answer comes back when all that follows from it is durable. The rule behind every status:
 //! **2xx is a promise that the event need not be sent again**, a 4xx says that sending it again is pointless (some senders never repeat
 //! after one), and whatever is our own trouble is a 503.
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
+use oneshot::Sender;
 use steadfast_core::Timestamp;
 use steadfast_providers::webhook::MAX_BODY;
 use steadfast_providers::{Provider, WebhookError, WebhookEvent};
-use tokio::sync::{mpsc, oneshot};
 
 /// How webhooks are taken in. See [`Builder::webhooks`](crate::Builder::webhooks).
 ///
 /// ```
 /// use std::time::Duration;
-/// use steadfast_tokio::{UnknownJob, WebhookPolicy};
+/// use steadfast_driver::{UnknownJob, WebhookPolicy};
 ///
 /// // Another program's jobs are told to this address too, and it is known that its senders give up after errors.
 /// let policy = WebhookPolicy { unknown: UnknownJob::Accept, ..WebhookPolicy::default() };
@@ -155,42 +155,52 @@ impl fmt::Display for Delivery {
     }
 }
 
-/// A genuine webhook on its way to the loop.
-pub(crate) struct Posted {
+/// A genuine webhook, on its way to the [driver](crate::Driver).
+#[derive(Debug)]
+pub struct Posted {
     pub(crate) event: WebhookEvent,
-    pub(crate) reply: oneshot::Sender<Delivery>,
+    pub(crate) reply: Sender<Delivery>,
 }
 
-/// Where webhooks come in. Clones share it.
+impl Posted {
+    /// A genuine event, and whoever is to answer its sender.
+    #[must_use]
+    pub const fn new(event: WebhookEvent, reply: Sender<Delivery>) -> Self {
+        Self { event, reply }
+    }
+}
+
+/// Lets in what may be believed. Asked where the webhook came in, so that what is forged never reaches the driver. Clones share it.
 #[derive(Clone)]
-pub(crate) struct Mailbox {
+pub struct Mailbox {
     provider: Arc<dyn Provider>,
     body_limit: usize,
-    posted: mpsc::Sender<Posted>,
 }
 
 impl Mailbox {
-    pub(crate) const fn new(provider: Arc<dyn Provider>, body_limit: usize, posted: mpsc::Sender<Posted>) -> Self {
-        Self { provider, body_limit, posted }
+    /// For this provider's webhooks.
+    #[must_use]
+    pub fn new(provider: Arc<dyn Provider>, policy: &WebhookPolicy) -> Self {
+        Self { provider, body_limit: policy.body_limit.min(MAX_BODY) }
     }
 
-    pub(crate) async fn deliver(&self, headers: &HeaderMap, body: &Bytes) -> Delivery {
-        let limit = self.body_limit.min(MAX_BODY);
-        if body.len() > limit {
-            return Delivery::TooLarge { bytes: body.len(), limit };
+    /// The event, if it may be believed. `wall` is the wall clock.
+    ///
+    /// # Errors
+    /// It may not, or is too large: what its sender is to be answered.
+    pub fn open(&self, headers: &HeaderMap, body: &Bytes, wall: Timestamp) -> Result<WebhookEvent, Delivery> {
+        if body.len() > self.body_limit {
+            return Err(Delivery::TooLarge { bytes: body.len(), limit: self.body_limit });
         }
-        let event = match self.provider.webhook(headers, body, Timestamp::from(SystemTime::now())) {
-            Ok(event) => event,
-            Err(why) => {
-                tracing::warn!(error = &why as &dyn std::error::Error, "a webhook was refused");
-                return Delivery::Refused(why);
-            }
-        };
-        let (reply, answered) = oneshot::channel();
-        if self.posted.send(Posted { event, reply }).await.is_err() {
-            return Delivery::Stopped;
-        }
-        // Dropped unanswered: the loop has ended.
-        answered.await.unwrap_or(Delivery::Stopped)
+        self.provider.webhook(headers, body, wall).map_err(|why| {
+            tracing::warn!(error = &why as &dyn std::error::Error, "a webhook was refused");
+            Delivery::Refused(why)
+        })
+    }
+}
+
+impl fmt::Debug for Mailbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Mailbox({})", self.provider.name())
     }
 }

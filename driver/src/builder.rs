@@ -1,50 +1,68 @@
-//! How a client is described, and what its start takes up.
+//! How a client is described, and what its start takes up. The same for every adapter, so that none of them lacks a setting or has another default.
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 use steadfast_core::engine::Limits;
 use steadfast_core::gate::GatePolicy;
 use steadfast_core::operation::OperationPolicy;
-use steadfast_core::{Engine, Gate, Key, Seed};
+use steadfast_core::{Key, Seed};
 use steadfast_providers::{Payload, Provider};
 use steadfast_store::{Store, StoreError};
-use tokio::sync::mpsc;
 
-use crate::client::{Client, Finished};
-use crate::driver::{Bounds, Driver};
-use crate::journal::Journal;
-use crate::keep::{self, Durability, Keep, Seal};
+use crate::finished::Finished;
+use crate::keep::{self, Durability, Keep, Seal, Taken};
 use crate::observe::{Hooks, Observation};
-use crate::transport::Transport;
-use crate::webhook::{Mailbox, WebhookPolicy};
+use crate::webhook::WebhookPolicy;
 
-/// Describes a [`Client`]. Made by [`Client::builder`].
+/// Describes a client `C`, of a provider `P` over a transport `T`. Made by the adapter's `Client::builder`.
 #[must_use = "a builder does nothing until `start`"]
-pub struct Builder<P, T> {
+pub struct Builder<P, T, C> {
     provider: P,
     transport: T,
-    policy: OperationPolicy,
-    gate: GatePolicy,
-    limits: Limits,
-    body_limit: usize,
-    results_limit: usize,
-    webhooks: WebhookPolicy,
+    settings: Settings,
+    client: PhantomData<fn() -> C>,
+}
+
+/// An adapter's client, which a [`Builder`] can start.
+pub trait Start<P, T>: Sized {
+    /// What a start gives: the client, or a future of it, or an error.
+    type Started;
+
+    /// Starts it.
+    fn start(builder: Builder<P, T, Self>) -> Self::Started;
+}
+
+/// What a [`Builder`] was told, for the adapter's [`Start`].
+pub struct Settings {
+    pub(crate) policy: OperationPolicy,
+    pub(crate) gate: GatePolicy,
+    pub(crate) limits: Limits,
+    pub(crate) body_limit: usize,
+    pub(crate) results_limit: usize,
+    pub(crate) webhooks: WebhookPolicy,
     store: Option<Box<dyn Store>>,
     durability: Option<Durability>,
-    keep: Keep,
-    seed: Option<Seed>,
-    hooks: Hooks,
+    pub(crate) keep: Keep,
+    pub(crate) seed: Option<Seed>,
+    pub(crate) hooks: Hooks,
     from_backup: bool,
 }
 
-impl<P: Provider, T: Transport> Builder<P, T> {
-    pub(crate) fn new(provider: P, transport: T) -> Self {
-        Self {
+/// What a [`Driver`](crate::Driver) starts with: settings, and what their store had.
+pub struct Loaded {
+    pub(crate) settings: Settings,
+    pub(crate) store: Option<Box<dyn Store>>,
+    pub(crate) taken: Vec<Taken>,
+}
+
+impl<P: Provider, T, C> Builder<P, T, C> {
+    /// For adapters: a description with the provider's own policy and gate, and the defaults of everything else.
+    pub fn new(provider: P, transport: T) -> Self {
+        let settings = Settings {
             policy: provider.policy(),
             gate: provider.gate(),
-            provider,
-            transport,
             limits: Limits::default(),
             body_limit: 4 << 20,
             results_limit: 64 << 20,
@@ -55,43 +73,50 @@ impl<P: Provider, T: Transport> Builder<P, T> {
             seed: None,
             hooks: Hooks::default(),
             from_backup: false,
-        }
+        };
+        Self { provider, transport, settings, client: PhantomData }
+    }
+
+    /// For adapters: what it was given and told.
+    #[must_use]
+    pub fn into_parts(self) -> (P, T, Settings) {
+        (self.provider, self.transport, self.settings)
     }
 
     /// How jobs are retried and polled. Default: the provider's own [`policy`](Provider::policy).
     pub fn policy(mut self, policy: OperationPolicy) -> Self {
-        self.policy = policy;
+        self.settings.policy = policy;
         self
     }
 
     /// What holds requests back: breaker, retry budget, bulkhead, rate limits. Default: the provider's own [`gate`](Provider::gate).
     pub fn gate(mut self, gate: GatePolicy) -> Self {
-        self.gate = gate;
+        self.settings.gate = gate;
         self
     }
 
     /// How many jobs may be under way, and how many ended ones are remembered. See [`Limits`] for the defaults.
-    pub const fn limits(mut self, limits: Limits) -> Self {
-        self.limits = limits;
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.settings.limits = limits;
         self
     }
 
     /// The most bytes of one answer's decoded body; a larger one counts as unusable. Default 4 MiB: room for a result with images, not for
     /// a decompression bomb.
-    pub const fn body_limit(mut self, bytes: usize) -> Self {
-        self.body_limit = bytes;
+    pub fn body_limit(mut self, bytes: usize) -> Self {
+        self.settings.body_limit = bytes;
         self
     }
 
     /// The most bytes of ended jobs' bodies kept for repeated submits; the oldest go first, their outcomes stay. Default 64 MiB.
-    pub const fn results_limit(mut self, bytes: usize) -> Self {
-        self.results_limit = bytes;
+    pub fn results_limit(mut self, bytes: usize) -> Self {
+        self.settings.results_limit = bytes;
         self
     }
 
     /// How webhooks are taken in. See [`WebhookPolicy`] for the defaults.
-    pub const fn webhooks(mut self, policy: WebhookPolicy) -> Self {
-        self.webhooks = policy;
+    pub fn webhooks(mut self, policy: WebhookPolicy) -> Self {
+        self.settings.webhooks = policy;
         self
     }
 
@@ -106,34 +131,34 @@ impl<P: Provider, T: Transport> Builder<P, T> {
     /// Ended jobs are kept for [`Limits::remember_for`], so that a repeated submit gets their outcome, and then forgotten a few at a time. Unresolved
     /// ones are not forgotten: they may have run, so their keys must not become free before somebody knows.
     pub fn store(mut self, store: impl Store) -> Self {
-        self.store = Some(Box::new(store));
+        self.settings.store = Some(Box::new(store));
         self
     }
 
     /// Whether a submit waits for its intent to be on disk. Default: [`Durable`](Durability::Durable) with a store, else
     /// [`Volatile`](Durability::Volatile).
-    pub const fn durability(mut self, durability: Durability) -> Self {
-        self.durability = Some(durability);
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.settings.durability = Some(durability);
         self
     }
 
     /// Keeps each job's payload in the store until the job has ended, so that a restart need not ask for it. Default: it is not kept, since
     /// it is personal data as a rule. Consider a [`seal`](Builder::seal).
-    pub const fn keep_payloads(mut self) -> Self {
-        self.keep.payloads = true;
+    pub fn keep_payloads(mut self) -> Self {
+        self.settings.keep.payloads = true;
         self
     }
 
     /// Keeps the answer that ended each job in the store, so that a repeated submit gets it too, also after a restart, for
     /// [`Limits::remember_for`]. Default: it is not kept, since it is personal data as a rule. Consider a [`seal`](Builder::seal).
-    pub const fn keep_answers(mut self) -> Self {
-        self.keep.answers = true;
+    pub fn keep_answers(mut self) -> Self {
+        self.settings.keep.answers = true;
         self
     }
 
     /// Encrypts the payloads and answers that are kept. Default: they are kept as they are.
     pub fn seal(mut self, seal: impl Seal) -> Self {
-        self.keep.seal = Some(Arc::new(seal));
+        self.settings.keep.seal = Some(Arc::new(seal));
         self
     }
 
@@ -141,24 +166,24 @@ impl<P: Provider, T: Transport> Builder<P, T> {
     /// during [`start`](Builder::start), on a thread that may block. `None`: the job waits until its key is submitted again, as it does if the
     /// payload is not the one that it was submitted with.
     pub fn payloads(mut self, loader: impl Fn(&Key) -> Option<Payload> + Send + Sync + 'static) -> Self {
-        self.keep.loader = Some(Arc::new(loader));
+        self.settings.keep.loader = Some(Arc::new(loader));
         self
     }
 
     /// What all jitter is drawn from. Default: drawn at random; fix it to repeat a run.
-    pub const fn seed(mut self, seed: Seed) -> Self {
-        self.seed = Some(seed);
+    pub fn seed(mut self, seed: Seed) -> Self {
+        self.settings.seed = Some(seed);
         self
     }
 
-    /// Called with every notice, on the driver's task: it must be quick and must not block.
+    /// Called with every notice, on the driver's own task or thread: it must be quick and must not block.
     pub fn observer(mut self, observer: impl Fn(&Observation) + Send + Sync + 'static) -> Self {
-        self.hooks.observer = Some(Arc::new(observer));
+        self.settings.hooks.observer = Some(Arc::new(observer));
         self
     }
 
     /// Called with the outcome of each job that ends with nobody waiting for it: one that a restart took up, above all, or whose handle went down
-    /// with its caller while the client was shut down. On the driver's task: it must be quick and must not block; send the outcome on. Once it has
+    /// with its caller while the client was shut down. On the driver's own task or thread: it must be quick and must not block; send the outcome on. Once it has
     /// returned, the outcome counts as delivered; a crash before that is noted in the store has it called again by the next client.
     ///
     /// Default: there is none, and such outcomes stay in the store until their keys are submitted or resumed again, however long that takes. Their
@@ -166,7 +191,7 @@ impl<P: Provider, T: Transport> Builder<P, T> {
     ///
     /// Not called for a job whose handle was dropped while the client ran: that is how a program says that it does not want to know.
     pub fn unclaimed(mut self, taker: impl Fn(&Key, &Finished) + Send + Sync + 'static) -> Self {
-        self.hooks.unclaimed = Some(Arc::new(taker));
+        self.settings.hooks.unclaimed = Some(Arc::new(taker));
         self
     }
 
@@ -174,75 +199,96 @@ impl<P: Provider, T: Transport> Builder<P, T> {
     /// *planned* count as perhaps run from now on, so they are sent again under their key, looked up, or called unresolved, as after a crash in the midst
     /// of a create; that is noted in the store. What the copy does not know at all is known to the provider alone: do not submit again what may have been
     /// submitted since, unless the provider drops repeats of a key.
-    pub const fn from_backup(mut self) -> Self {
-        self.from_backup = true;
+    pub fn from_backup(mut self) -> Self {
+        self.settings.from_backup = true;
         self
     }
 
     /// Which of the jobs in the store this client goes on with by itself. Default: all. The others stay as they are, until their keys are submitted or
     /// resumed here, or a later client chooses them: for a tool that carries one job, say, on a journal that holds others.
     pub fn take_up(mut self, chooses: impl Fn(&Key) -> bool + Send + Sync + 'static) -> Self {
-        self.keep.chooses = Some(Arc::new(chooses));
+        self.settings.keep.chooses = Some(Arc::new(chooses));
         self
     }
 
-    /// Starts the client on the current tokio runtime, which must have its timer enabled.
+    /// Starts the client. What it gives is the adapter's: a future on tokio, the client itself where that may block.
     ///
     /// # Errors
     /// See [`StartError`].
-    pub async fn start(self) -> Result<Client, StartError> {
-        let store = match (self.store, self.durability) {
-            (None, Some(Durability::Durable)) => return Err(StartError::NoStore),
-            (_, Some(Durability::Volatile)) => None,
-            (store, _) => store,
-        };
-        let (store, taken) = match store {
-            None => (None, Vec::new()),
-            Some(mut store) => {
-                let (keep, policy, ours) = (self.keep.clone(), self.policy.clone(), self.provider.name().to_owned());
-                let (hands_over, from_backup) = (self.hooks.unclaimed.is_some(), self.from_backup);
-                let loading = tokio::task::spawn_blocking(move || {
-                    let mut entries = store.load_live()?;
-                    if let Some(entry) = entries.iter().find(|entry| *entry.provider != *ours) {
-                        return Err(StartError::OtherProvider { theirs: entry.provider.clone(), ours });
-                    }
-                    if from_backup {
-                        store.append(&keep::doubt(&mut entries))?;
-                    }
-                    Ok((store, keep.take_up(entries, &policy, hands_over)))
-                });
-                let (store, taken) = loading.await.map_err(StoreError::read)??;
-                (Some(store), taken)
-            }
-        };
-        // Room for as many submits as a driver takes in at one go; those beyond wait with their caller.
-        let (submits, submitted) = mpsc::channel(64);
-        let (commands, commanded) = mpsc::unbounded_channel();
-        let seed = self.seed.unwrap_or_else(|| Seed::new(fastrand::u64(..)));
-        // Every process has chance of its own here: breakers that opened together must not ask again together.
-        let gate = Gate::new(self.gate, self.seed.unwrap_or_else(|| Seed::new(fastrand::u64(..))));
-        let journal = Journal::new(store, self.keep, self.policy.persist().clone(), self.limits.remember_for);
-        let engine = Engine::new(self.policy, gate, self.limits, seed);
-        let (limits, webhooks) = (self.limits, self.webhooks);
-        let bounds = Bounds { limits, body: self.body_limit, results: self.results_limit, webhooks };
-        let (provider, transport) = (Arc::new(self.provider), Arc::new(self.transport));
-        let (posted, posts) = mpsc::channel(64);
-        let mailbox = Mailbox::new(provider.clone(), webhooks.body_limit, posted);
-        let driver = Driver::new(engine, journal, bounds, provider, transport, self.hooks);
-        tokio::spawn(driver.run(taken, submitted, commanded, posts));
-        Ok(Client { submits, commands, mailbox })
+    pub fn start(self) -> C::Started
+    where
+        C: Start<P, T>,
+    {
+        C::start(self)
     }
 }
 
-impl<P: Provider, T> fmt::Debug for Builder<P, T> {
+impl Settings {
+    /// Whether [`load`](Settings::load) has something to read, and so may block.
+    #[must_use]
+    pub fn has_store(&self) -> bool {
+        self.store.is_some() && self.durability != Some(Durability::Volatile)
+    }
+
+    /// How webhooks are taken in.
+    #[must_use]
+    pub const fn webhooks(&self) -> &WebhookPolicy {
+        &self.webhooks
+    }
+
+    /// The gate's settings, for an adapter that has limits of its own.
+    pub const fn gate_mut(&mut self) -> &mut GatePolicy {
+        &mut self.gate
+    }
+
+    /// Reads what the store has for the provider of this name. Blocks if [there is one](Settings::has_store).
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub fn load(mut self, provider: &str) -> Result<Loaded, StartError> {
+        let store = self.store.take();
+        let mut store = match (store, self.durability) {
+            (None, Some(Durability::Durable)) => return Err(StartError::NoStore),
+            (None, _) | (_, Some(Durability::Volatile)) => {
+                return Ok(Loaded { settings: self, store: None, taken: Vec::new() });
+            }
+            (Some(store), _) => store,
+        };
+        let mut entries = store.load_live()?;
+        if let Some(entry) = entries.iter().find(|entry| *entry.provider != *provider) {
+            return Err(StartError::OtherProvider { theirs: entry.provider.clone(), ours: provider.to_owned() });
+        }
+        if self.from_backup {
+            store.append(&keep::doubt(&mut entries))?;
+        }
+        let taken = self.keep.take_up(entries, &self.policy, self.hooks.unclaimed.is_some());
+        Ok(Loaded { settings: self, store: Some(store), taken })
+    }
+}
+
+impl<P: Provider, T, C> fmt::Debug for Builder<P, T, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { provider, policy, gate, limits, .. } = self;
-        let provider = provider.name();
-        f.debug_struct("Builder")
-            .field("provider", &provider)
+        let provider = self.provider.name();
+        f.debug_struct("Builder").field("provider", &provider).field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { policy, gate, limits, .. } = self;
+        f.debug_struct("Settings")
             .field("policy", policy)
             .field("gate", gate)
             .field("limits", limits)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Loaded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Loaded")
+            .field("settings", &self.settings)
+            .field("jobs", &self.taken.len())
             .finish_non_exhaustive()
     }
 }

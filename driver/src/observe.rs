@@ -13,7 +13,7 @@ use steadfast_core::operation::{AttemptId, Outcome};
 use steadfast_core::{Key, Label, Operation, OperationId, Reference, Timestamp};
 use tracing::{Level, event};
 
-use crate::client::Finished;
+use crate::finished::Finished;
 
 /// A notice, and whose it is.
 #[derive(Clone, Debug)]

@@ -9,21 +9,25 @@ use std::time::Duration;
 
 use steadfast_core::operation::{Record, Stage};
 use steadfast_core::{Key, OperationId, Timestamp};
-use steadfast_providers::{Payload, Provider};
+use steadfast_providers::Payload;
 
 use super::intake::{Reply, final_answer};
 use super::{Driver, Job};
 use crate::keep::{Taken, creates_next};
-use crate::transport::Transport;
 
 /// Jobs whose create may have to be sent, and whose payload is not at hand.
-#[derive(Default)]
-pub(super) struct Parking {
-    jobs: HashMap<Key, (Record, Job, Timestamp)>,
+pub(super) struct Parking<H> {
+    jobs: HashMap<Key, (Record, Job<H>, Timestamp)>,
     deadlines: BTreeSet<(Timestamp, Key)>,
 }
 
-impl Parking {
+impl<H> Default for Parking<H> {
+    fn default() -> Self {
+        Self { jobs: HashMap::new(), deadlines: BTreeSet::new() }
+    }
+}
+
+impl<H> Parking<H> {
     pub(super) fn contains(&self, key: &Key) -> bool {
         self.jobs.contains_key(key)
     }
@@ -40,24 +44,24 @@ impl Parking {
         self.deadlines.first().map(|(at, _)| *at)
     }
 
-    fn park(&mut self, record: Record, job: Job, until: Timestamp) {
+    fn park(&mut self, record: Record, job: Job<H>, until: Timestamp) {
         self.deadlines.insert((until, record.key.clone()));
         self.jobs.insert(record.key.clone(), (record, job, until));
     }
 
-    fn take(&mut self, key: &Key) -> Option<(Record, Job)> {
+    fn take(&mut self, key: &Key) -> Option<(Record, Job<H>)> {
         let (record, job, until) = self.jobs.remove(key)?;
         self.deadlines.remove(&(until, key.clone()));
         Some((record, job))
     }
 
-    fn take_overdue(&mut self, now: Timestamp) -> Option<(Record, Job)> {
+    fn take_overdue(&mut self, now: Timestamp) -> Option<(Record, Job<H>)> {
         let (_, key) = self.deadlines.first().filter(|(at, _)| *at <= now)?.clone();
         self.take(&key)
     }
 }
 
-impl<P: Provider, T: Transport> Driver<P, T> {
+impl<H> Driver<H> {
     pub(super) fn take_up(&mut self, taken: Vec<Taken>) {
         for Taken { record, payload, answer } in taken {
             if payload.is_none() && creates_next(&record, self.engine.policy()) {
@@ -75,12 +79,12 @@ impl<P: Provider, T: Transport> Driver<P, T> {
             });
             self.restore(record, job);
         }
-        let now = self.clock.now();
+        let now = self.now;
         self.unpark_overdue(now);
     }
 
-    fn restore(&mut self, record: Record, job: Option<Job>) -> Option<OperationId> {
-        let now = self.clock.now();
+    fn restore(&mut self, record: Record, job: Option<Job<H>>) -> Option<OperationId> {
+        let now = self.now;
         let id = self.engine.restore(record, now).ok()?;
         // What was delivered before is over: nothing will end it a second time.
         if let Some(job) = job
@@ -92,8 +96,8 @@ impl<P: Provider, T: Transport> Driver<P, T> {
         Some(id)
     }
 
-    fn park(&mut self, mut record: Record, job: Job) {
-        let now = self.clock.now();
+    fn park(&mut self, mut record: Record, job: Job<H>) {
+        let now = self.now;
         // As the core would: a clock that was wrong must not put it to sleep for years.
         record.submitted = record.submitted.min(now);
         let until = record.submitted.saturating_add(self.engine.policy().create().deadline());
@@ -110,8 +114,9 @@ impl<P: Provider, T: Transport> Driver<P, T> {
     /// Of a job that the provider tells it has: taken up to be fed that, which makes it accepted or ended. So it must not begin, or give up, by itself
     /// before: whatever came of its creates, it is restored as one that is to be sent a moment later.
     pub(super) fn unpark_created(&mut self, key: &Key) -> Option<OperationId> {
-        let moment = self.clock.now().saturating_add(Duration::from_nanos(1));
-        let feedable = |(record, _, until): &&(Record, Job, Timestamp)| record.reference.is_none() && *until > moment;
+        let moment = self.now.saturating_add(Duration::from_nanos(1));
+        let feedable =
+            |(record, _, until): &&(Record, Job<H>, Timestamp)| record.reference.is_none() && *until > moment;
         self.parked.jobs.get(key).filter(feedable)?;
         let (mut record, job) = self.parked.take(key)?;
         (record.stage, record.due) = (Stage::Planned, Some(moment));
@@ -127,7 +132,7 @@ impl<P: Provider, T: Transport> Driver<P, T> {
 
     /// Takes a job that is to be created, and has no payload, out of the engine.
     pub(super) fn withdraw(&mut self, id: OperationId) {
-        let now = self.clock.now();
+        let now = self.now;
         let Some(record) = self.engine.withdraw(id, now) else { return };
         tracing::info!(key = %record.key.label(), "nothing ran, and the payload is not at hand: submit the key again");
         let job = self.jobs.remove(&id).unwrap_or_default();

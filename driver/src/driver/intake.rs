@@ -5,33 +5,42 @@
 
 use std::sync::Arc;
 
+use oneshot::Sender;
 use steadfast_core::engine::{Event, SubmitError as Refused, Submitted};
 use steadfast_core::operation::{Outcome, Record, RecordId, Stage};
 use steadfast_core::{Fingerprint, Key, OperationId};
-use steadfast_providers::{Payload, Provider, fingerprint};
+use steadfast_providers::{Payload, fingerprint};
 use steadfast_store::{Entry, KeptAnswer, StoreError};
-use tokio::sync::oneshot;
 
 use super::{Driver, Job};
-use crate::client::{FinalAnswer, Finished, ResumeError, SubmitError};
-use crate::transport::Transport;
+use crate::finished::{FinalAnswer, Finished, ResumeError, SubmitError};
 
-pub(crate) struct Submit {
-    pub(crate) key: Key,
-    pub(crate) payload: Payload,
-    pub(crate) reply: oneshot::Sender<Result<Following, SubmitError>>,
+/// A job to be taken in.
+#[derive(Debug)]
+#[expect(clippy::exhaustive_structs, reason = "adapters make them")]
+pub struct Submit {
+    /// The caller's name for it.
+    pub key: Key,
+    /// The body of its create.
+    pub payload: Payload,
+    /// Whoever submits it. Answered once the intent is durable.
+    pub reply: Sender<Result<Following, SubmitError>>,
 }
 
-/// What a handle is made of. There is no id if the job is known from the store alone.
-pub(crate) struct Following {
-    pub(crate) id: Option<OperationId>,
-    pub(crate) finished: oneshot::Receiver<Finished>,
+/// What a handle is made of.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Following {
+    /// By which it can be cancelled. `None` if the job is known from the store alone.
+    pub id: Option<OperationId>,
+    /// How it ended, once it has. Whoever drops this lets go of the outcome.
+    pub finished: oneshot::Receiver<Finished>,
 }
 
 /// Whoever waits to follow a job.
 pub(crate) enum Reply {
-    Submit(oneshot::Sender<Result<Following, SubmitError>>),
-    Resume(oneshot::Sender<Result<Following, ResumeError>>),
+    Submit(Sender<Result<Following, SubmitError>>),
+    Resume(Sender<Result<Following, ResumeError>>),
 }
 
 /// What is done once a key has been looked up in the store.
@@ -83,7 +92,7 @@ impl Reply {
     }
 }
 
-impl Job {
+impl<H> Job<H> {
     /// Whether this is the record, or a later one, that whoever waits for it to be durable waits for.
     pub(super) fn rests_on(&self, record: RecordId) -> bool {
         !self.durable && self.intent.is_some_and(|intent| intent <= record)
@@ -96,8 +105,8 @@ impl Job {
     }
 }
 
-impl<P: Provider, T: Transport> Driver<P, T> {
-    pub(super) fn submit(&mut self, Submit { key, payload, reply }: Submit) {
+impl<H> Driver<H> {
+    pub(super) fn take(&mut self, Submit { key, payload, reply }: Submit) {
         let print = fingerprint(&key, &payload);
         let reply = Reply::Submit(reply);
         if self.journal.is_volatile() || self.is_at_hand(&key) {
@@ -144,8 +153,8 @@ impl<P: Provider, T: Transport> Driver<P, T> {
     }
 
     /// Whether the entry still speaks for its key: not if nothing ran, nor once its window is over. What may have run keeps its key.
-    fn is_remembered(&mut self, entry: &Entry) -> bool {
-        let now = self.clock.now();
+    fn is_remembered(&self, entry: &Entry) -> bool {
+        let now = self.now;
         let free =
             matches!(entry.record.stage, Stage::Ended(Outcome::Rejected(_)) | Stage::Delivered(Outcome::Rejected(_)));
         !free && (!entry.is_settled() || entry.at.saturating_add(self.limits.remember_for) > now)
@@ -189,7 +198,7 @@ impl<P: Provider, T: Transport> Driver<P, T> {
         payload: Option<Payload>,
         finished: Option<Finished>,
     ) -> Result<(), Reply> {
-        let now = self.clock.now();
+        let now = self.now;
         let Ok(id) = self.engine.restore(record, now) else { return Err(reply) };
         let answer = finished.and_then(|finished| finished.answer);
         self.jobs.insert(id, Job { payload, answer, durable: true, ..Job::default() });
@@ -199,7 +208,7 @@ impl<P: Provider, T: Transport> Driver<P, T> {
     }
 
     fn take_in(&mut self, key: Key, payload: Payload, print: Fingerprint, reply: Reply) {
-        let now = self.clock.now();
+        let now = self.now;
         if let Some(parked) = self.parked.get(&key) {
             if parked.fingerprint != print {
                 return reply.refuse(Refused::FingerprintMismatch.into());
@@ -269,7 +278,7 @@ impl<P: Provider, T: Transport> Driver<P, T> {
                 self.results.drop(id);
                 self.unclaimed.remove(&id);
                 self.jobs.insert(id, Job { replies: vec![reply], ..Job::default() });
-                let now = self.clock.now();
+                let now = self.now;
                 self.engine.handle(Event::Resume(id), now);
             }
             _ => self.join(id, reply),
@@ -293,7 +302,7 @@ impl<P: Provider, T: Transport> Driver<P, T> {
                 }
             }
             _ => {
-                let (now, mut record) = (self.clock.now(), entry.record);
+                let (now, mut record) = (self.now, entry.record);
                 if let Stage::Ended(outcome) = record.stage {
                     // Whoever asks for more has that outcome, or does not want it.
                     record.stage = Stage::Delivered(outcome);

@@ -1,6 +1,6 @@
 //! Writing records without holding up the driver.
 //!
-//! A store's work blocks, so it runs on tokio's blocking pool (which also keeps a paused clock from running ahead of it), one piece at a time.
+//! A store's work blocks, so it is handed out in pieces ([`Work`]), one at a time, for the adapter to do where it may block.
 //! Whatever queued up while one commit ran goes into the next; keys are looked up after it, on the same trip; and now and then, between two
 //! commits, a few operations that ended long ago are forgotten. That an outcome was delivered is not worth a sync of its own: it goes with the next
 //! commit, or after [`PATIENCE`]; a crash before that delivers the outcome once more, as is promised. Without a store records are acknowledged at once: nothing survives a crash,
@@ -10,18 +10,15 @@
 //! what is on disk; nothing that came after it is written before, and so nothing that depends on it is sent.
 
 use std::collections::VecDeque;
-use std::future::Future;
-use std::pin::Pin;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use steadfast_core::backoff::BackoffPolicy;
 use steadfast_core::operation::{Outcome, RecordId, Stage};
 use steadfast_core::{Key, OperationId, Seed, Timestamp};
 use steadfast_store::{Entry, Store, StoreError};
-use tokio::task::{JoinError, JoinHandle};
-use tokio::time::{Instant, sleep_until};
 
 use crate::driver::Question;
 use crate::keep::Keep;
@@ -47,15 +44,16 @@ pub(crate) struct Journal {
     remember_for: Duration,
     queue: Batch,
     /// When the queue is written at the latest; at once as soon as somebody waits for a record in it.
-    queue_due: Instant,
+    queue_due: Timestamp,
     questions: Vec<Question>,
     running: Option<Running>,
     /// What came of work that is done, before the one that is running.
     ready: VecDeque<Done>,
     uncertain: Option<Uncertain>,
-    forget_at: Instant,
+    forget_at: Timestamp,
     /// Whether the last piece of work was a commit: then it is the turn of forgetting, if that is due.
     committed: bool,
+    now: Timestamp,
     ill: bool,
     closing: bool,
 }
@@ -88,14 +86,78 @@ pub(crate) struct Done {
     pub(crate) found: Vec<(Question, Found)>,
 }
 
+/// What comes of an attempt to start work.
+pub(crate) enum Started {
+    /// There is some.
+    Work(Box<Work>),
+    /// It needs none, or cannot have any.
+    Done(Done),
+}
+
 struct Running {
-    task: JoinHandle<Worked>,
     batch: Option<Batch>,
     questions: Vec<Question>,
     forgets: bool,
 }
 
-struct Worked {
+/// A piece of work for the store, which may block: a commit, look-ups of keys, or forgetting. The store travels with it.
+#[must_use = "the journal waits for what comes of it"]
+pub struct Work {
+    home: Home,
+    keep: Keep,
+    entries: Vec<Entry>,
+    /// Whether what is kept beside the entries is still to be sealed.
+    seals: bool,
+    keys: Vec<Key>,
+    forget: Option<Timestamp>,
+}
+
+impl Work {
+    /// Does it. Blocks. A store that panics costs the journal, and no more.
+    pub fn run(self) -> Worked {
+        Worked(catch_unwind(AssertUnwindSafe(|| self.work())).ok())
+    }
+
+    fn work(self) -> Brought {
+        let Self { mut home, keep, mut entries, seals, keys, forget } = self;
+        // What is tried again was sealed before.
+        let sealed = if seals { entries.iter_mut().try_for_each(|entry| keep.seal(entry)) } else { Ok(()) };
+        let result = match sealed {
+            Ok(()) if entries.is_empty() => Ok(()),
+            Ok(()) => home.append(&entries),
+            Err(panicked) => Err(StoreError::write(panicked)),
+        };
+        let found = keys.iter().map(|key| Ok(home.find(key)?.map(|entry| keep.open(entry)))).collect();
+        let forgot = forget.map(|before| home.forget(before, FORGET_MOST));
+        Brought { home, entries, result, found, forgot }
+    }
+}
+
+impl fmt::Debug for Work {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { entries, keys, forget, .. } = self;
+        write!(f, "Work({} entries, {} keys, forgets: {})", entries.len(), keys.len(), forget.is_some())
+    }
+}
+
+/// What came of the store's work: nothing, if the store panicked.
+#[must_use = "the journal waits for it"]
+pub struct Worked(Option<Brought>);
+
+impl Worked {
+    /// The thread that had it is gone, and the store with it.
+    pub const fn lost() -> Self {
+        Self(None)
+    }
+}
+
+impl fmt::Debug for Worked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Worked(panicked: {})", self.0.is_none())
+    }
+}
+
+struct Brought {
     home: Home,
     entries: Vec<Entry>,
     result: Result<(), StoreError>,
@@ -107,11 +169,17 @@ struct Worked {
 struct Uncertain {
     batch: Batch,
     tries: u32,
-    at: Instant,
+    at: Timestamp,
 }
 
 impl Journal {
-    pub(crate) fn new(home: Option<Home>, keep: Keep, backoff: BackoffPolicy, remember_for: Duration) -> Self {
+    pub(crate) fn new(
+        home: Option<Home>,
+        keep: Keep,
+        backoff: BackoffPolicy,
+        remember_for: Duration,
+        now: Timestamp,
+    ) -> Self {
         Self {
             volatile: home.is_none(),
             home,
@@ -119,13 +187,14 @@ impl Journal {
             backoff,
             remember_for,
             queue: Batch::default(),
-            queue_due: Instant::now(),
+            queue_due: now,
             questions: Vec::new(),
             running: None,
             ready: VecDeque::new(),
             uncertain: None,
-            forget_at: Instant::now(),
+            forget_at: now,
             committed: false,
+            now,
             ill: false,
             closing: false,
         }
@@ -145,11 +214,10 @@ impl Journal {
         if entry.as_ref().is_some_and(|entry| entry.payload.is_some()) {
             self.queue.payloads.push(id);
         }
-        let now = Instant::now();
         if !entry.as_ref().is_none_or(only_marks) {
-            self.queue_due = now;
+            self.queue_due = self.now;
         } else if self.queue.operations.is_empty() {
-            self.queue_due = now + PATIENCE;
+            self.queue_due = self.now.saturating_add(PATIENCE);
         }
         self.queue.entries.extend(entry);
         self.queue.operations.push(id);
@@ -164,7 +232,7 @@ impl Journal {
 
     /// Has what is queued written at once: somebody waits for what comes after it.
     pub(crate) fn hurry(&mut self) {
-        self.queue_due = Instant::now();
+        self.queue_due = self.now;
     }
 
     /// Has a key looked up.
@@ -178,96 +246,68 @@ impl Journal {
         self.questions.len() + found + self.running.as_ref().map_or(0, |running| running.questions.len())
     }
 
-    /// Whether the piece of work that was running is done, and what came of it was not taken up.
-    pub(crate) fn has_finished(&self) -> bool {
-        self.running.as_ref().is_some_and(|running| running.task.is_finished())
+    /// All that follows happens at this time.
+    pub(crate) const fn look_at_clock(&mut self, now: Timestamp) {
+        self.now = now;
     }
 
-    /// Starts the next piece of work as soon as the store is free. What came of the last one is kept for whoever waits for [`done`](Journal::done).
-    pub(crate) fn keep_busy(&mut self, now: Timestamp) {
-        let Some(Running { task, .. }) = &mut self.running else { return };
-        let context = &mut Context::from_waker(Waker::noop());
-        if let Poll::Ready(worked) = Pin::new(task).poll(context) {
-            let done = self.worked(worked);
-            self.follow(now);
-            self.ready.push_back(done);
+    /// When [`start`](Journal::start) will have something to do that it has not now.
+    pub(crate) fn next_deadline(&self) -> Option<Timestamp> {
+        if self.running.is_some() || self.home.is_none() {
+            return None;
         }
+        if let Some(uncertain) = &self.uncertain {
+            return Some(uncertain.at);
+        }
+        let queue = (!self.queue.operations.is_empty()).then_some(self.queue_due);
+        let forget = (!self.closing).then_some(self.forget_at);
+        queue.into_iter().chain(forget).min()
     }
 
     /// Starts the next piece of work, before what came of the last one is carried out. What it writes was asked for before that.
-    pub(crate) fn follow(&mut self, now: Timestamp) {
-        if self.home.is_some() {
-            // With a store at hand, nothing comes back at once.
-            let _ = self.start(now);
-        }
+    pub(crate) fn follow(&mut self) -> Option<Started> {
+        // Without a store at hand something would come back at once: later.
+        self.home.is_some().then(|| self.start()).flatten()
     }
 
-    /// Starts the next piece of work, unless one is running or there is none. What needs no work, or cannot have any, is returned.
-    pub(crate) fn work(&mut self, now: Timestamp) -> Option<Done> {
-        self.ready.pop_front().or_else(|| self.start(now))
+    /// What came of work that is done.
+    pub(crate) fn pop_done(&mut self) -> Option<Done> {
+        self.ready.pop_front()
     }
 
-    fn start(&mut self, now: Timestamp) -> Option<Done> {
+    /// Starts the next piece of work, unless one is running or there is none. What needs no work, or cannot have any, is done at once.
+    pub(crate) fn start(&mut self) -> Option<Started> {
         if self.running.is_some() {
             return None;
         }
         if self.volatile {
             let batch = self.take_queue()?;
-            return Some(Done { batch: Some((batch, Fate::Durable)), ..Done::default() });
+            return Some(Started::Done(Done { batch: Some((batch, Fate::Durable)), ..Done::default() }));
         }
         if self.home.is_none() {
-            return self.refuse_all();
+            return self.refuse_all().map(Started::Done);
         }
-        let forget = self.forgets_now().then(|| now.saturating_sub(self.remember_for));
+        let forget = self.forgets_now().then(|| self.now.saturating_sub(self.remember_for));
         let batch = if forget.is_some() { None } else { self.next_batch() };
         let questions = if forget.is_some() { Vec::new() } else { std::mem::take(&mut self.questions) };
         if batch.is_none() && questions.is_empty() && forget.is_none() {
             return None;
         }
-        let mut home = self.home.take()?;
-        let (mut batch, keep) = (batch, self.keep.clone());
-        let mut entries = batch.as_mut().map(|batch| std::mem::take(&mut batch.entries)).unwrap_or_default();
+        let home = self.home.take()?;
+        let mut batch = batch;
+        let entries = batch.as_mut().map(|batch| std::mem::take(&mut batch.entries)).unwrap_or_default();
         let seals = self.uncertain.is_none();
         let keys: Vec<Key> = questions.iter().map(|question| question.key().clone()).collect();
-        let task = tokio::task::spawn_blocking(move || {
-            // What is tried again was sealed before.
-            let sealed = if seals { entries.iter_mut().try_for_each(|entry| keep.seal(entry)) } else { Ok(()) };
-            let result = match sealed {
-                Ok(()) if entries.is_empty() => Ok(()),
-                Ok(()) => home.append(&entries),
-                Err(panicked) => Err(StoreError::write(panicked)),
-            };
-            let found = keys.iter().map(|key| Ok(home.find(key)?.map(|entry| keep.open(entry)))).collect();
-            let forgot = forget.map(|before| home.forget(before, FORGET_MOST));
-            Worked { home, entries, result, found, forgot }
-        });
         self.committed = batch.is_some();
-        self.running = Some(Running { task, batch, questions, forgets: forget.is_some() });
-        None
+        self.running = Some(Running { batch, questions, forgets: forget.is_some() });
+        Some(Started::Work(Box::new(Work { home, keep: self.keep.clone(), entries, seals, keys, forget })))
     }
 
-    /// Waits until the work that is running is done, or until there is some to be done again; for ever if there is neither.
-    pub(crate) async fn done(&mut self) -> Done {
-        if let Some(done) = self.ready.pop_front() {
-            return done;
-        }
-        let Some(running) = &mut self.running else {
-            match &self.uncertain {
-                Some(uncertain) if !self.closing => sleep_until(uncertain.at).await,
-                None if !self.queue.operations.is_empty() => sleep_until(self.queue_due).await,
-                _ => std::future::pending().await,
-            }
-            return Done::default();
-        };
-        let worked = (&mut running.task).await;
-        self.worked(worked)
-    }
-
-    /// What came of the work that was running.
-    fn worked(&mut self, worked: Result<Worked, JoinError>) -> Done {
-        let Some(Running { batch, questions, forgets, .. }) = self.running.take() else { return Done::default() };
-        match worked {
-            Ok(Worked { home, entries, result, found, forgot }) => {
+    /// Takes in what came of the work that was running.
+    pub(crate) fn worked(&mut self, Worked(brought): Worked) {
+        let Some(Running { batch, questions, forgets }) = self.running.take() else { return };
+        let done = match brought {
+            Some(Brought { home, entries, result, found, forgot }) => {
                 self.home = Some(home);
                 if let Some(forgot) = forgot {
                     self.forgot(forgot);
@@ -277,9 +317,8 @@ impl Journal {
                 Done { batch, found: questions.into_iter().zip(found).collect() }
             }
             // Nothing is asked of it any more: its state is not known, and so neither is whether it wrote what it had been given.
-            Err(panicked) => {
+            None => {
                 // What a panic says may be anything: it stays in the panic's own report.
-                drop(panicked);
                 let cause = "the store panicked, and is not used any more: see the panic's own message";
                 let error = Arc::new(StoreError::uncertain(cause).advising("mend the store, then restart on it"));
                 tracing::error!(
@@ -293,7 +332,8 @@ impl Journal {
                 self.uncertain = None;
                 Done { batch: batch.map(|batch| (batch, Fate::Unknown(error))), found }
             }
-        }
+        };
+        self.ready.push_back(done);
     }
 
     /// Whether everything pushed has been committed or failed.
@@ -314,9 +354,7 @@ impl Journal {
     fn next_batch(&mut self) -> Option<Batch> {
         let is_due = self.is_due();
         match &mut self.uncertain {
-            Some(uncertain) if uncertain.at <= Instant::now() || self.closing => {
-                Some(std::mem::take(&mut uncertain.batch))
-            }
+            Some(uncertain) if uncertain.at <= self.now || self.closing => Some(std::mem::take(&mut uncertain.batch)),
             // Nothing overtakes it.
             Some(_) => None,
             None if is_due => self.take_queue(),
@@ -325,12 +363,12 @@ impl Journal {
     }
 
     fn is_due(&self) -> bool {
-        !self.queue.operations.is_empty() && (self.closing || self.queue_due <= Instant::now())
+        !self.queue.operations.is_empty() && (self.closing || self.queue_due <= self.now)
     }
 
     fn forgets_now(&self) -> bool {
         let waits = self.is_due() || !self.questions.is_empty();
-        let due = self.forget_at <= Instant::now() && self.uncertain.is_none() && !self.closing;
+        let due = self.forget_at <= self.now && self.uncertain.is_none() && !self.closing;
         due && (self.committed || !waits)
     }
 
@@ -346,7 +384,7 @@ impl Journal {
                 FORGET_EVERY
             }
         };
-        self.forget_at = Instant::now() + wait;
+        self.forget_at = self.now.saturating_add(wait);
     }
 
     /// What is known of a batch, if anything.
@@ -381,7 +419,7 @@ impl Journal {
             again_in = ?wait,
             "nobody knows whether a commit happened: it is tried again, and nothing new is sent meanwhile"
         );
-        self.uncertain = Some(Uncertain { batch, tries, at: Instant::now() + wait });
+        self.uncertain = Some(Uncertain { batch, tries, at: self.now.saturating_add(wait) });
         None
     }
 

@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 
 use steadfast_core::OperationId;
 
-use crate::client::FinalAnswer;
+use crate::finished::FinalAnswer;
 
 /// What an entry costs beside its body.
 const ENTRY: usize = 128;

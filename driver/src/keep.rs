@@ -36,7 +36,7 @@ pub type SealError = Box<dyn std::error::Error + Send + Sync>;
 ///
 /// ```
 /// use steadfast_core::Key;
-/// use steadfast_tokio::{Seal, SealError};
+/// use steadfast_driver::{Seal, SealError};
 ///
 /// /// A stand-in for a cipher: real ones are in crates such as `aes-gcm`.
 /// struct Reversed;

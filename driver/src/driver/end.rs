@@ -10,14 +10,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use steadfast_core::OperationId;
 use steadfast_core::engine::Event;
 use steadfast_core::operation::{Outcome, Rejected, Stage};
-use steadfast_providers::Provider;
 use steadfast_store::Entry;
 
 use super::{Driver, Job};
-use crate::client::{Finished, SubmitError};
-use crate::transport::Transport;
+use crate::finished::{Finished, SubmitError};
 
-impl<P: Provider, T: Transport> Driver<P, T> {
+impl<H> Driver<H> {
     /// Tells everybody who waits.
     pub(super) fn end(&mut self, id: OperationId) {
         let job = self.jobs.remove(&id).unwrap_or_default();
@@ -42,7 +40,7 @@ impl<P: Provider, T: Transport> Driver<P, T> {
                 self.remember_unclaimed(id);
             }
         }
-        let now = self.clock.now();
+        let now = self.now;
         self.engine.handle(Event::Delivered(id), now);
     }
 
@@ -82,7 +80,7 @@ impl<P: Provider, T: Transport> Driver<P, T> {
         if !self.unclaimed.remove(&id) {
             return;
         }
-        let now = self.clock.now();
+        let now = self.now;
         let Some(record) = self.engine.operation(id).map(|operation| operation.record()) else { return };
         debug_assert!(matches!(record.stage, Stage::Delivered(_)), "it has ended");
         self.journal.note(id, Entry::new(record, self.provider_name.clone(), now));

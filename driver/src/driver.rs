@@ -1,0 +1,542 @@
+//! The machine: what happened goes in, what the adapter must do comes out.
+//!
+//! It owns the engine and does what it says, as far as that needs no I/O: it builds requests, reads answers, gathers records into commits, finds
+//! out who waits for what and tells them. What is left for an adapter is a loop around it, shown on the front page: carry out each [`Task`], feed what
+//! came of it, sleep until [`next_deadline`](Driver::next_deadline).
+//!
+//! How jobs come in is told in `intake`, how they leave in `send`, what a restart takes up in `resume`, what the provider tells by itself in
+//! `webhooks`, and what is kept of those that ended in `results`.
+
+mod end;
+mod intake;
+mod results;
+mod resume;
+mod send;
+mod webhooks;
+
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use oneshot::Sender;
+use steadfast_core::engine::{Event, Limits};
+use steadfast_core::gate::{Gate, GatePolicy};
+use steadfast_core::operation::{Effect, RecordId, Stage};
+use steadfast_core::{Engine, Key, OperationId, Seed, Timestamp};
+use steadfast_providers::{Payload, Provider};
+use steadfast_store::{self as store, KeptAnswer, StoreError};
+
+pub(crate) use self::intake::Question;
+use self::intake::Reply;
+pub use self::intake::{Following, Submit};
+use self::results::Results;
+use self::resume::Parking;
+pub use self::send::{Answered, Reader, Sending};
+use self::webhooks::Webhooks;
+use crate::builder::Loaded;
+use crate::finished::{FinalAnswer, Finished, ResumeError, SubmitError, Unfinished};
+use crate::journal::{Batch, Done, Fate, Journal, Started, Work, Worked};
+use crate::observe::{Hooks, Observation};
+use crate::webhook::Posted;
+
+/// What a program wants of its client, beside new jobs.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Command {
+    /// The job is no longer wanted.
+    Cancel(OperationId),
+    /// What ended as unresolved is to be polled on.
+    Resume {
+        /// Which.
+        key: Key,
+        /// Whoever asked.
+        reply: Sender<Result<Following, ResumeError>>,
+    },
+    /// Nothing is to leave for so long.
+    Hold(Duration),
+    /// Other settings of the gate.
+    Gate(Box<GatePolicy>),
+    /// Takes in nothing more, waits so long for what is under way, then stops.
+    Shutdown {
+        /// How long.
+        grace: Duration,
+        /// Whoever asked.
+        reply: Sender<Vec<Unfinished>>,
+    },
+}
+
+/// What an adapter must do. `H` is what it holds for a request in the air.
+#[derive(Debug)]
+#[non_exhaustive]
+#[must_use = "whoever waits for it waits for ever if it is not done"]
+pub enum Task<H> {
+    /// Send a request, [read](Reader::read) what comes of it where it blocks nobody, and feed that to [`Driver::answered`]. Tell
+    /// [`Driver::sent`] what to hold for it.
+    Send(Box<Sending<H>>),
+    /// Nobody waits for this request any more: if it can be, it is to be cut off. It stays the [`previous`](Sending::previous) of the job's next one.
+    Abort(OperationId),
+    /// Let the store work where it may block, and feed what came of it to [`Driver::worked`]. There is one at a time.
+    Work(Box<Work>),
+}
+
+/// What is held for an operation that has not ended: the bytes, and who waits. See [`Driver::job`].
+struct Job<H> {
+    /// What a create would send; after a restart it may not be at hand.
+    payload: Option<Payload>,
+    /// Whether the store has it.
+    payload_kept: bool,
+    /// Submits that wait for the intent to be durable.
+    replies: Vec<Reply>,
+    /// Handles that wait for the end.
+    waiters: Vec<Sender<Finished>>,
+    /// The request in the air, or the last one.
+    request: Option<H>,
+    answer: Option<FinalAnswer>,
+    durable: bool,
+    /// Whether a handle was given out: whoever drops it lets go of the outcome.
+    followed: bool,
+    /// The record that makes it durable: the first that is asked for. One from before it was resumed is still on its way, perhaps.
+    intent: Option<RecordId>,
+    /// Why its intent is not on disk.
+    failure: Option<Arc<StoreError>>,
+}
+
+impl<H> Default for Job<H> {
+    fn default() -> Self {
+        Self {
+            payload: None,
+            payload_kept: false,
+            replies: Vec::new(),
+            waiters: Vec::new(),
+            request: None,
+            answer: None,
+            durable: false,
+            followed: false,
+            intent: None,
+            failure: None,
+        }
+    }
+}
+
+/// One client's engine, with all that an adapter needs beside it. See the [crate's front page](crate).
+///
+/// Like the core's driven machines it takes the time as an argument, the wall's by [`steadfast_core::Clock`]; after [`handle_timeout`](Driver::handle_timeout)
+/// and all tasks its next deadline is later than `now`.
+pub struct Driver<H> {
+    engine: Engine,
+    now: Timestamp,
+    journal: Journal,
+    provider: Arc<dyn Provider>,
+    /// For the journal.
+    provider_name: Arc<str>,
+    limits: Limits,
+    body_limit: usize,
+    hooks: Hooks,
+    jobs: HashMap<OperationId, Job<H>>,
+    parked: Parking<H>,
+    results: Results,
+    /// Jobs that have ended and whose outcome nobody has: delivered to the engine, not in the store.
+    unclaimed: HashSet<OperationId>,
+    webhooks: Webhooks,
+    /// Requests that brought back something without leaving.
+    unsent: VecDeque<Answered>,
+    tasks: VecDeque<Task<H>>,
+    closing: Option<Closing>,
+    /// There is no client any more that could ask for something.
+    abandoned: bool,
+    /// Nothing is carried out any more; only what is being written is waited for.
+    closed: bool,
+}
+
+struct Closing {
+    until: Timestamp,
+    reply: Vec<Sender<Vec<Unfinished>>>,
+}
+
+/// Feed.
+impl<H> Driver<H> {
+    /// A driver of this provider's jobs, with what the [settings](crate::Settings) say and their store had. What was under way goes on.
+    #[must_use]
+    pub fn new(provider: Arc<dyn Provider>, loaded: Loaded, now: Timestamp) -> Self {
+        let Loaded { settings, store, taken } = loaded;
+        let seed = settings.seed.unwrap_or_else(|| Seed::new(fastrand::u64(..)));
+        // Every process has chance of its own here: breakers that opened together must not ask again together.
+        let gate = Gate::new(settings.gate, settings.seed.unwrap_or_else(|| Seed::new(fastrand::u64(..))));
+        let persist = settings.policy.persist().clone();
+        let mut driver = Self {
+            engine: Engine::new(settings.policy, gate, settings.limits, seed),
+            now,
+            journal: Journal::new(store, settings.keep, persist, settings.limits.remember_for, now),
+            provider_name: Arc::from(provider.name()),
+            webhooks: Webhooks::new(settings.webhooks, provider.has_webhooks()),
+            provider,
+            body_limit: settings.body_limit,
+            hooks: settings.hooks,
+            jobs: HashMap::new(),
+            limits: settings.limits,
+            parked: Parking::default(),
+            results: Results::new(settings.results_limit),
+            unclaimed: HashSet::new(),
+            unsent: VecDeque::new(),
+            tasks: VecDeque::new(),
+            closing: None,
+            abandoned: false,
+            closed: false,
+        };
+        driver.take_up(taken);
+        driver
+    }
+
+    /// Takes in a job, or joins the one of this key. Only while there [is room](Driver::has_room).
+    pub fn submit(&mut self, submit: Submit, now: Timestamp) {
+        self.look_at_clock(now);
+        self.take(submit);
+    }
+
+    /// Does what a program wants.
+    pub fn command(&mut self, command: Command, now: Timestamp) {
+        self.look_at_clock(now);
+        match command {
+            Command::Cancel(id) => self.engine.handle(Event::Cancel(id), self.now),
+            Command::Resume { key, reply } => self.resume(key, Reply::Resume(reply)),
+            // Those who wait at the gate learn of it in the next `handle_timeout`.
+            Command::Hold(span) => self.engine.gate_mut().hold_until(self.now.saturating_add(span)),
+            Command::Gate(policy) => self.engine.gate_mut().set_policy(*policy, self.now),
+            Command::Shutdown { grace, reply } => {
+                let until = self.now.saturating_add(grace);
+                let closing = self.closing.get_or_insert(Closing { until, reply: Vec::new() });
+                closing.until = closing.until.min(until);
+                closing.reply.push(reply);
+            }
+        }
+    }
+
+    /// Takes in a genuine webhook: see [`Mailbox`](crate::Mailbox).
+    pub fn deliver(&mut self, posted: Posted, now: Timestamp) {
+        self.look_at_clock(now);
+        self.posted(posted);
+    }
+
+    /// What the adapter holds for a request that it has begun to send.
+    pub fn sent(&mut self, id: OperationId, held: H) {
+        // What ended meanwhile, or was taken out, is not waited for by a next request.
+        if let Some(job) = self.jobs.get_mut(&id) {
+            job.request = Some(held);
+        }
+    }
+
+    /// What the adapter holds for the job's request in the air, or the last one.
+    #[must_use]
+    pub fn request(&self, id: OperationId) -> Option<&H> {
+        self.jobs.get(&id).and_then(|job| job.request.as_ref())
+    }
+
+    /// What came of a request.
+    pub fn answered(&mut self, answered: Answered, now: Timestamp) {
+        self.look_at_clock(now);
+        self.answer(answered);
+    }
+
+    /// What came of the store's work. The next piece of it begins before what this one brought is carried out.
+    pub fn worked(&mut self, worked: Worked, now: Timestamp) {
+        self.look_at_clock(now);
+        self.journal.worked(worked);
+        if let Some(Started::Work(work)) = self.journal.follow() {
+            self.tasks.push_front(Task::Work(work));
+        }
+    }
+
+    /// The last client is gone: the driver is over once all that it has is done.
+    pub fn abandon(&mut self) {
+        self.abandoned = true;
+    }
+
+    /// Does what time has made due.
+    pub fn handle_timeout(&mut self, now: Timestamp) {
+        self.look_at_clock(now);
+        self.engine.handle_timeout(self.now);
+        self.unpark_overdue(self.now);
+        self.webhooks.handle_timeout(self.now);
+    }
+
+    fn look_at_clock(&mut self, now: Timestamp) {
+        self.now = self.now.max(now);
+        self.journal.look_at_clock(self.now);
+    }
+}
+
+/// Pop.
+impl<H> Driver<H> {
+    /// The next thing to do; `None` when there is nothing until something happens, or until the next deadline. Tells who waits, on the way.
+    pub fn pop_task(&mut self, now: Timestamp) -> Option<Task<H>> {
+        self.look_at_clock(now);
+        loop {
+            self.tell_notices();
+            if let Some(task) = self.tasks.pop_front() {
+                return Some(task);
+            }
+            if let Some(answered) = self.unsent.pop_front() {
+                self.answer(answered);
+            } else if let Some(done) = self.journal.pop_done() {
+                self.done(done);
+            } else if let Some((id, effect)) = self.next_effect() {
+                self.perform(id, effect);
+            } else if let Some(started) = self.start_work() {
+                match started {
+                    Started::Work(work) => return Some(Task::Work(work)),
+                    Started::Done(done) => self.done(done),
+                }
+            } else if self.closed {
+                self.report();
+                return None;
+            } else if self.closes() {
+                self.close();
+            } else {
+                return None;
+            }
+        }
+    }
+
+    fn next_effect(&mut self) -> Option<(OperationId, Effect)> {
+        if self.closed { None } else { self.engine.pop_effect() }
+    }
+
+    fn perform(&mut self, id: OperationId, effect: Effect) {
+        match effect {
+            Effect::Persist(number) => self.persist(id, number),
+            Effect::Send(attempt) => self.send(id, attempt),
+            Effect::Abandon(_) if self.request(id).is_some() => self.tasks.push_back(Task::Abort(id)),
+            Effect::End => self.end(id),
+            _ => {}
+        }
+    }
+
+    fn start_work(&mut self) -> Option<Started> {
+        if !self.has_room() {
+            self.journal.hurry();
+        }
+        self.journal.start()
+    }
+
+    /// Whether the end has come: all is done, or the time for it is over.
+    fn closes(&self) -> bool {
+        let idle = self.engine.live() == 0 && self.journal.is_idle() && self.journal.asking() == 0;
+        let over = self.closing.as_ref().is_some_and(|closing| closing.until <= self.now);
+        over || (idle && (self.abandoned || self.closing.is_some()))
+    }
+
+    /// Stops what is in the air, and lets what is being written finish.
+    fn close(&mut self) {
+        let in_the_air = self.jobs.iter().filter(|(_, job)| job.request.is_some()).map(|(id, _)| Task::Abort(*id));
+        self.tasks.extend(in_the_air);
+        self.journal.close();
+        self.closed = true;
+    }
+
+    /// Tells whoever shut it down what is unfinished, once that is certain.
+    fn report(&mut self) {
+        let Some(closing) = self.closing.take_if(|_| self.journal.is_idle()) else { return };
+        let under_way = self.engine.live_operations().filter_map(|id| self.engine.operation(id)).map(|operation| {
+            let record = operation.record();
+            Unfinished { key: record.key, reference: record.reference, stage: record.stage }
+        });
+        let parked = self.parked.records().map(|record| Unfinished {
+            key: record.key.clone(),
+            reference: record.reference.clone(),
+            stage: record.stage,
+        });
+        let mut unfinished: Vec<_> = under_way.chain(parked).collect();
+        unfinished.sort_by(|a, b| a.key.cmp(&b.key));
+        for reply in closing.reply {
+            let _ = reply.send(unfinished.clone());
+        }
+    }
+}
+
+/// Look.
+impl<H> Driver<H> {
+    /// When to call [`handle_timeout`](Driver::handle_timeout) and [`pop_task`](Driver::pop_task), if nothing happens before.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Timestamp> {
+        if self.closed {
+            return None;
+        }
+        let parts = [
+            self.engine.next_deadline(),
+            self.parked.next_deadline(),
+            self.webhooks.next_deadline(),
+            self.journal.next_deadline(),
+            self.closing.as_ref().map(|closing| closing.until),
+        ];
+        parts.into_iter().flatten().min()
+    }
+
+    /// Whether another job may be [submitted](Driver::submit). If not, it waits with its caller.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        let jobs = (self.engine.live() as usize).saturating_add(self.journal.asking());
+        self.closing.is_none() && jobs < self.limits.live as usize
+    }
+
+    /// Whether nothing is taken in any more: what is fed is too late.
+    #[must_use]
+    pub const fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Whether it is over: nothing is to be done any more, and nothing is waited for.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.closed && self.tasks.is_empty() && self.journal.is_idle()
+    }
+}
+
+impl<H> Driver<H> {
+    /// What is held for an operation that goes on. For one that a restart took up that is nothing, until there is something to hold.
+    fn job(&mut self, id: OperationId) -> Option<&mut Job<H>> {
+        match self.jobs.entry(id) {
+            Entry::Occupied(job) => Some(job.into_mut()),
+            Entry::Vacant(place) => {
+                let goes_on = self.engine.operation(id).is_some_and(|operation| operation.outcome().is_none());
+                goes_on.then(|| place.insert(Job { durable: true, ..Job::default() }))
+            }
+        }
+    }
+
+    /// Has a record written, with what is to be kept beside it.
+    fn persist(&mut self, id: OperationId, number: RecordId) {
+        if let Some(job) = self.job(id) {
+            job.intent.get_or_insert(number);
+        }
+        let Some(operation) = self.engine.operation(id).filter(|_| !self.journal.is_volatile()) else {
+            return self.journal.push(id, number, None);
+        };
+        let now = self.now;
+        let record = operation.record();
+        if matches!(record.stage, Stage::Delivered(_)) && self.unclaimed.contains(&id) {
+            return self.journal.push(id, number, None);
+        }
+        let planned = matches!(record.stage, Stage::Planned);
+        let mut entry = store::Entry::new(record, self.provider_name.clone(), now);
+        let keep = self.journal.keep();
+        let job = self.jobs.get(&id);
+        let lacks_payload = job.is_none_or(|job| job.payload.is_none());
+        if let Some(job) = job {
+            if keep.payloads && !job.payload_kept && !entry.has_ended() {
+                entry.payload = job.payload.as_ref().map(|payload| payload.bytes().to_vec());
+            }
+            if keep.answers && matches!(entry.record.stage, Stage::Ended(_)) {
+                let kept =
+                    |answer: &FinalAnswer| KeptAnswer { status: answer.status.as_u16(), body: answer.body.to_vec() };
+                entry.answer = job.answer.as_ref().map(kept);
+            }
+        }
+        self.journal.push(id, number, Some(entry));
+        if planned && lacks_payload {
+            // A look-up has proved that nothing ran, so it is to be created: by whoever brings its payload.
+            self.withdraw(id);
+        }
+    }
+
+    fn done(&mut self, Done { batch, found }: Done) {
+        if let Some((batch, fate)) = batch {
+            self.committed(batch, fate);
+        }
+        for (question, found) in found {
+            if self.closed {
+                // Too late to be taken in: what nobody can carry out must not be promised.
+                question.refuse_stopped();
+                continue;
+            }
+            self.looked_up(question, found);
+        }
+    }
+
+    fn committed(&mut self, batch: Batch, fate: Fate) {
+        let now = self.now;
+        let (operations, durable) = (batch.operations, matches!(fate, Fate::Durable));
+        let event = match fate {
+            Fate::Durable => {
+                for id in batch.payloads {
+                    if let Some(job) = self.jobs.get_mut(&id) {
+                        job.payload_kept = true;
+                    }
+                }
+                for id in &operations {
+                    if let Some(job) = self.jobs.get_mut(id).filter(|job| job.rests_on(batch.last)) {
+                        job.durable = true;
+                        for reply in std::mem::take(&mut job.replies) {
+                            job.hand_out(*id, reply);
+                        }
+                    }
+                }
+                Event::Persisted(batch.last)
+            }
+            Fate::Failed(error) => {
+                for id in &operations {
+                    if let Some(job) = self.jobs.get_mut(id).filter(|job| job.rests_on(batch.last)) {
+                        job.failure = Some(error.clone());
+                    }
+                }
+                Event::PersistFailed(batch.last)
+            }
+            Fate::Unknown(error) => {
+                // Nothing was sent, and nothing will be by this client; but it cannot be said that the intent is not there.
+                for id in &operations {
+                    let job = self.jobs.get_mut(id).filter(|job| job.rests_on(batch.last));
+                    for reply in job.map(|job| std::mem::take(&mut job.replies)).unwrap_or_default() {
+                        reply.refuse(SubmitError::Uncertain(error.clone()));
+                    }
+                }
+                Event::PersistFailed(batch.last)
+            }
+        };
+        self.engine.handle(event, now);
+        self.keep_promises(&operations, durable);
+    }
+
+    fn answer(&mut self, Answered { id, attempt, meaning, answer, quota }: Answered) {
+        // A job that a webhook has ended meanwhile keeps the result that came with it.
+        let counts = answer.is_some() && !self.has_ended(id);
+        if let (Some(job), Some(answer)) = (self.jobs.get_mut(&id).filter(|_| counts), answer) {
+            job.answer = Some(answer);
+        }
+        let now = self.now;
+        self.engine.handle(Event::Answered(id, attempt, meaning), now);
+        self.match_early(id);
+        if let Some((kind, quota)) = quota {
+            self.engine.handle(Event::Quota(kind, quota), now);
+        }
+    }
+
+    fn tell_notices(&mut self) {
+        while let Some((id, notice)) = self.engine.pop_notice() {
+            if self.hooks.observer.is_none() && !Observation::is_logged(&notice) {
+                continue;
+            }
+            let Some(operation) = self.engine.operation(id) else { continue };
+            let observation = Observation::new(id, operation, notice, self.now);
+            observation.log();
+            if let Some(observer) = self.hooks.observer.take() {
+                // A bug in it costs the notices, not the jobs.
+                match catch_unwind(AssertUnwindSafe(|| observer(&observation))) {
+                    Ok(()) => self.hooks.observer = Some(observer),
+                    Err(_) => tracing::error!("the observer panicked: it is not called again"),
+                }
+            }
+        }
+    }
+}
+
+impl<H> fmt::Debug for Driver<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Driver")
+            .field("provider", &self.provider_name)
+            .field("live", &self.engine.live())
+            .field("closed", &self.closed)
+            .finish_non_exhaustive()
+    }
+}

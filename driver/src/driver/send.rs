@@ -1,0 +1,149 @@
+//! How a request leaves, and how what came of it comes back.
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::HeaderName;
+use http::{HeaderValue, Response};
+use steadfast_core::operation::{Attempt, AttemptId, Reading};
+use steadfast_core::rate_limit::Quota;
+use steadfast_core::retry::{Certainty, Class, Failure};
+use steadfast_core::{Key, Kind, OperationId, Timestamp};
+use steadfast_providers::{Answer, Ask, Payload, Provider};
+
+use super::{Driver, Task};
+use crate::finished::FinalAnswer;
+use crate::observe::CorrelationId;
+use crate::outgoing::{Outgoing, SendError};
+
+/// A request to be sent. `H` is what the adapter holds for a request in the air.
+pub struct Sending<H> {
+    /// The request itself.
+    pub outgoing: Outgoing,
+    /// The job's request before this one, if there was one. It must be gone before this one leaves: never two at a time. How it went no longer matters.
+    pub previous: Option<H>,
+    /// Reads what comes of it.
+    pub reader: Reader,
+}
+
+impl<H> Sending<H> {
+    /// Whose it is.
+    #[must_use]
+    pub const fn id(&self) -> OperationId {
+        self.reader.id
+    }
+}
+
+impl<H> fmt::Debug for Sending<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Sending({:?})", self.outgoing)
+    }
+}
+
+/// Knows what an answer to one request means.
+pub struct Reader {
+    id: OperationId,
+    attempt: AttemptId,
+    kind: Kind,
+    key: Key,
+    provider: Arc<dyn Provider>,
+}
+
+impl Reader {
+    /// What came of the request. `wall` is the wall clock when it came. To be called where it blocks nobody: a body may be megabytes of JSON.
+    #[must_use]
+    pub fn read(self, came: Result<Response<Bytes>, SendError>, wall: Timestamp) -> Answered {
+        let Self { id, attempt, kind, key, provider } = self;
+        let response = match came {
+            Ok(response) => response,
+            Err(error) => {
+                tracing::debug!(error = &error as &dyn std::error::Error, "a request brought no answer");
+                return Answered { id, attempt, meaning: Err(error.failure()), answer: None, quota: None };
+            }
+        };
+        let (parts, body) = response.into_parts();
+        let answer = Answer::new(kind, parts.status, &parts.headers, &body, wall).about(&key);
+        let read = || (provider.read(&answer), provider.quota(&answer).map(|quota| (kind, quota)));
+        let (meaning, quota) = catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| {
+            tracing::error!(key = %key.label(), "the provider's profile panicked on an answer: it counts as one that cannot be read");
+            (Err(Failure::new(Class::Permanent, Certainty::MayHaveExecuted)), None)
+        });
+        Answered { id, attempt, meaning, answer: Some(FinalAnswer { status: parts.status, body }), quota }
+    }
+}
+
+impl fmt::Debug for Reader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Reader({:?} of {:?})", self.attempt, self.id)
+    }
+}
+
+/// What came of a request.
+pub struct Answered {
+    pub(super) id: OperationId,
+    pub(super) attempt: AttemptId,
+    pub(super) meaning: Result<Reading, Failure>,
+    pub(super) answer: Option<FinalAnswer>,
+    /// What the provider said of its own limit, and with an answer to what.
+    pub(super) quota: Option<(Kind, Quota)>,
+}
+
+impl Answered {
+    /// Whose request it was.
+    #[must_use]
+    pub const fn id(&self) -> OperationId {
+        self.id
+    }
+}
+
+impl fmt::Debug for Answered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Answered({:?} of {:?}, {:?})", self.attempt, self.id, self.answer)
+    }
+}
+
+impl<H> Driver<H> {
+    /// Has a request sent.
+    pub(super) fn send(&mut self, id: OperationId, attempt: Attempt) {
+        if self.job(id).is_none() {
+            return;
+        }
+        let (Some(operation), Some(job)) = (self.engine.operation(id), self.jobs.get_mut(&id)) else { return };
+        let none = Payload::default();
+        let payload = job.payload.as_ref().unwrap_or(&none);
+        let ask = Ask::new(attempt.kind, operation.key(), operation.reference(), payload);
+        // Jobs without a payload are parked before it comes to this; an empty body must not leave under their name.
+        let lacks_payload = attempt.kind == Kind::Create && job.payload.is_none();
+        let built =
+            catch_unwind(AssertUnwindSafe(|| (!lacks_payload).then(|| self.provider.request(&ask)).transpose()));
+        let mut request = match built {
+            Ok(Ok(Some(request))) => request,
+            failed => {
+                let error = failed.ok().and_then(Result::err);
+                let error = error.as_ref().map(|error| error as &dyn std::error::Error);
+                tracing::error!(error, lacks_payload, "a request could not be built");
+                let meaning = Err(Failure::new(Class::Permanent, Certainty::NotExecuted));
+                self.unsent.push_back(Answered { id, attempt: attempt.id, meaning, answer: None, quota: None });
+                return;
+            }
+        };
+        let correlation_id = CorrelationId::of(operation, attempt.id).to_string();
+        if let Ok(value) = HeaderValue::try_from(correlation_id) {
+            request.headers_mut().insert(HeaderName::from_static("x-request-id"), value);
+        }
+        let key = operation.key().clone();
+        let outgoing = Outgoing {
+            request,
+            attempt,
+            key: key.clone(),
+            timeout: attempt.until.saturating_since(self.now),
+            body_limit: self.body_limit,
+        };
+        let provider = self.provider.clone();
+        let reader = Reader { id, attempt: attempt.id, kind: attempt.kind, key, provider };
+        let previous = job.request.take();
+        self.tasks.push_back(Task::Send(Box::new(Sending { outgoing, previous, reader })));
+    }
+}

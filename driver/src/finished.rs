@@ -1,0 +1,139 @@
+//! What a program is told of its jobs: how they ended, or why they were not taken in.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::StatusCode;
+use steadfast_core::engine;
+use steadfast_core::operation::{Outcome, Stage, Unresolved};
+use steadfast_core::{Key, Reference};
+use steadfast_store::StoreError;
+
+/// How a job ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Finished {
+    /// How.
+    pub outcome: Outcome,
+    /// The provider's id for it, if it became known.
+    pub reference: Option<Reference>,
+    /// Create attempts made.
+    pub creates: u16,
+    /// The provider's last answer: of a completed job, its result. `None` if there was none, or if the job ended long ago and its body was
+    /// dropped to stay within [`Builder::results_limit`](crate::Builder::results_limit).
+    pub answer: Option<FinalAnswer>,
+}
+
+impl Finished {
+    /// The final body of a completed job; empty if there is none.
+    #[must_use]
+    pub fn body(&self) -> &[u8] {
+        self.answer.as_ref().map_or(&[], |answer| &answer.body)
+    }
+}
+
+/// What the provider said last. Its `Debug` shows the body's length only.
+#[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FinalAnswer {
+    /// The HTTP status.
+    pub status: StatusCode,
+    /// The decoded body.
+    pub body: Bytes,
+}
+
+impl fmt::Debug for FinalAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "FinalAnswer({}, {} bytes)", self.status, self.body.len())
+    }
+}
+
+/// A job that had not ended when its client was shut down.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Unfinished {
+    /// The caller's name for it.
+    pub key: Key,
+    /// The provider's id for it, if it became known.
+    pub reference: Option<Reference>,
+    /// How far it had come.
+    pub stage: Stage,
+}
+
+/// Why a job was not taken in.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SubmitError {
+    /// The key belongs to a job with another payload.
+    #[error(transparent)]
+    Refused(#[from] engine::SubmitError),
+    /// The intent could not be made durable, so nothing was sent. The cause is its source.
+    #[error(
+        "the job was not taken in, since its intent could not be written to the journal: mend the journal, submit again"
+    )]
+    NotDurable(#[source] Arc<StoreError>),
+    /// Whether the intent is durable is not known, and the store does not let itself be asked any more. Nothing was sent.
+    #[error(
+        "nobody knows whether the job's intent was written to the journal, and nothing was sent: \
+         restart on the same journal, then submit the same key again"
+    )]
+    Uncertain(#[source] Arc<StoreError>),
+    /// The store could not tell whether it has this key already, so nothing was sent.
+    #[error(
+        "the job was not taken in, since the journal could not be asked for its key: mend the journal, submit again"
+    )]
+    Unreadable(#[source] Arc<StoreError>),
+    /// The client was shut down, or its runtime is ending.
+    #[error("the client has stopped: nothing was sent for this submit")]
+    Stopped,
+}
+
+/// Why a job was not resumed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ResumeError {
+    /// Neither this client nor its store knows the key: it was never submitted here, nothing ran, or it ended longer ago than
+    /// [`Limits::remember_for`](engine::Limits::remember_for).
+    #[error(
+        "no job of this key is known here: submit it if it is new; ask the provider if it is older than the journal"
+    )]
+    UnknownKey,
+    /// It ended as unresolved before the provider gave a reference to poll.
+    #[error(
+        "this job has no reference to ask for ({}): ask the provider whether it ran, and never submit it under a new key before",
+        explain(.0)
+    )]
+    NoReference(Unresolved),
+    /// It waits for its payload.
+    #[error("this job was taken up after a restart and waits for its payload: submit the same key and payload again")]
+    PayloadNeeded,
+    /// The journal could not be read or written. If its error is not [certain](StoreError::is_certain), the job may go on after a restart all the same.
+    #[error("the job was not resumed, since the journal could not be used: mend the journal, resume again")]
+    Journal(#[source] Arc<StoreError>),
+    /// The client was shut down, or its runtime is ending.
+    #[error("the client has stopped: the job was not resumed, or a later client on the same store goes on with it")]
+    Stopped,
+}
+
+const fn explain(why: &Unresolved) -> &'static str {
+    Outcome::Unresolved(*why).explain()
+}
+
+impl From<SubmitError> for ResumeError {
+    fn from(error: SubmitError) -> Self {
+        match error {
+            SubmitError::NotDurable(error) | SubmitError::Uncertain(error) | SubmitError::Unreadable(error) => {
+                Self::Journal(error)
+            }
+            SubmitError::Refused(_) | SubmitError::Stopped => Self::Stopped,
+        }
+    }
+}
+
+/// The client stopped before the job ended. The job is not lost: with a store, a later client takes it up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the client stopped before the job ended: start a client on the same store and submit the key again to follow it"
+)]
+pub struct Stopped;

@@ -1,0 +1,100 @@
+//! A request on its way to the provider, and why there may be no answer to it.
+
+use std::fmt;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Request;
+use steadfast_core::Key;
+use steadfast_core::operation::Attempt;
+use steadfast_core::retry::{Certainty, Class, Failure};
+
+/// A request on its way out.
+#[non_exhaustive]
+pub struct Outgoing {
+    /// What to send.
+    pub request: Request<Bytes>,
+    /// Which attempt of which kind this is.
+    pub attempt: Attempt,
+    /// The job's key, for transports that keep books. It is in the request already, where the provider wants it.
+    pub key: Key,
+    /// How long the answer is waited for.
+    pub timeout: Duration,
+    /// The most bytes a decoded body may have.
+    pub body_limit: usize,
+}
+
+impl fmt::Debug for Outgoing {
+    /// Without headers and body: they hold credentials and personal data.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { attempt, key, .. } = self;
+        write!(f, "Outgoing({attempt:?}, {key:?})")
+    }
+}
+
+/// Why there is no answer, and what is certain about the request.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}")]
+pub struct SendError {
+    what: &'static str,
+    class: Class,
+    certainty: Certainty,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl SendError {
+    /// The request certainly did not leave: no connection was made.
+    #[must_use]
+    pub fn not_sent() -> Self {
+        Self::new("no connection to the provider could be made", Class::Transient, Certainty::NotExecuted)
+    }
+
+    /// The request had begun to leave, and no whole answer came back.
+    #[must_use]
+    pub fn ambiguous() -> Self {
+        Self::new(
+            "the connection broke before the whole answer was there",
+            Class::Transient,
+            Certainty::MayHaveExecuted,
+        )
+    }
+
+    /// The request had begun to leave, and no answer came in time.
+    #[must_use]
+    pub fn timed_out() -> Self {
+        Self::new("no answer came in time", Class::TimedOut, Certainty::MayHaveExecuted)
+    }
+
+    /// The request can never be sent as it is.
+    #[must_use]
+    pub fn unsendable() -> Self {
+        Self::new("the request cannot be sent as it is", Class::Permanent, Certainty::NotExecuted)
+    }
+
+    /// The answer's decoded body exceeds [`Outgoing::body_limit`].
+    #[must_use]
+    pub fn body_too_large() -> Self {
+        Self::new(
+            "the answer's body exceeds the limit: raise the builder's body_limit if such answers are expected",
+            Class::Permanent,
+            Certainty::MayHaveExecuted,
+        )
+    }
+
+    /// The same, with its cause. The cause must show no credentials: strip URLs and headers first.
+    #[must_use]
+    pub fn because(mut self, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        self.source = Some(cause.into());
+        self
+    }
+
+    /// What the core needs to know of it.
+    #[must_use]
+    pub const fn failure(&self) -> Failure {
+        Failure::new(self.class, self.certainty)
+    }
+
+    const fn new(what: &'static str, class: Class, certainty: Certainty) -> Self {
+        Self { what, class, certainty, source: None }
+    }
+}
