@@ -317,4 +317,7 @@ pub enum StartError {
         "the client was not started: it was told to be durable and has no store; give it one with `Builder::store`"
     )]
     NoStore,
+    /// The system gave no thread to carry the client.
+    #[error("the client was not started: the system gave no thread for it; look at the process's limits")]
+    NoThread(#[source] std::io::Error),
 }

@@ -1,0 +1,308 @@
+//! What a program holds: a client to submit jobs with, and a handle for each.
+
+use std::fmt;
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use oneshot::RecvTimeoutError;
+use steadfast_core::gate::GatePolicy;
+use steadfast_core::{Key, OperationId};
+use steadfast_driver::{
+    Command, Delivery, Driver, Finished, Following, Mailbox, Posted, ResumeError, Start, StartError, Stopped, Submit,
+    SubmitError, Unfinished,
+};
+use steadfast_providers::{Payload, Provider};
+
+use crate::Builder;
+use crate::clock::Clock;
+use crate::drive::{Input, Loop, narrow};
+use crate::transport::Transport;
+
+/// Submits jobs to one provider and carries them to their outcome.
+///
+/// Cloning is cheap and shares the engine. When the last clone and the last [`Handle`] are dropped, the client stops: what is being written is waited for, jobs
+/// under way are not cancelled but not watched any more either, and with a store a later client takes them up. [`shutdown`](Client::shutdown) waits for
+/// them first, and says what is unfinished.
+#[derive(Clone)]
+pub struct Client(Arc<Shared>);
+
+struct Shared {
+    inputs: Sender<Input>,
+    mailbox: Mailbox,
+    driver: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Client {
+    /// Starts describing a client for this provider, over this transport.
+    pub fn builder<P: Provider, T: Transport>(provider: P, transport: T) -> Builder<P, T> {
+        Builder::new(provider, transport)
+    }
+
+    /// Takes in a job under a key of your own, or joins the job that has this key already.
+    ///
+    /// Returns once the intent is durable, and not before. Blocks while as many jobs are under way as [`Limits::live`](steadfast_core::engine::Limits::live)
+    /// allows.
+    ///
+    /// # Errors
+    /// See [`SubmitError`]. In each case nothing was sent for this submit.
+    pub fn submit(&self, key: Key, payload: impl Into<Payload>) -> Result<Handle, SubmitError> {
+        let (reply, taken) = oneshot::channel();
+        let submit = Submit { key, payload: payload.into(), reply };
+        self.0.inputs.send(Input::Submit(submit)).map_err(|_| SubmitError::Stopped)?;
+        Ok(self.handle(taken.recv().map_err(|_| SubmitError::Stopped)??))
+    }
+
+    /// Submits a job and waits until it has ended.
+    ///
+    /// # Errors
+    /// It was not taken in, or the client stopped before it ended.
+    pub fn call(&self, key: Key, payload: impl Into<Payload>) -> Result<Finished, CallError> {
+        Ok(self.submit(key, payload)?.wait()?)
+    }
+
+    /// Watches a job again that ended as *unresolved* with a reference: its polls were spent, its deadline came, it was cancelled after it had been
+    /// accepted. It is polled on, with a fresh schedule and deadline, and its outcome may then be final. A job that is under way is joined; one
+    /// that has ended for good gives its outcome.
+    ///
+    /// Jobs that a restart found under way need no call: [`Builder::start`] takes them up. Returns once it is durable that the job goes on.
+    ///
+    /// # Errors
+    /// See [`ResumeError`]. In each case nothing was sent.
+    pub fn resume(&self, key: Key) -> Result<Handle, ResumeError> {
+        let (reply, resumed) = oneshot::channel();
+        self.command(Command::Resume { key, reply }).map_err(|Stopped| ResumeError::Stopped)?;
+        Ok(self.handle(resumed.recv().map_err(|_| ResumeError::Stopped)??))
+    }
+
+    /// Takes in a webhook, as your HTTP server received it: all headers, and the body byte for byte, not parsed and written again. Tells what the server is
+    /// to answer. Answer in this order: when it has returned, and not before, since a 2xx promises that what follows from the event is
+    /// durable.
+    ///
+    /// What can be told of a job ends it just as a poll would have, or makes its next poll due now. It may come early, late, twice, in any order, or
+    /// about nobody's job; see [`Delivery`]. Polling goes on beside webhooks, and finds what they lose: where they are reliable, a slower schedule
+    /// ([`Builder::policy`]) is enough. It blocks for no longer than [`WebhookPolicy::answer_within`](crate::WebhookPolicy::answer_within).
+    pub fn deliver(&self, headers: &HeaderMap, body: Bytes) -> Delivery {
+        let event = match self.0.mailbox.open(headers, &body, SystemTime::now().into()) {
+            Ok(event) => event,
+            Err(refused) => return refused,
+        };
+        let (reply, answered) = oneshot::channel();
+        if self.0.inputs.send(Input::Posted(Posted::new(event, reply))).is_err() {
+            return Delivery::Stopped;
+        }
+        // Dropped unanswered: the driver is gone.
+        answered.recv().unwrap_or(Delivery::Stopped)
+    }
+
+    /// Lets nothing leave for so long: a maintenance window of the provider, or an operator's stop. Jobs wait, against their own deadlines. A later call
+    /// replaces an earlier one's; [`Duration::ZERO`] ends it.
+    pub fn hold(&self, span: Duration) {
+        // If the driver is gone, there is nothing left to hold.
+        let _ = self.command(Command::Hold(span));
+    }
+
+    /// Puts other settings of the gate in place: a quota that was raised, say. Machines that both have keep what they know. A bulkhead that would let out more
+    /// than [`MOST_THREADS`](crate::MOST_THREADS) is narrowed to that.
+    pub fn set_gate(&self, gate: GatePolicy) {
+        let _ = self.command(Command::Gate(Box::new(gate)));
+    }
+
+    /// Takes in no more jobs, waits up to `grace` for those under way, then stops. Reports what is unfinished.
+    ///
+    /// Waiting [`submit`](Client::submit)s get [`SubmitError::Stopped`]. Unfinished jobs are not cancelled: with a store, a later client
+    /// on the same store takes them up; without one, their report is all that is known of them. When this has returned, the store is closed; a request that is
+    /// still in the air ends by its own time-out.
+    pub fn shutdown(self, grace: Duration) -> Vec<Unfinished> {
+        self.0.stop(grace)
+    }
+
+    fn command(&self, command: Command) -> Result<(), Stopped> {
+        self.0.inputs.send(Input::Command(command)).map_err(|_| Stopped)
+    }
+
+    fn handle(&self, following: Following) -> Handle {
+        let Following { id, finished, .. } = following;
+        Handle { id, state: State::Waiting(finished), client: self.clone() }
+    }
+}
+
+impl Shared {
+    fn stop(&self, grace: Duration) -> Vec<Unfinished> {
+        let (reply, unfinished) = oneshot::channel();
+        let asked = self.inputs.send(Input::Command(Command::Shutdown { grace, reply }));
+        let driver = self.driver.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(driver) = driver else { return unfinished_of(asked.is_ok(), unfinished) };
+        if driver.thread().id() == thread::current().id() {
+            // The last client went down in a hook, on the driver's own thread: it stops when that returns.
+            return Vec::new();
+        }
+        // A panic of the driver's would have been reported.
+        let _ = driver.join();
+        unfinished_of(asked.is_ok(), unfinished)
+    }
+}
+
+fn unfinished_of(asked: bool, unfinished: oneshot::Receiver<Vec<Unfinished>>) -> Vec<Unfinished> {
+    if asked { unfinished.recv().unwrap_or_default() } else { Vec::new() }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.stop(Duration::ZERO);
+    }
+}
+
+/// Blocks while the store is read.
+impl<P: Provider, T: Transport> Start<P, T> for Client {
+    type Started = Result<Self, StartError>;
+
+    fn start(builder: Builder<P, T>) -> Self::Started {
+        let (provider, transport, mut settings) = builder.into_parts();
+        let provider: Arc<dyn Provider> = Arc::new(provider);
+        let (mailbox, has_store) = (Mailbox::new(provider.clone(), settings.webhooks()), settings.has_store());
+        narrow(settings.gate_mut());
+        let loaded = settings.load(provider.name())?;
+        let mut clock = Clock::start();
+        let driver = Driver::new(provider, loaded, clock.now());
+        let (inputs, taken_in) = channel();
+        let this = Loop::new(driver, clock, transport, inputs.clone(), has_store).map_err(StartError::NoThread)?;
+        let thread = thread::Builder::new().name("steadfast-driver".to_owned());
+        let driver = thread.spawn(move || this.run(&taken_in)).map_err(StartError::NoThread)?;
+        Ok(Self(Arc::new(Shared { inputs, mailbox, driver: Mutex::new(Some(driver)) })))
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let driver = self.0.driver.lock().unwrap_or_else(PoisonError::into_inner);
+        let running = driver.as_ref().is_some_and(|driver| !driver.is_finished());
+        f.debug_struct("Client").field("running", &running).finish()
+    }
+}
+
+/// A job under way.
+///
+/// Dropping it does not cancel the job; submitting the key again gives another handle. [`cancel`](Handle::cancel) does, as far as that is possible. While there
+/// is a handle, its client goes on.
+#[must_use = "a handle is how to wait for the outcome: wait, or drop it deliberately to let the job go on unwatched"]
+pub struct Handle {
+    /// None if the job ended long ago, and is known from the store alone.
+    id: Option<OperationId>,
+    state: State,
+    client: Client,
+}
+
+enum State {
+    Waiting(oneshot::Receiver<Finished>),
+    Ended(Result<Finished, Stopped>),
+}
+
+impl Handle {
+    /// Waits until the job has ended.
+    ///
+    /// # Errors
+    /// The client stopped before that.
+    pub fn wait(self) -> Result<Finished, Stopped> {
+        match self.state {
+            State::Waiting(finished) => finished.recv().map_err(|_| Stopped),
+            State::Ended(how) => how,
+        }
+    }
+
+    /// Waits for so long at most. `None`: it has not ended yet. It may be asked again, also once it has ended.
+    ///
+    /// # Errors
+    /// The client stopped before it ended.
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// # fn example(mut job: steadfast_blocking::Handle) -> Result<(), steadfast_blocking::Stopped> {
+    /// while job.wait_timeout(Duration::from_secs(5))?.is_none() {
+    ///     println!("still under way");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn wait_timeout(&mut self, timeout: Duration) -> Result<Option<Finished>, Stopped> {
+        if let State::Waiting(finished) = &self.state {
+            self.state = State::Ended(match finished.recv_timeout(timeout) {
+                Ok(finished) => Ok(finished),
+                Err(RecvTimeoutError::Timeout) => return Ok(None),
+                Err(RecvTimeoutError::Disconnected) => Err(Stopped),
+            });
+        }
+        match &self.state {
+            State::Ended(how) => how.clone().map(Some),
+            State::Waiting(_) => Ok(None),
+        }
+    }
+
+    /// How it ended, if it has. Does not wait.
+    ///
+    /// # Errors
+    /// As [`wait_timeout`](Handle::wait_timeout).
+    pub fn try_outcome(&mut self) -> Result<Option<Finished>, Stopped> {
+        self.wait_timeout(Duration::ZERO)
+    }
+
+    /// Gives the job up. Before its first request has left, it ends as *rejected* and nothing ran. After that it ends as *unresolved*: the
+    /// provider may run it all the same, and only the watching stops. A job that has ended stays as it ended.
+    ///
+    /// Returns at once; wait to learn which it was.
+    pub fn cancel(&self) {
+        if let Some(id) = self.id {
+            // If the driver is gone, there is nothing left to cancel.
+            let _ = self.client.command(Command::Cancel(id));
+        }
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Handle({:?})", self.id)
+    }
+}
+
+/// Why a [`call`](Client::call) gave no outcome.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum CallError {
+    /// The job was not taken in.
+    Submit(SubmitError),
+    /// The client stopped before the job ended.
+    Stopped(Stopped),
+}
+
+impl From<SubmitError> for CallError {
+    fn from(error: SubmitError) -> Self {
+        Self::Submit(error)
+    }
+}
+
+impl From<Stopped> for CallError {
+    fn from(stopped: Stopped) -> Self {
+        Self::Stopped(stopped)
+    }
+}
+
+impl fmt::Display for CallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Submit(error) => error.fmt(f),
+            Self::Stopped(stopped) => stopped.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for CallError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Submit(error) => error.source(),
+            Self::Stopped(_) => None,
+        }
+    }
+}

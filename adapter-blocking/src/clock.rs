@@ -1,0 +1,35 @@
+//! The driver's clock: the monotonic one, anchored to the wall once.
+//!
+//! The machine's suspends are seen as the wall clock running ahead of the monotonic one, and added.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use steadfast_core::Timestamp;
+
+/// Waits are cut to this: a suspended machine wakes late by no more, since its monotonic clock stood still.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+
+#[derive(Debug)]
+pub(crate) struct Clock {
+    anchored: steadfast_core::Clock,
+    monotonic: Instant,
+    wall: SystemTime,
+}
+
+impl Clock {
+    pub(crate) fn start() -> Self {
+        let wall = SystemTime::now();
+        Self { anchored: steadfast_core::Clock::new(wall.into()), monotonic: Instant::now(), wall }
+    }
+
+    /// The engine's time. Never runs backwards.
+    pub(crate) fn now(&mut self) -> Timestamp {
+        let (by_wall, passed) = (self.wall.elapsed().unwrap_or_default(), self.monotonic.elapsed());
+        self.anchored.now(passed, by_wall.saturating_sub(passed))
+    }
+
+    /// How long to wait for a deadline of the engine: until then, or less.
+    pub(crate) fn wait_for(&mut self, deadline: Option<Timestamp>) -> Duration {
+        deadline.map_or(LONGEST_WAIT, |at| at.saturating_since(self.now())).min(LONGEST_WAIT)
+    }
+}

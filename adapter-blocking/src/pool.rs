@@ -1,0 +1,103 @@
+//! Threads for requests in the air: as many as there are requests, up to a limit, each used again until it has been idle for a while.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use steadfast_driver::Sending;
+
+/// The most threads for requests: 64. A gate without a bulkhead gets one of this size, and one whose bulkhead would let out more is narrowed.
+pub const MOST_THREADS: u32 = 64;
+
+/// How long a thread waits for a next request before it ends.
+const IDLE: Duration = Duration::from_secs(10);
+
+/// Dropped, it starts nothing more; what runs ends by itself.
+pub(crate) struct Pool(Arc<Shared>);
+
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+    /// What a thread does with a request. It must not panic.
+    carry: Box<dyn Fn(Box<Sending<()>>) + Send + Sync>,
+}
+
+#[derive(Default)]
+struct State {
+    requests: VecDeque<Box<Sending<()>>>,
+    threads: usize,
+    idle: usize,
+    closed: bool,
+}
+
+impl Pool {
+    pub(crate) fn new(carry: impl Fn(Box<Sending<()>>) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(Shared { state: Mutex::default(), changed: Condvar::new(), carry: Box::new(carry) }))
+    }
+
+    /// Has it carried as soon as a thread is free.
+    ///
+    /// # Errors
+    /// There is no thread, and none can be started.
+    pub(crate) fn carry(&self, request: Box<Sending<()>>) -> Result<(), (io::Error, Box<Sending<()>>)> {
+        let mut state = self.0.lock();
+        state.requests.push_back(request);
+        if state.idle >= state.requests.len() || state.threads >= MOST_THREADS as usize {
+            drop(state);
+            self.0.changed.notify_one();
+            return Ok(());
+        }
+        state.threads += 1;
+        drop(state);
+        let shared = self.0.clone();
+        let started = thread::Builder::new().name("steadfast-request".to_owned()).spawn(move || shared.work());
+        let Err(error) = started else { return Ok(()) };
+        let mut state = self.0.lock();
+        state.threads -= 1;
+        // Where there are others, one of them will come to it.
+        let last = if state.threads == 0 { state.requests.pop_back() } else { None };
+        last.map_or(Ok(()), |request| Err((error, request)))
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.closed = true;
+        state.requests.clear();
+        drop(state);
+        self.0.changed.notify_all();
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing panics while it holds this.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn work(&self) {
+        let mut state = self.lock();
+        loop {
+            if let Some(request) = state.requests.pop_front() {
+                drop(state);
+                (self.carry)(request);
+                state = self.lock();
+                continue;
+            }
+            if state.closed {
+                break;
+            }
+            state.idle += 1;
+            let (woken, timeout) = self.changed.wait_timeout(state, IDLE).unwrap_or_else(PoisonError::into_inner);
+            state = woken;
+            state.idle -= 1;
+            if timeout.timed_out() && state.requests.is_empty() {
+                break;
+            }
+        }
+        state.threads -= 1;
+    }
+}

@@ -1,0 +1,293 @@
+//! A client on threads: what it promises, with a transport in process.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{Method, Request, Response};
+use steadfast_blocking::{Client, Finished, Outgoing, SendError, SubmitError, Transport};
+use steadfast_core::backoff::{BackoffPolicy, Growth, Jitter};
+use steadfast_core::bulkhead::BulkheadPolicy;
+use steadfast_core::gate::GatePolicy;
+use steadfast_core::operation::{Completed, Reading, Stage, Unresolved};
+use steadfast_core::poll::PollPolicy;
+use steadfast_core::retry::{Certainty, Class, Failure, RetryPolicy};
+use steadfast_core::{Key, Kind, OperationPolicy, Outcome, Reference, SendSafety};
+use steadfast_providers::{Answer, Ask, Provider, RequestError};
+use steadfast_store::{MemoryStore, SqliteStore};
+
+const READY: Outcome = Outcome::Completed(Completed::Ready);
+
+fn key(text: &str) -> Key {
+    Key::new(text).unwrap()
+}
+
+fn ms(count: u64) -> Duration {
+    Duration::from_millis(count)
+}
+
+/// 201 accepts, 202 is pending, 200 is ready, 4xx refuse.
+struct Plain(OperationPolicy);
+
+/// Retries and polls within milliseconds.
+fn swift() -> OperationPolicy {
+    let soon = BackoffPolicy::new(Growth::Fixed(ms(1)), ms(1), Jitter::None).unwrap();
+    let create = RetryPolicy::new(5, ms(60_000), ms(10_000), soon.clone()).unwrap();
+    let poll = PollPolicy::new(soon, 1_000, ms(60_000), create.clone()).unwrap();
+    let keyed = SendSafety::Keyed { window: Duration::from_secs(86_400) };
+    OperationPolicy::default().with_create(create).unwrap().with_poll(poll).with_safety(keyed).unwrap()
+}
+
+impl Provider for Plain {
+    fn name(&self) -> &str {
+        "plain"
+    }
+
+    fn policy(&self) -> OperationPolicy {
+        self.0.clone()
+    }
+
+    fn request(&self, ask: &Ask<'_>) -> Result<Request<Bytes>, RequestError> {
+        let method = if ask.kind == Kind::Create { Method::POST } else { Method::GET };
+        let request = Request::builder().method(method).uri("https://provider.test/jobs");
+        request.body(ask.payload.bytes().clone()).map_err(|_| RequestError::Unsendable("URL"))
+    }
+
+    fn read(&self, answer: &Answer<'_>) -> Result<Reading, Failure> {
+        match answer.status.as_u16() {
+            201 => Ok(Reading::Accepted(Reference::new(String::from_utf8_lossy(answer.body)).unwrap())),
+            202 => Ok(Reading::Pending { hint: None }),
+            200 => Ok(Reading::Ready),
+            418 => panic!("the profile has a bug"),
+            400..=499 => Err(Failure::new(Class::Permanent, Certainty::NotExecuted)),
+            _ => Err(Failure::new(Class::Transient, Certainty::MayHaveExecuted)),
+        }
+    }
+}
+
+fn answer(status: u16, body: &str) -> Result<Response<Bytes>, SendError> {
+    Ok(Response::builder().status(status).body(Bytes::from(body.to_owned())).unwrap())
+}
+
+/// Answers by a function.
+struct Script<F>(F);
+
+impl<F> Transport for Script<F>
+where
+    F: Fn(Outgoing) -> Result<Response<Bytes>, SendError> + Send + Sync + 'static,
+{
+    fn send(&self, outgoing: Outgoing) -> Result<Response<Bytes>, SendError> {
+        self.0(outgoing)
+    }
+}
+
+/// Accepts each job, and has it ready when it is asked for the third time.
+fn willing() -> impl Fn(Outgoing) -> Result<Response<Bytes>, SendError> {
+    let polls: Mutex<HashMap<Key, u32>> = Mutex::default();
+    move |outgoing| match outgoing.attempt.kind {
+        Kind::Create => answer(201, &format!("txn-{}", outgoing.key.as_str())),
+        _ => {
+            let mut polls = polls.lock().unwrap();
+            let polls = polls.entry(outgoing.key).or_default();
+            *polls += 1;
+            if *polls < 3 { answer(202, "") } else { answer(200, "the result") }
+        }
+    }
+}
+
+/// Holds each request until it is let go.
+struct Held {
+    arrived: Receiver<Outgoing>,
+    let_go: Sender<u16>,
+}
+
+fn held() -> (Held, impl Fn(Outgoing) -> Result<Response<Bytes>, SendError> + Send + Sync + 'static) {
+    let (arrives, arrived) = channel();
+    let (let_go, gone) = channel();
+    let (arrives, gone) = (Mutex::new(arrives), Mutex::new(gone));
+    let transport = move |outgoing| {
+        let _ = arrives.lock().unwrap().send(outgoing);
+        match gone.lock().unwrap().recv() {
+            Ok(status) => answer(status, "txn-1"),
+            Err(_) => Err(SendError::ambiguous()),
+        }
+    };
+    (Held { arrived, let_go }, transport)
+}
+
+fn client(transport: impl Fn(Outgoing) -> Result<Response<Bytes>, SendError> + Send + Sync + 'static) -> Client {
+    Client::builder(Plain(swift()), Script(transport)).start().unwrap()
+}
+
+#[test]
+fn a_call_brings_the_result() {
+    let client = client(willing());
+    let finished = client.call(key("order-1"), "{}").unwrap();
+    assert_eq!((finished.outcome, finished.body()), (READY, &b"the result"[..]));
+    assert_eq!(finished.reference.unwrap().as_str(), "txn-order-1");
+    assert!(client.shutdown(Duration::ZERO).is_empty());
+}
+
+#[test]
+fn a_handle_can_be_asked_again_and_again() {
+    let (held, transport) = held();
+    let client = client(transport);
+    let mut job = client.submit(key("order-1"), "{}").unwrap();
+    assert_eq!(job.try_outcome(), Ok(None));
+    assert_eq!(job.wait_timeout(ms(5)), Ok(None));
+    held.let_go.send(200).unwrap();
+    let finished = job.wait_timeout(Duration::from_secs(60)).unwrap().unwrap();
+    assert_eq!(finished.outcome, READY);
+    assert_eq!(job.try_outcome(), Ok(Some(finished.clone())));
+    assert_eq!(job.wait().unwrap(), finished);
+}
+
+/// R: one execution per key: a second submit joins, another payload is refused.
+#[test]
+fn a_key_is_submitted_once() {
+    let creates = Arc::new(AtomicUsize::new(0));
+    let counted = creates.clone();
+    let willing = willing();
+    let client = client(move |outgoing| {
+        counted.fetch_add(usize::from(outgoing.attempt.kind == Kind::Create), Ordering::SeqCst);
+        willing(outgoing)
+    });
+    let submits = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..8).map(|_| scope.spawn(|| client.call(key("order-1"), "{}").unwrap())).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<Finished>>()
+    });
+    assert!(submits.iter().all(|finished| *finished == submits[0]));
+    assert_eq!(creates.load(Ordering::SeqCst), 1);
+    assert!(matches!(client.submit(key("order-1"), "other"), Err(SubmitError::Refused(_))));
+}
+
+/// Waits cost no thread, and the gate lets out no more requests than were allowed.
+#[test]
+fn many_jobs_need_few_threads() {
+    const JOBS: usize = 2_000;
+    let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (in_the_air, highest) = (now.clone(), most.clone());
+    let willing = willing();
+    let transport = move |outgoing| {
+        highest.fetch_max(in_the_air.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+        let answer = willing(outgoing);
+        in_the_air.fetch_sub(1, Ordering::SeqCst);
+        answer
+    };
+    let gate = GatePolicy::none().with_bulkhead(Some(BulkheadPolicy::fixed(4).unwrap()));
+    let client = Client::builder(Plain(swift()), Script(transport)).gate(gate).start().unwrap();
+    let jobs: Vec<_> = (0..JOBS).map(|n| client.submit(key(&format!("order-{n}")), "{}").unwrap()).collect();
+    assert!(jobs.into_iter().all(|job| job.wait().unwrap().outcome == READY));
+    assert!(most.load(Ordering::SeqCst) <= 4, "{most:?}");
+}
+
+#[test]
+fn a_cancelled_job_says_whether_it_may_have_run() {
+    let (held, transport) = held();
+    let client = client(transport);
+    let sent = client.submit(key("order-1"), "{}").unwrap();
+    held.arrived.recv().unwrap();
+    client.hold(Duration::from_secs(3_600));
+    let unsent = client.submit(key("order-2"), "{}").unwrap();
+    unsent.cancel();
+    sent.cancel();
+    assert!(matches!(unsent.wait().unwrap().outcome, Outcome::Rejected(_)));
+    assert_eq!(sent.wait().unwrap().outcome, Outcome::Unresolved(Unresolved::Cancelled));
+}
+
+/// What the program brings may panic: that costs the request, and no more.
+#[test]
+fn a_panic_in_the_programs_code_poisons_nothing() {
+    let willing = willing();
+    let client = Client::builder(
+        Plain(swift()),
+        Script(move |outgoing: Outgoing| match outgoing.key.as_str() {
+            "transport" if outgoing.attempt.id.0 == 1 => panic!("the transport has a bug"),
+            "profile" => answer(418, ""),
+            _ => willing(outgoing),
+        }),
+    );
+    let client = client.observer(|_| panic!("the observer has a bug")).start().unwrap();
+    let transport = client.call(key("transport"), "{}").unwrap();
+    assert_eq!((transport.outcome, transport.creates), (READY, 2), "sent again under its key");
+    let profile = client.call(key("profile"), "{}").unwrap();
+    assert!(matches!(profile.outcome, Outcome::Unresolved(_)), "{profile:?}");
+    assert_eq!(client.call(key("order-1"), "{}").unwrap().outcome, READY);
+}
+
+#[test]
+fn a_shutdown_says_what_is_unfinished_and_a_later_client_goes_on() {
+    let directory = std::env::temp_dir().join(format!("steadfast-blocking-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let path = directory.join("jobs.db");
+    let (held, transport) = held();
+    let store = SqliteStore::open(&path).unwrap();
+    let first = Client::builder(Plain(swift()), Script(transport)).store(store).start().unwrap();
+    let job = first.submit(key("order-1"), "{}").unwrap();
+    held.let_go.send(201).unwrap();
+    let kinds: Vec<_> = (0..2).map(|_| held.arrived.recv().unwrap().attempt.kind).collect();
+    assert_eq!(kinds, [Kind::Create, Kind::Poll]);
+    let unfinished = first.shutdown(ms(1));
+    assert_eq!(unfinished.iter().map(|job| job.stage).collect::<Vec<_>>(), [Stage::Accepted]);
+    assert!(job.wait().is_err());
+
+    let creates = Arc::new(AtomicUsize::new(0));
+    let counted = creates.clone();
+    let willing = willing();
+    let transport = move |outgoing: Outgoing| {
+        counted.fetch_add(usize::from(outgoing.attempt.kind == Kind::Create), Ordering::SeqCst);
+        willing(outgoing)
+    };
+    // The file is closed, though a request was still in the air.
+    let store = SqliteStore::open(&path).unwrap();
+    let second = Client::builder(Plain(swift()), Script(transport)).store(store).start().unwrap();
+    assert_eq!(second.call(key("order-1"), "{}").unwrap().outcome, READY);
+    assert_eq!(creates.load(Ordering::SeqCst), 0);
+    drop(second);
+    std::fs::remove_dir_all(&directory).unwrap();
+}
+
+#[test]
+fn whoever_waits_is_told_when_the_client_stops() {
+    let (held, transport) = held();
+    let client = client(transport);
+    let waits = client.submit(key("order-1"), "{}").unwrap();
+    held.arrived.recv().unwrap();
+    let other = client.clone();
+    let unfinished = client.shutdown(Duration::ZERO);
+    assert_eq!(unfinished.len(), 1);
+    assert!(waits.wait().is_err());
+    assert!(matches!(other.submit(key("order-2"), "{}"), Err(SubmitError::Stopped)));
+    assert!(other.shutdown(Duration::ZERO).is_empty());
+}
+
+/// Dropped at any moment, it neither hangs nor leaves a thread behind.
+#[test]
+fn a_dropped_client_leaves_no_thread() {
+    let before = threads();
+    for moment in 0..40 {
+        let willing = willing();
+        let builder = Client::builder(Plain(swift()), Script(willing));
+        let client = builder.store(MemoryStore::default()).start().unwrap();
+        for job in 0..moment {
+            // Nobody waits for it: the client goes down in the midst of them.
+            drop(client.submit(key(&format!("order-{job}")), "{}").unwrap());
+        }
+    }
+    let until = Instant::now() + Duration::from_secs(60);
+    while threads() > before {
+        assert!(Instant::now() < until, "{} threads, {before} before", threads());
+        std::thread::yield_now();
+    }
+}
+
+/// Of this process, as the system counts them; 0 where it does not say.
+fn threads() -> usize {
+    let ours = |entry: &std::fs::DirEntry| {
+        std::fs::read_to_string(entry.path().join("comm")).is_ok_and(|name| name.starts_with("steadfast-"))
+    };
+    std::fs::read_dir("/proc/self/task").map_or(0, |tasks| tasks.flatten().filter(ours).count())
+}
