@@ -169,7 +169,7 @@ fn a_key_is_submitted_once() {
 fn many_jobs_need_few_threads() {
     const JOBS: usize = 2_000;
     let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-    let (in_the_air, highest) = (now.clone(), most.clone());
+    let (in_the_air, highest) = (now, most.clone());
     let willing = willing();
     let transport = move |outgoing| {
         highest.fetch_max(in_the_air.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
