@@ -2,13 +2,15 @@
 //!
 //! reqwest follows redirects and takes the API key and the idempotency key along to the other host; on a 307 it even posts the body
 //! there. So redirects are off, always. Bodies are read in pieces and counted after decoding, so that a megabyte of gzip cannot become a
-//! gigabyte of memory. A connection has a time-out of its own: "could not connect" is certain where "no answer" is not.
+//! gigabyte of memory. Requests carry credentials, so plain `http` goes to this machine itself only. Nothing is sent twice: of reqwest's own
+//! retries there are none. A connection has a time-out of its own: "could not connect" is certain where "no answer" is not.
 
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::Response;
-use reqwest::redirect;
+use reqwest::{redirect, retry};
+use steadfast_providers::is_secure;
 
 use crate::transport::{Outgoing, SendError, Transport};
 
@@ -38,12 +40,13 @@ impl ReqwestTransport {
         Self::from_builder(reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT))
     }
 
-    /// With your own settings: proxies, certificates, pool sizes. Redirects are switched off whatever they were.
+    /// With your own settings: proxies, certificates, pool sizes. Redirects and retries are switched off whatever they were.
     ///
     /// # Errors
     /// The settings contradict each other, or the TLS backend could not be set up.
     pub fn from_builder(builder: reqwest::ClientBuilder) -> Result<Self, TransportError> {
-        let client = builder.redirect(redirect::Policy::none()).build().map_err(TransportError)?;
+        let client =
+            builder.redirect(redirect::Policy::none()).retry(retry::never()).build().map_err(TransportError)?;
         Ok(Self { client })
     }
 }
@@ -56,6 +59,9 @@ pub struct TransportError(#[source] reqwest::Error);
 impl Transport for ReqwestTransport {
     async fn send(&self, outgoing: Outgoing) -> Result<Response<Bytes>, SendError> {
         let Outgoing { request, timeout, body_limit, .. } = outgoing;
+        if !is_secure(request.uri()) {
+            return Err(SendError::insecure());
+        }
         let mut request =
             reqwest::Request::try_from(request).map_err(|error| classify(error, SendError::unsendable()))?;
         *request.timeout_mut() = Some(timeout);

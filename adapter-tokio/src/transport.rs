@@ -16,6 +16,7 @@ use steadfast_core::retry::{Certainty, Class, Failure};
 /// What an implementation must keep, because the promises of the whole rest on it:
 ///
 /// - one call, one request: no retry of its own, no redirect followed (clients carry API keys to other hosts);
+/// - what goes to another machine goes by `https` ([`steadfast_providers::is_secure`]);
 /// - the *decoded* body is cut at [`Outgoing::body_limit`];
 /// - a [`SendError`] says what is certain, by the phase that the request had reached. When in doubt, [`SendError::ambiguous`].
 ///
@@ -85,6 +86,16 @@ impl SendError {
     #[must_use]
     pub fn unsendable() -> Self {
         Self::new("the request cannot be sent as it is", Class::Permanent, Certainty::NotExecuted)
+    }
+
+    /// The request would have left by plain `http` for another machine, or by no HTTP at all: see [`steadfast_providers::is_secure`].
+    #[must_use]
+    pub fn insecure() -> Self {
+        Self::new(
+            "the URL is not https, so the request was not sent: it would carry credentials and personal data for all to read",
+            Class::Permanent,
+            Certainty::NotExecuted,
+        )
     }
 
     /// The answer's decoded body exceeds [`Outgoing::body_limit`].

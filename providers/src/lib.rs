@@ -34,7 +34,7 @@ use steadfast_core::rate_limit::Quota;
 use steadfast_core::retry::Failure;
 use steadfast_core::{Key, Kind, OperationPolicy, Reference, Timestamp};
 
-pub use crate::base_url::{BaseUrl, BaseUrlError};
+pub use crate::base_url::{BaseUrl, BaseUrlError, is_secure};
 pub use crate::fingerprint::fingerprint;
 use crate::rate_limit::Reset;
 pub use crate::secret::SecretError;
