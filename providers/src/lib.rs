@@ -9,6 +9,7 @@
 //! - [`retry_after`]: `Retry-After` in every form of RFC 9110.
 //! - [`rate_limit`]: what a provider says of its own limit.
 //! - [`webhook`]: whether a webhook comes from whom it says, when it was signed, and what it tells of which job.
+//! - [`Secret`]: a token or key, which nothing shows.
 //! - [`BaseUrl`]: where a provider is; nothing that an answer says leads elsewhere.
 //! - [`fingerprint()`]: by which a repeated submit is known to carry the same payload.
 
@@ -37,7 +38,7 @@ use steadfast_core::{Key, Kind, OperationPolicy, Reference, Timestamp};
 pub use crate::base_url::{BaseUrl, BaseUrlError, is_secure};
 pub use crate::fingerprint::fingerprint;
 use crate::rate_limit::Reset;
-pub use crate::secret::SecretError;
+pub use crate::secret::{Secret, SecretError};
 pub use crate::webhook::{WebhookError, WebhookEvent};
 
 /// What one upstream's requests look like and what its answers mean.
