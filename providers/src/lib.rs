@@ -8,6 +8,7 @@
 //! - [`status`]: what an HTTP status says of a request, where no provider says otherwise.
 //! - [`retry_after`]: `Retry-After` in every form of RFC 9110.
 //! - [`rate_limit`]: what a provider says of its own limit.
+//! - [`structured`]: strings as structured fields write them, such as a quoted `Idempotency-Key`.
 //! - [`webhook`]: whether a webhook comes from whom it says, when it was signed, and what it tells of which job.
 //! - [`Secret`]: a token or key, which nothing shows.
 //! - [`BaseUrl`]: where a provider is; nothing that an answer says leads elsewhere.
@@ -25,6 +26,7 @@ pub mod rate_limit;
 pub mod retry_after;
 mod secret;
 pub mod status;
+pub mod structured;
 pub mod webhook;
 
 use bytes::Bytes;
