@@ -8,6 +8,7 @@ use core::fmt;
 use http::HeaderValue;
 use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret, SecretString};
+use steadfast_core::Key;
 
 use crate::RequestError;
 
@@ -50,7 +51,7 @@ impl Secret {
     /// # Errors
     /// A secret that did not come from [`Secret::new`], and that no header can carry.
     pub fn header(&self) -> Result<HeaderValue, RequestError> {
-        sensitive(self.expose())
+        sensitive(self.expose(), "secret")
     }
 
     /// The same for `authorization: Bearer …`.
@@ -58,7 +59,7 @@ impl Secret {
     /// # Errors
     /// As [`Secret::header`].
     pub fn bearer(&self) -> Result<HeaderValue, RequestError> {
-        sensitive(&Zeroizing::new(format!("Bearer {}", self.expose())))
+        sensitive(&Zeroizing::new(format!("Bearer {}", self.expose())), "secret")
     }
 
     /// By the rule of [`Secret::new`], with a name for the error.
@@ -74,8 +75,13 @@ impl Secret {
     }
 }
 
-fn sensitive(text: &str) -> Result<HeaderValue, RequestError> {
-    let mut value = HeaderValue::from_str(text).map_err(|_| RequestError::Unsendable("secret"))?;
+/// A job's key as a header's value, bare: no secret, but people put personal data into keys.
+pub(crate) fn key_header(key: &Key) -> Result<HeaderValue, RequestError> {
+    sensitive(key.as_str(), "idempotency key")
+}
+
+fn sensitive(text: &str, which: &'static str) -> Result<HeaderValue, RequestError> {
+    let mut value = HeaderValue::from_str(text).map_err(|_| RequestError::Unsendable(which))?;
     value.set_sensitive(true);
     Ok(value)
 }

@@ -7,7 +7,7 @@ use sfv::{Item, ItemSerializer, Parser, StringRef};
 
 use crate::RequestError;
 
-/// The text as a string item: `order-42` as `"order-42"`.
+/// The text as a string item: `order-42` as `"order-42"`. No `Debug` shows the value.
 ///
 /// ```
 /// use steadfast_providers::structured;
@@ -24,7 +24,10 @@ pub fn string(text: &str) -> Result<HeaderValue, RequestError> {
     let unsendable = RequestError::Unsendable("text of a structured header");
     let text = StringRef::from_str(text).map_err(|_| unsendable)?;
     let written = ItemSerializer::new().bare_item(text).finish();
-    HeaderValue::try_from(written).map_err(|_| unsendable)
+    let mut value = HeaderValue::try_from(written).map_err(|_| unsendable)?;
+    // It may be a job's key, into which people put personal data.
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 /// The string that a header holds as its one item; `None` if it is malformed, something else than a string, or not there. Parameters after it are skipped.

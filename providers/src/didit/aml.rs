@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request};
+use http::{Method, Request};
 use steadfast_core::backoff::{BackoffPolicy, Growth, Jitter};
 use steadfast_core::gate::GatePolicy;
 use steadfast_core::operation::Reading;
@@ -14,6 +14,7 @@ use steadfast_core::{Key, Kind, OperationPolicy, SendSafety};
 use super::{ApiKey, Limits, SetupError, reading};
 use crate::json::{Object, object};
 use crate::rate_limit::{Reset, quota};
+use crate::secret::key_header;
 use crate::{Answer, Ask, BaseUrl, Payload, Provider, RequestError, Secret};
 
 /// `POST /v3/aml/`: a person or company screened, at once.
@@ -104,10 +105,9 @@ impl DiditAml {
     }
 
     fn create(&self, key: &Key, payload: &Payload) -> Result<Request<Bytes>, RequestError> {
-        let key = HeaderValue::from_str(key.as_str()).map_err(|_| RequestError::Unsendable("idempotency key"))?;
         let url = self.base.join(&["v3", "aml", ""], &[])?;
         let mut request = self.api_key.request(Method::POST, url, payload.bytes().clone())?;
-        request.headers_mut().insert("idempotency-key", key);
+        request.headers_mut().insert("idempotency-key", key_header(key)?);
         Ok(request)
     }
 }
