@@ -10,6 +10,8 @@
 mod rows;
 mod server;
 
+use std::env;
+use std::process::{Command, Stdio};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
@@ -135,7 +137,7 @@ fn run(adapter: Adapter) {
     let before = peak_memory();
     let wrong: Vec<_> = ROWS.iter().filter_map(|row| Some((row.name, met_otherwise(row, adapter)?))).collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
-    println!("{} rows, {} MiB of memory at most", ROWS.len(), (peak_memory() - before) >> 20);
+    println!("{} rows, {} MiB of memory at most", ROWS.len(), peak_memory().saturating_sub(before) >> 20);
 }
 
 /// What came of a row that should not have.
@@ -169,7 +171,7 @@ fn met_otherwise(row: &Row, adapter: Adapter) -> Option<String> {
     if elsewhere.connections() > 0 {
         return Some("something was sent on".to_owned());
     }
-    let grown = peak_memory() - before;
+    let grown = peak_memory().saturating_sub(before);
     (grown >= MOST_MEMORY).then(|| format!("{} MiB were held", grown >> 20))
 }
 
@@ -201,6 +203,37 @@ fn no_row_has_the_name_of_another() {
     names.sort_unstable();
     names.dedup();
     assert_eq!(names.len(), ROWS.len());
+}
+
+/// Its name for a proxy of the environment.
+const CHILD: &str = "child_has_a_proxy_in_its_environment";
+
+/// A proxy may carry what is encrypted. Plain text that is for this machine stays here.
+#[test]
+fn a_proxy_of_the_environment_sees_no_plain_text() {
+    let proxy = Server::start(Does::Says(|_| b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n".to_vec()), "");
+    let mut child = Command::new(env::current_exe().unwrap());
+    for name in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"] {
+        let at = format!("http://{}", proxy.address());
+        child.env(name, &at).env(name.to_lowercase(), at);
+    }
+    child.env_remove("NO_PROXY").env_remove("no_proxy").args(["--exact", CHILD, "--ignored"]);
+    assert!(child.stdout(Stdio::null()).status().unwrap().success());
+    let requests = proxy.requests();
+    let tunnels = requests.iter().filter(|request| request.starts_with("CONNECT provider.invalid:443 ")).count();
+    assert_eq!((requests.len(), tunnels), (1, 1), "{requests:?}");
+    assert!(!requests[0].contains("canary"), "{requests:?}");
+}
+
+#[test]
+#[ignore = "a part of another, which gives it an environment"]
+fn child_has_a_proxy_in_its_environment() {
+    let server = Server::start(Does::Says(|_| b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".to_vec()), "");
+    let met = tokio_and_reqwest(&format!("http://{}", server.address()), 1, PATIENT);
+    assert!(matches!(met[..], [Met::Answer { .. }]), "{met:?}");
+    assert_eq!(server.requests().len(), 1);
+    let met = tokio_and_reqwest("https://provider.invalid", 1, PATIENT);
+    assert!(matches!(&met[..], [met] if Expect::NotSent.is(met)), "{met:?}");
 }
 
 /// Bytes after an answer's end are not the next job's answer.

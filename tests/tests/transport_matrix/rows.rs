@@ -132,6 +132,9 @@ pub(crate) const ROWS: &[Row] = &[
     row("a chunk beyond 64 bits", says!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n10000000000000002\r\n{}\r\n0\r\n\r\n"), Expect::Broken),
     row("a chunk whose size is none", says!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-2\r\n{}\r\n0\r\n\r\n"), Expect::Broken),
     row("a chunk longer than it says", says!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}{}\r\n0\r\n\r\n"), Expect::Broken),
+    row("a length and chunks", says!("HTTP/1.1 200 OK\r\nContent-Length: 99\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"), Expect::Answer(200, 2)),
+    // What is not chunked in the end lasts until the end (RFC 9112, section 6.3): no profile reads the pieces.
+    row("chunks within another coding", says!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked, gzip\r\n\r\n2\r\n{}\r\n0\r\n\r\n"), Expect::Answer(200, 12)),
     row("an endless chunk extension", Does::Floods("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2;", "x"), Expect::Broken),
     row("endless trailers", Does::Floods("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n", "X: y\r\n"), Expect::Broken),
 
@@ -169,6 +172,10 @@ pub(crate) const ROWS: &[Row] = &[
     row("gzip as long as the limit", Does::Says(|_| coded("gzip", &gzip(&[b' '; LIMIT]))), Expect::Answer(200, LIMIT)),
     row("gzip a byte longer", Does::Says(|_| coded("gzip", &gzip(&[b' '; LIMIT + 1]))), Expect::TooLarge),
     row("a megabyte of gzip that is a gigabyte", Does::Says(|_| coded("gzip", &bomb())), Expect::TooLarge),
+    // RFC 1952 has several members in one file; the decoder ends with the first, and what follows counts for nothing.
+    row("two pieces of gzip", Does::Says(|_| coded("gzip", &[gzip(b"{}"), gzip(b"{}")].concat())), Expect::Answer(200, 2)),
+    row("a gigabyte of gzip after a small piece", Does::Says(|_| coded("gzip", &[gzip(b"{}"), bomb()].concat())), Expect::Answer(200, 2)),
+    row("two codings", says!("HTTP/1.1 200 OK\r\nContent-Encoding: gzip, gzip\r\nContent-Length: 2\r\n\r\n{}"), Expect::Answer(200, 2)),
     row("gzip that is none", says!("HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}"), Expect::Broken),
     row("gzip cut short", Does::Says(|_| coded("gzip", &gzip(b"{}")[..12])), Expect::Broken),
     row("gzip with a wrong checksum", Does::Says(|_| coded("gzip", &flipped(gzip(b"{}")))), Expect::Broken),
