@@ -237,7 +237,7 @@ async fn carry<P: Provider, T: Transport>(shown: &Shown, provider: P, transport:
             match finished {
                 Ok(finished) => {
                     shown.add(&finished);
-                    shown.line(&finished.outcome.explain().to_string());
+                    shown.line(finished.outcome.explain());
                 }
                 Err(error) => shown.error(&error),
             }

@@ -199,6 +199,36 @@ const HAZARDS: &[(&str, &[Test])] = &[
     ),
 ];
 
+/// The files of cases, and the tests that replay and count them.
+const ORACLES: &[(&str, &[Test])] = &[
+    ("backoff.json", &[("core/tests/oracles/backoff.rs", "backoff_cases_of_other_suites")]),
+    ("breaker.json", &[("core/tests/oracles/breaker.rs", "breaker_cases_of_other_suites")]),
+    ("breaker_window.json", &[("core/tests/oracles/breaker_window.rs", "window_cases_of_other_suites")]),
+    ("classify.json", &[("providers/tests/classify.rs", "the_cases_of_twelve_other_suites")]),
+    ("crash_matrix.json", &[("tests/tests/crash_matrix/main.rs", "every_row_has_its_test_or_a_reason")]),
+    ("hostile_inputs.json", &[("tests/tests/hostile_inputs/account.rs", "every_case_and_every_hazard_has_its_tests")]),
+    ("http_date.json", &[(RETRY_AFTER, "the_dates_of_five_other_suites")]),
+    ("idempotency_key_sf.json", &[("providers/tests/structured.rs", "the_cases_of_the_working_group")]),
+    ("rate_limiter.json", &[("core/tests/oracles/rate_limiter.rs", "rate_limiter_cases_of_other_suites")]),
+    ("retry_after.json", &[(RETRY_AFTER, "the_cases_of_seven_other_suites")]),
+    ("retry_flow.json", &[("core/tests/oracles/retry_flow.rs", "retry_flow_cases_of_other_suites")]),
+    ("webhook.json", &[(SIGNED, "the_cases_of_two_other_suites")]),
+];
+
+#[test]
+fn every_file_of_cases_is_replayed() {
+    let files = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("oracles")).unwrap();
+    let mut files: Vec<_> = files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+    files.sort();
+    assert_eq!(files, ORACLES.iter().map(|(name, _)| *name).collect::<Vec<_>>());
+    for (name, tests) in ORACLES {
+        for test in *tests {
+            is_there(name, *test);
+            assert!(read(test.0).contains(name), "{} does not read {name}", test.0);
+        }
+    }
+}
+
 #[test]
 fn every_case_and_every_hazard_has_its_tests() {
     let file: Value = serde_json::from_str(include_str!("../../oracles/hostile_inputs.json")).unwrap();
@@ -222,7 +252,10 @@ fn every_case_and_every_hazard_has_its_tests() {
 }
 
 fn is_there(what: &str, (file, name): Test) {
+    assert!(read(file).contains(&format!("fn {name}(")), "{what}: {file} has no test {name}");
+}
+
+fn read(file: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(file);
-    let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{what}: {file}: {error}"));
-    assert!(text.contains(&format!("fn {name}(")), "{what}: {file} has no test {name}");
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("{file}: {error}"))
 }

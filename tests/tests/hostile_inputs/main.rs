@@ -9,7 +9,6 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use serde_json::Value;
 use steadfast_core::journal::{DecodeError, decode, encode};
@@ -238,16 +237,4 @@ fn lengths_in_a_record() {
         }
     }
     assert!(refused > 4 * right.key.as_str().len(), "{refused}");
-}
-
-/// A body of a megabyte that no profile knows what to make of costs no more than itself.
-#[test]
-fn large_bodies_are_read_once() {
-    let body = Bytes::from(format!("{{\"x\":\"{}\"}}", "y".repeat(1 << 20)));
-    let headers = HeaderMap::new();
-    for kind in [Kind::Create, Kind::Lookup, Kind::Poll] {
-        let answer = Answer::new(kind, StatusCode::OK, &headers, &body, Timestamp::EPOCH);
-        assert!(didit().read(&answer).is_err());
-        assert_eq!(deepvue().read(&answer).is_err(), kind != Kind::Poll);
-    }
 }

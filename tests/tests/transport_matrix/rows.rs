@@ -104,6 +104,7 @@ pub(crate) const ROWS: &[Row] = &[
     row("plain HTTP to a link-local address", Does::IsNot("http://169.254.169.254"), Expect::Unsendable),
     row("another scheme", Does::IsNot("ftp://127.0.0.1"), Expect::Unsendable),
     row("no TLS where it was asked for", says!("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"), Expect::NotSent),
+    row("TLS that never begins", Does::SaysAndStays(|_| Vec::new()), Expect::NotSent),
 
     // It goes away.
     row("closed with the request unread", Does::Closes, Expect::Broken),
