@@ -33,8 +33,9 @@ pub struct ReqwestTransport {
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl ReqwestTransport {
-    /// With reqwest's defaults but for redirects (off), the connection's time-out (5 s) and proxies: the one that the environment names (`HTTPS_PROXY`,
-    /// else `ALL_PROXY`, less what `NO_PROXY` excepts) carries what is encrypted only. Plain `http`, which is for this machine, never leaves it.
+    /// With reqwest's defaults but for redirects (off), the connection's time-out (5 s) and proxies: the one that the environment names
+    /// (`HTTPS_PROXY`, else `ALL_PROXY`, less what `NO_PROXY` excepts) carries what is encrypted only. Plain `http`, which is for this machine,
+    /// never leaves it.
     ///
     /// # Errors
     /// The TLS backend could not be set up, or the environment's proxy is no URL.
@@ -46,7 +47,8 @@ impl ReqwestTransport {
         Self::from_builder(builder)
     }
 
-    /// With your own settings: proxies (those of the environment too, unless you switch them off), certificates, pool sizes. Redirects and retries are switched off whatever they were.
+    /// With your own settings: proxies (those of the environment too, unless you switch them off), certificates, pool sizes. Redirects and retries
+    /// are switched off whatever they were.
     ///
     /// # Errors
     /// The settings contradict each other, or the TLS backend could not be set up.

@@ -1,7 +1,8 @@
 //! Secrets: tokens and keys that go into headers, and keys that sign.
 //!
-//! What holds: no `Debug` and no error shows one; the memory that held it is wiped when the last owner drops it; and one that a header could not carry is
-//! refused when it is given, not when the first request fails. (A header, once it was made, belongs to the HTTP client, which wipes nothing.)
+//! What holds: no `Debug` and no error shows one; the memory that held it is wiped when the last owner drops it; and one that a header could not
+//! carry is refused when it is given, not when the first request fails. (A header, once it was made, belongs to the HTTP client, which wipes
+//! nothing.)
 
 use core::fmt;
 

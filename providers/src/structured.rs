@@ -1,6 +1,7 @@
 //! Strings as structured fields write them (RFC 9651): in quotes, `"` and `\` escaped, visible ASCII and spaces only.
 //!
-//! The draft of `Idempotency-Key` demands its value so; Stripe, Persona and others take the bare key. Which it is, is for a profile to say, never to guess.
+//! The draft of `Idempotency-Key` demands its value so; Stripe, Persona and others take the bare key. Which it is, is for a profile to say, never
+//! to guess.
 
 use http::{HeaderMap, HeaderValue};
 use sfv::{Item, ItemSerializer, Parser, StringRef};
@@ -30,7 +31,8 @@ pub fn string(text: &str) -> Result<HeaderValue, RequestError> {
     Ok(value)
 }
 
-/// The string that a header holds as its one item; `None` if it is malformed, something else than a string, or not there. Parameters after it are skipped.
+/// The string that a header holds as its one item; `None` if it is malformed, something else than a string, or not there. Parameters after it are
+/// skipped.
 ///
 /// ```
 /// use http::{HeaderMap, HeaderValue};

@@ -1,7 +1,8 @@
 //! Which failures are tried again: the cases of `classify.json`, read out of twelve suites that it names.
 //!
-//! The suites disagree with each other, by design; none knows a create that may have run and must not run twice. So three things are told apart: what is replayed
-//! and agrees; where we decide otherwise, on purpose ([`OTHERWISE`], replayed too: we must differ); and what asks of something that is not decided here.
+//! The suites disagree with each other, by design; none knows a create that may have run and must not run twice. So three things are told apart:
+//! what is replayed and agrees; where we decide otherwise, on purpose ([`OTHERWISE`], replayed too: we must differ); and what asks of something
+//! that is not decided here.
 
 use http::header::{HeaderValue, RETRY_AFTER};
 use http::{HeaderMap, StatusCode};

@@ -1,10 +1,11 @@
 //! Nothing private is shown: no payload, key, credential, webhook secret, nor anything of an answer, whatever goes wrong with it.
 //!
-//! Each of these holds the word *canary* here. Whole clients carry jobs over real HTTP to servers that fail in every way that the transport and the profiles tell
-//! apart. All that is logged on the way is collected at the most talkative level (by `tracing` and by `log`, from every crate), and all that can be formatted:
-//! every error with its causes, every public value's `Debug`, and what a panic would say. The word must not be in it.
+//! Each of these holds the word *canary* here. Whole clients carry jobs over real HTTP to servers that fail in every way that the transport and the
+//! profiles tell apart. All that is logged on the way is collected at the most talkative level (by `tracing` and by `log`, from every crate), and
+//! all that can be formatted: every error with its causes, every public value's `Debug`, and what a panic would say. The word must not be in it.
 //!
-//! Two things are shown on purpose, and so hold no canary: the provider's reference, by which its support is asked, and a job's status that is not known.
+//! Two things are shown on purpose, and so hold no canary: the provider's reference, by which its support is asked, and a job's status that is not
+//! known.
 
 use std::error::Error;
 use std::fmt::{self, Write as _};

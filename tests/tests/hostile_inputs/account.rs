@@ -136,7 +136,14 @@ const HAZARDS: &[(&str, &[Test])] = &[
         "a key that splits a header",
         &[(HERE, "keys"), ("providers/tests/structured.rs", "the_cases_of_the_working_group")],
     ),
-    ("a place on another origin", &[(HERE, "places"), ("providers/tests/base_url.rs", "refused_with_the_reason")]),
+    (
+        "a place on another origin",
+        &[
+            (HERE, "places"),
+            (HERE, "two_readers_of_a_url_agree_on_whose_it_is"),
+            ("providers/tests/base_url.rs", "refused_with_the_reason"),
+        ],
+    ),
     ("a redirect", &[(MATRIX, "tokio_with_reqwest")]),
     ("a body that unpacks to a gigabyte", &[(MATRIX, "tokio_with_reqwest")]),
     ("headers without end", &[(MATRIX, "tokio_with_reqwest")]),

@@ -1,7 +1,7 @@
 //! Every case of `tests/oracles/hostile_inputs.json` is met somewhere: here, or by a test of the crate that it concerns.
 //!
-//! `account` names the tests, for the file's cases and for the hazards that this project knows of; a case without a test or a reason fails, and so does a name
-//! that has gone. What needs several crates is replayed below.
+//! `account` names the tests, for the file's cases and for the hazards that this project knows of; a case without a test or a reason fails, and so
+//! does a name that has gone. What needs several crates is replayed below.
 
 mod account;
 
@@ -9,7 +9,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, StatusCode, Uri};
 use serde_json::Value;
 use steadfast_core::journal::{DecodeError, decode, encode};
 use steadfast_core::operation::Stage;
@@ -17,9 +17,10 @@ use steadfast_core::retry::{Certainty, Class, Failure, GaveUp, RetryDecision, Re
 use steadfast_core::{Key, Kind, Reference, Seed, Timestamp};
 use steadfast_providers::deepvue::{Credentials, Deepvue};
 use steadfast_providers::didit::Didit;
-use steadfast_providers::{Answer, Ask, BaseUrl, Payload, Provider, structured};
+use steadfast_providers::{Answer, Ask, BaseUrl, Payload, Provider, is_secure, structured};
 use steadfast_store::{SqliteStore, Store};
 use steadfast_testkit::journal_kit::entry;
+use url::{Host, Url};
 
 /// The cases of one kind, and how many there must be.
 fn each(kind: &str, count: usize, replay: impl Fn(&str, &Value, &Value)) {
@@ -184,7 +185,7 @@ fn leads_nowhere(id: &str, location: &str) {
 
 /// The same URL as the HTTP client reads it.
 fn reqwest_url(url: &str) -> String {
-    url::Url::parse(url).unwrap().to_string()
+    Url::parse(url).unwrap().to_string()
 }
 
 /// The file of another journal in the place of this one, with the watermark that lay beside it.
@@ -237,4 +238,45 @@ fn lengths_in_a_record() {
         }
     }
     assert!(refused > 4 * right.key.as_str().len(), "{refused}");
+}
+
+/// The HTTP client parses a URL anew, by other rules than the crate that builds it: no text may be this machine to the one and another to the other.
+#[test]
+fn two_readers_of_a_url_agree_on_whose_it_is() {
+    #[rustfmt::skip]
+    let parts = [
+        "http://", "HTTP://", "https://", "//", "/", "\\", "@", ":", "?", "#", "%", "%2f", "%40", "%00", "%2e", ";",
+        "&", "=", "[", "]", "::1", "[::1]", "[::ffff:127.0.0.1]", "127.0.0.1", "127.1", "0x7f.1", "2130706433",
+        "0177.0.0.1", "127.0.0.1.", "localhost", "LOCALHOST", "localhost.", "evil.example", "xn--", ":80", ":0",
+        ":65536", "user", "a", ".", "..", "\t", "\n", " ", "é", "。", "\u{ff0f}", "~", "!", "$", "'", "(", "*", ",",
+        "_", "-", "+", "|", "^", "`", "{", "<", "\"",
+    ];
+    let mut random = fastrand::Rng::with_seed(0x5eed);
+    let (mut here, mut there) = (0, 0);
+    for round in 0..200_000 {
+        let mut text = if round % 2 == 0 { "http://".to_owned() } else { String::new() };
+        for _ in 0..random.usize(1..7) {
+            text.push_str(parts[random.usize(..parts.len())]);
+        }
+        let Ok(uri) = text.parse::<Uri>() else { continue };
+        if !is_secure(&uri) {
+            continue;
+        }
+        // What the client makes of it, if anything.
+        let Ok(url) = Url::parse(&uri.to_string()) else { continue };
+        if url.scheme() == "https" {
+            there += 1;
+            continue;
+        }
+        let is_here = match url.host() {
+            Some(Host::Ipv4(ip)) => ip.is_loopback(),
+            Some(Host::Ipv6(ip)) => ip.is_loopback(),
+            Some(Host::Domain(name)) => name == "localhost",
+            None => false,
+        };
+        assert!(url.scheme() == "http" && is_here, "{text:?}: {uri} is {url}");
+        here += 1;
+    }
+    println!("{here} URLs of this machine, {there} of others by https");
+    assert!(here > 1_000 && there > 200, "{here}, {there}");
 }

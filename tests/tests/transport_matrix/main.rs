@@ -1,8 +1,8 @@
 //! Whatever a server does to one request, the transport says what is certain, holds no more than its limit, and sends nothing on.
 //!
-//! The rows are data (`rows`): what the server does, and what must come of it. The server writes to bare sockets (`server`), since no HTTP library would
-//! say such things. Each row is one job with one create and no second attempt, carried by a whole client; what its transport gave back is compared
-//! with the row. An adapter is one function ([`Adapter`]), so that another one runs through the same rows.
+//! The rows are data (`rows`): what the server does, and what must come of it. The server writes to bare sockets (`server`), since no HTTP library
+//! would say such things. Each row is one job with one create and no second attempt, carried by a whole client; what its transport gave back is
+//! compared with the row. An adapter is one function ([`Adapter`]), so that another one runs through the same rows.
 //!
 //! What holds for every row: the request that arrived is the one that was sent, once; nobody else was called, whatever the answer named; and the
 //! process never grew by more than [`MOST_MEMORY`].
@@ -34,7 +34,7 @@ const MOST_MEMORY: u64 = 200 << 20;
 const PATIENT: Duration = Duration::from_secs(30);
 
 /// For rows that end by the time-out only.
-const SHORT: Duration = Duration::from_millis(600);
+const SHORT: Duration = Duration::from_secs(1);
 
 const TOKEN: &str = "canary-token";
 const API_KEY: &str = "canary-api-key";
@@ -47,7 +47,8 @@ enum Met {
     Failed(Failure),
 }
 
-/// Carries so many jobs, one after the other, to a provider at this address, each with one create and this time-out, and tells what its transport met.
+/// Carries so many jobs, one after the other, to a provider at this address, each with one create and this time-out, and tells what its transport
+/// met.
 type Adapter = fn(base: &str, jobs: usize, timeout: Duration) -> Vec<Met>;
 
 /// The transport of `steadfast-tokio`, under its client.
@@ -144,9 +145,10 @@ fn run(adapter: Adapter) {
 fn met_otherwise(row: &Row, adapter: Adapter) -> Option<String> {
     let before = peak_memory();
     let elsewhere = Server::start(Does::Says(|_| b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".to_vec()), "");
+    let (_taken, nobody) = server::refusing();
     let (server, base) = match row.does {
         Does::IsNot(base) => (None, base.to_owned()),
-        Does::Refuses => (None, server::refusing()),
+        Does::Refuses => (None, nobody),
         does => {
             let server = Server::start(does, &elsewhere.address());
             let scheme = if row.expect == Expect::NotSent { "https" } else { "http" };

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
+use tokio::net::TcpSocket;
+
 use crate::rows::Does;
 
 /// A running server. Its threads end with the process, or with their connections.
@@ -52,10 +54,12 @@ impl Server {
     }
 }
 
-/// The base URL of a port that is nobody's any more.
-pub(crate) fn refusing() -> String {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    format!("http://{}", listener.local_addr().unwrap())
+/// A port that is taken, so that nobody else gets it, and on which nobody listens; and its base URL.
+pub(crate) fn refusing() -> (TcpSocket, String) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    let base = format!("http://{}", socket.local_addr().unwrap());
+    (socket, base)
 }
 
 fn converse(mut stream: TcpStream, does: Does, elsewhere: &str, books: &Books) -> io::Result<()> {
