@@ -149,7 +149,13 @@ const HAZARDS: &[(&str, &[Test])] = &[
     ("headers without end", &[(MATRIX, "tokio_with_reqwest")]),
     ("no TLS", &[(MATRIX, "tokio_with_reqwest"), (MATRIX, "a_base_url_is_refused_before_the_transport_sees_it")]),
     ("an answer a byte at a time", &[(MATRIX, "tokio_with_reqwest")]),
-    ("an answer to another request", &[(MATRIX, "what_follows_an_answer_is_nobody_s")]),
+    (
+        "an answer to another request",
+        &[
+            (MATRIX, "what_follows_an_answer_is_nobody_s"),
+            (MATRIX, "a_connection_whose_answer_was_given_up_is_not_used_again"),
+        ],
+    ),
     (
         "secrets and personal data that are shown",
         &[(CANARIES, "nothing_private_is_shown"), (SECRETS, "nothing_shows_a_secret_a_body_or_a_signature")],

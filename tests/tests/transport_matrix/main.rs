@@ -253,6 +253,20 @@ fn what_follows_an_answer_is_nobody_s() {
     assert_eq!(server.requests().len(), 3);
 }
 
+/// What was given up is not waited for on the same connection: a late answer to it would be taken for the next one's.
+#[test]
+fn a_connection_whose_answer_was_given_up_is_not_used_again() {
+    let late = |nth| if nth == 0 { Vec::new() } else { b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}".to_vec() };
+    let server = Server::start(Does::SaysAndStays(late), "");
+    let met = tokio_and_reqwest(&format!("http://{}", server.address()), 3, 3 * SHORT);
+    let [first, second, third] = &met[..] else { panic!("{met:?}") };
+    assert!(
+        Expect::TimedOut.is(first) && Expect::Answer(200, 2).is(second) && Expect::Answer(200, 2).is(third),
+        "{met:?}"
+    );
+    assert_eq!((server.requests().len(), server.connections()), (3, 2), "one was closed, and one was used twice");
+}
+
 /// The rows say plain `http`, which is for this machine alone; a provider written by others may say it of any.
 #[test]
 fn a_base_url_is_refused_before_the_transport_sees_it() {
