@@ -10,6 +10,7 @@ use steadfast_driver::{Outgoing, SendError};
 /// What an implementation must keep, because the promises of the whole rest on it:
 ///
 /// - one call, one request: no retry of its own, no redirect followed (clients carry API keys to other hosts);
+/// - what goes to another machine goes by `https` ([`steadfast_providers::is_secure`]);
 /// - the *decoded* body is cut at [`Outgoing::body_limit`];
 /// - it returns when [`Outgoing::timeout`] has passed, or soon after: nobody can cut it off, and its job's next request waits for it;
 /// - a [`SendError`] says what is certain, by the phase that the request had reached. When in doubt, [`SendError::ambiguous`].

@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Response};
 use steadfast_driver::{Outgoing, SendError};
+use steadfast_providers::is_secure;
 use ureq::config::{Config, ConfigBuilder};
 use ureq::typestate::AgentScope;
 use ureq::unversioned::resolver::DefaultResolver;
@@ -64,6 +65,9 @@ impl UreqTransport {
 impl Transport for UreqTransport {
     fn send(&self, outgoing: Outgoing) -> Result<Response<Bytes>, SendError> {
         let Outgoing { request, timeout, body_limit, .. } = outgoing;
+        if !is_secure(request.uri()) {
+            return Err(SendError::insecure());
+        }
         let (parts, body) = request.into_parts();
         let answer = if body.is_empty() && parts.method.is_safe() {
             self.run(Request::from_parts(parts, ()), timeout)

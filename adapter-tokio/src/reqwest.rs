@@ -2,13 +2,16 @@
 //!
 //! reqwest follows redirects and takes the API key and the idempotency key along to the other host; on a 307 it even posts the body
 //! there. So redirects are off, always. Bodies are read in pieces and counted after decoding, so that a megabyte of gzip cannot become a
-//! gigabyte of memory. A connection has a time-out of its own: "could not connect" is certain where "no answer" is not.
+//! gigabyte of memory. Requests carry credentials, so plain `http` goes to this machine itself only. Nothing is sent twice: of reqwest's own
+//! retries there are none. A connection has a time-out of its own: "could not connect" is certain where "no answer" is not.
 
+use std::env;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::Response;
-use reqwest::redirect;
+use reqwest::{NoProxy, Proxy, redirect, retry};
+use steadfast_providers::is_secure;
 
 use steadfast_driver::{Outgoing, SendError};
 
@@ -32,22 +35,35 @@ pub struct ReqwestTransport {
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl ReqwestTransport {
-    /// With reqwest's defaults but for redirects (off) and the connection's time-out (5 s).
+    /// With reqwest's defaults but for redirects (off), the connection's time-out (5 s) and proxies: the one that the environment names
+    /// (`HTTPS_PROXY`, else `ALL_PROXY`, less what `NO_PROXY` excepts) carries what is encrypted only. Plain `http`, which is for this machine,
+    /// never leaves it.
     ///
     /// # Errors
-    /// The TLS backend could not be set up.
+    /// The TLS backend could not be set up, or the environment's proxy is no URL.
     pub fn new() -> Result<Self, TransportError> {
-        Self::from_builder(reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT))
+        let mut builder = reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).no_proxy();
+        if let Some(proxy) = proxy_of_environment() {
+            builder = builder.proxy(Proxy::https(proxy).map_err(TransportError)?.no_proxy(NoProxy::from_env()));
+        }
+        Self::from_builder(builder)
     }
 
-    /// With your own settings: proxies, certificates, pool sizes. Redirects are switched off whatever they were.
+    /// With your own settings: proxies (those of the environment too, unless you switch them off), certificates, pool sizes. Redirects and retries
+    /// are switched off whatever they were.
     ///
     /// # Errors
     /// The settings contradict each other, or the TLS backend could not be set up.
     pub fn from_builder(builder: reqwest::ClientBuilder) -> Result<Self, TransportError> {
-        let client = builder.redirect(redirect::Policy::none()).build().map_err(TransportError)?;
+        let client =
+            builder.redirect(redirect::Policy::none()).retry(retry::never()).build().map_err(TransportError)?;
         Ok(Self { client })
     }
+}
+
+fn proxy_of_environment() -> Option<String> {
+    let names = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
+    names.iter().filter_map(|name| env::var(name).ok()).find(|proxy| !proxy.is_empty())
 }
 
 /// The HTTP client could not be set up.
@@ -58,6 +74,9 @@ pub struct TransportError(#[source] reqwest::Error);
 impl Transport for ReqwestTransport {
     async fn send(&self, outgoing: Outgoing) -> Result<Response<Bytes>, SendError> {
         let Outgoing { request, timeout, body_limit, .. } = outgoing;
+        if !is_secure(request.uri()) {
+            return Err(SendError::insecure());
+        }
         let mut request =
             reqwest::Request::try_from(request).map_err(|error| classify(error, SendError::unsendable()))?;
         *request.timeout_mut() = Some(timeout);
@@ -90,4 +109,32 @@ fn classify(error: reqwest::Error, otherwise: SendError) -> SendError {
     };
     // The URL may hold a reference.
     what.because(error.without_url())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error;
+
+    use super::*;
+
+    /// A proxy's URL may hold a password.
+    #[test]
+    fn a_proxy_that_is_none_is_not_repeated() {
+        let mut refused = 0;
+        for text in
+            ["http://user:canary@[", "http://user:canary@host:99999", "canary canary", "http://canary:x:y", "://canary"]
+        {
+            let Err(error) = Proxy::https(text) else { continue };
+            let error = TransportError(error);
+            let mut shown = format!("{error} {error:?}");
+            let mut next = error.source();
+            while let Some(cause) = next {
+                shown.push_str(&format!(" {cause} {cause:?}"));
+                next = cause.source();
+            }
+            assert!(!shown.contains("canary"), "{shown}");
+            refused += 1;
+        }
+        assert!(refused > 2, "{refused}");
+    }
 }

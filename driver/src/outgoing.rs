@@ -71,6 +71,16 @@ impl SendError {
         Self::new("the request cannot be sent as it is", Class::Permanent, Certainty::NotExecuted)
     }
 
+    /// The request would have left by plain `http` for another machine, or by no HTTP at all: see [`steadfast_providers::is_secure`].
+    #[must_use]
+    pub fn insecure() -> Self {
+        Self::new(
+            "the URL is not https, so the request was not sent: it would carry credentials and personal data for all to read",
+            Class::Permanent,
+            Certainty::NotExecuted,
+        )
+    }
+
     /// The answer's decoded body exceeds [`Outgoing::body_limit`].
     #[must_use]
     pub fn body_too_large() -> Self {

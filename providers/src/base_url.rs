@@ -143,6 +143,27 @@ fn is_plain(segment: &str) -> bool {
     !matches!(segment, "" | "." | "..")
 }
 
+/// Whether a request may go there: by `https`, or by plain `http` to this machine itself (`localhost`, `127.0.0.0/8`, `[::1]`).
+///
+/// What a [`BaseUrl`] makes always may. A transport asks, since requests carry credentials and a [`Provider`](crate::Provider) may be anybody's.
+///
+/// ```
+/// use http::Uri;
+/// use steadfast_providers::is_secure;
+///
+/// assert!(is_secure(&Uri::from_static("https://api.example.com/jobs")));
+/// assert!(is_secure(&Uri::from_static("http://127.0.0.1:8080/jobs")));
+/// assert!(!is_secure(&Uri::from_static("http://api.example.com/jobs")));
+/// ```
+#[must_use]
+pub fn is_secure(url: &Uri) -> bool {
+    match (url.scheme_str(), url.host()) {
+        (Some("https"), Some(_)) => true,
+        (Some("http"), Some(host)) => is_loopback(host),
+        _ => false,
+    }
+}
+
 fn is_loopback(host: &str) -> bool {
     host.eq_ignore_ascii_case("localhost")
         || host.parse::<Ipv4Addr>().is_ok_and(|ip| ip.is_loopback())

@@ -87,6 +87,7 @@ use steadfast_core::{Key, Kind, OperationPolicy, PolicyError, Reference, SendSaf
 
 pub use self::credentials::Credentials;
 pub use self::plan::Plan;
+use crate::secret::key_header;
 use crate::{Answer, Ask, BaseUrl, Payload, Provider, RequestError, SecretError, status};
 
 /// One of Deepvue's products, as one set of credentials reaches it. See the [module](self).
@@ -160,10 +161,9 @@ impl Deepvue {
     }
 
     fn create(&self, key: &Key, payload: &Payload) -> Result<Request<Bytes>, RequestError> {
-        let key = HeaderValue::from_str(key.as_str()).map_err(|_| RequestError::Unsendable("idempotency key"))?;
         let mut request = self.authorized(Method::POST, self.url(&self.post, &[])?, payload.bytes().clone())?;
         request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        request.headers_mut().insert("idempotency-key", key);
+        request.headers_mut().insert("idempotency-key", key_header(key)?);
         Ok(request)
     }
 

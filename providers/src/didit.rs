@@ -92,7 +92,6 @@ use core::time::Duration;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Method, Request, Uri};
-use secrecy::{ExposeSecret, SecretString};
 use steadfast_core::backoff::{BackoffPolicy, Growth, Jitter};
 use steadfast_core::gate::GatePolicy;
 use steadfast_core::operation::Reading;
@@ -105,9 +104,8 @@ pub use self::aml::DiditAml;
 pub use self::limits::Limits;
 pub use self::status::{Stage, Status};
 use crate::rate_limit::{Reset, quota};
-use crate::secret::{checked, sensitive};
 use crate::webhook::{self as signed, Scheme, Verifier};
-use crate::{Answer, Ask, BaseUrl, Payload, Provider, RequestError, SecretError, WebhookError, WebhookEvent};
+use crate::{Answer, Ask, BaseUrl, Payload, Provider, RequestError, Secret, SecretError, WebhookError, WebhookEvent};
 
 /// How many sessions a look-up asks for: enough to see that several are of one key and one kind, and no more of people's names than that.
 const LISTED: &str = "10";
@@ -135,7 +133,7 @@ impl Didit {
     ///
     /// # Errors
     /// A key that is empty, or holds anything but visible ASCII.
-    pub fn new(base: BaseUrl, api_key: impl Into<SecretString>) -> Result<Self, SetupError> {
+    pub fn new(base: BaseUrl, api_key: impl Into<Secret>) -> Result<Self, SetupError> {
         Ok(Self {
             base,
             api_key: ApiKey::new(api_key)?,
@@ -184,10 +182,7 @@ impl Didit {
     ///
     /// # Errors
     /// No secret, or one that is empty or has white space around it.
-    pub fn with_webhooks<S: Into<SecretString>>(
-        mut self,
-        secrets: impl IntoIterator<Item = S>,
-    ) -> Result<Self, SetupError> {
+    pub fn with_webhooks<S: Into<Secret>>(mut self, secrets: impl IntoIterator<Item = S>) -> Result<Self, SetupError> {
         self.webhooks = Some(Verifier::new(Scheme::Didit, secrets)?);
         Ok(self)
     }
@@ -274,14 +269,12 @@ impl Provider for Didit {
 }
 
 /// What Didit knows its caller by: `x-api-key`.
-#[derive(Clone)]
-struct ApiKey(SecretString);
+#[derive(Clone, Debug)]
+struct ApiKey(Secret);
 
 impl ApiKey {
-    const NAME: &str = "API key";
-
-    fn new(text: impl Into<SecretString>) -> Result<Self, SecretError> {
-        Ok(Self(checked(text.into(), Self::NAME)?))
+    fn new(text: impl Into<Secret>) -> Result<Self, SecretError> {
+        Ok(Self(text.into().checked("API key")?))
     }
 
     /// A request under this key; one with a body is JSON.
@@ -289,17 +282,11 @@ impl ApiKey {
         let mut request = Request::new(body);
         *request.method_mut() = method;
         *request.uri_mut() = url;
-        request.headers_mut().insert("x-api-key", sensitive(self.0.expose_secret(), Self::NAME)?);
+        request.headers_mut().insert("x-api-key", self.0.header()?);
         if request.method() == Method::POST {
             request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }
         Ok(request)
-    }
-}
-
-impl core::fmt::Debug for ApiKey {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str("ApiKey(redacted)")
     }
 }
 

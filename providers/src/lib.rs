@@ -8,7 +8,9 @@
 //! - [`status`]: what an HTTP status says of a request, where no provider says otherwise.
 //! - [`retry_after`]: `Retry-After` in every form of RFC 9110.
 //! - [`rate_limit`]: what a provider says of its own limit.
+//! - [`structured`]: strings as structured fields write them, such as a quoted `Idempotency-Key`.
 //! - [`webhook`]: whether a webhook comes from whom it says, when it was signed, and what it tells of which job.
+//! - [`Secret`]: a token or key, which nothing shows.
 //! - [`BaseUrl`]: where a provider is; nothing that an answer says leads elsewhere.
 //! - [`fingerprint()`]: by which a repeated submit is known to carry the same payload.
 
@@ -24,6 +26,7 @@ pub mod rate_limit;
 pub mod retry_after;
 mod secret;
 pub mod status;
+pub mod structured;
 pub mod webhook;
 
 use bytes::Bytes;
@@ -34,10 +37,10 @@ use steadfast_core::rate_limit::Quota;
 use steadfast_core::retry::Failure;
 use steadfast_core::{Key, Kind, OperationPolicy, Reference, Timestamp};
 
-pub use crate::base_url::{BaseUrl, BaseUrlError};
+pub use crate::base_url::{BaseUrl, BaseUrlError, is_secure};
 pub use crate::fingerprint::fingerprint;
 use crate::rate_limit::Reset;
-pub use crate::secret::SecretError;
+pub use crate::secret::{Secret, SecretError};
 pub use crate::webhook::{WebhookError, WebhookEvent};
 
 /// What one upstream's requests look like and what its answers mean.

@@ -21,6 +21,7 @@ use steadfast_core::Timestamp;
 use steadfast_core::rate_limit::Quota;
 
 use crate::retry_after::{MAX, first_line, http_date};
+use crate::structured::lines;
 
 /// What `X-RateLimit-Reset` counts: providers differ, and the number does not say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -96,21 +97,12 @@ fn structured(headers: &HeaderMap) -> Option<Quota> {
 
 /// The items of a structured list whose names are strings, over all lines of the header; none if any of it is malformed.
 fn list(headers: &HeaderMap, name: &str) -> Vec<(String, Parameters)> {
-    let lines: Vec<&[u8]> = headers.get_all(name).iter().map(|line| trimmed(line.as_bytes())).collect();
-    let Ok(parsed) = Parser::new(&lines.join(&b", "[..])).parse::<List>() else { return Vec::new() };
+    let Ok(parsed) = Parser::new(&lines(headers, name)).parse::<List>() else { return Vec::new() };
     let items = parsed.into_iter().map(|entry| match entry {
         ListEntry::Item(item) => Some((item.bare_item.as_string()?.as_str().to_owned(), item.params)),
         ListEntry::InnerList(_) => None,
     });
     items.collect::<Option<_>>().unwrap_or_default()
-}
-
-/// Without the optional white space around it, which is no part of a field's value: a structured field knows spaces at its ends, and no tabs.
-fn trimmed(mut line: &[u8]) -> &[u8] {
-    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = line {
-        line = rest;
-    }
-    line
 }
 
 /// Whether a policy's unit (`qu`) is requests, as it is where none is given.

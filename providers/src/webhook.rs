@@ -32,13 +32,14 @@ use core::time::Duration;
 
 use hmac::Mac;
 use http::HeaderMap;
-use secrecy::{ExposeSecret, SecretSlice, SecretString};
+use secrecy::{ExposeSecret, SecretSlice};
 use steadfast_core::{Fingerprint, Timestamp};
 
 pub use self::error::{SetupError, WebhookError};
 pub use self::event::WebhookEvent;
 use self::scheme::Claim;
 pub use self::scheme::{Encoding, Scheme};
+use crate::Secret;
 use crate::fingerprint::{keyed, shorten};
 
 /// The longest body that is verified: 1 MiB. Events are a few KiB; hashing what anyone may send has to end somewhere.
@@ -80,17 +81,14 @@ impl Verifier {
     /// may still use them.
     ///
     /// # Errors
-    /// No secret at all; one that is empty, has white space around it, or is not base64 where the scheme wants that; a prefix of
+    /// No secret at all; one that is empty, has white space around it or a control character in it, or is not base64 where the scheme wants that; a prefix of
     /// [`Scheme::Hmac`] that no header can carry.
-    pub fn new<S: Into<SecretString>>(
-        scheme: Scheme,
-        secrets: impl IntoIterator<Item = S>,
-    ) -> Result<Self, SetupError> {
+    pub fn new<S: Into<Secret>>(scheme: Scheme, secrets: impl IntoIterator<Item = S>) -> Result<Self, SetupError> {
         scheme.check()?;
         let keys = secrets
             .into_iter()
             .enumerate()
-            .map(|(at, secret)| scheme.key(secret.into().expose_secret(), at).map(SecretSlice::from))
+            .map(|(at, secret)| scheme.key(secret.into().expose(), at).map(SecretSlice::from))
             .collect::<Result<Vec<_>, _>>()?;
         if keys.is_empty() {
             return Err(SetupError::NoSecret);

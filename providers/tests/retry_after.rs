@@ -232,3 +232,48 @@ fn no_status_is_needed_to_be_believed() {
         assert_eq!(steadfast_providers::status::failure(&answer).retry_after, secs(2), "{status}");
     }
 }
+
+/// Texts of `http_date.json` that are no HTTP date by the grammar, and mean something in this header all the same.
+const ALSO_READ: &[(&str, &str)] = &[("curl-175", "the spaces around a field's value are no part of it")];
+
+#[test]
+fn the_dates_of_five_other_suites() {
+    let file: Value = serde_json::from_str(include_str!("../../tests/oracles/http_date.json")).unwrap();
+    let cases = file["cases"].as_array().unwrap();
+    let (mut dates, mut none, mut early, mut lenient) = (0, 0, 0, 0);
+    for case in cases {
+        let (id, text) = (case["id"].as_str().unwrap(), case["input"].as_str().unwrap());
+        let grammar = &case["rfc9110_grammar"];
+        assert!(grammar["leap"] != true && grammar["weekday_ok"] != false, "{id}: this test does not know such a date");
+        // Ours begin in 1970.
+        let unix = match ALSO_READ.iter().find(|(name, _)| *name == id) {
+            Some((_, why)) => {
+                println!("read: {id}: {why}");
+                case["expect"]["unix"].as_u64()
+            }
+            None => grammar["unix"].as_u64(),
+        };
+        let Some(unix) = unix else {
+            assert_eq!(read(text.as_bytes(), Timestamp::EPOCH), None, "{id}");
+            none += 1;
+            early += usize::from(grammar["unix"].is_i64());
+            lenient += usize::from(case["expect"]["unix"].is_i64() || case["expect"]["accept"] == true);
+            continue;
+        };
+        // A `Timestamp` ends in the year 2554: dates beyond it are all the same.
+        let then = Timestamp::from_secs(unix);
+        let before = Timestamp::from_nanos(then.as_nanos() - 10_000_000_000);
+        assert_eq!(read(text.as_bytes(), before), secs(10), "{id}");
+        if let Some(theirs) = case["expect"]["unix"].as_i64() {
+            assert_eq!(i64::try_from(unix), Ok(theirs), "{id}");
+        }
+        dates += 1;
+    }
+    println!(
+        "http_date.json: {} cases replayed, none left out: {dates} dates, {none} refused, of which {early} are of before 1970, and {lenient} \
+         are read by the suite that they are from",
+        cases.len()
+    );
+    assert_eq!((dates, none, early), (19, 126, 4));
+    assert_eq!(dates + none, cases.len());
+}

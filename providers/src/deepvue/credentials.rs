@@ -4,11 +4,9 @@ use core::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use http::HeaderValue;
-use secrecy::{ExposeSecret, SecretString};
 
 use super::SetupError;
-use crate::RequestError;
-use crate::secret::{checked, sensitive};
+use crate::{RequestError, Secret};
 
 const ACCESS_TOKEN: &str = "access token";
 const CLIENT_SECRET: &str = "client secret";
@@ -31,8 +29,8 @@ const CLIENT_SECRET: &str = "client secret";
 /// ```
 #[derive(Clone)]
 pub struct Credentials {
-    access_token: Arc<RwLock<SecretString>>,
-    client_secret: SecretString,
+    access_token: Arc<RwLock<Secret>>,
+    client_secret: Secret,
 }
 
 impl Credentials {
@@ -40,13 +38,10 @@ impl Credentials {
     ///
     /// # Errors
     /// One that is empty, or holds anything but visible ASCII: a line break would split the header.
-    pub fn new(
-        access_token: impl Into<SecretString>,
-        client_secret: impl Into<SecretString>,
-    ) -> Result<Self, SetupError> {
+    pub fn new(access_token: impl Into<Secret>, client_secret: impl Into<Secret>) -> Result<Self, SetupError> {
         Ok(Self {
-            access_token: Arc::new(RwLock::new(checked(access_token.into(), ACCESS_TOKEN)?)),
-            client_secret: checked(client_secret.into(), CLIENT_SECRET)?,
+            access_token: Arc::new(RwLock::new(access_token.into().checked(ACCESS_TOKEN)?)),
+            client_secret: client_secret.into().checked(CLIENT_SECRET)?,
         })
     }
 
@@ -54,21 +49,20 @@ impl Credentials {
     ///
     /// # Errors
     /// As [`Credentials::new`]; the old token stays.
-    pub fn renew(&self, access_token: impl Into<SecretString>) -> Result<(), SetupError> {
-        let token = checked(access_token.into(), ACCESS_TOKEN)?;
+    pub fn renew(&self, access_token: impl Into<Secret>) -> Result<(), SetupError> {
+        let token = access_token.into().checked(ACCESS_TOKEN)?;
         *self.access_token.write().unwrap_or_else(PoisonError::into_inner) = token;
         Ok(())
     }
 
     /// The value of `Authorization`.
     pub(super) fn authorization(&self) -> Result<HeaderValue, RequestError> {
-        let token = self.access_token.read().unwrap_or_else(PoisonError::into_inner);
-        sensitive(&format!("Bearer {}", token.expose_secret()), ACCESS_TOKEN)
+        self.access_token.read().unwrap_or_else(PoisonError::into_inner).bearer()
     }
 
     /// The value of `x-api-key`.
     pub(super) fn api_key(&self) -> Result<HeaderValue, RequestError> {
-        sensitive(self.client_secret.expose_secret(), CLIENT_SECRET)
+        self.client_secret.header()
     }
 }
 

@@ -3,8 +3,7 @@
 use core::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request};
-use secrecy::SecretString;
+use http::{Method, Request};
 use steadfast_core::backoff::{BackoffPolicy, Growth, Jitter};
 use steadfast_core::gate::GatePolicy;
 use steadfast_core::operation::Reading;
@@ -15,7 +14,8 @@ use steadfast_core::{Key, Kind, OperationPolicy, SendSafety};
 use super::{ApiKey, Limits, SetupError, reading};
 use crate::json::{Object, object};
 use crate::rate_limit::{Reset, quota};
-use crate::{Answer, Ask, BaseUrl, Payload, Provider, RequestError};
+use crate::secret::key_header;
+use crate::{Answer, Ask, BaseUrl, Payload, Provider, RequestError, Secret};
 
 /// `POST /v3/aml/`: a person or company screened, at once.
 ///
@@ -74,7 +74,7 @@ impl DiditAml {
     ///
     /// # Errors
     /// A key that is empty, or holds anything but visible ASCII.
-    pub fn new(base: BaseUrl, api_key: impl Into<SecretString>) -> Result<Self, SetupError> {
+    pub fn new(base: BaseUrl, api_key: impl Into<Secret>) -> Result<Self, SetupError> {
         let secs = Duration::from_secs;
         let waits = BackoffPolicy::new(Growth::doubling(secs(5)), secs(40), Jitter::Equal)?;
         let policy = OperationPolicy::default().with_create(RetryPolicy::new(5, secs(900), secs(75), waits)?)?;
@@ -105,10 +105,9 @@ impl DiditAml {
     }
 
     fn create(&self, key: &Key, payload: &Payload) -> Result<Request<Bytes>, RequestError> {
-        let key = HeaderValue::from_str(key.as_str()).map_err(|_| RequestError::Unsendable("idempotency key"))?;
         let url = self.base.join(&["v3", "aml", ""], &[])?;
         let mut request = self.api_key.request(Method::POST, url, payload.bytes().clone())?;
-        request.headers_mut().insert("idempotency-key", key);
+        request.headers_mut().insert("idempotency-key", key_header(key)?);
         Ok(request)
     }
 }

@@ -26,6 +26,14 @@ pub enum SetupError {
         /// Which, in the order given, from 0.
         at: usize,
     },
+    /// Two secrets in one, or a binary file, as a rule.
+    #[error(
+        "webhook secret {at} (from 0) holds a control character, such as a line break: give one secret, as the dashboard shows it"
+    )]
+    Control {
+        /// Which, in the order given, from 0.
+        at: usize,
+    },
     /// Not the encoding that Standard Webhooks uses.
     #[error(
         "webhook secret {at} (from 0) is not base64: Standard Webhooks secrets are base64 after whsec_; \

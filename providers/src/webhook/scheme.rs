@@ -99,6 +99,9 @@ impl Scheme {
         if secret.trim() != secret {
             return Err(SetupError::Whitespace { at });
         }
+        if secret.contains(char::is_control) {
+            return Err(SetupError::Control { at });
+        }
         let key = match self {
             Self::StandardWebhooks => {
                 let text = secret.strip_prefix("whsec_").unwrap_or(secret);

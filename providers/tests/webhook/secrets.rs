@@ -53,6 +53,15 @@ fn secrets_that_cannot_be_right_are_refused() {
             assert_eq!(refused(scheme.clone(), &[secret]), Some(SetupError::Whitespace { at: 0 }), "{scheme:?}");
         }
     }
+    for scheme in schemes() {
+        for secret in ["c2Vj\nmV0", "c2Vj\r\ncmV0", "c2Vj\0cmV0", "c2Vj\u{85}cmV0", "c2Vj\tcmV0"] {
+            assert_eq!(
+                refused(scheme.clone(), &["c2VjcmV0", secret]),
+                Some(SetupError::Control { at: 1 }),
+                "{scheme:?}"
+            );
+        }
+    }
     assert_eq!(refused(Scheme::StandardWebhooks, &["whsec_"]), Some(SetupError::EmptySecret { at: 0 }));
     assert_eq!(refused(Scheme::Stripe, &["whsec_"]), Some(SetupError::EmptySecret { at: 0 }));
     for secret in ["whsec_a-b_", "whpk_c2VjcmV0", "plain text", "c2Vj=cmV0"] {
