@@ -4,6 +4,7 @@
 //! pieces and counted after decoding, so that a megabyte of gzip cannot become a gigabyte of memory. Requests carry credentials, so plain `http` goes to this
 //! machine itself only. An error tells by itself whether there was a connection: whatever fails before there is one certainly ran nothing.
 
+use std::env;
 use std::io::{self, Read};
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use ureq::config::{Config, ConfigBuilder};
 use ureq::typestate::AgentScope;
 use ureq::unversioned::resolver::DefaultResolver;
 use ureq::unversioned::transport::{ConnectionDetails, Connector, DefaultConnector, Transport as Connection};
-use ureq::{Agent, Error};
+use ureq::{Agent, Error, Proxy};
 
 use crate::transport::Transport;
 
@@ -36,6 +37,8 @@ const PIECE: usize = 16 << 10;
 #[derive(Clone, Debug)]
 pub struct UreqTransport {
     agent: Agent,
+    /// For what is encrypted.
+    proxy: Option<Proxy>,
 }
 
 impl Default for UreqTransport {
@@ -45,20 +48,22 @@ impl Default for UreqTransport {
 }
 
 impl UreqTransport {
-    /// With ureq's defaults but for redirects (off), proxies (none but those given to [`from_builder`](UreqTransport::from_builder)) and the connection's
-    /// time-out (5 s).
+    /// With ureq's defaults but for redirects (off), the connection's time-out (5 s) and proxies: the one that the environment names (`HTTPS_PROXY`, `ALL_PROXY`,
+    /// less what `NO_PROXY` excepts) carries what is encrypted only. Plain `http`, which is for this machine, never leaves it.
     #[must_use]
     pub fn new() -> Self {
-        Self::from_builder(Agent::config_builder().proxy(None).timeout_connect(Some(CONNECT_TIMEOUT)))
+        let this = Self::from_builder(Agent::config_builder().proxy(None).timeout_connect(Some(CONNECT_TIMEOUT)));
+        Self { proxy: proxy_of_environment(), ..this }
     }
 
-    /// With your own settings: proxies, certificates, pool sizes. Redirects are switched off whatever they were, and every status is an answer.
+    /// With your own settings: proxies (those of the environment too, unless you switch them off), certificates, pool sizes. Redirects are switched off
+    /// whatever they were, and every status is an answer.
     #[must_use]
     pub fn from_builder(builder: ConfigBuilder<AgentScope>) -> Self {
         let config: Config =
             builder.max_redirects(0).max_redirects_will_error(false).http_status_as_error(false).build();
         let connector = Certain(DefaultConnector::default());
-        Self { agent: Agent::with_parts(config, connector, DefaultResolver::default()) }
+        Self { agent: Agent::with_parts(config, connector, DefaultResolver::default()), proxy: None }
     }
 }
 
@@ -81,8 +86,20 @@ impl Transport for UreqTransport {
 
 impl UreqTransport {
     fn run<B: ureq::AsSendBody>(&self, request: Request<B>, timeout: Duration) -> Result<Response<ureq::Body>, Error> {
-        self.agent.run(self.agent.configure_request(request).timeout_global(Some(timeout)).build())
+        let proxy = self.proxy.clone().filter(|_| request.uri().scheme_str() == Some("https"));
+        let mut request = self.agent.configure_request(request).timeout_global(Some(timeout));
+        if proxy.is_some() {
+            request = request.proxy(proxy);
+        }
+        self.agent.run(request.build())
     }
+}
+
+fn proxy_of_environment() -> Option<Proxy> {
+    // ureq alone would look at HTTP_PROXY too, which is not for what is encrypted.
+    let names = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
+    let named = names.iter().any(|name| env::var(name).is_ok_and(|proxy| !proxy.is_empty()));
+    if named { Proxy::try_from_env() } else { None }
 }
 
 fn read(mut body: impl Read, limit: usize) -> Result<Bytes, SendError> {

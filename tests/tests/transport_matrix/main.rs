@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
+use steadfast_blocking::UreqTransport;
 use steadfast_core::backoff::BackoffPolicy;
 use steadfast_core::operation::Reading;
 use steadfast_core::retry::{Certainty, Class, Failure, RetryPolicy};
@@ -51,6 +52,9 @@ enum Met {
 /// met.
 type Adapter = fn(base: &str, jobs: usize, timeout: Duration) -> Vec<Met>;
 
+/// Rows that an HTTP client takes otherwise, and just as safely.
+type Otherwise = &'static [(&'static str, Expect)];
+
 /// The transport of `steadfast-tokio`, under its client.
 fn tokio_and_reqwest(base: &str, jobs: usize, timeout: Duration) -> Vec<Met> {
     static TRANSPORT: LazyLock<ReqwestTransport> = LazyLock::new(|| ReqwestTransport::new().unwrap());
@@ -68,18 +72,50 @@ fn tokio_and_reqwest(base: &str, jobs: usize, timeout: Duration) -> Vec<Met> {
     std::mem::take(&mut met.lock().unwrap())
 }
 
+/// The transport of `steadfast-blocking`, under its client.
+fn blocking_and_ureq(base: &str, jobs: usize, timeout: Duration) -> Vec<Met> {
+    static TRANSPORT: LazyLock<UreqTransport> = LazyLock::new(UreqTransport::new);
+    let met = Arc::new(Mutex::new(Vec::new()));
+    let transport = Recording { inner: TRANSPORT.clone(), met: met.clone() };
+    let probe = Probe { base: base.to_owned(), policy: one_attempt(timeout) };
+    let client = steadfast_blocking::Client::builder(probe, transport).body_limit(LIMIT).start().unwrap();
+    for job in 0..jobs {
+        let key = Key::new(format!("canary-key-{job}")).unwrap();
+        client.call(key, PAYLOAD).unwrap();
+    }
+    drop(client);
+    // A request that was given up ends a little later by its own time-out.
+    let until = std::time::Instant::now() + PATIENT;
+    while met.lock().unwrap().len() < jobs && std::time::Instant::now() < until {
+        std::thread::yield_now();
+    }
+    std::mem::take(&mut met.lock().unwrap())
+}
+
+const ADAPTERS: [Adapter; 2] = [tokio_and_reqwest, blocking_and_ureq];
+
+/// ureq bounds what precedes an answer, and waits for what follows it; it decodes all pieces of gzip, and counts them all.
+const UREQ: Otherwise = &[
+    ("chunks within another coding", Expect::Answer(200, 2)),
+    ("endless trailers", Expect::TimedOut),
+    ("endless interim answers", Expect::Broken),
+    ("two pieces of gzip", Expect::Answer(200, 4)),
+    ("a gigabyte of gzip after a small piece", Expect::TooLarge),
+    ("no gzip at all", Expect::Broken),
+];
+
 fn one_attempt(timeout: Duration) -> OperationPolicy {
     let create = RetryPolicy::new(1, timeout * 2, timeout, BackoffPolicy::default()).unwrap();
     OperationPolicy::default().with_create(create).unwrap()
 }
 
 /// Hands on, and remembers what came of it.
-struct Recording {
-    inner: ReqwestTransport,
+struct Recording<T> {
+    inner: T,
     met: Arc<Mutex<Vec<Met>>>,
 }
 
-impl Transport for Recording {
+impl Transport for Recording<ReqwestTransport> {
     async fn send(&self, outgoing: Outgoing) -> Result<Response<Bytes>, SendError> {
         // A client gives an attempt up when its time has passed, whatever the transport thinks: the one or the other comes first.
         let mut entry = Entry { met: Met::Failed(SendError::timed_out().failure()), book: self.met.clone() };
@@ -88,6 +124,17 @@ impl Transport for Recording {
             Ok(answer) => Met::Answer { status: answer.status(), body: answer.body().clone() },
             Err(error) => Met::Failed(error.failure()),
         };
+        came
+    }
+}
+
+impl steadfast_blocking::Transport for Recording<UreqTransport> {
+    fn send(&self, outgoing: Outgoing) -> Result<Response<Bytes>, SendError> {
+        let came = steadfast_blocking::Transport::send(&self.inner, outgoing);
+        self.met.lock().unwrap().push(match &came {
+            Ok(answer) => Met::Answer { status: answer.status(), body: answer.body().clone() },
+            Err(error) => Met::Failed(error.failure()),
+        });
         came
     }
 }
@@ -134,9 +181,16 @@ impl Provider for Probe {
     }
 }
 
-fn run(adapter: Adapter) {
+fn run(adapter: Adapter, otherwise: Otherwise) {
     let before = peak_memory();
-    let wrong: Vec<_> = ROWS.iter().filter_map(|row| Some((row.name, met_otherwise(row, adapter)?))).collect();
+    let wrong: Vec<_> = ROWS
+        .iter()
+        .filter_map(|row| {
+            let expect = otherwise.iter().find(|(name, _)| *name == row.name).map_or(row.expect, |(_, expect)| *expect);
+            Some((row.name, met_otherwise(&Row { expect, ..*row }, adapter)?))
+        })
+        .collect();
+    assert!(otherwise.iter().all(|(name, _)| ROWS.iter().any(|row| row.name == *name)));
     assert!(wrong.is_empty(), "{wrong:#?}");
     println!("{} rows, {} MiB of memory at most", ROWS.len(), peak_memory().saturating_sub(before) >> 20);
 }
@@ -196,7 +250,12 @@ fn peak_memory() -> u64 {
 
 #[test]
 fn tokio_with_reqwest() {
-    run(tokio_and_reqwest);
+    run(tokio_and_reqwest, &[]);
+}
+
+#[test]
+fn blocking_with_ureq() {
+    run(blocking_and_ureq, UREQ);
 }
 
 #[test]
@@ -246,25 +305,29 @@ fn what_follows_an_answer_is_nobody_s() {
         let more = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged";
         format!("{own}{more}").into_bytes()
     };
-    let server = Server::start(Does::SaysAndStays(forged), "");
-    let met = tokio_and_reqwest(&format!("http://{}", server.address()), 3, PATIENT);
-    let bodies: Vec<_> = met.iter().map(|met| matches!(met, Met::Answer { body, .. } if body.len() == 1)).collect();
-    assert_eq!(bodies, [true; 3], "{met:?}");
-    assert_eq!(server.requests().len(), 3);
+    for adapter in ADAPTERS {
+        let server = Server::start(Does::SaysAndStays(forged), "");
+        let met = adapter(&format!("http://{}", server.address()), 3, PATIENT);
+        let is_own = |met: &Met| matches!(met, Met::Answer { body, .. } if body.len() == 1);
+        assert_eq!(met.iter().map(is_own).collect::<Vec<_>>(), [true; 3], "{met:?}");
+        assert_eq!(server.requests().len(), 3);
+    }
 }
 
 /// What was given up is not waited for on the same connection: a late answer to it would be taken for the next one's.
 #[test]
 fn a_connection_whose_answer_was_given_up_is_not_used_again() {
     let late = |nth| if nth == 0 { Vec::new() } else { b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}".to_vec() };
-    let server = Server::start(Does::SaysAndStays(late), "");
-    let met = tokio_and_reqwest(&format!("http://{}", server.address()), 3, 3 * SHORT);
-    let [first, second, third] = &met[..] else { panic!("{met:?}") };
-    assert!(
-        Expect::TimedOut.is(first) && Expect::Answer(200, 2).is(second) && Expect::Answer(200, 2).is(third),
-        "{met:?}"
-    );
-    assert_eq!((server.requests().len(), server.connections()), (3, 2), "one was closed, and one was used twice");
+    for adapter in ADAPTERS {
+        let server = Server::start(Does::SaysAndStays(late), "");
+        let met = adapter(&format!("http://{}", server.address()), 3, 3 * SHORT);
+        let [first, second, third] = &met[..] else { panic!("{met:?}") };
+        assert!(
+            Expect::TimedOut.is(first) && Expect::Answer(200, 2).is(second) && Expect::Answer(200, 2).is(third),
+            "{met:?}"
+        );
+        assert_eq!((server.requests().len(), server.connections()), (3, 2), "one was closed, and one was used twice");
+    }
 }
 
 /// The rows say plain `http`, which is for this machine alone; a provider written by others may say it of any.
