@@ -106,6 +106,29 @@ impl BaseUrl {
             .build()
             .map_err(|_| RequestError::Unsendable("URL"))
     }
+
+    /// Whether it is no more than an origin.
+    pub(crate) fn is_origin(&self) -> bool {
+        self.prefix.is_empty()
+    }
+
+    /// Whether this URL is of the same origin: scheme, host and port.
+    pub(crate) fn is_origin_of(&self, url: &Uri) -> bool {
+        let (Some(scheme), Some(authority)) = (url.scheme(), url.authority()) else { return false };
+        let usual = if self.scheme == Scheme::HTTPS { 443 } else { 80 };
+        let port = |authority: &Authority| {
+            if authority.as_str() == authority.host() { Some(usual) } else { authority.port_u16() }
+        };
+        *scheme == self.scheme
+            && authority.host().eq_ignore_ascii_case(self.authority.host())
+            && port(authority) == port(&self.authority)
+    }
+
+    /// The URL of this path and query at the same origin, as they are: not under the base's own path.
+    pub(crate) fn at_origin(&self, path_and_query: &str) -> Option<Uri> {
+        let builder = Uri::builder().scheme(self.scheme.clone()).authority(self.authority.clone());
+        builder.path_and_query(path_and_query).build().ok()
+    }
 }
 
 fn parse_authority(text: &str) -> Result<Authority, BaseUrlError> {
