@@ -62,12 +62,17 @@ impl<'a> Table<'a> {
     }
 
     fn below(&self, name: &str) -> String {
-        if self.place.field.is_empty() { name.to_owned() } else { format!("{}.{name}", self.place.field) }
+        // A name may be anything in quotes, and is shown.
+        let name = name.escape_debug();
+        if self.place.field.is_empty() { name.to_string() } else { format!("{}.{name}", self.place.field) }
     }
 
     /// The field of this name, if it is there.
     pub(super) fn get(&self, name: &'static str) -> Option<Value<'a>> {
-        self.asked.borrow_mut().push(name);
+        let mut asked = self.asked.borrow_mut();
+        if !asked.contains(&name) {
+            asked.push(name);
+        }
         let (key, value) = self.table.get_key_value(name)?;
         let place = Place::new(self.text, key.span().start, self.below(name));
         Some(Value { text: self.text, value, place })
@@ -196,9 +201,12 @@ impl<'a> Value<'a> {
             let within = |span: Range<usize>| span.start > self.value.span().start;
             let at = error.span().filter(|span| within(span.clone())).map(|span| span.start);
             let line = at.map_or(self.place.line, |at| Place::new(self.text, at, "").line);
-            // `message` alone would not say which of the settings within; the error's text does, in a second line.
-            let said = error.to_string().trim_end().replace('\n', " ");
-            ProfileError::new(&Place { line, field: self.place.field.clone() }, said)
+            // The error's text ends with the field within, in a line of its own.
+            let said = error.to_string();
+            let within = said.trim_end().rsplit_once("\nin `").and_then(|(_, field)| field.strip_suffix('`'));
+            let field =
+                within.map_or_else(|| self.place.field.clone(), |field| format!("{}.{field}", self.place.field).into());
+            ProfileError::new(&Place { line, field }, error.message())
         })
     }
 }

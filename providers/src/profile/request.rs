@@ -250,7 +250,13 @@ fn target(table: &Table<'_>, kind: Kind) -> Result<Target, ProfileError> {
     if let Some(bad) = relative.chars().find(|c| matches!(c, '?' | '#' | '%' | '\\') || c.is_control()) {
         return path.refuse(format!("holds {bad:?}: write names plainly, they are encoded; parameters go into query"));
     }
-    let segments: Vec<&str> = relative.split('/').collect();
+    // A slash within braces is a pointer's.
+    let mut within = false;
+    let outside = |c: char| {
+        within = c == '{' || (within && c != '}');
+        c == '/' && !within
+    };
+    let segments: Vec<&str> = relative.split(outside).collect();
     let inner = segments.len().saturating_sub(1);
     let empty = segments.iter().enumerate().any(|(at, segment)| segment.is_empty() && at < inner);
     if empty || segments.iter().any(|segment| matches!(*segment, "." | "..")) {

@@ -128,9 +128,11 @@ impl Part {
         match name.strip_prefix("payload.") {
             Some(pointer) if kind == Kind::Create => Pointer::parse(pointer).map(Self::Payload),
             Some(_) => Err("has {payload./…}, which is there in creates only".to_owned()),
-            None => Err(format!(
-                "has {{{name}}}, which is no placeholder: there are {{key}}, {{reference}}, {{payload}}, {{payload./a/b}} and {{env.NAME}}"
-            )),
+            // What stands there may be a secret, so it is not repeated.
+            None => {
+                Err("has a placeholder that is none of {key}, {reference}, {payload}, {payload./a/b} and {env.NAME}"
+                    .to_owned())
+            }
         }
     }
 }

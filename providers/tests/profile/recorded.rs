@@ -1,1 +1,1 @@
-//! To come.
+//! Recorded answers of public documentation, and what each is read as.
