@@ -69,7 +69,7 @@
 //! | field | type | default | what it says |
 //! | --- | --- | --- | --- |
 //! | `method` | word | `"POST"` for a create, else `"GET"` | also `"PUT"`, `"PATCH"` |
-//! | `path` | template | needed | under the base URL: `"/v1/jobs/{reference}"`. What is filled in is percent-encoded |
+//! | `path` | template | needed | under the base URL: `"/v1/jobs/{reference}"`. What is filled in is percent-encoded, what stands there is not |
 //! | `url` | text | none | `"{reference}"`, in `[poll]` and in the place of `path`: the reference is the URL |
 //! | `query` | table | none | name = template, in this order |
 //! | `headers` | table | none | name = template; beside those of every request, or in the place of one |
@@ -202,8 +202,18 @@ use self::wait::Waits;
 use crate::{Answer, BaseUrl};
 
 /// The profiles that come with this crate: name and text. Each is a file of its `profiles` folder, to be copied and changed.
-pub const SHIPPED: &[(&str, &str)] =
-    &[("deepvue", include_str!("../profiles/deepvue.toml")), ("didit", include_str!("../profiles/didit.toml"))];
+pub const SHIPPED: &[(&str, &str)] = &[
+    ("azure-lro", include_str!("../profiles/azure-lro.toml")),
+    ("deepvue", include_str!("../profiles/deepvue.toml")),
+    ("didit", include_str!("../profiles/didit.toml")),
+    ("onfido", include_str!("../profiles/onfido.toml")),
+    ("persona", include_str!("../profiles/persona.toml")),
+    ("replicate", include_str!("../profiles/replicate.toml")),
+    ("stripe-identity", include_str!("../profiles/stripe-identity.toml")),
+    ("sumsub", include_str!("../profiles/sumsub.toml")),
+    ("textract", include_str!("../profiles/textract.toml")),
+    ("veriff", include_str!("../profiles/veriff.toml")),
+];
 
 /// The text of the shipped profile of this name.
 ///

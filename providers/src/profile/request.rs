@@ -135,7 +135,8 @@ impl Sent {
             Target::Path(segments) => segments,
         };
         let fill = |template: &Template| template.fill(ask, secrets);
-        let segments: Vec<String> = segments.iter().map(fill).collect::<Result<_, _>>()?;
+        let segments: Vec<Vec<(&str, String)>> =
+            segments.iter().map(|segment| segment.parts(ask, secrets)).collect::<Result<_, _>>()?;
         let mut query: Vec<(&str, String)> = Vec::new();
         for (name, value) in &self.query {
             query.push((name, fill(value)?));
@@ -143,9 +144,11 @@ impl Sent {
         if let Some(KeyPlace::Query(name)) = &self.key {
             query.push((name, ask.key.as_str().to_owned()));
         }
-        let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
+        let segments = segments
+            .iter()
+            .map(|parts| -> Vec<(&str, &str)> { parts.iter().map(|(text, value)| (*text, value.as_str())).collect() });
         let query: Vec<(&str, &str)> = query.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        base.join(&segments, &query)
+        base.join_parts(segments, &query)
     }
 
     fn headers(&self, ask: &Ask<'_>, secrets: &Secrets) -> Result<HeaderMap, RequestError> {

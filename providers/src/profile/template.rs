@@ -80,23 +80,26 @@ impl Template {
     pub(super) fn fill(&self, ask: &Ask<'_>, secrets: &Secrets) -> Result<String, RequestError> {
         let mut text = String::new();
         for part in &self.0 {
-            match part {
-                Part::Text(plain) => text.push_str(plain),
-                Part::Key => text.push_str(ask.key.as_str()),
-                Part::Reference => text.push_str(ask.reference.ok_or(RequestError::NoReference)?.as_str()),
-                Part::Payload(pointer) => {
-                    let mut wanted = Wanted::default();
-                    wanted.add(pointer);
-                    let json = wanted.read(ask.payload.bytes());
-                    let word = json.as_ref().and_then(|json| json.at(pointer)?.word(true));
-                    text.push_str(word.ok_or(RequestError::Payload(
-                        "is no JSON object, or has no text where the profile takes one from",
-                    ))?);
-                }
-                Part::Secret(name) => secrets.put(name, &mut text)?,
-            }
+            part.put(ask, secrets, &mut text)?;
         }
         Ok(text)
+    }
+
+    /// What stands in the file, and what is filled in, in turn.
+    pub(super) fn parts<'s>(
+        &'s self,
+        ask: &Ask<'_>,
+        secrets: &Secrets,
+    ) -> Result<Vec<(&'s str, String)>, RequestError> {
+        let part = |part: &'s Part| {
+            let mut value = String::new();
+            if let Part::Text(text) = part {
+                return Ok((&**text, value));
+            }
+            part.put(ask, secrets, &mut value)?;
+            Ok(("", value))
+        };
+        self.0.iter().map(part).collect()
     }
 }
 
@@ -114,6 +117,25 @@ impl fmt::Display for Template {
 }
 
 impl Part {
+    fn put(&self, ask: &Ask<'_>, secrets: &Secrets, text: &mut String) -> Result<(), RequestError> {
+        match self {
+            Self::Text(plain) => text.push_str(plain),
+            Self::Key => text.push_str(ask.key.as_str()),
+            Self::Reference => text.push_str(ask.reference.ok_or(RequestError::NoReference)?.as_str()),
+            Self::Payload(pointer) => {
+                let mut wanted = Wanted::default();
+                wanted.add(pointer);
+                let json = wanted.read(ask.payload.bytes());
+                let word = json.as_ref().and_then(|json| json.at(pointer)?.word(true));
+                text.push_str(word.ok_or(RequestError::Payload(
+                    "is no JSON object, or has no text where the profile takes one from",
+                ))?);
+            }
+            Self::Secret(name) => secrets.put(name, text)?,
+        }
+        Ok(())
+    }
+
     fn parse(name: &str, kind: Kind) -> Result<Self, String> {
         match name {
             "key" => return Ok(Self::Key),
