@@ -104,7 +104,7 @@
 //! # Templates
 //!
 //! `{key}`; `{reference}`, in polls; `{payload./a/b}`, a text or whole number of a JSON payload, in creates; `{env.NAME}`, a secret, by the name of its environment variable:
-//! capitals, digits and `_`. A secret itself has no place in a profile, and a literal `Authorization` is refused. `{{` and `}}` are braces.
+//! capitals, digits and `_`. A secret itself has no place in a profile, and a literal `Authorization` is refused. In a path or a query a secret is part of the URL, which logs may show. `{{` and `}}` are braces.
 //!
 //! # Rules
 //!
@@ -310,7 +310,7 @@ impl Profile {
         parts
             .into_iter()
             .find(|part| *part != "null")
-            .map_or_else(|| body.clone(), |part| body.slice_ref(part.as_bytes()))
+            .map_or_else(|| body.clone(), |part| Bytes::copy_from_slice(part.as_bytes()))
     }
 
     fn read_at(&self, answer: &Answer<'_>, base: &BaseUrl) -> Result<Reading, Failure> {

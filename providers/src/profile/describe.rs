@@ -6,7 +6,6 @@ use steadfast_core::gate::{Kinds, RateLimit};
 use steadfast_core::policy::humane;
 use steadfast_core::{Kind, SendSafety};
 
-use super::meaning::{Meaning, State};
 use super::read::{ReferenceAt, ReferencePlace};
 use super::request::{Body, KeyPlace, Target};
 use super::wait::RESETS;
@@ -32,23 +31,13 @@ impl Profile {
             "reference",
             self.reference().map_or_else(|| "none: the create's answer is the last".to_owned(), reference),
         );
-        for state in self.poll.iter().flat_map(|poll| {
-            let of_rules = poll.read.rules.iter().filter_map(|rule| match &rule.verdict {
-                super::rule::Verdict::State(state) => Some(state),
-                super::rule::Verdict::Is(..) => None,
-            });
-            of_rules.chain(&poll.read.state)
-        }) {
-            line("state", states(state));
-        }
         for (name, call) in
             [("create", Some(&self.create)), ("lookup", self.lookup.as_ref()), ("poll", self.poll.as_ref())]
         {
-            let rules = call.map_or(0, |call| call.read.rules.len());
-            if rules > 0 {
-                line("rules", format!("{rules} of their own for answers to a {name}"));
-            }
+            let rules = call.iter().flat_map(|call| &call.read.rules);
+            rules.for_each(|rule| line("rule", format!("{name}: {rule}")));
         }
+        self.poll.iter().filter_map(|poll| poll.read.state.as_ref()).for_each(|state| line("state", state.to_string()));
         let limits: Vec<String> = self.gate.rate_limits().iter().map(limit).collect();
         line("limits", if limits.is_empty() { "none but what answers teach".to_owned() } else { limits.join("; ") });
         line("waits", self.waits());
@@ -131,13 +120,6 @@ fn reference(at: &ReferenceAt) -> String {
         ReferencePlace::Header(name) => format!("in the answer's header {name}"),
     };
     if at.is_url { format!("{place}, a URL") } else { place }
-}
-
-fn states(state: &State) -> String {
-    let values: Vec<String> =
-        state.values.iter().map(|(text, meaning)| format!("{text:?} {}", meaning.name())).collect();
-    let missing = state.missing.map_or("no usable answer", Meaning::name);
-    format!("at {}: {}; another text {}; none {missing}", state.pointer, values.join(", "), state.unknown.name())
 }
 
 fn limit(limit: &RateLimit) -> String {

@@ -130,7 +130,7 @@ impl Hook {
 
     fn result(&self, body: &Bytes) -> Bytes {
         let cut = self.result.as_ref().and_then(|at| part(core::str::from_utf8(body).ok()?, at));
-        cut.map_or_else(|| body.clone(), |cut| body.slice_ref(cut.as_bytes()))
+        cut.map_or_else(|| body.clone(), |cut| Bytes::copy_from_slice(cut.as_bytes()))
     }
 }
 

@@ -1,5 +1,7 @@
 //! The words for what an answer means, and a status text's meaning.
 
+use core::fmt;
+
 use steadfast_core::Kind;
 
 use super::ProfileError;
@@ -92,16 +94,16 @@ impl Meaning {
 /// A status text in a body, and what each of its values means.
 #[derive(Clone, Debug)]
 pub(super) struct State {
-    pub(super) pointer: Pointer,
-    pub(super) values: Vec<(Box<str>, Meaning)>,
+    pointer: Pointer,
+    values: Vec<(Box<str>, Meaning)>,
     /// Ignoring the case of ASCII, control characters, and white space around.
     loose: bool,
     /// Whole numbers and truth values are read as their text.
     number: bool,
     /// Where there is no text. `None`: the answer is unusable.
-    pub(super) missing: Option<Meaning>,
+    missing: Option<Meaning>,
     /// Of a text that is none of the values.
-    pub(super) unknown: Meaning,
+    unknown: Meaning,
 }
 
 /// What a body's status says.
@@ -147,6 +149,18 @@ impl State {
         let fits = |value: &str| if self.loose { folded(value) == folded_text } else { value == text };
         let meaning = self.values.iter().find(|(value, _)| fits(value)).map_or(self.unknown, |(_, meaning)| *meaning);
         if meaning == Unknown { Said::Unknown(shown) } else { Said::Means(meaning) }
+    }
+}
+
+/// `at /status: "done" ready; another text unknown; none no usable answer`.
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "at {}:", self.pointer)?;
+        for (at, (text, meaning)) in self.values.iter().enumerate() {
+            write!(f, "{} {text:?} {}", if at > 0 { "," } else { "" }, meaning.name())?;
+        }
+        let missing = self.missing.map_or("no usable answer", Meaning::name);
+        write!(f, "; another text {}; none {missing}", self.unknown.name())
     }
 }
 

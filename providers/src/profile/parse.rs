@@ -34,13 +34,24 @@ pub(super) fn profile(root: &Table<'_>) -> Result<Profile, ProfileError> {
         let result = pointers(&table, "result")?;
         let rules = Read::rules(&table, Kind::Poll)?;
         table.finish()?;
+        if !sent.bears_reference() {
+            return table.place().refuse("has {reference} nowhere: a poll asks about one job");
+        }
         let read = Read { state, rules, ..Read::new(Kind::Poll, status_in_body.clone()) };
         Ok((Call { sent, read }, result))
     });
     let (poll, result) = poll.transpose()?.map_or((None, Vec::new()), |(poll, result)| (Some(poll), result));
     let is_url = poll.as_ref().is_some_and(|poll| matches!(poll.sent.target, Target::Reference));
 
-    let of_create = create.get("reference").map(|value| ReferenceAt::parse(&value, is_url)).transpose()?;
+    let hook = root.get("webhook").map(|value| Hook::parse(&value)).transpose()?;
+    let of_create = create.get("reference");
+    if let Some(value) = &of_create
+        && poll.is_none()
+        && hook.as_ref().is_none_or(|hook| hook.state.is_none())
+    {
+        return value.refuse("leads nowhere: there is neither a [poll] nor a [webhook] that is believed, so nothing tells how a job ends");
+    }
+    let of_create = of_create.map(|value| ReferenceAt::parse(&value, is_url)).transpose()?;
     if poll.is_some() && of_create.is_none() {
         create.need("reference", "where the answer has the reference by which [poll] asks")?;
     }
@@ -70,7 +81,6 @@ pub(super) fn profile(root: &Table<'_>) -> Result<Profile, ProfileError> {
         Ok(Call { sent, read })
     });
     let lookup = lookup.transpose()?;
-    let hook = root.get("webhook").map(|value| Hook::parse(&value)).transpose()?;
     root.finish()?;
     policy::check_safety(policy.safety(), &safety, create.sent.bears_key(), lookup.is_some())?;
     Ok(Profile { name, base, origins, waits, policy, gate, create, lookup, poll, result, hook })

@@ -295,7 +295,7 @@ impl Read {
             || self.status_in_body.is_some()
             || self.echo.is_some()
             || (self.kind != Kind::Poll && self.reference.as_ref().is_some_and(in_body))
-            || self.rules.iter().any(|rule| !rule.is_bodiless())
+            || self.rules.iter().any(Rule::needs_json)
     }
 
     /// What is looked at in the body of an answer with this status.

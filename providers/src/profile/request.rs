@@ -112,6 +112,11 @@ impl Sent {
         self.key.is_some() || self.templates().iter().any(|(_, template)| template.has_key())
     }
 
+    pub(super) fn bears_reference(&self) -> bool {
+        matches!(self.target, Target::Reference)
+            || self.templates().iter().any(|(_, template)| template.has_reference())
+    }
+
     pub(super) fn fill(
         &self,
         ask: &Ask<'_>,
@@ -192,7 +197,13 @@ impl JsonTemplate {
     fn parse(value: &Value<'_>, kind: Kind) -> Result<Self, ProfileError> {
         if value.is_table() {
             let members = value.table()?.entries().into_iter();
-            let members = members.map(|(name, value)| Ok((name.into(), Self::parse(&value, kind)?)));
+            let members = members.map(|(name, value)| {
+                let json = Self::parse(&value, kind)?;
+                if let Self::Text(text) = &json {
+                    refuse_secret(name, text, &value)?;
+                }
+                Ok((name.into(), json))
+            });
             return members.collect::<Result<_, _>>().map(Self::Object);
         }
         if let Some(number) = value.as_integer() {
@@ -251,7 +262,7 @@ fn target(table: &Table<'_>, kind: Kind) -> Result<Target, ProfileError> {
         return path.refuse("does not begin with a slash: a path is relative to the base URL, and names no other host");
     };
     if let Some(bad) = relative.chars().find(|c| matches!(c, '?' | '#' | '%' | '\\') || c.is_control()) {
-        return path.refuse(format!("holds {bad:?}: write names plainly, they are encoded; parameters go into query"));
+        return path.refuse(format!("holds {bad:?}: write it plainly, and parameters into query"));
     }
     // A slash within braces is a pointer's.
     let mut within = false;
@@ -271,7 +282,12 @@ fn target(table: &Table<'_>, kind: Kind) -> Result<Target, ProfileError> {
 
 fn pairs(value: &Value<'_>, kind: Kind) -> Result<Vec<(Box<str>, Template)>, ProfileError> {
     let entries = value.table()?.entries().into_iter();
-    entries.map(|(name, value)| Ok((name.into(), template(&value, kind)?))).collect()
+    let pair = |(name, value): (&str, Value<'_>)| {
+        let template = template(&value, kind)?;
+        refuse_secret(name, &template, &value)?;
+        Ok((name.into(), template))
+    };
+    entries.map(pair).collect()
 }
 
 /// A table of headers.
@@ -286,9 +302,9 @@ pub(super) fn headers(value: &Value<'_>, kind: Kind) -> Result<Vec<(HeaderName, 
         if value.text()?.chars().any(char::is_control) {
             return value.refuse("holds a control character, which no header can carry");
         }
-        if template.is_literal() && is_secret(name.as_str()) {
-            return value
-                .refuse("is a secret written out: name an environment variable instead, as in \"{env.ACME_API_KEY}\"");
+        refuse_secret(name.as_str(), &template, &value)?;
+        if headers.iter().any(|(other, _)| *other == name) {
+            return value.refuse("is there twice, since headers know no upper case");
         }
         headers.push((name, template));
     }
@@ -300,10 +316,15 @@ pub(super) fn header_name(text: &str, place: &Value<'_>) -> Result<HeaderName, P
     HeaderName::from_bytes(text.as_bytes()).or_else(refused)
 }
 
-/// Whether a header of this name carries a secret, as far as names tell.
-fn is_secret(name: &str) -> bool {
+/// Refuses a literal under a name that is a secret's, as far as names tell.
+fn refuse_secret(name: &str, template: &Template, place: &Value<'_>) -> Result<(), ProfileError> {
+    let name = name.to_ascii_lowercase().replace('_', "-");
     let words = ["authorization", "api-key", "apikey", "secret", "password", "token", "cookie"];
-    words.iter().any(|word| name.contains(word))
+    if template.is_literal() && words.iter().any(|word| name.contains(word)) {
+        return place
+            .refuse("is a secret written out: name an environment variable instead, as in \"{env.ACME_API_KEY}\"");
+    }
+    Ok(())
 }
 
 fn body(value: &Value<'_>, kind: Kind) -> Result<Body, ProfileError> {

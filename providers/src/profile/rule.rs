@@ -3,6 +3,8 @@
 //! Rules are asked in the order of the file, and the first that fits counts; but those that look at status and headers alone are asked before those
 //! that look into the body. One that names no status is about 2xx answers.
 
+use core::fmt;
+
 use http::{HeaderMap, HeaderName, StatusCode};
 use steadfast_core::Kind;
 use steadfast_core::retry::Certainty;
@@ -91,6 +93,11 @@ impl Rule {
         self.when.body.is_empty() && matches!(self.verdict, Verdict::Is(..))
     }
 
+    /// Whether it looks into a body as JSON.
+    pub(super) fn needs_json(&self) -> bool {
+        matches!(self.verdict, Verdict::State(_)) || self.when.body.iter().any(|(pointer, _)| pointer.is_some())
+    }
+
     pub(super) fn want(&self, wanted: &mut Wanted) {
         for (pointer, test) in &self.when.body {
             let Some(pointer) = pointer else { continue };
@@ -101,6 +108,55 @@ impl Rule {
         }
         if let Verdict::State(state) = &self.verdict {
             state.want(wanted);
+        }
+    }
+}
+
+/// `404: not-found`; `503, /detail "source unavailable": transient`.
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, (from, to)) in self.when.statuses.iter().enumerate() {
+            let or = if at > 0 { " or " } else { "" };
+            match (from, to) {
+                (100, 999) => write!(f, "{or}any status")?,
+                (from, to) if from == to => write!(f, "{or}{from}")?,
+                (from, _) => write!(f, "{or}{}xx", from / 100)?,
+            }
+        }
+        self.when.headers.iter().try_for_each(|(name, test)| write!(f, ", {name} {test}"))?;
+        for (pointer, test) in &self.when.body {
+            match pointer {
+                Some(pointer) => write!(f, ", {pointer} {test}")?,
+                None => write!(f, ", body {test}")?,
+            }
+        }
+        match &self.verdict {
+            Verdict::Is(meaning, certainty) => {
+                let sure = certainty.map_or(String::new(), |certainty| format!(", {certainty:?}"));
+                write!(f, ": {}{sure}", meaning.name())
+            }
+            Verdict::State(state) => write!(f, ": {state}"),
+        }
+    }
+}
+
+impl fmt::Display for Test {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.what {
+            What::Present(true) => f.write_str("is there"),
+            What::Present(false) => f.write_str("is not there"),
+            What::Empty { empty, aside } => {
+                f.write_str(if *empty { "is empty" } else { "is not empty" })?;
+                if aside.is_empty() { Ok(()) } else { write!(f, " but for {}", aside.join(", ")) }
+            }
+            What::Contains(part) => write!(f, "contains {part:?}"),
+            What::Equals(those) => {
+                let those: Vec<String> = those
+                    .iter()
+                    .map(|(sort, text)| if *sort == Sort::Text { format!("{text:?}") } else { text.to_string() })
+                    .collect();
+                write!(f, "is {}", those.join(" or "))
+            }
         }
     }
 }

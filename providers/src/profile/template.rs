@@ -6,7 +6,7 @@
 //! | `{reference}` | the provider's name for the job; in polls only |
 //! | `{payload}` | the payload, whole: only as a body, alone |
 //! | `{payload./a/b}` | the text or whole number at this place of the payload, which must be JSON; in creates only |
-//! | `{env.NAME}` | what the environment has under this name: the only way for a secret |
+//! | `{env.NAME}` | what the environment has under this name: the only way for a secret. In a path or a query it is part of the URL, which logs may show |
 //! | `{{`, `}}` | a brace |
 
 use core::fmt;
@@ -70,6 +70,10 @@ impl Template {
 
     pub(super) fn has_key(&self) -> bool {
         self.0.contains(&Part::Key)
+    }
+
+    pub(super) fn has_reference(&self) -> bool {
+        self.0.contains(&Part::Reference)
     }
 
     /// Whether it is a text as it stands.

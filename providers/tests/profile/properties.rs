@@ -6,9 +6,12 @@ use std::time::Duration;
 use http::header::{HeaderValue, RETRY_AFTER};
 use http::{HeaderMap, StatusCode};
 use proptest::prelude::*;
+use steadfast_core::breaker::BreakerPolicy;
+use steadfast_core::gate::{Kinds, RateLimit, WhenOpen};
 use steadfast_core::operation::Reading;
+use steadfast_core::rate_limit::RatePolicy;
 use steadfast_core::retry::{Certainty, Class, Failure};
-use steadfast_core::{Kind, Timestamp};
+use steadfast_core::{Kind, SendSafety, Timestamp};
 use steadfast_providers::profile::{Profile, SHIPPED, words};
 use steadfast_providers::{Answer, Provider};
 
@@ -148,6 +151,30 @@ fn a_hint_counts_where_the_file_believes_it() {
     let limits = HeaderMap::from_iter([("x-ratelimit-remaining".parse().unwrap(), HeaderValue::from_static("1"))]);
     let answer = Answer::new(Kind::Poll, StatusCode::OK, &limits, b"", WALL);
     assert!(connect(&acme).quota(&answer).is_some() && connect(&deaf).quota(&answer).is_none());
+}
+
+#[test]
+fn a_body_that_is_no_json_can_be_looked_at_as_text() {
+    let state = ACME.lines().find(|line| line.starts_with("state")).unwrap();
+    let rule = "[[poll.rules]]\nwhen = { body = { contains = \"still running\", loose = true } }\nis = \"pending\"";
+    let acme = Profile::parse(&ACME.replace(state, rule)).unwrap();
+    assert_eq!(read(&acme, Kind::Poll, 200, "<p>Still Running</p>"), Ok(Reading::Pending { hint: None }));
+    assert_eq!(read(&acme, Kind::Poll, 200, "%PDF"), Ok(Reading::Ready));
+}
+
+#[test]
+fn the_gate_is_set_in_the_cores_own_words() {
+    let gate = "[gate]\nwhen_open = \"refuse\"\nlongest_pause = \"10m\"\nbreaker = { trip = { consecutive = { failures = 3 } } }\n\
+        [[limits]]\ncount = 5\nper = \"1s\"\nkinds = [\"create\"]\n[policy]";
+    let acme = Profile::parse(&ACME.replace("[policy]", gate)).unwrap();
+    let set = connect(&acme).gate();
+    assert_eq!((set.when_open(), set.longest_pause()), (WhenOpen::Refuse, Duration::from_secs(600)));
+    assert_eq!(set.breaker(), Some(&BreakerPolicy::consecutive(3).unwrap()));
+    assert_eq!(
+        set.rate_limits(),
+        [RateLimit { kinds: Kinds::of(&[Kind::Create]), rate: RatePolicy::new(5, Duration::from_secs(1)).unwrap() }]
+    );
+    assert_eq!(connect(&acme).policy().safety(), SendSafety::Keyed { window: Duration::from_secs(86_400) });
 }
 
 #[test]

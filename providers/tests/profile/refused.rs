@@ -90,6 +90,11 @@ const WRONG: &[(&str, &str, isize, &str, &str)] = &[
     (STATE, "[lookup]\npath = \"/v1/scans/{key}\"\nlist = { pointer = \"/r\", reference = \"/id\" }", 2, "lookup.list.key", "is missing"),
     (NAME, "allow_origins = [\"https://x/y\"]\nname=\"a\"", 0, "allow_origins[0]", "has a path"),
     (NAME, "rate_limit_reset = \"ignored\"\nwait_for_reset = true\nname=\"a\"", 1, "wait_for_reset", "waits for what rate_limit_reset ignores"),
+    (POLL_PATH, r#"path = "/v1/scans""#, -1, "poll", "has {reference} nowhere"),
+    (HEADERS, r#"headers = { X-A = "1", x-a = "2" }"#, 0, "headers.x-a", "is there twice"),
+    (POLL_PATH, "path = \"/{reference}\"\nquery = { api_key = \"canary\" }", 1, "poll.query.api_key", "is a secret written out"),
+    (POLL_PATH, "path = \"/{reference}\"\nbody = { auth = { clientSecret = \"canary\" } }", 1, "poll.body.auth.clientSecret", "is a secret written out"),
+    (POLL_PATH, "path = \"/{reference}\"\nbody = { x = 1.5 }", 1, "poll.body.x", "is a number where"),
 ];
 
 #[test]
@@ -106,6 +111,19 @@ fn every_fault_is_told_by_line_and_field() {
         );
     }
     assert!(Profile::parse(ACME).is_ok(), "and without its faults it is good");
+}
+
+#[test]
+fn what_would_never_end_is_refused() {
+    let (before, _) = ACME.split_once("\n[poll]").unwrap();
+    let error = Profile::parse(before).unwrap_err();
+    assert_eq!((error.line(), error.field()), (12, "create.reference"), "{error}");
+    let believed = "\n[webhook]\nscheme = \"stripe\"\nsecrets = [\"A\"]\nreference = \"/id\"\nbelieve = true\n\
+        state = { pointer = \"/s\", values = { done = \"ready\" } }";
+    assert!(Profile::parse(&format!("{before}{believed}")).is_ok());
+    // A job that is done at once has no reference, and says so by rules.
+    let at_once = "\n[[create.rules]]\nwhen = { body = { pointer = \"/id\", present = true } }\nis = \"ready\"";
+    assert!(Profile::parse(&format!("{}{at_once}", before.replace(REFERENCE, ""))).is_ok());
 }
 
 #[test]
