@@ -114,7 +114,8 @@ impl BaseUrl {
         let last = segments.len().saturating_sub(1);
         for (index, parts) in segments.enumerate() {
             let whole: String = parts.as_ref().iter().flat_map(|(text, value)| [*text, *value]).collect();
-            if !is_plain(&whole) && !(whole.is_empty() && index == last) {
+            let ends_with_slash = whole.is_empty() && index == last;
+            if !is_plain(&whole) && !ends_with_slash {
                 return Err(RequestError::Unsendable("path"));
             }
             path.push('/');

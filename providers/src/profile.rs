@@ -129,7 +129,7 @@
 //! | `accepted` | create, look-up | there is a job; its reference is where `reference` says |
 //! | `ready`, `undecided`, `failed` | create, poll | the job is done; ended without a decision; ran and failed |
 //! | `pending`, `awaiting-user`, `awaiting-review`, `partial` | poll | not done yet |
-//! | `not-found` | look-up, poll | there is no such job. Of a look-up this is proof that nothing ran |
+//! | `not-found` | look-up, poll | there is no such job. Of a look-up this is proof that nothing ran: only a 2xx, 404 or 410 can say it |
 //! | `transient`, `throttled`, `permanent` | all | no usable answer: likely to pass; too fast; never |
 //!
 //! Where no rule fits: an answer that is no 2xx means what [`status`](crate::status) says, a 404 too; a 2xx has the reference or the state, or is no
@@ -144,7 +144,7 @@
 //! | `loose` | flag | `false` | ignores the case of ASCII letters, control characters, and white space around |
 //! | `number` | flag | `false` | whole numbers and truth values are read as their text: `values = { "9001" = "ready" }` |
 //! | `missing` | word | the answer is unusable (in a rule: `"next"`) | where there is no text |
-//! | `unknown` | word | `"unknown"` | a text that is none of the values: kept as text, and treated as pending |
+//! | `unknown` | word | `"unknown"`; of a create or look-up `"next"` | a text that is none of the values: kept as text, and treated as pending |
 //!
 //! # Webhooks: `[webhook]`
 //!

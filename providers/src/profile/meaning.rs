@@ -131,8 +131,14 @@ impl State {
             values.push((text.into(), value.word(words)?));
         }
         let word = |name| table.get(name).map(|value| value.word(words)).transpose();
-        let (missing, unknown) = (word("missing")?.or(missing), word("unknown")?.unwrap_or(Unknown));
+        let is_last = missing.is_none();
+        let missing = word("missing")?.or(missing);
+        // To keep a text is for polls: of a create or a look-up it would say nothing.
+        let unknown = word("unknown")?.unwrap_or(if kind == Kind::Poll { Unknown } else { Next });
         table.finish()?;
+        if is_last && (missing == Some(Next) || unknown == Next || values.iter().any(|(_, value)| *value == Next)) {
+            return value.refuse("says \"next\", and nothing comes after it: that is for the states of rules");
+        }
         Ok(Self { pointer, values, loose, number, missing, unknown })
     }
 

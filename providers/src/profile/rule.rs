@@ -4,6 +4,7 @@
 //! that look into the body. One that names no status is about 2xx answers.
 
 use core::fmt;
+use std::borrow::Cow;
 
 use http::{HeaderMap, HeaderName, StatusCode};
 use steadfast_core::Kind;
@@ -32,10 +33,13 @@ pub(super) enum Verdict {
 #[derive(Clone, Debug)]
 pub(super) struct When {
     /// Ranges, both ends within.
-    statuses: Vec<(u16, u16)>,
+    statuses: Cow<'static, [(u16, u16)]>,
     headers: Vec<(HeaderName, Test)>,
     body: Vec<(Option<Pointer>, Test)>,
 }
+
+/// Every 2xx.
+const GOOD: When = When { statuses: Cow::Borrowed(&[(200, 299)]), headers: Vec::new(), body: Vec::new() };
 
 #[derive(Clone, Debug)]
 struct Test {
@@ -52,7 +56,8 @@ enum What {
     },
     /// One of these texts, whole numbers or truth values.
     Equals(Vec<(Sort, Box<str>)>),
-    Contains(Box<str>),
+    /// One of these.
+    Contains(Vec<Box<str>>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +70,7 @@ enum Sort {
 impl Rule {
     pub(super) fn parse(value: &Value<'_>, kind: Kind) -> Result<Self, ProfileError> {
         let table = value.table()?;
-        let when = table.get("when").map(|value| When::parse(&value)).transpose()?;
+        let when = table.get("when").map_or(Ok(GOOD), |value| When::parse(&value))?;
         let (is, state, certainty) = (table.get("is"), table.get("state"), table.get("certainty"));
         table.finish()?;
         let verdict = match (is, state) {
@@ -77,6 +82,9 @@ impl Rule {
                         meaning.name()
                     ));
                 }
+                if kind == Kind::Lookup && meaning == Meaning::NotFound && !when.proves_absence() {
+                    return is.refuse("would have a create sent again on the word of an error: only a 2xx, a 404 or a 410 says that there is no job");
+                }
                 Verdict::Is(meaning, certainty.map(|value| sure(&value, kind, meaning)).transpose()?)
             }
             (None, Some(state)) if certainty.is_none() => {
@@ -85,7 +93,7 @@ impl Rule {
             (None, Some(_)) => return value.refuse("has a certainty, which belongs to a rule with is"),
             _ => return value.refuse("needs one of is and state"),
         };
-        Ok(Self { when: when.unwrap_or_else(When::good), verdict })
+        Ok(Self { when, verdict })
     }
 
     /// Whether status and headers alone decide.
@@ -132,8 +140,8 @@ impl fmt::Display for Rule {
         }
         match &self.verdict {
             Verdict::Is(meaning, certainty) => {
-                let sure = certainty.map_or(String::new(), |certainty| format!(", {certainty:?}"));
-                write!(f, ": {}{sure}", meaning.name())
+                let sure = CERTAINTIES.iter().find(|(_, sure)| Some(*sure) == *certainty);
+                write!(f, ": {}{}", meaning.name(), sure.map_or(String::new(), |(word, _)| format!(", {word}")))
             }
             Verdict::State(state) => write!(f, ": {state}"),
         }
@@ -147,9 +155,12 @@ impl fmt::Display for Test {
             What::Present(false) => f.write_str("is not there"),
             What::Empty { empty, aside } => {
                 f.write_str(if *empty { "is empty" } else { "is not empty" })?;
-                if aside.is_empty() { Ok(()) } else { write!(f, " but for {}", aside.join(", ")) }
+                if aside.is_empty() { Ok(()) } else { write!(f, " ({} aside)", aside.join(", ")) }
             }
-            What::Contains(part) => write!(f, "contains {part:?}"),
+            What::Contains(parts) => {
+                let parts: Vec<String> = parts.iter().map(|part| format!("{part:?}")).collect();
+                write!(f, "contains {}", parts.join(" or "))
+            }
             What::Equals(those) => {
                 let those: Vec<String> = those
                     .iter()
@@ -165,22 +176,26 @@ fn sure(value: &Value<'_>, kind: Kind, meaning: Meaning) -> Result<Certainty, Pr
     if kind != Kind::Create || !meaning.is_failure() {
         return value.refuse("is for failures of a create: nothing else runs a job");
     }
-    value.word(&[
-        ("not-executed", Certainty::NotExecuted),
-        ("may-have-executed", Certainty::MayHaveExecuted),
-        ("executed", Certainty::Executed),
-    ])
+    value.word(&CERTAINTIES)
 }
 
+const CERTAINTIES: [(&str, Certainty); 3] = [
+    ("not-executed", Certainty::NotExecuted),
+    ("may-have-executed", Certainty::MayHaveExecuted),
+    ("executed", Certainty::Executed),
+];
+
 impl When {
-    /// Every 2xx.
-    fn good() -> Self {
-        Self { statuses: vec![(200, 299)], headers: Vec::new(), body: Vec::new() }
+    /// Whether an answer like this can be the provider's word that there is no such job.
+    fn proves_absence(&self) -> bool {
+        let says =
+            |(from, to): &(u16, u16)| (200..300).contains(from) && *to < 300 || from == to && [404, 410].contains(from);
+        self.statuses.iter().all(says)
     }
 
     fn parse(value: &Value<'_>) -> Result<Self, ProfileError> {
         let table = value.table()?;
-        let mut when = Self::good();
+        let mut when = GOOD;
         if let Some(status) = table.get("status") {
             when.statuses = status.one_or_more()?.iter().map(statuses).collect::<Result<_, _>>()?;
         }
@@ -235,11 +250,11 @@ impl Test {
                 What::Equals(equals.one_or_more()?.iter().map(|value| scalar(value, loose)).collect::<Result<_, _>>()?)
             }
             (None, Some(contains), None, None) => {
-                let text = contains.text()?;
-                if text.is_empty() {
-                    return contains.refuse("is empty, which every text contains");
-                }
-                What::Contains(if loose { folded(text).into() } else { text.into() })
+                let part = |value: &Value<'_>| match value.text()? {
+                    "" => value.refuse("is empty, which every text contains"),
+                    text => Ok(if loose { folded(text).into() } else { text.into() }),
+                };
+                What::Contains(contains.one_or_more()?.iter().map(part).collect::<Result<_, _>>()?)
             }
             (None, None, Some(present), None) => What::Present(present.boolean()?),
             (None, None, None, Some(empty)) => {
@@ -261,7 +276,7 @@ impl Test {
         let word = if self.loose { &*folded(word) } else { word };
         match &self.what {
             What::Equals(those) => those.iter().any(|(other, those)| *other == sort && **those == *word),
-            What::Contains(part) => sort == Sort::Text && word.contains(&**part),
+            What::Contains(parts) => sort == Sort::Text && parts.iter().any(|part| word.contains(&**part)),
             What::Present(_) | What::Empty { .. } => false,
         }
     }

@@ -8,9 +8,11 @@ use steadfast_providers::{Ask, Payload, Provider};
 
 use super::connect;
 
+type Sent = (Kind, &'static str, &'static str);
+
 /// Each profile with its answers, a payload of its kind, and what its requests look like.
 #[rustfmt::skip]
-const ALL: &[(&str, &str, &str, &[(Kind, &str, &str)])] = &[
+const ALL: &[(&str, &str, &str, &[Sent])] = &[
     ("azure-lro", include_str!("../../profiles/recorded/azure-lro.json"), "{}", &[
         (Kind::Create, "POST https://service.contoso.example/jobs:analyze?api-version=2024-01-01 operation-id=order-42", "{}"),
         (Kind::Poll, "GET https://service.contoso.example/operations/aQZ7b?api-version=2024-01-01", ""),

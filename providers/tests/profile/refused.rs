@@ -95,6 +95,9 @@ const WRONG: &[(&str, &str, isize, &str, &str)] = &[
     (POLL_PATH, "path = \"/{reference}\"\nquery = { api_key = \"canary\" }", 1, "poll.query.api_key", "is a secret written out"),
     (POLL_PATH, "path = \"/{reference}\"\nbody = { auth = { clientSecret = \"canary\" } }", 1, "poll.body.auth.clientSecret", "is a secret written out"),
     (POLL_PATH, "path = \"/{reference}\"\nbody = { x = 1.5 }", 1, "poll.body.x", "is a number where"),
+    (STATE, "[lookup]\npath = \"/{key}\"\n[[lookup.rules]]\nwhen = { status = [404, 503] }\nis = \"not-found\"", 4, "lookup.rules[0].is", "would have a create sent again"),
+    (STATE, "state = { pointer = \"/s\", values = { a = \"next\" } }", 0, "poll.state", "says \"next\""),
+    (STATE, "[[poll.rules]]\nwhen = { body = { contains = \"\" } }\nis = \"pending\"", 1, "poll.rules[0].when.body.contains", "is empty"),
 ];
 
 #[test]
