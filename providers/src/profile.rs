@@ -59,7 +59,8 @@
 //! | `poll` | table | none | asks how far a job is |
 //! | `webhook` | table | none | see below |
 //!
-//! `policy.safety` is `"unsafe"` (the default: nothing ambiguous is sent again), `"idempotent"`, `{ keyed = { window = "24h" } }` or `{ lookup = { settle = "60s" } }`.
+//! `policy.safety` is `"unsafe"` (the default: nothing ambiguous is sent again), `"idempotent"`, `{ keyed = { window = "24h" } }` or
+//! `{ lookup = { settle = "60s" } }`.
 //! `policy.create` and `policy.lookup` are `{ attempts, deadline, attempt_timeout, backoff, retry_after }`, `policy.poll` is
 //! `{ schedule, polls, deadline, retry, not_found_grace, accept_partial }`, and a backoff or schedule is
 //! `{ growth = { exponential = { first = "3s", factor = 2 } }, cap = "30s", jitter = "none" }`.
@@ -103,13 +104,14 @@
 //!
 //! # Templates
 //!
-//! `{key}`; `{reference}`, in polls; `{payload./a/b}`, a text or whole number of a JSON payload, in creates; `{env.NAME}`, a secret, by the name of its environment variable:
-//! capitals, digits and `_`. A secret itself has no place in a profile, and a literal `Authorization` is refused. In a path or a query a secret is part of the URL, which logs may show. `{{` and `}}` are braces.
+//! `{key}`; `{reference}`, in polls; `{payload./a/b}`, a text or whole number of a JSON payload, in creates; `{env.NAME}`, a secret, by the name of its
+//! environment variable: capitals, digits and `_`. A secret itself has no place in a profile, and a literal `Authorization` is refused. In a path or a
+//! query a secret is part of the URL, which logs may show. `{{` and `}}` are braces.
 //!
 //! # Rules
 //!
-//! `[[create.rules]]`, `[[lookup.rules]]`, `[[poll.rules]]`: when an answer looks like this, it means that. The first that fits counts, in the order of the file; but rules on
-//! status and headers alone are asked before those that look into the body.
+//! `[[create.rules]]`, `[[lookup.rules]]`, `[[poll.rules]]`: when an answer looks like this, it means that. The first that fits counts, in the order of
+//! the file; but rules on status and headers alone are asked before those that look into the body.
 //!
 //! | field | type | default | what it says |
 //! | --- | --- | --- | --- |
@@ -120,9 +122,9 @@
 //! | `certainty` | word | by the status | of a create that failed: `"not-executed"`, `"may-have-executed"`, `"executed"` |
 //! | `state` | table | | a [state](#states) instead of `is`; what is missing there, or means `"next"`, leaves the answer to the next rule |
 //!
-//! Everything in `when` must hold. `loose = true` in a condition ignores the case of ASCII letters, control characters, and white space around.
-//! `empty` is: nothing, `null`, `false`, `0`,
-//! `""`, `[]`, `{}`, and an object that has no members but those named in `aside = ["status"]`.
+//! Everything in `when` must hold. `equals` and `contains` may be lists, of which one is enough. `loose = true` in a condition ignores the case of ASCII
+//! letters, control characters, and white space around. `empty` is: nothing, `null`, `false`, `0`, `""`, `[]`, `{}`, and an object that has no members
+//! but those named in `aside = ["status"]`.
 //!
 //! | word | of | means |
 //! | --- | --- | --- |
@@ -132,8 +134,11 @@
 //! | `not-found` | look-up, poll | there is no such job. Of a look-up this is proof that nothing ran: only a 2xx, 404 or 410 can say it |
 //! | `transient`, `throttled`, `permanent` | all | no usable answer: likely to pass; too fast; never |
 //!
+//! The values of a state may also be `next`, in a rule (the next rule decides), and `unknown`, of a poll.
+//!
 //! Where no rule fits: an answer that is no 2xx means what [`status`](crate::status) says, a 404 too; a 2xx has the reference or the state, or is no
-//! usable answer.
+//! usable answer, and a create that got none may have run. What decides is read strictly: a member on its way that is there twice, an id that is no
+//! text, or anything after the object's end makes a 2xx unusable.
 //!
 //! # States
 //!

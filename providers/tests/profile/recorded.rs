@@ -121,6 +121,18 @@ fn every_shipped_profile_sends_what_its_provider_documents() {
 }
 
 #[test]
+fn an_answer_that_is_read_otherwise_does_not_agree() {
+    let acme = Profile::parse(super::ACME).unwrap();
+    let agrees = |read: &str| {
+        let file =
+            format!(r#"{{"answers":[{{"name":"n","kind":"poll","status":200,"body":{{"status":"done"}}{read}}}]}}"#);
+        acme.check(&Recorded::parse(&file).unwrap())[0].agrees()
+    };
+    assert!(agrees(r#","read":"ready""#) && agrees(""));
+    assert!(!agrees(r#","read":"reads""#) && !agrees(r#","read":"""#));
+}
+
+#[test]
 fn recorded_answers_that_are_none_are_refused() {
     let parse = |text: &str| Recorded::parse(text).map(drop);
     assert_eq!(parse(r#"{"answers":[]}"#), Ok(()));

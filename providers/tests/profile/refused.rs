@@ -98,6 +98,7 @@ const WRONG: &[(&str, &str, isize, &str, &str)] = &[
     (STATE, "[lookup]\npath = \"/{key}\"\n[[lookup.rules]]\nwhen = { status = [404, 503] }\nis = \"not-found\"", 4, "lookup.rules[0].is", "would have a create sent again"),
     (STATE, "state = { pointer = \"/s\", values = { a = \"next\" } }", 0, "poll.state", "says \"next\""),
     (STATE, "[[poll.rules]]\nwhen = { body = { contains = \"\" } }\nis = \"pending\"", 1, "poll.rules[0].when.body.contains", "is empty"),
+    (HEADERS, r#"headers = { x-api-key = "{env.SK-LIVE-canary}" }"#, 0, "headers.x-api-key", "is no environment variable's name"),
 ];
 
 #[test]

@@ -168,6 +168,7 @@ fn a_status_url_is_followed_only_to_known_origins() {
         "//evil.example/1",
         "https://api.example.com@evil.example/1",
         "https://user@api.example.com/1",
+        "https://user@api.example.com:443/1",
         "https://api.example.com:/1",
         "https://api.example.com:99999/1",
         "ops/1",

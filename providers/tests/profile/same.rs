@@ -2,7 +2,8 @@
 //!
 //! Where the two differ, and why:
 //!
-//! - A status nested more than 128 deep makes the code's reading of Deepvue's poll unusable, since it looks into what it will not use; the file skips it.
+//! - A status of Deepvue's that is no text but an object: the code looks into it, although it will not use it, so a `status` in there that is nested 128 deep, there twice
+//!   or too large a number makes the answer unusable. The file skips what does not decide.
 //! - The code compares at most 64 characters of Deepvue's status. The file compares all, and only shows 64.
 //! - Deepvue's `{"detail":"Source Unavailable"}` may have control characters in it for the file, which ignores them wherever it ignores case, and not for the code.
 //! - A reference that no path can take is refused as "session id" by Didit's code, and as "reference" by every file. Refusals of payloads have other words.
@@ -488,8 +489,11 @@ proptest! {
         if told {
             answer = answer.about(&key);
         }
-        for (file, code) in pairs() {
-            assert_same(file, code.as_ref(), &answer);
+        let [deepvue, didit] = pairs();
+        assert_same(&didit.0, didit.1.as_ref(), &answer);
+        // The first difference at the top.
+        if !body.contains("\"status\":{") {
+            assert_same(&deepvue.0, deepvue.1.as_ref(), &answer);
         }
     }
 
