@@ -13,6 +13,22 @@ use crate::RequestError;
 /// All but RFC 3986's unreserved characters: what means something in a URL must not come from a value.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
+/// What a path's text cannot hold as it is: all but RFC 3986's `pchar`.
+const NO_PATH: &AsciiSet = &RESERVED
+    .remove(b'!')
+    .remove(b'$')
+    .remove(b'&')
+    .remove(b'\'')
+    .remove(b'(')
+    .remove(b')')
+    .remove(b'*')
+    .remove(b'+')
+    .remove(b',')
+    .remove(b';')
+    .remove(b'=')
+    .remove(b':')
+    .remove(b'@');
+
 /// The origin of a provider's API, and perhaps the path under which it lives: `https://production.deepvue.tech`.
 ///
 /// Requests carry credentials and personal data, so the scheme must be `https`. Plain `http` is taken for the machine itself
@@ -84,14 +100,29 @@ impl BaseUrl {
     /// A segment that is `.` or `..` (clients resolve these, even when encoded), an empty one before the last, or a URL above
     /// 64 KiB.
     pub fn join(&self, segments: &[&str], query: &[(&str, &str)]) -> Result<Uri, RequestError> {
+        let parts = segments.iter().map(|segment| [("", *segment)]);
+        self.join_parts(parts, query)
+    }
+
+    /// The same, where each segment is made of parts: a text that stands in a URL as it is, as far as it can, and a value that is encoded whole.
+    pub(crate) fn join_parts<'t, S: AsRef<[(&'t str, &'t str)]>>(
+        &self,
+        segments: impl ExactSizeIterator<Item = S>,
+        query: &[(&str, &str)],
+    ) -> Result<Uri, RequestError> {
         let mut path = String::from(&*self.prefix);
-        for (index, segment) in segments.iter().enumerate() {
-            let ends_with_slash = segment.is_empty() && index + 1 == segments.len();
-            if !is_plain(segment) && !ends_with_slash {
+        let last = segments.len().saturating_sub(1);
+        for (index, parts) in segments.enumerate() {
+            let whole: String = parts.as_ref().iter().flat_map(|(text, value)| [*text, *value]).collect();
+            let ends_with_slash = whole.is_empty() && index == last;
+            if !is_plain(&whole) && !ends_with_slash {
                 return Err(RequestError::Unsendable("path"));
             }
             path.push('/');
-            path.extend(utf8_percent_encode(segment, RESERVED));
+            for (text, value) in parts.as_ref() {
+                path.extend(utf8_percent_encode(text, NO_PATH));
+                path.extend(utf8_percent_encode(value, RESERVED));
+            }
         }
         for (index, (name, value)) in query.iter().enumerate() {
             path.push(if index == 0 { '?' } else { '&' });
@@ -105,6 +136,29 @@ impl BaseUrl {
             .path_and_query(path)
             .build()
             .map_err(|_| RequestError::Unsendable("URL"))
+    }
+
+    /// Whether it is no more than an origin.
+    pub(crate) fn is_origin(&self) -> bool {
+        self.prefix.is_empty()
+    }
+
+    /// Whether this URL is of the same origin: scheme, host and port.
+    pub(crate) fn is_origin_of(&self, url: &Uri) -> bool {
+        let (Some(scheme), Some(authority)) = (url.scheme(), url.authority()) else { return false };
+        let usual = if self.scheme == Scheme::HTTPS { 443 } else { 80 };
+        let port = |authority: &Authority| {
+            if authority.as_str() == authority.host() { Some(usual) } else { authority.port_u16() }
+        };
+        *scheme == self.scheme
+            && authority.host().eq_ignore_ascii_case(self.authority.host())
+            && port(authority) == port(&self.authority)
+    }
+
+    /// The URL of this path and query at the same origin, as they are: not under the base's own path.
+    pub(crate) fn at_origin(&self, path_and_query: &str) -> Option<Uri> {
+        let builder = Uri::builder().scheme(self.scheme.clone()).authority(self.authority.clone());
+        builder.path_and_query(path_and_query).build().ok()
     }
 }
 

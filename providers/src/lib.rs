@@ -5,6 +5,7 @@
 //!
 //! - [`deepvue`]: Deepvue's asynchronous verifications.
 //! - [`didit`]: Didit's verification sessions and screenings.
+//! - [`profile`]: any other provider, described in a file.
 //! - [`status`]: what an HTTP status says of a request, where no provider says otherwise.
 //! - [`retry_after`]: `Retry-After` in every form of RFC 9110.
 //! - [`rate_limit`]: what a provider says of its own limit.
@@ -22,6 +23,7 @@ pub mod deepvue;
 pub mod didit;
 mod fingerprint;
 mod json;
+pub mod profile;
 pub mod rate_limit;
 pub mod retry_after;
 mod secret;

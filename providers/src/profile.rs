@@ -1,0 +1,361 @@
+//! Providers described in a file, without code.
+//!
+//! Most asynchronous job APIs have one shape: a request creates a job, others (or a webhook) tell when it is done. What differs between them fits in
+//! one TOML file: where the key goes, where the reference stands, which words mean *done*. [`Profile::parse`] reads such a file and refuses a wrong
+//! one by line and field; [`Profile::connect`] gives it its secrets and makes a [`Provider`](crate::Provider) of it. Nothing here does I/O: the text
+//! and the environment are arguments.
+//!
+//! ```
+//! use steadfast_core::{Key, Kind};
+//! use steadfast_providers::profile::Profile;
+//! use steadfast_providers::{Ask, Payload, Provider};
+//!
+//! let profile = Profile::parse(r#"
+//!     name = "acme/scan"
+//!     base_url = "https://api.example.com"
+//!     headers = { authorization = "Bearer {env.ACME_TOKEN}" }
+//!
+//!     [policy]
+//!     safety = { keyed = { window = "24h" } }
+//!
+//!     [create]
+//!     path = "/v1/scans"
+//!     key = { header = "Idempotency-Key" }
+//!     reference = { pointer = "/id" }
+//!
+//!     [poll]
+//!     path = "/v1/scans/{reference}"
+//!     state = { pointer = "/status", values = { queued = "pending", done = "ready", error = "failed" } }
+//! "#)?;
+//!
+//! let acme = profile.connect(|name| (name == "ACME_TOKEN").then(|| "s3cret".to_owned()))?;
+//! let (key, payload) = (Key::new("order-42")?, Payload::from(r#"{"document":"…"}"#));
+//! let create = acme.request(&Ask::new(Kind::Create, &key, None, &payload))?;
+//! assert_eq!(create.uri(), "https://api.example.com/v1/scans");
+//! assert_eq!(create.headers()["idempotency-key"], "order-42");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # The top of the file
+//!
+//! Fields that are not listed here are refused. *Duration* is a text such as `"1m30s"`; *pointer* a JSON Pointer such as `"/data/status"`; *pointers*
+//! one of them, or a list in the order in which they count.
+//!
+//! | field | type | default | what it says |
+//! | --- | --- | --- | --- |
+//! | `name` | text | needed | for logs and journals: `"didit/session"`; 1 to 64 letters, digits, `-`, `_`, `.` and `/` |
+//! | `base_url` | text | needed | `https://…`, or `http://` of the machine itself; [`Profile::connect_at`] puts another in its place |
+//! | `headers` | table | none | of every request: name = [template](#templates) |
+//! | `allow_origins` | list | none | other origins to which a status URL may lead: `["https://status.example.com"]` |
+//! | `status_in_body` | pointer | none | an HTTP status in the body of a 2xx, which wins over it: Deepvue's `code` |
+//! | `retry_after` | flag | `true` | whether `Retry-After` is believed |
+//! | `rate_limit_reset` | word | `"guess"` | what `X-RateLimit-Reset` counts: `"delta-seconds"`, `"epoch-seconds"`, `"epoch-millis"`; `"ignored"`: no rate-limit header is believed |
+//! | `wait_for_reset` | flag | `false` | a throttled answer without `Retry-After` waits until the window ends |
+//! | `policy` | table | the core's | [`OperationPolicy`] as the core reads it: `safety`, `create`, `lookup`, `poll`, `persist` |
+//! | `gate` | table | the core's | [`GatePolicy`] as the core reads it: `breaker`, `when_open`, `budget`, `bulkhead`, … |
+//! | `limits` | list | none | the provider's rate limits, all of which hold: `count`, `per` (duration), `burst` (1), `kinds` (all: `["create", "lookup", "poll"]`) |
+//! | `create` | table | needed | see below |
+//! | `lookup` | table | none | asks for the job of a key |
+//! | `poll` | table | none | asks how far a job is |
+//! | `webhook` | table | none | see below |
+//!
+//! `policy.safety` is `"unsafe"` (the default: nothing ambiguous is sent again), `"idempotent"`, `{ keyed = { window = "24h" } }` or
+//! `{ lookup = { settle = "60s" } }`.
+//! `policy.create` and `policy.lookup` are `{ attempts, deadline, attempt_timeout, backoff, retry_after }`, `policy.poll` is
+//! `{ schedule, polls, deadline, retry, not_found_grace, accept_partial }`, and a backoff or schedule is
+//! `{ growth = { exponential = { first = "3s", factor = 2 } }, cap = "30s", jitter = "none" }`.
+//!
+//! # Requests: `[create]`, `[lookup]`, `[poll]`
+//!
+//! | field | type | default | what it says |
+//! | --- | --- | --- | --- |
+//! | `method` | word | `"POST"` for a create, else `"GET"` | also `"PUT"`, `"PATCH"` |
+//! | `path` | template | needed | under the base URL: `"/v1/jobs/{reference}"`. What is filled in is percent-encoded, what stands there is not |
+//! | `url` | text | none | `"{reference}"`, in `[poll]` and in the place of `path`: the reference is the URL |
+//! | `query` | table | none | name = template, in this order |
+//! | `headers` | table | none | name = template; beside those of every request, or in the place of one |
+//! | `body` | text, table | `"{payload}"` for a create that is no GET, else none | `"{payload}"`: the payload byte for byte; a table: JSON, whose texts are templates; `""`: none |
+//! | `rules` | list | none | [rules](#rules) |
+//!
+//! A request with a body is `application/json`, unless a header says otherwise. Of `[create]` also:
+//!
+//! | field | type | default | what it says |
+//! | --- | --- | --- | --- |
+//! | `key` | table | none | where the idempotency key goes: `{ header = "Idempotency-Key" }`, with `quoted = true` as a structured field's string; `{ body = "/vendor_data" }`, into the payload's object; or `{ query = "key" }` |
+//! | `reference` | table | none | where the reference stands in the answer: `{ pointer = "/id" }` or `{ header = "Operation-Location" }`. `number = true`: a whole number is taken too; `id = true`: only letters, digits, `-` and `_`, at most 128, are |
+//! | `echo` | pointer | none | where the answer repeats the key: another one there makes it unusable |
+//!
+//! Of `[lookup]` also `reference` (default: that of `[create]`) and `echo`, or `list` where the answer is a list of jobs:
+//!
+//! | `lookup.list` | type | default | what it says |
+//! | --- | --- | --- | --- |
+//! | `pointer` | pointer | needed | where the list is; `""` if the answer is one. Empty: no such job |
+//! | `reference`, `key` | pointer | needed | of each job, where it is. One without the key makes the whole list unusable |
+//! | `newest` | pointer | none | of several jobs the one with the greatest number here is adopted; without it, none is |
+//! | `alike` | pointers | none | texts that several jobs must have in common |
+//! | `more`, `count` | pointer | none | an empty list with a next page, or with a count, is not believed |
+//!
+//! Of `[poll]` also:
+//!
+//! | field | type | default | what it says |
+//! | --- | --- | --- | --- |
+//! | `state` | table | a 202 is pending, another 2xx ready | the job's [state](#states) |
+//! | `result` | pointers | the whole body | where a final answer has its result ([`Profile::result`]) |
+//!
+//! # Templates
+//!
+//! `{key}`; `{reference}`, in polls; `{payload./a/b}`, a text or whole number of a JSON payload, in creates; `{env.NAME}`, a secret, by the name of its
+//! environment variable: capitals, digits and `_`. A secret itself has no place in a profile, and a literal `Authorization` is refused. In a path or a
+//! query a secret is part of the URL, which logs may show. `{{` and `}}` are braces.
+//!
+//! # Rules
+//!
+//! `[[create.rules]]`, `[[lookup.rules]]`, `[[poll.rules]]`: when an answer looks like this, it means that. The first that fits counts, in the order of
+//! the file; but rules on status and headers alone are asked before those that look into the body.
+//!
+//! | field | type | default | what it says |
+//! | --- | --- | --- | --- |
+//! | `when.status` | status or list | `"2xx"` | `404`, `"4xx"`, `[502, 503]`, `"any"` |
+//! | `when.header` | condition or list | none | `{ name = "x-error", equals = "busy" }`; `equals`, `contains` or `present` |
+//! | `when.body` | condition or list | none | `{ pointer = "/code", equals = [6700, 6701] }`; `equals`, `contains`, `present` (there and not `null`) or `empty`. `contains` without a pointer looks at the whole body as text |
+//! | `is` | word | needed, or `state` | what the answer means, in the words below |
+//! | `certainty` | word | by the status | of a create that failed: `"not-executed"`, `"may-have-executed"`, `"executed"` |
+//! | `state` | table | | a [state](#states) instead of `is`; what is missing there, or means `"next"`, leaves the answer to the next rule |
+//!
+//! Everything in `when` must hold. `equals` and `contains` may be lists, of which one is enough. `loose = true` in a condition ignores the case of ASCII
+//! letters, control characters, and white space around. `empty` is: nothing, `null`, `false`, `0`, `""`, `[]`, `{}`, and an object that has no members
+//! but those named in `aside = ["status"]`.
+//!
+//! | word | of | means |
+//! | --- | --- | --- |
+//! | `accepted` | create, look-up | there is a job; its reference is where `reference` says |
+//! | `ready`, `undecided`, `failed` | create, poll | the job is done; ended without a decision; ran and failed |
+//! | `pending`, `awaiting-user`, `awaiting-review`, `partial` | poll | not done yet |
+//! | `not-found` | look-up, poll | there is no such job. Of a look-up this is proof that nothing ran: only a 2xx, 404 or 410 can say it |
+//! | `transient`, `throttled`, `permanent` | all | no usable answer: likely to pass; too fast; never |
+//!
+//! The values of a state may also be `next`, in a rule (the next rule decides), and `unknown`, of a poll.
+//!
+//! Where no rule fits: an answer that is no 2xx means what [`status`](crate::status) says, a 404 too; a 2xx has the reference or the state, or is no
+//! usable answer, and a create that got none may have run. What decides is read strictly: a member on its way that is there twice, an id that is no
+//! text, or anything after the object's end makes a 2xx unusable.
+//!
+//! # States
+//!
+//! | field | type | default | what it says |
+//! | --- | --- | --- | --- |
+//! | `pointer` | pointer | needed | where the status text is |
+//! | `values` | table | needed | text = word. Texts are exact |
+//! | `loose` | flag | `false` | ignores the case of ASCII letters, control characters, and white space around |
+//! | `number` | flag | `false` | whole numbers and truth values are read as their text: `values = { "9001" = "ready" }` |
+//! | `missing` | word | the answer is unusable (in a rule: `"next"`) | where there is no text |
+//! | `unknown` | word | `"unknown"`; of a create or look-up `"next"` | a text that is none of the values: kept as text, and treated as pending |
+//!
+//! # Webhooks: `[webhook]`
+//!
+//! | field | type | default | what it says |
+//! | --- | --- | --- | --- |
+//! | `scheme` | word or table | needed | `"standard-webhooks"`, `"stripe"`, `"didit"`, or `{ hmac = { header = "X-SHA2-Signature", encoding = "hex", prefix = "" } }` (`"base64"`) |
+//! | `secrets` | list | needed | environment variables, the newest secret's first: `["ACME_WEBHOOK_SECRET", "ACME_WEBHOOK_SECRET_OLD"]` |
+//! | `tolerance` | duration | `"300s"` | how far the time of signing may be from ours; none for `hmac`, which signs no time |
+//! | `reference`, `key` | pointers | none; one is needed | where in the body the job is named. Of several the first that is there counts |
+//! | `event_id` | pointer | none | where the event's id is, if the scheme has none |
+//! | `believe` | flag | `false` | the state in the body counts; otherwise a delivery makes the next poll due now, and no more |
+//! | `state` | table | none | the [state](#states), for `believe` |
+//! | `result` | pointer | the whole body | what a poll would have brought, for `believe` |
+//!
+//! # What no file can say
+//!
+//! TLS cannot be switched off, redirects are not followed, and no secret can stand in a file. Requests that must be signed (AWS, Sumsub, Veriff) need
+//! a client or proxy that signs them.
+
+mod check;
+mod describe;
+mod error;
+mod file;
+mod hook;
+mod lookup;
+mod meaning;
+mod parse;
+mod pointer;
+mod policy;
+mod provider;
+mod raw;
+mod read;
+mod request;
+mod rule;
+mod template;
+mod url;
+mod wait;
+
+use bytes::Bytes;
+use steadfast_core::gate::GatePolicy;
+use steadfast_core::operation::Reading;
+use steadfast_core::retry::Failure;
+use steadfast_core::{Kind, OperationPolicy};
+
+pub use self::check::{Checked, Recorded, RecordedError, words};
+pub use self::error::{ConnectError, ProfileError};
+use self::file::Table;
+use self::hook::Hook;
+use self::pointer::Pointer;
+pub use self::provider::ProfileProvider;
+use self::read::{Around, Read, ReferenceAt};
+use self::request::Sent;
+use self::url::Origins;
+use self::wait::Waits;
+use crate::{Answer, BaseUrl};
+
+/// The profiles that come with this crate: name and text. Each is a file of its `profiles` folder, to be copied and changed.
+pub const SHIPPED: &[(&str, &str)] = &[
+    ("azure-lro", include_str!("../profiles/azure-lro.toml")),
+    ("deepvue", include_str!("../profiles/deepvue.toml")),
+    ("didit", include_str!("../profiles/didit.toml")),
+    ("onfido", include_str!("../profiles/onfido.toml")),
+    ("persona", include_str!("../profiles/persona.toml")),
+    ("replicate", include_str!("../profiles/replicate.toml")),
+    ("stripe-identity", include_str!("../profiles/stripe-identity.toml")),
+    ("sumsub", include_str!("../profiles/sumsub.toml")),
+    ("textract", include_str!("../profiles/textract.toml")),
+    ("veriff", include_str!("../profiles/veriff.toml")),
+];
+
+/// The text of the shipped profile of this name.
+///
+/// ```
+/// use steadfast_providers::profile;
+///
+/// assert!(profile::shipped("didit").unwrap().contains("vendor_data"));
+/// assert_eq!(profile::shipped("acme"), None);
+/// ```
+#[must_use]
+pub fn shipped(name: &str) -> Option<&'static str> {
+    SHIPPED.iter().find(|(known, _)| *known == name).map(|(_, text)| *text)
+}
+
+/// A provider as a file describes it. See the [module](self).
+#[derive(Clone, Debug)]
+pub struct Profile {
+    name: Box<str>,
+    base: BaseUrl,
+    origins: Origins,
+    waits: Waits,
+    policy: OperationPolicy,
+    gate: GatePolicy,
+    create: Call,
+    lookup: Option<Call>,
+    poll: Option<Call>,
+    result: Vec<Pointer>,
+    hook: Option<Hook>,
+}
+
+/// One kind of request, and how its answers are read.
+#[derive(Clone, Debug)]
+struct Call {
+    sent: Sent,
+    read: Read,
+}
+
+impl Profile {
+    /// The longest profile that is read: 256 KiB.
+    pub const MAX_LEN: usize = 1 << 18;
+
+    /// Reads a profile.
+    ///
+    /// # Errors
+    /// The first thing that is wrong with it, by line and field, and what would be right.
+    pub fn parse(text: &str) -> Result<Self, ProfileError> {
+        if text.len() > Self::MAX_LEN {
+            let nowhere = file::Place { line: 1, field: "".into() };
+            return nowhere.refuse(format!(
+                "the file has {} bytes, and a profile at most {}",
+                text.len(),
+                Self::MAX_LEN
+            ));
+        }
+        let document = file::parse(text)?;
+        parse::profile(&Table::root(text, document.get_ref()))
+    }
+
+    /// The provider's name, as logs and journals show it.
+    #[must_use]
+    pub const fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Where the provider is, unless [`connect_at`](Self::connect_at) says otherwise.
+    #[must_use]
+    pub const fn base_url(&self) -> &BaseUrl {
+        &self.base
+    }
+
+    /// The environment variables whose secrets requests need, each with the field that names it, and those of webhooks (`webhook.secrets`), of which
+    /// one is enough.
+    #[must_use]
+    pub fn secrets(&self) -> Vec<(String, &str)> {
+        let hooks = self.hook.iter().flat_map(|hook| &hook.secrets);
+        let mut all: Vec<(String, &str)> = self.variables().collect();
+        all.extend(hooks.map(|variable| ("webhook.secrets".to_owned(), &**variable)));
+        all
+    }
+
+    /// What an answer means: as the connected provider reads it.
+    ///
+    /// # Errors
+    /// It is no usable answer.
+    pub fn read(&self, answer: &Answer<'_>) -> Result<Reading, Failure> {
+        self.read_at(answer, &self.base)
+    }
+
+    /// The result in a final answer, byte for byte: the part that `poll.result` names, or the whole.
+    #[must_use]
+    pub fn result(&self, body: &Bytes) -> Bytes {
+        let text = core::str::from_utf8(body).unwrap_or_default();
+        let parts = self.result.iter().filter_map(|pointer| raw::part(text, pointer));
+        parts
+            .into_iter()
+            .find(|part| *part != "null")
+            .map_or_else(|| body.clone(), |part| Bytes::copy_from_slice(part.as_bytes()))
+    }
+
+    fn read_at(&self, answer: &Answer<'_>, base: &BaseUrl) -> Result<Reading, Failure> {
+        match self.call(answer.kind) {
+            Some(call) => call.read.read(answer, self.around(base)),
+            None => Err(self.waits.failure(answer)),
+        }
+    }
+
+    const fn call(&self, kind: Kind) -> Option<&Call> {
+        match kind {
+            Kind::Create => Some(&self.create),
+            Kind::Lookup => self.lookup.as_ref(),
+            Kind::Poll => self.poll.as_ref(),
+            _ => None,
+        }
+    }
+
+    const fn around<'a>(&'a self, base: &'a BaseUrl) -> Around<'a> {
+        Around { base, origins: &self.origins, waits: &self.waits }
+    }
+
+    /// How a reference is checked.
+    const fn reference(&self) -> Option<&ReferenceAt> {
+        self.create.read.reference.as_ref()
+    }
+
+    /// The environment variables of requests, each once, with a field that names it.
+    fn variables(&self) -> impl Iterator<Item = (String, &str)> {
+        let calls = [("create", Some(&self.create)), ("lookup", self.lookup.as_ref()), ("poll", self.poll.as_ref())];
+        let mut all: Vec<(String, &str)> = Vec::new();
+        for (name, call) in calls {
+            for (field, template) in call.map(|call| call.sent.templates()).unwrap_or_default() {
+                for variable in template.secrets() {
+                    if !all.iter().any(|(_, known)| *known == variable) {
+                        all.push((format!("{name}.{field}"), variable));
+                    }
+                }
+            }
+        }
+        all.into_iter()
+    }
+}

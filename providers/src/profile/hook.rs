@@ -1,0 +1,190 @@
+//! `[webhook]`: who may be believed, and what a delivery tells.
+//!
+//! Verified first, read only then. A delivery makes the job's next poll due now; only where the profile says `believe = true` does its own state
+//! count. One whose ids cannot be read, or stand there twice, is about no job.
+
+use core::time::Duration;
+
+use bytes::Bytes;
+use secrecy::SecretString;
+use steadfast_core::operation::Reading;
+use steadfast_core::{Key, Kind};
+
+use super::file::{Table, Value};
+use super::meaning::{Meaning, Said, State, pointer, pointers};
+use super::pointer::{Node, Pointer, Wanted};
+use super::raw::part;
+use super::read::{Around, ReferenceAt};
+use super::request::header_name;
+use super::template::checked_variable;
+use super::{ConnectError, ProfileError};
+use crate::WebhookEvent;
+use crate::webhook::{DEFAULT_TOLERANCE, Encoding, Scheme, Verified, Verifier};
+
+#[derive(Clone, Debug)]
+pub(super) struct Hook {
+    pub(super) scheme: Scheme,
+    /// Environment variables, the newest secret's first.
+    pub(super) secrets: Vec<Box<str>>,
+    pub(super) tolerance: Duration,
+    reference: Vec<Pointer>,
+    key: Vec<Pointer>,
+    event_id: Option<Pointer>,
+    /// Only where it is believed.
+    pub(super) state: Option<State>,
+    result: Option<Pointer>,
+}
+
+impl Hook {
+    pub(super) fn parse(value: &Value<'_>) -> Result<Self, ProfileError> {
+        let table = value.table()?;
+        let scheme = table.need("scheme", "how deliveries are signed, such as \"standard-webhooks\"")?;
+        let scheme = if scheme.is_table() {
+            hmac(&scheme)?
+        } else {
+            match scheme.text()? {
+                "standard-webhooks" => Scheme::StandardWebhooks,
+                "stripe" => Scheme::Stripe,
+                "didit" => Scheme::Didit,
+                other => {
+                    return scheme.refuse(format!(
+                        "{other:?} is none of \"standard-webhooks\", \"stripe\", \"didit\" and {{ hmac = {{ header = \"…\" }} }}"
+                    ));
+                }
+            }
+        };
+        let names = table.need("secrets", "the environment variables with the secrets, the newest first")?;
+        let secrets: Vec<Box<str>> = names.list()?.iter().map(variable).collect::<Result<_, _>>()?;
+        if secrets.is_empty() {
+            return names.refuse("is empty: without a secret nothing may be believed");
+        }
+        let tolerance = tolerance(&table, &scheme)?;
+        let (reference, key) = (pointers(&table, "reference")?, pointers(&table, "key")?);
+        if reference.is_empty() && key.is_empty() {
+            return value.refuse("says neither reference nor key: where in the body the job is named");
+        }
+        let event_id = table.get("event_id").map(|value| pointer(&value)).transpose()?;
+        let (believe, state) = (table.get("believe"), table.get("state"));
+        let result = table.get("result");
+        let believed = believe.as_ref().map_or(Ok(false), |value| value.boolean())?;
+        let state = match (&state, believed) {
+            (Some(state), true) => Some(State::parse(state, Kind::Poll, Some(Meaning::Next))?),
+            (Some(state), false) => return state.refuse("is not looked at unless believe = true"),
+            (None, true) => {
+                return value.refuse("has believe = true, and no [webhook.state] with what is to be believed");
+            }
+            (None, false) => None,
+        };
+        if let (Some(result), false) = (&result, believed) {
+            return result.refuse("is not looked at unless believe = true");
+        }
+        let result = result.map(|value| pointer(&value)).transpose()?;
+        table.finish()?;
+        Ok(Self { scheme, secrets, tolerance, reference, key, event_id, state, result })
+    }
+
+    /// A verifier, or none where the environment has none of the secrets.
+    pub(super) fn verifier(&self, env: &dyn Fn(&str) -> Option<String>) -> Result<Option<Verifier>, ConnectError> {
+        let secrets: Vec<SecretString> =
+            self.secrets.iter().filter_map(|name| env(name)).map(SecretString::from).collect();
+        if secrets.is_empty() {
+            return Ok(None);
+        }
+        let verifier = Verifier::new(self.scheme.clone(), secrets)
+            .map_err(|why| ConnectError::Webhooks { variables: self.secrets.join(", ").into(), why })?;
+        Ok(Some(verifier.with_tolerance(self.tolerance)))
+    }
+
+    pub(super) fn event(
+        &self,
+        mut verified: Verified,
+        body: &Bytes,
+        checks: Option<&ReferenceAt>,
+        around: Around<'_>,
+    ) -> WebhookEvent {
+        let mut wanted = Wanted::default();
+        let places = self.reference.iter().chain(&self.key).chain(&self.event_id);
+        places.for_each(|pointer| wanted.add(pointer));
+        self.state.iter().for_each(|state| state.want(&mut wanted));
+        let Some(told) = wanted.read(body) else { return WebhookEvent::new(verified) };
+        // A name that is there and no text makes it doubtful whose the rest is.
+        let named = |places: &[Pointer]| {
+            let there = places.iter().filter_map(|at| told.at(at)).filter(|node| !node.is_null());
+            let names: Result<Vec<_>, ()> = there.map(|node| node.text().ok_or(())).collect();
+            names.map(|names| names.first().copied())
+        };
+        let (Ok(reference), Ok(key)) = (named(&self.reference), named(&self.key)) else {
+            return WebhookEvent::new(verified);
+        };
+        let reference = reference.and_then(|text| match checks {
+            Some(checks) => checks.checked(text, around),
+            None => steadfast_core::Reference::new(text).ok(),
+        });
+        let key = key.and_then(|key| Key::new(key).ok());
+        let id = self.event_id.as_ref().and_then(|at| told.at(at)?.text()).filter(|id| is_id(id));
+        verified.id = verified.id.or_else(|| id.map(Into::into));
+        let meaning = self.state.as_ref().and_then(|state| meaning(state, &told));
+        let result = meaning.is_some().then(|| self.result(body));
+        WebhookEvent::new(verified).with_reference(reference).with_key(key).with_meaning(meaning).with_result(result)
+    }
+
+    fn result(&self, body: &Bytes) -> Bytes {
+        let cut = self.result.as_ref().and_then(|at| part(core::str::from_utf8(body).ok()?, at));
+        cut.map_or_else(|| body.clone(), |cut| Bytes::copy_from_slice(cut.as_bytes()))
+    }
+}
+
+fn meaning(state: &State, told: &Node) -> Option<Reading> {
+    match state.read(told) {
+        Said::Means(Meaning::Pending) => Some(Reading::Pending { hint: None }),
+        Said::Means(Meaning::AwaitingUser | Meaning::AwaitingReview) => Some(Reading::AwaitingPerson { hint: None }),
+        Said::Means(Meaning::Ready) => Some(Reading::Ready),
+        Said::Means(Meaning::Partial) => Some(Reading::Partial),
+        Said::Means(Meaning::Undecided) => Some(Reading::Undecided),
+        Said::Means(Meaning::Failed) => Some(Reading::Failed),
+        // All else is for a poll to find out.
+        Said::Means(_) | Said::Unknown(_) | Said::Unusable => None,
+    }
+}
+
+/// An id that callers can keep as one: as everywhere in this crate.
+fn is_id(id: &str) -> bool {
+    (1..=255).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+fn variable(value: &Value<'_>) -> Result<Box<str>, ProfileError> {
+    let name = value.text()?;
+    checked_variable(name).map(|()| name.into()).or_else(|problem| value.refuse(problem))
+}
+
+fn hmac(value: &Value<'_>) -> Result<Scheme, ProfileError> {
+    let table = value.table()?;
+    let hmac = table.need("hmac", "the one scheme that is a table")?;
+    table.finish()?;
+    let table = hmac.table()?;
+    let header = table.need("header", "the header with the signature")?;
+    let encodings = [("hex", Encoding::Hex), ("base64", Encoding::Base64)];
+    let encoding = table.get("encoding").map_or(Ok(Encoding::Hex), |value| value.word(&encodings))?;
+    let prefix = match table.get("prefix") {
+        Some(value) if !value.text()?.bytes().all(|byte| byte.is_ascii_graphic()) => {
+            return value.refuse("holds what no header can carry: use visible ASCII");
+        }
+        Some(value) => value.text()?,
+        None => "",
+    };
+    table.finish()?;
+    Ok(Scheme::Hmac { header: header_name(header.text()?, &header)?, encoding, prefix: prefix.into() })
+}
+
+fn tolerance(table: &Table<'_>, scheme: &Scheme) -> Result<Duration, ProfileError> {
+    match table.get("tolerance") {
+        None => Ok(DEFAULT_TOLERANCE),
+        Some(value) if matches!(scheme, Scheme::Hmac { .. }) => {
+            value.refuse("makes no difference: this scheme signs no time")
+        }
+        Some(value) => {
+            let parsed = steadfast_core::policy::humane::parse(value.text()?);
+            parsed.or_else(|what| value.refuse(format!("is not {what}")))
+        }
+    }
+}

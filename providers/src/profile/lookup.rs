@@ -1,0 +1,122 @@
+//! `[lookup.list]`: a look-up that is answered with a list of jobs.
+//!
+//! A list decides whether something is created a second time, or another's job is taken for ours. So a job is adopted only if every job in the list
+//! bears the key; and none is "no such job" only if nothing is kept back.
+
+use steadfast_core::Reference;
+use steadfast_core::operation::Reading;
+
+use super::ProfileError;
+use super::file::Value;
+use super::meaning::{pointer, pointers};
+use super::pointer::{Node, Pointer, Wanted};
+use super::read::{Around, ReferenceAt, text_at};
+use crate::Answer;
+
+/// Where in the answer the list is, and what of each job is looked at.
+#[derive(Clone, Debug)]
+pub(super) struct Found {
+    list: Pointer,
+    reference: Pointer,
+    key: Pointer,
+    /// Of several the one with the greatest number.
+    newest: Option<Pointer>,
+    /// What all of them must have in common.
+    alike: Vec<Pointer>,
+    /// Is there a next page?
+    more: Option<Pointer>,
+    count: Option<Pointer>,
+}
+
+struct Row<'n> {
+    reference: &'n str,
+    key: Option<&'n str>,
+    number: Option<u64>,
+    alike: Vec<Option<&'n str>>,
+}
+
+impl Found {
+    pub(super) fn parse(value: &Value<'_>) -> Result<Self, ProfileError> {
+        let table = value.table()?;
+        let place = table.need("pointer", "where the list is, such as \"/results\", or \"\" if the answer is one")?;
+        let list = if place.text()?.is_empty() { Pointer::WHOLE } else { pointer(&place)? };
+        let needed = |name, what| table.need(name, what).and_then(|value| pointer(&value));
+        let reference = needed("reference", "where in each job its reference is, such as \"/id\"")?;
+        let key = needed(
+            "key",
+            "where in each job the idempotency key is: without it another's job could be taken for ours",
+        )?;
+        let optional = |name| table.get(name).map(|value| pointer(&value)).transpose();
+        let (newest, more, count) = (optional("newest")?, optional("more")?, optional("count")?);
+        let alike = pointers(&table, "alike")?;
+        table.finish()?;
+        Ok(Self { list, reference, key, newest, alike, more, count })
+    }
+
+    pub(super) fn want(&self, wanted: &mut Wanted) {
+        self.more.iter().chain(&self.count).for_each(|pointer| wanted.add(pointer));
+        let each = wanted.each(&self.list);
+        let places = [&self.reference, &self.key].into_iter().chain(&self.newest).chain(&self.alike);
+        places.for_each(|pointer| each.add(pointer));
+    }
+
+    /// `None`: it cannot be told which job, or whether there is one.
+    pub(super) fn read(
+        &self,
+        answer: &Answer<'_>,
+        body: Option<&Node>,
+        checks: Option<&ReferenceAt>,
+        around: Around<'_>,
+    ) -> Option<Reading> {
+        let body = body?;
+        let count = self.count.as_ref().map_or(Some(None), |at| number_at(body, at))?;
+        let Some(Node::List { items, .. }) = body.at(&self.list) else { return None };
+        if items.is_empty() {
+            let next = self.more.as_ref().and_then(|at| body.at(at)).filter(|next| !next.is_null());
+            // A flag such as `has_more` is there in any case.
+            let more = next.is_some_and(|next| *next != Node::Bool(false));
+            return (!more && count.is_none_or(|count| count == 0)).then_some(Reading::NotFound);
+        }
+        let rows: Vec<Row<'_>> = items.iter().map(|item| self.row(item)).collect::<Option<_>>()?;
+        let checked = |text: &str| match checks {
+            Some(checks) => checks.checked(text, around),
+            None => Reference::new(text).ok(),
+        };
+        let first = rows.first()?;
+        // A driver that does not say whose list it is trusts the filter; still all must be of one key.
+        let key = answer.key.map(steadfast_core::Key::as_str).or(first.key)?;
+        let alike =
+            |row: &Row<'_>| row.key == Some(key) && row.alike == first.alike && checked(row.reference).is_some();
+        if !rows.iter().all(alike) {
+            return None;
+        }
+        if let [row] = &rows[..] {
+            return checked(row.reference).map(Reading::Accepted);
+        }
+        let mut numbered: Vec<(u64, &str)> =
+            rows.iter().map(|row| Some((row.number?, row.reference))).collect::<Option<_>>()?;
+        numbered.sort_unstable();
+        let twice = numbered.windows(2).any(|pair| matches!(pair, [(one, _), (other, _)] if one == other));
+        numbered.pop().filter(|_| !twice).and_then(|(_, text)| checked(text)).map(Reading::Accepted)
+    }
+
+    fn row<'n>(&self, item: &'n Node) -> Option<Row<'n>> {
+        let Node::Object { .. } = item else { return None };
+        let text = |pointer| text_at(Some(item), pointer, false).ok();
+        Some(Row {
+            reference: text(&self.reference)??,
+            key: text(&self.key)?,
+            number: self.newest.as_ref().map_or(Some(None), |at| number_at(item, at))?,
+            alike: self.alike.iter().map(text).collect::<Option<_>>()?,
+        })
+    }
+}
+
+/// A whole number that is not negative; none where nothing or `null` is; `None` where something else is.
+fn number_at(node: &Node, pointer: &Pointer) -> Option<Option<u64>> {
+    match node.at(pointer) {
+        None | Some(Node::Null) => Some(None),
+        Some(Node::Integer(digits)) => digits.parse().ok().map(Some),
+        Some(_) => None,
+    }
+}

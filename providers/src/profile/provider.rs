@@ -1,0 +1,142 @@
+//! A profile that is connected: with its secrets, at its URL, it is a [`Provider`].
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, Request};
+use secrecy::SecretString;
+use steadfast_core::gate::GatePolicy;
+use steadfast_core::operation::Reading;
+use steadfast_core::rate_limit::Quota;
+use steadfast_core::retry::Failure;
+use steadfast_core::{Kind, OperationPolicy, Timestamp};
+
+use super::template::Secrets;
+use super::{ConnectError, Profile};
+use crate::secret::checked;
+use crate::webhook::Verifier;
+use crate::{Answer, Ask, BaseUrl, Provider, RequestError, WebhookError, WebhookEvent};
+
+/// A provider that a file describes. Made by [`Profile::connect`]; see the [module](super).
+///
+/// Clones share the secrets, so one that is kept can [`renew`](Self::renew) them under a running client.
+#[derive(Clone, Debug)]
+pub struct ProfileProvider {
+    profile: Arc<Profile>,
+    base: BaseUrl,
+    secrets: Secrets,
+    webhooks: Option<Verifier>,
+}
+
+impl Profile {
+    /// The provider that this profile describes, with the secrets that `env` has under the profile's names, at the profile's own URL.
+    ///
+    /// Of the webhooks' secrets those that the environment has are believed; with none of them the provider takes no webhooks.
+    ///
+    /// ```
+    /// use steadfast_providers::Provider;
+    /// use steadfast_providers::profile::{self, Profile};
+    ///
+    /// let profile = Profile::parse(profile::shipped("didit").unwrap_or_default())?;
+    /// let didit = profile.connect(|name| (name == "DIDIT_API_KEY").then(|| "secret".to_owned()))?;
+    /// assert_eq!(didit.name(), "didit/session");
+    /// assert!(!didit.has_webhooks());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// A secret that is missing, empty, or holds anything but visible ASCII.
+    pub fn connect(&self, env: impl Fn(&str) -> Option<String>) -> Result<ProfileProvider, ConnectError> {
+        self.connect_at(self.base.clone(), env)
+    }
+
+    /// The same at another URL: a sandbox, a regional host, a fake.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    pub fn connect_at(
+        &self,
+        base: BaseUrl,
+        env: impl Fn(&str) -> Option<String>,
+    ) -> Result<ProfileProvider, ConnectError> {
+        let webhooks = self.hook.as_ref().map(|hook| hook.verifier(&env)).transpose()?.flatten();
+        let provider = ProfileProvider { profile: Arc::new(self.clone()), base, secrets: Secrets::default(), webhooks };
+        provider.renew(env)?;
+        Ok(provider)
+    }
+}
+
+impl ProfileProvider {
+    /// Takes the secrets of requests anew, for all clones and from the next request on: a token lasts a day, and a job may be older. (Those of
+    /// webhooks stay.)
+    ///
+    /// # Errors
+    /// As [`Profile::connect`]; the old secrets stay.
+    pub fn renew(&self, env: impl Fn(&str) -> Option<String>) -> Result<(), ConnectError> {
+        let mut all: BTreeMap<Box<str>, SecretString> = BTreeMap::new();
+        for (field, variable) in self.profile.variables() {
+            let missing = || ConnectError::Missing { variable: variable.into(), field: field.into() };
+            let secret = checked(env(variable).ok_or_else(missing)?.into(), "secret");
+            let secret = secret.map_err(|why| ConnectError::Secret { variable: variable.into(), why })?;
+            all.insert(variable.into(), secret);
+        }
+        self.secrets.replace(all);
+        Ok(())
+    }
+
+    /// The profile.
+    #[must_use]
+    pub fn profile(&self) -> &Profile {
+        &self.profile
+    }
+}
+
+impl Provider for ProfileProvider {
+    fn name(&self) -> &str {
+        &self.profile.name
+    }
+
+    fn policy(&self) -> OperationPolicy {
+        self.profile.policy.clone()
+    }
+
+    fn gate(&self) -> GatePolicy {
+        self.profile.gate.clone()
+    }
+
+    fn request(&self, ask: &Ask<'_>) -> Result<Request<Bytes>, RequestError> {
+        let call = self.profile.call(ask.kind).ok_or(RequestError::Unsupported(ask.kind))?;
+        if ask.kind == Kind::Poll {
+            let reference = ask.reference.ok_or(RequestError::NoReference)?;
+            let known = self
+                .profile
+                .reference()
+                .is_none_or(|checks| checks.checked(reference.as_str(), self.profile.around(&self.base)).is_some());
+            if !known {
+                return Err(RequestError::Unsendable("reference"));
+            }
+        }
+        call.sent.fill(ask, &self.base, &self.profile.origins, &self.secrets)
+    }
+
+    fn read(&self, answer: &Answer<'_>) -> Result<Reading, Failure> {
+        self.profile.read_at(answer, &self.base)
+    }
+
+    fn quota(&self, answer: &Answer<'_>) -> Option<Quota> {
+        self.profile.waits.quota(answer)
+    }
+
+    fn has_webhooks(&self) -> bool {
+        self.webhooks.is_some()
+    }
+
+    fn webhook(&self, headers: &HeaderMap, body: &Bytes, wall: Timestamp) -> Result<WebhookEvent, WebhookError> {
+        let (Some(verifier), Some(hook)) = (&self.webhooks, &self.profile.hook) else {
+            return Err(WebhookError::Unsupported);
+        };
+        let verified = verifier.verify(headers, body, wall)?;
+        Ok(hook.event(verified, body, self.profile.reference(), self.profile.around(&self.base)))
+    }
+}

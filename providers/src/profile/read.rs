@@ -1,0 +1,324 @@
+//! What answers mean: rules, then the reference of a create or the state of a poll, then what the status says.
+//!
+//! ```text
+//! a rule on status and headers alone fits?              → what it says
+//! a 2xx whose body is no JSON, or names a member twice? → no usable answer
+//! a status in the body (`status_in_body`)?              → the same again with that status, if it is another
+//! a rule that looks into the body fits?                 → what it says
+//! not a 2xx?                                            → what crate::status says
+//! create, look-up: the reference                        → accepted
+//! poll: the state; without one a 202 is pending         → what it says
+//! ```
+
+use http::{HeaderMap, StatusCode};
+use steadfast_core::operation::Reading;
+use steadfast_core::retry::{Certainty, Class, Failure};
+use steadfast_core::{Kind, Reference};
+
+use super::ProfileError;
+use super::file::{Table, Value};
+use super::lookup::Found;
+use super::meaning::{Meaning, Said, State, pointer};
+use super::pointer::{Node, Pointer, Wanted};
+use super::request::header_name;
+use super::rule::{Rule, Verdict};
+use super::url::Origins;
+use super::wait::Waits;
+use crate::retry_after::first_line;
+use crate::{Answer, BaseUrl};
+
+/// The longest id where the file says that references are ids.
+const MAX_ID_LEN: usize = 128;
+
+/// How the answers to one kind of request are read.
+#[derive(Clone, Debug)]
+pub(super) struct Read {
+    pub(super) kind: Kind,
+    pub(super) rules: Vec<Rule>,
+    pub(super) reference: Option<ReferenceAt>,
+    pub(super) echo: Option<Pointer>,
+    pub(super) state: Option<State>,
+    pub(super) found: Option<Found>,
+    pub(super) status_in_body: Option<Pointer>,
+}
+
+/// Where the provider's name for the job stands.
+#[derive(Clone, Debug)]
+pub(super) struct ReferenceAt {
+    pub(super) place: ReferencePlace,
+    number: bool,
+    pub(super) id: bool,
+    /// Polls go to it.
+    pub(super) is_url: bool,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum ReferencePlace {
+    Body(Pointer),
+    Header(http::HeaderName),
+}
+
+/// What all answers are read with.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Around<'a> {
+    pub(super) base: &'a BaseUrl,
+    pub(super) origins: &'a Origins,
+    pub(super) waits: &'a Waits,
+}
+
+impl ReferenceAt {
+    pub(super) fn parse(value: &Value<'_>, is_url: bool) -> Result<Self, ProfileError> {
+        let table = value.table()?;
+        let (body, header) = (table.get("pointer"), table.get("header"));
+        let flag = |name| table.get(name).map_or(Ok(false), |value| value.boolean());
+        let (number, id) = (flag("number")?, flag("id")?);
+        table.finish()?;
+        let place = match (body, header) {
+            (Some(body), None) => ReferencePlace::Body(pointer(&body)?),
+            (None, Some(header)) => ReferencePlace::Header(header_name(header.text()?, &header)?),
+            _ => return value.refuse("needs one of pointer (into the body) and header"),
+        };
+        if is_url && id {
+            return value.refuse("says id, and [poll] has it for a URL: it is one of the two");
+        }
+        Ok(Self { place, number, id, is_url })
+    }
+
+    /// A reference as this profile takes it.
+    pub(super) fn checked(&self, text: &str, around: Around<'_>) -> Option<Reference> {
+        let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        if self.id && (text.len() > MAX_ID_LEN || !text.bytes().all(fits)) {
+            return None;
+        }
+        if self.is_url {
+            around.origins.url(around.base, text)?;
+        }
+        Reference::new(text).ok()
+    }
+
+    /// `Err`: there is something, and it is no text.
+    fn text<'n>(&self, headers: &'n HeaderMap, body: Option<&'n Node>) -> Result<Option<&'n str>, ()> {
+        match &self.place {
+            ReferencePlace::Header(name) if headers.get_all(name).iter().count() > 1 => Err(()),
+            ReferencePlace::Header(name) => Ok(first_line(headers, name)),
+            ReferencePlace::Body(pointer) => text_at(body, pointer, self.number),
+        }
+    }
+}
+
+/// The text at a place; none where nothing or `null` is.
+pub(super) fn text_at<'n>(body: Option<&'n Node>, pointer: &Pointer, number: bool) -> Result<Option<&'n str>, ()> {
+    match body.and_then(|body| body.at(pointer)) {
+        None | Some(Node::Null) => Ok(None),
+        Some(node) => node.word(number).map(Some).ok_or(()),
+    }
+}
+
+/// What an answer is so far.
+enum Step {
+    Done(Result<Reading, Failure>),
+    Means(Meaning, Option<Certainty>),
+}
+
+impl Read {
+    pub(super) const fn new(kind: Kind, status_in_body: Option<Pointer>) -> Self {
+        let (reference, echo, state, found) = (None, None, None, None);
+        Self { kind, rules: Vec::new(), reference, echo, state, found, status_in_body }
+    }
+
+    pub(super) fn rules(table: &Table<'_>, kind: Kind) -> Result<Vec<Rule>, ProfileError> {
+        let Some(rules) = table.get("rules") else { return Ok(Vec::new()) };
+        rules.list()?.iter().map(|value| Rule::parse(value, kind)).collect()
+    }
+
+    pub(super) fn read(&self, answer: &Answer<'_>, around: Around<'_>) -> Result<Reading, Failure> {
+        if let Some(step) = self.by_head(answer) {
+            return self.told(step, answer, None, around);
+        }
+        if !answer.status.is_success() {
+            return self.refusal(answer, around);
+        }
+        let unusable = around.waits.failure(answer);
+        let body =
+            if self.wants_body() { Some(self.wanted(answer.status).read(answer.body).ok_or(unusable)?) } else { None };
+        if self.contradicts_types(answer, body.as_ref()) {
+            return Err(unusable);
+        }
+        let claimed = self.claimed_status(body.as_ref()).map_err(|()| unusable)?;
+        let Some(claimed) = claimed.filter(|claimed| *claimed != answer.status) else {
+            return self.by_body(answer, body.as_ref(), around);
+        };
+        let answer = Answer { status: claimed, ..*answer };
+        if let Some(step) = self.by_head(&answer) {
+            return self.told(step, &answer, body.as_ref(), around);
+        }
+        if claimed.is_success() { self.by_body(&answer, body.as_ref(), around) } else { self.refusal(&answer, around) }
+    }
+
+    fn by_head(&self, answer: &Answer<'_>) -> Option<Step> {
+        let mut bodiless = self.rules.iter().filter(|rule| rule.is_bodiless());
+        let rule = bodiless.find(|rule| rule.when.fits_head(answer.status, answer.headers))?;
+        match rule.verdict {
+            Verdict::Is(meaning, certainty) => Some(Step::Means(meaning, certainty)),
+            Verdict::State(_) => None,
+        }
+    }
+
+    /// The first of the rules with a body that fits, if one does.
+    fn by_rules(&self, answer: &Answer<'_>, body: Option<&Node>) -> Option<Step> {
+        let fits = |rule: &&Rule| {
+            !rule.is_bodiless()
+                && rule.when.fits_head(answer.status, answer.headers)
+                && rule.when.fits_body(answer, body)
+        };
+        self.rules.iter().filter(fits).find_map(|rule| match &rule.verdict {
+            Verdict::Is(meaning, certainty) => Some(Step::Means(*meaning, *certainty)),
+            Verdict::State(state) => match state.read(body?) {
+                Said::Means(Meaning::Next) => None,
+                Said::Means(meaning) => Some(Step::Means(meaning, None)),
+                Said::Unknown(text) => Some(Step::Done(Ok(Reading::Unknown(text)))),
+                Said::Unusable => None,
+            },
+        })
+    }
+
+    /// An answer that is not a 2xx. Its body may be anything.
+    fn refusal(&self, answer: &Answer<'_>, around: Around<'_>) -> Result<Reading, Failure> {
+        let body = self.wanted(answer.status).read(answer.body);
+        match self.by_rules(answer, body.as_ref()) {
+            Some(step) => self.told(step, answer, body.as_ref(), around),
+            None => Err(around.waits.failure(answer)),
+        }
+    }
+
+    fn by_body(&self, answer: &Answer<'_>, body: Option<&Node>, around: Around<'_>) -> Result<Reading, Failure> {
+        if let Some(step) = self.by_rules(answer, body) {
+            return self.told(step, answer, body, around);
+        }
+        let unusable = around.waits.failure(answer);
+        match (&self.found, &self.state) {
+            (Some(found), _) => found.read(answer, body, self.reference.as_ref(), around).ok_or(unusable),
+            (None, Some(state)) => match state.read(body.ok_or(unusable)?) {
+                Said::Means(Meaning::Next) | Said::Unusable => Err(unusable),
+                Said::Means(meaning) => self.told(Step::Means(meaning, None), answer, body, around),
+                Said::Unknown(text) => Ok(Reading::Unknown(text)),
+            },
+            (None, None) if self.kind == Kind::Poll && answer.status == StatusCode::ACCEPTED => {
+                self.told(Step::Means(Meaning::Pending, None), answer, body, around)
+            }
+            (None, None) if self.kind == Kind::Poll => Ok(Reading::Ready),
+            (None, None) => self.accepted(answer, body, around),
+        }
+    }
+
+    fn told(
+        &self,
+        step: Step,
+        answer: &Answer<'_>,
+        body: Option<&Node>,
+        around: Around<'_>,
+    ) -> Result<Reading, Failure> {
+        let (meaning, certainty) = match step {
+            Step::Done(told) => return told,
+            Step::Means(meaning, certainty) => (meaning, certainty),
+        };
+        let hint = around.waits.hint(answer);
+        let failed = |class| {
+            let mut failure = around.waits.failure(answer);
+            failure.certainty = certainty.unwrap_or(failure.certainty);
+            failure.class = class;
+            Err(around.waits.until_reset(failure, answer))
+        };
+        match meaning {
+            Meaning::Accepted if answer.status.is_success() && body.is_some() => self.accepted(answer, body, around),
+            // Of an error, or of an answer whose status was enough, the body was not read for this yet.
+            Meaning::Accepted => {
+                let mut wanted = Wanted::default();
+                self.want_reference(&mut wanted);
+                self.accepted(answer, wanted.read(answer.body).as_ref(), around)
+            }
+            Meaning::Pending => Ok(Reading::Pending { hint }),
+            Meaning::AwaitingUser | Meaning::AwaitingReview => Ok(Reading::AwaitingPerson { hint }),
+            Meaning::Ready => Ok(Reading::Ready),
+            Meaning::Partial => Ok(Reading::Partial),
+            Meaning::Undecided => Ok(Reading::Undecided),
+            Meaning::Failed => Ok(Reading::Failed),
+            Meaning::NotFound => Ok(Reading::NotFound),
+            Meaning::Transient | Meaning::Unknown | Meaning::Next => failed(Class::Transient),
+            Meaning::Throttled => failed(Class::Throttled),
+            Meaning::Permanent => failed(Class::Permanent),
+        }
+    }
+
+    fn accepted(&self, answer: &Answer<'_>, body: Option<&Node>, around: Around<'_>) -> Result<Reading, Failure> {
+        let unusable = around.waits.failure(answer);
+        let reference = self.reference.as_ref().ok_or(unusable)?;
+        if let Some(echo) = &self.echo {
+            let echoed = text_at(body, echo, false).map_err(|()| unusable)?;
+            if let (Some(key), Some(echoed)) = (answer.key, echoed)
+                && key.as_str() != echoed
+            {
+                return Err(unusable);
+            }
+        }
+        let text = reference.text(answer.headers, body).map_err(|()| unusable)?;
+        text.and_then(|text| reference.checked(text, around)).map(Reading::Accepted).ok_or(unusable)
+    }
+
+    /// Whether something that names the job is there, and is no name.
+    fn contradicts_types(&self, answer: &Answer<'_>, body: Option<&Node>) -> bool {
+        if self.kind == Kind::Poll || self.found.is_some() {
+            return false;
+        }
+        let no_reference = self.reference.as_ref().is_some_and(|at| at.text(answer.headers, body).is_err());
+        no_reference || self.echo.as_ref().is_some_and(|echo| text_at(body, echo, false).is_err())
+    }
+
+    /// `Err`: what stands there is no status.
+    fn claimed_status(&self, body: Option<&Node>) -> Result<Option<StatusCode>, ()> {
+        let claimed = self.status_in_body.as_ref().and_then(|pointer| body?.at(pointer));
+        match claimed {
+            None | Some(Node::Null) => Ok(None),
+            Some(Node::Integer(digits)) => {
+                let status = digits.parse().ok().and_then(|status| StatusCode::from_u16(status).ok());
+                status.map(Some).ok_or(())
+            }
+            Some(_) => Err(()),
+        }
+    }
+
+    /// Whether a 2xx has to be JSON.
+    fn wants_body(&self) -> bool {
+        let in_body = |at: &ReferenceAt| matches!(at.place, ReferencePlace::Body(_));
+        self.state.is_some()
+            || self.found.is_some()
+            || self.status_in_body.is_some()
+            || self.echo.is_some()
+            || (self.kind != Kind::Poll && self.reference.as_ref().is_some_and(in_body))
+            || self.rules.iter().any(Rule::needs_json)
+    }
+
+    /// What is looked at in the body of an answer with this status.
+    fn wanted(&self, status: StatusCode) -> Wanted {
+        let mut wanted = Wanted::default();
+        let rules = self.rules.iter().filter(|rule| !rule.is_bodiless() && rule.when.fits_status(status));
+        rules.for_each(|rule| rule.want(&mut wanted));
+        if status.is_success() {
+            self.want_reference(&mut wanted);
+            self.state.iter().for_each(|state| state.want(&mut wanted));
+            self.found.iter().for_each(|found| found.want(&mut wanted));
+            self.status_in_body.iter().for_each(|pointer| wanted.add(pointer));
+        }
+        wanted
+    }
+
+    fn want_reference(&self, wanted: &mut Wanted) {
+        if self.kind == Kind::Poll || self.found.is_some() {
+            return;
+        }
+        if let Some(ReferenceAt { place: ReferencePlace::Body(pointer), .. }) = &self.reference {
+            wanted.add(pointer);
+        }
+        self.echo.iter().for_each(|echo| wanted.add(echo));
+    }
+}

@@ -1,0 +1,201 @@
+//! Texts with places to fill in: `Bearer {env.ACME_TOKEN}`, `/v1/jobs/{reference}`.
+//!
+//! | placeholder | is |
+//! | --- | --- |
+//! | `{key}` | the idempotency key |
+//! | `{reference}` | the provider's name for the job; in polls only |
+//! | `{payload}` | the payload, whole: only as a body, alone |
+//! | `{payload./a/b}` | the text or whole number at this place of the payload, which must be JSON; in creates only |
+//! | `{env.NAME}` | what the environment has under this name: the only way for a secret. In a path or a query it is part of the URL, which logs may show |
+//! | `{{`, `}}` | a brace |
+
+use core::fmt;
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use secrecy::{ExposeSecret, SecretString};
+use steadfast_core::Kind;
+
+use super::pointer::{Pointer, Wanted};
+use crate::{Ask, RequestError};
+
+/// The longest name of an environment variable.
+const MAX_NAME_LEN: usize = 64;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Part {
+    Text(Box<str>),
+    Key,
+    Reference,
+    Payload(Pointer),
+    Secret(Box<str>),
+}
+
+/// A text with places to fill in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Template(Vec<Part>);
+
+impl Template {
+    /// The template of a request of this kind.
+    pub(super) fn parse(text: &str, kind: Kind) -> Result<Self, String> {
+        let (mut parts, mut plain, mut rest) = (Vec::new(), String::new(), text);
+        while let Some(at) = rest.find(['{', '}']) {
+            let (before, from) = rest.split_at(at);
+            plain.push_str(before);
+            if let Some(after) = from.strip_prefix("{{").or_else(|| from.strip_prefix("}}")) {
+                plain.push_str(&from[..1]);
+                rest = after;
+                continue;
+            }
+            let Some((name, after)) = from.strip_prefix('{').and_then(|from| from.split_once('}')) else {
+                return Err("has a brace without its other: write {{ or }} for a brace that is meant as one".to_owned());
+            };
+            if !plain.is_empty() {
+                parts.push(Part::Text(core::mem::take(&mut plain).into()));
+            }
+            parts.push(Part::parse(name, kind)?);
+            rest = after;
+        }
+        plain.push_str(rest);
+        if !plain.is_empty() {
+            parts.push(Part::Text(plain.into()));
+        }
+        Ok(Self(parts))
+    }
+
+    /// The environment's variables in it.
+    pub(super) fn secrets(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().filter_map(|part| if let Part::Secret(name) = part { Some(&**name) } else { None })
+    }
+
+    pub(super) fn has_key(&self) -> bool {
+        self.0.contains(&Part::Key)
+    }
+
+    pub(super) fn has_reference(&self) -> bool {
+        self.0.contains(&Part::Reference)
+    }
+
+    /// Whether it is a text as it stands.
+    pub(super) fn is_literal(&self) -> bool {
+        self.0.iter().all(|part| matches!(part, Part::Text(_)))
+    }
+
+    pub(super) fn fill(&self, ask: &Ask<'_>, secrets: &Secrets) -> Result<String, RequestError> {
+        let mut text = String::new();
+        for part in &self.0 {
+            part.put(ask, secrets, &mut text)?;
+        }
+        Ok(text)
+    }
+
+    /// What stands in the file, and what is filled in, in turn.
+    pub(super) fn parts<'s>(
+        &'s self,
+        ask: &Ask<'_>,
+        secrets: &Secrets,
+    ) -> Result<Vec<(&'s str, String)>, RequestError> {
+        let part = |part: &'s Part| {
+            let mut value = String::new();
+            if let Part::Text(text) = part {
+                return Ok((&**text, value));
+            }
+            part.put(ask, secrets, &mut value)?;
+            Ok(("", value))
+        };
+        self.0.iter().map(part).collect()
+    }
+}
+
+/// As it stands in the file.
+impl fmt::Display for Template {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|part| match part {
+            Part::Text(text) => f.write_str(&text.replace('{', "{{").replace('}', "}}")),
+            Part::Key => f.write_str("{key}"),
+            Part::Reference => f.write_str("{reference}"),
+            Part::Payload(pointer) => write!(f, "{{payload.{pointer}}}"),
+            Part::Secret(name) => write!(f, "{{env.{name}}}"),
+        })
+    }
+}
+
+impl Part {
+    fn put(&self, ask: &Ask<'_>, secrets: &Secrets, text: &mut String) -> Result<(), RequestError> {
+        match self {
+            Self::Text(plain) => text.push_str(plain),
+            Self::Key => text.push_str(ask.key.as_str()),
+            Self::Reference => text.push_str(ask.reference.ok_or(RequestError::NoReference)?.as_str()),
+            Self::Payload(pointer) => {
+                let mut wanted = Wanted::default();
+                wanted.add(pointer);
+                let json = wanted.read(ask.payload.bytes());
+                let word = json.as_ref().and_then(|json| json.at(pointer)?.word(true));
+                text.push_str(word.ok_or(RequestError::Payload(
+                    "is no JSON object, or has no text where the profile takes one from",
+                ))?);
+            }
+            Self::Secret(name) => secrets.put(name, text)?,
+        }
+        Ok(())
+    }
+
+    fn parse(name: &str, kind: Kind) -> Result<Self, String> {
+        match name {
+            "key" => return Ok(Self::Key),
+            "reference" if kind == Kind::Poll => return Ok(Self::Reference),
+            "reference" => return Err("has {reference}, which is known in polls only".to_owned()),
+            "payload" => return Err("has {payload}, which can only be a body, alone".to_owned()),
+            _ => {}
+        }
+        if let Some(variable) = name.strip_prefix("env.") {
+            return checked_variable(variable).map(|()| Self::Secret(variable.into()));
+        }
+        match name.strip_prefix("payload.") {
+            Some(pointer) if kind == Kind::Create => Pointer::parse(pointer).map(Self::Payload),
+            Some(_) => Err("has {payload./…}, which is there in creates only".to_owned()),
+            // What stands there may be a secret, so it is not repeated.
+            None => {
+                Err("has a placeholder that is none of {key}, {reference}, {payload}, {payload./a/b} and {env.NAME}"
+                    .to_owned())
+            }
+        }
+    }
+}
+
+/// Refuses what is no name of an environment variable. It repeats nothing: what stands in its place may be the secret itself.
+pub(super) fn checked_variable(name: &str) -> Result<(), String> {
+    let fits = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
+    let good = name.starts_with(|first: char| first.is_ascii_uppercase() || first == '_')
+        && name.len() <= MAX_NAME_LEN
+        && name.bytes().all(fits);
+    if good {
+        return Ok(());
+    }
+    Err(format!(
+        "is no environment variable's name (1 to {MAX_NAME_LEN} capitals, digits and _, as in ACME_API_KEY): a secret itself has no place in a profile"
+    ))
+}
+
+/// What the environment had under the names of a profile. Clones share it.
+#[derive(Clone, Default)]
+pub(super) struct Secrets(Arc<RwLock<BTreeMap<Box<str>, SecretString>>>);
+
+impl Secrets {
+    pub(super) fn replace(&self, all: BTreeMap<Box<str>, SecretString>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = all;
+    }
+
+    fn put(&self, name: &str, text: &mut String) -> Result<(), RequestError> {
+        let all = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let secret = all.get(name).ok_or(RequestError::Unsendable("secret"))?;
+        text.push_str(secret.expose_secret());
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secrets(redacted)")
+    }
+}

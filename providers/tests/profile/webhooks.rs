@@ -1,0 +1,122 @@
+//! Which deliveries are believed, and how far.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName};
+use steadfast_core::Timestamp;
+use steadfast_core::operation::Reading;
+use steadfast_providers::profile::{ConnectError, Profile};
+use steadfast_providers::webhook::{Encoding, Scheme, Verifier};
+use steadfast_providers::{Provider, WebhookError};
+
+use super::{ACME, WALL, connect};
+
+const HINT: &str = r#"
+[webhook]
+scheme = { hmac = { header = "X-SHA2-Signature" } }
+secrets = ["ACME_HOOK", "ACME_HOOK_OLD"]
+reference = ["/object/id", "/id"]
+key = "/object/tag"
+event_id = "/event"
+"#;
+
+const BELIEVED: &str = r#"
+[webhook]
+scheme = "standard-webhooks"
+secrets = ["ACME_HOOK"]
+tolerance = "60s"
+reference = "/object/id"
+believe = true
+result = "/object/output"
+state = { pointer = "/object/status", values = { done = "ready", queued = "pending", gone = "undecided", bad = "failed" } }
+"#;
+
+fn profile(webhook: &str) -> Profile {
+    Profile::parse(&format!("{ACME}{webhook}")).unwrap()
+}
+
+fn hmac(secret: &str, body: &'static str) -> (HeaderMap, Bytes) {
+    let header = HeaderName::from_static("x-sha2-signature");
+    let scheme = Scheme::Hmac { header, encoding: Encoding::Hex, prefix: "".into() };
+    let body = Bytes::from_static(body.as_bytes());
+    (Verifier::new(scheme, [secret]).unwrap().sign("", WALL, &body).unwrap(), body)
+}
+
+#[test]
+fn a_delivery_names_its_job_and_is_a_hint() {
+    let acme = connect(&profile(HINT));
+    assert!(acme.has_webhooks());
+    let (headers, body) = hmac(
+        "canary-ACME_HOOK_OLD",
+        r#"{"event":"e-1","object":{"id":"s-1","tag":"order-42","status":"done"},"id":"x"}"#,
+    );
+    let told = acme.webhook(&headers, &body, WALL).unwrap();
+    assert_eq!((told.reference.unwrap().as_str(), told.key.unwrap().as_str()), ("s-1", "order-42"));
+    assert_eq!((told.verified.id.as_deref(), told.verified.secret), (Some("e-1"), 1));
+    assert_eq!((told.meaning, told.result), (None, None));
+
+    let (headers, body) = hmac("canary-ACME_HOOK", r#"{"id":"s-2","event":"not an id"}"#);
+    let told = acme.webhook(&headers, &body, WALL).unwrap();
+    assert_eq!((told.reference.unwrap().as_str(), told.verified.id), ("s-2", None));
+    for about_none in [
+        "{}",
+        "[]",
+        "",
+        r#"{"object":{"id":7},"id":"s-1"}"#,
+        r#"{"id":"s-1","id":"s-2"}"#,
+        r#"{"object":{"tag":[]},"id":"s-1"}"#,
+    ] {
+        let (headers, body) = hmac("canary-ACME_HOOK", about_none);
+        let told = acme.webhook(&headers, &body, WALL).unwrap();
+        assert_eq!((told.reference, told.key), (None, None), "{about_none}");
+    }
+}
+
+#[test]
+fn nothing_unsigned_is_believed() {
+    let acme = connect(&profile(HINT));
+    let (headers, body) = hmac("another", r#"{"id":"s-1"}"#);
+    assert!(matches!(acme.webhook(&headers, &body, WALL), Err(WebhookError::NoMatch(_))));
+    assert!(acme.webhook(&HeaderMap::new(), &body, WALL).is_err());
+    let without = connect(&Profile::parse(ACME).unwrap());
+    assert!(!without.has_webhooks());
+    assert_eq!(without.webhook(&headers, &body, WALL), Err(WebhookError::Unsupported));
+}
+
+#[test]
+fn without_any_of_its_secrets_there_are_no_webhooks() {
+    let profile = profile(HINT);
+    let with = |names: &'static [&'static str]| {
+        profile.connect(move |name| names.contains(&name).then(|| "s3cret".to_owned()))
+    };
+    assert!(!with(&["ACME_TOKEN"]).unwrap().has_webhooks());
+    assert!(with(&["ACME_TOKEN", "ACME_HOOK_OLD"]).unwrap().has_webhooks());
+    let empty = profile.connect(|_| Some(" canary".to_owned())).unwrap_err();
+    assert!(
+        matches!(&empty, ConnectError::Webhooks { variables, .. } if &**variables == "ACME_HOOK, ACME_HOOK_OLD"),
+        "{empty}"
+    );
+    assert!(!format!("{empty} {empty:?}").contains("canary"));
+}
+
+#[test]
+fn where_the_file_believes_it_the_state_counts() {
+    let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+    let acme = profile(BELIEVED).connect(|_| Some(secret.to_owned())).unwrap();
+    let told = |body: &'static str, now: Timestamp| {
+        let body = Bytes::from_static(body.as_bytes());
+        let headers = Verifier::new(Scheme::StandardWebhooks, [secret]).unwrap().sign("msg_1", WALL, &body).unwrap();
+        acme.webhook(&headers, &body, now).map(|told| (told.meaning, told.result))
+    };
+    let result = |text: &'static str| Some(Bytes::from_static(text.as_bytes()));
+    assert_eq!(
+        told(r#"{"object":{"id":"s-1","status":"done","output":{ "n":1.50 }}}"#, WALL),
+        Ok((Some(Reading::Ready), result(r#"{ "n":1.50 }"#)))
+    );
+    let bare = r#"{"object":{"id":"s-1","status":"gone"}}"#;
+    assert_eq!(told(bare, WALL), Ok((Some(Reading::Undecided), result(bare))));
+    // What is not known, or not there, is for a poll to find out.
+    assert_eq!(told(r#"{"object":{"id":"s-1","status":"asleep"}}"#, WALL), Ok((None, None)));
+    assert_eq!(told(r#"{"object":{"id":"s-1"}}"#, WALL), Ok((None, None)));
+    let late = WALL.saturating_add(core::time::Duration::from_secs(61));
+    assert!(matches!(told(bare, late), Err(WebhookError::TooOld { .. })));
+}
