@@ -6,7 +6,6 @@
 use core::time::Duration;
 
 use bytes::Bytes;
-use secrecy::SecretString;
 use steadfast_core::operation::Reading;
 use steadfast_core::{Key, Kind};
 
@@ -18,8 +17,8 @@ use super::read::{Around, ReferenceAt};
 use super::request::header_name;
 use super::template::checked_variable;
 use super::{ConnectError, ProfileError};
-use crate::WebhookEvent;
 use crate::webhook::{DEFAULT_TOLERANCE, Encoding, Scheme, Verified, Verifier};
+use crate::{Secret, WebhookEvent};
 
 #[derive(Clone, Debug)]
 pub(super) struct Hook {
@@ -85,8 +84,7 @@ impl Hook {
 
     /// A verifier, or none where the environment has none of the secrets.
     pub(super) fn verifier(&self, env: &dyn Fn(&str) -> Option<String>) -> Result<Option<Verifier>, ConnectError> {
-        let secrets: Vec<SecretString> =
-            self.secrets.iter().filter_map(|name| env(name)).map(SecretString::from).collect();
+        let secrets: Vec<Secret> = self.secrets.iter().filter_map(|name| env(name)).map(Secret::from).collect();
         if secrets.is_empty() {
             return Ok(None);
         }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, Request};
-use secrecy::SecretString;
 use steadfast_core::gate::GatePolicy;
 use steadfast_core::operation::Reading;
 use steadfast_core::rate_limit::Quota;
@@ -14,9 +13,8 @@ use steadfast_core::{Kind, OperationPolicy, Timestamp};
 
 use super::template::Secrets;
 use super::{ConnectError, Profile};
-use crate::secret::checked;
 use crate::webhook::Verifier;
-use crate::{Answer, Ask, BaseUrl, Provider, RequestError, WebhookError, WebhookEvent};
+use crate::{Answer, Ask, BaseUrl, Provider, RequestError, Secret, WebhookError, WebhookEvent};
 
 /// A provider that a file describes. Made by [`Profile::connect`]; see the [module](super).
 ///
@@ -74,10 +72,10 @@ impl ProfileProvider {
     /// # Errors
     /// As [`Profile::connect`]; the old secrets stay.
     pub fn renew(&self, env: impl Fn(&str) -> Option<String>) -> Result<(), ConnectError> {
-        let mut all: BTreeMap<Box<str>, SecretString> = BTreeMap::new();
+        let mut all: BTreeMap<Box<str>, Secret> = BTreeMap::new();
         for (field, variable) in self.profile.variables() {
             let missing = || ConnectError::Missing { variable: variable.into(), field: field.into() };
-            let secret = checked(env(variable).ok_or_else(missing)?.into(), "secret");
+            let secret = Secret::new(env(variable).ok_or_else(missing)?);
             let secret = secret.map_err(|why| ConnectError::Secret { variable: variable.into(), why })?;
             all.insert(variable.into(), secret);
         }

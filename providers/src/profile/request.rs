@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
 use serde_json::Value as Json;
-use steadfast_core::{Key, Kind};
+use steadfast_core::Kind;
 
 use super::ProfileError;
 use super::file::{Table, Value};
@@ -16,7 +16,7 @@ use super::pointer::Pointer;
 use super::raw::with_key;
 use super::template::{Secrets, Template};
 use super::url::Origins;
-use crate::{Ask, BaseUrl, RequestError};
+use crate::{Ask, BaseUrl, RequestError, structured};
 
 /// One request, with places to fill in.
 #[derive(Clone, Debug)]
@@ -168,8 +168,10 @@ impl Sent {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }
         if let Some(KeyPlace::Header { name, quoted }) = &self.key {
-            let text = if *quoted { sf_string(ask.key) } else { ask.key.as_str().to_owned() };
-            let value = HeaderValue::from_str(&text).map_err(|_| RequestError::Unsendable("idempotency key"))?;
+            let text = ask.key.as_str();
+            let plain = || HeaderValue::from_str(text).map_err(|_| RequestError::Unsendable("idempotency key"));
+            let mut value = if *quoted { structured::string(text) } else { plain() }?;
+            value.set_sensitive(true);
             headers.insert(name, value);
         }
         Ok(headers)
@@ -186,11 +188,6 @@ impl Sent {
             _ => Ok(body),
         }
     }
-}
-
-/// The key as a structured field's string (RFC 8941, section 3.3.3), as the IETF's draft of `Idempotency-Key` has it.
-fn sf_string(key: &Key) -> String {
-    format!("\"{}\"", key.as_str().replace('\\', "\\\\").replace('"', "\\\""))
 }
 
 impl JsonTemplate {

@@ -13,11 +13,10 @@ use core::fmt;
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use secrecy::{ExposeSecret, SecretString};
 use steadfast_core::Kind;
 
 use super::pointer::{Pointer, Wanted};
-use crate::{Ask, RequestError};
+use crate::{Ask, RequestError, Secret};
 
 /// The longest name of an environment variable.
 const MAX_NAME_LEN: usize = 64;
@@ -179,17 +178,17 @@ pub(super) fn checked_variable(name: &str) -> Result<(), String> {
 
 /// What the environment had under the names of a profile. Clones share it.
 #[derive(Clone, Default)]
-pub(super) struct Secrets(Arc<RwLock<BTreeMap<Box<str>, SecretString>>>);
+pub(super) struct Secrets(Arc<RwLock<BTreeMap<Box<str>, Secret>>>);
 
 impl Secrets {
-    pub(super) fn replace(&self, all: BTreeMap<Box<str>, SecretString>) {
+    pub(super) fn replace(&self, all: BTreeMap<Box<str>, Secret>) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = all;
     }
 
     fn put(&self, name: &str, text: &mut String) -> Result<(), RequestError> {
         let all = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let secret = all.get(name).ok_or(RequestError::Unsendable("secret"))?;
-        text.push_str(secret.expose_secret());
+        text.push_str(secret.expose());
         Ok(())
     }
 }

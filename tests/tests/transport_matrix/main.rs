@@ -69,7 +69,7 @@ fn tokio_and_reqwest(base: &str, jobs: usize, timeout: Duration) -> Vec<Met> {
             client.submit(key, PAYLOAD).await.unwrap().await.unwrap();
         }
     });
-    std::mem::take(&mut met.lock().unwrap())
+    in_order(&met)
 }
 
 /// The transport of `steadfast-blocking`, under its client.
@@ -89,7 +89,7 @@ fn blocking_and_ureq(base: &str, jobs: usize, timeout: Duration) -> Vec<Met> {
     while met.lock().unwrap().len() < jobs && std::time::Instant::now() < until {
         std::thread::yield_now();
     }
-    std::mem::take(&mut met.lock().unwrap())
+    in_order(&met)
 }
 
 const ADAPTERS: [Adapter; 2] = [tokio_and_reqwest, blocking_and_ureq];
@@ -109,16 +109,27 @@ fn one_attempt(timeout: Duration) -> OperationPolicy {
     OperationPolicy::default().with_create(create).unwrap()
 }
 
+/// What came of each job's request.
+type Book = Arc<Mutex<Vec<(Key, Met)>>>;
+
+/// In the order of the jobs: what was given up may come to its end after the next.
+fn in_order(book: &Book) -> Vec<Met> {
+    let mut met = std::mem::take(&mut *book.lock().unwrap());
+    met.sort_by(|(one, _), (other, _)| one.cmp(other));
+    met.into_iter().map(|(_, met)| met).collect()
+}
+
 /// Hands on, and remembers what came of it.
 struct Recording<T> {
     inner: T,
-    met: Arc<Mutex<Vec<Met>>>,
+    met: Book,
 }
 
 impl Transport for Recording<ReqwestTransport> {
     async fn send(&self, outgoing: Outgoing) -> Result<Response<Bytes>, SendError> {
         // A client gives an attempt up when its time has passed, whatever the transport thinks: the one or the other comes first.
-        let mut entry = Entry { met: Met::Failed(SendError::timed_out().failure()), book: self.met.clone() };
+        let met = Met::Failed(SendError::timed_out().failure());
+        let mut entry = Entry { key: outgoing.key.clone(), met, book: self.met.clone() };
         let came = self.inner.send(outgoing).await;
         entry.met = match &came {
             Ok(answer) => Met::Answer { status: answer.status(), body: answer.body().clone() },
@@ -130,24 +141,27 @@ impl Transport for Recording<ReqwestTransport> {
 
 impl steadfast_blocking::Transport for Recording<UreqTransport> {
     fn send(&self, outgoing: Outgoing) -> Result<Response<Bytes>, SendError> {
+        let key = outgoing.key.clone();
         let came = steadfast_blocking::Transport::send(&self.inner, outgoing);
-        self.met.lock().unwrap().push(match &came {
+        let met = match &came {
             Ok(answer) => Met::Answer { status: answer.status(), body: answer.body().clone() },
             Err(error) => Met::Failed(error.failure()),
-        });
+        };
+        self.met.lock().unwrap().push((key, met));
         came
     }
 }
 
 /// Is in the book when it goes.
 struct Entry {
+    key: Key,
     met: Met,
-    book: Arc<Mutex<Vec<Met>>>,
+    book: Book,
 }
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        self.book.lock().unwrap().push(self.met.clone());
+        self.book.lock().unwrap().push((self.key.clone(), self.met.clone()));
     }
 }
 
