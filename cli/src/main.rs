@@ -1,9 +1,10 @@
 //! `steadfast`: see the library carry jobs through a provider that misbehaves (`demo`), carry one real job
-//! (`run`), or look into a client's journal (`ops`).
+//! (`run`), look into a client's journal (`ops`), or check a provider's description (`profile`).
 
 mod demo;
 mod log;
 mod ops;
+mod profile;
 mod pulse;
 mod report;
 mod run;
@@ -30,6 +31,7 @@ enum Command {
     #[command(hide = true)]
     DemoChild,
     Ops(ops::Args),
+    Profile(profile::Args),
     Run(run::Args),
 }
 
@@ -52,6 +54,7 @@ async fn main() -> ExitCode {
         Command::Demo(args) => demo::demo(args).await,
         Command::DemoChild => demo::child().await,
         Command::Ops(args) => ops::ops(args),
+        Command::Profile(args) => profile::profile(&args),
         Command::Run(args) => run::run(args).await,
     };
     done.unwrap_or_else(|error| {

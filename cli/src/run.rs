@@ -5,6 +5,7 @@
 
 mod causes;
 mod journal;
+mod provider;
 
 use std::error::Error;
 use std::future::Future;
@@ -13,22 +14,19 @@ use std::pin::pin;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::ValueEnum;
 use serde::Serialize;
 use steadfast_core::operation::{Stage, Unresolved};
 use steadfast_core::{Key, Outcome, Reference};
-use steadfast_providers::BaseUrl;
-use steadfast_providers::deepvue::{Credentials, Deepvue};
 use steadfast_store::Entry;
 use steadfast_tokio::{Client, Finished, Handle, ReqwestTransport, ResumeError, Stopped, SubmitError, Unfinished};
 
-use self::causes::Telling;
+use self::causes::{Advice, Telling};
 use self::journal::at;
 use crate::timeline::Timeline;
 
 /// Carry one real job to its outcome.
 ///
-/// Credentials come from the environment: DEEPVUE_ACCESS_TOKEN and DEEPVUE_CLIENT_SECRET. Interrupting (Ctrl-C, SIGTERM) stops the watching, not the
+/// Credentials come from the environment: DEEPVUE_ACCESS_TOKEN and DEEPVUE_CLIENT_SECRET, or DIDIT_API_KEY, or those that the profile names. Interrupting (Ctrl-C, SIGTERM) stops the watching, not the
 /// job; the reference is printed so that it can be found again.
 ///
 /// With --journal, run the same command again after an interruption, a crash or an unresolved outcome: the job goes on where it was, and is never run
@@ -39,14 +37,17 @@ use crate::timeline::Timeline;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Whose API it is.
-    #[arg(long, default_value = "deepvue")]
-    provider: Provider,
-    /// What to verify: the part after `post-` in the provider's path.
-    #[arg(long, default_value = "driving-license")]
+    #[arg(long, default_value = "deepvue", conflicts_with = "profile")]
+    provider: provider::Known,
+    /// The file that describes the provider, or the name of a description that comes with this program: see `steadfast profile`.
+    #[arg(long, value_name = "FILE")]
+    profile: Option<PathBuf>,
+    /// What to verify, of Deepvue: the part after `post-` in the provider's path.
+    #[arg(long, default_value = "driving-license", conflicts_with = "profile")]
     product: String,
-    /// Where the API is: https, or http on a loopback address.
-    #[arg(long, value_name = "URL")]
-    base_url: String,
+    /// Where the API is: https, or http on a loopback address. Default: where the profile says.
+    #[arg(long, value_name = "URL", required_unless_present = "profile")]
+    base_url: Option<String>,
     /// Your own name for the job, sent as its idempotency key: 1 to 255 visible ASCII characters.
     #[arg(long)]
     key: String,
@@ -68,19 +69,15 @@ pub(crate) struct Args {
     json: bool,
 }
 
-/// The providers that this binary knows.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(crate) enum Provider {
-    /// Deepvue's asynchronous verifications.
-    Deepvue,
-}
-
 pub(crate) async fn run(args: Args) -> Result<ExitCode, Box<dyn Error>> {
-    let Provider::Deepvue = args.provider;
+    let base_url = args.base_url.as_deref();
+    let chosen = match &args.profile {
+        Some(file) => provider::described(file, base_url)?,
+        None => provider::known(args.provider, &args.product, base_url.unwrap_or_default())?,
+    };
     let key = Key::new(args.key)?;
-    let credentials = credentials()?;
-    let provider = Deepvue::new(BaseUrl::parse(&args.base_url)?, &args.product, credentials)?;
-    let payload = args.payload.as_deref().map(read_payload).transpose()?;
+    let payload = args.payload.as_deref().map(|path| read_payload(path, args.profile.is_none())).transpose()?;
+    let (provider, advice) = (chosen.provider, chosen.advice);
 
     let timeline = Timeline::start(key.label());
     let transport = Telling { transport: ReqwestTransport::new()?, key: key.clone() };
@@ -140,13 +137,13 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode, Box<dyn Error>> {
     };
     // That the outcome was told is to be noted in the journal; other jobs that it holds are not waited for.
     client.shutdown(Duration::ZERO).await;
-    tell(&finished, args.json, was_interrupted)?;
+    tell(&finished, &advice, args.json, was_interrupted)?;
     Ok(ExitCode::from(exit_code(finished.outcome)))
 }
 
 /// The result on stdout, and what to know of it on stderr; the reference comes last.
-fn tell(finished: &Finished, json: bool, was_interrupted: bool) -> Result<(), Box<dyn Error>> {
-    let summary = Summary::of(finished);
+fn tell(finished: &Finished, advice: &Advice, json: bool, was_interrupted: bool) -> Result<(), Box<dyn Error>> {
+    let summary = Summary::of(finished, advice);
     // Of a job that did not end, the last answer is no result: the create's, say.
     let has_result = matches!(finished.outcome, Outcome::Completed(_) | Outcome::Failed);
     if json {
@@ -157,7 +154,7 @@ fn tell(finished: &Finished, json: bool, was_interrupted: bool) -> Result<(), Bo
     if finished.answer.is_none() && matches!(finished.outcome, Outcome::Completed(_)) {
         eprintln!("its result came in an earlier run, and was not kept: --keep-answer would have");
     }
-    if let Some(hint) = summary.hint {
+    if let Some(hint) = &summary.hint {
         eprintln!("{hint}");
     }
     if !json && matches!(finished.outcome, Outcome::Rejected(_)) && !finished.body().is_empty() {
@@ -278,26 +275,16 @@ const fn exit_code(outcome: Outcome) -> u8 {
     }
 }
 
-fn credentials() -> Result<Credentials, Box<dyn Error>> {
-    let names = ["DEEPVUE_ACCESS_TOKEN", "DEEPVUE_CLIENT_SECRET"];
-    let [token, secret] = names.map(|name| std::env::var(name).unwrap_or_default());
-    let missing: Vec<&str> =
-        names.into_iter().zip([&token, &secret]).filter(|(_, value)| value.is_empty()).map(|(name, _)| name).collect();
-    if !missing.is_empty() {
-        let (variables, they_are) = if missing.len() == 1 { ("variable", "it is") } else { ("variables", "they are") };
-        let names = missing.join(" and ");
-        return Err(format!("set the environment {variables} {names}: {they_are} unset or empty").into());
-    }
-    Ok(Credentials::new(token, secret)?)
-}
-
-fn read_payload(path: &Path) -> Result<Vec<u8>, String> {
+fn read_payload(path: &Path, is_json: bool) -> Result<Vec<u8>, String> {
     let read = if path.as_os_str() == "-" {
         std::io::read_to_string(std::io::stdin()).map(String::into_bytes)
     } else {
         std::fs::read(path)
     };
     let payload = read.map_err(|error| format!("the payload {} cannot be read: {error}", path.display()))?;
+    if !is_json {
+        return Ok(payload);
+    }
     // What is wrong is not shown: it is personal data.
     match serde_json::from_slice::<serde_json::Value>(&payload) {
         Ok(serde_json::Value::Object(_)) => Ok(payload),
@@ -313,7 +300,7 @@ struct Summary<'a> {
     creates: u16,
     status: Option<u16>,
     /// What to look at, where the last answer's status tells.
-    hint: Option<&'static str>,
+    hint: Option<String>,
     /// As JSON if it is JSON, else as text. Null of an unresolved job: its last answer is no result.
     body: serde_json::Value,
 }
@@ -325,7 +312,7 @@ impl<'a> Summary<'a> {
         Self { outcome, reason, reference: None, creates, status: None, hint: None, body }
     }
 
-    fn of(finished: &'a Finished) -> Self {
+    fn of(finished: &'a Finished, advice: &Advice) -> Self {
         let ended_well = matches!(finished.outcome, Outcome::Completed(_));
         let status = finished.answer.as_ref().map(|answer| answer.status);
         let text = || serde_json::Value::String(String::from_utf8_lossy(finished.body()).into_owned());
@@ -335,7 +322,7 @@ impl<'a> Summary<'a> {
             reference: finished.reference.as_ref().map(Reference::as_str),
             creates: finished.creates,
             status: status.map(|status| status.as_u16()),
-            hint: status.filter(|_| !ended_well).and_then(causes::hint),
+            hint: status.filter(|_| !ended_well).and_then(|status| advice.on(status)),
             body: match finished.outcome {
                 Outcome::Unresolved(_) => serde_json::Value::Null,
                 _ => serde_json::from_slice(finished.body()).unwrap_or_else(|_| text()),

@@ -97,6 +97,41 @@ pub trait Provider: Send + Sync + 'static {
     }
 }
 
+/// So that a program can choose its provider while it runs.
+impl Provider for Box<dyn Provider> {
+    fn name(&self) -> &str {
+        (**self).name()
+    }
+
+    fn policy(&self) -> OperationPolicy {
+        (**self).policy()
+    }
+
+    fn gate(&self) -> GatePolicy {
+        (**self).gate()
+    }
+
+    fn request(&self, ask: &Ask<'_>) -> Result<Request<Bytes>, RequestError> {
+        (**self).request(ask)
+    }
+
+    fn read(&self, answer: &Answer<'_>) -> Result<Reading, Failure> {
+        (**self).read(answer)
+    }
+
+    fn quota(&self, answer: &Answer<'_>) -> Option<Quota> {
+        (**self).quota(answer)
+    }
+
+    fn has_webhooks(&self) -> bool {
+        (**self).has_webhooks()
+    }
+
+    fn webhook(&self, headers: &HeaderMap, body: &Bytes, wall: Timestamp) -> Result<WebhookEvent, WebhookError> {
+        (**self).webhook(headers, body, wall)
+    }
+}
+
 /// What is to be asked of the provider.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]

@@ -220,6 +220,19 @@ pub const SHIPPED: &[(&str, &str)] = &[
     ("veriff", include_str!("../profiles/veriff.toml")),
 ];
 
+const RECORDED: &[(&str, &str)] = &[
+    ("azure-lro", include_str!("../profiles/recorded/azure-lro.json")),
+    ("deepvue", include_str!("../profiles/recorded/deepvue.json")),
+    ("didit", include_str!("../profiles/recorded/didit.json")),
+    ("onfido", include_str!("../profiles/recorded/onfido.json")),
+    ("persona", include_str!("../profiles/recorded/persona.json")),
+    ("replicate", include_str!("../profiles/recorded/replicate.json")),
+    ("stripe-identity", include_str!("../profiles/recorded/stripe-identity.json")),
+    ("sumsub", include_str!("../profiles/recorded/sumsub.json")),
+    ("textract", include_str!("../profiles/recorded/textract.json")),
+    ("veriff", include_str!("../profiles/recorded/veriff.json")),
+];
+
 /// The text of the shipped profile of this name.
 ///
 /// ```
@@ -230,7 +243,26 @@ pub const SHIPPED: &[(&str, &str)] = &[
 /// ```
 #[must_use]
 pub fn shipped(name: &str) -> Option<&'static str> {
-    SHIPPED.iter().find(|(known, _)| *known == name).map(|(_, text)| *text)
+    named(SHIPPED, name)
+}
+
+/// Answers to try the shipped profile of this name with, for [`Recorded::parse`]: from the provider's documentation, each with what it should be read as.
+///
+/// ```
+/// use steadfast_providers::profile::{self, Profile, Recorded};
+///
+/// let profile = Profile::parse(profile::shipped("veriff").unwrap_or_default())?;
+/// let answers = Recorded::parse(profile::recorded("veriff").unwrap_or_default())?;
+/// assert!(profile.check(&answers).iter().all(|checked| checked.agrees()));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[must_use]
+pub fn recorded(name: &str) -> Option<&'static str> {
+    named(RECORDED, name)
+}
+
+fn named(files: &[(&str, &'static str)], name: &str) -> Option<&'static str> {
+    files.iter().find(|(known, _)| *known == name).map(|(_, text)| *text)
 }
 
 /// A provider as a file describes it. See the [module](self).

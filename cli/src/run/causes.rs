@@ -52,18 +52,29 @@ fn chain(error: &dyn Error) -> String {
     said
 }
 
-/// What to look at after an answer of this status, where the outcome's own words do not tell.
-pub(super) fn hint(status: StatusCode) -> Option<&'static str> {
-    match status {
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Some(
-            "the provider did not take the credentials, or they may not do this: check DEEPVUE_ACCESS_TOKEN and DEEPVUE_CLIENT_SECRET \
-             (a token may have expired), and that --base-url is where they are valid",
-        ),
-        StatusCode::NOT_FOUND => Some("the provider has nothing at this address: check --base-url and --product"),
-        _ if status.is_redirection() => Some(
-            "the provider points elsewhere, and credentials are not taken there: give the final address as --base-url",
-        ),
-        _ => None,
+/// What to look at where the outcome's own words do not tell.
+pub(super) struct Advice {
+    /// The environment's variables that hold credentials.
+    pub(super) credentials: String,
+    /// What says where the API is.
+    pub(super) address: &'static str,
+}
+
+impl Advice {
+    /// After an answer of this status.
+    pub(super) fn on(&self, status: StatusCode) -> Option<String> {
+        let Self { credentials, address } = self;
+        match status {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Some(format!(
+                "the provider did not take the credentials, or they may not do this: check {credentials} (a token may have expired), and that --base-url is \
+                 where they are valid"
+            )),
+            StatusCode::NOT_FOUND => Some(format!("the provider has nothing at this address: check {address}")),
+            _ if status.is_redirection() => Some(
+                "the provider points elsewhere, and credentials are not taken there: give the final address as --base-url".to_owned(),
+            ),
+            _ => None,
+        }
     }
 }
 
