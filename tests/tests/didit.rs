@@ -279,7 +279,7 @@ async fn a_webhook_brings_the_decision_before_the_next_poll_would() {
     use std::time::SystemTime;
 
     use steadfast_core::Timestamp;
-    use steadfast_providers::webhook::{Scheme, Verifier};
+    use steadfast_providers::webhook::{DiditSignatures, Scheme, Verifier};
 
     let ended_after = async |secret: Option<&str>| {
         let fake = InProcess::new(FakeDidit::new(7).with_person_time(minutes(4), minutes(4)).with_reviews(
@@ -299,7 +299,10 @@ async fn a_webhook_brings_the_decision_before_the_next_poll_would() {
             let body = Bytes::from(format!(
                 r#"{{"event_id":"e-1","timestamp":{seconds},"vendor_data":"order-42","status":"Approved"}}"#
             ));
-            let headers = Verifier::new(Scheme::Didit, [secret]).unwrap().sign("", now, &body).unwrap();
+            let headers = Verifier::new(Scheme::Didit(DiditSignatures::default()), [secret])
+                .unwrap()
+                .sign("", now, &body)
+                .unwrap();
             let delivery = client.deliver(&headers, body).await;
             assert_eq!(delivery.status().is_success(), secret == "secret", "{delivery}");
         }
