@@ -31,7 +31,7 @@ use super::{AT_A_TIME, Args, BEFORE_OUTAGE, CHART, KeySupport, Sent, carry, comp
 const SECRET: &str = "demo-secret";
 
 /// How far apart polls are beside webhooks, before the speed.
-const SAFETY_POLL: Duration = Duration::from_secs(300);
+const SAFETY_POLL: Duration = Duration::from_secs(120);
 
 pub(super) async fn demo(args: Args) -> Result<ExitCode, Box<dyn Error>> {
     if args.kill.is_some() || args.keys != KeySupport::Honoured {
@@ -62,11 +62,11 @@ pub(super) async fn demo(args: Args) -> Result<ExitCode, Box<dyn Error>> {
 }
 
 fn fake(args: &Args, address: std::net::SocketAddr) -> Result<FakeDidit, Box<dyn Error>> {
-    let minutes = |count: u64| Duration::from_secs(60 * count);
+    let secs = Duration::from_secs;
     let mut fake = FakeDidit::new(args.seed)
         .with_faults(Faults::rate(args.faults))
-        .with_person_time(minutes(1), minutes(4))
-        .with_reviews(0.1, minutes(1), minutes(3))
+        .with_person_time(secs(30), secs(120))
+        .with_reviews(0.1, secs(30), secs(90))
         .with_speed(args.speed);
     if let Some(lasting) = args.outage {
         fake = fake.with_outage(BEFORE_OUTAGE, lasting);
@@ -104,7 +104,8 @@ async fn client(args: &Args, server: &FakeServer, sent: Arc<Sent>) -> Result<Cli
 }
 
 fn polled_slowly(policy: OperationPolicy) -> Result<OperationPolicy, PolicyError> {
-    let waits = BackoffPolicy::new(Growth::Fixed(SAFETY_POLL), 2 * SAFETY_POLL, Jitter::Proportional { percent: 10 })?;
+    let waits =
+        BackoffPolicy::new(Growth::Fixed(SAFETY_POLL), SAFETY_POLL * 5 / 4, Jitter::Proportional { percent: 10 })?;
     let poll = policy.poll();
     let (polls, deadline, retry) = (poll.polls(), poll.deadline(), poll.retry().clone());
     let slow = PollPolicy::new(waits, polls, deadline, retry)?.with_not_found_grace(poll.not_found_grace());
@@ -143,9 +144,9 @@ fn explain(args: &Args, address: std::net::SocketAddr) {
             outage.as_secs_f64()
         );
     }
-    let polls = if args.webhooks { "polls every 5 min, beside webhooks" } else { "polls after 30 s, 1, 2, 4 … min" };
+    let polls = if args.webhooks { "polls every 2 min, beside webhooks" } else { "polls after 30 s, 1, 2, 4 … min" };
     println!(
-        "Speed {}: every delay of policy and provider is divided by it ({polls}; people take 1 to 4 min).\n",
+        "Speed {}: every delay of policy and provider is divided by it ({polls}; people take 30 s to 2 min).\n",
         args.speed
     );
 }
