@@ -92,7 +92,7 @@ fn send(dice: &mut Dice, scheme: &Scheme, ours: &Verifier, at: u64) -> Sent {
     let status = dice.of(&["Approved", "Declined", "In Review", "Zoë 😀"]);
     let body = json!({
         "event_id": format!("evt-{n}"), "id": format!("evt-{n}"), "session_id": format!("s-{n}"), "status": status, "timestamp": at,
-        "webhook_type": "status.updated", "decision": { "score": dice.below(100), "ok": n % 2 == 0 },
+        "webhook_type": "status.updated", "decision": { "score": dice.below(100), "ok": n > 99 },
     });
     let body = body.to_string().into_bytes();
     let headers = ours.sign(&format!("evt-{n}"), Timestamp::from_secs(at), &body).unwrap();
@@ -234,7 +234,7 @@ fn i16_of_a_hundred_thousand_deliveries_none_is_believed_that_was_altered() {
             _ => (false, false),
         };
         assert!(
-            !(none && believed > 0) && !(all && refused > 0),
+            !(none && believed > 0 || all && refused > 0),
             "{scheme}, {fate}: {refused} refused, {believed} believed"
         );
     }

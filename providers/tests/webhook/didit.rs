@@ -113,23 +113,15 @@ fn one_that_is_not_accepted_does_not_stand_in() {
         assert!(verify(accepted, &only(header)).is_ok());
         for other in others {
             assert_eq!(verify(accepted, &only(other)), Err(WebhookError::Missing(name(header))));
-            // Nor does its signature under this one's name.
-            let moved = HeaderMap::from_iter([(name(header), headers[other].clone())]);
-            if header != "x-signature" && other != "x-signature"
-                || header == "x-signature-simple"
-                || other == "x-signature-simple"
-            {
+            // Nor does its signature under this one's name, unless it is the same: of a body that is written canonically.
+            if headers[other] != headers[header] {
+                let moved = HeaderMap::from_iter([(name(header), headers[other].clone())]);
                 assert_eq!(verify(accepted, &moved), Err(WebhookError::NoMatch(name(header))));
             }
         }
     }
     let simple = only("x-signature-simple");
     assert_eq!(verify(DiditSignatures::default(), &simple), Err(WebhookError::Missing(name("x-signature"))));
-    assert_eq!(
-        Verifier::new(Scheme::Didit(DiditSignatures { raw: false, ..V2 }), ["secret"]).map(|_| ()),
-        Ok(()),
-        "one is enough"
-    );
     let none = DiditSignatures { raw: false, canonical: false, simple: false };
     assert_eq!(Verifier::new(Scheme::Didit(none), ["secret"]).err(), Some(SetupError::NoSignature));
 }
