@@ -189,10 +189,14 @@ fn shortened(float: f64) -> Option<String> {
     if float.fract() == 0.0 {
         return Some(format!("{float:.0}"));
     }
-    if float.abs() >= 1e-4 {
-        return Some(format!("{float}"));
+    if float.abs() < 1e-4 {
+        let text = format!("{float:e}");
+        let (mantissa, exponent) = text.split_once("e-")?;
+        return Some(format!("{mantissa}e-{exponent:0>2}"));
     }
-    let text = format!("{float:e}");
-    let (mantissa, exponent) = text.split_once("e-")?;
-    Some(format!("{mantissa}e-{exponent:0>2}"))
+    // Of two texts that are as short and as near, Python takes the even one (…71.2 for …71.25), and Rust the other; but not when it rounds.
+    let text = format!("{float}");
+    let digits = text.split_once('.').map_or(0, |(_, fraction)| fraction.len());
+    let rounded = format!("{float:.digits$}");
+    Some(if rounded.parse() == Ok(float) { rounded } else { text })
 }

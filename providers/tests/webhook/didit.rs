@@ -68,7 +68,7 @@ fn known_answers_of_python() {
         );
     }
     println!("vectors.json: {} of {} cases replayed", cases.len(), cases.len());
-    assert_eq!(cases.len(), 385);
+    assert_eq!(cases.len(), 391);
 }
 
 #[test]

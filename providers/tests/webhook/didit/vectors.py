@@ -49,7 +49,8 @@ def event(extra):
 NUMBERS = """0 -0 7 -7 0.0 -0.0 1.0 -1.0 1.50 -1.5 98.5 1e5 1E5 1e+5 12e-1 0.1 0.2 0.30000000000000004 100.0 1e15 1e16 1e21 1e22 1e23
 123456789012345680000.0 9007199254740993 9007199254740993.0 123456789012345678901234567890 -18446744073709551616 0.001 0.0001
 0.00011 0.00010000000000000002 0.00009999999999999999 0.00001 1e-5 1.5e-5 0.000001 1e-7 -1e-7 1.25e-10 5e-324 2.2250738585072014e-308
-1e-100 1e300 1.7976931348623157e308 4503599627370496.5 4503599627370495.5 2251799813685248.25 1e-400 3.14159265358979323846""".split()
+1e-100 1e300 1.7976931348623157e308 4503599627370496.5 4503599627370495.5 2251799813685248.25 1e-400 3.14159265358979323846
+1573844867496871.2 1573844867496871.25 1573844867496871.75 -1125899906842624.75 1125899906842625.25 2251799813685247.75""".split()
 
 TEXTS = ['""', '"plain"', '"/"', '"\\/"', '"\\u00e9"', '"é"', '"\\ud83d\\ude00"', '"😀"', '"\\u007f"', '"\\u0000"', '"\\u001F"',
          '"\\b\\f\\n\\r\\t"', '"\\"\\\\"', '"\\u2028"', '"<&>"', '"\\uFFFF"', '"\\u0041"']
@@ -65,7 +66,7 @@ DRAWN = random.Random(2026)
 
 
 def drawn(depth):
-    kind = DRAWN.randrange(8 if depth else 6)
+    kind = DRAWN.randrange(9 if depth else 7)
     if kind == 0:
         return DRAWN.choice(TEXTS)
     if kind == 1:
@@ -78,6 +79,9 @@ def drawn(depth):
     if kind == 5:
         return "%de%d" % (DRAWN.randrange(1, 10**6), DRAWN.randrange(-30, 30))
     if kind == 6:
+        # Where floats are as far apart as a digit is worth, two texts may be as near.
+        return repr(DRAWN.randrange(2**40, 2**54) / 2 ** DRAWN.randrange(1, 12))
+    if kind == 7:
         return "[%s]" % DRAWN.choice([",", ", "]).join(drawn(depth - 1) for _ in range(DRAWN.randrange(5)))
     names = DRAWN.sample(TEXTS[1:] + ['"%s"' % n for n in (1, 2, 10, "b", "B")], DRAWN.randrange(6))
     names = {json.loads(name): name for name in names}
