@@ -40,7 +40,7 @@
 //! # Webhooks
 //!
 //! Where the provider has webhooks, give what your HTTP server receives to [`Client::deliver`] and answer what it says: forged ones change nothing,
-//! and a 2xx means that what followed is on disk. `examples/webhooks.rs` is such a server. Polling goes on as a safety net.
+//! and a 2xx means that what followed is on disk. `examples/webhooks_axum.rs` and `examples/webhooks_std.rs` are such servers. Polling goes on as a safety net.
 //!
 //! # One machine alone
 //!

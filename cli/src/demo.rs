@@ -1,7 +1,9 @@
 //! `steadfast demo`: many jobs through a fake provider that misbehaves, then the client's belief beside the provider's books.
 //!
-//! With `--kill` the client runs in a process of its own, which is killed again and again (`demo/kills.rs`).
+//! With `--kill` the client runs in a process of its own, which is killed again and again (`demo/kills.rs`). Didit's sessions, and the webhooks that tell of
+//! them, are in `demo/didit.rs`.
 
+mod didit;
 mod kills;
 
 use std::collections::BTreeMap;
@@ -16,7 +18,7 @@ use std::time::{Duration, Instant};
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use steadfast_core::notice::Notice;
-use steadfast_core::{Key, Kind};
+use steadfast_core::{Key, KeyError, Kind};
 use steadfast_testkit::connect::{Connect, job};
 use steadfast_testkit::{FakeDeepvue, FakeServer, Faults, Keys};
 use steadfast_tokio::{Client, Finished, Observation};
@@ -24,21 +26,21 @@ use steadfast_tokio::{Client, Finished, Observation};
 pub(crate) use self::kills::child;
 use crate::pulse::Pulse;
 use crate::report::{Attempts, Latency, Ledger, Outcomes, Report};
-use crate::run::Provider;
 
 /// Carry many jobs through a fake provider that misbehaves, and compare the outcomes with its books.
 ///
 /// The provider runs in this process and speaks real HTTP on a loopback port. With --kill, the client runs in another process, which is killed and
-/// started again on its journal. Exits with 1 if a key was run twice, a completed job never ran, a rejected one did, or a job has no outcome.
+/// started again on its journal. Exits with 1 if a key was run twice, a completed job never ran, a rejected one did, a job has no outcome, or a forged
+/// webhook was believed.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Which provider to fake.
     #[arg(long, default_value = "deepvue")]
-    provider: Provider,
+    provider: Faked,
     /// How many jobs.
     #[arg(long, default_value_t = 200)]
     operations: u64,
-    /// The share of requests that meet a fault, 0 to 1.
+    /// The share of requests, and of webhooks, that meet a fault, 0 to 1.
     #[arg(long, default_value_t = 0.2, value_parser = share)]
     faults: f64,
     /// Seeds the faults, the job times and the jitter. Runs still differ a little, since real sockets do.
@@ -51,14 +53,18 @@ pub(crate) struct Args {
     /// client's breaker opens.
     #[arg(long, value_name = "DURATION", value_parser = humane)]
     outage: Option<Duration>,
-    /// What the provider does with an idempotency key that it has seen before; the client is told.
+    /// Didit only: it tells by signed webhooks what becomes of its sessions, to a server in this process. It loses some, sends some twice, late or before
+    /// the create is answered; and somebody sends forged ones. The client polls slowly beside them.
+    #[arg(long)]
+    webhooks: bool,
+    /// Deepvue only: what it does with an idempotency key that it has seen before; the client is told.
     #[arg(long, default_value = "honoured")]
     keys: KeySupport,
     /// Keep the client's journal in this file, which must not exist yet: what an earlier demo left would be of a provider that is gone. Look into it
     /// afterwards with `steadfast ops FILE`.
     #[arg(long, value_name = "FILE", value_parser = new_file)]
     journal: Option<PathBuf>,
-    /// Run the client in a process of its own and kill that (SIGKILL) so many times at random moments; each time it is started again and goes on from its
+    /// Deepvue only: run the client in a process of its own and kill that (SIGKILL) so many times at random moments; each time it is started again and goes on from its
     /// journal. The provider and its ledger stay here.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     kill: Option<u32>,
@@ -67,8 +73,17 @@ pub(crate) struct Args {
     json: bool,
 }
 
+/// The providers that can be faked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Faked {
+    /// Deepvue's asynchronous verifications: jobs of seconds, polled.
+    Deepvue,
+    /// Didit's verification sessions: people take minutes, and there are no idempotency keys.
+    Didit,
+}
+
 /// What a provider does with a repeated key.
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum KeySupport {
     /// Runs it once: the client may send again.
     Honoured,
@@ -98,7 +113,12 @@ const BEFORE_OUTAGE: Duration = Duration::from_secs(5);
 const CHART: usize = 64;
 
 pub(crate) async fn demo(args: Args) -> Result<ExitCode, Box<dyn Error>> {
-    let Provider::Deepvue = args.provider;
+    if args.provider == Faked::Didit {
+        return didit::demo(args).await;
+    }
+    if args.webhooks {
+        return Err("Deepvue has no webhooks: add --provider didit, or leave --webhooks out".into());
+    }
     let mut fake = FakeDeepvue::new(args.seed)
         .with_faults(Faults::rate(args.faults))
         .with_keys(args.keys.into())
@@ -128,12 +148,12 @@ pub(crate) async fn demo(args: Args) -> Result<ExitCode, Box<dyn Error>> {
     let client =
         connect.start(move |observation| seen.count(observation)).await.map_err(|error| error as Box<dyn Error>)?;
     let started = Instant::now();
-    let results = carry(&args, &client).await;
+    let results = carry(&args, &client, job).await;
     let elapsed = started.elapsed();
     // What is left to do is to note in the journal that outcomes were delivered.
     client.shutdown(Duration::from_secs(10)).await;
 
-    let report = compare(&args, &server, &sent, &results, elapsed);
+    let report = compare("deepvue", &args, &server, &sent, &results, elapsed);
     let broken = report.broken_promises();
     tell(&args, &report, &broken, || println!("{}\n", sent.pulse.chart(CHART, args.speed)))
 }
@@ -212,7 +232,7 @@ impl Sent {
 type Carried = (Key, Option<Finished>, Duration);
 
 /// Submits every job at once; the client takes in as many as it has room for.
-async fn carry(args: &Args, client: &Client) -> Vec<Carried> {
+async fn carry(args: &Args, client: &Client, job: fn(u64, u64) -> Result<(Key, String), KeyError>) -> Vec<Carried> {
     let progress = progress(args);
     let mut jobs = tokio::task::JoinSet::new();
     for n in 0..args.operations {
@@ -240,13 +260,20 @@ fn progress(args: &Args) -> ProgressBar {
 }
 
 /// Holds what the client believes against the provider's books.
-fn compare(args: &Args, server: &FakeServer, sent: &Sent, results: &[Carried], elapsed: Duration) -> Report {
+fn compare(
+    provider: &'static str,
+    args: &Args,
+    server: &FakeServer,
+    sent: &Sent,
+    results: &[Carried],
+    elapsed: Duration,
+) -> Report {
     let ended = results
         .iter()
         .filter_map(|(key, finished, _)| finished.as_ref().map(|finished| (key.as_str(), finished.outcome.name())));
     let (outcomes, ledger) = beside_the_books(&server.ledger(), ended);
     Report {
-        provider: "deepvue",
+        provider,
         seed: args.seed,
         operations: args.operations,
         outcomes,
@@ -261,6 +288,7 @@ fn compare(args: &Args, server: &FakeServer, sent: &Sent, results: &[Carried], e
         gate: Some(sent.pulse.report(args.speed)),
         kills: None,
         left_by_kills: BTreeMap::new(),
+        webhooks: None,
         elapsed_ms: elapsed.as_millis() as u64,
     }
 }

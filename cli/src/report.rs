@@ -6,6 +6,7 @@ use std::time::Duration;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{Cell, CellAlignment, Table};
 use serde::Serialize;
+use steadfast_testkit::WebhookCounts;
 
 use crate::pulse::GateReport;
 
@@ -31,6 +32,9 @@ pub(crate) struct Report {
     /// In which states the kills left jobs that had not ended, all kills together.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) left_by_kills: BTreeMap<&'static str, u64>,
+    /// Where the provider sends any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) webhooks: Option<Webhooks>,
     pub(crate) elapsed_ms: u64,
 }
 
@@ -66,6 +70,24 @@ pub(crate) struct Ledger {
     pub(crate) rejected_but_run: u64,
 }
 
+/// What became of webhooks, by the provider's books.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Webhooks {
+    pub(crate) delivered: u64,
+    pub(crate) lost: u64,
+    pub(crate) duplicated: u64,
+    pub(crate) early: u64,
+    pub(crate) forged: u64,
+    pub(crate) refused: u64,
+}
+
+impl From<WebhookCounts> for Webhooks {
+    fn from(counts: WebhookCounts) -> Self {
+        let WebhookCounts { delivered, lost, duplicated, early, forged, refused, .. } = counts;
+        Self { delivered, lost, duplicated, early, forged, refused }
+    }
+}
+
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct Latency {
     pub(crate) p50: u64,
@@ -96,11 +118,15 @@ impl Report {
     /// What must never be: each is a broken promise.
     pub(crate) fn broken_promises(&self) -> Vec<String> {
         let without_outcome = self.operations.saturating_sub(self.outcomes.total());
+        // Each is counted when it is answered.
+        let (forged, refused) = self.webhooks.as_ref().map_or((0, 0), |webhooks| (webhooks.forged, webhooks.refused));
         [
             (self.ledger.keys_run_more_than_once, "keys were run more than once"),
             (self.ledger.completed_but_never_run, "operations were reported completed and never ran"),
             (self.ledger.rejected_but_run, "operations were reported rejected and ran"),
             (without_outcome, "operations have no outcome"),
+            (forged.saturating_sub(refused), "forged webhooks were believed"),
+            (refused.saturating_sub(forged), "true webhooks were refused"),
         ]
         .into_iter()
         .filter(|(count, _)| *count > 0)
@@ -138,6 +164,20 @@ impl Report {
                 ("rejected, but run", rejected_but_run),
             ],
         );
+        if let Some(Webhooks { delivered, lost, duplicated, early, forged, refused }) = self.webhooks {
+            rows(
+                &mut table,
+                "webhooks",
+                [
+                    ("delivered: answered with a 2xx", delivered),
+                    ("lost: polls found out", lost),
+                    ("sent twice", duplicated),
+                    ("before the create was answered", early),
+                    ("forged, altered, or sent again too late", forged),
+                    ("refused", refused),
+                ],
+            );
+        }
         if let Some(kills) = self.kills {
             rows(&mut table, "kills", [("times the client was killed", u64::from(kills))]);
             rows(&mut table, "found by restarts", self.left_by_kills.iter().map(|(state, count)| (*state, *count)));
@@ -197,6 +237,7 @@ mod tests {
             gate: Some(GateReport::default()),
             kills: None,
             left_by_kills: BTreeMap::new(),
+            webhooks: Some(Webhooks { forged: 5, refused: 5, ..Webhooks::default() }),
             elapsed_ms: 1,
         }
     }
@@ -204,11 +245,13 @@ mod tests {
     #[test]
     fn each_broken_promise_is_named() {
         assert!(clean().broken_promises().is_empty());
-        let breaks: [fn(&mut Report); 4] = [
+        let breaks: [fn(&mut Report); 6] = [
             |report| report.ledger.keys_run_more_than_once = 1,
             |report| report.ledger.completed_but_never_run = 1,
             |report| report.ledger.rejected_but_run = 1,
             |report| report.operations = 3,
+            |report| report.webhooks = Some(Webhooks { forged: 5, refused: 4, ..Webhooks::default() }),
+            |report| report.webhooks = Some(Webhooks { forged: 4, refused: 5, ..Webhooks::default() }),
         ];
         for broken in breaks {
             let mut report = clean();

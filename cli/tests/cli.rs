@@ -77,6 +77,30 @@ fn demo_shows_what_the_breaker_makes_of_an_outage() {
 }
 
 #[test]
+fn demo_of_didit_believes_no_forged_webhook_and_needs_none_that_is_lost() {
+    let base = ["demo", "--provider", "didit", "--operations", "40", "--seed", "3", "--speed", "60", "--json"];
+    let output = steadfast(&[&base[..], &["--webhooks", "--faults", "0.5"]].concat());
+    assert!(output.status.success(), "{output:?}");
+    let report = json(&output);
+    assert_eq!(report["provider"], "didit");
+    let sum: u64 = report["outcomes"].as_object().unwrap().values().map(|count| count.as_u64().unwrap()).sum();
+    assert_eq!((sum, &report["ledger"]["keys_run_more_than_once"]), (40, &0.into()), "{report}");
+    let webhooks = report["webhooks"].as_object().unwrap();
+    let names: Vec<&str> = webhooks.keys().map(String::as_str).collect();
+    assert_eq!(names, ["delivered", "duplicated", "early", "forged", "lost", "refused"]);
+    for (name, count) in webhooks {
+        // Few are drawn to be early, and of those the creates must have run at once.
+        assert!(count.as_u64().unwrap() > 0 || name == "early", "{report}");
+    }
+    assert_eq!(webhooks["forged"], webhooks["refused"], "{report}");
+
+    let output = steadfast(&[&base[..], &["--faults", "0"]].concat());
+    assert!(output.status.success(), "{output:?}");
+    let report = json(&output);
+    assert_eq!((&report["outcomes"]["completed"], report.get("webhooks")), (&40.into(), None), "{report}");
+}
+
+#[test]
 fn demo_shows_a_table_to_people() {
     let output = steadfast(&["demo", "--operations", "20", "--speed", "200", "--keys", "ignored"]);
     assert!(output.status.success(), "{output:?}");
@@ -210,10 +234,12 @@ fn run_tells_why_no_answer_came() {
 #[test]
 fn wrong_calls_exit_with_64_and_say_what_to_change() {
     let run = ["run", "--payload", "/dev/null", "--base-url"];
-    let cases: [(&[&str], &str); 10] = [
+    let cases: [(&[&str], &str); 12] = [
         (&["demo", "--faults", "2"], "from 0 (never) to 1 (always)"),
         (&["demo", "--speed", "0"], "from 1 (as in life)"),
-        (&["demo", "--provider", "other"], "possible values: deepvue"),
+        (&["demo", "--provider", "other"], "possible values: deepvue, didit"),
+        (&["demo", "--webhooks"], "add --provider didit"),
+        (&["demo", "--provider", "didit", "--kill", "3"], "--provider deepvue"),
         (&["run"], "--base-url"),
         (&[&run[..], &["example.com", "--key", "k"]].concat(), "begin it with https://"),
         (&[&run[..], &["http://example.com", "--key", "k"]].concat(), "begin it with https://"),

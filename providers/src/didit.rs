@@ -104,7 +104,7 @@ pub use self::aml::DiditAml;
 pub use self::limits::Limits;
 pub use self::status::{Stage, Status};
 use crate::rate_limit::{Reset, quota};
-use crate::webhook::{self as signed, Scheme, Verifier};
+use crate::webhook::{self as signed, DiditSignatures, Scheme, Verifier};
 use crate::{Answer, Ask, BaseUrl, Payload, Provider, RequestError, Secret, SecretError, WebhookError, WebhookEvent};
 
 /// How many sessions a look-up asks for: enough to see that several are of one key and one kind, and no more of people's names than that.
@@ -118,6 +118,7 @@ pub struct Didit {
     policy: OperationPolicy,
     gate: GatePolicy,
     stop_on_review: bool,
+    signatures: DiditSignatures,
     webhooks: Option<Verifier>,
 }
 
@@ -144,6 +145,7 @@ impl Didit {
                 .with_safety(SendSafety::Lookup { settle: Self::SETTLE })?,
             gate: Limits::default().gate()?,
             stop_on_review: false,
+            signatures: DiditSignatures::default(),
             webhooks: None,
         })
     }
@@ -183,7 +185,19 @@ impl Didit {
     /// # Errors
     /// No secret, or one that is empty or has white space around it.
     pub fn with_webhooks<S: Into<Secret>>(mut self, secrets: impl IntoIterator<Item = S>) -> Result<Self, SetupError> {
-        self.webhooks = Some(Verifier::new(Scheme::Didit, secrets)?);
+        self.webhooks = Some(Verifier::new(Scheme::Didit(self.signatures), secrets)?);
+        Ok(self)
+    }
+
+    /// The same, accepting these signatures of webhooks. Default `X-Signature` and `X-Signature-V2`, which cover the whole body. A delivery of which only
+    /// `X-Signature-Simple` is right is a hint like any other, and names its session by its id alone.
+    ///
+    /// # Errors
+    /// None of them is accepted.
+    pub fn with_webhook_signatures(mut self, signatures: DiditSignatures) -> Result<Self, SetupError> {
+        signatures.check()?;
+        self.signatures = signatures;
+        self.webhooks = self.webhooks.map(|verifier| verifier.under(Scheme::Didit(signatures))).transpose()?;
         Ok(self)
     }
 
@@ -264,7 +278,7 @@ impl Provider for Didit {
 
     fn webhook(&self, headers: &HeaderMap, body: &Bytes, wall: Timestamp) -> Result<WebhookEvent, WebhookError> {
         let verified = self.webhooks.as_ref().ok_or(WebhookError::Unsupported)?.verify(headers, body, wall)?;
-        Ok(webhook::event(verified, body))
+        Ok(webhook::event(verified, headers, body))
     }
 }
 

@@ -12,16 +12,20 @@
 //! | --- | --- | --- | --- | --- |
 //! | [`Scheme::StandardWebhooks`] | id, time and body | `webhook-timestamp`, past and future | `webhook-id` | base64 after `whsec_` |
 //! | [`Scheme::Stripe`] | time and body | `t` in `Stripe-Signature`, past only | the body's `id` | its text, with `whsec_` |
-//! | [`Scheme::Didit`] | body | the body's `timestamp`, past and future | the body's `event_id` | its text |
+//! | [`Scheme::Didit`] | body, its canonical form, or four of its members | the body's `timestamp`, past and future | the body's `event_id` | its text |
 //! | [`Scheme::Hmac`] | body | none | none | its text |
 //!
-//! What holds: nothing that is not signed is believed, and no unverified byte reaches a parser of bodies. A number is written
-//! in one way only, digits without a sign or a leading zero, and so is a signature: an accepted delivery has no second spelling.
+//! What holds: nothing that is not signed is believed, and [`Verified::covers`] says how much of the body was. No unverified byte reaches a parser of
+//! bodies, unless one of Didit's signatures is tried for which the body has to be written anew: that parser is bounded, and says nothing of what it
+//! saw. A number is written in one way only, digits without a sign or a leading zero, and so is a signature: an accepted delivery has no
+//! second spelling, but for the spelling of a body of which Didit signs the canonical form.
 //! No error and no `Debug` shows a signature, a secret or a body.
 //!
 //! What is not done here: remembering. A delivery that is sent again within the tolerance is as genuine as the first one;
 //! [`Verified`] has what to know it by.
 
+mod canonical;
+mod didit;
 mod encoding;
 mod error;
 mod event;
@@ -35,6 +39,8 @@ use http::HeaderMap;
 use secrecy::{ExposeSecret, SecretSlice};
 use steadfast_core::{Fingerprint, Timestamp};
 
+pub use self::didit::DiditSignatures;
+use self::didit::Form;
 pub use self::error::{SetupError, WebhookError};
 pub use self::event::WebhookEvent;
 use self::scheme::Claim;
@@ -118,38 +124,54 @@ impl Verifier {
         if body.len() > MAX_BODY {
             return Err(WebhookError::TooLarge { bytes: body.len() });
         }
-        let claim = self.scheme.claim(headers)?;
-        let Some((secret, key)) = self.matching(&claim, body) else {
-            return Err(WebhookError::NoMatch(claim.header));
-        };
-        let (id, timestamp) = self.scheme.told(&claim, headers, body)?;
-        if let Some(timestamp) = timestamp {
-            self.check_time(timestamp, now)?;
+        let claims = self.scheme.claims(headers)?;
+        for claim in &claims {
+            let Some(text) = claim.text(body) else { continue };
+            let Some((secret, key)) = self.matching(claim, &text) else { continue };
+            let (id, timestamp) = self.scheme.told(claim, headers, &text)?;
+            if let Some(timestamp) = timestamp {
+                self.check_time(timestamp, now)?;
+            }
+            let covers = if claim.form == Form::Simple { Covered::Hint } else { Covered::Body };
+            return Ok(Verified {
+                id,
+                timestamp,
+                fingerprint: fingerprint(key.expose_secret(), &text),
+                secret,
+                covers,
+            });
         }
-        Ok(Verified { id, timestamp, fingerprint: body_fingerprint(key.expose_secret(), body), secret })
+        Err(claims.into_iter().next().map_or(WebhookError::Unsupported, |claim| WebhookError::NoMatch(claim.header)))
     }
 
     /// The headers that the sender would send with this body, signed with the first secret.
     ///
     /// `id` is for Standard Webhooks only; elsewhere an id is in the body. `at` counts in whole seconds, and not at all for
     /// [`Scheme::Hmac`]. Didit's time is in the body too: write the same as `timestamp` there, or [`verify`](Self::verify)
-    /// will refuse the contradiction.
+    /// will refuse the contradiction. Of its signatures those are made that are accepted.
     ///
     /// # Errors
     /// An id that Standard Webhooks does not allow: it has 1 to 255 visible ASCII characters, none of them a dot.
     pub fn sign(&self, id: &str, at: Timestamp, body: &[u8]) -> Result<HeaderMap, WebhookError> {
-        let sign = |before: &str| -> [u8; 32] {
+        let mac = |before: &str, text: &[u8]| -> [u8; 32] {
             let key = self.keys.first().map_or(&[][..], |key| key.expose_secret());
-            keyed(key).chain_update(before).chain_update(body).finalize().into_bytes().into()
+            keyed(key).chain_update(before).chain_update(text).finalize().into_bytes().into()
         };
-        self.scheme.headers(id, at, sign)
+        self.scheme.headers(id, at, body, mac)
+    }
+
+    /// The same under another scheme, whose secrets are written in the same way.
+    pub(crate) fn under(mut self, scheme: Scheme) -> Result<Self, SetupError> {
+        scheme.check()?;
+        self.scheme = scheme;
+        Ok(self)
     }
 
     /// The first secret under which one of the signatures is right. Every signature is compared with every secret up to it, so
     /// the time taken does not tell which one failed where.
-    fn matching(&self, claim: &Claim<'_>, body: &[u8]) -> Option<(usize, &SecretSlice<u8>)> {
+    fn matching(&self, claim: &Claim<'_>, text: &[u8]) -> Option<(usize, &SecretSlice<u8>)> {
         self.keys.iter().enumerate().find(|(_, key)| {
-            let mac = keyed(key.expose_secret()).chain_update(&claim.before).chain_update(body);
+            let mac = keyed(key.expose_secret()).chain_update(&claim.before).chain_update(text);
             claim.signatures.iter().fold(false, |right, signature| mac.clone().verify_slice(signature).is_ok() | right)
         })
     }
@@ -182,20 +204,33 @@ impl fmt::Debug for Verifier {
 pub struct Verified {
     /// The sender's name for the event, the same in every delivery of it: 1 to 255 visible ASCII characters.
     ///
-    /// `None` where the scheme has none, and where the signed body has none that fits, such as Didit's test events. Didit's own
+    /// `None` where the scheme has none, and where what was signed has none that fits, such as Didit's test events. Didit's own
     /// pages differ on whether `event_id` stays the same in a repeat, so make what follows from it repeatable too.
     pub id: Option<Box<str>>,
     /// When it was signed, in whole seconds. `None` for [`Scheme::Hmac`], whose deliveries could be of any time.
     pub timestamp: Option<Timestamp>,
-    /// Of the body, for where there is no id: the first 16 bytes of an HMAC-SHA256 under the secret that matched.
+    /// Of the text that was signed (as a rule the body), for where there is no id: the first 16 bytes of an HMAC-SHA256 under the secret that matched.
     ///
     /// Another secret, or one byte changed in a repeat (a fresh time, a counter), gives another one.
     pub fingerprint: Fingerprint,
     /// Which of the secrets matched, from 0. Once it is always 0, the old secrets can go.
     pub secret: usize,
+    /// How much of the body was signed, and so may be believed.
+    pub covers: Covered,
+}
+
+/// How much of a body its signature covers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Covered {
+    /// All that it says.
+    Body,
+    /// No more than `timestamp`, `session_id`, `status` and `webhook_type` of a body of Didit's ([`DiditSignatures::simple`]): enough to go and ask. Whoever
+    /// passed it on may have changed the rest.
+    Hint,
 }
 
 /// Labelled, because a bare HMAC of the body is the signature itself in some schemes, and this one may be stored and shown.
-fn body_fingerprint(key: &[u8], body: &[u8]) -> Fingerprint {
-    shorten(keyed(key).chain_update(b"steadfast webhook body\0").chain_update(body))
+fn fingerprint(key: &[u8], text: &[u8]) -> Fingerprint {
+    shorten(keyed(key).chain_update(b"steadfast webhook body\0").chain_update(text))
 }

@@ -16,6 +16,7 @@ use steadfast_core::{Kind, Seed, Timestamp};
 use crate::faults::{Fault, Faults};
 use crate::ledger::Ledger;
 use crate::speed::divided;
+use crate::webhooks::WebhookPost;
 
 /// What a provider says and knows, without its faults.
 pub(crate) trait Api: Debug + Send {
@@ -30,6 +31,24 @@ pub(crate) trait Api: Debug + Send {
 
     /// A 429 to a request of this kind, whose limit is open again then. `Retry-After` is put in by whoever calls.
     fn throttled(&self, kind: Kind, until: Timestamp) -> Response<Bytes>;
+
+    /// By how much the answer to what was carried out last comes after a webhook about it.
+    fn held_back(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    /// When the next webhook is due.
+    fn next_webhook(&self) -> Option<Timestamp> {
+        None
+    }
+
+    /// The next one, if it is due.
+    fn pop_webhook(&mut self, _now: Timestamp, _ledger: &mut Ledger) -> Option<WebhookPost> {
+        None
+    }
+
+    /// What its receiver answered; `None` for nothing in time.
+    fn webhook_answered(&mut self, _ticket: u64, _status: Option<StatusCode>, _now: Timestamp, _ledger: &mut Ledger) {}
 }
 
 /// What a request asks for, once it has passed the door.
@@ -145,9 +164,12 @@ impl Brain {
         if let Some(fault) = fault {
             self.count(fault);
         }
-        let meant = match fault {
-            Some(fault) if !fault.executes() => Response::new(Bytes::new()),
-            _ => self.api.carry_out(&Call { asked: &asked, request, nth, now }, &mut self.ledger),
+        let (meant, held_back) = match fault {
+            Some(fault) if !fault.executes() => (Response::new(Bytes::new()), Duration::ZERO),
+            _ => {
+                let meant = self.api.carry_out(&Call { asked: &asked, request, nth, now }, &mut self.ledger);
+                (meant, self.api.held_back())
+            }
         };
         let response = self.spoil(meant, asked.kind, fault, now);
         if asked.kind == Kind::Create {
@@ -155,8 +177,24 @@ impl Brain {
             let status = (!lost).then_some(response.status().as_u16());
             self.ledger.answered(&asked.whom, now, status, fault.is_none());
         }
-        let delay = if fault == Some(Fault::Late) { self.habits.scaled(self.habits.lateness) } else { Duration::ZERO };
-        Reply { response, delay, fault }
+        let late = if fault == Some(Fault::Late) { self.habits.scaled(self.habits.lateness) } else { Duration::ZERO };
+        Reply { response, delay: late.max(held_back), fault }
+    }
+
+    /// When the next webhook is to be sent, as far as is known now: a request that is taken in may bring an earlier one.
+    #[must_use]
+    pub fn next_webhook(&self) -> Option<Timestamp> {
+        self.api.next_webhook()
+    }
+
+    /// A webhook that is to be sent now, if one is due. Say with [`webhook_answered`](Self::webhook_answered) what became of it.
+    pub fn pop_webhook(&mut self, now: Timestamp) -> Option<WebhookPost> {
+        self.api.pop_webhook(now, &mut self.ledger)
+    }
+
+    /// Takes in what the receiver of a webhook answered: `None` if nothing, or not within [`WebhookPost::within`].
+    pub fn webhook_answered(&mut self, post: &WebhookPost, status: Option<StatusCode>, now: Timestamp) {
+        self.api.webhook_answered(post.ticket, status, now, &mut self.ledger);
     }
 
     /// The provider's books.

@@ -7,23 +7,27 @@
 
 mod aml;
 mod session;
+mod webhooks;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use serde_json::{Value, json};
 use steadfast_core::{Kind, Timestamp};
-use steadfast_providers::didit::Limits;
+use steadfast_providers::didit::{Limits, Status};
+use steadfast_providers::webhook::SetupError;
 
 use self::aml::Screenings;
 use self::session::Session;
+use self::webhooks::{Destination, Outbox};
 use crate::brain::{Api, Asked, Brain, Call, Denied, Habits, Outage, answer, detail, header, query};
 use crate::faults::{Faults, share};
 use crate::ledger::Ledger;
 use crate::server::{FakeServer, serve};
+use crate::webhooks::{WebhookFaults, WebhookPost};
 
 /// A Didit to be started, over HTTP by [`start`](FakeDidit::start) or without sockets by [`brain`](FakeDidit::brain).
 ///
@@ -50,6 +54,8 @@ pub struct FakeDidit {
     listing_lag: Duration,
     screening_time: Duration,
     limits: Option<Limits>,
+    webhooks: Option<Destination>,
+    webhook_faults: WebhookFaults,
 }
 
 impl FakeDidit {
@@ -68,6 +74,8 @@ impl FakeDidit {
             listing_lag: Duration::ZERO,
             screening_time: Duration::ZERO,
             limits: None,
+            webhooks: None,
+            webhook_faults: WebhookFaults::none(),
         }
     }
 
@@ -145,11 +153,37 @@ impl FakeDidit {
         self
     }
 
-    /// The provider without sockets.
+    /// With webhooks, posted to this `http` URL and signed with this secret: an event for every status that a session takes on, sent again as Didit does
+    /// after a 5xx, a 404 or no answer within 5 s (at any speed half a second at least).
+    ///
+    /// # Errors
+    /// A secret that is empty or has white space around it.
+    ///
+    /// ```
+    /// use steadfast_testkit::{FakeDidit, WebhookFaults};
+    ///
+    /// let didit = FakeDidit::new(7).with_webhooks("http://127.0.0.1:8080/didit".parse()?, "secret")?;
+    /// let didit = didit.with_webhook_faults(WebhookFaults::rate(0.3));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn with_webhooks(mut self, url: Uri, secret: &str) -> Result<Self, SetupError> {
+        self.webhooks = Some(Destination::new(url, secret)?);
+        Ok(self)
+    }
+
+    /// With these faults of webhooks. Default none.
+    pub fn with_webhook_faults(mut self, faults: WebhookFaults) -> Self {
+        self.webhook_faults = faults;
+        self
+    }
+
+    /// The provider without sockets. Its webhooks are for whoever has some: see [`Brain::pop_webhook`].
     #[must_use]
     pub fn brain(self) -> Brain {
         let habits = self.habits.clone();
         let didit = Didit {
+            outbox: self.webhooks.clone().map(Outbox::new),
+            held_back: Duration::ZERO,
             settings: self,
             sessions: Vec::new(),
             screenings: Screenings::default(),
@@ -186,6 +220,9 @@ struct Didit {
     /// Requests of the last minute, by scope.
     windows: BTreeMap<Scope, VecDeque<Timestamp>>,
     creates: u64,
+    outbox: Option<Outbox>,
+    /// By how much the answer to the last request comes after a webhook about it.
+    held_back: Duration,
 }
 
 /// Where screenings are asked for.
@@ -221,6 +258,7 @@ impl Api for Didit {
 
     fn carry_out(&mut self, call: &Call<'_>, ledger: &mut Ledger) -> Response<Bytes> {
         let Call { asked: Asked { kind, whom }, request, now, .. } = *call;
+        self.held_back = Duration::ZERO;
         let screens = request.uri().path() == AML;
         let scopes: &[Scope] = match kind {
             Kind::Create if screens => &[Scope::Writes],
@@ -254,6 +292,24 @@ impl Api for Didit {
             }
         }
         response
+    }
+
+    fn held_back(&self) -> Duration {
+        self.held_back
+    }
+
+    fn next_webhook(&self) -> Option<Timestamp> {
+        self.outbox.as_ref()?.next()
+    }
+
+    fn pop_webhook(&mut self, now: Timestamp, ledger: &mut Ledger) -> Option<WebhookPost> {
+        self.outbox.as_mut()?.pop(&self.sessions, &self.settings, now, ledger.webhooks_mut())
+    }
+
+    fn webhook_answered(&mut self, ticket: u64, status: Option<StatusCode>, now: Timestamp, ledger: &mut Ledger) {
+        if let Some(outbox) = &mut self.outbox {
+            outbox.answered(ticket, status, &self.settings, now, ledger.webhooks_mut());
+        }
     }
 }
 
@@ -289,6 +345,9 @@ impl Didit {
         session.vendor_data = vendor_data.map(str::to_owned);
         ledger.ran(vendor_data.unwrap_or_default(), now, session.id.clone());
         let response = answer(StatusCode::CREATED, &created(&session, now, self.settings.business));
+        if let Some(outbox) = &mut self.outbox {
+            self.held_back = outbox.plan(self.sessions.len(), &session, &self.settings, ledger.webhooks_mut());
+        }
         self.sessions.push(session);
         response
     }
@@ -297,20 +356,7 @@ impl Didit {
         let Some(session) = self.sessions.iter().find(|session| session.id == id) else {
             return detail(StatusCode::NOT_FOUND, "Not found.");
         };
-        let status = session.status(now).as_str();
-        let verified = matches!(status, "Approved" | "Declined" | "In Review");
-        let checked = |check: Value| if verified { json!([check]) } else { Value::Null };
-        answer(
-            StatusCode::OK,
-            &json!({
-                "session_id": session.id, "session_number": session.number, "session_kind": kind(self.settings.business),
-                "session_url": url(session), "status": status, "workflow_id": session.workflow,
-                "vendor_data": session.vendor_data, "metadata": session.metadata, "created_at": timestamp(session.created_at),
-                "id_verifications": checked(json!({ "status": status, "full_name": "A. Person" })),
-                "liveness_checks": checked(json!({ "status": "Approved", "score": 98.5 })),
-                "aml_screenings": null,
-            }),
-        )
+        answer(StatusCode::OK, &decision(session, session.status(now), self.settings.business))
     }
 
     /// Newest first.
@@ -342,7 +388,7 @@ impl Didit {
             .map(|session| {
                 json!({
                     "session_id": session.id, "session_kind": ours, "session_number": session.number,
-                    "session_url": url(session), "full_name": "A. Person", "country": "ESP",
+                    "session_url": url(session), "full_name": "Zoë Ångström", "country": "ESP",
                     "status": session.status(now).as_str(), "vendor_data": session.vendor_data,
                     "created_at": timestamp(session.created_at), "features": [],
                 })
@@ -388,6 +434,20 @@ impl Didit {
         response.headers_mut().insert(http::header::RETRY_AFTER, HeaderValue::from(secs));
         response
     }
+}
+
+/// What Didit tells of a session that has this status, by its API and in webhooks.
+fn decision(session: &Session, status: &Status, business: bool) -> Value {
+    let verified = matches!(status, Status::Approved | Status::Declined | Status::InReview);
+    let checked = |check: Value| if verified { json!([check]) } else { Value::Null };
+    json!({
+        "session_id": session.id, "session_number": session.number, "session_kind": kind(business),
+        "session_url": url(session), "status": status.as_str(), "workflow_id": session.workflow,
+        "vendor_data": session.vendor_data, "metadata": session.metadata, "created_at": timestamp(session.created_at),
+        "id_verifications": checked(json!({ "status": status.as_str(), "full_name": "Zoë Ångström" })),
+        "liveness_checks": checked(json!({ "status": "Approved", "score": 98.5 })),
+        "aml_screenings": null,
+    })
 }
 
 fn created(session: &Session, now: Timestamp, business: bool) -> Value {

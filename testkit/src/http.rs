@@ -1,19 +1,24 @@
-//! Any server in a few lines, on a loopback port.
+//! Any server in a few lines, on a loopback port; and a client that posts webhooks.
 
 use std::convert::Infallible;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{Request, Response};
-use http_body_util::BodyExt;
+use http::header::HOST;
+use http::{HeaderValue, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Incoming};
+use hyper::client::conn::http1 as client;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
+
+use crate::webhooks::WebhookPost;
 
 /// A running server. Stops when dropped.
 #[derive(Debug)]
@@ -90,4 +95,20 @@ where
 pub(crate) async fn whole(request: Request<Incoming>) -> hyper::Result<Request<Bytes>> {
     let (parts, body) = request.into_parts();
     Ok(Request::from_parts(parts, body.collect().await?.to_bytes()))
+}
+
+/// Posts it on a connection of its own, and says what was answered; follows no redirect, and reads no body.
+pub(crate) async fn post(post: &WebhookPost) -> Option<StatusCode> {
+    let authority = post.url.authority()?;
+    let stream = TcpStream::connect((authority.host(), authority.port_u16().unwrap_or(80))).await.ok()?;
+    let (mut sender, connection) = client::handshake(TokioIo::new(stream)).await.ok()?;
+    let mut request = Request::post(post.url.path_and_query()?.as_str()).body(Full::new(post.body.clone())).ok()?;
+    *request.headers_mut() = post.headers.clone();
+    request.headers_mut().insert(HOST, HeaderValue::from_str(authority.as_str()).ok()?);
+    let mut answer = pin!(async { sender.send_request(request).await.ok().map(|response| response.status()) });
+    tokio::select! {
+        status = &mut answer => status,
+        // What it brought before it ended is there, or will never be.
+        _ = connection => answer.await,
+    }
 }

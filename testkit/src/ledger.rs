@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 
 use steadfast_core::Timestamp;
 
+use crate::webhooks::WebhookCounts;
+
 /// The provider's own books: for each idempotency key (Didit: for each `vendor_data`), how often it was run, when, and what was answered.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ledger {
     keys: BTreeMap<String, Entry>,
+    webhooks: WebhookCounts,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -39,8 +42,12 @@ pub struct Answered {
 }
 
 impl Ledger {
-    pub(crate) const fn new() -> Self {
-        Self { keys: BTreeMap::new() }
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    pub(crate) const fn webhooks_mut(&mut self) -> &mut WebhookCounts {
+        &mut self.webhooks
     }
 
     pub(crate) fn ran(&mut self, key: &str, at: Timestamp, transaction_id: String) {
@@ -65,6 +72,12 @@ impl Ledger {
     #[must_use]
     pub fn answers(&self, key: &str) -> &[Answered] {
         self.keys.get(key).map_or(&[], |entry| &entry.answers)
+    }
+
+    /// What became of the webhooks that were sent; all zero where none are.
+    #[must_use]
+    pub const fn webhooks(&self) -> WebhookCounts {
+        self.webhooks
     }
 
     /// Keys that were seen, run or not.

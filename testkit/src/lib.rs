@@ -18,7 +18,8 @@
 //!
 //! Beside it:
 //!
-//! - [`FakeDidit`]: the same for Didit's sessions, which have no idempotency key and last as long as their people take.
+//! - [`FakeDidit`]: the same for Didit's sessions, which have no idempotency key and last as long as their people take. It sends signed webhooks, and
+//!   loses, repeats, delays and forges them as [`WebhookFaults`] say.
 //! - [`StrictStore`] and [`StrictWire`]: a journal and a wire that know the protocol and call out a driver that breaks it: a send without its
 //!   durable record, two creates of a key at once.
 //! - [`journal_kit`]: what every store must pass, and a store that fails on purpose.
@@ -47,6 +48,7 @@ mod speed;
 mod strict;
 #[cfg(feature = "tokio")]
 pub mod tokio;
+mod webhooks;
 
 pub use crate::brain::{Brain, Reply};
 pub use crate::deepvue::{FakeDeepvue, Keys};
@@ -57,3 +59,4 @@ pub use crate::lookup::WithLookup;
 pub use crate::server::FakeServer;
 pub use crate::speed::{scaled, scaled_gate};
 pub use crate::strict::{StrictStore, StrictWire};
+pub use crate::webhooks::{WebhookCounts, WebhookFault, WebhookFaults, WebhookPost};

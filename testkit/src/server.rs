@@ -9,20 +9,21 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
+use ::http::header::CONTENT_LENGTH;
+use ::http::{HeaderValue, Response};
 use bytes::Bytes;
-use http::header::CONTENT_LENGTH;
-use http::{HeaderValue, Response};
 use hyper::body::{Body, Frame};
 use hyper::service::service_fn;
 use socket2::SockRef;
 use steadfast_core::{Kind, Timestamp};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Notify;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::timeout;
 
 use crate::brain::{Brain, Reply};
 use crate::faults::{Fault, Faults};
-use crate::http::{connection, whole};
+use crate::http::{self, connection, whole};
 use crate::ledger::Ledger;
 
 /// How long the port refuses connections, before the speed.
@@ -33,7 +34,7 @@ const REFUSAL: Duration = Duration::from_millis(100);
 pub struct FakeServer {
     address: SocketAddr,
     brain: Arc<Mutex<Brain>>,
-    task: JoinHandle<()>,
+    tasks: [JoinHandle<()>; 2],
 }
 
 /// Starts a provider on a port of its own, on the current tokio runtime.
@@ -43,8 +44,10 @@ pub(crate) fn serve(brain: Brain) -> io::Result<FakeServer> {
     let habits = &brain.habits;
     let refusals = Refusals { faults: habits.faults.clone(), seed: habits.seed, window: habits.scaled(REFUSAL) };
     let brain = Arc::new(Mutex::new(brain));
-    let task = tokio::spawn(accept(listener, address, brain.clone(), refusals));
-    Ok(FakeServer { address, brain, task })
+    let asked = Arc::new(Notify::new());
+    let posting = tokio::spawn(post_webhooks(brain.clone(), asked.clone()));
+    let accepting = tokio::spawn(accept(listener, address, brain.clone(), asked, refusals));
+    Ok(FakeServer { address, brain, tasks: [accepting, posting] })
 }
 
 impl FakeServer {
@@ -75,7 +78,7 @@ impl FakeServer {
 
 impl Drop for FakeServer {
     fn drop(&mut self) {
-        self.task.abort();
+        self.tasks.iter().for_each(JoinHandle::abort);
     }
 }
 
@@ -85,17 +88,23 @@ struct Refusals {
     window: Duration,
 }
 
-async fn accept(mut listener: TcpListener, address: SocketAddr, brain: Arc<Mutex<Brain>>, refusals: Refusals) {
+async fn accept(
+    mut listener: TcpListener,
+    address: SocketAddr,
+    brain: Arc<Mutex<Brain>>,
+    asked: Arc<Notify>,
+    refusals: Refusals,
+) {
     for nth in 0_u64.. {
         let Ok((stream, _)) = listener.accept().await else { continue };
-        tokio::spawn(converse(stream, brain.clone()));
+        tokio::spawn(converse(stream, brain.clone(), asked.clone()));
         if !refusals.faults.refuses(refusals.seed, nth) {
             continue;
         }
         // Who has connected already is served: closing the port would reset them, which is another fault.
         while let Poll::Ready(Ok((stream, _))) = std::future::poll_fn(|cx| Poll::Ready(listener.poll_accept(cx))).await
         {
-            tokio::spawn(converse(stream, brain.clone()));
+            tokio::spawn(converse(stream, brain.clone(), asked.clone()));
         }
         lock(&brain).count(Fault::Refuse);
         drop(listener);
@@ -118,17 +127,18 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Serves one connection, which carries one request.
-async fn converse(stream: TcpStream, brain: Arc<Mutex<Brain>>) {
+async fn converse(stream: TcpStream, brain: Arc<Mutex<Brain>>, asked: Arc<Notify>) {
     let Ok(stream) = stream.into_std() else { return };
     // A second handle on the socket, to reset it while the server still holds the first.
     let (Ok(socket), Ok(stream)) = (stream.try_clone(), TcpStream::from_std(stream)) else { return };
     let reset = Notify::new();
     let service = service_fn(|request| {
-        let (brain, reset) = (&brain, &reset);
+        let (brain, asked, reset) = (&brain, &asked, &reset);
         async move {
             let request = whole(request).await?;
             let now = Timestamp::from(SystemTime::now());
             let Reply { response, delay, fault } = lock(brain).handle(&request, now);
+            asked.notify_one();
             tokio::time::sleep(delay).await;
             match fault {
                 Some(Fault::ResetBefore | Fault::LoseAnswer) => {
@@ -146,6 +156,34 @@ async fn converse(stream: TcpStream, brain: Arc<Mutex<Brain>>) {
         () = reset.notified() => {
             // Closing with nothing to linger for sends a reset instead of an end.
             let _ = SockRef::from(&socket).set_linger(Some(Duration::ZERO));
+        }
+    }
+}
+
+/// Sends webhooks when they are due; what was asked may have brought some.
+async fn post_webhooks(brain: Arc<Mutex<Brain>>, asked: Arc<Notify>) {
+    let now = || Timestamp::from(SystemTime::now());
+    // Ends with this task.
+    let mut posts = JoinSet::new();
+    loop {
+        let next = {
+            let mut brain = lock(&brain);
+            while let Some(post) = brain.pop_webhook(now()) {
+                posts.spawn(async move {
+                    let answered = timeout(post.within, http::post(&post)).await.ok().flatten();
+                    (post, answered)
+                });
+            }
+            brain.next_webhook().map(|at| at.saturating_since(now()))
+        };
+        tokio::select! {
+            () = asked.notified() => {}
+            () = tokio::time::sleep(next.unwrap_or(Duration::MAX)) => {}
+            Some(answered) = posts.join_next() => {
+                if let Ok((post, status)) = answered {
+                    lock(&brain).webhook_answered(&post, status, now());
+                }
+            }
         }
     }
 }

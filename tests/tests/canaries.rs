@@ -20,7 +20,7 @@ use http::{HeaderMap, StatusCode};
 use steadfast_core::{Key, Kind, Reference, SendSafety, Timestamp};
 use steadfast_providers::deepvue::{Credentials, Deepvue};
 use steadfast_providers::didit::{Didit, DiditAml};
-use steadfast_providers::webhook::{Scheme, Verifier};
+use steadfast_providers::webhook::{DiditSignatures, Scheme, Verifier};
 use steadfast_providers::{Answer, Ask, BaseUrl, Payload, Provider, Secret, fingerprint};
 use steadfast_store::{Entry, KeptAnswer, MemoryStore, SqliteStore, Store};
 use steadfast_testkit::scaled;
@@ -244,7 +244,7 @@ async fn carry<P: Provider, T: Transport>(shown: &Shown, provider: P, transport:
             }
         }
     }
-    let forged = Verifier::new(Scheme::Didit, ["another"]).unwrap();
+    let forged = Verifier::new(Scheme::Didit(DiditSignatures::default()), ["another"]).unwrap();
     let body = Bytes::from(r#"{"session_id":"s-1","vendor_data":"canary-key","timestamp":1700000000}"#);
     let headers = forged.sign("", Timestamp::from_secs(1_700_000_000), &body).unwrap();
     let delivery = client.deliver(&headers, body).await;
@@ -321,7 +321,7 @@ fn no_debug_shows_it() {
     let base = "https://api.example";
     shown.add(&(&key, &payload, &reference, fingerprint(&key, &payload), Secret::new(SECRET).unwrap()));
     shown.add(&Credentials::new("canary-token", SECRET).unwrap());
-    shown.add(&Verifier::new(Scheme::Didit, [SECRET]).unwrap());
+    shown.add(&Verifier::new(Scheme::Didit(DiditSignatures::default()), [SECRET]).unwrap());
     for kind in [Kind::Create, Kind::Lookup, Kind::Poll] {
         let ask = Ask::new(kind, &key, Some(&reference), &payload);
         shown.add(&ask);

@@ -1,18 +1,24 @@
 //! Didit through the whole client: a provider without an idempotency key, that loses answers, and of which no key may ever have two sessions.
 
+use std::future::IntoFuture;
 use std::time::{Duration, Instant};
 
+use axum::extract::State;
 use bytes::Bytes;
-use http::Request;
+use http::{HeaderMap, Request};
+use steadfast_core::backoff::{BackoffPolicy, Growth, Jitter};
 use steadfast_core::gate::GatePolicy;
 use steadfast_core::operation::{Completed, Reading, Rejected, Unresolved};
+use steadfast_core::poll::PollPolicy;
 use steadfast_core::rate_limit::Quota;
 use steadfast_core::retry::Failure;
 use steadfast_core::{Key, Kind, OperationPolicy, Outcome, Seed, SendSafety};
 use steadfast_providers::didit::{Didit, DiditAml, Limits, Stage, Status};
 use steadfast_providers::{Answer, Ask, BaseUrl, Provider, RequestError};
 use steadfast_testkit::tokio::{InProcess, StrictTransport};
-use steadfast_testkit::{FakeDidit, Fault, Faults, Ledger, StrictWire, scaled, scaled_gate};
+use steadfast_testkit::{
+    FakeDidit, Fault, Faults, Ledger, StrictWire, WebhookFault, WebhookFaults, scaled, scaled_gate,
+};
 use steadfast_tokio::{Client, Finished, ReqwestTransport};
 
 const PAYLOAD: &str = r#"{"workflow_id":"d9e78474-6c8d-4f2a-bb90-6f5c2f3a1147","callback":"https://example.com/done"}"#;
@@ -279,7 +285,7 @@ async fn a_webhook_brings_the_decision_before_the_next_poll_would() {
     use std::time::SystemTime;
 
     use steadfast_core::Timestamp;
-    use steadfast_providers::webhook::{Scheme, Verifier};
+    use steadfast_providers::webhook::{DiditSignatures, Scheme, Verifier};
 
     let ended_after = async |secret: Option<&str>| {
         let fake = InProcess::new(FakeDidit::new(7).with_person_time(minutes(4), minutes(4)).with_reviews(
@@ -299,7 +305,10 @@ async fn a_webhook_brings_the_decision_before_the_next_poll_would() {
             let body = Bytes::from(format!(
                 r#"{{"event_id":"e-1","timestamp":{seconds},"vendor_data":"order-42","status":"Approved"}}"#
             ));
-            let headers = Verifier::new(Scheme::Didit, [secret]).unwrap().sign("", now, &body).unwrap();
+            let headers = Verifier::new(Scheme::Didit(DiditSignatures::default()), [secret])
+                .unwrap()
+                .sign("", now, &body)
+                .unwrap();
             let delivery = client.deliver(&headers, body).await;
             assert_eq!(delivery.status().is_success(), secret == "secret", "{delivery}");
         }
@@ -312,4 +321,68 @@ async fn a_webhook_brings_the_decision_before_the_next_poll_would() {
     assert!(told < minutes(5) + Duration::from_secs(5), "{told:?}");
     assert_eq!(forged, alone);
     assert!(alone > told + minutes(1), "{alone:?}");
+}
+
+/// Some sessions over real HTTP, and the webhooks that tell of them, every one with this fault; polls go on beside them, far apart.
+async fn told_of(fault: WebhookFault, seed: u64) -> (Vec<(Key, Finished)>, Ledger) {
+    const SPEED: f64 = 40.0;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/didit", listener.local_addr().unwrap()).parse().unwrap();
+    let server = FakeDidit::new(seed)
+        .with_webhooks(url, "secret")
+        .unwrap()
+        .with_webhook_faults(WebhookFaults::rate(1.0).only(&[fault]))
+        .with_person_time(minutes(1), minutes(2))
+        .with_reviews(0.2, minutes(1), minutes(1))
+        .with_speed(SPEED)
+        .start()
+        .unwrap();
+    let provider = didit(&server.base_url()).with_webhooks(["secret"]).unwrap().with_settle(minutes(3)).unwrap();
+    let policy = provider.policy();
+    let every = BackoffPolicy::new(Growth::Fixed(minutes(2)), minutes(2), Jitter::None).unwrap();
+    let slow = PollPolicy::new(every, 1_000, policy.poll().deadline(), policy.poll().retry().clone()).unwrap();
+    let (policy, gate) =
+        (scaled(&policy.with_poll(slow), SPEED).unwrap(), scaled_gate(&provider.gate(), SPEED).unwrap());
+    let client =
+        Client::builder(provider, ReqwestTransport::new().unwrap()).policy(policy).gate(gate).start().await.unwrap();
+    let deliver = async |State(client): State<Client>, headers: HeaderMap, body: Bytes| {
+        client.deliver(&headers, body).await.status()
+    };
+    let receiver = axum::Router::new().route("/didit", axum::routing::post(deliver)).with_state(client.clone());
+    tokio::spawn(axum::serve(listener, receiver).into_future());
+    let mut jobs = Vec::new();
+    for n in 0..12 {
+        let key = Key::new(format!("order-{n}")).unwrap();
+        jobs.push((key.clone(), client.submit(key, PAYLOAD).await.unwrap()));
+    }
+    let mut finished = Vec::new();
+    for (key, job) in jobs {
+        finished.push((key, job.await.unwrap()));
+    }
+    (finished, server.ledger())
+}
+
+/// Lost, twice, late, before the create's answer, forged, altered, replayed: every session ends as the books say, and no lie is believed.
+#[tokio::test]
+async fn whatever_goes_wrong_with_webhooks_every_session_ends_as_it_did() {
+    let mut runs = tokio::task::JoinSet::new();
+    for (seed, fault) in (1..).zip(WebhookFault::ALL) {
+        runs.spawn(async move { (fault, told_of(fault, seed).await) });
+    }
+    while let Some(run) = runs.join_next().await {
+        let (fault, (finished, ledger)) = run.unwrap();
+        let told = ledger.webhooks();
+        println!("{fault:?}: {told:?}");
+        agrees_with_the_ledger(&finished, &ledger);
+        assert_eq!(count(&finished, "completed"), 12, "{fault:?}");
+        assert_eq!(told.forged, told.refused, "{fault:?}: {told:?}");
+        let happened = match fault {
+            WebhookFault::Lost => told.delivered == 0 && told.lost > 24,
+            WebhookFault::Duplicated => told.duplicated > 12,
+            WebhookFault::Early => told.early == 12,
+            WebhookFault::Forged | WebhookFault::Altered | WebhookFault::Replayed => told.forged > 12,
+            _ => true,
+        };
+        assert!(happened, "{fault:?}: {told:?}");
+    }
 }

@@ -1,8 +1,10 @@
 //! What becomes of webhooks, and what their senders are told: true ones, forged, repeated, late, out of order. Virtual time.
 //!
-//! Those that come before their job is known are in `early`; all of it at once, in any order, in `interleaving`.
+//! Those that come before their job is known are in `early`, thousands that are not to be believed in `forged`; all of it at once, in any order, in
+//! `interleaving`.
 
 mod early;
+mod forged;
 mod interleaving;
 
 use std::sync::{Arc, Mutex};

@@ -64,6 +64,7 @@ pub(super) async fn demo(args: Args, provider: FakeDeepvue, kills: u32) -> Resul
         gate: None,
         kills: Some(found.kills),
         left_by_kills,
+        webhooks: None,
         elapsed_ms: elapsed.as_millis() as u64,
     };
     let broken: Vec<String> = report.broken_promises().into_iter().chain(violations).collect();

@@ -5,12 +5,17 @@
 //! a delivery up after five minutes.
 
 use bytes::Bytes;
+use http::{HeaderMap, HeaderName};
+use serde::de::IgnoredAny;
+use serde_json::Value;
 use steadfast_core::Key;
 
 use super::reading::reference;
 use crate::WebhookEvent;
 use crate::json::object;
-use crate::webhook::Verified;
+use crate::webhook::{Covered, Verified};
+
+const TEST: HeaderName = HeaderName::from_static("x-didit-test-webhook");
 
 #[derive(serde::Deserialize)]
 struct Told {
@@ -18,12 +23,25 @@ struct Told {
     /// A company's session.
     business_session_id: Option<String>,
     vendor_data: Option<String>,
+    event_id: Option<IgnoredAny>,
+    metadata: Option<Value>,
 }
 
-/// A delivery whose ids cannot be read, or stand there twice, is about no job.
-pub(super) fn event(verified: Verified, body: &Bytes) -> WebhookEvent {
+/// A delivery whose ids cannot be read, or stand there twice, is about no job. Nor is a test, which has no event id and says so in its metadata or in a
+/// header. Nothing signs that header, so it takes nothing from a delivery that was signed with an event id.
+pub(super) fn event(verified: Verified, headers: &HeaderMap, body: &Bytes) -> WebhookEvent {
+    let covers = verified.covers;
     let event = WebhookEvent::new(verified);
     let Some(told) = object::<Told>(body) else { return event };
+    let says_test = headers.get(TEST).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true"));
+    if covers != Covered::Body {
+        // Of the ids only this one was signed.
+        return if says_test { event } else { event.with_reference(told.session_id.and_then(reference)) };
+    }
+    let marked = told.metadata.is_some_and(|metadata| metadata["test_webhook"] == true);
+    if told.event_id.is_none() && (says_test || marked) {
+        return event;
+    }
     let id = told.session_id.or(told.business_session_id);
     event.with_reference(id.and_then(reference)).with_key(told.vendor_data.and_then(|key| Key::new(key).ok()))
 }

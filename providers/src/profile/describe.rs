@@ -60,7 +60,7 @@ impl Profile {
         let scheme = match &hook.scheme {
             Scheme::StandardWebhooks => "signed by Standard Webhooks".to_owned(),
             Scheme::Stripe => "signed as Stripe does".to_owned(),
-            Scheme::Didit => "signed as Didit does".to_owned(),
+            Scheme::Didit(_) => "signed as Didit does".to_owned(),
             Scheme::Hmac { header, .. } => format!("signed in {header}, without a time"),
         };
         let believed = if hook.state.is_some() { "their state is believed" } else { "each makes a poll due now" };

@@ -17,7 +17,7 @@ use super::read::{Around, ReferenceAt};
 use super::request::header_name;
 use super::template::checked_variable;
 use super::{ConnectError, ProfileError};
-use crate::webhook::{DEFAULT_TOLERANCE, Encoding, Scheme, Verified, Verifier};
+use crate::webhook::{DEFAULT_TOLERANCE, DiditSignatures, Encoding, Scheme, Verified, Verifier};
 use crate::{Secret, WebhookEvent};
 
 #[derive(Clone, Debug)]
@@ -44,7 +44,7 @@ impl Hook {
             match scheme.text()? {
                 "standard-webhooks" => Scheme::StandardWebhooks,
                 "stripe" => Scheme::Stripe,
-                "didit" => Scheme::Didit,
+                "didit" => Scheme::Didit(DiditSignatures::default()),
                 other => {
                     return scheme.refuse(format!(
                         "{other:?} is none of \"standard-webhooks\", \"stripe\", \"didit\" and {{ hmac = {{ header = \"…\" }} }}"

@@ -43,6 +43,11 @@ pub enum SetupError {
         /// Which, in the order given, from 0.
         at: usize,
     },
+    /// None of [`DiditSignatures`](super::DiditSignatures) is accepted.
+    #[error(
+        "none of Didit's signatures is accepted, so no webhook could be: accept X-Signature, X-Signature-V2 or both"
+    )]
+    NoSignature,
     /// [`Scheme::Hmac`](super::Scheme::Hmac)'s prefix.
     #[error("the prefix of webhook signatures holds a character that no header can carry: use visible ASCII")]
     Prefix,

@@ -7,7 +7,7 @@ use serde_json::Value;
 use steadfast_core::operation::Reading;
 use steadfast_core::{Key, Reference};
 
-use super::Verified;
+use super::{Covered, Verified};
 
 /// What a genuine webhook tells. Made by a provider's profile; its `Debug` shows no body and no id.
 ///
@@ -85,9 +85,12 @@ impl WebhookEvent {
 
     /// The event of a flat JSON body, `{"reference": …, "key": …, "status": …}`, each of them optional: for tests and for senders of one's own. What is
     /// there and is no JSON, no reference or no key names no job. `ready`, `undecided`, `failed`, `pending` and `partial` are meanings, with the
-    /// body as the result; any other status, or none, is a mere change.
+    /// body as the result; any other status, or none, is a mere change. One that [covers](Verified::covers) less than the body is about no job.
     #[must_use]
     pub fn plain(verified: Verified, body: &Bytes) -> Self {
+        if verified.covers != Covered::Body {
+            return Self::new(verified);
+        }
         let json: Value = serde_json::from_slice(body).unwrap_or_default();
         let text = |name: &str| json.get(name).and_then(Value::as_str);
         let meaning = match text("status") {

@@ -1,15 +1,18 @@
 //! What each scheme signs, and where it writes that.
 //!
-//! [`Scheme::claim`] reads headers into what the delivery claims; [`Scheme::told`] says, once a signature was right, what has thereby
-//! been said; [`Scheme::headers`] is the sender's side.
+//! [`Scheme::claims`] reads headers into what the delivery claims, [`Claim::text`] is what must have been signed for that; [`Scheme::told`] says, once a
+//! signature was right, what has thereby been said; [`Scheme::headers`] is the sender's side.
+
+use std::borrow::Cow;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::Deserialize;
 use serde_json::Value;
 use steadfast_core::Timestamp;
 
+use super::didit::{self, DiditSignatures, Form};
 use super::encoding::{
-    exact, secret_from_base64, tag_from_base64, tag_from_hex, tag_to_base64, tag_to_hex, unix_seconds, whole_seconds,
+    secret_from_base64, tag_from_base64, tag_from_hex, tag_to_base64, tag_to_hex, unix_seconds, whole_seconds,
 };
 use super::{MAX_SIGNATURES, SetupError, WebhookError};
 
@@ -17,13 +20,11 @@ const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
 const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
 const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 const STRIPE_SIGNATURE: HeaderName = HeaderName::from_static("stripe-signature");
-const DIDIT_SIGNATURE: HeaderName = HeaderName::from_static("x-signature");
-const DIDIT_TIMESTAMP: HeaderName = HeaderName::from_static("x-timestamp");
 
 const AN_ID: &str = "1 to 255 visible ASCII characters, none of them a dot";
 const SECONDS: &str = "whole Unix seconds up to the year 2554, in digits without a leading zero";
 const STRIPE: &str = "t=…,v1=…: one t in whole Unix seconds, and signatures, separated by commas";
-const HEX: &str = "the signature in 64 lower-case hexadecimal digits, after the prefix if there is one";
+pub(super) const HEX: &str = "the signature in 64 lower-case hexadecimal digits, after the prefix if there is one";
 const BASE64: &str = "the signature in 44 characters of padded base64, after the prefix if there is one";
 const TEXT: &str = "visible ASCII";
 
@@ -36,12 +37,12 @@ pub enum Scheme {
     StandardWebhooks,
     /// Stripe's: `Stripe-Signature: t=…,v1=…`, with several `v1` during a rotation. Others, such as `v0`, are skipped.
     Stripe,
-    /// Didit's `X-Signature`, which is over the raw body.
+    /// Didit's three, which come with the same delivery: `X-Signature` over the raw body, `X-Signature-V2` over JSON written again as Python
+    /// writes it, and `X-Signature-Simple`, which leaves the decision out. Those that are accepted are tried in this order.
     ///
     /// The time is the `timestamp` inside the body, for nothing signs the `X-Timestamp` header; where that is there, it must say
-    /// the same. `X-Signature-V2` (over JSON written again as Python writes it) and `X-Signature-Simple` (which leaves the decision
-    /// out) come with the same delivery, and are not looked at.
-    Didit,
+    /// the same.
+    Didit(DiditSignatures),
     /// HMAC-SHA256 over the raw body and nothing else, as Onfido, Sumsub, Veriff and GitHub do.
     ///
     /// No time is signed, so an old delivery is as good as a new one: only remembering keeps it from counting twice.
@@ -78,17 +79,32 @@ pub enum Encoding {
 pub(super) struct Claim<'h> {
     /// Where the signatures were.
     pub(super) header: HeaderName,
-    /// What is signed before the body.
+    /// What is signed before the text.
     pub(super) before: String,
+    /// What of the body the signatures are of; `Raw` but for Didit's.
+    pub(super) form: Form,
     /// At most [`MAX_SIGNATURES`].
     pub(super) signatures: Vec<[u8; 32]>,
     id: Option<&'h str>,
     timestamp: Option<Timestamp>,
 }
 
+impl<'h> Claim<'h> {
+    /// One signature, of the body in this form and of nothing before it.
+    pub(super) fn of_body(header: HeaderName, form: Form, signature: [u8; 32]) -> Self {
+        Self { header, before: String::new(), form, signatures: vec![signature], id: None, timestamp: None }
+    }
+
+    /// What is signed after `before`; `None` if nothing of this body can have been.
+    pub(super) fn text<'b>(&self, body: &'b [u8]) -> Option<Cow<'b, [u8]>> {
+        self.form.text(body)
+    }
+}
+
 impl Scheme {
     pub(super) fn check(&self) -> Result<(), SetupError> {
         match self {
+            Self::Didit(accepted) => accepted.check(),
             Self::Hmac { prefix, .. } if !prefix.bytes().all(|byte| byte.is_ascii_graphic()) => Err(SetupError::Prefix),
             _ => Ok(()),
         }
@@ -109,44 +125,37 @@ impl Scheme {
             }
             // All of Stripe's text is the key; but its prefix alone is what is left of a secret that was not copied.
             Self::Stripe if secret == "whsec_" => Vec::new(),
-            Self::Stripe | Self::Didit | Self::Hmac { .. } => secret.as_bytes().to_vec(),
+            Self::Stripe | Self::Didit(_) | Self::Hmac { .. } => secret.as_bytes().to_vec(),
         };
         if key.is_empty() { Err(SetupError::EmptySecret { at }) } else { Ok(key) }
     }
 
-    pub(super) fn claim<'h>(&self, headers: &'h HeaderMap) -> Result<Claim<'h>, WebhookError> {
-        match self {
+    /// What the delivery claims: at least one thing, the best first.
+    pub(super) fn claims<'h>(&self, headers: &'h HeaderMap) -> Result<Vec<Claim<'h>>, WebhookError> {
+        let claim = match self {
             Self::StandardWebhooks => standard_claim(headers),
             Self::Stripe => stripe_claim(headers),
-            Self::Didit => body_claim(headers, &DIDIT_SIGNATURE, Encoding::Hex, ""),
+            Self::Didit(accepted) => return accepted.claims(headers),
             Self::Hmac { header, encoding, prefix } => body_claim(headers, header, *encoding, prefix),
-        }
+        };
+        Ok(vec![claim?])
     }
 
-    /// The id and time that a right signature covers. Only here is a body parsed.
+    /// The id and time that a right signature of this text covers.
     pub(super) fn told(
         &self,
         claim: &Claim<'_>,
         headers: &HeaderMap,
-        body: &[u8],
+        text: &[u8],
     ) -> Result<(Option<Box<str>>, Option<Timestamp>), WebhookError> {
         match self {
             Self::StandardWebhooks => Ok((claim.id.map(Into::into), claim.timestamp)),
             Self::Stripe => {
                 // The signature has already said all that it can: a body without an id is genuine none the less.
-                let event = serde_json::from_slice::<StripeEvent>(body).ok();
+                let event = serde_json::from_slice::<StripeEvent>(text).ok();
                 Ok((event.and_then(|event| usable_id(&event.id)), claim.timestamp))
             }
-            Self::Didit => {
-                let event: DiditEvent = serde_json::from_slice(body).map_err(|_| WebhookError::NoTime)?;
-                let timestamp = exact(event.timestamp).ok_or(WebhookError::NoTime)?;
-                if let Some(text) = single(headers, &DIDIT_TIMESTAMP)?
-                    && seconds(&DIDIT_TIMESTAMP, text)? != timestamp
-                {
-                    return Err(WebhookError::Contradiction(DIDIT_TIMESTAMP));
-                }
-                Ok((usable_id(&event.event_id), Some(timestamp)))
-            }
+            Self::Didit(_) => didit::told(claim.form, headers, text),
             Self::Hmac { .. } => Ok((None, None)),
         }
     }
@@ -155,18 +164,20 @@ impl Scheme {
         match self {
             Self::StandardWebhooks => "webhook-timestamp header",
             Self::Stripe => "stripe-signature header",
-            Self::Didit => "signed body's `timestamp`",
+            Self::Didit(_) => "signed body's `timestamp`",
             Self::Hmac { .. } => "signature",
         }
     }
 
-    /// The sender's side: `sign` makes the signature of what stands before the body, and the body.
+    /// The sender's side: `mac` makes the signature of two texts, one after the other.
     pub(super) fn headers(
         &self,
         id: &str,
         at: Timestamp,
-        sign: impl Fn(&str) -> [u8; 32],
+        body: &[u8],
+        mac: impl Fn(&str, &[u8]) -> [u8; 32],
     ) -> Result<HeaderMap, WebhookError> {
+        let sign = |before: &str| mac(before, body);
         let seconds = whole_seconds(at);
         let mut headers = HeaderMap::new();
         match self {
@@ -180,9 +191,15 @@ impl Scheme {
                 let tag = tag_to_hex(&sign(&format!("{seconds}.")));
                 headers.insert(STRIPE_SIGNATURE, value(&STRIPE_SIGNATURE, &format!("t={seconds},v1={tag}"))?);
             }
-            Self::Didit => {
-                headers.insert(DIDIT_SIGNATURE, value(&DIDIT_SIGNATURE, &tag_to_hex(&sign("")))?);
-                headers.insert(DIDIT_TIMESTAMP, seconds.into());
+            Self::Didit(accepted) => {
+                for form in accepted.forms() {
+                    // A body that Didit cannot have written has some of them only.
+                    let Some(text) = form.text(body) else { continue };
+                    let header = form.header();
+                    let signature = value(&header, &tag_to_hex(&mac("", &text)))?;
+                    headers.insert(header, signature);
+                }
+                headers.insert(didit::TIMESTAMP, seconds.into());
             }
             Self::Hmac { header, encoding, prefix } => {
                 let tag = encoding.write(&sign(""));
@@ -220,7 +237,8 @@ fn standard_claim(headers: &HeaderMap) -> Result<Claim<'_>, WebhookError> {
         .filter_map(tag_from_base64)
         .collect();
     let before = standard_before(id, time);
-    Ok(Claim { header: WEBHOOK_SIGNATURE, before, signatures, id: Some(id), timestamp: Some(timestamp) })
+    let (id, timestamp) = (Some(id), Some(timestamp));
+    Ok(Claim { header: WEBHOOK_SIGNATURE, before, form: Form::Raw, signatures, id, timestamp })
 }
 
 fn standard_before(id: &str, time: &str) -> String {
@@ -243,7 +261,8 @@ fn stripe_claim(headers: &HeaderMap) -> Result<Claim<'_>, WebhookError> {
     let timestamp = unix_seconds(time).ok_or_else(malformed)?;
     let signatures = candidates.into_iter().filter_map(tag_from_hex).collect();
     let before = format!("{time}.");
-    Ok(Claim { header: STRIPE_SIGNATURE, before, signatures, id: None, timestamp: Some(timestamp) })
+    let timestamp = Some(timestamp);
+    Ok(Claim { header: STRIPE_SIGNATURE, before, form: Form::Raw, signatures, id: None, timestamp })
 }
 
 /// One signature, of the body alone.
@@ -261,8 +280,7 @@ fn body_claim<'h>(
         };
         WebhookError::Malformed { header: header.clone(), expected }
     })?;
-    let (before, signatures) = (String::new(), vec![signature]);
-    Ok(Claim { header: header.clone(), before, signatures, id: None, timestamp: None })
+    Ok(Claim::of_body(header.clone(), Form::Raw, signature))
 }
 
 /// With a dot in it, id, time and body could be cut apart in more than one way under one signature.
@@ -272,7 +290,7 @@ fn checked_id(id: &str) -> Result<&str, WebhookError> {
 }
 
 /// An id from a signed body, if callers can keep it as one.
-fn usable_id(value: &Value) -> Option<Box<str>> {
+pub(super) fn usable_id(value: &Value) -> Option<Box<str>> {
     value.as_str().filter(|id| fits(id)).map(Into::into)
 }
 
@@ -280,7 +298,7 @@ fn fits(id: &str) -> bool {
     (1..=255).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
-fn seconds(header: &HeaderName, text: &str) -> Result<Timestamp, WebhookError> {
+pub(super) fn seconds(header: &HeaderName, text: &str) -> Result<Timestamp, WebhookError> {
     unix_seconds(text).ok_or_else(|| WebhookError::Malformed { header: header.clone(), expected: SECONDS })
 }
 
@@ -289,7 +307,7 @@ fn required<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<&'h str, We
 }
 
 /// A header's one line.
-fn single<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<&'h str>, WebhookError> {
+pub(super) fn single<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<&'h str>, WebhookError> {
     let mut lines = headers.get_all(name).iter();
     let Some(line) = lines.next() else { return Ok(None) };
     if lines.next().is_some() {
@@ -311,11 +329,4 @@ fn value(name: &HeaderName, text: &str) -> Result<HeaderValue, WebhookError> {
 struct StripeEvent {
     #[serde(default)]
     id: Value,
-}
-
-#[derive(Deserialize)]
-struct DiditEvent {
-    timestamp: u64,
-    #[serde(default)]
-    event_id: Value,
 }

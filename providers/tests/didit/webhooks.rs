@@ -1,10 +1,10 @@
 //! What its webhooks tell, and which are believed.
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use steadfast_core::Timestamp;
 use steadfast_providers::didit::{Didit, SetupError};
-use steadfast_providers::webhook::{Scheme, Verifier};
+use steadfast_providers::webhook::{Covered, DiditSignatures, Scheme, Verifier};
 use steadfast_providers::{BaseUrl, Provider, WebhookError, WebhookEvent};
 
 const NOW: Timestamp = Timestamp::from_secs(1_700_000_000);
@@ -16,7 +16,8 @@ fn didit(secrets: &[&str]) -> Didit {
 
 fn signed(secret: &str, body: &'static str) -> (HeaderMap, Bytes) {
     let body = Bytes::from_static(body.as_bytes());
-    (Verifier::new(Scheme::Didit, [secret]).unwrap().sign("", NOW, &body).unwrap(), body)
+    let all = DiditSignatures { simple: true, ..DiditSignatures::default() };
+    (Verifier::new(Scheme::Didit(all), [secret]).unwrap().sign("", NOW, &body).unwrap(), body)
 }
 
 fn read(body: &'static str) -> WebhookEvent {
@@ -69,4 +70,84 @@ fn only_what_one_of_the_secrets_has_signed_is_believed() {
     assert_eq!(without.webhook(&headers, &body, NOW), Err(WebhookError::Unsupported));
     assert!(matches!(without.with_webhooks([""; 1]), Err(SetupError::Webhooks(_))));
     assert!(!format!("{:?}", didit(&["canary"])).contains("canary"), "R42");
+}
+
+const TOLD: &str = r#"{"event_id":"e-1","webhook_type":"status.updated","timestamp":1700000000,"session_id":"5b37-20ed","status":"Approved","vendor_data":"order-42"}"#;
+
+/// The event of a delivery whose body was changed on its way.
+fn changed(didit: &Didit, from: &str, to: &str) -> Result<WebhookEvent, WebhookError> {
+    let (headers, body) = signed("secret", TOLD);
+    let body = String::from_utf8(body.to_vec()).unwrap().replace(from, to);
+    didit.webhook(&headers, &Bytes::from(body), NOW)
+}
+
+#[test]
+fn what_middleware_wrote_anew_is_believed_by_its_second_signature() {
+    let told = changed(&didit(&["secret"]), ",", " , ").unwrap();
+    assert_eq!((told.reference.unwrap().as_str(), told.key.unwrap().as_str()), ("5b37-20ed", "order-42"));
+    assert_eq!((told.verified.id.as_deref(), told.verified.covers), (Some("e-1"), Covered::Body));
+    assert!(changed(&didit(&["secret"]), "order-42", "order-43").is_err());
+}
+
+/// Its signature covers neither the key nor the event's id: so whoever changes them reaches no other job, and uses no other event's name up.
+#[test]
+fn the_simple_signature_is_a_hint_about_its_session_and_only_when_asked_for() {
+    let simple = DiditSignatures { raw: false, canonical: false, simple: true };
+    let all = DiditSignatures { simple: true, ..DiditSignatures::default() };
+    for accepted in [simple, all] {
+        let before = Didit::new(BaseUrl::parse(Didit::PRODUCTION).unwrap(), "key").unwrap();
+        let before = before.with_webhook_signatures(accepted).unwrap().with_webhooks(["secret"]).unwrap();
+        for didit in [before, didit(&["secret"]).with_webhook_signatures(accepted).unwrap()] {
+            for (from, to) in [
+                ("order-42", "order-43"),
+                ("e-1", "e-2"),
+                ("event_id", "decision"),
+                ("vendor_data", "business_session_id"),
+            ] {
+                let told = changed(&didit, from, to).unwrap();
+                assert_eq!(told.reference.unwrap().as_str(), "5b37-20ed");
+                assert_eq!((told.key, told.meaning, told.result), (None, None, None));
+                assert_eq!((told.verified.id, told.verified.covers), (None, Covered::Hint));
+            }
+            for (from, to) in [
+                ("5b37", "6b37"),
+                ("Approved", "Declined"),
+                ("00,", "01,"),
+                ("status.updated", "data.updated"),
+                ("session_id", "session"),
+            ] {
+                assert!(changed(&didit, from, to).is_err(), "{from} {to}");
+            }
+        }
+    }
+    // However it was altered, it is one hint.
+    let didit = didit(&["secret"]).with_webhook_signatures(simple).unwrap();
+    let [one, other] = ["order-43", "order-44"].map(|to| changed(&didit, "order-42", to).unwrap().verified);
+    assert_eq!(one, other);
+    let none = DiditSignatures { raw: false, canonical: false, simple: false };
+    assert!(matches!(didit.with_webhook_signatures(none), Err(SetupError::Webhooks(_))));
+}
+
+#[test]
+fn a_test_is_about_no_job_and_a_true_event_cannot_be_made_one() {
+    const BY_ITS_METADATA: &str =
+        r#"{"timestamp":1700000000,"session_id":"5b37","vendor_data":"order-42","metadata":{"test_webhook":true}}"#;
+    const BY_ITS_HEADER: &str = r#"{"timestamp":1700000000,"session_id":"5b37","vendor_data":"order-42"}"#;
+    const EVENT: &str = r#"{"event_id":"e-1","timestamp":1700000000,"session_id":"5b37","vendor_data":"order-42","metadata":{"test_webhook":true}}"#;
+    let says_test = |body, says: &'static str| {
+        let (mut headers, body) = signed("secret", body);
+        headers.insert("x-didit-test-webhook", HeaderValue::from_static(says));
+        didit(&["secret"]).webhook(&headers, &body, NOW).unwrap()
+    };
+    for told in [
+        read(BY_ITS_METADATA),
+        says_test(BY_ITS_METADATA, "true"),
+        says_test(BY_ITS_HEADER, "true"),
+        says_test(BY_ITS_HEADER, "True"),
+    ] {
+        assert_eq!((told.reference, told.key, told.verified.id), (None, None, None));
+    }
+    for told in [read(EVENT), read(BY_ITS_HEADER), says_test(EVENT, "true"), says_test(BY_ITS_HEADER, "false")] {
+        assert_eq!((told.reference.unwrap().as_str(), told.key.unwrap().as_str()), ("5b37", "order-42"));
+    }
 }

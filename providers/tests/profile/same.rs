@@ -21,7 +21,7 @@ use steadfast_core::{Key, Kind, Reference};
 use steadfast_providers::deepvue::{Credentials, Deepvue};
 use steadfast_providers::didit::Didit;
 use steadfast_providers::profile::ProfileProvider;
-use steadfast_providers::webhook::{Scheme, Verifier};
+use steadfast_providers::webhook::{DiditSignatures, Scheme, Verifier};
 use steadfast_providers::{Answer, Ask, BaseUrl, Payload, Provider, RequestError};
 
 use super::{WALL, connect, deepvue, didit, key};
@@ -374,7 +374,10 @@ fn every_delivery_tells_the_same() {
     ] {
         let body = Bytes::from_static(body.as_bytes());
         for secret in ["canary-DIDIT_WEBHOOK_SECRET", "canary-DIDIT_WEBHOOK_SECRET_OLD", "another"] {
-            let headers = Verifier::new(Scheme::Didit, [secret]).unwrap().sign("", WALL, &body).unwrap();
+            let headers = Verifier::new(Scheme::Didit(DiditSignatures::default()), [secret])
+                .unwrap()
+                .sign("", WALL, &body)
+                .unwrap();
             assert_eq!(file.webhook(&headers, &body, WALL), code.webhook(&headers, &body, WALL), "{body:?}");
         }
     }

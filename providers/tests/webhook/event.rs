@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use steadfast_core::OperationPolicy;
 use steadfast_core::operation::Reading;
 use steadfast_core::retry::Failure;
-use steadfast_providers::webhook::{Scheme, Verified, Verifier};
+use steadfast_providers::webhook::{DiditSignatures, Scheme, Verified, Verifier};
 use steadfast_providers::{Answer, Ask, Provider, RequestError, WebhookError, WebhookEvent};
 
 use crate::{now, written};
@@ -61,6 +61,17 @@ proptest! {
             prop_assert!(!format!("{event:?}").contains(&canary), "{event:?}");
         }
     }
+}
+
+/// Of such a body its sender has signed neither the key nor the result.
+#[test]
+fn a_hint_means_nothing_by_itself() {
+    let simple = Scheme::Didit(DiditSignatures { raw: false, canonical: false, simple: true });
+    let verifier = Verifier::new(simple, ["secret"]).unwrap();
+    let body = Bytes::from_static(br#"{"timestamp":1700000000,"reference":"txn-1","key":"order-42","status":"ready"}"#);
+    let verified = verifier.verify(&verifier.sign("", now(), &body).unwrap(), &body, now()).unwrap();
+    let event = WebhookEvent::plain(verified, &body);
+    assert_eq!((event.reference, event.key, event.meaning, event.result), (None, None, None, None));
 }
 
 #[test]

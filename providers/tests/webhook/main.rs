@@ -3,6 +3,8 @@
 //! The cases of `webhook.json`, read out of the suites of Standard Webhooks and Stripe that it names, and this project's own
 //! `hostile_inputs.json` are replayed in `oracles.rs`.
 
+mod deliveries;
+mod didit;
 mod event;
 mod hostile;
 mod oracles;
@@ -13,7 +15,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::HeaderName;
 use steadfast_core::Timestamp;
-use steadfast_providers::webhook::{Encoding, Scheme, Verifier};
+use steadfast_providers::webhook::{DiditSignatures, Encoding, Scheme, Verifier};
 
 const NOW: u64 = 1_700_000_000;
 
@@ -30,8 +32,13 @@ fn base64_scheme() -> Scheme {
     Scheme::Hmac { header: HeaderName::from_static("x-sig"), encoding: Encoding::Base64, prefix: "".into() }
 }
 
+/// Didit's `X-Signature` alone, which is one signature over all bytes as the others' are. All three together are in `didit.rs`.
+fn didit_raw() -> Scheme {
+    Scheme::Didit(DiditSignatures { raw: true, canonical: false, simple: false })
+}
+
 fn schemes() -> [Scheme; 5] {
-    [Scheme::StandardWebhooks, Scheme::Stripe, Scheme::Didit, github(), base64_scheme()]
+    [Scheme::StandardWebhooks, Scheme::Stripe, didit_raw(), github(), base64_scheme()]
 }
 
 /// A secret as each scheme writes it.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
 use steadfast_core::Timestamp;
-use steadfast_providers::webhook::{DEFAULT_TOLERANCE, Scheme, SetupError, Verifier, WebhookError};
+use steadfast_providers::webhook::{DEFAULT_TOLERANCE, DiditSignatures, Scheme, SetupError, Verifier, WebhookError};
 
 use crate::{body, now, verifier};
 
@@ -108,7 +108,7 @@ fn hostile_deliveries() {
             println!("not replayed: {id}: {why}");
             continue;
         }
-        for scheme in [Scheme::StandardWebhooks, Scheme::Didit] {
+        for scheme in [Scheme::StandardWebhooks, Scheme::Didit(DiditSignatures::default())] {
             hostile(id, case["expect"]["verdict"].as_str().unwrap(), &scheme);
         }
         ran += 1;

@@ -32,7 +32,7 @@ proptest! {
         prop_assert_eq!(verified.timestamp, has_time(&scheme).then_some(signed));
         let id = match scheme {
             Scheme::StandardWebhooks => Some("msg_1"),
-            Scheme::Stripe | Scheme::Didit => Some("evt_1"),
+            Scheme::Stripe | Scheme::Didit(_) => Some("evt_1"),
             _ => None,
         };
         prop_assert_eq!(verified.id.as_deref(), id);
@@ -189,7 +189,7 @@ fn claiming(scheme: &Scheme, values: &[Vec<u8>]) -> HeaderMap {
     let names = match scheme {
         Scheme::StandardWebhooks => vec!["webhook-signature", "webhook-timestamp", "webhook-id"],
         Scheme::Stripe => vec!["stripe-signature"],
-        Scheme::Didit => vec!["x-signature", "x-timestamp"],
+        Scheme::Didit(_) => vec!["x-signature", "x-timestamp"],
         Scheme::Hmac { header, .. } => vec![header.as_str()],
         _ => panic!("a scheme that this test does not know"),
     };

@@ -38,6 +38,11 @@ impl Session {
         }
     }
 
+    /// When it takes on which status; the first when it is created.
+    pub(super) fn course(&self) -> &[(Timestamp, Status)] {
+        &self.course
+    }
+
     pub(super) fn status(&self, now: Timestamp) -> &Status {
         let reached = self.course.iter().rev().find(|(from, _)| *from <= now);
         reached.map_or(&Status::NotStarted, |(_, status)| status)
@@ -93,7 +98,7 @@ fn course(draw: Seed, created_at: Timestamp, settings: &FakeDidit) -> Vec<(Times
     course
 }
 
-fn uuid(draw: Seed) -> String {
+pub(super) fn uuid(draw: Seed) -> String {
     let (high, low) = (draw.derive(100).value(), draw.derive(101).value());
     let (a, b, c) = (high >> 32, (high >> 16) & 0xffff, high & 0xffff);
     format!("{a:08x}-{b:04x}-{c:04x}-{:04x}-{:012x}", low >> 48, low & 0xffff_ffff_ffff)
