@@ -174,7 +174,8 @@ fn text_of(path: &Path, what: &str) -> Result<String, String> {
     })
 }
 
-/// Its first words.
+/// Its first words, as far as its source.
 fn about(text: &str) -> &str {
-    text.lines().next().and_then(|line| line.strip_prefix("# ")).unwrap_or_default()
+    let first = text.lines().next().and_then(|line| line.strip_prefix("# ")).unwrap_or_default();
+    first.split([',', '(']).next().and_then(|words| words.split(" by ").next()).unwrap_or_default().trim()
 }

@@ -126,7 +126,7 @@ async fn run(fake: FakeDeepvue, payload: &str, more: &'static [&'static str]) ->
     std::fs::write(&path, payload).unwrap();
     let file = path.display().to_string();
     let done = tokio::task::spawn_blocking(move || {
-        let base = ["run", "--provider", "deepvue", "--base-url", &url, "--key", "order-42", "--payload", &file];
+        let base = ["run", "--base-url", &url, "--key", "order-42", "--payload", &file];
         steadfast(&[&base[..], more].concat())
     });
     let output = done.await.unwrap();
@@ -150,6 +150,19 @@ async fn run_prints_the_result_and_a_timeline() {
         assert!(timeline.contains(part), "{part}: {timeline}");
     }
     assert!(!timeline.contains("canary"), "{timeline}");
+}
+
+#[tokio::test]
+async fn run_carries_a_job_by_a_profile_as_by_the_code() {
+    let payload = r#"{"dl_number":"DL1","dob":"1990-01-01","consent":"Y","reason":"KYC"}"#;
+    let by_code = run(quick(), payload, &["--provider", "deepvue", "--json"]).await;
+    let by_file = run(quick(), payload, &["--profile", "deepvue", "--json"]).await;
+    assert_eq!((by_code.status.code(), by_file.status.code()), (Some(0), Some(0)), "{by_file:?}");
+    let [code, file] = [&by_code, &by_file].map(json);
+    assert_eq!(
+        (&code["outcome"], code["body"]["data"].is_object()),
+        (&file["outcome"], file["body"]["data"].is_object())
+    );
 }
 
 #[tokio::test]
@@ -267,4 +280,41 @@ fn wrong_calls_exit_with_64_and_say_what_to_change() {
         one.args(call).env_remove("DEEPVUE_ACCESS_TOKEN").env("DEEPVUE_CLIENT_SECRET", "canary").output().unwrap();
     let text = String::from_utf8(output.stderr).unwrap();
     assert!(text.contains("variable DEEPVUE_ACCESS_TOKEN: it is unset"), "{text}");
+}
+
+#[test]
+fn a_profile_that_comes_with_the_program_is_told_and_tried() {
+    let list = steadfast(&["profile", "list"]);
+    let list = String::from_utf8(list.stdout).unwrap();
+    assert_eq!(list.lines().count(), 10, "{list}");
+    for line in list.lines() {
+        let name = line.split_whitespace().next().unwrap();
+        let check = steadfast(&["profile", "check", name, "--json"]);
+        let report = json(&check);
+        assert_eq!((check.status.code(), &report["well"]), (Some(0), &true.into()), "{report}");
+        assert!(report["answers"].as_array().unwrap().len() > 5, "{name}");
+    }
+}
+
+#[test]
+fn a_wrong_profile_is_refused_by_line_and_field() {
+    let directory = tempfile::tempdir().unwrap();
+    let (file, answers) = (directory.path().join("acme.toml"), directory.path().join("answers.json"));
+    let shown = String::from_utf8(steadfast(&["profile", "show", "replicate"]).stdout).unwrap();
+    std::fs::write(&file, shown.replace(r#"succeeded = "ready""#, r#"succeeded = "redy""#)).unwrap();
+    let refused = steadfast(&["profile", "check", file.to_str().unwrap()]);
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!(refused.status.code(), Some(64), "{said}");
+    assert!(said.contains("line ") && said.contains("poll.state.values") && said.contains("redy"), "{said}");
+
+    std::fs::write(&file, shown).unwrap();
+    std::fs::write(
+        &answers,
+        r#"{"answers":[{"name":"done","kind":"poll","status":200,"body":{"status":"succeeded"},"read":"failed"}]}"#,
+    )
+    .unwrap();
+    let check = steadfast(&["profile", "check", file.to_str().unwrap(), "--answers", answers.to_str().unwrap()]);
+    let said = String::from_utf8(check.stdout).unwrap();
+    assert_eq!(check.status.code(), Some(1), "{said}");
+    assert!(said.contains("✗") && said.contains("ready") && said.contains("failed"), "{said}");
 }
