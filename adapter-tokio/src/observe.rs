@@ -128,6 +128,7 @@ const fn summary(notice: &Notice) -> &'static str {
     match notice {
         Notice::Sending(_) => "sending a request",
         Notice::Failed { .. } => "a request gave no usable answer",
+        Notice::SameAnswer { .. } => "the same answer again: perhaps the provider has stored it for the key",
         Notice::Waiting { .. } => "waiting",
         Notice::Blocked { .. } => "waiting at the gate",
         Notice::Breaker(BreakerState::Open { .. }) => "the breaker opened: the provider is not asked for a while",

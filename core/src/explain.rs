@@ -71,7 +71,8 @@ impl Explained<'_> {
             Notice::Accepted => '✓',
             Notice::Breaker(_) | Notice::UnknownStatus(_) | Notice::Conflict | Notice::PersistFailed { .. } => '!',
             Notice::Ended(_) => '■',
-            Notice::Pending { .. }
+            Notice::SameAnswer { .. }
+            | Notice::Pending { .. }
             | Notice::AwaitingPerson
             | Notice::Partial
             | Notice::Webhook
@@ -95,6 +96,11 @@ impl fmt::Display for Explained<'_> {
                 write!(f, "next {} in {}: ", step(*reason), left(*until))?;
                 decided(f, *delay)
             }
+            Notice::SameAnswer { times } => write!(
+                f,
+                "the same answer for the {times}{} time in a row: perhaps the provider has stored it for the key",
+                ordinal(*times)
+            ),
             Notice::Blocked { kind, refusal } => blocked(f, *kind, *refusal, at),
             Notice::Breaker(state) => match state {
                 BreakerState::Closed => f.write_str("the breaker closed: the provider answers again"),
@@ -229,6 +235,16 @@ fn blocked(f: &mut fmt::Formatter<'_>, kind: Kind, refusal: Refusal, at: Timesta
         Blocked::Held => write!(f, "; for {left}, unless it is let go before"),
         Blocked::Probing | Blocked::Full => write!(f, "; asks again within {left}"),
         Blocked::Paused | Blocked::Open | Blocked::Quota | Blocked::Rate => write!(f, "; for {left}"),
+    }
+}
+
+const fn ordinal(number: u8) -> &'static str {
+    match (number % 100, number % 10) {
+        (11..=13, _) => "th",
+        (_, 1) => "st",
+        (_, 2) => "nd",
+        (_, 3) => "rd",
+        _ => "th",
     }
 }
 

@@ -27,6 +27,11 @@ pub enum Notice {
         /// In what way. A time-out is a failure of class [`TimedOut`](crate::retry::Class::TimedOut).
         failure: Failure,
     },
+    /// A create under a key was answered with the same failure as before: perhaps the provider has stored it for the key.
+    SameAnswer {
+        /// How many there have been in a row, the first included: at least 2.
+        times: u8,
+    },
     /// The next request of this kind is due then.
     Waiting {
         /// What for.

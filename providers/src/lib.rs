@@ -31,7 +31,7 @@ use http::{HeaderMap, Request, StatusCode};
 use steadfast_core::gate::GatePolicy;
 use steadfast_core::operation::Reading;
 use steadfast_core::rate_limit::Quota;
-use steadfast_core::retry::Failure;
+use steadfast_core::retry::{AnswerDigest, Failure};
 use steadfast_core::{Key, Kind, OperationPolicy, Reference, Timestamp};
 
 pub use crate::base_url::{BaseUrl, BaseUrlError};
@@ -68,6 +68,13 @@ pub trait Provider: Send + Sync + 'static {
     /// # Errors
     /// It is no usable answer. The certainty in the failure decides whether a create may be sent again.
     fn read(&self, answer: &Answer<'_>) -> Result<Reading, Failure>;
+
+    /// What the answer to a create that failed is known by when the provider has stored it for the key and gives it again. Default:
+    /// [`status::stored`], by its status and its whole body. A provider whose stored failures bear something new each time leaves that out; one that
+    /// stores none says `None`.
+    fn stored(&self, answer: &Answer<'_>) -> Option<AnswerDigest> {
+        status::stored(answer)
+    }
 
     /// What an answer says of the provider's own rate limit, if anything. Default: what [`rate_limit::quota`] finds in its headers.
     fn quota(&self, answer: &Answer<'_>) -> Option<Quota> {

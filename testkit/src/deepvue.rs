@@ -40,6 +40,8 @@ pub struct FakeDeepvue {
     job_time: (Duration, Duration),
     lateness: Duration,
     failing: f64,
+    storing: f64,
+    key_memory: Duration,
     outage: Option<Outage>,
 }
 
@@ -54,6 +56,8 @@ impl FakeDeepvue {
             job_time: (Duration::from_secs(5), Duration::from_secs(30)),
             lateness: Duration::from_secs(15),
             failing: 0.0,
+            storing: 0.0,
+            key_memory: Duration::from_secs(86_400),
             outage: None,
         }
     }
@@ -95,6 +99,19 @@ impl FakeDeepvue {
         self
     }
 
+    /// With this share of all keys met by a 500 after they ran, which is stored and given to each repeat, as Stripe does. Only where keys are honoured.
+    /// Default 0.
+    pub const fn with_stored_failures(mut self, share: f64) -> Self {
+        self.storing = share;
+        self
+    }
+
+    /// Forgetting a key so long after its first use, before the speed: a repeat after that runs again. Default a day.
+    pub const fn with_key_memory(mut self, span: Duration) -> Self {
+        self.key_memory = span;
+        self
+    }
+
     /// With an outage that begins so long after the first request and lasts so long, both before the speed. In it every request gets a 503, and
     /// nothing runs; they are counted as faults of kind `outage`.
     pub const fn with_outage(mut self, after: Duration, lasting: Duration) -> Self {
@@ -133,8 +150,17 @@ impl From<FakeDeepvue> for Brain {
 struct Deepvue {
     settings: FakeDeepvue,
     jobs: BTreeMap<String, Job>,
-    /// The first create of each key: its payload and its job.
-    by_key: BTreeMap<String, (Bytes, String)>,
+    by_key: BTreeMap<String, First>,
+}
+
+/// The first create of a key.
+#[derive(Debug)]
+struct First {
+    payload: Bytes,
+    transaction_id: String,
+    at: Timestamp,
+    /// What each repeat is answered.
+    answer: Response<Bytes>,
 }
 
 #[derive(Debug)]
@@ -185,11 +211,12 @@ impl Deepvue {
         if let Err((status, why)) = valid(body) {
             return detail(status, why);
         }
+        let memory = self.settings.scaled(self.settings.key_memory);
         if self.settings.keys == Keys::Honoured
-            && let Some((first, transaction_id)) = self.by_key.get(key)
+            && let Some(first) = self.by_key.get(key).filter(|first| now < first.at.saturating_add(memory))
         {
-            return if first == body {
-                accepted(transaction_id, now)
+            return if first.payload == body {
+                first.answer.clone()
             } else {
                 detail(StatusCode::UNPROCESSABLE_ENTITY, "this Idempotency-Key was used with another payload")
             };
@@ -205,9 +232,19 @@ impl Deepvue {
         };
         self.jobs.insert(transaction_id.clone(), job);
         ledger.ran(key, now, transaction_id.clone());
-        let response = accepted(&transaction_id, now);
-        self.by_key.entry(key.into()).or_insert_with(|| (body.clone(), transaction_id));
-        response
+        let answer = if share(draw.derive(4)) < self.settings.storing {
+            detail(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error")
+        } else {
+            accepted(&transaction_id, now)
+        };
+        let first = First { payload: body.clone(), transaction_id, at: now, answer: answer.clone() };
+        // Where keys are asked for, the first one is what is found; where it was forgotten, the repeat is the first.
+        if self.settings.keys == Keys::Honoured {
+            self.by_key.insert(key.into(), first);
+        } else {
+            self.by_key.entry(key.into()).or_insert(first);
+        }
+        answer
     }
 
     fn poll(&mut self, transaction_id: &str, nth: u32, now: Timestamp) -> Response<Bytes> {
@@ -237,8 +274,8 @@ impl Deepvue {
 
     fn find(&self, key: &str) -> Response<Bytes> {
         match self.by_key.get(key) {
-            Some((_, transaction_id)) if self.settings.keys == Keys::Lookup => {
-                answer(StatusCode::OK, &json!({ "code": 200, "transaction_id": transaction_id }))
+            Some(first) if self.settings.keys == Keys::Lookup => {
+                answer(StatusCode::OK, &json!({ "code": 200, "transaction_id": first.transaction_id }))
             }
             _ => detail(StatusCode::NOT_FOUND, "no such key"),
         }

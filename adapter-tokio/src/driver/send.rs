@@ -66,7 +66,9 @@ impl<P: Provider, T: Transport> Driver<P, T> {
                     let wall = Timestamp::from(SystemTime::now());
                     let answer = Answer::new(attempt.kind, parts.status, &parts.headers, &body, wall).about(&key);
                     let quota = provider.quota(&answer).map(|quota| (attempt.kind, quota));
-                    (provider.read(&answer), Some(FinalAnswer { status: parts.status, body }), quota)
+                    let meaning =
+                        provider.read(&answer).map_err(|failure| failure.with_answer(provider.stored(&answer)));
+                    (meaning, Some(FinalAnswer { status: parts.status, body }), quota)
                 }
                 Err(error) => {
                     tracing::debug!(error = &error as &dyn std::error::Error, "a request brought no answer");

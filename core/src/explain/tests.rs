@@ -127,6 +127,7 @@ fn notice() -> BoxedStrategy<Notice> {
         Notice::Ended(Outcome::Completed(Completed::Ready)),
         Notice::Ended(Outcome::Rejected(Rejected::Unavailable)),
         Notice::Ended(Outcome::Unresolved(Unresolved::KeyWindow)),
+        Notice::Ended(Outcome::Unresolved(Unresolved::Replayed)),
         Notice::Ended(Outcome::Failed),
     ]);
     prop_oneof![
@@ -136,6 +137,7 @@ fn notice() -> BoxedStrategy<Notice> {
         2 => (reason(), time(), delay()).prop_map(|(reason, until, delay)| Notice::Waiting { reason, until, delay }),
         1 => (kind(), refusal()).prop_map(|(kind, refusal)| Notice::Blocked { kind, refusal }),
         1 => breaker().prop_map(Notice::Breaker),
+        1 => (2_u8..).prop_map(|times| Notice::SameAnswer { times }),
         2 => prop::option::of(span()).prop_map(|hint| Notice::Pending { hint }),
         1 => text().prop_map(|text| Notice::UnknownStatus(text.into())),
         1 => any::<u32>().prop_map(|id| Notice::LateAnswer(AttemptId(id))),
