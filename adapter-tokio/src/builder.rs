@@ -12,7 +12,7 @@ use steadfast_store::{Store, StoreError};
 use tokio::sync::mpsc;
 
 use crate::client::{Client, Finished};
-use crate::driver::{Bounds, Driver};
+use crate::driver::{Bounds, Driver, RenewError};
 use crate::journal::Journal;
 use crate::keep::{self, Durability, Keep, Seal};
 use crate::observe::{Hooks, Observation};
@@ -167,6 +167,46 @@ impl<P: Provider, T: Transport> Builder<P, T> {
     /// Not called for a job whose handle was dropped while the client ran: that is how a program says that it does not want to know.
     pub fn unclaimed(mut self, taker: impl Fn(&Key, &Finished) + Send + Sync + 'static) -> Self {
         self.hooks.unclaimed = Some(Arc::new(taker));
+        self
+    }
+
+    /// How credentials that are over are renewed: called when the provider refuses them (a 401, as a rule), for all requests that met this together.
+    /// What was refused is then sent again: polls and look-ups by their retry policy, a create once, since nothing ran. While it runs, for 30 s at
+    /// most, nothing leaves.
+    ///
+    /// An error is logged, so it must show no secret. If it fails, or if what it brought is refused as well, the next one waits for 1 s, doubled up to
+    /// 60 s. Default: there is none, and a create that is refused is *rejected*.
+    ///
+    /// ```
+    /// use steadfast_providers::deepvue::{Credentials, Deepvue, SetupError};
+    /// use steadfast_tokio::{Client, ReqwestTransport};
+    ///
+    /// # async fn authorize() -> String { String::new() }
+    /// # async fn example(provider: Deepvue, credentials: Credentials) -> Result<(), Box<dyn std::error::Error>> {
+    /// let client = Client::builder(provider, ReqwestTransport::new()?)
+    ///     .renew_credentials(move || {
+    ///         let credentials = credentials.clone();
+    ///         async move {
+    ///             let token = authorize().await; // your own POST /v1/authorize
+    ///             credentials.renew(token)
+    ///         }
+    ///     })
+    ///     .start()
+    ///     .await?;
+    /// # drop(client);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn renew_credentials<F, R, E>(mut self, renew: F) -> Self
+    where
+        F: Fn() -> R + Send + Sync + 'static,
+        R: Future<Output = Result<(), E>> + Send + 'static,
+        E: Into<RenewError>,
+    {
+        self.hooks.renew = Some(Arc::new(move || {
+            let renewing = renew();
+            Box::pin(async move { renewing.await.map_err(Into::into) })
+        }));
         self
     }
 

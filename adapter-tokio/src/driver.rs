@@ -4,10 +4,11 @@
 //! what came of them, one timer wakes it. No lock is held, and nothing but this task touches the engine.
 //!
 //! How jobs come in is told in `intake`, how they leave in `send`, what a restart takes up in `resume`, what the provider tells by itself in
-//! `webhooks`, and what is kept of those that ended in `results`.
+//! `webhooks`, what is done about credentials that are over in `renew`, and what is kept of those that ended in `results`.
 
 mod end;
 mod intake;
+mod renew;
 mod results;
 mod resume;
 mod send;
@@ -33,6 +34,8 @@ use tokio::time::Instant;
 
 use self::intake::Reply;
 pub(crate) use self::intake::{Following, Question, Submit};
+use self::renew::Renewal;
+pub(crate) use self::renew::{Renew, RenewError};
 use self::results::Results;
 use self::resume::Parking;
 use self::webhooks::Webhooks;
@@ -69,6 +72,11 @@ pub(crate) struct Bounds {
 struct Answered {
     id: OperationId,
     attempt: AttemptId,
+    kind: Kind,
+    /// Of the credentials that it was sent with.
+    generation: u32,
+    /// Whether the answer says that they are over.
+    unauthorized: bool,
     meaning: Result<Reading, Failure>,
     answer: Option<FinalAnswer>,
     /// What the provider said of its own limit, and with an answer to what.
@@ -89,6 +97,8 @@ struct Job {
     /// The request in the air, or the last one.
     request: Option<JoinHandle<()>>,
     answer: Option<FinalAnswer>,
+    /// The newest credentials with which a create was refused for them.
+    refused_with: Option<u32>,
     durable: bool,
     /// Whether a handle was given out: whoever drops it lets go of the outcome.
     followed: bool,
@@ -115,6 +125,7 @@ pub(crate) struct Driver<P, T> {
     /// Jobs that have ended and whose outcome nobody has: delivered to the engine, not in the store.
     unclaimed: HashSet<OperationId>,
     webhooks: Webhooks,
+    renewal: Renewal,
     answered: mpsc::UnboundedSender<Answered>,
     answers: mpsc::UnboundedReceiver<Answered>,
     closing: Option<Closing>,
@@ -146,6 +157,7 @@ impl<P: Provider, T: Transport> Driver<P, T> {
             provider,
             transport,
             body_limit: bounds.body,
+            renewal: Renewal::new(hooks.renew.clone()),
             hooks,
             jobs: HashMap::new(),
             limits: bounds.limits,
@@ -203,6 +215,7 @@ impl<P: Provider, T: Transport> Driver<P, T> {
                     self.journal.follow(now);
                     self.done(done);
                 }
+                Some(result) = self.renewal.result() => self.renewed(result),
                 Some(answered) = self.answers.recv() => {
                     self.answer(answered);
                     for _ in 1..BATCH {
@@ -340,10 +353,9 @@ impl<P: Provider, T: Transport> Driver<P, T> {
                 self.engine.handle(Event::Cancel(id), now);
             }
             Command::Resume { key, reply } => self.resume(key, Reply::Resume(reply)),
-            // Those who wait at the gate learn of it in the turn's own `handle_timeout`.
             Command::Hold(span) => {
-                let until = self.clock.now().saturating_add(span);
-                self.engine.gate_mut().hold_until(until);
+                self.renewal.held_until = self.clock.now().saturating_add(span);
+                self.hold_gate();
             }
             Command::Gate(policy) => {
                 let now = self.clock.now();
@@ -415,7 +427,9 @@ impl<P: Provider, T: Transport> Driver<P, T> {
         self.keep_promises(&operations, durable);
     }
 
-    fn answer(&mut self, Answered { id, attempt, meaning, answer, quota }: Answered) {
+    fn answer(&mut self, answered: Answered) {
+        let Answered { id, attempt, kind, generation, unauthorized, meaning, answer, quota } = answered;
+        let meaning = self.weigh_credentials(id, kind, generation, unauthorized, meaning);
         // A job that a webhook has ended meanwhile keeps the result that came with it.
         let counts = answer.is_some() && !self.has_ended(id);
         if let (Some(job), Some(answer)) = (self.jobs.get_mut(&id).filter(|_| counts), answer) {

@@ -63,6 +63,7 @@ mod driver;
 mod journal;
 mod keep;
 mod observe;
+mod paced;
 mod rate_limiter;
 #[cfg(feature = "reqwest")]
 mod reqwest;
@@ -74,6 +75,7 @@ pub use crate::builder::{Builder, StartError};
 pub use crate::client::{Client, FinalAnswer, Finished, Handle, ResumeError, Stopped, SubmitError, Unfinished};
 pub use crate::keep::{Durability, Seal, SealError};
 pub use crate::observe::{CorrelationId, Observation};
+pub use crate::paced::PacedTransport;
 pub use crate::rate_limiter::{Limited, RateLimiter};
 #[cfg(feature = "reqwest")]
 pub use crate::reqwest::{ReqwestTransport, TransportError};

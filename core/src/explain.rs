@@ -72,6 +72,7 @@ impl Explained<'_> {
             Notice::Breaker(_) | Notice::UnknownStatus(_) | Notice::Conflict | Notice::PersistFailed { .. } => '!',
             Notice::Ended(_) => '■',
             Notice::SameAnswer { .. }
+            | Notice::Progress { .. }
             | Notice::Pending { .. }
             | Notice::AwaitingPerson
             | Notice::Partial
@@ -120,6 +121,7 @@ impl fmt::Display for Explained<'_> {
             Notice::Pending { hint: Some(hint) } => {
                 write!(f, "still pending; the provider suggests to ask again in {}", Span(*hint))
             }
+            Notice::Progress { done, total } => write!(f, "still pending: {done} of {total} done"),
             Notice::AwaitingPerson => f.write_str("the job waits for a person, its user or a reviewer: still pending"),
             Notice::Partial => f.write_str("a part of the result is there, and the policy waits for the whole"),
             Notice::UnknownStatus(status) => {
@@ -163,6 +165,7 @@ fn failed(f: &mut fmt::Formatter<'_>, attempt: &Attempt, failure: Failure) -> fm
         (Class::Permanent, Certainty::Executed) => "failed at the provider",
         (Class::Permanent, _) => "was refused, and would be again",
         (Class::Throttled, _) => "was throttled",
+        (Class::Unauthorized, _) => "met credentials that are no longer valid",
         (Class::TimedOut, _) => "got no answer in time",
         (Class::Transient, _) => "met trouble at the provider or on the way",
     };

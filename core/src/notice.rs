@@ -57,6 +57,13 @@ pub enum Notice {
         /// When the provider suggests to ask again.
         hint: Option<Duration>,
     },
+    /// The job is not done, and so much of it is: records of a batch.
+    Progress {
+        /// How many are done, with whatever result.
+        done: u32,
+        /// Of how many.
+        total: u32,
+    },
     /// The job waits for a person.
     AwaitingPerson,
     /// A partial result is there, and the policy waits for the whole.

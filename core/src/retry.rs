@@ -36,6 +36,8 @@ pub enum Class {
     TimedOut,
     /// Sending the same again cannot help: a 400, 401, 403, 422.
     Permanent,
+    /// The credentials are no longer valid, and are being renewed: a 401 that says nothing of the job. The provider is well, so no breaker counts it.
+    Unauthorized,
 }
 
 /// Whether the provider ran the request that failed.

@@ -69,6 +69,11 @@ pub trait Provider: Send + Sync + 'static {
     /// It is no usable answer. The certainty in the failure decides whether a create may be sent again.
     fn read(&self, answer: &Answer<'_>) -> Result<Reading, Failure>;
 
+    /// Whether the answer says that the credentials are not valid, or no longer, so that renewing them may help and nothing ran. Default: a 401.
+    fn is_unauthorized(&self, answer: &Answer<'_>) -> bool {
+        answer.status == StatusCode::UNAUTHORIZED
+    }
+
     /// What the answer to a create that failed is known by when the provider has stored it for the key and gives it again. Default:
     /// [`status::stored`], by its status and its whole body. A provider whose stored failures bear something new each time leaves that out; one that
     /// stores none says `None`.

@@ -23,6 +23,16 @@ impl<P: Provider, T: Transport> Driver<P, T> {
             return;
         }
         let (Some(operation), Some(job)) = (self.engine.operation(id), self.jobs.get_mut(&id)) else { return };
+        let unanswered = Answered {
+            id,
+            attempt: attempt.id,
+            kind: attempt.kind,
+            generation: self.renewal.generation,
+            unauthorized: false,
+            meaning: Err(Failure::new(Class::Permanent, Certainty::NotExecuted)),
+            answer: None,
+            quota: None,
+        };
         let none = Payload::default();
         let payload = job.payload.as_ref().unwrap_or(&none);
         let ask = Ask::new(attempt.kind, operation.key(), operation.reference(), payload);
@@ -36,8 +46,7 @@ impl<P: Provider, T: Transport> Driver<P, T> {
                 let error = failed.ok().and_then(Result::err);
                 let error = error.as_ref().map(|error| error as &dyn std::error::Error);
                 tracing::error!(error, lacks_payload, "a request could not be built");
-                let meaning = Err(Failure::new(Class::Permanent, Certainty::NotExecuted));
-                let _ = self.answered.send(Answered { id, attempt: attempt.id, meaning, answer: None, quota: None });
+                let _ = self.answered.send(unanswered);
                 return;
             }
         };
@@ -60,7 +69,7 @@ impl<P: Provider, T: Transport> Driver<P, T> {
                 // An abandoned request is gone before the next one of its job leaves: never two at a time. How it went no longer matters.
                 let _ = previous.await;
             }
-            let (meaning, answer, quota) = match transport.send(outgoing).await {
+            let answered_with = match transport.send(outgoing).await {
                 Ok(response) => {
                     let (parts, body) = response.into_parts();
                     let wall = Timestamp::from(SystemTime::now());
@@ -68,14 +77,16 @@ impl<P: Provider, T: Transport> Driver<P, T> {
                     let quota = provider.quota(&answer).map(|quota| (attempt.kind, quota));
                     let meaning =
                         provider.read(&answer).map_err(|failure| failure.with_answer(provider.stored(&answer)));
-                    (meaning, Some(FinalAnswer { status: parts.status, body }), quota)
+                    let unauthorized = provider.is_unauthorized(&answer);
+                    let answer = Some(FinalAnswer { status: parts.status, body });
+                    Answered { unauthorized, meaning, answer, quota, ..unanswered }
                 }
                 Err(error) => {
                     tracing::debug!(error = &error as &dyn std::error::Error, "a request brought no answer");
-                    (Err(error.failure()), None, None)
+                    Answered { meaning: Err(error.failure()), ..unanswered }
                 }
             };
-            let _ = answered.send(Answered { id, attempt: attempt.id, meaning, answer, quota });
+            let _ = answered.send(answered_with);
         }));
     }
 }

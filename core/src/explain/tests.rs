@@ -51,7 +51,13 @@ fn attempt() -> impl Strategy<Value = Attempt> {
 }
 
 fn failure() -> impl Strategy<Value = Failure> {
-    let class = prop::sample::select(vec![Class::Transient, Class::Throttled, Class::TimedOut, Class::Permanent]);
+    let class = prop::sample::select(vec![
+        Class::Transient,
+        Class::Throttled,
+        Class::TimedOut,
+        Class::Permanent,
+        Class::Unauthorized,
+    ]);
     let certainty = prop::sample::select(vec![Certainty::NotExecuted, Certainty::MayHaveExecuted, Certainty::Executed]);
     (class, certainty, prop::option::of(span()))
         .prop_map(|(class, certainty, wait)| Failure::new(class, certainty).with_retry_after(wait))
@@ -137,6 +143,7 @@ fn notice() -> BoxedStrategy<Notice> {
         2 => (reason(), time(), delay()).prop_map(|(reason, until, delay)| Notice::Waiting { reason, until, delay }),
         1 => (kind(), refusal()).prop_map(|(kind, refusal)| Notice::Blocked { kind, refusal }),
         1 => breaker().prop_map(Notice::Breaker),
+        1 => (any::<u32>(), any::<u32>()).prop_map(|(done, total)| Notice::Progress { done, total }),
         1 => (2_u8..).prop_map(|times| Notice::SameAnswer { times }),
         2 => prop::option::of(span()).prop_map(|hint| Notice::Pending { hint }),
         1 => text().prop_map(|text| Notice::UnknownStatus(text.into())),

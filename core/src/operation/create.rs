@@ -80,6 +80,7 @@ impl Operation {
             }
             // The provider took the request and gave nothing to find the job by: it may well be running.
             Reading::Pending { .. }
+            | Reading::Progress { .. }
             | Reading::AwaitingPerson { .. }
             | Reading::Partial
             | Reading::NotFound
