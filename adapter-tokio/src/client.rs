@@ -17,6 +17,7 @@ use steadfast_providers::{Payload, Provider};
 use steadfast_store::StoreError;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::accepted::{Acceptance, Accepted, NotAccepted};
 use crate::builder::Builder;
 use crate::driver::{Command, Following, Submit};
 use crate::transport::Transport;
@@ -104,8 +105,8 @@ impl Client {
         self.mailbox.deliver(headers, &body).await
     }
 
-    fn handle(&self, Following { id, finished }: Following) -> Handle {
-        Handle { id, finished, commands: self.commands.clone() }
+    fn handle(&self, Following { id, finished, acceptance }: Following) -> Handle {
+        Handle { id, finished, acceptance, commands: self.commands.clone() }
     }
 
     /// Lets nothing leave for so long: a maintenance window of the provider, or an operator's stop. Jobs wait, against their own deadlines. A later call
@@ -147,10 +148,33 @@ pub struct Handle {
     /// None if the job ended long ago, and is known from the store alone.
     id: Option<steadfast_core::OperationId>,
     finished: oneshot::Receiver<Finished>,
+    acceptance: Acceptance,
     commands: mpsc::UnboundedSender<Command>,
 }
 
 impl Handle {
+    /// Waits until it is durable that the provider has the job, and gives the answer that said so: in it stands, for example, the page that a person
+    /// must open. Await the handle afterwards for how the job ends.
+    ///
+    /// The answer is in memory, for as long as a handle of the job is there. After a restart the reference alone is known.
+    ///
+    /// # Errors
+    /// The job ended before the provider was known to have it, or the client stopped.
+    ///
+    /// ```no_run
+    /// # async fn example(job: steadfast_tokio::Handle) -> Result<(), Box<dyn std::error::Error>> {
+    /// let accepted = job.accepted().await?;
+    /// if let Some(answer) = accepted.answer {
+    ///     println!("{} bytes to read the page's address from", answer.body.len());
+    /// }
+    /// let finished = job.await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn accepted(&self) -> Result<Accepted, NotAccepted> {
+        self.acceptance.wait().await
+    }
+
     /// Gives the job up. Before its first request has left, it ends as *rejected* and nothing ran. After that it ends as *unresolved*: the
     /// provider may run it all the same, and only the watching stops. A job that has ended stays as it ended.
     ///

@@ -39,6 +39,7 @@ pub(crate) use self::renew::{Renew, RenewError};
 use self::results::Results;
 use self::resume::Parking;
 use self::webhooks::Webhooks;
+use crate::accepted::{AcceptingAnswer, Telling};
 use crate::client::{FinalAnswer, Finished, ResumeError, SubmitError, Unfinished};
 use crate::clock::Clock;
 use crate::journal::{Batch, Done, Fate, Journal};
@@ -99,6 +100,8 @@ struct Job {
     answer: Option<FinalAnswer>,
     /// The newest credentials with which a create was refused for them.
     refused_with: Option<u32>,
+    /// Whom to tell that the provider has it.
+    telling: Telling,
     durable: bool,
     /// Whether a handle was given out: whoever drops it lets go of the outcome.
     followed: bool,
@@ -424,12 +427,20 @@ impl<P: Provider, T: Transport> Driver<P, T> {
             }
         };
         self.engine.handle(event, now);
+        for id in &operations {
+            self.tell_accepted(*id);
+        }
         self.keep_promises(&operations, durable);
     }
 
     fn answer(&mut self, answered: Answered) {
         let Answered { id, attempt, kind, generation, unauthorized, meaning, answer, quota } = answered;
         let meaning = self.weigh_credentials(id, kind, generation, unauthorized, meaning);
+        if let (Ok(Reading::Accepted(reference)), Some(FinalAnswer { status, body })) = (&meaning, &answer)
+            && let Some(job) = self.jobs.get_mut(&id)
+        {
+            job.telling.learn(reference, || AcceptingAnswer { kind, status: *status, body: body.clone() });
+        }
         // A job that a webhook has ended meanwhile keeps the result that came with it.
         let counts = answer.is_some() && !self.has_ended(id);
         if let (Some(job), Some(answer)) = (self.jobs.get_mut(&id).filter(|_| counts), answer) {

@@ -55,6 +55,7 @@
 //!
 //! - `reqwest` (default): [`ReqwestTransport`]. Without it, implement [`Transport`] for the client that you use.
 
+mod accepted;
 mod breaker;
 mod builder;
 mod client;
@@ -70,6 +71,7 @@ mod reqwest;
 mod transport;
 mod webhook;
 
+pub use crate::accepted::{Accepted, AcceptingAnswer, NotAccepted};
 pub use crate::breaker::{Breaker, CallError, Permit};
 pub use crate::builder::{Builder, StartError};
 pub use crate::client::{Client, FinalAnswer, Finished, Handle, ResumeError, Stopped, SubmitError, Unfinished};

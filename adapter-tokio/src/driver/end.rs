@@ -20,6 +20,7 @@ use crate::transport::Transport;
 impl<P: Provider, T: Transport> Driver<P, T> {
     /// Tells everybody who waits.
     pub(super) fn end(&mut self, id: OperationId) {
+        self.tell_accepted(id);
         let job = self.jobs.remove(&id).unwrap_or_default();
         let Job { answer, waiters, replies, failure, followed, .. } = job;
         self.results.keep(id, answer);
@@ -44,6 +45,14 @@ impl<P: Provider, T: Transport> Driver<P, T> {
         }
         let now = self.clock.now();
         self.engine.handle(Event::Delivered(id), now);
+    }
+
+    /// Tells whoever follows a job that the provider has it, if that is known and on disk.
+    pub(super) fn tell_accepted(&mut self, id: OperationId) {
+        let Some(operation) = self.engine.operation(id).filter(|operation| operation.is_durable()) else { return };
+        if let (Some(job), Some(reference)) = (self.jobs.get_mut(&id), operation.reference()) {
+            job.telling.tell(reference);
+        }
     }
 
     pub(super) fn finished(&self, id: OperationId) -> Option<Finished> {

@@ -13,6 +13,7 @@ use steadfast_store::{Entry, KeptAnswer, StoreError};
 use tokio::sync::oneshot;
 
 use super::{Driver, Job};
+use crate::accepted::Acceptance;
 use crate::client::{FinalAnswer, Finished, ResumeError, SubmitError};
 use crate::transport::Transport;
 
@@ -26,6 +27,7 @@ pub(crate) struct Submit {
 pub(crate) struct Following {
     pub(crate) id: Option<OperationId>,
     pub(crate) finished: oneshot::Receiver<Finished>,
+    pub(crate) acceptance: Acceptance,
 }
 
 /// Whoever waits to follow a job.
@@ -64,8 +66,9 @@ impl Reply {
 
     pub(super) fn follow_finished(self, id: Option<OperationId>, finished: Finished) -> bool {
         let (waiter, receiver) = oneshot::channel();
+        let acceptance = Acceptance::ended(finished.reference.clone());
         let _ = waiter.send(finished);
-        self.follow(Following { id, finished: receiver })
+        self.follow(Following { id, finished: receiver, acceptance })
     }
 
     pub(super) fn refuse(self, why: SubmitError) {
@@ -92,7 +95,8 @@ impl Job {
     pub(super) fn hand_out(&mut self, id: OperationId, reply: Reply) {
         let (waiter, finished) = oneshot::channel();
         self.waiters.push(waiter);
-        self.followed |= reply.follow(Following { id: Some(id), finished });
+        let acceptance = self.telling.join();
+        self.followed |= reply.follow(Following { id: Some(id), finished, acceptance });
     }
 }
 
@@ -226,7 +230,10 @@ impl<P: Provider, T: Transport> Driver<P, T> {
     /// Answers whoever wants to follow: at once if the operation is durable or has ended, else once it is.
     pub(super) fn join(&mut self, id: OperationId, reply: Reply) {
         match self.job(id) {
-            Some(job) if job.durable => job.hand_out(id, reply),
+            Some(job) if job.durable => {
+                job.hand_out(id, reply);
+                self.tell_accepted(id);
+            }
             Some(job) => job.replies.push(reply),
             None => match self.finished(id) {
                 Some(finished) => {

@@ -1,5 +1,6 @@
 //! The adapter through its public API, in virtual time.
 
+mod accepted;
 mod broken_stores;
 mod client;
 mod handles;
