@@ -9,13 +9,14 @@ use steadfast_core::operation::OperationPolicy;
 use steadfast_core::{Engine, Gate, Key, Seed};
 use steadfast_providers::{Payload, Provider};
 use steadfast_store::{Store, StoreError};
-use tokio::sync::mpsc;
+use tokio::sync::{broadcast, mpsc};
 
 use crate::client::{Client, Finished};
 use crate::driver::{Bounds, Driver, RenewError};
 use crate::journal::Journal;
 use crate::keep::{self, Durability, Keep, Seal};
 use crate::observe::{Hooks, Observation};
+use crate::revision;
 use crate::transport::Transport;
 use crate::webhook::{Mailbox, WebhookPolicy};
 
@@ -268,9 +269,11 @@ impl<P: Provider, T: Transport> Builder<P, T> {
         let (provider, transport) = (Arc::new(self.provider), Arc::new(self.transport));
         let (posted, posts) = mpsc::channel(64);
         let mailbox = Mailbox::new(provider.clone(), webhooks.body_limit, posted);
-        let driver = Driver::new(engine, journal, bounds, provider, transport, self.hooks);
+        let (revised, _) = broadcast::channel(revision::ROOM);
+        let revisions = revised.downgrade();
+        let driver = Driver::new(engine, journal, bounds, provider, transport, self.hooks, revised);
         tokio::spawn(driver.run(taken, submitted, commanded, posts));
-        Ok(Client { submits, commands, mailbox })
+        Ok(Client { submits, commands, mailbox, revisions })
     }
 }
 

@@ -15,11 +15,12 @@ use steadfast_core::operation::{Outcome, Stage, Unresolved};
 use steadfast_core::{Key, Reference};
 use steadfast_providers::{Payload, Provider};
 use steadfast_store::StoreError;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::accepted::{Acceptance, Accepted, NotAccepted};
 use crate::builder::Builder;
 use crate::driver::{Command, Following, Submit};
+use crate::revision::{Revision, Revisions};
 use crate::transport::Transport;
 use crate::webhook::{Delivery, Mailbox};
 
@@ -32,6 +33,7 @@ pub struct Client {
     pub(crate) submits: mpsc::Sender<Submit>,
     pub(crate) commands: mpsc::UnboundedSender<Command>,
     pub(crate) mailbox: Mailbox,
+    pub(crate) revisions: broadcast::WeakSender<Revision>,
 }
 
 impl Client {
@@ -103,6 +105,31 @@ impl Client {
     /// ```
     pub async fn deliver(&self, headers: &HeaderMap, body: Bytes) -> Delivery {
         self.mailbox.deliver(headers, &body).await
+    }
+
+    /// Subscribes to what the provider says of jobs after they have ended: a decision that was reopened, reversed, or has lapsed. The outcome that was told
+    /// stays as it was; see [`Revision`]. They come by webhooks ([`deliver`](Client::deliver)), for jobs that this client remembers and, by their keys,
+    /// for those in its store.
+    ///
+    /// Ordered by the provider's clock: what is older than the last word is dropped. Up to 1,024 wait for a slow subscriber, which is told how many it
+    /// missed beyond that. In memory only: what was handed over and not acted on is lost by a crash, though its sender was told 2xx.
+    ///
+    /// ```no_run
+    /// # use steadfast_tokio::{Client, RevisionError};
+    /// # async fn example(client: &Client) {
+    /// let mut revisions = client.revisions();
+    /// loop {
+    ///     match revisions.next().await {
+    ///         Ok(revision) => println!("{}: {}", revision.reference.as_str(), revision.status),
+    ///         Err(RevisionError::Missed(count)) => println!("{count} missed"),
+    ///         Err(_) => break,
+    ///     }
+    /// }
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn revisions(&self) -> Revisions {
+        Revisions(self.revisions.upgrade().map(|sender| sender.subscribe()))
     }
 
     fn handle(&self, Following { id, finished, acceptance }: Following) -> Handle {

@@ -4,13 +4,14 @@
 //! what came of them, one timer wakes it. No lock is held, and nothing but this task touches the engine.
 //!
 //! How jobs come in is told in `intake`, how they leave in `send`, what a restart takes up in `resume`, what the provider tells by itself in
-//! `webhooks`, what is done about credentials that are over in `renew`, and what is kept of those that ended in `results`.
+//! `webhooks`, what it says of jobs that have ended in `revisions`, what is done about credentials that are over in `renew`, and what is kept of those that ended in `results`.
 
 mod end;
 mod intake;
 mod renew;
 mod results;
 mod resume;
+mod revisions;
 mod send;
 mod webhooks;
 
@@ -28,7 +29,7 @@ use steadfast_core::retry::Failure;
 use steadfast_core::{Engine, Kind, OperationId};
 use steadfast_providers::{Payload, Provider};
 use steadfast_store::{self as store, KeptAnswer, StoreError};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -38,6 +39,7 @@ use self::renew::Renewal;
 pub(crate) use self::renew::{Renew, RenewError};
 use self::results::Results;
 use self::resume::Parking;
+use self::revisions::Ends;
 use self::webhooks::Webhooks;
 use crate::accepted::{AcceptingAnswer, Telling};
 use crate::client::{FinalAnswer, Finished, ResumeError, SubmitError, Unfinished};
@@ -45,6 +47,7 @@ use crate::clock::Clock;
 use crate::journal::{Batch, Done, Fate, Journal};
 use crate::keep::Taken;
 use crate::observe::{Hooks, Observation};
+use crate::revision::Revision;
 use crate::transport::Transport;
 use crate::webhook::{Posted, WebhookPolicy};
 
@@ -129,6 +132,7 @@ pub(crate) struct Driver<P, T> {
     unclaimed: HashSet<OperationId>,
     webhooks: Webhooks,
     renewal: Renewal,
+    ends: Ends,
     answered: mpsc::UnboundedSender<Answered>,
     answers: mpsc::UnboundedReceiver<Answered>,
     closing: Option<Closing>,
@@ -149,6 +153,7 @@ impl<P: Provider, T: Transport> Driver<P, T> {
         provider: Arc<P>,
         transport: Arc<T>,
         hooks: Hooks,
+        revised: broadcast::Sender<Revision>,
     ) -> Self {
         let (answered, answers) = mpsc::unbounded_channel();
         Self {
@@ -160,6 +165,7 @@ impl<P: Provider, T: Transport> Driver<P, T> {
             provider,
             transport,
             body_limit: bounds.body,
+            ends: Ends::new(revised, bounds.webhooks.remember),
             renewal: Renewal::new(hooks.renew.clone()),
             hooks,
             jobs: HashMap::new(),

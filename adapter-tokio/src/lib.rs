@@ -68,6 +68,7 @@ mod paced;
 mod rate_limiter;
 #[cfg(feature = "reqwest")]
 mod reqwest;
+mod revision;
 mod transport;
 mod webhook;
 
@@ -81,5 +82,6 @@ pub use crate::paced::PacedTransport;
 pub use crate::rate_limiter::{Limited, RateLimiter};
 #[cfg(feature = "reqwest")]
 pub use crate::reqwest::{ReqwestTransport, TransportError};
+pub use crate::revision::{Revision, RevisionError, Revisions};
 pub use crate::transport::{Outgoing, SendError, Transport};
 pub use crate::webhook::{Delivery, UnknownJob, WebhookPolicy};

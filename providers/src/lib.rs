@@ -86,6 +86,13 @@ pub trait Provider: Send + Sync + 'static {
         rate_limit::quota(answer.headers, Reset::Guess, answer.wall)
     }
 
+    /// The provider's word for the decision in an answer that ended a job, as its webhooks have it ([`WebhookEvent::status`]): by it the webhook that tells of
+    /// that decision is told from one that tells of a later one. Default: it is not known.
+    fn decision(&self, answer: &Answer<'_>) -> Option<Box<str>> {
+        let _ = answer;
+        None
+    }
+
     /// Whether it tells of jobs by itself, and has what it takes to know it by. Only then is it remembered which job bears which reference. Default:
     /// it does not.
     fn has_webhooks(&self) -> bool {

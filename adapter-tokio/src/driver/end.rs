@@ -23,6 +23,9 @@ impl<P: Provider, T: Transport> Driver<P, T> {
         self.tell_accepted(id);
         let job = self.jobs.remove(&id).unwrap_or_default();
         let Job { answer, waiters, replies, failure, followed, .. } = job;
+        if let Some(outcome) = self.engine.operation(id).and_then(|operation| operation.outcome()) {
+            self.note_end(id, outcome, answer.as_ref());
+        }
         self.results.keep(id, answer);
         // While the client is shut down, handles are dropped for other reasons.
         let mut claimed = (followed && self.closing.is_none()) || self.journal.is_volatile();

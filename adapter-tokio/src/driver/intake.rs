@@ -16,6 +16,7 @@ use super::{Driver, Job};
 use crate::accepted::Acceptance;
 use crate::client::{FinalAnswer, Finished, ResumeError, SubmitError};
 use crate::transport::Transport;
+use crate::webhook::{Delivery, Posted};
 
 pub(crate) struct Submit {
     pub(crate) key: Key,
@@ -38,20 +39,41 @@ pub(crate) enum Reply {
 
 /// What is done once a key has been looked up in the store.
 pub(crate) enum Question {
-    Submit { key: Key, payload: Payload, print: Fingerprint, reply: Reply },
-    Resume { key: Key, reply: Reply },
+    Submit {
+        key: Key,
+        payload: Payload,
+        print: Fingerprint,
+        reply: Reply,
+    },
+    Resume {
+        key: Key,
+        reply: Reply,
+    },
+    /// A webhook, perhaps about a job that has ended and that the store alone knows.
+    Webhook {
+        key: Key,
+        posted: Box<Posted>,
+    },
 }
 
 impl Question {
     pub(crate) const fn key(&self) -> &Key {
         match self {
-            Self::Submit { key, .. } | Self::Resume { key, .. } => key,
+            Self::Submit { key, .. } | Self::Resume { key, .. } | Self::Webhook { key, .. } => key,
+        }
+    }
+
+    fn refuse(self, why: SubmitError) {
+        if let Self::Submit { reply, .. } | Self::Resume { reply, .. } = self {
+            reply.refuse(why);
         }
     }
 
     pub(super) fn refuse_stopped(self) {
-        let (Self::Submit { reply, .. } | Self::Resume { reply, .. }) = self;
-        reply.refuse(SubmitError::Stopped);
+        match self {
+            Self::Submit { reply, .. } | Self::Resume { reply, .. } => reply.refuse(SubmitError::Stopped),
+            Self::Webhook { posted, .. } => drop(posted.reply.send(Delivery::Stopped)),
+        }
     }
 }
 
@@ -121,20 +143,20 @@ impl<P: Provider, T: Transport> Driver<P, T> {
     }
 
     pub(super) fn looked_up(&mut self, question: Question, found: Result<Option<Entry>, Arc<StoreError>>) {
+        let question = match question {
+            Question::Webhook { posted, .. } => return self.looked_up_ended(*posted, found),
+            question => question,
+        };
         let found = match found {
             Ok(found) => found,
-            Err(error) => {
-                let (Question::Submit { reply, .. } | Question::Resume { reply, .. }) = question;
-                return reply.refuse(SubmitError::Unreadable(error));
-            }
+            Err(error) => return question.refuse(SubmitError::Unreadable(error)),
         };
         match question {
             _ if found.as_ref().is_some_and(|entry| entry.provider != self.provider_name) => {
                 let theirs = found.map(|entry| entry.provider).unwrap_or_default();
                 let cause = format!("this key is there as a job of another provider, {theirs:?}");
                 let error = StoreError::read(cause).advising("give each provider a store of its own");
-                let (Question::Submit { reply, .. } | Question::Resume { reply, .. }) = question;
-                reply.refuse(SubmitError::Unreadable(Arc::new(error)));
+                question.refuse(SubmitError::Unreadable(Arc::new(error)));
             }
             Question::Submit { key, payload, print, reply } => {
                 // Another submit may have been faster.
@@ -144,6 +166,7 @@ impl<P: Provider, T: Transport> Driver<P, T> {
                 }
             }
             Question::Resume { key, reply } => self.resume_stored(&key, found, reply),
+            Question::Webhook { .. } => {}
         }
     }
 

@@ -16,6 +16,8 @@
 //! Webhooks are never relied upon: the poll schedule goes on beside them, and finds what they lose. Who has webhooks may set a slower one.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
 
 use http::StatusCode;
 use steadfast_core::engine::Event;
@@ -23,9 +25,10 @@ use steadfast_core::operation::Reading;
 use steadfast_core::{Fingerprint, Key, OperationId, Reference, Timestamp};
 use steadfast_providers::webhook::Verified;
 use steadfast_providers::{Provider, WebhookEvent};
+use steadfast_store::{Entry, StoreError};
 use tokio::sync::oneshot;
 
-use super::Driver;
+use super::{Driver, Question};
 use crate::client::FinalAnswer;
 use crate::transport::Transport;
 use crate::webhook::{Delivery, Posted, UnknownJob, WebhookPolicy};
@@ -93,7 +96,8 @@ pub(super) struct Webhooks {
     jobs: HashMap<Reference, OperationId>,
     /// At how many the index is next rid of those.
     sweep_at: usize,
-    known: HashMap<Name, OperationId>,
+    /// Of an event about a job that the store alone knows: none.
+    known: HashMap<Name, Option<OperationId>>,
     order: VecDeque<(Timestamp, Name)>,
     /// Oldest first.
     inbox: VecDeque<Early>,
@@ -133,7 +137,7 @@ impl Webhooks {
         }
     }
 
-    fn recall(&mut self, name: &Name, now: Timestamp) -> Option<OperationId> {
+    fn recall(&mut self, name: &Name, now: Timestamp) -> Option<Option<OperationId>> {
         while let Some((since, _)) = self.order.front()
             && (since.saturating_add(self.policy.remember_for) <= now || self.order.len() > self.policy.remember)
             && let Some((_, oldest)) = self.order.pop_front()
@@ -143,7 +147,7 @@ impl Webhooks {
         self.known.get(name).copied()
     }
 
-    fn remember(&mut self, name: Name, id: OperationId, now: Timestamp) {
+    fn remember(&mut self, name: Name, id: Option<OperationId>, now: Timestamp) {
         if self.known.insert(name.clone(), id).is_none() {
             self.order.push_back((now, name.clone()));
         }
@@ -202,7 +206,31 @@ impl Webhooks {
 }
 
 impl<P: Provider, T: Transport> Driver<P, T> {
-    pub(super) fn posted(&mut self, Posted { event, reply }: Posted) {
+    pub(super) fn posted(&mut self, posted: Posted) {
+        self.take_post(posted, false);
+    }
+
+    /// Whether the store, which alone remembers so long, may know the job as one that has ended, and somebody wants to hear of it.
+    fn may_have_ended(&self, event: &WebhookEvent) -> bool {
+        event.status.is_some() && self.ends.is_watched() && !self.journal.is_volatile() && self.closing.is_none()
+    }
+
+    /// The store was asked for the job of a webhook.
+    pub(super) fn looked_up_ended(&mut self, posted: Posted, found: Result<Option<Entry>, Arc<StoreError>>) {
+        let Ok(found) = found else { return answer(posted.reply, Delivery::NotDurable) };
+        let (name, now) = (Name::of(&posted.event.verified), self.clock.now());
+        // The job may have come back to life while it was looked for, and the same event may have come twice.
+        let is_known = self.whose(&posted.event).is_some() || self.webhooks.recall(&name, now).is_some();
+        let ours = found.filter(|entry| !is_known && entry.provider == self.provider_name);
+        if ours.is_some_and(|entry| self.revise_stored(&entry, &posted.event)) {
+            self.webhooks.remember(name, None, now);
+            return answer(posted.reply, Delivery::Taken);
+        }
+        self.take_post(posted, true);
+    }
+
+    /// `asked`: the store has been, and knows no such job that has ended.
+    fn take_post(&mut self, Posted { event, reply }: Posted, asked: bool) {
         let now = self.clock.now();
         if event.reference.is_none() && event.key.is_none() {
             return answer(reply, Delivery::NoJob);
@@ -210,7 +238,10 @@ impl<P: Provider, T: Transport> Driver<P, T> {
         let policy = self.webhooks.policy;
         let (name, patience) = (Name::of(&event.verified), now.saturating_add(policy.answer_within));
         if let Some(id) = self.webhooks.recall(&name, now) {
-            return self.promise(id, Delivery::Repeated, patience, reply);
+            return match id {
+                Some(id) => self.promise(id, Delivery::Repeated, patience, reply),
+                None => answer(reply, Delivery::Repeated),
+            };
         }
         if self.webhooks.inbox.iter().any(|early| early.name == name)
             && !self.may_be_early(&event)
@@ -229,7 +260,7 @@ impl<P: Provider, T: Transport> Driver<P, T> {
             return early.replies.push((patience, reply));
         }
         if let Some(id) = self.whose(&event) {
-            self.webhooks.remember(name, id, now);
+            self.webhooks.remember(name, Some(id), now);
             self.told(id, event);
             self.match_early(id);
             return self.promise(id, Delivery::Taken, patience, reply);
@@ -237,6 +268,13 @@ impl<P: Provider, T: Transport> Driver<P, T> {
         if self.parked_waits_on(&event) {
             // Its end is about to be decided, or there is nothing to learn.
             return answer(reply, if proves_created(&event) { Delivery::Early } else { Delivery::Taken });
+        }
+        if let Some(key) = event.key.clone().filter(|_| !asked && self.may_have_ended(&event)) {
+            if self.journal.asking() >= MOST_WAITING {
+                return answer(reply, Delivery::Busy);
+            }
+            let posted = Box::new(Posted { event, reply: impatient(reply, policy.answer_within) });
+            return self.journal.ask(Question::Webhook { key, posted });
         }
         if !self.may_be_early(&event) {
             return answer(reply, Delivery::Unknown { repeat: policy.unknown == UnknownJob::Repeat });
@@ -291,6 +329,11 @@ impl<P: Provider, T: Transport> Driver<P, T> {
     /// Feeds the engine what the event says of this job.
     fn told(&mut self, id: OperationId, event: WebhookEvent) {
         let now = self.clock.now();
+        let had_ended = self.has_ended(id);
+        let Some(operation) = self.engine.operation(id) else { return };
+        if had_ended && event.reference.as_ref().is_none_or(|reference| operation.reference() == Some(reference)) {
+            self.revise(id, &event);
+        }
         let Some(operation) = self.engine.operation(id) else { return };
         if let Some(reference) = event.reference.filter(|reference| operation.reference() != Some(reference)) {
             let has_another = operation.reference().is_some();
@@ -301,7 +344,6 @@ impl<P: Provider, T: Transport> Driver<P, T> {
             }
         }
         let Some(meaning) = event.meaning else { return self.engine.handle(Event::Changed(id), now) };
-        let had_ended = self.has_ended(id);
         self.engine.handle(Event::Webhook(id, meaning), now);
         if !had_ended && self.has_ended(id) {
             let result = event.result.map(|body| FinalAnswer { status: StatusCode::OK, body });
@@ -333,7 +375,7 @@ impl<P: Provider, T: Transport> Driver<P, T> {
                 break;
             };
             let now = self.clock.now();
-            self.webhooks.remember(early.name, id, now);
+            self.webhooks.remember(early.name, Some(id), now);
             self.told(id, early.event);
             for (patience, reply) in early.replies {
                 self.promise(id, Delivery::Taken, patience, reply);
@@ -378,6 +420,20 @@ impl<P: Provider, T: Transport> Driver<P, T> {
         }
         self.webhooks.waiting = waiting;
     }
+}
+
+/// Passes an answer on, or says after so long that there is none yet.
+fn impatient(reply: oneshot::Sender<Delivery>, patience: Duration) -> oneshot::Sender<Delivery> {
+    let (inner, answered) = oneshot::channel();
+    tokio::spawn(async move {
+        let delivery = match tokio::time::timeout(patience, answered).await {
+            Ok(Ok(delivery)) => delivery,
+            Ok(Err(_)) => Delivery::Stopped,
+            Err(_) => Delivery::NotDurable,
+        };
+        answer(reply, delivery);
+    });
+    inner
 }
 
 /// The sender may have hung up: then there is nobody to tell.

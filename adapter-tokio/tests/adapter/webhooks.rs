@@ -1,9 +1,11 @@
 //! What becomes of webhooks, and what their senders are told: true ones, forged, repeated, late, out of order. Virtual time.
 //!
-//! Those that come before their job is known are in `early`; all of it at once, in any order, in `interleaving`.
+//! Those that come before their job is known are in `early`; all of it at once, in any order, in `interleaving`; what is said of
+//! jobs that have ended in `revisions`.
 
 mod early;
 mod interleaving;
+mod revisions;
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
