@@ -13,7 +13,10 @@ use crate::support::{Commit, Faulty, Kept, Plain, Scripted, answer, key};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-fn told(accepted: &Accepted) -> (&str, Option<(Kind, u16, &[u8])>) {
+/// The reference, and the answer's kind, status and body.
+type Told<'a> = (&'a str, Option<(Kind, u16, &'a [u8])>);
+
+fn told(accepted: &Accepted) -> Told<'_> {
     let answer = accepted.answer.as_ref().map(|answer| (answer.kind, answer.status.as_u16(), &answer.body[..]));
     (accepted.reference.as_str(), answer)
 }

@@ -33,7 +33,7 @@ fn carry(policy: &OperationPolicy, failures: &[Failure], crash_after: Option<usi
             match effect {
                 Effect::Persist(record) => job.handle(Event::Persisted(record), &mut turn),
                 Effect::Send(attempt) => {
-                    let failure = failures.get(creates).or(failures.last()).copied().unwrap();
+                    let failure = failures.get(creates).or_else(|| failures.last()).copied().unwrap();
                     creates += 1;
                     job.handle(Event::Answered(attempt.id, Err(failure)), &mut turn);
                 }
@@ -75,7 +75,7 @@ fn failure() -> BoxedStrategy<Failure> {
 /// After which create the row of identical answers is as long as the limit, by counting.
 fn full_row(failures: &[Failure], attempts: usize, limit: u8) -> Option<usize> {
     let (mut last, mut row) = (None, 0);
-    let all = (0..attempts).map(|n| failures.get(n).or(failures.last()).unwrap());
+    let all = (0..attempts).map(|n| failures.get(n).or_else(|| failures.last()).unwrap());
     for (n, failure) in all.enumerate() {
         let Some(answer) = failure.answer.filter(|_| failure.certainty != Certainty::NotExecuted) else { continue };
         row = if last == Some(answer) { row + 1 } else { 1 };

@@ -9,7 +9,7 @@ struct Told {
     session_id: Option<String>,
     url: Option<String>,
     session_url: Option<String>,
-    results: Option<Vec<Object<Told>>>,
+    results: Option<Vec<Object<Self>>>,
 }
 
 /// The page that the person of this session must open, from the answer to its create or from the list of sessions in which a look-up found it. `None` if
@@ -24,7 +24,7 @@ struct Told {
 /// let session = Reference::new("5b37-20ed")?;
 /// let created = br#"{"session_id":"5b37-20ed","url":"https://verify.didit.me/session/abc"}"#;
 /// assert_eq!(didit::page(created, &session).as_deref(), Some("https://verify.didit.me/session/abc"));
-/// # Ok::<(), steadfast_core::KeyError>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[must_use]
 pub fn page(answer: &[u8], session: &Reference) -> Option<Box<str>> {
