@@ -6,6 +6,8 @@
 //! - *New*: another status than the last one. The outcome's own is what the profile reads in the answer that ended the job
 //!   ([`Provider::decision`]); where that is not known, the webhook that tells of the decision itself is taken for the first revision.
 //!
+//! The end of a job that the store alone knows is when its last record was written: of an outcome that was claimed late, when it was claimed.
+//!
 //! A repeat is known by its event's id before it comes here. What is handed over is in memory: a crash after the 2xx loses it.
 
 use std::collections::{HashMap, VecDeque};

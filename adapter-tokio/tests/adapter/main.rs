@@ -6,6 +6,7 @@ mod client;
 mod handles;
 mod journal;
 mod logs;
+mod renewal;
 mod resume;
 mod support;
 mod unclaimed;
