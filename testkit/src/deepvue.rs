@@ -62,7 +62,7 @@ impl FakeDeepvue {
             lateness: Duration::from_secs(15),
             failing: 0.0,
             storing: 0.0,
-            key_memory: Duration::from_secs(86_400),
+            key_memory: Duration::MAX,
             shape: Shape::Guide,
             token_life: None,
             source_down: None,
@@ -114,7 +114,7 @@ impl FakeDeepvue {
         self
     }
 
-    /// Forgetting a key so long after its first use, before the speed: a repeat after that runs again. Default a day.
+    /// Forgetting a key so long after its first use, before the speed: a repeat after that runs again. Default: it never does.
     pub const fn with_key_memory(mut self, span: Duration) -> Self {
         self.key_memory = span;
         self
