@@ -17,8 +17,8 @@ use tokio::sync::watch;
 pub struct Accepted {
     /// The provider's id for it.
     pub reference: Reference,
-    /// The answer that said so. `None` where there is none at hand: the job was accepted before a restart, while nobody followed it, or by a webhook. Then the
-    /// provider has to be asked, by the reference.
+    /// The answer that said so. `None` where there is none at hand: the job was accepted before a restart, while nobody followed it, or by a
+    /// webhook. Then the provider has to be asked, by the reference.
     pub answer: Option<AcceptingAnswer>,
 }
 

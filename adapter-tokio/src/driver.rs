@@ -4,7 +4,8 @@
 //! what came of them, one timer wakes it. No lock is held, and nothing but this task touches the engine.
 //!
 //! How jobs come in is told in `intake`, how they leave in `send`, what a restart takes up in `resume`, what the provider tells by itself in
-//! `webhooks`, what it says of jobs that have ended in `revisions`, what is done about credentials that are over in `renew`, and what is kept of those that ended in `results`.
+//! `webhooks`, what it says of jobs that have ended in `revisions`, what is done about credentials that are over in `renew`, and what is kept of
+//! those that ended in `results`.
 
 mod end;
 mod intake;

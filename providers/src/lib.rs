@@ -86,8 +86,8 @@ pub trait Provider: Send + Sync + 'static {
         rate_limit::quota(answer.headers, Reset::Guess, answer.wall)
     }
 
-    /// The provider's word for the decision in an answer that ended a job, as its webhooks have it ([`WebhookEvent::status`]): by it the webhook that tells of
-    /// that decision is told from one that tells of a later one. Default: it is not known.
+    /// The provider's word for the decision in an answer that ended a job, as its webhooks have it ([`WebhookEvent::status`]): by it the webhook that
+    /// tells of that decision is told from one that tells of a later one. Default: it is not known.
     fn decision(&self, answer: &Answer<'_>) -> Option<Box<str>> {
         let _ = answer;
         None

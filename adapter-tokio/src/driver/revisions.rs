@@ -1,8 +1,8 @@
 //! Which webhook about a job that has ended is a new word, and who is told.
 //!
 //! - *Ended*: here, or by the store, which is asked by the key if somebody subscribed.
-//! - *Later*, by the provider's clock: what it dates before the end of the job, or before the last word that was told, is absorbed, whenever it comes. Ours and
-//!   its clock are compared to the second.
+//! - *Later*, by the provider's clock: what it dates before the end of the job, or before the last word that was told, is absorbed, whenever it
+//!   comes. Its clock and ours are compared to the second.
 //! - *New*: another status than the last one. The outcome's own is what the profile reads in the answer that ended the job
 //!   ([`Provider::decision`]); where that is not known, the webhook that tells of the decision itself is taken for the first revision.
 //!
