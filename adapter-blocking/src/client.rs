@@ -12,14 +12,15 @@ use oneshot::RecvTimeoutError;
 use steadfast_core::gate::GatePolicy;
 use steadfast_core::{Key, OperationId};
 use steadfast_driver::{
-    Command, Delivery, Driver, Finished, Following, Mailbox, Posted, ResumeError, Start, StartError, Stopped, Submit,
-    SubmitError, Unfinished,
+    Acceptance, Accepted, Command, Delivery, Driver, Finished, Following, Mailbox, NotAccepted, Posted, Renew,
+    RenewError, RenewsBy, ResumeError, Start, StartError, Stopped, Submit, SubmitError, Unfinished,
 };
 use steadfast_providers::{Payload, Provider};
 
 use crate::Builder;
 use crate::clock::Clock;
 use crate::drive::{Input, Loop, narrow};
+use crate::revisions::{Revisions, Subscribed, Told, subscribe};
 use crate::transport::Transport;
 
 /// Submits jobs to one provider and carries them to their outcome.
@@ -33,6 +34,7 @@ pub struct Client(Arc<Shared>);
 struct Shared {
     inputs: Sender<Input>,
     mailbox: Mailbox,
+    revisions: Subscribed,
     driver: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -98,6 +100,17 @@ impl Client {
         answered.recv().unwrap_or(Delivery::Stopped)
     }
 
+    /// Subscribes to what the provider says of jobs after they have ended: a decision that was reopened, reversed, or has lapsed. The outcome that was told
+    /// stays as it was; see [`Revision`](crate::Revision). They come by webhooks ([`deliver`](Client::deliver)), for jobs that this client remembers and, by their
+    /// keys, for those in its store.
+    ///
+    /// Ordered by the provider's clock: what is older than the last word is dropped. Up to 1,024 wait for a slow subscriber, which is told how many it
+    /// missed beyond that. In memory only: what was handed over and not acted on is lost by a crash, though its sender was told 2xx.
+    #[must_use]
+    pub fn revisions(&self) -> Revisions {
+        subscribe(&self.0.revisions)
+    }
+
     /// Lets nothing leave for so long: a maintenance window of the provider, or an operator's stop. Jobs wait, against their own deadlines. A later call
     /// replaces an earlier one's; [`Duration::ZERO`] ends it.
     pub fn hold(&self, span: Duration) {
@@ -125,8 +138,8 @@ impl Client {
     }
 
     fn handle(&self, following: Following) -> Handle {
-        let Following { id, finished, .. } = following;
-        Handle { id, state: State::Waiting(finished), client: self.clone() }
+        let Following { id, finished, acceptance, .. } = following;
+        Handle { id, state: State::Waiting(finished), acceptance, client: self.clone() }
     }
 }
 
@@ -167,12 +180,25 @@ impl<P: Provider, T: Transport> Start<P, T> for Client {
         narrow(settings.gate_mut());
         let loaded = settings.load(provider.name())?;
         let mut clock = Clock::start();
-        let driver = Driver::new(provider, loaded, clock.now());
+        let mut driver = Driver::new(provider, loaded, clock.now());
+        let revisions = Arc::new(Mutex::new(Some(Vec::new())));
+        driver.tell_revisions_to(Box::new(Told(Arc::clone(&revisions))));
         let (inputs, taken_in) = channel();
         let this = Loop::new(driver, clock, transport, inputs.clone(), has_store).map_err(StartError::NoThread)?;
         let thread = thread::Builder::new().name("steadfast-driver".to_owned());
         let driver = thread.spawn(move || this.run(&taken_in)).map_err(StartError::NoThread)?;
-        Ok(Self(Arc::new(Shared { inputs, mailbox, driver: Mutex::new(Some(driver)) })))
+        Ok(Self(Arc::new(Shared { inputs, mailbox, revisions, driver: Mutex::new(Some(driver)) })))
+    }
+}
+
+/// By a function that blocks.
+impl<F, E> RenewsBy<F, E> for Client
+where
+    F: Fn() -> Result<(), E> + Send + Sync + 'static,
+    E: Into<RenewError>,
+{
+    fn hook(renew: F) -> Renew {
+        Renew::by_call(renew)
     }
 }
 
@@ -193,6 +219,7 @@ pub struct Handle {
     /// None if the job ended long ago, and is known from the store alone.
     id: Option<OperationId>,
     state: State,
+    acceptance: Acceptance,
     client: Client,
 }
 
@@ -211,6 +238,24 @@ impl Handle {
             State::Waiting(finished) => finished.recv().map_err(|_| Stopped),
             State::Ended(how) => how,
         }
+    }
+
+    /// Waits until it is durable that the provider has the job, and gives the answer that said so: in it stands, for example, the page that a person
+    /// must open. Wait afterwards for how the job ends.
+    ///
+    /// The answer is in memory, for as long as a handle of the job is there. After a restart the reference alone is known.
+    ///
+    /// # Errors
+    /// The job ended before the provider was known to have it, or the client stopped.
+    pub fn accepted(&self) -> Result<Accepted, NotAccepted> {
+        if let Some(accepted) = self.acceptance.get() {
+            return Ok(accepted.clone());
+        }
+        let id = self.id.ok_or(NotAccepted)?;
+        let (reply, accepted) = oneshot::channel();
+        self.client.command(Command::Accepted { id, reply }).map_err(|Stopped| NotAccepted)?;
+        // If it has ended meanwhile, then perhaps as one that was accepted.
+        accepted.recv().or_else(|_| self.acceptance.get().cloned().ok_or(NotAccepted))
     }
 
     /// Waits for so long at most. `None`: it has not ended yet. It may be asked again, also once it has ended.

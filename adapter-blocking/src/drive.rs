@@ -15,7 +15,9 @@ use http::Response;
 use steadfast_core::OperationId;
 use steadfast_core::bulkhead::BulkheadPolicy;
 use steadfast_core::gate::GatePolicy;
-use steadfast_driver::{Answered, Command, Driver, Outgoing, Posted, SendError, Sending, Submit, Task, Work, Worked};
+use steadfast_driver::{
+    Answered, Command, Driver, Outgoing, Posted, Renewed, Renewing, SendError, Sending, Submit, Task, Work, Worked,
+};
 
 use crate::clock::Clock;
 use crate::pool::{MOST_THREADS, Pool};
@@ -30,6 +32,7 @@ pub(crate) enum Input {
     Posted(Posted),
     Answered(Answered),
     Worked(Worked),
+    Renewed(Renewed),
 }
 
 pub(crate) struct Loop {
@@ -125,6 +128,7 @@ impl Loop {
                 }
                 self.driver.command(command, now);
             }
+            Input::Renewed(renewed) => self.driver.renewed(renewed, now),
             Input::Posted(posted) => self.driver.deliver(posted, now),
             Input::Answered(answered) => {
                 let id = answered.id();
@@ -152,6 +156,7 @@ impl Loop {
             Task::Send(sending) => self.send(sending),
             // What is in the air stays there; what is held has not left, and does not.
             Task::Abort(id) => drop(self.held.remove(&id)),
+            Task::Renew(renewing) => self.renew(renewing),
             Task::Work(work) => {
                 if let Some(store) = &self.store
                     && store.send(work).is_err()
@@ -160,6 +165,20 @@ impl Loop {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// On a thread of its own: it may block for as long as it likes. If there is none, the driver takes it for one that takes too long.
+    fn renew(&self, renewing: Renewing) {
+        let inputs = self.inputs.clone();
+        let started = thread::Builder::new().name("steadfast-renewal".to_owned()).spawn(move || {
+            let _ = inputs.send(Input::Renewed(renewing.run_blocking()));
+        });
+        if let Err(error) = started {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "no thread could be started to renew credentials"
+            );
         }
     }
 

@@ -45,17 +45,20 @@ mod client;
 mod clock;
 mod drive;
 mod pool;
+mod revisions;
 mod transport;
 #[cfg(feature = "ureq")]
 mod ureq;
 
 pub use steadfast_driver::{
-    CorrelationId, Delivery, Durability, FinalAnswer, Finished, Observation, Outgoing, ResumeError, Seal, SealError,
-    SendError, StartError, Stopped, SubmitError, Unfinished, UnknownJob, WebhookPolicy,
+    Accepted, AcceptingAnswer, CorrelationId, Delivery, Durability, FinalAnswer, Finished, NotAccepted, Observation,
+    Outgoing, RenewError, ResumeError, Revision, RevisionError, Seal, SealError, SendError, StartError, Stopped,
+    SubmitError, Unfinished, UnknownJob, WebhookPolicy,
 };
 
 pub use crate::client::{CallError, Client, Handle};
 pub use crate::pool::MOST_THREADS;
+pub use crate::revisions::Revisions;
 pub use crate::transport::Transport;
 #[cfg(feature = "ureq")]
 pub use crate::ureq::UreqTransport;

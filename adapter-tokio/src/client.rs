@@ -12,16 +12,18 @@ use http::HeaderMap;
 use steadfast_core::gate::GatePolicy;
 use steadfast_core::{Key, OperationId};
 use steadfast_driver::{
-    Command, Delivery, Driver, Finished, Following, Mailbox, Posted, ResumeError, Settings, Start, StartError, Stopped,
-    Submit, SubmitError, Unfinished,
+    Acceptance, Accepted, Command, Delivery, Driver, Finished, Following, Mailbox, NotAccepted, Posted, REVISIONS,
+    Renew, RenewError, RenewsBy, ResumeError, Revision, Settings, Start, StartError, Stopped, Submit, SubmitError,
+    Unfinished,
 };
 use steadfast_providers::{Payload, Provider};
 use steadfast_store::StoreError;
-use tokio::sync::mpsc;
+use tokio::sync::{broadcast, mpsc};
 
 use crate::Builder;
 use crate::clock::Clock;
 use crate::drive::{Inputs, drive};
+use crate::revisions::{Revisions, Told};
 use crate::transport::Transport;
 
 /// Submits jobs to one provider and carries them to their outcome.
@@ -34,6 +36,7 @@ pub struct Client {
     commands: mpsc::UnboundedSender<Command>,
     mailbox: Mailbox,
     posts: mpsc::Sender<Posted>,
+    revisions: broadcast::WeakSender<Revision>,
 }
 
 impl Client {
@@ -116,9 +119,34 @@ impl Client {
         answered.await.unwrap_or(Delivery::Stopped)
     }
 
+    /// Subscribes to what the provider says of jobs after they have ended: a decision that was reopened, reversed, or has lapsed. The outcome that was told
+    /// stays as it was; see [`Revision`]. They come by webhooks ([`deliver`](Client::deliver)), for jobs that this client remembers and, by their keys,
+    /// for those in its store.
+    ///
+    /// Ordered by the provider's clock: what is older than the last word is dropped. Up to 1,024 wait for a slow subscriber, which is told how many it
+    /// missed beyond that. In memory only: what was handed over and not acted on is lost by a crash, though its sender was told 2xx.
+    ///
+    /// ```no_run
+    /// # use steadfast_tokio::{Client, RevisionError};
+    /// # async fn example(client: &Client) {
+    /// let mut revisions = client.revisions();
+    /// loop {
+    ///     match revisions.next().await {
+    ///         Ok(revision) => println!("{}: {}", revision.reference.as_str(), revision.status),
+    ///         Err(RevisionError::Missed(count)) => println!("{count} missed"),
+    ///         Err(_) => break,
+    ///     }
+    /// }
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn revisions(&self) -> Revisions {
+        Revisions(self.revisions.upgrade().map(|sender| sender.subscribe()))
+    }
+
     fn handle(&self, following: Following) -> Handle {
-        let Following { id, finished, .. } = following;
-        Handle { id, finished: finished.into_future(), commands: self.commands.clone() }
+        let Following { id, finished, acceptance, .. } = following;
+        Handle { id, finished: finished.into_future(), acceptance, commands: self.commands.clone() }
     }
 
     /// Lets nothing leave for so long: a maintenance window of the provider, or an operator's stop. Jobs wait, against their own deadlines. A later call
@@ -156,6 +184,18 @@ impl<P: Provider, T: Transport> Start<P, T> for Client {
     }
 }
 
+/// By a function that gives a future.
+impl<F, R, E> RenewsBy<F, (R, E)> for Client
+where
+    F: Fn() -> R + Send + Sync + 'static,
+    R: Future<Output = Result<(), E>> + Send + 'static,
+    E: Into<RenewError>,
+{
+    fn hook(renew: F) -> Renew {
+        Renew::by_future(renew)
+    }
+}
+
 /// A future of a client that starts: what it goes on with is read from its store first.
 pub type Starting = Pin<Box<dyn Future<Output = Result<Client, StartError>> + Send>>;
 
@@ -173,14 +213,17 @@ async fn start<T: Transport>(
         settings.load(&name)?
     };
     let mut clock = Clock::start();
-    let driver = Driver::new(provider, loaded, clock.now());
+    let mut driver = Driver::new(provider, loaded, clock.now());
+    let (revised, _) = broadcast::channel(REVISIONS);
+    let revisions = revised.downgrade();
+    driver.tell_revisions_to(Box::new(Told(revised)));
     // Room for as many submits as are taken in at one go; those beyond wait with their caller.
     let (submits, submitted) = mpsc::channel(64);
     let (commands, commanded) = mpsc::unbounded_channel();
     let (posts, posted) = mpsc::channel(64);
     let inputs = Inputs { submits: submitted, commands: commanded, posts: posted };
     tokio::spawn(drive(driver, clock, transport, inputs));
-    Ok(Client { submits, commands, mailbox, posts })
+    Ok(Client { submits, commands, mailbox, posts, revisions })
 }
 
 impl fmt::Debug for Client {
@@ -197,10 +240,43 @@ pub struct Handle {
     /// None if the job ended long ago, and is known from the store alone.
     id: Option<OperationId>,
     finished: oneshot::AsyncReceiver<Finished>,
+    acceptance: Acceptance,
     commands: mpsc::UnboundedSender<Command>,
 }
 
 impl Handle {
+    /// Waits until it is durable that the provider has the job, and gives the answer that said so: in it stands, for example, the page that a person
+    /// must open. Await the handle afterwards for how the job ends.
+    ///
+    /// The answer is in memory, for as long as a handle of the job is there. After a restart the reference alone is known.
+    ///
+    /// # Errors
+    /// The job ended before the provider was known to have it, or the client stopped.
+    ///
+    /// ```no_run
+    /// # async fn example(job: steadfast_tokio::Handle) -> Result<(), Box<dyn std::error::Error>> {
+    /// let accepted = job.accepted().await?;
+    /// if let Some(answer) = accepted.answer {
+    ///     println!("{} bytes to read the page's address from", answer.body.len());
+    /// }
+    /// let finished = job.await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn accepted(&self) -> Result<Accepted, NotAccepted> {
+        if let Some(accepted) = self.acceptance.get() {
+            return Ok(accepted.clone());
+        }
+        let id = self.id.ok_or(NotAccepted)?;
+        let (reply, accepted) = oneshot::channel();
+        self.commands.send(Command::Accepted { id, reply }).map_err(|_| NotAccepted)?;
+        match accepted.await {
+            Ok(accepted) => Ok(accepted),
+            // It has ended meanwhile, perhaps as one that was accepted.
+            Err(_) => self.acceptance.get().cloned().ok_or(NotAccepted),
+        }
+    }
+
     /// Gives the job up. Before its first request has left, it ends as *rejected* and nothing ran. After that it ends as *unresolved*: the
     /// provider may run it all the same, and only the watching stops. A job that has ended stays as it ended.
     ///

@@ -13,7 +13,9 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::Response;
-use steadfast_driver::{Answered, Command, Driver, Outgoing, Posted, SendError, Sending, Submit, Task, Worked};
+use steadfast_driver::{
+    Answered, Command, Driver, Outgoing, Posted, Renewed, SendError, Sending, Submit, Task, Worked,
+};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -37,6 +39,9 @@ struct Loop<T> {
     answered: mpsc::UnboundedSender<Answered>,
     /// What the store does.
     work: Option<JoinHandle<Worked>>,
+    /// What the program does to renew its credentials.
+    renewal: Option<JoinHandle<()>>,
+    renewed: mpsc::UnboundedSender<Renewed>,
 }
 
 /// Until the last client is gone or has shut it down.
@@ -48,7 +53,8 @@ pub(crate) async fn drive<T: Transport>(
 ) {
     let Inputs { mut submits, mut commands, mut posts } = inputs;
     let (answered, mut answers) = mpsc::unbounded_channel();
-    let mut this = Loop { driver, clock, transport, answered, work: None };
+    let (renewed, mut renewals) = mpsc::unbounded_channel();
+    let mut this = Loop { driver, clock, transport, answered, work: None, renewal: None, renewed };
     let mut timer = pin!(tokio::time::sleep(Duration::ZERO));
     let (mut submits_open, mut commands_open) = (true, true);
     loop {
@@ -82,6 +88,10 @@ pub(crate) async fn drive<T: Transport>(
             worked = this.worked() => {
                 let now = this.clock.now();
                 this.driver.worked(worked, now);
+            }
+            Some(renewed) = renewals.recv() => {
+                let now = this.clock.now();
+                this.driver.renewed(renewed, now);
             }
             Some(first) = answers.recv() => {
                 let now = this.clock.now();
@@ -127,6 +137,14 @@ pub(crate) async fn drive<T: Transport>(
     }
 }
 
+impl<T> Drop for Loop<T> {
+    fn drop(&mut self) {
+        if let Some(renewal) = &self.renewal {
+            renewal.abort();
+        }
+    }
+}
+
 impl<T: Transport> Loop<T> {
     fn perform_tasks(&mut self) {
         let now = self.clock.now();
@@ -142,6 +160,15 @@ impl<T: Transport> Loop<T> {
             Task::Abort(id) => {
                 if let Some(request) = self.driver.request(id) {
                     request.abort();
+                }
+            }
+            Task::Renew(renewing) => {
+                let renewed = self.renewed.clone();
+                let renewal = tokio::spawn(async move {
+                    let _ = renewed.send(renewing.run().await);
+                });
+                if let Some(earlier) = self.renewal.replace(renewal) {
+                    earlier.abort();
                 }
             }
             Task::Work(work) => self.work = Some(tokio::task::spawn_blocking(|| work.run())),

@@ -59,21 +59,26 @@ mod breaker;
 mod client;
 mod clock;
 mod drive;
+mod paced;
 mod rate_limiter;
 #[cfg(feature = "reqwest")]
 mod reqwest;
+mod revisions;
 mod transport;
 
 pub use steadfast_driver::{
-    CorrelationId, Delivery, Durability, FinalAnswer, Finished, Observation, Outgoing, ResumeError, Seal, SealError,
-    SendError, StartError, Stopped, SubmitError, Unfinished, UnknownJob, WebhookPolicy,
+    Accepted, AcceptingAnswer, CorrelationId, Delivery, Durability, FinalAnswer, Finished, NotAccepted, Observation,
+    Outgoing, RenewError, ResumeError, Revision, RevisionError, Seal, SealError, SendError, StartError, Stopped,
+    SubmitError, Unfinished, UnknownJob, WebhookPolicy,
 };
 
 pub use crate::breaker::{Breaker, CallError, Permit};
 pub use crate::client::{Client, Handle, Starting};
+pub use crate::paced::PacedTransport;
 pub use crate::rate_limiter::{Limited, RateLimiter};
 #[cfg(feature = "reqwest")]
 pub use crate::reqwest::{ReqwestTransport, TransportError};
+pub use crate::revisions::Revisions;
 pub use crate::transport::Transport;
 
 /// Describes a [`Client`]. Made by [`Client::builder`]; its [`start`](steadfast_driver::Builder::start) is to be awaited, on the runtime that the client is to

@@ -108,7 +108,7 @@ impl Costs {
             Class::Throttled => self.throttled,
             Class::TimedOut => self.timed_out,
             // What is permanent is not retried; if it is, it costs as much as any.
-            Class::Transient | Class::Permanent => self.transient,
+            Class::Transient | Class::Permanent | Class::Unauthorized => self.transient,
         }
     }
 }

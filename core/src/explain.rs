@@ -71,7 +71,9 @@ impl Explained<'_> {
             Notice::Accepted => '✓',
             Notice::Breaker(_) | Notice::UnknownStatus(_) | Notice::Conflict | Notice::PersistFailed { .. } => '!',
             Notice::Ended(_) => '■',
-            Notice::Pending { .. }
+            Notice::SameAnswer { .. }
+            | Notice::Progress { .. }
+            | Notice::Pending { .. }
             | Notice::AwaitingPerson
             | Notice::Partial
             | Notice::Webhook
@@ -95,6 +97,11 @@ impl fmt::Display for Explained<'_> {
                 write!(f, "next {} in {}: ", step(*reason), left(*until))?;
                 decided(f, *delay)
             }
+            Notice::SameAnswer { times } => write!(
+                f,
+                "the same answer for the {times}{} time in a row: perhaps the provider has stored it for the key",
+                ordinal(*times)
+            ),
             Notice::Blocked { kind, refusal } => blocked(f, *kind, *refusal, at),
             Notice::Breaker(state) => match state {
                 BreakerState::Closed => f.write_str("the breaker closed: the provider answers again"),
@@ -114,6 +121,7 @@ impl fmt::Display for Explained<'_> {
             Notice::Pending { hint: Some(hint) } => {
                 write!(f, "still pending; the provider suggests to ask again in {}", Span(*hint))
             }
+            Notice::Progress { done, total } => write!(f, "still pending: {done} of {total} done"),
             Notice::AwaitingPerson => f.write_str("the job waits for a person, its user or a reviewer: still pending"),
             Notice::Partial => f.write_str("a part of the result is there, and the policy waits for the whole"),
             Notice::UnknownStatus(status) => {
@@ -157,6 +165,7 @@ fn failed(f: &mut fmt::Formatter<'_>, attempt: &Attempt, failure: Failure) -> fm
         (Class::Permanent, Certainty::Executed) => "failed at the provider",
         (Class::Permanent, _) => "was refused, and would be again",
         (Class::Throttled, _) => "was throttled",
+        (Class::Unauthorized, _) => "met credentials that are no longer valid",
         (Class::TimedOut, _) => "got no answer in time",
         (Class::Transient, _) => "met trouble at the provider or on the way",
     };
@@ -229,6 +238,16 @@ fn blocked(f: &mut fmt::Formatter<'_>, kind: Kind, refusal: Refusal, at: Timesta
         Blocked::Held => write!(f, "; for {left}, unless it is let go before"),
         Blocked::Probing | Blocked::Full => write!(f, "; asks again within {left}"),
         Blocked::Paused | Blocked::Open | Blocked::Quota | Blocked::Rate => write!(f, "; for {left}"),
+    }
+}
+
+const fn ordinal(number: u8) -> &'static str {
+    match (number % 100, number % 10) {
+        (11..=13, _) => "th",
+        (_, 1) => "st",
+        (_, 2) => "nd",
+        (_, 3) => "rd",
+        _ => "th",
     }
 }
 

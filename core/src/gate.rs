@@ -501,7 +501,7 @@ impl Settled {
         match self {
             Self::Answered => Health::Healthy,
             Self::Failed(failure) => match failure.class {
-                Class::Permanent => Health::Healthy,
+                Class::Permanent | Class::Unauthorized => Health::Healthy,
                 Class::Transient | Class::TimedOut => Health::Failing,
                 Class::Throttled => Health::Ignored,
             },
@@ -514,7 +514,7 @@ impl Settled {
         match self {
             Self::Answered => Load::Bearable,
             Self::Failed(failure) => match failure.class {
-                Class::Permanent => Load::Bearable,
+                Class::Permanent | Class::Unauthorized => Load::Bearable,
                 Class::Transient | Class::TimedOut | Class::Throttled => Load::TooMuch,
             },
             Self::Abandoned | Self::Unsent => Load::Unknown,

@@ -137,7 +137,7 @@ impl Reader<'_> {
 }
 
 /// Outcomes and reasons by number. Numbers are never reused; a new one goes at the end.
-const OUTCOMES: [Outcome; 21] = [
+const OUTCOMES: [Outcome; 22] = [
     Outcome::Completed(Completed::Ready),
     Outcome::Completed(Completed::Partial),
     Outcome::Completed(Completed::Undecided),
@@ -159,6 +159,7 @@ const OUTCOMES: [Outcome; 21] = [
     Outcome::Unresolved(Unresolved::NotFound),
     Outcome::Unresolved(Unresolved::Cancelled),
     Outcome::Rejected(Rejected::Unavailable),
+    Outcome::Unresolved(Unresolved::Replayed),
 ];
 
 fn stage_code(stage: Stage, refused: bool) -> (u8, u8) {
@@ -196,7 +197,7 @@ mod tests {
 
     fn any_record() -> impl Strategy<Value = Record> {
         let time = || prop::option::of(0..u64::MAX).prop_map(|nanos| nanos.map(Timestamp::from_nanos));
-        let stage = (0_u8..6, 0_u8..21)
+        let stage = (0_u8..6, 0_u8..22)
             .prop_filter_map("a stage", |(stage, why)| Some((stage_of(stage, why)?, stage == 2 && why == 1)));
         let texts = ("[!-~]{1,255}", prop::option::of("[^\\p{Cc}]{1,100}"));
         (stage, texts, (0..u64::MAX, time(), time()), any::<(u16, u16, u32, [u8; 16])>()).prop_map(
@@ -263,6 +264,7 @@ mod tests {
             (Stage::Delivered(Outcome::Rejected(Rejected::NotDurable)), 5, 8),
             (Stage::Delivered(Outcome::Unresolved(Unresolved::Ambiguous)), 5, 9),
             (Stage::Ended(Outcome::Rejected(Rejected::Unavailable)), 4, 20),
+            (Stage::Ended(Outcome::Unresolved(Unresolved::Replayed)), 4, 21),
         ];
         stages.extend((0_u8..).zip(OUTCOMES).map(|(why, outcome)| (Stage::Ended(outcome), 4, why)));
         stages.extend((0_u8..).zip(OUTCOMES).map(|(why, outcome)| (Stage::Delivered(outcome), 5, why)));
@@ -270,7 +272,7 @@ mod tests {
         for (stage, code, why) in stages {
             assert_eq!((stage_code(stage, false), stage_of(code, why)), ((code, why), Some(stage)));
         }
-        for (code, why) in [(0, 1), (1, 1), (2, 2), (3, 1), (4, 21), (5, 21), (6, 0), (255, 255)] {
+        for (code, why) in [(0, 1), (1, 1), (2, 2), (3, 1), (4, 22), (5, 22), (6, 0), (255, 255)] {
             assert_eq!(stage_of(code, why), None, "{code} {why}");
         }
     }

@@ -27,6 +27,11 @@ pub enum Notice {
         /// In what way. A time-out is a failure of class [`TimedOut`](crate::retry::Class::TimedOut).
         failure: Failure,
     },
+    /// A create under a key was answered with the same failure as before: perhaps the provider has stored it for the key.
+    SameAnswer {
+        /// How many there have been in a row, the first included: at least 2.
+        times: u8,
+    },
     /// The next request of this kind is due then.
     Waiting {
         /// What for.
@@ -51,6 +56,13 @@ pub enum Notice {
     Pending {
         /// When the provider suggests to ask again.
         hint: Option<Duration>,
+    },
+    /// The job is not done, and so much of it is: records of a batch.
+    Progress {
+        /// How many are done, with whatever result.
+        done: u32,
+        /// Of how many.
+        total: u32,
     },
     /// The job waits for a person.
     AwaitingPerson,

@@ -50,7 +50,7 @@ pub use self::record::{Record, Stage};
 use crate::gate::{Permit, Settled};
 use crate::key::{Fingerprint, Key, Reference};
 use crate::notice::{Notice, Wake, WakeReason};
-use crate::retry::{Class, Failure, GaveUp};
+use crate::retry::{AnswerDigest, Class, Failure, GaveUp};
 use crate::seed::Seed;
 use crate::time::Timestamp;
 
@@ -81,6 +81,11 @@ pub struct Operation {
     polls: u16,
     /// Look-ups made, or polls failed in a row.
     tries: u16,
+    /// The latest whole answer with which a create under a key failed, and how many in a row were this one. Not on disk: a restart counts anew.
+    #[cfg_attr(feature = "serde", serde(default))]
+    answer: Option<AnswerDigest>,
+    #[cfg_attr(feature = "serde", serde(default))]
+    identical: u8,
     /// Some create may have run.
     doubt: bool,
     /// The provider said no to a create, and would say so again.
@@ -176,6 +181,8 @@ impl Operation {
             creates: 0,
             polls: 0,
             tries: 0,
+            answer: None,
+            identical: 0,
             doubt: false,
             refused: false,
             changed: false,

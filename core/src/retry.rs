@@ -15,7 +15,7 @@
 //! Invariants, each a property test: attempts never exceed the limit and none starts at or after the deadline (I2); a
 //! `Retry-After` is honoured up to its ceiling, or the attempts stop (I1).
 
-use core::num::NonZeroU16;
+use core::num::{NonZeroU8, NonZeroU16};
 use core::time::Duration;
 
 use crate::backoff::BackoffPolicy;
@@ -36,6 +36,8 @@ pub enum Class {
     TimedOut,
     /// Sending the same again cannot help: a 400, 401, 403, 422.
     Permanent,
+    /// The credentials are no longer valid, and are being renewed: a 401 that says nothing of the job. The provider is well, so no breaker counts it.
+    Unauthorized,
 }
 
 /// Whether the provider ran the request that failed.
@@ -72,19 +74,58 @@ pub struct Failure {
     pub certainty: Certainty,
     /// How long the provider asks us to wait, from now. Malformed means absent.
     pub retry_after: Option<Duration>,
+    /// What a whole answer is known by when it comes again. `None`: there was no answer, or it is of a kind that no provider stores.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub answer: Option<AnswerDigest>,
+}
+
+/// A few bits of an answer, by which one that a provider has stored for a key is known when it is given again. Bodies stay outside: drivers make it.
+///
+/// 16 bits, since each operation holds one. Two different answers are taken for the same once in 65,000 times; all that comes of it is a
+/// [limit](RetryPolicy::identical) that is reached one attempt early.
+///
+/// ```
+/// use steadfast_core::retry::AnswerDigest;
+///
+/// let digest = AnswerDigest::of(500, b"{}");
+/// assert_eq!(digest, AnswerDigest::of(500, b"{}"));
+/// assert_ne!(digest, AnswerDigest::of(502, b"{}"));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct AnswerDigest(NonZeroU16);
+
+impl AnswerDigest {
+    /// Of an answer's status and its body. (FNV-1a of 64 bits, folded: it need not withstand anybody, since a provider only fools itself.)
+    #[must_use]
+    pub fn of(status: u16, body: &[u8]) -> Self {
+        let bytes = status.to_le_bytes();
+        let hash = bytes.iter().chain(body).fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+        });
+        let folded = (hash ^ hash >> 16 ^ hash >> 32 ^ hash >> 48) as u16;
+        Self(NonZeroU16::new(folded).unwrap_or(NonZeroU16::MIN))
+    }
 }
 
 impl Failure {
     /// A failure without a `Retry-After`.
     #[must_use]
     pub const fn new(class: Class, certainty: Certainty) -> Self {
-        Self { class, certainty, retry_after: None }
+        Self { class, certainty, retry_after: None, answer: None }
     }
 
     /// The same, with what the provider asks us to wait.
     #[must_use]
     pub const fn with_retry_after(mut self, wait: Option<Duration>) -> Self {
         self.retry_after = wait;
+        self
+    }
+
+    /// The same, of a whole answer that is known by this.
+    #[must_use]
+    pub const fn with_answer(mut self, answer: Option<AnswerDigest>) -> Self {
+        self.answer = answer;
         self
     }
 }
@@ -229,7 +270,8 @@ pub enum Ground {
 /// How often, how long and with what pauses a request may be tried.
 ///
 /// The default: 5 attempts in 2 minutes, 10 s each, 1 s doubling to 20 s between them with full jitter. (AWS and Google send 3 and 10;
-/// a create is worth more than a read and a person waits for it, hence 5 and no longer than 2 minutes.)
+/// a create is worth more than a read and a person waits for it, hence 5 and no longer than 2 minutes.) Of creates under a key, no more than
+/// 3 in a row that are [answered alike](Self::identical).
 ///
 /// ```
 /// use core::time::Duration;
@@ -258,9 +300,13 @@ pub struct RetryPolicy {
     attempt_timeout: Duration,
     backoff: BackoffPolicy,
     retry_after: RetryAfter,
+    identical: NonZeroU8,
 }
 
 impl RetryPolicy {
+    /// One that happened, one repeat that may be a coincidence, and one that is not.
+    const IDENTICAL: NonZeroU8 = NonZeroU8::MIN.saturating_add(2);
+
     /// At most `attempts` attempts (the first counts), begun within `deadline` of the start, each given `attempt_timeout`.
     ///
     /// # Errors
@@ -280,7 +326,14 @@ impl RetryPolicy {
         if attempt_timeout.is_zero() {
             return Err(PolicyError::new("retry.attempt_timeout", attempt_timeout, "more than zero"));
         }
-        Ok(Self { attempts, deadline, attempt_timeout, backoff, retry_after: RetryAfter::default() })
+        Ok(Self {
+            attempts,
+            deadline,
+            attempt_timeout,
+            backoff,
+            retry_after: RetryAfter::default(),
+            identical: Self::IDENTICAL,
+        })
     }
 
     /// The same, treating a provider's `Retry-After` this way.
@@ -288,6 +341,26 @@ impl RetryPolicy {
     pub const fn with_retry_after(mut self, retry_after: RetryAfter) -> Self {
         self.retry_after = retry_after;
         self
+    }
+
+    /// The same, giving up after so many identical answers in a row. See [`identical`](Self::identical).
+    ///
+    /// # Errors
+    /// Zero: the first answer is identical to none. As many as there are attempts, or more, is no limit.
+    ///
+    /// ```
+    /// use steadfast_core::retry::RetryPolicy;
+    ///
+    /// assert_eq!(RetryPolicy::default().with_identical(2)?.identical(), 2);
+    /// assert!(RetryPolicy::default().with_identical(0).is_err());
+    /// # Ok::<(), steadfast_core::PolicyError>(())
+    /// ```
+    pub fn with_identical(mut self, identical: u8) -> Result<Self, PolicyError> {
+        let Some(identical) = NonZeroU8::new(identical) else {
+            return Err(PolicyError::new("retry.identical", identical, "at least 1, which is the first answer"));
+        };
+        self.identical = identical;
+        Ok(self)
     }
 
     /// The most attempts, the first included.
@@ -318,6 +391,18 @@ impl RetryPolicy {
     #[must_use]
     pub const fn retry_after(&self) -> RetryAfter {
         self.retry_after
+    }
+
+    /// The most identical failures of a create under a key, the first included, in a row. Default 3.
+    ///
+    /// Providers store what a key was answered, failures too, and give it again (Stripe: a 500, for 24 hours): then no repeat can bring anything
+    /// else. Two alike may be one trouble that has not passed yet; at the third, the repeats since the first have had their backoff. What is no whole
+    /// answer (a time-out, a reset), or of a kind that is not stored (a 429), neither counts nor ends the row.
+    ///
+    /// Counts for creates under [`SendSafety::Keyed`](crate::SendSafety::Keyed), and for nothing else: without a key nothing is stored for it.
+    #[must_use]
+    pub const fn identical(&self) -> u8 {
+        self.identical.get()
     }
 
     /// When attempt `made + 1` may start, given that attempt `made` failed just `now`, or why there is none.
@@ -376,6 +461,7 @@ impl Default for RetryPolicy {
             attempt_timeout: Duration::from_secs(10),
             backoff: BackoffPolicy::default(),
             retry_after: RetryAfter::default(),
+            identical: Self::IDENTICAL,
         }
     }
 }
@@ -406,6 +492,8 @@ pub enum GaveUp {
     Deadline,
     /// The provider may have forgotten the key by then, and would run the request again.
     KeyWindow,
+    /// The provider answers the key with the same failure each time: it has stored it.
+    Replayed,
 }
 
 /// A policy as it stands in a file, before [`RetryPolicy::new`] has looked at it.
@@ -422,6 +510,7 @@ struct Unchecked {
     backoff: BackoffPolicy,
     #[serde(default)]
     retry_after: RetryAfter,
+    identical: Option<u8>,
 }
 
 #[cfg(feature = "serde")]
@@ -429,6 +518,8 @@ impl TryFrom<Unchecked> for RetryPolicy {
     type Error = PolicyError;
 
     fn try_from(it: Unchecked) -> Result<Self, PolicyError> {
-        Ok(Self::new(it.attempts, it.deadline, it.attempt_timeout, it.backoff)?.with_retry_after(it.retry_after))
+        Self::new(it.attempts, it.deadline, it.attempt_timeout, it.backoff)?
+            .with_retry_after(it.retry_after)
+            .with_identical(it.identical.unwrap_or(Self::IDENTICAL.get()))
     }
 }

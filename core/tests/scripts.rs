@@ -28,7 +28,7 @@ use steadfast_core::engine::{Engine, Event, Limits, Submitted};
 use steadfast_core::explain::Timeline;
 use steadfast_core::notice::{Notice, WakeReason};
 use steadfast_core::operation::{Attempt, AttemptId, Effect, Reading, Record, RecordId, Stage};
-use steadfast_core::retry::{Certainty, Class, Failure, RetryAfter, RetryPolicy};
+use steadfast_core::retry::{AnswerDigest, Certainty, Class, Failure, RetryAfter, RetryPolicy};
 use steadfast_core::{
     Fingerprint, Gate, Key, Kind, OperationId, OperationPolicy, Reference, Seed, SendSafety, Timestamp,
 };
@@ -277,7 +277,7 @@ fn reading(words: &[&str]) -> Option<Reading> {
     })
 }
 
-/// `transient maybe`, `throttled not after 5s`: class, did it run, and the `Retry-After`.
+/// `transient maybe`, `throttled not after 5s`, `transient maybe same X`: class, did it run, and the `Retry-After` or what the answer is known by.
 fn failure(words: &[&str]) -> Failure {
     let class = match words[0] {
         "transient" => Class::Transient,
@@ -292,8 +292,13 @@ fn failure(words: &[&str]) -> Failure {
         "ran" => Certainty::Executed,
         other => panic!("did it run: {other}?"),
     };
-    let wait = words.get(3).map(|text| span(text));
-    Failure::new(class, certainty).with_retry_after(wait)
+    let failure = Failure::new(class, certainty);
+    match words[2..] {
+        [] => failure,
+        ["after", time] => failure.with_retry_after(Some(span(time))),
+        ["same", body] => failure.with_answer(Some(AnswerDigest::of(500, body.as_bytes()))),
+        _ => panic!("what is {words:?}?"),
+    }
 }
 
 fn span(text: &str) -> Duration {

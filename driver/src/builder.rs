@@ -11,6 +11,7 @@ use steadfast_core::{Key, Seed};
 use steadfast_providers::{Payload, Provider};
 use steadfast_store::{Store, StoreError};
 
+use crate::driver::Renew;
 use crate::finished::Finished;
 use crate::keep::{self, Durability, Keep, Seal, Taken};
 use crate::observe::{Hooks, Observation};
@@ -32,6 +33,12 @@ pub trait Start<P, T>: Sized {
 
     /// Starts it.
     fn start(builder: Builder<P, T, Self>) -> Self::Started;
+}
+
+/// An adapter's client, whose credentials can be renewed by an `F`: a function of the kind that its callers write. `M` is for the compiler.
+pub trait RenewsBy<F, M> {
+    /// The hook that it is.
+    fn hook(renew: F) -> Renew;
 }
 
 /// What a [`Builder`] was told, for the adapter's [`Start`].
@@ -192,6 +199,34 @@ impl<P: Provider, T, C> Builder<P, T, C> {
     /// Not called for a job whose handle was dropped while the client ran: that is how a program says that it does not want to know.
     pub fn unclaimed(mut self, taker: impl Fn(&Key, &Finished) + Send + Sync + 'static) -> Self {
         self.settings.hooks.unclaimed = Some(Arc::new(taker));
+        self
+    }
+
+    /// How credentials that are over are renewed: called when the provider refuses them (a 401, as a rule), for all requests that met this together. On
+    /// tokio it is a function that gives a future, on threads one that blocks.
+    /// What was refused is then sent again: polls and look-ups by their retry policy, a create once, since nothing ran. While it runs, for 30 s at
+    /// most, nothing leaves.
+    ///
+    /// An error is logged, so it must show no secret. If it fails, or if what it brought is refused as well, the next one waits for 1 s, doubled up to
+    /// 60 s. Default: there is none, and a create that is refused is *rejected*.
+    ///
+    /// ```ignore
+    /// // With `credentials: steadfast_providers::deepvue::Credentials`, on tokio:
+    /// builder.renew_credentials(move || {
+    ///     let credentials = credentials.clone();
+    ///     async move {
+    ///         let token = authorize().await; // your own POST /v1/authorize
+    ///         credentials.renew(token)
+    ///     }
+    /// })
+    /// // On threads:
+    /// builder.renew_credentials(move || credentials.renew(authorize()))
+    /// ```
+    pub fn renew_credentials<F, M>(mut self, renew: F) -> Self
+    where
+        C: RenewsBy<F, M>,
+    {
+        self.settings.hooks.renew = Some(C::hook(renew));
         self
     }
 

@@ -5,12 +5,15 @@
 //! came of it, sleep until [`next_deadline`](Driver::next_deadline).
 //!
 //! How jobs come in is told in `intake`, how they leave in `send`, what a restart takes up in `resume`, what the provider tells by itself in
-//! `webhooks`, and what is kept of those that ended in `results`.
+//! `webhooks`, what it says of jobs that have ended in `revisions`, what is done about credentials that are over in `renew`, and what is kept of
+//! those that ended in `results`.
 
 mod end;
 mod intake;
+mod renew;
 mod results;
 mod resume;
+mod revisions;
 mod send;
 mod webhooks;
 
@@ -24,7 +27,7 @@ use std::time::Duration;
 use oneshot::Sender;
 use steadfast_core::engine::{Event, Limits};
 use steadfast_core::gate::{Gate, GatePolicy};
-use steadfast_core::operation::{Effect, RecordId, Stage};
+use steadfast_core::operation::{Effect, Reading, RecordId, Stage};
 use steadfast_core::{Engine, Key, OperationId, Seed, Timestamp};
 use steadfast_providers::{Payload, Provider};
 use steadfast_store::{self as store, KeptAnswer, StoreError};
@@ -32,20 +35,32 @@ use steadfast_store::{self as store, KeptAnswer, StoreError};
 pub(crate) use self::intake::Question;
 use self::intake::Reply;
 pub use self::intake::{Following, Submit};
+use self::renew::Renewals;
+pub use self::renew::{Renew, RenewError, Renewed, Renewing};
 use self::results::Results;
 use self::resume::Parking;
+use self::revisions::Ends;
 pub use self::send::{Answered, Reader, Sending};
 use self::webhooks::Webhooks;
+use crate::accepted::{Accepted, AcceptingAnswer, Telling};
 use crate::builder::Loaded;
 use crate::finished::{FinalAnswer, Finished, ResumeError, SubmitError, Unfinished};
 use crate::journal::{Batch, Done, Fate, Journal, Started, Work, Worked};
 use crate::observe::{Hooks, Observation};
+use crate::revision::Subscribers;
 use crate::webhook::Posted;
 
 /// What a program wants of its client, beside new jobs.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Command {
+    /// Whoever follows the job wants to know when the provider has it. Dropped untold, it has ended.
+    Accepted {
+        /// Which.
+        id: OperationId,
+        /// Whoever asked.
+        reply: Sender<Accepted>,
+    },
     /// The job is no longer wanted.
     Cancel(OperationId),
     /// What ended as unresolved is to be polled on.
@@ -80,6 +95,8 @@ pub enum Task<H> {
     Abort(OperationId),
     /// Let the store work where it may block, and feed what came of it to [`Driver::worked`]. There is one at a time.
     Work(Box<Work>),
+    /// Renew the credentials, where that may block or wait, and feed what came of it to [`Driver::renewed`]. A next one makes an earlier one pointless.
+    Renew(Renewing),
 }
 
 /// What is held for an operation that has not ended: the bytes, and who waits. See [`Driver::job`].
@@ -95,6 +112,10 @@ struct Job<H> {
     /// The request in the air, or the last one.
     request: Option<H>,
     answer: Option<FinalAnswer>,
+    /// The newest credentials with which a create was refused for them.
+    refused_with: Option<u32>,
+    /// Whom to tell that the provider has it.
+    telling: Telling,
     durable: bool,
     /// Whether a handle was given out: whoever drops it lets go of the outcome.
     followed: bool,
@@ -113,6 +134,8 @@ impl<H> Default for Job<H> {
             waiters: Vec::new(),
             request: None,
             answer: None,
+            refused_with: None,
+            telling: Telling::default(),
             durable: false,
             followed: false,
             intent: None,
@@ -141,6 +164,8 @@ pub struct Driver<H> {
     /// Jobs that have ended and whose outcome nobody has: delivered to the engine, not in the store.
     unclaimed: HashSet<OperationId>,
     webhooks: Webhooks,
+    renewals: Renewals,
+    ends: Ends,
     /// Requests that brought back something without leaving.
     unsent: VecDeque<Answered>,
     tasks: VecDeque<Task<H>>,
@@ -174,6 +199,8 @@ impl<H> Driver<H> {
             webhooks: Webhooks::new(settings.webhooks, provider.has_webhooks()),
             provider,
             body_limit: settings.body_limit,
+            renewals: Renewals::new(settings.hooks.renew.clone()),
+            ends: Ends::new(settings.webhooks.remember),
             hooks: settings.hooks,
             jobs: HashMap::new(),
             limits: settings.limits,
@@ -190,6 +217,11 @@ impl<H> Driver<H> {
         driver
     }
 
+    /// Where revisions go.
+    pub fn tell_revisions_to(&mut self, subscribers: Box<dyn Subscribers>) {
+        self.ends.subscribers = Some(subscribers);
+    }
+
     /// Takes in a job, or joins the one of this key. Only while there [is room](Driver::has_room).
     pub fn submit(&mut self, submit: Submit, now: Timestamp) {
         self.look_at_clock(now);
@@ -200,10 +232,17 @@ impl<H> Driver<H> {
     pub fn command(&mut self, command: Command, now: Timestamp) {
         self.look_at_clock(now);
         match command {
+            Command::Accepted { id, reply } => {
+                if let Some(job) = self.jobs.get_mut(&id) {
+                    job.telling.wait(reply);
+                }
+            }
             Command::Cancel(id) => self.engine.handle(Event::Cancel(id), self.now),
             Command::Resume { key, reply } => self.resume(key, Reply::Resume(reply)),
-            // Those who wait at the gate learn of it in the next `handle_timeout`.
-            Command::Hold(span) => self.engine.gate_mut().hold_until(self.now.saturating_add(span)),
+            Command::Hold(span) => {
+                self.renewals.held_until = self.now.saturating_add(span);
+                self.hold_gate();
+            }
             Command::Gate(policy) => self.engine.gate_mut().set_policy(*policy, self.now),
             Command::Shutdown { grace, reply } => {
                 let until = self.now.saturating_add(grace);
@@ -257,6 +296,7 @@ impl<H> Driver<H> {
     /// Does what time has made due.
     pub fn handle_timeout(&mut self, now: Timestamp) {
         self.look_at_clock(now);
+        self.give_up_renewal();
         self.engine.handle_timeout(self.now);
         self.unpark_overdue(self.now);
         self.webhooks.handle_timeout(self.now);
@@ -369,6 +409,7 @@ impl<H> Driver<H> {
             self.parked.next_deadline(),
             self.webhooks.next_deadline(),
             self.journal.next_deadline(),
+            self.renewals.next_deadline(),
             self.closing.as_ref().map(|closing| closing.until),
         ];
         parts.into_iter().flatten().min()
@@ -495,10 +536,20 @@ impl<H> Driver<H> {
             }
         };
         self.engine.handle(event, now);
+        for id in &operations {
+            self.tell_accepted(*id);
+        }
         self.keep_promises(&operations, durable);
     }
 
-    fn answer(&mut self, Answered { id, attempt, meaning, answer, quota }: Answered) {
+    fn answer(&mut self, answered: Answered) {
+        let Answered { id, attempt, kind, generation, unauthorized, meaning, answer, quota } = answered;
+        let meaning = self.weigh_credentials(id, kind, generation, unauthorized, meaning);
+        if let (Ok(Reading::Accepted(reference)), Some(FinalAnswer { status, body })) = (&meaning, &answer)
+            && let Some(job) = self.jobs.get_mut(&id)
+        {
+            job.telling.learn(reference, || AcceptingAnswer { kind, status: *status, body: body.clone() });
+        }
         // A job that a webhook has ended meanwhile keeps the result that came with it.
         let counts = answer.is_some() && !self.has_ended(id);
         if let (Some(job), Some(answer)) = (self.jobs.get_mut(&id).filter(|_| counts), answer) {

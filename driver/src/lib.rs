@@ -65,6 +65,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod accepted;
 mod builder;
 mod driver;
 mod finished;
@@ -72,13 +73,18 @@ mod journal;
 mod keep;
 mod observe;
 mod outgoing;
+mod revision;
 mod webhook;
 
-pub use crate::builder::{Builder, Loaded, Settings, Start, StartError};
-pub use crate::driver::{Answered, Command, Driver, Following, Reader, Sending, Submit, Task};
+pub use crate::accepted::{Acceptance, Accepted, AcceptingAnswer, NotAccepted};
+pub use crate::builder::{Builder, Loaded, RenewsBy, Settings, Start, StartError};
+pub use crate::driver::{
+    Answered, Command, Driver, Following, Reader, Renew, RenewError, Renewed, Renewing, Sending, Submit, Task,
+};
 pub use crate::finished::{FinalAnswer, Finished, ResumeError, Stopped, SubmitError, Unfinished};
 pub use crate::journal::{Work, Worked};
 pub use crate::keep::{Durability, Seal, SealError};
 pub use crate::observe::{CorrelationId, Observation};
 pub use crate::outgoing::{Outgoing, SendError};
+pub use crate::revision::{REVISIONS, Revision, RevisionError, Subscribers};
 pub use crate::webhook::{Delivery, Mailbox, Posted, UnknownJob, WebhookPolicy};

@@ -13,6 +13,7 @@ use steadfast_core::operation::{AttemptId, Outcome};
 use steadfast_core::{Key, Label, Operation, OperationId, Reference, Timestamp};
 use tracing::{Level, event};
 
+use crate::driver::Renew;
 use crate::finished::Finished;
 
 /// A notice, and whose it is.
@@ -60,6 +61,8 @@ pub(crate) struct Hooks {
     pub(crate) observer: Option<Observer>,
     /// For outcomes that nobody waits for.
     pub(crate) unclaimed: Option<Unclaimed>,
+    /// For credentials that are over.
+    pub(crate) renew: Option<Renew>,
 }
 
 /// Called on the driver's task with an outcome that nobody waits for.
@@ -128,6 +131,7 @@ const fn summary(notice: &Notice) -> &'static str {
     match notice {
         Notice::Sending(_) => "sending a request",
         Notice::Failed { .. } => "a request gave no usable answer",
+        Notice::SameAnswer { .. } => "the same answer again: perhaps the provider has stored it for the key",
         Notice::Waiting { .. } => "waiting",
         Notice::Blocked { .. } => "waiting at the gate",
         Notice::Breaker(BreakerState::Open { .. }) => "the breaker opened: the provider is not asked for a while",
@@ -135,6 +139,7 @@ const fn summary(notice: &Notice) -> &'static str {
         Notice::Breaker(_) => "the breaker closed: the provider answers again",
         Notice::Accepted => "the provider has the job",
         Notice::Pending { .. } => "the job is not done",
+        Notice::Progress { .. } => "a part of the job is done",
         Notice::AwaitingPerson => "the job waits for a person",
         Notice::Partial => "a part of the result is there",
         Notice::UnknownStatus(_) => "the provider gave a status that is not known: it counts as pending",

@@ -39,6 +39,7 @@ pub struct SendError {
     what: &'static str,
     class: Class,
     certainty: Certainty,
+    wait: Option<Duration>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -63,6 +64,14 @@ impl SendError {
     #[must_use]
     pub fn timed_out() -> Self {
         Self::new("no answer came in time", Class::TimedOut, Certainty::MayHaveExecuted)
+    }
+
+    /// The request was not sent, to keep to a limit that others share: it may go after this wait. The client's gate holds everything back for so long.
+    #[must_use]
+    pub fn held_back(wait: Duration) -> Self {
+        let held =
+            Self::new("it was held back to keep to a shared rate limit", Class::Throttled, Certainty::NotExecuted);
+        Self { wait: Some(wait), ..held }
     }
 
     /// The request can never be sent as it is.
@@ -101,10 +110,10 @@ impl SendError {
     /// What the core needs to know of it.
     #[must_use]
     pub const fn failure(&self) -> Failure {
-        Failure::new(self.class, self.certainty)
+        Failure::new(self.class, self.certainty).with_retry_after(self.wait)
     }
 
     const fn new(what: &'static str, class: Class, certainty: Certainty) -> Self {
-        Self { what, class, certainty, source: None }
+        Self { what, class, certainty, wait: None, source: None }
     }
 }

@@ -4,18 +4,25 @@
 //! `transaction_id`; `GET /v1/verification/get-{product}?transaction_id=…` answers 202 until the result is there, most often
 //! within 5 to 30 seconds. What this profile makes of it:
 //!
-//! - **A repeated create may be a second charge.** Deepvue documents no idempotency key. One is sent (`Idempotency-Key`, the
-//!   plain key), but nothing says that it is honoured, so after an ambiguous failure nothing is sent again:
-//!   [`SendSafety::Unsafe`]. If your contract says otherwise, say so with [`Deepvue::with_safety`].
+//! - **A repeated create may be a second charge.** Deepvue documents no idempotency key, but nothing says that one is honoured, so after an ambiguous
+//!   failure nothing is sent again: [`SendSafety::Unsafe`]. If your contract says otherwise, say so with [`Deepvue::with_safety`].
+//! - **A key is sent all the same**, in the header `Idempotency-Key`, as plain text: `Idempotency-Key: order-42`. The draft of the header
+//!   (draft-ietf-httpapi-idempotency-key-header) wants the quotes of RFC 8941 around it; those who honour keys today (Stripe, Adyen, Didit) take
+//!   it without, and would take the quotes for a part of it.
 //! - **The schedule is the guide's**: polls after 3 s, doubling to 30 s, at most 10, for 3 minutes, without jitter.
-//! - **A token lasts 24 hours**, and a job may be older: see [`Credentials::renew`]. A poll that meets a 401 waits for that; a
-//!   create that meets one is refused, and nothing ran.
+//! - **A token lasts 24 hours**, and a job may be older: see [`Credentials::renew`]. A poll that meets a 401 waits for that, at the pace of its retries,
+//!   and no breaker counts it. A create that meets one is refused, and nothing ran, unless the driver has somebody to renew the token: then it is
+//!   sent again, once.
+//! - **Its pages differ on shape**: see [`Shape`]. What is asked follows the one that is chosen; answers are read in either.
+//! - **A source that is down is one registry**, and not Deepvue: each product should have its own breaker, hence a client of its own. The rate limit is the
+//!   API key's, over all products: [`Plan::rates`] are to be shared between their clients.
+//! - **Many records at once** are another kind of job: [`DeepvueBulk`].
 //!
 //! # What an answer means
 //!
 //! | create | |
 //! | --- | --- |
-//! | 2xx with a `transaction_id` that is a text | accepted |
+//! | 2xx with a `transaction_id` (or `request_id`) that is a text | accepted |
 //! | 2xx with anything else: no id, a number for an id, HTML, cut short, empty | a failure that may have executed |
 //! | 503 `{"detail":"Source Unavailable"}` | the registry behind Deepvue is down: did not run, may be sent again |
 //! | else | by its [`status`] |
@@ -33,7 +40,7 @@
 //! | 200, `status` at the top is `completed` | ready, even without `data` |
 //! | 200, `status` at the top is another text | unknown, kept as text: treated as pending |
 //! | 404 | not found |
-//! | 401 | transient: the token has to be renewed |
+//! | 401 | unauthorized: the token has to be renewed |
 //! | 2xx that is no JSON object | transient |
 //! | else | by its [`status`] |
 //!
@@ -69,6 +76,7 @@
 //!
 //! [`status`]: crate::status
 
+mod bulk;
 mod credentials;
 mod plan;
 mod reading;
@@ -76,7 +84,7 @@ mod reading;
 use core::time::Duration;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method, Request, Uri};
 use steadfast_core::backoff::{BackoffPolicy, Growth, Jitter};
 use steadfast_core::gate::GatePolicy;
@@ -85,10 +93,33 @@ use steadfast_core::poll::PollPolicy;
 use steadfast_core::retry::{Failure, RetryPolicy};
 use steadfast_core::{Key, Kind, OperationPolicy, PolicyError, Reference, SendSafety};
 
+pub use self::bulk::{DeepvueBulk, OutputFile};
 pub use self::credentials::Credentials;
 pub use self::plan::Plan;
 use crate::secret::key_header;
 use crate::{Answer, Ask, BaseUrl, Payload, Provider, RequestError, SecretError, status};
+
+/// Which of Deepvue's pages a product keeps to. They differ on the same endpoints; which is right is told by the answers to your own account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum Shape {
+    /// [The guide](https://docs.deepvue.ai/async-endpoints): a job is a `transaction_id`, asked for by that name, and its result is in `data`.
+    #[default]
+    Guide,
+    /// [The API reference](https://docs.deepvue.ai/reference/kyc/async/result-driver-license-verification): a job is a `request_id`, asked for by that
+    /// name; how far it is says `status`, and its result is in `result`.
+    Reference,
+}
+
+impl Shape {
+    /// The parameter by which a job is asked for.
+    const fn parameter(self) -> &'static str {
+        match self {
+            Self::Guide => "transaction_id",
+            Self::Reference => "request_id",
+        }
+    }
+}
 
 /// One of Deepvue's products, as one set of credentials reaches it. See the [module](self).
 #[derive(Clone, Debug)]
@@ -97,6 +128,7 @@ pub struct Deepvue {
     name: Box<str>,
     post: Box<str>,
     get: Box<str>,
+    shape: Shape,
     credentials: Credentials,
     policy: OperationPolicy,
     gate: GatePolicy,
@@ -114,25 +146,31 @@ impl Deepvue {
     /// # Errors
     /// A product that is not 1 to 64 letters, digits, `-` and `_` of ASCII.
     pub fn new(base: BaseUrl, product: &str, credentials: Credentials) -> Result<Self, SetupError> {
-        let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-        if product.is_empty() || product.len() > Self::MAX_PRODUCT_LEN || !product.bytes().all(fits) {
-            return Err(SetupError::Product);
-        }
+        check_product(product)?;
         let policy = OperationPolicy::default().with_poll(schedule()?).with_safety(SendSafety::Unsafe)?;
         Ok(Self {
             base,
             name: format!("deepvue/{product}").into(),
             post: format!("post-{product}").into(),
             get: format!("get-{product}").into(),
+            shape: Shape::default(),
             credentials,
             policy,
             gate: GatePolicy::default(),
         })
     }
 
+    /// The same, asking as this one of Deepvue's pages has it. Default [`Shape::Guide`]. Of an answer that bears both ids, that of the shape is the job's.
+    #[must_use]
+    pub const fn with_shape(mut self, shape: Shape) -> Self {
+        self.shape = shape;
+        self
+    }
+
     /// The same, keeping to the rate limits of the account's plan. Without one there is no limit but what a 429 teaches.
     ///
-    /// The limits count per API key. Where several products or processes share one, each [`gate`](Provider::gate) must be given its share instead.
+    /// The limits count per API key. Where several products share one, they must share the limits too ([`Plan::rates`], in a transport that all
+    /// of their clients send by); where several processes do, each [`gate`](Provider::gate) is given its share.
     ///
     /// # Errors
     /// None with the plans as they are.
@@ -161,25 +199,24 @@ impl Deepvue {
     }
 
     fn create(&self, key: &Key, payload: &Payload) -> Result<Request<Bytes>, RequestError> {
-        let mut request = self.authorized(Method::POST, self.url(&self.post, &[])?, payload.bytes().clone())?;
+        let mut request =
+            self.credentials.request(Method::POST, self.url(&self.post, &[])?, payload.bytes().clone())?;
         request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         request.headers_mut().insert("idempotency-key", key_header(key)?);
         Ok(request)
     }
 
     fn poll(&self, reference: &Reference) -> Result<Request<Bytes>, RequestError> {
-        let url = self.url(&self.get, &[("transaction_id", reference.as_str())])?;
-        self.authorized(Method::GET, url, Bytes::new())
+        let url = self.url(&self.get, &[(self.shape.parameter(), reference.as_str())])?;
+        self.credentials.request(Method::GET, url, Bytes::new())
     }
+}
 
-    fn authorized(&self, method: Method, url: Uri, body: Bytes) -> Result<Request<Bytes>, RequestError> {
-        let mut request = Request::new(body);
-        *request.method_mut() = method;
-        *request.uri_mut() = url;
-        request.headers_mut().insert(AUTHORIZATION, self.credentials.authorization()?);
-        request.headers_mut().insert("x-api-key", self.credentials.api_key()?);
-        Ok(request)
-    }
+/// A product is one plain segment of a path.
+fn check_product(product: &str) -> Result<(), SetupError> {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    let is_plain = !product.is_empty() && product.len() <= Deepvue::MAX_PRODUCT_LEN && product.bytes().all(fits);
+    if is_plain { Ok(()) } else { Err(SetupError::Product) }
 }
 
 /// The guide's: from 3 seconds, doubled, capped at 30, 10 attempts, 2 to 3 minutes. It prescribes the waits: no jitter.
@@ -212,10 +249,14 @@ impl Provider for Deepvue {
 
     fn read(&self, answer: &Answer<'_>) -> Result<Reading, Failure> {
         match answer.kind {
-            Kind::Create => reading::of_create(answer),
+            Kind::Create => reading::of_create(answer, self.shape),
             Kind::Poll => reading::of_poll(answer),
             _ => Err(status::failure(answer)),
         }
+    }
+
+    fn is_unauthorized(&self, answer: &Answer<'_>) -> bool {
+        reading::is_unauthorized(answer)
     }
 }
 

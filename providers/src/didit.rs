@@ -10,7 +10,7 @@
 //! - **A 201 is no proof of a new session.** Of the sessions that are not finished, Didit gives back the one with the same `vendor_data`, if the
 //!   workflow has not been published anew since. That protects only a part of all repeats, so nothing here relies on it.
 //! - **The person needs the session's page**, whose `url` stands in the create's answer and, as `session_url`, in every list of sessions. A
-//!   session that was adopted by a look-up has one like any other: ask for it by its reference or its `vendor_data`.
+//!   session that was adopted by a look-up has one like any other. [`page()`] finds it in either answer.
 //! - **People take their time.** Polls begin after 30 s and slow down to one in ten minutes, for a week: a thousand open sessions then cost a
 //!   sixth of the read limit. Didit recommends webhooks ([`Didit::with_webhooks`]); polling finds what they lose. A workflow's own expiry may be longer: then set another
 //!   policy.
@@ -82,6 +82,7 @@
 
 mod aml;
 mod limits;
+mod page;
 mod payload;
 mod reading;
 mod status;
@@ -102,6 +103,7 @@ use steadfast_core::{Key, Kind, OperationPolicy, PolicyError, Reference, SendSaf
 
 pub use self::aml::DiditAml;
 pub use self::limits::Limits;
+pub use self::page::page;
 pub use self::status::{Stage, Status};
 use crate::rate_limit::{Reset, quota};
 use crate::webhook::{self as signed, DiditSignatures, Scheme, Verifier};
@@ -270,6 +272,10 @@ impl Provider for Didit {
 
     fn quota(&self, answer: &Answer<'_>) -> Option<Quota> {
         quota(answer.headers, Reset::EpochSeconds, answer.wall)
+    }
+
+    fn decision(&self, answer: &Answer<'_>) -> Option<Box<str>> {
+        reading::decision(answer)
     }
 
     fn has_webhooks(&self) -> bool {

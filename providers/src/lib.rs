@@ -36,7 +36,7 @@ use http::{HeaderMap, Request, StatusCode};
 use steadfast_core::gate::GatePolicy;
 use steadfast_core::operation::Reading;
 use steadfast_core::rate_limit::Quota;
-use steadfast_core::retry::Failure;
+use steadfast_core::retry::{AnswerDigest, Failure};
 use steadfast_core::{Key, Kind, OperationPolicy, Reference, Timestamp};
 
 pub use crate::base_url::{BaseUrl, BaseUrlError, is_secure};
@@ -74,9 +74,28 @@ pub trait Provider: Send + Sync + 'static {
     /// It is no usable answer. The certainty in the failure decides whether a create may be sent again.
     fn read(&self, answer: &Answer<'_>) -> Result<Reading, Failure>;
 
+    /// Whether the answer says that the credentials are not valid, or no longer, so that renewing them may help and nothing ran. Default: a 401.
+    fn is_unauthorized(&self, answer: &Answer<'_>) -> bool {
+        answer.status == StatusCode::UNAUTHORIZED
+    }
+
+    /// What the answer to a create that failed is known by when the provider has stored it for the key and gives it again. Default:
+    /// [`status::stored`], by its status and its whole body. A provider whose stored failures bear something new each time leaves that out; one that
+    /// stores none says `None`.
+    fn stored(&self, answer: &Answer<'_>) -> Option<AnswerDigest> {
+        status::stored(answer)
+    }
+
     /// What an answer says of the provider's own rate limit, if anything. Default: what [`rate_limit::quota`] finds in its headers.
     fn quota(&self, answer: &Answer<'_>) -> Option<Quota> {
         rate_limit::quota(answer.headers, Reset::Guess, answer.wall)
+    }
+
+    /// The provider's word for the decision in an answer that ended a job, as its webhooks have it ([`WebhookEvent::status`]): by it the webhook that
+    /// tells of that decision is told from one that tells of a later one. Default: it is not known.
+    fn decision(&self, answer: &Answer<'_>) -> Option<Box<str>> {
+        let _ = answer;
+        None
     }
 
     /// Whether it tells of jobs by itself, and has what it takes to know it by. Only then is it remembered which job bears which reference. Default:
@@ -119,8 +138,20 @@ impl Provider for Box<dyn Provider> {
         (**self).read(answer)
     }
 
+    fn is_unauthorized(&self, answer: &Answer<'_>) -> bool {
+        (**self).is_unauthorized(answer)
+    }
+
+    fn stored(&self, answer: &Answer<'_>) -> Option<AnswerDigest> {
+        (**self).stored(answer)
+    }
+
     fn quota(&self, answer: &Answer<'_>) -> Option<Quota> {
         (**self).quota(answer)
+    }
+
+    fn decision(&self, answer: &Answer<'_>) -> Option<Box<str>> {
+        (**self).decision(answer)
     }
 
     fn has_webhooks(&self) -> bool {

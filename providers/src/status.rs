@@ -25,7 +25,7 @@
 
 use http::StatusCode;
 use steadfast_core::Kind;
-use steadfast_core::retry::{Certainty, Class, Failure};
+use steadfast_core::retry::{AnswerDigest, Certainty, Class, Failure};
 
 use crate::Answer;
 use crate::retry_after::retry_after;
@@ -50,6 +50,29 @@ pub fn failure(answer: &Answer<'_>) -> Failure {
         _ => certainty(answer.status),
     };
     Failure::new(class(answer.status, wait.is_some()), certainty).with_retry_after(wait)
+}
+
+/// What an answer is known by when a provider that has stored it for a key gives it again; `None` if its kind is not stored.
+///
+/// Stored is what the job itself came to: a 2xx (of which this is asked only if it could not be read) or a 5xx. Not a 4xx, which refuses before
+/// anything runs or names an earlier request (409); nor a 502, 503 or 504, which come from whatever stands in front, are all alike, and pass.
+/// Headers are left out: dates and request ids differ in a replay.
+///
+/// ```
+/// use http::{HeaderMap, StatusCode};
+/// use steadfast_core::{Kind, Timestamp};
+/// use steadfast_providers::{Answer, status};
+///
+/// let (headers, wall) = (HeaderMap::new(), Timestamp::from_secs(1_700_000_000));
+/// let answer = |status| Answer::new(Kind::Create, status, &headers, b"{}", wall);
+/// assert!(status::stored(&answer(StatusCode::INTERNAL_SERVER_ERROR)).is_some());
+/// assert!(status::stored(&answer(StatusCode::BAD_GATEWAY)).is_none());
+/// ```
+#[must_use]
+pub fn stored(answer: &Answer<'_>) -> Option<AnswerDigest> {
+    let status = answer.status.as_u16();
+    let is_stored = answer.kind == Kind::Create && matches!(status, 200..=299 | 500 | 501 | 505..=599);
+    is_stored.then(|| AnswerDigest::of(status, answer.body))
 }
 
 fn class(status: StatusCode, says_when: bool) -> Class {

@@ -373,7 +373,7 @@ fn a_code_in_the_body_that_contradicts_a_200_wins() {
     assert_eq!(poll(200, &with(202)), pending());
     assert_eq!(poll(200, &with(404)), Ok(Reading::NotFound));
     for (code, class) in
-        [(401, Class::Transient), (403, Class::Permanent), (429, Class::Throttled), (500, Class::Transient)]
+        [(401, Class::Unauthorized), (403, Class::Permanent), (429, Class::Throttled), (500, Class::Transient)]
     {
         assert_eq!(poll(200, &with(code)), Err(Failure::new(class, Certainty::NotExecuted)), "{code}");
     }
@@ -458,7 +458,7 @@ fn a_poll_that_fails_is_not_a_job_that_failed() {
     }
     assert_eq!(poll(204, ""), failure(Class::Transient));
     // The token is over after a day; the job is not.
-    assert_eq!(poll(401, r#"{"detail":"Token expired"}"#), failure(Class::Transient));
+    assert_eq!(poll(401, r#"{"detail":"Token expired"}"#), failure(Class::Unauthorized));
     for status in [400, 403, 422] {
         assert_eq!(poll(status, ""), failure(Class::Permanent), "{status}");
     }

@@ -5,10 +5,11 @@ use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::AUTHORIZATION;
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{Method, Request, Response, StatusCode};
 use serde_json::{Value, json};
 use steadfast_core::{Kind, Seed, Timestamp};
+use steadfast_providers::deepvue::Shape;
 
 use crate::brain::{Api, Asked, Brain, Call, Denied, Habits, Outage, answer, detail, header, query};
 use crate::faults::{Faults, share};
@@ -40,6 +41,12 @@ pub struct FakeDeepvue {
     job_time: (Duration, Duration),
     lateness: Duration,
     failing: f64,
+    storing: f64,
+    key_memory: Duration,
+    shape: Shape,
+    token_life: Option<Duration>,
+    /// A product, and when its source is down.
+    source_down: Option<(String, Outage)>,
     outage: Option<Outage>,
 }
 
@@ -54,6 +61,11 @@ impl FakeDeepvue {
             job_time: (Duration::from_secs(5), Duration::from_secs(30)),
             lateness: Duration::from_secs(15),
             failing: 0.0,
+            storing: 0.0,
+            key_memory: Duration::MAX,
+            shape: Shape::Guide,
+            token_life: None,
+            source_down: None,
             outage: None,
         }
     }
@@ -95,6 +107,38 @@ impl FakeDeepvue {
         self
     }
 
+    /// With this share of all keys met by a 500 after they ran, which is stored and given to each repeat, as Stripe does. Only where keys are honoured.
+    /// Default 0.
+    pub const fn with_stored_failures(mut self, share: f64) -> Self {
+        self.storing = share;
+        self
+    }
+
+    /// Forgetting a key so long after its first use, before the speed: a repeat after that runs again. Default: it never does.
+    pub const fn with_key_memory(mut self, span: Duration) -> Self {
+        self.key_memory = span;
+        self
+    }
+
+    /// Speaking as this one of Deepvue's pages has it. Default [`Shape::Guide`].
+    pub const fn with_shape(mut self, shape: Shape) -> Self {
+        self.shape = shape;
+        self
+    }
+
+    /// With access tokens that are over so long after their first use, before the speed. Default: they never are.
+    pub const fn with_token_life(mut self, life: Duration) -> Self {
+        self.token_life = Some(life);
+        self
+    }
+
+    /// With the source of one product down: from so long after its first request, and for so long, both before the speed. Its requests get a 503,
+    /// "Source Unavailable", and run nothing; those of other products are served.
+    pub fn with_source_down(mut self, product: &str, after: Duration, lasting: Duration) -> Self {
+        self.source_down = Some((product.into(), Outage { after, lasting }));
+        self
+    }
+
     /// With an outage that begins so long after the first request and lasts so long, both before the speed. In it every request gets a 503, and
     /// nothing runs; they are counted as faults of kind `outage`.
     pub const fn with_outage(mut self, after: Duration, lasting: Duration) -> Self {
@@ -106,7 +150,13 @@ impl FakeDeepvue {
     #[must_use]
     pub fn brain(self) -> Brain {
         let Self { seed, faults, speed, lateness, outage, .. } = self.clone();
-        let deepvue = Deepvue { settings: self, jobs: BTreeMap::new(), by_key: BTreeMap::new() };
+        let deepvue = Deepvue {
+            settings: self,
+            jobs: BTreeMap::new(),
+            by_key: BTreeMap::new(),
+            tokens: BTreeMap::new(),
+            source_asked: None,
+        };
         Brain::new(Habits { seed, faults, speed, lateness, outage }, deepvue)
     }
 
@@ -133,13 +183,29 @@ impl From<FakeDeepvue> for Brain {
 struct Deepvue {
     settings: FakeDeepvue,
     jobs: BTreeMap<String, Job>,
-    /// The first create of each key: its payload and its job.
-    by_key: BTreeMap<String, (Bytes, String)>,
+    by_key: BTreeMap<String, First>,
+    /// When each access token was used first.
+    tokens: BTreeMap<String, Timestamp>,
+    /// When the product whose source will be down was asked first.
+    source_asked: Option<Timestamp>,
+}
+
+/// The first create of a key.
+#[derive(Debug)]
+struct First {
+    payload: Bytes,
+    transaction_id: String,
+    at: Timestamp,
+    /// What each repeat is answered.
+    answer: Response<Bytes>,
 }
 
 #[derive(Debug)]
 struct Job {
+    began: Timestamp,
     ready_at: Timestamp,
+    /// Of a batch.
+    records: Option<u32>,
     partial_first: bool,
     fails: bool,
 }
@@ -153,9 +219,17 @@ impl Api for Deepvue {
             return Err((StatusCode::FORBIDDEN, "the client secret is missing"));
         }
         let path = request.uri().path().strip_prefix("/v1/verification/").unwrap_or_default();
+        let id = match self.settings.shape {
+            Shape::Reference => "request_id",
+            _ => "transaction_id",
+        };
         let (kind, whom) = match (request.method(), path.split_once('-')) {
+            (&Method::POST, _) if path.ends_with("/batch") => {
+                (Kind::Create, header(request, "idempotency-key").to_owned())
+            }
+            (&Method::GET, _) if path == BATCH_STATUS => (Kind::Poll, query(request, "request_id")),
             (&Method::POST, Some(("post", _))) => (Kind::Create, header(request, "idempotency-key").to_owned()),
-            (&Method::GET, Some(("get", _))) => (Kind::Poll, query(request, "transaction_id")),
+            (&Method::GET, Some(("get", _))) => (Kind::Poll, query(request, id)),
             (&Method::GET, Some(("find", _))) => (Kind::Lookup, query(request, "key")),
             _ => return Err((StatusCode::NOT_FOUND, "no such endpoint")),
         };
@@ -164,8 +238,18 @@ impl Api for Deepvue {
 
     fn carry_out(&mut self, call: &Call<'_>, ledger: &mut Ledger) -> Response<Bytes> {
         let Call { asked: Asked { kind, whom }, request, nth, now } = *call;
+        if let Some(life) = self.settings.token_life.map(|life| self.settings.scaled(life)) {
+            let token = header(request, AUTHORIZATION.as_str()).to_owned();
+            if now >= self.tokens.entry(token).or_insert(now).saturating_add(life) {
+                return detail(StatusCode::UNAUTHORIZED, "Token expired");
+            }
+        }
+        if self.is_source_down(request.uri().path(), now) {
+            return self.down();
+        }
         match kind {
-            Kind::Create => self.create(whom, request.body(), now, ledger),
+            Kind::Create => self.create(whom, request, now, ledger),
+            Kind::Poll if request.uri().path().ends_with(BATCH_STATUS) => self.batch_status(whom, now),
             Kind::Poll => self.poll(whom, nth, now),
             _ => self.find(whom),
         }
@@ -181,15 +265,33 @@ impl Api for Deepvue {
 }
 
 impl Deepvue {
-    fn create(&mut self, key: &str, body: &Bytes, now: Timestamp, ledger: &mut Ledger) -> Response<Bytes> {
-        if let Err((status, why)) = valid(body) {
-            return detail(status, why);
-        }
+    fn is_source_down(&mut self, path: &str, now: Timestamp) -> bool {
+        let Some((_, Outage { after, lasting })) =
+            self.settings.source_down.as_ref().filter(|(product, _)| path.contains(product.as_str()))
+        else {
+            return false;
+        };
+        let since = now.saturating_since(*self.source_asked.get_or_insert(now));
+        let began = self.settings.scaled(*after);
+        began <= since && since < began.saturating_add(self.settings.scaled(*lasting))
+    }
+
+    fn create(&mut self, key: &str, request: &Request<Bytes>, now: Timestamp, ledger: &mut Ledger) -> Response<Bytes> {
+        let body = request.body();
+        let records = match records(request) {
+            Some(Ok(records)) => Some(records),
+            None => match valid(body) {
+                Ok(()) => None,
+                Err((status, why)) => return detail(status, why),
+            },
+            Some(Err((status, why))) => return detail(status, why),
+        };
+        let memory = self.settings.scaled(self.settings.key_memory);
         if self.settings.keys == Keys::Honoured
-            && let Some((first, transaction_id)) = self.by_key.get(key)
+            && let Some(first) = self.by_key.get(key).filter(|first| now < first.at.saturating_add(memory))
         {
-            return if first == body {
-                accepted(transaction_id, now)
+            return if first.payload == body {
+                first.answer.clone()
             } else {
                 detail(StatusCode::UNPROCESSABLE_ENTITY, "this Idempotency-Key was used with another payload")
             };
@@ -199,21 +301,36 @@ impl Deepvue {
         let (least, most) = self.settings.job_time;
         let time = Duration::from_nanos(draw.derive(1).between(least.as_nanos() as u64, most.as_nanos() as u64));
         let job = Job {
+            began: now,
+            records,
             ready_at: now.saturating_add(self.settings.scaled(time)),
             partial_first: share(draw.derive(2)) < 0.1,
             fails: share(draw.derive(3)) < self.settings.failing,
         };
         self.jobs.insert(transaction_id.clone(), job);
         ledger.ran(key, now, transaction_id.clone());
-        let response = accepted(&transaction_id, now);
-        self.by_key.entry(key.into()).or_insert_with(|| (body.clone(), transaction_id));
-        response
+        let answer = if share(draw.derive(4)) < self.settings.storing {
+            detail(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error")
+        } else {
+            self.accepted(&transaction_id, records, now)
+        };
+        let first = First { payload: body.clone(), transaction_id, at: now, answer: answer.clone() };
+        // Where keys are asked for, the first one is what is found; where it was forgotten, the repeat is the first.
+        if self.settings.keys == Keys::Honoured {
+            self.by_key.insert(key.into(), first);
+        } else {
+            self.by_key.entry(key.into()).or_insert(first);
+        }
+        answer
     }
 
     fn poll(&mut self, transaction_id: &str, nth: u32, now: Timestamp) -> Response<Bytes> {
         let Some(job) = self.jobs.get_mut(transaction_id) else {
             return detail(StatusCode::NOT_FOUND, "no such transaction");
         };
+        if self.settings.shape == Shape::Reference {
+            return by_reference(transaction_id, job, now);
+        }
         let body = |data: Value| json!({ "code": 200, "timestamp": millis(now), "transaction_id": transaction_id, "data": data });
         if now < job.ready_at {
             let empty = share(self.settings.seed.derive_bytes(transaction_id.as_bytes()).derive(u64::from(nth))) < 0.2;
@@ -235,14 +352,83 @@ impl Deepvue {
         answer(StatusCode::OK, &body(json!({ "status": "id_found", "name": "A. Person", "class_of_vehicle": ["LMV"] })))
     }
 
+    /// As the reference has it for a batch that is done; what it says before is an inference.
+    fn batch_status(&mut self, request_id: &str, now: Timestamp) -> Response<Bytes> {
+        let Some((job, records)) = self.jobs.get_mut(request_id).and_then(|job| job.records.map(|count| (job, count)))
+        else {
+            return detail(StatusCode::NOT_FOUND, "no such batch");
+        };
+        let file = format!("https://files.deepvue.test/{request_id}.csv?signature=canary");
+        let (passed, whole) = (now.saturating_since(job.began), job.ready_at.saturating_since(job.began));
+        let done =
+            (f64::from(records) * (passed.as_secs_f64() / whole.as_secs_f64().max(1e-9))).min(f64::from(records));
+        let (status, message, url) = if now >= job.ready_at {
+            (200, "batch processing completed", file.as_str())
+        } else if job.partial_first && done * 2.0 >= f64::from(records) {
+            (202, "batch processing in progress", file.as_str())
+        } else {
+            (202, "batch processing in progress", "")
+        };
+        let data = json!({ "request_id": request_id, "status": status, "product_id": "", "message": message,
+            "processed_records": done as u32, "total_records": records, "batch_output_file_url": url });
+        let message = "Batch Upload status fetched successfully";
+        let body =
+            json!({ "code": 200, "sub_code": "SUCCESS", "timestamp": millis(now), "message": message, "data": data });
+        answer(StatusCode::OK, &body)
+    }
+
+    fn accepted(&self, id: &str, records: Option<u32>, now: Timestamp) -> Response<Bytes> {
+        if records.is_some() {
+            let body = json!({ "code": 201, "timestamp": millis(now), "transaction_id": id, "request_id": id,
+                "message": "batch processing in progress", "sub_code": "SUCCESS", "output_batch_file": "" });
+            return answer(StatusCode::CREATED, &body);
+        }
+        match self.settings.shape {
+            Shape::Reference => answer(StatusCode::OK, &json!({ "request_id": id })),
+            _ => accepted(id, now),
+        }
+    }
+
     fn find(&self, key: &str) -> Response<Bytes> {
         match self.by_key.get(key) {
-            Some((_, transaction_id)) if self.settings.keys == Keys::Lookup => {
-                answer(StatusCode::OK, &json!({ "code": 200, "transaction_id": transaction_id }))
+            Some(first) if self.settings.keys == Keys::Lookup => {
+                answer(StatusCode::OK, &json!({ "code": 200, "transaction_id": first.transaction_id }))
             }
             _ => detail(StatusCode::NOT_FOUND, "no such key"),
         }
     }
+}
+
+const BATCH_STATUS: &str = "batch-processing-status";
+
+/// The API reference's shape, which is IDfy's.
+fn by_reference(request_id: &str, job: &Job, now: Timestamp) -> Response<Bytes> {
+    let mut body = json!({ "action": "verify_with_source", "created_at": "2024-01-01T00:00:00Z", "group_id": "g", "request_id": request_id,
+        "task_id": "t", "type": "ind_driving_license", "status": "in_progress" });
+    if now >= job.ready_at {
+        body["status"] = if job.fails { "failed".into() } else { "completed".into() };
+        body["completed_at"] = "2024-01-01T00:00:30Z".into();
+        if !job.fails {
+            body["result"] = json!({ "source_output": { "status": "id_found", "name": "A. Person" } });
+        }
+    }
+    answer(StatusCode::OK, &body)
+}
+
+/// How many records a batch has: the lines of its file but the first. `None` if the request is no batch.
+fn records(request: &Request<Bytes>) -> Option<Result<u32, Denied>> {
+    const BAD: Denied = (StatusCode::UNPROCESSABLE_ENTITY, "there is no batch_file with records in it");
+    request.uri().path().ends_with("/batch").then(|| {
+        let kind = header(request, CONTENT_TYPE.as_str());
+        let boundary = kind.strip_prefix("multipart/form-data; boundary=").ok_or(BAD)?;
+        let text = std::str::from_utf8(request.body()).map_err(|_| BAD)?;
+        let part = text.strip_prefix(&format!("--{boundary}\r\n")).ok_or(BAD)?;
+        let part = part.strip_suffix(&format!("\r\n--{boundary}--\r\n")).ok_or(BAD)?;
+        let (head, file) = part.split_once("\r\n\r\n").ok_or(BAD)?;
+        let lines = file.lines().filter(|line| !line.trim().is_empty()).count();
+        let named = head.contains("name=\"batch_file\"");
+        u32::try_from(lines.saturating_sub(1)).ok().filter(|records| named && *records > 0).ok_or(BAD)
+    })
 }
 
 /// What Deepvue checks before it takes a request on.

@@ -112,7 +112,7 @@ fn retry(policy: &RetryPolicy, speed: f64) -> Result<RetryPolicy, PolicyError> {
     };
     let backoff = backoff(policy.backoff(), speed)?;
     let scaled = RetryPolicy::new(policy.attempts(), by(policy.deadline()), by(policy.attempt_timeout()), backoff)?;
-    Ok(scaled.with_retry_after(hints))
+    scaled.with_retry_after(hints).with_identical(policy.identical())
 }
 
 fn backoff(policy: &BackoffPolicy, speed: f64) -> Result<BackoffPolicy, PolicyError> {

@@ -1,11 +1,12 @@
 //! What becomes of webhooks, and what their senders are told: true ones, forged, repeated, late, out of order. Virtual time.
 //!
 //! Those that come before their job is known are in `early`, thousands that are not to be believed in `forged`; all of it at once, in any order, in
-//! `interleaving`.
+//! `interleaving`; what is said of jobs that have ended in `revisions`.
 
 mod early;
 mod forged;
 mod interleaving;
+mod revisions;
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};

@@ -51,7 +51,13 @@ fn attempt() -> impl Strategy<Value = Attempt> {
 }
 
 fn failure() -> impl Strategy<Value = Failure> {
-    let class = prop::sample::select(vec![Class::Transient, Class::Throttled, Class::TimedOut, Class::Permanent]);
+    let class = prop::sample::select(vec![
+        Class::Transient,
+        Class::Throttled,
+        Class::TimedOut,
+        Class::Permanent,
+        Class::Unauthorized,
+    ]);
     let certainty = prop::sample::select(vec![Certainty::NotExecuted, Certainty::MayHaveExecuted, Certainty::Executed]);
     (class, certainty, prop::option::of(span()))
         .prop_map(|(class, certainty, wait)| Failure::new(class, certainty).with_retry_after(wait))
@@ -127,6 +133,7 @@ fn notice() -> BoxedStrategy<Notice> {
         Notice::Ended(Outcome::Completed(Completed::Ready)),
         Notice::Ended(Outcome::Rejected(Rejected::Unavailable)),
         Notice::Ended(Outcome::Unresolved(Unresolved::KeyWindow)),
+        Notice::Ended(Outcome::Unresolved(Unresolved::Replayed)),
         Notice::Ended(Outcome::Failed),
     ]);
     prop_oneof![
@@ -136,6 +143,8 @@ fn notice() -> BoxedStrategy<Notice> {
         2 => (reason(), time(), delay()).prop_map(|(reason, until, delay)| Notice::Waiting { reason, until, delay }),
         1 => (kind(), refusal()).prop_map(|(kind, refusal)| Notice::Blocked { kind, refusal }),
         1 => breaker().prop_map(Notice::Breaker),
+        1 => (any::<u32>(), any::<u32>()).prop_map(|(done, total)| Notice::Progress { done, total }),
+        1 => (2_u8..).prop_map(|times| Notice::SameAnswer { times }),
         2 => prop::option::of(span()).prop_map(|hint| Notice::Pending { hint }),
         1 => text().prop_map(|text| Notice::UnknownStatus(text.into())),
         1 => any::<u32>().prop_map(|id| Notice::LateAnswer(AttemptId(id))),

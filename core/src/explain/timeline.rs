@@ -119,6 +119,7 @@ impl<'a> Entry<'a> {
         let over = Span(self.last.0.saturating_since(self.first.0));
         write!(f, "polled {count} times ({first} to {last}), ")?;
         match Round::of(self.told).map(|round| round.answer) {
+            Some(Notice::Progress { done, total }) => write!(f, "still {done} of {total} done")?,
             Some(Notice::AwaitingPerson) => f.write_str("still waiting for a person")?,
             Some(Notice::Partial) => f.write_str("still only a part of the result")?,
             Some(Notice::UnknownStatus(status)) => {
@@ -173,7 +174,11 @@ impl<'a> Round<'a> {
         let polled = sent(left).is_some_and(|attempt| attempt.kind == Kind::Poll);
         let pending = matches!(
             answer,
-            Notice::Pending { .. } | Notice::AwaitingPerson | Notice::Partial | Notice::UnknownStatus(_)
+            Notice::Pending { .. }
+                | Notice::Progress { .. }
+                | Notice::AwaitingPerson
+                | Notice::Partial
+                | Notice::UnknownStatus(_)
         );
         let polls_on = matches!(due, Notice::Waiting { reason: WakeReason::Poll, .. });
         (polled && pending && polls_on).then_some(Self { answer })

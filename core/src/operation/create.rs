@@ -80,6 +80,7 @@ impl Operation {
             }
             // The provider took the request and gave nothing to find the job by: it may well be running.
             Reading::Pending { .. }
+            | Reading::Progress { .. }
             | Reading::AwaitingPerson { .. }
             | Reading::Partial
             | Reading::NotFound
@@ -101,13 +102,32 @@ impl Operation {
         self.doubt |= failure.certainty != Certainty::NotExecuted;
         self.refused |= failure.class == Class::Permanent;
 
+        let replayed = self.is_replayed(failure, turn);
         let policy = turn.policy.create();
         let repeatable = matches!(turn.policy.safety(), SendSafety::Idempotent | SendSafety::Keyed { .. });
         match policy.weigh(self.creates, failure, self.submitted, turn.now, repeatable, self.seed.derive(CREATE)) {
+            // Whatever else would end it now, this says more. A refusal says so itself.
+            Ok(_) | Err(GaveUp::Attempts | GaveUp::Deadline) if replayed => self.create_gave_up(GaveUp::Replayed, turn),
             Ok((at, _)) if self.doubt && at >= self.key_expiry(turn) => self.create_gave_up(GaveUp::KeyWindow, turn),
             Ok((at, delay)) => self.wait_to_create(at, delay, failure.class, turn),
             Err(why) => self.create_gave_up(why, turn),
         }
+    }
+
+    /// Counts the answers in a row that are the same; tells whether there were too many. What certainly did not run has stored nothing.
+    fn is_replayed(&mut self, failure: Failure, turn: &mut Turn<'_>) -> bool {
+        let (true, Some(answer)) = (matches!(turn.policy.safety(), SendSafety::Keyed { .. }), failure.answer) else {
+            return false;
+        };
+        if failure.certainty == Certainty::NotExecuted {
+            return false;
+        }
+        self.identical = if self.answer == Some(answer) { self.identical.saturating_add(1) } else { 1 };
+        self.answer = Some(answer);
+        if self.identical > 1 {
+            turn.tell(Notice::SameAnswer { times: self.identical });
+        }
+        self.identical >= turn.policy.create().identical()
     }
 
     pub(super) fn wait_to_create(&mut self, at: Timestamp, delay: Delay, after: Class, turn: &mut Turn<'_>) {
@@ -124,7 +144,7 @@ impl Operation {
                 Outcome::Rejected(match why {
                     GaveUp::Refused => Rejected::Refused,
                     GaveUp::Deadline | GaveUp::KeyWindow => Rejected::Deadline,
-                    GaveUp::Attempts | GaveUp::Ambiguous => Rejected::Attempts,
+                    GaveUp::Attempts | GaveUp::Ambiguous | GaveUp::Replayed => Rejected::Attempts,
                 }),
                 turn,
             );
@@ -139,6 +159,7 @@ impl Operation {
                 GaveUp::Attempts => Unresolved::Attempts,
                 GaveUp::Deadline => Unresolved::Deadline,
                 GaveUp::KeyWindow => Unresolved::KeyWindow,
+                GaveUp::Replayed => Unresolved::Replayed,
             }),
             turn,
         );

@@ -113,6 +113,7 @@ const fn final_outcome(reading: &Reading) -> Option<Outcome> {
         Reading::Failed => Some(Outcome::Failed),
         Reading::Accepted(_)
         | Reading::Pending { .. }
+        | Reading::Progress { .. }
         | Reading::AwaitingPerson { .. }
         | Reading::NotFound
         | Reading::Unknown(_) => None,

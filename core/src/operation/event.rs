@@ -45,6 +45,15 @@ pub enum Reading {
         /// The provider's `Retry-After`.
         hint: Option<Duration>,
     },
+    /// The job is under way, and so much of it is done. Treated as pending.
+    Progress {
+        /// How many of its parts are done.
+        done: u32,
+        /// Of how many.
+        total: u32,
+        /// The provider's `Retry-After`.
+        hint: Option<Duration>,
+    },
     /// The job waits for a person: its user or a reviewer.
     AwaitingPerson {
         /// The provider's `Retry-After`.

@@ -60,7 +60,11 @@ impl Operation {
                 self.land(Settled::Answered, turn);
                 self.proven_absent(turn);
             }
-            Reading::Pending { .. } | Reading::AwaitingPerson { .. } | Reading::Partial | Reading::Unknown(_) => {
+            Reading::Pending { .. }
+            | Reading::Progress { .. }
+            | Reading::AwaitingPerson { .. }
+            | Reading::Partial
+            | Reading::Unknown(_) => {
                 self.lookup_failed(attempt, Failure::new(Class::Transient, Certainty::NotExecuted), turn);
             }
         }

@@ -110,6 +110,8 @@ pub enum Unresolved {
     Refused,
     /// A create may have run; the provider may by now have forgotten the key.
     KeyWindow,
+    /// A create may have run; the provider has stored its failure under the key, and gives that same answer to every repeat.
+    Replayed,
     /// A create may have run; asking the provider for it gave no answer.
     Lookup,
     /// The job was accepted; its polls are spent and it was still pending.
@@ -134,6 +136,9 @@ impl Unresolved {
             Self::Deadline => "the job may have run, and the deadline came first: ask the provider",
             Self::Refused => "an attempt may have run before the provider refused another: ask the provider",
             Self::KeyWindow => "the job may have run, and its key is too old to be sent again: ask the provider",
+            Self::Replayed => {
+                "the job may have run, and the provider answers its key with the same stored failure each time: ask the provider"
+            }
             Self::Lookup => "the job may have run, and looking it up gave no answer: ask the provider",
             Self::Polls => "the job was accepted and still pending after the last poll: resume by its reference",
             Self::PollDeadline => "the job was accepted and not done by the poll deadline: resume by its reference",

@@ -25,7 +25,9 @@ pub enum SendSafety {
     Unsafe,
     /// Running the create twice is the same as running it once, by its nature: it is sent again freely.
     Idempotent,
-    /// The provider runs a key once within `window` of its first use: an ambiguous create is sent again with the same key.
+    /// The provider runs a key once within `window` of its first use: an ambiguous create is sent again with the same key. Where the key stands in the
+    /// request (which header, as plain text or as RFC 8941 quotes it, or a field of the body) is for the provider's profile to know. A failure that
+    /// the provider has stored for the key and gives again ends the repeats: [`RetryPolicy::identical`].
     Keyed {
         /// How long the provider remembers a key (Stripe and Persona: 24 hours). Nothing is resent after it, less one time-out.
         #[cfg_attr(feature = "serde", serde(with = "crate::policy::humane"))]

@@ -70,6 +70,10 @@ impl Operation {
                 turn.tell(Notice::Pending { hint });
                 self.still_pending(hint, turn);
             }
+            Reading::Progress { done, total, hint } => {
+                turn.tell(Notice::Progress { done, total });
+                self.still_pending(hint, turn);
+            }
             Reading::AwaitingPerson { hint } => {
                 turn.tell(Notice::AwaitingPerson);
                 self.still_pending(hint, turn);
@@ -136,6 +140,8 @@ impl Operation {
         let delay = policy.delay_after_failure(self.tries, failure, self.seed.derive(POLL));
         // Once the retries are used up it goes on at the schedule's slowest pace, which is no retry and needs no budget.
         let after = (self.tries < policy.retry().attempts()).then_some(failure.class);
+        // Nor is it one if the credentials were over: that is no outage, and many polls meet it at once.
+        let after = after.filter(|class| *class != Class::Unauthorized);
         self.wait_to_poll(delay, after, turn);
     }
 

@@ -4,6 +4,9 @@
 //! just as after a time-out. Waits are clamped to one capped delay from now: a clock that once was wrong must not put work to sleep for
 //! years. Polling starts a new deadline: the time in which nobody watched does not count.
 //!
+//! How many identical answers a create has had is not in the record: they are counted anew, so a key whose failure the provider has stored is sent as many
+//! times again at most, within the attempts and the deadline, which are.
+//!
 //! Restoring decides from the record alone and changes nothing on disk by itself, so it may crash and be repeated any number of times.
 
 use core::time::Duration;
@@ -71,6 +74,8 @@ impl Operation {
             creates: record.creates,
             polls: record.polls.min(turn.policy.poll().polls().saturating_sub(1)),
             tries: 0,
+            answer: None,
+            identical: 0,
             doubt: !matches!(record.stage, Stage::Planned),
             refused: record.refused,
             changed: false,

@@ -14,6 +14,7 @@ mod machines;
 mod operation;
 mod peers;
 mod policies;
+mod replayed;
 mod restart;
 mod run;
 #[cfg(feature = "snapshot")]

@@ -18,8 +18,12 @@ use crate::finished::{Finished, SubmitError};
 impl<H> Driver<H> {
     /// Tells everybody who waits.
     pub(super) fn end(&mut self, id: OperationId) {
+        self.tell_accepted(id);
         let job = self.jobs.remove(&id).unwrap_or_default();
         let Job { answer, waiters, replies, failure, followed, .. } = job;
+        if let Some(outcome) = self.engine.operation(id).and_then(|operation| operation.outcome()) {
+            self.note_end(id, outcome, answer.as_ref());
+        }
         self.results.keep(id, answer);
         // While the client is shut down, handles are dropped for other reasons.
         let mut claimed = (followed && self.closing.is_none()) || self.journal.is_volatile();
@@ -42,6 +46,14 @@ impl<H> Driver<H> {
         }
         let now = self.now;
         self.engine.handle(Event::Delivered(id), now);
+    }
+
+    /// Tells whoever follows a job that the provider has it, if that is known and on disk.
+    pub(super) fn tell_accepted(&mut self, id: OperationId) {
+        let Some(operation) = self.engine.operation(id).filter(|operation| operation.is_durable()) else { return };
+        if let (Some(job), Some(reference)) = (self.jobs.get_mut(&id), operation.reference()) {
+            job.telling.tell(reference);
+        }
     }
 
     pub(super) fn finished(&self, id: OperationId) -> Option<Finished> {

@@ -9,10 +9,11 @@ use oneshot::Sender;
 use steadfast_core::engine::{Event, SubmitError as Refused, Submitted};
 use steadfast_core::operation::{Outcome, Record, RecordId, Stage};
 use steadfast_core::{Fingerprint, Key, OperationId};
-use steadfast_providers::{Payload, fingerprint};
+use steadfast_providers::{Payload, WebhookEvent, fingerprint};
 use steadfast_store::{Entry, KeptAnswer, StoreError};
 
 use super::{Driver, Job};
+use crate::accepted::Acceptance;
 use crate::finished::{FinalAnswer, Finished, ResumeError, SubmitError};
 
 /// A job to be taken in.
@@ -35,6 +36,8 @@ pub struct Following {
     pub id: Option<OperationId>,
     /// How it ended, once it has. Whoever drops this lets go of the outcome.
     pub finished: oneshot::Receiver<Finished>,
+    /// When it was accepted, and by which answer.
+    pub acceptance: Acceptance,
 }
 
 /// Whoever waits to follow a job.
@@ -45,20 +48,40 @@ pub(crate) enum Reply {
 
 /// What is done once a key has been looked up in the store.
 pub(crate) enum Question {
-    Submit { key: Key, payload: Payload, print: Fingerprint, reply: Reply },
-    Resume { key: Key, reply: Reply },
+    Submit {
+        key: Key,
+        payload: Payload,
+        print: Fingerprint,
+        reply: Reply,
+    },
+    Resume {
+        key: Key,
+        reply: Reply,
+    },
+    /// A webhook, perhaps about a job that has ended and that the store alone knows.
+    Webhook {
+        key: Key,
+        event: Box<WebhookEvent>,
+        /// By which whoever sent it is found.
+        ticket: u64,
+    },
 }
 
 impl Question {
     pub(crate) const fn key(&self) -> &Key {
         match self {
-            Self::Submit { key, .. } | Self::Resume { key, .. } => key,
+            Self::Submit { key, .. } | Self::Resume { key, .. } | Self::Webhook { key, .. } => key,
+        }
+    }
+
+    fn refuse(self, why: SubmitError) {
+        if let Self::Submit { reply, .. } | Self::Resume { reply, .. } = self {
+            reply.refuse(why);
         }
     }
 
     pub(super) fn refuse_stopped(self) {
-        let (Self::Submit { reply, .. } | Self::Resume { reply, .. }) = self;
-        reply.refuse(SubmitError::Stopped);
+        self.refuse(SubmitError::Stopped);
     }
 }
 
@@ -73,8 +96,9 @@ impl Reply {
 
     pub(super) fn follow_finished(self, id: Option<OperationId>, finished: Finished) -> bool {
         let (waiter, receiver) = oneshot::channel();
+        let acceptance = Acceptance::ended(finished.reference.clone());
         let _ = waiter.send(finished);
-        self.follow(Following { id, finished: receiver })
+        self.follow(Following { id, finished: receiver, acceptance })
     }
 
     pub(super) fn refuse(self, why: SubmitError) {
@@ -101,7 +125,8 @@ impl<H> Job<H> {
     pub(super) fn hand_out(&mut self, id: OperationId, reply: Reply) {
         let (waiter, finished) = oneshot::channel();
         self.waiters.push(waiter);
-        self.followed |= reply.follow(Following { id: Some(id), finished });
+        let acceptance = self.telling.join();
+        self.followed |= reply.follow(Following { id: Some(id), finished, acceptance });
     }
 }
 
@@ -126,20 +151,20 @@ impl<H> Driver<H> {
     }
 
     pub(super) fn looked_up(&mut self, question: Question, found: Result<Option<Entry>, Arc<StoreError>>) {
+        let question = match question {
+            Question::Webhook { event, ticket, .. } => return self.looked_up_ended(*event, ticket, found),
+            question => question,
+        };
         let found = match found {
             Ok(found) => found,
-            Err(error) => {
-                let (Question::Submit { reply, .. } | Question::Resume { reply, .. }) = question;
-                return reply.refuse(SubmitError::Unreadable(error));
-            }
+            Err(error) => return question.refuse(SubmitError::Unreadable(error)),
         };
         match question {
             _ if found.as_ref().is_some_and(|entry| entry.provider != self.provider_name) => {
                 let theirs = found.map(|entry| entry.provider).unwrap_or_default();
                 let cause = format!("this key is there as a job of another provider, {theirs:?}");
                 let error = StoreError::read(cause).advising("give each provider a store of its own");
-                let (Question::Submit { reply, .. } | Question::Resume { reply, .. }) = question;
-                reply.refuse(SubmitError::Unreadable(Arc::new(error)));
+                question.refuse(SubmitError::Unreadable(Arc::new(error)));
             }
             Question::Submit { key, payload, print, reply } => {
                 // Another submit may have been faster.
@@ -149,6 +174,7 @@ impl<H> Driver<H> {
                 }
             }
             Question::Resume { key, reply } => self.resume_stored(&key, found, reply),
+            Question::Webhook { .. } => {}
         }
     }
 
@@ -235,7 +261,10 @@ impl<H> Driver<H> {
     /// Answers whoever wants to follow: at once if the operation is durable or has ended, else once it is.
     pub(super) fn join(&mut self, id: OperationId, reply: Reply) {
         match self.job(id) {
-            Some(job) if job.durable => job.hand_out(id, reply),
+            Some(job) if job.durable => {
+                job.hand_out(id, reply);
+                self.tell_accepted(id);
+            }
             Some(job) => job.replies.push(reply),
             None => match self.finished(id) {
                 Some(finished) => {

@@ -48,6 +48,8 @@ pub struct Reader {
     attempt: AttemptId,
     kind: Kind,
     key: Key,
+    /// Of the credentials that it was sent with.
+    generation: u32,
     provider: Arc<dyn Provider>,
 }
 
@@ -55,22 +57,35 @@ impl Reader {
     /// What came of the request. `wall` is the wall clock when it came. To be called where it blocks nobody: a body may be megabytes of JSON.
     #[must_use]
     pub fn read(self, came: Result<Response<Bytes>, SendError>, wall: Timestamp) -> Answered {
-        let Self { id, attempt, kind, key, provider } = self;
+        let unanswered = self.unanswered();
+        let Self { kind, key, provider, .. } = self;
         let response = match came {
             Ok(response) => response,
             Err(error) => {
                 tracing::debug!(error = &error as &dyn std::error::Error, "a request brought no answer");
-                return Answered { id, attempt, meaning: Err(error.failure()), answer: None, quota: None };
+                return Answered { meaning: Err(error.failure()), ..unanswered };
             }
         };
         let (parts, body) = response.into_parts();
         let answer = Answer::new(kind, parts.status, &parts.headers, &body, wall).about(&key);
-        let read = || (provider.read(&answer), provider.quota(&answer).map(|quota| (kind, quota)));
-        let (meaning, quota) = catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| {
+        let read = || {
+            let meaning = provider.read(&answer).map_err(|failure| failure.with_answer(provider.stored(&answer)));
+            let quota = provider.quota(&answer).map(|quota| (kind, quota));
+            (meaning, quota, provider.is_unauthorized(&answer))
+        };
+        let (meaning, quota, unauthorized) = catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| {
             tracing::error!(key = %key.label(), "the provider's profile panicked on an answer: it counts as one that cannot be read");
-            (Err(Failure::new(Class::Permanent, Certainty::MayHaveExecuted)), None)
+            (Err(Failure::new(Class::Permanent, Certainty::MayHaveExecuted)), None, false)
         });
-        Answered { id, attempt, meaning, answer: Some(FinalAnswer { status: parts.status, body }), quota }
+        let answer = Some(FinalAnswer { status: parts.status, body });
+        Answered { unauthorized, meaning, answer, quota, ..unanswered }
+    }
+
+    /// What it is before it is sent: nothing ran.
+    fn unanswered(&self) -> Answered {
+        let Self { id, attempt, kind, generation, .. } = *self;
+        let meaning = Err(Failure::new(Class::Permanent, Certainty::NotExecuted));
+        Answered { id, attempt, kind, generation, unauthorized: false, meaning, answer: None, quota: None }
     }
 }
 
@@ -84,6 +99,11 @@ impl fmt::Debug for Reader {
 pub struct Answered {
     pub(super) id: OperationId,
     pub(super) attempt: AttemptId,
+    pub(super) kind: Kind,
+    /// Of the credentials that it was sent with.
+    pub(super) generation: u32,
+    /// Whether the answer says that they are over.
+    pub(super) unauthorized: bool,
     pub(super) meaning: Result<Reading, Failure>,
     pub(super) answer: Option<FinalAnswer>,
     /// What the provider said of its own limit, and with an answer to what.
@@ -111,6 +131,14 @@ impl<H> Driver<H> {
             return;
         }
         let (Some(operation), Some(job)) = (self.engine.operation(id), self.jobs.get_mut(&id)) else { return };
+        let reader = Reader {
+            id,
+            attempt: attempt.id,
+            kind: attempt.kind,
+            key: operation.key().clone(),
+            generation: self.renewals.generation,
+            provider: self.provider.clone(),
+        };
         let none = Payload::default();
         let payload = job.payload.as_ref().unwrap_or(&none);
         let ask = Ask::new(attempt.kind, operation.key(), operation.reference(), payload);
@@ -124,25 +152,20 @@ impl<H> Driver<H> {
                 let error = failed.ok().and_then(Result::err);
                 let error = error.as_ref().map(|error| error as &dyn std::error::Error);
                 tracing::error!(error, lacks_payload, "a request could not be built");
-                let meaning = Err(Failure::new(Class::Permanent, Certainty::NotExecuted));
-                self.unsent.push_back(Answered { id, attempt: attempt.id, meaning, answer: None, quota: None });
-                return;
+                return self.unsent.push_back(reader.unanswered());
             }
         };
         let correlation_id = CorrelationId::of(operation, attempt.id).to_string();
         if let Ok(value) = HeaderValue::try_from(correlation_id) {
             request.headers_mut().insert(HeaderName::from_static("x-request-id"), value);
         }
-        let key = operation.key().clone();
         let outgoing = Outgoing {
             request,
             attempt,
-            key: key.clone(),
+            key: reader.key.clone(),
             timeout: attempt.until.saturating_since(self.now),
             body_limit: self.body_limit,
         };
-        let provider = self.provider.clone();
-        let reader = Reader { id, attempt: attempt.id, kind: attempt.kind, key, provider };
         let previous = job.request.take();
         self.tasks.push_back(Task::Send(Box::new(Sending { outgoing, previous, reader })));
     }

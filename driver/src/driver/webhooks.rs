@@ -15,7 +15,8 @@
 //!
 //! Webhooks are never relied upon: the poll schedule goes on beside them, and finds what they lose. Who has webhooks may set a slower one.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
 
 use http::StatusCode;
 use oneshot::Sender;
@@ -24,8 +25,9 @@ use steadfast_core::operation::Reading;
 use steadfast_core::{Fingerprint, Key, OperationId, Reference, Timestamp};
 use steadfast_providers::WebhookEvent;
 use steadfast_providers::webhook::Verified;
+use steadfast_store::{Entry, StoreError};
 
-use super::Driver;
+use super::{Driver, Question};
 use crate::finished::FinalAnswer;
 use crate::webhook::{Delivery, Posted, UnknownJob, WebhookPolicy};
 
@@ -92,7 +94,8 @@ pub(super) struct Webhooks {
     jobs: HashMap<Reference, OperationId>,
     /// At how many the index is next rid of those.
     sweep_at: usize,
-    known: HashMap<Name, OperationId>,
+    /// Of an event about a job that the store alone knows: none.
+    known: HashMap<Name, Option<OperationId>>,
     order: VecDeque<(Timestamp, Name)>,
     /// Oldest first.
     inbox: VecDeque<Early>,
@@ -101,6 +104,9 @@ pub(super) struct Webhooks {
     dropped: u64,
     /// Whose time is over first, first.
     waiting: Vec<Waiting>,
+    /// Whose job the store is asked for: whose time is over first, first.
+    asked: BTreeMap<u64, (Timestamp, Sender<Delivery>)>,
+    next_ticket: u64,
 }
 
 impl Webhooks {
@@ -116,12 +122,15 @@ impl Webhooks {
             inbox_bytes: 0,
             dropped: 0,
             waiting: Vec::new(),
+            asked: BTreeMap::new(),
+            next_ticket: 0,
         }
     }
 
     pub(super) fn next_deadline(&self) -> Option<Timestamp> {
         let inbox = self.inbox.iter().flat_map(|early| early.replies.iter().map(|(at, _)| *at).chain([early.until]));
-        inbox.chain(self.waiting.first().map(|waiting| waiting.until)).min()
+        let asked = self.asked.first_key_value().map(|(_, (until, _))| *until);
+        inbox.chain(self.waiting.first().map(|waiting| waiting.until)).chain(asked).min()
     }
 
     /// Rids the index of jobs that are forgotten, once it has doubled: so it is never much larger than what the engine knows.
@@ -132,7 +141,7 @@ impl Webhooks {
         }
     }
 
-    fn recall(&mut self, name: &Name, now: Timestamp) -> Option<OperationId> {
+    fn recall(&mut self, name: &Name, now: Timestamp) -> Option<Option<OperationId>> {
         while let Some((since, _)) = self.order.front()
             && (since.saturating_add(self.policy.remember_for) <= now || self.order.len() > self.policy.remember)
             && let Some((_, oldest)) = self.order.pop_front()
@@ -142,7 +151,7 @@ impl Webhooks {
         self.known.get(name).copied()
     }
 
-    fn remember(&mut self, name: Name, id: OperationId, now: Timestamp) {
+    fn remember(&mut self, name: Name, id: Option<OperationId>, now: Timestamp) {
         if self.known.insert(name.clone(), id).is_none() {
             self.order.push_back((now, name.clone()));
         }
@@ -194,6 +203,9 @@ impl Webhooks {
         {
             self.drop_early(oldest, "its time is over");
         }
+        while let Some(late) = self.asked.first_entry().filter(|asked| asked.get().0 <= now) {
+            answer(late.remove().1, Delivery::NotDurable);
+        }
         for late in self.waiting.extract_if(.., |waiting| waiting.until <= now) {
             let _ = late.reply.send(Delivery::NotDurable);
         }
@@ -201,7 +213,37 @@ impl Webhooks {
 }
 
 impl<H> Driver<H> {
-    pub(super) fn posted(&mut self, Posted { event, reply }: Posted) {
+    pub(super) fn posted(&mut self, posted: Posted) {
+        self.take_post(posted, false);
+    }
+
+    /// Whether the store, which alone remembers so long, may know the job as one that has ended, and somebody wants to hear of it.
+    fn may_have_ended(&self, event: &WebhookEvent) -> bool {
+        event.status.is_some() && self.ends.is_watched() && !self.journal.is_volatile() && self.closing.is_none()
+    }
+
+    /// The store was asked for the job of a webhook. Whoever sent it may have been told meanwhile that this took too long.
+    pub(super) fn looked_up_ended(
+        &mut self,
+        event: WebhookEvent,
+        ticket: u64,
+        found: Result<Option<Entry>, Arc<StoreError>>,
+    ) {
+        let reply = self.webhooks.asked.remove(&ticket).map_or_else(|| oneshot::channel().0, |(_, reply)| reply);
+        let Ok(found) = found else { return answer(reply, Delivery::NotDurable) };
+        let (name, now) = (Name::of(&event.verified), self.now);
+        // The job may have come back to life while it was looked for, and the same event may have come twice.
+        let is_known = self.whose(&event).is_some() || self.webhooks.recall(&name, now).is_some();
+        let ours = found.filter(|entry| !is_known && entry.provider == self.provider_name);
+        if ours.is_some_and(|entry| self.revise_stored(&entry, &event)) {
+            self.webhooks.remember(name, None, now);
+            return answer(reply, Delivery::Taken);
+        }
+        self.take_post(Posted { event, reply }, true);
+    }
+
+    /// `asked`: the store has been, and knows no such job that has ended.
+    fn take_post(&mut self, Posted { event, reply }: Posted, asked: bool) {
         let now = self.now;
         if event.reference.is_none() && event.key.is_none() {
             return answer(reply, Delivery::NoJob);
@@ -209,7 +251,10 @@ impl<H> Driver<H> {
         let policy = self.webhooks.policy;
         let (name, patience) = (Name::of(&event.verified), now.saturating_add(policy.answer_within));
         if let Some(id) = self.webhooks.recall(&name, now) {
-            return self.promise(id, Delivery::Repeated, patience, reply);
+            return match id {
+                Some(id) => self.promise(id, Delivery::Repeated, patience, reply),
+                None => answer(reply, Delivery::Repeated),
+            };
         }
         if self.webhooks.inbox.iter().any(|early| early.name == name)
             && !self.may_be_early(&event)
@@ -228,7 +273,7 @@ impl<H> Driver<H> {
             return early.replies.push((patience, reply));
         }
         if let Some(id) = self.whose(&event) {
-            self.webhooks.remember(name, id, now);
+            self.webhooks.remember(name, Some(id), now);
             self.told(id, event);
             self.match_early(id);
             return self.promise(id, Delivery::Taken, patience, reply);
@@ -236,6 +281,15 @@ impl<H> Driver<H> {
         if self.parked_waits_on(&event) {
             // Its end is about to be decided, or there is nothing to learn.
             return answer(reply, if proves_created(&event) { Delivery::Early } else { Delivery::Taken });
+        }
+        if let Some(key) = event.key.clone().filter(|_| !asked && self.may_have_ended(&event)) {
+            if self.journal.asking() >= MOST_WAITING {
+                return answer(reply, Delivery::Busy);
+            }
+            let ticket = self.webhooks.next_ticket;
+            self.webhooks.next_ticket += 1;
+            self.webhooks.asked.insert(ticket, (patience, reply));
+            return self.journal.ask(Question::Webhook { key, event: Box::new(event), ticket });
         }
         if !self.may_be_early(&event) {
             return answer(reply, Delivery::Unknown { repeat: policy.unknown == UnknownJob::Repeat });
@@ -290,6 +344,11 @@ impl<H> Driver<H> {
     /// Feeds the engine what the event says of this job.
     fn told(&mut self, id: OperationId, event: WebhookEvent) {
         let now = self.now;
+        let had_ended = self.has_ended(id);
+        let Some(operation) = self.engine.operation(id) else { return };
+        if had_ended && event.reference.as_ref().is_none_or(|reference| operation.reference() == Some(reference)) {
+            self.revise(id, &event);
+        }
         let Some(operation) = self.engine.operation(id) else { return };
         if let Some(reference) = event.reference.filter(|reference| operation.reference() != Some(reference)) {
             let has_another = operation.reference().is_some();
@@ -300,7 +359,6 @@ impl<H> Driver<H> {
             }
         }
         let Some(meaning) = event.meaning else { return self.engine.handle(Event::Changed(id), now) };
-        let had_ended = self.has_ended(id);
         self.engine.handle(Event::Webhook(id, meaning), now);
         if !had_ended && self.has_ended(id) {
             let result = event.result.map(|body| FinalAnswer { status: StatusCode::OK, body });
@@ -332,7 +390,7 @@ impl<H> Driver<H> {
                 break;
             };
             let now = self.now;
-            self.webhooks.remember(early.name, id, now);
+            self.webhooks.remember(early.name, Some(id), now);
             self.told(id, early.event);
             for (patience, reply) in early.replies {
                 self.promise(id, Delivery::Taken, patience, reply);

@@ -3,7 +3,9 @@
 use core::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use http::HeaderValue;
+use bytes::Bytes;
+use http::header::AUTHORIZATION;
+use http::{HeaderValue, Method, Request, Uri};
 
 use super::SetupError;
 use crate::{RequestError, Secret};
@@ -55,13 +57,23 @@ impl Credentials {
         Ok(())
     }
 
+    /// A request under these.
+    pub(super) fn request(&self, method: Method, url: Uri, body: Bytes) -> Result<Request<Bytes>, RequestError> {
+        let mut request = Request::new(body);
+        *request.method_mut() = method;
+        *request.uri_mut() = url;
+        request.headers_mut().insert(AUTHORIZATION, self.authorization()?);
+        request.headers_mut().insert("x-api-key", self.api_key()?);
+        Ok(request)
+    }
+
     /// The value of `Authorization`.
-    pub(super) fn authorization(&self) -> Result<HeaderValue, RequestError> {
+    fn authorization(&self) -> Result<HeaderValue, RequestError> {
         self.access_token.read().unwrap_or_else(PoisonError::into_inner).bearer()
     }
 
     /// The value of `x-api-key`.
-    pub(super) fn api_key(&self) -> Result<HeaderValue, RequestError> {
+    fn api_key(&self) -> Result<HeaderValue, RequestError> {
         self.client_secret.header()
     }
 }

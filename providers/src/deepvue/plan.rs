@@ -21,10 +21,22 @@ pub enum Plan {
 }
 
 impl Plan {
-    /// Its three limits, kept strictly: no span of a second, a minute or a day sees more than the plan allows.
+    /// Its three limits, of which each request takes from all, kept strictly: no span of a second, a minute or a day sees more than the plan allows.
+    /// They count per API key, so what shares a key (other products, other processes) must share them too.
     ///
     /// Requests are spaced evenly over seconds and minutes. A day's are not: a fifth of them may go at once, and the rest at an even pace.
-    pub(super) fn limits(self) -> Result<[RateLimit; 3], PolicyError> {
+    ///
+    /// # Errors
+    /// None with the plans as they are.
+    ///
+    /// ```
+    /// use steadfast_providers::deepvue::Plan;
+    ///
+    /// let [second, ..] = Plan::Growth.rates()?;
+    /// assert_eq!((second.count(), second.per().as_secs()), (5, 1));
+    /// # Ok::<(), steadfast_core::PolicyError>(())
+    /// ```
+    pub fn rates(self) -> Result<[RatePolicy; 3], PolicyError> {
         let (second, minute, day) = match self {
             Self::Starter => (1, 30, 1_000),
             Self::Business => (2, 100, 10_000),
@@ -33,11 +45,14 @@ impl Plan {
         };
         let secs = Duration::from_secs;
         let burst = day / 5;
-        let rates = [
+        Ok([
             RatePolicy::new(second, secs(1))?,
             RatePolicy::new(minute, secs(60))?,
             RatePolicy::new(day - burst, secs(86_400))?.with_burst(burst)?,
-        ];
-        Ok(rates.map(|rate| RateLimit { kinds: Kinds::ALL, rate }))
+        ])
+    }
+
+    pub(super) fn limits(self) -> Result<[RateLimit; 3], PolicyError> {
+        Ok(self.rates()?.map(|rate| RateLimit { kinds: Kinds::ALL, rate }))
     }
 }

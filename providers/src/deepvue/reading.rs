@@ -11,7 +11,8 @@ use steadfast_core::Reference;
 use steadfast_core::operation::Reading;
 use steadfast_core::retry::{Certainty, Class, Failure};
 
-use crate::json::{object, plain};
+use super::Shape;
+use crate::json::{Object, object, plain};
 use crate::retry_after::retry_after;
 use crate::{Answer, status};
 
@@ -19,6 +20,7 @@ use crate::{Answer, status};
 struct Created {
     code: Option<u16>,
     transaction_id: Option<String>,
+    request_id: Option<String>,
 }
 
 /// In the guide's shape (`data`) or in the API reference's (`status`, `result`).
@@ -38,7 +40,7 @@ struct Refused {
     detail: Option<String>,
 }
 
-pub(super) fn of_create(answer: &Answer<'_>) -> Result<Reading, Failure> {
+pub(super) fn of_create(answer: &Answer<'_>, shape: Shape) -> Result<Reading, Failure> {
     if !answer.status.is_success() {
         return Err(refusal(answer));
     }
@@ -48,7 +50,11 @@ pub(super) fn of_create(answer: &Answer<'_>) -> Result<Reading, Failure> {
     if !answer.status.is_success() {
         return Err(refusal(&answer));
     }
-    let reference = created.transaction_id.and_then(|id| Reference::new(id).ok());
+    let id = match shape {
+        Shape::Guide => created.transaction_id.or(created.request_id),
+        Shape::Reference => created.request_id.or(created.transaction_id),
+    };
+    let reference = id.and_then(|id| Reference::new(id).ok());
     reference.map(Reading::Accepted).ok_or(unusable)
 }
 
@@ -83,7 +89,7 @@ fn without_body(answer: &Answer<'_>) -> Result<Reading, Failure> {
         StatusCode::ACCEPTED => return Ok(pending(answer)),
         StatusCode::NOT_FOUND => return Ok(Reading::NotFound),
         // Of the token, not of the job.
-        StatusCode::UNAUTHORIZED => failure.class = Class::Transient,
+        StatusCode::UNAUTHORIZED => failure.class = Class::Unauthorized,
         _ => {}
     }
     Err(failure)
@@ -115,6 +121,66 @@ fn progress(polled: Polled, answer: &Answer<'_>) -> Reading {
 
 fn pending(answer: &Answer<'_>) -> Reading {
     Reading::Pending { hint: retry_after(answer.headers, answer.wall) }
+}
+
+/// Whether the access token is over, by the status or by the code in the body.
+pub(super) fn is_unauthorized(answer: &Answer<'_>) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Coded {
+        code: Option<u16>,
+    }
+    answer.status == StatusCode::UNAUTHORIZED
+        || (answer.status.is_success() && object(answer.body).is_some_and(|it: Coded| it.code == Some(401)))
+}
+
+/// Of a batch: by the code in `data`, the output file, and the counts if there are any.
+#[derive(serde::Deserialize)]
+struct Batch {
+    status: Option<u16>,
+    message: Option<String>,
+    batch_output_file_url: Option<String>,
+    processed_records: Option<u32>,
+    total_records: Option<u32>,
+}
+
+#[derive(serde::Deserialize)]
+struct BatchStatus {
+    code: Option<u16>,
+    data: Option<Object<Batch>>,
+}
+
+pub(super) fn of_batch(answer: &Answer<'_>) -> Result<Reading, Failure> {
+    if answer.status == StatusCode::ACCEPTED || !answer.status.is_success() {
+        return without_body(answer);
+    }
+    let unusable = status::failure(answer);
+    let told: BatchStatus = object(answer.body).ok_or(unusable)?;
+    let answer = by_code(answer, told.code).ok_or(unusable)?;
+    if answer.status == StatusCode::ACCEPTED || !answer.status.is_success() {
+        return without_body(&answer);
+    }
+    let Some(Object(batch)) = told.data else { return Ok(pending(&answer)) };
+    let has_file = batch.batch_output_file_url.as_deref().is_some_and(|url| !url.trim().is_empty());
+    let says = |word| batch.message.as_deref().is_some_and(|message| message.to_ascii_lowercase().contains(word));
+    Ok(match batch.status {
+        Some(200) if has_file || says("completed") => Reading::Ready,
+        Some(200..=202) | None if has_file => Reading::Partial,
+        Some(200..=202) | None => match (batch.processed_records, batch.total_records) {
+            (Some(done), Some(total)) if done <= total => {
+                Reading::Progress { done, total, hint: retry_after(answer.headers, answer.wall) }
+            }
+            _ => pending(&answer),
+        },
+        Some(404) => Reading::NotFound,
+        Some(400..) if says("failed") => Reading::Failed,
+        Some(other) => Reading::Unknown(format!("batch status {other}").into()),
+    })
+}
+
+/// Where a batch's results are, if the answer names a place.
+pub(super) fn output_file(body: &[u8]) -> Option<String> {
+    let told: BatchStatus = object(body)?;
+    told.data?.0.batch_output_file_url.filter(|url| !url.trim().is_empty())
 }
 
 /// The same answer, with the status that its body's `code` claims; `None` if that is no status.

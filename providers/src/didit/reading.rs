@@ -103,6 +103,12 @@ fn adopted(rows: Vec<Object<Row>>, answer: &Answer<'_>) -> Option<Reference> {
     numbered.pop().filter(|_| !twice).and_then(|(_, id)| reference(id))
 }
 
+/// Didit's word for the decision, if there is one.
+pub(super) fn decision(answer: &Answer<'_>) -> Option<Box<str>> {
+    let polled: Polled = object(answer.body)?;
+    polled.status.as_deref().and_then(Status::parse).map(|status| status.as_str().into())
+}
+
 pub(super) fn of_poll(answer: &Answer<'_>, stop_on_review: bool) -> Result<Reading, Failure> {
     let failure = failure(answer);
     if answer.status == http::StatusCode::NOT_FOUND {

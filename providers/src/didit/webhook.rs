@@ -3,13 +3,16 @@
 //! Never more than that. A delivery may come late or out of order, and what it says of a session is not all that the decision says; so each
 //! makes the session's next poll due now, and the poll's answer decides. Nothing is lost if one is lost: polling goes on beside them, and Didit gives
 //! a delivery up after five minutes.
+//!
+//! Of a session that has ended here nobody asks any more: there the status that it names is told as a later word, dated by its `created_at`.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
 use serde::de::IgnoredAny;
 use serde_json::Value;
-use steadfast_core::Key;
+use steadfast_core::{Key, Timestamp};
 
+use super::Status;
 use super::reading::reference;
 use crate::WebhookEvent;
 use crate::json::object;
@@ -25,6 +28,9 @@ struct Told {
     vendor_data: Option<String>,
     event_id: Option<IgnoredAny>,
     metadata: Option<Value>,
+    status: Option<String>,
+    /// When it happened; `timestamp` is when it was sent, and is another in each repeat.
+    created_at: Option<u64>,
 }
 
 /// A delivery whose ids cannot be read, or stand there twice, is about no job. Nor is a test, which has no event id and says so in its metadata or in a
@@ -43,5 +49,9 @@ pub(super) fn event(verified: Verified, headers: &HeaderMap, body: &Bytes) -> We
         return event;
     }
     let id = told.session_id.or(told.business_session_id);
-    event.with_reference(id.and_then(reference)).with_key(told.vendor_data.and_then(|key| Key::new(key).ok()))
+    let status = told.status.as_deref().and_then(Status::parse).map(|status| status.as_str().into());
+    event
+        .with_reference(id.and_then(reference))
+        .with_key(told.vendor_data.and_then(|key| Key::new(key).ok()))
+        .with_status(status, told.created_at.map(Timestamp::from_secs))
 }

@@ -5,9 +5,10 @@ use core::fmt;
 use bytes::Bytes;
 use serde_json::Value;
 use steadfast_core::operation::Reading;
-use steadfast_core::{Key, Reference};
+use steadfast_core::{Key, Reference, Timestamp};
 
 use super::{Covered, Verified};
+use crate::json::plain;
 
 /// What a genuine webhook tells. Made by a provider's profile; its `Debug` shows no body and no id.
 ///
@@ -46,13 +47,18 @@ pub struct WebhookEvent {
     pub meaning: Option<Reading>,
     /// The job's result, for a final meaning: the body that a poll would have brought.
     pub result: Option<Bytes>,
+    /// The provider's word for how the job stands, if it may be believed: by it a later decision is told of a job that has ended.
+    pub status: Option<Box<str>>,
+    /// When that came about, by the provider's clock: the same in each repeat, and later for what is newer. Default: when it was signed.
+    pub at: Option<Timestamp>,
 }
 
 impl WebhookEvent {
     /// A genuine event about no job.
     #[must_use]
     pub const fn new(verified: Verified) -> Self {
-        Self { verified, reference: None, key: None, meaning: None, result: None }
+        let at = verified.timestamp;
+        Self { verified, reference: None, key: None, meaning: None, result: None, status: None, at }
     }
 
     /// Names the job as the provider does.
@@ -83,7 +89,15 @@ impl WebhookEvent {
         self
     }
 
-    /// The event of a flat JSON body, `{"reference": …, "key": …, "status": …}`, each of them optional: for tests and for senders of one's own. What is
+    /// Says how the job stands, in the provider's word, and since when.
+    #[must_use]
+    pub fn with_status(mut self, status: Option<Box<str>>, at: Option<Timestamp>) -> Self {
+        self.status = status;
+        self.at = at.or(self.at);
+        self
+    }
+
+    /// The event of a flat JSON body, `{"reference": …, "key": …, "status": …, "at": …}`, each of them optional (`at` is in seconds since 1970): for tests and for senders of one's own. What is
     /// there and is no JSON, no reference or no key names no job. `ready`, `undecided`, `failed`, `pending` and `partial` are meanings, with the
     /// body as the result; any other status, or none, is a mere change. One that [covers](Verified::covers) less than the body is about no job.
     #[must_use]
@@ -106,12 +120,16 @@ impl WebhookEvent {
             .with_key(text("key").and_then(|text| Key::new(text).ok()))
             .with_result(meaning.is_some().then(|| body.clone()))
             .with_meaning(meaning)
+            .with_status(
+                text("status").and_then(plain),
+                json.get("at").and_then(Value::as_u64).map(Timestamp::from_secs),
+            )
     }
 }
 
 impl fmt::Debug for WebhookEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { verified, reference, key, meaning, result } = self;
+        let Self { verified, reference, key, meaning, result, status, at } = self;
         // The id, and the provider's own words for a status that is not known, are the sender's to choose.
         let meaning = match meaning {
             Some(Reading::Unknown(_)) => Some("Unknown".to_owned()),
@@ -123,6 +141,8 @@ impl fmt::Debug for WebhookEvent {
             .field("reference", reference)
             .field("key", key)
             .field("meaning", &meaning)
+            .field("has_status", &status.is_some())
+            .field("at", at)
             .field("result", &result.as_ref().map(|result| format!("{} bytes", result.len())))
             .finish()
     }

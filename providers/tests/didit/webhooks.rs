@@ -2,10 +2,10 @@
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
-use steadfast_core::Timestamp;
+use steadfast_core::{Kind, Reference, Timestamp};
 use steadfast_providers::didit::{Didit, SetupError};
 use steadfast_providers::webhook::{Covered, DiditSignatures, Scheme, Verifier};
-use steadfast_providers::{BaseUrl, Provider, WebhookError, WebhookEvent};
+use steadfast_providers::{Answer, BaseUrl, Provider, WebhookError, WebhookEvent};
 
 const NOW: Timestamp = Timestamp::from_secs(1_700_000_000);
 
@@ -38,6 +38,44 @@ fn a_delivery_names_its_session_and_says_no_more_than_that_it_changed() {
 
     let company = read(r#"{"timestamp":1700000000,"business_session_id":"c-1","session_kind":"business"}"#);
     assert_eq!((company.reference.unwrap().as_str(), company.key), ("c-1", None));
+}
+
+/// By `created_at`, which is the same in each repeat; what is only signed later is no later word.
+#[test]
+fn a_delivery_dates_the_status_that_it_names() {
+    let told = read(r#"{"timestamp":1700000000,"created_at":1699990000,"session_id":"a","status":"Kyc Expired"}"#);
+    assert_eq!((told.status.as_deref(), told.at), (Some("Kyc Expired"), Some(Timestamp::from_secs(1_699_990_000))));
+    let told = read(r#"{"timestamp":1700000000,"session_id":"a","status":"Resubmitted"}"#);
+    assert_eq!((told.status.as_deref(), told.at), (Some("Resubmitted"), Some(NOW)));
+    let told = read(r#"{"timestamp":1700000000,"session_id":"a"}"#);
+    assert_eq!(told.status, None);
+    assert!(
+        !format!("{:?}", read(r#"{"timestamp":1700000000,"session_id":"a","status":"canary"}"#)).contains("canary")
+    );
+    // As an answer has it, so that the two can be compared.
+    let (headers, body) = (HeaderMap::new(), br#"{"session_id":"a","status":"Kyc Expired"}"#);
+    let answer = Answer::new(Kind::Poll, http::StatusCode::OK, &headers, body, NOW);
+    assert_eq!(didit(&["secret"]).decision(&answer).as_deref(), Some("Kyc Expired"));
+}
+
+/// In the answer to a create, and in a list of sessions: of this session, and of no other.
+#[test]
+fn the_page_of_a_session_is_found_in_either_answer() {
+    let session = Reference::new("b").unwrap();
+    let page = |body: &str| steadfast_providers::didit::page(body.as_bytes(), &session);
+    assert_eq!(page(r#"{"session_id":"b","url":"https://v/b"}"#).as_deref(), Some("https://v/b"));
+    let list = r#"{"count":2,"results":[{"session_id":"a","session_url":"https://v/a"},{"session_id":"b","session_url":"https://v/b"}]}"#;
+    assert_eq!(page(list).as_deref(), Some("https://v/b"));
+    for none in [
+        "",
+        "[]",
+        "{}",
+        r#"{"session_id":"b"}"#,
+        r#"{"session_id":"b","url":""}"#,
+        r#"{"session_id":"a","url":"https://v/a"}"#,
+    ] {
+        assert_eq!(page(none), None, "{none}");
+    }
 }
 
 #[test]

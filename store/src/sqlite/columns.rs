@@ -50,6 +50,7 @@ pub(super) const fn reason(record: &Record) -> Option<&'static str> {
         Outcome::Rejected(Rejected::Unavailable) => Some("unavailable"),
         Outcome::Unresolved(Unresolved::Ambiguous) => Some("ambiguous"),
         Outcome::Unresolved(Unresolved::KeyWindow) => Some("key_window"),
+        Outcome::Unresolved(Unresolved::Replayed) => Some("replayed"),
         Outcome::Unresolved(Unresolved::Lookup) => Some("lookup"),
         Outcome::Unresolved(Unresolved::Polls) => Some("polls"),
         Outcome::Unresolved(Unresolved::PollDeadline) => Some("poll_deadline"),

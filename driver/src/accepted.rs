@@ -1,0 +1,116 @@
+//! The answer by which the provider took a job on, for whoever follows the job.
+//!
+//! Some creates answer with more than a reference: the page that a person must open, say. Whoever holds a handle can have that answer,
+//! once the acceptance is on disk. It is held by the handles alone: a job that nobody follows holds none, and with the last handle it goes.
+
+use std::fmt;
+use std::sync::{Arc, OnceLock, Weak};
+
+use bytes::Bytes;
+use http::StatusCode;
+use oneshot::Sender;
+use steadfast_core::{Kind, Reference};
+
+/// The provider has the job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Accepted {
+    /// The provider's id for it.
+    pub reference: Reference,
+    /// The answer that said so. `None` where there is none at hand: the job was accepted before a restart, while nobody followed it, or by a
+    /// webhook. Then the provider has to be asked, by the reference.
+    pub answer: Option<AcceptingAnswer>,
+}
+
+/// The answer by which the provider took a job on. Its `Debug` shows the body's length only.
+#[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct AcceptingAnswer {
+    /// What it answered: the create, or the look-up that found the job. They differ in shape.
+    pub kind: Kind,
+    /// The HTTP status.
+    pub status: StatusCode,
+    /// The decoded body, of [`Builder::body_limit`](crate::Builder::body_limit) at most.
+    pub body: Bytes,
+}
+
+impl fmt::Debug for AcceptingAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "AcceptingAnswer({:?}, {}, {} bytes)", self.kind, self.status, self.body.len())
+    }
+}
+
+/// The job ended, or its client stopped, before it was known to be accepted. Wait for the job's end to learn which.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the job ended, or its client stopped, before the provider was known to have it: wait for its end to learn how"
+)]
+pub struct NotAccepted;
+
+/// What the handles of one job share: the acceptance, once it is known and durable. If it is not there yet, ask for it by
+/// [`Command::Accepted`](crate::Command::Accepted).
+#[derive(Clone, Debug)]
+pub struct Acceptance(Arc<OnceLock<Accepted>>);
+
+impl Acceptance {
+    /// Of a job that has ended, or that the store alone knows.
+    pub(crate) fn ended(reference: Option<Reference>) -> Self {
+        let cell = OnceLock::new();
+        if let Some(reference) = reference {
+            // It is new.
+            let _ = cell.set(Accepted { reference, answer: None });
+        }
+        Self(Arc::new(cell))
+    }
+
+    /// The acceptance, if it is known and durable.
+    #[must_use]
+    pub fn get(&self) -> Option<&Accepted> {
+        self.0.get()
+    }
+}
+
+/// The driver's end.
+#[derive(Default)]
+pub(crate) struct Telling {
+    handles: Weak<OnceLock<Accepted>>,
+    /// What is told once it is durable.
+    answer: Option<(Reference, AcceptingAnswer)>,
+    /// Who waits for it. Dropped untold, the job has ended.
+    waiting: Vec<Sender<Accepted>>,
+}
+
+impl Telling {
+    /// For one more handle.
+    pub(crate) fn join(&mut self) -> Acceptance {
+        let shared = self.handles.upgrade().unwrap_or_default();
+        self.handles = Arc::downgrade(&shared);
+        Acceptance(shared)
+    }
+
+    /// Somebody waits, unless it was told.
+    pub(crate) fn wait(&mut self, reply: Sender<Accepted>) {
+        match self.handles.upgrade().as_deref().and_then(OnceLock::get) {
+            // Whoever asked may have stopped waiting.
+            Some(accepted) => drop(reply.send(accepted.clone())),
+            None => self.waiting.push(reply),
+        }
+    }
+
+    /// An answer says that the provider has the job. It is kept if there is somebody to tell.
+    pub(crate) fn learn(&mut self, reference: &Reference, answer: impl FnOnce() -> AcceptingAnswer) {
+        if self.handles.strong_count() > 0 {
+            self.answer = Some((reference.clone(), answer()));
+        }
+    }
+
+    /// It is durable that the provider has the job under this reference.
+    pub(crate) fn tell(&mut self, reference: &Reference) {
+        let answer = self.answer.take().filter(|(of, _)| of == reference).map(|(_, answer)| answer);
+        let Some(handles) = self.handles.upgrade() else { return self.waiting.clear() };
+        let accepted = handles.get_or_init(|| Accepted { reference: reference.clone(), answer });
+        for reply in self.waiting.drain(..) {
+            let _ = reply.send(accepted.clone());
+        }
+    }
+}

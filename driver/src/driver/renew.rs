@@ -1,0 +1,220 @@
+//! Credentials that are over, and their renewal by the program.
+//!
+//! An answer that says so ([`Provider::is_unauthorized`]) says nothing of the job, and nothing ran. If the program gave a way to renew
+//! ([`Builder::renew_credentials`](crate::Builder::renew_credentials)), one renewal runs, however many requests were refused: what was sent with older
+//! credentials than there are now asks for none. While it runs, the gate is held, since whatever left would be refused as well.
+//!
+//! What was refused is tried again by its own retry policy: polls and look-ups as often as that allows, a create once after a renewal. If the renewed
+//! credentials are refused too, it is the provider's word.
+//!
+//! A renewal has to prove itself, by a usable answer to what was sent with its credentials. Until then the next one waits: 1 s, doubled, 60 s at most. So
+//! neither a renewal that fails nor one that brings what is refused makes a hot loop.
+
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use steadfast_core::operation::Reading;
+use steadfast_core::retry::{Certainty, Class, Failure};
+use steadfast_core::{Kind, OperationId, Timestamp};
+
+use super::{Driver, Task};
+
+/// Why credentials were not renewed. It is logged, so it must show no secret.
+pub type RenewError = Box<dyn std::error::Error + Send + Sync>;
+
+type Renewal = Pin<Box<dyn Future<Output = Result<(), RenewError>> + Send>>;
+
+/// What a program renews its credentials with. Made by an adapter from what its callers write: see [`RenewsBy`](crate::RenewsBy).
+#[derive(Clone)]
+pub struct Renew(Arc<dyn Fn() -> Renewal + Send + Sync>);
+
+impl Renew {
+    /// By a future.
+    pub fn by_future<R, E>(renew: impl Fn() -> R + Send + Sync + 'static) -> Self
+    where
+        R: Future<Output = Result<(), E>> + Send + 'static,
+        E: Into<RenewError>,
+    {
+        Self(Arc::new(move || {
+            let renewing = renew();
+            Box::pin(async move { renewing.await.map_err(Into::into) })
+        }))
+    }
+
+    /// By a call that blocks.
+    pub fn by_call<E: Into<RenewError>>(renew: impl Fn() -> Result<(), E> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(move || {
+            let result = renew().map_err(Into::into);
+            Box::pin(async move { result })
+        }))
+    }
+}
+
+impl fmt::Debug for Renew {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Renew")
+    }
+}
+
+/// A renewal to be carried out. What comes of it is for [`Driver::renewed`]; a bug in the program's code costs the renewal, and no more.
+#[must_use = "the gate is held until it is done, or has taken too long"]
+pub struct Renewing {
+    renew: Renew,
+    number: u32,
+}
+
+impl Renewing {
+    /// Carries it out, by a future or a call.
+    pub async fn run(self) -> Renewed {
+        let Self { renew, number } = self;
+        let mut renewal: Option<Renewal> = None;
+        let result = poll_fn(|context| {
+            let step = || renewal.get_or_insert_with(|| (renew.0)()).as_mut().poll(context);
+            catch_unwind(AssertUnwindSafe(step)).unwrap_or_else(|_| Poll::Ready(Err("it panicked".into())))
+        });
+        Renewed { number, result: result.await }
+    }
+
+    /// Carries it out by a call, which blocks.
+    pub fn run_blocking(self) -> Renewed {
+        let number = self.number;
+        let mut run = std::pin::pin!(self.run());
+        match run.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(renewed) => renewed,
+            Poll::Pending => Renewed { number, result: Err("it is a future, and there is no runtime for it".into()) },
+        }
+    }
+}
+
+impl fmt::Debug for Renewing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Renewing({})", self.number)
+    }
+}
+
+/// What came of a renewal.
+#[derive(Debug)]
+#[must_use = "the gate is held until it is known"]
+pub struct Renewed {
+    number: u32,
+    result: Result<(), RenewError>,
+}
+
+/// How long one renewal may take.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// The longest rest between renewals that have not proved themselves.
+const LONGEST_REST: Duration = Duration::from_secs(60);
+
+pub(super) struct Renewals {
+    renew: Option<Renew>,
+    /// How many there were: what is sent is sent with the credentials of this one.
+    pub(super) generation: u32,
+    /// Which one runs, and how long it may.
+    running: Option<(u32, Timestamp)>,
+    number: u32,
+    /// Renewals in a row that have not proved themselves.
+    unproven: u32,
+    rest_until: Timestamp,
+    /// Until when an operator holds the gate, whatever a renewal does with it.
+    pub(super) held_until: Timestamp,
+}
+
+impl Renewals {
+    pub(super) const fn new(renew: Option<Renew>) -> Self {
+        let epoch = Timestamp::EPOCH;
+        Self { renew, generation: 0, running: None, number: 0, unproven: 0, rest_until: epoch, held_until: epoch }
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Timestamp> {
+        self.running.map(|(_, until)| until)
+    }
+}
+
+impl<H> Driver<H> {
+    /// What came of a renewal.
+    pub fn renewed(&mut self, renewed: Renewed, now: Timestamp) {
+        self.look_at_clock(now);
+        let Renewed { number, result } = renewed;
+        // One that took too long is given up already.
+        if self.renewals.running.is_some_and(|(running, _)| running == number) {
+            self.end_renewal(result);
+        }
+    }
+
+    pub(super) fn give_up_renewal(&mut self) {
+        if self.renewals.next_deadline().is_some_and(|until| until <= self.now) {
+            self.end_renewal(Err("it took too long".into()));
+        }
+    }
+
+    /// What an answer means, given whether it says that the credentials of this generation are over.
+    pub(super) fn weigh_credentials(
+        &mut self,
+        id: OperationId,
+        kind: Kind,
+        generation: u32,
+        unauthorized: bool,
+        meaning: Result<Reading, Failure>,
+    ) -> Result<Reading, Failure> {
+        let Some(renew) = self.renewals.renew.clone() else { return meaning };
+        if !unauthorized {
+            if generation == self.renewals.generation && meaning.is_ok() {
+                (self.renewals.unproven, self.renewals.rest_until) = (0, Timestamp::EPOCH);
+            }
+            return meaning;
+        }
+        let now = self.now;
+        let is_newest = generation == self.renewals.generation;
+        if is_newest && self.renewals.running.is_none() && self.renewals.rest_until <= now && self.closing.is_none() {
+            tracing::info!("the provider refuses the credentials: they are renewed");
+            self.renewals.number = self.renewals.number.wrapping_add(1);
+            let number = self.renewals.number;
+            self.renewals.running = Some((number, now.saturating_add(LIMIT)));
+            self.tasks.push_back(Task::Renew(Renewing { renew, number }));
+            self.hold_gate();
+        }
+        let Err(failure) = meaning else { return meaning };
+        if failure.certainty != Certainty::NotExecuted {
+            return meaning;
+        }
+        if kind == Kind::Create {
+            let Some(job) = self.jobs.get_mut(&id) else { return meaning };
+            match job.refused_with {
+                Some(before) if before < generation => return meaning,
+                _ => job.refused_with = Some(generation),
+            }
+        }
+        let unauthorized = Failure::new(Class::Unauthorized, Certainty::NotExecuted);
+        Err(unauthorized.with_retry_after(failure.retry_after))
+    }
+
+    fn end_renewal(&mut self, result: Result<(), RenewError>) {
+        self.renewals.running = None;
+        match result {
+            Ok(()) => {
+                self.renewals.generation = self.renewals.generation.wrapping_add(1);
+                tracing::info!("the credentials were renewed");
+            }
+            Err(error) => {
+                let error = &*error as &dyn std::error::Error;
+                tracing::error!(error, "the credentials were not renewed: what needs them is refused until they are");
+            }
+        }
+        let rest = Duration::from_secs(1 << self.renewals.unproven.min(6)).min(LONGEST_REST);
+        self.renewals.unproven = self.renewals.unproven.saturating_add(1);
+        self.renewals.rest_until = self.now.saturating_add(rest);
+        self.hold_gate();
+    }
+
+    /// Holds the gate for as long as an operator, or a renewal, wants it. Those who wait there learn of it in the turn's own `handle_timeout`.
+    pub(super) fn hold_gate(&mut self) {
+        let until = self.renewals.next_deadline().into_iter().chain([self.renewals.held_until]).max();
+        self.engine.gate_mut().hold_until(until.unwrap_or(Timestamp::EPOCH));
+    }
+}
