@@ -34,6 +34,7 @@ mod end;
 mod event;
 mod flight;
 mod gate;
+mod journal;
 mod lookup;
 mod outcome;
 mod policy;
@@ -43,9 +44,12 @@ mod restore;
 
 pub use self::effect::{Attempt, AttemptId, Effect, Kind, RecordId};
 pub use self::event::{Event, Reading};
+use self::journal::Journal;
 pub use self::outcome::{Completed, Outcome, Rejected, Unresolved};
 pub use self::policy::{OperationPolicy, SendSafety, Turn};
 pub use self::record::{Record, Stage};
+
+use core::num::NonZeroU32;
 
 use crate::gate::{Permit, Settled};
 use crate::key::{Fingerprint, Key, Reference};
@@ -67,16 +71,18 @@ pub struct Operation {
     submitted: Timestamp,
     /// When the look-up or the polling began: their deadlines count from here.
     phase_began: Timestamp,
-    /// Requests begun before the look-up or the polling began.
-    phase_base: u32,
     /// When the first create was about to leave, else `NEVER`.
     first_sent: Timestamp,
     /// The latest `now`: time never runs backwards for an operation.
     seen: Timestamp,
     journal: Journal,
+    /// The driver has yet to be told to abandon this attempt, and all before it.
+    abandon: Option<NonZeroU32>,
     due: Due,
     /// Requests of all kinds begun; the id of the latest.
     attempts: u32,
+    /// Those of them since the look-up or the polling began.
+    attempts_in_phase: u16,
     creates: u16,
     polls: u16,
     /// Look-ups made, or polls failed in a row.
@@ -86,6 +92,8 @@ pub struct Operation {
     answer: Option<AnswerDigest>,
     #[cfg_attr(feature = "serde", serde(default))]
     identical: u8,
+    /// How often in a row a record could not be made durable.
+    persist_failures: u16,
     /// Some create may have run.
     doubt: bool,
     /// The provider said no to a create, and would say so again.
@@ -121,36 +129,10 @@ enum State {
     Delivered { outcome: Outcome },
 }
 
-/// What is on disk of what must be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-struct Journal {
-    /// The latest record asked for.
-    asked: RecordId,
-    /// The latest record known to be durable.
-    acked: RecordId,
-    /// When to ask again for the latest, which failed; else `NEVER`.
-    retry_at: Timestamp,
-    failures: u16,
-}
-
-impl Journal {
-    const EMPTY: Self = Self { asked: RecordId(0), acked: RecordId(0), retry_at: Timestamp::NEVER, failures: 0 };
-
-    fn is_durable(&self) -> bool {
-        self.acked >= self.asked
-    }
-
-    fn has_records(&self) -> bool {
-        self.acked > RecordId(0)
-    }
-}
-
-/// What the driver has yet to be told. At most one of each can be owed, so effects need no queue.
+/// What the driver has yet to be told, beside what to abandon. At most one of each can be owed, so effects need no queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 struct Due {
-    abandon: Option<AttemptId>,
     persist: bool,
     send: bool,
     end: bool,
@@ -172,17 +154,19 @@ impl Operation {
             state: State::CreateWaiting { at: turn.now, reason: WakeReason::Create, after: None },
             submitted: turn.now,
             phase_began: turn.now,
-            phase_base: 0,
             first_sent: Timestamp::NEVER,
             seen: turn.now,
             journal: Journal::EMPTY,
+            abandon: None,
             due: Due::default(),
             attempts: 0,
+            attempts_in_phase: 0,
             creates: 0,
             polls: 0,
             tries: 0,
             answer: None,
             identical: 0,
+            persist_failures: 0,
             doubt: false,
             refused: false,
             changed: false,
@@ -234,11 +218,11 @@ impl Operation {
     #[doc(alias = "poll_transmit")]
     #[cfg_attr(feature = "no-panic", no_panic::no_panic)]
     pub fn pop_effect(&mut self) -> Option<Effect> {
-        if let Some(id) = self.due.abandon.take() {
-            return Some(Effect::Abandon(id));
+        if let Some(id) = self.abandon.take() {
+            return Some(Effect::Abandon(AttemptId(id.get())));
         }
         if core::mem::take(&mut self.due.persist) {
-            return Some(Effect::Persist(self.journal.asked));
+            return Some(Effect::Persist(self.journal.asked()));
         }
         if core::mem::take(&mut self.due.send) {
             return self.in_flight().map(Effect::Send);
@@ -260,7 +244,7 @@ impl Operation {
     #[cfg_attr(feature = "no-panic", no_panic::no_panic)]
     pub fn next_wake(&self) -> Option<Wake> {
         let own = self.next_own_wake();
-        let retry = self.journal.retry_at.deadline().map(|at| Wake { at, reason: WakeReason::PersistRetry });
+        let retry = self.journal.retry_at().map(|at| Wake { at, reason: WakeReason::PersistRetry });
         retry.into_iter().chain(own).min_by_key(|wake| wake.at)
     }
 
@@ -289,7 +273,7 @@ impl Operation {
     /// Whether [`pop_effect`](Operation::pop_effect) has something to say.
     #[must_use]
     pub const fn owes_effects(&self) -> bool {
-        self.due.abandon.is_some() || self.due.persist || self.due.send || self.due.end
+        self.abandon.is_some() || self.due.persist || self.due.send || self.due.end
     }
 
     /// The caller's name for the job.
@@ -350,8 +334,8 @@ impl Operation {
     pub const fn in_flight(&self) -> Option<Attempt> {
         let (kind, until, number) = match self.state {
             State::Creating { until, .. } => (Kind::Create, until, self.creates),
-            State::LookingUp { until, .. } => (Kind::Lookup, until, self.number_in_phase()),
-            State::Polling { until, .. } => (Kind::Poll, until, self.number_in_phase()),
+            State::LookingUp { until, .. } => (Kind::Lookup, until, self.attempts_in_phase),
+            State::Polling { until, .. } => (Kind::Poll, until, self.attempts_in_phase),
             State::CreateWaiting { .. }
             | State::CreateWriting { .. }
             | State::LookupWaiting { .. }
@@ -361,11 +345,6 @@ impl Operation {
             | State::Delivered { .. } => return None,
         };
         Some(Attempt { id: AttemptId(self.attempts), kind, number, until })
-    }
-
-    const fn number_in_phase(&self) -> u16 {
-        let number = self.attempts.saturating_sub(self.phase_base);
-        if number > u16::MAX as u32 { u16::MAX } else { number as u16 }
     }
 
     /// The latest attempt begun; number 0 if there was none.
@@ -405,7 +384,7 @@ impl Operation {
 
     /// Does what is due, until nothing is. Each step leads to a state whose deadline is later, or that waits for a record, so this ends.
     fn advance(&mut self, turn: &mut Turn<'_>) {
-        if self.journal.retry_at <= turn.now {
+        if self.journal.retries_by(turn.now) {
             self.ask_record();
         }
         while self.step(turn) {}
@@ -450,51 +429,6 @@ impl Operation {
             | State::Delivered { .. } => return false,
         }
         true
-    }
-
-    /// Asks for a record of the state as it is now. It replaces one that is outstanding: records are cumulative.
-    fn ask_record(&mut self) {
-        self.journal.asked = RecordId(self.journal.asked.0.saturating_add(1));
-        self.journal.retry_at = Timestamp::NEVER;
-        self.due.persist = true;
-    }
-
-    fn persisted(&mut self, record: RecordId, turn: &mut Turn<'_>) {
-        if record <= self.journal.acked {
-            turn.tell(Notice::Absorbed);
-            return;
-        }
-        // Never beyond what was asked for: a number from nowhere must not vouch for a later record.
-        self.journal.acked = record.min(self.journal.asked);
-        if self.journal.is_durable() {
-            self.journal.retry_at = Timestamp::NEVER;
-            self.journal.failures = 0;
-            self.due.persist = false;
-        }
-    }
-
-    fn persist_failed(&mut self, record: RecordId, turn: &mut Turn<'_>) {
-        if record < self.journal.asked || self.journal.is_durable() || self.journal.retry_at != Timestamp::NEVER {
-            turn.tell(Notice::Absorbed);
-            return;
-        }
-        self.due.persist = false;
-        if !self.journal.has_records() && self.first_sent == Timestamp::NEVER && !self.doubt {
-            // Nothing of this job was ever durable, so nothing was sent: it is as if it had never been submitted.
-            turn.tell(Notice::PersistFailed { record, retry: None });
-            self.leave_flight(Settled::Unsent, turn);
-            let outcome = Outcome::Rejected(Rejected::NotDurable);
-            self.journal = Journal::EMPTY;
-            self.state = State::Ended { outcome };
-            self.due.end = true;
-            turn.tell(Notice::Ended(outcome));
-            return;
-        }
-        self.journal.failures = self.journal.failures.saturating_add(1);
-        let wait = turn.policy.persist().delay(u32::from(self.journal.failures), self.seed.derive(PERSIST));
-        let retry = turn.now.saturating_add(wait);
-        turn.tell(Notice::PersistFailed { record, retry: Some(retry) });
-        self.journal.retry_at = retry;
     }
 
     fn answered(&mut self, id: AttemptId, answer: Result<Reading, Failure>, turn: &mut Turn<'_>) {

@@ -325,14 +325,15 @@ impl Work<'_> {
         if entry.is_delivered() {
             self.recent.remove(first)
         } else {
-            self.recent.insert(known)
+            self.recent.insert(known, self.places.name(key))
         }
         Ok(())
     }
 
     /// The key's row, if it has one.
     fn earlier(&mut self, key: &Key) -> Result<Option<Known>, Fault> {
-        let recent = self.places.candidates(key).find_map(|first| self.recent.get(first));
+        let name = self.places.name(key);
+        let recent = self.places.candidates(key).find_map(|first| self.recent.get(first, name));
         match recent {
             Some(known) => Ok(Some(known)),
             None => Ok(self.reader.find(self.connection, self.places, key)?.as_ref().map(Known::of)),

@@ -5,7 +5,7 @@
 
 use core::time::Duration;
 
-use super::{Engine, OperationId, Slot};
+use super::{Engine, OperationId, Slot, grow};
 use crate::key::{Fingerprint, Key};
 use crate::operation::{Operation, Record, Turn};
 use crate::time::Timestamp;
@@ -113,6 +113,30 @@ impl Engine {
         Ok(Submitted::Started(id))
     }
 
+    /// Makes room for so many more operations, before they are [restored](Engine::restore): then there is as much as they take, and no more. Without it,
+    /// or if there is no such room, they make it as they come.
+    ///
+    /// ```
+    /// # use steadfast_core::engine::{Engine, Limits};
+    /// # use steadfast_core::operation::Record;
+    /// # use steadfast_core::{Gate, OperationPolicy, Seed, Timestamp};
+    /// # let mut engine = Engine::new(OperationPolicy::default(), Gate::default(), Limits::default(), Seed::new(7));
+    /// # let (records, now) = (Vec::<Record>::new(), Timestamp::from_secs(1));
+    /// engine.reserve(records.len());
+    /// for record in records {
+    ///     engine.restore(record, now)?;
+    /// }
+    /// # Ok::<(), steadfast_core::engine::RestoreError>(())
+    /// ```
+    pub fn reserve(&mut self, operations: usize) {
+        let vacant = self.free.len();
+        let more = operations.saturating_sub(vacant);
+        let _ = self.slots.try_reserve_exact(more);
+        self.timers.reserve(more);
+        let slots = &self.slots;
+        self.keys.reserve(operations, |slot| slots.get(slot as usize)?.operation.as_ref().map(Operation::key));
+    }
+
     /// Takes up the operation that a record tells of, after a restart.
     ///
     /// The engine must have the seed of the one that was lost. Records of operations that go beyond [`Limits::live`] are taken up all the
@@ -159,6 +183,7 @@ impl Engine {
         let notices = turn.notices;
         let vacant = Slot { generation: 0, operation: None, dirty: false, live: false, place: None };
         let index = self.free.pop().unwrap_or_else(|| {
+            grow(&mut self.slots, 1);
             self.slots.push(vacant);
             u32::try_from(self.slots.len().saturating_sub(1)).unwrap_or(u32::MAX)
         });

@@ -36,6 +36,12 @@ impl Keys {
         self.slots.insert_unique(self.hash(key), slot, |slot| key_of(*slot).map_or(0, |key| hash(seed, key)));
     }
 
+    /// Makes room for so many more.
+    pub(super) fn reserve<'k>(&mut self, more: usize, key_of: impl Fn(u32) -> Option<&'k Key>) {
+        let seed = self.seed;
+        let _ = self.slots.try_reserve(more, |slot| key_of(*slot).map_or(0, |key| hash(seed, key)));
+    }
+
     pub(super) fn remove(&mut self, key: &Key, slot: u32) {
         if let Ok(entry) = self.slots.find_entry(self.hash(key), |found| *found == slot) {
             entry.remove();

@@ -6,6 +6,7 @@
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
+use core::num::NonZeroU64;
 
 use super::Engine;
 use crate::breaker::BreakerState;
@@ -16,7 +17,7 @@ use crate::time::Timestamp;
 impl Engine {
     /// Puts an operation in the line it belongs in.
     pub(super) fn stand_in_line(&mut self, index: u32, place: Option<Place>, blocked: Option<Kind>) {
-        if place.map(|place| place.kind) == blocked {
+        if place.map(Place::kind) == blocked {
             return;
         }
         let joined = blocked.map(|kind| self.lines.join(kind, index));
@@ -88,12 +89,59 @@ impl Engine {
     }
 }
 
-/// A place in a line; each is given out once.
+/// A place in a line; each is given out once. In eight bytes, since each operation has room for one: the kind is in the lowest two bits, and never zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub(super) struct Place {
-    pub(super) kind: Kind,
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(from = "Written", into = "Written"))]
+pub(super) struct Place(NonZeroU64);
+
+/// A place as it is stored.
+#[cfg(feature = "serde")]
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Written {
+    kind: Kind,
     number: u64,
+}
+
+#[cfg(feature = "serde")]
+impl From<Written> for Place {
+    fn from(it: Written) -> Self {
+        Self::new(it.kind, it.number)
+    }
+}
+
+#[cfg(feature = "serde")]
+impl From<Place> for Written {
+    fn from(place: Place) -> Self {
+        Self { kind: place.kind(), number: place.number() }
+    }
+}
+
+impl Place {
+    /// No line has come so far: at a million joins a second it would take 36,000 years.
+    #[cfg(feature = "serde")]
+    const LAST: u64 = 1 << 60;
+
+    const fn new(kind: Kind, number: u64) -> Self {
+        let code = match kind {
+            Kind::Create => NonZeroU64::MIN,
+            Kind::Lookup => NonZeroU64::MIN.saturating_add(1),
+            Kind::Poll => NonZeroU64::MIN.saturating_add(2),
+        };
+        Self(code.saturating_add(number.saturating_mul(4)))
+    }
+
+    pub(super) const fn kind(self) -> Kind {
+        match self.0.get() % 4 {
+            1 => Kind::Create,
+            2 => Kind::Lookup,
+            _ => Kind::Poll,
+        }
+    }
+
+    #[cfg(any(test, feature = "serde"))]
+    const fn number(self) -> u64 {
+        self.0.get() / 4
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -117,22 +165,22 @@ impl Lines {
         if let Some(line) = self.lines.get_mut(kind as usize) {
             line.waiting.push_back((self.joined, slot));
         }
-        Place { kind, number: self.joined }
+        Place::new(kind, self.joined)
     }
 
     /// Gives up a place. `stands` tells whether a slot still has a place.
     pub(super) fn leave(&mut self, place: Place, stands: impl Fn(u32, Place) -> bool) {
-        let kind = place.kind;
+        let kind = place.kind();
         let Some(line) = self.lines.get_mut(kind as usize) else { return };
         line.left = line.left.saturating_add(1);
         while let Some((number, slot)) = line.waiting.front().copied()
-            && !stands(slot, Place { kind, number })
+            && !stands(slot, Place::new(kind, number))
         {
             line.waiting.pop_front();
             line.left = line.left.saturating_sub(1);
         }
         if line.left.saturating_mul(2) > line.waiting.len() {
-            line.waiting.retain(|(number, slot)| stands(*slot, Place { kind, number: *number }));
+            line.waiting.retain(|(number, slot)| stands(*slot, Place::new(kind, *number)));
             line.left = 0;
         }
     }
@@ -140,9 +188,12 @@ impl Lines {
     /// How many stand in the lines, if they are as they should be: places in their order, and whoever is first stands there.
     #[cfg(feature = "serde")]
     pub(super) fn standing(&self, place_of: impl Fn(u32) -> Option<Place>) -> Option<usize> {
+        if self.joined > Place::LAST {
+            return None;
+        }
         let mut standing = 0_usize;
         for (kind, line) in [Kind::Create, Kind::Lookup, Kind::Poll].into_iter().zip(&self.lines) {
-            let stands = |(number, slot): &(u64, u32)| place_of(*slot) == Some(Place { kind, number: *number });
+            let stands = |(number, slot): &(u64, u32)| place_of(*slot) == Some(Place::new(kind, *number));
             let here = line.waiting.iter().filter(|entry| stands(entry)).count();
             let sound = line.waiting.iter().is_sorted_by(|(a, _), (b, _)| a < b)
                 && line.waiting.back().is_none_or(|(last, _)| *last <= self.joined)
@@ -208,7 +259,7 @@ mod tests {
                 }
                 for kind in KINDS {
                     let mut standing: Vec<(u64, u32)> =
-                        places.iter().filter(|(_, it)| it.kind == kind).map(|(slot, it)| (it.number, *slot)).collect();
+                        places.iter().filter(|(_, it)| it.kind() == kind).map(|(slot, it)| (it.number(), *slot)).collect();
                     standing.sort_unstable();
                     prop_assert_eq!(lines.first(kind), standing.first().copied());
                     prop_assert!(lines.slots(kind).count() <= 2 * standing.len(), "I15");

@@ -190,6 +190,7 @@ impl Operation {
     /// Takes the next attempt number for a request that needs no record of its own.
     pub(super) fn next_attempt(&mut self) -> AttemptId {
         self.attempts = self.attempts.saturating_add(1);
+        self.attempts_in_phase = self.attempts_in_phase.saturating_add(1);
         AttemptId(self.attempts)
     }
 }

@@ -84,7 +84,7 @@ impl Operation {
         }
         turn.tell(Notice::Resumed);
         self.phase_began = turn.now;
-        self.phase_base = self.attempts;
+        self.attempts_in_phase = 0;
         self.polls = 0;
         self.tries = 0;
         // It has a reference, so it was accepted, whatever the outcome had said.

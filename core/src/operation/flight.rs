@@ -1,6 +1,8 @@
 //! A request in the air: how it comes down, and how its permit is given back.
 
-use super::{Attempt, AttemptId, Kind, Operation, State, Turn};
+use core::num::NonZeroU32;
+
+use super::{Attempt, Kind, Operation, State, Turn};
 use crate::gate::Settled;
 use crate::notice::WakeReason;
 use crate::retry::{Certainty, Class, Failure};
@@ -16,7 +18,7 @@ impl Operation {
             let failure = Failure::new(Class::TimedOut, Certainty::NotExecuted);
             return self.attempt_failed(attempt, failure, turn);
         }
-        self.due.abandon = Some(attempt.id);
+        self.abandon = NonZeroU32::new(attempt.id.0);
         self.attempt_failed(attempt, Failure::new(Class::TimedOut, Certainty::MayHaveExecuted), turn);
     }
 
@@ -62,15 +64,15 @@ impl Operation {
         turn.settle(permit, if sent || begun { how } else { Settled::Unsent });
         self.due.send = false;
         if sent {
-            self.due.abandon = Some(AttemptId(self.attempts));
+            self.abandon = NonZeroU32::new(self.attempts);
         }
         sent && permit.kind() == Kind::Create
     }
 
     /// The same when the request was answered: there is nothing left to stop.
     pub(super) fn land(&mut self, how: Settled, turn: &mut Turn<'_>) {
-        let abandon = self.due.abandon;
+        let abandon = self.abandon;
         self.leave_flight(how, turn);
-        self.due.abandon = abandon;
+        self.abandon = abandon;
     }
 }

@@ -13,7 +13,7 @@ impl Operation {
     pub(super) fn wait_to_look_up(&mut self, settle: Duration, turn: &mut Turn<'_>) {
         let at = turn.now.saturating_add(settle);
         self.phase_began = at;
-        self.phase_base = self.attempts;
+        self.attempts_in_phase = 0;
         self.tries = 0;
         turn.tell_wait(WakeReason::Lookup, at, Delay::own(Ground::Settle, settle));
         self.state = State::LookupWaiting { at, reason: WakeReason::Lookup, after: None };

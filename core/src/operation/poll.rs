@@ -22,7 +22,7 @@ impl Operation {
     /// Polling begins anew: its deadline counts from now.
     pub(super) fn start_polling(&mut self, turn: &mut Turn<'_>) {
         self.phase_began = turn.now;
-        self.phase_base = self.attempts;
+        self.attempts_in_phase = 0;
         self.tries = 0;
         let delay = turn.policy.poll().delay(self.polls, None, self.seed.derive(POLL));
         self.wait_to_poll(delay, None, turn);

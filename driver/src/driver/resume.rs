@@ -63,6 +63,7 @@ impl<H> Parking<H> {
 
 impl<H> Driver<H> {
     pub(super) fn take_up(&mut self, taken: Vec<Taken>) {
+        self.engine.reserve(taken.len());
         for Taken { record, payload, answer } in taken {
             if payload.is_none() && creates_next(&record, self.engine.policy()) {
                 tracing::info!(key = %record.key.label(), "a job waits for its payload: submit its key again");

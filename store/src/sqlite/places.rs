@@ -1,8 +1,9 @@
 //! Where each key's row lies.
 //!
 //! In memory, not in the file: keys have no order, so an index of them in the file would have each record of a batch rewrite a page of its own, which
-//! costs many times what the records do. All rows are read once anyway, to verify them. An entry is a hash and a row number, about thirty bytes a
-//! key; whether a row is really the key's is seen when it is read.
+//! costs many times what the records do. All rows are read once anyway, to verify them. An entry is four bytes of a hash and four of a row number,
+//! some twenty bytes a key with the room that a hash table needs; whether a row is really the key's is seen when it is read, or remembered by a longer hash. Row numbers count
+//! records, so after four thousand million of them they need eight bytes: those stand apart.
 
 use std::hash::{BuildHasher, RandomState};
 
@@ -12,25 +13,53 @@ use steadfast_core::Key;
 #[derive(Debug, Default)]
 pub(super) struct Places {
     hasher: RandomState,
-    rows: HashTable<(u64, i64)>,
+    near: HashTable<(u32, u32)>,
+    far: HashTable<(u32, i64)>,
 }
+
+const _: () = assert!(size_of::<(u32, u32)>() == 8);
 
 impl Places {
     /// The rows that may be this key's: hardly ever more than one.
     pub(super) fn candidates(&self, key: &Key) -> impl Iterator<Item = i64> {
-        let hash = self.hasher.hash_one(key);
-        self.rows.iter_hash(hash).filter(move |(of, _)| *of == hash).map(|(_, first)| *first)
+        let hash = self.hash(key);
+        let near =
+            self.near.iter_hash(spread(hash)).filter(move |(of, _)| *of == hash).map(|(_, first)| i64::from(*first));
+        let far = self.far.iter_hash(spread(hash)).filter(move |(of, _)| *of == hash).map(|(_, first)| *first);
+        near.chain(far)
     }
 
     pub(super) fn insert(&mut self, key: &Key, first: i64) {
-        let hash = self.hasher.hash_one(key);
-        self.rows.insert_unique(hash, (hash, first), |(hash, _)| *hash);
+        let hash = self.hash(key);
+        if let Ok(first) = u32::try_from(first) {
+            self.near.insert_unique(spread(hash), (hash, first), |(hash, _)| spread(*hash));
+        } else {
+            self.far.insert_unique(spread(hash), (hash, first), |(hash, _)| spread(*hash));
+        }
     }
 
     pub(super) fn remove(&mut self, key: &Key, first: i64) {
-        let hash = self.hasher.hash_one(key);
-        if let Ok(entry) = self.rows.find_entry(hash, |place| *place == (hash, first)) {
+        let hash = self.hash(key);
+        if let Ok(first) = u32::try_from(first) {
+            if let Ok(entry) = self.near.find_entry(spread(hash), |place| *place == (hash, first)) {
+                entry.remove();
+            }
+        } else if let Ok(entry) = self.far.find_entry(spread(hash), |place| *place == (hash, first)) {
             entry.remove();
         }
     }
+
+    /// What stands for a key where its row is not read: nobody can make two keys that have the same one, and chance makes none.
+    pub(super) fn name(&self, key: &Key) -> u64 {
+        self.hasher.hash_one(key)
+    }
+
+    fn hash(&self, key: &Key) -> u32 {
+        self.name(key) as u32
+    }
+}
+
+/// A table takes its buckets from the low bits of a hash, and seven more to tell entries apart from the high ones.
+fn spread(hash: u32) -> u64 {
+    u64::from(hash) << 32 | u64::from(hash)
 }

@@ -46,23 +46,23 @@ impl Known {
     }
 }
 
-/// The rows that were written lately, by their `first`: those of jobs that go on.
+/// The rows that were written lately, by their `first`, each with its key's [name](super::places::Places::name): those of jobs that go on.
 #[derive(Debug, Default)]
-pub(super) struct Recent(HashMap<i64, Known>);
+pub(super) struct Recent(HashMap<i64, (u64, Known)>);
 
 impl Recent {
     /// So many are remembered, in some three megabytes; then all are forgotten, and those that go on are read once.
     pub(super) const MOST: usize = 16_384;
 
-    pub(super) fn get(&self, first: i64) -> Option<Known> {
-        self.0.get(&first).copied()
+    pub(super) fn get(&self, first: i64, name: u64) -> Option<Known> {
+        self.0.get(&first).filter(|(of, _)| *of == name).map(|(_, known)| *known)
     }
 
-    pub(super) fn insert(&mut self, known: Known) {
+    pub(super) fn insert(&mut self, known: Known, name: u64) {
         if self.0.len() >= Self::MOST && !self.0.contains_key(&known.first) {
             self.clear();
         }
-        self.0.insert(known.first, known);
+        self.0.insert(known.first, (name, known));
     }
 
     pub(super) fn remove(&mut self, first: i64) {
