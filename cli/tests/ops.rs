@@ -334,7 +334,9 @@ fn a_doctor_tells_a_sound_journal_from_one_with_work_for_a_person() {
 #[test]
 fn damage_is_told_with_what_to_do_and_the_rest_is_shown() {
     let home = Home::with(&entries());
-    home.tamper("UPDATE operations SET record = zeroblob(80) WHERE first = 3");
+    home.tamper(
+        "UPDATE records SET body = CAST(substr(body, 1, 55) || x'09' || substr(body, 57) AS BLOB) WHERE first = 3",
+    );
     let output = home.ops(&["doctor"]);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let said = text(&output.stdout);

@@ -1,12 +1,12 @@
 //! Records in one SQLite file, with its log and its mark beside it: `FILE`, `FILE-wal` and `FILE-mark` belong together, also in a copy.
 //!
-//! SQLite because its crash safety is the best tested there is, and because the file can be asked: `operations` is a table with readable columns,
+//! SQLite because its crash safety is the best tested there is, and because the file can be asked: `operations` is a view with readable columns,
 //! which any SQLite tool shows while no client has the file open ([`open_copy`](SqliteStore::open_copy) shows it at any time). The version is bundled, since older ones can lose data.
 //!
 //! What SQLite alone does not give is certainty that a file still says what was written: a flipped bit in a page is served as it is, and one in
 //! its log silently cuts off all later records. So
 //!
-//! - every row has a sequence number, the hash of the record before it, and a hash over itself and both (`sqlite/row.rs`);
+//! - every row has a sequence number, the hash of the record before it, and a hash over itself and both (`sqlite/body.rs`);
 //! - a head row holds the end of the chain, the number of rows and the sum of their hashes, and moves in the transaction that moves them
 //!   (`sqlite/head.rs`): a row that is missing, altered, older than it should be, or written by nobody, is found;
 //! - how far the journal had come is kept beside it as well, in `FILE-mark` (`sqlite/mark.rs`): a log that lost its end is found.
@@ -24,6 +24,7 @@
 //! their owner only. Removed payloads are overwritten (`secure_delete`), though the log may hold them until it is next reused. Not detected: a network
 //! file system, whose locks and syncs may be lies; keep the file on a local disk.
 
+mod body;
 mod browse;
 mod columns;
 mod copy;
@@ -40,23 +41,24 @@ mod schema;
 #[cfg(test)]
 mod tests;
 mod verify;
+mod view;
 mod write;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, params};
+use rusqlite::Connection;
 use steadfast_core::{Key, Timestamp};
 use tempfile::TempDir;
 
+use self::body::{Hash, Place};
 use self::copy::Held;
 use self::error::{Damage, Fault};
 use self::files::Access;
 use self::head::Head;
 use self::mark::MarkFile;
 use self::places::Places;
-use self::purge::Old;
-use self::row::{Hash, Place, Reader, read_columns};
+use self::row::Reader;
 use self::write::{Known, Recent, Writer};
 use crate::{Entry, Store, StoreError};
 
@@ -183,16 +185,17 @@ impl SqliteStore {
         let before = self.head;
         let mut places = self.verified().map_err(failed)?;
         let connection = &self.connection;
-        let (worked, after, came, went) = {
+        let (worked, after, changes) = {
             let (reader, recent, writer) = (&mut self.reader, &mut self.recent, Writer::new(connection));
-            let (head, came, went) = (before, Vec::new(), Vec::new());
-            let mut tools = Work { connection, reader, writer, head, places: &mut places, recent, came, went };
+            let (head, places) = (before, &mut places);
+            let changes = Changes::default();
+            let mut tools = Work { connection, reader, writer, head, places, recent, changes };
             let worked = run(connection, "BEGIN IMMEDIATE").and_then(|()| {
                 let result = work(&mut tools)?;
                 tools.head.replace(&before, connection)?;
                 Ok(result)
             });
-            (worked, tools.head, tools.came, tools.went)
+            (worked, tools.head, tools.changes)
         };
         let committed = worked.map(|result| (result, run(connection, "COMMIT")));
         if !matches!(committed, Ok((_, Ok(())))) {
@@ -219,8 +222,10 @@ impl SqliteStore {
             Err(fault) => Err(failed(fault)),
         };
         self.repeated &= outcome.is_err();
-        for (key, first) in if outcome.is_ok() { went } else { came } {
-            places.remove(&key, first);
+        if outcome.is_ok() {
+            changes.keep(&mut places)
+        } else {
+            changes.undo(&mut places)
         }
         self.places = Some(places);
         outcome
@@ -302,25 +307,50 @@ struct Work<'a> {
     places: &'a mut Places,
     recent: &'a mut Recent,
     head: Head,
-    /// Keys that were not there before, and their rows.
+    changes: Changes,
+}
+
+/// What a transaction has changed of where the rows are.
+#[derive(Default)]
+struct Changes {
+    /// Keys that were not there before, and their rows. They can be found at once.
     came: Vec<(Key, i64)>,
     /// Keys that are forgotten, and their rows.
     went: Vec<(Key, i64)>,
+    /// Rows that are settled now, and when.
+    settled: Vec<(Timestamp, i64)>,
+    /// How many of the oldest settled are so no more.
+    passed: usize,
+}
+
+impl Changes {
+    fn keep(self, places: &mut Places) {
+        self.went.into_iter().for_each(|(key, first)| places.remove(&key, first));
+        places.pass(self.passed);
+        self.settled.into_iter().for_each(|(at, first)| places.settled(at, first));
+    }
+
+    fn undo(self, places: &mut Places) {
+        self.came.into_iter().for_each(|(key, first)| places.remove(&key, first));
+    }
 }
 
 impl Work<'_> {
     fn append(&mut self, entry: &Entry) -> Result<(), Fault> {
         let key = &entry.record.key;
-        let earlier = self.earlier(key)?;
+        let earlier = self.earlier(entry)?;
         let sequence = self.head.next()?;
         let first = earlier.as_ref().map_or(sequence, |known| known.first);
         let place = Place { first, sequence, previous: self.head.hash };
         let known = self.writer.write(&place, entry, earlier.as_ref())?;
         if earlier.is_none() {
             self.places.insert(key, first);
-            self.came.push((key.clone(), first));
+            self.changes.came.push((key.clone(), first));
         }
         self.head.append(known.hash, earlier.as_ref().map(|earlier| &earlier.hash))?;
+        if entry.is_settled() {
+            self.changes.settled.push((entry.at, first));
+        }
         // After that, as a rule, there is no other.
         if entry.is_delivered() {
             self.recent.remove(first)
@@ -330,35 +360,42 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// The key's row, if it has one.
-    fn earlier(&mut self, key: &Key) -> Result<Option<Known>, Fault> {
+    /// The row of the entry's key, if it has one.
+    fn earlier(&mut self, entry: &Entry) -> Result<Option<Known>, Fault> {
+        let key = &entry.record.key;
         let name = self.places.name(key);
-        let recent = self.places.candidates(key).find_map(|first| self.recent.get(first, name));
+        let recent = self.places.candidates(key).find_map(|first| self.recent.get(first, name, entry));
         match recent {
             Some(known) => Ok(Some(known)),
             None => Ok(self.reader.find(self.connection, self.places, key)?.as_ref().map(Known::of)),
         }
     }
 
-    /// Forgets the next of those that are old, at most so many. Tells how many, and moves `old` behind them.
-    fn forget(&mut self, old: &mut Old, most: usize) -> Result<usize, Fault> {
-        const OLD: &str = concat!("SELECT ", read_columns!(), purge::old!(), " ORDER BY updated_at, first LIMIT ?5");
-        let mut gone: Vec<(Key, i64, Hash)> = Vec::new();
-        let mut select = self.connection.prepare_cached(OLD)?;
-        let most = i64::try_from(most).unwrap_or(i64::MAX);
-        let mut rows = select.query(params![old.before(), old.is_unresolved(), old.after(), old.first, most])?;
-        while let Some(row) = rows.next()? {
-            let row = self.reader.read(row)?;
-            if !old.holds(&row.entry) {
-                let label = Some(row.entry.record.key.label());
-                return Err(Damage::Row { row: row.first, label, what: "its state" }.into());
+    /// Forgets what was settled before, the oldest first, at most so many. Tells how many.
+    fn forget(&mut self, before: Timestamp, most: usize) -> Result<usize, Fault> {
+        let mut gone = 0;
+        while gone < most {
+            let old = self.places.oldest().skip(self.changes.passed).take_while(|(at, _)| *at < before);
+            let old: Vec<(Timestamp, i64)> = old.take(most - gone).collect();
+            if old.is_empty() {
+                break;
             }
-            (old.at, old.first) = (row.entry.at, row.first);
-            gone.push((row.entry.record.key, row.first, row.hash));
+            self.changes.passed += old.len();
+            gone += self.remove_all(&old, Entry::is_settled)?;
         }
-        let count = gone.len();
-        gone.into_iter().try_for_each(|(key, first, hash)| self.delete(key, first, &hash))?;
-        Ok(count)
+        Ok(gone)
+    }
+
+    /// Removes those of these rows of which `goes` holds, and which have not changed since the time that is told of them. Tells how many.
+    fn remove_all(&mut self, rows: &[(Timestamp, i64)], goes: impl Fn(&Entry) -> bool) -> Result<usize, Fault> {
+        let mut gone = 0;
+        for (at, first) in rows {
+            let row = self.reader.row(self.connection, *first)?;
+            let Some(row) = row.filter(|row| row.entry.at == *at && goes(&row.entry)) else { continue };
+            self.delete(row.entry.record.key, *first, &row.hash)?;
+            gone += 1;
+        }
+        Ok(gone)
     }
 
     /// Removes the operation of this key, if it was delivered.
@@ -372,13 +409,13 @@ impl Work<'_> {
     }
 
     fn delete(&mut self, key: Key, first: i64, hash: &Hash) -> Result<(), Fault> {
-        let mut delete = self.connection.prepare_cached("DELETE FROM operations WHERE first = ?1")?;
+        let mut delete = self.connection.prepare_cached("DELETE FROM records WHERE first = ?1")?;
         if delete.execute([first])? != 1 {
             return Err(Damage::Gone.into());
         }
         self.head.remove(hash)?;
         self.recent.remove(first);
-        self.went.push((key, first));
+        self.changes.went.push((key, first));
         Ok(())
     }
 }
@@ -419,7 +456,7 @@ impl Store for SqliteStore {
     }
 
     fn forget(&mut self, before: Timestamp, most: usize) -> Result<usize, StoreError> {
-        self.change(|work| work.forget(&mut Old::settled(before), most))
+        self.change(|work| work.forget(before, most))
     }
 }
 

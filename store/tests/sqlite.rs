@@ -18,6 +18,8 @@ mod making;
 mod opening;
 #[path = "sqlite/overtaking.rs"]
 mod overtaking;
+#[path = "sqlite/querying.rs"]
+mod querying;
 #[path = "sqlite/refusing.rs"]
 mod refusing;
 #[path = "sqlite/syncing.rs"]
@@ -71,6 +73,12 @@ impl Drop for Home {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
     }
+}
+
+/// SQL that puts these bytes, in hex, at this place of a body, which it counts from 1.
+fn patch(at: usize, hex: &str) -> String {
+    let rest = at + hex.len() / 2;
+    format!("body = CAST(substr(body, 1, {at} - 1) || x'{hex}' || substr(body, {rest}) AS BLOB)")
 }
 
 fn beside(path: &Path, suffix: &str) -> PathBuf {

@@ -10,16 +10,10 @@ use rusqlite::types::ValueRef;
 use steadfast_core::operation::Stage;
 use steadfast_core::{Key, Outcome, Timestamp};
 
-use super::error::{DamageError, Fault};
-use super::row::{Reader, read_columns};
-use super::{SqliteStore, columns, iso};
+use super::error::{Damage, DamageError, Fault};
+use super::row::{Row, read_columns};
+use super::{SqliteStore, body, columns, iso, scan};
 use crate::{Entry, StoreError};
-
-macro_rules! browsed {
-    () => {
-        concat!("SELECT ", read_columns!(), ", accepted_at, ended_at FROM operations NOT INDEXED ")
-    };
-}
 
 /// In which order [`SqliteStore::browse`] goes: of when each key was first seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,9 +31,9 @@ pub enum Order {
 pub struct Stored {
     /// What is kept of it.
     pub entry: Entry,
-    /// When it was first known that the provider has the job. For people: not verified.
+    /// When it was first known that the provider has the job.
     pub accepted: Option<Timestamp>,
-    /// Since when it has ended so. For people: not verified.
+    /// Since when it has ended so.
     pub ended: Option<Timestamp>,
 }
 
@@ -68,13 +62,9 @@ impl Stored {
         matches!(self.entry.record.stage, Stage::Unknown) || matches!(self.outcome(), Some(Outcome::Unresolved(_)))
     }
 
-    fn read(reader: &mut Reader, row: &rusqlite::Row<'_>) -> Result<Self, Fault> {
-        let entry = reader.read(row)?.entry;
-        let time = |name| -> Result<Option<Timestamp>, Fault> {
-            let ValueRef::Text(text) = row.get_ref(name)? else { return Ok(None) };
-            Ok(iso::read(text))
-        };
-        Ok(Self { accepted: time("accepted_at")?, ended: time("ended_at")?, entry })
+    fn of(row: Row) -> Self {
+        let Row { times, entry, .. } = row;
+        Self { accepted: times.accepted.deadline(), ended: times.ended.deadline(), entry }
     }
 }
 
@@ -117,17 +107,17 @@ impl SqliteStore {
         mut each: impl FnMut(Result<Stored, DamageError>) -> ControlFlow<()>,
     ) -> Result<(), StoreError> {
         let sql = match order {
-            Order::OldestFirst => concat!(browsed!(), "ORDER BY first"),
-            Order::NewestFirst => concat!(browsed!(), "ORDER BY first DESC"),
+            Order::OldestFirst => scan::ALL,
+            Order::NewestFirst => concat!("SELECT ", read_columns!(), " FROM records ORDER BY first DESC"),
         };
         let mut look = || -> Result<(), Fault> {
             self.settle()?;
             let mut all = self.connection.prepare_cached(sql)?;
             let mut rows = all.query([])?;
             while let Some(row) = rows.next()? {
-                let stored = match Stored::read(&mut self.reader, row) {
+                let stored = match self.reader.read(row) {
                     Err(Fault::Damage(damage)) => Err(DamageError(damage)),
-                    other => Ok(other?),
+                    other => Ok(Stored::of(other?)),
                 };
                 if each(stored).is_break() {
                     break;
@@ -141,13 +131,26 @@ impl SqliteStore {
     /// The operation of this key. Unlike [`find`](crate::Store::find), this verifies no other row: it is for one look.
     ///
     /// # Errors
-    /// It could not be read, or its row is damaged.
+    /// It could not be read, or its row is damaged; or it was not found, and there is a row so damaged that it could be this one.
     pub fn look_up(&mut self, key: &Key) -> Result<Option<Stored>, StoreError> {
         let mut look = || -> Result<Option<Stored>, Fault> {
             self.settle()?;
-            let mut one = self.connection.prepare_cached(concat!(browsed!(), "WHERE key = ?1"))?;
-            let mut rows = one.query([key.as_str()])?;
-            rows.next()?.map(|row| Stored::read(&mut self.reader, row)).transpose()
+            let mut unreadable = None;
+            let mut all = self.connection.prepare_cached("SELECT first, body FROM records")?;
+            let mut rows = all.query([])?;
+            while let Some(row) = rows.next()? {
+                let ValueRef::Blob(body) = row.get_ref(1)? else { return Err(Damage::Structure.into()) };
+                let found = body::key(body);
+                if found == Some(key.as_str().as_bytes()) {
+                    let row = self.reader.row(&self.connection, row.get(0)?)?.ok_or(Damage::Gone)?;
+                    return Ok(Some(Stored::of(row)));
+                }
+                if found.is_none() {
+                    unreadable = Some(row.get(0)?);
+                }
+            }
+            // Nobody can tell whose that is.
+            unreadable.map_or(Ok(None), |first| self.reader.row(&self.connection, first).map(|_| None))
         };
         look().map_err(Fault::reading)
     }

@@ -7,7 +7,7 @@
 //!   that ends before it has lost something, and is thrown away. What is left is as new as the moment at which copying began.
 //! - Every row of the copy is hashed, and the head row holds how many there are and the sum of their hashes. A row half old and half new does
 //!   not have its hash; whole rows of different moments do not have the head's sum; a head of two moments does not have its checksum.
-//!   So the rows of a copy that opens are all those of one commit. Only `accepted_at` and `ended_at` are not hashed.
+//!   So the rows of a copy that opens are all those of one commit.
 //! - SQLite's `integrity_check` finds an index or a free list that is torn.
 //!
 //! A torn copy is thrown away and another taken. Most are whole at once: while the log only grows, all that the file's pages lack is in it, and its

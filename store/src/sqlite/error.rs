@@ -91,7 +91,7 @@ pub struct DamageError(#[from] pub(super) Damage);
 pub(super) enum Damage {
     #[error("row {row}{}, {what}", label.map(|label| format!(" of key {label}")).unwrap_or_default())]
     Row { row: i64, label: Option<Label>, what: &'static str },
-    #[error("a table or an index is not as it was created")]
+    #[error("a table or a view is not as it was created")]
     Schema,
     #[error("the head row is missing or not what was written")]
     Head,
@@ -117,6 +117,8 @@ pub(super) enum Damage {
     Overtaken,
     #[error("the database's structure")]
     Structure,
+    #[error("the provider's name is longer than a row can hold")]
+    Provider,
 }
 
 /// SQLite's error, without the message.

@@ -6,9 +6,9 @@
 use rusqlite::{Connection, OptionalExtension, params};
 use sha2::{Digest, Sha256};
 
+use super::body::{Hash, cut};
 use super::error::{Damage, Fault};
 use super::mark::Watermark;
-use super::row::{Hash, cut};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Head {

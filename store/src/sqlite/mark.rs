@@ -18,8 +18,8 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
+use super::body::{Hash, cut};
 use super::error::Damage;
-use super::row::{Hash, cut};
 
 /// How far a journal has come: which journal, the sequence number of its last record, and that record's hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

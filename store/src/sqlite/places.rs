@@ -1,20 +1,26 @@
-//! Where each key's row lies.
+//! Where each key's row lies, and which rows may be forgotten first.
 //!
 //! In memory, not in the file: keys have no order, so an index of them in the file would have each record of a batch rewrite a page of its own, which
 //! costs many times what the records do. All rows are read once anyway, to verify them. An entry is four bytes of a hash and four of a row number,
 //! some twenty bytes a key with the room that a hash table needs; whether a row is really the key's is seen when it is read, or remembered by a longer hash. Row numbers count
 //! records, so after four thousand million of them they need eight bytes: those stand apart.
+//!
+//! Of what was settled, sixteen bytes more say when. That is a hint: a row may have gone, or changed, since.
 
+use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 
 use hashbrown::HashTable;
-use steadfast_core::Key;
+use steadfast_core::{Key, Timestamp};
 
 #[derive(Debug, Default)]
 pub(super) struct Places {
     hasher: RandomState,
     near: HashTable<(u32, u32)>,
     far: HashTable<(u32, i64)>,
+    settled: VecDeque<(Timestamp, i64)>,
+    /// Whether they do not lie in their order.
+    mixed: bool,
 }
 
 const _: () = assert!(size_of::<(u32, u32)>() == 8);
@@ -47,6 +53,25 @@ impl Places {
         } else if let Ok(entry) = self.far.find_entry(spread(hash), |place| *place == (hash, first)) {
             entry.remove();
         }
+    }
+
+    /// Notes that this row was settled then.
+    pub(super) fn settled(&mut self, at: Timestamp, first: i64) {
+        self.mixed |= self.settled.back().is_some_and(|last| *last > (at, first));
+        self.settled.push_back((at, first));
+    }
+
+    /// When rows were settled, the oldest first; those that are not any more among them.
+    pub(super) fn oldest(&mut self) -> impl Iterator<Item = (Timestamp, i64)> {
+        if std::mem::take(&mut self.mixed) {
+            self.settled.make_contiguous().sort_unstable();
+        }
+        self.settled.iter().copied()
+    }
+
+    /// Forgets so many of the oldest.
+    pub(super) fn pass(&mut self, count: usize) {
+        self.settled.drain(..count.min(self.settled.len()));
     }
 
     /// What stands for a key where its row is not read: nobody can make two keys that have the same one, and chance makes none.

@@ -5,22 +5,13 @@
 //! many beforehand, and to see it go on; hence small transactions, each of which starts where the one before ended, and leaves whole what is
 //! left if the process dies.
 
-use rusqlite::params;
+use rusqlite::types::ValueRef;
 use steadfast_core::operation::Stage;
 use steadfast_core::{Key, Outcome, Timestamp};
 
 use super::error::Fault;
-use super::{SqliteStore, iso};
+use super::{SqliteStore, body};
 use crate::{Entry, StoreError};
-
-/// The rows that [`Old`] speaks of, by `before`, `unresolved`, `after` and `first`.
-macro_rules! old {
-    () => {
-        " FROM operations INDEXED BY operations_delivered WHERE state = 'delivered' AND (outcome = 'unresolved') = ?2 \
-         AND updated_at < ?1 AND updated_at >= ?3 AND (updated_at, first) > (?3, ?4)"
-    };
-}
-pub(super) use old;
 
 /// Which operations go: of those that were delivered and not changed since before a time.
 ///
@@ -39,47 +30,23 @@ impl Purge {
     pub const BATCH: usize = 1_000;
 }
 
-/// What is to be forgotten, and how far that has come.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Old {
-    before: Timestamp,
-    unresolved: bool,
-    pub(super) at: Timestamp,
-    pub(super) first: i64,
+/// Which kind goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Settled,
+    Unresolved,
 }
 
-impl Old {
-    /// All that was settled before.
-    pub(super) const fn settled(before: Timestamp) -> Self {
-        Self { before, unresolved: false, at: Timestamp::EPOCH, first: 0 }
+impl Purge {
+    /// What it removes, one kind after the other.
+    fn kinds(self) -> impl Iterator<Item = Kind> {
+        [Kind::Settled].into_iter().chain(self.unresolved_too.then_some(Kind::Unresolved))
     }
 
-    const fn unresolved(before: Timestamp) -> Self {
-        Self { unresolved: true, ..Self::settled(before) }
-    }
-
-    /// What a purge removes, one after the other.
-    fn of(purge: Purge) -> impl Iterator<Item = Self> {
-        let unresolved = purge.unresolved_too.then(|| Self::unresolved(purge.before));
-        [Self::settled(purge.before)].into_iter().chain(unresolved)
-    }
-
-    pub(super) fn before(&self) -> String {
-        iso::write(self.before)
-    }
-
-    pub(super) const fn is_unresolved(&self) -> bool {
-        self.unresolved
-    }
-
-    pub(super) fn after(&self) -> String {
-        iso::write(self.at)
-    }
-
-    /// Whether the record says that this one goes; the columns, by which it was found, count for nothing.
-    pub(super) fn holds(&self, entry: &Entry) -> bool {
-        let unresolved = matches!(entry.record.stage, Stage::Delivered(Outcome::Unresolved(_)));
-        entry.is_delivered() && entry.at < self.before && self.unresolved == unresolved
+    fn takes(self, kind: Kind, stage: Stage, at: Timestamp) -> bool {
+        let Stage::Delivered(outcome) = stage else { return false };
+        let found = if matches!(outcome, Outcome::Unresolved(_)) { Kind::Unresolved } else { Kind::Settled };
+        at < self.before && found == kind
     }
 }
 
@@ -89,14 +56,27 @@ impl SqliteStore {
     /// # Errors
     /// The file could not be read.
     pub fn count_purgeable(&mut self, purge: Purge) -> Result<u64, StoreError> {
-        const COUNT: &str = concat!("SELECT count(*)", old!());
-        self.settle().map_err(Fault::reading)?;
-        let count = |old: Old| -> rusqlite::Result<u64> {
-            let mut count = self.connection.prepare_cached(COUNT)?;
-            let found = params![old.before(), old.is_unresolved(), old.after(), old.first];
-            count.query_row(found, |row| row.get(0)).map(i64::unsigned_abs)
-        };
-        Old::of(purge).map(count).sum::<rusqlite::Result<u64>>().map_err(|error| Fault::from(error).reading())
+        let count = |kind| self.purgeable(purge, kind).map(|rows| rows.len() as u64);
+        purge.kinds().map(count).sum::<Result<u64, Fault>>().map_err(Fault::reading)
+    }
+
+    /// The rows that go, the oldest first.
+    fn purgeable(&mut self, purge: Purge, kind: Kind) -> Result<Vec<(Timestamp, i64)>, Fault> {
+        self.settle()?;
+        let mut found = Vec::new();
+        let mut all = self.connection.prepare_cached("SELECT first, body FROM records")?;
+        let mut rows = all.query([])?;
+        while let Some(row) = rows.next()? {
+            // What cannot be read is not old; whoever removes what is, verifies all.
+            if let (ValueRef::Integer(first), ValueRef::Blob(bytes)) = (row.get_ref(0)?, row.get_ref(1)?)
+                && let Some((stage, at)) = body::stage(bytes)
+                && purge.takes(kind, stage, at)
+            {
+                found.push((at, first));
+            }
+        }
+        found.sort_unstable();
+        Ok(found)
     }
 
     /// Removes operations that were delivered long ago, the settled first and of each kind the oldest, [`Purge::BATCH`] in one transaction. Calls
@@ -106,16 +86,11 @@ impl SqliteStore {
     /// They could not be removed, or the journal is damaged. What `progress` was told of is gone, the rest is there.
     pub fn purge(&mut self, purge: Purge, mut progress: impl FnMut(u64)) -> Result<u64, StoreError> {
         let mut gone = 0_u64;
-        for mut old in Old::of(purge) {
-            loop {
-                let (next, count) = self.change(|work| {
-                    let mut next = old;
-                    work.forget(&mut next, Purge::BATCH).map(|count| (next, count))
-                })?;
-                if count == 0 {
-                    break;
-                }
-                old = next;
+        for kind in purge.kinds() {
+            let old = self.purgeable(purge, kind).map_err(Fault::writing)?;
+            for batch in old.chunks(Purge::BATCH) {
+                let goes = |entry: &Entry| purge.takes(kind, entry.record.stage, entry.at);
+                let count = self.change(|work| work.remove_all(batch, goes))?;
                 gone = gone.saturating_add(count as u64);
                 progress(gone);
             }

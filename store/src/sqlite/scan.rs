@@ -1,15 +1,15 @@
 //! All rows in order, verified one by one and all together.
 
 use rusqlite::Connection;
-use rusqlite::types::ValueRef;
 
+use super::body::{self, Hash};
 use super::error::{Damage, Fault};
 use super::head::{Head, number};
 use super::places::Places;
-use super::row::{Hash, Reader, Row, read_columns};
+use super::row::{Reader, Row, read_columns};
 
 /// In the order in which their keys were first seen.
-pub(super) const ALL: &str = concat!("SELECT ", read_columns!(), " FROM operations NOT INDEXED ORDER BY first");
+pub(super) const ALL: &str = concat!("SELECT ", read_columns!(), " FROM records ORDER BY first");
 
 /// For how many rows to make room at once: as many as there are, if that is not absurd.
 pub(super) fn expected(head: &Head) -> usize {
@@ -48,13 +48,17 @@ impl Whole {
     pub(super) fn count(&mut self, connection: &Connection, row: &Row) -> Result<(), Fault> {
         let key = &row.entry.record.key;
         for other in self.places.candidates(key) {
-            let mut read = connection.prepare_cached("SELECT key FROM operations WHERE first = ?1")?;
+            let mut read = connection.prepare_cached("SELECT body FROM records WHERE first = ?1")?;
             let mut rows = read.query([other])?;
-            if rows.next()?.ok_or(Damage::Gone)?.get_ref(0)? == ValueRef::Text(key.as_str().as_bytes()) {
+            let found = body::key(rows.next()?.ok_or(Damage::Gone)?.get_ref(0)?.as_blob().unwrap_or_default());
+            if found == Some(key.as_str().as_bytes()) {
                 return Err(Damage::Twice(key.label()).into());
             }
         }
         self.places.insert(key, row.first);
+        if row.entry.is_settled() {
+            self.places.settled(row.entry.at, row.first);
+        }
         self.sum = self.sum.wrapping_add(number(&row.hash));
         self.links.push((row.sequence, short(&row.previous), short(&row.hash)));
         Ok(())

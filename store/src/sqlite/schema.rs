@@ -1,12 +1,13 @@
 //! The tables, and how a file gets them.
 //!
 //! A file is a journal if its `application_id` says so; `user_version` counts the migrations it has had. A file with more of them than this
-//! release knows is refused and left as it is. The text of each table and index is compared with what was written: it lies in the file like everything
+//! release knows is refused and left as it is. The text of each table and view is compared with what was written: it lies in the file like everything
 //! else, and a damaged one would make SQLite read columns as others.
 
 use rusqlite::{Connection, OptionalExtension};
 
 use super::error::{Damage, OpenError};
+use super::view;
 
 /// `SfJ1` as a number.
 pub(super) const APPLICATION_ID: i64 = 0x5366_4a31;
@@ -16,44 +17,21 @@ const MIGRATIONS: [&[(&str, &str)]; 1] = [VERSION_1];
 
 /// Names and texts, as `sqlite_schema` keeps them.
 ///
-/// `first` is the sequence number that the key's first record had: rows lie, and are loaded, in the order in which keys were first seen.
-/// `accepted_at` and `ended_at` are for people, and follow from the order of records rather than from the last one: `row.rs` sets them.
-/// `key` and `sequence` have no indexes, which cost more than the records: that none is there twice is verified whenever rows are, and `places.rs` knows
-/// where each key is.
+/// `first` is the sequence number that the key's first record had: rows lie, and are loaded, in the order in which keys were first seen. What the client
+/// needs is the body (`body.rs`); people read the view (`view.rs`). There are no indexes, which cost more than the records: that no key is there twice is
+/// verified whenever rows are, and `places.rs` knows where each key is and which are old.
 const VERSION_1: &[(&str, &str)] = &[
     (
-        "operations",
-        "CREATE TABLE operations (
+        "records",
+        "CREATE TABLE records (
     first INTEGER PRIMARY KEY,
-    key TEXT NOT NULL,
-    provider TEXT NOT NULL,
-    state TEXT NOT NULL,
-    outcome TEXT,
-    reason TEXT,
-    reference TEXT,
-    creates INTEGER NOT NULL,
-    attempts INTEGER NOT NULL,
-    polls INTEGER NOT NULL,
-    created_at TEXT NOT NULL,
-    updated_at TEXT NOT NULL,
-    next_due TEXT,
-    accepted_at TEXT,
-    ended_at TEXT,
-    fingerprint BLOB NOT NULL,
-    sequence INTEGER NOT NULL,
-    record BLOB NOT NULL,
+    body BLOB NOT NULL,
     payload BLOB,
     answer_status INTEGER,
-    answer_body BLOB,
-    previous BLOB NOT NULL,
-    hash BLOB NOT NULL
+    answer_body BLOB
 ) STRICT",
     ),
-    // What is unresolved stands apart, since it is not forgotten: whoever looks for what is old does not have to pass it.
-    (
-        "operations_delivered",
-        "CREATE INDEX operations_delivered ON operations (outcome = 'unresolved', updated_at) WHERE state = 'delivered'",
-    ),
+    ("operations", view::OPERATIONS),
     (
         "head",
         "CREATE TABLE head (
@@ -107,9 +85,10 @@ pub(super) fn migrate(connection: &Connection, found: Found) -> Result<(), OpenE
     Ok(())
 }
 
-/// Whether tables and indexes are what was written, and nobody has put a trigger beside them.
+/// Whether tables and the view are what was written, and nobody has put a trigger beside them.
 pub(super) fn check(connection: &Connection) -> Result<(), OpenError> {
-    let mut text = connection.prepare("SELECT sql FROM sqlite_schema WHERE name = ?1 AND rootpage > 1")?;
+    let mut text =
+        connection.prepare("SELECT sql FROM sqlite_schema WHERE name = ?1 AND (rootpage > 1 OR type = 'view')")?;
     for (name, expected) in MIGRATIONS.iter().copied().flatten() {
         let found: Option<String> = text.query_row([name], |row| row.get(0)).optional()?;
         if found.as_deref() != Some(*expected) {

@@ -9,8 +9,8 @@ use steadfast_core::{Key, Outcome, Reference};
 
 use super::error::{Damage, Fault, RESTORE};
 use super::mark::Mark;
-use super::row::{Reader, read_columns};
-use super::scan::Whole;
+use super::row::Reader;
+use super::scan::{self, Whole};
 use super::{SqliteStore, columns};
 use crate::StoreError;
 
@@ -81,12 +81,11 @@ pub struct Problem {
     pub advice: &'static str,
 }
 
-const REWRITE: &str = "what the client reads is whole, but a query shows something else: trust what the library reads; the operation's next record mends most columns";
 const INTEGRITY: &str = "copy the files, then restore the journal with its -wal and -mark from a copy, or mend the copy with \
                          SQLite's `.recover` and ask again";
 
 impl SqliteStore {
-    /// Looks at everything: SQLite's own `integrity_check`, each row's hash and readable columns, the chain, head and watermark.
+    /// Looks at everything: SQLite's own `integrity_check`, each row's hash, the chain, head and watermark.
     ///
     /// ```
     /// # use steadfast_store::{OpenError, SqliteStore};
@@ -127,21 +126,15 @@ impl SqliteStore {
     }
 
     fn look(&self, report: &mut Report) -> Result<(), Fault> {
-        const EVERYTHING: &str = concat!("SELECT ", read_columns!(), ", * FROM operations NOT INDEXED ORDER BY first");
         self.integrity(|line| report.problem(format!("SQLite's integrity check: {line}"), INTEGRITY))?;
         let mut whole = Some(Whole::default());
-        let mut all = self.connection.prepare(EVERYTHING)?;
+        let mut all = self.connection.prepare(scan::ALL)?;
         let mut rows = all.query([])?;
         let mut reader = Reader::default();
         while let Some(row) = rows.next()? {
             match reader.read(row) {
                 Ok(found) => {
                     report.count(&found.entry.record, &found.entry.provider);
-                    if let Some(column) = columns::differs(row, &found.entry.record)? {
-                        let label = found.entry.record.key.label();
-                        report
-                            .problem(format!("column {column} of key {label} does not agree with its record"), REWRITE);
-                    }
                     match whole.as_mut().map(|whole| whole.count(&self.connection, &found)) {
                         Some(Err(Fault::Damage(damage))) => {
                             report.problem(damage, RESTORE);

@@ -6,14 +6,16 @@
 //! After a transaction that failed all of it is forgotten, so it never tells of what is not there.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 
-use rusqlite::{CachedStatement, Connection, params};
+use rusqlite::{CachedStatement, Connection};
 use steadfast_core::operation::Stage;
-use steadfast_core::{Fingerprint, Outcome, Reference, Timestamp, journal};
+use steadfast_core::{Fingerprint, Outcome, Timestamp};
 
+use super::body::{Encoder, Hash, Kept, Place, Times};
+use super::columns;
 use super::error::{Damage, Fault};
-use super::row::{Hash, Kept, Place, Row, digest};
-use super::{columns, iso};
+use super::row::Row;
 use crate::Entry;
 
 /// What is known of a row.
@@ -22,40 +24,88 @@ pub(super) struct Known {
     pub(super) first: i64,
     pub(super) hash: Hash,
     kept: Kept,
-    has_ended: bool,
-    /// Which job it was: a key that was free again can be another's. Known only of rows that this process wrote: of others all columns are written
-    /// once, so that one that did not agree with its record does again.
-    job: Option<(Fingerprint, Timestamp)>,
+    outcome: Option<Outcome>,
+    times: Times,
+    /// Which job it was: a key that was free again can be another's.
+    job: (Fingerprint, Timestamp),
+    /// Of its body, in bytes.
+    length: usize,
 }
 
 impl Known {
     pub(super) fn of(row: &Row) -> Self {
-        let Row { first, hash, entry, .. } = row;
-        Self { first: *first, hash: *hash, kept: Kept::of(entry), has_ended: entry.has_ended(), job: None }
+        let Row { first, hash, kept, times, length, entry, .. } = row;
+        let (outcome, job) = (columns::outcome(entry.record.stage), job(entry));
+        Self { first: *first, hash: *hash, kept: *kept, outcome, times: *times, job, length: *length }
     }
 
     /// What is kept once this entry follows: what [`Entry::after`] would leave.
     fn followed_by(&self, entry: &Entry) -> Kept {
         let own = Kept::of(entry);
         let ended = entry.has_ended();
-        if self.has_ended && !ended {
+        if self.outcome.is_some() && !ended {
             return own;
         }
         let payload = own.payload.or(self.kept.payload).filter(|_| !ended);
         Kept { payload, answer: own.answer.or(self.kept.answer) }
     }
+
+    /// When the job was accepted and when it ended, once this entry follows.
+    fn times_with(&self, entry: &Entry) -> Times {
+        let own = times(entry);
+        let outcome = columns::outcome(entry.record.stage);
+        if self.job.1 != entry.record.submitted {
+            return own;
+        }
+        let first = |known: Timestamp, own: Timestamp| if known == Timestamp::NEVER { own } else { known };
+        let stays = outcome.is_some() && outcome == self.outcome;
+        Times {
+            accepted: first(self.times.accepted, own.accepted),
+            ended: if stays { first(self.times.ended, own.ended) } else { own.ended },
+        }
+    }
+}
+
+const fn job(entry: &Entry) -> (Fingerprint, Timestamp) {
+    (entry.record.fingerprint, entry.record.submitted)
+}
+
+/// What this entry alone says.
+fn times(entry: &Entry) -> Times {
+    let when = |is: bool| if is { entry.at } else { Timestamp::NEVER };
+    Times { accepted: when(entry.record.stage == Stage::Accepted), ended: when(entry.has_ended()) }
 }
 
 /// The rows that were written lately, by their `first`, each with its key's [name](super::places::Places::name): those of jobs that go on.
 #[derive(Debug, Default)]
-pub(super) struct Recent(HashMap<i64, (u64, Known)>);
+pub(super) struct Recent(HashMap<i64, (u64, Known), BuildHasherDefault<ByNumber>>);
+
+/// Row numbers are counted out by ourselves: they spread well enough when they are multiplied.
+#[derive(Debug, Default)]
+struct ByNumber(u64);
+
+impl Hasher for ByNumber {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_i64(i64::from(*byte)));
+    }
+
+    fn write_i64(&mut self, number: i64) {
+        self.0 = (self.0 ^ number.cast_unsigned()).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0 ^ self.0 >> 32
+    }
+}
 
 impl Recent {
     /// So many are remembered, in some three megabytes; then all are forgotten, and those that go on are read once.
     pub(super) const MOST: usize = 16_384;
 
-    pub(super) fn get(&self, first: i64, name: u64) -> Option<Known> {
-        self.0.get(&first).filter(|(of, _)| *of == name).map(|(_, known)| *known)
+    /// What is known of this row, if it is this key's and was this entry's job's.
+    pub(super) fn get(&self, first: i64, name: u64, entry: &Entry) -> Option<Known> {
+        let (of, known) = self.0.get(&first)?;
+        (*of == name && known.job == job(entry)).then_some(*known)
     }
 
     pub(super) fn insert(&mut self, known: Known, name: u64) {
@@ -85,83 +135,56 @@ pub(super) struct Writer<'a> {
     insert: Option<CachedStatement<'a>>,
     replace: Option<CachedStatement<'a>>,
     go_on: Option<CachedStatement<'a>>,
-    record: Vec<u8>,
+    encoder: Encoder,
 }
 
 /// A key's first row.
-const INSERT: &str = "INSERT INTO operations (first, key, state, outcome, reason, reference, creates, attempts, polls, updated_at, next_due, \
-     sequence, record, previous, hash, accepted_at, ended_at, provider, created_at, fingerprint, payload, answer_status, answer_body) \
-     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23)";
+const INSERT: &str =
+    "INSERT INTO records (first, body, payload, answer_status, answer_body) VALUES (?1, ?2, ?3, ?4, ?5)";
 
-/// Over any earlier row of the key.
-const REPLACE: &str = "UPDATE operations SET state = ?3, outcome = ?4, reason = ?5, reference = ?6, creates = ?7, attempts = ?8, polls = ?9, \
-     updated_at = ?10, next_due = ?11, sequence = ?12, record = ?13, previous = ?14, hash = ?15, \
-     accepted_at = CASE created_at WHEN ?19 THEN coalesce(accepted_at, ?16) ELSE ?16 END, \
-     ended_at = iif(created_at = ?19 AND outcome IS ?4 AND reason IS ?5 AND ?17 IS NOT NULL, coalesce(ended_at, ?17), ?17), \
-     provider = ?18, created_at = ?19, fingerprint = ?20, payload = coalesce(?21, iif(?24, payload, NULL)), \
-     answer_status = coalesce(?22, iif(?25, answer_status, NULL)), answer_body = coalesce(?23, iif(?25, answer_body, NULL)) \
-     WHERE first = ?1 AND key = ?2";
+/// Over the key's earlier row.
+const REPLACE: &str = "UPDATE records SET body = ?2, payload = coalesce(?3, iif(?6, payload, NULL)), \
+     answer_status = coalesce(?4, iif(?7, answer_status, NULL)), answer_body = coalesce(?5, iif(?7, answer_body, NULL)) WHERE first = ?1";
 
-/// Over the same job's row, leaving what is kept beside the record as it is. A column that is not named costs a third of one that is.
-const GO_ON: &str = "UPDATE operations SET state = ?3, outcome = ?4, reason = ?5, reference = ?6, creates = ?7, attempts = ?8, polls = ?9, \
-     updated_at = ?10, next_due = ?11, sequence = ?12, record = ?13, previous = ?14, hash = ?15, accepted_at = coalesce(accepted_at, ?16), \
-     ended_at = iif(outcome IS ?4 AND reason IS ?5 AND ?17 IS NOT NULL, coalesce(ended_at, ?17), ?17), provider = ?18 \
-     WHERE first = ?1 AND key = ?2";
+/// The same, leaving what is kept beside the record as it is.
+const GO_ON: &str = "UPDATE records SET body = ?2 WHERE first = ?1";
 
 impl<'a> Writer<'a> {
-    pub(super) const fn new(connection: &'a Connection) -> Self {
-        Self { connection, insert: None, replace: None, go_on: None, record: Vec::new() }
+    pub(super) fn new(connection: &'a Connection) -> Self {
+        Self { connection, insert: None, replace: None, go_on: None, encoder: Encoder::default() }
     }
 
     /// Writes the entry's row at this place of the chain, over the key's earlier one if there is one. Tells what is then known of it.
     pub(super) fn write(&mut self, place: &Place, entry: &Entry, earlier: Option<&Known>) -> Result<Known, Fault> {
-        let Self { connection, insert, replace, go_on, record } = self;
-        record.clear();
-        journal::encode(&entry.record, record);
+        let Self { connection, insert, replace, go_on, encoder } = self;
         let kept = earlier.map_or_else(|| Kept::of(entry), |earlier| earlier.followed_by(entry));
-        let hash = digest(place, entry, record, &kept);
-        let job = Some((entry.record.fingerprint, entry.record.submitted));
-        let known = Known { first: place.first, hash, kept, has_ended: entry.has_ended(), job };
-        let Entry { record: it, provider, at, payload, answer, .. } = entry;
-        let at = iso::Text::new(*at);
-        let outcome = columns::outcome(it.stage);
-        let due = it.due.map(iso::Text::new);
-        let shared = params![
-            place.first,
-            it.key.as_str(),
-            columns::state(it.stage),
-            outcome.map(Outcome::name),
-            columns::reason(it),
-            it.reference.as_ref().map(Reference::as_str),
-            it.creates,
-            it.attempts,
-            it.polls,
-            at,
-            due,
-            place.sequence,
-            &record[..],
-            &place.previous[..],
-            &hash[..],
-            (it.stage == Stage::Accepted).then_some(&at),
-            outcome.map(|_| &at),
-            &**provider,
-        ];
-        let same_job = earlier.is_some_and(|earlier| earlier.job == known.job && earlier.kept == kept);
-        let written = if same_job && payload.is_none() && answer.is_none() {
-            prepared(go_on, connection, GO_ON)?.execute(shared)?
-        } else {
-            let created = iso::Text::new(it.submitted);
-            let (status, body) = (answer.as_ref().map(|it| it.status), answer.as_ref().map(|it| &it.body));
-            // A payload that is not kept any more, since the job has ended, is not written for the first time either.
-            let payload = payload.as_ref().filter(|_| kept.payload.is_some());
-            let own = params![created, &it.fingerprint.as_bytes()[..], payload, status, body];
-            let keeps = params![kept.payload.is_some(), kept.answer.is_some()];
-            match earlier {
-                None => prepared(insert, connection, INSERT)?.execute(&[shared, own].concat()[..])?,
-                Some(_) => prepared(replace, connection, REPLACE)?.execute(&[shared, own, keeps].concat()[..])?,
+        let times = earlier.map_or_else(|| times(entry), |earlier| earlier.times_with(entry));
+        let hash = encoder.encode(place, entry, &kept, times, earlier.map_or(0, |earlier| earlier.length))?;
+        let (first, body) = (place.first, encoder.body());
+        let (outcome, length) = (columns::outcome(entry.record.stage), body.len());
+        let known = Known { first, hash, kept, outcome, times, job: job(entry), length };
+        // A payload that is not kept any more, since the job has ended, is not written for the first time either.
+        let payload = entry.payload.as_ref().filter(|_| kept.payload.is_some());
+        let (status, answer) = (entry.answer.as_ref().map(|it| it.status), entry.answer.as_ref().map(|it| &it.body));
+        let keeps_nothing_new = entry.payload.is_none() && entry.answer.is_none();
+        let written = match earlier {
+            None => {
+                let insert = prepared(insert, connection, INSERT)?;
+                insert.execute((first, body, payload, status, answer))?
+            }
+            Some(earlier) if keeps_nothing_new && earlier.kept == kept => {
+                let go_on = prepared(go_on, connection, GO_ON)?;
+                go_on.raw_bind_parameter(1, first)?;
+                go_on.raw_bind_parameter(2, body)?;
+                go_on.raw_execute()?
+            }
+            Some(_) => {
+                let replace = prepared(replace, connection, REPLACE)?;
+                let keeps = (kept.payload.is_some(), kept.answer.is_some());
+                replace.execute((first, body, payload, status, answer, keeps.0, keeps.1))?
             }
         };
-        // None: damage, or one chance in 2^64 that two keys have the same place. What is remembered is forgotten then, and the next try reads.
+        // None: damage. What is remembered is forgotten then, and the next try reads.
         if written == 1 { Ok(known) } else { Err(Damage::Gone.into()) }
     }
 }

@@ -112,7 +112,7 @@ fn a_damaged_row_is_told_of_and_the_others_are_shown() {
         store.append(&[entry(key, Stage::Planned)]).unwrap();
     }
     drop(store);
-    home.tamper("UPDATE operations SET record = zeroblob(80) WHERE first = 2");
+    home.tamper(&format!("UPDATE records SET {} WHERE first = 2", patch(56, "09")));
     let mut found = Vec::new();
     let each = |stored: Result<Stored, steadfast_store::sqlite::DamageError>| {
         found.push(stored.map(|it| it.state()).map_err(|error| error.to_string()));
@@ -122,7 +122,12 @@ fn a_damaged_row_is_told_of_and_the_others_are_shown() {
     assert_eq!((&found[0], &found[2]), (&Ok("planned"), &Ok("planned")));
     let error = found[1].as_ref().unwrap_err();
     assert!(error.contains("row 2 of key #") && !error.contains("order"), "{error}");
-    assert!(home.open().look_up(&Key::new("order-2").unwrap()).is_err());
+    let look_up = |key| home.open().look_up(&Key::new(key).unwrap());
+    assert!(look_up("order-2").is_err() && look_up("order-3").is_ok_and(|found| found.is_some()));
+    assert_eq!(look_up("order-9").unwrap(), None);
+    home.tamper("UPDATE records SET body = zeroblob(200) WHERE first = 2");
+    assert!(look_up("order-9").is_err(), "nobody can tell whose that row is");
+    assert!(look_up("order-3").is_ok_and(|found| found.is_some()));
 }
 
 #[derive(Clone, Debug)]

@@ -125,7 +125,7 @@ fn a_damaged_journal_is_not_copied() {
     let mut store = home.open();
     store.append(&[entry("order-1", Stage::Planned), entry("order-2", Stage::Planned)]).unwrap();
     drop(store);
-    home.tamper("DELETE FROM operations WHERE first = 2");
+    home.tamper("DELETE FROM records WHERE first = 2");
     let error = SqliteStore::open_copy(home.journal()).unwrap_err();
     let why = std::error::Error::source(&error).unwrap().to_string();
     assert_eq!(why, "2 operations were written and 1 are here");

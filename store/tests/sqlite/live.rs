@@ -64,6 +64,6 @@ fn damage_to_what_was_delivered_stops_a_start() {
     store.append(&[entry("order-1", Stage::Delivered(READY))]).unwrap();
     assert_eq!(store.load_live().unwrap(), [entries[2].clone()]);
     drop(store);
-    home.tamper("UPDATE operations SET answer_status = 200, answer_body = x'00' WHERE first = 2");
+    home.tamper("UPDATE records SET answer_status = 200, answer_body = x'00' WHERE first = 2");
     assert!(home.open().load_live().is_err());
 }

@@ -165,21 +165,3 @@ fn child_reads() {
     assert!(matches!(&refused, Err(OpenError::ReadOnly | OpenError::Io(_))), "{refused:?}");
     assert_eq!(SqliteStore::open_read_only(&path).unwrap().load().unwrap(), [entry("order-1", Stage::Planned)]);
 }
-
-#[test]
-fn people_can_query_it() {
-    let home = Home::new();
-    let mut ended = entry("order-1", Stage::Delivered(AMBIGUOUS));
-    (ended.record.creates, ended.record.attempts, ended.record.due) = (1, 3, Some(Timestamp::from_secs(1_700_000_060)));
-    home.open().append(&[ended]).unwrap();
-    let row = home.ask(
-        "SELECT concat_ws(' ', key, provider, state, outcome, reason, reference, creates, attempts, polls, created_at, updated_at, next_due) \
-         FROM operations",
-    );
-    assert_eq!(
-        row,
-        "order-1 deepvue delivered unresolved ambiguous txn-of-order-1 1 3 0 \
-         2023-11-14T22:13:20.000000000Z 2023-11-14T22:13:20.000000000Z 2023-11-14T22:14:20.000000000Z"
-    );
-    assert_eq!(home.ask("SELECT datetime(created_at, '+1 minute') FROM operations"), "2023-11-14 22:14:20");
-}

@@ -135,7 +135,7 @@ fn a_journal_that_does_not_load_keeps_its_log() {
 fn a_closed_journal_that_does_not_load_gets_no_log() {
     let home = Home::new();
     home.open().append(&[entry("order-1", Stage::Planned)]).unwrap();
-    home.tamper("UPDATE operations SET provider = 'another'");
+    home.tamper(&format!("UPDATE records SET {}", patch(25, "09")));
     let before = files(&home);
     assert_eq!(before.len(), 2);
     assert!(home.open().load().is_err());
