@@ -53,7 +53,7 @@ impl Client {
     /// See [`SubmitError`]. In each case nothing was sent for this submit.
     pub fn submit(&self, key: Key, payload: impl Into<Payload>) -> Result<Handle, SubmitError> {
         let (reply, taken) = oneshot::channel();
-        let submit = Submit { key, payload: payload.into(), reply };
+        let submit = Submit::new(key, payload.into(), reply);
         self.0.inputs.send(Input::Submit(submit)).map_err(|_| SubmitError::Stopped)?;
         Ok(self.handle(taken.recv().map_err(|_| SubmitError::Stopped)??))
     }

@@ -54,7 +54,7 @@ impl Client {
     /// See [`SubmitError`]. In each case nothing was sent for this submit.
     pub async fn submit(&self, key: Key, payload: impl Into<Payload>) -> Result<Handle, SubmitError> {
         let (reply, taken) = oneshot::channel();
-        let submit = Submit { key, payload: payload.into(), reply };
+        let submit = Submit::new(key, payload.into(), reply);
         self.submits.send(submit).await.map_err(|_| SubmitError::Stopped)?;
         let following = taken.await.map_err(|_| SubmitError::Stopped)??;
         Ok(self.handle(following))

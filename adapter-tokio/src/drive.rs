@@ -6,9 +6,9 @@
 
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -37,8 +37,9 @@ struct Loop<T> {
     clock: Clock,
     transport: Arc<T>,
     answered: mpsc::UnboundedSender<Answered>,
-    /// What the store does.
-    work: Option<JoinHandle<Worked>>,
+    /// What the store has done.
+    worked: mpsc::UnboundedReceiver<Worked>,
+    works: mpsc::UnboundedSender<Worked>,
     /// What the program does to renew its credentials.
     renewal: Option<JoinHandle<()>>,
     renewed: mpsc::UnboundedSender<Renewed>,
@@ -54,7 +55,8 @@ pub(crate) async fn drive<T: Transport>(
     let Inputs { mut submits, mut commands, mut posts } = inputs;
     let (answered, mut answers) = mpsc::unbounded_channel();
     let (renewed, mut renewals) = mpsc::unbounded_channel();
-    let mut this = Loop { driver, clock, transport, answered, work: None, renewal: None, renewed };
+    let (works, worked) = mpsc::unbounded_channel();
+    let mut this = Loop { driver, clock, transport, answered, worked, works, renewal: None, renewed };
     let mut timer = pin!(tokio::time::sleep(Duration::ZERO));
     let (mut submits_open, mut commands_open) = (true, true);
     loop {
@@ -65,9 +67,10 @@ pub(crate) async fn drive<T: Transport>(
         if this.driver.is_closed() {
             submits.close();
             posts.close();
-            let worked = this.worked().await;
-            let now = this.clock.now();
-            this.driver.worked(worked, now);
+            if let Some(worked) = this.worked.recv().await {
+                let now = this.clock.now();
+                this.driver.worked(worked, now);
+            }
             continue;
         }
         let wake = this.clock.wake_at(this.driver.next_deadline());
@@ -85,7 +88,7 @@ pub(crate) async fn drive<T: Transport>(
                 }
                 None => commands_open = false,
             },
-            worked = this.worked() => {
+            Some(worked) = this.worked.recv() => {
                 let now = this.clock.now();
                 this.driver.worked(worked, now);
             }
@@ -96,38 +99,21 @@ pub(crate) async fn drive<T: Transport>(
             Some(first) = answers.recv() => {
                 let now = this.clock.now();
                 this.driver.answered(first, now);
-                for _ in 1..BATCH {
-                    let Ok(answered) = answers.try_recv() else { break };
-                    this.driver.answered(answered, now);
-                    this.keep_busy();
-                }
             }
             Some(first) = posts.recv() => {
                 let now = this.clock.now();
                 this.driver.deliver(first, now);
-                for _ in 1..BATCH {
-                    let Ok(posted) = posts.try_recv() else { break };
-                    this.driver.deliver(posted, now);
-                    this.keep_busy();
-                }
             }
             submit = submits.recv(), if submits_open && has_room => match submit {
                 Some(first) => {
                     let now = this.clock.now();
                     this.driver.submit(first, now);
-                    for _ in 1..BATCH {
-                        if !this.driver.has_room() {
-                            break;
-                        }
-                        let Ok(submit) = submits.try_recv() else { break };
-                        this.driver.submit(submit, now);
-                        this.keep_busy();
-                    }
                 }
                 None => submits_open = false,
             },
             () = &mut timer => {}
         }
+        this.take_in_more(&mut answers, &mut posts, &mut submits);
         if !submits_open && !commands_open {
             this.driver.abandon();
         }
@@ -146,6 +132,34 @@ impl<T> Drop for Loop<T> {
 }
 
 impl<T: Transport> Loop<T> {
+    /// What else has come meanwhile: one turn is for all of it, up to a bound, since a turn costs more than what it takes in.
+    fn take_in_more(
+        &mut self,
+        answers: &mut mpsc::UnboundedReceiver<Answered>,
+        posts: &mut mpsc::Receiver<Posted>,
+        submits: &mut mpsc::Receiver<Submit>,
+    ) {
+        let now = self.clock.now();
+        for _ in 0..BATCH {
+            let Ok(answered) = answers.try_recv() else { break };
+            self.driver.answered(answered, now);
+            self.keep_busy();
+        }
+        for _ in 0..BATCH {
+            let Ok(posted) = posts.try_recv() else { break };
+            self.driver.deliver(posted, now);
+            self.keep_busy();
+        }
+        for _ in 0..BATCH {
+            if !self.driver.has_room() {
+                break;
+            }
+            let Ok(submit) = submits.try_recv() else { break };
+            self.driver.submit(submit, now);
+            self.keep_busy();
+        }
+    }
+
     fn perform_tasks(&mut self) {
         let now = self.clock.now();
         while let Some(task) = self.driver.pop_task(now) {
@@ -171,7 +185,14 @@ impl<T: Transport> Loop<T> {
                     earlier.abort();
                 }
             }
-            Task::Work(work) => self.work = Some(tokio::task::spawn_blocking(|| work.run())),
+            Task::Work(work) => {
+                let works = self.works.clone();
+                tokio::task::spawn_blocking(move || {
+                    // Nobody hears it once the loop is gone.
+                    let last = work.run(|worked| drop(works.send(worked)));
+                    let _ = works.send(last);
+                });
+            }
             _ => {}
         }
     }
@@ -194,25 +215,13 @@ impl<T: Transport> Loop<T> {
 
     /// What queued up while a commit ran is written while what it allows is carried out.
     fn keep_busy(&mut self) {
-        let Some(work) = self.work.as_mut().filter(|work| work.is_finished()) else { return };
-        let context = &mut Context::from_waker(Waker::noop());
-        if let Poll::Ready(worked) = Pin::new(work).poll(context) {
-            self.work = None;
+        while let Ok(worked) = self.worked.try_recv() {
             let now = self.clock.now();
-            self.driver.worked(worked.unwrap_or_else(|_| Worked::lost()), now);
+            self.driver.worked(worked, now);
             if let Some(task) = self.driver.pop_task(now) {
                 self.perform(task);
             }
         }
-    }
-
-    /// What comes of the store's work; never, if it has none.
-    async fn worked(&mut self) -> Worked {
-        let Some(work) = &mut self.work else { return std::future::pending().await };
-        let worked = work.await;
-        self.work = None;
-        // A panic of the store's does not come this far: the runtime is ending.
-        worked.unwrap_or_else(|_| Worked::lost())
     }
 }
 

@@ -8,6 +8,7 @@
 //! `webhooks`, what it says of jobs that have ended in `revisions`, what is done about credentials that are over in `renew`, and what is kept of
 //! those that ended in `results`.
 
+mod by_id;
 mod end;
 mod intake;
 mod renew;
@@ -17,8 +18,8 @@ mod revisions;
 mod send;
 mod webhooks;
 
+use std::collections::VecDeque;
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -32,6 +33,7 @@ use steadfast_core::{Engine, Key, OperationId, Seed, Timestamp};
 use steadfast_providers::{Payload, Provider};
 use steadfast_store::{self as store, KeptAnswer, StoreError};
 
+use self::by_id::{ById, Ids};
 pub(crate) use self::intake::Question;
 use self::intake::Reply;
 pub use self::intake::{Following, Submit};
@@ -158,11 +160,11 @@ pub struct Driver<H> {
     limits: Limits,
     body_limit: usize,
     hooks: Hooks,
-    jobs: HashMap<OperationId, Job<H>>,
+    jobs: ById<Job<H>>,
     parked: Parking<H>,
     results: Results,
     /// Jobs that have ended and whose outcome nobody has: delivered to the engine, not in the store.
-    unclaimed: HashSet<OperationId>,
+    unclaimed: Ids,
     webhooks: Webhooks,
     renewals: Renewals,
     ends: Ends,
@@ -202,11 +204,11 @@ impl<H> Driver<H> {
             renewals: Renewals::new(settings.hooks.renew.clone()),
             ends: Ends::new(settings.webhooks.remember),
             hooks: settings.hooks,
-            jobs: HashMap::new(),
+            jobs: ById::default(),
             limits: settings.limits,
             parked: Parking::default(),
             results: Results::new(settings.results_limit),
-            unclaimed: HashSet::new(),
+            unclaimed: Ids::default(),
             unsent: VecDeque::new(),
             tasks: VecDeque::new(),
             closing: None,
@@ -324,6 +326,7 @@ impl<H> Driver<H> {
                 self.done(done);
             } else if let Some((id, effect)) = self.next_effect() {
                 self.perform(id, effect);
+                self.journal.feed();
             } else if let Some(started) = self.start_work() {
                 match started {
                     Started::Work(work) => return Some(Task::Work(work)),

@@ -1,36 +1,43 @@
 //! Writing records without holding up the driver.
 //!
-//! A store's work blocks, so it is handed out in pieces ([`Work`]), one at a time, for the adapter to do where it may block.
-//! Whatever queued up while one commit ran goes into the next; keys are looked up after it, on the same trip; and now and then, between two
-//! commits, a few operations that ended long ago are forgotten. That an outcome was delivered is not worth a sync of its own: it goes with the next
-//! commit, or after [`PATIENCE`]; a crash before that delivers the outcome once more, as is promised. Without a store records are acknowledged at once: nothing survives a crash,
-//! as was chosen.
+//! A store's work blocks, so it is handed out ([`Work`]) for the adapter to do where it may block, one piece at a time.
+//! Whatever queued up while one commit ran goes into the next, which the store finds laid out when it is done with the one before it (`work`); keys are looked up after
+//! it, on the same trip; and now and then, between two commits, a few operations that ended long ago are forgotten. That an outcome was delivered is not worth a sync
+//! of its own: it goes with the next commit, or after [`PATIENCE`]; a crash before that delivers the outcome once more, as is promised. Without a store records are
+//! acknowledged at once: nothing survives a crash, as was chosen.
 //!
 //! **What is not known is neither promised nor denied.** A commit whose error is not certain is tried again, the same entries, until it is known
 //! what is on disk; nothing that came after it is written before, and so nothing that depends on it is sent.
 
+#[cfg(test)]
+mod tests;
+mod work;
+
 use std::collections::VecDeque;
-use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
 use steadfast_core::backoff::BackoffPolicy;
 use steadfast_core::operation::{Outcome, RecordId, Stage};
-use steadfast_core::{Key, OperationId, Seed, Timestamp};
-use steadfast_store::{Entry, Store, StoreError};
+use steadfast_core::{OperationId, Seed, Timestamp};
+use steadfast_store::{Entry, StoreError};
 
+use self::work::{Brought, FORGET_MOST, Home, Piece, Tray, What};
+pub use self::work::{Work, Worked};
 use crate::driver::Question;
 use crate::keep::Keep;
 
-/// How often ended operations are forgotten, and how many at a time: a few milliseconds' work.
+/// How often ended operations are forgotten.
 const FORGET_EVERY: Duration = Duration::from_secs(60);
-const FORGET_MOST: usize = 256;
+
+/// So many records are laid out for the next commit without waiting for more.
+const MANY: usize = 32;
 
 /// How long a record that nobody waits for waits for one that somebody does.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-type Home = Box<dyn Store>;
+/// Room for no more entries than this is kept for the next batch.
+const SPARE: usize = 1_024;
 
 /// What the store has of a key.
 pub(crate) type Found = Result<Option<Entry>, Arc<StoreError>>;
@@ -43,8 +50,10 @@ pub(crate) struct Journal {
     backoff: BackoffPolicy,
     remember_for: Duration,
     queue: Batch,
-    /// When the queue is written at the latest; at once as soon as somebody waits for a record in it.
-    queue_due: Timestamp,
+    /// When the queue is written at the latest; `None` is at once: somebody waits for a record in it.
+    queue_due: Option<Timestamp>,
+    /// A batch's entries, written and cleared: the next batch need not grow.
+    spare: Vec<Entry>,
     questions: Vec<Question>,
     running: Option<Running>,
     /// What came of work that is done, before the one that is running.
@@ -53,9 +62,9 @@ pub(crate) struct Journal {
     forget_at: Timestamp,
     /// Whether the last piece of work was a commit: then it is the turn of forgetting, if that is due.
     committed: bool,
-    now: Timestamp,
     ill: bool,
     closing: bool,
+    now: Timestamp,
 }
 
 /// Records that go to disk together.
@@ -68,6 +77,16 @@ pub(crate) struct Batch {
     pub(crate) payloads: Vec<OperationId>,
     /// The latest number among them: it acknowledges all.
     pub(crate) last: RecordId,
+}
+
+impl Batch {
+    /// Takes over whose the records of a later one are.
+    fn append(&mut self, later: &mut Self) {
+        self.operations.append(&mut later.operations);
+        self.payloads.append(&mut later.payloads);
+        self.last = self.last.max(later.last);
+        later.last = RecordId::default();
+    }
 }
 
 /// What became of a batch.
@@ -95,74 +114,17 @@ pub(crate) enum Started {
 }
 
 struct Running {
-    batch: Option<Batch>,
-    questions: Vec<Question>,
+    /// Whose they are: of those that are done, that which is worked on, and that which lies in the tray, if one does.
+    pieces: VecDeque<Asked>,
+    tray: Tray,
     forgets: bool,
 }
 
-/// A piece of work for the store, which may block: a commit, look-ups of keys, or forgetting. The store travels with it.
-#[must_use = "the journal waits for what comes of it"]
-pub struct Work {
-    home: Home,
-    keep: Keep,
-    entries: Vec<Entry>,
-    /// Whether what is kept beside the entries is still to be sealed.
-    seals: bool,
-    keys: Vec<Key>,
-    forget: Option<Timestamp>,
-}
-
-impl Work {
-    /// Does it. Blocks. A store that panics costs the journal, and no more.
-    pub fn run(self) -> Worked {
-        Worked(catch_unwind(AssertUnwindSafe(|| self.work())).ok())
-    }
-
-    fn work(self) -> Brought {
-        let Self { mut home, keep, mut entries, seals, keys, forget } = self;
-        // What is tried again was sealed before.
-        let sealed = if seals { entries.iter_mut().try_for_each(|entry| keep.seal(entry)) } else { Ok(()) };
-        let result = match sealed {
-            Ok(()) if entries.is_empty() => Ok(()),
-            Ok(()) => home.append(&entries),
-            Err(panicked) => Err(StoreError::write(panicked)),
-        };
-        let found = keys.iter().map(|key| Ok(home.find(key)?.map(|entry| keep.open(entry)))).collect();
-        let forgot = forget.map(|before| home.forget(before, FORGET_MOST));
-        Brought { home, entries, result, found, forgot }
-    }
-}
-
-impl fmt::Debug for Work {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { entries, keys, forget, .. } = self;
-        write!(f, "Work({} entries, {} keys, forgets: {})", entries.len(), keys.len(), forget.is_some())
-    }
-}
-
-/// What came of the store's work: nothing, if the store panicked.
-#[must_use = "the journal waits for it"]
-pub struct Worked(Option<Brought>);
-
-impl Worked {
-    /// The thread that had it is gone, and the store with it.
-    pub const fn lost() -> Self {
-        Self(None)
-    }
-}
-
-impl fmt::Debug for Worked {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Worked(panicked: {})", self.0.is_none())
-    }
-}
-
-struct Brought {
-    home: Home,
-    entries: Vec<Entry>,
-    result: Result<(), StoreError>,
-    found: Vec<Result<Option<Entry>, StoreError>>,
-    forgot: Option<Result<usize, StoreError>>,
+/// Who waits for a piece of work.
+#[derive(Default)]
+struct Asked {
+    batch: Option<Batch>,
+    questions: Vec<Question>,
 }
 
 /// A batch of which nobody knows whether it is on disk.
@@ -187,16 +149,17 @@ impl Journal {
             backoff,
             remember_for,
             queue: Batch::default(),
-            queue_due: now,
+            queue_due: None,
+            spare: Vec::new(),
             questions: Vec::new(),
             running: None,
             ready: VecDeque::new(),
             uncertain: None,
             forget_at: now,
             committed: false,
-            now,
             ill: false,
             closing: false,
+            now,
         }
     }
 
@@ -215,9 +178,9 @@ impl Journal {
             self.queue.payloads.push(id);
         }
         if !entry.as_ref().is_none_or(only_marks) {
-            self.queue_due = self.now;
+            self.queue_due = None;
         } else if self.queue.operations.is_empty() {
-            self.queue_due = self.now.saturating_add(PATIENCE);
+            self.queue_due = Some(self.now.saturating_add(PATIENCE));
         }
         self.queue.entries.extend(entry);
         self.queue.operations.push(id);
@@ -232,7 +195,7 @@ impl Journal {
 
     /// Has what is queued written at once: somebody waits for what comes after it.
     pub(crate) fn hurry(&mut self) {
-        self.queue_due = self.now;
+        self.queue_due = None;
     }
 
     /// Has a key looked up.
@@ -243,7 +206,8 @@ impl Journal {
     /// Questions that are not answered yet.
     pub(crate) fn asking(&self) -> usize {
         let found: usize = self.ready.iter().map(|done| done.found.len()).sum();
-        self.questions.len() + found + self.running.as_ref().map_or(0, |running| running.questions.len())
+        let asked = self.running.iter().flat_map(|running| &running.pieces).map(|asked| asked.questions.len());
+        self.questions.len() + found + asked.sum::<usize>()
     }
 
     /// All that follows happens at this time.
@@ -259,15 +223,22 @@ impl Journal {
         if let Some(uncertain) = &self.uncertain {
             return Some(uncertain.at);
         }
-        let queue = (!self.queue.operations.is_empty()).then_some(self.queue_due);
+        let queue = (!self.queue.operations.is_empty()).then(|| self.queue_due.unwrap_or(self.now));
         let forget = (!self.closing).then_some(self.forget_at);
         queue.into_iter().chain(forget).min()
     }
 
-    /// Starts the next piece of work, before what came of the last one is carried out. What it writes was asked for before that.
+    /// Lays out what is queued, once it is much, without waiting for more.
+    pub(crate) fn feed(&mut self) {
+        if self.running.is_some() && self.queue.operations.len() >= MANY {
+            self.lay_out();
+        }
+    }
+
+    /// Starts the next piece of work, or lays it out, before what came of the last one is carried out. What it writes was asked for before that.
     pub(crate) fn follow(&mut self) -> Option<Started> {
         // Without a store at hand something would come back at once: later.
-        self.home.is_some().then(|| self.start()).flatten()
+        (self.running.is_some() || self.home.is_some()).then(|| self.start()).flatten()
     }
 
     /// What came of work that is done.
@@ -275,9 +246,48 @@ impl Journal {
         self.ready.pop_front()
     }
 
-    /// Starts the next piece of work, unless one is running or there is none. What needs no work, or cannot have any, is done at once.
+    /// Puts what is queued where it is found when the work that is running is done.
+    fn lay_out(&mut self) {
+        let is_due = self.is_due();
+        // Nothing overtakes what is uncertain, and forgetting gets its turn.
+        let is_asked = is_due || !self.questions.is_empty();
+        if !is_asked || self.uncertain.is_some() || self.forgets_now() {
+            return;
+        }
+        let Some(Running { pieces, tray, .. }) = &mut self.running else { return };
+        let mut tray = tray.lock();
+        if tray.is_none() {
+            pieces.push_back(Asked::default());
+        }
+        let Some(asked) = pieces.back_mut() else { return };
+        let piece = tray.get_or_insert_with(|| Piece { entries: std::mem::take(&mut self.spare), ..Piece::default() });
+        piece.keys.extend(self.questions.iter().map(|question| question.key().clone()));
+        asked.questions.append(&mut self.questions);
+        if is_due {
+            piece.entries.append(&mut self.queue.entries);
+            asked.batch.get_or_insert_default().append(&mut self.queue);
+            self.committed = true;
+        }
+    }
+
+    /// Takes back what was laid out and not taken: it comes first in the queue.
+    fn take_back(&mut self, running: &mut Running) {
+        let Some(mut piece) = running.tray.lock().take() else { return };
+        let Some(Asked { batch, mut questions }) = running.pieces.pop_back() else { return };
+        questions.append(&mut self.questions);
+        self.questions = questions;
+        if let Some(mut batch) = batch {
+            piece.entries.append(&mut self.queue.entries);
+            batch.append(&mut self.queue);
+            self.queue = Batch { entries: piece.entries, ..batch };
+            self.queue_due = None;
+        }
+    }
+
+    /// Starts the next piece of work, unless one is running or there is none; lays it out if one is. What needs no work, or cannot have any, is done at once.
     pub(crate) fn start(&mut self) -> Option<Started> {
         if self.running.is_some() {
+            self.lay_out();
             return None;
         }
         if self.volatile {
@@ -288,52 +298,85 @@ impl Journal {
             return self.refuse_all().map(Started::Done);
         }
         let forget = self.forgets_now().then(|| self.now.saturating_sub(self.remember_for));
-        let batch = if forget.is_some() { None } else { self.next_batch() };
+        let mut batch = if forget.is_some() { None } else { self.next_batch() };
         let questions = if forget.is_some() { Vec::new() } else { std::mem::take(&mut self.questions) };
         if batch.is_none() && questions.is_empty() && forget.is_none() {
             return None;
         }
         let home = self.home.take()?;
-        let mut batch = batch;
-        let entries = batch.as_mut().map(|batch| std::mem::take(&mut batch.entries)).unwrap_or_default();
-        let seals = self.uncertain.is_none();
-        let keys: Vec<Key> = questions.iter().map(|question| question.key().clone()).collect();
+        let piece = Piece {
+            entries: batch.as_mut().map(|batch| std::mem::take(&mut batch.entries)).unwrap_or_default(),
+            sealed: self.uncertain.is_some(),
+            keys: questions.iter().map(|question| question.key().clone()).collect(),
+            forget,
+        };
+        let tray = Tray::default();
         self.committed = batch.is_some();
-        self.running = Some(Running { batch, questions, forgets: forget.is_some() });
-        Some(Started::Work(Box::new(Work { home, keep: self.keep.clone(), entries, seals, keys, forget })))
+        let pieces = VecDeque::from([Asked { batch, questions }]);
+        self.running = Some(Running { pieces, tray: tray.clone(), forgets: forget.is_some() });
+        Some(Started::Work(Box::new(Work::new(home, self.keep.clone(), piece, tray))))
     }
 
-    /// Takes in what came of the work that was running.
-    pub(crate) fn worked(&mut self, Worked(brought): Worked) {
-        let Some(Running { batch, questions, forgets }) = self.running.take() else { return };
-        let done = match brought {
-            Some(Brought { home, entries, result, found, forgot }) => {
+    /// Takes in what came of a piece of work, in their order. After the last one the store is at hand again.
+    pub(crate) fn worked(&mut self, worked: Worked) {
+        if self.running.is_none() {
+            return;
+        }
+        let done = match worked.0 {
+            What::Piece(brought) => self.brought(brought),
+            What::Last(brought, home) => {
                 self.home = Some(home);
-                if let Some(forgot) = forgot {
-                    self.forgot(forgot);
-                }
-                let found = found.into_iter().map(|found| found.map_err(Arc::new));
-                let batch = batch.and_then(|batch| self.settle(Batch { entries, ..batch }, result));
-                Done { batch, found: questions.into_iter().zip(found).collect() }
+                let done = self.brought(brought);
+                self.end_running();
+                done
             }
-            // Nothing is asked of it any more: its state is not known, and so neither is whether it wrote what it had been given.
-            None => {
-                // What a panic says may be anything: it stays in the panic's own report.
-                let cause = "the store panicked, and is not used any more: see the panic's own message";
-                let error = Arc::new(StoreError::uncertain(cause).advising("mend the store, then restart on it"));
-                tracing::error!(
-                    error = &*error as &dyn std::error::Error,
-                    forgets,
-                    "the store panicked: it is not used any more"
-                );
-                let found = questions.into_iter().map(|question| (question, Err(error.clone()))).collect();
-                // One that was in doubt already stays so for ever.
-                let batch = batch.or_else(|| self.uncertain.take().map(|uncertain| uncertain.batch));
-                self.uncertain = None;
-                Done { batch: batch.map(|batch| (batch, Fate::Unknown(error))), found }
+            What::Lost => {
+                let running = self.end_running();
+                self.lost(running)
             }
         };
         self.ready.push_back(done);
+    }
+
+    fn end_running(&mut self) -> Option<Running> {
+        let mut running = self.running.take()?;
+        self.take_back(&mut running);
+        Some(running)
+    }
+
+    /// What came of a piece of work.
+    fn brought(&mut self, Brought { mut entries, result, found, forgot }: Brought) -> Done {
+        let asked = self.running.as_mut().and_then(|running| running.pieces.pop_front());
+        let Asked { batch, questions } = asked.unwrap_or_default();
+        if result.is_ok() && entries.capacity() <= SPARE {
+            self.spare = std::mem::take(&mut entries);
+        }
+        if let Some(forgot) = forgot {
+            self.forgot(forgot);
+        }
+        let found = found.into_iter().map(|found| found.map_err(Arc::new));
+        let batch = batch.and_then(|batch| self.settle(Batch { entries, ..batch }, result));
+        Done { batch, found: questions.into_iter().zip(found).collect() }
+    }
+
+    /// Nothing is asked of it any more: its state is not known, and so neither is whether it wrote what it had been given.
+    fn lost(&mut self, running: Option<Running>) -> Done {
+        // What a panic says may be anything: it stays in the panic's own report.
+        let cause = "the store panicked, and is not used any more: see the panic's own message";
+        let error = Arc::new(StoreError::uncertain(cause).advising("mend the store, then restart on it"));
+        let forgets = running.as_ref().is_some_and(|running| running.forgets);
+        tracing::error!(
+            error = &*error as &dyn std::error::Error,
+            forgets,
+            "the store panicked: it is not used any more"
+        );
+        let asked = running.and_then(|mut running| running.pieces.pop_front());
+        let Asked { batch, questions } = asked.unwrap_or_default();
+        let found = questions.into_iter().map(|question| (question, Err(error.clone()))).collect();
+        // One that was in doubt already stays so for ever.
+        let batch = batch.or_else(|| self.uncertain.take().map(|uncertain| uncertain.batch));
+        self.uncertain = None;
+        Done { batch: batch.map(|batch| (batch, Fate::Unknown(error))), found }
     }
 
     /// Whether everything pushed has been committed or failed.
@@ -348,7 +391,12 @@ impl Journal {
     }
 
     fn take_queue(&mut self) -> Option<Batch> {
-        (!self.queue.operations.is_empty()).then(|| std::mem::take(&mut self.queue))
+        if self.queue.operations.is_empty() {
+            return None;
+        }
+        let operations = Vec::with_capacity(self.queue.operations.len());
+        let next = Batch { entries: std::mem::take(&mut self.spare), operations, ..Batch::default() };
+        Some(std::mem::replace(&mut self.queue, next))
     }
 
     fn next_batch(&mut self) -> Option<Batch> {
@@ -363,7 +411,7 @@ impl Journal {
     }
 
     fn is_due(&self) -> bool {
-        !self.queue.operations.is_empty() && (self.closing || self.queue_due <= self.now)
+        !self.queue.operations.is_empty() && (self.closing || self.queue_due.is_none_or(|at| at <= self.now))
     }
 
     fn forgets_now(&self) -> bool {

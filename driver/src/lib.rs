@@ -40,7 +40,7 @@
 //! let mut now = Timestamp::from_secs(1_700_000_000);
 //! let mut driver: Driver<()> = Driver::new(Arc::new(provider), loaded, now);
 //! let (reply, submitted) = oneshot::channel();
-//! driver.submit(Submit { key: Key::new("order-42")?, payload: "{}".into(), reply }, now);
+//! driver.submit(Submit::new(Key::new("order-42")?, "{}".into(), reply), now);
 //! driver.abandon(); // nobody will ask for more
 //!
 //! loop {
@@ -50,7 +50,10 @@
 //!                 let answer = send(&sending.outgoing.request); // any HTTP client, redirects off
 //!                 driver.answered(sending.reader.read(Ok(answer), now), now);
 //!             }
-//!             Task::Work(work) => driver.worked(work.run(), now),
+//!             Task::Work(work) => {
+//!                 let last = work.run(|worked| driver.worked(worked, now));
+//!                 driver.worked(last, now);
+//!             }
 //!             _ => {}
 //!         }
 //!     }

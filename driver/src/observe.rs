@@ -44,6 +44,16 @@ impl CorrelationId {
     pub(crate) const fn of(operation: &Operation, attempt: AttemptId) -> Self {
         Self(operation.correlation_id(attempt))
     }
+
+    /// As `Display` has it, for each request that leaves.
+    pub(crate) fn digits(self) -> [u8; 32] {
+        let mut digits = *b"00000000000000000000000000000000";
+        for (digit, shift) in digits.iter_mut().rev().zip((0..).step_by(4)) {
+            let nibble = (self.0 >> shift) as u8 & 0xf;
+            *digit = if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 };
+        }
+        digits
+    }
 }
 
 impl fmt::Display for CorrelationId {

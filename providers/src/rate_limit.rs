@@ -58,6 +58,10 @@ pub enum Reset {
 /// ```
 #[must_use]
 pub fn quota(headers: &HeaderMap, reset: Reset, wall: Timestamp) -> Option<Quota> {
+    // Most answers say nothing, and to look for each name by itself would take longer than all else that is done with them.
+    if !headers.keys().any(|name| name.as_str().contains("limit")) {
+        return None;
+    }
     let draft =
         || numbers(headers, ["ratelimit-limit", "ratelimit-remaining", "ratelimit-reset"], Reset::DeltaSeconds, wall);
     let usual = || numbers(headers, ["x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"], reset, wall);

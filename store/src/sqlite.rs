@@ -313,10 +313,10 @@ struct Work<'a> {
 /// What a transaction has changed of where the rows are.
 #[derive(Default)]
 struct Changes {
-    /// Keys that were not there before, and their rows. They can be found at once.
-    came: Vec<(Key, i64)>,
+    /// Keys that were not there before, by their [names](Places::name), and their rows. They can be found at once.
+    came: Vec<(u64, i64)>,
     /// Keys that are forgotten, and their rows.
-    went: Vec<(Key, i64)>,
+    went: Vec<(u64, i64)>,
     /// Rows that are settled now, and when.
     settled: Vec<(Timestamp, i64)>,
     /// How many of the oldest settled are so no more.
@@ -325,27 +325,28 @@ struct Changes {
 
 impl Changes {
     fn keep(self, places: &mut Places) {
-        self.went.into_iter().for_each(|(key, first)| places.remove(&key, first));
+        self.went.into_iter().for_each(|(name, first)| places.remove(name, first));
         places.pass(self.passed);
         self.settled.into_iter().for_each(|(at, first)| places.settled(at, first));
     }
 
     fn undo(self, places: &mut Places) {
-        self.came.into_iter().for_each(|(key, first)| places.remove(&key, first));
+        self.came.into_iter().for_each(|(name, first)| places.remove(name, first));
     }
 }
 
 impl Work<'_> {
     fn append(&mut self, entry: &Entry) -> Result<(), Fault> {
         let key = &entry.record.key;
-        let earlier = self.earlier(entry)?;
+        let name = self.places.name(key);
+        let earlier = self.earlier(entry, name)?;
         let sequence = self.head.next()?;
         let first = earlier.as_ref().map_or(sequence, |known| known.first);
         let place = Place { first, sequence, previous: self.head.hash };
         let known = self.writer.write(&place, entry, earlier.as_ref())?;
         if earlier.is_none() {
-            self.places.insert(key, first);
-            self.changes.came.push((key.clone(), first));
+            self.places.insert(name, first);
+            self.changes.came.push((name, first));
         }
         self.head.append(known.hash, earlier.as_ref().map(|earlier| &earlier.hash))?;
         if entry.is_settled() {
@@ -355,16 +356,15 @@ impl Work<'_> {
         if entry.is_delivered() {
             self.recent.remove(first)
         } else {
-            self.recent.insert(known, self.places.name(key))
+            self.recent.insert(known, name)
         }
         Ok(())
     }
 
     /// The row of the entry's key, if it has one.
-    fn earlier(&mut self, entry: &Entry) -> Result<Option<Known>, Fault> {
+    fn earlier(&mut self, entry: &Entry, name: u64) -> Result<Option<Known>, Fault> {
         let key = &entry.record.key;
-        let name = self.places.name(key);
-        let recent = self.places.candidates(key).find_map(|first| self.recent.get(first, name, entry));
+        let recent = self.places.candidates(name).find_map(|first| self.recent.get(first, name, entry));
         match recent {
             Some(known) => Ok(Some(known)),
             None => Ok(self.reader.find(self.connection, self.places, key)?.as_ref().map(Known::of)),
@@ -392,7 +392,7 @@ impl Work<'_> {
         for (at, first) in rows {
             let row = self.reader.row(self.connection, *first)?;
             let Some(row) = row.filter(|row| row.entry.at == *at && goes(&row.entry)) else { continue };
-            self.delete(row.entry.record.key, *first, &row.hash)?;
+            self.delete(&row.entry.record.key, *first, &row.hash)?;
             gone += 1;
         }
         Ok(gone)
@@ -404,18 +404,18 @@ impl Work<'_> {
         else {
             return Ok(false);
         };
-        self.delete(row.entry.record.key, row.first, &row.hash)?;
+        self.delete(&row.entry.record.key, row.first, &row.hash)?;
         Ok(true)
     }
 
-    fn delete(&mut self, key: Key, first: i64, hash: &Hash) -> Result<(), Fault> {
+    fn delete(&mut self, key: &Key, first: i64, hash: &Hash) -> Result<(), Fault> {
         let mut delete = self.connection.prepare_cached("DELETE FROM records WHERE first = ?1")?;
         if delete.execute([first])? != 1 {
             return Err(Damage::Gone.into());
         }
         self.head.remove(hash)?;
         self.recent.remove(first);
-        self.changes.went.push((key, first));
+        self.changes.went.push((self.places.name(key), first));
         Ok(())
     }
 }

@@ -18,14 +18,25 @@ use crate::finished::{FinalAnswer, Finished, ResumeError, SubmitError};
 
 /// A job to be taken in.
 #[derive(Debug)]
-#[expect(clippy::exhaustive_structs, reason = "adapters make them")]
+#[non_exhaustive]
 pub struct Submit {
     /// The caller's name for it.
     pub key: Key,
     /// The body of its create.
     pub payload: Payload,
+    /// Of both.
+    pub fingerprint: Fingerprint,
     /// Whoever submits it. Answered once the intent is durable.
     pub reply: Sender<Result<Following, SubmitError>>,
+}
+
+impl Submit {
+    /// A job under this key. Makes the fingerprint: of a large payload that takes a while, so do it where the job comes from, not in the loop.
+    #[must_use]
+    pub fn new(key: Key, payload: Payload, reply: Sender<Result<Following, SubmitError>>) -> Self {
+        let fingerprint = fingerprint(&key, &payload);
+        Self { key, payload, fingerprint, reply }
+    }
 }
 
 /// What a handle is made of.
@@ -131,8 +142,7 @@ impl<H> Job<H> {
 }
 
 impl<H> Driver<H> {
-    pub(super) fn take(&mut self, Submit { key, payload, reply }: Submit) {
-        let print = fingerprint(&key, &payload);
+    pub(super) fn take(&mut self, Submit { key, payload, fingerprint: print, reply }: Submit) {
         let reply = Reply::Submit(reply);
         if self.journal.is_volatile() || self.is_at_hand(&key) {
             return self.take_in(key, payload, print, reply);

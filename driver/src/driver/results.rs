@@ -1,9 +1,10 @@
 //! The last answers of operations that have ended, for repeated submits: bounded in bytes, oldest dropped first.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
 use steadfast_core::OperationId;
 
+use super::by_id::ById;
 use crate::finished::FinalAnswer;
 
 /// What an entry costs beside its body.
@@ -12,13 +13,13 @@ const ENTRY: usize = 128;
 pub(super) struct Results {
     limit: usize,
     bytes: usize,
-    answers: HashMap<OperationId, FinalAnswer>,
+    answers: ById<FinalAnswer>,
     order: VecDeque<(OperationId, usize)>,
 }
 
 impl Results {
     pub(super) fn new(limit: usize) -> Self {
-        Self { limit, bytes: 0, answers: HashMap::new(), order: VecDeque::new() }
+        Self { limit, bytes: 0, answers: ById::default(), order: VecDeque::new() }
     }
 
     pub(super) fn keep(&mut self, id: OperationId, answer: Option<FinalAnswer>) {

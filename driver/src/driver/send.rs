@@ -155,8 +155,8 @@ impl<H> Driver<H> {
                 return self.unsent.push_back(reader.unanswered());
             }
         };
-        let correlation_id = CorrelationId::of(operation, attempt.id).to_string();
-        if let Ok(value) = HeaderValue::try_from(correlation_id) {
+        let correlation_id = CorrelationId::of(operation, attempt.id).digits();
+        if let Ok(value) = HeaderValue::from_bytes(&correlation_id) {
             request.headers_mut().insert(HeaderName::from_static("x-request-id"), value);
         }
         let outgoing = Outgoing {

@@ -26,17 +26,17 @@ pub(super) struct Places {
 const _: () = assert!(size_of::<(u32, u32)>() == 8);
 
 impl Places {
-    /// The rows that may be this key's: hardly ever more than one.
-    pub(super) fn candidates(&self, key: &Key) -> impl Iterator<Item = i64> {
-        let hash = self.hash(key);
+    /// The rows that may be the key's of this name: hardly ever more than one.
+    pub(super) fn candidates(&self, name: u64) -> impl Iterator<Item = i64> {
+        let hash = name as u32;
         let near =
             self.near.iter_hash(spread(hash)).filter(move |(of, _)| *of == hash).map(|(_, first)| i64::from(*first));
         let far = self.far.iter_hash(spread(hash)).filter(move |(of, _)| *of == hash).map(|(_, first)| *first);
         near.chain(far)
     }
 
-    pub(super) fn insert(&mut self, key: &Key, first: i64) {
-        let hash = self.hash(key);
+    pub(super) fn insert(&mut self, name: u64, first: i64) {
+        let hash = name as u32;
         if let Ok(first) = u32::try_from(first) {
             self.near.insert_unique(spread(hash), (hash, first), |(hash, _)| spread(*hash));
         } else {
@@ -44,8 +44,8 @@ impl Places {
         }
     }
 
-    pub(super) fn remove(&mut self, key: &Key, first: i64) {
-        let hash = self.hash(key);
+    pub(super) fn remove(&mut self, name: u64, first: i64) {
+        let hash = name as u32;
         if let Ok(first) = u32::try_from(first) {
             if let Ok(entry) = self.near.find_entry(spread(hash), |place| *place == (hash, first)) {
                 entry.remove();
@@ -77,10 +77,6 @@ impl Places {
     /// What stands for a key where its row is not read: nobody can make two keys that have the same one, and chance makes none.
     pub(super) fn name(&self, key: &Key) -> u64 {
         self.hasher.hash_one(key)
-    }
-
-    fn hash(&self, key: &Key) -> u32 {
-        self.name(key) as u32
     }
 }
 

@@ -44,7 +44,7 @@ pub(super) struct Reader {
 impl Reader {
     /// The row of this key.
     pub(super) fn find(&mut self, connection: &Connection, places: &Places, key: &Key) -> Result<Option<Row>, Fault> {
-        for first in places.candidates(key) {
+        for first in places.candidates(places.name(key)) {
             let row = self.row(connection, first)?.ok_or(Damage::Gone)?;
             if row.entry.record.key == *key {
                 return Ok(Some(row));

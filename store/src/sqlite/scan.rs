@@ -47,7 +47,8 @@ pub(super) struct Whole {
 impl Whole {
     pub(super) fn count(&mut self, connection: &Connection, row: &Row) -> Result<(), Fault> {
         let key = &row.entry.record.key;
-        for other in self.places.candidates(key) {
+        let name = self.places.name(key);
+        for other in self.places.candidates(name) {
             let mut read = connection.prepare_cached("SELECT body FROM records WHERE first = ?1")?;
             let mut rows = read.query([other])?;
             let found = body::key(rows.next()?.ok_or(Damage::Gone)?.get_ref(0)?.as_blob().unwrap_or_default());
@@ -55,7 +56,7 @@ impl Whole {
                 return Err(Damage::Twice(key.label()).into());
             }
         }
-        self.places.insert(key, row.first);
+        self.places.insert(name, row.first);
         if row.entry.is_settled() {
             self.places.settled(row.entry.at, row.first);
         }

@@ -1,0 +1,262 @@
+//! The driver's side and the store's together, over a store that fails as it likes: each record has one fate, in their order, and it is the right one.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+
+use proptest::prelude::*;
+use steadfast_core::engine::Limits;
+use steadfast_core::{Engine, Fingerprint, Gate, Key, OperationPolicy};
+use steadfast_store::Store;
+
+use super::*;
+
+/// What an append does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum How {
+    Writes,
+    Fails,
+    WritesInDoubt,
+    FailsInDoubt,
+    Panics,
+}
+
+#[derive(Debug, Default)]
+struct Shelf {
+    written: BTreeSet<u32>,
+    /// What was asked for last, if nobody knows what became of it.
+    doubt: Option<Vec<u32>>,
+    overtaken: bool,
+    appends: usize,
+}
+
+struct Fickle {
+    shelf: Arc<Mutex<Shelf>>,
+    how: Vec<How>,
+}
+
+impl Store for Fickle {
+    fn append(&mut self, entries: &[Entry]) -> Result<(), StoreError> {
+        let numbers: Vec<u32> = entries.iter().map(|entry| entry.record.attempts).collect();
+        let mut shelf = self.shelf.lock().unwrap();
+        shelf.appends += 1;
+        shelf.overtaken |= shelf.doubt.take().is_some_and(|doubt| doubt != numbers);
+        let how = self.how.pop().unwrap_or(How::Writes);
+        if matches!(how, How::WritesInDoubt | How::FailsInDoubt) {
+            shelf.doubt = Some(numbers.clone());
+        }
+        if matches!(how, How::Writes | How::WritesInDoubt) {
+            shelf.written.extend(numbers);
+        }
+        drop(shelf);
+        match how {
+            How::Writes => Ok(()),
+            How::Fails => Err(StoreError::write("no")),
+            How::WritesInDoubt | How::FailsInDoubt => Err(StoreError::uncertain("who knows")),
+            How::Panics => panic!("as it was told to"),
+        }
+    }
+
+    fn load(&mut self) -> Result<Vec<Entry>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    fn find(&mut self, _: &Key) -> Result<Option<Entry>, StoreError> {
+        Ok(None)
+    }
+
+    fn forget(&mut self, _: Timestamp, _: usize) -> Result<usize, StoreError> {
+        Ok(0)
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Push(u8),
+    Start,
+    Follow,
+    Feed,
+    /// The store works, until nothing is laid out for it.
+    Work,
+    /// The driver hears of a piece of it.
+    Hear,
+    Done,
+    /// What is in doubt may be tried again.
+    Wait,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        4 => (1..5_u8).prop_map(Step::Push),
+        1 => Just(Step::Push(40)),
+        3 => Just(Step::Start),
+        2 => Just(Step::Follow),
+        1 => Just(Step::Feed),
+        2 => Just(Step::Work),
+        3 => Just(Step::Hear),
+        2 => Just(Step::Done),
+        1 => Just(Step::Wait),
+    ];
+    prop::collection::vec(step.boxed(), 1..60).boxed()
+}
+
+fn ways() -> impl Strategy<Value = Vec<How>> {
+    let how = prop_oneof![
+        6 => Just(How::Writes),
+        2 => Just(How::Fails),
+        2 => Just(How::WritesInDoubt),
+        2 => Just(How::FailsInDoubt),
+    ];
+    (prop::collection::vec(how.boxed(), 0..12), any::<bool>())
+        .prop_map(|(mut ways, panics)| {
+            if panics {
+                ways.insert(0, How::Panics);
+            }
+            ways
+        })
+        .boxed()
+}
+
+/// Records under way, and what became of the others.
+struct World {
+    journal: Journal,
+    shelf: Arc<Mutex<Shelf>>,
+    engine: Engine,
+    pushed: Vec<OperationId>,
+    /// How many have had their fate.
+    told: usize,
+    last: RecordId,
+    now: Timestamp,
+    /// What the store has to do.
+    work: Option<Box<Work>>,
+    /// What it has done, and the driver has not heard of.
+    worked: VecDeque<Worked>,
+}
+
+impl World {
+    fn new(how: Vec<How>) -> Self {
+        let shelf = Arc::new(Mutex::new(Shelf::default()));
+        let store: Home = Box::new(Fickle { shelf: shelf.clone(), how });
+        let policy = OperationPolicy::default();
+        let backoff = policy.persist().clone();
+        let now = Timestamp::from_secs(1);
+        let journal = Journal::new(Some(store), Keep::default(), backoff, Duration::from_secs(60), now);
+        let engine = Engine::new(policy, Gate::unlimited(), Limits::default(), Seed::new(7));
+        let (pushed, worked) = (Vec::new(), VecDeque::new());
+        Self { journal, shelf, engine, pushed, told: 0, last: RecordId(0), now, work: None, worked }
+    }
+
+    fn push(&mut self) {
+        let number = self.pushed.len() as u32 + 1;
+        let now = Timestamp::from_secs(1);
+        let key = Key::new(format!("order-{number}")).unwrap();
+        let id = self.engine.submit(key, Fingerprint::new([7; 16]), now).unwrap().id();
+        let mut record = self.engine.operation(id).unwrap().record();
+        record.attempts = number;
+        self.journal.push(id, RecordId(number.into()), Some(Entry::new(record, Arc::from("deepvue"), now)));
+        self.pushed.push(id);
+    }
+
+    fn take(&mut self, done: Done) {
+        let Some((batch, fate)) = done.batch else { return };
+        let from = self.told;
+        self.told += batch.operations.len();
+        assert!(batch.operations == self.pushed[from..self.told], "in their order, each once");
+        assert_eq!(batch.last, RecordId(self.told as u64), "the last acknowledges these, and no others");
+        assert!(batch.last > self.last);
+        self.last = batch.last;
+        let shelf = self.shelf.lock().unwrap();
+        let written = (from..self.told).filter(|at| shelf.written.contains(&(*at as u32 + 1))).count();
+        match fate {
+            Fate::Durable => assert_eq!(written, batch.operations.len()),
+            Fate::Failed(_) => assert_eq!(written, 0),
+            Fate::Unknown(_) => {}
+        }
+    }
+
+    fn started(&mut self, started: Option<Started>) {
+        match started {
+            Some(Started::Work(work)) => assert!(self.work.replace(work).is_none(), "one at a time"),
+            Some(Started::Done(done)) => self.take(done),
+            None => {}
+        }
+    }
+
+    fn step(&mut self, step: Step) {
+        match step {
+            Step::Push(count) => (0..count).for_each(|_| self.push()),
+            Step::Start => {
+                // What cannot be done is told after what was.
+                if self.journal.ready.is_empty() {
+                    let started = self.journal.start();
+                    self.started(started);
+                }
+            }
+            Step::Follow => {
+                if let Some(Started::Work(work)) = self.journal.follow() {
+                    self.started(Some(Started::Work(work)));
+                }
+            }
+            Step::Feed => self.journal.feed(),
+            Step::Work => {
+                if let Some(work) = self.work.take() {
+                    let last = work.run(|worked| self.worked.push_back(worked));
+                    self.worked.push_back(last);
+                }
+            }
+            Step::Hear => {
+                if let Some(worked) = self.worked.pop_front() {
+                    self.journal.worked(worked);
+                }
+            }
+            Step::Done => {
+                if let Some(done) = self.journal.pop_done() {
+                    self.take(done);
+                }
+            }
+            Step::Wait => {
+                self.now = self.now.saturating_add(Duration::from_secs(20));
+                self.journal.look_at_clock(self.now);
+            }
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn each_record_has_one_fate_in_their_order_and_nothing_overtakes_what_is_in_doubt(steps in steps(), how in ways()) {
+        let mut world = World::new(how);
+        for step in steps {
+            world.step(step);
+        }
+        for _ in 0..1_000 {
+            if world.journal.is_idle() {
+                break;
+            }
+            for step in [Step::Work, Step::Hear, Step::Done, Step::Start, Step::Wait] {
+                world.step(step);
+            }
+        }
+        assert_eq!(world.told, world.pushed.len(), "nobody waits for ever");
+        assert!(!world.shelf.lock().unwrap().overtaken);
+    }
+}
+
+/// What was queued while a commit ran goes with the next, which needs nobody to begin it.
+#[test]
+fn the_store_goes_on_by_itself_with_what_was_laid_out() {
+    let mut world = World::new(Vec::new());
+    // First it forgets, which is due from the start.
+    for step in [Step::Start, Step::Work, Step::Hear, Step::Done] {
+        world.step(step);
+    }
+    for step in [Step::Push(1), Step::Start, Step::Push(1), Step::Start, Step::Push(1), Step::Follow, Step::Work] {
+        world.step(step);
+    }
+    assert_eq!(world.shelf.lock().unwrap().appends, 2);
+    assert_eq!(world.told, 0, "the driver has heard of nothing yet");
+    for step in [Step::Hear, Step::Done, Step::Hear, Step::Done] {
+        world.step(step);
+    }
+    assert_eq!(world.told, 3);
+    assert!(world.journal.is_idle());
+}
