@@ -138,6 +138,11 @@ impl BaseUrl {
             .map_err(|_| RequestError::Unsendable("URL"))
     }
 
+    /// The path under which the API lives: nothing, or one that begins with a slash and does not end with one.
+    pub(crate) fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
     /// Whether it is no more than an origin.
     pub(crate) fn is_origin(&self) -> bool {
         self.prefix.is_empty()

@@ -164,6 +164,11 @@
 //! | `state` | table | none | the [state](#states), for `believe` |
 //! | `result` | pointer | the whole body | what a poll would have brought, for `believe` |
 //!
+//! # Backwards
+//!
+//! For fakes and tests a profile also goes the other way: [`Profile::say`] makes an answer that it reads as what is to be said, and
+//! [`Profile::recognise`] tells what a request asks for. `FakeProfile` of the testkit is a whole provider made of the two.
+//!
 //! # What no file can say
 //!
 //! TLS cannot be switched off, redirects are not followed, and no secret can stand in a file. Requests that must be signed (AWS, Sumsub, Veriff) need
@@ -182,8 +187,10 @@ mod policy;
 mod provider;
 mod raw;
 mod read;
+mod recognise;
 mod request;
 mod rule;
+mod say;
 mod template;
 mod url;
 mod wait;
@@ -201,7 +208,9 @@ use self::hook::Hook;
 use self::pointer::Pointer;
 pub use self::provider::ProfileProvider;
 use self::read::{Around, Read, ReferenceAt};
+pub use self::recognise::{Recognised, Unrecognised};
 use self::request::Sent;
+pub use self::say::Saying;
 use self::url::Origins;
 use self::wait::Waits;
 use crate::{Answer, BaseUrl};
@@ -319,6 +328,12 @@ impl Profile {
     #[must_use]
     pub const fn base_url(&self) -> &BaseUrl {
         &self.base
+    }
+
+    /// The policy that the file sets.
+    #[must_use]
+    pub const fn policy(&self) -> &OperationPolicy {
+        &self.policy
     }
 
     /// The environment variables whose secrets requests need, each with the field that names it, and those of webhooks (`webhook.secrets`), of which

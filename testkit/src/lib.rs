@@ -20,6 +20,7 @@
 //!
 //! - [`FakeDidit`]: the same for Didit's sessions, which have no idempotency key and last as long as their people take. It sends signed webhooks, and
 //!   loses, repeats, delays and forges them as [`WebhookFaults`] say.
+//! - [`FakeProfile`]: the same for any provider that a profile describes, made of the profile alone.
 //! - [`StrictStore`] and [`StrictWire`]: a journal and a wire that know the protocol and call out a driver that breaks it: a send without its
 //!   durable record, two creates of a key at once.
 //! - [`journal_kit`]: what every store must pass, and a store that fails on purpose.
@@ -42,6 +43,7 @@ pub mod journal_kit;
 pub mod kill_drill;
 mod ledger;
 mod lookup;
+mod profiled;
 mod server;
 pub mod simulation;
 mod speed;
@@ -56,6 +58,7 @@ pub use crate::didit::FakeDidit;
 pub use crate::faults::{Fault, Faults};
 pub use crate::ledger::{Answered, Execution, Ledger};
 pub use crate::lookup::WithLookup;
+pub use crate::profiled::{FakeProfile, Undrivable};
 pub use crate::server::FakeServer;
 pub use crate::speed::{scaled, scaled_gate};
 pub use crate::strict::{StrictStore, StrictWire};

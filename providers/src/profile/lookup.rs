@@ -16,16 +16,16 @@ use crate::Answer;
 /// Where in the answer the list is, and what of each job is looked at.
 #[derive(Clone, Debug)]
 pub(super) struct Found {
-    list: Pointer,
-    reference: Pointer,
-    key: Pointer,
+    pub(super) list: Pointer,
+    pub(super) reference: Pointer,
+    pub(super) key: Pointer,
     /// Of several the one with the greatest number.
-    newest: Option<Pointer>,
+    pub(super) newest: Option<Pointer>,
     /// What all of them must have in common.
     alike: Vec<Pointer>,
     /// Is there a next page?
     more: Option<Pointer>,
-    count: Option<Pointer>,
+    pub(super) count: Option<Pointer>,
 }
 
 struct Row<'n> {

@@ -94,8 +94,8 @@ impl Meaning {
 /// A status text in a body, and what each of its values means.
 #[derive(Clone, Debug)]
 pub(super) struct State {
-    pointer: Pointer,
-    values: Vec<(Box<str>, Meaning)>,
+    pub(super) pointer: Pointer,
+    pub(super) values: Vec<(Box<str>, Meaning)>,
     /// Ignoring the case of ASCII, control characters, and white space around.
     loose: bool,
     /// Whole numbers and truth values are read as their text.

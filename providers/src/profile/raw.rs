@@ -40,6 +40,24 @@ pub(super) fn with_key(payload: &Bytes, pointer: &Pointer, key: &Key) -> Result<
     Ok(Bytes::from(format!("{}{{{name}:{key}{comma}{members}", before.trim_ascii_start())))
 }
 
+/// The key at this place of a request's body, and the payload without it: byte for byte the one that [`with_key`] was given, if it put the key in.
+pub(super) fn without_key(body: &Bytes, pointer: &Pointer) -> Option<(String, Bytes)> {
+    let text = core::str::from_utf8(body).ok()?;
+    let (name, way) = pointer.steps().split_last()?;
+    let mut parent: &str = serde_json::from_str::<&RawValue>(text).ok()?.get();
+    for step in way {
+        parent = member(parent, step).ok().flatten()?;
+    }
+    let given = member(parent, name).ok().flatten()?;
+    let key: String = serde_json::from_str(given).ok()?;
+    let start = (parent.as_ptr() as usize).saturating_sub(text.as_ptr() as usize);
+    let (before, rest) = text.split_at_checked(start)?;
+    let put = format!("{{{}:{}", serde_json::Value::from(&**name), serde_json::Value::from(key.as_str()));
+    let Some(members) = rest.strip_prefix(&*put) else { return Some((key, body.clone())) };
+    let without = format!("{before}{{{}", members.strip_prefix(',').unwrap_or(members));
+    Some((key, Bytes::from(without)))
+}
+
 /// What stands at this place of a body, as it was written.
 pub(super) fn part<'a>(body: &'a str, pointer: &Pointer) -> Option<&'a str> {
     let whole = serde_json::from_str::<&RawValue>(body).ok()?.get();

@@ -33,22 +33,22 @@ pub(super) enum Verdict {
 #[derive(Clone, Debug)]
 pub(super) struct When {
     /// Ranges, both ends within.
-    statuses: Cow<'static, [(u16, u16)]>,
-    headers: Vec<(HeaderName, Test)>,
-    body: Vec<(Option<Pointer>, Test)>,
+    pub(super) statuses: Cow<'static, [(u16, u16)]>,
+    pub(super) headers: Vec<(HeaderName, Test)>,
+    pub(super) body: Vec<(Option<Pointer>, Test)>,
 }
 
 /// Every 2xx.
 const GOOD: When = When { statuses: Cow::Borrowed(&[(200, 299)]), headers: Vec::new(), body: Vec::new() };
 
 #[derive(Clone, Debug)]
-struct Test {
-    what: What,
+pub(super) struct Test {
+    pub(super) what: What,
     loose: bool,
 }
 
 #[derive(Clone, Debug)]
-enum What {
+pub(super) enum What {
     Present(bool),
     Empty {
         empty: bool,
@@ -61,7 +61,7 @@ enum What {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Sort {
+pub(super) enum Sort {
     Text,
     Number,
     Flag,

@@ -22,7 +22,7 @@ use crate::{Ask, RequestError, Secret};
 const MAX_NAME_LEN: usize = 64;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Part {
+pub(super) enum Part {
     Text(Box<str>),
     Key,
     Reference,
@@ -32,7 +32,7 @@ enum Part {
 
 /// A text with places to fill in.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Template(Vec<Part>);
+pub(super) struct Template(pub(super) Vec<Part>);
 
 impl Template {
     /// The template of a request of this kind.

@@ -1,5 +1,6 @@
 //! Providers described in a file.
 
+mod inverse;
 mod properties;
 mod recorded;
 mod refused;

@@ -207,7 +207,7 @@ fn shipped() -> &'static [(&'static str, Profile)] {
 }
 
 /// JSON made of what the answers of shipped profiles are made of.
-fn body() -> impl Strategy<Value = Vec<u8>> {
+pub(super) fn body() -> impl Strategy<Value = Vec<u8>> {
     let words: Vec<String> = SHIPPED
         .iter()
         .flat_map(|(_, text)| text.split('"'))
