@@ -40,7 +40,7 @@ mod waits;
 mod webhooks;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -103,9 +103,35 @@ pub(crate) struct Told {
     pub(crate) early: Option<String>,
 }
 
+/// The notices so far.
+#[derive(Default)]
+struct Seen {
+    notices: Mutex<Vec<Observation>>,
+    changed: Condvar,
+}
+
+impl Seen {
+    fn lock(&self) -> MutexGuard<'_, Vec<Observation>> {
+        self.notices.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, noticed: Observation) {
+        self.lock().push(noticed);
+        self.changed.notify_all();
+    }
+
+    /// Waits until this is the last word.
+    fn await_word(&self, word: &str) -> Result<(), String> {
+        let missing = |seen: &mut Vec<Observation>| trace::words(seen).rsplit(trace::THEN).next() != Some(word);
+        let waited = self.changed.wait_timeout_while(self.lock(), provider::PATIENCE, missing);
+        let (seen, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+        if timeout.timed_out() { Err(format!("{word:?} was not told: {:?}", trace::words(&seen))) } else { Ok(()) }
+    }
+}
+
 /// Holds these against every adapter there is.
 fn hold(scenarios: Vec<Scenario>) {
-    let (tokio, blocking) = (Tokio::new(), Blocking);
+    let (tokio, blocking) = (Tokio::new(), Blocking::new());
     let (next, failures) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     let at_a_time = 8;
     std::thread::scope(|scope| {
@@ -148,15 +174,15 @@ fn agrees(scenario: &Scenario, told: &Told, books: &Books) -> Result<(), String>
     };
     equal("its notices", words, &scenario.tells)?;
     equal("a request left too early", early, &None::<String>)?;
-    let count = |kind: &str| words.split(trace::THEN).filter(|word| *word == kind).count() as u32;
+    let said: Vec<&str> = words.split(trace::THEN).collect();
+    let count = |kind: &str| said.iter().filter(|word| **word == kind).count() as u32;
     if let Some(finished) = finished {
-        let end = words.split(trace::THEN).filter(|word| *word == trace::ending(finished.outcome)).count();
-        equal("its outcome among its notices", &(end > 0), &true)?;
-        // A key that is free again, since nothing ran, begins a new job.
-        let began_anew = words.split(trace::THEN).filter(|word| word.starts_with("rejected")).count() > 1;
-        if !began_anew {
-            equal("its creates", &u32::from(finished.creates), &count("create"))?;
-        }
+        equal("its outcome among its notices", &said.contains(&&*trace::ending(finished.outcome)), &true)?;
+        // A key that was rejected is free again: what came before was another job.
+        let earlier = said.len().saturating_sub(1);
+        let began = said.iter().take(earlier).rposition(|word| word.starts_with("rejected")).map_or(0, |at| at + 1);
+        let creates = said.iter().skip(began).filter(|word| **word == "create").count();
+        equal("its creates", &finished.creates, &creates)?;
     }
     if !scenario.nobody {
         equal("requests that came", &books.requests, &["create", "look-up", "poll"].map(count))?;
@@ -173,7 +199,7 @@ const SECRETS: [&str; 2] = ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_C2F
 
 /// Does what the scenario's caller does, and sees what comes of it.
 fn play(runtime: &dyn Runtime, scenario: &Scenario, provider: &Provider, base_url: &str) -> Result<Told, String> {
-    let seen: Arc<Mutex<Vec<Observation>>> = Arc::default();
+    let seen: Arc<Seen> = Arc::default();
     let (memory, faults) = (MemoryStore::default(), StoreFaults::default());
     for fault in &scenario.disk {
         faults.then(*fault);
@@ -181,9 +207,7 @@ fn play(runtime: &dyn Runtime, scenario: &Scenario, provider: &Provider, base_ur
     let start = || {
         let seen = seen.clone();
         let store = FaultyStore::new(memory.clone(), faults.clone());
-        let see = move |noticed: &Observation| {
-            seen.lock().unwrap_or_else(PoisonError::into_inner).push(noticed.clone());
-        };
+        let see = move |noticed: &Observation| seen.push(noticed.clone());
         runtime.start(Setup::new(scenario, base_url, (scenario.keeps != Keeps::Nothing).then_some(store), see))
     };
     let key = Key::new("order-42").unwrap();
@@ -197,7 +221,9 @@ fn play(runtime: &dyn Runtime, scenario: &Scenario, provider: &Provider, base_ur
             if found == expected { Ok(()) } else { Err(format!("{step:?}: the caller was told {found:?}")) }
         };
         match *step {
-            Step::Submit => jobs.push(client.submit(key.clone(), PAYLOAD).map_err(|error| format!("{step:?}: {error}"))?),
+            Step::Submit => {
+                jobs.push(client.submit(key.clone(), PAYLOAD).map_err(|error| format!("{step:?}: {error}"))?)
+            }
             Step::Refused(why) => told(&refused(client.submit(key.clone(), PAYLOAD)), why)?,
             Step::OtherRefused(why) => told(&refused(client.submit(key.clone(), OTHER_PAYLOAD)), why)?,
             Step::Ends(how) => {
@@ -217,12 +243,14 @@ fn play(runtime: &dyn Runtime, scenario: &Scenario, provider: &Provider, base_ur
             Step::Cancel => jobs.last().ok_or("no job to cancel")?.cancel(),
             Step::Resume => jobs.push(client.resume(key.clone()).map_err(|error| format!("{step:?}: {error}"))?),
             Step::ResumeRefused(why) => {
-                let found = client.resume(key.clone()).err().map_or_else(String::new, |error| first(&format!("{error:?}")));
+                let found =
+                    client.resume(key.clone()).err().map_or_else(String::new, |error| first(&format!("{error:?}")));
                 told(&found, why)?;
             }
             Step::Hold => client.hold(Duration::from_secs(3_600)),
             Step::Unhold => client.hold(Duration::ZERO),
             Step::Arrives(kind, nth) => provider.await_request(kind, nth)?,
+            Step::Tells(word) => seen.await_word(word)?,
             Step::LetGo => provider.let_go(),
             Step::Webhook(id, body, status) | Step::Forged(id, body, status) => {
                 let secret = SECRETS[usize::from(matches!(step, Step::Forged(..)))];
@@ -240,7 +268,7 @@ fn play(runtime: &dyn Runtime, scenario: &Scenario, provider: &Provider, base_ur
             Step::Start => client = start(),
         }
     }
-    let seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+    let seen = seen.lock();
     Ok(Told { words: trace::words(&seen), finished, early: trace::early(&seen) })
 }
 

@@ -75,7 +75,8 @@ pub(crate) const fn hang() -> Reply {
 }
 
 pub(crate) const ACCEPTED: &str = r#"{"code":200,"transaction_id":"txn-1","message":"Request accepted"}"#;
-pub(crate) const READY: &str = r#"{"code":200,"transaction_id":"txn-1","data":{"status":"id_found","name":"A. Person"}}"#;
+pub(crate) const READY: &str =
+    r#"{"code":200,"transaction_id":"txn-1","data":{"status":"id_found","name":"A. Person"}}"#;
 
 /// The job runs, under the name `txn-1`.
 pub(crate) fn accepted() -> Reply {
@@ -161,8 +162,7 @@ impl Provider {
     pub(crate) fn start(script: Script, honours_keys: bool) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = listener.local_addr().unwrap();
-        let shared =
-            Arc::new(Shared { script, honours_keys, books: Mutex::default(), changed: Condvar::new() });
+        let shared = Arc::new(Shared { script, honours_keys, books: Mutex::default(), changed: Condvar::new() });
         let served = shared.clone();
         thread::spawn(move || {
             while let Ok((stream, _)) = listener.accept() {

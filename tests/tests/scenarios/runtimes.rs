@@ -118,11 +118,12 @@ impl Provider for Profile {
 }
 
 /// `steadfast-tokio`, over reqwest.
-pub(crate) struct Tokio(runtime::Runtime);
+pub(crate) struct Tokio(runtime::Runtime, ReqwestTransport);
 
 impl Tokio {
     pub(crate) fn new() -> Self {
-        Self(runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap())
+        let runtime = runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        Self(runtime, ReqwestTransport::new().unwrap())
     }
 }
 
@@ -132,7 +133,7 @@ impl Runtime for Tokio {
     }
 
     fn start(&self, setup: Setup) -> Box<dyn Client> {
-        let builder = setup.describe::<_, steadfast_tokio::Client>(ReqwestTransport::new().unwrap());
+        let builder = setup.describe::<_, steadfast_tokio::Client>(self.1.clone());
         let runtime = self.0.handle().clone();
         let client = runtime.block_on(async { builder.start().await }).unwrap();
         Box::new(On { runtime, it: client })
@@ -185,7 +186,13 @@ impl Job for On<steadfast_tokio::Handle> {
 }
 
 /// `steadfast-blocking`, over ureq.
-pub(crate) struct Blocking;
+pub(crate) struct Blocking(UreqTransport);
+
+impl Blocking {
+    pub(crate) fn new() -> Self {
+        Self(UreqTransport::new())
+    }
+}
 
 impl Runtime for Blocking {
     fn name(&self) -> &'static str {
@@ -193,7 +200,7 @@ impl Runtime for Blocking {
     }
 
     fn start(&self, setup: Setup) -> Box<dyn Client> {
-        Box::new(setup.describe::<_, steadfast_blocking::Client>(UreqTransport::new()).start().unwrap())
+        Box::new(setup.describe::<_, steadfast_blocking::Client>(self.0.clone()).start().unwrap())
     }
 }
 

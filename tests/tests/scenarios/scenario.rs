@@ -68,6 +68,8 @@ pub(crate) enum Step {
     Unhold,
     /// Until so many requests of this kind have come to the provider.
     Arrives(Kind, u32),
+    /// Until this is the last of the words that were told.
+    Tells(&'static str),
     /// The provider's held answers go.
     LetGo,
     /// A webhook of this id and body; the provider's server is answered with this status.

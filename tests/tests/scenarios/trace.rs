@@ -10,7 +10,8 @@
 //! | `accepted`, `pending`, `partial`, `unknown status`, `proven absent`, … | what an answer said |
 //! | `completed: ready`, `rejected: attempts`, `unresolved: ambiguous`, `failed` | the end |
 //!
-//! Whether a request that was given up is heard of again depends on whether a runtime can cut it off. So that alone is left out.
+//! Whether a request that was given up is heard of again depends on whether a runtime can cut it off. So that alone is left out, with what it teaches if that
+//! is nothing new.
 
 use std::time::Duration;
 
@@ -24,7 +25,13 @@ pub(crate) const THEN: &str = " > ";
 
 /// All of them, in their order.
 pub(crate) fn words(seen: &[Observation]) -> String {
-    let mut words: Vec<String> = seen.iter().filter_map(|seen| word(&seen.notice)).collect();
+    let mut last = None;
+    let heard = seen.iter().filter(|seen| {
+        let late = matches!(last, Some(Notice::LateAnswer(_))) && seen.notice == Notice::Absorbed;
+        last = Some(seen.notice.clone());
+        !late
+    });
+    let mut words: Vec<String> = heard.filter_map(|seen| word(&seen.notice)).collect();
     // How often it asks while it waits is not what matters.
     words.dedup_by(|next, word| next == word && word.starts_with("blocked"));
     words.join(THEN)
@@ -72,7 +79,9 @@ fn word(notice: &Notice) -> Option<String> {
         Notice::ProvenAbsent => "proven absent".into(),
         Notice::Conflict => "conflict".into(),
         Notice::Absorbed => "absorbed".into(),
-        Notice::PersistFailed { retry, .. } => format!("not written{}", if retry.is_some() { "" } else { ", for good" }),
+        Notice::PersistFailed { retry, .. } => {
+            format!("not written{}", if retry.is_some() { "" } else { ", for good" })
+        }
         Notice::Restored => "restored".into(),
         Notice::Resumed => "resumed".into(),
         Notice::Ended(outcome) => ending(*outcome),
