@@ -62,6 +62,7 @@ pub(crate) fn all() -> Vec<Scenario> {
                 Webhook("a", DONE, 200),
                 Ends("completed: ready"),
                 Webhook("b", FAILED, 200),
+                Tells("conflict"),
                 Submit,
                 Ends("completed: ready"),
             ])
