@@ -1,9 +1,10 @@
 //! A client on threads: what it promises, with a transport in process.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
+use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -11,6 +12,7 @@ use http::{Method, Request, Response};
 use steadfast_blocking::{Client, Finished, Outgoing, SendError, SubmitError, Transport};
 use steadfast_core::backoff::{BackoffPolicy, Growth, Jitter};
 use steadfast_core::bulkhead::BulkheadPolicy;
+use steadfast_core::engine::Limits;
 use steadfast_core::gate::GatePolicy;
 use steadfast_core::operation::{Completed, Reading, Stage, Unresolved};
 use steadfast_core::poll::PollPolicy;
@@ -182,6 +184,42 @@ fn many_jobs_need_few_threads() {
     let jobs: Vec<_> = (0..JOBS).map(|n| client.submit(key(&format!("order-{n}")), "{}").unwrap()).collect();
     assert!(jobs.into_iter().all(|job| job.wait().unwrap().outcome == READY));
     assert!(most.load(Ordering::SeqCst) <= 4, "{most:?}");
+}
+
+/// Ten thousand jobs are under way at once, all of them accepted before the first is ready, and no more than 32 requests in the air or threads for them.
+#[test]
+fn ten_thousand_jobs_in_flight_need_thirty_two_threads() {
+    const JOBS: usize = 10_000;
+    const THREADS: u32 = 32;
+    let (accepted, in_the_air, most) = (AtomicUsize::new(0), AtomicUsize::new(0), Arc::new(AtomicUsize::new(0)));
+    let threads = Arc::<Mutex<HashSet<ThreadId>>>::default();
+    let (highest, seen) = (most.clone(), threads.clone());
+    let transport = move |outgoing: Outgoing| {
+        highest.fetch_max(in_the_air.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+        seen.lock().unwrap().insert(std::thread::current().id());
+        let status = match outgoing.attempt.kind {
+            Kind::Create => 201,
+            _ if accepted.load(Ordering::SeqCst) < JOBS => 202,
+            _ => 200,
+        };
+        accepted.fetch_add(usize::from(status == 201), Ordering::SeqCst);
+        in_the_air.fetch_sub(1, Ordering::SeqCst);
+        answer(status, &format!("txn-{}", outgoing.key.as_str()))
+    };
+    let seldom = BackoffPolicy::new(Growth::Fixed(ms(300)), ms(300), Jitter::None).unwrap();
+    let poll = PollPolicy::new(seldom, 1_000, ms(600_000), swift().create().clone()).unwrap();
+    let policy = swift().with_poll(poll);
+    let gate = GatePolicy::none().with_bulkhead(Some(BulkheadPolicy::fixed(THREADS).unwrap()));
+    let limits = Limits { live: JOBS as u32, ..Limits::default() };
+    let builder = Client::builder(Plain(policy), Script(transport)).gate(gate).limits(limits);
+    let client = builder.start().unwrap();
+    let jobs: Vec<_> = (0..JOBS).map(|n| client.submit(key(&format!("order-{n}")), "{}").unwrap()).collect();
+    for job in jobs {
+        let finished = job.wait().unwrap();
+        assert_eq!((finished.outcome, finished.creates), (READY, 1));
+    }
+    let (most, threads) = (most.load(Ordering::SeqCst), threads.lock().unwrap().len());
+    assert!(most <= THREADS as usize && threads <= THREADS as usize, "{most} at once, on {threads} threads");
 }
 
 #[test]

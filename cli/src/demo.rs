@@ -15,11 +15,12 @@ use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use steadfast_blocking::UreqTransport;
 use steadfast_core::notice::Notice;
 use steadfast_core::{Key, Kind};
 use steadfast_testkit::connect::{Connect, job};
 use steadfast_testkit::{FakeDeepvue, FakeServer, Faults, Keys};
-use steadfast_tokio::{Client, Finished, Observation};
+use steadfast_tokio::{Finished, Observation};
 
 pub(crate) use self::kills::child;
 use crate::pulse::Pulse;
@@ -35,6 +36,9 @@ pub(crate) struct Args {
     /// Which provider to fake.
     #[arg(long, default_value = "deepvue")]
     provider: Provider,
+    /// What the client runs on. The same jobs, policies and report either way.
+    #[arg(long, default_value = "tokio")]
+    adapter: Adapter,
     /// How many jobs.
     #[arg(long, default_value_t = 200)]
     operations: u64,
@@ -65,6 +69,24 @@ pub(crate) struct Args {
     /// Print one JSON object instead of a table.
     #[arg(long)]
     json: bool,
+}
+
+/// What the client runs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Adapter {
+    /// Tasks, and reqwest.
+    Tokio,
+    /// Threads, and ureq.
+    Blocking,
+}
+
+impl Adapter {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Tokio => "tokio",
+            Self::Blocking => "blocking",
+        }
+    }
 }
 
 /// What a provider does with a repeated key.
@@ -124,14 +146,10 @@ pub(crate) async fn demo(args: Args) -> Result<ExitCode, Box<dyn Error>> {
         live: AT_A_TIME,
         journal: args.journal.clone(),
     };
-    let seen = sent.clone();
-    let client =
-        connect.start(move |observation| seen.count(observation)).await.map_err(|error| error as Box<dyn Error>)?;
-    let started = Instant::now();
-    let results = carry(&args, &client).await;
-    let elapsed = started.elapsed();
-    // What is left to do is to note in the journal that outcomes were delivered.
-    client.shutdown(Duration::from_secs(10)).await;
+    let (results, elapsed) = match args.adapter {
+        Adapter::Tokio => on_tokio(&args, connect, sent.clone()).await?,
+        Adapter::Blocking => on_threads(&args, connect, sent.clone()).await?,
+    };
 
     let report = compare(&args, &server, &sent, &results, elapsed);
     let broken = report.broken_promises();
@@ -165,6 +183,9 @@ fn tell(args: &Args, report: &Report, broken: &[String], chart: impl FnOnce()) -
 }
 
 fn explain(args: &Args) {
+    if args.adapter == Adapter::Blocking {
+        println!("The client has no runtime: it is on threads, over ureq.");
+    }
     println!("It goes wrong on {:.0} % of all requests.", args.faults * 100.0);
     println!(
         "{}",
@@ -211,9 +232,13 @@ impl Sent {
 /// One job: its key, how it ended if it did, and how long that took.
 type Carried = (Key, Option<Finished>, Duration);
 
+/// How long a client may take to note in its journal that outcomes were delivered, once all jobs have ended.
+const GRACE: Duration = Duration::from_secs(10);
+
 /// Submits every job at once; the client takes in as many as it has room for.
-async fn carry(args: &Args, client: &Client) -> Vec<Carried> {
-    let progress = progress(args);
+async fn on_tokio(args: &Args, connect: Connect, sent: Arc<Sent>) -> Result<(Vec<Carried>, Duration), Box<dyn Error>> {
+    let client = connect.start(move |seen| sent.count(seen)).await.map_err(|error| error as Box<dyn Error>)?;
+    let (progress, started) = (progress(args), Instant::now());
     let mut jobs = tokio::task::JoinSet::new();
     for n in 0..args.operations {
         let (client, progress, seed) = (client.clone(), progress.clone(), args.seed);
@@ -227,8 +252,44 @@ async fn carry(args: &Args, client: &Client) -> Vec<Carried> {
         });
     }
     let results = jobs.join_all().await.into_iter().flatten().collect();
+    let elapsed = started.elapsed();
     progress.finish_and_clear();
-    results
+    client.shutdown(GRACE).await;
+    Ok((results, elapsed))
+}
+
+/// The same from threads: as many callers as there is room for, each with one job at a time.
+async fn on_threads(
+    args: &Args,
+    connect: Connect,
+    sent: Arc<Sent>,
+) -> Result<(Vec<Carried>, Duration), Box<dyn Error>> {
+    let (progress, seed, operations) = (progress(args), args.seed, args.operations);
+    // The fake provider lives on tokio, which must not be blocked.
+    let carried = tokio::task::spawn_blocking(move || -> Result<_, Box<dyn Error + Send + Sync>> {
+        let described =
+            connect.describe::<_, steadfast_blocking::Client>(UreqTransport::new(), move |seen| sent.count(seen))?;
+        let (client, started, next) = (described.start()?, Instant::now(), AtomicU64::new(0));
+        let number = || Some(next.fetch_add(1, Ordering::Relaxed)).filter(|number| *number < operations);
+        let carry = |number| {
+            let (key, payload) = job(seed, number).ok()?;
+            let handle = client.submit(key.clone(), payload).ok()?;
+            let submitted = Instant::now();
+            let finished = handle.wait().ok();
+            progress.inc(1);
+            Some((key, finished, submitted.elapsed()))
+        };
+        let caller = || std::iter::from_fn(number).filter_map(carry).collect::<Vec<_>>();
+        let results = std::thread::scope(|scope| {
+            let callers: Vec<_> = (0..operations.min(AT_A_TIME.into())).map(|_| scope.spawn(caller)).collect();
+            callers.into_iter().flat_map(|caller| caller.join().unwrap_or_default()).collect()
+        });
+        let elapsed = started.elapsed();
+        progress.finish_and_clear();
+        client.shutdown(GRACE);
+        Ok((results, elapsed))
+    });
+    carried.await?.map_err(|error| error as Box<dyn Error>)
 }
 
 fn progress(args: &Args) -> ProgressBar {
@@ -247,6 +308,7 @@ fn compare(args: &Args, server: &FakeServer, sent: &Sent, results: &[Carried], e
     let (outcomes, ledger) = beside_the_books(&server.ledger(), ended);
     Report {
         provider: "deepvue",
+        adapter: args.adapter.name(),
         seed: args.seed,
         operations: args.operations,
         outcomes,

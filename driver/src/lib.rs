@@ -64,6 +64,8 @@
 //! assert_eq!(finished.outcome.name(), "completed");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! `PLUG.md` beside this crate builds a runtime of one's own step by step, and `examples/` has two: on plain sockets and one thread, and on smol.
 
 mod builder;
 mod driver;
@@ -82,3 +84,8 @@ pub use crate::keep::{Durability, Seal, SealError};
 pub use crate::observe::{CorrelationId, Observation};
 pub use crate::outgoing::{Outgoing, SendError};
 pub use crate::webhook::{Delivery, Mailbox, Posted, UnknownJob, WebhookPolicy};
+
+/// The guide's code is compiled and run as this crate's own.
+#[cfg(doctest)]
+#[doc = include_str!("../PLUG.md")]
+mod plug {}
