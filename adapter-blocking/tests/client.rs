@@ -219,7 +219,8 @@ fn ten_thousand_jobs_in_flight_need_thirty_two_threads() {
         assert_eq!((finished.outcome, finished.creates), (READY, 1));
     }
     let (most, threads) = (most.load(Ordering::SeqCst), threads.lock().unwrap().len());
-    assert!(most <= THREADS as usize && threads <= THREADS as usize, "{most} at once, on {threads} threads");
+    // One that has been idle for ten seconds ends, and another may take its place.
+    assert!(most <= THREADS as usize && threads < 2 * THREADS as usize, "{most} at once, on {threads} threads");
 }
 
 #[test]

@@ -39,13 +39,13 @@ fn restarts() -> Vec<Scenario> {
             .keeping(Payloads)
             .caller([Hold, Submit, Stop("planned"), Start, Submit, READY_END])
             .tells(format!("blocked: held > restored > record > {DONE}")),
-        unkeyed("the same where a repeat would run again: nothing was sent", "C01; I7")
+        unkeyed("stopped before it was sent, where a repeat would run again: nothing was sent, so it is", "C01; I7")
             .creates([accepted()])
             .polls([ready()])
             .keeping(Payloads)
             .caller([Hold, Submit, Stop("planned"), Start, Submit, READY_END])
             .tells(format!("blocked: held > restored > record > {DONE}")),
-        unkeyed("without its payload it waits for it", "C01; README: a restart")
+        unkeyed("stopped before it was sent, it waits for a payload that was not kept", "C01; README: a restart")
             .creates([accepted()])
             .polls([ready()])
             .keeping(Records)
@@ -57,18 +57,18 @@ fn restarts() -> Vec<Scenario> {
             .keeping(Payloads)
             .caller(then(&[Submit, READY_END]))
             .tells(format!("create > restored > 4ms > {DONE}")),
-        keyed("the same, once its payload is there again", "C02 to C04; R12")
+        keyed("stopped in the midst of a create, it is sent again once its payload is there again", "C02 to C04; R12")
             .creates([held(), accepted()])
             .polls([ready()])
             .keeping(Records)
             .caller(then(&[MISMATCH, Submit, READY_END]))
             .tells(format!("create > restored > 4ms > {DONE}")),
-        unkeyed("the same where a repeat would run again: it is unresolved", "C02 to C04; I7, R17")
+        unkeyed("stopped in the midst of a create, where a repeat would run again: it is unresolved", "C02 to C04; I7, R17")
             .creates([held()])
             .keeping(Payloads)
             .caller(then(&[Submit, Ends("unresolved: ambiguous"), MISMATCH]))
             .tells("create > restored > unresolved: ambiguous"),
-        looked_up("the same where it can be looked up: it is found", "C02 to C04; I7")
+        looked_up("stopped in the midst of a create, where it can be looked up: it is found", "C02 to C04; I7")
             .creates([held()])
             .lookups([answer(200, r#"{"transaction_id":"txn-1"}"#)])
             .polls([ready()])

@@ -37,7 +37,7 @@ fn creates() -> Vec<Scenario> {
             .creates([reset(), accepted()])
             .polls([ready()])
             .tells(AGAIN),
-        unkeyed("the same, where nobody can tell", "I7, R15")
+        unkeyed("a connection that is reset, where nobody can tell whether it ran", "I7, R15")
             .creates([reset()])
             .tells("create > transient/perhaps > unresolved: ambiguous")
             .runs(0),
@@ -45,7 +45,7 @@ fn creates() -> Vec<Scenario> {
             .creates([wire(""), accepted()])
             .polls([ready()])
             .tells(AGAIN),
-        unkeyed("the same, where a repeat would run again", "RFC 9113 §8.7")
+        unkeyed("a connection that is closed without a word, where a repeat would run again", "RFC 9113 §8.7")
             .creates([wire("")])
             .tells("create > transient/perhaps > unresolved: ambiguous"),
         keyed("an answer that does not come in time", "R18; I2")
@@ -53,7 +53,7 @@ fn creates() -> Vec<Scenario> {
             .polls([ready()])
             .trying(impatient)
             .tells("create > timed out/perhaps > 4ms > create > accepted > 2ms > poll > completed: ready"),
-        unkeyed("the same, where a repeat would run again", "I7, R17")
+        unkeyed("an answer that does not come in time, where a repeat would run again", "I7, R17")
             .creates([hang()])
             .trying(impatient)
             .tells("create > timed out/perhaps > unresolved: ambiguous"),

@@ -285,6 +285,29 @@ fn first(text: &str) -> String {
     text.chars().take_while(char::is_ascii_alphanumeric).collect()
 }
 
+/// A name is how a failure is found, and a source is why anybody should believe the row.
+#[test]
+fn each_scenario_has_a_name_of_its_own_and_a_source() {
+    let themes = [
+        statuses::of_creates(),
+        statuses::of_polls(),
+        answers::all(),
+        lost::all(),
+        waits::all(),
+        gates::all(),
+        callers::all(),
+        journals::all(),
+        webhooks::all(),
+    ];
+    let all = themes.concat();
+    let mut names: Vec<_> = all.iter().map(|scenario| &scenario.name).collect();
+    names.sort_unstable();
+    let twice = names.windows(2).find(|pair| pair[0] == pair[1]);
+    assert_eq!(twice, None);
+    assert!(all.iter().all(|scenario| !scenario.name.is_empty() && !scenario.source.is_empty()));
+    println!("{} scenarios", all.len());
+}
+
 #[test]
 fn what_each_status_does_to_a_create() {
     hold(statuses::of_creates());
