@@ -121,7 +121,7 @@ fn polls() -> Vec<Scenario> {
     let more = [
         unkeyed("a part is enough where the policy says so", "poll policy, accept_partial")
             .creates([accepted()])
-            .polls([part.clone()])
+            .polls([part])
             .polling(|poll| poll.clone().with_accept_partial(true))
             .caller([Step::Submit, Step::Ends("completed: partial"), Step::Body(r#"{"data":{"status":"partial","name":null}}"#)])
             .tells("create > accepted > 2ms > poll > completed: partial"),

@@ -14,15 +14,15 @@ use crate::provider::{accepted, answer, error, lost, pending, ready};
 use crate::scenario::{Scenario, Step, Try, keyed, looked_up, unkeyed};
 
 pub(crate) fn all() -> Vec<Scenario> {
-    [breakers(), budgets(), rates()].concat()
+    [breakers(), budgets(), rates()].concat().into_iter().map(Scenario::timed).collect()
 }
 
 const DOWN: &str = r#"{"detail":"Source Unavailable"}"#;
 
-/// Opens after so many failures in a row, for 60 ms.
+/// Opens after so many failures in a row, for 200 ms.
 fn breaking(failures: u32) -> impl Fn(GatePolicy) -> GatePolicy {
-    let open =
-        BackoffPolicy::new(Growth::Fixed(Duration::from_millis(60)), Duration::from_millis(60), Jitter::None).unwrap();
+    let open = BackoffPolicy::new(Growth::Fixed(Duration::from_millis(200)), Duration::from_millis(200), Jitter::None)
+        .unwrap();
     let breaker = BreakerPolicy::consecutive(failures).unwrap().with_open(open).unwrap();
     let probes = Probes { successes: 1, failures: 1, lease: Duration::from_secs(120), ..breaker.probes() };
     let breaker = breaker.with_probes(probes).unwrap();

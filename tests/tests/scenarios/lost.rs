@@ -52,10 +52,12 @@ fn creates() -> Vec<Scenario> {
             .creates([hang(), accepted()])
             .polls([ready()])
             .trying(impatient)
+            .timed()
             .tells("create > timed out/perhaps > 4ms > create > accepted > 2ms > poll > completed: ready"),
         unkeyed("an answer that does not come in time, where a repeat would run again", "I7, R17")
             .creates([hang()])
             .trying(impatient)
+            .timed()
             .tells("create > timed out/perhaps > unresolved: ambiguous"),
         keyed("every answer is lost", "I2, R2")
             .creates([lost()])
@@ -154,11 +156,11 @@ fn unreachable() -> Vec<Scenario> {
         "create > transient/no > 4ms > create > transient/no > 8ms > create > transient/no > rejected: attempts";
     let source = "providers.md 5.2, row 1: DNS, connect, TLS; R15";
     vec![
-        keyed("nobody listens, where keys are honoured", source).to_nobody().tells(refused).runs(0),
-        unkeyed("nobody listens, where they are not", source).to_nobody().tells(refused).runs(0),
-        looked_up("nobody listens, where it could be looked up", source).to_nobody().tells(refused).runs(0),
+        keyed("nobody listens, where keys are honoured", source).unheard().tells(refused).runs(0),
+        unkeyed("nobody listens, where they are not", source).unheard().tells(refused).runs(0),
+        looked_up("nobody listens, where it could be looked up", source).unheard().tells(refused).runs(0),
         unkeyed("nobody listens, and one attempt is allowed", source)
-            .to_nobody()
+            .unheard()
             .trying(|policy| Try { attempts: 1, ..policy })
             .tells("create > transient/no > rejected: attempts")
             .runs(0),
@@ -189,6 +191,7 @@ fn polls() -> Vec<Scenario> {
                 let polls = steadfast_core::poll::PollPolicy::new;
                 polls(poll.schedule().clone(), poll.polls(), poll.deadline(), retry.unwrap()).unwrap()
             })
+            .timed()
             .tells("create > accepted > 2ms > poll > timed out/perhaps > 3ms > poll > completed: ready"),
     );
     scenarios

@@ -3,7 +3,7 @@
 //! It needs no runtime, so that none is favoured: plain threads, one request on each connection. An answer is the bytes that go over the wire, which may be any:
 //! cut short, endless, no HTTP at all. The last answer of a kind is given to all further requests of that kind.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -22,17 +22,25 @@ pub(crate) struct Reply {
     runs: bool,
     /// Whether it comes only when the caller lets it go.
     held: bool,
+    /// Whether a next request may come over the same connection.
+    kept: bool,
     how: How,
 }
 
 #[derive(Clone, Debug)]
 enum How {
     Bytes(Vec<u8>),
-    /// These, and then blanks for ever.
-    Endless(Vec<u8>),
+    /// These, and then blanks for ever: as fast as they are taken, or one at a time.
+    Endless(Vec<u8>, Pace),
     Reset,
     /// Never, as long as the client waits.
     Hang,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pace {
+    Fast,
+    Slow,
 }
 
 /// A whole answer. It runs the job if its status is 2xx.
@@ -51,17 +59,24 @@ pub(crate) fn with_headers(status: u16, headers: &[(&str, &str)], body: impl AsR
 
 /// These bytes, whatever they are. It runs the job.
 pub(crate) fn wire(bytes: impl Into<Vec<u8>>) -> Reply {
-    Reply { runs: true, held: false, how: How::Bytes(bytes.into()) }
+    Reply { runs: true, held: false, kept: false, how: How::Bytes(bytes.into()) }
 }
 
 /// A body of blanks that does not end.
 pub(crate) fn endless() -> Reply {
-    Reply { runs: true, held: false, how: How::Endless(b"HTTP/1.1 200 Told\r\nconnection: close\r\n\r\n".to_vec()) }
+    Reply { runs: true, held: false, kept: false, how: How::Endless(ENDLESS.to_vec(), Pace::Fast) }
 }
+
+/// The same, a blank every now and then: so that there is always something to wait for.
+pub(crate) fn drip() -> Reply {
+    Reply { runs: true, held: false, kept: false, how: How::Endless(ENDLESS.to_vec(), Pace::Slow) }
+}
+
+const ENDLESS: &[u8] = b"HTTP/1.1 200 Told\r\nconnection: close\r\n\r\n";
 
 /// The job runs, and the connection is reset in place of an answer.
 pub(crate) const fn lost() -> Reply {
-    Reply { runs: true, held: false, how: How::Reset }
+    Reply { runs: true, held: false, kept: false, how: How::Reset }
 }
 
 /// The connection is reset, and nothing runs.
@@ -71,7 +86,7 @@ pub(crate) const fn reset() -> Reply {
 
 /// The job runs, and there is never an answer.
 pub(crate) const fn hang() -> Reply {
-    Reply { runs: true, held: false, how: How::Hang }
+    Reply { runs: true, held: false, kept: false, how: How::Hang }
 }
 
 pub(crate) const ACCEPTED: &str = r#"{"code":200,"transaction_id":"txn-1","message":"Request accepted"}"#;
@@ -104,6 +119,27 @@ pub(crate) fn asking(status: u16, retry_after: &str) -> Reply {
 impl Reply {
     pub(crate) const fn running(mut self, runs: bool) -> Self {
         self.runs = runs;
+        self
+    }
+
+    /// Over a connection that goes on.
+    pub(crate) fn kept(self) -> Self {
+        Self { kept: true, ..self.silently() }
+    }
+
+    /// Over a connection that is closed after it, without having said so.
+    pub(crate) fn silently(mut self) -> Self {
+        if let How::Bytes(bytes) = &mut self.how {
+            *bytes = String::from_utf8_lossy(bytes).replacen("connection: close\r\n", "", 1).into_bytes();
+        }
+        self
+    }
+
+    /// Followed by these bytes.
+    pub(crate) fn and(mut self, more: &[u8]) -> Self {
+        if let How::Bytes(bytes) = &mut self.how {
+            bytes.extend_from_slice(more);
+        }
         self
     }
 
@@ -216,7 +252,12 @@ impl Shared {
     }
 
     fn converse(&self, mut stream: TcpStream) {
-        let Some((kind, key, body)) = request(&mut stream) else { return };
+        while self.answer(&mut stream) {}
+    }
+
+    /// Whether the connection goes on.
+    fn answer(&self, stream: &mut TcpStream) -> bool {
+        let Some((kind, key, body)) = request(stream) else { return false };
         let mut books = self.books();
         books.requests[kind as usize] += 1;
         let nth = books.requests[kind as usize];
@@ -235,18 +276,27 @@ impl Shared {
         }
         drop(books);
         // A client that goes away is its own affair.
-        let _ = match reply.how {
+        let done = match reply.how {
             How::Bytes(bytes) => stream.write_all(&bytes),
-            How::Endless(bytes) => stream.write_all(&bytes).and_then(|()| {
-                loop {
-                    stream.write_all(&[b' '; 4096])?;
-                }
-            }),
+            How::Endless(bytes, pace) => stream.write_all(&bytes).and_then(|()| self.go_on(stream, pace)),
             // Closing with nothing to linger for sends a reset instead of an end.
-            How::Reset => SockRef::from(&stream).set_linger(Some(Duration::ZERO)),
+            How::Reset => SockRef::from(&*stream).set_linger(Some(Duration::ZERO)),
             // The client hangs up, or the scenario is over and its client with it.
             How::Hang => stream.read(&mut [0]).map(drop),
         };
+        reply.kept && done.is_ok()
+    }
+
+    /// Until the client hangs up.
+    fn go_on(&self, stream: &mut TcpStream, pace: Pace) -> io::Result<()> {
+        loop {
+            if pace == Pace::Slow {
+                thread::sleep(Duration::from_millis(20));
+                stream.write_all(b" ")?;
+            } else {
+                stream.write_all(&[b' '; 4096])?;
+            }
+        }
     }
 }
 

@@ -18,6 +18,9 @@ pub(crate) struct Scenario {
     /// The invariant (I, R), the row of the crash matrix (C) or the standard that says so.
     pub(crate) source: &'static str,
     pub(crate) script: Script,
+    /// It rests on a span of less than a second: the time that a breaker is open, a time-out. A machine that stalls may come too late for it, so it is played
+    /// again, twice at most, before it has failed.
+    pub(crate) timed: bool,
     /// Nobody listens on the provider's port.
     pub(crate) nobody: bool,
     pub(crate) policy: OperationPolicy,
@@ -127,6 +130,7 @@ pub(crate) fn scenario(name: impl Into<String>, source: &'static str, safety: Se
         name: name.into(),
         source,
         script: Script::default(),
+        timed: false,
         nobody: false,
         policy: swift(safety),
         gate: GatePolicy::none().with_longest_pause(Duration::ZERO),
@@ -155,8 +159,14 @@ impl Scenario {
         self
     }
 
-    pub(crate) const fn to_nobody(mut self) -> Self {
+    /// Nobody listens on the provider's port.
+    pub(crate) const fn unheard(mut self) -> Self {
         self.nobody = true;
+        self
+    }
+
+    pub(crate) const fn timed(mut self) -> Self {
+        self.timed = true;
         self
     }
 

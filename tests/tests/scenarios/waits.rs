@@ -12,7 +12,7 @@ use crate::scenario::{Scenario, Try, unkeyed};
 const THEN: &str = "create > accepted > 2ms > poll > completed: ready";
 
 pub(crate) fn all() -> Vec<Scenario> {
-    [forms(), rules(), growth(), pauses()].concat()
+    [forms(), rules(), growth(), pauses().into_iter().map(Scenario::timed).collect()].concat()
 }
 
 /// A scenario whose first create is throttled, with these headers.
