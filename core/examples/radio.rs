@@ -82,8 +82,8 @@ pub(crate) fn report(loses: impl Fn(u32) -> Option<bool>) -> Result<Report, Box<
     let (mut known, mut asked) = ([false; METERS], [0_u8; METERS]);
     let mut report =
         Report { outcomes: [None; METERS], passed_on: [0; METERS], frames: 0, lost: 0, took: Duration::ZERO };
-    for meter in 0..METERS {
-        let _ = engine.submit(Key::new(KEYS[meter])?, Fingerprint::new([meter as u8; 16]), now)?;
+    for (meter, key) in KEYS.into_iter().enumerate() {
+        let _ = engine.submit(Key::new(key)?, Fingerprint::new([meter as u8; 16]), now)?;
     }
     loop {
         while let Some((id, effect)) = engine.pop_effect() {

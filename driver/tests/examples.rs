@@ -1,5 +1,7 @@
 //! The examples of runtimes of one's own carry jobs over real sockets.
 
+#![expect(clippy::duplicate_mod, reason = "each example is whole")]
+
 #[path = "../examples/bare.rs"]
 #[allow(dead_code, reason = "its main is not called")]
 mod bare;

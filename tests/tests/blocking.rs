@@ -75,8 +75,9 @@ fn soak() {
     let mut provider = Command::new(std::env::current_exe().unwrap());
     provider.args(["--ignored", "--exact", "soak", "--nocapture"]).env("SOAK_PROVIDER", "1");
     let mut provider = provider.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    let lines = BufReader::new(provider.stdout.take().unwrap()).lines();
-    let base_url = lines.map_while(Result::ok).find_map(|line| line.find("http://").map(|at| line[at..].to_owned()));
+    // Held to the end: it writes more, and must not find its output closed.
+    let mut lines = BufReader::new(provider.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let base_url = lines.find_map(|line| line.find("http://").map(|at| line[at..].to_owned()));
     let directory = tempfile::tempdir().unwrap();
     let connect = Connect {
         base_url: base_url.unwrap(),
@@ -113,6 +114,7 @@ fn soak() {
     assert!(client.shutdown(Duration::from_secs(30)).is_empty());
     // It ends when its input does.
     drop(provider.stdin.take());
+    lines.for_each(drop);
     assert!(provider.wait().unwrap().success(), "a key was run twice");
     assert!(completed > jobs / 2, "{completed} of {jobs}");
     assert!(at_last.0 * 10 <= at_first.0 * 12, "memory grows: {at_first:?}, then {at_last:?}");

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use steadfast_core::SendSafety;
+use steadfast_core::retry::RetryAfter;
 
 use crate::provider::{Reply, accepted, answer, asking, error, hang, lost, pending, ready, reset, wire};
 use crate::scenario::{Scenario, Try, keyed, looked_up, scenario, unkeyed};
@@ -14,7 +15,7 @@ pub(crate) fn all() -> Vec<Scenario> {
 /// How long an answer is waited for where none comes.
 const SHORT: Duration = Duration::from_millis(700);
 
-fn impatient(policy: Try) -> Try {
+pub(crate) fn impatient(policy: Try) -> Try {
     Try { timeout: SHORT, ..policy }
 }
 
@@ -86,7 +87,7 @@ fn creates() -> Vec<Scenario> {
             .tells("create > transient/perhaps > unresolved: key window"),
         keyed("what may have run is in doubt once the deadline is too near", "R3, R15")
             .creates([lost(), asking(503, "3600")])
-            .trying(|policy| Try { hints: Default::default(), ..policy })
+            .trying(|policy| Try { hints: RetryAfter::default(), ..policy })
             .tells("create > transient/perhaps > 4ms > create > transient/perhaps asks 3600s > unresolved: deadline"),
     ]
 }
@@ -184,13 +185,7 @@ fn polls() -> Vec<Scenario> {
         unkeyed("a poll that is not answered in time", "R29, R30")
             .creates([accepted()])
             .polls([hang(), ready()])
-            .polling(|poll| {
-                let retry = poll.retry();
-                let retry =
-                    steadfast_core::retry::RetryPolicy::new(3, retry.deadline(), SHORT, retry.backoff().clone());
-                let polls = steadfast_core::poll::PollPolicy::new;
-                polls(poll.schedule().clone(), poll.polls(), poll.deadline(), retry.unwrap()).unwrap()
-            })
+            .polls_trying(impatient)
             .timed()
             .tells("create > accepted > 2ms > poll > timed out/perhaps > 3ms > poll > completed: ready"),
     );

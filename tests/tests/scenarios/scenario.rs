@@ -184,6 +184,14 @@ impl Scenario {
         self
     }
 
+    /// With polls that failed tried again like this.
+    pub(crate) fn polls_trying(self, change: impl FnOnce(Try) -> Try) -> Self {
+        self.polling(|poll| {
+            let retry = change(Try::of(poll.retry())).policy();
+            PollPolicy::new(poll.schedule().clone(), poll.polls(), poll.deadline(), retry).unwrap()
+        })
+    }
+
     pub(crate) fn safe_by(mut self, safety: SendSafety) -> Self {
         self.policy = self.policy.with_safety(safety).unwrap();
         self

@@ -95,11 +95,7 @@ fn rules() -> Vec<Scenario> {
         unkeyed("a wish on a poll that would end after the poll deadline", "R3; poll policy")
             .creates([accepted()])
             .polls([asking(202, "3600")])
-            .polling(|poll| {
-                let retry = poll.retry().clone().with_retry_after(RetryAfter::default());
-                let polls = steadfast_core::poll::PollPolicy::new;
-                polls(poll.schedule().clone(), poll.polls(), poll.deadline(), retry).unwrap()
-            })
+            .polls_trying(|policy| Try { hints: RetryAfter::default(), ..policy })
             .tells("create > accepted > 2ms > poll > pending asks 3600s > unresolved: poll deadline"),
     ]
 }

@@ -6,13 +6,13 @@
 //! One call of a transport is one request, whatever its HTTP client would do by itself: a second one would be counted by the provider, and fail the scenario.
 
 use std::io::Write as _;
-use std::time::Duration;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
+use crate::lost::impatient;
 use crate::provider::{READY, Reply, accepted, answer, asking, drip, error, lost, pending, ready, wire, with_headers};
-use crate::scenario::{Scenario, Step, Try, keyed, unkeyed};
+use crate::scenario::{Scenario, Step, keyed, unkeyed};
 
 const DONE: &str = "create > accepted > 2ms > poll > completed: ready";
 
@@ -21,7 +21,7 @@ pub(crate) fn all() -> Vec<Scenario> {
 }
 
 fn connections() -> Vec<Scenario> {
-    let smuggled = format!("HTTP/1.1 200 Told\r\ncontent-length: 23\r\n\r\n{{\"data\":{{\"forged\":true}}}}");
+    let smuggled = "HTTP/1.1 200 Told\r\ncontent-length: 24\r\n\r\n{\"data\":{\"forged\":true}}";
     let whole = [Step::Submit, Step::Ends("completed: ready"), Step::Body(READY)];
     vec![
         unkeyed("a connection that is kept carries the next request", "RFC 9112 §9.3")
@@ -77,17 +77,12 @@ fn connections() -> Vec<Scenario> {
         )
         .creates([accepted()])
         .polls([drip(), ready()])
-        .polling(|poll| {
-            let retry = poll.retry();
-            let timeout = Duration::from_millis(700);
-            let retry = steadfast_core::retry::RetryPolicy::new(3, retry.deadline(), timeout, retry.backoff().clone());
-            let polls = steadfast_core::poll::PollPolicy::new;
-            polls(poll.schedule().clone(), poll.polls(), poll.deadline(), retry.unwrap()).unwrap()
-        })
+        .polls_trying(impatient)
+        .timed()
         .tells("create > accepted > 2ms > poll > timed out/perhaps > 3ms > poll > completed: ready"),
         unkeyed("an acceptance that never comes to its end", "reliability.md 5, row 23; I7")
             .creates([drip()])
-            .trying(|policy| Try { timeout: Duration::from_millis(700), ..policy })
+            .trying(impatient)
             .timed()
             .tells("create > timed out/perhaps > unresolved: ambiguous"),
     ]
