@@ -186,7 +186,8 @@ fn many_jobs_need_few_threads() {
     assert!(most.load(Ordering::SeqCst) <= 4, "{most:?}");
 }
 
-/// Ten thousand jobs are under way at once, all of them accepted before the first is ready, and no more than 32 requests in the air or threads for them.
+/// Ten thousand jobs are under way at once, all of them accepted before the first is ready, and no more than 32 requests in the air or threads for
+/// them.
 #[test]
 fn ten_thousand_jobs_in_flight_need_thirty_two_threads() {
     const JOBS: usize = 10_000;

@@ -1,8 +1,8 @@
 //! The core alone, as firmware would drive it: four meters report to a gateway over a radio that loses frames.
 //!
-//! Nothing here is of std but what prints. Queues are arrays, time is a number that jumps to the next thing that happens, and memory beyond the core's own is fixed
-//! when it is compiled. A *create* hands a reading to the gateway, a *poll* asks whether it was passed on; the gateway knows a reading that it has by
-//! its key, so what was lost may be sent again ([`SendSafety::Keyed`]).
+//! Nothing here is of std but what prints. Queues are arrays, time is a number that jumps to the next thing that happens, and memory beyond the
+//! core's own is fixed when it is compiled. A *create* hands a reading to the gateway, a *poll* asks whether it was passed on; the gateway knows a
+//! reading that it has by its key, so what was lost may be sent again ([`SendSafety::Keyed`]).
 
 use core::time::Duration;
 

@@ -16,7 +16,7 @@ fn cut_short(body: &str) -> Reply {
     wire(format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len() + 64))
 }
 
-/// A 2xx whose body names no job: the provider may well run it, so it is in doubt. reliability.md 5, rows 6 to 8.
+/// A 2xx whose body names no job: the provider may well run it, so it is in doubt.
 fn creates() -> Vec<Scenario> {
     let rows = [
         ("an HTML page", answer(200, "<!doctype html><title>Please wait</title>")),
@@ -36,7 +36,7 @@ fn creates() -> Vec<Scenario> {
     let mut scenarios = Vec::new();
     for (what, reply) in rows {
         let name = |keys| format!("a create is answered with {what}, keys are {keys}");
-        let source = "providers.md 5.2, a 2xx that cannot be read; R15, R17";
+        let source = "R15, R17: a 2xx that cannot be read proves nothing";
         scenarios.push(
             keyed(name("honoured"), source)
                 .creates([reply.clone(), accepted()])
@@ -54,11 +54,14 @@ fn creates() -> Vec<Scenario> {
             .creates([answer(202, ACCEPTED)])
             .polls([ready()])
             .tells("create > accepted > 2ms > poll > completed: ready"),
-        unkeyed("a create is answered with 200, and its body says 429", "providers.md 2.1, the envelope's code")
-            .creates([answer(200, r#"{"code":429}"#).running(false), accepted()])
-            .polls([ready()])
-            .tells("create > throttled/no > 4ms > create > accepted > 2ms > poll > completed: ready"),
-        unkeyed("a create is answered with 200, and its body says 422", "providers.md 2.1; R12")
+        unkeyed(
+            "a create is answered with 200, and its body says 429",
+            "docs.deepvue.ai/response-format: the envelope's code",
+        )
+        .creates([answer(200, r#"{"code":429}"#).running(false), accepted()])
+        .polls([ready()])
+        .tells("create > throttled/no > 4ms > create > accepted > 2ms > poll > completed: ready"),
+        unkeyed("a create is answered with 200, and its body says 422", "docs.deepvue.ai/response-format; R12")
             .creates([answer(200, r#"{"code":422}"#).running(false)])
             .tells("create > permanent/no > rejected: refused")
             .runs(0),
@@ -70,7 +73,7 @@ fn creates() -> Vec<Scenario> {
     scenarios
 }
 
-/// The ways in which a provider says that it is not done, and those in which it says that it is. providers.md 3.3.
+/// The ways in which a provider says that it is not done, and those in which it says that it is.
 fn polls() -> Vec<Scenario> {
     let rows = [
         ("202", pending(), "pending > 4ms"),
@@ -95,10 +98,13 @@ fn polls() -> Vec<Scenario> {
         ("200, and its body says 429", answer(200, r#"{"code":429}"#), "throttled/no > 3ms"),
     ];
     let scenarios = rows.map(|(what, reply, then)| {
-        unkeyed(format!("a poll is answered with {what}"), "providers.md 3.3; R30; docs.deepvue.ai/async-endpoints")
-            .creates([accepted()])
-            .polls([reply, ready()])
-            .tells(format!("create > accepted > 2ms > poll > {then} > poll > completed: ready"))
+        unkeyed(
+            format!("a poll is answered with {what}"),
+            "docs.deepvue.ai/async-endpoints; Veriff, Azure and Didit say it otherwise; R30",
+        )
+        .creates([accepted()])
+        .polls([reply, ready()])
+        .tells(format!("create > accepted > 2ms > poll > {then} > poll > completed: ready"))
     });
     let ends = [
         ("a job that failed", answer(200, r#"{"status":"failed"}"#), "failed"),
@@ -112,10 +118,13 @@ fn polls() -> Vec<Scenario> {
         ),
     ];
     let ends = ends.map(|(what, reply, end)| {
-        unkeyed(format!("a poll tells of {what}"), "providers.md 2.3; DESIGN §5, state and result are two things")
-            .creates([accepted()])
-            .polls([reply])
-            .tells(format!("create > accepted > 2ms > poll > {end}"))
+        unkeyed(
+            format!("a poll tells of {what}"),
+            "docs.deepvue.ai/reference: the job's state and the result's are two things",
+        )
+        .creates([accepted()])
+        .polls([reply])
+        .tells(format!("create > accepted > 2ms > poll > {end}"))
     });
     let part = answer(200, r#"{"data":{"status":"partial","name":null}}"#);
     let more = [
@@ -125,14 +134,14 @@ fn polls() -> Vec<Scenario> {
             .polling(|poll| poll.clone().with_accept_partial(true))
             .caller([Step::Submit, Step::Ends("completed: partial"), Step::Body(r#"{"data":{"status":"partial","name":null}}"#)])
             .tells("create > accepted > 2ms > poll > completed: partial"),
-        unkeyed("the polls are spent", "providers.md 2.2, give up; R3")
+        unkeyed("the polls are spent", "docs.deepvue.ai/async-endpoints: when to give up; R3")
             .creates([accepted()])
             .polls([pending()])
             .tells(
                 "create > accepted > 2ms > poll > pending > 4ms > poll > pending > 8ms > poll > pending > 8ms > poll > pending > \
                  8ms > poll > pending > unresolved: polls",
             ),
-        unkeyed("a job is unknown for a while after it was accepted", "providers.md 3.3, eventual consistency")
+        unkeyed("a job is unknown for a while after it was accepted", "RFC 9110 §15.5.5; eventual consistency after a create")
             .creates([accepted()])
             .polls([answer(404, ""), answer(404, ""), pending(), ready()])
             .polling(|poll| poll.clone().with_not_found_grace(std::time::Duration::from_secs(120)))
@@ -155,13 +164,12 @@ fn gzip(body: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// The decoded body is what is measured. reliability.md 5, row 20.
+/// The decoded body is what is measured.
 fn sizes() -> Vec<Scenario> {
     let result = |padding: usize| format!(r#"{{"data":{{"a":"{}"}}}}"#, " ".repeat(padding));
     let zipped = |body: &str| with_headers(200, &[("content-encoding", "gzip")], gzip(body.as_bytes()));
     let whole = gzip(READY.as_bytes());
-    let started =
-        |name: &str| unkeyed(name, "reliability.md 5, row 20: bodies are cut at the limit").creates([accepted()]);
+    let started = |name: &str| unkeyed(name, "reqwest#2660: what counts is the decoded body").creates([accepted()]);
     vec![
         started("a result as large as the limit")
             .polls([answer(200, result(1_000))])
@@ -184,7 +192,7 @@ fn sizes() -> Vec<Scenario> {
         started("a result without an end")
             .polls([endless()])
             .tells("create > accepted > 2ms > poll > permanent/perhaps > unresolved: poll refused"),
-        keyed("an accepting answer larger than the limit", "reliability.md 5, row 20; R15")
+        keyed("an accepting answer larger than the limit", "reqwest#2660; R15")
             .creates([answer(200, result(2_000))])
             .at_most(1_000)
             .tells("create > permanent/perhaps > unresolved: refused"),

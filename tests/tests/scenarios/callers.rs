@@ -24,11 +24,14 @@ fn twice() -> Vec<Scenario> {
             .polls([ready()])
             .caller([Submit, Submit, LetGo, READY_END, READY_END])
             .tells(DONE),
-        unkeyed("a submit after the end gets the outcome again, and its body", "R34; peers.md 6")
-            .creates([accepted()])
-            .polls([ready()])
-            .caller([Submit, READY_END, Submit, READY_END, Body(READY)])
-            .tells(DONE),
+        unkeyed(
+            "a submit after the end gets the outcome again, and its body",
+            "R34; Stripe, idempotent requests: the stored result again",
+        )
+        .creates([accepted()])
+        .polls([ready()])
+        .caller([Submit, READY_END, Submit, READY_END, Body(READY)])
+        .tells(DONE),
         unkeyed("another payload under the key is refused, and nothing is sent for it", "R12; I4")
             .creates([accepted().held()])
             .polls([ready()])
@@ -48,7 +51,7 @@ fn twice() -> Vec<Scenario> {
 
 fn cancels() -> Vec<Scenario> {
     vec![
-        unkeyed("cancelled before it was sent", "I17; reliability.md 3c: Planned may be cancelled cleanly")
+        unkeyed("cancelled before it was sent", "I17: what was never sent may be cancelled cleanly")
             .caller([Hold, Submit, Cancel, Ends("rejected: cancelled")])
             .tells("blocked: held > rejected: cancelled")
             .runs(0),
@@ -76,7 +79,7 @@ fn cancels() -> Vec<Scenario> {
 
 fn resumes() -> Vec<Scenario> {
     vec![
-        unkeyed("polled on after its polls were spent", "peers.md 3.2: durable resume; DESIGN §5")
+        unkeyed("polled on after its polls were spent", "google-cloud-rust#1935, azure-sdk-for-rust#2758: a poller that can be resumed")
             .creates([accepted()])
             .polls([pending(), pending(), pending(), pending(), pending(), ready()])
             .caller([Submit, Ends("unresolved: polls"), Resume, READY_END, Body(READY)])
@@ -84,7 +87,7 @@ fn resumes() -> Vec<Scenario> {
                 "create > accepted > 2ms > poll > pending > 4ms > poll > pending > 8ms > poll > pending > 8ms > poll > pending > \
                  8ms > poll > pending > unresolved: polls > resumed > poll > completed: ready",
             ),
-        unkeyed("polled on after a poll was refused", "providers.md 2.1: renew the token, not fail the job")
+        unkeyed("polled on after a poll was refused", "docs.deepvue.ai: a token lasts 24 hours, a job may be older")
             .creates([accepted()])
             .polls([error(403), ready()])
             .caller([Submit, Ends("unresolved: poll refused"), Resume, READY_END])

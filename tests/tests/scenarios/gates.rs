@@ -80,14 +80,14 @@ fn breakers() -> Vec<Scenario> {
                 "create > accepted > 2ms > poll > transient/no > breaker: open > 3ms > blocked: open > breaker: half_open > poll > \
                  breaker: closed > completed: ready",
             ),
-        unkeyed("a throttled provider is not ill", "providers.md 6.10: a 429 must not trip it")
+        unkeyed("a throttled provider is not ill", "R20; RFC 6585 §4: it refuses, and is well")
             .creates([error(429), error(429), accepted()])
             .polls([ready()])
             .gate(breaking(1))
             .tells(
                 "create > throttled/no > 4ms > create > throttled/no > 8ms > create > accepted > 2ms > poll > completed: ready",
             ),
-        unkeyed("a refusal is no illness", "providers.md 6.10: a 4xx must not trip it")
+        unkeyed("a refusal is no illness", "R20; RFC 9110 §15.5: the client's fault")
             .creates([error(422)])
             .gate(breaking(1))
             .tells("create > permanent/no > rejected: refused")
@@ -127,7 +127,7 @@ fn budgets() -> Vec<Scenario> {
             .polls([ready()])
             .gate(budget(1))
             .tells("create > transient/perhaps > 4ms > create > accepted > 2ms > poll > completed: ready"),
-        unkeyed("polls that say pending cost no budget", "providers.md 5.3: keep polls out of the retry budget")
+        unkeyed("polls that say pending cost no budget", "smithy-rs waiters: polls that wait must not drain the budget")
             .creates([accepted()])
             .polls([pending(), pending(), ready()])
             .gate(budget(0))

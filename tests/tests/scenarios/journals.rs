@@ -51,23 +51,29 @@ fn restarts() -> Vec<Scenario> {
             .keeping(Records)
             .caller([Hold, Submit, Stop("planned"), Start, ResumeRefused("PayloadNeeded"), MISMATCH, Submit, READY_END])
             .tells(format!("blocked: held > restored > record > {DONE}")),
-        keyed("stopped in the midst of a create, it is sent again with the same key and bytes", "C02 to C04; I4, I6, R10")
-            .creates([held(), accepted()])
-            .polls([ready()])
-            .keeping(Payloads)
-            .caller(then(&[Submit, READY_END]))
-            .tells(format!("create > restored > 4ms > {DONE}")),
+        keyed(
+            "stopped in the midst of a create, it is sent again with the same key and bytes",
+            "C02 to C04; I4, I6, R10",
+        )
+        .creates([held(), accepted()])
+        .polls([ready()])
+        .keeping(Payloads)
+        .caller(then(&[Submit, READY_END]))
+        .tells(format!("create > restored > 4ms > {DONE}")),
         keyed("stopped in the midst of a create, it is sent again once its payload is there again", "C02 to C04; R12")
             .creates([held(), accepted()])
             .polls([ready()])
             .keeping(Records)
             .caller(then(&[MISMATCH, Submit, READY_END]))
             .tells(format!("create > restored > 4ms > {DONE}")),
-        unkeyed("stopped in the midst of a create, where a repeat would run again: it is unresolved", "C02 to C04; I7, R17")
-            .creates([held()])
-            .keeping(Payloads)
-            .caller(then(&[Submit, Ends("unresolved: ambiguous"), MISMATCH]))
-            .tells("create > restored > unresolved: ambiguous"),
+        unkeyed(
+            "stopped in the midst of a create, where a repeat would run again: it is unresolved",
+            "C02 to C04; I7, R17",
+        )
+        .creates([held()])
+        .keeping(Payloads)
+        .caller(then(&[Submit, Ends("unresolved: ambiguous"), MISMATCH]))
+        .tells("create > restored > unresolved: ambiguous"),
         looked_up("stopped in the midst of a create, where it can be looked up: it is found", "C02 to C04; I7")
             .creates([held()])
             .lookups([answer(200, r#"{"transaction_id":"txn-1"}"#)])
@@ -86,41 +92,57 @@ fn restarts() -> Vec<Scenario> {
             .creates([held(), held(), accepted()])
             .polls([ready()])
             .keeping(Payloads)
-            .caller([
-                &stopped_in_create[..],
-                &[Arrives(Kind::Create, 2), Stop("in flight"), Start, Submit, READY_END],
-            ].concat())
+            .caller(
+                [&stopped_in_create[..], &[Arrives(Kind::Create, 2), Stop("in flight"), Start, Submit, READY_END]]
+                    .concat(),
+            )
             .tells(format!("create > restored > 4ms > create > restored > 8ms > {DONE}")),
         keyed("after as many stops as attempts nothing is sent again", "R2")
             .creates([held()])
             .keeping(Payloads)
-            .caller([
-                &stopped_in_create[..],
-                &[Arrives(Kind::Create, 2), Stop("in flight"), Start, Arrives(Kind::Create, 3), Stop("in flight"), Start],
-                &[Submit, Ends("unresolved: attempts")],
-            ].concat())
+            .caller(
+                [
+                    &stopped_in_create[..],
+                    &[
+                        Arrives(Kind::Create, 2),
+                        Stop("in flight"),
+                        Start,
+                        Arrives(Kind::Create, 3),
+                        Stop("in flight"),
+                        Start,
+                    ],
+                    &[Submit, Ends("unresolved: attempts")],
+                ]
+                .concat(),
+            )
             .tells("create > restored > 4ms > create > restored > 8ms > create > restored > unresolved: attempts"),
-        unkeyed("a result is told by the next client, and nothing is sent for it", "R34, C13; outcomes are delivered at least once")
-            .creates([accepted()])
-            .polls([ready()])
-            .keeping(Answers)
-            .caller([Submit, READY_END, Stop(""), Start, MISMATCH, Submit, READY_END, Body(READY)])
-            .tells(DONE),
+        unkeyed(
+            "a result is told by the next client, and nothing is sent for it",
+            "R34, C13; outcomes are delivered at least once",
+        )
+        .creates([accepted()])
+        .polls([ready()])
+        .keeping(Answers)
+        .caller([Submit, READY_END, Stop(""), Start, MISMATCH, Submit, READY_END, Body(READY)])
+        .tells(DONE),
         unkeyed("without kept answers the outcome alone is told", "README: keep_answers")
             .creates([accepted()])
             .polls([ready()])
             .keeping(Records)
             .caller([Submit, READY_END, Stop(""), Start, Submit, READY_END, Body("")])
             .tells(DONE),
-        unkeyed("what is unresolved stays so, and is polled on when it is asked for", "R15; peers.md 3.2")
-            .creates([accepted()])
-            .polls([error(403), ready()])
-            .keeping(Records)
-            .caller([Submit, Ends("unresolved: poll refused"), Stop(""), Start, Resume, READY_END])
-            .tells(
-                "create > accepted > 2ms > poll > permanent/no > unresolved: poll refused > restored > resumed > poll > \
+        unkeyed(
+            "what is unresolved stays so, and is polled on when it is asked for",
+            "R15; google-cloud-rust#1935, azure-sdk-for-rust#2758",
+        )
+        .creates([accepted()])
+        .polls([error(403), ready()])
+        .keeping(Records)
+        .caller([Submit, Ends("unresolved: poll refused"), Stop(""), Start, Resume, READY_END])
+        .tells(
+            "create > accepted > 2ms > poll > permanent/no > unresolved: poll refused > restored > resumed > poll > \
                  completed: ready",
-            ),
+        ),
         unkeyed("a create in doubt stays unresolved for the next client", "R15, R17")
             .creates([lost()])
             .keeping(Payloads)

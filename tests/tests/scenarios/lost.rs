@@ -30,7 +30,7 @@ fn creates() -> Vec<Scenario> {
         unkeyed("a lost answer is not asked for again where a repeat would run again", "I7, R17")
             .creates([lost()])
             .tells("create > transient/perhaps > unresolved: ambiguous"),
-        scenario("a lost answer to what may be repeated by nature", "providers.md 3.4, natural keys", SendSafety::Idempotent)
+        scenario("a lost answer to what may be repeated by nature", "Textract's ClientRequestToken; RFC 9110 §9.2.2", SendSafety::Idempotent)
             .creates([lost(), accepted()])
             .polls([ready()])
             .tells(AGAIN),
@@ -155,7 +155,7 @@ fn lookups() -> Vec<Scenario> {
 fn unreachable() -> Vec<Scenario> {
     let refused =
         "create > transient/no > 4ms > create > transient/no > 8ms > create > transient/no > rejected: attempts";
-    let source = "providers.md 5.2, row 1: DNS, connect, TLS; R15";
+    let source = "urllib3's connect errors, gRPC A6's transparent retries; R15";
     vec![
         keyed("nobody listens, where keys are honoured", source).unheard().tells(refused).runs(0),
         unkeyed("nobody listens, where they are not", source).unheard().tells(refused).runs(0),

@@ -83,15 +83,30 @@ fn rules() -> Vec<Scenario> {
             RetryAfter::Clamped { extra: Duration::from_millis(20) },
         )
         .tells(format!("create > throttled/no asks 1s > 24ms asked, cut > {THEN}")),
-        asks("a wish beyond the deadline ends it at once", "I2, R3; peers.md 6: stop now", "3600", floor)
-            .tells("create > throttled/no asks 3600s > rejected: deadline")
-            .runs(0),
-        asks("a wish of more digits than any number has", "reliability.md 5, row 1", &"9".repeat(400), floor)
-            .tells("create > throttled/no asks 2147483648s > rejected: deadline")
-            .runs(0),
-        asks("a wish of ten thousand years", "reliability.md 5, row 1", "Fri, 31 Dec 9999 23:59:59 GMT", floor)
-            .tells("create > throttled/no asks 2147483648s > rejected: deadline")
-            .runs(0),
+        asks(
+            "a wish beyond the deadline ends it at once",
+            "I2, R3; google-cloud-rust gax: it gives up before the sleep, not after",
+            "3600",
+            floor,
+        )
+        .tells("create > throttled/no asks 3600s > rejected: deadline")
+        .runs(0),
+        asks(
+            "a wish of more digits than any number has",
+            "R1; urllib3#3743, go-retryablehttp#247",
+            &"9".repeat(400),
+            floor,
+        )
+        .tells("create > throttled/no asks 2147483648s > rejected: deadline")
+        .runs(0),
+        asks(
+            "a wish of ten thousand years",
+            "R1; urllib3#3743, go-retryablehttp#247",
+            "Fri, 31 Dec 9999 23:59:59 GMT",
+            floor,
+        )
+        .tells("create > throttled/no asks 2147483648s > rejected: deadline")
+        .runs(0),
         unkeyed("a wish on a poll that would end after the poll deadline", "R3; poll policy")
             .creates([accepted()])
             .polls([asking(202, "3600")])

@@ -1,4 +1,5 @@
-//! What the provider tells by itself, beside what it is asked. An event is genuine or changes nothing (I16), and promises nothing that is not durable (R33).
+//! What the provider tells by itself, beside what it is asked. An event is genuine or changes nothing (I16), and promises nothing that is not
+//! durable (R33).
 
 use std::time::Duration;
 
@@ -33,10 +34,10 @@ pub(crate) fn all() -> Vec<Scenario> {
     let in_the_air = || unkeyed("", "").creates([accepted()]).polls([ready().held()]);
     let named = |name: &str, source, scenario: Scenario| Scenario { name: name.into(), source, ..scenario };
     vec![
-        named("a webhook ends the job, and the poll in the air is not waited for", "webhook and poll race; R34", in_the_air())
+        named("a webhook ends the job, and the poll in the air is not waited for", "webhook and poll race: the first counts; R34", in_the_air())
             .caller([Submit, Arrives(Kind::Poll, 1), Webhook("a", DONE, 200), Ends("completed: ready"), Body(DONE)])
             .tells("create > accepted > 2ms > poll > webhook > completed: ready"),
-        named("a job that failed, by webhook", "DESIGN §5", in_the_air())
+        named("a job that failed, by webhook", "webhook and poll race: the first counts", in_the_air())
             .caller([Submit, Arrives(Kind::Poll, 1), Webhook("a", FAILED, 200), Ends("failed")])
             .tells("create > accepted > 2ms > poll > webhook > failed"),
         named("a webhook that is sent twice counts once", "I16, R33; Standard Webhooks: webhook-id", in_the_air())
@@ -52,7 +53,7 @@ pub(crate) fn all() -> Vec<Scenario> {
         named("one that is forged changes nothing", "I16; R33", in_the_air())
             .caller([Submit, Arrives(Kind::Poll, 1), Forged("a", DONE, 400), LetGo, Ends("completed: ready"), Body(READY)])
             .tells("create > accepted > 2ms > poll > completed: ready"),
-        named("one about another's job changes nothing", "DESIGN §5: for a job not ours", in_the_air())
+        named("one about another's job changes nothing", "R32: it may be about nobody's job", in_the_air())
             .caller([Submit, Arrives(Kind::Poll, 1), Webhook("a", FOREIGN, 200), LetGo, Ends("completed: ready")])
             .tells("create > accepted > 2ms > poll > completed: ready"),
         named("one that contradicts the end does not change it", "R19, R31", in_the_air())
@@ -83,7 +84,7 @@ pub(crate) fn all() -> Vec<Scenario> {
                 "create > transient/perhaps > unresolved: ambiguous > webhook > accepted > webhook > conflict > resumed > poll > \
                  completed: ready",
             ),
-        waiting("a mere change makes the next poll due", "Stripe's thin events; providers.md 6.5")
+        waiting("a mere change makes the next poll due", "Stripe's thin events; Onfido's webhooks")
             .caller([Submit, Tells("3600s"), Webhook("a", CHANGED, 200), Ends("completed: ready")])
             .tells(format!("{POLLED} > webhook > poll > completed: ready")),
         waiting("a webhook after a restart ends what the journal knows", "C11; R33")
@@ -100,7 +101,7 @@ pub(crate) fn all() -> Vec<Scenario> {
                 Ends("completed: ready"),
             ])
             .tells(format!("{POLLED} > restored > poll > webhook > completed: ready")),
-        unkeyed("a client that has stopped has the sender try again", "providers.md 1.6: 503, never 4xx, for one's own trouble")
+        unkeyed("a client that has stopped has the sender try again", "docs.didit.me/integration/webhooks: after a 5xx it is sent again, after a 4xx never")
             .caller([Stop(""), Webhook("a", DONE, 503)])
             .tells("")
             .runs(0),

@@ -1,9 +1,10 @@
 //! What connections do: kept open, closed while nobody looks, with more on them than belongs there, slow, chunked, redirected.
 //!
-//! Of one thing the two clients make something else, so it is not here: a gzip body of several members, which RFC 1952 allows. ureq reads all of it; reqwest takes it
-//! for a broken one (tower-http's issue 737), and the job is polled on.
+//! Of one thing the two clients make something else, so it is not here: a gzip body of several members, which RFC 1952 allows. ureq reads all of
+//! it; reqwest takes it for a broken one (tower-http's issue 737), and the job is polled on.
 //!
-//! One call of a transport is one request, whatever its HTTP client would do by itself: a second one would be counted by the provider, and fail the scenario.
+//! One call of a transport is one request, whatever its HTTP client would do by itself: a second one would be counted by the provider, and fail the
+//! scenario.
 
 use std::io::Write as _;
 
@@ -30,13 +31,13 @@ fn connections() -> Vec<Scenario> {
             .tells("create > accepted > 2ms > poll > pending > 4ms > poll > completed: ready"),
         unkeyed(
             "an answer is lost on a connection that was kept, and nobody sends again by himself",
-            "providers.md 5.2: a reused keep-alive is ambiguous; I7",
+            "RFC 9110 §9.2.2; stripe-node RequestSender: a closed connection; I7",
         )
         .creates([error(429).kept(), lost()])
         .tells("create > throttled/no > 4ms > create > transient/perhaps > unresolved: ambiguous"),
         unkeyed(
             "a connection that was kept is closed without a word in place of an answer",
-            "providers.md 5.2; stripe-node's comment; I7",
+            "stripe-node RequestSender: a closed connection is no proof; I7",
         )
         .creates([error(429).kept(), wire("")])
         .tells("create > throttled/no > 4ms > create > transient/perhaps > unresolved: ambiguous"),
@@ -71,16 +72,13 @@ fn connections() -> Vec<Scenario> {
             .polls([ready().and(b"and more")])
             .caller(whole)
             .tells(DONE),
-        unkeyed(
-            "an answer that never comes to its end",
-            "reliability.md 5, row 23: slow loris; total includes the body",
-        )
-        .creates([accepted()])
-        .polls([drip(), ready()])
-        .polls_trying(impatient)
-        .timed()
-        .tells("create > accepted > 2ms > poll > timed out/perhaps > 3ms > poll > completed: ready"),
-        unkeyed("an acceptance that never comes to its end", "reliability.md 5, row 23; I7")
+        unkeyed("an answer that never comes to its end", "slow loris: a time-out is for the whole answer")
+            .creates([accepted()])
+            .polls([drip(), ready()])
+            .polls_trying(impatient)
+            .timed()
+            .tells("create > accepted > 2ms > poll > timed out/perhaps > 3ms > poll > completed: ready"),
+        unkeyed("an acceptance that never comes to its end", "slow loris; I7")
             .creates([drip()])
             .trying(impatient)
             .timed()
@@ -172,14 +170,14 @@ fn redirects() -> Vec<Scenario> {
     let elsewhere = "/v1/verification/get-driving-license?transaction_id=txn-9";
     let redirect = |status| with_headers(status, &[("location", elsewhere)], "").running(false);
     let creates = [301, 302, 303, 307, 308].map(|status| {
-        keyed(format!("a create is redirected by {status}"), "reliability.md 5, rows 18 and 19")
+        keyed(format!("a create is redirected by {status}"), "RFC 9110 §15.4: key and body must not stray")
             .creates([redirect(status)])
             .polls([ready()])
             .tells("create > permanent/no > rejected: refused")
             .runs(0)
     });
     let polls = [301, 302, 303, 307, 308].map(|status| {
-        unkeyed(format!("a poll is redirected by {status}"), "reliability.md 5, rows 18 and 19")
+        unkeyed(format!("a poll is redirected by {status}"), "RFC 9110 §15.4: key and body must not stray")
             .creates([accepted()])
             .polls([redirect(status), ready()])
             .tells("create > accepted > 2ms > poll > permanent/no > unresolved: poll refused")
