@@ -7,8 +7,8 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::thread;
-use std::time::SystemTime;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::Response;
@@ -48,6 +48,8 @@ pub(crate) struct Loop {
     in_the_air: HashSet<OperationId>,
     /// The next requests of such, which must not leave before that.
     held: HashMap<OperationId, Box<Sending<()>>>,
+    /// What the program does to renew its credentials.
+    renewal: Option<JoinHandle<()>>,
 }
 
 impl Loop {
@@ -62,8 +64,9 @@ impl Loop {
     ) -> io::Result<Self> {
         let store = has_store.then(|| work_for(inputs.clone())).transpose()?;
         let answers = inputs.clone();
-        let pool = Pool::new(move |sending| {
-            let Sending { outgoing, reader, .. } = *sending;
+        let pool = Pool::new(move |sending, waited| {
+            let Sending { mut outgoing, reader, .. } = *sending;
+            outgoing.timeout = outgoing.timeout.saturating_sub(waited);
             let answered = reader.read(carry(&transport, outgoing), SystemTime::now().into());
             // Nobody is there any more if the client has stopped.
             let _ = answers.send(Input::Answered(answered));
@@ -77,6 +80,7 @@ impl Loop {
             waiting: VecDeque::new(),
             in_the_air: HashSet::new(),
             held: HashMap::new(),
+            renewal: None,
         })
     }
 
@@ -133,6 +137,8 @@ impl Loop {
             Input::Answered(answered) => {
                 let id = answered.id();
                 self.driver.answered(answered, now);
+                // What it teaches may have made the job's next request pointless.
+                self.perform_tasks();
                 self.in_the_air.remove(&id);
                 if let Some(next) = self.held.remove(&id) {
                     self.send(next);
@@ -154,8 +160,13 @@ impl Loop {
     fn perform(&mut self, task: Task<()>) {
         match task {
             Task::Send(sending) => self.send(sending),
-            // What is in the air stays there; what is held has not left, and does not.
-            Task::Abort(id) => drop(self.held.remove(&id)),
+            // What is in the air stays there; what has not left does not.
+            Task::Abort(id) => {
+                if self.pool.drop_waiting(id) {
+                    self.in_the_air.remove(&id);
+                }
+                self.held.remove(&id);
+            }
             Task::Renew(renewing) => self.renew(renewing),
             Task::Work(work) => {
                 if let Some(store) = &self.store
@@ -169,21 +180,29 @@ impl Loop {
     }
 
     /// On a thread of its own: it may block for as long as it likes. If there is none, the driver takes it for one that takes too long.
-    fn renew(&self, renewing: Renewing) {
+    fn renew(&mut self, renewing: Renewing) {
+        if self.renewal.as_ref().is_some_and(|renewal| !renewal.is_finished()) {
+            // It cannot be cut off, and two at a time might undo each other.
+            let refused = renewing.refuse("an earlier renewal, which took too long, still runs");
+            let _ = self.inputs.send(Input::Renewed(refused));
+            return;
+        }
         let inputs = self.inputs.clone();
         let started = thread::Builder::new().name("steadfast-renewal".to_owned()).spawn(move || {
             let _ = inputs.send(Input::Renewed(renewing.run_blocking()));
         });
-        if let Err(error) = started {
-            tracing::error!(
-                error = &error as &dyn std::error::Error,
-                "no thread could be started to renew credentials"
-            );
+        match started {
+            Ok(renewal) => self.renewal = Some(renewal),
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::error!(error, "no thread could be started to renew credentials");
+            }
         }
     }
 
     fn send(&mut self, sending: Box<Sending<()>>) {
         let id = sending.id();
+        self.driver.sent(id, ());
         if !self.in_the_air.insert(id) {
             // Never two at a time.
             self.held.insert(id, sending);
@@ -199,6 +218,9 @@ impl Loop {
 
 /// A transport that panics has sent something, perhaps.
 fn carry(transport: &impl Transport, outgoing: Outgoing) -> Result<Response<Bytes>, SendError> {
+    if outgoing.timeout == Duration::ZERO {
+        return Err(SendError::not_sent().because("all of its time went by before a thread was free"));
+    }
     catch_unwind(AssertUnwindSafe(|| transport.send(outgoing))).unwrap_or_else(|_| {
         tracing::error!("the transport panicked: what became of its request is not known");
         Err(SendError::ambiguous().because("the transport panicked"))

@@ -4,8 +4,9 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use steadfast_core::OperationId;
 use steadfast_driver::Sending;
 
 /// The most threads for requests: 64. A gate without a bulkhead gets one of this size, and one whose bulkhead would let out more is narrowed.
@@ -20,20 +21,20 @@ pub(crate) struct Pool(Arc<Shared>);
 struct Shared {
     state: Mutex<State>,
     changed: Condvar,
-    /// What a thread does with a request. It must not panic.
-    carry: Box<dyn Fn(Box<Sending<()>>) + Send + Sync>,
+    /// What a thread does with a request that has waited for so long. It must not panic.
+    carry: Box<dyn Fn(Box<Sending<()>>, Duration) + Send + Sync>,
 }
 
 #[derive(Default)]
 struct State {
-    requests: VecDeque<Box<Sending<()>>>,
+    requests: VecDeque<(Instant, Box<Sending<()>>)>,
     threads: usize,
     idle: usize,
     closed: bool,
 }
 
 impl Pool {
-    pub(crate) fn new(carry: impl Fn(Box<Sending<()>>) + Send + Sync + 'static) -> Self {
+    pub(crate) fn new(carry: impl Fn(Box<Sending<()>>, Duration) + Send + Sync + 'static) -> Self {
         Self(Arc::new(Shared { state: Mutex::default(), changed: Condvar::new(), carry: Box::new(carry) }))
     }
 
@@ -43,7 +44,7 @@ impl Pool {
     /// There is no thread, and none can be started.
     pub(crate) fn carry(&self, request: Box<Sending<()>>) -> Result<(), (io::Error, Box<Sending<()>>)> {
         let mut state = self.0.lock();
-        state.requests.push_back(request);
+        state.requests.push_back((Instant::now(), request));
         if state.idle >= state.requests.len() || state.threads >= MOST_THREADS as usize {
             drop(state);
             self.0.changed.notify_one();
@@ -58,7 +59,16 @@ impl Pool {
         state.threads -= 1;
         // Where there are others, one of them will come to it.
         let last = if state.threads == 0 { state.requests.pop_back() } else { None };
-        last.map_or(Ok(()), |request| Err((error, request)))
+        last.map_or(Ok(()), |(_, request)| Err((error, request)))
+    }
+}
+
+impl Pool {
+    /// Drops the job's request if it still waits for a thread. Tells whether it did.
+    pub(crate) fn drop_waiting(&self, id: OperationId) -> bool {
+        let mut state = self.0.lock();
+        let place = state.requests.iter().position(|(_, request)| request.id() == id);
+        place.and_then(|place| state.requests.remove(place)).is_some()
     }
 }
 
@@ -81,9 +91,9 @@ impl Shared {
     fn work(&self) {
         let mut state = self.lock();
         loop {
-            if let Some(request) = state.requests.pop_front() {
+            if let Some((since, request)) = state.requests.pop_front() {
                 drop(state);
-                (self.carry)(request);
+                (self.carry)(request, since.elapsed());
                 state = self.lock();
                 continue;
             }

@@ -1,9 +1,10 @@
 //! A client on threads: what it promises, with a transport in process.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
+use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -11,7 +12,9 @@ use http::{Method, Request, Response};
 use steadfast_blocking::{Client, Finished, Outgoing, SendError, SubmitError, Transport};
 use steadfast_core::backoff::{BackoffPolicy, Growth, Jitter};
 use steadfast_core::bulkhead::BulkheadPolicy;
+use steadfast_core::engine::Limits;
 use steadfast_core::gate::GatePolicy;
+use steadfast_core::notice::Notice;
 use steadfast_core::operation::{Completed, Reading, Stage, Unresolved};
 use steadfast_core::poll::PollPolicy;
 use steadfast_core::retry::{Certainty, Class, Failure, RetryPolicy};
@@ -184,6 +187,44 @@ fn many_jobs_need_few_threads() {
     assert!(most.load(Ordering::SeqCst) <= 4, "{most:?}");
 }
 
+/// Ten thousand jobs are under way at once, all of them accepted before the first is ready, and no more than 32 requests in the air or threads for
+/// them.
+#[test]
+fn ten_thousand_jobs_in_flight_need_thirty_two_threads() {
+    const JOBS: usize = 10_000;
+    const THREADS: u32 = 32;
+    let (accepted, in_the_air, most) = (AtomicUsize::new(0), AtomicUsize::new(0), Arc::new(AtomicUsize::new(0)));
+    let threads = Arc::<Mutex<HashSet<ThreadId>>>::default();
+    let (highest, seen) = (most.clone(), threads.clone());
+    let transport = move |outgoing: Outgoing| {
+        highest.fetch_max(in_the_air.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+        seen.lock().unwrap().insert(std::thread::current().id());
+        let status = match outgoing.attempt.kind {
+            Kind::Create => 201,
+            _ if accepted.load(Ordering::SeqCst) < JOBS => 202,
+            _ => 200,
+        };
+        accepted.fetch_add(usize::from(status == 201), Ordering::SeqCst);
+        in_the_air.fetch_sub(1, Ordering::SeqCst);
+        answer(status, &format!("txn-{}", outgoing.key.as_str()))
+    };
+    let seldom = BackoffPolicy::new(Growth::Fixed(ms(300)), ms(300), Jitter::None).unwrap();
+    let poll = PollPolicy::new(seldom, 1_000, ms(600_000), swift().create().clone()).unwrap();
+    let policy = swift().with_poll(poll);
+    let gate = GatePolicy::none().with_bulkhead(Some(BulkheadPolicy::fixed(THREADS).unwrap()));
+    let limits = Limits { live: JOBS as u32, ..Limits::default() };
+    let builder = Client::builder(Plain(policy), Script(transport)).gate(gate).limits(limits);
+    let client = builder.start().unwrap();
+    let jobs: Vec<_> = (0..JOBS).map(|n| client.submit(key(&format!("order-{n}")), "{}").unwrap()).collect();
+    for job in jobs {
+        let finished = job.wait().unwrap();
+        assert_eq!((finished.outcome, finished.creates), (READY, 1));
+    }
+    let (most, threads) = (most.load(Ordering::SeqCst), threads.lock().unwrap().len());
+    // One that has been idle for ten seconds ends, and another may take its place.
+    assert!(most <= THREADS as usize && threads < 2 * THREADS as usize, "{most} at once, on {threads} threads");
+}
+
 #[test]
 fn a_cancelled_job_says_whether_it_may_have_run() {
     let (held, transport) = held();
@@ -290,4 +331,53 @@ fn threads() -> usize {
         std::fs::read_to_string(entry.path().join("comm")).is_ok_and(|name| name.starts_with("steadfast-"))
     };
     std::fs::read_dir("/proc/self/task").map_or(0, |tasks| tasks.flatten().filter(ours).count())
+}
+
+/// Two attempts of one job are never in the air together: the second waits until the first has returned, and does not leave if it need not any more.
+fn with_a_held_create(then: impl FnOnce(&Held, &Client, &steadfast_blocking::Handle)) -> (Outcome, Vec<Kind>) {
+    let soon = BackoffPolicy::new(Growth::Fixed(ms(1)), ms(1), Jitter::None).unwrap();
+    let create = RetryPolicy::new(5, ms(60_000), ms(30), soon).unwrap();
+    let policy = swift().with_create(create).unwrap();
+    let (held, transport) = held();
+    let (begins, begun) = channel();
+    let begins = Mutex::new(begins);
+    let client = Client::builder(Plain(policy), Script(transport)).observer(move |seen| {
+        if let Notice::Sending(attempt) = seen.notice {
+            let _ = begins.lock().unwrap().send(attempt.id.0);
+        }
+    });
+    let client = client.start().unwrap();
+    let job = client.submit(key("order-1"), "{}").unwrap();
+    // The first overruns its time-out, and the second begins.
+    while begun.recv().unwrap() < 2 {}
+    then(&held, &client, &job);
+    let Held { arrived, let_go } = held;
+    // Whatever leaves from now on is answered at once.
+    drop(let_go);
+    let outcome = job.wait().unwrap().outcome;
+    client.shutdown(Duration::ZERO);
+    (outcome, arrived.try_iter().map(|outgoing| outgoing.attempt.kind).collect())
+}
+
+/// No create after acceptance: the answer to the first, which came too late, still counts for what it teaches.
+#[test]
+fn a_held_create_does_not_leave_once_the_job_is_accepted() {
+    let (outcome, sent) = with_a_held_create(|held, _, _| {
+        for status in [201, 200] {
+            held.let_go.send(status).unwrap();
+        }
+    });
+    assert_eq!(outcome, READY);
+    assert_eq!(sent, [Kind::Create, Kind::Poll]);
+}
+
+#[test]
+fn a_held_create_does_not_leave_once_the_job_is_cancelled() {
+    let (outcome, sent) = with_a_held_create(|_, client, job| {
+        job.cancel();
+        // What was asked before it has been done.
+        assert!(client.resume(key("nobody's")).is_err());
+    });
+    assert_eq!(outcome, Outcome::Unresolved(Unresolved::Cancelled));
+    assert_eq!(sent, [Kind::Create]);
 }

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use steadfast_blocking::UreqTransport;
 use steadfast_core::notice::Notice;
 use steadfast_core::{Key, KeyError, Kind};
 use steadfast_testkit::connect::{Connect, job};
@@ -37,6 +38,9 @@ pub(crate) struct Args {
     /// Which provider to fake.
     #[arg(long, default_value = "deepvue")]
     provider: Faked,
+    /// What the client runs on. The same jobs, policies and report either way.
+    #[arg(long, default_value = "tokio")]
+    adapter: Adapter,
     /// How many jobs.
     #[arg(long, default_value_t = 200)]
     operations: u64,
@@ -80,6 +84,24 @@ enum Faked {
     Deepvue,
     /// Didit's verification sessions: people take minutes, and there are no idempotency keys.
     Didit,
+}
+
+/// What the client runs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Adapter {
+    /// Tasks, and reqwest.
+    Tokio,
+    /// Threads, and ureq.
+    Blocking,
+}
+
+impl Adapter {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Tokio => "tokio",
+            Self::Blocking => "blocking",
+        }
+    }
 }
 
 /// What a provider does with a repeated key.
@@ -144,14 +166,10 @@ pub(crate) async fn demo(args: Args) -> Result<ExitCode, Box<dyn Error>> {
         live: AT_A_TIME,
         journal: args.journal.clone(),
     };
-    let seen = sent.clone();
-    let client =
-        connect.start(move |observation| seen.count(observation)).await.map_err(|error| error as Box<dyn Error>)?;
-    let started = Instant::now();
-    let results = carry(&args, &client, job).await;
-    let elapsed = started.elapsed();
-    // What is left to do is to note in the journal that outcomes were delivered.
-    client.shutdown(Duration::from_secs(10)).await;
+    let (results, elapsed) = match args.adapter {
+        Adapter::Tokio => on_tokio(&args, connect, sent.clone()).await?,
+        Adapter::Blocking => on_threads(&args, connect, sent.clone()).await?,
+    };
 
     let report = compare("deepvue", &args, &server, &sent, &results, elapsed);
     let broken = report.broken_promises();
@@ -185,6 +203,9 @@ fn tell(args: &Args, report: &Report, broken: &[String], chart: impl FnOnce()) -
 }
 
 fn explain(args: &Args) {
+    if args.adapter == Adapter::Blocking {
+        println!("The client has no runtime: it is on threads, over ureq.");
+    }
     println!("It goes wrong on {:.0} % of all requests.", args.faults * 100.0);
     println!(
         "{}",
@@ -231,6 +252,9 @@ impl Sent {
 /// One job: its key, how it ended if it did, and how long that took.
 type Carried = (Key, Option<Finished>, Duration);
 
+/// How long a client may take to note in its journal that outcomes were delivered, once all jobs have ended.
+const GRACE: Duration = Duration::from_secs(10);
+
 /// Submits every job at once; the client takes in as many as it has room for.
 async fn carry(args: &Args, client: &Client, job: fn(u64, u64) -> Result<(Key, String), KeyError>) -> Vec<Carried> {
     let progress = progress(args);
@@ -249,6 +273,49 @@ async fn carry(args: &Args, client: &Client, job: fn(u64, u64) -> Result<(Key, S
     let results = jobs.join_all().await.into_iter().flatten().collect();
     progress.finish_and_clear();
     results
+}
+
+async fn on_tokio(args: &Args, connect: Connect, sent: Arc<Sent>) -> Result<(Vec<Carried>, Duration), Box<dyn Error>> {
+    let client = connect.start(move |seen| sent.count(seen)).await.map_err(|error| error as Box<dyn Error>)?;
+    let started = Instant::now();
+    let results = carry(args, &client, job).await;
+    let elapsed = started.elapsed();
+    client.shutdown(GRACE).await;
+    Ok((results, elapsed))
+}
+
+/// The same from threads: as many callers as there is room for, each with one job at a time.
+async fn on_threads(
+    args: &Args,
+    connect: Connect,
+    sent: Arc<Sent>,
+) -> Result<(Vec<Carried>, Duration), Box<dyn Error>> {
+    let (progress, seed, operations) = (progress(args), args.seed, args.operations);
+    // The fake provider lives on tokio, which must not be blocked.
+    let carried = tokio::task::spawn_blocking(move || -> Result<_, Box<dyn Error + Send + Sync>> {
+        let described =
+            connect.describe::<_, steadfast_blocking::Client>(UreqTransport::new(), move |seen| sent.count(seen))?;
+        let (client, started, next) = (described.start()?, Instant::now(), AtomicU64::new(0));
+        let number = || Some(next.fetch_add(1, Ordering::Relaxed)).filter(|number| *number < operations);
+        let carry = |number| {
+            let (key, payload) = job(seed, number).ok()?;
+            let handle = client.submit(key.clone(), payload).ok()?;
+            let submitted = Instant::now();
+            let finished = handle.wait().ok();
+            progress.inc(1);
+            Some((key, finished, submitted.elapsed()))
+        };
+        let caller = || std::iter::from_fn(number).filter_map(carry).collect::<Vec<_>>();
+        let results = std::thread::scope(|scope| {
+            let callers: Vec<_> = (0..operations.min(AT_A_TIME.into())).map(|_| scope.spawn(caller)).collect();
+            callers.into_iter().flat_map(|caller| caller.join().unwrap_or_default()).collect()
+        });
+        let elapsed = started.elapsed();
+        progress.finish_and_clear();
+        client.shutdown(GRACE);
+        Ok((results, elapsed))
+    });
+    carried.await?.map_err(|error| error as Box<dyn Error>)
 }
 
 fn progress(args: &Args) -> ProgressBar {
@@ -274,6 +341,7 @@ fn compare(
     let (outcomes, ledger) = beside_the_books(&server.ledger(), ended);
     Report {
         provider,
+        adapter: args.adapter.name(),
         seed: args.seed,
         operations: args.operations,
         outcomes,

@@ -1,6 +1,33 @@
 //! `steadfast`: see the library carry jobs through a provider that misbehaves (`demo`), carry one real job
 //! (`run`), look into a client's journal (`ops`), or check a provider's description (`profile`).
 
+/// As the standard one, but for a stdout that is closed or full: that is said, and ends the program, without a panic.
+macro_rules! println {
+    ($($what:tt)*) => {{
+        use std::io::Write as _;
+        if let Err(error) = writeln!(std::io::stdout(), $($what)*) {
+            $crate::stdout_failed(&error);
+        }
+    }};
+}
+
+macro_rules! print {
+    ($($what:tt)*) => {{
+        use std::io::Write as _;
+        if let Err(error) = write!(std::io::stdout(), $($what)*).and_then(|()| std::io::stdout().flush()) {
+            $crate::stdout_failed(&error);
+        }
+    }};
+}
+
+/// As the standard one, but for a stderr that is closed: what goes there is for people, and a job goes on without them.
+macro_rules! eprintln {
+    ($($what:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stderr(), $($what)*);
+    }};
+}
+
 mod demo;
 mod log;
 mod ops;
@@ -33,6 +60,15 @@ enum Command {
     Ops(ops::Args),
     Profile(profile::Args),
     Run(run::Args),
+}
+
+/// What was to be printed is lost, so nobody may take the exit code for a success.
+fn stdout_failed(error: &std::io::Error) -> ! {
+    // Whoever reads the head of something closes the rest; that is no news.
+    if error.kind() != std::io::ErrorKind::BrokenPipe {
+        eprintln!("steadfast: the result could not be written to standard output: {error}");
+    }
+    std::process::exit(USAGE.into());
 }
 
 /// Called wrongly (BSD's `EX_USAGE`): clap's own 2 would read as "rejected".

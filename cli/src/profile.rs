@@ -31,7 +31,7 @@ enum Command {
     Check {
         /// The file, or the name of a profile that comes with this program.
         file: PathBuf,
-        /// Recorded answers to try it with: JSON, `{"answers": [{"name", "kind": "create|lookup|poll", "status", "headers", "body", "read"}]}`. Default, for a
+        /// Recorded answers to try it with, of which one without `read` is shown with a `?`: JSON, `{"answers": [{"name", "kind": "create|lookup|poll", "status", "headers", "body", "read"}]}`. Default, for a
         /// profile that comes with this program: those that come with it.
         #[arg(long, value_name = "FILE")]
         answers: Option<PathBuf>,
@@ -114,7 +114,14 @@ fn table(recorded: &[Recorded], checked: &[Checked]) -> Table {
         let Line { name, kind, status, read, expected, well } = Line::of(recorded, checked);
         let expected = expected.filter(|_| !well).unwrap_or_default();
         let (name, read, expected) = (plain(name), plain(read), plain(expected));
-        table.add_row([if well { "✓" } else { "✗" }, &*name, &kind, &status.to_string(), &*read, &*expected]);
+        let mark = if checked.expected.is_none() {
+            "?"
+        } else if well {
+            "✓"
+        } else {
+            "✗"
+        };
+        table.add_row([mark, &*name, &kind, &status.to_string(), &*read, &*expected]);
     }
     table
 }

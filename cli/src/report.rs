@@ -14,6 +14,8 @@ use crate::pulse::GateReport;
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
     pub(crate) provider: &'static str,
+    /// What the client ran on: `tokio` or `blocking`.
+    pub(crate) adapter: &'static str,
     pub(crate) seed: u64,
     pub(crate) operations: u64,
     pub(crate) outcomes: Outcomes,
@@ -227,6 +229,7 @@ mod tests {
     fn clean() -> Report {
         Report {
             provider: "deepvue",
+            adapter: "tokio",
             seed: 1,
             operations: 2,
             outcomes: Outcomes { completed: 1, unresolved: 1, ..Outcomes::default() },

@@ -77,7 +77,7 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode, Box<dyn Error>> {
     };
     let key = Key::new(args.key)?;
     let payload = args.payload.as_deref().map(|path| read_payload(path, args.profile.is_none())).transpose()?;
-    let (provider, advice) = (chosen.provider, chosen.advice);
+    let (provider, advice, profile) = (chosen.provider, chosen.advice, chosen.profile);
 
     let timeline = Timeline::start(key.label());
     let transport = Telling { transport: ReqwestTransport::new()?, key: key.clone() };
@@ -124,7 +124,7 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode, Box<dyn Error>> {
         None => return Ok(stop(client, &key, path).await),
     };
     let mut was_interrupted = false;
-    let finished = tokio::select! {
+    let mut finished = tokio::select! {
         finished = &mut job => finished?,
         () = &mut interrupted => {
             if path.is_some() {
@@ -135,9 +135,12 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode, Box<dyn Error>> {
             job.await?
         }
     };
+    if let (Some(profile), Outcome::Completed(_), Some(answer)) = (&profile, finished.outcome, &mut finished.answer) {
+        answer.body = profile.result(&answer.body);
+    }
+    tell(&finished, &advice, args.json, was_interrupted)?;
     // That the outcome was told is to be noted in the journal; other jobs that it holds are not waited for.
     client.shutdown(Duration::ZERO).await;
-    tell(&finished, &advice, args.json, was_interrupted)?;
     Ok(ExitCode::from(exit_code(finished.outcome)))
 }
 

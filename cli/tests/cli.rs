@@ -45,6 +45,32 @@ fn demo_prints_one_object_with_every_promised_field() {
     assert!(report["faults"]["lose_answer"].as_u64().unwrap() > 0 && report["elapsed_ms"].is_u64(), "{report}");
 }
 
+/// The same demo on either adapter: the same jobs, promises and report.
+#[test]
+fn demo_runs_on_threads_as_on_tokio() {
+    for adapter in ["tokio", "blocking"] {
+        for keys in ["honoured", "lookup", "ignored"] {
+            let arguments = ["--operations", "40", "--faults", "0.3", "--seed", "3", "--speed", "100", "--json"];
+            let output = steadfast(&[&["demo", "--adapter", adapter, "--keys", keys], &arguments[..]].concat());
+            assert!(output.status.success(), "{output:?}");
+            let report = json(&output);
+            assert_eq!(report["adapter"].as_str(), Some(adapter));
+            let sum: u64 = report["outcomes"].as_object().unwrap().values().map(|count| count.as_u64().unwrap()).sum();
+            assert_eq!(sum, 40, "{report}");
+            assert!(report["outcomes"]["completed"].as_u64().unwrap() > 0, "{report}");
+            assert_eq!(report["ledger"]["keys_run_more_than_once"].as_u64(), Some(0), "{report}");
+        }
+    }
+}
+
+#[test]
+fn demo_kills_a_client_on_tokio_only_and_says_so() {
+    let output = steadfast(&["demo", "--adapter", "blocking", "--kill", "2"]);
+    assert_eq!(output.status.code(), Some(64), "{output:?}");
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("--kill") && said.contains("name tokio"), "{said}");
+}
+
 #[test]
 fn demo_shows_what_the_breaker_makes_of_an_outage() {
     let output = steadfast(&[

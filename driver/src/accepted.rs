@@ -93,7 +93,10 @@ impl Telling {
         match self.handles.upgrade().as_deref().and_then(OnceLock::get) {
             // Whoever asked may have stopped waiting.
             Some(accepted) => drop(reply.send(accepted.clone())),
-            None => self.waiting.push(reply),
+            None => {
+                self.waiting.retain(|waiting| !waiting.is_closed());
+                self.waiting.push(reply);
+            }
         }
     }
 

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use steadfast_core::backoff::BackoffPolicy;
 use steadfast_core::operation::{Outcome, RecordId, Stage};
-use steadfast_core::{OperationId, Seed, Timestamp};
+use steadfast_core::{Key, OperationId, Seed, Timestamp};
 use steadfast_store::{Entry, StoreError};
 
 use self::work::{Brought, FORGET_MOST, Home, Piece, Tray, What};
@@ -239,6 +239,13 @@ impl Journal {
     pub(crate) fn follow(&mut self) -> Option<Started> {
         // Without a store at hand something would come back at once: later.
         (self.running.is_some() || self.home.is_some()).then(|| self.start()).flatten()
+    }
+
+    /// Whether this key is being looked up for a job.
+    pub(crate) fn asks_for(&self, key: &Key) -> bool {
+        let found = self.ready.iter().flat_map(|done| &done.found).map(|(question, _)| question);
+        let asked = self.running.iter().flat_map(|running| &running.pieces).flat_map(|asked| &asked.questions);
+        self.questions.iter().chain(found).chain(asked).any(|question| question.is_about_job(key))
     }
 
     /// What came of work that is done.

@@ -50,10 +50,7 @@
 //!                 let answer = send(&sending.outgoing.request); // any HTTP client, redirects off
 //!                 driver.answered(sending.reader.read(Ok(answer), now), now);
 //!             }
-//!             Task::Work(work) => {
-//!                 let last = work.run(|worked| driver.worked(worked, now));
-//!                 driver.worked(last, now);
-//!             }
+//!             Task::Work(work) => driver.worked(work.run_one(), now),
 //!             _ => {}
 //!         }
 //!     }
@@ -67,6 +64,8 @@
 //! assert_eq!(finished.outcome.name(), "completed");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! `PLUG.md` beside this crate builds a runtime of one's own step by step, and `examples/` has two: on plain sockets and one thread, and on smol.
 
 mod accepted;
 mod builder;
@@ -91,3 +90,8 @@ pub use crate::observe::{CorrelationId, Observation};
 pub use crate::outgoing::{Outgoing, SendError};
 pub use crate::revision::{REVISIONS, Revision, RevisionError, Subscribers};
 pub use crate::webhook::{Delivery, Mailbox, Posted, UnknownJob, WebhookPolicy};
+
+/// The guide's code is compiled and run as this crate's own.
+#[cfg(doctest)]
+#[doc = include_str!("../PLUG.md")]
+mod plug {}

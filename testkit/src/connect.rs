@@ -9,6 +9,7 @@ use steadfast_core::engine::Limits;
 use steadfast_core::gate::{GatePolicy, Kinds, RateLimit};
 use steadfast_core::rate_limit::RatePolicy;
 use steadfast_core::{Key, KeyError, Seed, SendSafety};
+use steadfast_driver::Builder;
 use steadfast_providers::deepvue::{Credentials, Deepvue};
 use steadfast_providers::{BaseUrl, Provider};
 use steadfast_store::SqliteStore;
@@ -46,7 +47,7 @@ pub fn job(seed: u64, number: u64) -> Result<(Key, String), KeyError> {
 const DAY: Duration = Duration::from_secs(86_400);
 
 impl Connect {
-    /// Starts the client.
+    /// Starts the client on tokio.
     ///
     /// # Errors
     /// The journal cannot be opened, the base URL is none, or the speed is too high to divide the provider's policy by.
@@ -54,29 +55,34 @@ impl Connect {
         self,
         observer: impl Fn(&Observation) + Send + Sync + 'static,
     ) -> Result<Client, Box<dyn Error + Send + Sync>> {
-        let credentials = Credentials::new("demo-token", "demo-secret")?;
-        let deepvue = Deepvue::new(BaseUrl::parse(&self.base_url)?, "driving-license", credentials)?;
-        match self.keys {
-            Keys::Honoured => self.over(deepvue.with_safety(SendSafety::Keyed { window: DAY })?, observer).await,
-            Keys::Lookup => {
-                // The machine does not run faster with the speed: a request it has not got to yet would look as if it never ran.
-                let settle = Duration::from_secs(20).max(Duration::from_millis(400).mul_f64(self.speed));
-                self.over(WithLookup::new(deepvue, settle), observer).await
-            }
-            Keys::Ignored => self.over(deepvue, observer).await,
-        }
+        Ok(self.describe::<_, Client>(ReqwestTransport::new()?, observer)?.start().await?)
     }
 
-    async fn over<P: Provider>(
+    /// Describes the client for any adapter. Blocks while the journal is opened.
+    ///
+    /// # Errors
+    /// As [`start`](Connect::start).
+    pub fn describe<T, C>(
         self,
-        provider: P,
+        transport: T,
         observer: impl Fn(&Observation) + Send + Sync + 'static,
-    ) -> Result<Client, Box<dyn Error + Send + Sync>> {
+    ) -> Result<Builder<WithLookup<Deepvue>, T, C>, Box<dyn Error + Send + Sync>> {
+        let credentials = Credentials::new("demo-token", "demo-secret")?;
+        let deepvue = Deepvue::new(BaseUrl::parse(&self.base_url)?, "driving-license", credentials)?;
+        let safety = match self.keys {
+            Keys::Honoured => SendSafety::Keyed { window: DAY },
+            // The machine does not run faster with the speed: a request it has not got to yet would look as if it never ran.
+            Keys::Lookup => SendSafety::Lookup {
+                settle: Duration::from_secs(20).max(Duration::from_millis(400).mul_f64(self.speed)),
+            },
+            Keys::Ignored => SendSafety::Unsafe,
+        };
+        let policy = scaled(&deepvue.policy().with_safety(safety)?, self.speed)?;
         // The numbers of Deepvue's largest plan. A burst, since a client that is sped up is woken too rarely to keep a spacing of a millisecond.
         let rate = RatePolicy::new(1_000, Duration::from_secs(60))?.with_burst(17)?;
         let gate = GatePolicy::default().with_rate_limit(RateLimit { kinds: Kinds::ALL, rate });
-        let policy = scaled(&provider.policy(), self.speed)?;
-        let mut builder = Client::builder(provider, ReqwestTransport::new()?)
+        // Whether it is asked for a look-up is the policy's to say.
+        let mut builder = Builder::new(WithLookup::new(deepvue, Duration::ZERO), transport)
             .policy(policy)
             .gate(scaled_gate(&gate, self.speed)?)
             .limits(Limits { live: self.live, ..Limits::default() })
@@ -85,6 +91,6 @@ impl Connect {
         if let Some(journal) = self.journal {
             builder = builder.store(SqliteStore::open(journal)?).keep_payloads().keep_answers();
         }
-        Ok(builder.start().await?)
+        Ok(builder)
     }
 }

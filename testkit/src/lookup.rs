@@ -8,7 +8,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use steadfast_core::gate::GatePolicy;
 use steadfast_core::operation::Reading;
 use steadfast_core::rate_limit::Quota;
-use steadfast_core::retry::Failure;
+use steadfast_core::retry::{Certainty, Failure};
 use steadfast_core::{Kind, OperationPolicy, SendSafety};
 use steadfast_providers::{Answer, Ask, Provider, RequestError};
 
@@ -67,6 +67,11 @@ impl<P: Provider> Provider for WithLookup<P> {
             return Ok(Reading::NotFound);
         }
         // Whatever names the job is read like the create's answer.
-        self.inner.read(&Answer::new(Kind::Create, answer.status, answer.headers, answer.body, answer.wall))
+        let read = self.inner.read(&Answer::new(Kind::Create, answer.status, answer.headers, answer.body, answer.wall));
+        read.map_err(|mut failure| {
+            // It only asks: of itself it runs nothing.
+            failure.certainty = Certainty::NotExecuted;
+            failure
+        })
     }
 }

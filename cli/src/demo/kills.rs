@@ -9,7 +9,7 @@ use steadfast_testkit::FakeDeepvue;
 use steadfast_testkit::connect::job;
 use steadfast_testkit::kill_drill::{self, KillDrill, KillReport};
 
-use super::{Args, beside_the_books, explain, progress, tell};
+use super::{Adapter, Args, beside_the_books, explain, progress, tell};
 use crate::report::{Attempts, Latency, Report};
 
 /// The process that is killed.
@@ -19,6 +19,9 @@ pub(crate) async fn child() -> Result<ExitCode, Box<dyn Error>> {
 }
 
 pub(super) async fn demo(args: Args, provider: FakeDeepvue, kills: u32) -> Result<ExitCode, Box<dyn Error>> {
+    if args.adapter != Adapter::Tokio {
+        return Err("--kill runs the client on tokio only: leave --adapter away, or name tokio".into());
+    }
     // Removed at the end, unless a file was named.
     let directory = tempfile::tempdir()?;
     let journal = args.journal.clone().unwrap_or_else(|| directory.path().join("journal"));
@@ -50,6 +53,7 @@ pub(super) async fn demo(args: Args, provider: FakeDeepvue, kills: u32) -> Resul
     let (outcomes, ledger) = beside_the_books(&server.ledger(), ended);
     let report = Report {
         provider: "deepvue",
+        adapter: args.adapter.name(),
         seed: args.seed,
         operations: args.operations,
         outcomes,

@@ -7,6 +7,7 @@ use std::path::Path;
 use clap::ValueEnum;
 use steadfast_providers::deepvue::{Credentials, Deepvue};
 use steadfast_providers::didit::Didit;
+use steadfast_providers::profile::Profile;
 use steadfast_providers::{BaseUrl, Provider};
 
 use super::causes::Advice;
@@ -24,6 +25,8 @@ pub(crate) enum Known {
 pub(super) struct Chosen {
     pub(super) provider: Box<dyn Provider>,
     pub(super) advice: Advice,
+    /// Says where in a final answer the result is.
+    pub(super) profile: Option<Profile>,
 }
 
 pub(super) fn known(which: Known, product: &str, base_url: &str) -> Result<Chosen, Box<dyn Error>> {
@@ -32,13 +35,14 @@ pub(super) fn known(which: Known, product: &str, base_url: &str) -> Result<Chose
             let names = ["DEEPVUE_ACCESS_TOKEN", "DEEPVUE_CLIENT_SECRET"];
             let [token, secret] = secrets(names)?;
             let provider = Deepvue::new(BaseUrl::parse(base_url)?, product, Credentials::new(token, secret)?)?;
-            Chosen { provider: Box::new(provider), advice: advice(names.join(" and "), "--base-url and --product") }
+            let advice = advice(names.join(" and "), "--base-url and --product");
+            Chosen { provider: Box::new(provider), advice, profile: None }
         }
         Known::Didit => {
             let names = ["DIDIT_API_KEY"];
             let [key] = secrets(names)?;
             let provider = Didit::new(BaseUrl::parse(base_url)?, key)?;
-            Chosen { provider: Box::new(provider), advice: advice(names.concat(), "--base-url") }
+            Chosen { provider: Box::new(provider), advice: advice(names.concat(), "--base-url"), profile: None }
         }
     })
 }
@@ -51,10 +55,8 @@ pub(super) fn described(file: &Path, base_url: Option<&str>) -> Result<Chosen, B
         None => profile.connect(env)?,
     };
     let names: Vec<&str> = profile.secrets().into_iter().map(|(_, name)| name).collect();
-    Ok(Chosen {
-        provider: Box::new(provider),
-        advice: advice(names.join(" and "), "the paths in the profile, and --base-url"),
-    })
+    let advice = advice(names.join(" and "), "the paths in the profile, and --base-url");
+    Ok(Chosen { provider: Box::new(provider), advice, profile: Some(profile) })
 }
 
 fn advice(credentials: String, address: &'static str) -> Advice {

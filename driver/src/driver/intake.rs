@@ -85,6 +85,11 @@ impl Question {
         }
     }
 
+    /// Whether it is a submit or a resume of this key.
+    pub(crate) fn is_about_job(&self, of: &Key) -> bool {
+        matches!(self, Self::Submit { key, .. } | Self::Resume { key, .. } if key == of)
+    }
+
     fn refuse(self, why: SubmitError) {
         if let Self::Submit { reply, .. } | Self::Resume { reply, .. } = self {
             reply.refuse(why);

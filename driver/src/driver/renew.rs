@@ -80,6 +80,11 @@ impl Renewing {
         Renewed { number, result: result.await }
     }
 
+    /// Does not carry it out.
+    pub fn refuse(self, why: impl Into<RenewError>) -> Renewed {
+        Renewed { number: self.number, result: Err(why.into()) }
+    }
+
     /// Carries it out by a call, which blocks.
     pub fn run_blocking(self) -> Renewed {
         let number = self.number;
@@ -171,7 +176,7 @@ impl<H> Driver<H> {
         }
         let now = self.now;
         let is_newest = generation == self.renewals.generation;
-        if is_newest && self.renewals.running.is_none() && self.renewals.rest_until <= now && self.closing.is_none() {
+        if is_newest && self.renewals.running.is_none() && self.renewals.rest_until <= now && !self.closed {
             tracing::info!("the provider refuses the credentials: they are renewed");
             self.renewals.number = self.renewals.number.wrapping_add(1);
             let number = self.renewals.number;

@@ -115,6 +115,12 @@ impl<H> Driver<H> {
     pub(super) fn revise(&mut self, id: OperationId, event: &WebhookEvent) {
         let Some(operation) = self.engine.operation(id) else { return };
         if let Some(reference) = operation.reference() {
+            if !self.ends.latest.contains_key(reference) {
+                // Its end is decided and not durable yet, or too many others have ended since. Any word but the decision's own is a later one.
+                let answer = self.jobs.get(&id).and_then(|job| job.answer.clone()).or_else(|| self.results.get(id));
+                let decided = answer.as_ref().and_then(|answer| self.decision(answer));
+                self.ends.remember(reference, Timestamp::EPOCH, decided);
+            }
             self.ends.tell(Some(operation.key()), reference, event);
         }
     }

@@ -325,12 +325,12 @@ impl<H> Driver<H> {
 
     /// Whether the event of an unknown job may be about one of ours all the same: its create is not answered yet, or its key is being looked up.
     fn may_be_early(&self, event: &WebhookEvent) -> bool {
+        // The provider passes the callers' keys on: this one is nobody's here, unless it is being looked up.
+        if let Some(key) = &event.key {
+            return self.journal.asks_for(key);
+        }
         if self.journal.asking() > 0 {
             return true;
-        }
-        // The provider passes the callers' keys on, and this one is nobody's here.
-        if event.key.is_some() {
-            return false;
         }
         let nameless = |id| {
             let operation = self.engine.operation(id);

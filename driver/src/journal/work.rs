@@ -62,6 +62,15 @@ impl Work {
         Self { home, keep, piece, tray }
     }
 
+    /// Does it, and no more: for an adapter to which a moment between two commits does not matter. What is laid out meanwhile goes into the next work. Blocks.
+    pub fn run_one(self) -> Worked {
+        let Self { mut home, keep, piece, .. } = self;
+        match catch_unwind(AssertUnwindSafe(|| one(&mut home, &keep, piece))) {
+            Ok(brought) => Worked(What::Last(brought, home)),
+            Err(_) => Worked::lost(),
+        }
+    }
+
     /// Does it, and what is laid out meanwhile, until there is nothing left or something went wrong: then what lies there must wait. Blocks. Tells what came of each
     /// piece but the last, which it returns: feed all of them to the driver, in this order. A store that panics costs the journal, and no more.
     pub fn run(self, mut tell: impl FnMut(Worked)) -> Worked {

@@ -36,6 +36,7 @@ use steadfast_core::retry::{Failure, RetryPolicy};
 use steadfast_core::{Key, Kind, OperationPolicy, PolicyError, Reference, SendSafety};
 
 use super::{Credentials, Plan, SetupError, Shape, check_product, reading};
+use crate::secret::key_header;
 use crate::{Answer, Ask, BaseUrl, Payload, Provider, RequestError, fingerprint, status};
 
 /// One of Deepvue's products for many records at once. A payload is the file as Deepvue wants it: CSV, with a header line.
@@ -110,8 +111,7 @@ impl DeepvueBulk {
         let mut request = self.credentials.request(Method::POST, url, body.freeze())?;
         let kind = HeaderValue::from_str(&format!("multipart/form-data; boundary={boundary}"));
         request.headers_mut().insert(CONTENT_TYPE, kind.map_err(|_| RequestError::Unsendable("boundary"))?);
-        let key = HeaderValue::from_str(key.as_str()).map_err(|_| RequestError::Unsendable("idempotency key"))?;
-        request.headers_mut().insert("idempotency-key", key);
+        request.headers_mut().insert("idempotency-key", key_header(key)?);
         Ok(request)
     }
 

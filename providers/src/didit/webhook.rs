@@ -8,8 +8,9 @@
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
-use serde::de::IgnoredAny;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
+use serde_json::value::RawValue;
 use steadfast_core::{Key, Timestamp};
 
 use super::Status;
@@ -27,10 +28,16 @@ struct Told {
     business_session_id: Option<String>,
     vendor_data: Option<String>,
     event_id: Option<IgnoredAny>,
-    metadata: Option<Value>,
-    status: Option<String>,
+    // Whatever these are, they do not decide whose the rest is.
+    metadata: Option<Box<RawValue>>,
+    status: Option<Box<RawValue>>,
     /// When it happened; `timestamp` is when it was sent, and is another in each repeat.
-    created_at: Option<u64>,
+    created_at: Option<Box<RawValue>>,
+}
+
+/// What it says, if it says such a thing.
+fn read<T: DeserializeOwned>(raw: Option<&RawValue>) -> Option<T> {
+    serde_json::from_str(raw?.get()).ok()
 }
 
 /// A delivery whose ids cannot be read, or stand there twice, is about no job. Nor is a test, which has no event id and says so in its metadata or in a
@@ -44,14 +51,15 @@ pub(super) fn event(verified: Verified, headers: &HeaderMap, body: &Bytes) -> We
         // Of the ids only this one was signed.
         return if says_test { event } else { event.with_reference(told.session_id.and_then(reference)) };
     }
-    let marked = told.metadata.is_some_and(|metadata| metadata["test_webhook"] == true);
+    let marked = read(told.metadata.as_deref()).is_some_and(|metadata: Value| metadata["test_webhook"] == true);
     if told.event_id.is_none() && (says_test || marked) {
         return event;
     }
     let id = told.session_id.or(told.business_session_id);
-    let status = told.status.as_deref().and_then(Status::parse).map(|status| status.as_str().into());
+    let status: Option<String> = read(told.status.as_deref());
+    let status = status.as_deref().and_then(Status::parse).map(|status| status.as_str().into());
     event
         .with_reference(id.and_then(reference))
         .with_key(told.vendor_data.and_then(|key| Key::new(key).ok()))
-        .with_status(status, told.created_at.map(Timestamp::from_secs))
+        .with_status(status, read(told.created_at.as_deref()).map(Timestamp::from_secs))
 }

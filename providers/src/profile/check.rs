@@ -204,6 +204,7 @@ pub fn words(read: &Result<Reading, Failure>) -> String {
                 Class::Throttled => "throttled",
                 Class::TimedOut => "timed-out",
                 Class::Permanent => "permanent",
+                Class::Unauthorized => "unauthorized",
                 _ => "other",
             };
             let certainty = match failure.certainty {

@@ -116,7 +116,10 @@ fn safety(safety: SendSafety) -> String {
 
 fn reference(at: &ReferenceAt) -> String {
     let place = match &at.place {
-        ReferencePlace::Body(pointer) => format!("in the answer at {pointer}"),
+        ReferencePlace::Body(pointers) => {
+            let places: Vec<String> = pointers.iter().map(ToString::to_string).collect();
+            format!("in the answer at {}", places.join(" or "))
+        }
         ReferencePlace::Header(name) => format!("in the answer's header {name}"),
     };
     if at.is_url { format!("{place}, a URL") } else { place }

@@ -7,7 +7,7 @@ use core::time::Duration;
 
 use bytes::Bytes;
 use steadfast_core::operation::Reading;
-use steadfast_core::{Key, Kind};
+use steadfast_core::{Key, Kind, Timestamp};
 
 use super::file::{Table, Value};
 use super::meaning::{Meaning, Said, State, pointer, pointers};
@@ -17,6 +17,7 @@ use super::read::{Around, ReferenceAt};
 use super::request::header_name;
 use super::template::checked_variable;
 use super::{ConnectError, ProfileError};
+use crate::json::plain;
 use crate::webhook::{DEFAULT_TOLERANCE, DiditSignatures, Encoding, Scheme, Verified, Verifier};
 use crate::{Secret, WebhookEvent};
 
@@ -29,6 +30,9 @@ pub(super) struct Hook {
     reference: Vec<Pointer>,
     key: Vec<Pointer>,
     event_id: Option<Pointer>,
+    /// How the job stands, in the provider's word, and since when, in seconds: for what is said after its end.
+    status: Option<Pointer>,
+    at: Option<Pointer>,
     /// Only where it is believed.
     pub(super) state: Option<State>,
     result: Option<Pointer>,
@@ -62,7 +66,8 @@ impl Hook {
         if reference.is_empty() && key.is_empty() {
             return value.refuse("says neither reference nor key: where in the body the job is named");
         }
-        let event_id = table.get("event_id").map(|value| pointer(&value)).transpose()?;
+        let place = |name| table.get(name).map(|value| pointer(&value)).transpose();
+        let (event_id, status, at) = (place("event_id")?, place("status")?, place("at")?);
         let (believe, state) = (table.get("believe"), table.get("state"));
         let result = table.get("result");
         let believed = believe.as_ref().map_or(Ok(false), |value| value.boolean())?;
@@ -79,7 +84,7 @@ impl Hook {
         }
         let result = result.map(|value| pointer(&value)).transpose()?;
         table.finish()?;
-        Ok(Self { scheme, secrets, tolerance, reference, key, event_id, state, result })
+        Ok(Self { scheme, secrets, tolerance, reference, key, event_id, status, at, state, result })
     }
 
     /// A verifier, or none where the environment has none of the secrets.
@@ -101,7 +106,7 @@ impl Hook {
         around: Around<'_>,
     ) -> WebhookEvent {
         let mut wanted = Wanted::default();
-        let places = self.reference.iter().chain(&self.key).chain(&self.event_id);
+        let places = self.reference.iter().chain(&self.key).chain(&self.event_id).chain(&self.status).chain(&self.at);
         places.for_each(|pointer| wanted.add(pointer));
         self.state.iter().for_each(|state| state.want(&mut wanted));
         let Some(told) = wanted.read(body) else { return WebhookEvent::new(verified) };
@@ -123,7 +128,10 @@ impl Hook {
         verified.id = verified.id.or_else(|| id.map(Into::into));
         let meaning = self.state.as_ref().and_then(|state| meaning(state, &told));
         let result = meaning.is_some().then(|| self.result(body));
-        WebhookEvent::new(verified).with_reference(reference).with_key(key).with_meaning(meaning).with_result(result)
+        let status = self.status.as_ref().and_then(|at| told.at(at)?.text()).and_then(plain);
+        let at = self.at.as_ref().and_then(|at| told.at(at)?.word(true)?.parse().ok()).map(Timestamp::from_secs);
+        let event = WebhookEvent::new(verified).with_reference(reference).with_key(key).with_status(status, at);
+        event.with_meaning(meaning).with_result(result)
     }
 
     fn result(&self, body: &Bytes) -> Bytes {

@@ -28,11 +28,13 @@ pub(super) enum Meaning {
     Transient,
     Throttled,
     Permanent,
+    /// The credentials are over.
+    Unauthorized,
 }
 
 use Meaning::{
     Accepted, AwaitingReview, AwaitingUser, Failed, Next, NotFound, Partial, Pending, Permanent, Ready, Throttled,
-    Transient, Undecided, Unknown,
+    Transient, Unauthorized, Undecided, Unknown,
 };
 
 const CREATE: &[(&str, Meaning)] = &[
@@ -43,6 +45,7 @@ const CREATE: &[(&str, Meaning)] = &[
     ("transient", Transient),
     ("throttled", Throttled),
     ("permanent", Permanent),
+    ("unauthorized", Unauthorized),
     ("next", Next),
 ];
 
@@ -52,6 +55,7 @@ const LOOKUP: &[(&str, Meaning)] = &[
     ("transient", Transient),
     ("throttled", Throttled),
     ("permanent", Permanent),
+    ("unauthorized", Unauthorized),
     ("next", Next),
 ];
 
@@ -68,6 +72,7 @@ const POLL: &[(&str, Meaning)] = &[
     ("transient", Transient),
     ("throttled", Throttled),
     ("permanent", Permanent),
+    ("unauthorized", Unauthorized),
     ("next", Next),
 ];
 
@@ -82,7 +87,7 @@ impl Meaning {
     }
 
     pub(super) const fn is_failure(self) -> bool {
-        matches!(self, Transient | Throttled | Permanent)
+        matches!(self, Transient | Throttled | Permanent | Unauthorized)
     }
 
     pub(super) fn name(self) -> &'static str {

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, Request};
+use http::{HeaderMap, Request, StatusCode};
 use steadfast_core::gate::GatePolicy;
 use steadfast_core::operation::Reading;
 use steadfast_core::rate_limit::Quota;
-use steadfast_core::retry::Failure;
+use steadfast_core::retry::{Class, Failure};
 use steadfast_core::{Kind, OperationPolicy, Timestamp};
 
 use super::template::Secrets;
@@ -124,6 +124,16 @@ impl Provider for ProfileProvider {
 
     fn quota(&self, answer: &Answer<'_>) -> Option<Quota> {
         self.profile.waits.quota(answer)
+    }
+
+    fn is_unauthorized(&self, answer: &Answer<'_>) -> bool {
+        let call = self.profile.call(answer.kind);
+        call.is_some_and(|call| call.read.status(answer) == StatusCode::UNAUTHORIZED)
+            || self.read(answer).is_err_and(|failure| failure.class == Class::Unauthorized)
+    }
+
+    fn decision(&self, answer: &Answer<'_>) -> Option<Box<str>> {
+        self.profile.poll.as_ref()?.read.decision(answer)
     }
 
     fn has_webhooks(&self) -> bool {

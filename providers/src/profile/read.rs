@@ -18,12 +18,13 @@ use steadfast_core::{Kind, Reference};
 use super::ProfileError;
 use super::file::{Table, Value};
 use super::lookup::Found;
-use super::meaning::{Meaning, Said, State, pointer};
+use super::meaning::{Meaning, Said, State, pointers};
 use super::pointer::{Node, Pointer, Wanted};
 use super::request::header_name;
 use super::rule::{Rule, Verdict};
 use super::url::Origins;
 use super::wait::Waits;
+use crate::json::plain;
 use crate::retry_after::first_line;
 use crate::{Answer, BaseUrl};
 
@@ -54,7 +55,8 @@ pub(super) struct ReferenceAt {
 
 #[derive(Clone, Debug)]
 pub(super) enum ReferencePlace {
-    Body(Pointer),
+    /// The first of them that is there.
+    Body(Vec<Pointer>),
     Header(http::HeaderName),
 }
 
@@ -69,13 +71,13 @@ pub(super) struct Around<'a> {
 impl ReferenceAt {
     pub(super) fn parse(value: &Value<'_>, is_url: bool) -> Result<Self, ProfileError> {
         let table = value.table()?;
-        let (body, header) = (table.get("pointer"), table.get("header"));
+        let (body, header) = (pointers(&table, "pointer")?, table.get("header"));
         let flag = |name| table.get(name).map_or(Ok(false), |value| value.boolean());
         let (number, id) = (flag("number")?, flag("id")?);
         table.finish()?;
-        let place = match (body, header) {
-            (Some(body), None) => ReferencePlace::Body(pointer(&body)?),
-            (None, Some(header)) => ReferencePlace::Header(header_name(header.text()?, &header)?),
+        let place = match (body.is_empty(), header) {
+            (false, None) => ReferencePlace::Body(body),
+            (true, Some(header)) => ReferencePlace::Header(header_name(header.text()?, &header)?),
             _ => return value.refuse("needs one of pointer (into the body) and header"),
         };
         if is_url && id {
@@ -101,7 +103,10 @@ impl ReferenceAt {
         match &self.place {
             ReferencePlace::Header(name) if headers.get_all(name).iter().count() > 1 => Err(()),
             ReferencePlace::Header(name) => Ok(first_line(headers, name)),
-            ReferencePlace::Body(pointer) => text_at(body, pointer, self.number),
+            ReferencePlace::Body(pointers) => {
+                let texts: Result<Vec<_>, ()> = pointers.iter().map(|at| text_at(body, at, self.number)).collect();
+                texts.map(|texts| texts.into_iter().flatten().next())
+            }
         }
     }
 }
@@ -247,6 +252,7 @@ impl Read {
             Meaning::Transient | Meaning::Unknown | Meaning::Next => failed(Class::Transient),
             Meaning::Throttled => failed(Class::Throttled),
             Meaning::Permanent => failed(Class::Permanent),
+            Meaning::Unauthorized => failed(Class::Unauthorized),
         }
     }
 
@@ -272,6 +278,23 @@ impl Read {
         }
         let no_reference = self.reference.as_ref().is_some_and(|at| at.text(answer.headers, body).is_err());
         no_reference || self.echo.as_ref().is_some_and(|echo| text_at(body, echo, false).is_err())
+    }
+
+    /// The status that counts: the answer's own, or the one that its body claims.
+    pub(super) fn status(&self, answer: &Answer<'_>) -> StatusCode {
+        if !answer.status.is_success() || self.status_in_body.is_none() {
+            return answer.status;
+        }
+        let body = self.wanted(answer.status).read(answer.body);
+        self.claimed_status(body.as_ref()).ok().flatten().unwrap_or(answer.status)
+    }
+
+    /// The job's status as a text, where the answer has one.
+    pub(super) fn decision(&self, answer: &Answer<'_>) -> Option<Box<str>> {
+        let state = self.state.as_ref()?;
+        let mut wanted = Wanted::default();
+        state.want(&mut wanted);
+        wanted.read(answer.body)?.at(&state.pointer)?.text().and_then(plain)
     }
 
     /// `Err`: what stands there is no status.
@@ -316,8 +339,8 @@ impl Read {
         if self.kind == Kind::Poll || self.found.is_some() {
             return;
         }
-        if let Some(ReferenceAt { place: ReferencePlace::Body(pointer), .. }) = &self.reference {
-            wanted.add(pointer);
+        if let Some(ReferenceAt { place: ReferencePlace::Body(pointers), .. }) = &self.reference {
+            pointers.iter().for_each(|pointer| wanted.add(pointer));
         }
         self.echo.iter().for_each(|echo| wanted.add(echo));
     }

@@ -245,8 +245,8 @@ fn plain(call: &Call, saying: &Saying<'_>, base: &Value) -> Option<Draft> {
         }
         (Reading::Accepted(reference), None) => {
             match &read.reference.as_ref()?.place {
-                ReferencePlace::Body(pointer) => {
-                    put(&mut draft.body, pointer, reference.as_str().into());
+                ReferencePlace::Body(pointers) => {
+                    put(&mut draft.body, pointers.first()?, reference.as_str().into());
                 }
                 ReferencePlace::Header(name) => {
                     draft.headers.insert(name, HeaderValue::from_str(reference.as_str()).ok()?);

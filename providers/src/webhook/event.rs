@@ -8,7 +8,7 @@ use steadfast_core::operation::Reading;
 use steadfast_core::{Key, Reference, Timestamp};
 
 use super::{Covered, Verified};
-use crate::json::plain;
+use crate::json::{object, plain};
 
 /// What a genuine webhook tells. Made by a provider's profile; its `Debug` shows no body and no id.
 ///
@@ -105,9 +105,11 @@ impl WebhookEvent {
         if verified.covers != Covered::Body {
             return Self::new(verified);
         }
-        let json: Value = serde_json::from_slice(body).unwrap_or_default();
-        let text = |name: &str| json.get(name).and_then(Value::as_str);
-        let meaning = match text("status") {
+        let told: Told = object(body).unwrap_or_default();
+        let Told { reference, key, status, at } = &told;
+        let text = |value: &Option<Value>| value.as_ref().and_then(Value::as_str).map(str::to_owned);
+        let (reference, key, status) = (text(reference), text(key), text(status));
+        let meaning = match status.as_deref() {
             Some("ready") => Some(Reading::Ready),
             Some("undecided") => Some(Reading::Undecided),
             Some("failed") => Some(Reading::Failed),
@@ -116,15 +118,24 @@ impl WebhookEvent {
             _ => None,
         };
         Self::new(verified)
-            .with_reference(text("reference").and_then(|text| Reference::new(text).ok()))
-            .with_key(text("key").and_then(|text| Key::new(text).ok()))
+            .with_reference(reference.and_then(|text| Reference::new(text).ok()))
+            .with_key(key.and_then(|text| Key::new(text).ok()))
             .with_result(meaning.is_some().then(|| body.clone()))
             .with_meaning(meaning)
             .with_status(
-                text("status").and_then(plain),
-                json.get("at").and_then(Value::as_u64).map(Timestamp::from_secs),
+                status.as_deref().and_then(plain),
+                at.as_ref().and_then(Value::as_u64).map(Timestamp::from_secs),
             )
     }
+}
+
+/// A plain event's members. One that is there twice makes it no event.
+#[derive(Default, serde::Deserialize)]
+struct Told {
+    reference: Option<Value>,
+    key: Option<Value>,
+    status: Option<Value>,
+    at: Option<Value>,
 }
 
 impl fmt::Debug for WebhookEvent {

@@ -189,3 +189,17 @@ fn a_test_is_about_no_job_and_a_true_event_cannot_be_made_one() {
         assert_eq!((told.reference.unwrap().as_str(), told.key.unwrap().as_str()), ("5b37", "order-42"));
     }
 }
+
+/// What stands beside the ids may be anything: a genuine delivery still names its session.
+#[test]
+fn nothing_beside_the_ids_takes_a_delivery_from_its_session() {
+    for body in [
+        r#"{"event_id":"e","timestamp":1700000000,"session_id":"s","created_at":"2026-01-01T00:00:00Z"}"#,
+        r#"{"event_id":"e","timestamp":1700000000,"session_id":"s","created_at":1700000000.5,"status":7}"#,
+        r#"{"event_id":"e","timestamp":1700000000,"session_id":"s","metadata":{"big":1e999},"status":{"a":1}}"#,
+    ] {
+        let told = read(body);
+        assert_eq!(told.reference.unwrap().as_str(), "s", "{body}");
+        assert_eq!(told.status, None);
+    }
+}

@@ -264,6 +264,9 @@ fn assert_same(file: &ProfileProvider, code: &dyn Provider, answer: &Answer<'_>)
     let body = String::from_utf8_lossy(answer.body);
     assert_eq!(file.read(answer), code.read(answer), "{} {:?} {} {body}", code.name(), answer.kind, answer.status);
     assert_eq!(file.quota(answer), code.quota(answer), "{} {:?} {}", code.name(), answer.kind, answer.status);
+    if answer.kind != Kind::Lookup {
+        assert_eq!(file.is_unauthorized(answer), code.is_unauthorized(answer), "{} {body}", code.name());
+    }
 }
 
 #[test]

@@ -69,7 +69,7 @@ pub(super) const OPERATIONS: &str = concat!(
         WHEN x'04' THEN 'refused' WHEN x'05' THEN 'attempts' WHEN x'06' THEN 'deadline' WHEN x'07' THEN 'cancelled' WHEN x'08' THEN 'not_durable'
         WHEN x'09' THEN 'ambiguous' WHEN x'0A' THEN 'attempts' WHEN x'0B' THEN 'deadline' WHEN x'0C' THEN 'refused' WHEN x'0D' THEN 'key_window'
         WHEN x'0E' THEN 'lookup' WHEN x'0F' THEN 'polls' WHEN x'10' THEN 'poll_deadline' WHEN x'11' THEN 'poll_refused' WHEN x'12' THEN 'not_found'
-        WHEN x'13' THEN 'cancelled' WHEN x'14' THEN 'unavailable' ELSE 'other' END
+        WHEN x'13' THEN 'cancelled' WHEN x'14' THEN 'unavailable' WHEN x'15' THEN 'replayed' ELSE 'other' END
         WHEN substr(body, 56, 2) = x'0201' THEN 'refused' END AS reason,
     nullif(CAST(substr(body, 2 + ",
     reference_at!(),

@@ -127,6 +127,6 @@ fn a_query_has_a_word_for_each_stage_and_each_outcome() {
             entry
         })
         .collect();
-    assert_eq!(entries.len(), 5 + 2 * 21);
+    assert_eq!(entries.len(), 5 + 2 * 22);
     agrees(&entries);
 }

@@ -1,0 +1,132 @@
+//! The examples of runtimes of one's own carry jobs over real sockets.
+
+#![expect(clippy::duplicate_mod, reason = "each example is whole")]
+
+#[path = "../examples/bare.rs"]
+#[allow(dead_code, reason = "its main is not called")]
+mod bare;
+#[path = "../examples/smol.rs"]
+#[allow(dead_code, reason = "its main is not called")]
+mod on_smol;
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use steadfast_core::backoff::{BackoffPolicy, Growth, Jitter};
+use steadfast_core::gate::GatePolicy;
+use steadfast_core::poll::PollPolicy;
+use steadfast_core::retry::RetryPolicy;
+use steadfast_core::{Key, OperationPolicy, SendSafety};
+use steadfast_driver::Builder;
+use steadfast_providers::BaseUrl;
+use steadfast_providers::deepvue::{Credentials, Deepvue};
+use steadfast_store::MemoryStore;
+
+/// A provider on a loopback port, which answers each request by what was asked before. Its thread ends with the test.
+fn provider(
+    answer: impl Fn(&str, &[String]) -> Option<String> + Send + Sync + 'static,
+) -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let (address, asked) = (listener.local_addr().unwrap(), Arc::<Mutex<Vec<String>>>::default());
+    let (books, answer) = (asked.clone(), Arc::new(answer));
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let (books, answer) = (books.clone(), answer.clone());
+            thread::spawn(move || converse(stream, &books, &*answer));
+        }
+    });
+    (address, asked)
+}
+
+fn converse(mut stream: TcpStream, books: &Mutex<Vec<String>>, answer: &dyn Fn(&str, &[String]) -> Option<String>) {
+    let (mut bytes, mut piece) = (Vec::new(), [0; 4096]);
+    while !is_whole(&bytes) {
+        match stream.read(&mut piece) {
+            Ok(read @ 1..) => bytes.extend_from_slice(&piece[..read]),
+            _ => return,
+        }
+    }
+    let request = String::from_utf8(bytes).unwrap();
+    let mut books = books.lock().unwrap();
+    // Nothing: the answer is lost.
+    if let Some(body) = answer(&request, &books) {
+        let status = if body.is_empty() { "202 Accepted" } else { "200 OK" };
+        let _ = write!(stream, "HTTP/1.1 {status}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    }
+    books.push(request);
+}
+
+fn is_whole(bytes: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(bytes);
+    let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
+    let declared = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+    declared.and_then(|length| length.parse().ok()).is_none_or(|length: usize| body.len() >= length)
+}
+
+/// Loses the first answer to each key's create; each job is pending once.
+fn lossy(request: &str, before: &[String]) -> Option<String> {
+    let header = |request: &str, name: &str| {
+        request.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().to_owned()
+    };
+    let key = header(request, "idempotency-key: ");
+    let seen = |line: &str| before.iter().any(|earlier| earlier.contains(line));
+    if request.starts_with("POST") {
+        let repeated = seen(&format!("idempotency-key: {key}\r\n"));
+        return repeated.then(|| format!(r#"{{"code":200,"transaction_id":"txn-{key}"}}"#));
+    }
+    let line = request.lines().next().unwrap();
+    Some(if seen(line) { r#"{"code":200,"data":{"status":"id_found"}}"#.into() } else { String::new() })
+}
+
+fn described<C>(address: SocketAddr) -> Builder<Deepvue, (), C> {
+    let soon =
+        BackoffPolicy::new(Growth::Fixed(Duration::from_millis(1)), Duration::from_millis(1), Jitter::None).unwrap();
+    let (minute, tenth) = (Duration::from_secs(60), Duration::from_secs(6));
+    let retry = RetryPolicy::new(3, minute, tenth, soon.clone()).unwrap();
+    let policy = OperationPolicy::default()
+        .with_create(retry.clone())
+        .unwrap()
+        .with_poll(PollPolicy::new(soon, 10, minute, retry).unwrap())
+        .with_safety(SendSafety::Keyed { window: Duration::from_secs(3_600) })
+        .unwrap();
+    let base = BaseUrl::parse(&format!("http://{address}")).unwrap();
+    let deepvue = Deepvue::new(base, "driving-license", Credentials::new("token", "secret").unwrap()).unwrap();
+    // Twenty answers lost at once would open a breaker.
+    Builder::new(deepvue, ()).policy(policy).gate(GatePolicy::none())
+}
+
+fn key(number: usize) -> Key {
+    Key::new(format!("order-{number}")).unwrap()
+}
+
+#[test]
+fn a_bare_loop_carries_a_job_through_a_lost_answer() {
+    for journal in [false, true] {
+        let (address, asked) = provider(lossy);
+        let described = described(address);
+        let described = if journal { described.store(MemoryStore::default()) } else { described };
+        let finished = bare::carry(described, key(1), r#"{"consent":"Y"}"#).unwrap();
+        assert_eq!((finished.outcome.name(), finished.creates), ("completed", 2));
+        assert_eq!(finished.body(), br#"{"code":200,"data":{"status":"id_found"}}"#);
+        assert_eq!(asked.lock().unwrap().len(), 4, "two creates, two polls");
+    }
+}
+
+#[test]
+fn a_bare_loop_knows_that_nothing_was_sent() {
+    // A port that is nobody's: multiplexers of 1988 had it.
+    let finished = bare::carry(described((Ipv4Addr::LOCALHOST, 1).into()), key(1), "{}").unwrap();
+    assert_eq!((finished.outcome.name(), finished.creates), ("rejected", 3));
+}
+
+#[test]
+fn smol_carries_many_jobs_at_once() {
+    let (address, asked) = provider(lossy);
+    let jobs = (0..20).map(|number| (key(number), r#"{"consent":"Y"}"#.into())).collect();
+    let ended = smol::block_on(on_smol::carry(described(address).store(MemoryStore::default()), jobs)).unwrap();
+    assert!(ended.iter().all(|ended| (ended.outcome.name(), ended.creates) == ("completed", 2)), "{ended:?}");
+    assert_eq!((ended.len(), asked.lock().unwrap().len()), (20, 80));
+}
