@@ -13,7 +13,8 @@ const SETTINGS: &str = "PRAGMA locking_mode = EXCLUSIVE; PRAGMA synchronous = FU
      PRAGMA wal_autocheckpoint = 4000; PRAGMA journal_size_limit = 67108864; PRAGMA journal_mode = WAL";
 const TABLE: &str = "CREATE TABLE records (first INTEGER PRIMARY KEY, body BLOB NOT NULL, payload BLOB, answer_status INTEGER, answer_body BLOB) \
      STRICT; CREATE TABLE head (one INTEGER PRIMARY KEY, sequence INTEGER NOT NULL) STRICT; INSERT INTO head VALUES (1, 0)";
-const INSERT: &str = "INSERT INTO records (first, body, payload, answer_status, answer_body) VALUES (?1, ?2, ?3, ?4, ?5)";
+const INSERT: &str =
+    "INSERT INTO records (first, body, payload, answer_status, answer_body) VALUES (?1, ?2, ?3, ?4, ?5)";
 const UPDATE: &str = "UPDATE records SET body = ?2 WHERE first = ?1";
 const HEAD: &str = "UPDATE head SET sequence = ?1 WHERE one = 1";
 
