@@ -29,6 +29,9 @@ const PIECE: usize = 16 << 10;
 
 /// Sends by [`ureq`](https://docs.rs/ureq).
 ///
+/// ureq itself logs (by the `log` crate) URLs and some headers at the level *debug*, and at *trace* what goes over the wire, byte for byte, with credentials and
+/// payloads. It cannot be told not to: a program that logs at these levels should leave out the targets `ureq` and `ureq_proto`.
+///
 /// ```
 /// use steadfast_blocking::UreqTransport;
 ///

@@ -81,12 +81,15 @@ pub(crate) struct Webhooks {
     pub(crate) early: u64,
     pub(crate) forged: u64,
     pub(crate) refused: u64,
+    /// Forged ones that were answered with a 2xx: none, or the report says so and the command fails.
+    #[serde(skip)]
+    pub(crate) believed: u64,
 }
 
 impl From<WebhookCounts> for Webhooks {
     fn from(counts: WebhookCounts) -> Self {
-        let WebhookCounts { delivered, lost, duplicated, early, forged, refused, .. } = counts;
-        Self { delivered, lost, duplicated, early, forged, refused }
+        let WebhookCounts { delivered, lost, duplicated, early, forged, refused, believed, .. } = counts;
+        Self { delivered, lost, duplicated, early, forged, refused, believed }
     }
 }
 
@@ -121,13 +124,15 @@ impl Report {
     pub(crate) fn broken_promises(&self) -> Vec<String> {
         let without_outcome = self.operations.saturating_sub(self.outcomes.total());
         // Each is counted when it is answered.
-        let (forged, refused) = self.webhooks.as_ref().map_or((0, 0), |webhooks| (webhooks.forged, webhooks.refused));
+        let (forged, refused, believed) =
+            self.webhooks.as_ref().map_or((0, 0, 0), |webhooks| (webhooks.forged, webhooks.refused, webhooks.believed));
         [
             (self.ledger.keys_run_more_than_once, "keys were run more than once"),
             (self.ledger.completed_but_never_run, "operations were reported completed and never ran"),
             (self.ledger.rejected_but_run, "operations were reported rejected and ran"),
             (without_outcome, "operations have no outcome"),
-            (forged.saturating_sub(refused), "forged webhooks were believed"),
+            (believed, "forged webhooks were believed"),
+            (forged.saturating_sub(refused).saturating_sub(believed), "forged webhooks were not refused"),
             (refused.saturating_sub(forged), "true webhooks were refused"),
         ]
         .into_iter()
@@ -166,7 +171,7 @@ impl Report {
                 ("rejected, but run", rejected_but_run),
             ],
         );
-        if let Some(Webhooks { delivered, lost, duplicated, early, forged, refused }) = self.webhooks {
+        if let Some(Webhooks { delivered, lost, duplicated, early, forged, refused, .. }) = self.webhooks {
             rows(
                 &mut table,
                 "webhooks",
@@ -248,12 +253,13 @@ mod tests {
     #[test]
     fn each_broken_promise_is_named() {
         assert!(clean().broken_promises().is_empty());
-        let breaks: [fn(&mut Report); 6] = [
+        let breaks: [fn(&mut Report); 7] = [
             |report| report.ledger.keys_run_more_than_once = 1,
             |report| report.ledger.completed_but_never_run = 1,
             |report| report.ledger.rejected_but_run = 1,
             |report| report.operations = 3,
             |report| report.webhooks = Some(Webhooks { forged: 5, refused: 4, ..Webhooks::default() }),
+            |report| report.webhooks = Some(Webhooks { forged: 5, refused: 5, believed: 1, ..Webhooks::default() }),
             |report| report.webhooks = Some(Webhooks { forged: 4, refused: 5, ..Webhooks::default() }),
         ];
         for broken in breaks {

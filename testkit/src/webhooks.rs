@@ -103,6 +103,8 @@ pub struct WebhookCounts {
     pub forged: u64,
     /// Those that were answered with a 4xx, forged or true.
     pub refused: u64,
+    /// Those of the forged that were answered with a 2xx.
+    pub believed: u64,
 }
 
 /// One webhook to be sent now.

@@ -4,6 +4,9 @@
 //! profiles tell apart. All that is logged on the way is collected at the most talkative level (by `tracing` and by `log`, from every crate), and
 //! all that can be formatted: every error with its causes, every public value's `Debug`, and what a panic would say. The word must not be in it.
 //!
+//! One crate cannot be kept from it: at the level *debug* ureq logs URLs and some headers, at *trace* what goes over the wire. `UreqTransport` says so, and its lines are
+//! left out here.
+//!
 //! Two things are shown on purpose, and so hold no canary: the provider's reference, by which its support is asked, and a job's status that is not
 //! known.
 
@@ -17,9 +20,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
+use steadfast_blocking::UreqTransport;
 use steadfast_core::{Key, Kind, Reference, SendSafety, Timestamp};
-use steadfast_providers::deepvue::{Credentials, Deepvue};
+use steadfast_providers::deepvue::{Credentials, Deepvue, DeepvueBulk};
 use steadfast_providers::didit::{Didit, DiditAml};
+use steadfast_providers::profile::{self, Profile, ProfileProvider};
 use steadfast_providers::webhook::{DiditSignatures, Scheme, Verifier};
 use steadfast_providers::{Answer, Ask, BaseUrl, Payload, Provider, Secret, fingerprint};
 use steadfast_store::{Entry, KeptAnswer, MemoryStore, SqliteStore, Store};
@@ -107,6 +112,9 @@ impl log::Log for Shown {
     }
 
     fn log(&self, record: &log::Record<'_>) {
+        if record.target().starts_with("ureq") {
+            return;
+        }
         self.line(&format!("log {}: {}", record.target(), record.args()));
     }
 
@@ -258,6 +266,41 @@ fn deepvue(base: &str, safety: SendSafety) -> Deepvue {
     Deepvue::new(BaseUrl::parse(base).unwrap(), "pan", credentials).unwrap().with_safety(safety).unwrap()
 }
 
+fn bulk(base: &str) -> DeepvueBulk {
+    let credentials = Credentials::new("canary-token", SECRET).unwrap();
+    DeepvueBulk::new(BaseUrl::parse(base).unwrap(), "pan", credentials).unwrap()
+}
+
+/// By a profile that comes with the crate.
+fn described(name: &str, base: &str) -> ProfileProvider {
+    let profile = Profile::parse(profile::shipped(name).unwrap()).unwrap();
+    profile.connect_at(BaseUrl::parse(base).unwrap(), |_| Some(SECRET.to_owned())).unwrap()
+}
+
+/// The same on threads, with ureq.
+fn carry_on_threads(shown: &Shown, provider: impl Provider, number: usize) {
+    let policy = scaled(&provider.policy(), 400.0).unwrap();
+    let seen = shown.clone();
+    let transport = UreqTransport::new();
+    shown.add(&transport);
+    let builder = steadfast_blocking::Client::builder(provider, transport)
+        .policy(policy)
+        .body_limit(4_096)
+        .store(MemoryStore::default())
+        .observer(move |observation| seen.add(observation));
+    shown.add(&builder);
+    let client = builder.start().unwrap();
+    shown.add(&client);
+    let key = Key::new(format!("canary-key-{number}")).unwrap();
+    let mut job = client.submit(key, PAYLOAD).unwrap();
+    shown.add(&job);
+    match job.wait_timeout(Duration::from_secs(10)) {
+        Ok(finished) => shown.add(&finished),
+        Err(error) => shown.error(&error),
+    }
+    shown.add(&client.shutdown(Duration::ZERO));
+}
+
 fn didit(base: &str) -> Didit {
     Didit::new(BaseUrl::parse(base).unwrap(), SECRET).unwrap().with_webhooks([SECRET]).unwrap()
 }
@@ -286,7 +329,14 @@ async fn nothing_private_is_shown() {
             carry(&shown, deepvue(&base, SendSafety::Unsafe), transport.clone(), number).await;
             carry(&shown, didit(&base), transport.clone(), number).await;
             let aml = DiditAml::new(BaseUrl::parse(&base).unwrap(), SECRET).unwrap();
-            carry(&shown, aml, transport, number).await;
+            carry(&shown, aml, transport.clone(), number).await;
+            carry(&shown, bulk(&base), transport.clone(), number).await;
+            for name in ["deepvue", "didit"] {
+                carry(&shown, described(name, &base), transport.clone(), number).await;
+            }
+            let on_threads =
+                tokio::task::spawn_blocking(move || carry_on_threads(&shown, deepvue(&base, keyed), number));
+            on_threads.await.unwrap();
         }));
     }
     for job in jobs {
@@ -327,8 +377,14 @@ fn no_debug_shows_it() {
         shown.add(&ask);
         shown.add(&Answer::new(kind, StatusCode::OK, &headers, PAYLOAD.as_bytes(), Timestamp::EPOCH).about(&key));
         let aml = DiditAml::new(BaseUrl::parse(base).unwrap(), SECRET).unwrap();
-        let providers: [Box<dyn Provider>; 3] =
-            [Box::new(deepvue(base, SendSafety::Unsafe)), Box::new(didit(base)), Box::new(aml)];
+        let providers: [Box<dyn Provider>; 6] = [
+            Box::new(deepvue(base, SendSafety::Unsafe)),
+            Box::new(bulk(base)),
+            Box::new(didit(base)),
+            Box::new(aml),
+            Box::new(described("deepvue", base)),
+            Box::new(described("didit", base)),
+        ];
         for provider in providers {
             match provider.request(&ask) {
                 // Of a request its headers are the part that people log.
@@ -337,7 +393,13 @@ fn no_debug_shows_it() {
             }
         }
     }
-    shown.add(&(deepvue(base, SendSafety::Unsafe), didit(base)));
+    shown.add(&(
+        deepvue(base, SendSafety::Unsafe),
+        didit(base),
+        bulk(base),
+        described("deepvue", base),
+        described("didit", base),
+    ));
 
     let directory = tempfile::tempdir().unwrap();
     let mut store = SqliteStore::open(directory.path().join("journal")).unwrap();

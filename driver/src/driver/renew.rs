@@ -1,6 +1,6 @@
 //! Credentials that are over, and their renewal by the program.
 //!
-//! An answer that says so ([`Provider::is_unauthorized`]) says nothing of the job, and nothing ran. If the program gave a way to renew
+//! An answer that says so ([`Provider::is_unauthorized`](steadfast_providers::Provider::is_unauthorized)) says nothing of the job, and nothing ran. If the program gave a way to renew
 //! ([`Builder::renew_credentials`](crate::Builder::renew_credentials)), one renewal runs, however many requests were refused: what was sent with older
 //! credentials than there are now asks for none. While it runs, the gate is held, since whatever left would be refused as well.
 //!

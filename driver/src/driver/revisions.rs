@@ -4,7 +4,7 @@
 //! - *Later*, by the provider's clock: what it dates before the end of the job, or before the last word that was told, is absorbed, whenever it
 //!   comes. Its clock and ours are compared to the second.
 //! - *New*: another status than the last one. The outcome's own is what the profile reads in the answer that ended the job
-//!   ([`Provider::decision`]); where that is not known, the webhook that tells of the decision itself is taken for the first revision.
+//!   ([`Provider::decision`](steadfast_providers::Provider::decision)); where that is not known, the webhook that tells of the decision itself is taken for the first revision.
 //!
 //! The end of a job that the store alone knows is when its last record was written: of an outcome that was claimed late, when it was claimed.
 //!

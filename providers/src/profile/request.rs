@@ -144,7 +144,7 @@ impl Sent {
             segments.iter().map(|segment| segment.parts(ask, secrets)).collect::<Result<_, _>>()?;
         let mut query: Vec<(&str, String)> = Vec::new();
         for (name, value) in &self.query {
-            query.push((name, fill(value)?));
+            query.push((name, fill(value)?.to_string()));
         }
         if let Some(KeyPlace::Query(name)) = &self.key {
             query.push((name, ask.key.as_str().to_owned()));
@@ -229,7 +229,7 @@ impl JsonTemplate {
     fn fill(&self, ask: &Ask<'_>, secrets: &Secrets) -> Result<Json, RequestError> {
         Ok(match self {
             Self::Plain(value) => value.clone(),
-            Self::Text(template) => template.fill(ask, secrets)?.into(),
+            Self::Text(template) => template.fill(ask, secrets)?.as_str().into(),
             Self::List(items) => items.iter().map(|item| item.fill(ask, secrets)).collect::<Result<_, _>>()?,
             Self::Object(members) => {
                 let filled = members.iter().map(|(name, value)| Ok((name.to_string(), value.fill(ask, secrets)?)));

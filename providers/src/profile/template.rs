@@ -13,6 +13,7 @@ use core::fmt;
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use secrecy::zeroize::Zeroizing;
 use steadfast_core::Kind;
 
 use super::pointer::{Pointer, Wanted};
@@ -80,8 +81,9 @@ impl Template {
         self.0.iter().all(|part| matches!(part, Part::Text(_)))
     }
 
-    pub(super) fn fill(&self, ask: &Ask<'_>, secrets: &Secrets) -> Result<String, RequestError> {
-        let mut text = String::new();
+    /// There may be a secret in it, so what it was put together in is wiped.
+    pub(super) fn fill(&self, ask: &Ask<'_>, secrets: &Secrets) -> Result<Zeroizing<String>, RequestError> {
+        let mut text = Zeroizing::new(String::with_capacity(ROOM));
         for part in &self.0 {
             part.put(ask, secrets, &mut text)?;
         }
@@ -175,6 +177,9 @@ pub(super) fn checked_variable(name: &str) -> Result<(), String> {
         "is no environment variable's name (1 to {MAX_NAME_LEN} capitals, digits and _, as in ACME_API_KEY): a secret itself has no place in a profile"
     ))
 }
+
+/// A text within this is put together in one place; a longer one would leave parts of it where it was moved from.
+const ROOM: usize = 1_024;
 
 /// What the environment had under the names of a profile. Clones share it.
 #[derive(Clone, Default)]

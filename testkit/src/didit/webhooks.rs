@@ -204,6 +204,7 @@ impl Outbox {
         counts.refused += u64::from(status.is_some_and(|status| status.is_client_error()));
         if matches!(sending.guise, Guise::Forged | Guise::Altered | Guise::Replayed) {
             counts.forged += u64::from(status.is_some());
+            counts.believed += u64::from(status.is_some_and(|status| status.is_success()));
             return;
         }
         let repeats = match status {

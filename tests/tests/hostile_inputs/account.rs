@@ -194,6 +194,10 @@ const HAZARDS: &[(&str, &[Test])] = &[
         ],
     ),
     (
+        "a source that is down, beside others that are not",
+        &[("tests/tests/deepvue.rs", "a_source_that_is_down_opens_its_own_breaker_and_the_key_keeps_its_limit")],
+    ),
+    (
         "clocks that differ, or jump",
         &[
             (RETRY_AFTER, "a_date_is_read_against_the_date_of_the_same_answer"),
