@@ -13,13 +13,17 @@
 //! - [`webhook`]: whether a webhook comes from whom it says, when it was signed, and what it tells of which job.
 //! - [`Secret`]: a token or key, which nothing shows.
 //! - [`BaseUrl`]: where a provider is; nothing that an answer says leads elsewhere.
+//! - [`derived_key()`]: a key made of what a program knows a job by, for where that may not be shown.
+//! - [`clock_skew()`]: how far the provider's clock is from ours.
 //! - [`fingerprint()`]: by which a repeated submit is known to carry the same payload.
 
 #![warn(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod base_url;
+mod clock_skew;
 pub mod deepvue;
+mod derived_key;
 pub mod didit;
 mod fingerprint;
 mod json;
@@ -40,6 +44,8 @@ use steadfast_core::retry::{AnswerDigest, Failure};
 use steadfast_core::{Key, Kind, OperationPolicy, Reference, Timestamp};
 
 pub use crate::base_url::{BaseUrl, BaseUrlError, is_secure};
+pub use crate::clock_skew::{ClockSkew, clock_skew};
+pub use crate::derived_key::derived_key;
 pub use crate::fingerprint::fingerprint;
 use crate::rate_limit::Reset;
 pub use crate::secret::{Secret, SecretError};

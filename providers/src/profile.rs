@@ -50,6 +50,7 @@
 //! | `status_in_body` | pointer | none | an HTTP status in the body of a 2xx, which wins over it: Deepvue's `code` |
 //! | `retry_after` | flag | `true` | whether `Retry-After` is believed |
 //! | `rate_limit_reset` | word | `"guess"` | what `X-RateLimit-Reset` counts: `"delta-seconds"`, `"epoch-seconds"`, `"epoch-millis"`; `"ignored"`: no rate-limit header is believed |
+//! | `stored_failures` | flag | `true` | whether the provider may store a failure for a key and give it again, so that identical ones end the repeats |
 //! | `wait_for_reset` | flag | `false` | a throttled answer without `Retry-After` waits until the window ends |
 //! | `policy` | table | the core's | [`OperationPolicy`] as the core reads it: `safety`, `create`, `lookup`, `poll`, `persist` |
 //! | `gate` | table | the core's | [`GatePolicy`] as the core reads it: `breaker`, `when_open`, `budget`, `bulkhead`, … |
@@ -282,6 +283,7 @@ pub struct Profile {
     base: BaseUrl,
     origins: Origins,
     waits: Waits,
+    stores_failures: bool,
     policy: OperationPolicy,
     gate: GatePolicy,
     create: Call,

@@ -11,7 +11,7 @@ use steadfast_core::operation::{Attempt, AttemptId, Reading};
 use steadfast_core::rate_limit::Quota;
 use steadfast_core::retry::{Certainty, Class, Failure};
 use steadfast_core::{Key, Kind, OperationId, Timestamp};
-use steadfast_providers::{Answer, Ask, Payload, Provider};
+use steadfast_providers::{Answer, Ask, ClockSkew, Payload, Provider, clock_skew};
 
 use super::{Driver, Task};
 use crate::finished::FinalAnswer;
@@ -67,6 +67,9 @@ impl Reader {
             }
         };
         let (parts, body) = response.into_parts();
+        if let Some(skew) = clock_skew(&parts.headers, wall).filter(|skew| skew.span() > ClockSkew::WORTH_SAYING) {
+            tracing::warn!(key = %key.label(), ?skew, "the provider's clock is far from ours: what it dates and signs may be refused");
+        }
         let answer = Answer::new(kind, parts.status, &parts.headers, &body, wall).about(&key);
         let read = || {
             let meaning = provider.read(&answer).map_err(|failure| failure.with_answer(provider.stored(&answer)));

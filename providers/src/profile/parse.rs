@@ -20,6 +20,7 @@ pub(super) fn profile(root: &Table<'_>) -> Result<Profile, ProfileError> {
     let origins = Origins::parse(root)?;
     let waits = Waits::parse(root)?;
     let status_in_body = root.get("status_in_body").map(|value| pointer(&value)).transpose()?;
+    let stores_failures = root.get("stored_failures").map_or(Ok(true), |value| value.boolean())?;
     let (policy, safety) = policy::policy(root)?;
     let gate = policy::gate(root)?;
     let shared = |kind| root.get("headers").map_or_else(|| Ok(Vec::new()), |value| headers(&value, kind));
@@ -83,7 +84,7 @@ pub(super) fn profile(root: &Table<'_>) -> Result<Profile, ProfileError> {
     let lookup = lookup.transpose()?;
     root.finish()?;
     policy::check_safety(policy.safety(), &safety, create.sent.bears_key(), lookup.is_some())?;
-    Ok(Profile { name, base, origins, waits, policy, gate, create, lookup, poll, result, hook })
+    Ok(Profile { name, base, origins, waits, stores_failures, policy, gate, create, lookup, poll, result, hook })
 }
 
 fn name(root: &Table<'_>) -> Result<Box<str>, ProfileError> {

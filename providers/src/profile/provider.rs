@@ -8,13 +8,13 @@ use http::{HeaderMap, Request, StatusCode};
 use steadfast_core::gate::GatePolicy;
 use steadfast_core::operation::Reading;
 use steadfast_core::rate_limit::Quota;
-use steadfast_core::retry::{Class, Failure};
+use steadfast_core::retry::{AnswerDigest, Class, Failure};
 use steadfast_core::{Kind, OperationPolicy, Timestamp};
 
 use super::template::Secrets;
 use super::{ConnectError, Profile};
 use crate::webhook::Verifier;
-use crate::{Answer, Ask, BaseUrl, Provider, RequestError, Secret, WebhookError, WebhookEvent};
+use crate::{Answer, Ask, BaseUrl, Provider, RequestError, Secret, WebhookError, WebhookEvent, status};
 
 /// A provider that a file describes. Made by [`Profile::connect`]; see the [module](super).
 ///
@@ -130,6 +130,10 @@ impl Provider for ProfileProvider {
         let call = self.profile.call(answer.kind);
         call.is_some_and(|call| call.read.status(answer) == StatusCode::UNAUTHORIZED)
             || self.read(answer).is_err_and(|failure| failure.class == Class::Unauthorized)
+    }
+
+    fn stored(&self, answer: &Answer<'_>) -> Option<AnswerDigest> {
+        if self.profile.stores_failures { status::stored(answer) } else { None }
     }
 
     fn decision(&self, answer: &Answer<'_>) -> Option<Box<str>> {

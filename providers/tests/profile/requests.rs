@@ -5,7 +5,7 @@ use http::{HeaderMap, Method, Request, StatusCode};
 use proptest::prelude::*;
 use steadfast_core::operation::Reading;
 use steadfast_core::{Key, Kind, Reference};
-use steadfast_providers::profile::{ConnectError, Profile};
+use steadfast_providers::profile::{self, ConnectError, Profile};
 use steadfast_providers::{Answer, Ask, BaseUrl, Payload, Provider, RequestError};
 
 use super::{ACME, WALL, acme, connect, key, read};
@@ -250,4 +250,17 @@ proptest! {
         }
         prop_assert!(!shown.contains("canary"), "{shown}");
     }
+}
+
+/// Whether identical failures end the repeats is the file's to say: a provider that stores none answers alike for other reasons.
+#[test]
+fn a_file_says_whether_failures_are_stored_for_a_key() {
+    let (text, headers) = (profile::shipped("stripe-identity").unwrap(), HeaderMap::new());
+    let stored = |text: &str| {
+        let provider = Profile::parse(text).unwrap().connect(|_| Some("secret".to_owned())).unwrap();
+        let answer = Answer::new(Kind::Create, StatusCode::INTERNAL_SERVER_ERROR, &headers, b"{}", WALL);
+        provider.stored(&answer).is_some()
+    };
+    assert!(stored(text));
+    assert!(!stored(&format!("stored_failures = false\n{text}")));
 }

@@ -203,7 +203,12 @@ const HAZARDS: &[(&str, &[Test])] = &[
             (RETRY_AFTER, "a_date_is_read_against_the_date_of_the_same_answer"),
             (POLICIES, "c21_the_clock_went_back"),
             (POLICIES, "c22_the_clock_jumped_forward"),
+            ("providers/src/clock_skew.rs", "a_date_that_is_none_says_nothing_and_no_clock_overflows"),
         ],
+    ),
+    (
+        "names of jobs that can be guessed, or that two tenants share",
+        &[("providers/src/derived_key.rs", "other_parts_and_other_secrets_are_other_keys")],
     ),
     ("a provider that is down", &[("tests/tests/outage.rs", "an_outage_costs_no_job_and_the_provider_gets_rest")]),
     (
