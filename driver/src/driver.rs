@@ -11,11 +11,13 @@
 mod by_id;
 mod end;
 mod intake;
+mod job;
 mod renew;
 mod results;
 mod resume;
 mod revisions;
 mod send;
+mod task;
 mod webhooks;
 
 use std::collections::VecDeque;
@@ -23,128 +25,35 @@ use std::collections::hash_map::Entry;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Duration;
 
 use oneshot::Sender;
 use steadfast_core::engine::{Event, Limits};
-use steadfast_core::gate::{Gate, GatePolicy};
+use steadfast_core::gate::Gate;
 use steadfast_core::operation::{Effect, Reading, RecordId, Stage};
-use steadfast_core::{Engine, Key, OperationId, Seed, Timestamp};
-use steadfast_providers::{Payload, Provider};
-use steadfast_store::{self as store, KeptAnswer, StoreError};
+use steadfast_core::{Engine, OperationId, Seed, Timestamp};
+use steadfast_providers::Provider;
+use steadfast_store::{self as store, KeptAnswer};
 
 use self::by_id::{ById, Ids};
 pub(crate) use self::intake::Question;
 use self::intake::Reply;
 pub use self::intake::{Following, Submit};
+use self::job::Job;
 use self::renew::Renewals;
 pub use self::renew::{Renew, RenewError, Renewed, Renewing};
 use self::results::Results;
 use self::resume::Parking;
 use self::revisions::Ends;
 pub use self::send::{Answered, Reader, Sending};
+pub use self::task::{Command, Task};
 use self::webhooks::Webhooks;
-use crate::accepted::{Accepted, AcceptingAnswer, Telling};
+use crate::accepted::AcceptingAnswer;
 use crate::builder::Loaded;
-use crate::finished::{FinalAnswer, Finished, ResumeError, SubmitError, Unfinished};
-use crate::journal::{Batch, Done, Fate, Journal, Started, Work, Worked};
+use crate::finished::{FinalAnswer, SubmitError, Unfinished};
+use crate::journal::{Batch, Done, Fate, Journal, Started, Worked};
 use crate::observe::{Hooks, Observation};
 use crate::revision::Subscribers;
 use crate::webhook::Posted;
-
-/// What a program wants of its client, beside new jobs.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum Command {
-    /// Whoever follows the job wants to know when the provider has it. Dropped untold, it has ended.
-    Accepted {
-        /// Which.
-        id: OperationId,
-        /// Whoever asked.
-        reply: Sender<Accepted>,
-    },
-    /// The job is no longer wanted.
-    Cancel(OperationId),
-    /// What ended as unresolved is to be polled on.
-    Resume {
-        /// Which.
-        key: Key,
-        /// Whoever asked.
-        reply: Sender<Result<Following, ResumeError>>,
-    },
-    /// Nothing is to leave for so long.
-    Hold(Duration),
-    /// Other settings of the gate.
-    Gate(Box<GatePolicy>),
-    /// Takes in nothing more, waits so long for what is under way, then stops.
-    Shutdown {
-        /// How long.
-        grace: Duration,
-        /// Whoever asked.
-        reply: Sender<Vec<Unfinished>>,
-    },
-}
-
-/// What an adapter must do. `H` is what it holds for a request in the air.
-#[derive(Debug)]
-#[non_exhaustive]
-#[must_use = "whoever waits for it waits for ever if it is not done"]
-pub enum Task<H> {
-    /// Send a request, [read](Reader::read) what comes of it where it blocks nobody, and feed that to [`Driver::answered`]. Tell
-    /// [`Driver::sent`] what to hold for it.
-    Send(Box<Sending<H>>),
-    /// Nobody waits for this request any more: if it can be, it is to be cut off. It stays the [`previous`](Sending::previous) of the job's next one.
-    Abort(OperationId),
-    /// Let the store work where it may block, and feed what came of it to [`Driver::worked`]. There is one at a time.
-    Work(Box<Work>),
-    /// Renew the credentials, where that may block or wait, and feed what came of it to [`Driver::renewed`]. A next one makes an earlier one pointless.
-    Renew(Renewing),
-}
-
-/// What is held for an operation that has not ended: the bytes, and who waits. See [`Driver::job`].
-struct Job<H> {
-    /// What a create would send; after a restart it may not be at hand.
-    payload: Option<Payload>,
-    /// Whether the store has it.
-    payload_kept: bool,
-    /// Submits that wait for the intent to be durable.
-    replies: Vec<Reply>,
-    /// Handles that wait for the end.
-    waiters: Vec<Sender<Finished>>,
-    /// The request in the air, or the last one.
-    request: Option<H>,
-    answer: Option<FinalAnswer>,
-    /// The newest credentials with which a create was refused for them.
-    refused_with: Option<u32>,
-    /// Whom to tell that the provider has it.
-    telling: Telling,
-    durable: bool,
-    /// Whether a handle was given out: whoever drops it lets go of the outcome.
-    followed: bool,
-    /// The record that makes it durable: the first that is asked for. One from before it was resumed is still on its way, perhaps.
-    intent: Option<RecordId>,
-    /// Why its intent is not on disk.
-    failure: Option<Arc<StoreError>>,
-}
-
-impl<H> Default for Job<H> {
-    fn default() -> Self {
-        Self {
-            payload: None,
-            payload_kept: false,
-            replies: Vec::new(),
-            waiters: Vec::new(),
-            request: None,
-            answer: None,
-            refused_with: None,
-            telling: Telling::default(),
-            durable: false,
-            followed: false,
-            intent: None,
-            failure: None,
-        }
-    }
-}
 
 /// One client's engine, with all that an adapter needs beside it. See the [crate's front page](crate).
 ///

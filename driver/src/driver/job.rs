@@ -1,0 +1,57 @@
+//! What is held for an operation beside the engine's state.
+
+use std::sync::Arc;
+
+use oneshot::Sender;
+use steadfast_core::operation::RecordId;
+use steadfast_providers::Payload;
+use steadfast_store::StoreError;
+
+use super::intake::Reply;
+use crate::accepted::Telling;
+use crate::finished::{FinalAnswer, Finished};
+
+/// What is held for an operation that has not ended: the bytes, and who waits. See [`Driver::job`](super::Driver::job).
+pub(super) struct Job<H> {
+    /// What a create would send; after a restart it may not be at hand.
+    pub(super) payload: Option<Payload>,
+    /// Whether the store has it.
+    pub(super) payload_kept: bool,
+    /// Submits that wait for the intent to be durable.
+    pub(super) replies: Vec<Reply>,
+    /// Handles that wait for the end.
+    pub(super) waiters: Vec<Sender<Finished>>,
+    /// The request in the air, or the last one.
+    pub(super) request: Option<H>,
+    pub(super) answer: Option<FinalAnswer>,
+    /// The newest credentials with which a create was refused for them.
+    pub(super) refused_with: Option<u32>,
+    /// Whom to tell that the provider has it.
+    pub(super) telling: Telling,
+    pub(super) durable: bool,
+    /// Whether a handle was given out: whoever drops it lets go of the outcome.
+    pub(super) followed: bool,
+    /// The record that makes it durable: the first that is asked for. One from before it was resumed is still on its way, perhaps.
+    pub(super) intent: Option<RecordId>,
+    /// Why its intent is not on disk.
+    pub(super) failure: Option<Arc<StoreError>>,
+}
+
+impl<H> Default for Job<H> {
+    fn default() -> Self {
+        Self {
+            payload: None,
+            payload_kept: false,
+            replies: Vec::new(),
+            waiters: Vec::new(),
+            request: None,
+            answer: None,
+            refused_with: None,
+            telling: Telling::default(),
+            durable: false,
+            followed: false,
+            intent: None,
+            failure: None,
+        }
+    }
+}

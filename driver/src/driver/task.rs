@@ -1,0 +1,63 @@
+//! What goes into the driver beside jobs, answers and webhooks, and what comes out of it.
+
+use std::time::Duration;
+
+use oneshot::Sender;
+use steadfast_core::gate::GatePolicy;
+use steadfast_core::{Key, OperationId};
+
+use super::intake::Following;
+use super::renew::Renewing;
+use super::send::Sending;
+use crate::accepted::Accepted;
+use crate::finished::{ResumeError, Unfinished};
+use crate::journal::Work;
+
+/// What a program wants of its client, beside new jobs.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Command {
+    /// Whoever follows the job wants to know when the provider has it. Dropped untold, it has ended.
+    Accepted {
+        /// Which.
+        id: OperationId,
+        /// Whoever asked.
+        reply: Sender<Accepted>,
+    },
+    /// The job is no longer wanted.
+    Cancel(OperationId),
+    /// What ended as unresolved is to be polled on.
+    Resume {
+        /// Which.
+        key: Key,
+        /// Whoever asked.
+        reply: Sender<Result<Following, ResumeError>>,
+    },
+    /// Nothing is to leave for so long.
+    Hold(Duration),
+    /// Other settings of the gate.
+    Gate(Box<GatePolicy>),
+    /// Takes in nothing more, waits so long for what is under way, then stops.
+    Shutdown {
+        /// How long.
+        grace: Duration,
+        /// Whoever asked.
+        reply: Sender<Vec<Unfinished>>,
+    },
+}
+
+/// What an adapter must do. `H` is what it holds for a request in the air.
+#[derive(Debug)]
+#[non_exhaustive]
+#[must_use = "whoever waits for it waits for ever if it is not done"]
+pub enum Task<H> {
+    /// Send a request, [read](crate::Reader::read) what comes of it where it blocks nobody, and feed that to [`Driver::answered`](crate::Driver::answered). Tell
+    /// [`Driver::sent`](crate::Driver::sent) what to hold for it.
+    Send(Box<Sending<H>>),
+    /// Nobody waits for this request any more: if it can be, it is to be cut off. It stays the [`previous`](Sending::previous) of the job's next one.
+    Abort(OperationId),
+    /// Let the store work where it may block, and feed what came of it to [`Driver::worked`](crate::Driver::worked). There is one at a time.
+    Work(Box<Work>),
+    /// Renew the credentials, where that may block or wait, and feed what came of it to [`Driver::renewed`](crate::Driver::renewed). A next one makes an earlier one pointless.
+    Renew(Renewing),
+}
