@@ -13,7 +13,6 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use http::Response;
 use steadfast_core::OperationId;
-use steadfast_core::bulkhead::BulkheadPolicy;
 use steadfast_core::gate::GatePolicy;
 use steadfast_driver::{
     Answered, Command, Driver, Outgoing, Posted, Renewed, Renewing, SendError, Sending, Submit, Task, Work, Worked,
@@ -229,15 +228,8 @@ fn carry(transport: &impl Transport, outgoing: Outgoing) -> Result<Response<Byte
 
 /// A gate that lets out no more than there are threads.
 pub(crate) fn narrow(policy: &mut GatePolicy) {
-    let most = policy.bulkhead().map(|bulkhead| bulkhead.bounds().1);
-    if most.is_none_or(|most| most > MOST_THREADS) {
-        let (least, initial) =
-            policy.bulkhead().map_or((MOST_THREADS, MOST_THREADS), |it| (it.bounds().0, it.initial()));
-        let (least, initial) = (least.min(MOST_THREADS), initial.min(MOST_THREADS));
-        if let Ok(narrower) = BulkheadPolicy::adaptive(least, initial, MOST_THREADS) {
-            *policy = std::mem::take(policy).with_bulkhead(Some(narrower));
-        }
-    }
+    let bulkhead = policy.bulkhead().cloned().unwrap_or_default().at_most(MOST_THREADS);
+    *policy = std::mem::take(policy).with_bulkhead(Some(bulkhead));
 }
 
 /// The store's thread: it ends when the loop does.

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::num::NonZeroU32;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -10,7 +11,7 @@ use steadfast_core::OperationId;
 use steadfast_driver::Sending;
 
 /// The most threads for requests: 64. A gate without a bulkhead gets one of this size, and one whose bulkhead would let out more is narrowed.
-pub const MOST_THREADS: u32 = 64;
+pub const MOST_THREADS: NonZeroU32 = NonZeroU32::MIN.saturating_add(63);
 
 /// How long a thread waits for a next request before it ends.
 const IDLE: Duration = Duration::from_secs(10);
@@ -45,7 +46,7 @@ impl Pool {
     pub(crate) fn carry(&self, request: Box<Sending<()>>) -> Result<(), (io::Error, Box<Sending<()>>)> {
         let mut state = self.0.lock();
         state.requests.push_back((Instant::now(), request));
-        if state.idle >= state.requests.len() || state.threads >= MOST_THREADS as usize {
+        if state.idle >= state.requests.len() || state.threads >= MOST_THREADS.get() as usize {
             drop(state);
             self.0.changed.notify_one();
             return Ok(());

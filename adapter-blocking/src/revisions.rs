@@ -1,19 +1,14 @@
 //! Subscriptions to what the provider says of jobs that have ended.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use steadfast_driver::{REVISIONS, Revision, RevisionError, Subscribers};
 
 /// A subscription to revisions. See [`Client::revisions`](crate::Client::revisions).
 #[derive(Debug)]
-pub struct Revisions {
-    /// None if the client had stopped.
-    queue: Option<Receiver<Revision>>,
-    missed: Arc<AtomicU64>,
-}
+pub struct Revisions(Arc<Subscriber>);
 
 impl Revisions {
     /// Waits for the next one, so long at most. `None`: there is none yet.
@@ -21,14 +16,15 @@ impl Revisions {
     /// # Errors
     /// Some were missed, or there will be no more.
     pub fn next_timeout(&mut self, timeout: Duration) -> Result<Option<Revision>, RevisionError> {
-        let missed = self.missed.swap(0, Ordering::AcqRel);
-        if missed > 0 {
-            return Err(RevisionError::Missed(missed));
+        let nothing = |queue: &mut Queue| queue.missed == 0 && queue.waiting.is_empty() && !queue.stopped;
+        let waited = self.0.arrived.wait_timeout_while(self.0.queue(), timeout, nothing);
+        let (mut queue, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        if queue.missed > 0 {
+            return Err(RevisionError::Missed(std::mem::take(&mut queue.missed)));
         }
-        match self.queue.as_ref().map(|queue| queue.recv_timeout(timeout)) {
-            Some(Ok(revision)) => Ok(Some(revision)),
-            Some(Err(RecvTimeoutError::Timeout)) => Ok(None),
-            Some(Err(RecvTimeoutError::Disconnected)) | None => Err(RevisionError::Stopped),
+        match queue.waiting.pop_front() {
+            None if queue.stopped => Err(RevisionError::Stopped),
+            next => Ok(next),
         }
     }
 
@@ -46,24 +42,55 @@ impl Revisions {
 }
 
 /// One of those who have subscribed.
+#[derive(Debug, Default)]
 pub(crate) struct Subscriber {
-    queue: SyncSender<Revision>,
-    /// Told to it when its queue was full: the newest are dropped.
-    missed: Arc<AtomicU64>,
+    queue: Mutex<Queue>,
+    arrived: Condvar,
 }
 
-/// All who have subscribed; `None` once the client has stopped. Shared by the clients and the loop, which alone closes it.
-pub(crate) type Subscribed = Arc<Mutex<Option<Vec<Subscriber>>>>;
+/// What one of them was told and has not taken.
+#[derive(Debug, Default)]
+struct Queue {
+    /// The oldest first.
+    waiting: VecDeque<Revision>,
+    /// How many older ones had to make room.
+    missed: u64,
+    /// There will be no more.
+    stopped: bool,
+}
+
+impl Subscriber {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&self, revision: Revision) {
+        let mut queue = self.queue();
+        if queue.waiting.len() >= REVISIONS {
+            queue.waiting.pop_front();
+            queue.missed += 1;
+        }
+        queue.waiting.push_back(revision);
+        drop(queue);
+        self.arrived.notify_one();
+    }
+
+    fn stop(&self) {
+        self.queue().stopped = true;
+        self.arrived.notify_one();
+    }
+}
+
+/// All who have subscribed, but for those who are gone; `None` once the client has stopped. Shared by the clients and the loop, which alone closes it.
+pub(crate) type Subscribed = Arc<Mutex<Option<Vec<Weak<Subscriber>>>>>;
 
 pub(crate) fn subscribe(subscribed: &Subscribed) -> Revisions {
-    let missed = Arc::new(AtomicU64::new(0));
-    let mut all = subscribed.lock().unwrap_or_else(PoisonError::into_inner);
-    let queue = all.as_mut().map(|all| {
-        let (queue, receiver) = sync_channel(REVISIONS);
-        all.push(Subscriber { queue, missed: missed.clone() });
-        receiver
-    });
-    Revisions { queue, missed }
+    let subscriber = Arc::<Subscriber>::default();
+    match &mut *subscribed.lock().unwrap_or_else(PoisonError::into_inner) {
+        Some(all) => all.push(Arc::downgrade(&subscriber)),
+        None => subscriber.stop(),
+    }
+    Revisions(subscriber)
 }
 
 /// Tells all who have subscribed, until it is dropped with the loop.
@@ -77,19 +104,19 @@ impl Subscribers for Told {
     fn tell(&self, revision: Revision) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(all) = all.as_mut() else { return };
-        all.retain(|subscriber| match subscriber.queue.try_send(revision.clone()) {
-            Ok(()) => true,
-            Err(TrySendError::Full(_)) => {
-                subscriber.missed.fetch_add(1, Ordering::AcqRel);
-                true
+        all.retain(|subscriber| {
+            let subscriber = subscriber.upgrade();
+            if let Some(subscriber) = &subscriber {
+                subscriber.tell(revision.clone());
             }
-            Err(TrySendError::Disconnected(_)) => false,
+            subscriber.is_some()
         });
     }
 }
 
 impl Drop for Told {
     fn drop(&mut self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        all.iter().flatten().filter_map(Weak::upgrade).for_each(|subscriber| subscriber.stop());
     }
 }

@@ -87,6 +87,15 @@ impl BulkheadPolicy {
         Ok(self)
     }
 
+    /// The same, never letting out more than so many: what the caller's threads or connections can carry.
+    #[must_use]
+    pub fn at_most(mut self, most: NonZeroU32) -> Self {
+        self.least = self.least.min(most);
+        self.initial = self.initial.min(most);
+        self.most = self.most.min(most);
+        self
+    }
+
     /// The limit at first.
     #[must_use]
     pub const fn initial(&self) -> u32 {

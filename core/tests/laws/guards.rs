@@ -1,6 +1,6 @@
 //! Rate limiter, retry budget and bulkhead under random histories.
 
-use core::num::NonZeroU8;
+use core::num::{NonZeroU8, NonZeroU32};
 use core::time::Duration;
 use std::collections::VecDeque;
 
@@ -480,6 +480,20 @@ fn an_adaptive_limit_grows_by_one_a_round_and_is_cut_once_for_all_that_was_under
     fill(&mut bulkhead);
     bulkhead.settle(&policy, Load::TooMuch, at(12), at(13));
     assert_eq!(bulkhead.limit(&policy), before / 4, "a request let in after the cut is news");
+}
+
+#[test]
+fn a_bulkhead_that_is_narrowed_keeps_all_else() {
+    let adaptive = |least, initial, most| BulkheadPolicy::adaptive(least, initial, most).unwrap().with_decrease(80);
+    let narrowed = |policy: BulkheadPolicy| policy.at_most(NonZeroU32::new(64).unwrap());
+    for ((least, initial, most), (less, first, limit)) in [
+        ((1, 20, 200), (1, 20, 64)),
+        ((1, 100, 200), (1, 64, 64)),
+        ((100, 100, 100), (64, 64, 64)),
+        ((1, 20, 50), (1, 20, 50)),
+    ] {
+        assert_eq!(adaptive(least, initial, most).map(narrowed), adaptive(less, first, limit));
+    }
 }
 
 #[test]
