@@ -13,7 +13,7 @@ use steadfast_core::gate::GatePolicy;
 use steadfast_core::{Key, OperationId};
 use steadfast_driver::{
     Acceptance, Accepted, Command, Delivery, Driver, Finished, Following, Mailbox, NotAccepted, Posted, Renew,
-    RenewError, RenewsBy, ResumeError, Start, StartError, Stopped, Submit, SubmitError, Unfinished,
+    RenewError, RenewsBy, ResumeError, Start, StartError, Stopped, Submit, SubmitError, TraceSource, Unfinished,
 };
 use steadfast_providers::{Payload, Provider};
 
@@ -35,6 +35,7 @@ struct Shared {
     inputs: Sender<Input>,
     mailbox: Mailbox,
     revisions: Subscribed,
+    traces: TraceSource,
     driver: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -53,7 +54,7 @@ impl Client {
     /// See [`SubmitError`]. In each case nothing was sent for this submit.
     pub fn submit(&self, key: Key, payload: impl Into<Payload>) -> Result<Handle, SubmitError> {
         let (reply, taken) = oneshot::channel();
-        let submit = Submit::new(key, payload.into(), reply);
+        let submit = Submit::new(key, payload.into(), reply).traced(self.0.traces.current());
         self.0.inputs.send(Input::Submit(submit)).map_err(|_| SubmitError::Stopped)?;
         Ok(self.handle(taken.recv().map_err(|_| SubmitError::Stopped)??))
     }
@@ -62,7 +63,7 @@ impl Client {
     ///
     /// # Errors
     /// It was not taken in, or the client stopped before it ended.
-    pub fn call(&self, key: Key, payload: impl Into<Payload>) -> Result<Finished, CallError> {
+    pub fn call(&self, key: Key, payload: impl Into<Payload>) -> Result<Finished, JobError> {
         Ok(self.submit(key, payload)?.wait()?)
     }
 
@@ -88,6 +89,10 @@ impl Client {
     /// about nobody's job; see [`Delivery`]. Polling goes on beside webhooks, and finds what they lose: where they are reliable, a slower schedule
     /// ([`Builder::policy`]) is enough. It blocks for no longer than [`WebhookPolicy::answer_within`](crate::WebhookPolicy::answer_within).
     pub fn deliver(&self, headers: &HeaderMap, body: Bytes) -> Delivery {
+        self.0.mailbox.count(self.post(headers, body))
+    }
+
+    fn post(&self, headers: &HeaderMap, body: Bytes) -> Delivery {
         let event = match self.0.mailbox.open(headers, &body, SystemTime::now().into()) {
             Ok(event) => event,
             Err(refused) => return refused,
@@ -177,6 +182,7 @@ impl<P: Provider, T: Transport> Start<P, T> for Client {
         let (provider, transport, mut settings) = builder.into_parts();
         let provider: Arc<dyn Provider> = Arc::new(provider);
         let (mailbox, has_store) = (Mailbox::new(provider.clone(), settings.webhooks()), settings.has_store());
+        let traces = settings.trace_source();
         narrow(settings.gate_mut());
         let loaded = settings.load(provider.name())?;
         let mut clock = Clock::start();
@@ -187,7 +193,7 @@ impl<P: Provider, T: Transport> Start<P, T> for Client {
         let this = Loop::new(driver, clock, transport, inputs.clone(), has_store).map_err(StartError::NoThread)?;
         let thread = thread::Builder::new().name("steadfast-driver".to_owned());
         let driver = thread.spawn(move || this.run(&taken_in)).map_err(StartError::NoThread)?;
-        Ok(Self(Arc::new(Shared { inputs, mailbox, revisions, driver: Mutex::new(Some(driver)) })))
+        Ok(Self(Arc::new(Shared { inputs, mailbox, revisions, traces, driver: Mutex::new(Some(driver)) })))
     }
 }
 
@@ -315,26 +321,26 @@ impl fmt::Debug for Handle {
 /// Why a [`call`](Client::call) gave no outcome.
 #[derive(Debug)]
 #[non_exhaustive]
-pub enum CallError {
+pub enum JobError {
     /// The job was not taken in.
     Submit(SubmitError),
     /// The client stopped before the job ended.
     Stopped(Stopped),
 }
 
-impl From<SubmitError> for CallError {
+impl From<SubmitError> for JobError {
     fn from(error: SubmitError) -> Self {
         Self::Submit(error)
     }
 }
 
-impl From<Stopped> for CallError {
+impl From<Stopped> for JobError {
     fn from(stopped: Stopped) -> Self {
         Self::Stopped(stopped)
     }
 }
 
-impl fmt::Display for CallError {
+impl fmt::Display for JobError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Submit(error) => error.fmt(f),
@@ -343,7 +349,7 @@ impl fmt::Display for CallError {
     }
 }
 
-impl std::error::Error for CallError {
+impl std::error::Error for JobError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Submit(error) => error.source(),

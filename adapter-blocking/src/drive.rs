@@ -66,7 +66,8 @@ impl Loop {
         let pool = Pool::new(move |sending, waited| {
             let Sending { mut outgoing, reader, .. } = *sending;
             outgoing.timeout = outgoing.timeout.saturating_sub(waited);
-            let answered = reader.read(carry(&transport, outgoing), SystemTime::now().into());
+            let came = reader.span().in_scope(|| carry(&transport, outgoing));
+            let answered = reader.read(came, SystemTime::now().into());
             // Nobody is there any more if the client has stopped.
             let _ = answers.send(Input::Answered(answered));
         });

@@ -37,31 +37,62 @@
 //! A request that is given up cannot be cut off: its thread goes on until its own time-out, and the job's next request does not leave before that. An answer that comes
 //! meanwhile still counts for what it teaches.
 //!
+//! # Crashes and webhooks
+//!
+//! Without a store, a crash forgets the jobs under way. Give the builder one ([`Builder::store`](steadfast_driver::Builder::store), `steadfast_store::SqliteStore`), and
+//! nothing leaves that is not on disk first; the next process goes on from there. Give what your HTTP server receives of the provider's webhooks to
+//! [`Client::deliver`], and answer what it says.
+//!
+//! # One machine alone
+//!
+//! A [`Breaker`], a [`RateLimiter`] and a [`RetryBudget`] to share between threads, for calls that are no jobs.
+//!
+//! # Any call
+//!
+//! [`retry`] repeats any call, [`poll_until`] asks until something is ready; with the policies of the engine, and behind those handles if you give them.
+//! `examples/retry.rs` shows both.
+//!
 //! # Features
 //!
-//! - `ureq` (default): [`UreqTransport`]. Without it, implement [`Transport`] for the client that you use.
+//! - `ureq` (default): [`UreqTransport`], and [`ResponseExt`] for calls that are no jobs. Without it, implement [`Transport`] for the client that
+//!   you use.
+//! - `metrics`: counts and times for the recorder that your program installs. The module of that name lists them.
+//! - `yaml`: [`Policies`] from YAML too; TOML and JSON are read in any case.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod calls;
 mod client;
 mod clock;
 mod drive;
 mod pool;
+mod rate_limiter;
+#[cfg(feature = "ureq")]
+mod resolver;
 mod revisions;
 mod transport;
 #[cfg(feature = "ureq")]
 mod ureq;
 
+#[cfg(feature = "metrics")]
+pub use steadfast_driver::metrics;
 pub use steadfast_driver::{
-    Accepted, AcceptingAnswer, CorrelationId, Delivery, Durability, FinalAnswer, Finished, NotAccepted, Observation,
-    Outgoing, RenewError, ResumeError, Revision, RevisionError, Seal, SealError, SendError, StartError, Stopped,
-    SubmitError, Unfinished, UnknownJob, WebhookPolicy,
+    Accepted, AcceptingAnswer, Attempt, Breaker, BudgetSpent, Call, CallError, CorrelationHeader,
+    CorrelationHeaderError, CorrelationId, Delivery, Durability, FinalAnswer, Finished, HttpError, Lease, Leases,
+    Limited, NotAccepted, Observation, Outgoing, Permit, Place, Policies, PollAnswer, PollError, PollState, Polled,
+    RenewError, ResumeError, RetryBudget, RetryError, Retrying, Revision, RevisionError, Seal, SealError, SendError,
+    StartError, StopReason, Stopped, SubmitError, TraceContext, TraceError, TraceParent, TraceState, Unfinished,
+    UnknownJob, VirtualTimer, WebhookPolicy, http_failure, http_response,
 };
 
-pub use crate::client::{CallError, Client, Handle};
+pub use crate::calls::{Moment, PollUntil, Retry, SystemTimer, poll_until, retry};
+pub use crate::client::{Client, Handle, JobError};
 pub use crate::pool::MOST_THREADS;
+pub use crate::rate_limiter::RateLimiter;
 pub use crate::revisions::Revisions;
 pub use crate::transport::Transport;
 #[cfg(feature = "ureq")]
-pub use crate::ureq::UreqTransport;
+pub use crate::ureq::{ResponseExt, UreqTransport, classify_error};
 
 /// Describes a [`Client`]. Made by [`Client::builder`]; its [`start`](steadfast_driver::Builder::start) blocks while it reads the store, and gives the client.
 pub type Builder<P, T> = steadfast_driver::Builder<P, T, Client>;

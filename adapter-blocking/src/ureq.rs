@@ -5,6 +5,7 @@
 //! machine itself only. An error tells by itself whether there was a connection: whatever fails before there is one certainly ran nothing.
 
 use std::env;
+use std::fmt;
 use std::io::{self, Read};
 use std::time::Duration;
 
@@ -14,11 +15,17 @@ use steadfast_driver::{Outgoing, SendError};
 use steadfast_providers::is_secure;
 use ureq::config::{Config, ConfigBuilder};
 use ureq::typestate::AgentScope;
-use ureq::unversioned::resolver::DefaultResolver;
+use ureq::unversioned::resolver::{DefaultResolver, Resolver};
 use ureq::unversioned::transport::{ConnectionDetails, Connector, DefaultConnector, Transport as Connection};
 use ureq::{Agent, Error, Proxy};
 
+use crate::pool::MOST_THREADS;
+use crate::resolver::{Addresses, Remembering};
 use crate::transport::Transport;
+
+mod response_ext;
+
+pub use self::response_ext::{ResponseExt, classify_error};
 
 /// How long a connection may take to come about. Well below an attempt's time-out, so that "could not connect", which is known to have run
 /// nothing, is told apart from "no answer", which is not.
@@ -51,22 +58,32 @@ impl Default for UreqTransport {
 }
 
 impl UreqTransport {
-    /// With ureq's defaults but for redirects (off), the connection's time-out (5 s) and proxies: the one that the environment names (`HTTPS_PROXY`, `ALL_PROXY`,
+    /// With ureq's defaults but for redirects (off), the connection's time-out (5 s), idle connections (kept for as many requests as a client has in the air,
+    /// [`MOST_THREADS`]) and proxies: the one that the environment names (`HTTPS_PROXY`, `ALL_PROXY`,
     /// less what `NO_PROXY` excepts) carries what is encrypted only. Plain `http`, which is for this machine, never leaves it.
     #[must_use]
     pub fn new() -> Self {
-        let this = Self::from_builder(Agent::config_builder().proxy(None).timeout_connect(Some(CONNECT_TIMEOUT)));
+        let most = MOST_THREADS.get() as usize;
+        let builder = Agent::config_builder().proxy(None).timeout_connect(Some(CONNECT_TIMEOUT));
+        let this = Self::from_builder(builder.max_idle_connections(most).max_idle_connections_per_host(most));
         Self { proxy: proxy_of_environment(), ..this }
     }
 
     /// With your own settings: proxies (those of the environment too, unless you switch them off), certificates, pool sizes. Redirects are switched off
-    /// whatever they were, and every status is an answer.
+    /// whatever they were, and every status is an answer. ureq's own default keeps three idle connections to a host: with more requests in the air than
+    /// that, most would begin with a connection of their own.
     #[must_use]
     pub fn from_builder(builder: ConfigBuilder<AgentScope>) -> Self {
         let config: Config =
             builder.max_redirects(0).max_redirects_will_error(false).http_status_as_error(false).build();
-        let connector = Certain(DefaultConnector::default());
-        Self { agent: Agent::with_parts(config, connector, DefaultResolver::default()), proxy: None }
+        Self { agent: agent(config, DefaultConnector::default(), DefaultResolver::default()), proxy: None }
+    }
+
+    /// The agent that it sends by, for calls that are no jobs: of its errors it is known whether there was a connection ([`ResponseExt`]). A proxy that the
+    /// environment names is not among its settings.
+    #[must_use]
+    pub const fn agent(&self) -> &Agent {
+        &self.agent
     }
 }
 
@@ -98,6 +115,11 @@ impl UreqTransport {
     }
 }
 
+fn agent(config: Config, connector: impl Connector, resolver: impl Resolver) -> Agent {
+    let known = Addresses::default();
+    Agent::with_parts(config, Certain { connector, known: known.clone() }, Remembering::new(resolver, known))
+}
+
 fn proxy_of_environment() -> Option<Proxy> {
     // ureq alone would look at HTTP_PROXY too, which is not for what is encrypted.
     let names = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
@@ -113,8 +135,17 @@ fn read(mut body: impl Read, limit: usize) -> Result<Bytes, SendError> {
             Ok(read) if whole.len() + read > limit => return Err(SendError::body_too_large()),
             Ok(read) => whole.extend_from_slice(&piece[..read]),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(classify(error.into())),
+            Err(error) => return Err(broken_off(error.into())),
         }
+    }
+}
+
+/// What ends an answer whose head has come. Whatever the error says of connections, there was one: the request has left.
+fn broken_off(error: Error) -> SendError {
+    match error {
+        Error::Timeout(_) => SendError::timed_out(),
+        Error::Io(error) => SendError::ambiguous().because(error),
+        _ => SendError::ambiguous(),
     }
 }
 
@@ -123,35 +154,70 @@ fn classify(error: Error) -> SendError {
     match error {
         Error::Other(source) if source.is::<NotConnected>() => SendError::not_sent().because(source),
         Error::HostNotFound => SendError::not_sent().because("the host has no address"),
+        Error::ConnectionFailed => SendError::not_sent(),
+        // Of an agent with another connector. Nothing but `connect` is refused.
+        Error::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused => SendError::not_sent().because(error),
         Error::Timeout(ureq::Timeout::Resolve | ureq::Timeout::Connect) => {
             SendError::not_sent().because("no connection came about in time")
         }
         Error::Http(_) | Error::BadUri(_) | Error::RequireHttpsOnly(_) => SendError::unsendable(),
+        Error::RedirectFailed | Error::TooManyRedirects => SendError::misdirected(),
         Error::Timeout(_) => SendError::timed_out(),
         Error::Io(error) => SendError::ambiguous().because(error),
         _ => SendError::ambiguous(),
     }
 }
 
-/// Marks every error that comes before there is a connection.
-#[derive(Debug)]
-struct Certain<C>(C);
+/// Marks every error that comes before there is a connection; the resolver marks its own.
+struct Certain<C> {
+    connector: C,
+    known: Addresses,
+}
 
 impl<In: Connection, C: Connector<In>> Connector<In> for Certain<C> {
     type Out = C::Out;
 
     fn connect(&self, details: &ConnectionDetails<'_>, chained: Option<In>) -> Result<Option<C::Out>, Error> {
-        self.0.connect(details, chained).map_err(|error| Error::Other(Box::new(NotConnected(error))))
+        self.connector.connect(details, chained).map_err(|error| {
+            // The addresses may be at fault, and be others by now; a SOCKS proxy's are asked for by the connector itself.
+            self.known.forget(details.uri);
+            if let Some(proxy) = details.config.proxy() {
+                self.known.forget(proxy.uri());
+            }
+            not_connected(error)
+        })
     }
 }
 
-#[derive(Debug)]
-struct NotConnected(Error);
+impl<C> fmt::Debug for Certain<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Certain")
+    }
+}
 
-impl std::fmt::Display for NotConnected {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+/// An error from before there was a connection, marked as such, once: a proxy's comes by twice. A request without an address is at fault itself, and stays so.
+pub(crate) fn not_connected(error: Error) -> Error {
+    match error {
+        Error::BadUri(_) => error,
+        Error::Other(source) if source.is::<NotConnected>() => Error::Other(source),
+        error => Error::Other(Box::new(NotConnected(error))),
+    }
+}
+
+pub(crate) struct NotConnected(Error);
+
+/// As it is displayed: ureq's own may show the URL.
+impl fmt::Debug for NotConnected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "NotConnected({self})")
+    }
+}
+
+impl fmt::Display for NotConnected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match &self.0 {
             Error::Timeout(_) => "no connection came about in time",
+            Error::HostNotFound => "the host has no address",
             Error::Rustls(_) | Error::Tls(_) => "the TLS handshake failed",
             _ => "the connection failed",
         })
@@ -164,5 +230,197 @@ impl std::error::Error for NotConnected {
             Error::Io(error) => Some(error),
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader, Write};
+    use std::net::{SocketAddr, TcpListener, TcpStream};
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::{Arc, Barrier, Mutex};
+    use std::thread;
+
+    use steadfast_core::retry::{Certainty, Class, Failure};
+    use ureq::http::Uri;
+    use ureq::unversioned::resolver::ResolvedSocketAddrs;
+    use ureq::unversioned::transport::NextTimeout;
+
+    use super::*;
+
+    const CALLERS: usize = 16;
+    const ROUNDS: usize = 4;
+
+    /// A server that counts its connections, and answers each request on them for as long as they are there.
+    fn serve() -> io::Result<(String, Arc<AtomicUsize>)> {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let (uri, made) = (format!("http://{}/", listener.local_addr()?), Arc::new(AtomicUsize::new(0)));
+        let count = made.clone();
+        thread::spawn(move || {
+            for connection in listener.incoming().map_while(Result::ok) {
+                count.fetch_add(1, Ordering::SeqCst);
+                thread::spawn(move || answer(&connection));
+            }
+        });
+        Ok((uri, made))
+    }
+
+    fn answer(mut connection: &TcpStream) {
+        for line in BufReader::new(connection).lines().map_while(Result::ok) {
+            if line.is_empty() && connection.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").is_err() {
+                break;
+            }
+        }
+    }
+
+    /// All are in the air together: as many connections are idle after a round as were busy in it.
+    #[test]
+    fn as_many_connections_as_requests_in_the_air_are_used_again() {
+        let (uri, made) = serve().expect("a port is free");
+        let (transport, together) = (UreqTransport::new(), Barrier::new(CALLERS));
+        let call = || {
+            let answers = [(); ROUNDS].map(|()| {
+                together.wait();
+                let request = Request::get(&uri).body(()).map_err(Error::from);
+                let answer = request.and_then(|request| transport.run(request, Duration::from_secs(30)));
+                together.wait();
+                answer.map(|answer| read(answer.into_body().into_reader(), 2))
+            });
+            answers.into_iter().all(|answer| matches!(answer, Ok(Ok(body)) if body == "ok"))
+        };
+        let answered = thread::scope(|scope| {
+            let callers = [(); CALLERS].map(|()| scope.spawn(call));
+            callers.into_iter().all(|caller| caller.join().is_ok_and(|answered| answered))
+        });
+        assert!(answered);
+        let made = made.load(Ordering::SeqCst);
+        assert!(made <= CALLERS, "{made} connections for {CALLERS} requests at a time");
+    }
+
+    /// Knows one address after the other for whatever host, the last one for good, and who was asked for.
+    #[derive(Clone, Debug)]
+    struct Moving(Arc<Mutex<(Vec<SocketAddr>, Vec<String>)>>);
+
+    impl Moving {
+        fn new(addresses: impl Into<Vec<SocketAddr>>) -> Self {
+            Self(Arc::new(Mutex::new((addresses.into(), Vec::new()))))
+        }
+
+        fn asked(&self) -> Vec<String> {
+            self.0.lock().expect("no panic").1.clone()
+        }
+    }
+
+    impl Resolver for Moving {
+        fn resolve(&self, uri: &Uri, _: &Config, _: NextTimeout) -> Result<ResolvedSocketAddrs, Error> {
+            let (addresses, asked) = &mut *self.0.lock().expect("no panic");
+            asked.extend(uri.host().map(ToOwned::to_owned));
+            let mut resolved = self.empty();
+            resolved.push(if addresses.len() > 1 { addresses.remove(0) } else { addresses[0] });
+            Ok(resolved)
+        }
+    }
+
+    /// Of a port that nobody listens to any more.
+    fn closed() -> io::Result<SocketAddr> {
+        TcpListener::bind("127.0.0.1:0")?.local_addr()
+    }
+
+    fn certainly_not_sent(came: Result<Response<ureq::Body>, Error>) {
+        let failure = classify(came.expect_err("nobody is there")).failure();
+        assert_eq!(failure, Failure::new(Class::Transient, Certainty::NotExecuted));
+    }
+
+    #[test]
+    fn a_host_that_has_moved_is_found_by_the_next_try() {
+        let (uri, _) = serve().expect("a port is free");
+        let there = uri.parse::<Uri>().ok().and_then(|uri| uri.authority()?.as_str().parse().ok()).expect("an address");
+        let resolver = Moving::new([closed().expect("a port is free"), there]);
+        let config = Agent::config_builder().proxy(None).build();
+        let agent = agent(config, DefaultConnector::default(), resolver.clone());
+        certainly_not_sent(agent.get("http://moved.example/").call());
+        assert!(agent.get("http://moved.example/").call().is_ok());
+        assert!(agent.get("http://moved.example/").call().is_ok());
+        assert_eq!(resolver.asked().len(), 2, "where it is now is remembered");
+    }
+
+    /// Asks for its proxy's addresses itself, as ureq's for SOCKS does, and reaches nobody.
+    #[derive(Debug)]
+    struct Socks;
+
+    impl Connector for Socks {
+        type Out = Box<dyn Connection>;
+
+        fn connect(&self, details: &ConnectionDetails<'_>, _: Option<()>) -> Result<Option<Self::Out>, Error> {
+            let proxy = details.config.proxy().ok_or(Error::InvalidProxyUrl)?;
+            details.resolver.resolve(proxy.uri(), details.config, details.timeout)?;
+            Err(Error::ConnectionFailed)
+        }
+    }
+
+    #[test]
+    fn a_proxy_that_cannot_be_reached_is_asked_for_again() {
+        let proxied = |proxy| {
+            let proxy = Proxy::new(proxy).expect("a proxy");
+            Agent::config_builder().proxy(Some(proxy)).build()
+        };
+        let resolver = Moving::new([closed().expect("a port is free")]);
+        let connect = agent(proxied("http://proxy.example:3128"), DefaultConnector::default(), resolver.clone());
+        let socks = agent(proxied("socks4a://proxy.example"), Socks, resolver.clone());
+        for agent in [connect, socks] {
+            let before = resolver.asked().len();
+            certainly_not_sent(agent.get("https://a.example/").call());
+            certainly_not_sent(agent.get("https://a.example/").call());
+            assert_eq!(resolver.asked()[before..], ["proxy.example", "proxy.example"]);
+        }
+    }
+
+    /// An answer that breaks off with this error.
+    struct Breaking(Option<io::Error>);
+
+    impl Read for Breaking {
+        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            self.0.take().map_or(Ok(0), Err)
+        }
+    }
+
+    #[test]
+    fn once_the_head_has_come_no_error_says_that_nothing_ran() {
+        let all = [
+            Error::HostNotFound,
+            Error::ConnectionFailed,
+            Error::BadUri("canary".to_owned()),
+            Error::TooManyRedirects,
+            Error::Timeout(ureq::Timeout::Resolve),
+            Error::Timeout(ureq::Timeout::Connect),
+            Error::Timeout(ureq::Timeout::RecvBody),
+            Error::Io(io::ErrorKind::ConnectionRefused.into()),
+            Error::Io(io::ErrorKind::ConnectionReset.into()),
+            not_connected(Error::ConnectionFailed),
+        ];
+        for error in all {
+            let told = format!("{error:?}");
+            let class = if matches!(error, Error::Timeout(_)) { Class::TimedOut } else { Class::Transient };
+            let came = read(Breaking(Some(error.into_io())), 1).expect_err("it broke off");
+            assert_eq!(came.failure(), Failure::new(class, Certainty::MayHaveExecuted), "{told}");
+            assert!(!format!("{came:?}").contains("canary"), "{came:?}");
+        }
+    }
+
+    #[test]
+    fn no_url_shows_in_an_error_from_before_the_connection() {
+        let inner = || [Error::RequireHttpsOnly("canary".to_owned()), Error::ConnectProxyFailed("canary".to_owned())];
+        for error in inner().map(not_connected).map(not_connected) {
+            let error = classify(error);
+            assert_eq!(error.failure(), Failure::new(Class::Transient, Certainty::NotExecuted));
+            let source = std::error::Error::source(&error).expect("a cause");
+            assert_eq!(format!("{source:?}"), format!("NotConnected({source})"));
+            assert!(!format!("{error:?} {error} {source:?} {source}").contains("canary"), "{error:?}");
+        }
+        let proxys = not_connected(not_connected(Error::Timeout(ureq::Timeout::Connect)));
+        assert_eq!(proxys.to_string(), "other: no connection came about in time", "the cause is not lost");
+        let unsendable = classify(not_connected(Error::BadUri("canary".to_owned())));
+        assert_eq!(unsendable.failure(), Failure::new(Class::Permanent, Certainty::NotExecuted));
+        assert!(!format!("{unsendable:?}").contains("canary"), "{unsendable:?}");
     }
 }

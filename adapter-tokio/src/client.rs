@@ -3,6 +3,7 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::slice;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime};
@@ -12,9 +13,9 @@ use http::HeaderMap;
 use steadfast_core::gate::GatePolicy;
 use steadfast_core::{Key, OperationId};
 use steadfast_driver::{
-    Acceptance, Accepted, Command, Delivery, Driver, Finished, Following, Mailbox, NotAccepted, Posted, REVISIONS,
-    Renew, RenewError, RenewsBy, ResumeError, Revision, Settings, Start, StartError, Stopped, Submit, SubmitError,
-    Unfinished,
+    Acceptance, Accepted, Command, Delivery, Driver, Finished, Following, Loaded, Mailbox, NotAccepted, Posted,
+    REVISIONS, Renew, RenewError, RenewsBy, ResumeError, Revision, Settings, Sharded, Shards, Start, StartError,
+    Stopped, Submit, SubmitError, TraceSource, Unfinished,
 };
 use steadfast_providers::{Payload, Provider};
 use steadfast_store::StoreError;
@@ -22,7 +23,7 @@ use tokio::sync::{broadcast, mpsc};
 
 use crate::Builder;
 use crate::clock::Clock;
-use crate::drive::{Inputs, drive};
+use crate::drive::{Inputs, Words, drive};
 use crate::revisions::{Revisions, Told};
 use crate::transport::Transport;
 
@@ -32,11 +33,20 @@ use crate::transport::Transport;
 /// the runtime lives; [`shutdown`](Client::shutdown) ends sooner and says what is unfinished.
 #[derive(Clone)]
 pub struct Client {
+    first: Lane,
+    /// Of all shards, if there are several.
+    lanes: Option<Arc<(Shards, Vec<Lane>)>>,
+    mailbox: Mailbox,
+    revisions: broadcast::WeakSender<Revision>,
+    traces: TraceSource,
+}
+
+/// The way to one driver.
+#[derive(Clone)]
+struct Lane {
     submits: mpsc::Sender<Submit>,
     commands: mpsc::UnboundedSender<Command>,
-    mailbox: Mailbox,
     posts: mpsc::Sender<Posted>,
-    revisions: broadcast::WeakSender<Revision>,
 }
 
 impl Client {
@@ -54,10 +64,11 @@ impl Client {
     /// See [`SubmitError`]. In each case nothing was sent for this submit.
     pub async fn submit(&self, key: Key, payload: impl Into<Payload>) -> Result<Handle, SubmitError> {
         let (reply, taken) = oneshot::channel();
-        let submit = Submit::new(key, payload.into(), reply);
-        self.submits.send(submit).await.map_err(|_| SubmitError::Stopped)?;
+        let lane = self.lane(&key);
+        let submit = Submit::new(key, payload.into(), reply).traced(self.traces.current());
+        lane.submits.send(submit).await.map_err(|_| SubmitError::Stopped)?;
         let following = taken.await.map_err(|_| SubmitError::Stopped)??;
-        Ok(self.handle(following))
+        Ok(lane.handle(following))
     }
 
     /// Watches a job again that ended as *unresolved* with a reference: its polls were spent, its deadline came, it was cancelled after it had been
@@ -83,9 +94,10 @@ impl Client {
     /// ```
     pub async fn resume(&self, key: Key) -> Result<Handle, ResumeError> {
         let (reply, resumed) = oneshot::channel();
-        self.commands.send(Command::Resume { key, reply }).map_err(|_| ResumeError::Stopped)?;
+        let lane = self.lane(&key);
+        lane.commands.send(Command::Resume { key, reply }).map_err(|_| ResumeError::Stopped)?;
         let following = resumed.await.map_err(|_| ResumeError::Stopped)??;
-        Ok(self.handle(following))
+        Ok(lane.handle(following))
     }
 
     /// Takes in a webhook, as your HTTP server received it: all headers, and the body byte for byte, not parsed and written again. Tells what the server is
@@ -107,12 +119,16 @@ impl Client {
     /// # }
     /// ```
     pub async fn deliver(&self, headers: &HeaderMap, body: Bytes) -> Delivery {
+        self.mailbox.count(self.post(headers, body).await)
+    }
+
+    async fn post(&self, headers: &HeaderMap, body: Bytes) -> Delivery {
         let event = match self.mailbox.open(headers, &body, SystemTime::now().into()) {
             Ok(event) => event,
             Err(refused) => return refused,
         };
         let (reply, answered) = oneshot::channel();
-        if self.posts.send(Posted::new(event, reply)).await.is_err() {
+        if self.pass_on(Posted::new(event, reply)).await.is_err() {
             return Delivery::Stopped;
         }
         // Dropped unanswered: the driver is gone.
@@ -144,21 +160,49 @@ impl Client {
         Revisions(self.revisions.upgrade().map(|sender| sender.subscribe()))
     }
 
-    fn handle(&self, following: Following) -> Handle {
-        let Following { id, finished, acceptance, .. } = following;
-        Handle { id, finished: finished.into_future(), acceptance, commands: self.commands.clone() }
+    async fn pass_on(&self, posted: Posted) -> Result<(), Stopped> {
+        let Some((shards, lanes)) = self.lanes.as_deref() else {
+            return self.first.posts.send(posted).await.map_err(|_| Stopped);
+        };
+        // Without a key any shard will do, should its own be over before the others are: they ask each other.
+        let (home, others) =
+            (shards.of_event(posted.event()), if posted.event().key.is_none() { lanes.len() } else { 1 });
+        let mut posted = Some(posted);
+        for lane in lanes.iter().cycle().skip(home).take(others) {
+            let Some(this) = posted.take() else { break };
+            posted = lane.posts.send(this).await.err().map(|mpsc::error::SendError(back)| back);
+        }
+        if posted.is_none() { Ok(()) } else { Err(Stopped) }
+    }
+
+    fn lane(&self, key: &Key) -> &Lane {
+        match self.lanes.as_deref() {
+            Some((shards, lanes)) => lanes.get(shards.of(key)).unwrap_or(&self.first),
+            None => &self.first,
+        }
+    }
+
+    fn lanes(&self) -> &[Lane] {
+        self.lanes.as_deref().map_or_else(|| slice::from_ref(&self.first), |(_, lanes)| lanes)
     }
 
     /// Lets nothing leave for so long: a maintenance window of the provider, or an operator's stop. Jobs wait, against their own deadlines. A later call
     /// replaces an earlier one's; [`Duration::ZERO`] ends it.
     pub fn hold(&self, span: Duration) {
-        // If the driver is gone, there is nothing left to hold.
-        let _ = self.commands.send(Command::Hold(span));
+        self.command(|| Command::Hold(span));
     }
 
     /// Puts other settings of the gate in place: a quota that was raised, say. Machines that both have keep what they know.
     pub fn set_gate(&self, gate: GatePolicy) {
-        let _ = self.commands.send(Command::Gate(Box::new(gate)));
+        self.command(|| Command::Gate(Box::new(gate.clone())));
+    }
+
+    /// What is of no one job, to every driver, though what it is about they have in common: so it comes before what is asked of any of them afterwards.
+    fn command(&self, command: impl Fn() -> Command) {
+        for lane in self.lanes() {
+            // One that is over has nothing left to be told.
+            let _ = lane.commands.send(command());
+        }
     }
 
     /// Takes in no more jobs, waits up to `grace` for those under way, then stops. Reports what is unfinished.
@@ -166,13 +210,31 @@ impl Client {
     /// Waiting [`submit`](Client::submit)s get [`SubmitError::Stopped`]. Unfinished jobs are not cancelled: with a store, a later client
     /// on the same store takes them up; without one, their report is all that is known of them.
     pub async fn shutdown(self, grace: Duration) -> Vec<Unfinished> {
-        let (reply, unfinished) = oneshot::channel();
-        if self.commands.send(Command::Shutdown { grace, reply }).is_err() {
-            return Vec::new();
+        let shut = |lane: &Lane| {
+            let (reply, unfinished) = oneshot::channel();
+            lane.commands.send(Command::Shutdown { grace, reply }).ok().map(|()| unfinished)
+        };
+        let reports: Vec<_> = self.lanes().iter().filter_map(shut).collect();
+        let mut unfinished = Vec::new();
+        for report in reports {
+            unfinished.extend(report.await.unwrap_or_default());
         }
-        unfinished.await.unwrap_or_default()
+        if self.lanes.is_some() {
+            unfinished.sort_by(|a, b| a.key.cmp(&b.key));
+        }
+        unfinished
     }
 }
+
+impl Lane {
+    fn handle(&self, following: Following) -> Handle {
+        let Following { id, finished, acceptance, .. } = following;
+        Handle { id, finished: finished.into_future(), acceptance, commands: self.commands.clone() }
+    }
+}
+
+/// See [`Builder::shards`].
+impl Sharded for Client {}
 
 /// On the current tokio runtime, which must have its timer enabled.
 impl<P: Provider, T: Transport> Start<P, T> for Client {
@@ -206,29 +268,43 @@ async fn start<T: Transport>(
 ) -> Result<Client, StartError> {
     let name = provider.name().to_owned();
     let mailbox = Mailbox::new(provider.clone(), settings.webhooks());
+    let traces = settings.trace_source();
     let loaded = if settings.has_store() {
         let loading = tokio::task::spawn_blocking(move || settings.load(&name));
         loading.await.map_err(|panicked| StartError::Unreadable(StoreError::read(panicked)))??
     } else {
         settings.load(&name)?
     };
-    let mut clock = Clock::start();
-    let mut driver = Driver::new(provider, loaded, clock.now());
+    let clock = Clock::start();
     let (revised, _) = broadcast::channel(REVISIONS);
     let revisions = revised.downgrade();
-    driver.tell_revisions_to(Box::new(Told(revised)));
-    // Room for as many submits as are taken in at one go; those beyond wait with their caller.
-    let (submits, submitted) = mpsc::channel(64);
-    let (commands, commanded) = mpsc::unbounded_channel();
-    let (posts, posted) = mpsc::channel(64);
-    let inputs = Inputs { submits: submitted, commands: commanded, posts: posted };
-    tokio::spawn(drive(driver, clock, transport, inputs));
-    Ok(Client { submits, commands, mailbox, posts, revisions })
+    let begin = |loaded: Loaded, words| {
+        // One clock for all, so that no shard's time is another's past.
+        let mut clock = clock.clone();
+        let mut driver = Driver::new(provider.clone(), loaded, clock.now());
+        driver.tell_revisions_to(Box::new(Told(revised.clone())));
+        // Room for as many submits as are taken in at one go; those beyond wait with their caller.
+        let (submits, submitted) = mpsc::channel(64);
+        let (commands, commanded) = mpsc::unbounded_channel();
+        let (posts, posted) = mpsc::channel(64);
+        let inputs = Inputs { submits: submitted, commands: commanded, posts: posted, words };
+        tokio::spawn(drive(driver, clock, transport.clone(), inputs));
+        Lane { submits, commands, posts }
+    };
+    if loaded.shards() == 1 {
+        return Ok(Client { first: begin(loaded, None), lanes: None, mailbox, revisions, traces });
+    }
+    let (shards, parts) = loaded.into_shards();
+    let (others, heard): (Vec<_>, Vec<_>) = parts.iter().map(|_| mpsc::unbounded_channel()).unzip();
+    let others: Arc<[_]> = others.into();
+    let words = heard.into_iter().map(|heard| Some(Words { heard, others: others.clone() }));
+    let lanes: Vec<Lane> = parts.into_iter().zip(words).map(|(loaded, words)| begin(loaded, words)).collect();
+    Ok(Client { first: lanes[0].clone(), lanes: Some(Arc::new((shards, lanes))), mailbox, revisions, traces })
 }
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client").field("running", &!self.submits.is_closed()).finish()
+        f.debug_struct("Client").field("running", &!self.lanes().iter().all(|lane| lane.submits.is_closed())).finish()
     }
 }
 

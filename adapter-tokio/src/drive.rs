@@ -1,23 +1,26 @@
 //! The loop around the driver: one task feeds it and carries out what it says.
 //!
-//! It is the loop of `steadfast-driver`'s front page with tokio's pieces: requests become spawned tasks, the store's work goes to the blocking pool (which
-//! also keeps a paused clock from running ahead of it), channels bring back what came of them, one timer wakes it. No lock is held, and nothing but this
-//! task touches the driver.
+//! It is the loop of `steadfast-driver`'s front page with tokio's pieces: a request that is not answered at once becomes a spawned task, the store's work
+//! goes to the blocking pool (which also keeps a paused clock from running ahead of it), channels bring back what came of them, one timer wakes it. No
+//! lock is held across a wait, and nothing but this task touches the driver. A client with shards has such a task for each; what one driver has to say to
+//! another goes by a channel between them.
 
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::Response;
 use steadfast_driver::{
-    Answered, Command, Driver, Outgoing, Posted, Renewed, SendError, Sending, Submit, Task, Worked,
+    Answered, Command, Driver, Outgoing, Posted, Renewed, SendError, Sending, Submit, Task, Word, Worked,
 };
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tracing::instrument::Instrumented;
+use tracing::{Instrument, Span};
 
 use crate::clock::Clock;
 use crate::transport::Transport;
@@ -25,11 +28,23 @@ use crate::transport::Transport;
 /// How many events of a kind are taken in before effects are carried out: enough to batch, few enough to stay responsive.
 const BATCH: usize = 64;
 
+/// How many tasks are carried out before others on this thread have their turn: what answers at once may bring the next task at once.
+const MOST_IN_ONE_GO: u32 = 256;
+
 /// What comes from clients.
 pub(crate) struct Inputs {
     pub(crate) submits: mpsc::Receiver<Submit>,
     pub(crate) commands: mpsc::UnboundedReceiver<Command>,
     pub(crate) posts: mpsc::Receiver<Posted>,
+    /// None if it is alone.
+    pub(crate) words: Option<Words>,
+}
+
+/// What shards say to each other.
+pub(crate) struct Words {
+    pub(crate) heard: mpsc::UnboundedReceiver<Word>,
+    /// By their numbers, this one too.
+    pub(crate) others: Arc<[mpsc::UnboundedSender<Word>]>,
 }
 
 struct Loop<T> {
@@ -43,6 +58,7 @@ struct Loop<T> {
     /// What the program does to renew its credentials.
     renewal: Option<JoinHandle<()>>,
     renewed: mpsc::UnboundedSender<Renewed>,
+    words: Option<Words>,
 }
 
 /// Until the last client is gone or has shut it down.
@@ -52,15 +68,15 @@ pub(crate) async fn drive<T: Transport>(
     transport: Arc<T>,
     inputs: Inputs,
 ) {
-    let Inputs { mut submits, mut commands, mut posts } = inputs;
+    let Inputs { mut submits, mut commands, mut posts, words } = inputs;
     let (answered, mut answers) = mpsc::unbounded_channel();
     let (renewed, mut renewals) = mpsc::unbounded_channel();
     let (works, worked) = mpsc::unbounded_channel();
-    let mut this = Loop { driver, clock, transport, answered, worked, works, renewal: None, renewed };
+    let mut this = Loop { driver, clock, transport, answered, worked, works, renewal: None, renewed, words };
     let mut timer = pin!(tokio::time::sleep(Duration::ZERO));
     let (mut submits_open, mut commands_open) = (true, true);
     loop {
-        this.perform_tasks();
+        this.perform_tasks().await;
         if this.driver.is_over() {
             break;
         }
@@ -74,7 +90,8 @@ pub(crate) async fn drive<T: Transport>(
             continue;
         }
         let wake = this.clock.wake_at(this.driver.next_deadline());
-        if timer.deadline() != wake {
+        // One that is set for sooner stays: waking once for nothing costs less than setting it anew on each turn, since deadlines move with every answer.
+        if wake < timer.deadline() || timer.is_elapsed() {
             timer.as_mut().reset(wake);
         }
         let has_room = this.driver.has_room();
@@ -88,6 +105,10 @@ pub(crate) async fn drive<T: Transport>(
                 }
                 None => commands_open = false,
             },
+            Some(word) = hear(&mut this.words) => {
+                let now = this.clock.now();
+                this.driver.hear(word, now);
+            }
             Some(worked) = this.worked.recv() => {
                 let now = this.clock.now();
                 this.driver.worked(worked, now);
@@ -160,20 +181,33 @@ impl<T: Transport> Loop<T> {
         }
     }
 
-    fn perform_tasks(&mut self) {
-        let now = self.clock.now();
+    async fn perform_tasks(&mut self) {
+        let mut now = self.clock.now();
+        let mut in_one_go = 0;
         while let Some(task) = self.driver.pop_task(now) {
             self.perform(task);
             self.keep_busy();
+            in_one_go += 1;
+            if in_one_go == MOST_IN_ONE_GO {
+                in_one_go = 0;
+                tokio::task::yield_now().await;
+                now = self.clock.now();
+            }
         }
     }
 
     fn perform(&mut self, task: Task<JoinHandle<()>>) {
         match task {
-            Task::Send(sending) => self.send(*sending),
+            Task::Send(sending) => self.send(sending),
             Task::Abort(id) => {
                 if let Some(request) = self.driver.request(id) {
                     request.abort();
+                }
+            }
+            Task::Tell(shard, word) => {
+                let other = self.words.as_ref().and_then(|words| words.others.get(shard));
+                if let Some(Err(mpsc::error::SendError(unheard))) = other.map(|other| other.send(word)) {
+                    self.driver.unheard(unheard);
                 }
             }
             Task::Renew(renewing) => {
@@ -197,18 +231,19 @@ impl<T: Transport> Loop<T> {
         }
     }
 
-    /// Sends a request on a task of its own, which brings back what came of it.
-    fn send(&mut self, sending: Sending<JoinHandle<()>>) {
+    /// Sends a request. It is polled once here: what answers in process needs no task, and nobody has to be woken. What does not answer at once gets a
+    /// task of its own, which brings back what came of it.
+    fn send(&mut self, sending: Box<Sending<JoinHandle<()>>>) {
         let id = sending.id();
-        let Sending { outgoing, previous, reader, .. } = sending;
-        let (transport, answered) = (self.transport.clone(), self.answered.clone());
+        let mut request = Box::pin(carry(self.transport.clone(), sending));
+        // Its task polls it again, with a waker that counts.
+        if let Poll::Ready(answered) = request.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            let now = self.clock.now();
+            return self.driver.answered(answered, now);
+        }
+        let answers = self.answered.clone();
         let request = tokio::spawn(async move {
-            if let Some(previous) = previous {
-                // An abandoned request is gone before the next one of its job leaves.
-                let _ = previous.await;
-            }
-            let came = carry(&*transport, outgoing).await;
-            let _ = answered.send(reader.read(came, SystemTime::now().into()));
+            let _ = answers.send(request.await);
         });
         self.driver.sent(id, request);
     }
@@ -225,14 +260,49 @@ impl<T: Transport> Loop<T> {
     }
 }
 
-/// A transport that panics has sent something, perhaps.
-async fn carry<T: Transport>(transport: &T, outgoing: Outgoing) -> Result<Response<Bytes>, SendError> {
-    let mut sending = pin!(async { transport.send(outgoing).await });
-    poll_fn(|context| {
-        catch_unwind(AssertUnwindSafe(|| sending.as_mut().poll(context))).unwrap_or_else(|_| {
-            tracing::error!("the transport panicked: what became of its request is not known");
-            Poll::Ready(Err(SendError::ambiguous().because("the transport panicked")))
-        })
-    })
-    .await
+/// Nothing, at once, if there is nobody who could say something.
+async fn hear(words: &mut Option<Words>) -> Option<Word> {
+    match words {
+        Some(words) => words.heard.recv().await,
+        None => None,
+    }
+}
+
+/// Sends a request once the one before it is gone, and reads what comes of it. A transport that panics has sent something, perhaps.
+///
+/// There is one of these for each request in the air, so it holds the request once: boxed, until the transport has it.
+async fn carry<T: Transport>(transport: Arc<T>, mut sending: Box<Sending<JoinHandle<()>>>) -> Answered {
+    if let Some(previous) = sending.previous.take() {
+        // An abandoned request is gone before the next one of its job leaves.
+        let _ = previous.await;
+    }
+    let Sending { outgoing, reader, .. } = {
+        // In a scope of its own, or what is left of the box would stay for as long as the request takes.
+        let sending = sending;
+        *sending
+    };
+    let mut sent = pin!(begin(&*transport, outgoing, reader.span()));
+    let came = poll_fn(|context| {
+        let poll = || sent.as_mut().as_pin_mut().map(|sent| sent.poll(context));
+        catch_unwind(AssertUnwindSafe(poll)).ok().flatten().unwrap_or_else(|| Poll::Ready(panicked(&reader.span())))
+    });
+    let came = came.await;
+    // What it holds goes before the answer is read; and a transport may panic in this as well.
+    let _ = catch_unwind(AssertUnwindSafe(|| sent.set(None)));
+    reader.read(came, SystemTime::now().into())
+}
+
+/// The request itself, in its span; none if the transport panics.
+fn begin<T: Transport>(
+    transport: &T,
+    outgoing: Outgoing,
+    span: Span,
+) -> Option<Instrumented<impl Future<Output = Result<Response<Bytes>, SendError>> + Send>> {
+    let sent = span.in_scope(|| catch_unwind(AssertUnwindSafe(|| transport.send(outgoing)))).ok()?;
+    Some(sent.instrument(span))
+}
+
+fn panicked(span: &Span) -> Result<Response<Bytes>, SendError> {
+    span.in_scope(|| tracing::error!("the transport panicked: what became of its request is not known"));
+    Err(SendError::ambiguous().because("the transport panicked"))
 }

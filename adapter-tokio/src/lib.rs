@@ -33,9 +33,16 @@
 //! # How it works
 //!
 //! One task owns the engine. Submits, answers and finished commits reach it by channels; it feeds them, carries out the effects (spawning a task
-//! for each request in the air, and none for a job that waits), and sleeps until the next deadline. Under tokio's paused clock
+//! for each request that is not answered at once, and none for a job that waits), and sleeps until the next deadline. Under tokio's paused clock
 //! everything runs in virtual time, so tests of programs that use it need not sleep: give the builder a [`Transport`] of your own that answers in
 //! process.
+//!
+//! A client that one core cannot carry has several such tasks, its [shards](steadfast_driver::Builder::shards), and stays one client in all else.
+//!
+//! # Crashes
+//!
+//! Without a store, a crash forgets the jobs under way. Give the builder one ([`Builder::store`](steadfast_driver::Builder::store), `steadfast_store::SqliteStore`), and nothing leaves that is
+//! not on disk first; the next process goes on from there.
 //!
 //! # Webhooks
 //!
@@ -44,7 +51,13 @@
 //!
 //! # One machine alone
 //!
-//! A [`Breaker`] and a [`RateLimiter`] to share between tasks and threads, for calls that are no jobs.
+//! A [`Breaker`], a [`RateLimiter`] and a [`RetryBudget`] to share between tasks and threads, for calls that are no jobs; a [`Gate`] is all
+//! of them and a bulkhead, and has those wait in line who cannot go at once.
+//!
+//! # Any call
+//!
+//! [`retry`] repeats any asynchronous call, [`poll_until`] asks until something is ready; with the policies of the engine, and behind those handles if you
+//! give them. `examples/retry.rs` shows both.
 //!
 //! # What can be seen
 //!
@@ -53,31 +66,46 @@
 //!
 //! # Features
 //!
-//! - `reqwest` (default): [`ReqwestTransport`]. Without it, implement [`Transport`] for the client that you use.
+//! - `reqwest` (default): [`ReqwestTransport`], and [`ResponseExt`] for calls that are no jobs. Without it, implement [`Transport`] for the client
+//!   that you use.
+//! - `tower`: layers for services of tower's: retry, breaker, rate limit, and the gate of them all. The module of that name lists them.
+//! - `metrics`: counts and times for the recorder that your program installs. The module of that name lists them.
+//! - `yaml`: [`Policies`] from YAML too; TOML and JSON are read in any case.
 
-mod breaker;
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod calls;
 mod client;
 mod clock;
 mod drive;
+mod gate;
+mod handles;
 mod paced;
-mod rate_limiter;
 #[cfg(feature = "reqwest")]
 mod reqwest;
 mod revisions;
+#[cfg(feature = "tower")]
+pub mod tower;
 mod transport;
 
+#[cfg(feature = "metrics")]
+pub use steadfast_driver::metrics;
 pub use steadfast_driver::{
-    Accepted, AcceptingAnswer, CorrelationId, Delivery, Durability, FinalAnswer, Finished, NotAccepted, Observation,
-    Outgoing, RenewError, ResumeError, Revision, RevisionError, Seal, SealError, SendError, StartError, Stopped,
-    SubmitError, Unfinished, UnknownJob, WebhookPolicy,
+    Accepted, AcceptingAnswer, Attempt, BudgetSpent, Call, CallError, CorrelationHeader, CorrelationHeaderError,
+    CorrelationId, Delivery, Durability, FinalAnswer, Finished, HttpError, Lease, Leases, Limited, NotAccepted,
+    Observation, Outgoing, OwnedPermit, OwnedPlace, Permit, Place, Policies, PollAnswer, PollError, PollState, Polled,
+    RenewError, ResumeError, RetryError, Retrying, Revision, RevisionError, Seal, SealError, SendError, StartError,
+    StopReason, Stopped, SubmitError, TraceContext, TraceError, TraceParent, TraceState, Unfinished, UnknownJob,
+    VirtualTimer, WebhookPolicy, http_failure, http_response,
 };
 
-pub use crate::breaker::{Breaker, CallError, Permit};
+pub use crate::calls::{PollUntil, Retry, TokioTimer, poll_until, retry};
 pub use crate::client::{Client, Handle, Starting};
+pub use crate::gate::{Gate, GatePermit, Refused};
+pub use crate::handles::{Breaker, RateLimiter, RetryBudget};
 pub use crate::paced::PacedTransport;
-pub use crate::rate_limiter::{Limited, RateLimiter};
 #[cfg(feature = "reqwest")]
-pub use crate::reqwest::{ReqwestTransport, TransportError};
+pub use crate::reqwest::{ReqwestTransport, ResponseExt, TransportError, classify_error};
 pub use crate::revisions::Revisions;
 pub use crate::transport::Transport;
 

@@ -11,11 +11,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Response;
 use steadfast_core::rate_limit::{RateLimiter, RatePolicy, try_acquire_all};
-use steadfast_driver::{Outgoing, SendError};
+use steadfast_driver::{Outgoing, SendError, SharedClock};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use crate::clock::SharedClock;
+use crate::clock;
 use crate::transport::Transport;
 
 /// Any transport, behind limits that its clones share: give each client a clone.
@@ -62,7 +62,7 @@ impl<T: Transport> PacedTransport<T> {
     pub fn new(inner: T, rates: impl IntoIterator<Item = RatePolicy>) -> Self {
         let rates: Box<[RatePolicy]> = rates.into_iter().collect();
         let turn = Mutex::new(vec![RateLimiter::new(); rates.len()].into());
-        Self { inner, limits: Arc::new(Limits { rates, clock: SharedClock::start(), turn }) }
+        Self { inner, limits: Arc::new(Limits { rates, clock: clock::shared(), turn }) }
     }
 }
 

@@ -6,18 +6,24 @@
 //! retries there are none. A connection has a time-out of its own: "could not connect" is certain where "no answer" is not.
 
 use std::env;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::Response;
-use reqwest::{NoProxy, Proxy, redirect, retry};
+use http::uri::{Authority, Scheme};
+use http::{Request, Response, Uri};
+use reqwest::{NoProxy, Proxy, Url, redirect, retry};
 use steadfast_providers::is_secure;
 
 use steadfast_driver::{Outgoing, SendError};
 
 use crate::transport::Transport;
 
-/// Sends by [`reqwest`].
+mod response_ext;
+
+pub use self::response_ext::{ResponseExt, classify_error};
+
+/// Sends by [`reqwest`]. It sets no time-out for a whole request: the client drops what is no longer waited for, as it does with every [`Transport`].
 ///
 /// ```
 /// use steadfast_tokio::ReqwestTransport;
@@ -28,6 +34,8 @@ use crate::transport::Transport;
 #[derive(Clone, Debug)]
 pub struct ReqwestTransport {
     client: reqwest::Client,
+    /// Of the first request.
+    origin: OnceLock<Origin>,
 }
 
 /// How long a connection may take to come about. Well below an attempt's time-out, so that "could not connect", which is known to have run
@@ -57,7 +65,13 @@ impl ReqwestTransport {
     pub fn from_builder(builder: reqwest::ClientBuilder) -> Result<Self, TransportError> {
         let client =
             builder.redirect(redirect::Policy::none()).retry(retry::never()).build().map_err(TransportError)?;
-        Ok(Self { client })
+        Ok(Self { client, origin: OnceLock::new() })
+    }
+
+    /// The client that it sends by, for calls that are no jobs: with these settings, an error's certainty is what it says ([`ResponseExt`]).
+    #[must_use]
+    pub const fn client(&self) -> &reqwest::Client {
+        &self.client
     }
 }
 
@@ -73,13 +87,11 @@ pub struct TransportError(#[source] reqwest::Error);
 
 impl Transport for ReqwestTransport {
     async fn send(&self, outgoing: Outgoing) -> Result<Response<Bytes>, SendError> {
-        let Outgoing { request, timeout, body_limit, .. } = outgoing;
+        let Outgoing { request, body_limit, .. } = outgoing;
         if !is_secure(request.uri()) {
             return Err(SendError::insecure());
         }
-        let mut request =
-            reqwest::Request::try_from(request).map_err(|error| classify(error, SendError::unsendable()))?;
-        *request.timeout_mut() = Some(timeout);
+        let request = self.translate(request)?;
         let mut answer = self.client.execute(request).await.map_err(|error| classify(error, SendError::ambiguous()))?;
 
         let mut body = BytesMut::new();
@@ -96,10 +108,58 @@ impl Transport for ReqwestTransport {
     }
 }
 
+impl ReqwestTransport {
+    fn translate(&self, request: Request<Bytes>) -> Result<reqwest::Request, SendError> {
+        let origin = self.origin.get().or_else(|| {
+            let first = Origin::of(request.uri())?;
+            Some(self.origin.get_or_init(|| first))
+        });
+        let Some(url) = origin.and_then(|origin| origin.url(request.uri())) else {
+            return reqwest::Request::try_from(request).map_err(|error| classify(error, SendError::unsendable()));
+        };
+        let (parts, body) = request.into_parts();
+        let mut translated = reqwest::Request::new(parts.method, url);
+        *translated.headers_mut() = parts.headers;
+        *translated.version_mut() = parts.version;
+        *translated.body_mut() = Some(body.into());
+        Ok(translated)
+    }
+}
+
+/// Where requests go, parsed once: a client asks one provider, and a URL's host is most of what parsing it costs.
+#[derive(Clone, Debug)]
+struct Origin {
+    scheme: Scheme,
+    authority: Authority,
+    root: Url,
+}
+
+impl Origin {
+    /// None of a URI that names a user: reqwest makes a header of that.
+    fn of(uri: &Uri) -> Option<Self> {
+        let (scheme, authority) = (uri.scheme()?.clone(), uri.authority()?.clone());
+        let root = Url::parse(&format!("{scheme}://{authority}/")).ok()?;
+        (!authority.as_str().contains('@')).then_some(Self { scheme, authority, root })
+    }
+
+    /// The same as parsing it. None if it is of another origin.
+    fn url(&self, uri: &Uri) -> Option<Url> {
+        if uri.scheme() != Some(&self.scheme) || uri.authority() != Some(&self.authority) {
+            return None;
+        }
+        let mut url = self.root.clone();
+        url.set_path(uri.path());
+        url.set_query(uri.query());
+        Some(url)
+    }
+}
+
 /// What reqwest knows for certain. Its text is not asked.
 fn classify(error: reqwest::Error, otherwise: SendError) -> SendError {
     let what = if error.is_builder() {
         SendError::unsendable()
+    } else if error.is_redirect() {
+        SendError::misdirected()
     } else if error.is_connect() {
         SendError::not_sent()
     } else if error.is_timeout() {
@@ -115,7 +175,38 @@ fn classify(error: reqwest::Error, otherwise: SendError) -> SendError {
 mod tests {
     use std::error::Error;
 
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        /// Whatever a provider makes of a reference, the URL is what reqwest itself would have parsed.
+        #[test]
+        fn a_url_of_a_known_origin_is_the_one_that_parsing_gives(
+            origin in prop::sample::select(vec!["https://api.example", "https://API.Example:443", "http://127.0.0.1:8080", "http://[::1]:1", "https://a.example:8443"]),
+            rest in "(/[!$&-;=@-Z_a-z|~%\"{}^`\\\\\\[\\]]{0,12}){0,4}([?][!$&-;=?@-Z_a-z|~%\"{}'`\\\\^]{0,16})?",
+        ) {
+            let Ok(uri) = format!("{origin}{rest}").parse::<Uri>() else { return Ok(()) };
+            let known = Origin::of(&uri).and_then(|origin| origin.url(&uri));
+            prop_assert_eq!(known, Url::parse(&uri.to_string()).ok());
+        }
+    }
+
+    #[test]
+    fn what_goes_elsewhere_or_names_a_user_is_left_to_reqwest() {
+        let uri = |text: &str| text.parse::<Uri>().expect("a URI");
+        let origin = Origin::of(&uri("https://api.example/jobs/1?full=1")).expect("an origin");
+        for other in
+            ["https://api.example:444/", "http://api.example/", "https://other.example/", "https://u:p@api.example/"]
+        {
+            assert_eq!(origin.url(&uri(other)), None, "{other}");
+        }
+        assert!(Origin::of(&uri("https://u:p@api.example/")).is_none());
+        assert_eq!(
+            origin.url(&uri("https://api.example/a?b")).map(Url::into),
+            Some("https://api.example/a?b".to_owned())
+        );
+    }
 
     /// A proxy's URL may hold a password.
     #[test]

@@ -16,9 +16,16 @@
 mod backoff;
 mod breaker;
 mod durable;
+mod http;
 mod limiter;
 mod measure;
+mod operation;
 mod resume;
+mod retry;
+mod timers;
+mod tokio;
+mod turns;
+mod webhook;
 
 use std::io::Write as _;
 
@@ -55,6 +62,9 @@ enum Whole {
         #[arg(default_value_t = 1_000_000)]
         operations: u64,
     },
+    /// One subject of a case in a process of its own, for this program itself.
+    #[command(hide = true)]
+    Subject { section: Section, case: String, subject: String },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -65,6 +75,18 @@ enum Section {
     Breaker,
     /// A place from a rate limiter.
     Limiter,
+    /// Whether a webhook is genuine.
+    Webhook,
+    /// A call that is repeated.
+    Retry,
+    /// A create and 3.4 polls, with ten thousand to a million operations in flight.
+    Operation,
+    /// A million timers.
+    Timers,
+    /// Whole operations on tokio, 100,000 in flight.
+    Tokio,
+    /// Real HTTP, 64 in flight.
+    Http,
 }
 
 fn main() -> std::io::Result<()> {
@@ -72,6 +94,10 @@ fn main() -> std::io::Result<()> {
     match args.whole {
         Some(Whole::Durable { seconds, in_flight }) => return durable::run(seconds, &in_flight, args.json),
         Some(Whole::Resume { operations }) => return resume::run(operations, args.json),
+        Some(Whole::Subject { section: Section::Tokio, case, subject }) => {
+            return turns::serve(|| tokio::sample(&case, &subject));
+        }
+        Some(Whole::Subject { case, subject, .. }) => return http::serve(&case, &subject),
         None => {}
     }
     let sections = if args.sections.is_empty() { Section::value_variants() } else { &args.sections };
@@ -81,6 +107,12 @@ fn main() -> std::io::Result<()> {
             Section::Backoff => backoff::rows(),
             Section::Breaker => breaker::rows(),
             Section::Limiter => limiter::rows(),
+            Section::Webhook => webhook::rows(),
+            Section::Retry => retry::rows(),
+            Section::Operation => operation::rows(),
+            Section::Timers => timers::rows(),
+            Section::Tokio => tokio::rows(),
+            Section::Http => http::rows(),
         });
     }
     let mut out = std::io::stdout().lock();

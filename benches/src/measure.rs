@@ -1,11 +1,14 @@
 //! Times, and allocations.
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::RefCell;
 use std::io::{IsTerminal as _, Write as _};
-use std::sync::Barrier;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Barrier, LazyLock};
 use std::time::{Duration, Instant};
 
+use cpu_time::ProcessTime;
 use serde::Serialize;
 
 /// One line of the table.
@@ -23,37 +26,54 @@ pub struct Row {
 /// What is measured: does its operation so many times.
 pub struct Subject<'a> {
     name: &'static str,
-    run: Box<dyn FnMut(u64) + 'a>,
+    /// Says how long it took, on average over its threads.
+    run: Box<dyn FnMut(u64) -> Duration + 'a>,
+    /// How many operations take a slice of time is found out by this.
+    calibrated_by: Box<dyn FnMut(u64) + 'a>,
 }
 
 impl<'a> Subject<'a> {
     pub fn new(name: &'static str, run: impl FnMut(u64) + 'a) -> Self {
-        Self { name, run: Box::new(run) }
+        let run = Rc::new(RefCell::new(run));
+        let same = Rc::clone(&run);
+        Self {
+            name,
+            run: Box::new(move |calls| timed(|| (run.borrow_mut())(calls))),
+            calibrated_by: Box::new(move |calls| (same.borrow_mut())(calls)),
+        }
     }
 
     /// One object that two threads hammer at the same time. The time is that of one thread's calls.
-    pub fn on_two_threads(name: &'static str, call: impl Fn(u64) + Sync + 'a) -> Self {
-        Self::new(name, move |calls| {
+    ///
+    /// Each thread times itself from when both have begun, and calibration runs on one: how long threads take to start, or wait for a processor that
+    /// others use, is no part of a call.
+    pub fn on_two_threads(name: &'static str, call: impl Fn(u64) + Send + Sync + 'a) -> Self {
+        let call = Arc::new(call);
+        let same = Arc::clone(&call);
+        let run = move |calls| {
             let start = Barrier::new(2);
-            std::thread::scope(|scope| {
-                for _ in 0..2 {
+            let took: Duration = std::thread::scope(|scope| {
+                let threads = [(), ()].map(|()| {
                     scope.spawn(|| {
                         start.wait();
-                        call(calls);
-                    });
-                }
+                        timed(|| call(calls))
+                    })
+                });
+                threads.map(|thread| thread.join().expect("a subject does not panic")).iter().sum()
             });
-        })
+            took / 2
+        };
+        Self { name, run: Box::new(run), calibrated_by: Box::new(move |calls| same(calls)) }
     }
 }
 
 const ROUNDS: usize = 31;
-const SLICE: Duration = Duration::from_millis(4);
+const SLICE: Duration = Duration::from_millis(5);
 
 /// Measures the subjects of one case in turns.
 pub fn case(section: &'static str, case: &'static str, mut subjects: Vec<Subject<'_>>) -> Vec<Row> {
     let shown = std::io::stderr().is_terminal();
-    let counts: Vec<u64> = subjects.iter_mut().map(|it| calibrate(&mut it.run)).collect();
+    let counts: Vec<u64> = subjects.iter_mut().map(|it| calibrate(&mut it.calibrated_by)).collect();
     let mut samples = vec![Vec::with_capacity(ROUNDS); subjects.len()];
     for round in 0..ROUNDS {
         if shown {
@@ -62,9 +82,7 @@ pub fn case(section: &'static str, case: &'static str, mut subjects: Vec<Subject
         }
         for ((subject, count), samples) in subjects.iter_mut().zip(&counts).zip(&mut samples) {
             let (allocations, bytes) = (ALLOCATIONS.load(Ordering::Relaxed), BYTES.load(Ordering::Relaxed));
-            let began = Instant::now();
-            (subject.run)(*count);
-            let took = began.elapsed().as_nanos() as f64;
+            let took = (subject.run)(*count).as_nanos() as f64;
             let made = ALLOCATIONS.load(Ordering::Relaxed) - allocations;
             let bytes = BYTES.load(Ordering::Relaxed) - bytes;
             let per = |total: f64| total / *count as f64;
@@ -80,6 +98,12 @@ pub fn case(section: &'static str, case: &'static str, mut subjects: Vec<Subject
         Row { section, case, subject: subject.name, ns_per_op, allocs_per_op, bytes_per_op }
     };
     subjects.into_iter().zip(samples).map(row).collect()
+}
+
+fn timed(run: impl FnOnce()) -> Duration {
+    let began = Instant::now();
+    run();
+    began.elapsed()
 }
 
 /// How many operations take about one slice of time. Warms the subject up, too.
@@ -101,9 +125,39 @@ static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
 static BYTES: AtomicU64 = AtomicU64::new(0);
 static FREED: AtomicU64 = AtomicU64::new(0);
 
+/// How long this thread has run. Where the system does not tell, the time that has passed: then others on the machine count too.
+pub fn thread_time() -> Duration {
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    let ran = std::fs::read_to_string("/proc/thread-self/schedstat").ok();
+    let ran = ran.and_then(|text| text.split(' ').next()?.parse().ok()).map(Duration::from_nanos);
+    ran.unwrap_or_else(|| START.elapsed())
+}
+
+/// How many allocations there were, those that grew one included.
+pub fn allocations() -> u64 {
+    ALLOCATIONS.load(Ordering::Relaxed)
+}
+
+/// How many bytes were ever allocated.
+pub fn allocated_bytes() -> u64 {
+    BYTES.load(Ordering::Relaxed)
+}
+
 /// How many bytes are allocated and not given back.
 pub fn live_bytes() -> u64 {
     BYTES.load(Ordering::Relaxed).saturating_sub(FREED.load(Ordering::Relaxed))
+}
+
+/// What the system holds in memory for this process (RSS).
+pub fn resident_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap_or_default() * 1024
+}
+
+/// Processor time of this process, all threads together.
+pub fn cpu_time() -> Duration {
+    ProcessTime::now().as_duration()
 }
 
 /// The system's allocator, counted.

@@ -8,7 +8,6 @@
 use std::io::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use std::{fs, process};
 
 use bytes::Bytes;
 use http::Response;
@@ -21,7 +20,7 @@ use steadfast_tokio::{Client, Outgoing, SendError, Transport};
 use tokio::sync::mpsc;
 
 use crate::durable::{Home, Stub, key};
-use crate::measure::live_bytes;
+use crate::measure::{live_bytes, resident_bytes};
 
 const BATCH: u64 = 10_000;
 
@@ -69,7 +68,7 @@ fn fill(home: &Home, operations: u64) {
 }
 
 async fn resume(home: &Home, operations: u64) -> Row {
-    let (bytes, rss) = (live_bytes(), rss());
+    let (bytes, rss) = (live_bytes(), resident_bytes());
     let store = home.open();
     let limits = Limits { live: u32::try_from(operations).unwrap_or(u32::MAX).saturating_add(1), ..Limits::default() };
     let (sent, mut left) = mpsc::unbounded_channel();
@@ -83,7 +82,7 @@ async fn resume(home: &Home, operations: u64) -> Row {
         operations,
         seconds,
         bytes_per_operation: each(live_bytes() - bytes),
-        rss_bytes_per_operation: each(self::rss().saturating_sub(rss)),
+        rss_bytes_per_operation: each(resident_bytes().saturating_sub(rss)),
     };
     assert_eq!(client.shutdown(Duration::ZERO).await.len() as u64, operations);
     row
@@ -97,11 +96,4 @@ impl Transport for Watched {
         let _ = self.0.send(());
         std::future::pending().await
     }
-}
-
-/// What the system holds in memory for this process.
-fn rss() -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", process::id())).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
-    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap_or_default() * 1024
 }

@@ -9,6 +9,7 @@ mod kills;
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::io::IsTerminal;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -27,6 +28,7 @@ use steadfast_tokio::{Client, Finished, Observation};
 pub(crate) use self::kills::child;
 use crate::pulse::Pulse;
 use crate::report::{Attempts, Latency, Ledger, Outcomes, Report};
+use crate::scrape;
 
 /// Carry many jobs through a fake provider that misbehaves, and compare the outcomes with its books.
 ///
@@ -72,6 +74,13 @@ pub(crate) struct Args {
     /// journal. The provider and its ledger stay here.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     kill: Option<u32>,
+    /// Serve what the client counts at this address (127.0.0.1:9464, say), under /metrics, while the demo runs: for Prometheus, or a browser. Port 0 is any that is
+    /// free; the address is printed.
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "kill", value_parser = address)]
+    metrics: Option<SocketAddr>,
+    /// With --metrics: go on serving after the report, until Ctrl-C.
+    #[arg(long, requires = "metrics")]
+    linger: bool,
     /// Print one JSON object instead of a table.
     #[arg(long)]
     json: bool,
@@ -135,9 +144,24 @@ const BEFORE_OUTAGE: Duration = Duration::from_secs(5);
 const CHART: usize = 64;
 
 pub(crate) async fn demo(args: Args) -> Result<ExitCode, Box<dyn Error>> {
-    if args.provider == Faked::Didit {
-        return didit::demo(args).await;
+    if let Some(address) = args.metrics {
+        let bound = scrape::serve(address).await?;
+        // On stderr: what is on stdout may be one object.
+        eprintln!("What the client counts is at http://{bound}/metrics.");
     }
+    let linger = args.linger;
+    let done = match args.provider {
+        Faked::Deepvue => with_deepvue(args).await,
+        Faked::Didit => didit::demo(args).await,
+    };
+    if linger && done.is_ok() {
+        eprintln!("It stays there until Ctrl-C.");
+        tokio::signal::ctrl_c().await?;
+    }
+    done
+}
+
+async fn with_deepvue(args: Args) -> Result<ExitCode, Box<dyn Error>> {
     if args.webhooks {
         return Err("Deepvue has no webhooks: add --provider didit, or leave --webhooks out".into());
     }
@@ -404,6 +428,10 @@ fn new_file(text: &str) -> Result<PathBuf, String> {
         }
     }
     Ok(path.to_owned())
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "is no IP address with a port, such as 127.0.0.1:9464".to_owned())
 }
 
 fn share(text: &str) -> Result<f64, String> {

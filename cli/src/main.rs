@@ -1,5 +1,5 @@
 //! `steadfast`: see the library carry jobs through a provider that misbehaves (`demo`), carry one real job
-//! (`run`), look into a client's journal (`ops`), or check a provider's description (`profile`).
+//! (`run`), look into a client's journal (`ops`), or check a provider's description (`profile`) or any file of policies (`check`).
 
 /// As the standard one, but for a stdout that is closed or full: that is said, and ends the program, without a panic.
 macro_rules! println {
@@ -28,6 +28,7 @@ macro_rules! eprintln {
     }};
 }
 
+mod check;
 mod demo;
 mod log;
 mod ops;
@@ -35,6 +36,7 @@ mod profile;
 mod pulse;
 mod report;
 mod run;
+mod scrape;
 mod timeline;
 
 use std::process::ExitCode;
@@ -53,6 +55,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Check(check::Args),
     Demo(demo::Args),
     /// The client of a demo with --kill: started by that demo only.
     #[command(hide = true)]
@@ -65,11 +68,15 @@ enum Command {
 /// What was to be printed is lost, so nobody may take the exit code for a success.
 fn stdout_failed(error: &std::io::Error) -> ! {
     // Whoever reads the head of something closes the rest; that is no news.
-    if error.kind() != std::io::ErrorKind::BrokenPipe {
-        eprintln!("steadfast: the result could not be written to standard output: {error}");
+    if error.kind() == std::io::ErrorKind::BrokenPipe {
+        std::process::exit(CLOSED);
     }
+    eprintln!("steadfast: the result could not be written to standard output: {error}");
     std::process::exit(USAGE.into());
 }
+
+/// What a shell says of a program that a closed pipe has ended (128 and SIGPIPE): nobody may take it for a wrong file.
+const CLOSED: i32 = 141;
 
 /// Called wrongly (BSD's `EX_USAGE`): clap's own 2 would read as "rejected".
 const USAGE: u8 = 64;
@@ -87,6 +94,7 @@ async fn main() -> ExitCode {
     };
     log::start();
     let done = match cli.command {
+        Command::Check(args) => check::check(&args),
         Command::Demo(args) => demo::demo(args).await,
         Command::DemoChild => demo::child().await,
         Command::Ops(args) => ops::ops(args),

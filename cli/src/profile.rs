@@ -11,11 +11,12 @@ use comfy_table::presets::UTF8_FULL_CONDENSED;
 use serde::Serialize;
 use steadfast_providers::profile::{self, Checked, Profile, Recorded};
 
+use crate::check;
 use crate::ops::plain;
 
 /// Check a file that describes a provider, or look at those that come with this program.
 ///
-/// A description (a *profile*) is a TOML file that says what a provider's requests look like and what its answers mean. `steadfast run --profile FILE` carries a
+/// A description (a *profile*) is a TOML, JSON or YAML file that says what a provider's requests look like and what its answers mean. `steadfast run --profile FILE` carries a
 /// job by it. To write one, begin with one that is there: `steadfast profile show replicate > acme.toml`.
 ///
 /// Exit codes: 0 all is well; 1 an answer is read otherwise than it should be; 64 called wrongly, or the file is wrong.
@@ -50,7 +51,7 @@ enum Command {
 
 pub(crate) fn profile(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
     match &args.command {
-        Command::Check { file, answers, json } => check(file, answers.as_deref(), *json),
+        Command::Check { file, answers, json } => try_out(file, answers.as_deref(), *json),
         Command::List => {
             for (name, text) in profile::SHIPPED {
                 println!("{name:16} {}", about(text));
@@ -66,14 +67,14 @@ pub(crate) fn profile(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
 
 /// The profile in this file, or the one that comes with this program under this name.
 pub(crate) fn read(file: &Path) -> Result<Profile, Box<dyn Error>> {
-    let text = match name_of_shipped(file) {
-        Some(name) => shipped(name)?.to_owned(),
-        None => text_of(file, "profile")?,
+    let profile = match name_of_shipped(file) {
+        Some(name) => Profile::parse(shipped(name)?),
+        None => Profile::read_from(&check::document(file, "profile")?),
     };
-    Ok(Profile::parse(&text).map_err(|error| format!("{}, {error}", file.display()))?)
+    Ok(profile.map_err(|error| format!("{}, {error}", file.display()))?)
 }
 
-fn check(file: &Path, answers: Option<&Path>, json: bool) -> Result<ExitCode, Box<dyn Error>> {
+fn try_out(file: &Path, answers: Option<&Path>, json: bool) -> Result<ExitCode, Box<dyn Error>> {
     let profile = read(file)?;
     let answers = match answers {
         Some(path) => Some(text_of(path, "recorded answers")?),
@@ -164,7 +165,7 @@ fn is_set(variable: &str) -> bool {
 }
 
 /// A file of that name comes first.
-fn name_of_shipped(file: &Path) -> Option<&str> {
+pub(crate) fn name_of_shipped(file: &Path) -> Option<&str> {
     file.to_str().filter(|name| profile::shipped(name).is_some() && !file.exists())
 }
 
@@ -174,11 +175,7 @@ fn shipped(name: &str) -> Result<&'static str, String> {
 }
 
 fn text_of(path: &Path, what: &str) -> Result<String, String> {
-    fs::read_to_string(path).map_err(|error| {
-        let known =
-            if what == "profile" { "; `steadfast profile list` names those that come with this program" } else { "" };
-        format!("the {what} {} cannot be read: {error}{known}", path.display())
-    })
+    fs::read_to_string(path).map_err(|error| format!("the {what} {} cannot be read: {error}", path.display()))
 }
 
 /// Its first words, as far as its source.

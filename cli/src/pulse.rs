@@ -111,7 +111,7 @@ impl Pulse {
 }
 
 /// Something sent is never shown as nothing.
-fn bar(count: usize, most: usize) -> char {
+pub(crate) fn bar(count: usize, most: usize) -> char {
     const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
     if count == 0 { ' ' } else { BARS[(count * BARS.len()).div_ceil(most) - 1] }
 }

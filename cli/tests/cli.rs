@@ -214,7 +214,7 @@ async fn run_tells_the_cause_of_a_refusal() {
         (401, "HTTP 401 Unauthorized", Some("DEEPVUE_ACCESS_TOKEN and DEEPVUE_CLIENT_SECRET")),
         (403, "HTTP 403 Forbidden", Some("DEEPVUE_ACCESS_TOKEN and DEEPVUE_CLIENT_SECRET")),
         (404, "HTTP 404 Not Found", Some("--base-url")),
-        (302, "HTTP 302 Found", Some("--base-url")),
+        (307, "HTTP 307 Temporary Redirect", Some("--base-url")),
         (422, "HTTP 422 Unprocessable Entity", None),
     ];
     for (status, line, hint) in cases {
@@ -331,7 +331,10 @@ fn a_wrong_profile_is_refused_by_line_and_field() {
     let refused = steadfast(&["profile", "check", file.to_str().unwrap()]);
     let said = String::from_utf8(refused.stderr).unwrap();
     assert_eq!(refused.status.code(), Some(64), "{said}");
-    assert!(said.contains("line ") && said.contains("poll.state.values") && said.contains("redy"), "{said}");
+    assert!(
+        said.contains("line ") && said.contains("poll.state.values") && said.contains("did you mean ready?"),
+        "{said}"
+    );
 
     std::fs::write(&file, shown).unwrap();
     std::fs::write(
@@ -343,4 +346,103 @@ fn a_wrong_profile_is_refused_by_line_and_field() {
     let said = String::from_utf8(check.stdout).unwrap();
     assert_eq!(check.status.code(), Some(1), "{said}");
     assert!(said.contains("✗") && said.contains("ready") && said.contains("failed"), "{said}");
+}
+
+/// Files that people copy are good, and what the README shows is what the program says.
+#[test]
+fn check_explains_the_examples_as_the_readme_shows() {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+    let check = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_steadfast"));
+        let output = command.current_dir(root).arg("check").args(args).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    for (file, over) in [("deepvue.toml", "deepvue"), ("didit.yaml", "didit")] {
+        let file = format!("cli/examples/policies/{file}");
+        let report: serde_json::Value = serde_json::from_str(&check(&[&file, "--over", over, "--json"])).unwrap();
+        assert_eq!(
+            (report["kind"].as_str(), &report["doubts"]),
+            (Some("policies"), &serde_json::json!([])),
+            "{report}"
+        );
+        assert!(report["worst_case_ms"]["total"].is_u64() && report["creates"][0]["earliest_ms"] == 0, "{report}");
+    }
+
+    let readme = std::fs::read_to_string(format!("{root}/README.md")).unwrap();
+    let (_, shown) = readme.split_once("$ steadfast check ").unwrap();
+    let (args, shown) = shown.split_once('\n').unwrap();
+    let (shown, _) = shown.split_once("\n```").unwrap();
+    let said = check(&args.split(' ').collect::<Vec<_>>());
+    let mut lines = said.lines();
+    for line in shown.lines().filter(|line| *line != "…") {
+        assert!(lines.any(|said| said == line), "the README shows a line that is not said there: {line}\n{said}");
+    }
+}
+
+#[test]
+fn check_tells_profiles_from_policies_and_what_is_wrong_or_doubtful() {
+    let directory = tempfile::tempdir().unwrap();
+    let check = |name: &str, text: &str| {
+        let file = directory.path().join(name);
+        std::fs::write(&file, text).unwrap();
+        let output = steadfast(&["check", file.to_str().unwrap(), "--json"]);
+        (output.status.code(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
+    };
+    let report = json(&steadfast(&["check", "stripe-identity", "--json"]));
+    assert_eq!(
+        (report["kind"].as_str(), report["name"].as_str()),
+        (Some("profile"), Some("stripe/identity")),
+        "{report}"
+    );
+
+    // What is wrong: named by line and field, whatever the format, and no text is repeated.
+    for (name, text, expected) in [
+        (
+            "a.toml",
+            "[policy.create]\nattemps = 3",
+            "a.toml, line 2, policy.create.attemps: is no field here: did you mean attempts?",
+        ),
+        (
+            "b.json",
+            "{\"policy\":\n{\"poll\": {\"deadline\": \"canary\"}}}",
+            "b.json, line 2, policy.poll.deadline: is not a duration such as",
+        ),
+        (
+            "c.yaml",
+            "policy:\n  poll:\n    accept_partial: no",
+            "c.yaml, line 3, policy.poll.accept_partial: is a truth value in YAML 1.1",
+        ),
+        ("d.yml", "name: acme/scan\n", "d.yml, line 1, base_url: is missing"),
+        ("e.conf", "{\"gate\": 1}", "e.conf, line 1, gate: is a whole number where a table is expected"),
+    ] {
+        let (code, said) = check(name, text);
+        assert!(code == Some(64) && said.contains(expected) && !said.contains("canary"), "{said}");
+    }
+
+    // What is legal and doubtful.
+    let (code, said) = check(
+        "doubtful.toml",
+        "[policy.create]\nattempts = 9\ndeadline = \"20s\"\nattempt_timeout = \"30s\"\n\
+         backoff = { growth = { exponential = { first = \"9s\", factor = 2 } }, cap = \"9s\", jitter = \"none\" }\n\
+         [policy.poll]\npolls = 20\n\
+         [gate]\nbudget = { capacity = 5, initial = 0 }\nrate_limits = [{ rate = { count = 1, per = \"1m\" } }]\n\
+         [gate.breaker]\nprobes = { lease = \"1s\" }",
+    );
+    assert_eq!(code, Some(0), "{said}");
+    for doubt in [
+        "policy.create.deadline is 20 s: attempts 4 to 9 are never sent",
+        "policy.create.attempt_timeout is 30 s, the deadline 20 s",
+        "policy.create.backoff.cap is the first delay, 9 s",
+        "policy.create.backoff.jitter is none",
+        "policy.poll.deadline is 3 min: polls 9 to 20 are never sent",
+        "gate.budget has no token",
+        "gate.breaker.probes.lease is 1 s",
+        "gate.rate_limits[0] lets one request go every 1 min",
+    ] {
+        assert!(said.contains(doubt), "{doubt}: {said}");
+    }
+
+    let (code, said) = check("defaults.toml", "");
+    assert!(code == Some(0) && !said.contains("\n! "), "the defaults are nothing to doubt: {said}");
 }

@@ -224,7 +224,8 @@ async fn run_says_that_it_made_a_journal_and_names_it_in_errors() {
     logging.env("RUST_LOG", "debug");
     let first = tokio::task::spawn_blocking(move || logging.output().unwrap()).await.unwrap();
     says(&first, 0, &made);
-    says(&first, 0, "DEBUG steadfast_driver");
+    says(&first, 0, "DEBUG job{");
+    says(&first, 0, "steadfast_driver::");
     let second = world.run(&["--payload", &payload]).await;
     says(&second, 0, "the journal has this job");
     assert!(!String::from_utf8_lossy(&second.stderr).contains(&made), "{second:?}");

@@ -207,7 +207,8 @@ pub enum Jitter {
 
 /// Delays between tries: growth, cap, jitter.
 ///
-/// The default is 1 s doubling to 20 s with full jitter (AWS SDKs' standard mode).
+/// The default is 1 s doubling to 20 s with full jitter (AWS SDKs' standard mode). In a file each of the three may be left out; the cap is then at
+/// least the largest delay that is written.
 ///
 /// ```
 /// use core::time::Duration;
@@ -227,6 +228,33 @@ pub struct BackoffPolicy {
     #[cfg_attr(feature = "serde", serde(with = "crate::policy::humane"))]
     cap: Duration,
     jitter: Jitter,
+    #[cfg_attr(feature = "serde", serde(skip))]
+    worked_out: WorkedOut,
+}
+
+/// What each delay needs, worked out once: it was half of what a delay costs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct WorkedOut {
+    cap: u64,
+    /// The first of delays that double, the usual growth; 0 of any other.
+    doubled: u64,
+    /// How many of those are below the cap.
+    below_cap: u32,
+}
+
+impl WorkedOut {
+    const fn of(growth: &Growth, cap: Duration) -> Self {
+        const DOUBLE: u64 = Factor::DOUBLE.0;
+        let cap = nanos(cap);
+        let doubled =
+            if let Growth::Exponential { first, factor: Factor(DOUBLE) } = growth { nanos(*first) } else { 0 };
+        let mut below_cap = 0_u32;
+        // As far as no bit is lost at the top.
+        while doubled > 0 && below_cap <= doubled.leading_zeros() && doubled << below_cap < cap {
+            below_cap = below_cap.saturating_add(1);
+        }
+        Self { cap, doubled, below_cap }
+    }
 }
 
 impl BackoffPolicy {
@@ -258,12 +286,13 @@ impl BackoffPolicy {
         {
             return Err(PolicyError::new("backoff.jitter.percent", percent, "from 0 to 100"));
         }
-        Ok(Self { growth, cap, jitter })
+        Ok(Self::trusted(growth, cap, jitter))
     }
 
     /// For this crate's own defaults, which a test shows to be what [`BackoffPolicy::new`] would accept.
     pub(crate) const fn trusted(growth: Growth, cap: Duration, jitter: Jitter) -> Self {
-        Self { growth, cap, jitter }
+        let worked_out = WorkedOut::of(&growth, cap);
+        Self { growth, cap, jitter, worked_out }
     }
 
     /// No delay ever exceeds this.
@@ -292,9 +321,35 @@ impl BackoffPolicy {
     /// The wait before retry number `n`; the first retry is number 1 (and so is 0).
     #[must_use]
     #[cfg_attr(feature = "no-panic", no_panic::no_panic)]
+    #[inline]
     pub fn delay(&self, n: u32, seed: Seed) -> Duration {
-        let cap = nanos(self.cap);
-        let delay = self.growth.nth(n).min(cap);
+        if let Jitter::Full = self.jitter
+            && let Some(delay) = self.doubled(n)
+        {
+            return Duration::from_nanos(seed.derive(u64::from(n)).between(0, delay));
+        }
+        self.any_delay(n, seed)
+    }
+
+    /// Number `n` before jitter, if delays double.
+    #[inline]
+    const fn doubled(&self, n: u32) -> Option<u64> {
+        let WorkedOut { cap, doubled, below_cap } = self.worked_out;
+        let exponent = n.saturating_sub(1);
+        if doubled == 0 {
+            None
+        } else if exponent < below_cap {
+            Some(doubled.wrapping_shl(exponent))
+        } else {
+            Some(cap)
+        }
+    }
+
+    // Out of line, so that the usual case is small enough to be part of its caller.
+    #[inline(never)]
+    fn any_delay(&self, n: u32, seed: Seed) -> Duration {
+        let cap = self.worked_out.cap;
+        let delay = self.doubled(n).unwrap_or_else(|| self.growth.nth(n).min(cap));
         let draw = seed.derive(u64::from(n));
         Duration::from_nanos(match self.jitter {
             Jitter::None => delay,
@@ -307,6 +362,35 @@ impl BackoffPolicy {
             }
             Jitter::Decorrelated => self.decorrelated(n, seed, cap),
         })
+    }
+
+    /// The shortest and the longest that the wait before retry number `n` can be, whatever the seed.
+    ///
+    /// ```
+    /// use core::time::Duration;
+    /// use steadfast_core::backoff::BackoffPolicy;
+    ///
+    /// let secs = Duration::from_secs;
+    /// assert_eq!(BackoffPolicy::default().bounds(3), (secs(0), secs(4))); // full jitter: anything from zero
+    /// ```
+    #[must_use]
+    pub fn bounds(&self, n: u32) -> (Duration, Duration) {
+        let cap = nanos(self.cap);
+        let delay = self.growth.nth(n).min(cap);
+        let (shortest, longest) = match self.jitter {
+            Jitter::None => (delay, delay),
+            Jitter::Full => (0, delay),
+            Jitter::Equal => (delay.div_ceil(2), delay),
+            Jitter::Proportional { percent } => {
+                let part = (u128::from(delay).saturating_mul(u128::from(percent)) / 100) as u64;
+                (delay.saturating_sub(part), delay.saturating_add(part).min(cap))
+            }
+            Jitter::Decorrelated => {
+                let first = self.growth.nth(1).min(cap);
+                (first, first.saturating_mul(3_u64.saturating_pow(n.max(1))).min(cap))
+            }
+        };
+        (Duration::from_nanos(shortest), Duration::from_nanos(longest))
     }
 
     /// Walks the chain of previous delays, so that the delay needs no memory of them. Only the last 64 links are walked: each can triple
@@ -334,17 +418,18 @@ impl Default for BackoffPolicy {
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Unchecked {
-    growth: Growth,
-    #[serde(with = "crate::policy::humane")]
-    cap: Duration,
-    #[serde(default = "Unchecked::default_jitter")]
-    jitter: Jitter,
+    growth: Option<Growth>,
+    cap: Option<crate::policy::humane::Humane>,
+    jitter: Option<Jitter>,
 }
 
 #[cfg(feature = "serde")]
 impl Unchecked {
-    const fn default_jitter() -> Jitter {
-        Jitter::Full
+    /// What is left out is the default's, but for the jitter. A cap that nobody wrote is none that could be too low.
+    fn over(self, default: BackoffPolicy) -> Result<BackoffPolicy, PolicyError> {
+        let growth = self.growth.unwrap_or(default.growth);
+        let cap = self.cap.map_or_else(|| default.cap.max(growth.largest_configured()), |cap| cap.0);
+        BackoffPolicy::new(growth, cap, self.jitter.unwrap_or(Jitter::Full))
     }
 }
 
@@ -353,8 +438,18 @@ impl TryFrom<Unchecked> for BackoffPolicy {
     type Error = PolicyError;
 
     fn try_from(it: Unchecked) -> Result<Self, PolicyError> {
-        Self::new(it.growth, it.cap, it.jitter)
+        it.over(Self::default())
     }
+}
+
+/// Reads a policy where another than [`BackoffPolicy::default`] is the default.
+#[cfg(feature = "serde")]
+pub(crate) fn read_over<'de, D: serde::Deserializer<'de>>(
+    default: BackoffPolicy,
+    deserializer: D,
+) -> Result<BackoffPolicy, D::Error> {
+    let it: Unchecked = serde::Deserialize::deserialize(deserializer)?;
+    it.over(default).map_err(serde::de::Error::custom)
 }
 
 #[cfg(feature = "serde")]
@@ -373,5 +468,24 @@ mod table {
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Box<[Duration]>, D::Error> {
         Ok(Vec::<Humane>::deserialize(deserializer)?.into_iter().map(|Humane(delay)| delay).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_worked_out_beforehand_is_what_growth_and_cap_say() {
+        let spans = [1, 2, 3, 999, 1_000_000_000, 1 << 40, (1 << 40) + 1, u64::MAX >> 1, u64::MAX - 1, u64::MAX];
+        for (first, cap) in spans.iter().flat_map(|first| spans.map(|cap| (*first, cap))).filter(|(a, b)| a <= b) {
+            let growth = Growth::doubling(Duration::from_nanos(first));
+            let policy = BackoffPolicy::new(growth.clone(), Duration::from_nanos(cap), Jitter::Full).unwrap();
+            for n in (0..130).chain([u32::MAX]) {
+                assert_eq!(policy.doubled(n), Some(growth.nth(n).min(cap)), "{first} {cap} {n}");
+            }
+        }
+        let fixed = BackoffPolicy::new(Growth::Fixed(Duration::ZERO), Duration::ZERO, Jitter::Full).unwrap();
+        assert_eq!(fixed.doubled(1), None);
     }
 }

@@ -48,9 +48,11 @@
 //! # Ok::<(), steadfast_core::PolicyError>(())
 //! ```
 
+mod glance;
 mod policy;
 mod window;
 
+pub use self::glance::Glance;
 pub use self::policy::{BreakerPolicy, Probes, SlowCalls, Trip, Window};
 pub use self::window::Counts;
 
@@ -98,6 +100,18 @@ impl Ticket {
     #[must_use]
     pub const fn is_probe(self) -> bool {
         self.place > 0
+    }
+
+    /// Whether its call, ending now, was a slow one.
+    #[must_use]
+    pub fn is_slow(self, policy: &BreakerPolicy, now: Timestamp) -> bool {
+        policy.slow_calls().is_some_and(|slow| self.began.elapsed(now) > slow.longer_than)
+    }
+
+    /// The breaker's [epoch](Breaker::epoch) in which it was given.
+    #[must_use]
+    pub const fn epoch(self) -> u32 {
+        self.epoch
     }
 
     pub(crate) const fn parts(self) -> (u32, u8, u8) {
@@ -270,10 +284,7 @@ impl Breaker {
     }
 
     fn count(&mut self, policy: &BreakerPolicy, ticket: Ticket, health: Health, now: Timestamp) {
-        let slow = match policy.slow_calls() {
-            Some(slow) => ticket.began.elapsed(now) > slow.longer_than,
-            None => false,
-        };
+        let slow = ticket.is_slow(policy, now);
         match &mut self.phase {
             Phase::Closed if health != Health::Ignored => {
                 let bad = health == Health::Failing;
@@ -334,55 +345,6 @@ impl Breaker {
     #[must_use]
     pub const fn epoch(&self) -> u32 {
         self.epoch
-    }
-
-    /// What can be known of it at a glance: published as one word, it lets threads that share the breaker do most calls without a lock.
-    #[must_use]
-    pub const fn glance(&self) -> Glance {
-        let disabled = matches!(self.phase, Phase::Disabled);
-        let admits = disabled || matches!(self.phase, Phase::Closed);
-        Glance { epoch: self.epoch, admits, quiet: disabled || self.quiet }
-    }
-}
-
-/// What a [`Breaker`] does that needs no look at its whole state. It holds until the breaker is changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Glance {
-    epoch: u32,
-    admits: bool,
-    quiet: bool,
-}
-
-impl Glance {
-    /// As one word, and back ([`from_word`](Glance::from_word)): for an atomic.
-    #[must_use]
-    pub const fn to_word(self) -> u64 {
-        (self.epoch as u64) << 2 | (self.quiet as u64) << 1 | self.admits as u64
-    }
-
-    /// The glance of this word.
-    #[must_use]
-    pub const fn from_word(word: u64) -> Self {
-        Self { epoch: (word >> 2) as u32, admits: word & 1 != 0, quiet: word & 2 != 0 }
-    }
-
-    /// What [`admit`](Breaker::admit) would give; `None` if the breaker itself must be asked.
-    #[must_use]
-    pub const fn ticket(self, now: Timestamp) -> Option<Ticket> {
-        if self.admits {
-            Some(Ticket { epoch: self.epoch, began: Stopwatch::start(now), place: 0, lease: 0 })
-        } else {
-            None
-        }
-    }
-
-    /// Whether [`settle`](Breaker::settle) would change nothing for this ticket's call, if it was no slow one.
-    #[must_use]
-    pub const fn ignores(self, ticket: Ticket, health: Health) -> bool {
-        let another_epoch = ticket.epoch != self.epoch;
-        another_epoch
-            || matches!(health, Health::Healthy if self.quiet)
-            || matches!(health, Health::Ignored if self.admits)
     }
 }
 

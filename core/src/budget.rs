@@ -263,6 +263,24 @@ impl BudgetPolicy {
         self.capacity
     }
 
+    /// What it holds at first.
+    #[must_use]
+    pub const fn initial(&self) -> u32 {
+        self.initial
+    }
+
+    /// What comes in for each first attempt.
+    #[must_use]
+    pub const fn per_request(&self) -> Tokens {
+        self.per_request
+    }
+
+    /// What comes in for each good end.
+    #[must_use]
+    pub const fn per_success(&self) -> Tokens {
+        self.per_success
+    }
+
     /// What comes in each second.
     #[must_use]
     pub const fn per_second(&self) -> Tokens {

@@ -27,26 +27,25 @@ mod keys;
 mod lines;
 #[cfg(feature = "serde")]
 mod snapshot;
-mod timers;
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::time::Duration;
 
 pub use self::intake::{Limits, RestoreError, SubmitError, Submitted};
-use self::keys::Keys;
+use self::keys::{Keys, seed_of};
 use self::lines::{Lines, Place};
 #[cfg(feature = "snapshot")]
 pub use self::snapshot::{SNAPSHOT_VERSION, SnapshotError};
-use self::timers::Timers;
 use crate::gate::Gate;
 use crate::key::Key;
-use crate::notice::{Notice, Wake, WakeReason};
+use crate::notice::{Notice, Notices, Told, Wake, WakeReason};
 use crate::operation::{self, AttemptId, Effect, Kind, Operation, OperationPolicy, Outcome, Reading, RecordId, Turn};
 use crate::rate_limit::Quota;
 use crate::retry::Failure;
 use crate::seed::Seed;
 use crate::time::Timestamp;
+use crate::timers::Timers;
 
 /// Names one operation of one engine. Generational: the id of a forgotten operation never names its successor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -83,6 +82,7 @@ pub enum Event {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[repr(align(64))]
 struct Slot {
     generation: u32,
     operation: Option<Operation>,
@@ -94,8 +94,8 @@ struct Slot {
     place: Option<Place>,
 }
 
-// What waits by the million is made of this.
-const _: () = assert!(size_of::<Slot>() <= 176);
+// What waits by the million is made of this: three lines of memory, and none that two share.
+const _: () = assert!(size_of::<Slot>() == 192);
 
 /// A record that was popped and is not acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,8 +136,17 @@ pub struct Engine {
     #[cfg_attr(feature = "serde", serde(skip))]
     notices: VecDeque<(OperationId, Notice)>,
     notices_dropped: u64,
+    /// What the step under way tells.
+    #[cfg_attr(feature = "serde", serde(skip))]
+    told: Told,
+    /// Nobody observes: no notice is made.
+    #[cfg_attr(feature = "serde", serde(skip))]
+    unobserved: bool,
     live: u32,
     seen: Timestamp,
+    /// Of a slot that was never used.
+    #[cfg_attr(feature = "serde", serde(skip))]
+    first_generation: u32,
 }
 
 impl Engine {
@@ -151,7 +160,7 @@ impl Engine {
             seed,
             slots: Vec::new(),
             free: Vec::new(),
-            keys: Keys::new(seed.derive(0)),
+            keys: Keys::default(),
             timers: Timers::default(),
             lines: Lines::default(),
             lines_wake: Timestamp::NEVER,
@@ -161,9 +170,20 @@ impl Engine {
             finished: VecDeque::new(),
             notices: VecDeque::new(),
             notices_dropped: 0,
+            told: Told::NOTHING,
+            unobserved: false,
             live: 0,
             seen: Timestamp::EPOCH,
+            first_generation: 0,
         }
+    }
+
+    /// The same with ids that begin with this generation, and not with 0: for several engines of one client, so that no operation of one has the id of
+    /// another's, until a slot has been used again as often as their first generations differ. Not part of a snapshot.
+    #[must_use]
+    pub const fn with_first_generation(mut self, generation: u32) -> Self {
+        self.first_generation = generation;
+        self
     }
 }
 
@@ -172,16 +192,32 @@ impl Engine {
     /// Takes in what happened. Never fails: what does not fit is absorbed and becomes a [`Notice`].
     pub fn handle(&mut self, event: Event, now: Timestamp) {
         let now = self.look_at_clock(now);
-        match event {
-            Event::Persisted(number) => self.acknowledge(number, now, operation::Event::Persisted),
-            Event::PersistFailed(number) => self.acknowledge(number, now, operation::Event::PersistFailed),
-            Event::Answered(id, attempt, answer) => self.feed(id, operation::Event::Answered(attempt, answer), now),
-            Event::Webhook(id, reading) => self.feed(id, operation::Event::Webhook(reading), now),
-            Event::Changed(id) => self.feed(id, operation::Event::Changed, now),
-            Event::Cancel(id) => self.feed(id, operation::Event::Cancel, now),
-            Event::Delivered(id) => self.feed(id, operation::Event::Delivered, now),
-            Event::Resume(id) => self.resume(id, now),
-            Event::Quota(kind, quota) => self.gate.learn(kind, quota, now),
+        // What is one operation's is fed in one place.
+        let fed = match event {
+            Event::Answered(id, attempt, answer) => Some((id, operation::Event::Answered(attempt, answer))),
+            Event::Webhook(id, reading) => Some((id, operation::Event::Webhook(reading))),
+            Event::Changed(id) => Some((id, operation::Event::Changed)),
+            Event::Cancel(id) => Some((id, operation::Event::Cancel)),
+            Event::Delivered(id) => Some((id, operation::Event::Delivered)),
+            Event::Resume(id) => {
+                self.revive(id);
+                Some((id, operation::Event::Resume))
+            }
+            Event::Persisted(number) => {
+                self.acknowledge(number, now, operation::Event::Persisted);
+                None
+            }
+            Event::PersistFailed(number) => {
+                self.acknowledge(number, now, operation::Event::PersistFailed);
+                None
+            }
+            Event::Quota(kind, quota) => {
+                self.gate.learn(kind, quota, now);
+                None
+            }
+        };
+        if let Some((id, event)) = fed {
+            self.feed(id, event, now);
         }
         self.call_lines(now);
     }
@@ -260,8 +296,7 @@ impl Engine {
     /// The operation of this key, if the engine has it.
     #[must_use]
     pub fn find(&self, key: &Key) -> Option<OperationId> {
-        let slot = self.keys.find(key, |slot| self.key_of(slot) == Some(key))?;
-        self.id(slot)
+        self.find_by(seed_of(self.seed, key), key)
     }
 
     /// Operations taken in and not finished.
@@ -302,18 +337,25 @@ impl Engine {
         &mut self.gate
     }
 
+    /// Who is first in line at the gate for leave of this kind. Changes when that one goes, or gives up.
+    #[must_use]
+    pub fn first_in_line(&self, kind: Kind) -> Option<OperationId> {
+        self.lines.first(kind).and_then(|(_, slot)| self.id(slot))
+    }
+
+    /// Whether notices are made. They are, unless somebody says that nobody observes: then telling costs nothing, and what is waiting to be popped is
+    /// dropped. Decides nothing else, and is not part of a snapshot.
+    pub fn observe(&mut self, observed: bool) {
+        self.unobserved = !observed;
+        if self.unobserved {
+            self.notices.clear();
+        }
+    }
+
     /// Notices that found no room. A driver that pops none sees this grow; nothing else happens.
     #[must_use]
     pub const fn notices_dropped(&self) -> u64 {
         self.notices_dropped
-    }
-}
-
-/// Makes room for so many more by an eighth: a vector that doubles would have each of a million operations carry another's bytes.
-fn grow<T>(vec: &mut Vec<T>, more: usize) {
-    if vec.capacity().saturating_sub(vec.len()) < more {
-        // What has no room at all is told by whoever puts something in.
-        let _ = vec.try_reserve_exact(more.max(vec.len() / 8).max(16));
     }
 }
 
@@ -328,10 +370,16 @@ impl Engine {
         Some(OperationId { slot, generation })
     }
 
-    fn key_of(&self, slot: u32) -> Option<&Key> {
-        self.slots.get(slot as usize)?.operation.as_ref().map(Operation::key)
+    /// The same for a key whose seed is known.
+    fn find_by(&self, seed: Seed, key: &Key) -> Option<OperationId> {
+        let holds = |slot: u32| {
+            self.slots.get(slot as usize).and_then(|slot| slot.operation.as_ref()).is_some_and(|it| it.is_of(key))
+        };
+        let slot = self.keys.find(seed, holds)?;
+        self.id(slot)
     }
 
+    #[inline]
     fn feed(&mut self, id: OperationId, event: operation::Event, now: Timestamp) {
         if self.operation(id).is_none() {
             return self.tell(id, Notice::Absorbed);
@@ -340,14 +388,13 @@ impl Engine {
     }
 
     /// What is resumed counts as live again, beyond [`Limits::live`] if need be: it was taken in once.
-    fn resume(&mut self, id: OperationId, now: Timestamp) {
+    fn revive(&mut self, id: OperationId) {
         let resumes = self.operation(id).is_some_and(Operation::can_resume);
         if let Some(slot) = self.slots.get_mut(id.slot as usize).filter(|slot| resumes && !slot.live) {
             slot.live = true;
             self.live = self.live.saturating_add(1);
             self.finished.retain(|(_, finished)| *finished != id);
         }
-        self.feed(id, operation::Event::Resume, now);
     }
 
     /// Passes the acknowledgement of all records up to `number` on to their operations.
@@ -361,59 +408,67 @@ impl Engine {
     }
 
     fn step(&mut self, index: u32, now: Timestamp, step: impl FnOnce(&mut Operation, &mut Turn<'_>)) {
-        let mut turn = self.policy.turn(now, &mut self.gate);
-        turn.line = self.lines.ahead_of(index);
-        if let Some(operation) = self.slots.get_mut(index as usize).and_then(|slot| slot.operation.as_mut()) {
-            step(operation, &mut turn);
+        let Some(slot) = self.slots.get_mut(index as usize) else { return };
+        let id = OperationId { slot: index, generation: slot.generation };
+        let Some(operation) = slot.operation.as_mut() else { return };
+        let line = self.lines.ahead_of(index);
+        let notices = if self.unobserved { Notices::Unheard } else { Notices::Lent(&mut self.told) };
+        step(operation, &mut self.policy.turn_in_line(now, &mut self.gate, line, notices));
+        if !self.unobserved {
+            self.pass_on(id);
         }
-        let notices = turn.notices;
-        self.look_after(index, notices, now);
+        self.look_after(index, now);
     }
 
     /// When to wake an operation. In line it is only woken when waiting has become pointless.
-    fn wake_of(policy: &OperationPolicy, operation: &Operation) -> Option<Timestamp> {
-        match operation.blocked() {
-            Some(_) => operation.blocked_until(policy).deadline(),
-            None => operation.next_deadline(),
-        }
+    fn wake_of(policy: &OperationPolicy, operation: &Operation, waits_in_line: bool) -> Option<Timestamp> {
+        if waits_in_line { operation.blocked_until(policy).deadline() } else { operation.next_deadline() }
     }
 
-    /// After each step of an operation: its timer, its effects, its notices, and whether it is finished.
-    fn look_after(&mut self, index: u32, mut notices: crate::notice::Notices, now: Timestamp) {
+    /// After each step of an operation: its timer, its effects, and whether it is finished.
+    #[inline]
+    fn look_after(&mut self, index: u32, now: Timestamp) {
         let Some(slot) = self.slots.get_mut(index as usize) else { return };
         let Some(operation) = slot.operation.as_ref() else { return };
-        let id = OperationId { slot: index, generation: slot.generation };
-        let blocked = operation.blocked();
-        self.timers.set(index, Self::wake_of(&self.policy, operation));
+        let blocked = operation.blocked().map(|ask| ask.kind);
+        self.timers.set(index, Self::wake_of(&self.policy, operation, blocked.is_some()));
         if operation.owes_effects() && !slot.dirty {
             slot.dirty = true;
             self.dirty.push_back(index);
         }
         let finished = slot.live && operation.is_finished();
-        let outcome = operation.outcome();
         let place = slot.place;
-        if finished {
-            slot.live = false;
-            self.live = self.live.saturating_sub(1);
+        if place.map(Place::kind) != blocked {
+            self.stand_in_line(index, place, blocked);
         }
-        while let Some(notice) = notices.pop() {
-            self.tell(id, notice);
-        }
-        self.stand_in_line(index, place, blocked.map(|ask| ask.kind));
         if finished {
-            if matches!(outcome, Some(Outcome::Rejected(_))) {
-                return self.forget(id);
-            }
-            self.finished.push_back((now, id));
-            self.forget_old(now);
+            self.finish(index, now);
+        }
+    }
+
+    /// It no longer counts as live. Its key is remembered, or free at once.
+    fn finish(&mut self, index: u32, now: Timestamp) {
+        let Some(slot) = self.slots.get_mut(index as usize) else { return };
+        slot.live = false;
+        self.live = self.live.saturating_sub(1);
+        let id = OperationId { slot: index, generation: slot.generation };
+        if let Some(Outcome::Rejected(_)) = slot.operation.as_ref().and_then(Operation::outcome) {
+            return self.forget(id);
+        }
+        self.finished.push_back((now, id));
+        self.forget_old(now);
+    }
+
+    /// Keeps what the last step of this operation told.
+    fn pass_on(&mut self, id: OperationId) {
+        for notice in self.told.drain() {
+            keep(&mut self.notices, &self.limits, &mut self.notices_dropped, id, notice);
         }
     }
 
     fn tell(&mut self, id: OperationId, notice: Notice) {
-        if self.notices.len() < self.limits.notices as usize {
-            self.notices.push_back((id, notice));
-        } else {
-            self.notices_dropped = self.notices_dropped.saturating_add(1);
+        if !self.unobserved {
+            keep(&mut self.notices, &self.limits, &mut self.notices_dropped, id, notice);
         }
     }
 
@@ -423,5 +478,19 @@ impl Engine {
         self.last_record = RecordId(self.last_record.0.saturating_add(1));
         self.asked.push_back(Asked { number: self.last_record, own, id });
         Effect::Persist(self.last_record)
+    }
+}
+
+fn keep(
+    notices: &mut VecDeque<(OperationId, Notice)>,
+    limits: &Limits,
+    dropped: &mut u64,
+    id: OperationId,
+    notice: Notice,
+) {
+    if notices.len() < limits.notices as usize {
+        notices.push_back((id, notice));
+    } else {
+        *dropped = dropped.saturating_add(1);
     }
 }

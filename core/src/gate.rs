@@ -213,6 +213,9 @@ pub struct Gate {
     /// One for each kind of request.
     in_flight: [u32; 3],
     seed: Seed,
+    /// For each kind of request, those kinds of which others come first. See [`stand_back`](Gate::stand_back).
+    #[cfg_attr(feature = "serde", serde(skip, default = "Gate::nobody"))]
+    behind: [Kinds; 3],
 }
 
 impl Gate {
@@ -232,8 +235,13 @@ impl Gate {
             limiters: policy.rate_limits().iter().map(|_| RateLimiter::new()).collect(),
             in_flight: [0; 3],
             seed,
+            behind: Self::nobody(),
             policy,
         }
+    }
+
+    const fn nobody() -> [Kinds; 3] {
+        [Kinds::NONE; 3]
     }
 
     /// A gate that stands open: it counts, can be held and keeps a provider's pauses, and nothing else is in the way.
@@ -281,6 +289,22 @@ impl Gate {
     /// Why the request could not leave now; `None` if it could. Nothing changes.
     #[must_use]
     pub fn check(&self, request: Request, now: Timestamp) -> Option<Admission> {
+        let no = self.check_machines(request, now);
+        match self.behind.get(request.kind as usize) {
+            Some(first) if no.is_none() && self.is_for_others(*first, request.kind, now) => {
+                Some(Admission::Wait(Refusal::in_line(now)))
+            }
+            _ => no,
+        }
+    }
+
+    /// Whether what there is now goes to those who stand elsewhere and come before a request of this kind.
+    fn is_for_others(&self, first: Kinds, kind: Kind, now: Timestamp) -> bool {
+        let goes = |other| first.contains(other) && self.check_machines(Request::first(other), now).is_none();
+        first != Kinds::NONE && (first.contains(kind) || [Kind::Create, Kind::Lookup, Kind::Poll].into_iter().any(goes))
+    }
+
+    fn check_machines(&self, request: Request, now: Timestamp) -> Option<Admission> {
         let recheck = now.saturating_add(Self::RECHECK);
         if now < self.held_until {
             return Some(Admission::Wait(Refusal { until: self.held_until, why: Blocked::Held }));
@@ -386,6 +410,25 @@ impl Gate {
         self.held_until = until;
     }
 
+    /// Whom requests of this kind let go first: those of these kinds that stand in line elsewhere. For who carries one gate from engine to engine, each of
+    /// which keeps lines of its own. They wait ([`Blocked::Line`]) while others of their own kind come first, and while what there is would be enough for
+    /// one of another kind. Nobody, unless somebody said so; not part of a snapshot.
+    ///
+    /// ```
+    /// use steadfast_core::gate::{Admission, Blocked, Gate, Kinds, Request};
+    /// use steadfast_core::{Kind, Timestamp};
+    ///
+    /// let (mut gate, now) = (Gate::default(), Timestamp::from_secs(1_700_000_000));
+    /// gate.stand_back(Kind::Poll, Kinds::of(&[Kind::Create]));
+    /// let Admission::Wait(no) = gate.admit(Request::first(Kind::Poll), now) else { panic!("a create elsewhere may go") };
+    /// assert_eq!(no.why, Blocked::Line);
+    /// ```
+    pub fn stand_back(&mut self, kind: Kind, first: Kinds) {
+        if let Some(behind) = self.behind.get_mut(kind as usize) {
+            *behind = first;
+        }
+    }
+
     /// Puts other settings in place. A machine that both have keeps its state; a rate limit is the same if it counts the
     /// same kinds in the same span, or the same kinds in the same place. What is in the air stays counted.
     pub fn set_policy(&mut self, policy: GatePolicy, now: Timestamp) {
@@ -393,6 +436,7 @@ impl Gate {
         self.held_until = old.held_until;
         self.paused_until = old.paused_until;
         self.in_flight = old.in_flight;
+        self.behind = old.behind;
         self.allowances = old.allowances;
         self.breaker = self.breaker.take().map(|new| old.breaker.unwrap_or(new));
         if let (Some(breaker), Some(policy)) = (&mut self.breaker, self.policy.breaker()) {
@@ -496,15 +540,11 @@ impl Default for Gate {
 }
 
 impl Settled {
-    /// What it says of the upstream's health. Throttling says that it is alive and minds its pace: the limits' affair.
+    /// What it says of the upstream's health.
     const fn health(self) -> Health {
         match self {
             Self::Answered => Health::Healthy,
-            Self::Failed(failure) => match failure.class {
-                Class::Permanent | Class::Unauthorized => Health::Healthy,
-                Class::Transient | Class::TimedOut => Health::Failing,
-                Class::Throttled => Health::Ignored,
-            },
+            Self::Failed(failure) => failure.class.health(),
             Self::Abandoned | Self::Unsent => Health::Ignored,
         }
     }

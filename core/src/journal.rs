@@ -64,10 +64,10 @@ pub fn encode(record: &Record, bytes: &mut Vec<u8>) {
     bytes.extend(record.polls.to_le_bytes());
     bytes.extend(record.attempts.to_le_bytes());
     bytes.extend(record.fingerprint.as_bytes());
-    let key = record.key.as_str().as_bytes();
+    let key = record.key.as_bytes();
     bytes.push(key.len() as u8); // at most 255, by construction
     bytes.extend(key);
-    let reference = record.reference.as_ref().map_or("", Reference::as_str).as_bytes();
+    let reference = record.reference.as_ref().map_or(&[][..], Reference::as_bytes);
     bytes.extend((reference.len() as u16).to_le_bytes()); // at most 512, by construction
     bytes.extend(reference);
 }

@@ -2,11 +2,17 @@
 //!
 //! Each is parsed once, where it enters, and then trusted. None shows its text in `Debug`, since callers put personal data into keys and
 //! log what they debug; [`Key::as_str`] and [`Reference::as_str`] are the deliberate ways to it.
+//!
+//! Keys and references of up to 22 bytes, UUIDs and hexadecimal digits, which nearly all of them are, stand in place: making, copying and dropping one
+//! allocates nothing.
 
 use alloc::boxed::Box;
+use core::cmp::Ordering;
 use core::fmt;
+use core::hash::{Hash, Hasher};
 
 use crate::seed::Seed;
+use crate::text::{Packed, Text};
 
 /// The caller's name for one job, sent with every create attempt.
 ///
@@ -21,13 +27,13 @@ use crate::seed::Seed;
 /// assert!(Key::new("order-42\r\nX-Admin: 1").is_err());
 /// # Ok::<(), steadfast_core::KeyError>(())
 /// ```
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, PartialEq, Eq)]
 #[cfg_attr(
     feature = "serde",
     derive(serde::Serialize, serde::Deserialize),
     serde(try_from = "Box<str>", into = "Box<str>")
 )]
-pub struct Key(Box<str>);
+pub struct Key(Text);
 
 impl Key {
     /// The longest key, in bytes (Stripe's, Didit's and Persona's limit).
@@ -37,8 +43,8 @@ impl Key {
     ///
     /// # Errors
     /// An empty key, one longer than [`Key::MAX_LEN`], or one with a space, a control character or anything beyond ASCII.
-    pub fn new(text: impl Into<Box<str>>) -> Result<Self, KeyError> {
-        let text = text.into();
+    pub fn new(text: impl AsRef<str>) -> Result<Self, KeyError> {
+        let text = text.as_ref();
         if text.is_empty() {
             return Err(KeyError::Empty);
         }
@@ -47,26 +53,48 @@ impl Key {
         }
         match text.bytes().position(|byte| !byte.is_ascii_graphic()) {
             Some(at) => Err(KeyError::Forbidden { at }),
-            None => Ok(Self(text)),
+            None => Ok(Self(Text::new(text))),
         }
     }
 
     /// The key's text, which may be personal data: it belongs in the request, not in a log.
     #[must_use]
-    pub const fn as_str(&self) -> &str {
-        &self.0
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
     }
 
     /// Eight hex digits that stand for the key in logs. Not unique, not secret-proof: a label, not an identity.
     #[must_use]
     pub fn label(&self) -> Label {
-        Label::of(self.0.as_bytes())
+        Label::of(self.as_bytes())
     }
 }
 
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Key({})", self.label())
+    }
+}
+
+impl PartialOrd for Key {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Key {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.as_str().cmp(other.as_str())
+    }
+}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_str().hash(state);
     }
 }
 
@@ -80,7 +108,7 @@ impl TryFrom<Box<str>> for Key {
 
 impl From<Key> for Box<str> {
     fn from(key: Key) -> Self {
-        key.0
+        key.0.into_box()
     }
 }
 
@@ -168,13 +196,13 @@ impl fmt::Debug for Fingerprint {
 /// assert_eq!(reference.to_string(), "txn-1");
 /// # Ok::<(), steadfast_core::ReferenceError>(())
 /// ```
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, PartialEq, Eq)]
 #[cfg_attr(
     feature = "serde",
     derive(serde::Serialize, serde::Deserialize),
     serde(try_from = "Box<str>", into = "Box<str>")
 )]
-pub struct Reference(Box<str>);
+pub struct Reference(Text);
 
 impl Reference {
     /// The longest reference, in bytes.
@@ -184,30 +212,52 @@ impl Reference {
     ///
     /// # Errors
     /// An empty text, one longer than [`Reference::MAX_LEN`], or one with a control character.
-    pub fn new(text: impl Into<Box<str>>) -> Result<Self, ReferenceError> {
-        let text = text.into();
+    pub fn new(text: impl AsRef<str>) -> Result<Self, ReferenceError> {
+        let text = text.as_ref();
         if text.is_empty() || text.len() > Self::MAX_LEN || text.chars().any(char::is_control) {
             return Err(ReferenceError { len: text.len() });
         }
-        Ok(Self(text))
+        Ok(Self(Text::new(text)))
     }
 
     /// The reference's text.
     #[must_use]
-    pub const fn as_str(&self) -> &str {
-        &self.0
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
     }
 }
 
 impl fmt::Display for Reference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.as_str())
     }
 }
 
 impl fmt::Debug for Reference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Reference({})", Label::of(self.0.as_bytes()))
+        write!(f, "Reference({})", Label::of(self.as_bytes()))
+    }
+}
+
+impl PartialOrd for Reference {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Reference {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.as_str().cmp(other.as_str())
+    }
+}
+
+impl Hash for Reference {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_str().hash(state);
     }
 }
 
@@ -221,7 +271,83 @@ impl TryFrom<Box<str>> for Reference {
 
 impl From<Reference> for Box<str> {
     fn from(reference: Reference) -> Self {
-        reference.0
+        reference.0.into_box()
+    }
+}
+
+/// A key as an operation keeps it: the same in 24 bytes.
+#[derive(Clone, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(from = "Key", into = "Key"))]
+pub(crate) struct PackedKey(Packed);
+
+impl PackedKey {
+    pub(crate) fn is(&self, key: &Key) -> bool {
+        self.0.is(&key.0)
+    }
+}
+
+impl From<Key> for PackedKey {
+    fn from(key: Key) -> Self {
+        Self(key.0.into())
+    }
+}
+
+#[cfg(feature = "serde")]
+impl From<PackedKey> for Key {
+    fn from(packed: PackedKey) -> Self {
+        (&packed).into()
+    }
+}
+
+impl From<&PackedKey> for Key {
+    fn from(key: &PackedKey) -> Self {
+        Self((&key.0).into())
+    }
+}
+
+impl fmt::Debug for PackedKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Key::from(self).fmt(f)
+    }
+}
+
+/// A reference as an operation keeps it.
+#[derive(Clone, PartialEq, Eq, Hash)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(from = "Reference", into = "Reference")
+)]
+pub(crate) struct PackedReference(Packed);
+
+impl PackedReference {
+    pub(crate) fn is(&self, reference: &Reference) -> bool {
+        self.0.is(&reference.0)
+    }
+}
+
+impl From<Reference> for PackedReference {
+    fn from(reference: Reference) -> Self {
+        Self(reference.0.into())
+    }
+}
+
+#[cfg(feature = "serde")]
+impl From<PackedReference> for Reference {
+    fn from(packed: PackedReference) -> Self {
+        (&packed).into()
+    }
+}
+
+impl From<&PackedReference> for Reference {
+    fn from(reference: &PackedReference) -> Self {
+        Self((&reference.0).into())
+    }
+}
+
+impl fmt::Debug for PackedReference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Reference::from(self).fmt(f)
     }
 }
 
@@ -235,9 +361,60 @@ pub struct ReferenceError {
 #[cfg(test)]
 mod tests {
     use alloc::format;
-    use alloc::string::ToString;
+    use alloc::string::{String, ToString};
+    use std::hash::{BuildHasher, RandomState};
+
+    use proptest::prelude::*;
 
     use super::*;
+
+    fn name() -> impl Strategy<Value = String> {
+        prop_oneof![
+            "[!-~]{1,60}".boxed(),
+            "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}".boxed(),
+            "[0-9a-f]{20,40}".boxed()
+        ]
+    }
+
+    proptest! {
+        /// However it is kept, a name is its text: what is on disk, what is sent and what is drawn from it goes by that alone.
+        #[test]
+        fn names_compare_hash_and_print_as_their_texts(one in name(), other in name()) {
+            let hashes = RandomState::new();
+            let (key, reference) = (Key::new(&one).unwrap(), Reference::new(&one).unwrap());
+            prop_assert_eq!((key.as_str(), reference.as_str()), (one.as_str(), one.as_str()));
+            prop_assert_eq!(key.cmp(&Key::new(&other).unwrap()), one.cmp(&other));
+            prop_assert_eq!(key == Key::new(&other).unwrap(), one == other);
+            prop_assert_eq!(reference.cmp(&Reference::new(&other).unwrap()), one.cmp(&other));
+            prop_assert_eq!(hashes.hash_one(&key), hashes.hash_one(&one));
+            prop_assert_eq!(hashes.hash_one(&reference), hashes.hash_one(&one));
+            prop_assert_eq!(key.label(), Label::of(one.as_bytes()));
+            prop_assert_eq!(reference.to_string(), &*one);
+            let (packed, told) = (PackedKey::from(key.clone()), PackedReference::from(reference.clone()));
+            prop_assert!(packed.is(&key) && told.is(&reference));
+            prop_assert_eq!(format!("{packed:?} {told:?}"), format!("{key:?} {reference:?}"));
+            prop_assert_eq!((Key::from(&packed), Reference::from(&told)), (key, reference));
+        }
+    }
+
+    #[cfg(feature = "serde")]
+    #[test]
+    fn names_are_written_as_their_texts_and_read_with_care() {
+        for text in ["order-42", "8e03978e-40d5-43e8-bc93-6894a57f9324", "65f0c1a2b3c4d5e6f7a8b9c0"] {
+            let key = Key::new(text).unwrap();
+            let packed = PackedKey::from(key.clone());
+            let written = format!("{text:?}");
+            assert_eq!(serde_json::to_string(&key).unwrap(), written);
+            assert_eq!(serde_json::to_string(&packed).unwrap(), written);
+            assert_eq!(serde_json::from_str::<PackedKey>(&written).unwrap(), packed);
+            assert_eq!(
+                serde_json::from_str::<PackedReference>(&written).unwrap(),
+                Reference::new(text).unwrap().into()
+            );
+        }
+        assert!(serde_json::from_str::<PackedKey>("\"a b\"").is_err());
+        assert!(serde_json::from_str::<PackedReference>("\"\"").is_err());
+    }
 
     /// In logs a key is found again by its label, also in those of an earlier release.
     #[test]

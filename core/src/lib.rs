@@ -62,7 +62,7 @@
 //! 3. **[`operation`]**: one job, from intent to outcome.
 //! 4. **[`engine`]**: many operations over one gate; one execution per key.
 //!
-//! Beside them: [`journal`] (records as bytes), [`notice`] (what observers may want to know), [`explain`] (notices as
+//! Beside them: [`timers`] (which of a million deadlines is next?), [`journal`] (records as bytes), [`notice`] (what observers may want to know), [`explain`] (notices as
 //! sentences, and a timeline of one job), [`Timestamp`] and [`Seed`] (time and chance,
 //! always arguments).
 //!
@@ -83,6 +83,7 @@
 //! - `snapshot`: an engine as bytes, versioned and checked, and back.
 //! - `no-panic`: for this project's CI only.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![no_std]
 // What could panic, and what std offers but core or alloc has. The tests may.
 #![cfg_attr(
@@ -118,7 +119,9 @@ pub mod poll;
 pub mod rate_limit;
 pub mod retry;
 mod seed;
+mod text;
 mod time;
+pub mod timers;
 
 pub use crate::engine::{Engine, OperationId};
 pub use crate::gate::Gate;

@@ -128,22 +128,69 @@ pub struct Wake {
     pub reason: WakeReason,
 }
 
-/// The notices of one step: a few, in place, so that telling allocates nothing. When full, further ones are dropped.
-#[derive(Debug, Default)]
-pub(crate) struct Notices {
-    told: [Option<Notice>; Self::ROOM],
+/// The notices of one step: a few, in place, so that telling allocates nothing and cannot fail. When full, further ones are dropped.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Told {
+    /// In their order; those that were read are gone.
+    notices: [Option<Notice>; 8],
+    /// So many were told.
+    count: u8,
 }
 
-impl Notices {
-    const ROOM: usize = 8;
+impl Told {
+    pub(crate) const NOTHING: Self = Self { notices: [const { None }; 8], count: 0 };
 
-    pub(crate) fn tell(&mut self, notice: Notice) {
-        if let Some(free) = self.told.iter_mut().find(|place| place.is_none()) {
-            *free = Some(notice);
+    fn tell(&mut self, notice: Notice) {
+        if let Some(place) = self.notices.get_mut(usize::from(self.count)) {
+            *place = Some(notice);
+            self.count = self.count.saturating_add(1);
         }
     }
 
     pub(crate) fn pop(&mut self) -> Option<Notice> {
-        self.told.iter_mut().find_map(Option::take)
+        let notice = self.notices.iter_mut().find_map(Option::take);
+        if notice.is_none() {
+            self.count = 0;
+        }
+        notice
+    }
+
+    /// Hands them out in their order, and is empty.
+    #[inline]
+    pub(crate) fn drain(&mut self) -> impl Iterator<Item = Notice> + '_ {
+        let count = core::mem::take(&mut self.count);
+        self.notices.iter_mut().take(usize::from(count)).filter_map(Option::take)
+    }
+}
+
+/// Where the notices of one step go.
+#[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it lives on the stack for one step, and a box would be an allocation for each"
+)]
+pub(crate) enum Notices<'a> {
+    /// They are kept for whoever made the step.
+    Kept(Told),
+    /// They are kept where there is room already: emptied by whoever lent it.
+    Lent(&'a mut Told),
+    /// Nobody hears them.
+    Unheard,
+}
+
+impl Notices<'_> {
+    #[inline]
+    pub(crate) fn tell(&mut self, notice: Notice) {
+        let told = match self {
+            Self::Unheard => return,
+            Self::Lent(told) => told,
+            Self::Kept(told) => told,
+        };
+        told.tell(notice);
+    }
+
+    pub(crate) fn pop(&mut self) -> Option<Notice> {
+        let Self::Kept(told) = self else { return None };
+        told.pop()
     }
 }

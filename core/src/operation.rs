@@ -52,7 +52,7 @@ pub use self::record::{Record, Stage};
 use core::num::NonZeroU32;
 
 use crate::gate::{Permit, Settled};
-use crate::key::{Fingerprint, Key, Reference};
+use crate::key::{Fingerprint, Key, PackedKey, PackedReference, Reference};
 use crate::notice::{Notice, Wake, WakeReason};
 use crate::retry::{AnswerDigest, Class, Failure, GaveUp};
 use crate::seed::Seed;
@@ -62,9 +62,9 @@ use crate::time::Timestamp;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Operation {
-    key: Key,
+    key: PackedKey,
     fingerprint: Fingerprint,
-    reference: Option<Reference>,
+    reference: Option<PackedReference>,
     seed: Seed,
     state: State,
     /// When it was submitted: the create deadline counts from here.
@@ -147,7 +147,7 @@ impl Operation {
     #[must_use]
     pub fn new(key: Key, fingerprint: Fingerprint, seed: Seed, turn: &mut Turn<'_>) -> Self {
         let mut operation = Self {
-            key,
+            key: key.into(),
             fingerprint,
             reference: None,
             seed,
@@ -236,38 +236,50 @@ impl Operation {
     /// When to call [`handle_timeout`](Operation::handle_timeout), if nothing happens before.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Timestamp> {
-        self.next_wake().map(|wake| wake.at)
+        self.next_at().deadline()
     }
 
     /// The same, with the reason.
     #[must_use]
     #[cfg_attr(feature = "no-panic", no_panic::no_panic)]
     pub fn next_wake(&self) -> Option<Wake> {
-        let own = self.next_own_wake();
-        let retry = self.journal.retry_at().map(|at| Wake { at, reason: WakeReason::PersistRetry });
-        retry.into_iter().chain(own).min_by_key(|wake| wake.at)
-    }
-
-    /// Without the journal's.
-    fn next_own_wake(&self) -> Option<Wake> {
-        let (at, reason) = match self.state {
-            // A wait that is over but blocked by an outstanding record is woken by its acknowledgement, not by time.
-            State::CreateWaiting { at, reason, .. }
-            | State::LookupWaiting { at, reason, .. }
-            | State::PollWaiting { at, reason, .. } => {
-                if !self.journal.is_durable() {
-                    return None;
-                }
-                (at, reason)
-            }
-            State::Creating { until, .. } | State::LookingUp { until, .. } | State::Polling { until, .. } => {
-                (until, WakeReason::AttemptTimeout)
-            }
+        let at = self.next_at().deadline()?;
+        if self.journal.retry_at() == Some(at) {
+            return Some(Wake { at, reason: WakeReason::PersistRetry });
+        }
+        let reason = match self.state {
+            State::CreateWaiting { reason, .. }
+            | State::LookupWaiting { reason, .. }
+            | State::PollWaiting { reason, .. } => reason,
+            State::Creating { .. } | State::LookingUp { .. } | State::Polling { .. } => WakeReason::AttemptTimeout,
             // A journal that does not answer must not hold the permit for ever.
-            State::CreateWriting { until, .. } => (until, WakeReason::CreateDeadline),
+            State::CreateWriting { .. } => WakeReason::CreateDeadline,
             State::Ending { .. } | State::Ended { .. } | State::Delivered { .. } => return None,
         };
-        at.deadline().map(|at| Wake { at, reason })
+        Some(Wake { at, reason })
+    }
+
+    /// When to wake it, for whatever reason; `NEVER` if time changes nothing.
+    fn next_at(&self) -> Timestamp {
+        let own = match self.state {
+            // A wait that is over but blocked by an outstanding record is woken by its acknowledgement, not by time.
+            State::CreateWaiting { at, .. } | State::LookupWaiting { at, .. } | State::PollWaiting { at, .. }
+                if self.journal.is_durable() =>
+            {
+                at
+            }
+            State::CreateWriting { until, .. }
+            | State::Creating { until, .. }
+            | State::LookingUp { until, .. }
+            | State::Polling { until, .. } => until,
+            State::CreateWaiting { .. }
+            | State::LookupWaiting { .. }
+            | State::PollWaiting { .. }
+            | State::Ending { .. }
+            | State::Ended { .. }
+            | State::Delivered { .. } => Timestamp::NEVER,
+        };
+        own.min(self.journal.retry_at().unwrap_or(Timestamp::NEVER))
     }
 
     /// Whether [`pop_effect`](Operation::pop_effect) has something to say.
@@ -276,10 +288,15 @@ impl Operation {
         self.abandon.is_some() || self.due.persist || self.due.send || self.due.end
     }
 
-    /// The caller's name for the job.
+    /// The caller's name for the job. Made anew at each call: it is kept in fewer bytes than can be read.
     #[must_use]
-    pub const fn key(&self) -> &Key {
-        &self.key
+    pub fn key(&self) -> Key {
+        Key::from(&self.key)
+    }
+
+    /// Whether this is its key.
+    pub(crate) fn is_of(&self, key: &Key) -> bool {
+        self.key.is(key)
     }
 
     /// The payload's hash.
@@ -288,10 +305,15 @@ impl Operation {
         self.fingerprint
     }
 
-    /// The provider's name for the job, once known.
+    /// What its chance is drawn from.
+    pub(crate) const fn seed(&self) -> Seed {
+        self.seed
+    }
+
+    /// The provider's name for the job, once known. Made anew at each call, as [`key`](Operation::key) is.
     #[must_use]
-    pub const fn reference(&self) -> Option<&Reference> {
-        self.reference.as_ref()
+    pub fn reference(&self) -> Option<Reference> {
+        self.reference.as_ref().map(Reference::from)
     }
 
     /// How it ended; `None` until the outcome is durable.

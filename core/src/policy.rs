@@ -141,3 +141,70 @@ pub mod humane {
         }
     }
 }
+
+/// A setting that can be none at all, where the default is one that is: the word `"none"`, for not every format has a null (TOML).
+///
+/// For `#[serde(with = "steadfast_core::policy::or_none")]` on an `Option`. A null is read too.
+#[cfg(feature = "serde")]
+pub mod or_none {
+    use core::fmt;
+    use core::marker::PhantomData;
+
+    use serde::de::value::MapAccessDeserializer;
+    use serde::de::{Error, MapAccess, Visitor};
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    /// For `serde(with)`.
+    ///
+    /// # Errors
+    /// As the format.
+    pub fn serialize<T: Serialize, S: Serializer>(setting: &Option<T>, serializer: S) -> Result<S::Ok, S::Error> {
+        match setting {
+            Some(setting) if serializer.is_human_readable() => setting.serialize(serializer),
+            None if serializer.is_human_readable() => serializer.serialize_str("none"),
+            _ => setting.serialize(serializer),
+        }
+    }
+
+    /// For `serde(with)`.
+    ///
+    /// # Errors
+    /// Neither `"none"` nor what the setting itself is read from.
+    pub fn deserialize<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+        if deserializer.is_human_readable() {
+            deserializer.deserialize_any(OrNone(PhantomData))
+        } else {
+            Option::deserialize(deserializer)
+        }
+    }
+
+    struct OrNone<T>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for OrNone<T> {
+        type Value = Option<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a table of settings or \"none\"")
+        }
+
+        fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
+            Ok(None)
+        }
+
+        fn visit_none<E: Error>(self) -> Result<Self::Value, E> {
+            Ok(None)
+        }
+
+        fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+            deserializer.deserialize_any(self)
+        }
+
+        fn visit_str<E: Error>(self, word: &str) -> Result<Self::Value, E> {
+            if word == "none" { Ok(None) } else { Err(E::invalid_value(serde::de::Unexpected::Other("a text"), &self)) }
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, settings: A) -> Result<Self::Value, A::Error> {
+            T::deserialize(MapAccessDeserializer::new(settings)).map(Some)
+        }
+    }
+}

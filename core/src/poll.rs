@@ -15,12 +15,14 @@ use core::time::Duration;
 
 use crate::backoff::{BackoffPolicy, Growth, Jitter};
 use crate::policy::PolicyError;
-use crate::retry::{Delay, Failure, Ground, RetryPolicy};
+use crate::retry::{Class, Delay, Failure, GaveUp, Ground, RetryDecision, RetryPolicy};
 use crate::seed::Seed;
+use crate::time::Timestamp;
 
 /// When to poll, how often, and for how long.
 ///
-/// The default is the schedule that Deepvue's guide asks for: 3 s doubling to 30 s, 10 polls, 3 minutes, no jitter.
+/// The default is the schedule that Deepvue's guide asks for: 3 s doubling to 30 s, 10 polls, 3 minutes, no jitter. In a file each of these may
+/// be left out; but a schedule that is written and says nothing of jitter has full jitter, as any backoff.
 ///
 /// ```
 /// use core::time::Duration;
@@ -155,6 +157,61 @@ impl PollPolicy {
             retry_after.weigh(Ground::SlowestPace, self.schedule.cap(), failure.retry_after).no_shorter()
         }
     }
+
+    /// When the next poll may start, given that so many have said *pending*, the last one just `now`; or why there is none: all [polls](Self::polls)
+    /// are used up ([`GaveUp::Attempts`]), or it could not begin before the deadline.
+    ///
+    /// For who polls without an [operation](crate::operation), which decides alike.
+    ///
+    /// ```
+    /// use core::time::Duration;
+    /// use steadfast_core::poll::PollPolicy;
+    /// use steadfast_core::retry::{GaveUp, RetryDecision};
+    /// use steadfast_core::{Seed, Timestamp};
+    ///
+    /// let (policy, seed) = (PollPolicy::default(), Seed::new(1));
+    /// let start = Timestamp::from_secs(1_700_000_000);
+    /// let later = |secs| start.saturating_add(Duration::from_secs(secs));
+    /// assert_eq!(policy.decide_pending(1, None, start, later(3), seed), RetryDecision::At(later(9)));
+    /// assert_eq!(policy.decide_pending(10, None, start, later(3), seed), RetryDecision::GiveUp(GaveUp::Attempts));
+    /// assert_eq!(policy.decide_pending(1, None, start, later(174), seed), RetryDecision::GiveUp(GaveUp::Deadline));
+    /// ```
+    pub fn decide_pending(
+        &self,
+        pending: u16,
+        hint: Option<Duration>,
+        started: Timestamp,
+        now: Timestamp,
+        seed: Seed,
+    ) -> RetryDecision {
+        if pending >= self.polls.get() {
+            return RetryDecision::GiveUp(GaveUp::Attempts);
+        }
+        self.decide_at(self.wait(pending, hint, seed), started, now)
+    }
+
+    /// The same, given that so many polls in a row have failed, the last one just `now`. Only a refusal, or the deadline, ends the polling.
+    pub fn decide_failed(
+        &self,
+        streak: u16,
+        failure: Failure,
+        started: Timestamp,
+        now: Timestamp,
+        seed: Seed,
+    ) -> RetryDecision {
+        if failure.class == Class::Permanent {
+            return RetryDecision::GiveUp(GaveUp::Refused);
+        }
+        self.decide_at(self.wait_after_failure(streak, failure, seed), started, now)
+    }
+
+    fn decide_at(&self, wait: Duration, started: Timestamp, now: Timestamp) -> RetryDecision {
+        let at = now.saturating_add(wait);
+        if at >= started.saturating_add(self.deadline) {
+            return RetryDecision::GiveUp(GaveUp::Deadline);
+        }
+        RetryDecision::At(at)
+    }
 }
 
 impl Default for PollPolicy {
@@ -177,18 +234,32 @@ const PRESCRIBED: BackoffPolicy =
 /// A policy as it stands in a file, before [`PollPolicy::new`] has looked at it.
 #[cfg(feature = "serde")]
 #[derive(serde::Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 struct Unchecked {
+    #[serde(deserialize_with = "Unchecked::schedule")]
     schedule: BackoffPolicy,
     polls: u16,
     #[serde(with = "crate::policy::humane")]
     deadline: Duration,
-    #[serde(default)]
     retry: RetryPolicy,
-    #[serde(default, with = "crate::policy::humane")]
+    #[serde(with = "crate::policy::humane")]
     not_found_grace: Duration,
-    #[serde(default)]
     accept_partial: bool,
+}
+
+#[cfg(feature = "serde")]
+impl Unchecked {
+    fn schedule<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<BackoffPolicy, D::Error> {
+        crate::backoff::read_over(PRESCRIBED, deserializer)
+    }
+}
+
+#[cfg(feature = "serde")]
+impl Default for Unchecked {
+    fn default() -> Self {
+        let PollPolicy { schedule, polls, deadline, retry, not_found_grace, accept_partial } = PollPolicy::default();
+        Self { schedule, polls: polls.get(), deadline, retry, not_found_grace, accept_partial }
+    }
 }
 
 #[cfg(feature = "serde")]

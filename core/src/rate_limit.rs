@@ -100,6 +100,22 @@ impl RatePolicy {
         self.burst.get()
     }
 
+    /// The same with a burst that is smaller by `count` places, which somebody else hands out: see [`RateLimiter::give_back`].
+    ///
+    /// # Errors
+    /// A burst that would be less than `least` then.
+    pub fn set_aside(self, count: u32, least: u32) -> Result<Self, PolicyError> {
+        match self.burst.get().checked_sub(count) {
+            Some(burst) if burst >= least => self.with_burst(burst),
+            _ => {
+                let (needed, burst) = (u64::from(count).saturating_add(least.into()), self.burst);
+                let expected =
+                    alloc::format!("at least {needed}: {count} are set aside, and {least} are to be had at once");
+                Err(PolicyError::new("rate.burst", burst, expected))
+            }
+        }
+    }
+
     pub(crate) const fn with_count(mut self, count: NonZeroU32) -> Self {
         self.count = count;
         self.every = spacing(count, self.per);
@@ -168,6 +184,7 @@ impl RateLimiter {
     /// # Errors
     /// There is none before then. Nothing was taken.
     #[cfg_attr(feature = "no-panic", no_panic::no_panic)]
+    #[inline]
     pub fn try_acquire(&mut self, policy: &RatePolicy, now: Timestamp) -> Result<(), Timestamp> {
         self.try_acquire_many(policy, 1, now)
     }
@@ -177,6 +194,7 @@ impl RateLimiter {
     /// # Errors
     /// There are not as many before then; [`Timestamp::NEVER`] if they are more than a burst.
     #[cfg_attr(feature = "no-panic", no_panic::no_panic)]
+    #[inline]
     pub fn try_acquire_many(&mut self, policy: &RatePolicy, count: u32, now: Timestamp) -> Result<(), Timestamp> {
         match self.after(policy, count, now) {
             Ok(due) => {
@@ -185,6 +203,32 @@ impl RateLimiter {
             }
             Err(at) => Err(at),
         }
+    }
+
+    /// Takes as many places as there are now, `most` at most, for who hands them out to others. Says how many.
+    ///
+    /// # Errors
+    /// There is none before then. Nothing was taken.
+    #[cfg_attr(feature = "no-panic", no_panic::no_panic)]
+    pub fn try_acquire_up_to(&mut self, policy: &RatePolicy, most: u32, now: Timestamp) -> Result<u32, Timestamp> {
+        if most == 0 {
+            return Ok(0);
+        }
+        let from = self.due.max(now.as_nanos());
+        let room = now.as_nanos().saturating_add(policy.depth()).saturating_sub(from);
+        let free = room.checked_div(policy.every).unwrap_or(0);
+        let count = u32::try_from(free).unwrap_or(u32::MAX).min(most).max(1);
+        self.try_acquire_many(policy, count, now)?;
+        Ok(count)
+    }
+
+    /// Gives back places that were taken and used by nobody, however long ago.
+    ///
+    /// Taken long ago and given back now, they are beside those that have become free since: the next burst may be larger by as many than the policy
+    /// says. So this is for who hands out places [set aside](RatePolicy::set_aside) from the burst.
+    #[cfg_attr(feature = "no-panic", no_panic::no_panic)]
+    pub fn give_back(&mut self, policy: &RatePolicy, count: u32) {
+        self.due = self.due.saturating_sub(policy.every.saturating_mul(count as u64));
     }
 
     /// What [`try_acquire`](RateLimiter::try_acquire) would say; nothing changes.
@@ -224,6 +268,31 @@ impl RateLimiter {
         self.due = self.due.saturating_sub(taken.saturating_sub(promised));
     }
 
+    /// The same for a place that was kept past its time and then not used: given back is what is left of it. What the time that has passed since
+    /// would have brought is not: it would let a later burst be larger than allowed.
+    ///
+    /// ```
+    /// use core::time::Duration;
+    /// use steadfast_core::Timestamp;
+    /// use steadfast_core::rate_limit::{RateLimiter, RatePolicy};
+    ///
+    /// let policy = RatePolicy::new(10, Duration::from_secs(1))?; // one each 100 ms
+    /// let mut limiter = RateLimiter::new();
+    /// let now = Timestamp::from_secs(1_700_000_000);
+    /// let place = limiter.reserve(&policy, 1, now).unwrap();
+    /// let later = now.saturating_add(Duration::from_millis(30));
+    /// limiter.cancel_late(&policy, place, later);
+    /// assert_eq!(limiter.try_acquire(&policy, later), Ok(())); // 70 ms before its time
+    /// # Ok::<(), steadfast_core::PolicyError>(())
+    /// ```
+    #[cfg_attr(feature = "no-panic", no_panic::no_panic)]
+    pub fn cancel_late(&mut self, policy: &RatePolicy, reservation: Reservation, now: Timestamp) {
+        let taken = policy.every.saturating_mul(reservation.count as u64);
+        let passed = nanos(now.saturating_since(reservation.at));
+        let promised = self.due.saturating_sub(reservation.due);
+        self.due = self.due.saturating_sub(taken.saturating_sub(passed).saturating_sub(promised));
+    }
+
     /// Brings a stored limiter back at this time. Nothing it was promised to lies further off than a whole burst: a clock that was wrong when it was
     /// stored must not close it for years.
     #[must_use]
@@ -238,6 +307,7 @@ impl RateLimiter {
     }
 
     /// The state after this many requests have left now, or when they may.
+    #[inline]
     const fn after(self, policy: &RatePolicy, count: u32, now: Timestamp) -> Result<u64, Timestamp> {
         if count > policy.burst.get() {
             return Err(Timestamp::NEVER);
@@ -334,7 +404,7 @@ impl Allowance {
     }
 
     /// A request that was let go has not left.
-    pub const fn give_back(&mut self) {
+    pub fn give_back(&mut self) {
         self.left = self.left.saturating_add(1);
     }
 

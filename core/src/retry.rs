@@ -19,6 +19,7 @@ use core::num::{NonZeroU8, NonZeroU16};
 use core::time::Duration;
 
 use crate::backoff::BackoffPolicy;
+use crate::breaker::Health;
 use crate::policy::PolicyError;
 use crate::seed::Seed;
 use crate::time::Timestamp;
@@ -38,6 +39,39 @@ pub enum Class {
     Permanent,
     /// The credentials are no longer valid, and are being renewed: a 401 that says nothing of the job. The provider is well, so no breaker counts it.
     Unauthorized,
+}
+
+impl Class {
+    /// What a failure of this class says of the upstream's health. A refusal is a sign of it; throttling says that it is alive and minds its pace, which
+    /// is the limits' affair.
+    ///
+    /// ```
+    /// use steadfast_core::breaker::Health;
+    /// use steadfast_core::retry::Class;
+    ///
+    /// assert_eq!(Class::Permanent.health(), Health::Healthy); // a 400: it answers
+    /// assert_eq!(Class::TimedOut.health(), Health::Failing);
+    /// ```
+    #[must_use]
+    pub const fn health(self) -> Health {
+        match self {
+            Self::Permanent | Self::Unauthorized => Health::Healthy,
+            Self::Transient | Self::TimedOut => Health::Failing,
+            Self::Throttled => Health::Ignored,
+        }
+    }
+
+    /// `transient`, `throttled`, `timed_out`, `permanent` or `unauthorized`: for logs and metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Transient => "transient",
+            Self::Throttled => "throttled",
+            Self::TimedOut => "timed_out",
+            Self::Permanent => "permanent",
+            Self::Unauthorized => "unauthorized",
+        }
+    }
 }
 
 /// Whether the provider ran the request that failed.
@@ -127,6 +161,13 @@ impl Failure {
     pub const fn with_answer(mut self, answer: Option<AnswerDigest>) -> Self {
         self.answer = answer;
         self
+    }
+}
+
+/// Of this class, and nothing else is known of it: it may have run.
+impl From<Class> for Failure {
+    fn from(class: Class) -> Self {
+        Self::new(class, Certainty::MayHaveExecuted)
     }
 }
 
@@ -271,7 +312,7 @@ pub enum Ground {
 ///
 /// The default: 5 attempts in 2 minutes, 10 s each, 1 s doubling to 20 s between them with full jitter. (AWS and Google send 3 and 10;
 /// a create is worth more than a read and a person waits for it, hence 5 and no longer than 2 minutes.) Of creates under a key, no more than
-/// 3 in a row that are [answered alike](Self::identical).
+/// 3 in a row that are [answered alike](Self::identical). In a file each of these may be left out.
 ///
 /// ```
 /// use core::time::Duration;
@@ -499,18 +540,25 @@ pub enum GaveUp {
 /// A policy as it stands in a file, before [`RetryPolicy::new`] has looked at it.
 #[cfg(feature = "serde")]
 #[derive(serde::Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 struct Unchecked {
     attempts: u16,
     #[serde(with = "crate::policy::humane")]
     deadline: Duration,
     #[serde(with = "crate::policy::humane")]
     attempt_timeout: Duration,
-    #[serde(default)]
     backoff: BackoffPolicy,
-    #[serde(default)]
     retry_after: RetryAfter,
-    identical: Option<u8>,
+    identical: u8,
+}
+
+#[cfg(feature = "serde")]
+impl Default for Unchecked {
+    fn default() -> Self {
+        let RetryPolicy { attempts, deadline, attempt_timeout, backoff, retry_after, identical } =
+            RetryPolicy::default();
+        Self { attempts: attempts.get(), deadline, attempt_timeout, backoff, retry_after, identical: identical.get() }
+    }
 }
 
 #[cfg(feature = "serde")]
@@ -520,6 +568,6 @@ impl TryFrom<Unchecked> for RetryPolicy {
     fn try_from(it: Unchecked) -> Result<Self, PolicyError> {
         Self::new(it.attempts, it.deadline, it.attempt_timeout, it.backoff)?
             .with_retry_after(it.retry_after)
-            .with_identical(it.identical.unwrap_or(Self::IDENTICAL.get()))
+            .with_identical(it.identical)
     }
 }

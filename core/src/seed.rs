@@ -35,6 +35,7 @@ impl Seed {
 
     /// The seed of a part: output number `salt` of SplitMix64 started at this seed.
     #[must_use]
+    #[inline]
     pub const fn derive(self, salt: u64) -> Self {
         let step = salt.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         Self(mix(self.0.wrapping_add(step)))
@@ -58,6 +59,7 @@ impl Seed {
     ///
     /// `low` if the range is empty.
     #[must_use]
+    #[inline]
     pub const fn between(self, low: u64, high: u64) -> u64 {
         let width = high.saturating_sub(low) as u128;
         // The high half of a 64 by 65 bit product: at most `width`, so neither the cast nor the sum can overflow.
@@ -67,6 +69,7 @@ impl Seed {
 }
 
 /// SplitMix64's output function.
+#[inline]
 const fn mix(mut z: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -69,5 +69,7 @@ fn the_steps_of_the_machines_link_without_panics() {
     let (mut limiter, now) = (RateLimiter::new(), Timestamp::from_secs(1));
     let place = limiter.reserve(&rate, 2, now).unwrap();
     limiter.cancel(&rate, place, now);
+    let place = limiter.reserve(&rate, 2, now).unwrap();
+    limiter.cancel_late(&rate, place, now);
     assert_eq!(limiter.try_acquire_many(&rate, 3, now), Ok(()));
 }

@@ -30,7 +30,7 @@ use steadfast_core::notice::{Notice, WakeReason};
 use steadfast_core::operation::{Attempt, AttemptId, Effect, Reading, Record, RecordId, Stage};
 use steadfast_core::retry::{AnswerDigest, Certainty, Class, Failure, RetryAfter, RetryPolicy};
 use steadfast_core::{
-    Fingerprint, Gate, Key, Kind, OperationId, OperationPolicy, Reference, Seed, SendSafety, Timestamp,
+    Fingerprint, Gate, Key, Kind, Operation, OperationId, OperationPolicy, Reference, Seed, SendSafety, Timestamp,
 };
 
 const START: Timestamp = Timestamp::from_secs(1_700_000_000);
@@ -183,7 +183,7 @@ impl Scene {
 
     fn listen(&mut self) {
         while let Some((id, notice)) = self.engine.pop_notice() {
-            let key = self.engine.operation(id).expect("told of a job that is forgotten").key().clone();
+            let key = self.engine.operation(id).expect("told of a job that is forgotten").key();
             self.told.push((key, self.now, notice));
         }
     }
@@ -194,7 +194,7 @@ impl Scene {
         self.listen();
         while let Some((id, effect)) = self.engine.pop_effect() {
             let operation = self.engine.operation(id).unwrap();
-            let key = operation.key().clone();
+            let key = operation.key();
             let _ = match effect {
                 Effect::Persist(number) => {
                     let record = operation.record();
@@ -229,7 +229,8 @@ impl Scene {
         if let Some((wake, id)) = self.engine.next_wake()
             && wake.reason != WakeReason::Forget
         {
-            let key = id.and_then(|id| self.engine.operation(id)).map_or("", |operation| operation.key().as_str());
+            let key = id.and_then(|id| self.engine.operation(id)).map(Operation::key);
+            let key = key.as_ref().map_or("", Key::as_str);
             let _ = writeln!(out, "waits until {} for {:?} of {key}", since(wake.at), wake.reason);
         }
     }

@@ -17,7 +17,7 @@ const _: () = assert!(size_of::<Timestamp>() == 8 && size_of::<Seed>() == 8);
 // One machine alone; a gate holds one of each.
 const _: () = assert!(size_of::<RateLimiter>() == 8 && size_of::<RetryBudget>() == 24);
 const _: () = assert!(size_of::<Ticket>() <= 12 && size_of::<Permit>() <= 12);
-const _: () = assert!(size_of::<Operation>() <= 160);
+const _: () = assert!(size_of::<Operation>() <= 176);
 // One step has room for eight on its stack.
 const _: () = assert!(size_of::<Notice>() <= 64);
 

@@ -7,14 +7,17 @@ use std::sync::Arc;
 use steadfast_core::engine::Limits;
 use steadfast_core::gate::GatePolicy;
 use steadfast_core::operation::OperationPolicy;
-use steadfast_core::{Key, Seed};
+use steadfast_core::{Key, PolicyError, Seed};
 use steadfast_providers::{Payload, Provider};
 use steadfast_store::{Store, StoreError};
 
-use crate::driver::Renew;
+use crate::correlation::CorrelationHeader;
+use crate::driver::{Renew, Shard};
 use crate::finished::Finished;
 use crate::keep::{self, Durability, Keep, Seal, Taken};
 use crate::observe::{Hooks, Observation};
+use crate::policies::Policies;
+use crate::trace_context::{TraceContext, TraceSource};
 use crate::webhook::WebhookPolicy;
 
 /// Describes a client `C`, of a provider `P` over a transport `T`. Made by the adapter's `Client::builder`.
@@ -22,7 +25,7 @@ use crate::webhook::WebhookPolicy;
 pub struct Builder<P, T, C> {
     provider: P,
     transport: T,
-    settings: Settings,
+    pub(crate) settings: Settings,
     client: PhantomData<fn() -> C>,
 }
 
@@ -47,6 +50,7 @@ pub struct Settings {
     pub(crate) gate: GatePolicy,
     pub(crate) limits: Limits,
     pub(crate) body_limit: usize,
+    pub(crate) correlation_header: CorrelationHeader,
     pub(crate) results_limit: usize,
     pub(crate) webhooks: WebhookPolicy,
     store: Option<Box<dyn Store>>,
@@ -54,6 +58,7 @@ pub struct Settings {
     pub(crate) keep: Keep,
     pub(crate) seed: Option<Seed>,
     pub(crate) hooks: Hooks,
+    pub(crate) shards: usize,
     from_backup: bool,
 }
 
@@ -62,6 +67,8 @@ pub struct Loaded {
     pub(crate) settings: Settings,
     pub(crate) store: Option<Box<dyn Store>>,
     pub(crate) taken: Vec<Taken>,
+    /// If it is one of several.
+    pub(crate) shard: Option<Shard>,
 }
 
 impl<P: Provider, T, C> Builder<P, T, C> {
@@ -72,6 +79,7 @@ impl<P: Provider, T, C> Builder<P, T, C> {
             gate: provider.gate(),
             limits: Limits::default(),
             body_limit: 4 << 20,
+            correlation_header: CorrelationHeader::default(),
             results_limit: 64 << 20,
             webhooks: WebhookPolicy::default(),
             store: None,
@@ -79,6 +87,7 @@ impl<P: Provider, T, C> Builder<P, T, C> {
             keep: Keep::default(),
             seed: None,
             hooks: Hooks::default(),
+            shards: 1,
             from_backup: false,
         };
         Self { provider, transport, settings, client: PhantomData }
@@ -100,6 +109,35 @@ impl<P: Provider, T, C> Builder<P, T, C> {
     pub fn gate(mut self, gate: GatePolicy) -> Self {
         self.settings.gate = gate;
         self
+    }
+
+    /// What a file says of policies, gate, limits and webhooks. What it does not name stays as it was: the provider's own, or what this builder was told
+    /// before. Tell it what a program decides for itself after this.
+    ///
+    /// # Errors
+    /// The file does not fit the provider: a create's time-out that is not shorter than the window in which the provider remembers a key.
+    ///
+    /// ```no_run
+    /// # fn f<P: steadfast_providers::Provider, C>(builder: steadfast_driver::Builder<P, (), C>) -> Result<(), Box<dyn std::error::Error>> {
+    /// use steadfast_driver::Policies;
+    ///
+    /// let policies = Policies::from_toml(&std::fs::read_to_string("policies.toml")?)?;
+    /// let builder = builder.policies(&policies)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn policies(mut self, policies: &Policies) -> Result<Self, PolicyError> {
+        let Policies { policy, gate, limits, webhooks } = policies;
+        let Settings { policy: own, gate: own_gate, .. } = &self.settings;
+        let (policy, gate) = (policy.over(own.clone())?, gate.over(own_gate));
+        self = self.policy(policy).gate(gate);
+        if let Some(limits) = limits {
+            self = self.limits(limits.engine()).body_limit(limits.body_bytes).results_limit(limits.results_bytes);
+        }
+        Ok(match webhooks {
+            Some(webhooks) => self.webhooks(*webhooks),
+            None => self,
+        })
     }
 
     /// How many jobs may be under way, and how many ended ones are remembered. See [`Limits`] for the defaults.
@@ -183,9 +221,35 @@ impl<P: Provider, T, C> Builder<P, T, C> {
         self
     }
 
-    /// Called with every notice, on the driver's own task or thread: it must be quick and must not block.
+    /// Called with every notice, on the driver's own task or thread: it must be quick and must not block. If it panics, it is not called again (by that
+    /// shard, if there are several).
     pub fn observer(mut self, observer: impl Fn(&Observation) + Send + Sync + 'static) -> Self {
         self.settings.hooks.observer = Some(Arc::new(observer));
+        self
+    }
+
+    /// In which header each request bears its [correlation id](crate::CorrelationId). Default: `X-Request-Id`. If the provider's own request has that
+    /// header already, that stays, and the request bears none of ours.
+    pub fn correlation_header(mut self, header: CorrelationHeader) -> Self {
+        self.settings.correlation_header = header;
+        self
+    }
+
+    /// Asked at each submit, on the task or thread that submits, where that stands in a distributed trace: all requests of the job then bear `traceparent`
+    /// with that trace's id and a span id of their own, and its `tracestate`, beside their correlation id. Default: they bear none. A job that is joined stays in the
+    /// trace of its first submit, and one that a restart takes up is in none.
+    ///
+    /// ```ignore
+    /// // With OpenTelemetry:
+    /// builder.trace_context(|| {
+    ///     let context = opentelemetry::Context::current();
+    ///     let span = context.span().span_context().clone();
+    ///     let parent = TraceParent::new(span.trace_id().to_bytes(), span.span_id().to_bytes(), span.trace_flags().to_u8());
+    ///     Some(TraceContext::new(parent.ok()?)) // there is none if the ids are zeros
+    /// })
+    /// ```
+    pub fn trace_context(mut self, current: impl Fn() -> Option<TraceContext> + Send + Sync + 'static) -> Self {
+        self.settings.hooks.traces = TraceSource::new(current);
         self
     }
 
@@ -259,6 +323,26 @@ impl<P: Provider, T, C> Builder<P, T, C> {
 }
 
 impl Settings {
+    /// The same settings for another driver, but for these. The store is not among them.
+    pub(crate) fn like(&self, limits: Limits, results_limit: usize, webhooks: WebhookPolicy) -> Self {
+        Self {
+            policy: self.policy.clone(),
+            gate: self.gate.clone(),
+            limits,
+            body_limit: self.body_limit,
+            correlation_header: self.correlation_header.clone(),
+            results_limit,
+            webhooks,
+            store: None,
+            durability: self.durability,
+            keep: self.keep.clone(),
+            seed: self.seed,
+            hooks: self.hooks.clone(),
+            shards: self.shards,
+            from_backup: self.from_backup,
+        }
+    }
+
     /// Whether [`load`](Settings::load) has something to read, and so may block.
     #[must_use]
     pub fn has_store(&self) -> bool {
@@ -271,6 +355,12 @@ impl Settings {
         &self.webhooks
     }
 
+    /// For adapters: what each submit is to be [told](crate::Submit::traced), to be asked where it is made.
+    #[must_use]
+    pub fn trace_source(&self) -> TraceSource {
+        self.hooks.traces.clone()
+    }
+
     /// The gate's settings, for an adapter that has limits of its own.
     pub const fn gate_mut(&mut self) -> &mut GatePolicy {
         &mut self.gate
@@ -281,11 +371,12 @@ impl Settings {
     /// # Errors
     /// See [`StartError`].
     pub fn load(mut self, provider: &str) -> Result<Loaded, StartError> {
+        self.check_shards()?;
         let store = self.store.take();
         let mut store = match (store, self.durability) {
             (None, Some(Durability::Durable)) => return Err(StartError::NoStore),
             (None, _) | (_, Some(Durability::Volatile)) => {
-                return Ok(Loaded { settings: self, store: None, taken: Vec::new() });
+                return Ok(Loaded { settings: self, store: None, taken: Vec::new(), shard: None });
             }
             (Some(store), _) => store,
         };
@@ -297,7 +388,7 @@ impl Settings {
             store.append(&keep::doubt(&mut entries))?;
         }
         let taken = self.keep.take_up(entries, &self.policy, self.hooks.unclaimed.is_some());
-        Ok(Loaded { settings: self, store: Some(store), taken })
+        Ok(Loaded { settings: self, store: Some(store), taken, shard: None })
     }
 }
 
@@ -352,6 +443,17 @@ pub enum StartError {
         "the client was not started: it was told to be durable and has no store; give it one with `Builder::store`"
     )]
     NoStore,
+    /// The number of [shards](Builder::shards) is not from 1 to 64, or there are more of them than jobs may be [live](Limits::live).
+    #[error(
+        "the client was not started: it was told to have {shards} shards, and room for {live} jobs; \
+         say 1 to 64 shards, and no more of them than jobs"
+    )]
+    Shards {
+        /// How many it was told.
+        shards: usize,
+        /// How many jobs may be live.
+        live: u32,
+    },
     /// The system gave no thread to carry the client.
     #[error("the client was not started: the system gave no thread for it; look at the process's limits")]
     NoThread(#[source] std::io::Error),

@@ -6,10 +6,11 @@
 //!
 //! How jobs come in is told in `intake`, how they leave in `send`, what a restart takes up in `resume`, what the provider tells by itself in
 //! `webhooks`, what it says of jobs that have ended in `revisions`, what is done about credentials that are over in `renew`, and what is kept of
-//! those that ended in `results`.
+//! those that ended in `results`. What the shards of one client have in common is in `shared`.
 
 mod by_id;
 mod end;
+mod inbox;
 mod intake;
 mod job;
 mod renew;
@@ -17,6 +18,7 @@ mod results;
 mod resume;
 mod revisions;
 mod send;
+mod shared;
 mod task;
 mod webhooks;
 
@@ -33,6 +35,7 @@ use steadfast_core::operation::{Effect, Reading, RecordId, Stage};
 use steadfast_core::{Engine, OperationId, Seed, Timestamp};
 use steadfast_providers::Provider;
 use steadfast_store::{self as store, KeptAnswer};
+use tracing::level_filters::LevelFilter;
 
 use self::by_id::{ById, Ids};
 pub(crate) use self::intake::Question;
@@ -45,14 +48,20 @@ use self::results::Results;
 use self::resume::Parking;
 use self::revisions::Ends;
 pub use self::send::{Answered, Reader, Sending};
+use self::shared::Gated;
+pub use self::shared::Word;
+pub(crate) use self::shared::{Common, Shard};
 pub use self::task::{Command, Task};
 use self::webhooks::Webhooks;
 use crate::accepted::AcceptingAnswer;
 use crate::builder::Loaded;
+use crate::correlation::CorrelationHeader;
 use crate::finished::{FinalAnswer, SubmitError, Unfinished};
 use crate::journal::{Batch, Done, Fate, Journal, Started, Worked};
-use crate::observe::{Hooks, Observation};
+use crate::meter::Meter;
+use crate::observe::{Begun, Hooks, Observation};
 use crate::revision::Subscribers;
+use crate::span::JobTrace;
 use crate::webhook::Posted;
 
 /// One client's engine, with all that an adapter needs beside it. See the [crate's front page](crate).
@@ -60,7 +69,7 @@ use crate::webhook::Posted;
 /// Like the core's driven machines it takes the time as an argument, the wall's by [`steadfast_core::Clock`]; after [`handle_timeout`](Driver::handle_timeout)
 /// and all tasks its next deadline is later than `now`.
 pub struct Driver<H> {
-    engine: Engine,
+    engine: Gated,
     now: Timestamp,
     journal: Journal,
     provider: Arc<dyn Provider>,
@@ -68,7 +77,9 @@ pub struct Driver<H> {
     provider_name: Arc<str>,
     limits: Limits,
     body_limit: usize,
+    correlation_header: CorrelationHeader,
     hooks: Hooks,
+    meter: Meter,
     jobs: ById<Job<H>>,
     parked: Parking<H>,
     results: Results,
@@ -97,19 +108,31 @@ impl<H> Driver<H> {
     /// A driver of this provider's jobs, with what the [settings](crate::Settings) say and their store had. What was under way goes on.
     #[must_use]
     pub fn new(provider: Arc<dyn Provider>, loaded: Loaded, now: Timestamp) -> Self {
-        let Loaded { settings, store, taken } = loaded;
+        let Loaded { settings, store, taken, shard } = loaded;
         let seed = settings.seed.unwrap_or_else(|| Seed::new(fastrand::u64(..)));
         // Every process has chance of its own here: breakers that opened together must not ask again together.
-        let gate = Gate::new(settings.gate, settings.seed.unwrap_or_else(|| Seed::new(fastrand::u64(..))));
+        let own_gate = || Gate::new(settings.gate, settings.seed.unwrap_or_else(|| Seed::new(fastrand::u64(..))));
+        let gate = if shard.is_some() { Gated::stand_in() } else { own_gate() };
         let persist = settings.policy.persist().clone();
+        let provider_name = Arc::from(provider.name());
+        let meter = Meter::new(&provider_name, Some(&gate).filter(|_| shard.is_none()), now);
+        let webhooks = Webhooks::new(settings.webhooks, provider.has_webhooks(), shard.as_ref());
+        let journal = Journal::new(store, settings.keep, persist, settings.limits.remember_for, now);
+        // One of the shards is enough to forget.
+        let forgets = shard.as_ref().is_none_or(|shard| shard.index == 0);
+        let journal = if forgets { journal } else { journal.remembering() };
+        let first_generation = shard.as_ref().map_or(0, |shard| (shard.index as u32) << 26);
+        let engine = Engine::new(settings.policy, gate, settings.limits, seed).with_first_generation(first_generation);
         let mut driver = Self {
-            engine: Engine::new(settings.policy, gate, settings.limits, seed),
+            engine: Gated::new(engine, shard),
             now,
-            journal: Journal::new(store, settings.keep, persist, settings.limits.remember_for, now),
-            provider_name: Arc::from(provider.name()),
-            webhooks: Webhooks::new(settings.webhooks, provider.has_webhooks()),
+            journal: journal.counted(meter.commits()),
+            provider_name,
+            meter,
+            webhooks,
             provider,
             body_limit: settings.body_limit,
+            correlation_header: settings.correlation_header,
             renewals: Renewals::new(settings.hooks.renew.clone()),
             ends: Ends::new(settings.webhooks.remember),
             hooks: settings.hooks,
@@ -150,11 +173,11 @@ impl<H> Driver<H> {
             }
             Command::Cancel(id) => self.engine.handle(Event::Cancel(id), self.now),
             Command::Resume { key, reply } => self.resume(key, Reply::Resume(reply)),
-            Command::Hold(span) => {
-                self.renewals.held_until = self.now.saturating_add(span);
-                self.hold_gate();
+            Command::Hold(span) => self.hold(span),
+            Command::Gate(policy) => {
+                let now = self.now;
+                self.engine.with_gate(now, |gate| gate.set_policy(*policy, now));
             }
-            Command::Gate(policy) => self.engine.gate_mut().set_policy(*policy, self.now),
             Command::Shutdown { grace, reply } => {
                 let until = self.now.saturating_add(grace);
                 let closing = self.closing.get_or_insert(Closing { until, reply: Vec::new() });
@@ -178,7 +201,7 @@ impl<H> Driver<H> {
         }
     }
 
-    /// What the adapter holds for the job's request in the air, or the last one.
+    /// What the adapter holds for the job's request in the air, or for one that was given up and of which nothing has come.
     #[must_use]
     pub fn request(&self, id: OperationId) -> Option<&H> {
         self.jobs.get(&id).and_then(|job| job.request.as_ref())
@@ -207,6 +230,9 @@ impl<H> Driver<H> {
     /// Does what time has made due.
     pub fn handle_timeout(&mut self, now: Timestamp) {
         self.look_at_clock(now);
+        // Notices are made only if somebody hears them; a subscriber may come and go.
+        let heard = self.hooks.observer.is_some() || Meter::LISTENS || LevelFilter::current() != LevelFilter::OFF;
+        self.engine.observe(heard);
         self.give_up_renewal();
         self.engine.handle_timeout(self.now);
         self.unpark_overdue(self.now);
@@ -226,27 +252,33 @@ impl<H> Driver<H> {
         self.look_at_clock(now);
         loop {
             self.tell_notices();
-            if let Some(task) = self.tasks.pop_front() {
+            if let Some(task) = self.tasks.pop_front().or_else(|| self.tell_shards()) {
                 return Some(task);
             }
             if let Some(answered) = self.unsent.pop_front() {
                 self.answer(answered);
             } else if let Some(done) = self.journal.pop_done() {
                 self.done(done);
+            } else if let Some(work) = self.journal.feed() {
+                return Some(Task::Work(work));
             } else if let Some((id, effect)) = self.next_effect() {
                 self.perform(id, effect);
-                self.journal.feed();
             } else if let Some(started) = self.start_work() {
                 match started {
                     Started::Work(work) => return Some(Task::Work(work)),
                     Started::Done(done) => self.done(done),
                 }
             } else if self.closed {
+                // Whoever waits for the end finds it counted.
+                self.sample_gate();
+                self.meter.sample(&self.engine, self.parked.len(), &self.journal, self.now);
                 self.report();
                 return None;
             } else if self.closes() {
                 self.close();
             } else {
+                self.sample_gate();
+                self.meter.sample(&self.engine, self.parked.len(), &self.journal, self.now);
                 return None;
             }
         }
@@ -285,6 +317,7 @@ impl<H> Driver<H> {
         let in_the_air = self.jobs.iter().filter(|(_, job)| job.request.is_some()).map(|(id, _)| Task::Abort(*id));
         self.tasks.extend(in_the_air);
         self.journal.close();
+        self.engine.close();
         self.closed = true;
     }
 
@@ -353,8 +386,9 @@ impl<H> Driver<H> {
         match self.jobs.entry(id) {
             Entry::Occupied(job) => Some(job.into_mut()),
             Entry::Vacant(place) => {
-                let goes_on = self.engine.operation(id).is_some_and(|operation| operation.outcome().is_none());
-                goes_on.then(|| place.insert(Job { durable: true, ..Job::default() }))
+                let operation = self.engine.operation(id).filter(|operation| operation.outcome().is_none())?;
+                let trace = JobTrace::begin(&self.provider_name, operation, Begun::Restored, None);
+                Some(place.insert(Job { durable: true, trace, ..Job::default() }))
             }
         }
     }
@@ -455,8 +489,13 @@ impl<H> Driver<H> {
     }
 
     fn answer(&mut self, answered: Answered) {
-        let Answered { id, attempt, kind, generation, unauthorized, meaning, answer, quota } = answered;
+        let Answered { id, attempt, kind, generation, sent, unauthorized, meaning, answer, quota } = answered;
+        // It is over: what was held for it would cost more than the job itself, for as long as the job waits.
+        if let Some(job) = self.jobs.get_mut(&id).filter(|job| job.sent == Some(attempt)) {
+            job.request = None;
+        }
         let meaning = self.weigh_credentials(id, kind, generation, unauthorized, meaning);
+        self.count_answer(id, attempt, kind, sent, meaning.is_ok());
         if let (Ok(Reading::Accepted(reference)), Some(FinalAnswer { status, body })) = (&meaning, &answer)
             && let Some(job) = self.jobs.get_mut(&id)
         {
@@ -477,12 +516,14 @@ impl<H> Driver<H> {
 
     fn tell_notices(&mut self) {
         while let Some((id, notice)) = self.engine.pop_notice() {
+            self.meter.notice(id, self.engine.operation(id), &notice, self.now);
             if self.hooks.observer.is_none() && !Observation::is_logged(&notice) {
                 continue;
             }
             let Some(operation) = self.engine.operation(id) else { continue };
             let observation = Observation::new(id, operation, notice, self.now);
-            observation.log();
+            observation
+                .log(self.jobs.get(&id).and_then(|job| job.trace.as_deref()).and_then(|trace| trace.span().id()));
             if let Some(observer) = self.hooks.observer.take() {
                 // A bug in it costs the notices, not the jobs.
                 match catch_unwind(AssertUnwindSafe(|| observer(&observation))) {

@@ -26,6 +26,7 @@ use self::work::{Brought, FORGET_MOST, Home, Piece, Tray, What};
 pub use self::work::{Work, Worked};
 use crate::driver::Question;
 use crate::keep::Keep;
+use crate::meter::Commits;
 
 /// How often ended operations are forgotten.
 const FORGET_EVERY: Duration = Duration::from_secs(60);
@@ -49,6 +50,7 @@ pub(crate) struct Journal {
     /// How long a batch of which nothing is known waits before it is tried again.
     backoff: BackoffPolicy,
     remember_for: Duration,
+    commits: Commits,
     queue: Batch,
     /// When the queue is written at the latest; `None` is at once: somebody waits for a record in it.
     queue_due: Option<Timestamp>,
@@ -77,6 +79,8 @@ pub(crate) struct Batch {
     pub(crate) payloads: Vec<OperationId>,
     /// The latest number among them: it acknowledges all.
     pub(crate) last: RecordId,
+    /// Since when the oldest of them waits.
+    since: Option<Timestamp>,
 }
 
 impl Batch {
@@ -85,8 +89,17 @@ impl Batch {
         self.operations.append(&mut later.operations);
         self.payloads.append(&mut later.payloads);
         self.last = self.last.max(later.last);
-        later.last = RecordId::default();
+        self.since = self.since.or(later.since);
+        (later.last, later.since) = (RecordId::default(), None);
     }
+}
+
+/// What is not durable yet, for whoever watches.
+#[cfg(feature = "metrics")]
+#[derive(Default)]
+pub(crate) struct Backlog {
+    pub(crate) records: usize,
+    pub(crate) oldest: Option<Timestamp>,
 }
 
 /// What became of a batch.
@@ -148,6 +161,7 @@ impl Journal {
             keep,
             backoff,
             remember_for,
+            commits: Commits::none(),
             queue: Batch::default(),
             queue_due: None,
             spare: Vec::new(),
@@ -161,6 +175,16 @@ impl Journal {
             closing: false,
             now,
         }
+    }
+
+    /// With its commits counted.
+    pub(crate) fn counted(self, commits: Commits) -> Self {
+        Self { commits, ..self }
+    }
+
+    /// Leaves it to another writer of the same store to forget.
+    pub(crate) fn remembering(self) -> Self {
+        Self { forget_at: Timestamp::NEVER, ..self }
     }
 
     /// Whether records are kept at all. If not, there is no need to make them.
@@ -182,6 +206,7 @@ impl Journal {
         } else if self.queue.operations.is_empty() {
             self.queue_due = Some(self.now.saturating_add(PATIENCE));
         }
+        self.queue.since.get_or_insert(self.now);
         self.queue.entries.extend(entry);
         self.queue.operations.push(id);
         self.queue.last = number;
@@ -215,6 +240,18 @@ impl Journal {
         self.now = now;
     }
 
+    /// What is not durable yet.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn backlog(&self) -> Backlog {
+        let running = self.running.iter().flat_map(|running| &running.pieces).filter_map(|asked| asked.batch.as_ref());
+        let uncertain = self.uncertain.iter().map(|uncertain| &uncertain.batch);
+        let batches = running.chain(uncertain).chain([&self.queue]);
+        batches.fold(Backlog::default(), |backlog, batch| Backlog {
+            records: backlog.records + batch.operations.len(),
+            oldest: backlog.oldest.into_iter().chain(batch.since).min(),
+        })
+    }
+
     /// When [`start`](Journal::start) will have something to do that it has not now.
     pub(crate) fn next_deadline(&self) -> Option<Timestamp> {
         if self.running.is_some() || self.home.is_none() {
@@ -228,10 +265,18 @@ impl Journal {
         queue.into_iter().chain(forget).min()
     }
 
-    /// Lays out what is queued, once it is much, without waiting for more.
-    pub(crate) fn feed(&mut self) {
-        if self.running.is_some() && self.queue.operations.len() >= MANY {
-            self.lay_out();
+    /// Starts to write what is queued, or lays it out, once it is much, without waiting for more: the store must not stand still while the driver carries
+    /// out what the last commit allowed, or the two take turns.
+    pub(crate) fn feed(&mut self) -> Option<Box<Work>> {
+        if self.queue.operations.len() < MANY || (self.running.is_none() && self.home.is_none()) {
+            return None;
+        }
+        match self.start()? {
+            Started::Work(work) => Some(work),
+            Started::Done(done) => {
+                self.ready.push_back(done);
+                None
+            }
         }
     }
 
@@ -262,19 +307,26 @@ impl Journal {
             return;
         }
         let Some(Running { pieces, tray, .. }) = &mut self.running else { return };
-        let mut tray = tray.lock();
-        if tray.is_none() {
+        let mut laid_out = tray.lock();
+        if laid_out.is_none() {
             pieces.push_back(Asked::default());
         }
         let Some(asked) = pieces.back_mut() else { return };
-        let piece = tray.get_or_insert_with(|| Piece { entries: std::mem::take(&mut self.spare), ..Piece::default() });
+        let piece =
+            laid_out.get_or_insert_with(|| Piece { entries: std::mem::take(&mut self.spare), ..Piece::default() });
         piece.keys.extend(self.questions.iter().map(|question| question.key().clone()));
         asked.questions.append(&mut self.questions);
         if is_due {
-            piece.entries.append(&mut self.queue.entries);
+            if piece.entries.is_empty() {
+                std::mem::swap(&mut piece.entries, &mut self.queue.entries);
+            } else {
+                piece.entries.append(&mut self.queue.entries);
+            }
             asked.batch.get_or_insert_default().append(&mut self.queue);
             self.committed = true;
         }
+        drop(laid_out);
+        tray.call();
     }
 
     /// Takes back what was laid out and not taken: it comes first in the queue.
@@ -321,7 +373,7 @@ impl Journal {
         self.committed = batch.is_some();
         let pieces = VecDeque::from([Asked { batch, questions }]);
         self.running = Some(Running { pieces, tray: tray.clone(), forgets: forget.is_some() });
-        Some(Started::Work(Box::new(Work::new(home, self.keep.clone(), piece, tray))))
+        Some(Started::Work(Box::new(Work::new(home, self.keep.clone(), piece, tray, self.commits.clone()))))
     }
 
     /// Takes in what came of a piece of work, in their order. After the last one the store is at hand again.
@@ -336,6 +388,11 @@ impl Journal {
                 let done = self.brought(brought);
                 self.end_running();
                 done
+            }
+            What::Free(home) => {
+                self.home = Some(home);
+                self.end_running();
+                return;
             }
             What::Lost => {
                 let running = self.end_running();
@@ -448,6 +505,8 @@ impl Journal {
         let records = batch.operations.len();
         let error = match result {
             Ok(()) => {
+                let since = batch.since.unwrap_or(self.now);
+                self.commits.durable(records, self.now.saturating_since(since));
                 if std::mem::take(&mut self.ill) {
                     tracing::info!("the journal can be written again");
                 }
@@ -459,9 +518,11 @@ impl Journal {
         let source = &error as &dyn std::error::Error;
         // Of what was in doubt before, it says only that this try wrote nothing: the earlier one may have.
         if error.is_certain() && tries == 0 {
+            self.commits.failed();
             tracing::error!(error = source, records, "a commit failed");
             return Some((batch, Fate::Failed(Arc::new(error))));
         }
+        self.commits.unknown();
         if self.closing {
             tracing::error!(error = source, records, "a commit is given up, and nobody knows whether it happened");
             return Some((batch, Fate::Unknown(Arc::new(error))));

@@ -65,30 +65,78 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! # One machine alone
+//!
+//! A [`Breaker`], a [`RateLimiter`] and a [`RetryBudget`] to share between tasks and threads, for calls that are no jobs. They alone read a clock
+//! ([`SharedClock`]).
+//!
+//! # Calls that are no jobs
+//!
+//! A [`Call`] repeats any closure by a `RetryPolicy`, or asks by a `PollPolicy` until it is ready; behind these handles, if they are given. It is awaited or
+//! blocks; the clock and the sleep are an adapter's [`AsyncTimer`] or [`BlockingTimer`].
+//!
+//! # Spans
+//!
+//! Every job is a [`tracing`](https://docs.rs/tracing) span of level `INFO` and the name `job`, from its submit to its end; every request is one below it, `request`, an HTTP
+//! client span by OpenTelemetry's semantic conventions (stable since their version 1.23.0). `span.rs` lists their attributes. They hold the key's label and never the key, and of a URL what
+//! [`Provider::route`](steadfast_providers::Provider::route) says. The span in which a program submits is what a job's span *follows from*, a link in OpenTelemetry: below it, it would keep that
+//! one open for as long as the job takes. Where no subscriber wants them, nothing is made or held.
+//!
+//! # Features
+//!
+//! - `metrics`: counts and times, by the facade of that name. The module of that name lists them.
+//!
 //! `PLUG.md` beside this crate builds a runtime of one's own step by step, and `examples/` has two: on plain sockets and one thread, and on smol.
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod accepted;
 mod builder;
+mod calls;
+mod correlation;
 mod driver;
 mod finished;
+mod handles;
+mod http_error;
 mod journal;
 mod keep;
+#[cfg_attr(not(feature = "metrics"), path = "meter/off.rs")]
+mod meter;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 mod observe;
 mod outgoing;
+pub mod policies;
 mod revision;
+mod shards;
+mod span;
+mod trace_context;
 mod webhook;
 
 pub use crate::accepted::{Acceptance, Accepted, AcceptingAnswer, NotAccepted};
 pub use crate::builder::{Builder, Loaded, RenewsBy, Settings, Start, StartError};
+pub use crate::calls::{
+    AsyncTimer, Attempt, BlockingTimer, Call, Classify, EveryError, Notify, PollAnswer, PollError, PollState, Polled,
+    Polls, Retries, RetryError, Retrying, Silent, StopReason, Timer, VirtualTimer, When, http_failure, http_response,
+};
+pub use crate::correlation::{CorrelationHeader, CorrelationHeaderError};
 pub use crate::driver::{
-    Answered, Command, Driver, Following, Reader, Renew, RenewError, Renewed, Renewing, Sending, Submit, Task,
+    Answered, Command, Driver, Following, Reader, Renew, RenewError, Renewed, Renewing, Sending, Submit, Task, Word,
 };
 pub use crate::finished::{FinalAnswer, Finished, ResumeError, Stopped, SubmitError, Unfinished};
+pub use crate::handles::{
+    Breaker, BudgetSpent, CallError, Lease, Leases, Limited, OwnedPermit, OwnedPlace, Permit, Place, RateLimiter,
+    RetryBudget, SharedClock,
+};
+pub use crate::http_error::HttpError;
 pub use crate::journal::{Work, Worked};
 pub use crate::keep::{Durability, Seal, SealError};
 pub use crate::observe::{CorrelationId, Observation};
 pub use crate::outgoing::{Outgoing, SendError};
+pub use crate::policies::Policies;
 pub use crate::revision::{REVISIONS, Revision, RevisionError, Subscribers};
+pub use crate::shards::{Sharded, Shards};
+pub use crate::trace_context::{TraceContext, TraceError, TraceParent, TraceSource, TraceState};
 pub use crate::webhook::{Delivery, Mailbox, Posted, UnknownJob, WebhookPolicy};
 
 /// The guide's code is compiled and run as this crate's own.

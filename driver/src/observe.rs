@@ -1,20 +1,23 @@
 //! What can be seen from outside: a `tracing` event for every notice, and an observer if one is set.
 //!
 //! Every event has the same fields: `key` (a label that stands for the key: keys may hold personal data), `reference` (the provider's id),
-//! `attempt` (a number within the operation) and `correlation_id` (also sent as `X-Request-Id`). There are no payloads, bodies or
-//! credentials in them: notices hold none.
+//! `attempt` (a number within the operation) and `correlation_id` (also sent with the request, as `X-Request-Id` or in the header that the builder was told).
+//! There are no payloads, bodies or credentials in them: notices hold none. An event belongs to the [span](crate#spans) of its job.
 
 use std::fmt;
 use std::sync::Arc;
 
+use http::{HeaderMap, HeaderValue};
 use steadfast_core::breaker::BreakerState;
 use steadfast_core::notice::Notice;
 use steadfast_core::operation::{AttemptId, Outcome};
 use steadfast_core::{Key, Label, Operation, OperationId, Reference, Timestamp};
-use tracing::{Level, event};
+use tracing::{Level, event, span};
 
+use crate::correlation::CorrelationHeader;
 use crate::driver::Renew;
 use crate::finished::Finished;
+use crate::trace_context::{TraceContext, TraceSource};
 
 /// A notice, and whose it is.
 #[derive(Clone, Debug)]
@@ -45,8 +48,25 @@ impl CorrelationId {
         Self(operation.correlation_id(attempt))
     }
 
+    /// Into a request's headers. What the provider's own request has there already stays: it may be the job's key.
+    pub(crate) fn write(self, header: &CorrelationHeader, trace: Option<&TraceContext>, headers: &mut HeaderMap) {
+        if !headers.contains_key(header.name())
+            && let Ok(value) = HeaderValue::from_bytes(&self.digits())
+        {
+            headers.insert(header.name(), value);
+        }
+        let Some(trace) = trace else { return };
+        let span = trace.parent().with_span(self.0 as u64);
+        if let Ok(value) = HeaderValue::try_from(span.to_string()) {
+            headers.insert("traceparent", value);
+        }
+        if let Some(Ok(value)) = trace.state().map(|state| HeaderValue::from_str(state.as_str())) {
+            headers.insert("tracestate", value);
+        }
+    }
+
     /// As `Display` has it, for each request that leaves.
-    pub(crate) fn digits(self) -> [u8; 32] {
+    fn digits(self) -> [u8; 32] {
         let mut digits = *b"00000000000000000000000000000000";
         for (digit, shift) in digits.iter_mut().rev().zip((0..).step_by(4)) {
             let nibble = (self.0 >> shift) as u8 & 0xf;
@@ -62,6 +82,25 @@ impl fmt::Display for CorrelationId {
     }
 }
 
+/// How a job came to be carried here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Begun {
+    Submitted,
+    /// After a restart.
+    Restored,
+    Resumed,
+}
+
+impl Begun {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Submitted => "submitted",
+            Self::Restored => "restored",
+            Self::Resumed => "resumed",
+        }
+    }
+}
+
 /// Called on the driver's task with every notice: it must be quick and must not block.
 pub(crate) type Observer = Arc<dyn Fn(&Observation) + Send + Sync>;
 
@@ -73,6 +112,8 @@ pub(crate) struct Hooks {
     pub(crate) unclaimed: Option<Unclaimed>,
     /// For credentials that are over.
     pub(crate) renew: Option<Renew>,
+    /// Asked where a job is submitted.
+    pub(crate) traces: TraceSource,
 }
 
 /// Called on the driver's task with an outcome that nobody waits for.
@@ -88,7 +129,7 @@ impl Observation {
         Self {
             operation: id,
             key: operation.key().label(),
-            reference: operation.reference().cloned(),
+            reference: operation.reference(),
             attempt,
             correlation_id: CorrelationId::of(operation, attempt),
             at,
@@ -106,12 +147,13 @@ impl Observation {
         }
     }
 
-    pub(crate) fn log(&self) {
+    /// As an event of the job's span, if it has one.
+    pub(crate) fn log(&self, span: Option<span::Id>) {
         let Self { key, attempt, correlation_id, notice, .. } = self;
         let reference = self.reference.as_ref().map_or("", Reference::as_str);
         macro_rules! log {
             ($level:expr) => {
-                event!($level, %key, reference, attempt = attempt.0, %correlation_id, ?notice, "{}", summary(notice))
+                event!(parent: span.clone(), $level, %key, reference, attempt = attempt.0, %correlation_id, ?notice, "{}", summary(notice))
             };
         }
         match level(notice) {

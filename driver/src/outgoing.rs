@@ -90,6 +90,16 @@ impl SendError {
         )
     }
 
+    /// The answer led elsewhere, and the client did not follow it to its end.
+    #[must_use]
+    pub fn misdirected() -> Self {
+        Self::new(
+            "the answer led elsewhere, and was not followed to an end",
+            Class::Permanent,
+            Certainty::MayHaveExecuted,
+        )
+    }
+
     /// The answer's decoded body exceeds [`Outgoing::body_limit`].
     #[must_use]
     pub fn body_too_large() -> Self {

@@ -16,6 +16,8 @@ use steadfast_core::Timestamp;
 use steadfast_providers::webhook::MAX_BODY;
 use steadfast_providers::{Provider, WebhookError, WebhookEvent};
 
+use crate::meter::Verdicts;
+
 /// How webhooks are taken in. See [`Builder::webhooks`](crate::Builder::webhooks).
 ///
 /// ```
@@ -26,7 +28,8 @@ use steadfast_providers::{Provider, WebhookError, WebhookEvent};
 /// let policy = WebhookPolicy { unknown: UnknownJob::Accept, ..WebhookPolicy::default() };
 /// assert_eq!(policy.answer_within, Duration::from_secs(3));
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
 #[expect(clippy::exhaustive_structs, reason = "plain settings, written with struct update syntax")]
 pub struct WebhookPolicy {
     /// The most bytes of a body; a larger one is refused before anything of it is hashed. Default 1 MiB, which is also the most that counts.
@@ -35,17 +38,20 @@ pub struct WebhookPolicy {
     pub unknown: UnknownJob,
     /// How long a delivery may be kept waiting for its answer: until what follows is durable, or until the job it is about is known. Default 3 s:
     /// Didit wants an answer within 5 s, others within 10 s or more.
+    #[serde(with = "steadfast_core::policy::humane")]
     pub answer_within: Duration,
     /// The most events that wait for a create's answer; the oldest are dropped first. Default 1,000.
     pub inbox: usize,
     /// The most bytes of results that they may hold. Default 16 MiB.
     pub inbox_bytes: usize,
     /// How long one waits, after which the poll schedule alone finds out. Default 5 min.
+    #[serde(with = "steadfast_core::policy::humane")]
     pub inbox_for: Duration,
     /// The most events that are known again when they are repeated; the oldest are forgotten first. Default 100,000 (some 15 MB).
     pub remember: usize,
     /// How long. Default 6 days: longer than the longest retry that a sender documents (Persona's eight delays add up to 5.2 days; Standard Webhooks
     /// advises 76 hours; Stripe's go on for 3 days).
+    #[serde(with = "steadfast_core::policy::humane")]
     pub remember_for: Duration,
 }
 
@@ -65,7 +71,8 @@ impl Default for WebhookPolicy {
 }
 
 /// What is answered to a genuine webhook about a job that is not known here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum UnknownJob {
     /// 200, always. What may be about a job whose create is not answered yet waits in the inbox, which a crash empties; then a poll finds out.
@@ -115,6 +122,28 @@ pub enum Delivery {
 }
 
 impl Delivery {
+    /// Every [`name`](Delivery::name).
+    #[cfg(feature = "metrics")]
+    pub(crate) const NAMES: [&str; 10] =
+        ["taken", "repeated", "no_job", "unknown", "early", "refused", "too_large", "not_durable", "busy", "stopped"];
+
+    /// `taken`, `repeated`, `no_job`, `unknown`, `early`, `refused`, `too_large`, `not_durable`, `busy` or `stopped`: for metrics.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Taken => "taken",
+            Self::Repeated => "repeated",
+            Self::NoJob => "no_job",
+            Self::Unknown { .. } => "unknown",
+            Self::Early => "early",
+            Self::Refused(_) => "refused",
+            Self::TooLarge { .. } => "too_large",
+            Self::NotDurable => "not_durable",
+            Self::Busy => "busy",
+            Self::Stopped => "stopped",
+        }
+    }
+
     /// The HTTP status for the sender.
     #[must_use]
     pub const fn status(&self) -> StatusCode {
@@ -168,6 +197,12 @@ impl Posted {
     pub const fn new(event: WebhookEvent, reply: Sender<Delivery>) -> Self {
         Self { event, reply }
     }
+
+    /// What it says.
+    #[must_use]
+    pub const fn event(&self) -> &WebhookEvent {
+        &self.event
+    }
 }
 
 /// Lets in what may be believed. Asked where the webhook came in, so that what is forged never reaches the driver. Clones share it.
@@ -175,13 +210,21 @@ impl Posted {
 pub struct Mailbox {
     provider: Arc<dyn Provider>,
     body_limit: usize,
+    verdicts: Verdicts,
 }
 
 impl Mailbox {
     /// For this provider's webhooks.
     #[must_use]
     pub fn new(provider: Arc<dyn Provider>, policy: &WebhookPolicy) -> Self {
-        Self { provider, body_limit: policy.body_limit.min(MAX_BODY) }
+        let verdicts = Verdicts::new(provider.name());
+        Self { provider, body_limit: policy.body_limit.min(MAX_BODY), verdicts }
+    }
+
+    /// Counts what a sender is told, whatever that is, for the feature `metrics`; to be called with every answer.
+    pub fn count(&self, delivery: Delivery) -> Delivery {
+        self.verdicts.count(&delivery);
+        delivery
     }
 
     /// The event, if it may be believed. `wall` is the wall clock.

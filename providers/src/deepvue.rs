@@ -247,6 +247,15 @@ impl Provider for Deepvue {
         }
     }
 
+    fn route(&self, kind: Kind) -> Option<String> {
+        let endpoint = match kind {
+            Kind::Create => &self.post,
+            Kind::Poll => &self.get,
+            _ => return None,
+        };
+        Some(self.url(endpoint, &[]).ok()?.path().to_owned())
+    }
+
     fn read(&self, answer: &Answer<'_>) -> Result<Reading, Failure> {
         match answer.kind {
             Kind::Create => reading::of_create(answer, self.shape),

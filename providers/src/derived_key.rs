@@ -31,7 +31,7 @@ pub fn derived_key(secret: &Secret, parts: &[&str]) -> Result<Key, KeyError> {
         // With its length, so that no two lists of parts are one text.
         mac = mac.chain_update((part.len() as u64).to_be_bytes()).chain_update(part);
     }
-    let number = u128::from_be_bytes(*shorten(mac).as_bytes());
+    let number = u128::from_be_bytes(*shorten(mac.finalize().into_bytes().into()).as_bytes());
     Key::new(format!("{number:032x}"))
 }
 

@@ -261,6 +261,17 @@ impl Provider for Didit {
         }
     }
 
+    fn route(&self, kind: Kind) -> Option<String> {
+        let under = self.base.join(&["v3", ""], &[]).ok()?;
+        let path = match kind {
+            Kind::Create => "session/",
+            Kind::Lookup => "sessions/",
+            Kind::Poll => "session/{reference}/decision/",
+            _ => return None,
+        };
+        Some(format!("{}{path}", under.path()))
+    }
+
     fn read(&self, answer: &Answer<'_>) -> Result<Reading, Failure> {
         match answer.kind {
             Kind::Create => reading::of_create(answer),

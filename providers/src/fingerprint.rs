@@ -29,7 +29,8 @@ use crate::Payload;
 /// ```
 #[must_use]
 pub fn fingerprint(key: &Key, payload: &Payload) -> Fingerprint {
-    shorten(keyed(key.as_str().as_bytes()).chain_update(payload.bytes()))
+    let tag = keyed(key.as_str().as_bytes()).chain_update(payload.bytes()).finalize();
+    shorten(tag.into_bytes().into())
 }
 
 /// HMAC-SHA256 under this key, of nothing yet.
@@ -38,8 +39,7 @@ pub(crate) fn keyed(key: &[u8]) -> Hmac<Sha256> {
 }
 
 /// The first 16 bytes of what was hashed.
-pub(crate) fn shorten(mac: Hmac<Sha256>) -> Fingerprint {
-    let tag = mac.finalize().into_bytes();
+pub(crate) fn shorten(tag: [u8; 32]) -> Fingerprint {
     let mut hash = [0; 16];
     hash.copy_from_slice(&tag[..16]);
     Fingerprint::new(hash)

@@ -1,11 +1,44 @@
-//! What the wire means.
+//! What the wire means: what requests look like, what answers say, and which webhooks are genuine.
 //!
-//! A [`Provider`] turns what the core wants sent into an HTTP request, and an HTTP answer into what it means: a
+//! Steadfast carries jobs at asynchronous APIs to their outcome. `steadfast-core` decides when a request leaves and whether a failed one may be repeated; this
+//! crate knows the APIs. A [`Provider`] turns what the core wants sent into an HTTP request, and an HTTP answer into what it means: a
 //! [`Reading`], or a [`Failure`] with its class and its certainty. Like the core it does no I/O; bytes go in and come out.
+//!
+//! ```
+//! use http::{HeaderMap, StatusCode};
+//! use steadfast_core::operation::Reading;
+//! use steadfast_core::retry::{Certainty, Class};
+//! use steadfast_core::{Key, Kind, Timestamp};
+//! use steadfast_providers::deepvue::{Credentials, Deepvue};
+//! use steadfast_providers::{Answer, Ask, BaseUrl, Payload, Provider};
+//!
+//! let deepvue = Deepvue::new(BaseUrl::parse(Deepvue::PRODUCTION)?, "driving-license", Credentials::new("token", "secret")?)?;
+//! let (key, payload) = (Key::new("order-42")?, Payload::from(r#"{"dl_number":"DL1"}"#));
+//! let request = deepvue.request(&Ask::new(Kind::Create, &key, None, &payload))?;
+//! assert_eq!(request.headers()["idempotency-key"], "order-42");
+//!
+//! // Sent by any client; what came back:
+//! let (headers, wall) = (HeaderMap::new(), Timestamp::from_secs(1_700_000_000));
+//! let good = Answer::new(Kind::Create, StatusCode::OK, &headers, br#"{"code":200,"transaction_id":"txn-1"}"#, wall);
+//! assert!(matches!(deepvue.read(&good), Ok(Reading::Accepted(_))));
+//!
+//! // A proxy's error says nothing of whether the job runs, so a repeat may be a second one.
+//! let lost = Answer::new(Kind::Create, StatusCode::BAD_GATEWAY, &headers, b"<html>", wall);
+//! let failure = deepvue.read(&lost).unwrap_err();
+//! assert_eq!((failure.class, failure.certainty), (Class::Transient, Certainty::MayHaveExecuted));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # What is here
+//!
+//! Providers:
 //!
 //! - [`deepvue`]: Deepvue's asynchronous verifications.
 //! - [`didit`]: Didit's verification sessions and screenings.
 //! - [`profile`]: any other provider, described in a file.
+//!
+//! What each of them is made of, and what any HTTP client can use:
+//!
 //! - [`status`]: what an HTTP status says of a request, where no provider says otherwise.
 //! - [`retry_after`]: `Retry-After` in every form of RFC 9110.
 //! - [`rate_limit`]: what a provider says of its own limit.
@@ -17,6 +50,7 @@
 //! - [`clock_skew()`]: how far the provider's clock is from ours.
 //! - [`fingerprint()`]: by which a repeated submit is known to carry the same payload.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
@@ -25,6 +59,7 @@ mod clock_skew;
 pub mod deepvue;
 mod derived_key;
 pub mod didit;
+pub mod document;
 mod fingerprint;
 mod json;
 pub mod profile;
@@ -73,6 +108,13 @@ pub trait Provider: Send + Sync + 'static {
     /// # Errors
     /// The request cannot be built from these inputs, so it is not sent.
     fn request(&self, ask: &Ask<'_>) -> Result<Request<Bytes>, RequestError>;
+
+    /// The path of such requests as a template, for traces: `/v3/session/{reference}/decision/`, say. The same for every job, so nothing of any job may be in
+    /// it, nor a secret. Default: it is not known, and traces show no path.
+    fn route(&self, kind: Kind) -> Option<String> {
+        let _ = kind;
+        None
+    }
 
     /// What an answer means.
     ///
@@ -138,6 +180,10 @@ impl Provider for Box<dyn Provider> {
 
     fn request(&self, ask: &Ask<'_>) -> Result<Request<Bytes>, RequestError> {
         (**self).request(ask)
+    }
+
+    fn route(&self, kind: Kind) -> Option<String> {
+        (**self).route(kind)
     }
 
     fn read(&self, answer: &Answer<'_>) -> Result<Reading, Failure> {

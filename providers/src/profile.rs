@@ -1,7 +1,7 @@
 //! Providers described in a file, without code.
 //!
 //! Most asynchronous job APIs have one shape: a request creates a job, others (or a webhook) tell when it is done. What differs between them fits in
-//! one TOML file: where the key goes, where the reference stands, which words mean *done*. [`Profile::parse`] reads such a file and refuses a wrong
+//! one file, in TOML, JSON or YAML: where the key goes, where the reference stands, which words mean *done*. [`Profile::parse`] reads such a file (in TOML; [`Profile::read_from`] in any format) and refuses a wrong
 //! one by line and field; [`Profile::connect`] gives it its secrets and makes a [`Provider`](crate::Provider) of it. Nothing here does I/O: the text
 //! and the environment are arguments.
 //!
@@ -62,9 +62,9 @@
 //!
 //! `policy.safety` is `"unsafe"` (the default: nothing ambiguous is sent again), `"idempotent"`, `{ keyed = { window = "24h" } }` or
 //! `{ lookup = { settle = "60s" } }`.
-//! `policy.create` and `policy.lookup` are `{ attempts, deadline, attempt_timeout, backoff, retry_after }`, `policy.poll` is
+//! `policy.create` and `policy.lookup` are `{ attempts, deadline, attempt_timeout, backoff, retry_after, identical }`, `policy.poll` is
 //! `{ schedule, polls, deadline, retry, not_found_grace, accept_partial }`, and a backoff or schedule is
-//! `{ growth = { exponential = { first = "3s", factor = 2 } }, cap = "30s", jitter = "none" }`.
+//! `{ growth = { exponential = { first = "3s", factor = 2 } }, cap = "30s", jitter = "none" }`. What is left out of these is the core's default.
 //!
 //! # Requests: `[create]`, `[lookup]`, `[poll]`
 //!
@@ -215,6 +215,7 @@ use self::request::Sent;
 pub use self::say::Saying;
 use self::url::Origins;
 use self::wait::Waits;
+use crate::document::{Document, Format};
 use crate::{Answer, BaseUrl};
 
 /// The profiles that come with this crate: name and text. Each is a file of its `profiles` folder, to be copied and changed.
@@ -302,23 +303,42 @@ struct Call {
 
 impl Profile {
     /// The longest profile that is read: 256 KiB.
-    pub const MAX_LEN: usize = 1 << 18;
+    pub const MAX_LEN: usize = Document::MAX_LEN;
 
-    /// Reads a profile.
+    /// Reads a profile in TOML.
     ///
     /// # Errors
     /// The first thing that is wrong with it, by line and field, and what would be right.
     pub fn parse(text: &str) -> Result<Self, ProfileError> {
-        if text.len() > Self::MAX_LEN {
-            let nowhere = file::Place { line: 1, field: "".into() };
-            return nowhere.refuse(format!(
-                "the file has {} bytes, and a profile at most {}",
-                text.len(),
-                Self::MAX_LEN
-            ));
-        }
-        let document = file::parse(text)?;
-        parse::profile(&Table::root(text, document.get_ref()))
+        Self::read_from(&Document::parse(text, Format::Toml)?)
+    }
+
+    /// Reads a profile in any [format](Format).
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse).
+    ///
+    /// ```
+    /// use steadfast_providers::document::{Document, Format};
+    /// use steadfast_providers::profile::Profile;
+    ///
+    /// let json = r#"{
+    ///     "name": "acme/scan",
+    ///     "base_url": "https://api.example.com",
+    ///     "create": { "path": "/v1/scans", "reference": { "pointer": "/id" } },
+    ///     "poll": { "path": "/v1/scans/{reference}" }
+    /// }"#;
+    /// assert_eq!(Profile::read_from(&Document::parse(json, Format::Json)?)?.name(), "acme/scan");
+    /// # Ok::<(), steadfast_providers::document::DocumentError>(())
+    /// ```
+    pub fn read_from(document: &Document) -> Result<Self, ProfileError> {
+        parse::profile(&Table::root(document))
+    }
+
+    /// Whether this document is meant for a profile: it says who the provider is, or where, or has the request that creates a job at its top.
+    #[must_use]
+    pub fn is_meant_by(document: &Document) -> bool {
+        ["name", "base_url", "create"].iter().any(|field| document.has(field))
     }
 
     /// The provider's name, as logs and journals show it.
@@ -331,6 +351,12 @@ impl Profile {
     #[must_use]
     pub const fn base_url(&self) -> &BaseUrl {
         &self.base
+    }
+
+    /// The gate that the file sets, with the provider's rate limits.
+    #[must_use]
+    pub const fn gate(&self) -> &GatePolicy {
+        &self.gate
     }
 
     /// The policy that the file sets.

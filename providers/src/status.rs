@@ -7,7 +7,8 @@
 //! | --- | --- | --- | --- |
 //! | 1xx | transient | perhaps | an interim answer is no answer |
 //! | 2xx | transient | perhaps | asked only of a body that could not be read: HTML, cut short, empty |
-//! | 3xx | permanent | no | redirects are not followed: they would carry body and keys to another place |
+//! | 307, 308 | permanent | no | the request is to be made elsewhere. Redirects are not followed: they would carry body and keys to another place |
+//! | all other 3xx | permanent | perhaps | after a POST, 303 and in practice 301 and 302 lead to the result of what was done: RFC 9110, section 15.4.4 |
 //! | 400 and all 4xx not below | permanent | no | the provider's word that it refused |
 //! | 408 | transient | perhaps | it waited no longer; what it had by then, it does not say |
 //! | 409 with `Retry-After` | transient | perhaps | an earlier request of this key is still running |
@@ -23,9 +24,9 @@
 //! So a 4xx (with the exceptions above) is proof that nothing ran, and no 5xx is: it may come from a proxy that lost the answer
 //! of a job well under way. A provider that promises more, such as "a 503 was not accepted", says so in its profile.
 
-use http::StatusCode;
-use steadfast_core::Kind;
+use http::{HeaderMap, StatusCode};
 use steadfast_core::retry::{AnswerDigest, Certainty, Class, Failure};
+use steadfast_core::{Kind, Timestamp};
 
 use crate::Answer;
 use crate::retry_after::retry_after;
@@ -50,6 +51,36 @@ pub fn failure(answer: &Answer<'_>) -> Failure {
         _ => certainty(answer.status),
     };
     Failure::new(class(answer.status, wait.is_some()), certainty).with_retry_after(wait)
+}
+
+/// Whether an answer to a call that is no job is a good one: a 2xx is, anything else is the [`failure`] that the module's table makes of it.
+///
+/// The certainty is that of a create, since the status alone does not tell what was asked: whoever knows that its request only reads may repeat it
+/// all the same. `wall` is our wall clock when the answer came.
+///
+/// ```
+/// use core::time::Duration;
+/// use http::{HeaderMap, HeaderValue, StatusCode};
+/// use steadfast_core::Timestamp;
+/// use steadfast_core::retry::{Certainty, Class};
+/// use steadfast_providers::status;
+///
+/// let wall = Timestamp::from_secs(1_700_000_000);
+/// let mut headers = HeaderMap::new();
+/// headers.insert("retry-after", HeaderValue::from_static("5"));
+/// assert!(status::check(StatusCode::CREATED, &headers, wall).is_ok());
+/// let throttled = status::check(StatusCode::TOO_MANY_REQUESTS, &headers, wall).unwrap_err();
+/// assert_eq!((throttled.class, throttled.certainty), (Class::Throttled, Certainty::NotExecuted));
+/// assert_eq!(throttled.retry_after, Some(Duration::from_secs(5)));
+/// ```
+///
+/// # Errors
+/// What the status stands for, with the `Retry-After` if there is one.
+pub fn check(status: StatusCode, headers: &HeaderMap, wall: Timestamp) -> Result<(), Failure> {
+    if status.is_success() {
+        return Ok(());
+    }
+    Err(failure(&Answer::new(Kind::Create, status, headers, b"", wall)))
 }
 
 /// What an answer is known by when a provider that has stored it for a key gives it again; `None` if its kind is not stored.
@@ -88,7 +119,7 @@ fn class(status: StatusCode, says_when: bool) -> Class {
 fn certainty(status: StatusCode) -> Certainty {
     match status.as_u16() {
         408 | 409 => Certainty::MayHaveExecuted,
-        300..=499 => Certainty::NotExecuted,
+        307 | 308 | 400..=499 => Certainty::NotExecuted,
         _ => Certainty::MayHaveExecuted,
     }
 }

@@ -34,9 +34,11 @@ mod scheme;
 use core::fmt;
 use core::time::Duration;
 
-use hmac::Mac;
+use hmac::digest::CtOutput;
+use hmac::{Hmac, Mac};
 use http::HeaderMap;
-use secrecy::{ExposeSecret, SecretSlice};
+use secrecy::zeroize::Zeroizing;
+use sha2::{Digest, Sha256};
 use steadfast_core::{Fingerprint, Timestamp};
 
 pub use self::didit::DiditSignatures;
@@ -75,8 +77,8 @@ pub const DEFAULT_TOLERANCE: Duration = Duration::from_secs(300);
 #[derive(Clone)]
 pub struct Verifier {
     scheme: Scheme,
-    /// At least one.
-    keys: Vec<SecretSlice<u8>>,
+    /// Under each secret, of nothing yet; at least one. They are wiped when they are dropped, and show nothing.
+    keys: Vec<Hmac<Sha256>>,
     tolerance: Duration,
 }
 
@@ -94,7 +96,7 @@ impl Verifier {
         let keys = secrets
             .into_iter()
             .enumerate()
-            .map(|(at, secret)| scheme.key(secret.into().expose(), at).map(SecretSlice::from))
+            .map(|(at, secret)| Ok(keyed(&Zeroizing::new(scheme.key(secret.into().expose(), at)?))))
             .collect::<Result<Vec<_>, _>>()?;
         if keys.is_empty() {
             return Err(SetupError::NoSecret);
@@ -125,23 +127,27 @@ impl Verifier {
             return Err(WebhookError::TooLarge { bytes: body.len() });
         }
         let claims = self.scheme.claims(headers)?;
-        for claim in &claims {
+        for claim in claims.iter().flatten() {
             let Some(text) = claim.text(body) else { continue };
-            let Some((secret, key)) = self.matching(claim, &text) else { continue };
+            let Some((secret, signed)) = self.matching(claim, &text) else { continue };
             let (id, timestamp) = self.scheme.told(claim, headers, &text)?;
             if let Some(timestamp) = timestamp {
                 self.check_time(timestamp, now)?;
             }
             let covers = if claim.form == Form::Simple { Covered::Hint } else { Covered::Body };
-            return Ok(Verified {
-                id,
-                timestamp,
-                fingerprint: fingerprint(key.expose_secret(), &text),
-                secret,
-                covers,
-            });
+            let tag = match (&id, self.keys.get(secret)) {
+                (None, Some(key)) if !claim.before.is_empty() => Some(key.clone().chain_update(&*text).finalize()),
+                // Where nothing was signed before the text, that is its tag already: hashing is most of what a verification costs.
+                (None, _) => Some(signed),
+                (Some(_), _) => None,
+            };
+            return Ok(Verified { id, timestamp, tag, secret, covers });
         }
-        Err(claims.into_iter().next().map_or(WebhookError::Unsupported, |claim| WebhookError::NoMatch(claim.header)))
+        Err(claims
+            .into_iter()
+            .flatten()
+            .next()
+            .map_or(WebhookError::Unsupported, |claim| WebhookError::NoMatch(claim.header)))
     }
 
     /// The headers that the sender would send with this body, signed with the first secret.
@@ -154,8 +160,8 @@ impl Verifier {
     /// An id that Standard Webhooks does not allow: it has 1 to 255 visible ASCII characters, none of them a dot.
     pub fn sign(&self, id: &str, at: Timestamp, body: &[u8]) -> Result<HeaderMap, WebhookError> {
         let mac = |before: &str, text: &[u8]| -> [u8; 32] {
-            let key = self.keys.first().map_or(&[][..], |key| key.expose_secret());
-            keyed(key).chain_update(before).chain_update(text).finalize().into_bytes().into()
+            let key = self.keys.first().cloned().unwrap_or_else(|| keyed(&[]));
+            key.chain_update(before).chain_update(text).finalize().into_bytes().into()
         };
         self.scheme.headers(id, at, body, mac)
     }
@@ -167,12 +173,15 @@ impl Verifier {
         Ok(self)
     }
 
-    /// The first secret under which one of the signatures is right. Every signature is compared with every secret up to it, so
-    /// the time taken does not tell which one failed where.
-    fn matching(&self, claim: &Claim<'_>, text: &[u8]) -> Option<(usize, &SecretSlice<u8>)> {
-        self.keys.iter().enumerate().find(|(_, key)| {
-            let mac = keyed(key.expose_secret()).chain_update(&claim.before).chain_update(text);
-            claim.signatures.iter().fold(false, |right, signature| mac.clone().verify_slice(signature).is_ok() | right)
+    /// The first secret under which one of the signatures is right, and that signature. Every signature is compared with every secret up to it, so the time
+    /// taken does not tell which one failed where.
+    fn matching(&self, claim: &Claim<'_>, text: &[u8]) -> Option<(usize, Tag)> {
+        self.keys.iter().enumerate().find_map(|(at, key)| {
+            let signed = key.clone().chain_update(&claim.before).chain_update(text).finalize();
+            // Compared in constant time: so is every pair of tags.
+            let right = |signature: &[u8; 32]| signed == Tag::new((*signature).into());
+            let any = claim.signatures.iter().fold(false, |any, signature| right(signature) | any);
+            any.then_some((at, signed))
         })
     }
 
@@ -199,7 +208,7 @@ impl fmt::Debug for Verifier {
 /// A delivery that may be believed, and what to know it by when it comes again.
 ///
 /// Remember it for at least as long as the sender repeats, not for the tolerance: Standard Webhooks advises retries over three days.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Verified {
     /// The sender's name for the event, the same in every delivery of it: 1 to 255 visible ASCII characters.
@@ -209,14 +218,36 @@ pub struct Verified {
     pub id: Option<Box<str>>,
     /// When it was signed, in whole seconds. `None` for [`Scheme::Hmac`], whose deliveries could be of any time.
     pub timestamp: Option<Timestamp>,
-    /// Of the text that was signed (as a rule the body), for where there is no id: the first 16 bytes of an HMAC-SHA256 under the secret that matched.
-    ///
-    /// Another secret, or one byte changed in a repeat (a fresh time, a counter), gives another one.
-    pub fingerprint: Fingerprint,
     /// Which of the secrets matched, from 0. Once it is always 0, the old secrets can go.
     pub secret: usize,
     /// How much of the body was signed, and so may be believed.
     pub covers: Covered,
+    /// Of the text that was signed, if there is no id.
+    tag: Option<Tag>,
+}
+
+impl Verified {
+    /// What to know it by where there is no [`id`](Self::id); `None` where there is one. It is made of the text that was signed, as a rule the body: 16 bytes of
+    /// a hash of its HMAC-SHA256 under the secret that matched.
+    ///
+    /// Another secret, or one byte changed in a repeat (a fresh time, a counter), gives another one.
+    #[must_use]
+    pub fn fingerprint(&self) -> Option<Fingerprint> {
+        self.tag.as_ref().map(fingerprint)
+    }
+}
+
+impl fmt::Debug for Verified {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { id, timestamp, secret, covers, .. } = self;
+        f.debug_struct("Verified")
+            .field("id", id)
+            .field("timestamp", timestamp)
+            .field("fingerprint", &self.fingerprint())
+            .field("secret", secret)
+            .field("covers", covers)
+            .finish()
+    }
 }
 
 /// How much of a body its signature covers.
@@ -230,7 +261,11 @@ pub enum Covered {
     Hint,
 }
 
-/// Labelled, because a bare HMAC of the body is the signature itself in some schemes, and this one may be stored and shown.
-fn fingerprint(key: &[u8], text: &[u8]) -> Fingerprint {
-    shorten(keyed(key).chain_update(b"steadfast webhook body\0").chain_update(text))
+/// What a signature should be, compared in constant time.
+type Tag = CtOutput<Hmac<Sha256>>;
+
+/// Hashed and labelled, because a bare HMAC of the body is the signature itself in some schemes, and this one may be stored and shown.
+fn fingerprint(tag: &Tag) -> Fingerprint {
+    let labelled = Sha256::new_with_prefix(b"steadfast webhook body\0").chain_update(tag.as_bytes());
+    shorten(labelled.finalize().into())
 }

@@ -332,7 +332,7 @@ fn refusals_of_a_create() {
         (403, ""),
         (404, r#"{"detail":"Not Found"}"#),
         (422, r#"{"detail":[{"loc":["body","dob"],"msg":"field required"}]}"#),
-        (302, ""),
+        (307, ""),
     ] {
         assert_eq!(create(status, body), refused, "{status}");
     }

@@ -31,6 +31,11 @@ impl StoreError {
         Self { action: "read", ..Self::write(cause) }
     }
 
+    /// The same for somebody else, with this in the place of its cause.
+    pub(crate) fn again(&self, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self { source: cause.into(), ..*self }
+    }
+
     /// The same, with other advice than to look at the disk.
     #[must_use]
     pub const fn advising(mut self, advice: &'static str) -> Self {

@@ -1,11 +1,35 @@
-//! Where records are kept.
+//! Where records are kept, so that a crash loses nothing.
 //!
-//! Steadfast's core says *what* must be durable before a request may leave; a [`Store`] makes it so. The trait is synchronous and takes
-//! batches, so that it can sit on a thread of its own and whatever queued up while one commit ran goes into the next.
+//! Steadfast carries jobs at asynchronous APIs to their outcome. Its core says *what* must be durable before a request may leave, an answer may be acted on, or an
+//! outcome may be told; a [`Store`] makes it so. Clients take one with `Builder::store`, and go on at their next start with what it holds.
 //!
-//! [`SqliteStore`] (feature `sqlite`, on by default) keeps them in a file, which a process that was killed finds again, and in which people can look
-//! things up. [`MemoryStore`] keeps records in memory: for tests, and for programs that accept losing what they knew in a crash.
+//! - [`SqliteStore`] (feature `sqlite`, on by default) keeps records in a file, which a process that was killed finds again, and in which people can look
+//!   things up. It needs a C compiler.
+//! - [`MemoryStore`] keeps them in memory: for tests, and for programs that accept losing what they knew in a crash.
+//! - [`CombinedStore`] is one of them for several writers at a time, whose entries go to disk together: for a client on several cores.
+//! - Your own implements [`Store`], which is synchronous and takes batches, so that it can sit on a thread of its own and whatever queued up while one commit
+//!   ran goes into the next. `steadfast_testkit::journal_kit` holds it to the contract.
+//!
+//! A record is what a restart needs to be safe: key, fingerprint of the payload, how far the job came, how often it was sent, the provider's reference. It holds no
+//! payload and no result; those are kept beside it only if the client is told to.
+//!
+//! ```
+//! # let path = std::env::temp_dir().join(format!("steadfast-store-{}.db", std::process::id()));
+//! # #[cfg(feature = "sqlite")] {
+//! use steadfast_store::{SqliteStore, Store};
+//!
+//! let mut journal = SqliteStore::open(&path)?; // on a local disk, for one process and one provider
+//! let live = journal.load_live()?; // what a client would go on with
+//! assert!(live.is_empty());
+//! # drop(journal);
+//! # for suffix in ["", "-mark"] { std::fs::remove_file(format!("{}{suffix}", path.display()))?; }
+//! # }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod combined;
 mod entry;
 mod error;
 mod memory;
@@ -14,6 +38,7 @@ pub mod sqlite;
 
 use steadfast_core::{Key, Timestamp};
 
+pub use crate::combined::CombinedStore;
 pub use crate::entry::{Entry, KeptAnswer};
 pub use crate::error::StoreError;
 pub use crate::memory::MemoryStore;
@@ -26,7 +51,7 @@ pub use crate::sqlite::{OpenError, SqliteStore};
 ///
 /// - [`append`](Store::append) returns `Ok` only when all its entries would survive a crash. A [certain](StoreError::is_certain) error says that
 ///   none of them is there, now or after a restart; any other error says that nobody knows, and the driver appends the same entries again until
-///   somebody does. So appending what is there already must be harmless, and is.
+///   somebody does. So appending what is there already must be harmless, and is; other entries, of other keys, may come before it and beside it.
 /// - A later entry of a key replaces the earlier ones: its record tells all that they told. What is kept beside the record stays until it is
 ///   replaced, or is no longer needed: a payload goes when its operation has ended.
 /// - [`load`](Store::load) gives the latest durable entry of each key that is not forgotten, in the order in which the keys were first seen.

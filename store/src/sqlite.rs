@@ -354,9 +354,9 @@ impl Work<'_> {
         }
         // After that, as a rule, there is no other.
         if entry.is_delivered() {
-            self.recent.remove(first)
+            self.recent.remove(name)
         } else {
-            self.recent.insert(known, name)
+            self.recent.insert(name, known)
         }
         Ok(())
     }
@@ -364,8 +364,7 @@ impl Work<'_> {
     /// The row of the entry's key, if it has one.
     fn earlier(&mut self, entry: &Entry, name: u64) -> Result<Option<Known>, Fault> {
         let key = &entry.record.key;
-        let recent = self.places.candidates(name).find_map(|first| self.recent.get(first, name, entry));
-        match recent {
+        match self.recent.get(name, entry) {
             Some(known) => Ok(Some(known)),
             None => Ok(self.reader.find(self.connection, self.places, key)?.as_ref().map(Known::of)),
         }
@@ -414,8 +413,9 @@ impl Work<'_> {
             return Err(Damage::Gone.into());
         }
         self.head.remove(hash)?;
-        self.recent.remove(first);
-        self.changes.went.push((self.places.name(key), first));
+        let name = self.places.name(key);
+        self.recent.remove(name);
+        self.changes.went.push((name, first));
         Ok(())
     }
 }

@@ -160,7 +160,7 @@ impl FakeDeepvue {
         Brain::new(Habits { seed, faults, speed, lateness, outage }, deepvue)
     }
 
-    /// Starts it on a port of its own, on the current tokio runtime.
+    /// Starts it on a port of its own, on the current tokio runtime; where there is none, on a thread of its own.
     ///
     /// # Errors
     /// No port could be had.

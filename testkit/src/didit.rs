@@ -194,7 +194,7 @@ impl FakeDidit {
         Brain::new(habits, didit)
     }
 
-    /// Starts it on a port of its own, on the current tokio runtime.
+    /// Starts it on a port of its own, on the current tokio runtime; where there is none, on a thread of its own.
     ///
     /// # Errors
     /// No port could be had.

@@ -31,6 +31,8 @@
 //! - `kill_drill` (feature `kill-drill`): a client in a process of its own, which is killed again and again; and `connect`, the client that fits a fake.
 //! - [`tokio`] (feature `tokio`): the same fake in process for virtual time, and a transport that keeps the strict books.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod brain;
 #[cfg(feature = "kill-drill")]
 pub mod connect;

@@ -59,6 +59,13 @@ impl<P: Provider> Provider for WithLookup<P> {
         Ok(request)
     }
 
+    fn route(&self, kind: Kind) -> Option<String> {
+        if kind != Kind::Lookup {
+            return self.inner.route(kind);
+        }
+        Some(self.inner.route(Kind::Create)?.replacen("/post-", "/find-", 1))
+    }
+
     fn read(&self, answer: &Answer<'_>) -> Result<Reading, Failure> {
         if answer.kind != Kind::Lookup {
             return self.inner.read(answer);

@@ -165,7 +165,7 @@ impl FakeProfile {
         Brain::new(habits, Profiled { settings: self, jobs: BTreeMap::new(), by_whom: BTreeMap::new() })
     }
 
-    /// Starts it on a port of its own, on the current tokio runtime.
+    /// Starts it on a port of its own, on the current tokio runtime; where there is none, on a thread of its own.
     ///
     /// # Errors
     /// No port could be had.

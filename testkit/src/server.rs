@@ -17,6 +17,7 @@ use hyper::service::service_fn;
 use socket2::SockRef;
 use steadfast_core::{Kind, Timestamp};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::runtime::{self, Handle, Runtime};
 use tokio::sync::Notify;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
@@ -35,10 +36,17 @@ pub struct FakeServer {
     address: SocketAddr,
     brain: Arc<Mutex<Brain>>,
     tasks: [JoinHandle<()>; 2],
+    /// Its own, if it was started where there was none.
+    runtime: Option<Runtime>,
 }
 
-/// Starts a provider on a port of its own, on the current tokio runtime.
+/// Starts a provider on a port of its own, on the current tokio runtime. Tests on threads have none: then on a thread of its own.
 pub(crate) fn serve(brain: Brain) -> io::Result<FakeServer> {
+    let runtime = match Handle::try_current() {
+        Ok(_) => None,
+        Err(_) => Some(runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?),
+    };
+    let entered = runtime.as_ref().map(Runtime::enter);
     let listener = listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
     let address = listener.local_addr()?;
     let habits = &brain.habits;
@@ -47,7 +55,8 @@ pub(crate) fn serve(brain: Brain) -> io::Result<FakeServer> {
     let asked = Arc::new(Notify::new());
     let posting = tokio::spawn(post_webhooks(brain.clone(), asked.clone()));
     let accepting = tokio::spawn(accept(listener, address, brain.clone(), asked, refusals));
-    Ok(FakeServer { address, brain, tasks: [accepting, posting] })
+    drop(entered);
+    Ok(FakeServer { address, brain, tasks: [accepting, posting], runtime })
 }
 
 impl FakeServer {
@@ -79,6 +88,10 @@ impl FakeServer {
 impl Drop for FakeServer {
     fn drop(&mut self) {
         self.tasks.iter().for_each(JoinHandle::abort);
+        // Not waited for: it may be dropped where nobody may block.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
     }
 }
 

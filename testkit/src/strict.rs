@@ -44,7 +44,7 @@ pub struct StrictStore {
 ///             store.append(&[Entry::new(job.record(), Arc::from("deepvue"), now)])?;
 ///             job.handle(Event::Persisted(number), &mut policy.turn(now, &mut gate));
 ///         }
-///         Effect::Send(attempt) => wire.sending(job.key(), &attempt),
+///         Effect::Send(attempt) => wire.sending(&job.key(), &attempt),
 ///         _ => {}
 ///     }
 /// }

@@ -150,3 +150,23 @@ async fn a_job_is_pending_until_it_is_ready() {
     }
     panic!("never ready: {last}");
 }
+
+#[test]
+fn a_test_on_threads_needs_no_runtime() {
+    use std::io::{Read, Write};
+
+    let server = FakeDeepvue::new(1).start().unwrap();
+    let mut stream = std::net::TcpStream::connect(server.base_url().replace("http://", "")).unwrap();
+    let length = PAYLOAD.len();
+    let request = format!(
+        "POST /v1/verification/post-driving-license HTTP/1.1\r\n{DOOR}Idempotency-Key: k\r\nContent-Length: {length}\r\n\r\n{PAYLOAD}"
+    );
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert_eq!(status(&answer), "200");
+    assert_eq!(server.ledger().executions("k").len(), 1);
+
+    // Dropped where nobody may block.
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async { drop(server) });
+}

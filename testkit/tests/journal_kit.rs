@@ -4,12 +4,17 @@ use std::path::Path;
 
 use steadfast_core::operation::Stage;
 use steadfast_core::{Key, Timestamp};
-use steadfast_store::{Entry, MemoryStore, OpenError, SqliteStore, Store, StoreError};
+use steadfast_store::{CombinedStore, Entry, MemoryStore, OpenError, SqliteStore, Store, StoreError};
 use steadfast_testkit::journal_kit::{self, Depth, FaultyStore, StoreFault, StoreFaults};
 
 #[test]
 fn memory_keeps_the_contract() {
     journal_kit::check(MemoryStore::default);
+}
+
+#[test]
+fn one_for_several_writers_keeps_the_contract_of_the_one_that_it_is_of() {
+    journal_kit::check(|| CombinedStore::new(Box::new(MemoryStore::default())));
 }
 
 #[test]

@@ -9,6 +9,7 @@
 //! To add a target: a file here with a `holds`, a line in [`TARGETS`], a bin in `fuzz/` (a file of three lines and its entry in `fuzz/Cargo.toml`), and a few
 //! seeds in `fuzz/corpus/`. The plain test checks that none of these is forgotten.
 
+pub mod document;
 pub mod engine;
 pub mod journal;
 pub mod policy;
@@ -23,6 +24,7 @@ pub type Target = fn(&[u8]);
 
 /// Every target by its name, which is also that of its bin and of its corpus.
 pub const TARGETS: &[(&str, Target)] = &[
+    ("document", document::holds),
     ("engine", engine::holds),
     ("journal", journal::holds),
     ("policy", policy::holds),

@@ -85,7 +85,12 @@ async fn a_redirect_is_not_followed_and_carries_nothing_away() {
         .await
         .unwrap();
         let finished = carry(&server.base_url(), KEYED, LIMIT).await;
-        assert_eq!(finished.outcome, Outcome::Rejected(Rejected::Refused), "{code}");
+        let expected = match code {
+            307 | 308 => Outcome::Rejected(Rejected::Refused),
+            // What was done may be what it leads to.
+            _ => Outcome::Unresolved(Unresolved::Refused),
+        };
+        assert_eq!(finished.outcome, expected, "{code}");
         assert_eq!(strayed.load(Ordering::Relaxed), 0, "{code}");
     }
 }

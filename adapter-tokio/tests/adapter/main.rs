@@ -2,12 +2,14 @@
 
 mod accepted;
 mod broken_stores;
+mod calls;
 mod client;
 mod handles;
 mod journal;
 mod logs;
 mod renewal;
 mod resume;
+mod shards;
 mod support;
 mod unclaimed;
 mod webhooks;

@@ -31,10 +31,10 @@ const CHANGED: &str = r#"{"reference":"txn-a"}"#;
 
 /// `Plain`, which tells of its jobs by flat JSON under a signature.
 #[derive(Clone)]
-struct Telling(Verifier);
+pub(crate) struct Telling(Verifier);
 
 impl Telling {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::by(Scheme::StandardWebhooks, "whsec_c3RlYWRmYXN0LWFkYXB0ZXItdGVzdHM=")
     }
 
@@ -48,7 +48,7 @@ impl Telling {
         (self.0.sign(id, now, body.as_bytes()).unwrap(), Bytes::copy_from_slice(body.as_bytes()))
     }
 
-    async fn tell(&self, client: &Client, id: &str, body: &str) -> Delivery {
+    pub(crate) async fn tell(&self, client: &Client, id: &str, body: &str) -> Delivery {
         let (headers, body) = self.sign(id, body);
         client.deliver(&headers, body).await
     }
@@ -96,14 +96,14 @@ impl Told {
 }
 
 /// Accepts at once, and is pending for ever.
-fn pending_for_ever() -> Scripted {
+pub(crate) fn pending_for_ever() -> Scripted {
     Scripted::new(|kind, _, key| async move {
         Ok(if kind == Kind::Create { answer(201, format!("txn-{key}")) } else { answer(202, "not yet") })
     })
 }
 
 /// Accepts after so long, and is pending for ever.
-fn accepts_after(span: Duration) -> Scripted {
+pub(crate) fn accepts_after(span: Duration) -> Scripted {
     Scripted::new(move |kind, _, key| async move {
         if kind == Kind::Create {
             sleep(span).await;

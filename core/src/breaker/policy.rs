@@ -271,9 +271,21 @@ impl Default for BreakerPolicy {
 struct Unchecked {
     trip: Option<Trip>,
     slow_calls: Option<SlowCalls>,
-    open: Option<BackoffPolicy>,
+    #[serde(default = "Unchecked::default_open", deserialize_with = "Unchecked::open")]
+    open: BackoffPolicy,
     #[serde(default)]
     probes: Probes,
+}
+
+#[cfg(feature = "serde")]
+impl Unchecked {
+    fn default_open() -> BackoffPolicy {
+        BreakerPolicy::default().open
+    }
+
+    fn open<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<BackoffPolicy, D::Error> {
+        crate::backoff::read_over(Self::default_open(), deserializer)
+    }
 }
 
 #[cfg(feature = "serde")]
@@ -282,12 +294,7 @@ impl TryFrom<Unchecked> for BreakerPolicy {
 
     fn try_from(it: Unchecked) -> Result<Self, PolicyError> {
         let default = Self::default();
-        Self {
-            trip: it.trip.unwrap_or(default.trip),
-            slow_calls: it.slow_calls,
-            open: it.open.unwrap_or(default.open),
-            probes: it.probes,
-        }
-        .checked()
+        Self { trip: it.trip.unwrap_or(default.trip), slow_calls: it.slow_calls, open: it.open, probes: it.probes }
+            .checked()
     }
 }

@@ -86,6 +86,34 @@ impl Memory {
         }
     }
 
+    /// Takes in so many good, quick calls that came one after the other, none later than [`open_until`](Memory::open_until).
+    pub(super) fn record_all_good(&mut self, calls: u32, trip: &Trip) {
+        match (self, trip) {
+            (Self::Calls(ring), Trip::Rate { window: Window::Calls(size), .. }) if ring.size == *size => {
+                ring.record_all_good(calls);
+            }
+            (Self::Time(slices), Trip::Rate { window: Window::Time(span), .. }) if slices.span == *span => {
+                let newest = slices.open.checked_sub(1).and_then(|newest| slices.slice_mut(newest));
+                if let Some(newest) = newest {
+                    newest.counts.add(Counts { calls, failed: 0, slow: 0 });
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Until when good calls are only added to a number here.
+    pub(super) fn open_until(&self) -> Timestamp {
+        match self {
+            Self::Streak(_) => Timestamp::EPOCH,
+            Self::Calls(_) => Timestamp::NEVER,
+            Self::Time(slices) => {
+                let newest = slices.open.checked_sub(1).and_then(|newest| slices.slices.get(slices.at(newest)));
+                newest.map_or(Timestamp::EPOCH, |newest| newest.began.saturating_add(slices.tenth()))
+            }
+        }
+    }
+
     #[inline]
     pub(super) fn counts(&self, now: Timestamp) -> Counts {
         match self {
@@ -152,6 +180,32 @@ impl Ring {
             self.next = 0;
         }
     }
+
+    fn record_all_good(&mut self, calls: u32) {
+        // Once around is as good as more often: then all are good.
+        let calls = u16::try_from(calls).unwrap_or(u16::MAX).min(self.size);
+        let end = self.next.saturating_add(calls);
+        let (end, wrapped) = (end.min(self.size), end.saturating_sub(self.size));
+        for (bits, count) in [(&mut self.failed, &mut self.counts.failed), (&mut self.slow, &mut self.counts.slow)] {
+            clear(bits, self.next, end, count);
+            clear(bits, 0, wrapped, count);
+        }
+        self.counts.calls = self.counts.calls.saturating_add(calls.into()).min(self.size.into());
+        self.next = if end >= self.size { wrapped } else { end };
+    }
+}
+
+/// Clears the bits from `start` to before `end`, and keeps the count of those that are set.
+fn clear(bits: &mut [u64; WORDS], start: u16, end: u16, count: &mut u32) {
+    for (word, first) in bits.iter_mut().zip((0_u16..).step_by(64)) {
+        let from = start.saturating_sub(first).min(64);
+        let to = end.saturating_sub(first).min(64);
+        // A shift by all 64 bits leaves none.
+        let below = |place: u16| !u64::MAX.checked_shl(place.into()).unwrap_or(0);
+        let cleared = below(to) & !below(from);
+        *count = count.saturating_sub((*word & cleared).count_ones());
+        *word &= !cleared;
+    }
 }
 
 /// Writes one bit, and keeps the count of those that are set.
@@ -191,7 +245,7 @@ impl Slices {
     fn record(&mut self, failed: bool, slow: bool, now: Timestamp) {
         self.drop_old(now);
         let call = Counts { calls: 1, failed: failed.into(), slow: slow.into() };
-        let tenth = self.span.checked_div(SLICES).unwrap_or_default();
+        let tenth = self.tenth();
         let newest = self.open.checked_sub(1).and_then(|newest| self.slice_mut(newest));
         if let Some(newest) = newest
             && now.saturating_since(newest.began) < tenth
@@ -206,6 +260,11 @@ impl Slices {
         if let Some(slice) = self.slice_mut(place) {
             *slice = Slice { began: now, counts: call };
         }
+    }
+
+    /// How long a slice takes in calls.
+    fn tenth(&self) -> Duration {
+        self.span.checked_div(SLICES).unwrap_or_default()
     }
 
     fn counts(&self, now: Timestamp) -> Counts {

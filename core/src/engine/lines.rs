@@ -15,11 +15,8 @@ use crate::operation::{Kind, Operation};
 use crate::time::Timestamp;
 
 impl Engine {
-    /// Puts an operation in the line it belongs in.
+    /// Puts an operation in the line it belongs in, if it stands in another or in none.
     pub(super) fn stand_in_line(&mut self, index: u32, place: Option<Place>, blocked: Option<Kind>) {
-        if place.map(Place::kind) == blocked {
-            return;
-        }
         let joined = blocked.map(|kind| self.lines.join(kind, index));
         if let Some(slot) = self.slots.get_mut(index as usize) {
             slot.place = joined;
@@ -31,8 +28,15 @@ impl Engine {
     }
 
     /// Lets those who wait at the gate go, in their order, as far as the gate allows now.
+    #[inline(always)]
     pub(super) fn call_lines(&mut self, now: Timestamp) {
         self.lines_wake = Timestamp::NEVER;
+        if !self.lines.are_empty() {
+            self.call_those_who_stand(now);
+        }
+    }
+
+    fn call_those_who_stand(&mut self, now: Timestamp) {
         self.refuse_those_who_wait(now);
         // Each call takes somebody out of line, or closes a line for this time; so this ends.
         let mut open = Kinds::ALL;
@@ -168,6 +172,12 @@ impl Lines {
         Place::new(kind, self.joined)
     }
 
+    /// Whether nobody stands in any of them.
+    #[inline]
+    fn are_empty(&self) -> bool {
+        self.lines.iter().all(|line| line.waiting.is_empty())
+    }
+
     /// Gives up a place. `stands` tells whether a slot still has a place.
     pub(super) fn leave(&mut self, place: Place, stands: impl Fn(u32, Place) -> bool) {
         let kind = place.kind();
@@ -213,13 +223,17 @@ impl Lines {
     }
 
     /// The place and the slot that are first in line.
-    fn first(&self, kind: Kind) -> Option<(u64, u32)> {
+    pub(super) fn first(&self, kind: Kind) -> Option<(u64, u32)> {
         self.lines.get(kind as usize)?.waiting.front().copied()
     }
 
     /// The kinds of requests for which others than this slot come first.
+    #[inline]
     pub(super) fn ahead_of(&self, slot: u32) -> Kinds {
         let mut kinds = Kinds::NONE;
+        if self.are_empty() {
+            return kinds;
+        }
         for kind in [Kind::Create, Kind::Lookup, Kind::Poll] {
             if self.first(kind).is_some_and(|(_, first)| first != slot) {
                 kinds = kinds.with(kind);

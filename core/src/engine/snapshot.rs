@@ -23,14 +23,15 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::keys::Keys;
+use super::keys::{Keys, seed_of};
 use super::lines::Lines;
-use super::timers::Timers;
 use super::{Asked, Engine, Limits, OperationId, Slot};
 use crate::gate::Gate;
-use crate::operation::{Kind, OperationPolicy, RecordId};
+use crate::notice::Told;
+use crate::operation::{Kind, Operation, OperationPolicy, RecordId};
 use crate::seed::Seed;
 use crate::time::Timestamp;
+use crate::timers::Timers;
 
 /// The version that [`Engine::snapshot`] writes.
 #[cfg(feature = "snapshot")]
@@ -161,7 +162,7 @@ impl TryFrom<Stored> for Engine {
 
     fn try_from(it: Stored) -> Result<Self, Self::Error> {
         let mut engine = Self {
-            keys: Keys::new(it.seed.derive(0)),
+            keys: Keys::default(),
             timers: Timers::default(),
             policy: it.policy,
             gate: it.gate,
@@ -177,8 +178,11 @@ impl TryFrom<Stored> for Engine {
             finished: it.finished,
             notices: VecDeque::new(),
             notices_dropped: it.notices_dropped,
+            told: Told::NOTHING,
+            unobserved: false,
             live: it.live,
             seen: it.seen,
+            first_generation: 0,
         };
         engine.check_slots()?;
         engine.check_lists()?;
@@ -272,12 +276,18 @@ impl Engine {
                 self.timers.set(index, None);
                 continue;
             };
-            if self.find(operation.key()).is_some() {
+            let key = operation.key();
+            let seed = seed_of(self.seed, &key);
+            if self.find_by(seed, &key).is_some() {
                 return Err("a key that two operations have");
             }
-            self.timers.set(index, Self::wake_of(&self.policy, operation));
-            let key_of = |slot: u32| Some(self.slots.get(slot as usize)?.operation.as_ref()?.key());
-            self.keys.insert(operation.key(), index, key_of);
+            // The index goes by it.
+            if operation.seed() != seed {
+                return Err("an operation's seed, which follows from the engine's and its key");
+            }
+            self.timers.set(index, Self::wake_of(&self.policy, operation, operation.blocked().is_some()));
+            let seed_at = |slot: u32| self.slots.get(slot as usize)?.operation.as_ref().map(Operation::seed);
+            self.keys.insert(seed, index, seed_at);
         }
         Ok(())
     }

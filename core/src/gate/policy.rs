@@ -105,7 +105,8 @@ pub enum WhenOpen {
 
 /// Which machines a [`Gate`](super::Gate) has, with their settings.
 ///
-/// The default has a breaker, a retry budget and a bulkhead with their own defaults, and no rate limit: those are the provider's to say.
+/// The default has a breaker, a retry budget and a bulkhead with their own defaults, and no rate limit: those are the provider's to say. In a file
+/// each of the three may be `"none"`.
 ///
 /// ```
 /// use core::time::Duration;
@@ -125,9 +126,12 @@ pub enum WhenOpen {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 pub struct GatePolicy {
+    #[cfg_attr(feature = "serde", serde(with = "crate::policy::or_none"))]
     breaker: Option<BreakerPolicy>,
     when_open: WhenOpen,
+    #[cfg_attr(feature = "serde", serde(with = "crate::policy::or_none"))]
     budget: Option<BudgetPolicy>,
+    #[cfg_attr(feature = "serde", serde(with = "crate::policy::or_none"))]
     bulkhead: Option<BulkheadPolicy>,
     rate_limits: Vec<RateLimit>,
     #[cfg_attr(feature = "serde", serde(with = "crate::policy::humane"))]

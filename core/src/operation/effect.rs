@@ -49,6 +49,18 @@ pub enum Kind {
     Poll,
 }
 
+impl Kind {
+    /// `create`, `lookup` or `poll`: for logs and metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Lookup => "lookup",
+            Self::Poll => "poll",
+        }
+    }
+}
+
 /// Numbers the requests of one operation, from 1, over all kinds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(transparent))]

@@ -31,12 +31,12 @@ impl Operation {
             }
             (Reading::Accepted(reference), Some(Outcome::Unresolved(_))) if self.reference.is_none() => {
                 // The outcome stays, but a person can now find the job.
-                self.reference = Some(reference);
+                self.reference = Some(reference.into());
                 turn.tell(Notice::Accepted);
                 self.ask_record();
             }
             (Reading::Accepted(reference), _) => {
-                let known = self.reference.as_ref() == Some(&reference);
+                let known = self.reference.as_ref().is_some_and(|known| known.is(&reference));
                 turn.tell(if known { Notice::Absorbed } else { Notice::Conflict });
             }
             (Reading::Partial, None) if !turn.policy.poll().accepts_partial() => turn.tell(Notice::Partial),

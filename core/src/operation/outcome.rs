@@ -36,6 +36,36 @@ impl Outcome {
         }
     }
 
+    /// Which of its kind it is, as a word: `ready`, `attempts`, `poll_deadline` … One of a fixed few, for metrics; of [`Failed`](Self::Failed) it is
+    /// `reported`. It tells outcomes apart only beside [`name`](Self::name).
+    #[must_use]
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::Completed(Completed::Ready) => "ready",
+            Self::Completed(Completed::Partial) => "partial",
+            Self::Completed(Completed::Undecided) => "undecided",
+            Self::Rejected(Rejected::Refused) => "refused",
+            Self::Rejected(Rejected::Attempts) => "attempts",
+            Self::Rejected(Rejected::Deadline) => "deadline",
+            Self::Rejected(Rejected::Cancelled) => "cancelled",
+            Self::Rejected(Rejected::NotDurable) => "not_durable",
+            Self::Rejected(Rejected::Unavailable) => "unavailable",
+            Self::Failed => "reported",
+            Self::Unresolved(Unresolved::Ambiguous) => "ambiguous",
+            Self::Unresolved(Unresolved::Attempts) => "attempts",
+            Self::Unresolved(Unresolved::Deadline) => "deadline",
+            Self::Unresolved(Unresolved::Refused) => "refused",
+            Self::Unresolved(Unresolved::KeyWindow) => "key_window",
+            Self::Unresolved(Unresolved::Replayed) => "replayed",
+            Self::Unresolved(Unresolved::Lookup) => "lookup",
+            Self::Unresolved(Unresolved::Polls) => "polls",
+            Self::Unresolved(Unresolved::PollDeadline) => "poll_deadline",
+            Self::Unresolved(Unresolved::PollRefused) => "poll_refused",
+            Self::Unresolved(Unresolved::NotFound) => "not_found",
+            Self::Unresolved(Unresolved::Cancelled) => "cancelled",
+        }
+    }
+
     /// One sentence for a person: what happened and what to do.
     #[must_use]
     pub const fn explain(self) -> &'static str {

@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use crate::backoff::{BackoffPolicy, Growth, Jitter};
 use crate::gate::{Admission, Gate, Kinds, Permit, Refusal, Request, Settled};
-use crate::notice::{Notice, Notices, WakeReason};
+use crate::notice::{Notice, Notices, Told, WakeReason};
 use crate::policy::PolicyError;
 use crate::poll::PollPolicy;
 use crate::retry::{Delay, RetryPolicy};
@@ -159,9 +159,21 @@ impl OperationPolicy {
 
     /// What one step of an operation sees.
     pub fn turn<'a>(&'a self, now: Timestamp, gate: &'a mut Gate) -> Turn<'a> {
+        self.turn_in_line(now, gate, Kinds::NONE, Notices::Kept(Told::NOTHING))
+    }
+
+    /// The same where others may wait at the gate, and where notices go elsewhere.
+    #[inline]
+    pub(crate) fn turn_in_line<'a>(
+        &'a self,
+        now: Timestamp,
+        gate: &'a mut Gate,
+        line: Kinds,
+        notices: Notices<'a>,
+    ) -> Turn<'a> {
         // At the very end of time "never" would be due.
         let now = now.min(Timestamp::NEVER.saturating_sub(Duration::from_nanos(1)));
-        Turn { now, policy: self, gate, line: Kinds::NONE, notices: Notices::default() }
+        Turn { now, policy: self, gate, line, notices }
     }
 }
 
@@ -190,7 +202,7 @@ pub struct Turn<'a> {
     pub(crate) gate: &'a mut Gate,
     /// Kinds of requests for which others wait at the gate.
     pub(crate) line: Kinds,
-    pub(crate) notices: Notices,
+    pub(crate) notices: Notices<'a>,
 }
 
 impl Turn<'_> {
@@ -217,6 +229,7 @@ impl Turn<'_> {
         admission
     }
 
+    #[inline]
     pub(crate) fn settle(&mut self, permit: Permit, how: Settled) {
         self.watching_breaker(|gate, now| gate.settle(permit, how, now));
     }
@@ -230,10 +243,12 @@ impl Turn<'_> {
         done
     }
 
+    #[inline]
     pub(crate) fn tell(&mut self, notice: Notice) {
         self.notices.tell(notice);
     }
 
+    #[inline]
     pub(crate) fn tell_wait(&mut self, reason: WakeReason, until: Timestamp, delay: Delay) {
         self.tell(Notice::Waiting { reason, until, delay });
     }
@@ -252,7 +267,19 @@ struct Unchecked {
     lookup: RetryPolicy,
     #[serde(default)]
     poll: PollPolicy,
-    persist: Option<BackoffPolicy>,
+    #[serde(default = "Unchecked::default_persist", deserialize_with = "Unchecked::persist")]
+    persist: BackoffPolicy,
+}
+
+#[cfg(feature = "serde")]
+impl Unchecked {
+    fn default_persist() -> BackoffPolicy {
+        OperationPolicy::default().persist
+    }
+
+    fn persist<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<BackoffPolicy, D::Error> {
+        crate::backoff::read_over(Self::default_persist(), deserializer)
+    }
 }
 
 #[cfg(feature = "serde")]
@@ -260,8 +287,7 @@ impl TryFrom<Unchecked> for OperationPolicy {
     type Error = PolicyError;
 
     fn try_from(it: Unchecked) -> Result<Self, PolicyError> {
-        let default = Self::default();
-        let persist = it.persist.unwrap_or(default.persist);
-        Self { safety: it.safety, create: it.create, lookup: it.lookup, poll: it.poll, persist }.checked()
+        let Unchecked { safety, create, lookup, poll, persist } = it;
+        Self { safety, create, lookup, poll, persist }.checked()
     }
 }

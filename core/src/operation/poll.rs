@@ -12,7 +12,7 @@ use crate::time::Timestamp;
 impl Operation {
     /// The provider has the job. Polling starts once that is on disk.
     pub(super) fn accepted(&mut self, reference: Reference, turn: &mut Turn<'_>) {
-        self.reference = Some(reference);
+        self.reference = Some(reference.into());
         self.doubt = true;
         turn.tell(Notice::Accepted);
         self.start_polling(turn);
@@ -83,7 +83,7 @@ impl Operation {
                 self.still_pending(None, turn);
             }
             Reading::Accepted(reference) => {
-                if self.reference.as_ref() != Some(&reference) {
+                if !self.reference.as_ref().is_some_and(|known| known.is(&reference)) {
                     turn.tell(Notice::Conflict);
                 }
                 self.still_pending(None, turn);

@@ -12,6 +12,7 @@
 use core::time::Duration;
 
 use super::{CREATE, Due, Journal, Operation, Record, SendSafety, Stage, State, Turn};
+use crate::key::PackedReference;
 use crate::notice::{Notice, WakeReason};
 use crate::retry::{Delay, GaveUp, Ground};
 use crate::seed::Seed;
@@ -35,10 +36,10 @@ impl Operation {
         // The intent is written before the create leaves, so the first send is at the earliest when it was written.
         let first_sent = if stage == Stage::InFlight { self.first_sent.min(self.seen) } else { self.first_sent };
         Record {
-            key: self.key.clone(),
+            key: self.key(),
             fingerprint: self.fingerprint,
             stage,
-            reference: self.reference.clone(),
+            reference: self.reference(),
             submitted: self.submitted,
             first_sent: first_sent.deadline(),
             due: due.deadline(),
@@ -57,9 +58,9 @@ impl Operation {
         let now = turn.now;
         let submitted = record.submitted.min(now);
         let mut operation = Self {
-            key: record.key,
+            key: record.key.into(),
             fingerprint: record.fingerprint,
-            reference: record.reference,
+            reference: record.reference.map(PackedReference::from),
             seed,
             state: State::CreateWaiting { at: now, reason: WakeReason::Create, after: None },
             submitted,

@@ -25,6 +25,7 @@ enum Event {
     Take(u32),
     Reserve,
     Cancel,
+    CancelLate,
     Tick,
     Back,
 }
@@ -35,7 +36,7 @@ impl World for Queue {
     fn events(&self) -> Vec<Event> {
         let mut events = vec![Event::Tick, Event::Take(1), Event::Take(2), Event::Reserve];
         if self.reserved.is_some() {
-            events.push(Event::Cancel);
+            events.extend([Event::Cancel, Event::CancelLate]);
         }
         if self.now > Timestamp::from_secs(START) {
             events.push(Event::Back);
@@ -65,9 +66,12 @@ impl World for Queue {
                 after.left.push(place.at());
                 after.reserved = Some(place);
             }
-            Event::Cancel => {
+            Event::Cancel | Event::CancelLate => {
                 let place = after.reserved.take().expect("there is one");
-                after.limiter.cancel(&self.policy, place, self.now);
+                match event {
+                    Event::Cancel => after.limiter.cancel(&self.policy, place, self.now),
+                    _ => after.limiter.cancel_late(&self.policy, place, self.now),
+                }
                 assert!(after.limiter <= self.limiter, "R27: it takes nothing");
                 // Given back or not, this one does not leave.
                 let at = after.left.iter().position(|at| *at == place.at()).expect("it was to leave then");

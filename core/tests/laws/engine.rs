@@ -152,6 +152,30 @@ fn i15_intake_and_memory_are_bounded() {
     assert_eq!(engine.next_deadline(), None);
 }
 
+#[test]
+fn who_does_not_observe_is_told_nothing_and_nothing_else_differs() {
+    let run = |observed: bool| {
+        let (mut engine, mut now) = (engine(Limits::default()), START);
+        engine.observe(observed);
+        for n in 0..3 {
+            let _ = engine.submit(key(n), print(1), now).unwrap();
+        }
+        carry(&mut engine, &mut now, false);
+        let told = std::iter::from_fn(|| engine.pop_notice()).count();
+        assert_eq!(engine.notices_dropped(), 0);
+        engine.observe(true);
+        (told, now, engine)
+    };
+    let ((told, now, engine), (untold, later, quiet)) = (run(true), run(false));
+    assert!(told > 0 && untold == 0);
+    assert_eq!((now, engine), (later, quiet));
+
+    let (mut engine, now) = (self::engine(Limits::default()), START);
+    let _ = engine.submit(key(0), print(1), now).unwrap();
+    engine.observe(false);
+    assert_eq!(engine.pop_notice(), None, "nobody will fetch what was told");
+}
+
 /// Group commit: one acknowledgement covers what was popped before it, and nothing that was popped after.
 #[test]
 fn one_acknowledgement_covers_a_batch_and_no_more() {

@@ -92,3 +92,36 @@ fn a_permit_knows_whether_it_probes_and_a_gate_how_many_it_lets_in() {
     let probe = gate.admit(Request::first(Kind::Poll), at(1_000)).permit().unwrap();
     assert_eq!((usual.is_probe(), probe.is_probe()), (false, true));
 }
+
+/// What is carried from engine to engine: whoever stands elsewhere comes first in the same kind, and in another as long as there is something for them.
+#[test]
+fn who_stands_back_leaves_what_there_is_to_those_who_come_first() {
+    let creates = Kinds::of(&[Kind::Create]);
+    let bulkhead = Some(BulkheadPolicy::fixed(2).unwrap());
+    let slow = limit(1, 60 * SECOND, creates);
+    let policy = GatePolicy::none().with_bulkhead(bulkhead).with_rate_limit(slow);
+    let mut gate = Gate::new(policy.clone(), Seed::new(1));
+    let why = |gate: &Gate, kind| match gate.check(Request::first(kind), START) {
+        Some(Admission::Wait(no)) => Some((no.why, no.until)),
+        _ => None,
+    };
+    let in_line = Some((Blocked::Line, START.saturating_add(Gate::RECHECK)));
+    gate.stand_back(Kind::Create, creates);
+    gate.stand_back(Kind::Poll, creates);
+    let told = gate.clone();
+    assert_eq!([Kind::Create, Kind::Lookup, Kind::Poll].map(|kind| why(&gate, kind)), [in_line, None, in_line]);
+    assert!(gate.admit(Request::first(Kind::Poll), START).permit().is_none());
+    assert_eq!(gate, told, "a refusal takes nothing");
+    // The create has gone, and no other may for a minute: what is left is nobody's.
+    gate.stand_back(Kind::Create, Kinds::NONE);
+    let _ = gate.admit(Request::first(Kind::Create), START).permit().unwrap();
+    assert_eq!(why(&gate, Kind::Poll), None);
+    // What else is in the way says so, with its own time.
+    gate.stand_back(Kind::Create, creates);
+    assert_eq!(why(&gate, Kind::Create), Some((Blocked::Rate, at(60_000))));
+    gate.set_policy(policy, START);
+    assert_eq!(why(&gate, Kind::Create), Some((Blocked::Rate, at(60_000))));
+    let mut other = told;
+    other.set_policy(GatePolicy::none(), START);
+    assert_eq!(why(&other, Kind::Poll), in_line, "other settings change nobody's place");
+}

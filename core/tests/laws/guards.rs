@@ -376,6 +376,8 @@ fn a_reservation_may_be_cancelled_until_its_time_and_not_after() {
     assert_eq!(reserved, before);
     late.cancel(&policy, place, place.at().saturating_add(Duration::from_nanos(1)));
     assert_eq!(late, after, "it is spent");
+    late.cancel_late(&policy, place, place.at().saturating_add(SECOND / 10 - Duration::from_nanos(1)));
+    assert_eq!(after.to_word() - late.to_word(), 1, "but for what is left of it");
 }
 
 #[test]

@@ -8,10 +8,10 @@ use steadfast_core::bulkhead::BulkheadPolicy;
 use steadfast_core::engine::{Engine, Event, Limits};
 use steadfast_core::gate::{Gate, GatePolicy, Kinds, WhenOpen};
 use steadfast_core::notice::Notice;
-use steadfast_core::operation::{Reading, Rejected};
+use steadfast_core::operation::{Effect, Reading, Rejected};
 use steadfast_core::poll::PollPolicy;
 use steadfast_core::retry::{Certainty, Class, Failure, RetryPolicy};
-use steadfast_core::{Kind, Outcome, Seed, SendSafety};
+use steadfast_core::{Fingerprint, Key, Kind, Outcome, Seed, SendSafety};
 
 use crate::run::*;
 
@@ -206,4 +206,36 @@ fn failing_fast_reaches_those_who_stand_in_line() {
         let told = run.told.iter().filter(|(_, of, told)| *of == id && matches!(told, Notice::Blocked { .. }));
         assert_eq!(told.count(), 1, "it asked once, and is not woken to ask in vain");
     }
+}
+
+/// For who carries one gate from engine to engine: whose turn it is, and whose ids they are.
+#[test]
+fn who_is_first_in_line_is_told_and_engines_of_one_client_have_ids_of_their_own() {
+    let engine = |first| {
+        let gate = GatePolicy::none().with_bulkhead(Some(BulkheadPolicy::fixed(1).unwrap()));
+        let engine = Engine::new(policy(), Gate::new(gate, Seed::new(1)), Limits::default(), Seed::new(1));
+        engine.with_first_generation(first)
+    };
+    let key = |n: u8| Key::new(format!("order-{n}")).unwrap();
+    let print = |n: u8| Fingerprint::new([n; 16]);
+    let (mut engine, mut other) = (engine(0), engine(1 << 26));
+    let ids: Vec<_> = (0..3).map(|n| engine.submit(key(n), print(n), START).unwrap().id()).collect();
+    let others: Vec<_> = (0..3).map(|n| other.submit(key(n), print(n), START).unwrap().id()).collect();
+    assert!(ids.iter().all(|id| !others.contains(id)));
+    assert!(others.iter().all(|id| other.operation(*id).is_some() && engine.operation(*id).is_none()));
+    let written = |engine: &mut Engine| {
+        while let Some((_, effect)) = engine.pop_effect() {
+            if let Effect::Persist(record) = effect {
+                engine.handle(Event::Persisted(record), START);
+            }
+        }
+    };
+    written(&mut engine);
+    assert_eq!(engine.first_in_line(Kind::Create), Some(ids[1]));
+    assert_eq!((engine.first_in_line(Kind::Poll), engine.first_in_line(Kind::Lookup)), (None, None));
+    engine.handle(Event::Cancel(ids[1]), START);
+    assert_eq!(engine.first_in_line(Kind::Create), Some(ids[2]));
+    written(&mut engine);
+    engine.handle(Event::Cancel(ids[0]), START);
+    assert_eq!(engine.first_in_line(Kind::Create), None, "there is room for it");
 }

@@ -27,6 +27,13 @@ proptest! {
     }
 
     #[test]
+    fn no_delay_is_out_of_its_bounds(policy in policies::backoff(100_000), n: u32, seed: u64) {
+        let (shortest, longest) = policy.bounds(n);
+        let delay = policy.delay(n, Seed::new(seed));
+        prop_assert!(shortest <= delay && delay <= longest && longest <= policy.cap(), "{:?}", (shortest, delay, longest));
+    }
+
+    #[test]
     fn i13_the_same_policy_seed_and_number_give_the_same_delay(policy in policies::backoff(100_000), n: u32, seed: u64) {
         let seed = Seed::new(seed);
         prop_assert_eq!(policy.delay(n, seed), policy.delay(n, seed));

@@ -154,7 +154,7 @@ impl World {
                 }
                 Effect::End => {
                     let operation = self.engine.operation(id).unwrap();
-                    let (key, outcome) = (operation.key().clone(), operation.outcome().unwrap());
+                    let (key, outcome) = (operation.key(), operation.outcome().unwrap());
                     if outcome == Outcome::Rejected(Rejected::NotDurable) {
                         // Nothing of it was ever on disk, and the submit was refused: its caller tries again.
                         assert!(!self.durable.contains_key(&key) && !self.sent.contains_key(&key));
@@ -173,7 +173,7 @@ impl World {
 
     fn send(&mut self, id: OperationId, attempt: Attempt) {
         let operation = self.engine.operation(id).unwrap();
-        let key = operation.key().clone();
+        let key = operation.key();
         let record = self.durable.get(&key).expect("I5: nothing leaves without a durable record");
         assert!(self.in_the_air.insert(id, attempt).is_none(), "I3: two requests of one key at a time");
         match attempt.kind {
@@ -198,7 +198,7 @@ impl World {
             self.in_the_air.iter().map(|(id, attempt)| (*id, *attempt)).collect();
         let Some((id, attempt)) = self.dice.choice(flights) else { return };
         let Some(operation) = self.engine.operation(id) else { return };
-        let ran = self.ledger.get(operation.key()).copied().unwrap_or_default() > 0;
+        let ran = self.ledger.get(&operation.key()).copied().unwrap_or_default() > 0;
         let bad = self.dice.f64() < self.trouble;
         let failed = |class, certainty| Err(Failure::new(class, certainty));
         let answer = match attempt.kind {

@@ -20,9 +20,12 @@ impl<H> Driver<H> {
     pub(super) fn end(&mut self, id: OperationId) {
         self.tell_accepted(id);
         let job = self.jobs.remove(&id).unwrap_or_default();
-        let Job { answer, waiters, replies, failure, followed, .. } = job;
+        let Job { answer, waiters, replies, failure, followed, trace, .. } = job;
         if let Some(outcome) = self.engine.operation(id).and_then(|operation| operation.outcome()) {
             self.note_end(id, outcome, answer.as_ref());
+            if let (Some(trace), Some(operation)) = (trace, self.engine.operation(id)) {
+                trace.end(operation, outcome);
+            }
         }
         self.results.keep(id, answer);
         // While the client is shut down, handles are dropped for other reasons.
@@ -52,7 +55,7 @@ impl<H> Driver<H> {
     pub(super) fn tell_accepted(&mut self, id: OperationId) {
         let Some(operation) = self.engine.operation(id).filter(|operation| operation.is_durable()) else { return };
         if let (Some(job), Some(reference)) = (self.jobs.get_mut(&id), operation.reference()) {
-            job.telling.tell(reference);
+            job.telling.tell(&reference);
         }
     }
 
@@ -60,7 +63,7 @@ impl<H> Driver<H> {
         let operation = self.engine.operation(id)?;
         Some(Finished {
             outcome: operation.outcome()?,
-            reference: operation.reference().cloned(),
+            reference: operation.reference(),
             creates: operation.creates(),
             answer: self.results.get(id),
         })
@@ -71,7 +74,7 @@ impl<H> Driver<H> {
         let Some((unclaimed, operation)) = self.hooks.unclaimed.as_ref().zip(self.engine.operation(id)) else {
             return false;
         };
-        let taken = catch_unwind(AssertUnwindSafe(|| unclaimed(operation.key(), finished)));
+        let taken = catch_unwind(AssertUnwindSafe(|| unclaimed(&operation.key(), finished)));
         if taken.is_err() {
             let key = operation.key().label();
             tracing::error!(%key, "the hook for unclaimed outcomes panicked: the outcome is kept for a later client");

@@ -15,6 +15,9 @@ use steadfast_store::{Entry, KeptAnswer, StoreError};
 use super::{Driver, Job};
 use crate::accepted::Acceptance;
 use crate::finished::{FinalAnswer, Finished, ResumeError, SubmitError};
+use crate::observe::Begun;
+use crate::span::{JobTrace, Origin};
+use crate::trace_context::TraceContext;
 
 /// A job to be taken in.
 #[derive(Debug)]
@@ -28,6 +31,8 @@ pub struct Submit {
     pub fingerprint: Fingerprint,
     /// Whoever submits it. Answered once the intent is durable.
     pub reply: Sender<Result<Following, SubmitError>>,
+    /// Where it comes from, if somebody traces.
+    pub(crate) origin: Option<Box<Origin>>,
 }
 
 impl Submit {
@@ -35,7 +40,16 @@ impl Submit {
     #[must_use]
     pub fn new(key: Key, payload: Payload, reply: Sender<Result<Following, SubmitError>>) -> Self {
         let fingerprint = fingerprint(&key, &payload);
-        Self { key, payload, fingerprint, reply }
+        Self { key, payload, fingerprint, reply, origin: Origin::here(None) }
+    }
+
+    /// With where it stands in a trace: the job's requests leave as spans of it. See [`Settings::trace_source`](crate::Settings::trace_source).
+    #[must_use]
+    pub fn traced(mut self, context: Option<TraceContext>) -> Self {
+        if context.is_some() {
+            self.origin = Origin::here(context);
+        }
+        self
     }
 }
 
@@ -64,6 +78,7 @@ pub(crate) enum Question {
         payload: Payload,
         print: Fingerprint,
         reply: Reply,
+        origin: Option<Box<Origin>>,
     },
     Resume {
         key: Key,
@@ -147,12 +162,12 @@ impl<H> Job<H> {
 }
 
 impl<H> Driver<H> {
-    pub(super) fn take(&mut self, Submit { key, payload, fingerprint: print, reply }: Submit) {
+    pub(super) fn take(&mut self, Submit { key, payload, fingerprint: print, reply, origin }: Submit) {
         let reply = Reply::Submit(reply);
         if self.journal.is_volatile() || self.is_at_hand(&key) {
-            return self.take_in(key, payload, print, reply);
+            return self.take_in(key, payload, print, reply, origin);
         }
-        self.journal.ask(Question::Submit { key, payload, print, reply });
+        self.journal.ask(Question::Submit { key, payload, print, reply, origin });
     }
 
     /// Whether all that a repeated submit is to be told is known without the store.
@@ -181,11 +196,11 @@ impl<H> Driver<H> {
                 let error = StoreError::read(cause).advising("give each provider a store of its own");
                 question.refuse(SubmitError::Unreadable(Arc::new(error)));
             }
-            Question::Submit { key, payload, print, reply } => {
+            Question::Submit { key, payload, print, reply, origin } => {
                 // Another submit may have been faster.
                 match found.filter(|_| !self.is_at_hand(&key)).filter(|entry| self.is_remembered(entry)) {
-                    Some(entry) => self.submit_again(entry, payload, print, reply),
-                    None => self.take_in(key, payload, print, reply),
+                    Some(entry) => self.submit_again(entry, payload, print, reply, origin),
+                    None => self.take_in(key, payload, print, reply, origin),
                 }
             }
             Question::Resume { key, reply } => self.resume_stored(&key, found, reply),
@@ -202,7 +217,14 @@ impl<H> Driver<H> {
     }
 
     /// The store knows the key, and the engine does not.
-    fn submit_again(&mut self, entry: Entry, payload: Payload, print: Fingerprint, reply: Reply) {
+    fn submit_again(
+        &mut self,
+        entry: Entry,
+        payload: Payload,
+        print: Fingerprint,
+        reply: Reply,
+        origin: Option<Box<Origin>>,
+    ) {
         if entry.record.fingerprint != print {
             return reply.refuse(Refused::FingerprintMismatch.into());
         }
@@ -212,7 +234,7 @@ impl<H> Driver<H> {
             finished => {
                 if let Err(reply) = self.restore_for(reply, entry.record, Some(payload.clone()), finished) {
                     // The engine has it after all: it is joined.
-                    self.take_in(key, payload, print, reply);
+                    self.take_in(key, payload, print, reply, origin);
                 }
             }
         }
@@ -242,13 +264,15 @@ impl<H> Driver<H> {
         let now = self.now;
         let Ok(id) = self.engine.restore(record, now) else { return Err(reply) };
         let answer = finished.and_then(|finished| finished.answer);
-        self.jobs.insert(id, Job { payload, answer, durable: true, ..Job::default() });
+        self.meter.begun(Begun::Restored);
+        let trace = self.begin_trace(id, Begun::Restored, None);
+        self.jobs.insert(id, Job { payload, answer, durable: true, trace, ..Job::default() });
         self.join(id, reply);
         self.match_early(id);
         Ok(())
     }
 
-    fn take_in(&mut self, key: Key, payload: Payload, print: Fingerprint, reply: Reply) {
+    fn take_in(&mut self, key: Key, payload: Payload, print: Fingerprint, reply: Reply, origin: Option<Box<Origin>>) {
         let now = self.now;
         if let Some(parked) = self.parked.get(&key) {
             if parked.fingerprint != print {
@@ -259,18 +283,34 @@ impl<H> Driver<H> {
         }
         match self.engine.submit(key, print, now) {
             Ok(Submitted::Started(id)) => {
-                self.jobs.insert(id, Job { payload: Some(payload), ..Job::default() });
+                self.meter.begun(Begun::Submitted);
+                let trace = self.begin_trace(id, Begun::Submitted, origin);
+                self.jobs.insert(id, Job { payload: Some(payload), trace, ..Job::default() });
                 self.join(id, reply);
                 self.match_early(id);
             }
             Ok(Submitted::Joined(id)) => {
                 if let Some(job) = self.job(id) {
                     job.payload.get_or_insert(payload);
+                    if let Some(trace) = &job.trace {
+                        trace.joined(origin);
+                    }
                 }
                 self.join(id, reply);
             }
             Err(refused) => reply.refuse(refused.into()),
         }
+    }
+
+    /// `None` if nobody traces.
+    pub(super) fn begin_trace(
+        &self,
+        id: OperationId,
+        begun: Begun,
+        origin: Option<Box<Origin>>,
+    ) -> Option<Box<JobTrace>> {
+        let operation = self.engine.operation(id)?;
+        JobTrace::begin(&self.provider_name, operation, begun, origin)
     }
 
     /// Answers whoever wants to follow: at once if the operation is durable or has ended, else once it is.
@@ -321,7 +361,9 @@ impl<H> Driver<H> {
             Some(Outcome::Unresolved(_)) if operation.can_resume() => {
                 self.results.drop(id);
                 self.unclaimed.remove(&id);
-                self.jobs.insert(id, Job { replies: vec![reply], ..Job::default() });
+                self.meter.begun(Begun::Resumed);
+                let trace = self.begin_trace(id, Begun::Resumed, None);
+                self.jobs.insert(id, Job { replies: vec![reply], trace, ..Job::default() });
                 let now = self.now;
                 self.engine.handle(Event::Resume(id), now);
             }

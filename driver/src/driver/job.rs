@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use oneshot::Sender;
-use steadfast_core::operation::RecordId;
+use steadfast_core::operation::{AttemptId, RecordId};
 use steadfast_providers::Payload;
 use steadfast_store::StoreError;
 
 use super::intake::Reply;
 use crate::accepted::Telling;
 use crate::finished::{FinalAnswer, Finished};
+use crate::span::JobTrace;
 
 /// What is held for an operation that has not ended: the bytes, and who waits. See [`Driver::job`](super::Driver::job).
 pub(super) struct Job<H> {
@@ -21,8 +22,10 @@ pub(super) struct Job<H> {
     pub(super) replies: Vec<Reply>,
     /// Handles that wait for the end.
     pub(super) waiters: Vec<Sender<Finished>>,
-    /// The request in the air, or the last one.
+    /// What is held for the request in the air, or for one that was given up and is still to be gone.
     pub(super) request: Option<H>,
+    /// The request that was sent last.
+    pub(super) sent: Option<AttemptId>,
     pub(super) answer: Option<FinalAnswer>,
     /// The newest credentials with which a create was refused for them.
     pub(super) refused_with: Option<u32>,
@@ -35,6 +38,8 @@ pub(super) struct Job<H> {
     pub(super) intent: Option<RecordId>,
     /// Why its intent is not on disk.
     pub(super) failure: Option<Arc<StoreError>>,
+    /// What follows it, if somebody traces.
+    pub(super) trace: Option<Box<JobTrace>>,
 }
 
 impl<H> Default for Job<H> {
@@ -45,6 +50,7 @@ impl<H> Default for Job<H> {
             replies: Vec::new(),
             waiters: Vec::new(),
             request: None,
+            sent: None,
             answer: None,
             refused_with: None,
             telling: Telling::default(),
@@ -52,6 +58,7 @@ impl<H> Default for Job<H> {
             followed: false,
             intent: None,
             failure: None,
+            trace: None,
         }
     }
 }

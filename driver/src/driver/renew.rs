@@ -127,7 +127,7 @@ pub(super) struct Renewals {
     unproven: u32,
     rest_until: Timestamp,
     /// Until when an operator holds the gate, whatever a renewal does with it.
-    pub(super) held_until: Timestamp,
+    held_until: Timestamp,
 }
 
 impl Renewals {
@@ -139,6 +139,15 @@ impl Renewals {
     pub(super) fn next_deadline(&self) -> Option<Timestamp> {
         self.running.map(|(_, until)| until)
     }
+
+    pub(super) const fn has_hook(&self) -> bool {
+        self.renew.is_some()
+    }
+
+    /// Takes over of another's what is looked at without it: whether one runs, and until when.
+    pub(super) const fn look_like(&mut self, other: &Self) {
+        self.running = other.running;
+    }
 }
 
 impl<H> Driver<H> {
@@ -146,16 +155,28 @@ impl<H> Driver<H> {
     pub fn renewed(&mut self, renewed: Renewed, now: Timestamp) {
         self.look_at_clock(now);
         let Renewed { number, result } = renewed;
-        // One that took too long is given up already.
-        if self.renewals.running.is_some_and(|(running, _)| running == number) {
-            self.end_renewal(result);
-        }
+        self.in_common(|driver| {
+            // One that took too long is given up already.
+            if driver.renewals.running.is_some_and(|(running, _)| running == number) {
+                driver.end_renewal(result);
+            }
+        });
     }
 
     pub(super) fn give_up_renewal(&mut self) {
-        if self.renewals.next_deadline().is_some_and(|until| until <= self.now) {
+        if self.renewal_is_late() {
+            self.in_common(Self::give_up_late_renewal);
+        }
+    }
+
+    fn give_up_late_renewal(&mut self) {
+        if self.renewal_is_late() {
             self.end_renewal(Err("it took too long".into()));
         }
+    }
+
+    fn renewal_is_late(&self) -> bool {
+        self.renewals.next_deadline().is_some_and(|until| until <= self.now)
     }
 
     /// What an answer means, given whether it says that the credentials of this generation are over.
@@ -167,7 +188,23 @@ impl<H> Driver<H> {
         unauthorized: bool,
         meaning: Result<Reading, Failure>,
     ) -> Result<Reading, Failure> {
+        if !self.renewals.has_hook() {
+            return meaning;
+        }
+        self.in_common(|driver| driver.weigh_against_renewals(id, kind, generation, unauthorized, meaning))
+    }
+
+    fn weigh_against_renewals(
+        &mut self,
+        id: OperationId,
+        kind: Kind,
+        generation: u32,
+        unauthorized: bool,
+        meaning: Result<Reading, Failure>,
+    ) -> Result<Reading, Failure> {
         let Some(renew) = self.renewals.renew.clone() else { return meaning };
+        // Of another shard, which is over.
+        self.give_up_late_renewal();
         if !unauthorized {
             if generation == self.renewals.generation && meaning.is_ok() {
                 (self.renewals.unproven, self.renewals.rest_until) = (0, Timestamp::EPOCH);
@@ -201,6 +238,7 @@ impl<H> Driver<H> {
 
     fn end_renewal(&mut self, result: Result<(), RenewError>) {
         self.renewals.running = None;
+        self.meter.renewed(result.is_ok());
         match result {
             Ok(()) => {
                 self.renewals.generation = self.renewals.generation.wrapping_add(1);
@@ -217,9 +255,18 @@ impl<H> Driver<H> {
         self.hold_gate();
     }
 
+    /// An operator wants nothing to leave for so long.
+    pub(super) fn hold(&mut self, span: Duration) {
+        self.in_common(|driver| {
+            driver.renewals.held_until = driver.now.saturating_add(span);
+            driver.hold_gate();
+        });
+    }
+
     /// Holds the gate for as long as an operator, or a renewal, wants it. Those who wait there learn of it in the turn's own `handle_timeout`.
-    pub(super) fn hold_gate(&mut self) {
+    fn hold_gate(&mut self) {
         let until = self.renewals.next_deadline().into_iter().chain([self.renewals.held_until]).max();
-        self.engine.gate_mut().hold_until(until.unwrap_or(Timestamp::EPOCH));
+        let now = self.now;
+        self.engine.with_gate(now, |gate| gate.hold_until(until.unwrap_or(Timestamp::EPOCH)));
     }
 }

@@ -14,6 +14,7 @@ use steadfast_providers::Payload;
 use super::intake::{Reply, final_answer};
 use super::{Driver, Job};
 use crate::keep::{Taken, creates_next};
+use crate::observe::Begun;
 
 /// Jobs whose create may have to be sent, and whose payload is not at hand.
 pub(super) struct Parking<H> {
@@ -34,6 +35,10 @@ impl<H> Parking<H> {
 
     pub(super) fn get(&self, key: &Key) -> Option<&Record> {
         self.jobs.get(key).map(|(record, ..)| record)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.jobs.len()
     }
 
     pub(super) fn records(&self) -> impl Iterator<Item = &Record> {
@@ -88,10 +93,15 @@ impl<H> Driver<H> {
         let now = self.now;
         let id = self.engine.restore(record, now).ok()?;
         // What was delivered before is over: nothing will end it a second time.
+        let goes_on = self.engine.operation(id).is_some_and(|operation| !operation.is_finished());
+        if goes_on {
+            self.meter.begun(Begun::Restored);
+        }
         if let Some(job) = job
-            && self.engine.operation(id).is_some_and(|operation| !operation.is_finished())
+            && goes_on
         {
-            self.jobs.insert(id, Job { durable: true, ..job });
+            let trace = job.trace.or_else(|| self.begin_trace(id, Begun::Restored, None));
+            self.jobs.insert(id, Job { durable: true, trace, ..job });
         }
         self.match_early(id);
         Some(id)
@@ -135,6 +145,7 @@ impl<H> Driver<H> {
     pub(super) fn withdraw(&mut self, id: OperationId) {
         let now = self.now;
         let Some(record) = self.engine.withdraw(id, now) else { return };
+        self.meter.forget(id);
         tracing::info!(key = %record.key.label(), "nothing ran, and the payload is not at hand: submit the key again");
         let job = self.jobs.remove(&id).unwrap_or_default();
         self.park(record, job);

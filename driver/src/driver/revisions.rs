@@ -65,12 +65,13 @@ impl Ends {
         }
     }
 
-    fn tell(&mut self, key: Option<&Key>, reference: &Reference, event: &WebhookEvent) {
-        let Some((status, at)) = event.status.as_ref().zip(event.at) else { return };
-        let Some(latest) = self.latest.get_mut(reference).filter(|latest| at >= latest.at) else { return };
+    /// Whether it is another word.
+    fn tell(&mut self, key: Option<&Key>, reference: &Reference, event: &WebhookEvent) -> bool {
+        let Some((status, at)) = event.status.as_ref().zip(event.at) else { return false };
+        let Some(latest) = self.latest.get_mut(reference).filter(|latest| at >= latest.at) else { return false };
         latest.at = at;
         if latest.status.as_ref() == Some(status) {
-            return;
+            return false;
         }
         latest.status = Some(status.clone());
         latest.revision = latest.revision.saturating_add(1);
@@ -83,6 +84,7 @@ impl Ends {
         if let Some(subscribers) = &self.subscribers {
             subscribers.tell(Revision { key, reference, revision, status: status.clone(), at });
         }
+        true
     }
 }
 
@@ -101,7 +103,7 @@ impl<H> Driver<H> {
         let decided = answer.filter(|_| !matches!(outcome, Outcome::Unresolved(_)));
         let decided = decided.and_then(|answer| self.decision(answer));
         if let Some(reference) = self.engine.operation(id).and_then(|operation| operation.reference()) {
-            self.ends.remember(reference, now, decided);
+            self.ends.remember(&reference, now, decided);
         }
     }
 
@@ -115,13 +117,15 @@ impl<H> Driver<H> {
     pub(super) fn revise(&mut self, id: OperationId, event: &WebhookEvent) {
         let Some(operation) = self.engine.operation(id) else { return };
         if let Some(reference) = operation.reference() {
-            if !self.ends.latest.contains_key(reference) {
+            if !self.ends.latest.contains_key(&reference) {
                 // Its end is decided and not durable yet, or too many others have ended since. Any word but the decision's own is a later one.
                 let answer = self.jobs.get(&id).and_then(|job| job.answer.clone()).or_else(|| self.results.get(id));
                 let decided = answer.as_ref().and_then(|answer| self.decision(answer));
-                self.ends.remember(reference, Timestamp::EPOCH, decided);
+                self.ends.remember(&reference, Timestamp::EPOCH, decided);
             }
-            self.ends.tell(Some(operation.key()), reference, event);
+            if self.ends.tell(Some(&operation.key()), &reference, event) {
+                self.meter.revised();
+            }
         }
     }
 
@@ -135,7 +139,9 @@ impl<H> Driver<H> {
             let decided = entry.answer.as_ref().and_then(final_answer).and_then(|answer| self.decision(&answer));
             self.ends.remember(reference, whole_seconds(entry.at), decided);
         }
-        self.ends.tell(Some(&entry.record.key), reference, event);
+        if self.ends.tell(Some(&entry.record.key), reference, event) {
+            self.meter.revised();
+        }
         true
     }
 }

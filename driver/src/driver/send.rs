@@ -5,18 +5,19 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::HeaderName;
-use http::{HeaderValue, Response};
+use http::Response;
 use steadfast_core::operation::{Attempt, AttemptId, Reading};
 use steadfast_core::rate_limit::Quota;
 use steadfast_core::retry::{Certainty, Class, Failure};
-use steadfast_core::{Key, Kind, OperationId, Timestamp};
+use steadfast_core::{Key, Kind, Operation, OperationId, Timestamp};
 use steadfast_providers::{Answer, Ask, ClockSkew, Payload, Provider, clock_skew};
+use tracing::Span;
 
 use super::{Driver, Task};
 use crate::finished::FinalAnswer;
 use crate::observe::CorrelationId;
 use crate::outgoing::{Outgoing, SendError};
+use crate::span::{JobTrace, RequestTrace};
 
 /// A request to be sent. `H` is what the adapter holds for a request in the air.
 pub struct Sending<H> {
@@ -50,19 +51,37 @@ pub struct Reader {
     key: Key,
     /// Of the credentials that it was sent with.
     generation: u32,
+    /// When it was handed to the adapter.
+    sent: Timestamp,
     provider: Arc<dyn Provider>,
+    trace: Option<Box<RequestTrace>>,
 }
 
 impl Reader {
+    /// The request's span, for the adapter to send it in; none if nobody traces. Where sending is a future, the span is entered for each poll of it
+    /// ([`tracing::Instrument`]), never across a wait.
+    #[must_use]
+    pub fn span(&self) -> Span {
+        self.trace.as_ref().map_or_else(Span::none, |trace| trace.span().clone())
+    }
+
     /// What came of the request. `wall` is the wall clock when it came. To be called where it blocks nobody: a body may be megabytes of JSON.
     #[must_use]
     pub fn read(self, came: Result<Response<Bytes>, SendError>, wall: Timestamp) -> Answered {
+        let span = self.span();
+        span.in_scope(|| self.read_here(came, wall))
+    }
+
+    fn read_here(self, came: Result<Response<Bytes>, SendError>, wall: Timestamp) -> Answered {
         let unanswered = self.unanswered();
-        let Self { kind, key, provider, .. } = self;
+        let Self { kind, key, provider, trace, .. } = self;
         let response = match came {
             Ok(response) => response,
             Err(error) => {
                 tracing::debug!(error = &error as &dyn std::error::Error, "a request brought no answer");
+                if let Some(trace) = trace {
+                    trace.end(None, Some(&error.failure()));
+                }
                 return Answered { meaning: Err(error.failure()), ..unanswered };
             }
         };
@@ -80,15 +99,18 @@ impl Reader {
             tracing::error!(key = %key.label(), "the provider's profile panicked on an answer: it counts as one that cannot be read");
             (Err(Failure::new(Class::Permanent, Certainty::MayHaveExecuted)), None, false)
         });
+        if let Some(trace) = trace {
+            trace.end(Some(parts.status.as_u16()), meaning.as_ref().err());
+        }
         let answer = Some(FinalAnswer { status: parts.status, body });
         Answered { unauthorized, meaning, answer, quota, ..unanswered }
     }
 
     /// What it is before it is sent: nothing ran.
     fn unanswered(&self) -> Answered {
-        let Self { id, attempt, kind, generation, .. } = *self;
+        let Self { id, attempt, kind, generation, sent, .. } = *self;
         let meaning = Err(Failure::new(Class::Permanent, Certainty::NotExecuted));
-        Answered { id, attempt, kind, generation, unauthorized: false, meaning, answer: None, quota: None }
+        Answered { id, attempt, kind, generation, sent, unauthorized: false, meaning, answer: None, quota: None }
     }
 }
 
@@ -105,6 +127,8 @@ pub struct Answered {
     pub(super) kind: Kind,
     /// Of the credentials that it was sent with.
     pub(super) generation: u32,
+    /// When the request was handed to the adapter.
+    pub(super) sent: Timestamp,
     /// Whether the answer says that they are over.
     pub(super) unauthorized: bool,
     pub(super) meaning: Result<Reading, Failure>,
@@ -128,23 +152,34 @@ impl fmt::Debug for Answered {
 }
 
 impl<H> Driver<H> {
+    /// Counts what came of a request, before the engine hears of it: only what is still waited for is the request's end. A failure is counted by its notice.
+    pub(super) fn count_answer(&self, id: OperationId, attempt: AttemptId, kind: Kind, sent: Timestamp, usable: bool) {
+        let in_flight = self.engine.operation(id).and_then(Operation::in_flight);
+        let is_waited_for = in_flight.is_some_and(|in_flight| in_flight.id == attempt);
+        self.meter.answered(kind, usable && is_waited_for, self.now.saturating_since(sent));
+    }
+
     /// Has a request sent.
     pub(super) fn send(&mut self, id: OperationId, attempt: Attempt) {
         if self.job(id).is_none() {
             return;
         }
+        let generation = self.generation();
         let (Some(operation), Some(job)) = (self.engine.operation(id), self.jobs.get_mut(&id)) else { return };
-        let reader = Reader {
+        let mut reader = Reader {
             id,
             attempt: attempt.id,
             kind: attempt.kind,
-            key: operation.key().clone(),
-            generation: self.renewals.generation,
+            key: operation.key(),
+            generation,
+            sent: self.now,
             provider: self.provider.clone(),
+            trace: None,
         };
         let none = Payload::default();
         let payload = job.payload.as_ref().unwrap_or(&none);
-        let ask = Ask::new(attempt.kind, operation.key(), operation.reference(), payload);
+        let reference = operation.reference();
+        let ask = Ask::new(attempt.kind, &reader.key, reference.as_ref(), payload);
         // Jobs without a payload are parked before it comes to this; an empty body must not leave under their name.
         let lacks_payload = attempt.kind == Kind::Create && job.payload.is_none();
         let built =
@@ -158,10 +193,10 @@ impl<H> Driver<H> {
                 return self.unsent.push_back(reader.unanswered());
             }
         };
-        let correlation_id = CorrelationId::of(operation, attempt.id).digits();
-        if let Ok(value) = HeaderValue::from_bytes(&correlation_id) {
-            request.headers_mut().insert(HeaderName::from_static("x-request-id"), value);
-        }
+        let correlation_id = CorrelationId::of(operation, attempt.id);
+        let trace = job.trace.as_deref();
+        correlation_id.write(&self.correlation_header, trace.and_then(JobTrace::context), request.headers_mut());
+        reader.trace = RequestTrace::begin(trace, operation, attempt, &request, &*self.provider);
         let outgoing = Outgoing {
             request,
             attempt,
@@ -170,6 +205,7 @@ impl<H> Driver<H> {
             body_limit: self.body_limit,
         };
         let previous = job.request.take();
+        job.sent = Some(attempt.id);
         self.tasks.push_back(Task::Send(Box::new(Sending { outgoing, previous, reader })));
     }
 }

@@ -9,6 +9,7 @@ use steadfast_core::{Key, OperationId};
 use super::intake::Following;
 use super::renew::Renewing;
 use super::send::Sending;
+use super::shared::Word;
 use crate::accepted::Accepted;
 use crate::finished::{ResumeError, Unfinished};
 use crate::journal::Work;
@@ -58,6 +59,9 @@ pub enum Task<H> {
     Abort(OperationId),
     /// Let the store work where it may block, and feed what came of it to [`Driver::worked`](crate::Driver::worked). There is one at a time.
     Work(Box<Work>),
+    /// Pass this on to the shard of this number, for its [`Driver::hear`](crate::Driver::hear); back to [`Driver::unheard`](crate::Driver::unheard) if that is over.
+    /// Only of a client that has [shards](crate::Builder::shards).
+    Tell(usize, Word),
     /// Renew the credentials, where that may block or wait, and feed what came of it to [`Driver::renewed`](crate::Driver::renewed). A next one makes an earlier one pointless.
     Renew(Renewing),
 }

@@ -6,8 +6,12 @@
 //! - *When*: once its operation owes the disk nothing ([`Operation::is_durable`](steadfast_core::Operation::is_durable)), so never before the commit of
 //!   what followed.
 //!
-//! What comes before the create's answer, and may be about that job, waits in the *inbox*: bounded in number, bytes and time, in memory only. So its
+//! What comes before the create's answer, and may be about that job, waits in the *inbox* (`inbox.rs`): bounded in number, bytes and time, in memory only. So its
 //! sender is told 2xx when it has been matched, and not before (unless [`UnknownJob::Accept`] says otherwise).
+//!
+//! Shards have one inbox together. An event goes to the shard of its key, or of its reference if it has none. If its job is not known there, it is put into
+//! the inbox first, where whichever shard learns of such a job finds it; then the others are asked. One that has the job takes it. When all have said that they
+//! have not, and none may turn out to have it, it is taken out again.
 //!
 //! Events are remembered, by id or else by their body, for longer than their senders repeat them. That memory is gone after a crash, which is enough:
 //! it only saves work. What keeps a repeat from counting twice is the operation's own state, on disk before the first 2xx: a second *ready*
@@ -22,12 +26,13 @@ use http::StatusCode;
 use oneshot::Sender;
 use steadfast_core::engine::Event;
 use steadfast_core::operation::Reading;
-use steadfast_core::{Fingerprint, Key, OperationId, Reference, Timestamp};
+use steadfast_core::{OperationId, Reference, Timestamp};
 use steadfast_providers::WebhookEvent;
-use steadfast_providers::webhook::Verified;
 use steadfast_store::{Entry, StoreError};
 
-use super::{Driver, Question};
+use super::inbox::{Asking, Early, Inbox, Name};
+use super::shared::{Said, Shard, Word};
+use super::{Driver, Question, Task};
 use crate::finished::FinalAnswer;
 use crate::webhook::{Delivery, Posted, UnknownJob, WebhookPolicy};
 
@@ -42,41 +47,6 @@ const MOST_ASKED: usize = 4_096;
 
 /// How large the index of references is before it is swept for the first time.
 const SWEEP: usize = 1_024;
-
-/// What an event costs in the inbox beside its result.
-const EVENT: usize = 512;
-
-/// What a repeated event is known by.
-#[derive(Clone, PartialEq, Eq, Hash)]
-enum Name {
-    Id(Box<str>),
-    Body(Fingerprint),
-}
-
-impl Name {
-    fn of(verified: &Verified) -> Self {
-        verified.id.clone().map_or(Self::Body(verified.fingerprint), Self::Id)
-    }
-}
-
-/// An event that came before its job was known.
-struct Early {
-    event: WebhookEvent,
-    name: Name,
-    until: Timestamp,
-    /// Whoever sent it, and how long each of them waits.
-    replies: Vec<(Timestamp, Sender<Delivery>)>,
-}
-
-impl Early {
-    fn size(&self) -> usize {
-        self.event.result.as_ref().map_or(0, |result| result.len()) + EVENT
-    }
-
-    fn is_about(&self, key: &Key, reference: Option<&Reference>) -> bool {
-        self.event.key.as_ref() == Some(key) || (reference.is_some() && self.event.reference.as_ref() == reference)
-    }
-}
 
 /// A delivery whose consequences are on their way to the disk.
 struct Waiting {
@@ -97,11 +67,7 @@ pub(super) struct Webhooks {
     /// Of an event about a job that the store alone knows: none.
     known: HashMap<Name, Option<OperationId>>,
     order: VecDeque<(Timestamp, Name)>,
-    /// Oldest first.
-    inbox: VecDeque<Early>,
-    inbox_bytes: usize,
-    /// Events that left the inbox unmatched.
-    dropped: u64,
+    inbox: Inbox,
     /// Whose time is over first, first.
     waiting: Vec<Waiting>,
     /// Whose job the store is asked for: whose time is over first, first.
@@ -110,7 +76,7 @@ pub(super) struct Webhooks {
 }
 
 impl Webhooks {
-    pub(super) fn new(policy: WebhookPolicy, on: bool) -> Self {
+    pub(super) fn new(policy: WebhookPolicy, on: bool, shard: Option<&Shard>) -> Self {
         Self {
             policy,
             on,
@@ -118,9 +84,7 @@ impl Webhooks {
             sweep_at: SWEEP,
             known: HashMap::new(),
             order: VecDeque::new(),
-            inbox: VecDeque::new(),
-            inbox_bytes: 0,
-            dropped: 0,
+            inbox: Inbox::new(policy, shard),
             waiting: Vec::new(),
             asked: BTreeMap::new(),
             next_ticket: 0,
@@ -128,9 +92,13 @@ impl Webhooks {
     }
 
     pub(super) fn next_deadline(&self) -> Option<Timestamp> {
-        let inbox = self.inbox.iter().flat_map(|early| early.replies.iter().map(|(at, _)| *at).chain([early.until]));
         let asked = self.asked.first_key_value().map(|(_, (until, _))| *until);
-        inbox.chain(self.waiting.first().map(|waiting| waiting.until)).chain(asked).min()
+        self.inbox
+            .next_deadline()
+            .into_iter()
+            .chain(self.waiting.first().map(|waiting| waiting.until))
+            .chain(asked)
+            .min()
     }
 
     /// Rids the index of jobs that are forgotten, once it has doubled: so it is never much larger than what the engine knows.
@@ -158,51 +126,12 @@ impl Webhooks {
         self.recall(&name, now);
     }
 
-    fn take_early(&mut self, is_it: impl Fn(&Early) -> bool) -> Option<Early> {
-        let early = self.inbox.remove(self.inbox.iter().position(is_it)?)?;
-        self.inbox_bytes = self.inbox_bytes.saturating_sub(early.size());
-        Some(early)
-    }
-
-    fn keep_early(&mut self, early: Early) {
-        self.inbox_bytes += early.size();
-        self.inbox.push_back(early);
-        while self.inbox.len() > self.policy.inbox || self.inbox_bytes > self.policy.inbox_bytes {
-            let Some(oldest) = self.take_early(|_| true) else { break };
-            self.drop_early(oldest, "there are too many");
-        }
-    }
-
-    /// It waited in vain. Whoever still waits for an answer is told to send it again.
-    fn drop_early(&mut self, early: Early, why: &str) {
-        self.dropped += 1;
-        tracing::info!(
-            reference = early.event.reference.as_ref().map_or("", Reference::as_str),
-            dropped = self.dropped,
-            why,
-            "a webhook waited in vain for its job: if there is one, a poll will find out"
-        );
-        for (_, reply) in early.replies {
-            let _ = reply.send(Delivery::Early);
-        }
-    }
-
     /// Answers those whose time is over.
     pub(super) fn handle_timeout(&mut self, now: Timestamp) {
         if self.next_deadline().is_none_or(|at| at > now) {
             return;
         }
-        for early in &mut self.inbox {
-            for (_, reply) in early.replies.extract_if(.., |(at, _)| *at <= now) {
-                let _ = reply.send(Delivery::Early);
-            }
-        }
-        // All of them wait for the same span, so the oldest goes first.
-        while self.inbox.front().is_some_and(|oldest| oldest.until <= now)
-            && let Some(oldest) = self.take_early(|_| true)
-        {
-            self.drop_early(oldest, "its time is over");
-        }
+        self.inbox.handle_timeout(now);
         while let Some(late) = self.asked.first_entry().filter(|asked| asked.get().0 <= now) {
             answer(late.remove().1, Delivery::NotDurable);
         }
@@ -243,7 +172,7 @@ impl<H> Driver<H> {
     }
 
     /// `asked`: the store has been, and knows no such job that has ended.
-    fn take_post(&mut self, Posted { event, reply }: Posted, asked: bool) {
+    fn take_post(&mut self, Posted { event, mut reply }: Posted, asked: bool) {
         let now = self.now;
         if event.reference.is_none() && event.key.is_none() {
             return answer(reply, Delivery::NoJob);
@@ -256,21 +185,11 @@ impl<H> Driver<H> {
                 None => answer(reply, Delivery::Repeated),
             };
         }
-        if self.webhooks.inbox.iter().any(|early| early.name == name)
-            && !self.may_be_early(&event)
-            && let Some(early) = self.webhooks.take_early(|early| early.name == name)
-        {
-            // Whatever might have been its job has a name by now, and it is another.
-            self.webhooks.drop_early(early, "no create is open");
-        }
-        if let Some(early) = self.webhooks.inbox.iter_mut().find(|early| early.name == name) {
-            if policy.unknown == UnknownJob::Accept {
-                return answer(reply, Delivery::Unknown { repeat: false });
+        if self.webhooks.inbox.has(&name) {
+            match self.wait_with(&name, &event, patience, reply) {
+                Some(back) => reply = back,
+                None => return,
             }
-            if early.replies.len() >= MOST_REPEATS {
-                return answer(reply, Delivery::Early);
-            }
-            return early.replies.push((patience, reply));
         }
         if let Some(id) = self.whose(&event) {
             self.webhooks.remember(name, Some(id), now);
@@ -291,17 +210,86 @@ impl<H> Driver<H> {
             self.webhooks.asked.insert(ticket, (patience, reply));
             return self.journal.ask(Question::Webhook { key, event: Box::new(event), ticket });
         }
-        if !self.may_be_early(&event) {
+        let (may_be, others) = (self.may_be_early(&event), self.others_to_ask(&event));
+        if !may_be && others == 0 {
             return answer(reply, Delivery::Unknown { repeat: policy.unknown == UnknownJob::Repeat });
         }
-        let replies = if policy.unknown == UnknownJob::Accept {
-            answer(reply, Delivery::Unknown { repeat: false });
-            Vec::new()
-        } else {
-            vec![(patience, reply)]
-        };
         let until = now.saturating_add(policy.inbox_for);
-        self.webhooks.keep_early(Early { event, name, until, replies });
+        let mut early = Early::new(event, name, until, (may_be, others));
+        match policy.unknown {
+            UnknownJob::Accept if others == 0 => answer(reply, Delivery::Unknown { repeat: false }),
+            _ => early.replies.push((patience, reply)),
+        }
+        let place = self.webhooks.inbox.keep(early);
+        self.ask_others(place);
+    }
+
+    /// Another delivery of an event that lies in the inbox. `None`: it waits with it, or is answered.
+    fn wait_with(
+        &mut self,
+        name: &Name,
+        event: &WebhookEvent,
+        patience: Timestamp,
+        reply: Sender<Delivery>,
+    ) -> Option<Sender<Delivery>> {
+        let (may_be, others) = (self.may_be_early(event), self.others_to_ask(event));
+        if !may_be && others == 0 {
+            // Whatever might have been its job has a name by now, and it is another.
+            self.webhooks.inbox.drop_one(name, "no create is open");
+            return Some(reply);
+        }
+        let accepts = self.webhooks.policy.unknown == UnknownJob::Accept && others == 0;
+        let mut reply = Some(reply);
+        let place = self.webhooks.inbox.with_one(name, |early| {
+            match reply.take() {
+                Some(reply) if accepts => answer(reply, Delivery::Unknown { repeat: false }),
+                Some(reply) if early.replies.len() >= MOST_REPEATS => answer(reply, Delivery::Early),
+                Some(reply) => early.replies.push((patience, reply)),
+                None => {}
+            }
+            early.ask_again(may_be, others)
+        });
+        self.ask_others(place.flatten());
+        // Still there if another shard has taken the event since it was seen.
+        reply
+    }
+
+    /// How many other shards are to be asked whether it is about a job of theirs: all, if it names one as the provider does.
+    fn others_to_ask(&self, event: &WebhookEvent) -> usize {
+        self.shard().filter(|_| event.reference.is_some()).map_or(0, |shard| shard.common.count - 1)
+    }
+
+    /// Those who know the job take it; the others say whether it may become theirs.
+    fn ask_others(&mut self, question: Option<Asking>) {
+        let (Some(Asking { early, reference, has_key }), Some(shard)) = (question, self.shard()) else { return };
+        let (home, count) = (shard.index, shard.common.count);
+        for other in (0..count).filter(|other| *other != home) {
+            let reference = reference.clone();
+            self.tasks.push_back(Task::Tell(other, Word(Said::Whose { early, home, reference, has_key })));
+        }
+    }
+
+    /// Another shard has an event about nobody's job there.
+    pub(super) fn look_for(&mut self, early: u64, home: usize, reference: &Reference, has_key: bool) {
+        let bears =
+            |id: &OperationId| self.engine.operation(*id).is_some_and(|it| it.reference().as_ref() == Some(reference));
+        if let Some(id) = self.webhooks.jobs.get(reference).copied().filter(bears) {
+            return self.match_early(id);
+        }
+        // When it is over, nobody here knows what the store has of it.
+        let may_be = self.closed || (!has_key && self.has_nameless());
+        self.tasks.push_back(Task::Tell(home, Word(Said::NotMine { early, may_be })));
+    }
+
+    /// Another shard does not know the job of an event that lies here.
+    pub(super) fn is_not_theirs(&mut self, early: u64, may_be: bool) {
+        let unknown = self.webhooks.policy.unknown;
+        let Some(replies) = self.webhooks.inbox.is_not_theirs(early, may_be, unknown == UnknownJob::Accept) else {
+            return;
+        };
+        for (_, reply) in replies {
+            answer(reply, Delivery::Unknown { repeat: unknown == UnknownJob::Repeat });
+        }
     }
 
     /// Whose job it is about, if that is known. One that waits for its payload is taken up if it will not need it now.
@@ -309,7 +297,7 @@ impl<H> Driver<H> {
         if let Some(reference) = &event.reference
             && let Some(id) = self.webhooks.jobs.get(reference).copied()
         {
-            if self.engine.operation(id).is_some_and(|operation| operation.reference() == Some(reference)) {
+            if self.engine.operation(id).is_some_and(|operation| operation.reference().as_ref() == Some(reference)) {
                 return Some(id);
             }
             self.webhooks.jobs.remove(reference);
@@ -329,6 +317,11 @@ impl<H> Driver<H> {
         if let Some(key) = &event.key {
             return self.journal.asks_for(key);
         }
+        self.has_nameless()
+    }
+
+    /// Whether there may be a job of which the provider's name is not known yet.
+    fn has_nameless(&self) -> bool {
         if self.journal.asking() > 0 {
             return true;
         }
@@ -346,12 +339,12 @@ impl<H> Driver<H> {
         let now = self.now;
         let had_ended = self.has_ended(id);
         let Some(operation) = self.engine.operation(id) else { return };
-        if had_ended && event.reference.as_ref().is_none_or(|reference| operation.reference() == Some(reference)) {
+        let known = operation.reference();
+        if had_ended && event.reference.as_ref().is_none_or(|reference| known.as_ref() == Some(reference)) {
             self.revise(id, &event);
         }
-        let Some(operation) = self.engine.operation(id) else { return };
-        if let Some(reference) = event.reference.filter(|reference| operation.reference() != Some(reference)) {
-            let has_another = operation.reference().is_some();
+        if let Some(reference) = event.reference.filter(|reference| known.as_ref() != Some(reference)) {
+            let has_another = known.is_some();
             self.engine.handle(Event::Webhook(id, Reading::Accepted(reference)), now);
             if has_another {
                 // The job of this key is another one, so what is said is not of it: a conflict, and no more.
@@ -380,24 +373,27 @@ impl<H> Driver<H> {
         }
         loop {
             let Some(operation) = self.engine.operation(id) else { return };
-            if let Some(reference) = operation.reference()
+            let (key, reference) = (operation.key(), operation.reference());
+            if let Some(reference) = &reference
                 && self.webhooks.jobs.get(reference) != Some(&id)
             {
                 self.webhooks.jobs.insert(reference.clone(), id);
             }
-            let Some(early) = self.webhooks.take_early(|early| early.is_about(operation.key(), operation.reference()))
-            else {
-                break;
-            };
+            let Some(early) = self.webhooks.inbox.take_about(&key, reference.as_ref()) else { break };
             let now = self.now;
-            self.webhooks.remember(early.name, Some(id), now);
-            self.told(id, early.event);
+            // Of another shard, where it is not known that it was taken here before.
+            let is_new = self.webhooks.recall(&early.name, now).is_none();
+            let delivery = if is_new { Delivery::Taken } else { Delivery::Repeated };
+            if is_new {
+                self.webhooks.remember(early.name, Some(id), now);
+                self.told(id, early.event);
+            }
             for (patience, reply) in early.replies {
-                self.promise(id, Delivery::Taken, patience, reply);
+                self.promise(id, delivery.clone(), patience, reply);
             }
         }
         self.webhooks.sweep(|reference, id| {
-            self.engine.operation(id).is_some_and(|operation| operation.reference() == Some(reference))
+            self.engine.operation(id).is_some_and(|operation| operation.reference().as_ref() == Some(reference))
         });
     }
 
@@ -450,7 +446,7 @@ const fn proves_created(event: &WebhookEvent) -> bool {
 #[cfg(test)]
 mod tests {
     use steadfast_core::engine::Limits;
-    use steadfast_core::{Engine, Gate, OperationPolicy, Seed};
+    use steadfast_core::{Engine, Fingerprint, Gate, Key, OperationPolicy, Seed};
 
     use super::*;
 
@@ -460,7 +456,7 @@ mod tests {
         let mut engine = Engine::new(OperationPolicy::default(), Gate::unlimited(), Limits::default(), Seed::new(7));
         let key = Key::new("order-42").unwrap();
         let id = engine.submit(key, Fingerprint::new([0; 16]), Timestamp::EPOCH).unwrap().id();
-        let mut webhooks = Webhooks::new(WebhookPolicy::default(), true);
+        let mut webhooks = Webhooks::new(WebhookPolicy::default(), true, None);
         for live in [10, 3_000, 10] {
             for n in 0..20_000 {
                 webhooks.jobs.insert(Reference::new(format!("txn-{n}")).unwrap(), id);

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use proptest::prelude::*;
 use steadfast_core::engine::Limits;
 use steadfast_core::{Engine, Fingerprint, Gate, Key, OperationPolicy};
 use steadfast_store::Store;
 
+use super::work::QUICK;
 use super::*;
 
 /// What an append does.
@@ -32,10 +34,14 @@ struct Shelf {
 struct Fickle {
     shelf: Arc<Mutex<Shelf>>,
     how: Vec<How>,
+    /// Whether a commit takes its time, as one that syncs does. It is spent, not slept.
+    slow: bool,
 }
 
 impl Store for Fickle {
     fn append(&mut self, entries: &[Entry]) -> Result<(), StoreError> {
+        let began = Instant::now();
+        while self.slow && began.elapsed() < 2 * QUICK {}
         let numbers: Vec<u32> = entries.iter().map(|entry| entry.record.attempts).collect();
         let mut shelf = self.shelf.lock().unwrap();
         shelf.appends += 1;
@@ -133,9 +139,9 @@ struct World {
 }
 
 impl World {
-    fn new(how: Vec<How>) -> Self {
+    fn new(how: Vec<How>, slow: bool) -> Self {
         let shelf = Arc::new(Mutex::new(Shelf::default()));
-        let store: Home = Box::new(Fickle { shelf: shelf.clone(), how });
+        let store: Home = Box::new(Fickle { shelf: shelf.clone(), how, slow });
         let policy = OperationPolicy::default();
         let backoff = policy.persist().clone();
         let now = Timestamp::from_secs(1);
@@ -196,7 +202,10 @@ impl World {
                     self.started(Some(Started::Work(work)));
                 }
             }
-            Step::Feed => self.journal.feed(),
+            Step::Feed => {
+                let work = self.journal.feed().map(Started::Work);
+                self.started(work);
+            }
             Step::Work => {
                 if let Some(work) = self.work.take() {
                     let last = work.run(|worked| self.worked.push_back(worked));
@@ -223,8 +232,8 @@ impl World {
 
 proptest! {
     #[test]
-    fn each_record_has_one_fate_in_their_order_and_nothing_overtakes_what_is_in_doubt(steps in steps(), how in ways()) {
-        let mut world = World::new(how);
+    fn each_record_has_one_fate_in_their_order_and_nothing_overtakes_what_is_in_doubt(steps in steps(), how in ways(), slow: bool) {
+        let mut world = World::new(how, slow);
         for step in steps {
             world.step(step);
         }
@@ -244,9 +253,9 @@ proptest! {
 /// What was queued while a commit ran goes with the next, which needs nobody to begin it.
 #[test]
 fn the_store_goes_on_by_itself_with_what_was_laid_out() {
-    let mut world = World::new(Vec::new());
-    // First it forgets, which is due from the start.
-    for step in [Step::Start, Step::Work, Step::Hear, Step::Done] {
+    let mut world = World::new(Vec::new(), true);
+    // First it forgets, which is due from the start. (What came last is heard of twice if the store stayed for more.)
+    for step in [Step::Start, Step::Work, Step::Hear, Step::Done, Step::Hear] {
         world.step(step);
     }
     for step in [Step::Push(1), Step::Start, Step::Push(1), Step::Start, Step::Push(1), Step::Follow, Step::Work] {
@@ -257,6 +266,30 @@ fn the_store_goes_on_by_itself_with_what_was_laid_out() {
     for step in [Step::Hear, Step::Done, Step::Hear, Step::Done] {
         world.step(step);
     }
+    assert!(!world.journal.is_idle(), "the store stays for more, and has not said that there was none");
+    world.step(Step::Hear);
     assert_eq!(world.told, 3);
     assert!(world.journal.is_idle());
+}
+
+/// A driver that carries out much at once must not let the store stand still until it is done: they would take turns.
+#[test]
+fn a_store_that_stands_still_begins_once_there_is_much() {
+    let mut world = World::new(Vec::new(), true);
+    for step in [Step::Start, Step::Work, Step::Hear, Step::Done, Step::Hear] {
+        world.step(step);
+    }
+    for step in [Step::Push(MANY as u8 - 1), Step::Feed] {
+        world.step(step);
+    }
+    assert!(world.work.is_none(), "for a few it waits for more");
+    for step in [Step::Push(1), Step::Feed] {
+        world.step(step);
+    }
+    assert!(world.work.is_some());
+    for step in [Step::Push(MANY as u8), Step::Feed, Step::Work, Step::Hear, Step::Done, Step::Hear, Step::Done] {
+        world.step(step);
+    }
+    assert_eq!(world.shelf.lock().unwrap().appends, 2, "the second was laid out while the first was worked on");
+    assert_eq!(world.told, 2 * MANY);
 }

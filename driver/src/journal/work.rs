@@ -5,12 +5,14 @@
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use steadfast_core::{Key, Timestamp};
 use steadfast_store::{Entry, Store, StoreError};
 
 use crate::keep::Keep;
+use crate::meter::Commits;
 
 pub(super) type Home = Box<dyn Store>;
 
@@ -38,13 +40,35 @@ pub(super) struct Brought {
     pub(super) forgot: Option<Result<usize, StoreError>>,
 }
 
+/// How long the store's thread stays at most when nothing is laid out: about as long as a commit takes. What one allowed is carried out in that time, and
+/// asks for the next; to be woken where it stands costs half of what it costs to begin anew.
+const LINGER: Duration = Duration::from_micros(200);
+
+/// A store that is quicker than this syncs nothing, and is not worth staying for.
+pub(super) const QUICK: Duration = Duration::from_micros(50);
+
 /// Where the next piece lies.
 #[derive(Clone, Default)]
-pub(super) struct Tray(Arc<Mutex<Option<Piece>>>);
+pub(super) struct Tray(Arc<(Mutex<Option<Piece>>, Condvar)>);
 
 impl Tray {
     pub(super) fn lock(&self) -> MutexGuard<'_, Option<Piece>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says that something lies there, to who waits for it.
+    pub(super) fn call(&self) {
+        self.0.1.notify_one();
+    }
+
+    fn take(&self) -> Option<Piece> {
+        self.lock().take()
+    }
+
+    /// Waits a little for the next piece.
+    fn wait(&self) -> Option<Piece> {
+        let waited = self.0.1.wait_timeout_while(self.lock(), LINGER, |piece| piece.is_none());
+        waited.unwrap_or_else(PoisonError::into_inner).0.take()
     }
 }
 
@@ -55,34 +79,38 @@ pub struct Work {
     keep: Keep,
     piece: Piece,
     tray: Tray,
+    commits: Commits,
 }
 
 impl Work {
-    pub(super) const fn new(home: Home, keep: Keep, piece: Piece, tray: Tray) -> Self {
-        Self { home, keep, piece, tray }
+    pub(super) const fn new(home: Home, keep: Keep, piece: Piece, tray: Tray, commits: Commits) -> Self {
+        Self { home, keep, piece, tray, commits }
     }
 
     /// Does it, and no more: for an adapter to which a moment between two commits does not matter. What is laid out meanwhile goes into the next work. Blocks.
     pub fn run_one(self) -> Worked {
-        let Self { mut home, keep, piece, .. } = self;
-        match catch_unwind(AssertUnwindSafe(|| one(&mut home, &keep, piece))) {
+        let Self { mut home, keep, piece, commits, .. } = self;
+        match catch_unwind(AssertUnwindSafe(|| one(&mut home, &keep, piece, &commits))) {
             Ok(brought) => Worked(What::Last(brought, home)),
             Err(_) => Worked::lost(),
         }
     }
 
-    /// Does it, and what is laid out meanwhile, until there is nothing left or something went wrong: then what lies there must wait. Blocks. Tells what came of each
-    /// piece but the last, which it returns: feed all of them to the driver, in this order. A store that panics costs the journal, and no more.
+    /// Does it, and what is laid out meanwhile and for a moment after, until there is nothing left or something went wrong: then what lies there must wait.
+    /// Blocks. Tells what came of the pieces, and returns what came last: of the last piece, or that there was no more. Feed all of it to the driver, in this
+    /// order. A store that panics costs the journal, and no more.
     pub fn run(self, mut tell: impl FnMut(Worked)) -> Worked {
-        let Self { mut home, keep, mut piece, tray } = self;
+        let Self { mut home, keep, mut piece, tray, commits } = self;
         loop {
-            let done = catch_unwind(AssertUnwindSafe(|| one(&mut home, &keep, piece)));
+            let began = Instant::now();
+            let done = catch_unwind(AssertUnwindSafe(|| one(&mut home, &keep, piece, &commits)));
             let Ok(brought) = done else { return Worked::lost() };
-            if brought.result.is_err() {
+            let next = if brought.result.is_ok() { tray.take() } else { None };
+            if next.is_none() && (brought.result.is_err() || began.elapsed() < QUICK) {
                 return Worked(What::Last(brought, home));
             }
-            let Some(next) = tray.lock().take() else { return Worked(What::Last(brought, home)) };
             tell(Worked(What::Piece(brought)));
+            let Some(next) = next.or_else(|| tray.wait()) else { return Worked(What::Free(home)) };
             piece = next;
         }
     }
@@ -104,6 +132,8 @@ pub(super) enum What {
     Piece(Brought),
     /// Of the last one; the store is free.
     Last(Brought, Home),
+    /// There was no other after the last one; the store is free.
+    Free(Home),
     /// Nothing is known: the store is gone.
     Lost,
 }
@@ -120,17 +150,18 @@ impl fmt::Debug for Worked {
         f.write_str(match self.0 {
             What::Piece(_) => "Worked(a piece)",
             What::Last(..) => "Worked(the last piece)",
+            What::Free(_) => "Worked(nothing more)",
             What::Lost => "Worked(lost)",
         })
     }
 }
 
-fn one(home: &mut Home, keep: &Keep, piece: Piece) -> Brought {
+fn one(home: &mut Home, keep: &Keep, piece: Piece, commits: &Commits) -> Brought {
     let Piece { mut entries, sealed, keys, forget } = piece;
     let seal = |entry: &mut Entry| if sealed { Ok(()) } else { keep.seal(entry) };
     let result = match entries.iter_mut().try_for_each(seal) {
         Ok(()) if entries.is_empty() => Ok(()),
-        Ok(()) => home.append(&entries),
+        Ok(()) => commits.time(|| home.append(&entries)),
         Err(panicked) => Err(StoreError::write(panicked)),
     };
     if result.is_ok() {

@@ -150,6 +150,15 @@ impl Provider for DeepvueBulk {
         }
     }
 
+    fn route(&self, kind: Kind) -> Option<String> {
+        let end: &[&str] = match kind {
+            Kind::Create => &[&self.product, "batch"],
+            Kind::Poll => &["batch-processing-status"],
+            _ => return None,
+        };
+        Some(self.base.join(&[&["v1", "verification"], end].concat(), &[]).ok()?.path().to_owned())
+    }
+
     fn read(&self, answer: &Answer<'_>) -> Result<Reading, Failure> {
         match answer.kind {
             Kind::Create => reading::of_create(answer, Shape::Reference),

@@ -7,9 +7,9 @@ use core::fmt;
 
 use http::StatusCode;
 use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use steadfast_core::Reference;
 use steadfast_core::operation::Reading;
 use steadfast_core::retry::{Certainty, Class, Failure};
+use steadfast_core::{Kind, Reference};
 
 use super::Shape;
 use crate::json::{Object, object, plain};
@@ -125,12 +125,20 @@ fn pending(answer: &Answer<'_>) -> Reading {
 
 /// Whether the access token is over, by the status or by the code in the body.
 pub(super) fn is_unauthorized(answer: &Answer<'_>) -> bool {
+    /// With what else is looked at, of whatever type: where that is no JSON, as a number beyond all numbers, neither is the code.
     #[derive(serde::Deserialize)]
     struct Coded {
         code: Option<u16>,
+        #[serde(rename = "transaction_id")]
+        _transaction_id: Option<serde_json::Value>,
+        #[serde(rename = "request_id")]
+        _request_id: Option<serde_json::Value>,
     }
-    answer.status == StatusCode::UNAUTHORIZED
-        || (answer.status.is_success() && object(answer.body).is_some_and(|it: Coded| it.code == Some(401)))
+    let code = || match answer.kind {
+        Kind::Poll => object(answer.body).and_then(|it: Polled| it.code),
+        _ => object(answer.body).and_then(|it: Coded| it.code),
+    };
+    answer.status == StatusCode::UNAUTHORIZED || (answer.status.is_success() && code() == Some(401))
 }
 
 /// Of a batch: by the code in `data`, the output file, and the counts if there are any.

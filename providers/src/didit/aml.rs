@@ -132,6 +132,11 @@ impl Provider for DiditAml {
         }
     }
 
+    fn route(&self, kind: Kind) -> Option<String> {
+        let url = self.base.join(&["v3", "aml", ""], &[]);
+        if kind == Kind::Create { Some(url.ok()?.path().to_owned()) } else { None }
+    }
+
     fn read(&self, answer: &Answer<'_>) -> Result<Reading, Failure> {
         let failure = reading::failure(answer);
         if answer.kind != Kind::Create || !answer.status.is_success() {

@@ -1,48 +1,8 @@
 //! What is wrong with a profile, and where; and why a good one cannot be connected. Neither repeats a secret.
 
-use super::file::Place;
+pub use crate::document::DocumentError as ProfileError;
 use crate::webhook::SetupError;
 use crate::{BaseUrlError, SecretError};
-
-/// A profile was refused: the line, the field, what is wrong with it, and what would be right.
-///
-/// ```
-/// use steadfast_providers::profile::Profile;
-///
-/// let wrong = Profile::parse("name = \"acme\"\nbase_url = \"http://api.example.com\"").unwrap_err();
-/// assert_eq!((wrong.line(), wrong.field()), (2, "base_url"));
-/// assert!(wrong.to_string().starts_with("line 2, base_url: "));
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("line {}{}: {problem}", place.line, place.named())]
-pub struct ProfileError {
-    place: Place,
-    problem: Box<str>,
-}
-
-impl ProfileError {
-    pub(super) fn new(place: &Place, problem: impl Into<Box<str>>) -> Self {
-        Self { place: place.clone(), problem: problem.into() }
-    }
-
-    /// Which line of the file, from 1.
-    #[must_use]
-    pub const fn line(&self) -> usize {
-        self.place.line
-    }
-
-    /// Which field, from the top: `poll.state.values`. Empty where the text is no TOML.
-    #[must_use]
-    pub const fn field(&self) -> &str {
-        &self.place.field
-    }
-
-    /// What is wrong with it, and what would be right.
-    #[must_use]
-    pub const fn problem(&self) -> &str {
-        &self.problem
-    }
-}
 
 /// Why a profile cannot be connected to its provider. It names variables and never repeats what is in them.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

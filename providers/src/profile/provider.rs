@@ -118,6 +118,10 @@ impl Provider for ProfileProvider {
         call.sent.fill(ask, &self.base, &self.profile.origins, &self.secrets)
     }
 
+    fn route(&self, kind: Kind) -> Option<String> {
+        self.profile.call(kind)?.sent.route(&self.base)
+    }
+
     fn read(&self, answer: &Answer<'_>) -> Result<Reading, Failure> {
         self.profile.read_at(answer, &self.base)
     }

@@ -131,6 +131,13 @@ impl Sent {
         Ok(request)
     }
 
+    /// Its path as it stands in the file; none if that is the reference itself.
+    pub(super) fn route(&self, base: &BaseUrl) -> Option<String> {
+        let Target::Path(segments) = &self.target else { return None };
+        let segments = segments.iter().map(|segment| format!("/{segment}"));
+        Some(format!("{}{}", base.prefix(), segments.collect::<String>()))
+    }
+
     fn url(&self, ask: &Ask<'_>, base: &BaseUrl, origins: &Origins, secrets: &Secrets) -> Result<Uri, RequestError> {
         let segments = match &self.target {
             Target::Reference => {

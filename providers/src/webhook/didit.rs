@@ -22,7 +22,7 @@ use steadfast_core::Timestamp;
 
 use super::canonical::canonical;
 use super::encoding::{exact, tag_from_hex, unix_seconds};
-use super::scheme::{Claim, HEX, seconds, single, usable_id};
+use super::scheme::{Claim, Claims, HEX, seconds, single, usable_id};
 use super::{SetupError, WebhookError};
 use crate::json::object;
 
@@ -93,9 +93,9 @@ impl DiditSignatures {
         self.forms().next().map(|_| ()).ok_or(SetupError::NoSignature)
     }
 
-    pub(super) fn claims(self, headers: &HeaderMap) -> Result<Vec<Claim<'_>>, WebhookError> {
-        let mut claims = Vec::new();
-        for form in self.forms() {
+    pub(super) fn claims(self, headers: &HeaderMap) -> Result<Claims<'_>, WebhookError> {
+        let mut claims = Claims::default();
+        for (form, place) in self.forms().zip(&mut claims) {
             let header = form.header();
             let Some(text) = single(headers, &header)? else { continue };
             if text.is_empty() {
@@ -104,9 +104,9 @@ impl DiditSignatures {
             let Some(signature) = tag_from_hex(text) else {
                 return Err(WebhookError::Malformed { header, expected: HEX });
             };
-            claims.push(Claim::of_body(header, form, signature));
+            *place = Some(Claim::of_body(header, form, signature));
         }
-        if claims.is_empty() {
+        if claims.iter().all(Option::is_none) {
             let best = self.forms().next().unwrap_or(Form::Raw);
             return Err(WebhookError::Missing(best.header()));
         }

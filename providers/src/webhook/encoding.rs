@@ -33,22 +33,25 @@ pub(super) fn tag_to_base64(tag: &[u8; 32]) -> String {
 
 /// 64 digits, lower case.
 pub(super) fn tag_from_hex(text: &str) -> Option<[u8; 32]> {
-    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+    let digits: &[u8; 64] = text.as_bytes().try_into().ok()?;
+    // Without a branch on each digit: this is a tenth of what a verification costs otherwise.
+    let nibbles = digits.map(nibble);
     let mut tag = [0; 32];
-    if !rest.is_empty() || pairs.len() != tag.len() {
-        return None;
+    for (byte, [high, low]) in tag.iter_mut().zip(nibbles.as_chunks::<2>().0) {
+        *byte = high << 4 | low & 15;
     }
-    for (byte, [high, low]) in tag.iter_mut().zip(pairs) {
-        *byte = nibble(*high)? << 4 | nibble(*low)?;
-    }
-    Some(tag)
+    nibbles.iter().all(|nibble| *nibble < 16).then_some(tag)
 }
 
-const fn nibble(digit: u8) -> Option<u8> {
-    match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        _ => None,
+/// Beyond 15 for what is no digit.
+const fn nibble(digit: u8) -> u8 {
+    let (number, letter) = (digit.wrapping_sub(b'0'), digit.wrapping_sub(b'a'));
+    if number < 10 {
+        number
+    } else if letter < 6 {
+        letter + 10
+    } else {
+        0xff
     }
 }
 

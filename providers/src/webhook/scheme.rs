@@ -83,16 +83,39 @@ pub(super) struct Claim<'h> {
     pub(super) before: String,
     /// What of the body the signatures are of; `Raw` but for Didit's.
     pub(super) form: Form,
-    /// At most [`MAX_SIGNATURES`].
-    pub(super) signatures: Vec<[u8; 32]>,
+    pub(super) signatures: Signatures,
     id: Option<&'h str>,
     timestamp: Option<Timestamp>,
+}
+
+/// What a delivery claims: the best first, and at least one thing. No more than Didit's three.
+pub(super) type Claims<'h> = [Option<Claim<'h>>; 3];
+
+/// The signatures of one header, at most [`MAX_SIGNATURES`]. Nearly always there is one, which needs no room of its own.
+#[derive(Default)]
+pub(super) struct Signatures {
+    first: Option<[u8; 32]>,
+    others: Vec<[u8; 32]>,
+}
+
+impl Signatures {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &[u8; 32]> {
+        self.first.iter().chain(&self.others)
+    }
+}
+
+impl FromIterator<[u8; 32]> for Signatures {
+    fn from_iter<I: IntoIterator<Item = [u8; 32]>>(signatures: I) -> Self {
+        let mut signatures = signatures.into_iter();
+        Self { first: signatures.next(), others: signatures.collect() }
+    }
 }
 
 impl<'h> Claim<'h> {
     /// One signature, of the body in this form and of nothing before it.
     pub(super) fn of_body(header: HeaderName, form: Form, signature: [u8; 32]) -> Self {
-        Self { header, before: String::new(), form, signatures: vec![signature], id: None, timestamp: None }
+        let signatures = Signatures { first: Some(signature), others: Vec::new() };
+        Self { header, before: String::new(), form, signatures, id: None, timestamp: None }
     }
 
     /// What is signed after `before`; `None` if nothing of this body can have been.
@@ -130,15 +153,15 @@ impl Scheme {
         if key.is_empty() { Err(SetupError::EmptySecret { at }) } else { Ok(key) }
     }
 
-    /// What the delivery claims: at least one thing, the best first.
-    pub(super) fn claims<'h>(&self, headers: &'h HeaderMap) -> Result<Vec<Claim<'h>>, WebhookError> {
+    /// What the delivery claims.
+    pub(super) fn claims<'h>(&self, headers: &'h HeaderMap) -> Result<Claims<'h>, WebhookError> {
         let claim = match self {
             Self::StandardWebhooks => standard_claim(headers),
             Self::Stripe => stripe_claim(headers),
             Self::Didit(accepted) => return accepted.claims(headers),
             Self::Hmac { header, encoding, prefix } => body_claim(headers, header, *encoding, prefix),
         };
-        Ok(vec![claim?])
+        Ok([Some(claim?), None, None])
     }
 
     /// The id and time that a right signature of this text covers.

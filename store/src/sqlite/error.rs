@@ -194,7 +194,7 @@ impl From<Fault> for OpenError {
     fn from(fault: Fault) -> Self {
         match fault {
             Fault::Damage(damage) => damage.into(),
-            Fault::Sqlite(error) => error.into(),
+            Fault::Sqlite(error) => Self::sqlite(error),
         }
     }
 }
@@ -205,8 +205,9 @@ impl From<Damage> for OpenError {
     }
 }
 
-impl From<rusqlite::Error> for OpenError {
-    fn from(error: rusqlite::Error) -> Self {
+impl OpenError {
+    /// Not by `From`, which would make a SQLite library's releases ours.
+    pub(super) fn sqlite(error: rusqlite::Error) -> Self {
         match error.sqlite_error_code() {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Locked,
             Some(ErrorCode::NotADatabase) => Self::Foreign,

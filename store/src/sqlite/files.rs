@@ -48,7 +48,7 @@ pub(super) fn open(path: &Path, access: Access) -> Result<(Connection, Access), 
     prepare(path, access)?;
     let connection = connect(path, access)?;
     connection.set_prepared_statement_cache_capacity(32);
-    connection.execute_batch("BEGIN EXCLUSIVE")?;
+    connection.execute_batch("BEGIN EXCLUSIVE").map_err(OpenError::sqlite)?;
     let found = schema::look(&connection)?;
     if found == Found::Empty {
         not_emptied(path)?;
@@ -59,19 +59,20 @@ pub(super) fn open(path: &Path, access: Access) -> Result<(Connection, Access), 
         (Found::Version(_), Access::Read) => return Err(OpenError::Foreign),
         (Found::Empty, Access::Write) => {
             schema::migrate(&connection, found)?;
-            Head::create(&connection)?;
+            Head::create(&connection).map_err(OpenError::sqlite)?;
         }
         (Found::Version(_), Access::Write) => schema::migrate(&connection, found)?,
     }
     schema::check(&connection)?;
-    connection.execute_batch("COMMIT")?;
+    connection.execute_batch("COMMIT").map_err(OpenError::sqlite)?;
     match access {
-        Access::Read => connection.execute_batch("PRAGMA query_only = ON")?,
+        Access::Read => connection.execute_batch("PRAGMA query_only = ON").map_err(OpenError::sqlite)?,
         Access::Write => {
             for suffix in ["", "-wal", "-mark"] {
                 owner_only(&beside(path, suffix))?;
             }
-            let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
+            let mode: String =
+                connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)).map_err(OpenError::sqlite)?;
             if mode != "wal" {
                 return Err(OpenError::ReadOnly);
             }
@@ -146,17 +147,17 @@ fn connect(path: &Path, access: Access) -> Result<Connection, OpenError> {
     // Before SQLite makes one.
     let has_log = beside(path, "-wal").exists();
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags)?;
-    let connection = match (connection.is_readonly(MAIN_DB)?, access) {
+    let connection = Connection::open_with_flags(path, flags).map_err(OpenError::sqlite)?;
+    let connection = match (connection.is_readonly(MAIN_DB).map_err(OpenError::sqlite)?, access) {
         (true, Access::Write) => return Err(OpenError::ReadOnly),
         (true, Access::Read) => immutable(path)?,
         (false, _) => connection,
     };
-    connection.busy_timeout(Duration::ZERO)?;
-    connection.execute_batch(SETTINGS)?;
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+    connection.busy_timeout(Duration::ZERO).map_err(OpenError::sqlite)?;
+    connection.execute_batch(SETTINGS).map_err(OpenError::sqlite)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true).map_err(OpenError::sqlite)?;
     // Who only looks, or refuses what is there, leaves the log as it is: it may be all that is left. And leaves none where there was none.
-    leave_log(&connection, has_log)?;
+    leave_log(&connection, has_log).map_err(OpenError::sqlite)?;
     Ok(connection)
 }
 
@@ -180,5 +181,5 @@ fn immutable(path: &Path) -> Result<Connection, OpenError> {
     }
     uri.push_str("?immutable=1");
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
-    Ok(Connection::open_with_flags(uri, flags)?)
+    Connection::open_with_flags(uri, flags).map_err(OpenError::sqlite)
 }

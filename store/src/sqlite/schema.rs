@@ -61,9 +61,9 @@ pub(super) enum Found {
 
 pub(super) fn look(connection: &Connection) -> Result<Found, OpenError> {
     let number = |pragma| connection.query_row(pragma, [], |row| row.get::<_, i64>(0));
-    let application = number("PRAGMA application_id")?;
-    let version = number("PRAGMA user_version")?;
-    let objects = number("SELECT count(*) FROM sqlite_schema")?;
+    let application = number("PRAGMA application_id").map_err(OpenError::sqlite)?;
+    let version = number("PRAGMA user_version").map_err(OpenError::sqlite)?;
+    let objects = number("SELECT count(*) FROM sqlite_schema").map_err(OpenError::sqlite)?;
     match (application, version) {
         (0, 0) if objects == 0 => Ok(Found::Empty),
         (APPLICATION_ID, VERSION..=i64::MAX) if version > VERSION => Err(OpenError::Newer { version }),
@@ -79,23 +79,27 @@ pub(super) fn migrate(connection: &Connection, found: Found) -> Result<(), OpenE
         Found::Version(version) => usize::try_from(version).unwrap_or_default(),
     };
     for (_, text) in MIGRATIONS.iter().skip(from).copied().flatten() {
-        connection.execute_batch(text)?;
+        connection.execute_batch(text).map_err(OpenError::sqlite)?;
     }
-    connection.execute_batch(&format!("PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}"))?;
+    connection
+        .execute_batch(&format!("PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}"))
+        .map_err(OpenError::sqlite)?;
     Ok(())
 }
 
 /// Whether tables and the view are what was written, and nobody has put a trigger beside them.
 pub(super) fn check(connection: &Connection) -> Result<(), OpenError> {
-    let mut text =
-        connection.prepare("SELECT sql FROM sqlite_schema WHERE name = ?1 AND (rootpage > 1 OR type = 'view')")?;
+    let mut text = connection
+        .prepare("SELECT sql FROM sqlite_schema WHERE name = ?1 AND (rootpage > 1 OR type = 'view')")
+        .map_err(OpenError::sqlite)?;
     for (name, expected) in MIGRATIONS.iter().copied().flatten() {
-        let found: Option<String> = text.query_row([name], |row| row.get(0)).optional()?;
+        let found: Option<String> = text.query_row([name], |row| row.get(0)).optional().map_err(OpenError::sqlite)?;
         if found.as_deref() != Some(*expected) {
             return Err(Damage::Schema.into());
         }
     }
-    let triggers: i64 =
-        connection.query_row("SELECT count(*) FROM sqlite_schema WHERE type = 'trigger'", [], |row| row.get(0))?;
+    let triggers: i64 = connection
+        .query_row("SELECT count(*) FROM sqlite_schema WHERE type = 'trigger'", [], |row| row.get(0))
+        .map_err(OpenError::sqlite)?;
     if triggers == 0 { Ok(()) } else { Err(Damage::Schema.into()) }
 }

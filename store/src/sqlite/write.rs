@@ -5,9 +5,7 @@
 //! was. Of anything else the row is read. What is remembered is what this process wrote; should the file disagree, then so do the head's count and sum.
 //! After a transaction that failed all of it is forgotten, so it never tells of what is not there.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
-
+use hashbrown::HashTable;
 use rusqlite::{CachedStatement, Connection};
 use steadfast_core::operation::Stage;
 use steadfast_core::{Fingerprint, Outcome, Timestamp};
@@ -76,47 +74,36 @@ fn times(entry: &Entry) -> Times {
     Times { accepted: when(entry.record.stage == Stage::Accepted), ended: when(entry.has_ended()) }
 }
 
-/// The rows that were written lately, by their `first`, each with its key's [name](super::places::Places::name): those of jobs that go on.
+/// The rows that were written lately, by their keys' [names](super::places::Places::name): those of jobs that go on. So few that they stay near, where
+/// the place of one key among all would have to be fetched from far.
 #[derive(Debug, Default)]
-pub(super) struct Recent(HashMap<i64, (u64, Known), BuildHasherDefault<ByNumber>>);
-
-/// Row numbers are counted out by ourselves: they spread well enough when they are multiplied.
-#[derive(Debug, Default)]
-struct ByNumber(u64);
-
-impl Hasher for ByNumber {
-    fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|byte| self.write_i64(i64::from(*byte)));
-    }
-
-    fn write_i64(&mut self, number: i64) {
-        self.0 = (self.0 ^ number.cast_unsigned()).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    }
-
-    fn finish(&self) -> u64 {
-        self.0 ^ self.0 >> 32
-    }
-}
+pub(super) struct Recent(HashTable<(u64, Known)>);
 
 impl Recent {
     /// So many are remembered, in some three megabytes; then all are forgotten, and those that go on are read once.
     pub(super) const MOST: usize = 16_384;
 
-    /// What is known of this row, if it is this key's and was this entry's job's.
-    pub(super) fn get(&self, first: i64, name: u64, entry: &Entry) -> Option<Known> {
-        let (of, known) = self.0.get(&first)?;
-        (*of == name && known.job == job(entry)).then_some(*known)
+    /// What is known of the row of the key of this name, if it was this entry's job's.
+    pub(super) fn get(&self, name: u64, entry: &Entry) -> Option<Known> {
+        let (_, known) = self.0.find(name, |(of, _)| *of == name)?;
+        (known.job == job(entry)).then_some(*known)
     }
 
-    pub(super) fn insert(&mut self, known: Known, name: u64) {
-        if self.0.len() >= Self::MOST && !self.0.contains_key(&known.first) {
+    pub(super) fn insert(&mut self, name: u64, known: Known) {
+        if let Some(place) = self.0.find_mut(name, |(of, _)| *of == name) {
+            place.1 = known;
+            return;
+        }
+        if self.0.len() >= Self::MOST {
             self.clear();
         }
-        self.0.insert(known.first, (name, known));
+        self.0.insert_unique(name, (name, known), |(of, _)| *of);
     }
 
-    pub(super) fn remove(&mut self, first: i64) {
-        self.0.remove(&first);
+    pub(super) fn remove(&mut self, name: u64) {
+        if let Ok(place) = self.0.find_entry(name, |(of, _)| *of == name) {
+            place.remove();
+        }
     }
 
     #[cfg(test)]

@@ -174,7 +174,7 @@ impl Flawed {
 
     /// The key that goes over the wire.
     pub(super) fn key_of(&self, id: OperationId, attempt: Attempt) -> Option<Key> {
-        let key = self.engine.operation(id)?.key().clone();
+        let key = self.engine.operation(id)?.key();
         let renewed = self.flaw == Some(Flaw::NewKeyOnRetry) && attempt.kind == Kind::Create && attempt.number > 1;
         if renewed { Key::new(format!("{}-{}", key.as_str(), attempt.number)).ok() } else { Some(key) }
     }

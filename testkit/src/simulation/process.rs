@@ -305,7 +305,7 @@ impl World {
         let sender = process.engine.key_of(id, attempt).zip(process.jobs.get(&id).copied());
         self.books.hold(R(11), sender.is_some(), || format!("a request leaves, of {id:?} that nobody knows"));
         let (Some((key, job)), Some(operation)) = (sender, process.engine.engine().operation(id)) else { return };
-        let (reference, fingerprint) = (operation.reference().cloned(), operation.fingerprint());
+        let (reference, fingerprint) = (operation.reference(), operation.fingerprint());
         self.check_send(id, job, &key, fingerprint, attempt);
         let flight = Flight { job, kind: attempt.kind, in_the_air: true };
         if let Some(process) = &mut self.process {
@@ -416,8 +416,9 @@ impl World {
         let id = if self.settings.webhooks_by_key {
             engine.find(&mail.key)
         } else {
-            let known =
-                |id: &&OperationId| engine.operation(**id).is_some_and(|it| it.reference() == Some(&mail.reference));
+            let known = |id: &&OperationId| {
+                engine.operation(**id).is_some_and(|it| it.reference().as_ref() == Some(&mail.reference))
+            };
             process.jobs.keys().find(known).copied()
         };
         let Some(id) = id else {
@@ -459,7 +460,7 @@ impl World {
             process
                 .jobs
                 .keys()
-                .any(|id| engine.operation(*id).is_some_and(|it| it.reference() == Some(&mail.reference)))
+                .any(|id| engine.operation(*id).is_some_and(|it| it.reference().as_ref() == Some(&mail.reference)))
         };
         let due = process.parked.iter().position(known);
         if let Some(at) = due {

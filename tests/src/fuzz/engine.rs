@@ -241,7 +241,7 @@ impl World {
                 let id = self.id(script);
                 // Who says so without having been told has looked.
                 if let Some((key, outcome)) = self.engine.operation(id).and_then(|it| Some((it.key(), it.outcome()?))) {
-                    self.books.ended(key, outcome);
+                    self.books.ended(&key, outcome);
                 }
                 self.deliver(id);
             }

@@ -113,5 +113,5 @@ fn check_restore(record: Record, choice: usize) {
         let Some(next) = next else { break };
         at = next;
     }
-    assert!(engine.operation(id).is_none_or(|operation| operation.key() == &key));
+    assert!(engine.operation(id).is_none_or(|operation| operation.key() == key));
 }

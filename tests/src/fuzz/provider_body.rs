@@ -116,7 +116,7 @@ fn check_failure(answer: &Answer<'_>, body: Option<&Value>, failure: Failure) {
     });
     let proved = match effective {
         Some(408 | 409) | None => false,
-        Some(300..=499) => true,
+        Some(307 | 308 | 400..=499) => true,
         Some(503) => source_down,
         Some(_) => false,
     };

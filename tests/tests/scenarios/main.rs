@@ -133,14 +133,14 @@ impl Seen {
 
 /// Holds these against every adapter there is.
 fn hold(scenarios: Vec<Scenario>) {
-    let (tokio, blocking) = (Tokio::new(), Blocking::new());
+    let (tokio, sharded, blocking) = (Tokio::new(1), Tokio::new(3), Blocking::new());
     let (next, failures) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     let at_a_time = 8;
     std::thread::scope(|scope| {
         for _ in 0..at_a_time {
             scope.spawn(|| {
                 while let Some(scenario) = scenarios.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let found = [held(&tokio, scenario), held(&blocking, scenario)];
+                    let found = [held(&tokio, scenario), held(&sharded, scenario), held(&blocking, scenario)];
                     let failed = found.into_iter().filter_map(Result::err);
                     failures.lock().unwrap_or_else(PoisonError::into_inner).extend(failed);
                 }

@@ -117,23 +117,23 @@ impl Provider for Profile {
     }
 }
 
-/// `steadfast-tokio`, over reqwest.
-pub(crate) struct Tokio(runtime::Runtime, ReqwestTransport);
+/// `steadfast-tokio`, over reqwest, with so many shards.
+pub(crate) struct Tokio(runtime::Runtime, ReqwestTransport, usize);
 
 impl Tokio {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(shards: usize) -> Self {
         let runtime = runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        Self(runtime, ReqwestTransport::new().unwrap())
+        Self(runtime, ReqwestTransport::new().unwrap(), shards)
     }
 }
 
 impl Runtime for Tokio {
     fn name(&self) -> &'static str {
-        "tokio"
+        if self.2 > 1 { "tokio, in shards" } else { "tokio" }
     }
 
     fn start(&self, setup: Setup) -> Box<dyn Client> {
-        let builder = setup.describe::<_, steadfast_tokio::Client>(self.1.clone());
+        let builder = setup.describe::<_, steadfast_tokio::Client>(self.1.clone()).shards(self.2);
         let runtime = self.0.handle().clone();
         let client = runtime.block_on(async { builder.start().await }).unwrap();
         Box::new(On { runtime, it: client })

@@ -26,7 +26,7 @@ const UNSURE: Then = Ends("unresolved: refused");
 pub(crate) fn of_creates() -> Vec<Scenario> {
     // Status, Retry-After, what it is taken for, where keys are honoured, where they are not.
     let rows = [
-        (302, "", "permanent/no", REFUSED, REFUSED),
+        (302, "", "permanent/perhaps", UNSURE, UNSURE),
         (307, "", "permanent/no", REFUSED, REFUSED),
         (400, "", "permanent/no", REFUSED, REFUSED),
         (401, "", "permanent/no", REFUSED, REFUSED),

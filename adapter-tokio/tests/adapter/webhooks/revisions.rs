@@ -118,6 +118,32 @@ async fn what_comes_while_the_job_is_under_way_is_none() {
     assert_eq!(all(&mut revisions).await, []);
 }
 
+/// Whichever shard has the job; and after a restart, whichever is to look into the store.
+#[tokio::test(start_paused = true)]
+async fn revisions_of_all_shards_come_to_one_subscription() {
+    let (provider, base, store) = (deciding(), later(0), MemoryStore::default());
+    for (round, shards) in [4, 3].into_iter().enumerate() {
+        let builder = Client::builder(provider.clone(), approved()).store(store.clone()).keep_answers();
+        let client = builder.shards(shards).start().await.unwrap();
+        let mut revisions = client.revisions();
+        for n in 0..12 {
+            let name = format!("job-{n}");
+            if round == 0 {
+                client.submit(key(&name), "{}").await.unwrap().await.unwrap();
+            }
+            let status = format!("word-{round}");
+            let word = format!(r#"{{"reference":"txn-{name}","key":"{name}","status":"{status}","at":{base}}}"#);
+            let told = provider.0.tell(&client, &format!("evt-{round}-{n}"), &word).await;
+            assert_eq!(told, Delivery::Taken, "{name}");
+            let heard = all(&mut revisions).await;
+            assert_eq!(words(&heard), [(1, &*status)]);
+            assert_eq!(heard[0].reference.as_str(), format!("txn-{name}"));
+        }
+        client.shutdown(SECOND).await;
+        assert_eq!(revisions.next().await, Err(RevisionError::Stopped));
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 

@@ -113,7 +113,7 @@ impl Books {
     }
 
     pub(super) fn popped(&mut self, id: OperationId, operation: &Operation, effect: Effect) {
-        let key = operation.key();
+        let key = &operation.key();
         match effect {
             Effect::Persist(number) => {
                 assert!(number > self.last_record, "records are numbered in order");
@@ -183,7 +183,7 @@ impl Books {
 
     /// Somebody has the outcome.
     pub(super) fn delivered(&mut self, operation: &Operation) {
-        if let (Some(_), Some(job)) = (operation.outcome(), self.jobs.get_mut(operation.key())) {
+        if let (Some(_), Some(job)) = (operation.outcome(), self.jobs.get_mut(&operation.key())) {
             job.delivered = true;
         }
     }

@@ -5,27 +5,28 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use steadfast_core::breaker::{self, BreakerPolicy, BreakerState, Glance, Health, Ticket};
+use steadfast_core::breaker::{self, BreakerPolicy, BreakerState, Glance, Health, Ticket, Trip, Window};
 use steadfast_core::{Seed, Timestamp};
 
-use crate::clock::SharedClock;
-use crate::rate_limiter::Alone;
+use super::Alone;
+use super::clock::SharedClock;
+use super::tally::Tally;
 
 /// A circuit breaker, shared by tasks and threads: cloning is cheap and shares it.
 ///
-/// The [machine](steadfast_core::breaker) is the core's. While it is closed and counts a streak, good calls touch nothing but one word that they read,
-/// so threads do not get in each other's way; a breaker that counts a rate must write each call down, under a lock held for some nanoseconds.
+/// The [machine](steadfast_core::breaker) is the core's, and decides at the very call at which it would if one thread made all calls in the order in which
+/// they are settled. While all is well, calls touch nothing but a word that they read. With bad ones in a window, each thread counts its good calls for itself, and
+/// a bad one collects them; so threads get in each other's way only by calls that fail, are slow, or probe. Where time is looked at (a window of time, slow
+/// calls) each call reads the clock as well.
 ///
 /// Cancel-safe: a call whose future is dropped, or that panics, gives its place back and counts for nothing.
 ///
 /// ```
 /// use steadfast_core::breaker::BreakerPolicy;
-/// use steadfast_tokio::{Breaker, CallError};
+/// use steadfast_driver::{Breaker, CallError};
 ///
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let breaker = Breaker::new(BreakerPolicy::consecutive(2)?);
-/// let greeting = breaker.call_async(async { Ok::<_, std::io::Error>("hello") }).await;
+/// let greeting = breaker.call(|| Ok::<_, std::io::Error>("hello"));
 /// assert_eq!(greeting.unwrap(), "hello");
 ///
 /// let failing = || Err::<(), _>(std::io::Error::other("down"));
@@ -33,19 +34,33 @@ use crate::rate_limiter::Alone;
 ///     assert!(matches!(breaker.call(failing), Err(CallError::Failed(_))));
 /// }
 /// assert!(matches!(breaker.call(failing), Err(CallError::Open { .. }))); // not called any more
-/// # Ok(())
-/// # }
+/// # Ok::<(), steadfast_core::PolicyError>(())
 /// ```
 #[derive(Clone)]
 pub struct Breaker(Arc<Shared>);
 
 struct Shared {
     policy: BreakerPolicy,
-    /// What the machine looks like at a glance, published after every change.
-    glance: Alone<AtomicU64>,
+    published: Alone<Published>,
+    /// Good calls that the machine has not been told of; none are where it looks at a streak.
+    tally: Option<Tally>,
+    /// Whether good calls must know the time.
+    timed: bool,
     machine: Mutex<breaker::Breaker>,
     clock: SharedClock,
 }
+
+/// What the machine looks like, after every change.
+struct Published {
+    glance: AtomicU64,
+    /// Until when good calls go to the tally.
+    counts_until: AtomicU64,
+    /// Until when no call goes: while it is open, or isolated.
+    refuses_until: AtomicU64,
+}
+
+/// A thread's shard of the tally that has come to this is collected: a window of calls, which are no more, is full of good ones then.
+const COLLECT_AT: u32 = 512;
 
 /// Why a call gave no result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -73,20 +88,28 @@ impl Breaker {
     #[must_use]
     pub fn with_seed(policy: BreakerPolicy, seed: Seed) -> Self {
         let machine = breaker::Breaker::new(&policy, seed);
-        Self::of(policy, machine, SharedClock::start())
+        Self::with_clock(policy, machine, SharedClock::start())
     }
 
     /// One that was stored ([`snapshot`](Breaker::snapshot)), with the settings it had.
     #[must_use]
     pub fn restored(policy: BreakerPolicy, machine: breaker::Breaker) -> Self {
-        let clock = SharedClock::start();
-        let machine = machine.restored(&policy, clock.now());
-        Self::of(policy, machine, clock)
+        Self::with_clock(policy, machine, SharedClock::start())
     }
 
-    fn of(policy: BreakerPolicy, machine: breaker::Breaker, clock: SharedClock) -> Self {
-        let glance = Alone(AtomicU64::new(machine.glance().to_word()));
-        Self(Arc::new(Shared { policy, glance, machine: Mutex::new(machine), clock }))
+    /// The same, new or stored, by another clock than the machine's own: a runtime's, or a test's.
+    #[must_use]
+    pub fn with_clock(policy: BreakerPolicy, machine: breaker::Breaker, clock: SharedClock) -> Self {
+        let machine = machine.restored(&policy, clock.now());
+        let published = Alone(Published {
+            glance: AtomicU64::new(machine.glance().to_word()),
+            counts_until: AtomicU64::new(machine.counts_until().as_nanos()),
+            refuses_until: AtomicU64::new(refuses_until(&machine).as_nanos()),
+        });
+        let trip = policy.trip();
+        let tally = matches!(trip, Trip::Rate { .. }).then(|| Tally::new(machine.epoch()));
+        let timed = policy.slow_calls().is_some() || matches!(trip, Trip::Rate { window: Window::Time(_), .. });
+        Self(Arc::new(Shared { policy, published, tally, timed, machine: Mutex::new(machine), clock }))
     }
 
     /// Makes a call if the breaker lets it. An `Err` counts as a failure of what is called.
@@ -149,6 +172,37 @@ impl Breaker {
         Ok(Permit { shared, ticket: Some(ticket) })
     }
 
+    /// The same for a call that outlives the borrow, such as a future that is handed on. It holds a clone of the breaker.
+    ///
+    /// ```
+    /// use steadfast_core::breaker::{BreakerPolicy, Health};
+    /// use steadfast_driver::Breaker;
+    ///
+    /// let breaker = Breaker::new(BreakerPolicy::default());
+    /// let permit = breaker.acquire_owned().expect("it is closed");
+    /// std::thread::spawn(move || permit.settle(Health::Healthy)).join().unwrap();
+    /// ```
+    ///
+    /// # Errors
+    /// As [`acquire`](Breaker::acquire).
+    pub fn acquire_owned(&self) -> Result<OwnedPermit, Duration> {
+        let ticket = self.acquire()?.ticket.take();
+        Ok(OwnedPermit { breaker: self.clone(), ticket })
+    }
+
+    /// What [`acquire`](Breaker::acquire) would say; nothing changes.
+    ///
+    /// # Errors
+    /// As [`acquire`](Breaker::acquire).
+    pub fn check(&self) -> Result<(), Duration> {
+        let shared = &*self.0;
+        if shared.glance().ticket(Timestamp::EPOCH).is_some() {
+            return Ok(());
+        }
+        let now = shared.clock.now();
+        shared.lock().check(&shared.policy, now).map_err(|until| wait(until, now))
+    }
+
     /// What it is doing.
     #[must_use]
     pub fn state(&self) -> BreakerState {
@@ -179,7 +233,7 @@ impl Breaker {
     /// The machine as it is now, to be stored.
     #[must_use]
     pub fn snapshot(&self) -> breaker::Breaker {
-        self.0.lock().clone()
+        self.0.change(|machine| machine.clone())
     }
 }
 
@@ -219,9 +273,42 @@ impl fmt::Debug for Permit<'_> {
     }
 }
 
+/// Leave for one call, with a clone of the breaker. Dropped, it is given back and says nothing of the upstream. See [`Breaker::acquire_owned`].
+#[must_use = "dropped at once, it counts for nothing"]
+pub struct OwnedPermit {
+    breaker: Breaker,
+    ticket: Option<Ticket>,
+}
+
+impl OwnedPermit {
+    /// Tells how the call ended.
+    pub fn settle(mut self, health: Health) {
+        self.end(health);
+    }
+
+    fn end(&mut self, health: Health) {
+        if let Some(ticket) = self.ticket.take() {
+            self.breaker.0.settle(ticket, health);
+        }
+    }
+}
+
+impl Drop for OwnedPermit {
+    fn drop(&mut self) {
+        self.end(Health::Ignored);
+    }
+}
+
+impl fmt::Debug for OwnedPermit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("OwnedPermit").field(&self.ticket).finish()
+    }
+}
+
 impl Shared {
     fn glance(&self) -> Glance {
-        Glance::from_word(self.glance.0.load(Ordering::Acquire))
+        // Acquires what was published before it, so that a ticket of an epoch never meets `counts_until` of an earlier one.
+        Glance::from_word(self.published.0.glance.load(Ordering::Acquire))
     }
 
     /// When a call begins. The clock costs more than all the rest, so it is read only if somebody asks how long calls take.
@@ -232,12 +319,27 @@ impl Shared {
     #[inline]
     fn settle(&self, ticket: Ticket, health: Health) {
         if self.policy.slow_calls().is_some() || !self.glance().ignores(ticket, health) {
-            self.settle_locked(ticket, health);
+            self.settle_counted(ticket, health);
         }
     }
 
     // Out of line, so that the common case stays small enough to be part of its caller.
     #[inline(never)]
+    fn settle_counted(&self, ticket: Ticket, health: Health) {
+        if let (Some(tally), Health::Healthy) = (&self.tally, health) {
+            let now = if self.timed { self.clock.now() } else { Timestamp::EPOCH };
+            let until = Timestamp::from_nanos(self.published.0.counts_until.load(Ordering::Relaxed));
+            // Between this look and the count a slice of time may end. Then the call is counted in the next, as one that was settled a moment later.
+            if now < until && !ticket.is_slow(&self.policy, now) {
+                if tally.count(ticket.epoch()) >= COLLECT_AT {
+                    self.change(|_| ());
+                }
+                return;
+            }
+        }
+        self.settle_locked(ticket, health);
+    }
+
     fn settle_locked(&self, ticket: Ticket, health: Health) {
         let now = self.clock.now();
         self.change(|machine| machine.settle(&self.policy, ticket, health, now));
@@ -246,26 +348,54 @@ impl Shared {
     #[inline(never)]
     fn admit(&self) -> Result<Ticket, Duration> {
         let now = self.clock.now();
-        self.change(|machine| machine.admit(&self.policy, now)).map_err(|until| match until {
-            Timestamp::NEVER => Duration::MAX,
-            until => until.saturating_since(now),
-        })
+        // An outage is when most threads ask: they need not wait for each other to be refused.
+        let until = Timestamp::from_nanos(self.published.0.refuses_until.load(Ordering::Acquire));
+        if until > now {
+            return Err(wait(until, now));
+        }
+        self.change(|machine| machine.admit(&self.policy, now)).map_err(|until| wait(until, now))
     }
 
     fn change<T>(&self, change: impl FnOnce(&mut breaker::Breaker) -> T) -> T {
         let mut machine = self.lock();
-        let done = change(&mut machine);
-        let glance = machine.glance().to_word();
-        // Written only when it is another, so that those who read it keep their copy of the cache line.
-        if self.glance.0.load(Ordering::Relaxed) != glance {
-            self.glance.0.store(glance, Ordering::Release);
+        if let Some(tally) = &self.tally {
+            let good = tally.collect(machine.epoch());
+            machine.absorb(&self.policy, good);
         }
+        let done = change(&mut machine);
+        // Written only when they are others, so that those who read them keep their copy of the cache line. The glance last: see there.
+        let Published { glance, counts_until, refuses_until: refuses } = &self.published.0;
+        publish(refuses, refuses_until(&machine).as_nanos());
+        publish(counts_until, machine.counts_until().as_nanos());
+        publish(glance, machine.glance().to_word());
         done
     }
 
     fn lock(&self) -> MutexGuard<'_, breaker::Breaker> {
         // Its steps do not panic, so a poisoned lock holds a whole machine.
         self.machine.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn wait(until: Timestamp, now: Timestamp) -> Duration {
+    match until {
+        Timestamp::NEVER => Duration::MAX,
+        until => until.saturating_since(now),
+    }
+}
+
+const fn refuses_until(machine: &breaker::Breaker) -> Timestamp {
+    match machine.state(Timestamp::EPOCH) {
+        BreakerState::Open { until } => until,
+        BreakerState::Isolated => Timestamp::NEVER,
+        _ => Timestamp::EPOCH,
+    }
+}
+
+fn publish(to: &AtomicU64, word: u64) {
+    // Nobody else writes: the lock is held.
+    if to.load(Ordering::Relaxed) != word {
+        to.store(word, Ordering::Release);
     }
 }
 

@@ -1,0 +1,347 @@
+//! A gate to put before any call: breaker, retry budget, bulkhead and rate limits as one.
+//!
+//! The [machine](steadfast_core::gate) is the core's and answers at once. What is added here is a line for those who must wait, one for each kind of
+//! request, and who calls them:
+//!
+//! - whoever is first asks; when it has its permit, or stops waiting, the next is called. Nobody who comes later gets in before;
+//! - whoever gives a permit back calls the first, if the gate would let it go now;
+//! - where only time helps, the first has a timer.
+//!
+//! **Nobody who is not there holds up others.** A task may hold a half-finished wait that it never polls again, or a service that it has asked to be ready
+//! and never calls: both would wedge a fair line for ever. So everybody in line looks in once in [`RECHECK`](steadfast_core::gate::Gate::RECHECK), and
+//! whoever has not done so for twice as long is passed over until it comes again; and a permit that is kept for later is given to
+//! others once it is older than [`RECHECK`](steadfast_core::gate::Gate::RECHECK) (`gate/line.rs`).
+//!
+//! Invariants, each a property test: once all permits are dropped, [`Gate::in_flight`] is 0 and the breaker can close (I8, I17), whatever was polled,
+//! called or dropped in whatever order; those that wait go in the order of asking; whoever waits and is polled goes in the end.
+
+mod line;
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use steadfast_core::breaker::BreakerState;
+use steadfast_core::gate::{self, Blocked, GatePolicy, Request, Settled};
+use steadfast_core::{Seed, Timestamp};
+use steadfast_driver::SharedClock;
+use tokio::time::{Instant, Sleep, sleep};
+
+use self::line::{Asked, State};
+use crate::clock;
+
+/// A gate, shared by tasks and threads: cloning is cheap and shares it.
+///
+/// ```
+/// use steadfast_core::Kind;
+/// use steadfast_core::bulkhead::BulkheadPolicy;
+/// use steadfast_core::gate::{GatePolicy, Request, Settled};
+/// use steadfast_tokio::Gate;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let gate = Gate::new(GatePolicy::default().with_bulkhead(Some(BulkheadPolicy::fixed(1)?)));
+/// let permit = gate.acquire(Request::first(Kind::Create)).await?;
+/// assert!(gate.try_acquire(Request::first(Kind::Create)).is_err()); // one at a time
+/// // … the call …
+/// permit.settle(Settled::Answered);
+/// assert_eq!(gate.in_flight(), 0);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Gate(Arc<Shared>);
+
+struct Shared {
+    state: Mutex<State>,
+    clock: SharedClock,
+}
+
+/// The gate did not let a call go: it was not made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the call was not made ({}): {}", why.name(), Advice(*retry_in))]
+#[non_exhaustive]
+pub struct Refused {
+    /// What stood in the way.
+    pub why: Blocked,
+    /// When asking again makes sense. [`Duration::MAX`] while an operator has isolated the upstream: only they can end that.
+    pub retry_in: Duration,
+}
+
+impl Refused {
+    pub(crate) const fn new(why: Blocked, retry_in: Duration) -> Self {
+        Self { why, retry_in }
+    }
+}
+
+struct Advice(Duration);
+
+impl fmt::Display for Advice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Duration::MAX => f.write_str("the upstream is isolated until an operator resets its breaker"),
+            retry_in => write!(f, "ask again in {retry_in:?}"),
+        }
+    }
+}
+
+impl Gate {
+    /// A gate with the machines of this policy. Its breaker's open times are spread by a seed drawn at random.
+    #[must_use]
+    pub fn new(policy: GatePolicy) -> Self {
+        Self::with_seed(policy, Seed::new(fastrand::u64(..)))
+    }
+
+    /// The same with a seed of your own, to repeat a run.
+    #[must_use]
+    pub fn with_seed(policy: GatePolicy, seed: Seed) -> Self {
+        Self::restored(gate::Gate::new(policy, seed))
+    }
+
+    /// One that was stored ([`snapshot`](Gate::snapshot)). What was in the air then is not counted.
+    #[must_use]
+    pub fn restored(machine: gate::Gate) -> Self {
+        let clock = clock::shared();
+        let state = Mutex::new(State::new(machine.restored(clock.now())));
+        Self(Arc::new(Shared { state, clock }))
+    }
+
+    /// Leave for one call, now or not at all.
+    ///
+    /// # Errors
+    /// The gate says wait, or no; or others wait for it. Nothing was taken.
+    pub fn try_acquire(&self, request: Request) -> Result<GatePermit, Refused> {
+        let now = self.0.clock.now();
+        let admitted = self.0.lock().try_admit(request, now);
+        admitted.map(|permit| self.permit(permit))
+    }
+
+    /// Waits for leave for one call, in the order of asking. Needs a tokio runtime with its timer enabled, if it has to wait.
+    ///
+    /// Cancel-safe: dropped, it has taken nothing, and the next in line goes.
+    ///
+    /// # Errors
+    /// The gate says no: the breaker is open and the policy has [`WhenOpen::Refuse`](steadfast_core::gate::WhenOpen::Refuse), or the retry budget is
+    /// spent.
+    pub async fn acquire(&self, request: Request) -> Result<GatePermit, Refused> {
+        let mut turn = Turn::new(self.clone(), request);
+        std::future::poll_fn(|cx| turn.poll(cx)).await
+    }
+
+    /// Works the machine by hand, at this time: [`hold_until`](gate::Gate::hold_until), [`set_policy`](gate::Gate::set_policy),
+    /// [`learn`](gate::Gate::learn), [`breaker_mut`](gate::Gate::breaker_mut). Those who wait and may go now are called afterwards.
+    ///
+    /// Permits are for [`acquire`](Gate::acquire) to give: one that is taken of the machine itself must be settled there.
+    ///
+    /// `change` runs while the gate is locked, and everybody who asks waits for it: it must be short, and must not use this gate or a permit of it, nor
+    /// drop one. That would wait for the lock that it holds itself, for ever.
+    pub fn work<T>(&self, change: impl FnOnce(&mut gate::Gate, Timestamp) -> T) -> T {
+        let now = self.0.clock.now();
+        self.0.change(now, |state| change(&mut state.gate, now))
+    }
+
+    /// Calls that have leave and have not ended, and permits that are kept for later.
+    #[must_use]
+    pub fn in_flight(&self) -> u32 {
+        self.0.lock().gate.in_flight()
+    }
+
+    /// Those who wait.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.0.lock().waiting()
+    }
+
+    /// What the breaker is doing; closed if there is none.
+    #[must_use]
+    pub fn breaker_state(&self) -> BreakerState {
+        self.0.lock().gate.breaker_state(self.0.clock.now())
+    }
+
+    /// The machine as it is now, to be stored.
+    #[must_use]
+    pub fn snapshot(&self) -> gate::Gate {
+        self.0.lock().gate.clone()
+    }
+
+    /// Whether it would refuse the request now, rather than let it go or have it wait.
+    #[cfg(feature = "tower")]
+    pub(crate) fn refuses(&self, request: Request) -> Option<Refused> {
+        let now = self.0.clock.now();
+        let state = self.0.lock();
+        match state.gate.check(request, now) {
+            Some(gate::Admission::Refuse(refusal)) => Some(state.refused(refusal, now)),
+            _ => None,
+        }
+    }
+
+    fn permit(&self, permit: gate::Permit) -> GatePermit {
+        GatePermit { gate: self.clone(), permit: Some(permit) }
+    }
+}
+
+impl fmt::Debug for Gate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.0.lock();
+        f.debug_struct("Gate")
+            .field("breaker", &state.gate.breaker_state(self.0.clock.now()).name())
+            .field("in_flight", &state.gate.in_flight())
+            .field("waiting", &state.waiting())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // The machine's steps do not panic, so a poisoned lock holds a whole one (but for what a closure of `work` left).
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the gate, and then calls who may go. Called outside the lock: a waker runs code of others.
+    fn change<T>(&self, now: Timestamp, change: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.lock();
+        let done = change(&mut state);
+        let woken = state.call(now);
+        drop(state);
+        woken.wake();
+        done
+    }
+}
+
+/// Leave for one call. Say how it ended ([`settle`](GatePermit::settle)); dropped, it counts as abandoned: what it took in the rate limits
+/// stays taken, and it speaks neither for the upstream nor against it.
+#[must_use = "dropped at once, its place in the rate limits is lost"]
+pub struct GatePermit {
+    gate: Gate,
+    permit: Option<gate::Permit>,
+}
+
+impl GatePermit {
+    /// Tells how the call ended. [`Settled::Unsent`] gives back all that it took.
+    pub fn settle(mut self, how: Settled) {
+        self.end(how);
+    }
+
+    fn end(&mut self, how: Settled) {
+        if let Some(permit) = self.permit.take() {
+            let shared = &*self.gate.0;
+            let now = shared.clock.now();
+            shared.change(now, |state| state.gate.settle(permit, how, now));
+        }
+    }
+}
+
+impl Drop for GatePermit {
+    fn drop(&mut self) {
+        self.end(Settled::Abandoned);
+    }
+}
+
+impl fmt::Debug for GatePermit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("GatePermit").field(&self.permit).finish()
+    }
+}
+
+/// Somebody's wait at the gate. Dropped, it leaves the line.
+pub(crate) struct Turn {
+    gate: Gate,
+    request: Request,
+    /// In the line, once it had to wait.
+    place: Option<u64>,
+    sleep: Option<Pin<Box<Sleep>>>,
+}
+
+impl Turn {
+    pub(crate) const fn new(gate: Gate, request: Request) -> Self {
+        Self { gate, request, place: None, sleep: None }
+    }
+
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<GatePermit, Refused>> {
+        loop {
+            let permit = match self.ask(cx) {
+                Asked::Go(permit) => permit,
+                Asked::Refused(refused) => return Poll::Ready(Err(refused)),
+                Asked::Wait(wait) => {
+                    ready!(self.poll_sleep(wait, cx));
+                    continue;
+                }
+            };
+            return Poll::Ready(Ok(self.gate.permit(permit)));
+        }
+    }
+
+    fn ask(&mut self, cx: &Context<'_>) -> Asked {
+        let shared = &*self.gate.0;
+        let now = shared.clock.now();
+        let mut state = shared.lock();
+        let was_in_line = self.place.is_some();
+        let asked = state.ask(&mut self.place, self.request, cx.waker(), now);
+        // Whoever leaves the line makes way for the next.
+        let woken = if was_in_line && self.place.is_none() { state.call(now) } else { state.call_nobody() };
+        drop(state);
+        woken.wake();
+        asked
+    }
+
+    fn poll_sleep(&mut self, wait: Duration, cx: &mut Context<'_>) -> Poll<()> {
+        let timer = match &mut self.sleep {
+            Some(timer) => {
+                timer.as_mut().reset(Instant::now() + wait);
+                timer
+            }
+            none => none.insert(Box::pin(sleep(wait))),
+        };
+        timer.as_mut().poll(cx)
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        if let Some(place) = self.place.take() {
+            let shared = &*self.gate.0;
+            shared.change(shared.clock.now(), |state| state.leave(place, self.request.kind));
+        }
+    }
+}
+
+/// A permit that is kept for a call that may never be made: a ready service's. Dropped, it gives back all that was taken.
+#[cfg(feature = "tower")]
+pub(crate) struct Kept {
+    gate: Gate,
+    request: Request,
+    number: Option<u64>,
+}
+
+#[cfg(feature = "tower")]
+impl Kept {
+    pub(crate) fn new(mut permit: GatePermit, request: Request) -> Self {
+        let gate = permit.gate.clone();
+        let now = gate.0.clock.now();
+        let number = permit.permit.take().map(|permit| gate.0.lock().keep(permit, now));
+        Self { gate, request, number }
+    }
+
+    /// The permit, for a call that leaves now. One that was kept for too long, or from before the breaker opened or the gate was held, is asked for
+    /// again.
+    pub(crate) fn claim(mut self) -> Result<GatePermit, Refused> {
+        let shared = &*self.gate.0;
+        let now = shared.clock.now();
+        let number = self.number.take();
+        let claimed = shared.change(now, |state| state.claim(number, self.request, now));
+        claimed.map(|permit| self.gate.permit(permit))
+    }
+}
+
+#[cfg(feature = "tower")]
+impl Drop for Kept {
+    fn drop(&mut self) {
+        if let Some(number) = self.number.take() {
+            let shared = &*self.gate.0;
+            let now = shared.clock.now();
+            shared.change(now, |state| state.give_back(number, now));
+        }
+    }
+}

@@ -1,0 +1,277 @@
+//! Who waits at the gate, and who has leave that is not used yet.
+//!
+//! A waiter says when it will look in again (`due`, at most one [`RECHECK`] off: its own timer sees to that). One that has not come by a whole
+//! [`RECHECK`] after that is not being polled: it keeps its place and is passed over. A kept permit is the first
+//! to come to when the gate says no and it is older than [`RECHECK`].
+//!
+//! [`RECHECK`]: Gate::RECHECK
+
+use std::collections::VecDeque;
+use std::task::Waker;
+use std::time::Duration;
+
+use steadfast_core::breaker::BreakerState;
+use steadfast_core::gate::{Admission, Blocked, Gate, Permit, Refusal, Request};
+use steadfast_core::{Kind, Timestamp};
+
+use super::Refused;
+
+pub(super) struct State {
+    pub(super) gate: Gate,
+    /// One for each kind of request: what one kind waits for need not hold up another. In the order of joining, so of numbers too.
+    lines: [VecDeque<Waiter>; 3],
+    /// In the order of numbers, so of time too.
+    #[cfg(feature = "tower")]
+    kept: VecDeque<kept::KeptPermit>,
+    numbers: u64,
+    /// No longer of use. Dropped once nobody holds the lock: with the last waker a task may go, and what it holds of this gate.
+    retired: Option<Waker>,
+}
+
+struct Waiter {
+    number: u64,
+    request: Request,
+    due: Timestamp,
+    waker: Waker,
+}
+
+/// What the gate says to somebody who would wait.
+pub(super) enum Asked {
+    Go(Permit),
+    Refused(Refused),
+    /// It is in line now: to ask again after this, or when it is woken.
+    Wait(Duration),
+}
+
+/// What is to be done with wakers once nobody holds the lock.
+#[must_use]
+pub(super) struct Woken {
+    called: [Option<Waker>; 3],
+    _retired: Option<Waker>,
+}
+
+impl Woken {
+    pub(super) fn wake(self) {
+        self.called.into_iter().flatten().for_each(Waker::wake);
+    }
+}
+
+impl Waiter {
+    fn is_absent(&self, now: Timestamp) -> bool {
+        now >= self.due.saturating_add(Gate::RECHECK)
+    }
+}
+
+impl State {
+    pub(super) fn new(gate: Gate) -> Self {
+        Self {
+            gate,
+            lines: Default::default(),
+            #[cfg(feature = "tower")]
+            kept: VecDeque::new(),
+            numbers: 0,
+            retired: None,
+        }
+    }
+
+    pub(super) fn waiting(&self) -> usize {
+        self.lines.iter().map(VecDeque::len).sum()
+    }
+
+    /// Leave for somebody who would not wait.
+    pub(super) fn try_admit(&mut self, request: Request, now: Timestamp) -> Result<Permit, Refused> {
+        if !self.is_first(None, request.kind, now) {
+            return Err(Refused::new(Blocked::Line, Gate::RECHECK));
+        }
+        match self.admit(request, now) {
+            Admission::Go(permit) => Ok(permit),
+            Admission::Wait(refusal) | Admission::Refuse(refusal) => Err(self.refused(refusal, now)),
+        }
+    }
+
+    /// Leave for whoever has this place, or none yet. One who has to wait has a place afterwards, any other has none.
+    pub(super) fn ask(&mut self, place: &mut Option<u64>, request: Request, waker: &Waker, now: Timestamp) -> Asked {
+        let said = match self.gate.check(request, now) {
+            // Said to all at once, wherever they stand.
+            Some(Admission::Refuse(refusal)) => Admission::Refuse(refusal),
+            _ if self.is_first(*place, request.kind, now) => self.admit(request, now),
+            _ => return self.wait(place, request, waker, Gate::RECHECK, now),
+        };
+        if let Admission::Wait(refusal) = said {
+            let wait = refusal.until.saturating_since(now).min(Gate::RECHECK);
+            return self.wait(place, request, waker, wait, now);
+        }
+        if let Some(place) = place.take() {
+            self.leave(place, request.kind);
+        }
+        match said {
+            Admission::Go(permit) => Asked::Go(permit),
+            Admission::Wait(refusal) | Admission::Refuse(refusal) => Asked::Refused(self.refused(refusal, now)),
+        }
+    }
+
+    /// Gives up a place in the line.
+    pub(super) fn leave(&mut self, place: u64, kind: Kind) {
+        let line = &mut self.lines[kind as usize];
+        if let Ok(at) = line.binary_search_by_key(&place, |waiter| waiter.number) {
+            self.retired = line.remove(at).map(|waiter| waiter.waker);
+        }
+    }
+
+    /// Calls the first of each line that the gate does not have wait. Whoever takes its leave calls the next.
+    pub(super) fn call(&mut self, now: Timestamp) -> Woken {
+        let mut woken = self.call_nobody();
+        for (line, woken) in self.lines.iter_mut().zip(&mut woken.called) {
+            if let Some(first) = line.iter_mut().find(|waiter| !waiter.is_absent(now))
+                && !matches!(self.gate.check(first.request, now), Some(Admission::Wait(_)))
+            {
+                first.due = first.due.min(now);
+                *woken = Some(first.waker.clone());
+            }
+        }
+        woken
+    }
+
+    pub(super) const fn call_nobody(&mut self) -> Woken {
+        Woken { called: [const { None }; 3], _retired: self.retired.take() }
+    }
+
+    /// As those are told who do not wait. The machine has waiters look in on an isolated breaker; whoever leaves is told that time does not end it.
+    pub(super) fn refused(&self, refusal: Refusal, now: Timestamp) -> Refused {
+        let is_isolated = refusal.why == Blocked::Open && self.gate.breaker_state(now) == BreakerState::Isolated;
+        let retry_in = if is_isolated { Duration::MAX } else { refusal.until.saturating_since(now) };
+        Refused::new(refusal.why, retry_in)
+    }
+
+    fn admit(&mut self, request: Request, now: Timestamp) -> Admission {
+        let said = self.gate.admit(request, now);
+        #[cfg(feature = "tower")]
+        if matches!(said, Admission::Wait(_)) && self.take_back_forgotten(now) {
+            return self.gate.admit(request, now);
+        }
+        said
+    }
+
+    /// Whether nobody stands before this place who is there.
+    fn is_first(&self, place: Option<u64>, kind: Kind, now: Timestamp) -> bool {
+        let before = |waiter: &&Waiter| place.is_none_or(|place| waiter.number < place);
+        self.lines[kind as usize].iter().take_while(before).all(|waiter| waiter.is_absent(now))
+    }
+
+    fn wait(
+        &mut self,
+        place: &mut Option<u64>,
+        request: Request,
+        waker: &Waker,
+        wait: Duration,
+        now: Timestamp,
+    ) -> Asked {
+        let due = now.saturating_add(wait);
+        let line = &mut self.lines[request.kind as usize];
+        let stands = place.and_then(|place| line.binary_search_by_key(&place, |waiter| waiter.number).ok());
+        if let Some(waiter) = stands.and_then(|at| line.get_mut(at)) {
+            waiter.due = due;
+            if !waiter.waker.will_wake(waker) {
+                self.retired = Some(std::mem::replace(&mut waiter.waker, waker.clone()));
+            }
+        } else {
+            self.numbers += 1;
+            line.push_back(Waiter { number: self.numbers, request, due, waker: waker.clone() });
+            *place = Some(self.numbers);
+        }
+        Asked::Wait(wait)
+    }
+}
+
+/// Leave that is kept for later.
+#[cfg(feature = "tower")]
+mod kept {
+    use steadfast_core::Timestamp;
+    use steadfast_core::breaker::Breaker;
+    use steadfast_core::gate::{Admission, Blocked, Gate, Permit, Request, Settled};
+
+    use super::{Refused, State};
+
+    pub(super) struct KeptPermit {
+        number: u64,
+        permit: Permit,
+        since: Timestamp,
+        /// The breaker's when the permit was given.
+        epoch: u32,
+    }
+
+    impl State {
+        /// Keeps a permit for its owner; gives the number to claim it by.
+        pub(in crate::gate) fn keep(&mut self, permit: Permit, now: Timestamp) -> u64 {
+            self.numbers += 1;
+            let epoch = self.epoch();
+            self.kept.push_back(KeptPermit { number: self.numbers, permit, since: now, epoch });
+            self.numbers
+        }
+
+        /// The permit of this number if it still stands; else another, if there is one now.
+        pub(in crate::gate) fn claim(
+            &mut self,
+            number: Option<u64>,
+            request: Request,
+            now: Timestamp,
+        ) -> Result<Permit, Refused> {
+            if let Some(kept) = self.take(number) {
+                if self.stands(&kept, request, now) {
+                    return Ok(kept.permit.begun(now));
+                }
+                self.gate.settle(kept.permit, Settled::Unsent, now);
+            }
+            match self.admit(request, now) {
+                Admission::Go(permit) => Ok(permit),
+                Admission::Wait(refusal) | Admission::Refuse(refusal) => Err(self.refused(refusal, now)),
+            }
+        }
+
+        /// Gives back the permit of this number, if it has not been given to others already.
+        pub(in crate::gate) fn give_back(&mut self, number: u64, now: Timestamp) {
+            if let Some(kept) = self.take(Some(number)) {
+                self.gate.settle(kept.permit, Settled::Unsent, now);
+            }
+        }
+
+        /// Takes back what is kept for longer than anybody needs who means to use it.
+        pub(super) fn take_back_forgotten(&mut self, now: Timestamp) -> bool {
+            let forgotten = self.kept.partition_point(|kept| kept.is_forgotten(now));
+            for kept in self.kept.drain(..forgotten) {
+                self.gate.settle(kept.permit, Settled::Unsent, now);
+            }
+            forgotten > 0
+        }
+
+        /// Whether the upstream is to be asked as it was when the permit was given.
+        fn stands(&mut self, kept: &KeptPermit, request: Request, now: Timestamp) -> bool {
+            let blocked = match self.gate.check(request, now) {
+                Some(Admission::Wait(refusal) | Admission::Refuse(refusal)) => Some(refusal.why),
+                _ => None,
+            };
+            let lease = self.gate.policy().breaker().map(|breaker| breaker.probes().lease);
+            let has_expired =
+                kept.permit.is_probe() && lease.is_some_and(|lease| now >= kept.since.saturating_add(lease));
+            !kept.is_forgotten(now)
+                && !has_expired
+                && kept.epoch == self.epoch()
+                && !matches!(blocked, Some(Blocked::Held | Blocked::Paused))
+        }
+
+        fn take(&mut self, number: Option<u64>) -> Option<KeptPermit> {
+            let at = self.kept.binary_search_by_key(&number?, |kept| kept.number).ok()?;
+            self.kept.remove(at)
+        }
+
+        fn epoch(&mut self) -> u32 {
+            self.gate.breaker_mut().map_or(0, |(breaker, _)| Breaker::epoch(breaker))
+        }
+    }
+
+    impl KeptPermit {
+        fn is_forgotten(&self, now: Timestamp) -> bool {
+            now >= self.since.saturating_add(Gate::RECHECK)
+        }
+    }
+}

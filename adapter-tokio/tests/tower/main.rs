@@ -1,0 +1,9 @@
+//! The layers for tower's services, in virtual time.
+
+mod busy;
+mod contract;
+mod gate;
+mod peers;
+mod retry;
+mod storm;
+mod support;

@@ -1,0 +1,280 @@
+//! `steadfast check`: what a file of policies, or a provider's description, says; when its attempts and polls start; and what in it is doubtful.
+
+mod chart;
+mod doubts;
+mod times;
+mod words;
+
+use std::error::Error;
+use std::fs::File;
+use std::io::{IsTerminal as _, Read as _, stdout};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use comfy_table::Table;
+use comfy_table::presets::UTF8_FULL_CONDENSED;
+use serde::Serialize;
+use steadfast_core::OperationPolicy;
+use steadfast_core::explain::Span;
+use steadfast_core::gate::GatePolicy;
+use steadfast_providers::document::{Document, Format};
+use steadfast_providers::profile::Profile;
+use steadfast_tokio::Policies;
+
+use self::times::Start;
+use self::words::Worst;
+use crate::profile;
+
+/// Explain a file of policies: in words, with the times of each attempt and poll, and what is doubtful in it.
+///
+/// The file is TOML, JSON or YAML, and what a client's `Builder::policies` takes; or a provider's description (a *profile*), of which the policy is
+/// explained. Nothing is sent, and no secret is needed. What a file of policies does not name is the provider's own (`--over`), or here the default.
+///
+/// Exit codes: 0 the file is good, doubtful or not; 64 called wrongly, or the file is wrong (with --json, `{"error": …}` says how).
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The file, or the name of a profile that comes with this program.
+    file: PathBuf,
+    /// The profile whose policy a file of policies changes: a file, or the name of one that comes with this program.
+    #[arg(long, value_name = "PROFILE")]
+    over: Option<PathBuf>,
+    /// What the runs behind the medians and the chart draw their jitter from.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Print one JSON object instead of text.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What was found, and the JSON of it. Times are in milliseconds, rounded down.
+#[derive(Serialize)]
+struct Report {
+    kind: &'static str,
+    /// Of a profile.
+    name: Option<String>,
+    policy: Vec<String>,
+    gate: Vec<String>,
+    doubts: Vec<String>,
+    /// Starts of creates, since the submit.
+    creates: Vec<Line>,
+    /// Starts of polls of a job that stays pending, since it was accepted.
+    polls: Vec<Line>,
+    /// Attempts and polls beyond those listed.
+    creates_not_listed: u16,
+    polls_not_listed: u16,
+    worst_case_ms: WorstCase,
+    seed: u64,
+}
+
+#[derive(Serialize)]
+struct Line {
+    number: u16,
+    earliest_ms: Option<u64>,
+    median_ms: Option<u64>,
+    latest_ms: Option<u64>,
+    /// The latest where each before lasts as long as it may.
+    slow_ms: Option<u64>,
+    /// How many of a hundred runs come so far before the deadline.
+    reached_percent: u64,
+}
+
+#[derive(Serialize)]
+struct WorstCase {
+    create: u64,
+    lookup: u64,
+    poll: u64,
+    total: u64,
+}
+
+/// What is explained.
+struct Explained {
+    kind: &'static str,
+    profile: Option<Profile>,
+    policy: OperationPolicy,
+    gate: GatePolicy,
+}
+
+pub(crate) fn check(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
+    let it = match read(args) {
+        Err(error) if args.json => {
+            // Where it was looked for, too.
+            println!("{}", serde_json::json!({ "error": error.to_string() }));
+            return Err(error);
+        }
+        read => read?,
+    };
+    let creates = times::attempts(it.policy.create(), args.seed);
+    let polls = times::polls(it.policy.poll(), args.seed);
+    let worst = Worst::of(&it.policy);
+    let doubts = doubts::doubts(&it.policy, &it.gate, (&creates, &polls), args.seed);
+    let report = Report {
+        kind: it.kind,
+        name: it.profile.as_ref().map(|profile| profile.name().to_owned()),
+        policy: words::operation(&it.policy),
+        gate: words::gate(&it.gate),
+        doubts,
+        creates: creates.iter().map(Line::of).collect(),
+        polls: polls.iter().map(Line::of).collect(),
+        creates_not_listed: it.policy.create().attempts().saturating_sub(times::MOST),
+        polls_not_listed: it.policy.poll().polls().saturating_sub(times::MOST),
+        worst_case_ms: WorstCase {
+            create: millis(worst.create),
+            lookup: millis(worst.lookup),
+            poll: millis(worst.poll),
+            total: millis(worst.total()),
+        },
+        seed: args.seed,
+    };
+    if args.json {
+        println!("{}", serde_json::to_string(&report)?);
+    } else {
+        tell(&it, &report, &creates, &polls);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn read(args: &Args) -> Result<Explained, Box<dyn Error>> {
+    let of_profile = |kind, profile: Profile| Explained {
+        kind,
+        policy: profile.policy().clone(),
+        gate: profile.gate().clone(),
+        profile: Some(profile),
+    };
+    if profile::name_of_shipped(&args.file).is_some() {
+        return Ok(of_profile("profile", profile::read(&args.file)?));
+    }
+    let document = document(&args.file, "file")?;
+    let wrong = |error| format!("{}, {error}", args.file.display());
+    if Profile::is_meant_by(&document) {
+        if args.over.is_some() {
+            return Err("--over is for a file of policies, and this is a profile, which has its own".into());
+        }
+        return Ok(of_profile("profile", Profile::read_from(&document).map_err(wrong)?));
+    }
+    let policies = Policies::read_from(&document).map_err(wrong)?;
+    let own = match &args.over {
+        Some(file) => of_profile("policies", profile::read(file)?),
+        None => Explained {
+            kind: "policies",
+            profile: None,
+            policy: OperationPolicy::default(),
+            gate: GatePolicy::default(),
+        },
+    };
+    let policy = policies.policy.over(own.policy).map_err(|error| format!("{}, {error}", args.file.display()))?;
+    Ok(Explained { policy, gate: policies.gate.over(&own.gate), ..own })
+}
+
+/// The file as a document, in the format of its name; where that says nothing, JSON if it begins with a brace, else TOML.
+pub(crate) fn document(file: &Path, what: &str) -> Result<Document, Box<dyn Error>> {
+    let unreadable = |error: &dyn Error| {
+        let known =
+            if what == "profile" { "; `steadfast profile list` names those that come with this program" } else { "" };
+        format!("the {what} {} cannot be read: {error}{known}", file.display())
+    };
+    let mut text = String::new();
+    // One byte more than is read, so that it is known to be too long.
+    let most = Document::MAX_LEN as u64 + 1;
+    File::open(file).and_then(|file| file.take(most).read_to_string(&mut text)).map_err(|error| unreadable(&error))?;
+    let guess = if text.trim_start().starts_with('{') { Format::Json } else { Format::Toml };
+    let format = Format::of(file).unwrap_or(guess);
+    Ok(Document::parse(&text, format).map_err(|error| format!("{}, {error}", file.display()))?)
+}
+
+fn tell(it: &Explained, report: &Report, creates: &[Start], polls: &[Start]) {
+    let width = width();
+    match &it.profile {
+        Some(profile) => print!("{}", profile.describe()),
+        None => println!("policies, over the defaults"),
+    }
+    println!();
+    for sentence in report.policy.iter().chain(&report.gate) {
+        println!("{}", wrapped(sentence, "- ", width));
+    }
+    for doubt in &report.doubts {
+        println!("{}", wrapped(doubt, "! ", width));
+    }
+    let timeout = it.policy.create().attempt_timeout();
+    println!(
+        "\nCreates, since the submit: if each before fails at once, and if each before times out after {}",
+        Span(timeout)
+    );
+    show("attempt", creates, report.creates_not_listed, width);
+    let timeout = it.policy.poll().retry().attempt_timeout();
+    println!(
+        "\nPolls of a job that stays pending, since it was accepted: if each is answered at once, and if each takes {}",
+        Span(timeout)
+    );
+    show("poll", polls, report.polls_not_listed, width);
+    let worst = Worst::of(&it.policy);
+    println!("\nTotal worst case: {} until a job is over", Span(worst.total()));
+}
+
+fn show(what: &str, starts: &[Start], more: u16, width: usize) {
+    let mut table = Table::new();
+    table.load_style(UTF8_FULL_CONDENSED).set_header([what, "earliest", "median", "latest", "slow", "reached"]);
+    let time = |at: Option<Duration>| at.map_or_else(|| "-".to_owned(), |at| Span(at).to_string());
+    for start in starts {
+        table.add_row([
+            start.number.to_string(),
+            time(start.earliest),
+            time(start.median),
+            time(start.latest),
+            time(start.slow),
+            format!("{}%", start.reached()),
+        ]);
+    }
+    println!("{table}");
+    if more > 0 {
+        println!("and {more} more");
+    }
+    let drawn = chart::chart(what, starts, width);
+    if !drawn.is_empty() {
+        println!("\n{drawn}");
+    }
+}
+
+/// Of the terminal; 100 where there is none.
+fn width() -> usize {
+    if !stdout().is_terminal() {
+        return 100;
+    }
+    terminal_size::terminal_size().map_or(100, |(terminal_size::Width(columns), _)| usize::from(columns).clamp(40, 160))
+}
+
+/// Words in lines of this width, the first with this mark.
+fn wrapped(sentence: &str, mark: &str, width: usize) -> String {
+    let mut lines = vec![mark.to_owned()];
+    for word in sentence.split(' ') {
+        let line = lines.last().map_or(0, |line| line.chars().count());
+        if line + word.chars().count() > width && line > mark.len() {
+            lines.push(" ".repeat(mark.len()));
+        }
+        if let Some(line) = lines.last_mut() {
+            line.push_str(word);
+            line.push(' ');
+        }
+    }
+    let lines: Vec<&str> = lines.iter().map(|line| line.trim_end()).collect();
+    lines.join("\n")
+}
+
+impl Line {
+    fn of(start: &Start) -> Self {
+        let Start { number, earliest, median, latest, slow, .. } = start;
+        let ms = |at: &Option<Duration>| at.map(millis);
+        Self {
+            number: *number,
+            earliest_ms: ms(earliest),
+            median_ms: ms(median),
+            latest_ms: ms(latest),
+            slow_ms: ms(slow),
+            reached_percent: start.reached(),
+        }
+    }
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,262 @@
+//! Names of jobs without a heap: as they are handed about, and as they wait by the million.
+//!
+//! A [`Text`] can be read at any time. Most names stand in place: those of up to 22 bytes, UUIDs, and hexadecimal digits. Copies of any other
+//! share one allocation. So copying and comparing allocates nothing.
+//!
+//! What waits is [`Packed`], which is smaller and cannot be read in place: a UUID is its sixteen bytes, and digits stand two to a byte. It is the same
+//! text, and each text has one form only, packed or not: so two are equal if their texts are. What looks like a UUID or like digits and is not to the letter
+//! (upper case, a hyphen elsewhere, an odd digit) is none. What a text is, is seen when it is made, so packing neither fails nor allocates.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+
+/// The longest text of any kind that stands in place.
+const PLAIN: usize = 22;
+/// The most digits.
+const DIGITS: usize = 38;
+const UUID: usize = 36;
+
+/// A text to hand about.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) enum Text {
+    /// What is beyond `len` is zero.
+    Plain { len: u8, bytes: [u8; PLAIN] },
+    /// As RFC 9562 writes one, in lower case.
+    Uuid([u8; UUID]),
+    /// More than [`PLAIN`] lower-case hexadecimal digits, an even number of them. What is beyond `len` is zero.
+    Hex { len: u8, bytes: [u8; DIGITS] },
+    /// All else, which copies share.
+    Long(Arc<str>),
+}
+
+/// The same text to keep.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Packed {
+    Plain { len: u8, bytes: [u8; PLAIN] },
+    Uuid([u8; UUID_PAIRS]),
+    Hex { len: u8, bytes: [u8; DIGITS / 2] },
+    Long(Arc<str>),
+}
+
+const _: () = assert!(size_of::<Text>() == 40);
+const _: () = assert!(size_of::<Packed>() == 24 && size_of::<Option<Packed>>() == 24);
+
+impl Text {
+    pub(crate) fn new(text: &str) -> Self {
+        let bytes = text.as_bytes();
+        if let Some((len, bytes)) = in_place(bytes) {
+            Self::Plain { len, bytes }
+        } else if let Some(uuid) = bytes.try_into().ok().filter(is_uuid) {
+            Self::Uuid(uuid)
+        } else if let Some((len, bytes)) = in_place(bytes).filter(|(len, _)| len % 2 == 0 && digits_in(bytes) == *len) {
+            Self::Hex { len, bytes }
+        } else {
+            Self::Long(text.into())
+        }
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        let (bytes, len) = match self {
+            Self::Plain { len, bytes } => (bytes.as_slice(), *len),
+            Self::Hex { len, bytes } => (bytes.as_slice(), *len),
+            Self::Uuid(bytes) => return bytes,
+            Self::Long(text) => return text.as_bytes(),
+        };
+        match bytes.split_at_checked(len as usize) {
+            Some((text, _)) => text,
+            None => bytes,
+        }
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        if let Self::Long(text) = self {
+            return text;
+        }
+        // They are a text's bytes, so this cannot fail.
+        core::str::from_utf8(self.as_bytes()).unwrap_or_default()
+    }
+
+    pub(crate) fn into_box(self) -> Box<str> {
+        self.as_str().into()
+    }
+}
+
+impl From<Text> for Packed {
+    fn from(text: Text) -> Self {
+        match text {
+            Text::Plain { len, bytes } => Self::Plain { len, bytes },
+            Text::Uuid(text) => Self::Uuid(PAIRS.map(|at| read(&text, at))),
+            Text::Hex { len, bytes: digits } => {
+                let mut bytes = [0; DIGITS / 2];
+                for (at, byte) in (0..usize::from(len)).step_by(2).zip(&mut bytes) {
+                    *byte = read(&digits, at);
+                }
+                Self::Hex { len, bytes }
+            }
+            Text::Long(text) => Self::Long(text),
+        }
+    }
+}
+
+impl From<&Packed> for Text {
+    fn from(packed: &Packed) -> Self {
+        match packed {
+            Packed::Plain { len, bytes } => Self::Plain { len: *len, bytes: *bytes },
+            Packed::Uuid(bytes) => {
+                let mut text = [b'-'; UUID];
+                for (at, byte) in PAIRS.into_iter().zip(bytes) {
+                    write(&mut text, at, *byte);
+                }
+                Self::Uuid(text)
+            }
+            Packed::Hex { len, bytes } => {
+                let mut digits = [0; DIGITS];
+                for (at, byte) in (0..usize::from(*len)).step_by(2).zip(bytes) {
+                    write(&mut digits, at, *byte);
+                }
+                Self::Hex { len: *len, bytes: digits }
+            }
+            Packed::Long(text) => Self::Long(text.clone()),
+        }
+    }
+}
+
+impl Packed {
+    /// Whether it is this text.
+    pub(crate) fn is(&self, text: &Text) -> bool {
+        match self {
+            Self::Long(long) => long.as_bytes() == text.as_bytes(),
+            Self::Plain { .. } | Self::Uuid(_) | Self::Hex { .. } => Text::from(self) == *text,
+        }
+    }
+}
+
+fn in_place<const N: usize>(text: &[u8]) -> Option<(u8, [u8; N])> {
+    let mut bytes = [0; N];
+    bytes.get_mut(..text.len())?.copy_from_slice(text);
+    Some((u8::try_from(text.len()).ok()?, bytes))
+}
+
+const UUID_PAIRS: usize = 16;
+/// Where the pairs of digits of a UUID begin. Between them stand hyphens.
+const PAIRS: [usize; UUID_PAIRS] = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34];
+
+const HYPHENS: [usize; 4] = [8, 13, 18, 23];
+
+fn is_uuid(text: &[u8; UUID]) -> bool {
+    HYPHENS.iter().all(|at| text.get(*at) == Some(&b'-')) && digits_in(text) == 32
+}
+
+/// Of a text of at most [`DIGITS`] bytes. All are looked at, many at a time, which is quicker than to stop at the first that is none.
+fn digits_in(text: &[u8]) -> u8 {
+    let is_digit = |byte: &u8| u8::from(matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    text.iter().map(is_digit).fold(0, u8::wrapping_add)
+}
+
+/// The value of the two digits that begin there.
+#[inline]
+fn read(text: &[u8], at: usize) -> u8 {
+    // Letters are those with a bit of 64.
+    let value = |digit: u8| (digit & 15).wrapping_add((digit >> 6).wrapping_mul(9));
+    let digit = |at: usize| text.get(at).copied().unwrap_or(b'0');
+    value(digit(at)) << 4 | value(digit(at.saturating_add(1)))
+}
+
+#[inline]
+fn write(text: &mut [u8], at: usize, byte: u8) {
+    let digit = |value: u8| value.saturating_add(if value < 10 { b'0' } else { b'a' - 10 });
+    for (to, value) in text.iter_mut().skip(at).zip([byte >> 4, byte & 15]) {
+        *to = digit(value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::format;
+    use alloc::string::String;
+    use core::cmp::Ordering;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn packed(text: &str) -> Packed {
+        Text::new(text).into()
+    }
+
+    /// Texts of all sizes, and above all those that are packed, and those that nearly are.
+    fn text() -> impl Strategy<Value = String> {
+        let uuid = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}";
+        let spoilt = (uuid, 0_usize..37, 0_u8..5).prop_map(|(mut text, at, how)| {
+            match how {
+                0 => text.insert(at.min(35), '0'),
+                1 => drop(text.remove(at.min(35))),
+                2 => text = text.to_uppercase(),
+                3 => text.replace_range(at.min(35)..=at.min(35), "-"),
+                _ => text.replace_range(at.min(35)..=at.min(35), "g"),
+            }
+            text
+        });
+        prop_oneof![
+            uuid.boxed(),
+            spoilt.boxed(),
+            "[0-9a-f]{1,48}".boxed(),
+            "[!-~]{1,60}".boxed(),
+            "[\\PC]{1,30}".boxed(),
+            prop::collection::vec(prop::sample::select(&["0", "f", "-", "A", "é", "~"][..]), 1..45)
+                .prop_map(|parts| parts.concat())
+                .boxed(),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn a_text_comes_back_whole_packed_or_not(text in text()) {
+            let whole = Text::new(&text);
+            prop_assert_eq!(whole.as_str(), &text);
+            prop_assert_eq!(whole.clone().into_box(), text.clone().into());
+            let packed = Packed::from(whole.clone());
+            prop_assert!(packed.is(&whole));
+            prop_assert_eq!(Text::from(&packed).into_box(), text.into());
+        }
+
+        #[test]
+        fn packed_texts_are_equal_if_their_texts_are(one in text(), other in text()) {
+            prop_assert_eq!(Text::new(&one) == Text::new(&other), one == other);
+            prop_assert_eq!(packed(&one) == packed(&other), one == other);
+            prop_assert_eq!(packed(&one).is(&Text::new(&other)), one.cmp(&other) == Ordering::Equal);
+            prop_assert!(packed(&one) == packed(&one.clone()));
+        }
+    }
+
+    #[test]
+    fn uuids_and_digits_take_no_heap_and_what_only_looks_like_them_is_kept_to_the_letter() {
+        let uuid = "8e03978e-40d5-43e8-bc93-6894a57f9324";
+        assert!(matches!(packed(uuid), Packed::Uuid(_)));
+        for digits in ["65f0c1a2b3c4d5e6f7a8b9c0", "726f6caae1b8ae51de61fec12b162b4c"] {
+            assert!(matches!(packed(digits), Packed::Hex { .. }), "{digits}");
+        }
+        assert!(matches!(packed(""), Packed::Plain { .. }) && matches!(packed("order-42"), Packed::Plain { .. }));
+        let near = [
+            uuid.to_uppercase(),
+            uuid.replacen('e', "E", 1),
+            uuid.replacen('-', "_", 1),
+            uuid.replacen("-4", "4-", 1),
+            uuid.replacen("-4", "-", 1),
+            uuid.replacen('8', "-", 1),
+            uuid.replacen('8', "g", 1),
+            format!("{uuid}0"),
+            format!("{{{uuid}}}"),
+            String::from("65f0c1a2b3c4d5e6f7a8b9c0d"),
+            String::from("65f0c1a2b3c4d5e6f7a8b9C0"),
+        ];
+        for near in near {
+            assert!(matches!(packed(&near), Packed::Long(_)), "{near}");
+            assert_eq!(Text::from(&packed(&near)).as_str(), near);
+        }
+        assert!(matches!(packed(&"k".repeat(22)), Packed::Plain { .. }));
+        assert!(matches!(packed(&"k".repeat(23)), Packed::Long(_)));
+        assert!(matches!(packed(&"0".repeat(38)), Packed::Hex { .. }));
+        assert!(matches!(packed(&"0".repeat(40)), Packed::Long(_)));
+    }
+}

@@ -1,0 +1,566 @@
+//! Calls that are no jobs: repeated when they fail, or asked again until what they ask for is ready.
+//!
+//! A [`Call`] is a policy and what goes with it, to be run with a closure. The deciding is the core's ([`RetryPolicy::decide`], [`PollPolicy`]), behind the
+//! two [courses](Course); a [`Run`] is one call under way, which takes time as an argument; what is left for this file is to call, to sleep and to time out,
+//! once for closures that are awaited and once for closures that block. An adapter gives the [timer](AsyncTimer) and a function to begin with.
+//!
+//! What holds, each a test:
+//!
+//! - no attempt begins at the deadline or later, and one that is awaited is cut off there; waits at a breaker or a limiter count;
+//! - what is left is computed after a wait, not before;
+//! - a zero delay touches no timer; a closure that fails again and again without delay gives the runtime a turn now and then;
+//! - an attempt that has ended is dropped before the wait for the next;
+//! - a future that is dropped, at whatever moment, leaves breaker and limiter as if it had not been, but for a retry that was sent and paid;
+//! - a call whose first attempt gives a value allocates nothing and, if it is awaited, reads no clock.
+
+mod classify;
+mod course;
+mod error;
+mod run;
+mod timer;
+mod upstream;
+
+pub use self::classify::{Classify, EveryError, Notify, Retrying, Silent, When, http_failure, http_response};
+pub use self::course::{PollAnswer, PollState, Polled, Polls, Retries};
+pub use self::error::{PollError, RetryError, StopReason};
+pub use self::run::Attempt;
+pub use self::timer::{AsyncTimer, BlockingTimer, Timer, VirtualTimer};
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use steadfast_core::gate::WhenOpen;
+use steadfast_core::poll::PollPolicy;
+#[cfg(doc)]
+use steadfast_core::retry::Class;
+use steadfast_core::retry::{Failure, RetryPolicy};
+use steadfast_core::{Key, Seed};
+
+use self::course::{Course, Reads};
+use self::run::{Elapsed, Next, Run};
+use self::upstream::{Leave, Leaving, Upstream};
+use crate::handles::{Breaker, RateLimiter, RetryBudget};
+
+/// How a closure is to be called: by a [`RetryPolicy`] ([`Retries`]) or a [`PollPolicy`] ([`Polls`]), with what goes with it.
+///
+/// An adapter begins it (`steadfast_tokio::retry`, `steadfast_blocking::poll_until` and so on). `C` [classifies](Classify) errors, `N` is
+/// [told](Notify) of them, `S` is the timer. Handles are borrowed, so that a call touches no count that threads share.
+#[derive(Clone)]
+#[must_use = "nothing is called before `run` or `call`"]
+pub struct Call<'h, M, S, C = EveryError, N = Silent> {
+    course: M,
+    timer: S,
+    classify: C,
+    notify: N,
+    breaker: Option<&'h Breaker>,
+    when_open: WhenOpen,
+    budget: Option<&'h RetryBudget>,
+    limiter: Option<&'h RateLimiter>,
+    key: Option<&'h Key>,
+    repeatable: bool,
+    seed: Option<Seed>,
+}
+
+impl<P: Borrow<RetryPolicy>, S> Call<'_, Retries<P>, S> {
+    /// Repeats what fails, by this policy: a `RetryPolicy`, or a reference to one.
+    pub fn retry(policy: P, timer: S) -> Self {
+        Self::new(Retries::new(policy), timer)
+    }
+}
+
+impl<P: Borrow<PollPolicy>, S> Call<'_, Polls<P>, S> {
+    /// Asks until it is ready, by this policy: a `PollPolicy`, or a reference to one. What it says of answers (`not_found_grace`, `accept_partial`) is for the
+    /// closure to heed.
+    pub fn poll_until(policy: P, timer: S) -> Self {
+        Self::new(Polls::new(policy), timer)
+    }
+
+    /// Goes on from where an earlier call [ran out of time](PollError::resume): the deadline and the polls count anew, and the first poll waits for what
+    /// was owed.
+    pub fn resume(mut self, state: PollState) -> Self {
+        self.course.resumed(state);
+        self
+    }
+}
+
+impl<'h, M, S> Call<'h, M, S> {
+    const fn new(course: M, timer: S) -> Self {
+        Self {
+            course,
+            timer,
+            classify: EveryError,
+            notify: Silent,
+            breaker: None,
+            when_open: WhenOpen::Wait,
+            budget: None,
+            limiter: None,
+            key: None,
+            repeatable: true,
+            seed: None,
+        }
+    }
+}
+
+impl<'h, M, S, C, N> Call<'h, M, S, C, N> {
+    /// Repeats only after errors of which `transient` says *yes*. Default: after every one.
+    pub fn when<E, F: FnMut(&E) -> bool>(self, transient: F) -> Call<'h, M, S, When<F>, N> {
+        self.with_classify(When(transient))
+    }
+
+    /// Asks `classify` what an error says: a [`Class`], or a [`Failure`] with the wait that the upstream asks for, and whether the request certainly did
+    /// not run. Of HTTP answers, [`http_failure`] tells.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use steadfast_core::retry::{Class, Failure, RetryPolicy};
+    /// use steadfast_driver::{Call, VirtualTimer};
+    ///
+    /// enum Trouble { Busy { seconds: u64 }, Reset, Invalid }
+    ///
+    /// let timer = VirtualTimer::new();
+    /// let mut answers = [Err(Trouble::Busy { seconds: 30 }), Err(Trouble::Reset), Ok("done")].into_iter();
+    /// let done = Call::retry(RetryPolicy::default(), timer.clone())
+    ///     .classify(|error: &Trouble| match error {
+    ///         Trouble::Busy { seconds } => {
+    ///             Failure::from(Class::Throttled).with_retry_after(Some(Duration::from_secs(*seconds)))
+    ///         }
+    ///         Trouble::Reset => Class::Transient.into(),
+    ///         Trouble::Invalid => Class::Permanent.into(),
+    ///     })
+    ///     .call(|| answers.next().unwrap());
+    /// assert!(done.is_ok() && timer.elapsed() >= Duration::from_secs(30));
+    /// ```
+    pub fn classify<E, V: Into<Failure>, F: FnMut(&E) -> V>(self, classify: F) -> Call<'h, M, S, F, N> {
+        self.with_classify(classify)
+    }
+
+    fn with_classify<D>(self, classify: D) -> Call<'h, M, S, D, N> {
+        let Self { course, timer, classify: _, notify, breaker, when_open, budget, limiter, key, repeatable, seed } =
+            self;
+        Call { course, timer, classify, notify, breaker, when_open, budget, limiter, key, repeatable, seed }
+    }
+
+    /// Tells of each failed attempt after which there is another, before its wait.
+    pub fn notify<E, F: FnMut(Retrying<'_, E>)>(self, notify: F) -> Call<'h, M, S, C, F> {
+        let Self { course, timer, classify, notify: _, breaker, when_open, budget, limiter, key, repeatable, seed } =
+            self;
+        Call { course, timer, classify, notify, breaker, when_open, budget, limiter, key, repeatable, seed }
+    }
+
+    /// Measures and waits by another timer: a [`VirtualTimer`] in tests, or one of your own.
+    pub fn timer<U>(self, timer: U) -> Call<'h, M, U, C, N> {
+        let Self { course, timer: _, classify, notify, breaker, when_open, budget, limiter, key, repeatable, seed } =
+            self;
+        Call { course, timer, classify, notify, breaker, when_open, budget, limiter, key, repeatable, seed }
+    }
+
+    /// Asks this breaker before each attempt and tells it how the attempt ended. While it is open, the call waits within its deadline, which costs no
+    /// attempt; see [`when_open`](Call::when_open).
+    pub const fn breaker(mut self, breaker: &'h Breaker) -> Self {
+        self.breaker = Some(breaker);
+        self
+    }
+
+    /// What to do while the breaker is open. Default: [`WhenOpen::Wait`]. With [`WhenOpen::Refuse`] the call ends at once, as
+    /// [`StopReason::BreakerOpen`].
+    pub const fn when_open(mut self, when_open: WhenOpen) -> Self {
+        self.when_open = when_open;
+        self
+    }
+
+    /// Pays for each retry from this budget, when it is about to leave. If it is spent the call ends (after the wait, so that callers who try again at once
+    /// do not make a hot loop); polls go on at their slowest pace.
+    pub const fn budget(mut self, budget: &'h RetryBudget) -> Self {
+        self.budget = Some(budget);
+        self
+    }
+
+    /// Waits for a place in this limiter's line before each attempt, within the deadline.
+    pub const fn limiter(mut self, limiter: &'h RateLimiter) -> Self {
+        self.limiter = Some(limiter);
+        self
+    }
+
+    /// The idempotency key that every [`Attempt`] is to send.
+    pub const fn key(mut self, key: &'h Key) -> Self {
+        self.key = Some(key);
+        self
+    }
+
+    /// Whether an attempt that may have run may be repeated. Default: yes. With `false`, retries go on only after failures that are
+    /// [certain](steadfast_core::retry::Certainty::NotExecuted) not to have run; what a [`Class`] alone says, and a time-out, is not. Polls read only, so
+    /// for them it changes nothing.
+    pub const fn repeatable(mut self, repeatable: bool) -> Self {
+        self.repeatable = repeatable;
+        self
+    }
+
+    /// Draws all jitter from this seed, to repeat a run. Default: one drawn at random, when it is first needed.
+    pub const fn seed(mut self, seed: Seed) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// Whether nothing stands before the first attempt.
+    #[inline]
+    const fn begins_at_once(&self) -> bool
+    where
+        M: Course,
+    {
+        M::BEGINS_AT_ONCE && self.breaker.is_none() && self.budget.is_none() && self.limiter.is_none()
+    }
+
+    #[inline]
+    fn into_run<E>(self) -> (Run<'h, M, C, N, E>, S)
+    where
+        M: Course,
+    {
+        let Self { course, timer, classify, notify, breaker, when_open, budget, limiter, key, repeatable, seed } = self;
+        let upstream = Upstream::new(breaker, when_open, budget, limiter);
+        (Run::new(course, (classify, notify), upstream, repeatable, key, seed), timer)
+    }
+}
+
+impl<'h, P: Borrow<RetryPolicy>, S, C, N> Call<'h, Retries<P>, S, C, N> {
+    /// Calls `attempt` and awaits it, again and again as the policy says.
+    ///
+    /// An attempt that takes longer than the policy's time-out is dropped, and so is one that is under way at the deadline. Dropping the future ends
+    /// everything.
+    ///
+    /// # Errors
+    /// Why there was no further attempt, with the last error.
+    #[inline]
+    pub fn run<T, E, F, A>(self, mut attempt: F) -> impl Future<Output = Result<T, RetryError<E>>>
+    where
+        F: FnMut() -> A,
+        A: Future<Output = Result<T, E>>,
+        C: Classify<E>,
+        N: Notify<E>,
+        S: AsyncTimer,
+    {
+        drive(self, move |_| attempt())
+    }
+
+    /// The same, telling each attempt its number, the key and the time that it has.
+    ///
+    /// # Errors
+    /// As [`run`](Call::run).
+    #[inline]
+    pub fn run_with<T, E, F, A>(self, attempt: F) -> impl Future<Output = Result<T, RetryError<E>>>
+    where
+        F: FnMut(Attempt<'h>) -> A,
+        A: Future<Output = Result<T, E>>,
+        C: Classify<E>,
+        N: Notify<E>,
+        S: AsyncTimer,
+    {
+        drive(self, attempt)
+    }
+
+    /// Calls `attempt`, which may block, again and again as the policy says, on this thread.
+    ///
+    /// A call that blocks cannot be cut off, so neither the deadline nor the policy's time-out for an attempt ends one: give
+    /// [`Attempt::limit`] to what makes the request ([`call_with`](Call::call_with)).
+    ///
+    /// # Errors
+    /// Why there was no further attempt, with the last error.
+    #[inline]
+    pub fn call<T, E, F>(self, mut attempt: F) -> Result<T, RetryError<E>>
+    where
+        F: FnMut() -> Result<T, E>,
+        C: Classify<E>,
+        N: Notify<E>,
+        S: BlockingTimer,
+    {
+        drive_blocking(self, move |_| attempt())
+    }
+
+    /// The same, telling each attempt its number, the key and the time that it has.
+    ///
+    /// # Errors
+    /// As [`call`](Call::call).
+    #[inline]
+    pub fn call_with<T, E, F>(self, attempt: F) -> Result<T, RetryError<E>>
+    where
+        F: FnMut(Attempt<'h>) -> Result<T, E>,
+        C: Classify<E>,
+        N: Notify<E>,
+        S: BlockingTimer,
+    {
+        drive_blocking(self, attempt)
+    }
+}
+
+impl<'h, P: Borrow<PollPolicy>, S, C, N> Call<'h, Polls<P>, S, C, N> {
+    /// Waits by the schedule, calls `poll` and awaits it, until it says [`Polled::Ready`].
+    ///
+    /// # Errors
+    /// Why it was not asked again; unless that was refused, asking can be [resumed](PollError::resume).
+    pub fn run<R, F, A>(self, mut poll: F) -> impl Future<Output = Result<R::Value, PollError<R::Error>>>
+    where
+        R: PollAnswer,
+        F: FnMut() -> A,
+        A: Future<Output = R>,
+        C: Classify<R::Error>,
+        N: Notify<R::Error>,
+        S: AsyncTimer,
+    {
+        drive(self, move |_| poll())
+    }
+
+    /// The same, telling each poll its number, the key and the time that it has.
+    ///
+    /// # Errors
+    /// As [`run`](Call::run).
+    pub fn run_with<R, F, A>(self, poll: F) -> impl Future<Output = Result<R::Value, PollError<R::Error>>>
+    where
+        R: PollAnswer,
+        F: FnMut(Attempt<'h>) -> A,
+        A: Future<Output = R>,
+        C: Classify<R::Error>,
+        N: Notify<R::Error>,
+        S: AsyncTimer,
+    {
+        drive(self, poll)
+    }
+
+    /// Waits by the schedule and calls `poll`, which may block, on this thread, until it says [`Polled::Ready`].
+    ///
+    /// # Errors
+    /// Why it was not asked again; unless that was refused, asking can be [resumed](PollError::resume).
+    pub fn call<R, F>(self, mut poll: F) -> Result<R::Value, PollError<R::Error>>
+    where
+        R: PollAnswer,
+        F: FnMut() -> R,
+        C: Classify<R::Error>,
+        N: Notify<R::Error>,
+        S: BlockingTimer,
+    {
+        drive_blocking(self, move |_| poll())
+    }
+
+    /// The same, telling each poll its number, the key and the time that it has.
+    ///
+    /// # Errors
+    /// As [`call`](Call::call).
+    pub fn call_with<R, F>(self, poll: F) -> Result<R::Value, PollError<R::Error>>
+    where
+        R: PollAnswer,
+        F: FnMut(Attempt<'h>) -> R,
+        C: Classify<R::Error>,
+        N: Notify<R::Error>,
+        S: BlockingTimer,
+    {
+        drive_blocking(self, poll)
+    }
+}
+
+// No `async fn`, and no value that moves once it is in the future: each move of what the future holds costs as much as a call that succeeds.
+#[inline]
+fn drive<'h, R, M, S, C, N, F, A>(
+    call: Call<'h, M, S, C, N>,
+    mut attempt: F,
+) -> impl Future<Output = Result<M::Value, M::Failed>>
+where
+    M: Course + Reads<R>,
+    S: AsyncTimer,
+    C: Classify<M::Error>,
+    N: Notify<M::Error>,
+    F: FnMut(Attempt<'h>) -> A,
+    A: Future<Output = R>,
+{
+    let begins_at_once = call.begins_at_once();
+    // One by one: captured whole, it would be copied by pieces other than it was written by, which stalls a processor for longer than all the rest takes.
+    let Call { course, timer, classify, notify, breaker, when_open, budget, limiter, key, repeatable, seed } = call;
+    async move {
+        // A future does not block when it is polled, so a first attempt that is ready at once needs no clock. Nor does it need what a run holds: nothing of
+        // that is made before it is clear that there is a run.
+        let first = if begins_at_once {
+            let mut future = pin!(attempt(first_attempt(&course, key)));
+            // Read where it is, since moving it costs.
+            match poll_fn(|context| Poll::Ready(future.as_mut().poll(context).map(M::read))).await {
+                Poll::Ready(Polled::Ready(value)) => return Ok(value),
+                Poll::Ready(other) => Some((Some(other), Elapsed::lazy())),
+                Poll::Pending => {
+                    let mut clock = Elapsed::lazy();
+                    clock.read(&timer);
+                    let limit = first_attempt(&course, key).limit;
+                    Some((within(&timer, limit, future).await.map(M::read), clock))
+                }
+            }
+        } else {
+            None
+        };
+        let upstream = Upstream::new(breaker, when_open, budget, limiter);
+        let mut run = Run::new(course, (classify, notify), upstream, repeatable, key, seed);
+        let (mut next, mut clock) = match first {
+            Some((result, mut clock)) => {
+                let _ = run.begin(&clock);
+                (run.ended(Leave::FREE, result, &timer, &mut clock), clock)
+            }
+            None => {
+                let mut clock = Elapsed::lazy();
+                (run.first(&timer, &mut clock), clock)
+            }
+        };
+        loop {
+            match next {
+                Next::Done(value) => return Ok(value),
+                Next::Stop(why) => return Err(run.stopped(why, &timer, &mut clock)),
+                Next::Wait(wait) if wait.is_zero() => turn(run.attempts).await,
+                Next::Wait(wait) => timer.sleep(wait).await,
+                Next::Start => {}
+            }
+            let leave = match run.leave(&timer, &mut clock) {
+                Leaving::Go(leave) => leave,
+                Leaving::Wait(wait) => {
+                    next = Next::Wait(wait);
+                    continue;
+                }
+                Leaving::Stop(why) => {
+                    next = Next::Stop(why);
+                    continue;
+                }
+            };
+            let result = {
+                // In a block, so that it is dropped before anything is waited for.
+                let mut future = pin!(attempt(run.begin(&clock)));
+                match poll_fn(|context| Poll::Ready(future.as_mut().poll(context))).await {
+                    Poll::Ready(result) => Some(result),
+                    Poll::Pending => {
+                        let limit = run.limit(clock.read(&timer));
+                        within(&timer, limit, future).await
+                    }
+                }
+            };
+            next = match result.map(M::read) {
+                Some(Polled::Ready(value)) => {
+                    leave.settle(None);
+                    return Ok(value);
+                }
+                other => run.ended(leave, other, &timer, &mut clock),
+            };
+        }
+    }
+}
+
+/// What the first attempt is told, if it begins at once.
+#[inline]
+fn first_attempt<'h>(course: &impl Course, key: Option<&'h Key>) -> Attempt<'h> {
+    let left = course.deadline();
+    Attempt { number: 1, key, left, limit: left.min(course.attempt_timeout()) }
+}
+
+#[inline]
+fn drive_blocking<'h, R, M, S, C, N, F>(call: Call<'h, M, S, C, N>, mut attempt: F) -> Result<M::Value, M::Failed>
+where
+    M: Course + Reads<R>,
+    S: BlockingTimer,
+    C: Classify<M::Error>,
+    N: Notify<M::Error>,
+    F: FnMut(Attempt<'h>) -> R,
+{
+    let begins_at_once = call.begins_at_once();
+    // Without a deadline nothing is decided by how long the first attempt takes, and a clock costs more than the rest.
+    let deadline = call.course.deadline();
+    let mut clock = if deadline == Duration::MAX { Elapsed::lazy() } else { Elapsed::begun(&call.timer, deadline) };
+    let first = if begins_at_once {
+        match M::read(attempt(first_attempt(&call.course, call.key))) {
+            Polled::Ready(value) => return Ok(value),
+            other => Some(other),
+        }
+    } else {
+        None
+    };
+    let (mut run, timer) = call.into_run();
+    let mut next = match first {
+        Some(result) => {
+            let _ = run.begin(&clock);
+            run.ended(Leave::FREE, Some(result), &timer, &mut clock)
+        }
+        None => run.first(&timer, &mut clock),
+    };
+    loop {
+        match next {
+            Next::Done(value) => return Ok(value),
+            Next::Stop(why) => return Err(run.stopped(why, &timer, &mut clock)),
+            Next::Wait(wait) if wait.is_zero() => {}
+            Next::Wait(wait) => timer.sleep(wait),
+            Next::Start => {}
+        }
+        next = match run.leave(&timer, &mut clock) {
+            Leaving::Go(leave) => {
+                let result = attempt(run.begin(&clock));
+                run.ended(leave, Some(M::read(result)), &timer, &mut clock)
+            }
+            Leaving::Wait(wait) => Next::Wait(wait),
+            Leaving::Stop(why) => Next::Stop(why),
+        };
+    }
+}
+
+/// Awaits a future that has just been polled, for so long; `None` if that was not enough.
+async fn within<A: Future>(timer: &impl AsyncTimer, limit: Duration, mut future: Pin<&mut A>) -> Option<A::Output> {
+    /// What is longer needs no timer: a century.
+    const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 86_400);
+    if limit >= FOR_EVER {
+        return Some(future.await);
+    }
+    if limit.is_zero() {
+        return None;
+    }
+    let mut sleep = pin!(timer.sleep(limit));
+    // It has been polled in this very turn, so it will wake this task: asking again now would be for nothing.
+    let mut asked = true;
+    poll_fn(|context: &mut Context<'_>| {
+        // The timer first: under a runtime that counts what a task does in one turn, a busy future would leave the timer no turn. An answer that comes
+        // together with the time-out still counts.
+        let over = sleep.as_mut().poll(context).is_ready();
+        if !std::mem::take(&mut asked)
+            && let Poll::Ready(result) = future.as_mut().poll(context)
+        {
+            return Poll::Ready(Some(result));
+        }
+        if over { Poll::Ready(None) } else { Poll::Pending }
+    })
+    .await
+}
+
+/// So many attempts without delay may follow each other before others get a turn.
+const ATTEMPTS_A_TURN: u32 = 32;
+
+/// Gives the runtime a turn now and then.
+async fn turn(attempts: u32) {
+    if !attempts.is_multiple_of(ATTEMPTS_A_TURN) {
+        return;
+    }
+    let mut had = false;
+    poll_fn(|context| {
+        if std::mem::replace(&mut had, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
+impl<M: fmt::Debug, S, C, N> fmt::Debug for Call<'_, M, S, C, N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { course, breaker, when_open, budget, limiter, key, repeatable, seed, .. } = self;
+        f.debug_struct("Call")
+            .field("course", course)
+            .field("breaker", breaker)
+            .field("when_open", when_open)
+            .field("budget", budget)
+            .field("limiter", limiter)
+            .field("key", key)
+            .field("repeatable", repeatable)
+            .field("seed", seed)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,112 @@
+//! How a call that is no job knows the time, and waits.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::handles::SharedClock;
+
+/// A clock to measure with.
+pub trait Timer {
+    /// A moment of this clock.
+    type Moment: Copy + Send;
+
+    /// Now.
+    fn now(&self) -> Self::Moment;
+
+    /// Now, for a call that begins and may take so long. A clock may answer with a moment that is a little earlier, where that costs less and is little beside
+    /// that time; never with a later one, since a deadline that counts from here must be kept. By default it is [`now`](Timer::now).
+    fn begin(&self, deadline: Duration) -> Self::Moment {
+        let _ = deadline;
+        self.now()
+    }
+
+    /// How much time has passed since then; zero if that is later.
+    fn since(&self, moment: Self::Moment) -> Duration;
+}
+
+/// One on which a task can sleep.
+pub trait AsyncTimer: Timer {
+    /// Sleeps for so long. Never asked for zero.
+    fn sleep(&self, span: Duration) -> impl Future<Output = ()> + Send;
+}
+
+/// One on which a thread can sleep.
+pub trait BlockingTimer: Timer {
+    /// Sleeps for so long. Never asked for zero.
+    fn sleep(&self, span: Duration);
+}
+
+/// Time that passes only when somebody sleeps, for tests: cloning shares it.
+///
+/// ```
+/// use std::time::Duration;
+/// use steadfast_driver::{BlockingTimer, Timer, VirtualTimer};
+///
+/// let timer = VirtualTimer::new();
+/// let start = timer.now();
+/// BlockingTimer::sleep(&timer, Duration::from_secs(3_600)); // at once
+/// assert_eq!(timer.since(start), Duration::from_secs(3_600));
+/// ```
+#[derive(Clone, Default)]
+pub struct VirtualTimer(Arc<AtomicU64>);
+
+impl VirtualTimer {
+    /// One that stands at zero.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Lets so much time pass.
+    pub fn advance(&self, span: Duration) {
+        let nanos = u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
+        // It guards nothing: whoever reads it has the order of what it synchronises by.
+        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |passed| Some(passed.saturating_add(nanos)));
+    }
+
+    /// How much time has passed.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        Duration::from_nanos(self.0.load(Ordering::Relaxed))
+    }
+
+    /// A clock for breakers, limiters and budgets that shows this time.
+    #[must_use]
+    pub fn clock(&self) -> SharedClock {
+        let start = self.elapsed();
+        let timer = self.clone();
+        SharedClock::following(move || timer.elapsed().saturating_sub(start))
+    }
+}
+
+impl Timer for VirtualTimer {
+    type Moment = Duration;
+
+    fn now(&self) -> Duration {
+        self.elapsed()
+    }
+
+    fn since(&self, moment: Duration) -> Duration {
+        self.elapsed().saturating_sub(moment)
+    }
+}
+
+impl AsyncTimer for VirtualTimer {
+    async fn sleep(&self, span: Duration) {
+        self.advance(span);
+    }
+}
+
+impl BlockingTimer for VirtualTimer {
+    fn sleep(&self, span: Duration) {
+        self.advance(span);
+    }
+}
+
+impl fmt::Debug for VirtualTimer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("VirtualTimer").field(&self.elapsed()).finish()
+    }
+}

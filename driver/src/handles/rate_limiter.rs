@@ -1,0 +1,298 @@
+//! A rate limiter to put before any call.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use steadfast_core::rate_limit::{self, RatePolicy, Reservation};
+use steadfast_core::{PolicyError, Timestamp};
+
+use super::Alone;
+use super::clock::SharedClock;
+use super::lease::{Free, Lease, Leases};
+
+/// A rate limiter, shared by tasks and threads: cloning is cheap and shares it.
+///
+/// The [machine](steadfast_core::rate_limit) is the core's; its whole state is one word, exchanged when a place is taken, so there is no lock.
+///
+/// ```
+/// use std::time::Duration;
+/// use steadfast_core::rate_limit::RatePolicy;
+/// use steadfast_driver::RateLimiter;
+///
+/// let limiter = RateLimiter::new(RatePolicy::new(100, Duration::from_secs(1))?.with_burst(2)?);
+/// assert!(limiter.try_acquire().is_ok() && limiter.try_acquire().is_ok());
+/// assert!(limiter.try_acquire().unwrap_err().retry_in <= Duration::from_millis(10));
+///
+/// let place = limiter.reserve(); // in a line, in the order of asking
+/// assert!(place.wait() <= Duration::from_millis(10)); // sleep for so long, then
+/// place.take(); // dropped instead, it would be given back
+/// # Ok::<(), steadfast_core::PolicyError>(())
+/// ```
+#[derive(Clone)]
+pub struct RateLimiter(Arc<Shared>);
+
+struct Shared {
+    policy: RatePolicy,
+    word: Alone<AtomicU64>,
+    free: Option<Free>,
+    clock: SharedClock,
+}
+
+/// Not so fast: nothing was called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the rate limit is reached: ask again in {retry_in:?}")]
+#[non_exhaustive]
+pub struct Limited {
+    /// When the next place is free, if nobody else takes it.
+    pub retry_in: Duration,
+}
+
+impl RateLimiter {
+    /// A limiter that has been quiet: a whole burst may go.
+    #[must_use]
+    pub fn new(policy: RatePolicy) -> Self {
+        Self::restored(policy, rate_limit::RateLimiter::new())
+    }
+
+    /// One that was stored ([`snapshot`](RateLimiter::snapshot)): a day's quota outlives a process.
+    #[must_use]
+    pub fn restored(policy: RatePolicy, machine: rate_limit::RateLimiter) -> Self {
+        Self::with_clock(policy, machine, SharedClock::start())
+    }
+
+    /// The same, new or stored, by another clock than the machine's own: a runtime's, or a test's.
+    #[must_use]
+    pub fn with_clock(policy: RatePolicy, machine: rate_limit::RateLimiter, clock: SharedClock) -> Self {
+        Self::of(policy, machine, clock, None)
+    }
+
+    /// The same, giving leases: see [`lease`](RateLimiter::lease). All that they can hold is set aside from the burst.
+    ///
+    /// # Errors
+    /// A burst that is not enough for all leases and one more: of a size of 64 for 4 threads, 320.
+    pub fn with_leases(
+        policy: RatePolicy,
+        leases: Leases,
+        machine: rate_limit::RateLimiter,
+        clock: SharedClock,
+    ) -> Result<Self, PolicyError> {
+        let leases = Leases { size: leases.size.max(1), ..leases };
+        let shared = policy.set_aside(leases.places(), leases.size)?;
+        Ok(Self::of(shared, machine, clock, Some(Free::new(leases))))
+    }
+
+    fn of(policy: RatePolicy, machine: rate_limit::RateLimiter, clock: SharedClock, free: Option<Free>) -> Self {
+        let word = Alone(AtomicU64::new(machine.restored(&policy, clock.now()).to_word()));
+        Self(Arc::new(Shared { policy, word, free, clock }))
+    }
+
+    /// Takes a place now, or says when there is one.
+    ///
+    /// # Errors
+    /// There is none; nothing was taken.
+    #[inline]
+    pub fn try_acquire(&self) -> Result<(), Limited> {
+        self.try_acquire_at(self.0.clock.now())
+    }
+
+    /// The same at a time that the caller has read already. It must be the time of a clock that counts since 1970, the same one in each call.
+    ///
+    /// # Errors
+    /// There is no place; nothing was taken.
+    #[inline]
+    pub fn try_acquire_at(&self, now: Timestamp) -> Result<(), Limited> {
+        let taken = self.change(|limiter| limiter.try_acquire(&self.0.policy, now));
+        taken.map_err(|at| Limited { retry_in: at.saturating_since(now) })
+    }
+
+    /// A lease for the calling thread or task: places in lots, for who takes so many that sharing them is what costs. `None` if all are given out
+    /// already, or the limiter [has none](RateLimiter::with_leases).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use steadfast_core::rate_limit::{self, RatePolicy};
+    /// use steadfast_driver::{Leases, RateLimiter, SharedClock};
+    ///
+    /// let policy = RatePolicy::new(1_000_000, Duration::from_secs(1))?.with_burst(1_000)?;
+    /// let leases = Leases { size: 64, most: 4 };
+    /// let limiter = RateLimiter::with_leases(policy, leases, rate_limit::RateLimiter::new(), SharedClock::start())?;
+    /// std::thread::scope(|scope| {
+    ///     for _ in 0..4 {
+    ///         let mut lease = limiter.lease().expect("there is one for each");
+    ///         scope.spawn(move || (0..100).filter(|_| lease.try_acquire().is_ok()).count());
+    ///     }
+    /// });
+    /// # Ok::<(), steadfast_core::PolicyError>(())
+    /// ```
+    #[must_use]
+    pub fn lease(&self) -> Option<Lease> {
+        Lease::of(self)
+    }
+
+    /// The next free place, however late, in the order of asking: for who can wait.
+    pub fn reserve(&self) -> Place<'_> {
+        let now = self.0.clock.now();
+        // One place is within any burst, so there always is one.
+        let reserved = self.change(|limiter| limiter.reserve(&self.0.policy, 1, now).ok_or(()));
+        Place { limiter: self, reservation: reserved.ok() }
+    }
+
+    /// The same for a wait that outlives the borrow. It holds a clone of the limiter.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use steadfast_core::rate_limit::RatePolicy;
+    /// use steadfast_driver::RateLimiter;
+    ///
+    /// let limiter = RateLimiter::new(RatePolicy::new(1, Duration::from_secs(60))?);
+    /// let (first, second) = (limiter.reserve_owned(), limiter.reserve_owned());
+    /// assert!(first.wait().is_zero() && second.wait() > Duration::from_secs(50));
+    /// first.take(); // it goes; the second changes its mind, and its place is free again
+    /// drop(second);
+    /// assert!(limiter.reserve_owned().wait() <= Duration::from_secs(60));
+    /// # Ok::<(), steadfast_core::PolicyError>(())
+    /// ```
+    pub fn reserve_owned(&self) -> OwnedPlace {
+        let reservation = self.reserve().reservation.take();
+        OwnedPlace { limiter: self.clone(), reservation }
+    }
+
+    /// Makes a call if there is a place for it now.
+    ///
+    /// # Errors
+    /// There is none: it was not made.
+    pub fn call<T>(&self, call: impl FnOnce() -> T) -> Result<T, Limited> {
+        self.try_acquire()?;
+        Ok(call())
+    }
+
+    /// The machine as it is now, to be stored.
+    #[must_use]
+    pub fn snapshot(&self) -> rate_limit::RateLimiter {
+        rate_limit::RateLimiter::from_word(self.0.word.0.load(Ordering::Acquire))
+    }
+
+    pub(super) fn free(&self) -> Option<&Free> {
+        self.0.free.as_ref()
+    }
+
+    pub(super) fn try_acquire_up_to(&self, most: u32) -> Result<u32, Limited> {
+        let now = self.0.clock.now();
+        let taken = self.change(|limiter| limiter.try_acquire_up_to(&self.0.policy, most, now));
+        taken.map_err(|at| Limited { retry_in: at.saturating_since(now) })
+    }
+
+    pub(super) fn give_back(&self, count: u32) {
+        let _ = self.change(|limiter| {
+            limiter.give_back(&self.0.policy, count);
+            Ok::<_, ()>(())
+        });
+    }
+
+    /// Changes the state by compare-and-exchange; a refusal writes nothing.
+    #[inline]
+    fn change<T, E>(&self, step: impl Fn(&mut rate_limit::RateLimiter) -> Result<T, E>) -> Result<T, E> {
+        let mut word = self.0.word.0.load(Ordering::Acquire);
+        loop {
+            let mut limiter = rate_limit::RateLimiter::from_word(word);
+            let done = step(&mut limiter)?;
+            match self.0.word.0.compare_exchange_weak(word, limiter.to_word(), Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return Ok(done),
+                Err(other) => word = other,
+            }
+        }
+    }
+}
+
+impl fmt::Debug for RateLimiter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("RateLimiter").field(&self.0.policy).finish()
+    }
+}
+
+/// A place in a limiter's line. Dropped before it is [taken](Place::take) it is given back, as far as nobody has been promised a later one and its time
+/// has not passed. See [`RateLimiter::reserve`].
+#[must_use = "dropped at once, the place is given back"]
+pub struct Place<'a> {
+    limiter: &'a RateLimiter,
+    reservation: Option<Reservation>,
+}
+
+impl Place<'_> {
+    /// How long until its time; zero from then on.
+    #[must_use]
+    pub fn wait(&self) -> Duration {
+        self.reservation.map_or(Duration::ZERO, |it| it.at().saturating_since(self.limiter.0.clock.now()))
+    }
+
+    /// Spends it. Whoever calls this has [waited](Place::wait).
+    pub fn take(mut self) {
+        self.reservation = None;
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        if let Some(reservation) = self.reservation.take() {
+            let (policy, now) = (&self.limiter.0.policy, self.limiter.0.clock.now());
+            let _ = self.limiter.change(|limiter| {
+                limiter.cancel(policy, reservation, now);
+                Ok::<_, ()>(())
+            });
+        }
+    }
+}
+
+impl fmt::Debug for Place<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Place").field(&self.reservation).finish()
+    }
+}
+
+/// A place in a limiter's line, with a clone of the limiter. Dropped before it is [taken](OwnedPlace::take) it is given back, as far as nobody has been
+/// promised a later one; of one whose time has passed, what is left. See [`RateLimiter::reserve_owned`].
+#[must_use = "dropped at once, the place is given back"]
+pub struct OwnedPlace {
+    limiter: RateLimiter,
+    reservation: Option<Reservation>,
+}
+
+impl OwnedPlace {
+    /// How long until its time; zero from then on.
+    #[must_use]
+    pub fn wait(&self) -> Duration {
+        self.reservation.map_or(Duration::ZERO, |it| it.at().saturating_since(self.limiter.0.clock.now()))
+    }
+
+    /// How long its time has passed; zero until then.
+    #[must_use]
+    pub fn age(&self) -> Duration {
+        self.reservation.map_or(Duration::ZERO, |it| self.limiter.0.clock.now().saturating_since(it.at()))
+    }
+
+    /// Spends it. Whoever calls this has [waited](OwnedPlace::wait).
+    pub fn take(mut self) {
+        self.reservation = None;
+    }
+}
+
+impl Drop for OwnedPlace {
+    fn drop(&mut self) {
+        if let Some(reservation) = self.reservation.take() {
+            let (policy, now) = (&self.limiter.0.policy, self.limiter.0.clock.now());
+            let _ = self.limiter.change(|limiter| {
+                limiter.cancel_late(policy, reservation, now);
+                Ok::<_, ()>(())
+            });
+        }
+    }
+}
+
+impl fmt::Debug for OwnedPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("OwnedPlace").field(&self.reservation).finish()
+    }
+}

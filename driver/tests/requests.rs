@@ -1,0 +1,83 @@
+//! What is held for a request in the air: for as long as it is there, and no longer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Response;
+use steadfast_core::{Key, OperationId, Timestamp};
+use steadfast_driver::{Builder, Driver, Reader, Submit, Task};
+use steadfast_providers::deepvue::{Credentials, Deepvue};
+use steadfast_providers::{BaseUrl, Provider};
+
+const START: Timestamp = Timestamp::from_secs(1_700_000_000);
+
+fn driver() -> Driver<u32> {
+    let credentials = Credentials::new("token", "secret").unwrap();
+    let provider = Deepvue::new(BaseUrl::parse("http://127.0.0.1:1").unwrap(), "driving-license", credentials).unwrap();
+    // Creates may be repeated: a second one can follow one of which nothing was heard.
+    let policy =
+        provider.policy().with_safety(steadfast_core::SendSafety::Keyed { window: Duration::from_secs(86_400) });
+    let described: Builder<_, _, ()> = Builder::new(provider, ()).policy(policy.unwrap());
+    let (provider, (), settings) = described.into_parts();
+    let loaded = settings.load(provider.name()).unwrap();
+    let mut driver = Driver::new(Arc::new(provider), loaded, START);
+    let (reply, _taken) = oneshot::channel();
+    driver.submit(Submit::new(Key::new("order-42").unwrap(), "{}".into(), reply), START);
+    driver
+}
+
+/// Carries out what there is to do, and gives the request that is to be sent, if there is one, and whether one is to be cut off.
+fn next(driver: &mut Driver<u32>, now: Timestamp) -> (Option<(OperationId, Option<u32>, Reader)>, bool) {
+    let (mut sending, mut cut_off) = (None, false);
+    while let Some(task) = driver.pop_task(now) {
+        match task {
+            Task::Send(send) => sending = Some((send.id(), send.previous, send.reader)),
+            Task::Abort(_) => cut_off = true,
+            _ => {}
+        }
+    }
+    (sending, cut_off)
+}
+
+fn accepted() -> Response<Bytes> {
+    Response::new(Bytes::from_static(br#"{"transaction_id":"6f1c1f5e-0a0e-4c0a-9d8e-0d6a4e6b7c11"}"#))
+}
+
+#[test]
+fn what_is_held_for_a_request_is_let_go_when_it_is_answered() {
+    let mut driver = driver();
+    let (id, previous, reader) = next(&mut driver, START).0.expect("a create");
+    assert_eq!(previous, None);
+    driver.sent(id, 1);
+    assert_eq!(driver.request(id), Some(&1));
+
+    driver.answered(reader.read(Ok(accepted()), START), START);
+
+    assert_eq!(driver.request(id), None, "the job waits for its first poll, and holds nothing");
+}
+
+#[test]
+fn a_late_answer_does_not_let_go_of_the_request_that_followed() {
+    let mut driver = driver();
+    let (id, _, first) = next(&mut driver, START).0.expect("a create");
+    driver.sent(id, 1);
+    let mut given_up = false;
+    let (now, previous) = loop {
+        let now = driver.next_deadline().expect("it goes on");
+        driver.handle_timeout(now);
+        let (sending, cut_off) = next(&mut driver, now);
+        given_up |= cut_off;
+        if let Some((_, previous, _second)) = sending {
+            break (now, previous);
+        }
+    };
+    assert!(given_up, "nothing was heard of the first");
+    assert_eq!(previous, Some(1), "it must be gone before the second leaves");
+    driver.sent(id, 2);
+
+    driver.answered(first.read(Ok(accepted()), now), now);
+
+    assert_eq!(driver.request(id), Some(&2));
+    assert!(next(&mut driver, now).1, "the job is accepted, so the second create is cut off");
+}

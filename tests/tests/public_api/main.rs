@@ -1,0 +1,89 @@
+//! The public interface of each published crate, as text: `tests/tests/public_api/NAME.txt`. Whoever changes it sees the change in the diff, and so does whoever
+//! reviews it.
+//!
+//! It is read from the sources, so it needs no nightly toolchain and is the same under every compiler. What sources do not show is not in it: auto traits, which
+//! [`auto_traits`] asserts for the types that cross threads, and what hides behind `impl Trait`.
+//!
+//! After a change that is meant: `UPDATE_PUBLIC_API=1 cargo test -p steadfast-tests --test public_api`. The lines `# names …` at the top are what the
+//! interface takes from other crates: a new major release of one of them is a new major release of ours.
+
+mod source;
+mod surface;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use source::Source;
+
+/// Folder and name.
+const CRATES: [(&str, &str); 7] = [
+    ("adapter-blocking", "steadfast_blocking"),
+    ("adapter-tokio", "steadfast_tokio"),
+    ("core", "steadfast_core"),
+    ("driver", "steadfast_driver"),
+    ("providers", "steadfast_providers"),
+    ("store", "steadfast_store"),
+    ("testkit", "steadfast_testkit"),
+];
+
+fn here() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/public_api")
+}
+
+#[test]
+fn the_public_interface_is_what_was_agreed() {
+    let mut changed = Vec::new();
+    for (folder, name) in CRATES {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(folder).join("src/lib.rs");
+        let is = surface::surface(name, &Source::read(&root));
+        let file = here().join(format!("{name}.txt"));
+        if std::env::var_os("UPDATE_PUBLIC_API").is_some() {
+            fs::write(&file, &is).unwrap();
+        }
+        let was = fs::read_to_string(&file).unwrap_or_default();
+        let gone = was.lines().filter(|line| !is.lines().any(|other| other == *line)).map(|line| format!("- {line}"));
+        let new = is.lines().filter(|line| !was.lines().any(|other| other == *line)).map(|line| format!("+ {line}"));
+        changed.extend(gone.chain(new));
+    }
+    assert!(
+        changed.is_empty(),
+        "the public interface changed:\n{}\nIf that is meant: UPDATE_PUBLIC_API=1 cargo test -p steadfast-tests --test public_api",
+        changed.join("\n")
+    );
+}
+
+/// The reader is not blind: what it must see in a crate that has one of everything, it sees.
+#[test]
+fn everything_that_a_program_may_name_is_seen() {
+    let is = surface::surface("sample", &Source::read(&here().join("sample/lib.rs")));
+    if std::env::var_os("UPDATE_PUBLIC_API").is_some() {
+        fs::write(here().join("sample.txt"), &is).unwrap();
+    }
+    assert_eq!(is, fs::read_to_string(here().join("sample.txt")).unwrap_or_default());
+}
+
+/// What crosses threads and awaits.
+#[test]
+fn auto_traits() {
+    const fn shared<T: Send + Sync + 'static>() {}
+    const fn sent<T: Send + 'static>() {}
+    shared::<steadfast_tokio::Client>();
+    shared::<steadfast_tokio::Breaker>();
+    shared::<steadfast_tokio::RateLimiter>();
+    shared::<steadfast_tokio::Observation>();
+    shared::<steadfast_tokio::SubmitError>();
+    shared::<steadfast_tokio::StartError>();
+    sent::<steadfast_tokio::Handle>();
+    sent::<steadfast_tokio::Revisions>();
+    shared::<steadfast_blocking::Client>();
+    sent::<steadfast_blocking::Handle>();
+    sent::<steadfast_blocking::Revisions>();
+    shared::<steadfast_core::Engine>();
+    shared::<steadfast_core::Operation>();
+    shared::<steadfast_core::Gate>();
+    shared::<steadfast_providers::deepvue::Deepvue>();
+    shared::<steadfast_providers::didit::Didit>();
+    shared::<steadfast_providers::profile::ProfileProvider>();
+    sent::<steadfast_store::SqliteStore>();
+    shared::<steadfast_store::MemoryStore>();
+}

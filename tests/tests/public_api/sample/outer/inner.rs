@@ -1,0 +1,3 @@
+pub struct Deep;
+
+impl core::fmt::Display for Deep {}
