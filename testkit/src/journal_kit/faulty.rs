@@ -45,13 +45,14 @@ struct Plan {
 }
 
 impl StoreFaults {
-    /// The call after those that are planned already goes wrong so, or goes well.
+    /// The call after those that are planned already goes wrong so, or goes well. Forgetting takes no part in it: it comes when the journal sees fit, in shards
+    /// beside the calls that somebody waits for, and would make their places a matter of luck.
     pub fn then(&self, fault: impl Into<Option<StoreFault>>) -> &Self {
         self.lock().next.push_back(fault.into());
         self
     }
 
-    /// Every call beyond those that are planned goes wrong so, or goes well.
+    /// Every call beyond those that are planned goes wrong so, or goes well; each that forgets does.
     pub fn otherwise(&self, fault: impl Into<Option<StoreFault>>) {
         self.lock().otherwise = fault.into();
     }
@@ -71,7 +72,7 @@ impl StoreFaults {
         plan.held - plan.released
     }
 
-    /// How many calls there were.
+    /// How many calls there were, those that forget aside.
     #[must_use]
     pub fn calls(&self) -> u64 {
         self.lock().calls
@@ -86,6 +87,17 @@ impl StoreFaults {
         let mut plan = self.lock();
         plan.calls += 1;
         let fault = plan.next.pop_front().unwrap_or(plan.otherwise);
+        self.bear(plan, fault)
+    }
+
+    /// The same of a call that forgets.
+    fn begin_unplanned(&self) -> Option<StoreFault> {
+        let plan = self.lock();
+        let fault = plan.otherwise;
+        self.bear(plan, fault)
+    }
+
+    fn bear(&self, mut plan: MutexGuard<'_, Plan>, fault: Option<StoreFault>) -> Option<StoreFault> {
         if fault != Some(StoreFault::Hold) {
             return fault;
         }
@@ -170,7 +182,7 @@ impl<S: Store> Store for FaultyStore<S> {
     }
 
     fn forget(&mut self, before: Timestamp, most: usize) -> Result<usize, StoreError> {
-        match self.faults.begin() {
+        match self.faults.begin_unplanned() {
             None | Some(StoreFault::Hold) => self.store.forget(before, most),
             Some(StoreFault::Fail | StoreFault::Tear) => Err(StoreError::write(TOLD)),
             Some(StoreFault::Lose) => Err(StoreError::uncertain(TOLD)),

@@ -154,11 +154,11 @@ fn restarts() -> Vec<Scenario> {
 /// What is not on disk is not sent, and not told. R13, R14.
 fn disks() -> Vec<Scenario> {
     let (fine, fails, loses, hides) = (None, Some(StoreFault::Fail), Some(StoreFault::Lose), Some(StoreFault::Hide));
-    // A journal's calls: load, forget, find, append the intent, append what came of it, …
+    // A journal's calls: load, find, append the intent, append what came of it, …
     vec![
         unkeyed("an intent that cannot be written is refused, and nothing is sent", "R13, I5; C15")
             .keeping(Records)
-            .disk([fine, fine, fine, fails])
+            .disk([fine, fine, fails])
             .caller([Refused("NotDurable")])
             .tells("not written, for good > rejected: not durable")
             .runs(0),
@@ -166,40 +166,40 @@ fn disks() -> Vec<Scenario> {
             .creates([accepted()])
             .polls([ready()])
             .keeping(Records)
-            .disk([fine, fine, fine, fails])
+            .disk([fine, fine, fails])
             .caller([Refused("NotDurable"), Submit, READY_END])
             .tells(format!("not written, for good > rejected: not durable > {DONE}")),
         unkeyed("an acceptance that cannot be written is written again before it is polled", "R14; C08")
             .creates([accepted()])
             .polls([ready()])
             .keeping(Records)
-            .disk([fine, fine, fine, fine, fails, fails])
+            .disk([fine, fine, fine, fails, fails])
             .tells("create > accepted > 2ms > not written > not written > poll > completed: ready"),
         unkeyed("an outcome that cannot be written is told once it is", "R14; C12")
             .creates([accepted()])
             .polls([ready()])
             .keeping(Records)
-            .disk([fine, fine, fine, fine, fine, fails])
+            .disk([fine, fine, fine, fine, fails])
             .tells("create > accepted > 2ms > poll > not written > completed: ready"),
         unkeyed("a key that cannot be looked for is not taken in", "R13; SubmitError::Unreadable")
             .creates([accepted()])
             .polls([ready()])
             .keeping(Records)
-            .disk([fine, fine, fails])
+            .disk([fine, fails])
             .caller([Refused("Unreadable"), Submit, READY_END])
             .tells(DONE),
         unkeyed("an intent that nobody knows to be there is asked for, and was lost", "C15: nobody knows")
             .creates([accepted()])
             .polls([ready()])
             .keeping(Records)
-            .disk([fine, fine, fine, loses])
+            .disk([fine, fine, loses])
             .caller([Submit, READY_END])
             .tells(DONE),
         unkeyed("an intent that nobody knows to be there is asked for, and is there", "C15: nobody knows")
             .creates([accepted()])
             .polls([ready()])
             .keeping(Records)
-            .disk([fine, fine, fine, hides])
+            .disk([fine, fine, hides])
             .tells(DONE),
     ]
 }
