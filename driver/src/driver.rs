@@ -264,9 +264,8 @@ impl<H> Driver<H> {
             } else if let Some((id, effect)) = self.next_effect() {
                 self.perform(id, effect);
             } else if let Some(started) = self.start_work() {
-                match started {
-                    Started::Work(work) => return Some(Task::Work(work)),
-                    Started::Done(done) => self.done(done),
+                if let Started::Work(work) = started {
+                    return Some(Task::Work(work));
                 }
             } else if self.closed {
                 // Whoever waits for the end finds it counted.

@@ -122,8 +122,8 @@ pub(crate) struct Done {
 pub(crate) enum Started {
     /// There is some.
     Work(Box<Work>),
-    /// It needs none, or cannot have any.
-    Done(Done),
+    /// It needed none, or could not have any: what came of it is [ready](Journal::pop_done).
+    Done,
 }
 
 struct Running {
@@ -273,10 +273,7 @@ impl Journal {
         }
         match self.start()? {
             Started::Work(work) => Some(work),
-            Started::Done(done) => {
-                self.ready.push_back(done);
-                None
-            }
+            Started::Done => None,
         }
     }
 
@@ -343,7 +340,8 @@ impl Journal {
         }
     }
 
-    /// Starts the next piece of work, unless one is running or there is none; lays it out if one is. What needs no work, or cannot have any, is done at once.
+    /// Starts the next piece of work, unless one is running or there is none; lays it out if one is. What needs no work, or cannot have any, is done at once, and
+    /// so is what a store does that never waits.
     pub(crate) fn start(&mut self) -> Option<Started> {
         if self.running.is_some() {
             self.lay_out();
@@ -351,10 +349,13 @@ impl Journal {
         }
         if self.volatile {
             let batch = self.take_queue()?;
-            return Some(Started::Done(Done { batch: Some((batch, Fate::Durable)), ..Done::default() }));
+            self.ready.push_back(Done { batch: Some((batch, Fate::Durable)), ..Done::default() });
+            return Some(Started::Done);
         }
         if self.home.is_none() {
-            return self.refuse_all().map(Started::Done);
+            let refused = self.refuse_all()?;
+            self.ready.push_back(refused);
+            return Some(Started::Done);
         }
         let forget = self.forgets_now().then(|| self.now.saturating_sub(self.remember_for));
         let mut batch = if forget.is_some() { None } else { self.next_batch() };
@@ -363,6 +364,7 @@ impl Journal {
             return None;
         }
         let home = self.home.take()?;
+        let in_place = !home.blocks() && forget.is_none();
         let piece = Piece {
             entries: batch.as_mut().map(|batch| std::mem::take(&mut batch.entries)).unwrap_or_default(),
             sealed: self.uncertain.is_some(),
@@ -373,7 +375,12 @@ impl Journal {
         self.committed = batch.is_some();
         let pieces = VecDeque::from([Asked { batch, questions }]);
         self.running = Some(Running { pieces, tray: tray.clone(), forgets: forget.is_some() });
-        Some(Started::Work(Box::new(Work::new(home, self.keep.clone(), piece, tray, self.commits.clone()))))
+        let work = Work::new(home, self.keep.clone(), piece, tray, self.commits.clone());
+        if in_place {
+            self.worked(work.run_one());
+            return Some(Started::Done);
+        }
+        Some(Started::Work(Box::new(work)))
     }
 
     /// Takes in what came of a piece of work, in their order. After the last one the store is at hand again.

@@ -229,6 +229,11 @@ impl Store for CombinedStore {
     fn forget(&mut self, before: Timestamp, most: usize) -> Result<usize, StoreError> {
         self.alone(|store| store.forget(before, most))
     }
+
+    /// Also if the store itself does not: it may be another's turn, and for long.
+    fn blocks(&self) -> bool {
+        true
+    }
 }
 
 fn gone() -> StoreError {

@@ -94,4 +94,13 @@ pub trait Store: Send + 'static {
     /// # Errors
     /// They could not be removed. None was.
     fn forget(&mut self, before: Timestamp, most: usize) -> Result<usize, StoreError>;
+
+    /// Whether [`append`](Store::append) and [`find`](Store::find) may wait: for a disk, a network, or a lock that somebody holds for long. A driver has such
+    /// a store worked on by a thread that may block; another one it works on itself, between two steps, which saves waking that thread for each commit.
+    /// Forgetting is always left to a thread, since it may have much to look at.
+    ///
+    /// `true` unless the store says otherwise. It must not change.
+    fn blocks(&self) -> bool {
+        true
+    }
 }

@@ -88,4 +88,8 @@ impl Store for MemoryStore {
         }
         Ok(gone.len())
     }
+
+    fn blocks(&self) -> bool {
+        false
+    }
 }

@@ -193,4 +193,8 @@ impl Store for Encoding {
     fn forget(&mut self, _: Timestamp, _: usize) -> Result<usize, StoreError> {
         Ok(0)
     }
+
+    fn blocks(&self) -> bool {
+        false
+    }
 }

@@ -34,14 +34,23 @@ struct Shelf {
 struct Fickle {
     shelf: Arc<Mutex<Shelf>>,
     how: Vec<How>,
-    /// Whether a commit takes its time, as one that syncs does. It is spent, not slept.
-    slow: bool,
+    pace: Pace,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pace {
+    /// It never waits, and is worked on between two steps.
+    InPlace,
+    /// A thread's work, and done at once.
+    Quick,
+    /// A commit takes its time, as one that syncs does. It is spent, not slept.
+    Slow,
 }
 
 impl Store for Fickle {
     fn append(&mut self, entries: &[Entry]) -> Result<(), StoreError> {
         let began = Instant::now();
-        while self.slow && began.elapsed() < 2 * QUICK {}
+        while self.pace == Pace::Slow && began.elapsed() < 2 * QUICK {}
         let numbers: Vec<u32> = entries.iter().map(|entry| entry.record.attempts).collect();
         let mut shelf = self.shelf.lock().unwrap();
         shelf.appends += 1;
@@ -72,6 +81,10 @@ impl Store for Fickle {
 
     fn forget(&mut self, _: Timestamp, _: usize) -> Result<usize, StoreError> {
         Ok(0)
+    }
+
+    fn blocks(&self) -> bool {
+        self.pace != Pace::InPlace
     }
 }
 
@@ -122,6 +135,10 @@ fn ways() -> impl Strategy<Value = Vec<How>> {
         .boxed()
 }
 
+fn paces() -> impl Strategy<Value = Pace> {
+    prop_oneof![Just(Pace::InPlace), Just(Pace::Quick), Just(Pace::Slow)]
+}
+
 /// Records under way, and what became of the others.
 struct World {
     journal: Journal,
@@ -139,9 +156,9 @@ struct World {
 }
 
 impl World {
-    fn new(how: Vec<How>, slow: bool) -> Self {
+    fn new(how: Vec<How>, pace: Pace) -> Self {
         let shelf = Arc::new(Mutex::new(Shelf::default()));
-        let store: Home = Box::new(Fickle { shelf: shelf.clone(), how, slow });
+        let store: Home = Box::new(Fickle { shelf: shelf.clone(), how, pace });
         let policy = OperationPolicy::default();
         let backoff = policy.persist().clone();
         let now = Timestamp::from_secs(1);
@@ -182,8 +199,7 @@ impl World {
     fn started(&mut self, started: Option<Started>) {
         match started {
             Some(Started::Work(work)) => assert!(self.work.replace(work).is_none(), "one at a time"),
-            Some(Started::Done(done)) => self.take(done),
-            None => {}
+            Some(Started::Done) | None => {}
         }
     }
 
@@ -191,11 +207,8 @@ impl World {
         match step {
             Step::Push(count) => (0..count).for_each(|_| self.push()),
             Step::Start => {
-                // What cannot be done is told after what was.
-                if self.journal.ready.is_empty() {
-                    let started = self.journal.start();
-                    self.started(started);
-                }
+                let started = self.journal.start();
+                self.started(started);
             }
             Step::Follow => {
                 if let Some(Started::Work(work)) = self.journal.follow() {
@@ -232,8 +245,8 @@ impl World {
 
 proptest! {
     #[test]
-    fn each_record_has_one_fate_in_their_order_and_nothing_overtakes_what_is_in_doubt(steps in steps(), how in ways(), slow: bool) {
-        let mut world = World::new(how, slow);
+    fn each_record_has_one_fate_in_their_order_and_nothing_overtakes_what_is_in_doubt(steps in steps(), how in ways(), pace in paces()) {
+        let mut world = World::new(how, pace);
         for step in steps {
             world.step(step);
         }
@@ -253,7 +266,7 @@ proptest! {
 /// What was queued while a commit ran goes with the next, which needs nobody to begin it.
 #[test]
 fn the_store_goes_on_by_itself_with_what_was_laid_out() {
-    let mut world = World::new(Vec::new(), true);
+    let mut world = World::new(Vec::new(), Pace::Slow);
     // First it forgets, which is due from the start. (What came last is heard of twice if the store stayed for more.)
     for step in [Step::Start, Step::Work, Step::Hear, Step::Done, Step::Hear] {
         world.step(step);
@@ -275,7 +288,7 @@ fn the_store_goes_on_by_itself_with_what_was_laid_out() {
 /// A driver that carries out much at once must not let the store stand still until it is done: they would take turns.
 #[test]
 fn a_store_that_stands_still_begins_once_there_is_much() {
-    let mut world = World::new(Vec::new(), true);
+    let mut world = World::new(Vec::new(), Pace::Slow);
     for step in [Step::Start, Step::Work, Step::Hear, Step::Done, Step::Hear] {
         world.step(step);
     }
@@ -292,4 +305,18 @@ fn a_store_that_stands_still_begins_once_there_is_much() {
     }
     assert_eq!(world.shelf.lock().unwrap().appends, 2, "the second was laid out while the first was worked on");
     assert_eq!(world.told, 2 * MANY);
+}
+
+/// What does not wait need not be waited for: a commit costs no thread, and what it allows comes with the next look.
+#[test]
+fn a_store_that_never_waits_is_worked_on_in_place() {
+    let mut world = World::new(Vec::new(), Pace::InPlace);
+    world.step(Step::Start);
+    assert!(world.work.is_some(), "forgetting may take long");
+    for step in [Step::Work, Step::Hear, Step::Done, Step::Push(2), Step::Start, Step::Done] {
+        world.step(step);
+    }
+    assert!(world.work.is_none());
+    assert_eq!((world.told, world.shelf.lock().unwrap().appends), (2, 1));
+    assert!(world.journal.is_idle());
 }
