@@ -102,19 +102,12 @@ impl From<&Packed> for Text {
     fn from(packed: &Packed) -> Self {
         match packed {
             Packed::Plain { len, bytes } => Self::Plain { len: *len, bytes: *bytes },
-            Packed::Uuid(bytes) => {
-                let mut text = [b'-'; UUID];
-                for (at, byte) in PAIRS.into_iter().zip(bytes) {
-                    write(&mut text, at, *byte);
-                }
-                Self::Uuid(text)
-            }
+            Packed::Uuid(bytes) => Self::Uuid(uuid(&digits(bytes))),
             Packed::Hex { len, bytes } => {
-                let mut digits = [0; DIGITS];
-                for (at, byte) in (0..usize::from(*len)).step_by(2).zip(bytes) {
-                    write(&mut digits, at, *byte);
-                }
-                Self::Hex { len: *len, bytes: digits }
+                let mut text = digits(bytes);
+                // What is beyond its end is nothing, and not two noughts.
+                text.iter_mut().skip(usize::from(*len)).for_each(|digit| *digit = 0);
+                Self::Hex { len: *len, bytes: text }
             }
             Packed::Long(text) => Self::Long(text.clone()),
         }
@@ -162,12 +155,40 @@ fn read(text: &[u8], at: usize) -> u8 {
     value(digit(at)) << 4 | value(digit(at.saturating_add(1)))
 }
 
+/// The digits of these bytes, four bytes at a time: this is done for each request.
 #[inline]
-fn write(text: &mut [u8], at: usize, byte: u8) {
-    let digit = |value: u8| value.saturating_add(if value < 10 { b'0' } else { b'a' - 10 });
-    for (to, value) in text.iter_mut().skip(at).zip([byte >> 4, byte & 15]) {
-        *to = digit(value);
+fn digits<const BYTES: usize, const LENGTH: usize>(bytes: &[u8; BYTES]) -> [u8; LENGTH] {
+    let mut text = [0; LENGTH];
+    for (digits, bytes) in text.chunks_mut(8).zip(bytes.chunks(4)) {
+        let mut word = [0; 4];
+        word.iter_mut().zip(bytes).for_each(|(to, byte)| *to = *byte);
+        digits.iter_mut().zip(eight_digits(word)).for_each(|(to, digit)| *to = digit);
     }
+    text
+}
+
+/// Each half of a byte becomes a byte of a larger word, and all become digits at once.
+const fn eight_digits(bytes: [u8; 4]) -> [u8; 8] {
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    let mut halves = u32::from_be_bytes(bytes) as u64;
+    halves = (halves | halves << 16) & 0x0000_ffff_0000_ffff;
+    halves = (halves | halves << 8) & 0x00ff_00ff_00ff_00ff;
+    halves = (halves | halves << 4) & 0x0f0f_0f0f_0f0f_0f0f;
+    // Ten and more carry into the other half.
+    let letters = halves.wrapping_add(6 * EACH) >> 4 & EACH;
+    let letters = letters.wrapping_mul((b'a' - 10 - b'0') as u64);
+    halves.wrapping_add(b'0' as u64 * EACH).wrapping_add(letters).to_be_bytes()
+}
+
+/// With its hyphens.
+fn uuid(digits: &[u8; 32]) -> [u8; UUID] {
+    let mut text = [b'-'; UUID];
+    for (to, from) in [(0..8, 0..8), (9..13, 8..12), (14..18, 12..16), (19..23, 16..20), (24..36, 20..32)] {
+        if let (Some(to), Some(from)) = (text.get_mut(to), digits.get(from)) {
+            to.iter_mut().zip(from).for_each(|(to, digit)| *to = *digit);
+        }
+    }
+    text
 }
 
 #[cfg(test)]
