@@ -9,6 +9,7 @@
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
+use core::hash::Hasher;
 
 /// The longest text of any kind that stands in place.
 const PLAIN: usize = 22;
@@ -74,6 +75,12 @@ impl Text {
         }
         // They are a text's bytes, so this cannot fail.
         core::str::from_utf8(self.as_bytes()).unwrap_or_default()
+    }
+
+    /// As `str` does, without a look at whether it is UTF-8.
+    pub(crate) fn hash_as_text<H: Hasher>(&self, state: &mut H) {
+        state.write(self.as_bytes());
+        state.write_u8(0xff);
     }
 
     pub(crate) fn into_box(self) -> Box<str> {
@@ -170,6 +177,7 @@ fn digits<const BYTES: usize, const LENGTH: usize>(bytes: &[u8; BYTES]) -> [u8; 
 /// Each half of a byte becomes a byte of a larger word, and all become digits at once.
 const fn eight_digits(bytes: [u8; 4]) -> [u8; 8] {
     const EACH: u64 = 0x0101_0101_0101_0101;
+    const NOUGHTS: u64 = 0x3030_3030_3030_3030;
     let mut halves = u32::from_be_bytes(bytes) as u64;
     halves = (halves | halves << 16) & 0x0000_ffff_0000_ffff;
     halves = (halves | halves << 8) & 0x00ff_00ff_00ff_00ff;
@@ -177,7 +185,7 @@ const fn eight_digits(bytes: [u8; 4]) -> [u8; 8] {
     // Ten and more carry into the other half.
     let letters = halves.wrapping_add(6 * EACH) >> 4 & EACH;
     let letters = letters.wrapping_mul((b'a' - 10 - b'0') as u64);
-    halves.wrapping_add(b'0' as u64 * EACH).wrapping_add(letters).to_be_bytes()
+    halves.wrapping_add(NOUGHTS).wrapping_add(letters).to_be_bytes()
 }
 
 /// With its hyphens.

@@ -75,7 +75,7 @@ impl Acceptance {
 pub(crate) struct Telling {
     handles: Weak<OnceLock<Accepted>>,
     /// What is told once it is durable.
-    answer: Option<(Reference, AcceptingAnswer)>,
+    answer: Option<Box<(Reference, AcceptingAnswer)>>,
     /// Who waits for it. Dropped untold, the job has ended.
     waiting: Vec<Sender<Accepted>>,
 }
@@ -103,13 +103,13 @@ impl Telling {
     /// An answer says that the provider has the job. It is kept if there is somebody to tell.
     pub(crate) fn learn(&mut self, reference: &Reference, answer: impl FnOnce() -> AcceptingAnswer) {
         if self.handles.strong_count() > 0 {
-            self.answer = Some((reference.clone(), answer()));
+            self.answer = Some(Box::new((reference.clone(), answer())));
         }
     }
 
     /// It is durable that the provider has the job under this reference.
     pub(crate) fn tell(&mut self, reference: &Reference) {
-        let answer = self.answer.take().filter(|(of, _)| of == reference).map(|(_, answer)| answer);
+        let answer = self.answer.take().filter(|answer| answer.0 == *reference).map(|answer| answer.1);
         let Some(handles) = self.handles.upgrade() else { return self.waiting.clear() };
         let accepted = handles.get_or_init(|| Accepted { reference: reference.clone(), answer });
         for reply in self.waiting.drain(..) {

@@ -37,11 +37,8 @@ const MANY: usize = 32;
 /// How long a record that nobody waits for waits for one that somebody does.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-/// Room for no more entries than this is kept for the next batch.
-const SPARE: usize = 1_024;
-
 /// What the store has of a key.
-pub(crate) type Found = Result<Option<Entry>, Arc<StoreError>>;
+pub(crate) type Found = Result<Option<Box<Entry>>, Arc<StoreError>>;
 
 pub(crate) struct Journal {
     home: Option<Home>,
@@ -54,8 +51,8 @@ pub(crate) struct Journal {
     queue: Batch,
     /// When the queue is written at the latest; `None` is at once: somebody waits for a record in it.
     queue_due: Option<Timestamp>,
-    /// A batch's entries, written and cleared: the next batch need not grow.
-    spare: Vec<Entry>,
+    /// Room of batches that are written: the next ones need not grow.
+    spare: Spare,
     questions: Vec<Question>,
     running: Option<Running>,
     /// What came of work that is done, before the one that is running.
@@ -126,6 +123,28 @@ pub(crate) enum Started {
     Done,
 }
 
+/// Room for entries: one batch is written, one is laid out, one is queued.
+#[derive(Default)]
+struct Spare([Vec<Entry>; 3]);
+
+impl Spare {
+    /// Room for no more entries than this is kept.
+    const MOST: usize = 1_024;
+
+    /// The most there is.
+    fn take(&mut self) -> Vec<Entry> {
+        self.0.iter_mut().max_by_key(|room| room.capacity()).map(std::mem::take).unwrap_or_default()
+    }
+
+    fn keep(&mut self, mut entries: Vec<Entry>) {
+        entries.clear();
+        let least = self.0.iter_mut().min_by_key(|room| room.capacity());
+        if let Some(least) = least.filter(|least| (least.capacity()..=Self::MOST).contains(&entries.capacity())) {
+            *least = entries;
+        }
+    }
+}
+
 struct Running {
     /// Whose they are: of those that are done, that which is worked on, and that which lies in the tray, if one does.
     pieces: VecDeque<Asked>,
@@ -164,7 +183,7 @@ impl Journal {
             commits: Commits::none(),
             queue: Batch::default(),
             queue_due: None,
-            spare: Vec::new(),
+            spare: Spare::default(),
             questions: Vec::new(),
             running: None,
             ready: VecDeque::new(),
@@ -309,8 +328,7 @@ impl Journal {
             pieces.push_back(Asked::default());
         }
         let Some(asked) = pieces.back_mut() else { return };
-        let piece =
-            laid_out.get_or_insert_with(|| Piece { entries: std::mem::take(&mut self.spare), ..Piece::default() });
+        let piece = laid_out.get_or_insert_with(|| Piece { entries: self.spare.take(), ..Piece::default() });
         piece.keys.extend(self.questions.iter().map(|question| question.key().clone()));
         asked.questions.append(&mut self.questions);
         if is_due {
@@ -419,8 +437,8 @@ impl Journal {
     fn brought(&mut self, Brought { mut entries, result, found, forgot }: Brought) -> Done {
         let asked = self.running.as_mut().and_then(|running| running.pieces.pop_front());
         let Asked { batch, questions } = asked.unwrap_or_default();
-        if result.is_ok() && entries.capacity() <= SPARE {
-            self.spare = std::mem::take(&mut entries);
+        if result.is_ok() {
+            self.spare.keep(std::mem::take(&mut entries));
         }
         if let Some(forgot) = forgot {
             self.forgot(forgot);
@@ -466,7 +484,7 @@ impl Journal {
             return None;
         }
         let operations = Vec::with_capacity(self.queue.operations.len());
-        let next = Batch { entries: std::mem::take(&mut self.spare), operations, ..Batch::default() };
+        let next = Batch { entries: self.spare.take(), operations, ..Batch::default() };
         Some(std::mem::replace(&mut self.queue, next))
     }
 

@@ -67,10 +67,10 @@ impl CorrelationId {
 
     /// As `Display` has it, for each request that leaves.
     fn digits(self) -> [u8; 32] {
-        let mut digits = *b"00000000000000000000000000000000";
-        for (digit, shift) in digits.iter_mut().rev().zip((0..).step_by(4)) {
-            let nibble = (self.0 >> shift) as u8 & 0xf;
-            *digit = if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 };
+        let digit = |half: u8| b'0' + half + u8::from(half > 9) * (b'a' - 10 - b'0');
+        let mut digits = [0; 32];
+        for (pair, byte) in digits.chunks_exact_mut(2).zip(self.0.to_be_bytes()) {
+            pair.copy_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
         }
         digits
     }

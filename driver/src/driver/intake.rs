@@ -12,9 +12,11 @@ use steadfast_core::{Fingerprint, Key, OperationId};
 use steadfast_providers::{Payload, WebhookEvent, fingerprint};
 use steadfast_store::{Entry, KeptAnswer, StoreError};
 
+use super::job::Few;
 use super::{Driver, Job};
 use crate::accepted::Acceptance;
 use crate::finished::{FinalAnswer, Finished, ResumeError, SubmitError};
+use crate::journal::Found;
 use crate::observe::Begun;
 use crate::span::{JobTrace, Origin};
 use crate::trace_context::TraceContext;
@@ -180,7 +182,7 @@ impl<H> Driver<H> {
         self.parked.contains(key) || self.engine.find(key).is_some_and(complete)
     }
 
-    pub(super) fn looked_up(&mut self, question: Question, found: Result<Option<Entry>, Arc<StoreError>>) {
+    pub(super) fn looked_up(&mut self, question: Question, found: Found) {
         let question = match question {
             Question::Webhook { event, ticket, .. } => return self.looked_up_ended(*event, ticket, found),
             question => question,
@@ -199,7 +201,7 @@ impl<H> Driver<H> {
             Question::Submit { key, payload, print, reply, origin } => {
                 // Another submit may have been faster.
                 match found.filter(|_| !self.is_at_hand(&key)).filter(|entry| self.is_remembered(entry)) {
-                    Some(entry) => self.submit_again(entry, payload, print, reply, origin),
+                    Some(entry) => self.submit_again(*entry, payload, print, reply, origin),
                     None => self.take_in(key, payload, print, reply, origin),
                 }
             }
@@ -363,7 +365,7 @@ impl<H> Driver<H> {
                 self.unclaimed.remove(&id);
                 self.meter.begun(Begun::Resumed);
                 let trace = self.begin_trace(id, Begun::Resumed, None);
-                self.jobs.insert(id, Job { replies: vec![reply], trace, ..Job::default() });
+                self.jobs.insert(id, Job { replies: Few::from([reply]), trace, ..Job::default() });
                 let now = self.now;
                 self.engine.handle(Event::Resume(id), now);
             }
@@ -371,7 +373,7 @@ impl<H> Driver<H> {
         }
     }
 
-    fn resume_stored(&mut self, key: &Key, found: Option<Entry>, reply: Reply) {
+    fn resume_stored(&mut self, key: &Key, found: Option<Box<Entry>>, reply: Reply) {
         if let Some(id) = self.engine.find(key).filter(|id| !self.is_final(*id)) {
             return self.resume_known(id, reply);
         }

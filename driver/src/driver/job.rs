@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use oneshot::Sender;
+use smallvec::SmallVec;
 use steadfast_core::operation::{AttemptId, RecordId};
 use steadfast_providers::Payload;
 use steadfast_store::StoreError;
@@ -12,6 +13,9 @@ use crate::accepted::Telling;
 use crate::finished::{FinalAnswer, Finished};
 use crate::span::JobTrace;
 
+/// One, as a rule.
+pub(super) type Few<T> = SmallVec<[T; 1]>;
+
 /// What is held for an operation that has not ended: the bytes, and who waits. See [`Driver::job`](super::Driver::job).
 pub(super) struct Job<H> {
     /// What a create would send; after a restart it may not be at hand.
@@ -19,9 +23,9 @@ pub(super) struct Job<H> {
     /// Whether the store has it.
     pub(super) payload_kept: bool,
     /// Submits that wait for the intent to be durable.
-    pub(super) replies: Vec<Reply>,
+    pub(super) replies: Few<Reply>,
     /// Handles that wait for the end.
-    pub(super) waiters: Vec<Sender<Finished>>,
+    pub(super) waiters: Few<Sender<Finished>>,
     /// What is held for the request in the air, or for one that was given up and is still to be gone.
     pub(super) request: Option<H>,
     /// The request that was sent last.
@@ -47,8 +51,8 @@ impl<H> Default for Job<H> {
         Self {
             payload: None,
             payload_kept: false,
-            replies: Vec::new(),
-            waiters: Vec::new(),
+            replies: Few::new(),
+            waiters: Few::new(),
             request: None,
             sent: None,
             answer: None,

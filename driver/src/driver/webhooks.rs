@@ -20,7 +20,6 @@
 //! Webhooks are never relied upon: the poll schedule goes on beside them, and finds what they lose. Who has webhooks may set a slower one.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::Arc;
 
 use http::StatusCode;
 use oneshot::Sender;
@@ -28,12 +27,12 @@ use steadfast_core::engine::Event;
 use steadfast_core::operation::Reading;
 use steadfast_core::{OperationId, Reference, Timestamp};
 use steadfast_providers::WebhookEvent;
-use steadfast_store::{Entry, StoreError};
 
 use super::inbox::{Asking, Early, Inbox, Name};
 use super::shared::{Said, Shard, Word};
 use super::{Driver, Question, Task};
 use crate::finished::FinalAnswer;
+use crate::journal::Found;
 use crate::webhook::{Delivery, Posted, UnknownJob, WebhookPolicy};
 
 /// How many deliveries may wait for the journal at a time.
@@ -152,12 +151,7 @@ impl<H> Driver<H> {
     }
 
     /// The store was asked for the job of a webhook. Whoever sent it may have been told meanwhile that this took too long.
-    pub(super) fn looked_up_ended(
-        &mut self,
-        event: WebhookEvent,
-        ticket: u64,
-        found: Result<Option<Entry>, Arc<StoreError>>,
-    ) {
+    pub(super) fn looked_up_ended(&mut self, event: WebhookEvent, ticket: u64, found: Found) {
         let reply = self.webhooks.asked.remove(&ticket).map_or_else(|| oneshot::channel().0, |(_, reply)| reply);
         let Ok(found) = found else { return answer(reply, Delivery::NotDurable) };
         let (name, now) = (Name::of(&event.verified), self.now);

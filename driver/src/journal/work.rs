@@ -36,7 +36,7 @@ pub(super) struct Brought {
     /// Cleared if they were written.
     pub(super) entries: Vec<Entry>,
     pub(super) result: Result<(), StoreError>,
-    pub(super) found: Vec<Result<Option<Entry>, StoreError>>,
+    pub(super) found: Vec<Result<Option<Box<Entry>>, StoreError>>,
     pub(super) forgot: Option<Result<usize, StoreError>>,
 }
 
@@ -168,7 +168,7 @@ fn one(home: &mut Home, keep: &Keep, piece: Piece, commits: &Commits) -> Brought
         // Here, not where the driver is: it has other things to do.
         entries.clear();
     }
-    let found = keys.iter().map(|key| Ok(home.find(key)?.map(|entry| keep.open(entry)))).collect();
+    let found = keys.iter().map(|key| Ok(home.find(key)?.map(|entry| Box::new(keep.open(entry))))).collect();
     let forgot = forget.map(|before| home.forget(before, FORGET_MOST));
     Brought { entries, result, found, forgot }
 }
