@@ -9,6 +9,7 @@
 //! **What is not known is neither promised nor denied.** A commit whose error is not certain is tried again, the same entries, until it is known
 //! what is on disk; nothing that came after it is written before, and so nothing that depends on it is sent.
 
+mod batch;
 #[cfg(test)]
 mod tests;
 mod work;
@@ -22,6 +23,8 @@ use steadfast_core::operation::{Outcome, RecordId, Stage};
 use steadfast_core::{Key, OperationId, Seed, Timestamp};
 use steadfast_store::{Entry, StoreError};
 
+use self::batch::Spare;
+pub(crate) use self::batch::{Batch, Fate};
 use self::work::{Brought, FORGET_MOST, Home, Piece, Tray, What};
 pub use self::work::{Work, Worked};
 use crate::driver::Question;
@@ -66,46 +69,12 @@ pub(crate) struct Journal {
     now: Timestamp,
 }
 
-/// Records that go to disk together.
-#[derive(Default)]
-pub(crate) struct Batch {
-    entries: Vec<Entry>,
-    /// Whose they are.
-    pub(crate) operations: Vec<OperationId>,
-    /// Those of them whose payload is in it.
-    pub(crate) payloads: Vec<OperationId>,
-    /// The latest number among them: it acknowledges all.
-    pub(crate) last: RecordId,
-    /// Since when the oldest of them waits.
-    since: Option<Timestamp>,
-}
-
-impl Batch {
-    /// Takes over whose the records of a later one are.
-    fn append(&mut self, later: &mut Self) {
-        self.operations.append(&mut later.operations);
-        self.payloads.append(&mut later.payloads);
-        self.last = self.last.max(later.last);
-        self.since = self.since.or(later.since);
-        (later.last, later.since) = (RecordId::default(), None);
-    }
-}
-
 /// What is not durable yet, for whoever watches.
 #[cfg(feature = "metrics")]
 #[derive(Default)]
 pub(crate) struct Backlog {
     pub(crate) records: usize,
     pub(crate) oldest: Option<Timestamp>,
-}
-
-/// What became of a batch.
-pub(crate) enum Fate {
-    Durable,
-    /// Certainly none of it is on disk.
-    Failed(Arc<StoreError>),
-    /// Nobody knows, and nobody will try again.
-    Unknown(Arc<StoreError>),
 }
 
 /// What a piece of work brought.
@@ -121,28 +90,6 @@ pub(crate) enum Started {
     Work(Box<Work>),
     /// It needed none, or could not have any: what came of it is [ready](Journal::pop_done).
     Done,
-}
-
-/// Room for entries: one batch is written, one is laid out, one is queued.
-#[derive(Default)]
-struct Spare([Vec<Entry>; 3]);
-
-impl Spare {
-    /// Room for no more entries than this is kept.
-    const MOST: usize = 1_024;
-
-    /// The most there is.
-    fn take(&mut self) -> Vec<Entry> {
-        self.0.iter_mut().max_by_key(|room| room.capacity()).map(std::mem::take).unwrap_or_default()
-    }
-
-    fn keep(&mut self, mut entries: Vec<Entry>) {
-        entries.clear();
-        let least = self.0.iter_mut().min_by_key(|room| room.capacity());
-        if let Some(least) = least.filter(|least| (least.capacity()..=Self::MOST).contains(&entries.capacity())) {
-            *least = entries;
-        }
-    }
 }
 
 struct Running {

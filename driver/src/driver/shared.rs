@@ -356,3 +356,29 @@ impl fmt::Debug for Common {
         write!(f, "Common({} shards)", self.count)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use steadfast_core::OperationPolicy;
+    use steadfast_core::engine::Limits;
+
+    use super::*;
+
+    #[test]
+    fn a_step_that_panics_costs_its_shard_and_not_the_gate_of_all() {
+        let (policy, seed, now) = (GatePolicy::default(), Seed::new(7), Timestamp::from_secs(1));
+        let common = Arc::new(Common::new(2, policy, seed, None, &WebhookPolicy::default()));
+        let shard = |index| {
+            let engine = Engine::new(OperationPolicy::default(), Gated::stand_in(), Limits::default(), seed);
+            Gated::new(engine, Some(Shard { index, common: common.clone() }))
+        };
+        let (mut one, mut other) = (shard(0), shard(1));
+        let panicked = catch_unwind(AssertUnwindSafe(|| one.step(now, |_| panic!("as it was told to"))));
+        assert!(panicked.is_err());
+        let goes = |gate: &mut Gate| gate.check(Request::first(Kind::Create), now).is_none();
+        assert!(other.with_gate(now, goes));
+        assert!(!goes(one.gate_mut()), "between steps it has a stand-in");
+        drop(one);
+        assert!(other.with_gate(now, goes));
+    }
+}

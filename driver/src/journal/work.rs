@@ -33,7 +33,6 @@ pub(super) struct Piece {
 
 /// What came of it.
 pub(super) struct Brought {
-    /// Cleared if they were written.
     pub(super) entries: Vec<Entry>,
     pub(super) result: Result<(), StoreError>,
     pub(super) found: Vec<Result<Option<Box<Entry>>, StoreError>>,
@@ -164,10 +163,6 @@ fn one(home: &mut Home, keep: &Keep, piece: Piece, commits: &Commits) -> Brought
         Ok(()) => commits.time(|| home.append(&entries)),
         Err(panicked) => Err(StoreError::write(panicked)),
     };
-    if result.is_ok() {
-        // Here, not where the driver is: it has other things to do.
-        entries.clear();
-    }
     let found = keys.iter().map(|key| Ok(home.find(key)?.map(|entry| Box::new(keep.open(entry))))).collect();
     let forgot = forget.map(|before| home.forget(before, FORGET_MOST));
     Brought { entries, result, found, forgot }
