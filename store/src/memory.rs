@@ -1,6 +1,6 @@
 //! Records in memory.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use steadfast_core::{Key, Timestamp};
@@ -31,10 +31,24 @@ pub struct MemoryStore {
 
 #[derive(Debug, Default)]
 struct Kept {
-    /// By when their keys were first seen.
-    entries: BTreeMap<u64, Entry>,
-    places: BTreeMap<Key, u64>,
+    entries: HashMap<Key, Numbered>,
     next: u64,
+}
+
+#[derive(Debug)]
+struct Numbered {
+    /// By when its key was first seen.
+    place: u64,
+    entry: Entry,
+}
+
+impl Kept {
+    /// Those of which this holds, as their keys were first seen.
+    fn in_order(&self, holds: impl Fn(&Entry) -> bool) -> Vec<Entry> {
+        let mut entries: Vec<&Numbered> = self.entries.values().filter(|it| holds(&it.entry)).collect();
+        entries.sort_unstable_by_key(|it| it.place);
+        entries.into_iter().map(|it| it.entry.clone()).collect()
+    }
 }
 
 impl MemoryStore {
@@ -48,43 +62,40 @@ impl Store for MemoryStore {
         let mut guard = self.lock();
         let kept = &mut *guard;
         for entry in entries {
-            let place = *kept.places.entry(entry.record.key.clone()).or_insert_with(|| {
-                kept.next += 1;
-                kept.next
-            });
-            let entry = match kept.entries.remove(&place) {
-                Some(earlier) => entry.clone().after(earlier),
-                None => entry.clone(),
+            let key = &entry.record.key;
+            let next = match kept.entries.remove(key) {
+                Some(Numbered { place, entry: earlier }) => Numbered { place, entry: entry.clone().after(earlier) },
+                None => {
+                    kept.next += 1;
+                    Numbered { place: kept.next, entry: entry.clone() }
+                }
             };
-            kept.entries.insert(place, entry);
+            kept.entries.insert(key.clone(), next);
         }
         Ok(())
     }
 
     fn load(&mut self) -> Result<Vec<Entry>, StoreError> {
-        Ok(self.lock().entries.values().cloned().collect())
+        Ok(self.lock().in_order(|_| true))
     }
 
     fn load_live(&mut self) -> Result<Vec<Entry>, StoreError> {
-        Ok(self.lock().entries.values().filter(|entry| !entry.is_delivered()).cloned().collect())
+        Ok(self.lock().in_order(|entry| !entry.is_delivered()))
     }
 
     fn find(&mut self, key: &Key) -> Result<Option<Entry>, StoreError> {
-        let kept = self.lock();
-        Ok(kept.places.get(key).and_then(|place| kept.entries.get(place)).cloned())
+        Ok(self.lock().entries.get(key).map(|it| it.entry.clone()))
     }
 
     fn forget(&mut self, before: Timestamp, most: usize) -> Result<usize, StoreError> {
-        let mut guard = self.lock();
-        let kept = &mut *guard;
-        let old = |(_, entry): &(&u64, &Entry)| entry.is_settled() && entry.at < before;
-        let mut gone: Vec<(Timestamp, u64)> = kept.entries.iter().filter(old).map(|(at, it)| (it.at, *at)).collect();
+        let mut kept = self.lock();
+        let old = kept.entries.values().filter(|it| it.entry.is_settled() && it.entry.at < before);
+        let mut gone: Vec<(Timestamp, u64, Key)> =
+            old.map(|it| (it.entry.at, it.place, it.entry.record.key.clone())).collect();
         gone.sort_unstable();
         gone.truncate(most);
-        for (_, place) in &gone {
-            if let Some(entry) = kept.entries.remove(place) {
-                kept.places.remove(&entry.record.key);
-            }
+        for (_, _, key) in &gone {
+            kept.entries.remove(key);
         }
         Ok(gone.len())
     }
