@@ -225,7 +225,7 @@ pub struct Ask<'a> {
     pub key: &'a Key,
     /// The provider's name for it, once known; always there for a poll.
     pub reference: Option<&'a Reference>,
-    /// The body of a create.
+    /// The body of a create. A look-up has it too, unless the job was taken up after a restart without it; a poll never does.
     pub payload: &'a Payload,
 }
 

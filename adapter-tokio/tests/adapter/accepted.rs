@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use steadfast_core::{Kind, OperationPolicy, Outcome, SendSafety};
+use steadfast_store::MemoryStore;
 use steadfast_tokio::{Accepted, Client, SendError};
 use tokio::time::timeout;
 
@@ -39,6 +40,36 @@ async fn whoever_follows_has_it_before_the_job_ends_and_as_often_as_asked() {
     assert_eq!(job.await.unwrap().outcome.name(), "completed");
     let ended = client.submit(key("a"), "{}").await.unwrap();
     assert_eq!(told(&ended.accepted().await.unwrap()), ("txn-a", None), "a job that has ended holds nothing");
+}
+
+/// Personal data, as a rule, and perhaps megabytes of a scan: a job may wait for a person for days.
+#[tokio::test(start_paused = true)]
+async fn the_payload_is_let_go_of_once_the_provider_has_the_job() {
+    struct Scan(#[expect(dead_code, reason = "it counts who holds the bytes")] Arc<()>);
+    impl AsRef<[u8]> for Scan {
+        fn as_ref(&self) -> &[u8] {
+            b"{}"
+        }
+    }
+    let held = Arc::new(());
+    let scan = || Bytes::from_owner(Scan(held.clone()));
+    for store in [None, Some(MemoryStore::default())] {
+        let builder = Client::builder(Plain, Scripted::well_behaved());
+        let builder = match &store {
+            Some(store) => builder.store(store.clone()).keep_payloads(),
+            None => builder,
+        };
+        let client = builder.start().await.unwrap();
+        let job = client.submit(key("a"), scan()).await.unwrap();
+        assert!(Arc::strong_count(&held) > 1, "its create is to be sent");
+        job.accepted().await.unwrap();
+        assert_eq!(Arc::strong_count(&held), 1);
+        let joined = client.submit(key("a"), scan()).await.unwrap();
+        assert_eq!(Arc::strong_count(&held), 1, "who joins brings it again for nothing");
+        for job in [job, joined] {
+            assert_eq!(job.await.unwrap().outcome.name(), "completed");
+        }
+    }
 }
 
 /// Committed before it is shown.

@@ -51,10 +51,12 @@ impl<H> Driver<H> {
         self.engine.handle(Event::Delivered(id), now);
     }
 
-    /// Tells whoever follows a job that the provider has it, if that is known and on disk.
+    /// Tells whoever follows a job that the provider has it, if that is known and on disk. From then on no create leaves, so its payload, which is somebody's
+    /// data and may be large, is not held for as long as the job takes.
     pub(super) fn tell_accepted(&mut self, id: OperationId) {
         let Some(operation) = self.engine.operation(id).filter(|operation| operation.is_durable()) else { return };
         if let (Some(job), Some(reference)) = (self.jobs.get_mut(&id), operation.reference()) {
+            job.payload = None;
             job.telling.tell(&reference);
         }
     }

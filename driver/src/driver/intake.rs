@@ -292,8 +292,11 @@ impl<H> Driver<H> {
                 self.match_early(id);
             }
             Ok(Submitted::Joined(id)) => {
+                let is_accepted = self.engine.operation(id).is_some_and(|operation| operation.reference().is_some());
                 if let Some(job) = self.job(id) {
-                    job.payload.get_or_insert(payload);
+                    if !is_accepted {
+                        job.payload.get_or_insert(payload);
+                    }
                     if let Some(trace) = &job.trace {
                         trace.joined(origin);
                     }

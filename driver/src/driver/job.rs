@@ -18,7 +18,7 @@ pub(super) type Few<T> = SmallVec<[T; 1]>;
 
 /// What is held for an operation that has not ended: the bytes, and who waits. See [`Driver::job`](super::Driver::job).
 pub(super) struct Job<H> {
-    /// What a create would send; after a restart it may not be at hand.
+    /// What a create would send, until the provider has the job; after a restart it may not be at hand.
     pub(super) payload: Option<Payload>,
     /// Whether the store has it.
     pub(super) payload_kept: bool,
