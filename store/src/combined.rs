@@ -16,7 +16,6 @@
 //!   comes again with what was in doubt before; others who come later are refused, for certain.
 
 use std::any::Any;
-use std::error::Error;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
@@ -73,16 +72,10 @@ struct Line {
 #[derive(Clone)]
 enum Written {
     Durable,
-    Failed(Cause),
+    Failed(StoreError),
     Panicked,
     /// It had panicked before.
     Gone,
-}
-
-/// A store's error, for several who must hear of it.
-#[derive(Clone)]
-struct Cause {
-    error: Arc<StoreError>,
 }
 
 type Panic = Box<dyn Any + Send>;
@@ -138,7 +131,7 @@ impl CombinedStore {
         let (written, panic) = match home.work(|store| store.append(&entries)) {
             Ok(Err(_)) if home.0.is_none() => (Written::Gone, None),
             Ok(Ok(())) => (Written::Durable, None),
-            Ok(Err(error)) => (Written::Failed(Cause { error: Arc::new(error) }), None),
+            Ok(Err(error)) => (Written::Failed(error), None),
             Err(panic) => (Written::Panicked, Some(panic)),
         };
         if writers > 1 {
@@ -156,7 +149,7 @@ impl CombinedStore {
     fn tell(&self, written: Written) -> Result<(), StoreError> {
         match written {
             Written::Durable => Ok(()),
-            Written::Failed(cause) => Err(cause.error.again(cause.clone())),
+            Written::Failed(error) => Err(error),
             // Its own report was printed where it happened.
             Written::Panicked => resume_unwind(Box::new("the store panicked in a commit of several writers")),
             Written::Gone if self.in_doubt => {
@@ -243,28 +236,6 @@ fn gone() -> StoreError {
 /// Whoever held it has left it as it should be: what can panic is caught inside.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl fmt::Debug for Cause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.error.source().fmt(f)
-    }
-}
-
-impl fmt::Display for Cause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.error.source() {
-            Some(source) => write!(f, "{source}"),
-            None => Ok(()),
-        }
-    }
-}
-
-/// As what the store said was the cause.
-impl Error for Cause {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.error.source().and_then(Error::source)
-    }
 }
 
 impl fmt::Debug for CombinedStore {

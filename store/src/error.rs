@@ -1,13 +1,15 @@
 //! Why a store could not do its work, and what is known of it.
 
-/// Why a store could not do its work. The cause is kept as its [`source`](std::error::Error::source).
-#[derive(Debug, thiserror::Error)]
+use std::sync::Arc;
+
+/// Why a store could not do its work. The cause is kept as its [`source`](std::error::Error::source), and clones share it.
+#[derive(Clone, Debug, thiserror::Error)]
 #[error("the journal could not be {action}: {advice}")]
 pub struct StoreError {
     action: &'static str,
     advice: &'static str,
     certain: bool,
-    source: Box<dyn std::error::Error + Send + Sync>,
+    source: Arc<dyn std::error::Error + Send + Sync>,
 }
 
 const ADVICE: &str = "check its disk, permissions and free space";
@@ -16,7 +18,7 @@ impl StoreError {
     /// Records could not be written, and certainly none of them was.
     #[must_use]
     pub fn write(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        Self { action: "written", advice: ADVICE, certain: true, source: cause.into() }
+        Self { action: "written", advice: ADVICE, certain: true, source: cause.into().into() }
     }
 
     /// Records may have been written or not: a disk that failed while it was flushing, say.
@@ -29,11 +31,6 @@ impl StoreError {
     #[must_use]
     pub fn read(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self { action: "read", ..Self::write(cause) }
-    }
-
-    /// The same for somebody else, with this in the place of its cause.
-    pub(crate) fn again(&self, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        Self { source: cause.into(), ..*self }
     }
 
     /// The same, with other advice than to look at the disk.

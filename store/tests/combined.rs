@@ -1,6 +1,7 @@
 //! One store, several writers: who hears what, and in which order it is written.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Barrier, Mutex};
@@ -58,7 +59,7 @@ impl Store for Told {
         self.log.lock().unwrap().commits.push((entries.iter().map(named).collect(), commit));
         match commit {
             Commit::Works => Ok(()),
-            Commit::Fails => Err(StoreError::write("no space left on device").advising("make room")),
+            Commit::Fails => Err(StoreError::write(io::Error::from(io::ErrorKind::StorageFull)).advising("make room")),
             Commit::InDoubt => Err(StoreError::uncertain("input/output error")),
             Commit::Panics => panic!("the store has a bug"),
         }
@@ -222,7 +223,8 @@ fn an_error_that_several_hear_says_what_the_store_said() {
     for error in errors {
         assert_eq!(error.to_string(), "the journal could not be written: make room");
         let cause = std::error::Error::source(&error).unwrap();
-        assert_eq!((cause.to_string(), cause.source().is_none()), ("no space left on device".to_owned(), true));
+        let cause = cause.downcast_ref::<io::Error>().expect("as the store gave it");
+        assert_eq!(cause.kind(), io::ErrorKind::StorageFull);
     }
 }
 
