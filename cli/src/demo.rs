@@ -215,7 +215,7 @@ fn tell(args: &Args, report: &Report, broken: &[String], chart: impl FnOnce()) -
         println!("No key was run twice, and every outcome agrees with the provider's books.");
         if report.outcomes.unresolved > 0 {
             println!(
-                "{} jobs are unresolved: attempts or time ran out, and the client does not guess.",
+                "{} unresolved: what became of them is not known, and the client does not guess.",
                 report.outcomes.unresolved
             );
         }

@@ -4,10 +4,10 @@
 //! operation, a line for each, with the time since the first; what repeats itself at once is folded into one:
 //!
 //! ```text
-//!         0 s  → create 1 leaves, now that its record is durable: up to 10 s for an answer
+//!         0 s  → create 1 leaves, to have the job run: up to 10 s for an answer
 //!      250 ms  ✗ create 1 was throttled, Retry-After 6 s; it did not run
 //!      250 ms  … next create in 6 s: Retry-After 6 s over backoff 4.2 s, 1.8 s longer
-//!       6.3 s  → create 2 leaves, now that its record is durable: up to 10 s for an answer
+//!       6.3 s  → create 2 leaves, to have the job run: up to 10 s for an answer
 //!       6.5 s  ✓ accepted: the provider has the job and gave its reference, so only its result is asked for now
 //!       6.5 s  … next poll in 3 s: by the schedule, the provider named no time
 //!       9.5 s    polled 12 times (1 to 12), still pending, over 3 min 20 s; waits of 3 s to 30 s by the schedule
@@ -152,7 +152,7 @@ impl fmt::Display for Explained<'_> {
 
 fn sending(f: &mut fmt::Formatter<'_>, attempt: &Attempt, left: Span) -> fmt::Result {
     let why = match attempt.kind {
-        Kind::Create => "now that its record is durable",
+        Kind::Create => "to have the job run",
         Kind::Lookup => "to learn whether the job runs",
         Kind::Poll => "to learn whether the job is done",
     };

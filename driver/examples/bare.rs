@@ -1,8 +1,10 @@
 //! A runtime of one's own, as bare as it gets: one thread, no tasks, a plain HTTP/1.1 exchange over `TcpStream`, and a sleep for a timer.
 //!
-//! `PLUG.md` builds it step by step. Try it against any provider of Deepvue's shape on this machine (`steadfast demo` has a fake one):
+//! `PLUG.md` builds it step by step. Try it against any provider of Deepvue's shape on this machine. A demo that takes some minutes has a fake one,
+//! and prints its address:
 //!
 //! ```sh
+//! cargo run --release -- demo --speed 1 --operations 3000 --faults 0
 //! cargo run -p steadfast-driver --example bare -- http://127.0.0.1:8080 order-42
 //! ```
 

@@ -1,4 +1,5 @@
 //! A runtime of one's own: smol. A request is a task, the store's work runs where it may block, one channel brings back what came of both.
+//! `bare.rs` says against what it can be tried.
 //!
 //! ```sh
 //! cargo run -p steadfast-driver --example smol -- http://127.0.0.1:8080 order-42

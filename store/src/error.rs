@@ -1,15 +1,16 @@
 //! Why a store could not do its work, and what is known of it.
 
+use std::error::Error;
+use std::fmt;
 use std::sync::Arc;
 
 /// Why a store could not do its work. The cause is kept as its [`source`](std::error::Error::source), and clones share it.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("the journal could not be {action}: {advice}")]
+#[derive(Clone, Debug)]
 pub struct StoreError {
     action: &'static str,
     advice: &'static str,
     certain: bool,
-    source: Arc<dyn std::error::Error + Send + Sync>,
+    source: Arc<dyn Error + Send + Sync>,
 }
 
 const ADVICE: &str = "check its disk, permissions and free space";
@@ -17,19 +18,19 @@ const ADVICE: &str = "check its disk, permissions and free space";
 impl StoreError {
     /// Records could not be written, and certainly none of them was.
     #[must_use]
-    pub fn write(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+    pub fn write(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self { action: "written", advice: ADVICE, certain: true, source: cause.into().into() }
     }
 
     /// Records may have been written or not: a disk that failed while it was flushing, say.
     #[must_use]
-    pub fn uncertain(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+    pub fn uncertain(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self { certain: false, ..Self::write(cause) }
     }
 
     /// Records could not be read.
     #[must_use]
-    pub fn read(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+    pub fn read(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self { action: "read", ..Self::write(cause) }
     }
 
@@ -44,5 +45,18 @@ impl StoreError {
     #[must_use]
     pub const fn is_certain(&self) -> bool {
         self.certain
+    }
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the journal could not be {}: {}", self.action, self.advice)
+    }
+}
+
+/// What is shared is the cause itself, so that it can still be asked what it is: derived, the pointer to it would be the source.
+impl Error for StoreError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&*self.source)
     }
 }

@@ -162,7 +162,7 @@ impl Unresolved {
             Self::Ambiguous => {
                 "the job may have run, and this provider would run a repeat again: ask the provider, do not resubmit"
             }
-            Self::Attempts => "the job may have run, and no further attempt got an answer: ask the provider",
+            Self::Attempts => "the job may have run, and no attempt got a usable answer: ask the provider",
             Self::Deadline => "the job may have run, and the deadline came first: ask the provider",
             Self::Refused => "an attempt may have run before the provider refused another: ask the provider",
             Self::KeyWindow => "the job may have run, and its key is too old to be sent again: ask the provider",

@@ -310,7 +310,7 @@ impl<P, R: PollAnswer> Reads<R> for Polls<P> {
             why,
             cause,
             failure,
-            polls: attempts,
+            polls: attempts.saturating_sub(self.resumed.map_or(0, |state| state.polls)),
             elapsed,
             state: PollState { polls: attempts, wait: self.owed },
         }

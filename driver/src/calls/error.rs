@@ -112,6 +112,10 @@ impl<E> RetryError<E> {
     }
 }
 
+fn ending_of_polls(why: &StopReason) -> String {
+    if *why == StopReason::Attempts { "all polls are spent".to_owned() } else { why.to_string() }
+}
+
 /// What no cause tells: a time-out has none, or an earlier attempt's.
 fn ending(failure: Option<&Failure>) -> &'static str {
     match failure.map(|failure| failure.class) {
@@ -123,7 +127,7 @@ fn ending(failure: Option<&Failure>) -> &'static str {
 
 /// Asking ended without a value. Unless that was [refused](StopReason::Refused), it can go on: see [`resume`](PollError::resume).
 #[derive(Debug, thiserror::Error)]
-#[error("{why} ({polls} poll{} in {elapsed:?}{})", if *.polls == 1 { "" } else { "s" }, ending(.failure.as_ref()))]
+#[error("{} ({polls} poll{} in {elapsed:?}{})", ending_of_polls(.why), if *.polls == 1 { "" } else { "s" }, ending(.failure.as_ref()))]
 #[non_exhaustive]
 pub struct PollError<E> {
     /// Why it was not asked again.
@@ -133,9 +137,9 @@ pub struct PollError<E> {
     pub cause: Option<E>,
     /// What the last poll's end says, if it failed or timed out.
     pub failure: Option<Failure>,
-    /// How many polls there were.
+    /// How many polls there were in this call.
     pub polls: u32,
-    /// How long it took, waits included.
+    /// How long this call took, waits included.
     pub elapsed: Duration,
     pub(super) state: PollState,
 }

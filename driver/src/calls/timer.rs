@@ -27,12 +27,20 @@ pub trait Timer {
 }
 
 /// One on which a task can sleep.
+#[diagnostic::on_unimplemented(
+    message = "on `{Self}` a thread waits, and no task",
+    note = "use `call` instead of `run` (and `call_with` instead of `run_with`), or the `retry` of `steadfast-tokio`"
+)]
 pub trait AsyncTimer: Timer {
     /// Sleeps for so long. Never asked for zero.
     fn sleep(&self, span: Duration) -> impl Future<Output = ()> + Send;
 }
 
 /// One on which a thread can sleep.
+#[diagnostic::on_unimplemented(
+    message = "on `{Self}` a task waits, and no thread",
+    note = "use `run` instead of `call` (and `run_with` instead of `call_with`), or the `retry` of `steadfast-blocking`"
+)]
 pub trait BlockingTimer: Timer {
     /// Sleeps for so long. Never asked for zero.
     fn sleep(&self, span: Duration);

@@ -353,6 +353,10 @@ fn azure_asking_that_ran_out_of_time_goes_on() {
         .resume(state)
         .call_with(|attempt| Polled::<_, &str>::Ready(attempt.number));
     assert_eq!((again.unwrap(), timer.elapsed()), (11, 55 * SECOND), "by the schedule, and numbered from there");
+    let again = Call::poll_until(asking(), VirtualTimer::new()).resume(state);
+    let error = again.call(|| Polled::<(), &str>::Pending).unwrap_err();
+    assert_eq!(error.to_string(), "all polls are spent (10 polls in 50s)", "of its own");
+    assert_eq!(error.resume().unwrap().polls, 20);
 
     let call = Call::poll_until(asking(), timer).when(|_: &&str| false);
     assert_eq!(call.call(|| Err::<Polled<(), _>, _>("gone")).unwrap_err().resume(), None, "what is refused stays so");
