@@ -14,7 +14,7 @@ use steadfast_driver::metrics::{MetricKind, TABLE};
 use steadfast_driver::{Builder, Delivery, Driver, Mailbox, SendError, Submit, Task, WebhookPolicy};
 use steadfast_providers::deepvue::{Credentials, Deepvue};
 use steadfast_providers::{BaseUrl, Provider};
-use steadfast_store::MemoryStore;
+use steadfast_store::{CombinedStore, MemoryStore};
 
 const NAME: &str = "deepvue/driving-license";
 
@@ -232,7 +232,9 @@ fn every_line_of_the_table_is_there_from_the_start() {
 
 /// A driver whose store hangs: a record waits since a minute after this.
 fn hanging(from: Timestamp) -> Driver<()> {
-    let mut driver = start(builder(), from);
+    // One that may block: work for a thread, which does not come to it.
+    let store = CombinedStore::new(Box::new(MemoryStore::default()));
+    let mut driver = start(builder().store(store), from);
     let (reply, _submitted) = oneshot::channel();
     driver.submit(Submit::new(Key::new("order-1").unwrap(), "{}".into(), reply), from);
     let (mut works, mut turn) = (Vec::new(), from);
