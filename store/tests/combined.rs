@@ -281,3 +281,10 @@ fn what_was_in_doubt_is_appended_again_by_each_and_is_there_once() {
     assert_eq!(append(&mut first, &[entry(0, 1)]), Commit::Works);
     assert_eq!(kept.load().unwrap(), [entry(0, 1), entry(1, 1)]);
 }
+
+#[test]
+fn it_blocks_if_the_store_does() {
+    let (told, ..) = held();
+    assert!(CombinedStore::new(Box::new(told)).blocks());
+    assert!(!CombinedStore::new(Box::new(MemoryStore::default())).blocks());
+}

@@ -157,4 +157,22 @@ impl<E> PollError<E> {
     pub fn into_cause(self) -> Option<E> {
         self.cause
     }
+
+    /// The same, or an error made of why there is none: for functions that return `E` alone.
+    ///
+    /// ```
+    /// use steadfast_core::poll::PollPolicy;
+    /// use steadfast_driver::{Call, Polled, VirtualTimer};
+    ///
+    /// fn wait() -> Result<u16, String> {
+    ///     Call::poll_until(PollPolicy::default(), VirtualTimer::new())
+    ///         .call(|| Polled::Pending)
+    ///         .map_err(|error| error.into_cause_or_else(|why| why.to_string()))
+    /// }
+    /// assert!(wait().is_err());
+    /// ```
+    #[must_use]
+    pub fn into_cause_or_else(self, make: impl FnOnce(StopReason) -> E) -> E {
+        self.cause.unwrap_or_else(|| make(self.why))
+    }
 }
