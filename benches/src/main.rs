@@ -3,7 +3,7 @@
 //! ```text
 //! cargo run --release --manifest-path benches/Cargo.toml -- [SECTION…] [--json]
 //! cargo run --release --manifest-path benches/Cargo.toml -- durable [--json]
-//! cargo run --release --manifest-path benches/Cargo.toml -- resume [OPERATIONS] [--json]
+//! cargo run --release --manifest-path benches/Cargo.toml -- resume [OPERATIONS] [--names text] [--json]
 //! ```
 //!
 //! Absolute times depend on the machine; the ratios of one run are what to compare. Subjects of a case take turns, and the median of their
@@ -61,6 +61,9 @@ enum Whole {
         /// How many.
         #[arg(default_value_t = 1_000_000)]
         operations: u64,
+        /// What they are called.
+        #[arg(long, value_enum, default_value = "uuid")]
+        names: resume::Names,
     },
     /// One subject of a case in a process of its own, for this program itself.
     #[command(hide = true)]
@@ -93,7 +96,7 @@ fn main() -> std::io::Result<()> {
     let args = Args::parse();
     match args.whole {
         Some(Whole::Durable { seconds, in_flight }) => return durable::run(seconds, &in_flight, args.json),
-        Some(Whole::Resume { operations }) => return resume::run(operations, args.json),
+        Some(Whole::Resume { operations, names }) => return resume::run(operations, names, args.json),
         Some(Whole::Subject { section: Section::Tokio, case, subject }) => {
             return turns::serve(|| tokio::sample(&case, &subject));
         }

@@ -3,50 +3,85 @@
 //! The journal is a real file, written by the store itself. All operations are accepted and have references; their next polls are due an hour from
 //! now, but for the last one's, which is due at once: once that poll has left, the engine holds all of them and is at work. Time counts from
 //! `Builder::start` until then. Memory is what the process has allocated and not given back by then, less what it had before it opened the
-//! store; and what the system holds for it (RSS), which includes what loading needed for a moment.
+//! store; and what the system holds for it (RSS), which includes what loading needed for a moment. UUIDs and hexadecimal digits stand in an operation;
+//! other names of more than 22 bytes stand beside it, so it matters which there are.
 
 use std::io::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use clap::ValueEnum;
 use http::Response;
 use serde::Serialize;
 use steadfast_core::engine::Limits;
 use steadfast_core::operation::Stage;
-use steadfast_core::{Fingerprint, Gate, Operation, OperationPolicy, Reference, Seed, Timestamp};
+use steadfast_core::{Fingerprint, Gate, Key, Operation, OperationPolicy, Reference, Seed, Timestamp};
 use steadfast_store::{Entry, Store};
 use steadfast_tokio::{Client, Outgoing, SendError, Transport};
 use tokio::sync::mpsc;
 
 use crate::durable::{Home, Stub, key};
 use crate::measure::{live_bytes, resident_bytes};
+use crate::tokio::model;
 
 const BATCH: u64 = 10_000;
+
+/// What jobs and the provider's references are called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Names {
+    /// A UUID, and 24 hexadecimal digits.
+    Uuid,
+    /// Texts of 31 and 35 bytes.
+    Text,
+}
+
+impl Names {
+    fn key(self, number: u64) -> Key {
+        match self {
+            Self::Uuid => Key::new(model::key(number as u32)).expect("a key"),
+            Self::Text => key(number),
+        }
+    }
+
+    fn reference(self, number: u64) -> Reference {
+        let name = match self {
+            Self::Uuid => format!("{:016x}{number:08x}", model::scattered(number)),
+            Self::Text => format!("txn-{}", key(number).as_str()),
+        };
+        Reference::new(name).expect("a reference")
+    }
+}
 
 #[derive(Clone, Debug, Serialize)]
 struct Row {
     operations: u64,
+    names: Names,
     seconds: f64,
     bytes_per_operation: f64,
     rss_bytes_per_operation: f64,
 }
 
-pub fn run(operations: u64, json: bool) -> std::io::Result<()> {
+pub fn run(operations: u64, names: Names, json: bool) -> std::io::Result<()> {
     let home = Home::new()?;
-    fill(&home, operations);
+    fill(&home, operations, names);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_time().build()?;
-    let row = runtime.block_on(resume(&home, operations));
+    let row = runtime.block_on(resume(&home, operations, names));
     let mut out = std::io::stdout().lock();
     if json {
         return writeln!(out, "{}", serde_json::to_string(&row)?);
     }
-    writeln!(out, "| operations | seconds | bytes each | RSS bytes each |\n| ---: | ---: | ---: | ---: |")?;
-    let Row { operations, seconds, bytes_per_operation, rss_bytes_per_operation } = row;
-    writeln!(out, "| {operations} | {seconds:.2} | {bytes_per_operation:.0} | {rss_bytes_per_operation:.0} |")
+    writeln!(
+        out,
+        "| operations | names | seconds | bytes each | RSS bytes each |\n| ---: | --- | ---: | ---: | ---: |"
+    )?;
+    let Row { operations, names, seconds, bytes_per_operation, rss_bytes_per_operation } = row;
+    let names = if names == Names::Uuid { "UUID, 24 digits" } else { "31 and 35 bytes of text" };
+    writeln!(out, "| {operations} | {names} | {seconds:.2} | {bytes_per_operation:.0} | {rss_bytes_per_operation:.0} |")
 }
 
-fn fill(home: &Home, operations: u64) {
+fn fill(home: &Home, operations: u64, names: Names) {
     let mut store = home.open();
     let (policy, now) = (OperationPolicy::default(), Timestamp::from(std::time::SystemTime::now()));
     let provider: Arc<str> = Arc::from("stub");
@@ -54,9 +89,9 @@ fn fill(home: &Home, operations: u64) {
         let print = Fingerprint::new(u128::from(number).to_le_bytes());
         let gate = &mut Gate::unlimited();
         let turn = &mut policy.turn(now, gate);
-        let mut record = Operation::new(key(number), print, Seed::new(number), turn).record();
+        let mut record = Operation::new(names.key(number), print, Seed::new(number), turn).record();
         record.stage = Stage::Accepted;
-        record.reference = Reference::new(format!("txn-{}", key(number).as_str())).ok();
+        record.reference = Some(names.reference(number));
         let wait = if number + 1 == operations { Duration::ZERO } else { Duration::from_secs(3_600) };
         record.due = Some(now.saturating_add(wait));
         Entry::new(record, provider.clone(), now)
@@ -67,7 +102,7 @@ fn fill(home: &Home, operations: u64) {
     }
 }
 
-async fn resume(home: &Home, operations: u64) -> Row {
+async fn resume(home: &Home, operations: u64, names: Names) -> Row {
     let (bytes, rss) = (live_bytes(), resident_bytes());
     let store = home.open();
     let limits = Limits { live: u32::try_from(operations).unwrap_or(u32::MAX).saturating_add(1), ..Limits::default() };
@@ -80,6 +115,7 @@ async fn resume(home: &Home, operations: u64) -> Row {
     let each = |total: u64| total as f64 / operations as f64;
     let row = Row {
         operations,
+        names,
         seconds,
         bytes_per_operation: each(live_bytes() - bytes),
         rss_bytes_per_operation: each(resident_bytes().saturating_sub(rss)),

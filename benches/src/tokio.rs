@@ -14,7 +14,7 @@
 //! encodes the records into a buffer that is used again: what a store itself costs is in the case with `MemoryStore`, and in `durable`.
 
 mod limit;
-mod model;
+pub mod model;
 mod ours;
 mod stack;
 
