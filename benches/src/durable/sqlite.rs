@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, params};
 
-use super::ROUNDS;
+use super::{ROUNDS, p99_us, written_bytes};
 
 /// As the store opens its file.
 const SETTINGS: &str = "PRAGMA locking_mode = EXCLUSIVE; PRAGMA synchronous = FULL; PRAGMA trusted_schema = OFF; PRAGMA mmap_size = 0; \
@@ -21,8 +21,16 @@ const HEAD: &str = "UPDATE head SET sequence = ?1 WHERE one = 1";
 /// As long as an operation's are that has a reference.
 const BODY: usize = 200;
 
+/// What was measured in the best round.
+#[derive(Default)]
+pub struct Alone {
+    pub records_per_s: f64,
+    pub commit_p99_us: f64,
+    pub written_bytes_per_record: f64,
+}
+
 /// Writes groups of this many records: each operation's first, and later its three others, so many operations being under way.
-pub fn records_per_s(path: &Path, groups: &[u32], in_flight: usize, span: Duration) -> rusqlite::Result<f64> {
+pub fn measure(path: &Path, groups: &[u32], in_flight: usize, span: Duration) -> rusqlite::Result<Alone> {
     let connection = Connection::open(path)?;
     connection.execute_batch(SETTINGS)?;
     connection.execute_batch(TABLE)?;
@@ -43,11 +51,13 @@ pub fn records_per_s(path: &Path, groups: &[u32], in_flight: usize, span: Durati
             update.execute(params![first, &body[..]])
         }
     };
-    let (mut next, mut number, mut best) = (groups.iter().cycle(), 0, 0_f64);
+    let (mut next, mut number, mut best) = (groups.iter().cycle(), 0, Alone::default());
     for _ in 0..ROUNDS {
-        let (before, began) = (number, Instant::now());
+        let (before, written, began) = (number, written_bytes(), Instant::now());
+        let mut commits = Vec::new();
         while began.elapsed() < span / ROUNDS {
             let Some(group) = next.next() else { break };
+            let commit_began = Instant::now();
             begin.execute([])?;
             for _ in 0..*group {
                 assert_eq!(write(number)?, 1);
@@ -55,8 +65,14 @@ pub fn records_per_s(path: &Path, groups: &[u32], in_flight: usize, span: Durati
             }
             head.execute([number as i64])?;
             commit.execute([])?;
+            commits.push(commit_began.elapsed());
         }
-        best = best.max((number - before) as f64 / began.elapsed().as_secs_f64());
+        let records = (number - before) as f64;
+        let records_per_s = records / began.elapsed().as_secs_f64();
+        if records_per_s > best.records_per_s {
+            let written_bytes_per_record = (written_bytes() - written) as f64 / records;
+            best = Alone { records_per_s, commit_p99_us: p99_us(&commits), written_bytes_per_record };
+        }
     }
     Ok(best)
 }
