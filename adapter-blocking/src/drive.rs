@@ -1,6 +1,6 @@
 //! The loop around the driver: one thread feeds it and carries out what it says.
 //!
-//! It is the loop of `steadfast-driver`'s front page with threads: requests go to a pool, the store's work to a thread of its own, and one channel brings back what
+//! It is the loop of `steadfast-driver`'s front page with threads: requests go to a pool, the work of a store that may block to a thread of its own, and one channel brings back what
 //! came of them, beside what clients want. Its time-out is the timer.
 
 use std::collections::{HashMap, HashSet, VecDeque};

@@ -259,8 +259,10 @@ impl<H> Driver<H> {
                 self.answer(answered);
             } else if let Some(done) = self.journal.pop_done() {
                 self.done(done);
-            } else if let Some(work) = self.journal.feed() {
-                return Some(Task::Work(work));
+            } else if let Some(started) = self.journal.feed() {
+                if let Started::Work(work) = started {
+                    return Some(Task::Work(work));
+                }
             } else if let Some((id, effect)) = self.next_effect() {
                 self.perform(id, effect);
             } else if let Some(started) = self.start_work() {

@@ -1,6 +1,7 @@
 //! Writing records without holding up the driver.
 //!
-//! A store's work blocks, so it is handed out ([`Work`]) for the adapter to do where it may block, one piece at a time.
+//! A store's work blocks as a rule, so it is handed out ([`Work`]) for the adapter to do where it may block, one piece at a time. A store that
+//! [never waits](steadfast_store::Store::blocks) is worked on in place, unless it is to forget or what it did is in doubt; and not where a program's seal would have to wait.
 //! Whatever queued up while one commit ran goes into the next, which the store finds laid out when it is done with the one before it (`work`); keys are looked up after
 //! it, on the same trip; and now and then, between two commits, a few operations that ended long ago are forgotten. That an outcome was delivered is not worth a sync
 //! of its own: it goes with the next commit, or after [`PATIENCE`]; a crash before that delivers the outcome once more, as is promised. Without a store records are
@@ -37,6 +38,9 @@ const FORGET_EVERY: Duration = Duration::from_secs(60);
 /// So many records are laid out for the next commit without waiting for more.
 const MANY: usize = 32;
 
+/// How many pieces of work are done in place at most before the driver says that there is something for a thread: that lets others have their turn.
+const IN_ONE_GO: u32 = 64;
+
 /// How long a record that nobody waits for waits for one that somebody does.
 const PATIENCE: Duration = Duration::from_millis(100);
 
@@ -46,6 +50,10 @@ pub(crate) type Found = Result<Option<Box<Entry>>, Arc<StoreError>>;
 pub(crate) struct Journal {
     home: Option<Home>,
     volatile: bool,
+    /// Whether its calls may wait, those of the program's seal among them.
+    blocks: bool,
+    /// How many more pieces of work are done in place before others on this thread have their turn.
+    in_place_left: u32,
     keep: Keep,
     /// How long a batch of which nothing is known waits before it is tried again.
     backoff: BackoffPolicy,
@@ -123,6 +131,8 @@ impl Journal {
     ) -> Self {
         Self {
             volatile: home.is_none(),
+            blocks: keep.may_block() || home.as_ref().is_some_and(|home| home.blocks()),
+            in_place_left: IN_ONE_GO,
             home,
             keep,
             backoff,
@@ -204,6 +214,7 @@ impl Journal {
     /// All that follows happens at this time.
     pub(crate) const fn look_at_clock(&mut self, now: Timestamp) {
         self.now = now;
+        self.in_place_left = IN_ONE_GO;
     }
 
     /// What is not durable yet.
@@ -233,14 +244,11 @@ impl Journal {
 
     /// Starts to write what is queued, or lays it out, once it is much, without waiting for more: the store must not stand still while the driver carries
     /// out what the last commit allowed, or the two take turns.
-    pub(crate) fn feed(&mut self) -> Option<Box<Work>> {
+    pub(crate) fn feed(&mut self) -> Option<Started> {
         if self.queue.operations.len() < MANY || (self.running.is_none() && self.home.is_none()) {
             return None;
         }
-        match self.start()? {
-            Started::Work(work) => Some(work),
-            Started::Done => None,
-        }
+        self.start()
     }
 
     /// Starts the next piece of work, or lays it out, before what came of the last one is carried out. What it writes was asked for before that.
@@ -329,7 +337,7 @@ impl Journal {
             return None;
         }
         let home = self.home.take()?;
-        let in_place = !home.blocks() && forget.is_none();
+        let in_place = self.goes_in_place() && forget.is_none();
         let piece = Piece {
             entries: batch.as_mut().map(|batch| std::mem::take(&mut batch.entries)).unwrap_or_default(),
             sealed: self.uncertain.is_some(),
@@ -346,6 +354,15 @@ impl Journal {
             return Some(Started::Done);
         }
         Some(Started::Work(Box::new(work)))
+    }
+
+    /// Whether the store is worked on here and now. What is in doubt is not: it may stay so, and be tried again at once.
+    fn goes_in_place(&mut self) -> bool {
+        if self.blocks || self.uncertain.is_some() || self.in_place_left == 0 {
+            return false;
+        }
+        self.in_place_left -= 1;
+        true
     }
 
     /// Takes in what came of a piece of work, in their order. After the last one the store is at hand again.

@@ -92,6 +92,11 @@ pub(crate) struct Taken {
 }
 
 impl Keep {
+    /// Whether the program has a say in what is written, and takes its time for it.
+    pub(crate) const fn may_block(&self) -> bool {
+        self.seal.is_some()
+    }
+
     /// Seals what is kept beside the record. An error says that a program's seal panicked: then nothing may be written.
     pub(crate) fn seal(&self, entry: &mut Entry) -> Result<(), &'static str> {
         let Some(seal) = &self.seal else { return Ok(()) };

@@ -23,7 +23,7 @@
 //! | `steadfast_retry_budget_tokens` | gauge | – | Retries that the budget allows at once. Not there if the client starts without one. |
 //! | `steadfast_bulkhead_limit` | gauge | – | Requests that may be in the air at once. Not there if the client starts without a bound. |
 //! | `steadfast_journal_commits_total` | counter | `result` | Commits that are durable, failed for certain, or of which nobody knows, which are tried again. |
-//! | `steadfast_journal_commit_seconds` | histogram | – | What the store took for a commit, on its own thread. |
+//! | `steadfast_journal_commit_seconds` | histogram | – | What the store took for a commit. |
 //! | `steadfast_journal_commit_records` | histogram | – | Records that went to disk together. |
 //! | `steadfast_journal_lag_seconds` | histogram | – | How old a commit's oldest record was when it was durable. |
 //! | `steadfast_journal_pending_records` | gauge | – | Records that are not durable yet. |
@@ -234,7 +234,7 @@ pub const TABLE: &[Metric] = &[
         name: COMMIT_SECONDS,
         kind: MetricKind::Histogram,
         labels: &["provider"],
-        help: "What the store took for a commit, on its own thread.",
+        help: "What the store took for a commit.",
         buckets: COMMIT,
     },
     Metric {

@@ -6,8 +6,8 @@
 //!
 //! Which shard a key belongs to is drawn anew at each start: what the store had is dealt out then, so the number may be another one each time.
 //!
-//! On one thread and a paused clock a run is the same each time, as with one shard. With a store, which works on threads, one thing is not: which of two shards'
-//! commits ends first.
+//! On one thread and a paused clock a run is the same each time, as with one shard. With a store, which is worked on by threads, one thing is not: which of two
+//! shards' commits ends first.
 
 use std::sync::Arc;
 

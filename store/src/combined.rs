@@ -50,8 +50,6 @@ impl Clone for CombinedStore {
 }
 
 struct Shared {
-    /// Whether the store does.
-    blocks: bool,
     home: Mutex<Home>,
     line: Mutex<Line>,
 }
@@ -86,8 +84,8 @@ impl CombinedStore {
     /// Of this store. What it has should be [loaded](Store::load_live) before.
     #[must_use]
     pub fn new(store: Box<dyn Store>) -> Self {
-        let (blocks, home) = (store.blocks(), Mutex::new(Home(Some(store))));
-        Self { shared: Arc::new(Shared { blocks, home, line: Mutex::default() }), in_doubt: false }
+        let home = Mutex::new(Home(Some(store)));
+        Self { shared: Arc::new(Shared { home, line: Mutex::default() }), in_doubt: false }
     }
 
     /// How many wait for the next commit.
@@ -225,9 +223,9 @@ impl Store for CombinedStore {
         self.alone(|store| store.forget(before, most))
     }
 
-    /// If the store does: then it may be another's turn, and for long.
+    /// Also if the store itself does not: it may be another's turn, and for long.
     fn blocks(&self) -> bool {
-        self.shared.blocks
+        true
     }
 }
 

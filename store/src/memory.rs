@@ -1,6 +1,6 @@
 //! Records in memory.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use steadfast_core::{Key, Timestamp};
@@ -32,6 +32,8 @@ pub struct MemoryStore {
 #[derive(Debug, Default)]
 struct Kept {
     entries: HashMap<Key, Numbered>,
+    /// Which may be forgotten, by when they last changed: nobody waits while all are looked at.
+    settled: BTreeMap<(Timestamp, u64), Key>,
     next: u64,
 }
 
@@ -64,12 +66,20 @@ impl Store for MemoryStore {
         for entry in entries {
             let key = &entry.record.key;
             let next = match kept.entries.remove(key) {
-                Some(Numbered { place, entry: earlier }) => Numbered { place, entry: entry.clone().after(earlier) },
+                Some(Numbered { place, entry: earlier }) => {
+                    if earlier.is_settled() {
+                        kept.settled.remove(&(earlier.at, place));
+                    }
+                    Numbered { place, entry: entry.clone().after(earlier) }
+                }
                 None => {
                     kept.next += 1;
                     Numbered { place: kept.next, entry: entry.clone() }
                 }
             };
+            if next.entry.is_settled() {
+                kept.settled.insert((next.entry.at, next.place), key.clone());
+            }
             kept.entries.insert(key.clone(), next);
         }
         Ok(())
@@ -88,16 +98,16 @@ impl Store for MemoryStore {
     }
 
     fn forget(&mut self, before: Timestamp, most: usize) -> Result<usize, StoreError> {
-        let mut kept = self.lock();
-        let old = kept.entries.values().filter(|it| it.entry.is_settled() && it.entry.at < before);
-        let mut gone: Vec<(Timestamp, u64, Key)> =
-            old.map(|it| (it.entry.at, it.place, it.entry.record.key.clone())).collect();
-        gone.sort_unstable();
-        gone.truncate(most);
-        for (_, _, key) in &gone {
-            kept.entries.remove(key);
+        let mut guard = self.lock();
+        let kept = &mut *guard;
+        let mut gone = 0;
+        while gone < most
+            && let Some(first) = kept.settled.first_entry().filter(|first| first.key().0 < before)
+        {
+            kept.entries.remove(&first.remove());
+            gone += 1;
         }
-        Ok(gone.len())
+        Ok(gone)
     }
 
     fn blocks(&self) -> bool {

@@ -15,6 +15,7 @@ struct Moody {
     inner: MemoryStore,
     appends: u32,
     finds: u32,
+    blocks: bool,
 }
 
 impl Store for Moody {
@@ -37,11 +38,20 @@ impl Store for Moody {
     fn forget(&mut self, _: Timestamp, _: usize) -> Result<usize, StoreError> {
         Ok(0)
     }
+
+    fn blocks(&self) -> bool {
+        self.blocks
+    }
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_is_in_doubt_is_not_denied_when_the_store_panics() {
-    let store = Moody { inner: MemoryStore::default(), appends: 0, finds: 0 };
+    for blocks in [false, true] {
+        doubt_outlives_a_panic(Moody { inner: MemoryStore::default(), appends: 0, finds: 0, blocks }).await;
+    }
+}
+
+async fn doubt_outlives_a_panic(store: Moody) {
     let client = Client::builder(Plain, Scripted::well_behaved()).store(store).start().await.unwrap();
     let submitting = client.clone();
     let first = tokio::spawn(async move { submitting.submit(key("in-doubt"), "{}").await });

@@ -217,6 +217,11 @@ impl Store for Kept {
     fn forget(&mut self, before: Timestamp, most: usize) -> Result<usize, StoreError> {
         self.with(|store| store.forget(before, most))
     }
+
+    /// So one of both is worked on in place.
+    fn blocks(&self) -> bool {
+        matches!(self, Self::Sqlite(_))
+    }
 }
 
 /// What a commit does.
@@ -294,5 +299,9 @@ impl Store for Faulty {
 
     fn forget(&mut self, before: Timestamp, most: usize) -> Result<usize, StoreError> {
         self.inner.forget(before, most)
+    }
+
+    fn blocks(&self) -> bool {
+        self.inner.blocks()
     }
 }

@@ -28,7 +28,7 @@ pub trait Timer {
 
 /// One on which a task can sleep.
 #[diagnostic::on_unimplemented(
-    message = "on `{Self}` a thread waits, and no task",
+    message = "`{Self}` is no timer for tasks",
     note = "use `call` instead of `run` (and `call_with` instead of `run_with`), or the `retry` of `steadfast-tokio`"
 )]
 pub trait AsyncTimer: Timer {
@@ -38,7 +38,7 @@ pub trait AsyncTimer: Timer {
 
 /// One on which a thread can sleep.
 #[diagnostic::on_unimplemented(
-    message = "on `{Self}` a task waits, and no thread",
+    message = "`{Self}` is no timer for threads",
     note = "use `run` instead of `call` (and `run_with` instead of `call_with`), or the `retry` of `steadfast-blocking`"
 )]
 pub trait BlockingTimer: Timer {

@@ -75,7 +75,6 @@ impl<H> Driver<H> {
                 self.park(record, Job::default());
                 continue;
             }
-            let payload = payload.filter(|_| record.reference.is_none());
             // A payload that is at hand again was kept, or will be loaded again. Where there is none, nothing need be held: a million jobs may wait.
             let answer = answer.as_ref().and_then(final_answer);
             let job = (payload.is_some() || answer.is_some()).then(|| Job {

@@ -216,7 +216,7 @@ impl World {
                 }
             }
             Step::Feed => {
-                let work = self.journal.feed().map(Started::Work);
+                let work = self.journal.feed();
                 self.started(work);
             }
             Step::Work => {

@@ -130,12 +130,19 @@ impl StoreFaults {
 pub struct FaultyStore<S> {
     store: S,
     faults: StoreFaults,
+    blocks: bool,
 }
 
 impl<S: Store> FaultyStore<S> {
     /// Around `store`, by this plan.
     pub const fn new(store: S, faults: StoreFaults) -> Self {
-        Self { store, faults }
+        Self { store, faults, blocks: true }
+    }
+
+    /// Worked on in place: says that it never [blocks](Store::blocks). Then nothing may be [held](StoreFault::Hold).
+    #[must_use]
+    pub fn in_place(self) -> Self {
+        Self { blocks: false, ..self }
     }
 
     /// The store inside: what a restart would find.
@@ -188,5 +195,9 @@ impl<S: Store> Store for FaultyStore<S> {
             Some(StoreFault::Lose) => Err(StoreError::uncertain(TOLD)),
             Some(StoreFault::Hide) => self.store.forget(before, most).and(Err(StoreError::uncertain(TOLD))),
         }
+    }
+
+    fn blocks(&self) -> bool {
+        self.blocks
     }
 }

@@ -53,6 +53,11 @@ impl Setup {
         }
     }
 
+    /// With a store that never waits.
+    fn in_place(self) -> Self {
+        Self { store: self.store.map(FaultyStore::in_place), ..self }
+    }
+
     /// A builder of the adapter's client, over its transport.
     pub(crate) fn describe<T, C>(self, transport: T) -> Builder<Profile, T, C> {
         let mut builder = Builder::new(self.provider, transport)
@@ -133,6 +138,8 @@ impl Runtime for Tokio {
     }
 
     fn start(&self, setup: Setup) -> Box<dyn Client> {
+        // In shards, and on threads, the store is left to a thread; here it is worked on in place.
+        let setup = if self.2 > 1 { setup } else { setup.in_place() };
         let builder = setup.describe::<_, steadfast_tokio::Client>(self.1.clone()).shards(self.2);
         let runtime = self.0.handle().clone();
         let client = runtime.block_on(async { builder.start().await }).unwrap();
