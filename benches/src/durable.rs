@@ -32,131 +32,200 @@ use steadfast_store::{Entry, SqliteStore, Store, StoreError};
 use steadfast_tokio::Client;
 
 pub use self::stub::{Instant as InstantTransport, Stub};
+use crate::measure::{self, allocations};
 
 /// How full a commit of the second raw measurement is.
 const FULL: u32 = 256;
 /// How often each is measured.
 pub const ROUNDS: u32 = 5;
 
-/// One line of the table.
-#[derive(Clone, Debug, Serialize)]
-struct Row {
+/// What was measured at so many in flight.
+struct Case {
     in_flight: usize,
     operations_per_s: f64,
-    records_per_s: f64,
     commits_per_s: f64,
     records_per_commit: f64,
     /// The share of the time that the store was at work.
     store_busy: f64,
     /// Processor time of the whole process, callers and provider included.
     cpu_us_per_operation: f64,
-    raw_records_per_s: f64,
-    of_raw: f64,
-    sqlite_records_per_s: f64,
-    of_sqlite: f64,
+    ours: Pace,
+    raw: Pace,
+    sqlite: Pace,
+    raw_at_256: Pace,
+}
+
+/// How records were written in the best round. In JSON a row more is said of ours, of raw (*limit*) and of SQLite alone (*rusqlite*) than elsewhere.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Pace {
+    records_per_s: f64,
     commit_p99_us: f64,
-    sqlite_commit_p99_us: f64,
+    #[serde(skip)]
     written_bytes_per_record: f64,
-    sqlite_written_bytes_per_record: f64,
-    raw_records_per_s_at_256: f64,
-    of_raw_at_256: f64,
+    #[serde(skip)]
+    allocs_per_record: f64,
+}
+
+impl Pace {
+    /// The better of both.
+    fn or(self, other: Self) -> Self {
+        if other.records_per_s > self.records_per_s { other } else { self }
+    }
+
+    fn of(&self, other: &Self) -> f64 {
+        self.records_per_s / other.records_per_s * 100.0
+    }
+
+    fn row(&self, case: &'static str, subject: &'static str) -> measure::Row {
+        measure::Row {
+            section: "durable",
+            case,
+            subject,
+            ns_per_op: 1e9 / self.records_per_s,
+            allocs_per_op: self.allocs_per_record,
+            bytes_per_op: self.written_bytes_per_record,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Detailed {
+    #[serde(flatten)]
+    row: measure::Row,
+    #[serde(flatten)]
+    pace: Pace,
+}
+
+impl Case {
+    /// An op is a record; its bytes are those that were written.
+    fn rows(&self) -> Vec<Detailed> {
+        let case = format!("{} in flight, a record", self.in_flight).leak();
+        let subjects = [("steadfast", self.ours), ("limit", self.raw), ("rusqlite", self.sqlite)];
+        subjects.into_iter().map(|(subject, pace)| Detailed { row: pace.row(case, subject), pace }).collect()
+    }
+}
+
+/// For the table of all sections.
+pub fn rows(seconds: u64, in_flight: &[usize]) -> std::io::Result<Vec<measure::Row>> {
+    let cases = cases(seconds, in_flight)?;
+    Ok(cases.iter().flat_map(Case::rows).map(|detailed| detailed.row).collect())
 }
 
 pub fn run(seconds: u64, in_flight: &[usize], json: bool) -> std::io::Result<()> {
-    let span = Duration::from_secs(seconds);
-    let rows = in_flight.iter().map(|callers| measure(*callers, span)).collect::<std::io::Result<Vec<_>>>()?;
+    let cases = cases(seconds, in_flight)?;
     let mut out = std::io::stdout().lock();
-    if json { writeln!(out, "{}", serde_json::to_string(&rows)?) } else { write!(out, "{}", table(&rows)) }
+    if json {
+        let rows: Vec<_> = cases.iter().flat_map(Case::rows).collect();
+        writeln!(out, "{}", serde_json::to_string(&rows)?)
+    } else {
+        write!(out, "{}", table(&cases))
+    }
 }
 
-fn table(rows: &[Row]) -> String {
+fn cases(seconds: u64, in_flight: &[usize]) -> std::io::Result<Vec<Case>> {
+    in_flight.iter().map(|callers| measure(*callers, Duration::from_secs(seconds))).collect()
+}
+
+fn table(cases: &[Case]) -> String {
     let mut text = String::from(
         "| in flight | operations/s | records/s | commits/s | records/commit | store busy | CPU µs/operation | raw records/s | of raw | SQLite alone | of SQLite | raw at 256 | of raw at 256 | p99 of a commit, µs | SQLite's | bytes written/record | SQLite's |\n\
          | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n",
     );
-    for row in rows {
+    for case in cases {
+        let Case { ours, raw, sqlite, raw_at_256, .. } = case;
         text += &format!(
             "| {} | {:.0} | {:.0} | {:.0} | {:.1} | {:.0} % | {:.1} | {:.0} | {:.0} % | {:.0} | {:.0} % | {:.0} | {:.0} % | {:.0} | {:.0} | {:.0} | {:.0} |\n",
-            row.in_flight,
-            row.operations_per_s,
-            row.records_per_s,
-            row.commits_per_s,
-            row.records_per_commit,
-            row.store_busy * 100.0,
-            row.cpu_us_per_operation,
-            row.raw_records_per_s,
-            row.of_raw * 100.0,
-            row.sqlite_records_per_s,
-            row.of_sqlite * 100.0,
-            row.raw_records_per_s_at_256,
-            row.of_raw_at_256 * 100.0,
-            row.commit_p99_us,
-            row.sqlite_commit_p99_us,
-            row.written_bytes_per_record,
-            row.sqlite_written_bytes_per_record,
+            case.in_flight,
+            case.operations_per_s,
+            ours.records_per_s,
+            case.commits_per_s,
+            case.records_per_commit,
+            case.store_busy * 100.0,
+            case.cpu_us_per_operation,
+            raw.records_per_s,
+            ours.of(raw),
+            sqlite.records_per_s,
+            ours.of(sqlite),
+            raw_at_256.records_per_s,
+            ours.of(raw_at_256),
+            ours.commit_p99_us,
+            sqlite.commit_p99_us,
+            ours.written_bytes_per_record,
+            sqlite.written_bytes_per_record,
         );
     }
     text
 }
 
-fn measure(in_flight: usize, span: Duration) -> std::io::Result<Row> {
+fn measure(in_flight: usize, span: Duration) -> std::io::Result<Case> {
     let home = Home::new()?;
     let tally = Arc::new(Tally::default());
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_time().build()?;
     let store = Tallied { store: home.open(), tally: tally.clone() };
-    let rounds = runtime.block_on(drive(store, in_flight, span, &tally));
+    let spells = runtime.block_on(drive(store, in_flight, span, &tally));
     drop(runtime);
-    let groups: Vec<u32> = rounds.iter().flat_map(|round| &round.groups).copied().collect();
-    let sample = rounds.iter().find(|round| !round.sample.is_empty()).map_or(&[][..], |round| &round.sample);
-    let best = rounds.iter().max_by(|a, b| a.per_s(a.operations).total_cmp(&b.per_s(b.operations))).expect("rounds");
-    let raw = raw::records_per_s(&home.0.join("raw"), &groups, sample, span)?;
-    let full = raw::records_per_s(&home.0.join("raw"), &[FULL], sample, span)?;
-    let sqlite = sqlite::measure(&home.0.join("sqlite"), &groups, in_flight, span).map_err(std::io::Error::other)?;
-    let records: u64 = best.groups.iter().copied().map(u64::from).sum();
-    let records_per_s = best.per_s(records);
-    Ok(Row {
+    let groups: Vec<u32> = spells.iter().flat_map(|spell| &spell.given.groups).copied().collect();
+    let samples = spells.iter().map(|spell| &spell.given.sample[..]);
+    let sample = samples.into_iter().find(|sample| !sample.is_empty()).unwrap_or_default();
+    let best = spells.iter().max_by(|a, b| a.pace.records_per_s.total_cmp(&b.pace.records_per_s)).expect("rounds");
+    let per_s = |count: f64| count / best.took.as_secs_f64();
+    let (operations, commits) = (best.operations as f64, best.given.groups.len() as f64);
+    Ok(Case {
         in_flight,
-        operations_per_s: best.per_s(best.operations),
-        records_per_s,
-        commits_per_s: best.per_s(best.groups.len() as u64),
-        records_per_commit: records as f64 / best.groups.len() as f64,
+        operations_per_s: per_s(operations),
+        commits_per_s: per_s(commits),
+        records_per_commit: best.given.records() as f64 / commits,
         store_busy: best.busy.as_secs_f64() / best.took.as_secs_f64(),
-        cpu_us_per_operation: best.cpu.as_micros() as f64 / best.operations as f64,
-        raw_records_per_s: raw,
-        of_raw: records_per_s / raw,
-        sqlite_records_per_s: sqlite.records_per_s,
-        of_sqlite: records_per_s / sqlite.records_per_s,
-        commit_p99_us: p99_us(&best.commits),
-        sqlite_commit_p99_us: sqlite.commit_p99_us,
-        written_bytes_per_record: best.written as f64 / records as f64,
-        sqlite_written_bytes_per_record: sqlite.written_bytes_per_record,
-        raw_records_per_s_at_256: full,
-        of_raw_at_256: records_per_s / full,
+        cpu_us_per_operation: best.cpu.as_micros() as f64 / operations,
+        ours: best.pace,
+        raw: raw::measure(&home.0.join("raw"), &groups, sample, span)?,
+        sqlite: sqlite::measure(&home.0.join("sqlite"), &groups, in_flight, span).map_err(std::io::Error::other)?,
+        raw_at_256: raw::measure(&home.0.join("raw"), &[FULL], sample, span)?,
     })
 }
 
-/// What was done in one round.
-struct Round {
+/// What was done in one round with the whole client.
+struct Spell {
     operations: u64,
     took: Duration,
     cpu: Duration,
     /// What the store did.
-    groups: Vec<u32>,
-    commits: Vec<Duration>,
-    sample: Vec<u8>,
+    given: Given,
     busy: Duration,
-    /// Bytes, by the whole process.
+    pace: Pace,
+}
+
+/// A round that is being measured.
+pub struct Round {
+    began: Instant,
     written: u64,
+    allocated: u64,
+    pub commits: Vec<Duration>,
 }
 
 impl Round {
-    fn per_s(&self, count: u64) -> f64 {
-        count as f64 / self.took.as_secs_f64()
+    fn begin() -> Self {
+        // Room from the start, so that what it takes down is not counted with what it measures.
+        let commits = Vec::with_capacity(1 << 17);
+        Self { commits, written: written_bytes(), allocated: allocations(), began: Instant::now() }
+    }
+
+    fn end(mut self, records: u64) -> Pace {
+        let (took, count) = (self.began.elapsed().as_secs_f64(), records as f64);
+        let (written, allocated) = (written_bytes() - self.written, allocations() - self.allocated);
+        self.commits.sort_unstable();
+        let p99 = self.commits.get(self.commits.len() * 99 / 100).copied().unwrap_or_default();
+        Pace {
+            records_per_s: count / took,
+            commit_p99_us: p99.as_nanos() as f64 / 1_000.0,
+            written_bytes_per_record: written as f64 / count,
+            allocs_per_record: allocated as f64 / count,
+        }
     }
 }
 
 /// Lets the callers run, and counts what they get done, after two seconds in which files grow and caches warm up.
-async fn drive(store: Tallied, in_flight: usize, span: Duration, tally: &Tally) -> Vec<Round> {
+async fn drive(store: Tallied, in_flight: usize, span: Duration, tally: &Tally) -> Vec<Spell> {
     let client = Client::builder(Stub::new(), InstantTransport).store(store).start().await.expect("it starts");
     let (done, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
     let callers: Vec<_> = (0..in_flight as u64)
@@ -179,12 +248,14 @@ async fn drive(store: Tallied, in_flight: usize, span: Duration, tally: &Tally) 
     let mut rounds = Vec::new();
     for _ in 0..ROUNDS {
         tally.take();
-        let (before, began, cpu, written) = (done.load(Relaxed), Instant::now(), cpu_time(), written_bytes());
+        let (before, cpu, mut round) = (done.load(Relaxed), cpu_time(), Round::begin());
+        let began = Instant::now();
         tokio::time::sleep(span / ROUNDS).await;
-        let (Given { groups, commits, sample }, busy) = tally.take();
-        let operations = done.load(Relaxed) - before;
-        let (took, cpu, written) = (began.elapsed(), cpu_time() - cpu, written_bytes() - written);
-        rounds.push(Round { operations, took, cpu, groups, commits, sample, busy, written });
+        let (given, busy) = tally.take();
+        let (operations, took, cpu) = (done.load(Relaxed) - before, began.elapsed(), cpu_time() - cpu);
+        round.commits.clone_from(&given.commits);
+        let pace = round.end(given.records());
+        rounds.push(Spell { operations, took, cpu, given, busy, pace });
     }
     tally.counts.store(false, Relaxed);
     stop.store(true, Relaxed);
@@ -214,13 +285,6 @@ fn written_bytes() -> u64 {
     io.lines().find_map(|line| line.strip_prefix("wchar: ")?.parse().ok()).unwrap_or_default()
 }
 
-/// How long 99 in 100 take at most.
-fn p99_us(commits: &[Duration]) -> f64 {
-    let mut commits = commits.to_vec();
-    commits.sort_unstable();
-    commits.get(commits.len() * 99 / 100).map_or(0.0, |commit| commit.as_nanos() as f64 / 1_000.0)
-}
-
 /// What a store was given, and what came of it.
 #[derive(Debug, Default)]
 struct Tally {
@@ -241,6 +305,12 @@ struct Given {
 
 /// So many bytes of records are kept as a sample.
 const SAMPLE: usize = 1 << 16;
+
+impl Given {
+    fn records(&self) -> u64 {
+        self.groups.iter().copied().map(u64::from).sum()
+    }
+}
 
 impl Tally {
     fn take(&self) -> (Given, Duration) {

@@ -50,10 +50,10 @@ enum Whole {
     /// Durable operations per second through the client, beside what the disk can do.
     Durable {
         /// For how many seconds each is measured.
-        #[arg(long, default_value_t = 5)]
+        #[arg(long, default_value_t = SECONDS)]
         seconds: u64,
         /// How many operations are in flight: each of these in turn.
-        #[arg(long, default_values_t = [1, 16, 256])]
+        #[arg(long, default_values_t = IN_FLIGHT)]
         in_flight: Vec<usize>,
     },
     /// How long a restart takes until it holds all accepted operations, and how much memory.
@@ -92,6 +92,11 @@ enum Section {
     Http,
 }
 
+/// How long each durable measurement takes.
+const SECONDS: u64 = 5;
+/// How many durable operations are in flight.
+const IN_FLIGHT: [usize; 3] = [1, 16, 256];
+
 fn main() -> std::io::Result<()> {
     let args = Args::parse();
     match args.whole {
@@ -103,7 +108,8 @@ fn main() -> std::io::Result<()> {
         Some(Whole::Subject { case, subject, .. }) => return http::serve(&case, &subject),
         None => {}
     }
-    let sections = if args.sections.is_empty() { Section::value_variants() } else { &args.sections };
+    let all = args.sections.is_empty();
+    let sections = if all { Section::value_variants() } else { &args.sections };
     let mut rows = Vec::new();
     for section in sections {
         rows.extend(match section {
@@ -117,6 +123,9 @@ fn main() -> std::io::Result<()> {
             Section::Tokio => tokio::rows(),
             Section::Http => http::rows(),
         });
+    }
+    if all {
+        rows.extend(durable::rows(SECONDS, &IN_FLIGHT)?);
     }
     let mut out = std::io::stdout().lock();
     if args.json { writeln!(out, "{}", serde_json::to_string(&rows)?) } else { write!(out, "{}", table(&rows)) }

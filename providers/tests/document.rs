@@ -84,6 +84,11 @@ const HAZARDS: &[(&str, usize, &str, &str)] = &[
     ("a: \"x", 1, "", "this is no YAML"),
     // Told where the value begins that the tab is in.
     ("a: 1\n\tb: 2", 1, "", "this is no YAML"),
+    ("a: b\n#x\u{2028}c: d", 2, "", "a line ends here in YAML 1.1"),
+    ("a: 'x\u{85} y'", 1, "", "a line ends here in YAML 1.1"),
+    ("a: |\n  x\u{2029}y\n", 2, "", "a line ends here in YAML 1.1"),
+    ("{? :x}", 1, ":x", "begins with ? or :"),
+    ("a: {?: x}", 1, "a.?", "begins with ? or :"),
 ];
 
 #[cfg(feature = "yaml")]
@@ -99,6 +104,8 @@ fn what_readers_of_yaml_understand_differently_is_refused() {
     let expected =
         json!({"a": ["no", "010", "1_000", "~", "3m", "2024-01-01", "127.0.0.1", "1.2.3", "nob", "", "+", "."]});
     assert_eq!(read(texts, Format::Yaml), Ok(expected));
+    let escaped = "a: \"x\\u2028y\"";
+    assert_eq!(read(escaped, Format::Yaml), Ok(json!({"a": "x\u{2028}y"})));
     // A name without quotes is what it says.
     assert_eq!(read("9001: a\ntrue: b", Format::Yaml), Ok(json!({"9001": "a", "true": "b"})));
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use steadfast_core::journal;
 use steadfast_core::operation::Record;
 
-use super::ROUNDS;
+use super::{Pace, ROUNDS, Round};
 
 /// Adds a record's bytes to a sample, with their length before them.
 pub fn add(sample: &mut Vec<u8>, record: &Record) {
@@ -29,7 +29,7 @@ fn records(sample: &[u8]) -> usize {
 }
 
 /// Appends groups of this many records to a file that grows.
-pub fn records_per_s(path: &Path, groups: &[u32], sample: &[u8], span: Duration) -> std::io::Result<f64> {
+pub fn measure(path: &Path, groups: &[u32], sample: &[u8], span: Duration) -> std::io::Result<Pace> {
     let of = |group: u32| sample.len() * group as usize / records(sample).max(1);
     let mut bytes = sample.to_vec();
     while bytes.len() < groups.iter().copied().map(of).max().unwrap_or_default() {
@@ -37,17 +37,19 @@ pub fn records_per_s(path: &Path, groups: &[u32], sample: &[u8], span: Duration)
     }
     let lengths: Vec<(u32, usize)> = groups.iter().map(|group| (*group, of(*group))).collect();
     let mut next = lengths.iter().cycle();
-    let mut best = 0_f64;
+    let mut best = Pace::default();
     for _ in 0..ROUNDS {
         let mut file = File::create(path)?;
-        let (mut records, began) = (0_u64, Instant::now());
+        let (mut records, mut round, began) = (0_u64, Round::begin(), Instant::now());
         while began.elapsed() < span / ROUNDS {
             let Some((group, length)) = next.next() else { break };
+            let commit_began = Instant::now();
             file.write_all(&bytes[..*length])?;
             file.sync_data()?;
+            round.commits.push(commit_began.elapsed());
             records += u64::from(*group);
         }
-        best = best.max(records as f64 / began.elapsed().as_secs_f64());
+        best = best.or(round.end(records));
     }
     Ok(best)
 }

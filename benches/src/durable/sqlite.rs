@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, params};
 
-use super::{ROUNDS, p99_us, written_bytes};
+use super::{Pace, ROUNDS, Round};
 
 /// As the store opens its file.
 const SETTINGS: &str = "PRAGMA locking_mode = EXCLUSIVE; PRAGMA synchronous = FULL; PRAGMA trusted_schema = OFF; PRAGMA mmap_size = 0; \
@@ -21,16 +21,8 @@ const HEAD: &str = "UPDATE head SET sequence = ?1 WHERE one = 1";
 /// As long as an operation's are that has a reference.
 const BODY: usize = 200;
 
-/// What was measured in the best round.
-#[derive(Default)]
-pub struct Alone {
-    pub records_per_s: f64,
-    pub commit_p99_us: f64,
-    pub written_bytes_per_record: f64,
-}
-
 /// Writes groups of this many records: each operation's first, and later its three others, so many operations being under way.
-pub fn measure(path: &Path, groups: &[u32], in_flight: usize, span: Duration) -> rusqlite::Result<Alone> {
+pub fn measure(path: &Path, groups: &[u32], in_flight: usize, span: Duration) -> rusqlite::Result<Pace> {
     let connection = Connection::open(path)?;
     connection.execute_batch(SETTINGS)?;
     connection.execute_batch(TABLE)?;
@@ -51,10 +43,9 @@ pub fn measure(path: &Path, groups: &[u32], in_flight: usize, span: Duration) ->
             update.execute(params![first, &body[..]])
         }
     };
-    let (mut next, mut number, mut best) = (groups.iter().cycle(), 0, Alone::default());
+    let (mut next, mut number, mut best) = (groups.iter().cycle(), 0, Pace::default());
     for _ in 0..ROUNDS {
-        let (before, written, began) = (number, written_bytes(), Instant::now());
-        let mut commits = Vec::new();
+        let (before, mut round, began) = (number, Round::begin(), Instant::now());
         while began.elapsed() < span / ROUNDS {
             let Some(group) = next.next() else { break };
             let commit_began = Instant::now();
@@ -65,14 +56,9 @@ pub fn measure(path: &Path, groups: &[u32], in_flight: usize, span: Duration) ->
             }
             head.execute([number as i64])?;
             commit.execute([])?;
-            commits.push(commit_began.elapsed());
+            round.commits.push(commit_began.elapsed());
         }
-        let records = (number - before) as f64;
-        let records_per_s = records / began.elapsed().as_secs_f64();
-        if records_per_s > best.records_per_s {
-            let written_bytes_per_record = (written_bytes() - written) as f64 / records;
-            best = Alone { records_per_s, commit_p99_us: p99_us(&commits), written_bytes_per_record };
-        }
+        best = best.or(round.end((number - before) as u64));
     }
     Ok(best)
 }

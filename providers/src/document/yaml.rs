@@ -8,6 +8,9 @@ use super::tree::{Data, Entry, Fields, Lines, Node, check_depth};
 use super::{DocumentError, Place};
 
 const NO_ALIASES: &str = "anchors and aliases (&, *) are not read: write it out";
+const BREAKS: [char; 3] = ['\u{85}', '\u{2028}', '\u{2029}'];
+const ESCAPE: &str =
+    "a line ends here in YAML 1.1 (U+0085, U+2028 or U+2029) and goes on in 1.2: in double quotes write \\u2028";
 const QUOTE: &str = "is a truth value in YAML 1.1 and a text in 1.2: write true or false, put it in quotes, or write \"none\" for what is to be left out";
 
 /// What was begun and has not ended.
@@ -24,6 +27,10 @@ pub(super) fn parse(text: &str) -> Result<Node, DocumentError> {
         Some(range) => lines.at(range.start),
         None => span.start.line().max(1),
     };
+    if let Some(at) = text.find(BREAKS) {
+        // To one reader the rest of a comment is none.
+        return Place::at(lines.at(at)).refuse(ESCAPE);
+    }
     let mut begun: Vec<Begun> = Vec::new();
     let mut root = None;
     for event in Parser::new_from_str_with_options(text, options) {
@@ -113,6 +120,10 @@ fn check_name(text: &str, style: ScalarStyle, place: &Place) -> Result<(), Docum
     match text {
         "<<" => place.refuse("merge keys (<<) are not read: write it out"),
         "" | "~" => place.refuse("is no name: put it in quotes"),
+        // In braces, some take what comes after for the value of a name that is not there.
+        _ if text.starts_with(['?', ':']) => {
+            place.refuse("begins with ? or :, which not all readers take for a part of the name: put it in quotes")
+        }
         _ if is_ambiguous(text) => place.refuse(QUOTE),
         _ => Ok(()),
     }
