@@ -337,7 +337,7 @@ impl Journal {
             return None;
         }
         let home = self.home.take()?;
-        let in_place = self.goes_in_place() && forget.is_none();
+        let in_place = forget.is_none() && self.goes_in_place();
         let piece = Piece {
             entries: batch.as_mut().map(|batch| std::mem::take(&mut batch.entries)).unwrap_or_default(),
             sealed: self.uncertain.is_some(),

@@ -97,7 +97,8 @@ pub trait Store: Send + 'static {
 
     /// Whether [`append`](Store::append) and [`find`](Store::find) may wait: for a disk, a network, or a lock that somebody holds for long. A driver has such
     /// a store worked on by a thread that may block; another one it works on itself, between two steps, which saves waking that thread for each commit.
-    /// Forgetting is always left to a thread, since it may have much to look at.
+    /// Forgetting is always left to a thread, since it may have much to look at; so are entries of which nobody knows whether they are there, all work where a
+    /// program seals what is kept, since that may take its time, and what comes after many commits in a row.
     ///
     /// `true` unless the store says otherwise. It must not change.
     fn blocks(&self) -> bool {

@@ -320,3 +320,36 @@ fn a_store_that_never_waits_is_worked_on_in_place() {
     assert_eq!((world.told, world.shelf.lock().unwrap().appends), (2, 1));
     assert!(world.journal.is_idle());
 }
+
+/// A driver that has much to end must let others on its thread go on.
+#[test]
+fn after_many_commits_in_place_the_next_is_left_to_a_thread() {
+    let mut world = World::new(Vec::new(), Pace::InPlace);
+    for step in [Step::Start, Step::Work, Step::Hear, Step::Done] {
+        world.step(step);
+    }
+    for commit in 0..=IN_ONE_GO {
+        assert!(world.work.is_none(), "{commit} commits were made in place");
+        for step in [Step::Push(1), Step::Start] {
+            world.step(step);
+        }
+    }
+    assert!(world.work.is_some());
+    assert_eq!(world.shelf.lock().unwrap().appends, IN_ONE_GO as usize);
+}
+
+/// It may stay in doubt, and be tried again at once, for as long as the disk is ill.
+#[test]
+fn what_is_in_doubt_is_not_tried_again_in_place() {
+    let mut world = World::new(vec![How::FailsInDoubt], Pace::InPlace);
+    for step in [Step::Start, Step::Work, Step::Hear, Step::Done, Step::Push(1), Step::Start, Step::Wait] {
+        world.step(step);
+    }
+    assert!(world.work.is_none() && world.journal.uncertain.is_some());
+    world.step(Step::Start);
+    assert!(world.work.is_some());
+    for step in [Step::Work, Step::Hear, Step::Done, Step::Done] {
+        world.step(step);
+    }
+    assert_eq!(world.told, 1);
+}

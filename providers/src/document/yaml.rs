@@ -9,8 +9,7 @@ use super::{DocumentError, Place};
 
 const NO_ALIASES: &str = "anchors and aliases (&, *) are not read: write it out";
 const BREAKS: [char; 3] = ['\u{85}', '\u{2028}', '\u{2029}'];
-const ESCAPE: &str =
-    "a line ends here in YAML 1.1 (U+0085, U+2028 or U+2029) and goes on in 1.2: in double quotes write \\u2028";
+const ESCAPE: &str = "a line ends here in YAML 1.1 (U+0085, U+2028 or U+2029) and goes on in 1.2: in double quotes write it as an escape, such as \\u2028";
 const QUOTE: &str = "is a truth value in YAML 1.1 and a text in 1.2: write true or false, put it in quotes, or write \"none\" for what is to be left out";
 
 /// What was begun and has not ended.
