@@ -6,6 +6,7 @@
 //! retries there are none. A connection has a time-out of its own: "could not connect" is certain where "no answer" is not.
 
 use std::env;
+use std::future::Future;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -86,29 +87,45 @@ fn proxy_of_environment() -> Option<String> {
 pub struct TransportError(#[source] reqwest::Error);
 
 impl Transport for ReqwestTransport {
-    async fn send(&self, outgoing: Outgoing) -> Result<Response<Bytes>, SendError> {
-        let Outgoing { request, body_limit, .. } = outgoing;
-        if !is_secure(request.uri()) {
-            return Err(SendError::insecure());
-        }
-        let request = self.translate(request)?;
-        let mut answer = self.client.execute(request).await.map_err(|error| classify(error, SendError::ambiguous()))?;
-
-        let mut body = BytesMut::new();
-        while let Some(piece) = answer.chunk().await.map_err(|error| classify(error, SendError::ambiguous()))? {
-            if body.len() + piece.len() > body_limit {
-                return Err(SendError::body_too_large());
-            }
-            body.extend_from_slice(&piece);
-        }
-        let mut response = Response::new(body.freeze());
-        *response.status_mut() = answer.status();
-        *response.headers_mut() = std::mem::take(answer.headers_mut());
-        Ok(response)
+    // No `async fn`, which would hold what the request was made of for as long as it is waited for.
+    fn send(&self, outgoing: Outgoing) -> impl Future<Output = Result<Response<Bytes>, SendError>> + Send {
+        let body_limit = outgoing.body_limit;
+        let sent = self.begin(outgoing.request);
+        async move { receive(sent?.await, body_limit).await }
     }
 }
 
+/// Reads the answer's body, up to the limit.
+async fn receive(
+    answer: Result<reqwest::Response, reqwest::Error>,
+    body_limit: usize,
+) -> Result<Response<Bytes>, SendError> {
+    let unknown = |error| classify(error, SendError::ambiguous());
+    let mut answer = answer.map_err(unknown)?;
+    let mut body = BytesMut::new();
+    while let Some(piece) = answer.chunk().await.map_err(unknown)? {
+        if body.len() + piece.len() > body_limit {
+            return Err(SendError::body_too_large());
+        }
+        body.extend_from_slice(&piece);
+    }
+    let mut response = Response::new(body.freeze());
+    *response.status_mut() = answer.status();
+    *response.headers_mut() = std::mem::take(answer.headers_mut());
+    Ok(response)
+}
+
 impl ReqwestTransport {
+    fn begin(
+        &self,
+        request: Request<Bytes>,
+    ) -> Result<impl Future<Output = Result<reqwest::Response, reqwest::Error>>, SendError> {
+        if !is_secure(request.uri()) {
+            return Err(SendError::insecure());
+        }
+        Ok(self.client.execute(self.translate(request)?))
+    }
+
     fn translate(&self, request: Request<Bytes>) -> Result<reqwest::Request, SendError> {
         let origin = self.origin.get().or_else(|| {
             let first = Origin::of(request.uri())?;
