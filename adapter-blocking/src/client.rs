@@ -19,7 +19,7 @@ use steadfast_providers::{Payload, Provider};
 
 use crate::Builder;
 use crate::clock::Clock;
-use crate::drive::{Input, Loop, narrow};
+use crate::drive::{Input, Turns, narrow};
 use crate::revisions::{Revisions, Subscribed, Told, subscribe};
 use crate::transport::Transport;
 
@@ -36,6 +36,7 @@ struct Shared {
     mailbox: Mailbox,
     revisions: Subscribed,
     traces: TraceSource,
+    turns: Arc<Turns>,
     driver: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -154,8 +155,8 @@ impl Shared {
         let asked = self.inputs.send(Input::Command(Command::Shutdown { grace, reply }));
         let driver = self.driver.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(driver) = driver else { return unfinished_of(asked.is_ok(), unfinished) };
-        if driver.thread().id() == thread::current().id() {
-            // The last client went down in a hook, on the driver's own thread: it stops when that returns.
+        if self.turns.is_ours() || driver.thread().id() == thread::current().id() {
+            // The last client went down in a hook, on a thread that has the driver: it stops when that returns.
             return Vec::new();
         }
         // A panic of the driver's would have been reported.
@@ -190,10 +191,11 @@ impl<P: Provider, T: Transport> Start<P, T> for Client {
         let revisions = Arc::new(Mutex::new(Some(Vec::new())));
         driver.tell_revisions_to(Box::new(Told(Arc::clone(&revisions))));
         let (inputs, taken_in) = channel();
-        let this = Loop::new(driver, clock, transport, inputs.clone(), has_store).map_err(StartError::NoThread)?;
+        let turns = Turns::new(driver, clock, transport, inputs.clone(), has_store).map_err(StartError::NoThread)?;
         let thread = thread::Builder::new().name("steadfast-driver".to_owned());
-        let driver = thread.spawn(move || this.run(&taken_in)).map_err(StartError::NoThread)?;
-        Ok(Self(Arc::new(Shared { inputs, mailbox, revisions, traces, driver: Mutex::new(Some(driver)) })))
+        let its_own = turns.clone();
+        let driver = thread.spawn(move || its_own.run(&taken_in)).map_err(StartError::NoThread)?;
+        Ok(Self(Arc::new(Shared { inputs, mailbox, revisions, traces, turns, driver: Mutex::new(Some(driver)) })))
     }
 }
 

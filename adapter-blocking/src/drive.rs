@@ -1,19 +1,21 @@
-//! The loop around the driver: one thread feeds it and carries out what it says.
+//! The loop around the driver: a thread of its own feeds it and carries out what it says, and so does each thread that has carried a request.
 //!
-//! It is the loop of `steadfast-driver`'s front page with threads: requests go to a pool, the work of a store that may block to a thread of its own, and one channel brings back what
-//! came of them, beside what clients want. Its time-out is the timer.
+//! It is the loop of `steadfast-driver`'s front page with threads. The driver is behind a lock, which nobody holds for longer than a turn takes. Its own
+//! thread waits for what clients want, for the store and for time. Requests go to a pool, whose threads bring their answers in themselves: what follows
+//! from an answer, often the job's next request, needs no other thread to wake up. The work of a store that may block is done on a thread of its own.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::thread::{self, JoinHandle};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread::{self, JoinHandle, ThreadId};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::Response;
-use steadfast_core::OperationId;
 use steadfast_core::gate::GatePolicy;
+use steadfast_core::{OperationId, Timestamp};
 use steadfast_driver::{
     Answered, Command, Driver, Outgoing, Posted, Renewed, Renewing, SendError, Sending, Submit, Task, Work, Worked,
 };
@@ -25,6 +27,9 @@ use crate::transport::Transport;
 /// How many events are taken in before effects are carried out: enough to batch, few enough to stay responsive.
 const BATCH: usize = 64;
 
+/// How many times a thread lets others go first before it sleeps until it is its turn: a turn takes a microsecond or two, being woken takes longer.
+const PATIENCE: u32 = 8;
+
 pub(crate) enum Input {
     Submit(Submit),
     Command(Command),
@@ -32,9 +37,21 @@ pub(crate) enum Input {
     Answered(Answered),
     Worked(Worked),
     Renewed(Renewed),
+    /// There is something to do sooner than was known.
+    Look,
 }
 
-pub(crate) struct Loop {
+/// The loop, for whoever's turn it is.
+pub(crate) struct Turns {
+    /// None once it is over.
+    running: Mutex<Option<Loop>>,
+    /// Whose turn it is.
+    taken_by: Mutex<Option<ThreadId>>,
+    /// To the loop's own thread.
+    inputs: Sender<Input>,
+}
+
+struct Loop {
     driver: Driver<()>,
     clock: Clock,
     inputs: Sender<Input>,
@@ -49,9 +66,13 @@ pub(crate) struct Loop {
     held: HashMap<OperationId, Box<Sending<()>>>,
     /// What the program does to renew its credentials.
     renewal: Option<JoinHandle<()>>,
+    /// When its own thread wakes by itself.
+    wakes_at: Timestamp,
+    /// Whether the turn is that of a thread which carries requests, and is free for a next one after it.
+    by_carrier: bool,
 }
 
-impl Loop {
+impl Turns {
     /// # Errors
     /// A thread could not be started.
     pub(crate) fn new<T: Transport>(
@@ -60,57 +81,139 @@ impl Loop {
         transport: T,
         inputs: Sender<Input>,
         has_store: bool,
-    ) -> io::Result<Self> {
+    ) -> io::Result<Arc<Self>> {
         let store = has_store.then(|| work_for(inputs.clone())).transpose()?;
-        let answers = inputs.clone();
-        let pool = Pool::new(move |sending, waited| {
-            let Sending { mut outgoing, reader, .. } = *sending;
-            outgoing.timeout = outgoing.timeout.saturating_sub(waited);
-            let came = reader.span().in_scope(|| carry(&transport, outgoing));
-            let answered = reader.read(came, SystemTime::now().into());
-            // Nobody is there any more if the client has stopped.
-            let _ = answers.send(Input::Answered(answered));
-        });
-        Ok(Self {
-            driver,
-            clock,
-            inputs,
-            pool,
-            store,
-            waiting: VecDeque::new(),
-            in_the_air: HashSet::new(),
-            held: HashMap::new(),
-            renewal: None,
-        })
+        Ok(Arc::new_cyclic(|turns: &Weak<Self>| {
+            let turns = turns.clone();
+            let pool = Pool::new(move |sending, waited| {
+                let Sending { mut outgoing, reader, .. } = *sending;
+                outgoing.timeout = outgoing.timeout.saturating_sub(waited);
+                let came = reader.span().in_scope(|| carry(&transport, outgoing));
+                let answered = reader.read(came, SystemTime::now().into());
+                if let Some(turns) = turns.upgrade() {
+                    turns.answered(answered);
+                }
+            });
+            let this = Loop {
+                driver,
+                clock,
+                inputs: inputs.clone(),
+                pool,
+                store,
+                waiting: VecDeque::new(),
+                in_the_air: HashSet::new(),
+                held: HashMap::new(),
+                renewal: None,
+                wakes_at: Timestamp::NEVER,
+                by_carrier: false,
+            };
+            Self { running: Mutex::new(Some(this)), taken_by: Mutex::default(), inputs }
+        }))
     }
 
     /// Until the last client is gone or has shut it down.
-    pub(crate) fn run(mut self, inputs: &Receiver<Input>) {
+    pub(crate) fn run(&self, inputs: &Receiver<Input>) {
+        let mut first = None;
         loop {
-            self.perform_tasks();
-            if self.driver.is_over() {
-                break;
-            }
-            let wait = self.clock.wait_for(self.driver.next_deadline());
-            match inputs.recv_timeout(wait) {
-                Ok(first) => {
-                    self.take_in(first);
-                    for _ in 1..BATCH {
-                        let Ok(next) = inputs.try_recv() else { break };
-                        self.take_in(next);
-                    }
+            let wait = self.take(|this| {
+                for input in first.take().into_iter().chain(inputs.try_iter()).take(BATCH) {
+                    this.take_in(input);
                 }
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
-            }
-            let now = self.clock.now();
-            while self.driver.has_room()
-                && let Some(submit) = self.waiting.pop_front()
-            {
-                self.driver.submit(submit, now);
-            }
-            // Whatever woke us, time may have made something due.
-            self.driver.handle_timeout(now);
+                this.turn();
+                this.wait()
+            });
+            let Some(wait) = wait.flatten() else { break };
+            first = inputs.recv_timeout(wait).ok();
         }
+        let over = self.lock().take();
+        // What goes with it may be the program's, and may ask whose turn it is.
+        drop(over);
+    }
+
+    /// What came of a request, from the thread that has carried it.
+    fn answered(&self, answered: Answered) {
+        let wakes = self.take(|this| {
+            this.by_carrier = true;
+            this.take_in(Input::Answered(answered));
+            this.turn();
+            this.by_carrier = false;
+            this.is_sooner()
+        });
+        if wakes == Some(true) {
+            // Nobody is there any more if the client has stopped.
+            let _ = self.inputs.send(Input::Look);
+        }
+    }
+
+    /// Whether it is this thread's turn just now.
+    pub(crate) fn is_ours(&self) -> bool {
+        *self.taken_by.lock().unwrap_or_else(PoisonError::into_inner) == Some(thread::current().id())
+    }
+
+    /// Takes a turn; `None` if it is over. After a panic it is.
+    fn take<T>(&self, turn: impl FnOnce(&mut Loop) -> T) -> Option<T> {
+        let mut running = self.lock();
+        let this = running.as_mut()?;
+        self.is_taken_by(Some(thread::current().id()));
+        let done = catch_unwind(AssertUnwindSafe(|| turn(this)));
+        self.is_taken_by(None);
+        done.map_err(|_| {
+            tracing::error!("the driver panicked: the client stops");
+            let over = running.take();
+            drop(running);
+            // Whoever waits for something is told so by this.
+            drop(over);
+            let _ = self.inputs.send(Input::Look);
+        })
+        .ok()
+    }
+
+    fn is_taken_by(&self, thread: Option<ThreadId>) {
+        *self.taken_by.lock().unwrap_or_else(PoisonError::into_inner) = thread;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Loop>> {
+        for _ in 0..PATIENCE {
+            if let Ok(running) = self.running.try_lock() {
+                return running;
+            }
+            thread::yield_now();
+        }
+        // A panic in a turn does not go past `take`.
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Loop {
+    /// What follows, once something has come.
+    fn turn(&mut self) {
+        let now = self.clock.now();
+        while self.driver.has_room()
+            && let Some(submit) = self.waiting.pop_front()
+        {
+            self.driver.submit(submit, now);
+        }
+        // Whatever woke us, time may have made something due.
+        self.driver.handle_timeout(now);
+        self.perform_tasks();
+    }
+
+    /// How long its own thread may wait for something to come; `None` if it is over.
+    fn wait(&mut self) -> Option<Duration> {
+        if self.driver.is_over() {
+            return None;
+        }
+        let deadline = self.driver.next_deadline();
+        self.wakes_at = deadline.unwrap_or(Timestamp::NEVER);
+        Some(self.clock.wait_for(deadline))
+    }
+
+    /// Whether its own thread must wake sooner than it would.
+    fn is_sooner(&mut self) -> bool {
+        let deadline = self.driver.next_deadline().unwrap_or(Timestamp::NEVER);
+        let sooner = self.driver.is_over() || deadline < self.wakes_at;
+        self.wakes_at = self.wakes_at.min(deadline);
+        sooner
     }
 
     fn take_in(&mut self, input: Input) {
@@ -123,6 +226,7 @@ impl Loop {
                     self.perform(task);
                 }
             }
+            Input::Look => {}
             // Who waits for it is told so by its reply, which is dropped.
             _ if self.driver.is_closed() => {}
             Input::Submit(submit) => self.waiting.push_back(submit),
@@ -208,7 +312,7 @@ impl Loop {
             self.held.insert(id, sending);
             return;
         }
-        if let Err((error, sending)) = self.pool.carry(sending) {
+        if let Err((error, sending)) = self.pool.carry(sending, self.by_carrier) {
             tracing::error!(error = &error as &dyn std::error::Error, "no thread could be started for a request");
             let unsent = sending.reader.read(Err(SendError::not_sent().because(error)), SystemTime::now().into());
             let _ = self.inputs.send(Input::Answered(unsent));
@@ -247,4 +351,77 @@ fn work_for(inputs: Sender<Input>) -> io::Result<Sender<Box<Work>>> {
         }
     })?;
     Ok(works)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use http::Request;
+    use steadfast_core::operation::Reading;
+    use steadfast_core::retry::Failure;
+    use steadfast_core::{Key, OperationPolicy};
+    use steadfast_driver::{Builder, Start, StartError, SubmitError};
+    use steadfast_providers::{Answer, Ask, Payload, Provider, RequestError};
+
+    use super::*;
+
+    /// Of whom nothing is asked.
+    struct Nobody;
+
+    impl Provider for Nobody {
+        fn name(&self) -> &'static str {
+            "nobody"
+        }
+
+        fn policy(&self) -> OperationPolicy {
+            OperationPolicy::default()
+        }
+
+        fn request(&self, _: &Ask<'_>) -> Result<Request<Bytes>, RequestError> {
+            Err(RequestError::Unsendable("anything"))
+        }
+
+        fn read(&self, _: &Answer<'_>) -> Result<Reading, Failure> {
+            Ok(Reading::Ready)
+        }
+    }
+
+    impl Transport for Nobody {
+        fn send(&self, _: Outgoing) -> Result<Response<Bytes>, SendError> {
+            Err(SendError::not_sent())
+        }
+    }
+
+    struct Bare(Arc<Turns>, Receiver<Input>);
+
+    impl Start<Nobody, Nobody> for Bare {
+        type Started = Result<Self, StartError>;
+
+        fn start(builder: Builder<Nobody, Nobody, Self>) -> Self::Started {
+            let (provider, transport, settings) = builder.into_parts();
+            let loaded = settings.load("nobody")?;
+            let mut clock = Clock::start();
+            let driver = Driver::new(Arc::new(provider), loaded, clock.now());
+            let (inputs, taken_in) = channel();
+            let turns = Turns::new(driver, clock, transport, inputs, false).map_err(StartError::NoThread)?;
+            Ok(Self(turns, taken_in))
+        }
+    }
+
+    #[test]
+    fn after_a_panic_in_a_turn_whoever_waits_is_told() {
+        let Bare(turns, taken_in) = Builder::<_, _, Bare>::new(Nobody, Nobody).start().expect("it starts");
+        let (reply, taken) = oneshot::channel();
+        let submit = Submit::new(Key::new("order-1").expect("a key"), Payload::default(), reply);
+        // It waits for a turn that takes it in.
+        turns.take(|this| this.waiting.push_back(submit));
+        assert!(!turns.is_ours());
+        assert_eq!(turns.take(|_| panic!("as it was told to")), None::<()>);
+        assert!(!turns.is_ours());
+        assert!(taken.recv().is_err(), "the client has stopped");
+        assert_eq!(turns.take(|_| ()), None, "it is over");
+        assert!(matches!(taken_in.try_recv(), Ok(Input::Look)), "its own thread ends at once");
+        turns.run(&taken_in);
+    }
 }

@@ -39,14 +39,22 @@ impl Pool {
         Self(Arc::new(Shared { state: Mutex::default(), changed: Condvar::new(), carry: Box::new(carry) }))
     }
 
-    /// Has it carried as soon as a thread is free.
+    /// Has it carried as soon as a thread is free. One that is about to be, as it is the pool's own that asks, needs no other to wake up.
     ///
     /// # Errors
     /// There is no thread, and none can be started.
-    pub(crate) fn carry(&self, request: Box<Sending<()>>) -> Result<(), (io::Error, Box<Sending<()>>)> {
+    pub(crate) fn carry(
+        &self,
+        request: Box<Sending<()>>,
+        by_carrier: bool,
+    ) -> Result<(), (io::Error, Box<Sending<()>>)> {
         let mut state = self.0.lock();
         state.requests.push_back((Instant::now(), request));
-        if state.idle >= state.requests.len() || state.threads >= MOST_THREADS.get() as usize {
+        let waiting = state.requests.len() - usize::from(by_carrier);
+        if waiting == 0 {
+            return Ok(());
+        }
+        if state.idle >= waiting || state.threads >= MOST_THREADS.get() as usize {
             drop(state);
             self.0.changed.notify_one();
             return Ok(());

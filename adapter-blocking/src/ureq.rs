@@ -7,6 +7,7 @@
 use std::env;
 use std::fmt;
 use std::io::{self, Read};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -23,8 +24,10 @@ use crate::pool::MOST_THREADS;
 use crate::resolver::{Addresses, Remembering};
 use crate::transport::Transport;
 
+mod connections;
 mod response_ext;
 
+use self::connections::Connections;
 pub use self::response_ext::{ResponseExt, classify_error};
 
 /// How long a connection may take to come about. Well below an attempt's time-out, so that "could not connect", which is known to have run
@@ -46,6 +49,9 @@ const PIECE: usize = 16 << 10;
 /// ```
 #[derive(Clone, Debug)]
 pub struct UreqTransport {
+    /// For jobs.
+    connections: Arc<Connections>,
+    /// For what is none.
     agent: Agent,
     /// For what is encrypted.
     proxy: Option<Proxy>,
@@ -76,11 +82,18 @@ impl UreqTransport {
     pub fn from_builder(builder: ConfigBuilder<AgentScope>) -> Self {
         let config: Config =
             builder.max_redirects(0).max_redirects_will_error(false).http_status_as_error(false).build();
-        Self { agent: agent(config, DefaultConnector::default(), DefaultResolver::default()), proxy: None }
+        Self::from_parts(config, DefaultConnector::default(), DefaultResolver::default())
     }
 
-    /// The agent that it sends by, for calls that are no jobs: of its errors it is known whether there was a connection ([`ResponseExt`]). A proxy that the
-    /// environment names is not among its settings.
+    fn from_parts(config: Config, connector: impl Connector, resolver: impl Resolver) -> Self {
+        let known = Addresses::default();
+        let (connector, resolver) = (Certain { connector, known: known.clone() }, Remembering::new(resolver, known));
+        let connections = Connections::new(config, connector, resolver);
+        Self { agent: connections.agent(), connections: Arc::new(connections), proxy: None }
+    }
+
+    /// An agent of the same settings, for calls that are no jobs: of its errors it is known whether there was a connection ([`ResponseExt`]). A proxy that the
+    /// environment names is not among its settings. The connections that it keeps are its own.
     #[must_use]
     pub const fn agent(&self) -> &Agent {
         &self.agent
@@ -93,31 +106,41 @@ impl Transport for UreqTransport {
         if !is_secure(request.uri()) {
             return Err(SendError::insecure());
         }
+        self.connections.carry(|agent| self.send_by(agent, request, timeout, body_limit))
+    }
+}
+
+impl UreqTransport {
+    fn send_by(
+        &self,
+        agent: &Agent,
+        request: Request<Bytes>,
+        timeout: Duration,
+        body_limit: usize,
+    ) -> Result<Response<Bytes>, SendError> {
+        let proxy = self.proxy.clone().filter(|_| request.uri().scheme_str() == Some("https"));
         let (parts, body) = request.into_parts();
         let answer = if body.is_empty() && parts.method.is_safe() {
-            self.run(Request::from_parts(parts, ()), timeout)
+            run(agent, Request::from_parts(parts, ()), timeout, proxy)
         } else {
-            self.run(Request::from_parts(parts, &body[..]), timeout)
+            run(agent, Request::from_parts(parts, &body[..]), timeout, proxy)
         };
         let (parts, body) = answer.map_err(classify)?.into_parts();
         Ok(Response::from_parts(parts, read(body.into_reader(), body_limit)?))
     }
 }
 
-impl UreqTransport {
-    fn run<B: ureq::AsSendBody>(&self, request: Request<B>, timeout: Duration) -> Result<Response<ureq::Body>, Error> {
-        let proxy = self.proxy.clone().filter(|_| request.uri().scheme_str() == Some("https"));
-        let mut request = self.agent.configure_request(request).timeout_global(Some(timeout));
-        if proxy.is_some() {
-            request = request.proxy(proxy);
-        }
-        self.agent.run(request.build())
+fn run(
+    agent: &Agent,
+    request: Request<impl ureq::AsSendBody>,
+    timeout: Duration,
+    proxy: Option<Proxy>,
+) -> Result<Response<ureq::Body>, Error> {
+    let mut request = agent.configure_request(request).timeout_global(Some(timeout));
+    if proxy.is_some() {
+        request = request.proxy(proxy);
     }
-}
-
-fn agent(config: Config, connector: impl Connector, resolver: impl Resolver) -> Agent {
-    let known = Addresses::default();
-    Agent::with_parts(config, Certain { connector, known: known.clone() }, Remembering::new(resolver, known))
+    agent.run(request.build())
 }
 
 fn proxy_of_environment() -> Option<Proxy> {
@@ -281,12 +304,15 @@ mod tests {
         let call = || {
             let answers = [(); ROUNDS].map(|()| {
                 together.wait();
-                let request = Request::get(&uri).body(()).map_err(Error::from);
-                let answer = request.and_then(|request| transport.run(request, Duration::from_secs(30)));
-                together.wait();
-                answer.map(|answer| read(answer.into_body().into_reader(), 2))
+                let request = Request::get(&uri).body(Bytes::new()).expect("a request");
+                let answer = transport.connections.carry(|agent| {
+                    let answer = transport.send_by(agent, request, Duration::from_secs(30), 2);
+                    together.wait();
+                    answer
+                });
+                answer.map(Response::into_body)
             });
-            answers.into_iter().all(|answer| matches!(answer, Ok(Ok(body)) if body == "ok"))
+            answers.into_iter().all(|answer| matches!(answer, Ok(body) if body == "ok"))
         };
         let answered = thread::scope(|scope| {
             let callers = [(); CALLERS].map(|()| scope.spawn(call));
@@ -337,7 +363,7 @@ mod tests {
         let there = uri.parse::<Uri>().ok().and_then(|uri| uri.authority()?.as_str().parse().ok()).expect("an address");
         let resolver = Moving::new([closed().expect("a port is free"), there]);
         let config = Agent::config_builder().proxy(None).build();
-        let agent = agent(config, DefaultConnector::default(), resolver.clone());
+        let agent = UreqTransport::from_parts(config, DefaultConnector::default(), resolver.clone()).agent;
         certainly_not_sent(agent.get("http://moved.example/").call());
         assert!(agent.get("http://moved.example/").call().is_ok());
         assert!(agent.get("http://moved.example/").call().is_ok());
@@ -365,9 +391,10 @@ mod tests {
             Agent::config_builder().proxy(Some(proxy)).build()
         };
         let resolver = Moving::new([closed().expect("a port is free")]);
-        let connect = agent(proxied("http://proxy.example:3128"), DefaultConnector::default(), resolver.clone());
-        let socks = agent(proxied("socks4a://proxy.example"), Socks, resolver.clone());
-        for agent in [connect, socks] {
+        let http = proxied("http://proxy.example:3128");
+        let connect = UreqTransport::from_parts(http, DefaultConnector::default(), resolver.clone());
+        let socks = UreqTransport::from_parts(proxied("socks4a://proxy.example"), Socks, resolver.clone());
+        for UreqTransport { agent, .. } in [connect, socks] {
             let before = resolver.asked().len();
             certainly_not_sent(agent.get("https://a.example/").call());
             certainly_not_sent(agent.get("https://a.example/").call());

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::ThreadId;
 use std::time::{Duration, Instant};
@@ -323,6 +323,27 @@ fn a_dropped_client_leaves_no_thread() {
         assert!(Instant::now() < until, "{} threads, {before} before", threads());
         std::thread::yield_now();
     }
+}
+
+/// The last one goes down in the program's own hook, which runs on whatever thread has the driver: nobody waits for itself.
+#[test]
+fn a_client_may_be_dropped_in_a_hook() {
+    let (gone, is_gone) = channel::<()>();
+    let held: Arc<Mutex<Option<Client>>> = Arc::default();
+    let (last, gone) = (held.clone(), Mutex::new(gone));
+    let builder = Client::builder(Plain(swift()), Script(willing())).observer(move |seen| {
+        let _gone = &gone;
+        if let Notice::Ended { .. } = seen.notice {
+            drop(last.lock().unwrap().take());
+        }
+    });
+    let client = builder.start().unwrap();
+    let inside = client.clone();
+    *held.lock().unwrap() = Some(inside);
+    drop(client.submit(key("order-1"), "{}").unwrap());
+    drop(client);
+    // The hook goes with the driver.
+    assert_eq!(is_gone.recv_timeout(ms(60_000)), Err(RecvTimeoutError::Disconnected));
 }
 
 /// Of this process, as the system counts them; 0 where it does not say.
