@@ -361,7 +361,7 @@ mod tests {
     use steadfast_core::operation::Reading;
     use steadfast_core::retry::Failure;
     use steadfast_core::{Key, OperationPolicy};
-    use steadfast_driver::{Builder, Start, StartError, SubmitError};
+    use steadfast_driver::{Builder, Start, StartError};
     use steadfast_providers::{Answer, Ask, Payload, Provider, RequestError};
 
     use super::*;
