@@ -30,9 +30,10 @@
 //!
 //! # How it works
 //!
-//! One thread owns the [driver](steadfast_driver::Driver) and does what it says; one more writes the journal, if there is one; and requests in the air have a thread each,
-//! which a next request uses again. **A job that waits has none**: ten thousand of them need no more threads than requests that are in the air, and of those the
-//! gate's bulkhead lets out so many at a time (see [`MOST_THREADS`] for a gate that has none, or one that lets out more).
+//! The [driver](steadfast_driver::Driver) lies behind a lock. One thread brings it what clients want and what time makes due; one more writes the journal, if there is one; and
+//! requests in the air have a thread each, which brings the answer in itself, does what follows, and carries a next request. **A job that waits has none**: ten
+//! thousand of them need no more threads than requests that are in the air, and of those the gate's bulkhead lets out so many at a time (see [`MOST_THREADS`] for
+//! a gate that has none, or one that lets out more).
 //!
 //! A request that is given up cannot be cut off: its thread goes on until its own time-out, and the job's next request does not leave before that. An answer that comes
 //! meanwhile still counts for what it teaches.
