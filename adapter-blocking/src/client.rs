@@ -1,7 +1,6 @@
 //! What a program holds: a client to submit jobs with, and a handle for each.
 
 use std::fmt;
-use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime};
@@ -32,7 +31,6 @@ use crate::transport::Transport;
 pub struct Client(Arc<Shared>);
 
 struct Shared {
-    inputs: Sender<Input>,
     mailbox: Mailbox,
     revisions: Subscribed,
     traces: TraceSource,
@@ -56,7 +54,7 @@ impl Client {
     pub fn submit(&self, key: Key, payload: impl Into<Payload>) -> Result<Handle, SubmitError> {
         let (reply, taken) = oneshot::channel();
         let submit = Submit::new(key, payload.into(), reply).traced(self.0.traces.current());
-        self.0.inputs.send(Input::Submit(submit)).map_err(|_| SubmitError::Stopped)?;
+        self.0.turns.bring(Input::Submit(submit)).map_err(|Stopped| SubmitError::Stopped)?;
         Ok(self.handle(taken.recv().map_err(|_| SubmitError::Stopped)??))
     }
 
@@ -99,7 +97,7 @@ impl Client {
             Err(refused) => return refused,
         };
         let (reply, answered) = oneshot::channel();
-        if self.0.inputs.send(Input::Posted(Posted::new(event, reply))).is_err() {
+        if self.0.turns.bring(Input::Posted(Posted::new(event, reply))).is_err() {
             return Delivery::Stopped;
         }
         // Dropped unanswered: the driver is gone.
@@ -134,13 +132,13 @@ impl Client {
     ///
     /// Waiting [`submit`](Client::submit)s get [`SubmitError::Stopped`]. Unfinished jobs are not cancelled: with a store, a later client
     /// on the same store takes them up; without one, their report is all that is known of them. When this has returned, the store is closed; a request that is
-    /// still in the air ends by its own time-out.
+    /// still in the air ends by its own time-out. In a hook it returns at once, and reports nothing: the client stops after it.
     pub fn shutdown(self, grace: Duration) -> Vec<Unfinished> {
         self.0.stop(grace)
     }
 
     fn command(&self, command: Command) -> Result<(), Stopped> {
-        self.0.inputs.send(Input::Command(command)).map_err(|_| Stopped)
+        self.0.turns.bring(Input::Command(command))
     }
 
     fn handle(&self, following: Following) -> Handle {
@@ -152,21 +150,16 @@ impl Client {
 impl Shared {
     fn stop(&self, grace: Duration) -> Vec<Unfinished> {
         let (reply, unfinished) = oneshot::channel();
-        let asked = self.inputs.send(Input::Command(Command::Shutdown { grace, reply }));
-        let driver = self.driver.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(driver) = driver else { return unfinished_of(asked.is_ok(), unfinished) };
-        if self.turns.is_ours() || driver.thread().id() == thread::current().id() {
-            // The last client went down in a hook, on a thread that has the driver: it stops when that returns.
+        let asked = self.turns.bring(Input::Command(Command::Shutdown { grace, reply }));
+        if self.turns.is_ours() {
+            // In a hook: it stops once that has returned, and not before.
             return Vec::new();
         }
+        let driver = self.driver.lock().unwrap_or_else(PoisonError::into_inner).take();
         // A panic of the driver's would have been reported.
-        let _ = driver.join();
-        unfinished_of(asked.is_ok(), unfinished)
+        let _ = driver.map(JoinHandle::join);
+        asked.map_or_else(|Stopped| Vec::new(), |()| unfinished.recv().unwrap_or_default())
     }
-}
-
-fn unfinished_of(asked: bool, unfinished: oneshot::Receiver<Vec<Unfinished>>) -> Vec<Unfinished> {
-    if asked { unfinished.recv().unwrap_or_default() } else { Vec::new() }
 }
 
 impl Drop for Shared {
@@ -190,12 +183,10 @@ impl<P: Provider, T: Transport> Start<P, T> for Client {
         let mut driver = Driver::new(provider, loaded, clock.now());
         let revisions = Arc::new(Mutex::new(Some(Vec::new())));
         driver.tell_revisions_to(Box::new(Told(Arc::clone(&revisions))));
-        let (inputs, taken_in) = channel();
-        let turns = Turns::new(driver, clock, transport, inputs.clone(), has_store).map_err(StartError::NoThread)?;
-        let thread = thread::Builder::new().name("steadfast-driver".to_owned());
-        let its_own = turns.clone();
-        let driver = thread.spawn(move || its_own.run(&taken_in)).map_err(StartError::NoThread)?;
-        Ok(Self(Arc::new(Shared { inputs, mailbox, revisions, traces, turns, driver: Mutex::new(Some(driver)) })))
+        let turns = Turns::new(driver, clock, transport, has_store).map_err(StartError::NoThread)?;
+        let (its_own, thread) = (turns.clone(), thread::Builder::new().name("steadfast-driver".to_owned()));
+        let driver = thread.spawn(move || its_own.run()).map_err(StartError::NoThread)?;
+        Ok(Self(Arc::new(Shared { mailbox, revisions, traces, turns, driver: Mutex::new(Some(driver)) })))
     }
 }
 

@@ -1,31 +1,28 @@
-//! The loop around the driver: a thread of its own feeds it and carries out what it says, and so does each thread that has carried a request.
+//! The loop around the driver: whoever has something for it takes a turn, a thread of its own or one that has carried a request.
 //!
-//! It is the loop of `steadfast-driver`'s front page with threads. The driver is behind a lock, which nobody holds for longer than a turn takes. Its own
-//! thread waits for what clients want, for the store and for time. Requests go to a pool, whose threads bring their answers in themselves: what follows
+//! It is the loop of `steadfast-driver`'s front page with threads. The driver is behind a lock, which nobody holds for longer than a turn takes. What clients
+//! want, and what the store has done, lies in an inbox, and each turn begins with what lies there: so nobody waits for a certain thread to get its turn. The
+//! loop's own thread sleeps until time or the inbox wants something. Requests go to a pool, whose threads bring their answers in themselves: what follows
 //! from an answer, often the job's next request, needs no other thread to wake up. The work of a store that may block is done on a thread of its own.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
+use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::thread::{self, JoinHandle, ThreadId};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::thread::{self, JoinHandle, Thread, ThreadId};
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
-use http::Response;
 use steadfast_core::gate::GatePolicy;
 use steadfast_core::{OperationId, Timestamp};
 use steadfast_driver::{
-    Answered, Command, Driver, Outgoing, Posted, Renewed, Renewing, SendError, Sending, Submit, Task, Work, Worked,
+    Answered, Command, Driver, Posted, Renewed, Renewing, SendError, Sending, Stopped, Submit, Task, Work, Worked,
 };
 
 use crate::clock::Clock;
 use crate::pool::{MOST_THREADS, Pool};
 use crate::transport::Transport;
-
-/// How many events are taken in before effects are carried out: enough to batch, few enough to stay responsive.
-const BATCH: usize = 64;
 
 /// How many times a thread lets others go first before it sleeps until it is its turn: a turn takes a microsecond or two, being woken takes longer.
 const PATIENCE: u32 = 8;
@@ -34,30 +31,38 @@ pub(crate) enum Input {
     Submit(Submit),
     Command(Command),
     Posted(Posted),
-    Answered(Answered),
+    /// The job's request is back; with nothing to tell if reading its answer panicked.
+    Returned(OperationId, Option<Answered>),
     Worked(Worked),
     Renewed(Renewed),
-    /// There is something to do sooner than was known.
-    Look,
 }
 
-/// The loop, for whoever's turn it is.
+/// The loop, for whoever takes a turn.
 pub(crate) struct Turns {
-    /// None once it is over.
-    running: Mutex<Option<Loop>>,
+    running: Mutex<Running>,
     /// Whose turn it is.
     taken_by: Mutex<Option<ThreadId>>,
-    /// To the loop's own thread.
-    inputs: Sender<Input>,
+    /// For the next turn, whoever takes it; none once it is over.
+    inbox: Mutex<Option<Vec<Input>>>,
+    /// The loop's own thread, once it runs.
+    own: OnceLock<Thread>,
+}
+
+/// None once it is over, or a turn has panicked. Its own thread takes it out.
+struct Running {
+    this: Option<Loop>,
+    has_panicked: bool,
 }
 
 struct Loop {
     driver: Driver<()>,
     clock: Clock,
-    inputs: Sender<Input>,
+    turns: Weak<Turns>,
     pool: Pool,
     /// The store's thread, if there is a store.
     store: Option<Sender<Box<Work>>>,
+    /// What lay in the inbox, while it is taken in; empty between turns.
+    mail: Vec<Input>,
     /// Submits that wait for room.
     waiting: VecDeque<Submit>,
     /// Jobs whose request has not returned, given up or not.
@@ -65,10 +70,10 @@ struct Loop {
     /// The next requests of such, which must not leave before that.
     held: HashMap<OperationId, Box<Sending<()>>>,
     /// What the program does to renew its credentials.
-    renewal: Option<JoinHandle<()>>,
+    renewal: Option<JoinHandle<Option<Result<(), Stopped>>>>,
     /// When its own thread wakes by itself.
     wakes_at: Timestamp,
-    /// Whether the turn is that of a thread which carries requests, and is free for a next one after it.
+    /// Whose turn this is: a thread that carries requests, and is free for a next one after it?
     by_carrier: bool,
 }
 
@@ -79,27 +84,26 @@ impl Turns {
         driver: Driver<()>,
         clock: Clock,
         transport: T,
-        inputs: Sender<Input>,
         has_store: bool,
     ) -> io::Result<Arc<Self>> {
-        let store = has_store.then(|| work_for(inputs.clone())).transpose()?;
-        Ok(Arc::new_cyclic(|turns: &Weak<Self>| {
-            let turns = turns.clone();
+        let (works, work) = channel();
+        let turns = Arc::new_cyclic(|turns: &Weak<Self>| {
+            let bringing = turns.clone();
             let pool = Pool::new(move |sending, waited| {
-                let Sending { mut outgoing, reader, .. } = *sending;
-                outgoing.timeout = outgoing.timeout.saturating_sub(waited);
-                let came = reader.span().in_scope(|| carry(&transport, outgoing));
-                let answered = reader.read(came, SystemTime::now().into());
-                if let Some(turns) = turns.upgrade() {
-                    turns.answered(answered);
+                let id = sending.id();
+                let answered = catch_unwind(AssertUnwindSafe(|| carry(&transport, *sending, waited))).ok();
+                // Nobody is there any more if the client has stopped.
+                if let Some(turns) = bringing.upgrade() {
+                    turns.returned(id, answered);
                 }
             });
             let this = Loop {
                 driver,
                 clock,
-                inputs: inputs.clone(),
+                turns: turns.clone(),
                 pool,
-                store,
+                store: has_store.then_some(works),
+                mail: Vec::new(),
                 waiting: VecDeque::new(),
                 in_the_air: HashSet::new(),
                 held: HashMap::new(),
@@ -107,98 +111,137 @@ impl Turns {
                 wakes_at: Timestamp::NEVER,
                 by_carrier: false,
             };
-            Self { running: Mutex::new(Some(this)), taken_by: Mutex::default(), inputs }
-        }))
+            Self {
+                running: Mutex::new(Running { this: Some(this), has_panicked: false }),
+                taken_by: Mutex::default(),
+                inbox: Mutex::new(Some(Vec::new())),
+                own: OnceLock::new(),
+            }
+        });
+        if has_store {
+            start_store(work, Arc::downgrade(&turns))?;
+        }
+        Ok(turns)
     }
 
-    /// Until the last client is gone or has shut it down.
-    pub(crate) fn run(&self, inputs: &Receiver<Input>) {
-        let mut first = None;
+    /// The loop's own thread: until the last client is gone or has shut it down.
+    pub(crate) fn run(&self) {
+        let _ = self.own.set(thread::current());
         loop {
-            let wait = self.take(|this| {
-                for input in first.take().into_iter().chain(inputs.try_iter()).take(BATCH) {
-                    this.take_in(input);
-                }
+            let wait = self.take(false, |this| {
                 this.turn();
                 this.wait()
             });
             let Some(wait) = wait.flatten() else { break };
-            first = inputs.recv_timeout(wait).ok();
+            thread::park_timeout(wait);
         }
-        let over = self.lock().take();
-        // What goes with it may be the program's, and may ask whose turn it is.
-        drop(over);
+        let over = self.lock().this.take();
+        let unread = lock(&self.inbox).take();
+        // Whoever waits for something is told so by this. What goes with it may be the program's, and may ask whose turn it is.
+        drop((unread, over));
     }
 
-    /// What came of a request, from the thread that has carried it.
-    fn answered(&self, answered: Answered) {
-        let wakes = self.take(|this| {
-            this.by_carrier = true;
-            this.take_in(Input::Answered(answered));
+    /// Leaves it to the next turn, which is soon.
+    ///
+    /// # Errors
+    /// It is over.
+    pub(crate) fn bring(&self, input: Input) -> Result<(), Stopped> {
+        lock(&self.inbox).as_mut().ok_or(Stopped)?.push(input);
+        // Whoever has the turn looks again after it.
+        if self.running.try_lock().is_ok() {
+            self.wake();
+        }
+        Ok(())
+    }
+
+    /// The job's request is back: a turn, on the thread that has carried it.
+    fn returned(&self, id: OperationId, answered: Option<Answered>) {
+        let wakes = self.take(true, |this| {
+            this.take_in(Input::Returned(id, answered));
             this.turn();
-            this.by_carrier = false;
             this.is_sooner()
         });
         if wakes == Some(true) {
-            // Nobody is there any more if the client has stopped.
-            let _ = self.inputs.send(Input::Look);
+            self.wake();
         }
     }
 
-    /// Whether it is this thread's turn just now.
+    /// Whether this thread is the loop's own, or it is its turn just now: it must not wait for the loop.
     pub(crate) fn is_ours(&self) -> bool {
-        *self.taken_by.lock().unwrap_or_else(PoisonError::into_inner) == Some(thread::current().id())
+        let here = thread::current().id();
+        *lock(&self.taken_by) == Some(here) || self.own.get().is_some_and(|own| own.id() == here)
     }
 
     /// Takes a turn; `None` if it is over. After a panic it is.
-    fn take<T>(&self, turn: impl FnOnce(&mut Loop) -> T) -> Option<T> {
+    fn take<T>(&self, by_carrier: bool, turn: impl FnOnce(&mut Loop) -> T) -> Option<T> {
         let mut running = self.lock();
-        let this = running.as_mut()?;
-        self.is_taken_by(Some(thread::current().id()));
+        let Running { this: Some(this), has_panicked: false } = &mut *running else { return None };
+        this.by_carrier = by_carrier;
+        if let Some(inbox) = &mut *lock(&self.inbox) {
+            mem::swap(inbox, &mut this.mail);
+        }
+        *lock(&self.taken_by) = Some(thread::current().id());
         let done = catch_unwind(AssertUnwindSafe(|| turn(this)));
-        self.is_taken_by(None);
-        done.map_err(|_| {
-            tracing::error!("the driver panicked: the client stops");
-            let over = running.take();
-            drop(running);
-            // Whoever waits for something is told so by this.
-            drop(over);
-            let _ = self.inputs.send(Input::Look);
-        })
-        .ok()
+        *lock(&self.taken_by) = None;
+        running.has_panicked = done.is_err();
+        drop(running);
+        let has_mail = lock(&self.inbox).as_ref().is_some_and(|inbox| !inbox.is_empty());
+        if has_mail || done.is_err() {
+            self.wake();
+        }
+        done.map_err(|_| tracing::error!("the driver panicked: the client stops")).ok()
     }
 
-    fn is_taken_by(&self, thread: Option<ThreadId>) {
-        *self.taken_by.lock().unwrap_or_else(PoisonError::into_inner) = thread;
+    /// Its own thread takes a turn, now or after the one that it is in.
+    fn wake(&self) {
+        if let Some(own) = self.own.get() {
+            own.unpark();
+        }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Loop>> {
+    fn lock(&self) -> MutexGuard<'_, Running> {
         for _ in 0..PATIENCE {
             if let Ok(running) = self.running.try_lock() {
                 return running;
             }
             thread::yield_now();
         }
-        // A panic in a turn does not go past `take`.
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.running)
     }
 }
 
+/// A panic leaves nothing half done behind any of these locks: that of a turn is caught.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Loop {
-    /// What follows, once something has come.
+    /// Takes in what lay in the inbox, and does what follows.
     fn turn(&mut self) {
-        let now = self.clock.now();
-        while self.driver.has_room()
-            && let Some(submit) = self.waiting.pop_front()
-        {
-            self.driver.submit(submit, now);
+        let mut mail = mem::take(&mut self.mail);
+        for input in mail.drain(..) {
+            self.take_in(input);
         }
+        // So that its room is used again.
+        self.mail = mail;
         // Whatever woke us, time may have made something due.
+        let now = self.clock.now();
         self.driver.handle_timeout(now);
-        self.perform_tasks();
+        loop {
+            while self.driver.has_room()
+                && let Some(submit) = self.waiting.pop_front()
+            {
+                self.driver.submit(submit, now);
+            }
+            self.perform_tasks();
+            // What was done may have made room.
+            if self.waiting.is_empty() || !self.driver.has_room() {
+                break;
+            }
+        }
     }
 
-    /// How long its own thread may wait for something to come; `None` if it is over.
+    /// How long its own thread may sleep; `None` if it is over.
     fn wait(&mut self) -> Option<Duration> {
         if self.driver.is_over() {
             return None;
@@ -226,7 +269,6 @@ impl Loop {
                     self.perform(task);
                 }
             }
-            Input::Look => {}
             // Who waits for it is told so by its reply, which is dropped.
             _ if self.driver.is_closed() => {}
             Input::Submit(submit) => self.waiting.push_back(submit),
@@ -238,11 +280,12 @@ impl Loop {
             }
             Input::Renewed(renewed) => self.driver.renewed(renewed, now),
             Input::Posted(posted) => self.driver.deliver(posted, now),
-            Input::Answered(answered) => {
-                let id = answered.id();
-                self.driver.answered(answered, now);
-                // What it teaches may have made the job's next request pointless.
-                self.perform_tasks();
+            Input::Returned(id, answered) => {
+                if let Some(answered) = answered {
+                    self.driver.answered(answered, now);
+                    // What it teaches may have made the job's next request pointless.
+                    self.perform_tasks();
+                }
                 self.in_the_air.remove(&id);
                 if let Some(next) = self.held.remove(&id) {
                     self.send(next);
@@ -276,7 +319,7 @@ impl Loop {
                 if let Some(store) = &self.store
                     && store.send(work).is_err()
                 {
-                    let _ = self.inputs.send(Input::Worked(Worked::lost()));
+                    self.bring(Input::Worked(Worked::lost()));
                 }
             }
             _ => {}
@@ -288,12 +331,13 @@ impl Loop {
         if self.renewal.as_ref().is_some_and(|renewal| !renewal.is_finished()) {
             // It cannot be cut off, and two at a time might undo each other.
             let refused = renewing.refuse("an earlier renewal, which took too long, still runs");
-            let _ = self.inputs.send(Input::Renewed(refused));
+            self.bring(Input::Renewed(refused));
             return;
         }
-        let inputs = self.inputs.clone();
+        let turns = self.turns.clone();
         let started = thread::Builder::new().name("steadfast-renewal".to_owned()).spawn(move || {
-            let _ = inputs.send(Input::Renewed(renewing.run_blocking()));
+            let renewed = renewing.run_blocking();
+            turns.upgrade().map(|turns| turns.bring(Input::Renewed(renewed)))
         });
         match started {
             Ok(renewal) => self.renewal = Some(renewal),
@@ -315,53 +359,66 @@ impl Loop {
         if let Err((error, sending)) = self.pool.carry(sending, self.by_carrier) {
             tracing::error!(error = &error as &dyn std::error::Error, "no thread could be started for a request");
             let unsent = sending.reader.read(Err(SendError::not_sent().because(error)), SystemTime::now().into());
-            let _ = self.inputs.send(Input::Answered(unsent));
+            self.bring(Input::Returned(id, Some(unsent)));
+        }
+    }
+
+    /// For the next turn: this one is not over.
+    fn bring(&self, input: Input) {
+        if let Some(turns) = self.turns.upgrade() {
+            // While it is our turn, it is not over.
+            let _ = turns.bring(input);
         }
     }
 }
 
-/// A transport that panics has sent something, perhaps.
-fn carry(transport: &impl Transport, outgoing: Outgoing) -> Result<Response<Bytes>, SendError> {
-    if outgoing.timeout == Duration::ZERO {
-        return Err(SendError::not_sent().because("all of its time went by before a thread was free"));
-    }
-    catch_unwind(AssertUnwindSafe(|| transport.send(outgoing))).unwrap_or_else(|_| {
-        tracing::error!("the transport panicked: what became of its request is not known");
-        Err(SendError::ambiguous().because("the transport panicked"))
-    })
+/// Sends a request that has waited so long for a thread, and reads what comes of it. A transport that panics has sent something, perhaps.
+fn carry(transport: &impl Transport, sending: Sending<()>, waited: Duration) -> Answered {
+    let Sending { mut outgoing, reader, .. } = sending;
+    outgoing.timeout = outgoing.timeout.saturating_sub(waited);
+    let came = reader.span().in_scope(|| {
+        if outgoing.timeout == Duration::ZERO {
+            return Err(SendError::not_sent().because("all of its time went by before a thread was free"));
+        }
+        catch_unwind(AssertUnwindSafe(|| transport.send(outgoing))).unwrap_or_else(|_| {
+            tracing::error!("the transport panicked: what became of its request is not known");
+            Err(SendError::ambiguous().because("the transport panicked"))
+        })
+    });
+    reader.read(came, SystemTime::now().into())
 }
 
 /// A gate that lets out no more than there are threads.
 pub(crate) fn narrow(policy: &mut GatePolicy) {
     let bulkhead = policy.bulkhead().cloned().unwrap_or_default().at_most(MOST_THREADS);
-    *policy = std::mem::take(policy).with_bulkhead(Some(bulkhead));
+    *policy = mem::take(policy).with_bulkhead(Some(bulkhead));
 }
 
 /// The store's thread: it ends when the loop does.
-fn work_for(inputs: Sender<Input>) -> io::Result<Sender<Box<Work>>> {
-    let (works, work) = channel::<Box<Work>>();
-    let thread = thread::Builder::new().name("steadfast-journal".to_owned());
-    thread.spawn(move || {
-        while let Ok(work) = work.recv() {
-            // Nobody hears it once the loop is gone: then nobody waits for what comes next either.
-            let last = work.run(|worked| drop(inputs.send(Input::Worked(worked))));
-            if inputs.send(Input::Worked(last)).is_err() {
+fn start_store(works: Receiver<Box<Work>>, turns: Weak<Turns>) -> io::Result<JoinHandle<()>> {
+    // Nobody hears it once the loop is gone: then nobody waits for what comes next either.
+    let tell = move |worked| turns.upgrade().is_some_and(|turns| turns.bring(Input::Worked(worked)).is_ok());
+    thread::Builder::new().name("steadfast-journal".to_owned()).spawn(move || {
+        while let Ok(work) = works.recv() {
+            let last = work.run(|worked| {
+                tell(worked);
+            });
+            if !tell(last) {
                 break;
             }
         }
-    })?;
-    Ok(works)
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc::channel;
-
-    use http::Request;
+    use bytes::Bytes;
+    use http::{Request, Response};
+    use steadfast_core::engine::Limits;
     use steadfast_core::operation::Reading;
     use steadfast_core::retry::Failure;
     use steadfast_core::{Key, OperationPolicy};
-    use steadfast_driver::{Builder, Start, StartError};
+    use steadfast_driver::{Builder, Following, Outgoing, Start, StartError, SubmitError};
     use steadfast_providers::{Answer, Ask, Payload, Provider, RequestError};
 
     use super::*;
@@ -393,7 +450,7 @@ mod tests {
         }
     }
 
-    struct Bare(Arc<Turns>, Receiver<Input>);
+    struct Bare(Arc<Turns>);
 
     impl Start<Nobody, Nobody> for Bare {
         type Started = Result<Self, StartError>;
@@ -403,25 +460,45 @@ mod tests {
             let loaded = settings.load("nobody")?;
             let mut clock = Clock::start();
             let driver = Driver::new(Arc::new(provider), loaded, clock.now());
-            let (inputs, taken_in) = channel();
-            let turns = Turns::new(driver, clock, transport, inputs, false).map_err(StartError::NoThread)?;
-            Ok(Self(turns, taken_in))
+            Turns::new(driver, clock, transport, false).map_err(StartError::NoThread).map(Self)
         }
+    }
+
+    type Reply = oneshot::Receiver<Result<Following, SubmitError>>;
+
+    fn submit(turns: &Turns, key: &str) -> (Result<(), Stopped>, Reply) {
+        let (reply, taken) = oneshot::channel();
+        let submit = Submit::new(Key::new(key).expect("a key"), Payload::default(), reply);
+        (turns.bring(Input::Submit(submit)), taken)
     }
 
     #[test]
     fn after_a_panic_in_a_turn_whoever_waits_is_told() {
-        let Bare(turns, taken_in) = Builder::<_, _, Bare>::new(Nobody, Nobody).start().expect("it starts");
-        let (reply, taken) = oneshot::channel();
-        let submit = Submit::new(Key::new("order-1").expect("a key"), Payload::default(), reply);
-        // It waits for a turn that takes it in.
-        turns.take(|this| this.waiting.push_back(submit));
+        let Bare(turns) = Builder::<_, _, Bare>::new(Nobody, Nobody).start().expect("it starts");
+        let (brought, waits) = submit(&turns, "order-1");
+        assert_eq!((brought, turns.is_ours()), (Ok(()), false));
+        // With it at hand, and before it is taken in.
+        assert_eq!(turns.take(false, |_| panic!("as it was told to")), None::<()>);
         assert!(!turns.is_ours());
-        assert_eq!(turns.take(|_| panic!("as it was told to")), None::<()>);
-        assert!(!turns.is_ours());
-        assert!(taken.recv().is_err(), "the client has stopped");
-        assert_eq!(turns.take(|_| ()), None, "it is over");
-        assert!(matches!(taken_in.try_recv(), Ok(Input::Look)), "its own thread ends at once");
-        turns.run(&taken_in);
+        assert_eq!(turns.take(false, |_| ()), None, "it is over");
+        let (_, too_late) = submit(&turns, "order-2");
+        turns.run();
+        assert!(waits.recv().is_err() && too_late.recv().is_err(), "the client has stopped");
+        assert_eq!(submit(&turns, "order-3").0, Err(Stopped));
+    }
+
+    #[test]
+    fn what_is_done_in_a_turn_makes_room_in_the_same_turn() {
+        let limits = Limits { live: 1, ..Limits::default() };
+        let builder = Builder::<_, _, Bare>::new(Nobody, Nobody).limits(limits);
+        let Bare(turns) = builder.start().expect("it starts");
+        let bring = |command| turns.bring(Input::Command(command)).expect("it runs");
+        bring(Command::Hold(Duration::from_secs(3_600)));
+        let [(_, first), (_, second)] = ["order-1", "order-2"].map(|key| submit(&turns, key));
+        assert_eq!(turns.take(false, |this| (this.turn(), this.waiting.len()).1), Some(1));
+        let first = first.try_recv().expect("it was told").expect("it is taken in");
+        bring(Command::Cancel(first.id.expect("it is under way")));
+        assert_eq!(turns.take(false, |this| (this.turn(), this.waiting.len()).1), Some(0));
+        assert!(second.try_recv().expect("it was told").is_ok());
     }
 }

@@ -346,6 +346,27 @@ fn a_client_may_be_dropped_in_a_hook() {
     assert_eq!(is_gone.recv_timeout(ms(60_000)), Err(RecvTimeoutError::Disconnected));
 }
 
+/// So does one that is shut down there, once by the hook itself and once more when the last goes.
+#[test]
+fn a_client_may_be_shut_down_in_a_hook() {
+    let (tells, told) = channel();
+    let held: Arc<Mutex<Option<Client>>> = Arc::default();
+    let (last, tells) = (held.clone(), Mutex::new(tells));
+    let builder = Client::builder(Plain(swift()), Script(willing())).observer(move |seen| {
+        if let Notice::Ended { .. } = seen.notice {
+            let unfinished = last.lock().unwrap().take().map(|client| client.shutdown(ms(60_000)));
+            tells.lock().unwrap().send(unfinished).unwrap();
+        }
+    });
+    let client = builder.start().unwrap();
+    *held.lock().unwrap() = Some(client.clone());
+    drop(client.submit(key("order-1"), "{}").unwrap());
+    // It waits for the hook, and the hook does not wait for it.
+    assert!(client.shutdown(ms(60_000)).is_empty());
+    assert_eq!(told.recv_timeout(ms(60_000)), Ok(Some(Vec::new())));
+    assert_eq!(told.recv_timeout(ms(60_000)), Err(RecvTimeoutError::Disconnected));
+}
+
 /// Of this process, as the system counts them; 0 where it does not say.
 fn threads() -> usize {
     let ours = |entry: &std::fs::DirEntry| {
