@@ -77,7 +77,7 @@ impl UreqTransport {
 
     /// With your own settings: proxies (those of the environment too, unless you switch them off), certificates, pool sizes. Redirects are switched off
     /// whatever they were, and every status is an answer. ureq's own default keeps three idle connections to a host: with more requests in the air than
-    /// that, most would begin with a connection of their own.
+    /// that, most would begin with a connection of their own. Clones share what is kept.
     #[must_use]
     pub fn from_builder(builder: ConfigBuilder<AgentScope>) -> Self {
         let config: Config =
@@ -106,7 +106,8 @@ impl Transport for UreqTransport {
         if !is_secure(request.uri()) {
             return Err(SendError::insecure());
         }
-        self.connections.carry(|agent| self.send_by(agent, request, timeout, body_limit))
+        let to = request.uri().clone();
+        self.connections.carry(&to, |agent| self.send_by(agent, request, timeout, body_limit))
     }
 }
 
@@ -305,7 +306,7 @@ mod tests {
             let answers = [(); ROUNDS].map(|()| {
                 together.wait();
                 let request = Request::get(&uri).body(Bytes::new()).expect("a request");
-                let answer = transport.connections.carry(|agent| {
+                let answer = transport.connections.carry(&request.uri().clone(), |agent| {
                     let answer = transport.send_by(agent, request, Duration::from_secs(30), 2);
                     together.wait();
                     answer
@@ -400,6 +401,33 @@ mod tests {
             certainly_not_sent(agent.get("https://a.example/").call());
             assert_eq!(resolver.asked()[before..], ["proxy.example", "proxy.example"]);
         }
+    }
+
+    /// Says whether it is to set up a connection by settings of the request's own, and makes none.
+    #[derive(Debug)]
+    struct Seeing(Arc<Mutex<Vec<bool>>>);
+
+    impl Connector for Seeing {
+        type Out = Box<dyn Connection>;
+
+        fn connect(&self, details: &ConnectionDetails<'_>, _: Option<()>) -> Result<Option<Self::Out>, Error> {
+            self.0.lock().expect("no panic").push(details.request_level);
+            Err(Error::ConnectionFailed)
+        }
+    }
+
+    /// Else ureq would set up TLS for each connection anew, and no session would be taken up again.
+    #[test]
+    fn a_jobs_request_connects_by_the_agents_own_settings() {
+        let seen: Arc<Mutex<Vec<_>>> = Arc::default();
+        let (config, resolver) =
+            (Agent::config_builder().proxy(None).build(), Moving::new([([127, 0, 0, 1], 1).into()]));
+        let transport = UreqTransport::from_parts(config, Seeing(seen.clone()), resolver);
+        let request = Request::get("https://a.example/").body(Bytes::new()).expect("a request");
+        let send = |agent: &Agent| transport.send_by(agent, request.clone(), Duration::from_secs(30), 2);
+        assert!(transport.connections.carry(request.uri(), send).is_err());
+        assert!(send(transport.agent()).is_err());
+        assert_eq!(*seen.lock().expect("no panic"), [false, true]);
     }
 
     /// An answer that breaks off with this error.

@@ -1,72 +1,118 @@
 //! Connections that are kept, the one used last first.
 //!
 //! ureq's own pool goes through all connections that are idle, several times for each request: with sixty of them that was a quarter of a client's work. So
-//! here each connection that is kept lies in an agent of its own, which carries one request at a time; all of them are made of the same parts, so that names
-//! and TLS sessions are known to all. And since the one used last comes first, those that are too many for what is going on grow old and are closed,
-//! where ureq's takes turns.
+//! here each connection that is kept lies in an agent of its own, which carries one request at a time. And since the one used last comes first, those
+//! that are too many for what is going on grow old and are closed, where ureq's takes turns.
+//!
+//! All these agents are made of the same parts, so that what is known of names and of TLS sessions is known to all. Cookies are not: a program that
+//! switches on that feature of ureq's has a jar for each connection.
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use ureq::config::Config;
+use ureq::http::Uri;
+use ureq::http::uri::{Authority, Scheme};
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{ConnectionDetails, Connector, NextTimeout, Transport};
-use ureq::{Agent, Error, http};
+use ureq::{Agent, Error};
 
 pub(super) struct Connections {
-    make: Box<dyn Fn() -> Agent + Send + Sync>,
-    /// With what they are kept in, and since when they are idle. The last is the one used last.
-    idle: Mutex<VecDeque<(Instant, Agent)>>,
-    /// How many are kept.
+    make: Box<dyn Fn(Whose) -> Agent + Send + Sync>,
+    /// The last is the one used last.
+    idle: Mutex<VecDeque<Idle>>,
+    /// How many are kept, and how many of them to one host.
     most: usize,
+    most_to_one: usize,
     /// For how long.
     max_age: Duration,
+}
+
+/// A connection that is not used just now, in its agent.
+struct Idle {
+    since: Instant,
+    to: Option<Origin>,
+    agent: Agent,
+}
+
+type Origin = (Scheme, Authority);
+
+/// For what an agent is.
+#[derive(Clone, Copy)]
+enum Whose {
+    /// Jobs' requests, whose configuration is the client's but for time-out and proxy.
+    Ours,
+    /// A program's own calls, each of which may be configured in its own way.
+    Programs,
 }
 
 impl Connections {
     /// As many are kept as this configuration's pool would keep.
     pub(super) fn new(config: Config, connector: impl Connector, resolver: impl Resolver) -> Self {
-        let most = config.max_idle_connections().min(config.max_idle_connections_per_host());
+        let (most, most_to_one) = (config.max_idle_connections(), config.max_idle_connections_per_host());
         let max_age = config.max_idle_age();
         let (connector, resolver) = (Arc::new(connector), Arc::new(resolver));
-        let make = move || Agent::with_parts(config.clone(), Part(connector.clone()), Part(resolver.clone()));
-        Self { make: Box::new(make), idle: Mutex::default(), most, max_age }
+        let make = move |whose| {
+            Agent::with_parts(config.clone(), Part(connector.clone(), whose), Part(resolver.clone(), whose))
+        };
+        Self { make: Box::new(make), idle: Mutex::default(), most, most_to_one, max_age }
     }
 
-    /// One more, of the same parts.
+    /// One more of the same parts, for the program's own calls.
     pub(super) fn agent(&self) -> Agent {
-        (self.make)()
+        (self.make)(Whose::Programs)
     }
 
     /// Has a request carried. If all goes well, and the answer is read to its end, the connection is kept.
-    pub(super) fn carry<T, E>(&self, request: impl FnOnce(&Agent) -> Result<T, E>) -> Result<T, E> {
-        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop_back();
-        let agent = idle.map_or_else(|| self.agent(), |(_, agent)| agent);
+    pub(super) fn carry<T, E>(&self, to: &Uri, request: impl FnOnce(&Agent) -> Result<T, E>) -> Result<T, E> {
+        let to = to.scheme().cloned().zip(to.authority().cloned());
+        let agent = self.find(to.as_ref()).unwrap_or_else(|| (self.make)(Whose::Ours));
         let answer = request(&agent)?;
-        drop(self.keep(agent, Instant::now()));
+        self.keep(Idle { since: Instant::now(), to, agent });
         Ok(answer)
     }
 
-    /// Gives what is not kept any more, to be closed where nobody waits for it.
-    fn keep(&self, agent: Agent, now: Instant) -> Option<(Instant, Agent)> {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.push_back((now, agent));
-        let is_old = idle.front().is_some_and(|(since, _)| now.saturating_duration_since(*since) > self.max_age);
-        if is_old || idle.len() > self.most { idle.pop_front() } else { None }
+    fn find(&self, to: Option<&Origin>) -> Option<Agent> {
+        let mut idle = self.lock();
+        let last = idle.iter().rposition(|idle| idle.to.as_ref() == to)?;
+        idle.remove(last).map(|idle| idle.agent)
+    }
+
+    fn keep(&self, used: Idle) {
+        let mut idle = self.lock();
+        let is_old = |idle: &Idle| used.since.saturating_duration_since(idle.since) > self.max_age;
+        let old = idle.iter().take_while(|idle| is_old(idle)).count();
+        let mut closed: Vec<_> = idle.drain(..old).collect();
+        // Where there are fewer than that in all, none has to be counted.
+        if idle.len() >= self.most_to_one && idle.iter().filter(|idle| idle.to == used.to).count() >= self.most_to_one {
+            let first = idle.iter().position(|idle| idle.to == used.to);
+            closed.extend(first.and_then(|first| idle.remove(first)));
+        }
+        if self.most_to_one > 0 {
+            idle.push_back(used);
+        }
+        let too_many = idle.len().saturating_sub(self.most);
+        closed.extend(idle.drain(..too_many));
+        // They are closed when nobody waits for the lock any more.
+        drop(idle);
+        drop(closed);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Idle>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl fmt::Debug for Connections {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).len();
-        f.debug_struct("Connections").field("idle", &idle).field("most", &self.most).finish()
+        f.debug_struct("Connections").field("idle", &self.lock().len()).field("most", &self.most).finish()
     }
 }
 
 /// Part of all agents.
-struct Part<T>(Arc<T>);
+struct Part<T>(Arc<T>, Whose);
 
 impl<T: fmt::Debug> fmt::Debug for Part<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -78,12 +124,31 @@ impl<In: Transport, C: Connector<In>> Connector<In> for Part<C> {
     type Out = C::Out;
 
     fn connect(&self, details: &ConnectionDetails<'_>, chained: Option<In>) -> Result<Option<C::Out>, Error> {
-        self.0.connect(details, chained)
+        match self.1 {
+            Whose::Programs => self.0.connect(details, chained),
+            // To ureq it is a configuration of this request's own, for which it would set up TLS anew, without the sessions of earlier connections.
+            Whose::Ours => self.0.connect(&as_the_agents(details), chained),
+        }
+    }
+}
+
+fn as_the_agents<'a>(details: &ConnectionDetails<'a>) -> ConnectionDetails<'a> {
+    ConnectionDetails {
+        uri: details.uri,
+        addrs: details.addrs.clone(),
+        config: details.config,
+        request_level: false,
+        resolver: details.resolver,
+        now: details.now,
+        timeout: details.timeout,
+        current_time: details.current_time.clone(),
+        run_connector: details.run_connector.clone(),
+        register_shutdown: details.register_shutdown.clone(),
     }
 }
 
 impl<R: Resolver> Resolver for Part<R> {
-    fn resolve(&self, uri: &http::Uri, config: &Config, timeout: NextTimeout) -> Result<ResolvedSocketAddrs, Error> {
+    fn resolve(&self, uri: &Uri, config: &Config, timeout: NextTimeout) -> Result<ResolvedSocketAddrs, Error> {
         self.0.resolve(uri, config, timeout)
     }
 }
@@ -95,50 +160,79 @@ mod tests {
 
     use super::*;
 
-    const MOST: usize = 3;
     const MAX_AGE: Duration = Duration::from_secs(15);
 
-    fn connections() -> Connections {
-        let builder = Agent::config_builder().max_idle_connections(MOST).max_idle_connections_per_host(MOST);
+    /// With so many kept, and so many of them to one host.
+    fn connections(most: usize, most_to_one: usize) -> Connections {
+        let builder = Agent::config_builder().max_idle_connections(most).max_idle_connections_per_host(most_to_one);
         Connections::new(builder.max_idle_age(MAX_AGE).build(), DefaultConnector::default(), DefaultResolver::default())
     }
 
-    /// Since when those are idle that are kept.
-    fn idle(connections: &Connections) -> Vec<Instant> {
-        connections.idle.lock().expect("no panic").iter().map(|(since, _)| *since).collect()
+    fn uri(host: &str) -> Uri {
+        format!("https://{host}.example/").parse().expect("a URI")
+    }
+
+    impl Connections {
+        fn keep_one(&self, host: &str, since: Instant) {
+            let to = uri(host).scheme().cloned().zip(uri(host).authority().cloned());
+            self.keep(Idle { since, to, agent: self.agent() });
+        }
+
+        /// Which are kept, the one used last at the end: the host's first letter, and since when.
+        fn kept(&self, began: Instant) -> Vec<(String, u64)> {
+            let host = |to: &Option<Origin>| to.as_ref().map_or_else(String::new, |to| to.1.host()[..1].to_owned());
+            self.lock().iter().map(|idle| (host(&idle.to), (idle.since - began).as_secs())).collect()
+        }
+    }
+
+    fn these(kept: &[(&str, u64)]) -> Vec<(String, u64)> {
+        kept.iter().map(|(host, since)| ((*host).to_owned(), *since)).collect()
     }
 
     #[test]
-    fn the_last_one_used_is_the_next() {
-        let connections = connections();
-        let since = [0, 1, 2].map(|seconds| Instant::now() + Duration::from_secs(seconds));
-        for at in since {
-            assert!(connections.keep(connections.agent(), at).is_none());
+    fn the_last_one_used_to_a_host_is_the_next() {
+        let (connections, began) = (connections(8, 8), Instant::now());
+        let after = |seconds| began + Duration::from_secs(seconds);
+        for (host, since) in [("a", 0), ("a", 1), ("b", 2)] {
+            connections.keep_one(host, after(since));
         }
-        let used: Result<_, ()> = connections.carry(|_| Ok(idle(&connections)));
-        assert_eq!(used, Ok(since[..2].to_vec()));
-        assert_eq!(idle(&connections).len(), MOST, "and is kept again");
+        let used: Result<_, ()> = connections.carry(&uri("a"), |_| Ok(connections.kept(began)));
+        assert_eq!(used, Ok(these(&[("a", 0), ("b", 2)])));
+        assert_eq!(connections.kept(began).len(), 3, "and is kept again");
+        let another: Result<_, ()> = connections.carry(&uri("c"), |_| Ok(connections.kept(began).len()));
+        assert_eq!((another, connections.kept(began).len()), (Ok(3), 4));
     }
 
     #[test]
     fn what_failed_is_not_kept() {
-        let connections = connections();
-        let _ = connections.keep(connections.agent(), Instant::now());
-        assert_eq!(connections.carry(|_| Err::<(), _>("no answer")), Err("no answer"));
-        assert_eq!(idle(&connections), []);
+        let (connections, began) = (connections(8, 8), Instant::now());
+        connections.keep_one("a", began);
+        assert_eq!(connections.carry(&uri("a"), |_| Err::<(), _>("no answer")), Err("no answer"));
+        assert_eq!(connections.kept(began), []);
     }
 
     #[test]
-    fn what_is_too_many_or_too_old_is_let_go_of() {
-        let connections = connections();
-        let began = Instant::now();
+    fn what_is_too_many_is_closed_the_oldest_first() {
+        let (connections, began) = (connections(4, 2), Instant::now());
+        for (at, host) in ["a", "b", "a", "a", "c", "d"].into_iter().enumerate() {
+            connections.keep_one(host, began + Duration::from_secs(at as u64));
+        }
+        assert_eq!(connections.kept(began), these(&[("a", 2), ("a", 3), ("c", 4), ("d", 5)]));
+        let none = self::connections(8, 0);
+        none.keep_one("a", began);
+        assert_eq!(none.kept(began), []);
+    }
+
+    /// However many: none waits for a next request.
+    #[test]
+    fn all_that_are_too_old_are_closed_together() {
+        let (connections, began) = (connections(64, 64), Instant::now());
         let after = |seconds| began + Duration::from_secs(seconds);
-        let kept = |at| connections.keep(connections.agent(), at).map(|(since, _)| since);
-        assert_eq!([0, 1, 2].map(|seconds| kept(after(seconds))), [None; MOST]);
-        assert_eq!(kept(after(3)), Some(after(0)), "too many");
-        assert_eq!(connections.carry(|_| Err::<(), _>(())), Err(()));
-        assert_eq!(kept(after(16)), None);
-        let _ = connections.idle.lock().expect("no panic").pop_back();
-        assert_eq!(kept(after(17)), Some(after(1)), "too old");
+        for second in 0..10 {
+            connections.keep_one("a", after(second));
+        }
+        connections.keep_one("a", after(20));
+        let kept: Vec<_> = connections.kept(began).into_iter().map(|(_, since)| since).collect();
+        assert_eq!(kept, [5, 6, 7, 8, 9, 20]);
     }
 }
