@@ -221,8 +221,8 @@ impl<P: Provider, T, C> Builder<P, T, C> {
         self
     }
 
-    /// Called with every notice, on the driver's own task or thread: it must be quick and must not block. If it panics, it is not called again (by that
-    /// shard, if there are several).
+    /// Called with every notice, one at a time, on the driver's own task or, on threads, on whichever has the driver just then: it must be quick and must not
+    /// block. If it panics, it is not called again (by that shard, if there are several).
     pub fn observer(mut self, observer: impl Fn(&Observation) + Send + Sync + 'static) -> Self {
         self.settings.hooks.observer = Some(Arc::new(observer));
         self
@@ -254,8 +254,8 @@ impl<P: Provider, T, C> Builder<P, T, C> {
     }
 
     /// Called with the outcome of each job that ends with nobody waiting for it: one that a restart took up, above all, or whose handle went down
-    /// with its caller while the client was shut down. On the driver's own task or thread: it must be quick and must not block; send the outcome on. Once it has
-    /// returned, the outcome counts as delivered; a crash before that is noted in the store has it called again by the next client.
+    /// with its caller while the client was shut down. Where the [observer](Builder::observer) is called: it must be quick and must not block; send the outcome on. Once
+    /// it has returned, the outcome counts as delivered; a crash before that is noted in the store has it called again by the next client.
     ///
     /// Default: there is none, and such outcomes stay in the store until their keys are submitted or resumed again, however long that takes. Their
     /// answers are there too if they are [kept](Builder::keep_answers); if not, the provider has to be asked for them by the reference.

@@ -101,7 +101,7 @@ impl Begun {
     }
 }
 
-/// Called on the driver's task with every notice: it must be quick and must not block.
+/// Called in the driver's turn with every notice: it must be quick and must not block.
 pub(crate) type Observer = Arc<dyn Fn(&Observation) + Send + Sync>;
 
 /// What a program is called with.
@@ -116,7 +116,7 @@ pub(crate) struct Hooks {
     pub(crate) traces: TraceSource,
 }
 
-/// Called on the driver's task with an outcome that nobody waits for.
+/// Called in the driver's turn with an outcome that nobody waits for.
 pub(crate) type Unclaimed = Arc<dyn Fn(&Key, &Finished) + Send + Sync>;
 
 impl Observation {
