@@ -70,10 +70,10 @@ struct Loop {
     /// The next requests of such, which must not leave before that.
     held: HashMap<OperationId, Box<Sending<()>>>,
     /// What the program does to renew its credentials.
-    renewal: Option<JoinHandle<Option<Result<(), Stopped>>>>,
+    renewal: Option<JoinHandle<()>>,
     /// When its own thread wakes by itself.
     wakes_at: Timestamp,
-    /// Whose turn this is: a thread that carries requests, and is free for a next one after it?
+    /// Whether it is the turn of a thread that carries requests, and is free for a next one after it.
     by_carrier: bool,
 }
 
@@ -319,7 +319,7 @@ impl Loop {
                 if let Some(store) = &self.store
                     && store.send(work).is_err()
                 {
-                    self.bring(Input::Worked(Worked::lost()));
+                    let _ = bring(&self.turns, Input::Worked(Worked::lost()));
                 }
             }
             _ => {}
@@ -331,13 +331,12 @@ impl Loop {
         if self.renewal.as_ref().is_some_and(|renewal| !renewal.is_finished()) {
             // It cannot be cut off, and two at a time might undo each other.
             let refused = renewing.refuse("an earlier renewal, which took too long, still runs");
-            self.bring(Input::Renewed(refused));
+            let _ = bring(&self.turns, Input::Renewed(refused));
             return;
         }
         let turns = self.turns.clone();
         let started = thread::Builder::new().name("steadfast-renewal".to_owned()).spawn(move || {
-            let renewed = renewing.run_blocking();
-            turns.upgrade().map(|turns| turns.bring(Input::Renewed(renewed)))
+            let _ = bring(&turns, Input::Renewed(renewing.run_blocking()));
         });
         match started {
             Ok(renewal) => self.renewal = Some(renewal),
@@ -359,17 +358,14 @@ impl Loop {
         if let Err((error, sending)) = self.pool.carry(sending, self.by_carrier) {
             tracing::error!(error = &error as &dyn std::error::Error, "no thread could be started for a request");
             let unsent = sending.reader.read(Err(SendError::not_sent().because(error)), SystemTime::now().into());
-            self.bring(Input::Returned(id, Some(unsent)));
+            let _ = bring(&self.turns, Input::Returned(id, Some(unsent)));
         }
     }
+}
 
-    /// For the next turn: this one is not over.
-    fn bring(&self, input: Input) {
-        if let Some(turns) = self.turns.upgrade() {
-            // While it is our turn, it is not over.
-            let _ = turns.bring(input);
-        }
-    }
+/// For the next turn; if it is over, nobody waits for it.
+fn bring(turns: &Weak<Turns>, input: Input) -> Result<(), Stopped> {
+    turns.upgrade().ok_or(Stopped)?.bring(input)
 }
 
 /// Sends a request that has waited so long for a thread, and reads what comes of it. A transport that panics has sent something, perhaps.
@@ -396,14 +392,10 @@ pub(crate) fn narrow(policy: &mut GatePolicy) {
 
 /// The store's thread: it ends when the loop does.
 fn start_store(works: Receiver<Box<Work>>, turns: Weak<Turns>) -> io::Result<JoinHandle<()>> {
-    // Nobody hears it once the loop is gone: then nobody waits for what comes next either.
-    let tell = move |worked| turns.upgrade().is_some_and(|turns| turns.bring(Input::Worked(worked)).is_ok());
     thread::Builder::new().name("steadfast-journal".to_owned()).spawn(move || {
         while let Ok(work) = works.recv() {
-            let last = work.run(|worked| {
-                tell(worked);
-            });
-            if !tell(last) {
+            let last = work.run(|worked| drop(bring(&turns, Input::Worked(worked))));
+            if bring(&turns, Input::Worked(last)).is_err() {
                 break;
             }
         }

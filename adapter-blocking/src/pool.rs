@@ -39,7 +39,8 @@ impl Pool {
         Self(Arc::new(Shared { state: Mutex::default(), changed: Condvar::new(), carry: Box::new(carry) }))
     }
 
-    /// Has it carried as soon as a thread is free. One that is about to be, as it is the pool's own that asks, needs no other to wake up.
+    /// Has it carried as soon as a thread is free. One that is about to be, as it is the pool's own that asks, needs no other to wake up: what is left of its turn is
+    /// shorter, as a rule, than another takes for that.
     ///
     /// # Errors
     /// There is no thread, and none can be started.
