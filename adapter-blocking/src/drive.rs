@@ -394,7 +394,9 @@ pub(crate) fn narrow(policy: &mut GatePolicy) {
 fn start_store(works: Receiver<Box<Work>>, turns: Weak<Turns>) -> io::Result<JoinHandle<()>> {
     thread::Builder::new().name("steadfast-journal".to_owned()).spawn(move || {
         while let Ok(work) = works.recv() {
-            let last = work.run(|worked| drop(bring(&turns, Input::Worked(worked))));
+            let last = work.run(|worked| {
+                let _ = bring(&turns, Input::Worked(worked));
+            });
             if bring(&turns, Input::Worked(last)).is_err() {
                 break;
             }
