@@ -73,8 +73,8 @@ struct Loop {
     renewal: Option<JoinHandle<()>>,
     /// When its own thread wakes by itself.
     wakes_at: Timestamp,
-    /// Whether it is the turn of a thread that carries requests, and is free for a next one after it.
-    by_carrier: bool,
+    /// Whether it is the turn of a thread that carries requests, and none is left for it yet to go on with.
+    is_carrier_free: bool,
 }
 
 impl Turns {
@@ -93,9 +93,7 @@ impl Turns {
                 let id = sending.id();
                 let answered = catch_unwind(AssertUnwindSafe(|| carry(&transport, *sending, waited))).ok();
                 // Nobody is there any more if the client has stopped.
-                if let Some(turns) = bringing.upgrade() {
-                    turns.returned(id, answered);
-                }
+                bringing.upgrade().is_some_and(|turns| turns.returned(id, answered))
             });
             let this = Loop {
                 driver,
@@ -109,7 +107,7 @@ impl Turns {
                 held: HashMap::new(),
                 renewal: None,
                 wakes_at: Timestamp::NEVER,
-                by_carrier: false,
+                is_carrier_free: false,
             };
             Self {
                 running: Mutex::new(Running { this: Some(this), has_panicked: false }),
@@ -128,7 +126,7 @@ impl Turns {
     pub(crate) fn run(&self) {
         let _ = self.own.set(thread::current());
         loop {
-            let wait = self.take(false, |this| {
+            let wait = self.take(|this| {
                 this.turn();
                 this.wait()
             });
@@ -154,16 +152,19 @@ impl Turns {
         Ok(())
     }
 
-    /// The job's request is back: a turn, on the thread that has carried it.
-    fn returned(&self, id: OperationId, answered: Option<Answered>) {
-        let wakes = self.take(true, |this| {
+    /// The job's request is back: a turn, on the thread that has carried it. Tells whether it has left a next one for itself.
+    fn returned(&self, id: OperationId, answered: Option<Answered>) -> bool {
+        let turn = self.take(|this| {
+            this.is_carrier_free = true;
             this.take_in(Input::Returned(id, answered));
             this.turn();
-            this.is_sooner()
+            (!mem::take(&mut this.is_carrier_free), this.is_sooner())
         });
-        if wakes == Some(true) {
+        let (comes, wakes) = turn.unwrap_or_default();
+        if wakes {
             self.wake();
         }
+        comes
     }
 
     /// Whether this thread is the loop's own, or it is its turn just now: it must not wait for the loop.
@@ -173,10 +174,9 @@ impl Turns {
     }
 
     /// Takes a turn; `None` if it is over. After a panic it is.
-    fn take<T>(&self, by_carrier: bool, turn: impl FnOnce(&mut Loop) -> T) -> Option<T> {
+    fn take<T>(&self, turn: impl FnOnce(&mut Loop) -> T) -> Option<T> {
         let mut running = self.lock();
         let Running { this: Some(this), has_panicked: false } = &mut *running else { return None };
-        this.by_carrier = by_carrier;
         if let Some(inbox) = &mut *lock(&self.inbox) {
             mem::swap(inbox, &mut this.mail);
         }
@@ -355,7 +355,7 @@ impl Loop {
             self.held.insert(id, sending);
             return;
         }
-        if let Err((error, sending)) = self.pool.carry(sending, self.by_carrier) {
+        if let Err((error, sending)) = self.pool.carry(sending, mem::take(&mut self.is_carrier_free)) {
             tracing::error!(error = &error as &dyn std::error::Error, "no thread could be started for a request");
             let unsent = sending.reader.read(Err(SendError::not_sent().because(error)), SystemTime::now().into());
             let _ = bring(&self.turns, Input::Returned(id, Some(unsent)));
@@ -472,9 +472,9 @@ mod tests {
         let (brought, waits) = submit(&turns, "order-1");
         assert_eq!((brought, turns.is_ours()), (Ok(()), false));
         // With it at hand, and before it is taken in.
-        assert_eq!(turns.take(false, |_| panic!("as it was told to")), None::<()>);
+        assert_eq!(turns.take(|_| panic!("as it was told to")), None::<()>);
         assert!(!turns.is_ours());
-        assert_eq!(turns.take(false, |_| ()), None, "it is over");
+        assert_eq!(turns.take(|_| ()), None, "it is over");
         let (_, too_late) = submit(&turns, "order-2");
         turns.run();
         assert!(waits.recv().is_err() && too_late.recv().is_err(), "the client has stopped");
@@ -489,10 +489,10 @@ mod tests {
         let bring = |command| turns.bring(Input::Command(command)).expect("it runs");
         bring(Command::Hold(Duration::from_secs(3_600)));
         let [(_, first), (_, second)] = ["order-1", "order-2"].map(|key| submit(&turns, key));
-        assert_eq!(turns.take(false, |this| (this.turn(), this.waiting.len()).1), Some(1));
+        assert_eq!(turns.take(|this| (this.turn(), this.waiting.len()).1), Some(1));
         let first = first.try_recv().expect("it was told").expect("it is taken in");
         bring(Command::Cancel(first.id.expect("it is under way")));
-        assert_eq!(turns.take(false, |this| (this.turn(), this.waiting.len()).1), Some(0));
+        assert_eq!(turns.take(|this| (this.turn(), this.waiting.len()).1), Some(0));
         assert!(second.try_recv().expect("it was told").is_ok());
     }
 }

@@ -22,8 +22,8 @@ pub(crate) struct Pool(Arc<Shared>);
 struct Shared {
     state: Mutex<State>,
     changed: Condvar,
-    /// What a thread does with a request that has waited for so long. It must not panic.
-    carry: Box<dyn Fn(Box<Sending<()>>, Duration) + Send + Sync>,
+    /// What a thread does with a request that has waited for so long, and whether it has thereby left one for itself. It must not panic.
+    carry: Box<dyn Fn(Box<Sending<()>>, Duration) -> bool + Send + Sync>,
 }
 
 #[derive(Default)]
@@ -31,31 +31,33 @@ struct State {
     requests: VecDeque<(Instant, Box<Sending<()>>)>,
     threads: usize,
     idle: usize,
+    /// Threads that have left a request for themselves, and are about to come for it.
+    coming: usize,
     closed: bool,
 }
 
 impl Pool {
-    pub(crate) fn new(carry: impl Fn(Box<Sending<()>>, Duration) + Send + Sync + 'static) -> Self {
+    pub(crate) fn new(carry: impl Fn(Box<Sending<()>>, Duration) -> bool + Send + Sync + 'static) -> Self {
         Self(Arc::new(Shared { state: Mutex::default(), changed: Condvar::new(), carry: Box::new(carry) }))
     }
 
-    /// Has it carried as soon as a thread is free. One that is about to be, as it is the pool's own that asks, needs no other to wake up: what is left of its turn is
-    /// shorter, as a rule, than another takes for that.
+    /// Has it carried as soon as a thread is free. Where it is one of the pool's own that leaves it for itself, no other needs to wake up: what is left of
+    /// its turn is shorter, as a rule, than another takes for that.
     ///
     /// # Errors
     /// There is no thread, and none can be started.
     pub(crate) fn carry(
         &self,
         request: Box<Sending<()>>,
-        by_carrier: bool,
+        for_itself: bool,
     ) -> Result<(), (io::Error, Box<Sending<()>>)> {
         let mut state = self.0.lock();
         state.requests.push_back((Instant::now(), request));
-        let waiting = state.requests.len() - usize::from(by_carrier);
-        if waiting == 0 {
+        if for_itself {
+            state.coming += 1;
             return Ok(());
         }
-        if state.idle >= waiting || state.threads >= MOST_THREADS.get() as usize {
+        if state.idle + state.coming >= state.requests.len() || state.threads >= MOST_THREADS.get() as usize {
             drop(state);
             self.0.changed.notify_one();
             return Ok(());
@@ -103,8 +105,9 @@ impl Shared {
         loop {
             if let Some((since, request)) = state.requests.pop_front() {
                 drop(state);
-                (self.carry)(request, since.elapsed());
+                let comes = (self.carry)(request, since.elapsed());
                 state = self.lock();
+                state.coming -= usize::from(comes);
                 continue;
             }
             if state.closed {
