@@ -16,6 +16,9 @@ fn a_second_opener_is_refused_at_once_and_disturbs_nobody() {
     assert!(matches!(SqliteStore::open_read_only(home.journal()), Err(OpenError::Locked)));
     first.append(&[entry("order-2", Stage::Planned)]).unwrap();
     drop(first);
+    let looks = SqliteStore::open_read_only(home.journal()).unwrap();
+    assert!(matches!(SqliteStore::open(home.journal()), Err(OpenError::Locked)), "what is looked at stands still");
+    drop(looks);
     assert_eq!(home.open().load().unwrap().len(), 2);
 }
 

@@ -39,7 +39,10 @@ async fn refused(world: &World) -> (NoStart, String) {
         NoStart::Store(error) => chain(error),
         NoStart::Client(error) => chain(error),
     };
-    assert!(["restore ", "check ", "put the mark back "].iter().any(|advice| said.contains(advice)), "no advice: {said}");
+    assert!(
+        ["restore ", "check ", "put the mark back "].iter().any(|advice| said.contains(advice)),
+        "no advice: {said}"
+    );
     assert!(!said.contains(key().as_str()), "a key in an error: {said}");
     (refused, said)
 }
