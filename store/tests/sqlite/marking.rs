@@ -39,7 +39,8 @@ fn is_refused_as(home: &Home, expected: Mark) {
 
 #[test]
 fn without_its_mark_a_journal_is_opened_as_a_backup_only() {
-    let harms: [(fn(&Path), Mark); 4] = [
+    type Harm = fn(&Path);
+    let harms: [(Harm, Mark); 4] = [
         (|mark| fs::remove_file(mark).unwrap(), Mark::Missing),
         (|mark| fs::write(mark, "").unwrap(), Mark::Unreadable),
         (|mark| fs::write(mark, [0; 64]).unwrap(), Mark::Unreadable),
@@ -85,7 +86,9 @@ fn a_journal_that_was_being_made_gets_its_mark() {
         drop(home.open());
         home.tamper("PRAGMA journal_mode = DELETE");
         fs::remove_file(mark(&home)).unwrap();
-        left.map(|bytes| fs::write(mark(&home), bytes).unwrap());
+        if let Some(bytes) = left {
+            fs::write(mark(&home), bytes).unwrap();
+        }
         assert_eq!(home.open().verify().unwrap().mark, Mark::Whole);
         assert_eq!(state(&home), Mark::Whole);
     }
