@@ -129,7 +129,8 @@ impl SqliteStore {
     /// newest records. Its next record writes the mark anew. Start its client with `from_backup()`, which takes what the journal calls *planned* for sent.
     ///
     /// # Errors
-    /// As [`open`](SqliteStore::open), but never [`OpenError::Unmarked`]. A mark that is there and whole still counts: a journal that ends before it is refused.
+    /// As [`open`](SqliteStore::open), but never [`OpenError::Unmarked`]. A mark that is there and whole still counts: a journal that ends before it is
+    /// refused.
     pub fn open_backup(path: impl AsRef<Path>) -> Result<Self, OpenError> {
         Self::open_for(path.as_ref(), Access::Write, true)
     }

@@ -48,7 +48,7 @@ static HELD: Mutex<Vec<FileId>> = Mutex::new(Vec::new());
 pub(super) struct Held(Option<FileId>);
 
 impl Held {
-    /// Whether the file at this path is the one that is held. A look at it took 0.3 µs where a commit took milliseconds.
+    /// Whether the file at this path is the one that is held. Asked before each commit: it takes 0.3 µs, as measured on Linux.
     #[cfg(unix)]
     pub(super) fn is_at(&self, path: &Path) -> bool {
         self.0.is_none() || id(path).ok() == self.0
