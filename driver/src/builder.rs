@@ -298,6 +298,8 @@ impl<P: Provider, T, C> Builder<P, T, C> {
     /// *planned* count as perhaps run from now on, so they are sent again under their key, looked up, or called unresolved, as after a crash in the midst
     /// of a create; that is noted in the store. What the copy does not know at all is known to the provider alone: do not submit again what may have been
     /// submitted since, unless the provider drops repeats of a key.
+    ///
+    /// A copy on SQLite that came without its mark is refused by `SqliteStore::open`; `SqliteStore::open_backup` opens it.
     pub fn from_backup(mut self) -> Self {
         self.settings.from_backup = true;
         self

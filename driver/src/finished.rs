@@ -70,7 +70,8 @@ pub enum SubmitError {
     Refused(#[from] engine::SubmitError),
     /// The intent could not be made durable, so nothing was sent. The cause is its source.
     #[error(
-        "the job was not taken in, since its intent could not be written to the journal: mend the journal, submit again"
+        "the job was not taken in, since its intent could not be written to the journal: do as the cause says \
+         (check its disk, permissions and free space), then submit again"
     )]
     NotDurable(#[source] Arc<StoreError>),
     /// Whether the intent is durable is not known, and the store does not let itself be asked any more. Nothing was sent.
@@ -79,9 +80,10 @@ pub enum SubmitError {
          restart on the same journal, then submit the same key again"
     )]
     Uncertain(#[source] Arc<StoreError>),
-    /// The store could not tell whether it has this key already, so nothing was sent.
+    /// The store could not tell whether it has this key already, or has it as another provider's, so nothing was sent. The cause says what to do.
     #[error(
-        "the job was not taken in, since the journal could not be asked for its key: mend the journal, submit again"
+        "the job was not taken in, since the journal could not say what it knows of this key, and nothing was sent: \
+         do as the cause says, then submit again"
     )]
     Unreadable(#[source] Arc<StoreError>),
     /// The client was shut down, or its runtime is ending.
@@ -109,7 +111,7 @@ pub enum ResumeError {
     #[error("this job was taken up after a restart and waits for its payload: submit the same key and payload again")]
     PayloadNeeded,
     /// The journal could not be read or written. If its error is not [certain](StoreError::is_certain), the job may go on after a restart all the same.
-    #[error("the job was not resumed, since the journal could not be used: mend the journal, resume again")]
+    #[error("the job was not resumed, since the journal could not be used: do as the cause says, then resume again")]
     Journal(#[source] Arc<StoreError>),
     /// The client was shut down, or its runtime is ending.
     #[error("the client has stopped: the job was not resumed, or a later client on the same store goes on with it")]

@@ -176,7 +176,8 @@ impl fmt::Display for Delivery {
                 );
             }
             Self::NotDurable => {
-                "what follows from the webhook is not durable: mend the journal; it is to be sent again"
+                "what follows from the webhook is not durable: check the journal's disk, permissions and free space; \
+                 it is to be sent again"
             }
             Self::Busy => "too many webhooks wait for the journal: it is to be sent again",
             Self::Stopped => "the client has stopped: the webhook is to be sent again, to the next one",

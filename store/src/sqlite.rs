@@ -104,7 +104,7 @@ pub struct SqliteStore {
     /// A commit of which nobody knew has turned out to have happened, and who asked for it will ask again.
     repeated: bool,
     /// After the connection: what this process holds until it is closed.
-    _held: Held,
+    held: Held,
     /// After the connection: where its files are, if they are a copy.
     _copy: Option<TempDir>,
 }
@@ -119,9 +119,20 @@ impl SqliteStore {
     /// Opens a journal, and makes it if there is none. Its directory must exist.
     ///
     /// # Errors
-    /// See [`OpenError`]. In particular another process has it open ([`OpenError::Locked`], at once), or it is damaged.
+    /// See [`OpenError`]. In particular another process has it open ([`OpenError::Locked`], at once), it is damaged, or its mark is missing
+    /// ([`OpenError::Unmarked`]), so that nobody can tell whether it is all that was kept.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, OpenError> {
-        Self::open_for(path.as_ref(), Access::Write)
+        Self::open_for(path.as_ref(), Access::Write, false)
+    }
+
+    /// As [`open`](SqliteStore::open), and opens a journal without its mark as well: a copy that was put back, of which it is known that it may have lost its
+    /// newest records. Its next record writes the mark anew. Start its client with `from_backup()`, which takes what the journal calls *planned* for sent.
+    ///
+    /// # Errors
+    /// As [`open`](SqliteStore::open), but never [`OpenError::Unmarked`]. A mark that is there and whole still counts: a journal that ends before it is
+    /// refused.
+    pub fn open_backup(path: impl AsRef<Path>) -> Result<Self, OpenError> {
+        Self::open_for(path.as_ref(), Access::Write, true)
     }
 
     /// Opens a journal to look into it. Nothing is written, not even what an unclosed one would need to be tidy; it is locked all the same,
@@ -131,26 +142,23 @@ impl SqliteStore {
     /// As [`open`](SqliteStore::open), and [`OpenError::Missing`] if there is none, or its maker was killed before anything could be kept in it.
     /// For one that is in use, see [`open_copy`](SqliteStore::open_copy).
     pub fn open_read_only(path: impl AsRef<Path>) -> Result<Self, OpenError> {
-        Self::open_for(path.as_ref(), Access::Read)
+        Self::open_for(path.as_ref(), Access::Read, false)
     }
 
-    fn open_for(path: &Path, access: Access) -> Result<Self, OpenError> {
-        let ((connection, access), held) = copy::holding(path, || files::open(path, access))?;
-        let head = Head::read(&connection)?;
-        let mark = files::beside(path, "-mark");
-        let state = match MarkFile::read(&mark)? {
-            Ok(mark) => mark.holds(&head.watermark()).map(|()| Mark::Whole)?,
-            Err(state) => state,
-        };
-        let mark = if access == Access::Write {
-            MarkFile::open(&mark, state, &head.watermark())
-        } else {
-            MarkFile::closed(state)
-        };
-        let (path, reader) = (path.to_owned(), Reader::default());
-        let (places, recent, doubt, repeated) = (None, Recent::default(), None, false);
-        let (_held, _copy) = (held, None);
-        Ok(Self { connection, path, mark, head, reader, access, places, recent, doubt, repeated, _held, _copy })
+    fn open_for(path: &Path, access: Access, is_backup: bool) -> Result<Self, OpenError> {
+        let path = files::absolute(path)?;
+        let ((connection, head, mark), held) = copy::holding(&path, || {
+            let connection = files::open(&path, access)?;
+            let head = Head::read(&connection)?;
+            let mark = MarkFile::of(&path, access, is_backup, &connection, &head)?;
+            if access == Access::Write {
+                files::take_over(&path, &connection)?;
+            }
+            Ok((connection, head, mark))
+        })?;
+        let (reader, places, recent) = (Reader::default(), None, Recent::default());
+        let (doubt, repeated, _copy) = (None, false, None);
+        Ok(Self { connection, path, mark, head, reader, access, places, recent, doubt, repeated, held, _copy })
     }
 
     /// How far the journal has come. Who keeps it elsewhere can tell later with [`check_watermark`](SqliteStore::check_watermark) whether the
@@ -176,14 +184,17 @@ impl SqliteStore {
         }
         self.is_ours().map_err(|fault| {
             let in_doubt = self.doubt.is_some() || self.repeated;
-            let error = if in_doubt { fault.unsure() } else { fault.writing() };
-            error.advising("stop this process: another one has its jobs now")
+            if in_doubt { fault.unsure() } else { fault.writing() }
         })?;
         // What is to be written now may be there already, if it is this commit that is in doubt.
         self.settle().map_err(Fault::unsure)?;
         let failed = if self.repeated { Fault::unsure } else { Fault::writing };
         let before = self.head;
         let mut places = self.verified().map_err(failed)?;
+        if let Err(error) = self.mark.catch_up(&before.watermark()) {
+            self.places = Some(places);
+            return Err(failed(Fault::Mark(error)));
+        }
         let connection = &self.connection;
         let (worked, after, changes) = {
             let (reader, recent, writer) = (&mut self.reader, &mut self.recent, Writer::new(connection));
@@ -231,15 +242,19 @@ impl SqliteStore {
         outcome
     }
 
-    /// Whether nobody else has written since: if not, nothing may be written any more, not even what closing would tidy up.
+    /// Whether the file is where it was and nobody else has written since: if not, nothing may be written any more, not even what closing would tidy up.
     fn is_ours(&mut self) -> Result<(), Fault> {
         // The farthest that it may have come by our own doing.
         let known = self.doubt.map_or(self.head, |doubt| doubt.after);
-        if self.mark.is_anothers(&known.watermark()) {
-            files::leave_log(&self.connection, true)?;
-            return Err(Damage::Overtaken.into());
-        }
-        Ok(())
+        let damage = if !self.held.is_at(&self.path) {
+            Damage::Moved
+        } else if self.mark.is_anothers(&known.watermark()) {
+            Damage::Overtaken
+        } else {
+            return Ok(());
+        };
+        files::leave_log(&self.connection, true)?;
+        Err(damage.into())
     }
 
     /// Finds out which side of a failed commit the file is on, and makes it so for good.

@@ -14,6 +14,10 @@ mod faults;
 mod live;
 #[path = "sqlite/making.rs"]
 mod making;
+#[path = "sqlite/marking.rs"]
+mod marking;
+#[path = "sqlite/moving.rs"]
+mod moving;
 #[path = "sqlite/opening.rs"]
 mod opening;
 #[path = "sqlite/overtaking.rs"]
@@ -27,7 +31,10 @@ mod syncing;
 #[path = "sqlite/verifying.rs"]
 mod verifying;
 
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::{env, fs, process};
@@ -83,6 +90,35 @@ fn patch(at: usize, hex: &str) -> String {
 
 fn beside(path: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(format!("{}{suffix}", path.display()))
+}
+
+/// A test of this program, to be run as a process of its own by another one, on this journal.
+fn child(name: &str, journal: &Path) -> Command {
+    let mut child = Command::new(env::current_exe().unwrap());
+    child.args(["--exact", name, "--ignored", "--nocapture"]).env("JOURNAL", journal);
+    child
+}
+
+/// The same for a user who may not do everything. Whoever may becomes somebody else first, and runs a program that somebody else can reach.
+fn unprivileged(name: &str, home: &Home) -> Command {
+    let program = home.0.join("program");
+    fs::copy(env::current_exe().unwrap(), &program).unwrap();
+    fs::set_permissions(&home.0, fs::Permissions::from_mode(0o777)).unwrap();
+    let mut child = Command::new(&program);
+    child.args(["--exact", name, "--ignored", "--nocapture"]).env("JOURNAL", home.journal()).current_dir("/");
+    let sealed = home.0.join("sealed");
+    fs::write(&sealed, "").unwrap();
+    fs::set_permissions(&sealed, fs::Permissions::from_mode(0o444)).unwrap();
+    if fs::OpenOptions::new().append(true).open(sealed).is_ok() {
+        child.uid(65_534);
+    }
+    child
+}
+
+fn succeeds(mut child: Command) {
+    let output = child.output().unwrap();
+    let (said, failed) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && said.contains("1 passed"), "{said}\n{failed}");
 }
 
 fn entry(key: &str, stage: Stage) -> Entry {

@@ -217,6 +217,10 @@ async fn a_store_serves_one_provider() {
             Ok(client) => {
                 let refused = client.submit(key("order-42"), "{}").await.unwrap_err();
                 assert!(matches!(refused, SubmitError::Unreadable(_)), "{refused:?}");
+                // The journal is whole: nobody is to look for what is wrong with it.
+                let cause = std::error::Error::source(&refused).unwrap().to_string();
+                assert!(refused.to_string().contains("do as the cause says"), "{refused}");
+                assert!(cause.contains("give each provider a store of its own"), "{cause}");
                 assert!(client.resume(key("order-42")).await.is_err());
             }
         }

@@ -2,10 +2,13 @@
 //!
 //! None of these shows a key, a payload or an answer, nor SQLite's own messages, which can quote what is in the file.
 
+use std::path::PathBuf;
+
 use rusqlite::ErrorCode;
 use rusqlite::ffi;
 use steadfast_core::Label;
 
+use super::mark::Mark;
 use super::schema::VERSION;
 use crate::StoreError;
 
@@ -52,6 +55,25 @@ pub enum OpenError {
         /// What is linked.
         version: &'static str,
     },
+    /// The file beside it that tells how far it had come, `FILE-mark`, is missing or not whole: nothing shows whether the journal has lost its end.
+    #[error("the journal's mark {} {}: {UNMARKED}", mark.display(), missing(*state))]
+    Unmarked {
+        /// Where it should be.
+        mark: PathBuf,
+        /// What there is in its place.
+        state: Mark,
+    },
+    /// `FILE-mark` cannot be opened to be read and written.
+    #[error(
+        "the journal's mark {} cannot be opened for writing: give this user read and write access to it; \
+         without it a lost end of the journal would not be noticed", mark.display()
+    )]
+    MarkUnusable {
+        /// Where it is.
+        mark: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// What is in the files is not what was written.
     #[error("the journal is damaged ({0}): {RESTORE}")]
     Damaged(#[source] DamageError),
@@ -80,6 +102,18 @@ pub enum OpenError {
     /// SQLite refused.
     #[error("the journal could not be opened: check the disk, its permissions and free space")]
     Sqlite(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// What follows from a mark that says nothing, and what to do.
+const UNMARKED: &str = "the journal may have lost its newest records without a trace, and jobs that ran would run again; put the mark back beside it \
+                        with the -wal of the same moment, or if it is a copy that was put back, open it with `SqliteStore::open_backup` \
+                        and start its client with `from_backup()`";
+
+const fn missing(state: Mark) -> &'static str {
+    match state {
+        Mark::Missing => "is missing",
+        Mark::Unreadable | Mark::Whole => "is not what was written",
+    }
 }
 
 /// What is wrong with a journal's files, in words; a key is named by its label.
@@ -115,11 +149,33 @@ pub(super) enum Damage {
     Emptied,
     #[error("another process has written to it since this one opened it")]
     Overtaken,
+    #[error("its file was removed or replaced while it was open")]
+    Moved,
     #[error("the database's structure")]
     Structure,
     #[error("the provider's name is longer than a row can hold")]
     Provider,
 }
+
+impl Damage {
+    const fn advice(&self) -> &'static str {
+        match self {
+            Self::Overtaken => "stop this process: another one has its jobs now",
+            Self::Moved => MOVED,
+            Self::Provider => "give the provider a shorter name",
+            _ => RESTORE,
+        }
+    }
+}
+
+/// What to do about a journal that is not at its path any more.
+const MOVED: &str = "stop the client, since another one may have begun anew at the same path, and put the journal back with its -wal and -mark, or \
+                     restore it from a copy; operations that were under way since then may have run";
+
+/// The mark could not be written.
+#[derive(Debug, thiserror::Error)]
+#[error("FILE-mark beside it cannot be written, and without it a lost end of the journal would not be noticed")]
+struct MarkFailed(#[source] std::io::Error);
 
 /// SQLite's error, without the message.
 #[derive(Debug, thiserror::Error)]
@@ -130,6 +186,8 @@ struct Refused(ffi::Error);
 #[derive(Debug)]
 pub(super) enum Fault {
     Damage(Damage),
+    /// Before a commit, of which nothing was written yet.
+    Mark(std::io::Error),
     Sqlite(rusqlite::Error),
 }
 
@@ -184,7 +242,11 @@ impl Fault {
 
     fn into(self, action: fn(Box<dyn std::error::Error + Send + Sync>) -> StoreError) -> StoreError {
         match self {
-            Self::Damage(damage) => action(Box::new(DamageError(damage))).advising(RESTORE),
+            Self::Damage(damage) => {
+                let advice = damage.advice();
+                action(Box::new(DamageError(damage))).advising(advice)
+            }
+            Self::Mark(error) => action(Box::new(MarkFailed(error))),
             Self::Sqlite(error) => action(quiet(error)),
         }
     }
@@ -194,6 +256,7 @@ impl From<Fault> for OpenError {
     fn from(fault: Fault) -> Self {
         match fault {
             Fault::Damage(damage) => damage.into(),
+            Fault::Mark(error) => error.into(),
             Fault::Sqlite(error) => Self::sqlite(error),
         }
     }

@@ -41,7 +41,14 @@ pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-pub(super) fn open(path: &Path, access: Access) -> Result<(Connection, Access), OpenError> {
+/// The same path from the root on: SQLite takes `:memory:` and what begins with `file:` for something else than a file's name, and a program that changes its
+/// directory has its journal where it was.
+pub(super) fn absolute(path: &Path) -> Result<PathBuf, OpenError> {
+    if path.as_os_str().is_empty() { Err(OpenError::Missing) } else { Ok(std::path::absolute(path)?) }
+}
+
+/// Looks, and makes what is missing; [`take_over`] does the rest once it is known that it may be written to.
+pub(super) fn open(path: &Path, access: Access) -> Result<Connection, OpenError> {
     if rusqlite::version_number() < OLDEST_SQLITE {
         return Err(OpenError::OldSqlite { version: rusqlite::version() });
     }
@@ -65,20 +72,26 @@ pub(super) fn open(path: &Path, access: Access) -> Result<(Connection, Access), 
     }
     schema::check(&connection)?;
     connection.execute_batch("COMMIT").map_err(OpenError::sqlite)?;
-    match access {
-        Access::Read => connection.execute_batch("PRAGMA query_only = ON").map_err(OpenError::sqlite)?,
-        Access::Write => {
-            for suffix in ["", "-wal", "-mark"] {
-                owner_only(&beside(path, suffix))?;
-            }
-            let mode: String =
-                connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)).map_err(OpenError::sqlite)?;
-            if mode != "wal" {
-                return Err(OpenError::ReadOnly);
-            }
-        }
+    if access == Access::Read {
+        connection.execute_batch("PRAGMA query_only = ON").map_err(OpenError::sqlite)?;
     }
-    Ok((connection, access))
+    Ok(connection)
+}
+
+/// Whether it ever was ready for records: they come with a log only, and the file remembers having had one.
+pub(super) fn has_had_log(connection: &Connection) -> Result<bool, OpenError> {
+    let mode: String = connection.query_row("PRAGMA journal_mode", [], |row| row.get(0)).map_err(OpenError::sqlite)?;
+    Ok(mode == "wal")
+}
+
+/// Its files become their owner's only, and it gets a log. From now on there can be records.
+pub(super) fn take_over(path: &Path, connection: &Connection) -> Result<(), OpenError> {
+    for suffix in ["", "-wal", "-mark"] {
+        owner_only(&beside(path, suffix))?;
+    }
+    let mode: String =
+        connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)).map_err(OpenError::sqlite)?;
+    if mode == "wal" { Ok(()) } else { Err(OpenError::ReadOnly) }
 }
 
 /// A file at the path that may be a journal. If none was there it is made, with nobody else's eyes on it.
@@ -119,6 +132,11 @@ fn create(path: &Path) -> std::io::Result<()> {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     options.open(path)?.sync_all()?;
+    sync_directory(path)
+}
+
+/// The file's name is on disk when this returns.
+pub(super) fn sync_directory(path: &Path) -> std::io::Result<()> {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
     if cfg!(unix) { File::open(directory)?.sync_all() } else { Ok(()) }
 }

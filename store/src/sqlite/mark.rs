@@ -5,21 +5,30 @@
 //! a small file beside it, `FILE-mark`, without waiting for the disk: that costs a microsecond. A journal that ends before its mark has lost records that
 //! were durable, and is not opened.
 //!
+//! A journal has its mark from the moment it is made, on disk before the first record can be. So one whose mark is missing, empty or not whole is not
+//! written to ([`OpenError::Unmarked`]): FILE alone, copied without its log, is an older journal or an empty one to SQLite, and its client would run again
+//! what had run. Who only looks is told so ([`Mark`]). Who puts a copy back says so, with [`open_backup`](super::SqliteStore::open_backup).
+//!
 //! It is also the fence behind the lock. A lock can be lost, on POSIX by nothing worse than somebody in the same process closing the file; a writer
 //! that then finds a mark which it has not written knows that another has taken the journal over, and changes nothing.
 //!
 //! The mark is written after the commit, so it never promises what was not durable; after a crash it may be a little behind, which is no harm.
-//! One that is missing, empty or not whole says nothing ([`Mark`] tells, and `verify` reports it), and the journal is opened all the
-//! same. Nor does it help when journal and mark are both replaced by an older copy: who must know even that keeps the [`Watermark`] in another place.
+//! If it cannot be written, that commit is durable all the same and is told so; the next one is refused until the mark has caught up. So at most one is not
+//! vouched for, and whoever sees to a failing journal hears of it in the way that is known: nothing is at stake by then, and no message can be overlooked.
+//!
+//! It does not help when journal and mark are both replaced by an older copy: who must know even that keeps the [`Watermark`] in another place.
 
 use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
-use std::path::Path;
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
 
+use rusqlite::Connection;
 use sha2::{Digest, Sha256};
 
 use super::body::{Hash, cut};
-use super::error::Damage;
+use super::error::{Damage, OpenError};
+use super::files::{self, Access};
+use super::head::Head;
 
 /// How far a journal has come: which journal, the sequence number of its last record, and that record's hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,7 +101,7 @@ pub enum Mark {
     /// It says how far the journal had come.
     #[default]
     Whole,
-    /// There is none: it was not copied along, say, or could not be written. Whether the log lost its end would not be noticed.
+    /// There is none: it was not copied along, say. Whether the log lost its end cannot be told.
     Missing,
     /// There is one that is not what was written, so it says nothing either.
     Unreadable,
@@ -101,29 +110,56 @@ pub enum Mark {
 /// `FILE-mark`, opened.
 #[derive(Debug)]
 pub(super) struct MarkFile {
-    file: Option<File>,
+    path: PathBuf,
+    /// None for who only looks.
+    pub(super) file: Option<File>,
     /// What it said when it was opened, or since it was written.
     state: Mark,
+    /// The last commit could not be written to it.
+    is_behind: bool,
 }
 
 impl MarkFile {
-    /// Opens it for writing. A mark is a second witness: a journal works without one, where it cannot be written. One that has taken no record gets
-    /// its mark at once: a file without its log can look as if it were new.
-    pub(super) fn open(path: &Path, state: Mark, head: &Watermark) -> Self {
+    /// That of a journal which is being opened. One that is being made gets it now; one that was made before must have it, unless it is known for a backup.
+    pub(super) fn of(
+        journal: &Path,
+        access: Access,
+        is_backup: bool,
+        connection: &Connection,
+        head: &Head,
+    ) -> Result<Self, OpenError> {
+        let path = files::beside(journal, "-mark");
+        let state = match Self::read(&path) {
+            Ok(Ok(found)) => found.holds(&head.watermark()).map(|()| Mark::Whole)?,
+            Ok(Err(state)) => state,
+            Err(source) if access == Access::Write => return Err(OpenError::MarkUnusable { mark: path, source }),
+            Err(error) => return Err(error.into()),
+        };
+        if access == Access::Read {
+            return Ok(Self { path, file: None, state, is_behind: false });
+        }
+        let is_new = head.sequence == 0 && !files::has_had_log(connection)?;
+        if state != Mark::Whole && !is_new && !is_backup {
+            return Err(OpenError::Unmarked { mark: path, state });
+        }
+        let mut mark = Self::open(path, state)?;
+        if is_new {
+            // Also one that is there: who made it may have been killed before it was on disk.
+            mark.make(&head.watermark())?;
+        }
+        Ok(mark)
+    }
+
+    /// Opens it for writing, and makes it if there is none. Nothing is written yet.
+    fn open(path: PathBuf, state: Mark) -> Result<Self, OpenError> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let mut mark = Self { file: options.open(path).ok(), state };
-        if head.sequence == 0 {
-            mark.write(head);
+        match options.open(&path) {
+            Ok(file) => Ok(Self { path, file: Some(file), state, is_behind: false }),
+            Err(source) => Err(OpenError::MarkUnusable { mark: path, source }),
         }
-        mark
-    }
-
-    /// None, for who only looks.
-    pub(super) const fn closed(state: Mark) -> Self {
-        Self { file: None, state }
     }
 
     /// What it can testify.
@@ -132,7 +168,7 @@ impl MarkFile {
     }
 
     /// What the last writer left, or why that says nothing.
-    pub(super) fn read(path: &Path) -> std::io::Result<Result<Watermark, Mark>> {
+    pub(super) fn read(path: &Path) -> io::Result<Result<Watermark, Mark>> {
         let mut bytes = [0; Watermark::LENGTH];
         let read = File::open(path).and_then(|mut file| file.read_exact(&mut bytes));
         match read {
@@ -152,13 +188,37 @@ impl MarkFile {
         found.is_some_and(|found| found.holds(known).is_err())
     }
 
-    pub(super) fn write(&mut self, mark: &Watermark) {
-        if let Some(file) = &mut self.file {
-            // What it says stays true if this fails: it is a little behind.
-            let written = file.seek(SeekFrom::Start(0)).and_then(|_| file.write_all(&mark.to_bytes()));
-            if written.is_ok() {
-                self.state = Mark::Whole;
-            }
+    /// The first one: it and its name are on disk when this returns, so that a power failure does not make a good journal one without a mark.
+    fn make(&mut self, head: &Watermark) -> io::Result<()> {
+        self.put(head)?;
+        if let Some(file) = &self.file {
+            file.sync_all()?;
+            files::sync_directory(&self.path)?;
         }
+        self.state = Mark::Whole;
+        Ok(())
+    }
+
+    /// Before a commit: whether it says how far the journal has come, and will be able to say how much farther.
+    pub(super) fn catch_up(&mut self, head: &Watermark) -> io::Result<()> {
+        match self.state {
+            Mark::Whole if self.is_behind => self.put(head),
+            Mark::Whole => Ok(()),
+            Mark::Missing | Mark::Unreadable => self.make(head),
+        }
+    }
+
+    /// After a commit, which is durable whatever becomes of this. In place, so that it is whole after a power failure: it lies within a sector.
+    pub(super) fn write(&mut self, head: &Watermark) {
+        self.is_behind = self.put(head).is_err();
+    }
+
+    fn put(&mut self, head: &Watermark) -> io::Result<()> {
+        if let Some(file) = &mut self.file {
+            file.seek(SeekFrom::Start(0))?;
+            file.write_all(&head.to_bytes())?;
+        }
+        self.is_behind = false;
+        Ok(())
     }
 }

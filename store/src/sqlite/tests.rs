@@ -216,7 +216,7 @@ fn a_head_that_no_journal_can_have_is_damage() {
         let home = with_head(&format!("head-{sequence}-{count}"), |head| {
             (head.sequence, head.count) = (sequence, count);
         });
-        let opened = SqliteStore::open(home.file(""));
+        let opened = SqliteStore::open_backup(home.file(""));
         assert!(matches!(opened, Err(OpenError::Damaged(_))), "sequence {sequence}, count {count}: {opened:?}");
     }
 }
@@ -224,7 +224,7 @@ fn a_head_that_no_journal_can_have_is_damage() {
 #[test]
 fn behind_the_last_number_comes_none() {
     let home = with_head("last", |head| head.sequence = Head::LAST - 1);
-    let mut store = home.open();
+    let mut store = SqliteStore::open_backup(home.file("")).unwrap();
     store.append(&[entry("two")]).unwrap();
     assert!(store.append(&[entry("three")]).unwrap_err().is_certain());
     assert_eq!(store.load().unwrap(), [entry("one"), entry("two")]);
@@ -358,4 +358,29 @@ fn what_is_in_doubt_is_not_settled_over_anothers_records() {
     assert!(store.find(&Key::new("one").unwrap()).is_err() && store.load().is_err());
     drop(store);
     assert!(fs::read(home.file("-wal")).unwrap() == before, "something was written");
+}
+
+/// The commit is durable and told so; the next one waits until the mark can say so too.
+#[test]
+fn a_mark_that_cannot_be_written_any_more_stops_the_next_commit() {
+    let home = Home::new("unwritable");
+    let mut store = home.open();
+    store.append(&[entry("one")]).unwrap();
+    let writable = store.mark.file.replace(fs::File::open(home.file("-mark")).unwrap());
+    store.append(&[entry("two")]).unwrap();
+    for _ in 0..2 {
+        let error = store.append(&[entry("three")]).unwrap_err();
+        assert!(error.is_certain() && format!("{error:?}").contains("MarkFailed"), "{error:?}");
+        assert!(store.forget(Timestamp::NEVER, 1).unwrap_err().is_certain());
+        assert_eq!(store.load().unwrap(), [entry("one"), entry("two")]);
+        assert!(store.find(&Key::new("three").unwrap()).unwrap().is_none());
+    }
+    // Killed here, the next process finds a mark that is a little behind, which is no harm.
+    assert_eq!(home.crashed("unwritable-crashed").open().load().unwrap(), [entry("one"), entry("two")]);
+    store.mark.file = writable;
+    store.append(&[entry("three")]).unwrap();
+    let mark = Watermark::from_bytes(&fs::read(home.file("-mark")).unwrap().try_into().unwrap());
+    assert_eq!(mark.map(|mark| mark.sequence()), Some(3));
+    drop(store);
+    assert_eq!(home.open().load().unwrap().len(), 3);
 }

@@ -34,7 +34,8 @@ fn all(store: &mut SqliteStore, order: Order) -> Vec<Stored> {
 
 /// After each record of one key, when it was accepted and when it ended.
 fn times(stages: &[Stage]) -> Vec<(Option<Timestamp>, Option<Timestamp>)> {
-    let mut store = Home::new().open();
+    let home = Home::new();
+    let mut store = home.open();
     let append = |(secs, stage): (u64, &Stage)| {
         store.append(&[entry_at("order-1", *stage, secs)]).unwrap();
         let stored = store.look_up(&Key::new("order-1").unwrap()).unwrap().unwrap();
@@ -71,7 +72,8 @@ fn a_resumed_job_has_not_ended_and_ends_anew() {
 
 #[test]
 fn another_job_under_the_same_key_begins_with_no_times() {
-    let mut store = Home::new().open();
+    let home = Home::new();
+    let mut store = home.open();
     store.append(&[entry_at("order-1", Stage::Accepted, 1)]).unwrap();
     store.append(&[entry_at("order-1", Stage::Ended(READY), 2)]).unwrap();
     for (stage, ended) in [(Stage::Planned, None), (Stage::Ended(READY), Some(at(9)))] {
@@ -85,7 +87,8 @@ fn another_job_under_the_same_key_begins_with_no_times() {
 
 #[test]
 fn it_goes_in_the_order_asked_for_and_stops_when_told() {
-    let mut store = Home::new().open();
+    let home = Home::new();
+    let mut store = home.open();
     for number in 0..5 {
         store.append(&[entry(&format!("order-{number}"), Stage::Planned)]).unwrap();
     }
@@ -190,7 +193,8 @@ proptest! {
 
 #[test]
 fn a_purge_goes_in_batches_and_tells_of_each() {
-    let mut store = Home::new().open();
+    let home = Home::new();
+    let mut store = home.open();
     let batch = Purge::BATCH as u64;
     // All of one moment, with the spared ones between.
     let stage = |number| if number % 3 == 1 { Stage::Delivered(DEADLINE) } else { Stage::Delivered(READY) };

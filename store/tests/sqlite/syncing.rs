@@ -22,8 +22,9 @@ fn no_append_is_acknowledged_before_the_disk_has_it() {
     child.arg(env::current_exe().unwrap()).args(["--exact", "syncing::child_appends", "--ignored"]);
     assert!(child.env("JOURNAL", home.journal()).stdout(Stdio::null()).status().unwrap().success());
 
+    let trace = fs::read_to_string(&trace).unwrap();
     let (mut is_written, mut is_synced, mut acknowledged) = (false, false, 0);
-    for line in fs::read_to_string(&trace).unwrap().lines() {
+    for line in trace.lines() {
         let of_log = line.contains("journal-wal>");
         if of_log && line.contains("pwrite64(") {
             (is_written, is_synced) = (true, false);
@@ -35,6 +36,17 @@ fn no_append_is_acknowledged_before_the_disk_has_it() {
         }
     }
     assert_eq!(acknowledged, APPENDS);
+
+    // The mark and its name are there before a log is. Later on nobody waits for it.
+    let directory = format!("{}>", home.0.display());
+    let syncs = |part: &str| {
+        let is_sync = |(_, line): &(usize, &str)| line.contains("sync(") && line.contains(part);
+        trace.lines().enumerate().filter(is_sync).map(|(at, _)| at).collect::<Vec<_>>()
+    };
+    let log = trace.lines().position(|line| line.contains("journal-wal>")).unwrap();
+    let mark = syncs("journal-mark>");
+    assert!(mark.len() == 1 && mark[0] < log, "the mark is synced at {mark:?}, and the log begins at {log}");
+    assert!(syncs(&directory).iter().any(|at| (mark[0]..log).contains(at)), "the mark's name is not synced");
 }
 
 #[test]

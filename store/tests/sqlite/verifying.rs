@@ -144,9 +144,9 @@ fn a_journal_that_is_older_than_its_mark_is_not_opened() {
     fs::write(home.journal(), old).unwrap();
     let error = SqliteStore::open(home.journal()).unwrap_err().to_string();
     assert!(error.contains("records up to sequence 4 were durable, and the file ends at 3"), "{error}");
-    // Without the mark it is a journal like any other, but who kept it elsewhere knows.
+    // Without the mark it is a backup like any other, but who kept it elsewhere knows.
     fs::remove_file(beside(&home.journal(), "-mark")).unwrap();
-    let mut store = home.open();
+    let mut store = SqliteStore::open_backup(home.journal()).unwrap();
     store.check_watermark(&mark).unwrap();
     assert!(chain(store.check_watermark(&later).unwrap_err()).contains("ends at 3"));
     assert!(chain(with_three().open().check_watermark(&mark).unwrap_err()).contains("another journal"));
@@ -259,7 +259,7 @@ fn a_mark_that_cannot_testify_is_told() {
     testify(Mark::Unreadable);
     fs::remove_file(&mark).unwrap();
     testify(Mark::Missing);
-    let mut store = home.open();
+    let mut store = SqliteStore::open_backup(home.journal()).unwrap();
     assert_eq!(store.verify().unwrap().mark, Mark::Missing);
     store.append(&[entry("another", Stage::Planned)]).unwrap();
     assert_eq!(store.verify().unwrap().mark, Mark::Whole);

@@ -39,7 +39,10 @@ async fn refused(world: &World) -> (NoStart, String) {
         NoStart::Store(error) => chain(error),
         NoStart::Client(error) => chain(error),
     };
-    assert!(["restore ", "check "].iter().any(|advice| said.contains(advice)), "no advice: {said}");
+    assert!(
+        ["restore ", "check ", "put the mark back "].iter().any(|advice| said.contains(advice)),
+        "no advice: {said}"
+    );
     assert!(!said.contains(key().as_str()), "a key in an error: {said}");
     (refused, said)
 }
@@ -152,6 +155,7 @@ async fn c14_damage_in_the_middle() {
                         world.disk().lay_out(&with(&whole, suffix, |bytes| bytes[place / 8] ^= 1 << (place % 8)));
                         match refused(&world).await {
                             (NoStart::Store(OpenError::Damaged(_) | OpenError::Foreign | OpenError::Sqlite(_)), _) => {}
+                            (NoStart::Store(OpenError::Unmarked { .. }), _) if suffix == MARK => {}
                             (NoStart::Client(StartError::Unreadable(_)), _) => {}
                             (other, _) => panic!("journal{suffix}, bit {place}: {other:?}"),
                         }
@@ -243,11 +247,15 @@ async fn c24_crash_during_snapshot() {
         let finished = world.live(Crash::Never).await.unwrap();
         assert_eq!((finished.outcome.name(), world.creates(), world.runs()), ("completed", 1, 1));
 
-        // What must not happen, and does if somebody removes the log: that is not taken for a shorter journal.
+        // What must not happen, and does if somebody removes the log: that is not taken for a shorter journal. Nor is a file that is all by itself.
         let mut without = crashed.clone();
         without.remove(WAL);
         world.disk().lay_out(&without);
         let (_, said) = refused(&world).await;
         assert!(said.contains("damaged"), "{said}");
+        without.remove(MARK);
+        world.disk().lay_out(&without);
+        let (why, _) = refused(&world).await;
+        assert!(matches!(why, NoStart::Store(OpenError::Unmarked { .. })), "{why:?}");
     }
 }

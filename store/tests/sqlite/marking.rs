@@ -1,0 +1,129 @@
+//! A journal and its mark: none is written to without one, since nobody could tell whether it is all that was kept.
+
+use std::os::unix::fs::PermissionsExt;
+
+use steadfast_store::OpenError;
+use steadfast_store::sqlite::Mark;
+
+use super::*;
+
+fn with_two() -> Home {
+    let home = Home::new();
+    home.open().append(&[entry("person-4711", Stage::Planned), entry("order-2", Stage::Accepted)]).unwrap();
+    home
+}
+
+fn mark(home: &Home) -> PathBuf {
+    beside(&home.journal(), "-mark")
+}
+
+fn state(home: &Home) -> Mark {
+    SqliteStore::open_read_only(home.journal()).unwrap().verify().unwrap().mark
+}
+
+fn is_refused_as(home: &Home, expected: Mark) {
+    let before = ["", "-mark"].map(|suffix| fs::read(beside(&home.journal(), suffix)).ok());
+    match SqliteStore::open(home.journal()) {
+        Err(error @ OpenError::Unmarked { state, .. }) => {
+            let said = error.to_string();
+            assert_eq!(state, expected);
+            assert!(said.contains("journal-mark ") && said.contains("open_backup") && said.contains("from_backup()"));
+            assert!(!said.contains("4711"), "a key in an error: {said}");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(state(home), expected, "who only looks is told");
+    let after = ["", "-mark"].map(|suffix| fs::read(beside(&home.journal(), suffix)).ok());
+    assert!(before == after, "what is refused was changed");
+}
+
+#[test]
+fn without_its_mark_a_journal_is_opened_as_a_backup_only() {
+    type Harm = fn(&Path);
+    let harms: [(Harm, Mark); 4] = [
+        (|mark| fs::remove_file(mark).unwrap(), Mark::Missing),
+        (|mark| fs::write(mark, "").unwrap(), Mark::Unreadable),
+        (|mark| fs::write(mark, [0; 64]).unwrap(), Mark::Unreadable),
+        (|mark| fs::write(mark, &fs::read(mark).unwrap()[..63]).unwrap(), Mark::Unreadable),
+    ];
+    for (harm, found) in harms {
+        let home = with_two();
+        harm(&mark(&home));
+        is_refused_as(&home, found);
+        let mut store = SqliteStore::open_backup(home.journal()).unwrap();
+        assert_eq!((store.load().unwrap().len(), store.verify().unwrap().mark), (2, found));
+        drop(store);
+        assert!(matches!(SqliteStore::open(home.journal()), Err(OpenError::Unmarked { .. })), "nothing was written");
+        let mut store = SqliteStore::open_backup(home.journal()).unwrap();
+        store.append(&[entry("order-3", Stage::Planned)]).unwrap();
+        drop(store);
+        assert_eq!(state(&home), Mark::Whole);
+        assert_eq!(home.open().load().unwrap().len(), 3);
+    }
+}
+
+/// All that was kept lies in the log. What is left of it looks as if it had never been used.
+#[test]
+fn a_file_that_was_copied_alone_is_not_taken_for_a_new_journal() {
+    let (home, copy) = (Home::new(), Home::new());
+    let mut store = home.open();
+    store.append(&[entry("order-1", Stage::Accepted)]).unwrap();
+    fs::copy(home.journal(), copy.journal()).unwrap();
+    is_refused_as(&copy, Mark::Missing);
+    assert_eq!(SqliteStore::open_backup(copy.journal()).unwrap().watermark().sequence(), 0);
+    // With its mark it is known what is missing, and that is no backup's either.
+    fs::copy(mark(&home), mark(&copy)).unwrap();
+    for opened in [SqliteStore::open(copy.journal()), SqliteStore::open_backup(copy.journal())] {
+        assert!(matches!(opened, Err(OpenError::Damaged(_))), "{opened:?}");
+    }
+}
+
+/// Killed, or without power, after it had tables and before it could have a record.
+#[test]
+fn a_journal_that_was_being_made_gets_its_mark() {
+    for left in [None, Some(&[][..]), Some(&[0; 64])] {
+        let home = Home::new();
+        drop(home.open());
+        home.tamper("PRAGMA journal_mode = DELETE");
+        fs::remove_file(mark(&home)).unwrap();
+        if let Some(bytes) = left {
+            fs::write(mark(&home), bytes).unwrap();
+        }
+        assert_eq!(home.open().verify().unwrap().mark, Mark::Whole);
+        assert_eq!(state(&home), Mark::Whole);
+    }
+    // One that has records was made long ago, whatever a tool did to it.
+    let home = with_two();
+    home.tamper("PRAGMA journal_mode = DELETE");
+    fs::remove_file(mark(&home)).unwrap();
+    is_refused_as(&home, Mark::Missing);
+}
+
+#[test]
+fn a_mark_that_cannot_be_written_is_told_when_opening() {
+    let home = with_two();
+    fs::set_permissions(home.journal(), fs::Permissions::from_mode(0o666)).unwrap();
+    fs::set_permissions(mark(&home), fs::Permissions::from_mode(0o444)).unwrap();
+    succeeds(unprivileged("marking::child_is_refused", &home));
+    // Nor is anything else taken for one.
+    fs::remove_file(mark(&home)).unwrap();
+    fs::create_dir(mark(&home)).unwrap();
+    is_unusable(&home.journal());
+}
+
+fn is_unusable(journal: &Path) {
+    for opened in [SqliteStore::open(journal), SqliteStore::open_backup(journal)] {
+        let error = opened.unwrap_err();
+        assert!(matches!(error, OpenError::MarkUnusable { .. }), "{error:?}");
+        let said = error.to_string();
+        assert!(said.contains(&format!("{}-mark ", journal.display())) && said.contains("write access"), "{said}");
+    }
+}
+
+#[test]
+#[ignore = "a part of another, which runs it as another user"]
+fn child_is_refused() {
+    let journal = PathBuf::from(env::var("JOURNAL").unwrap());
+    is_unusable(&journal);
+    assert_eq!(SqliteStore::open_read_only(journal).unwrap().load().unwrap().len(), 2);
+}
