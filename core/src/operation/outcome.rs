@@ -120,7 +120,9 @@ impl Rejected {
             Self::Deadline => "the deadline came before anything ran: submit again later",
             Self::Cancelled => "cancelled before anything was sent",
             Self::Unavailable => "the provider is not answering, so nothing was sent: submit again later",
-            Self::NotDurable => "the journal could not be written, so nothing was sent: see to its disk, permissions and free space, and submit again",
+            Self::NotDurable => {
+                "the journal could not be written, so nothing was sent: see to its disk, permissions and free space, and submit again"
+            }
         }
     }
 }
