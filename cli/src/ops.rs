@@ -5,6 +5,7 @@
 
 mod doctor;
 mod export;
+mod find;
 mod journal;
 mod list;
 mod purge;

@@ -4,6 +4,8 @@
 
 #[path = "ops/pitfalls.rs"]
 mod pitfalls;
+#[path = "ops/purge.rs"]
+mod purge;
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
