@@ -1,8 +1,9 @@
-//! `steadfast ops`: look into a client's journal, see whether it is well, take its contents elsewhere, and remove what is old.
+//! `steadfast ops`: look into a client's journal, see whether it is well, copy it, take its contents elsewhere, and remove what is old.
 //!
-//! Everything but `purge` only reads. A journal that a client has open is looked at by a copy ([`journal`]), so that the client is never disturbed.
+//! Nothing but `purge` changes the journal. A journal that a client has open is looked at by a copy ([`journal`]), so that the client is never disturbed.
 //! Keys and references are shown, since an operator needs them; payloads and answers only when asked for by name.
 
+mod copy;
 mod doctor;
 mod export;
 mod find;
@@ -23,7 +24,7 @@ use steadfast_store::sqlite::OpenError;
 
 pub(crate) use self::words::plain;
 
-/// Look into a journal: list its operations, show one, check its health, export it, or remove what is old.
+/// Look into a journal: list its operations, show one, check its health, copy or export it, or remove what is old.
 ///
 /// Without a command it lists. A journal that a client has open is copied to a private temporary directory (TMPDIR), and the copy is looked at; one that
 /// nobody has open is locked while it is looked at, so no client can open it meanwhile (`--copy` avoids that).
@@ -57,6 +58,7 @@ enum Command {
     /// ended over an hour ago without anybody taking the outcome. Changes nothing.
     Doctor,
     Export(export::Args),
+    Copy(copy::Args),
     Purge(purge::Args),
 }
 
@@ -78,6 +80,7 @@ pub(crate) fn ops(args: Args) -> Result<ExitCode, Box<dyn Error>> {
         Some(Command::Show(args)) => show::show(&look, args, json, &mut out),
         Some(Command::Doctor) => doctor::doctor(&look, json, &mut out),
         Some(Command::Export(args)) => export::export(&look, &args, &mut out),
+        Some(Command::Copy(args)) => copy::copy(&look, &args, json, &mut out),
         Some(Command::Purge(args)) => purge::purge(&look, &args, json, &mut out),
     };
     let done = done.and_then(|code| out.flush().map(|()| code).map_err(Box::from));

@@ -2,6 +2,8 @@
 
 #![cfg(unix)]
 
+#[path = "ops/copy.rs"]
+mod copy;
 #[path = "ops/pitfalls.rs"]
 mod pitfalls;
 #[path = "ops/purge.rs"]
@@ -52,6 +54,10 @@ impl Home {
 
     fn open(&self) -> SqliteStore {
         SqliteStore::open(self.journal()).unwrap()
+    }
+
+    fn open_read_only(&self) -> SqliteStore {
+        SqliteStore::open_read_only(self.journal()).unwrap()
     }
 
     /// Changes the file as somebody with a database tool would.

@@ -123,6 +123,10 @@ const NO_WITNESS: &str = "so nobody knows whether the log lost its end, in a cra
                           FILE, FILE-wal and FILE-mark belong together: if this is a copy, take one of all three; else compare with what you know \
                           was submitted last. The client's next record writes FILE-mark anew";
 
+/// Where a copy to restore from comes from, and how it is begun with.
+const COPIES: &str = "A copy to restore from is what `steadfast ops FILE copy OUT` wrote earlier: put OUT and OUT-mark in the journal's place, remove \
+                      FILE-wal, and start the client with `from_backup()` on its builder";
+
 fn mark(look: &Look, mark: Mark) -> (&'static str, Option<Problem>) {
     let name = look.name();
     let (state, what) = match mark {
@@ -219,6 +223,9 @@ fn print(look: &Look, examined: &Examination, out: &mut impl Write) -> std::io::
     }
     for problem in problems {
         writeln!(out, "DAMAGED: {}\n  {}", plain(&problem.what), problem.advice)?;
+    }
+    if !problems.is_empty() {
+        writeln!(out, "{COPIES}")?;
     }
     for finding in findings {
         writeln!(out, "\n{} {}: {}", finding.count, finding.kind.to_uppercase(), finding.advice)?;
