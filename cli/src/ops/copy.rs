@@ -27,7 +27,7 @@ use super::words::{day_and_time, operations, plain};
 /// missing. It is one file, with OUT-mark beside it, and only its owner may read them. A journal that is damaged is not copied. Until all is
 /// verified the copy lies in a directory `.steadfast-…` beside OUT, which is left behind only if this is killed.
 ///
-/// To go on from it, put it with its mark in the journal's place, remove FILE-wal there, and have the client begin with `from_backup()`: what the
+/// To go on from it, put it with its mark in the journal's place, remove FILE-wal there (and FILE-mark, if the copy has none), and have the client begin with `from_backup()`: what the
 /// copy calls planned may have been sent since.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -128,19 +128,25 @@ pub(crate) fn copy(look: &Look, args: &Args, json: bool, out: &mut impl Write) -
 
 fn print(look: &Look, copied: &Copied, at: &str, out: &mut impl Write) -> io::Result<()> {
     let Copied { copy, mark, sequence, .. } = copied;
-    let (beside, both) = match mark {
-        Some(mark) => (format!(", with {mark} beside it"), format!("{copy} and {mark} to their places")),
-        None => (String::new(), format!("{copy} to its place")),
+    let name = look.name();
+    // What an old log or mark says is not of the copy.
+    let (beside, steps) = match mark {
+        Some(mark) => (
+            format!(", with {mark} beside it"),
+            format!("copy {copy} and {mark} to their places, remove {name}-wal if it is there"),
+        ),
+        None => {
+            (String::new(), format!("copy {copy} to its place, remove {name}-wal and {name}-mark if they are there"))
+        }
     };
     writeln!(
         out,
         "{copy} written{beside}: {}, {sequence} records in all, verified, as of {at}.",
         operations(copied.operations)
     )?;
-    let name = look.name();
     writeln!(
         out,
-        "To go on from it: copy {both}, remove {name}-wal if it is there, and start the client with `from_backup()` on its builder, since jobs \
+        "To go on from it: {steps}, and start the client with `from_backup()` on its builder, since jobs \
          that the copy calls planned may have been sent meanwhile."
     )
 }
@@ -264,7 +270,13 @@ impl Whole {
                 let _ = fs::remove_file(mark);
             }
         })?;
-        if cfg!(unix) { File::open(directory)?.sync_all() } else { Ok(()) }
+        if cfg!(unix) {
+            // What a crash could undo is not written.
+            File::open(directory).and_then(|directory| directory.sync_all()).inspect_err(|_| {
+                let _ = fs::remove_file(to).and_then(|()| fs::remove_file(mark));
+            })?;
+        }
+        Ok(())
     }
 }
 

@@ -9,6 +9,13 @@ fn copy(home: &Home, flags: &[&str]) -> (Home, Output) {
     (to, output)
 }
 
+/// The copy, in the place of a journal.
+fn home_of_copy(copy: &Home) -> Home {
+    let place = Home::new();
+    fs::copy(copy.journal(), place.journal()).unwrap();
+    place
+}
+
 fn names(home: &Home) -> Vec<String> {
     let name = |entry: std::io::Result<fs::DirEntry>| entry.unwrap().file_name().into_string().unwrap();
     let mut names: Vec<String> = fs::read_dir(&home.0).unwrap().map(name).collect();
@@ -164,6 +171,14 @@ fn what_is_damaged_is_not_copied_and_what_has_no_mark_is_copied_without() {
     let (to, output) = copy(&home, &[]);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     assert!(text(&output.stderr).contains("the copy has no mark"), "{output:?}");
+    let old = format!("remove {0}-wal and {0}-mark if they are there", home.journal());
+    assert!(text(&output.stdout).contains(&old), "{output:?}");
+    // As it says: what an old mark tells is not of the copy.
+    let (place, mark) = (home_of_copy(&to), Home::with(&entries()));
+    fs::copy(format!("{}-mark", mark.journal()), format!("{}-mark", place.journal())).unwrap();
+    assert_eq!(place.ops(&[]).status.code(), Some(1));
+    fs::remove_file(format!("{}-mark", place.journal())).unwrap();
+    assert_eq!(place.keys(&[]).len(), 7);
     assert_eq!((names(&to), names(&home)), (vec!["journal".to_owned()], vec!["journal".to_owned()]));
 
     let nowhere = Home::new();
