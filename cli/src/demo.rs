@@ -40,7 +40,7 @@ pub(crate) struct Args {
     /// Which provider to fake.
     #[arg(long, default_value = "deepvue")]
     provider: Faked,
-    /// What the client runs on. The same jobs, policies and report either way.
+    /// What the client runs on. The same jobs, policies and report either way. With --kill, tokio only.
     #[arg(long, default_value = "tokio")]
     adapter: Adapter,
     /// How many jobs.
@@ -52,7 +52,8 @@ pub(crate) struct Args {
     /// Seeds the faults, the job times and the jitter. Runs still differ a little, since real sockets do.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Divides every delay of policy and provider alike, 1 to 1000.
+    /// Divides every delay of policy and provider alike, 1 to 1000. Time-outs too, while sockets and processors stay as fast as they are: at some
+    /// hundred, requests time out that nobody delayed.
     #[arg(long, default_value_t = 50.0, value_parser = speed)]
     speed: f64,
     /// An outage of so long (`5s`, `1m30s`) in the provider's time, five seconds after the first request: it answers everything with 503, and the
@@ -70,7 +71,7 @@ pub(crate) struct Args {
     /// afterwards with `steadfast ops FILE`.
     #[arg(long, value_name = "FILE", value_parser = new_file)]
     journal: Option<PathBuf>,
-    /// Deepvue only: run the client in a process of its own and kill that (SIGKILL) so many times at random moments; each time it is started again and goes on from its
+    /// Deepvue, and the tokio adapter, only: run the client in a process of its own and kill that (SIGKILL) so many times at random moments; each time it is started again and goes on from its
     /// journal. The provider and its ledger stay here.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     kill: Option<u32>,
@@ -426,6 +427,10 @@ fn new_file(text: &str) -> Result<PathBuf, String> {
                 taken.display()
             ));
         }
+    }
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+    if !directory.is_dir() {
+        return Err(format!("there is no directory {}: make it first, or name another file", directory.display()));
     }
     Ok(path.to_owned())
 }

@@ -1,10 +1,12 @@
-//! `steadfast ops`: look into a client's journal, see whether it is well, take its contents elsewhere, and remove what is old.
+//! `steadfast ops`: look into a client's journal, see whether it is well, copy it, take its contents elsewhere, and remove what is old.
 //!
-//! Everything but `purge` only reads. A journal that a client has open is looked at by a copy ([`journal`]), so that the client is never disturbed.
+//! Nothing but `purge` changes the journal. A journal that a client has open is looked at by a copy ([`journal`]), so that the client is never disturbed.
 //! Keys and references are shown, since an operator needs them; payloads and answers only when asked for by name.
 
+mod copy;
 mod doctor;
 mod export;
+mod find;
 mod journal;
 mod list;
 mod purge;
@@ -13,21 +15,22 @@ mod show;
 mod words;
 
 use std::error::Error;
-use std::io::{self, BufWriter, ErrorKind, Write};
+use std::ffi::OsString;
+use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Subcommand;
-use steadfast_store::sqlite::OpenError;
 
 pub(crate) use self::words::plain;
 
-/// Look into a journal: list its operations, show one, check its health, export it, or remove what is old.
+/// Look into a journal: list its operations, show one, check its health, copy or export it, or remove what is old.
 ///
 /// Without a command it lists. A journal that a client has open is copied to a private temporary directory (TMPDIR), and the copy is looked at; one that
 /// nobody has open is locked while it is looked at, so no client can open it meanwhile (`--copy` avoids that).
 ///
-/// Exit codes: 0 done, and with `doctor` all is well; 1 the journal or a row of it is damaged, or there is no such key; 2 (`doctor`
+/// Exit codes: 0 done, and with `doctor` all is well; 1 the journal or a row of it that was read is damaged, or there is no such key (only `doctor`,
+/// `export` and `copy` verify the whole, so 0 of another says nothing of what it did not read); 2 (`doctor`
 /// only) the files are what was written, but some operations need a person, or FILE-mark cannot tell whether records are lost; 64 called
 /// wrongly, or the journal could not be opened.
 #[derive(Debug, clap::Args)]
@@ -56,7 +59,11 @@ enum Command {
     /// ended over an hour ago without anybody taking the outcome. Changes nothing.
     Doctor,
     Export(export::Args),
+    Copy(copy::Args),
     Purge(purge::Args),
+    /// What is none of them.
+    #[command(external_subcommand)]
+    Unknown(Vec<OsString>),
 }
 
 /// There is damage, or no such key.
@@ -70,23 +77,25 @@ pub(crate) fn ops(args: Args) -> Result<ExitCode, Box<dyn Error>> {
         return Err("filters go behind the command that they are for, as in `ops FILE list --unresolved`".into());
     }
     let look = journal::Look { file, copy };
-    let mut out = BufWriter::new(io::stdout().lock());
+    let mut out = Out { stdout: BufWriter::new(io::stdout().lock()), failed: None };
     let done = match command {
         None => list::list(&look, &list, json, &mut out),
         Some(Command::List(filters)) => list::list(&look, &filters, json, &mut out),
         Some(Command::Show(args)) => show::show(&look, args, json, &mut out),
         Some(Command::Doctor) => doctor::doctor(&look, json, &mut out),
         Some(Command::Export(args)) => export::export(&look, &args, &mut out),
+        Some(Command::Copy(args)) => copy::copy(&look, &args, json, &mut out),
         Some(Command::Purge(args)) => purge::purge(&look, &args, json, &mut out),
+        Some(Command::Unknown(words)) => return Err(unknown(&words).into()),
     };
     let done = done.and_then(|code| out.flush().map(|()| code).map_err(Box::from));
+    if let Some(error) = out.failed {
+        // Not written at the end either, which would say it again.
+        drop(out.stdout.into_parts());
+        crate::stdout_failed(&error);
+    }
     match done {
         Ok(code) => Ok(ExitCode::from(code)),
-        // Who reads no further, as `head` does, has seen enough.
-        Err(error) if is_closed_pipe(&*error) => {
-            drop(out.into_parts());
-            Ok(ExitCode::SUCCESS)
-        }
         Err(error) if is_damage(&*error) => {
             words::complain(&*error);
             Ok(ExitCode::from(TROUBLE))
@@ -95,12 +104,43 @@ pub(crate) fn ops(args: Args) -> Result<ExitCode, Box<dyn Error>> {
     }
 }
 
-fn is_closed_pipe(error: &(dyn Error + 'static)) -> bool {
-    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
+/// The standard output, which knows whether it was the one that failed: what else may fail, files and terminals, is another matter.
+struct Out<W: Write> {
+    stdout: BufWriter<W>,
+    failed: Option<io::Error>,
+}
+
+impl<W: Write> Out<W> {
+    fn noting<T>(&mut self, done: io::Result<T>) -> io::Result<T> {
+        done.inspect_err(|error| {
+            let kind = error.kind();
+            self.failed = Some(error.raw_os_error().map_or_else(|| kind.into(), io::Error::from_raw_os_error));
+        })
+    }
+}
+
+impl<W: Write> Write for Out<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let done = self.stdout.write(bytes);
+        self.noting(done)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let done = self.stdout.flush();
+        self.noting(done)
+    }
+}
+
+/// Which commands there are, in the order of the help.
+fn unknown(words: &[OsString]) -> String {
+    let commands = Command::augment_subcommands(clap::Command::new("ops"));
+    let names: Vec<&str> = commands.get_subcommands().map(clap::Command::get_name).collect();
+    let word = words.first().map(|word| word.to_string_lossy().into_owned()).unwrap_or_default();
+    format!("`ops FILE {}` is no command: name one of {}", plain(&word), names.join(", "))
 }
 
 /// Whether the journal opened at all; what is found later is damage, or a disk that fails.
 fn is_damage(error: &(dyn Error + 'static)) -> bool {
     let opening = error.downcast_ref::<journal::CannotOpen>();
-    opening.is_some_and(|error| matches!(error.why, OpenError::Damaged(_))) || error.is::<steadfast_store::StoreError>()
+    opening.is_some_and(|error| error.is_damage) || error.is::<steadfast_store::StoreError>()
 }

@@ -67,6 +67,29 @@ fn a_demo_leaves_its_journal_behind_and_does_not_touch_another_one() {
     assert_eq!(stages.len(), 20);
     assert!(stages.iter().all(|stage| matches!(stage, Stage::Delivered(_))), "{stages:?}");
     says(&steadfast(&args).output().unwrap(), 64, "exists already: name a new file");
+    let nowhere = home.path().join("nodir/journal");
+    for kill in [&[][..], &["--kill", "3"]] {
+        let mut command = steadfast(&["demo", "--journal", nowhere.to_str().unwrap()]);
+        let output = command.args(kill).output().unwrap();
+        says(&output, 64, "nodir: make it first, or name another file");
+        assert!(output.stdout.is_empty(), "{output:?}");
+    }
+}
+
+/// A life after the other goes by, and where there is no bar nothing else would tell.
+#[test]
+fn a_demo_tells_of_each_kill_where_no_bar_is_shown() {
+    let args = ["demo", "--operations", "3", "--faults", "0", "--speed", "200", "--kill", "4"];
+    let output = steadfast(&args).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let said = String::from_utf8_lossy(&output.stderr);
+    let lines: Vec<&str> = said.lines().filter(|line| line.starts_with("killed ")).collect();
+    assert_eq!(lines.len(), 4, "{said}");
+    assert!(
+        lines.iter().zip(1..).all(|(line, kill)| line.starts_with(&format!("killed {kill} of 4 times, "))),
+        "{said}"
+    );
+    assert!(lines.iter().all(|line| line.ends_with(" of 3 jobs ended")), "{said}");
 }
 
 #[test]
@@ -74,6 +97,7 @@ fn a_demo_whose_client_is_killed_counts_the_kills_and_keeps_its_promises() {
     let args = ["demo", "--operations", "60", "--faults", "0.3", "--speed", "100", "--kill", "5", "--json"];
     let output = steadfast(&args).output().unwrap();
     assert!(output.status.success(), "{output:?}");
+    assert!(output.stderr.is_empty(), "{output:?}");
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((report["kills"].as_u64(), report["operations"].as_u64()), (Some(5), Some(60)), "{report}");
     assert_eq!(report["ledger"]["keys_run_more_than_once"].as_u64(), Some(0), "{report}");

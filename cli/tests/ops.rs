@@ -2,8 +2,12 @@
 
 #![cfg(unix)]
 
+#[path = "ops/copy.rs"]
+mod copy;
 #[path = "ops/pitfalls.rs"]
 mod pitfalls;
+#[path = "ops/purge.rs"]
+mod purge;
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
@@ -50,6 +54,10 @@ impl Home {
 
     fn open(&self) -> SqliteStore {
         SqliteStore::open(self.journal()).unwrap()
+    }
+
+    fn open_read_only(&self) -> SqliteStore {
+        SqliteStore::open_read_only(self.journal()).unwrap()
     }
 
     /// Changes the file as somebody with a database tool would.
@@ -190,6 +198,14 @@ fn each_filter_leaves_what_it_says() {
     }
     let none = home.ops(&["--outcome", "rejected"]);
     assert!(none.stdout.is_empty() && text(&none.stderr).contains("no operation passes"), "{none:?}");
+    assert!(!text(&none.stderr).contains("deepvue"), "{none:?}");
+    let nobody = text(&home.ops(&["--provider", "deep"]).stderr);
+    assert!(
+        nobody.contains("no operation passes these filters: nothing was sent to deep, but to deepvue, other\n"),
+        "{nobody}"
+    );
+    let done = text(&home.ops(&["--provider", "other", "--outcome", "failed"]).stderr);
+    assert!(done.ends_with("no operation passes these filters\n"), "{done}");
 }
 
 #[test]
@@ -527,7 +543,7 @@ fn no_name_commands_a_terminal() {
 }
 
 #[test]
-fn who_reads_no_further_has_seen_enough() {
+fn who_reads_no_further_is_told_of_as_a_shell_does() {
     let entries: Vec<Entry> = (0..2_000).map(|number| entry(&format!("order-{number}"), Stage::Accepted, 9)).collect();
     let home = Home::with(&entries);
     for args in [&["export"][..], &["list", "--limit", "9999"], &["list", "--limit", "9999", "--json"]] {
@@ -537,8 +553,31 @@ fn who_reads_no_further_has_seen_enough() {
         let mut first = [0; 1];
         std::io::Read::read_exact(&mut child.stdout.take().unwrap(), &mut first).unwrap();
         let output = child.wait_with_output().unwrap();
-        assert!(output.status.success() && output.stderr.is_empty(), "{args:?}: {output:?}");
+        // As of any other command of this program, since there may have been more to tell.
+        assert_eq!((output.status.code(), text(&output.stderr).as_str()), (Some(141), ""), "{args:?}");
     }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_cannot_be_printed_is_said() {
+    let home = Home::with(&entries());
+    for args in
+        [&[][..], &["show", "order-1"], &["doctor", "--json"], &["export"], &["purge", "--key", "order-1", "--yes"]]
+    {
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_steadfast"));
+        let output = command.args(["ops", &home.journal()]).args(args).stdout(full).output().unwrap();
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(64), "{args:?}: {said}");
+        assert!(
+            said.starts_with("steadfast: the result could not be written to standard output: "),
+            "{args:?}: {said}"
+        );
+        assert_eq!(said.lines().count(), 1, "{said}");
+    }
+    // Whatever was done before is done, and not half.
+    assert!(text(&home.ops(&["doctor"]).stdout).contains("The files are what was written"));
 }
 
 /// Its lock is held only while it reads: who pages through a list keeps no client from starting.
@@ -558,8 +597,11 @@ fn a_list_that_nobody_reads_holds_no_lock() {
 #[test]
 fn wrong_calls_exit_with_64_and_say_what_to_change() {
     let home = Home::with(&entries());
-    let cases: [(&[&str], &str); 6] = [
+    let cases: [(&[&str], &str); 9] = [
         (&["--unresolved", "doctor"], "filters go behind the command"),
+        (&["frob"], "`ops FILE frob` is no command: name one of list, show, doctor, export, copy, purge\n"),
+        (&["--older-than", "99999999999d"], "it is too long: at most 584 years"),
+        (&["purge", "--older-than", "99999999999999999999999h"], "it is too long: at most 584 years"),
         (&["--older-than", "5"], "a duration such as"),
         (&["--state", "done"], "possible values: planned"),
         (&["show"], "<KEY>"),

@@ -37,11 +37,17 @@ pub(super) async fn demo(args: Args, provider: FakeDeepvue, kills: u32) -> Resul
         command.arg("demo-child");
         command
     };
+    // Where no bar is shown, a life after the other would go by without a word.
+    let (speaks, mut told) = (!args.json && progress.is_hidden(), 0);
     let drill = KillDrill { provider, operations: args.operations, kills, journal };
     let (found, server) = drill
         .run(child, |so_far| {
             progress.set_position(so_far.ended);
             progress.set_message(format!("killed {} times, ", so_far.kills));
+            if speaks && so_far.kills > told {
+                told = so_far.kills;
+                eprintln!("killed {told} of {kills} times, {} of {} jobs ended", so_far.ended, args.operations);
+            }
         })
         .await?;
     progress.finish_and_clear();

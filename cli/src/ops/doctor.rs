@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::Serialize;
 use steadfast_core::operation::Stage;
 use steadfast_core::{Reference, Timestamp};
-use steadfast_store::sqlite::{Mark, OpenError, Order, Report, Stored, iso8601};
+use steadfast_store::sqlite::{Mark, Order, Report, Stored, iso8601};
 
 use super::journal::{Look, Opened};
 use super::words::{operations, plain, relative};
@@ -88,7 +88,7 @@ pub(crate) fn doctor(look: &Look, json: bool, out: &mut impl Write) -> Result<u8
     let examined = match look.open() {
         Ok(opened) => examine(look, opened)?,
         // What cannot be opened for damage is what a doctor is asked about.
-        Err(error) if matches!(error.why, OpenError::Damaged(_)) => damaged(&error.why),
+        Err(error) if error.is_damage => damaged(error.what()),
         Err(error) => return Err(error.into()),
     };
     if json {
@@ -103,7 +103,7 @@ pub(crate) fn doctor(look: &Look, json: bool, out: &mut impl Write) -> Result<u8
     })
 }
 
-fn damaged(why: &OpenError) -> Examination {
+fn damaged(what: String) -> Examination {
     Examination {
         at: None,
         healthy: false,
@@ -111,7 +111,7 @@ fn damaged(why: &OpenError) -> Examination {
         operations: 0,
         sequence: 0,
         states: std::collections::BTreeMap::default(),
-        problems: vec![Problem { what: why.to_string(), advice: "it cannot be opened, so nothing more is known" }],
+        problems: vec![Problem { what, advice: "it cannot be opened, so nothing more is known" }],
         mark: None,
         warnings: Vec::new(),
         findings: Vec::new(),
@@ -122,6 +122,10 @@ fn damaged(why: &OpenError) -> Examination {
 const NO_WITNESS: &str = "so nobody knows whether the log lost its end, in a crash or since it was not copied along: records may be gone without a trace. \
                           FILE, FILE-wal and FILE-mark belong together: if this is a copy, take one of all three; else compare with what you know \
                           was submitted last. The client's next record writes FILE-mark anew";
+
+/// Where a copy to restore from comes from, and how it is begun with.
+const COPIES: &str = "A copy to restore from is what `steadfast ops FILE copy OUT` wrote earlier: put OUT and OUT-mark in the journal's place, remove \
+                      FILE-wal, and start the client with `from_backup()` on its builder";
 
 fn mark(look: &Look, mark: Mark) -> (&'static str, Option<Problem>) {
     let name = look.name();
@@ -219,6 +223,9 @@ fn print(look: &Look, examined: &Examination, out: &mut impl Write) -> std::io::
     }
     for problem in problems {
         writeln!(out, "DAMAGED: {}\n  {}", plain(&problem.what), problem.advice)?;
+    }
+    if !problems.is_empty() {
+        writeln!(out, "{COPIES}")?;
     }
     for finding in findings {
         writeln!(out, "\n{} {}: {}", finding.count, finding.kind.to_uppercase(), finding.advice)?;

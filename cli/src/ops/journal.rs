@@ -64,7 +64,11 @@ impl Look {
     pub(crate) fn cannot(&self, why: OpenError) -> CannotOpen {
         // No lock can be lost by this: the journal was not opened.
         let denied = || File::open(&self.file).is_err_and(|error| error.kind() == ErrorKind::PermissionDenied);
+        let was_journal = || ["-wal", "-mark"].iter().any(|suffix| self.has_beside(suffix));
         let advice = match &why {
+            OpenError::Foreign if was_journal() => {
+                return CannotOpen { file: self.name(), advice: Some(BEHEADED), why, is_damage: true };
+            }
             OpenError::Missing if fs::metadata(&self.file).is_ok() => {
                 Some("the file is empty: nothing was ever written to it, so check its name")
             }
@@ -73,7 +77,15 @@ impl Look {
             }
             _ => None,
         };
-        CannotOpen { file: self.name(), advice, why }
+        let is_damage = matches!(why, OpenError::Damaged(_));
+        CannotOpen { file: self.name(), advice, why, is_damage }
+    }
+
+    /// Whether there is anything in the file that belongs to it by this suffix.
+    fn has_beside(&self, suffix: &str) -> bool {
+        let mut name = self.file.clone().into_os_string();
+        name.push(suffix);
+        fs::metadata(name).is_ok_and(|found| found.len() > 0)
     }
 }
 
@@ -81,13 +93,27 @@ pub(crate) fn now() -> Timestamp {
     SystemTime::now().into()
 }
 
+/// What lies beside a file that is no journal tells that it was one.
+const BEHEADED: &str = "the journal is damaged (its first bytes are not a journal's, though its -wal or -mark lies beside it): stop, keep the files as they \
+                        are, restore the journal with its -wal and -mark from a copy, and start its client as one from a backup; operations that were \
+                        under way since then may have run";
+
 /// A journal could not be opened.
 #[derive(Debug)]
 pub(crate) struct CannotOpen {
     file: String,
     /// Better than what the store can know.
     advice: Option<&'static str>,
-    pub(crate) why: OpenError,
+    why: OpenError,
+    /// It is one, and not what was written.
+    pub(crate) is_damage: bool,
+}
+
+impl CannotOpen {
+    /// What is wrong, without the name of the file.
+    pub(crate) fn what(&self) -> String {
+        self.advice.map_or_else(|| self.why.to_string(), str::to_owned)
+    }
 }
 
 impl fmt::Display for CannotOpen {

@@ -3,9 +3,11 @@
 //! Rows are read one by one and only those that are shown are kept, so a journal of any size can be listed. Printing begins once the journal is closed
 //! again: whoever pages through the list holds nobody up.
 
+use std::collections::BTreeSet;
 use std::error::Error;
 use std::io::Write;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::ValueEnum;
@@ -23,8 +25,12 @@ use super::words::{operations, plain, relative};
 
 /// List operations, the newest first.
 ///
-/// An operation is listed if it passes all filters. `DUE` is by its last record, and a client writes none for each poll: of an accepted one it is
-/// when it was first to be polled.
+/// An operation is listed if it passes all filters. `CREATES/SENT` is how many creates were begun, and how many requests in all: creates, polls and
+/// look-ups. `DUE` is when its next step is. Both are by its last record, and a client writes none for each poll: of an accepted one, what was polled since is
+/// not counted, and `DUE` is when it was first to be polled.
+///
+/// A row that is damaged is said, and exits with 1. But a list does not verify what rows do not tell by themselves, such as that one is missing: `doctor` and
+/// `export` do.
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
 pub(crate) struct Filters {
     /// Only in this state; repeat it for several.
@@ -33,7 +39,7 @@ pub(crate) struct Filters {
     /// Only ended so; repeat it for several.
     #[arg(long)]
     outcome: Vec<Ended>,
-    /// Only sent to this provider.
+    /// Only sent to this provider: the whole name, such as `deepvue/driving-license`.
     #[arg(long)]
     provider: Option<String>,
     /// Only submitted longer ago than this: `90s`, `1h`, `2d`.
@@ -54,6 +60,9 @@ pub(crate) struct Filters {
 }
 
 const LIMIT: u64 = 100;
+
+/// How many providers are named at most.
+const PROVIDERS: usize = 20;
 
 impl Default for Filters {
     fn default() -> Self {
@@ -112,7 +121,25 @@ impl Ended {
 }
 
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    steadfast_core::policy::humane::parse(text).map_err(|expected| format!("it must be {expected}"))
+    steadfast_core::policy::humane::parse(text).map_err(|expected| {
+        if is_too_long(text) {
+            "it is too long: at most 584 years (213000d)".into()
+        } else {
+            format!("it must be {expected}")
+        }
+    })
+}
+
+/// Whether it would be a duration if its numbers were smaller.
+fn is_too_long(text: &str) -> bool {
+    let mut small = String::new();
+    for c in text.chars() {
+        // All numbers become one digit.
+        if !(c.is_ascii_digit() && small.ends_with('1')) {
+            small.push(if c.is_ascii_digit() { '1' } else { c });
+        }
+    }
+    steadfast_core::policy::humane::parse(&small).is_ok()
 }
 
 impl Filters {
@@ -147,9 +174,15 @@ struct Listing<'a> {
 
 pub(crate) fn list(look: &Look, filters: &Filters, json: bool, out: &mut impl Write) -> Result<u8, Box<dyn Error>> {
     let Opened { mut store, now, in_use, .. } = look.open()?;
-    let (mut shown, mut passed, mut damaged) = (Vec::new(), 0_u64, Vec::new());
+    let (mut shown, mut passed, mut damaged, mut providers) = (Vec::new(), 0_u64, Vec::new(), BTreeSet::new());
     let total = store.count();
     store.browse(Order::NewestFirst, |stored| {
+        if let Ok(stored) = &stored
+            && filters.provider.is_some()
+            && !providers.contains(&stored.entry.provider)
+        {
+            providers.insert(stored.entry.provider.clone());
+        }
         match stored {
             Ok(mut stored) if filters.pass(&stored, now) => {
                 passed += 1;
@@ -179,7 +212,7 @@ pub(crate) fn list(look: &Look, filters: &Filters, json: bool, out: &mut impl Wr
         out.flush()?;
         if shown.is_empty() && left_out == 0 {
             let what = if total == 0 { "the journal holds no operation" } else { "no operation passes these filters" };
-            eprintln!("steadfast: {what}");
+            eprintln!("steadfast: {what}{}", other_than(filters.provider.as_deref(), &providers));
         }
         if left_out > 0 {
             eprintln!("steadfast: {} more left out: raise --limit, or name filters", operations(left_out));
@@ -193,6 +226,18 @@ pub(crate) fn list(look: &Look, filters: &Filters, json: bool, out: &mut impl Wr
     }
     eprintln!("steadfast: `steadfast ops {} doctor` tells what to do", look.name());
     Ok(TROUBLE)
+}
+
+/// Which providers there are, if the one that was asked for is none of them.
+fn other_than(asked_for: Option<&str>, providers: &BTreeSet<Arc<str>>) -> String {
+    match asked_for {
+        Some(name) if !providers.is_empty() && !providers.contains(name) => {
+            let names: Vec<String> = providers.iter().take(PROVIDERS).map(|name| plain(name).into_owned()).collect();
+            let more = if providers.len() > PROVIDERS { " …" } else { "" };
+            format!(": nothing was sent to {}, but to {}{more}", plain(name), names.join(", "))
+        }
+        _ => String::new(),
+    }
 }
 
 fn print(shown: &[Stored], now: Timestamp, out: &mut impl Write) -> Result<(), Box<dyn Error>> {

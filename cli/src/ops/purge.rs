@@ -9,10 +9,11 @@ use serde::Serialize;
 use steadfast_core::Key;
 use steadfast_core::explain::Span;
 use steadfast_core::operation::Stage;
-use steadfast_store::sqlite::{OpenError, Purge};
+use steadfast_store::sqlite::{OpenError, Purge, Stored};
 use steadfast_store::{SqliteStore, Store as _};
 
 use super::TROUBLE;
+use super::find;
 use super::journal::{Look, now};
 use super::list::duration;
 use super::words::operations;
@@ -31,10 +32,11 @@ pub(crate) struct Args {
     /// Also the unresolved. Ask the provider first whether they ran.
     #[arg(long)]
     unresolved_too: bool,
-    /// Only this one, however it ended and however long ago: you know what became of it, and its key shall be free.
-    #[arg(long, value_name = "KEY", conflicts_with_all = ["unresolved_too", "dry_run"])]
+    /// Only this one, by its key or its label (`'#1b2c3d4e'`), however it ended and however long ago: you know what became of it, and its key
+    /// shall be free.
+    #[arg(long, value_name = "KEY", conflicts_with = "unresolved_too")]
     key: Option<String>,
-    /// Only tell how many would go.
+    /// Only tell what would go.
     #[arg(long)]
     dry_run: bool,
     /// Do not ask.
@@ -45,6 +47,9 @@ pub(crate) struct Args {
 #[derive(Debug, Serialize)]
 struct Purged {
     dry_run: bool,
+    /// The one that was asked for, if it was asked for by its key or its label.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<String>,
     removed: u64,
     would_remove: u64,
     /// Delivered long ago as well, and kept since they are unresolved.
@@ -56,12 +61,12 @@ pub(crate) fn purge(look: &Look, args: &Args, json: bool, out: &mut impl Write) 
         return Err("what is removed would be gone from a copy only: leave --copy out to purge the journal itself, which no client may have open".into());
     }
     if let Some(key) = &args.key {
-        return purge_one(look, key, args.yes, json, out);
+        return purge_one(look, args, key, json, out);
     }
     let older_than = args.older_than.unwrap_or(Duration::MAX);
     let purge = Purge { before: now().saturating_sub(older_than), unresolved_too: args.unresolved_too };
     let (would_remove, spared) = count(look, args, purge)?;
-    let mut purged = Purged { dry_run: args.dry_run, removed: 0, would_remove, spared };
+    let mut purged = Purged { dry_run: args.dry_run, key: None, removed: 0, would_remove, spared };
     if !args.dry_run && would_remove > 0 {
         if !args.yes && !agreed(look, older_than, would_remove)? {
             eprintln!("steadfast: nothing was removed");
@@ -90,47 +95,87 @@ pub(crate) fn purge(look: &Look, args: &Args, json: bool, out: &mut impl Write) 
 
 /// How many go, and how many are spared. The journal is closed again before anybody is asked.
 fn count(look: &Look, args: &Args, purge: Purge) -> Result<(u64, u64), Box<dyn Error>> {
-    let mut store = if args.dry_run {
-        look.open()?.store
-    } else {
-        SqliteStore::open_read_only(&look.file).map_err(|why| match why {
-            OpenError::Locked => Box::<dyn Error>::from(format!(
-                "{} is in use, and only one process may change it: stop its client first, or let the client forget by itself, after its \
-                 window; --dry-run counts all the same",
-                look.name()
-            )),
-            why => look.cannot(why).into(),
-        })?
-    };
+    let mut store = open_to_look(look, args.dry_run)?;
     let goes = store.count_purgeable(purge)?;
     let all = store.count_purgeable(Purge { unresolved_too: true, ..purge })?;
     Ok((goes, all.saturating_sub(goes)))
 }
 
+/// Opens it without changing anything: not where there is nothing to remove, nor where there is no journal. What could not be changed
+/// afterwards is refused, unless nothing is to be.
+fn open_to_look(look: &Look, dry_run: bool) -> Result<SqliteStore, Box<dyn Error>> {
+    if dry_run {
+        return Ok(look.open()?.store);
+    }
+    SqliteStore::open_read_only(&look.file).map_err(|why| match why {
+        OpenError::Locked => format!(
+            "{} is in use, and only one process may change it: stop its client first, or let the client forget by itself, after its \
+             window; --dry-run tells what would go all the same",
+            look.name()
+        )
+        .into(),
+        // A copy can be read, but to purge it frees nothing.
+        OpenError::ReadOnly | OpenError::ReadOnlyUnclosed => {
+            let name = look.name();
+            format!(
+                "{name}: the journal is read-only: give this user write access to it, to {name}-wal and {name}-mark, and to their directory; \
+                 --dry-run tells what would go all the same"
+            )
+            .into()
+        }
+        why => look.cannot(why).into(),
+    })
+}
+
 /// Removes one operation, if it was delivered.
-fn purge_one(look: &Look, key: &str, yes: bool, json: bool, out: &mut impl Write) -> Result<u8, Box<dyn Error>> {
-    let key = Key::new(key)?;
-    let mut store = look.open_to_write()?;
-    let Some(entry) = store.find(&key)? else {
+fn purge_one(look: &Look, args: &Args, key: &str, json: bool, out: &mut impl Write) -> Result<u8, Box<dyn Error>> {
+    let asked_for = Key::new(key)?;
+    let mut store = open_to_look(look, args.dry_run)?;
+    let mut found = find::named(&mut store, &asked_for)?;
+    // As with --older-than, nobody is kept out of it while a person thinks.
+    drop(store);
+    if found.len() > 1 {
+        find::complain_of_several(&found);
+        return Ok(TROUBLE);
+    }
+    let Some(stored) = found.pop() else {
         eprintln!("steadfast: {} holds no operation of this key: `ops FILE list` shows its keys", look.name());
         return Ok(TROUBLE);
     };
-    let outcome = match entry.record.stage {
+    let key = &stored.entry.record.key;
+    let outcome = match stored.entry.record.stage {
         Stage::Delivered(outcome) => outcome.name(),
         _ => return Err("this operation is under way, or nobody has its outcome yet: start its client".into()),
     };
-    if !yes && !asked(&format!("Remove {}, {outcome}? Its key becomes free.", key.as_str()), "it")? {
-        eprintln!("steadfast: nothing was removed");
-        return Ok(0);
+    let mut purged =
+        Purged { dry_run: args.dry_run, key: Some(key.as_str().to_owned()), removed: 0, would_remove: 1, spared: 0 };
+    if !args.dry_run {
+        if !args.yes && !asked(&format!("Remove {}, {outcome}? Its key becomes free.", key.as_str()), "it")? {
+            eprintln!("steadfast: nothing was removed");
+            return Ok(0);
+        }
+        if !remove_one(look, &stored)? {
+            eprintln!("steadfast: nothing was removed: {} has changed meanwhile, so look at it again", key.as_str());
+            return Ok(TROUBLE);
+        }
+        purged.removed = 1;
     }
-    let removed = u64::from(store.purge_one(&key)?);
     if json {
-        let purged = Purged { dry_run: false, removed, would_remove: removed, spared: 0 };
         writeln!(out, "{}", serde_json::to_string(&purged)?)?;
+    } else if args.dry_run {
+        writeln!(out, "1 operation would be removed: {}, {outcome}", key.as_str())?;
     } else {
-        writeln!(out, "{} removed", operations(removed))?;
+        writeln!(out, "1 operation removed: {}, {outcome}", key.as_str())?;
     }
     Ok(0)
+}
+
+/// Whether it was still what was seen, and is gone now: what was agreed to is no more than that.
+fn remove_one(look: &Look, seen: &Stored) -> Result<bool, Box<dyn Error>> {
+    let key = &seen.entry.record.key;
+    let mut store = look.open_to_write()?;
+    let is_same = store.find(key)?.is_some_and(|entry| entry == seen.entry);
+    Ok(is_same && store.purge_one(key)?)
 }
 
 fn agreed(look: &Look, older_than: Duration, count: u64) -> Result<bool, Box<dyn Error>> {
@@ -172,4 +217,42 @@ fn remove(store: &mut SqliteStore, purge: Purge, count: u64) -> Result<u64, Box<
         eprintln!("steadfast: {} were removed before this failed; the others are there", operations(gone));
     }
     Ok(removed?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use steadfast_core::operation::{Completed, Unresolved};
+    use steadfast_core::{Fingerprint, Gate, Operation, OperationPolicy, Outcome, Seed, Timestamp};
+    use steadfast_store::Entry;
+
+    use super::*;
+
+    #[test]
+    fn what_has_changed_since_it_was_seen_stays() {
+        let home = tempfile::tempdir().unwrap();
+        let look = Look { file: home.path().join("journal"), copy: false };
+        let (now, policy) = (Timestamp::from_secs(1), OperationPolicy::default());
+        let gate = &mut Gate::unlimited();
+        let turn = &mut policy.turn(now, gate);
+        let mut record =
+            Operation::new(Key::new("order-1").unwrap(), Fingerprint::new([7; 16]), Seed::new(7), turn).record();
+        let mut ended = |outcome| {
+            record.stage = Stage::Delivered(outcome);
+            Entry::new(record.clone(), Arc::from("deepvue"), now)
+        };
+        let [unresolved, completed] =
+            [Outcome::Unresolved(Unresolved::Ambiguous), Outcome::Completed(Completed::Ready)].map(&mut ended);
+        let key = unresolved.record.key.clone();
+        let store = || look.open_to_write().unwrap();
+        store().append(&[unresolved]).unwrap();
+        let seen = store().look_up(&key).unwrap().unwrap();
+        // Somebody polled on in between, and knows now how it ended.
+        store().append(&[completed]).unwrap();
+        assert!(!remove_one(&look, &seen).unwrap());
+        let seen = store().look_up(&key).unwrap().unwrap();
+        assert!(remove_one(&look, &seen).unwrap());
+        assert_eq!(store().count(), 0);
+    }
 }

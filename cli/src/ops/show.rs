@@ -2,7 +2,6 @@
 
 use std::error::Error;
 use std::io::{IsTerminal, Write, stdout};
-use std::ops::ControlFlow;
 use std::time::Duration;
 
 use base64::Engine;
@@ -12,10 +11,11 @@ use serde_json::Value;
 use steadfast_core::explain::Span;
 use steadfast_core::operation::{Record, Stage};
 use steadfast_core::{Key, Outcome, Reference, Timestamp};
-use steadfast_store::sqlite::{Order, Stored};
-use steadfast_store::{KeptAnswer, SqliteStore};
+use steadfast_store::KeptAnswer;
+use steadfast_store::sqlite::Stored;
 
 use super::TROUBLE;
+use super::find;
 use super::journal::{Look, Opened};
 use super::row::Row;
 use super::words::{day_and_time, operations, plain, relative};
@@ -65,14 +65,10 @@ pub(crate) fn show(look: &Look, args: Args, json: bool, out: &mut impl Write) ->
     let key = Key::new(args.key)?;
     let Opened { mut store, now, in_use, .. } = look.open()?;
     let total = store.count();
-    let mut found: Vec<Stored> = store.look_up(&key)?.into_iter().collect();
-    if found.is_empty() && is_label(&key) {
-        found = labelled(&mut store, &key)?;
-    }
+    let mut found = find::named(&mut store, &key)?;
     drop(store);
     if found.len() > 1 {
-        let keys: Vec<&str> = found.iter().map(|stored| stored.entry.record.key.as_str()).collect();
-        eprintln!("steadfast: this label stands for several keys: show one of {}", keys.join(", "));
+        find::complain_of_several(&found);
         return Ok(TROUBLE);
     }
     let Some(stored) = found.pop() else {
@@ -110,24 +106,6 @@ pub(crate) fn show(look: &Look, args: Args, json: bool, out: &mut impl Write) ->
         (None, false) => {}
     }
     Ok(0)
-}
-
-/// Whether it looks like what stands for a key in logs.
-fn is_label(key: &Key) -> bool {
-    let digits = key.as_str().strip_prefix('#').unwrap_or_default();
-    digits.len() == 8 && digits.bytes().all(|digit| digit.is_ascii_hexdigit())
-}
-
-/// The operations that logs name so: one, as a rule, since labels are hashes.
-fn labelled(store: &mut SqliteStore, label: &Key) -> Result<Vec<Stored>, Box<dyn Error>> {
-    let mut found = Vec::new();
-    store.browse(Order::NewestFirst, |stored| {
-        let named = |stored: &Stored| stored.entry.record.key.label().to_string().eq_ignore_ascii_case(label.as_str());
-        // A damaged row is told by `list` and `doctor`.
-        found.extend(stored.ok().filter(named));
-        ControlFlow::Continue(())
-    })?;
-    Ok(found)
 }
 
 impl<'a> Answer<'a> {

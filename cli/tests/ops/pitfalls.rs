@@ -159,3 +159,35 @@ fn show_tells_how_a_shell_goes_on_and_whether_a_payload_is_kept() {
     assert_eq!((bytes("person-6"), bytes("order-2")), (serde_json::json!({"bytes": 14}), Value::Null));
     assert!(home.says(&["show", "order-7"]).contains("Requests   0\n"));
 }
+
+/// It exits as damage does, since that is what a monitor looks for.
+#[test]
+fn a_journal_that_lost_its_first_page_is_damaged_and_no_stranger() {
+    let home = Home::with(&entries());
+    let whole = fs::read(home.journal()).unwrap();
+    fs::write(home.journal(), [&[0xff; 4096][..], &whole[4096..]].concat()).unwrap();
+    for args in [&[][..], &["show", "order-1"], &["export"], &["doctor"], &["purge", "--key", "order-1", "--yes"]] {
+        let output = home.ops(args);
+        let said = format!("{}{}", text(&output.stdout), text(&output.stderr));
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {said}");
+        assert!(
+            said.contains("the journal is damaged (its first bytes") && said.contains("restore"),
+            "{args:?}: {said}"
+        );
+    }
+    // Without anything beside it, it may be anything.
+    fs::remove_file(format!("{}-mark", home.journal())).unwrap();
+    let output = home.ops(&["doctor"]);
+    assert_eq!(output.status.code(), Some(64), "{output:?}");
+    assert!(text(&output.stderr).contains("this file is not a journal"), "{output:?}");
+}
+
+#[test]
+fn the_help_tells_what_a_list_shows_and_what_it_does_not_verify() {
+    let help = |args: &[&str]| text(&ops("journal", args).stdout).split_whitespace().collect::<Vec<_>>().join(" ");
+    let list = help(&["list", "--help"]);
+    for part in ["CREATES/SENT", "creates, polls and look-ups", "DUE", "`doctor` and `export` do"] {
+        assert!(list.contains(part), "{part}: {list}");
+    }
+    assert!(help(&["--help"]).contains("only `doctor`, `export` and `copy` verify the whole"));
+}

@@ -1,0 +1,109 @@
+//! What a purge of one key leaves alone, and how it is named.
+
+use super::*;
+
+/// The names in the directory, and what is in the files.
+fn contents(home: &Home) -> Vec<(String, Vec<u8>)> {
+    let file = |entry: std::io::Result<fs::DirEntry>| {
+        let entry = entry.unwrap();
+        (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap())
+    };
+    let mut files: Vec<_> = fs::read_dir(&home.0).unwrap().map(file).collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn where_nothing_is_to_be_removed_nothing_is_written() {
+    let nowhere = Home::new();
+    let empty = Home::new();
+    fs::write(empty.journal(), "").unwrap();
+    let unmarked = Home::with(&entries());
+    fs::remove_file(format!("{}-mark", unmarked.journal())).unwrap();
+    let always: &[&[&str]] = &[&[], &["--yes"], &["--dry-run"]];
+    let cases = [
+        (&nowhere, "order-1", always, 64, "there is no journal at this path: check its name"),
+        (&empty, "order-1", always, 64, "the file is empty"),
+        (&unmarked, "order-99", always, 1, "holds no operation of this key"),
+        (&unmarked, "order-5", always, 64, "under way"),
+        // Somebody would have to be asked.
+        (&unmarked, "order-1", &[&[]], 64, "no terminal to ask at"),
+    ];
+    for (home, key, all_flags, code, says) in cases {
+        for flags in all_flags {
+            let before = contents(home);
+            let output = home.ops(&[&["purge", "--key", key], *flags].concat());
+            assert_eq!(output.status.code(), Some(code), "{key} {flags:?}: {output:?}");
+            assert!(text(&output.stderr).contains(says), "{key} {flags:?}: {output:?}");
+            assert!(contents(home) == before, "{key} {flags:?}");
+        }
+    }
+}
+
+#[test]
+fn a_dry_run_of_one_key_tells_and_removes_nothing() {
+    let home = Home::with(&entries());
+    let before = contents(&home);
+    let said = home.says(&["purge", "--key", "order-3", "--dry-run"]);
+    assert_eq!(said, "1 operation would be removed: order-3, unresolved\n");
+    let told = home.json(&["purge", "--key", "order-3", "--dry-run"]);
+    let expected = serde_json::json!({"dry_run": true, "key": "order-3", "removed": 0, "would_remove": 1, "spared": 0});
+    assert_eq!(told, expected);
+    assert!(contents(&home) == before);
+    // By a copy, while its client runs.
+    let client = home.open();
+    assert!(home.says(&["purge", "--key", "order-3", "--dry-run"]).contains("would be removed: order-3"));
+    let refused = home.ops(&["purge", "--key", "order-3", "--yes"]);
+    assert!(text(&refused.stderr).contains("stop its client first"), "{refused:?}");
+    drop(client);
+}
+
+#[test]
+fn a_label_names_the_one_that_goes() {
+    let home = Home::with(&entries());
+    let label = |key: &str| Key::new(key).unwrap().label().to_string();
+    let said = home.says(&["purge", "--key", &label("order-2"), "--yes"]);
+    assert_eq!(said, "1 operation removed: order-2, unresolved\n");
+    assert!(!home.keys(&[]).contains(&"order-2".to_owned()));
+    let mut keys = std::collections::HashMap::new();
+    let twins = (0_u32..).find_map(|number| {
+        let key = format!("twin-{number}");
+        keys.insert(label(&key), key.clone()).map(|other| [other, key])
+    });
+    let twins = twins.unwrap();
+    let both = Home::with(&twins.clone().map(|key| entry(&key, Stage::Delivered(READY), HOUR)));
+    let output = both.ops(&["purge", "--key", &label(&twins[0]), "--yes"]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(twins.iter().all(|key| text(&output.stderr).contains(key.as_str())), "{output:?}");
+    assert_eq!(both.keys(&[]).len(), 2);
+}
+
+#[test]
+fn who_may_not_write_an_unclosed_journal_is_told_what_to_give() {
+    let home = Home::new();
+    let program = home.0.join("program");
+    fs::copy(env!("CARGO_BIN_EXE_steadfast"), &program).unwrap();
+    fs::set_permissions(&home.0, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut client = home.open();
+    client.append(&entries()).unwrap();
+    // As after a crash: its log is there, and nobody has it open.
+    let left = Home::new();
+    for suffix in ["", "-wal", "-mark"] {
+        let (from, to) = (format!("{}{suffix}", home.journal()), format!("{}{suffix}", left.journal()));
+        assert!(Command::new("cp").args([&from, &to]).status().unwrap().success());
+        fs::set_permissions(&to, fs::Permissions::from_mode(0o444)).unwrap();
+    }
+    fs::set_permissions(&left.0, fs::Permissions::from_mode(0o755)).unwrap();
+    for which in [&["--older-than", "1h"][..], &["--key", "order-1"]] {
+        let mut command = Command::new(&program);
+        command.args(["ops", &left.journal(), "purge", "--yes"]).args(which).current_dir("/");
+        if fs::write(left.0.join("probe"), "").is_ok() {
+            command.uid(65_534);
+        }
+        let output = copied(&mut command);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(64), "{said}");
+        assert!(said.contains("give this user write access to it") && said.contains("journal-mark"), "{said}");
+        assert!(!said.contains("copy it with"), "{said}");
+    }
+}
