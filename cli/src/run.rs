@@ -58,6 +58,9 @@ pub(crate) struct Args {
     /// say so. One file serves one product; FILE, FILE-wal and FILE-mark belong together.
     #[arg(long, value_name = "FILE")]
     journal: Option<PathBuf>,
+    /// The journal is a copy that was put back: what it calls planned may have been sent since, and it may lack its FILE-mark.
+    #[arg(long, requires = "journal")]
+    from_backup: bool,
     /// Keep the payload in the journal until the job has ended, so that nothing but the key is needed to go on. It is personal data.
     #[arg(long, requires = "journal")]
     keep_payload: bool,
@@ -84,8 +87,11 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode, Box<dyn Error>> {
     let mut builder = Client::builder(provider, transport).observer(move |observation| timeline.print(observation));
     let mut known = None;
     if let Some(path) = &args.journal {
-        let (store, entry) = journal::open(path, &key, payload.is_some())?;
+        let (store, entry) = journal::open(path, &key, payload.is_some(), args.from_backup)?;
         known = entry;
+        if args.from_backup {
+            builder = builder.from_backup();
+        }
         // Others that it holds are somebody else's to carry, and to have the outcomes of.
         let mine = key.clone();
         builder = builder.store(store).take_up(move |key| *key == mine);

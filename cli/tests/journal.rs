@@ -185,6 +185,24 @@ async fn run_goes_on_with_a_key_that_its_journal_knows() {
     assert_eq!((world.runs(), world.server.requests(Kind::Poll)), (1, polls));
 }
 
+/// All that was known is in the log, and the file alone was copied back: the job would run again.
+#[tokio::test(flavor = "multi_thread")]
+async fn run_begins_on_a_journal_without_its_mark_only_as_on_a_backup() {
+    let world = World::new(slower());
+    let payload = world.file("payload");
+    world.kill_at(&["--payload", &payload], "→ poll 1").await;
+    std::fs::remove_file(world.file("journal-mark")).unwrap();
+    let refused = world.run(&["--payload", &payload]).await;
+    says(&refused, 64, "FILE-mark beside it is missing or not what was written");
+    says(&refused, 64, "say so with --from-backup");
+    assert_eq!(world.server.requests(Kind::Create), 1);
+
+    // One that is a backup: what it lacks is not known, and what it has goes on.
+    says(&world.run(&["--from-backup"]).await, 0, "the provider has accepted it as ");
+    assert_eq!((world.runs(), world.server.requests(Kind::Create)), (1, 1));
+    says(&world.run(&[]).await, 0, "it has ended as completed");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn run_says_so_when_a_result_was_not_kept() {
     let world = World::new(slow());

@@ -27,8 +27,8 @@ use super::words::{day_and_time, operations, plain};
 /// missing. It is one file, with OUT-mark beside it, and only its owner may read them. A journal that is damaged is not copied. Until all is
 /// verified the copy lies in a directory `.steadfast-…` beside OUT, which is left behind only if this is killed.
 ///
-/// To go on from it, put it with its mark in the journal's place, remove FILE-wal there (and FILE-mark, if the copy has none), and have the client begin with `from_backup()`: what the
-/// copy calls planned may have been sent since.
+/// To go on from it, put it with its mark in the journal's place, remove FILE-wal there (and FILE-mark, if the copy has none), and have the client begin with
+/// `from_backup()`: what the copy calls planned may have been sent since.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The copy: a file that does not exist yet, in a directory that does.
@@ -136,7 +136,10 @@ fn print(look: &Look, copied: &Copied, at: &str, out: &mut impl Write) -> io::Re
             format!("copy {copy} and {mark} to their places, remove {name}-wal if it is there"),
         ),
         None => {
-            (String::new(), format!("copy {copy} to its place, remove {name}-wal and {name}-mark if they are there"))
+            let steps = format!(
+                "copy {copy} to its place, remove {name}-wal and {name}-mark if they are there, open it with `SqliteStore::open_backup`"
+            );
+            (String::new(), steps)
         }
     };
     writeln!(
@@ -221,7 +224,8 @@ fn close(look: &Look, home: TempDir, staged: &Path, has_mark: bool) -> Result<Ta
         why => Err(look.cannot(why).into()),
     };
     // First so, since who opens to write would make a journal of an empty file, and a new one of an old one.
-    let mut store = match SqliteStore::open_read_only(staged).map(drop).and_then(|()| SqliteStore::open(staged)) {
+    let mut store = match SqliteStore::open_read_only(staged).map(drop).and_then(|()| SqliteStore::open_backup(staged))
+    {
         Ok(store) => store,
         Err(why) => return torn(why),
     };

@@ -121,7 +121,7 @@ fn damaged(what: String) -> Examination {
 /// What it means that the file beside the journal says nothing.
 const NO_WITNESS: &str = "so nobody knows whether the log lost its end, in a crash or since it was not copied along: records may be gone without a trace. \
                           FILE, FILE-wal and FILE-mark belong together: if this is a copy, take one of all three; else compare with what you know \
-                          was submitted last. The client's next record writes FILE-mark anew";
+                          was submitted last. No client starts on it but one that opens it as a backup (`SqliteStore::open_backup`, `run --from-backup`)";
 
 /// Where a copy to restore from comes from, and how it is begun with.
 const COPIES: &str = "A copy to restore from is what `steadfast ops FILE copy OUT` wrote earlier: put OUT and OUT-mark in the journal's place, remove \

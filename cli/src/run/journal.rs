@@ -14,6 +14,11 @@ use steadfast_tokio::Unfinished;
 
 use crate::ops::plain;
 
+/// In words for this command.
+const UNMARKED: &str = "FILE-mark beside it is missing or not what was written, so that nothing shows whether the journal has lost its newest records, and \
+                        jobs that ran would run again: put FILE-mark back with the FILE-wal of the same moment, or if this is a copy that was put back, \
+                        say so with --from-backup";
+
 /// An error of the journal at this path.
 #[derive(Debug)]
 struct At {
@@ -44,13 +49,22 @@ fn name(path: &Path) -> String {
 
 /// Opens the journal, and tells what it knows of the key. Without a payload none is made, and the key must be known: a mistyped name would run
 /// a job again that another journal has.
-pub(super) fn open(path: &Path, key: &Key, has_payload: bool) -> Result<(SqliteStore, Option<Entry>), Box<dyn Error>> {
+pub(super) fn open(
+    path: &Path,
+    key: &Key,
+    has_payload: bool,
+    is_backup: bool,
+) -> Result<(SqliteStore, Option<Entry>), Box<dyn Error>> {
     let is_new = matches!(SqliteStore::open_read_only(path), Err(OpenError::Missing));
     if is_new && !has_payload {
         let what = "there is no journal at this path, and none was made: check its name; only a job that never ran anywhere begins with --payload";
         return Err(at(path, what));
     }
-    let mut journal = SqliteStore::open(path).map_err(|error| at(path, error))?;
+    let opened = if is_backup { SqliteStore::open_backup(path) } else { SqliteStore::open(path) };
+    let mut journal = opened.map_err(|error| match error {
+        OpenError::Unmarked { .. } => at(path, UNMARKED),
+        error => at(path, error),
+    })?;
     if is_new {
         eprintln!("a new journal was made at {}", name(path));
     }

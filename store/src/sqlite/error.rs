@@ -37,7 +37,7 @@ pub enum OpenError {
     ReadOnly,
     /// It can be read but not written, and its newest records are in a `-wal` that only a writer can read.
     #[error(
-        "the journal is read-only and was not closed: copy it with its -wal to where it can be written, and read that"
+        "the journal is read-only and was not closed: copy it with its -wal and -mark to where it can be written, and read that"
     )]
     ReadOnlyUnclosed,
     /// The path ends in a symbolic link.
