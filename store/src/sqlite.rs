@@ -129,8 +129,8 @@ impl SqliteStore {
     /// newest records. Its next record writes the mark anew. Start its client with `from_backup()`, which takes what the journal calls *planned* for sent.
     ///
     /// # Errors
-    /// As [`open`](SqliteStore::open), but never [`OpenError::Unmarked`]. A mark that is there and whole still counts: a journal that ends before it is
-    /// refused.
+    /// As [`open`](SqliteStore::open), but never [`OpenError::Unmarked`]; and [`OpenError::Missing`] if there is none, since who puts a copy back has one. A mark
+    /// that is there and whole still counts: a journal that ends before it is refused.
     pub fn open_backup(path: impl AsRef<Path>) -> Result<Self, OpenError> {
         Self::open_for(path.as_ref(), Access::Write, true)
     }
@@ -147,6 +147,9 @@ impl SqliteStore {
 
     fn open_for(path: &Path, access: Access, is_backup: bool) -> Result<Self, OpenError> {
         let path = files::absolute(path)?;
+        if is_backup && std::fs::metadata(&path).map_or(0, |found| found.len()) == 0 {
+            return Err(OpenError::Missing);
+        }
         let ((connection, head, mark), held) = copy::holding(&path, || {
             let connection = files::open(&path, access)?;
             let head = Head::read(&connection)?;
@@ -253,6 +256,7 @@ impl SqliteStore {
         } else {
             return Ok(());
         };
+        // For good: whoever opens it next can bring the log in.
         files::leave_log(&self.connection, true)?;
         Err(damage.into())
     }

@@ -48,10 +48,14 @@ static HELD: Mutex<Vec<FileId>> = Mutex::new(Vec::new());
 pub(super) struct Held(Option<FileId>);
 
 impl Held {
-    /// Whether the file at this path is the one that is held. Asked before each commit: it takes 0.3 µs, as measured on Linux.
+    /// Whether the file at this path is the one that is held, or nobody can tell: a process that may not look there any more still has its file. Asked before
+    /// each commit: it takes 0.3 µs, as measured on Linux.
     #[cfg(unix)]
     pub(super) fn is_at(&self, path: &Path) -> bool {
-        self.0.is_none() || id(path).ok() == self.0
+        match id(path) {
+            Ok(found) => self.0.is_none_or(|held| held == found),
+            Err(error) => !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory),
+        }
     }
 
     /// One that is open can be neither removed nor replaced.

@@ -63,9 +63,9 @@ pub enum OpenError {
         /// What there is in its place.
         state: Mark,
     },
-    /// `FILE-mark` cannot be opened to be read and written.
+    /// `FILE-mark` cannot be read or opened to be written.
     #[error(
-        "the journal's mark {} cannot be opened for writing: give this user read and write access to it; \
+        "the journal's mark {} cannot be read and written: see that this user has read and write access to it and its directory, and that the disk is well; \
          without it a lost end of the journal would not be noticed", mark.display()
     )]
     MarkUnusable {
@@ -158,7 +158,7 @@ pub(super) enum Damage {
 }
 
 impl Damage {
-    const fn advice(&self) -> &'static str {
+    pub(super) const fn advice(&self) -> &'static str {
         match self {
             Self::Overtaken => "stop this process: another one has its jobs now",
             Self::Moved => MOVED,

@@ -117,6 +117,8 @@ pub(super) struct MarkFile {
     state: Mark,
     /// The last commit could not be written to it.
     is_behind: bool,
+    /// Nothing was written yet since a backup was opened: until something is, it stays one.
+    is_backup: bool,
 }
 
 impl MarkFile {
@@ -136,7 +138,7 @@ impl MarkFile {
             Err(error) => return Err(error.into()),
         };
         if access == Access::Read {
-            return Ok(Self { path, file: None, state, is_behind: false });
+            return Ok(Self { path, file: None, state, is_behind: false, is_backup: false });
         }
         let is_new = head.sequence == 0 && !files::has_had_log(connection)?;
         if state != Mark::Whole && !is_new && !is_backup {
@@ -146,6 +148,11 @@ impl MarkFile {
         if is_new {
             // Also one that is there: who made it may have been killed before it was on disk.
             mark.make(&head.watermark())?;
+        } else if state == Mark::Whole {
+            // As it is: of the newest records nobody may have been told, and they are on disk with the next commit only.
+            mark.sync()?;
+        } else {
+            mark.is_backup = true;
         }
         Ok(mark)
     }
@@ -157,7 +164,7 @@ impl MarkFile {
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         match options.open(&path) {
-            Ok(file) => Ok(Self { path, file: Some(file), state, is_behind: false }),
+            Ok(file) => Ok(Self { path, file: Some(file), state, is_behind: false, is_backup: false }),
             Err(source) => Err(OpenError::MarkUnusable { mark: path, source }),
         }
     }
@@ -188,21 +195,27 @@ impl MarkFile {
         found.is_some_and(|found| found.holds(known).is_err())
     }
 
-    /// The first one: it and its name are on disk when this returns, so that a power failure does not make a good journal one without a mark.
+    /// It and its name are on disk when this returns, so that a power failure does not make a good journal one without a mark.
     fn make(&mut self, head: &Watermark) -> io::Result<()> {
-        self.put(head)?;
-        if let Some(file) = &self.file {
-            file.sync_all()?;
-            files::sync_directory(&self.path)?;
-        }
+        self.put(&head.to_bytes())?;
+        self.sync()?;
         self.state = Mark::Whole;
+        self.is_behind = false;
         Ok(())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        let Some(file) = &self.file else { return Ok(()) };
+        file.sync_all()?;
+        files::sync_directory(&self.path)
     }
 
     /// Before a commit: whether it says how far the journal has come, and will be able to say how much farther.
     pub(super) fn catch_up(&mut self, head: &Watermark) -> io::Result<()> {
         match self.state {
-            Mark::Whole if self.is_behind => self.put(head),
+            // It could be written, and still vouches for nothing: if this commit fails, nobody shall take the backup for a journal that was in use.
+            _ if self.is_backup => self.put(&[0; Watermark::LENGTH]).and_then(|()| self.sync()),
+            Mark::Whole if self.is_behind => self.put(&head.to_bytes()).inspect(|()| self.is_behind = false),
             Mark::Whole => Ok(()),
             Mark::Missing | Mark::Unreadable => self.make(head),
         }
@@ -210,15 +223,18 @@ impl MarkFile {
 
     /// After a commit, which is durable whatever becomes of this. In place, so that it is whole after a power failure: it lies within a sector.
     pub(super) fn write(&mut self, head: &Watermark) {
-        self.is_behind = self.put(head).is_err();
+        self.is_backup = false;
+        if self.state == Mark::Whole {
+            self.is_behind = self.put(&head.to_bytes()).is_err();
+        } else {
+            // If it fails, the next commit tries it first.
+            let _ = self.make(head);
+        }
     }
 
-    fn put(&mut self, head: &Watermark) -> io::Result<()> {
-        if let Some(file) = &mut self.file {
-            file.seek(SeekFrom::Start(0))?;
-            file.write_all(&head.to_bytes())?;
-        }
-        self.is_behind = false;
-        Ok(())
+    fn put(&mut self, bytes: &[u8; Watermark::LENGTH]) -> io::Result<()> {
+        let Some(file) = &mut self.file else { return Ok(()) };
+        file.seek(SeekFrom::Start(0))?;
+        file.write_all(bytes)
     }
 }

@@ -384,3 +384,20 @@ fn a_mark_that_cannot_be_written_any_more_stops_the_next_commit() {
     drop(store);
     assert_eq!(home.open().load().unwrap().len(), 3);
 }
+
+/// Its first commit is what makes the planned ones doubtful. If that fails, it is no journal that was in use.
+#[test]
+fn a_backup_stays_one_until_something_was_written() {
+    let home = Home::new("backup");
+    home.open().append(&[entry("one")]).unwrap();
+    fs::remove_file(home.file("-mark")).unwrap();
+    let mut store = SqliteStore::open_backup(home.file("")).unwrap();
+    assert!(store.change(|_| Err::<(), _>(Damage::Head.into())).is_err());
+    drop(store);
+    let opened = SqliteStore::open(home.file(""));
+    assert!(matches!(opened, Err(OpenError::Unmarked { state: Mark::Unreadable, .. })), "{opened:?}");
+    let mut store = SqliteStore::open_backup(home.file("")).unwrap();
+    store.append(&[entry("two")]).unwrap();
+    drop(store);
+    assert_eq!(home.open().load().unwrap(), [entry("one"), entry("two")]);
+}

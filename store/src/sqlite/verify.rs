@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use steadfast_core::operation::{Record, Stage};
 use steadfast_core::{Key, Outcome, Reference};
 
-use super::error::{Damage, Fault, RESTORE};
+use super::error::{Damage, Fault};
 use super::mark::Mark;
 use super::row::Reader;
 use super::scan::{self, Whole};
@@ -105,7 +105,8 @@ impl SqliteStore {
         match looked {
             Ok(()) => Ok(report),
             Err(Fault::Damage(damage)) => {
-                report.problem(damage, RESTORE);
+                let advice = damage.advice();
+                report.problem(damage, advice);
                 Ok(report)
             }
             Err(fault) => Err(fault.reading()),
@@ -137,7 +138,8 @@ impl SqliteStore {
                     report.count(&found.entry.record, &found.entry.provider);
                     match whole.as_mut().map(|whole| whole.count(&self.connection, &found)) {
                         Some(Err(Fault::Damage(damage))) => {
-                            report.problem(damage, RESTORE);
+                            let advice = damage.advice();
+                            report.problem(damage, advice);
                             whole = None;
                         }
                         Some(Err(fault)) => return Err(fault),
@@ -145,7 +147,8 @@ impl SqliteStore {
                     }
                 }
                 Err(Fault::Damage(damage)) => {
-                    report.problem(damage, RESTORE);
+                    let advice = damage.advice();
+                    report.problem(damage, advice);
                     whole = None;
                 }
                 Err(fault) => return Err(fault),
@@ -154,7 +157,7 @@ impl SqliteStore {
         // With a damaged row the sums are wrong for a reason that was told already.
         let head = super::Head::read(&self.connection)?;
         if head != self.head {
-            report.problem(Damage::Head, RESTORE);
+            report.problem(Damage::Head, Damage::Head.advice());
         }
         whole.map_or(Ok(()), |whole| whole.check(&head).map(drop))
     }

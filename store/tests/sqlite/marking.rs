@@ -62,6 +62,16 @@ fn without_its_mark_a_journal_is_opened_as_a_backup_only() {
     }
 }
 
+#[test]
+fn a_backup_that_is_not_there_is_not_made() {
+    let home = Home::new();
+    assert!(matches!(SqliteStore::open_backup(home.journal()), Err(OpenError::Missing)));
+    assert!(!home.journal().exists());
+    fs::write(home.journal(), "").unwrap();
+    assert!(matches!(SqliteStore::open_backup(home.journal()), Err(OpenError::Missing)));
+    assert!(!mark(&home).exists());
+}
+
 /// All that was kept lies in the log. What is left of it looks as if it had never been used.
 #[test]
 fn a_file_that_was_copied_alone_is_not_taken_for_a_new_journal() {
