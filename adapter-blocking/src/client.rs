@@ -132,7 +132,8 @@ impl Client {
     ///
     /// Waiting [`submit`](Client::submit)s get [`SubmitError::Stopped`]. Unfinished jobs are not cancelled: with a store, a later client
     /// on the same store takes them up; without one, their report is all that is known of them. When this has returned, the store is closed; a request that is
-    /// still in the air ends by its own time-out. In a hook it returns at once, and reports nothing: the client stops after it.
+    /// still in the air ends by its own time-out. In a function that the client calls and waits for (an observer, a seal)
+    /// it returns at once, and reports nothing: the client stops after it.
     pub fn shutdown(self, grace: Duration) -> Vec<Unfinished> {
         self.0.stop(grace)
     }
@@ -152,7 +153,7 @@ impl Shared {
         let (reply, unfinished) = oneshot::channel();
         let asked = self.turns.bring(Input::Command(Command::Shutdown { grace, reply }));
         if self.turns.is_ours() {
-            // In a hook: it stops once that has returned, and not before.
+            // In a function that it waits for: it stops once that has returned, and not before.
             return Vec::new();
         }
         let driver = self.driver.lock().unwrap_or_else(PoisonError::into_inner).take();

@@ -24,7 +24,7 @@ use crate::clock::Clock;
 use crate::pool::{MOST_THREADS, Pool};
 use crate::transport::Transport;
 
-/// How many times a thread lets others go first before it sleeps until it is its turn: a turn takes a microsecond or two, being woken takes longer.
+/// How many times a thread lets others go first before it sleeps until it is its turn: as a rule a turn takes a few microseconds, and being woken takes longer.
 const PATIENCE: u32 = 8;
 
 pub(crate) enum Input {
@@ -46,6 +46,8 @@ pub(crate) struct Turns {
     inbox: Mutex<Option<Vec<Input>>>,
     /// The loop's own thread, once it runs.
     own: OnceLock<Thread>,
+    /// The store's, which it waits for.
+    stores: OnceLock<ThreadId>,
 }
 
 /// None once it is over, or a turn has panicked. Its own thread takes it out.
@@ -114,6 +116,7 @@ impl Turns {
                 taken_by: Mutex::default(),
                 inbox: Mutex::new(Some(Vec::new())),
                 own: OnceLock::new(),
+                stores: OnceLock::new(),
             }
         });
         if has_store {
@@ -156,7 +159,8 @@ impl Turns {
     fn returned(&self, id: OperationId, answered: Option<Answered>) -> bool {
         let turn = self.take(|this| {
             this.is_carrier_free = true;
-            this.take_in(Input::Returned(id, answered));
+            // Behind what was there before: the job may have been cancelled.
+            this.mail.push(Input::Returned(id, answered));
             this.turn();
             (!mem::take(&mut this.is_carrier_free), this.is_sooner())
         });
@@ -167,10 +171,11 @@ impl Turns {
         comes
     }
 
-    /// Whether this thread is the loop's own, or it is its turn just now: it must not wait for the loop.
+    /// Whether the loop waits for this thread: it is its own or its store's, or it is its turn just now. So it must not wait for the loop.
     pub(crate) fn is_ours(&self) -> bool {
         let here = thread::current().id();
-        *lock(&self.taken_by) == Some(here) || self.own.get().is_some_and(|own| own.id() == here)
+        let is_its_own = self.own.get().is_some_and(|own| own.id() == here) || self.stores.get() == Some(&here);
+        is_its_own || *lock(&self.taken_by) == Some(here)
     }
 
     /// Takes a turn; `None` if it is over. After a panic it is.
@@ -393,6 +398,9 @@ pub(crate) fn narrow(policy: &mut GatePolicy) {
 /// The store's thread: it ends when the loop does.
 fn start_store(works: Receiver<Box<Work>>, turns: Weak<Turns>) -> io::Result<JoinHandle<()>> {
     thread::Builder::new().name("steadfast-journal".to_owned()).spawn(move || {
+        if let Some(turns) = turns.upgrade() {
+            let _ = turns.stores.set(thread::current().id());
+        }
         while let Ok(work) = works.recv() {
             let last = work.run(|worked| {
                 let _ = bring(&turns, Input::Worked(worked));

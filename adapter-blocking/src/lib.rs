@@ -30,7 +30,8 @@
 //!
 //! # How it works
 //!
-//! The [driver](steadfast_driver::Driver) lies behind a lock. One thread brings it what clients want and what time makes due; one more writes the journal, if there is one; and
+//! The [driver](steadfast_driver::Driver) lies behind a lock, and whoever has it takes in what clients want. One thread sees to what time makes due; one more writes the journal, if
+//! there is one; and
 //! requests in the air have a thread each, which brings the answer in itself, does what follows, and carries a next request. **A job that waits has none**: ten
 //! thousand of them need no more threads than requests that are in the air, and of those the gate's bulkhead lets out so many at a time (see [`MOST_THREADS`] for
 //! a gate that has none, or one that lets out more).

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Method, Request, Response};
-use steadfast_blocking::{Client, Finished, Outgoing, SendError, SubmitError, Transport};
+use steadfast_blocking::{Client, Finished, Outgoing, Seal, SealError, SendError, SubmitError, Transport};
 use steadfast_core::backoff::{BackoffPolicy, Growth, Jitter};
 use steadfast_core::bulkhead::BulkheadPolicy;
 use steadfast_core::engine::Limits;
@@ -365,6 +365,60 @@ fn a_client_may_be_shut_down_in_a_hook() {
     assert!(client.shutdown(ms(60_000)).is_empty());
     assert_eq!(told.recv_timeout(ms(60_000)), Ok(Some(Vec::new())));
     assert_eq!(told.recv_timeout(ms(60_000)), Err(RecvTimeoutError::Disconnected));
+}
+
+/// Shuts its client down when it is asked to seal, on the store's thread, which the driver waits for.
+struct Stopping {
+    last: Arc<Mutex<Option<Client>>>,
+    tells: Mutex<Sender<usize>>,
+}
+
+impl Seal for Stopping {
+    fn seal(&self, _: &Key, bytes: &[u8]) -> Vec<u8> {
+        let client = self.last.lock().unwrap().take();
+        let unfinished = client.map(|client| client.shutdown(ms(60_000)).len());
+        unfinished.map(|unfinished| self.tells.lock().unwrap().send(unfinished));
+        bytes.to_vec()
+    }
+
+    fn open(&self, _: &Key, sealed: &[u8]) -> Result<Vec<u8>, SealError> {
+        Ok(sealed.to_vec())
+    }
+}
+
+#[test]
+fn a_client_may_be_shut_down_by_what_seals_for_it() {
+    let (tells, told) = channel();
+    let last: Arc<Mutex<Option<Client>>> = Arc::default();
+    let seal = Stopping { last: last.clone(), tells: Mutex::new(tells) };
+    let builder = Client::builder(Plain(swift()), Script(willing())).store(MemoryStore::default());
+    let client = builder.keep_payloads().seal(seal).start().unwrap();
+    *last.lock().unwrap() = Some(client.clone());
+    let submitted = client.submit(key("order-1"), "{}");
+    assert_eq!(told.recv_timeout(ms(60_000)), Ok(0));
+    drop(submitted);
+    client.shutdown(ms(60_000));
+}
+
+/// A few threads want something while others bring answers, and no time is set that would wake anybody: none waits for a turn that nobody takes. A driver
+/// that was not woken looks again after 30 seconds, so that is what to be well below of.
+#[test]
+fn nobody_waits_for_a_turn_that_nobody_takes() {
+    const THREADS: usize = 3;
+    const JOBS: usize = 3_000;
+    let client = client(|_| answer(200, "the result"));
+    let (tells, told) = channel();
+    for thread in 0..THREADS {
+        let (client, tells) = (client.clone(), tells.clone());
+        std::thread::spawn(move || {
+            for job in 0..JOBS {
+                tells.send(client.call(key(&format!("order-{thread}-{job}")), "{}").is_ok()).unwrap();
+            }
+        });
+    }
+    for _ in 0..THREADS * JOBS {
+        assert_eq!(told.recv_timeout(ms(8_000)), Ok(true));
+    }
 }
 
 /// Of this process, as the system counts them; 0 where it does not say.

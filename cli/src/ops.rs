@@ -112,8 +112,12 @@ struct Out<W: Write> {
 
 impl<W: Write> Out<W> {
     fn noting<T>(&mut self, done: io::Result<T>) -> io::Result<T> {
+        // One that was interrupted is tried again.
         done.inspect_err(|error| {
             let kind = error.kind();
+            if kind == io::ErrorKind::Interrupted {
+                return;
+            }
             self.failed = Some(error.raw_os_error().map_or_else(|| kind.into(), io::Error::from_raw_os_error));
         })
     }

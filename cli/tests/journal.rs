@@ -197,6 +197,22 @@ async fn run_begins_on_a_journal_without_its_mark_only_as_on_a_backup() {
     says(&refused, 64, "say so with --from-backup");
     assert_eq!(world.server.requests(Kind::Create), 1);
 
+    let mistyped = world.file("journl");
+    let url = world.server.base_url();
+    let nowhere = [
+        "run",
+        "--base-url",
+        &url,
+        "--key",
+        "order-42",
+        "--payload",
+        &payload,
+        "--from-backup",
+        "--journal",
+        &mistyped,
+    ];
+    says(&steadfast(&nowhere).output().unwrap(), 64, "a backup is one that was put back, so check its name");
+    assert!(!Path::new(&mistyped).exists());
     // One that is a backup: what it lacks is not known, and what it has goes on.
     says(&world.run(&["--from-backup"]).await, 0, "the provider has accepted it as ");
     assert_eq!((world.runs(), world.server.requests(Kind::Create)), (1, 1));

@@ -395,5 +395,6 @@ async fn a_request_that_is_not_answered_at_once_begins_on_the_task_that_it_ends_
     assert!(at_once.iter().all(|id| *id == at_once[0]), "the driver's own: {at_once:?}");
     let waiting = began_on(true).await;
     let distinct: std::collections::HashSet<_> = waiting.iter().collect();
+    // The first is tried on the driver's.
     assert_eq!((waiting.len(), distinct.len()), (40, 40), "{waiting:?}");
 }

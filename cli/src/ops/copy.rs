@@ -24,7 +24,7 @@ use super::words::{day_and_time, operations, plain};
 /// Write a checked copy of the journal, whether its client runs or not: a backup.
 ///
 /// The copy is whole: every row, the chain, the head and SQLite's own structures were verified, and nothing that was durable when copying began is
-/// missing. It is one file, with OUT-mark beside it, and only its owner may read them. A journal that is damaged is not copied. Until all is
+/// missing (without a FILE-mark nothing can tell that). It is one file, with OUT-mark beside it, and only its owner may read them. A journal that is damaged is not copied. Until all is
 /// verified the copy lies in a directory `.steadfast-…` beside OUT, which is left behind only if this is killed.
 ///
 /// To go on from it, put it with its mark in the journal's place, remove FILE-wal there (and FILE-mark, if the copy has none), and have the client begin with
@@ -67,7 +67,9 @@ pub(crate) fn copy(look: &Look, args: &Args, json: bool, out: &mut impl Write) -
         let what = "there is no such directory: make it first, or name another file";
         return Err(format!("{} cannot be made: {what}", name(to)).into());
     }
-    let (now, mut may_change) = (now(), may_change(look)?);
+    // Nobody is locked out as long as nothing is wrong, and with --copy in no case.
+    let may_change_now = || if look.copy { Ok(true) } else { may_change(look) };
+    let (now, mut may_change) = (now(), true);
     let (mut tries, mut calm_tries) = (0, 0);
     let whole = loop {
         let failed =
@@ -78,7 +80,7 @@ pub(crate) fn copy(look: &Look, args: &Args, json: bool, out: &mut impl Write) -
             Taken::Torn(problems) => problems,
         };
         tries += 1;
-        let could_change = std::mem::replace(&mut may_change, self::may_change(look)?);
+        let could_change = std::mem::replace(&mut may_change, may_change_now()?);
         calm_tries = if could_change || may_change { 0 } else { calm_tries + 1 };
         if calm_tries == CALM_TRIES {
             for problem in &problems {
@@ -277,7 +279,10 @@ impl Whole {
         if cfg!(unix) {
             // What a crash could undo is not written.
             File::open(directory).and_then(|directory| directory.sync_all()).inspect_err(|_| {
-                let _ = fs::remove_file(to).and_then(|()| fs::remove_file(mark));
+                let _ = fs::remove_file(to);
+                if self.has_mark {
+                    let _ = fs::remove_file(mark);
+                }
             })?;
         }
         Ok(())

@@ -69,6 +69,10 @@ impl Look {
             OpenError::Foreign if was_journal() => {
                 return CannotOpen { file: self.name(), advice: Some(BEHEADED), why, is_damage: true };
             }
+            OpenError::Unmarked { .. } => Some(
+                "its FILE-mark is missing or not what was written, so it is not changed: `steadfast ops FILE doctor` tells what that means, and a client \
+                 that begins on it as on a backup (`steadfast run --from-backup`) writes the mark anew",
+            ),
             OpenError::Missing if fs::metadata(&self.file).is_ok() => {
                 Some("the file is empty: nothing was ever written to it, so check its name")
             }

@@ -56,6 +56,12 @@ pub(super) fn open(
     is_backup: bool,
 ) -> Result<(SqliteStore, Option<Entry>), Box<dyn Error>> {
     let is_new = matches!(SqliteStore::open_read_only(path), Err(OpenError::Missing));
+    if is_new && is_backup {
+        return Err(at(
+            path,
+            "there is no journal at this path, and none was made: a backup is one that was put back, so check its name",
+        ));
+    }
     if is_new && !has_payload {
         let what = "there is no journal at this path, and none was made: check its name; only a job that never ran anywhere begins with --payload";
         return Err(at(path, what));

@@ -28,6 +28,7 @@ fn where_nothing_is_to_be_removed_nothing_is_written() {
         (&unmarked, "order-5", always, 64, "under way"),
         // Somebody would have to be asked.
         (&unmarked, "order-1", &[&[]], 64, "no terminal to ask at"),
+        (&unmarked, "order-1", &[&["--yes"]], 64, "writes the mark anew"),
     ];
     for (home, key, all_flags, code, says) in cases {
         for flags in all_flags {
