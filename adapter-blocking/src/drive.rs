@@ -50,9 +50,10 @@ pub(crate) struct Turns {
     stores: OnceLock<ThreadId>,
 }
 
-/// None once it is over, or a turn has panicked. Its own thread takes it out.
 struct Running {
+    /// None once its own thread has taken it out, at the end.
     this: Option<Loop>,
+    /// A turn has, so there is no other.
     has_panicked: bool,
 }
 

@@ -71,8 +71,8 @@ pub(crate) struct Args {
     /// afterwards with `steadfast ops FILE`.
     #[arg(long, value_name = "FILE", value_parser = new_file)]
     journal: Option<PathBuf>,
-    /// Deepvue, and the tokio adapter, only: run the client in a process of its own and kill that (SIGKILL) so many times at random moments; each time it is started again and goes on from its
-    /// journal. The provider and its ledger stay here.
+    /// Deepvue, and the tokio adapter, only: run the client in a process of its own and kill that (SIGKILL) so many times at random moments; each time it
+    /// is started again and goes on from its journal. The provider and its ledger stay here.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     kill: Option<u32>,
     /// Serve what the client counts at this address (127.0.0.1:9464, say), under /metrics, while the demo runs: for Prometheus, or a browser. Port 0 is any that is

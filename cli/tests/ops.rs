@@ -4,6 +4,8 @@
 
 #[path = "ops/copy.rs"]
 mod copy;
+#[path = "ops/list.rs"]
+mod list;
 #[path = "ops/pitfalls.rs"]
 mod pitfalls;
 #[path = "ops/purge.rs"]
@@ -156,91 +158,6 @@ fn copied(command: &mut Command) -> Output {
 }
 
 const ALL: [&str; 7] = ["order-7", "person-6", "order-5", "order-4", "order-3", "order-2", "order-1"];
-
-#[test]
-fn a_list_has_a_line_for_each_the_newest_first() {
-    let home = Home::with(&entries());
-    let said = home.says(&[]);
-    let lines: Vec<&str> = said.lines().collect();
-    assert!(lines[0].starts_with("KEY") && lines.len() == 8, "{said}");
-    let keys: Vec<&str> = lines[1..].iter().map(|line| line.split(' ').next().unwrap()).collect();
-    assert_eq!(keys, ALL);
-    assert_eq!((home.keys(&[]), home.keys(&["list"])), (ALL.map(String::from).into(), ALL.map(String::from).into()));
-    let squeezed = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
-    assert_eq!(squeezed(lines[1]), "order-7 deepvue planned - - 0/0 2 h in 3 h 1 h ago");
-    assert_eq!(squeezed(lines[3]), "order-5 deepvue accepted - txn-of-order-5 1/3 2 h 1 h ago 1 h ago");
-    assert_eq!(squeezed(lines[5]), "order-3 deepvue delivered unresolved/ambiguous - 1/3 6 d 16 h - 3 d 8 h ago");
-    assert!(!said.contains("canary") && lines.iter().all(|line| *line == line.trim_end()), "{said}");
-}
-
-#[test]
-fn each_filter_leaves_what_it_says() {
-    let home = Home::with(&entries());
-    let cases: [(&[&str], &[&str]); 14] = [
-        (&["--state", "planned"], &["order-7"]),
-        (&["--state", "accepted", "--state", "ended"], &["order-5", "order-4"]),
-        (&["--state", "delivered"], &["order-3", "order-2", "order-1"]),
-        (&["--state", "unknown"], &["person-6"]),
-        (&["--state", "in_flight"], &[]),
-        (&["--outcome", "completed"], &["order-1"]),
-        (&["--outcome", "failed", "--outcome", "unresolved"], &["order-4", "order-3", "order-2"]),
-        (&["--provider", "other"], &["person-6"]),
-        (&["--older-than", "3h"], &["order-4", "order-3", "order-2", "order-1"]),
-        (&["--due"], &["person-6", "order-5"]),
-        (&["--unresolved"], &["person-6", "order-3", "order-2"]),
-        (&["--key-prefix", "person"], &["person-6"]),
-        (&["--unresolved", "--older-than", "1h", "--provider", "deepvue"], &["order-3", "order-2"]),
-        (&["--outcome", "rejected"], &[]),
-    ];
-    for (filters, expected) in cases {
-        assert_eq!(home.keys(filters), expected, "{filters:?}");
-        assert_eq!(home.keys(&[&["list"], filters].concat()), expected, "list {filters:?}");
-    }
-    let none = home.ops(&["--outcome", "rejected"]);
-    assert!(none.stdout.is_empty() && text(&none.stderr).contains("no operation passes"), "{none:?}");
-    assert!(!text(&none.stderr).contains("deepvue"), "{none:?}");
-    let nobody = text(&home.ops(&["--provider", "deep"]).stderr);
-    assert!(
-        nobody.contains("no operation passes these filters: nothing was sent to deep, but to deepvue, other\n"),
-        "{nobody}"
-    );
-    let done = text(&home.ops(&["--provider", "other", "--outcome", "failed"]).stderr);
-    assert!(done.ends_with("no operation passes these filters\n"), "{done}");
-}
-
-#[test]
-fn what_a_limit_leaves_out_is_said() {
-    let home = Home::with(&entries());
-    for (args, shown, left_out) in [
-        (&["--limit", "2"][..], &ALL[..2], 5),
-        (&["--limit", "7"], &ALL, 0),
-        (&["--limit", "0"], &[], 7),
-        (&["--limit", "1", "--unresolved"], &["person-6"], 2),
-    ] {
-        assert_eq!(
-            (home.keys(args), &home.json(args)["left_out"]),
-            (shown.iter().map(|key| (*key).to_owned()).collect(), &left_out.into())
-        );
-        let said = text(&home.ops(args).stderr);
-        let expected = format!("{left_out} operations more left out");
-        assert_eq!(said.contains(&expected), left_out > 0, "{args:?}: {said}");
-    }
-}
-
-#[test]
-fn json_names_what_is_on_record() {
-    let home = Home::with(&entries());
-    let listing = home.json(&["--key-prefix", "order-2"]);
-    let row = &listing["operations"][0];
-    let words = ["key", "provider", "state", "outcome", "reason", "reference"].map(|name| row[name].as_str().unwrap());
-    assert_eq!(words, ["order-2", "deepvue", "delivered", "unresolved", "poll_deadline", "txn-of-order-2"]);
-    assert_eq!((&row["creates"], &row["attempts"], &row["polls"]), (&1.into(), &3.into(), &0.into()));
-    for time in ["submitted_at", "first_sent_at", "ended_at", "updated_at"] {
-        assert!(row[time].as_str().unwrap().ends_with('Z'), "{time}: {row}");
-    }
-    assert!(row["due_at"].is_null() && row["accepted_at"].is_null(), "{row}");
-    assert_eq!((&listing["in_use"], &row["fingerprint"]), (&false.into(), &"07".repeat(16).into()));
-}
 
 #[test]
 fn show_tells_what_happened_and_what_to_do() {
@@ -416,42 +333,6 @@ fn an_export_to_a_file_is_its_owners_and_overwrites_nothing() {
 }
 
 #[test]
-fn a_purge_asks_counts_and_spares() {
-    let home = Home::with(&entries());
-    let refused = home.ops(&["purge", "--older-than", "1h"]);
-    assert_eq!(refused.status.code(), Some(64), "{refused:?}");
-    assert!(text(&refused.stderr).contains("no terminal to ask at: give --yes to remove 1 operation"), "{refused:?}");
-    let said = home.says(&["purge", "--older-than", "1h", "--dry-run"]);
-    assert!(said.contains("1 operation would be removed") && said.contains("2 operations spared"), "{said}");
-    assert_eq!(home.keys(&[]), ALL);
-    let purged = home.json(&["purge", "--older-than", "1h", "--yes"]);
-    assert_eq!((&purged["removed"], &purged["spared"]), (&1.into(), &2.into()));
-    assert_eq!(home.keys(&[]), ["order-7", "person-6", "order-5", "order-4", "order-3", "order-2"]);
-    assert!(home.says(&["purge", "--older-than", "1h", "--yes"]).contains("nothing to remove"));
-    assert!(home.says(&["purge", "--older-than", "99h", "--yes", "--unresolved-too"]).contains("operation"));
-    assert!(home.says(&["purge", "--older-than", "1h", "--yes", "--unresolved-too"]).contains("operation"));
-    assert_eq!(home.keys(&[]), ["order-7", "person-6", "order-5", "order-4"]);
-}
-
-#[test]
-fn a_purge_frees_one_key_of_which_somebody_knows() {
-    let home = Home::with(&entries());
-    let refused = |key, what: &str| {
-        let output = home.ops(&["purge", "--key", key, "--yes"]);
-        assert_eq!(output.status.code(), Some(64), "{output:?}");
-        assert!(text(&output.stderr).contains(what), "{output:?}");
-    };
-    refused("order-4", "nobody has its outcome yet");
-    refused("a b", "use letters, digits and punctuation only");
-    let asked = home.ops(&["purge", "--key", "order-2"]);
-    assert!(text(&asked.stderr).contains("no terminal to ask at: give --yes to remove it"), "{asked:?}");
-    assert_eq!(home.keys(&[]), ALL);
-    assert_eq!(home.json(&["purge", "--key", "order-2", "--yes"])["removed"], 1);
-    assert!(!home.keys(&[]).contains(&"order-2".to_owned()));
-    assert!(text(&home.ops(&["doctor"]).stdout).contains("The files are what was written"));
-}
-
-#[test]
 fn a_journal_in_use_is_looked_at_by_a_copy_and_not_changed() {
     let home = Home::with(&entries());
     let temporary = Home::new();
@@ -578,20 +459,6 @@ fn what_cannot_be_printed_is_said() {
     }
     // Whatever was done before is done, and not half.
     assert!(text(&home.ops(&["doctor"]).stdout).contains("The files are what was written"));
-}
-
-/// Its lock is held only while it reads: who pages through a list keeps no client from starting.
-#[test]
-fn a_list_that_nobody_reads_holds_no_lock() {
-    let entries: Vec<Entry> = (0..2_000).map(|number| entry(&format!("order-{number}"), Stage::Accepted, 9)).collect();
-    let home = Home::with(&entries);
-    let mut command = Command::new(env!("CARGO_BIN_EXE_steadfast"));
-    let mut child = command.args(["ops", &home.journal(), "--limit", "9999"]).stdout(Stdio::piped()).spawn().unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    assert!(lines.next().unwrap().unwrap().starts_with("KEY"));
-    home.open().append(&[entry("order-9999", Stage::Planned, 1)]).unwrap();
-    assert_eq!(lines.count(), 2_000);
-    child.wait().unwrap();
 }
 
 #[test]

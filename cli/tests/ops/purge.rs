@@ -1,4 +1,4 @@
-//! What a purge of one key leaves alone, and how it is named.
+//! What a purge removes and spares, what one of a single key leaves alone, and how that is named.
 
 use super::*;
 
@@ -107,4 +107,40 @@ fn who_may_not_write_an_unclosed_journal_is_told_what_to_give() {
         assert!(said.contains("give this user write access to it") && said.contains("journal-mark"), "{said}");
         assert!(!said.contains("copy it with"), "{said}");
     }
+}
+
+#[test]
+fn a_purge_asks_counts_and_spares() {
+    let home = Home::with(&entries());
+    let refused = home.ops(&["purge", "--older-than", "1h"]);
+    assert_eq!(refused.status.code(), Some(64), "{refused:?}");
+    assert!(text(&refused.stderr).contains("no terminal to ask at: give --yes to remove 1 operation"), "{refused:?}");
+    let said = home.says(&["purge", "--older-than", "1h", "--dry-run"]);
+    assert!(said.contains("1 operation would be removed") && said.contains("2 operations spared"), "{said}");
+    assert_eq!(home.keys(&[]), ALL);
+    let purged = home.json(&["purge", "--older-than", "1h", "--yes"]);
+    assert_eq!((&purged["removed"], &purged["spared"]), (&1.into(), &2.into()));
+    assert_eq!(home.keys(&[]), ["order-7", "person-6", "order-5", "order-4", "order-3", "order-2"]);
+    assert!(home.says(&["purge", "--older-than", "1h", "--yes"]).contains("nothing to remove"));
+    assert!(home.says(&["purge", "--older-than", "99h", "--yes", "--unresolved-too"]).contains("operation"));
+    assert!(home.says(&["purge", "--older-than", "1h", "--yes", "--unresolved-too"]).contains("operation"));
+    assert_eq!(home.keys(&[]), ["order-7", "person-6", "order-5", "order-4"]);
+}
+
+#[test]
+fn a_purge_frees_one_key_of_which_somebody_knows() {
+    let home = Home::with(&entries());
+    let refused = |key, what: &str| {
+        let output = home.ops(&["purge", "--key", key, "--yes"]);
+        assert_eq!(output.status.code(), Some(64), "{output:?}");
+        assert!(text(&output.stderr).contains(what), "{output:?}");
+    };
+    refused("order-4", "nobody has its outcome yet");
+    refused("a b", "use letters, digits and punctuation only");
+    let asked = home.ops(&["purge", "--key", "order-2"]);
+    assert!(text(&asked.stderr).contains("no terminal to ask at: give --yes to remove it"), "{asked:?}");
+    assert_eq!(home.keys(&[]), ALL);
+    assert_eq!(home.json(&["purge", "--key", "order-2", "--yes"])["removed"], 1);
+    assert!(!home.keys(&[]).contains(&"order-2".to_owned()));
+    assert!(text(&home.ops(&["doctor"]).stdout).contains("The files are what was written"));
 }
