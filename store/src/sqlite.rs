@@ -1,7 +1,8 @@
 //! Records in one SQLite file, with its log and its mark beside it: `FILE`, `FILE-wal` and `FILE-mark` belong together, also in a copy.
 //!
 //! SQLite because its crash safety is the best tested there is, and because the file can be asked: `operations` is a view with readable columns,
-//! which any SQLite tool shows while no client has the file open ([`open_copy`](SqliteStore::open_copy) shows it at any time). The version is bundled, since older ones can lose data.
+//! which any SQLite tool shows while no client has the file open ([`open_copy`](SqliteStore::open_copy) shows it at any time, and
+//! [`back_up`](SqliteStore::back_up) keeps it). The version is bundled, since older ones can lose data.
 //!
 //! What SQLite alone does not give is certainty that a file still says what was written: a flipped bit in a page is served as it is, and one in
 //! its log silently cuts off all later records. So
@@ -24,6 +25,7 @@
 //! their owner only. Removed payloads are overwritten (`secure_delete`), though the log may hold them until it is next reused. Not detected: a network
 //! file system, whose locks and syncs may be lies; keep the file on a local disk.
 
+mod backup;
 mod body;
 mod browse;
 mod columns;
@@ -62,6 +64,7 @@ use self::row::Reader;
 use self::write::{Known, Recent, Writer};
 use crate::{Entry, Store, StoreError};
 
+pub use self::backup::{BackUpError, Backup, Lock};
 pub use self::browse::{Order, Stored, iso8601};
 pub use self::error::{DamageError, OpenError};
 pub use self::mark::{Mark, Watermark};
@@ -69,7 +72,7 @@ pub use self::purge::Purge;
 pub use self::verify::{Problem, Report, UnresolvedOperation};
 
 /// Keeps records in one SQLite file, `FILE`. Its log `FILE-wal` and its mark `FILE-mark` belong to it: a sound copy is one of all three, taken while
-/// nobody has it open.
+/// nobody has it open, or what [`back_up`](SqliteStore::back_up) makes at any time.
 ///
 /// ```
 /// use std::sync::Arc;

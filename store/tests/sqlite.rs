@@ -4,6 +4,8 @@
 
 #![cfg(all(feature = "sqlite", unix))]
 
+#[path = "sqlite/backing_up.rs"]
+mod backing_up;
 #[path = "sqlite/browsing.rs"]
 mod browsing;
 #[path = "sqlite/copying.rs"]

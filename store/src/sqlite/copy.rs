@@ -1,4 +1,4 @@
-//! A journal that is in use, looked at all the same: by a copy of its files.
+//! A journal that is in use, copied all the same: to look at it, or to keep it (`sqlite/backup.rs`).
 //!
 //! A client keeps its journal locked, and writes on while the files are copied: the copy may be *torn*, made of pages of different moments. That
 //! is not prevented but found, by what finds damage:
@@ -29,7 +29,7 @@ use super::mark::{Mark, MarkFile};
 use super::{SqliteStore, scan};
 
 /// How many copies are taken at most until one is whole.
-const TRIES: u32 = 20;
+pub(super) const TRIES: u32 = 20;
 
 /// A log's header: its salts change whenever it is begun anew.
 const LOG_HEADER: usize = 32;
@@ -153,8 +153,9 @@ impl SqliteStore {
     }
 }
 
-/// Copies the files in their order. Whether the log is still the one that it was.
-fn take(path: &Path, copy: &Path) -> Result<bool, OpenError> {
+/// Copies the files of a journal in their order: what `copy` is called, and what belongs to it beside it. Whether the log is still the one that it was; if
+/// so, what opens and is whole is what was at one moment. [`OpenError::NotCopied`] is of the copy, any other error of the journal.
+pub(super) fn take(path: &Path, copy: &Path) -> Result<bool, OpenError> {
     let held = HELD.lock().unwrap_or_else(PoisonError::into_inner);
     if held.contains(&id(path)?) {
         return Err(OpenError::HeldHere);

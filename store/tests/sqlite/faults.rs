@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use rlimit::Resource;
+use steadfast_store::sqlite::{BackUpError, Lock};
 
 use super::*;
 
@@ -88,4 +89,32 @@ fn child_gets_room_again() {
         store.append(&batch(number)).unwrap();
     }
     assert_eq!(store.load().unwrap().len(), 150);
+}
+
+#[test]
+fn of_a_backup_for_which_there_is_no_room_nothing_is_left() {
+    let home = Home::new();
+    home.open().append(&[batch(0), batch(1), batch(2)].concat()).unwrap();
+    let mut holder = home.open();
+    holder.append(&batch(3)).unwrap();
+    in_a_child("faults::child_backs_up_without_room", &home.journal());
+}
+
+#[test]
+#[ignore = "a part of another, which runs it in a process of its own"]
+fn child_backs_up_without_room() {
+    let journal = PathBuf::from(env::var("JOURNAL").unwrap());
+    let names = || fs::read_dir(journal.parent().unwrap()).unwrap().count();
+    let (before, length) = (names(), fs::metadata(&journal).unwrap().len());
+    // Not enough for the file, for all but its end, and for what is in the log.
+    for room in [length / 2, length - 1, length + 4_096] {
+        limit(room);
+        let error = SqliteStore::back_up(&journal, beside(&journal, "-backup"), Lock::IfTorn).unwrap_err();
+        unlimited();
+        assert!(
+            matches!(&error, BackUpError::NotWritten { to, .. } if *to == beside(&journal, "-backup")),
+            "{error:?}"
+        );
+        assert_eq!(names(), before);
+    }
 }
