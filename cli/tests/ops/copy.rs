@@ -187,6 +187,16 @@ fn what_is_damaged_is_not_copied_and_what_has_no_mark_is_copied_without() {
     assert!(text(&output.stderr).contains("there is no journal at this path"), "{output:?}");
 }
 
+/// Its log and its mark lie beside the journal, not beside the link: what is copied without them may be an older state.
+#[test]
+fn a_link_to_a_journal_is_not_copied() {
+    let (home, link) = (Home::with(&entries()), Home::new());
+    std::os::unix::fs::symlink(home.journal(), link.journal()).unwrap();
+    let (to, output) = copy(&link, &[]);
+    assert_eq!((output.status.code(), names(&to).len()), (Some(64), 0), "{output:?}");
+    assert!(text(&output.stderr).contains("is a symbolic link: name the file itself"), "{output:?}");
+}
+
 /// Damage is told with where copies come from.
 #[test]
 fn a_doctor_names_the_command_that_makes_copies() {
