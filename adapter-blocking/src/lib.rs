@@ -42,8 +42,8 @@
 //! # Crashes and webhooks
 //!
 //! Without a store, a crash forgets the jobs under way. Give the builder one ([`Builder::store`](steadfast_driver::Builder::store), `steadfast_store::SqliteStore`), and
-//! nothing leaves that is not on disk first; the next process goes on from there. Give what your HTTP server receives of the provider's webhooks to
-//! [`Client::deliver`], and answer what it says.
+//! nothing leaves that is not on disk first; the next process goes on from there. `examples/journal.rs` shows it of a program that is killed. Give what your HTTP
+//! server receives of the provider's webhooks to [`Client::deliver`], and answer what it says.
 //!
 //! # One machine alone
 //!
