@@ -36,8 +36,8 @@
 //! thousand of them need no more threads than requests that are in the air, and of those the gate's bulkhead lets out so many at a time (see [`MOST_THREADS`] for
 //! a gate that has none, or one that lets out more).
 //!
-//! A request that is given up cannot be cut off: its thread goes on until its own time-out, and the job's next request does not leave before that. An answer that comes
-//! meanwhile still counts for what it teaches.
+//! A request that is given up cannot be cut off: its thread goes on until its own time-out, and the job's next request does not leave before that, with what is
+//! left of its own time. An answer that comes meanwhile still counts for what it teaches.
 //!
 //! # Crashes and webhooks
 //!
