@@ -198,7 +198,9 @@ impl Turns {
         if has_mail || done.is_err() {
             self.wake();
         }
-        done.map_err(|_| tracing::error!("the driver panicked: the client stops")).ok()
+        // The log may be what panicked, and the loop's own thread has still to tell those who wait.
+        let log = |_| catch_unwind(|| tracing::error!("the driver panicked: the client stops"));
+        done.map_err(log).ok()
     }
 
     /// Its own thread takes a turn, now or after the one that it is in.

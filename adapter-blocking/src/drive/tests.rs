@@ -9,6 +9,9 @@ use steadfast_core::{Key, OperationPolicy, SendSafety};
 use steadfast_driver::{Builder, Following, Outgoing, Start, StartError, SubmitError};
 use steadfast_providers::deepvue::{Credentials, Deepvue};
 use steadfast_providers::{Answer, Ask, BaseUrl, Payload, Provider, RequestError};
+use tracing::dispatcher::{Dispatch, with_default};
+use tracing::span::{self, Attributes, Record};
+use tracing::{Event, Metadata};
 
 use super::*;
 
@@ -136,4 +139,42 @@ fn a_request_that_was_held_back_has_what_is_left_of_its_time() {
     end.send(()).expect("it waits");
     let given = is_given.recv().expect("it leaves");
     assert!(given <= LIMIT - LATE, "it was given {given:?} when it had {:?} left", LIMIT - LATE);
+}
+
+/// Whose log is broken: a closed pipe, say.
+struct Broken;
+
+impl tracing::Subscriber for Broken {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &span::Id, _: &Record<'_>) {}
+
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+    fn event(&self, _: &Event<'_>) {
+        panic!("nobody can be told");
+    }
+
+    fn enter(&self, _: &span::Id) {}
+
+    fn exit(&self, _: &span::Id) {}
+}
+
+#[test]
+fn after_a_panic_of_the_log_itself_whoever_waits_is_told() {
+    let Bare(turns) = Builder::<_, _, Bare>::new(Nobody, Nobody).start().expect("it starts");
+    let (brought, waits) = submit(&turns, "order-1");
+    assert_eq!(brought, Ok(()));
+    // Of one alone, what another test's thread comes by first would be taken for what nobody hears.
+    let [log, _other] = [(); 2].map(|()| Dispatch::new(Broken));
+    let ran = catch_unwind(AssertUnwindSafe(|| with_default(&log, || turns.run())));
+    assert!(ran.is_ok(), "its thread goes down with it");
+    assert!(!matches!(waits.try_recv(), Err(oneshot::TryRecvError::Empty)));
+    assert_eq!(submit(&turns, "order-2").0, Err(Stopped));
 }
