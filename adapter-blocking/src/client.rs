@@ -156,9 +156,11 @@ impl Shared {
             // In a function that it waits for: it stops once that has returned, and not before.
             return Vec::new();
         }
-        let driver = self.driver.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // Until its thread has ended: whoever else stops it at the same time waits here, since the store is closed no sooner.
+        let mut driver = self.driver.lock().unwrap_or_else(PoisonError::into_inner);
         // A panic of the driver's would have been reported.
-        let _ = driver.map(JoinHandle::join);
+        let _ = driver.take().map(JoinHandle::join);
+        drop(driver);
         asked.map_or_else(|Stopped| Vec::new(), |()| unfinished.recv().unwrap_or_default())
     }
 }
@@ -204,8 +206,9 @@ where
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let driver = self.0.driver.lock().unwrap_or_else(PoisonError::into_inner);
-        let running = driver.as_ref().is_some_and(|driver| !driver.is_finished());
+        // Whoever has it waits for its end, and may be waiting for this.
+        let driver = self.0.driver.try_lock();
+        let running = !driver.is_ok_and(|driver| driver.as_ref().is_none_or(JoinHandle::is_finished));
         f.debug_struct("Client").field("running", &running).finish()
     }
 }
@@ -348,6 +351,96 @@ impl std::error::Error for JobError {
         match self {
             Self::Submit(error) => error.source(),
             Self::Stopped(_) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use http::Response;
+    use steadfast_core::Timestamp;
+    use steadfast_driver::{Outgoing, SendError};
+    use steadfast_providers::BaseUrl;
+    use steadfast_providers::deepvue::{Credentials, Deepvue};
+    use steadfast_store::{Entry, MemoryStore, Store, StoreError};
+
+    use super::*;
+
+    struct Nobody;
+
+    impl Transport for Nobody {
+        fn send(&self, _: Outgoing) -> Result<Response<Bytes>, SendError> {
+            Err(SendError::not_sent())
+        }
+    }
+
+    /// Says that it is closed, once it is.
+    struct Closing(MemoryStore, Arc<AtomicBool>);
+
+    impl Store for Closing {
+        fn append(&mut self, entries: &[Entry]) -> Result<(), StoreError> {
+            self.0.append(entries)
+        }
+
+        fn load(&mut self) -> Result<Vec<Entry>, StoreError> {
+            self.0.load()
+        }
+
+        fn find(&mut self, key: &Key) -> Result<Option<Entry>, StoreError> {
+            self.0.find(key)
+        }
+
+        fn forget(&mut self, before: Timestamp, most: usize) -> Result<usize, StoreError> {
+            self.0.forget(before, most)
+        }
+    }
+
+    impl Drop for Closing {
+        fn drop(&mut self) {
+            // Whoever does not wait for it is given time to be found out.
+            (0..100).for_each(|_| thread::yield_now());
+            self.1.store(true, Ordering::SeqCst);
+        }
+    }
+
+    fn start(closed: &Arc<AtomicBool>) -> Client {
+        let url = BaseUrl::parse("http://127.0.0.1:1").expect("a URL");
+        let deepvue = Deepvue::new(url, "product", Credentials::new("token", "secret").expect("credentials"));
+        let store = Closing(MemoryStore::default(), closed.clone());
+        Client::builder(deepvue.expect("a provider"), Nobody).store(store).start().expect("it starts")
+    }
+
+    /// In a hook, say, for whose end another thread waits that shuts it down.
+    #[test]
+    fn it_is_shown_while_it_is_shut_down() {
+        let client = start(&Arc::default());
+        let shuts_down = client.0.driver.lock().expect("no panic");
+        assert_eq!(format!("{client:?}"), "Client { running: true }");
+        drop(shuts_down);
+        let other = client.clone();
+        client.shutdown(Duration::ZERO);
+        assert_eq!(format!("{other:?}"), "Client { running: false }");
+    }
+
+    #[test]
+    fn whoever_of_several_has_shut_it_down_finds_the_store_closed() {
+        for _ in 0..100 {
+            let closed = Arc::default();
+            let client = start(&closed);
+            let together = Barrier::new(2);
+            let shut_down = |client: Client| {
+                together.wait();
+                client.shutdown(Duration::ZERO);
+                assert!(closed.load(Ordering::SeqCst));
+            };
+            let other = client.clone();
+            thread::scope(|scope| {
+                scope.spawn(|| shut_down(client));
+                scope.spawn(|| shut_down(other));
+            });
         }
     }
 }

@@ -28,6 +28,12 @@ impl Clock {
         self.anchored.now(passed, by_wall.saturating_sub(passed))
     }
 
+    /// As if so much time had passed.
+    #[cfg(test)]
+    pub(crate) fn forward(&mut self, span: Duration) {
+        self.monotonic -= span;
+    }
+
     /// How long to wait for a deadline of the engine: until then, or less.
     pub(crate) fn wait_for(&mut self, deadline: Option<Timestamp>) -> Duration {
         deadline.map_or(LONGEST_WAIT, |at| at.saturating_since(self.now())).min(LONGEST_WAIT)

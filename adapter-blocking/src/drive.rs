@@ -5,6 +5,9 @@
 //! loop's own thread sleeps until time or the inbox wants something. Requests go to a pool, whose threads bring their answers in themselves: what follows
 //! from an answer, often the job's next request, needs no other thread to wake up. The work of a store that may block is done on a thread of its own.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::mem;
@@ -195,7 +198,9 @@ impl Turns {
         if has_mail || done.is_err() {
             self.wake();
         }
-        done.map_err(|_| tracing::error!("the driver panicked: the client stops")).ok()
+        // The log may be what panicked, and the loop's own thread has still to tell those who wait.
+        let log = |_| catch_unwind(|| tracing::error!("the driver panicked: the client stops"));
+        done.map_err(log).ok()
     }
 
     /// Its own thread takes a turn, now or after the one that it is in.
@@ -293,7 +298,9 @@ impl Loop {
                     self.perform_tasks();
                 }
                 self.in_the_air.remove(&id);
-                if let Some(next) = self.held.remove(&id) {
+                if let Some(mut next) = self.held.remove(&id) {
+                    // It is given up when it would have been without the wait: in the air after that, it would have the one after it wait as well.
+                    next.outgoing.timeout = next.outgoing.attempt.until.saturating_since(now);
                     self.send(next);
                 }
             }
@@ -380,7 +387,7 @@ fn carry(transport: &impl Transport, sending: Sending<()>, waited: Duration) -> 
     outgoing.timeout = outgoing.timeout.saturating_sub(waited);
     let came = reader.span().in_scope(|| {
         if outgoing.timeout == Duration::ZERO {
-            return Err(SendError::not_sent().because("all of its time went by before a thread was free"));
+            return Err(SendError::not_sent().because("all of its time went by before it could leave"));
         }
         catch_unwind(AssertUnwindSafe(|| transport.send(outgoing))).unwrap_or_else(|_| {
             tracing::error!("the transport panicked: what became of its request is not known");
@@ -411,97 +418,4 @@ fn start_store(works: Receiver<Box<Work>>, turns: Weak<Turns>) -> io::Result<Joi
             }
         }
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use bytes::Bytes;
-    use http::{Request, Response};
-    use steadfast_core::engine::Limits;
-    use steadfast_core::operation::Reading;
-    use steadfast_core::retry::Failure;
-    use steadfast_core::{Key, OperationPolicy};
-    use steadfast_driver::{Builder, Following, Outgoing, Start, StartError, SubmitError};
-    use steadfast_providers::{Answer, Ask, Payload, Provider, RequestError};
-
-    use super::*;
-
-    /// Of whom nothing is asked.
-    struct Nobody;
-
-    impl Provider for Nobody {
-        fn name(&self) -> &'static str {
-            "nobody"
-        }
-
-        fn policy(&self) -> OperationPolicy {
-            OperationPolicy::default()
-        }
-
-        fn request(&self, _: &Ask<'_>) -> Result<Request<Bytes>, RequestError> {
-            Err(RequestError::Unsendable("anything"))
-        }
-
-        fn read(&self, _: &Answer<'_>) -> Result<Reading, Failure> {
-            Ok(Reading::Ready)
-        }
-    }
-
-    impl Transport for Nobody {
-        fn send(&self, _: Outgoing) -> Result<Response<Bytes>, SendError> {
-            Err(SendError::not_sent())
-        }
-    }
-
-    struct Bare(Arc<Turns>);
-
-    impl Start<Nobody, Nobody> for Bare {
-        type Started = Result<Self, StartError>;
-
-        fn start(builder: Builder<Nobody, Nobody, Self>) -> Self::Started {
-            let (provider, transport, settings) = builder.into_parts();
-            let loaded = settings.load("nobody")?;
-            let mut clock = Clock::start();
-            let driver = Driver::new(Arc::new(provider), loaded, clock.now());
-            Turns::new(driver, clock, transport, false).map_err(StartError::NoThread).map(Self)
-        }
-    }
-
-    type Reply = oneshot::Receiver<Result<Following, SubmitError>>;
-
-    fn submit(turns: &Turns, key: &str) -> (Result<(), Stopped>, Reply) {
-        let (reply, taken) = oneshot::channel();
-        let submit = Submit::new(Key::new(key).expect("a key"), Payload::default(), reply);
-        (turns.bring(Input::Submit(submit)), taken)
-    }
-
-    #[test]
-    fn after_a_panic_in_a_turn_whoever_waits_is_told() {
-        let Bare(turns) = Builder::<_, _, Bare>::new(Nobody, Nobody).start().expect("it starts");
-        let (brought, waits) = submit(&turns, "order-1");
-        assert_eq!((brought, turns.is_ours()), (Ok(()), false));
-        // With it at hand, and before it is taken in.
-        assert_eq!(turns.take(|_| panic!("as it was told to")), None::<()>);
-        assert!(!turns.is_ours());
-        assert_eq!(turns.take(|_| ()), None, "it is over");
-        let (_, too_late) = submit(&turns, "order-2");
-        turns.run();
-        assert!(waits.recv().is_err() && too_late.recv().is_err(), "the client has stopped");
-        assert_eq!(submit(&turns, "order-3").0, Err(Stopped));
-    }
-
-    #[test]
-    fn what_is_done_in_a_turn_makes_room_in_the_same_turn() {
-        let limits = Limits { live: 1, ..Limits::default() };
-        let builder = Builder::<_, _, Bare>::new(Nobody, Nobody).limits(limits);
-        let Bare(turns) = builder.start().expect("it starts");
-        let bring = |command| turns.bring(Input::Command(command)).expect("it runs");
-        bring(Command::Hold(Duration::from_secs(3_600)));
-        let [(_, first), (_, second)] = ["order-1", "order-2"].map(|key| submit(&turns, key));
-        assert_eq!(turns.take(|this| (this.turn(), this.waiting.len()).1), Some(1));
-        let first = first.try_recv().expect("it was told").expect("it is taken in");
-        bring(Command::Cancel(first.id.expect("it is under way")));
-        assert_eq!(turns.take(|this| (this.turn(), this.waiting.len()).1), Some(0));
-        assert!(second.try_recv().expect("it was told").is_ok());
-    }
 }

@@ -36,14 +36,14 @@
 //! thousand of them need no more threads than requests that are in the air, and of those the gate's bulkhead lets out so many at a time (see [`MOST_THREADS`] for
 //! a gate that has none, or one that lets out more).
 //!
-//! A request that is given up cannot be cut off: its thread goes on until its own time-out, and the job's next request does not leave before that. An answer that comes
-//! meanwhile still counts for what it teaches.
+//! A request that is given up cannot be cut off: its thread goes on until its own time-out, and the job's next request does not leave before that, with what is
+//! left of its own time. An answer that comes meanwhile still counts for what it teaches.
 //!
 //! # Crashes and webhooks
 //!
 //! Without a store, a crash forgets the jobs under way. Give the builder one ([`Builder::store`](steadfast_driver::Builder::store), `steadfast_store::SqliteStore`), and
-//! nothing leaves that is not on disk first; the next process goes on from there. Give what your HTTP server receives of the provider's webhooks to
-//! [`Client::deliver`], and answer what it says.
+//! nothing leaves that is not on disk first; the next process goes on from there. `examples/journal.rs` shows it of a program that is killed. Give what your HTTP
+//! server receives of the provider's webhooks to [`Client::deliver`], and answer what it says.
 //!
 //! # One machine alone
 //!

@@ -13,8 +13,8 @@ use steadfast_driver::Sending;
 /// The most threads for requests: 64. A gate without a bulkhead gets one of this size, and one whose bulkhead would let out more is narrowed.
 pub const MOST_THREADS: NonZeroU32 = NonZeroU32::MIN.saturating_add(63);
 
-/// How long a thread waits for a next request before it ends.
-const IDLE: Duration = Duration::from_secs(10);
+/// How long a thread waits for a next request before it ends. In a test, longer than any machine takes for it.
+const IDLE: Duration = Duration::from_secs(if cfg!(test) { 3_600 } else { 10 });
 
 /// Dropped, it starts nothing more; what runs ends by itself.
 pub(crate) struct Pool(Arc<Shared>);
@@ -122,5 +122,149 @@ impl Shared {
             }
         }
         state.threads -= 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+    use std::iter;
+    use std::sync::mpsc::{Receiver, Sender, channel};
+    use std::thread::ThreadId;
+
+    use steadfast_core::gate::GatePolicy;
+    use steadfast_core::{Key, Timestamp};
+    use steadfast_driver::{Builder, Driver, Submit, Task};
+    use steadfast_providers::deepvue::{Credentials, Deepvue};
+    use steadfast_providers::{BaseUrl, Provider};
+
+    use super::*;
+
+    const MOST: usize = MOST_THREADS.get() as usize;
+
+    /// Long enough for whatever happens at all.
+    const WHILE: Duration = Duration::from_secs(60);
+
+    /// A request with a thread, which goes on when it is told whether it has left one for itself.
+    struct Carried {
+        id: OperationId,
+        thread: ThreadId,
+        ends: Sender<bool>,
+    }
+
+    fn pool() -> (Pool, Receiver<Carried>) {
+        let (tells, told) = channel();
+        let pool = Pool::new(move |request, _| {
+            let (ends, end) = channel();
+            let _ = tells.send(Carried { id: request.id(), thread: thread::current().id(), ends });
+            end.recv().unwrap_or_default()
+        });
+        (pool, told)
+    }
+
+    impl Pool {
+        fn takes(&self, request: Box<Sending<()>>, for_itself: bool) {
+            self.carry(request, for_itself).expect("a thread");
+        }
+
+        /// Waits until so many threads have nothing to do, and none is on its way.
+        fn rests(&self, idle: usize) {
+            while self.0.lock().idle != idle {
+                thread::yield_now();
+            }
+            assert_eq!(self.0.lock().coming, 0);
+        }
+
+        fn threads(&self) -> usize {
+            self.0.lock().threads
+        }
+    }
+
+    /// One of a job each.
+    fn requests() -> impl Iterator<Item = Box<Sending<()>>> {
+        let url = BaseUrl::parse("http://127.0.0.1:1").expect("a URL");
+        let deepvue = Deepvue::new(url, "product", Credentials::new("token", "secret").expect("credentials"));
+        let builder = Builder::<_, (), ()>::new(deepvue.expect("a provider"), ()).gate(GatePolicy::none());
+        let (provider, (), settings) = builder.into_parts();
+        let loaded = settings.load(provider.name()).expect("no store");
+        let now = Timestamp::from_secs(1_700_000_000);
+        let (mut driver, mut jobs) = (Driver::new(Arc::new(provider), loaded, now), 0);
+        iter::from_fn(move || {
+            jobs += 1;
+            let (reply, _) = oneshot::channel();
+            let key = Key::new(format!("order-{jobs}")).expect("a key");
+            driver.submit(Submit::new(key, "{}".into(), reply), now);
+            iter::from_fn(|| driver.pop_task(now)).find_map(|task| match task {
+                Task::Send(sending) => Some(sending),
+                _ => None,
+            })
+        })
+    }
+
+    /// However many come at once, and whoever leaves the next one to whom: none is left, and no thread is too many.
+    #[test]
+    fn a_burst_has_as_many_threads_as_there_may_be_and_all_of_it_is_carried() {
+        let ((pool, carried), mut requests) = (pool(), requests());
+        let (mut left, mut busy) = (HashSet::new(), VecDeque::new());
+        let mut takes = |left: &mut HashSet<_>, for_itself| {
+            let request = requests.next().expect("another job");
+            left.insert(request.id());
+            pool.takes(request, for_itself);
+        };
+        (0..3 * MOST).for_each(|_| takes(&mut left, false));
+        let mut more = (0..2 * MOST).map(|number| number % 2 == 0);
+        while !left.is_empty() {
+            // As many as there may be, at once.
+            while busy.len() < left.len().min(MOST) {
+                busy.push_back(carried.recv_timeout(WHILE).expect("a thread"));
+            }
+            let Carried { id, ends, .. } = busy.pop_front().expect("one is left");
+            assert!(left.remove(&id) && pool.threads() == MOST);
+            let for_itself = more.next().inspect(|for_itself| takes(&mut left, *for_itself));
+            ends.send(for_itself.unwrap_or_default()).expect("it waits");
+        }
+        pool.rests(MOST);
+    }
+
+    #[test]
+    fn a_thread_that_is_about_to_come_is_counted_on_until_it_has() {
+        let ((pool, carried), mut requests) = (pool(), requests());
+        let mut next = || requests.next().expect("another job");
+        let takes = |request| {
+            pool.takes(request, false);
+            carried.recv_timeout(WHILE).expect("a thread")
+        };
+        let (first, second) = (takes(next()), takes(next()));
+        second.ends.send(false).expect("it waits");
+        pool.rests(1);
+        // One is for the first, which has not come yet, and one for the second, which has nothing to do. Who takes which does not matter.
+        pool.takes(next(), true);
+        pool.takes(next(), false);
+        assert_eq!(pool.threads(), 2);
+        first.ends.send(true).expect("it waits");
+        let both = [(); 2].map(|()| carried.recv_timeout(WHILE).expect("a thread"));
+        let threads: HashSet<_> = both.iter().map(|carried| carried.thread).collect();
+        assert_eq!(threads, HashSet::from([first.thread, second.thread]));
+        // Now both are busy, for who knows how long.
+        let third = takes(next());
+        assert!(!threads.contains(&third.thread));
+        assert_eq!(pool.threads(), 3);
+    }
+
+    #[test]
+    fn a_thread_that_comes_in_vain_is_there_for_the_next() {
+        let ((pool, carried), mut requests) = (pool(), requests());
+        let mut next = || requests.next().expect("another job");
+        pool.takes(next(), false);
+        let first = carried.recv_timeout(WHILE).expect("a thread");
+        let cancelled = next();
+        let id = cancelled.id();
+        pool.takes(cancelled, true);
+        assert!(pool.drop_waiting(id) && !pool.drop_waiting(id));
+        first.ends.send(true).expect("it waits");
+        pool.rests(1);
+        pool.takes(next(), false);
+        assert_eq!(carried.recv_timeout(WHILE).expect("a thread").thread, first.thread);
+        assert_eq!(pool.threads(), 1);
     }
 }

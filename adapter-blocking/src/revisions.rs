@@ -87,7 +87,11 @@ pub(crate) type Subscribed = Arc<Mutex<Option<Vec<Weak<Subscriber>>>>>;
 pub(crate) fn subscribe(subscribed: &Subscribed) -> Revisions {
     let subscriber = Arc::<Subscriber>::default();
     match &mut *subscribed.lock().unwrap_or_else(PoisonError::into_inner) {
-        Some(all) => all.push(Arc::downgrade(&subscriber)),
+        Some(all) => {
+            // Who only ever comes and goes, while nothing is told, must not be kept for that.
+            all.retain(|subscriber| subscriber.strong_count() > 0);
+            all.push(Arc::downgrade(&subscriber));
+        }
         None => subscriber.stop(),
     }
     Revisions(subscriber)
@@ -118,5 +122,22 @@ impl Drop for Told {
     fn drop(&mut self) {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         all.iter().flatten().filter_map(Weak::upgrade).for_each(|subscriber| subscriber.stop());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_gone_is_forgotten_though_nothing_was_told() {
+        let all: Subscribed = Arc::new(Mutex::new(Some(Vec::new())));
+        let stays = subscribe(&all);
+        for _ in 0..100 {
+            drop(subscribe(&all));
+        }
+        let known = all.lock().expect("no panic").take().unwrap_or_default();
+        assert!(known.len() <= 2, "{} are known", known.len());
+        assert!(known[0].ptr_eq(&Arc::downgrade(&stays.0)));
     }
 }

@@ -259,6 +259,40 @@ fn a_panic_in_the_programs_code_poisons_nothing() {
     assert_eq!(client.call(key("order-1"), "{}").unwrap().outcome, READY);
 }
 
+/// What a panic leaves behind, and one does not even get rid of.
+struct Rubble;
+
+impl Drop for Rubble {
+    fn drop(&mut self) {
+        panic!("nobody gets rid of it");
+    }
+}
+
+/// Of a request whose thread came to grief nothing is known, not even that it failed: it is over at its time-out, and the job's next one leaves.
+#[test]
+fn a_request_that_ends_without_an_answer_costs_its_time_and_no_more() {
+    let soon = BackoffPolicy::new(Growth::Fixed(ms(1)), ms(1), Jitter::None).unwrap();
+    let short = RetryPolicy::new(5, ms(60_000), ms(250), soon.clone()).unwrap();
+    let poll = PollPolicy::new(soon, 1_000, ms(60_000), short.clone()).unwrap();
+    let policy = swift().with_create(short).unwrap().with_poll(poll);
+    // The create, and the first poll.
+    for attempt in [1, 2] {
+        let willing = willing();
+        let transport = move |outgoing: Outgoing| {
+            if (outgoing.key.as_str(), outgoing.attempt.id.0) == ("order-1", attempt) {
+                std::panic::panic_any(Rubble);
+            }
+            willing(outgoing)
+        };
+        let client = Client::builder(Plain(policy.clone()), Script(transport)).start().unwrap();
+        for order in ["order-1", "order-2"] {
+            let finished = client.call(key(order), "{}").unwrap();
+            assert_eq!(finished.outcome, READY, "{order}, attempt {attempt}");
+        }
+        assert!(client.shutdown(Duration::ZERO).is_empty());
+    }
+}
+
 #[test]
 fn a_shutdown_says_what_is_unfinished_and_a_later_client_goes_on() {
     let directory = std::env::temp_dir().join(format!("steadfast-blocking-{}", std::process::id()));
