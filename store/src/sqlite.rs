@@ -209,6 +209,7 @@ impl SqliteStore {
             let mut tools = Work { connection, reader, writer, head, places, recent, changes };
             let worked = run(connection, "BEGIN IMMEDIATE").and_then(|()| {
                 let result = work(&mut tools)?;
+                tools.writer.flush()?;
                 tools.head.replace(&before, connection)?;
                 Ok(result)
             });
@@ -388,7 +389,10 @@ impl Work<'_> {
         let key = &entry.record.key;
         match self.recent.get(name, entry) {
             Some(known) => Ok(Some(known)),
-            None => Ok(self.reader.find(self.connection, self.places, key)?.as_ref().map(Known::of)),
+            None => {
+                self.writer.flush()?;
+                Ok(self.reader.find(self.connection, self.places, key)?.as_ref().map(Known::of))
+            }
         }
     }
 
@@ -409,6 +413,7 @@ impl Work<'_> {
 
     /// Removes those of these rows of which `goes` holds, and which have not changed since the time that is told of them. Tells how many.
     fn remove_all(&mut self, rows: &[(Timestamp, i64)], goes: impl Fn(&Entry) -> bool) -> Result<usize, Fault> {
+        self.writer.flush()?;
         let mut gone = 0;
         for (at, first) in rows {
             let row = self.reader.row(self.connection, *first)?;

@@ -1,7 +1,8 @@
 //! A commit that failed at its sync, which no test can bring about from outside: what is in the log, and what is known of it.
 
 use std::sync::Arc;
-use std::{env, fs, process};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::{env, fs, process, slice};
 
 use proptest::prelude::*;
 use rusqlite::types::Value;
@@ -173,15 +174,69 @@ fn what_was_rolled_back_is_not_remembered() {
     assert_eq!(home.open().load().unwrap(), [entry("one"), entry("two")]);
 }
 
+/// A row that keeps nothing beside its record is replaced without a look at it.
 #[test]
-fn a_row_that_is_not_where_it_was_left_is_not_replaced() {
+fn a_row_that_is_gone_is_written_again_and_one_that_was_moved_is_found() {
     let home = Home::new("not-there");
     let mut store = home.open();
     store.append(&[entry("one")]).unwrap();
+    store.connection.execute("DELETE FROM records", []).unwrap();
+    store.append(&[entry("one")]).unwrap();
+    drop(store);
+    let mut store = home.open();
+    assert_eq!(store.load().unwrap(), [entry("one")]);
+
+    store.append(&[entry("one")]).unwrap();
+    store.connection.execute("UPDATE records SET first = 9", []).unwrap();
+    store.append(&[entry("one")]).unwrap();
+    drop(store);
+    assert!(home.open().load().unwrap_err().is_certain());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Rows are written several at a time, and those that keep something one at a time: whatever a commit has of both, of one key or of many, its order counts.
+    #[test]
+    fn a_commit_leaves_what_its_entries_leave_one_after_the_other(
+        commits in prop::collection::vec(prop::collection::vec((0..40_u8, 0..4_u8, prop::bool::weighted(0.05)), 1..120), 1..4),
+    ) {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let home = Home::new(&format!("order-{}", NEXT.fetch_add(1, Ordering::Relaxed)));
+        let (mut store, mut model) = (home.open(), crate::MemoryStore::default());
+        for commit in commits {
+            let of = |(key, stage, keeps): (u8, u8, bool)| {
+                let mut entry = entry(&format!("order-{key}"));
+                entry.record.attempts = u32::from(stage);
+                entry.record.stage = if stage == 3 { Stage::Accepted } else { Stage::InFlight };
+                if keeps { entry.with_payload([key]) } else { entry }
+            };
+            let entries: Vec<_> = commit.into_iter().map(of).collect();
+            store.append(&entries).unwrap();
+            model.append(&entries).unwrap();
+        }
+        let sorted = |mut entries: Vec<Entry>| {
+            entries.sort_by(|a, b| a.record.key.cmp(&b.record.key));
+            entries
+        };
+        let expected = sorted(model.load().unwrap());
+        prop_assert_eq!(&sorted(store.load().unwrap()), &expected);
+        drop(store);
+        prop_assert_eq!(&sorted(home.open().load().unwrap()), &expected);
+    }
+}
+
+#[test]
+fn a_row_that_keeps_something_and_is_not_where_it_was_left_is_not_replaced() {
+    let home = Home::new("not-there-kept");
+    let mut store = home.open();
+    let kept = entry("one").with_payload(*b"payload");
+    store.append(slice::from_ref(&kept)).unwrap();
     store.connection.execute("UPDATE records SET first = 9", []).unwrap();
     assert!(store.append(&[entry("one")]).unwrap_err().is_certain());
     store.connection.execute("UPDATE records SET first = 1", []).unwrap();
     store.append(&[entry("one")]).unwrap();
+    assert_eq!(store.load().unwrap(), [kept]);
 }
 
 #[test]
@@ -304,7 +359,7 @@ proptest! {
     #[test]
     fn what_is_remembered_is_what_would_be_read(steps in prop::collection::vec(any_step(), 1..12)) {
         static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
-        let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let homes = [Home::new(&format!("remembers-{number}")), Home::new(&format!("reads-{number}"))];
         let mut stores = homes.each_ref().map(Home::open);
         let mut memory = crate::MemoryStore::default();
@@ -318,7 +373,7 @@ proptest! {
             if let Step::Append(entries) = &step {
                 // Each alone: within a transaction it would remember.
                 for entry in entries {
-                    reads.append(std::slice::from_ref(entry)).unwrap();
+                    reads.append(slice::from_ref(entry)).unwrap();
                     reads.recent.clear();
                 }
                 remembers.append(entries).unwrap();

@@ -116,12 +116,33 @@ impl Recent {
     }
 }
 
-/// Writes rows. Each statement is looked up once.
+/// How many rows a statement carries.
+const BATCH: usize = 16;
+
+/// For one row, and for [`BATCH`] of them.
+type Statements = [&'static str; 2];
+
+macro_rules! statements {
+    ($verb:literal) => {
+        [
+            concat!($verb, " INTO records (first, body) VALUES (?, ?)"),
+            concat!(
+                $verb,
+                " INTO records (first, body) VALUES (?, ?), (?, ?), (?, ?), (?, ?), (?, ?), (?, ?), (?, ?), (?, ?), \
+                 (?, ?), (?, ?), (?, ?), (?, ?), (?, ?), (?, ?), (?, ?), (?, ?)"
+            ),
+        ]
+    };
+}
+
+/// Writes rows. Each statement is looked up once, and those that carry rows in batches are carried out for [`BATCH`] of them at once: what a statement
+/// costs beside its rows is most of what one row would cost.
 pub(super) struct Writer<'a> {
     connection: &'a Connection,
+    new: Rows<'a>,
+    next: Rows<'a>,
     insert: Option<CachedStatement<'a>>,
     replace: Option<CachedStatement<'a>>,
-    go_on: Option<CachedStatement<'a>>,
     encoder: Encoder,
 }
 
@@ -133,46 +154,97 @@ const INSERT: &str =
 const REPLACE: &str = "UPDATE records SET body = ?2, payload = coalesce(?3, iif(?6, payload, NULL)), \
      answer_status = coalesce(?4, iif(?7, answer_status, NULL)), answer_body = coalesce(?5, iif(?7, answer_body, NULL)) WHERE first = ?1";
 
-/// The same, leaving what is kept beside the record as it is.
-const GO_ON: &str = "UPDATE records SET body = ?2 WHERE first = ?1";
-
 impl<'a> Writer<'a> {
     pub(super) fn new(connection: &'a Connection) -> Self {
-        Self { connection, insert: None, replace: None, go_on: None, encoder: Encoder::default() }
+        let encoder = Encoder::default();
+        // To replace all of a row that keeps nothing beside its record, SQLite need not read it.
+        let (new, next) = (Rows::new(statements!("INSERT")), Rows::new(statements!("REPLACE")));
+        Self { connection, new, next, insert: None, replace: None, encoder }
     }
 
-    /// Writes the entry's row at this place of the chain, over the key's earlier one if there is one. Tells what is then known of it.
+    /// Writes the entry's row at this place of the chain, over the key's earlier one if there is one; in the file it is after [`flush`](Writer::flush). Tells
+    /// what is then known of it.
     pub(super) fn write(&mut self, place: &Place, entry: &Entry, earlier: Option<&Known>) -> Result<Known, Fault> {
-        let Self { connection, insert, replace, go_on, encoder } = self;
         let kept = earlier.map_or_else(|| Kept::of(entry), |earlier| earlier.followed_by(entry));
         let times = earlier.map_or_else(|| times(entry), |earlier| earlier.times_with(entry));
-        let hash = encoder.encode(place, entry, &kept, times, earlier.map_or(0, |earlier| earlier.length))?;
-        let (first, body) = (place.first, encoder.body());
+        let hash = self.encoder.encode(place, entry, &kept, times, earlier.map_or(0, |earlier| earlier.length))?;
+        let (first, body) = (place.first, self.encoder.body());
         let (outcome, length) = (columns::outcome(entry.record.stage), body.len());
         let known = Known { first, hash, kept, outcome, times, job: job(entry), length };
+        if kept == Kept::default() {
+            let rows = if earlier.is_none() { &mut self.new } else { &mut self.next };
+            rows.add(first, body);
+            if rows.is_full() {
+                self.flush()?;
+            }
+            return Ok(known);
+        }
+        // Its row may be among those that are still to be written.
+        self.flush()?;
+        let Self { connection, insert, replace, encoder, .. } = self;
+        let body = encoder.body();
         // A payload that is not kept any more, since the job has ended, is not written for the first time either.
         let payload = entry.payload.as_ref().filter(|_| kept.payload.is_some());
         let (status, answer) = (entry.answer.as_ref().map(|it| it.status), entry.answer.as_ref().map(|it| &it.body));
-        let keeps_nothing_new = entry.payload.is_none() && entry.answer.is_none();
-        let written = match earlier {
-            None => {
-                let insert = prepared(insert, connection, INSERT)?;
-                insert.execute((first, body, payload, status, answer))?
-            }
-            Some(earlier) if keeps_nothing_new && earlier.kept == kept => {
-                let go_on = prepared(go_on, connection, GO_ON)?;
-                go_on.raw_bind_parameter(1, first)?;
-                go_on.raw_bind_parameter(2, body)?;
-                go_on.raw_execute()?
-            }
-            Some(_) => {
-                let replace = prepared(replace, connection, REPLACE)?;
-                let keeps = (kept.payload.is_some(), kept.answer.is_some());
-                replace.execute((first, body, payload, status, answer, keeps.0, keeps.1))?
-            }
+        let written = if earlier.is_some() {
+            let replace = prepared(replace, connection, REPLACE)?;
+            let keeps = (kept.payload.is_some(), kept.answer.is_some());
+            replace.execute((first, body, payload, status, answer, keeps.0, keeps.1))?
+        } else {
+            prepared(insert, connection, INSERT)?.execute((first, body, payload, status, answer))?
         };
         // None: damage. What is remembered is forgotten then, and the next try reads.
         if written == 1 { Ok(known) } else { Err(Damage::Gone.into()) }
+    }
+
+    /// Has all rows written that were told of. To be called before rows are read, and last.
+    pub(super) fn flush(&mut self) -> Result<(), Fault> {
+        // The first row of a key before those that follow it.
+        self.new.flush(self.connection)?;
+        self.next.flush(self.connection)
+    }
+}
+
+/// Rows that keep nothing beside their records, on their way into the table.
+struct Rows<'a> {
+    sql: Statements,
+    one: Option<CachedStatement<'a>>,
+    batch: Option<CachedStatement<'a>>,
+    /// Where each one's body ends.
+    waiting: Vec<(i64, usize)>,
+    bodies: Vec<u8>,
+}
+
+impl<'a> Rows<'a> {
+    const fn new(sql: Statements) -> Self {
+        Self { sql, one: None, batch: None, waiting: Vec::new(), bodies: Vec::new() }
+    }
+
+    fn add(&mut self, first: i64, body: &[u8]) {
+        self.bodies.extend(body);
+        self.waiting.push((first, self.bodies.len()));
+    }
+
+    const fn is_full(&self) -> bool {
+        self.waiting.len() == BATCH
+    }
+
+    fn flush(&mut self, connection: &'a Connection) -> Result<(), Fault> {
+        let [one, batch] = self.sql;
+        let (sql, slot, count) = if self.is_full() { (batch, &mut self.batch, BATCH) } else { (one, &mut self.one, 1) };
+        let mut from = 0;
+        for rows in self.waiting.chunks(count) {
+            let statement = prepared(slot, connection, sql)?;
+            for ((first, end), at) in rows.iter().zip((1..).step_by(2)) {
+                statement.raw_bind_parameter(at, first)?;
+                statement.raw_bind_parameter(at + 1, self.bodies.get(from..*end))?;
+                from = *end;
+            }
+            statement.raw_execute()?;
+        }
+        self.waiting.clear();
+        self.bodies.clear();
+        Ok(())
     }
 }
 
