@@ -5,23 +5,16 @@
 //! lock is held across a wait, and nothing but this task touches the driver. A client with shards has such a task for each; what one driver has to say to
 //! another goes by a channel between them.
 
-use std::future::{Future, poll_fn};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use bytes::Bytes;
-use http::Response;
-use steadfast_driver::{
-    Answered, Command, Driver, Outgoing, Posted, Renewed, SendError, Sending, Submit, Task, Word, Worked,
-};
+use steadfast_core::Timestamp;
+use steadfast_driver::{Answered, Command, Driver, Posted, Renewed, Sending, Submit, Task, Word, Worked};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tracing::instrument::Instrumented;
-use tracing::{Instrument, Span};
 
+use crate::carriers::{Carrier, Carriers, Sent};
 use crate::clock::Clock;
 use crate::transport::Transport;
 
@@ -30,9 +23,6 @@ const BATCH: usize = 64;
 
 /// How many tasks are carried out before others on this thread have their turn: what answers at once may bring the next task at once.
 const MOST_IN_ONE_GO: u32 = 256;
-
-/// After one that was not answered at once, so many requests get a task before the next is polled where the driver runs.
-const NOT_HERE: u32 = 1_000;
 
 /// What comes from clients.
 pub(crate) struct Inputs {
@@ -51,10 +41,9 @@ pub(crate) struct Words {
 }
 
 struct Loop<T> {
-    driver: Driver<JoinHandle<()>>,
+    driver: Driver<Carrier>,
     clock: Clock,
-    transport: Arc<T>,
-    answered: mpsc::UnboundedSender<Answered>,
+    carriers: Carriers<T>,
     /// What the store has done.
     worked: mpsc::UnboundedReceiver<Worked>,
     works: mpsc::UnboundedSender<Worked>,
@@ -62,23 +51,16 @@ struct Loop<T> {
     renewal: Option<JoinHandle<()>>,
     renewed: mpsc::UnboundedSender<Renewed>,
     words: Option<Words>,
-    /// How many requests are still to get a task without being polled here.
-    not_here: u32,
 }
 
 /// Until the last client is gone or has shut it down.
-pub(crate) async fn drive<T: Transport>(
-    driver: Driver<JoinHandle<()>>,
-    clock: Clock,
-    transport: Arc<T>,
-    inputs: Inputs,
-) {
+pub(crate) async fn drive<T: Transport>(driver: Driver<Carrier>, clock: Clock, transport: Arc<T>, inputs: Inputs) {
     let Inputs { mut submits, mut commands, mut posts, words } = inputs;
     let (answered, mut answers) = mpsc::unbounded_channel();
     let (renewed, mut renewals) = mpsc::unbounded_channel();
     let (works, worked) = mpsc::unbounded_channel();
-    let mut this =
-        Loop { driver, clock, transport, answered, worked, works, renewal: None, renewed, words, not_here: 0 };
+    let carriers = Carriers::new(transport, answered);
+    let mut this = Loop { driver, clock, carriers, worked, works, renewal: None, renewed, words };
     let mut timer = pin!(tokio::time::sleep(Duration::ZERO));
     let (mut submits_open, mut commands_open) = (true, true);
     loop {
@@ -125,7 +107,7 @@ pub(crate) async fn drive<T: Transport>(
             }
             Some(first) = answers.recv() => {
                 let now = this.clock.now();
-                this.driver.answered(first, now);
+                this.answered(first, now);
             }
             Some(first) = posts.recv() => {
                 let now = this.clock.now();
@@ -169,7 +151,7 @@ impl<T: Transport> Loop<T> {
         let now = self.clock.now();
         for _ in 0..BATCH {
             let Ok(answered) = answers.try_recv() else { break };
-            self.driver.answered(answered, now);
+            self.answered(answered, now);
             self.keep_busy();
         }
         for _ in 0..BATCH {
@@ -202,7 +184,7 @@ impl<T: Transport> Loop<T> {
         }
     }
 
-    fn perform(&mut self, task: Task<JoinHandle<()>>) {
+    fn perform(&mut self, task: Task<Carrier>) {
         match task {
             Task::Send(sending) => self.send(sending),
             Task::Abort(id) => {
@@ -237,36 +219,22 @@ impl<T: Transport> Loop<T> {
         }
     }
 
-    /// Sends a request on a task of its own, which brings back what came of it. From a transport that answers at once, as one in process may, it is taken
-    /// here: that needs no task, and nobody has to be woken.
-    fn send(&mut self, sending: Box<Sending<JoinHandle<()>>>) {
+    fn send(&mut self, sending: Box<Sending<Carrier>>) {
         let id = sending.id();
-        let (transport, answers) = (self.transport.clone(), self.answered.clone());
-        let request = if self.tries_here() {
-            let mut request = Box::pin(carry(transport, sending));
-            // Its task polls it again, with a waker that counts.
-            if let Poll::Ready(answered) = request.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        match self.carriers.send(sending) {
+            Sent::By(carrier) => self.driver.sent(id, carrier),
+            Sent::Here(answered) => {
                 let now = self.clock.now();
-                return self.driver.answered(answered, now);
+                self.driver.answered(answered, now);
             }
-            self.not_here = NOT_HERE;
-            tokio::spawn(async move {
-                let _ = answers.send(request.await);
-            })
-        } else {
-            tokio::spawn(async move {
-                let _ = answers.send(carry(transport, sending).await);
-            })
-        };
-        self.driver.sent(id, request);
+        }
     }
 
-    /// Whether a request is polled here before it gets a task. What begins on this thread and ends on another has most of its allocations freed on another
-    /// than made them, for which an allocator may have threads wait for each other: over loopback, an eighth of all that a request costs.
-    fn tries_here(&mut self) -> bool {
-        let here = self.not_here == 0;
-        self.not_here = self.not_here.saturating_sub(1);
-        here
+    fn answered(&mut self, answered: Answered, now: Timestamp) {
+        if let Some(carrier) = self.driver.take_request(&answered) {
+            self.carriers.back(carrier);
+        }
+        self.driver.answered(answered, now);
     }
 
     /// What queued up while a commit ran is written while what it allows is carried out.
@@ -287,43 +255,4 @@ async fn hear(words: &mut Option<Words>) -> Option<Word> {
         Some(words) => words.heard.recv().await,
         None => None,
     }
-}
-
-/// Sends a request once the one before it is gone, and reads what comes of it. A transport that panics has sent something, perhaps.
-///
-/// There is one of these for each request in the air, so it holds the request once: boxed, until the transport has it.
-async fn carry<T: Transport>(transport: Arc<T>, mut sending: Box<Sending<JoinHandle<()>>>) -> Answered {
-    if let Some(previous) = sending.previous.take() {
-        // An abandoned request is gone before the next one of its job leaves.
-        let _ = previous.await;
-    }
-    let Sending { outgoing, reader, .. } = {
-        // In a scope of its own, or what is left of the box would stay for as long as the request takes.
-        let sending = sending;
-        *sending
-    };
-    let mut sent = pin!(begin(&*transport, outgoing, reader.span()));
-    let came = poll_fn(|context| {
-        let poll = || sent.as_mut().as_pin_mut().map(|sent| sent.poll(context));
-        catch_unwind(AssertUnwindSafe(poll)).ok().flatten().unwrap_or_else(|| Poll::Ready(panicked(&reader.span())))
-    });
-    let came = came.await;
-    // What it holds goes before the answer is read; and a transport may panic in this as well.
-    let _ = catch_unwind(AssertUnwindSafe(|| sent.set(None)));
-    reader.read(came, SystemTime::now().into())
-}
-
-/// The request itself, in its span; none if the transport panics.
-fn begin<T: Transport>(
-    transport: &T,
-    outgoing: Outgoing,
-    span: Span,
-) -> Option<Instrumented<impl Future<Output = Result<Response<Bytes>, SendError>> + Send>> {
-    let sent = span.in_scope(|| catch_unwind(AssertUnwindSafe(|| transport.send(outgoing)))).ok()?;
-    Some(sent.instrument(span))
-}
-
-fn panicked(span: &Span) -> Result<Response<Bytes>, SendError> {
-    span.in_scope(|| tracing::error!("the transport panicked: what became of its request is not known"));
-    Err(SendError::ambiguous().because("the transport panicked"))
 }

@@ -75,6 +75,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod calls;
+mod carriers;
 mod client;
 mod clock;
 mod drive;

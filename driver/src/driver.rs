@@ -73,6 +73,8 @@ pub struct Driver<H> {
     now: Timestamp,
     journal: Journal,
     provider: Arc<dyn Provider>,
+    /// Copies of it that readers of answers gave back. To count them in and out would cost more: it is done on two threads in turns.
+    readers: Vec<Arc<dyn Provider>>,
     /// For the journal.
     provider_name: Arc<str>,
     limits: Limits,
@@ -97,6 +99,9 @@ pub struct Driver<H> {
     /// Nothing is carried out any more; only what is being written is waited for.
     closed: bool,
 }
+
+/// As many copies of the provider are kept to be used again.
+const MOST_READERS: usize = 1_024;
 
 struct Closing {
     until: Timestamp,
@@ -130,6 +135,7 @@ impl<H> Driver<H> {
             provider_name,
             meter,
             webhooks,
+            readers: Vec::new(),
             provider,
             body_limit: settings.body_limit,
             correlation_header: settings.correlation_header,
@@ -205,6 +211,12 @@ impl<H> Driver<H> {
     #[must_use]
     pub fn request(&self, id: OperationId) -> Option<&H> {
         self.jobs.get(&id).and_then(|job| job.request.as_ref())
+    }
+
+    /// Gives back what the adapter holds for the request that this came of, to be used again; before this is [fed](Driver::answered), which drops it. None if
+    /// another request has followed, or the job is gone.
+    pub fn take_request(&mut self, answered: &Answered) -> Option<H> {
+        self.jobs.get_mut(&answered.id).filter(|job| job.sent == Some(answered.attempt))?.request.take()
     }
 
     /// What came of a request.
@@ -408,7 +420,8 @@ impl<H> Driver<H> {
             return self.journal.push(id, number, None);
         }
         let planned = matches!(record.stage, Stage::Planned);
-        let mut entry = store::Entry::new(record, self.provider_name.clone(), now);
+        let name = self.journal.spare_name().unwrap_or_else(|| self.provider_name.clone());
+        let mut entry = store::Entry::new(record, name, now);
         let keep = self.journal.keep();
         let job = self.jobs.get(&id);
         let lacks_payload = job.is_none_or(|job| job.payload.is_none());
@@ -490,7 +503,10 @@ impl<H> Driver<H> {
     }
 
     fn answer(&mut self, answered: Answered) {
-        let Answered { id, attempt, kind, generation, sent, unauthorized, meaning, answer, quota } = answered;
+        let Answered { id, attempt, kind, generation, sent, provider, unauthorized, meaning, answer, quota } = answered;
+        if self.readers.len() < MOST_READERS {
+            self.readers.push(provider);
+        }
         // It is over: what was held for it would cost more than the job itself, for as long as the job waits.
         if let Some(job) = self.jobs.get_mut(&id).filter(|job| job.sent == Some(attempt)) {
             job.request = None;

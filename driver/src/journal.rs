@@ -172,6 +172,11 @@ impl Journal {
         &self.keep
     }
 
+    /// The provider's name for an entry, if one that is written had it: a copy that is used again need not be counted.
+    pub(crate) fn spare_name(&mut self) -> Option<Arc<str>> {
+        self.spare.name()
+    }
+
     /// Puts a record into the next commit. Unless it only marks an outcome as delivered, that begins at once.
     pub(crate) fn push(&mut self, id: OperationId, number: RecordId, entry: Option<Entry>) {
         if entry.as_ref().is_some_and(|entry| entry.payload.is_some()) {

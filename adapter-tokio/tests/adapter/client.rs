@@ -365,36 +365,3 @@ async fn a_quota_can_be_changed_while_jobs_wait_for_it() {
     // One place of the old pace had been promised; those after it are of the new one.
     assert!(started.elapsed() < 90 * SECOND, "{:?}", started.elapsed());
 }
-
-/// Where each request was polled first, of 20 jobs with a transport that waits or does not.
-async fn began_on(waits: bool) -> Vec<tokio::task::Id> {
-    let began: Arc<Mutex<Vec<_>>> = Arc::default();
-    let seen = began.clone();
-    let transport = Scripted::new(move |kind, _, key| {
-        let seen = seen.clone();
-        async move {
-            seen.lock().unwrap().push(tokio::task::id());
-            if waits {
-                tokio::time::sleep(SECOND).await;
-            }
-            Ok(if kind == Kind::Create { answer(201, format!("txn-{key}")) } else { answer(200, "{}") })
-        }
-    });
-    let client = Client::builder(Plain, transport).start().await.unwrap();
-    for n in 0..20 {
-        client.submit(key(&format!("order-{n}")), "{}").await.unwrap().await.unwrap();
-    }
-    let began = began.lock().unwrap();
-    began.clone()
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_request_that_is_not_answered_at_once_begins_on_the_task_that_it_ends_on() {
-    let at_once = began_on(false).await;
-    assert_eq!(at_once.len(), 40);
-    assert!(at_once.iter().all(|id| *id == at_once[0]), "the driver's own: {at_once:?}");
-    let waiting = began_on(true).await;
-    let distinct: std::collections::HashSet<_> = waiting.iter().collect();
-    // The first is tried on the driver's.
-    assert_eq!((waiting.len(), distinct.len()), (40, 40), "{waiting:?}");
-}

@@ -3,6 +3,7 @@
 mod accepted;
 mod broken_stores;
 mod calls;
+mod carriers;
 mod client;
 mod handles;
 mod journal;

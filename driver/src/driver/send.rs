@@ -73,8 +73,8 @@ impl Reader {
     }
 
     fn read_here(self, came: Result<Response<Bytes>, SendError>, wall: Timestamp) -> Answered {
-        let unanswered = self.unanswered();
-        let Self { kind, key, provider, trace, .. } = self;
+        let (unanswered, key, trace) = self.before();
+        let kind = unanswered.kind;
         let response = match came {
             Ok(response) => response,
             Err(error) => {
@@ -90,6 +90,7 @@ impl Reader {
             tracing::warn!(key = %key.label(), ?skew, "the provider's clock is far from ours: what it dates and signs may be refused");
         }
         let answer = Answer::new(kind, parts.status, &parts.headers, &body, wall).about(&key);
+        let provider = &unanswered.provider;
         let read = || {
             let meaning = provider.read(&answer).map_err(|failure| failure.with_answer(provider.stored(&answer)));
             let quota = provider.quota(&answer).map(|quota| (kind, quota));
@@ -106,11 +107,23 @@ impl Reader {
         Answered { unauthorized, meaning, answer, quota, ..unanswered }
     }
 
-    /// What it is before it is sent: nothing ran.
-    fn unanswered(&self) -> Answered {
-        let Self { id, attempt, kind, generation, sent, .. } = *self;
-        let meaning = Err(Failure::new(Class::Permanent, Certainty::NotExecuted));
-        Answered { id, attempt, kind, generation, sent, unauthorized: false, meaning, answer: None, quota: None }
+    /// What it is before it is sent: nothing ran. And what is needed to read an answer.
+    fn before(self) -> (Answered, Key, Option<Box<RequestTrace>>) {
+        let Self { id, attempt, kind, key, generation, sent, provider, trace } = self;
+        let (unauthorized, meaning) = (false, Err(Failure::new(Class::Permanent, Certainty::NotExecuted)));
+        let nothing = Answered {
+            id,
+            attempt,
+            kind,
+            generation,
+            sent,
+            provider,
+            unauthorized,
+            meaning,
+            answer: None,
+            quota: None,
+        };
+        (nothing, key, trace)
     }
 }
 
@@ -129,6 +142,8 @@ pub struct Answered {
     pub(super) generation: u32,
     /// When the request was handed to the adapter.
     pub(super) sent: Timestamp,
+    /// The reader's copy of it.
+    pub(super) provider: Arc<dyn Provider>,
     /// Whether the answer says that they are over.
     pub(super) unauthorized: bool,
     pub(super) meaning: Result<Reading, Failure>,
@@ -173,7 +188,7 @@ impl<H> Driver<H> {
             key: operation.key(),
             generation,
             sent: self.now,
-            provider: self.provider.clone(),
+            provider: self.readers.pop().unwrap_or_else(|| self.provider.clone()),
             trace: None,
         };
         let none = Payload::default();
@@ -190,7 +205,7 @@ impl<H> Driver<H> {
                 let error = failed.ok().and_then(Result::err);
                 let error = error.as_ref().map(|error| error as &dyn std::error::Error);
                 tracing::error!(error, lacks_payload, "a request could not be built");
-                return self.unsent.push_back(reader.unanswered());
+                return self.unsent.push_back(reader.before().0);
             }
         };
         let correlation_id = CorrelationId::of(operation, attempt.id);

@@ -40,23 +40,33 @@ pub(crate) enum Fate {
     Unknown(Arc<StoreError>),
 }
 
-/// Room for entries: one batch is written, one is laid out, one is queued.
+/// Room for entries: one batch is written, one is laid out, one is queued. And what they had in common.
 #[derive(Default)]
-pub(super) struct Spare([Vec<Entry>; 3]);
+pub(super) struct Spare {
+    rooms: [Vec<Entry>; 3],
+    names: Vec<Arc<str>>,
+}
 
 impl Spare {
-    /// Room for no more entries than this is kept.
+    /// Room for no more entries than this is kept, and no more names.
     const MOST: usize = 1_024;
 
     /// The most there is.
     pub(super) fn take(&mut self) -> Vec<Entry> {
-        self.0.iter_mut().max_by_key(|room| room.capacity()).map(std::mem::take).unwrap_or_default()
+        self.rooms.iter_mut().max_by_key(|room| room.capacity()).map(std::mem::take).unwrap_or_default()
     }
 
-    /// What lies in it goes here, where it was made: entries share names, and counts that two threads have in turns cost more than to free them.
+    /// The provider's name, as an entry had it that is written.
+    pub(super) fn name(&mut self) -> Option<Arc<str>> {
+        self.names.pop()
+    }
+
+    /// What lies in it goes here, where it was made: entries share names, and counts that two threads have in turns cost more than to free them. The one that
+    /// all share is used again, uncounted.
     pub(super) fn keep(&mut self, mut entries: Vec<Entry>) {
-        entries.clear();
-        let least = self.0.iter_mut().min_by_key(|room| room.capacity());
+        let room = Self::MOST.saturating_sub(self.names.len());
+        self.names.extend(entries.drain(..).map(|entry| entry.provider).take(room));
+        let least = self.rooms.iter_mut().min_by_key(|room| room.capacity());
         if let Some(least) = least.filter(|least| (least.capacity()..=Self::MOST).contains(&entries.capacity())) {
             *least = entries;
         }

@@ -1,0 +1,259 @@
+//! Tasks that carry requests, one request after the other.
+//!
+//! A task for each request would be the simplest, and most of what a request costs beside the HTTP client's own part: the task is a kilobyte that an allocator
+//! has to find, aligned, and to take apart again. So a task whose request was answered waits for the next one, and the one that waited least goes on first.
+//!
+//! ```text
+//!             Carriers::send               answered
+//! idle tasks ───────────────→ in the air ────────────→ Answered, then Carriers::back
+//!    ↑  none: a new one           │ abort                        │
+//!    │                            └──→ gone, not idle again      │
+//!    └───────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! A carrier belongs to the job whose request it carries, and ends with it: when what stands for it is dropped, its task goes on to the end of its request,
+//! tells the answer, and is over.
+
+use std::cell::Cell;
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use http::Response;
+use steadfast_driver::{Answered, Outgoing, SendError, Sending};
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinHandle;
+use tracing::instrument::Instrumented;
+use tracing::{Instrument, Span};
+
+use crate::transport::Transport;
+
+/// After one that was not answered at once, so many requests get a carrier before the next is polled where the driver runs.
+const NOT_HERE: u32 = 1_000;
+
+/// So many wait for a next request at most, at a kilobyte each.
+const MOST_IDLE: usize = 256;
+
+/// Whoever sends requests for a driver.
+pub(crate) struct Carriers<T> {
+    transport: Arc<T>,
+    answered: mpsc::UnboundedSender<Answered>,
+    idle: Vec<Carrier>,
+    /// How many requests are still to get a carrier without being polled here.
+    not_here: u32,
+}
+
+/// How a request left.
+pub(crate) enum Sent {
+    /// It was answered at once.
+    Here(Answered),
+    /// This one has it.
+    By(Carrier),
+}
+
+/// A task with a request.
+pub(crate) struct Carrier {
+    place: Arc<Place>,
+    task: JoinHandle<()>,
+    aborted: Cell<bool>,
+}
+
+/// Where a carrier finds its next request.
+#[derive(Default)]
+struct Place {
+    next: Mutex<Next>,
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct Next {
+    request: Option<Box<Sending<Carrier>>>,
+    /// There is no other after it.
+    over: bool,
+}
+
+impl<T: Transport> Carriers<T> {
+    pub(crate) const fn new(transport: Arc<T>, answered: mpsc::UnboundedSender<Answered>) -> Self {
+        Self { transport, answered, idle: Vec::new(), not_here: 0 }
+    }
+
+    /// Sends a request by a carrier, which brings back what came of it. From a transport that answers at once, as one in process may, it is taken
+    /// here: that needs no task, and nobody has to be woken.
+    pub(crate) fn send(&mut self, sending: Box<Sending<Carrier>>) -> Sent {
+        if self.tries_here() {
+            let transport = self.transport.clone();
+            let mut request = Box::pin(async move { carry(&*transport, sending).await });
+            // Its task polls it again, with a waker that counts.
+            if let Poll::Ready(answered) = request.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+                return Sent::Here(answered);
+            }
+            self.not_here = NOT_HERE;
+            return Sent::By(self.start(Some(request)));
+        }
+        let carrier = self.idle.pop().unwrap_or_else(|| self.start(None));
+        carrier.place.change(|next| next.request = Some(sending));
+        Sent::By(carrier)
+    }
+
+    /// Takes one back whose request was answered.
+    pub(crate) fn back(&mut self, carrier: Carrier) {
+        if !carrier.aborted.get() && self.idle.len() < MOST_IDLE {
+            self.idle.push(carrier);
+        }
+    }
+
+    /// Whether a request is polled here before it gets a carrier. What begins on this thread and ends on another has most of its allocations freed on another
+    /// than made them, for which an allocator may have threads wait for each other: over loopback, an eighth of all that a request costs.
+    fn tries_here(&mut self) -> bool {
+        let here = self.not_here == 0;
+        self.not_here = self.not_here.saturating_sub(1);
+        here
+    }
+
+    fn start(&self, begun: Option<Pin<Box<dyn Future<Output = Answered> + Send>>>) -> Carrier {
+        let (transport, answered, place) = (self.transport.clone(), self.answered.clone(), Arc::<Place>::default());
+        let requests = place.clone();
+        let task = tokio::spawn(async move {
+            if let Some(begun) = begun {
+                let _ = answered.send(begun.await);
+            }
+            while let Some(sending) = requests.take().await {
+                let _ = answered.send(carry(&*transport, sending).await);
+            }
+        });
+        Carrier { place, task, aborted: Cell::new(false) }
+    }
+}
+
+impl Carrier {
+    /// Cuts its request off.
+    pub(crate) fn abort(&self) {
+        self.aborted.set(true);
+        self.task.abort();
+    }
+
+    /// Once it is gone, and its request with it.
+    async fn gone(mut self) {
+        self.place.change(|next| next.over = true);
+        let _ = (&mut self.task).await;
+    }
+}
+
+impl Drop for Carrier {
+    fn drop(&mut self) {
+        self.place.change(|next| next.over = true);
+    }
+}
+
+impl Place {
+    fn change(&self, change: impl FnOnce(&mut Next)) {
+        change(&mut self.next.lock().unwrap_or_else(PoisonError::into_inner));
+        self.changed.notify_one();
+    }
+
+    /// The next request; none if there will be no other.
+    async fn take(&self) -> Option<Box<Sending<Carrier>>> {
+        loop {
+            {
+                let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+                if next.request.is_some() || next.over {
+                    return next.request.take();
+                }
+            }
+            self.changed.notified().await;
+        }
+    }
+}
+
+/// Sends a request once the one before it is gone, and reads what comes of it. A transport that panics has sent something, perhaps.
+///
+/// There is one of these for each request in the air, so it holds the request once: boxed, until the transport has it.
+async fn carry<T: Transport>(transport: &T, mut sending: Box<Sending<Carrier>>) -> Answered {
+    if let Some(previous) = sending.previous.take() {
+        // An abandoned request is gone before the next one of its job leaves.
+        previous.gone().await;
+    }
+    let Sending { outgoing, reader, .. } = {
+        // In a scope of its own, or what is left of the box would stay for as long as the request takes.
+        let sending = sending;
+        *sending
+    };
+    let mut sent = pin!(begin(transport, outgoing, reader.span()));
+    let came = poll_fn(|context| {
+        let poll = || sent.as_mut().as_pin_mut().map(|sent| sent.poll(context));
+        catch_unwind(AssertUnwindSafe(poll)).ok().flatten().unwrap_or_else(|| Poll::Ready(panicked(&reader.span())))
+    });
+    let came = came.await;
+    // What it holds goes before the answer is read; and a transport may panic in this as well.
+    let _ = catch_unwind(AssertUnwindSafe(|| sent.set(None)));
+    reader.read(came, SystemTime::now().into())
+}
+
+/// The request itself, in its span; none if the transport panics.
+fn begin<T: Transport>(
+    transport: &T,
+    outgoing: Outgoing,
+    span: Span,
+) -> Option<Instrumented<impl Future<Output = Result<Response<Bytes>, SendError>> + Send>> {
+    let sent = span.in_scope(|| catch_unwind(AssertUnwindSafe(|| transport.send(outgoing)))).ok()?;
+    Some(sent.instrument(span))
+}
+
+fn panicked(span: &Span) -> Result<Response<Bytes>, SendError> {
+    span.in_scope(|| tracing::error!("the transport panicked: what became of its request is not known"));
+    Err(SendError::ambiguous().because("the transport panicked"))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::task::yield_now;
+
+    use super::*;
+
+    struct Unused;
+
+    impl Transport for Unused {
+        async fn send(&self, _: Outgoing) -> Result<Response<Bytes>, SendError> {
+            unreachable!("nothing is sent")
+        }
+    }
+
+    fn carriers() -> Carriers<Unused> {
+        Carriers::new(Arc::new(Unused), mpsc::unbounded_channel().0)
+    }
+
+    /// Its answer may be on its way while it is cut off.
+    #[tokio::test]
+    async fn one_that_was_cut_off_is_not_taken_back() {
+        let mut carriers = carriers();
+        let (cut_off, other) = (carriers.start(None), carriers.start(None));
+        cut_off.abort();
+        carriers.back(cut_off);
+        carriers.back(other);
+        assert_eq!(carriers.idle.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn one_that_nobody_holds_is_over_and_no_more_are_kept_than_may_wait() {
+        let mut carriers = carriers();
+        let more: Vec<_> = (0..MOST_IDLE + 9).map(|_| carriers.start(None)).collect();
+        more.into_iter().for_each(|carrier| carriers.back(carrier));
+        assert_eq!(carriers.idle.len(), MOST_IDLE);
+        let alive = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+        for left in [MOST_IDLE, 0] {
+            carriers.idle.truncate(left);
+            while alive() > left {
+                yield_now().await;
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn one_that_waits_is_gone_once_that_is_asked_for() {
+        carriers().start(None).gone().await;
+    }
+}

@@ -1,0 +1,104 @@
+//! On which tasks requests are carried.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use steadfast_core::Kind;
+use steadfast_tokio::Client;
+use tokio::task::{Id, id};
+
+use crate::support::{Plain, Scripted, answer, key, keyed};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Where each request began and where it ended, with a transport that waits or does not.
+#[derive(Clone, Default)]
+struct Seen(Arc<Mutex<Vec<(Id, Id)>>>);
+
+impl Seen {
+    fn transport(&self, waits: bool) -> Scripted {
+        let seen = self.clone();
+        Scripted::new(move |kind, _, key| {
+            let seen = seen.clone();
+            async move {
+                let began = id();
+                if waits {
+                    tokio::time::sleep(SECOND).await;
+                }
+                seen.0.lock().unwrap().push((began, id()));
+                Ok(if kind == Kind::Create { answer(201, format!("txn-{key}")) } else { answer(200, "{}") })
+            }
+        })
+    }
+
+    fn all(&self) -> Vec<(Id, Id)> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+fn distinct(seen: &[(Id, Id)]) -> HashSet<Id> {
+    seen.iter().map(|(_, ended)| *ended).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_answered_at_once_needs_no_task() {
+    let seen = Seen::default();
+    let client = Client::builder(Plain, seen.transport(false)).start().await.unwrap();
+    for n in 0..20 {
+        client.submit(key(&format!("order-{n}")), "{}").await.unwrap().await.unwrap();
+    }
+    let seen = seen.all();
+    assert_eq!((seen.len(), distinct(&seen).len()), (40, 1), "the driver's own: {seen:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_end_on_the_task_that_they_began_on_and_leave_it_to_those_after_them() {
+    let seen = Seen::default();
+    let client = Client::builder(Plain, seen.transport(true)).start().await.unwrap();
+    for n in 0..20 {
+        client.submit(key(&format!("order-{n}")), "{}").await.unwrap().await.unwrap();
+    }
+    let one_at_a_time = seen.all();
+    // The first is tried on the driver's.
+    assert!(one_at_a_time[1..].iter().all(|(began, ended)| began == ended), "{one_at_a_time:?}");
+    assert_eq!((one_at_a_time.len(), distinct(&one_at_a_time).len()), (40, 1), "{one_at_a_time:?}");
+
+    let mut jobs = Vec::new();
+    for n in 20..420 {
+        jobs.push(client.submit(key(&format!("order-{n}")), "{}").await.unwrap());
+    }
+    for job in jobs {
+        job.await.unwrap();
+    }
+    let at_once = &seen.all()[40..];
+    assert_eq!((at_once.len(), distinct(at_once).len()), (800, 100), "as many as the gate lets go at once");
+
+    client.shutdown(SECOND).await;
+    let alive = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    while alive() > 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_whose_request_was_cut_off_carries_no_other() {
+    let began: Arc<Mutex<Vec<Id>>> = Arc::default();
+    let seen = began.clone();
+    let transport = Scripted::new(move |kind, number, key| {
+        seen.lock().unwrap().push(id());
+        async move {
+            if kind == Kind::Create && number <= 3 {
+                std::future::pending::<()>().await;
+            }
+            tokio::time::sleep(SECOND).await;
+            Ok(if kind == Kind::Create { answer(201, format!("txn-{key}")) } else { answer(200, "{}") })
+        }
+    });
+    let client = Client::builder(Plain, transport).policy(keyed()).start().await.unwrap();
+    client.submit(key("order-7"), "{}").await.unwrap().await.unwrap();
+    let began = began.lock().unwrap();
+    // The first is begun on the driver's; the fourth is answered, and the poll follows it.
+    assert_eq!((began.len(), began.iter().collect::<HashSet<_>>().len()), (5, 4), "{began:?}");
+    assert_eq!(began[3], began[4]);
+}
