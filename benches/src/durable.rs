@@ -33,6 +33,7 @@ use steadfast_tokio::Client;
 
 pub use self::stub::{Instant as InstantTransport, Stub};
 use crate::measure::{self, allocations};
+use crate::names::Names;
 
 /// How full a commit of the second raw measurement is.
 const FULL: u32 = 256;
@@ -107,12 +108,12 @@ impl Case {
 
 /// For the table of all sections.
 pub fn rows(seconds: u64, in_flight: &[usize]) -> std::io::Result<Vec<measure::Row>> {
-    let cases = cases(seconds, in_flight)?;
+    let cases = cases(seconds, in_flight, Names::Uuid)?;
     Ok(cases.iter().flat_map(Case::rows).map(|detailed| detailed.row).collect())
 }
 
-pub fn run(seconds: u64, in_flight: &[usize], json: bool) -> std::io::Result<()> {
-    let cases = cases(seconds, in_flight)?;
+pub fn run(seconds: u64, in_flight: &[usize], names: Names, json: bool) -> std::io::Result<()> {
+    let cases = cases(seconds, in_flight, names)?;
     let mut out = std::io::stdout().lock();
     if json {
         let rows: Vec<_> = cases.iter().flat_map(Case::rows).collect();
@@ -122,8 +123,8 @@ pub fn run(seconds: u64, in_flight: &[usize], json: bool) -> std::io::Result<()>
     }
 }
 
-fn cases(seconds: u64, in_flight: &[usize]) -> std::io::Result<Vec<Case>> {
-    in_flight.iter().map(|callers| measure(*callers, Duration::from_secs(seconds))).collect()
+fn cases(seconds: u64, in_flight: &[usize], names: Names) -> std::io::Result<Vec<Case>> {
+    in_flight.iter().map(|callers| measure(*callers, names, Duration::from_secs(seconds))).collect()
 }
 
 fn table(cases: &[Case]) -> String {
@@ -157,12 +158,12 @@ fn table(cases: &[Case]) -> String {
     text
 }
 
-fn measure(in_flight: usize, span: Duration) -> std::io::Result<Case> {
+fn measure(in_flight: usize, names: Names, span: Duration) -> std::io::Result<Case> {
     let home = Home::new()?;
     let tally = Arc::new(Tally::default());
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_time().build()?;
     let store = Tallied { store: home.open(), tally: tally.clone() };
-    let spells = runtime.block_on(drive(store, in_flight, span, &tally));
+    let spells = runtime.block_on(drive(store, in_flight, names, span, &tally));
     drop(runtime);
     let groups: Vec<u32> = spells.iter().flat_map(|spell| &spell.given.groups).copied().collect();
     let samples = spells.iter().map(|spell| &spell.given.sample[..]);
@@ -225,8 +226,8 @@ impl Round {
 }
 
 /// Lets the callers run, and counts what they get done, after two seconds in which files grow and caches warm up.
-async fn drive(store: Tallied, in_flight: usize, span: Duration, tally: &Tally) -> Vec<Spell> {
-    let client = Client::builder(Stub::new(), InstantTransport).store(store).start().await.expect("it starts");
+async fn drive(store: Tallied, in_flight: usize, names: Names, span: Duration, tally: &Tally) -> Vec<Spell> {
+    let client = Client::builder(Stub::new(), InstantTransport(names)).store(store).start().await.expect("it starts");
     let (done, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
     let callers: Vec<_> = (0..in_flight as u64)
         .map(|caller| {
@@ -234,7 +235,8 @@ async fn drive(store: Tallied, in_flight: usize, span: Duration, tally: &Tally) 
             tokio::spawn(async move {
                 let mut next = caller;
                 while !stop.load(Relaxed) {
-                    let handle = client.submit(key(next), "{\"pan\":\"ABCDE1234F\"}").await.expect("it is durable");
+                    let handle =
+                        client.submit(names.key(next), "{\"pan\":\"ABCDE1234F\"}").await.expect("it is durable");
                     let finished = handle.await.expect("it ends");
                     assert_eq!(finished.outcome.name(), "completed");
                     done.fetch_add(1, Relaxed);
@@ -264,12 +266,6 @@ async fn drive(store: Tallied, in_flight: usize, span: Duration, tally: &Tally) 
     }
     assert!(client.shutdown(Duration::from_secs(60)).await.is_empty());
     rounds
-}
-
-/// Keys as people choose them: no order among them.
-pub fn key(number: u64) -> Key {
-    let scattered = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    Key::new(format!("{scattered:016x}-order-{number:08}")).expect("a key")
 }
 
 /// User and system time of this process, by the kernel's ticks of 10 ms.

@@ -19,6 +19,7 @@ mod durable;
 mod http;
 mod limiter;
 mod measure;
+mod names;
 mod operation;
 mod resume;
 mod retry;
@@ -32,6 +33,7 @@ use std::io::Write as _;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::measure::Row;
+use crate::names::Names;
 
 #[derive(Debug, Parser)]
 #[command(version, about = "Steadfast's machines beside their peers", subcommand_precedence_over_arg = true)]
@@ -55,6 +57,9 @@ enum Whole {
         /// How many operations are in flight: each of these in turn.
         #[arg(long, default_values_t = IN_FLIGHT)]
         in_flight: Vec<usize>,
+        /// What jobs are called.
+        #[arg(long, value_enum, default_value = "uuid")]
+        names: Names,
     },
     /// How long a restart takes until it holds all accepted operations, and how much memory.
     Resume {
@@ -63,7 +68,7 @@ enum Whole {
         operations: u64,
         /// What they are called.
         #[arg(long, value_enum, default_value = "uuid")]
-        names: resume::Names,
+        names: Names,
     },
     /// One subject of a case in a process of its own, for this program itself.
     #[command(hide = true)]
@@ -100,7 +105,9 @@ const IN_FLIGHT: [usize; 3] = [1, 16, 256];
 fn main() -> std::io::Result<()> {
     let args = Args::parse();
     match args.whole {
-        Some(Whole::Durable { seconds, in_flight }) => return durable::run(seconds, &in_flight, args.json),
+        Some(Whole::Durable { seconds, in_flight, names }) => {
+            return durable::run(seconds, &in_flight, names, args.json);
+        }
         Some(Whole::Resume { operations, names }) => return resume::run(operations, names, args.json),
         Some(Whole::Subject { section: Section::Tokio, case, subject }) => {
             return turns::serve(|| tokio::sample(&case, &subject));

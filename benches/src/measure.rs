@@ -1,7 +1,7 @@
 //! Times, and allocations.
 
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io::{IsTerminal as _, Write as _};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -81,10 +81,10 @@ pub fn case(section: &'static str, case: &'static str, mut subjects: Vec<Subject
             let _ = std::io::stderr().flush();
         }
         for ((subject, count), samples) in subjects.iter_mut().zip(&counts).zip(&mut samples) {
-            let (allocations, bytes) = (ALLOCATIONS.load(Ordering::Relaxed), BYTES.load(Ordering::Relaxed));
+            let (made, bytes) = (allocations(), allocated_bytes());
             let took = (subject.run)(*count).as_nanos() as f64;
-            let made = ALLOCATIONS.load(Ordering::Relaxed) - allocations;
-            let bytes = BYTES.load(Ordering::Relaxed) - bytes;
+            let made = allocations() - made;
+            let bytes = allocated_bytes() - bytes;
             let per = |total: f64| total / *count as f64;
             samples.push((per(took), per(made as f64), per(bytes as f64)));
         }
@@ -121,9 +121,73 @@ fn calibrate(run: &mut dyn FnMut(u64)) -> u64 {
     }
 }
 
-static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
-static BYTES: AtomicU64 = AtomicU64::new(0);
-static FREED: AtomicU64 = AtomicU64::new(0);
+/// What a thread has allocated and given back, in lines of memory of its own: threads that count in one wait for each other at every allocation, and even
+/// alone each count would cost as much as an allocation does.
+#[repr(align(128))]
+struct Counters {
+    allocations: AtomicU64,
+    bytes: AtomicU64,
+    freed: AtomicU64,
+}
+
+/// The last is shared by the threads that found no other free.
+const COUNTERS: usize = 512;
+const SHARED: usize = COUNTERS - 1;
+
+static COUNTED: [Counters; COUNTERS] =
+    [const { Counters { allocations: AtomicU64::new(0), bytes: AtomicU64::new(0), freed: AtomicU64::new(0) } };
+        COUNTERS];
+
+/// Which of them a thread counts in, as bits.
+static TAKEN: [AtomicU64; COUNTERS / 64] = [const { AtomicU64::new(0) }; COUNTERS / 64];
+
+/// Which of them this thread counts in; given back when the thread ends.
+struct Place(Cell<Option<usize>>);
+
+thread_local! {
+    static PLACE: Place = const { Place(Cell::new(None)) };
+}
+
+impl Place {
+    fn get(&self) -> usize {
+        self.0.get().unwrap_or_else(|| {
+            let free = (0..SHARED).find(|place| {
+                let bit = 1 << (place % 64);
+                TAKEN[place / 64].fetch_or(bit, Ordering::Acquire) & bit == 0
+            });
+            let place = free.unwrap_or(SHARED);
+            self.0.set(Some(place));
+            place
+        })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(place) = self.0.get().filter(|place| *place != SHARED) {
+            TAKEN[place / 64].fetch_and(!(1 << (place % 64)), Ordering::Release);
+        }
+    }
+}
+
+fn count(allocations: u64, bytes: usize, freed: usize) {
+    // A thread that is ending has none of its own any more.
+    let place = PLACE.try_with(Place::get).unwrap_or(SHARED);
+    let counters = &COUNTED[place];
+    for (counter, more) in
+        [(&counters.allocations, allocations), (&counters.bytes, bytes as u64), (&counters.freed, freed as u64)]
+    {
+        if place == SHARED {
+            counter.fetch_add(more, Ordering::Relaxed);
+        } else {
+            counter.store(counter.load(Ordering::Relaxed) + more, Ordering::Relaxed);
+        }
+    }
+}
+
+fn sum(counter: impl Fn(&Counters) -> &AtomicU64) -> u64 {
+    COUNTED.iter().map(|counters| counter(counters).load(Ordering::Relaxed)).sum()
+}
 
 /// How long this thread has run. Where the system does not tell, the time that has passed: then others on the machine count too.
 pub fn thread_time() -> Duration {
@@ -135,17 +199,17 @@ pub fn thread_time() -> Duration {
 
 /// How many allocations there were, those that grew one included.
 pub fn allocations() -> u64 {
-    ALLOCATIONS.load(Ordering::Relaxed)
+    sum(|it| &it.allocations)
 }
 
 /// How many bytes were ever allocated.
 pub fn allocated_bytes() -> u64 {
-    BYTES.load(Ordering::Relaxed)
+    sum(|it| &it.bytes)
 }
 
 /// How many bytes are allocated and not given back.
 pub fn live_bytes() -> u64 {
-    BYTES.load(Ordering::Relaxed).saturating_sub(FREED.load(Ordering::Relaxed))
+    allocated_bytes().saturating_sub(sum(|it| &it.freed))
 }
 
 /// What the system holds in memory for this process (RSS).
@@ -166,22 +230,19 @@ struct Counting;
 // SAFETY: every call is passed on to the system's allocator unchanged; the counters beside it touch no memory of its.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        BYTES.fetch_add(layout.size() as u64, Ordering::Relaxed);
+        count(1, layout.size(), 0);
         // SAFETY: the caller's promise is passed on.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        BYTES.fetch_add(size as u64, Ordering::Relaxed);
-        FREED.fetch_add(layout.size() as u64, Ordering::Relaxed);
+        count(1, size, layout.size());
         // SAFETY: the caller's promise is passed on.
         unsafe { System.realloc(at, layout, size) }
     }
 
     unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        FREED.fetch_add(layout.size() as u64, Ordering::Relaxed);
+        count(0, 0, layout.size());
         // SAFETY: the caller's promise is passed on.
         unsafe { System.dealloc(at, layout) }
     }

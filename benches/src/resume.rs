@@ -11,48 +11,20 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use clap::ValueEnum;
 use http::Response;
 use serde::Serialize;
 use steadfast_core::engine::Limits;
 use steadfast_core::operation::Stage;
-use steadfast_core::{Fingerprint, Gate, Key, Operation, OperationPolicy, Reference, Seed, Timestamp};
+use steadfast_core::{Fingerprint, Gate, Operation, OperationPolicy, Reference, Seed, Timestamp};
 use steadfast_store::{Entry, Store};
 use steadfast_tokio::{Client, Outgoing, SendError, Transport};
 use tokio::sync::mpsc;
 
-use crate::durable::{Home, Stub, key};
+use crate::durable::{Home, Stub};
 use crate::measure::{live_bytes, resident_bytes};
-use crate::tokio::model;
+use crate::names::Names;
 
 const BATCH: u64 = 10_000;
-
-/// What jobs and the provider's references are called.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum Names {
-    /// A UUID, and 24 hexadecimal digits.
-    Uuid,
-    /// Texts of 31 and 35 bytes.
-    Text,
-}
-
-impl Names {
-    fn key(self, number: u64) -> Key {
-        match self {
-            Self::Uuid => Key::new(model::key(number as u32)).expect("a key"),
-            Self::Text => key(number),
-        }
-    }
-
-    fn reference(self, number: u64) -> Reference {
-        let name = match self {
-            Self::Uuid => format!("{:016x}{number:08x}", model::scattered(number)),
-            Self::Text => format!("txn-{}", key(number).as_str()),
-        };
-        Reference::new(name).expect("a reference")
-    }
-}
 
 #[derive(Clone, Debug, Serialize)]
 struct Row {
@@ -91,7 +63,7 @@ fn fill(home: &Home, operations: u64, names: Names) {
         let turn = &mut policy.turn(now, gate);
         let mut record = Operation::new(names.key(number), print, Seed::new(number), turn).record();
         record.stage = Stage::Accepted;
-        record.reference = Some(names.reference(number));
+        record.reference = Some(Reference::new(names.reference(&record.key)).expect("a reference"));
         let wait = if number + 1 == operations { Duration::ZERO } else { Duration::from_secs(3_600) };
         record.due = Some(now.saturating_add(wait));
         Entry::new(record, provider.clone(), now)

@@ -13,6 +13,8 @@ use steadfast_core::{Kind, OperationPolicy, Reference, SendSafety};
 use steadfast_providers::{Answer, Ask, Provider, RequestError};
 use steadfast_tokio::{Outgoing, SendError, Transport};
 
+use crate::names::Names;
+
 /// What its requests and answers mean.
 #[derive(Clone, Debug)]
 pub struct Stub {
@@ -72,12 +74,12 @@ impl Provider for Stub {
 
 /// Answers a create with a reference made of its key, and a poll with a small result.
 #[derive(Clone, Copy, Debug)]
-pub struct Instant;
+pub struct Instant(pub Names);
 
 impl Transport for Instant {
     async fn send(&self, outgoing: Outgoing) -> Result<Response<Bytes>, SendError> {
         let body = match outgoing.attempt.kind {
-            Kind::Create => Bytes::from(format!("txn-{}", outgoing.key.as_str())),
+            Kind::Create => Bytes::from(self.0.reference(&outgoing.key)),
             _ => Bytes::from_static(b"{\"status\":\"complete\",\"result\":{\"match\":true}}"),
         };
         let mut response = Response::new(body);
