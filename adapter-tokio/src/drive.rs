@@ -1,9 +1,9 @@
 //! The loop around the driver: one task feeds it and carries out what it says.
 //!
-//! It is the loop of `steadfast-driver`'s front page with tokio's pieces: a request that is not answered at once becomes a spawned task, the work of a store that may block
-//! goes to the blocking pool (which also keeps a paused clock from running ahead of it), channels bring back what came of them, one timer wakes it. No
-//! lock is held across a wait, and nothing but this task touches the driver. A client with shards has such a task for each; what one driver has to say to
-//! another goes by a channel between them.
+//! It is the loop of `steadfast-driver`'s front page with tokio's pieces: a request that is not answered at once is carried by a task (`carriers`), the
+//! work of a store that may block goes to the blocking pool (which also keeps a paused clock from running ahead of it), channels bring back what came of
+//! them, one timer wakes it. No lock is held across a wait, and nothing but this task touches the driver. A client with shards has such a task for each; what
+//! one driver has to say to another goes by a channel between them.
 
 use std::pin::pin;
 use std::sync::Arc;
