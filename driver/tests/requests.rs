@@ -81,3 +81,31 @@ fn a_late_answer_does_not_let_go_of_the_request_that_followed() {
     assert_eq!(driver.request(id), Some(&2));
     assert!(next(&mut driver, now).1, "the job is accepted, so the second create is cut off");
 }
+
+#[test]
+fn what_is_held_for_a_request_can_be_had_back_to_be_used_again() {
+    let mut driver = driver();
+    let (id, _, first) = next(&mut driver, START).0.expect("a create");
+    driver.sent(id, 1);
+    let answered = first.read(Ok(accepted()), START);
+    assert_eq!(driver.take_request(&answered), Some(1));
+    assert_eq!((driver.take_request(&answered), driver.request(id)), (None, None), "once");
+    driver.answered(answered, START);
+}
+
+#[test]
+fn what_is_held_for_a_request_that_followed_is_not_given_back_for_a_late_answer() {
+    let mut driver = driver();
+    let (id, _, first) = next(&mut driver, START).0.expect("a create");
+    driver.sent(id, 1);
+    let now = loop {
+        let now = driver.next_deadline().expect("it goes on");
+        driver.handle_timeout(now);
+        if next(&mut driver, now).0.is_some() {
+            break now;
+        }
+    };
+    driver.sent(id, 2);
+    assert_eq!(driver.take_request(&first.read(Ok(accepted()), now)), None);
+    assert_eq!(driver.request(id), Some(&2));
+}
