@@ -226,11 +226,12 @@ impl Bulkhead {
     /// A request that was let in `since` has ended.
     #[cfg_attr(feature = "no-panic", no_panic::no_panic)]
     pub fn settle(&mut self, policy: &BulkheadPolicy, load: Load, since: Timestamp, now: Timestamp) {
-        let used = u64::from(self.in_flight).saturating_mul(2) >= u64::from(self.limit(policy));
-        self.in_flight = self.in_flight.saturating_sub(1);
+        let in_flight = self.in_flight;
+        self.in_flight = in_flight.saturating_sub(1);
         if policy.is_fixed() {
             return;
         }
+        let used = u64::from(in_flight).saturating_mul(2) >= u64::from(self.limit(policy));
         match load {
             // A limit that nobody comes near to is no proof that more would be borne.
             Load::Bearable if used => {

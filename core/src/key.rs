@@ -51,10 +51,11 @@ impl Key {
         if text.len() > Self::MAX_LEN {
             return Err(KeyError::TooLong { len: text.len() });
         }
-        match text.bytes().position(|byte| !byte.is_ascii_graphic()) {
-            Some(at) => Err(KeyError::Forbidden { at }),
-            None => Ok(Self(Text::new(text))),
+        if all(text, u8::is_ascii_graphic) {
+            return Ok(Self(Text::new(text)));
         }
+        let at = text.bytes().position(|byte| !byte.is_ascii_graphic()).unwrap_or_default();
+        Err(KeyError::Forbidden { at })
     }
 
     /// The key's text, which may be personal data: it belongs in the request, not in a log.
@@ -110,6 +111,11 @@ impl From<Key> for Box<str> {
     fn from(key: Key) -> Self {
         key.0.into_box()
     }
+}
+
+/// Looks at every byte, many at a time, which is quicker than to stop at the first that is not so.
+fn all(text: &str, is: impl Fn(&u8) -> bool) -> bool {
+    text.as_bytes().iter().fold(true, |all, byte| all & is(byte))
 }
 
 /// A short stand-in for a text that must not be logged: `#1b2c3d4e`.
@@ -214,7 +220,8 @@ impl Reference {
     /// An empty text, one longer than [`Reference::MAX_LEN`], or one with a control character.
     pub fn new(text: impl AsRef<str>) -> Result<Self, ReferenceError> {
         let text = text.as_ref();
-        if text.is_empty() || text.len() > Self::MAX_LEN || text.chars().any(char::is_control) {
+        let has_control = || !all(text, u8::is_ascii_graphic) && text.chars().any(char::is_control);
+        if text.is_empty() || text.len() > Self::MAX_LEN || has_control() {
             return Err(ReferenceError { len: text.len() });
         }
         Ok(Self(Text::new(text)))

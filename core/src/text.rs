@@ -10,6 +10,7 @@
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::hash::Hasher;
+use core::ops::Range;
 
 /// The longest text of any kind that stands in place.
 const PLAIN: usize = 22;
@@ -92,14 +93,8 @@ impl From<Text> for Packed {
     fn from(text: Text) -> Self {
         match text {
             Text::Plain { len, bytes } => Self::Plain { len, bytes },
-            Text::Uuid(text) => Self::Uuid(PAIRS.map(|at| read(&text, at))),
-            Text::Hex { len, bytes: digits } => {
-                let mut bytes = [0; DIGITS / 2];
-                for (at, byte) in (0..usize::from(len)).step_by(2).zip(&mut bytes) {
-                    *byte = read(&digits, at);
-                }
-                Self::Hex { len, bytes }
-            }
+            Text::Uuid(text) => Self::Uuid(read(&without_hyphens(&text))),
+            Text::Hex { len, bytes } => Self::Hex { len, bytes: read(&bytes) },
             Text::Long(text) => Self::Long(text),
         }
     }
@@ -138,8 +133,6 @@ fn in_place<const N: usize>(text: &[u8]) -> Option<(u8, [u8; N])> {
 }
 
 const UUID_PAIRS: usize = 16;
-/// Where the pairs of digits of a UUID begin. Between them stand hyphens.
-const PAIRS: [usize; UUID_PAIRS] = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34];
 
 const HYPHENS: [usize; 4] = [8, 13, 18, 23];
 
@@ -153,13 +146,27 @@ fn digits_in(text: &[u8]) -> u8 {
     text.iter().map(is_digit).fold(0, u8::wrapping_add)
 }
 
-/// The value of the two digits that begin there.
+/// The bytes of these digits, eight digits at a time: each name is kept once.
 #[inline]
-fn read(text: &[u8], at: usize) -> u8 {
+fn read<const LENGTH: usize, const BYTES: usize>(text: &[u8; LENGTH]) -> [u8; BYTES] {
+    let mut bytes = [0; BYTES];
+    for (bytes, digits) in bytes.chunks_mut(4).zip(text.chunks(8)) {
+        let mut word = [0; 8];
+        word.iter_mut().zip(digits).for_each(|(to, digit)| *to = *digit);
+        bytes.iter_mut().zip(four_bytes(word)).for_each(|(to, byte)| *to = byte);
+    }
+    bytes
+}
+
+/// Of all digits at once. What is zero stays so.
+const fn four_bytes(digits: [u8; 8]) -> [u8; 4] {
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    let digits = u64::from_be_bytes(digits);
     // Letters are those with a bit of 64.
-    let value = |digit: u8| (digit & 15).wrapping_add((digit >> 6).wrapping_mul(9));
-    let digit = |at: usize| text.get(at).copied().unwrap_or(b'0');
-    value(digit(at)) << 4 | value(digit(at.saturating_add(1)))
+    let mut halves = (digits & 15 * EACH).wrapping_add((digits >> 6 & EACH).wrapping_mul(9));
+    halves = (halves | halves >> 4) & 0x00ff_00ff_00ff_00ff;
+    halves = (halves | halves >> 8) & 0x0000_ffff_0000_ffff;
+    ((halves | halves >> 16) as u32).to_be_bytes()
 }
 
 /// The digits of these bytes, four bytes at a time: this is done for each request.
@@ -188,15 +195,29 @@ const fn eight_digits(bytes: [u8; 4]) -> [u8; 8] {
     halves.wrapping_add(NOUGHTS).wrapping_add(letters).to_be_bytes()
 }
 
+/// Where the digits of a UUID stand between its hyphens, and without them.
+const GROUPS: [(Range<usize>, Range<usize>); 5] =
+    [(0..8, 0..8), (9..13, 8..12), (14..18, 12..16), (19..23, 16..20), (24..36, 20..32)];
+
 /// With its hyphens.
 fn uuid(digits: &[u8; 32]) -> [u8; UUID] {
     let mut text = [b'-'; UUID];
-    for (to, from) in [(0..8, 0..8), (9..13, 8..12), (14..18, 12..16), (19..23, 16..20), (24..36, 20..32)] {
+    for (to, from) in GROUPS {
         if let (Some(to), Some(from)) = (text.get_mut(to), digits.get(from)) {
             to.iter_mut().zip(from).for_each(|(to, digit)| *to = *digit);
         }
     }
     text
+}
+
+fn without_hyphens(text: &[u8; UUID]) -> [u8; 32] {
+    let mut digits = [0; 32];
+    for (from, to) in GROUPS {
+        if let (Some(to), Some(from)) = (digits.get_mut(to), text.get(from)) {
+            to.iter_mut().zip(from).for_each(|(to, digit)| *to = *digit);
+        }
+    }
+    digits
 }
 
 #[cfg(test)]
