@@ -163,7 +163,7 @@ const fn four_bytes(digits: [u8; 8]) -> [u8; 4] {
     const EACH: u64 = 0x0101_0101_0101_0101;
     let digits = u64::from_be_bytes(digits);
     // Letters are those with a bit of 64.
-    let mut halves = (digits & 15 * EACH).wrapping_add((digits >> 6 & EACH).wrapping_mul(9));
+    let mut halves = (digits & (15 * EACH)).wrapping_add(((digits >> 6) & EACH).wrapping_mul(9));
     halves = (halves | halves >> 4) & 0x00ff_00ff_00ff_00ff;
     halves = (halves | halves >> 8) & 0x0000_ffff_0000_ffff;
     ((halves | halves >> 16) as u32).to_be_bytes()
