@@ -35,7 +35,8 @@ use crate::transport::Transport;
 /// After one that was not answered at once, so many requests get a carrier before the next is polled where the driver runs.
 const NOT_HERE: u32 = 1_000;
 
-/// So many wait for a next request at most, at a kilobyte each.
+/// So many wait for a next request at most, for as long as the client lives. Over reqwest each takes a kilobyte; what another transport's future holds comes to
+/// that.
 const MOST_IDLE: usize = 256;
 
 /// Whoever sends requests for a driver.
@@ -71,9 +72,15 @@ struct Place {
 
 #[derive(Default)]
 struct Next {
-    request: Option<Box<Sending<Carrier>>>,
+    request: Option<Request>,
     /// There is no other after it.
     over: bool,
+}
+
+enum Request {
+    New(Box<Sending<Carrier>>),
+    /// One that was polled where the driver runs, and was not answered at once.
+    Begun(Pin<Box<dyn Future<Output = Answered> + Send>>),
 }
 
 impl<T: Transport> Carriers<T> {
@@ -84,7 +91,7 @@ impl<T: Transport> Carriers<T> {
     /// Sends a request by a carrier, which brings back what came of it. From a transport that answers at once, as one in process may, it is taken
     /// here: that needs no task, and nobody has to be woken.
     pub(crate) fn send(&mut self, sending: Box<Sending<Carrier>>) -> Sent {
-        if self.tries_here() {
+        let request = if self.tries_here() {
             let transport = self.transport.clone();
             let mut request = Box::pin(async move { carry(&*transport, sending).await });
             // Its task polls it again, with a waker that counts.
@@ -92,10 +99,12 @@ impl<T: Transport> Carriers<T> {
                 return Sent::Here(answered);
             }
             self.not_here = NOT_HERE;
-            return Sent::By(self.start(Some(request)));
-        }
-        let carrier = self.idle.pop().unwrap_or_else(|| self.start(None));
-        carrier.place.change(|next| next.request = Some(sending));
+            Request::Begun(request)
+        } else {
+            Request::New(sending)
+        };
+        let carrier = self.idle.pop().unwrap_or_else(|| self.start());
+        carrier.place.change(|next| next.request = Some(request));
         Sent::By(carrier)
     }
 
@@ -114,15 +123,16 @@ impl<T: Transport> Carriers<T> {
         here
     }
 
-    fn start(&self, begun: Option<Pin<Box<dyn Future<Output = Answered> + Send>>>) -> Carrier {
+    fn start(&self) -> Carrier {
         let (transport, answered, place) = (self.transport.clone(), self.answered.clone(), Arc::<Place>::default());
         let requests = place.clone();
         let task = tokio::spawn(async move {
-            if let Some(begun) = begun {
-                let _ = answered.send(begun.await);
-            }
-            while let Some(sending) = requests.take().await {
-                let _ = answered.send(carry(&*transport, sending).await);
+            while let Some(request) = requests.take().await {
+                let answer = match request {
+                    Request::New(sending) => carry(&*transport, sending).await,
+                    Request::Begun(request) => request.await,
+                };
+                let _ = answered.send(answer);
             }
         });
         Carrier { place, task, aborted: Cell::new(false) }
@@ -133,6 +143,7 @@ impl Carrier {
     /// Cuts its request off.
     pub(crate) fn abort(&self) {
         self.aborted.set(true);
+        self.place.change(|next| next.request = None);
         self.task.abort();
     }
 
@@ -156,7 +167,7 @@ impl Place {
     }
 
     /// The next request; none if there will be no other.
-    async fn take(&self) -> Option<Box<Sending<Carrier>>> {
+    async fn take(&self) -> Option<Request> {
         loop {
             {
                 let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
@@ -185,11 +196,11 @@ async fn carry<T: Transport>(transport: &T, mut sending: Box<Sending<Carrier>>) 
     let mut sent = pin!(begin(transport, outgoing, reader.span()));
     let came = poll_fn(|context| {
         let poll = || sent.as_mut().as_pin_mut().map(|sent| sent.poll(context));
-        catch_unwind(AssertUnwindSafe(poll)).ok().flatten().unwrap_or_else(|| Poll::Ready(panicked(&reader.span())))
+        caught(poll).flatten().unwrap_or_else(|| Poll::Ready(panicked(&reader.span())))
     });
     let came = came.await;
     // What it holds goes before the answer is read; and a transport may panic in this as well.
-    let _ = catch_unwind(AssertUnwindSafe(|| sent.set(None)));
+    let _ = caught(|| sent.set(None));
     reader.read(came, SystemTime::now().into())
 }
 
@@ -199,8 +210,13 @@ fn begin<T: Transport>(
     outgoing: Outgoing,
     span: Span,
 ) -> Option<Instrumented<impl Future<Output = Result<Response<Bytes>, SendError>> + Send>> {
-    let sent = span.in_scope(|| catch_unwind(AssertUnwindSafe(|| transport.send(outgoing)))).ok()?;
+    let sent = span.in_scope(|| caught(|| transport.send(outgoing)))?;
     Some(sent.instrument(span))
+}
+
+/// None if it panics. What it panicked with is left where it is: to drop it may panic as well.
+fn caught<R>(call: impl FnOnce() -> R) -> Option<R> {
+    catch_unwind(AssertUnwindSafe(call)).map_err(std::mem::forget).ok()
 }
 
 fn panicked(span: &Span) -> Result<Response<Bytes>, SendError> {
@@ -230,7 +246,7 @@ mod tests {
     #[tokio::test]
     async fn one_that_was_cut_off_is_not_taken_back() {
         let mut carriers = carriers();
-        let (cut_off, other) = (carriers.start(None), carriers.start(None));
+        let (cut_off, other) = (carriers.start(), carriers.start());
         cut_off.abort();
         carriers.back(cut_off);
         carriers.back(other);
@@ -240,7 +256,7 @@ mod tests {
     #[tokio::test]
     async fn one_that_nobody_holds_is_over_and_no_more_are_kept_than_may_wait() {
         let mut carriers = carriers();
-        let more: Vec<_> = (0..MOST_IDLE + 9).map(|_| carriers.start(None)).collect();
+        let more: Vec<_> = (0..MOST_IDLE + 9).map(|_| carriers.start()).collect();
         more.into_iter().for_each(|carrier| carriers.back(carrier));
         assert_eq!(carriers.idle.len(), MOST_IDLE);
         let alive = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
@@ -254,6 +270,6 @@ mod tests {
 
     #[tokio::test]
     async fn one_that_waits_is_gone_once_that_is_asked_for() {
-        carriers().start(None).gone().await;
+        carriers().start().gone().await;
     }
 }

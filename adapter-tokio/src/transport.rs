@@ -16,8 +16,9 @@ use steadfast_driver::{Outgoing, SendError};
 /// - the *decoded* body is cut at [`Outgoing::body_limit`];
 /// - a [`SendError`] says what is certain, by the phase that the request had reached. When in doubt, [`SendError::ambiguous`].
 ///
-/// The returned future is dropped when its answer is no longer waited for; it needs no time-out of its own. It is polled on a task that has no other
-/// meanwhile; where requests are answered as soon as they are polled, and now and then elsewhere, on the driver's first: like any future, it must not block.
+/// The returned future is dropped when its answer is no longer waited for; it needs no time-out of its own. It is polled on a task that carries one request
+/// after the other; where requests are answered as soon as they are polled, and now and then elsewhere, on the driver's first: like any future, it must
+/// not block.
 pub trait Transport: Send + Sync + 'static {
     /// Sends the request and reads the answer.
     fn send(&self, outgoing: Outgoing) -> impl Future<Output = Result<Response<Bytes>, SendError>> + Send;

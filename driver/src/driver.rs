@@ -214,7 +214,7 @@ impl<H> Driver<H> {
     }
 
     /// Gives back what the adapter holds for the request that this came of, to be used again; before this is [fed](Driver::answered), which drops it. None if
-    /// another request has followed, or the job is gone.
+    /// nothing is held for it any more: another request has followed, the job is gone, or it was taken already. [`request`](Driver::request) does not find it then.
     pub fn take_request(&mut self, answered: &Answered) -> Option<H> {
         self.jobs.get_mut(&answered.id).filter(|job| job.sent == Some(answered.attempt))?.request.take()
     }
@@ -504,7 +504,7 @@ impl<H> Driver<H> {
 
     fn answer(&mut self, answered: Answered) {
         let Answered { id, attempt, kind, generation, sent, provider, unauthorized, meaning, answer, quota } = answered;
-        if self.readers.len() < MOST_READERS {
+        if self.readers.len() < MOST_READERS && Arc::ptr_eq(&provider, &self.provider) {
             self.readers.push(provider);
         }
         // It is over: what was held for it would cost more than the job itself, for as long as the job waits.

@@ -389,6 +389,7 @@ impl Work<'_> {
         let key = &entry.record.key;
         match self.recent.get(name, entry) {
             Some(known) => Ok(Some(known)),
+            None if self.places.candidates(name).next().is_none() => Ok(None),
             None => {
                 self.writer.flush()?;
                 Ok(self.reader.find(self.connection, self.places, key)?.as_ref().map(Known::of))

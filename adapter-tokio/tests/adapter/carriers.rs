@@ -1,6 +1,7 @@
 //! On which tasks requests are carried.
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -56,22 +57,22 @@ async fn what_is_answered_at_once_needs_no_task() {
 async fn requests_end_on_the_task_that_they_began_on_and_leave_it_to_those_after_them() {
     let seen = Seen::default();
     let client = Client::builder(Plain, seen.transport(true)).start().await.unwrap();
-    for n in 0..20 {
+    for n in 0..600 {
         client.submit(key(&format!("order-{n}")), "{}").await.unwrap().await.unwrap();
     }
     let one_at_a_time = seen.all();
-    // The first is tried on the driver's.
-    assert!(one_at_a_time[1..].iter().all(|(began, ended)| began == ended), "{one_at_a_time:?}");
-    assert_eq!((one_at_a_time.len(), distinct(&one_at_a_time).len()), (40, 1), "{one_at_a_time:?}");
+    // The first is tried on the driver's, and so is one of the next thousand.
+    let elsewhere = one_at_a_time.iter().filter(|(began, ended)| began != ended).count();
+    assert_eq!((one_at_a_time.len(), elsewhere, distinct(&one_at_a_time).len()), (1_200, 2, 1));
 
     let mut jobs = Vec::new();
-    for n in 20..420 {
+    for n in 600..1_000 {
         jobs.push(client.submit(key(&format!("order-{n}")), "{}").await.unwrap());
     }
     for job in jobs {
         job.await.unwrap();
     }
-    let at_once = &seen.all()[40..];
+    let at_once = &seen.all()[1_200..];
     assert_eq!((at_once.len(), distinct(at_once).len()), (800, 100), "as many as the gate lets go at once");
 
     client.shutdown(SECOND).await;
@@ -101,4 +102,36 @@ async fn a_task_whose_request_was_cut_off_carries_no_other() {
     // The first is begun on the driver's; the fourth is answered, and the poll follows it.
     assert_eq!((began.len(), began.iter().collect::<HashSet<_>>().len()), (5, 4), "{began:?}");
     assert_eq!(began[3], began[4]);
+}
+
+/// What a transport panics with; to drop it panics as well.
+struct Rubble;
+
+impl Drop for Rubble {
+    fn drop(&mut self) {
+        panic!("it cannot be dropped");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_that_panics_again_costs_a_request_and_no_more() {
+    // Where the driver runs, and on a task.
+    for panics in [1, 2] {
+        let sent = AtomicU32::new(0);
+        let transport = Scripted::new(move |kind, _, key| {
+            let number = sent.fetch_add(1, Ordering::Relaxed) + 1;
+            async move {
+                if number == panics {
+                    std::panic::panic_any(Rubble);
+                }
+                tokio::time::sleep(SECOND).await;
+                Ok(if kind == Kind::Create { answer(201, format!("txn-{key}")) } else { answer(200, "{}") })
+            }
+        });
+        let client = Client::builder(Plain, transport).policy(keyed()).start().await.unwrap();
+        for n in 0..3 {
+            let finished = client.submit(key(&format!("order-{n}")), "{}").await.unwrap().await.unwrap();
+            assert_eq!(finished.outcome.name(), "completed");
+        }
+    }
 }

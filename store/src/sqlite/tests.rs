@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::{env, fs, process, slice};
 
 use proptest::prelude::*;
+use rusqlite::StatementStatus;
 use rusqlite::types::Value;
 use steadfast_core::operation::{Rejected, Stage, Unresolved};
 use steadfast_core::{Fingerprint, Gate, Operation, OperationPolicy, Outcome, Seed};
@@ -172,6 +173,24 @@ fn what_was_rolled_back_is_not_remembered() {
     store.append(&[entry("one"), entry("two")]).unwrap();
     drop(store);
     assert_eq!(home.open().load().unwrap(), [entry("one"), entry("two")]);
+}
+
+#[test]
+fn rows_are_written_several_to_a_statement() {
+    let home = Home::new("batches");
+    let mut store = home.open();
+    let entries: Vec<_> = (0..write::BATCH * 3 + 5).map(|n| entry(&format!("order-{n}"))).collect();
+    let (new, next) = (write::statements!("INSERT"), write::statements!("REPLACE"));
+    let ran = |store: &SqliteStore, sql| store.connection.prepare_cached(sql).unwrap().get_status(StatementStatus::Run);
+    store.append(&entries).unwrap();
+    assert_eq!(new.map(|sql| ran(&store, sql)), [5, 3]);
+    store.append(&entries).unwrap();
+    assert_eq!(new.map(|sql| ran(&store, sql)), [5, 3]);
+    assert_eq!(next.map(|sql| ran(&store, sql)), [5, 3]);
+    // Those that are new do not make those wait less that are not.
+    let more = (0..write::BATCH).flat_map(|n| [entry(&format!("order-{n}")), entry(&format!("later-{n}"))]);
+    store.append(&more.collect::<Vec<_>>()).unwrap();
+    assert_eq!((new.map(|sql| ran(&store, sql)), next.map(|sql| ran(&store, sql))), ([5, 4], [5, 4]));
 }
 
 /// A row that keeps nothing beside its record is replaced without a look at it.

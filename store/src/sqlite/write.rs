@@ -117,7 +117,7 @@ impl Recent {
 }
 
 /// How many rows a statement carries.
-const BATCH: usize = 16;
+pub(super) const BATCH: usize = 16;
 
 /// For one row, and for [`BATCH`] of them.
 type Statements = [&'static str; 2];
@@ -134,6 +134,8 @@ macro_rules! statements {
         ]
     };
 }
+
+pub(super) use statements;
 
 /// Writes rows. Each statement is looked up once, and those that carry rows in batches are carried out for [`BATCH`] of them at once: what a statement
 /// costs beside its rows is most of what one row would cost.
@@ -157,7 +159,8 @@ const REPLACE: &str = "UPDATE records SET body = ?2, payload = coalesce(?3, iif(
 impl<'a> Writer<'a> {
     pub(super) fn new(connection: &'a Connection) -> Self {
         let encoder = Encoder::default();
-        // To replace all of a row that keeps nothing beside its record, SQLite need not read it.
+        // To replace all of a row that keeps nothing beside its record, SQLite need not read it. One that is gone is thereby written again; one that was
+        // moved is found when all rows are read.
         let (new, next) = (Rows::new(statements!("INSERT")), Rows::new(statements!("REPLACE")));
         Self { connection, new, next, insert: None, replace: None, encoder }
     }
@@ -172,10 +175,19 @@ impl<'a> Writer<'a> {
         let (outcome, length) = (columns::outcome(entry.record.stage), body.len());
         let known = Known { first, hash, kept, outcome, times, job: job(entry), length };
         if kept == Kept::default() {
-            let rows = if earlier.is_none() { &mut self.new } else { &mut self.next };
+            let rows = match earlier {
+                None => &mut self.new,
+                Some(_) => {
+                    // It is not replaced before it is there.
+                    if self.new.hold(first) {
+                        self.new.flush(self.connection)?;
+                    }
+                    &mut self.next
+                }
+            };
             rows.add(first, body);
             if rows.is_full() {
-                self.flush()?;
+                rows.flush(self.connection)?;
             }
             return Ok(known);
         }
@@ -199,7 +211,6 @@ impl<'a> Writer<'a> {
 
     /// Has all rows written that were told of. To be called before rows are read, and last.
     pub(super) fn flush(&mut self) -> Result<(), Fault> {
-        // The first row of a key before those that follow it.
         self.new.flush(self.connection)?;
         self.next.flush(self.connection)
     }
@@ -223,6 +234,10 @@ impl<'a> Rows<'a> {
     fn add(&mut self, first: i64, body: &[u8]) {
         self.bodies.extend(body);
         self.waiting.push((first, self.bodies.len()));
+    }
+
+    fn hold(&self, first: i64) -> bool {
+        self.waiting.iter().any(|(waiting, _)| *waiting == first)
     }
 
     const fn is_full(&self) -> bool {
