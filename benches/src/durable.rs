@@ -43,6 +43,7 @@ pub const ROUNDS: u32 = 5;
 /// What was measured at so many in flight.
 struct Case {
     in_flight: usize,
+    names: Names,
     operations_per_s: f64,
     commits_per_s: f64,
     records_per_commit: f64,
@@ -93,6 +94,7 @@ impl Pace {
 struct Detailed {
     #[serde(flatten)]
     row: measure::Row,
+    names: Names,
     #[serde(flatten)]
     pace: Pace,
 }
@@ -102,7 +104,10 @@ impl Case {
     fn rows(&self) -> Vec<Detailed> {
         let case = format!("{} in flight, a record", self.in_flight).leak();
         let subjects = [("steadfast", self.ours), ("limit", self.raw), ("rusqlite", self.sqlite)];
-        subjects.into_iter().map(|(subject, pace)| Detailed { row: pace.row(case, subject), pace }).collect()
+        subjects
+            .into_iter()
+            .map(|(subject, pace)| Detailed { row: pace.row(case, subject), names: self.names, pace })
+            .collect()
     }
 }
 
@@ -129,14 +134,15 @@ fn cases(seconds: u64, in_flight: &[usize], names: Names) -> std::io::Result<Vec
 
 fn table(cases: &[Case]) -> String {
     let mut text = String::from(
-        "| in flight | operations/s | records/s | commits/s | records/commit | store busy | CPU µs/operation | raw records/s | of raw | SQLite alone | of SQLite | raw at 256 | of raw at 256 | p99 of a commit, µs | SQLite's | bytes written/record | SQLite's |\n\
-         | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n",
+        "| in flight | names | operations/s | records/s | commits/s | records/commit | store busy | CPU µs/operation | raw records/s | of raw | SQLite alone | of SQLite | raw at 256 | of raw at 256 | p99 of a commit, µs | SQLite's | bytes written/record | SQLite's |\n\
+         | ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n",
     );
     for case in cases {
         let Case { ours, raw, sqlite, raw_at_256, .. } = case;
         text += &format!(
-            "| {} | {:.0} | {:.0} | {:.0} | {:.1} | {:.0} % | {:.1} | {:.0} | {:.0} % | {:.0} | {:.0} % | {:.0} | {:.0} % | {:.0} | {:.0} | {:.0} | {:.0} |\n",
+            "| {} | {} | {:.0} | {:.0} | {:.0} | {:.1} | {:.0} % | {:.1} | {:.0} | {:.0} % | {:.0} | {:.0} % | {:.0} | {:.0} % | {:.0} | {:.0} | {:.0} | {:.0} |\n",
             case.in_flight,
+            case.names.told(),
             case.operations_per_s,
             ours.records_per_s,
             case.commits_per_s,
@@ -173,6 +179,7 @@ fn measure(in_flight: usize, names: Names, span: Duration) -> std::io::Result<Ca
     let (operations, commits) = (best.operations as f64, best.given.groups.len() as f64);
     Ok(Case {
         in_flight,
+        names,
         operations_per_s: per_s(operations),
         commits_per_s: per_s(commits),
         records_per_commit: best.given.records() as f64 / commits,

@@ -25,6 +25,14 @@ impl Names {
         }
     }
 
+    /// For a table.
+    pub const fn told(self) -> &'static str {
+        match self {
+            Self::Uuid => "UUID, 24 digits",
+            Self::Text => "31 and 35 bytes of text",
+        }
+    }
+
     /// What the provider calls the job of this key.
     pub fn reference(self, key: &Key) -> String {
         match self {

@@ -49,7 +49,7 @@ pub fn run(operations: u64, names: Names, json: bool) -> std::io::Result<()> {
         "| operations | names | seconds | bytes each | RSS bytes each |\n| ---: | --- | ---: | ---: | ---: |"
     )?;
     let Row { operations, names, seconds, bytes_per_operation, rss_bytes_per_operation } = row;
-    let names = if names == Names::Uuid { "UUID, 24 digits" } else { "31 and 35 bytes of text" };
+    let names = names.told();
     writeln!(out, "| {operations} | {names} | {seconds:.2} | {bytes_per_operation:.0} | {rss_bytes_per_operation:.0} |")
 }
 

@@ -213,8 +213,19 @@ impl<H> Driver<H> {
         self.jobs.get(&id).and_then(|job| job.request.as_ref())
     }
 
-    /// Gives back what the adapter holds for the request that this came of, to be used again; before this is [fed](Driver::answered), which drops it. None if
-    /// nothing is held for it any more: another request has followed, the job is gone, or it was taken already. [`request`](Driver::request) does not find it then.
+    /// Gives back what the adapter holds for the request that this came of, for one that uses it again: a task that waits for its next request, say. To be
+    /// called before this is [fed](Driver::answered), which drops it. None if nothing is held for it any more: another request has followed, the job is gone,
+    /// or it was taken already. [`request`](Driver::request) does not find it then.
+    ///
+    /// ```
+    /// use steadfast_core::Timestamp;
+    /// use steadfast_driver::{Answered, Driver};
+    ///
+    /// fn take_in<H>(driver: &mut Driver<H>, idle: &mut Vec<H>, answered: Answered, now: Timestamp) {
+    ///     idle.extend(driver.take_request(&answered));
+    ///     driver.answered(answered, now);
+    /// }
+    /// ```
     pub fn take_request(&mut self, answered: &Answered) -> Option<H> {
         self.jobs.get_mut(&answered.id).filter(|job| job.sent == Some(answered.attempt))?.request.take()
     }

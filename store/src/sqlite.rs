@@ -64,7 +64,7 @@ use self::row::Reader;
 use self::write::{Known, Recent, Writer};
 use crate::{Entry, Store, StoreError};
 
-pub use self::backup::{BackUpError, Backup, Lock};
+pub use self::backup::{BackUpError, Backup, MayLock};
 pub use self::browse::{Order, Stored, iso8601};
 pub use self::error::{DamageError, OpenError};
 pub use self::mark::{Mark, Watermark};

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use steadfast_store::SqliteStore;
-use steadfast_store::sqlite::{BackUpError, Lock, iso8601};
+use steadfast_store::sqlite::{BackUpError, MayLock, iso8601};
 
 use super::TROUBLE;
 use super::journal::{Look, now};
@@ -17,7 +17,7 @@ use super::words::{day_and_time, operations, plain};
 ///
 /// The copy is whole: every row, the chain, the head and SQLite's own structures were verified, and nothing that was durable when copying began is
 /// missing (without a FILE-mark nothing can tell that). It is one file, with OUT-mark beside it, and only its owner may read them. A journal that is damaged is not copied. Until all is
-/// verified the copy lies in a directory `.steadfast-…` beside OUT, which is left behind only if this is killed.
+/// verified the copy lies in a directory `.steadfast-…` beside OUT, which is left behind only if this is killed; OUT-mark without OUT is too, and can be removed.
 ///
 /// To go on from it, put it with its mark in the journal's place, remove FILE-wal there (and FILE-mark, if the copy has none), and have the client begin with
 /// `from_backup()`: what the copy calls planned may have been sent since.
@@ -43,7 +43,7 @@ struct Copied {
 
 pub(crate) fn copy(look: &Look, args: &Args, json: bool, out: &mut impl Write) -> Result<u8, Box<dyn Error>> {
     let (to, now) = (&args.out, now());
-    let lock = if look.copy { Lock::Never } else { Lock::IfTorn };
+    let lock = if look.copy { MayLock::Never } else { MayLock::IfTorn };
     let backup = match SqliteStore::back_up(&look.file, to, lock) {
         Ok(backup) => backup,
         Err(BackUpError::Damaged { problems, .. }) => {

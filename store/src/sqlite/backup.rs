@@ -7,7 +7,7 @@
 //!   name is whole. Nothing is overwritten, and of what fails nothing is left.
 //! - A journal that is damaged is told from one that changes too fast: what is not whole again and again while nobody has the journal open is damaged. To see
 //!   that nobody has takes its lock for a moment, and a client that starts at that moment is refused. So it is not asked for until a copy was torn,
-//!   and who must never keep a client out says so ([`Lock`]).
+//!   and who must never keep a client out says so ([`MayLock`]).
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind};
@@ -32,7 +32,7 @@ const SUFFIXES: [&str; 5] = ["", "-mark", "-wal", "-journal", "-shm"];
 /// Whether [`SqliteStore::back_up`] may take the journal's lock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Lock {
+pub enum MayLock {
     /// For a moment after each copy that was not whole, to tell a damaged journal from one that changes too fast. A client that opens it at that very moment
     /// is refused with [`OpenError::Locked`].
     #[default]
@@ -60,7 +60,7 @@ pub struct Backup {
 pub enum BackUpError {
     /// The journal cannot be read, or is none. [`OpenError::HeldHere`] if this process has it open itself; [`OpenError::Damaged`] if so much is damaged that
     /// it does not even open.
-    #[error("{} could not be backed up: {source}", journal.display())]
+    #[error("{} could not be backed up: it cannot be opened as a journal", journal.display())]
     NotOpened {
         /// What was to be backed up.
         journal: PathBuf,
@@ -78,7 +78,7 @@ pub enum BackUpError {
         /// What is wrong with it, as [`verify`](SqliteStore::verify) tells it.
         problems: Vec<Problem>,
     },
-    /// Each copy was made of pages of different moments, or the journal is damaged: with [`Lock::Never`] nobody can tell.
+    /// Each copy was made of pages of different moments, or the journal is damaged: with [`MayLock::Never`] nobody can tell.
     #[error(
         "none of {tries} copies of {} was whole: its client changes it faster than it is copied, or it is damaged; name a file on a \
          faster disk, or stop its client and copy again", journal.display()
@@ -125,20 +125,21 @@ impl SqliteStore {
     /// journal was: payloads and answers that are kept are in it, sealed if they were.
     ///
     /// It takes as much room beside `to` as the journal and its log do, and as long as to copy and [`verify`](SqliteStore::verify) them; a copy that is
-    /// not whole, since the journal changed meanwhile, is taken again, up to 20 times. While a copy is being taken, this process can open no other journal. Its
-    /// unfinished files lie in a directory `.steadfast-…` beside `to`, which is left behind only by a process that is killed.
+    /// not whole, since the journal changed meanwhile, is taken again, up to 20 times. While a copy is being taken, this process can neither open nor close
+    /// another journal. Its unfinished files lie in a directory `.steadfast-…` beside `to`, which is left behind only by a process that is killed. One that is
+    /// killed at the very end may leave `to-mark` as well: alone it is nothing, and can be removed.
     ///
     /// To go on from a backup, put it and its mark in the journal's place, remove the old `FILE-wal` (and `FILE-mark`, if the backup has none), open
     /// it with [`open`](SqliteStore::open) (without a mark with [`open_backup`](SqliteStore::open_backup)), and start its client with
     /// `from_backup()`, since what the backup calls *planned* may have been sent meanwhile.
     ///
     /// ```
-    /// use steadfast_store::sqlite::{Lock, SqliteStore};
+    /// use steadfast_store::sqlite::{MayLock, SqliteStore};
     ///
     /// # let home = tempfile::tempdir()?;
     /// # let (journal, to) = (home.path().join("jobs.db"), home.path().join("backup.db"));
     /// # drop(SqliteStore::open(&journal)?);
-    /// let backup = SqliteStore::back_up(&journal, &to, Lock::IfTorn)?;
+    /// let backup = SqliteStore::back_up(&journal, &to, MayLock::IfTorn)?;
     /// println!("{} operations, {} records in all", backup.operations, backup.watermark.sequence());
     /// if backup.mark.is_none() {
     ///     println!("nothing tells whether newer records are missing");
@@ -150,7 +151,7 @@ impl SqliteStore {
     /// # Errors
     /// See [`BackUpError`]: in particular this process itself has the journal open ([`OpenError::HeldHere`]; call this from another one), it is
     /// damaged, or `to` exists.
-    pub fn back_up(path: impl AsRef<Path>, to: impl AsRef<Path>, lock: Lock) -> Result<Backup, BackUpError> {
+    pub fn back_up(path: impl AsRef<Path>, to: impl AsRef<Path>, lock: MayLock) -> Result<Backup, BackUpError> {
         let task = Task { journal: path.as_ref(), to: to.as_ref() };
         task.is_free()?;
         task.name(task.whole(lock)?)
@@ -210,7 +211,7 @@ impl Task<'_> {
         }
     }
 
-    fn whole(&self, lock: Lock) -> Result<Whole, BackUpError> {
+    fn whole(&self, lock: MayLock) -> Result<Whole, BackUpError> {
         let journal = || self.journal.to_owned();
         let not_opened = |source| BackUpError::NotOpened { journal: journal(), source };
         let (mut seen, mut last) = (Seen { may_change: true, calm_tries: 0 }, Vec::new());
@@ -232,8 +233,8 @@ impl Task<'_> {
     }
 
     /// Whether the journal may change while it is copied: a client has it open, or nobody can tell.
-    fn may_change(&self, lock: Lock) -> Result<bool, OpenError> {
-        if lock == Lock::Never {
+    fn may_change(&self, lock: MayLock) -> Result<bool, OpenError> {
+        if lock == MayLock::Never {
             return Ok(true);
         }
         match SqliteStore::open_read_only(self.journal) {
@@ -247,8 +248,7 @@ impl Task<'_> {
     /// Copies the files once.
     fn take(&self) -> Result<Whole, Unfit> {
         files::prepare(self.journal, Access::Read).map_err(Unfit::NotOpened)?;
-        let home = tempfile::Builder::new().prefix(".steadfast-").tempdir_in(files::directory(self.to));
-        let home = home.map_err(Unfit::NotWritten)?;
+        let home = files::private(".steadfast-", files::directory(self.to)).map_err(Unfit::NotWritten)?;
         let staged = home.path().join("journal");
         match copy::take(self.journal, &staged) {
             Ok(true) => {}
@@ -360,7 +360,7 @@ mod tests {
         drop(SqliteStore::open(&journal).unwrap());
         for suffix in ["", "-mark"] {
             let task = Task { journal: &journal, to: &to };
-            let whole = task.whole(Lock::IfTorn).unwrap();
+            let whole = task.whole(MayLock::IfTorn).unwrap();
             let came = files::beside(&to, suffix);
             fs::write(&came, "somebody's").unwrap();
             let error = task.name(whole).unwrap_err();

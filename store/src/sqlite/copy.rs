@@ -16,6 +16,7 @@
 //! **Never within the process that holds the file.** Its locks are POSIX locks: they belong to the process, and to close any handle of the file, even one
 //! that only read, gives up all of them. So each store notes what it holds, and a copy of such a file is refused.
 
+use std::env;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read};
 use std::path::Path;
@@ -122,7 +123,7 @@ impl SqliteStore {
         files::prepare(path, Access::Read)?;
         let mut why = None;
         for _ in 0..TRIES {
-            let home = tempfile::Builder::new().prefix("steadfast-").tempdir().map_err(OpenError::NotCopied)?;
+            let home = files::private("steadfast-", &env::temp_dir()).map_err(OpenError::NotCopied)?;
             let copy = home.path().join("journal");
             if !take(path, &copy)? {
                 continue;

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, MAIN_DB, OpenFlags};
+use tempfile::TempDir;
 
 use super::error::{Damage, OpenError};
 use super::head::Head;
@@ -138,6 +139,14 @@ fn create(path: &Path) -> std::io::Result<()> {
 /// The file's name is on disk when this returns.
 pub(super) fn sync_directory(path: &Path) -> std::io::Result<()> {
     if cfg!(unix) { File::open(directory(path))?.sync_all() } else { Ok(()) }
+}
+
+/// A directory for files that are not whole yet, which only its owner can enter.
+pub(super) fn private(prefix: &str, directory: &Path) -> std::io::Result<TempDir> {
+    let mut builder = tempfile::Builder::new();
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700));
+    builder.prefix(prefix).tempdir_in(directory)
 }
 
 /// Where the file is.

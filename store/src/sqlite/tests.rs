@@ -175,6 +175,15 @@ fn what_was_rolled_back_is_not_remembered() {
     assert_eq!(home.open().load().unwrap(), [entry("one"), entry("two")]);
 }
 
+#[cfg(unix)]
+#[test]
+fn unfinished_copies_lie_where_only_their_owner_can_enter() {
+    use std::os::unix::fs::PermissionsExt;
+    let home = Home::new("private");
+    let private = files::private("steadfast-", &home.0).unwrap();
+    assert_eq!(fs::metadata(private.path()).unwrap().permissions().mode() & 0o777, 0o700);
+}
+
 #[test]
 fn rows_are_written_several_to_a_statement() {
     let home = Home::new("batches");

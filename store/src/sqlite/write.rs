@@ -135,6 +135,7 @@ macro_rules! statements {
     };
 }
 
+#[cfg(test)]
 pub(super) use statements;
 
 /// Writes rows. Each statement is looked up once, and those that carry rows in batches are carried out for [`BATCH`] of them at once: what a statement

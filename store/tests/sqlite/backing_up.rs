@@ -4,12 +4,12 @@ use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
 use steadfast_store::OpenError;
-use steadfast_store::sqlite::{BackUpError, Backup, Lock, Mark, Watermark};
+use steadfast_store::sqlite::{BackUpError, Backup, Mark, MayLock, Watermark};
 
 use super::*;
 
 /// Backs it up into a directory of its own.
-fn back_up(home: &Home, lock: Lock) -> (Home, Result<Backup, BackUpError>) {
+fn back_up(home: &Home, lock: MayLock) -> (Home, Result<Backup, BackUpError>) {
     let to = Home::new();
     let backup = SqliteStore::back_up(home.journal(), to.journal(), lock);
     (to, backup)
@@ -26,7 +26,7 @@ fn backs_up_elsewhere(home: &Home, to: &Home) -> Command {
 #[ignore = "a part of others, which run it in a process of its own"]
 fn child_backs_up() {
     let [journal, to] = ["JOURNAL", "BACKUP"].map(|name| env::var(name).unwrap());
-    SqliteStore::back_up(journal, to, Lock::IfTorn).unwrap();
+    SqliteStore::back_up(journal, to, MayLock::IfTorn).unwrap();
 }
 
 fn entries() -> Vec<Entry> {
@@ -63,7 +63,7 @@ fn unclosed(home: &Home) -> Home {
 fn a_backup_of_a_closed_journal_is_the_journal_and_only_its_owner_can_read_it() {
     let home = home();
     let before = files(&home);
-    let (to, backup) = back_up(&home, Lock::IfTorn);
+    let (to, backup) = back_up(&home, MayLock::IfTorn);
     let backup = backup.unwrap();
     assert_eq!(files(&home), before);
     assert_eq!(names(&to), ["journal", "journal-mark"]);
@@ -108,7 +108,7 @@ fn a_backup_of_a_journal_whose_client_was_killed_has_its_log_and_a_mark_of_its_e
     // After a crash it may be a little behind.
     fs::write(beside(&killed.journal(), "-mark"), mark).unwrap();
     let before = files(&killed);
-    let (to, backup) = back_up(&killed, Lock::IfTorn);
+    let (to, backup) = back_up(&killed, MayLock::IfTorn);
     let mark = fs::read(beside(&to.journal(), "-mark")).unwrap().try_into().unwrap();
     assert_eq!(
         (Watermark::from_bytes(&mark), backup.unwrap().watermark),
@@ -125,7 +125,7 @@ fn backups_of_a_journal_that_never_rests_are_whole_or_refused() {
     lines.find(|line| line.as_ref().unwrap().contains("writing")).unwrap().unwrap();
     let (mut whole, mut last) = (0, 0);
     for _ in 0..30 {
-        let (to, backup) = back_up(&home, Lock::IfTorn);
+        let (to, backup) = back_up(&home, MayLock::IfTorn);
         match backup {
             Ok(backup) => {
                 let mut store = SqliteStore::open_backup(to.journal()).unwrap();
@@ -149,7 +149,7 @@ fn backups_of_a_journal_that_never_rests_are_whole_or_refused() {
 fn a_backup_from_the_process_that_holds_the_journal_is_refused_and_the_lock_stays() {
     let home = home();
     let holder = home.open();
-    for lock in [Lock::IfTorn, Lock::Never] {
+    for lock in [MayLock::IfTorn, MayLock::Never] {
         let (to, backup) = back_up(&home, lock);
         let error = backup.unwrap_err();
         assert!(matches!(&error, BackUpError::NotOpened { source: OpenError::HeldHere, .. }), "{error:?}");
@@ -158,7 +158,7 @@ fn a_backup_from_the_process_that_holds_the_journal_is_refused_and_the_lock_stay
     let opens = || child("opening::child_opens", &home.journal()).status().unwrap().success();
     assert!(!opens(), "the lock is gone");
     drop(holder);
-    assert!(opens() && back_up(&home, Lock::IfTorn).1.is_ok());
+    assert!(opens() && back_up(&home, MayLock::IfTorn).1.is_ok());
 }
 
 #[test]
@@ -166,7 +166,7 @@ fn a_damaged_journal_is_not_backed_up_and_told_from_one_that_changes() {
     let home = home();
     home.tamper(&format!("UPDATE records SET {} WHERE first = 3", patch(56, "09")));
     let before = files(&home);
-    let (to, backup) = back_up(&home, Lock::IfTorn);
+    let (to, backup) = back_up(&home, MayLock::IfTorn);
     let error = backup.unwrap_err();
     let BackUpError::Damaged { journal, problems } = &error else { panic!("{error:?}") };
     assert!(*journal == home.journal() && problems[0].what.starts_with("row 3 of key #"), "{error:?}");
@@ -175,7 +175,7 @@ fn a_damaged_journal_is_not_backed_up_and_told_from_one_that_changes() {
     assert!(!format!("{said}{error:?}").contains("order-"), "{error:?}");
     assert!(names(&to).is_empty() && files(&home) == before);
     // Who asks for no lock cannot know.
-    let (to, backup) = back_up(&home, Lock::Never);
+    let (to, backup) = back_up(&home, MayLock::Never);
     let error = backup.unwrap_err();
     let BackUpError::Torn { tries: 20, problems, .. } = &error else { panic!("{error:?}") };
     assert!(problems[0].what.starts_with("row 3 of key #") && names(&to).is_empty(), "{error:?}");
@@ -194,7 +194,7 @@ fn a_log_that_lost_its_end_is_damage() {
     holder.append(&[entry("order-4", Stage::Planned)]).unwrap();
     let killed = unclosed(&home);
     fs::write(beside(&killed.journal(), "-wal"), []).unwrap();
-    let (to, backup) = back_up(&killed, Lock::IfTorn);
+    let (to, backup) = back_up(&killed, MayLock::IfTorn);
     let error = backup.unwrap_err();
     assert!(matches!(&error, BackUpError::NotOpened { source: OpenError::Damaged(_), .. }), "{error:?}");
     assert!(names(&to).is_empty());
@@ -207,13 +207,13 @@ fn nothing_is_overwritten_nor_taken_for_a_part_of_the_backup() {
         let to = Home::new();
         let taken = beside(&to.journal(), suffix);
         fs::write(&taken, "somebody's").unwrap();
-        let error = SqliteStore::back_up(home.journal(), to.journal(), Lock::IfTorn).unwrap_err();
+        let error = SqliteStore::back_up(home.journal(), to.journal(), MayLock::IfTorn).unwrap_err();
         assert!(matches!(&error, BackUpError::Exists { file } if *file == taken), "{error:?}");
         assert!(error.to_string().contains(&taken.display().to_string()), "{error}");
         assert_eq!((names(&to).len(), fs::read_to_string(&taken).unwrap().as_str()), (1, "somebody's"));
     }
     let before = files(&home);
-    let error = SqliteStore::back_up(home.journal(), home.journal(), Lock::IfTorn).unwrap_err();
+    let error = SqliteStore::back_up(home.journal(), home.journal(), MayLock::IfTorn).unwrap_err();
     assert!(matches!(error, BackUpError::Exists { .. }) && files(&home) == before);
 }
 
@@ -221,7 +221,7 @@ fn nothing_is_overwritten_nor_taken_for_a_part_of_the_backup() {
 fn a_backup_needs_its_directory() {
     let home = home();
     let to = home.0.join("none").join("backup");
-    let error = SqliteStore::back_up(home.journal(), &to, Lock::IfTorn).unwrap_err();
+    let error = SqliteStore::back_up(home.journal(), &to, MayLock::IfTorn).unwrap_err();
     assert!(matches!(&error, BackUpError::NoDirectory { to: told } if *told == to), "{error:?}");
     assert_eq!(names(&home), ["journal", "journal-mark"]);
 }
@@ -229,7 +229,7 @@ fn a_backup_needs_its_directory() {
 #[test]
 fn what_is_no_journal_is_not_backed_up() {
     let home = Home::new();
-    let why = || match back_up(&home, Lock::IfTorn) {
+    let why = || match back_up(&home, MayLock::IfTorn) {
         (to, Err(BackUpError::NotOpened { journal, source })) => {
             assert!(journal == home.journal() && names(&to).is_empty());
             source
@@ -259,7 +259,7 @@ fn a_backup_says_no_more_of_its_end_than_the_journal_could() {
         if let Some(bytes) = mark {
             fs::write(beside(&home.journal(), "-mark"), bytes).unwrap();
         }
-        let (to, backup) = back_up(&home, Lock::IfTorn);
+        let (to, backup) = back_up(&home, MayLock::IfTorn);
         assert_eq!((backup.unwrap().mark, names(&to)), (None, vec!["journal".to_owned()]));
         assert!(matches!(SqliteStore::open(to.journal()), Err(OpenError::Unmarked { .. })));
         assert_eq!(SqliteStore::open_backup(to.journal()).unwrap().load().unwrap(), entries());

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use rlimit::Resource;
-use steadfast_store::sqlite::{BackUpError, Lock};
+use steadfast_store::sqlite::{BackUpError, MayLock};
 
 use super::*;
 
@@ -109,7 +109,7 @@ fn child_backs_up_without_room() {
     // Not enough for the file, for all but its end, and for what is in the log.
     for room in [length / 2, length - 1, length + 4_096] {
         limit(room);
-        let error = SqliteStore::back_up(&journal, beside(&journal, "-backup"), Lock::IfTorn).unwrap_err();
+        let error = SqliteStore::back_up(&journal, beside(&journal, "-backup"), MayLock::IfTorn).unwrap_err();
         unlimited();
         assert!(
             matches!(&error, BackUpError::NotWritten { to, .. } if *to == beside(&journal, "-backup")),
