@@ -56,8 +56,10 @@ pub(crate) enum Sent {
     By(Carrier),
 }
 
-/// A task with a request.
-pub(crate) struct Carrier {
+/// A task with a request. One pointer, since each job has room for one.
+pub(crate) struct Carrier(Box<Parts>);
+
+struct Parts {
     place: Arc<Place>,
     task: JoinHandle<()>,
     aborted: Cell<bool>,
@@ -104,13 +106,13 @@ impl<T: Transport> Carriers<T> {
             Request::New(sending)
         };
         let carrier = self.idle.pop().unwrap_or_else(|| self.start());
-        carrier.place.change(|next| next.request = Some(request));
+        carrier.0.place.change(|next| next.request = Some(request));
         Sent::By(carrier)
     }
 
     /// Takes one back whose request was answered.
     pub(crate) fn back(&mut self, carrier: Carrier) {
-        if !carrier.aborted.get() && self.idle.len() < MOST_IDLE {
+        if !carrier.0.aborted.get() && self.idle.len() < MOST_IDLE {
             self.idle.push(carrier);
         }
     }
@@ -135,28 +137,28 @@ impl<T: Transport> Carriers<T> {
                 let _ = answered.send(answer);
             }
         });
-        Carrier { place, task, aborted: Cell::new(false) }
+        Carrier(Box::new(Parts { place, task, aborted: Cell::new(false) }))
     }
 }
 
 impl Carrier {
     /// Cuts its request off.
     pub(crate) fn abort(&self) {
-        self.aborted.set(true);
-        self.place.change(|next| next.request = None);
-        self.task.abort();
+        self.0.aborted.set(true);
+        self.0.place.change(|next| next.request = None);
+        self.0.task.abort();
     }
 
     /// Once it is gone, and its request with it.
     async fn gone(mut self) {
-        self.place.change(|next| next.over = true);
-        let _ = (&mut self.task).await;
+        self.0.place.change(|next| next.over = true);
+        let _ = (&mut self.0.task).await;
     }
 }
 
 impl Drop for Carrier {
     fn drop(&mut self) {
-        self.place.change(|next| next.over = true);
+        self.0.place.change(|next| next.over = true);
     }
 }
 
