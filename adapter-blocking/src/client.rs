@@ -51,7 +51,12 @@ impl Client {
     ///
     /// # Errors
     /// See [`SubmitError`]. In each case nothing was sent for this submit.
+    ///
+    /// # Panics
+    /// In a function that the client calls and waits for (an observer, a seal): neither would ever go on.
+    #[track_caller]
     pub fn submit(&self, key: Key, payload: impl Into<Payload>) -> Result<Handle, SubmitError> {
+        self.0.turns.panic_if_ours();
         let (reply, taken) = oneshot::channel();
         let submit = Submit::new(key, payload.into(), reply).traced(self.0.traces.current());
         self.0.turns.bring(Input::Submit(submit)).map_err(|Stopped| SubmitError::Stopped)?;
@@ -62,6 +67,10 @@ impl Client {
     ///
     /// # Errors
     /// It was not taken in, or the client stopped before it ended.
+    ///
+    /// # Panics
+    /// As [`submit`](Client::submit).
+    #[track_caller]
     pub fn call(&self, key: Key, payload: impl Into<Payload>) -> Result<Finished, JobError> {
         Ok(self.submit(key, payload)?.wait()?)
     }
@@ -74,7 +83,12 @@ impl Client {
     ///
     /// # Errors
     /// See [`ResumeError`]. In each case nothing was sent.
+    ///
+    /// # Panics
+    /// As [`submit`](Client::submit).
+    #[track_caller]
     pub fn resume(&self, key: Key) -> Result<Handle, ResumeError> {
+        self.0.turns.panic_if_ours();
         let (reply, resumed) = oneshot::channel();
         self.command(Command::Resume { key, reply }).map_err(|Stopped| ResumeError::Stopped)?;
         Ok(self.handle(resumed.recv().map_err(|_| ResumeError::Stopped)??))
@@ -87,7 +101,12 @@ impl Client {
     /// What can be told of a job ends it just as a poll would have, or makes its next poll due now. It may come early, late, twice, in any order, or
     /// about nobody's job; see [`Delivery`]. Polling goes on beside webhooks, and finds what they lose: where they are reliable, a slower schedule
     /// ([`Builder::policy`]) is enough. It blocks for no longer than [`WebhookPolicy::answer_within`](crate::WebhookPolicy::answer_within).
+    ///
+    /// # Panics
+    /// As [`submit`](Client::submit).
+    #[track_caller]
     pub fn deliver(&self, headers: &HeaderMap, body: Bytes) -> Delivery {
+        self.0.turns.panic_if_ours();
         self.0.mailbox.count(self.post(headers, body))
     }
 
@@ -236,7 +255,15 @@ impl Handle {
     ///
     /// # Errors
     /// The client stopped before that.
-    pub fn wait(self) -> Result<Finished, Stopped> {
+    ///
+    /// # Panics
+    /// Before that, where [`submit`](Client::submit) does.
+    #[track_caller]
+    pub fn wait(mut self) -> Result<Finished, Stopped> {
+        if let Some(finished) = self.try_outcome()? {
+            return Ok(finished);
+        }
+        self.client.0.turns.panic_if_ours();
         match self.state {
             State::Waiting(finished) => finished.recv().map_err(|_| Stopped),
             State::Ended(how) => how,
@@ -250,11 +277,16 @@ impl Handle {
     ///
     /// # Errors
     /// The job ended before the provider was known to have it, or the client stopped.
+    ///
+    /// # Panics
+    /// Before that is known, where [`submit`](Client::submit) does.
+    #[track_caller]
     pub fn accepted(&self) -> Result<Accepted, NotAccepted> {
         if let Some(accepted) = self.acceptance.get() {
             return Ok(accepted.clone());
         }
         let id = self.id.ok_or(NotAccepted)?;
+        self.client.0.turns.panic_if_ours();
         let (reply, accepted) = oneshot::channel();
         self.client.command(Command::Accepted { id, reply }).map_err(|Stopped| NotAccepted)?;
         // If it has ended meanwhile, then perhaps as one that was accepted.

@@ -182,6 +182,18 @@ impl Turns {
         is_its_own || *lock(&self.taken_by) == Some(here)
     }
 
+    /// Before this thread waits for the loop.
+    ///
+    /// # Panics
+    /// Where the loop waits for this thread. It would be for ever, and nobody would be told why.
+    #[track_caller]
+    pub(crate) fn panic_if_ours(&self) {
+        assert!(
+            !self.is_ours(),
+            "a function that a client calls and waits for, its observer or seal, say, must not wait for that client: hand it to another thread"
+        );
+    }
+
     /// Takes a turn; `None` if it is over. After a panic it is.
     fn take<T>(&self, turn: impl FnOnce(&mut Loop) -> T) -> Option<T> {
         let mut running = self.lock();

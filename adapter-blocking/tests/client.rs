@@ -1,6 +1,7 @@
 //! A client on threads: what it promises, with a transport in process.
 
 use std::collections::{HashMap, HashSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
@@ -8,8 +9,10 @@ use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{Method, Request, Response};
-use steadfast_blocking::{Client, Finished, Outgoing, Seal, SealError, SendError, SubmitError, Transport};
+use http::{HeaderMap, Method, Request, Response};
+use steadfast_blocking::{
+    Client, Finished, Handle, Observation, Outgoing, Seal, SealError, SendError, SubmitError, Transport,
+};
 use steadfast_core::backoff::{BackoffPolicy, Growth, Jitter};
 use steadfast_core::bulkhead::BulkheadPolicy;
 use steadfast_core::engine::Limits;
@@ -359,6 +362,37 @@ fn a_dropped_client_leaves_no_thread() {
     }
 }
 
+/// It would wait for itself, for ever. The observer is lost to its bug, and the job is not.
+#[test]
+fn who_waits_for_a_client_in_its_own_hook_is_told() {
+    type Waits = fn(&Client, &mut Option<Handle>);
+    let all: [Waits; 5] = [
+        |client, _| drop(client.submit(key("order-2"), "{}")),
+        |client, _| drop(client.resume(key("order-2"))),
+        |client, _| drop(client.deliver(&HeaderMap::new(), Bytes::new())),
+        |_, job| drop(job.take().map(Handle::wait)),
+        |_, job| drop(job.as_ref().map(Handle::accepted)),
+    ];
+    for waits in all {
+        let (given, lent) = channel::<(Client, Option<Handle>)>();
+        let (told, is_told) = channel();
+        let lent = Mutex::new(lent);
+        let observer = move |_: &Observation| {
+            let Ok((client, mut job)) = lent.lock().unwrap().try_recv() else { return };
+            let said = catch_unwind(AssertUnwindSafe(|| waits(&client, &mut job))).expect_err("it does not wait");
+            told.send(*said.downcast::<&str>().unwrap()).unwrap();
+            panic!("as it was told to");
+        };
+        let client = Client::builder(Plain(swift()), Script(willing())).observer(observer).start().unwrap();
+        client.hold(Duration::from_secs(3_600));
+        let job = client.submit(key("order-1"), "{}").unwrap();
+        given.send((client.clone(), Some(job))).unwrap();
+        client.hold(Duration::ZERO);
+        assert!(is_told.recv().unwrap().contains("another thread"));
+        assert_eq!(client.call(key("order-1"), "{}").unwrap().outcome, READY);
+    }
+}
+
 /// The last one goes down in the program's own hook, which runs on whatever thread has the driver: nobody waits for itself.
 #[test]
 fn a_client_may_be_dropped_in_a_hook() {
@@ -464,7 +498,7 @@ fn threads() -> usize {
 }
 
 /// Two attempts of one job are never in the air together: the second waits until the first has returned, and does not leave if it need not any more.
-fn with_a_held_create(then: impl FnOnce(&Held, &Client, &steadfast_blocking::Handle)) -> (Outcome, Vec<Kind>) {
+fn with_a_held_create(then: impl FnOnce(&Held, &Client, &Handle)) -> (Outcome, Vec<Kind>) {
     let soon = BackoffPolicy::new(Growth::Fixed(ms(1)), ms(1), Jitter::None).unwrap();
     let create = RetryPolicy::new(5, ms(60_000), ms(30), soon).unwrap();
     let policy = swift().with_create(create).unwrap();
