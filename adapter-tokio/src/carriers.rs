@@ -14,11 +14,10 @@
 //! A carrier belongs to the job whose request it carries, and ends with it: when what stands for it is dropped, its task goes on to the end of its request,
 //! tells the answer, and is over.
 
-use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::SystemTime;
 
@@ -62,7 +61,6 @@ pub(crate) struct Carrier(Box<Parts>);
 struct Parts {
     place: Arc<Place>,
     task: JoinHandle<()>,
-    aborted: Cell<bool>,
 }
 
 /// Where a carrier finds its next request.
@@ -112,7 +110,7 @@ impl<T: Transport> Carriers<T> {
 
     /// Takes one back whose request was answered.
     pub(crate) fn back(&mut self, carrier: Carrier) {
-        if !carrier.0.aborted.get() && self.idle.len() < MOST_IDLE {
+        if self.idle.len() < MOST_IDLE && !carrier.0.place.lock().over {
             self.idle.push(carrier);
         }
     }
@@ -137,15 +135,15 @@ impl<T: Transport> Carriers<T> {
                 let _ = answered.send(answer);
             }
         });
-        Carrier(Box::new(Parts { place, task, aborted: Cell::new(false) }))
+        Carrier(Box::new(Parts { place, task }))
     }
 }
 
 impl Carrier {
     /// Cuts its request off.
     pub(crate) fn abort(&self) {
-        self.0.aborted.set(true);
-        self.0.place.change(|next| next.request = None);
+        // One that it has not begun goes at once.
+        self.0.place.change(|next| *next = Next { request: None, over: true });
         self.0.task.abort();
     }
 
@@ -164,15 +162,19 @@ impl Drop for Carrier {
 
 impl Place {
     fn change(&self, change: impl FnOnce(&mut Next)) {
-        change(&mut self.next.lock().unwrap_or_else(PoisonError::into_inner));
+        change(&mut self.lock());
         self.changed.notify_one();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Next> {
+        self.next.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The next request; none if there will be no other.
     async fn take(&self) -> Option<Request> {
         loop {
             {
-                let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut next = self.lock();
                 if next.request.is_some() || next.over {
                     return next.request.take();
                 }

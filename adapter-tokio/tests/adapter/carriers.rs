@@ -42,13 +42,17 @@ fn distinct(seen: &[(Id, Id)]) -> HashSet<Id> {
     seen.iter().map(|(_, ended)| *ended).collect()
 }
 
+async fn one_by_one(client: &Client, jobs: u32) {
+    for n in 0..jobs {
+        client.submit(key(&format!("order-{n}")), "{}").await.unwrap().await.unwrap();
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_is_answered_at_once_needs_no_task() {
     let seen = Seen::default();
     let client = Client::builder(Plain, seen.transport(false)).start().await.unwrap();
-    for n in 0..20 {
-        client.submit(key(&format!("order-{n}")), "{}").await.unwrap().await.unwrap();
-    }
+    one_by_one(&client, 20).await;
     let seen = seen.all();
     assert_eq!((seen.len(), distinct(&seen).len()), (40, 1), "the driver's own: {seen:?}");
 }
@@ -57,9 +61,7 @@ async fn what_is_answered_at_once_needs_no_task() {
 async fn requests_end_on_the_task_that_they_began_on_and_leave_it_to_those_after_them() {
     let seen = Seen::default();
     let client = Client::builder(Plain, seen.transport(true)).start().await.unwrap();
-    for n in 0..600 {
-        client.submit(key(&format!("order-{n}")), "{}").await.unwrap().await.unwrap();
-    }
+    one_by_one(&client, 600).await;
     let one_at_a_time = seen.all();
     // The first is tried on the driver's, and so is one of the next thousand.
     let elsewhere = one_at_a_time.iter().filter(|(began, ended)| began != ended).count();

@@ -16,8 +16,9 @@ use super::words::{day_and_time, operations, plain};
 /// Write a checked copy of the journal, whether its client runs or not: a backup.
 ///
 /// The copy is whole: every row, the chain, the head and SQLite's own structures were verified, and nothing that was durable when copying began is
-/// missing (without a FILE-mark nothing can tell that). It is one file, with OUT-mark beside it, and only its owner may read them. A journal that is damaged is not copied. Until all is
-/// verified the copy lies in a directory `.steadfast-…` beside OUT, which is left behind only if this is killed; OUT-mark without OUT is too, and can be removed.
+/// missing (without a FILE-mark nothing can tell that). It is one file, with OUT-mark beside it, and only its owner may read them. A journal that is
+/// damaged is not copied. Until all is verified the copy lies in a directory `.steadfast-…` beside OUT, which is left behind only if this is killed;
+/// OUT-mark without OUT is too, and can be removed.
 ///
 /// To go on from it, put it with its mark in the journal's place, remove FILE-wal there (and FILE-mark, if the copy has none), and have the client begin with
 /// `from_backup()`: what the copy calls planned may have been sent since.

@@ -145,17 +145,21 @@ pub(super) struct Writer<'a> {
     new: Rows<'a>,
     next: Rows<'a>,
     insert: Option<CachedStatement<'a>>,
-    replace: Option<CachedStatement<'a>>,
+    update: Option<CachedStatement<'a>>,
+    go_on: Option<CachedStatement<'a>>,
     encoder: Encoder,
 }
 
-/// A key's first row.
+/// A key's first row, which keeps something beside its record.
 const INSERT: &str =
     "INSERT INTO records (first, body, payload, answer_status, answer_body) VALUES (?1, ?2, ?3, ?4, ?5)";
 
-/// Over the key's earlier row.
-const REPLACE: &str = "UPDATE records SET body = ?2, payload = coalesce(?3, iif(?6, payload, NULL)), \
+/// Over the key's earlier row, of which something is kept or goes.
+const UPDATE: &str = "UPDATE records SET body = ?2, payload = coalesce(?3, iif(?6, payload, NULL)), \
      answer_status = coalesce(?4, iif(?7, answer_status, NULL)), answer_body = coalesce(?5, iif(?7, answer_body, NULL)) WHERE first = ?1";
+
+/// The same, leaving what is kept beside the record as it is.
+const GO_ON: &str = "UPDATE records SET body = ?2 WHERE first = ?1";
 
 impl<'a> Writer<'a> {
     pub(super) fn new(connection: &'a Connection) -> Self {
@@ -163,7 +167,7 @@ impl<'a> Writer<'a> {
         // To replace all of a row that keeps nothing beside its record, SQLite need not read it. One that is gone is thereby written again; one that was
         // moved is found when all rows are read.
         let (new, next) = (Rows::new(statements!("INSERT")), Rows::new(statements!("REPLACE")));
-        Self { connection, new, next, insert: None, replace: None, encoder }
+        Self { connection, new, next, insert: None, update: None, go_on: None, encoder }
     }
 
     /// Writes the entry's row at this place of the chain, over the key's earlier one if there is one; in the file it is after [`flush`](Writer::flush). Tells
@@ -194,17 +198,22 @@ impl<'a> Writer<'a> {
         }
         // Its row may be among those that are still to be written.
         self.flush()?;
-        let Self { connection, insert, replace, encoder, .. } = self;
+        let Self { connection, insert, update, go_on, encoder, .. } = self;
         let body = encoder.body();
         // A payload that is not kept any more, since the job has ended, is not written for the first time either.
         let payload = entry.payload.as_ref().filter(|_| kept.payload.is_some());
         let (status, answer) = (entry.answer.as_ref().map(|it| it.status), entry.answer.as_ref().map(|it| &it.body));
-        let written = if earlier.is_some() {
-            let replace = prepared(replace, connection, REPLACE)?;
-            let keeps = (kept.payload.is_some(), kept.answer.is_some());
-            replace.execute((first, body, payload, status, answer, keeps.0, keeps.1))?
-        } else {
-            prepared(insert, connection, INSERT)?.execute((first, body, payload, status, answer))?
+        let keeps_nothing_new = entry.payload.is_none() && entry.answer.is_none();
+        let written = match earlier {
+            None => prepared(insert, connection, INSERT)?.execute((first, body, payload, status, answer))?,
+            Some(earlier) if keeps_nothing_new && earlier.kept == kept => {
+                prepared(go_on, connection, GO_ON)?.execute((first, body))?
+            }
+            Some(_) => {
+                let keeps = (kept.payload.is_some(), kept.answer.is_some());
+                let update = prepared(update, connection, UPDATE)?;
+                update.execute((first, body, payload, status, answer, keeps.0, keeps.1))?
+            }
         };
         // None: damage. What is remembered is forgotten then, and the next try reads.
         if written == 1 { Ok(known) } else { Err(Damage::Gone.into()) }
