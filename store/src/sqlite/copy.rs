@@ -20,7 +20,9 @@ use std::env;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read};
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -31,6 +33,9 @@ use super::{SqliteStore, scan};
 
 /// How many copies are taken at most until one is whole.
 pub(super) const TRIES: u32 = 20;
+
+/// How often a note is looked at, a millisecond apart, before it is believed.
+const LOOKS: u32 = 200;
 
 /// A log's header: its salts change whenever it is begun anew.
 const LOG_HEADER: usize = 32;
@@ -157,10 +162,7 @@ impl SqliteStore {
 /// Copies the files of a journal in their order: what `copy` is called, and what belongs to it beside it. Whether the log is still the one that it was; if
 /// so, what opens and is whole is what was at one moment. [`OpenError::NotCopied`] is of the copy, any other error of the journal.
 pub(super) fn take(path: &Path, copy: &Path) -> Result<bool, OpenError> {
-    let held = HELD.lock().unwrap_or_else(PoisonError::into_inner);
-    if held.contains(&id(path)?) {
-        return Err(OpenError::HeldHere);
-    }
+    let held = unless_held(path)?;
     let (mark, log) = (files::beside(path, "-mark"), files::beside(path, "-wal"));
     // One that is being written just now may be half of each; one that stays so says nothing.
     let mut read = MarkFile::read(&mark)?;
@@ -185,6 +187,23 @@ pub(super) fn take(path: &Path, copy: &Path) -> Result<bool, OpenError> {
     Ok(before == header(&files::beside(copy, "-wal"))? && before == header(&log)?)
 }
 
+/// Nothing is opened or closed while this is had, and the file at this path is not held.
+///
+/// A store closes its file first and takes its note back then. If the file had been removed, another may have its number in between: so who finds a note looks
+/// again for a while. One that is held stays so.
+fn unless_held(path: &Path) -> Result<MutexGuard<'static, Vec<FileId>>, OpenError> {
+    let id = id(path)?;
+    for _ in 0..LOOKS {
+        let held = HELD.lock().unwrap_or_else(PoisonError::into_inner);
+        if !held.contains(&id) {
+            return Ok(held);
+        }
+        drop(held);
+        thread::sleep(Duration::from_millis(1));
+    }
+    Err(OpenError::HeldHere)
+}
+
 fn opened(path: &Path) -> io::Result<Option<File>> {
     match File::open(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
@@ -207,4 +226,23 @@ fn put(from: &mut File, to: &Path) -> Result<(), OpenError> {
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let copied = options.open(to).and_then(|mut to| io::copy(from, &mut to));
     copied.map(drop).map_err(OpenError::NotCopied)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_note_that_outlives_its_file_for_a_moment_is_not_the_next_ones() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("journal");
+        drop(SqliteStore::open(&path).unwrap());
+        let ((), note) = holding(&path, || Ok(())).unwrap();
+        // As if its store had closed the file just now, on another thread.
+        let goes = thread::spawn(move || drop(note));
+        assert!(unless_held(&path).is_ok());
+        goes.join().unwrap();
+        let ((), _note) = holding(&path, || Ok(())).unwrap();
+        assert!(matches!(unless_held(&path), Err(OpenError::HeldHere)));
+    }
 }
