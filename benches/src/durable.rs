@@ -15,6 +15,7 @@
 //! store and of SQLite alone, how long 99 in 100 commits take at most, and how many bytes are written for a record (Linux only; else 0): pages and their
 //! checksums, into the log and later into the file.
 
+mod disk;
 mod raw;
 mod sqlite;
 mod stub;
@@ -31,6 +32,7 @@ use steadfast_core::{Key, Timestamp};
 use steadfast_store::{Entry, SqliteStore, Store, StoreError};
 use steadfast_tokio::Client;
 
+pub use self::disk::slow_down;
 pub use self::stub::{Instant as InstantTransport, Stub};
 use crate::measure::{self, allocations};
 use crate::names::Names;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cargo run --release --manifest-path benches/Cargo.toml -- [SECTION…] [--json]
-//! cargo run --release --manifest-path benches/Cargo.toml -- durable [--json]
+//! cargo run --release --manifest-path benches/Cargo.toml -- durable [--sync-us N] [--names text] [--json]
 //! cargo run --release --manifest-path benches/Cargo.toml -- resume [OPERATIONS] [--names text] [--json]
 //! ```
 //!
@@ -29,6 +29,7 @@ mod turns;
 mod webhook;
 
 use std::io::Write as _;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
@@ -60,6 +61,9 @@ enum Whole {
         /// What jobs are called.
         #[arg(long, value_enum, default_value = "uuid")]
         names: Names,
+        /// How many microseconds a sync of the disk takes at least, for the share on a slower disk than this one (Linux).
+        #[arg(long, default_value_t = 0)]
+        sync_us: u64,
     },
     /// How long a restart takes until it holds all accepted operations, and how much memory.
     Resume {
@@ -105,7 +109,8 @@ const IN_FLIGHT: [usize; 3] = [1, 16, 256];
 fn main() -> std::io::Result<()> {
     let args = Args::parse();
     match args.whole {
-        Some(Whole::Durable { seconds, in_flight, names }) => {
+        Some(Whole::Durable { seconds, in_flight, names, sync_us }) => {
+            durable::slow_down(Duration::from_micros(sync_us))?;
             return durable::run(seconds, &in_flight, names, args.json);
         }
         Some(Whole::Resume { operations, names }) => return resume::run(operations, names, args.json),
