@@ -54,7 +54,7 @@ impl PollPolicy {
     ///
     /// # Errors
     /// Zero polls, a zero deadline, or a first wait that is not below the deadline (no poll would ever be sent). A schedule that can
-    /// wait zero for ever is refused too: its cap must be more than zero.
+    /// wait zero for ever is refused too: its delay must be more than zero, and of a table the last one.
     pub fn new(
         schedule: BackoffPolicy,
         polls: u16,

@@ -246,6 +246,16 @@ fn nonsense_is_refused_and_the_error_says_what_to_change() {
     assert!(
         steadfast_core::OperationPolicy::default().with_persist(never).unwrap_err().to_string().contains("no rest")
     );
+    // A table's last delay is the one that goes on.
+    for (delays, rests) in [([1, 0], false), ([0, 1], true)] {
+        let table = Growth::Table(delays.map(|secs| SECOND * secs).into());
+        let table = BackoffPolicy::new(table, SECOND, Jitter::None).unwrap();
+        let (retry, day) = (RetryPolicy::default(), 86_400 * SECOND);
+        assert_eq!(PollPolicy::new(table.clone(), 9, day, retry).is_ok(), rests, "{delays:?}");
+        let operation = steadfast_core::OperationPolicy::default();
+        assert_eq!(operation.with_persist(table.clone()).is_ok(), rests, "{delays:?}");
+        assert_eq!(steadfast_core::breaker::BreakerPolicy::default().with_open(table).is_ok(), rests, "{delays:?}");
+    }
     let keyed = |secs| {
         steadfast_core::OperationPolicy::default().with_safety(SendSafety::Keyed { window: secs * SECOND }).map(drop)
     };
