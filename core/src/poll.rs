@@ -136,7 +136,9 @@ impl PollPolicy {
 
     /// [`wait`](Self::wait), with what decided it.
     pub(crate) fn delay(&self, pending: u16, hint: Option<Duration>, seed: Seed) -> Delay {
-        let own = self.schedule.delay(u32::from(pending).saturating_add(1), seed);
+        let drawn = self.schedule.delay(u32::from(pending).saturating_add(1), seed);
+        // Chance must not end a job before it was asked for once; without jitter, the first wait is below the deadline.
+        let own = if pending == 0 && drawn >= self.deadline { self.schedule.first() } else { drawn };
         self.retry.retry_after().weigh(Ground::Schedule, own, hint)
     }
 

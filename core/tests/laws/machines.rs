@@ -275,6 +275,20 @@ fn nonsense_is_refused_and_the_error_says_what_to_change() {
     assert!(polls(1, Duration::ZERO).contains("more than the wait before the first poll"));
 }
 
+/// What chance adds to the first wait must not end a job before it was asked for once.
+#[test]
+fn the_first_poll_begins_before_the_deadline_whatever_the_seed() {
+    for jitter in [Jitter::Proportional { percent: 50 }, Jitter::Decorrelated] {
+        let schedule = BackoffPolicy::new(Growth::Fixed(10 * SECOND), 60 * SECOND, jitter).unwrap();
+        let policy = PollPolicy::new(schedule, 5, 11 * SECOND, RetryPolicy::default()).unwrap();
+        let late = (0..1_000).filter(|seed| policy.wait(0, None, Seed::new(*seed)) >= policy.deadline()).count();
+        assert_eq!(late, 0, "{jitter:?}");
+        // Later ones are not cut: who waits too long then ends, and has asked.
+        assert!((0..1_000).any(|seed| policy.wait(1, None, Seed::new(seed)) >= policy.deadline()));
+        assert_eq!(policy.wait(0, Some(20 * SECOND), Seed::new(1)), 20 * SECOND, "a hint counts as ever");
+    }
+}
+
 #[test]
 fn defaults_are_what_the_constructors_accept() {
     let again = |policy: &BackoffPolicy| BackoffPolicy::new(policy.growth().clone(), policy.cap(), policy.jitter());
