@@ -244,3 +244,19 @@ fn a_list_of_finished_operations_that_is_not_theirs_is_refused() {
     }
     assert_eq!(serde_json::from_value::<Engine>(stored).unwrap().live(), engine.live());
 }
+
+/// Whoever stands in line is woken when waiting has become pointless; then it waits no longer, whatever its own time says.
+#[test]
+fn a_wait_at_the_gate_that_is_longer_than_its_deadline_ends_with_it() {
+    let mut stored = serde_json::to_value(crowded()).unwrap();
+    let waiting = &mut stored["slots"][16]["operation"]["state"]["CreateWaiting"];
+    assert_eq!(waiting["reason"], "gate");
+    waiting["at"] = u64::MAX.into();
+    stored["gate"]["held_until"] = u64::MAX.into();
+    let mut engine: Engine = serde_json::from_value(stored).unwrap();
+    while let Some(at) = engine.next_deadline().filter(|at| *at <= NOW.saturating_add(Duration::from_secs(3_600))) {
+        engine.handle_timeout(at);
+        assert!(engine.next_deadline().is_none_or(|next| next > at), "law 2");
+    }
+    assert!(engine.live_operations().all(|id| engine.operation(id).unwrap().has_ended()));
+}
