@@ -83,9 +83,14 @@ impl Growth {
         }
     }
 
-    /// Whether there is any delay but none: what must rest between tries needs one.
+    /// Whether there is a delay however often it is asked for one: what must rest between tries needs that. Of a table it is the last that goes on.
     pub(crate) fn rests(&self) -> bool {
-        !self.largest_configured().is_zero()
+        match self {
+            Self::Table(delays) => delays.last().is_some_and(|last| !last.is_zero()),
+            Self::Fixed(_) | Self::Linear { .. } | Self::Exponential { .. } | Self::Fibonacci { .. } => {
+                !self.largest_configured().is_zero()
+            }
+        }
     }
 
     fn largest_configured(&self) -> Duration {

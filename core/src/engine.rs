@@ -227,7 +227,8 @@ impl Engine {
         let now = self.look_at_clock(now);
         self.call_lines(now);
         while let Some(slot) = self.timers.pop_due(now) {
-            self.step(slot, now, Operation::handle_timeout);
+            // Whoever stands in line is woken when waiting has become pointless: then a wait of its own must not keep it, or this would never end.
+            self.step(slot, now, Operation::knock);
             // A request that timed out has made room: for those who wait, before the next who is due.
             self.call_lines(now);
         }

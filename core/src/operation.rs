@@ -310,6 +310,12 @@ impl Operation {
         self.seed
     }
 
+    /// The latest time that it was told.
+    #[cfg(feature = "serde")]
+    pub(crate) const fn seen(&self) -> Timestamp {
+        self.seen
+    }
+
     /// The provider's name for the job, once known. Made anew at each call, as [`key`](Operation::key) is.
     #[must_use]
     pub fn reference(&self) -> Option<Reference> {

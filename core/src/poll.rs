@@ -54,7 +54,7 @@ impl PollPolicy {
     ///
     /// # Errors
     /// Zero polls, a zero deadline, or a first wait that is not below the deadline (no poll would ever be sent). A schedule that can
-    /// wait zero for ever is refused too: its cap must be more than zero.
+    /// wait zero for ever is refused too: its delay must be more than zero, and of a table the last one.
     pub fn new(
         schedule: BackoffPolicy,
         polls: u16,
@@ -136,7 +136,9 @@ impl PollPolicy {
 
     /// [`wait`](Self::wait), with what decided it.
     pub(crate) fn delay(&self, pending: u16, hint: Option<Duration>, seed: Seed) -> Delay {
-        let own = self.schedule.delay(u32::from(pending).saturating_add(1), seed);
+        let drawn = self.schedule.delay(u32::from(pending).saturating_add(1), seed);
+        // Chance must not end a job before it was asked for once; without jitter, the first wait is below the deadline.
+        let own = if pending == 0 && drawn >= self.deadline { self.schedule.first() } else { drawn };
         self.retry.retry_after().weigh(Ground::Schedule, own, hint)
     }
 

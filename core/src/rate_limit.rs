@@ -378,6 +378,9 @@ pub struct Quota {
 pub struct Allowance {
     left: u32,
     until: Timestamp,
+    /// So many more were under way than the provider had left: they make no room if they never leave.
+    #[cfg_attr(feature = "serde", serde(default))]
+    beyond: u32,
 }
 
 impl Allowance {
@@ -387,7 +390,7 @@ impl Allowance {
     /// Nothing has been said.
     #[must_use]
     pub const fn new() -> Self {
-        Self { left: 0, until: Timestamp::EPOCH }
+        Self { left: 0, until: Timestamp::EPOCH, beyond: 0 }
     }
 
     /// Whether a request may leave.
@@ -405,13 +408,17 @@ impl Allowance {
 
     /// A request that was let go has not left.
     pub fn give_back(&mut self) {
-        self.left = self.left.saturating_add(1);
+        match self.beyond.checked_sub(1) {
+            Some(beyond) => self.beyond = beyond,
+            None => self.left = self.left.saturating_add(1),
+        }
     }
 
     /// Brings a stored allowance back at this time: its window ends no later than one that begins now could.
     #[must_use]
     pub fn restored(self, now: Timestamp) -> Self {
-        Self { until: self.until.min(now.saturating_add(Self::LONGEST)), ..self }
+        // Nothing that was under way then will be given back.
+        Self { until: self.until.min(now.saturating_add(Self::LONGEST)), beyond: 0, ..self }
     }
 
     /// Takes in what the provider says, while `in_flight` other requests are under way: it may not have counted them yet, so they are taken
@@ -419,6 +426,7 @@ impl Allowance {
     pub fn learn(&mut self, quota: Quota, in_flight: u32, now: Timestamp) {
         if let (Some(remaining), Some(reset)) = (quota.remaining, quota.reset) {
             self.left = remaining.saturating_sub(in_flight);
+            self.beyond = in_flight.saturating_sub(remaining);
             self.until = now.saturating_add(reset.min(Self::LONGEST));
         }
     }

@@ -94,7 +94,7 @@
 //! | `reference`, `key` | pointer | needed | of each job, where it is. One without the key makes the whole list unusable |
 //! | `newest` | pointer | none | of several jobs the one with the greatest number here is adopted; without it, none is |
 //! | `alike` | pointers | none | texts that several jobs must have in common |
-//! | `more`, `count` | pointer | none | an empty list with a next page, or with a count, is not believed |
+//! | `more`, `count` | pointer | none | an empty list with a next page, or with a count, is not believed; nor is one that comes with another status than 200 |
 //!
 //! Of `[poll]` also:
 //!

@@ -146,7 +146,7 @@ impl BreakerPolicy {
     /// The same, open for as long as this says: its first delay the first time, its second if the probes fail, and so on.
     ///
     /// # Errors
-    /// No delay at all: a breaker that is open for no time lets everything through.
+    /// No delay, or a table whose last is none: a breaker that is open for no time lets everything through.
     pub fn with_open(mut self, open: BackoffPolicy) -> Result<Self, PolicyError> {
         self.open = open;
         self.checked()

@@ -206,6 +206,10 @@ impl Engine {
         {
             return Err("the number of live operations");
         }
+        let ahead = |slot: &Slot| slot.operation.as_ref().is_some_and(|operation| operation.seen() > self.seen);
+        if self.slots.iter().any(ahead) {
+            return Err("an operation that has seen more than its engine of the clock");
+        }
         let vacant = |slot: &u32| self.slots.get(*slot as usize).is_some_and(|slot| slot.operation.is_none());
         if count(|slot| slot.operation.is_none()) != self.free.len()
             || !self.free.iter().all(vacant)

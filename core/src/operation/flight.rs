@@ -61,7 +61,12 @@ impl Operation {
         // What has not left gives back what it took, whatever the reason. Of a create that was due to leave, how long ago it took that is no longer
         // known, so it does not.
         let begun = matches!(before, State::Creating { .. });
-        turn.settle(permit, if sent || begun { how } else { Settled::Unsent });
+        let how = match (sent, begun) {
+            (true, _) => how,
+            (false, true) => Settled::Abandoned,
+            (false, false) => Settled::Unsent,
+        };
+        turn.settle(permit, how);
         self.due.send = false;
         if sent {
             self.abandon = NonZeroU32::new(self.attempts);

@@ -101,7 +101,7 @@ impl OperationPolicy {
     /// The same, pausing like this before a record that could not be written is tried again.
     ///
     /// # Errors
-    /// No delay at all: a broken disk would be asked without rest.
+    /// No delay, or a table whose last is none: a broken disk would be asked without rest.
     pub fn with_persist(mut self, persist: BackoffPolicy) -> Result<Self, PolicyError> {
         self.persist = persist;
         self.checked()

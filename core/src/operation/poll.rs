@@ -155,7 +155,7 @@ impl Operation {
         self.state = State::PollWaiting { at, reason: WakeReason::Poll, after };
     }
 
-    fn poll_deadline(&self, turn: &Turn<'_>) -> Timestamp {
+    pub(super) fn poll_deadline(&self, turn: &Turn<'_>) -> Timestamp {
         self.phase_began.saturating_add(turn.policy.poll().deadline())
     }
 }

@@ -148,6 +148,8 @@ impl Operation {
 
     fn resume_polling(&mut self, due: Option<Timestamp>, turn: &mut Turn<'_>) {
         let at = clamp(due, turn.now, turn.policy.poll().schedule().cap());
+        // A wait that reaches the deadline was written down by a clock that was wrong: the schedule has none such.
+        let at = if at < self.poll_deadline(turn) { at } else { turn.now };
         tell_what_is_left(WakeReason::Poll, at, turn);
         self.state = State::PollWaiting { at, reason: WakeReason::Poll, after: None };
     }

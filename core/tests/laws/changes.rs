@@ -2,9 +2,9 @@
 
 use core::time::Duration;
 
-use steadfast_core::operation::{Reading, Stage};
+use steadfast_core::operation::{Completed, Event, Reading, RecordId, Stage};
 use steadfast_core::retry::{Certainty, Class, Failure};
-use steadfast_core::{Gate, Kind, OperationPolicy, Reference};
+use steadfast_core::{Gate, Kind, OperationPolicy, Outcome, Reference};
 
 use crate::history::{History, Step};
 
@@ -108,4 +108,23 @@ fn changes_do_not_use_the_schedule_up() {
         polls
     };
     assert_eq!(scheduled(&policy, 100), scheduled(&policy, 0));
+}
+
+/// A key from an earlier life whose journal is lost, say: the provider has done its job. A broken disk makes no "nothing ran" of that.
+#[test]
+fn a_job_that_the_provider_says_is_done_is_not_undone_by_a_journal_that_fails() {
+    for (reading, outcome) in [
+        (Reading::Ready, Outcome::Completed(Completed::Ready)),
+        (Reading::Undecided, Outcome::Completed(Completed::Undecided)),
+        (Reading::Failed, Outcome::Failed),
+    ] {
+        let mut history = History::begin_at(Gate::unlimited(), OperationPolicy::default(), 1);
+        for step in [Step::Drain, Step::Webhook(reading), Step::Drain] {
+            history.step(&step);
+        }
+        history.feed(Event::PersistFailed(RecordId(2)));
+        assert_eq!(history.job.outcome(), None, "not on disk");
+        history.heal(|_| None);
+        assert_eq!(history.job.outcome(), Some(outcome));
+    }
 }

@@ -2,7 +2,8 @@
 
 use steadfast_core::breaker::BreakerState;
 use steadfast_core::bulkhead::BulkheadPolicy;
-use steadfast_core::gate::{Admission, Blocked, Gate, GatePolicy, Kinds, RateLimit, Request};
+use steadfast_core::gate::{Admission, Blocked, Gate, GatePolicy, Kinds, RateLimit, Request, Settled};
+use steadfast_core::rate_limit::Quota;
 use steadfast_core::{Kind, Seed};
 
 use crate::run::{SECOND, START, at, breaker, limit};
@@ -61,6 +62,21 @@ fn names_are_what_dashboards_were_built_on() {
     ];
     assert_eq!(states.map(BreakerState::name), ["closed", "open", "half_open", "isolated", "disabled"]);
     assert_eq!(timed, ["paused", "open", "quota", "rate"], "nobody can end these early");
+}
+
+/// The provider has none left for those that are under way either: one of them that never leaves makes no room.
+#[test]
+fn i10_what_was_let_go_beyond_a_providers_count_gives_nothing_back() {
+    let mut gate = Gate::unlimited();
+    let permits: Vec<_> = (0..3).filter_map(|_| gate.admit(Request::first(Kind::Create), START).permit()).collect();
+    let quota = Quota { remaining: Some(1), reset: Some(60 * SECOND), ..Quota::default() };
+    gate.learn(Kind::Create, quota, START);
+    let mut free = Vec::new();
+    for permit in permits {
+        gate.settle(permit, Settled::Unsent, START);
+        free.push(gate.check(Request::first(Kind::Create), START).is_none());
+    }
+    assert_eq!(free, [false, false, true], "one is left, and two had leave beyond it");
 }
 
 #[test]

@@ -8,10 +8,10 @@ use steadfast_core::bulkhead::BulkheadPolicy;
 use steadfast_core::engine::{Engine, Event, Limits};
 use steadfast_core::gate::{Admission, Blocked, Gate, GatePolicy, Kinds, RateLimit, Request, Settled, WhenOpen};
 use steadfast_core::notice::Notice;
-use steadfast_core::operation::{Attempt, Effect, Reading, Rejected};
+use steadfast_core::operation::{self, Attempt, Effect, Operation, Reading, Rejected};
 use steadfast_core::rate_limit::{Quota, RatePolicy};
 use steadfast_core::retry::{Certainty, Class, Failure, RetryPolicy};
-use steadfast_core::{Kind, Outcome, Seed, SendSafety, Timestamp};
+use steadfast_core::{Fingerprint, Key, Kind, Outcome, Seed, SendSafety, Timestamp};
 
 use crate::run::*;
 
@@ -417,4 +417,26 @@ fn a_quota_that_is_raised_counts_at_once() {
     gate.set_policy(day(10_000), START);
     let Admission::Wait(no) = gate.admit(Request::first(Kind::Create), START) else { panic!("the burst is spent") };
     assert_eq!(no.until, at(8_640), "one place of the new pace, not of the old");
+}
+
+/// Its place was taken when it asked, and not when its record was durable: what the time since then has brought is not given back as well.
+#[test]
+fn i10_a_create_that_was_never_taken_gives_back_no_more_than_is_left_of_its_place() {
+    let rate = RatePolicy::new(1, 60 * SECOND).unwrap().with_burst(2).unwrap();
+    let mut gate = Gate::new(GatePolicy::none().with_rate_limit(RateLimit { kinds: Kinds::ALL, rate }), Seed::new(1));
+    let (policy, key) = (policy(), Key::new("order-0").unwrap());
+    let mut job = Operation::new(key, Fingerprint::new([0; 16]), Seed::new(1), &mut policy.turn(START, &mut gate));
+    let Some(Effect::Persist(record)) = job.pop_effect() else { panic!("a record is asked for first") };
+    job.handle(operation::Event::Persisted(record), &mut policy.turn(at(30_000), &mut gate));
+    let mut left = vec![34_000];
+    let _ = gate.admit(Request::first(Kind::Poll), at(34_000)).permit().unwrap();
+    // The driver was suspended, and has not come to take the create.
+    job.handle_timeout(&mut policy.turn(at(35_000), &mut gate));
+    assert_eq!(gate.in_flight(), 1);
+    for millis in 35_000..94_000 {
+        if gate.admit(Request::first(Kind::Poll), at(millis)).permit().is_some() {
+            left.push(millis);
+        }
+    }
+    assert!(left.len() <= 2, "within a minute of each other: {left:?}");
 }

@@ -246,6 +246,16 @@ fn nonsense_is_refused_and_the_error_says_what_to_change() {
     assert!(
         steadfast_core::OperationPolicy::default().with_persist(never).unwrap_err().to_string().contains("no rest")
     );
+    // A table's last delay is the one that goes on.
+    for (delays, rests) in [([1, 0], false), ([0, 1], true)] {
+        let table = Growth::Table(delays.map(|secs| SECOND * secs).into());
+        let table = BackoffPolicy::new(table, SECOND, Jitter::None).unwrap();
+        let (retry, day) = (RetryPolicy::default(), 86_400 * SECOND);
+        assert_eq!(PollPolicy::new(table.clone(), 9, day, retry).is_ok(), rests, "{delays:?}");
+        let operation = steadfast_core::OperationPolicy::default();
+        assert_eq!(operation.with_persist(table.clone()).is_ok(), rests, "{delays:?}");
+        assert_eq!(steadfast_core::breaker::BreakerPolicy::default().with_open(table).is_ok(), rests, "{delays:?}");
+    }
     let keyed = |secs| {
         steadfast_core::OperationPolicy::default().with_safety(SendSafety::Keyed { window: secs * SECOND }).map(drop)
     };
@@ -263,6 +273,20 @@ fn nonsense_is_refused_and_the_error_says_what_to_change() {
     assert!(polls(1, SECOND).contains("more than the wait before the first poll, 1s"));
     assert!(PollPolicy::new(default(), 1, SECOND + Duration::from_nanos(1), RetryPolicy::default()).is_ok());
     assert!(polls(1, Duration::ZERO).contains("more than the wait before the first poll"));
+}
+
+/// What chance adds to the first wait must not end a job before it was asked for once.
+#[test]
+fn the_first_poll_begins_before_the_deadline_whatever_the_seed() {
+    for jitter in [Jitter::Proportional { percent: 50 }, Jitter::Decorrelated] {
+        let schedule = BackoffPolicy::new(Growth::Fixed(10 * SECOND), 60 * SECOND, jitter).unwrap();
+        let policy = PollPolicy::new(schedule, 5, 11 * SECOND, RetryPolicy::default()).unwrap();
+        let late = (0..1_000).filter(|seed| policy.wait(0, None, Seed::new(*seed)) >= policy.deadline()).count();
+        assert_eq!(late, 0, "{jitter:?}");
+        // Later ones are not cut: who waits too long then ends, and has asked.
+        assert!((0..1_000).any(|seed| policy.wait(1, None, Seed::new(seed)) >= policy.deadline()));
+        assert_eq!(policy.wait(0, Some(20 * SECOND), Seed::new(1)), 20 * SECOND, "a hint counts as ever");
+    }
 }
 
 #[test]

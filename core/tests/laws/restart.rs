@@ -6,6 +6,7 @@ use steadfast_core::backoff::{BackoffPolicy, Growth, Jitter};
 use steadfast_core::budget::BudgetPolicy;
 use steadfast_core::gate::GatePolicy;
 use steadfast_core::operation::{Completed, Reading, Rejected, Stage, Unresolved};
+use steadfast_core::poll::PollPolicy;
 use steadfast_core::retry::{Certainty, Class, Failure, RetryPolicy};
 use steadfast_core::{Fingerprint, Gate, Key, Kind, Operation, OperationPolicy, Outcome, Reference, Seed, SendSafety};
 
@@ -119,4 +120,23 @@ fn r3_after_a_restart_no_wait_leads_past_the_deadline() {
     let now = START.saturating_sub(secs(300));
     let restored = Operation::restore(record, seed, &mut policy.turn(now, &mut gate));
     assert_eq!(restored.record().stage, Stage::Ended(Outcome::Rejected(Rejected::Deadline)));
+}
+
+/// A clock that was ahead when the wait was written down: the job is asked for all the same, and does not end at its deadline unasked.
+#[test]
+fn a_poll_that_a_wrong_clock_put_beyond_the_deadline_is_due_at_once() {
+    let secs = Duration::from_secs;
+    let schedule = BackoffPolicy::new(Growth::doubling(secs(3)), secs(600), Jitter::None).unwrap();
+    let poll = PollPolicy::new(schedule, 10, secs(180), RetryPolicy::default()).unwrap();
+    let policy = OperationPolicy::default().with_poll(poll);
+    let mut history = History::begin_at(Gate::unlimited(), policy.clone(), 1);
+    let accepted = Step::Answer(Ok(Reading::Accepted(Reference::new("txn-1").unwrap())));
+    for step in [Step::Drain, Step::Ack, Step::Drain, accepted, Step::Drain, Step::Ack] {
+        history.step(&step);
+    }
+    let record = history.durable.clone().unwrap();
+    let (seed, mut gate) = (Seed::new(1), Gate::unlimited());
+    let now = START.saturating_sub(secs(86_400));
+    let job = Operation::restore(record, seed, &mut policy.turn(now, &mut gate));
+    assert_eq!(job.in_flight().map(|attempt| attempt.kind), Some(Kind::Poll), "{:?}", job.next_wake());
 }

@@ -143,7 +143,7 @@ fn an_engine_that_contradicts_itself_is_refused() {
         it["lines"]["lines"][0]["waiting"].as_array_mut().unwrap()
     }
     type Alter = fn(&mut Value);
-    let contradictions: [(&str, Alter); 33] = [
+    let contradictions: [(&str, Alter); 34] = [
         ("machines", |it| it["gate"]["breaker"] = Value::Null),
         ("machines", |it| it["gate"]["budget"] = Value::Null),
         ("machines", |it| it["gate"]["bulkhead"] = Value::Null),
@@ -197,6 +197,8 @@ fn an_engine_that_contradicts_itself_is_refused() {
         }),
         ("finished operations", |it| it["finished"] = json!([[0, { "slot": 0, "generation": 0 }]])),
         ("requests in flight", |it| it["gate"]["in_flight"] = json!([7, 0, 0])),
+        // At the end of time what is never due would be, again and again.
+        ("seen more than its engine", |it| it["slots"][0]["operation"]["seen"] = u64::MAX.into()),
         // Its key would not be found.
         ("an operation's seed", |it| it["slots"][0]["operation"]["seed"] = 1.into()),
     ];
@@ -243,4 +245,20 @@ fn a_list_of_finished_operations_that_is_not_theirs_is_refused() {
         assert!(error.contains("finished operations"), "{error}");
     }
     assert_eq!(serde_json::from_value::<Engine>(stored).unwrap().live(), engine.live());
+}
+
+/// Whoever stands in line is woken when waiting has become pointless; then it waits no longer, whatever its own time says.
+#[test]
+fn a_wait_at_the_gate_that_is_longer_than_its_deadline_ends_with_it() {
+    let mut stored = serde_json::to_value(crowded()).unwrap();
+    let waiting = &mut stored["slots"][16]["operation"]["state"]["CreateWaiting"];
+    assert_eq!(waiting["reason"], "gate");
+    waiting["at"] = u64::MAX.into();
+    stored["gate"]["held_until"] = u64::MAX.into();
+    let mut engine: Engine = serde_json::from_value(stored).unwrap();
+    while let Some(at) = engine.next_deadline().filter(|at| *at <= NOW.saturating_add(Duration::from_secs(3_600))) {
+        engine.handle_timeout(at);
+        assert!(engine.next_deadline().is_none_or(|next| next > at), "law 2");
+    }
+    assert!(engine.live_operations().all(|id| engine.operation(id).unwrap().has_ended()));
 }

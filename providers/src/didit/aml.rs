@@ -5,11 +5,12 @@ use core::time::Duration;
 use bytes::Bytes;
 use http::{Method, Request};
 use steadfast_core::backoff::{BackoffPolicy, Growth, Jitter};
+use steadfast_core::breaker::{BreakerPolicy, Probes};
 use steadfast_core::gate::GatePolicy;
 use steadfast_core::operation::Reading;
 use steadfast_core::rate_limit::Quota;
 use steadfast_core::retry::{Failure, RetryPolicy};
-use steadfast_core::{Key, Kind, OperationPolicy, SendSafety};
+use steadfast_core::{Key, Kind, OperationPolicy, PolicyError, SendSafety};
 
 use super::{ApiKey, Limits, SetupError, reading};
 use crate::json::{Object, object};
@@ -54,6 +55,9 @@ pub struct DiditAml {
     gate: GatePolicy,
 }
 
+/// Didit asks for a minute at least.
+const TIMEOUT: Duration = Duration::from_secs(75);
+
 #[derive(serde::Deserialize)]
 struct Screened {
     request_id: Option<String>,
@@ -77,12 +81,12 @@ impl DiditAml {
     pub fn new(base: BaseUrl, api_key: impl Into<Secret>) -> Result<Self, SetupError> {
         let secs = Duration::from_secs;
         let waits = BackoffPolicy::new(Growth::doubling(secs(5)), secs(40), Jitter::Equal)?;
-        let policy = OperationPolicy::default().with_create(RetryPolicy::new(5, secs(900), secs(75), waits)?)?;
+        let policy = OperationPolicy::default().with_create(RetryPolicy::new(5, secs(900), TIMEOUT, waits)?)?;
         Ok(Self {
             base,
             api_key: ApiKey::new(api_key)?,
             policy: policy.with_safety(SendSafety::Keyed { window: Self::KEY_WINDOW })?,
-            gate: Limits::default().writing()?,
+            gate: gate(Limits::default())?,
         })
     }
 
@@ -100,7 +104,7 @@ impl DiditAml {
     /// # Errors
     /// A limit of zero.
     pub fn with_limits(mut self, limits: Limits) -> Result<Self, SetupError> {
-        self.gate = limits.writing()?;
+        self.gate = gate(limits)?;
         Ok(self)
     }
 
@@ -110,6 +114,12 @@ impl DiditAml {
         request.headers_mut().insert("idempotency-key", key_header(key)?);
         Ok(request)
     }
+}
+
+/// A probe that is given up before its answer decides nothing, so its lease is longer than a screening may take.
+fn gate(limits: Limits) -> Result<GatePolicy, PolicyError> {
+    let probes = Probes { lease: TIMEOUT + TIMEOUT / 5, ..Probes::default() };
+    Ok(limits.writing()?.with_breaker(Some(BreakerPolicy::default().with_probes(probes)?)))
 }
 
 impl Provider for DiditAml {

@@ -2,6 +2,7 @@
 
 use core::time::Duration;
 
+use http::StatusCode;
 use serde::de::IgnoredAny;
 use steadfast_core::Reference;
 use steadfast_core::operation::Reading;
@@ -76,8 +77,9 @@ pub(super) fn of_lookup(answer: &Answer<'_>) -> Result<Reading, Failure> {
     }
     let listed: Listed = object(answer.body).ok_or(failure)?;
     if listed.results.is_empty() {
-        // Nothing shown is proof only if nothing is kept back.
-        let none = listed.next.is_none() && listed.count.is_none_or(|count| count == 0);
+        // Nothing shown is proof only if nothing is kept back, or yet to come.
+        let whole = answer.status == StatusCode::OK;
+        let none = whole && listed.next.is_none() && listed.count.is_none_or(|count| count == 0);
         return if none { Ok(Reading::NotFound) } else { Err(failure) };
     }
     adopted(listed.results, answer).map(Reading::Accepted).ok_or(failure)
@@ -111,7 +113,7 @@ pub(super) fn decision(answer: &Answer<'_>) -> Option<Box<str>> {
 
 pub(super) fn of_poll(answer: &Answer<'_>, stop_on_review: bool) -> Result<Reading, Failure> {
     let failure = failure(answer);
-    if answer.status == http::StatusCode::NOT_FOUND {
+    if answer.status == StatusCode::NOT_FOUND {
         return Ok(Reading::NotFound);
     }
     if !answer.status.is_success() {

@@ -1,8 +1,9 @@
 //! `[lookup.list]`: a look-up that is answered with a list of jobs.
 //!
 //! A list decides whether something is created a second time, or another's job is taken for ours. So a job is adopted only if every job in the list
-//! bears the key; and none is "no such job" only if nothing is kept back.
+//! bears the key; and none is "no such job" only if nothing is kept back, or yet to come: of a 200, and not of a 202 or a 206.
 
+use http::StatusCode;
 use steadfast_core::Reference;
 use steadfast_core::operation::Reading;
 
@@ -75,7 +76,8 @@ impl Found {
             let next = self.more.as_ref().and_then(|at| body.at(at)).filter(|next| !next.is_null());
             // A flag such as `has_more` is there in any case.
             let more = next.is_some_and(|next| *next != Node::Bool(false));
-            return (!more && count.is_none_or(|count| count == 0)).then_some(Reading::NotFound);
+            let whole = answer.status == StatusCode::OK;
+            return (whole && !more && count.is_none_or(|count| count == 0)).then_some(Reading::NotFound);
         }
         let rows: Vec<Row<'_>> = items.iter().map(|item| self.row(item)).collect::<Option<_>>()?;
         let checked = |text: &str| match checks {

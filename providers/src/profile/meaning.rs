@@ -151,6 +151,13 @@ impl State {
         wanted.add(&self.pointer);
     }
 
+    /// Whether there is an answer of which it says this.
+    pub(super) fn may_mean(&self, meaning: Meaning) -> bool {
+        self.missing == Some(meaning)
+            || self.unknown == meaning
+            || self.values.iter().any(|(_, value)| *value == meaning)
+    }
+
     pub(super) fn read(&self, body: &Node) -> Said {
         let text = body.at(&self.pointer).and_then(|node| node.word(self.number));
         let Some((text, shown)) = text.and_then(|text| Some((text, plain(text)?))) else {

@@ -23,6 +23,9 @@ pub(super) struct Rule {
     pub(super) verdict: Verdict,
 }
 
+const NO_PROOF: &str =
+    "would have a create sent again on the word of an error: only a 2xx, a 404 or a 410 says that there is no job";
+
 #[derive(Clone, Debug)]
 pub(super) enum Verdict {
     Is(Meaning, Option<Certainty>),
@@ -83,12 +86,16 @@ impl Rule {
                     ));
                 }
                 if kind == Kind::Lookup && meaning == Meaning::NotFound && !when.proves_absence() {
-                    return is.refuse("would have a create sent again on the word of an error: only a 2xx, a 404 or a 410 says that there is no job");
+                    return is.refuse(NO_PROOF);
                 }
                 Verdict::Is(meaning, certainty.map(|value| sure(&value, kind, meaning)).transpose()?)
             }
-            (None, Some(state)) if certainty.is_none() => {
-                Verdict::State(State::parse(&state, kind, Some(Meaning::Next))?)
+            (None, Some(value)) if certainty.is_none() => {
+                let state = State::parse(&value, kind, Some(Meaning::Next))?;
+                if kind == Kind::Lookup && state.may_mean(Meaning::NotFound) && !when.proves_absence() {
+                    return value.refuse(NO_PROOF);
+                }
+                Verdict::State(state)
             }
             (None, Some(_)) => return value.refuse("has a certainty, which belongs to a rule with is"),
             _ => return value.refuse("needs one of is and state"),

@@ -89,11 +89,12 @@ impl WebhookEvent {
         self
     }
 
-    /// Says how the job stands, in the provider's word, and since when.
+    /// Says how the job stands, in the provider's word, and since when. A time at the end of all time is none: it was written in another unit, as a rule, and
+    /// nothing could ever be later.
     #[must_use]
     pub fn with_status(mut self, status: Option<Box<str>>, at: Option<Timestamp>) -> Self {
         self.status = status;
-        self.at = at.or(self.at);
+        self.at = at.and_then(Timestamp::deadline).or(self.at);
         self
     }
 

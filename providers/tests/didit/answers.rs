@@ -9,9 +9,10 @@ use steadfast_core::Kind;
 use steadfast_core::operation::Reading;
 use steadfast_core::retry::{Certainty, Class, Failure};
 use steadfast_providers::didit::{Stage, Status};
+use steadfast_providers::profile::{self, Profile};
 use steadfast_providers::{Answer, Provider};
 
-use super::{SESSION, WALL, accepted, create, didit, lookup, poll, read, unknown_outcome, unusable};
+use super::{API_KEY, SESSION, WALL, accepted, create, didit, lookup, poll, read, unknown_outcome, unusable};
 
 #[test]
 fn a_create_is_accepted_only_with_a_usable_session() {
@@ -176,6 +177,19 @@ fn a_poll_that_fails_is_not_a_session_that_failed() {
     let hint = Some(Duration::from_secs(90));
     assert_eq!(didit().read(&answer(br#"{"status":"In Progress"}"#)), Ok(Reading::Pending { hint }));
     assert_eq!(didit().read(&answer(br#"{"status":"In Review"}"#)), Ok(Reading::AwaitingPerson { hint }));
+}
+
+/// That nothing is listed has a create sent again. An answer that is a part of one, or is yet to come, is no proof of it.
+#[test]
+fn only_a_whole_list_proves_that_there_is_no_session() {
+    let file = Profile::parse(profile::shipped("didit").unwrap()).unwrap();
+    let file = file.connect(|name| (name == "DIDIT_API_KEY").then(|| API_KEY.to_owned())).unwrap();
+    let none = r#"{"count":0,"next":null,"results":[]}"#;
+    for (status, proof) in [(200, true), (201, false), (202, false), (203, false), (206, false), (207, false)] {
+        let said = if proof { Ok(Reading::NotFound) } else { unusable() };
+        assert_eq!(lookup(status, none), said, "{status}");
+        assert_eq!(read(&file, Kind::Lookup, status, none), said, "{status}, by the file");
+    }
 }
 
 #[test]

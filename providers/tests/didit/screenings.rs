@@ -5,13 +5,17 @@ use std::time::Duration;
 use http::header::{HeaderValue, RETRY_AFTER};
 use http::{HeaderMap, Method, StatusCode};
 use serde_json::json;
+use steadfast_core::breaker::BreakerState;
+use steadfast_core::gate::{Admission, Gate, Request, Settled};
 use steadfast_core::operation::Reading;
 use steadfast_core::retry::{Certainty, Class, Failure};
-use steadfast_core::{Kind, SendSafety};
-use steadfast_providers::didit::{DiditAml, SetupError};
+use steadfast_core::{Kind, Seed, SendSafety};
+use steadfast_providers::didit::{DiditAml, Limits, SetupError};
 use steadfast_providers::{Answer, Ask, Payload, Provider};
 
 use super::{WALL, aml, key, read, unknown_outcome};
+
+const SECOND: Duration = Duration::from_secs(1);
 
 #[test]
 fn a_screening_is_sent_under_its_key_and_ends_at_once() {
@@ -58,4 +62,37 @@ fn a_409_with_a_wait_is_repeated_and_one_without_is_not() {
     assert_eq!(waiting.retry_after, Some(Duration::from_secs(3)));
     let reused = Failure::new(Class::Permanent, Certainty::MayHaveExecuted);
     assert_eq!(conflict(HeaderMap::new()), Err(reused));
+}
+
+/// A screening may take longer than the usual lease of a breaker's probe. One that is given up before its answer decides nothing, and as long as others wait
+/// to take its place the breaker would never close.
+#[test]
+fn screenings_that_take_their_time_close_a_breaker_again() {
+    let share = Limits { writes: 60, ..Limits::default() };
+    for aml in [aml(), aml().with_limits(share).unwrap()] {
+        closes_again(&aml);
+    }
+}
+
+fn closes_again(aml: &DiditAml) {
+    let mut gate = Gate::new(aml.gate(), Seed::new(1));
+    let mut now = WALL;
+    while gate.breaker_state(now) == BreakerState::Closed {
+        now = now.saturating_add(SECOND);
+        let Admission::Go(permit) = gate.admit(Request::first(Kind::Create), now) else { continue };
+        gate.settle(permit, Settled::Failed(Failure::new(Class::Transient, Certainty::MayHaveExecuted)), now);
+    }
+    let mut under_way = Vec::new();
+    let takes = aml.policy().create().attempt_timeout().saturating_sub(SECOND);
+    for _ in 0..600 {
+        now = now.saturating_add(SECOND);
+        under_way.extend(gate.admit(Request::first(Kind::Create), now).permit().map(|permit| (now, permit)));
+        for (_, permit) in under_way.extract_if(.., |(began, _)| now.saturating_since(*began) >= takes) {
+            gate.settle(permit, Settled::Answered, now);
+        }
+        if gate.breaker_state(now) == BreakerState::Closed {
+            return;
+        }
+    }
+    panic!("half-open for ten minutes, and each screening went well");
 }

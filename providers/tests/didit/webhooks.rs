@@ -196,10 +196,11 @@ fn nothing_beside_the_ids_takes_a_delivery_from_its_session() {
     for body in [
         r#"{"event_id":"e","timestamp":1700000000,"session_id":"s","created_at":"2026-01-01T00:00:00Z"}"#,
         r#"{"event_id":"e","timestamp":1700000000,"session_id":"s","created_at":1700000000.5,"status":7}"#,
+        r#"{"event_id":"e","timestamp":1700000000,"session_id":"s","created_at":1700000000000}"#,
         r#"{"event_id":"e","timestamp":1700000000,"session_id":"s","metadata":{"big":1e999},"status":{"a":1}}"#,
     ] {
         let told = read(body);
         assert_eq!(told.reference.unwrap().as_str(), "s", "{body}");
-        assert_eq!(told.status, None);
+        assert_eq!((told.status, told.at), (None, Some(NOW)), "{body}");
     }
 }

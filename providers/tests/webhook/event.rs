@@ -3,9 +3,9 @@
 use bytes::Bytes;
 use http::{HeaderMap, Request};
 use proptest::prelude::*;
-use steadfast_core::OperationPolicy;
 use steadfast_core::operation::Reading;
 use steadfast_core::retry::Failure;
+use steadfast_core::{OperationPolicy, Timestamp};
 use steadfast_providers::webhook::{DiditSignatures, Scheme, Verified, Verifier};
 use steadfast_providers::{Answer, Ask, Provider, RequestError, WebhookError, WebhookEvent};
 
@@ -38,6 +38,17 @@ fn a_flat_body_names_its_job_and_may_say_how_it_stands() {
     ] {
         let event = plain(&format!(r#"{{"reference":"txn-1","status":"{status}"}}"#));
         assert_eq!((event.meaning.clone(), event.result.is_some()), (meaning.clone(), meaning.is_some()));
+    }
+}
+
+/// Milliseconds where seconds belong, say. Taken for the end of time, nothing that is told afterwards would be a later word.
+#[test]
+fn a_time_beyond_all_time_is_none_and_that_of_signing_counts() {
+    for (at, told) in
+        [("1699990000", 1_699_990_000), ("1700000000000", 1_700_000_000), ("18446744073709551615", 1_700_000_000)]
+    {
+        let event = plain(&format!(r#"{{"reference":"txn-1","status":"expired","at":{at}}}"#));
+        assert_eq!(event.at, Some(Timestamp::from_secs(told)), "{at}");
     }
 }
 
