@@ -1,7 +1,7 @@
 //! The environment's proxy: what is encrypted goes by it, or not at all.
 //!
 //! Where a proxy is named, going around it may be forbidden, or lead nowhere. ureq's own reading of the environment takes `ALL_PROXY` before `HTTPS_PROXY`, passes over
-//! what is no URL, and has no names after a space in `NO_PROXY`. Built without its feature `socks-proxy`, it goes around a SOCKS proxy that the environment names, and panics
+//! what is no URL, and of `NO_PROXY` has neither names after a space nor the hosts under a name. Built without its feature `socks-proxy`, it goes around a SOCKS proxy that the environment names, and panics
 //! at one that a program names.
 
 use std::any::TypeId;
@@ -9,7 +9,7 @@ use std::env;
 use std::fmt;
 
 use ureq::unversioned::transport::{ConnectionDetails, Connector, Transport};
-use ureq::{Error, Proxy, ProxyProtocol};
+use ureq::{Error, Proxy, ProxyBuilder, ProxyProtocol};
 
 /// The way of what is encrypted.
 #[derive(Clone, Debug)]
@@ -41,7 +41,11 @@ fn proxy(named: &str, excepted: &str) -> Result<Proxy, Error> {
         proxy = proxy.password(password);
     }
     let excepted = excepted.split(',').map(str::trim).filter(|name| !name.is_empty());
-    excepted.fold(proxy, ureq::ProxyBuilder::no_proxy).build()
+    let except = |proxy: ProxyBuilder, name: &str| match name.trim_start_matches('.') {
+        pattern if pattern.starts_with('*') => proxy.no_proxy(pattern),
+        name => proxy.no_proxy(name).no_proxy(&format!(".{name}")),
+    };
+    excepted.fold(proxy, except).build()
 }
 
 /// Refuses a SOCKS proxy where ureq cannot use one.
@@ -174,12 +178,17 @@ mod tests {
 
     #[test]
     fn a_proxy_of_the_environment_is_the_one_that_is_named_there() {
-        let named = proxy("http://user%40a:p%3Aw@proxy.example", " b.example ,,.c.example").expect("a proxy");
+        let named =
+            proxy("http://user%40a:p%3Aw@proxy.example", " b.example ,,.c.example, *.d.example").expect("a proxy");
         assert_eq!((named.host(), named.port()), ("proxy.example", 80));
         assert_eq!((named.username(), named.password()), (Some("user@a"), Some("p:w")));
-        let excepted = ["https://b.example/", "https://x.c.example/", "https://a.example/"];
-        let excepted = excepted.map(|uri| named.is_no_proxy(&uri.parse().expect("a URI")));
-        assert_eq!(excepted, [true, true, false]);
+        let is_excepted = |host: &str| named.is_no_proxy(&format!("https://{host}/").parse().expect("a URI"));
+        for host in ["b.example", "x.b.example", "B.EXAMPLE", "c.example", "x.c.example", "x.d.example"] {
+            assert!(is_excepted(host), "{host}");
+        }
+        for host in ["a.example", "bb.example", "b.example.test", "d.example"] {
+            assert!(!is_excepted(host), "{host}");
+        }
         assert_eq!(
             proxy("[::1]:3128", "").map(|proxy| proxy.uri().to_string()).ok().as_deref(),
             Some("http://[::1]:3128/")
