@@ -9,6 +9,7 @@
 mod tests;
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::error::Error;
 use std::io;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -79,6 +80,8 @@ struct Loop {
     renewal: Option<JoinHandle<()>>,
     /// When its own thread wakes by itself.
     wakes_at: Timestamp,
+    /// When its time is over, if it has been shut down.
+    stops_at: Timestamp,
     /// Whether it is the turn of a thread that carries requests, and none is left for it yet to go on with.
     is_carrier_free: bool,
 }
@@ -113,6 +116,7 @@ impl Turns {
                 held: HashMap::new(),
                 renewal: None,
                 wakes_at: Timestamp::NEVER,
+                stops_at: Timestamp::NEVER,
                 is_carrier_free: false,
             };
             Self {
@@ -248,7 +252,7 @@ impl Loop {
         // So that its room is used again.
         self.mail = mail;
         // Whatever woke us, time may have made something due.
-        let now = self.clock.now();
+        let now = self.now();
         self.driver.handle_timeout(now);
         loop {
             while self.driver.has_room()
@@ -282,8 +286,31 @@ impl Loop {
         sooner
     }
 
-    fn take_in(&mut self, input: Input) {
+    /// The time, for the driver. What it would give up by then and never left it is told of first: else it must take that for sent, perhaps.
+    fn now(&mut self) -> Timestamp {
         let now = self.clock.now();
+        if !self.driver.is_closed() {
+            let stops = self.stops_at <= now;
+            let why = if stops { "the client stops" } else { "all of its time went by before it could leave" };
+            self.take_back(why, now, |request| stops || request.outgoing.attempt.until <= now);
+        }
+        now
+    }
+
+    /// What has not left, and will not: what waits for a thread, or for its job's earlier request to return.
+    fn take_back(&mut self, why: &'static str, now: Timestamp, is_it: impl Fn(&Sending<()>) -> bool) {
+        while let Some(request) = self.pool.take_back(&is_it) {
+            self.in_the_air.remove(&request.id());
+            self.driver.answered(unsent(request, why), now);
+        }
+        for (_, request) in self.held.extract_if(|_, request| is_it(request)) {
+            self.driver.answered(unsent(request, why), now);
+        }
+    }
+
+    fn take_in(&mut self, input: Input) {
+        // Of an answer, first what it teaches: its job's next request may be late as well.
+        let now = if let Input::Returned(..) = &input { self.clock.now() } else { self.now() };
         match input {
             Input::Worked(worked) => {
                 self.driver.worked(worked, now);
@@ -296,8 +323,11 @@ impl Loop {
             _ if self.driver.is_closed() => {}
             Input::Submit(submit) => self.waiting.push_back(submit),
             Input::Command(mut command) => {
-                if let Command::Gate(policy) = &mut command {
-                    narrow(policy);
+                match &mut command {
+                    Command::Gate(policy) => narrow(policy),
+                    Command::Shutdown { grace, .. } => self.stops_at = self.stops_at.min(now.saturating_add(*grace)),
+                    Command::Cancel(id) => self.take_back("it was cancelled", now, |request| request.id() == *id),
+                    _ => {}
                 }
                 self.driver.command(command, now);
             }
@@ -323,7 +353,7 @@ impl Loop {
     }
 
     fn perform_tasks(&mut self) {
-        let now = self.clock.now();
+        let now = self.now();
         while let Some(task) = self.driver.pop_task(now) {
             self.perform(task);
         }
@@ -334,7 +364,7 @@ impl Loop {
             Task::Send(sending) => self.send(sending),
             // What is in the air stays there; what has not left does not.
             Task::Abort(id) => {
-                if self.pool.drop_waiting(id) {
+                if self.pool.take_back(|request| request.id() == id).is_some() {
                     self.in_the_air.remove(&id);
                 }
                 self.held.remove(&id);
@@ -366,7 +396,7 @@ impl Loop {
         match started {
             Ok(renewal) => self.renewal = Some(renewal),
             Err(error) => {
-                let error = &error as &dyn std::error::Error;
+                let error = &error as &dyn Error;
                 tracing::error!(error, "no thread could be started to renew credentials");
             }
         }
@@ -381,11 +411,15 @@ impl Loop {
             return;
         }
         if let Err((error, sending)) = self.pool.carry(sending, mem::take(&mut self.is_carrier_free)) {
-            tracing::error!(error = &error as &dyn std::error::Error, "no thread could be started for a request");
-            let unsent = sending.reader.read(Err(SendError::not_sent().because(error)), SystemTime::now().into());
-            let _ = bring(&self.turns, Input::Returned(id, Some(unsent)));
+            tracing::error!(error = &error as &dyn Error, "no thread could be started for a request");
+            let _ = bring(&self.turns, Input::Returned(id, Some(unsent(sending, error))));
         }
     }
+}
+
+/// What comes of a request that certainly has not left.
+fn unsent(request: Box<Sending<()>>, why: impl Into<Box<dyn Error + Send + Sync>>) -> Answered {
+    request.reader.read(Err(SendError::not_sent().because(why)), SystemTime::now().into())
 }
 
 /// For the next turn; if it is over, nobody waits for it.

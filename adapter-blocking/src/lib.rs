@@ -37,7 +37,8 @@
 //! a gate that has none, or one that lets out more).
 //!
 //! A request that is given up cannot be cut off: its thread goes on until its own time-out, and the job's next request does not leave before that, with what is
-//! left of its own time. An answer that comes meanwhile still counts for what it teaches.
+//! left of its own time. An answer that comes meanwhile still counts for what it teaches. What no thread has taken yet has certainly not left: given up, by its
+//! time-out, a cancel or a shutdown, it counts as not sent, and from the moment at which a thread has it as sent, perhaps.
 //!
 //! # Crashes and webhooks
 //!

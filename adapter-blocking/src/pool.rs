@@ -7,7 +7,6 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use steadfast_core::OperationId;
 use steadfast_driver::Sending;
 
 /// The most threads for requests: 64. A gate without a bulkhead gets one of this size, and one whose bulkhead would let out more is narrowed.
@@ -76,11 +75,20 @@ impl Pool {
 }
 
 impl Pool {
-    /// Drops the job's request if it still waits for a thread. Tells whether it did.
-    pub(crate) fn drop_waiting(&self, id: OperationId) -> bool {
+    /// Takes back the first of these that still waits for a thread: it has certainly not left, and will not. From the moment at which a thread has taken a
+    /// request, it may have.
+    pub(crate) fn take_back(&self, is_it: impl Fn(&Sending<()>) -> bool) -> Option<Box<Sending<()>>> {
         let mut state = self.0.lock();
-        let place = state.requests.iter().position(|(_, request)| request.id() == id);
-        place.and_then(|place| state.requests.remove(place)).is_some()
+        let place = state.requests.iter().position(|(_, request)| is_it(request))?;
+        state.requests.remove(place).map(|(_, request)| request)
+    }
+}
+
+impl State {
+    /// The next request that has time left. One that has none is left to be [taken back](Pool::take_back): taken by a thread, it would count as sent, perhaps.
+    fn next(&mut self) -> Option<(Instant, Box<Sending<()>>)> {
+        let has_time = |(since, request): &(Instant, Box<Sending<()>>)| since.elapsed() < request.outgoing.timeout;
+        self.requests.iter().position(has_time).and_then(|place| self.requests.remove(place))
     }
 }
 
@@ -103,7 +111,7 @@ impl Shared {
     fn work(&self) {
         let mut state = self.lock();
         loop {
-            if let Some((since, request)) = state.requests.pop_front() {
+            if let Some((since, request)) = state.next() {
                 drop(state);
                 let comes = (self.carry)(request, since.elapsed());
                 state = self.lock();
@@ -133,7 +141,7 @@ mod tests {
     use std::thread::ThreadId;
 
     use steadfast_core::gate::GatePolicy;
-    use steadfast_core::{Key, Timestamp};
+    use steadfast_core::{Key, OperationId, Timestamp};
     use steadfast_driver::{Builder, Driver, Submit, Task};
     use steadfast_providers::deepvue::{Credentials, Deepvue};
     use steadfast_providers::{BaseUrl, Provider};
@@ -260,11 +268,27 @@ mod tests {
         let cancelled = next();
         let id = cancelled.id();
         pool.takes(cancelled, true);
-        assert!(pool.drop_waiting(id) && !pool.drop_waiting(id));
+        let take_back = || pool.take_back(|request| request.id() == id);
+        assert!(take_back().is_some() && take_back().is_none());
         first.ends.send(true).expect("it waits");
         pool.rests(1);
         pool.takes(next(), false);
         assert_eq!(carried.recv_timeout(WHILE).expect("a thread").thread, first.thread);
         assert_eq!(pool.threads(), 1);
+    }
+
+    #[test]
+    fn a_thread_takes_what_has_time_left_and_what_it_has_is_not_taken_back() {
+        let ((pool, carried), mut requests) = (pool(), requests());
+        let mut next = || requests.next().expect("another job");
+        let (mut late, in_time) = (next(), next());
+        late.outgoing.timeout = Duration::ZERO;
+        let (is_late, is_in_time) = (late.id(), in_time.id());
+        pool.takes(late, false);
+        pool.takes(in_time, false);
+        assert_eq!(carried.recv_timeout(WHILE).expect("a thread").id, is_in_time);
+        assert!(pool.take_back(|request| request.id() == is_in_time).is_none());
+        assert!(pool.take_back(|_| true).is_some_and(|request| request.id() == is_late));
+        assert!(pool.take_back(|_| true).is_none());
     }
 }

@@ -4,7 +4,6 @@
 //! pieces and counted after decoding, so that a megabyte of gzip cannot become a gigabyte of memory. Requests carry credentials, so plain `http` goes to this
 //! machine itself only. An error tells by itself whether there was a connection: whatever fails before there is one certainly ran nothing.
 
-use std::env;
 use std::fmt;
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -25,9 +24,11 @@ use crate::resolver::{Addresses, Remembering};
 use crate::transport::Transport;
 
 mod connections;
+mod proxy;
 mod response_ext;
 
 use self::connections::Connections;
+use self::proxy::{NoSocks, NotAround, Way};
 pub use self::response_ext::{ResponseExt, classify_error};
 
 /// How long a connection may take to come about. Well below an attempt's time-out, so that "could not connect", which is known to have run
@@ -53,8 +54,7 @@ pub struct UreqTransport {
     connections: Arc<Connections>,
     /// For what is none.
     agent: Agent,
-    /// For what is encrypted.
-    proxy: Option<Proxy>,
+    way: Way,
 }
 
 impl Default for UreqTransport {
@@ -65,31 +65,32 @@ impl Default for UreqTransport {
 
 impl UreqTransport {
     /// With ureq's defaults but for redirects (off), the connection's time-out (5 s), idle connections (kept for as many requests as a client has in the air,
-    /// [`MOST_THREADS`]) and proxies: the one that the environment names (`HTTPS_PROXY`, `ALL_PROXY`,
-    /// less what `NO_PROXY` excepts) carries what is encrypted only. Plain `http`, which is for this machine, never leaves it.
+    /// [`MOST_THREADS`]) and proxies: the one that the environment names (`HTTPS_PROXY`, else `ALL_PROXY`,
+    /// less what `NO_PROXY` excepts) carries what is encrypted only, and nothing of that goes around it: where it is no URL, or one for SOCKS and ureq was built without its
+    /// feature `socks-proxy`, nothing is sent. Plain `http`, which is for this machine, never leaves it.
     #[must_use]
     pub fn new() -> Self {
         let most = MOST_THREADS.get() as usize;
         let builder = Agent::config_builder().proxy(None).timeout_connect(Some(CONNECT_TIMEOUT));
         let this = Self::from_builder(builder.max_idle_connections(most).max_idle_connections_per_host(most));
-        Self { proxy: proxy_of_environment(), ..this }
+        Self { way: Way::of_environment(), ..this }
     }
 
     /// With your own settings: proxies (those of the environment too, unless you switch them off), certificates, pool sizes. Redirects are switched off
     /// whatever they were, and every status is an answer. ureq's own default keeps three idle connections to a host: with more requests in the air than
-    /// that, most would begin with a connection of their own. Clones share what is kept.
+    /// that, most would begin with a connection of their own. Clones share what is kept. A SOCKS proxy needs ureq's feature `socks-proxy`, or nothing is sent.
     #[must_use]
     pub fn from_builder(builder: ConfigBuilder<AgentScope>) -> Self {
         let config: Config =
             builder.max_redirects(0).max_redirects_will_error(false).http_status_as_error(false).build();
-        Self::from_parts(config, DefaultConnector::default(), DefaultResolver::default())
+        Self::from_parts(config, NotAround(DefaultConnector::default()), DefaultResolver::default())
     }
 
     fn from_parts(config: Config, connector: impl Connector, resolver: impl Resolver) -> Self {
         let known = Addresses::default();
         let (connector, resolver) = (Certain { connector, known: known.clone() }, Remembering::new(resolver, known));
         let connections = Connections::new(config, connector, resolver);
-        Self { agent: connections.agent(), connections: Arc::new(connections), proxy: None }
+        Self { agent: connections.agent(), connections: Arc::new(connections), way: Way::Configured }
     }
 
     /// An agent of the same settings, for calls that are no jobs: of its errors it is known whether there was a connection ([`ResponseExt`]). A proxy that the
@@ -119,7 +120,15 @@ impl UreqTransport {
         timeout: Duration,
         body_limit: usize,
     ) -> Result<Response<Bytes>, SendError> {
-        let proxy = self.proxy.clone().filter(|_| request.uri().scheme_str() == Some("https"));
+        let proxy = match &self.way {
+            _ if request.uri().scheme_str() != Some("https") => None,
+            Way::Configured => None,
+            Way::By(proxy) => Some(proxy.clone()),
+            Way::Nowhere => {
+                let why = "what HTTPS_PROXY or ALL_PROXY names is no proxy's URL: correct it, or unset it";
+                return Err(SendError::not_sent().because(why));
+            }
+        };
         let (parts, body) = request.into_parts();
         let answer = if body.is_empty() && parts.method.is_safe() {
             run(agent, Request::from_parts(parts, ()), timeout, proxy)
@@ -142,13 +151,6 @@ fn run(
         request = request.proxy(proxy);
     }
     agent.run(request.build())
-}
-
-fn proxy_of_environment() -> Option<Proxy> {
-    // ureq alone would look at HTTP_PROXY too, which is not for what is encrypted.
-    let names = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
-    let named = names.iter().any(|name| env::var(name).is_ok_and(|proxy| !proxy.is_empty()));
-    if named { Proxy::try_from_env() } else { None }
 }
 
 fn read(mut body: impl Read, limit: usize) -> Result<Bytes, SendError> {
@@ -243,6 +245,7 @@ impl fmt::Display for NotConnected {
             Error::Timeout(_) => "no connection came about in time",
             Error::HostNotFound => "the host has no address",
             Error::Rustls(_) | Error::Tls(_) => "the TLS handshake failed",
+            Error::Other(source) if source.is::<NoSocks>() => return source.fmt(f),
             _ => "the connection failed",
         })
     }

@@ -98,6 +98,8 @@ pub struct Driver<H> {
     abandoned: bool,
     /// Nothing is carried out any more; only what is being written is waited for.
     closed: bool,
+    /// Creates that did not leave any more after that, and of which this is still to be written.
+    recalled: Ids,
 }
 
 /// As many copies of the provider are kept to be used again.
@@ -152,6 +154,7 @@ impl<H> Driver<H> {
             closing: None,
             abandoned: false,
             closed: false,
+            recalled: Ids::default(),
         };
         driver.take_up(taken);
         driver
@@ -308,10 +311,6 @@ impl<H> Driver<H> {
         }
     }
 
-    fn next_effect(&mut self) -> Option<(OperationId, Effect)> {
-        if self.closed { None } else { self.engine.pop_effect() }
-    }
-
     fn perform(&mut self, id: OperationId, effect: Effect) {
         match effect {
             Effect::Persist(number) => self.persist(id, number),
@@ -332,8 +331,11 @@ impl<H> Driver<H> {
     /// Whether the end has come: all is done, or the time for it is over.
     fn closes(&self) -> bool {
         let idle = self.engine.live() == 0 && self.journal.is_idle() && self.journal.asking() == 0;
-        let over = self.closing.as_ref().is_some_and(|closing| closing.until <= self.now);
-        over || (idle && (self.abandoned || self.closing.is_some()))
+        self.is_out_of_time() || (idle && (self.abandoned || self.closing.is_some()))
+    }
+
+    fn is_out_of_time(&self) -> bool {
+        self.closing.as_ref().is_some_and(|closing| closing.until <= self.now)
     }
 
     /// Stops what is in the air, and lets what is being written finish.

@@ -2,10 +2,11 @@
 
 use bytes::Bytes;
 use http::{Request, Response};
+use steadfast_core::backoff::{BackoffPolicy, Growth, Jitter};
 use steadfast_core::engine::Limits;
-use steadfast_core::operation::Reading;
+use steadfast_core::operation::{Reading, Rejected, Stage, Unresolved};
 use steadfast_core::retry::{Failure, RetryPolicy};
-use steadfast_core::{Key, OperationPolicy, SendSafety};
+use steadfast_core::{Key, OperationPolicy, Outcome, SendSafety};
 use steadfast_driver::{Builder, Following, Outgoing, Start, StartError, SubmitError};
 use steadfast_providers::deepvue::{Credentials, Deepvue};
 use steadfast_providers::{Answer, Ask, BaseUrl, Payload, Provider, RequestError};
@@ -139,6 +140,110 @@ fn a_request_that_was_held_back_has_what_is_left_of_its_time() {
     end.send(()).expect("it waits");
     let given = is_given.recv().expect("it leaves");
     assert!(given <= LIMIT - LATE, "it was given {given:?} when it had {:?} left", LIMIT - LATE);
+}
+
+/// One more than there are threads for, so that one waits. Each is given so much time that the test itself takes none of it, and goes on when the test ends.
+struct Crowd {
+    turns: Arc<Turns>,
+    jobs: Vec<Following>,
+    given: Receiver<Duration>,
+    ends: Sender<()>,
+}
+
+impl Crowd {
+    const LIMIT: Duration = Duration::from_secs(1_000);
+
+    /// Of jobs that may be sent once, unless the one before certainly was not.
+    fn new() -> Self {
+        let url = BaseUrl::parse("http://127.0.0.1:1").expect("a URL");
+        let deepvue = Deepvue::new(url, "product", Credentials::new("token", "secret").expect("credentials"));
+        let (second, hour) = (Duration::from_secs(1), Duration::from_secs(3_600));
+        let soon = BackoffPolicy::new(Growth::Fixed(second), second, Jitter::None).expect("a policy");
+        let create = RetryPolicy::new(3, hour, Self::LIMIT, soon).expect("a policy");
+        let policy = OperationPolicy::default().with_create(create).expect("a policy");
+        let policy = policy.with_safety(SendSafety::Unsafe).expect("a policy");
+        let ((gives, given), (ends, end)) = (channel(), channel());
+        let slow = Slow { given: Mutex::new(gives), ends: Mutex::new(end) };
+        let builder = Builder::<_, _, Bare>::new(deepvue.expect("a provider"), slow).policy(policy);
+        let Bare(turns) = builder.gate(GatePolicy::none()).start().expect("it starts");
+        let submitted: Vec<_> =
+            (0..=MOST_THREADS.get()).map(|number| submit(&turns, &format!("order-{number}")).1).collect();
+        turns.take(Loop::turn);
+        let jobs = submitted.into_iter().map(|taken| taken.try_recv().expect("it was told").expect("it is taken in"));
+        let crowd = Self { jobs: jobs.collect(), turns, given, ends };
+        (0..MOST_THREADS.get()).for_each(|_| crowd.leaves());
+        assert!(crowd.given.try_recv().is_err(), "there is no thread for the last");
+        crowd
+    }
+
+    fn leaves(&self) {
+        self.given.recv_timeout(Duration::from_secs(60)).expect("it leaves");
+    }
+
+    /// The one that waits, and the others.
+    fn into_jobs(self) -> (Following, Vec<Following>) {
+        let mut jobs = self.jobs;
+        (jobs.pop().expect("the last"), jobs)
+    }
+
+    fn passes(&self, span: Duration) {
+        self.turns.take(|this| {
+            this.clock.forward(span);
+            this.turn();
+        });
+    }
+}
+
+fn outcome(job: &Following) -> Option<Outcome> {
+    job.finished.try_recv().ok().map(|finished| finished.outcome)
+}
+
+/// From the moment at which a thread has taken it, a request may have left; before that, it certainly has not.
+#[test]
+fn what_no_thread_had_taken_in_its_time_was_not_sent_and_goes_again() {
+    let crowd = Crowd::new();
+    crowd.passes(Crowd::LIMIT);
+    let (last, others) = crowd.jobs.split_last().expect("the last");
+    for job in others {
+        assert_eq!(outcome(job), Some(Outcome::Unresolved(Unresolved::Ambiguous)));
+    }
+    assert_eq!(outcome(last), None);
+    crowd.passes(Duration::from_secs(1));
+    crowd.ends.send(()).expect("it waits");
+    crowd.leaves();
+    assert_eq!(outcome(last), None);
+    crowd.passes(Crowd::LIMIT);
+    assert_eq!(outcome(last), Some(Outcome::Unresolved(Unresolved::Ambiguous)), "now it may have left");
+}
+
+#[test]
+fn what_no_thread_had_taken_when_the_client_stops_is_still_to_be_sent() {
+    let crowd = Crowd::new();
+    let (reply, unfinished) = oneshot::channel();
+    let shutdown = Command::Shutdown { grace: Duration::ZERO, reply };
+    crowd.turns.bring(Input::Command(shutdown)).expect("it runs");
+    crowd.turns.take(Loop::turn);
+    let unfinished = unfinished.try_recv().expect("it was told");
+    let last = format!("order-{}", MOST_THREADS);
+    for job in unfinished {
+        let stage = if job.key.as_str() == last { Stage::Planned } else { Stage::InFlight };
+        assert_eq!(job.stage, stage, "{:?}", job.key.as_str());
+    }
+}
+
+#[test]
+fn what_no_thread_had_taken_when_it_is_cancelled_has_not_run() {
+    let crowd = Crowd::new();
+    for job in &crowd.jobs {
+        let id = job.id.expect("it is under way");
+        crowd.turns.bring(Input::Command(Command::Cancel(id))).expect("it runs");
+    }
+    crowd.turns.take(Loop::turn);
+    let (last, others) = crowd.into_jobs();
+    assert_eq!(outcome(&last), Some(Outcome::Rejected(Rejected::Cancelled)));
+    for job in others {
+        assert_eq!(outcome(&job), Some(Outcome::Unresolved(Unresolved::Cancelled)));
+    }
 }
 
 /// Whose log is broken: a closed pipe, say.

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::Response;
-use steadfast_core::operation::{Attempt, AttemptId, Reading};
+use steadfast_core::engine::Event;
+use steadfast_core::operation::{Attempt, AttemptId, Effect, Reading};
 use steadfast_core::rate_limit::Quota;
 use steadfast_core::retry::{Certainty, Class, Failure};
 use steadfast_core::{Key, Kind, Operation, OperationId, Timestamp};
@@ -222,5 +223,30 @@ impl<H> Driver<H> {
         let previous = job.request.take();
         job.sent = Some(attempt.id);
         self.tasks.push_back(Task::Send(Box::new(Sending { outgoing, previous, reader })));
+    }
+
+    /// The next effect that is to be carried out. Once the time is over nothing leaves any more, and a create that would have is known not to have run. Once the
+    /// client is closed, that is all that is still written: on disk, a create whose intent was just being written is one that may have left.
+    pub(super) fn next_effect(&mut self) -> Option<(OperationId, Effect)> {
+        loop {
+            let (id, effect) = self.engine.pop_effect()?;
+            match effect {
+                Effect::Send(attempt) if self.closed || self.is_out_of_time() => self.recall(id, attempt),
+                Effect::Persist(_) if self.closed && self.recalled.remove(&id) => return Some((id, effect)),
+                _ if self.closed => {}
+                _ => return Some((id, effect)),
+            }
+        }
+    }
+
+    fn recall(&mut self, id: OperationId, attempt: Attempt) {
+        if attempt.kind != Kind::Create {
+            return;
+        }
+        if self.closed {
+            self.recalled.insert(id);
+        }
+        let unsent = Failure::new(Class::Transient, Certainty::NotExecuted);
+        self.engine.handle(Event::Answered(id, attempt.id, Err(unsent)), self.now);
     }
 }

@@ -29,6 +29,16 @@ struct Shelf {
     doubt: Option<Vec<u32>>,
     overtaken: bool,
     appends: usize,
+    /// Whatever a panic leaves behind panics as well, as what finds its own lock poisoned does.
+    falls_apart: bool,
+}
+
+struct Rubble;
+
+impl Drop for Rubble {
+    fn drop(&mut self) {
+        panic!("nobody gets rid of it");
+    }
 }
 
 struct Fickle {
@@ -62,8 +72,10 @@ impl Store for Fickle {
         if matches!(how, How::Writes | How::WritesInDoubt) {
             shelf.written.extend(numbers);
         }
+        let falls_apart = shelf.falls_apart;
         drop(shelf);
         match how {
+            How::Panics if falls_apart => std::panic::panic_any(Rubble),
             How::Writes => Ok(()),
             How::Fails => Err(StoreError::write("no")),
             How::WritesInDoubt | How::FailsInDoubt => Err(StoreError::uncertain("who knows")),
@@ -85,6 +97,12 @@ impl Store for Fickle {
 
     fn blocks(&self) -> bool {
         self.pace != Pace::InPlace
+    }
+}
+
+impl Drop for Fickle {
+    fn drop(&mut self) {
+        assert!(!self.shelf.lock().unwrap().falls_apart, "as it was told to");
     }
 }
 
@@ -352,4 +370,20 @@ fn what_is_in_doubt_is_not_tried_again_in_place() {
         world.step(step);
     }
     assert_eq!(world.told, 1);
+}
+
+/// Else its thread ends with nothing said, and whoever submits or shuts down waits for ever.
+#[test]
+fn a_store_that_panics_and_does_so_again_when_it_goes_is_lost_and_that_is_told() {
+    for pace in [Pace::InPlace, Pace::Quick, Pace::Slow] {
+        let mut world = World::new(vec![How::Panics], pace);
+        for step in [Step::Start, Step::Work, Step::Hear, Step::Done, Step::Hear] {
+            world.step(step);
+        }
+        world.shelf.lock().unwrap().falls_apart = true;
+        for step in [Step::Push(1), Step::Start, Step::Work, Step::Hear, Step::Done] {
+            world.step(step);
+        }
+        assert!(world.told == 1 && world.journal.is_idle(), "{pace:?}");
+    }
 }

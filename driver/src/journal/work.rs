@@ -3,7 +3,9 @@
 //! While one is worked on the driver lays out the next, and adds to it until it is taken. So the store need not wait for the driver to hear of the one
 //! that is done, to begin the other and to have a thread woken, which takes a fifth as long as a commit.
 
+use std::any::Any;
 use std::fmt;
+use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -91,7 +93,7 @@ impl Work {
         let Self { mut home, keep, piece, commits, .. } = self;
         match catch_unwind(AssertUnwindSafe(|| one(&mut home, &keep, piece, &commits))) {
             Ok(brought) => Worked(What::Last(brought, home)),
-            Err(_) => Worked::lost(),
+            Err(panicked) => given_up(home, panicked),
         }
     }
 
@@ -103,7 +105,10 @@ impl Work {
         loop {
             let began = Instant::now();
             let done = catch_unwind(AssertUnwindSafe(|| one(&mut home, &keep, piece, &commits)));
-            let Ok(brought) = done else { return Worked::lost() };
+            let brought = match done {
+                Ok(brought) => brought,
+                Err(panicked) => return given_up(home, panicked),
+            };
             let next = if brought.result.is_ok() { tray.take() } else { None };
             if next.is_none() && (brought.result.is_err() || began.elapsed() < QUICK) {
                 return Worked(What::Last(brought, home));
@@ -153,6 +158,14 @@ impl fmt::Debug for Worked {
             What::Lost => "Worked(lost)",
         })
     }
+}
+
+/// A store that has panicked is lost, and its client must be told so, whatever comes of getting rid of it: what it panicked with may panic once more, and so may
+/// the store, which finds its own lock poisoned, say.
+fn given_up(home: Home, panicked: Box<dyn Any + Send>) -> Worked {
+    mem::forget(panicked);
+    let _ = catch_unwind(AssertUnwindSafe(|| drop(home))).map_err(mem::forget);
+    Worked::lost()
 }
 
 fn one(home: &mut Home, keep: &Keep, piece: Piece, commits: &Commits) -> Brought {

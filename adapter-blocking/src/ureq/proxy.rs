@@ -1,0 +1,209 @@
+//! The environment's proxy: what is encrypted goes by it, or not at all.
+//!
+//! Where a proxy is named, going around it may be forbidden, or lead nowhere. ureq's own reading of the environment takes `ALL_PROXY` before `HTTPS_PROXY`, passes over
+//! what is no URL, and of `NO_PROXY` has neither names after a space nor the hosts under a name. Built without its feature `socks-proxy`, it goes around a SOCKS proxy that the environment names, and panics
+//! at one that a program names.
+
+use std::any::TypeId;
+use std::env;
+use std::fmt;
+
+use ureq::unversioned::transport::{ConnectionDetails, Connector, Transport};
+use ureq::{Error, Proxy, ProxyBuilder, ProxyProtocol};
+
+/// The way of what is encrypted.
+#[derive(Clone, Debug)]
+pub(super) enum Way {
+    /// As the agent's configuration says.
+    Configured,
+    By(Proxy),
+    /// By a proxy whose URL is none.
+    Nowhere,
+}
+
+impl Way {
+    pub(super) fn of_environment() -> Self {
+        let value = |name| env::var_os(name).map(|value| value.to_string_lossy().into_owned());
+        let mut named = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"].into_iter().filter_map(value);
+        let Some(named) = named.find(|named| !named.is_empty()) else { return Self::Configured };
+        let excepted = ["NO_PROXY", "no_proxy"].into_iter().find_map(value).unwrap_or_default();
+        proxy(&named, &excepted).map_or(Self::Nowhere, Self::By)
+    }
+}
+
+fn proxy(named: &str, excepted: &str) -> Result<Proxy, Error> {
+    let named = Proxy::new(named)?;
+    let mut proxy = Proxy::builder(named.protocol()).host(named.host()).port(named.port());
+    if let Some(user) = named.username() {
+        proxy = proxy.username(user);
+    }
+    if let Some(password) = named.password() {
+        proxy = proxy.password(password);
+    }
+    let excepted = excepted.split(',').map(str::trim).filter(|name| !name.is_empty());
+    let except = |proxy: ProxyBuilder, name: &str| match name.trim_start_matches('.') {
+        pattern if pattern.starts_with('*') => proxy.no_proxy(pattern),
+        name => proxy.no_proxy(name).no_proxy(&format!(".{name}")),
+    };
+    excepted.fold(proxy, except).build()
+}
+
+/// Refuses a SOCKS proxy where ureq cannot use one.
+pub(super) struct NotAround<C>(pub(super) C);
+
+impl<In: Transport, C: Connector<In>> Connector<In> for NotAround<C> {
+    type Out = C::Out;
+
+    fn connect(&self, details: &ConnectionDetails<'_>, chained: Option<In>) -> Result<Option<C::Out>, Error> {
+        let is_to_be_used = |proxy: &&Proxy| is_socks(proxy.protocol()) && !proxy.is_no_proxy(details.uri);
+        if !has_socks() && details.config.proxy().filter(is_to_be_used).is_some() {
+            return Err(Error::Other(Box::new(NoSocks)));
+        }
+        self.0.connect(details, chained)
+    }
+}
+
+impl<C> fmt::Debug for NotAround<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("NotAround")
+    }
+}
+
+const fn is_socks(protocol: ProxyProtocol) -> bool {
+    use ProxyProtocol::{Socks4, Socks4A, Socks5, Socks5h};
+    matches!(protocol, Socks4 | Socks4A | Socks5 | Socks5h)
+}
+
+/// Stands in for ureq's, where that is not there.
+struct SocksConnector;
+
+type StandIn = SocksConnector;
+
+/// Whether ureq was built with its feature `socks-proxy`, which any crate of the program may have switched on: only then has it something of this name.
+fn has_socks() -> bool {
+    #[allow(unused_imports, clippy::wildcard_imports, reason = "what is imported depends on the feature")]
+    use ureq::unversioned::transport::*;
+    TypeId::of::<SocksConnector>() != TypeId::of::<StandIn>()
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct NoSocks;
+
+impl fmt::Display for NoSocks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the proxy is a SOCKS proxy: switch on the feature `socks-proxy` of ureq, or name an HTTP proxy")
+    }
+}
+
+impl std::error::Error for NoSocks {}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+    use std::process::{Command, Stdio};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::thread;
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use http::Request;
+    use steadfast_core::retry::{Certainty, Class, Failure};
+    use ureq::Agent;
+
+    use super::*;
+    use crate::UreqTransport;
+
+    /// Counts who connects, and has nothing for them.
+    fn count() -> (u16, Arc<AtomicUsize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+        let (port, came) = (listener.local_addr().expect("an address").port(), Arc::new(AtomicUsize::new(0)));
+        let counts = came.clone();
+        thread::spawn(move || {
+            for mut connection in listener.incoming().map_while(Result::ok) {
+                counts.fetch_add(1, Ordering::SeqCst);
+                let _ = connection.read(&mut [0; 4096]);
+                let _ = connection.write_all(b"HTTP/1.1 502 Bad Gateway\r\ncontent-length: 0\r\n\r\n");
+            }
+        });
+        (port, came)
+    }
+
+    const CHILD: &str = "ureq::proxy::tests::child_has_a_proxy_in_its_environment";
+    const NAMES: [&str; 8] =
+        ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "HTTP_PROXY", "http_proxy", "NO_PROXY", "no_proxy"];
+
+    /// An environment, and how many connect to its two proxies and around them.
+    type Case = (&'static [(&'static str, &'static str)], [usize; 3]);
+
+    #[test]
+    fn what_is_encrypted_goes_by_the_proxy_that_is_named_for_it_or_not_at_all() {
+        let all: [Case; 7] = [
+            (&[], [0, 0, 1]),
+            (&[("HTTPS_PROXY", "http://{a}"), ("ALL_PROXY", "http://{b}")], [1, 0, 0]),
+            (&[("HTTPS_PROXY", ""), ("all_proxy", "{a}"), ("HTTP_PROXY", "http://{b}")], [1, 0, 0]),
+            (&[("ALL_PROXY", "http://{a}"), ("NO_PROXY", "a.example, 127.0.0.1")], [0, 0, 1]),
+            // What it cannot use it does not go around.
+            (&[("ALL_PROXY", "socks5://{a}")], [0, 0, 0]),
+            (&[("HTTPS_PROXY", "gopher://{a}")], [0, 0, 0]),
+            (&[("HTTPS_PROXY", "http://user:pass word@{a}"), ("ALL_PROXY", "http://{b}")], [0, 0, 0]),
+        ];
+        for (variables, expected) in all {
+            let servers = [count(), count(), count()];
+            let mut child = Command::new(env::current_exe().expect("a path"));
+            for name in NAMES {
+                child.env_remove(name);
+            }
+            for (name, value) in variables {
+                let at = |server: &(u16, _)| format!("127.0.0.1:{}", server.0);
+                child.env(name, value.replace("{a}", &at(&servers[0])).replace("{b}", &at(&servers[1])));
+            }
+            child.env("STEADFAST_TEST_PORT", servers[2].0.to_string()).args(["--exact", CHILD, "--ignored"]);
+            assert!(child.stdout(Stdio::null()).status().expect("it runs").success(), "{variables:?}");
+            assert_eq!(servers.map(|(_, came)| came.load(Ordering::SeqCst)), expected, "{variables:?}");
+        }
+    }
+
+    #[test]
+    #[ignore = "a part of another, which gives it an environment"]
+    fn child_has_a_proxy_in_its_environment() {
+        let port = env::var("STEADFAST_TEST_PORT").expect("a port");
+        let request = Request::get(format!("https://127.0.0.1:{port}/")).body(Bytes::new()).expect("a request");
+        let transport = UreqTransport::new();
+        let met = transport.send_by(transport.agent(), request, Duration::from_secs(30), 2);
+        let failure = met.expect_err("nobody there speaks TLS").failure();
+        assert_eq!(failure, Failure::new(Class::Transient, Certainty::NotExecuted));
+    }
+
+    #[test]
+    fn a_proxy_of_the_environment_is_the_one_that_is_named_there() {
+        let named =
+            proxy("http://user%40a:p%3Aw@proxy.example", " b.example ,,.c.example, *.d.example").expect("a proxy");
+        assert_eq!((named.host(), named.port()), ("proxy.example", 80));
+        assert_eq!((named.username(), named.password()), (Some("user@a"), Some("p:w")));
+        let is_excepted = |host: &str| named.is_no_proxy(&format!("https://{host}/").parse().expect("a URI"));
+        for host in ["b.example", "x.b.example", "B.EXAMPLE", "c.example", "x.c.example", "x.d.example"] {
+            assert!(is_excepted(host), "{host}");
+        }
+        for host in ["a.example", "bb.example", "b.example.test", "d.example"] {
+            assert!(!is_excepted(host), "{host}");
+        }
+        assert_eq!(
+            proxy("[::1]:3128", "").map(|proxy| proxy.uri().to_string()).ok().as_deref(),
+            Some("http://[::1]:3128/")
+        );
+    }
+
+    #[test]
+    fn a_socks_proxy_of_the_program_is_refused_where_ureq_has_none() {
+        assert!(!has_socks(), "this crate asks for none");
+        let proxy = Proxy::new("socks5h://127.0.0.1:1").expect("a proxy");
+        let transport = UreqTransport::from_builder(Agent::config_builder().proxy(Some(proxy)));
+        let request = Request::get("https://a.example/").body(Bytes::new()).expect("a request");
+        let met = transport.send_by(transport.agent(), request, Duration::from_secs(30), 2).expect_err("it is refused");
+        assert_eq!(met.failure(), Failure::new(Class::Transient, Certainty::NotExecuted));
+        let cause = std::error::Error::source(&met).expect("a cause").to_string();
+        assert!(cause.contains("socks-proxy"), "{cause}");
+    }
+}
