@@ -157,8 +157,10 @@ impl Carrier {
 
     /// Cuts its request off.
     pub(crate) fn abort(&self) {
-        // One that it has not begun goes at once.
-        self.0.place.change(|next| (next.over, next.request) = (true, None));
+        let mut not_begun = None;
+        self.0.place.change(|next| (next.over, not_begun) = (true, next.request.take()));
+        // One that it has not begun goes at once. It may be the transport's already, which may panic in this.
+        let _ = caught(|| drop(not_begun));
         self.0.task.abort();
     }
 
@@ -366,5 +368,28 @@ mod tests {
             last.abort();
             until(|| alive() == 0).await;
         }
+    }
+
+    /// It was polled where the driver runs, and is cut off there before its task had its turn.
+    #[tokio::test]
+    async fn a_request_that_panics_when_it_is_cut_off_harms_nobody() {
+        struct Bomb;
+        impl Drop for Bomb {
+            fn drop(&mut self) {
+                panic!("it cannot be cut off");
+            }
+        }
+
+        let carrier = carriers().start();
+        let bomb = Bomb;
+        carrier.carry(
+            Request::Begun(Box::pin(async move {
+                let _bomb = bomb;
+                std::future::pending().await
+            })),
+            None,
+        );
+        carrier.abort();
+        until(|| alive() == 0).await;
     }
 }
