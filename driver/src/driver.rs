@@ -25,7 +25,6 @@ mod webhooks;
 use std::collections::VecDeque;
 use std::collections::hash_map::Entry;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use oneshot::Sender;
@@ -55,6 +54,7 @@ pub use self::task::{Command, Task};
 use self::webhooks::Webhooks;
 use crate::accepted::AcceptingAnswer;
 use crate::builder::Loaded;
+use crate::caught::caught;
 use crate::correlation::CorrelationHeader;
 use crate::finished::{FinalAnswer, SubmitError, Unfinished};
 use crate::journal::{Batch, Done, Fate, Journal, Started, Worked};
@@ -554,9 +554,9 @@ impl<H> Driver<H> {
                 .log(self.jobs.get(&id).and_then(|job| job.trace.as_deref()).and_then(|trace| trace.span().id()));
             if let Some(observer) = self.hooks.observer.take() {
                 // A bug in it costs the notices, not the jobs.
-                match catch_unwind(AssertUnwindSafe(|| observer(&observation))) {
-                    Ok(()) => self.hooks.observer = Some(observer),
-                    Err(_) => tracing::error!("the observer panicked: it is not called again"),
+                match caught(|| observer(&observation)) {
+                    Some(()) => self.hooks.observer = Some(observer),
+                    None => tracing::error!("the observer panicked: it is not called again"),
                 }
             }
         }

@@ -4,13 +4,13 @@
 //! that is done, to begin the other and to have a thread woken, which takes a fifth as long as a commit.
 
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use steadfast_core::{Key, Timestamp};
 use steadfast_store::{Entry, Store, StoreError};
 
+use crate::caught::caught;
 use crate::keep::Keep;
 use crate::meter::Commits;
 
@@ -89,9 +89,9 @@ impl Work {
     /// Does it, and no more: for an adapter to which a moment between two commits does not matter. What is laid out meanwhile goes into the next work. Blocks.
     pub fn run_one(self) -> Worked {
         let Self { mut home, keep, piece, commits, .. } = self;
-        match catch_unwind(AssertUnwindSafe(|| one(&mut home, &keep, piece, &commits))) {
-            Ok(brought) => Worked(What::Last(brought, home)),
-            Err(_) => Worked::lost(),
+        match caught(|| one(&mut home, &keep, piece, &commits)) {
+            Some(brought) => Worked(What::Last(brought, home)),
+            None => Worked::lose(home),
         }
     }
 
@@ -102,8 +102,7 @@ impl Work {
         let Self { mut home, keep, mut piece, tray, commits } = self;
         loop {
             let began = Instant::now();
-            let done = catch_unwind(AssertUnwindSafe(|| one(&mut home, &keep, piece, &commits)));
-            let Ok(brought) = done else { return Worked::lost() };
+            let Some(brought) = caught(|| one(&mut home, &keep, piece, &commits)) else { return Worked::lose(home) };
             let next = if brought.result.is_ok() { tray.take() } else { None };
             if next.is_none() && (brought.result.is_err() || began.elapsed() < QUICK) {
                 return Worked(What::Last(brought, home));
@@ -141,6 +140,12 @@ impl Worked {
     /// The thread that had it is gone, and the store with it.
     pub const fn lost() -> Self {
         Self(What::Lost)
+    }
+
+    /// It panicked. So it may when it goes, its own lock being poisoned, say; and whoever waits must be told all the same.
+    fn lose(home: Home) -> Self {
+        let _ = caught(|| drop(home));
+        Self::lost()
     }
 }
 
