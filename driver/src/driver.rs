@@ -172,6 +172,8 @@ impl<H> Driver<H> {
     pub fn command(&mut self, command: Command, now: Timestamp) {
         self.look_at_clock(now);
         match command {
+            // What can still be asked is what is unfinished, and that must not change any more.
+            Command::Cancel(_) | Command::Resume { .. } | Command::Hold(_) | Command::Gate(_) if self.closed => {}
             Command::Accepted { id, reply } => {
                 if let Some(job) = self.jobs.get_mut(&id) {
                     job.telling.wait(reply);
@@ -253,6 +255,10 @@ impl<H> Driver<H> {
     /// Does what time has made due.
     pub fn handle_timeout(&mut self, now: Timestamp) {
         self.look_at_clock(now);
+        if self.closed {
+            // The store may take its time: who told of something by a webhook is answered in theirs.
+            return self.webhooks.handle_timeout(self.now);
+        }
         // Notices are made only if somebody hears them; a subscriber may come and go.
         let heard = self.hooks.observer.is_some() || Meter::LISTENS || LevelFilter::current() != LevelFilter::OFF;
         self.engine.observe(heard);
@@ -371,7 +377,7 @@ impl<H> Driver<H> {
     #[must_use]
     pub fn next_deadline(&self) -> Option<Timestamp> {
         if self.closed {
-            return None;
+            return self.webhooks.next_deadline();
         }
         let parts = [
             self.engine.next_deadline(),

@@ -177,6 +177,17 @@ async fn a_panicking_observer_or_profile_does_not_take_the_client_down() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn all_who_shut_it_down_at_once_are_told_what_is_unfinished() {
+    let client = Client::builder(Plain, Scripted::new(|_, _, _| std::future::pending())).start().await.unwrap();
+    let _job = client.submit(key("order-42"), "{}").await.unwrap();
+    let others = [client.clone(), client.clone()].map(|other| tokio::spawn(other.shutdown(Duration::ZERO)));
+    assert_eq!(client.shutdown(Duration::ZERO).await.len(), 1);
+    for other in others {
+        assert_eq!(other.await.unwrap().len(), 1);
+    }
+}
+
 /// A store that fails, or panics, as told.
 #[derive(Clone, Default)]
 struct Broken {
