@@ -89,6 +89,8 @@ pub struct Driver<H> {
     unclaimed: Ids,
     webhooks: Webhooks,
     renewals: Renewals,
+    /// The last renewal that was begun here, and not by another shard.
+    renewal: Option<u32>,
     ends: Ends,
     /// Requests that brought back something without leaving.
     unsent: VecDeque<Answered>,
@@ -140,6 +142,7 @@ impl<H> Driver<H> {
             body_limit: settings.body_limit,
             correlation_header: settings.correlation_header,
             renewals: Renewals::new(settings.hooks.renew.clone()),
+            renewal: None,
             ends: Ends::new(settings.webhooks.remember),
             hooks: settings.hooks,
             jobs: ById::default(),
@@ -346,6 +349,7 @@ impl<H> Driver<H> {
     fn close(&mut self) {
         let in_the_air = self.jobs.iter().filter(|(_, job)| job.request.is_some()).map(|(id, _)| Task::Abort(*id));
         self.tasks.extend(in_the_air);
+        self.leave_renewal();
         self.journal.close();
         self.engine.close();
         self.closed = true;

@@ -175,6 +175,17 @@ impl<H> Driver<H> {
         }
     }
 
+    /// What comes of one that was begun here is not heard of any more. Another shard whose jobs wait for it begins its own.
+    pub(super) fn leave_renewal(&mut self) {
+        let Some(number) = self.renewal.take() else { return };
+        self.in_common(|driver| {
+            if driver.renewals.running.is_some_and(|(running, _)| running == number) {
+                driver.renewals.running = None;
+                driver.hold_gate();
+            }
+        });
+    }
+
     fn renewal_is_late(&self) -> bool {
         self.renewals.next_deadline().is_some_and(|until| until <= self.now)
     }
@@ -218,6 +229,7 @@ impl<H> Driver<H> {
             self.renewals.number = self.renewals.number.wrapping_add(1);
             let number = self.renewals.number;
             self.renewals.running = Some((number, now.saturating_add(LIMIT)));
+            self.renewal = Some(number);
             self.tasks.push_back(Task::Renew(Renewing { renew, number }));
             self.hold_gate();
         }
