@@ -20,6 +20,7 @@ use steadfast_driver::{
 use steadfast_providers::{Payload, Provider};
 use steadfast_store::StoreError;
 use tokio::sync::{broadcast, mpsc};
+use tokio::task::JoinError;
 
 use crate::Builder;
 use crate::clock::Clock;
@@ -272,7 +273,7 @@ async fn start<T: Transport>(
     let traces = settings.trace_source();
     let loaded = if settings.has_store() {
         let loading = tokio::task::spawn_blocking(move || settings.load(&name));
-        loading.await.map_err(|panicked| StartError::Unreadable(StoreError::read(panicked)))??
+        loading.await.map_err(|panicked| StartError::Unreadable(unread(panicked)))??
     } else {
         settings.load(&name)?
     };
@@ -301,6 +302,18 @@ async fn start<T: Transport>(
     let words = heard.into_iter().map(|heard| Some(Words { heard, others: others.clone() }));
     let lanes: Vec<Lane> = parts.into_iter().zip(words).map(|(loaded, words)| begin(loaded, words)).collect();
     Ok(Client { first: lanes[0].clone(), lanes: Some(Arc::new((shards, lanes))), mailbox, revisions, traces })
+}
+
+/// It panicked as it was read, or the runtime is ending. What it panicked with may be anything: it stays in the panic's own report, and where it is, since to
+/// drop it may panic as well.
+fn unread(error: JoinError) -> StoreError {
+    let panicked = error.is_panic();
+    std::mem::forget(error);
+    if panicked {
+        let cause = "the store, or what chooses or loads its jobs, panicked: see the panic's own message";
+        return StoreError::read(cause).advising("mend it, then start again");
+    }
+    StoreError::read("the runtime is ending").advising("start the client on a runtime that goes on")
 }
 
 impl fmt::Debug for Client {

@@ -63,6 +63,39 @@ async fn doubt_outlives_a_panic(store: Moody) {
     assert!(matches!(told, SubmitError::Uncertain(_)), "{told:?}");
 }
 
+/// Panics as it is read, with what must not be seen.
+struct Unread;
+
+impl Store for Unread {
+    fn append(&mut self, _: &[Entry]) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn load(&mut self) -> Result<Vec<Entry>, StoreError> {
+        panic!("canary-of-a-bug")
+    }
+
+    fn find(&mut self, _: &Key) -> Result<Option<Entry>, StoreError> {
+        Ok(None)
+    }
+
+    fn forget(&mut self, _: Timestamp, _: usize) -> Result<usize, StoreError> {
+        Ok(0)
+    }
+}
+
+#[tokio::test]
+async fn what_a_store_panics_with_as_it_is_read_is_in_no_error() {
+    let error = Client::builder(Plain, Scripted::well_behaved()).store(Unread).start().await.unwrap_err();
+    let mut shown = format!("{error} {error:?}");
+    let mut next = std::error::Error::source(&error);
+    while let Some(cause) = next {
+        shown.push_str(&format!(" {cause} {cause:?}"));
+        next = cause.source();
+    }
+    assert!(shown.contains("panicked") && !shown.contains("canary"), "{shown}");
+}
+
 /// Its look-ups tell that they have begun, and wait to be told to go on.
 #[derive(Clone)]
 struct Slow {
