@@ -252,6 +252,26 @@ async fn what_cannot_be_resumed_is_refused_with_advice() {
     }
 }
 
+/// The store, which may have the job, is not asked any more: that is no reason to take it for one that nobody knows.
+#[tokio::test(start_paused = true)]
+async fn while_the_client_stops_no_key_that_its_store_may_have_is_called_unknown() {
+    for store in Kept::both() {
+        let transport = moody(&std::sync::Arc::default());
+        let client = Client::builder(Plain, transport).store(store.clone()).start().await.unwrap();
+        let first = client.submit(key("order-42"), "{}").await.unwrap().await.unwrap();
+        assert_eq!(first.outcome, Outcome::Unresolved(Unresolved::PollRefused));
+        client.shutdown(SECOND).await;
+
+        let client = Client::builder(Plain, Scripted::well_behaved()).store(store).start().await.unwrap();
+        drop(client.submit(key("under-way"), "{}").await.unwrap());
+        let stops = tokio::spawn(client.clone().shutdown(60 * SECOND));
+        tokio::task::yield_now().await;
+        let refused = client.resume(key("order-42")).await.unwrap_err();
+        assert!(matches!(refused, ResumeError::Stopped), "{refused:?}");
+        assert_eq!(stops.await.unwrap(), []);
+    }
+}
+
 trait Named {
     fn name(&self) -> &'static str;
 }
