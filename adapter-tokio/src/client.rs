@@ -208,7 +208,7 @@ impl Client {
 
     /// Takes in no more jobs, waits up to `grace` for those under way, then stops. Reports what is unfinished.
     ///
-    /// Waiting [`submit`](Client::submit)s get [`SubmitError::Stopped`]. Unfinished jobs are not cancelled: with a store, a later client
+    /// Waiting [`submit`](Client::submit)s, and later ones, get [`SubmitError::Stopped`] at once. Unfinished jobs are not cancelled: with a store, a later client
     /// on the same store takes them up; without one, their report is all that is known of them. Clones that shut it down while it
     /// stops get the same report; after that there is nothing left to report from, and the list is empty.
     pub async fn shutdown(self, grace: Duration) -> Vec<Unfinished> {

@@ -83,7 +83,7 @@ pub(crate) async fn drive<T: Transport>(driver: Driver<Carrier>, clock: Clock, t
             submits.close();
             posts.close();
             // Whoever sent them is told by this that the client stops.
-            while posts.try_recv().is_ok() {}
+            while submits.try_recv().is_ok() || posts.try_recv().is_ok() {}
             this.wait_for_store(&mut commands, timer.as_mut()).await;
             continue;
         }

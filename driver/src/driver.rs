@@ -165,9 +165,12 @@ impl<H> Driver<H> {
         self.ends.subscribers = Some(subscribers);
     }
 
-    /// Takes in a job, or joins the one of this key. Only while there [is room](Driver::has_room).
+    /// Takes in a job, or joins the one of this key. Only while there [is room](Driver::has_room). Once it is shut down, whoever submits is told so.
     pub fn submit(&mut self, submit: Submit, now: Timestamp) {
         self.look_at_clock(now);
+        if self.closing.is_some() {
+            return Reply::Submit(submit.reply).refuse(SubmitError::Stopped);
+        }
         self.take(submit);
     }
 
@@ -332,7 +335,7 @@ impl<H> Driver<H> {
     }
 
     fn start_work(&mut self) -> Option<Started> {
-        if !self.has_room() {
+        if self.closing.is_some() || !self.has_room() {
             self.journal.hurry();
         }
         self.journal.start()
@@ -394,11 +397,11 @@ impl<H> Driver<H> {
         parts.into_iter().flatten().min()
     }
 
-    /// Whether another job may be [submitted](Driver::submit). If not, it waits with its caller.
+    /// Whether another job may be [submitted](Driver::submit). If not, it waits with its caller; not for a shutdown, which makes no room.
     #[must_use]
     pub fn has_room(&self) -> bool {
         let jobs = (self.engine.live() as usize).saturating_add(self.journal.asking());
-        self.closing.is_none() && jobs < self.limits.live as usize
+        self.closing.is_some() || jobs < self.limits.live as usize
     }
 
     /// Whether nothing is taken in any more: what is fed is too late.

@@ -188,6 +188,25 @@ async fn all_who_shut_it_down_at_once_are_told_what_is_unfinished() {
     }
 }
 
+/// Whether they were there before, with room for one job, or come while it is under way.
+#[tokio::test(start_paused = true)]
+async fn a_submit_does_not_wait_for_the_end_of_a_shutdown() {
+    let limits = Limits { live: 1, ..Limits::default() };
+    let transport = Scripted::new(|_, _, _| std::future::pending());
+    let client = Client::builder(Plain, transport.clone()).limits(limits).start().await.unwrap();
+    let _job = client.submit(key("order-1"), "{}").await.unwrap();
+    let waiting = client.clone();
+    let waiting = tokio::spawn(async move { waiting.submit(key("order-2"), "{}").await });
+    tokio::time::sleep(SECOND).await;
+    let began = Instant::now();
+    let stops = tokio::spawn(client.clone().shutdown(30 * SECOND));
+    assert!(matches!(waiting.await.unwrap(), Err(SubmitError::Stopped)));
+    assert!(matches!(client.submit(key("order-3"), "{}").await, Err(SubmitError::Stopped)));
+    assert!(began.elapsed() < SECOND, "{:?}", began.elapsed());
+    assert_eq!(stops.await.unwrap().len(), 1);
+    assert!(transport.sent("order-2").is_empty() && transport.sent("order-3").is_empty());
+}
+
 /// A store that fails, or panics, as told.
 #[derive(Clone, Default)]
 struct Broken {
