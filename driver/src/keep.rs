@@ -151,26 +151,36 @@ impl Keep {
         .collect()
     }
 
+    /// Of what was looked up by its key: opened, and with its payload only if that is the right one.
+    pub(crate) fn found(&self, entry: Entry) -> Entry {
+        let mut entry = self.open(entry);
+        let payload = entry.payload.take().map(Payload::from);
+        let payload = payload.filter(|payload| fits(&entry.record, payload, "from the store"));
+        entry.payload = payload.map(|payload| payload.bytes().to_vec());
+        entry
+    }
+
     fn payload(&self, record: &Record, kept: Option<Vec<u8>>) -> Option<Payload> {
-        let fits = |payload: &Payload, whence: &str| {
-            let fits = fingerprint(&record.key, payload) == record.fingerprint;
-            if !fits {
-                tracing::error!(
-                    key = %record.key.label(),
-                    "the payload {whence} is not the one that the job was submitted with: it is not sent, and the job waits for the right one"
-                );
-            }
-            fits
-        };
-        kept.map(Payload::from).filter(|payload| fits(payload, "from the store")).or_else(|| {
+        kept.map(Payload::from).filter(|payload| fits(record, payload, "from the store")).or_else(|| {
             let loader = self.loader.as_ref()?;
             let loaded = caught(|| loader(&record.key)).unwrap_or_else(|| {
                 tracing::error!(key = %record.key.label(), "the loader of payloads panicked");
                 None
             });
-            loaded.filter(|payload| fits(payload, "from the loader"))
+            loaded.filter(|payload| fits(record, payload, "from the loader"))
         })
     }
+}
+
+fn fits(record: &Record, payload: &Payload, whence: &str) -> bool {
+    let fits = fingerprint(&record.key, payload) == record.fingerprint;
+    if !fits {
+        tracing::error!(
+            key = %record.key.label(),
+            "the payload {whence} is not the one that the job was submitted with: it is not sent, and the job waits for the right one"
+        );
+    }
+    fits
 }
 
 /// Of what comes from an older copy: a create that had not been sent then may have been since. Gives what has changed.

@@ -17,6 +17,7 @@ use super::{Driver, Job};
 use crate::accepted::Acceptance;
 use crate::finished::{FinalAnswer, Finished, ResumeError, SubmitError};
 use crate::journal::Found;
+use crate::keep::creates_next;
 use crate::observe::Begun;
 use crate::span::{JobTrace, Origin};
 use crate::trace_context::TraceContext;
@@ -419,7 +420,17 @@ impl<H> Driver<H> {
                     reply.refuse_resume(ResumeError::UnknownKey);
                 }
             }
-            _ => {
+            None => {
+                let (record, payload) = (entry.record, entry.payload.map(Payload::from));
+                if payload.is_none() && creates_next(&record, self.engine.policy()) {
+                    // It stays where it is: in the engine it would end for want of it.
+                    return reply.refuse_resume(ResumeError::PayloadNeeded);
+                }
+                if let Err(reply) = self.restore_for(reply, record, payload, None) {
+                    reply.refuse_resume(ResumeError::UnknownKey);
+                }
+            }
+            Some(_) => {
                 let (now, mut record) = (self.now, entry.record);
                 if let Stage::Ended(outcome) = record.stage {
                     // Whoever asks for more has that outcome, or does not want it.

@@ -168,7 +168,7 @@ fn one(home: &mut Home, keep: &Keep, piece: Piece, commits: &Commits) -> Brought
         Ok(()) => commits.time(|| home.append(&entries)),
         Err(panicked) => Err(StoreError::write(panicked)),
     };
-    let found = keys.iter().map(|key| Ok(home.find(key)?.map(|entry| Box::new(keep.open(entry))))).collect();
+    let found = keys.iter().map(|key| Ok(home.find(key)?.map(|entry| Box::new(keep.found(entry))))).collect();
     let forgot = forget.map(|before| home.forget(before, FORGET_MOST));
     Brought { entries, result, found, forgot }
 }
