@@ -231,7 +231,7 @@ impl Client {
 impl Lane {
     fn handle(&self, following: Following) -> Handle {
         let Following { id, finished, acceptance, .. } = following;
-        Handle { id, finished: finished.into_future(), acceptance, commands: self.commands.clone() }
+        Handle { id, finished: finished.into_future(), acceptance, commands: Some(self.commands.clone()) }
     }
 }
 
@@ -331,7 +331,8 @@ pub struct Handle {
     id: Option<OperationId>,
     finished: oneshot::AsyncReceiver<Finished>,
     acceptance: Acceptance,
-    commands: mpsc::UnboundedSender<Command>,
+    /// None once it has ended: there is nothing left to ask for, and whoever keeps the handle must not keep the driver.
+    commands: Option<mpsc::UnboundedSender<Command>>,
 }
 
 impl Handle {
@@ -357,9 +358,9 @@ impl Handle {
         if let Some(accepted) = self.acceptance.get() {
             return Ok(accepted.clone());
         }
-        let id = self.id.ok_or(NotAccepted)?;
+        let (id, commands) = self.id.zip(self.commands.as_ref()).ok_or(NotAccepted)?;
         let (reply, accepted) = oneshot::channel();
-        self.commands.send(Command::Accepted { id, reply }).map_err(|_| NotAccepted)?;
+        commands.send(Command::Accepted { id, reply }).map_err(|_| NotAccepted)?;
         match accepted.await {
             Ok(accepted) => Ok(accepted),
             // It has ended meanwhile, perhaps as one that was accepted.
@@ -372,9 +373,9 @@ impl Handle {
     ///
     /// Returns at once; await the handle to learn which it was.
     pub fn cancel(&self) {
-        if let Some(id) = self.id {
+        if let Some((id, commands)) = self.id.zip(self.commands.as_ref()) {
             // If the driver is gone, there is nothing left to cancel.
-            let _ = self.commands.send(Command::Cancel(id));
+            let _ = commands.send(Command::Cancel(id));
         }
     }
 }
@@ -384,6 +385,7 @@ impl Future for Handle {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let finished = ready!(Pin::new(&mut self.finished).poll(context));
+        self.commands = None;
         Poll::Ready(finished.map_err(|_| Stopped))
     }
 }

@@ -152,6 +152,22 @@ async fn jobs_go_on_after_the_last_client_is_dropped() {
     assert_eq!(job.await.unwrap().outcome.name(), "completed");
 }
 
+/// With nothing left to ask for, it holds neither the driver nor its store.
+#[tokio::test(start_paused = true)]
+async fn a_handle_that_is_kept_after_its_end_does_not_keep_the_client() {
+    let alive = Arc::new(());
+    let watched = alive.clone();
+    let builder = Client::builder(Plain, Scripted::well_behaved()).observer(move |_| drop(watched.clone()));
+    let client = builder.start().await.unwrap();
+    let mut job = client.submit(key("order-42"), "{}").await.unwrap();
+    drop(client);
+    assert_eq!((&mut job).await.unwrap().outcome.name(), "completed");
+    tokio::time::sleep(SECOND).await;
+    assert_eq!(Arc::strong_count(&alive), 1, "the driver is still there");
+    assert_eq!(job.accepted().await.unwrap().reference.as_str(), "txn-order-42");
+    job.cancel();
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_panicking_transport_costs_an_attempt_not_the_client() {
     let transport = Scripted::new(|kind, number, _| async move {
