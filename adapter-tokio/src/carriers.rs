@@ -13,12 +13,15 @@
 //!
 //! A carrier belongs to the job whose request it carries, and ends with it: when what stands for it is dropped, its task goes on to the end of its request,
 //! tells the answer, and is over.
+//!
+//! A request that was given up is gone before the next one of its job leaves, so a carrier waits for the one before it. Cut off while it waits, it leaves
+//! that one to the carrier after it: however many are given up in a row, none leaves while another is still in the air.
 
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -73,6 +76,8 @@ struct Place {
 #[derive(Default)]
 struct Next {
     request: Option<Request>,
+    /// Whoever had the job's request before this one, and may have it still.
+    before: Option<Carrier>,
     /// There is no other after it.
     over: bool,
 }
@@ -90,8 +95,9 @@ impl<T: Transport> Carriers<T> {
 
     /// Sends a request by a carrier, which brings back what came of it. From a transport that answers at once, as one in process may, it is taken
     /// here: that needs no task, and nobody has to be woken.
-    pub(crate) fn send(&mut self, sending: Box<Sending<Carrier>>) -> Sent {
-        let request = if self.tries_here() {
+    pub(crate) fn send(&mut self, mut sending: Box<Sending<Carrier>>) -> Sent {
+        let before = sending.previous.take();
+        let request = if before.is_none() && self.tries_here() {
             let transport = self.transport.clone();
             let mut request = Box::pin(async move { carry(&*transport, sending).await });
             // Its task polls it again, with a waker that counts.
@@ -104,7 +110,7 @@ impl<T: Transport> Carriers<T> {
             Request::New(sending)
         };
         let carrier = self.idle.pop().unwrap_or_else(|| self.start());
-        carrier.0.place.change(|next| next.request = Some(request));
+        carrier.carry(request, before);
         Sent::By(carrier)
     }
 
@@ -128,6 +134,7 @@ impl<T: Transport> Carriers<T> {
         let requests = place.clone();
         let task = tokio::spawn(async move {
             while let Some(request) = requests.take().await {
+                requests.alone().await;
                 let answer = match request {
                     Request::New(sending) => carry(&*transport, sending).await,
                     Request::Begun(request) => request.await,
@@ -140,23 +147,32 @@ impl<T: Transport> Carriers<T> {
 }
 
 impl Carrier {
+    /// Has it carry a request, once the one before it is gone.
+    fn carry(&self, request: Request, before: Option<Self>) {
+        if let Some(before) = &before {
+            before.end();
+        }
+        self.0.place.change(|next| (next.request, next.before) = (Some(request), before));
+    }
+
     /// Cuts its request off.
     pub(crate) fn abort(&self) {
-        // One that it has not begun goes at once.
-        self.0.place.change(|next| *next = Next { request: None, over: true });
+        let mut not_begun = None;
+        self.0.place.change(|next| (next.over, not_begun) = (true, next.request.take()));
+        // One that it has not begun goes at once. It may be the transport's already, which may panic in this.
+        let _ = caught(|| drop(not_begun));
         self.0.task.abort();
     }
 
-    /// Once it is gone, and its request with it.
-    async fn gone(mut self) {
+    /// It has no other request after this one.
+    fn end(&self) {
         self.0.place.change(|next| next.over = true);
-        let _ = (&mut self.0.task).await;
     }
 }
 
 impl Drop for Carrier {
     fn drop(&mut self) {
-        self.0.place.change(|next| next.over = true);
+        self.end();
     }
 }
 
@@ -182,16 +198,29 @@ impl Place {
             self.changed.notified().await;
         }
     }
+
+    /// Once the request before this one is gone, and whatever that one was still waiting for.
+    async fn alone(&self) {
+        poll_fn(|context| {
+            let mut next = self.lock();
+            while let Some(before) = &mut next.before {
+                if let Err(panicked) = ready!(Pin::new(&mut before.0.task).poll(context)) {
+                    // What it panicked with is left where it is: to drop it may panic as well.
+                    std::mem::forget(panicked);
+                }
+                let left = before.0.place.lock().before.take();
+                next.before = left;
+            }
+            Poll::Ready(())
+        })
+        .await;
+    }
 }
 
-/// Sends a request once the one before it is gone, and reads what comes of it. A transport that panics has sent something, perhaps.
+/// Sends a request, and reads what comes of it. A transport that panics has sent something, perhaps.
 ///
 /// There is one of these for each request in the air, so it holds the request once: boxed, until the transport has it.
-async fn carry<T: Transport>(transport: &T, mut sending: Box<Sending<Carrier>>) -> Answered {
-    if let Some(previous) = sending.previous.take() {
-        // An abandoned request is gone before the next one of its job leaves.
-        previous.gone().await;
-    }
+async fn carry<T: Transport>(transport: &T, sending: Box<Sending<Carrier>>) -> Answered {
     let Sending { outgoing, reader, .. } = {
         // In a scope of its own, or what is left of the box would stay for as long as the request takes.
         let sending = sending;
@@ -230,6 +259,8 @@ fn panicked(span: &Span) -> Result<Response<Bytes>, SendError> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use tokio::task::yield_now;
 
     use super::*;
@@ -263,7 +294,6 @@ mod tests {
         let more: Vec<_> = (0..MOST_IDLE + 9).map(|_| carriers.start()).collect();
         more.into_iter().for_each(|carrier| carriers.back(carrier));
         assert_eq!(carriers.idle.len(), MOST_IDLE);
-        let alive = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
         for left in [MOST_IDLE, 0] {
             carriers.idle.truncate(left);
             while alive() > left {
@@ -272,8 +302,94 @@ mod tests {
         }
     }
 
+    /// A request that is in the air until its task is cut off.
+    fn in_the_air() -> Request {
+        Request::Begun(Box::pin(std::future::pending()))
+    }
+
+    /// A request that says that it has left.
+    fn leaving() -> (Request, Arc<AtomicBool>) {
+        let left = Arc::<AtomicBool>::default();
+        let leaves = left.clone();
+        let request = Request::Begun(Box::pin(async move {
+            leaves.store(true, Ordering::Relaxed);
+            std::future::pending().await
+        }));
+        (request, left)
+    }
+
+    fn alive() -> usize {
+        tokio::runtime::Handle::current().metrics().num_alive_tasks()
+    }
+
+    async fn until(is_so: impl Fn() -> bool) {
+        while !is_so() {
+            yield_now().await;
+        }
+    }
+
     #[tokio::test]
-    async fn one_that_waits_is_gone_once_that_is_asked_for() {
-        carriers().start().gone().await;
+    async fn a_request_leaves_once_a_carrier_that_has_none_any_more_is_gone() {
+        let (idle, next) = (carriers().start(), carriers().start());
+        let (request, left) = leaving();
+        next.carry(request, Some(idle));
+        until(|| left.load(Ordering::Relaxed)).await;
+        assert_eq!(alive(), 1);
+    }
+
+    /// Those between are cut off while they wait, or before they were begun.
+    #[tokio::test]
+    async fn no_request_leaves_while_one_from_long_before_is_in_the_air() {
+        for begun in [true, false] {
+            let carriers = carriers();
+            let first = carriers.start();
+            let first_ends = first.0.task.abort_handle();
+            first.carry(in_the_air(), None);
+            let mut before = first;
+            for _ in 0..3 {
+                let given_up = carriers.start();
+                given_up.carry(in_the_air(), Some(before));
+                if begun {
+                    yield_now().await;
+                }
+                given_up.abort();
+                before = given_up;
+            }
+            let last = carriers.start();
+            let (request, left) = leaving();
+            last.carry(request, Some(before));
+            until(|| alive() == 2).await;
+            for _ in 0..100 {
+                yield_now().await;
+            }
+            assert!(!left.load(Ordering::Relaxed), "the first has not gone");
+            first_ends.abort();
+            until(|| left.load(Ordering::Relaxed)).await;
+            last.abort();
+            until(|| alive() == 0).await;
+        }
+    }
+
+    /// It was polled where the driver runs, and is cut off there before its task had its turn.
+    #[tokio::test]
+    async fn a_request_that_panics_when_it_is_cut_off_harms_nobody() {
+        struct Bomb;
+        impl Drop for Bomb {
+            fn drop(&mut self) {
+                panic!("it cannot be cut off");
+            }
+        }
+
+        let carrier = carriers().start();
+        let bomb = Bomb;
+        carrier.carry(
+            Request::Begun(Box::pin(async move {
+                let _bomb = bomb;
+                std::future::pending().await
+            })),
+            None,
+        );
+        carrier.abort();
+        until(|| alive() == 0).await;
     }
 }

@@ -20,6 +20,7 @@ use steadfast_driver::{
 use steadfast_providers::{Payload, Provider};
 use steadfast_store::StoreError;
 use tokio::sync::{broadcast, mpsc};
+use tokio::task::JoinError;
 
 use crate::Builder;
 use crate::clock::Clock;
@@ -207,8 +208,9 @@ impl Client {
 
     /// Takes in no more jobs, waits up to `grace` for those under way, then stops. Reports what is unfinished.
     ///
-    /// Waiting [`submit`](Client::submit)s get [`SubmitError::Stopped`]. Unfinished jobs are not cancelled: with a store, a later client
-    /// on the same store takes them up; without one, their report is all that is known of them.
+    /// Waiting [`submit`](Client::submit)s, and later ones, get [`SubmitError::Stopped`] at once. Unfinished jobs are not cancelled: with a store, a later client
+    /// on the same store takes them up; without one, their report is all that is known of them. Clones that shut it down while it
+    /// stops get the same report; after that there is nothing left to report from, and the list is empty.
     pub async fn shutdown(self, grace: Duration) -> Vec<Unfinished> {
         let shut = |lane: &Lane| {
             let (reply, unfinished) = oneshot::channel();
@@ -229,7 +231,7 @@ impl Client {
 impl Lane {
     fn handle(&self, following: Following) -> Handle {
         let Following { id, finished, acceptance, .. } = following;
-        Handle { id, finished: finished.into_future(), acceptance, commands: self.commands.clone() }
+        Handle { id, finished: finished.into_future(), acceptance, commands: Some(self.commands.clone()) }
     }
 }
 
@@ -271,7 +273,7 @@ async fn start<T: Transport>(
     let traces = settings.trace_source();
     let loaded = if settings.has_store() {
         let loading = tokio::task::spawn_blocking(move || settings.load(&name));
-        loading.await.map_err(|panicked| StartError::Unreadable(StoreError::read(panicked)))??
+        loading.await.map_err(|panicked| StartError::Unreadable(unread(panicked)))??
     } else {
         settings.load(&name)?
     };
@@ -302,6 +304,18 @@ async fn start<T: Transport>(
     Ok(Client { first: lanes[0].clone(), lanes: Some(Arc::new((shards, lanes))), mailbox, revisions, traces })
 }
 
+/// It panicked as it was read, or the runtime is ending. What it panicked with may be anything: it stays in the panic's own report, and where it is, since to
+/// drop it may panic as well.
+fn unread(error: JoinError) -> StoreError {
+    let panicked = error.is_panic();
+    std::mem::forget(error);
+    if panicked {
+        let cause = "the store, or what chooses or loads its jobs, panicked: see the panic's own message";
+        return StoreError::read(cause).advising("mend it, then start again");
+    }
+    StoreError::read("the runtime is ending").advising("start the client on a runtime that goes on")
+}
+
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client").field("running", &!self.lanes().iter().all(|lane| lane.submits.is_closed())).finish()
@@ -317,7 +331,8 @@ pub struct Handle {
     id: Option<OperationId>,
     finished: oneshot::AsyncReceiver<Finished>,
     acceptance: Acceptance,
-    commands: mpsc::UnboundedSender<Command>,
+    /// None once it has ended: there is nothing left to ask for, and whoever keeps the handle must not keep the driver.
+    commands: Option<mpsc::UnboundedSender<Command>>,
 }
 
 impl Handle {
@@ -343,9 +358,9 @@ impl Handle {
         if let Some(accepted) = self.acceptance.get() {
             return Ok(accepted.clone());
         }
-        let id = self.id.ok_or(NotAccepted)?;
+        let (id, commands) = self.id.zip(self.commands.as_ref()).ok_or(NotAccepted)?;
         let (reply, accepted) = oneshot::channel();
-        self.commands.send(Command::Accepted { id, reply }).map_err(|_| NotAccepted)?;
+        commands.send(Command::Accepted { id, reply }).map_err(|_| NotAccepted)?;
         match accepted.await {
             Ok(accepted) => Ok(accepted),
             // It has ended meanwhile, perhaps as one that was accepted.
@@ -358,9 +373,9 @@ impl Handle {
     ///
     /// Returns at once; await the handle to learn which it was.
     pub fn cancel(&self) {
-        if let Some(id) = self.id {
+        if let Some((id, commands)) = self.id.zip(self.commands.as_ref()) {
             // If the driver is gone, there is nothing left to cancel.
-            let _ = self.commands.send(Command::Cancel(id));
+            let _ = commands.send(Command::Cancel(id));
         }
     }
 }
@@ -370,6 +385,7 @@ impl Future for Handle {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let finished = ready!(Pin::new(&mut self.finished).poll(context));
+        self.commands = None;
         Poll::Ready(finished.map_err(|_| Stopped))
     }
 }

@@ -5,7 +5,7 @@
 //! them, one timer wakes it. No lock is held across a wait, and nothing but this task touches the driver. A client with shards has such a task for each; what
 //! one driver has to say to another goes by a channel between them.
 
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use steadfast_core::Timestamp;
 use steadfast_driver::{Answered, Command, Driver, Posted, Renewed, Sending, Submit, Task, Word, Worked};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio::time::Sleep;
 
 use crate::carriers::{Carrier, Carriers, Sent};
 use crate::clock::Clock;
@@ -66,21 +67,25 @@ pub(crate) async fn drive<T: Transport>(driver: Driver<Carrier>, clock: Clock, t
     loop {
         this.perform_tasks().await;
         if this.driver.is_over() {
-            break;
-        }
-        if this.driver.is_closed() {
-            submits.close();
-            posts.close();
-            if let Some(worked) = this.worked.recv().await {
-                let now = this.clock.now();
-                this.driver.worked(worked, now);
-            }
+            commands.close();
+            // Who shut it down meanwhile is told what is unfinished, too.
+            let Some(command) = commands.recv().await else { break };
+            let now = this.clock.now();
+            this.driver.command(command, now);
             continue;
         }
         let wake = this.clock.wake_at(this.driver.next_deadline());
         // One that is set for sooner stays: waking once for nothing costs less than setting it anew on each turn, since deadlines move with every answer.
         if wake < timer.deadline() || timer.is_elapsed() {
             timer.as_mut().reset(wake);
+        }
+        if this.driver.is_closed() {
+            submits.close();
+            posts.close();
+            // Whoever sent them is told by this that the client stops.
+            while submits.try_recv().is_ok() || posts.try_recv().is_ok() {}
+            this.wait_for_store(&mut commands, timer.as_mut()).await;
+            continue;
         }
         let has_room = this.driver.has_room();
         tokio::select! {
@@ -167,6 +172,24 @@ impl<T: Transport> Loop<T> {
             self.driver.submit(submit, now);
             self.keep_busy();
         }
+    }
+
+    /// Nothing is carried out any more, but what is being written may take its time. Whoever wants to know what is unfinished waits for it.
+    async fn wait_for_store(&mut self, commands: &mut mpsc::UnboundedReceiver<Command>, mut timer: Pin<&mut Sleep>) {
+        tokio::select! {
+            biased;
+            Some(command) = commands.recv() => {
+                let now = self.clock.now();
+                self.driver.command(command, now);
+            }
+            Some(worked) = self.worked.recv() => {
+                let now = self.clock.now();
+                self.driver.worked(worked, now);
+            }
+            () = &mut timer => {}
+        }
+        let now = self.clock.now();
+        self.driver.handle_timeout(now);
     }
 
     async fn perform_tasks(&mut self) {

@@ -17,6 +17,7 @@ use http::Response;
 use smol::channel::{Sender, unbounded};
 use smol::future::or;
 use smol::io::{AsyncReadExt, AsyncWriteExt};
+use smol::lock::Mutex;
 use smol::net::TcpStream;
 use smol::{Timer, unblock};
 use steadfast_core::{Clock, Key};
@@ -40,7 +41,7 @@ pub(crate) async fn carry<P: Provider>(
     let loaded = unblock(move || settings.load(&name)).await?;
     let (mut clock, start) = (Clock::new(SystemTime::now().into()), Instant::now());
     let mut now = || clock.now(start.elapsed(), Duration::ZERO);
-    let mut driver: Driver<smol::Task<()>> = Driver::new(Arc::new(provider), loaded, now());
+    let mut driver: Driver<Request> = Driver::new(Arc::new(provider), loaded, now());
     let (came, comes) = unbounded();
     let (mut jobs, mut submitted) = (VecDeque::from(jobs), Vec::new());
     loop {
@@ -88,19 +89,24 @@ pub(crate) async fn carry<P: Provider>(
     Ok(ended)
 }
 
+/// A request's task, and what whoever carries a request of its job holds.
+type Request = (smol::Task<()>, Arc<Mutex<()>>);
+
 /// Sends a request on a task of its own.
-fn send(driver: &mut Driver<smol::Task<()>>, sending: Sending<smol::Task<()>>, came: Sender<Came>) {
+fn send(driver: &mut Driver<Request>, sending: Sending<Request>, came: Sender<Came>) {
     let id = sending.id();
     let Sending { outgoing, previous, reader, .. } = sending;
+    let job = previous.as_ref().map(|(_, job)| job.clone()).unwrap_or_default();
+    // Dropped, it is cut off; but it may take its time, and this one may be cut off before that.
+    drop(previous);
+    let carries = job.clone();
     let task = smol::spawn(async move {
-        if let Some(previous) = previous {
-            // Never two at a time: the one before it is gone when this has returned.
-            previous.cancel().await;
-        }
+        // Never two at a time: those before it are gone once it has this.
+        let _carries = carries.lock().await;
         let answered = reader.read(exchange(&outgoing).await, SystemTime::now().into());
         let _ = came.send(Came::Answered(answered)).await;
     });
-    driver.sent(id, task);
+    driver.sent(id, (task, job));
 }
 
 /// One request and its whole answer, or what is certain about it.

@@ -25,7 +25,6 @@ mod webhooks;
 use std::collections::VecDeque;
 use std::collections::hash_map::Entry;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use oneshot::Sender;
@@ -55,6 +54,7 @@ pub use self::task::{Command, Task};
 use self::webhooks::Webhooks;
 use crate::accepted::AcceptingAnswer;
 use crate::builder::Loaded;
+use crate::caught::caught;
 use crate::correlation::CorrelationHeader;
 use crate::finished::{FinalAnswer, SubmitError, Unfinished};
 use crate::journal::{Batch, Done, Fate, Journal, Started, Worked};
@@ -89,6 +89,8 @@ pub struct Driver<H> {
     unclaimed: Ids,
     webhooks: Webhooks,
     renewals: Renewals,
+    /// The last renewal that was begun here, and not by another shard.
+    renewal: Option<u32>,
     ends: Ends,
     /// Requests that brought back something without leaving.
     unsent: VecDeque<Answered>,
@@ -142,6 +144,7 @@ impl<H> Driver<H> {
             body_limit: settings.body_limit,
             correlation_header: settings.correlation_header,
             renewals: Renewals::new(settings.hooks.renew.clone()),
+            renewal: None,
             ends: Ends::new(settings.webhooks.remember),
             hooks: settings.hooks,
             jobs: ById::default(),
@@ -165,9 +168,12 @@ impl<H> Driver<H> {
         self.ends.subscribers = Some(subscribers);
     }
 
-    /// Takes in a job, or joins the one of this key. Only while there [is room](Driver::has_room).
+    /// Takes in a job, or joins the one of this key. Only while there [is room](Driver::has_room). Once it is shut down, whoever submits is told so.
     pub fn submit(&mut self, submit: Submit, now: Timestamp) {
         self.look_at_clock(now);
+        if self.closing.is_some() {
+            return Reply::Submit(submit.reply).refuse(SubmitError::Stopped);
+        }
         self.take(submit);
     }
 
@@ -175,6 +181,8 @@ impl<H> Driver<H> {
     pub fn command(&mut self, command: Command, now: Timestamp) {
         self.look_at_clock(now);
         match command {
+            // What can still be asked is what is unfinished, and that must not change any more.
+            Command::Cancel(_) | Command::Resume { .. } | Command::Hold(_) | Command::Gate(_) if self.closed => {}
             Command::Accepted { id, reply } => {
                 if let Some(job) = self.jobs.get_mut(&id) {
                     job.telling.wait(reply);
@@ -256,6 +264,10 @@ impl<H> Driver<H> {
     /// Does what time has made due.
     pub fn handle_timeout(&mut self, now: Timestamp) {
         self.look_at_clock(now);
+        if self.closed {
+            // The store may take its time: who told of something by a webhook is answered in theirs.
+            return self.webhooks.handle_timeout(self.now);
+        }
         // Notices are made only if somebody hears them; a subscriber may come and go.
         let heard = self.hooks.observer.is_some() || Meter::LISTENS || LevelFilter::current() != LevelFilter::OFF;
         self.engine.observe(heard);
@@ -322,7 +334,7 @@ impl<H> Driver<H> {
     }
 
     fn start_work(&mut self) -> Option<Started> {
-        if !self.has_room() {
+        if self.closing.is_some() || !self.has_room() {
             self.journal.hurry();
         }
         self.journal.start()
@@ -342,6 +354,7 @@ impl<H> Driver<H> {
     fn close(&mut self) {
         let in_the_air = self.jobs.iter().filter(|(_, job)| job.request.is_some()).map(|(id, _)| Task::Abort(*id));
         self.tasks.extend(in_the_air);
+        self.leave_renewal();
         self.journal.close();
         self.engine.close();
         self.closed = true;
@@ -373,7 +386,7 @@ impl<H> Driver<H> {
     #[must_use]
     pub fn next_deadline(&self) -> Option<Timestamp> {
         if self.closed {
-            return None;
+            return self.webhooks.next_deadline();
         }
         let parts = [
             self.engine.next_deadline(),
@@ -386,11 +399,11 @@ impl<H> Driver<H> {
         parts.into_iter().flatten().min()
     }
 
-    /// Whether another job may be [submitted](Driver::submit). If not, it waits with its caller.
+    /// Whether another job may be [submitted](Driver::submit). If not, it waits with its caller; not for a shutdown, which makes no room.
     #[must_use]
     pub fn has_room(&self) -> bool {
         let jobs = (self.engine.live() as usize).saturating_add(self.journal.asking());
-        self.closing.is_none() && jobs < self.limits.live as usize
+        self.closing.is_some() || jobs < self.limits.live as usize
     }
 
     /// Whether nothing is taken in any more: what is fed is too late.
@@ -556,9 +569,9 @@ impl<H> Driver<H> {
                 .log(self.jobs.get(&id).and_then(|job| job.trace.as_deref()).and_then(|trace| trace.span().id()));
             if let Some(observer) = self.hooks.observer.take() {
                 // A bug in it costs the notices, not the jobs.
-                match catch_unwind(AssertUnwindSafe(|| observer(&observation))) {
-                    Ok(()) => self.hooks.observer = Some(observer),
-                    Err(_) => tracing::error!("the observer panicked: it is not called again"),
+                match caught(|| observer(&observation)) {
+                    Some(()) => self.hooks.observer = Some(observer),
+                    None => tracing::error!("the observer panicked: it is not called again"),
                 }
             }
         }

@@ -108,7 +108,7 @@ pub enum ResumeError {
     )]
     NoReference(Unresolved),
     /// It waits for its payload.
-    #[error("this job was taken up after a restart and waits for its payload: submit the same key and payload again")]
+    #[error("this job was under way before a restart and waits for its payload: submit the same key and payload again")]
     PayloadNeeded,
     /// The journal could not be read or written. If its error is not [certain](StoreError::is_certain), the job may go on after a restart all the same.
     #[error("the job was not resumed, since the journal could not be used: do as the cause says, then resume again")]

@@ -7,13 +7,14 @@
 //! Whatever the program supplied runs on the thread that reads and writes the store, never on the driver's task, so it may take its time; if
 //! it panics, that costs what it was asked for and no more.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use steadfast_core::Key;
 use steadfast_core::operation::{OperationPolicy, Record, SendSafety, Stage};
 use steadfast_providers::{Payload, fingerprint};
 use steadfast_store::{Entry, KeptAnswer};
+
+use crate::caught::caught;
 
 /// Whether a submit waits for its intent to be on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -103,8 +104,7 @@ impl Keep {
         let key = &entry.record.key;
         let kept = [entry.payload.as_mut(), entry.answer.as_mut().map(|answer| &mut answer.body)];
         for bytes in kept.into_iter().flatten() {
-            let sealed = catch_unwind(AssertUnwindSafe(|| seal.seal(key, bytes)));
-            *bytes = sealed.map_err(|_| "the seal panicked")?;
+            *bytes = caught(|| seal.seal(key, bytes)).ok_or("the seal panicked")?;
         }
         Ok(())
     }
@@ -114,8 +114,7 @@ impl Keep {
         let Some(seal) = &self.seal else { return entry };
         let key = entry.record.key.clone();
         let open = |what: &str, bytes: Vec<u8>| {
-            let opened = catch_unwind(AssertUnwindSafe(|| seal.open(&key, &bytes)));
-            let opened = opened.unwrap_or_else(|_| Err("the seal panicked".into()));
+            let opened = caught(|| seal.open(&key, &bytes)).unwrap_or_else(|| Err("the seal panicked".into()));
             opened
                 .inspect_err(|error| {
                     let error = &**error as &dyn std::error::Error;
@@ -152,26 +151,36 @@ impl Keep {
         .collect()
     }
 
+    /// Of what was looked up by its key: opened, and with its payload only if that is the right one.
+    pub(crate) fn found(&self, entry: Entry) -> Entry {
+        let mut entry = self.open(entry);
+        let payload = entry.payload.take().map(Payload::from);
+        let payload = payload.filter(|payload| fits(&entry.record, payload, "from the store"));
+        entry.payload = payload.map(|payload| payload.bytes().to_vec());
+        entry
+    }
+
     fn payload(&self, record: &Record, kept: Option<Vec<u8>>) -> Option<Payload> {
-        let fits = |payload: &Payload, whence: &str| {
-            let fits = fingerprint(&record.key, payload) == record.fingerprint;
-            if !fits {
-                tracing::error!(
-                    key = %record.key.label(),
-                    "the payload {whence} is not the one that the job was submitted with: it is not sent, and the job waits for the right one"
-                );
-            }
-            fits
-        };
-        kept.map(Payload::from).filter(|payload| fits(payload, "from the store")).or_else(|| {
+        kept.map(Payload::from).filter(|payload| fits(record, payload, "from the store")).or_else(|| {
             let loader = self.loader.as_ref()?;
-            let loaded = catch_unwind(AssertUnwindSafe(|| loader(&record.key))).unwrap_or_else(|_| {
+            let loaded = caught(|| loader(&record.key)).unwrap_or_else(|| {
                 tracing::error!(key = %record.key.label(), "the loader of payloads panicked");
                 None
             });
-            loaded.filter(|payload| fits(payload, "from the loader"))
+            loaded.filter(|payload| fits(record, payload, "from the loader"))
         })
     }
+}
+
+fn fits(record: &Record, payload: &Payload, whence: &str) -> bool {
+    let fits = fingerprint(&record.key, payload) == record.fingerprint;
+    if !fits {
+        tracing::error!(
+            key = %record.key.label(),
+            "the payload {whence} is not the one that the job was submitted with: it is not sent, and the job waits for the right one"
+        );
+    }
+    fits
 }
 
 /// Of what comes from an older copy: a create that had not been sent then may have been since. Gives what has changed.

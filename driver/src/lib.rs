@@ -93,6 +93,7 @@
 mod accepted;
 mod builder;
 mod calls;
+mod caught;
 mod correlation;
 mod driver;
 mod finished;

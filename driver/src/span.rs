@@ -28,8 +28,6 @@
 //! **Nobody interested, nothing held.** A span that no subscriber wants is not made, and a job without one holds a null pointer. Spans are never entered across a
 //! wait: an adapter's request runs inside its own ([`Reader::span`](crate::Reader::span)), and events of a job name it as their parent.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use http::{Request, Uri};
 use steadfast_core::operation::{Attempt, Kind};
 use steadfast_core::retry::Failure;
@@ -38,6 +36,7 @@ use steadfast_providers::Provider;
 use tracing::field::{Empty, display};
 use tracing::{Span, info_span};
 
+use crate::caught::caught;
 use crate::observe::{Begun, CorrelationId};
 use crate::trace_context::TraceContext;
 
@@ -169,7 +168,7 @@ impl RequestTrace {
         }
         let uri = request.uri();
         // A bug in a profile costs the path.
-        let route = catch_unwind(AssertUnwindSafe(|| provider.route(attempt.kind))).ok().flatten();
+        let route = caught(|| provider.route(attempt.kind)).flatten();
         match &route {
             Some(route) => {
                 span.record("otel.name", display(format_args!("{} {route}", request.method())));

@@ -180,7 +180,9 @@ impl Home {
         };
         let done = catch_unwind(AssertUnwindSafe(|| work(&mut **store)));
         if done.is_err() {
-            self.0 = None;
+            let gone = self.0.take();
+            // It may panic once more, its own lock being poisoned, say; those whose entries were in it must hear of the first time all the same.
+            let _ = catch_unwind(AssertUnwindSafe(|| drop(gone))).map_err(std::mem::forget);
         }
         done
     }

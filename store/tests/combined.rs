@@ -43,12 +43,20 @@ struct Log {
 struct Told {
     log: Arc<Mutex<Log>>,
     commits: Box<dyn FnMut() -> Commit + Send>,
+    has_panicked: bool,
+}
+
+/// As where its own lock is poisoned.
+impl Drop for Told {
+    fn drop(&mut self) {
+        assert!(!self.has_panicked, "the store has a bug, and cannot be dropped");
+    }
 }
 
 impl Told {
     fn new(commits: impl FnMut() -> Commit + Send + 'static) -> (Self, Arc<Mutex<Log>>) {
         let log = Arc::default();
-        (Self { log: Arc::clone(&log), commits: Box::new(commits) }, log)
+        (Self { log: Arc::clone(&log), commits: Box::new(commits), has_panicked: false }, log)
     }
 }
 
@@ -61,7 +69,10 @@ impl Store for Told {
             Commit::Works => Ok(()),
             Commit::Fails => Err(StoreError::write(io::Error::from(io::ErrorKind::StorageFull)).advising("make room")),
             Commit::InDoubt => Err(StoreError::uncertain("input/output error")),
-            Commit::Panics => panic!("the store has a bug"),
+            Commit::Panics => {
+                self.has_panicked = true;
+                panic!("the store has a bug")
+            }
         }
     }
 

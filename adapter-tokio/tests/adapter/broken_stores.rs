@@ -1,14 +1,15 @@
-//! Stores that panic, or whose look-ups take their time.
+//! Stores that panic, or take their time.
 
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use steadfast_core::{Key, Timestamp};
 use steadfast_store::{Entry, MemoryStore, Store, StoreError};
-use steadfast_tokio::{Client, SubmitError};
+use steadfast_tokio::{Client, Delivery, SubmitError, WebhookPolicy};
 use tokio::sync::Notify;
 
 use crate::support::{Plain, Scripted, key};
+use crate::webhooks::Telling;
 
 /// Its first append is done, and fails in doubt; its second look-up panics.
 struct Moody {
@@ -62,12 +63,56 @@ async fn doubt_outlives_a_panic(store: Moody) {
     assert!(matches!(told, SubmitError::Uncertain(_)), "{told:?}");
 }
 
+/// Panics as it is read, with what must not be seen.
+struct Unread;
+
+impl Store for Unread {
+    fn append(&mut self, _: &[Entry]) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn load(&mut self) -> Result<Vec<Entry>, StoreError> {
+        panic!("canary-of-a-bug")
+    }
+
+    fn find(&mut self, _: &Key) -> Result<Option<Entry>, StoreError> {
+        Ok(None)
+    }
+
+    fn forget(&mut self, _: Timestamp, _: usize) -> Result<usize, StoreError> {
+        Ok(0)
+    }
+}
+
+#[tokio::test]
+async fn what_a_store_panics_with_as_it_is_read_is_in_no_error() {
+    let error = Client::builder(Plain, Scripted::well_behaved()).store(Unread).start().await.unwrap_err();
+    let mut shown = format!("{error} {error:?}");
+    let mut next = std::error::Error::source(&error);
+    while let Some(cause) = next {
+        shown.push_str(&format!(" {cause} {cause:?}"));
+        next = cause.source();
+    }
+    assert!(shown.contains("panicked") && !shown.contains("canary"), "{shown}");
+}
+
 /// Its look-ups tell that they have begun, and wait to be told to go on.
 #[derive(Clone)]
 struct Slow {
     inner: MemoryStore,
     begun: Arc<Notify>,
     goes_on: Arc<(Mutex<bool>, Condvar)>,
+}
+
+impl Slow {
+    fn new() -> Self {
+        Self { inner: MemoryStore::default(), begun: Arc::default(), goes_on: Arc::default() }
+    }
+
+    fn go_on(&self, goes_on: bool) {
+        *self.goes_on.0.lock().unwrap() = goes_on;
+        self.goes_on.1.notify_all();
+    }
 }
 
 impl Store for Slow {
@@ -91,22 +136,69 @@ impl Store for Slow {
     }
 }
 
+/// It takes in nothing more as soon as it only waits for the store.
+async fn until_it_waits_for_the_store(client: &Client) {
+    while format!("{client:?}").contains("running: true") {
+        tokio::task::yield_now().await;
+    }
+}
+
 /// A look-up that comes back while the client stops: nobody can carry the job out any more, so it is not taken in.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_shutdown_reports_as_unfinished_is_in_the_store() {
-    let store = Slow { inner: MemoryStore::default(), begun: Arc::default(), goes_on: Arc::default() };
+    let store = Slow::new();
     let client = Client::builder(Plain, Scripted::well_behaved()).store(store.clone()).start().await.unwrap();
     let (first, other) = (client.clone(), client.clone());
     let submit = tokio::spawn(async move { first.submit(key("order-42"), "{}").await });
     store.begun.notified().await;
     let stops = tokio::spawn(client.shutdown(Duration::ZERO));
-    // It takes in nothing more as soon as it only waits for the store.
-    while format!("{other:?}").contains("running: true") {
-        tokio::task::yield_now().await;
-    }
-    *store.goes_on.0.lock().unwrap() = true;
-    store.goes_on.1.notify_all();
+    until_it_waits_for_the_store(&other).await;
+    store.go_on(true);
     assert!(matches!(submit.await.unwrap(), Err(SubmitError::Stopped)));
     assert_eq!(stops.await.unwrap(), []);
     assert_eq!(store.inner.clone().load().unwrap(), []);
+}
+
+/// A client with a job whose create is never answered, which waits for a look-up of another.
+async fn stuck(store: &Slow, answer_within: Duration) -> Client {
+    let policy = WebhookPolicy { answer_within, ..WebhookPolicy::default() };
+    let transport = Scripted::new(|_, _, _| std::future::pending());
+    let builder = Client::builder(Telling::new(), transport).webhooks(policy).store(store.clone());
+    let client = builder.start().await.unwrap();
+    store.go_on(true);
+    drop(client.submit(key("order-1"), "{}").await.unwrap());
+    store.begun.notified().await;
+    store.go_on(false);
+    let submitting = client.clone();
+    tokio::spawn(async move { submitting.submit(key("order-2"), "{}").await });
+    store.begun.notified().await;
+    client
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_shuts_it_down_while_it_stops_is_told_what_is_unfinished() {
+    let store = Slow::new();
+    let client = stuck(&store, Duration::from_secs(3)).await;
+    let first = tokio::spawn(client.clone().shutdown(Duration::ZERO));
+    until_it_waits_for_the_store(&client).await;
+    // By the time the store goes on it has been asked.
+    let (second, ()) = tokio::join!(client.shutdown(Duration::from_secs(60)), async { store.go_on(true) });
+    assert_eq!((second.len(), first.await.unwrap().len()), (1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_webhook_is_answered_in_time_while_the_client_waits_for_its_store_to_stop() {
+    let store = Slow::new();
+    let client = stuck(&store, Duration::from_millis(50)).await;
+    let (early, telling) = (client.clone(), Telling::new());
+    let told = tokio::spawn(async move {
+        let told = telling.tell(&early, "msg-1", r#"{"reference":"txn-7"}"#);
+        tokio::time::timeout(Duration::from_secs(10), told).await
+    });
+    let stops = tokio::spawn(client.clone().shutdown(Duration::ZERO));
+    until_it_waits_for_the_store(&client).await;
+    let told = told.await.unwrap();
+    store.go_on(true);
+    assert!(matches!(told, Ok(Delivery::Early | Delivery::Stopped)), "{told:?}");
+    assert_eq!(stops.await.unwrap().len(), 1);
 }

@@ -152,6 +152,22 @@ async fn jobs_go_on_after_the_last_client_is_dropped() {
     assert_eq!(job.await.unwrap().outcome.name(), "completed");
 }
 
+/// With nothing left to ask for, it holds neither the driver nor its store.
+#[tokio::test(start_paused = true)]
+async fn a_handle_that_is_kept_after_its_end_does_not_keep_the_client() {
+    let alive = Arc::new(());
+    let watched = alive.clone();
+    let builder = Client::builder(Plain, Scripted::well_behaved()).observer(move |_| drop(watched.clone()));
+    let client = builder.start().await.unwrap();
+    let mut job = client.submit(key("order-42"), "{}").await.unwrap();
+    drop(client);
+    assert_eq!((&mut job).await.unwrap().outcome.name(), "completed");
+    tokio::time::sleep(SECOND).await;
+    assert_eq!(Arc::strong_count(&alive), 1, "the driver is still there");
+    assert_eq!(job.accepted().await.unwrap().reference.as_str(), "txn-order-42");
+    job.cancel();
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_panicking_transport_costs_an_attempt_not_the_client() {
     let transport = Scripted::new(|kind, number, _| async move {
@@ -175,6 +191,36 @@ async fn a_panicking_observer_or_profile_does_not_take_the_client_down() {
         let finished = client.submit(key(name), "{}").await.unwrap().await.unwrap();
         assert_eq!(finished.outcome, Outcome::Rejected(Rejected::Refused), "nothing could be sent");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_who_shut_it_down_at_once_are_told_what_is_unfinished() {
+    let client = Client::builder(Plain, Scripted::new(|_, _, _| std::future::pending())).start().await.unwrap();
+    let _job = client.submit(key("order-42"), "{}").await.unwrap();
+    let others = [client.clone(), client.clone()].map(|other| tokio::spawn(other.shutdown(Duration::ZERO)));
+    assert_eq!(client.shutdown(Duration::ZERO).await.len(), 1);
+    for other in others {
+        assert_eq!(other.await.unwrap().len(), 1);
+    }
+}
+
+/// Whether they were there before, with room for one job, or come while it is under way.
+#[tokio::test(start_paused = true)]
+async fn a_submit_does_not_wait_for_the_end_of_a_shutdown() {
+    let limits = Limits { live: 1, ..Limits::default() };
+    let transport = Scripted::new(|_, _, _| std::future::pending());
+    let client = Client::builder(Plain, transport.clone()).limits(limits).start().await.unwrap();
+    let _job = client.submit(key("order-1"), "{}").await.unwrap();
+    let waiting = client.clone();
+    let waiting = tokio::spawn(async move { waiting.submit(key("order-2"), "{}").await });
+    tokio::time::sleep(SECOND).await;
+    let began = Instant::now();
+    let stops = tokio::spawn(client.clone().shutdown(30 * SECOND));
+    assert!(matches!(waiting.await.unwrap(), Err(SubmitError::Stopped)));
+    assert!(matches!(client.submit(key("order-3"), "{}").await, Err(SubmitError::Stopped)));
+    assert!(began.elapsed() < SECOND, "{:?}", began.elapsed());
+    assert_eq!(stops.await.unwrap().len(), 1);
+    assert!(transport.sent("order-2").is_empty() && transport.sent("order-3").is_empty());
 }
 
 /// A store that fails, or panics, as told.

@@ -156,6 +156,30 @@ async fn a_submit_during_a_look_up_brings_the_payload() {
     }
 }
 
+/// A client that leaves it where it is, until its key is resumed: then it needs its payload as much as one that was taken up.
+#[tokio::test(start_paused = true)]
+async fn what_was_left_in_the_store_is_resumed_with_its_payload_or_not_at_all() {
+    for (keeps, store) in [false, true].into_iter().flat_map(|keeps| Kept::both().map(|store| (keeps, store))) {
+        dies(&store, keyed(), keeps).await;
+        let transport = Scripted::well_behaved();
+        let builder = Client::builder(Plain, transport.clone()).store(store.clone()).take_up(|_| false);
+        let client = if keeps { builder.keep_payloads() } else { builder }.start().await.unwrap();
+        for (name, was) in [("in-flight", Stage::InFlight), ("planned", Stage::Planned)] {
+            match client.resume(key(name)).await {
+                Ok(job) => assert!(keeps && job.await.unwrap().outcome.name() == "completed", "{name}"),
+                Err(refused) => {
+                    assert!(!keeps && matches!(refused, ResumeError::PayloadNeeded), "{name}: {refused:?}");
+                    tokio::time::sleep(SECOND).await;
+                    assert_eq!(stage(&store, name), was);
+                    let finished = client.submit(key(name), "{}").await.unwrap().await.unwrap();
+                    assert_eq!(finished.outcome.name(), "completed", "{name}");
+                }
+            }
+            assert_eq!(transport.sent(name).iter().filter(|kind| **kind == Kind::Create).count(), 1, "{name}");
+        }
+    }
+}
+
 /// Refuses polls while told to, which ends a job as unresolved with its reference.
 fn moody(well: &std::sync::Arc<std::sync::atomic::AtomicBool>) -> Scripted {
     let well = well.clone();
@@ -249,6 +273,26 @@ async fn what_cannot_be_resumed_is_refused_with_advice() {
         assert!(matches!(client.resume(key("order-42")).await, Err(ResumeError::NoReference(_))));
         let volatile = Client::builder(Plain, Scripted::well_behaved()).start().await.unwrap();
         assert!(matches!(volatile.resume(key("order-42")).await, Err(ResumeError::UnknownKey)));
+    }
+}
+
+/// The store, which may have the job, is not asked any more: that is no reason to take it for one that nobody knows.
+#[tokio::test(start_paused = true)]
+async fn while_the_client_stops_no_key_that_its_store_may_have_is_called_unknown() {
+    for store in Kept::both() {
+        let transport = moody(&std::sync::Arc::default());
+        let client = Client::builder(Plain, transport).store(store.clone()).start().await.unwrap();
+        let first = client.submit(key("order-42"), "{}").await.unwrap().await.unwrap();
+        assert_eq!(first.outcome, Outcome::Unresolved(Unresolved::PollRefused));
+        client.shutdown(SECOND).await;
+
+        let client = Client::builder(Plain, Scripted::well_behaved()).store(store).start().await.unwrap();
+        drop(client.submit(key("under-way"), "{}").await.unwrap());
+        let stops = tokio::spawn(client.clone().shutdown(60 * SECOND));
+        tokio::task::yield_now().await;
+        let refused = client.resume(key("order-42")).await.unwrap_err();
+        assert!(matches!(refused, ResumeError::Stopped), "{refused:?}");
+        assert_eq!(stops.await.unwrap(), []);
     }
 }
 

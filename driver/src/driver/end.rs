@@ -5,14 +5,13 @@
 //! stay *ended* in the store, never forgotten, until somebody claims them by submitting or resuming their key, in this process or a later
 //! one, or until the program's own hook for them took them. To the engine they are delivered at once: it has nothing left to do for them.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use steadfast_core::OperationId;
 use steadfast_core::engine::Event;
 use steadfast_core::operation::{Outcome, Rejected, Stage};
 use steadfast_store::Entry;
 
 use super::{Driver, Job};
+use crate::caught::caught;
 use crate::finished::{Finished, SubmitError};
 
 impl<H> Driver<H> {
@@ -76,12 +75,12 @@ impl<H> Driver<H> {
         let Some((unclaimed, operation)) = self.hooks.unclaimed.as_ref().zip(self.engine.operation(id)) else {
             return false;
         };
-        let taken = catch_unwind(AssertUnwindSafe(|| unclaimed(&operation.key(), finished)));
-        if taken.is_err() {
+        let taken = caught(|| unclaimed(&operation.key(), finished));
+        if taken.is_none() {
             let key = operation.key().label();
             tracing::error!(%key, "the hook for unclaimed outcomes panicked: the outcome is kept for a later client");
         }
-        taken.is_ok()
+        taken.is_some()
     }
 
     fn remember_unclaimed(&mut self, id: OperationId) {

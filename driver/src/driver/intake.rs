@@ -17,6 +17,7 @@ use super::{Driver, Job};
 use crate::accepted::Acceptance;
 use crate::finished::{FinalAnswer, Finished, ResumeError, SubmitError};
 use crate::journal::Found;
+use crate::keep::creates_next;
 use crate::observe::Begun;
 use crate::span::{JobTrace, Origin};
 use crate::trace_context::TraceContext;
@@ -134,6 +135,13 @@ impl Reply {
         self.follow(Following { id, finished: receiver, acceptance })
     }
 
+    fn is_closed(&self) -> bool {
+        match self {
+            Self::Submit(reply) => reply.is_closed(),
+            Self::Resume(reply) => reply.is_closed(),
+        }
+    }
+
     pub(super) fn refuse(self, why: SubmitError) {
         match self {
             Self::Submit(reply) => drop(reply.send(Err(why))),
@@ -149,14 +157,30 @@ impl Reply {
     }
 }
 
+/// For one more. A job may take days, and somebody may ask for it every second: those who have stopped waiting go before there is more room than they take.
+fn make_room<T>(waiting: &mut Few<T>, has_stopped: impl Fn(&T) -> bool) {
+    if waiting.len() == waiting.capacity() {
+        waiting.retain(|one| !has_stopped(one));
+        // As many may come before they are looked through again.
+        waiting.reserve(waiting.len());
+    }
+}
+
 impl<H> Job<H> {
     /// Whether this is the record, or a later one, that whoever waits for it to be durable waits for.
     pub(super) fn rests_on(&self, record: RecordId) -> bool {
         !self.durable && self.intent.is_some_and(|intent| intent <= record)
     }
 
+    /// Until it is durable.
+    fn wait(&mut self, reply: Reply) {
+        make_room(&mut self.replies, Reply::is_closed);
+        self.replies.push(reply);
+    }
+
     pub(super) fn hand_out(&mut self, id: OperationId, reply: Reply) {
         let (waiter, finished) = oneshot::channel();
+        make_room(&mut self.waiters, Sender::is_closed);
         self.waiters.push(waiter);
         let acceptance = self.telling.join();
         self.followed |= reply.follow(Following { id: Some(id), finished, acceptance });
@@ -325,7 +349,7 @@ impl<H> Driver<H> {
                 job.hand_out(id, reply);
                 self.tell_accepted(id);
             }
-            Some(job) => job.replies.push(reply),
+            Some(job) => job.wait(reply),
             None => match self.finished(id) {
                 Some(finished) => {
                     if reply.follow_finished(Some(id), finished) {
@@ -344,8 +368,12 @@ impl<H> Driver<H> {
         }
         let complete = self.is_at_hand(&key);
         let Some(id) = self.engine.find(&key).filter(|id| complete || !self.is_final(*id)) else {
-            if self.journal.is_volatile() || self.closing.is_some() {
+            if self.journal.is_volatile() {
                 return reply.refuse_resume(ResumeError::UnknownKey);
+            }
+            if self.closing.is_some() {
+                // The store may have it, for a later client.
+                return reply.refuse_resume(ResumeError::Stopped);
             }
             return self.journal.ask(Question::Resume { key, reply });
         };
@@ -392,7 +420,17 @@ impl<H> Driver<H> {
                     reply.refuse_resume(ResumeError::UnknownKey);
                 }
             }
-            _ => {
+            None => {
+                let (record, payload) = (entry.record, entry.payload.map(Payload::from));
+                if payload.is_none() && creates_next(&record, self.engine.policy()) {
+                    // It stays where it is: in the engine it would end for want of it.
+                    return reply.refuse_resume(ResumeError::PayloadNeeded);
+                }
+                if let Err(reply) = self.restore_for(reply, record, payload, None) {
+                    reply.refuse_resume(ResumeError::UnknownKey);
+                }
+            }
+            Some(_) => {
                 let (now, mut record) = (self.now, entry.record);
                 if let Stage::Ended(outcome) = record.stage {
                     // Whoever asks for more has that outcome, or does not want it.
@@ -420,4 +458,41 @@ fn finished_of(entry: &Entry) -> Option<Finished> {
 pub(super) fn final_answer(kept: &KeptAnswer) -> Option<FinalAnswer> {
     let status = http::StatusCode::from_u16(kept.status).ok()?;
     Some(FinalAnswer { status, body: kept.body.clone().into() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// I15: whoever submits the key again and again, and stops waiting each time, is held only as long as somebody is there.
+    #[test]
+    fn those_who_have_stopped_waiting_are_not_held_until_the_job_ends() {
+        let mut job = Job::<()>::default();
+        let stays = Vec::from_iter((0..3).map(|_| {
+            let (reply, taken) = oneshot::channel();
+            job.hand_out(id(), Reply::Submit(reply));
+            taken
+        }));
+        for _ in 0..1_000 {
+            let (reply, taken) = oneshot::channel();
+            job.hand_out(id(), Reply::Submit(reply));
+            drop(taken);
+            job.wait(Reply::Submit(oneshot::channel().0));
+            job.wait(Reply::Resume(oneshot::channel().0));
+        }
+        assert!(job.waiters.len() < 16 && job.replies.len() < 16, "{} {}", job.waiters.len(), job.replies.len());
+        let finished = Finished { outcome: Outcome::Failed, reference: None, creates: 1, answer: None };
+        job.waiters.into_iter().for_each(|waiter| drop(waiter.send(finished.clone())));
+        for taken in stays {
+            assert_eq!(taken.try_recv().unwrap().unwrap().finished.try_recv().unwrap(), finished);
+        }
+    }
+
+    fn id() -> OperationId {
+        use steadfast_core::engine::Limits;
+        use steadfast_core::{Engine, Gate, OperationPolicy, Seed, Timestamp};
+        let mut engine = Engine::new(OperationPolicy::default(), Gate::unlimited(), Limits::default(), Seed::new(7));
+        let key = Key::new("order-42").unwrap();
+        engine.submit(key, Fingerprint::new([0; 16]), Timestamp::EPOCH).unwrap().id()
+    }
 }

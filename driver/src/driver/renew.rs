@@ -12,7 +12,6 @@
 
 use std::fmt;
 use std::future::{Future, poll_fn};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -23,6 +22,7 @@ use steadfast_core::retry::{Certainty, Class, Failure};
 use steadfast_core::{Kind, OperationId, Timestamp};
 
 use super::{Driver, Task};
+use crate::caught::caught;
 
 /// Why credentials were not renewed. It is logged, so it must show no secret.
 pub type RenewError = Box<dyn std::error::Error + Send + Sync>;
@@ -75,7 +75,7 @@ impl Renewing {
         let mut renewal: Option<Renewal> = None;
         let result = poll_fn(|context| {
             let step = || renewal.get_or_insert_with(|| (renew.0)()).as_mut().poll(context);
-            catch_unwind(AssertUnwindSafe(step)).unwrap_or_else(|_| Poll::Ready(Err("it panicked".into())))
+            caught(step).unwrap_or_else(|| Poll::Ready(Err("it panicked".into())))
         });
         Renewed { number, result: result.await }
     }
@@ -175,6 +175,17 @@ impl<H> Driver<H> {
         }
     }
 
+    /// What comes of one that was begun here is not heard of any more. Another shard whose jobs wait for it begins its own.
+    pub(super) fn leave_renewal(&mut self) {
+        let Some(number) = self.renewal.take() else { return };
+        self.in_common(|driver| {
+            if driver.renewals.running.is_some_and(|(running, _)| running == number) {
+                driver.renewals.running = None;
+                driver.hold_gate();
+            }
+        });
+    }
+
     fn renewal_is_late(&self) -> bool {
         self.renewals.next_deadline().is_some_and(|until| until <= self.now)
     }
@@ -218,6 +229,7 @@ impl<H> Driver<H> {
             self.renewals.number = self.renewals.number.wrapping_add(1);
             let number = self.renewals.number;
             self.renewals.running = Some((number, now.saturating_add(LIMIT)));
+            self.renewal = Some(number);
             self.tasks.push_back(Task::Renew(Renewing { renew, number }));
             self.hold_gate();
         }

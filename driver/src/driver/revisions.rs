@@ -20,6 +20,7 @@ use steadfast_store::Entry;
 
 use super::Driver;
 use super::intake::final_answer;
+use crate::caught::caught;
 use crate::finished::FinalAnswer;
 use crate::revision::{Revision, Subscribers};
 
@@ -110,7 +111,13 @@ impl<H> Driver<H> {
     fn decision(&self, answer: &FinalAnswer) -> Option<Box<str>> {
         let headers = HeaderMap::new();
         // Nothing in it is relative to the clock.
-        self.provider.decision(&Answer::new(Kind::Poll, answer.status, &headers, &answer.body, self.now))
+        let answer = Answer::new(Kind::Poll, answer.status, &headers, &answer.body, self.now);
+        caught(|| self.provider.decision(&answer)).unwrap_or_else(|| {
+            tracing::error!(
+                "the provider's profile panicked on the answer that ended a job: its decision counts as not known"
+            );
+            None
+        })
     }
 
     /// A webhook about a job that has ended here.

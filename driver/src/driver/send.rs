@@ -1,7 +1,6 @@
 //! How a request leaves, and how what came of it comes back.
 
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -15,6 +14,7 @@ use steadfast_providers::{Answer, Ask, ClockSkew, Payload, Provider, clock_skew}
 use tracing::Span;
 
 use super::{Driver, Task};
+use crate::caught::caught;
 use crate::finished::FinalAnswer;
 use crate::observe::CorrelationId;
 use crate::outgoing::{Outgoing, SendError};
@@ -97,7 +97,7 @@ impl Reader {
             let quota = provider.quota(&answer).map(|quota| (kind, quota));
             (meaning, quota, provider.is_unauthorized(&answer))
         };
-        let (meaning, quota, unauthorized) = catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| {
+        let (meaning, quota, unauthorized) = caught(read).unwrap_or_else(|| {
             tracing::error!(key = %key.label(), "the provider's profile panicked on an answer: it counts as one that cannot be read");
             (Err(Failure::new(Class::Permanent, Certainty::MayHaveExecuted)), None, false)
         });
@@ -198,12 +198,11 @@ impl<H> Driver<H> {
         let ask = Ask::new(attempt.kind, &reader.key, reference.as_ref(), payload);
         // Jobs without a payload are parked before it comes to this; an empty body must not leave under their name.
         let lacks_payload = attempt.kind == Kind::Create && job.payload.is_none();
-        let built =
-            catch_unwind(AssertUnwindSafe(|| (!lacks_payload).then(|| self.provider.request(&ask)).transpose()));
+        let built = caught(|| (!lacks_payload).then(|| self.provider.request(&ask)).transpose());
         let mut request = match built {
-            Ok(Ok(Some(request))) => request,
+            Some(Ok(Some(request))) => request,
             failed => {
-                let error = failed.ok().and_then(Result::err);
+                let error = failed.and_then(Result::err);
                 let error = error.as_ref().map(|error| error as &dyn std::error::Error);
                 tracing::error!(error, lacks_payload, "a request could not be built");
                 return self.unsent.push_back(reader.before().0);

@@ -147,7 +147,7 @@ impl<H> Driver<H> {
 
     /// Whether the store, which alone remembers so long, may know the job as one that has ended, and somebody wants to hear of it.
     fn may_have_ended(&self, event: &WebhookEvent) -> bool {
-        event.status.is_some() && self.ends.is_watched() && !self.journal.is_volatile() && self.closing.is_none()
+        event.status.is_some() && self.ends.is_watched() && !self.journal.is_volatile()
     }
 
     /// The store was asked for the job of a webhook. Whoever sent it may have been told meanwhile that this took too long.

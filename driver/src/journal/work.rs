@@ -3,16 +3,14 @@
 //! While one is worked on the driver lays out the next, and adds to it until it is taken. So the store need not wait for the driver to hear of the one
 //! that is done, to begin the other and to have a thread woken, which takes a fifth as long as a commit.
 
-use std::any::Any;
 use std::fmt;
-use std::mem;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use steadfast_core::{Key, Timestamp};
 use steadfast_store::{Entry, Store, StoreError};
 
+use crate::caught::caught;
 use crate::keep::Keep;
 use crate::meter::Commits;
 
@@ -91,9 +89,9 @@ impl Work {
     /// Does it, and no more: for an adapter to which a moment between two commits does not matter. What is laid out meanwhile goes into the next work. Blocks.
     pub fn run_one(self) -> Worked {
         let Self { mut home, keep, piece, commits, .. } = self;
-        match catch_unwind(AssertUnwindSafe(|| one(&mut home, &keep, piece, &commits))) {
-            Ok(brought) => Worked(What::Last(brought, home)),
-            Err(panicked) => given_up(home, panicked),
+        match caught(|| one(&mut home, &keep, piece, &commits)) {
+            Some(brought) => Worked(What::Last(brought, home)),
+            None => Worked::lose(home),
         }
     }
 
@@ -104,11 +102,7 @@ impl Work {
         let Self { mut home, keep, mut piece, tray, commits } = self;
         loop {
             let began = Instant::now();
-            let done = catch_unwind(AssertUnwindSafe(|| one(&mut home, &keep, piece, &commits)));
-            let brought = match done {
-                Ok(brought) => brought,
-                Err(panicked) => return given_up(home, panicked),
-            };
+            let Some(brought) = caught(|| one(&mut home, &keep, piece, &commits)) else { return Worked::lose(home) };
             let next = if brought.result.is_ok() { tray.take() } else { None };
             if next.is_none() && (brought.result.is_err() || began.elapsed() < QUICK) {
                 return Worked(What::Last(brought, home));
@@ -147,6 +141,12 @@ impl Worked {
     pub const fn lost() -> Self {
         Self(What::Lost)
     }
+
+    /// It panicked. So it may when it goes, its own lock being poisoned, say; and whoever waits must be told all the same.
+    fn lose(home: Home) -> Self {
+        let _ = caught(|| drop(home));
+        Self::lost()
+    }
 }
 
 impl fmt::Debug for Worked {
@@ -160,14 +160,6 @@ impl fmt::Debug for Worked {
     }
 }
 
-/// A store that has panicked is lost, and its client must be told so, whatever comes of getting rid of it: what it panicked with may panic once more, and so may
-/// the store, which finds its own lock poisoned, say.
-fn given_up(home: Home, panicked: Box<dyn Any + Send>) -> Worked {
-    mem::forget(panicked);
-    let _ = catch_unwind(AssertUnwindSafe(|| drop(home))).map_err(mem::forget);
-    Worked::lost()
-}
-
 fn one(home: &mut Home, keep: &Keep, piece: Piece, commits: &Commits) -> Brought {
     let Piece { mut entries, sealed, keys, forget } = piece;
     let seal = |entry: &mut Entry| if sealed { Ok(()) } else { keep.seal(entry) };
@@ -176,7 +168,7 @@ fn one(home: &mut Home, keep: &Keep, piece: Piece, commits: &Commits) -> Brought
         Ok(()) => commits.time(|| home.append(&entries)),
         Err(panicked) => Err(StoreError::write(panicked)),
     };
-    let found = keys.iter().map(|key| Ok(home.find(key)?.map(|entry| Box::new(keep.open(entry))))).collect();
+    let found = keys.iter().map(|key| Ok(home.find(key)?.map(|entry| Box::new(keep.found(entry))))).collect();
     let forgot = forget.map(|before| home.forget(before, FORGET_MOST));
     Brought { entries, result, found, forgot }
 }

@@ -232,6 +232,35 @@ async fn a_renewal_that_hangs_is_given_up_for_all() {
     assert_eq!(run(4).await, alone);
 }
 
+/// The shard that renews the credentials may have nothing else to do, and be over, while the jobs of another wait for them.
+#[tokio::test(start_paused = true)]
+async fn a_renewal_is_not_waited_for_once_its_shard_is_over() {
+    for n in 0..8 {
+        let token = Arc::new(AtomicU32::new(0));
+        let valid = token.clone();
+        let transport = Scripted::new(move |_, _, _| {
+            let valid = valid.load(Ordering::Relaxed) > 0;
+            async move { Ok(answer(if valid { 200 } else { 401 }, "")) }
+        });
+        let builder = Client::builder(Plain, transport).shards(2).seed(Seed::new(7)).renew_credentials(move || {
+            let renewed = token.clone();
+            async move {
+                sleep(5 * SECOND).await;
+                renewed.store(1, Ordering::Relaxed);
+                Ok::<_, &str>(())
+            }
+        });
+        let client = builder.start().await.unwrap();
+        let refused = client.submit(key("refused"), "{}").await.unwrap();
+        sleep(SECOND).await;
+        let waiting = client.submit(key(&format!("job-{n}")), "{}").await.unwrap();
+        refused.cancel();
+        assert_eq!(refused.await.unwrap().outcome.name(), "rejected");
+        assert_eq!(client.shutdown(20 * SECOND).await, []);
+        assert_eq!(waiting.await.unwrap().outcome.name(), "completed");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn when_the_last_client_is_gone_all_shards_end() {
     let transport = Scripted::well_behaved();

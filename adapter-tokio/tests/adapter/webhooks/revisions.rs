@@ -241,3 +241,23 @@ async fn a_job_that_the_store_alone_knows_is_found_by_its_key() {
         drop(client);
     }
 }
+
+/// A 2xx says that it need not be sent again, so the store is asked as long as there is time.
+#[tokio::test(start_paused = true)]
+async fn while_the_client_stops_a_job_that_the_store_alone_knows_is_found_too() {
+    for store in Kept::both() {
+        let provider = deciding();
+        let client = Client::builder(provider.clone(), approved()).store(store.clone()).start().await.unwrap();
+        end(&client).await;
+        client.shutdown(SECOND).await;
+
+        let client = Client::builder(provider.clone(), pending_for_ever()).store(store).start().await.unwrap();
+        let mut revisions = client.revisions();
+        drop(client.submit(key("under-way"), "{}").await.unwrap());
+        let stops = tokio::spawn(client.clone().shutdown(10 * SECOND));
+        sleep(SECOND).await;
+        let delivery = provider.0.tell(&client, "evt-1", &told("resubmitted", later(0))).await;
+        assert_eq!((delivery, words(&all(&mut revisions).await)), (Delivery::Taken, vec![(1, "resubmitted")]));
+        assert_eq!(stops.await.unwrap().len(), 1);
+    }
+}
