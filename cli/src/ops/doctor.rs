@@ -142,8 +142,9 @@ fn examine(look: &Look, opened: Opened) -> Result<Examination, Box<dyn Error>> {
     let report: Report = store.verify()?;
     let mut unresolved = Finding::new(
         "unresolved",
-        "ask the provider whether they ran; where there is a reference, `steadfast run --key KEY --journal FILE` or `client.resume(key)` polls on; \
-         the client never forgets them (`purge --key` does), and until you know, never use new keys",
+        "ask the provider whether they ran; where there is a reference, `steadfast run --base-url URL --key KEY --journal FILE` (with the --provider \
+         and --product, or the --profile, that it was sent by) or `client.resume(key)` polls on; \
+         the client never forgets them (`steadfast ops FILE purge --key KEY` does), and until you know, never use new keys",
     );
     let mut overdue = Finding::new(
         "overdue",
@@ -238,7 +239,8 @@ fn print(look: &Look, examined: &Examination, out: &mut impl Write) -> std::io::
             let all = match finding.kind {
                 "unresolved" => "list --unresolved",
                 "undelivered" => "list --state ended",
-                _ => "list --due",
+                // Not by when they are due: a create that was about to leave has no time on record.
+                _ => "list --state planned --state in_flight --state unknown --state accepted",
             };
             writeln!(out, "  and {more} more: `steadfast ops {} {all}`", look.name())?;
         }

@@ -229,7 +229,8 @@ fn to_do(record: &Record, in_use: bool) -> &'static str {
             Outcome::Rejected(_) => "mend the cause and submit the same key again: it is free, since nothing ran",
             Outcome::Failed => "decide whether to submit a new job, under a new key",
             Outcome::Unresolved(_) if record.reference.is_some() => {
-                "`steadfast run --key KEY --journal FILE` polls on, as `client.resume(key)` does; or ask the provider by its reference; \
+                "`steadfast run --base-url URL --key KEY --journal FILE`, with the --provider and --product or the --profile that it was sent by, polls on, as \
+                 `client.resume(key)` does; or ask the provider by its reference; \
                  never use a new key before you know"
             }
             Outcome::Unresolved(_) => "ask the provider whether it ran; never use a new key before you know",

@@ -2,6 +2,18 @@
 
 use super::*;
 
+/// What stands between backticks and begins so.
+fn command(said: &str, begin: &str) -> Vec<String> {
+    let found = said.split('`').find(|part| part.starts_with(begin)).unwrap_or_else(|| panic!("{begin}: {said}"));
+    found.split(' ').skip(1).map(str::to_owned).collect()
+}
+
+fn run(args: &[String]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_steadfast"));
+    command.env("DEEPVUE_ACCESS_TOKEN", "token").env("DEEPVUE_CLIENT_SECRET", "secret");
+    command.args(args).stdin(Stdio::null()).output().unwrap()
+}
+
 /// What is left of it may be all that there is.
 #[test]
 fn what_can_be_read_of_a_journal_that_lost_a_page_is_told_and_exported() {
@@ -28,4 +40,50 @@ fn what_can_be_read_of_a_journal_that_lost_a_page_is_told_and_exported() {
     let output = home.ops(&["list", "--state", "delivered", "--limit", "200"]);
     let said = text(&output.stdout);
     assert!(output.status.code() == Some(1) && said.contains("order-0 ") && said.contains("order-199 "), "{output:?}");
+}
+
+#[test]
+fn each_command_that_is_named_can_be_given() {
+    let home = Home::with(&entries());
+    for args in [&["doctor"][..], &["show", "order-2"]] {
+        let said = text(&home.ops(args).stdout);
+        // Only that there is no such journal is wrong with it.
+        let nowhere = home.0.join("nowhere").display().to_string();
+        let named = |word: &String| match word.as_str() {
+            "URL" => "http://127.0.0.1:9".to_owned(),
+            "KEY" => "order-2".to_owned(),
+            "FILE" => nowhere.clone(),
+            other => other.to_owned(),
+        };
+        let output = run(&command(&said, "steadfast run ").iter().map(named).collect::<Vec<_>>());
+        assert!(text(&output.stderr).contains("there is no journal at this path"), "{output:?}");
+    }
+    let said = text(&home.ops(&["doctor"]).stdout);
+    let journal = home.journal();
+    let named = |word: &String| match word.as_str() {
+        "KEY" => "order-2".to_owned(),
+        "FILE" => journal.clone(),
+        other => other.to_owned(),
+    };
+    let mut purge: Vec<String> = command(&said, "steadfast ops FILE purge").iter().map(named).collect();
+    purge.push("--yes".to_owned());
+    assert_eq!(text(&run(&purge).stdout), "1 operation removed: order-2, unresolved\n");
+}
+
+#[test]
+fn the_list_that_is_named_for_the_rest_has_all_of_them() {
+    let ended = |number: u32, stage| entry(&format!("order-{number}"), stage, 4 * HOUR);
+    let stages = [
+        ("OVERDUE", Stage::InFlight),
+        ("OVERDUE", Stage::Accepted),
+        ("UNRESOLVED", Stage::Delivered(AMBIGUOUS)),
+        ("UNDELIVERED", Stage::Ended(READY)),
+    ];
+    for (kind, stage) in stages {
+        let home = Home::with(&(0..30).map(|number| ended(number, stage)).collect::<Vec<_>>());
+        let said = text(&home.ops(&["doctor"]).stdout);
+        assert!(said.contains(&format!("30 {kind}")) && said.contains("and 10 more: "), "{said}");
+        let output = run(&command(&said[said.find("and 10 more").unwrap()..], "steadfast ops "));
+        assert_eq!(text(&output.stdout).lines().count(), 31, "{kind}: {output:?}");
+    }
 }
