@@ -28,7 +28,8 @@ struct Examination {
     /// When this was so.
     at: Option<String>,
     healthy: bool,
-    in_use: bool,
+    /// `null` if nobody can tell.
+    in_use: Option<bool>,
     operations: u64,
     /// How many records the journal has taken.
     sequence: u64,
@@ -107,7 +108,7 @@ fn damaged(what: String) -> Examination {
     Examination {
         at: None,
         healthy: false,
-        in_use: false,
+        in_use: None,
         operations: 0,
         sequence: 0,
         states: std::collections::BTreeMap::default(),
@@ -148,15 +149,21 @@ fn examine(look: &Look, opened: Opened) -> Result<Examination, Box<dyn Error>> {
     );
     let mut overdue = Finding::new(
         "overdue",
-        if in_use {
-            "their client has the journal open and is late: see what its gate holds back (breaker, rate limit), and whether it has their payloads"
-        } else {
-            "nobody has the journal open: start their client, which takes them up"
+        match in_use {
+            Some(true) => {
+                "their client has the journal open and is late: see what its gate holds back (breaker, rate limit), and whether it has their payloads"
+            }
+            Some(false) => "nobody has the journal open: start their client, which takes them up",
+            None => {
+                "see that their client runs, which a copy cannot tell; one that runs is late: see what its gate holds back (breaker, rate limit), \
+                 and whether it has their payloads"
+            }
         },
     );
     let mut undelivered = Finding::new(
         "undelivered",
-        "they ended, and nobody took the outcome: submit their keys again with the same payloads, which runs nothing and gives the outcomes",
+        "they ended, and nobody took the outcome: submit their keys again with the same payloads, which runs nothing and gives the outcomes; but the keys of \
+         rejected ones are free, so to submit one of those begins a new job, and `client.resume(key)` gives its outcome",
     );
     store.browse(Order::OldestFirst, |stored| {
         // What is damaged was told by the report.
@@ -196,12 +203,12 @@ fn examine(look: &Look, opened: Opened) -> Result<Examination, Box<dyn Error>> {
     })
 }
 
-/// Whether it waits for longer than a client would let it. A client writes no record for each poll, so of an accepted one nothing is known while one runs.
-fn is_overdue(stored: &Stored, now: Timestamp, in_use: bool) -> bool {
+/// Whether it waits for longer than a client would let it. A client writes no record for each poll, so of an accepted one nothing is known while one may run.
+fn is_overdue(stored: &Stored, now: Timestamp, in_use: Option<bool>) -> bool {
     let record = &stored.entry.record;
     let under_way = match record.stage {
         Stage::Planned | Stage::InFlight | Stage::Unknown => true,
-        Stage::Accepted => !in_use,
+        Stage::Accepted => in_use == Some(false),
         _ => false,
     };
     // A create that was about to leave has no time on record.

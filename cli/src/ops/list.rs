@@ -166,7 +166,8 @@ impl Filters {
 struct Listing<'a> {
     /// When this was so.
     at: String,
-    in_use: bool,
+    /// `null` if nobody can tell.
+    in_use: Option<bool>,
     operations: Vec<Row<'a>>,
     left_out: u64,
     damaged: &'a [String],

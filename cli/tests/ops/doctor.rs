@@ -1,5 +1,7 @@
 //! Whether what a doctor says is so, and what it says to do can be done as it says it.
 
+use steadfast_core::operation::Rejected;
+
 use super::*;
 
 /// What stands between backticks and begins so.
@@ -40,6 +42,37 @@ fn what_can_be_read_of_a_journal_that_lost_a_page_is_told_and_exported() {
     let output = home.ops(&["list", "--state", "delivered", "--limit", "200"]);
     let said = text(&output.stdout);
     assert!(output.status.code() == Some(1) && said.contains("order-0 ") && said.contains("order-199 "), "{output:?}");
+}
+
+/// From cron it is told nothing of the client, which may well be polling on.
+#[test]
+fn of_a_copy_nobody_can_tell_whether_a_client_runs() {
+    let home = Home::with(&entries());
+    let _client = home.open();
+    let output = home.ops(&["doctor", "--copy"]);
+    let said = text(&output.stdout);
+    assert!(!said.contains("OVERDUE") && !said.contains("nobody has the journal open"), "{said}");
+    for args in [&["doctor", "--copy"][..], &["list", "--copy"], &["show", "order-5", "--copy"]] {
+        assert!(home.json(args)["in_use"].is_null(), "{args:?}");
+    }
+    for key in ["order-4", "order-5", "person-6", "order-7"] {
+        let said = home.says(&["show", key, "--copy"]);
+        assert!(said.contains("see that it runs") && !said.contains("start its client"), "{said}");
+    }
+    // A create that is late is late, whoever has the journal.
+    let late = Home::with(&[entry("order-1", Stage::InFlight, HOUR)]);
+    let said = text(&late.ops(&["doctor", "--copy"]).stdout);
+    assert!(said.contains("1 OVERDUE: see that their client runs"), "{said}");
+}
+
+/// Its key is free, so to submit it again is no way to hear of it.
+#[test]
+fn a_rejected_job_whose_outcome_nobody_took_is_not_to_be_submitted_for_it() {
+    let home = Home::with(&[entry("order-1", Stage::Ended(Outcome::Rejected(Rejected::Refused)), 4 * HOUR)]);
+    let said = text(&home.ops(&["doctor"]).stdout);
+    assert!(said.contains("1 UNDELIVERED: ") && said.contains("one of those begins a new job"), "{said}");
+    let said = home.says(&["show", "order-1"]);
+    assert!(said.contains("begins a new job") && !said.contains("delivers the outcome to whoever submits"), "{said}");
 }
 
 #[test]
