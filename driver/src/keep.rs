@@ -161,25 +161,27 @@ impl Keep {
     }
 
     fn payload(&self, record: &Record, kept: Option<Vec<u8>>) -> Option<Payload> {
-        let fits = |payload: &Payload, whence: &str| {
-            let fits = fingerprint(&record.key, payload) == record.fingerprint;
-            if !fits {
-                tracing::error!(
-                    key = %record.key.label(),
-                    "the payload {whence} is not the one that the job was submitted with: it is not sent, and the job waits for the right one"
-                );
-            }
-            fits
-        };
-        kept.map(Payload::from).filter(|payload| fits(payload, "from the store")).or_else(|| {
+        kept.map(Payload::from).filter(|payload| is_payload_of(record, payload, "from the store")).or_else(|| {
             let loader = self.loader.as_ref()?;
             let loaded = catch_unwind(AssertUnwindSafe(|| loader(&record.key))).unwrap_or_else(|_| {
                 tracing::error!(key = %record.key.label(), "the loader of payloads panicked");
                 None
             });
-            loaded.filter(|payload| fits(payload, "from the loader"))
+            loaded.filter(|payload| is_payload_of(record, payload, "from the loader"))
         })
     }
+}
+
+/// Whether the job was submitted with this payload. If not, that is said.
+pub(crate) fn is_payload_of(record: &Record, payload: &Payload, whence: &str) -> bool {
+    let fits = fingerprint(&record.key, payload) == record.fingerprint;
+    if !fits {
+        tracing::error!(
+            key = %record.key.label(),
+            "the payload {whence} is not the one that the job was submitted with: it is not sent, and the job waits for the right one"
+        );
+    }
+    fits
 }
 
 /// Of what comes from an older copy: a create that had not been sent then may have been since. Gives what has changed.

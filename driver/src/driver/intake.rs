@@ -17,6 +17,7 @@ use super::{Driver, Job};
 use crate::accepted::Acceptance;
 use crate::finished::{FinalAnswer, Finished, ResumeError, SubmitError};
 use crate::journal::Found;
+use crate::keep::{creates_next, is_payload_of};
 use crate::observe::Begun;
 use crate::span::{JobTrace, Origin};
 use crate::trace_context::TraceContext;
@@ -392,6 +393,7 @@ impl<H> Driver<H> {
                     reply.refuse_resume(ResumeError::UnknownKey);
                 }
             }
+            None => self.resume_under_way(*entry, reply),
             _ => {
                 let (now, mut record) = (self.now, entry.record);
                 if let Stage::Ended(outcome) = record.stage {
@@ -406,6 +408,19 @@ impl<H> Driver<H> {
                     Err(_) => reply.refuse_resume(ResumeError::UnknownKey),
                 }
             }
+        }
+    }
+
+    /// A job that was not to be taken up, and is under way: it goes on if its next step needs no payload, or the store has that.
+    fn resume_under_way(&mut self, Entry { record, payload, .. }: Entry, reply: Reply) {
+        let payload = payload.map(Payload::from).filter(|payload| is_payload_of(&record, payload, "from the store"));
+        if payload.is_none() && creates_next(&record, self.engine.policy()) {
+            return reply.refuse_resume(ResumeError::PayloadNeeded);
+        }
+        let job = Job { payload, payload_kept: true, ..Job::default() };
+        match self.restore(record, Some(job)) {
+            Some(id) => self.join(id, reply),
+            None => reply.refuse_resume(ResumeError::UnknownKey),
         }
     }
 }
