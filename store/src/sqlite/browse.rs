@@ -145,6 +145,22 @@ impl SqliteStore {
             // Nobody can tell whose that is.
             unreadable.map_or(Ok(None), |first| self.reader.row(&self.connection, first).map(|_| None))
         };
-        look().map_err(Fault::reading)
+        let found = match look() {
+            // It may lie behind a page that cannot be read.
+            Err(Fault::Damage(damage)) => {
+                self.reach(key).and_then(|found| found.map(Some).ok_or_else(|| damage.into()))
+            }
+            other => other,
+        };
+        found.map_err(Fault::reading)
+    }
+
+    fn reach(&mut self, key: &Key) -> Result<Option<Stored>, Fault> {
+        let (mut found, reader) = (None, &mut self.reader);
+        reach::rows(&self.connection, Order::OldestFirst, |row| {
+            found = row.ok().and_then(|row| reader.read(row).ok()).filter(|row| row.entry.record.key == *key);
+            Ok(if found.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        })?;
+        Ok(found.map(Stored::of))
     }
 }

@@ -59,6 +59,22 @@ fn what_lies_before_and_behind_a_lost_page_is_shown_in_its_order() {
     assert!(between >= 3, "{between} of {pages} pages");
 }
 
+/// What has happened to a key is asked for when something is wrong.
+#[test]
+fn a_key_is_found_behind_a_lost_page_and_not_denied() {
+    let pages = with_a_lost_page(1_000).1;
+    let (home, _) = with_a_lost_page(pages / 2 + 1);
+    let mut store = SqliteStore::open_read_only(home.journal()).unwrap();
+    let there = shown(&mut store, Order::OldestFirst);
+    assert!(there.contains(&1) && there.contains(&ALL) && there.contains(&0), "{there:?}");
+    for number in 1..=ALL {
+        let found = store.look_up(&Key::new(format!("order-{number}")).unwrap());
+        // Of what was on the page nobody can say that there is none.
+        assert_eq!(found.is_ok_and(|found| found.is_some()), there.contains(&number), "{number}");
+    }
+    assert!(store.look_up(&Key::new("order-999").unwrap()).is_err());
+}
+
 #[test]
 fn who_has_seen_enough_is_not_told_of_what_lies_behind() {
     let pages = with_a_lost_page(1_000).1;
