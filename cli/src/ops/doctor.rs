@@ -11,7 +11,7 @@ use steadfast_core::{Reference, Timestamp};
 use steadfast_store::sqlite::{Mark, Order, Report, Stored, iso8601};
 
 use super::journal::{Look, Opened};
-use super::words::{operations, plain, relative};
+use super::words::{argument, operations, plain, relative};
 use super::{NEEDS_A_PERSON, TROUBLE};
 
 /// An operation that was due longer ago than this is overdue: a client that runs is never so late.
@@ -249,7 +249,7 @@ fn print(look: &Look, examined: &Examination, out: &mut impl Write) -> std::io::
                 // Not by when they are due: a create that was about to leave has no time on record.
                 _ => "list --state planned --state in_flight --state unknown --state accepted",
             };
-            writeln!(out, "  and {more} more: `steadfast ops {} {all}`", look.name())?;
+            writeln!(out, "  and {more} more: `steadfast ops {} {all}`", argument(&look.file))?;
         }
     }
     if examined.healthy {

@@ -103,6 +103,20 @@ fn each_command_that_is_named_can_be_given() {
     assert_eq!(text(&run(&purge).stdout), "1 operation removed: order-2, unresolved\n");
 }
 
+/// As a shell reads it, which takes a blank for an end.
+#[test]
+fn a_command_that_is_named_names_a_journal_of_any_name() {
+    let home = Home::new();
+    let journal = home.0.join("our jobs, it's 2").display().to_string();
+    let late: Vec<Entry> = (0..30).map(|number| entry(&format!("order-{number}"), Stage::InFlight, HOUR)).collect();
+    SqliteStore::open(&journal).unwrap().append(&late).unwrap();
+    let said = text(&ops(&journal, &["doctor"]).stdout);
+    let rest = said.split('`').find(|part| part.starts_with("steadfast ops ") && part.contains("list")).unwrap();
+    let program = rest.replacen("steadfast", env!("CARGO_BIN_EXE_steadfast"), 1);
+    let output = Command::new("sh").args(["-c", &program]).output().unwrap();
+    assert_eq!(text(&output.stdout).lines().count(), 31, "{rest}: {output:?}");
+}
+
 #[test]
 fn the_list_that_is_named_for_the_rest_has_all_of_them() {
     let ended = |number: u32, stage| entry(&format!("order-{number}"), stage, 4 * HOUR);
