@@ -252,6 +252,34 @@ async fn what_cannot_be_resumed_is_refused_with_advice() {
     }
 }
 
+/// The store may well know it, and who is told of no such job may submit it as a new one.
+#[tokio::test(start_paused = true)]
+async fn a_key_is_not_denied_while_the_client_is_shut_down() {
+    for store in Kept::both() {
+        let transport = Scripted::new(|kind, _, key| async move {
+            match kind {
+                Kind::Create if key == "slow" => std::future::pending().await,
+                Kind::Create => Ok(answer(201, format!("txn-{key}"))),
+                _ => Ok(answer(403, "")),
+            }
+        });
+        let build = || Client::builder(Plain, transport.clone()).store(store.clone()).start();
+        let client = build().await.unwrap();
+        let ended = client.submit(key("order-42"), "{}").await.unwrap().await.unwrap();
+        assert_eq!(ended.outcome, Outcome::Unresolved(Unresolved::PollRefused));
+        assert!(client.shutdown(SECOND).await.is_empty());
+
+        let client = build().await.unwrap();
+        let _slow = client.submit(key("slow"), "{}").await.unwrap();
+        let other = client.clone();
+        let shutdown = tokio::spawn(async move { other.shutdown(60 * SECOND).await });
+        tokio::time::sleep(SECOND).await;
+        let refused = client.resume(key("order-42")).await.unwrap_err();
+        assert!(matches!(refused, ResumeError::Stopped), "{refused}");
+        shutdown.await.unwrap();
+    }
+}
+
 trait Named {
     fn name(&self) -> &'static str;
 }

@@ -345,8 +345,12 @@ impl<H> Driver<H> {
         }
         let complete = self.is_at_hand(&key);
         let Some(id) = self.engine.find(&key).filter(|id| complete || !self.is_final(*id)) else {
-            if self.journal.is_volatile() || self.closing.is_some() {
+            if self.journal.is_volatile() {
                 return reply.refuse_resume(ResumeError::UnknownKey);
+            }
+            if self.closing.is_some() {
+                // The store may know it, and is not asked any more.
+                return reply.refuse_resume(ResumeError::Stopped);
             }
             return self.journal.ask(Question::Resume { key, reply });
         };
