@@ -26,6 +26,7 @@ use steadfast_testkit::{FakeDeepvue, FakeServer, Faults, Keys};
 use steadfast_tokio::{Client, Finished, Observation};
 
 pub(crate) use self::kills::child;
+use crate::ops::argument;
 use crate::pulse::Pulse;
 use crate::report::{Attempts, Latency, Ledger, Outcomes, Report};
 use crate::scrape;
@@ -221,7 +222,7 @@ fn tell(args: &Args, report: &Report, broken: &[String], chart: impl FnOnce()) -
             );
         }
         if let Some(journal) = &args.journal {
-            println!("`steadfast ops {}` lists what the journal holds.", journal.display());
+            println!("`steadfast ops {}` lists what the journal holds.", argument(journal));
         }
     }
     Ok(if broken.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })

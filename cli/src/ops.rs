@@ -22,7 +22,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
-pub(crate) use self::words::plain;
+pub(crate) use self::words::{argument, plain};
 
 /// Look into a journal: list its operations, show one, check its health, copy or export it, or remove what is old.
 ///
@@ -57,6 +57,8 @@ enum Command {
     ///
     /// Verifies every row, the chain, head, mark and SQLite's own structures; then tells what is unresolved, what was due over five minutes ago, and what
     /// ended over an hour ago without anybody taking the outcome. Changes nothing.
+    ///
+    /// With `--copy` nobody can tell whether a client runs, and one that runs writes no record for each poll: then what is accepted is not called overdue.
     Doctor,
     Export(export::Args),
     Copy(copy::Args),

@@ -12,7 +12,7 @@ use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 use steadfast_core::operation::{Stage, Unresolved};
@@ -30,7 +30,8 @@ use crate::timeline::Timeline;
 /// job; the reference is printed so that it can be found again.
 ///
 /// With --journal, run the same command again after an interruption, a crash or an unresolved outcome: the job goes on where it was, and is never run
-/// twice. Without it, a killed job may be running: ask the provider before you run the same key again, unless the provider drops repeats of a
+/// twice, for as long as the journal knows it: what ended longer than a day ago is forgotten by a run of another key. What was rejected never ran, and begins
+/// anew with its payload. Without it, a killed job may be running: ask the provider before you run the same key again, unless the provider drops repeats of a
 /// key.
 ///
 /// Exit codes: 0 completed, 2 rejected (nothing ran), 3 failed, 4 unresolved, 64 called wrongly, 130 interrupted (with a journal).
@@ -64,7 +65,7 @@ pub(crate) struct Args {
     /// Keep the payload in the journal until the job has ended, so that nothing but the key is needed to go on. It is personal data.
     #[arg(long, requires = "journal")]
     keep_payload: bool,
-    /// Keep the result in the journal for a day, so that it can be had again. It is personal data.
+    /// Keep the result in the journal for a day at least, so that it can be had again. It is personal data.
     #[arg(long, requires = "journal")]
     keep_answer: bool,
     /// Print one JSON object instead of the body: outcome, reason, reference, creates, status, hint, body.
@@ -104,6 +105,7 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode, Box<dyn Error>> {
     }
     if let Some(entry) = &known {
         eprintln!("{}", journal::greet(entry));
+        builder = builder.limits(journal::limits(entry, SystemTime::now().into()));
     }
     let path = args.journal.as_deref();
     let client = builder.start().await.map_err(|error| match path {

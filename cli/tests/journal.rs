@@ -11,10 +11,10 @@ use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use steadfast_core::operation::Stage;
+use steadfast_core::operation::{Completed, Rejected, Stage};
 use steadfast_core::{Fingerprint, Gate, Key, Kind, Operation, OperationPolicy, Outcome, Seed, Timestamp};
-use steadfast_providers::BaseUrl;
 use steadfast_providers::deepvue::{Credentials, Deepvue};
+use steadfast_providers::{BaseUrl, Payload, fingerprint};
 use steadfast_store::{Entry, SqliteStore, Store};
 use steadfast_testkit::{FakeDeepvue, FakeServer};
 use steadfast_tokio::{Client, ReqwestTransport};
@@ -359,4 +359,44 @@ async fn run_leaves_the_other_jobs_of_its_journal_alone() {
     assert!(matches!(stages[..], [Stage::Accepted, Stage::Delivered(Outcome::Completed(_))]), "{stages:?}");
     assert!(world.server.requests(Kind::Poll) > polls);
     says(&world.run(&["--keep-answer"]).await, 0, "the provider has accepted it as ");
+}
+
+/// As an earlier run would have left it so long ago, of the payload in the file.
+fn ended(outcome: Outcome, age: Duration) -> Entry {
+    let mut entry = entry("order-42", Stage::Delivered(outcome));
+    entry.record.fingerprint = fingerprint(&entry.record.key, &Payload::from(PAYLOAD));
+    entry.record.submitted = entry.record.submitted.saturating_sub(age);
+    entry.at = entry.at.saturating_sub(age);
+    entry
+}
+
+/// What a client remembers for a day a person may ask for later, and it costs money to run it again.
+#[tokio::test(flavor = "multi_thread")]
+async fn run_does_not_run_again_what_its_journal_knows_to_have_ended_long_ago() {
+    let world = World::new(slow());
+    let payload = world.file("payload");
+    for outcome in [Outcome::Completed(Completed::Ready), Outcome::Failed] {
+        for more in [&["--payload", &payload][..], &[]] {
+            let old = ended(outcome, Duration::from_secs(1_000 * 3_600));
+            SqliteStore::open(world.file("journal")).unwrap().append(&[old]).unwrap();
+            let code = if outcome == Outcome::Failed { 3 } else { 0 };
+            says(&world.run(more).await, code, &format!("it has ended as {}", outcome.name()));
+            assert_eq!((world.runs(), world.server.requests(Kind::Create)), (0, 0), "{outcome:?} {more:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn run_says_that_a_rejected_job_begins_anew_and_asks_for_its_outcome_without_a_payload() {
+    let world = World::new(slow());
+    let mut rejected = ended(Outcome::Rejected(Rejected::Refused), Duration::from_secs(60));
+    // Nobody took it.
+    rejected.record.stage = Stage::Ended(Outcome::Rejected(Rejected::Refused));
+    SqliteStore::open(world.file("journal")).unwrap().append(&[rejected]).unwrap();
+    says(&world.run(&[]).await, 2, "it has ended as rejected");
+    let rejected = Stage::Delivered(Outcome::Rejected(Rejected::Refused));
+    assert_eq!((stages(Path::new(&world.file("journal"))), world.server.requests(Kind::Create)), (vec![rejected], 0));
+    let anew = world.run(&["--payload", &world.file("payload")]).await;
+    says(&anew, 0, "it has ended as rejected: nothing ran, so its key is free, and with a payload it begins anew");
+    assert_eq!(world.runs(), 1);
 }

@@ -4,6 +4,8 @@
 
 #[path = "ops/copy.rs"]
 mod copy;
+#[path = "ops/doctor.rs"]
+mod doctor;
 #[path = "ops/list.rs"]
 mod list;
 #[path = "ops/pitfalls.rs"]

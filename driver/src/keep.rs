@@ -5,7 +5,8 @@
 //! personal data as a rule, so a program may seal them: what it seals is all that the store sees.
 //!
 //! Whatever the program supplied runs on the thread that reads and writes the store, never on the driver's task, so it may take its time; if
-//! it panics, that costs what it was asked for and no more.
+//! it panics, that costs what it was asked for: a payload or an answer that is not at hand. Only a payload that cannot be sealed costs more, the commit that it
+//! was to go into: whoever asked for it to be kept is not to be told that it is.
 
 use std::sync::Arc;
 
@@ -98,13 +99,21 @@ impl Keep {
         self.seal.is_some()
     }
 
-    /// Seals what is kept beside the record. An error says that a program's seal panicked: then nothing may be written.
+    /// Seals what is kept beside the record. An error says that a program's seal panicked at a payload: then nothing may be written, and whoever submits is told. An
+    /// answer is left out instead, and that is said: the job has ended, and nobody would ever hear of it.
     pub(crate) fn seal(&self, entry: &mut Entry) -> Result<(), &'static str> {
         let Some(seal) = &self.seal else { return Ok(()) };
         let key = &entry.record.key;
-        let kept = [entry.payload.as_mut(), entry.answer.as_mut().map(|answer| &mut answer.body)];
-        for bytes in kept.into_iter().flatten() {
-            *bytes = caught(|| seal.seal(key, bytes)).ok_or("the seal panicked")?;
+        let sealed = |bytes: &[u8]| caught(|| seal.seal(key, bytes));
+        if let Some(payload) = &mut entry.payload {
+            *payload = sealed(payload).ok_or("the seal panicked")?;
+        }
+        if let Some(KeptAnswer { status, body }) = entry.answer.take() {
+            let kept = sealed(&body).map(|body| KeptAnswer { status, body });
+            if kept.is_none() {
+                tracing::error!(key = %key.label(), "the seal panicked, and a job's answer is not kept");
+            }
+            entry.answer = kept;
         }
         Ok(())
     }

@@ -37,6 +37,7 @@ mod iso;
 mod mark;
 mod places;
 mod purge;
+mod reach;
 mod row;
 mod scan;
 mod schema;

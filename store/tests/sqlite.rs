@@ -24,6 +24,8 @@ mod moving;
 mod opening;
 #[path = "sqlite/overtaking.rs"]
 mod overtaking;
+#[path = "sqlite/pages.rs"]
+mod pages;
 #[path = "sqlite/querying.rs"]
 mod querying;
 #[path = "sqlite/refusing.rs"]

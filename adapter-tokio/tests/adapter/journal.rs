@@ -229,6 +229,39 @@ async fn a_seal_that_panics_costs_the_submit_and_not_the_store() {
     }
 }
 
+/// A seal with a bug that answers alone meet.
+struct PanicsAtAnswers;
+
+impl Seal for PanicsAtAnswers {
+    fn seal(&self, _: &Key, bytes: &[u8]) -> Vec<u8> {
+        assert!(!bytes.windows(8).any(|part| part == b"verified"), "the seal has a bug");
+        bytes.to_vec()
+    }
+
+    fn open(&self, _: &Key, sealed: &[u8]) -> Result<Vec<u8>, SealError> {
+        Ok(sealed.to_vec())
+    }
+}
+
+/// Else its record is never written: nobody is told how it ended, and whatever goes to disk with it is refused.
+#[tokio::test(start_paused = true)]
+async fn a_seal_that_panics_at_an_answer_costs_what_was_to_be_kept_and_not_the_job() {
+    for store in Kept::both() {
+        let transport = Scripted::well_behaved();
+        let builder = Client::builder(Plain, transport.clone()).store(store.clone());
+        let client = builder.keep_payloads().keep_answers().seal(PanicsAtAnswers).start().await.unwrap();
+        let job = client.submit(key("order-42"), "{}").await.unwrap();
+        let finished = timeout(60 * SECOND, job).await.expect("its outcome is told").unwrap();
+        assert_eq!(finished.outcome.name(), "completed");
+        assert!(!finished.body().is_empty());
+        let again = client.submit(key("order-42"), "{}").await.unwrap().await.unwrap();
+        assert_eq!((again.outcome, creates(&transport, "order-42")), (finished.outcome, 1));
+        assert!(client.shutdown(SECOND).await.is_empty());
+        let kept = store.clone().find(&key("order-42")).unwrap().unwrap();
+        assert_eq!((kept.answer, kept.payload), (None, None), "nothing goes to disk unsealed");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_repeated_submit_gets_its_outcome_from_the_store_when_the_engine_has_forgotten() {
     for store in Kept::both() {

@@ -11,7 +11,7 @@ use steadfast_core::retry::Failure;
 use steadfast_core::{Kind, OperationPolicy, Outcome};
 use steadfast_providers::{Answer, Ask, Provider, RequestError};
 use steadfast_store::Store;
-use steadfast_tokio::{Builder, Client, StartError, SubmitError};
+use steadfast_tokio::{Builder, Client, ResumeError, StartError, SubmitError};
 
 use crate::support::{DAY, Kept, Plain, Scripted, answer, key};
 
@@ -173,6 +173,36 @@ async fn a_client_leaves_alone_what_it_was_not_to_take_up() {
         // Until it is asked for.
         assert_eq!(client.submit(key("theirs"), "{}").await.unwrap().await.unwrap().outcome.name(), "completed");
         assert_eq!(creates(&transport, "theirs"), 0);
+    }
+}
+
+/// Its payload may be at hand, and else somebody must bring it: a create without one would end the job.
+#[tokio::test(start_paused = true)]
+async fn a_create_that_was_not_to_be_taken_up_is_resumed_with_its_payload_or_not_at_all() {
+    for (kept, store) in [true, false].into_iter().flat_map(|kept| Kept::both().map(|store| (kept, store))) {
+        let unanswered = Scripted::new(|_, _, _| std::future::pending());
+        let mut dies = Client::builder(Plain, unanswered.clone()).store(store.clone());
+        if kept {
+            dies = dies.keep_payloads();
+        }
+        let client = dies.start().await.unwrap();
+        let _job = client.submit(key("theirs"), "{}").await.unwrap();
+        tokio::time::sleep(SECOND).await;
+        client.shutdown(Duration::ZERO).await;
+        assert_eq!(stage(&store, "theirs"), Stage::InFlight);
+
+        let transport = Scripted::well_behaved();
+        let client = builder(&store, &transport).take_up(|_| false).start().await.unwrap();
+        let job = match client.resume(key("theirs")).await {
+            Ok(job) => job,
+            Err(refused) => {
+                assert!(!kept && matches!(refused, ResumeError::PayloadNeeded), "{refused}");
+                assert_eq!((stage(&store, "theirs"), creates(&transport, "theirs")), (Stage::InFlight, 0));
+                client.submit(key("theirs"), "{}").await.unwrap()
+            }
+        };
+        assert_eq!(job.await.unwrap().outcome.name(), "completed", "kept: {kept}");
+        assert_eq!(creates(&transport, "theirs"), 1);
     }
 }
 

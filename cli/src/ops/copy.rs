@@ -11,7 +11,7 @@ use steadfast_store::sqlite::{BackUpError, MayLock, iso8601};
 use super::TROUBLE;
 use super::journal::{Look, now};
 use super::row::hex;
-use super::words::{day_and_time, operations, plain};
+use super::words::{argument, day_and_time, operations, plain};
 
 /// Write a checked copy of the journal, whether its client runs or not: a backup.
 ///
@@ -79,7 +79,7 @@ pub(crate) fn copy(look: &Look, args: &Args, json: bool, out: &mut impl Write) -
     if copied.mark.is_none() {
         eprintln!(
             "steadfast: the copy has no mark, since the journal has none that can testify: `steadfast ops {} doctor` tells what that means",
-            look.name()
+            argument(&look.file)
         );
     }
     Ok(0)

@@ -11,7 +11,7 @@ use steadfast_core::{Reference, Timestamp};
 use steadfast_store::sqlite::{Mark, Order, Report, Stored, iso8601};
 
 use super::journal::{Look, Opened};
-use super::words::{operations, plain, relative};
+use super::words::{argument, operations, plain, relative};
 use super::{NEEDS_A_PERSON, TROUBLE};
 
 /// An operation that was due longer ago than this is overdue: a client that runs is never so late.
@@ -28,7 +28,8 @@ struct Examination {
     /// When this was so.
     at: Option<String>,
     healthy: bool,
-    in_use: bool,
+    /// `null` if nobody can tell.
+    in_use: Option<bool>,
     operations: u64,
     /// How many records the journal has taken.
     sequence: u64,
@@ -107,7 +108,7 @@ fn damaged(what: String) -> Examination {
     Examination {
         at: None,
         healthy: false,
-        in_use: false,
+        in_use: None,
         operations: 0,
         sequence: 0,
         states: std::collections::BTreeMap::default(),
@@ -142,20 +143,27 @@ fn examine(look: &Look, opened: Opened) -> Result<Examination, Box<dyn Error>> {
     let report: Report = store.verify()?;
     let mut unresolved = Finding::new(
         "unresolved",
-        "ask the provider whether they ran; where there is a reference, `steadfast run --key KEY --journal FILE` or `client.resume(key)` polls on; \
-         the client never forgets them (`purge --key` does), and until you know, never use new keys",
+        "ask the provider whether they ran; where there is a reference, `steadfast run --base-url URL --key KEY --journal FILE` (with the --provider \
+         and --product, or the --profile, that it was sent by) or `client.resume(key)` polls on; \
+         the client never forgets them (`steadfast ops FILE purge --key KEY` does), and until you know, never use new keys",
     );
     let mut overdue = Finding::new(
         "overdue",
-        if in_use {
-            "their client has the journal open and is late: see what its gate holds back (breaker, rate limit), and whether it has their payloads"
-        } else {
-            "nobody has the journal open: start their client, which takes them up"
+        match in_use {
+            Some(true) => {
+                "their client has the journal open and is late: see what its gate holds back (breaker, rate limit), and whether it has their payloads"
+            }
+            Some(false) => "nobody has the journal open: start their client, which takes them up",
+            None => {
+                "see that their client runs, which a copy cannot tell; one that runs is late: see what its gate holds back (breaker, rate limit), \
+                 and whether it has their payloads"
+            }
         },
     );
     let mut undelivered = Finding::new(
         "undelivered",
-        "they ended, and nobody took the outcome: submit their keys again with the same payloads, which runs nothing and gives the outcomes",
+        "they ended, and nobody took the outcome: submit their keys again with the same payloads, which runs nothing and gives the outcomes; but the keys of \
+         rejected ones are free, so to submit one of those begins a new job, and `client.resume(key)` gives its outcome",
     );
     store.browse(Order::OldestFirst, |stored| {
         // What is damaged was told by the report.
@@ -195,12 +203,12 @@ fn examine(look: &Look, opened: Opened) -> Result<Examination, Box<dyn Error>> {
     })
 }
 
-/// Whether it waits for longer than a client would let it. A client writes no record for each poll, so of an accepted one nothing is known while one runs.
-fn is_overdue(stored: &Stored, now: Timestamp, in_use: bool) -> bool {
+/// Whether it waits for longer than a client would let it. A client writes no record for each poll, so of an accepted one nothing is known while one may run.
+fn is_overdue(stored: &Stored, now: Timestamp, in_use: Option<bool>) -> bool {
     let record = &stored.entry.record;
     let under_way = match record.stage {
         Stage::Planned | Stage::InFlight | Stage::Unknown => true,
-        Stage::Accepted => !in_use,
+        Stage::Accepted => in_use == Some(false),
         _ => false,
     };
     // A create that was about to leave has no time on record.
@@ -238,9 +246,10 @@ fn print(look: &Look, examined: &Examination, out: &mut impl Write) -> std::io::
             let all = match finding.kind {
                 "unresolved" => "list --unresolved",
                 "undelivered" => "list --state ended",
-                _ => "list --due",
+                // Not by when they are due: a create that was about to leave has no time on record.
+                _ => "list --state planned --state in_flight --state unknown --state accepted",
             };
-            writeln!(out, "  and {more} more: `steadfast ops {} {all}`", look.name())?;
+            writeln!(out, "  and {more} more: `steadfast ops {} {all}`", argument(&look.file))?;
         }
     }
     if examined.healthy {

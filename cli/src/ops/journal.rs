@@ -25,8 +25,8 @@ pub(crate) struct Opened {
     pub(crate) store: SqliteStore,
     /// By this machine's clock; what is shown is as of then.
     pub(crate) now: Timestamp,
-    /// Whether a client has the journal open.
-    pub(crate) in_use: bool,
+    /// Whether a client has the journal open. Only its lock tells, so who does not ask for that does not know.
+    pub(crate) in_use: Option<bool>,
 }
 
 impl Look {
@@ -40,14 +40,14 @@ impl Look {
         let locked = if self.copy { None } else { Some(SqliteStore::open_read_only(&self.file)) };
         let now = now();
         let (store, in_use, copied) = match locked {
-            None => (SqliteStore::open_copy(&self.file), false, Some("")),
-            Some(Err(OpenError::Locked)) => (SqliteStore::open_copy(&self.file), true, Some(" is in use")),
+            None => (SqliteStore::open_copy(&self.file), None, Some("")),
+            Some(Err(OpenError::Locked)) => (SqliteStore::open_copy(&self.file), Some(true), Some(" is in use")),
             // Nobody may have it open, but who cannot write to it or its directory can neither lock it nor read its log.
             Some(Err(OpenError::ReadOnly | OpenError::ReadOnlyUnclosed)) => {
                 let why = " cannot be locked without write access to it and its directory";
-                (SqliteStore::open_copy(&self.file), false, Some(why))
+                (SqliteStore::open_copy(&self.file), None, Some(why))
             }
-            Some(other) => (other, false, None),
+            Some(other) => (other, Some(false), None),
         };
         let store = store.map_err(|why| self.cannot(why))?;
         if let Some(why) = copied {

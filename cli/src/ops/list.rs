@@ -21,7 +21,7 @@ use steadfast_store::sqlite::{Order, Stored, iso8601};
 use super::TROUBLE;
 use super::journal::{Look, Opened};
 use super::row::Row;
-use super::words::{operations, plain, relative};
+use super::words::{argument, operations, plain, relative};
 
 /// List operations, the newest first.
 ///
@@ -166,7 +166,8 @@ impl Filters {
 struct Listing<'a> {
     /// When this was so.
     at: String,
-    in_use: bool,
+    /// `null` if nobody can tell.
+    in_use: Option<bool>,
     operations: Vec<Row<'a>>,
     left_out: u64,
     damaged: &'a [String],
@@ -224,7 +225,7 @@ pub(crate) fn list(look: &Look, filters: &Filters, json: bool, out: &mut impl Wr
     if damaged.is_empty() {
         return Ok(0);
     }
-    eprintln!("steadfast: `steadfast ops {} doctor` tells what to do", look.name());
+    eprintln!("steadfast: `steadfast ops {} doctor` tells what to do", argument(&look.file));
     Ok(TROUBLE)
 }
 

@@ -36,7 +36,8 @@ struct Shown<'a> {
     row: Row<'a>,
     explanation: String,
     to_do: &'static str,
-    in_use: bool,
+    /// `null` if nobody can tell.
+    in_use: Option<bool>,
     /// Whether its payload is kept.
     payload: Option<Payload>,
     answer: Option<Answer<'a>>,
@@ -135,7 +136,7 @@ impl<'a> Answer<'a> {
     }
 }
 
-fn timeline(stored: &Stored, now: Timestamp, in_use: bool, out: &mut impl Write) -> std::io::Result<()> {
+fn timeline(stored: &Stored, now: Timestamp, in_use: Option<bool>, out: &mut impl Write) -> std::io::Result<()> {
     let record = &stored.entry.record;
     writeln!(out, "{}, sent to {}\n", record.key.as_str(), plain(&stored.entry.provider))?;
     let mut line = |time: Timestamp, what: &str| {
@@ -221,20 +222,35 @@ fn explain(stored: &Stored, now: Timestamp) -> String {
     }
 }
 
-fn to_do(record: &Record, in_use: bool) -> &'static str {
+fn to_do(record: &Record, in_use: Option<bool>) -> &'static str {
     match record.stage {
-        Stage::Ended(_) if !in_use => "start its client, which delivers the outcome to whoever submits this key again",
+        // Who submits it again does not ask for this outcome.
+        Stage::Ended(Outcome::Rejected(_)) => {
+            "nothing, since nothing ran: its key is free, and to submit it again begins a new job; `client.resume(key)` gives this one's outcome"
+        }
+        Stage::Ended(_) if in_use == Some(false) => {
+            "start its client, which delivers the outcome to whoever submits this key again"
+        }
+        Stage::Ended(_) if in_use.is_none() => {
+            "its client delivers the outcome to whoever submits this key again: see that it runs, which a copy cannot tell"
+        }
         Stage::Ended(outcome) | Stage::Delivered(outcome) => match outcome {
             Outcome::Completed(_) => "nothing",
             Outcome::Rejected(_) => "mend the cause and submit the same key again: it is free, since nothing ran",
             Outcome::Failed => "decide whether to submit a new job, under a new key",
             Outcome::Unresolved(_) if record.reference.is_some() => {
-                "`steadfast run --key KEY --journal FILE` polls on, as `client.resume(key)` does; or ask the provider by its reference; \
+                "`steadfast run --base-url URL --key KEY --journal FILE`, with the --provider and --product or the --profile that it was sent by, polls on, as \
+                 `client.resume(key)` does; or ask the provider by its reference; \
                  never use a new key before you know"
             }
             Outcome::Unresolved(_) => "ask the provider whether it ran; never use a new key before you know",
         },
-        _ if in_use => "nothing: its client has the journal open and carries it on; never use a new key meanwhile",
+        _ if in_use == Some(true) => {
+            "nothing: its client has the journal open and carries it on; never use a new key meanwhile"
+        }
+        _ if in_use.is_none() => {
+            "its client carries it on: see that it runs, which a copy cannot tell; never use a new key meanwhile"
+        }
         Stage::Planned => "start its client, which sends it, once it has its payload (kept, or submitted again)",
         Stage::InFlight | Stage::Unknown => {
             "start its client, which goes on as the provider allows: sends it again, looks it up or calls it unresolved; never use a new key"

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::error::Error;
+use std::path::Path;
 
 use steadfast_core::Timestamp;
 use steadfast_core::explain::Span;
@@ -30,6 +31,13 @@ pub(crate) fn plain(text: &str) -> Cow<'_, str> {
     } else {
         text.into()
     }
+}
+
+/// A file's name within a command, as a shell takes it for one.
+pub(crate) fn argument(file: &Path) -> String {
+    let name = plain(&file.display().to_string()).into_owned();
+    let is_plain = |c: char| c.is_alphanumeric() || "/._-+,:@%=".contains(c);
+    if !name.is_empty() && name.chars().all(is_plain) { name } else { format!("'{}'", name.replace('\'', r"'\''")) }
 }
 
 /// `1 operation`, `2 operations`.

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
+use steadfast_core::engine::Limits;
 use steadfast_core::operation::Stage;
-use steadfast_core::{Key, Outcome, Reference};
+use steadfast_core::{Key, Outcome, Reference, Timestamp};
 use steadfast_store::sqlite::OpenError;
 use steadfast_store::{Entry, SqliteStore, Store as _};
 use steadfast_tokio::Unfinished;
@@ -95,10 +96,18 @@ pub(super) fn greet(entry: &Entry) -> String {
                     "the journal has this job: it ended as unresolved, is known to the provider{at}, and is polled on"
                 )
             }
+            Outcome::Rejected(_) => "the journal has this job: it has ended as rejected: nothing ran, so its key is free, and with a payload it begins anew".to_owned(),
             outcome => format!("the journal has this job: it has ended as {}", outcome.name()),
         },
         _ => "the journal has this job: a create may have run, and it goes on as the provider allows".to_owned(),
     }
+}
+
+/// What a client must remember that is asked for this job: as much as any other, and the job itself, however long ago it ended. It would run again else.
+pub(super) fn limits(entry: &Entry, now: Timestamp) -> Limits {
+    let limits = Limits::default();
+    let age = now.saturating_since(entry.at);
+    Limits { remember_for: limits.remember_for.saturating_add(age), ..limits }
 }
 
 /// What to say of an interrupted job, by what the client knew when it stopped and what the journal holds. One line, with the reference.

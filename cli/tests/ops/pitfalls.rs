@@ -154,8 +154,11 @@ fn a_key_that_is_not_there_is_not_purged() {
 fn show_tells_how_a_shell_goes_on_and_whether_a_payload_is_kept() {
     let home = Home::with(&entries());
     let said = home.says(&["show", "order-2"]);
-    assert!(said.contains("`steadfast run --key KEY --journal FILE`") && said.contains("client.resume(key)"), "{said}");
-    assert!(text(&home.ops(&["doctor"]).stdout).contains("`steadfast run --key KEY --journal FILE`"));
+    assert!(
+        said.contains("`steadfast run --base-url URL --key KEY --journal FILE`") && said.contains("client.resume(key)"),
+        "{said}"
+    );
+    assert!(text(&home.ops(&["doctor"]).stdout).contains("`steadfast run --base-url URL --key KEY --journal FILE`"));
     assert!(said.contains("Payload    not kept"), "{said}");
     assert!(home.says(&["show", "person-6"]).contains("Payload    kept, 14 bytes"));
     let bytes = |key| home.json(&["show", key])["payload"].clone();

@@ -420,17 +420,8 @@ impl<H> Driver<H> {
                     reply.refuse_resume(ResumeError::UnknownKey);
                 }
             }
-            None => {
-                let (record, payload) = (entry.record, entry.payload.map(Payload::from));
-                if payload.is_none() && creates_next(&record, self.engine.policy()) {
-                    // It stays where it is: in the engine it would end for want of it.
-                    return reply.refuse_resume(ResumeError::PayloadNeeded);
-                }
-                if let Err(reply) = self.restore_for(reply, record, payload, None) {
-                    reply.refuse_resume(ResumeError::UnknownKey);
-                }
-            }
-            Some(_) => {
+            None => self.resume_under_way(*entry, reply),
+            _ => {
                 let (now, mut record) = (self.now, entry.record);
                 if let Stage::Ended(outcome) = record.stage {
                     // Whoever asks for more has that outcome, or does not want it.
@@ -444,6 +435,20 @@ impl<H> Driver<H> {
                     Err(_) => reply.refuse_resume(ResumeError::UnknownKey),
                 }
             }
+        }
+    }
+
+    /// A job that was not to be taken up, and is under way: it goes on if its next step needs no payload, or the store has that.
+    fn resume_under_way(&mut self, Entry { record, payload, .. }: Entry, reply: Reply) {
+        let payload = payload.map(Payload::from);
+        if payload.is_none() && creates_next(&record, self.engine.policy()) {
+            // It stays where it is: in the engine it would end for want of it.
+            return reply.refuse_resume(ResumeError::PayloadNeeded);
+        }
+        let job = Job { payload, payload_kept: true, ..Job::default() };
+        match self.restore(record, Some(job)) {
+            Some(id) => self.join(id, reply),
+            None => reply.refuse_resume(ResumeError::UnknownKey),
         }
     }
 }

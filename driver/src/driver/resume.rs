@@ -89,7 +89,7 @@ impl<H> Driver<H> {
         self.unpark_overdue(now);
     }
 
-    fn restore(&mut self, record: Record, job: Option<Job<H>>) -> Option<OperationId> {
+    pub(super) fn restore(&mut self, record: Record, job: Option<Job<H>>) -> Option<OperationId> {
         let now = self.now;
         let id = self.engine.restore(record, now).ok()?;
         // What was delivered before is over: nothing will end it a second time.

@@ -2,7 +2,7 @@
 //!
 //! Nothing is gathered: a journal of a million operations shows its newest hundred at once. Each row is hashed as it is read, so what is shown was
 //! written so; whether a row is *missing* is seen only by [`load`](crate::Store::load) and [`verify`](SqliteStore::verify). A damaged row is told
-//! of, and the others are shown all the same.
+//! of, and the others are shown all the same (`reach.rs`).
 
 use std::ops::ControlFlow;
 
@@ -11,8 +11,8 @@ use steadfast_core::operation::Stage;
 use steadfast_core::{Key, Outcome, Timestamp};
 
 use super::error::{Damage, DamageError, Fault};
-use super::row::{Row, read_columns};
-use super::{SqliteStore, body, columns, iso, scan};
+use super::row::Row;
+use super::{SqliteStore, body, columns, iso, reach};
 use crate::{Entry, StoreError};
 
 /// In which order [`SqliteStore::browse`] goes: of when each key was first seen.
@@ -81,7 +81,8 @@ impl SqliteStore {
         self.head.count.unsigned_abs()
     }
 
-    /// Calls `each` with every operation, or what is wrong with its row, until it breaks off.
+    /// Calls `each` with every operation, or what is wrong with its row, until it breaks off. Of rows on a page that cannot be read it is told once, and then of those
+    /// behind it; what lies between two such pages is not reached.
     ///
     /// ```
     /// use std::ops::ControlFlow;
@@ -100,30 +101,22 @@ impl SqliteStore {
     /// ```
     ///
     /// # Errors
-    /// The file could not be read, or is so damaged that its rows cannot be found.
+    /// The file could not be read.
     pub fn browse(
         &mut self,
         order: Order,
         mut each: impl FnMut(Result<Stored, DamageError>) -> ControlFlow<()>,
     ) -> Result<(), StoreError> {
-        let sql = match order {
-            Order::OldestFirst => scan::ALL,
-            Order::NewestFirst => concat!("SELECT ", read_columns!(), " FROM records ORDER BY first DESC"),
-        };
         let mut look = || -> Result<(), Fault> {
             self.settle()?;
-            let mut all = self.connection.prepare_cached(sql)?;
-            let mut rows = all.query([])?;
-            while let Some(row) = rows.next()? {
-                let stored = match self.reader.read(row) {
+            let reader = &mut self.reader;
+            reach::rows(&self.connection, order, |row| {
+                let stored = match row.map_err(Fault::from).and_then(|row| reader.read(row)) {
                     Err(Fault::Damage(damage)) => Err(DamageError(damage)),
                     other => Ok(Stored::of(other?)),
                 };
-                if each(stored).is_break() {
-                    break;
-                }
-            }
-            Ok(())
+                Ok(each(stored))
+            })
         };
         look().map_err(Fault::reading)
     }
@@ -152,6 +145,22 @@ impl SqliteStore {
             // Nobody can tell whose that is.
             unreadable.map_or(Ok(None), |first| self.reader.row(&self.connection, first).map(|_| None))
         };
-        look().map_err(Fault::reading)
+        let found = match look() {
+            // It may lie behind a page that cannot be read.
+            Err(Fault::Damage(damage)) => {
+                self.reach(key).and_then(|found| found.map(Some).ok_or_else(|| damage.into()))
+            }
+            other => other,
+        };
+        found.map_err(Fault::reading)
+    }
+
+    fn reach(&mut self, key: &Key) -> Result<Option<Stored>, Fault> {
+        let (mut found, reader) = (None, &mut self.reader);
+        reach::rows(&self.connection, Order::OldestFirst, |row| {
+            found = row.ok().and_then(|row| reader.read(row).ok()).filter(|row| row.entry.record.key == *key);
+            Ok(if found.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        })?;
+        Ok(found.map(Stored::of))
     }
 }

@@ -24,8 +24,10 @@ use super::schema::{self, Found};
 /// The first version without the WAL-reset defect, which could corrupt a file.
 const OLDEST_SQLITE: i32 = 3_051_003;
 
-/// Before the first look at the file. `EXCLUSIVE` first, so that the log's index is kept in memory and no `-shm` file is made.
+/// Before the first look at the file. `EXCLUSIVE` first, so that the log's index is kept in memory and no `-shm` file is made. No `foreign_keys`: a table that
+/// somebody has put beside ours must not keep what is old from being forgotten.
 const SETTINGS: &str = "PRAGMA locking_mode = EXCLUSIVE; PRAGMA synchronous = FULL; PRAGMA trusted_schema = OFF; PRAGMA mmap_size = 0; \
+     PRAGMA foreign_keys = OFF; \
      PRAGMA cell_size_check = ON; PRAGMA temp_store = MEMORY; PRAGMA secure_delete = ON; PRAGMA cache_size = -16384; \
      PRAGMA wal_autocheckpoint = 4000; PRAGMA journal_size_limit = 67108864";
 

@@ -3,15 +3,17 @@
 //! Unlike [`load`](crate::Store::load), which stops at the first damage, this looks at everything it can reach and says what is wrong with it.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 
 use steadfast_core::operation::{Record, Stage};
 use steadfast_core::{Key, Outcome, Reference};
 
+use super::browse::Order;
 use super::error::{Damage, Fault};
 use super::mark::Mark;
 use super::row::Reader;
-use super::scan::{self, Whole};
-use super::{SqliteStore, columns};
+use super::scan::Whole;
+use super::{SqliteStore, columns, reach};
 use crate::StoreError;
 
 /// What [`SqliteStore::verify`] found.
@@ -127,13 +129,15 @@ impl SqliteStore {
     }
 
     fn look(&self, report: &mut Report) -> Result<(), Fault> {
-        self.integrity(|line| report.problem(format!("SQLite's integrity check: {line}"), INTEGRITY))?;
+        match self.integrity(|line| report.problem(format!("SQLite's integrity check: {line}"), INTEGRITY)) {
+            // It breaks off at a page that it cannot read, and the rows of the others can be.
+            Err(Fault::Damage(_)) => report.problem("SQLite's integrity check could not be ended", INTEGRITY),
+            other => other?,
+        }
         let mut whole = Some(Whole::default());
-        let mut all = self.connection.prepare(scan::ALL)?;
-        let mut rows = all.query([])?;
         let mut reader = Reader::default();
-        while let Some(row) = rows.next()? {
-            match reader.read(row) {
+        reach::rows(&self.connection, Order::OldestFirst, |row| {
+            match row.map_err(Fault::from).and_then(|row| reader.read(row)) {
                 Ok(found) => {
                     report.count(&found.entry.record, &found.entry.provider);
                     match whole.as_mut().map(|whole| whole.count(&self.connection, &found)) {
@@ -153,7 +157,8 @@ impl SqliteStore {
                 }
                 Err(fault) => return Err(fault),
             }
-        }
+            Ok(ControlFlow::Continue(()))
+        })?;
         // With a damaged row the sums are wrong for a reason that was told already.
         let head = super::Head::read(&self.connection)?;
         if head != self.head {

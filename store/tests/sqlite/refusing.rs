@@ -153,3 +153,20 @@ fn looking_at_a_closed_journal_leaves_no_log_beside_it() {
     drop(looking);
     assert!(files(&home) == before);
 }
+
+/// Somebody keeps notes beside the operations: what is theirs neither holds up what is forgotten, nor goes with it.
+#[test]
+fn a_table_of_somebodys_that_refers_to_rows_changes_nothing() {
+    let home = Home::new();
+    home.open().append(&[entry("order-1", Stage::Delivered(READY)), entry("order-2", Stage::Accepted)]).unwrap();
+    home.tamper(
+        "CREATE TABLE notes (about REFERENCES records (first)); INSERT INTO notes SELECT first FROM records; \
+         CREATE TABLE tags (about REFERENCES records (first) ON DELETE CASCADE); INSERT INTO tags SELECT first FROM records",
+    );
+    let mut store = home.open();
+    store.append(&[entry("order-2", Stage::Ended(READY))]).unwrap();
+    assert_eq!(store.forget(Timestamp::NEVER, 9).unwrap(), 1);
+    drop(store);
+    assert_eq!(home.ask("SELECT (SELECT count(*) FROM notes) || ' ' || (SELECT count(*) FROM tags)"), "2 2");
+    assert!(home.open().verify().unwrap().problems.is_empty());
+}
