@@ -65,43 +65,39 @@ pub struct Timers {
     next: Option<Timer>,
 }
 
-/// When, and whose. In twelve bytes: with the time in one piece it would be sixteen.
+/// When, and whose. In twelve bytes, each field written and read in one piece: a processor must wait for what it puts together from several that it has just
+/// written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C, packed(4))]
 struct Timer {
-    high: u32,
-    low: u32,
+    nanos: u64,
     slot: u32,
 }
 
 const _: () = assert!(size_of::<Timer>() == 12);
 
 impl Timer {
-    const VACANT: Self = Self { high: 0, low: 0, slot: 0 };
+    const VACANT: Self = Self { nanos: 0, slot: 0 };
 
     const fn new(at: Timestamp, slot: u32) -> Self {
-        let nanos = at.as_nanos();
-        Self { high: (nanos >> 32) as u32, low: nanos as u32, slot }
-    }
-
-    const fn nanos(self) -> u64 {
-        (self.high as u64) << 32 | self.low as u64
+        Self { nanos: at.as_nanos(), slot }
     }
 
     const fn at(self) -> Timestamp {
-        Timestamp::from_nanos(self.nanos())
+        Timestamp::from_nanos(self.nanos)
     }
 
     const fn tick(self) -> u64 {
-        self.nanos() >> TICK
+        self.nanos >> TICK
     }
 
     /// By time, then by slot.
     const fn order(self) -> u128 {
-        (self.nanos() as u128) << 32 | self.slot as u128
+        (self.nanos as u128) << 32 | self.slot as u128
     }
 
     const fn is_before(self, other: Self) -> bool {
-        let (nanos, other_nanos) = (self.nanos(), other.nanos());
+        let (nanos, other_nanos) = (self.nanos, other.nanos);
         nanos < other_nanos || nanos == other_nanos && self.slot < other.slot
     }
 }
@@ -219,6 +215,12 @@ impl Timers {
         }
         self.find_next();
         Some(next.slot)
+    }
+
+    /// The slots of some that are due, the next ones among them.
+    pub(crate) fn some_due(&self, now: Timestamp, most: usize) -> impl Iterator<Item = u32> + '_ {
+        // A heap has its least in front.
+        self.near.iter().take(most).filter(move |timer| timer.at() <= now).map(|timer| timer.slot)
     }
 
     /// Makes room for so many more.

@@ -91,6 +91,9 @@ fn follows_the_model(steps: &[Step]) {
                 let Some((at, slot)) = due else { break };
                 model.remove(&(at, slot));
                 times.remove(&slot);
+                let some: Vec<u32> = timers.some_due(Timestamp::from_nanos(now), 5).collect();
+                assert!(some.len() <= 5 && some.iter().all(|slot| times[slot] <= now), "{some:?} are not due at {now}");
+                assert!(some.first().is_none_or(|first| model.first().is_some_and(|(_, next)| first == next)));
                 if matches!(step, Step::Pop(_)) {
                     break;
                 }
