@@ -215,7 +215,9 @@ impl<P: Provider, T, C> Builder<P, T, C> {
         self
     }
 
-    /// What all jitter is drawn from. Default: drawn at random; fix it to repeat a run.
+    /// What all jitter and all [correlation ids](crate::CorrelationId) are drawn from. Default: drawn at random by each process; fix it to repeat a run. A restart
+    /// does not need the one before it: waits that were drawn are in the records, and nothing that keeps a job from running twice depends on it. Do not fix it in
+    /// production: breakers of processes that share it ask again at the same moment, and who knows it can choose keys that are slow to find.
     pub fn seed(mut self, seed: Seed) -> Self {
         self.settings.seed = Some(seed);
         self
