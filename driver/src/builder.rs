@@ -38,7 +38,8 @@ pub trait Start<P, T>: Sized {
     fn start(builder: Builder<P, T, Self>) -> Self::Started;
 }
 
-/// An adapter's client, whose credentials can be renewed by an `F`: a function of the kind that its callers write. `M` is for the compiler.
+/// An adapter's client, whose credentials can be renewed by an `F`: a function of the kind that its callers write. `M` is for the compiler: the
+/// types that `F` alone does not name, such as its error, and its future if it gives one.
 pub trait RenewsBy<F, M> {
     /// The hook that it is.
     fn hook(renew: F) -> Renew;
