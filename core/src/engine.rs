@@ -19,6 +19,41 @@
 //! submit gets the same outcome, until it is older than [`Limits::remember_for`] or there are more than [`Limits::remember`]. A
 //! *rejected* one is forgotten at once: nothing ran, so its key is free.
 //!
+//! # Group commit
+//!
+//! Pop everything, write all records at once, acknowledge the last number, and pop again: what waited for its record is owed now.
+//!
+//! ```
+//! # use steadfast_core::engine::{Event, Limits};
+//! # use steadfast_core::operation::Effect;
+//! # use steadfast_core::{Engine, Fingerprint, Gate, Key, OperationPolicy, Seed, Timestamp};
+//! # let now = Timestamp::from_secs(1_700_000_000);
+//! # let mut engine = Engine::new(OperationPolicy::default(), Gate::unlimited(), Limits::default(), Seed::new(7));
+//! # for order in 0..3 {
+//! #     let _ = engine.submit(Key::new(format!("order-{order}"))?, Fingerprint::new([0; 16]), now)?;
+//! # }
+//! # let (mut disk, mut performed) = (Vec::new(), Vec::new());
+//! loop {
+//!     let (mut batch, mut last) = (Vec::new(), None);
+//!     while let Some((id, effect)) = engine.pop_effect() {
+//!         match effect {
+//!             Effect::Persist(number) => {
+//!                 batch.extend(engine.operation(id).map(|operation| operation.record())); // as it is now
+//!                 last = Some(number);
+//!             }
+//!             effect => performed.push((id, effect)), // what it rests on is durable already
+//!         }
+//!     }
+//!     let Some(last) = last else { break }; // and sleep
+//!     disk.append(&mut batch); // one commit; only once it is durable:
+//!     engine.handle(Event::Persisted(last), now);
+//! }
+//! assert_eq!((disk.len(), performed.len()), (3, 3));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! A commit that failed for certain is a [`PersistFailed`](Event::PersistFailed); of one of which nobody knows, nothing is fed: see there.
+//!
 //! Invariants: at most one create in flight per key (I3); nothing sent before its record is durable (I5); memory bounded by
 //! [`Limits`] (I15); each drain ends and the next deadline is later than `now` (I18).
 
@@ -62,7 +97,10 @@ pub struct OperationId {
 pub enum Event {
     /// The record of this number, and all popped before it, are durable.
     Persisted(RecordId),
-    /// The record of this number, and all popped before it that were not yet acknowledged, could not be made durable.
+    /// The record of this number, and all popped before it that were not yet acknowledged, could not be made durable: certainly none of them is there, now or
+    /// after a restart. A job of which nothing was durable before ends as *rejected*, and its key is free. So if nobody knows whether they are there (a flush that failed,
+    /// say), feed nothing: append the same again, and nothing after them, until that has worked; or open the store anew and look. Nothing that
+    /// depends on them leaves meanwhile.
     PersistFailed(RecordId),
     /// The request of this attempt was answered, or failed.
     Answered(OperationId, AttemptId, Result<Reading, Failure>),
@@ -108,7 +146,7 @@ struct Asked {
     id: OperationId,
 }
 
-/// Many operations at one upstream. See the [module](self) for how it is driven.
+/// Many operations at one upstream. See the [module](self) for how it is driven, and for [group commit](self#group-commit).
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(try_from = "snapshot::Stored"))]
 pub struct Engine {
@@ -150,7 +188,8 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// An engine without operations.
+    /// An engine without operations. Draw the seed at random, but for tests and replays: who knows it can choose keys that are slow to find. See
+    /// [`restore`](Engine::restore) for what else depends on it.
     #[must_use]
     pub fn new(policy: OperationPolicy, gate: Gate, limits: Limits, seed: Seed) -> Self {
         Self {

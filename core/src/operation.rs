@@ -143,8 +143,8 @@ struct Due {
 impl Operation {
     /// A new job. It asks the gate at once, and owes its first record.
     ///
-    /// `seed` should differ from operation to operation and be the same after a restart: [`Engine`](crate::Engine) derives it from
-    /// its own and the key.
+    /// `seed` should differ from operation to operation, or they wait alike and their correlation ids are the same: [`Engine`](crate::Engine) derives it from
+    /// its own and the key. After a restart it may be [another](Operation::restore).
     #[must_use]
     pub fn new(key: Key, fingerprint: Fingerprint, seed: Seed, turn: &mut Turn<'_>) -> Self {
         let mut operation = Self {

@@ -47,7 +47,7 @@ pub(crate) fn carry<P: Provider>(
                     driver.answered(answered, clock.now());
                 }
                 Task::Work(work) => driver.worked(work.run_one(), clock.now()),
-                // A request is over before anything else happens: there is never one to cut off.
+                // A request is over before anything else happens: there is never one to cut off. Nothing is renewed, and there are no shards.
                 _ => {}
             }
         }
@@ -61,7 +61,8 @@ pub(crate) fn carry<P: Provider>(
     Ok(submitted.recv()??.finished.recv()?)
 }
 
-/// A machine that was suspended is noticed so late at most.
+/// A sleep counts the time that the machine runs, so one that was suspended wakes from it as much too late. Deadlines are the wall's: a key's window, a token's
+/// life. Waking now and then, it sees what has passed, and is late by so much at most.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 
 /// The monotonic clock, anchored to the wall once: it never runs backwards, and still means something after a restart.
@@ -78,6 +79,8 @@ impl Clock {
     }
 
     fn now(&mut self) -> Timestamp {
+        // Where `Instant` stands still while the machine is suspended, the wall has gone on without it: that much is added. A wall that is set back takes
+        // nothing away.
         let (by_wall, passed) = (self.wall.elapsed().unwrap_or_default(), self.monotonic.elapsed());
         self.core.now(passed, by_wall.saturating_sub(passed))
     }

@@ -45,26 +45,23 @@ pub(crate) async fn carry<P: Provider>(
     let (came, comes) = unbounded();
     let (mut jobs, mut submitted) = (VecDeque::from(jobs), Vec::new());
     loop {
-        while driver.has_room()
-            && let Some((key, payload)) = jobs.pop_front()
-        {
-            let (reply, following) = oneshot::channel();
-            driver.submit(Submit::new(key, payload, reply), now());
-            submitted.push(following);
-        }
-        if jobs.is_empty() {
-            driver.abandon();
-        }
-        while let Some(task) = driver.pop_task(now()) {
-            match task {
-                Task::Send(sending) => send(&mut driver, *sending, came.clone()),
-                Task::Work(work) => {
-                    let came = came.clone();
-                    smol::spawn(async move { came.send(Came::Worked(unblock(|| work.run_one()).await)).await })
-                        .detach();
-                }
-                // Abort: what is given up is cut off when its job's next request leaves, or with the job.
-                _ => {}
+        loop {
+            while driver.has_room()
+                && let Some((key, payload)) = jobs.pop_front()
+            {
+                let (reply, following) = oneshot::channel();
+                driver.submit(Submit::new(key, payload, reply), now());
+                submitted.push(following);
+            }
+            if jobs.is_empty() {
+                driver.abandon();
+            }
+            while let Some(task) = driver.pop_task(now()) {
+                perform(&mut driver, task, &came);
+            }
+            // What was done may have made room, and nothing else would wake us for it.
+            if jobs.is_empty() || !driver.has_room() {
+                break;
             }
         }
         if driver.is_over() {
@@ -87,6 +84,18 @@ pub(crate) async fn carry<P: Provider>(
         ended.push(following.await??.finished.await?);
     }
     Ok(ended)
+}
+
+fn perform(driver: &mut Driver<Request>, task: Task<Request>, came: &Sender<Came>) {
+    let came = came.clone();
+    match task {
+        Task::Send(sending) => send(driver, *sending, came),
+        Task::Work(work) => {
+            smol::spawn(async move { came.send(Came::Worked(unblock(|| work.run_one()).await)).await }).detach();
+        }
+        // Abort: what is given up is cut off when its job's next request leaves, or with the job. Nothing is renewed, and there are no shards.
+        _ => {}
+    }
 }
 
 /// A request's task, and what whoever carries a request of its job holds.

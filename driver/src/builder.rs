@@ -38,7 +38,8 @@ pub trait Start<P, T>: Sized {
     fn start(builder: Builder<P, T, Self>) -> Self::Started;
 }
 
-/// An adapter's client, whose credentials can be renewed by an `F`: a function of the kind that its callers write. `M` is for the compiler.
+/// An adapter's client, whose credentials can be renewed by an `F`: a function of the kind that its callers write. `M` is for the compiler: the
+/// types that `F` alone does not name, such as its error, and its future if it gives one.
 pub trait RenewsBy<F, M> {
     /// The hook that it is.
     fn hook(renew: F) -> Renew;
@@ -215,7 +216,9 @@ impl<P: Provider, T, C> Builder<P, T, C> {
         self
     }
 
-    /// What all jitter is drawn from. Default: drawn at random; fix it to repeat a run.
+    /// What all jitter and all [correlation ids](crate::CorrelationId) are drawn from. Default: drawn at random by each process; fix it to repeat a run. A restart
+    /// does not need the one before it: waits that were drawn are in the records, and nothing that keeps a job from running twice depends on it. Do not fix it in
+    /// production: breakers of processes that share it ask again at the same moment, and who knows it can choose keys that are slow to find.
     pub fn seed(mut self, seed: Seed) -> Self {
         self.settings.seed = Some(seed);
         self

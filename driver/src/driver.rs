@@ -400,6 +400,32 @@ impl<H> Driver<H> {
     }
 
     /// Whether another job may be [submitted](Driver::submit). If not, it waits with its caller; not for a shutdown, which makes no room.
+    ///
+    /// Ask again after each drain of [`pop_task`](Driver::pop_task), before you sleep: the drain that ends a job makes room, and no deadline or event tells of it. Who
+    /// asks only before the drain sleeps while jobs wait.
+    ///
+    /// ```
+    /// use std::collections::VecDeque;
+    ///
+    /// use steadfast_core::Timestamp;
+    /// use steadfast_driver::{Driver, Submit, Task};
+    ///
+    /// fn turn<H>(driver: &mut Driver<H>, waiting: &mut VecDeque<Submit>, now: Timestamp, mut perform: impl FnMut(&mut Driver<H>, Task<H>)) {
+    ///     loop {
+    ///         while driver.has_room()
+    ///             && let Some(submit) = waiting.pop_front()
+    ///         {
+    ///             driver.submit(submit, now);
+    ///         }
+    ///         while let Some(task) = driver.pop_task(now) {
+    ///             perform(driver, task);
+    ///         }
+    ///         if waiting.is_empty() || !driver.has_room() {
+    ///             return; // and now it may sleep
+    ///         }
+    ///     }
+    /// }
+    /// ```
     #[must_use]
     pub fn has_room(&self) -> bool {
         let jobs = (self.engine.live() as usize).saturating_add(self.journal.asking());

@@ -16,6 +16,7 @@ use std::thread;
 use std::time::Duration;
 
 use steadfast_core::backoff::{BackoffPolicy, Growth, Jitter};
+use steadfast_core::engine::Limits;
 use steadfast_core::gate::GatePolicy;
 use steadfast_core::poll::PollPolicy;
 use steadfast_core::retry::RetryPolicy;
@@ -129,4 +130,23 @@ fn smol_carries_many_jobs_at_once() {
     let ended = smol::block_on(on_smol::carry(described(address).store(MemoryStore::default()), jobs)).unwrap();
     assert!(ended.iter().all(|ended| (ended.outcome.name(), ended.creates) == ("completed", 2)), "{ended:?}");
     assert_eq!((ended.len(), asked.lock().unwrap().len()), (20, 80));
+}
+
+/// The drain that ends one job makes the room that the next one waits for, and nothing else would wake the loop.
+#[test]
+fn smol_takes_in_what_waited_for_room() {
+    for journal in [false, true] {
+        let patience = async {
+            smol::Timer::after(Duration::from_secs(60)).await;
+            Err("it hangs".into())
+        };
+        let (address, _) = provider(lossy);
+        let described = described(address).limits(Limits { live: 1, ..Limits::default() });
+        let described = if journal { described.store(MemoryStore::default()) } else { described };
+        let jobs = (0..3).map(|number| (key(number), r#"{"consent":"Y"}"#.into())).collect();
+        let carried = smol::future::or(on_smol::carry(described, jobs), patience);
+        let ended = smol::block_on(carried).unwrap();
+        assert!(ended.iter().all(|ended| ended.outcome.name() == "completed"), "{ended:?}");
+        assert_eq!(ended.len(), 3);
+    }
 }

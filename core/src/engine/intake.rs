@@ -30,7 +30,8 @@ pub struct Limits {
     /// The most finished operations whose keys are remembered; the oldest are forgotten first. Default 100,000 (some 22 MB). 0 counts as 1: what a
     /// driver has just restored is there until the next one ends.
     pub remember: u32,
-    /// How long a finished operation's key is remembered. Default 24 h, the key window of Stripe and Persona.
+    /// How long a finished operation's key is remembered. Default 24 h, the key window of Stripe and Persona. That of an
+    /// [*unresolved*](crate::operation::Unresolved) one too, though it may have run: only a journal keeps it for longer. See [`Engine::submit`].
     #[cfg_attr(feature = "serde", serde(with = "crate::policy::humane"))]
     pub remember_for: Duration,
     /// The most notices kept for [`Engine::pop_notice`]; further ones are dropped and counted. Default 4,096.
@@ -96,6 +97,14 @@ pub enum RestoreError {
 impl Engine {
     /// Takes in a job, or joins the one that has this key.
     ///
+    /// A key that was forgotten is a new one here, whatever became of its job: also after an *unresolved* one, which may have run. A journal knows for longer. So
+    /// whoever has one asks it first (`Store::find`, in `steadfast-store`) about a key that [`find`](Engine::find) does not know. If there is an entry:
+    ///
+    /// 1. its job was *rejected*, or its outcome was delivered longer than [`Limits::remember_for`] ago and is not *unresolved*: the key is free, submit it;
+    /// 2. its fingerprint is another: refuse the submit;
+    /// 3. its outcome was delivered: that is the answer;
+    /// 4. else [restore](Engine::restore) its record, and submit nothing.
+    ///
     /// # Errors
     /// The key belongs to another payload, or the engine is full. Nothing changed.
     pub fn submit(&mut self, key: Key, fingerprint: Fingerprint, now: Timestamp) -> Result<Submitted, SubmitError> {
@@ -142,8 +151,11 @@ impl Engine {
 
     /// Takes up the operation that a record tells of, after a restart.
     ///
-    /// The engine must have the seed of the one that was lost. Records of operations that go beyond [`Limits::live`] are taken up all the
-    /// same: what was promised is kept.
+    /// Records of operations that go beyond [`Limits::live`] are taken up all the same: what was promised is kept.
+    ///
+    /// The engine need not have the seed of the one that was lost. Only what is drawn from now on depends on it: the jitter of waits, within the policies' bounds, and
+    /// [correlation ids](Operation::correlation_id). A wait that was drawn is in the record, and no promise rests on chance. With the same seed a history can be
+    /// replayed: the same records, events and times give the same decisions.
     ///
     /// # Errors
     /// The engine already has an operation with this key.

@@ -14,7 +14,8 @@ use crate::retry::Failure;
 pub enum Event {
     /// The record of this number, and all before it, is durable.
     Persisted(RecordId),
-    /// The record of this number could not be made durable.
+    /// The record of this number could not be made durable: it is certainly not there, now or after a restart. If nobody knows, feed nothing, and append the same
+    /// again: see [`engine::Event::PersistFailed`](crate::engine::Event::PersistFailed).
     PersistFailed(RecordId),
     /// The request of this attempt was answered, or failed.
     Answered(AttemptId, Result<Reading, Failure>),

@@ -128,6 +128,9 @@ impl Rejected {
 }
 
 /// Why the end is not known. The key must not be replaced by a new one: the job may have run.
+///
+/// An engine forgets such a key as it does any other, after [`Limits::remember_for`](crate::engine::Limits::remember_for), and then takes it for new. A journal keeps it until a
+/// person knows; whoever drives an engine with one asks it before each [submit](crate::Engine::submit).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]

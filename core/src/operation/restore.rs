@@ -52,7 +52,8 @@ impl Operation {
 
     /// The operation that a record tells of, after a restart.
     ///
-    /// `seed` must be the one that the lost operation had.
+    /// `seed` need not be the one that the lost operation had. Only what is drawn from now on depends on it: jitter and correlation ids. With the same one a
+    /// history can be replayed.
     #[must_use]
     pub fn restore(record: Record, seed: Seed, turn: &mut Turn<'_>) -> Self {
         let now = turn.now;

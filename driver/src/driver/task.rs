@@ -55,7 +55,9 @@ pub enum Task<H> {
     /// Send a request, [read](crate::Reader::read) what comes of it where it blocks nobody, and feed that to [`Driver::answered`](crate::Driver::answered). Tell
     /// [`Driver::sent`](crate::Driver::sent) what to hold for it.
     Send(Box<Sending<H>>),
-    /// Nobody waits for this request any more: if it can be, it is to be cut off. It stays the [`previous`](Sending::previous) of the job's next one.
+    /// Nobody waits for this request any more: if it can be, it is to be cut off. It stays the [`previous`](Sending::previous) of the job's next one. If it was cut
+    /// off, there is nothing to feed: it was given up before this. If it was not, feed what comes of it all the same. What you hold for it is lent by
+    /// [`Driver::request`](crate::Driver::request); if cutting it off takes that by value, hold it in a `Cell<Option<…>>` and take it out.
     Abort(OperationId),
     /// Let the store work where it may block, and feed what came of it to [`Driver::worked`](crate::Driver::worked). There is one at a time.
     Work(Box<Work>),

@@ -37,7 +37,8 @@ impl Depth {
 }
 
 /// Runs [`check`](super::check), then damages the files of a store, and holds it to *the right state or an error*. `open` opens the journal at
-/// a path, making it if there is none; whatever else it puts into that directory is damaged as well.
+/// a path, making it if there is none; whatever else it puts into that directory is damaged as well. While one is open, `open` must refuse a second one on the same path, and
+/// leave the first undisturbed; once that is dropped, it must open again.
 ///
 /// # Panics
 /// The store showed another state, panicked, refused what it must take, or took what it must refuse.

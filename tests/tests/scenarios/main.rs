@@ -15,8 +15,11 @@
 //!
 //! # For a runtime of your own
 //!
-//! Implement [`Runtime`], [`Client`] and [`Job`] (`runtimes.rs` has them for tokio and threads, some forty lines each), and hold it in [`hold`].
-//! Calls may block. [`Setup::describe`](runtimes::Setup::describe) makes a builder with all that a scenario asks for; what is left is to start the
+//! This is a test and no crate: copy the folder into your `tests/`. It takes `bytes`, `flate2`, `http`, `socket2`, and of this project `steadfast-core`,
+//! `-driver`, `-providers`, `-store` and `-testkit`; tokio and the adapters are only its runtimes'.
+//!
+//! Implement [`Runtime`], [`Client`] and [`Job`] in place of those in `runtimes.rs` (for tokio and threads, some forty lines each), and hold yours in
+//! [`hold`]. Calls may block. [`Setup::describe`](runtimes::Setup::describe) makes a builder with all that a scenario asks for; what is left is to start the
 //! client over your transport. What your transport must keep for it:
 //!
 //! - one request for one call: no retry, no redirect, and the connection's failures told apart (`not_sent` before there was a connection, else
