@@ -149,8 +149,9 @@ impl Client {
 
     /// Takes in no more jobs, waits up to `grace` for those under way, then stops. Reports what is unfinished.
     ///
-    /// Waiting [`submit`](Client::submit)s get [`SubmitError::Stopped`]. Unfinished jobs are not cancelled: with a store, a later client
-    /// on the same store takes them up; without one, their report is all that is known of them. When this has returned, the store is closed; a request that is
+    /// Waiting [`submit`](Client::submit)s, and later ones, get [`SubmitError::Stopped`] at once. Unfinished jobs are not cancelled: with a store, a later client
+    /// on the same store takes them up; without one, their report is all that is known of them. Clones that shut it down while it stops get the same
+    /// report; after that there is nothing left to report from, and the list is empty. When this has returned, the store is closed; a request that is
     /// still in the air ends by its own time-out. In a function that the client calls and waits for (an observer, a seal)
     /// it returns at once, and reports nothing: the client stops after it.
     pub fn shutdown(self, grace: Duration) -> Vec<Unfinished> {

@@ -144,10 +144,20 @@ impl Turns {
             let Some(wait) = wait.flatten() else { break };
             thread::park_timeout(wait);
         }
-        let over = self.lock().this.take();
+        self.end();
+    }
+
+    /// It is over: nothing is brought any more.
+    fn end(&self) {
+        // From here on nothing is brought: what is unread is all that there is.
         let unread = lock(&self.inbox).take();
+        self.take(|this| {
+            unread.into_iter().flatten().for_each(|input| this.take_in(input));
+            this.perform_tasks();
+        });
+        let over = self.lock().this.take();
         // Whoever waits for something is told so by this. What goes with it may be the program's, and may ask whose turn it is.
-        drop((unread, over));
+        drop(over);
     }
 
     /// Leaves it to the next turn, which is soon.
@@ -319,7 +329,8 @@ impl Loop {
                     self.perform(task);
                 }
             }
-            // Who waits for it is told so by its reply, which is dropped.
+            // What is unfinished can still be asked. Who waits for anything else is told so by its reply, which is dropped.
+            Input::Command(command) if self.driver.is_closed() => self.driver.command(command, now),
             _ if self.driver.is_closed() => {}
             Input::Submit(submit) => self.waiting.push_back(submit),
             Input::Command(mut command) => {

@@ -95,6 +95,32 @@ fn what_is_done_in_a_turn_makes_room_in_the_same_turn() {
     assert!(second.try_recv().expect("it was told").is_ok());
 }
 
+/// One in the turn of the first, one in a turn after that, one that is still unread when it is over.
+#[test]
+fn all_who_shut_it_down_at_once_are_told_what_is_unfinished() {
+    let builder = Builder::<_, _, Bare>::new(Nobody, Nobody);
+    let Bare(turns) = builder.start().expect("it starts");
+    turns.bring(Input::Command(Command::Hold(Duration::from_secs(3_600)))).expect("it runs");
+    let (_, _waits) = submit(&turns, "order-1");
+    turns.take(Loop::turn);
+    let shut_down = || {
+        let (reply, unfinished) = oneshot::channel();
+        let shutdown = Command::Shutdown { grace: Duration::ZERO, reply };
+        turns.bring(Input::Command(shutdown)).expect("nobody has noticed yet that it is over");
+        unfinished
+    };
+    let mut told = vec![shut_down(), shut_down()];
+    turns.take(Loop::turn);
+    assert_eq!(turns.take(|this| this.driver.is_closed()), Some(true));
+    told.push(shut_down());
+    turns.take(Loop::turn);
+    told.push(shut_down());
+    turns.end();
+    for told in told {
+        assert_eq!(told.recv().map(|unfinished| unfinished.len()), Ok(1));
+    }
+}
+
 /// Tells how long it is given for each request, and takes as long as the test likes.
 struct Slow {
     given: Mutex<Sender<Duration>>,
