@@ -408,7 +408,8 @@ impl Engine {
     /// Has the operations that are due next brought from memory, many at a time: with a hundred thousand in flight each step would wait for its own otherwise, which
     /// takes as long as the step. Tells after how many steps to do so again.
     fn fetch_due(&self, now: Timestamp) -> usize {
-        const MOST: usize = 32;
+        // The first four levels of the heap that they stand in: the next few dozen lie there, as a rule.
+        const MOST: usize = 1 + 4 + 16 + 64;
         let due = self.timers.some_due(now, MOST).filter_map(|slot| self.slots.get(slot as usize)?.operation.as_ref());
         // Not all that are in front come first, so it is done again before all of these have come.
         due.map(Operation::touch).count() / 2
