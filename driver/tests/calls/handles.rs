@@ -155,6 +155,24 @@ fn a_breaker_that_refuses_burns_no_place_that_was_waited_for() {
 }
 
 #[test]
+fn what_a_poll_has_waited_is_not_owed_once_more() {
+    let timer = VirtualTimer::new();
+    let breaker = breaker(&timer);
+    let asking = PollPolicy::new(fixed(60 * SECOND), 9, 300 * SECOND, policy(1, SECOND, SECOND)).unwrap();
+    let call = || Call::poll_until(&asking, timer.clone()).breaker(&breaker).when_open(WhenOpen::Refuse);
+    let error = call().call_with(|attempt| {
+        if attempt.number == 1 {
+            breaker.force_open(90 * SECOND);
+        }
+        Polled::<(), &str>::Pending
+    });
+    let error = error.unwrap_err();
+    assert_eq!(error.why, StopReason::BreakerOpen { retry_in: 30 * SECOND });
+    let state = error.resume().unwrap();
+    assert_eq!((state.polls, state.wait, timer.elapsed()), (1, Duration::ZERO, 120 * SECOND));
+}
+
+#[test]
 fn what_an_error_says_is_what_the_breaker_learns() {
     let timer = VirtualTimer::new();
     for (class, opens) in
