@@ -84,8 +84,11 @@ impl Limits {
 }
 
 impl<T: Transport> Transport for PacedTransport<T> {
-    async fn send(&self, outgoing: Outgoing) -> Result<Response<Bytes>, SendError> {
+    async fn send(&self, mut outgoing: Outgoing) -> Result<Response<Bytes>, SendError> {
+        let began = Instant::now();
         self.limits.take_turn(outgoing.timeout / 2).await.map_err(SendError::held_back)?;
+        // Nobody waits for longer because it stood in line.
+        outgoing.timeout = outgoing.timeout.saturating_sub(began.elapsed());
         self.inner.send(outgoing).await
     }
 }

@@ -401,7 +401,12 @@ impl Gate {
         if let Some(allowance) = self.allowances.get_mut(kind as usize) {
             allowance.learn(quota, in_flight, now);
         }
-        self.policy.learn(kind, quota);
+        for (limiter, limit) in self.limiters.iter_mut().zip(self.policy.rate_limits_mut()) {
+            let old = limit.rate;
+            if limit.learn(kind, quota) {
+                *limiter = limiter.repaced(&old, &limit.rate, now);
+            }
+        }
     }
 
     /// Lets nothing leave before `until`. An earlier time than an earlier call's shortens the hold; [`Timestamp::EPOCH`] ends it for
@@ -450,9 +455,10 @@ impl Gate {
         for ((at, limiter), limit) in (0..).zip(&mut self.limiters).zip(self.policy.rate_limits()) {
             let same = |old: &RateLimit| old.kinds == limit.kinds && old.rate.per() == limit.rate.per();
             let in_place = || before.get(at).filter(|old| old.kinds == limit.kinds).map(|_| at);
-            if let Some(at) = before.iter().position(same).or_else(in_place) {
-                // A quota that was raised counts at once: nobody waits for longer than a whole burst takes by the new one.
-                *limiter = old.limiters.get(at).copied().unwrap_or_default().restored(&limit.rate, now);
+            let place = before.iter().position(same).or_else(in_place);
+            if let Some((was, old)) = place.and_then(|at| before.get(at).zip(old.limiters.get(at))) {
+                // A quota that was raised counts at once, and what has left counts by one that was lowered.
+                *limiter = old.repaced(&was.rate, &limit.rate, now);
             }
         }
     }

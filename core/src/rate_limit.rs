@@ -300,6 +300,19 @@ impl RateLimiter {
         Self { due: self.due.min(now.as_nanos().saturating_add(policy.depth())) }
     }
 
+    /// Goes by other settings from now on. Places that are taken stay taken, at what they cost now: else each change would be worth another burst. Where
+    /// the span is another, the next place is free no later than it would have been.
+    pub(crate) fn repaced(self, old: &RatePolicy, new: &RatePolicy, now: Timestamp) -> Self {
+        let start = now.as_nanos();
+        let debt = u128::from(self.due.saturating_sub(start));
+        let (cost, paid) = (u128::from(new.every), u128::from(old.every.max(1)));
+        let debt = debt.saturating_mul(cost).saturating_add(paid.saturating_sub(1)).checked_div(paid);
+        let due = start.saturating_add(debt.and_then(|debt| u64::try_from(debt).ok()).unwrap_or(u64::MAX));
+        let next = self.due.saturating_sub(old.depth().saturating_sub(old.every)).max(start);
+        let promised = next.saturating_add(new.depth().saturating_sub(new.every));
+        Self { due: if old.per == new.per { due } else { due.min(promised) } }.restored(new, now)
+    }
+
     /// Gives back the place of a request that was let go `since` and never left. The time that has passed since then is not given back: it
     /// would let a later burst be larger than allowed.
     pub(crate) const fn refund(&mut self, policy: &RatePolicy, since: Duration) {

@@ -17,6 +17,7 @@ use crate::finished::Finished;
 use crate::keep::{self, Durability, Keep, Seal, Taken};
 use crate::observe::{Hooks, Observation};
 use crate::policies::Policies;
+use crate::probes::lasting;
 use crate::trace_context::{TraceContext, TraceSource};
 use crate::webhook::WebhookPolicy;
 
@@ -106,7 +107,8 @@ impl<P: Provider, T, C> Builder<P, T, C> {
         self
     }
 
-    /// What holds requests back: breaker, retry budget, bulkhead, rate limits. Default: the provider's own [`gate`](Provider::gate).
+    /// What holds requests back: breaker, retry budget, bulkhead, rate limits. Default: the provider's own [`gate`](Provider::gate). A breaker waits for each
+    /// probe for as long as requests have by the [`policy`](Builder::policy) at least, whatever its [lease](steadfast_core::breaker::Probes::lease) says.
     pub fn gate(mut self, gate: GatePolicy) -> Self {
         self.settings.gate = gate;
         self
@@ -377,6 +379,7 @@ impl Settings {
     /// See [`StartError`].
     pub fn load(mut self, provider: &str) -> Result<Loaded, StartError> {
         self.check_shards()?;
+        lasting(&mut self.gate, &self.policy);
         let store = self.store.take();
         let mut store = match (store, self.durability) {
             (None, Some(Durability::Durable)) => return Err(StartError::NoStore),

@@ -60,6 +60,7 @@ use crate::finished::{FinalAnswer, SubmitError, Unfinished};
 use crate::journal::{Batch, Done, Fate, Journal, Started, Worked};
 use crate::meter::Meter;
 use crate::observe::{Begun, Hooks, Observation};
+use crate::probes::lasting;
 use crate::revision::Subscribers;
 use crate::span::JobTrace;
 use crate::webhook::Posted;
@@ -191,8 +192,9 @@ impl<H> Driver<H> {
             Command::Cancel(id) => self.engine.handle(Event::Cancel(id), self.now),
             Command::Resume { key, reply } => self.resume(key, Reply::Resume(reply)),
             Command::Hold(span) => self.hold(span),
-            Command::Gate(policy) => {
+            Command::Gate(mut policy) => {
                 let now = self.now;
+                lasting(&mut policy, self.engine.policy());
                 self.engine.with_gate(now, |gate| gate.set_policy(*policy, now));
             }
             Command::Shutdown { grace, reply } => {

@@ -108,6 +108,7 @@ pub mod metrics;
 mod observe;
 mod outgoing;
 pub mod policies;
+mod probes;
 mod revision;
 mod shards;
 mod span;

@@ -222,7 +222,7 @@ pub struct Verified {
     pub secret: usize,
     /// How much of the body was signed, and so may be believed.
     pub covers: Covered,
-    /// Of the text that was signed, if there is no id.
+    /// Of the text that was signed, if the scheme has no id.
     tag: Option<Tag>,
 }
 
@@ -233,7 +233,8 @@ impl Verified {
     /// Another secret, or one byte changed in a repeat (a fresh time, a counter), gives another one.
     #[must_use]
     pub fn fingerprint(&self) -> Option<Fingerprint> {
-        self.tag.as_ref().map(fingerprint)
+        // A body may say an id that its scheme has not.
+        self.tag.as_ref().filter(|_| self.id.is_none()).map(fingerprint)
     }
 }
 

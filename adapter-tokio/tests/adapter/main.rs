@@ -8,6 +8,7 @@ mod client;
 mod handles;
 mod journal;
 mod logs;
+mod paced;
 mod renewal;
 mod resume;
 mod shards;

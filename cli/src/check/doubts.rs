@@ -130,7 +130,7 @@ fn of_gate(policy: &OperationPolicy, gate: &GatePolicy, doubts: &mut Vec<String>
         && breaker.probes().lease < longest_call
     {
         doubts.push(format!(
-            "gate.breaker.probes.lease is {}, and a request may take {}: a probe is given up before its answer",
+            "gate.breaker.probes.lease is {}, and a request may take {}: a client waits for each probe for as long as that",
             Span(breaker.probes().lease),
             Span(longest_call),
         ));

@@ -73,8 +73,8 @@ pub struct Probes {
     pub successes: u16,
     /// So many bad probes open it again. Default 2, for the same reason.
     pub failures: u16,
-    /// A probe that has not come back for so long is given up and its place given to another. Default 30 s; it should be longer than a
-    /// call may take.
+    /// A probe that has not come back for so long is given up and its place given to another. Default 30 s; it must be longer than a
+    /// call may take: what comes of a probe whose place has another does not count, so where calls go well and take longer, it never closes.
     #[cfg_attr(feature = "serde", serde(with = "crate::policy::humane"))]
     pub lease: Duration,
 }

@@ -83,6 +83,19 @@ pub struct RateLimit {
     pub rate: RatePolicy,
 }
 
+impl RateLimit {
+    /// One of such requests, for a window of the same length, takes the provider's number for its own. Whether it is another number.
+    pub(super) fn learn(&mut self, kind: Kind, quota: Quota) -> bool {
+        let (Some(count), Some(window)) = (quota.limit.and_then(NonZeroU32::new), quota.window) else { return false };
+        let is_this = self.kinds.contains(kind) && self.rate.per() == window;
+        let changes = is_this && self.rate.count() != count.get();
+        if changes {
+            self.rate = self.rate.with_count(count);
+        }
+        changes
+    }
+}
+
 #[cfg(feature = "serde")]
 impl RateLimit {
     const fn all() -> Kinds {
@@ -230,14 +243,8 @@ impl GatePolicy {
         self.longest_pause
     }
 
-    /// A limit for a window of the same length takes the provider's number for its own.
-    pub(super) fn learn(&mut self, kind: Kind, quota: Quota) {
-        let (Some(count), Some(window)) = (quota.limit.and_then(NonZeroU32::new), quota.window) else { return };
-        for limit in &mut self.rate_limits {
-            if limit.kinds.contains(kind) && limit.rate.per() == window {
-                limit.rate = limit.rate.with_count(count);
-            }
-        }
+    pub(super) fn rate_limits_mut(&mut self) -> &mut [RateLimit] {
+        &mut self.rate_limits
     }
 }
 

@@ -3,7 +3,7 @@
 use steadfast_core::breaker::BreakerState;
 use steadfast_core::bulkhead::BulkheadPolicy;
 use steadfast_core::gate::{Admission, Blocked, Gate, GatePolicy, Kinds, RateLimit, Request, Settled};
-use steadfast_core::rate_limit::Quota;
+use steadfast_core::rate_limit::{Quota, RatePolicy};
 use steadfast_core::{Kind, Seed};
 
 use crate::run::{SECOND, START, at, breaker, limit};
@@ -33,6 +33,49 @@ fn limits_remember_whatever_order_they_stand_in_and_each_its_own() {
     assert_eq!(until(&gate, Kind::Create, START), Some(at(10_000)));
     let gate = changed(&[ten], &[limit(1, 20 * SECOND, Kinds::of(&[Kind::Poll]))]);
     assert_eq!(until(&gate, Kind::Poll, START), None);
+}
+
+fn minute(count: u32) -> RateLimit {
+    let rate = RatePolicy::new(count, 60 * SECOND).unwrap().with_burst(10).unwrap();
+    RateLimit { kinds: Kinds::ALL, rate }
+}
+
+/// The two ways in which the number of a limit changes.
+const CHANGES: [fn(&mut Gate, u32); 2] = [
+    |gate, count| {
+        let quota = Quota { limit: Some(count), window: Some(60 * SECOND), ..Quota::default() };
+        gate.learn(Kind::Create, quota, START);
+    },
+    |gate, count| gate.set_policy(GatePolicy::none().with_rate_limit(minute(count)), START),
+];
+
+fn go(gate: &mut Gate) -> usize {
+    (0..100).map_while(|_| gate.admit(Request::first(Kind::Create), START).permit()).count()
+}
+
+/// Places that were taken are taken, whatever each of them costs: else every change would be worth another burst.
+#[test]
+fn i10_a_limit_whose_number_changes_lets_no_second_burst_go() {
+    for change in CHANGES {
+        let mut gate = Gate::new(GatePolicy::none().with_rate_limit(minute(600)), Seed::new(1));
+        assert_eq!(go(&mut gate), 10, "the burst");
+        for count in [60, 600, 60, 7, 600] {
+            change(&mut gate, count);
+            assert_eq!(go(&mut gate), 0, "at {count} a minute");
+        }
+    }
+}
+
+/// A number that was wrong for a moment, or a plan that was a small one, holds nobody longer than the present pace does.
+#[test]
+fn a_number_that_is_raised_counts_at_once_whoever_says_it() {
+    for change in CHANGES {
+        let mut gate = Gate::new(GatePolicy::none().with_rate_limit(minute(1)), Seed::new(1));
+        assert_eq!(go(&mut gate), 10, "the burst");
+        change(&mut gate, 600);
+        let Some(Admission::Wait(no)) = gate.check(Request::first(Kind::Create), START) else { panic!("it is spent") };
+        assert_eq!(no.until, at(100), "one place of the new pace");
+    }
 }
 
 /// In metrics and logs names stand for years.

@@ -109,6 +109,8 @@ pub(super) trait Course {
     /// What the next attempt asks the retry budget for.
     fn purpose(&self) -> Purpose;
     fn begun(&mut self);
+    /// A wait is over, whatever comes of the next attempt.
+    fn waited(&mut self) {}
     fn pending(&mut self, hint: Option<Duration>, elapsed: Duration, seed: Seed) -> Result<Duration, StopReason>;
     fn failed(
         &mut self,
@@ -263,6 +265,10 @@ impl<P: Borrow<PollPolicy>> Course for Polls<P> {
     }
 
     fn begun(&mut self) {
+        self.owed = Duration::ZERO;
+    }
+
+    fn waited(&mut self) {
         self.owed = Duration::ZERO;
     }
 

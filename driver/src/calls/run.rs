@@ -121,6 +121,7 @@ impl<'h, M: Course, C, N, E> Run<'h, M, C, N, E> {
         if self.waited {
             // What is left counts after a wait, however late it ended.
             self.waited = false;
+            self.course.waited();
             if clock.read(timer) >= self.course.deadline() {
                 return Leaving::Stop(StopReason::Deadline);
             }

@@ -213,8 +213,8 @@ impl fmt::Debug for RateLimiter {
     }
 }
 
-/// A place in a limiter's line. Dropped before it is [taken](Place::take) it is given back, as far as nobody has been promised a later one and its time
-/// has not passed. See [`RateLimiter::reserve`].
+/// A place in a limiter's line. Dropped before it is [taken](Place::take) it is given back, as far as nobody has been promised a later one; of one whose
+/// time has passed, what is left. See [`RateLimiter::reserve`].
 #[must_use = "dropped at once, the place is given back"]
 pub struct Place<'a> {
     limiter: &'a RateLimiter,
@@ -239,7 +239,7 @@ impl Drop for Place<'_> {
         if let Some(reservation) = self.reservation.take() {
             let (policy, now) = (&self.limiter.0.policy, self.limiter.0.clock.now());
             let _ = self.limiter.change(|limiter| {
-                limiter.cancel(policy, reservation, now);
+                limiter.cancel_late(policy, reservation, now);
                 Ok::<_, ()>(())
             });
         }

@@ -123,6 +123,55 @@ fn while_a_probe_is_out_the_breaker_is_asked_again_each_second() {
     assert!(done.is_ok() && timer.elapsed() == 13 * SECOND, "{done:?} at {:?}", timer.elapsed());
 }
 
+/// A place whose time has come while the breaker is open: nothing leaves by it, so another may.
+#[test]
+fn a_breaker_that_refuses_burns_no_place_that_was_waited_for() {
+    /// Wakes a little late, as every timer does, and the breaker opens meanwhile.
+    struct Late<'b>(VirtualTimer, &'b Breaker, Cell<bool>);
+    impl Timer for Late<'_> {
+        type Moment = Duration;
+        fn now(&self) -> Duration {
+            self.0.now()
+        }
+        fn since(&self, moment: Duration) -> Duration {
+            self.0.since(moment)
+        }
+    }
+    impl steadfast_driver::BlockingTimer for Late<'_> {
+        fn sleep(&self, span: Duration) {
+            self.0.advance(span + Duration::from_millis(1));
+            if !self.2.replace(true) {
+                self.1.force_open(10 * SECOND);
+            }
+        }
+    }
+    let timer = VirtualTimer::new();
+    let (breaker, limiter) = (breaker(&timer), limiter(&timer, 1, 60 * SECOND));
+    limiter.try_acquire().unwrap();
+    let late = Late(timer.clone(), &breaker, Cell::new(false));
+    let done = Call::retry(policy(1, 100 * SECOND, SECOND), late).breaker(&breaker).limiter(&limiter).call(ok);
+    assert!(done.is_ok(), "{done:?}");
+    assert!(timer.elapsed() < 71 * SECOND, "{:?}: the limit's minute was over", timer.elapsed());
+}
+
+#[test]
+fn what_a_poll_has_waited_is_not_owed_once_more() {
+    let timer = VirtualTimer::new();
+    let breaker = breaker(&timer);
+    let asking = PollPolicy::new(fixed(60 * SECOND), 9, 300 * SECOND, policy(1, SECOND, SECOND)).unwrap();
+    let call = || Call::poll_until(&asking, timer.clone()).breaker(&breaker).when_open(WhenOpen::Refuse);
+    let error = call().call_with(|attempt| {
+        if attempt.number == 1 {
+            breaker.force_open(90 * SECOND);
+        }
+        Polled::<(), &str>::Pending
+    });
+    let error = error.unwrap_err();
+    assert_eq!(error.why, StopReason::BreakerOpen { retry_in: 30 * SECOND });
+    let state = error.resume().unwrap();
+    assert_eq!((state.polls, state.wait, timer.elapsed()), (1, Duration::ZERO, 120 * SECOND));
+}
+
 #[test]
 fn what_an_error_says_is_what_the_breaker_learns() {
     let timer = VirtualTimer::new();

@@ -71,6 +71,21 @@ fn a_delivery_names_its_job_and_is_a_hint() {
     }
 }
 
+/// A sender that counts its attempts writes another body each time: what it sends again is known by the event's id then, and not by the body.
+#[test]
+fn where_the_file_says_where_the_events_id_is_a_repeat_is_known_by_it() {
+    let acme = connect(&profile(HINT));
+    let told = |body| {
+        let (headers, body) = hmac("canary-ACME_HOOK", body);
+        acme.webhook(&headers, &body, WALL).unwrap().verified
+    };
+    let (first, again) =
+        (told(r#"{"event":"e-1","id":"s-1","attempt":1}"#), told(r#"{"event":"e-1","id":"s-1","attempt":2}"#));
+    assert_eq!((first.id.as_deref(), again.id.as_deref()), (Some("e-1"), Some("e-1")));
+    assert_eq!((first.fingerprint(), again.fingerprint()), (None, None), "there is an id");
+    assert!(told(r#"{"id":"s-1"}"#).fingerprint().is_some(), "there is none");
+}
+
 #[test]
 fn nothing_unsigned_is_believed() {
     let acme = connect(&profile(HINT));
