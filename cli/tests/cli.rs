@@ -207,6 +207,23 @@ async fn run_tells_by_its_exit_code_how_the_job_ended() {
     assert!(json(&unresolved)["reason"].as_str().unwrap().contains("do not resubmit"));
 }
 
+/// What is logged is for people, and a job goes on without them.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_log_that_cannot_be_written_ends_no_job() {
+    let server = quick().start().unwrap();
+    let (url, home) = (server.base_url(), tempfile::tempdir().unwrap());
+    let payload = home.path().join("payload");
+    std::fs::write(&payload, PAYLOAD).unwrap();
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_steadfast"));
+    command.args(["run", "--base-url", &url, "--key", "order-42", "--payload"]).arg(payload).stderr(full);
+    command.env("DEEPVUE_ACCESS_TOKEN", "token").env("DEEPVUE_CLIENT_SECRET", "secret").env("RUST_LOG", "debug");
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert_eq!(json(&output)["data"]["status"], "id_found");
+}
+
 /// What a refusal answers, and what is said of it.
 #[tokio::test]
 async fn run_tells_the_cause_of_a_refusal() {
