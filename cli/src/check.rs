@@ -173,11 +173,24 @@ pub(crate) fn document(file: &Path, what: &str) -> Result<Document, Box<dyn Erro
             if what == "profile" { "; `steadfast profile list` names those that come with this program" } else { "" };
         format!("the {what} {} cannot be read: {error}{known}", file.display())
     };
-    let mut text = String::new();
+    let wrong = |line: usize, problem: &str| format!("{}, line {line}: {problem}", file.display());
+    let mut bytes = Vec::new();
     // One byte more than is read, so that it is known to be too long.
     let most = Document::MAX_LEN as u64 + 1;
-    File::open(file).and_then(|file| file.take(most).read_to_string(&mut text)).map_err(|error| unreadable(&error))?;
-    let guess = if text.trim_start().starts_with('{') { Format::Json } else { Format::Toml };
+    File::open(file).and_then(|file| file.take(most).read_to_end(&mut bytes)).map_err(|error| unreadable(&error))?;
+    // Before it is a text: the end that was read may be the middle of a character.
+    if bytes.len() > Document::MAX_LEN {
+        return Err(
+            wrong(1, &format!("the file has more than {} bytes, and no more are read", Document::MAX_LEN)).into()
+        );
+    }
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let read = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = 1 + read.iter().filter(|byte| **byte == b'\n').count();
+        wrong(line, "this is no UTF-8 text: save it as UTF-8")
+    })?;
+    let begin = text.trim_start_matches('\u{feff}').trim_start();
+    let guess = if begin.starts_with('{') { Format::Json } else { Format::Toml };
     let format = Format::of(file).unwrap_or(guess);
     Ok(Document::parse(&text, format).map_err(|error| format!("{}, {error}", file.display()))?)
 }

@@ -432,10 +432,18 @@ fn check_tells_profiles_from_policies_and_what_is_wrong_or_doubtful() {
         ),
         ("d.yml", "name: acme/scan\n", "d.yml, line 1, base_url: is missing"),
         ("e.conf", "{\"gate\": 1}", "e.conf, line 1, gate: is a whole number where a table is expected"),
+        ("f.conf", "\u{feff}{\"gate\": 1}", "f.conf, line 1, gate: is a whole number where a table is expected"),
+        ("h.toml", &format!("# {}", "é".repeat(200_000)), "h.toml, line 1: the file has more than 262144 bytes"),
+        ("i.toml", &format!("#{}", "é".repeat(200_000)), "i.toml, line 1: the file has more than 262144 bytes"),
     ] {
         let (code, said) = check(name, text);
         assert!(code == Some(64) && said.contains(expected) && !said.contains("canary"), "{said}");
     }
+
+    std::fs::write(directory.path().join("j.toml"), [b"[policy.create]\n# ", &b"\xe9"[..]].concat()).unwrap();
+    let latin = steadfast(&["check", directory.path().join("j.toml").to_str().unwrap()]);
+    let said = String::from_utf8(latin.stderr).unwrap();
+    assert!(latin.status.code() == Some(64) && said.contains("j.toml, line 2: this is no UTF-8"), "{said}");
 
     // What is legal and doubtful.
     let (code, said) = check(
