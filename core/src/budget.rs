@@ -305,6 +305,10 @@ impl BudgetPolicy {
             let expected = alloc::format!("at most the capacity, {}", self.capacity);
             return Err(PolicyError::new("budget.initial", self.initial, expected));
         }
+        if self.keep >= self.capacity {
+            let expected = alloc::format!("less than the capacity, {}, or no retry ever goes", self.capacity);
+            return Err(PolicyError::new("budget.keep", self.keep, expected));
+        }
         let Costs { transient, throttled, timed_out } = self.costs;
         let cheapest = u32::from(transient.min(throttled).min(timed_out).get());
         if self.keep.saturating_add(cheapest) > self.capacity {
