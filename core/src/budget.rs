@@ -89,11 +89,20 @@ impl From<Tokens> for f64 {
 #[expect(clippy::exhaustive_structs, reason = "plain settings")]
 pub struct Costs {
     /// After a transient failure.
+    #[cfg_attr(feature = "serde", serde(default = "one"))]
     pub transient: NonZeroU8,
     /// After the upstream asked for a slower pace.
+    #[cfg_attr(feature = "serde", serde(default = "one"))]
     pub throttled: NonZeroU8,
     /// After a time-out.
+    #[cfg_attr(feature = "serde", serde(default = "one"))]
     pub timed_out: NonZeroU8,
+}
+
+/// What a file that names some costs leaves out.
+#[cfg(feature = "serde")]
+const fn one() -> NonZeroU8 {
+    NonZeroU8::MIN
 }
 
 impl Costs {

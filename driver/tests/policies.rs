@@ -283,4 +283,7 @@ fn what_is_left_out_of_a_machine_is_its_default() {
     assert_eq!(poll.schedule().growth(), PollPolicy::default().schedule().growth());
     assert_eq!((poll.schedule().cap(), poll.polls()), (Duration::from_secs(60), 10));
     assert_eq!(policies.gate.breaker, Some(Some(BreakerPolicy::default())));
+    let budget = "[gate.budget]\ncapacity = 9\ncosts = { throttled = 5 }";
+    let costs = Policies::from_toml(budget).unwrap().gate.budget.unwrap().unwrap().costs();
+    assert_eq!((costs.transient.get(), costs.throttled.get(), costs.timed_out.get()), (1, 5, 1));
 }
