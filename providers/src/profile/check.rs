@@ -23,6 +23,7 @@ use steadfast_core::retry::{Certainty, Class, Failure};
 use steadfast_core::{Key, Kind, Timestamp};
 
 use super::Profile;
+use super::describe::in_a_line;
 use crate::Answer;
 
 /// An answer that was recorded: from documentation, or from a sandbox. Its `Debug` shows no body.
@@ -115,9 +116,7 @@ fn without_texts(error: &serde_json::Error) -> Box<str> {
     let said = error.to_string();
     let Some((wrong, expected)) = said.rsplit_once(", expected ") else { return said.into() };
     if wrong.starts_with("unknown field") {
-        let name: String =
-            wrong.chars().map(|c| if c.is_control() { c.escape_debug().to_string() } else { c.to_string() }).collect();
-        return format!("{name}, expected {expected}").into();
+        return format!("{}, expected {expected}", in_a_line(wrong)).into();
     }
     let kind = wrong.split([':', '`']).next().unwrap_or_default().trim_end();
     format!("{kind}, expected {expected}").into()
