@@ -451,7 +451,8 @@ fn check_tells_profiles_from_policies_and_what_is_wrong_or_doubtful() {
         "[policy.create]\nattempts = 9\ndeadline = \"20s\"\nattempt_timeout = \"30s\"\n\
          backoff = { growth = { exponential = { first = \"9s\", factor = 2 } }, cap = \"9s\", jitter = \"none\" }\n\
          [policy.poll]\npolls = 20\n\
-         [gate]\nbudget = { capacity = 5, initial = 0 }\nrate_limits = [{ rate = { count = 1, per = \"1m\" } }]\n\
+         [gate]\nbudget = { capacity = 5, initial = 0 }\n\
+         rate_limits = [{ rate = { count = 1, per = \"1m\" } }, { rate = { count = 9, per = \"1s\" }, kinds = [] }]\n\
          [gate.breaker]\nprobes = { lease = \"1s\" }",
     );
     assert_eq!(code, Some(0), "{said}");
@@ -464,6 +465,8 @@ fn check_tells_profiles_from_policies_and_what_is_wrong_or_doubtful() {
         "gate.budget has no token",
         "gate.breaker.probes.lease is 1 s",
         "gate.rate_limits[0] lets one request go every 1 min",
+        "gate.rate_limits[1].kinds is empty",
+        "A limit of 9 in 1 s is there, and holds nothing back.",
     ] {
         assert!(said.contains(doubt), "{doubt}: {said}");
     }
