@@ -453,7 +453,7 @@ fn check_tells_profiles_from_policies_and_what_is_wrong_or_doubtful() {
          [policy.poll]\npolls = 20\n\
          [gate]\nbudget = { capacity = 5, initial = 0 }\n\
          rate_limits = [{ rate = { count = 1, per = \"1m\" } }, { rate = { count = 9, per = \"1s\" }, kinds = [] }]\n\
-         [gate.breaker]\nprobes = { lease = \"1s\" }",
+         [gate.breaker]\nprobes = { lease = \"1s\" }\n[limits]\nlive = 0",
     );
     assert_eq!(code, Some(0), "{said}");
     for doubt in [
@@ -466,6 +466,7 @@ fn check_tells_profiles_from_policies_and_what_is_wrong_or_doubtful() {
         "gate.breaker.probes.lease is 1 s",
         "gate.rate_limits[0] lets one request go every 1 min",
         "gate.rate_limits[1].kinds is empty",
+        "limits.live is 0",
         "A limit of 9 in 1 s is there, and holds nothing back.",
     ] {
         assert!(said.contains(doubt), "{doubt}: {said}");
