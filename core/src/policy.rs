@@ -67,6 +67,7 @@ pub mod humane {
     pub fn parse(text: &str) -> Result<Duration, &'static str> {
         const EXPECTED: &str =
             "a duration such as \"3s\", \"250ms\" or \"1m30s\" (whole numbers; ns, us, ms, s, m, h, d)";
+        const SHORTER: &str = "a duration of at most 584 years (213503d)";
         let mut total: u64 = 0;
         let mut rest = text.trim();
         if rest.is_empty() {
@@ -78,8 +79,12 @@ pub mod humane {
             let next_at = tail.find(|c: char| c.is_ascii_digit()).unwrap_or(tail.len());
             let (unit, tail) = tail.split_at_checked(next_at).ok_or(EXPECTED)?;
             let (_, scale) = UNITS.iter().find(|(name, _)| *name == unit).ok_or(EXPECTED)?;
-            let number: u64 = number.parse().map_err(|_| EXPECTED)?;
-            total = number.checked_mul(*scale).and_then(|part| total.checked_add(part)).ok_or(EXPECTED)?;
+            if number.is_empty() {
+                return Err(EXPECTED);
+            }
+            // They are digits, so they are a number or too many.
+            let part = number.parse().ok().and_then(|number: u64| number.checked_mul(*scale));
+            total = part.and_then(|part| total.checked_add(part)).ok_or(SHORTER)?;
             rest = tail;
         }
         Ok(Duration::from_nanos(total))
@@ -138,6 +143,14 @@ pub mod humane {
             for text in ["", " ", "3", "s", "3x", "-3s", "1.5s", "99999999999999999999s", "600y", "3 s", "٣s"] {
                 assert!(parse(text).is_err(), "{text:?}");
             }
+        }
+
+        #[test]
+        fn what_is_too_long_is_not_called_misspelt() {
+            for text in ["213504d", "99999999999999999999ns", "1s18446744073709551615ns", "1d99999999999999999999s"] {
+                assert!(parse(text).unwrap_err().contains("at most 584 years"), "{text:?}");
+            }
+            assert!(parse("213503d").is_ok());
         }
     }
 }

@@ -235,6 +235,8 @@ const WRONG: &[(&str, usize, &str, &str)] = &[
     ("{\"gate\": {\"breaker\": \"sk_live_canary\"}}", 1, "gate.breaker", "is a text where a table of settings or \"none\" is expected"),
     ("{\"limits\": [{\"count\": 5, \"per\": \"1s\"}]}", 1, "limits", "is a list where a table is expected"),
     ("{\"limits\": {\"remember_for\": \"sk_live_canary\"}}", 1, "limits.remember_for", "is not a duration such as \"3s\""),
+    ("{\"limits\": {\"remember_for\": \"213504d\"}}", 1, "limits.remember_for", "is not a duration of at most 584 years (213503d)"),
+    ("{\"limits\": {\"remember_for\": \"1d99999999999999999999s\"}}", 1, "limits.remember_for", "is not a duration of at most 584 years (213503d)"),
     ("{\"webhooks\": {\"unknown\": \"sk_live_canary\"}}", 1, "webhooks.unknown", "is none of accept, repeat_if_early, repeat"),
     ("{\"gate\": {\"rate_limits\": [\n{\"rate\": {\"count\": 1, \"per\": \"1s\"}},\n{\"rate\": {\"count\": 0, \"per\": \"1s\"}}]}}", 3, "gate.rate_limits[1].rate.count", "is 0: it must be at least 1"),
     ("{\"gate\": {\"bulkhead\": {\n\"initial\": 0}}}", 2, "gate.bulkhead.initial", "is 0: it must be at least 1"),
