@@ -43,12 +43,12 @@ impl PolicyError {
 /// For `#[serde(with = "steadfast_core::policy::humane")]`. Exact: whole numbers only, no floats, no bare numbers.
 #[cfg(feature = "serde")]
 pub mod humane {
-    use alloc::borrow::Cow;
     use alloc::string::String;
-    use core::fmt::Write as _;
+    use core::fmt::{self, Write as _};
     use core::time::Duration;
 
-    use serde::{Deserialize, Deserializer, Serializer, de::Error as _};
+    use serde::de::{self, Visitor};
+    use serde::{Deserializer, Serializer};
 
     const UNITS: [(&str, u64); 7] = [
         ("d", 86_400_000_000_000),
@@ -60,13 +60,13 @@ pub mod humane {
         ("ns", 1),
     ];
 
+    const EXPECTED: &str = "a duration such as \"3s\", \"250ms\" or \"1m30s\" (whole numbers; ns, us, ms, s, m, h, d)";
+
     /// Reads `"1m30s"`.
     ///
     /// # Errors
     /// Text that is not one or more whole numbers, each with a unit, or that exceeds 584 years.
     pub fn parse(text: &str) -> Result<Duration, &'static str> {
-        const EXPECTED: &str =
-            "a duration such as \"3s\", \"250ms\" or \"1m30s\" (whole numbers; ns, us, ms, s, m, h, d)";
         const SHORTER: &str = "a duration of at most 584 years (213503d)";
         let mut total: u64 = 0;
         let mut rest = text.trim();
@@ -118,8 +118,22 @@ pub mod humane {
     /// # Errors
     /// As [`parse`].
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-        let text = Cow::<'de, str>::deserialize(deserializer)?;
-        parse(&text).map_err(|expected| D::Error::custom(alloc::format!("{text:?} is not {expected}")))
+        deserializer.deserialize_str(Text)
+    }
+
+    /// A duration's text. A number without a unit is told what it should be.
+    struct Text;
+
+    impl Visitor<'_> for Text {
+        type Value = Duration;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(EXPECTED)
+        }
+
+        fn visit_str<E: de::Error>(self, text: &str) -> Result<Duration, E> {
+            parse(text).map_err(|expected| E::custom(alloc::format!("{text:?} is not {expected}")))
+        }
     }
 
     /// One duration, where `serde(with)` cannot reach: inside a list or a map.

@@ -235,6 +235,8 @@ const WRONG: &[(&str, usize, &str, &str)] = &[
     ("{\"gate\": {\"breaker\": \"sk_live_canary\"}}", 1, "gate.breaker", "is a text where a table of settings or \"none\" is expected"),
     ("{\"limits\": [{\"count\": 5, \"per\": \"1s\"}]}", 1, "limits", "is a list where a table is expected"),
     ("{\"limits\": {\"remember_for\": \"sk_live_canary\"}}", 1, "limits.remember_for", "is not a duration such as \"3s\""),
+    ("{\"limits\": {\"remember_for\": 30}}", 1, "limits.remember_for", "is a whole number where a duration such as \"3s\", \"250ms\" or \"1m30s\" "),
+    ("{\"gate\": {\"longest_pause\": 1.5}}", 1, "gate.longest_pause", "is a number where a duration such as \"3s\""),
     ("{\"limits\": {\"remember_for\": \"213504d\"}}", 1, "limits.remember_for", "is not a duration of at most 584 years (213503d)"),
     ("{\"limits\": {\"remember_for\": \"1d99999999999999999999s\"}}", 1, "limits.remember_for", "is not a duration of at most 584 years (213503d)"),
     ("{\"webhooks\": {\"unknown\": \"sk_live_canary\"}}", 1, "webhooks.unknown", "is none of accept, repeat_if_early, repeat"),

@@ -37,7 +37,7 @@ const WRONG: &[(&str, &str, isize, &str, &str)] = &[
     (SAFETY, r#"safety = { lookup = { settle = "60s" } }"#, 0, "policy.safety", "is lookup, and there is no [lookup]"),
     (SAFETY, r#"safety = "keyed""#, 0, "policy.safety", "is a word that needs settings"),
     (SAFETY, r#"safety = { keyed = { window = "1s" } }"#, 0, "policy.safety.keyed.window", "is 1s: it must be longer than a create's time-out, 10s"),
-    (SAFETY, "safety = { keyed = { window = 24 } }", 0, "policy.safety.keyed.window", "is a whole number where a text in quotes is expected"),
+    (SAFETY, "safety = { keyed = { window = 24 } }", 0, "policy.safety.keyed.window", r#"is a whole number where a duration such as "3s", "250ms""#),
     (SAFETY, r#"safety = { keyed = { window = "24 h canary" } }"#, 0, "policy.safety.keyed.window", r#"is not a duration such as "3s", "250ms" or "1m30s" (whole numbers; ns, us, ms, s,"#),
     (SAFETY, r#"safety = { keyed = { windows = "24h" } }"#, 0, "policy.safety.keyed.windows", "is no field here: did you mean window?"),
     (SAFETY, r#"safety = "idempotnet""#, 0, "policy.safety", "is none of unsafe, idempotent, keyed, lookup: did you mean idempotent?"),
