@@ -93,6 +93,8 @@ struct Explained {
     profile: Option<Profile>,
     policy: OperationPolicy,
     gate: GatePolicy,
+    /// How many jobs may be under way, if the file says.
+    live: Option<u32>,
 }
 
 pub(crate) fn check(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
@@ -107,7 +109,10 @@ pub(crate) fn check(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
     let creates = times::attempts(it.policy.create(), args.seed);
     let polls = times::polls(it.policy.poll(), args.seed);
     let worst = Worst::of(&it.policy);
-    let doubts = doubts::doubts(&it.policy, &it.gate, (&creates, &polls), args.seed);
+    let mut doubts = doubts::doubts(&it.policy, &it.gate, (&creates, &polls), args.seed);
+    if it.live == Some(0) {
+        doubts.push("limits.live is 0: the client has room for no job, and every submit waits".to_owned());
+    }
     let report = Report {
         kind: it.kind,
         name: it.profile.as_ref().map(|profile| profile.name().to_owned()),
@@ -140,6 +145,7 @@ fn read(args: &Args) -> Result<Explained, Box<dyn Error>> {
         policy: profile.policy().clone(),
         gate: profile.gate().clone(),
         profile: Some(profile),
+        live: None,
     };
     if profile::name_of_shipped(&args.file).is_some() {
         return Ok(of_profile("profile", profile::read(&args.file)?));
@@ -160,10 +166,12 @@ fn read(args: &Args) -> Result<Explained, Box<dyn Error>> {
             profile: None,
             policy: OperationPolicy::default(),
             gate: GatePolicy::default(),
+            live: None,
         },
     };
     let policy = policies.policy.over(own.policy).map_err(|error| format!("{}, {error}", args.file.display()))?;
-    Ok(Explained { policy, gate: policies.gate.over(&own.gate), ..own })
+    let live = policies.limits.map(|limits| limits.live);
+    Ok(Explained { policy, gate: policies.gate.over(&own.gate), live, ..own })
 }
 
 /// The file as a document, in the format of its name; where that says nothing, JSON if it begins with a brace, else TOML.
@@ -173,11 +181,24 @@ pub(crate) fn document(file: &Path, what: &str) -> Result<Document, Box<dyn Erro
             if what == "profile" { "; `steadfast profile list` names those that come with this program" } else { "" };
         format!("the {what} {} cannot be read: {error}{known}", file.display())
     };
-    let mut text = String::new();
+    let wrong = |line: usize, problem: &str| format!("{}, line {line}: {problem}", file.display());
+    let mut bytes = Vec::new();
     // One byte more than is read, so that it is known to be too long.
     let most = Document::MAX_LEN as u64 + 1;
-    File::open(file).and_then(|file| file.take(most).read_to_string(&mut text)).map_err(|error| unreadable(&error))?;
-    let guess = if text.trim_start().starts_with('{') { Format::Json } else { Format::Toml };
+    File::open(file).and_then(|file| file.take(most).read_to_end(&mut bytes)).map_err(|error| unreadable(&error))?;
+    // Before it is a text: the end that was read may be the middle of a character.
+    if bytes.len() > Document::MAX_LEN {
+        return Err(
+            wrong(1, &format!("the file has more than {} bytes, and no more are read", Document::MAX_LEN)).into()
+        );
+    }
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let read = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = 1 + read.iter().filter(|byte| **byte == b'\n').count();
+        wrong(line, "this is no UTF-8 text: save it as UTF-8")
+    })?;
+    let begin = text.trim_start_matches('\u{feff}').trim_start();
+    let guess = if begin.starts_with('{') { Format::Json } else { Format::Toml };
     let format = Format::of(file).unwrap_or(guess);
     Ok(Document::parse(&text, format).map_err(|error| format!("{}, {error}", file.display()))?)
 }

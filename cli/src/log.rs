@@ -9,7 +9,9 @@ use tracing_subscriber::util::SubscriberInitExt;
 /// From now on, what is logged is seen.
 pub(crate) fn start() {
     let level = level(&std::env::var("RUST_LOG").unwrap_or_default());
-    let printing = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).finish();
+    // Where stderr is closed or full, to tell of that there would panic, in whichever task it was that logged.
+    let log = tracing_subscriber::fmt().with_max_level(level).log_internal_errors(false);
+    let printing = log.with_writer(std::io::stderr).finish();
     // It fails only if there is a log already.
     let _ = printing.with(Targets::new().with_target("steadfast", level)).try_init();
 }

@@ -207,6 +207,23 @@ async fn run_tells_by_its_exit_code_how_the_job_ended() {
     assert!(json(&unresolved)["reason"].as_str().unwrap().contains("do not resubmit"));
 }
 
+/// What is logged is for people, and a job goes on without them.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_log_that_cannot_be_written_ends_no_job() {
+    let server = quick().start().unwrap();
+    let (url, home) = (server.base_url(), tempfile::tempdir().unwrap());
+    let payload = home.path().join("payload");
+    std::fs::write(&payload, PAYLOAD).unwrap();
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_steadfast"));
+    command.args(["run", "--base-url", &url, "--key", "order-42", "--payload"]).arg(payload).stderr(full);
+    command.env("DEEPVUE_ACCESS_TOKEN", "token").env("DEEPVUE_CLIENT_SECRET", "secret").env("RUST_LOG", "debug");
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert_eq!(json(&output)["data"]["status"], "id_found");
+}
+
 /// What a refusal answers, and what is said of it.
 #[tokio::test]
 async fn run_tells_the_cause_of_a_refusal() {
@@ -415,10 +432,18 @@ fn check_tells_profiles_from_policies_and_what_is_wrong_or_doubtful() {
         ),
         ("d.yml", "name: acme/scan\n", "d.yml, line 1, base_url: is missing"),
         ("e.conf", "{\"gate\": 1}", "e.conf, line 1, gate: is a whole number where a table is expected"),
+        ("f.conf", "\u{feff}{\"gate\": 1}", "f.conf, line 1, gate: is a whole number where a table is expected"),
+        ("h.toml", &format!("# {}", "é".repeat(200_000)), "h.toml, line 1: the file has more than 262144 bytes"),
+        ("i.toml", &format!("#{}", "é".repeat(200_000)), "i.toml, line 1: the file has more than 262144 bytes"),
     ] {
         let (code, said) = check(name, text);
         assert!(code == Some(64) && said.contains(expected) && !said.contains("canary"), "{said}");
     }
+
+    std::fs::write(directory.path().join("j.toml"), [b"[policy.create]\n# ", &b"\xe9"[..]].concat()).unwrap();
+    let latin = steadfast(&["check", directory.path().join("j.toml").to_str().unwrap()]);
+    let said = String::from_utf8(latin.stderr).unwrap();
+    assert!(latin.status.code() == Some(64) && said.contains("j.toml, line 2: this is no UTF-8"), "{said}");
 
     // What is legal and doubtful.
     let (code, said) = check(
@@ -426,8 +451,9 @@ fn check_tells_profiles_from_policies_and_what_is_wrong_or_doubtful() {
         "[policy.create]\nattempts = 9\ndeadline = \"20s\"\nattempt_timeout = \"30s\"\n\
          backoff = { growth = { exponential = { first = \"9s\", factor = 2 } }, cap = \"9s\", jitter = \"none\" }\n\
          [policy.poll]\npolls = 20\n\
-         [gate]\nbudget = { capacity = 5, initial = 0 }\nrate_limits = [{ rate = { count = 1, per = \"1m\" } }]\n\
-         [gate.breaker]\nprobes = { lease = \"1s\" }",
+         [gate]\nbudget = { capacity = 5, initial = 0 }\n\
+         rate_limits = [{ rate = { count = 1, per = \"1m\" } }, { rate = { count = 9, per = \"1s\" }, kinds = [] }]\n\
+         [gate.breaker]\nprobes = { lease = \"1s\" }\n[limits]\nlive = 0",
     );
     assert_eq!(code, Some(0), "{said}");
     for doubt in [
@@ -439,6 +465,9 @@ fn check_tells_profiles_from_policies_and_what_is_wrong_or_doubtful() {
         "gate.budget has no token",
         "gate.breaker.probes.lease is 1 s",
         "gate.rate_limits[0] lets one request go every 1 min",
+        "gate.rate_limits[1].kinds is empty",
+        "limits.live is 0",
+        "A limit of 9 in 1 s is there, and holds nothing back.",
     ] {
         assert!(said.contains(doubt), "{doubt}: {said}");
     }

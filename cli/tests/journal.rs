@@ -93,6 +93,18 @@ fn a_demo_tells_of_each_kill_where_no_bar_is_shown() {
 }
 
 #[test]
+fn a_demo_without_a_place_for_its_journal_says_what_to_name() {
+    let home = tempfile::tempdir().unwrap();
+    let demo = |more: &[&str]| {
+        let mut command = steadfast(&["demo", "--operations", "2", "--faults", "0", "--speed", "500", "--kill", "1"]);
+        command.args(more).env("TMPDIR", home.path().join("gone")).output().unwrap()
+    };
+    says(&demo(&[]), 64, "name a directory with room in TMPDIR, or a file with --journal");
+    let journal = home.path().join("journal").display().to_string();
+    says(&demo(&["--journal", &journal]), 0, "killed 1 of 1 times");
+}
+
+#[test]
 fn a_demo_whose_client_is_killed_counts_the_kills_and_keeps_its_promises() {
     let args = ["demo", "--operations", "60", "--faults", "0.3", "--speed", "100", "--kill", "5", "--json"];
     let output = steadfast(&args).output().unwrap();

@@ -469,8 +469,8 @@ fn wrong_calls_exit_with_64_and_say_what_to_change() {
     let cases: [(&[&str], &str); 9] = [
         (&["--unresolved", "doctor"], "filters go behind the command"),
         (&["frob"], "`ops FILE frob` is no command: name one of list, show, doctor, export, copy, purge\n"),
-        (&["--older-than", "99999999999d"], "it is too long: at most 584 years"),
-        (&["purge", "--older-than", "99999999999999999999999h"], "it is too long: at most 584 years"),
+        (&["--older-than", "99999999999d"], "at most 584 years (213503d)"),
+        (&["purge", "--older-than", "99999999999999999999999h"], "at most 584 years (213503d)"),
         (&["--older-than", "5"], "a duration such as"),
         (&["--state", "done"], "possible values: planned"),
         (&["show"], "<KEY>"),

@@ -89,11 +89,20 @@ impl From<Tokens> for f64 {
 #[expect(clippy::exhaustive_structs, reason = "plain settings")]
 pub struct Costs {
     /// After a transient failure.
+    #[cfg_attr(feature = "serde", serde(default = "one"))]
     pub transient: NonZeroU8,
     /// After the upstream asked for a slower pace.
+    #[cfg_attr(feature = "serde", serde(default = "one"))]
     pub throttled: NonZeroU8,
     /// After a time-out.
+    #[cfg_attr(feature = "serde", serde(default = "one"))]
     pub timed_out: NonZeroU8,
+}
+
+/// What a file that names some costs leaves out.
+#[cfg(feature = "serde")]
+const fn one() -> NonZeroU8 {
+    NonZeroU8::MIN
 }
 
 impl Costs {
@@ -304,6 +313,10 @@ impl BudgetPolicy {
         if self.initial > self.capacity {
             let expected = alloc::format!("at most the capacity, {}", self.capacity);
             return Err(PolicyError::new("budget.initial", self.initial, expected));
+        }
+        if self.keep >= self.capacity {
+            let expected = alloc::format!("less than the capacity, {}, or no retry ever goes", self.capacity);
+            return Err(PolicyError::new("budget.keep", self.keep, expected));
         }
         let Costs { transient, throttled, timed_out } = self.costs;
         let cheapest = u32::from(transient.min(throttled).min(timed_out).get());

@@ -65,8 +65,12 @@ impl BulkheadPolicy {
         let (Some(least), Some(initial), Some(most)) =
             (NonZeroU32::new(least), NonZeroU32::new(initial), NonZeroU32::new(most))
         else {
-            let smallest = least.min(initial).min(most);
-            return Err(PolicyError::new("bulkhead.limit", smallest, "at least 1, or nothing ever leaves"));
+            let field = match (initial, least) {
+                (0, _) => "bulkhead.initial",
+                (_, 0) => "bulkhead.least",
+                _ => "bulkhead.most",
+            };
+            return Err(PolicyError::new(field, 0, "at least 1, or nothing ever leaves"));
         };
         if least > initial || initial > most {
             let expected = alloc::format!("from the least, {least}, to the most, {most}");
@@ -81,7 +85,7 @@ impl BulkheadPolicy {
     /// A share that is not 1 to 99 percent.
     pub fn with_decrease(mut self, percent: u8) -> Result<Self, PolicyError> {
         if !(1..=99).contains(&percent) {
-            return Err(PolicyError::new("bulkhead.decrease", percent, "from 1 to 99 percent"));
+            return Err(PolicyError::new("bulkhead.percent", percent, "from 1 to 99 percent"));
         }
         self.percent = percent;
         Ok(self)

@@ -43,12 +43,12 @@ impl PolicyError {
 /// For `#[serde(with = "steadfast_core::policy::humane")]`. Exact: whole numbers only, no floats, no bare numbers.
 #[cfg(feature = "serde")]
 pub mod humane {
-    use alloc::borrow::Cow;
     use alloc::string::String;
-    use core::fmt::Write as _;
+    use core::fmt::{self, Write as _};
     use core::time::Duration;
 
-    use serde::{Deserialize, Deserializer, Serializer, de::Error as _};
+    use serde::de::{self, Visitor};
+    use serde::{Deserializer, Serializer};
 
     const UNITS: [(&str, u64); 7] = [
         ("d", 86_400_000_000_000),
@@ -60,13 +60,14 @@ pub mod humane {
         ("ns", 1),
     ];
 
+    const EXPECTED: &str = "a duration such as \"3s\", \"250ms\" or \"1m30s\" (whole numbers; ns, us, ms, s, m, h, d)";
+
     /// Reads `"1m30s"`.
     ///
     /// # Errors
     /// Text that is not one or more whole numbers, each with a unit, or that exceeds 584 years.
     pub fn parse(text: &str) -> Result<Duration, &'static str> {
-        const EXPECTED: &str =
-            "a duration such as \"3s\", \"250ms\" or \"1m30s\" (whole numbers; ns, us, ms, s, m, h, d)";
+        const SHORTER: &str = "a duration of at most 584 years (213503d)";
         let mut total: u64 = 0;
         let mut rest = text.trim();
         if rest.is_empty() {
@@ -78,8 +79,12 @@ pub mod humane {
             let next_at = tail.find(|c: char| c.is_ascii_digit()).unwrap_or(tail.len());
             let (unit, tail) = tail.split_at_checked(next_at).ok_or(EXPECTED)?;
             let (_, scale) = UNITS.iter().find(|(name, _)| *name == unit).ok_or(EXPECTED)?;
-            let number: u64 = number.parse().map_err(|_| EXPECTED)?;
-            total = number.checked_mul(*scale).and_then(|part| total.checked_add(part)).ok_or(EXPECTED)?;
+            if number.is_empty() {
+                return Err(EXPECTED);
+            }
+            // They are digits, so they are a number or too many.
+            let part = number.parse().ok().and_then(|number: u64| number.checked_mul(*scale));
+            total = part.and_then(|part| total.checked_add(part)).ok_or(SHORTER)?;
             rest = tail;
         }
         Ok(Duration::from_nanos(total))
@@ -113,8 +118,22 @@ pub mod humane {
     /// # Errors
     /// As [`parse`].
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-        let text = Cow::<'de, str>::deserialize(deserializer)?;
-        parse(&text).map_err(|expected| D::Error::custom(alloc::format!("{text:?} is not {expected}")))
+        deserializer.deserialize_str(Text)
+    }
+
+    /// A duration's text. A number without a unit is told what it should be.
+    struct Text;
+
+    impl Visitor<'_> for Text {
+        type Value = Duration;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(EXPECTED)
+        }
+
+        fn visit_str<E: de::Error>(self, text: &str) -> Result<Duration, E> {
+            parse(text).map_err(|expected| E::custom(alloc::format!("{text:?} is not {expected}")))
+        }
     }
 
     /// One duration, where `serde(with)` cannot reach: inside a list or a map.
@@ -138,6 +157,14 @@ pub mod humane {
             for text in ["", " ", "3", "s", "3x", "-3s", "1.5s", "99999999999999999999s", "600y", "3 s", "٣s"] {
                 assert!(parse(text).is_err(), "{text:?}");
             }
+        }
+
+        #[test]
+        fn what_is_too_long_is_not_called_misspelt() {
+            for text in ["213504d", "99999999999999999999ns", "1s18446744073709551615ns", "1d99999999999999999999s"] {
+                assert!(parse(text).unwrap_err().contains("at most 584 years"), "{text:?}");
+            }
+            assert!(parse("213503d").is_ok());
         }
     }
 }

@@ -235,8 +235,19 @@ const WRONG: &[(&str, usize, &str, &str)] = &[
     ("{\"gate\": {\"breaker\": \"sk_live_canary\"}}", 1, "gate.breaker", "is a text where a table of settings or \"none\" is expected"),
     ("{\"limits\": [{\"count\": 5, \"per\": \"1s\"}]}", 1, "limits", "is a list where a table is expected"),
     ("{\"limits\": {\"remember_for\": \"sk_live_canary\"}}", 1, "limits.remember_for", "is not a duration such as \"3s\""),
+    ("{\"limits\": {\"remember_for\": 30}}", 1, "limits.remember_for", "is a whole number where a duration such as \"3s\", \"250ms\" or \"1m30s\" "),
+    ("{\"gate\": {\"longest_pause\": 1.5}}", 1, "gate.longest_pause", "is a number where a duration such as \"3s\""),
+    ("{\"limits\": {\"remember_for\": \"213504d\"}}", 1, "limits.remember_for", "is not a duration of at most 584 years (213503d)"),
+    ("{\"limits\": {\"remember_for\": \"1d99999999999999999999s\"}}", 1, "limits.remember_for", "is not a duration of at most 584 years (213503d)"),
     ("{\"webhooks\": {\"unknown\": \"sk_live_canary\"}}", 1, "webhooks.unknown", "is none of accept, repeat_if_early, repeat"),
     ("{\"gate\": {\"rate_limits\": [\n{\"rate\": {\"count\": 1, \"per\": \"1s\"}},\n{\"rate\": {\"count\": 0, \"per\": \"1s\"}}]}}", 3, "gate.rate_limits[1].rate.count", "is 0: it must be at least 1"),
+    ("{\"gate\": {\"bulkhead\": {\n\"initial\": 0}}}", 2, "gate.bulkhead.initial", "is 0: it must be at least 1"),
+    ("{\"gate\": {\"bulkhead\": {\"initial\": 5,\n\"least\": 0}}}", 2, "gate.bulkhead.least", "is 0: it must be at least 1"),
+    ("{\"gate\": {\"bulkhead\": {\"initial\": 5,\n\"most\": 0}}}", 2, "gate.bulkhead.most", "is 0: it must be at least 1"),
+    ("{\"gate\": {\"bulkhead\": {\"initial\": 5,\n\"percent\": 100}}}", 2, "gate.bulkhead.percent", "is 100: it must be from 1 to 99 percent"),
+    ("{\"gate\": {\"breaker\": {\"trip\": {\"consecutive\":\n{\"failures\": 0}}}}}", 2, "gate.breaker.trip.consecutive.failures", "is 0 where a whole number from 1 to 4294967295 is expected"),
+    ("{\"gate\": {\"budget\": {\"capacity\": 9, \"costs\":\n{\"throttled\": 0}}}}", 2, "gate.budget.costs.throttled", "is 0 where a whole number from 1 to 255 is expected"),
+    ("{\"gate\": {\"budget\": {\"capacity\": 9,\n\"keep\": 9}}}", 2, "gate.budget.keep", "is 9: it must be less than the capacity, 9, or no retry ever goes"),
     ("{\"limits\": {\"live\": 1,\n\"live\": 2}}", 2, "limits.live", "is there twice"),
     ("{\"limits\": {\"live\": 1e999}}", 1, "limits.live", "is a number beyond any that is read"),
     ("[]", 1, "", "the file is a list where a table is expected"),
@@ -276,4 +287,7 @@ fn what_is_left_out_of_a_machine_is_its_default() {
     assert_eq!(poll.schedule().growth(), PollPolicy::default().schedule().growth());
     assert_eq!((poll.schedule().cap(), poll.polls()), (Duration::from_secs(60), 10));
     assert_eq!(policies.gate.breaker, Some(Some(BreakerPolicy::default())));
+    let budget = "[gate.budget]\ncapacity = 9\ncosts = { throttled = 5 }";
+    let costs = Policies::from_toml(budget).unwrap().gate.budget.unwrap().unwrap().costs();
+    assert_eq!((costs.transient.get(), costs.throttled.get(), costs.timed_out.get()), (1, 5, 1));
 }

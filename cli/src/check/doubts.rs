@@ -5,7 +5,7 @@ use std::time::Duration;
 use steadfast_core::backoff::{BackoffPolicy, Growth, Jitter};
 use steadfast_core::budget::RetryBudget;
 use steadfast_core::explain::Span;
-use steadfast_core::gate::GatePolicy;
+use steadfast_core::gate::{GatePolicy, Kinds};
 use steadfast_core::poll::PollPolicy;
 use steadfast_core::retry::{Class, RetryPolicy};
 use steadfast_core::{Kind, OperationPolicy, SendSafety, Timestamp};
@@ -137,6 +137,11 @@ fn of_gate(policy: &OperationPolicy, gate: &GatePolicy, doubts: &mut Vec<String>
     }
     let (soonest, _) = policy.poll().schedule().bounds(1);
     for (index, limit) in gate.rate_limits().iter().enumerate() {
+        if limit.kinds == Kinds::NONE {
+            doubts.push(format!(
+                "gate.rate_limits[{index}].kinds is empty: the limit holds nothing back; leave kinds out for all requests"
+            ));
+        }
         let every = limit.rate.per() / limit.rate.count();
         if limit.kinds.contains(Kind::Poll) && limit.rate.burst() == 1 && every > soonest {
             doubts.push(format!(

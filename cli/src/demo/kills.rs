@@ -22,9 +22,10 @@ pub(super) async fn demo(args: Args, provider: FakeDeepvue, kills: u32) -> Resul
     if args.adapter != Adapter::Tokio {
         return Err("--kill runs the client on tokio only: leave --adapter away, or name tokio".into());
     }
-    // Removed at the end, unless a file was named.
-    let directory = tempfile::tempdir()?;
-    let journal = args.journal.clone().unwrap_or_else(|| directory.path().join("journal"));
+    // Removed at the end.
+    let directory = if args.journal.is_none() { Some(directory()?) } else { None };
+    let in_it = directory.as_ref().map(|directory| directory.path().join("journal"));
+    let journal = args.journal.clone().or(in_it).unwrap_or_default();
     if !args.json {
         println!("A fake Deepvue speaks HTTP on a port of this process, and the client runs in another.");
         explain(&args);
@@ -78,8 +79,14 @@ pub(super) async fn demo(args: Args, provider: FakeDeepvue, kills: u32) -> Resul
         elapsed_ms: elapsed.as_millis() as u64,
     };
     let broken: Vec<String> = report.broken_promises().into_iter().chain(violations).collect();
-    if !broken.is_empty() && args.journal.is_none() {
+    if let (false, Some(directory)) = (broken.is_empty(), directory) {
         eprintln!("the journal is kept in {}", directory.keep().display());
     }
     tell(&args, &report, &broken, || {})
+}
+
+fn directory() -> Result<tempfile::TempDir, String> {
+    tempfile::tempdir().map_err(|error| {
+        format!("the journal has no place: {error}; name a directory with room in TMPDIR, or a file with --journal")
+    })
 }

@@ -121,25 +121,7 @@ impl Ended {
 }
 
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    steadfast_core::policy::humane::parse(text).map_err(|expected| {
-        if is_too_long(text) {
-            "it is too long: at most 584 years (213000d)".into()
-        } else {
-            format!("it must be {expected}")
-        }
-    })
-}
-
-/// Whether it would be a duration if its numbers were smaller.
-fn is_too_long(text: &str) -> bool {
-    let mut small = String::new();
-    for c in text.chars() {
-        // All numbers become one digit.
-        if !(c.is_ascii_digit() && small.ends_with('1')) {
-            small.push(if c.is_ascii_digit() { '1' } else { c });
-        }
-    }
-    steadfast_core::policy::humane::parse(&small).is_ok()
+    steadfast_core::policy::humane::parse(text).map_err(|expected| format!("it must be {expected}"))
 }
 
 impl Filters {

@@ -35,7 +35,11 @@ pub(crate) fn plain(text: &str) -> Cow<'_, str> {
 
 /// A file's name within a command, as a shell takes it for one.
 pub(crate) fn argument(file: &Path) -> String {
-    let name = plain(&file.display().to_string()).into_owned();
+    let mut name = plain(&file.display().to_string()).into_owned();
+    if name.starts_with('-') {
+        // It would be an option.
+        name.insert_str(0, "./");
+    }
     let is_plain = |c: char| c.is_alphanumeric() || "/._-+,:@%=".contains(c);
     if !name.is_empty() && name.chars().all(is_plain) { name } else { format!("'{}'", name.replace('\'', r"'\''")) }
 }

@@ -117,6 +117,19 @@ fn a_command_that_is_named_names_a_journal_of_any_name() {
     assert_eq!(text(&output.stdout).lines().count(), 31, "{rest}: {output:?}");
 }
 
+/// What begins with a dash is an option, wherever it stands.
+#[test]
+fn a_command_that_is_named_names_a_journal_that_begins_with_a_dash() {
+    let home = Home::new();
+    let mut demo = Command::new(env!("CARGO_BIN_EXE_steadfast"));
+    demo.current_dir(&home.0).args(["demo", "--operations", "2", "--faults", "0", "--speed", "500", "--journal=-j"]);
+    let said = text(&demo.stdin(Stdio::null()).output().unwrap().stdout);
+    let named = command(&said, "steadfast ops ");
+    let mut list = Command::new(env!("CARGO_BIN_EXE_steadfast"));
+    let output = list.current_dir(&home.0).args(&named).stdin(Stdio::null()).output().unwrap();
+    assert_eq!((output.status.code(), text(&output.stdout).lines().count()), (Some(0), 3), "{named:?}: {output:?}");
+}
+
 #[test]
 fn the_list_that_is_named_for_the_rest_has_all_of_them() {
     let ended = |number: u32, stage| entry(&format!("order-{number}"), stage, 4 * HOUR);

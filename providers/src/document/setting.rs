@@ -194,10 +194,14 @@ const fn kind<'w>(is: &Unexpected<'w>) -> &'w str {
 /// What serde expects, in the words of files.
 fn wanted(expected: &str) -> &str {
     match expected {
-        "u8" | "a nonzero u8" => "a whole number up to 255",
-        "u16" | "a nonzero u16" => "a whole number up to 65535",
-        "u32" | "a nonzero u32" => "a whole number up to 4294967295",
-        "u64" | "usize" | "i64" | "isize" | "a nonzero u64" => "a whole number",
+        "u8" => "a whole number up to 255",
+        "u16" => "a whole number up to 65535",
+        "u32" => "a whole number up to 4294967295",
+        "u64" | "usize" | "i64" | "isize" => "a whole number",
+        "a nonzero u8" => "a whole number from 1 to 255",
+        "a nonzero u16" => "a whole number from 1 to 65535",
+        "a nonzero u32" => "a whole number from 1 to 4294967295",
+        "a nonzero u64" | "a nonzero usize" => "a whole number from 1 up",
         "f64" | "f32" => "a number",
         "a boolean" => "true or false",
         "a string" | "a borrowed string" | "a character" => "a text in quotes",

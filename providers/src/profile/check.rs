@@ -23,6 +23,7 @@ use steadfast_core::retry::{Certainty, Class, Failure};
 use steadfast_core::{Key, Kind, Timestamp};
 
 use super::Profile;
+use super::describe::in_a_line;
 use crate::Answer;
 
 /// An answer that was recorded: from documentation, or from a sandbox. Its `Debug` shows no body.
@@ -87,7 +88,7 @@ pub enum RecordedError {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object with `answers`")]
 struct File {
     #[expect(dead_code, reason = "for whoever reads the file")]
     source: Option<String>,
@@ -95,7 +96,7 @@ struct File {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an answer, which is an object")]
 struct Entry {
     name: Box<str>,
     source: Option<Box<str>>,
@@ -110,13 +111,25 @@ struct Entry {
     read: Option<Box<str>>,
 }
 
+/// What is wrong, and where, in the words of `serde_json` but for a text that stands there: it may be a person's. A field's name is repeated.
+fn without_texts(error: &serde_json::Error) -> Box<str> {
+    let said = error.to_string();
+    let Some((wrong, expected)) = said.rsplit_once(", expected ") else { return said.into() };
+    if wrong.starts_with("unknown field") {
+        return format!("{}, expected {expected}", in_a_line(wrong)).into();
+    }
+    let kind = wrong.split([':', '`']).next().unwrap_or_default().trim_end();
+    format!("{kind}, expected {expected}").into()
+}
+
 impl Recorded {
     /// Reads a file of recorded answers.
     ///
     /// # Errors
     /// JSON of another form, or a status, header or key that is none.
     pub fn parse(json: &str) -> Result<Vec<Self>, RecordedError> {
-        let file: File = serde_json::from_str(json).map_err(|error| RecordedError::Json(error.to_string().into()))?;
+        let json = json.strip_prefix('\u{feff}').unwrap_or(json);
+        let file: File = serde_json::from_str(json).map_err(|error| RecordedError::Json(without_texts(&error)))?;
         file.answers.into_iter().enumerate().map(|(at, entry)| Self::of(at, entry)).collect()
     }
 

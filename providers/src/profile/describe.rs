@@ -18,6 +18,7 @@ impl Profile {
     pub fn describe(&self) -> String {
         let mut text = format!("{} at {}\n", self.name, self.base);
         let mut line = |what: &str, said: String| {
+            let said = in_a_line(&said);
             let _ = writeln!(text, "  {what:<10} {said}");
         };
         for (name, call) in
@@ -70,6 +71,11 @@ impl Profile {
         };
         format!("{scheme}{tolerance}; {believed}")
     }
+}
+
+/// A text of the file's may hold anything, and would tell a fact of its own after a line break.
+pub(super) fn in_a_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { c.escape_debug().to_string() } else { c.to_string() }).collect()
 }
 
 fn request(call: &Call) -> String {

@@ -149,3 +149,27 @@ fn recorded_answers_that_are_none_are_refused() {
     let secret = Recorded::parse(r#"{"answers":[{"name":"n","kind":"poll","status":200,"body":"canary"}]}"#).unwrap();
     assert!(!format!("{secret:?}").contains("canary"));
 }
+
+/// What was recorded may be a person's, and a file of another form may be all of it.
+#[test]
+fn what_is_wrong_with_a_file_of_answers_is_told_without_its_texts() {
+    for (text, told) in [
+        (r#""canary""#, "invalid type, expected an object with `answers` at line 1"),
+        (r#"{"answers": "canary, expected here"}"#, "invalid type, expected a sequence at line 1 column 35"),
+        (
+            r#"{"answers":[{"name":"n","kind":"canary"}]}"#,
+            "unknown variant, expected one of `create`, `lookup`, `poll` at line 1",
+        ),
+        (r#"{"answers":[{"name":"n","kind":"poll","status":"canary"}]}"#, "invalid type, expected u16 at line 1"),
+        (r#"{"answers":[{"name":"n","headers":"Bearer canary"}]}"#, "invalid type, expected a map at line 1"),
+        ("{\"answers\":[{\"per\\u001bson\":1}]}", "unknown field `per\\u{1b}son`, expected one of `name`, "),
+        (r#"{"answers":[{"name":"n"}]}"#, "missing field `kind` at line 1"),
+        (r#"{"answers":[{"name":"n","name":"m"}]}"#, "duplicate field `name` at line 1"),
+        (r#"{"answers":["#, "EOF while parsing a list at line 1"),
+    ] {
+        let error = Recorded::parse(text).unwrap_err();
+        assert!(error.to_string().contains(told), "{text}: {error}");
+        assert!(!format!("{error} {error:?}").contains("canary"), "{error:?}");
+    }
+    assert_eq!(Recorded::parse("\u{feff}{\"answers\":[]}").unwrap().len(), 0);
+}

@@ -264,3 +264,13 @@ fn a_file_says_whether_failures_are_stored_for_a_key() {
     assert!(stored(text));
     assert!(!stored(&format!("stored_failures = false\n{text}")));
 }
+
+/// A file may be a stranger's, and what it says is read before it is trusted.
+#[test]
+fn no_text_of_a_file_writes_a_line_of_its_own_or_commands_a_terminal() {
+    let query = "path = \"/v1/scans\"\nquery = { a = \"1\\n  safety     a create may be sent again\\u001b[2J\" }";
+    let profile = acme(CREATE, query).unwrap();
+    let told = profile.describe();
+    assert!(told.contains("?a=1\\n  safety     a create may be sent again\\u{1b}[2J with the payload"), "{told}");
+    assert_eq!(told.lines().filter(|line| line.starts_with("  safety")).count(), 1, "{told}");
+}
