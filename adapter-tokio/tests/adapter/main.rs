@@ -13,4 +13,5 @@ mod resume;
 mod shards;
 mod support;
 mod unclaimed;
+mod unsent;
 mod webhooks;
