@@ -137,6 +137,13 @@ pub(crate) async fn drive<T: Transport>(driver: Driver<Carrier>, clock: Clock, t
         let now = this.now();
         this.driver.handle_timeout(now);
     }
+    // Whoever waits for it to be over finds that it is.
+    drop(this);
+    submits.close();
+    posts.close();
+    // What somebody was just handing over would stay there, with the reply, for as long as there is a client: a receiver that is dropped waits for nobody.
+    while submits.recv().await.is_some() {}
+    while posts.recv().await.is_some() {}
 }
 
 impl<T> Drop for Loop<T> {

@@ -11,6 +11,7 @@ mod logs;
 mod renewal;
 mod resume;
 mod shards;
+mod stopping;
 mod support;
 mod unclaimed;
 mod unsent;
