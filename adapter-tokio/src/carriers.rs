@@ -16,6 +16,8 @@
 //!
 //! A request that was given up is gone before the next one of its job leaves, so a carrier waits for the one before it. Cut off while it waits, it leaves
 //! that one to the carrier after it: however many are given up in a row, none leaves while another is still in the air.
+//!
+//! A request that its carrier has not begun can be taken back: it has not left, which nobody could say of one that is cut off.
 
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -133,8 +135,10 @@ impl<T: Transport> Carriers<T> {
         let (transport, answered, place) = (self.transport.clone(), self.answered.clone(), Arc::<Place>::default());
         let requests = place.clone();
         let task = tokio::spawn(async move {
-            while let Some(request) = requests.take().await {
+            while requests.comes().await {
                 requests.alone().await;
+                // It stays where it can be taken back until it leaves.
+                let Some(request) = requests.lock().request.take() else { continue };
                 let answer = match request {
                     Request::New(sending) => carry(&*transport, sending).await,
                     Request::Begun(request) => request.await,
@@ -164,6 +168,16 @@ impl Carrier {
         self.0.task.abort();
     }
 
+    /// Takes its request back, if it has certainly not left. Then it has no other.
+    pub(crate) fn take_back(&self) -> Option<Box<Sending<Self>>> {
+        let mut back = None;
+        self.0.place.change(|next| match next.request.take() {
+            Some(Request::New(request)) => (next.over, back) = (true, Some(request)),
+            other => next.request = other,
+        });
+        back
+    }
+
     /// It has no other request after this one.
     fn end(&self) {
         self.0.place.change(|next| next.over = true);
@@ -186,13 +200,13 @@ impl Place {
         self.next.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The next request; none if there will be no other.
-    async fn take(&self) -> Option<Request> {
+    /// Waits for the next request; tells whether there is one.
+    async fn comes(&self) -> bool {
         loop {
             {
-                let mut next = self.lock();
+                let next = self.lock();
                 if next.request.is_some() || next.over {
-                    return next.request.take();
+                    return next.request.is_some();
                 }
             }
             self.changed.notified().await;

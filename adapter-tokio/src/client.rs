@@ -4,7 +4,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::slice;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime};
 
@@ -231,7 +231,7 @@ impl Client {
 impl Lane {
     fn handle(&self, following: Following) -> Handle {
         let Following { id, finished, acceptance, .. } = following;
-        Handle { id, finished: finished.into_future(), acceptance, commands: Some(self.commands.clone()) }
+        Handle { id, finished: Mutex::new(finished.into_future()), acceptance, commands: Some(self.commands.clone()) }
     }
 }
 
@@ -329,7 +329,8 @@ impl fmt::Debug for Client {
 pub struct Handle {
     /// None if the job ended long ago, and is known from the store alone.
     id: Option<OperationId>,
-    finished: oneshot::AsyncReceiver<Finished>,
+    /// Never locked: a task that waits for [`accepted`](Handle::accepted) holds the handle by reference, and may go on in another thread only if threads may share it.
+    finished: Mutex<oneshot::AsyncReceiver<Finished>>,
     acceptance: Acceptance,
     /// None once it has ended: there is nothing left to ask for, and whoever keeps the handle must not keep the driver.
     commands: Option<mpsc::UnboundedSender<Command>>,
@@ -384,7 +385,8 @@ impl Future for Handle {
     type Output = Result<Finished, Stopped>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let finished = ready!(Pin::new(&mut self.finished).poll(context));
+        let finished = self.finished.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let finished = ready!(Pin::new(finished).poll(context));
         self.commands = None;
         Poll::Ready(finished.map_err(|_| Stopped))
     }

@@ -7,10 +7,10 @@
 
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use steadfast_core::Timestamp;
-use steadfast_driver::{Answered, Command, Driver, Posted, Renewed, Sending, Submit, Task, Word, Worked};
+use steadfast_core::{OperationId, Timestamp};
+use steadfast_driver::{Answered, Command, Driver, Posted, Renewed, SendError, Sending, Submit, Task, Word, Worked};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::Sleep;
@@ -45,6 +45,8 @@ struct Loop<T> {
     driver: Driver<Carrier>,
     clock: Clock,
     carriers: Carriers<T>,
+    /// What has come of requests.
+    answers: mpsc::UnboundedReceiver<Answered>,
     /// What the store has done.
     worked: mpsc::UnboundedReceiver<Worked>,
     works: mpsc::UnboundedSender<Worked>,
@@ -52,16 +54,19 @@ struct Loop<T> {
     renewal: Option<JoinHandle<()>>,
     renewed: mpsc::UnboundedSender<Renewed>,
     words: Option<Words>,
+    /// When its time is over, if it has been shut down.
+    stops_at: Timestamp,
 }
 
 /// Until the last client is gone or has shut it down.
 pub(crate) async fn drive<T: Transport>(driver: Driver<Carrier>, clock: Clock, transport: Arc<T>, inputs: Inputs) {
     let Inputs { mut submits, mut commands, mut posts, words } = inputs;
-    let (answered, mut answers) = mpsc::unbounded_channel();
+    let (answered, answers) = mpsc::unbounded_channel();
     let (renewed, mut renewals) = mpsc::unbounded_channel();
     let (works, worked) = mpsc::unbounded_channel();
     let carriers = Carriers::new(transport, answered);
-    let mut this = Loop { driver, clock, carriers, worked, works, renewal: None, renewed, words };
+    let (renewal, stops_at) = (None, Timestamp::NEVER);
+    let mut this = Loop { driver, clock, carriers, answers, worked, works, renewal, renewed, words, stops_at };
     let mut timer = pin!(tokio::time::sleep(Duration::ZERO));
     let (mut submits_open, mut commands_open) = (true, true);
     loop {
@@ -70,8 +75,7 @@ pub(crate) async fn drive<T: Transport>(driver: Driver<Carrier>, clock: Clock, t
             commands.close();
             // Who shut it down meanwhile is told what is unfinished, too.
             let Some(command) = commands.recv().await else { break };
-            let now = this.clock.now();
-            this.driver.command(command, now);
+            this.command(command);
             continue;
         }
         let wake = this.clock.wake_at(this.driver.next_deadline());
@@ -92,49 +96,54 @@ pub(crate) async fn drive<T: Transport>(driver: Driver<Carrier>, clock: Clock, t
             // In this order, so that a paused clock gives the same run each time: what is known before what is new, time last.
             biased;
             command = commands.recv(), if commands_open => match command {
-                Some(command) => {
-                    let now = this.clock.now();
-                    this.driver.command(command, now);
-                }
+                Some(command) => this.command(command),
                 None => commands_open = false,
             },
             Some(word) = hear(&mut this.words) => {
-                let now = this.clock.now();
+                let now = this.now();
                 this.driver.hear(word, now);
             }
             Some(worked) = this.worked.recv() => {
-                let now = this.clock.now();
+                let now = this.now();
                 this.driver.worked(worked, now);
             }
             Some(renewed) = renewals.recv() => {
-                let now = this.clock.now();
+                let now = this.now();
                 this.driver.renewed(renewed, now);
             }
-            Some(first) = answers.recv() => {
+            Some(first) = this.answers.recv() => {
+                // Before those behind it.
                 let now = this.clock.now();
                 this.answered(first, now);
             }
             Some(first) = posts.recv() => {
-                let now = this.clock.now();
+                let now = this.now();
                 this.driver.deliver(first, now);
             }
             submit = submits.recv(), if submits_open && has_room => match submit {
                 Some(first) => {
-                    let now = this.clock.now();
+                    let now = this.now();
                     this.driver.submit(first, now);
                 }
                 None => submits_open = false,
             },
             () = &mut timer => {}
         }
-        this.take_in_more(&mut answers, &mut posts, &mut submits);
+        this.take_in_more(&mut posts, &mut submits);
         if !submits_open && !commands_open {
             this.driver.abandon();
         }
         // Whatever woke us, time may have made something due: a flood of answers must not starve a deadline.
-        let now = this.clock.now();
+        let now = this.now();
         this.driver.handle_timeout(now);
     }
+    // Whoever waits for it to be over finds that it is.
+    drop(this);
+    submits.close();
+    posts.close();
+    // What somebody was just handing over would stay there, with the reply, for as long as there is a client: a receiver that is dropped waits for nobody.
+    while submits.recv().await.is_some() {}
+    while posts.recv().await.is_some() {}
 }
 
 impl<T> Drop for Loop<T> {
@@ -147,15 +156,10 @@ impl<T> Drop for Loop<T> {
 
 impl<T: Transport> Loop<T> {
     /// What else has come meanwhile: one turn is for all of it, up to a bound, since a turn costs more than what it takes in.
-    fn take_in_more(
-        &mut self,
-        answers: &mut mpsc::UnboundedReceiver<Answered>,
-        posts: &mut mpsc::Receiver<Posted>,
-        submits: &mut mpsc::Receiver<Submit>,
-    ) {
-        let now = self.clock.now();
+    fn take_in_more(&mut self, posts: &mut mpsc::Receiver<Posted>, submits: &mut mpsc::Receiver<Submit>) {
+        let now = self.now();
         for _ in 0..BATCH {
-            let Ok(answered) = answers.try_recv() else { break };
+            let Ok(answered) = self.answers.try_recv() else { break };
             self.answered(answered, now);
             self.keep_busy();
         }
@@ -178,22 +182,60 @@ impl<T: Transport> Loop<T> {
     async fn wait_for_store(&mut self, commands: &mut mpsc::UnboundedReceiver<Command>, mut timer: Pin<&mut Sleep>) {
         tokio::select! {
             biased;
-            Some(command) = commands.recv() => {
-                let now = self.clock.now();
-                self.driver.command(command, now);
-            }
+            Some(command) = commands.recv() => self.command(command),
             Some(worked) = self.worked.recv() => {
-                let now = self.clock.now();
+                let now = self.now();
                 self.driver.worked(worked, now);
             }
             () = &mut timer => {}
         }
-        let now = self.clock.now();
+        let now = self.now();
         self.driver.handle_timeout(now);
     }
 
+    /// The time, for the driver. Before it learns that its time is over it is told what has come of requests, and which have not left: it would else have to take
+    /// all of them for sent, perhaps.
+    fn now(&mut self) -> Timestamp {
+        let now = self.clock.now();
+        if self.stops_at <= now && !self.driver.is_closed() {
+            self.take_in_answers(now);
+            let in_the_air: Vec<_> = self.driver.requests().map(|(id, _)| id).collect();
+            for id in in_the_air {
+                self.take_back(id, "the client stops", now);
+            }
+        }
+        now
+    }
+
+    /// All that there are: of what was answered, nobody may say that it is not known.
+    fn take_in_answers(&mut self, now: Timestamp) {
+        while let Ok(answered) = self.answers.try_recv() {
+            self.answered(answered, now);
+        }
+    }
+
+    fn take_back(&mut self, id: OperationId, why: &'static str, now: Timestamp) {
+        if let Some(request) = self.driver.request(id).and_then(Carrier::take_back) {
+            let unsent = Err(SendError::not_sent().because(why));
+            self.driver.answered(request.reader.read(unsent, SystemTime::now().into()), now);
+        }
+    }
+
+    fn command(&mut self, command: Command) {
+        let now = self.now();
+        match &command {
+            Command::Cancel(id) if !self.driver.is_closed() => {
+                self.take_in_answers(now);
+                self.take_back(*id, "it was cancelled", now);
+            }
+            Command::Shutdown { grace, .. } => self.stops_at = self.stops_at.min(now.saturating_add(*grace)),
+            _ => {}
+        }
+        self.driver.command(command, now);
+    }
+
     async fn perform_tasks(&mut self) {
-        let mut now = self.clock.now();
+        let mut now = self.now();
         let mut in_one_go = 0;
         while let Some(task) = self.driver.pop_task(now) {
             self.perform(task);
@@ -202,7 +244,7 @@ impl<T: Transport> Loop<T> {
             if in_one_go == MOST_IN_ONE_GO {
                 in_one_go = 0;
                 tokio::task::yield_now().await;
-                now = self.clock.now();
+                now = self.now();
             }
         }
     }
@@ -247,7 +289,7 @@ impl<T: Transport> Loop<T> {
         match self.carriers.send(sending) {
             Sent::By(carrier) => self.driver.sent(id, carrier),
             Sent::Here(answered) => {
-                let now = self.clock.now();
+                let now = self.now();
                 self.driver.answered(answered, now);
             }
         }
@@ -263,7 +305,7 @@ impl<T: Transport> Loop<T> {
     /// What queued up while a commit ran is written while what it allows is carried out.
     fn keep_busy(&mut self) {
         while let Ok(worked) = self.worked.try_recv() {
-            let now = self.clock.now();
+            let now = self.now();
             self.driver.worked(worked, now);
             if let Some(task) = self.driver.pop_task(now) {
                 self.perform(task);

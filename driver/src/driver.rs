@@ -226,6 +226,11 @@ impl<H> Driver<H> {
         self.jobs.get(&id).and_then(|job| job.request.as_ref())
     }
 
+    /// What the adapter holds for requests, by whose they are: to look for those that have not left when the client's time is over.
+    pub fn requests(&self) -> impl Iterator<Item = (OperationId, &H)> {
+        self.jobs.iter().filter_map(|(id, job)| job.request.as_ref().map(|request| (*id, request)))
+    }
+
     /// Gives back what the adapter holds for the request that this came of, for one that uses it again: a task that waits for its next request, say. To be
     /// called before this is [fed](Driver::answered), which drops it. None if nothing is held for it any more: another request has followed, the job is gone,
     /// or it was taken already. [`request`](Driver::request) does not find it then.

@@ -178,3 +178,13 @@ async fn what_nobody_asks_for_is_not_held() {
     tokio::time::sleep(SECOND).await;
     assert_eq!(alive.load(Ordering::SeqCst), 0);
 }
+
+/// On a task that may run on any thread: a server's handler, say.
+#[tokio::test(start_paused = true)]
+async fn a_task_of_its_own_learns_that_a_job_was_accepted_and_how_it_ended() {
+    let client = Client::builder(Plain, Scripted::well_behaved()).start().await.unwrap();
+    let job = client.submit(key("order-42"), "{}").await.unwrap();
+    let followed = tokio::spawn(async move { (job.accepted().await.unwrap(), job.await.unwrap()) });
+    let (accepted, finished) = followed.await.unwrap();
+    assert_eq!((accepted.reference.as_str(), finished.outcome.name()), ("txn-order-42", "completed"));
+}

@@ -12,6 +12,8 @@ mod paced;
 mod renewal;
 mod resume;
 mod shards;
+mod stopping;
 mod support;
 mod unclaimed;
+mod unsent;
 mod webhooks;
