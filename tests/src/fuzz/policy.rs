@@ -89,7 +89,9 @@ fn check_error(error: &serde_json::Error) {
             rest.contains(": it must be ")
                 && field.bytes().all(|byte| byte.is_ascii_lowercase() || b"._".contains(&byte))
         }
-        (Category::Data, Some((_, rest))) if rest.starts_with("not ") => rest.contains("\"1m30s\"") && placed,
+        (Category::Data, Some((_, rest))) if rest.starts_with("not ") => {
+            (rest.contains("\"1m30s\"") || rest.contains("of at most 584 years")) && placed
+        }
         (Category::Data, _) => {
             let standard = ["invalid ", "missing field `", "unknown field `", "unknown variant `", "duplicate field `"];
             standard.iter().any(|start| text.starts_with(start)) && placed
