@@ -34,6 +34,7 @@ mod error;
 mod files;
 mod head;
 mod iso;
+mod lengths;
 mod mark;
 mod places;
 mod purge;
@@ -59,6 +60,7 @@ use self::copy::Held;
 use self::error::{Damage, Fault};
 use self::files::Access;
 use self::head::Head;
+use self::lengths::Lengths;
 use self::mark::MarkFile;
 use self::places::Places;
 use self::row::Reader;
@@ -102,11 +104,14 @@ pub struct SqliteStore {
     access: Access,
     /// Where each key is, once all rows were found to be what was written.
     places: Option<Places>,
+    /// What was found when they were not. SQLite looks at how a page is made when it first reads it, so another look might find nothing.
+    damage: Option<Damage>,
     recent: Recent,
     /// A commit failed, and either of these heads may be what a crash would leave.
     doubt: Option<Doubt>,
     /// A commit of which nobody knew has turned out to have happened, and who asked for it will ask again.
     repeated: bool,
+    lengths: Lengths,
     /// After the connection: what this process holds until it is closed.
     held: Held,
     /// After the connection: where its files are, if they are a copy.
@@ -164,8 +169,23 @@ impl SqliteStore {
             Ok((connection, head, mark))
         })?;
         let (reader, places, recent) = (Reader::default(), None, Recent::default());
-        let (doubt, repeated, _copy) = (None, false, None);
-        Ok(Self { connection, path, mark, head, reader, access, places, recent, doubt, repeated, held, _copy })
+        let (lengths, damage, doubt, repeated, _copy) = (Lengths::of(&path), None, None, false, None);
+        Ok(Self {
+            connection,
+            path,
+            mark,
+            head,
+            reader,
+            access,
+            places,
+            damage,
+            recent,
+            doubt,
+            repeated,
+            lengths,
+            held,
+            _copy,
+        })
     }
 
     /// How far the journal has come. Who keeps it elsewhere can tell later with [`check_watermark`](SqliteStore::check_watermark) whether the
@@ -217,6 +237,7 @@ impl SqliteStore {
             (worked, tools.head, tools.changes)
         };
         let committed = worked.map(|result| (result, run(connection, "COMMIT")));
+        self.lengths.look(&self.path);
         if !matches!(committed, Ok((_, Ok(())))) {
             self.recent.clear();
             // A roll-back that fails is seen by whatever comes next: nothing can begin.
@@ -258,6 +279,8 @@ impl SqliteStore {
             Damage::Moved
         } else if self.mark.is_anothers(&known.watermark()) {
             Damage::Overtaken
+        } else if !self.lengths.are_kept(&self.path) {
+            Damage::Cut
         } else {
             return Ok(());
         };
@@ -281,6 +304,7 @@ impl SqliteStore {
             .execute_batch("BEGIN IMMEDIATE; UPDATE head SET settled = settled + 1 WHERE one = 1; COMMIT")
             .map_err(Fault::from)
             .and_then(|()| Head::read(&self.connection));
+        self.lengths.look(&self.path);
         let head = match settled {
             Ok(head) => head,
             Err(fault) => {
@@ -313,13 +337,28 @@ impl SqliteStore {
 
     /// Verifies all rows. What is whole may be tidied up when it is closed; of what is not, nothing is touched.
     fn scan(&mut self, each: impl FnMut(row::Row)) -> Result<Places, Fault> {
+        if let Some(damage) = &self.damage {
+            return Err(damage.clone().into());
+        }
         let places = scan::rows(&self.connection, &mut self.reader, &self.head, each);
+        if let Err(Fault::Damage(damage)) = &places {
+            self.damage = Some(damage.clone());
+        }
         match (&places, self.access) {
             (Ok(_), Access::Write) => files::leave_log(&self.connection, false)?,
             (Err(_), _) if files::has_bytes(&self.path, "-wal") => files::leave_log(&self.connection, true)?,
             _ => {}
         }
         places
+    }
+}
+
+impl Drop for SqliteStore {
+    /// Closing writes the log back into the file and removes it: not if that would lose what a person could still save.
+    fn drop(&mut self) {
+        if self.access == Access::Write {
+            let _ = self.is_ours();
+        }
     }
 }
 

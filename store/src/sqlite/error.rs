@@ -151,6 +151,8 @@ pub(super) enum Damage {
     Overtaken,
     #[error("its file was removed or replaced while it was open")]
     Moved,
+    #[error("its file, or the log beside it, was cut short or removed while it was open")]
+    Cut,
     #[error("the database's structure")]
     Structure,
     #[error("the provider's name is longer than a row can hold")]

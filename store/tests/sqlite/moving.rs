@@ -1,4 +1,6 @@
-//! A journal's file that is removed or replaced while a client has it open: what was written into it would be lost, and another client could begin anew.
+//! A journal's file that is removed, replaced or cut short while a client has it open: what was written into it would be lost, and another client could begin anew.
+
+use steadfast_store::OpenError;
 
 use super::*;
 
@@ -44,4 +46,53 @@ fn who_was_replaced_neither_writes_nor_tidies_up() {
     drop(new);
     let keys = [entry("order-2", Stage::Planned), entry("order-3", Stage::Planned)];
     assert_eq!(home.open().load().unwrap(), keys);
+}
+
+/// What lies behind the cut could be saved yet, and what would be written there nobody would find.
+#[test]
+fn one_that_is_cut_short_takes_no_more_and_is_left_as_it_is() {
+    // What is closed at once has asked for nothing since.
+    let cuts = [("-wal", false), ("-wal", true), ("", false)].map(|cut| [(cut, 2), (cut, 0)]);
+    for ((suffix, removes), appends) in cuts.into_iter().flatten() {
+        let home = Home::new();
+        let kept: Vec<Entry> = (0..50).map(|at| entry(&format!("order-{at}"), Stage::Planned)).collect();
+        // So that its file has pages, too.
+        home.open().append(&kept).unwrap();
+        let mut store = home.open();
+        store.append(&[entry("order-1", Stage::InFlight)]).unwrap();
+        let file = beside(&home.journal(), suffix);
+        let before = fs::metadata(&file).unwrap().len();
+        if removes {
+            fs::remove_file(&file).unwrap();
+        } else {
+            fs::OpenOptions::new().write(true).open(&file).unwrap().set_len(before / 2).unwrap();
+        }
+        let files = || ["", "-wal"].map(|suffix| fs::read(beside(&home.journal(), suffix)).ok());
+        let cut = files();
+        for _ in 0..appends {
+            let error = store.append(&[entry("person-4711", Stage::Planned)]).unwrap_err();
+            let said = format!("{error}: {}", std::error::Error::source(&error).unwrap());
+            assert!(error.is_certain() && said.contains("cut short or removed") && !said.contains("4711"), "{said}");
+        }
+        drop(store);
+        assert!(files() == cut, "{suffix} was written to, or tidied up");
+        let opened = SqliteStore::open(home.journal());
+        assert!(
+            opened.and_then(|mut store| store.load().map_err(|_| OpenError::Locked)).is_err(),
+            "it opens as if nothing were"
+        );
+    }
+}
+
+/// The log is written back into the file again and again, and begun anew: that is no cut.
+#[test]
+fn a_log_that_begins_anew_is_not_taken_for_cut() {
+    let home = Home::new();
+    let mut store = home.open();
+    for round in 0..40 {
+        let large = |at| entry(&format!("order-{at}"), Stage::Planned).with_payload(vec![round; 50_000]);
+        store.append(&(0..20).map(large).collect::<Vec<_>>()).unwrap();
+    }
+    drop(store);
+    assert_eq!(home.open().load().unwrap().len(), 20);
 }

@@ -266,3 +266,17 @@ fn a_mark_that_cannot_testify_is_told() {
     drop(store);
     testify(Mark::Whole);
 }
+
+/// The place of a page's first cell lies beyond the page. SQLite says so when it first reads the page, and reads on as if nothing were the second time.
+#[test]
+fn what_was_found_damaged_stays_so_until_it_is_opened_anew() {
+    let home = with_three();
+    let mut bytes = fs::read(home.journal()).unwrap();
+    bytes[4096 + 8] ^= 0x10;
+    fs::write(home.journal(), bytes).unwrap();
+    let mut store = home.open();
+    let refused = store.load_live().unwrap_err();
+    assert!(refused.source().is_some_and(|source| source.is::<steadfast_store::sqlite::DamageError>()), "{refused:?}");
+    assert!(store.load().is_err() && store.load_live().is_err());
+    assert!(store.append(&[entry("order-1", Stage::Planned)]).is_err());
+}

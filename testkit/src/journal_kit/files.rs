@@ -114,26 +114,31 @@ impl<S: Store, E: Display + Debug> Kit<'_, S, E> {
         Life { before, crashed, closed: self.scratch.image(), state }
     }
 
-    /// What an image holds; `None` if the store says that it cannot tell.
-    fn read(&self, image: &Image) -> Option<Vec<Entry>> {
+    /// What an image holds; `None` if the store says that it cannot tell. `what` is said of it if it is wrong.
+    fn read(&self, image: &Image, what: impl Display) -> Option<Vec<Entry>> {
         self.scratch.lay_out(image);
         let mut store = (self.open)(&self.scratch.journal()).ok()?;
         // First, as a client does: nothing was verified yet.
         let live_only = store.load_live();
         let loaded = store.load();
-        assert_eq!(live_only.is_ok(), loaded.is_ok(), "what is live and the whole are not refused alike");
+        assert!(
+            live_only.is_ok() == loaded.is_ok(),
+            "{what}: what is live and the whole are not refused alike: {:?} and {:?}",
+            live_only.err(),
+            loaded.err()
+        );
         let (live_only, loaded) = (live_only.ok()?, loaded.ok()?);
-        assert!(live_only == live(&loaded), "what is live is not what is live of the whole");
+        assert!(live_only == live(&loaded), "{what}: what is live is not what is live of the whole");
         for entry in &loaded {
             let found = store.find(&entry.record.key).ok()?;
-            assert_eq!(found.as_ref(), Some(entry), "a loaded key is found");
+            assert_eq!(found.as_ref(), Some(entry), "{what}: a loaded key is found");
         }
         Some(loaded)
     }
 
     /// The same, and once more after the store went on with it: damage that was not met yet must not spread.
-    fn read_and_go_on(&self, image: &Image, state: &[Entry]) -> Option<Vec<Entry>> {
-        let loaded = self.read(image)?;
+    fn read_and_go_on(&self, image: &Image, state: &[Entry], what: impl Display) -> Option<Vec<Entry>> {
+        let loaded = self.read(image, &what)?;
         let mut store = (self.open)(&self.scratch.journal()).ok()?;
         let more = [entry(1, Stage::Delivered(READY), 20), entry(30, Stage::Planned, 20).with_payload("x".repeat(500))];
         store.append(&more).ok()?;
@@ -142,14 +147,17 @@ impl<S: Store, E: Display + Debug> Kit<'_, S, E> {
         let went_on = (self.open)(&self.scratch.journal()).ok()?.load().ok()?;
         let old =
             |entry: &&Entry| went_on.contains(entry) || entry.is_delivered() || entry.record.key == more[0].record.key;
-        assert!(state.iter().all(|entry| old(&entry)), "an operation was lost later on");
-        assert!(more.iter().all(|entry| went_on.iter().any(|it| it.record == entry.record)), "an entry was lost");
+        assert!(state.iter().all(|entry| old(&entry)), "{what}: an operation was lost later on");
+        assert!(
+            more.iter().all(|entry| went_on.iter().any(|it| it.record == entry.record)),
+            "{what}: an entry was lost"
+        );
         Some(loaded)
     }
 
     /// The rule.
     fn right_or_refused(&self, image: &Image, state: &[Entry], what: impl Display) -> bool {
-        let read = self.read(image);
+        let read = self.read(image, &what);
         if let Some(read) = &read {
             assert!(
                 read == state,
@@ -163,14 +171,14 @@ impl<S: Store, E: Display + Debug> Kit<'_, S, E> {
 
     fn survives_closing(&self) {
         let life = self.live();
-        assert_eq!(self.read(&life.closed), Some(life.state));
+        assert_eq!(self.read(&life.closed, "closed"), Some(life.state));
     }
 
     fn survives_a_crash(&self) {
         let life = self.live();
-        assert_eq!(self.read(&life.before.0), Some(life.before.1));
-        assert_eq!(self.read_and_go_on(&life.crashed, &life.state), Some(life.state.clone()));
-        assert_eq!(self.read_and_go_on(&life.closed, &life.state), Some(life.state));
+        assert_eq!(self.read(&life.before.0, "before its end"), Some(life.before.1));
+        assert_eq!(self.read_and_go_on(&life.crashed, &life.state, "after a crash"), Some(life.state.clone()));
+        assert_eq!(self.read_and_go_on(&life.closed, &life.state, "closed"), Some(life.state));
     }
 
     fn second_opener(&self) {
@@ -192,13 +200,11 @@ impl<S: Store, E: Display + Debug> Kit<'_, S, E> {
             let Some(grown) = after.len().checked_sub(length) else { continue };
             for cut in self.depth.of(grown) {
                 let image = before.with(name, |bytes| bytes.clone_from(&after[..length + cut].to_vec()));
-                let read = self.read(&image);
+                let what = format!("{name} torn {cut} bytes into an append");
+                let read = self.read(&image, &what);
                 // Nobody was told that it is there, and nothing that was told is gone: this must open.
-                let state = read.unwrap_or_else(|| panic!("{name} torn {cut} bytes into an append: refused"));
-                assert!(
-                    state == *state_before || state == life.state,
-                    "{name} torn {cut} bytes into an append: another state"
-                );
+                let state = read.unwrap_or_else(|| panic!("{what}: refused"));
+                assert!(state == *state_before || state == life.state, "{what}: another state");
             }
         }
     }
@@ -264,12 +270,13 @@ impl<S: Store, E: Display + Debug> Kit<'_, S, E> {
             let (mut right, mut refused) = (0, 0);
             for place in self.depth.of(bytes.len() * 8) {
                 let image = image.with(name, |bytes| bytes[place / 8] ^= 1 << (place % 8));
-                match self.right_or_refused(&image, state, format_args!("{name} with bit {place} flipped")) {
+                let what = format!("{name} with bit {place} flipped");
+                match self.right_or_refused(&image, state, &what) {
                     true => right += 1,
                     false => refused += 1,
                 }
                 if place % 5 == 0 {
-                    self.read_and_go_on(&image, state);
+                    self.read_and_go_on(&image, state, &what);
                 }
             }
             eprintln!("  {name}: {right} right, {refused} refused");
@@ -289,8 +296,9 @@ impl<S: Store, E: Display + Debug> Kit<'_, S, E> {
                     bytes[at] = random.u8(..);
                 }
             });
-            self.right_or_refused(&damaged, &life.state, format_args!("damaged file {number}, {name}"));
-            self.read_and_go_on(&damaged, &life.state);
+            let what = format!("damaged file {number}, {name}");
+            self.right_or_refused(&damaged, &life.state, &what);
+            self.read_and_go_on(&damaged, &life.state, &what);
         }
     }
 }
