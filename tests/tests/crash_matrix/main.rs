@@ -6,8 +6,8 @@
 //! `webhooks` those in which the provider tells of it by itself;
 //! `policies` those about clocks, gates and single events, of which C07, a part of C10 and a part of C23 drive an engine alone; `files` those about
 //! the journal's files, which are torn and damaged under a real client. Every other row is run on both stores, against a provider that
-//! honours keys, one that ignores them and one that can be asked, with the payload kept and with a caller who submits again; and **every
-//! recovery is also crashed at each of its own steps**, and must then come out as well.
+//! honours keys, one that ignores them and one that can be asked, with the payload kept and with a caller who submits again. **Recoveries are
+//! also crashed at each of their own steps** where a row goes through `row()`: C00 to C06, C08 to C10 and C12.
 
 mod disk;
 mod files;
