@@ -13,6 +13,7 @@ mod end;
 mod inbox;
 mod intake;
 mod job;
+mod records;
 mod renew;
 mod results;
 mod resume;
@@ -30,10 +31,9 @@ use std::sync::Arc;
 use oneshot::Sender;
 use steadfast_core::engine::{Event, Limits};
 use steadfast_core::gate::Gate;
-use steadfast_core::operation::{Effect, Reading, RecordId, Stage};
+use steadfast_core::operation::{Effect, Reading};
 use steadfast_core::{Engine, OperationId, Seed, Timestamp};
 use steadfast_providers::Provider;
-use steadfast_store::{self as store, KeptAnswer};
 use tracing::level_filters::LevelFilter;
 
 use self::by_id::{ById, Ids};
@@ -57,7 +57,7 @@ use crate::builder::Loaded;
 use crate::caught::caught;
 use crate::correlation::CorrelationHeader;
 use crate::finished::{FinalAnswer, SubmitError, Unfinished};
-use crate::journal::{Batch, Done, Fate, Journal, Started, Worked};
+use crate::journal::{Journal, Started, Worked};
 use crate::meter::Meter;
 use crate::observe::{Begun, Hooks, Observation};
 use crate::probes::lasting;
@@ -463,102 +463,6 @@ impl<H> Driver<H> {
                 Some(place.insert(Job { durable: true, trace, ..Job::default() }))
             }
         }
-    }
-
-    /// Has a record written, with what is to be kept beside it.
-    fn persist(&mut self, id: OperationId, number: RecordId) {
-        if let Some(job) = self.job(id) {
-            job.intent.get_or_insert(number);
-        }
-        let Some(operation) = self.engine.operation(id).filter(|_| !self.journal.is_volatile()) else {
-            return self.journal.push(id, number, None);
-        };
-        let now = self.now;
-        let record = operation.record();
-        if matches!(record.stage, Stage::Delivered(_)) && self.unclaimed.contains(&id) {
-            return self.journal.push(id, number, None);
-        }
-        let planned = matches!(record.stage, Stage::Planned);
-        let name = self.journal.spare_name().unwrap_or_else(|| self.provider_name.clone());
-        let mut entry = store::Entry::new(record, name, now);
-        let keep = self.journal.keep();
-        let job = self.jobs.get(&id);
-        let lacks_payload = job.is_none_or(|job| job.payload.is_none());
-        if let Some(job) = job {
-            if keep.payloads && !job.payload_kept && !entry.has_ended() {
-                entry.payload = job.payload.as_ref().map(|payload| payload.bytes().to_vec());
-            }
-            if keep.answers && matches!(entry.record.stage, Stage::Ended(_)) {
-                let kept =
-                    |answer: &FinalAnswer| KeptAnswer { status: answer.status.as_u16(), body: answer.body.to_vec() };
-                entry.answer = job.answer.as_ref().map(kept);
-            }
-        }
-        self.journal.push(id, number, Some(entry));
-        if planned && lacks_payload {
-            // A look-up has proved that nothing ran, so it is to be created: by whoever brings its payload.
-            self.withdraw(id);
-        }
-    }
-
-    fn done(&mut self, Done { batch, found }: Done) {
-        if let Some((batch, fate)) = batch {
-            self.committed(batch, fate);
-        }
-        for (question, found) in found {
-            if self.closed {
-                // Too late to be taken in: what nobody can carry out must not be promised.
-                question.refuse_stopped();
-                continue;
-            }
-            self.looked_up(question, found);
-        }
-    }
-
-    fn committed(&mut self, batch: Batch, fate: Fate) {
-        let now = self.now;
-        let (operations, durable) = (batch.operations, matches!(fate, Fate::Durable));
-        let event = match fate {
-            Fate::Durable => {
-                for id in batch.payloads {
-                    if let Some(job) = self.jobs.get_mut(&id) {
-                        job.payload_kept = true;
-                    }
-                }
-                for id in &operations {
-                    if let Some(job) = self.jobs.get_mut(id).filter(|job| job.rests_on(batch.last)) {
-                        job.durable = true;
-                        for reply in std::mem::take(&mut job.replies) {
-                            job.hand_out(*id, reply);
-                        }
-                    }
-                }
-                Event::Persisted(batch.last)
-            }
-            Fate::Failed(error) => {
-                for id in &operations {
-                    if let Some(job) = self.jobs.get_mut(id).filter(|job| job.rests_on(batch.last)) {
-                        job.failure = Some(error.clone());
-                    }
-                }
-                Event::PersistFailed(batch.last)
-            }
-            Fate::Unknown(error) => {
-                // Nothing was sent, and nothing will be by this client; but it cannot be said that the intent is not there.
-                for id in &operations {
-                    let job = self.jobs.get_mut(id).filter(|job| job.rests_on(batch.last));
-                    for reply in job.map(|job| std::mem::take(&mut job.replies)).unwrap_or_default() {
-                        reply.refuse(SubmitError::Uncertain(error.clone()));
-                    }
-                }
-                Event::PersistFailed(batch.last)
-            }
-        };
-        self.engine.handle(event, now);
-        for id in &operations {
-            self.tell_accepted(*id);
-        }
-        self.keep_promises(&operations, durable);
     }
 
     fn answer(&mut self, answered: Answered) {
