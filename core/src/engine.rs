@@ -364,6 +364,13 @@ impl Engine {
             .map(|(index, slot)| OperationId { slot: index, generation: slot.generation })
     }
 
+    /// The operations that owe effects, in the order in which [`pop_effect`](Engine::pop_effect) comes to them: for a driver that holds something of its own for each
+    /// and would rather bring many from memory at once than wait for each.
+    pub fn owing(&self) -> impl Iterator<Item = OperationId> + '_ {
+        let ids = self.dirty.iter().filter_map(|slot| self.id(*slot));
+        ids.filter(|id| self.operation(*id).is_some_and(Operation::owes_effects))
+    }
+
     /// The settings of its operations.
     #[must_use]
     pub const fn policy(&self) -> &OperationPolicy {
@@ -405,14 +412,18 @@ impl Engine {
 }
 
 impl Engine {
-    /// Has the operations that are due next brought from memory, many at a time: with a hundred thousand in flight each step would wait for its own otherwise, which
-    /// takes as long as the step. Tells after how many steps to do so again.
+    /// Has the operations that are due next brought from memory. Tells after how many steps to do so again.
     fn fetch_due(&self, now: Timestamp) -> usize {
         // The first four levels of the heap that they stand in: the next few dozen lie there, as a rule.
         const MOST: usize = 1 + 4 + 16 + 64;
-        let due = self.timers.some_due(now, MOST).filter_map(|slot| self.slots.get(slot as usize)?.operation.as_ref());
         // Not all that are in front come first, so it is done again before all of these have come.
-        due.map(Operation::touch).count() / 2
+        self.fetch(self.timers.some_due(now, MOST)) / 2
+    }
+
+    /// Has operations brought from memory, many at a time: with a hundred thousand in flight each step would wait for its own otherwise, which takes as long as
+    /// the step.
+    fn fetch(&self, slots: impl Iterator<Item = u32>) -> usize {
+        slots.filter_map(|slot| self.slots.get(slot as usize)?.operation.as_ref()).map(Operation::touch).count()
     }
 
     fn look_at_clock(&mut self, now: Timestamp) -> Timestamp {
@@ -454,7 +465,13 @@ impl Engine {
 
     /// Passes the acknowledgement of all records up to `number` on to their operations.
     fn acknowledge(&mut self, number: RecordId, now: Timestamp, event: fn(RecordId) -> operation::Event) {
+        const MANY: usize = 64;
+        let mut fetched = 0_usize;
         while let Some(asked) = self.asked.front().copied().filter(|asked| asked.number <= number) {
+            if fetched == 0 {
+                fetched = self.fetch(self.asked.iter().take(MANY).map(|asked| asked.id.slot));
+            }
+            fetched = fetched.saturating_sub(1);
             self.asked.pop_front();
             if self.operation(asked.id).is_some() {
                 self.feed(asked.id, event(asked.own), now);

@@ -84,6 +84,8 @@ pub struct Driver<H> {
     hooks: Hooks,
     meter: Meter,
     jobs: ById<Job<H>>,
+    /// So many effects on, jobs are brought from memory again.
+    fetched: usize,
     parked: Parking<H>,
     results: Results,
     /// Jobs that have ended and whose outcome nobody has: delivered to the engine, not in the store.
@@ -149,6 +151,7 @@ impl<H> Driver<H> {
             ends: Ends::new(settings.webhooks.remember),
             hooks: settings.hooks,
             jobs: ById::default(),
+            fetched: 0,
             limits: settings.limits,
             parked: Parking::default(),
             results: Results::new(settings.results_limit),

@@ -57,9 +57,9 @@ pub fn number(key: &str) -> u32 {
     u32::from_str_radix(&key[24..], 16).expect("one of those above")
 }
 
-/// A provider's name for an operation: 24 characters.
+/// A provider's name for an operation: 24 hexadecimal digits.
 pub fn reference(operation: u32) -> String {
-    format!("txn-{:012x}{operation:08x}", scattered(u64::from(operation)) >> 16)
+    format!("{:016x}{operation:08x}", scattered(u64::from(operation)))
 }
 
 /// The waits before the three polls, and those before requests that failed are repeated.

@@ -279,7 +279,10 @@ impl World {
         woken.handle_timeout(self.now);
         let before = woken.next_deadline();
         assert_eq!(woken.next_wake().map(|(wake, _)| wake.at), before, "the same, with the reason");
-        while woken.pop_effect().is_some() {}
+        let owing: Vec<_> = woken.owing().collect();
+        let mut popped: Vec<_> = std::iter::from_fn(|| woken.pop_effect()).map(|(id, _)| id).collect();
+        popped.dedup();
+        assert_eq!(popped, owing, "who owes is told in the order of popping");
         assert_eq!(woken.next_deadline(), before, "law 1: popping decides nothing");
         assert!(before.is_none_or(|at| at > self.now), "law 2: {:?}", woken.next_wake());
     }

@@ -12,7 +12,7 @@ use steadfast_store::Entry;
 
 use super::{Driver, Job};
 use crate::caught::caught;
-use crate::finished::{Finished, SubmitError};
+use crate::finished::{FinalAnswer, Finished, SubmitError};
 
 impl<H> Driver<H> {
     /// Tells everybody who waits.
@@ -26,10 +26,11 @@ impl<H> Driver<H> {
                 trace.end(operation, outcome);
             }
         }
+        let finished = self.finished_with(id, answer.clone());
         self.results.keep(id, answer);
         // While the client is shut down, handles are dropped for other reasons.
         let mut claimed = (followed && self.closing.is_none()) || self.journal.is_volatile();
-        if let Some(finished) = self.finished(id) {
+        if let Some(finished) = finished {
             for waiter in waiters {
                 claimed |= waiter.send(finished.clone()).is_ok();
             }
@@ -61,12 +62,16 @@ impl<H> Driver<H> {
     }
 
     pub(super) fn finished(&self, id: OperationId) -> Option<Finished> {
+        self.finished_with(id, self.results.get(id))
+    }
+
+    fn finished_with(&self, id: OperationId, answer: Option<FinalAnswer>) -> Option<Finished> {
         let operation = self.engine.operation(id)?;
         Some(Finished {
             outcome: operation.outcome()?,
             reference: operation.reference(),
             creates: operation.creates(),
-            answer: self.results.get(id),
+            answer,
         })
     }
 

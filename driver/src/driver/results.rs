@@ -24,12 +24,13 @@ impl Results {
 
     pub(super) fn keep(&mut self, id: OperationId, answer: Option<FinalAnswer>) {
         let Some(answer) = answer else { return };
-        self.drop(id);
         let size = answer.body.len() + ENTRY;
+        if self.answers.insert(id, answer).is_some() {
+            self.leave_order(id);
+        }
         self.bytes += size;
         self.order.push_back((id, size));
-        self.answers.insert(id, answer);
-        // The newest stays even if it alone exceeds the limit: whoever waits for it is told in this very step.
+        // The newest stays even if it alone exceeds the limit: whoever asks next finds it.
         while self.bytes > self.limit && self.order.len() > 1 {
             let Some((oldest, size)) = self.order.pop_front() else { break };
             self.answers.remove(&oldest);
@@ -39,10 +40,14 @@ impl Results {
 
     /// Of a job that is resumed: what was said of it is no longer the last word.
     pub(super) fn drop(&mut self, id: OperationId) {
-        if self.answers.remove(&id).is_some()
-            && let Some(place) = self.order.iter().position(|(kept, _)| *kept == id)
-            && let Some((_, size)) = self.order.remove(place)
-        {
+        if self.answers.remove(&id).is_some() {
+            self.leave_order(id);
+        }
+    }
+
+    fn leave_order(&mut self, id: OperationId) {
+        let place = self.order.iter().position(|(kept, _)| *kept == id);
+        if let Some((_, size)) = place.and_then(|place| self.order.remove(place)) {
             self.bytes -= size;
         }
     }

@@ -13,12 +13,15 @@ use steadfast_core::{Key, Kind, Operation, OperationId, Timestamp};
 use steadfast_providers::{Answer, Ask, ClockSkew, Payload, Provider, clock_skew};
 use tracing::Span;
 
-use super::{Driver, Task};
+use super::{Driver, Job, Task};
 use crate::caught::caught;
 use crate::finished::FinalAnswer;
 use crate::observe::CorrelationId;
 use crate::outgoing::{Outgoing, SendError};
 use crate::span::{JobTrace, RequestTrace};
+
+/// So many jobs are brought from memory at once.
+const MANY: usize = 64;
 
 /// A request to be sent. `H` is what the adapter holds for a request in the air.
 pub struct Sending<H> {
@@ -228,6 +231,10 @@ impl<H> Driver<H> {
     /// client is closed, that is all that is still written: on disk, a create whose intent was just being written is one that may have left.
     pub(super) fn next_effect(&mut self) -> Option<(OperationId, Effect)> {
         loop {
+            if self.fetched == 0 {
+                self.fetched = self.fetch(self.engine.owing().take(MANY));
+            }
+            self.fetched = self.fetched.saturating_sub(1);
             let (id, effect) = self.engine.pop_effect()?;
             match effect {
                 Effect::Send(attempt) if self.closed || self.is_out_of_time() => self.recall(id, attempt),
@@ -236,6 +243,11 @@ impl<H> Driver<H> {
                 _ => return Some((id, effect)),
             }
         }
+    }
+
+    /// Has jobs brought from memory, many at a time: with a hundred thousand of them each would be waited for otherwise, for as long as all else takes.
+    pub(super) fn fetch(&self, ids: impl Iterator<Item = OperationId>) -> usize {
+        ids.filter_map(|id| self.jobs.get(&id)).map(Job::touch).count()
     }
 
     fn recall(&mut self, id: OperationId, attempt: Attempt) {
