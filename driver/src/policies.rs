@@ -58,7 +58,8 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use steadfast_core::backoff::BackoffPolicy;
 use steadfast_core::breaker::BreakerPolicy;
 use steadfast_core::budget::BudgetPolicy;
@@ -144,7 +145,8 @@ pub struct GatePolicies {
 #[serde(default, deny_unknown_fields)]
 #[expect(clippy::exhaustive_structs, reason = "plain settings, written with struct update syntax")]
 pub struct ClientLimits {
-    /// [`Limits::live`].
+    /// [`Limits::live`]. From a file at least 1: with 0 no client [starts](crate::StartError::NoRoom).
+    #[serde(deserialize_with = "live")]
     pub live: u32,
     /// [`Limits::remember`].
     pub remember: u32,
@@ -247,6 +249,13 @@ impl GatePolicies {
             .with_longest_pause(self.longest_pause.map_or_else(|| own.longest_pause(), |Humane(pause)| pause));
         let limits = self.rate_limits.as_deref().unwrap_or_else(|| own.rate_limits());
         limits.iter().fold(gate, |gate, limit| gate.with_rate_limit(*limit))
+    }
+}
+
+fn live<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    match u32::deserialize(deserializer)? {
+        0 => Err(D::Error::custom("live is 0: it must be at least 1")),
+        live => Ok(live),
     }
 }
 
