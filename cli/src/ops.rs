@@ -22,7 +22,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
-pub(crate) use self::words::{argument, plain};
+pub(crate) use self::words::{argument, name, plain};
 
 /// Look into a journal: list its operations, show one, check its health, copy or export it, or remove what is old.
 ///

@@ -68,7 +68,8 @@ pub(crate) struct Args {
     /// Keep the result in the journal for a day at least, so that it can be had again. It is personal data.
     #[arg(long, requires = "journal")]
     keep_answer: bool,
-    /// Print one JSON object instead of the body: outcome, reason, reference, creates, status, hint, body.
+    /// Print one JSON object instead of the body: outcome, reason, reference, creates, status, hint, has_answer, body. Without an answer, as of a job that ended in
+    /// an earlier run which did not keep it, has_answer is false, and status and body are null.
     #[arg(long)]
     json: bool,
 }
@@ -162,7 +163,7 @@ fn tell(finished: &Finished, advice: &Advice, json: bool, was_interrupted: bool)
     } else if has_result && !finished.body().is_empty() {
         println!("{}", String::from_utf8_lossy(finished.body()));
     }
-    if finished.answer.is_none() && matches!(finished.outcome, Outcome::Completed(_)) {
+    if finished.answer.is_none() && has_result {
         eprintln!("its result came in an earlier run, and was not kept: --keep-answer would have");
     }
     if let Some(hint) = &summary.hint {
@@ -312,7 +313,9 @@ struct Summary<'a> {
     status: Option<u16>,
     /// What to look at, where the last answer's status tells.
     hint: Option<String>,
-    /// As JSON if it is JSON, else as text. Null of an unresolved job: its last answer is no result.
+    /// Whether its last answer is at hand: it came in this run, or was kept.
+    has_answer: bool,
+    /// As JSON if it is JSON, else as text. Null of an unresolved job, whose last answer is no result, and without an answer.
     body: serde_json::Value,
 }
 
@@ -320,7 +323,7 @@ impl<'a> Summary<'a> {
     const fn unresolved(why: Unresolved, creates: u16) -> Self {
         let outcome = Outcome::Unresolved(why);
         let (outcome, reason, body) = (outcome.name(), outcome.explain(), serde_json::Value::Null);
-        Self { outcome, reason, reference: None, creates, status: None, hint: None, body }
+        Self { outcome, reason, reference: None, creates, status: None, hint: None, has_answer: false, body }
     }
 
     fn of(finished: &'a Finished, advice: &Advice) -> Self {
@@ -334,8 +337,9 @@ impl<'a> Summary<'a> {
             creates: finished.creates,
             status: status.map(|status| status.as_u16()),
             hint: status.filter(|_| !ended_well).and_then(|status| advice.on(status)),
-            body: match finished.outcome {
-                Outcome::Unresolved(_) => serde_json::Value::Null,
+            has_answer: finished.answer.is_some(),
+            body: match (finished.outcome, &finished.answer) {
+                (Outcome::Unresolved(_), _) | (_, None) => serde_json::Value::Null,
                 _ => serde_json::from_slice(finished.body()).unwrap_or_else(|_| text()),
             },
         }

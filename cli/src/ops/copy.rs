@@ -2,7 +2,7 @@
 
 use std::error::Error;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::Serialize;
 use steadfast_store::SqliteStore;
@@ -11,7 +11,7 @@ use steadfast_store::sqlite::{BackUpError, MayLock, iso8601};
 use super::TROUBLE;
 use super::journal::{Look, now};
 use super::row::hex;
-use super::words::{argument, day_and_time, operations, plain};
+use super::words::{argument, day_and_time, name, operations, plain};
 
 /// Write a checked copy of the journal, whether its client runs or not: a backup.
 ///
@@ -83,10 +83,6 @@ pub(crate) fn copy(look: &Look, args: &Args, json: bool, out: &mut impl Write) -
         );
     }
     Ok(0)
-}
-
-fn name(path: &Path) -> String {
-    plain(&path.display().to_string()).into_owned()
 }
 
 fn print(look: &Look, copied: &Copied, at: &str, out: &mut impl Write) -> io::Result<()> {

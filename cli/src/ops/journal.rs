@@ -11,7 +11,7 @@ use steadfast_core::Timestamp;
 use steadfast_store::SqliteStore;
 use steadfast_store::sqlite::OpenError;
 
-use super::words::{day_and_time, plain};
+use super::words::{day_and_time, name};
 
 /// Which journal, and how to look at it.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ pub(crate) struct Opened {
 impl Look {
     /// Its name, for messages.
     pub(crate) fn name(&self) -> String {
-        plain(&self.file.display().to_string()).into_owned()
+        name(&self.file)
     }
 
     /// Opens it, or a copy of it.

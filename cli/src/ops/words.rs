@@ -33,9 +33,14 @@ pub(crate) fn plain(text: &str) -> Cow<'_, str> {
     }
 }
 
+/// A file's name, for messages.
+pub(crate) fn name(file: &Path) -> String {
+    plain(&file.display().to_string()).into_owned()
+}
+
 /// A file's name within a command, as a shell takes it for one.
 pub(crate) fn argument(file: &Path) -> String {
-    let mut name = plain(&file.display().to_string()).into_owned();
+    let mut name = name(file);
     if name.starts_with('-') {
         // It would be an option.
         name.insert_str(0, "./");
