@@ -34,7 +34,7 @@ use crate::timeline::Timeline;
 /// anew with its payload. Without it, a killed job may be running: ask the provider before you run the same key again, unless the provider drops repeats of a
 /// key.
 ///
-/// Exit codes: 0 completed, 2 rejected (nothing ran), 3 failed, 4 unresolved, 64 called wrongly, 130 interrupted (with a journal).
+/// Exit codes: 0 completed, 2 rejected (nothing ran), 3 failed, 4 unresolved, 64 called wrongly, or the journal could not be used, 130 interrupted (with a journal).
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Whose API it is.
@@ -68,8 +68,8 @@ pub(crate) struct Args {
     /// Keep the result in the journal for a day at least, so that it can be had again. It is personal data.
     #[arg(long, requires = "journal")]
     keep_answer: bool,
-    /// Print one JSON object instead of the body: outcome, reason, reference, creates, status, hint, has_answer, body. Without an answer, as of a job that ended in
-    /// an earlier run which did not keep it, has_answer is false, and status and body are null.
+    /// Print one JSON object instead of the body: outcome, reason, reference, creates, status, hint, has_answer, body. Where has_answer is false, body is null: the job is
+    /// unresolved, or it ended in an earlier run that did not keep the answer.
     #[arg(long)]
     json: bool,
 }
@@ -313,9 +313,9 @@ struct Summary<'a> {
     status: Option<u16>,
     /// What to look at, where the last answer's status tells.
     hint: Option<String>,
-    /// Whether its last answer is at hand: it came in this run, or was kept.
+    /// Whether the answer that ended it is at hand: it came in this run, or was kept. Nothing has answered an unresolved job: its last answer is no result.
     has_answer: bool,
-    /// As JSON if it is JSON, else as text. Null of an unresolved job, whose last answer is no result, and without an answer.
+    /// The answer's, as JSON if it is JSON, else as text. Null without an answer.
     body: serde_json::Value,
 }
 
@@ -329,6 +329,7 @@ impl<'a> Summary<'a> {
     fn of(finished: &'a Finished, advice: &Advice) -> Self {
         let ended_well = matches!(finished.outcome, Outcome::Completed(_));
         let status = finished.answer.as_ref().map(|answer| answer.status);
+        let has_answer = finished.answer.is_some() && !matches!(finished.outcome, Outcome::Unresolved(_));
         let text = || serde_json::Value::String(String::from_utf8_lossy(finished.body()).into_owned());
         Self {
             outcome: finished.outcome.name(),
@@ -337,10 +338,11 @@ impl<'a> Summary<'a> {
             creates: finished.creates,
             status: status.map(|status| status.as_u16()),
             hint: status.filter(|_| !ended_well).and_then(|status| advice.on(status)),
-            has_answer: finished.answer.is_some(),
-            body: match (finished.outcome, &finished.answer) {
-                (Outcome::Unresolved(_), _) | (_, None) => serde_json::Value::Null,
-                _ => serde_json::from_slice(finished.body()).unwrap_or_else(|_| text()),
+            has_answer,
+            body: if has_answer {
+                serde_json::from_slice(finished.body()).unwrap_or_else(|_| text())
+            } else {
+                serde_json::Value::Null
             },
         }
     }

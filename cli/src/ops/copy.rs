@@ -11,7 +11,7 @@ use steadfast_store::sqlite::{BackUpError, MayLock, iso8601};
 use super::TROUBLE;
 use super::journal::{Look, now};
 use super::row::hex;
-use super::words::{argument, day_and_time, name, operations, plain};
+use super::words::{argument, day_and_time, name, operations, plain, records};
 
 /// Write a checked copy of the journal, whether its client runs or not: a backup.
 ///
@@ -103,12 +103,13 @@ fn print(look: &Look, copied: &Copied, at: &str, out: &mut impl Write) -> io::Re
     };
     writeln!(
         out,
-        "{copy} written{beside}: {}, {sequence} records in all, verified, as of {at}.",
-        operations(copied.operations)
+        "{copy} written{beside}: {}, {} in all, verified, as of {at}.",
+        operations(copied.operations),
+        records(*sequence)
     )?;
     writeln!(
         out,
-        "To go on from it: {steps}, and start the client with `from_backup()` on its builder, since jobs \
+        "To go on from it: {steps}, and start the client with `from_backup()` on its builder (`steadfast run --from-backup`), since jobs \
          that the copy calls planned may have been sent meanwhile."
     )
 }

@@ -11,7 +11,8 @@ use steadfast_core::{Reference, Timestamp};
 use steadfast_store::sqlite::{Mark, Order, Report, Stored, iso8601};
 
 use super::journal::{Look, Opened};
-use super::words::{argument, operations, plain, relative};
+use super::list::LIMIT;
+use super::words::{argument, operations, plain, records, relative};
 use super::{NEEDS_A_PERSON, TROUBLE};
 
 /// An operation that was due longer ago than this is overdue: a client that runs is never so late.
@@ -126,7 +127,7 @@ const NO_WITNESS: &str = "so nobody knows whether the log lost its end, in a cra
 
 /// Where a copy to restore from comes from, and how it is begun with.
 const COPIES: &str = "A copy to restore from is what `steadfast ops FILE copy OUT` wrote earlier: put OUT and OUT-mark in the journal's place, remove \
-                      FILE-wal, and start the client with `from_backup()` on its builder";
+                      FILE-wal, and start the client with `from_backup()` on its builder (`steadfast run --from-backup`)";
 
 fn mark(look: &Look, mark: Mark) -> (&'static str, Option<Problem>) {
     let name = look.name();
@@ -162,8 +163,9 @@ fn examine(look: &Look, opened: Opened) -> Result<Examination, Box<dyn Error>> {
     );
     let mut undelivered = Finding::new(
         "undelivered",
-        "they ended, and nobody took the outcome: submit their keys again with the same payloads, which runs nothing and gives the outcomes; but the keys of \
-         rejected ones are free, so to submit one of those begins a new job, and `client.resume(key)` gives its outcome",
+        "they ended, and nobody took the outcome: `client.resume(key)` gives it, as does `steadfast run --base-url URL --key KEY --journal FILE` without --payload \
+         (with the --provider and --product, or the --profile, that it was sent by); to submit their keys again with the same payloads runs nothing and gives it too, \
+         but the keys of rejected ones are free, so to submit one of those begins a new job",
     );
     store.browse(Order::OldestFirst, |stored| {
         // What is damaged was told by the report.
@@ -220,7 +222,7 @@ fn print(look: &Look, examined: &Examination, out: &mut impl Write) -> std::io::
     if examined.at.is_some() {
         let states: Vec<String> = examined.states.iter().map(|(state, count)| format!("{count} {state}")).collect();
         let states = if states.is_empty() { String::new() } else { format!(": {}", states.join(", ")) };
-        writeln!(out, "{}{states}; {} records in all", operations(examined.operations), examined.sequence)?;
+        writeln!(out, "{}{states}; {} in all", operations(examined.operations), records(examined.sequence))?;
     }
     if problems.is_empty() {
         let (what, mark) = if warnings.is_empty() { ("The files are", " mark,") } else { ("What is here is", "") };
@@ -249,7 +251,9 @@ fn print(look: &Look, examined: &Examination, out: &mut impl Write) -> std::io::
                 // Not by when they are due: a create that was about to leave has no time on record.
                 _ => "list --state planned --state in_flight --state unknown --state accepted",
             };
-            writeln!(out, "  and {more} more: `steadfast ops {} {all}`", argument(&look.file))?;
+            let limit =
+                if examined.operations > LIMIT { format!(" --limit {}", examined.operations) } else { String::new() };
+            writeln!(out, "  and {more} more: `steadfast ops {} {all}{limit}`", argument(&look.file))?;
         }
     }
     if examined.healthy {

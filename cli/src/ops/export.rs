@@ -26,7 +26,7 @@ use super::words::{name, operations, plain};
 /// `.steadfast-…`, beside its place, and is left behind only if this is killed.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Write to this file, which must not exist yet, and only its owner may read.
+    /// Write to this file, which must not exist yet, and only its owner may read; `-` is stdout.
     #[arg(long, value_name = "OUT")]
     output: Option<PathBuf>,
     /// With the payloads that are kept, in base64. They are personal data.
@@ -74,7 +74,9 @@ struct Answer {
 
 pub(crate) fn export(look: &Look, args: &Args, out: &mut impl Write) -> Result<u8, Box<dyn Error>> {
     let opened = look.open()?;
-    let Some(path) = &args.output else { return write(opened, args, out) };
+    let Some(path) = args.output.as_deref().filter(|path| path.as_os_str() != "-") else {
+        return write(opened, args, out);
+    };
     let mut file = BufWriter::new(beside(path)?);
     let failed = |error: io::Error| format!("{} could not be written, and nothing is left of it: {error}", name(path));
     // What the journal is to blame for stays what it is.

@@ -63,7 +63,8 @@ impl Look {
 
     pub(crate) fn cannot(&self, why: OpenError) -> CannotOpen {
         // No lock can be lost by this: the journal was not opened.
-        let denied = || File::open(&self.file).is_err_and(|error| error.kind() == ErrorKind::PermissionDenied);
+        let denied =
+            |suffix| File::open(self.beside(suffix)).is_err_and(|error| error.kind() == ErrorKind::PermissionDenied);
         let was_journal = || ["-wal", "-mark"].iter().any(|suffix| self.has_beside(suffix));
         let advice = match &why {
             OpenError::Foreign if was_journal() => {
@@ -76,8 +77,8 @@ impl Look {
             OpenError::Missing if fs::metadata(&self.file).is_ok() => {
                 Some("the file is empty: nothing was ever written to it, so check its name")
             }
-            OpenError::Io(_) | OpenError::Sqlite(_) if denied() => {
-                Some("this user may not read it: only its owner can, so run this as the user that the client runs as")
+            OpenError::Io(_) | OpenError::Sqlite(_) | OpenError::NotCopied(_) => {
+                DENIED.iter().find(|(suffix, _)| denied(suffix)).map(|(_, advice)| *advice)
             }
             _ => None,
         };
@@ -87,15 +88,26 @@ impl Look {
 
     /// Whether there is anything in the file that belongs to it by this suffix.
     fn has_beside(&self, suffix: &str) -> bool {
+        fs::metadata(self.beside(suffix)).is_ok_and(|found| found.len() > 0)
+    }
+
+    fn beside(&self, suffix: &str) -> PathBuf {
         let mut name = self.file.clone().into_os_string();
         name.push(suffix);
-        fs::metadata(name).is_ok_and(|found| found.len() > 0)
+        name.into()
     }
 }
 
 pub(crate) fn now() -> Timestamp {
     SystemTime::now().into()
 }
+
+/// Which of its files this user may not read.
+const DENIED: [(&str, &str); 3] = [
+    ("", "this user may not read it: only its owner can, so run this as the user that the client runs as"),
+    ("-wal", "this user may not read its -wal: only its owner can, so run this as the user that the client runs as"),
+    ("-mark", "this user may not read its -mark: only its owner can, so run this as the user that the client runs as"),
+];
 
 /// What lies beside a file that is no journal tells that it was one.
 const BEHEADED: &str = "the journal is damaged (its first bytes are not a journal's, though its -wal or -mark lies beside it): stop, keep the files as they \

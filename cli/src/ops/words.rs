@@ -54,6 +54,11 @@ pub(crate) fn operations(count: u64) -> String {
     if count == 1 { "1 operation".into() } else { format!("{count} operations") }
 }
 
+/// `1 record`, `2 records`.
+pub(crate) fn records(count: u64) -> String {
+    if count == 1 { "1 record".into() } else { format!("{count} records") }
+}
+
 /// An error and its causes, on stderr.
 pub(crate) fn complain(error: &dyn Error) {
     eprintln!("steadfast: {error}");

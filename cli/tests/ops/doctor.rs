@@ -71,6 +71,7 @@ fn a_rejected_job_whose_outcome_nobody_took_is_not_to_be_submitted_for_it() {
     let home = Home::with(&[entry("order-1", Stage::Ended(Outcome::Rejected(Rejected::Refused)), 4 * HOUR)]);
     let said = text(&home.ops(&["doctor"]).stdout);
     assert!(said.contains("1 UNDELIVERED: ") && said.contains("one of those begins a new job"), "{said}");
+    assert!(said.contains("`steadfast run --base-url URL --key KEY --journal FILE` without --payload"), "{said}");
     let said = home.says(&["show", "order-1"]);
     assert!(said.contains("begins a new job") && !said.contains("delivers the outcome to whoever submits"), "{said}");
 }
@@ -140,10 +141,14 @@ fn the_list_that_is_named_for_the_rest_has_all_of_them() {
         ("UNDELIVERED", Stage::Ended(READY)),
     ];
     for (kind, stage) in stages {
-        let home = Home::with(&(0..30).map(|number| ended(number, stage)).collect::<Vec<_>>());
-        let said = text(&home.ops(&["doctor"]).stdout);
-        assert!(said.contains(&format!("30 {kind}")) && said.contains("and 10 more: "), "{said}");
-        let output = run(&command(&said[said.find("and 10 more").unwrap()..], "steadfast ops "));
-        assert_eq!(text(&output.stdout).lines().count(), 31, "{kind}: {output:?}");
+        // A list stops at a hundred, unless it is told how many.
+        for count in [30, 130] {
+            let home = Home::with(&(0..count).map(|number| ended(number, stage)).collect::<Vec<_>>());
+            let said = text(&home.ops(&["doctor"]).stdout);
+            let more = format!("and {} more: ", count - 20);
+            assert!(said.contains(&format!("{count} {kind}")) && said.contains(&more), "{said}");
+            let output = run(&command(&said[said.find(&more).unwrap()..], "steadfast ops "));
+            assert_eq!(text(&output.stdout).lines().count() as u32, count + 1, "{kind}: {output:?}");
+        }
     }
 }

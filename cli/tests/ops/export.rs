@@ -57,3 +57,13 @@ fn an_export_to_a_place_that_cannot_be_says_what_to_name_and_leaves_nothing() {
     fs::remove_file(home.0.join("dangling")).unwrap();
     assert_eq!(names(&home), before);
 }
+
+#[test]
+fn a_dash_is_the_standard_output() {
+    let home = Home::with(&entries());
+    let mut command = Command::new(env!("CARGO_BIN_EXE_steadfast"));
+    command.args(["ops", "journal", "export", "--output", "-"]).current_dir(&home.0).stdin(Stdio::null());
+    let output = command.output().unwrap();
+    assert_eq!((output.status.code(), text(&output.stdout).lines().count()), (Some(0), 8), "{output:?}");
+    assert_eq!(names(&home), ["journal", "journal-mark"]);
+}

@@ -111,6 +111,41 @@ fn a_journal_in_a_directory_that_cannot_be_written_is_looked_at_by_a_copy() {
 }
 
 #[test]
+fn who_may_not_read_one_of_a_journals_files_is_told_which() {
+    let home = Home::new();
+    let program = home.0.join("program");
+    fs::copy(env!("CARGO_BIN_EXE_steadfast"), &program).unwrap();
+    fs::set_permissions(&home.0, fs::Permissions::from_mode(0o777)).unwrap();
+    let client = home_of(&entries());
+    // As after a crash: its log is there, and nobody has it open.
+    for suffix in ["", "-wal", "-mark"] {
+        let (from, to) = (format!("{}{suffix}", client.0.journal()), format!("{}{suffix}", home.journal()));
+        assert!(Command::new("cp").args([&from, &to]).status().unwrap().success());
+    }
+    let all = |mode| {
+        for suffix in ["", "-wal", "-mark"] {
+            fs::set_permissions(format!("{}{suffix}", home.journal()), fs::Permissions::from_mode(mode)).unwrap();
+        }
+    };
+    for (suffix, says) in
+        [("", "may not read it: "), ("-wal", "may not read its -wal"), ("-mark", "may not read its -mark")]
+    {
+        all(0o666);
+        fs::set_permissions(format!("{}{suffix}", home.journal()), fs::Permissions::from_mode(0o000)).unwrap();
+        for args in [&["doctor"][..], &["doctor", "--copy"], &["show", "order-1"]] {
+            let mut command = Command::new(&program);
+            command.args(["ops", &home.journal()]).args(args).current_dir("/");
+            if fs::read(format!("{}{suffix}", home.journal())).is_ok() {
+                command.uid(65_534);
+            }
+            let output = copied(&mut command);
+            assert_eq!(output.status.code(), Some(64), "{suffix} {args:?}: {output:?}");
+            assert!(text(&output.stderr).contains(says), "{suffix} {args:?}: {output:?}");
+        }
+    }
+}
+
+#[test]
 fn a_label_finds_its_operation() {
     let literal = label("order-4");
     let mut all = entries();
