@@ -106,7 +106,8 @@ pub(super) fn prepare(path: &Path, access: Access) -> Result<(), OpenError> {
         Err(error) if error.kind() == ErrorKind::NotFound => None,
         Err(error) => return Err(error.into()),
     };
-    if length.unwrap_or_default() == 0 {
+    // Also one of a single byte: SQLite itself once wrote one into an empty file.
+    if length.unwrap_or_default() <= 1 {
         // SQLite would take it for a new one and throw the log away.
         not_emptied(path)?;
         if access == Access::Read {
@@ -219,11 +220,12 @@ fn connect(path: &Path, access: Access) -> Result<Connection, OpenError> {
         (true, Access::Read) => immutable(path)?,
         (false, _) => connection,
     };
+    // Who only looks, or refuses what is there, leaves the log as it is: it may be all that is left. And leaves none where there was none. Before anything that
+    // reads the file: closed after an error of that, SQLite would write the log back.
+    leave_log(&connection, has_log).map_err(OpenError::sqlite)?;
     connection.busy_timeout(Duration::ZERO).map_err(OpenError::sqlite)?;
     connection.execute_batch(SETTINGS).map_err(OpenError::sqlite)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true).map_err(OpenError::sqlite)?;
-    // Who only looks, or refuses what is there, leaves the log as it is: it may be all that is left. And leaves none where there was none.
-    leave_log(&connection, has_log).map_err(OpenError::sqlite)?;
     Ok(connection)
 }
 
