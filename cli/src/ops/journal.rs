@@ -40,12 +40,12 @@ impl Look {
         let locked = if self.copy { None } else { Some(SqliteStore::open_read_only(&self.file)) };
         let now = now();
         let (store, in_use, copied) = match locked {
-            None => (SqliteStore::open_copy(&self.file), None, Some("")),
-            Some(Err(OpenError::Locked)) => (SqliteStore::open_copy(&self.file), Some(true), Some(" is in use")),
+            None => (self.open_copy(), None, Some("")),
+            Some(Err(OpenError::Locked)) => (self.open_copy(), Some(true), Some(" is in use")),
             // Nobody may have it open, but who cannot write to it or its directory can neither lock it nor read its log.
             Some(Err(OpenError::ReadOnly | OpenError::ReadOnlyUnclosed)) => {
                 let why = " cannot be locked without write access to it and its directory";
-                (SqliteStore::open_copy(&self.file), None, Some(why))
+                (self.open_copy(), None, Some(why))
             }
             Some(other) => (other, Some(false), None),
         };
@@ -54,6 +54,22 @@ impl Look {
             eprintln!("steadfast: {}{why}: this is a copy, taken at {}", self.name(), day_and_time(now));
         }
         Ok(Opened { store, now, in_use })
+    }
+
+    fn open_copy(&self) -> Result<SqliteStore, OpenError> {
+        let before = self.stamps();
+        SqliteStore::open_copy(&self.file).map_err(|why| match why {
+            OpenError::Torn { source: Some(damage), .. } if before == self.stamps() => OpenError::Damaged(damage),
+            why => why,
+        })
+    }
+
+    /// When its files were changed last, and how long they are. Copies are torn by who writes meanwhile; where nobody has, none of many was whole because of damage.
+    pub(crate) fn stamps(&self) -> [Option<(u64, SystemTime)>; 3] {
+        ["", "-wal", "-mark"].map(|suffix| {
+            let found = fs::metadata(self.beside(suffix)).ok()?;
+            Some((found.len(), found.modified().ok()?))
+        })
     }
 
     /// Opens it to change it.

@@ -65,6 +65,29 @@ fn of_a_copy_nobody_can_tell_whether_a_client_runs() {
     assert!(said.contains("1 OVERDUE: see that their client runs"), "{said}");
 }
 
+/// What nobody changes meanwhile is not torn by its being copied.
+#[test]
+fn of_a_copy_damage_is_told_as_damage() {
+    let home = Home::with(&entries());
+    home.tamper(
+        "UPDATE records SET body = CAST(substr(body, 1, 55) || x'09' || substr(body, 57) AS BLOB) WHERE first = 3",
+    );
+    let is_told = |args: &[&str]| {
+        let output = home.ops(args);
+        let said = format!("{}{}", text(&output.stdout), text(&output.stderr));
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {said}");
+        assert!(said.contains("damaged") && said.contains("row 3 of key #"), "{args:?}: {said}");
+        assert!(!said.contains("in use") && !said.contains("faster"), "{args:?}: {said}");
+    };
+    let to = home.0.join("copy").display().to_string();
+    let looks = [&["doctor", "--copy"][..], &["list", "--copy"], &["export", "--copy"], &["copy", &to, "--copy"]];
+    looks.into_iter().for_each(is_told);
+    assert_eq!(home.json(&["doctor", "--copy"])["healthy"], false);
+    // One that a client has open is looked at so, too.
+    let _client = home.open();
+    [&["doctor"][..], &["list"], &["copy", &to]].into_iter().for_each(is_told);
+}
+
 /// Its key is free, so to submit it again is no way to hear of it.
 #[test]
 fn a_rejected_job_whose_outcome_nobody_took_is_not_to_be_submitted_for_it() {
