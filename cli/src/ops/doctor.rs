@@ -125,18 +125,22 @@ const NO_WITNESS: &str = "so nobody knows whether the log lost its end, in a cra
                           FILE, FILE-wal and FILE-mark belong together: if this is a copy, take one of all three; else compare with what you know \
                           was submitted last. No client starts on it but one that opens it as a backup (`SqliteStore::open_backup`, `run --from-backup`)";
 
+/// The same, where a client has the journal open.
+const NO_WITNESS_YET: &str = "and it is written anew with its client's next record, since that one knows how far the journal has come: look again then. If the \
+                              client ends before, only one starts on it that begins as on a backup (`run --from-backup`)";
+
 /// Where a copy to restore from comes from, and how it is begun with.
 const COPIES: &str = "A copy to restore from is what `steadfast ops FILE copy OUT` wrote earlier: put OUT and OUT-mark in the journal's place, remove \
                       FILE-wal, and start the client with `from_backup()` on its builder (`steadfast run --from-backup`)";
 
-fn mark(look: &Look, mark: Mark) -> (&'static str, Option<Problem>) {
+fn mark(look: &Look, mark: Mark, in_use: Option<bool>) -> (&'static str, Option<Problem>) {
     let name = look.name();
     let (state, what) = match mark {
         Mark::Whole => return ("whole", None),
         Mark::Missing => ("missing", format!("there is no {name}-mark")),
         _ => ("unreadable", format!("{name}-mark is not what was written")),
     };
-    (state, Some(Problem { what, advice: NO_WITNESS }))
+    (state, Some(Problem { what, advice: if in_use == Some(true) { NO_WITNESS_YET } else { NO_WITNESS } }))
 }
 
 fn examine(look: &Look, opened: Opened) -> Result<Examination, Box<dyn Error>> {
@@ -190,7 +194,7 @@ fn examine(look: &Look, opened: Opened) -> Result<Examination, Box<dyn Error>> {
     let findings: Vec<Finding> = [unresolved, overdue, undelivered].into_iter().filter(|it| it.count > 0).collect();
     let problems: Vec<Problem> =
         report.problems.into_iter().map(|problem| Problem { what: problem.what, advice: problem.advice }).collect();
-    let (mark, warning) = mark(look, report.mark);
+    let (mark, warning) = mark(look, report.mark, in_use);
     Ok(Examination {
         at: Some(iso8601(now)),
         healthy: findings.is_empty() && problems.is_empty() && warning.is_none(),

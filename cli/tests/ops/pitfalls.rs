@@ -79,6 +79,25 @@ fn a_doctor_warns_of_a_mark_that_cannot_testify() {
     assert!(text(&output.stdout).contains("WARNING: there is no "), "{output:?}");
 }
 
+/// Nothing is lost while its client knows how far it had come.
+#[test]
+fn a_mark_that_is_gone_under_a_client_comes_back_with_its_next_record_as_a_doctor_says() {
+    let (home, mut client) = home_of(&[entry("order-1", Stage::Accepted, 1)]);
+    fs::remove_file(format!("{}-mark", home.journal())).unwrap();
+    let output = home.ops(&["doctor"]);
+    let said = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert!(
+        said.contains("WARNING: there is no ") && said.contains("written anew with its client's next record"),
+        "{said}"
+    );
+    assert!(!said.contains("open_backup"), "{said}");
+    // A copy cannot tell whether there is a client.
+    assert!(text(&home.ops(&["doctor", "--copy"]).stdout).contains("open_backup"));
+    client.append(&[entry("order-2", Stage::Accepted, 1)]).unwrap();
+    assert_eq!(home.ops(&["doctor"]).status.code(), Some(0));
+}
+
 #[test]
 fn a_journal_in_a_directory_that_cannot_be_written_is_looked_at_by_a_copy() {
     let home = Home::with(&entries());
