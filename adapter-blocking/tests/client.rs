@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response};
 use steadfast_blocking::{
-    Client, Finished, Handle, Observation, Outgoing, Seal, SealError, SendError, SubmitError, Transport,
+    Client, Finished, Handle, Observation, Outgoing, Seal, SealError, SendError, StartError, SubmitError, Transport,
 };
 use steadfast_core::backoff::{BackoffPolicy, Growth, Jitter};
 use steadfast_core::bulkhead::BulkheadPolicy;
@@ -226,6 +226,14 @@ fn ten_thousand_jobs_in_flight_need_thirty_two_threads() {
     let (most, threads) = (most.load(Ordering::SeqCst), threads.lock().unwrap().len());
     // One that has been idle for ten seconds ends, and another may take its place.
     assert!(most <= THREADS as usize && threads < 2 * THREADS as usize, "{most} at once, on {threads} threads");
+}
+
+/// Each submit would wait for ever.
+#[test]
+fn a_client_without_room_for_a_job_is_not_started() {
+    let limits = Limits { live: 0, ..Limits::default() };
+    let started = Client::builder(Plain(swift()), Script(willing())).limits(limits).start();
+    assert!(matches!(started, Err(StartError::NoRoom)), "{started:?}");
 }
 
 #[test]

@@ -93,8 +93,6 @@ struct Explained {
     profile: Option<Profile>,
     policy: OperationPolicy,
     gate: GatePolicy,
-    /// How many jobs may be under way, if the file says.
-    live: Option<u32>,
 }
 
 pub(crate) fn check(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
@@ -109,10 +107,7 @@ pub(crate) fn check(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
     let creates = times::attempts(it.policy.create(), args.seed);
     let polls = times::polls(it.policy.poll(), args.seed);
     let worst = Worst::of(&it.policy);
-    let mut doubts = doubts::doubts(&it.policy, &it.gate, (&creates, &polls), args.seed);
-    if it.live == Some(0) {
-        doubts.push("limits.live is 0: the client has room for no job, and every submit waits".to_owned());
-    }
+    let doubts = doubts::doubts(&it.policy, &it.gate, (&creates, &polls), args.seed);
     let report = Report {
         kind: it.kind,
         name: it.profile.as_ref().map(|profile| profile.name().to_owned()),
@@ -145,7 +140,6 @@ fn read(args: &Args) -> Result<Explained, Box<dyn Error>> {
         policy: profile.policy().clone(),
         gate: profile.gate().clone(),
         profile: Some(profile),
-        live: None,
     };
     if profile::name_of_shipped(&args.file).is_some() {
         return Ok(of_profile("profile", profile::read(&args.file)?));
@@ -166,12 +160,10 @@ fn read(args: &Args) -> Result<Explained, Box<dyn Error>> {
             profile: None,
             policy: OperationPolicy::default(),
             gate: GatePolicy::default(),
-            live: None,
         },
     };
     let policy = policies.policy.over(own.policy).map_err(|error| format!("{}, {error}", args.file.display()))?;
-    let live = policies.limits.map(|limits| limits.live);
-    Ok(Explained { policy, gate: policies.gate.over(&own.gate), live, ..own })
+    Ok(Explained { policy, gate: policies.gate.over(&own.gate), ..own })
 }
 
 /// The file as a document, in the format of its name; where that says nothing, JSON if it begins with a brace, else TOML.

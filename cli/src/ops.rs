@@ -22,15 +22,15 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
-pub(crate) use self::words::{argument, plain};
+pub(crate) use self::words::{argument, name, plain};
 
 /// Look into a journal: list its operations, show one, check its health, copy or export it, or remove what is old.
 ///
 /// Without a command it lists. A journal that a client has open is copied to a private temporary directory (TMPDIR), and the copy is looked at; one that
 /// nobody has open is locked while it is looked at, so no client can open it meanwhile (`--copy` avoids that).
 ///
-/// Exit codes: 0 done, and with `doctor` all is well; 1 the journal or a row of it that was read is damaged, or there is no such key (only `doctor`,
-/// `export` and `copy` verify the whole, so 0 of another says nothing of what it did not read); 2 (`doctor`
+/// Exit codes: 0 done, and with `doctor` all is well; 1 the journal or a row of it that was read is damaged, it could not be read or written to the
+/// end, as on a full disk, or there is no such key (only `doctor`, `export` and `copy` verify the whole, so 0 of another says nothing of what it did not read); 2 (`doctor`
 /// only) the files are what was written, but some operations need a person, or FILE-mark cannot tell whether records are lost; 64 called
 /// wrongly, or the journal could not be opened.
 #[derive(Debug, clap::Args)]

@@ -34,7 +34,7 @@ use crate::timeline::Timeline;
 /// anew with its payload. Without it, a killed job may be running: ask the provider before you run the same key again, unless the provider drops repeats of a
 /// key.
 ///
-/// Exit codes: 0 completed, 2 rejected (nothing ran), 3 failed, 4 unresolved, 64 called wrongly, 130 interrupted (with a journal).
+/// Exit codes: 0 completed, 2 rejected (nothing ran), 3 failed, 4 unresolved, 64 called wrongly, or the journal could not be used, 130 interrupted (with a journal).
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Whose API it is.
@@ -68,7 +68,8 @@ pub(crate) struct Args {
     /// Keep the result in the journal for a day at least, so that it can be had again. It is personal data.
     #[arg(long, requires = "journal")]
     keep_answer: bool,
-    /// Print one JSON object instead of the body: outcome, reason, reference, creates, status, hint, body.
+    /// Print one JSON object instead of the body: outcome, reason, reference, creates, status, hint, has_answer, body. Where has_answer is false, body is null: the job is
+    /// unresolved, or it ended in an earlier run that did not keep the answer.
     #[arg(long)]
     json: bool,
 }
@@ -162,7 +163,7 @@ fn tell(finished: &Finished, advice: &Advice, json: bool, was_interrupted: bool)
     } else if has_result && !finished.body().is_empty() {
         println!("{}", String::from_utf8_lossy(finished.body()));
     }
-    if finished.answer.is_none() && matches!(finished.outcome, Outcome::Completed(_)) {
+    if finished.answer.is_none() && has_result {
         eprintln!("its result came in an earlier run, and was not kept: --keep-answer would have");
     }
     if let Some(hint) = &summary.hint {
@@ -312,7 +313,9 @@ struct Summary<'a> {
     status: Option<u16>,
     /// What to look at, where the last answer's status tells.
     hint: Option<String>,
-    /// As JSON if it is JSON, else as text. Null of an unresolved job: its last answer is no result.
+    /// Whether the answer that ended it is at hand: it came in this run, or was kept. Nothing has answered an unresolved job: its last answer is no result.
+    has_answer: bool,
+    /// The answer's, as JSON if it is JSON, else as text. Null without an answer.
     body: serde_json::Value,
 }
 
@@ -320,12 +323,13 @@ impl<'a> Summary<'a> {
     const fn unresolved(why: Unresolved, creates: u16) -> Self {
         let outcome = Outcome::Unresolved(why);
         let (outcome, reason, body) = (outcome.name(), outcome.explain(), serde_json::Value::Null);
-        Self { outcome, reason, reference: None, creates, status: None, hint: None, body }
+        Self { outcome, reason, reference: None, creates, status: None, hint: None, has_answer: false, body }
     }
 
     fn of(finished: &'a Finished, advice: &Advice) -> Self {
         let ended_well = matches!(finished.outcome, Outcome::Completed(_));
         let status = finished.answer.as_ref().map(|answer| answer.status);
+        let has_answer = finished.answer.is_some() && !matches!(finished.outcome, Outcome::Unresolved(_));
         let text = || serde_json::Value::String(String::from_utf8_lossy(finished.body()).into_owned());
         Self {
             outcome: finished.outcome.name(),
@@ -334,9 +338,11 @@ impl<'a> Summary<'a> {
             creates: finished.creates,
             status: status.map(|status| status.as_u16()),
             hint: status.filter(|_| !ended_well).and_then(|status| advice.on(status)),
-            body: match finished.outcome {
-                Outcome::Unresolved(_) => serde_json::Value::Null,
-                _ => serde_json::from_slice(finished.body()).unwrap_or_else(|_| text()),
+            has_answer,
+            body: if has_answer {
+                serde_json::from_slice(finished.body()).unwrap_or_else(|_| text())
+            } else {
+                serde_json::Value::Null
             },
         }
     }

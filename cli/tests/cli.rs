@@ -433,6 +433,8 @@ fn check_tells_profiles_from_policies_and_what_is_wrong_or_doubtful() {
         ("d.yml", "name: acme/scan\n", "d.yml, line 1, base_url: is missing"),
         ("e.conf", "{\"gate\": 1}", "e.conf, line 1, gate: is a whole number where a table is expected"),
         ("f.conf", "\u{feff}{\"gate\": 1}", "f.conf, line 1, gate: is a whole number where a table is expected"),
+        ("g.toml", "[limits]\nlive = 0", "g.toml, line 2, limits.live: is 0: it must be at least 1"),
+        ("g.yaml", "gate:\r  bulkhead: none\r", "g.yaml, line 1: a line ends in a carriage return (CR) alone"),
         ("h.toml", &format!("# {}", "é".repeat(200_000)), "h.toml, line 1: the file has more than 262144 bytes"),
         ("i.toml", &format!("#{}", "é".repeat(200_000)), "i.toml, line 1: the file has more than 262144 bytes"),
     ] {
@@ -453,7 +455,7 @@ fn check_tells_profiles_from_policies_and_what_is_wrong_or_doubtful() {
          [policy.poll]\npolls = 20\n\
          [gate]\nbudget = { capacity = 5, initial = 0 }\n\
          rate_limits = [{ rate = { count = 1, per = \"1m\" } }, { rate = { count = 9, per = \"1s\" }, kinds = [] }]\n\
-         [gate.breaker]\nprobes = { lease = \"1s\" }\n[limits]\nlive = 0",
+         [gate.breaker]\nprobes = { lease = \"1s\" }",
     );
     assert_eq!(code, Some(0), "{said}");
     for doubt in [
@@ -466,7 +468,6 @@ fn check_tells_profiles_from_policies_and_what_is_wrong_or_doubtful() {
         "gate.breaker.probes.lease is 1 s",
         "gate.rate_limits[0] lets one request go every 1 min",
         "gate.rate_limits[1].kinds is empty",
-        "limits.live is 0",
         "A limit of 9 in 1 s is there, and holds nothing back.",
     ] {
         assert!(said.contains(doubt), "{doubt}: {said}");

@@ -238,6 +238,11 @@ async fn run_says_so_when_a_result_was_not_kept() {
     let again = world.run(&[]).await;
     says(&again, 0, "was not kept: --keep-answer would have");
     assert_eq!(again.stdout, b"");
+    let told = world.run(&["--json"]).await;
+    says(&told, 0, "was not kept: --keep-answer would have");
+    let summary: serde_json::Value = serde_json::from_slice(&told.stdout).unwrap();
+    assert_eq!((&summary["outcome"], &summary["has_answer"]), (&"completed".into(), &false.into()), "{summary}");
+    assert!(summary["body"].is_null() && summary["status"].is_null(), "an empty text would be an answer: {summary}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,6 +6,8 @@
 mod copy;
 #[path = "ops/doctor.rs"]
 mod doctor;
+#[path = "ops/export.rs"]
+mod export;
 #[path = "ops/list.rs"]
 mod list;
 #[path = "ops/pitfalls.rs"]

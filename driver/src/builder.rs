@@ -143,7 +143,8 @@ impl<P: Provider, T, C> Builder<P, T, C> {
         })
     }
 
-    /// How many jobs may be under way, and how many ended ones are remembered. See [`Limits`] for the defaults.
+    /// How many jobs may be under way, and how many ended ones are remembered. See [`Limits`] for the defaults. With room for no job a client is not
+    /// started ([`StartError::NoRoom`]).
     pub fn limits(mut self, limits: Limits) -> Self {
         self.settings.limits = limits;
         self
@@ -378,6 +379,9 @@ impl Settings {
     /// # Errors
     /// See [`StartError`].
     pub fn load(mut self, provider: &str) -> Result<Loaded, StartError> {
+        if self.limits.live == 0 {
+            return Err(StartError::NoRoom);
+        }
         self.check_shards()?;
         lasting(&mut self.gate, &self.policy);
         let store = self.store.take();
@@ -451,6 +455,11 @@ pub enum StartError {
         "the client was not started: it was told to be durable and has no store; give it one with `Builder::store`"
     )]
     NoStore,
+    /// No job may be [live](Limits::live): each submit would wait for room that never comes.
+    #[error(
+        "the client was not started: it has room for no job, since `Limits::live` is 0; say how many may be under way, at least 1"
+    )]
+    NoRoom,
     /// The number of [shards](Builder::shards) is not from 1 to 64, or there are more of them than jobs may be [live](Limits::live).
     #[error(
         "the client was not started: it was told to have {shards} shards, and room for {live} jobs; \

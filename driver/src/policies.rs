@@ -47,7 +47,7 @@
 //! | `gate.bulkhead` | table or `"none"` | the provider's | [`BulkheadPolicy`]: `initial` (needed), `least`, `most` (as `initial`), `percent` (50) |
 //! | `gate.rate_limits` | list | the provider's | [`RateLimit`]: `rate = { count, per, burst (1) }`, `kinds` (all) |
 //! | `gate.longest_pause` | duration | the provider's | how long a 429's `Retry-After` holds the gate at most |
-//! | `limits` | table | as each says | [`ClientLimits`]: `live` (10,000), `remember` (100,000), `remember_for` (24 h), `notices` (4,096), `body_bytes` (4 MiB), `results_bytes` (64 MiB) |
+//! | `limits` | table | as each says | [`ClientLimits`]: `live` (10,000; at least 1), `remember` (100,000), `remember_for` (24 h), `notices` (4,096), `body_bytes` (4 MiB), `results_bytes` (64 MiB) |
 //! | `webhooks` | table | as each says | [`WebhookPolicy`]: `body_limit`, `unknown` (`"accept"`, `"repeat_if_early"`, `"repeat"`), `answer_within`, `inbox`, `inbox_bytes`, `inbox_for`, `remember`, `remember_for` |
 //!
 //! A retry policy is `attempts` (5, the first included), `deadline` (120 s; no attempt starts later), `attempt_timeout` (10 s), `backoff` (1 s doubling
@@ -58,7 +58,8 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use steadfast_core::backoff::BackoffPolicy;
 use steadfast_core::breaker::BreakerPolicy;
 use steadfast_core::budget::BudgetPolicy;
@@ -144,7 +145,8 @@ pub struct GatePolicies {
 #[serde(default, deny_unknown_fields)]
 #[expect(clippy::exhaustive_structs, reason = "plain settings, written with struct update syntax")]
 pub struct ClientLimits {
-    /// [`Limits::live`].
+    /// [`Limits::live`]. From a file at least 1: with 0 no client [starts](crate::StartError::NoRoom).
+    #[serde(deserialize_with = "live")]
     pub live: u32,
     /// [`Limits::remember`].
     pub remember: u32,
@@ -247,6 +249,13 @@ impl GatePolicies {
             .with_longest_pause(self.longest_pause.map_or_else(|| own.longest_pause(), |Humane(pause)| pause));
         let limits = self.rate_limits.as_deref().unwrap_or_else(|| own.rate_limits());
         limits.iter().fold(gate, |gate, limit| gate.with_rate_limit(*limit))
+    }
+}
+
+fn live<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    match u32::deserialize(deserializer)? {
+        0 => Err(D::Error::custom("live is 0: it must be at least 1")),
+        live => Ok(live),
     }
 }
 

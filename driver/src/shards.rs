@@ -193,8 +193,17 @@ mod tests {
             );
             assert_eq!(error.to_string(), said);
         }
-        for (shards, live) in [(1, 0), (1, 1), (64, 64), (2, u32::MAX)] {
+        for (shards, live) in [(1, 1), (64, 64), (2, u32::MAX)] {
             assert_eq!(start(shards, live).unwrap().into_shards().1.len(), shards);
+        }
+    }
+
+    #[test]
+    fn a_client_without_room_for_a_job_is_refused_at_the_start() {
+        for shards in [1, 2] {
+            let error = start(shards, 0).unwrap_err();
+            assert!(matches!(error, StartError::NoRoom), "{error:?}");
+            assert!(error.to_string().contains("`Limits::live` is 0"), "{error}");
         }
     }
 

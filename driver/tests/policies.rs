@@ -159,7 +159,7 @@ fn gate() -> impl Strategy<Value = GatePolicies> {
 }
 
 fn policies() -> impl Strategy<Value = Policies> {
-    let limits = (any::<u32>(), any::<u32>(), span(), any::<u32>(), any::<u32>()).prop_map(
+    let limits = (1..=u32::MAX, any::<u32>(), span(), any::<u32>(), any::<u32>()).prop_map(
         |(live, remember, remember_for, notices, bytes)| ClientLimits {
             live,
             remember,
@@ -249,6 +249,7 @@ const WRONG: &[(&str, usize, &str, &str)] = &[
     ("{\"gate\": {\"budget\": {\"capacity\": 9, \"costs\":\n{\"throttled\": 0}}}}", 2, "gate.budget.costs.throttled", "is 0 where a whole number from 1 to 255 is expected"),
     ("{\"gate\": {\"budget\": {\"capacity\": 9,\n\"keep\": 9}}}", 2, "gate.budget.keep", "is 9: it must be less than the capacity, 9, or no retry ever goes"),
     ("{\"limits\": {\"live\": 1,\n\"live\": 2}}", 2, "limits.live", "is there twice"),
+    ("{\"limits\": {\n\"live\": 0}}", 2, "limits.live", "is 0: it must be at least 1"),
     ("{\"limits\": {\"live\": 1e999}}", 1, "limits.live", "is a number beyond any that is read"),
     ("[]", 1, "", "the file is a list where a table is expected"),
     ("", 1, "", "this is no JSON: EOF while parsing a value"),

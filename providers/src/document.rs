@@ -26,8 +26,9 @@
 //!
 //! Files are written by people and read by several programs, so nothing is taken of which two readers may think differently. A name that is there twice is
 //! refused in every format. Of YAML also: `yes`, `no`, `on`, `off`, `y` and `n` without quotes (truth values of YAML 1.1, texts of 1.2), numbers that begin
-//! with a zero, have another base, underscores or colons (`010` is 8 or 10), anchors, aliases and merge keys (a short file that stands for gigabytes),
-//! tags, names that are no text, and a second document. A date without quotes is a text.
+//! with a zero, have another base, underscores or colons (`010` is 8 or 10), or an exponent without a point before it or a sign in it (`1e3` is a text in
+//! 1.1), anchors, aliases and merge keys (a short file that stands for gigabytes), tags, names that are no text, lines that end in a carriage return alone,
+//! and a second document. A date without quotes is a text.
 //!
 //! A document has at most 256 KiB and is at most 32 levels deep.
 

@@ -26,7 +26,7 @@ fn each_format_says_the_same() {
     #[cfg(feature = "yaml")]
     for text in [
         "a:\n  b: [1, -2, 2.5, true, x y]\n  c: ''",
-        "a:\n  b:\n  - +1\n  - -2\n  - 25e-1\n  - True\n  - x\n    y\n  c: \"\"",
+        "a:\n  b:\n  - +1\n  - -2\n  - 25.e-1\n  - True\n  - x\n    y\n  c: \"\"",
     ] {
         assert_eq!(read(text, Format::Yaml), Ok(expected.clone()), "{text}");
     }
@@ -65,6 +65,14 @@ const HAZARDS: &[(&str, usize, &str, &str)] = &[
     ("a: 0b1", 1, "a", "is one number to some readers"),
     ("a: 1_000", 1, "a", "is one number to some readers"),
     ("a: 1:30", 1, "a", "is one number to some readers"),
+    ("a: 1_000.5", 1, "a", "is one number to some readers"),
+    ("a: 1:30.5", 1, "a", "is one number to some readers"),
+    ("a: 1_0:30", 1, "a", "is one number to some readers"),
+    ("a: 0x1_0", 1, "a", "is one number to some readers"),
+    // A number with an exponent has a point and a sign in YAML 1.1, or is a text.
+    ("a: 1e3", 1, "a", "is a number to some readers"),
+    ("a: [25e-1]", 1, "a[0]", "is a number to some readers"),
+    ("a: -1.5E3", 1, "a", "is a number to some readers"),
     ("a: .inf", 1, "a", "is a number that is not finite"),
     ("a: -.NaN", 1, "a", "is a number that is not finite"),
     ("a: 1e999", 1, "a", "is a number that is not finite"),
@@ -87,6 +95,9 @@ const HAZARDS: &[(&str, usize, &str, &str)] = &[
     ("a: b\n#x\u{2028}c: d", 2, "", "a line ends here in YAML 1.1"),
     ("a: 'x\u{85} y'", 1, "", "a line ends here in YAML 1.1"),
     ("a: |\n  x\u{2029}y\n", 2, "", "a line ends here in YAML 1.1"),
+    ("a: 1\rb: 2\r", 1, "", "a line ends in a carriage return (CR) alone"),
+    ("a: 1\r\n# b\rc: d\r\n", 2, "", "a line ends in a carriage return (CR) alone"),
+    ("a: 'x\r\ry'", 1, "", "a line ends in a carriage return (CR) alone"),
     ("{? :x}", 1, ":x", "begins with ? or :"),
     ("a: {?: x}", 1, "a.?", "begins with ? or :"),
 ];
@@ -106,6 +117,9 @@ fn what_readers_of_yaml_understand_differently_is_refused() {
     assert_eq!(read(texts, Format::Yaml), Ok(expected));
     let escaped = "a: \"x\\u2028y\"";
     assert_eq!(read(escaped, Format::Yaml), Ok(json!({"a": "x\u{2028}y"})));
+    // What all take for a number is one, and lines may end as on Windows.
+    let numbers = "a: [1.5e+3, .5, 5., 0.25e-1]\r\nb: \"x\\ry\"\r\n";
+    assert_eq!(read(numbers, Format::Yaml), Ok(json!({"a": [1500.0, 0.5, 5.0, 0.025], "b": "x\ry"})));
     // A name without quotes is what it says.
     assert_eq!(read("9001: a\ntrue: b", Format::Yaml), Ok(json!({"9001": "a", "true": "b"})));
 }

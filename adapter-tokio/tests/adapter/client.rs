@@ -11,7 +11,7 @@ use steadfast_core::operation::{Rejected, Stage, Unresolved};
 use steadfast_core::rate_limit::RatePolicy;
 use steadfast_core::{Key, Kind, OperationPolicy, Outcome, Timestamp};
 use steadfast_store::{Entry, MemoryStore, Store, StoreError};
-use steadfast_tokio::{Client, SendError, SubmitError};
+use steadfast_tokio::{Client, SendError, StartError, SubmitError};
 use tokio::time::Instant;
 
 use crate::support::{Broke, Plain, Scripted, answer, key, keyed};
@@ -202,6 +202,14 @@ async fn all_who_shut_it_down_at_once_are_told_what_is_unfinished() {
     for other in others {
         assert_eq!(other.await.unwrap().len(), 1);
     }
+}
+
+/// Each submit would wait for ever.
+#[tokio::test(start_paused = true)]
+async fn a_client_without_room_for_a_job_is_not_started() {
+    let limits = Limits { live: 0, ..Limits::default() };
+    let started = Client::builder(Plain, Scripted::well_behaved()).limits(limits).start().await;
+    assert!(matches!(started, Err(StartError::NoRoom)), "{started:?}");
 }
 
 /// Whether they were there before, with room for one job, or come while it is under way.

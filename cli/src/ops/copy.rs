@@ -2,16 +2,16 @@
 
 use std::error::Error;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::Serialize;
 use steadfast_store::SqliteStore;
-use steadfast_store::sqlite::{BackUpError, MayLock, iso8601};
+use steadfast_store::sqlite::{BackUpError, MayLock, Problem, iso8601};
 
 use super::TROUBLE;
 use super::journal::{Look, now};
 use super::row::hex;
-use super::words::{argument, day_and_time, operations, plain};
+use super::words::{argument, day_and_time, name, operations, plain, records};
 
 /// Write a checked copy of the journal, whether its client runs or not: a backup.
 ///
@@ -45,17 +45,12 @@ struct Copied {
 pub(crate) fn copy(look: &Look, args: &Args, json: bool, out: &mut impl Write) -> Result<u8, Box<dyn Error>> {
     let (to, now) = (&args.out, now());
     let lock = if look.copy { MayLock::Never } else { MayLock::IfTorn };
+    let before = look.stamps();
     let backup = match SqliteStore::back_up(&look.file, to, lock) {
         Ok(backup) => backup,
-        Err(BackUpError::Damaged { problems, .. }) => {
-            for problem in &problems {
-                eprintln!("steadfast: damaged: {}\n  {}", plain(&problem.what), problem.advice);
-            }
-            eprintln!(
-                "steadfast: {} is damaged, and was not copied: to keep what is left, copy FILE, FILE-wal and FILE-mark as they are",
-                look.name()
-            );
-            return Ok(TROUBLE);
+        Err(BackUpError::Damaged { problems, .. }) => return Ok(damaged(look, &problems)),
+        Err(BackUpError::Torn { problems, .. }) if !problems.is_empty() && before == look.stamps() => {
+            return Ok(damaged(look, &problems));
         }
         Err(BackUpError::NotOpened { source, .. }) => return Err(look.cannot(source).into()),
         Err(BackUpError::NotWritten { source, .. }) => {
@@ -85,8 +80,15 @@ pub(crate) fn copy(look: &Look, args: &Args, json: bool, out: &mut impl Write) -
     Ok(0)
 }
 
-fn name(path: &Path) -> String {
-    plain(&path.display().to_string()).into_owned()
+fn damaged(look: &Look, problems: &[Problem]) -> u8 {
+    for problem in problems {
+        eprintln!("steadfast: damaged: {}\n  {}", plain(&problem.what), problem.advice);
+    }
+    eprintln!(
+        "steadfast: {} is damaged, and was not copied: to keep what is left, copy FILE, FILE-wal and FILE-mark as they are",
+        look.name()
+    );
+    TROUBLE
 }
 
 fn print(look: &Look, copied: &Copied, at: &str, out: &mut impl Write) -> io::Result<()> {
@@ -107,12 +109,13 @@ fn print(look: &Look, copied: &Copied, at: &str, out: &mut impl Write) -> io::Re
     };
     writeln!(
         out,
-        "{copy} written{beside}: {}, {sequence} records in all, verified, as of {at}.",
-        operations(copied.operations)
+        "{copy} written{beside}: {}, {} in all, verified, as of {at}.",
+        operations(copied.operations),
+        records(*sequence)
     )?;
     writeln!(
         out,
-        "To go on from it: {steps}, and start the client with `from_backup()` on its builder, since jobs \
+        "To go on from it: {steps}, and start the client with `from_backup()` on its builder (`steadfast run --from-backup`), since jobs \
          that the copy calls planned may have been sent meanwhile."
     )
 }

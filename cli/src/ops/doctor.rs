@@ -11,7 +11,8 @@ use steadfast_core::{Reference, Timestamp};
 use steadfast_store::sqlite::{Mark, Order, Report, Stored, iso8601};
 
 use super::journal::{Look, Opened};
-use super::words::{argument, operations, plain, relative};
+use super::list::LIMIT;
+use super::words::{argument, operations, plain, records, relative};
 use super::{NEEDS_A_PERSON, TROUBLE};
 
 /// An operation that was due longer ago than this is overdue: a client that runs is never so late.
@@ -124,18 +125,22 @@ const NO_WITNESS: &str = "so nobody knows whether the log lost its end, in a cra
                           FILE, FILE-wal and FILE-mark belong together: if this is a copy, take one of all three; else compare with what you know \
                           was submitted last. No client starts on it but one that opens it as a backup (`SqliteStore::open_backup`, `run --from-backup`)";
 
+/// The same, where a client has the journal open.
+const NO_WITNESS_YET: &str = "and it is written anew with its client's next record, since that one knows how far the journal has come: look again then. If the \
+                              client ends before, only one starts on it that begins as on a backup (`run --from-backup`)";
+
 /// Where a copy to restore from comes from, and how it is begun with.
 const COPIES: &str = "A copy to restore from is what `steadfast ops FILE copy OUT` wrote earlier: put OUT and OUT-mark in the journal's place, remove \
-                      FILE-wal, and start the client with `from_backup()` on its builder";
+                      FILE-wal, and start the client with `from_backup()` on its builder (`steadfast run --from-backup`)";
 
-fn mark(look: &Look, mark: Mark) -> (&'static str, Option<Problem>) {
+fn mark(look: &Look, mark: Mark, in_use: Option<bool>) -> (&'static str, Option<Problem>) {
     let name = look.name();
     let (state, what) = match mark {
         Mark::Whole => return ("whole", None),
         Mark::Missing => ("missing", format!("there is no {name}-mark")),
         _ => ("unreadable", format!("{name}-mark is not what was written")),
     };
-    (state, Some(Problem { what, advice: NO_WITNESS }))
+    (state, Some(Problem { what, advice: if in_use == Some(true) { NO_WITNESS_YET } else { NO_WITNESS } }))
 }
 
 fn examine(look: &Look, opened: Opened) -> Result<Examination, Box<dyn Error>> {
@@ -162,8 +167,9 @@ fn examine(look: &Look, opened: Opened) -> Result<Examination, Box<dyn Error>> {
     );
     let mut undelivered = Finding::new(
         "undelivered",
-        "they ended, and nobody took the outcome: submit their keys again with the same payloads, which runs nothing and gives the outcomes; but the keys of \
-         rejected ones are free, so to submit one of those begins a new job, and `client.resume(key)` gives its outcome",
+        "they ended, and nobody took the outcome: `client.resume(key)` gives it, as does `steadfast run --base-url URL --key KEY --journal FILE` without --payload \
+         (with the --provider and --product, or the --profile, that it was sent by); to submit their keys again with the same payloads runs nothing and gives it too, \
+         but the keys of rejected ones are free, so to submit one of those begins a new job",
     );
     store.browse(Order::OldestFirst, |stored| {
         // What is damaged was told by the report.
@@ -188,7 +194,7 @@ fn examine(look: &Look, opened: Opened) -> Result<Examination, Box<dyn Error>> {
     let findings: Vec<Finding> = [unresolved, overdue, undelivered].into_iter().filter(|it| it.count > 0).collect();
     let problems: Vec<Problem> =
         report.problems.into_iter().map(|problem| Problem { what: problem.what, advice: problem.advice }).collect();
-    let (mark, warning) = mark(look, report.mark);
+    let (mark, warning) = mark(look, report.mark, in_use);
     Ok(Examination {
         at: Some(iso8601(now)),
         healthy: findings.is_empty() && problems.is_empty() && warning.is_none(),
@@ -220,7 +226,7 @@ fn print(look: &Look, examined: &Examination, out: &mut impl Write) -> std::io::
     if examined.at.is_some() {
         let states: Vec<String> = examined.states.iter().map(|(state, count)| format!("{count} {state}")).collect();
         let states = if states.is_empty() { String::new() } else { format!(": {}", states.join(", ")) };
-        writeln!(out, "{}{states}; {} records in all", operations(examined.operations), examined.sequence)?;
+        writeln!(out, "{}{states}; {} in all", operations(examined.operations), records(examined.sequence))?;
     }
     if problems.is_empty() {
         let (what, mark) = if warnings.is_empty() { ("The files are", " mark,") } else { ("What is here is", "") };
@@ -249,7 +255,9 @@ fn print(look: &Look, examined: &Examination, out: &mut impl Write) -> std::io::
                 // Not by when they are due: a create that was about to leave has no time on record.
                 _ => "list --state planned --state in_flight --state unknown --state accepted",
             };
-            writeln!(out, "  and {more} more: `steadfast ops {} {all}`", argument(&look.file))?;
+            let limit =
+                if examined.operations > LIMIT { format!(" --limit {}", examined.operations) } else { String::new() };
+            writeln!(out, "  and {more} more: `steadfast ops {} {all}{limit}`", argument(&look.file))?;
         }
     }
     if examined.healthy {

@@ -1,8 +1,8 @@
 //! `ops FILE export`: all operations as JSON lines, to keep or to load elsewhere.
 
 use std::error::Error;
-use std::fs::{self, File, OpenOptions};
-use std::io::{BufWriter, ErrorKind, Write};
+use std::fs::{self, File};
+use std::io::{self, BufWriter, ErrorKind, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
@@ -10,19 +10,23 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 use steadfast_store::sqlite::{Order, Stored, iso8601};
+use tempfile::NamedTempFile;
 
 use super::TROUBLE;
 use super::journal::{Look, Opened};
 use super::row::{Row, hex};
-use super::words::{operations, plain};
+use super::words::{name, operations, plain};
 
 /// Write all operations as JSON lines, the oldest first, to stdout or a new file.
 ///
 /// The first line says what follows: format, version, the journal's watermark, how many operations. Payloads and answers are left out unless
 /// asked for; they are as the client keeps them, so sealed if it seals. Exits with 1 if the journal is damaged; what could be read is written then.
+///
+/// A stream that has fewer lines than its first one says was cut off, or the journal is damaged. A file gets its name when all is written: until then it is called
+/// `.steadfast-…`, beside its place, and is left behind only if this is killed.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Write to this file, which must not exist yet, and only its owner may read.
+    /// Write to this file, which must not exist yet, and only its owner may read; `-` is stdout.
     #[arg(long, value_name = "OUT")]
     output: Option<PathBuf>,
     /// With the payloads that are kept, in base64. They are personal data.
@@ -70,27 +74,53 @@ struct Answer {
 
 pub(crate) fn export(look: &Look, args: &Args, out: &mut impl Write) -> Result<u8, Box<dyn Error>> {
     let opened = look.open()?;
-    let Some(path) = &args.output else { return write(opened, args, out) };
-    let file = create(path).map_err(|error| match error.kind() {
-        ErrorKind::AlreadyExists => format!("{} exists already, and is left as it is: name a new file", path.display()),
-        _ => format!("{} cannot be made: {error}", path.display()),
+    let Some(path) = args.output.as_deref().filter(|path| path.as_os_str() != "-") else {
+        return write(opened, args, out);
+    };
+    let mut file = BufWriter::new(beside(path)?);
+    let failed = |error: io::Error| format!("{} could not be written, and nothing is left of it: {error}", name(path));
+    // What the journal is to blame for stays what it is.
+    let code = write(opened, args, &mut file)
+        .map_err(|error| error.downcast().map_or_else(|error| error, |error| failed(*error).into()))?;
+    let file = file.into_inner().map_err(|error| failed(error.into_error()))?;
+    file.as_file().sync_all().map_err(failed)?;
+    file.persist_noclobber(path).map_err(|error| match error.error.kind() {
+        ErrorKind::AlreadyExists => taken(path),
+        _ => failed(error.error),
     })?;
-    let mut file = BufWriter::new(file);
-    let written = write(opened, args, &mut file)
-        .and_then(|code| file.flush().and_then(|()| file.get_ref().sync_all()).map(|()| code).map_err(Box::from));
-    written.map_err(|error| {
-        // Half an export would be taken for a whole one.
+    // What a crash could undo is not written.
+    sync_directory(path).map_err(|error| {
         let _ = fs::remove_file(path);
-        format!("{} could not be written, and was removed: {error}", path.display()).into()
+        failed(error)
+    })?;
+    Ok(code)
+}
+
+/// A file without its name yet: half an export would be taken for a whole one.
+fn beside(path: &Path) -> Result<NamedTempFile, String> {
+    if path.symlink_metadata().is_ok() {
+        return Err(taken(path));
+    }
+    // Only its owner may read it, as any file of this kind.
+    tempfile::Builder::new().prefix(".steadfast-").tempfile_in(directory(path)).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => {
+            format!("{} cannot be made: there is no such directory: make it first, or name another file", name(path))
+        }
+        // Of the file itself, and not of the other one.
+        kind => format!("{} cannot be made: {kind}", name(path)),
     })
 }
 
-fn create(path: &Path) -> std::io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
+fn taken(path: &Path) -> String {
+    format!("{} exists already, and is left as it is: name a new file", name(path))
+}
+
+fn directory(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."))
+}
+
+fn sync_directory(path: &Path) -> io::Result<()> {
+    if cfg!(unix) { File::open(directory(path))?.sync_all() } else { Ok(()) }
 }
 
 fn write(opened: Opened, args: &Args, out: &mut impl Write) -> Result<u8, Box<dyn Error>> {
@@ -136,7 +166,7 @@ fn write(opened: Opened, args: &Args, out: &mut impl Write) -> Result<u8, Box<dy
     Ok(TROUBLE)
 }
 
-fn line(stored: &Stored, args: &Args, out: &mut impl Write) -> std::io::Result<()> {
+fn line(stored: &Stored, args: &Args, out: &mut impl Write) -> io::Result<()> {
     let payload = stored.entry.payload.as_ref().filter(|_| args.with_payloads).map(|bytes| STANDARD.encode(bytes));
     let answer = stored.entry.answer.as_ref().filter(|_| args.with_answers);
     let answer = answer.map(|kept| Answer { status: kept.status, body: STANDARD.encode(&kept.body) });

@@ -11,7 +11,7 @@ use steadfast_core::Timestamp;
 use steadfast_store::SqliteStore;
 use steadfast_store::sqlite::OpenError;
 
-use super::words::{day_and_time, plain};
+use super::words::{day_and_time, name};
 
 /// Which journal, and how to look at it.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ pub(crate) struct Opened {
 impl Look {
     /// Its name, for messages.
     pub(crate) fn name(&self) -> String {
-        plain(&self.file.display().to_string()).into_owned()
+        name(&self.file)
     }
 
     /// Opens it, or a copy of it.
@@ -40,12 +40,12 @@ impl Look {
         let locked = if self.copy { None } else { Some(SqliteStore::open_read_only(&self.file)) };
         let now = now();
         let (store, in_use, copied) = match locked {
-            None => (SqliteStore::open_copy(&self.file), None, Some("")),
-            Some(Err(OpenError::Locked)) => (SqliteStore::open_copy(&self.file), Some(true), Some(" is in use")),
+            None => (self.open_copy(), None, Some("")),
+            Some(Err(OpenError::Locked)) => (self.open_copy(), Some(true), Some(" is in use")),
             // Nobody may have it open, but who cannot write to it or its directory can neither lock it nor read its log.
             Some(Err(OpenError::ReadOnly | OpenError::ReadOnlyUnclosed)) => {
                 let why = " cannot be locked without write access to it and its directory";
-                (SqliteStore::open_copy(&self.file), None, Some(why))
+                (self.open_copy(), None, Some(why))
             }
             Some(other) => (other, Some(false), None),
         };
@@ -56,6 +56,22 @@ impl Look {
         Ok(Opened { store, now, in_use })
     }
 
+    fn open_copy(&self) -> Result<SqliteStore, OpenError> {
+        let before = self.stamps();
+        SqliteStore::open_copy(&self.file).map_err(|why| match why {
+            OpenError::Torn { source: Some(damage), .. } if before == self.stamps() => OpenError::Damaged(damage),
+            why => why,
+        })
+    }
+
+    /// When its files were changed last, and how long they are. Copies are torn by who writes meanwhile; where nobody has, none of many was whole because of damage.
+    pub(crate) fn stamps(&self) -> [Option<(u64, SystemTime)>; 3] {
+        ["", "-wal", "-mark"].map(|suffix| {
+            let found = fs::metadata(self.beside(suffix)).ok()?;
+            Some((found.len(), found.modified().ok()?))
+        })
+    }
+
     /// Opens it to change it.
     pub(crate) fn open_to_write(&self) -> Result<SqliteStore, CannotOpen> {
         SqliteStore::open(&self.file).map_err(|why| self.cannot(why))
@@ -63,7 +79,8 @@ impl Look {
 
     pub(crate) fn cannot(&self, why: OpenError) -> CannotOpen {
         // No lock can be lost by this: the journal was not opened.
-        let denied = || File::open(&self.file).is_err_and(|error| error.kind() == ErrorKind::PermissionDenied);
+        let denied =
+            |suffix| File::open(self.beside(suffix)).is_err_and(|error| error.kind() == ErrorKind::PermissionDenied);
         let was_journal = || ["-wal", "-mark"].iter().any(|suffix| self.has_beside(suffix));
         let advice = match &why {
             OpenError::Foreign if was_journal() => {
@@ -76,8 +93,8 @@ impl Look {
             OpenError::Missing if fs::metadata(&self.file).is_ok() => {
                 Some("the file is empty: nothing was ever written to it, so check its name")
             }
-            OpenError::Io(_) | OpenError::Sqlite(_) if denied() => {
-                Some("this user may not read it: only its owner can, so run this as the user that the client runs as")
+            OpenError::Io(_) | OpenError::Sqlite(_) | OpenError::NotCopied(_) => {
+                DENIED.iter().find(|(suffix, _)| denied(suffix)).map(|(_, advice)| *advice)
             }
             _ => None,
         };
@@ -87,15 +104,26 @@ impl Look {
 
     /// Whether there is anything in the file that belongs to it by this suffix.
     fn has_beside(&self, suffix: &str) -> bool {
+        fs::metadata(self.beside(suffix)).is_ok_and(|found| found.len() > 0)
+    }
+
+    fn beside(&self, suffix: &str) -> PathBuf {
         let mut name = self.file.clone().into_os_string();
         name.push(suffix);
-        fs::metadata(name).is_ok_and(|found| found.len() > 0)
+        name.into()
     }
 }
 
 pub(crate) fn now() -> Timestamp {
     SystemTime::now().into()
 }
+
+/// Which of its files this user may not read.
+const DENIED: [(&str, &str); 3] = [
+    ("", "this user may not read it: only its owner can, so run this as the user that the client runs as"),
+    ("-wal", "this user may not read its -wal: only its owner can, so run this as the user that the client runs as"),
+    ("-mark", "this user may not read its -mark: only its owner can, so run this as the user that the client runs as"),
+];
 
 /// What lies beside a file that is no journal tells that it was one.
 const BEHEADED: &str = "the journal is damaged (its first bytes are not a journal's, though its -wal or -mark lies beside it): stop, keep the files as they \

@@ -59,7 +59,8 @@ pub(crate) struct Filters {
     limit: u64,
 }
 
-const LIMIT: u64 = 100;
+/// How many are listed unless more are asked for.
+pub(super) const LIMIT: u64 = 100;
 
 /// How many providers are named at most.
 const PROVIDERS: usize = 20;

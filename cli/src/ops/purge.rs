@@ -52,6 +52,8 @@ struct Purged {
     key: Option<String>,
     removed: u64,
     would_remove: u64,
+    /// Of those that go: they may have run.
+    unresolved: u64,
     /// Delivered long ago as well, and kept since they are unresolved.
     spared: u64,
 }
@@ -65,49 +67,77 @@ pub(crate) fn purge(look: &Look, args: &Args, json: bool, out: &mut impl Write) 
     }
     let older_than = args.older_than.unwrap_or(Duration::MAX);
     let purge = Purge { before: now().saturating_sub(older_than), unresolved_too: args.unresolved_too };
-    let (would_remove, spared) = count(look, args, purge)?;
-    let mut purged = Purged { dry_run: args.dry_run, key: None, removed: 0, would_remove, spared };
-    if !args.dry_run && would_remove > 0 {
-        if !args.yes && !agreed(look, older_than, would_remove)? {
-            eprintln!("steadfast: nothing was removed");
-            return Ok(0);
+    let mut purged = count(look, args, purge)?;
+    if !args.dry_run && purged.would_remove > 0 {
+        if args.yes || asked(&question(look, older_than, &purged), &format!("{}, as --dry-run says", purged.what()))? {
+            purged.removed = remove(&mut look.open_to_write()?, purge, purged.would_remove)?;
+        } else {
+            return nothing_removed(&purged, json, out);
         }
-        purged.removed = remove(&mut look.open_to_write()?, purge, would_remove)?;
     }
     if json {
         writeln!(out, "{}", serde_json::to_string(&purged)?)?;
         return Ok(0);
     }
-    match (args.dry_run, would_remove) {
+    match (args.dry_run, purged.would_remove) {
         (_, 0) => writeln!(out, "nothing to remove: no operation was settled over {} ago", Span(older_than))?,
-        (true, count) => writeln!(out, "{} would be removed", operations(count))?,
+        (true, _) => {
+            let doubt = if purged.unresolved > 0 { ", so they may have run" } else { "" };
+            writeln!(out, "{} would be removed{}{doubt}", operations(purged.would_remove), purged.of_them())?
+        }
         (false, _) => writeln!(out, "{} removed", operations(purged.removed))?,
     }
-    if spared > 0 {
+    if purged.spared > 0 {
         writeln!(
             out,
             "{} spared: unresolved, so they may have run (--unresolved-too removes them, --key one of them)",
-            operations(spared)
+            operations(purged.spared)
         )?;
     }
     Ok(0)
 }
 
+impl Purged {
+    /// `3 operations, 2 of them unresolved`: what would go.
+    fn what(&self) -> String {
+        format!("{}{}", operations(self.would_remove), self.of_them())
+    }
+
+    fn of_them(&self) -> String {
+        match self.unresolved {
+            0 => String::new(),
+            unresolved => format!(", {unresolved} of them unresolved"),
+        }
+    }
+}
+
+/// Somebody thought better of it.
+fn nothing_removed(purged: &Purged, json: bool, out: &mut impl Write) -> Result<u8, Box<dyn Error>> {
+    if json {
+        writeln!(out, "{}", serde_json::to_string(purged)?)?;
+    }
+    eprintln!("steadfast: nothing was removed");
+    Ok(0)
+}
+
 /// How many go, and how many are spared. The journal is closed again before anybody is asked.
-fn count(look: &Look, args: &Args, purge: Purge) -> Result<(u64, u64), Box<dyn Error>> {
-    let mut store = open_to_look(look, args.dry_run)?;
-    let goes = store.count_purgeable(purge)?;
-    let all = store.count_purgeable(Purge { unresolved_too: true, ..purge })?;
-    Ok((goes, all.saturating_sub(goes)))
+fn count(look: &Look, args: &Args, purge: Purge) -> Result<Purged, Box<dyn Error>> {
+    let (mut store, _) = open_to_look(look, args.dry_run)?;
+    let settled = store.count_purgeable(Purge { unresolved_too: false, ..purge })?;
+    let unresolved = store.count_purgeable(Purge { unresolved_too: true, ..purge })?.saturating_sub(settled);
+    let (unresolved, spared) = if purge.unresolved_too { (unresolved, 0) } else { (0, unresolved) };
+    let would_remove = settled.saturating_add(unresolved);
+    Ok(Purged { dry_run: args.dry_run, key: None, removed: 0, would_remove, unresolved, spared })
 }
 
 /// Opens it without changing anything: not where there is nothing to remove, nor where there is no journal. What could not be changed
-/// afterwards is refused, unless nothing is to be.
-fn open_to_look(look: &Look, dry_run: bool) -> Result<SqliteStore, Box<dyn Error>> {
+/// afterwards is refused, unless nothing is to be. Tells whether a client has it open.
+fn open_to_look(look: &Look, dry_run: bool) -> Result<(SqliteStore, Option<bool>), Box<dyn Error>> {
     if dry_run {
-        return Ok(look.open()?.store);
+        let opened = look.open()?;
+        return Ok((opened.store, opened.in_use));
     }
-    SqliteStore::open_read_only(&look.file).map_err(|why| match why {
+    SqliteStore::open_read_only(&look.file).map(|store| (store, Some(false))).map_err(|why| match why {
         OpenError::Locked => format!(
             "{} is in use, and only one process may change it: stop its client first, or let the client forget by itself, after its \
              window; --dry-run tells what would go all the same",
@@ -130,7 +160,7 @@ fn open_to_look(look: &Look, dry_run: bool) -> Result<SqliteStore, Box<dyn Error
 /// Removes one operation, if it was delivered.
 fn purge_one(look: &Look, args: &Args, key: &str, json: bool, out: &mut impl Write) -> Result<u8, Box<dyn Error>> {
     let asked_for = Key::new(key)?;
-    let mut store = open_to_look(look, args.dry_run)?;
+    let (mut store, in_use) = open_to_look(look, args.dry_run)?;
     let mut found = find::named(&mut store, &asked_for)?;
     // As with --older-than, nobody is kept out of it while a person thinks.
     drop(store);
@@ -145,14 +175,30 @@ fn purge_one(look: &Look, args: &Args, key: &str, json: bool, out: &mut impl Wri
     let key = &stored.entry.record.key;
     let outcome = match stored.entry.record.stage {
         Stage::Delivered(outcome) => outcome.name(),
-        _ => return Err("this operation is under way, or nobody has its outcome yet: start its client".into()),
+        Stage::Ended(_) => {
+            let what = "has ended, and nobody has its outcome yet: `client.resume(key)`, or `steadfast run` with its key and this journal, takes it";
+            return Err(format!("{} {what}", key.as_str()).into());
+        }
+        _ => {
+            let what = match in_use {
+                Some(true) => "its client has the journal open, and carries it on",
+                Some(false) => "start its client, which carries it on",
+                None => "see that its client runs, which a copy cannot tell",
+            };
+            return Err(format!("{} is under way: {what}", key.as_str()).into());
+        }
     };
-    let mut purged =
-        Purged { dry_run: args.dry_run, key: Some(key.as_str().to_owned()), removed: 0, would_remove: 1, spared: 0 };
+    let mut purged = Purged {
+        dry_run: args.dry_run,
+        key: Some(key.as_str().to_owned()),
+        removed: 0,
+        would_remove: 1,
+        unresolved: u64::from(stored.is_unresolved()),
+        spared: 0,
+    };
     if !args.dry_run {
         if !args.yes && !asked(&format!("Remove {}, {outcome}? Its key becomes free.", key.as_str()), "it")? {
-            eprintln!("steadfast: nothing was removed");
-            return Ok(0);
+            return nothing_removed(&purged, json, out);
         }
         if !remove_one(look, &stored)? {
             eprintln!("steadfast: nothing was removed: {} has changed meanwhile, so look at it again", key.as_str());
@@ -178,12 +224,11 @@ fn remove_one(look: &Look, seen: &Stored) -> Result<bool, Box<dyn Error>> {
     Ok(is_same && store.purge_one(key)?)
 }
 
-fn agreed(look: &Look, older_than: Duration, count: u64) -> Result<bool, Box<dyn Error>> {
-    let (count, name, span) = (operations(count), look.name(), Span(older_than));
-    asked(
-        &format!("Remove {count} from {name}, delivered over {span} ago? Their keys become free."),
-        &format!("{count}, as --dry-run says"),
-    )
+fn question(look: &Look, older_than: Duration, purged: &Purged) -> String {
+    let (name, span) = (look.name(), Span(older_than));
+    let doubt = if purged.unresolved > 0 { " Ask the provider first whether those ran." } else { "" };
+    let (count, unresolved) = (operations(purged.would_remove), purged.of_them());
+    format!("Remove {count} from {name}, delivered over {span} ago{unresolved}? Their keys become free.{doubt}")
 }
 
 fn asked(question: &str, what: &str) -> Result<bool, Box<dyn Error>> {
@@ -228,6 +273,21 @@ mod tests {
     use steadfast_store::Entry;
 
     use super::*;
+
+    #[test]
+    fn whoever_is_asked_is_told_how_many_may_have_run() {
+        let look = Look { file: "jobs.db".into(), copy: false };
+        let asked = |unresolved| {
+            let purged = Purged { dry_run: false, key: None, removed: 0, would_remove: 3, unresolved, spared: 0 };
+            question(&look, Duration::from_secs(3_600), &purged)
+        };
+        assert_eq!(asked(0), "Remove 3 operations from jobs.db, delivered over 1 h ago? Their keys become free.");
+        assert_eq!(
+            asked(2),
+            "Remove 3 operations from jobs.db, delivered over 1 h ago, 2 of them unresolved? Their keys become free. \
+             Ask the provider first whether those ran."
+        );
+    }
 
     #[test]
     fn what_has_changed_since_it_was_seen_stays() {

@@ -185,12 +185,14 @@ fn requests(record: &Record) -> String {
         return format!("0{more}");
     }
     let s = |count: u32| if count == 1 { "" } else { "s" };
+    let look_ups = |count: u32| if count == 1 { "poll or look-up" } else { "polls and look-ups" };
     let (creates, polls) = (u32::from(*creates), u32::from(*polls));
     let others = attempts.saturating_sub(creates).saturating_sub(polls);
     format!(
-        "{attempts}: {creates} create{}, {polls} poll{} that found it pending, {others} other polls and look-ups{more}",
+        "{attempts}: {creates} create{}, {polls} poll{} that found it pending, {others} other {}{more}",
         s(creates),
-        s(polls)
+        s(polls),
+        look_ups(others)
     )
 }
 

@@ -33,20 +33,45 @@ pub(crate) fn plain(text: &str) -> Cow<'_, str> {
     }
 }
 
+/// A file's name, for messages.
+pub(crate) fn name(file: &Path) -> String {
+    plain(&file.display().to_string()).into_owned()
+}
+
 /// A file's name within a command, as a shell takes it for one.
 pub(crate) fn argument(file: &Path) -> String {
-    let mut name = plain(&file.display().to_string()).into_owned();
-    if name.starts_with('-') {
-        // It would be an option.
-        name.insert_str(0, "./");
+    // It would be an option.
+    let dot = if file.as_os_str().as_encoded_bytes().starts_with(b"-") { "./" } else { "" };
+    match file.to_str() {
+        Some(name) if !name.chars().any(char::is_control) => {
+            let (name, is_plain) = (format!("{dot}{name}"), |c: char| c.is_alphanumeric() || "/._-+,:@%=".contains(c));
+            if !name.is_empty() && name.chars().all(is_plain) {
+                name
+            } else {
+                format!("'{}'", name.replace('\'', r"'\''"))
+            }
+        }
+        // By its bytes, which a terminal would swallow or show as others.
+        _ => {
+            let byte = |byte: &u8| match byte {
+                b'\'' | b'\\' => format!("\\{byte:03o}"),
+                b' '..=b'~' => char::from(*byte).to_string(),
+                byte => format!("\\{byte:03o}"),
+            };
+            let name: String = file.as_os_str().as_encoded_bytes().iter().map(byte).collect();
+            format!("$'{dot}{name}'")
+        }
     }
-    let is_plain = |c: char| c.is_alphanumeric() || "/._-+,:@%=".contains(c);
-    if !name.is_empty() && name.chars().all(is_plain) { name } else { format!("'{}'", name.replace('\'', r"'\''")) }
 }
 
 /// `1 operation`, `2 operations`.
 pub(crate) fn operations(count: u64) -> String {
     if count == 1 { "1 operation".into() } else { format!("{count} operations") }
+}
+
+/// `1 record`, `2 records`.
+pub(crate) fn records(count: u64) -> String {
+    if count == 1 { "1 record".into() } else { format!("{count} records") }
 }
 
 /// An error and its causes, on stderr.
@@ -70,6 +95,18 @@ mod tests {
         assert_eq!(relative(at(10), at(135)), "2 min 5 s ago");
         assert_eq!(relative(at(135), at(10)), "in 2 min 5 s");
         assert_eq!(relative(at(10), at(10)), "now");
+    }
+
+    /// As bash, zsh and POSIX of 2024 read it.
+    #[test]
+    #[cfg(unix)]
+    fn a_name_that_is_no_text_is_told_by_its_bytes() {
+        use std::os::unix::ffi::OsStrExt;
+        let told = |bytes: &[u8]| argument(Path::new(std::ffi::OsStr::from_bytes(bytes)));
+        assert_eq!(told(b"jobs.db"), "jobs.db");
+        assert_eq!(told("-jöbs it's.db".as_bytes()), r"'./-jöbs it'\''s.db'");
+        assert_eq!(told(b"-j\xff7 it's\\.db"), r"$'./-j\3777 it\047s\134.db'");
+        assert_eq!(told(b"a\x1b[2J\n"), r"$'a\033[2J\012'");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use steadfast_store::sqlite::OpenError;
 use steadfast_store::{Entry, SqliteStore, Store as _};
 use steadfast_tokio::Unfinished;
 
-use crate::ops::plain;
+use crate::ops::name;
 
 /// In words for this command.
 const UNMARKED: &str = "FILE-mark beside it is missing or not what was written, so that nothing shows whether the journal has lost its newest records, and \
@@ -42,10 +42,6 @@ impl Error for At {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.error.source()
     }
-}
-
-fn name(path: &Path) -> String {
-    plain(&path.display().to_string()).into_owned()
 }
 
 /// Opens the journal, and tells what it knows of the key. Without a payload none is made, and the key must be known: a mistyped name would run

@@ -36,6 +36,11 @@ async fn an_interruption_leaves_the_reference_on_the_last_line_and_no_body() {
         let (said, stdout, code) = stopped(without, signal, "(reference ").await;
         assert_eq!((stdout.as_str(), code), ("", Some(4)), "{said:?}");
         assert!(said.last().unwrap().contains(&reference(&said)), "{said:?}");
+        let told = steadfast(&["run", "--base-url", &url, "--key", "order-43", "--payload", &payload, "--json"]);
+        let (_, stdout, _) = stopped(told, signal, "(reference ").await;
+        let summary: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+        // The create's answer is at hand, and is none to the job.
+        assert_eq!((&summary["has_answer"], summary["body"].is_null()), (&false.into(), true), "{summary}");
 
         let world = World::new(slower());
         let with = world.command(&["--payload", &world.file("payload")]);

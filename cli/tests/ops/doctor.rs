@@ -65,12 +65,36 @@ fn of_a_copy_nobody_can_tell_whether_a_client_runs() {
     assert!(said.contains("1 OVERDUE: see that their client runs"), "{said}");
 }
 
+/// What nobody changes meanwhile is not torn by its being copied.
+#[test]
+fn of_a_copy_damage_is_told_as_damage() {
+    let home = Home::with(&entries());
+    home.tamper(
+        "UPDATE records SET body = CAST(substr(body, 1, 55) || x'09' || substr(body, 57) AS BLOB) WHERE first = 3",
+    );
+    let is_told = |args: &[&str]| {
+        let output = home.ops(args);
+        let said = format!("{}{}", text(&output.stdout), text(&output.stderr));
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {said}");
+        assert!(said.contains("damaged") && said.contains("row 3 of key #"), "{args:?}: {said}");
+        assert!(!said.contains("in use") && !said.contains("faster"), "{args:?}: {said}");
+    };
+    let to = home.0.join("copy").display().to_string();
+    let looks = [&["doctor", "--copy"][..], &["list", "--copy"], &["export", "--copy"], &["copy", &to, "--copy"]];
+    looks.into_iter().for_each(is_told);
+    assert_eq!(home.json(&["doctor", "--copy"])["healthy"], false);
+    // One that a client has open is looked at so, too.
+    let _client = home.open();
+    [&["doctor"][..], &["list"], &["copy", &to]].into_iter().for_each(is_told);
+}
+
 /// Its key is free, so to submit it again is no way to hear of it.
 #[test]
 fn a_rejected_job_whose_outcome_nobody_took_is_not_to_be_submitted_for_it() {
     let home = Home::with(&[entry("order-1", Stage::Ended(Outcome::Rejected(Rejected::Refused)), 4 * HOUR)]);
     let said = text(&home.ops(&["doctor"]).stdout);
     assert!(said.contains("1 UNDELIVERED: ") && said.contains("one of those begins a new job"), "{said}");
+    assert!(said.contains("`steadfast run --base-url URL --key KEY --journal FILE` without --payload"), "{said}");
     let said = home.says(&["show", "order-1"]);
     assert!(said.contains("begins a new job") && !said.contains("delivers the outcome to whoever submits"), "{said}");
 }
@@ -140,10 +164,14 @@ fn the_list_that_is_named_for_the_rest_has_all_of_them() {
         ("UNDELIVERED", Stage::Ended(READY)),
     ];
     for (kind, stage) in stages {
-        let home = Home::with(&(0..30).map(|number| ended(number, stage)).collect::<Vec<_>>());
-        let said = text(&home.ops(&["doctor"]).stdout);
-        assert!(said.contains(&format!("30 {kind}")) && said.contains("and 10 more: "), "{said}");
-        let output = run(&command(&said[said.find("and 10 more").unwrap()..], "steadfast ops "));
-        assert_eq!(text(&output.stdout).lines().count(), 31, "{kind}: {output:?}");
+        // A list stops at a hundred, unless it is told how many.
+        for count in [30, 130] {
+            let home = Home::with(&(0..count).map(|number| ended(number, stage)).collect::<Vec<_>>());
+            let said = text(&home.ops(&["doctor"]).stdout);
+            let more = format!("and {} more: ", count - 20);
+            assert!(said.contains(&format!("{count} {kind}")) && said.contains(&more), "{said}");
+            let output = run(&command(&said[said.find(&more).unwrap()..], "steadfast ops "));
+            assert_eq!(text(&output.stdout).lines().count() as u32, count + 1, "{kind}: {output:?}");
+        }
     }
 }

@@ -79,6 +79,25 @@ fn a_doctor_warns_of_a_mark_that_cannot_testify() {
     assert!(text(&output.stdout).contains("WARNING: there is no "), "{output:?}");
 }
 
+/// Nothing is lost while its client knows how far it had come.
+#[test]
+fn a_mark_that_is_gone_under_a_client_comes_back_with_its_next_record_as_a_doctor_says() {
+    let (home, mut client) = home_of(&[entry("order-1", Stage::Accepted, 1)]);
+    fs::remove_file(format!("{}-mark", home.journal())).unwrap();
+    let output = home.ops(&["doctor"]);
+    let said = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert!(
+        said.contains("WARNING: there is no ") && said.contains("written anew with its client's next record"),
+        "{said}"
+    );
+    assert!(!said.contains("open_backup"), "{said}");
+    // A copy cannot tell whether there is a client.
+    assert!(text(&home.ops(&["doctor", "--copy"]).stdout).contains("open_backup"));
+    client.append(&[entry("order-2", Stage::Accepted, 1)]).unwrap();
+    assert_eq!(home.ops(&["doctor"]).status.code(), Some(0));
+}
+
 #[test]
 fn a_journal_in_a_directory_that_cannot_be_written_is_looked_at_by_a_copy() {
     let home = Home::with(&entries());
@@ -108,6 +127,41 @@ fn a_journal_in_a_directory_that_cannot_be_written_is_looked_at_by_a_copy() {
     assert_eq!(purge.status.code(), Some(64), "{purge:?}");
     assert!(text(&purge.stderr).contains("the journal is read-only"), "{purge:?}");
     fs::set_permissions(&home.0, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+#[test]
+fn who_may_not_read_one_of_a_journals_files_is_told_which() {
+    let home = Home::new();
+    let program = home.0.join("program");
+    fs::copy(env!("CARGO_BIN_EXE_steadfast"), &program).unwrap();
+    fs::set_permissions(&home.0, fs::Permissions::from_mode(0o777)).unwrap();
+    let client = home_of(&entries());
+    // As after a crash: its log is there, and nobody has it open.
+    for suffix in ["", "-wal", "-mark"] {
+        let (from, to) = (format!("{}{suffix}", client.0.journal()), format!("{}{suffix}", home.journal()));
+        assert!(Command::new("cp").args([&from, &to]).status().unwrap().success());
+    }
+    let all = |mode| {
+        for suffix in ["", "-wal", "-mark"] {
+            fs::set_permissions(format!("{}{suffix}", home.journal()), fs::Permissions::from_mode(mode)).unwrap();
+        }
+    };
+    for (suffix, says) in
+        [("", "may not read it: "), ("-wal", "may not read its -wal"), ("-mark", "may not read its -mark")]
+    {
+        all(0o666);
+        fs::set_permissions(format!("{}{suffix}", home.journal()), fs::Permissions::from_mode(0o000)).unwrap();
+        for args in [&["doctor"][..], &["doctor", "--copy"], &["show", "order-1"]] {
+            let mut command = Command::new(&program);
+            command.args(["ops", &home.journal()]).args(args).current_dir("/");
+            if fs::read(format!("{}{suffix}", home.journal())).is_ok() {
+                command.uid(65_534);
+            }
+            let output = copied(&mut command);
+            assert_eq!(output.status.code(), Some(64), "{suffix} {args:?}: {output:?}");
+            assert!(text(&output.stderr).contains(says), "{suffix} {args:?}: {output:?}");
+        }
+    }
 }
 
 #[test]

@@ -48,7 +48,9 @@ fn a_dry_run_of_one_key_tells_and_removes_nothing() {
     let said = home.says(&["purge", "--key", "order-3", "--dry-run"]);
     assert_eq!(said, "1 operation would be removed: order-3, unresolved\n");
     let told = home.json(&["purge", "--key", "order-3", "--dry-run"]);
-    let expected = serde_json::json!({"dry_run": true, "key": "order-3", "removed": 0, "would_remove": 1, "spared": 0});
+    let expected = serde_json::json!(
+        {"dry_run": true, "key": "order-3", "removed": 0, "would_remove": 1, "unresolved": 1, "spared": 0}
+    );
     assert_eq!(told, expected);
     assert!(contents(&home) == before);
     // By a copy, while its client runs.
@@ -125,6 +127,41 @@ fn a_purge_asks_counts_and_spares() {
     assert!(home.says(&["purge", "--older-than", "99h", "--yes", "--unresolved-too"]).contains("operation"));
     assert!(home.says(&["purge", "--older-than", "1h", "--yes", "--unresolved-too"]).contains("operation"));
     assert_eq!(home.keys(&[]), ["order-7", "person-6", "order-5", "order-4"]);
+}
+
+/// Whoever agrees to it must know that they may have run.
+#[test]
+fn a_purge_tells_how_many_of_those_that_go_are_unresolved() {
+    let home = Home::with(&entries());
+    let all = ["purge", "--older-than", "1h", "--unresolved-too"];
+    let said = home.says(&[&all[..], &["--dry-run"]].concat());
+    assert_eq!(said, "3 operations would be removed, 2 of them unresolved, so they may have run\n");
+    let asked = text(&home.ops(&all).stderr);
+    assert!(asked.contains("give --yes to remove 3 operations, 2 of them unresolved"), "{asked}");
+    let told = home.json(&[&all[..], &["--yes"]].concat());
+    assert_eq!((&told["removed"], &told["unresolved"], &told["spared"]), (&3.into(), &2.into(), &0.into()), "{told}");
+    let none = home.json(&["purge", "--older-than", "1h", "--dry-run"]);
+    assert_eq!((&none["would_remove"], &none["unresolved"]), (&0.into(), &0.into()), "{none}");
+}
+
+/// Nothing is to be started where it runs.
+#[test]
+fn one_that_may_not_go_is_said_with_what_to_do_about_it() {
+    let home = Home::with(&entries());
+    let refused = |key: &str, copy: &[&str]| {
+        let output = home.ops(&[&["purge", "--dry-run", "--key", key], copy].concat());
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(64), 0), "{output:?}");
+        text(&output.stderr)
+    };
+    assert!(refused("order-5", &[]).contains("order-5 is under way: start its client, which carries it on"));
+    assert!(refused("order-5", &["--copy"]).contains("order-5 is under way: see that its client runs"));
+    assert!(
+        refused("order-4", &[]).contains("order-4 has ended, and nobody has its outcome yet: `client.resume(key)`")
+    );
+    let _client = home.open();
+    assert!(
+        refused("order-5", &[]).contains("order-5 is under way: its client has the journal open, and carries it on")
+    );
 }
 
 #[test]

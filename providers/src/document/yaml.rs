@@ -10,6 +10,10 @@ use super::{DocumentError, Place};
 const NO_ALIASES: &str = "anchors and aliases (&, *) are not read: write it out";
 const BREAKS: [char; 3] = ['\u{85}', '\u{2028}', '\u{2029}'];
 const ESCAPE: &str = "a line ends here in YAML 1.1 (U+0085, U+2028 or U+2029) and goes on in 1.2: in double quotes write it as an escape, such as \\u2028";
+const CR: &str = "a line ends in a carriage return (CR) alone, which not all readers take for an end: save the file with LF or CRLF; for a CR within a text write \\r \
+                  in double quotes";
+const NUMBER: &str = "is one number to some readers of YAML and another, or a text, to others: write it in plain decimal digits, or put it in quotes";
+const EXPONENT: &str = "is a number to some readers of YAML and a text to others: write it without an exponent, or as 1.5e+3, with a point and a sign; or put it in quotes";
 const QUOTE: &str = "is a truth value in YAML 1.1 and a text in 1.2: write true or false, put it in quotes, or write \"none\" for what is to be left out";
 
 /// What was begun and has not ended.
@@ -29,6 +33,10 @@ pub(super) fn parse(text: &str) -> Result<Node, DocumentError> {
     if let Some(at) = text.find(BREAKS) {
         // To one reader the rest of a comment is none.
         return Place::at(lines.at(at)).refuse(ESCAPE);
+    }
+    let mut pairs = text.bytes().zip(text.bytes().skip(1).chain([0]));
+    if let Some(at) = pairs.position(|(byte, next)| byte == b'\r' && next != b'\n') {
+        return Place::at(lines.at(at)).refuse(CR);
     }
     let mut begun: Vec<Begun> = Vec::new();
     let mut root = None;
@@ -148,16 +156,18 @@ fn scalar(text: &str, style: ScalarStyle, place: &Place) -> Result<Data, Documen
     if !digits.starts_with(|first: char| first.is_ascii_digit() || first == '.') || !lower.bytes().all(is_of_number) {
         return Ok(Data::Text(text.into()));
     }
-    let is_based = ["0x", "0o", "0b"].iter().any(|base| lower.starts_with(base));
-    let is_octal = digits.len() > 1 && digits.bytes().all(|byte| byte.is_ascii_digit()) && digits.starts_with('0');
-    let is_split = digits.contains('_') && digits.bytes().all(|byte| byte.is_ascii_digit() || byte == b'_');
-    let parts = digits.split(':');
-    let is_clock =
-        digits.contains(':') && parts.clone().all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit()));
-    if is_octal || is_split || is_clock || (is_based && lower.bytes().skip(2).all(|byte| byte.is_ascii_hexdigit())) {
-        return place.refuse(
-            "is one number to some readers of YAML and another, or a text, to others: write it in plain decimal digits, or put it in quotes",
-        );
+    // Whoever reads underscores in numbers reads over them.
+    let joined = lower.replace('_', "");
+    let is_digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    let is_based = ["0x", "0o", "0b"].iter().any(|base| joined.starts_with(base));
+    let is_octal = digits.len() > 1 && is_digits(digits) && digits.starts_with('0');
+    let is_split = digits.contains('_') && joined.parse::<f64>().is_ok();
+    // Its last part may have a fraction.
+    let whole =
+        joined.rsplit_once('.').filter(|(_, rest)| rest.is_empty() || is_digits(rest)).map_or(&*joined, |it| it.0);
+    let is_clock = whole.contains(':') && whole.split(':').all(is_digits);
+    if is_octal || is_split || is_clock || (is_based && joined.bytes().skip(2).all(|byte| byte.is_ascii_hexdigit())) {
+        return place.refuse(NUMBER);
     }
     if digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return match text.strip_prefix('+').unwrap_or(text).parse() {
@@ -166,10 +176,16 @@ fn scalar(text: &str, style: ScalarStyle, place: &Place) -> Result<Data, Documen
         };
     }
     match text.parse::<f64>() {
-        Ok(number) if number.is_finite() => Ok(Data::Float(number)),
+        Ok(number) if number.is_finite() && is_exponent_of_all(&lower) => Ok(Data::Float(number)),
+        Ok(number) if number.is_finite() => place.refuse(EXPONENT),
         Ok(_) => place.refuse("is a number that is not finite"),
         Err(_) => Ok(Data::Text(text.into())),
     }
+}
+
+/// Whether a number with an exponent, if it has one, is a number to YAML 1.1 too: that wants a point before it and a sign in it.
+fn is_exponent_of_all(number: &str) -> bool {
+    number.split_once('e').is_none_or(|(before, exponent)| before.contains('.') && exponent.starts_with(['+', '-']))
 }
 
 const fn is_of_number(byte: u8) -> bool {

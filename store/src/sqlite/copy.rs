@@ -27,7 +27,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use super::error::{Damage, OpenError};
-use super::files::{self, Access};
+use super::files::{self, Access, FileId};
 use super::mark::{Mark, MarkFile};
 use super::{SqliteStore, scan};
 
@@ -40,12 +40,6 @@ const LOOKS: u32 = 200;
 /// A log's header: its salts change whenever it is begun anew.
 const LOG_HEADER: usize = 32;
 
-/// How a file is told from others, whatever its path: device and number, where there are such.
-#[cfg(unix)]
-type FileId = (u64, u64);
-#[cfg(not(unix))]
-type FileId = std::path::PathBuf;
-
 /// The journals that this process has open.
 static HELD: Mutex<Vec<FileId>> = Mutex::new(Vec::new());
 
@@ -54,20 +48,9 @@ static HELD: Mutex<Vec<FileId>> = Mutex::new(Vec::new());
 pub(super) struct Held(Option<FileId>);
 
 impl Held {
-    /// Whether the file at this path is the one that is held, or nobody can tell: a process that may not look there any more still has its file. Asked before
-    /// each commit: it takes 0.3 µs, as measured on Linux.
-    #[cfg(unix)]
+    /// Whether the file at this path is the one that is held.
     pub(super) fn is_at(&self, path: &Path) -> bool {
-        match id(path) {
-            Ok(found) => self.0.is_none_or(|held| held == found),
-            Err(error) => !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory),
-        }
-    }
-
-    /// One that is open can be neither removed nor replaced.
-    #[cfg(not(unix))]
-    pub(super) const fn is_at(&self, _: &Path) -> bool {
-        true
+        files::is_at(path, self.0.as_ref())
     }
 }
 
@@ -84,20 +67,9 @@ impl Drop for Held {
 pub(super) fn holding<T>(path: &Path, open: impl FnOnce() -> Result<T, OpenError>) -> Result<(T, Held), OpenError> {
     let mut held = HELD.lock().unwrap_or_else(PoisonError::into_inner);
     let opened = open()?;
-    let id = id(path).ok();
+    let id = files::id(path).ok();
     held.extend(id.iter().cloned());
     Ok((opened, Held(id)))
-}
-
-#[cfg(unix)]
-fn id(path: &Path) -> io::Result<FileId> {
-    use std::os::unix::fs::MetadataExt;
-    fs::metadata(path).map(|found| (found.dev(), found.ino()))
-}
-
-#[cfg(not(unix))]
-fn id(path: &Path) -> io::Result<FileId> {
-    fs::canonicalize(path)
 }
 
 impl SqliteStore {
@@ -192,7 +164,7 @@ pub(super) fn take(path: &Path, copy: &Path) -> Result<bool, OpenError> {
 /// A store closes its file first and takes its note back then. If the file had been removed, another may have its number in between: so who finds a note looks
 /// again for a while. One that is held stays so.
 fn unless_held(path: &Path) -> Result<MutexGuard<'static, Vec<FileId>>, OpenError> {
-    let id = id(path)?;
+    let id = files::id(path)?;
     for _ in 0..LOOKS {
         let held = HELD.lock().unwrap_or_else(PoisonError::into_inner);
         if !held.contains(&id) {

@@ -77,9 +77,9 @@ pub enum OpenError {
     /// What is in the files is not what was written.
     #[error("the journal is damaged ({0}): {RESTORE}")]
     Damaged(#[source] DamageError),
-    /// It is in use, and each copy that was taken of it was made of pages of different moments, or it is damaged.
+    /// Each copy that was taken of it was made of pages of different moments, since it is in use, or it is damaged.
     #[error(
-        "the journal is in use, and none of {tries} copies was whole: it changes faster than it is copied, or it is damaged; \
+        "none of {tries} copies of the journal was whole: its client changes it faster than it is copied, or it is damaged; \
          name a faster disk in TMPDIR, or stop its client and look again"
     )]
     Torn {

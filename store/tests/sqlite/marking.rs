@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 
 use steadfast_store::OpenError;
-use steadfast_store::sqlite::Mark;
+use steadfast_store::sqlite::{Mark, Watermark};
 
 use super::*;
 
@@ -136,4 +136,50 @@ fn child_is_refused() {
     let journal = PathBuf::from(env::var("JOURNAL").unwrap());
     is_unusable(&journal);
     assert_eq!(SqliteStore::open_read_only(journal).unwrap().load().unwrap().len(), 2);
+}
+
+/// Its writer knows how far the journal has come: the next commit says so again, and no start finds the mark missing, or an older one.
+#[test]
+fn a_mark_that_is_removed_or_replaced_under_its_writer_is_written_anew_by_the_next_commit() {
+    type Harm = fn(&Path, &Path);
+    let harms: [Harm; 4] = [
+        |mark, _| fs::remove_file(mark).unwrap(),
+        |mark, aside| fs::rename(mark, aside).unwrap(),
+        // As a copy is that was put back.
+        |mark, aside| fs::rename(beside(aside, "-older"), mark).unwrap(),
+        |mark, aside| fs::write(aside, "no mark").and_then(|()| fs::rename(aside, mark)).unwrap(),
+    ];
+    for harm in harms {
+        let home = Home::new();
+        let (mut store, aside) = (home.open(), home.0.join("aside"));
+        fs::copy(mark(&home), beside(&aside, "-older")).unwrap();
+        store.append(&[entry("order-1", Stage::Planned)]).unwrap();
+        harm(&mark(&home), &aside);
+        for (key, sequence) in [("order-2", 2), ("order-3", 3)] {
+            store.append(&[entry(key, Stage::Planned)]).unwrap();
+            let found = fs::read(mark(&home)).unwrap().first_chunk().and_then(Watermark::from_bytes);
+            assert_eq!(found.map(|mark| mark.sequence()), Some(sequence));
+        }
+        assert_eq!(fs::metadata(mark(&home)).unwrap().permissions().mode() & 0o022, 0);
+        drop(store);
+        assert_eq!((state(&home), home.open().load().unwrap().len()), (Mark::Whole, 3));
+    }
+}
+
+#[test]
+fn a_removed_mark_that_cannot_be_written_anew_stops_commits_until_it_can() {
+    let home = Home::new();
+    let mut store = home.open();
+    store.append(&[entry("order-1", Stage::Planned)]).unwrap();
+    fs::remove_file(mark(&home)).unwrap();
+    fs::create_dir(mark(&home)).unwrap();
+    for _ in 0..2 {
+        let error = store.append(&[entry("order-2", Stage::Planned)]).unwrap_err();
+        let said = format!("{error}: {}", std::error::Error::source(&error).unwrap());
+        assert!(error.is_certain() && said.contains("FILE-mark beside it cannot be written"), "{said}");
+    }
+    fs::remove_dir(mark(&home)).unwrap();
+    store.append(&[entry("order-2", Stage::Planned)]).unwrap();
+    drop(store);
+    assert_eq!((state(&home), home.open().load().unwrap().len()), (Mark::Whole, 2));
 }

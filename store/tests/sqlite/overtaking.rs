@@ -1,20 +1,26 @@
 //! A writer whose lock was lost, and whose journal another has taken over: what it still wants to write changes nothing.
 
-use std::process::Command;
-
 use super::*;
 
 #[test]
 fn a_commit_under_an_old_fence_changes_nothing() {
+    changes_nothing("overtaking::child_takes_over", |_| {});
+}
+
+/// The other one has a mark of its own then.
+#[test]
+fn nor_does_one_whose_mark_was_removed() {
+    changes_nothing("overtaking::child_takes_over_without_a_mark", |mark| fs::remove_file(mark).unwrap());
+}
+
+fn changes_nothing(by: &str, meanwhile: fn(&Path)) {
     let home = Home::new();
     let mut old = home.open();
     old.append(&[entry("ours", Stage::InFlight)]).unwrap();
     // On POSIX, who closes any handle of a file gives up all locks that its process has on it.
     drop(fs::File::open(home.journal()).unwrap());
-    let mut child = Command::new(env::current_exe().unwrap());
-    child.args(["--exact", "overtaking::child_takes_over", "--ignored", "--nocapture"]).env("JOURNAL", home.journal());
-    let output = child.output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    meanwhile(&beside(&home.journal(), "-mark"));
+    succeeds(child(by, &home.journal()));
 
     let files = || ["", "-wal", "-mark"].map(|suffix| fs::read(beside(&home.journal(), suffix)).unwrap());
     let before = files();
@@ -33,7 +39,16 @@ fn a_commit_under_an_old_fence_changes_nothing() {
 #[test]
 #[ignore = "a part of another, which runs it in a process of its own"]
 fn child_takes_over() {
-    let mut store = SqliteStore::open(env::var("JOURNAL").unwrap()).unwrap();
+    takes_over(SqliteStore::open(env::var("JOURNAL").unwrap()).unwrap());
+}
+
+#[test]
+#[ignore = "a part of another, which runs it in a process of its own"]
+fn child_takes_over_without_a_mark() {
+    takes_over(SqliteStore::open_backup(env::var("JOURNAL").unwrap()).unwrap());
+}
+
+fn takes_over(mut store: SqliteStore) {
     store.append(&[entry("theirs", Stage::InFlight)]).unwrap();
     // Killed, not closed.
     std::mem::forget(store);

@@ -106,6 +106,56 @@ fn a_journal_whose_tables_are_gone_is_not_made_anew() {
     is_refused_and_left(&home, |error| matches!(error, OpenError::Damaged(_)));
 }
 
+/// Not written back into the file either, which is then neither journal.
+#[test]
+fn a_journal_beside_the_log_of_another_is_left_with_both() {
+    let entries = |count: u32| (0..count).map(|at| entry(&format!("order-{at}"), Stage::Accepted)).collect::<Vec<_>>();
+    let other = Home::new();
+    let mut client = other.open();
+    client.append(&entries(1)).unwrap();
+    for count in [1, 20, 400] {
+        let home = Home::new();
+        home.open().append(&entries(count)).unwrap();
+        fs::copy(beside(&other.journal(), "-wal"), beside(&home.journal(), "-wal")).unwrap();
+        is_refused_and_left(&home, |_| true);
+    }
+}
+
+/// Whatever SQLite makes of it: what was damaged in one file may be whole in the other yet.
+#[test]
+fn a_journal_that_crashed_and_was_damaged_is_left_as_it_is() {
+    let crashed = Home::new();
+    let entries: Vec<Entry> = (0..200).map(|at| entry(&format!("order-{at}"), Stage::Accepted)).collect();
+    crashed.open().append(&entries).unwrap();
+    let mut client = crashed.open();
+    client.append(&[entry("order-7", Stage::Delivered(READY))]).unwrap();
+    let whole = fs::read(crashed.journal()).unwrap();
+    let flipped = |at: usize| {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 0xff;
+        bytes
+    };
+    let cuts = (1..whole.len()).step_by(4_000).map(|length| whole[..length].to_vec());
+    let flips = (0..whole.len()).step_by(3_001).chain((0..100).step_by(9)).map(flipped);
+    type Open = fn(PathBuf) -> Result<SqliteStore, OpenError>;
+    let ways: [Open; 3] = [SqliteStore::open, SqliteStore::open_read_only, SqliteStore::open_backup];
+    let bytes = |home: &Home| files(home).into_values().map(|(_, bytes)| bytes).collect::<Vec<_>>();
+    let mut refused = 0;
+    for damaged in cuts.chain(flips) {
+        for open in ways {
+            let home = copied(&crashed);
+            fs::write(home.journal(), &damaged).unwrap();
+            let before = bytes(&home);
+            let loaded = open(home.journal()).map_err(drop).and_then(|mut store| store.load().map_err(drop));
+            if loaded.is_err() {
+                refused += 1;
+                assert!(bytes(&home) == before, "something was written: {}", damaged.len());
+            }
+        }
+    }
+    assert!(refused > 50, "{refused}");
+}
+
 #[test]
 fn a_journal_that_does_not_load_keeps_its_log() {
     let home = Home::new();

@@ -1,0 +1,69 @@
+//! What is left of an export that does not come to its end.
+
+use std::os::unix::process::ExitStatusExt;
+
+use super::*;
+
+/// Some hundred kilobytes of lines.
+fn large() -> Home {
+    let entries: Vec<Entry> = (0..300).map(|at| entry(&format!("order-{at}"), Stage::Accepted, HOUR)).collect();
+    Home::with(&entries)
+}
+
+fn names(home: &Home) -> Vec<String> {
+    let name = |entry: std::io::Result<fs::DirEntry>| entry.unwrap().file_name().into_string().unwrap();
+    let mut names: Vec<String> = fs::read_dir(&home.0).unwrap().map(name).collect();
+    names.sort();
+    names
+}
+
+/// The system ends whoever writes more into a file than this shell allows, in the middle of it.
+#[test]
+fn an_export_that_is_killed_leaves_nothing_under_its_name() {
+    let home = large();
+    let out = home.0.join("out.jsonl");
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "ulimit -c 0; ulimit -f 64; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_steadfast"), "ops"]);
+    shell.args([&home.journal(), "export", "--output", out.to_str().unwrap()]).stdin(Stdio::null());
+    let output = shell.output().unwrap();
+    assert!(output.status.signal().is_some(), "{output:?}");
+    assert!(!out.exists(), "half an export would be taken for a whole one");
+    // What is left tells what it is by its name, and keeps nobody from trying again.
+    let left: Vec<String> = names(&home).into_iter().filter(|name| !name.starts_with("journal")).collect();
+    assert!(left.iter().all(|name| name.starts_with(".steadfast-")), "{left:?}");
+    for name in left {
+        assert_eq!(fs::metadata(home.0.join(&name)).unwrap().permissions().mode() & 0o077, 0, "{name}");
+    }
+    assert_eq!(home.ops(&["export", "--output", out.to_str().unwrap()]).status.code(), Some(0));
+    assert_eq!(fs::read_to_string(&out).unwrap().lines().count(), 301);
+    assert_eq!(fs::metadata(&out).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn an_export_to_a_place_that_cannot_be_says_what_to_name_and_leaves_nothing() {
+    let home = large();
+    let before = names(&home);
+    let export = |to: &str| {
+        let output = home.ops(&["export", "--output", &home.0.join(to).display().to_string()]);
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(64), 0), "{output:?}");
+        text(&output.stderr)
+    };
+    assert!(export("nodir/out").contains("no such directory: make it first, or name another file"));
+    for taken in ["journal", "journal-mark"] {
+        assert!(export(taken).contains("exists already, and is left as it is: name a new file"));
+    }
+    std::os::unix::fs::symlink("nowhere", home.0.join("dangling")).unwrap();
+    assert!(export("dangling").contains("exists already"));
+    fs::remove_file(home.0.join("dangling")).unwrap();
+    assert_eq!(names(&home), before);
+}
+
+#[test]
+fn a_dash_is_the_standard_output() {
+    let home = Home::with(&entries());
+    let mut command = Command::new(env!("CARGO_BIN_EXE_steadfast"));
+    command.args(["ops", "journal", "export", "--output", "-"]).current_dir(&home.0).stdin(Stdio::null());
+    let output = command.output().unwrap();
+    assert_eq!((output.status.code(), text(&output.stdout).lines().count()), (Some(0), 8), "{output:?}");
+    assert_eq!(names(&home), ["journal", "journal-mark"]);
+}
