@@ -19,7 +19,7 @@ use steadfast_driver::{
 };
 use steadfast_providers::{Payload, Provider};
 use steadfast_store::StoreError;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinError;
 
 use crate::Builder;
@@ -48,6 +48,8 @@ struct Lane {
     submits: mpsc::Sender<Submit>,
     commands: mpsc::UnboundedSender<Command>,
     posts: mpsc::Sender<Posted>,
+    /// Closed once its driver and its store are.
+    running: watch::Receiver<()>,
 }
 
 impl Client {
@@ -206,7 +208,7 @@ impl Client {
         }
     }
 
-    /// Takes in no more jobs, waits up to `grace` for those under way, then stops. Reports what is unfinished.
+    /// Takes in no more jobs, waits up to `grace` for those under way, then stops, and closes the store. Reports what is unfinished.
     ///
     /// Waiting [`submit`](Client::submit)s, and later ones, get [`SubmitError::Stopped`] at once. Unfinished jobs are not cancelled: with a store, a later client
     /// on the same store takes them up; without one, their report is all that is known of them. Clones that shut it down while it
@@ -220,6 +222,10 @@ impl Client {
         let mut unfinished = Vec::new();
         for report in reports {
             unfinished.extend(report.await.unwrap_or_default());
+        }
+        for lane in self.lanes() {
+            // Nothing is ever said on it: it ends.
+            let _ = lane.running.clone().changed().await;
         }
         if self.lanes.is_some() {
             unfinished.sort_by(|a, b| a.key.cmp(&b.key));
@@ -289,9 +295,10 @@ async fn start<T: Transport>(
         let (submits, submitted) = mpsc::channel(64);
         let (commands, commanded) = mpsc::unbounded_channel();
         let (posts, posted) = mpsc::channel(64);
-        let inputs = Inputs { submits: submitted, commands: commanded, posts: posted, words };
+        let (runs, running) = watch::channel(());
+        let inputs = Inputs { submits: submitted, commands: commanded, posts: posted, words, running: runs };
         tokio::spawn(drive(driver, clock, transport.clone(), inputs));
-        Lane { submits, commands, posts }
+        Lane { submits, commands, posts, running }
     };
     if loaded.shards() == 1 {
         return Ok(Client { first: begin(loaded, None), lanes: None, mailbox, revisions, traces });

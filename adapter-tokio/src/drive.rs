@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use steadfast_core::{OperationId, Timestamp};
 use steadfast_driver::{Answered, Command, Driver, Posted, Renewed, SendError, Sending, Submit, Task, Word, Worked};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Sleep;
 
@@ -32,6 +32,8 @@ pub(crate) struct Inputs {
     pub(crate) posts: mpsc::Receiver<Posted>,
     /// None if it is alone.
     pub(crate) words: Option<Words>,
+    /// Gone once all is over and the store is closed.
+    pub(crate) running: watch::Sender<()>,
 }
 
 /// What shards say to each other.
@@ -60,7 +62,7 @@ struct Loop<T> {
 
 /// Until the last client is gone or has shut it down.
 pub(crate) async fn drive<T: Transport>(driver: Driver<Carrier>, clock: Clock, transport: Arc<T>, inputs: Inputs) {
-    let Inputs { mut submits, mut commands, mut posts, words } = inputs;
+    let Inputs { mut submits, mut commands, mut posts, words, running } = inputs;
     let (answered, answers) = mpsc::unbounded_channel();
     let (renewed, mut renewals) = mpsc::unbounded_channel();
     let (works, worked) = mpsc::unbounded_channel();
@@ -137,8 +139,9 @@ pub(crate) async fn drive<T: Transport>(driver: Driver<Carrier>, clock: Clock, t
         let now = this.now();
         this.driver.handle_timeout(now);
     }
-    // Whoever waits for it to be over finds that it is.
+    // Whoever waits for it to be over finds that it is, and may open the store again.
     drop(this);
+    drop(running);
     submits.close();
     posts.close();
     // What somebody was just handing over would stay there, with the reply, for as long as there is a client: a receiver that is dropped waits for nobody.
