@@ -58,7 +58,7 @@ use tempfile::TempDir;
 use self::body::{Hash, Place};
 use self::copy::Held;
 use self::error::{Damage, Fault};
-use self::files::Access;
+use self::files::{Access, Release};
 use self::head::Head;
 use self::lengths::Lengths;
 use self::mark::MarkFile;
@@ -155,12 +155,16 @@ impl SqliteStore {
     }
 
     fn open_for(path: &Path, access: Access, is_backup: bool) -> Result<Self, OpenError> {
+        Self::open_by(&Release::this(), path, access, is_backup)
+    }
+
+    fn open_by(release: &Release, path: &Path, access: Access, is_backup: bool) -> Result<Self, OpenError> {
         let path = files::absolute(path)?;
         if is_backup && std::fs::metadata(&path).map_or(0, |found| found.len()) == 0 {
             return Err(OpenError::Missing);
         }
         let ((connection, head, mark), held) = copy::holding(&path, || {
-            let connection = files::open(&path, access)?;
+            let connection = files::open(&path, access, release)?;
             let head = Head::read(&connection)?;
             let mark = MarkFile::of(&path, access, is_backup, &connection, &head)?;
             if access == Access::Write {
