@@ -281,8 +281,8 @@ impl SqliteStore {
         let known = self.doubt.map_or(self.head, |doubt| doubt.after);
         let damage = if !self.held.is_at(&self.path) {
             Damage::Moved
-        } else if self.mark.is_anothers(&known.watermark()) {
-            Damage::Overtaken
+        } else if let Some(damage) = self.mark.is_anothers(&known.watermark()) {
+            damage
         } else if !self.lengths.are_kept(&self.path) {
             Damage::Cut
         } else {
