@@ -21,7 +21,7 @@
 //! again; until it does, nobody knows, and [`StoreError::is_certain`] says so (`settle`).
 //!
 //! The file is locked for as long as the store lives (`locking_mode=EXCLUSIVE`): another opener is refused at once. Should the lock be lost, the mark
-//! is the fence: who finds that another has written since changes nothing. It and what lies beside it can be read by
+//! is the fence: who finds that another has written since, or that an older copy was put over the file, changes nothing. It and what lies beside it can be read by
 //! their owner only. Removed payloads are overwritten (`secure_delete`), though the log may hold them until it is next reused. Not detected: a network
 //! file system, whose locks and syncs may be lies; keep the file on a local disk.
 

@@ -64,8 +64,8 @@ impl Release {
     }
 }
 
-/// Looks, and makes what is missing; [`take_over`] does the rest once it is known that it may be written to. What an older release wrote is migrated in a transaction that is left open
-/// until then.
+/// Looks, and makes what is missing; [`take_over`] does the rest once it is known that it may be written to. What an older release wrote is migrated in a
+/// transaction that is left open until then.
 pub(super) fn open(path: &Path, access: Access, release: &Release) -> Result<Connection, OpenError> {
     let (migrations, newest) = (release.migrations, schema::newest(release.migrations));
     if release.sqlite < OLDEST_SQLITE {

@@ -1,4 +1,4 @@
-//! A commit that failed at its sync, which no test can bring about from outside: what is in the log, and what is known of it.
+//! A commit that failed at its sync, from inside: what is in the log, and what is known of it. The testkit has one fail from outside.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
