@@ -56,6 +56,8 @@ pub use crate::sqlite::{OpenError, SqliteStore};
 ///   replaced, or is no longer needed: a payload goes when its operation has ended.
 /// - [`load`](Store::load) gives the latest durable entry of each key that is not forgotten, in the order in which the keys were first seen.
 /// - Damage is an error, never an older state that looks whole.
+/// - Whoever was overtaken changes nothing: once another has the journal, since a lock was lost or its files were replaced, each call that writes is an error.
+///   A store that cannot be overtaken, such as one in memory, has nothing to do for that.
 pub trait Store: Send + 'static {
     /// Makes the entries durable, all or none.
     ///

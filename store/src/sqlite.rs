@@ -21,7 +21,7 @@
 //! again; until it does, nobody knows, and [`StoreError::is_certain`] says so (`settle`).
 //!
 //! The file is locked for as long as the store lives (`locking_mode=EXCLUSIVE`): another opener is refused at once. Should the lock be lost, the mark
-//! is the fence: who finds that another has written since changes nothing. It and what lies beside it can be read by
+//! is the fence: who finds that another has written since, or that an older copy was put over the file, changes nothing. It and what lies beside it can be read by
 //! their owner only. Removed payloads are overwritten (`secure_delete`), though the log may hold them until it is next reused. Not detected: a network
 //! file system, whose locks and syncs may be lies; keep the file on a local disk.
 
@@ -58,7 +58,7 @@ use tempfile::TempDir;
 use self::body::{Hash, Place};
 use self::copy::Held;
 use self::error::{Damage, Fault};
-use self::files::Access;
+use self::files::{Access, Release};
 use self::head::Head;
 use self::lengths::Lengths;
 use self::mark::MarkFile;
@@ -155,12 +155,16 @@ impl SqliteStore {
     }
 
     fn open_for(path: &Path, access: Access, is_backup: bool) -> Result<Self, OpenError> {
+        Self::open_by(&Release::this(), path, access, is_backup)
+    }
+
+    fn open_by(release: &Release, path: &Path, access: Access, is_backup: bool) -> Result<Self, OpenError> {
         let path = files::absolute(path)?;
         if is_backup && std::fs::metadata(&path).map_or(0, |found| found.len()) == 0 {
             return Err(OpenError::Missing);
         }
         let ((connection, head, mark), held) = copy::holding(&path, || {
-            let connection = files::open(&path, access)?;
+            let connection = files::open(&path, access, release)?;
             let head = Head::read(&connection)?;
             let mark = MarkFile::of(&path, access, is_backup, &connection, &head)?;
             if access == Access::Write {
@@ -277,8 +281,8 @@ impl SqliteStore {
         let known = self.doubt.map_or(self.head, |doubt| doubt.after);
         let damage = if !self.held.is_at(&self.path) {
             Damage::Moved
-        } else if self.mark.is_anothers(&known.watermark()) {
-            Damage::Overtaken
+        } else if let Some(damage) = self.mark.is_anothers(&known.watermark()) {
+            damage
         } else if !self.lengths.are_kept(&self.path) {
             Damage::Cut
         } else {

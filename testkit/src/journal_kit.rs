@@ -8,6 +8,11 @@
 //!
 //! The right state of an append that was acknowledged is the one with it. Of one that was not, it is either.
 //!
+//! Each commit of a random history also goes wrong in turn, or is held: the state is then what the trait allows, to the entry, and who appends again gets
+//! everything. Those faults are put between the kit and the store; [`check_failures`] has the store itself fail, by whatever its maker can bring about. And a
+//! store that keeps files must be the only one on them, in its process and among processes ([`check_processes`]), and change nothing once another has its
+//! journal ([`check_fence`]).
+//!
 //! [`FaultyStore`] is for the other side: a store that fails, delays and tears on purpose, to try drivers with.
 //!
 //! ```
@@ -18,7 +23,10 @@
 //! ```
 
 mod cases;
+mod commits;
+mod failures;
 mod faulty;
+mod fence;
 mod files;
 mod images;
 
@@ -28,7 +36,9 @@ use steadfast_core::operation::{Completed, Record, Stage, Unresolved};
 use steadfast_core::{Fingerprint, Gate, Key, Operation, OperationPolicy, Outcome, Reference, Seed, Timestamp};
 use steadfast_store::{Entry, KeptAnswer, Store};
 
+pub use self::failures::check_failures;
 pub use self::faulty::{FaultyStore, StoreFault, StoreFaults};
+pub use self::fence::{check_fence, check_processes};
 pub use self::files::{Depth, check_files};
 
 /// Holds a store to the contract of [`Store`]. `open` gives an empty one each time.
@@ -39,6 +49,11 @@ pub fn check<S: Store>(mut open: impl FnMut() -> S) {
     for (name, case) in cases::ALL {
         eprintln!("journal kit: {name}");
         case(&mut open());
+    }
+    // What a crash would leave, only who knows where it is kept can tell.
+    for (name, case) in commits::all() {
+        eprintln!("journal kit: {name}");
+        case(&mut open, &|| None);
     }
 }
 
@@ -91,6 +106,10 @@ fn answer(number: u64) -> KeptAnswer {
 /// A random entry of one of `keys` keys, `at` this second.
 fn any_entry(random: &mut fastrand::Rng, keys: u64, at: u64) -> Entry {
     let number = random.u64(0..keys);
+    any_entry_of(random, number, at)
+}
+
+fn any_entry_of(random: &mut fastrand::Rng, number: u64, at: u64) -> Entry {
     let mut entry = entry(number, STAGES[random.usize(0..STAGES.len())], at);
     if random.u8(0..3) == 0 {
         entry = entry.with_payload(format!("payload {number} {}", "x".repeat(random.usize(0..200))));

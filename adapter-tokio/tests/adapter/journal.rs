@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use steadfast_core::engine::Limits;
 use steadfast_core::notice::Notice;
-use steadfast_core::{Key, Kind, Outcome};
-use steadfast_store::Store;
+use steadfast_core::{Key, Kind, Outcome, Timestamp};
+use steadfast_store::{Entry, Store, StoreError};
 use steadfast_tokio::{Client, Durability, Seal, SealError, StartError, SubmitError};
 use tokio::time::{Instant, timeout};
 
@@ -300,9 +300,42 @@ impl Seal for NotAtAll {
     }
 }
 
+/// Notes how many it was asked to forget and how many it forgot, where that was any.
+#[derive(Clone)]
+struct Counting {
+    inner: Kept,
+    forgot: Arc<Mutex<Vec<[usize; 2]>>>,
+}
+
+impl Store for Counting {
+    fn append(&mut self, entries: &[Entry]) -> Result<(), StoreError> {
+        self.inner.append(entries)
+    }
+
+    fn load(&mut self) -> Result<Vec<Entry>, StoreError> {
+        self.inner.load()
+    }
+
+    fn find(&mut self, key: &Key) -> Result<Option<Entry>, StoreError> {
+        self.inner.find(key)
+    }
+
+    fn forget(&mut self, before: Timestamp, most: usize) -> Result<usize, StoreError> {
+        let gone = self.inner.forget(before, most)?;
+        self.forgot.lock().unwrap().extend((gone > 0).then_some([most, gone]));
+        Ok(gone)
+    }
+
+    fn blocks(&self) -> bool {
+        self.inner.blocks()
+    }
+}
+
+/// While operations are forgotten nothing is written, so nobody's job shall wait for more than 256 of them.
 #[tokio::test(start_paused = true)]
 async fn ended_operations_are_kept_for_their_window_and_then_forgotten_in_small_batches() {
-    for store in Kept::both() {
+    for inner in Kept::both() {
+        let store = Counting { inner, forgot: Arc::default() };
         let transport = Scripted::well_behaved();
         let limits = Limits { remember_for: 3_600 * SECOND, ..Limits::default() };
         let client =
@@ -320,6 +353,7 @@ async fn ended_operations_are_kept_for_their_window_and_then_forgotten_in_small_
         // More than one batch, with nothing else to do.
         tokio::time::sleep(300 * SECOND).await;
         assert_eq!(store.clone().load().unwrap().len(), 0, "after {:?}", began.elapsed());
+        assert_eq!(*store.forgot.lock().unwrap(), [[256, 256], [256, 256], [256, 88]]);
         let again = client.submit(key("order-1"), "{}").await.unwrap().await.unwrap();
         assert_eq!((again.outcome.name(), creates(&transport, "order-1")), ("completed", 2), "its key is free again");
     }

@@ -151,6 +151,8 @@ pub(super) enum Damage {
     Overtaken,
     #[error("its file was removed or replaced while it was open")]
     Moved,
+    #[error("an older copy was put over its files while it was open")]
+    PutBack,
     #[error("its file, or the log beside it, was cut short or removed while it was open")]
     Cut,
     #[error("the database's structure")]
@@ -163,7 +165,7 @@ impl Damage {
     pub(super) const fn advice(&self) -> &'static str {
         match self {
             Self::Overtaken => "stop this process: another one has its jobs now",
-            Self::Moved => MOVED,
+            Self::Moved | Self::PutBack => MOVED,
             Self::Provider => "give the provider a shorter name",
             _ => RESTORE,
         }

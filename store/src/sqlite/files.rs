@@ -19,7 +19,7 @@ use tempfile::TempDir;
 
 use super::error::{Damage, OpenError};
 use super::head::Head;
-use super::schema::{self, Found};
+use super::schema::{self, Found, Migrations};
 
 /// The first version without the WAL-reset defect, which could corrupt a file.
 const OLDEST_SQLITE: i32 = 3_051_003;
@@ -50,31 +50,49 @@ pub(super) fn absolute(path: &Path) -> Result<PathBuf, OpenError> {
     if path.as_os_str().is_empty() { Err(OpenError::Missing) } else { Ok(std::path::absolute(path)?) }
 }
 
-/// Looks, and makes what is missing; [`take_over`] does the rest once it is known that it may be written to.
-pub(super) fn open(path: &Path, access: Access) -> Result<Connection, OpenError> {
-    if rusqlite::version_number() < OLDEST_SQLITE {
+/// What a release brings to a file.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Release {
+    /// The number of the SQLite that is linked.
+    pub(super) sqlite: i32,
+    pub(super) migrations: Migrations<'static>,
+}
+
+impl Release {
+    pub(super) fn this() -> Self {
+        Self { sqlite: rusqlite::version_number(), migrations: schema::MIGRATIONS }
+    }
+}
+
+/// Looks, and makes what is missing; [`take_over`] does the rest once it is known that it may be written to. What an older release wrote is migrated in a
+/// transaction that is left open until then.
+pub(super) fn open(path: &Path, access: Access, release: &Release) -> Result<Connection, OpenError> {
+    let (migrations, newest) = (release.migrations, schema::newest(release.migrations));
+    if release.sqlite < OLDEST_SQLITE {
         return Err(OpenError::OldSqlite { version: rusqlite::version() });
     }
     prepare(path, access)?;
     let connection = connect(path, access)?;
     connection.set_prepared_statement_cache_capacity(32);
     connection.execute_batch("BEGIN EXCLUSIVE").map_err(OpenError::sqlite)?;
-    let found = schema::look(&connection)?;
+    let found = schema::look(&connection, migrations)?;
     if found == Found::Empty {
         not_emptied(path)?;
     }
     match (found, access) {
-        (Found::Version(schema::VERSION), _) => {}
+        (Found::Version(version), _) if version == newest => {}
         (Found::Empty, Access::Read) => return Err(OpenError::Missing),
         (Found::Version(_), Access::Read) => return Err(OpenError::Foreign),
         (Found::Empty, Access::Write) => {
-            schema::migrate(&connection, found)?;
+            schema::migrate(&connection, migrations, found)?;
             Head::create(&connection).map_err(OpenError::sqlite)?;
         }
-        (Found::Version(_), Access::Write) => schema::migrate(&connection, found)?,
+        (Found::Version(_), Access::Write) => schema::migrate(&connection, migrations, found)?,
     }
-    schema::check(&connection)?;
-    connection.execute_batch("COMMIT").map_err(OpenError::sqlite)?;
+    schema::check(&connection, migrations)?;
+    if found == Found::Empty || found == Found::Version(newest) {
+        connection.execute_batch("COMMIT").map_err(OpenError::sqlite)?;
+    }
     if access == Access::Read {
         connection.execute_batch("PRAGMA query_only = ON").map_err(OpenError::sqlite)?;
     }
@@ -87,10 +105,13 @@ pub(super) fn has_had_log(connection: &Connection) -> Result<bool, OpenError> {
     Ok(mode == "wal")
 }
 
-/// Its files become their owner's only, and it gets a log. From now on there can be records.
+/// Its files become their owner's only, it has this release's version, and gets a log. From now on there can be records.
 pub(super) fn take_over(path: &Path, connection: &Connection) -> Result<(), OpenError> {
     for suffix in ["", "-wal", "-mark"] {
         owner_only(&beside(path, suffix))?;
+    }
+    if !connection.is_autocommit() {
+        connection.execute_batch("COMMIT").map_err(OpenError::sqlite)?;
     }
     let mode: String =
         connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)).map_err(OpenError::sqlite)?;

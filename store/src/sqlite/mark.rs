@@ -10,7 +10,7 @@
 //! what had run. Who only looks is told so ([`Mark`]). Who puts a copy back says so, with [`open_backup`](super::SqliteStore::open_backup).
 //!
 //! It is also the fence behind the lock. A lock can be lost, on POSIX by nothing worse than somebody in the same process closing the file; a writer
-//! that then finds a mark which it has not written knows that another has taken the journal over, and changes nothing.
+//! that then finds a mark which it has not written knows that another has taken the journal over, or that an older copy was put over its files, and changes nothing.
 //!
 //! Removed or replaced under its writer, it would be missing at the next start, and the fence would be another's. So before each commit it is looked for at its
 //! path: what lies there counts as the fence, and if it is not another's, how far the journal has come is written to it anew.
@@ -118,6 +118,8 @@ pub(super) struct MarkFile {
     pub(super) file: Option<File>,
     /// What it said when it was opened, or since it was written.
     state: Mark,
+    /// The same, where it is whole: nobody but us may change it.
+    said: Option<Watermark>,
     /// The last commit could not be written to it.
     is_behind: bool,
     /// Nothing was written yet since a backup was opened: until something is, it stays one.
@@ -138,21 +140,30 @@ impl MarkFile {
         head: &Head,
     ) -> Result<Self, OpenError> {
         let path = files::beside(journal, "-mark");
-        let state = match Self::read(&path) {
-            Ok(Ok(found)) => found.holds(&head.watermark()).map(|()| Mark::Whole)?,
-            Ok(Err(state)) => state,
+        let (state, said) = match Self::read(&path) {
+            Ok(Ok(found)) => found.holds(&head.watermark()).map(|()| (Mark::Whole, Some(found)))?,
+            Ok(Err(state)) => (state, None),
             Err(source) if access == Access::Write => return Err(OpenError::MarkUnusable { mark: path, source }),
             Err(error) => return Err(error.into()),
         };
         if access == Access::Read {
-            return Ok(Self { path, file: None, state, is_behind: false, is_backup: false, id: None, is_gone: false });
+            return Ok(Self {
+                path,
+                file: None,
+                state,
+                said,
+                is_behind: false,
+                is_backup: false,
+                id: None,
+                is_gone: false,
+            });
         }
         let is_new = head.sequence == 0 && !files::has_had_log(connection)?;
         if state != Mark::Whole && !is_new && !is_backup {
             return Err(OpenError::Unmarked { mark: path, state });
         }
         let mut mark =
-            Self::open(path.clone(), state).map_err(|source| OpenError::MarkUnusable { mark: path, source })?;
+            Self::open(path.clone(), state, said).map_err(|source| OpenError::MarkUnusable { mark: path, source })?;
         if is_new {
             // Also one that is there: who made it may have been killed before it was on disk.
             mark.make(&head.watermark())?;
@@ -166,14 +177,14 @@ impl MarkFile {
     }
 
     /// Opens it for writing, and makes it if there is none. Nothing is written yet.
-    fn open(path: PathBuf, state: Mark) -> io::Result<Self> {
+    fn open(path: PathBuf, state: Mark, said: Option<Watermark>) -> io::Result<Self> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         let file = options.open(&path)?;
         let id = files::id(&path).ok();
-        Ok(Self { path, file: Some(file), state, is_behind: false, is_backup: false, id, is_gone: false })
+        Ok(Self { path, file: Some(file), state, said, is_behind: false, is_backup: false, id, is_gone: false })
     }
 
     /// What it can testify.
@@ -193,23 +204,28 @@ impl MarkFile {
         }
     }
 
-    /// Whether somebody else has written it since: it is ahead of what we know, or another journal's. To look for it takes 0.3 µs, as measured on Linux.
-    pub(super) fn is_anothers(&mut self, known: &Watermark) -> bool {
+    /// What somebody else has made of it since: ahead of what we know or another journal's, or an older one than it was. To look for it takes 0.3 µs, as measured
+    /// on Linux.
+    pub(super) fn is_anothers(&mut self, known: &Watermark) -> Option<Damage> {
         let mut bytes = [0; Watermark::LENGTH];
-        let Some(file) = &mut self.file else { return false };
+        let file = self.file.as_mut()?;
         self.is_gone = !files::is_at(&self.path, self.id.as_ref());
         let found = if self.is_gone {
-            Self::read(&self.path).ok().and_then(Result::ok)
+            Self::read(&self.path).ok().and_then(Result::ok)?
         } else {
             let read = file.seek(SeekFrom::Start(0)).and_then(|_| file.read_exact(&mut bytes));
-            read.ok().and_then(|()| Watermark::from_bytes(&bytes))
+            read.ok().and_then(|()| Watermark::from_bytes(&bytes))?
         };
-        found.is_some_and(|found| found.holds(known).is_err())
+        match self.said {
+            _ if found.holds(known).is_err() => Some(Damage::Overtaken),
+            Some(said) if found != said => Some(Damage::PutBack),
+            _ => None,
+        }
     }
 
     /// It and its name are on disk when this returns, so that a power failure does not make a good journal one without a mark.
     fn make(&mut self, head: &Watermark) -> io::Result<()> {
-        self.put(&head.to_bytes())?;
+        self.say(head)?;
         self.sync()?;
         self.state = Mark::Whole;
         self.is_behind = false;
@@ -225,12 +241,12 @@ impl MarkFile {
     /// Before a commit, and after it was found to be nobody else's: whether it says how far the journal has come, and will be able to say how much farther.
     pub(super) fn catch_up(&mut self, head: &Watermark) -> io::Result<()> {
         if self.is_gone {
-            *self = Self { is_backup: self.is_backup, ..Self::open(self.path.clone(), Mark::Missing)? };
+            *self = Self { is_backup: self.is_backup, ..Self::open(self.path.clone(), Mark::Missing, None)? };
         }
         match self.state {
             // It could be written, and still vouches for nothing: if this commit fails, nobody shall take the backup for a journal that was in use.
             _ if self.is_backup => self.put(&[0; Watermark::LENGTH]).and_then(|()| self.sync()),
-            Mark::Whole if self.is_behind => self.put(&head.to_bytes()).inspect(|()| self.is_behind = false),
+            Mark::Whole if self.is_behind => self.say(head).inspect(|()| self.is_behind = false),
             Mark::Whole => Ok(()),
             Mark::Missing | Mark::Unreadable => self.make(head),
         }
@@ -240,11 +256,17 @@ impl MarkFile {
     pub(super) fn write(&mut self, head: &Watermark) {
         self.is_backup = false;
         if self.state == Mark::Whole {
-            self.is_behind = self.put(&head.to_bytes()).is_err();
+            self.is_behind = self.say(head).is_err();
         } else {
             // If it fails, the next commit tries it first.
             let _ = self.make(head);
         }
+    }
+
+    fn say(&mut self, head: &Watermark) -> io::Result<()> {
+        self.put(&head.to_bytes())?;
+        self.said = Some(*head);
+        Ok(())
     }
 
     fn put(&mut self, bytes: &[u8; Watermark::LENGTH]) -> io::Result<()> {

@@ -4,6 +4,9 @@
 //! release knows is refused and left as it is. The text of each table and view is compared with what was written: it lies in the file like everything
 //! else, and a damaged one would make SQLite read columns as others.
 
+#[cfg(test)]
+mod tests;
+
 use rusqlite::{Connection, OptionalExtension};
 
 use super::error::{Damage, OpenError};
@@ -13,15 +16,32 @@ use super::view;
 pub(super) const APPLICATION_ID: i64 = 0x5366_4a31;
 
 /// Each brings a file from the version that is its place to the next. Never changed once released; a new one goes at the end.
-const MIGRATIONS: [&[(&str, &str)]; 1] = [VERSION_1];
+pub(super) type Migrations<'a> = &'a [&'a [Step]];
 
-/// Names and texts, as `sqlite_schema` keeps them.
-///
+/// This release's.
+pub(super) const MIGRATIONS: Migrations<'static> = &[VERSION_1];
+
+/// What a migration does to one table or view.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Step {
+    pub(super) name: &'static str,
+    pub(super) sql: &'static str,
+    /// What `sqlite_schema` then keeps of it; `None` once it is gone.
+    pub(super) leaves: Option<&'static str>,
+}
+
+impl Step {
+    /// The text that makes something is what is kept of it.
+    pub(super) const fn make(name: &'static str, sql: &'static str) -> Self {
+        Self { name, sql, leaves: Some(sql) }
+    }
+}
+
 /// `first` is the sequence number that the key's first record had: rows lie, and are loaded, in the order in which keys were first seen. What the client
 /// needs is the body (`body.rs`); people read the view (`view.rs`). There are no indexes, which cost more than the records: that no key is there twice is
 /// verified whenever rows are, and `places.rs` knows where each key is and which are old.
-const VERSION_1: &[(&str, &str)] = &[
-    (
+pub(super) const VERSION_1: &[Step] = &[
+    Step::make(
         "records",
         "CREATE TABLE records (
     first INTEGER PRIMARY KEY,
@@ -31,8 +51,8 @@ const VERSION_1: &[(&str, &str)] = &[
     answer_body BLOB
 ) STRICT",
     ),
-    ("operations", view::OPERATIONS),
-    (
+    Step::make("operations", view::OPERATIONS),
+    Step::make(
         "head",
         "CREATE TABLE head (
     one INTEGER PRIMARY KEY CHECK (one = 1),
@@ -48,9 +68,14 @@ const VERSION_1: &[(&str, &str)] = &[
 ];
 
 /// The version that this release writes.
-pub(super) const VERSION: i64 = MIGRATIONS.len() as i64;
+pub(super) const VERSION: i64 = newest(MIGRATIONS);
 
-/// Whether a file's tables are this release's.
+/// The version that these lead to.
+pub(super) const fn newest(migrations: Migrations<'_>) -> i64 {
+    migrations.len() as i64
+}
+
+/// What a file's tables are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Found {
     /// There is nothing in it.
@@ -59,42 +84,48 @@ pub(super) enum Found {
     Version(i64),
 }
 
-pub(super) fn look(connection: &Connection) -> Result<Found, OpenError> {
+pub(super) fn look(connection: &Connection, migrations: Migrations<'_>) -> Result<Found, OpenError> {
     let number = |pragma| connection.query_row(pragma, [], |row| row.get::<_, i64>(0));
     let application = number("PRAGMA application_id").map_err(OpenError::sqlite)?;
     let version = number("PRAGMA user_version").map_err(OpenError::sqlite)?;
     let objects = number("SELECT count(*) FROM sqlite_schema").map_err(OpenError::sqlite)?;
     match (application, version) {
         (0, 0) if objects == 0 => Ok(Found::Empty),
-        (APPLICATION_ID, VERSION..=i64::MAX) if version > VERSION => Err(OpenError::Newer { version }),
-        (APPLICATION_ID, 1..=VERSION) => Ok(Found::Version(version)),
+        (APPLICATION_ID, 1..) if version > newest(migrations) => Err(OpenError::Newer { version }),
+        (APPLICATION_ID, 1..) => Ok(Found::Version(version)),
         _ => Err(OpenError::Foreign),
     }
 }
 
-/// Brings a file to [`VERSION`]. Within the caller's transaction.
-pub(super) fn migrate(connection: &Connection, found: Found) -> Result<(), OpenError> {
+/// Brings a file to the newest version. Within the caller's transaction, so that it has that one or the one that was found.
+pub(super) fn migrate(connection: &Connection, migrations: Migrations<'_>, found: Found) -> Result<(), OpenError> {
     let from = match found {
         Found::Empty => 0,
         Found::Version(version) => usize::try_from(version).unwrap_or_default(),
     };
-    for (_, text) in MIGRATIONS.iter().skip(from).copied().flatten() {
-        connection.execute_batch(text).map_err(OpenError::sqlite)?;
+    for step in migrations.iter().skip(from).copied().flatten() {
+        connection.execute_batch(step.sql).map_err(OpenError::sqlite)?;
     }
+    let version = newest(migrations);
     connection
-        .execute_batch(&format!("PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}"))
+        .execute_batch(&format!("PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {version}"))
         .map_err(OpenError::sqlite)?;
     Ok(())
 }
 
-/// Whether tables and the view are what was written, and nobody has put a trigger beside them.
-pub(super) fn check(connection: &Connection) -> Result<(), OpenError> {
+/// Whether tables and the view are what the migrations left, and nobody has put a trigger beside them.
+pub(super) fn check(connection: &Connection, migrations: Migrations<'_>) -> Result<(), OpenError> {
     let mut text = connection
         .prepare("SELECT sql FROM sqlite_schema WHERE name = ?1 AND (rootpage > 1 OR type = 'view')")
         .map_err(OpenError::sqlite)?;
-    for (name, expected) in MIGRATIONS.iter().copied().flatten() {
-        let found: Option<String> = text.query_row([name], |row| row.get(0)).optional().map_err(OpenError::sqlite)?;
-        if found.as_deref() != Some(*expected) {
+    let steps: Vec<&Step> = migrations.iter().copied().flatten().collect();
+    for (at, step) in steps.iter().enumerate() {
+        if steps.iter().skip(at + 1).any(|later| later.name == step.name) {
+            continue;
+        }
+        let found: Option<String> =
+            text.query_row([step.name], |row| row.get(0)).optional().map_err(OpenError::sqlite)?;
+        if found.as_deref() != step.leaves {
             return Err(Damage::Schema.into());
         }
     }

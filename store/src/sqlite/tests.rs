@@ -1,4 +1,4 @@
-//! A commit that failed at its sync, which no test can bring about from outside: what is in the log, and what is known of it.
+//! A commit that failed at its sync, from inside: what is in the log, and what is known of it. The testkit has one fail from outside.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -12,21 +12,21 @@ use steadfast_core::{Fingerprint, Gate, Operation, OperationPolicy, Outcome, See
 
 use super::*;
 
-struct Home(PathBuf);
+pub(super) struct Home(PathBuf);
 
 impl Home {
-    fn new(name: &str) -> Self {
+    pub(super) fn new(name: &str) -> Self {
         let path = env::temp_dir().join(format!("steadfast-settle-{}-{name}", process::id()));
         fs::create_dir(&path).unwrap();
         Self(path)
     }
 
-    fn file(&self, suffix: &str) -> PathBuf {
+    pub(super) fn file(&self, suffix: &str) -> PathBuf {
         self.0.join(format!("journal{suffix}"))
     }
 
     /// Another home, as a crash would leave this one.
-    fn crashed(&self, name: &str) -> Self {
+    pub(super) fn crashed(&self, name: &str) -> Self {
         let copy = Self::new(name);
         for suffix in ["", "-wal", "-mark"] {
             fs::copy(self.file(suffix), copy.file(suffix)).unwrap();
@@ -34,7 +34,7 @@ impl Home {
         copy
     }
 
-    fn open(&self) -> SqliteStore {
+    pub(super) fn open(&self) -> SqliteStore {
         SqliteStore::open(self.file("")).unwrap()
     }
 }
@@ -45,7 +45,7 @@ impl Drop for Home {
     }
 }
 
-fn entry(key: &str) -> Entry {
+pub(super) fn entry(key: &str) -> Entry {
     let (policy, now) = (OperationPolicy::default(), Timestamp::from_secs(1));
     let gate = &mut Gate::unlimited();
     let turn = &mut policy.turn(now, gate);

@@ -84,6 +84,50 @@ fn one_that_is_cut_short_takes_no_more_and_is_left_as_it_is() {
     }
 }
 
+/// A log that was begun anew is as long as it was, so neither file is shorter. What was appended to it would be lost: the copy's log begins otherwise.
+#[test]
+fn an_older_copy_that_is_put_over_it_takes_no_more() {
+    // The mark as a file of its own, too: to write it anew would say that all is well.
+    older_copy_is_put_over(|path, bytes| {
+        let mut file = fs::OpenOptions::new().write(true).open(path).unwrap();
+        std::io::Write::write_all(&mut file, bytes).unwrap();
+    });
+    older_copy_is_put_over(|path, bytes| {
+        let aside = beside(path, "-aside");
+        fs::write(&aside, bytes).and_then(|()| fs::rename(&aside, path)).unwrap();
+    });
+}
+
+fn older_copy_is_put_over(put_mark: impl Fn(&Path, &[u8])) {
+    let home = Home::new();
+    let mut store = home.open();
+    let mut rounds = |rounds: std::ops::Range<u8>| {
+        for round in rounds {
+            let large = |at| entry(&format!("order-{at}"), Stage::Planned).with_payload(vec![round; 50_000]);
+            store.append(&(0..20).map(large).collect::<Vec<_>>()).unwrap();
+        }
+    };
+    let read = || ["", "-wal", "-mark"].map(|suffix| fs::read(beside(&home.journal(), suffix)).unwrap());
+    rounds(0..30);
+    let older = read();
+    rounds(30..50);
+    let newer = read();
+    assert!(older[1].len() == newer[1].len() && older[1][..32] != newer[1][..32], "the log was not begun anew");
+    put_mark(&beside(&home.journal(), "-mark"), &older[2]);
+    for (suffix, bytes) in ["", "-wal"].iter().zip(&older) {
+        let mut file = fs::OpenOptions::new().write(true).open(beside(&home.journal(), suffix)).unwrap();
+        std::io::Write::write_all(&mut file, bytes).unwrap();
+    }
+    let put = read();
+    for _ in 0..2 {
+        let error = store.append(&[entry("order-1", Stage::InFlight)]).unwrap_err();
+        let said = format!("{error}: {}", std::error::Error::source(&error).unwrap());
+        assert!(error.is_certain() && said.contains("older copy") && said.contains("stop the client"), "{said}");
+    }
+    drop(store);
+    assert!(read() == put, "something was written");
+}
+
 /// The log is written back into the file again and again, and begun anew: that is no cut.
 #[test]
 fn a_log_that_begins_anew_is_not_taken_for_cut() {

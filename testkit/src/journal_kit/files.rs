@@ -1,14 +1,16 @@
 //! A store's files, damaged in every way that fits into a test.
 
 use std::fmt::{Debug, Display};
+use std::panic::resume_unwind;
 use std::path::Path;
+use std::thread;
 
 use steadfast_core::Timestamp;
 use steadfast_core::operation::Stage;
 use steadfast_store::{Entry, Store};
 
 use super::images::{FILE, Image, Scratch};
-use super::{READY, answer, any_entry, entry, live};
+use super::{READY, answer, any_entry, commits, entry, live};
 
 /// How much is tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,7 +18,10 @@ use super::{READY, answer, any_entry, entry, live};
 pub enum Depth {
     /// Up to so many places of each file and kind of damage, evenly spread.
     Sample(usize),
-    /// Every byte and every bit.
+    /// Every byte and every bit of a really small journal, of two commits: as much as an ordinary test can afford. Of what its files have in the same place
+    /// after a crash as when it is closed, each bit is flipped when it is closed, and every 17th after the crash.
+    Small,
+    /// Every byte and every bit of one of seven commits. Takes minutes.
     Every,
 }
 
@@ -25,7 +30,7 @@ impl Depth {
     fn of(self, places: usize) -> impl Iterator<Item = usize> {
         let most = match self {
             Self::Sample(most) => most,
-            Self::Every => usize::MAX,
+            Self::Small | Self::Every => usize::MAX,
         };
         // Not by a power of two: bits of all weights and bytes of all fields have their turn.
         let step = match places.div_ceil(most.max(1)) {
@@ -38,20 +43,24 @@ impl Depth {
 
 /// Runs [`check`](super::check), then damages the files of a store, and holds it to *the right state or an error*. `open` opens the journal at
 /// a path, making it if there is none; whatever else it puts into that directory is damaged as well. While one is open, `open` must refuse a second one on the same path, and
-/// leave the first undisturbed; once that is dropped, it must open again.
+/// leave the first undisturbed; once that is dropped, it must open again. Two threads open at a time, in two directories.
 ///
 /// # Panics
 /// The store showed another state, panicked, refused what it must take, or took what it must refuse.
-pub fn check_files<S: Store, E: Display + Debug>(depth: Depth, open: impl Fn(&Path) -> Result<S, E>) {
+pub fn check_files<S: Store, E: Display + Debug>(depth: Depth, open: impl Fn(&Path) -> Result<S, E> + Sync) {
     let kit = Kit { depth, open: &open, scratch: Scratch::new() };
     super::check(|| {
         kit.scratch.lay_out(&Image::default());
         kit.open()
     });
-    let cases: [(&str, Case<'_, S, E>); 10] = [
+    let cases: [(&str, Case<'_, S, E>); 14] = [
         ("what was appended survives closing", Kit::survives_closing),
         ("what was appended survives a crash", Kit::survives_a_crash),
+        ("what is on the disk is what was told, whatever commits went wrong", Kit::commits_go_wrong),
         ("a second opener is refused", Kit::second_opener),
+        ("who was overtaken changes nothing: its files were replaced", Kit::replaced),
+        ("who was overtaken changes nothing: another wrote into its files", Kit::written_over),
+        ("what was moved away takes no more", Kit::moved_away),
         ("an append that was torn is there or not", Kit::torn_append),
         ("a tail that is gone is missed", Kit::lost_tail),
         ("what is behind the end does no harm", Kit::garbage),
@@ -68,18 +77,23 @@ pub fn check_files<S: Store, E: Display + Debug>(depth: Depth, open: impl Fn(&Pa
 
 type Case<'a, S, E> = fn(&Kit<'a, S, E>);
 
-struct Kit<'a, S, E> {
+pub(super) struct Kit<'a, S, E> {
     depth: Depth,
-    open: &'a dyn Fn(&Path) -> Result<S, E>,
-    scratch: Scratch,
+    pub(super) open: &'a (dyn Fn(&Path) -> Result<S, E> + Sync),
+    pub(super) scratch: Scratch,
 }
 
-/// Batches of a small journal; the last one is the tail.
-fn history() -> Vec<Vec<Entry>> {
+/// Batches of a journal; the last one is the tail.
+fn history(depth: Depth) -> Vec<Vec<Entry>> {
+    let tail = vec![entry(1, Stage::Ended(READY), 10).with_answer(answer(1)), entry(20, Stage::InFlight, 10)];
+    if depth == Depth::Small {
+        let head = [entry(1, Stage::Accepted, 1).with_payload("who"), entry(2, Stage::Delivered(READY), 2)];
+        return vec![head.to_vec(), tail];
+    }
     let mut random = fastrand::Rng::with_seed(3);
     let mut batches: Vec<Vec<Entry>> =
         (0..6).map(|at| (0..3).map(|_| any_entry(&mut random, 8, at)).collect()).collect();
-    batches.push(vec![entry(1, Stage::Ended(READY), 10).with_answer(answer(1)), entry(20, Stage::InFlight, 10)]);
+    batches.push(tail);
     batches
 }
 
@@ -95,14 +109,14 @@ struct Life {
 }
 
 impl<S: Store, E: Display + Debug> Kit<'_, S, E> {
-    fn open(&self) -> S {
+    pub(super) fn open(&self) -> S {
         (self.open)(&self.scratch.journal()).expect("it opens")
     }
 
     fn live(&self) -> Life {
         self.scratch.lay_out(&Image::default());
         let mut store = self.open();
-        let batches = history();
+        let batches = history(self.depth);
         let (tail, head) = batches.split_last().expect("a history");
         for batch in head {
             store.append(batch).expect("it appends");
@@ -115,7 +129,7 @@ impl<S: Store, E: Display + Debug> Kit<'_, S, E> {
     }
 
     /// What an image holds; `None` if the store says that it cannot tell. `what` is said of it if it is wrong.
-    fn read(&self, image: &Image, what: impl Display) -> Option<Vec<Entry>> {
+    pub(super) fn read(&self, image: &Image, what: impl Display) -> Option<Vec<Entry>> {
         self.scratch.lay_out(image);
         let mut store = (self.open)(&self.scratch.journal()).ok()?;
         // First, as a client does: nothing was verified yet.
@@ -136,9 +150,8 @@ impl<S: Store, E: Display + Debug> Kit<'_, S, E> {
         Some(loaded)
     }
 
-    /// The same, and once more after the store went on with it: damage that was not met yet must not spread.
-    fn read_and_go_on(&self, image: &Image, state: &[Entry], what: impl Display) -> Option<Vec<Entry>> {
-        let loaded = self.read(image, &what)?;
+    /// What was just read, once more after the store went on with it: damage that was not met yet must not spread.
+    fn go_on(&self, state: &[Entry], what: impl Display) -> Option<()> {
         let mut store = (self.open)(&self.scratch.journal()).ok()?;
         let more = [entry(1, Stage::Delivered(READY), 20), entry(30, Stage::Planned, 20).with_payload("x".repeat(500))];
         store.append(&more).ok()?;
@@ -152,7 +165,20 @@ impl<S: Store, E: Display + Debug> Kit<'_, S, E> {
             more.iter().all(|entry| went_on.iter().any(|it| it.record == entry.record)),
             "{what}: an entry was lost"
         );
-        Some(loaded)
+        Some(())
+    }
+
+    /// Tries these places on two threads, half of them in a directory of its own. Tells of how many this was true, and of how many not.
+    fn each(&self, places: impl Iterator<Item = usize>, is_right: impl Fn(&Self, usize) -> bool + Sync) -> [usize; 2] {
+        let places: Vec<usize> = places.collect();
+        let (some, others) = places.split_at(places.len() / 2);
+        let right = |kit: &Self, places: &[usize]| places.iter().filter(|place| is_right(kit, **place)).count();
+        let (depth, open) = (self.depth, self.open);
+        let right = thread::scope(|scope| {
+            let there = scope.spawn(|| right(&Self { depth, open, scratch: Scratch::new() }, others));
+            right(self, some) + there.join().unwrap_or_else(|panic| resume_unwind(panic))
+        });
+        [right, places.len() - right]
     }
 
     /// The rule.
@@ -177,19 +203,26 @@ impl<S: Store, E: Display + Debug> Kit<'_, S, E> {
     fn survives_a_crash(&self) {
         let life = self.live();
         assert_eq!(self.read(&life.before.0, "before its end"), Some(life.before.1));
-        assert_eq!(self.read_and_go_on(&life.crashed, &life.state, "after a crash"), Some(life.state.clone()));
-        assert_eq!(self.read_and_go_on(&life.closed, &life.state, "closed"), Some(life.state));
+        for (image, what) in [(&life.crashed, "after a crash"), (&life.closed, "closed")] {
+            assert_eq!(self.read(image, what).as_ref(), Some(&life.state));
+            assert_eq!(self.go_on(&life.state, what), Some(()), "{what}: it does not go on");
+        }
     }
 
-    fn second_opener(&self) {
-        self.scratch.lay_out(&Image::default());
-        let mut first = self.open();
-        first.append(&[entry(1, Stage::Planned, 1)]).expect("it appends");
-        let refused = (self.open)(&self.scratch.journal());
-        assert!(refused.is_err(), "two stores have one journal");
-        first.append(&[entry(2, Stage::Planned, 1)]).expect("the first is not disturbed");
-        drop(first);
-        assert_eq!(self.open().load().expect("it loads").len(), 2);
+    /// With faults, and with crashes at each of them: what is on the disk then is laid out elsewhere and opened.
+    fn commits_go_wrong(&self) {
+        let aside = Scratch::new();
+        for (name, case) in commits::all() {
+            eprintln!("journal kit, files: {name}");
+            let mut fresh = || {
+                self.scratch.lay_out(&Image::default());
+                self.open()
+            };
+            case(&mut fresh, &|| {
+                aside.lay_out(&self.scratch.image());
+                Some((self.open)(&aside.journal()).expect("it opens").load().expect("it loads"))
+            });
+        }
     }
 
     fn torn_append(&self) {
@@ -198,14 +231,15 @@ impl<S: Store, E: Display + Debug> Kit<'_, S, E> {
         for (name, after) in &life.crashed.files {
             let length = before.files.get(name).map_or(0, Vec::len);
             let Some(grown) = after.len().checked_sub(length) else { continue };
-            for cut in self.depth.of(grown) {
+            self.each(self.depth.of(grown), |kit, cut| {
                 let image = before.with(name, |bytes| bytes.clone_from(&after[..length + cut].to_vec()));
                 let what = format!("{name} torn {cut} bytes into an append");
-                let read = self.read(&image, &what);
+                let read = kit.read(&image, &what);
                 // Nobody was told that it is there, and nothing that was told is gone: this must open.
                 let state = read.unwrap_or_else(|| panic!("{what}: refused"));
                 assert!(state == *state_before || state == life.state, "{what}: another state");
-            }
+                state == life.state
+            });
         }
     }
 
@@ -214,11 +248,11 @@ impl<S: Store, E: Display + Debug> Kit<'_, S, E> {
         for image in [&life.crashed, &life.closed] {
             for (name, bytes) in &image.files {
                 let tail = bytes.len().min(20_000);
-                for cut in self.depth.of(tail) {
+                self.each(self.depth.of(tail), |kit, cut| {
                     let cut = bytes.len() - 1 - cut;
                     let image = image.with(name, |bytes| bytes.truncate(cut));
-                    self.right_or_refused(&image, &life.state, format_args!("{name} cut to {cut} bytes"));
-                }
+                    kit.right_or_refused(&image, &life.state, format_args!("{name} cut to {cut} bytes"))
+                });
             }
         }
     }
@@ -257,29 +291,30 @@ impl<S: Store, E: Display + Debug> Kit<'_, S, E> {
 
     fn flipped_closed(&self) {
         let life = self.live();
-        self.flip_bits(&life.closed, &life.state);
+        self.flip_bits(&life.closed, &life.state, |_, _| false);
     }
 
     fn flipped_crashed(&self) {
         let life = self.live();
-        self.flip_bits(&life.crashed, &life.state);
+        self.flip_bits(&life.crashed, &life.state, |name, place| {
+            let byte = |image: &Image| image.files.get(name).and_then(|bytes| bytes.get(place / 8)).copied();
+            self.depth == Depth::Small && place % 17 != 0 && byte(&life.closed) == byte(&life.crashed)
+        });
     }
 
-    fn flip_bits(&self, image: &Image, state: &[Entry]) {
+    fn flip_bits(&self, image: &Image, state: &[Entry], is_done: impl Fn(&str, usize) -> bool) {
         for (name, bytes) in &image.files {
-            let (mut right, mut refused) = (0, 0);
-            for place in self.depth.of(bytes.len() * 8) {
+            let places = self.depth.of(bytes.len() * 8).filter(|place| !is_done(name, *place));
+            let [right, refused] = self.each(places, |kit, place| {
                 let image = image.with(name, |bytes| bytes[place / 8] ^= 1 << (place % 8));
                 let what = format!("{name} with bit {place} flipped");
-                match self.right_or_refused(&image, state, &what) {
-                    true => right += 1,
-                    false => refused += 1,
+                let is_right = kit.right_or_refused(&image, state, &what);
+                if is_right && place % 5 == 0 {
+                    kit.go_on(state, &what);
                 }
-                if place % 5 == 0 {
-                    self.read_and_go_on(&image, state, &what);
-                }
-            }
-            eprintln!("  {name}: {right} right, {refused} refused");
+                is_right
+            });
+            eprintln!("  {name}, {} bytes: {right} bits right, {refused} refused", bytes.len());
         }
     }
 
@@ -297,8 +332,9 @@ impl<S: Store, E: Display + Debug> Kit<'_, S, E> {
                 }
             });
             let what = format!("damaged file {number}, {name}");
-            self.right_or_refused(&damaged, &life.state, &what);
-            self.read_and_go_on(&damaged, &life.state, &what);
+            if self.right_or_refused(&damaged, &life.state, &what) {
+                self.go_on(&life.state, &what);
+            }
         }
     }
 }

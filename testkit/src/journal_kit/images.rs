@@ -1,6 +1,7 @@
 //! What lies on a disk: a journal's files as bytes, to be copied, damaged and put somewhere else.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::{env, fs, process};
@@ -44,6 +45,29 @@ impl Scratch {
         }
         for (name, bytes) in &image.files {
             fs::write(self.0.join(name), bytes).expect("a writable file");
+        }
+    }
+
+    /// Brings these bytes into the very files that are here, as a process would that has them open as well.
+    pub(super) fn write_over(&self, image: &Image) {
+        for name in self.image().files.into_keys().filter(|name| !image.files.contains_key(name)) {
+            fs::remove_file(self.0.join(name)).expect("a removable file");
+        }
+        for (name, bytes) in &image.files {
+            // Cut to its length only then: it is never shorter than it was.
+            let mut file = fs::OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .open(self.0.join(name))
+                .expect("a file");
+            file.write_all(bytes).and_then(|()| file.set_len(bytes.len() as u64)).expect("a writable file");
+        }
+    }
+
+    pub(super) fn move_to(&self, other: &Self) {
+        for name in self.image().files.keys() {
+            fs::rename(self.0.join(name), other.0.join(name)).expect("a movable file");
         }
     }
 }
