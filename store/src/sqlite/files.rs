@@ -186,11 +186,12 @@ fn connect(path: &Path, access: Access) -> Result<Connection, OpenError> {
         (true, Access::Read) => immutable(path)?,
         (false, _) => connection,
     };
+    // Who only looks, or refuses what is there, leaves the log as it is: it may be all that is left. And leaves none where there was none. Before the settings, since
+    // some of them look at the file.
+    leave_log(&connection, has_log).map_err(OpenError::sqlite)?;
     connection.busy_timeout(Duration::ZERO).map_err(OpenError::sqlite)?;
     connection.execute_batch(SETTINGS).map_err(OpenError::sqlite)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true).map_err(OpenError::sqlite)?;
-    // Who only looks, or refuses what is there, leaves the log as it is: it may be all that is left. And leaves none where there was none.
-    leave_log(&connection, has_log).map_err(OpenError::sqlite)?;
     Ok(connection)
 }
 
