@@ -181,6 +181,36 @@ fn a_journal_that_does_not_load_keeps_its_log() {
     }
 }
 
+/// Its process was killed, and a bit of the file's header has flipped since: SQLite may find that before it is told to leave the log.
+#[test]
+fn a_journal_with_a_damaged_header_keeps_its_log() {
+    let home = Home::new();
+    let mut store = home.open();
+    store.append(&[entry("order-1", Stage::Planned)]).unwrap();
+    let killed = copied(&home);
+    let whole = files(&killed);
+    assert!(!whole["journal-wal"].1.is_empty());
+    let mut refused = 0;
+    for bit in 0..100 * 8 {
+        let mut damaged = whole.clone();
+        damaged.get_mut("journal").unwrap().1[bit / 8] ^= 1 << (bit % 8);
+        for open in [SqliteStore::open, SqliteStore::open_read_only] {
+            for name in files(&killed).keys() {
+                fs::remove_file(killed.0.join(name)).unwrap();
+            }
+            for (name, (mode, bytes)) in &damaged {
+                fs::write(killed.0.join(name), bytes).unwrap();
+                fs::set_permissions(killed.0.join(name), fs::Permissions::from_mode(*mode)).unwrap();
+            }
+            if let Err(error) = open(killed.journal()) {
+                refused += 1;
+                assert!(files(&killed) == damaged, "bit {bit}: changed, and then refused: {error}");
+            }
+        }
+    }
+    assert!(refused > 50, "{refused}");
+}
+
 #[test]
 fn a_closed_journal_that_does_not_load_gets_no_log() {
     let home = Home::new();

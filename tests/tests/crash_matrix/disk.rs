@@ -12,7 +12,7 @@ use std::{env, fs, process};
 use steadfast_core::{Key, Timestamp};
 use steadfast_store::{Entry, MemoryStore, OpenError, SqliteStore, Store, StoreError};
 
-use crate::world::{Life, Point};
+use crate::life::{Life, Point};
 
 /// Which store a world has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +49,8 @@ enum Kept {
 struct Files {
     directory: PathBuf,
     open: Option<(Life, SqliteStore)>,
+    /// What was found in it since the last process closed it: to open it again and again is most of what the rows cost.
+    closed: Option<MemoryStore>,
 }
 
 impl Disk {
@@ -68,9 +70,11 @@ impl Disk {
         if let Kept::Files(files) = &mut *self.lock() {
             files.bury();
             // If a living process has it, this must be refused.
+            files.closed = None;
             let store = SqliteStore::open(files.journal())?;
             files.open = Some((life.clone(), store));
         }
+        life.passes(Point::Opened);
         Ok(Process { life: life.clone(), disk: self.clone(), commits: 0 })
     }
 
@@ -93,7 +97,7 @@ impl Disk {
                 *store = MemoryStore::default();
                 store.append(entries).unwrap();
             }
-            (Kept::Files(files), Backup::Files(image)) => files.at_rest().lay_out(image),
+            (Kept::Files(files), Backup::Files(image)) => files.replace(image),
             _ => panic!("another disk's"),
         }
     }
@@ -103,7 +107,7 @@ impl Disk {
         let mut kept = self.lock();
         match &mut *kept {
             Kept::Memory(store) => *store = MemoryStore::default(),
-            Kept::Files(files) => files.at_rest().lay_out(&Image::new()),
+            Kept::Files(files) => files.replace(&Image::new()),
         }
     }
 
@@ -119,7 +123,10 @@ impl Disk {
     pub(crate) fn append(&self, entries: &[Entry]) {
         match &mut *self.lock() {
             Kept::Memory(store) => store.append(entries).unwrap(),
-            Kept::Files(files) => SqliteStore::open(files.at_rest().journal()).unwrap().append(entries).unwrap(),
+            Kept::Files(files) => {
+                files.closed = None;
+                SqliteStore::open(files.at_rest().journal()).unwrap().append(entries).unwrap();
+            }
         }
     }
 
@@ -135,9 +142,13 @@ impl Disk {
         self.put_back(&Backup::Files(image.clone()));
     }
 
+    /// Where it is, for a process that is none of this world's.
     pub(crate) fn journal(&self) -> PathBuf {
-        match &*self.lock() {
-            Kept::Files(files) => files.journal(),
+        match &mut *self.lock() {
+            Kept::Files(files) => {
+                files.closed = None;
+                files.journal()
+            }
             Kept::Memory(_) => panic!("it has no files"),
         }
     }
@@ -150,10 +161,18 @@ impl Kept {
             Self::Memory(store) => look(store),
             Self::Files(files) => match &mut files.open {
                 Some((_, store)) => look(store),
-                None => match SqliteStore::open_read_only(files.journal()) {
-                    Err(OpenError::Missing) => None,
-                    opened => look(&mut opened.unwrap()),
-                },
+                None => {
+                    if files.closed.is_none() {
+                        let mut found = match SqliteStore::open_read_only(files.journal()) {
+                            Err(OpenError::Missing) => return None,
+                            opened => opened.unwrap(),
+                        };
+                        let mut closed = MemoryStore::default();
+                        closed.append(&found.load().unwrap()).unwrap();
+                        files.closed = Some(closed);
+                    }
+                    look(files.closed.as_mut()?)
+                }
             },
         }
     }
@@ -168,7 +187,7 @@ impl Files {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let directory = root.join(format!("steadfast-rows-{}-{number}", process::id()));
         fs::create_dir(&directory).unwrap();
-        Self { directory, open: None }
+        Self { directory, open: None, closed: None }
     }
 
     fn journal(&self) -> PathBuf {
@@ -190,6 +209,12 @@ impl Files {
         for (suffix, bytes) in image {
             fs::write(self.beside(suffix), bytes).unwrap();
         }
+    }
+
+    /// The journal of somebody else, or of another time.
+    fn replace(&mut self, image: &Image) {
+        self.closed = None;
+        self.at_rest().lay_out(image);
     }
 
     /// If the process that has it open is dead, leaves the files as it left them.
@@ -252,15 +277,28 @@ impl Store for Process {
     }
 
     fn load(&mut self) -> Result<Vec<Entry>, StoreError> {
+        self.life.passes(Point::BeforeRead);
         self.with(|store| store.load())
     }
 
+    fn load_live(&mut self) -> Result<Vec<Entry>, StoreError> {
+        self.life.passes(Point::BeforeRead);
+        self.with(|store| store.load_live())
+    }
+
     fn find(&mut self, key: &Key) -> Result<Option<Entry>, StoreError> {
+        self.life.passes(Point::BeforeRead);
         self.with(|store| store.find(key))
     }
 
     fn forget(&mut self, before: Timestamp, most: usize) -> Result<usize, StoreError> {
-        self.with(|store| store.forget(before, most))
+        self.life.passes(Point::BeforeForget);
+        let forgot = self.with(|store| store.forget(before, most))?;
+        if self.life.passes(Point::AfterForget) {
+            Ok(forgot)
+        } else {
+            Err(StoreError::uncertain("the process is dead"))
+        }
     }
 
     /// So in one half of all rows a process dies on the driver's own task.

@@ -1,5 +1,5 @@
 //! The rows about the files themselves, on SQLite: torn, damaged, opened twice, half tidied. Whatever was done to them, a client either starts with
-//! exactly what was durable, or does not start, says why, and sends nothing.
+//! exactly what was durable, or does not start, says why, sends nothing, and leaves them as they are.
 
 use std::error::Error;
 use std::process::Command;
@@ -9,13 +9,14 @@ use steadfast_core::operation::{Completed, Stage};
 use steadfast_core::{Kind, Outcome};
 use steadfast_store::{OpenError, SqliteStore, Store as _};
 use steadfast_testkit::journal_kit::entry;
-use steadfast_tokio::StartError;
+use steadfast_tokio::{Client, StartError};
 
 use crate::disk::{Image, On, SUFFIXES};
-use crate::world::{Case, Crash, Life, NoStart, PAYLOAD, Point, World, key};
+use crate::life::{Crash, Life, Point};
+use crate::world::{Case, DAY, NoStart, PAYLOAD, SECOND, World, at_each_step, key};
 
-const WAL: &str = "-wal";
-const MARK: &str = "-mark";
+pub(crate) const WAL: &str = "-wal";
+pub(crate) const MARK: &str = "-mark";
 
 /// A process dies at this point of the job.
 async fn died(case: Case, point: Point) -> World {
@@ -25,25 +26,40 @@ async fn died(case: Case, point: Point) -> World {
 }
 
 async fn die(world: &World, point: Point) {
-    assert_eq!(world.live(Crash::At(point)).await, None, "the process does not come to {point:?}");
+    world.die(point).await;
     assert!(world.disk().image()[WAL].len() > 1, "a process that died has closed its files");
 }
 
-/// Why no client starts. Nothing is sent.
-async fn refused(world: &World) -> (NoStart, String) {
-    let sent = world.seen().sent.len();
-    let refused = world.try_start(&Life::new(Crash::Never)).await.expect_err("it starts all the same");
-    tokio::time::sleep(crate::world::DAY).await;
+/// Why no client starts. Nothing is sent, the files stay as they are, and whoever dies at any step of this leaves them so, for the next to say the same.
+pub(crate) async fn refused(world: &World) -> (NoStart, String) {
+    // An empty log is none: a process that is killed leaves it where it would have been removed.
+    let image = || world.disk().image().into_iter().filter(|(_, bytes)| !bytes.is_empty()).collect::<Image>();
+    let (sent, found) = (world.seen().sent.len(), image());
+    let (first, said) = no_start(world, &Life::new(Crash::Never)).await;
+    at_each_step(async |step| {
+        let life = Life::new(Crash::Step(step));
+        let (_, again) = no_start(world, &life).await;
+        assert!(image() == found, "it was changed by who refused it at step {step}: {said}");
+        assert!(again == said || !life.is_alive(), "told otherwise the next time: {said}, and then {again}");
+        !life.is_alive()
+    })
+    .await;
+    tokio::time::sleep(DAY).await;
     assert_eq!(world.seen().sent.len(), sent, "sent on the word of a damaged journal");
-    let said = match &refused {
-        NoStart::Store(error) => chain(error),
-        NoStart::Client(error) => chain(error),
-    };
     assert!(
         ["restore ", "check ", "put the mark back "].iter().any(|advice| said.contains(advice)),
         "no advice: {said}"
     );
     assert!(!said.contains(key().as_str()), "a key in an error: {said}");
+    (first, said)
+}
+
+async fn no_start(world: &World, life: &Life) -> (NoStart, String) {
+    let refused = world.try_start(life).await.expect_err("it starts all the same");
+    let said = match &refused {
+        NoStart::Store(error) => chain(error),
+        NoStart::Client(error) => chain(error),
+    };
     (refused, said)
 }
 
@@ -52,10 +68,19 @@ fn chain(error: &dyn Error) -> String {
 }
 
 /// The same files, one of them changed.
-fn with(image: &Image, suffix: &'static str, change: impl FnOnce(&mut Vec<u8>)) -> Image {
+pub(crate) fn with(image: &Image, suffix: &'static str, change: impl FnOnce(&mut Vec<u8>)) -> Image {
     let mut image = image.clone();
     change(image.entry(suffix).or_default());
     image
+}
+
+/// Each step at some of many places, and one of them at each other place.
+async fn at_steps(place: usize, row: impl AsyncFn(u32) -> bool) {
+    if place.is_multiple_of(4) {
+        at_each_step(row).await;
+    } else {
+        row(1 + place as u32 % 24).await;
+    }
 }
 
 fn length(image: &Image, suffix: &str) -> usize {
@@ -74,15 +99,23 @@ async fn c13_torn_tail_of_a_commit_that_nobody_was_told_of() {
         assert_eq!(world.stage(), Some(Stage::InFlight));
         let (from, to) = (length(&before, WAL), length(&after, WAL));
         assert!(to > from + 4_096, "a commit of {from} to {to} bytes");
-        for cut in (from..to).step_by(1_021).chain([to - 1]) {
-            let world = World::new(On::Sqlite, case, false);
+        for (place, cut) in (from..to).step_by(1_021).chain([to - 1]).enumerate() {
             // The mark is written after the commit.
             let mut torn = with(&after, WAL, |bytes| bytes.truncate(cut));
             torn.insert(MARK, before[MARK].clone());
-            world.disk().lay_out(&torn);
-            assert_eq!(world.stage(), None, "{case:?}: {cut} of {to} bytes");
-            let finished = world.live(Crash::Never).await.unwrap();
-            assert_eq!((finished.outcome.name(), world.creates(), world.runs()), ("completed", 1, 1), "{cut}");
+            at_steps(place, async |step| {
+                let world = World::new(On::Sqlite, case, false);
+                world.disk().lay_out(&torn);
+                assert_eq!(world.stage(), None, "{case:?}: {cut} of {to} bytes");
+                let end = world.recover(step).await;
+                if end.twice && case == Case::Ignored && end.finished.outcome.name() == "unresolved" {
+                    return end.twice;
+                }
+                assert_eq!((end.finished.outcome.name(), world.runs()), ("completed", 1), "{cut}");
+                assert!(world.creates() == 1 || end.twice, "{cut}: created {} times", world.creates());
+                end.twice
+            })
+            .await;
         }
     }
 }
@@ -105,10 +138,15 @@ async fn c13_torn_tail_of_a_commit_that_was_acknowledged() {
             assert!(said.contains("records up to sequence 1 were durable, and the file ends at 0"), "{said}");
         }
         // What was advised.
-        world.disk().lay_out(&whole);
-        let finished = world.live(Crash::Never).await.unwrap();
-        let expected = if case == Case::Ignored { "unresolved" } else { "completed" };
-        assert_eq!((finished.outcome.name(), world.runs()), (expected, 1));
+        at_each_step(async |step| {
+            let world = died(case, Point::AfterSend(Kind::Create)).await;
+            world.disk().lay_out(&whole);
+            let end = world.recover(step).await;
+            let expected = if case == Case::Ignored { "unresolved" } else { "completed" };
+            assert_eq!((end.finished.outcome.name(), world.runs()), (expected, 1));
+            end.twice
+        })
+        .await;
     }
 }
 
@@ -149,6 +187,9 @@ async fn c14_damage_in_the_middle() {
                         assert_eq!(world.record(), record, "journal{suffix}, bit {place}: another state");
                         life.kill();
                         client.shutdown(std::time::Duration::ZERO).await;
+                        // And goes on from there, at whichever step it is crashed.
+                        let end = world.recover(1 + right % 24).await;
+                        assert_eq!((end.finished.outcome.name(), world.runs()), ("completed", 1), "bit {place}");
                     }
                     Err(_) => {
                         no += 1;
@@ -165,8 +206,13 @@ async fn c14_damage_in_the_middle() {
         }
         println!("closed: {closed}: {right} right, {no} refused");
         assert!(right > 20 && no > 20, "{right} right, {no} refused");
-        world.disk().lay_out(&whole);
-        assert_eq!(world.live(Crash::Never).await.unwrap().outcome.name(), "completed");
+        at_each_step(async |step| {
+            world.disk().lay_out(&whole);
+            let end = world.recover(step).await;
+            assert_eq!((end.finished.outcome.name(), world.runs()), ("completed", 1));
+            end.twice
+        })
+        .await;
     }
 }
 
@@ -180,27 +226,44 @@ async fn c14_what_is_refused_is_left_as_it_is() {
     world.disk().lay_out(&damaged);
     let (_, said) = refused(&world).await;
     assert!(said.contains("were durable, and the file ends at"), "{said}");
-    let left = world.disk().image();
-    for suffix in SUFFIXES {
-        assert!(left.get(suffix) == damaged.get(suffix), "journal{suffix}: what is left of it was changed");
-    }
+    assert!(world.disk().image() == damaged, "what is left of it was changed");
 }
 
-/// Two processes would each send what the other has sent. The second is refused at once, and the first does not notice.
+/// Two processes would each send what the other has sent. The second is refused at once, and the first does not notice, whichever step it is at; if it
+/// dies at that, whoever comes next goes on with what it knew.
 #[tokio::test(start_paused = true)]
 async fn c18_second_opener() {
+    at_each_step(async |step| {
+        let world = World::new(On::Sqlite, Case::Ignored, false);
+        let intrude = async |_: &Client, life: &Life| {
+            while life.is_alive() && world.seen().handles == 0 {
+                let found = world.record();
+                let second = world.try_start(&Life::new(Crash::Never)).await;
+                assert!(matches!(second, Err(NoStart::Store(OpenError::Locked))), "two have one journal: {second:?}");
+                assert!(world.record() == found, "changed by who may not");
+                tokio::time::sleep(SECOND / 100).await;
+            }
+        };
+        let end = world.recover_beside(step, intrude).await;
+        let is_cut_off = end.twice && end.finished.outcome.name() == "unresolved";
+        assert!(is_cut_off || (end.finished.outcome.name(), world.creates(), world.runs()) == ("completed", 1, 1));
+        end.twice
+    })
+    .await;
+}
+
+/// The same of another process, which is what the lock is for.
+#[tokio::test(start_paused = true)]
+async fn c18_second_process() {
     let world = World::new(On::Sqlite, Case::Ignored, false);
     let client = world.start(&Life::new(Crash::Never)).await;
     let job = client.submit(key(), PAYLOAD).await.unwrap();
     let began = std::time::Instant::now();
-    let second = world.try_start(&Life::new(Crash::Never)).await;
-    assert!(matches!(second, Err(NoStart::Store(OpenError::Locked))), "two clients have one journal: {second:?}");
     assert!(!opens_elsewhere(&world), "two processes have one journal");
     assert!(began.elapsed().as_secs() < 5, "it waited for the other");
     assert_eq!(job.await.unwrap().outcome.name(), "completed");
-    assert!(client.shutdown(std::time::Duration::from_secs(60)).await.is_empty());
+    assert!(client.shutdown(60 * SECOND).await.is_empty());
     world.check();
-    // Once the first has ended, whoever comes next goes on with what it knew.
     assert!(opens_elsewhere(&world), "the lock outlived its process");
     let again = world.live(Crash::Never).await.unwrap();
     assert_eq!((again.outcome.name(), world.creates(), world.runs()), ("completed", 1, 1));
@@ -234,18 +297,19 @@ async fn c24_crash_during_snapshot() {
         let closed = world.disk().image();
         assert!(!closed.contains_key(WAL) && closed[""] != crashed[""], "closing is a checkpoint");
         let (old, new) = (&crashed[""], &closed[""]);
-        for cut in (0..=new.len()).step_by(1_021).chain([new.len()]) {
+        for (place, cut) in (0..=new.len()).step_by(1_021).chain([new.len()]).enumerate() {
             let partial: Vec<u8> = new[..cut].iter().chain(old.iter().skip(cut)).copied().collect();
-            world.disk().lay_out(&with(&crashed, "", |bytes| *bytes = partial));
-            assert_eq!(world.record(), record, "{case:?}: {cut} bytes copied");
-            let life = Life::new(Crash::Never);
-            let client = world.start(&life).await;
-            assert_eq!(world.record(), record, "{case:?}: {cut} bytes copied");
-            life.kill();
-            client.shutdown(std::time::Duration::ZERO).await;
+            let partial = with(&crashed, "", |bytes| *bytes = partial);
+            at_steps(place, async |step| {
+                world.disk().lay_out(&partial);
+                assert_eq!(world.record(), record, "{case:?}: {cut} bytes copied");
+                let end = world.recover(step).await;
+                let found = (end.finished.outcome.name(), world.creates(), world.runs());
+                assert_eq!(found, ("completed", 1, 1), "{case:?}: {cut} bytes copied");
+                end.twice
+            })
+            .await;
         }
-        let finished = world.live(Crash::Never).await.unwrap();
-        assert_eq!((finished.outcome.name(), world.creates(), world.runs()), ("completed", 1, 1));
 
         // What must not happen, and does if somebody removes the log: that is not taken for a shorter journal. Nor is a file that is all by itself.
         let mut without = crashed.clone();

@@ -1,26 +1,28 @@
 //! The rows whose crash has its place on the way of one job. Its commits are: 1 in flight, 2 accepted, 3 ended, 4 delivered.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use steadfast_core::operation::{Rejected, Stage, Unresolved};
-use steadfast_core::{Kind, Outcome};
+use steadfast_core::{Kind, Outcome, Timestamp};
 use steadfast_testkit::{Fault, Faults};
-use steadfast_tokio::{Finished, SubmitError};
+use steadfast_tokio::Finished;
+use tokio::time::Instant;
 
 use crate::disk::On;
-use crate::world::{Case, Crash, Life, PAYLOAD, Point, World, key};
+use crate::life::{Crash, Life, Point};
+use crate::world::{Case, PAYLOAD, SECOND, World, at_each_step, key};
 
 /// How a row came out.
-struct End {
-    world: World,
-    case: Case,
-    finished: Finished,
+pub(crate) struct End {
+    pub(crate) world: World,
+    pub(crate) case: Case,
+    pub(crate) finished: Finished,
     /// Whether the recovery was crashed as well.
-    twice: bool,
+    pub(crate) twice: bool,
 }
 
 impl End {
-    fn completed(&self) {
+    pub(crate) fn completed(&self) {
         assert_eq!(self.finished.outcome.name(), "completed", "{:?}: {:?}", self.case, self.finished);
     }
 
@@ -36,7 +38,7 @@ impl End {
 }
 
 /// Every store with every provider.
-fn each() -> impl Iterator<Item = (On, Case)> {
+pub(crate) fn each() -> impl Iterator<Item = (On, Case)> {
     On::BOTH.into_iter().flat_map(|on| Case::ALL.map(|case| (on, case)))
 }
 
@@ -45,33 +47,16 @@ fn each() -> impl Iterator<Item = (On, Case)> {
 async fn row(faults: &Faults, point: Point, persisted: impl Fn(Case, &World), expect: impl Fn(&End)) {
     for (on, case) in each() {
         for kept in [false, true] {
-            for step in 1.. {
-                assert!(step < 60, "a recovery of so many steps");
+            let steps = at_each_step(async |step| {
                 let world = World::with_faults(on, case, kept, faults.clone());
-                assert_eq!(
-                    world.live(Crash::At(point)).await,
-                    None,
-                    "{case:?}: the process does not come to {point:?}"
-                );
-                world.check();
+                world.die(point).await;
                 persisted(case, &world);
-                let recovered = world.live(Crash::Step(step)).await;
-                let twice = recovered.is_none();
-                let finished = match recovered {
-                    Some(finished) => finished,
-                    None => world.live(Crash::Never).await.unwrap(),
-                };
-                assert_eq!(world.seen().rejected, 0, "{case:?}: a job that was taken in was given up");
-                expect(&End { world: world.clone(), case, finished: finished.clone(), twice });
-                // Whoever asks once more is told the same, and nothing more is sent.
-                let sent = world.seen().sent.len();
-                let again = world.live(Crash::Never).await.unwrap();
-                assert_eq!((again.outcome, again.reference), (finished.outcome, finished.reference));
-                assert_eq!(world.seen().sent.len(), sent, "{case:?}: sent after the end");
-                if !twice {
-                    break;
-                }
-            }
+                let end = world.recover(step).await;
+                expect(&End { world, case, finished: end.finished, twice: end.twice });
+                end.twice
+            });
+            let steps = steps.await;
+            assert!(steps > 3, "{case:?}: a recovery of {steps} steps");
         }
     }
 }
@@ -105,7 +90,10 @@ async fn c01_intent_committed_and_no_byte_sent() {
             assert_eq!(end.finished.outcome, Outcome::Unresolved(Unresolved::Ambiguous));
             assert_eq!(end.world.creates(), 0);
         }
-        Case::Keyed => end.completed(),
+        Case::Keyed => {
+            end.completed();
+            assert!(end.finished.creates >= 2, "it is attempt 2 that is sent");
+        }
         Case::Lookup => {
             end.completed();
             assert_eq!(end.world.seen().sent[0], Kind::Lookup, "created before absence was proven");
@@ -119,6 +107,13 @@ fn in_flight(case: Case, world: &World) {
     assert_eq!(world.creates(), 1);
 }
 
+/// Who can be asked is asked before anything else is sent.
+fn asked_first(end: &End) {
+    if end.case == Case::Lookup {
+        assert_eq!(end.world.seen().sent[..2], [Kind::Create, Kind::Lookup], "created before it was asked");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn c02_request_bytes_partly_sent() {
     let partly = |case: Case, world: &World| {
@@ -130,6 +125,7 @@ async fn c02_request_bytes_partly_sent() {
         if end.case == Case::Keyed {
             assert!(end.world.creates() >= 2, "sent again; that the bytes are the same is checked for every row");
         }
+        asked_first(end);
     })
     .await;
 }
@@ -145,6 +141,7 @@ async fn c03_request_sent_and_waiting() {
         if end.case == Case::Lookup {
             assert_eq!(end.world.creates(), 1, "found, and adopted");
         }
+        asked_first(end);
     })
     .await;
 }
@@ -156,13 +153,21 @@ async fn c04_response_received_and_not_journaled() {
         assert_eq!(world.runs(), 1);
         assert_eq!(world.seen().sent, [Kind::Create], "acted on an answer before it was journaled");
     };
-    row(&Faults::none(), Point::BeforeCommit(2), ran, End::completed_or_in_doubt).await;
+    row(&Faults::none(), Point::BeforeCommit(2), ran, |end| {
+        end.completed_or_in_doubt();
+        if end.case != Case::Ignored {
+            assert_eq!(end.finished.reference.as_ref().map(|it| it.to_string()), end.world.transaction(), "its answer");
+        }
+        asked_first(end);
+    })
+    .await;
 }
 
 fn accepted(_: Case, world: &World) {
     let record = world.record().unwrap();
     assert_eq!(record.stage, Stage::Accepted);
-    assert!(record.reference.is_some());
+    assert_eq!(record.reference.map(|reference| reference.to_string()), world.transaction());
+    assert!(record.due.is_some(), "when it is polled");
 }
 
 fn completed_with_one_create(end: &End) {
@@ -179,20 +184,38 @@ async fn c05_acceptance_journaled_and_the_caller_not_told() {
 #[tokio::test(start_paused = true)]
 async fn c06_in_a_backoff() {
     let faults = Faults::none().on(Kind::Create, 1, Fault::Throttle);
-    let waits = |_: Case, world: &World| {
-        let record = world.record().unwrap();
-        assert_eq!((record.stage, record.creates), (Stage::Planned, 1));
-        assert!(record.due.is_some(), "when it goes on");
-    };
-    row(&faults, Point::AfterCommit(2), waits, |end| {
-        if end.case == Case::Ignored && end.finished.outcome == Outcome::Unresolved(Unresolved::Ambiguous) {
-            return assert!(end.twice, "the second create was cut off");
+    for (on, case) in each() {
+        for kept in [false, true] {
+            at_each_step(async |step| {
+                let world = World::with_faults(on, case, kept, faults.clone());
+                world.die(Point::AfterCommit(2)).await;
+                let record = world.record().unwrap();
+                assert_eq!((record.stage, record.creates), (Stage::Planned, 1));
+                let due = record.due.expect("when it goes on");
+                let wall = std::time::Instant::now();
+                let (began, left) = (Instant::now(), due.saturating_since(Timestamp::from(SystemTime::now())));
+                let (cap, attempts) = (case.policy().create().backoff().cap(), case.policy().create().attempts());
+                let end = world.recover(step).await;
+
+                // Unless it was begun anew and cut off: that is C01.
+                let second = world.seen().sent_at.get(1).map(|at| at.duration_since(began));
+                if let Some(second) = second.filter(|_| world.seen().sent[1] == Kind::Create) {
+                    assert!(second + wall.elapsed() >= left, "sent after {second:?}, and it was due in {left:?}");
+                    assert!(second <= 2 * cap + SECOND, "sent after {second:?} by at most two processes");
+                }
+                assert_eq!(world.record().unwrap().submitted, record.submitted, "its deadline began anew");
+                if case == Case::Ignored && end.finished.outcome == Outcome::Unresolved(Unresolved::Ambiguous) {
+                    assert!(end.twice, "the second create was cut off");
+                    return end.twice;
+                }
+                assert_eq!(end.finished.outcome.name(), "completed", "{case:?}");
+                assert!((2..=attempts).contains(&end.finished.creates), "the attempt counter began anew");
+                assert!(usize::from(end.finished.creates) >= world.creates());
+                end.twice
+            })
+            .await;
         }
-        end.completed();
-        assert!(end.finished.creates >= 2, "the attempt counter began anew");
-        assert!(usize::from(end.finished.creates) >= end.world.creates());
-    })
-    .await;
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -217,129 +240,75 @@ async fn c12_result_journaled_and_the_delivered_mark_missing() {
     }
 }
 
-/// A commit of which nobody knows whether it happened: nothing leaves while that is so, and the next process reads what is there.
+/// The program took the outcome, which nobody waited for, and that it did so is not on disk: it is told once more, and the same.
 #[tokio::test(start_paused = true)]
-async fn c15_a_flush_that_failed() {
+async fn c12_the_callback_ran_and_the_delivered_mark_is_missing() {
+    let long = 600 * SECOND;
     for (on, case) in each() {
-        // Dead to the disk from the start, or from just after it was written: the client is told the same.
-        for point in [Point::BeforeCommit(1), Point::AfterCommit(1)] {
-            let world = World::new(on, case, false);
-            let life = Life::new(Crash::At(point));
-            let client = world.start(&life).await;
-            let submit = tokio::time::timeout(Duration::from_secs(100), client.submit(key(), PAYLOAD)).await;
-            assert!(submit.is_err(), "promised or denied what nobody knows: {submit:?}");
-            assert_eq!(world.creates(), 0, "believed a flush that failed");
-            client.shutdown(Duration::ZERO).await;
-            let finished = world.live(Crash::Never).await.unwrap();
-            match (case, point) {
-                (Case::Ignored, Point::AfterCommit(_)) => assert_eq!(finished.outcome.name(), "unresolved"),
-                _ => assert_eq!(finished.outcome.name(), "completed"),
+        at_each_step(async |step| {
+            let mut world = World::new(on, case, true);
+            world.set_claims();
+            world.die(Point::AfterCommit(2)).await;
+            assert_eq!(world.stand_by(Crash::At(Point::BeforeCommit(2)), long).await, None);
+            let told = world.seen().unclaimed.clone();
+            assert!(told.len() == 1 && matches!(world.stage(), Some(Stage::Ended(_))), "{told:?}, {:?}", world.stage());
+
+            let recovered = world.stand_by(Crash::Step(step), long).await;
+            let twice = recovered.is_none();
+            if twice {
+                let stage = world.stand_by(Crash::Never, long).await;
+                assert!(matches!(stage, Some(Stage::Delivered(_))), "{stage:?}");
             }
-        }
+            let all = world.seen().unclaimed.clone();
+            assert!(all.len() > 1 && all.iter().all(|again| *again == told[0]), "{all:?}");
+            // Once it is on disk that it was told, it is not told again.
+            world.stand_by(Crash::Never, long).await;
+            assert_eq!(world.seen().unclaimed.len(), all.len());
+            assert_eq!((world.creates(), world.runs()), (1, 1));
+            twice
+        })
+        .await;
     }
 }
 
-/// The disk is full when the job's answer comes: the answer is kept in memory and written when there is room. A crash before that is C04.
-#[tokio::test(start_paused = true)]
-async fn c16_disk_full() {
-    for (on, case) in each() {
-        for dies in [false, true] {
-            let world = World::new(on, case, false);
-            let life = Life::new(Crash::Never);
-            life.fill_disk_at(2);
-            let client = world.start(&life).await;
-            let job = client.submit(key(), PAYLOAD).await.unwrap();
-            tokio::time::sleep(Duration::from_secs(60)).await;
-            assert_eq!(world.seen().sent, [Kind::Create], "acted on an answer that is not on disk");
-            let other = client.submit(steadfast_core::Key::new("order-43").unwrap(), PAYLOAD).await;
-            assert!(matches!(other, Err(SubmitError::NotDurable(_))), "{other:?}");
-            if dies {
-                life.kill();
-                client.shutdown(Duration::ZERO).await;
-                let finished = world.live(Crash::Never).await.unwrap();
-                assert_eq!(finished.outcome.name(), if case == Case::Ignored { "unresolved" } else { "completed" });
-            } else {
-                life.make_room();
-                assert_eq!(job.await.unwrap().outcome.name(), "completed");
-                assert_eq!(world.creates(), 1);
-            }
-            world.check();
-        }
-    }
-}
-
-/// A copy of the disk from before the acceptance, or from before the job: the key is the caller's own, so it is the same again.
-#[tokio::test(start_paused = true)]
-async fn c17_an_older_copy_of_the_journal() {
-    for (on, case) in each() {
-        let world = World::new(on, case, false);
-        assert_eq!(world.live(Crash::At(Point::BeforeSend(Kind::Create))).await, None);
-        let older = world.disk().backup();
-        if case == Case::Ignored {
-            // It was carried out by a process that the copy knows nothing of.
-            world.disk().wipe();
-            assert_eq!(world.live(Crash::Never).await.unwrap().outcome.name(), "completed");
-        } else {
-            assert_eq!(world.live(Crash::Never).await.unwrap().outcome.name(), "completed");
-        }
-        let creates = world.creates();
-        world.disk().put_back(&older);
-        let finished = world.live(Crash::Never).await.unwrap();
-        match case {
-            Case::Keyed => assert_eq!((finished.outcome.name(), world.creates()), ("completed", creates + 1)),
-            Case::Lookup => assert_eq!((finished.outcome.name(), world.creates()), ("completed", creates)),
-            Case::Ignored => assert_eq!((finished.outcome.name(), world.creates()), ("unresolved", creates)),
-        }
-        if case == Case::Keyed {
-            // Of an empty journal only the provider's memory of the key is left.
-            world.disk().wipe();
-            assert_eq!(world.live(Crash::Never).await.unwrap().outcome.name(), "completed");
-        }
-        world.check();
-    }
-}
-
-/// The copy was taken while the first create had been refused and was to be repeated: nothing had run then.
-#[tokio::test(start_paused = true)]
-async fn c17_an_older_copy_from_a_backoff() {
-    for (on, case) in each() {
-        for kept in [true, false] {
-            let faults = Faults::none().on(Kind::Create, 1, Fault::Throttle);
-            let mut world = World::with_faults(on, case, kept, faults);
-            assert_eq!(world.live(Crash::At(Point::AfterCommit(2))).await, None);
-            assert_eq!(world.stage(), Some(Stage::Planned));
-            let older = world.disk().backup();
-            assert_eq!(world.live(Crash::Never).await.unwrap().outcome.name(), "completed");
-            world.disk().put_back(&older);
-            // That it is a copy need be said once: it is noted.
-            world.set_restored(true);
-            let dies = world.live(Crash::At(Point::BeforeSend(Kind::Create))).await;
-            world.set_restored(false);
-            let finished = match dies {
-                Some(finished) => finished,
-                None => world.live(Crash::Never).await.unwrap(),
-            };
-            let expected = if case == Case::Ignored { "unresolved" } else { "completed" };
-            assert_eq!((finished.outcome.name(), world.runs()), (expected, 1), "{on:?} {case:?}");
-            world.check();
-        }
-    }
-}
-
-/// The caller walks away: the job does not.
+/// The caller walks away: the job does not, and neither does it when the process dies at any step after that.
 #[tokio::test(start_paused = true)]
 async fn c23_the_caller_drops_its_future_in_flight() {
     for (on, case) in each() {
-        let world = World::new(on, case, false);
-        let client = world.start(&Life::new(Crash::Never)).await;
-        drop(client.submit(key(), PAYLOAD).await.unwrap());
-        assert!(matches!(world.stage(), Some(Stage::InFlight | Stage::Accepted)), "{:?}", world.stage());
-        assert!(client.shutdown(Duration::from_secs(600)).await.is_empty(), "the job was lost");
-        // Nobody has its outcome, so the journal keeps it until somebody asks.
-        assert!(matches!(world.stage(), Some(Stage::Ended(Outcome::Completed(_)))), "{:?}", world.stage());
-        let finished = world.live(Crash::Never).await.unwrap();
-        assert_eq!((finished.outcome.name(), world.creates()), ("completed", 1));
-        assert!(matches!(world.stage(), Some(Stage::Delivered(Outcome::Completed(_)))), "{:?}", world.stage());
+        for kept in [false, true] {
+            at_each_step(async |step| {
+                let world = World::new(on, case, kept);
+                let life = Life::new(Crash::Never);
+                let client = world.start(&life).await;
+                let handle = client.submit(key(), PAYLOAD).await.unwrap();
+                life.set_crash(Crash::Step(step));
+                drop(handle);
+                assert!(matches!(world.stage(), Some(Stage::InFlight | Stage::Accepted)), "{:?}", world.stage());
+                let unfinished = tokio::select! {
+                    biased;
+                    () = life.died() => None,
+                    unfinished = client.clone().shutdown(600 * SECOND) => Some(unfinished),
+                };
+                world.check();
+                if life.is_alive() {
+                    assert!(unfinished.is_some_and(|left| left.is_empty()), "the job was lost");
+                    // Nobody has its outcome, so the journal keeps it until somebody asks.
+                    let stage = world.stage();
+                    assert!(matches!(stage, Some(Stage::Ended(Outcome::Completed(_)))), "{stage:?}");
+                }
+                client.shutdown(Duration::ZERO).await;
+                let was_in_doubt = world.stage() == Some(Stage::InFlight);
+                let end = world.recover(if life.is_alive() { 1_000 } else { 1 + step % 24 }).await;
+                if was_in_doubt && case == Case::Ignored {
+                    assert_eq!(end.finished.outcome, Outcome::Unresolved(Unresolved::Ambiguous));
+                } else {
+                    assert_eq!(end.finished.outcome.name(), "completed");
+                }
+                assert!(matches!(world.stage(), Some(Stage::Delivered(_))), "{:?}", world.stage());
+                !life.is_alive()
+            })
+            .await;
+        }
     }
 }
 
@@ -354,7 +323,7 @@ async fn c25_crashes_inside_recoveries() {
         let world = World::new(on, case, dice.bool());
         let mut lives = 0;
         let finished = loop {
-            let crash = if lives < 12 { Crash::Step(dice.u32(1..8)) } else { Crash::Never };
+            let crash = if lives < 12 { Crash::Step(dice.u32(1..24)) } else { Crash::Never };
             lives += 1;
             if let Some(finished) = world.live(crash).await {
                 break finished;

@@ -3,7 +3,7 @@
 //! The sender outlives processes, as real ones do: it sends the same event again, freshly signed, until it has its 2xx, and then never again.
 
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use http::{HeaderMap, Request};
@@ -15,13 +15,12 @@ use steadfast_core::{Kind, OperationPolicy, Outcome, Timestamp};
 use steadfast_providers::webhook::{Scheme, Verifier};
 use steadfast_providers::{Answer, Ask, Provider, RequestError, WebhookError, WebhookEvent};
 use steadfast_testkit::{Fault, Faults};
-use steadfast_tokio::{Client, Delivery};
+use steadfast_tokio::{Client, Delivery, Finished};
 use tokio::time::sleep;
 
 use crate::disk::On;
-use crate::world::{Case, Crash, Life, Point, World, key};
-
-const SECOND: Duration = Duration::from_secs(1);
+use crate::life::{Crash, Life, Point};
+use crate::world::{Case, SECOND, World, at_each_step, key};
 
 fn verifier() -> Verifier {
     Verifier::new(Scheme::StandardWebhooks, ["whsec_c3RlYWRmYXN0LWNyYXNoLW1hdHJpeA=="]).unwrap()
@@ -101,10 +100,31 @@ impl Sender {
             if let Some(delivery) = self.send(client).await
                 && life.is_alive()
             {
+                let was_taken = delivery == Delivery::Taken;
                 self.answers.lock().unwrap().push((delivery, self.world.stage()));
+                if was_taken {
+                    let again = self.send(client).await;
+                    assert!(again == Some(Delivery::Repeated) || !life.is_alive(), "not known by its id: {again:?}");
+                }
             }
             sleep(SECOND / 20).await;
         }
+    }
+
+    /// Sent twice more all the same, after the end: it has no effect.
+    async fn changes_nothing(&self, finished: &Finished) {
+        let (sent, record) = (self.world.seen().sent.len(), self.world.record());
+        let late = async |client: &Client, _: &Life| {
+            for _ in 0..2 {
+                // While the key is looked up, it might be about that job.
+                while let Some(delivery) = self.send(client).await.filter(|told| !told.status().is_success()) {
+                    assert_eq!(delivery, Delivery::Early);
+                }
+            }
+        };
+        let same = self.world.live_beside(Crash::Never, late).await.unwrap();
+        assert_eq!((same.outcome, &same.reference), (finished.outcome, &finished.reference));
+        assert_eq!((self.world.seen().sent.len(), self.world.record()), (sent, record), "it had an effect");
     }
 
     fn is_acknowledged(&self) -> bool {
@@ -135,8 +155,7 @@ fn each() -> impl Iterator<Item = (On, Case, bool, Named)> {
 /// steps too; `left` looks at what there is in between.
 async fn row(point: Point, left: impl Fn(&World)) {
     for (on, case, kept, named) in each() {
-        for step in 1.. {
-            assert!(step < 60, "a recovery of so many steps");
+        at_each_step(async |step| {
             let world = World::new(on, case, kept);
             let sender = Sender::new(&world, named);
             let beside = async |client: &Client, life: &Life| {
@@ -152,28 +171,15 @@ async fn row(point: Point, left: impl Fn(&World)) {
             assert!(!sender.is_acknowledged(), "{case:?}: 2xx, and then it died at {point:?}");
             left(&world);
             let again = async |client: &Client, life: &Life| sender.insist(client, life).await;
-            let recovered = world.live_beside(Crash::Step(step), again).await;
-            let twice = recovered.is_none();
-            let finished = match recovered {
-                Some(finished) => finished,
-                None => world.live_beside(Crash::Never, again).await.unwrap(),
-            };
+            let end = world.recover_beside(step, again).await;
             sender.check();
             assert!(sender.is_acknowledged());
-            assert_eq!(finished.outcome.name(), "completed", "{case:?}");
+            assert_eq!(end.finished.outcome.name(), "completed", "{case:?}");
             assert_eq!((world.creates(), world.runs()), (1, 1), "{case:?}");
-            // Sent once more all the same: it changes nothing.
-            let sent = world.seen().sent.len();
-            let late = async |client: &Client, _: &Life| {
-                assert!(sender.send(client).await.unwrap().status().is_success());
-            };
-            let same = world.live_beside(Crash::Never, late).await.unwrap();
-            assert_eq!((same.outcome, same.reference), (finished.outcome, finished.reference));
-            assert_eq!(world.seen().sent.len(), sent, "{case:?}: sent after the end");
-            if !twice {
-                break;
-            }
-        }
+            sender.changes_nothing(&end.finished).await;
+            end.twice
+        })
+        .await;
     }
 }
 
@@ -192,55 +198,50 @@ async fn c10_webhook_journaled_and_2xx_not_sent() {
 }
 
 /// The create has run, and its answer is late: the event's reference is nobody's yet. The process dies while the event waits in its inbox, or after
-/// it has said that the event came too early.
+/// it has said that the event came too early; or it lives, and its answer comes too late to tell the reference.
 #[tokio::test(start_paused = true)]
 async fn c11_webhook_for_an_unknown_resource() {
     let faults = Faults::none().on(Kind::Create, 1, Fault::Late);
     for (on, case, kept, named) in each() {
         for dies_after in [Some(2 * SECOND), Some(5 * SECOND), None] {
-            let world = World::with_faults(on, case, kept, faults.clone());
-            let sender = Sender::new(&world, named);
-            let beside = async |client: &Client, life: &Life| {
-                let dies = async {
-                    if let Some(span) = dies_after {
-                        sleep(span).await;
-                        life.kill();
-                    }
+            at_each_step(async |step| {
+                let world = World::with_faults(on, case, kept, faults.clone());
+                let sender = Sender::new(&world, named);
+                let beside = async |client: &Client, life: &Life| {
+                    let dies = async {
+                        if let Some(span) = dies_after {
+                            sleep(span).await;
+                            life.kill();
+                        }
+                    };
+                    tokio::join!(sender.insist(client, life), dies);
                 };
-                tokio::join!(sender.insist(client, life), dies);
-            };
-            let finished = match (dies_after, world.live_beside(Crash::Never, beside).await) {
-                (None, finished) => finished.unwrap(),
-                (Some(_), None) => {
-                    assert_eq!(
-                        sender.is_acknowledged(),
-                        named == Named::Both,
-                        "{case:?}: 2xx for what is only in memory"
-                    );
-                    let again = async |client: &Client, life: &Life| sender.insist(client, life).await;
-                    world.live_beside(Crash::Never, again).await.unwrap()
+                if world.live_beside(Crash::Never, beside).await.is_none() {
+                    let matched = named == Named::Both;
+                    assert_eq!(sender.is_acknowledged(), matched, "{case:?}: 2xx for what is only in memory");
                 }
-                (Some(_), Some(finished)) => {
-                    // With its key in the event, it was over before it could die.
-                    assert_eq!(named, Named::Both);
-                    finished
+                let again = async |client: &Client, life: &Life| sender.insist(client, life).await;
+                let end = world.recover_beside(step, again).await;
+                assert!(sender.is_acknowledged(), "{case:?}: dropped");
+                sender.check();
+                match (case, named) {
+                    // Nothing that could name the job to us came, or could come: a doubt, and the provider is to be asked.
+                    (Case::Ignored, Named::Reference) => {
+                        assert_eq!(end.finished.outcome, Outcome::Unresolved(Unresolved::Ambiguous));
+                    }
+                    _ => {
+                        let outcome = end.finished.outcome.name();
+                        assert_eq!((outcome, world.runs()), ("completed", 1), "{case:?}, {named:?}");
+                    }
                 }
-            };
-            assert!(sender.is_acknowledged(), "{case:?}: dropped");
-            world.check();
-            match (case, named) {
-                // Nothing that could name the job to us came, or could come: a doubt, and the provider is to be asked.
-                (Case::Ignored, Named::Reference) => {
-                    assert_eq!(finished.outcome, Outcome::Unresolved(Unresolved::Ambiguous));
+                if named == Named::Both {
+                    assert_eq!(world.creates(), 1, "{case:?}: created again, though the provider had told of it");
                 }
-                _ => {
-                    sender.check();
-                    assert_eq!((finished.outcome.name(), world.runs()), ("completed", 1), "{case:?}, {named:?}");
-                }
-            }
-            if named == Named::Both {
-                assert_eq!(world.creates(), 1, "{case:?}: created again, though the provider had told of it");
-            }
+                sender.changes_nothing(&end.finished).await;
+                // Of one that lived to the end there is nothing to recover.
+                end.twice && dies_after.is_some()
+            })
+            .await;
         }
     }
 }

@@ -1,30 +1,37 @@
 //! What outlives a process, and processes that die at a chosen moment.
 //!
-//! A process is a whole client. It passes *points*: before and after each commit, before and after each request. At one of them it may die: from
-//! then on its disk takes nothing, its requests reach nobody, and whatever it tells is not heard. What the world has seen is checked all the
-//! while: nothing leaves without its durable record, every create of the key carries the same bytes, and no outcome is told that is not durable.
+//! A process is a whole client. It passes points (`life`), and at one of them it may die: from then on its disk takes nothing, its requests reach
+//! nobody, and whatever it tells is not heard. What the world has seen is checked all the while: nothing leaves without its durable record,
+//! every create of the key carries the same bytes, and no outcome is told that is not durable.
+//!
+//! Every row has one scheme ([`at_each_step`]): the process that recovers is crashed at its first step, in a new world at its second, and so on
+//! until it has no more; each time another one recovers from that.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::Response;
+use steadfast_core::gate::GatePolicy;
+use steadfast_core::notice::Notice;
 use steadfast_core::operation::{Record, Stage};
 use steadfast_core::{Key, Kind, OperationPolicy, Outcome, SendSafety};
 use steadfast_providers::deepvue::{Credentials, Deepvue};
 use steadfast_providers::{BaseUrl, Provider};
-use steadfast_store::OpenError;
+use steadfast_store::{OpenError, Store};
 use steadfast_testkit::tokio::InProcess;
 use steadfast_testkit::{FakeDeepvue, Faults, Keys, WithLookup};
-use steadfast_tokio::{Client, Finished, Outgoing, SendError, StartError, Transport};
-use tokio::sync::Notify;
+use steadfast_tokio::{Client, Finished, Observation, Outgoing, SendError, StartError, Transport};
+use tokio::time::Instant;
 
 use crate::disk::{Disk, On};
+use crate::life::{Crash, Life, Point};
 use crate::webhooks::Telling;
 
 pub(crate) const PAYLOAD: &str = r#"{"dl_number":"DL1","dob":"1990-01-01","consent":"Y","reason":"KYC"}"#;
 pub(crate) const DAY: Duration = Duration::from_secs(86_400);
-const SECOND: Duration = Duration::from_secs(1);
+pub(crate) const SECOND: Duration = Duration::from_secs(1);
 
 pub(crate) fn key() -> Key {
     Key::new("order-42").unwrap()
@@ -55,32 +62,18 @@ fn deepvue() -> Deepvue {
     Deepvue::new(BaseUrl::parse("https://provider.test").unwrap(), "driving-license", credentials).unwrap()
 }
 
-/// A moment in a process's life. Commits and requests are counted from 1, in each process anew.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Point {
-    BeforeCommit(u32),
-    /// It is durable, and the process does not hear of it.
-    AfterCommit(u32),
-    /// Some of its bytes may have left; the provider does nothing.
-    BeforeSend(Kind),
-    /// The provider has done what was asked; the process does not hear of it.
-    AfterSend(Kind),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Crash {
-    Never,
-    At(Point),
-    /// At the point of this number, from 1.
-    Step(u32),
-}
-
 /// What the world has seen of the key.
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
     /// The bodies of creates that left, whether they arrived or not.
     pub(crate) bodies: Vec<Bytes>,
     pub(crate) sent: Vec<Kind>,
+    /// When each of those left.
+    pub(crate) sent_at: Vec<Instant>,
+    /// What clients told their observers while their processes lived.
+    pub(crate) notices: Vec<Notice>,
+    /// Outcomes that nobody waited for, as they were told to the program.
+    pub(crate) unclaimed: Vec<(Key, Outcome)>,
     /// Handles that a submit returned.
     pub(crate) handles: u32,
     /// Times that a job was found rejected before anybody asked again: then its key is free.
@@ -109,13 +102,36 @@ impl From<StartError> for NoStart {
     }
 }
 
+/// How a recovery came out.
+#[derive(Debug)]
+pub(crate) struct End {
+    pub(crate) finished: Finished,
+    /// Whether the process that recovered died as well.
+    pub(crate) twice: bool,
+}
+
+/// Runs a row again and again. It is given the number of the step at which its recovery is to be crashed, and tells whether that had so many. Gives
+/// how many.
+pub(crate) async fn at_each_step(row: impl AsyncFn(u32) -> bool) -> u32 {
+    let mut steps = 0;
+    while row(steps + 1).await {
+        steps += 1;
+        assert!(steps < 120, "a recovery of so many steps");
+    }
+    steps
+}
+
 #[derive(Clone)]
 pub(crate) struct World {
+    on: On,
     case: Case,
     /// Whether payloads are kept: then nobody needs to submit again.
     kept: bool,
-    /// Whether the disk was put back from a copy, and the next process is told so.
-    restored: bool,
+    /// Whether the disk was put back from a copy: processes are told so until one of them has started, which notes it.
+    restored: Arc<AtomicBool>,
+    /// Whether the program takes outcomes that nobody waits for.
+    claims: bool,
+    gate: Option<GatePolicy>,
     policy: OperationPolicy,
     disk: Disk,
     provider: InProcess,
@@ -135,11 +151,20 @@ impl World {
         };
         let provider = InProcess::new(FakeDeepvue::new(1).with_faults(faults).with_keys(keys));
         let (policy, disk) = (case.policy(), Disk::new(on));
-        Self { case, kept, restored: false, policy, disk, provider, seen: Arc::default() }
+        let (restored, claims, gate) = (Arc::default(), false, None);
+        Self { on, case, kept, restored, claims, gate, policy, disk, provider, seen: Arc::default() }
     }
 
-    pub(crate) const fn set_restored(&mut self, restored: bool) {
-        self.restored = restored;
+    pub(crate) fn set_restored(&self) {
+        self.restored.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) const fn set_claims(&mut self) {
+        self.claims = true;
+    }
+
+    pub(crate) fn set_gate(&mut self, gate: GatePolicy) {
+        self.gate = Some(gate);
     }
 
     pub(crate) fn set_policy(&mut self, policy: OperationPolicy) {
@@ -193,18 +218,47 @@ impl World {
     pub(crate) async fn try_start(&self, life: &Life) -> Result<Client, NoStart> {
         let disk = self.disk.open(life)?;
         let wire = Wire { life: life.clone(), world: self.clone() };
-        macro_rules! start {
-            ($provider:expr) => {{
-                let builder = Client::builder(Telling($provider), wire).policy(self.policy.clone()).store(disk);
-                let builder = if self.kept { builder.keep_payloads() } else { builder };
-                let builder = if self.restored { builder.from_backup() } else { builder };
-                Ok(builder.start().await?)
-            }};
+        let provider = deepvue();
+        let client = match self.case {
+            Case::Lookup => self.client(WithLookup::new(provider, 20 * SECOND), life, wire, disk).await?,
+            Case::Keyed | Case::Ignored => self.client(provider, life, wire, disk).await?,
+        };
+        if life.is_alive() {
+            self.restored.store(false, Ordering::Relaxed);
         }
-        match self.case {
-            Case::Lookup => start!(WithLookup::new(deepvue(), 20 * SECOND)),
-            Case::Keyed | Case::Ignored => start!(deepvue()),
+        Ok(client)
+    }
+
+    async fn client(
+        &self,
+        provider: impl Provider,
+        life: &Life,
+        wire: Wire,
+        disk: impl Store,
+    ) -> Result<Client, StartError> {
+        let (observing, watched) = (self.clone(), life.clone());
+        let observer = move |observed: &Observation| {
+            // What is told leaves no trace on a disk: where that costs most, with payloads in files, it is no step.
+            let is_step = !(observing.kept && observing.on == On::Sqlite);
+            if (is_step && watched.passes(Point::Told)) || (!is_step && watched.is_alive()) {
+                observing.seen().notices.push(observed.notice.clone());
+            }
+        };
+        let builder = Client::builder(Telling(provider), wire).policy(self.policy.clone()).store(disk);
+        let builder = builder.observer(observer);
+        let builder = if self.kept { builder.keep_payloads() } else { builder };
+        let builder = if self.restored.load(Ordering::Relaxed) { builder.from_backup() } else { builder };
+        let builder = if let Some(gate) = &self.gate { builder.gate(gate.clone()) } else { builder };
+        if !self.claims {
+            return builder.start().await;
         }
+        let (claiming, life) = (self.clone(), life.clone());
+        let claims = move |key: &Key, finished: &Finished| {
+            if life.is_alive() {
+                claiming.seen().unclaimed.push((key.clone(), finished.outcome));
+            }
+        };
+        builder.unclaimed(claims).start().await
     }
 
     /// One process's life: until the job's outcome is delivered and that is durable, or until it dies.
@@ -214,12 +268,37 @@ impl World {
 
     /// The same, while somebody else does something with it; both must come to their end.
     pub(crate) async fn live_beside(&self, crash: Crash, beside: impl AsyncFnOnce(&Client, &Life)) -> Option<Finished> {
-        let life = Life::new(crash);
-        let client = self.start(&life).await;
+        self.live_as(&Life::new(crash), beside).await
+    }
+
+    /// A client, unless its process died while it started.
+    async fn start_or_die(&self, life: &Life) -> Option<Client> {
+        match self.try_start(life).await {
+            Ok(client) if life.is_alive() => Some(client),
+            Ok(client) => {
+                client.shutdown(Duration::ZERO).await;
+                None
+            }
+            Err(_) if !life.is_alive() => None,
+            Err(error) => panic!("it does not start: {error:?}"),
+        }
+    }
+
+    /// C25: what has committed nothing has changed nothing.
+    async fn live_as(&self, life: &Life, beside: impl AsyncFnOnce(&Client, &Life)) -> Option<Finished> {
+        let found = self.disk.find(&key());
+        let finished = self.live_on(life, beside).await;
+        let is_right = life.has_written() || self.disk.find(&key()) == found;
+        assert!(is_right, "{:?}: it changed what is on disk, and has committed nothing", self.case);
+        finished
+    }
+
+    async fn live_on(&self, life: &Life, beside: impl AsyncFnOnce(&Client, &Life)) -> Option<Finished> {
+        let client = self.start_or_die(life).await?;
         let finished = tokio::select! {
             biased;
             () = life.died() => None,
-            (finished, ()) = async { tokio::join!(self.follow(&client), beside(&client, &life)) } => Some(finished),
+            (finished, ()) = async { tokio::join!(self.follow(&client), beside(&client, life)) } => Some(finished),
         };
         let outlived = tokio::select! {
             biased;
@@ -234,6 +313,57 @@ impl World {
         assert!(outlived, "a process that lives ends its job");
         self.check();
         finished
+    }
+
+    /// A process dies at this point of the job.
+    pub(crate) async fn die(&self, point: Point) {
+        let case = self.case;
+        assert_eq!(self.live(Crash::At(point)).await, None, "{case:?}: the process does not come to {point:?}");
+        self.check();
+    }
+
+    /// The process that recovers dies at its step of this number, if it comes to it. Then another one recovers, and does not.
+    pub(crate) async fn recover(&self, step: u32) -> End {
+        self.recover_beside(step, async |_, _| ()).await
+    }
+
+    /// The same, while somebody else does something with each of them.
+    pub(crate) async fn recover_beside(&self, step: u32, beside: impl AsyncFn(&Client, &Life)) -> End {
+        let recovered = self.live_beside(Crash::Step(step), &beside).await;
+        let twice = recovered.is_none();
+        self.check();
+        let finished = match recovered {
+            Some(finished) => finished,
+            None => self.live_beside(Crash::Never, &beside).await.unwrap(),
+        };
+        // After every other crash: that takes a process more.
+        if !twice || step.is_multiple_of(2) {
+            self.is_settled(&finished).await;
+        }
+        End { finished, twice }
+    }
+
+    /// Whoever asks once more is told the same, and nothing more is sent.
+    async fn is_settled(&self, finished: &Finished) {
+        assert_eq!(self.seen().rejected, 0, "{:?}: a job that was taken in was given up", self.case);
+        let sent = self.seen().sent.len();
+        let again = self.live(Crash::Never).await.unwrap();
+        assert_eq!((again.outcome, &again.reference), (finished.outcome, &finished.reference), "C12: told otherwise");
+        assert_eq!(self.seen().sent.len(), sent, "{:?}: sent after the end", self.case);
+    }
+
+    /// A process starts, nobody submits anything, and after this time it is ended. Gives what the disk says of the job then; `None` if it dies before.
+    pub(crate) async fn stand_by(&self, crash: Crash, span: Duration) -> Option<Stage> {
+        let life = Life::new(crash);
+        let client = self.start_or_die(&life).await?;
+        tokio::select! {
+            biased;
+            () = life.died() => {}
+            () = tokio::time::sleep(span) => {}
+        }
+        client.shutdown(Duration::ZERO).await;
+        self.check();
+        if life.is_alive() { self.stage() } else { None }
     }
 
     /// The caller: submits again, or, where payloads are kept, only looks what has become of the job.
@@ -265,6 +395,7 @@ impl World {
         let (runs, seen) = (self.runs(), self.seen());
         assert_eq!(seen.violations, [""; 0]);
         assert!(runs <= 1, "it ran {runs} times");
+        assert_eq!(self.provider.brain().ledger().total_executions(), runs, "it ran under another key");
         assert!(seen.bodies.iter().all(|body| *body == seen.bodies[0]), "a changed body");
         if let Some(Stage::Ended(outcome) | Stage::Delivered(outcome)) = self.stage() {
             match outcome {
@@ -273,79 +404,6 @@ impl World {
                 Outcome::Unresolved(_) => {}
             }
         }
-    }
-}
-
-/// Whether a process lives, and when it is to die. Clones share it.
-#[derive(Clone)]
-pub(crate) struct Life {
-    state: Arc<(Mutex<State>, Notify)>,
-}
-
-struct State {
-    crash: Crash,
-    alive: bool,
-    steps: u32,
-    /// From which commit on the disk is full.
-    full_at: u32,
-}
-
-impl Life {
-    pub(crate) fn new(crash: Crash) -> Self {
-        Self { state: Arc::new((Mutex::new(State { crash, alive: true, steps: 0, full_at: u32::MAX }), Notify::new())) }
-    }
-
-    pub(crate) fn is_alive(&self) -> bool {
-        self.state.0.lock().unwrap().alive
-    }
-
-    /// Whether it is the same process.
-    pub(crate) fn is(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.state, &other.state)
-    }
-
-    pub(crate) fn is_disk_full(&self, commit: u32) -> bool {
-        self.state.0.lock().unwrap().full_at <= commit
-    }
-
-    /// From the commit of this number on the disk is full.
-    pub(crate) fn fill_disk_at(&self, commit: u32) {
-        self.state.0.lock().unwrap().full_at = commit;
-    }
-
-    pub(crate) fn make_room(&self) {
-        self.fill_disk_at(u32::MAX);
-    }
-
-    pub(crate) fn kill(&self) {
-        self.state.0.lock().unwrap().alive = false;
-        self.state.1.notify_waiters();
-    }
-
-    pub(crate) async fn died(&self) {
-        let notified = self.state.1.notified();
-        tokio::pin!(notified);
-        notified.as_mut().enable();
-        if self.is_alive() {
-            notified.await;
-        }
-    }
-
-    /// Tells whether it lives beyond this point.
-    pub(crate) fn passes(&self, point: Point) -> bool {
-        let mut state = self.state.0.lock().unwrap();
-        state.steps += 1;
-        let dies = match state.crash {
-            Crash::Never => false,
-            Crash::At(at) => at == point,
-            Crash::Step(step) => step == state.steps,
-        };
-        let lives = state.alive && !dies;
-        drop(state);
-        if !lives {
-            self.kill();
-        }
-        lives
     }
 }
 
@@ -374,6 +432,7 @@ impl Transport for Wire {
                 seen.bodies.push(outgoing.request.body().clone());
             }
             seen.sent.push(attempt.kind);
+            seen.sent_at.push(Instant::now());
         }
         if !self.life.passes(Point::BeforeSend(attempt.kind)) {
             return std::future::pending().await;
