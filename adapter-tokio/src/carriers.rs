@@ -22,12 +22,14 @@
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::SystemTime;
 
 use bytes::Bytes;
 use http::Response;
+use steadfast_core::operation::Attempt;
+use steadfast_core::{Kind, OperationId, Timestamp};
 use steadfast_driver::{Answered, Outgoing, SendError, Sending};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
@@ -43,6 +45,9 @@ const NOT_HERE: u32 = 1_000;
 /// that.
 const MOST_IDLE: usize = 256;
 
+/// How many creates may wait for their carriers before it is looked which do.
+const SWEEP: usize = 64;
+
 /// Whoever sends requests for a driver.
 pub(crate) struct Carriers<T> {
     transport: Arc<T>,
@@ -50,6 +55,48 @@ pub(crate) struct Carriers<T> {
     idle: Vec<Carrier>,
     /// How many requests are still to get a carrier without being polled here.
     not_here: u32,
+    waiting: Waiting,
+}
+
+/// Creates that were given to carriers, and were not begun when they were last looked at. Of other requests it does not matter whether they have left.
+struct Waiting {
+    creates: Vec<(Timestamp, OperationId, Weak<Place>)>,
+    /// Before this none of them is overdue.
+    earliest: Timestamp,
+    /// At how many they are looked at again.
+    sweep_at: usize,
+}
+
+impl Default for Waiting {
+    fn default() -> Self {
+        Self { creates: Vec::new(), earliest: Timestamp::NEVER, sweep_at: SWEEP }
+    }
+}
+
+impl Waiting {
+    fn push(&mut self, sending: &Sending<Carrier>, carrier: &Carrier) {
+        let Attempt { kind: Kind::Create, until, .. } = sending.outgoing.attempt else { return };
+        if self.creates.len() >= self.sweep_at {
+            self.sweep();
+        }
+        self.creates.push((until, sending.id(), Arc::downgrade(&carrier.0.place)));
+        self.earliest = self.earliest.min(until);
+    }
+
+    /// Rids it of those that have begun.
+    fn sweep(&mut self) {
+        let waits = |place: &Weak<Place>| place.upgrade().is_some_and(|place| place.lock().request.is_some());
+        self.creates.retain(|(.., place)| waits(place));
+        self.earliest = self.creates.iter().map(|(until, ..)| *until).min().unwrap_or(Timestamp::NEVER);
+        self.sweep_at = (2 * self.creates.len()).max(SWEEP);
+    }
+
+    fn take_overdue(&mut self, now: Timestamp) -> Vec<OperationId> {
+        self.sweep();
+        let overdue = self.creates.extract_if(.., |(until, ..)| *until <= now).map(|(_, id, _)| id).collect();
+        self.earliest = self.creates.iter().map(|(until, ..)| *until).min().unwrap_or(Timestamp::NEVER);
+        overdue
+    }
 }
 
 /// How a request left.
@@ -91,8 +138,8 @@ enum Request {
 }
 
 impl<T: Transport> Carriers<T> {
-    pub(crate) const fn new(transport: Arc<T>, answered: mpsc::UnboundedSender<Answered>) -> Self {
-        Self { transport, answered, idle: Vec::new(), not_here: 0 }
+    pub(crate) fn new(transport: Arc<T>, answered: mpsc::UnboundedSender<Answered>) -> Self {
+        Self { transport, answered, idle: Vec::new(), not_here: 0, waiting: Waiting::default() }
     }
 
     /// Sends a request by a carrier, which brings back what came of it. From a transport that answers at once, as one in process may, it is taken
@@ -112,8 +159,16 @@ impl<T: Transport> Carriers<T> {
             Request::New(sending)
         };
         let carrier = self.idle.pop().unwrap_or_else(|| self.start());
+        if let Request::New(sending) = &request {
+            self.waiting.push(sending, &carrier);
+        }
         carrier.carry(request, before);
         Sent::By(carrier)
+    }
+
+    /// Whose creates, if they have not begun, have had all of their time.
+    pub(crate) fn overdue(&mut self, now: Timestamp) -> Vec<OperationId> {
+        if self.waiting.earliest <= now { self.waiting.take_overdue(now) } else { Vec::new() }
     }
 
     /// Takes one back whose request was answered.
@@ -168,11 +223,11 @@ impl Carrier {
         self.0.task.abort();
     }
 
-    /// Takes its request back, if it has certainly not left. Then it has no other.
-    pub(crate) fn take_back(&self) -> Option<Box<Sending<Self>>> {
+    /// Takes its request back, if it is such a one and has certainly not left. Then it has no other.
+    pub(crate) fn take_back(&self, is_it: impl Fn(&Outgoing) -> bool) -> Option<Box<Sending<Self>>> {
         let mut back = None;
         self.0.place.change(|next| match next.request.take() {
-            Some(Request::New(request)) => (next.over, back) = (true, Some(request)),
+            Some(Request::New(request)) if is_it(&request.outgoing) => (next.over, back) = (true, Some(request)),
             other => next.request = other,
         });
         back

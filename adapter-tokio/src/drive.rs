@@ -7,10 +7,10 @@
 
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use steadfast_core::{OperationId, Timestamp};
-use steadfast_driver::{Answered, Command, Driver, Posted, Renewed, SendError, Sending, Submit, Task, Word, Worked};
+use steadfast_driver::{Answered, Command, Driver, Outgoing, Posted, Renewed, Sending, Submit, Task, Word, Worked};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::Sleep;
@@ -193,15 +193,20 @@ impl<T: Transport> Loop<T> {
         self.driver.handle_timeout(now);
     }
 
-    /// The time, for the driver. Before it learns that its time is over it is told what has come of requests, and which have not left: it would else have to take
-    /// all of them for sent, perhaps.
+    /// The time, for the driver. Before it learns that its time is over, or a create's, it is told what has come of requests, and which have not left: it would
+    /// else have to take all of them for sent, perhaps.
     fn now(&mut self) -> Timestamp {
         let now = self.clock.now();
+        for id in self.carriers.overdue(now) {
+            self.take_back(id, "all of its time went by before it could leave", now, |request| {
+                request.attempt.until <= now
+            });
+        }
         if self.stops_at <= now && !self.driver.is_closed() {
             self.take_in_answers(now);
             let in_the_air: Vec<_> = self.driver.requests().map(|(id, _)| id).collect();
             for id in in_the_air {
-                self.take_back(id, "the client stops", now);
+                self.take_back(id, "the client stops", now, |_| true);
             }
         }
         now
@@ -214,10 +219,9 @@ impl<T: Transport> Loop<T> {
         }
     }
 
-    fn take_back(&mut self, id: OperationId, why: &'static str, now: Timestamp) {
-        if let Some(request) = self.driver.request(id).and_then(Carrier::take_back) {
-            let unsent = Err(SendError::not_sent().because(why));
-            self.driver.answered(request.reader.read(unsent, SystemTime::now().into()), now);
+    fn take_back(&mut self, id: OperationId, why: &'static str, now: Timestamp, is_it: impl Fn(&Outgoing) -> bool) {
+        if let Some(request) = self.driver.request(id).and_then(|carrier| carrier.take_back(is_it)) {
+            self.driver.unsent(*request, why, now);
         }
     }
 
@@ -226,7 +230,7 @@ impl<T: Transport> Loop<T> {
         match &command {
             Command::Cancel(id) if !self.driver.is_closed() => {
                 self.take_in_answers(now);
-                self.take_back(*id, "it was cancelled", now);
+                self.take_back(*id, "it was cancelled", now, |_| true);
             }
             Command::Shutdown { grace, .. } => self.stops_at = self.stops_at.min(now.saturating_add(*grace)),
             _ => {}

@@ -224,6 +224,18 @@ impl<H> Driver<H> {
         self.tasks.push_back(Task::Send(Box::new(Sending { outgoing, previous, reader })));
     }
 
+    /// A request is as it was before it was taken. What the adapter holds for it stays: the job's next one may have to wait for what that waits for.
+    pub(super) fn give_back(&mut self, reader: Reader, why: &'static str) {
+        tracing::debug!(why, "a request was taken back before it left");
+        let (nothing, _, trace) = reader.before();
+        if let Some(trace) = trace {
+            trace.end(None, Some(&Failure::new(Class::Transient, Certainty::NotExecuted)));
+        }
+        let Answered { id, attempt, provider, .. } = nothing;
+        self.keep_reader(provider);
+        self.engine.handle(Event::Unsent(id, attempt), self.now);
+    }
+
     /// The next effect that is to be carried out. Once the time is over nothing leaves any more, and a create that would have is known not to have run. Once the
     /// client is closed, that is all that is still written: on disk, a create whose intent was just being written is one that may have left.
     pub(super) fn next_effect(&mut self) -> Option<(OperationId, Effect)> {
