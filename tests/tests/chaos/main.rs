@@ -6,9 +6,11 @@
 //! `STEADFAST_CHAOS_SEED=42` one. What threads do to each other is not in the seed: repeat a round that has failed.
 
 mod adapters;
+mod cabinet;
 mod callers;
 mod plan;
 mod provider;
+mod seal;
 mod shelf;
 mod world;
 
