@@ -19,6 +19,7 @@
 //!
 //! A request that its carrier has not begun can be taken back: it has not left, which nobody could say of one that is cut off.
 
+use std::collections::HashMap;
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
@@ -45,7 +46,7 @@ const NOT_HERE: u32 = 1_000;
 /// that.
 const MOST_IDLE: usize = 256;
 
-/// How many creates may wait for their carriers before it is looked which do.
+/// How many creates may wait for their carriers before it is looked which do, and how many may be cut off before it is looked which are gone.
 const SWEEP: usize = 64;
 
 /// Whoever sends requests for a driver.
@@ -56,6 +57,10 @@ pub(crate) struct Carriers<T> {
     /// How many requests are still to get a carrier without being polled here.
     not_here: u32,
     waiting: Waiting,
+    /// Those that were cut off, by whose they were: a job may have ended, and be resumed, before its last one is gone.
+    cut_off: HashMap<OperationId, Carrier>,
+    /// At how many it is looked which are gone.
+    sweep_at: usize,
 }
 
 /// Creates that were given to carriers, and were not begun when they were last looked at. Of other requests it does not matter whether they have left.
@@ -108,11 +113,11 @@ pub(crate) enum Sent {
 }
 
 /// A task with a request. One pointer, since each job has room for one.
-pub(crate) struct Carrier(Box<Parts>);
+pub(crate) struct Carrier(Arc<Parts>);
 
 struct Parts {
     place: Arc<Place>,
-    task: JoinHandle<()>,
+    task: Mutex<JoinHandle<()>>,
 }
 
 /// Where a carrier finds its next request.
@@ -139,13 +144,21 @@ enum Request {
 
 impl<T: Transport> Carriers<T> {
     pub(crate) fn new(transport: Arc<T>, answered: mpsc::UnboundedSender<Answered>) -> Self {
-        Self { transport, answered, idle: Vec::new(), not_here: 0, waiting: Waiting::default() }
+        Self {
+            transport,
+            answered,
+            idle: Vec::new(),
+            not_here: 0,
+            waiting: Waiting::default(),
+            cut_off: HashMap::new(),
+            sweep_at: SWEEP,
+        }
     }
 
     /// Sends a request by a carrier, which brings back what came of it. From a transport that answers at once, as one in process may, it is taken
     /// here: that needs no task, and nobody has to be woken.
     pub(crate) fn send(&mut self, mut sending: Box<Sending<Carrier>>) -> Sent {
-        let before = sending.previous.take();
+        let before = sending.previous.take().or_else(|| self.cut_off.remove(&sending.id()));
         let request = if before.is_none() && self.tries_here() {
             let transport = self.transport.clone();
             let mut request = Box::pin(async move { carry(&*transport, sending).await });
@@ -164,6 +177,16 @@ impl<T: Transport> Carriers<T> {
         }
         carrier.carry(request, before);
         Sent::By(carrier)
+    }
+
+    /// Cuts off what this one carries for a job.
+    pub(crate) fn cut_off(&mut self, id: OperationId, carrier: &Carrier) {
+        carrier.abort();
+        if self.cut_off.len() >= self.sweep_at {
+            self.cut_off.retain(|_, carrier| !carrier.is_gone());
+            self.sweep_at = (2 * self.cut_off.len()).max(SWEEP);
+        }
+        self.cut_off.insert(id, Carrier(carrier.0.clone()));
     }
 
     /// Whose creates, if they have not begun, have had all of their time.
@@ -201,7 +224,7 @@ impl<T: Transport> Carriers<T> {
                 let _ = answered.send(answer);
             }
         });
-        Carrier(Box::new(Parts { place, task }))
+        Carrier(Arc::new(Parts { place, task: Mutex::new(task) }))
     }
 }
 
@@ -220,7 +243,11 @@ impl Carrier {
         self.0.place.change(|next| (next.over, not_begun) = (true, next.request.take()));
         // One that it has not begun goes at once. It may be the transport's already, which may panic in this.
         let _ = caught(|| drop(not_begun));
-        self.0.task.abort();
+        self.0.task().abort();
+    }
+
+    fn is_gone(&self) -> bool {
+        self.0.task().is_finished()
     }
 
     /// Takes its request back, if it is such a one and has certainly not left. Then it has no other.
@@ -236,6 +263,25 @@ impl Carrier {
     /// It has no other request after this one.
     fn end(&self) {
         self.0.place.change(|next| next.over = true);
+    }
+}
+
+impl Parts {
+    fn task(&self) -> MutexGuard<'_, JoinHandle<()>> {
+        self.task.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Once its task is over. Whoever is told so waits no more.
+    fn poll_gone(&self, context: &mut Context<'_>) -> Poll<()> {
+        let mut task = self.task();
+        // It may have been waited for before, and cannot be asked again.
+        if !task.is_finished()
+            && let Err(panicked) = ready!(Pin::new(&mut *task).poll(context))
+        {
+            // What it panicked with is left where it is: to drop it may panic as well.
+            std::mem::forget(panicked);
+        }
+        Poll::Ready(())
     }
 }
 
@@ -272,11 +318,8 @@ impl Place {
     async fn alone(&self) {
         poll_fn(|context| {
             let mut next = self.lock();
-            while let Some(before) = &mut next.before {
-                if let Err(panicked) = ready!(Pin::new(&mut before.0.task).poll(context)) {
-                    // What it panicked with is left where it is: to drop it may panic as well.
-                    std::mem::forget(panicked);
-                }
+            while let Some(before) = &next.before {
+                ready!(before.0.poll_gone(context));
                 let left = before.0.place.lock().before.take();
                 next.before = left;
             }
@@ -412,7 +455,7 @@ mod tests {
         for begun in [true, false] {
             let carriers = carriers();
             let first = carriers.start();
-            let first_ends = first.0.task.abort_handle();
+            let first_ends = first.0.task().abort_handle();
             first.carry(in_the_air(), None);
             let mut before = first;
             for _ in 0..3 {

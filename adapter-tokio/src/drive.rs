@@ -258,7 +258,7 @@ impl<T: Transport> Loop<T> {
             Task::Send(sending) => self.send(sending),
             Task::Abort(id) => {
                 if let Some(request) = self.driver.request(id) {
-                    request.abort();
+                    self.carriers.cut_off(id, request);
                 }
             }
             Task::Tell(shard, word) => {
