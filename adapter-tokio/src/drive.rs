@@ -137,6 +137,7 @@ pub(crate) async fn drive<T: Transport>(driver: Driver<Carrier>, clock: Clock, t
         let now = this.now();
         this.driver.handle_timeout(now);
     }
+    this.answer_words().await;
     // Whoever waits for it to be over finds that it is.
     drop(this);
     submits.close();
@@ -286,6 +287,18 @@ impl<T: Transport> Loop<T> {
             }
             _ => {}
         }
+    }
+
+    /// What other shards have asked before they could know that it is over: they would wait for it.
+    async fn answer_words(&mut self) {
+        let now = self.now();
+        if let Some(Words { heard, .. }) = &mut self.words {
+            heard.close();
+            while let Ok(word) = heard.try_recv() {
+                self.driver.hear(word, now);
+            }
+        }
+        self.perform_tasks().await;
     }
 
     fn send(&mut self, sending: Box<Sending<Carrier>>) {

@@ -1,6 +1,7 @@
 //! How a round runs on each adapter.
 
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -156,10 +157,11 @@ pub(crate) fn on_threads(world: &Arc<World>) {
 /// Once its store can be read.
 fn start_blocking(world: &Arc<World>, number: usize) -> (steadfast_blocking::Client, Option<Watched>) {
     for tries in 0.. {
-        match try_start_blocking(world, number, tries) {
-            (Ok(client), watched) => return (client, watched),
-            (Err(StartError::Unreadable(_)), _) => {}
-            (Err(error), _) => panic!("{error}"),
+        // A store that panics as it is read does so where the client is started.
+        match catch_unwind(AssertUnwindSafe(|| try_start_blocking(world, number, tries))) {
+            Ok((Ok(client), watched)) => return (client, watched),
+            Ok((Err(StartError::Unreadable(_)), _)) | Err(_) => {}
+            Ok((Err(error), _)) => panic!("{error}"),
         }
     }
     unreachable!("it tries for ever")

@@ -75,7 +75,7 @@ async fn shards_take_turns_at_a_gate_that_is_never_free() {
 }
 
 /// The client's own dealing of keys: drawn from its seed.
-fn shards_of(count: usize) -> steadfast_driver::Shards {
+pub(super) fn shards_of(count: usize) -> steadfast_driver::Shards {
     let builder: steadfast_driver::Builder<_, (), Client> = steadfast_driver::Builder::new(Plain, ());
     let (_, (), settings) = builder.seed(Seed::new(7)).shards(count).into_parts();
     settings.load("plain").unwrap().into_shards().0
