@@ -186,7 +186,7 @@ pub enum RetryAfter {
         #[cfg_attr(feature = "serde", serde(with = "crate::policy::humane"))]
         ceiling: Duration,
     },
-    /// The hint instead of our own delay (gRPC's pushback, go-retryablehttp).
+    /// The hint instead of our own delay (gRPC's pushback, go-retryablehttp). To a job that is pending a hint of zero is none: polling must rest.
     Exact {
         /// No hint counts for more than this, however large.
         #[cfg_attr(feature = "serde", serde(with = "crate::policy::humane"))]
@@ -205,6 +205,14 @@ impl RetryAfter {
     #[must_use]
     pub fn apply(self, delay: Duration, hint: Option<Duration>) -> Duration {
         self.weigh(Ground::Backoff, delay, hint).wait()
+    }
+
+    /// The longest wait that can result, if our own delays are no longer than `cap`.
+    pub(crate) fn longest(self, cap: Duration) -> Duration {
+        match self {
+            Self::Floor { ceiling } | Self::Exact { ceiling } => ceiling.max(cap),
+            Self::Clamped { extra } => cap.saturating_add(extra),
+        }
     }
 
     /// The same, with what decided. `ground` says where our own delay comes from.
@@ -304,7 +312,7 @@ pub enum Ground {
     Settle,
     /// The retry budget was spent, so the retry pauses once more.
     Budget,
-    /// After a restart: what the record says was left of a wait, at most one capped delay.
+    /// After a restart: what the record says was left of a wait, at most one capped delay unless the provider can have asked for more.
     Record,
 }
 

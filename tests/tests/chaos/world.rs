@@ -275,7 +275,7 @@ impl World {
             let was_tried = |one: &Finished| one.creates > 0 && one.outcome != Outcome::Rejected(Rejected::Cancelled);
             let all_rejected = outcomes.iter().all(|one| matches!(one.outcome, Outcome::Rejected(_)) && was_tried(one));
             let (ran, jobs) = self.book.look(key.as_str(), |page| (page.ran, page.jobs));
-            if all_rejected && ran > 0 && jobs == 1 {
+            if all_rejected && ran > 0 && jobs == 1 && !self.is_lost(*number) {
                 self.book.violated(key.as_str(), "was rejected, though it ran");
             }
             let ends = outcomes.iter().map(|one| one.outcome);
