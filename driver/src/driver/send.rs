@@ -94,7 +94,7 @@ impl Reader {
         let provider = &unanswered.provider;
         let read = || {
             let meaning = provider.read(&answer).map_err(|failure| failure.with_answer(provider.stored(&answer)));
-            let quota = provider.quota(&answer).map(|quota| (kind, quota));
+            let quota = provider.quota(&answer).map(|quota| (kind, as_asked(quota, &meaning)));
             (meaning, quota, provider.is_unauthorized(&answer))
         };
         let (meaning, quota, unauthorized) = caught(read).unwrap_or_else(|| {
@@ -126,6 +126,13 @@ impl Reader {
         };
         (nothing, key, trace)
     }
+}
+
+/// When the provider asks to be asked again counts more than when its window ends: so say the `RateLimit` fields' own draft. It asks for something only if that
+/// is more than nothing.
+fn as_asked(quota: Quota, meaning: &Result<Reading, Failure>) -> Quota {
+    let asked = meaning.as_ref().err().and_then(|failure| failure.retry_after).filter(|asked| !asked.is_zero());
+    Quota { reset: quota.reset.map(|reset| asked.map_or(reset, |asked| asked.min(reset))), ..quota }
 }
 
 impl fmt::Debug for Reader {

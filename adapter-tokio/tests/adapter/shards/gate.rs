@@ -119,6 +119,21 @@ async fn after_one_shard_was_asked_to_wait_none_sends_anything() {
     }
 }
 
+/// `Retry-After` takes precedence over the end of the window (RateLimit header fields, the IETF's draft of 2025); of a longer one, nothing is taken.
+#[tokio::test(start_paused = true)]
+async fn what_the_provider_asks_for_counts_more_than_the_end_of_its_window() {
+    for (asks, ends, goes) in [("5", "3600", 5), ("30", "5", 30), ("0", "20", 20)] {
+        let upstream = Upstream::new(Duration::from_millis(100), move |number, _| match number {
+            0 => with(answer(429, ""), &[("retry-after", asks), ("remaining", "0"), ("reset", ends)]),
+            _ => answer(200, "done"),
+        });
+        let client = described(Throttling, &upstream, 1).gate(GatePolicy::none()).start().await.unwrap();
+        assert_eq!(carry(&client, 1).await, ["completed"], "asked for {asks} s, its window ends in {ends} s");
+        let again = upstream.times()[1];
+        assert!(again >= goes * SECOND && again < (goes + 1) * SECOND, "{asks} s and {ends} s: {again:?}");
+    }
+}
+
 /// What is left of the provider's window is left for all.
 #[tokio::test(start_paused = true)]
 async fn a_quota_that_one_shard_learns_bounds_them_all() {
