@@ -369,10 +369,11 @@ impl<H> Driver<H> {
         self.journal.start()
     }
 
-    /// Whether the end has come: all is done, or the time for it is over.
+    /// Whether the end has come: all is done, or the time for it is over, or nobody is there who could end it while its jobs cannot end any more.
     fn closes(&self) -> bool {
         let idle = self.engine.live() == 0 && self.journal.is_idle() && self.journal.asking() == 0;
-        self.is_out_of_time() || (idle && (self.abandoned || self.closing.is_some()))
+        let over = self.is_out_of_time() || (idle && (self.abandoned || self.closing.is_some()));
+        over || (self.abandoned && self.journal.is_gone())
     }
 
     fn is_out_of_time(&self) -> bool {
