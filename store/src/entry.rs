@@ -64,7 +64,7 @@ impl Entry {
         let same_end = earlier.outcome().is_none() || earlier.outcome() == self.outcome();
         let ended = self.has_ended();
         self.payload = self.payload.or(earlier.payload).filter(|_| !ended);
-        self.answer = self.answer.or(earlier.answer.filter(|_| same_end));
+        self.answer = self.answer.or_else(|| earlier.answer.filter(|_| same_end));
         self
     }
 

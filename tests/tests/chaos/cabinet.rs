@@ -25,7 +25,7 @@ struct Kept {
     /// Its mark may be lost.
     is_backup: bool,
     /// Which is not in use yet.
-    copy: Option<Box<Kept>>,
+    copy: Option<Box<Self>>,
 }
 
 /// What a copy knows of each key: whether it is a job that may have run.
