@@ -207,14 +207,6 @@ impl RetryAfter {
         self.weigh(Ground::Backoff, delay, hint).wait()
     }
 
-    /// The longest wait that can result, if our own delays are no longer than `cap`.
-    pub(crate) fn longest(self, cap: Duration) -> Duration {
-        match self {
-            Self::Floor { ceiling } | Self::Exact { ceiling } => ceiling.max(cap),
-            Self::Clamped { extra } => cap.saturating_add(extra),
-        }
-    }
-
     /// The same, with what decided. `ground` says where our own delay comes from.
     ///
     /// ```
@@ -312,7 +304,7 @@ pub enum Ground {
     Settle,
     /// The retry budget was spent, so the retry pauses once more.
     Budget,
-    /// After a restart: what the record says was left of a wait, at most one capped delay unless the provider can have asked for more.
+    /// After a restart: what the record says was left of a wait, at most one capped delay.
     Record,
 }
 

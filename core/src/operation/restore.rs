@@ -1,9 +1,8 @@
 //! To disk and back: the record of an operation, and the operation of a record.
 //!
 //! After a crash the record is all that is known. A create that was in flight *may have executed*; what follows depends on the provider,
-//! just as after a time-out. A create's wait is believed as far as such a one can have begun: it leads to no deadline, and is no
-//! longer than a provider's `Retry-After` may count for. All others are clamped to one capped delay from now: a clock that once was wrong must not put work to sleep
-//! for years. Polling starts a new deadline: the time in which nobody watched does not count.
+//! just as after a time-out. Waits are clamped to one capped delay from now: a clock that once was wrong must not put work to sleep for
+//! years. Polling starts a new deadline: the time in which nobody watched does not count.
 //!
 //! How many identical answers a create has had is not in the record: they are counted anew, so a key whose failure the provider has stored is sent as many
 //! times again at most, within the attempts and the deadline, which are.
@@ -88,7 +87,7 @@ impl Operation {
         turn.tell(Notice::Restored);
         match record.stage {
             Stage::Planned => {
-                let at = operation.create_due(record.due, operation.create_deadline(turn), turn);
+                let at = clamp(record.due, now, turn.policy.create().backoff().cap());
                 operation.state = State::CreateWaiting { at, reason: WakeReason::Create, after: None };
                 if at >= operation.create_deadline(turn) {
                     // The clock is another now; waiting for what may not begin would be for nothing.
@@ -131,8 +130,7 @@ impl Operation {
                 // A crash counts as a failure of the attempt that it cut off: its repeat waits like any other.
                 let wait = create.backoff().delay(u32::from(self.creates), self.seed.derive(CREATE));
                 let again = turn.now.saturating_add(wait);
-                let until = self.create_deadline(turn).min(self.key_expiry(turn));
-                let at = self.create_due(Some(due.unwrap_or(again)), until, turn);
+                let at = clamp(Some(due.unwrap_or(again)), turn.now, create.backoff().cap());
                 if at >= self.create_deadline(turn) {
                     return self.create_gave_up(GaveUp::Deadline, turn);
                 }
@@ -147,13 +145,6 @@ impl Operation {
                 self.state = State::CreateWaiting { at, reason: WakeReason::Create, after: None };
             }
         }
-    }
-
-    /// When a create is due by its record, if none may begin at `until` or later.
-    fn create_due(&self, due: Option<Timestamp>, until: Timestamp, turn: &Turn<'_>) -> Timestamp {
-        let (now, cap, create) = (turn.now, turn.policy.create().backoff().cap(), turn.policy.create());
-        let longest = clamp(due, now, create.retry_after().longest(cap));
-        if due.is_none_or(|due| due <= longest) && longest < until { longest } else { clamp(due, now, cap) }
     }
 
     fn resume_polling(&mut self, due: Option<Timestamp>, turn: &mut Turn<'_>) {
@@ -173,7 +164,7 @@ fn tell_what_is_left(reason: WakeReason, at: Timestamp, turn: &mut Turn<'_>) {
     }
 }
 
-/// A due time from disk: not in the past, and no further off than this.
+/// A due time from disk: not in the past, and no further off than one capped delay.
 fn clamp(due: Option<Timestamp>, now: Timestamp, cap: Duration) -> Timestamp {
     due.unwrap_or(now).clamp(now, now.saturating_add(cap))
 }
