@@ -31,14 +31,25 @@ use crate::transport::Transport;
 /// How many times a thread lets others go first before it sleeps until it is its turn: as a rule a turn takes a few microseconds, and being woken takes longer.
 const PATIENCE: u32 = 8;
 
+const TOO_LATE: &str = "all of its time went by before it could leave";
+
 pub(crate) enum Input {
     Submit(Submit),
     Command(Command),
     Posted(Posted),
-    /// The job's request is back; with nothing to tell if reading its answer panicked.
-    Returned(OperationId, Option<Answered>),
+    /// The job's request is back.
+    Returned(OperationId, Came),
     Worked(Worked),
     Renewed(Renewed),
+}
+
+/// What came of a request.
+pub(crate) enum Came {
+    Answered(Answered),
+    /// It has not left: all of its time went by.
+    Unsent(Box<Sending<()>>),
+    /// Reading its answer panicked.
+    Nothing,
 }
 
 /// The loop, for whoever takes a turn.
@@ -100,9 +111,9 @@ impl Turns {
             let bringing = turns.clone();
             let pool = Pool::new(move |sending, waited| {
                 let id = sending.id();
-                let answered = catch_unwind(AssertUnwindSafe(|| carry(&transport, *sending, waited))).ok();
+                let came = catch_unwind(AssertUnwindSafe(|| carry(&transport, sending, waited)));
                 // Nobody is there any more if the client has stopped.
-                bringing.upgrade().is_some_and(|turns| turns.returned(id, answered))
+                bringing.upgrade().is_some_and(|turns| turns.returned(id, came.unwrap_or(Came::Nothing)))
             });
             let this = Loop {
                 driver,
@@ -174,11 +185,11 @@ impl Turns {
     }
 
     /// The job's request is back: a turn, on the thread that has carried it. Tells whether it has left a next one for itself.
-    fn returned(&self, id: OperationId, answered: Option<Answered>) -> bool {
+    fn returned(&self, id: OperationId, came: Came) -> bool {
         let turn = self.take(|this| {
             this.is_carrier_free = true;
             // Behind what was there before: the job may have been cancelled.
-            this.mail.push(Input::Returned(id, answered));
+            this.mail.push(Input::Returned(id, came));
             this.turn();
             (!mem::take(&mut this.is_carrier_free), this.is_sooner())
         });
@@ -301,7 +312,7 @@ impl Loop {
         let now = self.clock.now();
         if !self.driver.is_closed() {
             let stops = self.stops_at <= now;
-            let why = if stops { "the client stops" } else { "all of its time went by before it could leave" };
+            let why = if stops { "the client stops" } else { TOO_LATE };
             self.take_back(why, now, |request| stops || request.outgoing.attempt.until <= now);
         }
         now
@@ -311,10 +322,10 @@ impl Loop {
     fn take_back(&mut self, why: &'static str, now: Timestamp, is_it: impl Fn(&Sending<()>) -> bool) {
         while let Some(request) = self.pool.take_back(&is_it) {
             self.in_the_air.remove(&request.id());
-            self.driver.answered(unsent(request, why), now);
+            self.driver.unsent(*request, why, now);
         }
         for (_, request) in self.held.extract_if(|_, request| is_it(request)) {
-            self.driver.answered(unsent(request, why), now);
+            self.driver.unsent(*request, why, now);
         }
     }
 
@@ -344,12 +355,14 @@ impl Loop {
             }
             Input::Renewed(renewed) => self.driver.renewed(renewed, now),
             Input::Posted(posted) => self.driver.deliver(posted, now),
-            Input::Returned(id, answered) => {
-                if let Some(answered) = answered {
-                    self.driver.answered(answered, now);
-                    // What it teaches may have made the job's next request pointless.
-                    self.perform_tasks();
+            Input::Returned(id, came) => {
+                match came {
+                    Came::Answered(answered) => self.driver.answered(answered, now),
+                    Came::Unsent(request) => self.driver.unsent(*request, TOO_LATE, now),
+                    Came::Nothing => {}
                 }
+                // What it teaches may have made the job's next request pointless.
+                self.perform_tasks();
                 self.in_the_air.remove(&id);
                 if let Some(mut next) = self.held.remove(&id) {
                     // It is given up when it would have been without the wait: in the air after that, it would have the one after it wait as well.
@@ -423,14 +436,11 @@ impl Loop {
         }
         if let Err((error, sending)) = self.pool.carry(sending, mem::take(&mut self.is_carrier_free)) {
             tracing::error!(error = &error as &dyn Error, "no thread could be started for a request");
-            let _ = bring(&self.turns, Input::Returned(id, Some(unsent(sending, error))));
+            let came = Err(SendError::not_sent().because(error));
+            let answered = sending.reader.read(came, SystemTime::now().into());
+            let _ = bring(&self.turns, Input::Returned(id, Came::Answered(answered)));
         }
     }
-}
-
-/// What comes of a request that certainly has not left.
-fn unsent(request: Box<Sending<()>>, why: impl Into<Box<dyn Error + Send + Sync>>) -> Answered {
-    request.reader.read(Err(SendError::not_sent().because(why)), SystemTime::now().into())
 }
 
 /// For the next turn; if it is over, nobody waits for it.
@@ -439,19 +449,20 @@ fn bring(turns: &Weak<Turns>, input: Input) -> Result<(), Stopped> {
 }
 
 /// Sends a request that has waited so long for a thread, and reads what comes of it. A transport that panics has sent something, perhaps.
-fn carry(transport: &impl Transport, sending: Sending<()>, waited: Duration) -> Answered {
-    let Sending { mut outgoing, reader, .. } = sending;
-    outgoing.timeout = outgoing.timeout.saturating_sub(waited);
+fn carry(transport: &impl Transport, mut sending: Box<Sending<()>>, waited: Duration) -> Came {
+    let left = sending.outgoing.timeout.saturating_sub(waited);
+    if left == Duration::ZERO {
+        return Came::Unsent(sending);
+    }
+    sending.outgoing.timeout = left;
+    let Sending { outgoing, reader, .. } = *sending;
     let came = reader.span().in_scope(|| {
-        if outgoing.timeout == Duration::ZERO {
-            return Err(SendError::not_sent().because("all of its time went by before it could leave"));
-        }
         catch_unwind(AssertUnwindSafe(|| transport.send(outgoing))).unwrap_or_else(|_| {
             tracing::error!("the transport panicked: what became of its request is not known");
             Err(SendError::ambiguous().because("the transport panicked"))
         })
     });
-    reader.read(came, SystemTime::now().into())
+    Came::Answered(reader.read(came, SystemTime::now().into()))
 }
 
 /// A gate that lets out no more than there are threads.

@@ -76,7 +76,8 @@ impl UreqTransport {
         Self { way: Way::of_environment(), ..this }
     }
 
-    /// With your own settings: proxies (those of the environment too, unless you switch them off), certificates, pool sizes. Redirects are switched off
+    /// With your own settings: proxies, certificates, pool sizes. The environment's proxy is among them unless you switch it off (`.proxy(None)`), as ureq reads it:
+    /// `ALL_PROXY` comes first, and plain `http` goes by it too, which [`new`](UreqTransport::new) never lets happen. Redirects are switched off
     /// whatever they were, and every status is an answer. ureq's own default keeps three idle connections to a host: with more requests in the air than
     /// that, most would begin with a connection of their own. Clones share what is kept. A SOCKS proxy needs ureq's feature `socks-proxy`, or nothing is sent.
     #[must_use]

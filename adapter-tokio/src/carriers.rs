@@ -19,15 +19,18 @@
 //!
 //! A request that its carrier has not begun can be taken back: it has not left, which nobody could say of one that is cut off.
 
+use std::collections::HashMap;
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::SystemTime;
 
 use bytes::Bytes;
 use http::Response;
+use steadfast_core::operation::Attempt;
+use steadfast_core::{Kind, OperationId, Timestamp};
 use steadfast_driver::{Answered, Outgoing, SendError, Sending};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
@@ -43,6 +46,9 @@ const NOT_HERE: u32 = 1_000;
 /// that.
 const MOST_IDLE: usize = 256;
 
+/// How many creates may wait for their carriers before it is looked which do, and how many may be cut off before it is looked which are gone.
+const SWEEP: usize = 64;
+
 /// Whoever sends requests for a driver.
 pub(crate) struct Carriers<T> {
     transport: Arc<T>,
@@ -50,6 +56,52 @@ pub(crate) struct Carriers<T> {
     idle: Vec<Carrier>,
     /// How many requests are still to get a carrier without being polled here.
     not_here: u32,
+    waiting: Waiting,
+    /// Those that were cut off, by whose they were: a job may have ended, and be resumed, before its last one is gone.
+    cut_off: HashMap<OperationId, Carrier>,
+    /// At how many it is looked which are gone.
+    sweep_at: usize,
+}
+
+/// Creates that were given to carriers, and were not begun when they were last looked at. Of other requests it does not matter whether they have left.
+struct Waiting {
+    creates: Vec<(Timestamp, OperationId, Weak<Place>)>,
+    /// Before this none of them is overdue.
+    earliest: Timestamp,
+    /// At how many they are looked at again.
+    sweep_at: usize,
+}
+
+impl Default for Waiting {
+    fn default() -> Self {
+        Self { creates: Vec::new(), earliest: Timestamp::NEVER, sweep_at: SWEEP }
+    }
+}
+
+impl Waiting {
+    fn push(&mut self, sending: &Sending<Carrier>, carrier: &Carrier) {
+        let Attempt { kind: Kind::Create, until, .. } = sending.outgoing.attempt else { return };
+        if self.creates.len() >= self.sweep_at {
+            self.sweep();
+        }
+        self.creates.push((until, sending.id(), Arc::downgrade(&carrier.0.place)));
+        self.earliest = self.earliest.min(until);
+    }
+
+    /// Rids it of those that have begun.
+    fn sweep(&mut self) {
+        let waits = |place: &Weak<Place>| place.upgrade().is_some_and(|place| place.lock().request.is_some());
+        self.creates.retain(|(.., place)| waits(place));
+        self.earliest = self.creates.iter().map(|(until, ..)| *until).min().unwrap_or(Timestamp::NEVER);
+        self.sweep_at = (2 * self.creates.len()).max(SWEEP);
+    }
+
+    fn take_overdue(&mut self, now: Timestamp) -> Vec<OperationId> {
+        self.sweep();
+        let overdue = self.creates.extract_if(.., |(until, ..)| *until <= now).map(|(_, id, _)| id).collect();
+        self.earliest = self.creates.iter().map(|(until, ..)| *until).min().unwrap_or(Timestamp::NEVER);
+        overdue
+    }
 }
 
 /// How a request left.
@@ -61,11 +113,11 @@ pub(crate) enum Sent {
 }
 
 /// A task with a request. One pointer, since each job has room for one.
-pub(crate) struct Carrier(Box<Parts>);
+pub(crate) struct Carrier(Arc<Parts>);
 
 struct Parts {
     place: Arc<Place>,
-    task: JoinHandle<()>,
+    task: Mutex<JoinHandle<()>>,
 }
 
 /// Where a carrier finds its next request.
@@ -91,14 +143,22 @@ enum Request {
 }
 
 impl<T: Transport> Carriers<T> {
-    pub(crate) const fn new(transport: Arc<T>, answered: mpsc::UnboundedSender<Answered>) -> Self {
-        Self { transport, answered, idle: Vec::new(), not_here: 0 }
+    pub(crate) fn new(transport: Arc<T>, answered: mpsc::UnboundedSender<Answered>) -> Self {
+        Self {
+            transport,
+            answered,
+            idle: Vec::new(),
+            not_here: 0,
+            waiting: Waiting::default(),
+            cut_off: HashMap::new(),
+            sweep_at: SWEEP,
+        }
     }
 
     /// Sends a request by a carrier, which brings back what came of it. From a transport that answers at once, as one in process may, it is taken
     /// here: that needs no task, and nobody has to be woken.
     pub(crate) fn send(&mut self, mut sending: Box<Sending<Carrier>>) -> Sent {
-        let before = sending.previous.take();
+        let before = sending.previous.take().or_else(|| self.cut_off.remove(&sending.id()));
         let request = if before.is_none() && self.tries_here() {
             let transport = self.transport.clone();
             let mut request = Box::pin(async move { carry(&*transport, sending).await });
@@ -112,8 +172,26 @@ impl<T: Transport> Carriers<T> {
             Request::New(sending)
         };
         let carrier = self.idle.pop().unwrap_or_else(|| self.start());
+        if let Request::New(sending) = &request {
+            self.waiting.push(sending, &carrier);
+        }
         carrier.carry(request, before);
         Sent::By(carrier)
+    }
+
+    /// Cuts off what this one carries for a job.
+    pub(crate) fn cut_off(&mut self, id: OperationId, carrier: &Carrier) {
+        carrier.abort();
+        if self.cut_off.len() >= self.sweep_at {
+            self.cut_off.retain(|_, carrier| !carrier.is_gone());
+            self.sweep_at = (2 * self.cut_off.len()).max(SWEEP);
+        }
+        self.cut_off.insert(id, Carrier(carrier.0.clone()));
+    }
+
+    /// Whose creates, if they have not begun, have had all of their time.
+    pub(crate) fn overdue(&mut self, now: Timestamp) -> Vec<OperationId> {
+        if self.waiting.earliest <= now { self.waiting.take_overdue(now) } else { Vec::new() }
     }
 
     /// Takes one back whose request was answered.
@@ -146,7 +224,7 @@ impl<T: Transport> Carriers<T> {
                 let _ = answered.send(answer);
             }
         });
-        Carrier(Box::new(Parts { place, task }))
+        Carrier(Arc::new(Parts { place, task: Mutex::new(task) }))
     }
 }
 
@@ -165,14 +243,18 @@ impl Carrier {
         self.0.place.change(|next| (next.over, not_begun) = (true, next.request.take()));
         // One that it has not begun goes at once. It may be the transport's already, which may panic in this.
         let _ = caught(|| drop(not_begun));
-        self.0.task.abort();
+        self.0.task().abort();
     }
 
-    /// Takes its request back, if it has certainly not left. Then it has no other.
-    pub(crate) fn take_back(&self) -> Option<Box<Sending<Self>>> {
+    fn is_gone(&self) -> bool {
+        self.0.task().is_finished()
+    }
+
+    /// Takes its request back, if it is such a one and has certainly not left. Then it has no other.
+    pub(crate) fn take_back(&self, is_it: impl Fn(&Outgoing) -> bool) -> Option<Box<Sending<Self>>> {
         let mut back = None;
         self.0.place.change(|next| match next.request.take() {
-            Some(Request::New(request)) => (next.over, back) = (true, Some(request)),
+            Some(Request::New(request)) if is_it(&request.outgoing) => (next.over, back) = (true, Some(request)),
             other => next.request = other,
         });
         back
@@ -181,6 +263,25 @@ impl Carrier {
     /// It has no other request after this one.
     fn end(&self) {
         self.0.place.change(|next| next.over = true);
+    }
+}
+
+impl Parts {
+    fn task(&self) -> MutexGuard<'_, JoinHandle<()>> {
+        self.task.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Once its task is over. Whoever is told so waits no more.
+    fn poll_gone(&self, context: &mut Context<'_>) -> Poll<()> {
+        let mut task = self.task();
+        // It may have been waited for before, and cannot be asked again.
+        if !task.is_finished()
+            && let Err(panicked) = ready!(Pin::new(&mut *task).poll(context))
+        {
+            // What it panicked with is left where it is: to drop it may panic as well.
+            std::mem::forget(panicked);
+        }
+        Poll::Ready(())
     }
 }
 
@@ -217,11 +318,8 @@ impl Place {
     async fn alone(&self) {
         poll_fn(|context| {
             let mut next = self.lock();
-            while let Some(before) = &mut next.before {
-                if let Err(panicked) = ready!(Pin::new(&mut before.0.task).poll(context)) {
-                    // What it panicked with is left where it is: to drop it may panic as well.
-                    std::mem::forget(panicked);
-                }
+            while let Some(before) = &next.before {
+                ready!(before.0.poll_gone(context));
                 let left = before.0.place.lock().before.take();
                 next.before = left;
             }
@@ -357,7 +455,7 @@ mod tests {
         for begun in [true, false] {
             let carriers = carriers();
             let first = carriers.start();
-            let first_ends = first.0.task.abort_handle();
+            let first_ends = first.0.task().abort_handle();
             first.carry(in_the_air(), None);
             let mut before = first;
             for _ in 0..3 {

@@ -7,10 +7,10 @@
 
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use steadfast_core::{OperationId, Timestamp};
-use steadfast_driver::{Answered, Command, Driver, Posted, Renewed, SendError, Sending, Submit, Task, Word, Worked};
+use steadfast_driver::{Answered, Command, Driver, Outgoing, Posted, Renewed, Sending, Submit, Task, Word, Worked};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Sleep;
@@ -139,6 +139,7 @@ pub(crate) async fn drive<T: Transport>(driver: Driver<Carrier>, clock: Clock, t
         let now = this.now();
         this.driver.handle_timeout(now);
     }
+    this.answer_words().await;
     // Whoever waits for it to be over finds that it is, and may open the store again.
     drop(this);
     drop(running);
@@ -196,15 +197,20 @@ impl<T: Transport> Loop<T> {
         self.driver.handle_timeout(now);
     }
 
-    /// The time, for the driver. Before it learns that its time is over it is told what has come of requests, and which have not left: it would else have to take
-    /// all of them for sent, perhaps.
+    /// The time, for the driver. Before it learns that its time is over, or a create's, it is told what has come of requests, and which have not left: it would
+    /// else have to take all of them for sent, perhaps.
     fn now(&mut self) -> Timestamp {
         let now = self.clock.now();
+        for id in self.carriers.overdue(now) {
+            self.take_back(id, "all of its time went by before it could leave", now, |request| {
+                request.attempt.until <= now
+            });
+        }
         if self.stops_at <= now && !self.driver.is_closed() {
             self.take_in_answers(now);
             let in_the_air: Vec<_> = self.driver.requests().map(|(id, _)| id).collect();
             for id in in_the_air {
-                self.take_back(id, "the client stops", now);
+                self.take_back(id, "the client stops", now, |_| true);
             }
         }
         now
@@ -217,10 +223,9 @@ impl<T: Transport> Loop<T> {
         }
     }
 
-    fn take_back(&mut self, id: OperationId, why: &'static str, now: Timestamp) {
-        if let Some(request) = self.driver.request(id).and_then(Carrier::take_back) {
-            let unsent = Err(SendError::not_sent().because(why));
-            self.driver.answered(request.reader.read(unsent, SystemTime::now().into()), now);
+    fn take_back(&mut self, id: OperationId, why: &'static str, now: Timestamp, is_it: impl Fn(&Outgoing) -> bool) {
+        if let Some(request) = self.driver.request(id).and_then(|carrier| carrier.take_back(is_it)) {
+            self.driver.unsent(*request, why, now);
         }
     }
 
@@ -229,7 +234,7 @@ impl<T: Transport> Loop<T> {
         match &command {
             Command::Cancel(id) if !self.driver.is_closed() => {
                 self.take_in_answers(now);
-                self.take_back(*id, "it was cancelled", now);
+                self.take_back(*id, "it was cancelled", now, |_| true);
             }
             Command::Shutdown { grace, .. } => self.stops_at = self.stops_at.min(now.saturating_add(*grace)),
             _ => {}
@@ -257,7 +262,7 @@ impl<T: Transport> Loop<T> {
             Task::Send(sending) => self.send(sending),
             Task::Abort(id) => {
                 if let Some(request) = self.driver.request(id) {
-                    request.abort();
+                    self.carriers.cut_off(id, request);
                 }
             }
             Task::Tell(shard, word) => {
@@ -285,6 +290,18 @@ impl<T: Transport> Loop<T> {
             }
             _ => {}
         }
+    }
+
+    /// What other shards have asked before they could know that it is over: they would wait for it.
+    async fn answer_words(&mut self) {
+        let now = self.now();
+        if let Some(Words { heard, .. }) = &mut self.words {
+            heard.close();
+            while let Some(word) = heard.recv().await {
+                self.driver.hear(word, now);
+            }
+        }
+        self.perform_tasks().await;
     }
 
     fn send(&mut self, sending: Box<Sending<Carrier>>) {

@@ -58,7 +58,8 @@ impl ReqwestTransport {
         Self::from_builder(builder)
     }
 
-    /// With your own settings: proxies (those of the environment too, unless you switch them off), certificates, pool sizes. Redirects and retries
+    /// With your own settings: proxies, certificates, pool sizes. The environment's proxies are among them unless you switch them off (`.no_proxy()`), as reqwest reads
+    /// them: plain `http` goes by `HTTP_PROXY`, which [`new`](ReqwestTransport::new) never lets happen. Redirects and retries
     /// are switched off whatever they were.
     ///
     /// # Errors

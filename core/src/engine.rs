@@ -104,6 +104,8 @@ pub enum Event {
     PersistFailed(RecordId),
     /// The request of this attempt was answered, or failed.
     Answered(OperationId, AttemptId, Result<Reading, Failure>),
+    /// The request of this attempt has not left, and is owed again. See [`operation::Event::Unsent`].
+    Unsent(OperationId, AttemptId),
     /// The provider told of this job by itself.
     Webhook(OperationId, Reading),
     /// The provider told by itself that this job has changed, and not how. See [`operation::Event::Changed`].
@@ -234,6 +236,7 @@ impl Engine {
         // What is one operation's is fed in one place.
         let fed = match event {
             Event::Answered(id, attempt, answer) => Some((id, operation::Event::Answered(attempt, answer))),
+            Event::Unsent(id, attempt) => Some((id, operation::Event::Unsent(attempt))),
             Event::Webhook(id, reading) => Some((id, operation::Event::Webhook(reading))),
             Event::Changed(id) => Some((id, operation::Event::Changed)),
             Event::Cancel(id) => Some((id, operation::Event::Cancel)),

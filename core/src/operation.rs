@@ -188,6 +188,7 @@ impl Operation {
             Event::Persisted(record) => self.persisted(record, turn),
             Event::PersistFailed(record) => self.persist_failed(record, turn),
             Event::Answered(id, answer) => self.answered(id, answer, turn),
+            Event::Unsent(id) => self.unsent(id, turn),
             Event::Webhook(reading) => {
                 turn.tell(Notice::Webhook);
                 self.learn(reading, turn);

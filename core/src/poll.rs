@@ -128,7 +128,7 @@ impl PollPolicy {
         self.accept_partial
     }
 
-    /// The wait before the next poll, after this many pending answers, with the provider's hint if it gave one.
+    /// The wait before the next poll, after this many pending answers, with the provider's hint if it gave one; a hint of zero is none.
     #[must_use]
     pub fn wait(&self, pending: u16, hint: Option<Duration>, seed: Seed) -> Duration {
         self.delay(pending, hint, seed).wait()
@@ -139,7 +139,8 @@ impl PollPolicy {
         let drawn = self.schedule.delay(u32::from(pending).saturating_add(1), seed);
         // Chance must not end a job before it was asked for once; without jitter, the first wait is below the deadline.
         let own = if pending == 0 && drawn >= self.deadline { self.schedule.first() } else { drawn };
-        self.retry.retry_after().weigh(Ground::Schedule, own, hint)
+        // At once, again and again, would use all polls up in a moment.
+        self.retry.retry_after().weigh(Ground::Schedule, own, hint.filter(|hint| !hint.is_zero()))
     }
 
     /// The wait before the next poll, after this many failed polls in a row, the last with `failure`.

@@ -186,7 +186,7 @@ pub enum RetryAfter {
         #[cfg_attr(feature = "serde", serde(with = "crate::policy::humane"))]
         ceiling: Duration,
     },
-    /// The hint instead of our own delay (gRPC's pushback, go-retryablehttp).
+    /// The hint instead of our own delay (gRPC's pushback, go-retryablehttp). To a job that is pending a hint of zero is none: polling must rest.
     Exact {
         /// No hint counts for more than this, however large.
         #[cfg_attr(feature = "serde", serde(with = "crate::policy::humane"))]

@@ -8,6 +8,7 @@
 //! > policy keyed 1d            the provider: unsafe (default), keyed SPAN, lookup SPAN, idempotent
 //! > submit KEY [PAYLOAD]       > cancel KEY      > webhook KEY MEANING
 //! > answer KEY MEANING         the request in the air
+//! > unsent KEY [cancel]        the request in the air has not left, and is owed again, unless the job is cancelled
 //! > late KEY NUMBER MEANING    an attempt that is no longer in the air
 //! > durable [NUMBER]           the latest record (or this one, and all before) is on disk
 //! > disk fails                 the latest record could not be written
@@ -112,6 +113,14 @@ impl Scene {
                 let id = self.id(key);
                 let attempt = self.in_the_air.remove(&id).expect("a request in the air");
                 self.feed(Event::Answered(id, attempt.id, meaning(&words[2..])));
+            }
+            ["unsent", key, ..] => {
+                let id = self.id(key);
+                let attempt = self.in_the_air.remove(&id).expect("a request in the air");
+                self.feed(Event::Unsent(id, attempt.id));
+                if words.get(2) == Some(&"cancel") {
+                    self.feed(Event::Cancel(id));
+                }
             }
             ["late", key, number, ..] => {
                 let attempt = AttemptId(number.parse().unwrap());

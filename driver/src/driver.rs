@@ -257,6 +257,28 @@ impl<H> Driver<H> {
         self.answer(answered);
     }
 
+    /// A request that has certainly not left, and will not: the adapter took it back before its transport had it, since the job was cancelled, its time is over, or
+    /// the client stops. It is due again, unless what is fed next ends that, and has not run; to the gate it is nothing. `why` is for the log.
+    ///
+    /// Not for a connection that did not come about, which is [`SendError::not_sent`](crate::SendError::not_sent): the transport was asked then, and the provider may be
+    /// ill.
+    ///
+    /// ```
+    /// use steadfast_core::{OperationId, Timestamp};
+    /// use steadfast_driver::{Command, Driver, Sending};
+    ///
+    /// fn cancel<H>(driver: &mut Driver<H>, id: OperationId, waits: Option<Box<Sending<H>>>, now: Timestamp) {
+    ///     if let Some(request) = waits {
+    ///         driver.unsent(*request, "it was cancelled", now);
+    ///     }
+    ///     driver.command(Command::Cancel(id), now);
+    /// }
+    /// ```
+    pub fn unsent(&mut self, request: Sending<H>, why: &'static str, now: Timestamp) {
+        self.look_at_clock(now);
+        self.give_back(request.reader, why);
+    }
+
     /// What came of the store's work. The next piece of it begins before what this one brought is carried out.
     pub fn worked(&mut self, worked: Worked, now: Timestamp) {
         self.look_at_clock(now);
@@ -350,10 +372,11 @@ impl<H> Driver<H> {
         self.journal.start()
     }
 
-    /// Whether the end has come: all is done, or the time for it is over.
+    /// Whether the end has come: all is done, or the time for it is over, or nobody is there who could end it while its jobs cannot end any more.
     fn closes(&self) -> bool {
         let idle = self.engine.live() == 0 && self.journal.is_idle() && self.journal.asking() == 0;
-        self.is_out_of_time() || (idle && (self.abandoned || self.closing.is_some()))
+        let over = self.is_out_of_time() || (idle && (self.abandoned || self.closing.is_some()));
+        over || (self.abandoned && self.journal.is_gone())
     }
 
     fn is_out_of_time(&self) -> bool {
@@ -468,11 +491,15 @@ impl<H> Driver<H> {
         }
     }
 
-    fn answer(&mut self, answered: Answered) {
-        let Answered { id, attempt, kind, generation, sent, provider, unauthorized, meaning, answer, quota } = answered;
+    fn keep_reader(&mut self, provider: Arc<dyn Provider>) {
         if self.readers.len() < MOST_READERS && Arc::ptr_eq(&provider, &self.provider) {
             self.readers.push(provider);
         }
+    }
+
+    fn answer(&mut self, answered: Answered) {
+        let Answered { id, attempt, kind, generation, sent, provider, unauthorized, meaning, answer, quota } = answered;
+        self.keep_reader(provider);
         // It is over: what was held for it would cost more than the job itself, for as long as the job waits.
         if let Some(job) = self.jobs.get_mut(&id).filter(|job| job.sent == Some(attempt)) {
             job.request = None;

@@ -442,6 +442,11 @@ impl Journal {
         self.running.is_none() && self.ready.is_empty() && self.uncertain.is_none() && self.queue.operations.is_empty()
     }
 
+    /// Whether the store has panicked: nothing will be durable any more.
+    pub(crate) const fn is_gone(&self) -> bool {
+        !self.volatile && self.home.is_none() && self.running.is_none()
+    }
+
     /// What is uncertain is tried once more, at once, and then given up; nothing more is forgotten.
     pub(crate) fn close(&mut self) {
         self.closing = true;

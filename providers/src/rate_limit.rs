@@ -10,7 +10,7 @@
 //!
 //! All come from another party and are read strictly: digits and nothing else, however many; a field that is malformed counts as absent. Of
 //! several limits in one `RateLimit` field the one with the least left counts; limits of bytes or connections (`qu`) are not looked at. A `Retry-After` beside them says more and is read on its own
-//! ([`retry_after`](crate::retry_after)).
+//! ([`retry_after`](crate::retry_after)): a client asks again after that, though the window may end later.
 
 use core::time::Duration;
 

@@ -18,7 +18,7 @@ pub struct Entry {
     pub at: Timestamp,
     /// The request's payload. `None` leaves what is kept as it is. It is personal data: only a client that was told to keep it gives one.
     pub payload: Option<Vec<u8>>,
-    /// The answer that ended the operation. `None` leaves what is kept as it is. It is personal data as well.
+    /// The answer that ended the operation. `None` leaves what is kept of this outcome as it is, and keeps nothing of another. It is personal data as well.
     pub answer: Option<KeptAnswer>,
 }
 
@@ -60,9 +60,11 @@ impl Entry {
             // The key was free again, and this is another job's.
             return self;
         }
+        // Of a job that was resumed and has ended otherwise, the earlier answer is not the result.
+        let same_end = earlier.outcome().is_none() || earlier.outcome() == self.outcome();
         let ended = self.has_ended();
         self.payload = self.payload.or(earlier.payload).filter(|_| !ended);
-        self.answer = self.answer.or(earlier.answer);
+        self.answer = self.answer.or_else(|| earlier.answer.filter(|_| same_end));
         self
     }
 
@@ -70,6 +72,10 @@ impl Entry {
     #[must_use]
     pub const fn has_ended(&self) -> bool {
         matches!(self.record.stage, Stage::Ended(_) | Stage::Delivered(_))
+    }
+
+    const fn outcome(&self) -> Option<Outcome> {
+        if let Stage::Ended(outcome) | Stage::Delivered(outcome) = self.record.stage { Some(outcome) } else { None }
     }
 
     /// Whether its outcome was delivered.

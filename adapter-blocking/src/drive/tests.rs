@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use http::{Request, Response};
 use steadfast_core::backoff::{BackoffPolicy, Growth, Jitter};
+use steadfast_core::breaker::BreakerPolicy;
 use steadfast_core::engine::Limits;
 use steadfast_core::operation::{Reading, Rejected, Stage, Unresolved};
 use steadfast_core::retry::{Failure, RetryPolicy};
@@ -181,17 +182,22 @@ impl Crowd {
 
     /// Of jobs that may be sent once, unless the one before certainly was not.
     fn new() -> Self {
+        Self::with(3, GatePolicy::none())
+    }
+
+    /// With so many attempts for each, behind such a gate.
+    fn with(attempts: u16, gate: GatePolicy) -> Self {
         let url = BaseUrl::parse("http://127.0.0.1:1").expect("a URL");
         let deepvue = Deepvue::new(url, "product", Credentials::new("token", "secret").expect("credentials"));
         let (second, hour) = (Duration::from_secs(1), Duration::from_secs(3_600));
         let soon = BackoffPolicy::new(Growth::Fixed(second), second, Jitter::None).expect("a policy");
-        let create = RetryPolicy::new(3, hour, Self::LIMIT, soon).expect("a policy");
+        let create = RetryPolicy::new(attempts, hour, Self::LIMIT, soon).expect("a policy");
         let policy = OperationPolicy::default().with_create(create).expect("a policy");
         let policy = policy.with_safety(SendSafety::Unsafe).expect("a policy");
         let ((gives, given), (ends, end)) = (channel(), channel());
         let slow = Slow { given: Mutex::new(gives), ends: Mutex::new(end) };
         let builder = Builder::<_, _, Bare>::new(deepvue.expect("a provider"), slow).policy(policy);
-        let Bare(turns) = builder.gate(GatePolicy::none()).start().expect("it starts");
+        let Bare(turns) = builder.gate(gate).start().expect("it starts");
         let submitted: Vec<_> =
             (0..=MOST_THREADS.get()).map(|number| submit(&turns, &format!("order-{number}")).1).collect();
         turns.take(Loop::turn);
@@ -270,6 +276,28 @@ fn what_no_thread_had_taken_when_it_is_cancelled_has_not_run() {
     for job in others {
         assert_eq!(outcome(&job), Some(Outcome::Unresolved(Unresolved::Cancelled)));
     }
+}
+
+#[test]
+fn what_no_thread_had_taken_of_its_last_attempt_when_it_is_cancelled_is_cancelled() {
+    let crowd = Crowd::with(1, GatePolicy::none());
+    let id = crowd.jobs.last().and_then(|job| job.id).expect("it is under way");
+    crowd.turns.bring(Input::Command(Command::Cancel(id))).expect("it runs");
+    crowd.turns.take(Loop::turn);
+    assert_eq!(outcome(&crowd.into_jobs().0), Some(Outcome::Rejected(Rejected::Cancelled)));
+}
+
+/// It says nothing of the provider: else who has too few threads would find it ill.
+#[test]
+fn what_no_thread_had_taken_in_its_time_is_no_failure_to_the_breaker() {
+    // What left has timed out as well: one more would be too much.
+    let most = MOST_THREADS.get();
+    let breaker = BreakerPolicy::consecutive(most + 1).expect("a policy");
+    let crowd = Crowd::with(3, GatePolicy::none().with_breaker(Some(breaker)));
+    crowd.passes(Crowd::LIMIT);
+    crowd.passes(Duration::from_secs(1));
+    crowd.ends.send(()).expect("it waits");
+    crowd.leaves();
 }
 
 /// Whose log is broken: a closed pipe, say.

@@ -63,6 +63,44 @@ async fn doubt_outlives_a_panic(store: Moody) {
     assert!(matches!(told, SubmitError::Uncertain(_)), "{told:?}");
 }
 
+/// Its second append panics.
+struct Breaks(MemoryStore, u32);
+
+impl Store for Breaks {
+    fn append(&mut self, entries: &[Entry]) -> Result<(), StoreError> {
+        self.1 += 1;
+        assert!(self.1 < 2, "as it was told to");
+        self.0.append(entries)
+    }
+
+    fn load(&mut self) -> Result<Vec<Entry>, StoreError> {
+        self.0.load()
+    }
+
+    fn find(&mut self, key: &Key) -> Result<Option<Entry>, StoreError> {
+        self.0.find(key)
+    }
+
+    fn forget(&mut self, _: Timestamp, _: usize) -> Result<usize, StoreError> {
+        Ok(0)
+    }
+}
+
+/// It could tell nobody of anything, for ever.
+#[tokio::test(start_paused = true)]
+async fn a_client_without_a_store_any_more_ends_when_everybody_has_dropped_it() {
+    for shards in [1, 2] {
+        let store = Breaks(MemoryStore::default(), 0);
+        let client =
+            Client::builder(Plain, Scripted::well_behaved()).store(store).shards(shards).start().await.unwrap();
+        let job = client.submit(key("order-42"), "{}").await.unwrap();
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        drop((client, job));
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        assert_eq!(tokio::runtime::Handle::current().metrics().num_alive_tasks(), 0, "{shards} shards");
+    }
+}
+
 /// Panics as it is read, with what must not be seen.
 struct Unread;
 

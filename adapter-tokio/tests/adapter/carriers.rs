@@ -1,12 +1,16 @@
-//! On which tasks requests are carried.
+//! On which tasks requests are carried, and that no two of a job are at a time.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-use steadfast_core::Kind;
+use steadfast_core::backoff::{BackoffPolicy, Growth, Jitter};
+use steadfast_core::operation::Unresolved;
+use steadfast_core::poll::PollPolicy;
+use steadfast_core::{Kind, OperationPolicy, Outcome};
 use steadfast_tokio::Client;
+use tokio::sync::Notify;
 use tokio::task::{Id, id};
 
 use crate::support::{Plain, Scripted, answer, key, keyed};
@@ -136,4 +140,60 @@ async fn a_panic_that_panics_again_costs_a_request_and_no_more() {
             assert_eq!(finished.outcome.name(), "completed");
         }
     }
+}
+
+/// Its transport is in the midst of something that it cannot be cut off from.
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn a_job_that_is_resumed_is_not_asked_for_while_a_request_that_was_cut_off_is_still_there() {
+    let (began, let_go) = (Arc::new(Notify::new()), Arc::new((Mutex::new(false), Condvar::new())));
+    let polls: Arc<Mutex<u32>> = Arc::default();
+    let (begins, goes_on, counts) = (began.clone(), let_go.clone(), polls.clone());
+    let transport = Scripted::new(move |kind, _, key| {
+        let (begins, goes_on, counts) = (begins.clone(), goes_on.clone(), counts.clone());
+        async move {
+            // Not where the driver runs.
+            tokio::task::yield_now().await;
+            if kind == Kind::Create {
+                return Ok(answer(201, format!("txn-{key}")));
+            }
+            if key == "order-42" {
+                let nth = {
+                    let mut counts = counts.lock().unwrap();
+                    *counts += 1;
+                    *counts
+                };
+                if nth == 1 {
+                    begins.notify_one();
+                    drop(goes_on.1.wait_while(goes_on.0.lock().unwrap(), |goes_on| !*goes_on).unwrap());
+                    std::future::pending::<()>().await;
+                }
+            }
+            Ok(answer(200, "{}"))
+        }
+    });
+    let client = Client::builder(Plain, transport).policy(at_once()).start().await.unwrap();
+    let job = client.submit(key("order-42"), "{}").await.unwrap();
+    began.notified().await;
+    job.cancel();
+    assert_eq!(job.await.unwrap().outcome, Outcome::Unresolved(Unresolved::Cancelled));
+    let job = client.resume(key("order-42")).await.unwrap();
+    // Whatever was to leave before this one's has.
+    for n in 0..20 {
+        let other = client.submit(key(&format!("order-{n}")), "{}").await.unwrap().await.unwrap();
+        assert_eq!(other.outcome.name(), "completed");
+    }
+    let meanwhile = *polls.lock().unwrap();
+    *let_go.0.lock().unwrap() = true;
+    let_go.1.notify_all();
+    assert_eq!(job.await.unwrap().outcome.name(), "completed");
+    assert_eq!((meanwhile, *polls.lock().unwrap()), (1, 2), "one while the first was there, and one after it");
+}
+
+/// Polled at once.
+fn at_once() -> OperationPolicy {
+    let moment = Duration::from_millis(1);
+    let steady = BackoffPolicy::new(Growth::Fixed(moment), moment, Jitter::None).unwrap();
+    let policy = OperationPolicy::default();
+    let retry = policy.poll().retry().clone();
+    policy.with_poll(PollPolicy::new(steady, 100, 60_000 * moment, retry).unwrap())
 }

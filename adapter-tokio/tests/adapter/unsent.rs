@@ -7,7 +7,8 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use steadfast_core::backoff::BackoffPolicy;
-use steadfast_core::gate::GatePolicy;
+use steadfast_core::breaker::BreakerPolicy;
+use steadfast_core::gate::{GatePolicy, WhenOpen};
 use steadfast_core::notice::Notice;
 use steadfast_core::operation::{Outcome, Rejected, Stage};
 use steadfast_core::retry::RetryPolicy;
@@ -15,7 +16,7 @@ use steadfast_core::{Kind, OperationPolicy, SendSafety};
 use steadfast_store::{MemoryStore, Store};
 use steadfast_tokio::{Builder, Client, SendError};
 use tokio::sync::Notify;
-use tokio::time::sleep;
+use tokio::time::{advance, sleep};
 
 use crate::support::{Plain, Scripted, answer, key};
 
@@ -65,6 +66,47 @@ async fn a_create_that_is_cancelled_before_it_leaves_has_not_run() {
     *job.lock().unwrap() = Some(client.submit(key("order-42"), "{}").await.unwrap());
     assert_eq!(followed.await.unwrap().outcome, Outcome::Rejected(Rejected::Cancelled));
     assert_eq!(transport.sent("order-42"), [Kind::Create]);
+}
+
+/// Its last attempt, too.
+#[tokio::test(start_paused = true)]
+async fn a_last_create_that_is_cancelled_before_it_leaves_is_cancelled() {
+    let transport = second_time_lucky();
+    let job = Arc::new(Mutex::new(None));
+    let cancelled = job.clone();
+    let builder = as_the_second_leaves(Client::builder(Plain, transport.clone()), move || {
+        let job: Option<steadfast_tokio::Handle> = cancelled.lock().unwrap().take();
+        job.expect("it is under way").cancel();
+    });
+    let twice = RetryPolicy::new(2, 600 * SECOND, 10 * SECOND, BackoffPolicy::default()).unwrap();
+    let client = builder.policy(unkeyed().with_create(twice).unwrap()).start().await.unwrap();
+    let followed = client.submit(key("order-42"), "{}").await.unwrap();
+    *job.lock().unwrap() = Some(client.submit(key("order-42"), "{}").await.unwrap());
+    assert_eq!(followed.await.unwrap().outcome, Outcome::Rejected(Rejected::Cancelled));
+    assert_eq!(transport.sent("order-42"), [Kind::Create]);
+}
+
+/// The runtime had no turn for it: its threads were busy with something else, or the machine slept.
+#[tokio::test(start_paused = true)]
+async fn a_create_that_got_no_turn_in_all_of_its_time_has_not_left_and_is_sent_again() {
+    let transport = second_time_lucky();
+    let client: Arc<Mutex<Option<Client>>> = Arc::default();
+    let wakes = client.clone();
+    let breaker = BreakerPolicy::consecutive(2).unwrap();
+    let gate = GatePolicy::none().with_breaker(Some(breaker)).with_when_open(WhenOpen::Refuse);
+    let builder = as_the_second_leaves(Client::builder(Plain, transport.clone()), move || {
+        // Before anything else has its turn, time goes by, and the driver looks at the clock once more.
+        let passes = pin!(advance(20 * SECOND));
+        assert!(passes.poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        if let Some(client) = &*wakes.lock().unwrap() {
+            client.hold(Duration::ZERO);
+        }
+    });
+    let started = builder.gate(gate).start().await.unwrap();
+    *client.lock().unwrap() = Some(started.clone());
+    let finished = started.submit(key("order-42"), "{}").await.unwrap().await.unwrap();
+    assert_eq!(finished.outcome.name(), "completed");
+    assert_eq!(transport.sent("order-42"), [Kind::Create, Kind::Create, Kind::Poll]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -19,6 +19,9 @@ pub enum Event {
     PersistFailed(RecordId),
     /// The request of this attempt was answered, or failed.
     Answered(AttemptId, Result<Reading, Failure>),
+    /// The request of this attempt has not left: whoever was to send it has given it back. It is owed again, as it was before it was popped. So what is
+    /// fed next, a cancel or the end of its time, finds that nothing of it ran, and it counts for nothing at the gate.
+    Unsent(AttemptId),
     /// The provider told of the job by itself.
     Webhook(Reading),
     /// The provider told by itself that something about the job has changed, and not what. An accepted job's next poll is due now, through the

@@ -2,9 +2,9 @@
 
 use core::num::NonZeroU32;
 
-use super::{Attempt, Kind, Operation, State, Turn};
+use super::{Attempt, AttemptId, Kind, Operation, State, Turn};
 use crate::gate::Settled;
-use crate::notice::WakeReason;
+use crate::notice::{Notice, WakeReason};
 use crate::retry::{Certainty, Class, Failure};
 use crate::time::Timestamp;
 
@@ -27,6 +27,14 @@ impl Operation {
             Kind::Create => self.create_failed(attempt, failure, turn),
             Kind::Lookup => self.lookup_failed(attempt, failure, turn),
             Kind::Poll => self.poll_failed(attempt, failure, turn),
+        }
+    }
+
+    /// The request in the air has not left, and is to be sent again.
+    pub(super) fn unsent(&mut self, id: AttemptId, turn: &mut Turn<'_>) {
+        match self.in_flight() {
+            Some(attempt) if attempt.id == id && !self.due.send => self.due.send = true,
+            Some(_) | None => turn.tell(Notice::Absorbed),
         }
     }
 

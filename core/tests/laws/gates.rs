@@ -8,7 +8,7 @@ use steadfast_core::bulkhead::BulkheadPolicy;
 use steadfast_core::engine::{Engine, Event, Limits};
 use steadfast_core::gate::{Admission, Blocked, Gate, GatePolicy, Kinds, RateLimit, Request, Settled, WhenOpen};
 use steadfast_core::notice::Notice;
-use steadfast_core::operation::{self, Attempt, Effect, Operation, Reading, Rejected};
+use steadfast_core::operation::{self, Attempt, Effect, Operation, Reading, Rejected, Stage};
 use steadfast_core::rate_limit::{Quota, RatePolicy};
 use steadfast_core::retry::{Certainty, Class, Failure, RetryPolicy};
 use steadfast_core::{Fingerprint, Key, Kind, Outcome, Seed, SendSafety, Timestamp};
@@ -355,6 +355,24 @@ fn what_a_slow_disk_takes_does_not_make_a_call_slow() {
     run.now = at(11_000);
     run.engine.handle(Event::Answered(id, attempt.id, accepted().unwrap()), run.now);
     assert_eq!(run.engine.gate().breaker_state(run.now), BreakerState::Closed);
+}
+
+/// What was taken and given back says nothing of the provider, however its time ends; and it has not run.
+#[test]
+fn a_request_that_has_not_left_counts_for_nothing_at_the_breaker_and_is_sent_again() {
+    let mut run = Run::new(GatePolicy::none().with_breaker(Some(BreakerPolicy::consecutive(1).unwrap())), well);
+    run.submit(1);
+    let Some((_, Effect::Persist(number))) = run.engine.pop_effect() else { panic!("its intent comes first") };
+    run.engine.handle(Event::Persisted(number), run.now);
+    let Some((id, Effect::Send(attempt))) = run.engine.pop_effect() else { panic!("it is durable") };
+    run.engine.handle(Event::Unsent(id, attempt.id), run.now);
+    assert_eq!(run.engine.pop_effect(), Some((id, Effect::Send(attempt))), "it is owed again");
+    run.now = attempt.until;
+    run.engine.handle(Event::Unsent(id, attempt.id), run.now);
+    assert!(matches!(run.engine.pop_effect(), Some((_, Effect::Persist(_)))), "there is nothing to abandon");
+    assert_eq!(run.engine.operation(id).unwrap().record().stage, Stage::Planned);
+    assert_eq!(run.engine.gate().breaker_state(run.now), BreakerState::Closed);
+    assert_eq!(run.engine.gate().in_flight(), 0, "I8");
 }
 
 /// Who made a hold may end it: nobody gives up on it before their own deadline.

@@ -28,6 +28,8 @@ pub(crate) enum Step {
     AckUnknown,
     /// An answer to the request in the air.
     Answer(Result<Reading, Failure>),
+    /// The request in the air has not left.
+    Unsent,
     /// An answer to an earlier or unknown request.
     Late(u32, Result<Reading, Failure>),
     Webhook(Reading),
@@ -88,6 +90,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => Just(Step::Fail),
         1 => Just(Step::AckUnknown),
         8 => answer().prop_map(Step::Answer),
+        2 => Just(Step::Unsent),
         2 => (0_u32..8, answer()).prop_map(|(id, answer)| Step::Late(id, answer)),
         1 => reading().prop_map(Step::Webhook),
         1 => Just(Step::Changed),
@@ -192,6 +195,11 @@ impl History {
             Step::Answer(answer) => {
                 if let Some(attempt) = self.in_the_air.take() {
                     self.feed(Event::Answered(attempt.id, answer.clone()));
+                }
+            }
+            Step::Unsent => {
+                if let Some(attempt) = self.in_the_air.take() {
+                    self.feed(Event::Unsent(attempt.id));
                 }
             }
             Step::Late(id, answer) => {

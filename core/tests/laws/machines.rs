@@ -392,3 +392,21 @@ fn a_hint_decides_if_it_is_longer() {
         assert_eq!((heard.decides, heard.cut), (decides, cut), "{hint} s");
     }
 }
+
+/// Else whoever is told so for ever has all of its polls answered in a moment, and gives up on a job that was never given its time.
+#[test]
+fn a_provider_that_says_at_once_does_not_keep_polling_from_its_rest() {
+    let hour = Duration::from_secs(3_600);
+    for hints in [RetryAfter::Exact { ceiling: hour }, RetryAfter::Floor { ceiling: hour }] {
+        let default = PollPolicy::default();
+        let retry = default.retry().clone().with_retry_after(hints);
+        let policy = PollPolicy::new(default.schedule().clone(), 10, default.deadline(), retry).unwrap();
+        for pending in 0..10 {
+            let own = policy.wait(pending, None, Seed::new(1));
+            assert_eq!(policy.wait(pending, Some(Duration::ZERO), Seed::new(1)), own, "{hints:?}");
+        }
+        let short = Duration::from_millis(1);
+        let counts = matches!(hints, RetryAfter::Exact { .. });
+        assert_eq!(policy.wait(1, Some(short), Seed::new(1)) == short, counts, "{hints:?}");
+    }
+}

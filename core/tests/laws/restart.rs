@@ -68,6 +68,22 @@ fn r6_what_was_refused_stays_refused_under_another_promise() {
     assert_eq!(history.job.record().stage, Stage::Ended(Outcome::Unresolved(Unresolved::Refused)));
 }
 
+/// A record does not say why a wait is so long, so a clock that was wrong, and a gate that is gone, are not told from what the provider asked for.
+#[test]
+fn a_restart_cuts_what_the_provider_asked_for_to_one_capped_delay() {
+    let (policy, minute) = (OperationPolicy::default(), Duration::from_secs(60));
+    let cap = policy.create().backoff().cap();
+    assert!(cap < minute && policy.create().deadline() > minute);
+    let throttled = Failure::new(Class::Throttled, Certainty::NotExecuted).with_retry_after(Some(minute));
+    let mut history = History::begin_at(Gate::unlimited(), policy, 1);
+    for step in [Step::Drain, Step::Ack, Step::Drain, Step::Answer(Err(throttled)), Step::Drain, Step::Ack] {
+        history.step(&step);
+    }
+    assert_eq!(history.job.next_deadline(), Some(START.saturating_add(minute)));
+    history.step(&Step::Crash);
+    assert_eq!(history.job.next_deadline(), Some(START.saturating_add(cap)));
+}
+
 /// Whatever cut the first attempt off, also a crash: the next one is paid for as a retry.
 #[test]
 fn the_first_create_is_free_and_one_after_a_restart_is_a_retry() {

@@ -97,7 +97,7 @@ impl Reader {
         let provider = &unanswered.provider;
         let read = || {
             let meaning = provider.read(&answer).map_err(|failure| failure.with_answer(provider.stored(&answer)));
-            let quota = provider.quota(&answer).map(|quota| (kind, quota));
+            let quota = provider.quota(&answer).map(|quota| (kind, as_asked(quota, &meaning)));
             (meaning, quota, provider.is_unauthorized(&answer))
         };
         let (meaning, quota, unauthorized) = caught(read).unwrap_or_else(|| {
@@ -129,6 +129,13 @@ impl Reader {
         };
         (nothing, key, trace)
     }
+}
+
+/// When the provider asks to be asked again counts more than when its window ends: so say the `RateLimit` fields' own draft. It asks for something only if that
+/// is more than nothing.
+fn as_asked(quota: Quota, meaning: &Result<Reading, Failure>) -> Quota {
+    let asked = meaning.as_ref().err().and_then(|failure| failure.retry_after).filter(|asked| !asked.is_zero());
+    Quota { reset: quota.reset.map(|reset| asked.map_or(reset, |asked| asked.min(reset))), ..quota }
 }
 
 impl fmt::Debug for Reader {
@@ -225,6 +232,18 @@ impl<H> Driver<H> {
         let previous = job.request.take();
         job.sent = Some(attempt.id);
         self.tasks.push_back(Task::Send(Box::new(Sending { outgoing, previous, reader })));
+    }
+
+    /// A request is as it was before it was taken. What the adapter holds for it stays: the job's next one may have to wait for what that waits for.
+    pub(super) fn give_back(&mut self, reader: Reader, why: &'static str) {
+        tracing::debug!(why, "a request was taken back before it left");
+        let (nothing, _, trace) = reader.before();
+        if let Some(trace) = trace {
+            trace.end(None, Some(&Failure::new(Class::Transient, Certainty::NotExecuted)));
+        }
+        let Answered { id, attempt, provider, .. } = nothing;
+        self.keep_reader(provider);
+        self.engine.handle(Event::Unsent(id, attempt), self.now);
     }
 
     /// The next effect that is to be carried out. Once the time is over nothing leaves any more, and a create that would have is known not to have run. Once the

@@ -45,7 +45,8 @@ impl Known {
             return own;
         }
         let payload = own.payload.or(self.kept.payload).filter(|_| !ended);
-        Kept { payload, answer: own.answer.or(self.kept.answer) }
+        let same_end = self.outcome.is_none() || self.outcome == columns::outcome(entry.record.stage);
+        Kept { payload, answer: own.answer.or_else(|| self.kept.answer.filter(|_| same_end)) }
     }
 
     /// When the job was accepted and when it ended, once this entry follows.

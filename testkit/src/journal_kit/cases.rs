@@ -1,6 +1,6 @@
 //! The contract, case by case, on a store that starts empty.
 
-use steadfast_core::operation::Stage;
+use steadfast_core::operation::{Stage, Unresolved};
 use steadfast_core::{Key, Outcome, Timestamp};
 use steadfast_store::{Entry, MemoryStore, Store};
 
@@ -8,7 +8,7 @@ use super::{READY, answer, any_entry, entry};
 
 type Case = fn(&mut dyn Store);
 
-pub(super) const ALL: [(&str, Case); 16] = [
+pub(super) const ALL: [(&str, Case); 17] = [
     ("an empty store has nothing", an_empty_store_has_nothing),
     ("what is appended is loaded", what_is_appended_is_loaded),
     ("what is appended is found, and nothing else", what_is_appended_is_found),
@@ -18,6 +18,7 @@ pub(super) const ALL: [(&str, Case); 16] = [
     ("keys stay in the order in which they were first seen", keys_stay_in_their_order),
     ("a payload stays until the end", a_payload_stays_until_the_end),
     ("an answer is kept", an_answer_is_kept),
+    ("an answer is of one end", an_answer_is_of_one_end),
     ("a key that is free again starts anew", a_key_that_is_free_again_starts_anew),
     ("what is live is loaded without the rest, in order", what_is_live_is_loaded),
     ("appending twice is harmless", appending_twice_is_harmless),
@@ -100,6 +101,16 @@ fn a_payload_stays_until_the_end(store: &mut dyn Store) {
     assert_eq!(find(store, 1), Some(entry(1, Stage::Accepted, 3).with_payload("another")));
     append(store, &[entry(1, Stage::Ended(READY), 4)]);
     assert_eq!(load(store), [entry(1, Stage::Ended(READY), 4)]);
+}
+
+/// It was unresolved, resumed, and ended in another way before that was written.
+fn an_answer_is_of_one_end(store: &mut dyn Store) {
+    let unresolved = Stage::Ended(Outcome::Unresolved(Unresolved::Cancelled));
+    append(store, &[entry(1, unresolved, 1).with_answer(answer(1))]);
+    append(store, &[entry(1, Stage::Ended(READY), 2)]);
+    assert_eq!(find(store, 1), Some(entry(1, Stage::Ended(READY), 2)));
+    append(store, &[entry(1, Stage::Delivered(READY), 3).with_answer(answer(2))]);
+    assert_eq!(find(store, 1), Some(entry(1, Stage::Delivered(READY), 3).with_answer(answer(2))));
 }
 
 fn an_answer_is_kept(store: &mut dyn Store) {

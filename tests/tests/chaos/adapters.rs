@@ -1,6 +1,7 @@
 //! How a round runs on each adapter.
 
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,13 +13,16 @@ use bytes::Bytes;
 use http::{HeaderMap, Response};
 use steadfast_blocking::Handle;
 use steadfast_core::Key;
+use steadfast_core::gate::GatePolicy;
 use steadfast_driver::{
-    Accepted, Delivery, Finished, NotAccepted, Outgoing, ResumeError, SendError, Stopped, SubmitError, Unfinished,
+    Accepted, Delivery, Finished, NotAccepted, Outgoing, ResumeError, SendError, StartError, Stopped, SubmitError,
+    Unfinished,
 };
 
 use crate::callers::{call, settle};
-use crate::plan::{CALLERS, End, Home, Renewal};
+use crate::plan::{CALLERS, End, Renewal};
 use crate::provider::{Book, Takes};
+use crate::shelf::Watched;
 use crate::world::{Client, World};
 
 /// A client's way to the provider.
@@ -26,6 +30,9 @@ struct Wire {
     book: Arc<Book>,
     client: usize,
 }
+
+/// For who shuts a client down since its store is gone, as its log tells them to: else whoever waits for a job would wait for ever.
+const GRACE_WITHOUT_STORE: Duration = Duration::from_millis(5);
 
 const RENEWAL_FAILS: &str = "the credentials' issuer says no";
 
@@ -46,6 +53,10 @@ impl Client for steadfast_blocking::Client {
 
     fn hold(&self, span: Duration) {
         Self::hold(self, span);
+    }
+
+    fn set_gate(&self, gate: GatePolicy) {
+        Self::set_gate(self, gate);
     }
 
     async fn shutdown(self, grace: Duration) -> Vec<Unfinished> {
@@ -89,7 +100,16 @@ fn now<F: Future>(future: F) -> F::Output {
 
 pub(crate) fn on_threads(world: &Arc<World>) {
     for (number, end) in world.plan.ends.iter().enumerate() {
-        let (client, closed) = start_blocking(world, number);
+        let (client, watched) = start_blocking(world, number);
+        let (mut gone, dismiss, closed) = Watched::parts(watched);
+        let operator = {
+            let (world, client) = (world.clone(), client.clone());
+            thread::spawn(move || {
+                if gone.blocking_recv() == Some(true) {
+                    world.reported(&client.shutdown(GRACE_WITHOUT_STORE));
+                }
+            })
+        };
         let callers: Vec<_> = (0..CALLERS)
             .map(|caller| {
                 let (world, client) = (world.clone(), client.clone());
@@ -97,6 +117,8 @@ pub(crate) fn on_threads(world: &Arc<World>) {
             })
             .collect();
         let jobs: Vec<_> = callers.into_iter().flat_map(|caller| caller.join().unwrap()).collect();
+        let _ = dismiss.send(false);
+        operator.join().unwrap();
         let waits = |jobs: Vec<_>| {
             let world = world.clone();
             thread::spawn(move || {
@@ -124,7 +146,7 @@ pub(crate) fn on_threads(world: &Arc<World>) {
             closed.blocking_recv().unwrap();
         }
     }
-    if world.plan.home != Home::Nowhere {
+    if world.plan.is_kept() {
         world.book.is_well.store(true, Ordering::SeqCst);
         let (client, _) = start_blocking(world, world.plan.ends.len());
         now(settle(world, &client));
@@ -132,12 +154,26 @@ pub(crate) fn on_threads(world: &Arc<World>) {
     }
 }
 
-fn start_blocking(
+/// Once its store can be read.
+fn start_blocking(world: &Arc<World>, number: usize) -> (steadfast_blocking::Client, Option<Watched>) {
+    for tries in 0.. {
+        // A store that panics as it is read does so where the client is started.
+        match catch_unwind(AssertUnwindSafe(|| try_start_blocking(world, number, tries))) {
+            Ok((Ok(client), watched)) => return (client, watched),
+            Ok((Err(StartError::Unreadable(_)), _)) | Err(_) => {}
+            Ok((Err(error), _)) => panic!("{error}"),
+        }
+    }
+    unreachable!("it tries for ever")
+}
+
+fn try_start_blocking(
     world: &Arc<World>,
     number: usize,
-) -> (steadfast_blocking::Client, Option<tokio::sync::oneshot::Receiver<()>>) {
+    tries: u64,
+) -> (Result<steadfast_blocking::Client, StartError>, Option<Watched>) {
     let wire = Wire { book: world.book.clone(), client: number };
-    let (builder, closed) = world.describe::<_, steadfast_blocking::Client>(number, wire);
+    let (builder, watched) = world.describe::<_, steadfast_blocking::Client>(number, tries, wire);
     let renewal = world.plan.renewal;
     let builder = match renewal {
         Renewal::Nobody => builder,
@@ -150,7 +186,7 @@ fn start_blocking(
             Ok(())
         }),
     };
-    (builder.start().unwrap(), closed)
+    (builder.start(), watched)
 }
 
 impl Client for steadfast_tokio::Client {
@@ -170,6 +206,10 @@ impl Client for steadfast_tokio::Client {
 
     fn hold(&self, span: Duration) {
         Self::hold(self, span);
+    }
+
+    fn set_gate(&self, gate: GatePolicy) {
+        Self::set_gate(self, gate);
     }
 
     async fn shutdown(self, grace: Duration) -> Vec<Unfinished> {
@@ -226,7 +266,7 @@ pub(crate) fn on_tokio(world: &Arc<World>) {
             runtime.block_on(closed).unwrap();
         }
     }
-    if world.plan.home != Home::Nowhere {
+    if world.plan.is_kept() {
         world.book.is_well.store(true, Ordering::SeqCst);
         runtime().block_on(async {
             let (client, _) = start_tokio(world, world.plan.ends.len()).await;
@@ -237,13 +277,24 @@ pub(crate) fn on_tokio(world: &Arc<World>) {
 }
 
 async fn phase(world: &Arc<World>, number: usize, end: End) -> Option<tokio::sync::oneshot::Receiver<()>> {
-    let (client, closed) = start_tokio(world, number).await;
+    let (client, watched) = start_tokio(world, number).await;
+    let (mut gone, dismiss, closed) = Watched::parts(watched);
+    let operator = tokio::spawn({
+        let (world, client) = (world.clone(), client.clone());
+        async move {
+            if gone.recv().await == Some(true) {
+                world.reported(&client.shutdown(GRACE_WITHOUT_STORE).await);
+            }
+        }
+    });
     let callers: Vec<_> =
         (0..CALLERS).map(|caller| tokio::spawn(call(world.clone(), client.clone(), number, caller))).collect();
     let mut jobs = Vec::new();
     for caller in callers {
         jobs.extend(caller.await.unwrap());
     }
+    let _ = dismiss.send(false);
+    operator.await.unwrap();
     if let End::Shutdown(times) = end {
         let waiting: Vec<_> = jobs
             .into_iter()
@@ -265,12 +316,25 @@ async fn phase(world: &Arc<World>, number: usize, end: End) -> Option<tokio::syn
     closed
 }
 
-async fn start_tokio(
+/// Once its store can be read.
+async fn start_tokio(world: &Arc<World>, number: usize) -> (steadfast_tokio::Client, Option<Watched>) {
+    for tries in 0.. {
+        match try_start_tokio(world, number, tries).await {
+            (Ok(client), watched) => return (client, watched),
+            (Err(StartError::Unreadable(_)), _) => {}
+            (Err(error), _) => panic!("{error}"),
+        }
+    }
+    unreachable!("it tries for ever")
+}
+
+async fn try_start_tokio(
     world: &Arc<World>,
     number: usize,
-) -> (steadfast_tokio::Client, Option<tokio::sync::oneshot::Receiver<()>>) {
+    tries: u64,
+) -> (Result<steadfast_tokio::Client, StartError>, Option<Watched>) {
     let wire = Wire { book: world.book.clone(), client: number };
-    let (builder, closed) = world.describe::<_, steadfast_tokio::Client>(number, wire);
+    let (builder, watched) = world.describe::<_, steadfast_tokio::Client>(number, tries, wire);
     let (renewal, is_paused) = (world.plan.renewal, world.plan.is_paused);
     let builder = match renewal {
         Renewal::Nobody => builder,
@@ -284,5 +348,5 @@ async fn start_tokio(
             Ok(())
         }),
     };
-    (builder.shards(world.plan.shards).start().await.unwrap(), closed)
+    (builder.shards(world.plan.shards).start().await, watched)
 }

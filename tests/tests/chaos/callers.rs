@@ -21,8 +21,13 @@ pub(crate) async fn call<C: Client>(
     caller: usize,
 ) -> Vec<(usize, C::Job)> {
     let mut rng = world.plan.rng(&[number as u64, caller as u64]);
+    // Of its own, so that a seed draws the same calls as before there were other gates.
+    let mut gates = world.plan.rng(&[number as u64, caller as u64, 13]);
     let mut jobs = Vec::new();
     for _ in 0..world.plan.calls {
+        if gates.u32(..100) < world.plan.gates {
+            client.set_gate(world.plan.other_gate(&mut gates));
+        }
         if rng.u32(..100) < world.plan.stops {
             let grace = Duration::from_millis(rng.u64(..8));
             world.reported(&client.clone().shutdown(grace).await);
@@ -30,6 +35,7 @@ pub(crate) async fn call<C: Client>(
         }
         let which = rng.usize(..KEYS);
         match rng.u32(..100) {
+            0..50 if !world.may_be_submitted(which) => {}
             0..40 => jobs.extend(submit(&world, &client, which, &mut rng).await),
             40..50 => {
                 if let Ok(job) = client.resume(key(which)).await {
@@ -67,7 +73,8 @@ pub(crate) async fn call<C: Client>(
 
 async fn submit<C: Client>(world: &World, client: &C, which: usize, rng: &mut Rng) -> Option<(usize, C::Job)> {
     // Now and then with another payload than the key has.
-    let with = if rng.u32(..10) == 0 { 1 } else { world.taken_in(which).unwrap_or(0) };
+    let other = rng.u32(..10) == 0 && world.plan.copy.is_none();
+    let with = if other { 1 } else { world.taken_in(which).unwrap_or(0) };
     let submitted = client.submit(key(which), payload(which, with)).await;
     match &submitted {
         Ok(_) => {
@@ -131,7 +138,7 @@ async fn deliver<C: Client>(world: &World, client: &C, which: usize, rng: &mut R
 pub(crate) async fn settle<C: Client>(world: &World, client: &C) {
     for which in 0..KEYS {
         let name = key(which);
-        let Some(with) = world.taken_in(which) else { continue };
+        let Some(with) = world.taken_in(which).filter(|_| world.may_be_submitted(which)) else { continue };
         let resumed = client.resume(name.clone()).await;
         world.book.note(
             name.as_str(),
@@ -139,7 +146,9 @@ pub(crate) async fn settle<C: Client>(world: &World, client: &C) {
         );
         let job = match resumed {
             Ok(job) => Some(job),
-            Err(ResumeError::UnknownKey) if world.book.look(name.as_str(), |page| page.ran) > 0 => {
+            Err(ResumeError::UnknownKey)
+                if !world.is_put_back() && world.book.look(name.as_str(), |page| page.ran) > 0 =>
+            {
                 world.book.violated(name.as_str(), "it ran, and nobody knows the key");
                 None
             }
@@ -162,7 +171,8 @@ pub(crate) async fn settle<C: Client>(world: &World, client: &C) {
             Ok(job) => match C::ended(job).await {
                 Ok(finished) => {
                     let ran = world.book.look(name.as_str(), |page| page.ran);
-                    if matches!(finished.outcome, Outcome::Rejected(_)) && ran > 0 {
+                    // As it was told by a copy, which knows nothing of the next job of this key.
+                    if matches!(finished.outcome, Outcome::Rejected(_)) && ran > 0 && !world.is_lost(which) {
                         world.book.violated(name.as_str(), "rejected at last, though it ran");
                     }
                     world.ended(which, Ok(finished));

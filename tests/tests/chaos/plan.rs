@@ -5,11 +5,14 @@ use std::time::Duration;
 use fastrand::Rng;
 use steadfast_core::backoff::{BackoffPolicy, Growth, Jitter};
 use steadfast_core::breaker::BreakerPolicy;
+use steadfast_core::budget::BudgetPolicy;
 use steadfast_core::bulkhead::BulkheadPolicy;
-use steadfast_core::gate::GatePolicy;
+use steadfast_core::gate::{GatePolicy, Kinds, RateLimit, WhenOpen};
 use steadfast_core::poll::PollPolicy;
+use steadfast_core::rate_limit::RatePolicy;
 use steadfast_core::retry::RetryPolicy;
 use steadfast_core::{OperationPolicy, SendSafety};
+use steadfast_driver::UnknownJob;
 
 pub(crate) const KEYS: usize = 10;
 pub(crate) const CALLERS: usize = 3;
@@ -40,6 +43,37 @@ pub(crate) enum Renewal {
     Fails,
     /// It is given up by the client, or takes a while where nobody could wait for that.
     Hangs,
+}
+
+/// What seals what is kept beside records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wax {
+    None,
+    Good,
+    /// What it has sealed it cannot open, now and then.
+    Crumbles,
+    /// Whatever it does, now and then.
+    Panics,
+}
+
+/// Who takes outcomes for which nobody waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Taker {
+    Nobody,
+    Takes,
+    /// Now and then.
+    Panics,
+}
+
+/// A copy of the journal that is put back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Copy {
+    /// The client that starts on it. It is made while the one before that runs.
+    pub(crate) client: usize,
+    /// After so many commits.
+    pub(crate) after: u32,
+    /// Whether its mark is lost.
+    pub(crate) unmarked: bool,
 }
 
 /// How a client's life ends.
@@ -73,6 +107,17 @@ pub(crate) struct Plan {
     pub(crate) store_ill: u32,
     /// Of a hundred calls, so many shut the client down in the midst of the others.
     pub(crate) stops: u32,
+    /// Of a hundred calls, so many put another gate in place.
+    pub(crate) gates: u32,
+    pub(crate) wax: Wax,
+    pub(crate) taker: Taker,
+    /// Whether nothing is kept, store or not.
+    pub(crate) is_volatile: bool,
+    /// Of a hundred things that the store does, so many panic.
+    pub(crate) store_panics: u32,
+    pub(crate) copy: Option<Copy>,
+    /// What is answered to webhooks about jobs that are not known.
+    pub(crate) unknown: UnknownJob,
 }
 
 impl Plan {
@@ -90,7 +135,7 @@ impl Plan {
             4 => End::Dropped,
             _ => End::Crash,
         };
-        Self {
+        let mut plan = Self {
             seed,
             safety,
             home,
@@ -106,7 +151,27 @@ impl Plan {
             ill: [0, 20, 50, 80][rng.usize(..4)],
             store_ill: [0, 0, 5, 20][rng.usize(..4)],
             stops: [0, 0, 2, 5][rng.usize(..4)],
+            gates: [0, 5, 20][rng.usize(..3)],
+            wax: [Wax::None, Wax::Good, Wax::Crumbles, Wax::Panics][rng.usize(..4)],
+            taker: [Taker::Nobody, Taker::Takes, Taker::Panics][rng.usize(..3)],
+            is_volatile: rng.u32(..10) == 0,
+            store_panics: [0, 0, 0, 1, 5][rng.usize(..5)],
+            copy: None,
+            unknown: [UnknownJob::Accept, UnknownJob::RepeatIfEarly, UnknownJob::Repeat][rng.usize(..3)],
+        };
+        if plan.is_volatile {
+            // The next client would know of nothing.
+            plan.ends.truncate(1);
+        } else if home != Home::Nowhere && rng.u32(..3) == 0 {
+            let client = rng.usize(1..=plan.ends.len());
+            plan.copy = Some(Copy { client, after: rng.u32(1..=20), unmarked: rng.bool() });
         }
+        plan
+    }
+
+    /// Whether there is anything that a later client could know.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.home != Home::Nowhere && !self.is_volatile
     }
 
     /// Chance of its own for whatever this names.
@@ -141,6 +206,27 @@ impl Plan {
         GatePolicy::none()
             .with_bulkhead(Some(BulkheadPolicy::fixed(self.bulkhead).unwrap()))
             .with_breaker(self.breaker.then_some(breaker))
+    }
+
+    /// A gate to be put in the place of another.
+    pub(crate) fn other_gate(&self, rng: &mut Rng) -> GatePolicy {
+        let mut gate = self.gate().with_breaker(self.gate().breaker().filter(|_| rng.bool()).cloned());
+        match rng.u32(..4) {
+            0 => gate = gate.with_bulkhead(None),
+            1 => gate = gate.with_bulkhead(Some(BulkheadPolicy::fixed(1).unwrap())),
+            2 => gate = gate.with_bulkhead(Some(BulkheadPolicy::adaptive(1, 2, 4).unwrap())),
+            _ => {}
+        }
+        if rng.bool() {
+            let (count, kinds) =
+                (rng.u32(5..50), [Kinds::ALL, Kinds::of(&[steadfast_core::Kind::Create])][rng.usize(..2)]);
+            let rate = RatePolicy::new(count, Duration::from_millis(10)).unwrap();
+            gate = gate.with_rate_limit(RateLimit { kinds, rate });
+        }
+        if rng.u32(..4) == 0 {
+            gate = gate.with_when_open(WhenOpen::Refuse);
+        }
+        gate.with_budget(rng.bool().then(BudgetPolicy::default))
     }
 
     /// Whether the provider runs each key once, whatever it is sent.

@@ -8,17 +8,20 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
+use steadfast_core::gate::GatePolicy;
 use steadfast_core::operation::{Rejected, Unresolved};
 use steadfast_core::{Key, Outcome, Seed};
 use steadfast_driver::{
-    Accepted, Builder, Delivery, Finished, NotAccepted, ResumeError, Stopped, SubmitError, Unfinished, WebhookPolicy,
+    Accepted, Builder, Delivery, Durability, Finished, NotAccepted, ResumeError, Stopped, SubmitError, Unfinished,
+    WebhookPolicy,
 };
-use steadfast_store::MemoryStore;
-use tokio::sync::oneshot;
+use steadfast_store::Store;
 
-use crate::plan::{KEYS, Payloads, Plan};
+use crate::cabinet::{Cabinet, Known};
+use crate::plan::{KEYS, Payloads, Plan, Taker, Wax};
 use crate::provider::{Book, Profile};
-use crate::shelf::Shelf;
+use crate::seal::{Sealer, take};
+use crate::shelf::{Shelf, Watched};
 
 /// A client, as either adapter has it.
 pub(crate) trait Client: Clone + Send + Sync + 'static {
@@ -28,6 +31,7 @@ pub(crate) trait Client: Clone + Send + Sync + 'static {
     fn resume(&self, key: Key) -> impl Future<Output = Result<Self::Job, ResumeError>> + Send;
     fn deliver(&self, headers: &HeaderMap, body: Bytes) -> impl Future<Output = Delivery> + Send;
     fn hold(&self, span: Duration);
+    fn set_gate(&self, gate: GatePolicy);
     fn shutdown(self, grace: Duration) -> impl Future<Output = Vec<Unfinished>> + Send;
     fn accepted(job: Self::Job) -> impl Future<Output = (Self::Job, Result<Accepted, NotAccepted>)> + Send;
     fn cancel(job: &Self::Job);
@@ -40,11 +44,22 @@ const WHILE: Duration = Duration::from_millis(10);
 pub(crate) struct World {
     pub(crate) plan: Plan,
     pub(crate) book: Arc<Book>,
-    /// Whether the store has failed, or a client gone down without its shutdown: then more may be in doubt than has left.
+    pub(crate) cabinet: Cabinet,
+    /// Whether the store has failed, a client gone down without its shutdown, or a copy been put back: then more may be in doubt than has left.
     pub(crate) is_in_doubt: Arc<AtomicBool>,
-    memory: MemoryStore,
-    directory: tempfile::TempDir,
+    copied: Mutex<Copied>,
     told: Mutex<Told>,
+}
+
+/// Of a copy of the journal.
+#[derive(Default)]
+struct Copied {
+    known: Known,
+    /// How many creates had left when it was made, by key.
+    left: BTreeMap<usize, u32>,
+    is_put_back: bool,
+    /// What may have been submitted since, when it was put back, and the copy does not know.
+    is_lost: BTreeSet<usize>,
 }
 
 /// What callers were told, by key.
@@ -61,6 +76,11 @@ pub(crate) fn key(number: usize) -> Key {
     Key::new(format!("order-{number}")).unwrap()
 }
 
+/// The number of a key, if it is one of ours.
+pub(crate) fn number(of: &Key) -> Option<usize> {
+    (0..KEYS).find(|number| key(*number) == *of)
+}
+
 pub(crate) fn payload(number: usize, which: usize) -> String {
     format!("payload {which} of {number}")
 }
@@ -69,10 +89,10 @@ impl World {
     pub(crate) fn new(plan: Plan) -> Arc<Self> {
         Arc::new(Self {
             book: Book::new(plan.clone()),
+            cabinet: Cabinet::new(plan.home),
             plan,
             is_in_doubt: Arc::default(),
-            memory: MemoryStore::default(),
-            directory: tempfile::tempdir().unwrap(),
+            copied: Mutex::default(),
             told: Mutex::default(),
         })
     }
@@ -81,23 +101,32 @@ impl World {
         self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The client of this number; the last is well, and so is all around it. With it, what tells that its store is closed.
+    /// The client of this number, which could not be started so often; the last is well, and so is all around it. With it, by which it is known how its store does.
     pub(crate) fn describe<T, C>(
         self: &Arc<Self>,
         number: usize,
+        tries: u64,
         transport: T,
-    ) -> (Builder<Profile, T, C>, Option<oneshot::Receiver<()>>) {
+    ) -> (Builder<Profile, T, C>, Option<Watched>) {
         let (plan, is_last) = (&self.plan, number == self.plan.ends.len());
         let mut builder = Builder::new(Profile(plan.clone()), transport).seed(Seed::new(plan.seed));
-        let ill = if is_last { 0 } else { plan.store_ill };
-        let rng = plan.rng(&[number as u64, 11]);
-        let shelf = Shelf::open(plan.home, &self.memory, self.directory.path(), rng, ill, self.is_in_doubt.clone());
-        let webhooks = WebhookPolicy { answer_within: WHILE, inbox_for: 4 * WHILE, ..WebhookPolicy::default() };
+        let webhooks = WebhookPolicy {
+            unknown: plan.unknown,
+            answer_within: WHILE,
+            inbox_for: 4 * WHILE,
+            ..WebhookPolicy::default()
+        };
         builder = builder.webhooks(webhooks);
-        let mut is_closed = None;
-        if let Some((shelf, closed)) = shelf {
+        if self.puts_back(number) {
+            builder = builder.from_backup();
+        }
+        let mut watched = None;
+        if let Some((shelf, watches)) = Shelf::open(self, number, is_last, tries) {
             builder = builder.store(shelf);
-            is_closed = Some(closed);
+            watched = Some(watches);
+        }
+        if plan.is_volatile {
+            builder = builder.durability(Durability::Volatile);
         }
         match plan.payloads {
             Payloads::Kept => builder = builder.keep_payloads(),
@@ -110,15 +139,67 @@ impl World {
         if plan.keeps_answers {
             builder = builder.keep_answers();
         }
+        if plan.wax != Wax::None {
+            let wax = if is_last { Wax::Good } else { plan.wax };
+            let rng = Mutex::new(plan.rng(&[number as u64, 17]));
+            builder = builder.seal(Sealer { world: self.clone(), wax, rng });
+        }
+        if plan.taker != Taker::Nobody {
+            let (world, rng) = (self.clone(), Mutex::new(plan.rng(&[number as u64, 19])));
+            builder = builder.unclaimed(move |key, finished| take(&world, &rng, key, finished));
+        }
         if number > 0 && !is_last {
             let seed = plan.seed;
             builder = builder.take_up(move |key| key.as_str().bytes().map(u64::from).sum::<u64>() % 3 != seed % 3);
         }
-        (builder, is_closed)
+        (builder, watched)
+    }
+
+    fn copied(&self) -> MutexGuard<'_, Copied> {
+        self.copied.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes a copy of the journal, which is in this store.
+    pub(crate) fn copy(&self, store: Box<dyn Store>) -> Box<dyn Store> {
+        let (store, known) = self.cabinet.copy(store);
+        let left = (0..KEYS).map(|number| (number, self.book.look(key(number).as_str(), |page| page.left)));
+        *self.copied() = Copied { known, left: left.collect(), ..Copied::default() };
+        store
+    }
+
+    /// Whether the client of this number starts on a copy, which is in the journal's place now.
+    fn puts_back(&self, client: usize) -> bool {
+        let Some(copy) = self.plan.copy.filter(|copy| copy.client == client) else { return false };
+        if self.cabinet.put_back(!copy.unmarked) {
+            let mut copied = self.copied();
+            let is_lost = |number: &usize| {
+                let key = key(*number);
+                let is_known = copied.known.get(key.as_str()).is_some_and(|may_have_run| *may_have_run);
+                !is_known && self.book.look(key.as_str(), |page| Some(page.left) != copied.left.get(number).copied())
+            };
+            copied.is_lost = (0..KEYS).filter(is_lost).collect();
+            copied.is_put_back = true;
+            self.is_in_doubt.store(true, Ordering::SeqCst);
+        }
+        self.is_put_back()
+    }
+
+    pub(crate) fn is_put_back(&self) -> bool {
+        self.copied().is_put_back
+    }
+
+    /// Whether the copy that was put back does not know what was submitted since.
+    pub(crate) fn is_lost(&self, number: usize) -> bool {
+        self.copied().is_lost.contains(&number)
+    }
+
+    /// Not what may have been submitted after the copy was made that was put back, unless the provider drops repeats of a key.
+    pub(crate) fn may_be_submitted(&self, number: usize) -> bool {
+        self.plan.is_keyed() || !self.is_lost(number)
     }
 
     fn load(&self, key: &Key) -> Option<String> {
-        let number = (0..KEYS).find(|number| self::key(*number) == *key)?;
+        let number = number(key)?;
         Some(payload(number, *self.told().taken_in.get(&number)?))
     }
 
@@ -170,7 +251,10 @@ impl World {
             Outcome::Rejected(_) => false,
         };
         let other_reference = finished.reference.as_ref().is_some_and(|it| Some(it.as_str()) != reference.as_deref());
-        if wrong || other_reference {
+        let is_known = matches!(finished.outcome, Outcome::Completed(_) | Outcome::Failed);
+        let (body, webhook) = (finished.body(), b"{\"reference\"");
+        let strange = is_known && !body.is_empty() && body != b"the result" && !body.starts_with(webhook);
+        if wrong || other_reference || strange {
             let book = format!("ran {ran} times, {left} creates left, ended {end:?}");
             self.book.violated(key.as_str(), format!("told {:?}, but in the book: {book}", finished.outcome));
         }
@@ -191,7 +275,7 @@ impl World {
             let was_tried = |one: &Finished| one.creates > 0 && one.outcome != Outcome::Rejected(Rejected::Cancelled);
             let all_rejected = outcomes.iter().all(|one| matches!(one.outcome, Outcome::Rejected(_)) && was_tried(one));
             let (ran, jobs) = self.book.look(key.as_str(), |page| (page.ran, page.jobs));
-            if all_rejected && ran > 0 && jobs == 1 {
+            if all_rejected && ran > 0 && jobs == 1 && !self.is_lost(*number) {
                 self.book.violated(key.as_str(), "was rejected, though it ran");
             }
             let ends = outcomes.iter().map(|one| one.outcome);
@@ -200,6 +284,9 @@ impl World {
             if known.len() > 1 {
                 self.book.violated(key.as_str(), format!("ended in two ways: {outcomes:?}"));
             }
+        }
+        if self.plan.is_volatile && !self.cabinet.is_empty() {
+            self.book.violated("the journal", "something is kept, though nothing was to be");
         }
         for number in &told.stopped {
             let key = key(*number);

@@ -75,7 +75,7 @@ async fn shards_take_turns_at_a_gate_that_is_never_free() {
 }
 
 /// The client's own dealing of keys: drawn from its seed.
-fn shards_of(count: usize) -> steadfast_driver::Shards {
+pub(super) fn shards_of(count: usize) -> steadfast_driver::Shards {
     let builder: steadfast_driver::Builder<_, (), Client> = steadfast_driver::Builder::new(Plain, ());
     let (_, (), settings) = builder.seed(Seed::new(7)).shards(count).into_parts();
     settings.load("plain").unwrap().into_shards().0
@@ -116,6 +116,21 @@ async fn after_one_shard_was_asked_to_wait_none_sends_anything() {
         let times = upstream.times();
         assert!(times[1..].iter().all(|at| *at >= 30 * SECOND), "{shards} shards: {times:?}");
         assert!(times[20] < 32 * SECOND, "{shards} shards: {times:?}");
+    }
+}
+
+/// `Retry-After` takes precedence over the end of the window (RateLimit header fields, the IETF's draft of 2025); of a longer one, nothing is taken.
+#[tokio::test(start_paused = true)]
+async fn what_the_provider_asks_for_counts_more_than_the_end_of_its_window() {
+    for (asks, ends, goes) in [("5", "3600", 5), ("30", "5", 30), ("0", "20", 20)] {
+        let upstream = Upstream::new(Duration::from_millis(100), move |number, _| match number {
+            0 => with(answer(429, ""), &[("retry-after", asks), ("remaining", "0"), ("reset", ends)]),
+            _ => answer(200, "done"),
+        });
+        let client = described(Throttling, &upstream, 1).gate(GatePolicy::none()).start().await.unwrap();
+        assert_eq!(carry(&client, 1).await, ["completed"], "asked for {asks} s, its window ends in {ends} s");
+        let again = upstream.times()[1];
+        assert!(again >= goes * SECOND && again < (goes + 1) * SECOND, "{asks} s and {ends} s: {again:?}");
     }
 }
 

@@ -1,13 +1,19 @@
 //! Webhooks, whichever shard has their job: answered as by one, once, and none is called unknown that may be known in a moment.
 
+use std::future::Future;
+use std::pin::pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use proptest::prelude::*;
+use steadfast_core::notice::Notice;
 use steadfast_core::{Key, Seed};
 use steadfast_tokio::{Client, Delivery, UnknownJob, WebhookPolicy};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::SECOND;
+use super::gate::shards_of;
 use crate::support::{Scripted, answer, key};
 use crate::webhooks::{Telling, accepts_after, pending_for_ever};
 
@@ -110,6 +116,35 @@ async fn strangers_push_nothing_out_of_the_inbox() {
     }
     assert_eq!(early.await.unwrap(), Delivery::Taken);
     assert_eq!(job.await.unwrap().outcome.name(), "completed");
+}
+
+/// It was asked, and was told to stop before it looked.
+#[tokio::test(start_paused = true)]
+async fn a_shard_that_stops_answers_what_it_was_asked() {
+    let (telling, policy) = (Telling::new(), WebhookPolicy { unknown: UnknownJob::Accept, ..WebhookPolicy::default() });
+    let stopped: Arc<Mutex<Option<Client>>> = Arc::default();
+    let stops = stopped.clone();
+    let builder = Client::builder(telling.clone(), pending_for_ever()).webhooks(policy).seed(Seed::new(7));
+    let builder = builder.shards(2).observer(move |seen| {
+        if seen.notice == Notice::Webhook {
+            // In the turn in which it asks.
+            let client: Option<Client> = stops.lock().unwrap().take();
+            let shut_down = pin!(client.expect("once").shutdown(60 * SECOND));
+            assert!(shut_down.poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        }
+    });
+    let client = builder.start().await.unwrap();
+    let _goes_on = client.submit(key("job"), "{}").await.unwrap();
+    sleep(SECOND).await;
+    *stopped.lock().unwrap() = Some(client.clone());
+    let shards = shards_of(2);
+    // It comes to the shard that goes on, which asks the other.
+    let home = |number: &u32| shards.of(&key(&format!("txn-{number}"))) == shards.of(&key("job"));
+    let stranger = by_reference(&(0..).find(home).unwrap().to_string(), "ready");
+    let asked = Instant::now();
+    let about_job = r#"{"key":"job"}"#;
+    let (told, _) = tokio::join!(telling.tell(&client, "evt-1", &stranger), telling.tell(&client, "evt-2", about_job));
+    assert_eq!((told, asked.elapsed()), (Delivery::Unknown { repeat: false }, Duration::ZERO));
 }
 
 /// What a sender is told of one event.
