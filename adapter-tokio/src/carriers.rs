@@ -158,7 +158,7 @@ impl<T: Transport> Carriers<T> {
     /// Sends a request by a carrier, which brings back what came of it. From a transport that answers at once, as one in process may, it is taken
     /// here: that needs no task, and nobody has to be woken.
     pub(crate) fn send(&mut self, mut sending: Box<Sending<Carrier>>) -> Sent {
-        let before = sending.previous.take().or_else(|| self.cut_off.remove(&sending.id()));
+        let before = sending.previous.take().or_else(|| self.take_cut_off(sending.id()));
         let request = if before.is_none() && self.tries_here() {
             let transport = self.transport.clone();
             let mut request = Box::pin(async move { carry(&*transport, sending).await });
@@ -187,6 +187,12 @@ impl<T: Transport> Carriers<T> {
             self.sweep_at = (2 * self.cut_off.len()).max(SWEEP);
         }
         self.cut_off.insert(id, Carrier(carrier.0.clone()));
+    }
+
+    /// The job's request that was cut off and is not gone, perhaps.
+    fn take_cut_off(&mut self, id: OperationId) -> Option<Carrier> {
+        // As a rule there are none, and to look costs more than it takes to see that.
+        if self.cut_off.is_empty() { None } else { self.cut_off.remove(&id) }
     }
 
     /// Whose creates, if they have not begun, have had all of their time.

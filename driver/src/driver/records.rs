@@ -63,7 +63,7 @@ impl<H> Driver<H> {
     fn committed(&mut self, batch: Batch, fate: Fate) {
         let now = self.now;
         let (operations, durable) = (batch.operations, matches!(fate, Fate::Durable));
-        self.fetch(operations.iter().copied());
+        self.fetch_written(&operations);
         let event = match fate {
             Fate::Durable => {
                 for id in batch.payloads {

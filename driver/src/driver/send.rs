@@ -20,8 +20,9 @@ use crate::observe::CorrelationId;
 use crate::outgoing::{Outgoing, SendError};
 use crate::span::{JobTrace, RequestTrace};
 
-/// So many jobs are brought from memory at once.
+/// Jobs are brought from memory so many at once, if there are more than stay in a processor's caches.
 const MANY: usize = 64;
+const FAR: usize = 32_768;
 
 /// A request to be sent. `H` is what the adapter holds for a request in the air.
 pub struct Sending<H> {
@@ -250,10 +251,11 @@ impl<H> Driver<H> {
     /// client is closed, that is all that is still written: on disk, a create whose intent was just being written is one that may have left.
     pub(super) fn next_effect(&mut self) -> Option<(OperationId, Effect)> {
         loop {
-            if self.fetched == 0 {
-                self.fetched = self.fetch(self.engine.owing().take(MANY));
+            if self.fetched > 0 {
+                self.fetched -= 1;
+            } else if self.jobs.len() > FAR {
+                self.fetched = self.fetch(self.engine.owing().take(MANY)).saturating_sub(1);
             }
-            self.fetched = self.fetched.saturating_sub(1);
             let (id, effect) = self.engine.pop_effect()?;
             match effect {
                 Effect::Send(attempt) if self.closed || self.is_out_of_time() => self.recall(id, attempt),
@@ -264,9 +266,16 @@ impl<H> Driver<H> {
         }
     }
 
-    /// Has jobs brought from memory, many at a time: with a hundred thousand of them each would be waited for otherwise, for as long as all else takes.
-    pub(super) fn fetch(&self, ids: impl Iterator<Item = OperationId>) -> usize {
+    /// Has jobs brought from memory: with a hundred thousand of them each would be waited for otherwise, which was a tenth of all time.
+    fn fetch(&self, ids: impl Iterator<Item = OperationId>) -> usize {
         ids.filter_map(|id| self.jobs.get(&id)).map(Job::touch).count()
+    }
+
+    /// The same, for those whose records are durable.
+    pub(super) fn fetch_written(&self, ids: &[OperationId]) {
+        if self.jobs.len() > FAR {
+            self.fetch(ids.iter().copied());
+        }
     }
 
     fn recall(&mut self, id: OperationId, attempt: Attempt) {
