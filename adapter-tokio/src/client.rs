@@ -70,7 +70,7 @@ impl Client {
         let lane = self.lane(&key);
         let submit = Submit::new(key, payload.into(), reply).traced(self.traces.current());
         lane.submits.send(submit).await.map_err(|_| SubmitError::Stopped)?;
-        let following = taken.await.map_err(|_| SubmitError::Stopped)??;
+        let following = lane.reply(taken, lane.submits.is_closed()).await.ok_or(SubmitError::Stopped)??;
         Ok(lane.handle(following))
     }
 
@@ -99,7 +99,7 @@ impl Client {
         let (reply, resumed) = oneshot::channel();
         let lane = self.lane(&key);
         lane.commands.send(Command::Resume { key, reply }).map_err(|_| ResumeError::Stopped)?;
-        let following = resumed.await.map_err(|_| ResumeError::Stopped)??;
+        let following = lane.reply(resumed, lane.commands.is_closed()).await.ok_or(ResumeError::Stopped)??;
         Ok(lane.handle(following))
     }
 
@@ -131,11 +131,8 @@ impl Client {
             Err(refused) => return refused,
         };
         let (reply, answered) = oneshot::channel();
-        if self.pass_on(Posted::new(event, reply)).await.is_err() {
-            return Delivery::Stopped;
-        }
-        // Dropped unanswered: the driver is gone.
-        answered.await.unwrap_or(Delivery::Stopped)
+        let Ok(lane) = self.pass_on(Posted::new(event, reply)).await else { return Delivery::Stopped };
+        lane.reply(answered, lane.posts.is_closed()).await.unwrap_or(Delivery::Stopped)
     }
 
     /// Subscribes to what the provider says of jobs after they have ended: a decision that was reopened, reversed, or has lapsed. The outcome that was told
@@ -163,19 +160,21 @@ impl Client {
         Revisions(self.revisions.upgrade().map(|sender| sender.subscribe()))
     }
 
-    async fn pass_on(&self, posted: Posted) -> Result<(), Stopped> {
-        let Some((shards, lanes)) = self.lanes.as_deref() else {
-            return self.first.posts.send(posted).await.map_err(|_| Stopped);
+    async fn pass_on(&self, mut posted: Posted) -> Result<&Lane, Stopped> {
+        let (home, others) = match self.lanes.as_deref() {
+            None => (0, 1),
+            // Without a key any shard will do, should its own be over before the others are: they ask each other.
+            Some((shards, lanes)) => {
+                (shards.of_event(posted.event()), if posted.event().key.is_none() { lanes.len() } else { 1 })
+            }
         };
-        // Without a key any shard will do, should its own be over before the others are: they ask each other.
-        let (home, others) =
-            (shards.of_event(posted.event()), if posted.event().key.is_none() { lanes.len() } else { 1 });
-        let mut posted = Some(posted);
-        for lane in lanes.iter().cycle().skip(home).take(others) {
-            let Some(this) = posted.take() else { break };
-            posted = lane.posts.send(this).await.err().map(|mpsc::error::SendError(back)| back);
+        for lane in self.lanes().iter().cycle().skip(home).take(others) {
+            match lane.posts.send(posted).await {
+                Ok(()) => return Ok(lane),
+                Err(mpsc::error::SendError(back)) => posted = back,
+            }
         }
-        if posted.is_none() { Ok(()) } else { Err(Stopped) }
+        Err(Stopped)
     }
 
     fn lane(&self, key: &Key) -> &Lane {
@@ -214,14 +213,14 @@ impl Client {
     /// on the same store takes them up; without one, their report is all that is known of them. Clones that shut it down while it
     /// stops get the same report; after that there is nothing left to report from, and the list is empty.
     pub async fn shutdown(self, grace: Duration) -> Vec<Unfinished> {
-        let shut = |lane: &Lane| {
+        let reports = self.lanes().iter().filter_map(|lane| {
             let (reply, unfinished) = oneshot::channel();
-            lane.commands.send(Command::Shutdown { grace, reply }).ok().map(|()| unfinished)
-        };
-        let reports: Vec<_> = self.lanes().iter().filter_map(shut).collect();
+            lane.commands.send(Command::Shutdown { grace, reply }).ok().map(|()| (lane, unfinished))
+        });
+        let reports: Vec<_> = reports.collect();
         let mut unfinished = Vec::new();
-        for report in reports {
-            unfinished.extend(report.await.unwrap_or_default());
+        for (lane, report) in reports {
+            unfinished.extend(lane.reply(report, lane.commands.is_closed()).await.unwrap_or_default());
         }
         for lane in self.lanes() {
             // Nothing is ever said on it: it ends.
@@ -235,6 +234,22 @@ impl Client {
 }
 
 impl Lane {
+    /// What the driver answers; none if it is gone. What was handed over just as it closed its end, which is then `late`, may lie there unanswered for as long as
+    /// there is a client, since a loop that went down with its runtime has taken nothing out afterwards.
+    async fn reply<T>(&self, reply: oneshot::Receiver<T>, late: bool) -> Option<T> {
+        let mut reply = reply.into_future();
+        if !late {
+            return reply.await.ok();
+        }
+        let mut running = self.running.clone();
+        tokio::select! {
+            biased;
+            answer = &mut reply => answer.ok(),
+            // It may have answered since it was asked, and before it was gone.
+            _ = running.changed() => if reply.has_message() { reply.await.ok() } else { None },
+        }
+    }
+
     fn handle(&self, following: Following) -> Handle {
         let Following { id, finished, acceptance, .. } = following;
         Handle { id, finished: Mutex::new(finished.into_future()), acceptance, commands: Some(self.commands.clone()) }
@@ -266,7 +281,8 @@ where
     }
 }
 
-/// A future of a client that starts: what it goes on with is read from its store first.
+/// A future of a client that starts: what it goes on with is read from its store first. Dropped meanwhile, as by a time-out, it leaves the store open until that
+/// is read.
 pub type Starting = Pin<Box<dyn Future<Output = Result<Client, StartError>> + Send>>;
 
 async fn start<T: Transport>(
@@ -276,8 +292,8 @@ async fn start<T: Transport>(
 ) -> Result<Client, StartError> {
     let name = provider.name().to_owned();
     let mailbox = Mailbox::new(provider.clone(), settings.webhooks());
-    let traces = settings.trace_source();
-    let loaded = if settings.has_store() {
+    let (traces, has_store) = (settings.trace_source(), settings.has_store());
+    let loaded = if has_store {
         let loading = tokio::task::spawn_blocking(move || settings.load(&name));
         loading.await.map_err(|panicked| StartError::Unreadable(unread(panicked)))??
     } else {
@@ -296,7 +312,7 @@ async fn start<T: Transport>(
         let (commands, commanded) = mpsc::unbounded_channel();
         let (posts, posted) = mpsc::channel(64);
         let (runs, running) = watch::channel(());
-        let inputs = Inputs { submits: submitted, commands: commanded, posts: posted, words, running: runs };
+        let inputs = Inputs { submits: submitted, commands: commanded, posts: posted, words, running: runs, has_store };
         tokio::spawn(drive(driver, clock, transport.clone(), inputs));
         Lane { submits, commands, posts, running }
     };
@@ -331,7 +347,8 @@ impl fmt::Debug for Client {
 
 /// A job under way: a future of how it ended.
 ///
-/// Dropping it does not cancel the job; submitting the key again gives another handle. [`cancel`](Handle::cancel) does, as far as that is possible.
+/// Dropping it does not cancel the job; submitting the key again gives another handle. [`cancel`](Handle::cancel) does, as far as that is possible. While there
+/// is one that has not told how its job ended, the driver goes on, and the store stays open, unless the client is [shut down](Client::shutdown).
 #[must_use = "a handle is a future of the outcome: await it, or drop it deliberately to let the job go on unwatched"]
 pub struct Handle {
     /// None if the job ended long ago, and is known from the store alone.
@@ -369,11 +386,10 @@ impl Handle {
         let (id, commands) = self.id.zip(self.commands.as_ref()).ok_or(NotAccepted)?;
         let (reply, accepted) = oneshot::channel();
         commands.send(Command::Accepted { id, reply }).map_err(|_| NotAccepted)?;
-        match accepted.await {
-            Ok(accepted) => Ok(accepted),
-            // It has ended meanwhile, perhaps as one that was accepted.
-            Err(_) => self.acceptance.get().cloned().ok_or(NotAccepted),
-        }
+        // Closed by now, the driver is over, and there may be nobody to drop the reply.
+        let accepted = if commands.is_closed() { None } else { accepted.await.ok() };
+        // It may have ended meanwhile, perhaps as one that was accepted.
+        accepted.or_else(|| self.acceptance.get().cloned()).ok_or(NotAccepted)
     }
 
     /// Gives the job up. Before its first request has left, it ends as *rejected* and nothing ran. After that it ends as *unresolved*: the

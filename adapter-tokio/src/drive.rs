@@ -34,6 +34,7 @@ pub(crate) struct Inputs {
     pub(crate) words: Option<Words>,
     /// Gone once all is over and the store is closed.
     pub(crate) running: watch::Sender<()>,
+    pub(crate) has_store: bool,
 }
 
 /// What shards say to each other.
@@ -58,17 +59,19 @@ struct Loop<T> {
     words: Option<Words>,
     /// When its time is over, if it has been shut down.
     stops_at: Timestamp,
+    /// Behind the driver, and so its store. Whoever works on the store has another.
+    running: watch::Sender<()>,
 }
 
 /// Until the last client is gone or has shut it down.
 pub(crate) async fn drive<T: Transport>(driver: Driver<Carrier>, clock: Clock, transport: Arc<T>, inputs: Inputs) {
-    let Inputs { mut submits, mut commands, mut posts, words, running } = inputs;
+    let Inputs { mut submits, mut commands, mut posts, words, running, has_store } = inputs;
     let (answered, answers) = mpsc::unbounded_channel();
     let (renewed, mut renewals) = mpsc::unbounded_channel();
     let (works, worked) = mpsc::unbounded_channel();
     let carriers = Carriers::new(transport, answered);
     let (renewal, stops_at) = (None, Timestamp::NEVER);
-    let mut this = Loop { driver, clock, carriers, answers, worked, works, renewal, renewed, words, stops_at };
+    let mut this = Loop { driver, clock, carriers, answers, worked, works, renewal, renewed, words, stops_at, running };
     let mut timer = pin!(tokio::time::sleep(Duration::ZERO));
     let (mut submits_open, mut commands_open) = (true, true);
     loop {
@@ -140,9 +143,13 @@ pub(crate) async fn drive<T: Transport>(driver: Driver<Carrier>, clock: Clock, t
         this.driver.handle_timeout(now);
     }
     this.answer_words().await;
-    // Whoever waits for it to be over finds that it is, and may open the store again.
-    drop(this);
-    drop(running);
+    // Whoever waits for it to be over finds that it is, and may open the store again. To close that may take as long as to write to it.
+    if has_store {
+        // What a panic leaves may panic once more.
+        tokio::task::spawn_blocking(move || drop(this)).await.unwrap_or_else(std::mem::forget);
+    } else {
+        drop(this);
+    }
     submits.close();
     posts.close();
     // What somebody was just handing over would stay there, with the reply, for as long as there is a client: a receiver that is dropped waits for nobody.
@@ -281,11 +288,12 @@ impl<T: Transport> Loop<T> {
                 }
             }
             Task::Work(work) => {
-                let works = self.works.clone();
+                let (works, running) = (self.works.clone(), self.running.clone());
                 tokio::task::spawn_blocking(move || {
-                    // Nobody hears it once the loop is gone.
+                    // Nobody hears it once the loop is gone: then the store is closed here.
                     let last = work.run(|worked| drop(works.send(worked)));
                     let _ = works.send(last);
+                    drop((works, running));
                 });
             }
             _ => {}

@@ -44,6 +44,9 @@
 //! Without a store, a crash forgets the jobs under way. Give the builder one ([`Builder::store`](steadfast_driver::Builder::store), `steadfast_store::SqliteStore`), and nothing leaves that is
 //! not on disk first; the next process goes on from there.
 //!
+//! The store is worked on in the runtime's pool for calls that block. Where all threads of that pool wait for the client, none is left for the store, and neither goes
+//! on: await the client in tasks.
+//!
 //! # Webhooks
 //!
 //! Where the provider has webhooks, give what your HTTP server receives to [`Client::deliver`] and answer what it says: forged ones change nothing,

@@ -1,12 +1,15 @@
 //! Who asks for something just as the client stops is told so, and does not wait for ever; who has stopped it may open its store.
 
 use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use steadfast_core::{Key, Timestamp};
 use steadfast_store::{Entry, Store, StoreError};
-use steadfast_tokio::{Client, Delivery, SubmitError};
+use steadfast_tokio::{Client, Delivery, ResumeError, SubmitError};
+use tokio::runtime::Builder;
 use tokio::time::timeout;
 
 use crate::support::{Scripted, key};
@@ -49,6 +52,49 @@ async fn who_asks_while_the_client_stops_is_told_so() {
     }
 }
 
+/// As above, where nothing is left that could take out what was handed over too late: the runtime went down, and with it the loop.
+#[test]
+fn who_asks_while_the_runtime_goes_down_is_told_so() {
+    let others = Builder::new_multi_thread().worker_threads(4).enable_all().build().unwrap();
+    for round in 0..1_000 {
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let transport = Scripted::new(|_, _, _| async { std::future::pending().await });
+        let client = runtime.block_on(Client::builder(Telling::new(), transport).start()).unwrap();
+        let job = runtime.block_on(client.submit(key("order-42"), "{}")).unwrap();
+        let job = Arc::new(job);
+        let asking = (0..5).map(|asks| {
+            let (client, job) = (client.clone(), job.clone());
+            others.spawn(async move {
+                let mut again = 0;
+                let mut goes_on = async || {
+                    again += 1;
+                    match asks {
+                        0 => client.submit(key(&format!("order-{again}")), "{}").await.is_ok(),
+                        1 => !matches!(client.resume(key("order-0")).await, Err(ResumeError::Stopped)),
+                        2 => {
+                            let body = format!(r#"{{"reference":"txn-{again}","status":"ready"}}"#);
+                            Telling::new().tell(&client, "msg", &body).await != Delivery::Stopped
+                        }
+                        3 => timeout(Duration::from_micros(50), job.accepted()).await.is_err(),
+                        _ => {
+                            client.clone().shutdown(Duration::MAX).await;
+                            false
+                        }
+                    }
+                };
+                while goes_on().await {}
+            })
+        });
+        let asking: Vec<_> = asking.collect();
+        runtime.shutdown_background();
+        others.block_on(async {
+            for (asks, asked) in asking.into_iter().enumerate() {
+                timeout(WHILE, asked).await.unwrap_or_else(|_| panic!("round {round}: {asks} waits for ever")).unwrap();
+            }
+        });
+    }
+}
+
 /// A store that is being closed until somebody says that it is.
 struct Closing {
     begins: Sender<()>,
@@ -58,7 +104,7 @@ struct Closing {
 impl Drop for Closing {
     fn drop(&mut self) {
         self.begins.send(()).unwrap();
-        self.ends.recv().unwrap();
+        self.ends.recv_timeout(WHILE).expect("others have their turn");
     }
 }
 
@@ -102,4 +148,79 @@ async fn a_client_that_is_shut_down_has_closed_its_store() {
         end.send(()).unwrap();
         timeout(WHILE, async { (stops.await, too.await) }).await.unwrap();
     }
+}
+
+/// As it was closed where tasks run, the whole of a runtime of one thread stood still meanwhile.
+#[tokio::test]
+async fn others_go_on_while_a_store_is_closed() {
+    for shards in [1, 3] {
+        let transport = Scripted::new(|_, _, _| async { std::future::pending().await });
+        let ((begins, begun), (end, ends)) = (channel(), channel());
+        let builder = Client::builder(Telling::new(), transport).shards(shards).store(Closing { begins, ends });
+        let stops = tokio::spawn(builder.start().await.unwrap().shutdown(Duration::ZERO));
+        let other = tokio::spawn(async move {
+            while begun.try_recv().is_err() {
+                tokio::task::yield_now().await;
+            }
+            end.send(()).unwrap();
+        });
+        timeout(WHILE, async { (other.await.unwrap(), stops.await.unwrap()) }).await.expect("the store is closed");
+    }
+}
+
+/// Writes until the transport is gone, and says when it is closed.
+struct Writing {
+    begins: Sender<()>,
+    gone: Receiver<()>,
+    is_closed: Arc<AtomicBool>,
+}
+
+impl Store for Writing {
+    fn append(&mut self, _: &[Entry]) -> Result<(), StoreError> {
+        self.begins.send(()).unwrap();
+        let _ = self.gone.recv_timeout(WHILE);
+        // Whoever does not wait for it is given time to be found out.
+        (0..1_000).for_each(|_| std::thread::yield_now());
+        Ok(())
+    }
+
+    fn load(&mut self) -> Result<Vec<Entry>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    fn find(&mut self, _: &Key) -> Result<Option<Entry>, StoreError> {
+        Ok(None)
+    }
+
+    fn forget(&mut self, _: Timestamp, _: usize) -> Result<usize, StoreError> {
+        Ok(0)
+    }
+}
+
+impl Drop for Writing {
+    fn drop(&mut self) {
+        self.is_closed.store(true, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn a_client_whose_runtime_goes_down_as_it_writes_is_shut_down_once_its_store_is_closed() {
+    let others = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let ((begins, begun), (goes, gone), is_closed) = (channel(), channel::<()>(), Arc::<AtomicBool>::default());
+    // The loop has it, and nobody else.
+    let transport = Scripted::new(move |_, _, _| {
+        let _ = &goes;
+        async { std::future::pending().await }
+    });
+    let store = Writing { begins, gone, is_closed: is_closed.clone() };
+    let client = runtime.block_on(Client::builder(Telling::new(), transport).store(store).start()).unwrap();
+    let submitting = client.clone();
+    let submit = others.spawn(async move { submitting.submit(key("order-42"), "{}").await });
+    begun.recv_timeout(WHILE).unwrap();
+    let stops = others.spawn(client.shutdown(Duration::MAX));
+    runtime.shutdown_background();
+    others.block_on(async { timeout(WHILE, stops).await.expect("it stops").unwrap() });
+    assert!(is_closed.load(Ordering::SeqCst));
+    assert!(matches!(others.block_on(submit).unwrap(), Err(SubmitError::Stopped)));
 }
