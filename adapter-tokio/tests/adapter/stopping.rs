@@ -9,7 +9,8 @@ use std::time::Duration;
 use steadfast_core::{Key, Timestamp};
 use steadfast_store::{Entry, Store, StoreError};
 use steadfast_tokio::{Client, Delivery, ResumeError, SubmitError};
-use tokio::runtime::Builder;
+use tokio::runtime::{Builder, Handle};
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use crate::support::{Scripted, key};
@@ -136,7 +137,7 @@ async fn a_client_that_is_shut_down_has_closed_its_store() {
         let client = builder.start().await.unwrap();
         let other = client.clone();
         let (mut stops, mut too) = (pin!(client.shutdown(Duration::ZERO)), pin!(other.shutdown(Duration::ZERO)));
-        let mut begun = tokio::task::spawn_blocking(move || begun.recv().unwrap());
+        let mut begun = spawn_blocking(move || begun.recv().unwrap());
         tokio::select! {
             biased;
             _ = &mut stops => panic!("the store is not closed"),
@@ -166,6 +167,20 @@ async fn others_go_on_while_a_store_is_closed() {
         });
         timeout(WHILE, async { (other.await.unwrap(), stops.await.unwrap()) }).await.expect("the store is closed");
     }
+}
+
+/// There may be one thread, and it waits for this.
+#[test]
+fn a_client_without_a_store_stops_though_the_pool_for_blocking_calls_is_full() {
+    let runtime = Builder::new_multi_thread().worker_threads(1).max_blocking_threads(1).enable_all().build().unwrap();
+    let stopped = runtime.block_on(async {
+        let transport = Scripted::new(|_, _, _| async { std::future::pending().await });
+        let client = Client::builder(Telling::new(), transport).start().await.unwrap();
+        let here = Handle::current();
+        timeout(WHILE, spawn_blocking(move || here.block_on(client.shutdown(Duration::ZERO)))).await
+    });
+    runtime.shutdown_background();
+    stopped.expect("it stops").unwrap();
 }
 
 /// Writes until the transport is gone, and says when it is closed.
