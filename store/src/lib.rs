@@ -53,8 +53,7 @@ pub use crate::sqlite::{OpenError, SqliteStore};
 ///   none of them is there, now or after a restart; any other error says that nobody knows, and the driver appends the same entries again until
 ///   somebody does. So appending what is there already must be harmless, and is; other entries, of other keys, may come before it and beside it.
 /// - A later entry of a key replaces the earlier ones: its record tells all that they told. What is kept beside the record stays until it is
-///   replaced, or is no longer needed: a payload goes when its operation has ended, an answer when it
-///   has ended in another way.
+///   replaced, or is no longer needed: a payload goes when its operation has ended, an answer when it has ended in another way.
 /// - [`load`](Store::load) gives the latest durable entry of each key that is not forgotten, in the order in which the keys were first seen.
 /// - Damage is an error, never an older state that looks whole.
 /// - Whoever was overtaken changes nothing: once another has the journal, since a lock was lost or its files were replaced, each call that writes is an error.
