@@ -484,7 +484,7 @@ impl Work<'_> {
         if delete.execute([first])? != 1 {
             return Err(Damage::Gone.into());
         }
-        self.head.remove(hash)?;
+        self.head.forget(hash)?;
         let name = self.places.name(key);
         self.recent.remove(name);
         self.changes.went.push((name, first));

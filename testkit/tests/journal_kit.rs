@@ -266,6 +266,37 @@ fn a_store_that_is_certain_and_wrong_fails() {
     journal_kit::check_failures(|| kept.clone(), |_| {});
 }
 
+/// Says each time that it has certainly forgotten nothing, and has.
+#[derive(Clone, Default)]
+struct Forgetful(MemoryStore, StoreFaults);
+
+impl Store for Forgetful {
+    fn append(&mut self, entries: &[Entry]) -> Result<(), StoreError> {
+        self.0.append(entries)
+    }
+
+    fn load(&mut self) -> Result<Vec<Entry>, StoreError> {
+        self.0.load()
+    }
+
+    fn find(&mut self, key: &Key) -> Result<Option<Entry>, StoreError> {
+        self.0.find(key)
+    }
+
+    fn forget(&mut self, before: Timestamp, most: usize) -> Result<usize, StoreError> {
+        let said = FaultyStore::new(MemoryStore::default(), self.1.clone()).forget(before, most);
+        self.0.forget(before, most).and_then(|count| said.map(|_| count))
+    }
+}
+
+#[test]
+#[should_panic(expected = "is certain: true, gone: true")]
+fn a_store_that_forgets_and_is_certain_that_it_did_not_fails() {
+    let (kept, faults) = (MemoryStore::default(), StoreFaults::default());
+    let open = || Forgetful(kept.clone(), faults.clone());
+    journal_kit::check_failures(open, |fails| faults.otherwise(fails.then_some(StoreFault::Fail)));
+}
+
 /// Whatever a faulty store did to each of them: who appends until somebody knows has every entry in the end.
 #[test]
 fn appending_until_somebody_knows_gets_over_every_fault() {

@@ -11,7 +11,7 @@ use steadfast_store::sqlite::{BackUpError, MayLock, Problem, iso8601};
 use super::TROUBLE;
 use super::journal::{Look, now};
 use super::row::hex;
-use super::words::{argument, day_and_time, name, operations, plain, records};
+use super::words::{argument, day_and_time, name, operations, plain, steps};
 
 /// Write a checked copy of the journal, whether its client runs or not: a backup.
 ///
@@ -36,7 +36,7 @@ struct Copied {
     /// Its mark; `null` if the journal had none that could testify.
     mark: Option<String>,
     operations: u64,
-    /// How many records the journal had taken.
+    /// How many steps the journal had taken: records, and operations that it has forgotten.
     sequence: u64,
     /// How far the journal had come, as `Watermark::to_bytes` says it, in hex.
     watermark: String,
@@ -95,27 +95,27 @@ fn print(look: &Look, copied: &Copied, at: &str, out: &mut impl Write) -> io::Re
     let Copied { copy, mark, sequence, .. } = copied;
     let name = look.name();
     // What an old log or mark says is not of the copy.
-    let (beside, steps) = match mark {
+    let (beside, how) = match mark {
         Some(mark) => (
             format!(", with {mark} beside it"),
             format!("copy {copy} and {mark} to their places, remove {name}-wal if it is there"),
         ),
         None => {
-            let steps = format!(
+            let what = format!(
                 "copy {copy} to its place, remove {name}-wal and {name}-mark if they are there, open it with `SqliteStore::open_backup`"
             );
-            (String::new(), steps)
+            (String::new(), what)
         }
     };
     writeln!(
         out,
         "{copy} written{beside}: {}, {} in all, verified, as of {at}.",
         operations(copied.operations),
-        records(*sequence)
+        steps(*sequence)
     )?;
     writeln!(
         out,
-        "To go on from it: {steps}, and start the client with `from_backup()` on its builder (`steadfast run --from-backup`), since jobs \
+        "To go on from it: {how}, and start the client with `from_backup()` on its builder (`steadfast run --from-backup`), since jobs \
          that the copy calls planned may have been sent meanwhile."
     )
 }

@@ -12,7 +12,7 @@ use steadfast_store::sqlite::{Mark, Order, Report, Stored, iso8601};
 
 use super::journal::{Look, Opened};
 use super::list::LIMIT;
-use super::words::{argument, operations, plain, records, relative};
+use super::words::{argument, operations, plain, relative, steps};
 use super::{NEEDS_A_PERSON, TROUBLE};
 
 /// An operation that was due longer ago than this is overdue: a client that runs is never so late.
@@ -32,7 +32,7 @@ struct Examination {
     /// `null` if nobody can tell.
     in_use: Option<bool>,
     operations: u64,
-    /// How many records the journal has taken.
+    /// How many steps the journal has taken: records, and operations that it has forgotten.
     sequence: u64,
     states: std::collections::BTreeMap<&'static str, u64>,
     problems: Vec<Problem>,
@@ -226,7 +226,7 @@ fn print(look: &Look, examined: &Examination, out: &mut impl Write) -> std::io::
     if examined.at.is_some() {
         let states: Vec<String> = examined.states.iter().map(|(state, count)| format!("{count} {state}")).collect();
         let states = if states.is_empty() { String::new() } else { format!(": {}", states.join(", ")) };
-        writeln!(out, "{}{states}; {} in all", operations(examined.operations), records(examined.sequence))?;
+        writeln!(out, "{}{states}; {} in all", operations(examined.operations), steps(examined.sequence))?;
     }
     if problems.is_empty() {
         let (what, mark) = if warnings.is_empty() { ("The files are", " mark,") } else { ("What is here is", "") };

@@ -48,7 +48,7 @@ struct Header {
     at: String,
     /// How far the journal had come, as `Watermark::to_bytes` says it, in hex.
     watermark: String,
-    /// How many records the journal had taken.
+    /// How many steps the journal had taken: records, and operations that it has forgotten.
     sequence: u64,
     /// How many lines follow.
     count: u64,

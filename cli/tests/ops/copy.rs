@@ -32,7 +32,7 @@ fn a_copy_of_a_closed_journal_is_the_journal() {
     let said = text(&output.stdout);
     let name = to.journal();
     let expected =
-        format!("{name} written, with {name}-mark beside it: 7 operations, 7 records in all, verified, as of 20");
+        format!("{name} written, with {name}-mark beside it: 7 operations, 7 steps in all, verified, as of 20");
     assert!(said.starts_with(&expected), "{said}");
     assert!(said.contains("`from_backup()`") && said.contains(&format!("remove {}-wal", home.journal())), "{said}");
     assert!(output.stderr.is_empty(), "{output:?}");

@@ -140,7 +140,7 @@ impl SqliteStore {
     /// # let (journal, to) = (home.path().join("jobs.db"), home.path().join("backup.db"));
     /// # drop(SqliteStore::open(&journal)?);
     /// let backup = SqliteStore::back_up(&journal, &to, MayLock::IfTorn)?;
-    /// println!("{} operations, {} records in all", backup.operations, backup.watermark.sequence());
+    /// println!("{} operations, {} steps in all", backup.operations, backup.watermark.sequence());
     /// if backup.mark.is_none() {
     ///     println!("nothing tells whether newer records are missing");
     /// }

@@ -2,6 +2,9 @@
 //!
 //! A later record of a key replaces the earlier one, so the chain has gaps, and links alone would not show a row that is gone. Hence
 //! the count and the sum (the hashes as numbers, wrapping): both move in the transaction that moves the rows, so rows and head fit only together.
+//!
+//! What is forgotten leaves no row, and yet is a step of the chain, with a number and a hash: else the mark would stand where it stood before, and neither a log
+//! that lost this step nor another process that made it would be noticed.
 
 use rusqlite::{Connection, OptionalExtension, params};
 use sha2::{Digest, Sha256};
@@ -14,9 +17,9 @@ use super::mark::Watermark;
 pub(super) struct Head {
     /// A number of this journal's own, so that another's is not taken for it.
     pub(super) instance: Hash,
-    /// Of the last record that was appended.
+    /// Of the last step: a record that was appended, or one whose row was removed.
     pub(super) sequence: i64,
-    /// Of the last record that was appended.
+    /// Of the last step.
     pub(super) hash: Hash,
     pub(super) count: i64,
     pub(super) sum: u128,
@@ -56,7 +59,7 @@ impl Head {
         if head.checksum() == checksum && head.is_possible() { Ok(head) } else { Err(Damage::Head.into()) }
     }
 
-    /// A checksum is no signature: who writes a file can give any numbers the right one. Each row was counted by a record of its own.
+    /// A checksum is no signature: who writes a file can give any numbers the right one. Each row was counted by a step of its own.
     fn is_possible(&self) -> bool {
         (0..=Self::LAST).contains(&self.sequence) && (0..=self.sequence).contains(&self.count)
     }
@@ -78,7 +81,7 @@ impl Head {
         if moved == 1 { Ok(()) } else { Err(Damage::Head.into()) }
     }
 
-    /// The number of the next record.
+    /// The number of the next step.
     pub(super) fn next(&self) -> Result<i64, Damage> {
         self.sequence.checked_add(1).filter(|next| *next <= Self::LAST).ok_or(Damage::Head)
     }
@@ -95,8 +98,15 @@ impl Head {
         Ok(())
     }
 
+    /// Counts a row no more, which is forgotten: the next step.
+    pub(super) fn forget(&mut self, hash: &Hash) -> Result<(), Damage> {
+        self.sequence = self.next()?;
+        self.hash = cut(Sha256::new_with_prefix(self.hash).chain_update(hash));
+        self.remove(hash)
+    }
+
     /// Counts a row no more.
-    pub(super) fn remove(&mut self, hash: &Hash) -> Result<(), Damage> {
+    fn remove(&mut self, hash: &Hash) -> Result<(), Damage> {
         self.count = self.count.checked_sub(1).filter(|count| *count >= 0).ok_or(Damage::Head)?;
         self.sum = self.sum.wrapping_sub(number(hash));
         Ok(())

@@ -33,7 +33,7 @@ use super::error::{Damage, OpenError};
 use super::files::{self, Access, FileId};
 use super::head::Head;
 
-/// How far a journal has come: which journal, the sequence number of its last record, and that record's hash.
+/// How far a journal has come: which journal, and the number and the hash of its last step, a record that it has taken or an operation that it has forgotten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Watermark {
     pub(super) instance: Hash,
@@ -47,7 +47,7 @@ impl Watermark {
     /// How many bytes it has.
     pub const LENGTH: usize = 64;
 
-    /// How many records the journal had taken, all told.
+    /// How many steps the journal had taken, all told: one for each record, and one for each operation that it has forgotten.
     #[must_use]
     pub const fn sequence(&self) -> u64 {
         self.sequence

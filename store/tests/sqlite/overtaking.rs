@@ -13,6 +13,29 @@ fn nor_does_one_whose_mark_was_removed() {
     changes_nothing("overtaking::child_takes_over_without_a_mark", |mark| fs::remove_file(mark).unwrap());
 }
 
+/// The other one has added no record, and has removed some: written over that, they would be back.
+#[test]
+fn nor_does_one_that_knows_what_another_has_forgotten() {
+    let home = Home::new();
+    let mut old = home.open();
+    old.append(&[entry("ours", Stage::InFlight), entry("over", Stage::Delivered(READY))]).unwrap();
+    drop(fs::File::open(home.journal()).unwrap());
+    succeeds(child("overtaking::child_forgets", &home.journal()));
+    let error = old.append(&[entry("late", Stage::InFlight)]).unwrap_err();
+    assert!(error.to_string().contains("another one has its jobs now"), "{error}");
+    drop(old);
+    assert_eq!(home.open().load().unwrap(), [entry("ours", Stage::InFlight)]);
+}
+
+#[test]
+#[ignore = "a part of another, which runs it in a process of its own"]
+fn child_forgets() {
+    let mut store = SqliteStore::open(env::var("JOURNAL").unwrap()).unwrap();
+    assert_eq!(store.forget(Timestamp::NEVER, 10).unwrap(), 1);
+    // Killed, not closed.
+    std::mem::forget(store);
+}
+
 fn changes_nothing(by: &str, meanwhile: fn(&Path)) {
     let home = Home::new();
     let mut old = home.open();

@@ -152,6 +152,22 @@ fn a_journal_that_is_older_than_its_mark_is_not_opened() {
     assert!(chain(with_three().open().check_watermark(&mark).unwrap_err()).contains("another journal"));
 }
 
+/// To forget is a commit like any other: a log that loses it would bring back what was told to be gone.
+#[test]
+fn what_was_forgotten_does_not_come_back_with_a_log_that_lost_its_end() {
+    let (home, copy) = (Home::new(), Home::new());
+    let mut store = home.open();
+    store.append(&[entry("order-1", Stage::Delivered(READY)), entry("order-2", Stage::InFlight)]).unwrap();
+    let log = fs::read(beside(&home.journal(), "-wal")).unwrap();
+    assert_eq!(store.forget(Timestamp::NEVER, 10).unwrap(), 1);
+    for suffix in ["", "-mark"] {
+        fs::copy(beside(&home.journal(), suffix), beside(&copy.journal(), suffix)).unwrap();
+    }
+    fs::write(beside(&copy.journal(), "-wal"), log).unwrap();
+    let opened = SqliteStore::open(copy.journal()).map(|mut store| store.load().unwrap().len());
+    assert!(opened.as_ref().is_err_and(|error| error.to_string().contains("durable")), "{opened:?}");
+}
+
 #[test]
 fn a_watermark_reads_back_as_written_and_never_otherwise() {
     use steadfast_store::sqlite::Watermark;

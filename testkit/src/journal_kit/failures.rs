@@ -1,15 +1,19 @@
 //! Commits that the store itself fails to make.
 
-use steadfast_store::{MemoryStore, Store};
+use steadfast_core::Timestamp;
+use steadfast_core::operation::Stage;
+use steadfast_store::{Entry, MemoryStore, Store};
 
 use super::commits::history;
+use super::{READY, entry};
 
 /// Holds a store to the contract while its own commits fail, each one of a random history in turn, once and several times in a row. `open` opens one journal
 /// again and again: an empty one, then with what it has. After `fail(true)` commits shall fail in whatever way can be brought about (a full disk, an I/O
 /// error), or some of them; after `fail(false)` none.
 ///
 /// After an error that is certain, nothing of the commit may be there, now or when it is opened again; after any other, all or nothing. Appended again without
-/// a fault, everything is. Tells how many commits failed, for certain and not: whether there was anything to hold it to is for the caller to judge.
+/// a fault, everything is. The same goes for commits that forget. Tells how many appends failed, for certain and not: whether there was anything to hold it to
+/// is for the caller to judge.
 ///
 /// ```
 /// use steadfast_store::MemoryStore;
@@ -17,11 +21,8 @@ use super::commits::history;
 ///
 /// let (kept, faults) = (MemoryStore::default(), StoreFaults::default());
 /// let open = || FaultyStore::new(kept.clone(), faults.clone());
-/// let [certain, uncertain] = journal_kit::check_failures(open, |fails| {
-///     if fails {
-///         faults.then(StoreFault::Hide);
-///     }
-/// });
+/// let fail = |fails: bool| faults.otherwise(fails.then_some(StoreFault::Hide));
+/// let [certain, uncertain] = journal_kit::check_failures(open, fail);
 /// assert!(certain == 0 && uncertain > 0);
 /// ```
 ///
@@ -75,5 +76,43 @@ pub fn check_failures<S: Store>(mut open: impl FnMut() -> S, mut fail: impl FnMu
     }
     drop(store);
     assert_eq!(open().load().expect("it loads"), model.load().expect("memory does not fail"), "opened once more");
+    forgets(&mut open, &mut fail);
     failed
+}
+
+/// To forget is a commit as well: what it says is not gone is there, and what is gone stays gone.
+fn forgets<S: Store>(open: &mut impl FnMut() -> S, fail: &mut impl FnMut(bool)) {
+    let over: Vec<Entry> = (100..108).map(|number| entry(number, Stage::Delivered(READY), number)).collect();
+    open().append(&over).expect("it appends when nothing fails any more");
+    // Whatever the history left that is settled is older, and goes first.
+    let until = |number: u64| Timestamp::from_secs(number + 1);
+    open().forget(until(99), usize::MAX).expect("it forgets when nothing fails any more");
+    for entry in &over {
+        let number = entry.at.as_nanos() / 1_000_000_000;
+        let mut store = open();
+        let before = store.load().expect("it loads");
+        fail(true);
+        let forgot = store.forget(until(number), 10);
+        fail(false);
+        // As above: some are closed in doubt.
+        if number % 2 == 0 {
+            drop(store);
+            store = open();
+        }
+        let (here, what) = (store.load().expect("it loads when nothing fails any more"), &entry.record.key);
+        let is_gone = !here.contains(entry);
+        match &forgot {
+            Ok(count) => assert!(is_gone && *count == 1, "{what:?}: {count} are said to be forgotten, gone: {is_gone}"),
+            Err(error) => {
+                let certain = error.is_certain();
+                assert!(!(certain && is_gone), "{what:?}: its error is certain: {certain}, gone: {is_gone}");
+            }
+        }
+        assert_eq!(here.len() + usize::from(is_gone), before.len(), "{what:?}: another is gone");
+        drop(store);
+        store = open();
+        assert_eq!(store.load().expect("it loads"), here, "{what:?}: opened again after it was to be forgotten");
+        let again = store.forget(until(number), 10).expect("it forgets when nothing fails any more");
+        assert_eq!(again, usize::from(!is_gone), "{what:?}: forgotten once");
+    }
 }

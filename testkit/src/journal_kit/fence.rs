@@ -114,6 +114,9 @@ pub fn check_processes<S: Store, E: Display + Debug>(
     assert_eq!(again.load().expect("it loads"), planned);
 }
 
+const WRITES: &str = "written over";
+const FORGETS: &str = "written over by who forgets";
+
 impl<S: Store, E: Display + Debug> Kit<'_, S, E> {
     pub(super) fn second_opener(&self) {
         self.scratch.lay_out(&Image::default());
@@ -139,10 +142,10 @@ impl<S: Store, E: Display + Debug> Kit<'_, S, E> {
         }
     }
 
-    /// What another process would have written into the very files, its lock being lost: that of one that lives, of one that has closed them, and of one that
-    /// puts an older copy back.
+    /// What another process would have written into the very files, its lock being lost: that of one that lives, of one that has closed them, of one that has only
+    /// forgotten something, and of one that puts an older copy back.
     pub(super) fn written_over(&self) {
-        let kinds = ["written over", "written over and closed", "written over with an older copy"];
+        let kinds = [WRITES, "written over and closed", FORGETS, "written over with an older copy"];
         // Who is closed at once has asked for nothing since.
         for (what, is_closed_at_once) in kinds.into_iter().flat_map(|what| [(what, false), (what, true)]) {
             self.scratch.lay_out(&Image::default());
@@ -153,7 +156,7 @@ impl<S: Store, E: Display + Debug> Kit<'_, S, E> {
                 old.append(&theirs()).expect("it appends");
                 (copy, ours().to_vec())
             } else {
-                self.taken_over(&copy, what == "written over and closed")
+                self.taken_over(&copy, what)
             };
             self.scratch.write_over(&image);
             if !is_closed_at_once {
@@ -167,15 +170,19 @@ impl<S: Store, E: Display + Debug> Kit<'_, S, E> {
     }
 
     /// What another one makes of a journal, and what it then holds.
-    fn taken_over(&self, image: &Image, closes: bool) -> (Image, Vec<Entry>) {
+    fn taken_over(&self, image: &Image, what: &str) -> (Image, Vec<Entry>) {
         let elsewhere = Scratch::new();
         elsewhere.lay_out(image);
         let mut new = (self.open)(&elsewhere.journal()).expect("a copy opens");
-        new.append(&theirs()).expect("it appends");
+        if what == FORGETS {
+            assert_eq!(new.forget(Timestamp::NEVER, 10).expect("it forgets"), 1);
+        } else {
+            new.append(&theirs()).expect("it appends");
+        }
         let state = new.load().expect("it loads");
         let living = elsewhere.image();
         drop(new);
-        (if closes { elsewhere.image() } else { living }, state)
+        (if [WRITES, FORGETS].contains(&what) { living } else { elsewhere.image() }, state)
     }
 
     /// What would be appended now, nobody would find.

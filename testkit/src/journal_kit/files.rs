@@ -61,7 +61,7 @@ pub fn check_files<S: Store, E: Display + Debug>(depth: Depth, open: impl Fn(&Pa
         ("who was overtaken changes nothing: its files were replaced", Kit::replaced),
         ("who was overtaken changes nothing: another wrote into its files", Kit::written_over),
         ("what was moved away takes no more", Kit::moved_away),
-        ("an append that was torn is there or not", Kit::torn_append),
+        ("an append that was torn is there or not, and what forgets is done or not", Kit::torn_tail),
         ("a tail that is gone is missed", Kit::lost_tail),
         ("what is behind the end does no harm", Kit::garbage),
         ("a missing, emptied or older file is missed", Kit::exchanged),
@@ -99,7 +99,7 @@ fn history(depth: Depth) -> Vec<Vec<Entry>> {
 
 /// A journal's files at three moments, and what it held.
 struct Life {
-    /// The tail was not appended yet.
+    /// Its tail was not written yet.
     before: (Image, Vec<Entry>),
     /// It was, and the process was killed.
     crashed: Image,
@@ -114,15 +114,27 @@ impl<S: Store, E: Display + Debug> Kit<'_, S, E> {
     }
 
     fn live(&self) -> Life {
-        self.scratch.lay_out(&Image::default());
-        let mut store = self.open();
         let batches = history(self.depth);
         let (tail, head) = batches.split_last().expect("a history");
+        self.live_to(head, |store| store.append(tail).expect("it appends"))
+    }
+
+    /// One whose tail removes something: that must not come back either.
+    fn forget(&self) -> Life {
+        let head = [entry(1, Stage::Delivered(READY), 1).with_answer(answer(1)), entry(2, Stage::InFlight, 2)];
+        self.live_to(&[head.to_vec()], |store| {
+            assert_eq!(store.forget(Timestamp::from_secs(2), 10).expect("it forgets"), 1);
+        })
+    }
+
+    fn live_to(&self, head: &[Vec<Entry>], tail: impl FnOnce(&mut S)) -> Life {
+        self.scratch.lay_out(&Image::default());
+        let mut store = self.open();
         for batch in head {
             store.append(batch).expect("it appends");
         }
         let before = (self.scratch.image(), store.load().expect("it loads"));
-        store.append(tail).expect("it appends");
+        tail(&mut store);
         let (crashed, state) = (self.scratch.image(), store.load().expect("it loads"));
         drop(store);
         Life { before, crashed, closed: self.scratch.image(), state }
@@ -225,34 +237,36 @@ impl<S: Store, E: Display + Debug> Kit<'_, S, E> {
         }
     }
 
-    fn torn_append(&self) {
-        let life = self.live();
-        let (before, state_before) = &life.before;
-        for (name, after) in &life.crashed.files {
-            let length = before.files.get(name).map_or(0, Vec::len);
-            let Some(grown) = after.len().checked_sub(length) else { continue };
-            self.each(self.depth.of(grown), |kit, cut| {
-                let image = before.with(name, |bytes| bytes.clone_from(&after[..length + cut].to_vec()));
-                let what = format!("{name} torn {cut} bytes into an append");
-                let read = kit.read(&image, &what);
-                // Nobody was told that it is there, and nothing that was told is gone: this must open.
-                let state = read.unwrap_or_else(|| panic!("{what}: refused"));
-                assert!(state == *state_before || state == life.state, "{what}: another state");
-                state == life.state
-            });
+    fn torn_tail(&self) {
+        for (life, tail) in [(self.live(), "an append"), (self.forget(), "what forgets")] {
+            let (before, state_before) = &life.before;
+            for (name, after) in &life.crashed.files {
+                let length = before.files.get(name).map_or(0, Vec::len);
+                let Some(grown) = after.len().checked_sub(length) else { continue };
+                self.each(self.depth.of(grown), |kit, cut| {
+                    let image = before.with(name, |bytes| bytes.clone_from(&after[..length + cut].to_vec()));
+                    let what = format!("{name} torn {cut} bytes into {tail}");
+                    let read = kit.read(&image, &what);
+                    // Nobody was told that it is there, and nothing that was told is gone: this must open.
+                    let state = read.unwrap_or_else(|| panic!("{what}: refused"));
+                    assert!(state == *state_before || state == life.state, "{what}: another state");
+                    state == life.state
+                });
+            }
         }
     }
 
     fn lost_tail(&self) {
-        let life = self.live();
-        for image in [&life.crashed, &life.closed] {
-            for (name, bytes) in &image.files {
-                let tail = bytes.len().min(20_000);
-                self.each(self.depth.of(tail), |kit, cut| {
-                    let cut = bytes.len() - 1 - cut;
-                    let image = image.with(name, |bytes| bytes.truncate(cut));
-                    kit.right_or_refused(&image, &life.state, format_args!("{name} cut to {cut} bytes"))
-                });
+        for life in [self.live(), self.forget()] {
+            for image in [&life.crashed, &life.closed] {
+                for (name, bytes) in &image.files {
+                    let tail = bytes.len().min(20_000);
+                    self.each(self.depth.of(tail), |kit, cut| {
+                        let cut = bytes.len() - 1 - cut;
+                        let image = image.with(name, |bytes| bytes.truncate(cut));
+                        kit.right_or_refused(&image, &life.state, format_args!("{name} cut to {cut} bytes"))
+                    });
+                }
             }
         }
     }
