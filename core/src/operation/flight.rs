@@ -33,7 +33,11 @@ impl Operation {
     /// The request in the air has not left, and is to be sent again.
     pub(super) fn unsent(&mut self, id: AttemptId, turn: &mut Turn<'_>) {
         match self.in_flight() {
-            Some(attempt) if attempt.id == id && !self.due.send => self.due.send = true,
+            Some(attempt) if attempt.id == id && !self.due.send => {
+                self.due.send = true;
+                // Whatever changed before it leaves, it asks for.
+                self.changed = false;
+            }
             Some(_) | None => turn.tell(Notice::Absorbed),
         }
     }
