@@ -281,7 +281,7 @@ impl SqliteStore {
         let known = self.doubt.map_or(self.head, |doubt| doubt.after);
         let damage = if !self.held.is_at(&self.path) {
             Damage::Moved
-        } else if let Some(damage) = self.mark.is_anothers(&known.watermark()) {
+        } else if let Some(damage) = self.mark.changed_by_another(&known.watermark()) {
             damage
         } else if !self.lengths.are_kept(&self.path) {
             Damage::Cut

@@ -484,3 +484,28 @@ fn a_backup_stays_one_until_something_was_written() {
     drop(store);
     assert_eq!(home.open().load().unwrap(), [entry("one"), entry("two")]);
 }
+
+/// A store whose mark was removed, and whose next commit has failed then: what lies there before a commit is what it left.
+fn fails_without_its_mark(mut store: SqliteStore, home: &Home) {
+    fs::remove_file(home.file("-mark")).unwrap();
+    store.connection.execute_batch("PRAGMA query_only = ON").unwrap();
+    assert!(store.append(&[entry("two")]).unwrap_err().is_certain());
+}
+
+#[test]
+fn a_mark_that_was_removed_is_whole_again_before_the_next_commit() {
+    let home = Home::new("mark-first");
+    let mut store = home.open();
+    store.append(&[entry("one")]).unwrap();
+    fails_without_its_mark(store, &home);
+    assert_eq!(home.open().load().unwrap(), [entry("one")]);
+}
+
+#[test]
+fn a_backup_whose_mark_was_removed_stays_one_until_it_has_a_record() {
+    let home = Home::new("mark-of-backup");
+    home.open().append(&[entry("one")]).unwrap();
+    fs::remove_file(home.file("-mark")).unwrap();
+    fails_without_its_mark(SqliteStore::open_backup(home.file("")).unwrap(), &home);
+    assert!(matches!(SqliteStore::open(home.file("")), Err(OpenError::Unmarked { .. })));
+}
