@@ -8,7 +8,7 @@ use steadfast_core::bulkhead::BulkheadPolicy;
 use steadfast_core::engine::{Engine, Event, Limits};
 use steadfast_core::gate::{Admission, Blocked, Gate, GatePolicy, Kinds, RateLimit, Request, Settled, WhenOpen};
 use steadfast_core::notice::Notice;
-use steadfast_core::operation::{self, Attempt, Effect, Operation, Reading, Rejected, Stage};
+use steadfast_core::operation::{self, Attempt, Effect, Operation, Reading, Rejected, Stage, Unresolved};
 use steadfast_core::rate_limit::{Quota, RatePolicy};
 use steadfast_core::retry::{Certainty, Class, Failure, RetryPolicy};
 use steadfast_core::{Fingerprint, Key, Kind, OperationPolicy, Outcome, Seed, SendSafety, Timestamp};
@@ -378,6 +378,32 @@ fn a_request_that_has_not_left_counts_for_nothing_at_the_breaker_and_is_sent_aga
     assert_eq!(run.engine.operation(id).unwrap().record().stage, Stage::Planned);
     assert_eq!(run.engine.gate().breaker_state(run.now), BreakerState::Closed);
     assert_eq!(run.engine.gate().in_flight(), 0, "I8");
+}
+
+/// A request may arrive as late as one time-out after it leaves: so what is taken back may not leave at any time before it is given up.
+#[test]
+fn a_repeat_that_is_taken_back_does_not_leave_once_its_key_may_be_forgotten() {
+    let window = Duration::from_secs(30);
+    let policy = OperationPolicy::default().with_safety(SendSafety::Keyed { window }).unwrap();
+    let expiry = window - policy.create().attempt_timeout();
+    for (late, leaves) in [(Duration::from_nanos(1), true), (Duration::ZERO, false)] {
+        let mut history = History::begin_at(Gate::unlimited(), policy.clone(), 1);
+        for step in [Step::Drain, Step::Ack, Step::Drain, Step::Wake, Step::Drain, Step::Ack, Step::Wake] {
+            history.step(&step);
+        }
+        for step in [Step::Drain, Step::Ack, Step::Drain] {
+            history.step(&step);
+        }
+        let repeat = history.in_the_air.expect("the first had no answer");
+        history.now = START.saturating_add(expiry).saturating_sub(late);
+        assert!(repeat.number == 2 && history.now < repeat.until);
+        history.step(&Step::Unsent);
+        assert_eq!(history.job.in_flight(), Some(repeat).filter(|_| leaves));
+        if !leaves {
+            let stage = Stage::Ended(Outcome::Unresolved(Unresolved::KeyWindow));
+            assert_eq!((history.job.record().stage, history.gate.in_flight()), (stage, 0));
+        }
+    }
 }
 
 /// How long ago a create took it is not known once it was due to leave; of a poll it is.

@@ -101,6 +101,10 @@ proptest! {
         if let Some(attempt) = history.in_the_air.take() {
             history.feed(Event::Unsent(attempt.id));
             prop_assert!(history.job.owes_effects());
+            // But for a repeat whose key may be forgotten by now.
+            if history.job.has_ended() {
+                return Ok(());
+            }
             let owed = history.job.clone();
             history.feed(Event::Unsent(attempt.id));
             prop_assert_eq!(&history.job, &owed);
