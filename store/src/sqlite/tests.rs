@@ -158,7 +158,7 @@ fn two_rows_of_a_key_are_damage() {
 
 /// Rows are written, then the head does not move: all is rolled back.
 fn fail_to_append(store: &mut SqliteStore, entries: &[Entry]) {
-    let head: Hash = store.connection.query_row("SELECT hash_of_head FROM head", [], |row| row.get(0)).unwrap();
+    let head: body::Hash = store.connection.query_row("SELECT hash_of_head FROM head", [], |row| row.get(0)).unwrap();
     store.connection.execute("UPDATE head SET hash_of_head = zeroblob(16)", []).unwrap();
     assert!(store.append(entries).is_err());
     store.connection.execute("UPDATE head SET hash_of_head = ?1", [head]).unwrap();
