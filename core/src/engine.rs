@@ -369,6 +369,19 @@ impl Engine {
 
     /// The operations that owe effects, in the order in which [`pop_effect`](Engine::pop_effect) comes to them: for a driver that holds something of its own for each
     /// and would rather bring many from memory at once than wait for each.
+    ///
+    /// ```
+    /// # use steadfast_core::engine::Limits;
+    /// # use steadfast_core::{Engine, Fingerprint, Gate, Key, OperationPolicy, Seed, Timestamp};
+    /// # let now = Timestamp::from_secs(1_700_000_000);
+    /// # let mut engine = Engine::new(OperationPolicy::default(), Gate::unlimited(), Limits::default(), Seed::new(7));
+    /// let first = engine.submit(Key::new("order-1")?, Fingerprint::new([0; 16]), now)?.id();
+    /// let second = engine.submit(Key::new("order-2")?, Fingerprint::new([0; 16]), now)?.id();
+    /// assert!(engine.owing().eq([first, second]));
+    /// assert!(engine.pop_effect().is_some_and(|(id, _)| id == first));
+    /// assert!(engine.owing().eq([second]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn owing(&self) -> impl Iterator<Item = OperationId> + '_ {
         let ids = self.dirty.iter().filter_map(|slot| self.id(*slot));
         ids.filter(|id| self.operation(*id).is_some_and(Operation::owes_effects))

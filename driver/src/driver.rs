@@ -5,10 +5,11 @@
 //! came of it, sleep until [`next_deadline`](Driver::next_deadline).
 //!
 //! How jobs come in is told in `intake`, how they leave in `send`, what a restart takes up in `resume`, what the provider tells by itself in
-//! `webhooks`, what it says of jobs that have ended in `revisions`, what is done about credentials that are over in `renew`, and what is kept of
-//! those that ended in `results`. What the shards of one client have in common is in `shared`.
+//! `webhooks`, what it says of jobs that have ended in `revisions`, what is done about credentials that are over in `renew`, what is kept of
+//! those that ended in `results`, and how it comes to its own end in `close`. What the shards of one client have in common is in `shared`.
 
 mod by_id;
+mod close;
 mod end;
 mod inbox;
 mod intake;
@@ -28,7 +29,6 @@ use std::collections::hash_map::Entry;
 use std::fmt;
 use std::sync::Arc;
 
-use oneshot::Sender;
 use steadfast_core::engine::{Event, Limits};
 use steadfast_core::gate::Gate;
 use steadfast_core::operation::{Effect, Reading};
@@ -37,6 +37,7 @@ use steadfast_providers::Provider;
 use tracing::level_filters::LevelFilter;
 
 use self::by_id::{ById, Ids};
+use self::close::Closing;
 pub(crate) use self::intake::Question;
 use self::intake::Reply;
 pub use self::intake::{Following, Submit};
@@ -56,7 +57,7 @@ use crate::accepted::AcceptingAnswer;
 use crate::builder::Loaded;
 use crate::caught::caught;
 use crate::correlation::CorrelationHeader;
-use crate::finished::{FinalAnswer, SubmitError, Unfinished};
+use crate::finished::{FinalAnswer, SubmitError};
 use crate::journal::{Journal, Started, Worked};
 use crate::meter::Meter;
 use crate::observe::{Begun, Hooks, Observation};
@@ -109,11 +110,6 @@ pub struct Driver<H> {
 
 /// As many copies of the provider are kept to be used again.
 const MOST_READERS: usize = 1_024;
-
-struct Closing {
-    until: Timestamp,
-    reply: Vec<Sender<Vec<Unfinished>>>,
-}
 
 /// Feed.
 impl<H> Driver<H> {
@@ -258,7 +254,7 @@ impl<H> Driver<H> {
     }
 
     /// A request that has certainly not left, and will not: the adapter took it back before its transport had it, since the job was cancelled, its time is over, or
-    /// the client stops. It is due again, unless what is fed next ends that, and has not run; to the gate it is nothing. `why` is for the log.
+    /// the client stops. It is due again, unless what is fed next ends that or its key may be forgotten by now, and has not run; of the provider it says nothing. `why` is for the log.
     ///
     /// Not for a connection that did not come about, which is [`SendError::not_sent`](crate::SendError::not_sent): the transport was asked then, and the provider may be
     /// ill.
@@ -370,46 +366,6 @@ impl<H> Driver<H> {
             self.journal.hurry();
         }
         self.journal.start()
-    }
-
-    /// Whether the end has come: all is done, or the time for it is over, or nobody is there who could end it while its jobs cannot end any more.
-    fn closes(&self) -> bool {
-        let idle = self.engine.live() == 0 && self.journal.is_idle() && self.journal.asking() == 0;
-        let over = self.is_out_of_time() || (idle && (self.abandoned || self.closing.is_some()));
-        over || (self.abandoned && self.journal.is_gone())
-    }
-
-    fn is_out_of_time(&self) -> bool {
-        self.closing.as_ref().is_some_and(|closing| closing.until <= self.now)
-    }
-
-    /// Stops what is in the air, and lets what is being written finish.
-    fn close(&mut self) {
-        let in_the_air = self.jobs.iter().filter(|(_, job)| job.request.is_some()).map(|(id, _)| Task::Abort(*id));
-        self.tasks.extend(in_the_air);
-        self.leave_renewal();
-        self.journal.close();
-        self.engine.close();
-        self.closed = true;
-    }
-
-    /// Tells whoever shut it down what is unfinished, once that is certain.
-    fn report(&mut self) {
-        let Some(closing) = self.closing.take_if(|_| self.journal.is_idle()) else { return };
-        let under_way = self.engine.live_operations().filter_map(|id| self.engine.operation(id)).map(|operation| {
-            let record = operation.record();
-            Unfinished { key: record.key, reference: record.reference, stage: record.stage }
-        });
-        let parked = self.parked.records().map(|record| Unfinished {
-            key: record.key.clone(),
-            reference: record.reference.clone(),
-            stage: record.stage,
-        });
-        let mut unfinished: Vec<_> = under_way.chain(parked).collect();
-        unfinished.sort_by(|a, b| a.key.cmp(&b.key));
-        for reply in closing.reply {
-            let _ = reply.send(unfinished.clone());
-        }
     }
 }
 

@@ -46,6 +46,7 @@ mod schema;
 mod tests;
 mod verify;
 mod view;
+mod work;
 mod write;
 
 use std::fmt;
@@ -55,7 +56,6 @@ use rusqlite::Connection;
 use steadfast_core::{Key, Timestamp};
 use tempfile::TempDir;
 
-use self::body::{Hash, Place};
 use self::copy::Held;
 use self::error::{Damage, Fault};
 use self::files::{Access, Release};
@@ -64,7 +64,8 @@ use self::lengths::Lengths;
 use self::mark::MarkFile;
 use self::places::Places;
 use self::row::Reader;
-use self::write::{Known, Recent, Writer};
+use self::work::{Changes, Work};
+use self::write::{Recent, Writer};
 use crate::{Entry, Store, StoreError};
 
 pub use self::backup::{BackUpError, Backup, MayLock};
@@ -281,7 +282,7 @@ impl SqliteStore {
         let known = self.doubt.map_or(self.head, |doubt| doubt.after);
         let damage = if !self.held.is_at(&self.path) {
             Damage::Moved
-        } else if let Some(damage) = self.mark.is_anothers(&known.watermark()) {
+        } else if let Some(damage) = self.mark.changed_by_another(&known.watermark()) {
             damage
         } else if !self.lengths.are_kept(&self.path) {
             Damage::Cut
@@ -363,132 +364,6 @@ impl Drop for SqliteStore {
         if self.access == Access::Write {
             let _ = self.is_ours();
         }
-    }
-}
-
-/// What a transaction works with.
-struct Work<'a> {
-    connection: &'a Connection,
-    reader: &'a mut Reader,
-    writer: Writer<'a>,
-    places: &'a mut Places,
-    recent: &'a mut Recent,
-    head: Head,
-    changes: Changes,
-}
-
-/// What a transaction has changed of where the rows are.
-#[derive(Default)]
-struct Changes {
-    /// Keys that were not there before, by their [names](Places::name), and their rows. They can be found at once.
-    came: Vec<(u64, i64)>,
-    /// Keys that are forgotten, and their rows.
-    went: Vec<(u64, i64)>,
-    /// Rows that are settled now, and when.
-    settled: Vec<(Timestamp, i64)>,
-    /// How many of the oldest settled are so no more.
-    passed: usize,
-}
-
-impl Changes {
-    fn keep(self, places: &mut Places) {
-        self.went.into_iter().for_each(|(name, first)| places.remove(name, first));
-        places.pass(self.passed);
-        self.settled.into_iter().for_each(|(at, first)| places.settled(at, first));
-    }
-
-    fn undo(self, places: &mut Places) {
-        self.came.into_iter().for_each(|(name, first)| places.remove(name, first));
-    }
-}
-
-impl Work<'_> {
-    fn append(&mut self, entry: &Entry) -> Result<(), Fault> {
-        let key = &entry.record.key;
-        let name = self.places.name(key);
-        let earlier = self.earlier(entry, name)?;
-        let sequence = self.head.next()?;
-        let first = earlier.as_ref().map_or(sequence, |known| known.first);
-        let place = Place { first, sequence, previous: self.head.hash };
-        let known = self.writer.write(&place, entry, earlier.as_ref())?;
-        if earlier.is_none() {
-            self.places.insert(name, first);
-            self.changes.came.push((name, first));
-        }
-        self.head.append(known.hash, earlier.as_ref().map(|earlier| &earlier.hash))?;
-        if entry.is_settled() {
-            self.changes.settled.push((entry.at, first));
-        }
-        // After that, as a rule, there is no other.
-        if entry.is_delivered() {
-            self.recent.remove(name)
-        } else {
-            self.recent.insert(name, known)
-        }
-        Ok(())
-    }
-
-    /// The row of the entry's key, if it has one.
-    fn earlier(&mut self, entry: &Entry, name: u64) -> Result<Option<Known>, Fault> {
-        let key = &entry.record.key;
-        match self.recent.get(name, entry) {
-            Some(known) => Ok(Some(known)),
-            None if self.places.candidates(name).next().is_none() => Ok(None),
-            None => {
-                self.writer.flush()?;
-                Ok(self.reader.find(self.connection, self.places, key)?.as_ref().map(Known::of))
-            }
-        }
-    }
-
-    /// Forgets what was settled before, the oldest first, at most so many. Tells how many.
-    fn forget(&mut self, before: Timestamp, most: usize) -> Result<usize, Fault> {
-        let mut gone = 0;
-        while gone < most {
-            let old = self.places.oldest().skip(self.changes.passed).take_while(|(at, _)| *at < before);
-            let old: Vec<(Timestamp, i64)> = old.take(most - gone).collect();
-            if old.is_empty() {
-                break;
-            }
-            self.changes.passed += old.len();
-            gone += self.remove_all(&old, Entry::is_settled)?;
-        }
-        Ok(gone)
-    }
-
-    /// Removes those of these rows of which `goes` holds, and which have not changed since the time that is told of them. Tells how many.
-    fn remove_all(&mut self, rows: &[(Timestamp, i64)], goes: impl Fn(&Entry) -> bool) -> Result<usize, Fault> {
-        self.writer.flush()?;
-        let mut gone = 0;
-        for (at, first) in rows {
-            let row = self.reader.row(self.connection, *first)?;
-            let Some(row) = row.filter(|row| row.entry.at == *at && goes(&row.entry)) else { continue };
-            self.delete(&row.entry.record.key, *first, &row.hash)?;
-            gone += 1;
-        }
-        Ok(gone)
-    }
-
-    /// Removes the operation of this key, if it was delivered.
-    fn remove(&mut self, key: &Key) -> Result<bool, Fault> {
-        let Some(row) = self.reader.find(self.connection, self.places, key)?.filter(|row| row.entry.is_delivered())
-        else {
-            return Ok(false);
-        };
-        self.delete(&row.entry.record.key, row.first, &row.hash)?;
-        Ok(true)
-    }
-
-    fn delete(&mut self, key: &Key, first: i64, hash: &Hash) -> Result<(), Fault> {
-        let mut delete = self.connection.prepare_cached("DELETE FROM records WHERE first = ?1")?;
-        if delete.execute([first])? != 1 {
-            return Err(Damage::Gone.into());
-        }
-        self.head.forget(hash)?;
-        let name = self.places.name(key);
-        self.recent.remove(name);
-        self.changes.went.push((name, first));
-        Ok(())
     }
 }
 

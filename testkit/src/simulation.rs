@@ -38,6 +38,7 @@ mod mail;
 mod process;
 mod provider;
 mod returns;
+mod room;
 mod settings;
 mod shrink;
 mod waits;

@@ -5,7 +5,7 @@ use core::num::NonZeroU32;
 use super::{Attempt, AttemptId, Kind, Operation, State, Turn};
 use crate::gate::Settled;
 use crate::notice::{Notice, WakeReason};
-use crate::retry::{Certainty, Class, Failure};
+use crate::retry::{Certainty, Class, Failure, GaveUp};
 use crate::time::Timestamp;
 
 impl Operation {
@@ -30,10 +30,18 @@ impl Operation {
         }
     }
 
-    /// The request in the air has not left, and is to be sent again.
+    /// The request in the air has not left, and is to be sent again, unless it is a repeat whose key the provider may have forgotten before it comes.
     pub(super) fn unsent(&mut self, id: AttemptId, turn: &mut Turn<'_>) {
         match self.in_flight() {
-            Some(attempt) if attempt.id == id && !self.due.send => self.due.send = true,
+            Some(attempt) if attempt.id == id && !self.due.send => {
+                self.due.send = true;
+                // Whatever changed before it leaves, it asks for.
+                self.changed = false;
+                if attempt.kind == Kind::Create && self.doubt && turn.now >= self.key_expiry(turn) {
+                    self.leave_flight(Settled::Unsent, turn);
+                    self.create_gave_up(GaveUp::KeyWindow, turn);
+                }
+            }
             Some(_) | None => turn.tell(Notice::Absorbed),
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! The driver is honest and quick: it does at once what it is told. All else is free: records are written, fail, or are written in a process
 //! that dies before it hears of it; creates are carried out or lost, early or late; answers come in time, late or never; webhooks come at any
-//! time; the caller cancels, and resumes what ended as unresolved; the process dies. After each event the harness's own books are compared with the operation.
+//! time; what waits in the driver is taken back; the caller cancels, and resumes what ended as unresolved; the process dies. After each event the harness's own books are compared with the operation.
 
 mod checks;
 mod provider;
@@ -116,6 +116,10 @@ enum Event {
     AnsweredLate(usize, Answer),
     Webhook(Answer),
     Cancel,
+    /// So it is while the request has not left: the driver takes it back first.
+    TakenBackAndCancelled,
+    /// All of its time goes by before it leaves, and the driver takes it back then.
+    TakenBackTooLate,
     Delivered,
     /// Once, where it is of use; that it changes nothing elsewhere is checked in each state.
     Resume,
@@ -151,6 +155,9 @@ impl World for Job {
         if let Some(Flight { attempt, carried_out, .. }) = self.air {
             if attempt.kind == Kind::Create && !carried_out {
                 events.push(Event::CarriedOut);
+            }
+            if !carried_out {
+                events.extend([Event::TakenBackAndCancelled, Event::TakenBackTooLate]);
             }
             events.extend(self.provider.answers(attempt.kind, carried_out).into_iter().map(Event::Answered));
         }
@@ -279,6 +286,15 @@ impl Job {
                 self.feed(Fed::Cancel);
                 assert_eq!(self.gate.in_flight(), 0, "I17: a cancelled operation holds nothing");
             }
+            Event::TakenBackAndCancelled => {
+                self.take_back();
+                self.take_in(Event::Cancel);
+            }
+            Event::TakenBackTooLate => {
+                self.now = self.job.next_deadline().unwrap_or(self.now);
+                self.take_back();
+                self.drain();
+            }
             Event::Delivered => {
                 self.books.to_deliver = false;
                 self.feed(Fed::Delivered);
@@ -337,6 +353,18 @@ impl Job {
         }
         self.feed(Fed::Answered(flight.attempt.id, answer.meaning(kind)));
         self.check_learnt(answer);
+    }
+
+    /// The driver finds out only from what is fed next whether it is owed again.
+    fn take_back(&mut self) {
+        let Some(Flight { attempt, .. }) = self.air.take() else { return };
+        match attempt.kind {
+            Kind::Create => self.books.creates -= 1,
+            Kind::Lookup => self.books.lookups -= 1,
+            _ => {}
+        }
+        let mut turn = self.provider.promise.policy().turn(self.now, &mut self.gate);
+        self.job.handle(Fed::Unsent(attempt.id), &mut turn);
     }
 
     fn lose(&mut self, flight: Flight, heard: bool) {

@@ -8,11 +8,12 @@ use steadfast_core::bulkhead::BulkheadPolicy;
 use steadfast_core::engine::{Engine, Event, Limits};
 use steadfast_core::gate::{Admission, Blocked, Gate, GatePolicy, Kinds, RateLimit, Request, Settled, WhenOpen};
 use steadfast_core::notice::Notice;
-use steadfast_core::operation::{self, Attempt, Effect, Operation, Reading, Rejected, Stage};
+use steadfast_core::operation::{self, Attempt, Effect, Operation, Reading, Rejected, Stage, Unresolved};
 use steadfast_core::rate_limit::{Quota, RatePolicy};
 use steadfast_core::retry::{Certainty, Class, Failure, RetryPolicy};
-use steadfast_core::{Fingerprint, Key, Kind, Outcome, Seed, SendSafety, Timestamp};
+use steadfast_core::{Fingerprint, Key, Kind, OperationPolicy, Outcome, Seed, SendSafety, Timestamp};
 
+use crate::history::{History, Step};
 use crate::run::*;
 
 #[test]
@@ -365,7 +366,11 @@ fn a_request_that_has_not_left_counts_for_nothing_at_the_breaker_and_is_sent_aga
     let Some((_, Effect::Persist(number))) = run.engine.pop_effect() else { panic!("its intent comes first") };
     run.engine.handle(Event::Persisted(number), run.now);
     let Some((id, Effect::Send(attempt))) = run.engine.pop_effect() else { panic!("it is durable") };
-    run.engine.handle(Event::Unsent(id, attempt.id), run.now);
+    let absorbed = |run: &mut Run<_>| {
+        run.engine.handle(Event::Unsent(id, attempt.id), run.now);
+        core::iter::from_fn(|| run.engine.pop_notice()).filter(|(_, notice)| *notice == Notice::Absorbed).count()
+    };
+    assert_eq!((absorbed(&mut run), absorbed(&mut run)), (0, 1), "the second time it says nothing new");
     assert_eq!(run.engine.pop_effect(), Some((id, Effect::Send(attempt))), "it is owed again");
     run.now = attempt.until;
     run.engine.handle(Event::Unsent(id, attempt.id), run.now);
@@ -373,6 +378,54 @@ fn a_request_that_has_not_left_counts_for_nothing_at_the_breaker_and_is_sent_aga
     assert_eq!(run.engine.operation(id).unwrap().record().stage, Stage::Planned);
     assert_eq!(run.engine.gate().breaker_state(run.now), BreakerState::Closed);
     assert_eq!(run.engine.gate().in_flight(), 0, "I8");
+}
+
+/// A request may arrive as late as one time-out after it leaves: so what is taken back may not leave at any time before it is given up.
+#[test]
+fn a_repeat_that_is_taken_back_does_not_leave_once_its_key_may_be_forgotten() {
+    let window = Duration::from_secs(30);
+    let policy = OperationPolicy::default().with_safety(SendSafety::Keyed { window }).unwrap();
+    let expiry = window - policy.create().attempt_timeout();
+    for (late, leaves) in [(Duration::from_nanos(1), true), (Duration::ZERO, false)] {
+        let mut history = History::begin_at(Gate::unlimited(), policy.clone(), 1);
+        for step in [Step::Drain, Step::Ack, Step::Drain, Step::Wake, Step::Drain, Step::Ack, Step::Wake] {
+            history.step(&step);
+        }
+        for step in [Step::Drain, Step::Ack, Step::Drain] {
+            history.step(&step);
+        }
+        let repeat = history.in_the_air.expect("the first had no answer");
+        history.now = START.saturating_add(expiry).saturating_sub(late);
+        assert!(repeat.number == 2 && history.now < repeat.until);
+        history.step(&Step::Unsent);
+        assert_eq!(history.job.in_flight(), Some(repeat).filter(|_| leaves));
+        if !leaves {
+            let stage = Stage::Ended(Outcome::Unresolved(Unresolved::KeyWindow));
+            assert_eq!((history.job.record().stage, history.gate.in_flight()), (stage, 0));
+        }
+    }
+}
+
+/// How long ago a create took it is not known once it was due to leave; of a poll it is.
+#[test]
+fn a_create_that_has_not_left_gives_nothing_of_the_rate_limit_back_and_a_poll_does() {
+    for (kind, comes_back) in [(Kind::Create, false), (Kind::Poll, true)] {
+        let rate = RatePolicy::new(1, Duration::from_secs(60)).unwrap();
+        let limited = GatePolicy::none().with_rate_limit(RateLimit { kinds: Kinds::of(&[kind]), rate });
+        let mut history = History::begin_at(Gate::new(limited, Seed::new(1)), OperationPolicy::default(), 1);
+        let taken = [Step::Drain, Step::Ack, Step::Drain];
+        let polled = [Step::Answer(accepted().unwrap()), Step::Drain, Step::Ack, Step::Wake, Step::Drain];
+        for step in taken.iter().chain(polled.iter().filter(|_| kind == Kind::Poll)) {
+            history.step(step);
+        }
+        assert_eq!(history.in_the_air.map(|attempt| attempt.kind), Some(kind));
+        history.step(&Step::Unsent);
+        history.step(&Step::Cancel);
+        // But for the millisecond that a permit's stopwatch may be off.
+        let soon = history.now.saturating_add(Duration::from_millis(1));
+        let admission = history.gate.admit(Request::first(kind), soon);
+        assert_eq!(matches!(admission, Admission::Go(_)), comes_back, "{kind:?}: {admission:?}");
+    }
 }
 
 /// Who made a hold may end it: nobody gives up on it before their own deadline.

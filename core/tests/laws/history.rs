@@ -122,6 +122,8 @@ pub(crate) struct History {
     /// What a restart would find.
     pub(crate) durable: Option<Record>,
     pub(crate) in_the_air: Option<Attempt>,
+    /// Requests that have left, and were not given back.
+    pub(crate) left: u32,
     /// Every effect, in order, with its time.
     pub(crate) log: Vec<(Timestamp, Effect)>,
     pub(crate) ended: u32,
@@ -144,9 +146,9 @@ impl History {
         let job = Operation::new(key, print, seed, &mut turn);
         let (mut told, now, seen) = (Vec::new(), START, START);
         listen(&mut turn, &mut told, seen);
-        let (asked, log, durable, in_the_air, ended) = (Vec::new(), Vec::new(), None, None, 0);
+        let (asked, log, durable, in_the_air, left, ended) = (Vec::new(), Vec::new(), None, None, 0, 0);
         let behind = Duration::ZERO;
-        Self { policy, gate, now, behind, job, seed, asked, durable, in_the_air, log, ended, told, seen }
+        Self { policy, gate, now, behind, job, seed, asked, durable, in_the_air, left, log, ended, told, seen }
     }
 
     pub(crate) fn feed(&mut self, event: Event) {
@@ -199,6 +201,8 @@ impl History {
             }
             Step::Unsent => {
                 if let Some(attempt) = self.in_the_air.take() {
+                    // Of one that was given up it is too late to say so.
+                    self.left -= u32::from(self.job.in_flight() == Some(attempt));
                     self.feed(Event::Unsent(attempt.id));
                 }
             }
@@ -282,6 +286,7 @@ impl History {
     fn sent(&mut self, attempt: Attempt) {
         assert!(self.in_the_air.is_none(), "I3: {attempt:?} leaves while {:?} is in the air", self.in_the_air);
         self.in_the_air = Some(attempt);
+        self.left += 1;
         assert!(attempt.until > self.now, "an attempt has time");
         let durable = self.durable.as_ref().expect("I5: nothing leaves without a durable record");
         match attempt.kind {

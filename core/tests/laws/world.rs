@@ -2,7 +2,7 @@
 //! cancel. Everything is drawn from one seed. The provider keeps its ledger apart from all that the engine believes.
 
 use core::time::Duration;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use steadfast_core::engine::{Engine, Event, Limits, Submitted};
 use steadfast_core::gate::GatePolicy;
@@ -35,6 +35,8 @@ pub(crate) struct World {
     queue: VecDeque<(RecordId, OperationId, Record)>,
     durable: BTreeMap<Key, Record>,
     in_the_air: BTreeMap<OperationId, Attempt>,
+    /// Those of them that wait in the driver, and have not left.
+    waiting: BTreeSet<OperationId>,
     /// How often each key was run.
     pub(crate) ledger: BTreeMap<Key, u32>,
     /// Creates that left, per key, over all lives of the process.
@@ -76,6 +78,7 @@ impl World {
             queue: VecDeque::new(),
             durable: BTreeMap::new(),
             in_the_air: BTreeMap::new(),
+            waiting: BTreeSet::new(),
             ledger: BTreeMap::new(),
             sent: BTreeMap::new(),
             outcomes: BTreeMap::new(),
@@ -128,10 +131,15 @@ impl World {
             19 if self.dice.f64() < 0.1 => {
                 let live: Vec<OperationId> = self.engine.live_operations().collect();
                 if let Some(id) = self.dice.choice(live) {
+                    self.take_back(id);
                     self.engine.handle(Event::Cancel(id), self.now);
                 }
             }
-            _ => {}
+            _ => {
+                if let Some(id) = self.dice.choice(self.waiting.clone()) {
+                    if self.dice.bool() { self.take_back(id) } else { self.leave(id) }
+                }
+            }
         }
         self.listen();
         #[cfg(feature = "snapshot")]
@@ -149,6 +157,7 @@ impl World {
                 }
                 Effect::Send(attempt) => self.send(id, attempt),
                 Effect::Abandon(attempt) => {
+                    self.waiting.remove(&id);
                     let gone = self.in_the_air.remove(&id).is_none_or(|sent| sent.id <= attempt);
                     assert!(gone, "abandons what was never sent");
                 }
@@ -185,17 +194,41 @@ impl World {
             Kind::Poll => assert_eq!(record.stage, Stage::Accepted, "I5"),
             _ => assert!(matches!(record.stage, Stage::Unknown | Stage::InFlight), "I5"),
         }
-        // Whether it runs is the provider's affair, now; whether anybody hears of it is another.
-        if attempt.kind == Kind::Create && self.dice.f64() >= self.trouble / 2.0 {
-            let runs = self.ledger.entry(key).or_default();
+        self.waiting.insert(id);
+        if self.dice.f64() >= self.trouble / 2.0 {
+            self.leave(id);
+        }
+    }
+
+    /// Whether it runs is the provider's affair, now; whether anybody hears of it is another.
+    fn leave(&mut self, id: OperationId) {
+        self.waiting.remove(&id);
+        let is_create = self.in_the_air.get(&id).is_some_and(|attempt| attempt.kind == Kind::Create);
+        let Some(operation) = self.engine.operation(id).filter(|_| is_create) else { return };
+        if self.dice.f64() >= self.trouble / 2.0 {
+            let runs = self.ledger.entry(operation.key()).or_default();
             *runs = if self.keys == Keys::Honoured { 1 } else { *runs + 1 };
         }
     }
 
+    /// What waits in the driver goes back to the engine. What has left does not.
+    fn take_back(&mut self, id: OperationId) {
+        let Some(attempt) = self.in_the_air.get(&id).copied().filter(|_| self.waiting.remove(&id)) else { return };
+        self.in_the_air.remove(&id);
+        if let (Kind::Create, Some(operation)) = (attempt.kind, self.engine.operation(id)) {
+            *self.sent.entry(operation.key()).or_default() -= 1;
+        }
+        self.engine.handle(Event::Unsent(id, attempt.id), self.now);
+    }
+
     /// One request in the air is answered, well or badly.
     fn answer(&mut self) {
-        let flights: Vec<(OperationId, Attempt)> =
-            self.in_the_air.iter().map(|(id, attempt)| (*id, *attempt)).collect();
+        let flights: Vec<(OperationId, Attempt)> = self
+            .in_the_air
+            .iter()
+            .map(|(id, attempt)| (*id, *attempt))
+            .filter(|(id, _)| !self.waiting.contains(id))
+            .collect();
         let Some((id, attempt)) = self.dice.choice(flights) else { return };
         let Some(operation) = self.engine.operation(id) else { return };
         let ran = self.ledger.get(&operation.key()).copied().unwrap_or_default() > 0;
@@ -251,6 +284,7 @@ impl World {
         self.crashes += 1;
         self.queue.clear();
         self.in_the_air.clear();
+        self.waiting.clear();
         self.engine = engine(self.keys, &self.gate);
         // The clock of the new process may be off.
         self.now = if self.dice.bool() {

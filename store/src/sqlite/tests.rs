@@ -158,7 +158,7 @@ fn two_rows_of_a_key_are_damage() {
 
 /// Rows are written, then the head does not move: all is rolled back.
 fn fail_to_append(store: &mut SqliteStore, entries: &[Entry]) {
-    let head: Hash = store.connection.query_row("SELECT hash_of_head FROM head", [], |row| row.get(0)).unwrap();
+    let head: body::Hash = store.connection.query_row("SELECT hash_of_head FROM head", [], |row| row.get(0)).unwrap();
     store.connection.execute("UPDATE head SET hash_of_head = zeroblob(16)", []).unwrap();
     assert!(store.append(entries).is_err());
     store.connection.execute("UPDATE head SET hash_of_head = ?1", [head]).unwrap();
@@ -483,4 +483,29 @@ fn a_backup_stays_one_until_something_was_written() {
     store.append(&[entry("two")]).unwrap();
     drop(store);
     assert_eq!(home.open().load().unwrap(), [entry("one"), entry("two")]);
+}
+
+/// A store whose mark was removed, and whose next commit has failed then: what lies there before a commit is what it left.
+fn fails_without_its_mark(mut store: SqliteStore, home: &Home) {
+    fs::remove_file(home.file("-mark")).unwrap();
+    store.connection.execute_batch("PRAGMA query_only = ON").unwrap();
+    assert!(store.append(&[entry("two")]).unwrap_err().is_certain());
+}
+
+#[test]
+fn a_mark_that_was_removed_is_whole_again_before_the_next_commit() {
+    let home = Home::new("mark-first");
+    let mut store = home.open();
+    store.append(&[entry("one")]).unwrap();
+    fails_without_its_mark(store, &home);
+    assert_eq!(home.open().load().unwrap(), [entry("one")]);
+}
+
+#[test]
+fn a_backup_whose_mark_was_removed_stays_one_until_it_has_a_record() {
+    let home = Home::new("mark-of-backup");
+    home.open().append(&[entry("one")]).unwrap();
+    fs::remove_file(home.file("-mark")).unwrap();
+    fails_without_its_mark(SqliteStore::open_backup(home.file("")).unwrap(), &home);
+    assert!(matches!(SqliteStore::open(home.file("")), Err(OpenError::Unmarked { .. })));
 }

@@ -140,9 +140,10 @@ fn child_is_refused() {
 
 /// Its writer knows how far the journal has come: the next commit says so again, and no start finds the mark missing, or an older one.
 #[test]
-fn a_mark_that_is_removed_or_replaced_under_its_writer_is_written_anew_by_the_next_commit() {
+fn a_mark_that_is_emptied_removed_or_replaced_under_its_writer_is_written_anew_by_the_next_commit() {
     type Harm = fn(&Path, &Path);
-    let harms: [Harm; 3] = [
+    let harms: [Harm; 4] = [
+        |mark, _| fs::write(mark, "").unwrap(),
         |mark, _| fs::remove_file(mark).unwrap(),
         |mark, aside| fs::rename(mark, aside).unwrap(),
         |mark, aside| fs::write(aside, "no mark").and_then(|()| fs::rename(aside, mark)).unwrap(),

@@ -78,6 +78,15 @@ impl Account {
         *self = Self { asked: std::mem::take(&mut self.asked), ..Self::default() };
     }
 
+    /// A create that was counted as sent was taken back.
+    pub(super) fn has_not_left(&mut self, attempt: AttemptId) {
+        self.creates = self.creates.saturating_sub(1);
+        self.doubtful.remove(&attempt);
+        if self.creates == 0 {
+            self.first_sent = None;
+        }
+    }
+
     /// Whether somebody may want to know more of it, and there is a way to.
     pub(super) const fn can_resume(&self) -> bool {
         matches!(self.outcome, Some(Outcome::Unresolved(_))) && self.life.delivered && self.life.has_reference

@@ -86,11 +86,13 @@ pub enum Fault {
     PayloadAway,
     /// A webhook tells that a job has changed, and not how.
     WebhookBare,
+    /// The driver has no room for a request, which waits and is taken back before it left: late perhaps, or since its job is cancelled.
+    TakenBack,
 }
 
 impl Fault {
     /// Every kind.
-    pub const ALL: [Self; 37] = [
+    pub const ALL: [Self; 38] = [
         Self::Refused,
         Self::RequestLost,
         Self::RequestLate,
@@ -128,6 +130,7 @@ impl Fault {
         Self::CallerResumes,
         Self::PayloadAway,
         Self::WebhookBare,
+        Self::TakenBack,
     ];
 
     /// A name for tables and JSON: `answer_lost`.
@@ -171,6 +174,7 @@ impl Fault {
             Self::CallerResumes => "caller_resumes",
             Self::PayloadAway => "payload_away",
             Self::WebhookBare => "webhook_bare",
+            Self::TakenBack => "taken_back",
         }
     }
 

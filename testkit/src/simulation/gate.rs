@@ -76,13 +76,29 @@ impl GateBooks {
 
     /// A create that was let through has not left, and gave back what it took.
     pub(super) fn unsent(&mut self, at: Timestamp) {
-        if let Some(last) = self.admitted.iter().rposition(|it| *it == (Kind::Create, at)) {
+        self.give_back(Kind::Create, at);
+    }
+
+    /// What only reads and was let through at this time has not left, and gives back what it took.
+    pub(super) fn give_back(&mut self, kind: Kind, at: Timestamp) {
+        if let Some(last) = self.admitted.iter().rposition(|it| *it == (kind, at)) {
             self.admitted.remove(last);
         }
     }
 
+    /// It leaves after all, with the leave that it had.
+    pub(super) fn leaves_after_all(&mut self, kind: Kind, at: Timestamp) {
+        let place = self.admitted.partition_point(|(_, admitted)| *admitted <= at);
+        self.admitted.insert(place, (kind, at));
+        self.unchecked = true;
+    }
+
     pub(super) const fn retried(&mut self) {
         self.retried += 1;
+    }
+
+    pub(super) const fn not_retried(&mut self) {
+        self.retried = self.retried.saturating_sub(1);
     }
 }
 

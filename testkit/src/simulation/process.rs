@@ -23,9 +23,11 @@ use super::world::{Happening, World, ms};
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Flight {
     pub(super) job: usize,
-    kind: Kind,
+    pub(super) kind: Kind,
     /// Neither answered nor given up.
     pub(super) in_the_air: bool,
+    /// When it was let through, of what only reads.
+    pub(super) admitted: Timestamp,
 }
 
 #[derive(Debug)]
@@ -37,6 +39,8 @@ pub(super) struct Process {
     /// The operation that was last begun or taken up for each job.
     pub(super) latest: BTreeMap<usize, OperationId>,
     pub(super) flights: BTreeMap<(OperationId, AttemptId), Flight>,
+    /// What only reads and was taken back, and when it was let through.
+    pub(super) taken_back: BTreeMap<(OperationId, AttemptId), Timestamp>,
     /// A batch was handed to the disk, and the engine has not been told what came of it: acknowledgements must come in order.
     pub(super) is_writing: bool,
     /// Records asked for, that wait until the disk is free.
@@ -57,6 +61,7 @@ impl Process {
             jobs: BTreeMap::new(),
             latest: BTreeMap::new(),
             flights: BTreeMap::new(),
+            taken_back: BTreeMap::new(),
             is_writing: false,
             queue: Vec::new(),
             parked: Vec::new(),
@@ -307,8 +312,13 @@ impl World {
         let (Some((key, job)), Some(operation)) = (sender, process.engine.engine().operation(id)) else { return };
         let (reference, fingerprint) = (operation.reference(), operation.fingerprint());
         self.check_send(id, job, &key, fingerprint, attempt);
-        let flight = Flight { job, kind: attempt.kind, in_the_air: true };
         if let Some(process) = &mut self.process {
+            let again = process.taken_back.remove(&(id, attempt.id));
+            if let Some(at) = again {
+                self.books.gate.leaves_after_all(attempt.kind, at);
+            }
+            let admitted = again.unwrap_or(process.seen);
+            let flight = Flight { job, kind: attempt.kind, in_the_air: true, admitted };
             process.flights.insert((id, attempt.id), flight);
         }
         let request = Request { kind: attempt.kind, key, fingerprint, reference };
@@ -319,6 +329,10 @@ impl World {
     fn travel(&mut self, id: OperationId, attempt: Attempt, request: Request) {
         let life = self.life;
         let answer = |said| Happening::Answer { life, id, attempt: attempt.id, answer: Answer { said, quota: None } };
+        if self.chaos.strikes_with(Fault::TakenBack, 0.5) {
+            let waits = ms(self.dice.u64(..15_000));
+            return self.after(waits, Happening::TakeBack { life, id, attempt: attempt.id });
+        }
         let latency = ms(self.dice.u64(..=self.settings.latency.as_millis() as u64));
         if self.chaos.strikes(Fault::Refused) {
             return self.after(latency, answer(Err(Failure::new(Class::Transient, Certainty::NotExecuted))));

@@ -50,6 +50,12 @@ pub(super) enum Happening {
         attempt: AttemptId,
         answer: Answer,
     },
+    /// The driver takes a request back that it had no room for.
+    TakeBack {
+        life: u32,
+        id: OperationId,
+        attempt: AttemptId,
+    },
     /// A webhook reaches the process.
     Webhook(Delivery),
     /// One that the provider did not send.
@@ -258,6 +264,7 @@ impl World {
         match happening {
             Happening::Arrive { life, id, attempt, request } => self.arrive(life, id, attempt, &request),
             Happening::Answer { life, id, attempt, answer } => self.answered(life, id, attempt, answer),
+            Happening::TakeBack { life, id, attempt } => self.take_back(life, id, attempt),
             // A provider sends again what nobody took.
             Happening::Webhook(sealed) if self.process.is_none() => self.after(ms(5_000), Happening::Webhook(sealed)),
             Happening::Webhook(sealed) => self.opened(&sealed),

@@ -38,7 +38,7 @@ use steadfast_core::{
 use self::books::Books;
 use super::WALL_SECS;
 
-const LETTERS: &[u8] = b"sspppzzzaaaaAwHceTTTttbdnqQxygCShGfRRWU";
+const LETTERS: &[u8] = b"sspppzzzaaaaAwHceTTTttbdnqQxygCShGfRRWUuv";
 const KEYS: usize = 6;
 /// A script that is longer says nothing new.
 const STEPS: usize = 400;
@@ -222,6 +222,19 @@ impl World {
                 let (id, attempt) = (self.id(script), AttemptId(index(script) as u32));
                 self.answer(id, attempt, answer(script));
             }
+            // u N: the Nth request in the air has not left. v ID ATTEMPT: so it is said of whatever was not taken, or is gone.
+            b'u' => {
+                let at = index(script);
+                if let Some((id, attempt)) = self.books.in_the_air(at) {
+                    self.unsent(id, attempt);
+                }
+            }
+            b'v' => {
+                let (id, attempt) = (self.id(script), AttemptId(index(script) as u32));
+                if !self.books.is_in_the_air(id, attempt) {
+                    self.unsent(id, attempt);
+                }
+            }
             // w ID ANSWER: a webhook. c ID: cancel. e ID: delivered.
             b'w' => {
                 let id = self.id(script);
@@ -357,6 +370,22 @@ impl World {
     fn answer(&mut self, id: OperationId, attempt: AttemptId, answer: Result<Reading, Failure>) {
         self.books.answered(id, attempt, &answer);
         self.feed(Event::Answered(id, attempt, answer));
+    }
+
+    /// It is owed again, unless its time is over; said of another, it changes nothing.
+    fn unsent(&mut self, id: OperationId, attempt: AttemptId) {
+        let is_current = self.books.is_in_the_air(id, attempt);
+        let before = self.engine.operation(id).map(|it| it.record());
+        self.books.unsent(id, attempt);
+        self.feed(Event::Unsent(id, attempt));
+        let after =
+            self.engine.operation(id).map(|it| (it.record(), it.in_flight().map(|it| it.id), it.owes_effects()));
+        if let (true, Some((record, Some(current), owes))) = (is_current, after)
+            && current == attempt
+        {
+            assert_eq!(Some(record), before, "what is taken back changes no record");
+            assert!(owes, "what is taken back is owed again");
+        }
     }
 
     fn deliver(&mut self, id: OperationId) {

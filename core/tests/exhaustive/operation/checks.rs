@@ -1,6 +1,6 @@
 //! What must hold when a request leaves, when the operation ends, when the provider has told something, and at every moment.
 
-use steadfast_core::operation::{Attempt, Event, Rejected, Stage, Unresolved};
+use steadfast_core::operation::{Attempt, Effect, Event, Rejected, Stage, Unresolved};
 use steadfast_core::{Kind, Outcome};
 
 use super::provider::{Answer, Fate, HINT};
@@ -107,6 +107,17 @@ impl Job {
     /// I3, I8, I17, law 8: what the driver has in the air is what the operation believes to be there, and it holds a permit for just that.
     pub(super) fn check_air(&self) {
         assert_eq!(self.air.map(|flight| flight.attempt), self.job.in_flight(), "I3, law 8");
+        if let Some(Flight { attempt, .. }) = self.air {
+            let (mut owed, mut gate) = (self.job.clone(), self.gate.clone());
+            owed.handle(Event::Unsent(attempt.id), &mut self.provider.promise.policy().turn(self.now, &mut gate));
+            if owed.in_flight().is_some() {
+                assert_eq!(owed.pop_effect(), Some(Effect::Send(attempt)), "what was taken back is owed again");
+                assert!(owed == self.job && gate == self.gate, "and nothing else has changed");
+            } else {
+                let forgotten = Stage::Ended(Outcome::Unresolved(Unresolved::KeyWindow));
+                assert_eq!(owed.record().stage, forgotten, "there is no other reason not to send it");
+            }
+        }
         let held = self.job.in_flight().is_some() || self.job.record().stage == Stage::InFlight;
         assert_eq!(self.gate.in_flight(), u32::from(held), "I8, I17: {:?}", self.job);
     }

@@ -15,6 +15,8 @@ struct Job {
     first_create: Option<Timestamp>,
     /// A create left, and nobody proved that it did not run.
     doubt: bool,
+    /// The same, before the latest.
+    doubt_before: bool,
     told: Option<(Outcome, Timestamp)>,
     /// Whoever waited for it has it.
     delivered: bool,
@@ -87,6 +89,27 @@ impl Books {
     pub(super) fn in_the_air(&self, at: usize) -> Option<(OperationId, AttemptId)> {
         let flights = self.air.values().nth(at % self.air.len().max(1));
         flights.map(|(id, attempt)| (*id, attempt.id))
+    }
+
+    pub(super) fn is_in_the_air(&self, id: OperationId, attempt: AttemptId) -> bool {
+        self.air.values().any(|(owner, sent)| *owner == id && sent.id == attempt)
+    }
+
+    /// It has not left after all: all is as it was before it did.
+    pub(super) fn unsent(&mut self, id: OperationId, attempt: AttemptId) {
+        let Some((key, _)) = self.air.iter().find(|(_, (owner, sent))| *owner == id && sent.id == attempt) else {
+            return;
+        };
+        let key = key.clone();
+        if let (Some((_, sent)), Some(job)) = (self.air.remove(&key), self.jobs.get_mut(&key))
+            && sent.kind == Kind::Create
+        {
+            job.creates -= 1;
+            job.doubt = job.doubt_before;
+            if job.creates == 0 {
+                job.first_create = None;
+            }
+        }
     }
 
     pub(super) fn in_the_air_count(&self) -> usize {
@@ -164,7 +187,7 @@ impl Books {
             }
             _ => {}
         }
-        job.doubt = true;
+        job.doubt_before = std::mem::replace(&mut job.doubt, true);
     }
 
     /// An outcome is told.
