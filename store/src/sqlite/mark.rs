@@ -218,7 +218,8 @@ impl MarkFile {
         };
         match self.said {
             _ if found.holds(known).is_err() => Some(Damage::Overtaken),
-            Some(said) if found != said => Some(Damage::PutBack),
+            // What was to be written may be there although an error was told.
+            Some(said) if found != said && found != *known => Some(Damage::PutBack),
             _ => None,
         }
     }

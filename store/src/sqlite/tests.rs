@@ -468,6 +468,21 @@ fn a_mark_that_cannot_be_written_any_more_stops_the_next_commit() {
     assert_eq!(home.open().load().unwrap().len(), 3);
 }
 
+/// It is no copy that was put back: it says what this store knows.
+#[test]
+fn a_mark_that_was_written_although_an_error_was_told_stops_nothing() {
+    let home = Home::new("told-otherwise");
+    let mut store = home.open();
+    store.append(&[entry("one")]).unwrap();
+    let writable = store.mark.file.replace(fs::File::open(home.file("-mark")).unwrap());
+    store.append(&[entry("two")]).unwrap();
+    fs::write(home.file("-mark"), store.head.watermark().to_bytes()).unwrap();
+    store.mark.file = writable;
+    store.append(&[entry("three")]).unwrap();
+    drop(store);
+    assert_eq!(home.open().load().unwrap().len(), 3);
+}
+
 /// Its first commit is what makes the planned ones doubtful. If that fails, it is no journal that was in use.
 #[test]
 fn a_backup_stays_one_until_something_was_written() {
