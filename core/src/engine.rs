@@ -437,7 +437,7 @@ impl Engine {
     }
 
     /// Has operations brought from memory, many at a time: with a hundred thousand in flight each step would wait for its own otherwise, which takes as long as
-    /// the step.
+    /// the step. Tells how many.
     fn fetch(&self, slots: impl Iterator<Item = u32>) -> usize {
         slots.filter_map(|slot| self.slots.get(slot as usize)?.operation.as_ref()).map(Operation::touch).count()
     }
@@ -485,7 +485,8 @@ impl Engine {
         let mut fetched = 0_usize;
         while let Some(asked) = self.asked.front().copied().filter(|asked| asked.number <= number) {
             if fetched == 0 {
-                fetched = self.fetch(self.asked.iter().take(MANY).map(|asked| asked.id.slot));
+                self.fetch(self.asked.iter().take(MANY).map(|asked| asked.id.slot));
+                fetched = MANY;
             }
             fetched = fetched.saturating_sub(1);
             self.asked.pop_front();
