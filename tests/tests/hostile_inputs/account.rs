@@ -40,7 +40,7 @@ const CASES: &[(&str, &[Test])] = &[
     ("json-", &[(DEEPVUE, "the_bodies_of_the_hostile_inputs"), (DIDIT, "the_bodies_of_the_hostile_inputs")]),
     ("status-", &[(STATUS, "the_statuses_of_the_hostile_inputs")]),
     ("location-", &[(HERE, "places")]),
-    ("journal-truncate-each-byte", &[(KIT, "torn_append"), (KIT, "lost_tail")]),
+    ("journal-truncate-each-byte", &[(KIT, "torn_tail"), (KIT, "lost_tail")]),
     ("journal-garbage-tail", &[(KIT, "garbage")]),
     ("journal-other-journal", &[(HERE, "the_journal_of_another")]),
     ("journal-future-version", &[(OPENING, "a_newer_version_is_refused_and_left_as_it_is")]),
