@@ -211,7 +211,7 @@ impl Client {
     ///
     /// Waiting [`submit`](Client::submit)s, and later ones, get [`SubmitError::Stopped`] at once. Unfinished jobs are not cancelled: with a store, a later client
     /// on the same store takes them up; without one, their report is all that is known of them. Clones that shut it down while it
-    /// stops get the same report; after that there is nothing left to report from, and the list is empty.
+    /// stops get the same report; after that there is nothing left to report from, and the list is empty. Dropped meanwhile, it goes on.
     pub async fn shutdown(self, grace: Duration) -> Vec<Unfinished> {
         let reports = self.lanes().iter().filter_map(|lane| {
             let (reply, unfinished) = oneshot::channel();

@@ -126,8 +126,8 @@ const DENIED: [(&str, &str); 3] = [
 ];
 
 /// What lies beside a file that is no journal tells that it was one.
-const BEHEADED: &str = "the journal is damaged (its first bytes are not a journal's, though its -wal or -mark lies beside it): stop, keep the files as they \
-                        are, restore the journal with its -wal and -mark from a copy, and start its client as one from a backup; operations that were \
+const BEHEADED: &str = "the journal is damaged (its first bytes are not a journal's, though its -wal or -mark lies beside it): stop, move the files aside as \
+                        they are, restore the journal from a copy, with its -mark and without the old -wal, and start its client as one from a backup; operations that were \
                         under way since then may have run";
 
 /// A journal could not be opened.

@@ -13,7 +13,7 @@ use super::schema::VERSION;
 use crate::StoreError;
 
 /// What to do about damage.
-pub(super) const RESTORE: &str = "stop, keep the files as they are, restore the journal with its -wal and -mark from a copy, and start \
+pub(super) const RESTORE: &str = "stop, move the files aside as they are, restore the journal from a copy, with its -mark and without the old -wal, and start \
                                   its client as one from a backup; operations that were under way since then may have run";
 
 /// Why a journal on SQLite could not be opened.
@@ -21,7 +21,10 @@ pub(super) const RESTORE: &str = "stop, keep the files as they are, restore the 
 #[non_exhaustive]
 pub enum OpenError {
     /// Another process, or another store in this one, has it open.
-    #[error("the journal is in use: only one process may hold it, so stop the other one first")]
+    #[error(
+        "the journal is in use: only one process may hold it, so stop the other one first; within this process, await the shutdown of the client that has it, \
+         since one that is dropped may still go on"
+    )]
     Locked,
     /// A newer release wrote it. It was left as it is.
     #[error("the journal has version {version}, and this release reads up to {VERSION}: use the release that wrote it")]

@@ -83,7 +83,7 @@ pub struct Problem {
     pub advice: &'static str,
 }
 
-const INTEGRITY: &str = "copy the files, then restore the journal with its -wal and -mark from a copy, or mend the copy with \
+const INTEGRITY: &str = "copy the files, then restore the journal from a copy, with its -mark and without the old -wal, or mend the copy with \
                          SQLite's `.recover` and ask again";
 
 impl SqliteStore {
