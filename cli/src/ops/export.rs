@@ -20,7 +20,8 @@ use super::words::{name, operations, plain};
 /// Write all operations as JSON lines, the oldest first, to stdout or a new file.
 ///
 /// The first line says what follows: format, version, the journal's watermark, how many operations. Payloads and answers are left out unless
-/// asked for; they are as the client keeps them, so sealed if it seals. Exits with 1 if the journal is damaged; what could be read is written then.
+/// asked for; they are as the client keeps them, so sealed if it seals. Exits with 1 if the journal is damaged; what could be read is written
+/// then, but nothing of one that is refused when it is opened, since it is older than its mark, say.
 ///
 /// A stream that has fewer lines than its first one says was cut off, or the journal is damaged. A file gets its name when all is written: until then it is called
 /// `.steadfast-…`, beside its place, and is left behind only if this is killed.
