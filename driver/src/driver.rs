@@ -254,7 +254,8 @@ impl<H> Driver<H> {
     }
 
     /// A request that has certainly not left, and will not: the adapter took it back before its transport had it, since the job was cancelled, its time is over, or
-    /// the client stops. It is due again, unless what is fed next ends that or its key may be forgotten by now, and has not run; of the provider it says nothing. `why` is for the log.
+    /// the client stops. It is due again, unless what is fed next ends that or its key may be forgotten by now, and has not run; of the provider it says nothing.
+    /// `why` is for the log.
     ///
     /// Not for a connection that did not come about, which is [`SendError::not_sent`](crate::SendError::not_sent): the transport was asked then, and the provider may be
     /// ill.

@@ -22,9 +22,9 @@ use crate::support::{Plain, Scripted, answer, key};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Of a provider that would run a repeat again.
-fn unkeyed() -> OperationPolicy {
-    let create = RetryPolicy::new(4, 600 * SECOND, 10 * SECOND, BackoffPolicy::default()).unwrap();
+/// So many attempts, of a provider that would run a repeat again.
+fn unkeyed(attempts: u16) -> OperationPolicy {
+    let create = RetryPolicy::new(attempts, 600 * SECOND, 10 * SECOND, BackoffPolicy::default()).unwrap();
     OperationPolicy::default().with_safety(SendSafety::Unsafe).unwrap().with_create(create).unwrap()
 }
 
@@ -45,45 +45,30 @@ fn as_the_second_leaves(
     builder: Builder<Plain, Scripted>,
     does: impl Fn() + Send + Sync + 'static,
 ) -> Builder<Plain, Scripted> {
-    builder.policy(unkeyed()).observer(move |seen| {
+    builder.policy(unkeyed(4)).observer(move |seen| {
         if matches!(seen.notice, Notice::Sending(attempt) if attempt.kind == Kind::Create && attempt.number == 2) {
             does();
         }
     })
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_create_that_is_cancelled_before_it_leaves_has_not_run() {
-    let transport = second_time_lucky();
-    let job = Arc::new(Mutex::new(None));
-    let cancelled = job.clone();
-    let builder = as_the_second_leaves(Client::builder(Plain, transport.clone()), move || {
-        let job: Option<steadfast_tokio::Handle> = cancelled.lock().unwrap().take();
-        job.expect("it is under way").cancel();
-    });
-    let client = builder.start().await.unwrap();
-    let followed = client.submit(key("order-42"), "{}").await.unwrap();
-    *job.lock().unwrap() = Some(client.submit(key("order-42"), "{}").await.unwrap());
-    assert_eq!(followed.await.unwrap().outcome, Outcome::Rejected(Rejected::Cancelled));
-    assert_eq!(transport.sent("order-42"), [Kind::Create]);
-}
-
 /// Its last attempt, too.
 #[tokio::test(start_paused = true)]
-async fn a_last_create_that_is_cancelled_before_it_leaves_is_cancelled() {
-    let transport = second_time_lucky();
-    let job = Arc::new(Mutex::new(None));
-    let cancelled = job.clone();
-    let builder = as_the_second_leaves(Client::builder(Plain, transport.clone()), move || {
-        let job: Option<steadfast_tokio::Handle> = cancelled.lock().unwrap().take();
-        job.expect("it is under way").cancel();
-    });
-    let twice = RetryPolicy::new(2, 600 * SECOND, 10 * SECOND, BackoffPolicy::default()).unwrap();
-    let client = builder.policy(unkeyed().with_create(twice).unwrap()).start().await.unwrap();
-    let followed = client.submit(key("order-42"), "{}").await.unwrap();
-    *job.lock().unwrap() = Some(client.submit(key("order-42"), "{}").await.unwrap());
-    assert_eq!(followed.await.unwrap().outcome, Outcome::Rejected(Rejected::Cancelled));
-    assert_eq!(transport.sent("order-42"), [Kind::Create]);
+async fn a_create_that_is_cancelled_before_it_leaves_has_not_run() {
+    for attempts in [4, 2] {
+        let transport = second_time_lucky();
+        let job = Arc::new(Mutex::new(None));
+        let cancelled = job.clone();
+        let builder = as_the_second_leaves(Client::builder(Plain, transport.clone()), move || {
+            let job: Option<steadfast_tokio::Handle> = cancelled.lock().unwrap().take();
+            job.expect("it is under way").cancel();
+        });
+        let client = builder.policy(unkeyed(attempts)).start().await.unwrap();
+        let followed = client.submit(key("order-42"), "{}").await.unwrap();
+        *job.lock().unwrap() = Some(client.submit(key("order-42"), "{}").await.unwrap());
+        assert_eq!(followed.await.unwrap().outcome, Outcome::Rejected(Rejected::Cancelled), "of {attempts} attempts");
+        assert_eq!(transport.sent("order-42"), [Kind::Create]);
+    }
 }
 
 /// The runtime had no turn for it: its threads were busy with something else, or the machine slept.
@@ -128,7 +113,7 @@ async fn a_create_that_a_shutdown_keeps_from_leaving_is_sent_by_the_next_client(
     let entry = store.clone().find(&key("order-42")).unwrap().expect("it is there");
     assert_eq!(entry.record.stage, Stage::Planned);
 
-    let client = Client::builder(Plain, transport.clone()).policy(unkeyed()).store(store).keep_payloads();
+    let client = Client::builder(Plain, transport.clone()).policy(unkeyed(4)).store(store).keep_payloads();
     let client = client.start().await.unwrap();
     let finished = client.submit(key("order-42"), "{}").await.unwrap().await.unwrap();
     assert_eq!(finished.outcome.name(), "completed");
@@ -144,7 +129,7 @@ async fn what_was_answered_before_the_end_is_not_in_doubt_after_it() {
             Ok(if kind == Kind::Create { answer(201, format!("txn-{key}")) } else { answer(200, "{}") })
         })
     };
-    let build = |transport| Client::builder(Plain, transport).policy(unkeyed()).gate(GatePolicy::none());
+    let build = |transport| Client::builder(Plain, transport).policy(unkeyed(4)).gate(GatePolicy::none());
     let client = build(answers()).store(store.clone()).start().await.unwrap();
     let mut jobs = Vec::new();
     for n in 0..300 {
@@ -171,7 +156,7 @@ async fn what_was_answered_before_a_cancel_counts() {
             Err(SendError::not_sent())
         }
     });
-    let client = Client::builder(Plain, transport).policy(unkeyed()).start().await.unwrap();
+    let client = Client::builder(Plain, transport).policy(unkeyed(4)).start().await.unwrap();
     let job = client.submit(key("order-42"), "{}").await.unwrap();
     // On a task of its own, whose turn comes before the loop's.
     let cancelled = tokio::spawn(async move {

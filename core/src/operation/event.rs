@@ -20,8 +20,9 @@ pub enum Event {
     /// The request of this attempt was answered, or failed.
     Answered(AttemptId, Result<Reading, Failure>),
     /// The request of this attempt has not left: whoever was to send it has given it back. It is owed again, as it was before it was popped, within the same
-    /// time; but for a repeat whose key the provider may have forgotten by then, which ends the job as unresolved. So what is fed next, a cancel or the end of its time, finds that nothing of it ran. It counts as an attempt all the same, and in a record as one
-    /// that may have left. The gate learns nothing from it; what a create took of a rate limit or the retry budget stays taken.
+    /// time; but for a repeat whose key the provider may have forgotten by then, which ends the job as unresolved. So what is fed next, a cancel or the end of its
+    /// time, finds that nothing of it ran. It counts as an attempt all the same, and in a record as one that may have left. The gate learns nothing from it; what a
+    /// create took of a rate limit or the retry budget stays taken.
     Unsent(AttemptId),
     /// The provider told of the job by itself.
     Webhook(Reading),
