@@ -196,6 +196,14 @@ impl World {
         self.hear_notices();
     }
 
+    /// One more event before anything is done about the last: a driver reads its clock once for all that it takes in.
+    pub(super) fn feed_too(&mut self, event: Event) {
+        if let Some(process) = &mut self.process {
+            process.engine.handle(event, process.seen);
+        }
+        self.hear_notices();
+    }
+
     /// A wake: everything that is due is done, and nothing is due any more.
     pub(super) fn wake_up(&mut self) {
         let now = self.clock();

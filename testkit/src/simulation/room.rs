@@ -33,7 +33,7 @@ impl World {
         // Of one that was given up by then, the next may have been let go since, and has not left either: the books would take it for sent.
         if in_the_air && self.dice.u8(..3) == 0 {
             self.trace(Some(job), || "cancelled by its caller".into());
-            self.feed(Event::Cancel(id));
+            self.feed_too(Event::Cancel(id));
         }
         self.drain();
     }
