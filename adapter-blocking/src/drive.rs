@@ -31,25 +31,14 @@ use crate::transport::Transport;
 /// How many times a thread lets others go first before it sleeps until it is its turn: as a rule a turn takes a few microseconds, and being woken takes longer.
 const PATIENCE: u32 = 8;
 
-const TOO_LATE: &str = "all of its time went by before it could leave";
-
 pub(crate) enum Input {
     Submit(Submit),
     Command(Command),
     Posted(Posted),
-    /// The job's request is back.
-    Returned(OperationId, Came),
+    /// The job's request is back, with what came of it; none if reading its answer panicked.
+    Returned(OperationId, Option<Answered>),
     Worked(Worked),
     Renewed(Renewed),
-}
-
-/// What came of a request.
-pub(crate) enum Came {
-    Answered(Answered),
-    /// It has not left: all of its time went by.
-    Unsent(Box<Sending<()>>),
-    /// Reading its answer panicked.
-    Nothing,
 }
 
 /// The loop, for whoever takes a turn.
@@ -109,11 +98,11 @@ impl Turns {
         let (works, work) = channel();
         let turns = Arc::new_cyclic(|turns: &Weak<Self>| {
             let bringing = turns.clone();
-            let pool = Pool::new(move |sending, waited| {
+            let pool = Pool::new(move |sending: Box<Sending<()>>| {
                 let id = sending.id();
-                let came = catch_unwind(AssertUnwindSafe(|| carry(&transport, sending, waited)));
+                let came = catch_unwind(AssertUnwindSafe(|| carry(&transport, sending)));
                 // Nobody is there any more if the client has stopped.
-                bringing.upgrade().is_some_and(|turns| turns.returned(id, came.unwrap_or(Came::Nothing)))
+                bringing.upgrade().is_some_and(|turns| turns.returned(id, came.ok()))
             });
             let this = Loop {
                 driver,
@@ -185,7 +174,7 @@ impl Turns {
     }
 
     /// The job's request is back: a turn, on the thread that has carried it. Tells whether it has left a next one for itself.
-    fn returned(&self, id: OperationId, came: Came) -> bool {
+    fn returned(&self, id: OperationId, came: Option<Answered>) -> bool {
         let turn = self.take(|this| {
             this.is_carrier_free = true;
             // Behind what was there before: the job may have been cancelled.
@@ -312,7 +301,7 @@ impl Loop {
         let now = self.clock.now();
         if !self.driver.is_closed() {
             let stops = self.stops_at <= now;
-            let why = if stops { "the client stops" } else { TOO_LATE };
+            let why = if stops { "the client stops" } else { "all of its time went by before it could leave" };
             self.take_back(why, now, |request| stops || request.outgoing.attempt.until <= now);
         }
         now
@@ -356,10 +345,8 @@ impl Loop {
             Input::Renewed(renewed) => self.driver.renewed(renewed, now),
             Input::Posted(posted) => self.driver.deliver(posted, now),
             Input::Returned(id, came) => {
-                match came {
-                    Came::Answered(answered) => self.driver.answered(answered, now),
-                    Came::Unsent(request) => self.driver.unsent(*request, TOO_LATE, now),
-                    Came::Nothing => {}
+                if let Some(answered) = came {
+                    self.driver.answered(answered, now);
                 }
                 // What it teaches may have made the job's next request pointless.
                 self.perform_tasks();
@@ -438,7 +425,7 @@ impl Loop {
             tracing::error!(error = &error as &dyn Error, "no thread could be started for a request");
             let came = Err(SendError::not_sent().because(error));
             let answered = sending.reader.read(came, SystemTime::now().into());
-            let _ = bring(&self.turns, Input::Returned(id, Came::Answered(answered)));
+            let _ = bring(&self.turns, Input::Returned(id, Some(answered)));
         }
     }
 }
@@ -448,13 +435,8 @@ fn bring(turns: &Weak<Turns>, input: Input) -> Result<(), Stopped> {
     turns.upgrade().ok_or(Stopped)?.bring(input)
 }
 
-/// Sends a request that has waited so long for a thread, and reads what comes of it. A transport that panics has sent something, perhaps.
-fn carry(transport: &impl Transport, mut sending: Box<Sending<()>>, waited: Duration) -> Came {
-    let left = sending.outgoing.timeout.saturating_sub(waited);
-    if left == Duration::ZERO {
-        return Came::Unsent(sending);
-    }
-    sending.outgoing.timeout = left;
+/// Sends a request, and reads what comes of it. A transport that panics has sent something, perhaps.
+fn carry(transport: &impl Transport, sending: Box<Sending<()>>) -> Answered {
     let Sending { outgoing, reader, .. } = *sending;
     let came = reader.span().in_scope(|| {
         catch_unwind(AssertUnwindSafe(|| transport.send(outgoing))).unwrap_or_else(|_| {
@@ -462,7 +444,7 @@ fn carry(transport: &impl Transport, mut sending: Box<Sending<()>>, waited: Dura
             Err(SendError::ambiguous().because("the transport panicked"))
         })
     });
-    Came::Answered(reader.read(came, SystemTime::now().into()))
+    reader.read(came, SystemTime::now().into())
 }
 
 /// A gate that lets out no more than there are threads.

@@ -21,8 +21,8 @@ pub(crate) struct Pool(Arc<Shared>);
 struct Shared {
     state: Mutex<State>,
     changed: Condvar,
-    /// What a thread does with a request that has waited for so long, and whether it has thereby left one for itself. It must not panic.
-    carry: Box<dyn Fn(Box<Sending<()>>, Duration) -> bool + Send + Sync>,
+    /// What a thread does with a request, and whether it has thereby left one for itself. It must not panic.
+    carry: Box<dyn Fn(Box<Sending<()>>) -> bool + Send + Sync>,
 }
 
 #[derive(Default)]
@@ -36,7 +36,7 @@ struct State {
 }
 
 impl Pool {
-    pub(crate) fn new(carry: impl Fn(Box<Sending<()>>, Duration) -> bool + Send + Sync + 'static) -> Self {
+    pub(crate) fn new(carry: impl Fn(Box<Sending<()>>) -> bool + Send + Sync + 'static) -> Self {
         Self(Arc::new(Shared { state: Mutex::default(), changed: Condvar::new(), carry: Box::new(carry) }))
     }
 
@@ -85,10 +85,16 @@ impl Pool {
 }
 
 impl State {
-    /// The next request that has time left. One that has none is left to be [taken back](Pool::take_back): taken by a thread, it would count as sent, perhaps.
-    fn next(&mut self) -> Option<(Instant, Box<Sending<()>>)> {
-        let has_time = |(since, request): &(Instant, Box<Sending<()>>)| since.elapsed() < request.outgoing.timeout;
-        self.requests.iter().position(has_time).and_then(|place| self.requests.remove(place))
+    /// The next request that has time left, with what is left of it. One that has none is left to be [taken back](Pool::take_back): taken by a thread, it counts
+    /// as sent, perhaps, so nobody asks again whether there is time.
+    fn next(&mut self) -> Option<Box<Sending<()>>> {
+        let left = |(since, request): &(Instant, Box<Sending<()>>)| {
+            request.outgoing.timeout.checked_sub(since.elapsed()).filter(|left| !left.is_zero())
+        };
+        let (place, left) = self.requests.iter().enumerate().find_map(|(place, one)| Some((place, left(one)?)))?;
+        let (_, mut request) = self.requests.remove(place)?;
+        request.outgoing.timeout = left;
+        Some(request)
     }
 }
 
@@ -111,9 +117,9 @@ impl Shared {
     fn work(&self) {
         let mut state = self.lock();
         loop {
-            if let Some((since, request)) = state.next() {
+            if let Some(request) = state.next() {
                 drop(state);
-                let comes = (self.carry)(request, since.elapsed());
+                let comes = (self.carry)(request);
                 state = self.lock();
                 state.coming -= usize::from(comes);
                 continue;
@@ -162,7 +168,7 @@ mod tests {
 
     fn pool() -> (Pool, Receiver<Carried>) {
         let (tells, told) = channel();
-        let pool = Pool::new(move |request, _| {
+        let pool = Pool::new(move |request: Box<Sending<()>>| {
             let (ends, end) = channel();
             let _ = tells.send(Carried { id: request.id(), thread: thread::current().id(), ends });
             end.recv().unwrap_or_default()

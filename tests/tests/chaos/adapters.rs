@@ -29,6 +29,13 @@ use crate::world::{Client, World};
 struct Wire {
     book: Arc<Book>,
     client: usize,
+    _one_of: Arc<()>,
+}
+
+impl Wire {
+    fn new(world: &World, client: usize) -> Self {
+        Self { book: world.book.clone(), client, _one_of: world.wires.clone() }
+    }
 }
 
 /// For who shuts a client down since its store is gone, as its log tells them to: else whoever waits for a job would wait for ever.
@@ -172,7 +179,7 @@ fn try_start_blocking(
     number: usize,
     tries: u64,
 ) -> (Result<steadfast_blocking::Client, StartError>, Option<Watched>) {
-    let wire = Wire { book: world.book.clone(), client: number };
+    let wire = Wire::new(world, number);
     let (builder, watched) = world.describe::<_, steadfast_blocking::Client>(number, tries, wire);
     let renewal = world.plan.renewal;
     let builder = match renewal {
@@ -333,7 +340,7 @@ async fn try_start_tokio(
     number: usize,
     tries: u64,
 ) -> (Result<steadfast_tokio::Client, StartError>, Option<Watched>) {
-    let wire = Wire { book: world.book.clone(), client: number };
+    let wire = Wire::new(world, number);
     let (builder, watched) = world.describe::<_, steadfast_tokio::Client>(number, tries, wire);
     let (renewal, is_paused) = (world.plan.renewal, world.plan.is_paused);
     let builder = match renewal {
