@@ -104,7 +104,7 @@ pub(super) struct State {
     /// Ignoring the case of ASCII, control characters, and white space around.
     loose: bool,
     /// Whole numbers and truth values are read as their text.
-    number: bool,
+    pub(super) number: bool,
     /// Where there is no text. `None`: the answer is unusable.
     missing: Option<Meaning>,
     /// Of a text that is none of the values.

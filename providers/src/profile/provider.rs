@@ -153,6 +153,7 @@ impl Provider for ProfileProvider {
             return Err(WebhookError::Unsupported);
         };
         let verified = verifier.verify(headers, body, wall)?;
-        Ok(hook.event(verified, body, self.profile.reference(), self.profile.around(&self.base)))
+        let polled = self.profile.poll.as_ref().and_then(|poll| poll.read.state.as_ref());
+        Ok(hook.event(verified, body, self.profile.reference(), polled, self.profile.around(&self.base)))
     }
 }

@@ -162,6 +162,41 @@ fn a_body_that_is_no_json_can_be_looked_at_as_text() {
     assert_eq!(read(&acme, Kind::Poll, 200, "%PDF"), Ok(Reading::Ready));
 }
 
+/// Azure's 202 has no body, and a result may be a picture: what a rule looks for in an error says nothing of those.
+#[test]
+fn a_rule_on_an_errors_body_asks_no_json_of_a_good_answer() {
+    let state = ACME.lines().find(|line| line.starts_with("state")).unwrap();
+    let acme = ACME.replace(state, "").replace("{ pointer = \"/id\" }", "{ header = \"Operation-Location\" }");
+    let rules = "[[create.rules]]\nwhen = { status = 409, body = { pointer = \"/code\", equals = 6701 } }\nis = \"transient\"\n\
+        [[poll.rules]]\nwhen = { status = [\"4xx\", 503], body = { pointer = \"/code\", equals = 7 } }\nis = \"throttled\"\n\
+        [[poll.rules]]\nwhen.status = 410\nstate = { pointer = \"/state\", values = { gone = \"undecided\" } }";
+    let acme = Profile::parse(&format!("{acme}{rules}")).unwrap();
+    let headers = HeaderMap::from_iter([("operation-location".parse().unwrap(), HeaderValue::from_static("s-1"))]);
+    let created = Answer::new(Kind::Create, StatusCode::ACCEPTED, &headers, b"", WALL);
+    assert_eq!(words(&acme.read(&created)), "accepted s-1");
+    assert_eq!(read(&acme, Kind::Poll, 202, ""), Ok(Reading::Pending { hint: None }));
+    assert_eq!(read(&acme, Kind::Poll, 200, "%PDF"), Ok(Reading::Ready));
+    assert_eq!(read(&acme, Kind::Poll, 503, r#"{"code":7}"#).unwrap_err().class, Class::Throttled);
+    assert_eq!(read(&acme, Kind::Poll, 410, r#"{"state":"gone"}"#), Ok(Reading::Undecided));
+    let conflict = read(&acme, Kind::Create, 409, r#"{"code":6701}"#);
+    assert_eq!(words(&conflict), "transient failure, may have executed");
+}
+
+/// `{"code": 202}` with an HTTP 200 is a 202, and so are the rules that are asked.
+#[test]
+fn a_status_in_the_body_has_the_rules_of_that_status() {
+    let rules = "[[poll.rules]]\nwhen = { status = 202, body = { pointer = \"/part\", present = true } }\nis = \"partial\"\n\
+        [[poll.rules]]\nwhen = { status = 202, body = { pointer = \"/part\", present = false } }\nis = \"pending\"";
+    let acme = Profile::parse(&format!("status_in_body = \"/code\"\n{ACME}{rules}")).unwrap();
+    for (status, body) in [(202, r#"{"part":1}"#), (202, r#"{"code":202,"part":1}"#), (200, r#"{"code":202,"part":1}"#)]
+    {
+        assert_eq!(read(&acme, Kind::Poll, status, body), Ok(Reading::Partial), "{status} {body}");
+    }
+    assert_eq!(read(&acme, Kind::Poll, 200, r#"{"code":202}"#), Ok(Reading::Pending { hint: None }));
+    let twice = read(&acme, Kind::Poll, 200, r#"{"code":202,"part":1,"part":2}"#);
+    assert_eq!(twice, Err(Failure::new(Class::Transient, Certainty::NotExecuted)), "a member that decides");
+}
+
 #[test]
 fn the_gate_is_set_in_the_cores_own_words() {
     let gate = "[gate]\nwhen_open = \"refuse\"\nlongest_pause = \"10m\"\nbreaker = { trip = { consecutive = { failures = 3 } } }\n\
