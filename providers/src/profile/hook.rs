@@ -90,12 +90,13 @@ impl Hook {
 
     /// A verifier, or none where the environment has none of the secrets.
     pub(super) fn verifier(&self, env: &dyn Fn(&str) -> Option<String>) -> Result<Option<Verifier>, ConnectError> {
-        let secrets: Vec<Secret> = self.secrets.iter().filter_map(|name| env(name)).map(Secret::from).collect();
+        let there = self.secrets.iter().filter_map(|name| Some((&**name, Secret::from(env(name)?))));
+        let (variables, secrets): (Vec<&str>, Vec<Secret>) = there.unzip();
         if secrets.is_empty() {
             return Ok(None);
         }
         let verifier = Verifier::new(self.scheme.clone(), secrets)
-            .map_err(|why| ConnectError::Webhooks { variables: self.secrets.join(", ").into(), why })?;
+            .map_err(|why| ConnectError::Webhooks { variables: variables.join(", ").into(), why })?;
         Ok(Some(verifier.with_tolerance(self.tolerance)))
     }
 

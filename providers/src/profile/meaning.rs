@@ -130,6 +130,9 @@ impl State {
         let (loose, number) = (flag("loose")?, flag("number")?);
         let mut values: Vec<(Box<str>, Meaning)> = Vec::new();
         for (text, value) in listed.table()?.entries() {
+            if plain(text).is_none() {
+                return value.refuse("is no text that a status could be: say what it means in missing");
+            }
             if loose && values.iter().any(|(other, _)| folded(other) == folded(text)) {
                 return value.refuse("is there twice, since loose ignores case");
             }

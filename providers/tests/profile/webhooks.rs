@@ -111,6 +111,13 @@ fn without_any_of_its_secrets_there_are_no_webhooks() {
         "{empty}"
     );
     assert!(!format!("{empty} {empty:?}").contains("canary"));
+    let old = profile.connect(|name| match name {
+        "ACME_HOOK" => None,
+        "ACME_HOOK_OLD" => Some(String::new()),
+        _ => Some("s3cret".to_owned()),
+    });
+    let told = old.unwrap_err().to_string();
+    assert!(told.starts_with("the webhooks' secrets (ACME_HOOK_OLD) cannot be used: webhook secret 0 "), "{told}");
 }
 
 #[test]
