@@ -74,8 +74,8 @@ impl Found {
         let Some(Node::List { items, .. }) = body.at(&self.list) else { return None };
         if items.is_empty() {
             let next = self.more.as_ref().and_then(|at| body.at(at)).filter(|next| !next.is_null());
-            // A flag such as `has_more` is there in any case.
-            let more = next.is_some_and(|next| *next != Node::Bool(false));
+            // A flag such as `has_more` is there in any case, and so may a cursor be.
+            let more = next.is_some_and(|next| *next != Node::Bool(false) && next.text() != Some(""));
             let whole = answer.status == StatusCode::OK;
             return (whole && !more && count.is_none_or(|count| count == 0)).then_some(Reading::NotFound);
         }

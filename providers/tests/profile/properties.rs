@@ -197,6 +197,46 @@ fn a_status_in_the_body_has_the_rules_of_that_status() {
     assert_eq!(twice, Err(Failure::new(Class::Transient, Certainty::NotExecuted)), "a member that decides");
 }
 
+/// [`ACME`] with a look-up that is answered with a list at this place.
+fn listing(at: &str, more: &str, rules: &str) -> Profile {
+    with(&format!(
+        "[lookup]\npath = \"/v1/scans\"\nquery = {{ client = \"{{key}}\" }}\n\
+        list = {{ pointer = \"{at}\", reference = \"/id\", key = \"/client\"{more} }}\n{rules}"
+    ))
+}
+
+/// A job that is there must not be created again because a rule asks for the same place in another way.
+#[test]
+fn a_rule_sees_into_the_list_that_is_looked_through() {
+    let none = |first: &str| {
+        format!(
+            "[[lookup.rules]]\nwhen = {{ body = {{ pointer = \"{first}\", present = false }} }}\nis = \"not-found\""
+        )
+    };
+    let (member, whole) = (listing("/scans", "", &none("/scans/0/id")), listing("", "", &none("/0")));
+    let jobs = r#"[{"id":"s-1","client":"order-42"}]"#;
+    let wrapped = format!(r#"{{"scans":{jobs}}}"#);
+    for (profile, found, empty) in [(&member, &*wrapped, r#"{"scans":[]}"#), (&whole, jobs, "[]")] {
+        assert_eq!(words(&read(profile, Kind::Lookup, 200, found)), "accepted s-1");
+        assert_eq!(read(profile, Kind::Lookup, 200, empty), Ok(Reading::NotFound));
+    }
+    let twice = r#"{"scans":[{"id":"s-1","client":"order-42","id":"s-2"}]}"#;
+    assert!(read(&member, Kind::Lookup, 200, twice).is_err());
+}
+
+/// A cursor that is there in any case is empty after the last page.
+#[test]
+fn an_empty_cursor_is_no_next_page() {
+    let pages = listing("/scans", ", more = \"/next\"", "");
+    let listed = |next: &str| read(&pages, Kind::Lookup, 200, &format!(r#"{{"scans":[],"next":{next}}}"#));
+    for none in ["null", "false", "\"\""] {
+        assert_eq!(listed(none), Ok(Reading::NotFound), "{none}");
+    }
+    for more in ["true", "\"c-2\"", "\" \"", "0", "1", "{\"page\":2}"] {
+        assert!(listed(more).is_err(), "{more}");
+    }
+}
+
 #[test]
 fn the_gate_is_set_in_the_cores_own_words() {
     let gate = "[gate]\nwhen_open = \"refuse\"\nlongest_pause = \"10m\"\nbreaker = { trip = { consecutive = { failures = 3 } } }\n\
