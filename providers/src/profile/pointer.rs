@@ -124,6 +124,11 @@ impl Node {
         if let Self::Text(text) = self { Some(text) } else { None }
     }
 
+    /// A text; or, where the file says that numbers are meant, a whole number as text. A truth value names nothing: `false` is what some say for none.
+    pub(super) fn name(&self, number: bool) -> Option<&str> {
+        self.word(number).filter(|_| !matches!(self, Self::Bool(_)))
+    }
+
     /// A text; or, where the file says that numbers are meant, a whole number or a truth value as text.
     pub(super) fn word(&self, number: bool) -> Option<&str> {
         match self {

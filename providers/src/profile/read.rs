@@ -116,7 +116,7 @@ impl ReferenceAt {
 pub(super) fn text_at<'n>(body: Option<&'n Node>, pointer: &Pointer, number: bool) -> Result<Option<&'n str>, ()> {
     match body.and_then(|body| body.at(pointer)) {
         None | Some(Node::Null) => Ok(None),
-        Some(node) => node.word(number).map(Some).ok_or(()),
+        Some(node) => node.name(number).map(Some).ok_or(()),
     }
 }
 

@@ -4,6 +4,7 @@ use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, Method, Request, StatusCode};
 use proptest::prelude::*;
 use steadfast_core::operation::Reading;
+use steadfast_core::retry::Certainty;
 use steadfast_core::{Key, Kind, Reference};
 use steadfast_providers::profile::{self, ConnectError, Profile};
 use steadfast_providers::{Answer, Ask, BaseUrl, Payload, Provider, RequestError};
@@ -229,6 +230,11 @@ fn numbers_are_references_only_where_the_file_says_so() {
         assert!(read(&acme_number, Kind::Create, 201, body).is_err(), "{body}");
     }
     assert!(read(&Profile::parse(ACME).unwrap(), Kind::Create, 201, r#"{"id":12}"#).is_err());
+    // What a provider says in the place of an id where there is none.
+    for none in ["false", "true", "7.0", "[7]"] {
+        let failure = read(&acme_number, Kind::Create, 200, &format!(r#"{{"id":{none}}}"#)).unwrap_err();
+        assert_eq!(failure.certainty, Certainty::MayHaveExecuted, "{none}");
+    }
 }
 
 proptest! {
