@@ -14,7 +14,7 @@ use super::ProfileError;
 use super::file::{Table, Value};
 use super::pointer::Pointer;
 use super::raw::with_key;
-use super::template::{Secrets, Template};
+use super::template::{Held, Template};
 use super::url::Origins;
 use crate::{Ask, BaseUrl, RequestError, structured};
 
@@ -129,7 +129,7 @@ impl Sent {
         ask: &Ask<'_>,
         base: &BaseUrl,
         origins: &Origins,
-        secrets: &Secrets,
+        secrets: &Held,
     ) -> Result<Request<Bytes>, RequestError> {
         let mut request = Request::new(self.body(ask, secrets)?);
         *request.uri_mut() = self.url(ask, base, origins, secrets)?;
@@ -145,7 +145,7 @@ impl Sent {
         Some(format!("{}{}", base.prefix(), segments.collect::<String>()))
     }
 
-    fn url(&self, ask: &Ask<'_>, base: &BaseUrl, origins: &Origins, secrets: &Secrets) -> Result<Uri, RequestError> {
+    fn url(&self, ask: &Ask<'_>, base: &BaseUrl, origins: &Origins, secrets: &Held) -> Result<Uri, RequestError> {
         let segments = match &self.target {
             Target::Reference => {
                 let reference = ask.reference.ok_or(RequestError::NoReference)?;
@@ -170,7 +170,7 @@ impl Sent {
         base.join_parts(segments, &query)
     }
 
-    fn headers(&self, ask: &Ask<'_>, secrets: &Secrets) -> Result<HeaderMap, RequestError> {
+    fn headers(&self, ask: &Ask<'_>, secrets: &Held) -> Result<HeaderMap, RequestError> {
         let mut headers = HeaderMap::new();
         for (name, template) in &self.headers {
             let text = template.fill(ask, secrets)?;
@@ -191,7 +191,7 @@ impl Sent {
         Ok(headers)
     }
 
-    fn body(&self, ask: &Ask<'_>, secrets: &Secrets) -> Result<Bytes, RequestError> {
+    fn body(&self, ask: &Ask<'_>, secrets: &Held) -> Result<Bytes, RequestError> {
         let body = match &self.body {
             Body::None => return Ok(Bytes::new()),
             Body::Payload => ask.payload.bytes().clone(),
@@ -240,7 +240,7 @@ impl JsonTemplate {
         }
     }
 
-    fn fill(&self, ask: &Ask<'_>, secrets: &Secrets) -> Result<Json, RequestError> {
+    fn fill(&self, ask: &Ask<'_>, secrets: &Held) -> Result<Json, RequestError> {
         Ok(match self {
             Self::Plain(value) => value.clone(),
             Self::Text(template) => template.fill(ask, secrets)?.as_str().into(),
