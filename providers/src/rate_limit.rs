@@ -17,12 +17,12 @@
 use core::time::Duration;
 
 use http::HeaderMap;
-use http::header::{AGE, DATE};
+use http::header::DATE;
 use sfv::{Dictionary, List, ListEntry, Parameters, Parser};
 use steadfast_core::Timestamp;
 use steadfast_core::rate_limit::Quota;
 
-use crate::retry_after::{MAX, first_line, http_date};
+use crate::retry_after::{MAX, digits, first_line, http_date, is_aged};
 use crate::structured::lines;
 
 /// What `X-RateLimit-Reset` counts: providers differ, and the number does not say.
@@ -61,7 +61,7 @@ pub enum Reset {
 #[must_use]
 pub fn quota(headers: &HeaderMap, reset: Reset, wall: Timestamp) -> Option<Quota> {
     // Most answers say nothing, and to look for each name by itself would take longer than all else that is done with them.
-    if !headers.keys().any(|name| name.as_str().contains("limit")) || digits(headers, AGE.as_str()) > Some(0) {
+    if !headers.keys().any(|name| name.as_str().contains("limit")) || is_aged(headers) {
         return None;
     }
     let draft = ["ratelimit-limit", "ratelimit-remaining", "ratelimit-reset"];
@@ -152,12 +152,6 @@ fn numbers(headers: &HeaderMap, names: [&str; 3], unit: Reset, wall: Timestamp) 
         reset: reset.map(|reset| until(reset, unit, headers, wall)),
     };
     (said != Quota::default()).then_some(said)
-}
-
-fn digits(headers: &HeaderMap, name: &str) -> Option<u64> {
-    let text = first_line(headers, name)?;
-    let good = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    good.then(|| text.parse().unwrap_or(u64::MAX))
 }
 
 fn saturated(number: u64) -> u32 {

@@ -127,7 +127,7 @@ impl Hook {
             None => steadfast_core::Reference::new(text).ok(),
         });
         let key = key.and_then(|key| Key::new(key).ok());
-        let id = self.event_id.as_ref().and_then(|at| told.at(at)?.text()).filter(|id| is_id(id));
+        let id = self.event_id.as_ref().and_then(|at| told.at(at)?.name(true)).filter(|id| is_id(id));
         verified.id = verified.id.or_else(|| id.map(Into::into));
         let meaning = self.state.as_ref().and_then(|state| meaning(state, &told));
         let result = meaning.is_some().then(|| self.result(body));

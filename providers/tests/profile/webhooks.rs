@@ -84,6 +84,8 @@ fn where_the_file_says_where_the_events_id_is_a_repeat_is_known_by_it() {
     assert_eq!((first.id.as_deref(), again.id.as_deref()), (Some("e-1"), Some("e-1")));
     assert_eq!((first.fingerprint(), again.fingerprint()), (None, None), "there is an id");
     assert!(told(r#"{"id":"s-1"}"#).fingerprint().is_some(), "there is none");
+    let numbered = told(r#"{"event":71,"id":"s-1","attempt":1}"#);
+    assert_eq!((numbered.id.as_deref(), numbered.fingerprint()), (Some("71"), None), "a count of events is as good");
 }
 
 #[test]
