@@ -112,7 +112,8 @@
 //! # Rules
 //!
 //! `[[create.rules]]`, `[[lookup.rules]]`, `[[poll.rules]]`: when an answer looks like this, it means that. The first that fits counts, in the order of
-//! the file; but rules on status and headers alone are asked before those that look into the body.
+//! the file; but rules on status and headers alone are asked before those that look into the body. One that would never be asked, because another fits
+//! every such status alone, is refused.
 //!
 //! | field | type | default | what it says |
 //! | --- | --- | --- | --- |

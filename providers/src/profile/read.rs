@@ -134,7 +134,18 @@ impl Read {
 
     pub(super) fn rules(table: &Table<'_>, kind: Kind) -> Result<Vec<Rule>, ProfileError> {
         let Some(rules) = table.get("rules") else { return Ok(Vec::new()) };
-        rules.list()?.iter().map(|value| Rule::parse(value, kind)).collect()
+        let values = rules.list()?;
+        let rules: Vec<Rule> = values.iter().map(|value| Rule::parse(value, kind)).collect::<Result<_, _>>()?;
+        for (at, (rule, value)) in rules.iter().zip(&values).enumerate() {
+            // Those on the status alone are asked before all that look into a body, wherever they stand.
+            let mut others = rules.iter().enumerate().filter(|(other, _)| *other < at || !rule.is_bodiless());
+            if let Some((other, _)) = others.find(|(_, other)| other.is_asked_before_all_of(rule)) {
+                return value.refuse(format!(
+                    "is never asked: rule {other} (from 0), on the status alone, is asked before it and always fits"
+                ));
+            }
+        }
+        Ok(rules)
     }
 
     pub(super) fn read(&self, answer: &Answer<'_>, around: Around<'_>) -> Result<Reading, Failure> {
