@@ -78,7 +78,7 @@ fn changed(headers: &HeaderMap, change: impl Fn(&[u8]) -> Vec<u8>) -> HeaderMap 
 /// The first that says how much is left, or else anything.
 fn first_of(families: impl IntoIterator<Item = Option<Quota>>) -> Option<Quota> {
     let families: Vec<Quota> = families.into_iter().flatten().collect();
-    families.iter().find(|said| said.remaining.is_some()).or(families.first()).copied()
+    families.iter().find(|said| said.remaining.is_some()).or_else(|| families.first()).copied()
 }
 
 /// The second reading of a family of plain digits.
