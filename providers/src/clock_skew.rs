@@ -6,7 +6,7 @@ use http::HeaderMap;
 use http::header::DATE;
 use steadfast_core::Timestamp;
 
-use crate::retry_after::{first_line, http_date};
+use crate::retry_after::{first_line, http_date, is_aged};
 
 /// What lies between two clocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +30,7 @@ impl ClockSkew {
     }
 }
 
-/// How far the clock behind an answer's `Date` is from ours, to the second, an answer's way included. `None`: it says no date.
+/// How far the clock behind an answer's `Date` is from ours, to the second, an answer's way included. `None`: it says no date, or comes out of a cache.
 ///
 /// ```
 /// use std::time::Duration;
@@ -46,7 +46,7 @@ impl ClockSkew {
 /// ```
 #[must_use]
 pub fn clock_skew(headers: &HeaderMap, wall: Timestamp) -> Option<ClockSkew> {
-    let theirs = http_date(first_line(headers, DATE)?)?;
+    let theirs = http_date(first_line(headers, DATE)?).filter(|_| !is_aged(headers))?;
     Some(match theirs.saturating_since(wall) {
         Duration::ZERO => ClockSkew::Behind(wall.saturating_since(theirs)),
         ahead => ClockSkew::Ahead(ahead),
@@ -56,8 +56,20 @@ pub fn clock_skew(headers: &HeaderMap, wall: Timestamp) -> Option<ClockSkew> {
 #[cfg(test)]
 mod tests {
     use http::HeaderValue;
+    use http::header::AGE;
 
     use super::*;
+
+    /// Its date is of when it was stored: the clock may well be right.
+    #[test]
+    fn an_answer_out_of_a_cache_says_nothing_of_the_clock() {
+        let date = (DATE, HeaderValue::from_static("Thu, 01 Jan 1970 00:00:09 GMT"));
+        let skew = |age| {
+            let headers = HeaderMap::from_iter([date.clone(), (AGE, HeaderValue::from_static(age))]);
+            clock_skew(&headers, Timestamp::from_secs(909))
+        };
+        assert_eq!((skew("900"), skew("0")), (None, Some(ClockSkew::Behind(Duration::from_secs(900)))));
+    }
 
     #[test]
     fn a_date_that_is_none_says_nothing_and_no_clock_overflows() {

@@ -83,7 +83,7 @@
 //! | field | type | default | what it says |
 //! | --- | --- | --- | --- |
 //! | `key` | table | none | where the idempotency key goes: `{ header = "Idempotency-Key" }`, with `quoted = true` as a structured field's string; `{ body = "/vendor_data" }`, into the payload's object; or `{ query = "key" }` |
-//! | `reference` | table | none | where the reference stands in the answer: `{ pointer = "/id" }` (or a list, the first that is there counts) or `{ header = "Operation-Location" }`. `number = true`: a whole number is taken too; `id = true`: only letters, digits, `-` and `_`, at most 128, are |
+//! | `reference` | table | none | where the reference stands in the answer: `{ pointer = "/id" }` (or a list, the first that is there counts) or `{ header = "Operation-Location" }`. `number = true`: a whole number is taken too, here, in lists and in webhooks; `id = true`: only letters, digits, `-` and `_`, at most 128, are |
 //! | `echo` | pointer | none | where the answer repeats the key: another one there makes it unusable |
 //!
 //! Of `[lookup]` also `reference` (default: that of `[create]`) and `echo`, or `list` where the answer is a list of jobs:
@@ -112,7 +112,8 @@
 //! # Rules
 //!
 //! `[[create.rules]]`, `[[lookup.rules]]`, `[[poll.rules]]`: when an answer looks like this, it means that. The first that fits counts, in the order of
-//! the file; but rules on status and headers alone are asked before those that look into the body.
+//! the file; but rules on status and headers alone are asked before those that look into the body. One that would never be asked, because another fits
+//! every such status alone, is refused.
 //!
 //! | field | type | default | what it says |
 //! | --- | --- | --- | --- |
@@ -161,7 +162,7 @@
 //! | `tolerance` | duration | `"300s"` | how far the time of signing may be from ours; none for `hmac`, which signs no time |
 //! | `reference`, `key` | pointers | none; one is needed | where in the body the job is named. Of several the first that is there counts |
 //! | `event_id` | pointer | none | where the event's id is, if the scheme has none |
-//! | `status`, `at` | pointer | none | how the job stands, in the provider's word, and since when (seconds since 1970): for what is said after its end |
+//! | `status`, `at` | pointer | none | how the job stands, in the provider's word (a number where `poll.state` has `number`), and since when (seconds since 1970): for what is said after its end |
 //! | `believe` | flag | `false` | the state in the body counts; otherwise a delivery makes the next poll due now, and no more |
 //! | `state` | table | none | the [state](#states), for `believe` |
 //! | `result` | pointer | the whole body | what a poll would have brought, for `believe` |

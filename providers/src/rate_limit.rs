@@ -1,26 +1,28 @@
 //! How many requests are left, by the provider's own word?
 //!
-//! Three families of headers tell it. The first that is there and readable counts:
+//! Four families of headers tell it. The first that is readable and says how much is left counts; if none does, the first that says anything:
 //!
 //! | headers | left | until the window ends | limit and window |
 //! | --- | --- | --- | --- |
 //! | `RateLimit`, `RateLimit-Policy` (IETF draft of 2025, structured fields) | `r` | `t`, in seconds | `q`, `w` |
+//! | `RateLimit: limit=…, remaining=…, reset=…` (draft 07) | yes | in seconds | limit only |
 //! | `RateLimit-Limit`, `-Remaining`, `-Reset` (earlier drafts; Persona) | yes | in seconds | limit only |
 //! | `X-RateLimit-Limit`, `-Remaining`, `-Reset`, also `X-Rate-Limit-*` | yes | see [`Reset`] | limit only |
 //!
 //! All come from another party and are read strictly: digits and nothing else, however many; a field that is malformed counts as absent. Of
 //! several limits in one `RateLimit` field the one with the least left counts; limits of bytes or connections (`qu`) are not looked at. A `Retry-After` beside them says more and is read on its own
-//! ([`retry_after`](crate::retry_after)): a client asks again after that, though the window may end later.
+//! ([`retry_after`](crate::retry_after)): a client asks again after that, though the window may end later. An answer that comes out of a cache (`Age`) tells of
+//! the past, and says nothing.
 
 use core::time::Duration;
 
 use http::HeaderMap;
 use http::header::DATE;
-use sfv::{List, ListEntry, Parameters, Parser};
+use sfv::{Dictionary, List, ListEntry, Parameters, Parser};
 use steadfast_core::Timestamp;
 use steadfast_core::rate_limit::Quota;
 
-use crate::retry_after::{MAX, first_line, http_date};
+use crate::retry_after::{MAX, digits, first_line, http_date, is_aged};
 use crate::structured::lines;
 
 /// What `X-RateLimit-Reset` counts: providers differ, and the number does not say.
@@ -59,14 +61,17 @@ pub enum Reset {
 #[must_use]
 pub fn quota(headers: &HeaderMap, reset: Reset, wall: Timestamp) -> Option<Quota> {
     // Most answers say nothing, and to look for each name by itself would take longer than all else that is done with them.
-    if !headers.keys().any(|name| name.as_str().contains("limit")) {
+    if !headers.keys().any(|name| name.as_str().contains("limit")) || is_aged(headers) {
         return None;
     }
-    let draft =
-        || numbers(headers, ["ratelimit-limit", "ratelimit-remaining", "ratelimit-reset"], Reset::DeltaSeconds, wall);
-    let usual = || numbers(headers, ["x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"], reset, wall);
-    let rare = || numbers(headers, ["x-rate-limit-limit", "x-rate-limit-remaining", "x-rate-limit-reset"], reset, wall);
-    structured(headers).or_else(draft).or_else(usual).or_else(rare)
+    let draft = ["ratelimit-limit", "ratelimit-remaining", "ratelimit-reset"];
+    let usual = ["x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"];
+    let rare = ["x-rate-limit-limit", "x-rate-limit-remaining", "x-rate-limit-reset"];
+    let plain = [(draft, Reset::DeltaSeconds), (usual, reset), (rare, reset)];
+    let plain = plain.into_iter().filter_map(|(names, unit)| numbers(headers, names, unit, wall));
+    let mut all = structured(headers).into_iter().chain(dictionary(headers)).chain(plain);
+    let first = all.next()?;
+    if first.remaining.is_some() { Some(first) } else { all.find(|said| said.remaining.is_some()).or(Some(first)) }
 }
 
 /// `RateLimit` and `RateLimit-Policy`.
@@ -121,6 +126,22 @@ fn whole(parameters: &Parameters, name: &str) -> Option<u64> {
     u64::try_from(i64::from(value.as_integer()?)).ok()
 }
 
+/// `RateLimit` as draft 07 has it.
+fn dictionary(headers: &HeaderMap) -> Option<Quota> {
+    let members: Dictionary = Parser::new(&lines(headers, "ratelimit")).parse().ok()?;
+    let whole = |name: &str| match members.get(name)? {
+        ListEntry::Item(item) => u64::try_from(i64::from(item.bare_item.as_integer()?)).ok(),
+        ListEntry::InnerList(_) => None,
+    };
+    let said = Quota {
+        limit: whole("limit").map(saturated),
+        window: None,
+        remaining: whole("remaining").map(saturated),
+        reset: whole("reset").map(|seconds| Duration::from_secs(seconds).min(MAX)),
+    };
+    (said != Quota::default()).then_some(said)
+}
+
 /// Three headers with a number each: limit, remaining, reset.
 fn numbers(headers: &HeaderMap, names: [&str; 3], unit: Reset, wall: Timestamp) -> Option<Quota> {
     let [limit, remaining, reset] = names.map(|name| digits(headers, name));
@@ -131,12 +152,6 @@ fn numbers(headers: &HeaderMap, names: [&str; 3], unit: Reset, wall: Timestamp) 
         reset: reset.map(|reset| until(reset, unit, headers, wall)),
     };
     (said != Quota::default()).then_some(said)
-}
-
-fn digits(headers: &HeaderMap, name: &str) -> Option<u64> {
-    let text = first_line(headers, name)?;
-    let good = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    good.then(|| text.parse().unwrap_or(u64::MAX))
 }
 
 fn saturated(number: u64) -> u32 {

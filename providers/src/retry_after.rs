@@ -20,7 +20,7 @@
 use core::time::Duration;
 
 use http::HeaderMap;
-use http::header::{AsHeaderName, DATE, RETRY_AFTER};
+use http::header::{AGE, AsHeaderName, DATE, RETRY_AFTER};
 use steadfast_core::Timestamp;
 
 /// The longest wait that is told: 2^31 s, 68 years. It is what RFC 9111, section 1.2.2, puts for a number too large to hold.
@@ -63,6 +63,18 @@ pub fn retry_after(headers: &HeaderMap, wall: Timestamp) -> Option<Duration> {
 pub(crate) fn first_line(headers: &HeaderMap, name: impl AsHeaderName) -> Option<&str> {
     let text = core::str::from_utf8(headers.get(name)?.as_bytes()).ok()?;
     Some(text.trim_matches([' ', '\t']))
+}
+
+/// A header that is one whole number: digits and nothing else, cut to what 64 bits hold.
+pub(crate) fn digits(headers: &HeaderMap, name: impl AsHeaderName) -> Option<u64> {
+    let text = first_line(headers, name)?;
+    let good = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    good.then(|| text.parse().unwrap_or(u64::MAX))
+}
+
+/// Whether the answer comes out of a cache, and so tells of the past.
+pub(crate) fn is_aged(headers: &HeaderMap) -> bool {
+    digits(headers, AGE).is_some_and(|age| age > 0)
 }
 
 /// `delay-seconds = 1*DIGIT`. Any number of digits is a number; `u64`'s own parser would take a sign and refuse 21 digits.

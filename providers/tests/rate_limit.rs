@@ -113,6 +113,44 @@ fn a_malformed_field_counts_as_absent() {
     assert_eq!(read(&fallback), Some(left(7, 9)), "the next family is asked");
 }
 
+/// Draft 07 has one field for all three, as a dictionary: that is what many servers of Node.js write.
+#[test]
+fn the_draft_that_has_a_dictionary_is_read() {
+    let policy = ("ratelimit-policy", "100;w=60");
+    let said = read(&[policy, ("ratelimit", "limit=100, remaining=0, reset=50")]);
+    assert_eq!(said, Some(Quota { limit: Some(100), ..left(0, 50) }));
+    assert_eq!(read(&[("ratelimit", "remaining=7;x=1"), ("ratelimit", "reset=9")]), Some(left(7, 9)), "over all lines");
+    for text in
+        ["remaining=-1", "remaining=1.5", "remaining=\"1\"", "remaining=(1 2)", "remaining", "left=1", "remaining=5,"]
+    {
+        assert_eq!(read(&[("ratelimit", text)]), None, "{text}");
+    }
+}
+
+/// A policy is the same in every answer. A server may write it in one family, and how much of it is left in another.
+#[test]
+fn a_family_that_says_how_much_is_left_counts_before_one_that_does_not() {
+    let policy = ("ratelimit-policy", r#""default";q=100;w=60"#);
+    let usual = [("x-ratelimit-limit", "100"), ("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "30")];
+    let spent = Quota { limit: Some(100), ..left(0, 30) };
+    assert_eq!(read(&[&[policy], &usual[..]].concat()), Some(spent));
+    assert_eq!(read(&[&[("ratelimit-limit", "100, 100;w=60")], &usual[..]].concat()), Some(spent));
+    assert_eq!(read(&[&[("ratelimit-limit", "100")], &usual[..]].concat()), Some(spent));
+    let both = [("ratelimit", r#""default";r=9;t=5"#), usual[1], usual[2]];
+    assert_eq!(read(&both), Some(left(9, 5)), "the first that says it");
+}
+
+/// The draft: what comes out of a cache tells of the past. An `Age` of nothing is fresh.
+#[test]
+fn an_answer_out_of_a_cache_says_nothing_of_now() {
+    let spent = [("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "30")];
+    for (age, said) in
+        [("1", None), ("99999999999999999999", None), ("0", Some(left(0, 30))), ("soon", Some(left(0, 30)))]
+    {
+        assert_eq!(read(&[&[("age", age)], &spent[..]].concat()), said, "{age}");
+    }
+}
+
 /// Persona: delta seconds on every authenticated answer.
 #[test]
 fn the_earlier_drafts_count_seconds() {

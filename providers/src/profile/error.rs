@@ -30,7 +30,7 @@ pub enum ConnectError {
     /// The webhooks' secrets are none.
     #[error("the webhooks' secrets ({variables}) cannot be used: {why}")]
     Webhooks {
-        /// The variables, in the order of the secrets.
+        /// The variables that the environment has, in the order of the secrets.
         variables: Box<str>,
         /// What is wrong with one of them.
         why: SetupError,

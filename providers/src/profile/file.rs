@@ -145,9 +145,13 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The items of a list, or this one.
+    /// The items of a list, which has some, or this one.
     pub(super) fn one_or_more(self) -> Result<Vec<Self>, ProfileError> {
-        if matches!(self.node.data, Data::List(_)) { self.list() } else { Ok(vec![self]) }
+        match &self.node.data {
+            Data::List(items) if items.is_empty() => self.refuse("is an empty list: leave it out, or say which"),
+            Data::List(_) => self.list(),
+            _ => Ok(vec![self]),
+        }
     }
 
     fn item(&self, index: usize, node: &'a Node) -> Self {

@@ -13,7 +13,7 @@ use super::file::{Table, Value};
 use super::meaning::{Meaning, Said, State, pointer, pointers};
 use super::pointer::{Node, Pointer, Wanted};
 use super::raw::part;
-use super::read::{Around, ReferenceAt};
+use super::read::{Around, ReferenceAt, text_at};
 use super::request::header_name;
 use super::template::checked_variable;
 use super::{ConnectError, ProfileError};
@@ -90,12 +90,13 @@ impl Hook {
 
     /// A verifier, or none where the environment has none of the secrets.
     pub(super) fn verifier(&self, env: &dyn Fn(&str) -> Option<String>) -> Result<Option<Verifier>, ConnectError> {
-        let secrets: Vec<Secret> = self.secrets.iter().filter_map(|name| env(name)).map(Secret::from).collect();
+        let there = self.secrets.iter().filter_map(|name| Some((&**name, Secret::from(env(name)?))));
+        let (variables, secrets): (Vec<&str>, Vec<Secret>) = there.unzip();
         if secrets.is_empty() {
             return Ok(None);
         }
         let verifier = Verifier::new(self.scheme.clone(), secrets)
-            .map_err(|why| ConnectError::Webhooks { variables: self.secrets.join(", ").into(), why })?;
+            .map_err(|why| ConnectError::Webhooks { variables: variables.join(", ").into(), why })?;
         Ok(Some(verifier.with_tolerance(self.tolerance)))
     }
 
@@ -104,6 +105,7 @@ impl Hook {
         mut verified: Verified,
         body: &Bytes,
         checks: Option<&ReferenceAt>,
+        polled: Option<&State>,
         around: Around<'_>,
     ) -> WebhookEvent {
         let mut wanted = Wanted::default();
@@ -111,13 +113,13 @@ impl Hook {
         places.for_each(|pointer| wanted.add(pointer));
         self.state.iter().for_each(|state| state.want(&mut wanted));
         let Some(told) = wanted.read(body) else { return WebhookEvent::new(verified) };
-        // A name that is there and no text makes it doubtful whose the rest is.
-        let named = |places: &[Pointer]| {
-            let there = places.iter().filter_map(|at| told.at(at)).filter(|node| !node.is_null());
-            let names: Result<Vec<_>, ()> = there.map(|node| node.text().ok_or(())).collect();
-            names.map(|names| names.first().copied())
+        // A name that is there and none that can be makes it doubtful whose the rest is.
+        let named = |places: &[Pointer], number: bool| {
+            let names: Result<Vec<_>, ()> = places.iter().map(|at| text_at(Some(&told), at, number)).collect();
+            names.map(|names| names.into_iter().flatten().next())
         };
-        let (Ok(reference), Ok(key)) = (named(&self.reference), named(&self.key)) else {
+        let number = checks.is_some_and(|checks| checks.number);
+        let (Ok(reference), Ok(key)) = (named(&self.reference, number), named(&self.key, false)) else {
             return WebhookEvent::new(verified);
         };
         let reference = reference.and_then(|text| match checks {
@@ -125,11 +127,13 @@ impl Hook {
             None => steadfast_core::Reference::new(text).ok(),
         });
         let key = key.and_then(|key| Key::new(key).ok());
-        let id = self.event_id.as_ref().and_then(|at| told.at(at)?.text()).filter(|id| is_id(id));
+        let id = self.event_id.as_ref().and_then(|at| told.at(at)?.name(true)).filter(|id| is_id(id));
         verified.id = verified.id.or_else(|| id.map(Into::into));
         let meaning = self.state.as_ref().and_then(|state| meaning(state, &told));
         let result = meaning.is_some().then(|| self.result(body));
-        let status = self.status.as_ref().and_then(|at| told.at(at)?.text()).and_then(plain);
+        // Read as a poll's is, with which it is compared.
+        let number = polled.is_some_and(|state| state.number);
+        let status = self.status.as_ref().and_then(|at| told.at(at)?.word(number)).and_then(plain);
         let at = self.at.as_ref().and_then(|at| told.at(at)?.word(true)?.parse().ok()).map(Timestamp::from_secs);
         let event = WebhookEvent::new(verified).with_reference(reference).with_key(key).with_status(status, at);
         event.with_meaning(meaning).with_result(result)

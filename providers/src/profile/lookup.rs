@@ -74,12 +74,13 @@ impl Found {
         let Some(Node::List { items, .. }) = body.at(&self.list) else { return None };
         if items.is_empty() {
             let next = self.more.as_ref().and_then(|at| body.at(at)).filter(|next| !next.is_null());
-            // A flag such as `has_more` is there in any case.
-            let more = next.is_some_and(|next| *next != Node::Bool(false));
+            // A flag such as `has_more` is there in any case, and so may a cursor be.
+            let more = next.is_some_and(|next| *next != Node::Bool(false) && next.text() != Some(""));
             let whole = answer.status == StatusCode::OK;
             return (whole && !more && count.is_none_or(|count| count == 0)).then_some(Reading::NotFound);
         }
-        let rows: Vec<Row<'_>> = items.iter().map(|item| self.row(item)).collect::<Option<_>>()?;
+        let number = checks.is_some_and(|checks| checks.number);
+        let rows: Vec<Row<'_>> = items.iter().map(|item| self.row(item, number)).collect::<Option<_>>()?;
         let checked = |text: &str| match checks {
             Some(checks) => checks.checked(text, around),
             None => Reference::new(text).ok(),
@@ -102,11 +103,12 @@ impl Found {
         numbered.pop().filter(|_| !twice).and_then(|(_, text)| checked(text)).map(Reading::Accepted)
     }
 
-    fn row<'n>(&self, item: &'n Node) -> Option<Row<'n>> {
+    /// `number`: references may be whole numbers.
+    fn row<'n>(&self, item: &'n Node, number: bool) -> Option<Row<'n>> {
         let Node::Object { .. } = item else { return None };
         let text = |pointer| text_at(Some(item), pointer, false).ok();
         Some(Row {
-            reference: text(&self.reference)??,
+            reference: text_at(Some(item), &self.reference, number).ok()??,
             key: text(&self.key)?,
             number: self.newest.as_ref().map_or(Some(None), |at| number_at(item, at))?,
             alike: self.alike.iter().map(text).collect::<Option<_>>()?,

@@ -104,7 +104,7 @@ pub(super) struct State {
     /// Ignoring the case of ASCII, control characters, and white space around.
     loose: bool,
     /// Whole numbers and truth values are read as their text.
-    number: bool,
+    pub(super) number: bool,
     /// Where there is no text. `None`: the answer is unusable.
     missing: Option<Meaning>,
     /// Of a text that is none of the values.
@@ -130,6 +130,9 @@ impl State {
         let (loose, number) = (flag("loose")?, flag("number")?);
         let mut values: Vec<(Box<str>, Meaning)> = Vec::new();
         for (text, value) in listed.table()?.entries() {
+            if plain(text).is_none() {
+                return value.refuse("is no text that a status could be: say what it means in missing");
+            }
             if loose && values.iter().any(|(other, _)| folded(other) == folded(text)) {
                 return value.refuse("is there twice, since loose ignores case");
             }

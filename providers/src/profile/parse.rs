@@ -70,8 +70,12 @@ pub(super) fn profile(root: &Table<'_>) -> Result<Profile, ProfileError> {
     let lookup = lookup.map(|table| {
         let sent = Sent::parse(&table, Kind::Lookup, &shared(Kind::Lookup)?)?;
         let own = table.get("reference").map(|value| ReferenceAt::parse(&value, is_url)).transpose()?;
-        let echo = table.get("echo").map(|value| pointer(&value)).transpose()?;
-        let found = table.get("list").map(|value| Found::parse(&value)).transpose()?;
+        let (echo, list) = (table.get("echo"), table.get("list"));
+        if let (Some(echo), Some(_)) = (&echo, &list) {
+            return echo.refuse("is not looked at beside list: there each job's key is, in list.key");
+        }
+        let echo = echo.map(|value| pointer(&value)).transpose()?;
+        let found = list.map(|value| Found::parse(&value)).transpose()?;
         let rules = Read::rules(&table, Kind::Lookup)?;
         table.finish()?;
         if !sent.bears_key() {

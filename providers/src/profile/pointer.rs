@@ -52,7 +52,7 @@ fn unescaped(step: &str) -> Option<Box<str>> {
 }
 
 /// Which places of a body are looked at.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Wanted {
     below: BTreeMap<Box<str>, Self>,
     /// Of a list: this of each item.
@@ -67,6 +67,19 @@ impl Wanted {
     /// What is looked at in each item of the list there.
     pub(super) fn each(&mut self, list: &Pointer) -> &mut Self {
         self.place(list).each.get_or_insert_default()
+    }
+
+    /// What is looked at here and there.
+    fn and(mut self, other: &Self) -> Self {
+        for (step, wanted) in &other.below {
+            let known = self.below.remove(step).unwrap_or_default();
+            self.below.insert(step.clone(), known.and(wanted));
+        }
+        if let Some(each) = &other.each {
+            let known = self.each.take().map_or_else(Self::default, |known| *known);
+            self.each = Some(Box::new(known.and(each)));
+        }
+        self
     }
 
     fn place(&mut self, pointer: &Pointer) -> &mut Self {
@@ -109,6 +122,11 @@ impl Node {
 
     pub(super) fn text(&self) -> Option<&str> {
         if let Self::Text(text) = self { Some(text) } else { None }
+    }
+
+    /// A text; or, where the file says that numbers are meant, a whole number as text. A truth value names nothing: `false` is what some say for none.
+    pub(super) fn name(&self, number: bool) -> Option<&str> {
+        self.word(number).filter(|_| !matches!(self, Self::Bool(_)))
     }
 
     /// A text; or, where the file says that numbers are meant, a whole number or a truth value as text.
@@ -181,12 +199,19 @@ impl<'de> Visitor<'de> for &Wanted {
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Node, A::Error> {
         let (mut at, mut items, mut index) = (BTreeMap::new(), Vec::new(), 0_usize);
         loop {
-            let there = if let Some(each) = &self.each {
-                list.next_element_seed(&**each)?.map(|item| items.push(item))
-            } else if let Some((step, wanted)) = self.below.get_key_value(&*index.to_string()) {
-                list.next_element_seed(wanted)?.map(|item| drop(at.insert(step.clone(), item)))
-            } else {
-                list.next_element::<IgnoredAny>()?.map(drop)
+            let there = match (&self.each, self.below.get_key_value(&*index.to_string())) {
+                (Some(each), None) => list.next_element_seed(&**each)?.map(|item| items.push(item)),
+                (None, Some((step, wanted))) => {
+                    list.next_element_seed(wanted)?.map(|item| drop(at.insert(step.clone(), item)))
+                }
+                (Some(each), Some((step, wanted))) => {
+                    let both = (**each).clone().and(wanted);
+                    list.next_element_seed(&both)?.map(|item| {
+                        at.insert(step.clone(), item.clone());
+                        items.push(item);
+                    })
+                }
+                (None, None) => list.next_element::<IgnoredAny>()?.map(drop),
             };
             if there.is_none() {
                 return Ok(Node::List { any: index > 0, at, items });

@@ -1,6 +1,5 @@
 //! A profile that is connected: with its secrets, at its URL, it is a [`Provider`].
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -11,7 +10,7 @@ use steadfast_core::rate_limit::Quota;
 use steadfast_core::retry::{AnswerDigest, Class, Failure};
 use steadfast_core::{Kind, OperationPolicy, Timestamp};
 
-use super::template::Secrets;
+use super::template::{Held, Secrets};
 use super::{ConnectError, Profile};
 use crate::webhook::Verifier;
 use crate::{Answer, Ask, BaseUrl, Provider, RequestError, Secret, WebhookError, WebhookEvent, status};
@@ -72,7 +71,7 @@ impl ProfileProvider {
     /// # Errors
     /// As [`Profile::connect`]; the old secrets stay.
     pub fn renew(&self, env: impl Fn(&str) -> Option<String>) -> Result<(), ConnectError> {
-        let mut all: BTreeMap<Box<str>, Secret> = BTreeMap::new();
+        let mut all = Held::new();
         for (field, variable) in self.profile.variables() {
             let missing = || ConnectError::Missing { variable: variable.into(), field: field.into() };
             let secret = Secret::new(env(variable).ok_or_else(missing)?);
@@ -115,7 +114,7 @@ impl Provider for ProfileProvider {
                 return Err(RequestError::Unsendable("reference"));
             }
         }
-        call.sent.fill(ask, &self.base, &self.profile.origins, &self.secrets)
+        call.sent.fill(ask, &self.base, &self.profile.origins, &self.secrets.held())
     }
 
     fn route(&self, kind: Kind) -> Option<String> {
@@ -153,6 +152,7 @@ impl Provider for ProfileProvider {
             return Err(WebhookError::Unsupported);
         };
         let verified = verifier.verify(headers, body, wall)?;
-        Ok(hook.event(verified, body, self.profile.reference(), self.profile.around(&self.base)))
+        let polled = self.profile.poll.as_ref().and_then(|poll| poll.read.state.as_ref());
+        Ok(hook.event(verified, body, self.profile.reference(), polled, self.profile.around(&self.base)))
     }
 }

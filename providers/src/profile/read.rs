@@ -47,7 +47,8 @@ pub(super) struct Read {
 #[derive(Clone, Debug)]
 pub(super) struct ReferenceAt {
     pub(super) place: ReferencePlace,
-    number: bool,
+    /// A whole number is a name too.
+    pub(super) number: bool,
     pub(super) id: bool,
     /// Polls go to it.
     pub(super) is_url: bool,
@@ -115,7 +116,7 @@ impl ReferenceAt {
 pub(super) fn text_at<'n>(body: Option<&'n Node>, pointer: &Pointer, number: bool) -> Result<Option<&'n str>, ()> {
     match body.and_then(|body| body.at(pointer)) {
         None | Some(Node::Null) => Ok(None),
-        Some(node) => node.word(number).map(Some).ok_or(()),
+        Some(node) => node.name(number).map(Some).ok_or(()),
     }
 }
 
@@ -133,7 +134,18 @@ impl Read {
 
     pub(super) fn rules(table: &Table<'_>, kind: Kind) -> Result<Vec<Rule>, ProfileError> {
         let Some(rules) = table.get("rules") else { return Ok(Vec::new()) };
-        rules.list()?.iter().map(|value| Rule::parse(value, kind)).collect()
+        let values = rules.list()?;
+        let rules: Vec<Rule> = values.iter().map(|value| Rule::parse(value, kind)).collect::<Result<_, _>>()?;
+        for (at, (rule, value)) in rules.iter().zip(&values).enumerate() {
+            // Those on the status alone are asked before all that look into a body, wherever they stand.
+            let mut others = rules.iter().enumerate().filter(|(other, _)| *other < at || !rule.is_bodiless());
+            if let Some((other, _)) = others.find(|(_, other)| other.is_asked_before_all_of(rule)) {
+                return value.refuse(format!(
+                    "is never asked: rule {other} (from 0), on the status alone, is asked before it and always fits"
+                ));
+            }
+        }
+        Ok(rules)
     }
 
     pub(super) fn read(&self, answer: &Answer<'_>, around: Around<'_>) -> Result<Reading, Failure> {
@@ -144,8 +156,11 @@ impl Read {
             return self.refusal(answer, around);
         }
         let unusable = around.waits.failure(answer);
-        let body =
-            if self.wants_body() { Some(self.wanted(answer.status).read(answer.body).ok_or(unusable)?) } else { None };
+        let body = if self.wants_body(answer.status) {
+            Some(self.wanted(answer.status).read(answer.body).ok_or(unusable)?)
+        } else {
+            None
+        };
         if self.contradicts_types(answer, body.as_ref()) {
             return Err(unusable);
         }
@@ -157,7 +172,12 @@ impl Read {
         if let Some(step) = self.by_head(&answer) {
             return self.told(step, &answer, body.as_ref(), around);
         }
-        if claimed.is_success() { self.by_body(&answer, body.as_ref(), around) } else { self.refusal(&answer, around) }
+        if !claimed.is_success() {
+            return self.refusal(&answer, around);
+        }
+        // Its rules are others, and may look elsewhere.
+        let body = self.wanted(claimed).read(answer.body).ok_or(unusable)?;
+        self.by_body(&answer, Some(&body), around)
     }
 
     fn by_head(&self, answer: &Answer<'_>) -> Option<Step> {
@@ -289,12 +309,12 @@ impl Read {
         self.claimed_status(body.as_ref()).ok().flatten().unwrap_or(answer.status)
     }
 
-    /// The job's status as a text, where the answer has one.
+    /// The job's status in the provider's word, where the answer has one.
     pub(super) fn decision(&self, answer: &Answer<'_>) -> Option<Box<str>> {
         let state = self.state.as_ref()?;
         let mut wanted = Wanted::default();
         state.want(&mut wanted);
-        wanted.read(answer.body)?.at(&state.pointer)?.text().and_then(plain)
+        wanted.read(answer.body)?.at(&state.pointer)?.word(state.number).and_then(plain)
     }
 
     /// `Err`: what stands there is no status.
@@ -310,15 +330,15 @@ impl Read {
         }
     }
 
-    /// Whether a 2xx has to be JSON.
-    fn wants_body(&self) -> bool {
+    /// Whether an answer with this status, a 2xx, has to be JSON. Rules on other statuses have no say in that.
+    fn wants_body(&self, status: StatusCode) -> bool {
         let in_body = |at: &ReferenceAt| matches!(at.place, ReferencePlace::Body(_));
         self.state.is_some()
             || self.found.is_some()
             || self.status_in_body.is_some()
             || self.echo.is_some()
             || (self.kind != Kind::Poll && self.reference.as_ref().is_some_and(in_body))
-            || self.rules.iter().any(Rule::needs_json)
+            || self.rules.iter().any(|rule| rule.needs_json() && rule.when.fits_status(status))
     }
 
     /// What is looked at in the body of an answer with this status.

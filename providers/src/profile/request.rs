@@ -14,7 +14,7 @@ use super::ProfileError;
 use super::file::{Table, Value};
 use super::pointer::Pointer;
 use super::raw::with_key;
-use super::template::{Secrets, Template};
+use super::template::{Held, Template};
 use super::url::Origins;
 use crate::{Ask, BaseUrl, RequestError, structured};
 
@@ -78,7 +78,13 @@ impl Sent {
         let method = Method::from_bytes(method.as_bytes()).unwrap_or_default();
         let writes = method != Method::GET;
         let target = target(table, kind)?;
-        let query = table.get("query").map(|value| pairs(&value, kind)).transpose()?.unwrap_or_default();
+        let query = match table.get("query") {
+            Some(value) if matches!(target, Target::Reference) => {
+                return value.refuse("is not sent: the reference is the whole URL");
+            }
+            Some(value) => pairs(&value, kind)?,
+            None => Vec::new(),
+        };
         let mut headers = table.get("headers").map(|value| headers(&value, kind)).transpose()?.unwrap_or_default();
         for (name, template) in shared {
             if !headers.iter().any(|(own, _)| own == name) {
@@ -90,7 +96,8 @@ impl Sent {
             None if is_create && writes => Body::Payload,
             None => Body::None,
         };
-        let key = if is_create { table.get("key").map(|value| key_place(&value, &body)).transpose()? } else { None };
+        let key = if is_create { table.get("key") } else { None };
+        let key = key.map(|value| key_place(&value, &body, &query)).transpose()?;
         Ok(Self { method, target, query, headers, body, key })
     }
 
@@ -122,7 +129,7 @@ impl Sent {
         ask: &Ask<'_>,
         base: &BaseUrl,
         origins: &Origins,
-        secrets: &Secrets,
+        secrets: &Held,
     ) -> Result<Request<Bytes>, RequestError> {
         let mut request = Request::new(self.body(ask, secrets)?);
         *request.uri_mut() = self.url(ask, base, origins, secrets)?;
@@ -138,7 +145,7 @@ impl Sent {
         Some(format!("{}{}", base.prefix(), segments.collect::<String>()))
     }
 
-    fn url(&self, ask: &Ask<'_>, base: &BaseUrl, origins: &Origins, secrets: &Secrets) -> Result<Uri, RequestError> {
+    fn url(&self, ask: &Ask<'_>, base: &BaseUrl, origins: &Origins, secrets: &Held) -> Result<Uri, RequestError> {
         let segments = match &self.target {
             Target::Reference => {
                 let reference = ask.reference.ok_or(RequestError::NoReference)?;
@@ -163,7 +170,7 @@ impl Sent {
         base.join_parts(segments, &query)
     }
 
-    fn headers(&self, ask: &Ask<'_>, secrets: &Secrets) -> Result<HeaderMap, RequestError> {
+    fn headers(&self, ask: &Ask<'_>, secrets: &Held) -> Result<HeaderMap, RequestError> {
         let mut headers = HeaderMap::new();
         for (name, template) in &self.headers {
             let text = template.fill(ask, secrets)?;
@@ -184,7 +191,7 @@ impl Sent {
         Ok(headers)
     }
 
-    fn body(&self, ask: &Ask<'_>, secrets: &Secrets) -> Result<Bytes, RequestError> {
+    fn body(&self, ask: &Ask<'_>, secrets: &Held) -> Result<Bytes, RequestError> {
         let body = match &self.body {
             Body::None => return Ok(Bytes::new()),
             Body::Payload => ask.payload.bytes().clone(),
@@ -233,7 +240,7 @@ impl JsonTemplate {
         }
     }
 
-    fn fill(&self, ask: &Ask<'_>, secrets: &Secrets) -> Result<Json, RequestError> {
+    fn fill(&self, ask: &Ask<'_>, secrets: &Held) -> Result<Json, RequestError> {
         Ok(match self {
             Self::Plain(value) => value.clone(),
             Self::Text(template) => template.fill(ask, secrets)?.as_str().into(),
@@ -298,10 +305,7 @@ fn pairs(value: &Value<'_>, kind: Kind) -> Result<Vec<(Box<str>, Template)>, Pro
 pub(super) fn headers(value: &Value<'_>, kind: Kind) -> Result<Vec<(HeaderName, Template)>, ProfileError> {
     let mut headers = Vec::new();
     for (name, value) in value.table()?.entries() {
-        let name = header_name(name, &value)?;
-        if [HOST, CONTENT_LENGTH, TRANSFER_ENCODING, CONNECTION].contains(&name) {
-            return value.refuse("is written by the HTTP client alone");
-        }
+        let name = sent_header(name, &value)?;
         let template = template(&value, kind)?;
         if value.text()?.chars().any(char::is_control) {
             return value.refuse("holds a control character, which no header can carry");
@@ -318,6 +322,15 @@ pub(super) fn headers(value: &Value<'_>, kind: Kind) -> Result<Vec<(HeaderName, 
 pub(super) fn header_name(text: &str, place: &Value<'_>) -> Result<HeaderName, ProfileError> {
     let refused = |_| place.refuse(format!("{text:?} is no header's name: it has letters, digits and -"));
     HeaderName::from_bytes(text.as_bytes()).or_else(refused)
+}
+
+/// The name of a header that may be sent.
+fn sent_header(text: &str, place: &Value<'_>) -> Result<HeaderName, ProfileError> {
+    let name = header_name(text, place)?;
+    if [HOST, CONTENT_LENGTH, TRANSFER_ENCODING, CONNECTION].contains(&name) {
+        return place.refuse("is written by the HTTP client alone");
+    }
+    Ok(name)
 }
 
 /// Refuses a literal under a name that is a secret's, as far as names tell.
@@ -343,7 +356,7 @@ fn body(value: &Value<'_>, kind: Kind) -> Result<Body, ProfileError> {
     }
 }
 
-fn key_place(value: &Value<'_>, body: &Body) -> Result<KeyPlace, ProfileError> {
+fn key_place(value: &Value<'_>, body: &Body, parameters: &[(Box<str>, Template)]) -> Result<KeyPlace, ProfileError> {
     let table = value.table()?;
     let quoted = table.get("quoted");
     let (header, pointer, query) = (table.get("header"), table.get("body"), table.get("query"));
@@ -356,13 +369,19 @@ fn key_place(value: &Value<'_>, body: &Body) -> Result<KeyPlace, ProfileError> {
     match (header, pointer, query) {
         (Some(name), None, None) => {
             let quoted = quoted.map_or(Ok(false), |quoted| quoted.boolean())?;
-            Ok(KeyPlace::Header { name: header_name(name.text()?, &name)?, quoted })
+            Ok(KeyPlace::Header { name: sent_header(name.text()?, &name)?, quoted })
         }
         (None, Some(pointer), None) if matches!(body, Body::None) => pointer.refuse("needs a body, and there is none"),
         (None, Some(value), None) => {
             Pointer::parse(value.text()?).map(KeyPlace::Body).or_else(|problem| value.refuse(problem))
         }
-        (None, None, Some(name)) => Ok(KeyPlace::Query(name.text()?.into())),
+        (None, None, Some(value)) => {
+            let name = value.text()?;
+            if parameters.iter().any(|(other, _)| **other == *name) {
+                return value.refuse("is a parameter of query too: of two, a server takes which it likes");
+            }
+            Ok(KeyPlace::Query(name.into()))
+        }
         _ => value.refuse("needs one of header, body (a JSON Pointer) and query"),
     }
 }

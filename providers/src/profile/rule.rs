@@ -108,6 +108,13 @@ impl Rule {
         self.when.body.is_empty() && matches!(self.verdict, Verdict::Is(..))
     }
 
+    /// Whether whatever fits the other one fits this one by its status alone.
+    pub(super) fn is_asked_before_all_of(&self, other: &Self) -> bool {
+        let within =
+            |(from, to): &(u16, u16)| self.when.statuses.iter().any(|(least, most)| least <= from && to <= most);
+        self.is_bodiless() && self.when.headers.is_empty() && other.when.statuses.iter().all(within)
+    }
+
     /// Whether it looks into a body as JSON.
     pub(super) fn needs_json(&self) -> bool {
         matches!(self.verdict, Verdict::State(_)) || self.when.body.iter().any(|(pointer, _)| pointer.is_some())

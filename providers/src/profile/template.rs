@@ -82,7 +82,7 @@ impl Template {
     }
 
     /// There may be a secret in it, so what it was put together in is wiped.
-    pub(super) fn fill(&self, ask: &Ask<'_>, secrets: &Secrets) -> Result<Zeroizing<String>, RequestError> {
+    pub(super) fn fill(&self, ask: &Ask<'_>, secrets: &Held) -> Result<Zeroizing<String>, RequestError> {
         let mut text = Zeroizing::new(String::with_capacity(ROOM));
         for part in &self.0 {
             part.put(ask, secrets, &mut text)?;
@@ -91,11 +91,7 @@ impl Template {
     }
 
     /// What stands in the file, and what is filled in, in turn.
-    pub(super) fn parts<'s>(
-        &'s self,
-        ask: &Ask<'_>,
-        secrets: &Secrets,
-    ) -> Result<Vec<(&'s str, String)>, RequestError> {
+    pub(super) fn parts<'s>(&'s self, ask: &Ask<'_>, secrets: &Held) -> Result<Vec<(&'s str, String)>, RequestError> {
         let part = |part: &'s Part| {
             let mut value = String::new();
             if let Part::Text(text) = part {
@@ -122,7 +118,7 @@ impl fmt::Display for Template {
 }
 
 impl Part {
-    fn put(&self, ask: &Ask<'_>, secrets: &Secrets, text: &mut String) -> Result<(), RequestError> {
+    fn put(&self, ask: &Ask<'_>, secrets: &Held, text: &mut String) -> Result<(), RequestError> {
         match self {
             Self::Text(plain) => text.push_str(plain),
             Self::Key => text.push_str(ask.key.as_str()),
@@ -136,7 +132,9 @@ impl Part {
                     "is no JSON object, or has no text where the profile takes one from",
                 ))?);
             }
-            Self::Secret(name) => secrets.put(name, text)?,
+            Self::Secret(name) => {
+                text.push_str(secrets.get(name).ok_or(RequestError::Unsendable("secret"))?.expose());
+            }
         }
         Ok(())
     }
@@ -183,18 +181,18 @@ const ROOM: usize = 1_024;
 
 /// What the environment had under the names of a profile. Clones share it.
 #[derive(Clone, Default)]
-pub(super) struct Secrets(Arc<RwLock<BTreeMap<Box<str>, Secret>>>);
+pub(super) struct Secrets(Arc<RwLock<Arc<Held>>>);
+
+/// The secrets of one renewal, by which a whole request is filled in: of two renewals they would not fit each other.
+pub(super) type Held = BTreeMap<Box<str>, Secret>;
 
 impl Secrets {
-    pub(super) fn replace(&self, all: BTreeMap<Box<str>, Secret>) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = all;
+    pub(super) fn replace(&self, all: Held) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(all);
     }
 
-    fn put(&self, name: &str, text: &mut String) -> Result<(), RequestError> {
-        let all = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        let secret = all.get(name).ok_or(RequestError::Unsendable("secret"))?;
-        text.push_str(secret.expose());
-        Ok(())
+    pub(super) fn held(&self) -> Arc<Held> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
     }
 }
 

@@ -162,6 +162,81 @@ fn a_body_that_is_no_json_can_be_looked_at_as_text() {
     assert_eq!(read(&acme, Kind::Poll, 200, "%PDF"), Ok(Reading::Ready));
 }
 
+/// Azure's 202 has no body, and a result may be a picture: what a rule looks for in an error says nothing of those.
+#[test]
+fn a_rule_on_an_errors_body_asks_no_json_of_a_good_answer() {
+    let state = ACME.lines().find(|line| line.starts_with("state")).unwrap();
+    let acme = ACME.replace(state, "").replace("{ pointer = \"/id\" }", "{ header = \"Operation-Location\" }");
+    let rules = "[[create.rules]]\nwhen = { status = 409, body = { pointer = \"/code\", equals = 6701 } }\nis = \"transient\"\n\
+        [[poll.rules]]\nwhen = { status = [\"4xx\", 503], body = { pointer = \"/code\", equals = 7 } }\nis = \"throttled\"\n\
+        [[poll.rules]]\nwhen.status = 410\nstate = { pointer = \"/state\", values = { gone = \"undecided\" } }";
+    let acme = Profile::parse(&format!("{acme}{rules}")).unwrap();
+    let headers = HeaderMap::from_iter([("operation-location".parse().unwrap(), HeaderValue::from_static("s-1"))]);
+    let created = Answer::new(Kind::Create, StatusCode::ACCEPTED, &headers, b"", WALL);
+    assert_eq!(words(&acme.read(&created)), "accepted s-1");
+    assert_eq!(read(&acme, Kind::Poll, 202, ""), Ok(Reading::Pending { hint: None }));
+    assert_eq!(read(&acme, Kind::Poll, 200, "%PDF"), Ok(Reading::Ready));
+    assert_eq!(read(&acme, Kind::Poll, 503, r#"{"code":7}"#).unwrap_err().class, Class::Throttled);
+    assert_eq!(read(&acme, Kind::Poll, 410, r#"{"state":"gone"}"#), Ok(Reading::Undecided));
+    let conflict = read(&acme, Kind::Create, 409, r#"{"code":6701}"#);
+    assert_eq!(words(&conflict), "transient failure, may have executed");
+}
+
+/// `{"code": 202}` with an HTTP 200 is a 202, and so are the rules that are asked.
+#[test]
+fn a_status_in_the_body_has_the_rules_of_that_status() {
+    let rules = "[[poll.rules]]\nwhen = { status = 202, body = { pointer = \"/part\", present = true } }\nis = \"partial\"\n\
+        [[poll.rules]]\nwhen = { status = 202, body = { pointer = \"/part\", present = false } }\nis = \"pending\"";
+    let acme = Profile::parse(&format!("status_in_body = \"/code\"\n{ACME}{rules}")).unwrap();
+    for (status, body) in [(202, r#"{"part":1}"#), (202, r#"{"code":202,"part":1}"#), (200, r#"{"code":202,"part":1}"#)]
+    {
+        assert_eq!(read(&acme, Kind::Poll, status, body), Ok(Reading::Partial), "{status} {body}");
+    }
+    assert_eq!(read(&acme, Kind::Poll, 200, r#"{"code":202}"#), Ok(Reading::Pending { hint: None }));
+    let twice = read(&acme, Kind::Poll, 200, r#"{"code":202,"part":1,"part":2}"#);
+    assert_eq!(twice, Err(Failure::new(Class::Transient, Certainty::NotExecuted)), "a member that decides");
+}
+
+/// [`ACME`] with a look-up that is answered with a list at this place.
+fn listing(at: &str, more: &str, rules: &str) -> Profile {
+    with(&format!(
+        "[lookup]\npath = \"/v1/scans\"\nquery = {{ client = \"{{key}}\" }}\n\
+        list = {{ pointer = \"{at}\", reference = \"/id\", key = \"/client\"{more} }}\n{rules}"
+    ))
+}
+
+/// A job that is there must not be created again because a rule asks for the same place in another way.
+#[test]
+fn a_rule_sees_into_the_list_that_is_looked_through() {
+    let none = |first: &str| {
+        format!(
+            "[[lookup.rules]]\nwhen = {{ body = {{ pointer = \"{first}\", present = false }} }}\nis = \"not-found\""
+        )
+    };
+    let (member, whole) = (listing("/scans", "", &none("/scans/0/id")), listing("", "", &none("/0")));
+    let jobs = r#"[{"id":"s-1","client":"order-42"}]"#;
+    let wrapped = format!(r#"{{"scans":{jobs}}}"#);
+    for (profile, found, empty) in [(&member, &*wrapped, r#"{"scans":[]}"#), (&whole, jobs, "[]")] {
+        assert_eq!(words(&read(profile, Kind::Lookup, 200, found)), "accepted s-1");
+        assert_eq!(read(profile, Kind::Lookup, 200, empty), Ok(Reading::NotFound));
+    }
+    let twice = r#"{"scans":[{"id":"s-1","client":"order-42","id":"s-2"}]}"#;
+    assert!(read(&member, Kind::Lookup, 200, twice).is_err());
+}
+
+/// A cursor that is there in any case is empty after the last page.
+#[test]
+fn an_empty_cursor_is_no_next_page() {
+    let pages = listing("/scans", ", more = \"/next\"", "");
+    let listed = |next: &str| read(&pages, Kind::Lookup, 200, &format!(r#"{{"scans":[],"next":{next}}}"#));
+    for none in ["null", "false", "\"\""] {
+        assert_eq!(listed(none), Ok(Reading::NotFound), "{none}");
+    }
+    for more in ["true", "\"c-2\"", "\" \"", "0", "1", "{\"page\":2}"] {
+        assert!(listed(more).is_err(), "{more}");
+    }
+}
+
 #[test]
 fn the_gate_is_set_in_the_cores_own_words() {
     let gate = "[gate]\nwhen_open = \"refuse\"\nlongest_pause = \"10m\"\nbreaker = { trip = { consecutive = { failures = 3 } } }\n\

@@ -108,6 +108,16 @@ const WRONG: &[(&str, &str, isize, &str, &str)] = &[
     (STATE, "[lookup]\npath = \"/{key}\"\n[[lookup.rules]]\nwhen = { status = \"any\" }\nstate = { pointer = \"/error\", values = { busy = \"next\" }, unknown = \"not-found\" }", 4, "lookup.rules[0].state", "would have a create sent again"),
     (STATE, "state = { pointer = \"/s\", values = { a = \"next\" } }", 0, "poll.state", "says \"next\""),
     (STATE, "[[poll.rules]]\nwhen = { body = { contains = \"\" } }\nis = \"pending\"", 1, "poll.rules[0].when.body.contains", "is empty"),
+    (STATE, "[[poll.rules]]\nwhen = { status = [] }\nis = \"ready\"", 1, "poll.rules[0].when.status", "is an empty list"),
+    (STATE, "[[poll.rules]]\nwhen = { body = { pointer = \"/a\", equals = [] } }\nis = \"ready\"", 1, "poll.rules[0].when.body.equals", "is an empty list"),
+    (STATE, "[[poll.rules]]\nwhen = { header = [] }\nis = \"ready\"", 1, "poll.rules[0].when.header", "is an empty list"),
+    (STATE, "state = { pointer = \"/s\", values = { \" \" = \"pending\" } }", 0, "poll.state.values. ", "is no text that a status could be"),
+    (STATE, "[[poll.rules]]\nwhen = { status = [404, 410], body = { pointer = \"/a\", equals = 1 } }\nis = \"undecided\"\n[[poll.rules]]\nwhen = { status = \"4xx\" }\nis = \"not-found\"", 0, "poll.rules[0]", "is never asked: rule 1 (from 0), on the status alone, is asked before it"),
+    (STATE, "[[poll.rules]]\nwhen = { status = \"any\" }\nis = \"pending\"\n[[poll.rules]]\nwhen = { status = 404 }\nis = \"not-found\"", 3, "poll.rules[1]", "is never asked: rule 0 (from 0)"),
+    (POLL_PATH, "url = \"{reference}\"\nquery = { v = \"1\" }", 1, "poll.query", "is not sent"),
+    (STATE, "[lookup]\npath = \"/{key}\"\necho = \"/k\"\nlist = { pointer = \"/r\", reference = \"/id\", key = \"/k\" }", 2, "lookup.echo", "is not looked at"),
+    (KEY, "key = { query = \"id\" }\nquery = { id = \"{key}\" }", 0, "create.key.query", "is a parameter of query too"),
+    (KEY, r#"key = { header = "Host" }"#, 0, "create.key.header", "is written by the HTTP client alone"),
     (HEADERS, r#"headers = { x-api-key = "{env.SK-LIVE-canary}" }"#, 0, "headers.x-api-key", "is no environment variable's name"),
 ];
 

@@ -4,6 +4,7 @@ use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, Method, Request, StatusCode};
 use proptest::prelude::*;
 use steadfast_core::operation::Reading;
+use steadfast_core::retry::Certainty;
 use steadfast_core::{Key, Kind, Reference};
 use steadfast_providers::profile::{self, ConnectError, Profile};
 use steadfast_providers::{Answer, Ask, BaseUrl, Payload, Provider, RequestError};
@@ -219,6 +220,24 @@ fn secrets_come_from_the_environment_or_nothing_is_connected() {
     assert_eq!(sent(), "Bearer tomorrow", "the old ones stay");
 }
 
+/// An id of today's with a secret of yesterday's is refused, and with it the job.
+#[test]
+fn a_request_has_all_its_secrets_of_one_renewal() {
+    let headers = "headers = { x-id = \"{env.ACME_ID}\", x-secret = \"{env.ACME_SECRET}\" }";
+    let acme = acme(r#"headers = { authorization = "Bearer {env.ACME_TOKEN}" }"#, headers).unwrap();
+    let provider = acme.connect(|_| Some("0".to_owned())).unwrap();
+    let (key, payload) = (key(), Payload::from("{}"));
+    std::thread::scope(|scope| {
+        let renewed = provider.clone();
+        let renewing = scope.spawn(move || (1..20_000).all(|n| renewed.renew(|_| Some(n.to_string())).is_ok()));
+        while !renewing.is_finished() {
+            let create = provider.request(&Ask::new(Kind::Create, &key, None, &payload)).unwrap();
+            assert_eq!(create.headers()["x-id"], create.headers()["x-secret"]);
+        }
+        assert!(renewing.join().unwrap());
+    });
+}
+
 #[test]
 fn numbers_are_references_only_where_the_file_says_so() {
     let acme_number = acme(r#"{ pointer = "/id" }"#, r#"{ pointer = "/id", number = true }"#).unwrap();
@@ -229,6 +248,11 @@ fn numbers_are_references_only_where_the_file_says_so() {
         assert!(read(&acme_number, Kind::Create, 201, body).is_err(), "{body}");
     }
     assert!(read(&Profile::parse(ACME).unwrap(), Kind::Create, 201, r#"{"id":12}"#).is_err());
+    // What a provider says in the place of an id where there is none.
+    for none in ["false", "true", "7.0", "[7]"] {
+        let failure = read(&acme_number, Kind::Create, 200, &format!(r#"{{"id":{none}}}"#)).unwrap_err();
+        assert_eq!(failure.certainty, Certainty::MayHaveExecuted, "{none}");
+    }
 }
 
 proptest! {

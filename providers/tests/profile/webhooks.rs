@@ -2,13 +2,13 @@
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
-use steadfast_core::Timestamp;
 use steadfast_core::operation::Reading;
+use steadfast_core::{Kind, Timestamp};
 use steadfast_providers::profile::{ConnectError, Profile};
 use steadfast_providers::webhook::{Encoding, Scheme, Verifier};
-use steadfast_providers::{Provider, WebhookError};
+use steadfast_providers::{Answer, Provider, WebhookError};
 
-use super::{ACME, WALL, connect};
+use super::{ACME, WALL, connect, read};
 
 const HINT: &str = r#"
 [webhook]
@@ -84,6 +84,8 @@ fn where_the_file_says_where_the_events_id_is_a_repeat_is_known_by_it() {
     assert_eq!((first.id.as_deref(), again.id.as_deref()), (Some("e-1"), Some("e-1")));
     assert_eq!((first.fingerprint(), again.fingerprint()), (None, None), "there is an id");
     assert!(told(r#"{"id":"s-1"}"#).fingerprint().is_some(), "there is none");
+    let numbered = told(r#"{"event":71,"id":"s-1","attempt":1}"#);
+    assert_eq!((numbered.id.as_deref(), numbered.fingerprint()), (Some("71"), None), "a count of events is as good");
 }
 
 #[test]
@@ -111,6 +113,13 @@ fn without_any_of_its_secrets_there_are_no_webhooks() {
         "{empty}"
     );
     assert!(!format!("{empty} {empty:?}").contains("canary"));
+    let old = profile.connect(|name| match name {
+        "ACME_HOOK" => None,
+        "ACME_HOOK_OLD" => Some(String::new()),
+        _ => Some("s3cret".to_owned()),
+    });
+    let told = old.unwrap_err().to_string();
+    assert!(told.starts_with("the webhooks' secrets (ACME_HOOK_OLD) cannot be used: webhook secret 0 "), "{told}");
 }
 
 #[test]
@@ -134,4 +143,42 @@ fn where_the_file_believes_it_the_state_counts() {
     assert_eq!(told(r#"{"object":{"id":"s-1"}}"#, WALL), Ok((None, None)));
     let late = WALL.saturating_add(core::time::Duration::from_secs(61));
     assert!(matches!(told(bare, late), Err(WebhookError::TooOld { .. })));
+}
+
+/// Where the file says that ids are numbers, they are numbers in deliveries and in lists too.
+#[test]
+fn a_job_that_is_a_number_is_told_by_its_number() {
+    let numbers = ACME.replace("{ pointer = \"/id\" }", "{ pointer = \"/id\", number = true }");
+    let list = "[lookup]\npath = \"/v1/scans\"\nquery = { client = \"{key}\" }\n\
+        list = { pointer = \"/scans\", reference = \"/id\", key = \"/client\" }\n";
+    let parse = |profile: &str| Profile::parse(&format!("{profile}{list}{HINT}")).unwrap();
+    let (acme, texts) = (connect(&parse(&numbers)), connect(&parse(ACME)));
+    let (headers, body) = hmac("canary-ACME_HOOK", r#"{"object":{"id":7,"tag":"order-42"}}"#);
+    let told = acme.webhook(&headers, &body, WALL).unwrap();
+    assert_eq!(told.reference.map(|reference| reference.as_str().to_owned()).as_deref(), Some("7"));
+    assert_eq!(told.key.unwrap().as_str(), "order-42");
+    let doubtful = texts.webhook(&headers, &body, WALL).unwrap();
+    assert_eq!((doubtful.reference, doubtful.key), (None, None), "a number is no id where texts are");
+
+    let listed = r#"{"scans":[{"id":7,"client":"order-42"}]}"#;
+    let found = Reading::Accepted(steadfast_core::Reference::new("7").unwrap());
+    assert_eq!(read(acme.profile(), Kind::Lookup, 200, listed), Ok(found));
+    assert!(read(texts.profile(), Kind::Lookup, 200, listed).is_err());
+}
+
+/// What a delivery tells of a job that has ended is compared with the word that ended it: both are read alike.
+#[test]
+fn a_state_that_is_a_number_is_a_word_for_the_decision() {
+    let numbers = "{ 9001 = \"ready\", 9121 = \"undecided\" }, number = true";
+    let state = "{ queued = \"pending\", done = \"ready\", error = \"failed\" }";
+    let hook = HINT.replace("event_id", "status = \"/object/code\"\nevent_id");
+    let parse = |profile: &str| connect(&Profile::parse(&format!("{profile}{hook}")).unwrap());
+    let (acme, texts) = (parse(&ACME.replace(state, numbers)), parse(ACME));
+    let headers = HeaderMap::new();
+    let polled = Answer::new(Kind::Poll, http::StatusCode::OK, &headers, br#"{"status":9001}"#, WALL);
+    let (headers, body) = hmac("canary-ACME_HOOK", r#"{"object":{"id":"s-1","code":9121}}"#);
+    assert_eq!(acme.decision(&polled).as_deref(), Some("9001"));
+    assert_eq!(acme.webhook(&headers, &body, WALL).unwrap().status.as_deref(), Some("9121"));
+    assert_eq!(texts.decision(&polled), None);
+    assert_eq!(texts.webhook(&headers, &body, WALL).unwrap().status, None, "it could be compared with nothing");
 }

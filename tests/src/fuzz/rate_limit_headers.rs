@@ -1,8 +1,8 @@
 //! The headers that tell of a rate limit, of any bytes: never more room than they say, and nothing that they do not say.
 //!
-//! The two families that are plain digits are read a second time here and must agree exactly: which family counts, each number, each unit, each clock. For
-//! the structured one: every number in the answer stands in the text; one more limit with nothing left is always seen; and what was read reads the same when
-//! written canonically. For all: bounded, not empty, the same twice, and headers of other names and spaces around a value change nothing.
+//! The families that are plain digits are read a second time here and must agree exactly: which family counts, each number, each unit, each clock, each age. For
+//! the structured ones: every number in the answer stands in the text; one more limit with nothing left in a list is always seen; and what was read reads the
+//! same when written canonically. For all: bounded, not empty, the same twice, and headers of other names and spaces around a value change nothing.
 //!
 //! Input: lines of `name: value`. A first line `reset=delta|epoch|millis|guess` says what `X-RateLimit-Reset` counts, and one `wall=SECONDS` our clock.
 
@@ -52,12 +52,12 @@ pub fn holds(data: &[u8]) {
 
     let mut plain = headers.clone();
     STRUCTURED.iter().for_each(|name| drop(plain.remove(*name)));
-    let by_digits = PLAIN.iter().find_map(|names| digits(&plain, *names, reset, wall));
+    let by_digits = first_of(PLAIN.map(|names| digits(&plain, names, reset, wall)));
     assert_eq!(read(&plain), by_digits, "{plain:?}");
     let mut structured = headers;
     PLAIN.as_flattened().iter().for_each(|name| drop(structured.remove(*name)));
     let by_list = read(&structured);
-    assert_eq!(said, by_list.or(by_digits), "the first family that says anything counts");
+    assert_eq!(said, first_of([by_list, by_digits]), "the first family that says what is left counts");
     if let Some(by_list) = by_list {
         check_list(&structured, by_list, read);
     }
@@ -75,10 +75,19 @@ fn changed(headers: &HeaderMap, change: impl Fn(&[u8]) -> Vec<u8>) -> HeaderMap 
     headers.iter().map(|(name, value)| (name.clone(), changed(value))).collect()
 }
 
+/// The first that says how much is left, or else anything.
+fn first_of(families: impl IntoIterator<Item = Option<Quota>>) -> Option<Quota> {
+    let families: Vec<Quota> = families.into_iter().flatten().collect();
+    families.iter().find(|said| said.remaining.is_some()).or_else(|| families.first()).copied()
+}
+
 /// The second reading of a family of plain digits.
 fn digits(headers: &HeaderMap, names: [&str; 3], reset: Reset, wall: u64) -> Option<Quota> {
     let line = |name: &str| headers.get(name).map(|value| trimmed(value.as_bytes()));
     let read = |name: &str| line(name).and_then(number);
+    if read("age").is_some_and(|age| age > 0) {
+        return None;
+    }
     let now = line("date").and_then(seconds_of_date).unwrap_or(wall);
     let unit = if names[0].starts_with('x') { reset } else { Reset::DeltaSeconds };
     let (scale, absolute) = match (unit, read(names[2]).unwrap_or_default()) {
@@ -107,10 +116,16 @@ fn check_list(headers: &HeaderMap, said: Quota, read: impl Fn(&HeaderMap) -> Opt
     assert!(said.limit.is_none_or(counts) && said.remaining.is_none_or(counts), "a count that is not told: {said:?}");
     assert!(said.reset.is_none_or(lasts) && said.window.is_none_or(lasts), "a time that is not told: {said:?}");
 
-    if said.remaining.is_some() {
+    // Draft 07 has a dictionary in its place, which nothing can be added to.
+    let is_list = headers.get(STRUCTURED[0]).is_some_and(|value| trimmed(value.as_bytes()).starts_with(b"\""));
+    if said.remaining.is_some() && is_list {
         let mut spent = headers.clone();
         spent.append(STRUCTURED[0], HeaderValue::from_static("\"one that no text names\";r=0;t=0"));
         assert_eq!(read(&spent).and_then(|said| said.remaining), Some(0), "a spent limit is not seen: {spent:?}");
+    }
+    if said.remaining.is_none() && said.reset.is_some() {
+        // So says a dictionary alone.
+        return assert!(!is_list, "a time of no limit: {said:?}");
     }
     let parameter = |name, number: Option<u64>| number.map_or(String::new(), |number| format!(";{name}={number}"));
     let limit = parameter("r", said.remaining.map(u64::from)) + &parameter("t", said.reset.map(|it| it.as_secs()));
