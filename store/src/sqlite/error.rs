@@ -49,6 +49,18 @@ pub enum OpenError {
     /// There is no such file.
     #[error("there is no journal at this path: check its name")]
     Missing,
+    /// The path is where a journal has its log or its mark. A journal there would be removed with the next log.
+    #[error("it belongs to the journal {}: name that one", journal.display())]
+    PartOf {
+        /// What it belongs to.
+        journal: PathBuf,
+    },
+    /// This user may not read one of its files.
+    #[error("this user may not read {}: only its owner can, so run this as the user that made the journal", file.display())]
+    Denied {
+        /// The file itself or its `-wal`; of a mark, it is [`MarkUnusable`](Self::MarkUnusable).
+        file: PathBuf,
+    },
     /// It is a directory, a pipe or the like.
     #[error("the journal's path is not a regular file: name a file")]
     NotAFile,
