@@ -31,7 +31,7 @@ use crate::profile;
 /// The file is TOML, JSON or YAML, and what a client's `Builder::policies` takes; or a provider's description (a *profile*), of which the policy is
 /// explained. Nothing is sent, and no secret is needed. What a file of policies does not name is the provider's own (`--over`), or here the default.
 ///
-/// Exit codes: 0 the file is good, doubtful or not; 64 called wrongly, or the file is wrong (with --json, `{"error": …}` says how).
+/// Exit codes: 0 the file is good, doubtful or not; 64 called wrongly, or the file is wrong (with --json, {"error": …} says how).
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The file, or the name of a profile that comes with this program.
@@ -96,14 +96,7 @@ struct Explained {
 }
 
 pub(crate) fn check(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
-    let it = match read(args) {
-        Err(error) if args.json => {
-            // Where it was looked for, too.
-            println!("{}", serde_json::json!({ "error": error.to_string() }));
-            return Err(error);
-        }
-        read => read?,
-    };
+    let it = read(args)?;
     let creates = times::attempts(it.policy.create(), args.seed);
     let polls = times::polls(it.policy.poll(), args.seed);
     let worst = Worst::of(&it.policy);

@@ -36,7 +36,7 @@ enum Command {
         /// profile that comes with this program: those that come with it.
         #[arg(long, value_name = "FILE")]
         answers: Option<PathBuf>,
-        /// Print one JSON object instead of text.
+        /// Print one JSON object instead of text, also of a failure: {"error": …, "because": […]}.
         #[arg(long)]
         json: bool,
     },
@@ -74,13 +74,17 @@ pub(crate) fn read(file: &Path) -> Result<Profile, Box<dyn Error>> {
     Ok(profile.map_err(|error| format!("{}, {error}", file.display()))?)
 }
 
-fn try_out(file: &Path, answers: Option<&Path>, json: bool) -> Result<ExitCode, Box<dyn Error>> {
+fn try_out(file: &Path, path: Option<&Path>, json: bool) -> Result<ExitCode, Box<dyn Error>> {
     let profile = read(file)?;
-    let answers = match answers {
+    let answers = match path {
         Some(path) => Some(text_of(path, "recorded answers")?),
         None => name_of_shipped(file).and_then(profile::recorded).map(str::to_owned),
     };
-    let recorded = answers.map(|text| Recorded::parse(&text)).transpose()?.unwrap_or_default();
+    let recorded = answers.map(|text| Recorded::parse(&text)).transpose().map_err(|error| match path {
+        Some(path) => format!("{}: {error}", path.display()),
+        None => error.to_string(),
+    });
+    let recorded = recorded?.unwrap_or_default();
     let checked = profile.check(&recorded);
     let all_agree = checked.iter().all(Checked::agrees);
     let missing: Vec<&str> = profile.secrets().into_iter().map(|(_, name)| name).filter(|name| !is_set(name)).collect();

@@ -22,6 +22,7 @@ use steadfast_tokio::{Client, Finished, Handle, ReqwestTransport, ResumeError, S
 
 use self::causes::{Advice, Telling};
 use self::journal::at;
+use crate::failure;
 use crate::timeline::Timeline;
 
 /// Carry one real job to its outcome.
@@ -69,7 +70,7 @@ pub(crate) struct Args {
     #[arg(long, requires = "journal")]
     keep_answer: bool,
     /// Print one JSON object instead of the body: outcome, reason, reference, creates, status, hint, has_answer, body. Where has_answer is false, body is null: the job is
-    /// unresolved, or it ended in an earlier run that did not keep the answer.
+    /// unresolved, or it ended in an earlier run that did not keep the answer. Of a job of which nothing can be told, and of one whose watching was interrupted: {"error": …, "because": […]}.
     #[arg(long)]
     json: bool,
 }
@@ -109,11 +110,12 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode, Box<dyn Error>> {
         builder = builder.limits(journal::limits(entry, SystemTime::now().into()));
     }
     let path = args.journal.as_deref();
+    // Before the client takes the job up, so that from then on nobody stops it without a word of where the job is found again.
+    let mut interrupted = pin!(interrupted()?);
     let client = builder.start().await.map_err(|error| match path {
         Some(path) => at(path, error),
         None => error.into(),
     })?;
-    let mut interrupted = pin!(interrupted()?);
     let begun = tokio::select! {
         begun = begin(&client, key.clone(), payload, known.as_ref()) => Some(begun),
         () = &mut interrupted => None,
@@ -130,14 +132,14 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode, Box<dyn Error>> {
             return Ok(ExitCode::from(exit_code(Outcome::Unresolved(why))));
         }
         Some(Err(refused)) => return Err(refused.at(path)),
-        None => return Ok(stop(client, &key, path).await),
+        None => return Ok(stop(client, &key, path, args.json).await),
     };
     let mut was_interrupted = false;
     let mut finished = tokio::select! {
         finished = &mut job => finished?,
         () = &mut interrupted => {
             if path.is_some() {
-                return Ok(stop(client, &key, path).await);
+                return Ok(stop(client, &key, path, args.json).await);
             }
             was_interrupted = true;
             job.cancel();
@@ -187,20 +189,22 @@ fn tell(finished: &Finished, advice: &Advice, json: bool, was_interrupted: bool)
 }
 
 /// Stops watching, and says where the job is found again.
-async fn stop(client: Client, key: &Key, path: Option<&Path>) -> ExitCode {
+async fn stop(client: Client, key: &Key, path: Option<&Path>, json: bool) -> ExitCode {
     let unfinished = client.shutdown(Duration::ZERO).await;
     let known = unfinished.iter().find(|job| job.key == *key);
-    match path {
-        Some(path) => eprintln!("{}", journal::left(path, key, known)),
+    let left = match path {
+        Some(path) => journal::left(path, key, known),
         None => match known {
             Some(Unfinished { stage, reference, .. }) if *stage != Stage::Planned => {
                 let name = reference.as_ref().map_or("no reference is known", Reference::as_str);
-                eprintln!(
-                    "interrupted: the job may run all the same; ask the provider before you run it again: {name}"
-                );
+                format!("interrupted: the job may run all the same; ask the provider before you run it again: {name}")
             }
-            _ => eprintln!("interrupted before the job was taken in: nothing was sent"),
+            _ => "interrupted before the job was taken in: nothing was sent".to_owned(),
         },
+    };
+    eprintln!("{left}");
+    if json {
+        failure::object(&left, &[]);
     }
     ExitCode::from(INTERRUPTED)
 }

@@ -4,6 +4,8 @@
 
 #[path = "journal/interrupts.rs"]
 mod interrupts;
+#[path = "journal/trouble.rs"]
+mod trouble;
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;

@@ -8,6 +8,8 @@ mod copy;
 mod doctor;
 #[path = "ops/export.rs"]
 mod export;
+#[path = "ops/failures.rs"]
+mod failures;
 #[path = "ops/list.rs"]
 mod list;
 #[path = "ops/pitfalls.rs"]
@@ -26,7 +28,7 @@ use std::time::{Duration, SystemTime};
 use std::{env, fs, process};
 
 use serde_json::Value;
-use steadfast_core::operation::{Completed, Stage, Unresolved};
+use steadfast_core::operation::{Completed, Rejected, Stage, Unresolved};
 use steadfast_core::{Fingerprint, Gate, Key, Operation, OperationPolicy, Outcome, Reference, Seed, Timestamp};
 use steadfast_store::{Entry, KeptAnswer, SqliteStore, Store};
 

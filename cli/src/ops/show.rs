@@ -14,7 +14,7 @@ use steadfast_core::{Key, Outcome, Reference, Timestamp};
 use steadfast_store::KeptAnswer;
 use steadfast_store::sqlite::Stored;
 
-use super::TROUBLE;
+use super::Trouble;
 use super::find;
 use super::journal::{Look, Opened};
 use super::row::Row;
@@ -66,20 +66,16 @@ pub(crate) fn show(look: &Look, args: Args, json: bool, out: &mut impl Write) ->
     let key = Key::new(args.key)?;
     let Opened { mut store, now, in_use, .. } = look.open()?;
     let total = store.count();
-    let mut found = find::named(&mut store, &key)?;
+    let found = find::named(&mut store, &key)?;
     drop(store);
-    if found.len() > 1 {
-        find::complain_of_several(&found);
-        return Ok(TROUBLE);
-    }
-    let Some(stored) = found.pop() else {
-        eprintln!(
-            "steadfast: {} has no operation of this key, among {}: check its spelling (`list --key-prefix` helps) and the file; \
+    let Some(stored) = found else {
+        let what = format!(
+            "{} has no operation of this key, among {}: check its spelling (`list --key-prefix` helps) and the file; \
              what was delivered is forgotten after the client's window, 24 h unless it says otherwise; what is unresolved is not",
             look.name(),
             operations(total)
         );
-        return Ok(TROUBLE);
+        return Err(Trouble(what).into());
     };
     let answer = stored.entry.answer.as_ref().map(|kept| Answer::of(kept, args.answer));
     if json {
@@ -228,7 +224,7 @@ fn to_do(record: &Record, in_use: Option<bool>) -> &'static str {
     match record.stage {
         // Who submits it again does not ask for this outcome.
         Stage::Ended(Outcome::Rejected(_)) => {
-            "nothing, since nothing ran: its key is free, and to submit it again begins a new job; `client.resume(key)` gives this one's outcome"
+            "decide whether it is still wanted: its key is free, so a repeat begins a new job; `client.resume(key)` gives this one's outcome"
         }
         Stage::Ended(_) if in_use == Some(false) => {
             "start its client, which delivers the outcome to whoever submits this key again"
@@ -238,7 +234,8 @@ fn to_do(record: &Record, in_use: Option<bool>) -> &'static str {
         }
         Stage::Ended(outcome) | Stage::Delivered(outcome) => match outcome {
             Outcome::Completed(_) => "nothing",
-            Outcome::Rejected(_) => "mend the cause and submit the same key again: it is free, since nothing ran",
+            // What to mend is in the explanation.
+            Outcome::Rejected(_) => "decide whether it is still wanted: its key is free",
             Outcome::Failed => "decide whether to submit a new job, under a new key",
             Outcome::Unresolved(_) if record.reference.is_some() => {
                 "`steadfast run --base-url URL --key KEY --journal FILE`, with the --provider and --product or the --profile that it was sent by, polls on, as \

@@ -251,3 +251,50 @@ fn the_help_tells_what_a_list_shows_and_what_it_does_not_verify() {
     }
     assert!(help(&["--help"]).contains("only `doctor`, `export` and `copy` verify the whole"));
 }
+
+#[test]
+fn a_part_of_a_journal_is_neither_a_journal_nor_a_place_for_one() {
+    let (home, client) = home_of(&entries());
+    let journal = home.journal();
+    for suffix in ["-wal", "-mark"] {
+        let part = format!("{journal}{suffix}");
+        for args in [&[][..], &["doctor"], &["--copy"], &["purge", "--older-than", "1h", "--yes"]] {
+            let output = ops(&part, args);
+            let said = text(&output.stderr);
+            assert_eq!(output.status.code(), Some(64), "{part} {args:?}: {said}");
+            let name_that = format!("it belongs to the journal {journal}: name that one");
+            assert!(said.contains(&name_that) && said.starts_with(&format!("steadfast: {part}: ")), "{args:?}: {said}");
+        }
+    }
+    drop(client);
+    // A log is there only while a client is, but what lay in its place would be taken for one.
+    for suffix in ["-wal", "-journal", "-shm"] {
+        let part = format!("{journal}{suffix}");
+        for args in [["copy", &part].as_slice(), &["export", "--output", &part]] {
+            let output = home.ops(args);
+            let said = text(&output.stderr);
+            assert_eq!(output.status.code(), Some(64), "{args:?}: {said}");
+            assert!(said.contains("would be taken for a part of the journal"), "{args:?}: {said}");
+            assert!(!Path::new(&part).exists(), "{args:?}");
+        }
+    }
+    assert!(home.says(&[]).contains("order-1"));
+}
+
+#[test]
+fn what_became_of_a_rejected_job_is_said_once() {
+    let rejected = |key, stage: fn(Outcome) -> Stage, why| entry(key, stage(Outcome::Rejected(why)), HOUR);
+    let home = Home::with(&[
+        rejected("order-1", Stage::Delivered, Rejected::Refused),
+        rejected("order-2", Stage::Delivered, Rejected::Deadline),
+        rejected("order-3", Stage::Ended, Rejected::Refused),
+    ]);
+    for key in ["order-1", "order-2", "order-3"] {
+        let said = home.says(&["show", key]);
+        for once in ["submit", "nothing ran"] {
+            let end = said.split_once("\nState").unwrap().1;
+            assert!(end.matches(once).count() <= 1, "{key}, {once}: {end}");
+        }
+        assert!(said.contains("its key is free"), "{said}");
+    }
+}
