@@ -24,6 +24,7 @@ use steadfast_tokio::Policies;
 
 use self::times::Start;
 use self::words::Worst;
+use crate::ops::name;
 use crate::profile;
 
 /// Explain a file of policies: in words, with the times of each attempt and poll, and what is doubtful in it.
@@ -134,14 +135,18 @@ fn read(args: &Args) -> Result<Explained, Box<dyn Error>> {
         gate: profile.gate().clone(),
         profile: Some(profile),
     };
+    let takes_none = "--over is for a file of policies, and this is a profile, which has its own";
     if profile::name_of_shipped(&args.file).is_some() {
+        if args.over.is_some() {
+            return Err(takes_none.into());
+        }
         return Ok(of_profile("profile", profile::read(&args.file)?));
     }
     let document = document(&args.file, "file")?;
-    let wrong = |error| format!("{}, {error}", args.file.display());
+    let wrong = |error| format!("{}, {error}", name(&args.file));
     if Profile::is_meant_by(&document) {
         if args.over.is_some() {
-            return Err("--over is for a file of policies, and this is a profile, which has its own".into());
+            return Err(takes_none.into());
         }
         return Ok(of_profile("profile", Profile::read_from(&document).map_err(wrong)?));
     }
@@ -155,7 +160,7 @@ fn read(args: &Args) -> Result<Explained, Box<dyn Error>> {
             gate: GatePolicy::default(),
         },
     };
-    let policy = policies.policy.over(own.policy).map_err(|error| format!("{}, {error}", args.file.display()))?;
+    let policy = policies.policy.over(own.policy).map_err(|error| format!("{}, {error}", name(&args.file)))?;
     Ok(Explained { policy, gate: policies.gate.over(&own.gate), ..own })
 }
 
@@ -164,9 +169,9 @@ pub(crate) fn document(file: &Path, what: &str) -> Result<Document, Box<dyn Erro
     let unreadable = |error: &dyn Error| {
         let known =
             if what == "profile" { "; `steadfast profile list` names those that come with this program" } else { "" };
-        format!("the {what} {} cannot be read: {error}{known}", file.display())
+        format!("the {what} {} cannot be read: {error}{known}", name(file))
     };
-    let wrong = |line: usize, problem: &str| format!("{}, line {line}: {problem}", file.display());
+    let wrong = |line: usize, problem: &str| format!("{}, line {line}: {problem}", name(file));
     let mut bytes = Vec::new();
     // One byte more than is read, so that it is known to be too long.
     let most = Document::MAX_LEN as u64 + 1;
@@ -185,7 +190,7 @@ pub(crate) fn document(file: &Path, what: &str) -> Result<Document, Box<dyn Erro
     let begin = text.trim_start_matches('\u{feff}').trim_start();
     let guess = if begin.starts_with('{') { Format::Json } else { Format::Toml };
     let format = Format::of(file).unwrap_or(guess);
-    Ok(Document::parse(&text, format).map_err(|error| format!("{}, {error}", file.display()))?)
+    Ok(Document::parse(&text, format).map_err(|error| format!("{}, {error}", name(file)))?)
 }
 
 fn tell(it: &Explained, report: &Report, creates: &[Start], polls: &[Start]) {

@@ -20,6 +20,17 @@ macro_rules! print {
     }};
 }
 
+/// As [`println!`], but of bytes.
+macro_rules! print_bytes {
+    ($bytes:expr) => {{
+        use std::io::Write as _;
+        let mut stdout = std::io::stdout();
+        if let Err(error) = stdout.write_all($bytes).and_then(|()| stdout.flush()) {
+            $crate::stdout_failed(&error);
+        }
+    }};
+}
+
 /// As the standard one, but for a stderr that is closed: what goes there is for people, and a job goes on without them.
 macro_rules! eprintln {
     ($($what:tt)*) => {{
@@ -28,6 +39,7 @@ macro_rules! eprintln {
     }};
 }
 
+mod body;
 mod check;
 mod demo;
 mod failure;

@@ -9,6 +9,7 @@ mod provider;
 
 use std::error::Error;
 use std::future::Future;
+use std::io::{IsTerminal as _, stdout};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::process::ExitCode;
@@ -22,7 +23,9 @@ use steadfast_tokio::{Client, Finished, Handle, ReqwestTransport, ResumeError, S
 
 use self::causes::{Advice, Telling};
 use self::journal::at;
+use crate::body::{self, Body};
 use crate::failure;
+use crate::ops::name;
 use crate::timeline::Timeline;
 
 /// Carry one real job to its outcome.
@@ -35,7 +38,7 @@ use crate::timeline::Timeline;
 /// anew with its payload. Without it, a killed job may be running: ask the provider before you run the same key again, unless the provider drops repeats of a
 /// key.
 ///
-/// Exit codes: 0 completed, 2 rejected (nothing ran), 3 failed, 4 unresolved, 64 called wrongly, or the journal could not be used, 130 interrupted (with a journal).
+/// Exit codes: 0 completed, 2 rejected (nothing ran), 3 failed, 4 unresolved, 64 called wrongly, or the journal could not be used, or the result of a job that ran could not be printed, 130 interrupted (with a journal).
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Whose API it is.
@@ -69,7 +72,7 @@ pub(crate) struct Args {
     /// Keep the result in the journal for a day at least, so that it can be had again. It is personal data.
     #[arg(long, requires = "journal")]
     keep_answer: bool,
-    /// Print one JSON object instead of the body: outcome, reason, reference, creates, status, hint, has_answer, body. Where has_answer is false, body is null: the job is
+    /// Print one JSON object instead of the body: outcome, reason, reference, creates, status, hint, has_answer, body, and base64 in its place where it is no text. Where has_answer is false, body is null: the job is
     /// unresolved, or it ended in an earlier run that did not keep the answer. Of a job of which nothing can be told, and of one whose watching was interrupted: {"error": …, "because": […]}.
     #[arg(long)]
     json: bool,
@@ -163,7 +166,7 @@ fn tell(finished: &Finished, advice: &Advice, json: bool, was_interrupted: bool)
     if json {
         println!("{}", serde_json::to_string(&summary)?);
     } else if has_result && !finished.body().is_empty() {
-        println!("{}", String::from_utf8_lossy(finished.body()));
+        print_bytes!(&body::printed(finished.body(), stdout().is_terminal()));
     }
     if finished.answer.is_none() && has_result {
         eprintln!("its result came in an earlier run, and was not kept: --keep-answer would have");
@@ -297,14 +300,14 @@ fn read_payload(path: &Path, is_json: bool) -> Result<Vec<u8>, String> {
     } else {
         std::fs::read(path)
     };
-    let payload = read.map_err(|error| format!("the payload {} cannot be read: {error}", path.display()))?;
+    let payload = read.map_err(|error| format!("the payload {} cannot be read: {error}", name(path)))?;
     if !is_json {
         return Ok(payload);
     }
     // What is wrong is not shown: it is personal data.
     match serde_json::from_slice::<serde_json::Value>(&payload) {
         Ok(serde_json::Value::Object(_)) => Ok(payload),
-        _ => Err(format!("the payload {} is no JSON object, which the provider would refuse: mend it", path.display())),
+        _ => Err(format!("the payload {} is no JSON object, which the provider would refuse: mend it", name(path))),
     }
 }
 
@@ -319,22 +322,31 @@ struct Summary<'a> {
     hint: Option<String>,
     /// Whether the answer that ended it is at hand: it came in this run, or was kept. Nothing has answered an unresolved job: its last answer is no result.
     has_answer: bool,
-    /// The answer's, as JSON if it is JSON, else as text. Null without an answer.
-    body: serde_json::Value,
+    /// The answer's; null without one.
+    #[serde(flatten)]
+    body: Body,
 }
 
 impl<'a> Summary<'a> {
     const fn unresolved(why: Unresolved, creates: u16) -> Self {
         let outcome = Outcome::Unresolved(why);
-        let (outcome, reason, body) = (outcome.name(), outcome.explain(), serde_json::Value::Null);
-        Self { outcome, reason, reference: None, creates, status: None, hint: None, has_answer: false, body }
+        let (outcome, reason) = (outcome.name(), outcome.explain());
+        Self {
+            outcome,
+            reason,
+            reference: None,
+            creates,
+            status: None,
+            hint: None,
+            has_answer: false,
+            body: Body::NONE,
+        }
     }
 
     fn of(finished: &'a Finished, advice: &Advice) -> Self {
         let ended_well = matches!(finished.outcome, Outcome::Completed(_));
         let status = finished.answer.as_ref().map(|answer| answer.status);
         let has_answer = finished.answer.is_some() && !matches!(finished.outcome, Outcome::Unresolved(_));
-        let text = || serde_json::Value::String(String::from_utf8_lossy(finished.body()).into_owned());
         Self {
             outcome: finished.outcome.name(),
             reason: finished.outcome.explain(),
@@ -343,11 +355,7 @@ impl<'a> Summary<'a> {
             status: status.map(|status| status.as_u16()),
             hint: status.filter(|_| !ended_well).and_then(|status| advice.on(status)),
             has_answer,
-            body: if has_answer {
-                serde_json::from_slice(finished.body()).unwrap_or_else(|_| text())
-            } else {
-                serde_json::Value::Null
-            },
+            body: if has_answer { Body::of(finished.body()) } else { Body::NONE },
         }
     }
 }

@@ -1,5 +1,10 @@
 //! The binary as a person or a script meets it.
 
+#[path = "cli/answers.rs"]
+mod answers;
+#[path = "cli/failures.rs"]
+mod failures;
+
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Output, Stdio};
 
@@ -475,27 +480,4 @@ fn check_tells_profiles_from_policies_and_what_is_wrong_or_doubtful() {
 
     let (code, said) = check("defaults.toml", "");
     assert!(code == Some(0) && !said.contains("\n! "), "the defaults are nothing to doubt: {said}");
-}
-
-#[test]
-fn a_failure_is_an_object_wherever_one_was_asked_for() {
-    let cases: [(&[&str], &str); 7] = [
-        (&["profile", "check", "/nonexistent"], "cannot be read"),
-        (&["profile", "check", "replicate", "--answers", "/nonexistent"], "cannot be read"),
-        (&["profile", "check", "replicate", "--answers", "/dev/null"], "/dev/null"),
-        (&["check", "/nonexistent"], "cannot be read"),
-        (&["demo", "--webhooks"], "add --provider didit"),
-        (&["demo", "--faults", "2"], "from 0 (never) to 1 (always)"),
-        (&["run"], "--base-url"),
-    ];
-    for (args, says) in cases {
-        let (plain, output) = (steadfast(args), steadfast(&[args, &["--json"]].concat()));
-        assert_eq!((plain.status.code(), output.status.code()), (Some(64), Some(64)), "{args:?}: {output:?}");
-        let first = |output: &Output| String::from_utf8_lossy(&output.stderr).lines().next().map(str::to_owned);
-        assert!(plain.stdout.is_empty() && first(&plain) == first(&output), "{args:?}: {output:?}");
-        let failure = json(&output);
-        assert!(failure["error"].as_str().unwrap().contains(says) && failure["because"].is_array(), "{failure}");
-    }
-    // What is behind `--` is no option.
-    assert!(steadfast(&["check", "--", "--json"]).stdout.is_empty());
 }

@@ -4,10 +4,7 @@ use std::error::Error;
 use std::io::{IsTerminal, Write, stdout};
 use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
-use serde_json::Value;
 use steadfast_core::explain::Span;
 use steadfast_core::operation::{Record, Stage};
 use steadfast_core::{Key, Outcome, Reference, Timestamp};
@@ -19,6 +16,7 @@ use super::find;
 use super::journal::{Look, Opened};
 use super::row::Row;
 use super::words::{day_and_time, operations, plain, relative};
+use crate::body::{self, Body};
 
 /// Show one operation: what happened when, what it waits for, how it ended, and what to do.
 #[derive(Debug, clap::Args)]
@@ -52,12 +50,9 @@ struct Payload {
 struct Answer<'a> {
     status: u16,
     bytes: usize,
-    /// JSON as it is, other text as a string.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    body: Option<Value>,
-    /// What is no text: it is sealed, perhaps.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    base64: Option<String>,
+    /// If it was asked for. What is no text is sealed, perhaps.
+    #[serde(flatten)]
+    body: Option<Body>,
     #[serde(skip)]
     kept: &'a KeptAnswer,
 }
@@ -107,22 +102,14 @@ pub(crate) fn show(look: &Look, args: Args, json: bool, out: &mut impl Write) ->
 
 impl<'a> Answer<'a> {
     fn of(kept: &'a KeptAnswer, with_body: bool) -> Self {
-        let (mut body, mut base64) = (None, None);
-        if with_body {
-            match std::str::from_utf8(&kept.body) {
-                Ok(text) => body = Some(serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.into()))),
-                Err(_) => base64 = Some(STANDARD.encode(&kept.body)),
-            }
-        }
-        Self { status: kept.status, bytes: kept.body.len(), body, base64, kept }
+        let body = with_body.then(|| Body::of(&kept.body));
+        Self { status: kept.status, bytes: kept.body.len(), body, kept }
     }
 
     fn print(&self, out: &mut impl Write) -> std::io::Result<()> {
         writeln!(out, "\nThe answer, status {}, {} bytes:", self.status, self.bytes)?;
         match std::str::from_utf8(&self.kept.body) {
-            // Only a terminal takes commands; a file or a pipe gets it as it is.
-            Ok(text) if stdout().is_terminal() => text.lines().try_for_each(|line| writeln!(out, "{}", plain(line))),
-            Ok(text) => writeln!(out, "{text}"),
+            Ok(_) => out.write_all(&body::printed(&self.kept.body, stdout().is_terminal())),
             Err(_) => writeln!(
                 out,
                 "(bytes that are no text: the client seals what it keeps, or the provider sent no text; \
