@@ -9,7 +9,7 @@ mod provider;
 
 use std::error::Error;
 use std::future::Future;
-use std::io::{IsTerminal as _, stdout};
+use std::io::{IsTerminal as _, Read as _, stdout};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::process::ExitCode;
@@ -47,9 +47,9 @@ pub(crate) struct Args {
     /// The file that describes the provider, or the name of a description that comes with this program: see `steadfast profile`.
     #[arg(long, value_name = "FILE")]
     profile: Option<PathBuf>,
-    /// What to verify, of Deepvue: the part after `post-` in the provider's path.
-    #[arg(long, default_value = "driving-license", conflicts_with = "profile")]
-    product: String,
+    /// What to verify, of Deepvue: the part after `post-` in the provider's path. Default: driving-license.
+    #[arg(long, conflicts_with = "profile")]
+    product: Option<String>,
     /// Where the API is: https, or http on a loopback address. Default: where the profile says.
     #[arg(long, value_name = "URL", required_unless_present = "profile")]
     base_url: Option<String>,
@@ -82,7 +82,7 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode, Box<dyn Error>> {
     let base_url = args.base_url.as_deref();
     let chosen = match &args.profile {
         Some(file) => provider::described(file, base_url)?,
-        None => provider::known(args.provider, &args.product, base_url.unwrap_or_default())?,
+        None => provider::known(args.provider, args.product.as_deref(), base_url.unwrap_or_default())?,
     };
     let key = Key::new(args.key)?;
     let payload = args.payload.as_deref().map(|path| read_payload(path, args.profile.is_none())).transpose()?;
@@ -296,7 +296,8 @@ const fn exit_code(outcome: Outcome) -> u8 {
 
 fn read_payload(path: &Path, is_json: bool) -> Result<Vec<u8>, String> {
     let read = if path.as_os_str() == "-" {
-        std::io::read_to_string(std::io::stdin()).map(String::into_bytes)
+        let mut payload = Vec::new();
+        std::io::stdin().lock().read_to_end(&mut payload).map(|_| payload)
     } else {
         std::fs::read(path)
     };

@@ -39,11 +39,17 @@ fn answer(mut stream: TcpStream, result: &[u8]) {
     stream.write_all(&[head.as_bytes(), body].concat()).unwrap();
 }
 
-/// What `run` prints of a job with this result, without and with `--json`.
-fn printed(result: &'static [u8]) -> [Vec<u8>; 2] {
+/// Where a provider is of whose jobs this is the result.
+fn provider(result: &'static [u8]) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     std::thread::spawn(move || listener.incoming().flatten().for_each(|stream| answer(stream, result)));
+    url
+}
+
+/// What `run` prints of a job with this result, without and with `--json`.
+fn printed(result: &'static [u8]) -> [Vec<u8>; 2] {
+    let url = provider(result);
     let home = tempfile::tempdir().unwrap();
     let file = |name: &str, text: &str| {
         std::fs::write(home.path().join(name), text).unwrap();
@@ -81,4 +87,18 @@ fn a_result_in_json_keeps_its_digits_and_its_order() {
     let kept = "{\"number\": 123456789012345678901,   \"at\": 0.10000000000000000555,  \"a\": \"1\\n2\"}";
     assert!(object.contains(kept) && object.lines().count() == 1, "{object}");
     assert!(!object.contains("base64"), "{object}");
+}
+
+/// What may be in a file may come by a pipe.
+#[test]
+fn a_payload_from_stdin_may_be_any_bytes() {
+    let home = tempfile::tempdir().unwrap();
+    let profile = home.path().join("acme.toml");
+    std::fs::write(&profile, PROFILE).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_steadfast"));
+    command.args(["run", "--base-url", &provider(b"done"), "--key", "order-42", "--payload", "-", "--profile"]);
+    let mut child = command.arg(profile).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(b"\xff\xfe").unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), &*output.stdout), (Some(0), &b"done\n"[..]), "{output:?}");
 }

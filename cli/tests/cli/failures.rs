@@ -49,11 +49,18 @@ fn no_name_commands_a_terminal() {
     }
 }
 
-/// A profile has a policy of its own, in a file or not.
 #[test]
 fn what_would_be_left_out_of_account_is_refused() {
-    let output = steadfast(&["check", "deepvue", "--over", "didit"]);
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(64), "{said}");
-    assert!(said.contains("--over is for a file of policies"), "{said}");
+    let run =
+        ["run", "--base-url", "https://example.com", "--key", "k", "--payload", "/dev/null", "--provider", "didit"];
+    let cases: [(&[&str], &str); 2] = [
+        (&["check", "deepvue", "--over", "didit"], "--over is for a file of policies"),
+        (&[&run[..], &["--product", "pan"]].concat(), "--product is for --provider deepvue"),
+    ];
+    for (args, says) in cases {
+        let output = steadfast(args);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(64), "{said}");
+        assert!(said.contains(says), "{said}");
+    }
 }

@@ -252,6 +252,24 @@ fn the_help_tells_what_a_list_shows_and_what_it_does_not_verify() {
     assert!(help(&["--help"]).contains("only `doctor`, `export` and `copy` verify the whole"));
 }
 
+/// It may be the one that is asked for.
+#[test]
+fn a_label_that_is_not_found_beside_damage_is_not_said_to_be_none() {
+    let home = Home::with(&entries());
+    let damaged =
+        "UPDATE records SET body = CAST(substr(body, 1, 55) || x'09' || substr(body, 57) AS BLOB) WHERE first = 3";
+    home.tamper(damaged);
+    for args in [&["show", &label("order-3")][..], &["purge", "--key", &label("order-3"), "--yes"]] {
+        let output = home.ops(args);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {said}");
+        assert!(said.contains("1 operation is damaged") && said.contains("doctor"), "{args:?}: {said}");
+        assert!(!said.contains("no operation of this key"), "{args:?}: {said}");
+    }
+    // Of one that can be read the others' damage says nothing.
+    assert!(home.says(&["show", &label("order-1")]).contains("order-1"));
+}
+
 #[test]
 fn a_part_of_a_journal_is_neither_a_journal_nor_a_place_for_one() {
     let (home, client) = home_of(&entries());
