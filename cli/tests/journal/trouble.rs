@@ -55,23 +55,51 @@ async fn who_may_not_read_the_journal_is_told_who_may() {
             open(&format!("left{suffix}"), 0o666);
         }
         open(&format!("left{suffix}"), 0o000);
-        std::fs::copy(env!("CARGO_BIN_EXE_steadfast"), world.file("program")).unwrap();
-        std::fs::set_permissions(world.home.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
-        let (url, left) = (world.server.base_url(), world.file("left"));
-        let mut command = Command::new(world.file("program"));
-        command.args(["run", "--base-url", &url, "--key", "order-42", "--journal", &left]).current_dir("/");
-        command.env("DEEPVUE_ACCESS_TOKEN", "token").env("DEEPVUE_CLIENT_SECRET", "secret");
-        if std::fs::read(world.file(&format!("left{suffix}"))).is_ok() {
-            command.uid(65_534);
-        }
-        let output = loop {
-            match command.output() {
-                Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => {}
-                other => break other.unwrap(),
-            }
-        };
+        let may_do_everything = std::fs::read(world.file(&format!("left{suffix}"))).is_ok();
+        let (output, left) = (as_another(&world, "left", may_do_everything), world.file("left"));
         says(&output, 64, &format!("this user may not read {left}{suffix}: only its owner can"));
     }
+}
+
+/// What a `run` says to another user, if there is one that this one can become.
+fn as_another(world: &World, journal: &str, may_become: bool) -> Output {
+    // In a place that others can reach.
+    std::fs::copy(env!("CARGO_BIN_EXE_steadfast"), world.file("program")).unwrap();
+    std::fs::set_permissions(world.home.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+    let (url, journal) = (world.server.base_url(), world.file(journal));
+    let mut command = Command::new(world.file("program"));
+    command.args(["run", "--base-url", &url, "--key", "order-42", "--journal", &journal]).current_dir("/");
+    command.env("DEEPVUE_ACCESS_TOKEN", "token").env("DEEPVUE_CLIENT_SECRET", "secret");
+    if may_become {
+        command.uid(65_534);
+    }
+    loop {
+        match command.output() {
+            // Another test's child still holds what was copied just now.
+            Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => {}
+            other => return other.unwrap(),
+        }
+    }
+}
+
+/// Who may read and write it cannot keep others from reading it.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_does_not_own_the_journal_is_told_who_must_run_it() {
+    let world = World::new(slow());
+    let journal = world.file("journal");
+    SqliteStore::open(&journal).unwrap().append(&[entry("order-42", Stage::Accepted)]).unwrap();
+    std::fs::set_permissions(&journal, std::fs::Permissions::from_mode(0o000)).unwrap();
+    if std::fs::read(&journal).is_err() {
+        return; // This user can become no other one.
+    }
+    for name in ["journal", "journal-mark"] {
+        std::fs::set_permissions(world.file(name), std::fs::Permissions::from_mode(0o666)).unwrap();
+    }
+    let what = format!(
+        "{journal} belongs to another user, and only that one can keep others from reading it: run this as its owner"
+    );
+    says(&as_another(&world, "journal", true), 64, &what);
+    assert_eq!(world.server.requests(Kind::Create), 0);
 }
 
 /// A limit on the size of files is a full disk, and no reason to be killed.

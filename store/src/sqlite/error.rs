@@ -114,6 +114,14 @@ pub enum OpenError {
     /// The file system refused.
     #[error("the journal's files could not be opened: check the path, its permissions and the disk")]
     Io(#[from] std::io::Error),
+    /// Others may read one of its files, and this user may not take that away, though it may write. Nothing was written.
+    #[error(
+        "{} belongs to another user, and only that one can keep others from reading it: run this as its owner", file.display()
+    )]
+    NotOwned {
+        /// Which.
+        file: PathBuf,
+    },
     /// SQLite refused.
     #[error("the journal could not be opened: check the disk, its permissions and free space")]
     Sqlite(#[source] Box<dyn std::error::Error + Send + Sync>),

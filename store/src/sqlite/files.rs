@@ -238,21 +238,24 @@ pub(super) const fn is_at(_: &Path, _: Option<&FileId>) -> bool {
 
 /// SQLite gives its log the file's mode.
 #[cfg(unix)]
-fn owner_only(path: &Path) -> std::io::Result<()> {
+fn owner_only(path: &Path) -> Result<(), OpenError> {
     use std::os::unix::fs::PermissionsExt;
     match fs::metadata(path) {
         Ok(found) if found.permissions().mode() & 0o077 != 0 => {
             let mode = found.permissions().mode() & 0o700;
-            fs::set_permissions(path, fs::Permissions::from_mode(mode))
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(|error| match error.kind() {
+                ErrorKind::PermissionDenied => OpenError::NotOwned { file: path.to_owned() },
+                _ => error.into(),
+            })
         }
         Ok(_) => Ok(()),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error),
+        Err(error) => Err(error.into()),
     }
 }
 
 #[cfg(not(unix))]
-fn owner_only(_: &Path) -> std::io::Result<()> {
+fn owner_only(_: &Path) -> Result<(), OpenError> {
     Ok(())
 }
 
