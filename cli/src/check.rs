@@ -24,6 +24,7 @@ use steadfast_tokio::Policies;
 
 use self::times::Start;
 use self::words::Worst;
+use crate::ops::name;
 use crate::profile;
 
 /// Explain a file of policies: in words, with the times of each attempt and poll, and what is doubtful in it.
@@ -31,7 +32,7 @@ use crate::profile;
 /// The file is TOML, JSON or YAML, and what a client's `Builder::policies` takes; or a provider's description (a *profile*), of which the policy is
 /// explained. Nothing is sent, and no secret is needed. What a file of policies does not name is the provider's own (`--over`), or here the default.
 ///
-/// Exit codes: 0 the file is good, doubtful or not; 64 called wrongly, or the file is wrong (with --json, `{"error": …}` says how).
+/// Exit codes: 0 the file is good, doubtful or not; 64 called wrongly, or the file is wrong (with --json, {"error": …} says how).
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The file, or the name of a profile that comes with this program.
@@ -96,14 +97,7 @@ struct Explained {
 }
 
 pub(crate) fn check(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
-    let it = match read(args) {
-        Err(error) if args.json => {
-            // Where it was looked for, too.
-            println!("{}", serde_json::json!({ "error": error.to_string() }));
-            return Err(error);
-        }
-        read => read?,
-    };
+    let it = read(args)?;
     let creates = times::attempts(it.policy.create(), args.seed);
     let polls = times::polls(it.policy.poll(), args.seed);
     let worst = Worst::of(&it.policy);
@@ -141,14 +135,18 @@ fn read(args: &Args) -> Result<Explained, Box<dyn Error>> {
         gate: profile.gate().clone(),
         profile: Some(profile),
     };
+    let takes_none = "--over is for a file of policies, and this is a profile, which has its own";
     if profile::name_of_shipped(&args.file).is_some() {
+        if args.over.is_some() {
+            return Err(takes_none.into());
+        }
         return Ok(of_profile("profile", profile::read(&args.file)?));
     }
     let document = document(&args.file, "file")?;
-    let wrong = |error| format!("{}, {error}", args.file.display());
+    let wrong = |error| format!("{}, {error}", name(&args.file));
     if Profile::is_meant_by(&document) {
         if args.over.is_some() {
-            return Err("--over is for a file of policies, and this is a profile, which has its own".into());
+            return Err(takes_none.into());
         }
         return Ok(of_profile("profile", Profile::read_from(&document).map_err(wrong)?));
     }
@@ -162,7 +160,7 @@ fn read(args: &Args) -> Result<Explained, Box<dyn Error>> {
             gate: GatePolicy::default(),
         },
     };
-    let policy = policies.policy.over(own.policy).map_err(|error| format!("{}, {error}", args.file.display()))?;
+    let policy = policies.policy.over(own.policy).map_err(|error| format!("{}, {error}", name(&args.file)))?;
     Ok(Explained { policy, gate: policies.gate.over(&own.gate), ..own })
 }
 
@@ -171,9 +169,9 @@ pub(crate) fn document(file: &Path, what: &str) -> Result<Document, Box<dyn Erro
     let unreadable = |error: &dyn Error| {
         let known =
             if what == "profile" { "; `steadfast profile list` names those that come with this program" } else { "" };
-        format!("the {what} {} cannot be read: {error}{known}", file.display())
+        format!("the {what} {} cannot be read: {error}{known}", name(file))
     };
-    let wrong = |line: usize, problem: &str| format!("{}, line {line}: {problem}", file.display());
+    let wrong = |line: usize, problem: &str| format!("{}, line {line}: {problem}", name(file));
     let mut bytes = Vec::new();
     // One byte more than is read, so that it is known to be too long.
     let most = Document::MAX_LEN as u64 + 1;
@@ -192,7 +190,7 @@ pub(crate) fn document(file: &Path, what: &str) -> Result<Document, Box<dyn Erro
     let begin = text.trim_start_matches('\u{feff}').trim_start();
     let guess = if begin.starts_with('{') { Format::Json } else { Format::Toml };
     let format = Format::of(file).unwrap_or(guess);
-    Ok(Document::parse(&text, format).map_err(|error| format!("{}, {error}", file.display()))?)
+    Ok(Document::parse(&text, format).map_err(|error| format!("{}, {error}", name(file)))?)
 }
 
 fn tell(it: &Explained, report: &Report, creates: &[Start], polls: &[Start]) {

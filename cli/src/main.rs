@@ -20,6 +20,17 @@ macro_rules! print {
     }};
 }
 
+/// As [`println!`], but of bytes.
+macro_rules! print_bytes {
+    ($bytes:expr) => {{
+        use std::io::Write as _;
+        let mut stdout = std::io::stdout();
+        if let Err(error) = stdout.write_all($bytes).and_then(|()| stdout.flush()) {
+            $crate::stdout_failed(&error);
+        }
+    }};
+}
+
 /// As the standard one, but for a stderr that is closed: what goes there is for people, and a job goes on without them.
 macro_rules! eprintln {
     ($($what:tt)*) => {{
@@ -28,8 +39,10 @@ macro_rules! eprintln {
     }};
 }
 
+mod body;
 mod check;
 mod demo;
+mod failure;
 mod log;
 mod ops;
 mod profile;
@@ -46,6 +59,8 @@ use clap::{Parser, Subcommand};
 /// Carries jobs through unreliable APIs: submitted once, polled well, never run twice.
 ///
 /// Errors are logged on stderr; RUST_LOG with one level (warn, info, debug, trace, or off) changes how much.
+///
+/// With --json, where a command has it, what fails prints one object too: {"error": …, "because": […]}, what went wrong and what lies beneath. Exit codes are the same.
 #[derive(Debug, Parser)]
 #[command(version, arg_required_else_help = true)]
 struct Cli {
@@ -83,16 +98,21 @@ const USAGE: u8 = 64;
 
 #[tokio::main]
 async fn main() -> ExitCode {
+    let json = failure::is_object_asked_for();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
             let usage = error.use_stderr();
             // If even that cannot be printed, the exit code still tells.
             let _ = error.print();
+            if usage && json {
+                failure::object_of_call(&error);
+            }
             return if usage { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
         }
     };
     log::start();
+    outlive_the_limit_on_files();
     let done = match cli.command {
         Command::Check(args) => check::check(&args),
         Command::Demo(args) => demo::demo(args).await,
@@ -102,12 +122,18 @@ async fn main() -> ExitCode {
         Command::Run(args) => run::run(args).await,
     };
     done.unwrap_or_else(|error| {
-        eprintln!("steadfast: {error}");
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            eprintln!("  because: {error}");
-            cause = error.source();
-        }
+        failure::tell(&*error, json);
         ExitCode::from(USAGE)
     })
 }
+
+/// A file that may not grow (`ulimit -f`) is a full disk from now on, of which a person is told: who does not take the signal is killed by it.
+#[cfg(all(unix, not(any(target_arch = "mips", target_arch = "mips64"))))]
+fn outlive_the_limit_on_files() {
+    use tokio::signal::unix::{SignalKind, signal};
+    // SIGXFSZ, which has no name there. It stays taken when this is dropped; where it cannot be, all is as it was.
+    let _ = signal(SignalKind::from_raw(25));
+}
+
+#[cfg(not(all(unix, not(any(target_arch = "mips", target_arch = "mips64")))))]
+const fn outlive_the_limit_on_files() {}

@@ -16,11 +16,14 @@ mod words;
 
 use std::error::Error;
 use std::ffi::OsString;
+use std::fmt;
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Subcommand;
+
+use crate::failure;
 
 pub(crate) use self::words::{argument, name, plain};
 
@@ -39,7 +42,7 @@ pub(crate) struct Args {
     file: PathBuf,
     #[command(flatten)]
     list: list::Filters,
-    /// Print one JSON object instead of text.
+    /// Print one JSON object instead of text, also of a failure: {"error": …, "because": […]}. `export` prints JSON lines in any case.
     #[arg(long, global = true)]
     json: bool,
     /// Look at a copy even if nobody has the journal open, so that a client can open it meanwhile. Not with `purge`, unless it is a --dry-run.
@@ -79,7 +82,7 @@ pub(crate) fn ops(args: Args) -> Result<ExitCode, Box<dyn Error>> {
         return Err("filters go behind the command that they are for, as in `ops FILE list --unresolved`".into());
     }
     let look = journal::Look { file, copy };
-    let mut out = Out { stdout: BufWriter::new(io::stdout().lock()), failed: None };
+    let mut out = Out { stdout: BufWriter::new(io::stdout().lock()), begun: false, failed: None };
     let done = match command {
         None => list::list(&look, &list, json, &mut out),
         Some(Command::List(filters)) => list::list(&look, &filters, json, &mut out),
@@ -98,17 +101,31 @@ pub(crate) fn ops(args: Args) -> Result<ExitCode, Box<dyn Error>> {
     }
     match done {
         Ok(code) => Ok(ExitCode::from(code)),
-        Err(error) if is_damage(&*error) => {
-            words::complain(&*error);
-            Ok(ExitCode::from(TROUBLE))
+        Err(error) => {
+            // Behind the first lines of an export it would be taken for another one.
+            failure::tell(&*error, json && !out.begun);
+            Ok(ExitCode::from(if is_trouble(&*error) { TROUBLE } else { crate::USAGE }))
         }
-        Err(error) => Err(error),
     }
 }
+
+/// The call was right, and what it asked for is not there.
+#[derive(Debug)]
+struct Trouble(String);
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Error for Trouble {}
 
 /// The standard output, which knows whether it was the one that failed: what else may fail, files and terminals, is another matter.
 struct Out<W: Write> {
     stdout: BufWriter<W>,
+    /// Something was printed.
+    begun: bool,
     failed: Option<io::Error>,
 }
 
@@ -127,6 +144,7 @@ impl<W: Write> Out<W> {
 
 impl<W: Write> Write for Out<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.begun = true;
         let done = self.stdout.write(bytes);
         self.noting(done)
     }
@@ -145,8 +163,8 @@ fn unknown(words: &[OsString]) -> String {
     format!("`ops FILE {}` is no command: name one of {}", plain(&word), names.join(", "))
 }
 
-/// Whether the journal opened at all; what is found later is damage, or a disk that fails.
-fn is_damage(error: &(dyn Error + 'static)) -> bool {
+/// Whether the journal opened at all; what is found later is damage, no such key, or a disk that fails.
+fn is_trouble(error: &(dyn Error + 'static)) -> bool {
     let opening = error.downcast_ref::<journal::CannotOpen>();
-    opening.is_some_and(|error| error.is_damage) || error.is::<steadfast_store::StoreError>()
+    opening.is_some_and(|error| error.is_damage) || error.is::<steadfast_store::StoreError>() || error.is::<Trouble>()
 }

@@ -12,7 +12,7 @@ use serde::Serialize;
 use steadfast_providers::profile::{self, Checked, Profile, Recorded};
 
 use crate::check;
-use crate::ops::plain;
+use crate::ops::{name, plain};
 
 /// Check a file that describes a provider, or look at those that come with this program.
 ///
@@ -36,7 +36,7 @@ enum Command {
         /// profile that comes with this program: those that come with it.
         #[arg(long, value_name = "FILE")]
         answers: Option<PathBuf>,
-        /// Print one JSON object instead of text.
+        /// Print one JSON object instead of text, also of a failure: {"error": …, "because": […]}.
         #[arg(long)]
         json: bool,
     },
@@ -71,16 +71,20 @@ pub(crate) fn read(file: &Path) -> Result<Profile, Box<dyn Error>> {
         Some(name) => Profile::parse(shipped(name)?),
         None => Profile::read_from(&check::document(file, "profile")?),
     };
-    Ok(profile.map_err(|error| format!("{}, {error}", file.display()))?)
+    Ok(profile.map_err(|error| format!("{}, {error}", name(file)))?)
 }
 
-fn try_out(file: &Path, answers: Option<&Path>, json: bool) -> Result<ExitCode, Box<dyn Error>> {
+fn try_out(file: &Path, path: Option<&Path>, json: bool) -> Result<ExitCode, Box<dyn Error>> {
     let profile = read(file)?;
-    let answers = match answers {
+    let answers = match path {
         Some(path) => Some(text_of(path, "recorded answers")?),
         None => name_of_shipped(file).and_then(profile::recorded).map(str::to_owned),
     };
-    let recorded = answers.map(|text| Recorded::parse(&text)).transpose()?.unwrap_or_default();
+    let recorded = answers.map(|text| Recorded::parse(&text)).transpose().map_err(|error| match path {
+        Some(path) => format!("{}: {error}", name(path)),
+        None => error.to_string(),
+    });
+    let recorded = recorded?.unwrap_or_default();
     let checked = profile.check(&recorded);
     let all_agree = checked.iter().all(Checked::agrees);
     let missing: Vec<&str> = profile.secrets().into_iter().map(|(_, name)| name).filter(|name| !is_set(name)).collect();
@@ -175,7 +179,7 @@ fn shipped(name: &str) -> Result<&'static str, String> {
 }
 
 fn text_of(path: &Path, what: &str) -> Result<String, String> {
-    fs::read_to_string(path).map_err(|error| format!("the {what} {} cannot be read: {error}", path.display()))
+    fs::read_to_string(path).map_err(|error| format!("the {what} {} cannot be read: {error}", name(path)))
 }
 
 /// Its first words, as far as its source.

@@ -9,6 +9,7 @@ mod provider;
 
 use std::error::Error;
 use std::future::Future;
+use std::io::{IsTerminal as _, Read as _, stdout};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::process::ExitCode;
@@ -22,6 +23,9 @@ use steadfast_tokio::{Client, Finished, Handle, ReqwestTransport, ResumeError, S
 
 use self::causes::{Advice, Telling};
 use self::journal::at;
+use crate::body::{self, Body};
+use crate::failure;
+use crate::ops::name;
 use crate::timeline::Timeline;
 
 /// Carry one real job to its outcome.
@@ -34,7 +38,7 @@ use crate::timeline::Timeline;
 /// anew with its payload. Without it, a killed job may be running: ask the provider before you run the same key again, unless the provider drops repeats of a
 /// key.
 ///
-/// Exit codes: 0 completed, 2 rejected (nothing ran), 3 failed, 4 unresolved, 64 called wrongly, or the journal could not be used, 130 interrupted (with a journal).
+/// Exit codes: 0 completed, 2 rejected (nothing ran), 3 failed, 4 unresolved, 64 called wrongly, or the journal could not be used, or the result of a job that ran could not be printed, 130 interrupted (with a journal).
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Whose API it is.
@@ -43,9 +47,9 @@ pub(crate) struct Args {
     /// The file that describes the provider, or the name of a description that comes with this program: see `steadfast profile`.
     #[arg(long, value_name = "FILE")]
     profile: Option<PathBuf>,
-    /// What to verify, of Deepvue: the part after `post-` in the provider's path.
-    #[arg(long, default_value = "driving-license", conflicts_with = "profile")]
-    product: String,
+    /// What to verify, of Deepvue: the part after `post-` in the provider's path. Default: driving-license.
+    #[arg(long, conflicts_with = "profile")]
+    product: Option<String>,
     /// Where the API is: https, or http on a loopback address. Default: where the profile says.
     #[arg(long, value_name = "URL", required_unless_present = "profile")]
     base_url: Option<String>,
@@ -68,8 +72,8 @@ pub(crate) struct Args {
     /// Keep the result in the journal for a day at least, so that it can be had again. It is personal data.
     #[arg(long, requires = "journal")]
     keep_answer: bool,
-    /// Print one JSON object instead of the body: outcome, reason, reference, creates, status, hint, has_answer, body. Where has_answer is false, body is null: the job is
-    /// unresolved, or it ended in an earlier run that did not keep the answer.
+    /// Print one JSON object instead of the body: outcome, reason, reference, creates, status, hint, has_answer, body, and base64 in its place where it is no text. Where has_answer is false, body is null: the job is
+    /// unresolved, or it ended in an earlier run that did not keep the answer. Of a job of which nothing can be told, and of one whose watching was interrupted: {"error": …, "because": […]}.
     #[arg(long)]
     json: bool,
 }
@@ -78,7 +82,7 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode, Box<dyn Error>> {
     let base_url = args.base_url.as_deref();
     let chosen = match &args.profile {
         Some(file) => provider::described(file, base_url)?,
-        None => provider::known(args.provider, &args.product, base_url.unwrap_or_default())?,
+        None => provider::known(args.provider, args.product.as_deref(), base_url.unwrap_or_default())?,
     };
     let key = Key::new(args.key)?;
     let payload = args.payload.as_deref().map(|path| read_payload(path, args.profile.is_none())).transpose()?;
@@ -109,11 +113,12 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode, Box<dyn Error>> {
         builder = builder.limits(journal::limits(entry, SystemTime::now().into()));
     }
     let path = args.journal.as_deref();
+    // Before the client takes the job up, so that from then on nobody stops it without a word of where the job is found again.
+    let mut interrupted = pin!(interrupted()?);
     let client = builder.start().await.map_err(|error| match path {
         Some(path) => at(path, error),
         None => error.into(),
     })?;
-    let mut interrupted = pin!(interrupted()?);
     let begun = tokio::select! {
         begun = begin(&client, key.clone(), payload, known.as_ref()) => Some(begun),
         () = &mut interrupted => None,
@@ -130,14 +135,14 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode, Box<dyn Error>> {
             return Ok(ExitCode::from(exit_code(Outcome::Unresolved(why))));
         }
         Some(Err(refused)) => return Err(refused.at(path)),
-        None => return Ok(stop(client, &key, path).await),
+        None => return Ok(stop(client, &key, path, args.json).await),
     };
     let mut was_interrupted = false;
     let mut finished = tokio::select! {
         finished = &mut job => finished?,
         () = &mut interrupted => {
             if path.is_some() {
-                return Ok(stop(client, &key, path).await);
+                return Ok(stop(client, &key, path, args.json).await);
             }
             was_interrupted = true;
             job.cancel();
@@ -161,7 +166,7 @@ fn tell(finished: &Finished, advice: &Advice, json: bool, was_interrupted: bool)
     if json {
         println!("{}", serde_json::to_string(&summary)?);
     } else if has_result && !finished.body().is_empty() {
-        println!("{}", String::from_utf8_lossy(finished.body()));
+        print_bytes!(&body::printed(finished.body(), stdout().is_terminal()));
     }
     if finished.answer.is_none() && has_result {
         eprintln!("its result came in an earlier run, and was not kept: --keep-answer would have");
@@ -187,20 +192,22 @@ fn tell(finished: &Finished, advice: &Advice, json: bool, was_interrupted: bool)
 }
 
 /// Stops watching, and says where the job is found again.
-async fn stop(client: Client, key: &Key, path: Option<&Path>) -> ExitCode {
+async fn stop(client: Client, key: &Key, path: Option<&Path>, json: bool) -> ExitCode {
     let unfinished = client.shutdown(Duration::ZERO).await;
     let known = unfinished.iter().find(|job| job.key == *key);
-    match path {
-        Some(path) => eprintln!("{}", journal::left(path, key, known)),
+    let left = match path {
+        Some(path) => journal::left(path, key, known),
         None => match known {
             Some(Unfinished { stage, reference, .. }) if *stage != Stage::Planned => {
                 let name = reference.as_ref().map_or("no reference is known", Reference::as_str);
-                eprintln!(
-                    "interrupted: the job may run all the same; ask the provider before you run it again: {name}"
-                );
+                format!("interrupted: the job may run all the same; ask the provider before you run it again: {name}")
             }
-            _ => eprintln!("interrupted before the job was taken in: nothing was sent"),
+            _ => "interrupted before the job was taken in: nothing was sent".to_owned(),
         },
+    };
+    eprintln!("{left}");
+    if json {
+        failure::object(&left, &[]);
     }
     ExitCode::from(INTERRUPTED)
 }
@@ -289,18 +296,19 @@ const fn exit_code(outcome: Outcome) -> u8 {
 
 fn read_payload(path: &Path, is_json: bool) -> Result<Vec<u8>, String> {
     let read = if path.as_os_str() == "-" {
-        std::io::read_to_string(std::io::stdin()).map(String::into_bytes)
+        let mut payload = Vec::new();
+        std::io::stdin().lock().read_to_end(&mut payload).map(|_| payload)
     } else {
         std::fs::read(path)
     };
-    let payload = read.map_err(|error| format!("the payload {} cannot be read: {error}", path.display()))?;
+    let payload = read.map_err(|error| format!("the payload {} cannot be read: {error}", name(path)))?;
     if !is_json {
         return Ok(payload);
     }
     // What is wrong is not shown: it is personal data.
     match serde_json::from_slice::<serde_json::Value>(&payload) {
         Ok(serde_json::Value::Object(_)) => Ok(payload),
-        _ => Err(format!("the payload {} is no JSON object, which the provider would refuse: mend it", path.display())),
+        _ => Err(format!("the payload {} is no JSON object, which the provider would refuse: mend it", name(path))),
     }
 }
 
@@ -315,22 +323,31 @@ struct Summary<'a> {
     hint: Option<String>,
     /// Whether the answer that ended it is at hand: it came in this run, or was kept. Nothing has answered an unresolved job: its last answer is no result.
     has_answer: bool,
-    /// The answer's, as JSON if it is JSON, else as text. Null without an answer.
-    body: serde_json::Value,
+    /// The answer's; null without one.
+    #[serde(flatten)]
+    body: Body,
 }
 
 impl<'a> Summary<'a> {
     const fn unresolved(why: Unresolved, creates: u16) -> Self {
         let outcome = Outcome::Unresolved(why);
-        let (outcome, reason, body) = (outcome.name(), outcome.explain(), serde_json::Value::Null);
-        Self { outcome, reason, reference: None, creates, status: None, hint: None, has_answer: false, body }
+        let (outcome, reason) = (outcome.name(), outcome.explain());
+        Self {
+            outcome,
+            reason,
+            reference: None,
+            creates,
+            status: None,
+            hint: None,
+            has_answer: false,
+            body: Body::NONE,
+        }
     }
 
     fn of(finished: &'a Finished, advice: &Advice) -> Self {
         let ended_well = matches!(finished.outcome, Outcome::Completed(_));
         let status = finished.answer.as_ref().map(|answer| answer.status);
         let has_answer = finished.answer.is_some() && !matches!(finished.outcome, Outcome::Unresolved(_));
-        let text = || serde_json::Value::String(String::from_utf8_lossy(finished.body()).into_owned());
         Self {
             outcome: finished.outcome.name(),
             reason: finished.outcome.explain(),
@@ -339,11 +356,7 @@ impl<'a> Summary<'a> {
             status: status.map(|status| status.as_u16()),
             hint: status.filter(|_| !ended_well).and_then(|status| advice.on(status)),
             has_answer,
-            body: if has_answer {
-                serde_json::from_slice(finished.body()).unwrap_or_else(|_| text())
-            } else {
-                serde_json::Value::Null
-            },
+            body: if has_answer { Body::of(finished.body()) } else { Body::NONE },
         }
     }
 }

@@ -1,5 +1,10 @@
 //! The binary as a person or a script meets it.
 
+#[path = "cli/answers.rs"]
+mod answers;
+#[path = "cli/failures.rs"]
+mod failures;
+
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Output, Stdio};
 

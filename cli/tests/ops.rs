@@ -8,6 +8,8 @@ mod copy;
 mod doctor;
 #[path = "ops/export.rs"]
 mod export;
+#[path = "ops/failures.rs"]
+mod failures;
 #[path = "ops/list.rs"]
 mod list;
 #[path = "ops/pitfalls.rs"]
@@ -26,7 +28,7 @@ use std::time::{Duration, SystemTime};
 use std::{env, fs, process};
 
 use serde_json::Value;
-use steadfast_core::operation::{Completed, Stage, Unresolved};
+use steadfast_core::operation::{Completed, Rejected, Stage, Unresolved};
 use steadfast_core::{Fingerprint, Gate, Key, Operation, OperationPolicy, Outcome, Reference, Seed, Timestamp};
 use steadfast_store::{Entry, KeptAnswer, SqliteStore, Store};
 
@@ -235,6 +237,16 @@ fn an_answer_is_printed_when_asked_for_and_sealed_ones_are_bytes() {
     assert!(said.contains("status 202, 3 bytes") && said.contains("the client seals what it keeps"), "{said}");
     assert_eq!(home.json(&["show", "order-8", "--answer"])["answer"]["base64"], "//4H");
     assert!(home.says(&["show", "order-2", "--answer"]).contains("no answer is kept"));
+    // A number that is read and written again may be another one.
+    let digits = br#"{"number":123456789012345678901}"#;
+    home.open()
+        .append(&[
+            entry("order-9", Stage::Delivered(READY), 1).with_answer(KeptAnswer { status: 200, body: digits.to_vec() })
+        ])
+        .unwrap();
+    assert!(
+        home.says(&["show", "order-9", "--answer", "--json"]).contains(r#""body":{"number":123456789012345678901}"#)
+    );
 }
 
 #[test]

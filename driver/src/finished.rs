@@ -71,7 +71,7 @@ pub enum SubmitError {
     /// The intent could not be made durable, so nothing was sent. The cause is its source.
     #[error(
         "the job was not taken in, since its intent could not be written to the journal: do as the cause says \
-         (check its disk, permissions and free space), then submit again"
+         (check its disk, permissions, free space and any limit on the size of its files), then submit again"
     )]
     NotDurable(#[source] Arc<StoreError>),
     /// Whether the intent is durable is not known, and the store does not let itself be asked any more. Nothing was sent.

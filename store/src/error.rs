@@ -13,7 +13,7 @@ pub struct StoreError {
     source: Arc<dyn Error + Send + Sync>,
 }
 
-const ADVICE: &str = "check its disk, permissions and free space";
+const ADVICE: &str = "check its disk, permissions, free space and any limit on the size of its files";
 
 impl StoreError {
     /// Records could not be written, and certainly none of them was.

@@ -161,6 +161,7 @@ impl SqliteStore {
 
     fn open_by(release: &Release, path: &Path, access: Access, is_backup: bool) -> Result<Self, OpenError> {
         let path = files::absolute(path)?;
+        files::is_no_part(&path)?;
         if is_backup && std::fs::metadata(&path).map_or(0, |found| found.len()) == 0 {
             return Err(OpenError::Missing);
         }

@@ -12,6 +12,7 @@ use super::TROUBLE;
 use super::journal::{Look, now};
 use super::row::hex;
 use super::words::{argument, day_and_time, name, operations, plain, steps};
+use crate::failure;
 
 /// Write a checked copy of the journal, whether its client runs or not: a backup.
 ///
@@ -48,9 +49,9 @@ pub(crate) fn copy(look: &Look, args: &Args, json: bool, out: &mut impl Write) -
     let before = look.stamps();
     let backup = match SqliteStore::back_up(&look.file, to, lock) {
         Ok(backup) => backup,
-        Err(BackUpError::Damaged { problems, .. }) => return Ok(damaged(look, &problems)),
+        Err(BackUpError::Damaged { problems, .. }) => return Ok(damaged(look, &problems, json)),
         Err(BackUpError::Torn { problems, .. }) if !problems.is_empty() && before == look.stamps() => {
-            return Ok(damaged(look, &problems));
+            return Ok(damaged(look, &problems, json));
         }
         Err(BackUpError::NotOpened { source, .. }) => return Err(look.cannot(source).into()),
         Err(BackUpError::NotWritten { source, .. }) => {
@@ -80,14 +81,20 @@ pub(crate) fn copy(look: &Look, args: &Args, json: bool, out: &mut impl Write) -
     Ok(0)
 }
 
-fn damaged(look: &Look, problems: &[Problem]) -> u8 {
+fn damaged(look: &Look, problems: &[Problem], json: bool) -> u8 {
     for problem in problems {
         eprintln!("steadfast: damaged: {}\n  {}", plain(&problem.what), problem.advice);
     }
-    eprintln!(
-        "steadfast: {} is damaged, and was not copied: to keep what is left, copy FILE, FILE-wal and FILE-mark as they are",
+    let what = format!(
+        "{} is damaged, and was not copied: to keep what is left, copy FILE, FILE-wal and FILE-mark as they are",
         look.name()
     );
+    eprintln!("steadfast: {what}");
+    if json {
+        let because: Vec<String> =
+            problems.iter().map(|problem| format!("{}: {}", problem.what, problem.advice)).collect();
+        failure::object(&what, &because);
+    }
     TROUBLE
 }
 

@@ -74,10 +74,12 @@ struct Answer {
 }
 
 pub(crate) fn export(look: &Look, args: &Args, out: &mut impl Write) -> Result<u8, Box<dyn Error>> {
+    let path = args.output.as_deref().filter(|path| path.as_os_str() != "-");
+    if let Some(path) = path {
+        is_free(look, path)?;
+    }
     let opened = look.open()?;
-    let Some(path) = args.output.as_deref().filter(|path| path.as_os_str() != "-") else {
-        return write(opened, args, out);
-    };
+    let Some(path) = path else { return write(opened, args, out) };
     let mut file = BufWriter::new(beside(path)?);
     let failed = |error: io::Error| format!("{} could not be written, and nothing is left of it: {error}", name(path));
     // What the journal is to blame for stays what it is.
@@ -97,11 +99,13 @@ pub(crate) fn export(look: &Look, args: &Args, out: &mut impl Write) -> Result<u
     Ok(code)
 }
 
+/// That there is no such file, and that it is nobody else's place.
+fn is_free(look: &Look, path: &Path) -> Result<(), String> {
+    if path.symlink_metadata().is_ok() { Err(taken(path)) } else { look.is_no_part(path) }
+}
+
 /// A file without its name yet: half an export would be taken for a whole one.
 fn beside(path: &Path) -> Result<NamedTempFile, String> {
-    if path.symlink_metadata().is_ok() {
-        return Err(taken(path));
-    }
     // Only its owner may read it, as any file of this kind.
     tempfile::Builder::new().prefix(".steadfast-").tempfile_in(directory(path)).map_err(|error| match error.kind() {
         ErrorKind::NotFound => {

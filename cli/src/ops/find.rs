@@ -7,25 +7,37 @@ use steadfast_core::Key;
 use steadfast_store::SqliteStore;
 use steadfast_store::sqlite::{Order, Stored};
 
-/// The operation of this key; if there is none and it looks like a label, those that logs name so: one, as a rule, since labels are hashes.
-pub(crate) fn named(store: &mut SqliteStore, key: &Key) -> Result<Vec<Stored>, Box<dyn Error>> {
-    let mut found: Vec<Stored> = store.look_up(key)?.into_iter().collect();
-    if !found.is_empty() || !is_label(key) {
-        return Ok(found);
+use super::Trouble;
+use super::words::operations;
+
+/// The operation of this key; if there is none and it looks like a label, the one that logs name so. Labels are hashes: of several, the caller has to name one by
+/// its key.
+pub(crate) fn named(store: &mut SqliteStore, key: &Key) -> Result<Option<Stored>, Box<dyn Error>> {
+    let by_key = store.look_up(key)?;
+    if by_key.is_some() || !is_label(key) {
+        return Ok(by_key);
     }
+    let (mut found, mut damaged) = (Vec::new(), 0);
     store.browse(Order::NewestFirst, |stored| {
         let named = |stored: &Stored| stored.entry.record.key.label().to_string().eq_ignore_ascii_case(key.as_str());
-        // A damaged row is told by `list` and `doctor`.
-        found.extend(stored.ok().filter(named));
+        match stored {
+            Ok(stored) => found.extend(Some(stored).filter(named)),
+            Err(_) => damaged += 1,
+        }
         ControlFlow::Continue(())
     })?;
-    Ok(found)
-}
-
-/// Says that a label does not tell which.
-pub(crate) fn complain_of_several(found: &[Stored]) {
-    let keys: Vec<&str> = found.iter().map(|stored| stored.entry.record.key.as_str()).collect();
-    eprintln!("steadfast: this label stands for several keys: name one of {}", keys.join(", "));
+    if found.is_empty() && damaged > 0 {
+        let (which, is) = (operations(damaged), if damaged == 1 { "is" } else { "are" });
+        let what = "and it may be this one: `ops FILE doctor` tells what to do";
+        return Err(
+            Trouble(format!("no operation that can be read has this label, but {which} {is} damaged, {what}")).into()
+        );
+    }
+    if found.len() > 1 {
+        let keys: Vec<&str> = found.iter().map(|stored| stored.entry.record.key.as_str()).collect();
+        return Err(Trouble(format!("this label stands for several keys: name one of {}", keys.join(", "))).into());
+    }
+    Ok(found.pop())
 }
 
 /// Whether it looks like what stands for a key in logs.

@@ -4,14 +4,14 @@ use std::error::Error;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::ErrorKind;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf, absolute};
 use std::time::SystemTime;
 
 use steadfast_core::Timestamp;
 use steadfast_store::SqliteStore;
 use steadfast_store::sqlite::OpenError;
 
-use super::words::{day_and_time, name};
+use super::words::{day_and_time, name, plain};
 
 /// Which journal, and how to look at it.
 #[derive(Debug)]
@@ -93,7 +93,7 @@ impl Look {
             OpenError::Missing if fs::metadata(&self.file).is_ok() => {
                 Some("the file is empty: nothing was ever written to it, so check its name")
             }
-            OpenError::Io(_) | OpenError::Sqlite(_) | OpenError::NotCopied(_) => {
+            OpenError::Denied { .. } | OpenError::Io(_) | OpenError::Sqlite(_) | OpenError::NotCopied(_) => {
                 DENIED.iter().find(|(suffix, _)| denied(suffix)).map(|(_, advice)| *advice)
             }
             _ => None,
@@ -105,6 +105,15 @@ impl Look {
     /// Whether there is anything in the file that belongs to it by this suffix.
     fn has_beside(&self, suffix: &str) -> bool {
         fs::metadata(self.beside(suffix)).is_ok_and(|found| found.len() > 0)
+    }
+
+    /// That nothing is written where it would be taken for a part of the journal, and be removed or replaced with its log.
+    pub(crate) fn is_no_part(&self, out: &Path) -> Result<(), String> {
+        let is = |suffix| matches!((absolute(self.beside(suffix)), absolute(out)), (Ok(part), Ok(out)) if part == out);
+        if ["-wal", "-mark", "-journal", "-shm"].into_iter().any(is) {
+            return Err(format!("{} would be taken for a part of the journal: name another file", name(out)));
+        }
+        Ok(())
     }
 
     fn beside(&self, suffix: &str) -> PathBuf {
@@ -152,7 +161,8 @@ impl fmt::Display for CannotOpen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.advice {
             Some(advice) => write!(f, "{}: {advice}", self.file),
-            None => write!(f, "{}: {}", self.file, self.why),
+            // It may name other files.
+            None => write!(f, "{}: {}", self.file, plain(&self.why.to_string())),
         }
     }
 }

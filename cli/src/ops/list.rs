@@ -184,7 +184,7 @@ pub(crate) fn list(look: &Look, filters: &Filters, json: bool, out: &mut impl Wr
     })?;
     drop(store);
     let broke_off = filters.is_none() && passed >= filters.limit;
-    let matched = if broke_off { total } else { passed };
+    let matched = if broke_off { total.saturating_sub(damaged.len() as u64) } else { passed };
     let left_out = matched.saturating_sub(shown.len() as u64);
 
     if json {

@@ -12,7 +12,7 @@ use steadfast_core::operation::Stage;
 use steadfast_store::sqlite::{OpenError, Purge, Stored};
 use steadfast_store::{SqliteStore, Store as _};
 
-use super::TROUBLE;
+use super::Trouble;
 use super::find;
 use super::journal::{Look, now};
 use super::list::duration;
@@ -161,16 +161,12 @@ fn open_to_look(look: &Look, dry_run: bool) -> Result<(SqliteStore, Option<bool>
 fn purge_one(look: &Look, args: &Args, key: &str, json: bool, out: &mut impl Write) -> Result<u8, Box<dyn Error>> {
     let asked_for = Key::new(key)?;
     let (mut store, in_use) = open_to_look(look, args.dry_run)?;
-    let mut found = find::named(&mut store, &asked_for)?;
+    let found = find::named(&mut store, &asked_for)?;
     // As with --older-than, nobody is kept out of it while a person thinks.
     drop(store);
-    if found.len() > 1 {
-        find::complain_of_several(&found);
-        return Ok(TROUBLE);
-    }
-    let Some(stored) = found.pop() else {
-        eprintln!("steadfast: {} holds no operation of this key: `ops FILE list` shows its keys", look.name());
-        return Ok(TROUBLE);
+    let Some(stored) = found else {
+        let what = format!("{} holds no operation of this key: `ops FILE list` shows its keys", look.name());
+        return Err(Trouble(what).into());
     };
     let key = &stored.entry.record.key;
     let outcome = match stored.entry.record.stage {
@@ -201,8 +197,8 @@ fn purge_one(look: &Look, args: &Args, key: &str, json: bool, out: &mut impl Wri
             return nothing_removed(&purged, json, out);
         }
         if !remove_one(look, &stored)? {
-            eprintln!("steadfast: nothing was removed: {} has changed meanwhile, so look at it again", key.as_str());
-            return Ok(TROUBLE);
+            let what = format!("nothing was removed: {} has changed meanwhile, so look at it again", key.as_str());
+            return Err(Trouble(what).into());
         }
         purged.removed = 1;
     }

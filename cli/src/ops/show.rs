@@ -4,21 +4,19 @@ use std::error::Error;
 use std::io::{IsTerminal, Write, stdout};
 use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
-use serde_json::Value;
 use steadfast_core::explain::Span;
 use steadfast_core::operation::{Record, Stage};
 use steadfast_core::{Key, Outcome, Reference, Timestamp};
 use steadfast_store::KeptAnswer;
 use steadfast_store::sqlite::Stored;
 
-use super::TROUBLE;
+use super::Trouble;
 use super::find;
 use super::journal::{Look, Opened};
 use super::row::Row;
 use super::words::{day_and_time, operations, plain, relative};
+use crate::body::{self, Body};
 
 /// Show one operation: what happened when, what it waits for, how it ended, and what to do.
 #[derive(Debug, clap::Args)]
@@ -52,12 +50,9 @@ struct Payload {
 struct Answer<'a> {
     status: u16,
     bytes: usize,
-    /// JSON as it is, other text as a string.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    body: Option<Value>,
-    /// What is no text: it is sealed, perhaps.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    base64: Option<String>,
+    /// If it was asked for. What is no text is sealed, perhaps.
+    #[serde(flatten)]
+    body: Option<Body>,
     #[serde(skip)]
     kept: &'a KeptAnswer,
 }
@@ -66,20 +61,16 @@ pub(crate) fn show(look: &Look, args: Args, json: bool, out: &mut impl Write) ->
     let key = Key::new(args.key)?;
     let Opened { mut store, now, in_use, .. } = look.open()?;
     let total = store.count();
-    let mut found = find::named(&mut store, &key)?;
+    let found = find::named(&mut store, &key)?;
     drop(store);
-    if found.len() > 1 {
-        find::complain_of_several(&found);
-        return Ok(TROUBLE);
-    }
-    let Some(stored) = found.pop() else {
-        eprintln!(
-            "steadfast: {} has no operation of this key, among {}: check its spelling (`list --key-prefix` helps) and the file; \
+    let Some(stored) = found else {
+        let what = format!(
+            "{} has no operation of this key, among {}: check its spelling (`list --key-prefix` helps) and the file; \
              what was delivered is forgotten after the client's window, 24 h unless it says otherwise; what is unresolved is not",
             look.name(),
             operations(total)
         );
-        return Ok(TROUBLE);
+        return Err(Trouble(what).into());
     };
     let answer = stored.entry.answer.as_ref().map(|kept| Answer::of(kept, args.answer));
     if json {
@@ -111,22 +102,14 @@ pub(crate) fn show(look: &Look, args: Args, json: bool, out: &mut impl Write) ->
 
 impl<'a> Answer<'a> {
     fn of(kept: &'a KeptAnswer, with_body: bool) -> Self {
-        let (mut body, mut base64) = (None, None);
-        if with_body {
-            match std::str::from_utf8(&kept.body) {
-                Ok(text) => body = Some(serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.into()))),
-                Err(_) => base64 = Some(STANDARD.encode(&kept.body)),
-            }
-        }
-        Self { status: kept.status, bytes: kept.body.len(), body, base64, kept }
+        let body = with_body.then(|| Body::of(&kept.body));
+        Self { status: kept.status, bytes: kept.body.len(), body, kept }
     }
 
     fn print(&self, out: &mut impl Write) -> std::io::Result<()> {
         writeln!(out, "\nThe answer, status {}, {} bytes:", self.status, self.bytes)?;
         match std::str::from_utf8(&self.kept.body) {
-            // Only a terminal takes commands; a file or a pipe gets it as it is.
-            Ok(text) if stdout().is_terminal() => text.lines().try_for_each(|line| writeln!(out, "{}", plain(line))),
-            Ok(text) => writeln!(out, "{text}"),
+            Ok(_) => out.write_all(&body::printed(&self.kept.body, stdout().is_terminal())),
             Err(_) => writeln!(
                 out,
                 "(bytes that are no text: the client seals what it keeps, or the provider sent no text; \
@@ -228,7 +211,7 @@ fn to_do(record: &Record, in_use: Option<bool>) -> &'static str {
     match record.stage {
         // Who submits it again does not ask for this outcome.
         Stage::Ended(Outcome::Rejected(_)) => {
-            "nothing, since nothing ran: its key is free, and to submit it again begins a new job; `client.resume(key)` gives this one's outcome"
+            "decide whether it is still wanted: its key is free, so a repeat begins a new job; `client.resume(key)` gives this one's outcome"
         }
         Stage::Ended(_) if in_use == Some(false) => {
             "start its client, which delivers the outcome to whoever submits this key again"
@@ -238,7 +221,8 @@ fn to_do(record: &Record, in_use: Option<bool>) -> &'static str {
         }
         Stage::Ended(outcome) | Stage::Delivered(outcome) => match outcome {
             Outcome::Completed(_) => "nothing",
-            Outcome::Rejected(_) => "mend the cause and submit the same key again: it is free, since nothing ran",
+            // What to mend is in the explanation.
+            Outcome::Rejected(_) => "decide whether it is still wanted: its key is free",
             Outcome::Failed => "decide whether to submit a new job, under a new key",
             Outcome::Unresolved(_) if record.reference.is_some() => {
                 "`steadfast run --base-url URL --key KEY --journal FILE`, with the --provider and --product or the --profile that it was sent by, polls on, as \

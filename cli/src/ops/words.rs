@@ -1,7 +1,6 @@
 //! Times and texts as a person reads them on a terminal.
 
 use std::borrow::Cow;
-use std::error::Error;
 use std::path::Path;
 
 use steadfast_core::Timestamp;
@@ -72,16 +71,6 @@ pub(crate) fn operations(count: u64) -> String {
 /// `1 step`, `2 steps`: of a journal's chain, one for each record that it has taken and each operation that it has forgotten.
 pub(crate) fn steps(count: u64) -> String {
     if count == 1 { "1 step".into() } else { format!("{count} steps") }
-}
-
-/// An error and its causes, on stderr.
-pub(crate) fn complain(error: &dyn Error) {
-    eprintln!("steadfast: {error}");
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        eprintln!("  because: {error}");
-        cause = error.source();
-    }
 }
 
 #[cfg(test)]

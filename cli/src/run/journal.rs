@@ -20,6 +20,8 @@ const UNMARKED: &str = "FILE-mark beside it is missing or not what was written, 
                         jobs that ran would run again: put FILE-mark back with the FILE-wal of the same moment, or if this is a copy that was put back, \
                         say so with --from-backup";
 
+const IN_USE: &str = "the journal is in use by another process, which carries its jobs, or looks into it: nothing was sent; run this again when it has ended, and                       look meanwhile with `steadfast ops FILE`";
+
 /// An error of the journal at this path.
 #[derive(Debug)]
 struct At {
@@ -66,6 +68,7 @@ pub(super) fn open(
     let opened = if is_backup { SqliteStore::open_backup(path) } else { SqliteStore::open(path) };
     let mut journal = opened.map_err(|error| match error {
         OpenError::Unmarked { .. } => at(path, UNMARKED),
+        OpenError::Locked => at(path, IN_USE),
         error => at(path, error),
     })?;
     if is_new {

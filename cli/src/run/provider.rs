@@ -29,14 +29,18 @@ pub(super) struct Chosen {
     pub(super) profile: Option<Profile>,
 }
 
-pub(super) fn known(which: Known, product: &str, base_url: &str) -> Result<Chosen, Box<dyn Error>> {
+pub(super) fn known(which: Known, product: Option<&str>, base_url: &str) -> Result<Chosen, Box<dyn Error>> {
     Ok(match which {
         Known::Deepvue => {
             let names = ["DEEPVUE_ACCESS_TOKEN", "DEEPVUE_CLIENT_SECRET"];
             let [token, secret] = secrets(names)?;
+            let product = product.unwrap_or("driving-license");
             let provider = Deepvue::new(BaseUrl::parse(base_url)?, product, Credentials::new(token, secret)?)?;
             let advice = advice(names.join(" and "), "--base-url and --product");
             Chosen { provider: Box::new(provider), advice, profile: None }
+        }
+        Known::Didit if product.is_some() => {
+            return Err("--product is for --provider deepvue: leave it out, Didit's payload names the workflow".into());
         }
         Known::Didit => {
             let names = ["DIDIT_API_KEY"];

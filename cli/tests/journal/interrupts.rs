@@ -50,6 +50,11 @@ async fn an_interruption_leaves_the_reference_on_the_last_line_and_no_body() {
         assert!(last.contains(&reference(&said)) && last.contains("run the same command again"), "{said:?}");
         assert!(last.contains(&world.file("journal")), "{said:?}");
         assert_eq!(stages(Path::new(&world.file("journal"))), [Stage::Accepted]);
+        let told = world.command(&["--json"]);
+        let (said, stdout, code) = stopped(told, signal, "→ poll 1").await;
+        assert_eq!(code, Some(130), "{said:?}");
+        let failure: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+        assert_eq!(failure["error"], said.last().unwrap().as_str(), "{failure}");
     }
 }
 

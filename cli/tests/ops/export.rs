@@ -17,16 +17,26 @@ fn names(home: &Home) -> Vec<String> {
     names
 }
 
-/// The system ends whoever writes more into a file than this shell allows, in the middle of it.
+/// Whether an export was killed in the middle of it, and did not come to its end before.
+fn killed(home: &Home, out: &Path) -> bool {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_steadfast"));
+    command.args(["ops", &home.journal(), "export", "--output", out.to_str().unwrap()]).stdin(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    let is_begun = |name: &String| {
+        name.starts_with(".steadfast-") && fs::metadata(home.0.join(name)).is_ok_and(|found| found.len() > 0)
+    };
+    while child.try_wait().unwrap().is_none() && !names(home).iter().any(is_begun) {}
+    let _ = child.kill();
+    child.wait().unwrap().signal().is_some()
+}
+
 #[test]
 fn an_export_that_is_killed_leaves_nothing_under_its_name() {
     let home = large();
     let out = home.0.join("out.jsonl");
-    let mut shell = Command::new("sh");
-    shell.args(["-c", "ulimit -c 0; ulimit -f 64; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_steadfast"), "ops"]);
-    shell.args([&home.journal(), "export", "--output", out.to_str().unwrap()]).stdin(Stdio::null());
-    let output = shell.output().unwrap();
-    assert!(output.status.signal().is_some(), "{output:?}");
+    while !killed(&home, &out) {
+        fs::remove_file(&out).unwrap();
+    }
     assert!(!out.exists(), "half an export would be taken for a whole one");
     // What is left tells what it is by its name, and keeps nobody from trying again.
     let left: Vec<String> = names(&home).into_iter().filter(|name| !name.starts_with("journal")).collect();
@@ -37,6 +47,21 @@ fn an_export_that_is_killed_leaves_nothing_under_its_name() {
     assert_eq!(home.ops(&["export", "--output", out.to_str().unwrap()]).status.code(), Some(0));
     assert_eq!(fs::read_to_string(&out).unwrap().lines().count(), 301);
     assert_eq!(fs::metadata(&out).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+/// A limit on the size of files is a full disk, and no reason to be killed.
+#[test]
+fn an_export_for_which_there_is_no_room_says_so_and_leaves_nothing() {
+    let home = large();
+    let (before, out) = (names(&home), home.0.join("out.jsonl"));
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "ulimit -f 64; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_steadfast"), "ops"]);
+    shell.args([&home.journal(), "export", "--output", out.to_str().unwrap()]).stdin(Stdio::null());
+    let output = shell.output().unwrap();
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(64), "{said}");
+    assert!(said.contains("could not be written, and nothing is left of it: File too large"), "{said}");
+    assert_eq!(names(&home), before);
 }
 
 #[test]

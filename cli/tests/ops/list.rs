@@ -100,3 +100,29 @@ fn a_list_that_nobody_reads_holds_no_lock() {
     assert_eq!(lines.count(), 2_000);
     child.wait().unwrap();
 }
+
+#[test]
+fn a_row_that_is_damaged_is_not_said_to_be_left_out_by_the_limit() {
+    let home = Home::with(&entries());
+    home.tamper(
+        "UPDATE records SET body = CAST(substr(body, 1, 55) || x'09' || substr(body, 57) AS BLOB) WHERE first = 7",
+    );
+    for (limit, left_out) in [("6", 0), ("5", 1)] {
+        let listing = home.json(&["--limit", limit]);
+        assert_eq!(listing["damaged"].as_array().unwrap().len(), 1, "{listing}");
+        assert_eq!(listing["left_out"], left_out, "{listing}");
+    }
+}
+
+/// Who joins what SQL shows with what `--json` does need not translate.
+#[test]
+fn sql_and_json_have_the_same_names() {
+    let home = Home::with(&entries());
+    let listing = home.json(&["--limit", "1"]);
+    let connection = rusqlite::Connection::open(home.journal()).unwrap();
+    let asked = connection.prepare("SELECT * FROM operations").unwrap();
+    let columns = asked.column_names();
+    for name in listing["operations"][0].as_object().unwrap().keys().filter(|name| *name != "label") {
+        assert!(columns.contains(&name.as_str()), "{name} is not among {columns:?}");
+    }
+}

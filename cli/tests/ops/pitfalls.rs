@@ -251,3 +251,68 @@ fn the_help_tells_what_a_list_shows_and_what_it_does_not_verify() {
     }
     assert!(help(&["--help"]).contains("only `doctor`, `export` and `copy` verify the whole"));
 }
+
+/// It may be the one that is asked for.
+#[test]
+fn a_label_that_is_not_found_beside_damage_is_not_said_to_be_none() {
+    let home = Home::with(&entries());
+    let damaged =
+        "UPDATE records SET body = CAST(substr(body, 1, 55) || x'09' || substr(body, 57) AS BLOB) WHERE first = 3";
+    home.tamper(damaged);
+    for args in [&["show", &label("order-3")][..], &["purge", "--key", &label("order-3"), "--yes"]] {
+        let output = home.ops(args);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {said}");
+        assert!(said.contains("1 operation is damaged") && said.contains("doctor"), "{args:?}: {said}");
+        assert!(!said.contains("no operation of this key"), "{args:?}: {said}");
+    }
+    // Of one that can be read the others' damage says nothing.
+    assert!(home.says(&["show", &label("order-1")]).contains("order-1"));
+}
+
+#[test]
+fn a_part_of_a_journal_is_neither_a_journal_nor_a_place_for_one() {
+    let (home, client) = home_of(&entries());
+    let journal = home.journal();
+    for suffix in ["-wal", "-mark"] {
+        let part = format!("{journal}{suffix}");
+        for args in [&[][..], &["doctor"], &["--copy"], &["purge", "--older-than", "1h", "--yes"]] {
+            let output = ops(&part, args);
+            let said = text(&output.stderr);
+            assert_eq!(output.status.code(), Some(64), "{part} {args:?}: {said}");
+            let name_that = format!("it belongs to the journal {journal}: name that one");
+            assert!(said.contains(&name_that) && said.starts_with(&format!("steadfast: {part}: ")), "{args:?}: {said}");
+        }
+    }
+    drop(client);
+    // A log is there only while a client is, but what lay in its place would be taken for one.
+    for suffix in ["-wal", "-journal", "-shm"] {
+        let part = format!("{journal}{suffix}");
+        for args in [["copy", &part].as_slice(), &["export", "--output", &part]] {
+            let output = home.ops(args);
+            let said = text(&output.stderr);
+            assert_eq!(output.status.code(), Some(64), "{args:?}: {said}");
+            assert!(said.contains("would be taken for a part of the journal"), "{args:?}: {said}");
+            assert!(!Path::new(&part).exists(), "{args:?}");
+        }
+    }
+    assert!(home.says(&[]).contains("order-1"));
+}
+
+#[test]
+fn what_became_of_a_rejected_job_is_said_once() {
+    let rejected = |key, stage: fn(Outcome) -> Stage, why| entry(key, stage(Outcome::Rejected(why)), HOUR);
+    let home = Home::with(&[
+        rejected("order-1", Stage::Delivered, Rejected::Refused),
+        rejected("order-2", Stage::Delivered, Rejected::Deadline),
+        rejected("order-3", Stage::Ended, Rejected::Refused),
+    ]);
+    for key in ["order-1", "order-2", "order-3"] {
+        let said = home.says(&["show", key]);
+        for once in ["submit", "nothing ran"] {
+            let end = said.split_once("\nState").unwrap().1;
+            assert!(end.matches(once).count() <= 1, "{key}, {once}: {end}");
+        }
+        assert!(said.contains("its key is free"), "{said}");
+    }
+}

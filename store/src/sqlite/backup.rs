@@ -103,6 +103,14 @@ pub enum BackUpError {
         /// What was to be made.
         to: PathBuf,
     },
+    /// It would lie where a journal has its log or its mark, be taken for that, and go with it.
+    #[error("{} would be taken for a part of the journal {}: name another file", to.display(), journal.display())]
+    PartOf {
+        /// What was to be made.
+        to: PathBuf,
+        /// What it would belong to.
+        journal: PathBuf,
+    },
     /// There is no room, or its directory cannot be written to.
     #[error(
         "{} could not be written, and nothing is left of it: name a file in a directory with room for it, and with write access",
@@ -198,6 +206,9 @@ struct Task<'a> {
 impl Task<'_> {
     /// That nothing has its names, and that there is a place for them.
     fn is_free(&self) -> Result<(), BackUpError> {
+        if let Some(journal) = files::part_of(self.to, &SUFFIXES[1..]) {
+            return Err(BackUpError::PartOf { to: self.to.to_owned(), journal });
+        }
         for suffix in SUFFIXES {
             let file = files::beside(self.to, suffix);
             if file.symlink_metadata().is_ok() {

@@ -66,7 +66,8 @@ impl Drop for Held {
 /// Opens a journal so that no copy of it is under way, and notes that it is held.
 pub(super) fn holding<T>(path: &Path, open: impl FnOnce() -> Result<T, OpenError>) -> Result<(T, Held), OpenError> {
     let mut held = HELD.lock().unwrap_or_else(PoisonError::into_inner);
-    let opened = open()?;
+    let is_held = files::id(path).is_ok_and(|id| held.contains(&id));
+    let opened = open().map_err(|why| if is_held { why } else { files::or_denied(path, why) })?;
     let id = files::id(path).ok();
     held.extend(id.iter().cloned());
     Ok((opened, Held(id)))

@@ -49,6 +49,18 @@ pub enum OpenError {
     /// There is no such file.
     #[error("there is no journal at this path: check its name")]
     Missing,
+    /// The path is where a journal has its log or its mark. A journal there would be removed with the next log.
+    #[error("it belongs to the journal {}: name that one", journal.display())]
+    PartOf {
+        /// What it belongs to.
+        journal: PathBuf,
+    },
+    /// This user may not read one of its files.
+    #[error("this user may not read {}: only its owner can, so run this as the user that made the journal", file.display())]
+    Denied {
+        /// The file itself or its `-wal`; of a mark, it is [`MarkUnusable`](Self::MarkUnusable).
+        file: PathBuf,
+    },
     /// It is a directory, a pipe or the like.
     #[error("the journal's path is not a regular file: name a file")]
     NotAFile,
@@ -102,6 +114,14 @@ pub enum OpenError {
     /// The file system refused.
     #[error("the journal's files could not be opened: check the path, its permissions and the disk")]
     Io(#[from] std::io::Error),
+    /// Others may read one of its files, and this user may not take that away, though it may write. Nothing was written.
+    #[error(
+        "{} belongs to another user, and only that one can keep others from reading it: run this as its owner", file.display()
+    )]
+    NotOwned {
+        /// Which.
+        file: PathBuf,
+    },
     /// SQLite refused.
     #[error("the journal could not be opened: check the disk, its permissions and free space")]
     Sqlite(#[source] Box<dyn std::error::Error + Send + Sync>),

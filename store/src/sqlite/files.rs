@@ -120,6 +120,7 @@ pub(super) fn take_over(path: &Path, connection: &Connection) -> Result<(), Open
 
 /// A file at the path that may be a journal. If none was there it is made, with nobody else's eyes on it.
 pub(super) fn prepare(path: &Path, access: Access) -> Result<(), OpenError> {
+    is_no_part(path)?;
     let length = match fs::symlink_metadata(path) {
         Ok(found) if found.file_type().is_symlink() => return Err(OpenError::Symlink),
         Ok(found) if !found.is_file() => return Err(OpenError::NotAFile),
@@ -139,6 +140,30 @@ pub(super) fn prepare(path: &Path, access: Access) -> Result<(), OpenError> {
         create(path)?;
     }
     Ok(())
+}
+
+/// That a journal has neither its log nor its mark at this path. A journal that is made there is removed with the next log.
+pub(super) fn is_no_part(path: &Path) -> Result<(), OpenError> {
+    part_of(path, &["-wal", "-mark"]).map_or(Ok(()), |journal| Err(OpenError::PartOf { journal }))
+}
+
+/// What this file would be a part of, by its name.
+pub(super) fn part_of(path: &Path, suffixes: &[&str]) -> Option<PathBuf> {
+    let name = path.file_name()?.to_str()?;
+    let whole = suffixes.iter().find_map(|suffix| name.strip_suffix(suffix))?;
+    Some(path.with_file_name(whole)).filter(|whole| whole.is_file())
+}
+
+/// That this user may not read one of the files, if that is why. Never asked of what this process has open: to close it here would undo its lock.
+pub(super) fn or_denied(path: &Path, why: OpenError) -> OpenError {
+    let denied = |file: &PathBuf| File::open(file).is_err_and(|error| error.kind() == ErrorKind::PermissionDenied);
+    match why {
+        OpenError::Io(_) | OpenError::Sqlite(_) => {
+            let file = ["", "-wal"].into_iter().map(|suffix| beside(path, suffix)).find(denied);
+            file.map_or(why, |file| OpenError::Denied { file })
+        }
+        why => why,
+    }
 }
 
 /// Nothing is in the file: then nothing that was kept may lie beside it.
@@ -213,21 +238,24 @@ pub(super) const fn is_at(_: &Path, _: Option<&FileId>) -> bool {
 
 /// SQLite gives its log the file's mode.
 #[cfg(unix)]
-fn owner_only(path: &Path) -> std::io::Result<()> {
+fn owner_only(path: &Path) -> Result<(), OpenError> {
     use std::os::unix::fs::PermissionsExt;
     match fs::metadata(path) {
         Ok(found) if found.permissions().mode() & 0o077 != 0 => {
             let mode = found.permissions().mode() & 0o700;
-            fs::set_permissions(path, fs::Permissions::from_mode(mode))
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(|error| match error.kind() {
+                ErrorKind::PermissionDenied => OpenError::NotOwned { file: path.to_owned() },
+                _ => error.into(),
+            })
         }
         Ok(_) => Ok(()),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error),
+        Err(error) => Err(error.into()),
     }
 }
 
 #[cfg(not(unix))]
-fn owner_only(_: &Path) -> std::io::Result<()> {
+fn owner_only(_: &Path) -> Result<(), OpenError> {
     Ok(())
 }
 

@@ -217,6 +217,21 @@ fn nothing_is_overwritten_nor_taken_for_a_part_of_the_backup() {
     assert!(matches!(error, BackUpError::Exists { .. }) && files(&home) == before);
 }
 
+/// It would go with the next log of the journal whose place it has.
+#[test]
+fn no_backup_is_made_where_a_part_of_a_journal_belongs() {
+    let home = home();
+    let before = files(&home);
+    for suffix in ["-wal", "-journal", "-shm"] {
+        let part = beside(&home.journal(), suffix);
+        let error = SqliteStore::back_up(home.journal(), &part, MayLock::IfTorn).unwrap_err();
+        let is_told =
+            matches!(&error, BackUpError::PartOf { to, journal } if *to == part && *journal == home.journal());
+        assert!(is_told && error.to_string().contains("name another file"), "{error:?}");
+        assert!(files(&home) == before);
+    }
+}
+
 #[test]
 fn a_backup_needs_its_directory() {
     let home = home();

@@ -16,7 +16,7 @@ fn people_can_query_it() {
     (ended.record.creates, ended.record.attempts, ended.record.due) = (1, 3, Some(Timestamp::from_secs(1_700_000_060)));
     home.open().append(&[ended]).unwrap();
     let row = home.ask(
-        "SELECT concat_ws(' ', key, provider, state, outcome, reason, reference, creates, attempts, polls, created_at, updated_at, next_due) \
+        "SELECT concat_ws(' ', key, provider, state, outcome, reason, reference, creates, attempts, polls, submitted_at, updated_at, due_at) \
          FROM operations",
     );
     assert_eq!(
@@ -24,7 +24,7 @@ fn people_can_query_it() {
         "order-1 deepvue delivered unresolved ambiguous txn-of-order-1 1 3 0 \
          2023-11-14T22:13:20.000000000Z 2023-11-14T22:13:20.000000000Z 2023-11-14T22:14:20.000000000Z"
     );
-    assert_eq!(home.ask("SELECT datetime(created_at, '+1 minute') FROM operations"), "2023-11-14 22:14:20");
+    assert_eq!(home.ask("SELECT datetime(submitted_at, '+1 minute') FROM operations"), "2023-11-14 22:14:20");
 }
 
 fn any_record() -> impl Strategy<Value = Entry> {
@@ -100,8 +100,8 @@ fn agrees(entries: &[Entry]) {
     let connection = rusqlite::Connection::open(home.journal()).unwrap();
     // As the strictest tool would have it.
     connection.execute_batch("PRAGMA trusted_schema = OFF").unwrap();
-    const ASKED: &str = "SELECT key, provider, state, outcome, reason, reference, creates, attempts, polls, created_at, updated_at, \
-                         next_due, first_sent_at, accepted_at, ended_at, fingerprint FROM operations ORDER BY first";
+    const ASKED: &str = "SELECT key, provider, state, outcome, reason, reference, creates, attempts, polls, submitted_at, updated_at, \
+                         due_at, first_sent_at, accepted_at, ended_at, fingerprint FROM operations ORDER BY first";
     let mut asked = connection.prepare(ASKED).unwrap();
     let rows = asked.query_map([], |row| (0..16).map(|column| row.get(column)).collect::<Result<Vec<Value>, _>>());
     let found: Vec<Vec<Value>> = rows.unwrap().map(Result::unwrap).collect();

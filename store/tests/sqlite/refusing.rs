@@ -250,3 +250,34 @@ fn a_table_of_somebodys_that_refers_to_rows_changes_nothing() {
     assert_eq!(home.ask("SELECT (SELECT count(*) FROM notes) || ' ' || (SELECT count(*) FROM tags)"), "2 2");
     assert!(home.open().verify().unwrap().problems.is_empty());
 }
+
+/// SQLite would remove it with the next log of the journal whose place it has, and all that it kept.
+#[test]
+fn no_journal_is_made_or_opened_where_a_part_of_one_belongs() {
+    let home = Home::new();
+    let client = home.open();
+    for (suffix, is_there) in [("-wal", true), ("-mark", true), ("-wal", false), ("-mark", false)] {
+        let part = beside(&home.journal(), suffix);
+        if !is_there {
+            let _ = fs::remove_file(&part);
+        }
+        let before = files(&home);
+        let opened = [
+            SqliteStore::open(&part),
+            SqliteStore::open_read_only(&part),
+            SqliteStore::open_backup(&part),
+            SqliteStore::open_copy(&part),
+        ];
+        for opened in opened {
+            let is_told =
+                |error: &OpenError| matches!(error, OpenError::PartOf { journal } if *journal == home.journal());
+            assert!(opened.as_ref().is_err_and(is_told), "{part:?}: {opened:?}");
+        }
+        assert_eq!(files(&home), before);
+    }
+    drop(client);
+    // What merely is called so is a journal as any other.
+    let other = Home::new();
+    drop(SqliteStore::open(beside(&other.journal(), "-mark")).unwrap());
+    drop(SqliteStore::open(beside(&other.journal(), "-mark")).unwrap());
+}

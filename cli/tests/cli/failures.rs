@@ -1,0 +1,66 @@
+//! With `--json` a failure is an object too, and no name commands a terminal.
+
+use super::*;
+
+#[test]
+fn a_failure_is_an_object_wherever_one_was_asked_for() {
+    let cases: [(&[&str], &str); 7] = [
+        (&["profile", "check", "/nonexistent"], "cannot be read"),
+        (&["profile", "check", "replicate", "--answers", "/nonexistent"], "cannot be read"),
+        (&["profile", "check", "replicate", "--answers", "/dev/null"], "/dev/null"),
+        (&["check", "/nonexistent"], "cannot be read"),
+        (&["demo", "--webhooks"], "add --provider didit"),
+        (&["demo", "--faults", "2"], "from 0 (never) to 1 (always)"),
+        (&["run"], "--base-url"),
+    ];
+    for (args, says) in cases {
+        let (plain, output) = (steadfast(args), steadfast(&[args, &["--json"]].concat()));
+        assert_eq!((plain.status.code(), output.status.code()), (Some(64), Some(64)), "{args:?}: {output:?}");
+        let first = |output: &Output| String::from_utf8_lossy(&output.stderr).lines().next().map(str::to_owned);
+        assert!(plain.stdout.is_empty() && first(&plain) == first(&output), "{args:?}: {output:?}");
+        let failure = json(&output);
+        assert!(failure["error"].as_str().unwrap().contains(says) && failure["because"].is_array(), "{failure}");
+    }
+    // What is behind `--` is no option.
+    assert!(steadfast(&["check", "--", "--json"]).stdout.is_empty());
+}
+
+#[test]
+fn no_name_commands_a_terminal() {
+    let home = tempfile::tempdir().unwrap();
+    let wrong = home.path().join("a\u{1b}[2J");
+    let none = home.path().join("none\u{1b}[2J");
+    std::fs::write(&wrong, "[").unwrap();
+    let (wrong, none) = (wrong.to_str().unwrap(), none.to_str().unwrap());
+    let run = ["run", "--base-url", "https://example.com", "--key", "k", "--payload"];
+    let mut calls = vec![
+        vec!["check", "examples/policies/deepvue.toml", "--over", none],
+        vec!["profile", "check", "replicate", "--answers", none],
+        vec!["profile", "check", "replicate", "--answers", wrong],
+    ];
+    for file in [none, wrong] {
+        calls.extend([vec!["check", file], vec!["profile", "check", file], [&run[..], &[file]].concat()]);
+    }
+    for args in calls {
+        let output = steadfast(&args);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(64), "{args:?}: {said:?}");
+        assert!(!said.contains('\u{1b}'), "{args:?}: {said:?}");
+    }
+}
+
+#[test]
+fn what_would_be_left_out_of_account_is_refused() {
+    let run =
+        ["run", "--base-url", "https://example.com", "--key", "k", "--payload", "/dev/null", "--provider", "didit"];
+    let cases: [(&[&str], &str); 2] = [
+        (&["check", "deepvue", "--over", "didit"], "--over is for a file of policies"),
+        (&[&run[..], &["--product", "pan"]].concat(), "--product is for --provider deepvue"),
+    ];
+    for (args, says) in cases {
+        let output = steadfast(args);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(64), "{said}");
+        assert!(said.contains(says), "{said}");
+    }
+}
