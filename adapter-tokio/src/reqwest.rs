@@ -19,8 +19,11 @@ use steadfast_driver::{Outgoing, SendError};
 
 use crate::transport::Transport;
 
+mod connecting;
 mod proxy;
 mod response_ext;
+
+use self::connecting::{ConnectInTime, within};
 
 pub use self::response_ext::{ResponseExt, classify_error};
 
@@ -39,12 +42,12 @@ pub struct ReqwestTransport {
     origin: OnceLock<Origin>,
 }
 
-/// How long a connection may take to come about. Well below an attempt's time-out, so that "could not connect", which is known to have run
+/// How long a connection may take to come about, where its request has time enough (`connecting`): "could not connect", which is known to have run
 /// nothing, is told apart from "no answer", which is not.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl ReqwestTransport {
-    /// With reqwest's defaults but for redirects (off), the connection's time-out (5 s) and proxies: the one that the environment names
+    /// With reqwest's defaults but for redirects (off), the connection's time-out (5 s, and no more than half of its attempt's) and proxies: the one that the environment names
     /// (`HTTPS_PROXY`, else `ALL_PROXY`, less what `NO_PROXY` excepts) carries what is encrypted only. Plain `http`, which is for this machine,
     /// never leaves it.
     ///
@@ -60,7 +63,7 @@ impl ReqwestTransport {
 
     /// With your own settings: proxies, certificates, pool sizes. The environment's proxies are among them unless you switch them off (`.no_proxy()`), as reqwest reads
     /// them: plain `http` goes by `HTTP_PROXY`, which [`new`](ReqwestTransport::new) never lets happen. Redirects and retries
-    /// are switched off whatever they were.
+    /// are switched off whatever they were. No connection may take more than half of its attempt's time, so that it is known that nothing was sent.
     ///
     /// # Errors
     /// The settings contradict each other, or the TLS backend could not be set up.
@@ -68,6 +71,7 @@ impl ReqwestTransport {
         let client = builder
             .redirect(redirect::Policy::none())
             .retry(retry::never())
+            .connector_layer(ConnectInTime)
             .build()
             .map_err(Cause::Client)
             .map_err(TransportError)?;
@@ -100,9 +104,9 @@ enum Cause {
 impl Transport for ReqwestTransport {
     // No `async fn`, which would hold what the request was made of for as long as it is waited for.
     fn send(&self, outgoing: Outgoing) -> impl Future<Output = Result<Response<Bytes>, SendError>> + Send {
-        let body_limit = outgoing.body_limit;
+        let Outgoing { timeout, body_limit, .. } = outgoing;
         let sent = self.begin(outgoing.request);
-        async move { receive(sent?.await, body_limit).await }
+        async move { receive(within(timeout, sent?).await, body_limit).await }
     }
 }
 

@@ -9,9 +9,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Request;
 use steadfast_core::backoff::BackoffPolicy;
-use steadfast_core::operation::Reading;
+use steadfast_core::operation::{Reading, Rejected};
 use steadfast_core::retry::{Failure, RetryPolicy};
-use steadfast_core::{OperationPolicy, SendSafety};
+use steadfast_core::{OperationPolicy, Outcome, SendSafety};
 use steadfast_providers::{Answer, Ask, Provider, RequestError};
 use steadfast_tokio::{Client, ReqwestTransport};
 use tokio::runtime::Builder;
@@ -23,6 +23,7 @@ use crate::support::{Plain, key};
 struct Near {
     base: String,
     timeout: Duration,
+    attempts: u16,
 }
 
 impl Provider for Near {
@@ -31,7 +32,8 @@ impl Provider for Near {
     }
 
     fn policy(&self) -> OperationPolicy {
-        let create = RetryPolicy::new(1, 10 * self.timeout, self.timeout, BackoffPolicy::default()).unwrap();
+        let create =
+            RetryPolicy::new(self.attempts, 10 * self.timeout, self.timeout, BackoffPolicy::default()).unwrap();
         OperationPolicy::default().with_safety(SendSafety::Unsafe).unwrap().with_create(create).unwrap()
     }
 
@@ -97,7 +99,7 @@ fn an_answer_that_came_in_time_counts_though_nobody_had_a_turn_to_read_it() {
 
 async fn answered_while_it_slept(is_shut_down: bool) -> Option<String> {
     let Told { base, came, answer, answered } = serve();
-    let near = Near { base, timeout: Duration::from_millis(500) };
+    let near = Near { base, timeout: Duration::from_millis(500), attempts: 1 };
     let client = Client::builder(near, ReqwestTransport::new().unwrap()).start().await.unwrap();
     let job = client.submit(key("order-42"), "{}").await.unwrap();
     spawn_blocking(move || came.recv().unwrap()).await.unwrap();
@@ -112,4 +114,15 @@ async fn answered_while_it_slept(is_shut_down: bool) -> Option<String> {
         Some(report) => report.await.unwrap().pop()?.reference.map(|reference| reference.as_str().to_owned()),
         None => Some(job.accepted().await.ok()?.reference.as_str().to_owned()),
     }
+}
+
+/// It takes a connection, and says nothing on it. The attempt's time was over before the connection's, and what was never sent had run, perhaps.
+#[tokio::test]
+async fn what_finds_no_connection_in_a_short_time_has_certainly_not_left() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let base = format!("https://{}", listener.local_addr().unwrap());
+    let near = Near { base, timeout: Duration::from_millis(500), attempts: 2 };
+    let client = Client::builder(near, ReqwestTransport::new().unwrap()).start().await.unwrap();
+    let finished = client.submit(key("order-42"), "{}").await.unwrap().await.unwrap();
+    assert_eq!((finished.outcome, finished.creates), (Outcome::Rejected(Rejected::Attempts), 2));
 }
