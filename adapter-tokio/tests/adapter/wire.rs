@@ -126,3 +126,35 @@ async fn what_finds_no_connection_in_a_short_time_has_certainly_not_left() {
     let finished = client.submit(key("order-42"), "{}").await.unwrap().await.unwrap();
     assert_eq!((finished.outcome, finished.creates), (Outcome::Rejected(Rejected::Attempts), 2));
 }
+
+/// A program that drives its runtime only while it waits for a job. Nobody there had seen that the server had closed the connection, so the next create was
+/// written to it, and nobody could say whether it ran.
+#[test]
+fn what_is_sent_after_a_while_is_not_written_to_a_connection_that_was_closed_meanwhile() {
+    const READY: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let base = format!("http://{}", listener.local_addr().unwrap());
+    let ((close, ends), (closes, closed)) = (channel(), channel());
+    thread::spawn(move || {
+        for mut socket in listener.incoming().map_while(Result::ok) {
+            assert!(read(&mut socket));
+            socket.write_all(READY.as_bytes()).unwrap();
+            ends.recv().unwrap();
+            drop(socket);
+            closes.send(()).unwrap();
+        }
+    });
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    let near = Near { base, timeout: Duration::from_secs(10), attempts: 1 };
+    let client = runtime.block_on(Client::builder(near, ReqwestTransport::new().unwrap()).start()).unwrap();
+    let outcomes = [0, 1, 2].map(|n| {
+        let job = async { client.submit(key(&format!("order-{n}")), "{}").await.unwrap().await.unwrap().outcome };
+        let outcome = runtime.block_on(job);
+        let _ = close.send(());
+        let _ = closed.recv_timeout(Duration::from_secs(1));
+        // What is tested is that nobody looks for a while.
+        thread::sleep(Duration::from_millis(200));
+        outcome.name()
+    });
+    assert_eq!(outcomes, ["completed"; 3]);
+}
