@@ -28,7 +28,7 @@ pub(super) async fn within<F: Future>(time: Duration, request: F) -> F::Output {
     }
 }
 
-/// Bounds connections by what their requests have. Those of requests that are not [within](within) a time are left as they are.
+/// Bounds connections by what their requests have. Those of requests that are not sent by [`within`] are left as they are.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ConnectInTime;
 
