@@ -25,6 +25,12 @@ const BATCH: usize = 64;
 /// How many tasks are carried out before others on this thread have their turn: what answers at once may bring the next task at once.
 const MOST_IN_ONE_GO: u32 = 256;
 
+/// Whoever has its turn so long after it was to wake is one of many who had none: the runtime's threads were busy with something else, or the machine slept.
+const LATE: Duration = Duration::from_millis(100);
+
+/// How long those who read answers have then, before what has not been answered in time is given up.
+const CATCHING_UP: Duration = Duration::from_millis(5);
+
 /// What comes from clients.
 pub(crate) struct Inputs {
     pub(crate) submits: mpsc::Receiver<Submit>,
@@ -83,7 +89,8 @@ pub(crate) async fn drive<T: Transport>(driver: Driver<Carrier>, clock: Clock, t
             this.command(command);
             continue;
         }
-        let wake = this.clock.wake_at(this.driver.next_deadline());
+        let deadline = this.driver.next_deadline();
+        let wake = this.clock.wake_at(deadline);
         // One that is set for sooner stays: waking once for nothing costs less than setting it anew on each turn, since deadlines move with every answer.
         if wake < timer.deadline() || timer.is_elapsed() {
             timer.as_mut().reset(wake);
@@ -97,6 +104,7 @@ pub(crate) async fn drive<T: Transport>(driver: Driver<Carrier>, clock: Clock, t
             continue;
         }
         let has_room = this.driver.has_room();
+        let due = deadline.unwrap_or(Timestamp::NEVER).max(this.clock.now());
         tokio::select! {
             // In this order, so that a paused clock gives the same run each time: what is known before what is new, time last.
             biased;
@@ -134,6 +142,7 @@ pub(crate) async fn drive<T: Transport>(driver: Driver<Carrier>, clock: Clock, t
             },
             () = &mut timer => {}
         }
+        this.catch_up(due).await;
         this.take_in_more(&mut posts, &mut submits);
         if !submits_open && !commands_open {
             this.driver.abandon();
@@ -186,6 +195,16 @@ impl<T: Transport> Loop<T> {
             let Ok(submit) = submits.try_recv() else { break };
             self.driver.submit(submit, now);
             self.keep_busy();
+        }
+    }
+
+    /// What was answered in time may lie unread where nobody had a turn, and this one comes before theirs: so they have theirs first, or it would be given up,
+    /// and of a create nobody would know whether it ran.
+    async fn catch_up(&mut self, due: Timestamp) {
+        if self.clock.now().saturating_since(due) >= LATE && self.driver.requests().next().is_some() {
+            tokio::time::sleep(CATCHING_UP).await;
+            let now = self.clock.now();
+            self.take_in_answers(now);
         }
     }
 

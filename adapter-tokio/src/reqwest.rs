@@ -6,8 +6,9 @@
 //! retries there are none. A connection has a time-out of its own: "could not connect" is certain where "no answer" is not.
 
 use std::future::Future;
-use std::sync::OnceLock;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use http::uri::{Authority, Scheme};
@@ -19,12 +20,18 @@ use steadfast_driver::{Outgoing, SendError};
 
 use crate::transport::Transport;
 
+mod connecting;
 mod proxy;
 mod response_ext;
+
+use self::connecting::{ConnectInTime, within};
 
 pub use self::response_ext::{ResponseExt, classify_error};
 
 /// Sends by [`reqwest`]. It sets no time-out for a whole request: the client drops what is no longer waited for, as it does with every [`Transport`].
+///
+/// Clones share their connections, and each of these lives on the runtime that it was made on: give clients on different runtimes transports of their own, or
+/// one waits for another's runtime, and breaks off with it.
 ///
 /// ```
 /// use steadfast_tokio::ReqwestTransport;
@@ -37,21 +44,35 @@ pub struct ReqwestTransport {
     client: reqwest::Client,
     /// Of the first request.
     origin: OnceLock<Origin>,
+    used: Arc<Used>,
 }
 
-/// How long a connection may take to come about. Well below an attempt's time-out, so that "could not connect", which is known to have run
+/// How long a connection may take to come about, where its request has time enough (`connecting`): "could not connect", which is known to have run
 /// nothing, is told apart from "no answer", which is not.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long a connection is kept that is not used: less than load balancers and proxies in front of providers keep it as a rule (60 s, 75 s). Who waits until they close
+/// it may just then write a create to it, of which nobody can say whether it ran.
+const KEPT_FOR: Duration = Duration::from_secs(50);
+
+/// Nothing was sent for so long: a server may have closed the connections that are kept, and where nobody drove the runtime meanwhile, or the machine slept,
+/// nobody has seen it.
+const QUIET: Duration = Duration::from_millis(100);
+
+/// How long the next request waits then: until those who watch the connections have had their turn. What is written to one that was closed may have run, for
+/// all that is known of it.
+const LOOKING: Duration = Duration::from_millis(1);
+
 impl ReqwestTransport {
-    /// With reqwest's defaults but for redirects (off), the connection's time-out (5 s) and proxies: the one that the environment names
-    /// (`HTTPS_PROXY`, else `ALL_PROXY`, less what `NO_PROXY` excepts) carries what is encrypted only. Plain `http`, which is for this machine,
-    /// never leaves it.
+    /// With reqwest's defaults but for redirects (off), the connection's time-out (5 s, and no more than half of its attempt's), how long an idle one is
+    /// kept (50 s) and proxies: the one that the environment names (`HTTPS_PROXY`, else `ALL_PROXY`, less what `NO_PROXY` excepts) carries what is
+    /// encrypted only. Plain `http`, which is for this machine, never leaves it.
     ///
     /// # Errors
     /// The TLS backend could not be set up, or the environment's proxy is no URL of a proxy that can be used: nothing goes around it.
     pub fn new() -> Result<Self, TransportError> {
-        let mut builder = reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).no_proxy();
+        let mut builder =
+            reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).pool_idle_timeout(KEPT_FOR).no_proxy();
         if let Some(proxy) = proxy::of_environment()? {
             builder = builder.proxy(proxy);
         }
@@ -60,7 +81,7 @@ impl ReqwestTransport {
 
     /// With your own settings: proxies, certificates, pool sizes. The environment's proxies are among them unless you switch them off (`.no_proxy()`), as reqwest reads
     /// them: plain `http` goes by `HTTP_PROXY`, which [`new`](ReqwestTransport::new) never lets happen. Redirects and retries
-    /// are switched off whatever they were.
+    /// are switched off whatever they were. No connection may take more than half of its attempt's time, so that it is known that nothing was sent.
     ///
     /// # Errors
     /// The settings contradict each other, or the TLS backend could not be set up.
@@ -68,10 +89,11 @@ impl ReqwestTransport {
         let client = builder
             .redirect(redirect::Policy::none())
             .retry(retry::never())
+            .connector_layer(ConnectInTime)
             .build()
             .map_err(Cause::Client)
             .map_err(TransportError)?;
-        Ok(Self { client, origin: OnceLock::new() })
+        Ok(Self { client, origin: OnceLock::new(), used: Arc::default() })
     }
 
     /// The client that it sends by, for calls that are no jobs: with these settings, an error's certainty is what it says ([`ResponseExt`]).
@@ -100,9 +122,17 @@ enum Cause {
 impl Transport for ReqwestTransport {
     // No `async fn`, which would hold what the request was made of for as long as it is waited for.
     fn send(&self, outgoing: Outgoing) -> impl Future<Output = Result<Response<Bytes>, SendError>> + Send {
-        let body_limit = outgoing.body_limit;
-        let sent = self.begin(outgoing.request);
-        async move { receive(sent?.await, body_limit).await }
+        let Outgoing { timeout, body_limit, .. } = outgoing;
+        let (sent, used) = (self.begin(outgoing.request), self.used.clone());
+        async move {
+            let sent = sent?;
+            if used.after_a_while() {
+                tokio::time::sleep(LOOKING).await;
+            }
+            let came = receive(within(timeout, sent).await, body_limit).await;
+            used.touch();
+            came
+        }
     }
 }
 
@@ -151,6 +181,25 @@ impl ReqwestTransport {
         *translated.version_mut() = parts.version;
         *translated.body_mut() = Some(body.into());
         Ok(translated)
+    }
+}
+
+/// When something was sent last, or came back: in milliseconds of the wall's clock, which goes on while the machine sleeps. Zero before the first.
+#[derive(Debug, Default)]
+struct Used(AtomicU64);
+
+impl Used {
+    /// It is now. Tells how long ago it was before; none if it is the first time.
+    fn touch(&self) -> Option<Duration> {
+        let wall = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+        let now = u64::try_from(wall.as_millis()).unwrap_or(u64::MAX);
+        // It guards nothing.
+        let before = self.0.swap(now, Ordering::Relaxed);
+        (before > 0).then(|| Duration::from_millis(now.abs_diff(before)))
+    }
+
+    fn after_a_while(&self) -> bool {
+        self.touch().is_some_and(|ago| ago >= QUIET)
     }
 }
 

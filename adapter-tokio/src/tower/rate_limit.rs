@@ -109,6 +109,8 @@ where
                 ready!(sleep.as_mut().poll(cx));
             }
         }
+        // It belongs to the runtime that it was made on, and the next wait may be on another.
+        self.sleep = None;
         Poll::Ready(Ok(()))
     }
 

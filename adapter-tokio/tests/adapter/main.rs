@@ -17,3 +17,5 @@ mod support;
 mod unclaimed;
 mod unsent;
 mod webhooks;
+#[cfg(feature = "reqwest")]
+mod wire;

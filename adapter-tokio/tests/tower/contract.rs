@@ -4,10 +4,12 @@ use std::task::Poll;
 use std::time::Duration;
 
 use steadfast_core::gate::{Blocked, GatePolicy, Kinds, RateLimit, WhenOpen};
+use steadfast_core::rate_limit::RatePolicy;
 use steadfast_tokio::tower::{
     Again, BreakerLayer, GateLayer, GateService, LayerError, RateLimitLayer, RetryLayer, RetryService,
 };
 use steadfast_tokio::{Breaker, Gate, RateLimiter};
+use tokio::runtime;
 use tokio::time::{Instant, advance, timeout};
 use tower::buffer::Buffer;
 use tower::load_shed::LoadShed;
@@ -280,4 +282,21 @@ async fn services_of_one_limiter_take_turns() {
         assert_eq!(n, served, "in the order of asking");
     }
     assert_about(start.elapsed(), 1_900 * MILLI);
+}
+
+/// A program without a runtime of its own makes one for each call, say. The timer of an earlier wait belonged to the earlier one: waiting by it panicked, or
+/// lasted for ever where that runtime is there and nobody drives it.
+#[test]
+fn a_service_goes_from_one_runtime_to_the_next() {
+    let upstream = Upstream::healthy(Duration::ZERO);
+    let limiter = RateLimiter::new(RatePolicy::new(1, 10 * MILLI).unwrap());
+    let mut service = RateLimitLayer::new(limiter).layer(upstream.service());
+    let mut idle = Vec::new();
+    for n in 0..6 {
+        let runtime = runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let called =
+            runtime.block_on(async { timeout(10 * SECOND, service.ready()).await.unwrap().unwrap().call(n).await });
+        assert_eq!(called, Ok(n));
+        idle.extend((n % 2 == 0).then_some(runtime));
+    }
 }

@@ -1,0 +1,66 @@
+//! How long a connection may take to come about: no longer than half of what is left to the request that waits for it.
+//!
+//! That no connection came about is certain, and nothing ran; that no answer came is not. Where the request's own time is over first, nobody can tell the one from
+//! the other. So a bound for all connections is not enough: a policy may give an attempt less, and the last one before a deadline has what is left.
+
+use std::error::Error;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout_at};
+use tower_layer::Layer;
+use tower_service::Service;
+
+type BoxError = Box<dyn Error + Send + Sync>;
+
+tokio::task_local! {
+    /// Of the request that is polled: hyper begins its connection where it is.
+    static CONNECTED_BY: Instant;
+}
+
+/// The request, with so much time for its answer.
+pub(super) async fn within<F: Future>(time: Duration, request: F) -> F::Output {
+    match Instant::now().checked_add(time / 2) {
+        Some(by) => CONNECTED_BY.scope(by, request).await,
+        None => request.await,
+    }
+}
+
+/// Bounds connections by what their requests have. Those of requests that are not sent by [`within`] are left as they are.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ConnectInTime;
+
+impl<S> Layer<S> for ConnectInTime {
+    type Service = Bounded<S>;
+
+    fn layer(&self, inner: S) -> Bounded<S> {
+        Bounded(inner)
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Bounded<S>(S);
+
+impl<S, To> Service<To> for Bounded<S>
+where
+    S: Service<To, Error = BoxError>,
+    S::Future: Send + 'static,
+{
+    type Response = S::Response;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<S::Response, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.0.poll_ready(context)
+    }
+
+    fn call(&mut self, to: To) -> Self::Future {
+        let connecting = self.0.call(to);
+        let Ok(by) = CONNECTED_BY.try_with(|by| *by) else { return Box::pin(connecting) };
+        Box::pin(async move {
+            timeout_at(by, connecting).await.unwrap_or_else(|_| Err("no connection came about in time".into()))
+        })
+    }
+}

@@ -1,0 +1,160 @@
+//! Over real sockets, where time is against a request.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Request;
+use steadfast_core::backoff::BackoffPolicy;
+use steadfast_core::operation::{Reading, Rejected};
+use steadfast_core::retry::{Failure, RetryPolicy};
+use steadfast_core::{OperationPolicy, Outcome, SendSafety};
+use steadfast_providers::{Answer, Ask, Provider, RequestError};
+use steadfast_tokio::{Client, ReqwestTransport};
+use tokio::runtime::Builder;
+use tokio::task::spawn_blocking;
+
+use crate::support::{Plain, key};
+
+/// [`Plain`] at this address, which would run a repeat again.
+struct Near {
+    base: String,
+    timeout: Duration,
+    attempts: u16,
+}
+
+impl Provider for Near {
+    fn name(&self) -> &str {
+        "near"
+    }
+
+    fn policy(&self) -> OperationPolicy {
+        let create =
+            RetryPolicy::new(self.attempts, 10 * self.timeout, self.timeout, BackoffPolicy::default()).unwrap();
+        OperationPolicy::default().with_safety(SendSafety::Unsafe).unwrap().with_create(create).unwrap()
+    }
+
+    fn request(&self, ask: &Ask<'_>) -> Result<Request<Bytes>, RequestError> {
+        let mut request = Plain.request(ask)?;
+        let uri = format!("{}{}", self.base, request.uri().path());
+        *request.uri_mut() = uri.parse().map_err(|_| RequestError::Unsendable("URL"))?;
+        Ok(request)
+    }
+
+    fn read(&self, answer: &Answer<'_>) -> Result<Reading, Failure> {
+        Plain.read(answer)
+    }
+}
+
+/// Says when a request has come, and answers it once it is told to. Says when it has.
+struct Told {
+    base: String,
+    came: Receiver<()>,
+    answer: Sender<&'static str>,
+    answered: Receiver<()>,
+}
+
+fn serve() -> Told {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let base = format!("http://{}", listener.local_addr().unwrap());
+    let ((comes, came), (answer, answers), (says, answered)) = (channel(), channel(), channel());
+    thread::spawn(move || {
+        let (mut socket, _) = listener.accept().unwrap();
+        while read(&mut socket) && comes.send(()).is_ok() {
+            let Ok(answer) = answers.recv() else { break };
+            socket.write_all(<str>::as_bytes(answer)).unwrap();
+            let _ = says.send(());
+        }
+    });
+    Told { base, came, answer, answered }
+}
+
+/// One request, as far as its body, which is two bytes or none.
+fn read(socket: &mut TcpStream) -> bool {
+    let (mut head, mut byte) = (Vec::new(), [0]);
+    while !head.ends_with(b"\r\n\r\n") {
+        match socket.read(&mut byte) {
+            Ok(1) => head.push(byte[0]),
+            _ => return false,
+        }
+    }
+    !head.starts_with(b"POST") || socket.read_exact(&mut [0; 2]).is_ok()
+}
+
+/// The machine slept, or the runtime's threads were busy with something else. What had come meanwhile was given up unread, and so was what a shutdown waited
+/// for.
+#[test]
+fn an_answer_that_came_in_time_counts_though_nobody_had_a_turn_to_read_it() {
+    let learnt = [false, true].map(|is_shut_down| {
+        [Builder::new_current_thread(), Builder::new_multi_thread()].map(|mut runtime| {
+            let runtime = runtime.worker_threads(1).enable_all().build().unwrap();
+            runtime.block_on(answered_while_it_slept(is_shut_down))
+        })
+    });
+    assert_eq!(learnt, [(); 2].map(|()| [(); 2].map(|()| Some("txn-1".to_owned()))));
+}
+
+async fn answered_while_it_slept(is_shut_down: bool) -> Option<String> {
+    let Told { base, came, answer, answered } = serve();
+    let near = Near { base, timeout: Duration::from_millis(500), attempts: 1 };
+    let client = Client::builder(near, ReqwestTransport::new().unwrap()).start().await.unwrap();
+    let job = client.submit(key("order-42"), "{}").await.unwrap();
+    spawn_blocking(move || came.recv().unwrap()).await.unwrap();
+    let report = is_shut_down.then(|| tokio::spawn(client.shutdown(Duration::from_millis(400))));
+    tokio::spawn(async move {
+        answer.send("HTTP/1.1 201 Created\r\ncontent-length: 5\r\n\r\ntxn-1").unwrap();
+        answered.recv().unwrap();
+        // What is tested is that nothing else has its turn for so long.
+        thread::sleep(Duration::from_secs(1));
+    });
+    match report {
+        Some(report) => report.await.unwrap().pop()?.reference.map(|reference| reference.as_str().to_owned()),
+        None => Some(job.accepted().await.ok()?.reference.as_str().to_owned()),
+    }
+}
+
+/// It takes a connection, and says nothing on it. The attempt's time was over before the connection's, and what was never sent had run, perhaps.
+#[tokio::test]
+async fn what_finds_no_connection_in_a_short_time_has_certainly_not_left() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let base = format!("https://{}", listener.local_addr().unwrap());
+    let near = Near { base, timeout: Duration::from_millis(500), attempts: 2 };
+    let client = Client::builder(near, ReqwestTransport::new().unwrap()).start().await.unwrap();
+    let finished = client.submit(key("order-42"), "{}").await.unwrap().await.unwrap();
+    assert_eq!((finished.outcome, finished.creates), (Outcome::Rejected(Rejected::Attempts), 2));
+}
+
+/// A program that drives its runtime only while it waits for a job. Nobody there had seen that the server had closed the connection, so the next create was
+/// written to it, and nobody could say whether it ran.
+#[test]
+fn what_is_sent_after_a_while_is_not_written_to_a_connection_that_was_closed_meanwhile() {
+    const READY: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let base = format!("http://{}", listener.local_addr().unwrap());
+    let ((close, ends), (closes, closed)) = (channel(), channel());
+    thread::spawn(move || {
+        for mut socket in listener.incoming().map_while(Result::ok) {
+            assert!(read(&mut socket));
+            socket.write_all(READY.as_bytes()).unwrap();
+            ends.recv().unwrap();
+            drop(socket);
+            closes.send(()).unwrap();
+        }
+    });
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    let near = Near { base, timeout: Duration::from_secs(10), attempts: 1 };
+    let client = runtime.block_on(Client::builder(near, ReqwestTransport::new().unwrap()).start()).unwrap();
+    let outcomes = [0, 1, 2].map(|n| {
+        let job = async { client.submit(key(&format!("order-{n}")), "{}").await.unwrap().await.unwrap().outcome };
+        let outcome = runtime.block_on(job);
+        let _ = close.send(());
+        let _ = closed.recv_timeout(Duration::from_secs(1));
+        // What is tested is that nobody looks for a while.
+        thread::sleep(Duration::from_millis(200));
+        outcome.name()
+    });
+    assert_eq!(outcomes, ["completed"; 3]);
+}
