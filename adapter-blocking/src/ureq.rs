@@ -4,7 +4,6 @@
 //! pieces and counted after decoding, so that a megabyte of gzip cannot become a gigabyte of memory. Requests carry credentials, so plain `http` goes to this
 //! machine itself only. An error tells by itself whether there was a connection: whatever fails before there is one certainly ran nothing.
 
-use std::fmt;
 use std::io::{self, Read};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,19 +15,22 @@ use steadfast_providers::is_secure;
 use ureq::config::{Config, ConfigBuilder};
 use ureq::typestate::AgentScope;
 use ureq::unversioned::resolver::{DefaultResolver, Resolver};
-use ureq::unversioned::transport::{ConnectionDetails, Connector, DefaultConnector, Transport as Connection};
+use ureq::unversioned::transport::{Connector, DefaultConnector};
 use ureq::{Agent, Error, Proxy};
 
 use crate::pool::MOST_THREADS;
 use crate::resolver::{Addresses, Remembering};
 use crate::transport::Transport;
 
+mod certain;
 mod connections;
 mod proxy;
 mod response_ext;
 
+use self::certain::Certain;
+pub(crate) use self::certain::{NotConnected, before_connection};
 use self::connections::Connections;
-use self::proxy::{NoSocks, NotAround, Way};
+use self::proxy::{NotAround, Way};
 pub use self::response_ext::{ResponseExt, classify_error};
 
 /// How long a connection may take to come about. Well below an attempt's time-out, so that "could not connect", which is known to have run
@@ -89,7 +91,7 @@ impl UreqTransport {
 
     fn from_parts(config: Config, connector: impl Connector, resolver: impl Resolver) -> Self {
         let known = Addresses::default();
-        let (connector, resolver) = (Certain { connector, known: known.clone() }, Remembering::new(resolver, known));
+        let (connector, resolver) = (Certain::new(connector, known.clone()), Remembering::new(resolver, known));
         let connections = Connections::new(config, connector, resolver);
         Self { agent: connections.agent(), connections: Arc::new(connections), way: Way::Configured }
     }
@@ -195,72 +197,6 @@ fn classify(error: Error) -> SendError {
     }
 }
 
-/// Marks every error that comes before there is a connection; the resolver marks its own.
-struct Certain<C> {
-    connector: C,
-    known: Addresses,
-}
-
-impl<In: Connection, C: Connector<In>> Connector<In> for Certain<C> {
-    type Out = C::Out;
-
-    fn connect(&self, details: &ConnectionDetails<'_>, chained: Option<In>) -> Result<Option<C::Out>, Error> {
-        self.connector.connect(details, chained).map_err(|error| {
-            // The addresses may be at fault, and be others by now; a SOCKS proxy's are asked for by the connector itself.
-            self.known.forget(details.uri);
-            if let Some(proxy) = details.config.proxy() {
-                self.known.forget(proxy.uri());
-            }
-            not_connected(error)
-        })
-    }
-}
-
-impl<C> fmt::Debug for Certain<C> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Certain")
-    }
-}
-
-/// An error from before there was a connection, marked as such, once: a proxy's comes by twice. A request without an address is at fault itself, and stays so.
-pub(crate) fn not_connected(error: Error) -> Error {
-    match error {
-        Error::BadUri(_) => error,
-        Error::Other(source) if source.is::<NotConnected>() => Error::Other(source),
-        error => Error::Other(Box::new(NotConnected(error))),
-    }
-}
-
-pub(crate) struct NotConnected(Error);
-
-/// As it is displayed: ureq's own may show the URL.
-impl fmt::Debug for NotConnected {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "NotConnected({self})")
-    }
-}
-
-impl fmt::Display for NotConnected {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match &self.0 {
-            Error::Timeout(_) => "no connection came about in time",
-            Error::HostNotFound => "the host has no address",
-            Error::Rustls(_) | Error::Tls(_) => "the TLS handshake failed",
-            Error::Other(source) if source.is::<NoSocks>() => return source.fmt(f),
-            _ => "the connection failed",
-        })
-    }
-}
-
-impl std::error::Error for NotConnected {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match &self.0 {
-            Error::Io(error) => Some(error),
-            _ => None,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::{BufRead, BufReader, Write};
@@ -272,8 +208,9 @@ mod tests {
     use steadfast_core::retry::{Certainty, Class, Failure};
     use ureq::http::Uri;
     use ureq::unversioned::resolver::ResolvedSocketAddrs;
-    use ureq::unversioned::transport::NextTimeout;
+    use ureq::unversioned::transport::{ConnectionDetails, NextTimeout, Transport as Connection};
 
+    use super::certain::not_connected;
     use super::*;
 
     const CALLERS: usize = 16;
@@ -404,6 +341,32 @@ mod tests {
             certainly_not_sent(agent.get("https://a.example/").call());
             certainly_not_sent(agent.get("https://a.example/").call());
             assert_eq!(resolver.asked()[before..], ["proxy.example", "proxy.example"]);
+        }
+    }
+
+    /// Is set up by what its TLS cannot use.
+    #[derive(Debug)]
+    struct Panicking;
+
+    impl Connector for Panicking {
+        type Out = Box<dyn Connection>;
+
+        fn connect(&self, _: &ConnectionDetails<'_>, _: Option<()>) -> Result<Option<Self::Out>, Error> {
+            panic!("as it was told to");
+        }
+    }
+
+    /// Else each create that met it might have run, for all that anybody knows.
+    #[test]
+    fn a_panic_before_there_is_a_connection_certainly_sent_nothing() {
+        let config = Agent::config_builder().proxy(None).build();
+        let resolver = Moving::new([([127, 0, 0, 1], 1).into()]);
+        let transport = UreqTransport::from_parts(config, Panicking, resolver);
+        for _ in 0..2 {
+            let came = classify(transport.agent().get("https://a.example/").call().expect_err("it panicked"));
+            assert_eq!(came.failure(), Failure::new(Class::Transient, Certainty::NotExecuted));
+            let cause = std::error::Error::source(&came).expect("a cause").to_string();
+            assert!(cause.contains("panicked"), "{cause}");
         }
     }
 
