@@ -11,7 +11,8 @@
 //!
 //! - what was taken in is there, and what was told as an outcome is there as that outcome;
 //! - whatever the provider has seen a create of is there as more than planned: nothing was sent without its record;
-//! - at the end, every job has an outcome, told twice only as the same, and no key was run more than once.
+//! - at the end, every job has an outcome, told twice only as the same (but for the reference of an unresolved one, which a late answer may bring), and no key
+//!   was run more than once.
 //!
 //! The child is any executable that calls [`child()`] when it is told to; see [`KillDrill::run`].
 

@@ -17,6 +17,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::task::{self, JoinSet};
 
 use super::Adapter;
+use super::books::NO_REFERENCE;
 use super::process::{GRACE, Settings};
 use crate::connect::{Connect, job};
 
@@ -120,7 +121,7 @@ fn refused(number: u64, why: &dyn Error) {
 fn ended(number: u64, finished: &Finished) {
     let mut body = DefaultHasher::new();
     body.write(finished.body());
-    let reference = finished.reference.as_ref().map_or("-", Reference::as_str);
+    let reference = finished.reference.as_ref().map_or(NO_REFERENCE, Reference::as_str);
     say(&format!("ended {number} {} {reference} {:016x}", finished.outcome.name(), body.finish()));
 }
 
