@@ -17,7 +17,7 @@ use ureq::http::uri::{Authority, Scheme};
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::NextTimeout;
 
-use crate::ureq::not_connected;
+use crate::ureq::before_connection;
 
 /// How long addresses are good for.
 const REMEMBERED: Duration = Duration::from_secs(10);
@@ -61,7 +61,7 @@ impl<R: Resolver> Remembering<R> {
             return Ok(addresses);
         }
         // Without the lock: it may take long, and others may know their addresses.
-        let addresses = self.resolver.resolve(uri, config, timeout).map_err(not_connected)?;
+        let addresses = before_connection(|| self.resolver.resolve(uri, config, timeout))?;
         self.remember(uri, family, &addresses, now);
         Ok(addresses)
     }
@@ -139,6 +139,7 @@ mod tests {
             match uri.host() {
                 Some("nobody.example") => Err(Error::HostNotFound),
                 Some("canary.example") => Err(Error::BadUri(uri.to_string())),
+                Some("panic.example") => panic!("as it was told to"),
                 _ => Ok(addresses),
             }
         }
@@ -206,6 +207,14 @@ mod tests {
         assert_eq!(ask(&resolver, "https://nobody.example/", now), None);
         assert_eq!(ask(&resolver, "https://nobody.example/", now), None);
         assert_eq!(resolver.resolver.0.load(Ordering::SeqCst), 2);
+    }
+
+    /// ureq's own panics where it can start no thread for it.
+    #[test]
+    fn a_panic_is_certain_and_what_comes_after_it_is_resolved() {
+        let (resolver, now) = (remembering(), Instant::now());
+        assert_eq!(ask(&resolver, "https://panic.example/", now), None);
+        assert_eq!(ask(&resolver, "https://a.example/", now), Some(1));
     }
 
     /// Repeating it cannot help, which "not connected" would promise.

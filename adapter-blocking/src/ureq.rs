@@ -2,33 +2,37 @@
 //!
 //! ureq follows redirects and takes the API key and the idempotency key along to the other host. So redirects are off, always. Bodies are read in
 //! pieces and counted after decoding, so that a megabyte of gzip cannot become a gigabyte of memory. Requests carry credentials, so plain `http` goes to this
-//! machine itself only. An error tells by itself whether there was a connection: whatever fails before there is one certainly ran nothing.
+//! machine itself only. Each connection marks whether anything was handed to it: whatever ends a request before that, nothing ran. Errors tell by themselves whether
+//! there was a connection, for calls that are no jobs.
 
-use std::fmt;
 use std::io::{self, Read};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
+use steadfast_core::retry::Certainty;
 use steadfast_driver::{Outgoing, SendError};
 use steadfast_providers::is_secure;
 use ureq::config::{Config, ConfigBuilder};
 use ureq::typestate::AgentScope;
 use ureq::unversioned::resolver::{DefaultResolver, Resolver};
-use ureq::unversioned::transport::{ConnectionDetails, Connector, DefaultConnector, Transport as Connection};
+use ureq::unversioned::transport::{Connector, DefaultConnector};
 use ureq::{Agent, Error, Proxy};
 
 use crate::pool::MOST_THREADS;
 use crate::resolver::{Addresses, Remembering};
 use crate::transport::Transport;
 
+mod certain;
 mod connections;
 mod proxy;
 mod response_ext;
 
-use self::connections::Connections;
-use self::proxy::{NoSocks, NotAround, Way};
+use self::certain::Certain;
+pub(crate) use self::certain::{NotConnected, before_connection};
+use self::connections::{Connections, Left};
+use self::proxy::{NotAround, Way};
 pub use self::response_ext::{ResponseExt, classify_error};
 
 /// How long a connection may take to come about. Well below an attempt's time-out, so that "could not connect", which is known to have run
@@ -89,7 +93,7 @@ impl UreqTransport {
 
     fn from_parts(config: Config, connector: impl Connector, resolver: impl Resolver) -> Self {
         let known = Addresses::default();
-        let (connector, resolver) = (Certain { connector, known: known.clone() }, Remembering::new(resolver, known));
+        let (connector, resolver) = (Certain::new(connector, known.clone()), Remembering::new(resolver, known));
         let connections = Connections::new(config, connector, resolver);
         Self { agent: connections.agent(), connections: Arc::new(connections), way: Way::Configured }
     }
@@ -108,36 +112,48 @@ impl Transport for UreqTransport {
         if !is_secure(request.uri()) {
             return Err(SendError::insecure());
         }
-        let to = request.uri().clone();
-        self.connections.carry(&to, |agent| self.send_by(agent, request, timeout, body_limit))
+        self.exchange(request, timeout, body_limit)
     }
 }
 
 impl UreqTransport {
-    fn send_by(
+    fn exchange(
         &self,
-        agent: &Agent,
         request: Request<Bytes>,
         timeout: Duration,
         body_limit: usize,
     ) -> Result<Response<Bytes>, SendError> {
+        let to = request.uri().clone();
+        self.connections.carry(&to, |agent, left| self.send_by(agent, left, request, timeout, body_limit))
+    }
+
+    fn send_by(
+        &self,
+        agent: &Agent,
+        left: &Left,
+        request: Request<Bytes>,
+        timeout: Duration,
+        body_limit: usize,
+    ) -> Result<Response<Bytes>, SendError> {
+        let answer = self.ask(agent, request, timeout);
+        let answer = answer.map_err(|error| if left.any() { classify(error) } else { unsent(error) })?;
+        let (parts, body) = answer.into_parts();
+        Ok(Response::from_parts(parts, read(body.into_reader(), body_limit)?))
+    }
+
+    fn ask(&self, agent: &Agent, request: Request<Bytes>, timeout: Duration) -> Result<Response<ureq::Body>, Error> {
         let proxy = match &self.way {
             _ if request.uri().scheme_str() != Some("https") => None,
             Way::Configured => None,
             Way::By(proxy) => Some(proxy.clone()),
-            Way::Nowhere => {
-                let why = "what HTTPS_PROXY or ALL_PROXY names is no proxy's URL: correct it, or unset it";
-                return Err(SendError::not_sent().because(why));
-            }
+            Way::Nowhere => return Err(Error::InvalidProxyUrl),
         };
         let (parts, body) = request.into_parts();
-        let answer = if body.is_empty() && parts.method.is_safe() {
+        if body.is_empty() && parts.method.is_safe() {
             run(agent, Request::from_parts(parts, ()), timeout, proxy)
         } else {
             run(agent, Request::from_parts(parts, &body[..]), timeout, proxy)
-        };
-        let (parts, body) = answer.map_err(classify)?.into_parts();
-        Ok(Response::from_parts(parts, read(body.into_reader(), body_limit)?))
+        }
     }
 }
 
@@ -176,6 +192,23 @@ fn broken_off(error: Error) -> SendError {
     }
 }
 
+/// Of a request of which nothing has left, only whether it may leave another time is asked.
+fn unsent(error: Error) -> SendError {
+    match error {
+        Error::InvalidProxyUrl => SendError::not_sent()
+            .because("what HTTPS_PROXY or ALL_PROXY names is no proxy's URL: correct it, or unset it"),
+        Error::Protocol(_) | Error::BodyExceedsLimit(_) => {
+            SendError::unsendable().because("ureq does not send such: its method, its version, or one of its headers")
+        }
+        Error::Timeout(_) => SendError::not_sent().because("all of its time went by before it could leave"),
+        Error::Io(error) => SendError::not_sent().because(error),
+        error => {
+            let told = classify(error);
+            if told.failure().certainty == Certainty::NotExecuted { told } else { SendError::not_sent() }
+        }
+    }
+}
+
 /// What ureq knows for certain. Its text is not asked, and not shown: it may hold the URL.
 fn classify(error: Error) -> SendError {
     match error {
@@ -195,72 +228,6 @@ fn classify(error: Error) -> SendError {
     }
 }
 
-/// Marks every error that comes before there is a connection; the resolver marks its own.
-struct Certain<C> {
-    connector: C,
-    known: Addresses,
-}
-
-impl<In: Connection, C: Connector<In>> Connector<In> for Certain<C> {
-    type Out = C::Out;
-
-    fn connect(&self, details: &ConnectionDetails<'_>, chained: Option<In>) -> Result<Option<C::Out>, Error> {
-        self.connector.connect(details, chained).map_err(|error| {
-            // The addresses may be at fault, and be others by now; a SOCKS proxy's are asked for by the connector itself.
-            self.known.forget(details.uri);
-            if let Some(proxy) = details.config.proxy() {
-                self.known.forget(proxy.uri());
-            }
-            not_connected(error)
-        })
-    }
-}
-
-impl<C> fmt::Debug for Certain<C> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Certain")
-    }
-}
-
-/// An error from before there was a connection, marked as such, once: a proxy's comes by twice. A request without an address is at fault itself, and stays so.
-pub(crate) fn not_connected(error: Error) -> Error {
-    match error {
-        Error::BadUri(_) => error,
-        Error::Other(source) if source.is::<NotConnected>() => Error::Other(source),
-        error => Error::Other(Box::new(NotConnected(error))),
-    }
-}
-
-pub(crate) struct NotConnected(Error);
-
-/// As it is displayed: ureq's own may show the URL.
-impl fmt::Debug for NotConnected {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "NotConnected({self})")
-    }
-}
-
-impl fmt::Display for NotConnected {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match &self.0 {
-            Error::Timeout(_) => "no connection came about in time",
-            Error::HostNotFound => "the host has no address",
-            Error::Rustls(_) | Error::Tls(_) => "the TLS handshake failed",
-            Error::Other(source) if source.is::<NoSocks>() => return source.fmt(f),
-            _ => "the connection failed",
-        })
-    }
-}
-
-impl std::error::Error for NotConnected {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match &self.0 {
-            Error::Io(error) => Some(error),
-            _ => None,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::{BufRead, BufReader, Write};
@@ -271,9 +238,11 @@ mod tests {
 
     use steadfast_core::retry::{Certainty, Class, Failure};
     use ureq::http::Uri;
+    use ureq::tls::{TlsConfig, TlsProvider};
     use ureq::unversioned::resolver::ResolvedSocketAddrs;
-    use ureq::unversioned::transport::NextTimeout;
+    use ureq::unversioned::transport::{ConnectionDetails, NextTimeout, Transport as Connection};
 
+    use super::certain::not_connected;
     use super::*;
 
     const CALLERS: usize = 16;
@@ -310,8 +279,8 @@ mod tests {
             let answers = [(); ROUNDS].map(|()| {
                 together.wait();
                 let request = Request::get(&uri).body(Bytes::new()).expect("a request");
-                let answer = transport.connections.carry(&request.uri().clone(), |agent| {
-                    let answer = transport.send_by(agent, request, Duration::from_secs(30), 2);
+                let answer = transport.connections.carry(&request.uri().clone(), |agent, left| {
+                    let answer = transport.send_by(agent, left, request, Duration::from_secs(30), 2);
                     together.wait();
                     answer
                 });
@@ -407,6 +376,53 @@ mod tests {
         }
     }
 
+    /// ureq's own, of settings that ask for what it was built without. Else each create that met it might have run, for all that anybody knows.
+    #[test]
+    fn a_panic_before_there_is_a_connection_certainly_sent_nothing() {
+        let (uri, _) = serve().expect("a port is free");
+        let uri = uri.replace("http:", "https:");
+        let tls = TlsConfig::builder().provider(TlsProvider::NativeTls).build();
+        let transport = UreqTransport::from_builder(Agent::config_builder().proxy(None).tls_config(tls));
+        for _ in 0..2 {
+            let request = Request::post(&uri).body(Bytes::new()).expect("a request");
+            let jobs = transport.exchange(request, Duration::from_secs(30), 2).expect_err("it panicked");
+            let calls = classify(transport.agent().get(&uri).call().expect_err("it panicked"));
+            for came in [jobs, calls] {
+                assert_eq!(came.failure(), Failure::new(Class::Transient, Certainty::NotExecuted));
+                let cause = std::error::Error::source(&came).expect("a cause").to_string();
+                assert!(cause.contains("panicked"), "{cause}");
+            }
+        }
+    }
+
+    /// Its method, its version or its headers are none that ureq sends; or no time is left. What it says of that may be what it says of an answer.
+    #[test]
+    fn what_ureq_refuses_to_send_certainly_has_not_left() {
+        let (uri, _) = serve().expect("a port is free");
+        let transport = UreqTransport::new();
+        let met = |request: http::request::Builder, timeout| {
+            let request = request.uri(&uri).body(Bytes::from_static(b"{}")).expect("a request");
+            transport.exchange(request, timeout, 2).map(drop).map_err(|error| error.failure())
+        };
+        let while_ = Duration::from_secs(30);
+        let post = || Request::builder().method("POST");
+        let not_ascii = http::HeaderValue::from_bytes(b"Bearer \xfc").expect("a value");
+        let refused = [
+            Request::builder().method("QUERY"),
+            post().version(http::Version::HTTP_2),
+            post().header("authorization", not_ascii),
+            post().header("host", "a.example").header("host", "b.example"),
+            post().header("content-length", "two"),
+        ];
+        for request in refused {
+            let asked = format!("{request:?}");
+            assert_eq!(met(request, while_), Err(Failure::new(Class::Permanent, Certainty::NotExecuted)), "{asked}");
+        }
+        let too_late = met(post(), Duration::from_nanos(1));
+        assert_eq!(too_late, Err(Failure::new(Class::Transient, Certainty::NotExecuted)));
+        assert_eq!(met(post(), while_), Ok(()), "the others are sent");
+    }
+
     /// Says whether it is to set up a connection by settings of the request's own, and makes none.
     #[derive(Debug)]
     struct Seeing(Arc<Mutex<Vec<bool>>>);
@@ -428,9 +444,10 @@ mod tests {
             (Agent::config_builder().proxy(None).build(), Moving::new([([127, 0, 0, 1], 1).into()]));
         let transport = UreqTransport::from_parts(config, Seeing(seen.clone()), resolver);
         let request = Request::get("https://a.example/").body(Bytes::new()).expect("a request");
-        let send = |agent: &Agent| transport.send_by(agent, request.clone(), Duration::from_secs(30), 2);
+        let send =
+            |agent: &Agent, left: &Left| transport.send_by(agent, left, request.clone(), Duration::from_secs(30), 2);
         assert!(transport.connections.carry(request.uri(), send).is_err());
-        assert!(send(transport.agent()).is_err());
+        assert!(send(transport.agent(), &Left::default()).is_err());
         assert_eq!(*seen.lock().expect("no panic"), [false, true]);
     }
 

@@ -41,7 +41,7 @@ pub(crate) struct Args {
     /// Which provider to fake.
     #[arg(long, default_value = "deepvue")]
     provider: Faked,
-    /// What the client runs on. The same jobs, policies and report either way. With --kill, tokio only.
+    /// What the client runs on. The same jobs, policies and report either way.
     #[arg(long, default_value = "tokio")]
     adapter: Adapter,
     /// How many jobs.
@@ -72,7 +72,7 @@ pub(crate) struct Args {
     /// afterwards with `steadfast ops FILE`.
     #[arg(long, value_name = "FILE", value_parser = new_file)]
     journal: Option<PathBuf>,
-    /// Deepvue, and the tokio adapter, only: run the client in a process of its own and kill that (SIGKILL) so many times at random moments; each time it
+    /// Deepvue only: run the client in a process of its own and kill that (SIGKILL) so many times at random moments; each time it
     /// is started again and goes on from its journal. The provider and its ledger stay here.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     kill: Option<u32>,

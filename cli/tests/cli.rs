@@ -69,14 +69,6 @@ fn demo_runs_on_threads_as_on_tokio() {
 }
 
 #[test]
-fn demo_kills_a_client_on_tokio_only_and_says_so() {
-    let output = steadfast(&["demo", "--adapter", "blocking", "--kill", "2"]);
-    assert_eq!(output.status.code(), Some(64), "{output:?}");
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert!(said.contains("--kill") && said.contains("name tokio"), "{said}");
-}
-
-#[test]
 fn demo_shows_what_the_breaker_makes_of_an_outage() {
     let output = steadfast(&[
         "demo",

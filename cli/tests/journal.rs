@@ -109,15 +109,18 @@ fn a_demo_without_a_place_for_its_journal_says_what_to_name() {
 #[test]
 fn a_demo_whose_client_is_killed_counts_the_kills_and_keeps_its_promises() {
     let args = ["demo", "--operations", "60", "--faults", "0.3", "--speed", "100", "--kill", "5", "--json"];
-    let output = steadfast(&args).output().unwrap();
-    assert!(output.status.success(), "{output:?}");
-    assert!(output.stderr.is_empty(), "{output:?}");
-    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!((report["kills"].as_u64(), report["operations"].as_u64()), (Some(5), Some(60)), "{report}");
-    assert_eq!(report["ledger"]["keys_run_more_than_once"].as_u64(), Some(0), "{report}");
-    let sum: u64 = report["outcomes"].as_object().unwrap().values().map(|count| count.as_u64().unwrap()).sum();
-    assert_eq!(sum, 60, "{report}");
-    assert!(report["left_by_kills"].as_object().is_some_and(|states| !states.is_empty()), "{report}");
+    for adapter in ["tokio", "blocking"] {
+        let output = steadfast(&args).args(["--adapter", adapter]).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        assert!(output.stderr.is_empty(), "{output:?}");
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!((report["kills"].as_u64(), report["operations"].as_u64()), (Some(5), Some(60)), "{report}");
+        assert_eq!(report["adapter"].as_str(), Some(adapter), "{report}");
+        assert_eq!(report["ledger"]["keys_run_more_than_once"].as_u64(), Some(0), "{report}");
+        let sum: u64 = report["outcomes"].as_object().unwrap().values().map(|count| count.as_u64().unwrap()).sum();
+        assert_eq!(sum, 60, "{report}");
+        assert!(report["left_by_kills"].as_object().is_some_and(|states| !states.is_empty()), "{report}");
+    }
 }
 
 /// A journal, a payload's file and a provider.

@@ -11,7 +11,8 @@
 //!
 //! - what was taken in is there, and what was told as an outcome is there as that outcome;
 //! - whatever the provider has seen a create of is there as more than planned: nothing was sent without its record;
-//! - at the end, every job has an outcome, told twice only as the same, and no key was run more than once.
+//! - at the end, every job has an outcome, told twice only as the same (but for the reference of an unresolved one, which a late answer may bring), and no key
+//!   was run more than once.
 //!
 //! The child is any executable that calls [`child()`] when it is told to; see [`KillDrill::run`].
 
@@ -25,8 +26,10 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 use self::books::Books;
-use self::process::Life;
+use self::process::{Life, Settings};
 use crate::connect::Connect;
 use crate::{FakeDeepvue, FakeServer};
 
@@ -40,12 +43,27 @@ pub use self::child::child;
 pub struct KillDrill {
     /// The provider, with its faults, its speed and what it does with keys.
     pub provider: FakeDeepvue,
+    /// What the client runs on.
+    pub adapter: Adapter,
     /// How many jobs.
     pub operations: u64,
     /// How many times the child is killed.
     pub kills: u32,
     /// The journal: a file that does not exist yet, in a directory that does.
     pub journal: PathBuf,
+}
+
+/// What the client that is killed runs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Adapter {
+    /// Tokio and reqwest, in so many shards.
+    Tokio {
+        /// As [`Builder::shards`](steadfast_driver::Builder::shards) takes them.
+        shards: usize,
+    },
+    /// Threads and ureq.
+    Blocking,
 }
 
 /// What a drill has brought to light.
@@ -128,19 +146,20 @@ impl KillDrill {
         let silence = SILENCE.div_f64(self.provider.speed).max(Duration::from_secs(30));
         let server = self.provider.start()?;
         let connect = Connect { base_url: server.base_url(), ..connect };
+        let settings = Settings { adapter: self.adapter, connect };
         let mut chance = fastrand::Rng::with_seed(seed);
         let mut books = Books::new(seed, self.journal);
         for life in 1..=u64::from(self.kills) {
             // So that there is work left for every life.
             let handed_out = (self.operations * life).div_ceil(u64::from(self.kills) + 1);
             let moment = Moment::draw(&mut chance);
-            let mut process = Life::start(child(), &connect, silence).await?;
+            let mut process = Life::start(child(), &settings, silence).await?;
             process.hand_out(books.hand_out(0..handed_out)).await?;
             process.until(moment, |line| books.hear(line)).await?;
             books.check_journal(&server.ledger());
             watch(Progress { kills: life as u32, ended: books.ended() });
         }
-        let mut process = Life::start(child(), &connect, silence).await?;
+        let mut process = Life::start(child(), &settings, silence).await?;
         process.hand_out(books.hand_out_again(0..self.operations)).await?;
         process
             .until_it_ends(|line| {

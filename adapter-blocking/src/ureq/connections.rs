@@ -9,6 +9,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,7 @@ use ureq::config::Config;
 use ureq::http::Uri;
 use ureq::http::uri::{Authority, Scheme};
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
-use ureq::unversioned::transport::{ConnectionDetails, Connector, NextTimeout, Transport};
+use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTimeout, Transport};
 use ureq::{Agent, Error};
 
 pub(super) struct Connections {
@@ -35,15 +36,32 @@ struct Idle {
     since: Instant,
     to: Option<Origin>,
     agent: Agent,
+    left: Left,
 }
 
 type Origin = (Scheme, Authority);
 
+/// Whether anything of an agent's request was handed to a connection. What has not left has not run, whatever ended it: that ureq refuses it, say, or that its time
+/// was over by then.
+#[derive(Clone, Default)]
+pub(super) struct Left(Arc<AtomicBool>);
+
+impl Left {
+    pub(super) fn any(&self) -> bool {
+        // Written and read by the one thread that carries the request.
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn set(&self, any: bool) {
+        self.0.store(any, Ordering::Relaxed);
+    }
+}
+
 /// For what an agent is.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 enum Whose {
-    /// Jobs' requests, whose configuration is the client's but for time-out and proxy.
-    Ours,
+    /// Jobs' requests, one at a time, whose configuration is the client's but for time-out and proxy.
+    Ours(Left),
     /// A program's own calls, each of which may be configured in its own way.
     Programs,
 }
@@ -54,8 +72,8 @@ impl Connections {
         let (most, most_to_one) = (config.max_idle_connections(), config.max_idle_connections_per_host());
         let max_age = config.max_idle_age();
         let (connector, resolver) = (Arc::new(connector), Arc::new(resolver));
-        let make = move |whose| {
-            Agent::with_parts(config.clone(), Part(connector.clone(), whose), Part(resolver.clone(), whose))
+        let make = move |whose: Whose| {
+            Agent::with_parts(config.clone(), Part(connector.clone(), whose.clone()), Part(resolver.clone(), whose))
         };
         Self { make: Box::new(make), idle: Mutex::default(), most, most_to_one, max_age }
     }
@@ -66,18 +84,22 @@ impl Connections {
     }
 
     /// Has a request carried. If all goes well, and the answer is read to its end, the connection is kept.
-    pub(super) fn carry<T, E>(&self, to: &Uri, request: impl FnOnce(&Agent) -> Result<T, E>) -> Result<T, E> {
+    pub(super) fn carry<T, E>(&self, to: &Uri, request: impl FnOnce(&Agent, &Left) -> Result<T, E>) -> Result<T, E> {
         let to = to.scheme().cloned().zip(to.authority().cloned());
-        let agent = self.find(to.as_ref()).unwrap_or_else(|| (self.make)(Whose::Ours));
-        let answer = request(&agent)?;
-        self.keep(Idle { since: Instant::now(), to, agent });
+        let (agent, left) = self.find(to.as_ref()).unwrap_or_else(|| {
+            let left = Left::default();
+            ((self.make)(Whose::Ours(left.clone())), left)
+        });
+        left.set(false);
+        let answer = request(&agent, &left)?;
+        self.keep(Idle { since: Instant::now(), to, agent, left });
         Ok(answer)
     }
 
-    fn find(&self, to: Option<&Origin>) -> Option<Agent> {
+    fn find(&self, to: Option<&Origin>) -> Option<(Agent, Left)> {
         let mut idle = self.lock();
         let last = idle.iter().rposition(|idle| idle.to.as_ref() == to)?;
-        idle.remove(last).map(|idle| idle.agent)
+        idle.remove(last).map(|idle| (idle.agent, idle.left))
     }
 
     fn keep(&self, used: Idle) {
@@ -121,14 +143,50 @@ impl<T: fmt::Debug> fmt::Debug for Part<T> {
 }
 
 impl<In: Transport, C: Connector<In>> Connector<In> for Part<C> {
-    type Out = C::Out;
+    type Out = Marking<C::Out>;
 
-    fn connect(&self, details: &ConnectionDetails<'_>, chained: Option<In>) -> Result<Option<C::Out>, Error> {
-        match self.1 {
-            Whose::Programs => self.0.connect(details, chained),
+    fn connect(&self, details: &ConnectionDetails<'_>, chained: Option<In>) -> Result<Option<Self::Out>, Error> {
+        let (connection, left) = match &self.1 {
+            Whose::Programs => (self.0.connect(details, chained)?, Left::default()),
             // To ureq it is a configuration of this request's own, for which it would set up TLS anew, without the sessions of earlier connections.
-            Whose::Ours => self.0.connect(&as_the_agents(details), chained),
-        }
+            Whose::Ours(left) => (self.0.connect(&as_the_agents(details), chained)?, left.clone()),
+        };
+        Ok(connection.map(|connection| Marking { connection, left }))
+    }
+}
+
+/// A connection that marks what leaves by it.
+struct Marking<T> {
+    connection: T,
+    left: Left,
+}
+
+impl<T: Transport> Transport for Marking<T> {
+    fn buffers(&mut self) -> &mut dyn Buffers {
+        self.connection.buffers()
+    }
+
+    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
+        self.left.set(true);
+        self.connection.transmit_output(amount, timeout)
+    }
+
+    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
+        self.connection.await_input(timeout)
+    }
+
+    fn is_open(&mut self) -> bool {
+        self.connection.is_open()
+    }
+
+    fn is_tls(&self) -> bool {
+        self.connection.is_tls()
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for Marking<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.connection.fmt(f)
     }
 }
 
@@ -175,7 +233,7 @@ mod tests {
     impl Connections {
         fn keep_one(&self, host: &str, since: Instant) {
             let to = uri(host).scheme().cloned().zip(uri(host).authority().cloned());
-            self.keep(Idle { since, to, agent: self.agent() });
+            self.keep(Idle { since, to, agent: self.agent(), left: Left::default() });
         }
 
         /// Which are kept, the one used last at the end: the host's first letter, and since when.
@@ -196,10 +254,10 @@ mod tests {
         for (host, since) in [("a", 0), ("a", 1), ("b", 2)] {
             connections.keep_one(host, after(since));
         }
-        let used: Result<_, ()> = connections.carry(&uri("a"), |_| Ok(connections.kept(began)));
+        let used: Result<_, ()> = connections.carry(&uri("a"), |_, _| Ok(connections.kept(began)));
         assert_eq!(used, Ok(these(&[("a", 0), ("b", 2)])));
         assert_eq!(connections.kept(began).len(), 3, "and is kept again");
-        let another: Result<_, ()> = connections.carry(&uri("c"), |_| Ok(connections.kept(began).len()));
+        let another: Result<_, ()> = connections.carry(&uri("c"), |_, _| Ok(connections.kept(began).len()));
         assert_eq!((another, connections.kept(began).len()), (Ok(3), 4));
     }
 
@@ -207,7 +265,7 @@ mod tests {
     fn what_failed_is_not_kept() {
         let (connections, began) = (connections(8, 8), Instant::now());
         connections.keep_one("a", began);
-        assert_eq!(connections.carry(&uri("a"), |_| Err::<(), _>("no answer")), Err("no answer"));
+        assert_eq!(connections.carry(&uri("a"), |_, _| Err::<(), _>("no answer")), Err("no answer"));
         assert_eq!(connections.kept(began), []);
     }
 

@@ -171,7 +171,7 @@ mod tests {
         let port = env::var("STEADFAST_TEST_PORT").expect("a port");
         let request = Request::get(format!("https://127.0.0.1:{port}/")).body(Bytes::new()).expect("a request");
         let transport = UreqTransport::new();
-        let met = transport.send_by(transport.agent(), request, Duration::from_secs(30), 2);
+        let met = transport.exchange(request, Duration::from_secs(30), 2);
         let failure = met.expect_err("nobody there speaks TLS").failure();
         assert_eq!(failure, Failure::new(Class::Transient, Certainty::NotExecuted));
     }
@@ -201,7 +201,7 @@ mod tests {
         let proxy = Proxy::new("socks5h://127.0.0.1:1").expect("a proxy");
         let transport = UreqTransport::from_builder(Agent::config_builder().proxy(Some(proxy)));
         let request = Request::get("https://a.example/").body(Bytes::new()).expect("a request");
-        let met = transport.send_by(transport.agent(), request, Duration::from_secs(30), 2).expect_err("it is refused");
+        let met = transport.exchange(request, Duration::from_secs(30), 2).expect_err("it is refused");
         assert_eq!(met.failure(), Failure::new(Class::Transient, Certainty::NotExecuted));
         let cause = std::error::Error::source(&met).expect("a cause").to_string();
         assert!(cause.contains("socks-proxy"), "{cause}");

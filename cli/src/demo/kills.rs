@@ -19,9 +19,6 @@ pub(crate) async fn child() -> Result<ExitCode, Box<dyn Error>> {
 }
 
 pub(super) async fn demo(args: Args, provider: FakeDeepvue, kills: u32) -> Result<ExitCode, Box<dyn Error>> {
-    if args.adapter != Adapter::Tokio {
-        return Err("--kill runs the client on tokio only: leave --adapter away, or name tokio".into());
-    }
     // Removed at the end.
     let directory = if args.journal.is_none() { Some(directory()?) } else { None };
     let in_it = directory.as_ref().map(|directory| directory.path().join("journal"));
@@ -40,7 +37,11 @@ pub(super) async fn demo(args: Args, provider: FakeDeepvue, kills: u32) -> Resul
     };
     // Where no bar is shown, a life after the other would go by without a word.
     let (speaks, mut told) = (!args.json && progress.is_hidden(), 0);
-    let drill = KillDrill { provider, operations: args.operations, kills, journal };
+    let adapter = match args.adapter {
+        Adapter::Tokio => kill_drill::Adapter::Tokio { shards: 1 },
+        Adapter::Blocking => kill_drill::Adapter::Blocking,
+    };
+    let drill = KillDrill { provider, adapter, operations: args.operations, kills, journal };
     let (found, server) = drill
         .run(child, |so_far| {
             progress.set_position(so_far.ended);

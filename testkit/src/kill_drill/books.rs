@@ -14,6 +14,9 @@ use super::process::Line;
 use crate::Ledger;
 use crate::connect::job;
 
+/// Stands for none.
+pub(super) const NO_REFERENCE: &str = "-";
+
 /// What a job was told to have become.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -27,6 +30,14 @@ pub struct Told {
 }
 
 impl Told {
+    /// Whether this may follow: the same, or one that a late answer has told more of. A request that is given up on threads is not cut off, and its
+    /// answer may bring the reference after the job ended as unresolved: the outcome stays, and the job can be found.
+    fn may_become(&self, next: &Self) -> bool {
+        let found = self.outcome == "unresolved" && self.reference == NO_REFERENCE;
+        let same_but_for_reference = (&self.outcome, &self.answer) == (&next.outcome, &next.answer);
+        same_but_for_reference && (found || self.reference == next.reference)
+    }
+
     /// Whether nothing ran: then its key is free, and another submit would be another job.
     fn is_rejected(&self) -> bool {
         self.outcome == "rejected"
@@ -93,11 +104,11 @@ impl Books {
 
     fn ends(&mut self, number: u64, told: Told) {
         let took = self.handed_out.get(&number).map_or(Duration::ZERO, Instant::elapsed);
-        match self.told.get(&number) {
-            Some((before, _)) if *before != told => {
+        match self.told.get_mut(&number) {
+            Some((before, _)) if before.may_become(&told) => *before = told,
+            Some((before, _)) => {
                 self.violations.push(format!("job {number} was told as {before:?}, then as {told:?}"));
             }
-            Some(_) => {}
             None => {
                 self.told.insert(number, (told, took));
             }
@@ -167,7 +178,12 @@ impl Books {
     pub(super) fn check_end(&mut self, operations: u64, ledger: &Ledger) {
         for number in 0..operations {
             let Ok((key, _)) = job(self.seed, number) else { continue };
-            let ran = ledger.executions(key.as_str()).len();
+            let executions = ledger.executions(key.as_str());
+            let ran = executions.len();
+            let reference = self.told.get(&number).map_or(NO_REFERENCE, |(told, _)| &told.reference);
+            if reference != NO_REFERENCE && !executions.iter().any(|execution| execution.transaction_id == reference) {
+                self.violations.push(format!("job {number} was told the reference of another"));
+            }
             let wrong = match self.told.get(&number).map(|(told, _)| told.outcome.as_str()) {
                 None => "has no outcome",
                 Some("completed" | "failed") if ran == 0 => "was told to have run, and did not",
@@ -201,5 +217,24 @@ impl Books {
     fn has_recovered(&self, number: u64) -> bool {
         let completed = self.told.get(&number).is_some_and(|(told, _)| told.outcome == "completed");
         completed && job(self.seed, number).is_ok_and(|(key, _)| self.left_in_doubt.contains(key.as_str()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(outcome: &str, reference: &str) -> Told {
+        Told { outcome: outcome.into(), reference: reference.into(), answer: "0".into() }
+    }
+
+    #[test]
+    fn what_is_told_twice_is_the_same_but_for_a_reference_that_came_late() {
+        let late = told("unresolved", "txn-1");
+        assert!(told("unresolved", NO_REFERENCE).may_become(&late) && late.may_become(&late));
+        let others = [told("unresolved", NO_REFERENCE), told("unresolved", "txn-2"), told("completed", "txn-1")];
+        assert!(others.iter().all(|other| !late.may_become(other)));
+        assert!(!told("failed", NO_REFERENCE).may_become(&told("failed", "txn-1")));
+        assert!(!told("unresolved", NO_REFERENCE).may_become(&told("completed", "txn-1")));
     }
 }

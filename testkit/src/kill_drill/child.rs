@@ -9,13 +9,19 @@ use std::hash::{DefaultHasher, Hasher};
 use std::io::Write;
 use std::process;
 
-use steadfast_core::Reference;
-use steadfast_tokio::{Client, Finished};
+use steadfast_blocking::UreqTransport;
+use steadfast_core::{Key, Reference};
+use steadfast_driver::Finished;
+use steadfast_tokio::ReqwestTransport;
 use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::task::JoinSet;
+use tokio::task::{self, JoinSet};
 
-use super::process::GRACE;
+use super::Adapter;
+use super::books::NO_REFERENCE;
+use super::process::{GRACE, Settings};
 use crate::connect::{Connect, job};
+
+type AnyError = Box<dyn Error + Send + Sync>;
 
 /// A child's whole life. Call it from an executable that was started by [`KillDrill::run`](super::KillDrill::run)'s command, on a tokio runtime.
 ///
@@ -26,9 +32,9 @@ use crate::connect::{Connect, job};
 pub async fn child() -> Result<(), Box<dyn Error + Send + Sync>> {
     let mut orders = BufReader::new(tokio::io::stdin()).lines();
     let settings = orders.next_line().await?.ok_or("this is a child of a drill: there is nothing to start by hand")?;
-    let settings: Connect = serde_json::from_str(&settings)?;
-    let seed = settings.seed;
-    let client = settings.start(|_| {}).await?;
+    let Settings { adapter, connect } = serde_json::from_str(&settings)?;
+    let seed = connect.seed;
+    let client = Client::start(adapter, connect).await?;
     say("ready");
     let mut jobs = JoinSet::new();
     loop {
@@ -36,36 +42,87 @@ pub async fn child() -> Result<(), Box<dyn Error + Send + Sync>> {
         if order == "." {
             break;
         }
-        jobs.spawn(carry(client.clone(), seed, order.parse()?));
+        let number = order.parse()?;
+        let (key, payload) = job(seed, number)?;
+        client.carry(&mut jobs, number, key, payload);
     }
     let orphaned = tokio::spawn(async move { while let Ok(Some(_)) = orders.next_line().await {} });
     tokio::select! {
         _ = jobs.join_all() => {}
         _ = orphaned => process::exit(1),
     }
-    let left = client.shutdown(GRACE).await;
-    say(&format!("left {}", left.len()));
+    say(&format!("left {}", client.shutdown().await?));
     Ok(())
 }
 
-async fn carry(client: Client, seed: u64, number: u64) {
-    let Ok((key, payload)) = job(seed, number) else { return };
-    let job = match client.submit(key, payload).await {
-        Ok(job) => job,
-        Err(error) => return say(&format!("refused {number} {error}")),
-    };
-    say(&format!("taken {number}"));
-    match job.await {
-        Ok(finished) => say(&ended(number, &finished)),
-        Err(error) => say(&format!("refused {number} {error}")),
+enum Client {
+    Tokio(steadfast_tokio::Client),
+    Blocking(steadfast_blocking::Client),
+}
+
+impl Client {
+    async fn start(adapter: Adapter, connect: Connect) -> Result<Self, AnyError> {
+        Ok(match adapter {
+            Adapter::Tokio { shards } => {
+                let builder = connect.describe::<_, steadfast_tokio::Client>(ReqwestTransport::new()?, |_| {})?;
+                Self::Tokio(builder.shards(shards).start().await?)
+            }
+            Adapter::Blocking => {
+                task::spawn_blocking(|| {
+                    let builder = connect.describe::<_, steadfast_blocking::Client>(UreqTransport::new(), |_| {})?;
+                    Ok::<_, AnyError>(Self::Blocking(builder.start()?))
+                })
+                .await??
+            }
+        })
+    }
+
+    /// On a task or a thread of its own.
+    fn carry(&self, jobs: &mut JoinSet<()>, number: u64, key: Key, payload: String) {
+        match self {
+            Self::Tokio(client) => {
+                let client = client.clone();
+                jobs.spawn(async move {
+                    let job = match client.submit(key, payload).await {
+                        Ok(job) => job,
+                        Err(error) => return refused(number, &error),
+                    };
+                    say(&format!("taken {number}"));
+                    job.await.map_or_else(|stopped| refused(number, &stopped), |finished| ended(number, &finished));
+                });
+            }
+            Self::Blocking(client) => {
+                let client = client.clone();
+                jobs.spawn_blocking(move || {
+                    let job = match client.submit(key, payload) {
+                        Ok(job) => job,
+                        Err(error) => return refused(number, &error),
+                    };
+                    say(&format!("taken {number}"));
+                    job.wait().map_or_else(|stopped| refused(number, &stopped), |finished| ended(number, &finished));
+                });
+            }
+        }
+    }
+
+    /// Tells how many jobs were unfinished.
+    async fn shutdown(self) -> Result<usize, AnyError> {
+        Ok(match self {
+            Self::Tokio(client) => client.shutdown(GRACE).await.len(),
+            Self::Blocking(client) => task::spawn_blocking(|| client.shutdown(GRACE).len()).await?,
+        })
     }
 }
 
-fn ended(number: u64, finished: &Finished) -> String {
+fn refused(number: u64, why: &dyn Error) {
+    say(&format!("refused {number} {why}"));
+}
+
+fn ended(number: u64, finished: &Finished) {
     let mut body = DefaultHasher::new();
     body.write(finished.body());
-    let reference = finished.reference.as_ref().map_or("-", Reference::as_str);
-    format!("ended {number} {} {reference} {:016x}", finished.outcome.name(), body.finish())
+    let reference = finished.reference.as_ref().map_or(NO_REFERENCE, Reference::as_str);
+    say(&format!("ended {number} {} {reference} {:016x}", finished.outcome.name(), body.finish()));
 }
 
 fn say(what: &str) {

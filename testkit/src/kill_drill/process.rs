@@ -4,12 +4,13 @@ use std::io::{Error, ErrorKind, Result};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout};
 use tokio::time::{Instant, timeout_at};
 
-use super::Moment;
 use super::books::Told;
+use super::{Adapter, Moment};
 use crate::connect::Connect;
 
 /// How long the child waits at its end for the last commits.
@@ -17,6 +18,13 @@ pub(super) const GRACE: Duration = Duration::from_secs(30);
 
 /// A life ends so long after the child was ready, if what it was to end with does not come.
 const LONGEST: Duration = Duration::from_secs(1);
+
+/// What the child is told first.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Settings {
+    pub(super) adapter: Adapter,
+    pub(super) connect: Connect,
+}
 
 /// What the child tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,7 +73,7 @@ pub(super) struct Life {
 
 impl Life {
     /// Starts the child and tells it what its client must know.
-    pub(super) async fn start(command: Command, connect: &Connect, silence: Duration) -> Result<Self> {
+    pub(super) async fn start(command: Command, settings: &Settings, silence: Duration) -> Result<Self> {
         let mut command = tokio::process::Command::from(command);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
         let mut process = command.spawn()?;
@@ -74,7 +82,7 @@ impl Life {
         };
         let lines = BufReader::new(lines).lines();
         let mut life = Self { process, orders, lines, started: Instant::now(), silence };
-        let mut settings = serde_json::to_string(connect)?;
+        let mut settings = serde_json::to_string(settings)?;
         settings.push('\n');
         life.order(&settings).await?;
         Ok(life)

@@ -94,8 +94,9 @@ fn blocking_and_ureq(base: &str, jobs: usize, timeout: Duration) -> Vec<Met> {
 
 const ADAPTERS: [Adapter; 2] = [tokio_and_reqwest, blocking_and_ureq];
 
-/// ureq bounds what precedes an answer, and waits for what follows it; it decodes all pieces of gzip, and counts them all.
+/// ureq bounds what precedes an answer, and waits for what follows it; it decodes all pieces of gzip, and counts them all; HTTP/1.0 has no chunks for it.
 const UREQ: Otherwise = &[
+    ("HTTP/1.0 with chunks", Expect::Answer(200, 12)),
     ("chunks within another coding", Expect::Answer(200, 2)),
     ("endless trailers", Expect::TimedOut),
     ("endless interim answers", Expect::Broken),

@@ -116,6 +116,16 @@ pub(crate) const ROWS: &[Row] = &[
     row("cut before the last chunk", says!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n"), Expect::Broken),
     row("cut after an interim answer", says!("HTTP/1.1 100 Continue\r\n\r\n"), Expect::Broken),
 
+    // It speaks before its answer.
+    row("an interim answer first", says!("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"), Expect::Answer(200, 2)),
+    row("interim answers with headers first", says!("HTTP/1.1 102 Processing\r\nX: y\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\nContent-Length: 9\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"), Expect::Answer(200, 2)),
+    row("an unknown interim answer first", says!("HTTP/1.1 199 Soon\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"), Expect::Answer(200, 2)),
+    row("HTTP/1.0", says!("HTTP/1.0 200 OK\r\n\r\n{}"), Expect::Answer(200, 2)),
+    // A fault (RFC 9112, section 6.1).
+    row("HTTP/1.0 with chunks", says!("HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"), Expect::Broken),
+    row("trailers", says!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X\r\n\r\n2\r\n{}\r\n0\r\nX: y\r\n\r\n"), Expect::Answer(200, 2)),
+    row("bare line ends", says!("HTTP/1.1 200 OK\nContent-Length: 2\n\n{}"), Expect::Answer(200, 2)),
+
     // How long it is.
     row("as long as it says", says!("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"), Expect::Answer(200, 2)),
     row("longer than it says", says!("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}{}{}{}"), Expect::Answer(200, 2)),

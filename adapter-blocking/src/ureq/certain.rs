@@ -1,0 +1,100 @@
+//! What is certain of a request whose connection did not come about: it has not left.
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use ureq::Error;
+use ureq::unversioned::transport::{ConnectionDetails, Connector, Transport as Connection};
+
+use super::proxy::NoSocks;
+use crate::resolver::Addresses;
+
+/// Marks every error that comes before there is a connection; the resolver marks its own.
+pub(super) struct Certain<C> {
+    connector: C,
+    known: Addresses,
+}
+
+impl<C> Certain<C> {
+    pub(super) const fn new(connector: C, known: Addresses) -> Self {
+        Self { connector, known }
+    }
+}
+
+impl<In: Connection, C: Connector<In>> Connector<In> for Certain<C> {
+    type Out = C::Out;
+
+    fn connect(&self, details: &ConnectionDetails<'_>, chained: Option<In>) -> Result<Option<C::Out>, Error> {
+        before_connection(|| self.connector.connect(details, chained)).inspect_err(|_| {
+            // The addresses may be at fault, and be others by now; a SOCKS proxy's are asked for by the connector itself.
+            self.known.forget(details.uri);
+            if let Some(proxy) = details.config.proxy() {
+                self.known.forget(proxy.uri());
+            }
+        })
+    }
+}
+
+impl<C> fmt::Debug for Certain<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Certain")
+    }
+}
+
+/// A step on the way to a connection: whatever becomes of it, no request has left. ureq panics where it can start no thread to resolve a name, and where its
+/// settings ask for what it was built without, or for a client's certificate that is none.
+pub(crate) fn before_connection<T>(step: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+    let panicked = |_| Err(Error::Other(Box::new(Panicked)));
+    catch_unwind(AssertUnwindSafe(step)).unwrap_or_else(panicked).map_err(not_connected)
+}
+
+/// What it said went to the program's panic hook.
+#[derive(Debug)]
+struct Panicked;
+
+impl fmt::Display for Panicked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ureq panicked while it was to connect: no thread could be started, or its settings cannot be used; what the panic said tells which")
+    }
+}
+
+impl std::error::Error for Panicked {}
+
+/// An error from before there was a connection, marked as such, once: a proxy's comes by twice. A request without an address is at fault itself, and stays so.
+pub(super) fn not_connected(error: Error) -> Error {
+    match error {
+        Error::BadUri(_) => error,
+        Error::Other(source) if source.is::<NotConnected>() => Error::Other(source),
+        error => Error::Other(Box::new(NotConnected(error))),
+    }
+}
+
+pub(crate) struct NotConnected(Error);
+
+/// As it is displayed: ureq's own may show the URL.
+impl fmt::Debug for NotConnected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "NotConnected({self})")
+    }
+}
+
+impl fmt::Display for NotConnected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match &self.0 {
+            Error::Timeout(_) => "no connection came about in time",
+            Error::HostNotFound => "the host has no address",
+            Error::Rustls(_) | Error::Tls(_) => "the TLS handshake failed",
+            Error::Other(source) if source.is::<NoSocks>() || source.is::<Panicked>() => return source.fmt(f),
+            _ => "the connection failed",
+        })
+    }
+}
+
+impl std::error::Error for NotConnected {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match &self.0 {
+            Error::Io(error) => Some(error),
+            _ => None,
+        }
+    }
+}
