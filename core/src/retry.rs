@@ -188,7 +188,7 @@ pub enum RetryAfter {
     },
     /// The hint instead of our own delay (gRPC's pushback, go-retryablehttp). To a job that is pending a hint of zero is none: polling must rest.
     Exact {
-        /// No hint counts for more than this, however large.
+        /// No hint counts for more than this, however large. Where it is zero no hint counts at all, and our own delay stands.
         #[cfg_attr(feature = "serde", serde(with = "crate::policy::humane"))]
         ceiling: Duration,
     },
@@ -227,7 +227,8 @@ impl RetryAfter {
                 Self::Clamped { extra } => own.saturating_add(extra),
             };
             let counts = asked.min(ceiling);
-            let decides = matches!(self, Self::Exact { .. }) || counts > own;
+            let instead = matches!(self, Self::Exact { ceiling } if !ceiling.is_zero());
+            let decides = instead || counts > own;
             Hint { counts, cut: asked > ceiling, decides }
         });
         Delay { own, ground, hint }
@@ -348,7 +349,7 @@ impl RetryPolicy {
     /// One that happened, one repeat that may be a coincidence, and one that is not.
     const IDENTICAL: NonZeroU8 = NonZeroU8::MIN.saturating_add(2);
 
-    /// At most `attempts` attempts (the first counts), begun within `deadline` of the start, each given `attempt_timeout`.
+    /// At most `attempts` attempts (the first counts), begun within `deadline` of the start, each given `attempt_timeout` or what is left until then.
     ///
     /// # Errors
     /// Zero attempts (there is no "0 means for ever"), a zero deadline or a zero time-out.
@@ -410,7 +411,7 @@ impl RetryPolicy {
         self.attempts.get()
     }
 
-    /// No attempt starts this long after the start, or later.
+    /// No attempt starts this long after the start, or later; one that is under way then is given up.
     #[must_use]
     pub const fn deadline(&self) -> Duration {
         self.deadline
