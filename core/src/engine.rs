@@ -60,6 +60,8 @@
 mod intake;
 mod keys;
 mod lines;
+mod notices;
+mod records;
 #[cfg(feature = "serde")]
 mod snapshot;
 
@@ -70,6 +72,7 @@ use core::time::Duration;
 pub use self::intake::{Limits, RestoreError, SubmitError, Submitted};
 use self::keys::{Keys, seed_of};
 use self::lines::{Lines, Place};
+use self::records::Asked;
 #[cfg(feature = "snapshot")]
 pub use self::snapshot::{SNAPSHOT_VERSION, SnapshotError};
 use crate::gate::Gate;
@@ -136,17 +139,6 @@ struct Slot {
 
 // What waits by the million is made of this: three lines of memory, and none that two share.
 const _: () = assert!(size_of::<Slot>() == 192);
-
-/// A record that was popped and is not acknowledged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-struct Asked {
-    /// Its number in the engine.
-    number: RecordId,
-    /// Its number in its operation.
-    own: RecordId,
-    id: OperationId,
-}
 
 /// Many operations at one upstream. See the [module](self) for how it is driven, and for [group commit](self#group-commit).
 #[derive(Clone, Debug, PartialEq)]
@@ -302,12 +294,6 @@ impl Engine {
         }
         None
     }
-
-    /// The next notice; observers may read them, and nobody must.
-    #[must_use]
-    pub fn pop_notice(&mut self) -> Option<(OperationId, Notice)> {
-        self.notices.pop_front()
-    }
 }
 
 /// Look.
@@ -410,21 +396,6 @@ impl Engine {
     pub fn first_in_line(&self, kind: Kind) -> Option<OperationId> {
         self.lines.first(kind).and_then(|(_, slot)| self.id(slot))
     }
-
-    /// Whether notices are made. They are, unless somebody says that nobody observes: then telling costs nothing, and what is waiting to be popped is
-    /// dropped. Decides nothing else, and is not part of a snapshot.
-    pub fn observe(&mut self, observed: bool) {
-        self.unobserved = !observed;
-        if self.unobserved {
-            self.notices.clear();
-        }
-    }
-
-    /// Notices that found no room. A driver that pops none sees this grow; nothing else happens.
-    #[must_use]
-    pub const fn notices_dropped(&self) -> u64 {
-        self.notices_dropped
-    }
 }
 
 impl Engine {
@@ -479,23 +450,6 @@ impl Engine {
         }
     }
 
-    /// Passes the acknowledgement of all records up to `number` on to their operations.
-    fn acknowledge(&mut self, number: RecordId, now: Timestamp, event: fn(RecordId) -> operation::Event) {
-        const MANY: usize = 64;
-        let mut fetched = 0_usize;
-        while let Some(asked) = self.asked.front().copied().filter(|asked| asked.number <= number) {
-            if fetched == 0 {
-                self.fetch(self.asked.iter().take(MANY).map(|asked| asked.id.slot));
-                fetched = MANY;
-            }
-            fetched = fetched.saturating_sub(1);
-            self.asked.pop_front();
-            if self.operation(asked.id).is_some() {
-                self.feed(asked.id, event(asked.own), now);
-            }
-        }
-    }
-
     fn step(&mut self, index: u32, now: Timestamp, step: impl FnOnce(&mut Operation, &mut Turn<'_>)) {
         let Some(slot) = self.slots.get_mut(index as usize) else { return };
         let id = OperationId { slot: index, generation: slot.generation };
@@ -546,40 +500,5 @@ impl Engine {
         }
         self.finished.push_back((now, id));
         self.forget_old(now);
-    }
-
-    /// Keeps what the last step of this operation told.
-    fn pass_on(&mut self, id: OperationId) {
-        for notice in self.told.drain() {
-            keep(&mut self.notices, &self.limits, &mut self.notices_dropped, id, notice);
-        }
-    }
-
-    fn tell(&mut self, id: OperationId, notice: Notice) {
-        if !self.unobserved {
-            keep(&mut self.notices, &self.limits, &mut self.notices_dropped, id, notice);
-        }
-    }
-
-    /// Gives a record its number in the engine.
-    fn number(&mut self, id: OperationId, effect: Effect) -> Effect {
-        let Effect::Persist(own) = effect else { return effect };
-        self.last_record = RecordId(self.last_record.0.saturating_add(1));
-        self.asked.push_back(Asked { number: self.last_record, own, id });
-        Effect::Persist(self.last_record)
-    }
-}
-
-fn keep(
-    notices: &mut VecDeque<(OperationId, Notice)>,
-    limits: &Limits,
-    dropped: &mut u64,
-    id: OperationId,
-    notice: Notice,
-) {
-    if notices.len() < limits.notices as usize {
-        notices.push_back((id, notice));
-    } else {
-        *dropped = dropped.saturating_add(1);
     }
 }

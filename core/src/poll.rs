@@ -104,7 +104,7 @@ impl PollPolicy {
         self.polls.get()
     }
 
-    /// No poll starts this long after acceptance, or later.
+    /// No poll starts this long after acceptance, or later; one that is under way then is given up.
     #[must_use]
     pub const fn deadline(&self) -> Duration {
         self.deadline

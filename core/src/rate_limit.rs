@@ -116,9 +116,11 @@ impl RatePolicy {
         }
     }
 
-    pub(crate) const fn with_count(mut self, count: NonZeroU32) -> Self {
-        self.count = count;
-        self.every = spacing(count, self.per);
+    /// The same with the count that a provider names, as far as [`RatePolicy::new`] would take it: what is stored must be read back.
+    pub(crate) fn with_count(mut self, count: NonZeroU32) -> Self {
+        let most = u32::try_from(nanos(self.per)).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MAX);
+        self.count = count.min(most);
+        self.every = spacing(self.count, self.per);
         self
     }
 

@@ -15,298 +15,19 @@
 //! Invariants, each a property test: attempts never exceed the limit and none starts at or after the deadline (I2); a
 //! `Retry-After` is honoured up to its ceiling, or the attempts stop (I1).
 
+mod delay;
+mod failure;
+
+pub use self::delay::{Delay, Ground, Hint, RetryAfter};
+pub use self::failure::{AnswerDigest, Certainty, Class, Failure};
+
 use core::num::{NonZeroU8, NonZeroU16};
 use core::time::Duration;
 
 use crate::backoff::BackoffPolicy;
-use crate::breaker::Health;
 use crate::policy::PolicyError;
 use crate::seed::Seed;
 use crate::time::Timestamp;
-
-/// What kind of trouble a request met.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
-#[non_exhaustive]
-pub enum Class {
-    /// Likely to pass: a refused connection, a reset, a 500, 502, 503, 504.
-    Transient,
-    /// The provider asks for a slower pace: a 429.
-    Throttled,
-    /// No answer in time.
-    TimedOut,
-    /// Sending the same again cannot help: a 400, 401, 403, 422.
-    Permanent,
-    /// The credentials are no longer valid, and are being renewed: a 401 that says nothing of the job. The provider is well, so no breaker counts it.
-    Unauthorized,
-}
-
-impl Class {
-    /// What a failure of this class says of the upstream's health. A refusal is a sign of it; throttling says that it is alive and minds its pace, which
-    /// is the limits' affair.
-    ///
-    /// ```
-    /// use steadfast_core::breaker::Health;
-    /// use steadfast_core::retry::Class;
-    ///
-    /// assert_eq!(Class::Permanent.health(), Health::Healthy); // a 400: it answers
-    /// assert_eq!(Class::TimedOut.health(), Health::Failing);
-    /// ```
-    #[must_use]
-    pub const fn health(self) -> Health {
-        match self {
-            Self::Permanent | Self::Unauthorized => Health::Healthy,
-            Self::Transient | Self::TimedOut => Health::Failing,
-            Self::Throttled => Health::Ignored,
-        }
-    }
-
-    /// `transient`, `throttled`, `timed_out`, `permanent` or `unauthorized`: for logs and metrics.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Transient => "transient",
-            Self::Throttled => "throttled",
-            Self::TimedOut => "timed_out",
-            Self::Permanent => "permanent",
-            Self::Unauthorized => "unauthorized",
-        }
-    }
-}
-
-/// Whether the provider ran the request that failed.
-///
-/// Ordered: a later variant is more certain to have run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
-#[non_exhaustive]
-pub enum Certainty {
-    /// It certainly did not run: the connection was refused, or the provider answered that it will not run it.
-    NotExecuted,
-    /// Nobody can tell: no answer, or an unusable one, after the request had begun to leave.
-    MayHaveExecuted,
-    /// It ran, and the provider says that it failed.
-    Executed,
-}
-
-/// A request that gave no usable answer.
-///
-/// ```
-/// use core::time::Duration;
-/// use steadfast_core::retry::{Certainty, Class, Failure};
-///
-/// let throttled = Failure::new(Class::Throttled, Certainty::NotExecuted).with_retry_after(Some(Duration::from_secs(5)));
-/// assert_eq!(throttled.retry_after, Some(Duration::from_secs(5)));
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[non_exhaustive]
-pub struct Failure {
-    /// What kind of trouble.
-    pub class: Class,
-    /// Whether it ran.
-    pub certainty: Certainty,
-    /// How long the provider asks us to wait, from now. Malformed means absent.
-    pub retry_after: Option<Duration>,
-    /// What a whole answer is known by when it comes again. `None`: there was no answer, or it is of a kind that no provider stores.
-    #[cfg_attr(feature = "serde", serde(default))]
-    pub answer: Option<AnswerDigest>,
-}
-
-/// A few bits of an answer, by which one that a provider has stored for a key is known when it is given again. Bodies stay outside: drivers make it.
-///
-/// 16 bits, since each operation holds one. Two different answers are taken for the same once in 65,000 times; all that comes of it is a
-/// [limit](RetryPolicy::identical) that is reached one attempt early.
-///
-/// ```
-/// use steadfast_core::retry::AnswerDigest;
-///
-/// let digest = AnswerDigest::of(500, b"{}");
-/// assert_eq!(digest, AnswerDigest::of(500, b"{}"));
-/// assert_ne!(digest, AnswerDigest::of(502, b"{}"));
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub struct AnswerDigest(NonZeroU16);
-
-impl AnswerDigest {
-    /// Of an answer's status and its body. (FNV-1a of 64 bits, folded: it need not withstand anybody, since a provider only fools itself.)
-    #[must_use]
-    pub fn of(status: u16, body: &[u8]) -> Self {
-        let bytes = status.to_le_bytes();
-        let hash = bytes.iter().chain(body).fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
-        });
-        let folded = (hash ^ hash >> 16 ^ hash >> 32 ^ hash >> 48) as u16;
-        Self(NonZeroU16::new(folded).unwrap_or(NonZeroU16::MIN))
-    }
-}
-
-impl Failure {
-    /// A failure without a `Retry-After`.
-    #[must_use]
-    pub const fn new(class: Class, certainty: Certainty) -> Self {
-        Self { class, certainty, retry_after: None, answer: None }
-    }
-
-    /// The same, with what the provider asks us to wait.
-    #[must_use]
-    pub const fn with_retry_after(mut self, wait: Option<Duration>) -> Self {
-        self.retry_after = wait;
-        self
-    }
-
-    /// The same, of a whole answer that is known by this.
-    #[must_use]
-    pub const fn with_answer(mut self, answer: Option<AnswerDigest>) -> Self {
-        self.answer = answer;
-        self
-    }
-}
-
-/// Of this class, and nothing else is known of it: it may have run.
-impl From<Class> for Failure {
-    fn from(class: Class) -> Self {
-        Self::new(class, Certainty::MayHaveExecuted)
-    }
-}
-
-/// What a provider's `Retry-After` does to our own delay. All three are in use by well-known clients; see each variant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(
-    feature = "serde",
-    derive(serde::Serialize, serde::Deserialize),
-    serde(rename_all = "snake_case", deny_unknown_fields)
-)]
-#[non_exhaustive]
-pub enum RetryAfter {
-    /// The longer of the two (Azure's clients; Didit's documentation).
-    Floor {
-        /// No hint counts for more than this, however large.
-        #[cfg_attr(feature = "serde", serde(with = "crate::policy::humane"))]
-        ceiling: Duration,
-    },
-    /// The hint instead of our own delay (gRPC's pushback, go-retryablehttp). To a job that is pending a hint of zero is none: polling must rest.
-    Exact {
-        /// No hint counts for more than this, however large.
-        #[cfg_attr(feature = "serde", serde(with = "crate::policy::humane"))]
-        ceiling: Duration,
-    },
-    /// The hint, but no less than our own delay and no more than that plus `extra` (AWS, `extra` = 5 s).
-    Clamped {
-        /// How far above our own delay a hint may lead.
-        #[cfg_attr(feature = "serde", serde(with = "crate::policy::humane"))]
-        extra: Duration,
-    },
-}
-
-impl RetryAfter {
-    /// The wait that results from our own `delay` and the provider's `hint`.
-    #[must_use]
-    pub fn apply(self, delay: Duration, hint: Option<Duration>) -> Duration {
-        self.weigh(Ground::Backoff, delay, hint).wait()
-    }
-
-    /// The same, with what decided. `ground` says where our own delay comes from.
-    ///
-    /// ```
-    /// use core::time::Duration;
-    /// use steadfast_core::retry::{Ground, RetryAfter};
-    ///
-    /// let secs = Duration::from_secs;
-    /// let delay = RetryAfter::Floor { ceiling: secs(60) }.weigh(Ground::Backoff, secs(4), Some(secs(90)));
-    /// let hint = delay.hint.unwrap();
-    /// assert!(hint.decides && hint.cut);
-    /// assert_eq!(delay.wait(), secs(60));
-    /// ```
-    #[must_use]
-    pub fn weigh(self, ground: Ground, own: Duration, asked: Option<Duration>) -> Delay {
-        let hint = asked.map(|asked| {
-            let ceiling = match self {
-                Self::Floor { ceiling } | Self::Exact { ceiling } => ceiling,
-                Self::Clamped { extra } => own.saturating_add(extra),
-            };
-            let counts = asked.min(ceiling);
-            let decides = matches!(self, Self::Exact { .. }) || counts > own;
-            Hint { counts, cut: asked > ceiling, decides }
-        });
-        Delay { own, ground, hint }
-    }
-}
-
-impl Default for RetryAfter {
-    /// A floor of at most an hour. The operation's deadline is usually shorter: then a longer hint stops the attempts.
-    fn default() -> Self {
-        Self::Floor { ceiling: Duration::from_secs(3600) }
-    }
-}
-
-/// A wait, and what it was decided from: for whoever asks why it is so long.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[non_exhaustive]
-pub struct Delay {
-    /// Our own part, before the provider is heard.
-    pub own: Duration,
-    /// Where our own part comes from.
-    pub ground: Ground,
-    /// The provider's part. `None`: it asked for nothing, or is not asked here.
-    pub hint: Option<Hint>,
-}
-
-impl Delay {
-    /// Our own part alone.
-    #[must_use]
-    pub const fn own(ground: Ground, own: Duration) -> Self {
-        Self { own, ground, hint: None }
-    }
-
-    /// How long the wait is: the provider's part if it decides, else our own.
-    #[must_use]
-    pub fn wait(self) -> Duration {
-        self.hint.filter(|hint| hint.decides).map_or(self.own, |hint| hint.counts)
-    }
-
-    /// The same, but never shorter than our own part.
-    pub(crate) fn no_shorter(mut self) -> Self {
-        if let Some(hint) = &mut self.hint {
-            hint.decides &= hint.counts >= self.own;
-        }
-        self
-    }
-}
-
-/// A provider's part in a [`Delay`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[non_exhaustive]
-pub struct Hint {
-    /// What it asked for, as far as the policy lets it count.
-    pub counts: Duration,
-    /// Whether it asked for more than that.
-    pub cut: bool,
-    /// Whether it decides how long the wait is.
-    pub decides: bool,
-}
-
-/// Where our own part of a [`Delay`] comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
-#[non_exhaustive]
-pub enum Ground {
-    /// The retry policy's backoff.
-    Backoff,
-    /// The poll schedule.
-    Schedule,
-    /// The poll schedule's slowest pace: the retries of failing polls are used up.
-    SlowestPace,
-    /// A look-up waits until the provider certainly shows the job if it runs.
-    Settle,
-    /// The retry budget was spent, so the retry pauses once more.
-    Budget,
-    /// After a restart: what the record says was left of a wait, at most one capped delay.
-    Record,
-}
 
 /// How often, how long and with what pauses a request may be tried.
 ///
@@ -348,7 +69,7 @@ impl RetryPolicy {
     /// One that happened, one repeat that may be a coincidence, and one that is not.
     const IDENTICAL: NonZeroU8 = NonZeroU8::MIN.saturating_add(2);
 
-    /// At most `attempts` attempts (the first counts), begun within `deadline` of the start, each given `attempt_timeout`.
+    /// At most `attempts` attempts (the first counts), begun within `deadline` of the start, each given `attempt_timeout` or what is left until then.
     ///
     /// # Errors
     /// Zero attempts (there is no "0 means for ever"), a zero deadline or a zero time-out.
@@ -410,7 +131,7 @@ impl RetryPolicy {
         self.attempts.get()
     }
 
-    /// No attempt starts this long after the start, or later.
+    /// No attempt starts this long after the start, or later; one that is under way then is given up.
     #[must_use]
     pub const fn deadline(&self) -> Duration {
         self.deadline

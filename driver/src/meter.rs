@@ -431,7 +431,7 @@ mod tests {
             assert_eq!(variants(source, name), names.len(), "{name}");
         };
         all(KINDS.map(Kind::name).to_vec(), include_str!("../../core/src/operation/effect.rs"), "Kind");
-        all(CLASSES.map(Class::name).to_vec(), include_str!("../../core/src/retry.rs"), "Class");
-        all(BLOCKED.map(Blocked::name).to_vec(), include_str!("../../core/src/gate.rs"), "Blocked");
+        all(CLASSES.map(Class::name).to_vec(), include_str!("../../core/src/retry/failure.rs"), "Class");
+        all(BLOCKED.map(Blocked::name).to_vec(), include_str!("../../core/src/gate/admission.rs"), "Blocked");
     }
 }

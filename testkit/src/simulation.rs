@@ -34,6 +34,7 @@ mod disk;
 mod flaw;
 mod gate;
 mod invariant;
+mod lives;
 mod mail;
 mod process;
 mod provider;

@@ -88,9 +88,10 @@ impl RateLimit {
     pub(super) fn learn(&mut self, kind: Kind, quota: Quota) -> bool {
         let (Some(count), Some(window)) = (quota.limit.and_then(NonZeroU32::new), quota.window) else { return false };
         let is_this = self.kinds.contains(kind) && self.rate.per() == window;
-        let changes = is_this && self.rate.count() != count.get();
+        let learnt = self.rate.with_count(count);
+        let changes = is_this && learnt != self.rate;
         if changes {
-            self.rate = self.rate.with_count(count);
+            self.rate = learnt;
         }
         changes
     }

@@ -4,6 +4,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
+use super::wheel::{digit_of, entry_at};
 use super::*;
 
 impl Timers {

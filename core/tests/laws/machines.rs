@@ -192,6 +192,21 @@ fn a_wait_that_would_end_at_the_deadline_is_not_begun() {
 }
 
 /// tokio-retry2 accepts the hint and never waits for it; reqwest-retry ignores it.
+/// Whoever writes a ceiling of zero wants no hints: not that a hint makes polls and retries leave at once, one after the other.
+#[test]
+fn under_a_ceiling_of_zero_no_hint_counts() {
+    let (zero, asked) = (Duration::ZERO, Some(60 * SECOND));
+    for hints in [RetryAfter::Exact { ceiling: zero }, RetryAfter::Floor { ceiling: zero }] {
+        assert_eq!(hints.apply(4 * SECOND, asked), 4 * SECOND, "{hints:?}");
+        let retry = RetryPolicy::default().with_retry_after(hints);
+        let waits = BackoffPolicy::new(Growth::Fixed(4 * SECOND), 4 * SECOND, Jitter::None).unwrap();
+        let polls = PollPolicy::new(waits, 3, 60 * SECOND, retry).unwrap();
+        assert_eq!(polls.wait(0, asked, Seed::new(1)), 4 * SECOND, "{hints:?}");
+    }
+    let exact = RetryAfter::Exact { ceiling: SECOND };
+    assert_eq!(exact.apply(4 * SECOND, Some(zero)), zero, "at once, where the provider says so");
+}
+
 #[test]
 fn a_hint_longer_than_the_deadline_stops_at_once() {
     let policy = RetryPolicy::default();

@@ -7,9 +7,9 @@ use steadfast_core::bulkhead::BulkheadPolicy;
 use steadfast_core::engine::{Engine, Event, Limits, SnapshotError};
 use steadfast_core::gate::{GatePolicy, Kinds, RateLimit};
 use steadfast_core::operation::{Effect, Reading};
-use steadfast_core::rate_limit::RatePolicy;
+use steadfast_core::rate_limit::{Quota, RatePolicy};
 use steadfast_core::retry::{Certainty, Class, Failure};
-use steadfast_core::{Fingerprint, Gate, Key, OperationPolicy, Reference, Seed, Timestamp};
+use steadfast_core::{Fingerprint, Gate, Key, Kind, OperationPolicy, Reference, Seed, Timestamp};
 
 const NOW: Timestamp = Timestamp::from_secs(1_700_000_000);
 const REFUSED: Failure = Failure::new(Class::Permanent, Certainty::NotExecuted);
@@ -47,6 +47,16 @@ fn engine() -> Engine {
 #[test]
 fn a_restored_engine_is_the_same() {
     let engine = engine();
+    assert_eq!(Engine::from_snapshot(&engine.snapshot().unwrap()), Ok(engine));
+}
+
+/// "Unlimited", as some providers put it: what a limit has taken for its own is one that its settings could have said.
+#[test]
+fn a_limit_that_was_learnt_to_be_as_good_as_none_comes_back() {
+    let mut engine = engine();
+    let quota = Quota { limit: Some(u32::MAX), window: Some(Duration::from_secs(1)), ..Quota::default() };
+    engine.handle(Event::Quota(Kind::Create, quota), NOW);
+    assert_eq!(engine.gate().policy().rate_limits()[0].rate.count(), 1_000_000_000, "one each nanosecond");
     assert_eq!(Engine::from_snapshot(&engine.snapshot().unwrap()), Ok(engine));
 }
 

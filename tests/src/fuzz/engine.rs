@@ -17,25 +17,22 @@
 //! `World::step`. Spaces count for nothing; other bytes choose among the letters, so any bytes are a script.
 
 mod books;
+mod script;
+mod settings;
 
 use std::time::Duration;
 
 use arbitrary::Unstructured;
-use steadfast_core::backoff::{BackoffPolicy, Growth, Jitter};
-use steadfast_core::breaker::BreakerPolicy;
-use steadfast_core::budget::BudgetPolicy;
-use steadfast_core::bulkhead::BulkheadPolicy;
-use steadfast_core::engine::{Engine, Event, Limits, SubmitError, Submitted};
-use steadfast_core::gate::{GatePolicy, Kinds, RateLimit, WhenOpen};
+use steadfast_core::engine::{Engine, Event, SubmitError, Submitted};
 use steadfast_core::operation::{AttemptId, Reading, Record, RecordId, Stage};
-use steadfast_core::poll::PollPolicy;
-use steadfast_core::rate_limit::{Quota, RatePolicy};
-use steadfast_core::retry::{Certainty, Class, Failure, RetryPolicy};
-use steadfast_core::{
-    Fingerprint, Gate, Key, Kind, OperationId, OperationPolicy, Reference, Seed, SendSafety, Timestamp,
-};
+use steadfast_core::rate_limit::Quota;
+use steadfast_core::retry::Failure;
+use steadfast_core::{Fingerprint, Gate, Key, Kind, OperationId, Seed, SendSafety, Timestamp};
 
 use self::books::Books;
+use self::script::{answer, byte, index, span};
+pub(super) use self::settings::safety;
+use self::settings::{gate, limits, most_in_flight, policy};
 use super::WALL_SECS;
 
 const LETTERS: &[u8] = b"sspppzzzaaaaAwHceTTTttbdnqQxygCShGfRRWUuv";
@@ -52,77 +49,6 @@ pub fn holds(data: &[u8]) {
 /// The engine as a script leaves it.
 pub(super) fn after(script: &[u8]) -> Engine {
     World::after(script).engine
-}
-
-/// The send safety of this choice.
-pub(super) fn safety(choice: u8) -> SendSafety {
-    match choice % 4 {
-        0 => SendSafety::Unsafe,
-        1 => SendSafety::Idempotent,
-        2 => SendSafety::Keyed { window: Duration::from_secs(600) },
-        _ => SendSafety::Lookup { settle: Duration::from_secs(5) },
-    }
-}
-
-fn policy(times: u8, safety: SendSafety) -> OperationPolicy {
-    let secs = Duration::from_secs;
-    let hasty = |attempts, deadline, jitter| {
-        let waits = BackoffPolicy::new(Growth::Fixed(secs(1)), secs(2), jitter).expect("a cap above it");
-        (waits.clone(), RetryPolicy::new(attempts, deadline, secs(2), waits).expect("more than zero"))
-    };
-    let policy = match times % 3 {
-        0 => OperationPolicy::default(),
-        1 => {
-            let (waits, retry) = hasty(2, secs(5), Jitter::Full);
-            let poll = PollPolicy::new(waits, 2, secs(8), retry.clone()).expect("more than zero");
-            OperationPolicy::default().with_lookup(retry.clone()).with_poll(poll).with_create(retry).expect("short")
-        }
-        _ => {
-            let (waits, retry) = hasty(8, secs(300), Jitter::None);
-            let poll = PollPolicy::new(waits, 3, secs(300), retry.clone()).expect("more than zero");
-            let poll = poll.with_accept_partial(true).with_not_found_grace(secs(10));
-            OperationPolicy::default().with_poll(poll).with_create(retry).expect("short")
-        }
-    };
-    policy.with_safety(safety).expect("a window that is longer than a time-out")
-}
-
-fn gate(choice: u8) -> GatePolicy {
-    let secs = Duration::from_secs;
-    let rate = |count, per| RatePolicy::new(count, secs(per)).expect("more than zero");
-    let breaker = |failures| BreakerPolicy::consecutive(failures).expect("more than zero");
-    match choice % 6 {
-        0 => GatePolicy::none(),
-        1 => GatePolicy::default(),
-        2 => GatePolicy::none()
-            .with_bulkhead(BulkheadPolicy::fixed(1).ok())
-            .with_rate_limit(RateLimit { kinds: Kinds::ALL, rate: rate(60, 60) }),
-        3 => GatePolicy::none().with_breaker(Some(breaker(1))).with_when_open(WhenOpen::Refuse),
-        4 => GatePolicy::default()
-            .with_breaker(Some(breaker(2)))
-            .with_budget(BudgetPolicy::new(1).ok())
-            .with_bulkhead(BulkheadPolicy::adaptive(1, 2, 3).ok())
-            .with_rate_limit(RateLimit { kinds: Kinds::of(&[Kind::Create]), rate: rate(1, 10) })
-            .with_rate_limit(RateLimit { kinds: Kinds::of(&[Kind::Poll, Kind::Lookup]), rate: rate(2, 4) }),
-        _ => GatePolicy::none().with_budget(BudgetPolicy::new(2).ok()),
-    }
-}
-
-/// The most requests in the air at once that this gate allows, if it says.
-const fn most_in_flight(choice: u8) -> Option<u32> {
-    match choice % 6 {
-        2 => Some(1),
-        4 => Some(3),
-        _ => None,
-    }
-}
-
-fn limits(choice: u8) -> Limits {
-    match choice % 3 {
-        0 => Limits { live: 8, ..Limits::default() },
-        1 => Limits { live: 2, remember: 1, notices: 2, ..Limits::default() },
-        _ => Limits { remember_for: Duration::ZERO, notices: 0, ..Limits::default() },
-    }
 }
 
 struct World {
@@ -538,60 +464,5 @@ impl World {
             self.now = self.engine.next_deadline().map_or(self.now, |at| self.now.max(at));
         }
         panic!("I14: something stays alive: {:?}", self.engine);
-    }
-}
-
-/// The next byte; zero after the last.
-fn byte(script: &mut Unstructured<'_>) -> u8 {
-    script.arbitrary().unwrap_or_default()
-}
-
-/// A digit is its number.
-fn index(script: &mut Unstructured<'_>) -> usize {
-    usize::from(byte(script).wrapping_sub(b'0'))
-}
-
-/// A digit is a span that matters somewhere; any other byte, eight more of nanoseconds.
-fn span(script: &mut Unstructured<'_>) -> Duration {
-    match byte(script) {
-        b'0' => Duration::ZERO,
-        b'1' => Duration::from_millis(1),
-        b'2' => Duration::from_millis(100),
-        b'3' => Duration::from_secs(1),
-        b'4' => Duration::from_secs(5),
-        b'5' => Duration::from_secs(30),
-        b'6' => Duration::from_secs(120),
-        b'7' => Duration::from_secs(3_600),
-        b'8' => Duration::from_secs(86_400),
-        b'9' => YEAR,
-        _ => Duration::from_nanos(script.arbitrary().unwrap_or_default()),
-    }
-}
-
-/// `0` accepted, `1` pending, `2` ready, `3` failed, `4` not found, `5` partial, `6` undecided, `7` failed before it ran, `8` perhaps, `9` refused; others by
-/// other bytes.
-fn answer(script: &mut Unstructured<'_>) -> Result<Reading, Failure> {
-    let reference = |text: &str| Reading::Accepted(Reference::new(text).expect("no control characters"));
-    let failed = |class, certainty| Err(Failure::new(class, certainty));
-    match byte(script) % 20 {
-        8 => Ok(reference("txn-1")),
-        9 => Ok(Reading::Pending { hint: None }),
-        10 => Ok(Reading::Ready),
-        11 => Ok(Reading::Failed),
-        12 => Ok(Reading::NotFound),
-        13 => Ok(Reading::Partial),
-        14 => Ok(Reading::Undecided),
-        15 => failed(Class::Transient, Certainty::NotExecuted),
-        16 => failed(Class::Transient, Certainty::MayHaveExecuted),
-        17 => failed(Class::Permanent, Certainty::NotExecuted),
-        6 => Ok(reference("txn-2")),
-        7 => Ok(Reading::Pending { hint: Some(span(script)) }),
-        18 => Ok(Reading::AwaitingPerson { hint: Some(Duration::MAX) }),
-        19 => Ok(Reading::Unknown("strange".into())),
-        0 => failed(Class::Permanent, Certainty::Executed),
-        1 => failed(Class::Permanent, Certainty::MayHaveExecuted),
-        2 => failed(Class::TimedOut, Certainty::MayHaveExecuted),
-        3 => failed(Class::Throttled, Certainty::NotExecuted),
-        _ => Err(Failure::new(Class::Throttled, Certainty::NotExecuted).with_retry_after(Some(span(script)))),
     }
 }

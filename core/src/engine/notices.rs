@@ -1,0 +1,59 @@
+//! What observers hear: notices, kept until somebody reads them or there are too many. They decide nothing.
+
+use alloc::collections::VecDeque;
+
+use super::{Engine, Limits, OperationId};
+use crate::notice::Notice;
+
+/// Told.
+impl Engine {
+    /// The next notice; observers may read them, and nobody must.
+    #[must_use]
+    pub fn pop_notice(&mut self) -> Option<(OperationId, Notice)> {
+        self.notices.pop_front()
+    }
+
+    /// Whether notices are made. They are, unless somebody says that nobody observes: then telling costs nothing, and what is waiting to be popped is
+    /// dropped. Decides nothing else, and is not part of a snapshot.
+    pub fn observe(&mut self, observed: bool) {
+        self.unobserved = !observed;
+        if self.unobserved {
+            self.notices.clear();
+        }
+    }
+
+    /// Notices that found no room. A driver that pops none sees this grow; nothing else happens.
+    #[must_use]
+    pub const fn notices_dropped(&self) -> u64 {
+        self.notices_dropped
+    }
+}
+
+impl Engine {
+    /// Keeps what the last step of this operation told.
+    pub(super) fn pass_on(&mut self, id: OperationId) {
+        for notice in self.told.drain() {
+            keep(&mut self.notices, &self.limits, &mut self.notices_dropped, id, notice);
+        }
+    }
+
+    pub(super) fn tell(&mut self, id: OperationId, notice: Notice) {
+        if !self.unobserved {
+            keep(&mut self.notices, &self.limits, &mut self.notices_dropped, id, notice);
+        }
+    }
+}
+
+fn keep(
+    notices: &mut VecDeque<(OperationId, Notice)>,
+    limits: &Limits,
+    dropped: &mut u64,
+    id: OperationId,
+    notice: Notice,
+) {
+    if notices.len() < limits.notices as usize {
+        notices.push_back((id, notice));
+    } else {
+        *dropped = dropped.saturating_add(1);
+    }
+}
