@@ -136,7 +136,8 @@ impl SqliteStore {
     }
 
     /// As [`open`](SqliteStore::open), and opens a journal without its mark as well: a copy that was put back, of which it is known that it may have lost its
-    /// newest records. Its next record writes the mark anew. Start its client with `from_backup()`, which takes what the journal calls *planned* for sent.
+    /// newest records. Its next record writes the mark anew. The next client that starts on it takes what the journal calls *planned* for sent, also if this
+    /// process dies before that ([`Store::is_backup`]).
     ///
     /// # Errors
     /// As [`open`](SqliteStore::open), but never [`OpenError::Unmarked`]; and [`OpenError::Missing`] if there is none, since who puts a copy back has one. A mark
@@ -350,7 +351,10 @@ impl SqliteStore {
             self.damage = Some(damage.clone());
         }
         match (&places, self.access) {
-            (Ok(_), Access::Write) => files::leave_log(&self.connection, false)?,
+            (Ok(_), Access::Write) => {
+                files::leave_log(&self.connection, false)?;
+                self.mark.note_backup().map_err(Fault::Mark)?;
+            }
             (Err(_), _) if files::has_bytes(&self.path, "-wal") => files::leave_log(&self.connection, true)?,
             _ => {}
         }
@@ -404,6 +408,19 @@ impl Store for SqliteStore {
 
     fn forget(&mut self, before: Timestamp, most: usize) -> Result<usize, StoreError> {
         self.change(|work| work.forget(before, most))
+    }
+
+    fn is_backup(&self) -> bool {
+        self.mark.is_backup()
+    }
+
+    fn take_into_use(&mut self) -> Result<(), StoreError> {
+        if !self.is_backup() {
+            return Ok(());
+        }
+        // What its mark is to vouch for may be on disk with the next commit only.
+        self.change(|_| Ok(()))?;
+        self.mark.take_into_use(&self.head.watermark()).map_err(|error| Fault::Mark(error).writing())
     }
 }
 
