@@ -301,7 +301,7 @@ fn close(staged: &Path) -> Result<(u64, Watermark, bool), Unfit> {
         }
         OpenError::Io(why) | OpenError::MarkUnusable { source: why, .. } => Unfit::NotWritten(why),
         // There is no room, say.
-        why @ OpenError::Sqlite(_) => Unfit::NotWritten(io::Error::other(why)),
+        why @ (OpenError::Sqlite(_) | OpenError::LongPath { .. }) => Unfit::NotWritten(io::Error::other(why)),
         why => Unfit::NotOpened(why),
     };
     // First so, since who opens to write would make a journal of an empty file, and a new one of an old one.

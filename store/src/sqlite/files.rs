@@ -127,6 +127,7 @@ pub(super) fn prepare(path: &Path, access: Access) -> Result<(), OpenError> {
         Err(error) if error.kind() == ErrorKind::NotFound => None,
         Err(error) => return Err(error.into()),
     };
+    is_short(path)?;
     // Also one of a single byte: SQLite itself once wrote one into an empty file.
     if length.unwrap_or_default() <= 1 {
         // SQLite would take it for a new one and throw the log away.
@@ -139,6 +140,16 @@ pub(super) fn prepare(path: &Path, access: Access) -> Result<(), OpenError> {
         create(path)?;
     }
     Ok(())
+}
+
+/// How long a path may be for SQLite, in bytes, where `-journal` and the end of a text go behind it.
+pub(super) const LONGEST: usize = 504;
+
+/// Whether SQLite takes the path, from which it takes all links first. It would say only that it cannot open it.
+fn is_short(path: &Path) -> Result<(), OpenError> {
+    let leads_to = fs::canonicalize(directory(path)).map(|found| found.join(path.file_name().unwrap_or_default()));
+    let bytes = leads_to.map_or(0, |path| path.as_os_str().len());
+    if cfg!(unix) && bytes > LONGEST { Err(OpenError::LongPath { bytes }) } else { Ok(()) }
 }
 
 /// Nothing is in the file: then nothing that was kept may lie beside it.

@@ -4,6 +4,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::Command;
 
 use steadfast_store::OpenError;
+use steadfast_store::sqlite::{BackUpError, MayLock};
 
 use super::*;
 
@@ -79,6 +80,33 @@ fn a_symbolic_link_a_directory_and_a_missing_file_are_refused() {
     assert!(matches!(SqliteStore::open(home.0.join("no/journal")), Err(OpenError::Io(_))));
     assert!(matches!(SqliteStore::open_read_only(home.0.join("none")), Err(OpenError::Missing)));
     assert!(!home.0.join("none").exists());
+}
+
+#[test]
+fn a_path_that_is_too_long_for_sqlite_is_told_and_nothing_is_made_there() {
+    let home = Home::new();
+    let deep = fs::canonicalize(&home.0).unwrap().join("d".repeat(200)).join("d".repeat(200));
+    fs::create_dir_all(&deep).unwrap();
+    let path = |length: usize| deep.join("j".repeat(length - deep.as_os_str().len() - 1));
+    drop(SqliteStore::open(path(504)).unwrap());
+    for open in [SqliteStore::open, SqliteStore::open_read_only] {
+        let error = open(path(505)).unwrap_err();
+        assert!(matches!(error, OpenError::LongPath { bytes: 505 }), "{error:?}");
+        assert!(error.to_string().contains("name a shorter one"));
+    }
+    assert!(!path(505).exists());
+    // What counts is where it leads.
+    let short = home.0.join("short");
+    symlink(&deep, &short).unwrap();
+    let named = |path: PathBuf| short.join(path.file_name().unwrap());
+    assert!(matches!(SqliteStore::open(named(path(505))), Err(OpenError::LongPath { bytes: 505 })));
+    assert!(SqliteStore::open(named(path(504))).is_ok());
+    // A backup is made in a directory beside its place.
+    let deeper = path(490);
+    fs::create_dir(&deeper).unwrap();
+    let error = SqliteStore::back_up(path(504), deeper.join("copy"), MayLock::IfTorn).unwrap_err();
+    let source = std::error::Error::source(&error).unwrap().to_string();
+    assert!(matches!(error, BackUpError::NotWritten { .. }) && source.contains("name a shorter one"), "{error:?}");
 }
 
 #[test]
