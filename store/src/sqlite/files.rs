@@ -271,7 +271,8 @@ fn immutable(path: &Path) -> Result<Connection, OpenError> {
     if has_bytes(path, "-wal") || has_bytes(path, "-journal") {
         return Err(OpenError::ReadOnlyUnclosed);
     }
-    let mut uri = String::from("file:");
+    // With a host, which is none: a path may begin with two slashes.
+    let mut uri = String::from("file://");
     for byte in path.as_os_str().as_encoded_bytes() {
         if byte.is_ascii_alphanumeric() || b"/._-".contains(byte) {
             uri.push(char::from(*byte));
