@@ -305,7 +305,9 @@ impl<P: Provider, T, C> Builder<P, T, C> {
     /// of a create; that is noted in the store. What the copy does not know at all is known to the provider alone: do not submit again what may have been
     /// submitted since, unless the provider drops repeats of a key.
     ///
-    /// A copy on SQLite that came without its mark is refused by `SqliteStore::open`; `SqliteStore::open_backup` opens it.
+    /// A store that [knows it](Store::is_backup) need not be told of: on SQLite a copy that `SqliteStore::back_up` or `steadfast ops FILE copy` made, and
+    /// whatever `SqliteStore::open_backup` opened, which is what opens a copy that came without its mark. Files that were copied with their mark by other means,
+    /// such as a disk's snapshot, look as if they had never been elsewhere.
     pub fn from_backup(mut self) -> Self {
         self.settings.from_backup = true;
         self
@@ -396,8 +398,9 @@ impl Settings {
         if let Some(entry) = entries.iter().find(|entry| *entry.provider != *provider) {
             return Err(StartError::OtherProvider { theirs: entry.provider.clone(), ours: provider.to_owned() });
         }
-        if self.from_backup {
+        if self.from_backup || store.is_backup() {
             store.append(&keep::doubt(&mut entries))?;
+            store.take_into_use()?;
         }
         let taken = self.keep.take_up(entries, &self.policy, self.hooks.unclaimed.is_some());
         Ok(Loaded { settings: self, store: Some(store), taken, shard: None })

@@ -194,16 +194,12 @@ fn fits(record: &Record, payload: &Payload, whence: &str) -> bool {
 
 /// Of what comes from an older copy: a create that had not been sent then may have been since. Gives what has changed.
 pub(crate) fn doubt(entries: &mut [Entry]) -> Vec<Entry> {
-    let planned = entries.iter_mut().filter(|entry| matches!(entry.record.stage, Stage::Planned));
-    planned
-        .map(|entry| {
-            entry.record.stage = Stage::Unknown;
-            // The provider's key window counts from when it may have been sent first.
-            entry.record.first_sent.get_or_insert(entry.record.submitted);
-            // What is kept beside it stays.
-            Entry::new(entry.record.clone(), entry.provider.clone(), entry.at)
-        })
-        .collect()
+    let doubted = |entry: &mut Entry| {
+        let doubted = entry.doubted()?;
+        entry.record = doubted.record.clone();
+        Some(doubted)
+    };
+    entries.iter_mut().filter_map(doubted).collect()
 }
 
 /// Whether the job may yet have to be created.

@@ -225,6 +225,14 @@ impl Store for CombinedStore {
         self.alone(|store| store.forget(before, most))
     }
 
+    fn is_backup(&self) -> bool {
+        lock(&self.shared.home).0.as_ref().is_some_and(|store| store.is_backup())
+    }
+
+    fn take_into_use(&mut self) -> Result<(), StoreError> {
+        self.alone(|store| store.take_into_use())
+    }
+
     /// Also if the store itself does not: it may be another's turn, and for long.
     fn blocks(&self) -> bool {
         true

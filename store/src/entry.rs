@@ -68,6 +68,20 @@ impl Entry {
         self
     }
 
+    /// What follows for one in a copy that was put back, if anything does: a create that had not been sent when the copy was made may have been since. What is
+    /// kept beside it stays.
+    #[must_use]
+    pub fn doubted(&self) -> Option<Self> {
+        if !matches!(self.record.stage, Stage::Planned) {
+            return None;
+        }
+        let mut record = self.record.clone();
+        record.stage = Stage::Unknown;
+        // The provider's key window counts from when it may have been sent first.
+        record.first_sent.get_or_insert(record.submitted);
+        Some(Self::new(record, self.provider.clone(), self.at))
+    }
+
     /// Whether the operation has ended: then its payload is needed no more.
     #[must_use]
     pub const fn has_ended(&self) -> bool {

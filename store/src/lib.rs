@@ -97,6 +97,23 @@ pub trait Store: Send + 'static {
     /// They could not be removed. None was.
     fn forget(&mut self, before: Timestamp, most: usize) -> Result<usize, StoreError>;
 
+    /// Whether it was put back from a copy, and no client has begun on it since: of what it says, later processes may have done more. A client that starts on
+    /// one takes what it calls *planned* for perhaps sent ([`Entry::doubted`]), has that made durable, and then says so
+    /// ([`take_into_use`](Store::take_into_use)). A store that wraps another one hands both on.
+    ///
+    /// `false` unless the store knows better. Where it cannot know, whoever puts a copy back tells the client (`from_backup()`).
+    fn is_backup(&self) -> bool {
+        false
+    }
+
+    /// It is [put back](Store::is_backup) no more, and that is durable: a client has begun on it.
+    ///
+    /// # Errors
+    /// That could not be noted. It is still one.
+    fn take_into_use(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     /// Whether [`append`](Store::append) and [`find`](Store::find) may wait: for a disk, a network, or a lock that somebody holds for long. A driver has such
     /// a store worked on by a thread that may block; another one it works on itself, between two steps, which saves waking that thread for each commit.
     /// Forgetting is always left to a thread, since it may have much to look at; so are entries of which nobody knows whether they are there, all work where a

@@ -112,6 +112,10 @@ pub struct SqliteStore {
     doubt: Option<Doubt>,
     /// A commit of which nobody knew has turned out to have happened, and who asked for it will ask again.
     repeated: bool,
+    /// The last change found no room for its pages.
+    lacks_room: bool,
+    /// The log was brought into the file to make room, and no commit has succeeded since.
+    was_relieved: bool,
     lengths: Lengths,
     /// After the connection: what this process holds until it is closed.
     held: Held,
@@ -136,7 +140,8 @@ impl SqliteStore {
     }
 
     /// As [`open`](SqliteStore::open), and opens a journal without its mark as well: a copy that was put back, of which it is known that it may have lost its
-    /// newest records. Its next record writes the mark anew. Start its client with `from_backup()`, which takes what the journal calls *planned* for sent.
+    /// newest records. Its next record writes the mark anew. The next client that starts on it takes what the journal calls *planned* for sent, also if this
+    /// process dies before that ([`Store::is_backup`]).
     ///
     /// # Errors
     /// As [`open`](SqliteStore::open), but never [`OpenError::Unmarked`]; and [`OpenError::Missing`] if there is none, since who puts a copy back has one. A mark
@@ -188,6 +193,8 @@ impl SqliteStore {
             recent,
             doubt,
             repeated,
+            lacks_room: false,
+            was_relieved: false,
             lengths,
             held,
             _copy,
@@ -211,7 +218,20 @@ impl SqliteStore {
     }
 
     /// One transaction that moves rows and head together, or an error that says what is known of it.
-    fn change<T>(&mut self, work: impl FnOnce(&mut Work<'_>) -> Result<T, Fault>) -> Result<T, StoreError> {
+    ///
+    /// Where its pages find no room, the log is brought into the file and it is tried once more, over the log from its beginning: that may need none. In vain
+    /// that is not done twice, since it can be megabytes to write for each commit that is refused.
+    fn change<T>(&mut self, mut work: impl FnMut(&mut Work<'_>) -> Result<T, Fault>) -> Result<T, StoreError> {
+        self.lacks_room = false;
+        let mut changed = self.try_change(&mut work);
+        if self.lacks_room && !std::mem::replace(&mut self.was_relieved, true) && self.empty_log() {
+            changed = self.try_change(&mut work);
+        }
+        self.was_relieved &= changed.is_err();
+        changed
+    }
+
+    fn try_change<T>(&mut self, work: impl FnOnce(&mut Work<'_>) -> Result<T, Fault>) -> Result<T, StoreError> {
         if self.access == Access::Read {
             return Err(StoreError::write("it was opened read-only").advising("open it for writing"));
         }
@@ -255,7 +275,10 @@ impl SqliteStore {
                 self.mark.write(&after.watermark());
                 Ok(result)
             }
-            Ok((_, Err(fault))) if fault.is_failed_write() && self.is_still_at(&before) => Err(failed(fault)),
+            Ok((_, Err(fault))) if fault.is_failed_write() && self.is_still_at(&before) => {
+                self.lacks_room = true;
+                Err(failed(fault))
+            }
             Ok((result, Err(fault))) => {
                 self.doubt = Some(Doubt { before, after });
                 match self.settle() {
@@ -265,7 +288,10 @@ impl SqliteStore {
                     Err(_) => return Err(fault.unsure()),
                 }
             }
-            Err(fault) => Err(failed(fault)),
+            Err(fault) => {
+                self.lacks_room = fault.is_failed_write();
+                Err(failed(fault))
+            }
         };
         self.repeated &= outcome.is_err();
         if outcome.is_ok() {
@@ -275,6 +301,16 @@ impl SqliteStore {
         }
         self.places = Some(places);
         outcome
+    }
+
+    /// Brings the log into the file. Whether all of it is there: then the next commit is written over it, and not behind it.
+    fn empty_log(&mut self) -> bool {
+        let brought = self.is_ours().is_ok().then(|| {
+            let ask = "PRAGMA wal_checkpoint(PASSIVE)";
+            self.connection.query_row(ask, [], |row| Ok([row.get(0)?, row.get(1)?, row.get::<_, i64>(2)?]))
+        });
+        self.lengths.look(&self.path);
+        matches!(brought, Some(Ok([0, log, brought])) if log > 0 && brought == log)
     }
 
     /// Whether the file is where it was and nobody else has written since: if not, nothing may be written any more, not even what closing would tidy up.
@@ -351,7 +387,10 @@ impl SqliteStore {
             self.damage = Some(damage.clone());
         }
         match (&places, self.access) {
-            (Ok(_), Access::Write) => files::leave_log(&self.connection, false)?,
+            (Ok(_), Access::Write) => {
+                files::leave_log(&self.connection, false)?;
+                self.mark.note_backup().map_err(Fault::Mark)?;
+            }
             (Err(_), _) if files::has_bytes(&self.path, "-wal") => files::leave_log(&self.connection, true)?,
             _ => {}
         }
@@ -405,6 +444,19 @@ impl Store for SqliteStore {
 
     fn forget(&mut self, before: Timestamp, most: usize) -> Result<usize, StoreError> {
         self.change(|work| work.forget(before, most))
+    }
+
+    fn is_backup(&self) -> bool {
+        self.mark.is_backup()
+    }
+
+    fn take_into_use(&mut self) -> Result<(), StoreError> {
+        if !self.is_backup() {
+            return Ok(());
+        }
+        // What its mark is to vouch for may be on disk with the next commit only.
+        self.change(|_| Ok(()))?;
+        self.mark.take_into_use(&self.head.watermark()).map_err(|error| Fault::Mark(error).writing())
     }
 }
 

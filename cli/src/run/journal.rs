@@ -74,7 +74,11 @@ pub(super) fn open(
     if is_new {
         eprintln!("a new journal was made at {}", name(path));
     }
-    let known = journal.find(key).map_err(|error| at(path, error))?;
+    let mut known = journal.find(key).map_err(|error| at(path, error))?;
+    if journal.is_backup() {
+        // As its client will take it.
+        known = known.map(|entry| entry.doubted().unwrap_or(entry));
+    }
     if known.is_none() && !has_payload {
         let what = "this journal does not know this key: check both (`steadfast ops FILE` lists its keys); only a job that never ran anywhere begins \
                     with --payload";
@@ -169,5 +173,26 @@ const fn stage(stage: Stage) -> &'static str {
         Stage::Accepted => "accepted",
         Stage::Ended(_) | Stage::Delivered(_) => "ended",
         _ => "one that may have run",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use steadfast_testkit::journal_kit::entry;
+
+    use super::*;
+
+    /// It may have been sent since the copy was made.
+    #[test]
+    fn of_a_backup_it_is_not_said_that_nothing_has_run() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("journal");
+        let planned = entry(42, Stage::Planned, 1);
+        SqliteStore::open(&path).unwrap().append(std::slice::from_ref(&planned)).unwrap();
+        for (is_backup, expected) in [(false, "nothing of it has run"), (true, "a create may have run")] {
+            let (_, known) = open(&path, &planned.record.key, false, is_backup).unwrap();
+            let said = greet(&known.unwrap());
+            assert!(said.contains(expected), "{said}");
+        }
     }
 }

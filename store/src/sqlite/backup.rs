@@ -20,7 +20,7 @@ use super::SqliteStore;
 use super::copy::{self, TRIES};
 use super::error::OpenError;
 use super::files::{self, Access};
-use super::mark::{Mark, Watermark};
+use super::mark::{Mark, Said, Watermark};
 use super::verify::Problem;
 
 /// So many that are not whole while nobody has the journal open are damage: a client that came and went can only be behind one.
@@ -137,9 +137,9 @@ impl SqliteStore {
     /// another journal. Its unfinished files lie in a directory `.steadfast-…` beside `to`, which is left behind only by a process that is killed. One that is
     /// killed at the very end may leave `to-mark` as well: alone it is nothing, and can be removed.
     ///
-    /// To go on from a backup, put it and its mark in the journal's place, remove the old `FILE-wal` (and `FILE-mark`, if the backup has none), open
-    /// it with [`open`](SqliteStore::open) (without a mark with [`open_backup`](SqliteStore::open_backup)), and start its client with
-    /// `from_backup()`, since what the backup calls *planned* may have been sent meanwhile.
+    /// To go on from a backup, put it and its mark in the journal's place, remove the old `FILE-wal` (and `FILE-mark`, if the backup has none), and open
+    /// it with [`open`](SqliteStore::open) (without a mark with [`open_backup`](SqliteStore::open_backup)). What the backup calls *planned* may have been sent
+    /// meanwhile: it knows that it is one ([`Store::is_backup`](crate::Store::is_backup)), and the first client that starts on it takes that for sent.
     ///
     /// ```
     /// use steadfast_store::sqlite::{MayLock, SqliteStore};
@@ -312,7 +312,7 @@ fn close(staged: &Path) -> Result<(u64, Watermark, bool), Unfit> {
         }
         OpenError::Io(why) | OpenError::MarkUnusable { source: why, .. } => Unfit::NotWritten(why),
         // There is no room, say.
-        why @ OpenError::Sqlite(_) => Unfit::NotWritten(io::Error::other(why)),
+        why @ (OpenError::Sqlite(_) | OpenError::LongPath { .. }) => Unfit::NotWritten(io::Error::other(why)),
         why => Unfit::NotOpened(why),
     };
     // First so, since who opens to write would make a journal of an empty file, and a new one of an old one.
@@ -339,7 +339,7 @@ fn on_disk(staged: &Path, watermark: Option<&Watermark>) -> io::Result<()> {
     if let Some(watermark) = watermark {
         let mark = files::beside(staged, "-mark");
         // What was copied may be a little behind.
-        fs::write(&mark, watermark.to_bytes())?;
+        fs::write(&mark, Said { watermark: *watermark, is_backup: true }.to_bytes())?;
         sync(&mark)?;
     }
     sync(staged)

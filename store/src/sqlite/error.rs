@@ -8,6 +8,7 @@ use rusqlite::ErrorCode;
 use rusqlite::ffi;
 use steadfast_core::Label;
 
+use super::files;
 use super::mark::Mark;
 use super::schema::VERSION;
 use crate::StoreError;
@@ -46,6 +47,15 @@ pub enum OpenError {
     /// The path ends in a symbolic link.
     #[error("the journal's path is a symbolic link: name the file itself, so that nobody can exchange it")]
     Symlink,
+    /// Its path is longer than SQLite takes. Nothing was made there.
+    #[error(
+        "the journal's path has {bytes} bytes from the root on, and SQLite takes up to {}: name a shorter one",
+        files::LONGEST
+    )]
+    LongPath {
+        /// How long it is.
+        bytes: usize,
+    },
     /// There is no such file.
     #[error("there is no journal at this path: check its name")]
     Missing,

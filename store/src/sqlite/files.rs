@@ -128,6 +128,7 @@ pub(super) fn prepare(path: &Path, access: Access) -> Result<(), OpenError> {
         Err(error) if error.kind() == ErrorKind::NotFound => None,
         Err(error) => return Err(error.into()),
     };
+    is_short(path)?;
     // Also one of a single byte: SQLite itself once wrote one into an empty file.
     if length.unwrap_or_default() <= 1 {
         // SQLite would take it for a new one and throw the log away.
@@ -164,6 +165,16 @@ pub(super) fn or_denied(path: &Path, why: OpenError) -> OpenError {
         }
         why => why,
     }
+}
+
+/// How long a path may be for SQLite, in bytes, where `-journal` and the end of a text go behind it.
+pub(super) const LONGEST: usize = 504;
+
+/// Whether SQLite takes the path, from which it takes all links first. It would say only that it cannot open it.
+fn is_short(path: &Path) -> Result<(), OpenError> {
+    let leads_to = fs::canonicalize(directory(path)).map(|found| found.join(path.file_name().unwrap_or_default()));
+    let bytes = leads_to.map_or(0, |path| path.as_os_str().len());
+    if cfg!(unix) && bytes > LONGEST { Err(OpenError::LongPath { bytes }) } else { Ok(()) }
 }
 
 /// Nothing is in the file: then nothing that was kept may lie beside it.
@@ -288,7 +299,8 @@ fn immutable(path: &Path) -> Result<Connection, OpenError> {
     if has_bytes(path, "-wal") || has_bytes(path, "-journal") {
         return Err(OpenError::ReadOnlyUnclosed);
     }
-    let mut uri = String::from("file:");
+    // With a host, which is none: a path may begin with two slashes.
+    let mut uri = String::from("file://");
     for byte in path.as_os_str().as_encoded_bytes() {
         if byte.is_ascii_alphanumeric() || b"/._-".contains(byte) {
             uri.push(char::from(*byte));

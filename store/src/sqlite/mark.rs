@@ -9,6 +9,9 @@
 //! written to ([`OpenError::Unmarked`]): FILE alone, copied without its log, is an older journal or an empty one to SQLite, and its client would run again
 //! what had run. Who only looks is told so ([`Mark`]). Who puts a copy back says so, with [`open_backup`](super::SqliteStore::open_backup).
 //!
+//! The mark of a backup ([`back_up`](super::SqliteStore::back_up)), and of what was opened as one, says so as well, until a client has begun on it and made
+//! durable what it doubts: whoever puts it back, or starts on it once more after a crash, need not remember that it is one.
+//!
 //! It is also the fence behind the lock. A lock can be lost, on POSIX by nothing worse than somebody in the same process closing the file; a writer
 //! that then finds a mark which it has not written knows that another has taken the journal over, or that an older copy was put over its files, and changes nothing.
 //!
@@ -42,6 +45,8 @@ pub struct Watermark {
 }
 
 const MAGIC: &[u8; 8] = b"SFMARK1\n";
+/// In the place of the other: of a journal that was put back from a copy, and on which no client has begun since.
+const MAGIC_OF_BACKUP: &[u8; 8] = b"SFBACK1\n";
 
 impl Watermark {
     /// How many bytes it has.
@@ -97,6 +102,32 @@ impl Watermark {
     }
 }
 
+/// What `FILE-mark` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Said {
+    pub(super) watermark: Watermark,
+    /// No client has begun on the journal since it was put back from a copy.
+    pub(super) is_backup: bool,
+}
+
+impl Said {
+    pub(super) fn to_bytes(self) -> [u8; Watermark::LENGTH] {
+        let mut bytes = self.watermark.to_bytes();
+        if self.is_backup {
+            bytes.iter_mut().zip(MAGIC_OF_BACKUP).for_each(|(to, from)| *to = *from);
+        }
+        bytes
+    }
+
+    fn from_bytes(mut bytes: [u8; Watermark::LENGTH]) -> Option<Self> {
+        let is_backup = bytes.starts_with(MAGIC_OF_BACKUP);
+        if is_backup {
+            bytes.iter_mut().zip(MAGIC).for_each(|(to, from)| *to = *from);
+        }
+        Some(Self { watermark: Watermark::from_bytes(&bytes)?, is_backup })
+    }
+}
+
 /// What `FILE-mark` can testify.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -119,11 +150,13 @@ pub(super) struct MarkFile {
     /// What it said when it was opened, or since it was written.
     state: Mark,
     /// The same, where it is whole: nobody but us may change it.
-    said: Option<Watermark>,
+    said: Option<Said>,
     /// The last commit could not be written to it.
     is_behind: bool,
-    /// Nothing was written yet since a backup was opened: until something is, it stays one.
+    /// No client has begun on the journal since it was put back from a copy.
     is_backup: bool,
+    /// Nothing was written yet since one without its mark was opened as a backup: until something is, nothing vouches for it.
+    is_unvouched: bool,
     /// Which file was opened. None if nobody can tell.
     id: Option<FileId>,
     /// It was not that file any more when it was last looked for.
@@ -141,7 +174,7 @@ impl MarkFile {
     ) -> Result<Self, OpenError> {
         let path = files::beside(journal, "-mark");
         let (state, said) = match Self::read(&path) {
-            Ok(Ok(found)) => found.holds(&head.watermark()).map(|()| (Mark::Whole, Some(found)))?,
+            Ok(Ok(found)) => found.watermark.holds(&head.watermark()).map(|()| (Mark::Whole, Some(found)))?,
             Ok(Err(state)) => (state, None),
             Err(source) if access == Access::Write => return Err(OpenError::MarkUnusable { mark: path, source }),
             Err(error) => return Err(error.into()),
@@ -153,7 +186,8 @@ impl MarkFile {
                 state,
                 said,
                 is_behind: false,
-                is_backup: false,
+                is_backup: said.is_some_and(|said| said.is_backup),
+                is_unvouched: false,
                 id: None,
                 is_gone: false,
             });
@@ -162,29 +196,52 @@ impl MarkFile {
         if state != Mark::Whole && !is_new && !is_backup {
             return Err(OpenError::Unmarked { mark: path, state });
         }
-        let mut mark =
-            Self::open(path.clone(), state, said).map_err(|source| OpenError::MarkUnusable { mark: path, source })?;
+        let unusable = |source| OpenError::MarkUnusable { mark: path.clone(), source };
+        let mut mark = Self::open(path.clone(), state, said).map_err(unusable)?;
         if is_new {
             // Also one that is there: who made it may have been killed before it was on disk.
             mark.make(&head.watermark())?;
-        } else if state == Mark::Whole {
+            return Ok(mark);
+        }
+        mark.is_backup = is_backup || said.is_some_and(|said| said.is_backup);
+        if state == Mark::Whole {
             // As it is: of the newest records nobody may have been told, and they are on disk with the next commit only.
             mark.sync()?;
         } else {
-            mark.is_backup = true;
+            mark.is_unvouched = true;
         }
         Ok(mark)
     }
 
     /// Opens it for writing, and makes it if there is none. Nothing is written yet.
-    fn open(path: PathBuf, state: Mark, said: Option<Watermark>) -> io::Result<Self> {
+    fn open(path: PathBuf, state: Mark, said: Option<Said>) -> io::Result<Self> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         let file = options.open(&path)?;
         let id = files::id(&path).ok();
-        Ok(Self { path, file: Some(file), state, said, is_behind: false, is_backup: false, id, is_gone: false })
+        let (is_behind, is_backup, is_unvouched, is_gone) = (false, false, false, false);
+        Ok(Self { path, file: Some(file), state, said, is_behind, is_backup, is_unvouched, id, is_gone })
+    }
+
+    /// Whether no client has begun on the journal since it was put back from a copy.
+    pub(super) const fn is_backup(&self) -> bool {
+        self.is_backup
+    }
+
+    /// Once the journal is found to be whole: what was opened as a backup is one from now on, also if this process dies before anything is written.
+    pub(super) fn note_backup(&mut self) -> io::Result<()> {
+        match self.said {
+            Some(said) if self.is_backup && !said.is_backup => self.say(&said.watermark).and_then(|()| self.sync()),
+            _ => Ok(()),
+        }
+    }
+
+    /// A client has begun on it, at this end, which is durable.
+    pub(super) fn take_into_use(&mut self, head: &Watermark) -> io::Result<()> {
+        self.is_backup = false;
+        self.make(head).inspect_err(|_| self.is_backup = true)
     }
 
     /// What it can testify.
@@ -193,11 +250,11 @@ impl MarkFile {
     }
 
     /// What the last writer left, or why that says nothing.
-    pub(super) fn read(path: &Path) -> io::Result<Result<Watermark, Mark>> {
+    pub(super) fn read(path: &Path) -> io::Result<Result<Said, Mark>> {
         let mut bytes = [0; Watermark::LENGTH];
         let read = File::open(path).and_then(|mut file| file.read_exact(&mut bytes));
         match read {
-            Ok(()) => Ok(Watermark::from_bytes(&bytes).ok_or(Mark::Unreadable)),
+            Ok(()) => Ok(Said::from_bytes(bytes).ok_or(Mark::Unreadable)),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(Err(Mark::Missing)),
             Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(Err(Mark::Unreadable)),
             Err(error) => Err(error),
@@ -214,12 +271,13 @@ impl MarkFile {
             Self::read(&self.path).ok().and_then(Result::ok)?
         } else {
             let read = file.seek(SeekFrom::Start(0)).and_then(|_| file.read_exact(&mut bytes));
-            read.ok().and_then(|()| Watermark::from_bytes(&bytes))?
+            read.ok().and_then(|()| Said::from_bytes(bytes))?
         };
+        let found = found.watermark;
         match self.said {
             _ if found.holds(known).is_err() => Some(Damage::Overtaken),
             // What was to be written may be there although an error was told.
-            Some(said) if found != said && found != *known => Some(Damage::PutBack),
+            Some(said) if found != said.watermark && found != *known => Some(Damage::PutBack),
             _ => None,
         }
     }
@@ -242,11 +300,12 @@ impl MarkFile {
     /// Before a commit, and after it was found to be nobody else's: whether it says how far the journal has come, and will be able to say how much farther.
     pub(super) fn catch_up(&mut self, head: &Watermark) -> io::Result<()> {
         if self.is_gone {
-            *self = Self { is_backup: self.is_backup, ..Self::open(self.path.clone(), Mark::Missing, None)? };
+            let Self { is_backup, is_unvouched, .. } = *self;
+            *self = Self { is_backup, is_unvouched, ..Self::open(self.path.clone(), Mark::Missing, None)? };
         }
         match self.state {
             // It could be written, and still vouches for nothing: if this commit fails, nobody shall take the backup for a journal that was in use.
-            _ if self.is_backup => self.put(&[0; Watermark::LENGTH]).and_then(|()| self.sync()),
+            _ if self.is_unvouched => self.put(&[0; Watermark::LENGTH]).and_then(|()| self.sync()),
             Mark::Whole if self.is_behind => self.say(head).inspect(|()| self.is_behind = false),
             Mark::Whole => Ok(()),
             Mark::Missing | Mark::Unreadable => self.make(head),
@@ -255,7 +314,7 @@ impl MarkFile {
 
     /// After a commit, which is durable whatever becomes of this. In place, so that it is whole after a power failure: it lies within a sector.
     pub(super) fn write(&mut self, head: &Watermark) {
-        self.is_backup = false;
+        self.is_unvouched = false;
         if self.state == Mark::Whole {
             self.is_behind = self.say(head).is_err();
         } else {
@@ -265,8 +324,9 @@ impl MarkFile {
     }
 
     fn say(&mut self, head: &Watermark) -> io::Result<()> {
-        self.put(&head.to_bytes())?;
-        self.said = Some(*head);
+        let said = Said { watermark: *head, is_backup: self.is_backup };
+        self.put(&said.to_bytes())?;
+        self.said = Some(said);
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 
 use steadfast_store::OpenError;
-use steadfast_store::sqlite::{Mark, Watermark};
+use steadfast_store::sqlite::{Mark, MayLock, Watermark};
 
 use super::*;
 
@@ -60,6 +60,62 @@ fn without_its_mark_a_journal_is_opened_as_a_backup_only() {
         assert_eq!(state(&home), Mark::Whole);
         assert_eq!(home.open().load().unwrap().len(), 3);
     }
+}
+
+fn is_backup(home: &Home) -> bool {
+    let [writes, looks] =
+        [SqliteStore::open, SqliteStore::open_read_only].map(|open| open(home.journal()).unwrap().is_backup());
+    assert_eq!(writes, looks);
+    writes
+}
+
+/// Whatever is written to it, and however often it is opened: only a client that has begun on it knows what is doubtful.
+#[test]
+fn what_was_put_back_says_so_until_a_client_has_begun_on_it() {
+    let (made, named, unmarked, whole) = (Home::new(), with_two(), with_two(), with_two());
+    SqliteStore::back_up(whole.journal(), made.journal(), MayLock::IfTorn).unwrap();
+    SqliteStore::open_backup(named.journal()).unwrap().load_live().unwrap();
+    fs::remove_file(mark(&unmarked)).unwrap();
+    SqliteStore::open_backup(unmarked.journal()).unwrap().append(&[entry("order-3", Stage::Accepted)]).unwrap();
+    for home in [&made, &named, &unmarked] {
+        assert!(is_backup(home) && state(home) == Mark::Whole);
+        let mut store = home.open();
+        store.append(&[entry("order-4", Stage::Delivered(READY))]).unwrap();
+        assert_eq!((store.forget(Timestamp::NEVER, 9).unwrap(), store.is_backup()), (1, true));
+        // One whose mark is removed is no other one.
+        fs::remove_file(mark(home)).unwrap();
+        store.append(&[entry("order-5", Stage::Accepted)]).unwrap();
+        drop(store);
+        assert!(is_backup(home));
+        let copy = Home::new();
+        SqliteStore::back_up(home.journal(), copy.journal(), MayLock::IfTorn).unwrap();
+        assert!(is_backup(&copy));
+
+        let mut store = home.open();
+        let (end, kept) = (store.watermark(), store.load().unwrap());
+        store.take_into_use().unwrap();
+        assert!(!store.is_backup() && store.watermark() == end);
+        drop(store);
+        assert!(!is_backup(home) && state(home) == Mark::Whole);
+        assert_eq!(home.open().load().unwrap(), kept);
+    }
+    assert!(!is_backup(&whole), "it was not put back, but copied");
+}
+
+#[test]
+fn a_backup_that_cannot_be_taken_into_use_stays_one() {
+    let home = with_two();
+    let mut store = SqliteStore::open_backup(home.journal()).unwrap();
+    assert_eq!(store.load().unwrap().len(), 2);
+    fs::remove_file(mark(&home)).unwrap();
+    fs::create_dir(mark(&home)).unwrap();
+    assert!(store.take_into_use().unwrap_err().is_certain() && store.is_backup());
+    fs::remove_dir(mark(&home)).unwrap();
+    store.append(&[entry("order-3", Stage::Planned)]).unwrap();
+    drop(store);
+    assert!(is_backup(&home));
+    let mut looks = SqliteStore::open_read_only(home.journal()).unwrap();
+    assert!(looks.take_into_use().is_err() && looks.is_backup());
 }
 
 #[test]

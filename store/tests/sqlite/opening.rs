@@ -4,6 +4,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::Command;
 
 use steadfast_store::OpenError;
+use steadfast_store::sqlite::{BackUpError, MayLock};
 
 use super::*;
 
@@ -82,6 +83,33 @@ fn a_symbolic_link_a_directory_and_a_missing_file_are_refused() {
 }
 
 #[test]
+fn a_path_that_is_too_long_for_sqlite_is_told_and_nothing_is_made_there() {
+    let home = Home::new();
+    let deep = fs::canonicalize(&home.0).unwrap().join("d".repeat(200)).join("d".repeat(200));
+    fs::create_dir_all(&deep).unwrap();
+    let path = |length: usize| deep.join("j".repeat(length - deep.as_os_str().len() - 1));
+    drop(SqliteStore::open(path(504)).unwrap());
+    for open in [SqliteStore::open, SqliteStore::open_read_only] {
+        let error = open(path(505)).unwrap_err();
+        assert!(matches!(error, OpenError::LongPath { bytes: 505 }), "{error:?}");
+        assert!(error.to_string().contains("name a shorter one"));
+    }
+    assert!(!path(505).exists());
+    // What counts is where it leads.
+    let short = home.0.join("short");
+    symlink(&deep, &short).unwrap();
+    let named = |path: PathBuf| short.join(path.file_name().unwrap());
+    assert!(matches!(SqliteStore::open(named(path(505))), Err(OpenError::LongPath { bytes: 505 })));
+    assert!(SqliteStore::open(named(path(504))).is_ok());
+    // A backup is made in a directory beside its place.
+    let deeper = path(490);
+    fs::create_dir(&deeper).unwrap();
+    let error = SqliteStore::back_up(path(504), deeper.join("copy"), MayLock::IfTorn).unwrap_err();
+    let source = std::error::Error::source(&error).unwrap().to_string();
+    assert!(matches!(error, BackUpError::NotWritten { .. }) && source.contains("name a shorter one"), "{error:?}");
+}
+
+#[test]
 fn all_files_are_their_owners_only() {
     let home = Home::new();
     let modes = || ["", "-wal", "-mark"].map(|suffix| mode(&beside(&home.journal(), suffix)));
@@ -156,7 +184,10 @@ fn child_reads() {
     let path = env::var("JOURNAL").unwrap();
     let refused = SqliteStore::open(&path);
     assert!(matches!(&refused, Err(OpenError::ReadOnly | OpenError::Io(_))), "{refused:?}");
-    assert_eq!(SqliteStore::open_read_only(&path).unwrap().load().unwrap(), [entry("order-1", Stage::Planned)]);
+    // A second slash at the root is a path's, and no host of a URI.
+    for path in [path.clone(), format!("/{path}")] {
+        assert_eq!(SqliteStore::open_read_only(path).unwrap().load().unwrap(), [entry("order-1", Stage::Planned)]);
+    }
 }
 
 /// SQLite would keep the one in memory, and take the others for the name of another file, with options.

@@ -197,6 +197,14 @@ impl<S: Store> Store for FaultyStore<S> {
         }
     }
 
+    fn is_backup(&self) -> bool {
+        self.store.is_backup()
+    }
+
+    fn take_into_use(&mut self) -> Result<(), StoreError> {
+        self.store.take_into_use()
+    }
+
     fn blocks(&self) -> bool {
         self.blocks
     }

@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use steadfast_core::operation::Stage;
 use steadfast_core::{Key, Outcome, Timestamp};
 use steadfast_store::sqlite::MayLock;
-use steadfast_store::{Entry, MemoryStore, SqliteStore, Store, StoreError};
+use steadfast_store::{Entry, MemoryStore, OpenError, SqliteStore, Store, StoreError};
 
 use crate::plan::Home;
 
@@ -47,8 +47,10 @@ impl Cabinet {
         Some(match self.home {
             Home::Nowhere => return None,
             Home::Memory(in_place) => Box::new(Memory(kept.memory, !in_place)),
-            Home::Sqlite if kept.is_backup => Box::new(SqliteStore::open_backup(&kept.file).unwrap()),
-            Home::Sqlite => Box::new(SqliteStore::open(&kept.file).unwrap()),
+            Home::Sqlite => Box::new(match SqliteStore::open(&kept.file) {
+                Err(OpenError::Unmarked { .. }) if kept.is_backup => SqliteStore::open_backup(&kept.file).unwrap(),
+                opened => opened.unwrap(),
+            }),
         })
     }
 
@@ -80,6 +82,11 @@ impl Cabinet {
         }
         *kept = Kept { is_backup: !is_marked, ..*copy };
         true
+    }
+
+    /// Whether its client need not be told.
+    pub(crate) fn knows_what_was_put_back(&self) -> bool {
+        self.home == Home::Sqlite
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -125,6 +125,14 @@ impl Store for Shelf {
         if self.fails() { Err(StoreError::write("input/output error")) } else { self.inner().forget(before, most) }
     }
 
+    fn is_backup(&self) -> bool {
+        self.inner.as_ref().is_some_and(|inner| inner.is_backup())
+    }
+
+    fn take_into_use(&mut self) -> Result<(), StoreError> {
+        if self.fails() { Err(StoreError::write("input/output error")) } else { self.inner().take_into_use() }
+    }
+
     fn blocks(&self) -> bool {
         self.inner.as_ref().is_some_and(|inner| inner.blocks())
     }

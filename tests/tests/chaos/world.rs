@@ -123,7 +123,7 @@ impl World {
             ..WebhookPolicy::default()
         };
         builder = builder.webhooks(webhooks);
-        if self.puts_back(number) {
+        if self.puts_back(number) && !self.cabinet.knows_what_was_put_back() {
             builder = builder.from_backup();
         }
         let mut watched = None;

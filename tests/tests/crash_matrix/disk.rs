@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::{env, fs, process};
 
 use steadfast_core::{Key, Timestamp};
+use steadfast_store::sqlite::MayLock;
 use steadfast_store::{Entry, MemoryStore, OpenError, SqliteStore, Store, StoreError};
 
 use crate::life::{Life, Point};
@@ -51,6 +52,8 @@ struct Files {
     open: Option<(Life, SqliteStore)>,
     /// What was found in it since the last process closed it: to open it again and again is most of what the rows cost.
     closed: Option<MemoryStore>,
+    /// Whether processes open a journal without its mark, as one that was put back.
+    opens_unmarked: bool,
 }
 
 impl Disk {
@@ -71,7 +74,10 @@ impl Disk {
             files.bury();
             // If a living process has it, this must be refused.
             files.closed = None;
-            let store = SqliteStore::open(files.journal())?;
+            let store = match SqliteStore::open(files.journal()) {
+                Err(OpenError::Unmarked { .. }) if files.opens_unmarked => SqliteStore::open_backup(files.journal())?,
+                opened => opened?,
+            };
             files.open = Some((life.clone(), store));
         }
         life.passes(Point::Opened);
@@ -87,6 +93,21 @@ impl Disk {
         match &mut *kept {
             Kept::Memory(store) => Backup::Records(store.load().unwrap()),
             Kept::Files(files) => Backup::Files(files.at_rest().image()),
+        }
+    }
+
+    /// What [`SqliteStore::back_up`] makes of its journal.
+    pub(crate) fn backed_up(&self) -> Image {
+        match &mut *self.lock() {
+            Kept::Files(files) => files.at_rest().backed_up(),
+            Kept::Memory(_) => panic!("it has no files"),
+        }
+    }
+
+    /// From now on processes open a journal without its mark, as one that was put back.
+    pub(crate) fn open_unmarked(&self) {
+        if let Kept::Files(files) = &mut *self.lock() {
+            files.opens_unmarked = true;
         }
     }
 
@@ -187,7 +208,7 @@ impl Files {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let directory = root.join(format!("steadfast-rows-{}-{number}", process::id()));
         fs::create_dir(&directory).unwrap();
-        Self { directory, open: None, closed: None }
+        Self { directory, open: None, closed: None, opens_unmarked: false }
     }
 
     fn journal(&self) -> PathBuf {
@@ -199,7 +220,15 @@ impl Files {
     }
 
     fn image(&self) -> Image {
-        SUFFIXES.into_iter().filter_map(|suffix| Some((suffix, fs::read(self.beside(suffix)).ok()?))).collect()
+        read(|suffix| self.beside(suffix))
+    }
+
+    fn backed_up(&self) -> Image {
+        let beside = |suffix: &str| self.directory.join(format!("backup{suffix}"));
+        SqliteStore::back_up(self.journal(), beside(""), MayLock::IfTorn).unwrap();
+        let image = read(beside);
+        SUFFIXES.into_iter().for_each(|suffix| drop(fs::remove_file(beside(suffix))));
+        image
     }
 
     fn lay_out(&self, image: &Image) {
@@ -231,6 +260,10 @@ impl Files {
         assert!(self.open.is_none(), "a process that lives has it open");
         self
     }
+}
+
+fn read(beside: impl Fn(&str) -> PathBuf) -> Image {
+    SUFFIXES.into_iter().filter_map(|suffix| Some((suffix, fs::read(beside(suffix)).ok()?))).collect()
 }
 
 impl Drop for Files {
@@ -299,6 +332,22 @@ impl Store for Process {
         } else {
             Err(StoreError::uncertain("the process is dead"))
         }
+    }
+
+    fn is_backup(&self) -> bool {
+        matches!(&*self.disk.lock(), Kept::Files(files) if files.open.as_ref().is_some_and(|(_, store)| store.is_backup()))
+    }
+
+    fn take_into_use(&mut self) -> Result<(), StoreError> {
+        self.commits += 1;
+        if !self.life.passes(Point::BeforeCommit(self.commits)) {
+            return Err(StoreError::uncertain("the process is dead"));
+        }
+        self.with(|store| store.take_into_use())?;
+        if !self.life.passes(Point::AfterCommit(self.commits)) {
+            return Err(StoreError::uncertain("the process is dead"));
+        }
+        Ok(())
     }
 
     /// So in one half of all rows a process dies on the driver's own task.

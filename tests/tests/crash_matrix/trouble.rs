@@ -175,6 +175,39 @@ async fn c17_an_older_copy_from_a_backoff() {
     }
 }
 
+/// The same of a copy that `back_up` made, with its mark or without. It says by itself what it is, so nobody need say it at any start, however many of them die.
+#[tokio::test(start_paused = true)]
+async fn c17_a_backup_that_nobody_calls_one() {
+    let faults = Faults::none().on(Kind::Create, 1, Fault::Throttle);
+    for case in Case::ALL {
+        for is_marked in [true, false] {
+            at_each_step(async |step| {
+                let world = World::with_faults(On::Sqlite, case, true, faults.clone());
+                world.die(Point::AfterCommit(2)).await;
+                assert_eq!(world.stage(), Some(Stage::Planned));
+                let mut older = world.disk().backed_up();
+                assert_eq!(world.live(Crash::Never).await.unwrap().outcome.name(), "completed");
+                let sent = world.seen().sent.len();
+                if !is_marked {
+                    older.remove(MARK);
+                    world.disk().open_unmarked();
+                }
+                world.disk().lay_out(&older);
+                let end = world.recover(step).await;
+                let expected = if case == Case::Ignored { "unresolved" } else { "completed" };
+                assert_eq!((end.finished.outcome.name(), world.runs()), (expected, 1), "{case:?}, marked: {is_marked}");
+                match case {
+                    Case::Ignored => assert_eq!(world.seen().sent.len(), sent),
+                    Case::Lookup => assert_eq!(world.seen().sent[sent], Kind::Lookup),
+                    Case::Keyed => assert_eq!(world.seen().sent[sent], Kind::Create),
+                }
+                end.twice
+            })
+            .await;
+        }
+    }
+}
+
 /// Only the file and its log were put back, and the newer mark tells that something is missing.
 #[tokio::test(start_paused = true)]
 async fn c17_an_older_copy_beside_the_newer_mark() {
