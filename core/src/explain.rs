@@ -221,6 +221,7 @@ fn blocked(f: &mut fmt::Formatter<'_>, kind: Kind, refusal: Refusal, at: Timesta
         Blocked::Held => ("by a hold", "somebody holds the gate"),
         Blocked::Paused => ("by a pause", "the provider asked for it"),
         Blocked::Open => ("by the breaker", "it is open, since the provider is in trouble"),
+        Blocked::Isolated => ("by the breaker", "somebody has isolated it"),
         Blocked::Probing => ("by the breaker", "it is half-open, and its probe is under way"),
         Blocked::Budget => ("by the retry budget", "there were too many retries lately"),
         Blocked::Full => ("by the bulkhead", "enough requests are in the air"),
@@ -233,6 +234,7 @@ fn blocked(f: &mut fmt::Formatter<'_>, kind: Kind, refusal: Refusal, at: Timesta
     match refusal.why {
         // The gate's moment of asking again is not the turn in the line.
         Blocked::Line => f.write_str("; until its turn comes"),
+        Blocked::Isolated => f.write_str("; until they end that"),
         _ if refusal.until.deadline().is_none() => f.write_str("; until further notice"),
         Blocked::Budget => write!(f, "; for {left} at least"),
         Blocked::Held => write!(f, "; for {left}, unless it is let go before"),

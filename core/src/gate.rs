@@ -188,14 +188,13 @@ impl Gate {
         {
             let refusal = match breaker.state(now) {
                 BreakerState::HalfOpen => Refusal { until: until.min(recheck), why: Blocked::Probing },
-                // Who isolates an upstream may end that at any time.
-                BreakerState::Isolated => Refusal { until: recheck, why: Blocked::Open },
+                BreakerState::Isolated => Refusal { until: recheck, why: Blocked::Isolated },
                 BreakerState::Closed | BreakerState::Open { .. } | BreakerState::Disabled => {
                     Refusal { until, why: Blocked::Open }
                 }
             };
             return Some(match (refusal.why, self.policy.when_open()) {
-                (Blocked::Open, WhenOpen::Refuse) => Admission::Refuse(refusal),
+                (Blocked::Open | Blocked::Isolated, WhenOpen::Refuse) => Admission::Refuse(refusal),
                 _ => Admission::Wait(refusal),
             });
         }

@@ -31,10 +31,11 @@ const KINDS: [Kind; 3] = [Kind::Create, Kind::Lookup, Kind::Poll];
 const CLASSES: [Class; 5] =
     [Class::Transient, Class::Throttled, Class::TimedOut, Class::Permanent, Class::Unauthorized];
 
-const BLOCKED: [Blocked; 9] = [
+const BLOCKED: [Blocked; 10] = [
     Blocked::Held,
     Blocked::Paused,
     Blocked::Open,
+    Blocked::Isolated,
     Blocked::Probing,
     Blocked::Budget,
     Blocked::Full,

@@ -10,7 +10,6 @@ use std::collections::VecDeque;
 use std::task::Waker;
 use std::time::Duration;
 
-use steadfast_core::breaker::BreakerState;
 use steadfast_core::gate::{Admission, Blocked, Gate, Permit, Refusal, Request};
 use steadfast_core::{Kind, Timestamp};
 
@@ -138,7 +137,7 @@ impl State {
 
     /// As those are told who do not wait. The machine has waiters look in on an isolated breaker; whoever leaves is told that time does not end it.
     pub(super) fn refused(&self, refusal: Refusal, now: Timestamp) -> Refused {
-        let is_isolated = refusal.why == Blocked::Open && self.gate.breaker_state(now) == BreakerState::Isolated;
+        let is_isolated = refusal.why == Blocked::Isolated;
         let retry_in = if is_isolated { Duration::MAX } else { refusal.until.saturating_since(now) };
         Refused::new(refusal.why, retry_in)
     }

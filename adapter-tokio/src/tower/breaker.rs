@@ -142,8 +142,9 @@ where
     }
 }
 
-const fn refused(retry_in: Duration) -> Refused {
-    Refused::new(Blocked::Open, retry_in)
+/// Only an operator ends what time does not.
+fn refused(retry_in: Duration) -> Refused {
+    Refused::new(if retry_in == Duration::MAX { Blocked::Isolated } else { Blocked::Open }, retry_in)
 }
 
 pin_project! {

@@ -353,7 +353,7 @@ async fn an_isolated_upstream_is_refused_for_good_by_gate_and_breaker_alike() {
     for (n, error) in errors.into_iter().enumerate() {
         let failure = error.failure(|_| panic!("{n}: it was called"));
         assert_eq!(failure, Failure::new(Class::Permanent, Certainty::NotExecuted), "{n}: {error}");
-        assert!(error.to_string().contains("isolated"), "{n}: {error}");
+        assert!(error.to_string().contains("(isolated)"), "{n}: {error}");
     }
     gate.work(|machine, _| {
         let (breaker, policy) = machine.breaker_mut().unwrap();

@@ -98,8 +98,10 @@ pub enum Blocked {
     Held,
     /// The provider asked for a pause.
     Paused,
-    /// The breaker is open, or isolated.
+    /// The breaker is open.
     Open,
+    /// Somebody has isolated the breaker: nothing but they ends that.
+    Isolated,
     /// The breaker is half-open and its probes are out.
     Probing,
     /// The retry budget is spent.
@@ -121,13 +123,14 @@ impl Blocked {
         matches!(self, Self::Paused | Self::Open | Self::Quota | Self::Rate)
     }
 
-    /// `held`, `paused`, `open`, `probing`, `budget`, `full`, `quota`, `rate` or `line`.
+    /// `held`, `paused`, `open`, `isolated`, `probing`, `budget`, `full`, `quota`, `rate` or `line`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Held => "held",
             Self::Paused => "paused",
             Self::Open => "open",
+            Self::Isolated => "isolated",
             Self::Probing => "probing",
             Self::Budget => "budget",
             Self::Full => "full",

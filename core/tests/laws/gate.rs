@@ -85,6 +85,7 @@ fn names_are_what_dashboards_were_built_on() {
         Blocked::Held,
         Blocked::Paused,
         Blocked::Open,
+        Blocked::Isolated,
         Blocked::Probing,
         Blocked::Budget,
         Blocked::Full,
@@ -92,7 +93,7 @@ fn names_are_what_dashboards_were_built_on() {
         Blocked::Rate,
         Blocked::Line,
     ];
-    let names = ["held", "paused", "open", "probing", "budget", "full", "quota", "rate", "line"];
+    let names = ["held", "paused", "open", "isolated", "probing", "budget", "full", "quota", "rate", "line"];
     assert_eq!(blocked.map(Blocked::name), names);
     let timed = blocked.into_iter().filter(|why| why.is_timed()).map(Blocked::name).collect::<Vec<_>>();
     let until = START;
