@@ -5,14 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 use steadfast_core::operation::Reading;
 use steadfast_core::retry::{Certainty, Class, Failure};
 use steadfast_core::{Key, OperationPolicy, Reference, Timestamp};
 use steadfast_driver::{
-    Builder, Driver, Finished, Following, Renew, RenewError, RenewsBy, Seal, SealError, Submit, SubmitError, Task,
+    Builder, Delivery, Driver, Finished, Following, Mailbox, Renew, RenewError, RenewsBy, Seal, SealError, Submit,
+    SubmitError, Task, WebhookPolicy,
 };
-use steadfast_providers::{Answer, Ask, Provider, RequestError};
+use steadfast_providers::{Answer, Ask, Provider, RequestError, WebhookError, WebhookEvent};
 use steadfast_store::{Entry, MemoryStore, Store, StoreError};
 
 const START: Timestamp = Timestamp::from_secs(1_700_000_000);
@@ -37,6 +38,7 @@ enum At {
     Unclaimed,
     Renew,
     Seal,
+    Webhook,
 }
 
 #[derive(Clone, Copy)]
@@ -93,6 +95,11 @@ impl Provider for Buggy {
 
     fn has_webhooks(&self) -> bool {
         true
+    }
+
+    fn webhook(&self, _: &HeaderMap, _: &Bytes, _: Timestamp) -> Result<WebhookEvent, WebhookError> {
+        self.0.here(At::Webhook);
+        Err(WebhookError::Unsupported)
     }
 }
 
@@ -203,6 +210,21 @@ fn a_seal_that_panics_costs_the_submit() {
         let taken = submit(&mut driver, START);
         carry(&mut driver);
         assert!(matches!(taken.try_recv().unwrap(), Err(SubmitError::NotDurable(_))));
+    }
+}
+
+/// Where it came in is the program's own server, which must not be what the bug costs.
+#[test]
+fn a_webhook_that_the_profile_panics_on_is_to_be_sent_again() {
+    for rubble in [false, true] {
+        let open = |at| {
+            let mailbox = Mailbox::new(Arc::new(Buggy(Bug { at, rubble })), &WebhookPolicy::default());
+            mailbox.open(&HeaderMap::new(), &Bytes::from_static(b"canary"), START).unwrap_err()
+        };
+        assert_eq!(open(At::Nowhere), Delivery::Refused(WebhookError::Unsupported));
+        let panicked = open(At::Webhook);
+        assert_eq!((panicked.status().as_u16(), panicked.name()), (503, "panicked"));
+        assert!(!panicked.to_string().contains("canary"));
     }
 }
 
