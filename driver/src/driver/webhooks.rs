@@ -316,7 +316,7 @@ impl<H> Driver<H> {
 
     /// Whether there may be a job of which the provider's name is not known yet.
     fn has_nameless(&self) -> bool {
-        if self.journal.asking() > 0 {
+        if self.journal.asks_for_jobs() {
             return true;
         }
         let nameless = |id| {
