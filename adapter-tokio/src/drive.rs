@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Sleep;
 
+use crate::blocking::begin;
 use crate::carriers::{Carrier, Carriers, Sent};
 use crate::clock::Clock;
 use crate::transport::Transport;
@@ -155,7 +156,7 @@ pub(crate) async fn drive<T: Transport>(driver: Driver<Carrier>, clock: Clock, t
     // Whoever waits for it to be over finds that it is, and may open the store again. To close that may take as long as to write to it.
     if has_store {
         // What a panic leaves may panic once more.
-        tokio::task::spawn_blocking(move || drop(this)).await.unwrap_or_else(std::mem::forget);
+        let _ = begin(move || drop(this)).done().await;
     } else {
         drop(this);
     }
@@ -308,12 +309,12 @@ impl<T: Transport> Loop<T> {
             }
             Task::Work(work) => {
                 let (works, running) = (self.works.clone(), self.running.clone());
-                tokio::task::spawn_blocking(move || {
+                drop(begin(move || {
                     // Nobody hears it once the loop is gone: then the store is closed here.
                     let last = work.run(|worked| drop(works.send(worked)));
                     let _ = works.send(last);
                     drop((works, running));
-                });
+                }));
             }
             _ => {}
         }
