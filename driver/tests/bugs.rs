@@ -2,6 +2,7 @@
 
 use std::panic::panic_any;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -35,6 +36,7 @@ enum At {
     Read,
     Decision,
     Observer,
+    HasWebhooks,
     Unclaimed,
     Renew,
     Seal,
@@ -59,7 +61,7 @@ impl Bug {
 }
 
 /// Accepts what is created, and then is ready. The first create meets credentials that are over.
-struct Buggy(Bug);
+struct Buggy(Bug, AtomicU32);
 
 impl Provider for Buggy {
     fn name(&self) -> &str {
@@ -94,6 +96,9 @@ impl Provider for Buggy {
     }
 
     fn has_webhooks(&self) -> bool {
+        if self.1.fetch_add(1, Ordering::Relaxed) > 0 {
+            self.0.here(At::HasWebhooks);
+        }
         true
     }
 
@@ -128,7 +133,7 @@ impl<F: Fn() + Send + Sync + 'static> RenewsBy<F, ()> for Client {
 type Taken = oneshot::Receiver<Result<Following, SubmitError>>;
 
 fn builder(bug: Bug) -> Builder<Buggy, (), Client> {
-    Builder::<_, _, Client>::new(Buggy(bug), ())
+    Builder::<_, _, Client>::new(Buggy(bug, AtomicU32::default()), ())
         .observer(move |_| bug.here(At::Observer))
         .unclaimed(move |_, _| bug.here(At::Unclaimed))
         .renew_credentials(move || bug.here(At::Renew))
@@ -184,9 +189,25 @@ fn a_bug_costs_what_was_asked_of_it_and_no_more() {
         assert_eq!(ends(At::Nowhere), "completed");
         assert_eq!(ends(At::Request), "rejected", "nothing could be sent");
         assert_eq!(ends(At::Read), "unresolved", "it may have run");
-        for at in [At::Decision, At::Observer, At::Renew] {
+        for at in [At::Decision, At::Observer, At::HasWebhooks, At::Renew] {
             assert_eq!(ends(at), "completed", "{at:?}");
         }
+    }
+}
+
+#[test]
+fn an_observer_that_panics_and_panics_again_when_it_goes_costs_the_notices() {
+    for rubble in [false, true] {
+        let broken = Broken { blocks: false, rubble };
+        let bug = Bug { at: At::Observer, rubble };
+        let observer = move |_: &_| {
+            let _kept = &broken;
+            bug.here(At::Observer);
+        };
+        let mut driver = driver(builder(bug).observer(observer));
+        let taken = submit(&mut driver, START);
+        carry(&mut driver);
+        assert_eq!(finished(taken).outcome.name(), "completed");
     }
 }
 
@@ -218,7 +239,8 @@ fn a_seal_that_panics_costs_the_submit() {
 fn a_webhook_that_the_profile_panics_on_is_to_be_sent_again() {
     for rubble in [false, true] {
         let open = |at| {
-            let mailbox = Mailbox::new(Arc::new(Buggy(Bug { at, rubble })), &WebhookPolicy::default());
+            let mailbox =
+                Mailbox::new(Arc::new(Buggy(Bug { at, rubble }, AtomicU32::default())), &WebhookPolicy::default());
             mailbox.open(&HeaderMap::new(), &Bytes::from_static(b"canary"), START).unwrap_err()
         };
         assert_eq!(open(At::Nowhere), Delivery::Refused(WebhookError::Unsupported));
