@@ -1,7 +1,6 @@
 //! Subscriptions to what the provider says of jobs that have ended.
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -10,6 +9,7 @@ use steadfast_driver::{REVISIONS, Revision, RevisionError, Subscribers};
 use crate::drive::Turns;
 
 /// A subscription to revisions. See [`Client::revisions`](crate::Client::revisions).
+#[derive(Debug)]
 pub struct Revisions {
     subscriber: Arc<Subscriber>,
     /// Whose turns tell it. It keeps no client.
@@ -54,12 +54,6 @@ impl Revisions {
                 return Ok(revision);
             }
         }
-    }
-}
-
-impl fmt::Debug for Revisions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Revisions").field(&self.subscriber).finish()
     }
 }
 
