@@ -131,7 +131,7 @@ impl Client {
     /// missed beyond that. In memory only: what was handed over and not acted on is lost by a crash, though its sender was told 2xx.
     #[must_use]
     pub fn revisions(&self) -> Revisions {
-        subscribe(&self.0.revisions)
+        subscribe(&self.0.revisions, Arc::downgrade(&self.0.turns))
     }
 
     /// Lets nothing leave for so long: a maintenance window of the provider, or an operator's stop. Jobs wait, against their own deadlines. A later call

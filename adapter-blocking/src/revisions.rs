@@ -6,9 +6,15 @@ use std::time::Duration;
 
 use steadfast_driver::{REVISIONS, Revision, RevisionError, Subscribers};
 
+use crate::drive::Turns;
+
 /// A subscription to revisions. See [`Client::revisions`](crate::Client::revisions).
 #[derive(Debug)]
-pub struct Revisions(Arc<Subscriber>);
+pub struct Revisions {
+    subscriber: Arc<Subscriber>,
+    /// Whose turns tell it. It keeps no client.
+    turns: Weak<Turns>,
+}
 
 impl Revisions {
     /// Waits for the next one, so long at most. `None`: there is none yet.
@@ -17,7 +23,7 @@ impl Revisions {
     /// Some were missed, or there will be no more.
     pub fn next_timeout(&mut self, timeout: Duration) -> Result<Option<Revision>, RevisionError> {
         let nothing = |queue: &mut Queue| queue.missed == 0 && queue.waiting.is_empty() && !queue.stopped;
-        let waited = self.0.arrived.wait_timeout_while(self.0.queue(), timeout, nothing);
+        let waited = self.subscriber.arrived.wait_timeout_while(self.subscriber.queue(), timeout, nothing);
         let (mut queue, _) = waited.unwrap_or_else(PoisonError::into_inner);
         if queue.missed > 0 {
             return Err(RevisionError::Missed(std::mem::take(&mut queue.missed)));
@@ -32,7 +38,17 @@ impl Revisions {
     ///
     /// # Errors
     /// As [`next_timeout`](Revisions::next_timeout).
+    ///
+    /// # Panics
+    /// Before there is one, in a function that the client calls and waits for (an observer, a seal): none would ever come.
+    #[track_caller]
     pub fn wait(&mut self) -> Result<Revision, RevisionError> {
+        if let Some(revision) = self.next_timeout(Duration::ZERO)? {
+            return Ok(revision);
+        }
+        if let Some(turns) = self.turns.upgrade() {
+            turns.panic_if_ours();
+        }
         loop {
             if let Some(revision) = self.next_timeout(Duration::from_secs(3_600))? {
                 return Ok(revision);
@@ -84,7 +100,7 @@ impl Subscriber {
 /// All who have subscribed, but for those who are gone; `None` once the client has stopped. Shared by the clients and the loop, which alone closes it.
 pub(crate) type Subscribed = Arc<Mutex<Option<Vec<Weak<Subscriber>>>>>;
 
-pub(crate) fn subscribe(subscribed: &Subscribed) -> Revisions {
+pub(crate) fn subscribe(subscribed: &Subscribed, turns: Weak<Turns>) -> Revisions {
     let subscriber = Arc::<Subscriber>::default();
     match &mut *subscribed.lock().unwrap_or_else(PoisonError::into_inner) {
         Some(all) => {
@@ -94,7 +110,7 @@ pub(crate) fn subscribe(subscribed: &Subscribed) -> Revisions {
         }
         None => subscriber.stop(),
     }
-    Revisions(subscriber)
+    Revisions { subscriber, turns }
 }
 
 /// Tells all who have subscribed, until it is dropped with the loop.
@@ -132,12 +148,12 @@ mod tests {
     #[test]
     fn who_is_gone_is_forgotten_though_nothing_was_told() {
         let all: Subscribed = Arc::new(Mutex::new(Some(Vec::new())));
-        let stays = subscribe(&all);
+        let stays = subscribe(&all, Weak::new());
         for _ in 0..100 {
-            drop(subscribe(&all));
+            drop(subscribe(&all, Weak::new()));
         }
         let known = all.lock().expect("no panic").take().unwrap_or_default();
         assert!(known.len() <= 2, "{} are known", known.len());
-        assert!(known[0].ptr_eq(&Arc::downgrade(&stays.0)));
+        assert!(known[0].ptr_eq(&Arc::downgrade(&stays.subscriber)));
     }
 }

@@ -1,5 +1,7 @@
 //! What the provider says of a job that has ended, as a thread that subscribed hears it.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -109,4 +111,26 @@ fn a_thread_that_waits_is_woken_by_a_revision_and_by_the_end() {
     client.shutdown(Duration::ZERO);
     let (first, second) = waiting.join().unwrap();
     assert_eq!((first.unwrap().revision, second), (1, Err(RevisionError::Stopped)));
+}
+
+/// It is told by the turn that it would wait in.
+#[test]
+fn a_hook_that_waits_for_a_revision_is_told_that_none_can_come() {
+    let (here, there) = (Arc::<Mutex<Option<Revisions>>>::default(), mpsc::channel());
+    let (revisions, tells) = (here.clone(), there.0);
+    let builder = Client::builder(telling(), Willing).observer(move |_| {
+        let Some(mut revisions) = revisions.lock().unwrap().take() else { return };
+        let waited = catch_unwind(AssertUnwindSafe(|| revisions.wait().map(|revision| revision.revision)));
+        let said = waited.map_err(|why| why.downcast_ref::<&str>().copied().unwrap_or_default().to_owned());
+        tells.send(said).unwrap();
+        // What can be had without waiting can be had here too.
+        assert_eq!(revisions.next_timeout(Duration::ZERO), Ok(None));
+    });
+    let client = builder.start().unwrap();
+    *here.lock().unwrap() = Some(client.revisions());
+    // On a thread of its own: where the hook hangs, so does whoever submits.
+    let job = std::thread::spawn(move || client.call(Key::new("a").unwrap(), "{}").is_ok());
+    let said = there.1.recv_timeout(Duration::from_secs(10)).expect("the hook does not wait for ever");
+    assert!(said.unwrap_err().contains("must not wait"));
+    assert!(job.join().unwrap());
 }

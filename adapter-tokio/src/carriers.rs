@@ -366,7 +366,7 @@ fn begin<T: Transport>(
 }
 
 /// None if it panics. What it panicked with is left where it is: to drop it may panic as well.
-fn caught<R>(call: impl FnOnce() -> R) -> Option<R> {
+pub(crate) fn caught<R>(call: impl FnOnce() -> R) -> Option<R> {
     catch_unwind(AssertUnwindSafe(call)).map_err(std::mem::forget).ok()
 }
 

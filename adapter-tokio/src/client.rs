@@ -20,9 +20,9 @@ use steadfast_driver::{
 use steadfast_providers::{Payload, Provider};
 use steadfast_store::StoreError;
 use tokio::sync::{broadcast, mpsc, watch};
-use tokio::task::JoinError;
 
 use crate::Builder;
+use crate::blocking::{Undone, begin};
 use crate::clock::Clock;
 use crate::drive::{Inputs, Words, drive};
 use crate::revisions::{Revisions, Told};
@@ -294,8 +294,7 @@ async fn start<T: Transport>(
     let mailbox = Mailbox::new(provider.clone(), settings.webhooks());
     let (traces, has_store) = (settings.trace_source(), settings.has_store());
     let loaded = if has_store {
-        let loading = tokio::task::spawn_blocking(move || settings.load(&name));
-        loading.await.map_err(|panicked| StartError::Unreadable(unread(panicked)))??
+        begin(move || settings.load(&name)).done().await.map_err(|undone| StartError::Unreadable(unread(&undone)))??
     } else {
         settings.load(&name)?
     };
@@ -327,16 +326,17 @@ async fn start<T: Transport>(
     Ok(Client { first: lanes[0].clone(), lanes: Some(Arc::new((shards, lanes))), mailbox, revisions, traces })
 }
 
-/// It panicked as it was read, or the runtime is ending. What it panicked with may be anything: it stays in the panic's own report, and where it is, since to
-/// drop it may panic as well.
-fn unread(error: JoinError) -> StoreError {
-    let panicked = error.is_panic();
-    std::mem::forget(error);
-    if panicked {
-        let cause = "the store, or what chooses or loads its jobs, panicked: see the panic's own message";
-        return StoreError::read(cause).advising("mend it, then start again");
+/// What it panicked with may be anything: it stays in the panic's own report.
+fn unread(undone: &Undone) -> StoreError {
+    match undone {
+        Undone::Panicked => {
+            let cause = "the store, or what chooses or loads its jobs, panicked: see the panic's own message";
+            StoreError::read(cause).advising("mend it, then start again")
+        }
+        Undone::Ending => {
+            StoreError::read("the runtime is ending").advising("start the client on a runtime that goes on")
+        }
     }
-    StoreError::read("the runtime is ending").advising("start the client on a runtime that goes on")
 }
 
 impl fmt::Debug for Client {

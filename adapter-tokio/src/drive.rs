@@ -5,8 +5,10 @@
 //! them, one timer wakes it. No lock is held across a wait, and nothing but this task touches the driver. A client with shards has such a task for each; what
 //! one driver has to say to another goes by a channel between them.
 
+use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use steadfast_core::{OperationId, Timestamp};
@@ -15,7 +17,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Sleep;
 
-use crate::carriers::{Carrier, Carriers, Sent};
+use crate::blocking::begin;
+use crate::carriers::{Carrier, Carriers, Sent, caught};
 use crate::clock::Clock;
 use crate::transport::Transport;
 
@@ -69,8 +72,20 @@ struct Loop<T> {
     running: watch::Sender<()>,
 }
 
-/// Until the last client is gone or has shut it down.
+/// Until the last client is gone or has shut it down. After a panic it is over, and whoever waits is told that it has stopped, and no more: the log says why.
 pub(crate) async fn drive<T: Transport>(driver: Driver<Carrier>, clock: Clock, transport: Arc<T>, inputs: Inputs) {
+    let mut turns = pin!(take_turns(driver, clock, transport, inputs));
+    poll_fn(|context| {
+        caught(|| turns.as_mut().poll(context)).unwrap_or_else(|| {
+            // It may be what panicked.
+            let _ = caught(|| tracing::error!("the driver panicked: the client stops"));
+            Poll::Ready(())
+        })
+    })
+    .await;
+}
+
+async fn take_turns<T: Transport>(driver: Driver<Carrier>, clock: Clock, transport: Arc<T>, inputs: Inputs) {
     let Inputs { mut submits, mut commands, mut posts, words, running, has_store } = inputs;
     let (answered, answers) = mpsc::unbounded_channel();
     let (renewed, mut renewals) = mpsc::unbounded_channel();
@@ -155,7 +170,7 @@ pub(crate) async fn drive<T: Transport>(driver: Driver<Carrier>, clock: Clock, t
     // Whoever waits for it to be over finds that it is, and may open the store again. To close that may take as long as to write to it.
     if has_store {
         // What a panic leaves may panic once more.
-        tokio::task::spawn_blocking(move || drop(this)).await.unwrap_or_else(std::mem::forget);
+        let _ = begin(move || drop(this)).done().await;
     } else {
         drop(this);
     }
@@ -308,12 +323,12 @@ impl<T: Transport> Loop<T> {
             }
             Task::Work(work) => {
                 let (works, running) = (self.works.clone(), self.running.clone());
-                tokio::task::spawn_blocking(move || {
+                drop(begin(move || {
                     // Nobody hears it once the loop is gone: then the store is closed here.
                     let last = work.run(|worked| drop(works.send(worked)));
                     let _ = works.send(last);
                     drop((works, running));
-                });
+                }));
             }
             _ => {}
         }

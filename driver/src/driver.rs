@@ -495,7 +495,11 @@ impl<H> Driver<H> {
                 // A bug in it costs the notices, not the jobs.
                 match caught(|| observer(&observation)) {
                     Some(()) => self.hooks.observer = Some(observer),
-                    None => tracing::error!("the observer panicked: it is not called again"),
+                    None => {
+                        tracing::error!("the observer panicked: it is not called again");
+                        // So it may when it goes, its own lock being poisoned, say.
+                        let _ = caught(|| drop(observer));
+                    }
                 }
             }
         }

@@ -264,9 +264,18 @@ impl Journal {
 
     /// Whether this key is being looked up for a job.
     pub(crate) fn asks_for(&self, key: &Key) -> bool {
+        self.job_questions().any(|question| question.key() == key)
+    }
+
+    /// Whether any is.
+    pub(crate) fn asks_for_jobs(&self) -> bool {
+        self.job_questions().next().is_some()
+    }
+
+    fn job_questions(&self) -> impl Iterator<Item = &Question> {
         let found = self.ready.iter().flat_map(|done| &done.found).map(|(question, _)| question);
         let asked = self.running.iter().flat_map(|running| &running.pieces).flat_map(|asked| &asked.questions);
-        self.questions.iter().chain(found).chain(asked).any(|question| question.is_about_job(key))
+        self.questions.iter().chain(found).chain(asked).filter(|question| question.is_about_job())
     }
 
     /// What came of work that is done.

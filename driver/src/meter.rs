@@ -4,13 +4,13 @@
 //! thread. Labels are words from enumerations of core's; for those there is a handle each, in an array by their place in the list.
 
 mod oldest;
+mod recorder;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use metrics::{Counter, Gauge, Histogram, SharedString, counter, describe_counter, describe_gauge, describe_histogram};
-use metrics::{gauge, histogram};
+use metrics::{SharedString, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use steadfast_core::breaker::BreakerState;
 use steadfast_core::gate::{Blocked, Gate};
 use steadfast_core::notice::Notice;
@@ -19,6 +19,7 @@ use steadfast_core::retry::Class;
 use steadfast_core::{Engine, Operation, OperationId, Timestamp};
 
 use self::oldest::Oldest;
+use self::recorder::{Counter, Gauge, Histogram, Recorder};
 use crate::journal::{Backlog, Journal};
 use crate::metrics::{self as names, MetricKind, TABLE};
 use crate::observe::Begun;
@@ -78,6 +79,7 @@ const SPARE: usize = 1_024;
 /// One driver's.
 pub(crate) struct Meter {
     provider: SharedString,
+    recorder: Recorder,
     begun: [Counter; BEGUN.len()],
     ended: [Counter; OUTCOMES.len()],
     seconds: [Histogram; OUTCOMES.len()],
@@ -110,12 +112,17 @@ pub(crate) struct OfGate {
 
 impl OfGate {
     pub(crate) fn new(provider: &Arc<str>, gate: &Gate, now: Timestamp) -> Self {
-        let provider = SharedString::from(provider.clone());
-        let plain = |name: &'static str| Level::new(gauge!(name, "provider" => provider.clone()));
+        Self::by(&Recorder::default(), &SharedString::from(provider.clone()), gate, now)
+    }
+
+    fn by(recorder: &Recorder, provider: &SharedString, gate: &Gate, now: Timestamp) -> Self {
+        let plain = |name: &'static str| Level::new(recorder.gauge(|| gauge!(name, "provider" => provider.clone())));
+        let state = |state: &'static str| {
+            let state = || gauge!(names::BREAKER_STATE, "provider" => provider.clone(), "state" => state);
+            Level::new(recorder.gauge(state))
+        };
         Self {
-            states: STATES.map(|state| {
-                Level::new(gauge!(names::BREAKER_STATE, "provider" => provider.clone(), "state" => state))
-            }),
+            states: STATES.map(state),
             in_flight: plain(names::ATTEMPTS_IN_FLIGHT),
             budget: gate.budget_tokens(now).map(|_| plain(names::BUDGET)),
             bulkhead: gate.bulkhead_limit().map(|_| plain(names::BULKHEAD)),
@@ -150,19 +157,29 @@ struct OfKind {
 }
 
 impl OfKind {
-    fn new(provider: &SharedString, kind: Kind) -> Self {
+    fn new(recorder: &Recorder, provider: &SharedString, kind: Kind) -> Self {
         let (provider, kind) = (|| provider.clone(), kind.name());
-        let ended = |class: &'static str| counter!(names::ATTEMPTS_ENDED, "provider" => provider(), "kind" => kind, "class" => class);
+        let counter =
+            |name: &'static str| recorder.counter(|| counter!(name, "provider" => provider(), "kind" => kind));
+        let histogram =
+            |name: &'static str| recorder.histogram(|| histogram!(name, "provider" => provider(), "kind" => kind));
+        let ended = |class: &'static str| {
+            recorder
+                .counter(|| counter!(names::ATTEMPTS_ENDED, "provider" => provider(), "kind" => kind, "class" => class))
+        };
+        let blocked = |why: Blocked| {
+            recorder.counter(
+                || counter!(names::GATE_BLOCKED, "provider" => provider(), "kind" => kind, "why" => why.name()),
+            )
+        };
         Self {
-            begun: counter!(names::ATTEMPTS_BEGUN, "provider" => provider(), "kind" => kind),
-            retries: counter!(names::RETRIES, "provider" => provider(), "kind" => kind),
+            begun: counter(names::ATTEMPTS_BEGUN),
+            retries: counter(names::RETRIES),
             ok: ended("ok"),
             failed: CLASSES.map(|class| ended(class.name())),
-            seconds: histogram!(names::ATTEMPT_SECONDS, "provider" => provider(), "kind" => kind),
-            blocked: BLOCKED.map(
-                |why| counter!(names::GATE_BLOCKED, "provider" => provider(), "kind" => kind, "why" => why.name()),
-            ),
-            waited: histogram!(names::GATE_WAIT, "provider" => provider(), "kind" => kind),
+            seconds: histogram(names::ATTEMPT_SECONDS),
+            blocked: BLOCKED.map(blocked),
+            waited: histogram(names::GATE_WAIT),
         }
     }
 }
@@ -199,49 +216,66 @@ impl Meter {
 
     /// `gate` is its own; shards have one together, which is told of apart.
     pub(crate) fn new(name: &Arc<str>, gate: Option<&Gate>, now: Timestamp) -> Self {
-        describe();
-        let shared = SharedString::from(name.clone());
+        let (recorder, shared) = (Recorder::default(), SharedString::from(name.clone()));
+        recorder.call(describe);
         let provider = || shared.clone();
-        let plain = |name: &'static str| Level::new(gauge!(name, "provider" => provider()));
+        let counter = |name: &'static str| recorder.counter(|| counter!(name, "provider" => provider()));
+        let histogram = |name: &'static str| recorder.histogram(|| histogram!(name, "provider" => provider()));
+        let level = |name: &'static str| Level::new(recorder.gauge(|| gauge!(name, "provider" => provider())));
+        let begun = |begun: Begun| {
+            let name = names::OPERATIONS_BEGUN;
+            recorder.counter(|| counter!(name, "provider" => provider(), "begun" => begun.name()))
+        };
+        let ended = |outcome: Outcome| {
+            let (name, outcome, reason) = (names::OPERATIONS_ENDED, outcome.name(), outcome.reason());
+            recorder.counter(|| counter!(name, "provider" => provider(), "outcome" => outcome, "reason" => reason))
+        };
+        let seconds = |outcome: Outcome| {
+            let name = names::OPERATION_SECONDS;
+            recorder.histogram(|| histogram!(name, "provider" => provider(), "outcome" => outcome.name()))
+        };
+        let change = |state: &'static str| {
+            recorder.counter(|| counter!(names::BREAKER_CHANGES, "provider" => provider(), "state" => state))
+        };
+        let renewal = |result: &'static str| {
+            recorder.counter(|| counter!(names::RENEWALS, "provider" => provider(), "result" => result))
+        };
         Self {
-            begun: BEGUN
-                .map(|begun| counter!(names::OPERATIONS_BEGUN, "provider" => provider(), "begun" => begun.name())),
-            ended: OUTCOMES.map(|outcome| {
-                let (outcome, reason) = (outcome.name(), outcome.reason());
-                counter!(names::OPERATIONS_ENDED, "provider" => provider(), "outcome" => outcome, "reason" => reason)
-            }),
-            seconds: OUTCOMES.map(
-                |outcome| histogram!(names::OPERATION_SECONDS, "provider" => provider(), "outcome" => outcome.name()),
-            ),
-            attempts: histogram!(names::OPERATION_ATTEMPTS, "provider" => provider()),
-            polls: histogram!(names::OPERATION_POLLS, "provider" => provider()),
-            by_kind: KINDS.map(|kind| OfKind::new(&shared, kind)),
-            changes: STATES.map(|state| counter!(names::BREAKER_CHANGES, "provider" => provider(), "state" => state)),
-            gate: gate.map(|gate| OfGate::new(name, gate, now)),
-            live: plain(names::OPERATIONS_LIVE),
-            parked: plain(names::OPERATIONS_PARKED),
-            pending: plain(names::PENDING),
-            oldest: Oldest::new(&shared),
-            revisions: counter!(names::REVISIONS, "provider" => provider()),
-            renewals: ["renewed", "failed"]
-                .map(|result| counter!(names::RENEWALS, "provider" => provider(), "result" => result)),
-            dropped: counter!(names::DROPPED, "provider" => provider()),
+            begun: BEGUN.map(begun),
+            ended: OUTCOMES.map(ended),
+            seconds: OUTCOMES.map(seconds),
+            attempts: histogram(names::OPERATION_ATTEMPTS),
+            polls: histogram(names::OPERATION_POLLS),
+            by_kind: KINDS.map(|kind| OfKind::new(&recorder, &shared, kind)),
+            changes: STATES.map(change),
+            gate: gate.map(|gate| OfGate::by(&recorder, &shared, gate, now)),
+            live: level(names::OPERATIONS_LIVE),
+            parked: level(names::OPERATIONS_PARKED),
+            pending: level(names::PENDING),
+            oldest: Oldest::new(&recorder, &shared),
+            revisions: counter(names::REVISIONS),
+            renewals: ["renewed", "failed"].map(renewal),
+            dropped: counter(names::DROPPED),
             dropped_before: 0,
             waits: HashMap::new(),
             failed: HashSet::new(),
-            provider: shared,
+            provider: shared.clone(),
+            recorder: recorder.clone(),
         }
     }
 
     /// For the journal, whose work is done elsewhere.
     pub(crate) fn commits(&self) -> Commits {
         let provider = || self.provider.clone();
+        let result = |result: &'static str| {
+            self.recorder.counter(|| counter!(names::COMMITS, "provider" => provider(), "result" => result))
+        };
+        let histogram = |name: &'static str| self.recorder.histogram(|| histogram!(name, "provider" => provider()));
         Commits {
-            results: ["durable", "failed", "unknown"]
-                .map(|result| counter!(names::COMMITS, "provider" => provider(), "result" => result)),
-            seconds: histogram!(names::COMMIT_SECONDS, "provider" => provider()),
-            records: histogram!(names::COMMIT_RECORDS, "provider" => provider()),
-            lag: histogram!(names::LAG, "provider" => provider()),
+            results: ["durable", "failed", "unknown"].map(result),
+            seconds: histogram(names::COMMIT_SECONDS),
+            records: histogram(names::COMMIT_RECORDS),
+            lag: histogram(names::LAG),
         }
     }
 
@@ -367,9 +401,11 @@ pub(crate) struct Commits {
 
 impl Commits {
     /// Counts nothing.
-    pub(crate) const fn none() -> Self {
-        let results = [const { Counter::noop() }; 3];
-        Self { results, seconds: Histogram::noop(), records: Histogram::noop(), lag: Histogram::noop() }
+    pub(crate) fn none() -> Self {
+        let none = Recorder::default();
+        let nothing = || none.histogram(metrics::Histogram::noop);
+        let results = [(); 3].map(|()| none.counter(metrics::Counter::noop));
+        Self { results, seconds: nothing(), records: nothing(), lag: nothing() }
     }
 
     /// Where the store works, in real time: the driver's own goes on meanwhile, or stands still in tests.
@@ -401,8 +437,11 @@ pub(crate) struct Verdicts(Arc<[Counter]>);
 
 impl Verdicts {
     pub(crate) fn new(provider: &str) -> Self {
-        describe();
-        let of = |verdict: &&'static str| counter!(names::WEBHOOKS, "provider" => provider.to_owned(), "verdict" => *verdict);
+        let recorder = Recorder::default();
+        recorder.call(describe);
+        let of = |verdict: &&'static str| {
+            recorder.counter(|| counter!(names::WEBHOOKS, "provider" => provider.to_owned(), "verdict" => *verdict))
+        };
         Self(Delivery::NAMES.iter().map(of).collect())
     }
 

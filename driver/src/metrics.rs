@@ -38,7 +38,8 @@
 //! oldest record's time is that of the oldest among them, so a client that is well hides none whose store hangs. A client's shards add up to it; what several of
 //! them had written together counts as a commit of each.
 //!
-//! Handles are taken when a client starts, so install the recorder before. Without one they do nothing. With `metrics-exporter-prometheus`, histograms need their
+//! Handles are taken when a client starts, so install the recorder before. Without one they do nothing. One that panics is not called again by that client, whose
+//! jobs go on: the log says so. With `metrics-exporter-prometheus`, histograms need their
 //! buckets, and the `ops/` folder has a dashboard and alerts that go with these names:
 //!
 //! ```ignore

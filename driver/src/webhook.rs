@@ -16,6 +16,7 @@ use steadfast_core::Timestamp;
 use steadfast_providers::webhook::MAX_BODY;
 use steadfast_providers::{Provider, WebhookError, WebhookEvent};
 
+use crate::caught::caught;
 use crate::meter::Verdicts;
 
 /// How webhooks are taken in. See [`Builder::webhooks`](crate::Builder::webhooks).
@@ -117,6 +118,9 @@ pub enum Delivery {
     NotDurable,
     /// 503: too many deliveries wait for the journal.
     Busy,
+    /// 503: the provider's profile panicked as it read the webhook, so nobody knows whether it may be believed. It changed nothing; once the profile is mended, a repeat
+    /// counts.
+    Panicked,
     /// 503: the client has stopped, or stops.
     Stopped,
 }
@@ -124,10 +128,21 @@ pub enum Delivery {
 impl Delivery {
     /// Every [`name`](Delivery::name).
     #[cfg(feature = "metrics")]
-    pub(crate) const NAMES: [&str; 10] =
-        ["taken", "repeated", "no_job", "unknown", "early", "refused", "too_large", "not_durable", "busy", "stopped"];
+    pub(crate) const NAMES: [&str; 11] = [
+        "taken",
+        "repeated",
+        "no_job",
+        "unknown",
+        "early",
+        "refused",
+        "too_large",
+        "not_durable",
+        "busy",
+        "panicked",
+        "stopped",
+    ];
 
-    /// `taken`, `repeated`, `no_job`, `unknown`, `early`, `refused`, `too_large`, `not_durable`, `busy` or `stopped`: for metrics.
+    /// `taken`, `repeated`, `no_job`, `unknown`, `early`, `refused`, `too_large`, `not_durable`, `busy`, `panicked` or `stopped`: for metrics.
     #[must_use]
     pub const fn name(&self) -> &'static str {
         match self {
@@ -140,6 +155,7 @@ impl Delivery {
             Self::TooLarge { .. } => "too_large",
             Self::NotDurable => "not_durable",
             Self::Busy => "busy",
+            Self::Panicked => "panicked",
             Self::Stopped => "stopped",
         }
     }
@@ -153,9 +169,12 @@ impl Delivery {
             // Not the sender's fault: whoever built this program forgot the secret.
             Self::Refused(WebhookError::Unsupported) => StatusCode::NOT_IMPLEMENTED,
             Self::Refused(_) => StatusCode::BAD_REQUEST,
-            Self::Unknown { repeat: true } | Self::Early | Self::NotDurable | Self::Busy | Self::Stopped => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::Unknown { repeat: true }
+            | Self::Early
+            | Self::NotDurable
+            | Self::Busy
+            | Self::Panicked
+            | Self::Stopped => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 }
@@ -180,6 +199,10 @@ impl fmt::Display for Delivery {
                  it is to be sent again"
             }
             Self::Busy => "too many webhooks wait for the journal: it is to be sent again",
+            Self::Panicked => {
+                "the provider's profile panicked on the webhook: see the panic's own message, and mend the profile; \
+                 it is to be sent again"
+            }
             Self::Stopped => "the client has stopped: the webhook is to be sent again, to the next one",
         })
     }
@@ -231,15 +254,23 @@ impl Mailbox {
     /// The event, if it may be believed. `wall` is the wall clock.
     ///
     /// # Errors
-    /// It may not, or is too large: what its sender is to be answered.
+    /// It may not, is too large, or the provider's profile panicked on it: what its sender is to be answered.
     pub fn open(&self, headers: &HeaderMap, body: &Bytes, wall: Timestamp) -> Result<WebhookEvent, Delivery> {
         if body.len() > self.body_limit {
             return Err(Delivery::TooLarge { bytes: body.len(), limit: self.body_limit });
         }
-        self.provider.webhook(headers, body, wall).map_err(|why| {
-            tracing::warn!(error = &why as &dyn std::error::Error, "a webhook was refused");
-            Delivery::Refused(why)
-        })
+        match caught(|| self.provider.webhook(headers, body, wall)) {
+            Some(Ok(event)) => Ok(event),
+            Some(Err(why)) => {
+                tracing::warn!(error = &why as &dyn std::error::Error, "a webhook was refused");
+                Err(Delivery::Refused(why))
+            }
+            // It would go up into the server that received it.
+            None => {
+                tracing::error!("the provider's profile panicked on a webhook: its sender is told to send it again");
+                Err(Delivery::Panicked)
+            }
+        }
     }
 }
 

@@ -2,17 +2,19 @@
 
 use std::panic::panic_any;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 use steadfast_core::operation::Reading;
 use steadfast_core::retry::{Certainty, Class, Failure};
 use steadfast_core::{Key, OperationPolicy, Reference, Timestamp};
 use steadfast_driver::{
-    Builder, Driver, Finished, Following, Renew, RenewError, RenewsBy, Seal, SealError, Submit, SubmitError, Task,
+    Builder, Delivery, Driver, Finished, Following, Mailbox, Renew, RenewError, RenewsBy, Seal, SealError, Submit,
+    SubmitError, Task, WebhookPolicy,
 };
-use steadfast_providers::{Answer, Ask, Provider, RequestError};
+use steadfast_providers::{Answer, Ask, Provider, RequestError, WebhookError, WebhookEvent};
 use steadfast_store::{Entry, MemoryStore, Store, StoreError};
 
 const START: Timestamp = Timestamp::from_secs(1_700_000_000);
@@ -34,9 +36,11 @@ enum At {
     Read,
     Decision,
     Observer,
+    HasWebhooks,
     Unclaimed,
     Renew,
     Seal,
+    Webhook,
 }
 
 #[derive(Clone, Copy)]
@@ -57,7 +61,7 @@ impl Bug {
 }
 
 /// Accepts what is created, and then is ready. The first create meets credentials that are over.
-struct Buggy(Bug);
+struct Buggy(Bug, AtomicU32);
 
 impl Provider for Buggy {
     fn name(&self) -> &str {
@@ -92,7 +96,15 @@ impl Provider for Buggy {
     }
 
     fn has_webhooks(&self) -> bool {
+        if self.1.fetch_add(1, Ordering::Relaxed) > 0 {
+            self.0.here(At::HasWebhooks);
+        }
         true
+    }
+
+    fn webhook(&self, _: &HeaderMap, _: &Bytes, _: Timestamp) -> Result<WebhookEvent, WebhookError> {
+        self.0.here(At::Webhook);
+        Err(WebhookError::Unsupported)
     }
 }
 
@@ -121,7 +133,7 @@ impl<F: Fn() + Send + Sync + 'static> RenewsBy<F, ()> for Client {
 type Taken = oneshot::Receiver<Result<Following, SubmitError>>;
 
 fn builder(bug: Bug) -> Builder<Buggy, (), Client> {
-    Builder::<_, _, Client>::new(Buggy(bug), ())
+    Builder::<_, _, Client>::new(Buggy(bug, AtomicU32::default()), ())
         .observer(move |_| bug.here(At::Observer))
         .unclaimed(move |_, _| bug.here(At::Unclaimed))
         .renew_credentials(move || bug.here(At::Renew))
@@ -177,9 +189,25 @@ fn a_bug_costs_what_was_asked_of_it_and_no_more() {
         assert_eq!(ends(At::Nowhere), "completed");
         assert_eq!(ends(At::Request), "rejected", "nothing could be sent");
         assert_eq!(ends(At::Read), "unresolved", "it may have run");
-        for at in [At::Decision, At::Observer, At::Renew] {
+        for at in [At::Decision, At::Observer, At::HasWebhooks, At::Renew] {
             assert_eq!(ends(at), "completed", "{at:?}");
         }
+    }
+}
+
+#[test]
+fn an_observer_that_panics_and_panics_again_when_it_goes_costs_the_notices() {
+    for rubble in [false, true] {
+        let broken = Broken { blocks: false, rubble };
+        let bug = Bug { at: At::Observer, rubble };
+        let observer = move |_: &_| {
+            let _kept = &broken;
+            bug.here(At::Observer);
+        };
+        let mut driver = driver(builder(bug).observer(observer));
+        let taken = submit(&mut driver, START);
+        carry(&mut driver);
+        assert_eq!(finished(taken).outcome.name(), "completed");
     }
 }
 
@@ -203,6 +231,22 @@ fn a_seal_that_panics_costs_the_submit() {
         let taken = submit(&mut driver, START);
         carry(&mut driver);
         assert!(matches!(taken.try_recv().unwrap(), Err(SubmitError::NotDurable(_))));
+    }
+}
+
+/// Where it came in is the program's own server, which must not be what the bug costs.
+#[test]
+fn a_webhook_that_the_profile_panics_on_is_to_be_sent_again() {
+    for rubble in [false, true] {
+        let open = |at| {
+            let mailbox =
+                Mailbox::new(Arc::new(Buggy(Bug { at, rubble }, AtomicU32::default())), &WebhookPolicy::default());
+            mailbox.open(&HeaderMap::new(), &Bytes::from_static(b"canary"), START).unwrap_err()
+        };
+        assert_eq!(open(At::Nowhere), Delivery::Refused(WebhookError::Unsupported));
+        let panicked = open(At::Webhook);
+        assert_eq!((panicked.status().as_u16(), panicked.name()), (503, "panicked"));
+        assert!(!panicked.to_string().contains("canary"));
     }
 }
 

@@ -2,14 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Response};
+use metrics::{Counter, CounterFn, Gauge, GaugeFn, Histogram, HistogramFn, KeyName, Metadata, SharedString, Unit};
 use metrics_util::MetricKind as Emitted;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use proptest::prelude::*;
-use steadfast_core::{Key, Kind, SendSafety, Timestamp};
+use steadfast_core::operation::Stage;
+use steadfast_core::{Key, Kind, Outcome, SendSafety, Timestamp};
 use steadfast_driver::metrics::{MetricKind, TABLE};
 use steadfast_driver::{Builder, Delivery, Driver, Mailbox, SendError, Submit, Task, WebhookPolicy};
 use steadfast_providers::deepvue::{Credentials, Deepvue};
@@ -347,6 +350,105 @@ fn webhooks_are_counted_by_what_their_sender_is_told() {
     });
     let count = |verdict| count(&values, "steadfast_webhooks_total", verdict);
     assert_eq!((count("refused"), count("taken"), count("unknown"), count("early")), (1, 1, 2, 0));
+}
+
+/// Meets a bug after so many calls, and then with each: its own lock is poisoned, say.
+#[derive(Clone, Default)]
+struct Broken {
+    well: usize,
+    calls: Arc<AtomicUsize>,
+}
+
+impl Broken {
+    fn call(&self) {
+        assert!(self.calls.fetch_add(1, Ordering::Relaxed) < self.well, "the recorder has a bug");
+    }
+}
+
+impl CounterFn for Broken {
+    fn increment(&self, _: u64) {
+        self.call();
+    }
+
+    fn absolute(&self, _: u64) {
+        self.call();
+    }
+}
+
+impl GaugeFn for Broken {
+    fn increment(&self, _: f64) {
+        self.call();
+    }
+
+    fn decrement(&self, _: f64) {
+        self.call();
+    }
+
+    fn set(&self, _: f64) {
+        self.call();
+    }
+}
+
+impl HistogramFn for Broken {
+    fn record(&self, _: f64) {
+        self.call();
+    }
+}
+
+impl metrics::Recorder for Broken {
+    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn register_counter(&self, _: &metrics::Key, _: &Metadata<'_>) -> Counter {
+        Counter::from_arc(Arc::new(self.clone()))
+    }
+
+    fn register_gauge(&self, _: &metrics::Key, _: &Metadata<'_>) -> Gauge {
+        Gauge::from_arc(Arc::new(self.clone()))
+    }
+
+    fn register_histogram(&self, _: &metrics::Key, _: &Metadata<'_>) -> Histogram {
+        Histogram::from_arc(Arc::new(self.clone()))
+    }
+}
+
+#[test]
+fn a_recorder_that_panics_costs_the_metrics_and_is_not_called_again() {
+    // Whenever it is: in a turn, by what the store's thread tells, or when the driver goes.
+    for well in 0..100 {
+        let (recorder, store) = (Broken { well, ..Broken::default() }, MemoryStore::default());
+        metrics::with_local_recorder(&recorder, || {
+            let mut driver = start(builder().store(Disk(store.clone())), START);
+            carry(&mut driver, 2, mostly_well());
+        });
+        assert!(recorder.calls.load(Ordering::Relaxed) <= well + 1);
+        for job in 0..2 {
+            let kept = store.clone().find(&Key::new(format!("canary-{job}")).unwrap()).unwrap().unwrap();
+            assert!(
+                matches!(
+                    kept.record.stage,
+                    Stage::Delivered(Outcome::Completed(_)) | Stage::Ended(Outcome::Completed(_))
+                ),
+                "{:?}",
+                kept.record.stage
+            );
+        }
+    }
+}
+
+/// Nor is the server that they came to.
+#[test]
+fn a_recorder_that_panics_does_not_keep_a_webhook_from_its_answer() {
+    let recorder = Broken::default();
+    let mailbox =
+        metrics::with_local_recorder(&recorder, || Mailbox::new(Arc::new(deepvue()), &WebhookPolicy::default()));
+    for _ in 0..2 {
+        assert_eq!(mailbox.count(Delivery::Taken), Delivery::Taken);
+    }
+    assert_eq!(recorder.calls.load(Ordering::Relaxed), 1);
 }
 
 proptest! {

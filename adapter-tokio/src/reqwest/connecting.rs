@@ -1,17 +1,19 @@
-//! How long a connection may take to come about: no longer than half of what is left to the request that waits for it.
+//! How long a connection may take to come about: no longer than half of what is left to the request that waits for it. And what it may cost: no more than itself.
 //!
 //! That no connection came about is certain, and nothing ran; that no answer came is not. Where the request's own time is over first, nobody can tell the one from
 //! the other. So a bound for all connections is not enough: a policy may give an attempt less, and the last one before a deadline has what is left.
 
 use std::error::Error;
-use std::future::Future;
-use std::pin::Pin;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 use tower_layer::Layer;
 use tower_service::Service;
+
+use crate::carriers::caught;
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
@@ -28,7 +30,11 @@ pub(super) async fn within<F: Future>(time: Duration, request: F) -> F::Output {
     }
 }
 
-/// Bounds connections by what their requests have. Those of requests that are not sent by [`within`] are left as they are.
+/// Whatever becomes of a step on the way to a connection, no request has left: so it is an error like others that say so, and not the request's own end.
+const PANICKED: &str = "a panic on the way to a connection: no thread could be started to look up the host, or a resolver or connector has a bug; \
+                        what the panic said tells which";
+
+/// Bounds connections by what their requests have, but those of requests that are not sent by [`within`].
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ConnectInTime;
 
@@ -57,10 +63,16 @@ where
     }
 
     fn call(&mut self, to: To) -> Self::Future {
-        let connecting = self.0.call(to);
-        let Ok(by) = CONNECTED_BY.try_with(|by| *by) else { return Box::pin(connecting) };
+        let connecting = caught(|| self.0.call(to));
+        let by = CONNECTED_BY.try_with(|by| *by).ok();
         Box::pin(async move {
-            timeout_at(by, connecting).await.unwrap_or_else(|_| Err("no connection came about in time".into()))
+            let Some(connecting) = connecting else { return Err(PANICKED.into()) };
+            let mut connecting = pin!(connecting);
+            let connected = poll_fn(|context| {
+                caught(|| connecting.as_mut().poll(context)).unwrap_or_else(|| Poll::Ready(Err(PANICKED.into())))
+            });
+            let Some(by) = by else { return connected.await };
+            timeout_at(by, connected).await.unwrap_or_else(|_| Err("no connection came about in time".into()))
         })
     }
 }

@@ -1,14 +1,18 @@
 //! Stores that panic, or take their time.
 
+use std::future::poll_fn;
+use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Condvar, Mutex};
+use std::task::Poll;
 use std::time::Duration;
 
 use steadfast_core::{Key, Timestamp};
 use steadfast_store::{Entry, MemoryStore, Store, StoreError};
 use steadfast_tokio::{Client, Delivery, SubmitError, WebhookPolicy};
+use tokio::runtime::Builder;
 use tokio::sync::Notify;
 
-use crate::support::{Plain, Scripted, key};
+use crate::support::{Plain, Scripted, answer, key, without_threads};
 use crate::webhooks::Telling;
 
 /// Its first append is done, and fails in doubt; its second look-up panics.
@@ -239,4 +243,54 @@ async fn a_webhook_is_answered_in_time_while_the_client_waits_for_its_store_to_s
     store.go_on(true);
     assert!(matches!(told, Ok(Delivery::Early | Delivery::Stopped)), "{told:?}");
     assert_eq!(stops.await.unwrap().len(), 1);
+}
+
+/// Is read once it is told to be.
+struct Read {
+    inner: MemoryStore,
+    reads: Receiver<()>,
+    _open: Arc<()>,
+}
+
+impl Store for Read {
+    fn append(&mut self, entries: &[Entry]) -> Result<(), StoreError> {
+        self.inner.append(entries)
+    }
+
+    fn load(&mut self) -> Result<Vec<Entry>, StoreError> {
+        self.reads.recv().unwrap();
+        self.inner.load()
+    }
+
+    fn find(&mut self, key: &Key) -> Result<Option<Entry>, StoreError> {
+        self.inner.find(key)
+    }
+
+    fn forget(&mut self, before: Timestamp, most: usize) -> Result<usize, StoreError> {
+        self.inner.forget(before, most)
+    }
+}
+
+/// The process is at its limit, say, after the client has started.
+#[test]
+fn a_store_that_no_thread_can_be_had_for_is_worked_on_all_the_same() {
+    let threads = Builder::new_current_thread().build().unwrap();
+    let (open, (reads, read)) = (Arc::new(()), channel());
+    without_threads().block_on(async {
+        let refuses = Scripted::new(|_, _, _| async { Ok(answer(422, "no")) });
+        let store = Read { inner: MemoryStore::default(), reads: read, _open: open.clone() };
+        let mut starting = Client::builder(Plain, refuses).store(store).start();
+        poll_fn(|context| {
+            let _here = threads.enter();
+            assert!(starting.as_mut().poll(context).is_pending());
+            Poll::Ready(())
+        })
+        .await;
+        reads.send(()).unwrap();
+        let client = starting.await.unwrap();
+        let finished = client.submit(key("a"), "{}").await.unwrap().await.unwrap();
+        assert_eq!(finished.outcome.name(), "rejected");
+        assert!(client.shutdown(Duration::ZERO).await.is_empty());
+        assert_eq!(Arc::strong_count(&open), 1, "the store is closed");
+    });
 }

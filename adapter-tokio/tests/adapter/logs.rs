@@ -1,10 +1,12 @@
 //! What a log shows: each notice with its fields, and never a payload, a body, a credential or a key.
 
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
+use std::time::Duration;
 
+use bytes::Bytes;
 use steadfast_core::Kind;
-use steadfast_tokio::{Client, SendError};
+use steadfast_tokio::{Client, SendError, SubmitError};
 use tracing::field::{Field, Visit};
 use tracing::span;
 use tracing::{Event, Metadata, Subscriber};
@@ -58,12 +60,16 @@ impl Subscriber for Log {
     fn exit(&self, _: &span::Id) {}
 }
 
+/// For the whole process: a subscriber for one thread races with the other tests' first use of each call site. They log through it too.
+static LOG: LazyLock<Log> = LazyLock::new(|| {
+    let log = Log::default();
+    tracing::subscriber::set_global_default(log.clone()).unwrap();
+    log
+});
+
 #[tokio::test(start_paused = true)]
 async fn every_notice_is_logged_and_nothing_private_is() {
-    let log = Log::default();
-    // For the whole process: a subscriber for one thread races with the other tests' first use of each call site. They log through it too.
-    tracing::subscriber::set_global_default(log.clone()).unwrap();
-
+    let log = LazyLock::force(&LOG);
     let transport = Scripted::new(|kind, number, key| async move {
         match (kind, key.as_str(), number) {
             (Kind::Create, "canary-key-refused", _) => Ok(answer(422, "canary-error-body")),
@@ -106,4 +112,36 @@ async fn every_notice_is_logged_and_nothing_private_is() {
     distinct.sort();
     distinct.dedup();
     assert_eq!(distinct.len(), ids.len(), "each attempt has a correlation id of its own");
+}
+
+/// A payload that cannot even be dropped: what nobody thought of.
+struct Rubble;
+
+impl AsRef<[u8]> for Rubble {
+    fn as_ref(&self) -> &[u8] {
+        b"{}"
+    }
+}
+
+impl Drop for Rubble {
+    fn drop(&mut self) {
+        panic!("it cannot be dropped");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_driver_that_panics_says_so_and_whoever_waits_is_told_that_it_has_stopped() {
+    let log = LazyLock::force(&LOG);
+    let client = Client::builder(Plain, Scripted::well_behaved()).start().await.unwrap();
+    let mut revisions = client.revisions();
+    client.hold(Duration::from_secs(60));
+    let other = client.submit(key("b"), "{}").await.unwrap();
+    let job = client.submit(key("a"), Bytes::from_owner(Rubble)).await.unwrap();
+    job.cancel();
+    assert!(other.await.is_err());
+    drop(job);
+    assert!(matches!(client.submit(key("c"), "{}").await, Err(SubmitError::Stopped)));
+    assert!(revisions.next().await.is_err());
+    assert!(client.shutdown(Duration::from_secs(1)).await.is_empty());
+    assert!(log.0.lock().unwrap().iter().any(|line| line.says("the driver panicked: the client stops")));
 }

@@ -17,11 +17,17 @@ use steadfast_core::{Key, Kind, OperationPolicy, Reference, SendSafety, Timestam
 use steadfast_providers::{Answer, Ask, Payload, Provider, RequestError};
 use steadfast_store::{Entry, MemoryStore, SqliteStore, Store, StoreError};
 use steadfast_tokio::{Outgoing, SendError, Transport};
+use tokio::runtime::{Builder, Runtime};
 
 pub(crate) const DAY: Duration = Duration::from_secs(86_400);
 
 pub(crate) fn key(text: &str) -> Key {
     Key::new(text).unwrap()
+}
+
+/// A runtime for whose blocking work the system gives no thread: nowhere is there room for such a stack.
+pub(crate) fn without_threads() -> Runtime {
+    Builder::new_current_thread().enable_all().thread_stack_size(usize::MAX / 4).build().unwrap()
 }
 
 pub(crate) fn keyed() -> OperationPolicy {

@@ -17,7 +17,7 @@ use steadfast_tokio::{Client, ReqwestTransport};
 use tokio::runtime::Builder;
 use tokio::task::spawn_blocking;
 
-use crate::support::{Plain, key};
+use crate::support::{Plain, key, without_threads};
 
 /// [`Plain`] at this address, which would run a repeat again.
 struct Near {
@@ -157,4 +157,15 @@ fn what_is_sent_after_a_while_is_not_written_to_a_connection_that_was_closed_mea
         outcome.name()
     });
     assert_eq!(outcomes, ["completed"; 3]);
+}
+
+/// Then tokio panics in the resolver, before there is a connection.
+#[test]
+fn what_no_thread_could_be_had_for_to_find_its_host_has_certainly_not_left() {
+    let provider = Near { base: "https://localhost:1".to_owned(), timeout: Duration::from_secs(1), attempts: 1 };
+    let outcome = without_threads().block_on(async {
+        let client = Client::builder(provider, ReqwestTransport::new().unwrap()).start().await.unwrap();
+        client.submit(key("a"), "{}").await.unwrap().await.unwrap().outcome
+    });
+    assert_eq!(outcome, Outcome::Rejected(Rejected::Attempts));
 }

@@ -97,7 +97,7 @@ fn whole_seconds(at: Timestamp) -> Timestamp {
 impl<H> Driver<H> {
     /// A job ends: from now on, what the provider says of it is a revision.
     pub(super) fn note_end(&mut self, id: OperationId, outcome: Outcome, answer: Option<&FinalAnswer>) {
-        if !self.provider.has_webhooks() || matches!(outcome, Outcome::Rejected(_)) {
+        if !self.webhooks.on || matches!(outcome, Outcome::Rejected(_)) {
             return;
         }
         let now = whole_seconds(self.now);

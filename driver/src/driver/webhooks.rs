@@ -57,8 +57,8 @@ struct Waiting {
 
 pub(super) struct Webhooks {
     policy: WebhookPolicy,
-    /// Whether the provider has any.
-    on: bool,
+    /// Whether the provider has any, as it said at the start.
+    pub(super) on: bool,
     /// May name jobs that the engine has forgotten, for a while.
     jobs: HashMap<Reference, OperationId>,
     /// At how many the index is next rid of those.
@@ -316,7 +316,7 @@ impl<H> Driver<H> {
 
     /// Whether there may be a job of which the provider's name is not known yet.
     fn has_nameless(&self) -> bool {
-        if self.journal.asking() > 0 {
+        if self.journal.asks_for_jobs() {
             return true;
         }
         let nameless = |id| {

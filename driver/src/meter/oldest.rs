@@ -7,9 +7,10 @@ use std::ptr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use metrics::{Gauge, SharedString, gauge, with_recorder};
+use metrics::{SharedString, gauge, with_recorder};
 use steadfast_core::Timestamp;
 
+use super::recorder::{Gauge, Recorder};
 use crate::metrics as names;
 
 /// Of every client in the process that waits.
@@ -39,11 +40,11 @@ pub(super) struct Oldest {
 }
 
 impl Oldest {
-    pub(super) fn new(provider: &SharedString) -> Self {
-        let recorder = with_recorder(|recorder| ptr::from_ref(recorder).addr());
+    pub(super) fn new(recorder: &Recorder, provider: &SharedString) -> Self {
+        let series = with_recorder(|recorder| ptr::from_ref(recorder).addr());
         let this = Self {
-            gauge: gauge!(names::OLDEST, "provider" => provider.clone()),
-            series: Series { provider: provider.clone(), recorder },
+            gauge: recorder.gauge(|| gauge!(names::OLDEST, "provider" => provider.clone())),
+            series: Series { provider: provider.clone(), recorder: series },
             client: CLIENTS.fetch_add(1, Ordering::Relaxed),
             since: None,
         };
@@ -110,7 +111,7 @@ mod tests {
                     let place = &mut clients[provider][client];
                     match step {
                         Some(since) => place
-                            .get_or_insert_with(|| Oldest::new(&PROVIDERS[provider].into()))
+                            .get_or_insert_with(|| Oldest::new(&Recorder::default(), &PROVIDERS[provider].into()))
                             .set(since.map(Timestamp::from_secs)),
                         None => *place = None,
                     }

@@ -1,0 +1,132 @@
+//! What a webhook's sender is told while the store is asked, turned by hand in virtual time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Request;
+use steadfast_core::operation::Reading;
+use steadfast_core::retry::Failure;
+use steadfast_core::{Key, OperationPolicy, Timestamp};
+use steadfast_driver::{Builder, Delivery, Driver, Posted, Revision, Submit, Subscribers, Task, Work};
+use steadfast_providers::webhook::{Scheme, Verifier};
+use steadfast_providers::{Answer, Ask, Provider, RequestError, WebhookEvent};
+use steadfast_store::{Entry, MemoryStore, Store, StoreError};
+
+const START: Timestamp = Timestamp::from_secs(1_700_000_000);
+
+struct Plain;
+
+impl Provider for Plain {
+    fn name(&self) -> &str {
+        "plain"
+    }
+
+    fn policy(&self) -> OperationPolicy {
+        OperationPolicy::default()
+    }
+
+    fn request(&self, _: &Ask<'_>) -> Result<Request<Bytes>, RequestError> {
+        Request::post("https://plain.test/").body(Bytes::new()).map_err(|_| RequestError::Unsendable("URL"))
+    }
+
+    fn read(&self, _: &Answer<'_>) -> Result<Reading, Failure> {
+        Ok(Reading::Ready)
+    }
+
+    fn has_webhooks(&self) -> bool {
+        true
+    }
+}
+
+/// Works on a thread, which has not come to it yet.
+struct Slow(MemoryStore);
+
+impl Store for Slow {
+    fn append(&mut self, entries: &[Entry]) -> Result<(), StoreError> {
+        self.0.append(entries)
+    }
+
+    fn load(&mut self) -> Result<Vec<Entry>, StoreError> {
+        self.0.load()
+    }
+
+    fn find(&mut self, key: &Key) -> Result<Option<Entry>, StoreError> {
+        self.0.find(key)
+    }
+
+    fn forget(&mut self, before: Timestamp, most: usize) -> Result<usize, StoreError> {
+        self.0.forget(before, most)
+    }
+}
+
+struct Somebody;
+
+impl Subscribers for Somebody {
+    fn are_there(&self) -> bool {
+        true
+    }
+
+    fn tell(&self, _: Revision) {}
+}
+
+/// With the store at hand.
+fn driver() -> Driver<()> {
+    let builder = Builder::<_, _, ()>::new(Plain, ()).store(Slow(MemoryStore::default()));
+    let (provider, (), settings) = builder.into_parts();
+    let loaded = settings.load(provider.name()).unwrap();
+    let mut driver = Driver::new(Arc::new(provider), loaded, START);
+    driver.tell_revisions_to(Box::new(Somebody));
+    let forgets = work(&mut driver).unwrap();
+    driver.worked(forgets.run_one(), START);
+    assert!(work(&mut driver).is_none());
+    driver
+}
+
+fn work(driver: &mut Driver<()>) -> Option<Work> {
+    driver.handle_timeout(START);
+    std::iter::from_fn(|| driver.pop_task(START)).find_map(|task| match task {
+        Task::Work(work) => Some(*work),
+        _ => None,
+    })
+}
+
+fn deliver(driver: &mut Driver<()>, body: &'static str) -> oneshot::Receiver<Delivery> {
+    let (verifier, body) =
+        (Verifier::new(Scheme::StandardWebhooks, ["whsec_c3RlYWRmYXN0"]).unwrap(), Bytes::from_static(body.as_bytes()));
+    let headers = verifier.sign(&format!("evt-{}", body.len()), START, &body).unwrap();
+    let event = WebhookEvent::plain(verifier.verify(&headers, &body, START).unwrap(), &body);
+    let (reply, told) = oneshot::channel();
+    driver.deliver(Posted::new(event, reply), START);
+    told
+}
+
+const STRANGER: &str = r#"{"reference":"txn-of-another-program","status":"ready"}"#;
+
+/// No look-up for a webhook makes a job, so none can turn out to be the one that another event is about.
+#[test]
+fn a_strangers_event_does_not_wait_for_what_is_looked_up_for_other_webhooks() {
+    let mut driver = driver();
+    let known = deliver(&mut driver, r#"{"reference":"txn-1","key":"order-1","status":"lapsed"}"#);
+    let looks_up = work(&mut driver).unwrap();
+    for _ in 0..2 {
+        let stranger = deliver(&mut driver, STRANGER);
+        assert_eq!(stranger.try_recv(), Ok(Delivery::Unknown { repeat: false }));
+    }
+    driver.worked(looks_up.run_one(), START);
+    assert!(work(&mut driver).is_none());
+    assert_eq!(known.try_recv(), Ok(Delivery::Unknown { repeat: false }));
+}
+
+/// A submit's does: its job may have a create under way since before a restart.
+#[test]
+fn an_event_waits_while_a_key_is_looked_up_for_a_job() {
+    let mut driver = driver();
+    let (reply, _taken) = oneshot::channel();
+    driver.submit(Submit::new(Key::new("order-1").unwrap(), "{}".into(), reply), START);
+    let _looks_up = work(&mut driver).unwrap();
+    let early = deliver(&mut driver, STRANGER);
+    assert_eq!(early.try_recv(), Err(oneshot::TryRecvError::Empty));
+    driver.handle_timeout(START.saturating_add(Duration::from_secs(3)));
+    assert_eq!(early.try_recv(), Ok(Delivery::Early));
+}
