@@ -81,7 +81,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "ADDRESS", conflicts_with = "kill", value_parser = address)]
     metrics: Option<SocketAddr>,
     /// With --metrics: go on serving after the report, until Ctrl-C.
-    #[arg(long, requires = "metrics")]
+    #[arg(long, requires = "metrics", conflicts_with = "kill")]
     linger: bool,
     /// Print one JSON object instead of a table.
     #[arg(long)]

@@ -60,7 +60,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE", required_unless_present = "journal")]
     payload: Option<PathBuf>,
     /// Keep a journal in this file, made if there is none and a payload is given. It holds no payload and no result, unless the two options below
-    /// say so. One file serves one product; FILE, FILE-wal and FILE-mark belong together.
+    /// say so. One file serves one product, as long as any of its jobs is under way; FILE, FILE-wal and FILE-mark belong together.
     #[arg(long, value_name = "FILE")]
     journal: Option<PathBuf>,
     /// The journal is a copy that was put back: what it calls planned may have been sent since, and it may lack its FILE-mark.

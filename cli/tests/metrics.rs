@@ -127,6 +127,7 @@ fn an_address_that_is_taken_is_said() {
     for (args, expected) in [
         (&["--metrics", &address, "--kill", "1"][..], "cannot be used with"),
         (&["--linger"], "--metrics"),
+        (&["--linger", "--kill", "1"], "cannot be used with"),
         (&["--metrics", "localhost:0"], "such as 127.0.0.1:9464"),
     ] {
         let mut command = Command::new(env!("CARGO_BIN_EXE_steadfast"));
