@@ -158,3 +158,36 @@ fn what_is_sent_after_a_while_is_not_written_to_a_connection_that_was_closed_mea
     });
     assert_eq!(outcomes, ["completed"; 3]);
 }
+
+/// As above, with two at once: the second one came when somebody looked already, and did not wait for what that showed.
+#[test]
+fn what_is_sent_together_after_a_while_looks_together() {
+    const READY: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let base = format!("http://{}", listener.local_addr().unwrap());
+    thread::spawn(move || {
+        for mut socket in listener.incoming().map_while(Result::ok) {
+            thread::spawn(move || {
+                assert!(read(&mut socket));
+                // Both have come before one is answered, so each has a connection.
+                thread::sleep(Duration::from_millis(50));
+                socket.write_all(READY.as_bytes()).unwrap();
+                // Closed once nobody drives the runtime any more.
+                thread::sleep(Duration::from_millis(100));
+            });
+        }
+    });
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    let near = Near { base, timeout: Duration::from_secs(10), attempts: 1 };
+    let client = runtime.block_on(Client::builder(near, ReqwestTransport::new().unwrap()).start()).unwrap();
+    let outcomes = [0, 1, 2].map(|n| {
+        let job = async |name: &str| {
+            client.submit(key(&format!("{name}-{n}")), "{}").await.unwrap().await.unwrap().outcome.name()
+        };
+        let outcomes = runtime.block_on(async { tokio::join!(job("first"), job("second")) });
+        // What is tested is that nobody looks for a while.
+        thread::sleep(Duration::from_millis(300));
+        outcomes
+    });
+    assert_eq!(outcomes, [("completed", "completed"); 3]);
+}
