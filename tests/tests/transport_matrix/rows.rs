@@ -143,8 +143,6 @@ pub(crate) const ROWS: &[Row] = &[
     row("no body where its length is another's", says!("HTTP/1.1 304 Not Modified\r\nContent-Length: 2\r\n\r\n"), Expect::Answer(304, 0)),
     row("a body of which there is nothing to show", says!("HTTP/1.1 205 Reset Content\r\nContent-Length: 2\r\n\r\n{}"), Expect::Answer(205, 2)),
     row("interim answers before it", says!("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 201 Created\r\nContent-Length: 2\r\n\r\n{}"), Expect::Answer(201, 2)),
-    row("HTTP/1.0", says!("HTTP/1.0 200 OK\r\n\r\n{}"), Expect::Answer(200, 2)),
-    row("trailers", says!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X\r\n\r\n2\r\n{}\r\n0\r\nX: y\r\n\r\n"), Expect::Answer(200, 2)),
     row("a chunk beyond 64 bits", says!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n10000000000000002\r\n{}\r\n0\r\n\r\n"), Expect::Broken),
     row("a chunk whose size is none", says!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-2\r\n{}\r\n0\r\n\r\n"), Expect::Broken),
     row("a chunk longer than it says", says!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}{}\r\n0\r\n\r\n"), Expect::Broken),
