@@ -31,6 +31,12 @@ use crate::transport::Transport;
 /// How many times a thread lets others go first before it sleeps until it is its turn: as a rule a turn takes a few microseconds, and being woken takes longer.
 const PATIENCE: u32 = 8;
 
+/// Whoever has the turn so long after it was due is one of many threads that had none: the process was stopped, or the machine slept.
+const LATE: Duration = Duration::from_millis(100);
+
+/// How long those who read answers have then, before what has not been answered in time is given up.
+const CATCHING_UP: Duration = Duration::from_millis(50);
+
 pub(crate) enum Input {
     Submit(Submit),
     Command(Command),
@@ -80,6 +86,8 @@ struct Loop {
     renewal: Option<JoinHandle<()>>,
     /// When its own thread wakes by itself.
     wakes_at: Timestamp,
+    /// Before this nothing is given up: those who read answers are to have their turns first.
+    catches_up_until: Timestamp,
     /// When its time is over, if it has been shut down.
     stops_at: Timestamp,
     /// Whether it is the turn of a thread that carries requests, and none is left for it yet to go on with.
@@ -116,6 +124,7 @@ impl Turns {
                 held: HashMap::new(),
                 renewal: None,
                 wakes_at: Timestamp::NEVER,
+                catches_up_until: Timestamp::EPOCH,
                 stops_at: Timestamp::NEVER,
                 is_carrier_free: false,
             };
@@ -263,7 +272,9 @@ impl Loop {
         self.mail = mail;
         // Whatever woke us, time may have made something due.
         let now = self.now();
-        self.driver.handle_timeout(now);
+        if !self.catches_up(now) {
+            self.driver.handle_timeout(now);
+        }
         loop {
             while self.driver.has_room()
                 && let Some(submit) = self.waiting.pop_front()
@@ -283,9 +294,23 @@ impl Loop {
         if self.driver.is_over() {
             return None;
         }
+        let now = self.clock.now();
+        if now < self.catches_up_until {
+            return Some(self.catches_up_until.saturating_since(now));
+        }
         let deadline = self.driver.next_deadline();
         self.wakes_at = deadline.unwrap_or(Timestamp::NEVER);
         Some(self.clock.wait_for(deadline))
+    }
+
+    /// Whether time is still to count for nothing. What was answered in time may lie unread where no thread ran, and this one comes before those that read it: so
+    /// they have their turns first, once, or it would be given up, and of a create nobody would know whether it ran.
+    fn catches_up(&mut self, now: Timestamp) -> bool {
+        let is_late = now.saturating_since(self.wakes_at) >= LATE;
+        if is_late && self.catches_up_until <= self.wakes_at && !self.in_the_air.is_empty() {
+            self.catches_up_until = now.saturating_add(CATCHING_UP);
+        }
+        now < self.catches_up_until
     }
 
     /// Whether its own thread must wake sooner than it would.

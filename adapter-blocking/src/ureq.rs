@@ -35,8 +35,8 @@ use self::connections::{Connections, Left};
 use self::proxy::{NotAround, Way};
 pub use self::response_ext::{ResponseExt, classify_error};
 
-/// How long a connection may take to come about. Well below an attempt's time-out, so that "could not connect", which is known to have run
-/// nothing, is told apart from "no answer", which is not.
+/// How long a connection may take to come about, where its request has time enough: "could not connect", which is known to have run nothing, is told apart from
+/// "no answer", which is not.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A body is read in pieces of this.
@@ -68,10 +68,10 @@ impl Default for UreqTransport {
 }
 
 impl UreqTransport {
-    /// With ureq's defaults but for redirects (off), the connection's time-out (5 s), idle connections (kept for as many requests as a client has in the air,
-    /// [`MOST_THREADS`]) and proxies: the one that the environment names (`HTTPS_PROXY`, else `ALL_PROXY`,
-    /// less what `NO_PROXY` excepts) carries what is encrypted only, and nothing of that goes around it: where it is no URL, or one for SOCKS and ureq was built without its
-    /// feature `socks-proxy`, nothing is sent. Plain `http`, which is for this machine, never leaves it.
+    /// With ureq's defaults but for redirects (off), the connection's time-out (5 s, and no more than half of its attempt's), idle connections (kept for as many
+    /// requests as a client has in the air, [`MOST_THREADS`]) and proxies: the one that the environment names (`HTTPS_PROXY`, else `ALL_PROXY`, less what `NO_PROXY`
+    /// excepts) carries what is encrypted only, and nothing of that goes around it: where it is no URL, or one for SOCKS and ureq was built without its feature
+    /// `socks-proxy`, nothing is sent. Plain `http`, which is for this machine, never leaves it.
     #[must_use]
     pub fn new() -> Self {
         let most = MOST_THREADS.get() as usize;
@@ -83,7 +83,8 @@ impl UreqTransport {
     /// With your own settings: proxies, certificates, pool sizes. The environment's proxy is among them unless you switch it off (`.proxy(None)`), as ureq reads it:
     /// `ALL_PROXY` comes first, and plain `http` goes by it too, which [`new`](UreqTransport::new) never lets happen. Redirects are switched off
     /// whatever they were, and every status is an answer. ureq's own default keeps three idle connections to a host: with more requests in the air than
-    /// that, most would begin with a connection of their own. Clones share what is kept. A SOCKS proxy needs ureq's feature `socks-proxy`, or nothing is sent.
+    /// that, most would begin with a connection of their own. Clones share what is kept. A SOCKS proxy needs ureq's feature `socks-proxy`, or nothing is sent. To
+    /// resolve a name takes no more than a quarter of an attempt's time, and a connection half of it, so that it is known that nothing was sent.
     #[must_use]
     pub fn from_builder(builder: ConfigBuilder<AgentScope>) -> Self {
         let config: Config =
@@ -163,7 +164,14 @@ fn run(
     timeout: Duration,
     proxy: Option<Proxy>,
 ) -> Result<Response<ureq::Body>, Error> {
-    let mut request = agent.configure_request(request).timeout_global(Some(timeout));
+    let most = agent.config().timeouts();
+    let no_more = |most: Option<Duration>, time| Some(most.map_or(time, |most| most.min(time)));
+    // That no connection came about is certain, and nothing ran; that no answer came is not. So there is time left when it is known.
+    let mut request = agent
+        .configure_request(request)
+        .timeout_global(Some(timeout))
+        .timeout_resolve(no_more(most.resolve, timeout / 4))
+        .timeout_connect(no_more(most.connect, timeout / 2));
     if proxy.is_some() {
         request = request.proxy(proxy);
     }

@@ -1,4 +1,4 @@
-//! What no thread had taken when its client stopped: the journal has it as never sent, so that a later client sends it, though its provider knows no keys.
+//! What had not left when its time or its client's was over: it certainly did not run, though its provider knows no keys.
 
 use std::sync::Mutex;
 use std::sync::mpsc::channel;
@@ -51,6 +51,7 @@ fn key(text: &str) -> Key {
     Key::new(text).unwrap()
 }
 
+/// The journal has it as never sent, so that a later client sends it.
 #[test]
 fn what_no_thread_had_taken_is_sent_by_a_later_client() {
     let directory = std::env::temp_dir().join(format!("steadfast-unsent-{}", std::process::id()));
@@ -84,4 +85,51 @@ fn what_no_thread_had_taken_is_sent_by_a_later_client() {
     assert_eq!(second.call(key("last"), "{}").unwrap().outcome, Outcome::Completed(Completed::Ready));
     drop((second, let_go));
     std::fs::remove_dir_all(&directory).unwrap();
+}
+
+#[cfg(feature = "ureq")]
+mod by_ureq {
+    use std::net::TcpListener;
+
+    use steadfast_blocking::UreqTransport;
+    use steadfast_core::backoff::BackoffPolicy;
+    use steadfast_core::operation::Rejected;
+    use steadfast_core::retry::RetryPolicy;
+
+    use super::*;
+
+    /// [`Plain`] at this address, with half a second for a request.
+    struct Hurried(String);
+
+    impl Provider for Hurried {
+        fn name(&self) -> &str {
+            "hurried"
+        }
+
+        fn policy(&self) -> OperationPolicy {
+            let second = Duration::from_secs(1);
+            let create = RetryPolicy::new(2, 10 * second, second / 2, BackoffPolicy::default()).unwrap();
+            Plain.policy().with_create(create).unwrap()
+        }
+
+        fn request(&self, ask: &Ask<'_>) -> Result<Request<Bytes>, RequestError> {
+            let mut request = Plain.request(ask)?;
+            *request.uri_mut() = self.0.parse().map_err(|_| RequestError::Unsendable("URL"))?;
+            Ok(request)
+        }
+
+        fn read(&self, answer: &Answer<'_>) -> Result<Reading, Failure> {
+            Plain.read(answer)
+        }
+    }
+
+    /// It takes a connection, and says nothing on it. The attempt's time was over before the connection's, and what was never sent had run, perhaps.
+    #[test]
+    fn what_finds_no_connection_in_a_short_time_has_certainly_not_left() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let hurried = Hurried(format!("https://{}/jobs", listener.local_addr().unwrap()));
+        let client = Client::builder(hurried, UreqTransport::new()).start().unwrap();
+        let finished = client.call(key("order-42"), "{}").unwrap();
+        assert_eq!((finished.outcome, finished.creates), (Outcome::Rejected(Rejected::Attempts), 2));
+    }
 }

@@ -126,9 +126,11 @@ impl Transport for ReqwestTransport {
         let (sent, used) = (self.begin(outgoing.request), self.used.clone());
         async move {
             let sent = sent?;
-            if used.after_a_while() {
+            if used.is_quiet() {
                 tokio::time::sleep(LOOKING).await;
             }
+            // Not before that: who comes meanwhile has to look as well.
+            used.touch();
             let came = receive(within(timeout, sent).await, body_limit).await;
             used.touch();
             came
@@ -189,17 +191,19 @@ impl ReqwestTransport {
 struct Used(AtomicU64);
 
 impl Used {
-    /// It is now. Tells how long ago it was before; none if it is the first time.
-    fn touch(&self) -> Option<Duration> {
-        let wall = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
-        let now = u64::try_from(wall.as_millis()).unwrap_or(u64::MAX);
-        // It guards nothing.
-        let before = self.0.swap(now, Ordering::Relaxed);
-        (before > 0).then(|| Duration::from_millis(now.abs_diff(before)))
+    // It guards nothing.
+    fn touch(&self) {
+        self.0.store(Self::now(), Ordering::Relaxed);
     }
 
-    fn after_a_while(&self) -> bool {
-        self.touch().is_some_and(|ago| ago >= QUIET)
+    fn is_quiet(&self) -> bool {
+        let last = self.0.load(Ordering::Relaxed);
+        last > 0 && Duration::from_millis(Self::now().abs_diff(last)) >= QUIET
+    }
+
+    fn now() -> u64 {
+        let wall = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+        u64::try_from(wall.as_millis()).unwrap_or(u64::MAX)
     }
 }
 

@@ -362,6 +362,7 @@ async fn a_journal_serves_one_process() {
     let _held = SqliteStore::open(world.file("journal")).unwrap();
     let second = world.run(&["--payload", &world.file("payload")]).await;
     says(&second, 64, &format!("{}: the journal is in use by another process", world.file("journal")));
+    says(&second, 64, "has ended, and look meanwhile");
     // That is for programs that hold two clients.
     assert!(!String::from_utf8_lossy(&second.stderr).contains("within this process"), "{second:?}");
     assert_eq!(world.server.requests(Kind::Create), 0);

@@ -136,12 +136,11 @@ impl Transport for Slow {
     }
 }
 
-/// Else it would be in the air for longer than anybody waits for it, and the next one would be held back in its turn.
-#[test]
-fn a_request_that_was_held_back_has_what_is_left_of_its_time() {
-    /// So much that the test itself takes none of it.
-    const LIMIT: Duration = Duration::from_secs(1_000);
-    const LATE: Duration = Duration::from_secs(400);
+/// So much that a test itself takes none of it.
+const LIMIT: Duration = Duration::from_secs(1_000);
+
+/// One that has a job in the air, for [`LIMIT`] at most: tells what its requests are given, and lets them end.
+fn one_in_the_air() -> (Arc<Turns>, Receiver<Duration>, Sender<()>) {
     let url = BaseUrl::parse("http://127.0.0.1:1").expect("a URL");
     let deepvue = Deepvue::new(url, "product", Credentials::new("token", "secret").expect("credentials"));
     let keyed = SendSafety::Keyed { window: Duration::from_secs(86_400) };
@@ -152,8 +151,16 @@ fn a_request_that_was_held_back_has_what_is_left_of_its_time() {
     let slow = Slow { given: Mutex::new(given), ends: Mutex::new(ends) };
     let Bare(turns) =
         Builder::<_, _, Bare>::new(deepvue.expect("a provider"), slow).policy(policy).start().expect("it starts");
-    let (_, _waits) = submit(&turns, "order-1");
+    let _ = submit(&turns, "order-1");
     turns.take(Loop::turn);
+    (turns, is_given, end)
+}
+
+/// Else it would be in the air for longer than anybody waits for it, and the next one would be held back in its turn.
+#[test]
+fn a_request_that_was_held_back_has_what_is_left_of_its_time() {
+    const LATE: Duration = Duration::from_secs(400);
+    let (turns, is_given, end) = one_in_the_air();
     assert!(is_given.recv().is_ok_and(|given| given <= LIMIT && given > LATE));
     // It takes too long, and the next one is due.
     while turns.take(|this| this.held.is_empty()) == Some(true) {
@@ -167,6 +174,24 @@ fn a_request_that_was_held_back_has_what_is_left_of_its_time() {
     end.send(()).expect("it waits");
     let given = is_given.recv().expect("it leaves");
     assert!(given <= LIMIT - LATE, "it was given {given:?} when it had {:?} left", LIMIT - LATE);
+}
+
+/// The process was stopped, or the machine slept: what was answered in time may not be read yet, and was given up by whoever woke first.
+#[test]
+fn whoever_wakes_late_gives_nothing_up_before_others_have_had_their_turn() {
+    let (turns, is_given, _end) = one_in_the_air();
+    is_given.recv().expect("it leaves");
+    let was_given_up = turns.take(|this| {
+        let is_overdue = |this: &mut Loop| this.driver.next_deadline().is_some_and(|at| at <= this.clock.now());
+        this.wait();
+        this.clock.forward(2 * LIMIT);
+        this.turn();
+        let (early, wait) = (!is_overdue(this), this.wait());
+        this.clock.forward(CATCHING_UP);
+        this.turn();
+        (early, wait.is_some_and(|wait| wait <= CATCHING_UP), !is_overdue(this))
+    });
+    assert_eq!(was_given_up, Some((false, true, true)));
 }
 
 /// One more than there are threads for, so that one waits. Each is given so much time that the test itself takes none of it, and goes on when the test ends.

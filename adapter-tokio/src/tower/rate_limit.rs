@@ -99,18 +99,18 @@ where
             self.is_ready = wait.is_zero();
             if !self.is_ready {
                 let until = later(Instant::now(), wait);
+                // Not the earlier one, reset: it belongs to the runtime that it was made on, and this may be another, also where that wait was given up.
+                let sleep = tokio::time::sleep_until(until);
                 let sleep = match &mut self.sleep {
-                    Some(sleep) => {
-                        sleep.as_mut().reset(until);
-                        sleep
+                    Some(place) => {
+                        place.set(sleep);
+                        place
                     }
-                    none => none.insert(Box::pin(tokio::time::sleep_until(until))),
+                    none => none.insert(Box::pin(sleep)),
                 };
                 ready!(sleep.as_mut().poll(cx));
             }
         }
-        // It belongs to the runtime that it was made on, and the next wait may be on another.
-        self.sleep = None;
         Poll::Ready(Ok(()))
     }
 

@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -159,7 +160,49 @@ fn what_is_sent_after_a_while_is_not_written_to_a_connection_that_was_closed_mea
     assert_eq!(outcomes, ["completed"; 3]);
 }
 
-/// Then tokio panics in the resolver, before there is a connection.
+/// As above, with two at once: the second one came when somebody looked already, and did not wait for what that showed.
+#[test]
+fn what_is_sent_together_after_a_while_looks_together() {
+    const READY: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let base = format!("http://{}", listener.local_addr().unwrap());
+    let ((close, ends), (closes, closed)) = (channel(), channel());
+    let (together, ends) = (Arc::new(Barrier::new(2)), Arc::new(Mutex::new(ends)));
+    thread::spawn(move || {
+        for mut socket in listener.incoming().map_while(Result::ok) {
+            let (together, ends, closes) = (together.clone(), ends.clone(), closes.clone());
+            thread::spawn(move || {
+                if !read(&mut socket) {
+                    return;
+                }
+                // Both have come before one is answered, so each has a connection.
+                together.wait();
+                socket.write_all(READY.as_bytes()).unwrap();
+                // Closed once nobody drives the runtime any more.
+                let _ = ends.lock().unwrap().recv();
+                drop(socket);
+                closes.send(()).unwrap();
+            });
+        }
+    });
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    let near = Near { base, timeout: Duration::from_secs(10), attempts: 1 };
+    let client = runtime.block_on(Client::builder(near, ReqwestTransport::new().unwrap()).start()).unwrap();
+    let outcomes = [0, 1, 2].map(|n| {
+        let job = async |name: &str| {
+            client.submit(key(&format!("{name}-{n}")), "{}").await.unwrap().await.unwrap().outcome.name()
+        };
+        let outcomes = runtime.block_on(async { tokio::join!(job("first"), job("second")) });
+        (0..2).for_each(|_| close.send(()).unwrap());
+        (0..2).for_each(|_| drop(closed.recv_timeout(Duration::from_secs(1))));
+        // What is tested is that nobody looks for a while.
+        thread::sleep(Duration::from_millis(200));
+        outcomes
+    });
+    assert_eq!(outcomes, [("completed", "completed"); 3]);
+}
+
+/// No thread is to be had: tokio panics in the resolver, before there is a connection.
 #[test]
 fn what_no_thread_could_be_had_for_to_find_its_host_has_certainly_not_left() {
     let provider = Near { base: "https://localhost:1".to_owned(), timeout: Duration::from_secs(1), attempts: 1 };

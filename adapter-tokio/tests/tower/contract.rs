@@ -284,12 +284,12 @@ async fn services_of_one_limiter_take_turns() {
     assert_about(start.elapsed(), 1_900 * MILLI);
 }
 
-/// A program without a runtime of its own makes one for each call, say. The timer of an earlier wait belonged to the earlier one: waiting by it panicked, or
-/// lasted for ever where that runtime is there and nobody drives it.
+/// A program without a runtime of its own makes one for each call, say. The timer of an earlier wait, also of one that was given up, belonged to the earlier one:
+/// waiting by it panicked, or lasted for ever where that runtime is there and nobody drives it.
 #[test]
 fn a_service_goes_from_one_runtime_to_the_next() {
     let upstream = Upstream::healthy(Duration::ZERO);
-    let limiter = RateLimiter::new(RatePolicy::new(1, 10 * MILLI).unwrap());
+    let limiter = RateLimiter::new(RatePolicy::new(1, 50 * MILLI).unwrap());
     let mut service = RateLimitLayer::new(limiter).layer(upstream.service());
     let mut idle = Vec::new();
     for n in 0..6 {
@@ -297,6 +297,8 @@ fn a_service_goes_from_one_runtime_to_the_next() {
         let called =
             runtime.block_on(async { timeout(10 * SECOND, service.ready()).await.unwrap().unwrap().call(n).await });
         assert_eq!(called, Ok(n));
+        // One that waits here, and is given up.
+        let _ = runtime.block_on(async { timeout(MILLI, service.ready()).await.map(drop) });
         idle.extend((n % 2 == 0).then_some(runtime));
     }
 }

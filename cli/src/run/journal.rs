@@ -20,7 +20,8 @@ const UNMARKED: &str = "FILE-mark beside it is missing or not what was written, 
                         jobs that ran would run again: put FILE-mark back with the FILE-wal of the same moment, or if this is a copy that was put back, \
                         say so with --from-backup";
 
-const IN_USE: &str = "the journal is in use by another process, which carries its jobs, or looks into it: nothing was sent; run this again when it has ended, and                       look meanwhile with `steadfast ops FILE`";
+const IN_USE: &str = "the journal is in use by another process, which carries its jobs, or looks into it: nothing was sent; run this again when it has \
+                      ended, and look meanwhile with `steadfast ops FILE`";
 
 /// An error of the journal at this path.
 #[derive(Debug)]

@@ -65,6 +65,12 @@ pub enum OpenError {
         /// What it belongs to.
         journal: PathBuf,
     },
+    /// There is no journal at the path yet, and another one is where SQLite would look for what an interrupted transaction has left. Nothing was made.
+    #[error("SQLite would take the journal {} for a remnant of this one, and remove it: name another file", journal.display())]
+    WouldRemove {
+        /// The other one.
+        journal: PathBuf,
+    },
     /// This user may not read one of its files.
     #[error("this user may not read {}: only its owner can, so run this as the user that made the journal", file.display())]
     Denied {

@@ -133,6 +133,7 @@ pub(super) fn prepare(path: &Path, access: Access) -> Result<(), OpenError> {
     if length.unwrap_or_default() <= 1 {
         // SQLite would take it for a new one and throw the log away.
         not_emptied(path)?;
+        takes_nothing_along(path)?;
         if access == Access::Read {
             return Err(OpenError::Missing);
         }
@@ -175,6 +176,13 @@ fn is_short(path: &Path) -> Result<(), OpenError> {
     let leads_to = fs::canonicalize(directory(path)).map(|found| found.join(path.file_name().unwrap_or_default()));
     let bytes = leads_to.map_or(0, |path| path.as_os_str().len());
     if cfg!(unix) && bytes > LONGEST { Err(OpenError::LongPath { bytes }) } else { Ok(()) }
+}
+
+/// Nothing is in the file: then SQLite removes `FILE-journal`, which may be a journal of its own. One that is has a mark.
+fn takes_nothing_along(path: &Path) -> Result<(), OpenError> {
+    let journal = beside(path, "-journal");
+    let is_one = journal.is_file() && beside(&journal, "-mark").is_file();
+    if is_one { Err(OpenError::WouldRemove { journal }) } else { Ok(()) }
 }
 
 /// Nothing is in the file: then nothing that was kept may lie beside it.

@@ -281,3 +281,23 @@ fn no_journal_is_made_or_opened_where_a_part_of_one_belongs() {
     drop(SqliteStore::open(beside(&other.journal(), "-mark")).unwrap());
     drop(SqliteStore::open(beside(&other.journal(), "-mark")).unwrap());
 }
+
+/// SQLite takes `FILE-journal` for what an interrupted transaction has left, and removes it beside a FILE in which there is nothing.
+#[test]
+fn no_journal_is_begun_where_another_one_would_go_for_it() {
+    let home = Home::new();
+    let other = beside(&home.journal(), "-journal");
+    let mut client = SqliteStore::open(&other).unwrap();
+    client.append(&[entry("order-1", Stage::Accepted)]).unwrap();
+    for is_empty_there in [false, true] {
+        if is_empty_there {
+            fs::write(home.journal(), "").unwrap();
+        }
+        let opened = SqliteStore::open(home.journal());
+        let is_told = |error: &OpenError| matches!(error, OpenError::WouldRemove { journal } if *journal == other);
+        assert!(opened.as_ref().is_err_and(is_told), "{opened:?}");
+    }
+    client.append(&[entry("order-2", Stage::Accepted)]).unwrap();
+    drop(client);
+    assert_eq!(SqliteStore::open(&other).unwrap().load().unwrap().len(), 2);
+}
