@@ -180,11 +180,10 @@ impl RetryBudget {
         let passed = u128::from(nanos(now.saturating_since(self.counted)));
         let brought = passed.saturating_mul(policy.per_second.0.into()).saturating_add(self.rest.into());
         let whole = u64::try_from(brought / SECOND).unwrap_or(u64::MAX);
-        Self {
-            held: self.held.saturating_add(whole).min(capacity),
-            counted: self.counted.max(now),
-            rest: (brought % SECOND) as u32,
-        }
+        let held = self.held.saturating_add(whole).min(capacity);
+        // A full one keeps nothing beyond its size, however little.
+        let rest = if held == capacity { 0 } else { (brought % SECOND) as u32 };
+        Self { held, counted: self.counted.max(now), rest }
     }
 }
 

@@ -498,6 +498,22 @@ fn a_bulkhead_that_is_narrowed_keeps_all_else() {
     }
 }
 
+/// R7, to the last fraction: what time brings to a full one is gone, and does not make the next token come sooner.
+#[test]
+fn r7_a_full_budget_keeps_nothing_beyond_its_size() {
+    let policy = BudgetPolicy::new(1).unwrap().with_costs(Costs::all(NonZeroU8::MIN)).unwrap();
+    let policy = policy.with_per_request(Tokens::millionths(0)).with_per_second(Tokens::millionths(300_000));
+    let mut budget = RetryBudget::new(&policy);
+    budget.first_attempt(&policy, START);
+    let later = START.saturating_add(Duration::from_micros(1));
+    budget.first_attempt(&policy, later);
+    assert!(budget.withdraw(&policy, Class::Transient, later).is_ok());
+    let whole = Duration::from_nanos(3_333_333_334);
+    let early = later.saturating_add(whole - Duration::from_nanos(500));
+    assert!(budget.check(&policy, Class::Transient, early).is_err(), "a token takes its whole time");
+    assert_eq!(budget.check(&policy, Class::Transient, later.saturating_add(whole)), Ok(()));
+}
+
 #[test]
 fn nonsense_is_refused_and_the_error_says_what_to_change() {
     let message = |error: steadfast_core::PolicyError| error.to_string();
