@@ -16,7 +16,7 @@ use steadfast_core::{OperationPolicy, Outcome, SendSafety};
 use steadfast_providers::{Answer, Ask, Provider, RequestError};
 use steadfast_tokio::{Client, ReqwestTransport};
 use tokio::runtime::Builder;
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinSet, spawn_blocking};
 
 use crate::support::{Plain, key, without_threads};
 
@@ -128,46 +128,13 @@ async fn what_finds_no_connection_in_a_short_time_has_certainly_not_left() {
     assert_eq!((finished.outcome, finished.creates), (Outcome::Rejected(Rejected::Attempts), 2));
 }
 
-/// A program that drives its runtime only while it waits for a job. Nobody there had seen that the server had closed the connection, so the next create was
-/// written to it, and nobody could say whether it ran.
-#[test]
-fn what_is_sent_after_a_while_is_not_written_to_a_connection_that_was_closed_meanwhile() {
+/// Answers so many requests at a time, each on a connection of its own, and closes those once it is told to. Says when it has.
+fn closing(at_a_time: usize) -> (String, Sender<()>, Receiver<()>) {
     const READY: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let base = format!("http://{}", listener.local_addr().unwrap());
     let ((close, ends), (closes, closed)) = (channel(), channel());
-    thread::spawn(move || {
-        for mut socket in listener.incoming().map_while(Result::ok) {
-            assert!(read(&mut socket));
-            socket.write_all(READY.as_bytes()).unwrap();
-            ends.recv().unwrap();
-            drop(socket);
-            closes.send(()).unwrap();
-        }
-    });
-    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
-    let near = Near { base, timeout: Duration::from_secs(10), attempts: 1 };
-    let client = runtime.block_on(Client::builder(near, ReqwestTransport::new().unwrap()).start()).unwrap();
-    let outcomes = [0, 1, 2].map(|n| {
-        let job = async { client.submit(key(&format!("order-{n}")), "{}").await.unwrap().await.unwrap().outcome };
-        let outcome = runtime.block_on(job);
-        let _ = close.send(());
-        let _ = closed.recv_timeout(Duration::from_secs(1));
-        // What is tested is that nobody looks for a while.
-        thread::sleep(Duration::from_millis(200));
-        outcome.name()
-    });
-    assert_eq!(outcomes, ["completed"; 3]);
-}
-
-/// As above, with two at once: the second one came when somebody looked already, and did not wait for what that showed.
-#[test]
-fn what_is_sent_together_after_a_while_looks_together() {
-    const READY: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let base = format!("http://{}", listener.local_addr().unwrap());
-    let ((close, ends), (closes, closed)) = (channel(), channel());
-    let (together, ends) = (Arc::new(Barrier::new(2)), Arc::new(Mutex::new(ends)));
+    let (together, ends) = (Arc::new(Barrier::new(at_a_time)), Arc::new(Mutex::new(ends)));
     thread::spawn(move || {
         for mut socket in listener.incoming().map_while(Result::ok) {
             let (together, ends, closes) = (together.clone(), ends.clone(), closes.clone());
@@ -175,33 +142,45 @@ fn what_is_sent_together_after_a_while_looks_together() {
                 if !read(&mut socket) {
                     return;
                 }
-                // Both have come before one is answered, so each has a connection.
+                // All have come before one is answered, so each has a connection.
                 together.wait();
                 socket.write_all(READY.as_bytes()).unwrap();
-                // Closed once nobody drives the runtime any more.
                 let _ = ends.lock().unwrap().recv();
                 drop(socket);
-                closes.send(()).unwrap();
+                let _ = closes.send(());
             });
         }
     });
-    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
-    let near = Near { base, timeout: Duration::from_secs(10), attempts: 1 };
-    let client = runtime.block_on(Client::builder(near, ReqwestTransport::new().unwrap()).start()).unwrap();
-    let outcomes = [0, 1, 2].map(|n| {
-        let job = async |name: &str| {
-            client.submit(key(&format!("{name}-{n}")), "{}").await.unwrap().await.unwrap().outcome.name()
-        };
-        let outcomes = runtime.block_on(async { tokio::join!(job("first"), job("second")) });
-        (0..2).for_each(|_| close.send(()).unwrap());
-        for _ in 0..2 {
-            let _ = closed.recv_timeout(Duration::from_secs(1));
+    (base, close, closed)
+}
+
+/// A program that drives its runtime only while it waits for jobs. Nobody there had seen that the server had closed the connections, so the next creates were
+/// written to them, and nobody could say whether they ran; with two at once, the one that came when somebody looked already.
+#[test]
+fn what_is_sent_after_a_while_is_not_written_to_a_connection_that_was_closed_meanwhile() {
+    for at_a_time in [1, 2] {
+        let (base, close, closed) = closing(at_a_time);
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        let near = Near { base, timeout: Duration::from_secs(10), attempts: 1 };
+        let client = runtime.block_on(Client::builder(near, ReqwestTransport::new().unwrap()).start()).unwrap();
+        for round in 0..3 {
+            let outcomes = runtime.block_on(async {
+                let mut jobs = JoinSet::new();
+                for number in 0..at_a_time {
+                    let (client, key) = (client.clone(), key(&format!("order-{round}-{number}")));
+                    jobs.spawn(async move { client.submit(key, "{}").await.unwrap().await.unwrap().outcome.name() });
+                }
+                jobs.join_all().await
+            });
+            assert_eq!(outcomes, vec!["completed"; at_a_time], "{at_a_time} at a time, round {round}");
+            (0..at_a_time).for_each(|_| close.send(()).unwrap());
+            for _ in 0..at_a_time {
+                let _ = closed.recv_timeout(Duration::from_secs(1));
+            }
+            // What is tested is that nobody looks for a while.
+            thread::sleep(Duration::from_millis(200));
         }
-        // What is tested is that nobody looks for a while.
-        thread::sleep(Duration::from_millis(200));
-        outcomes
-    });
-    assert_eq!(outcomes, [("completed", "completed"); 3]);
+    }
 }
 
 /// No thread is to be had: tokio panics in the resolver, before there is a connection.
