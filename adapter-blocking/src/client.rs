@@ -11,8 +11,9 @@ use oneshot::RecvTimeoutError;
 use steadfast_core::gate::GatePolicy;
 use steadfast_core::{Key, OperationId};
 use steadfast_driver::{
-    Acceptance, Accepted, Command, Delivery, Driver, Finished, Following, Mailbox, NotAccepted, Posted, Renew,
-    RenewError, RenewsBy, ResumeError, Start, StartError, Stopped, Submit, SubmitError, TraceSource, Unfinished,
+    Acceptance, Accepted, Command, Delivery, Driver, Finished, Following, JobStatus, Mailbox, NotAccepted, Posted,
+    Renew, RenewError, RenewsBy, ResumeError, Start, StartError, StatusError, Stopped, Submit, SubmitError,
+    TraceSource, Unfinished,
 };
 use steadfast_providers::{Payload, Provider};
 
@@ -92,6 +93,25 @@ impl Client {
         let (reply, resumed) = oneshot::channel();
         self.command(Command::Resume { key, reply }).map_err(|Stopped| ResumeError::Stopped)?;
         Ok(self.handle(resumed.recv().map_err(|_| ResumeError::Stopped)??))
+    }
+
+    /// Where the job of this key stands, for whoever only wants to know: nothing is sent for it, nobody's outcome is taken, and no payload is needed. `None` if neither
+    /// this client nor its store knows the key; one that was rejected is free again, so of that a store alone knows.
+    ///
+    /// What it tells is durable: of a submit that has not returned yet, or an answer that is still being written, it says nothing. Known jobs cost no look
+    /// into the store.
+    ///
+    /// # Errors
+    /// See [`StatusError`].
+    ///
+    /// # Panics
+    /// As [`submit`](Client::submit).
+    #[track_caller]
+    pub fn status(&self, key: Key) -> Result<Option<JobStatus>, StatusError> {
+        self.0.turns.panic_if_ours();
+        let (reply, told) = oneshot::channel();
+        self.command(Command::Status { key, reply }).map_err(|Stopped| StatusError::Stopped)?;
+        told.recv().map_err(|_| StatusError::Stopped)?
     }
 
     /// Takes in a webhook, as your HTTP server received it: all headers, and the body byte for byte, not parsed and written again. Tells what the server is

@@ -13,9 +13,9 @@ use http::HeaderMap;
 use steadfast_core::gate::GatePolicy;
 use steadfast_core::{Key, OperationId};
 use steadfast_driver::{
-    Acceptance, Accepted, Command, Delivery, Driver, Finished, Following, Loaded, Mailbox, NotAccepted, Posted,
-    REVISIONS, Renew, RenewError, RenewsBy, ResumeError, Revision, Settings, Sharded, Shards, Start, StartError,
-    Stopped, Submit, SubmitError, TraceSource, Unfinished,
+    Acceptance, Accepted, Command, Delivery, Driver, Finished, Following, JobStatus, Loaded, Mailbox, NotAccepted,
+    Posted, REVISIONS, Renew, RenewError, RenewsBy, ResumeError, Revision, Settings, Sharded, Shards, Start,
+    StartError, StatusError, Stopped, Submit, SubmitError, TraceSource, Unfinished,
 };
 use steadfast_providers::{Payload, Provider};
 use steadfast_store::StoreError;
@@ -101,6 +101,36 @@ impl Client {
         lane.commands.send(Command::Resume { key, reply }).map_err(|_| ResumeError::Stopped)?;
         let following = lane.reply(resumed, lane.commands.is_closed()).await.ok_or(ResumeError::Stopped)??;
         Ok(lane.handle(following))
+    }
+
+    /// Where the job of this key stands, for whoever only wants to know: nothing is sent for it, nobody's outcome is taken, and no payload is needed. `None` if neither
+    /// this client nor its store knows the key; one that was rejected is free again, so of that a store alone knows.
+    ///
+    /// What it tells is durable: of a submit that has not returned yet, or an answer that is still being written, it says nothing. Known jobs cost no look
+    /// into the store.
+    ///
+    /// # Errors
+    /// See [`StatusError`].
+    ///
+    /// ```no_run
+    /// # use steadfast_core::Key;
+    /// # async fn example(client: &steadfast_tokio::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// match client.status(Key::new("order-42")?).await? {
+    ///     None => println!("never submitted, or long ago"),
+    ///     Some(job) if job.needs_payload => println!("submit it again"),
+    ///     Some(job) => match job.outcome() {
+    ///         Some(outcome) => println!("{}", outcome.explain()),
+    ///         None => println!("under way, {} polls so far", job.polls),
+    ///     },
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn status(&self, key: Key) -> Result<Option<JobStatus>, StatusError> {
+        let (reply, told) = oneshot::channel();
+        let lane = self.lane(&key);
+        lane.commands.send(Command::Status { key, reply }).map_err(|_| StatusError::Stopped)?;
+        lane.reply(told, lane.commands.is_closed()).await.ok_or(StatusError::Stopped)?
     }
 
     /// Takes in a webhook, as your HTTP server received it: all headers, and the body byte for byte, not parsed and written again. Tells what the server is

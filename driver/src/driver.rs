@@ -6,7 +6,7 @@
 //!
 //! How jobs come in is told in `intake`, how they leave in `send`, what a restart takes up in `resume`, what the provider tells by itself in
 //! `webhooks`, what it says of jobs that have ended in `revisions`, what is done about credentials that are over in `renew`, what is kept of
-//! those that ended in `results`, and how it comes to its own end in `close`. What the shards of one client have in common is in `shared`.
+//! those that ended in `results`, where one stands in `status`, and how it comes to its own end in `close`. What the shards of one client have in common is in `shared`.
 
 mod by_id;
 mod close;
@@ -21,6 +21,7 @@ mod resume;
 mod revisions;
 mod send;
 mod shared;
+mod status;
 mod task;
 mod webhooks;
 
@@ -51,6 +52,7 @@ pub use self::send::{Answered, Reader, Sending};
 use self::shared::Gated;
 pub use self::shared::Word;
 pub(crate) use self::shared::{Common, Shard};
+pub use self::status::{JobStatus, StatusError};
 pub use self::task::{Command, Task};
 use self::webhooks::Webhooks;
 use crate::accepted::AcceptingAnswer;
@@ -182,7 +184,8 @@ impl<H> Driver<H> {
         self.look_at_clock(now);
         match command {
             // What can still be asked is what is unfinished, and that must not change any more.
-            Command::Cancel(_) | Command::Resume { .. } | Command::Hold(_) | Command::Gate(_) if self.closed => {}
+            Command::Cancel(_) | Command::Resume { .. } | Command::Status { .. } if self.closed => {}
+            Command::Hold(_) | Command::Gate(_) if self.closed => {}
             Command::Accepted { id, reply } => {
                 if let Some(job) = self.jobs.get_mut(&id) {
                     job.telling.wait(reply);
@@ -190,6 +193,7 @@ impl<H> Driver<H> {
             }
             Command::Cancel(id) => self.engine.handle(Event::Cancel(id), self.now),
             Command::Resume { key, reply } => self.resume(key, Reply::Resume(reply)),
+            Command::Status { key, reply } => self.status(key, reply),
             Command::Hold(span) => self.hold(span),
             Command::Gate(mut policy) => {
                 let now = self.now;

@@ -123,7 +123,8 @@ pub use crate::calls::{
 };
 pub use crate::correlation::{CorrelationHeader, CorrelationHeaderError};
 pub use crate::driver::{
-    Answered, Command, Driver, Following, Reader, Renew, RenewError, Renewed, Renewing, Sending, Submit, Task, Word,
+    Answered, Command, Driver, Following, JobStatus, Reader, Renew, RenewError, Renewed, Renewing, Sending,
+    StatusError, Submit, Task, Word,
 };
 pub use crate::finished::{FinalAnswer, Finished, ResumeError, Stopped, SubmitError, Unfinished};
 pub use crate::handles::{

@@ -13,6 +13,7 @@ use steadfast_providers::{Payload, WebhookEvent, fingerprint};
 use steadfast_store::{Entry, KeptAnswer, StoreError};
 
 use super::job::Few;
+use super::status::Asker;
 use super::{Driver, Job};
 use crate::accepted::Acceptance;
 use crate::finished::{FinalAnswer, Finished, ResumeError, SubmitError};
@@ -87,6 +88,11 @@ pub(crate) enum Question {
         key: Key,
         reply: Reply,
     },
+    /// Somebody wants to know where the job stands.
+    Status {
+        key: Key,
+        reply: Asker,
+    },
     /// A webhook, perhaps about a job that has ended and that the store alone knows.
     Webhook {
         key: Key,
@@ -99,7 +105,10 @@ pub(crate) enum Question {
 impl Question {
     pub(crate) const fn key(&self) -> &Key {
         match self {
-            Self::Submit { key, .. } | Self::Resume { key, .. } | Self::Webhook { key, .. } => key,
+            Self::Submit { key, .. }
+            | Self::Resume { key, .. }
+            | Self::Status { key, .. }
+            | Self::Webhook { key, .. } => key,
         }
     }
 
@@ -109,8 +118,10 @@ impl Question {
     }
 
     fn refuse(self, why: SubmitError) {
-        if let Self::Submit { reply, .. } | Self::Resume { reply, .. } = self {
-            reply.refuse(why);
+        match self {
+            Self::Submit { reply, .. } | Self::Resume { reply, .. } => reply.refuse(why),
+            Self::Status { reply, .. } => drop(reply.send(Err(why.into()))),
+            Self::Webhook { .. } => {}
         }
     }
 
@@ -230,6 +241,7 @@ impl<H> Driver<H> {
                 }
             }
             Question::Resume { key, reply } => self.resume_stored(&key, found, reply),
+            Question::Status { key, reply } => self.looked_up_status(&key, found, reply),
             Question::Webhook { .. } => {}
         }
     }

@@ -10,6 +10,7 @@ use super::intake::Following;
 use super::renew::Renewing;
 use super::send::Sending;
 use super::shared::Word;
+use super::status::{JobStatus, StatusError};
 use crate::accepted::Accepted;
 use crate::finished::{ResumeError, Unfinished};
 use crate::journal::Work;
@@ -33,6 +34,13 @@ pub enum Command {
         key: Key,
         /// Whoever asked.
         reply: Sender<Result<Following, ResumeError>>,
+    },
+    /// Somebody wants to know where a job stands, if it is known here.
+    Status {
+        /// Which.
+        key: Key,
+        /// Whoever asked. Dropped unanswered, the client has stopped.
+        reply: Sender<Result<Option<JobStatus>, StatusError>>,
     },
     /// Nothing is to leave for so long.
     Hold(Duration),

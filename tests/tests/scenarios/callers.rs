@@ -6,7 +6,8 @@ use crate::provider::{READY, accepted, error, lost, pending, ready};
 use crate::scenario::{Scenario, Step, keyed, unkeyed};
 
 use Step::{
-    Arrives, Body, Cancel, Ends, Hold, LetGo, OtherRefused, Refused, Resume, ResumeRefused, Stop, Submit, Tells, Unhold,
+    Arrives, Body, Cancel, Ends, Hold, LetGo, OtherRefused, Refused, Resume, ResumeRefused, Stands, Stop, Submit,
+    Tells, Unhold,
 };
 
 const DONE: &str = "create > accepted > 2ms > poll > completed: ready";
@@ -14,7 +15,7 @@ const MISMATCH: Step = OtherRefused("FingerprintMismatch");
 const READY_END: Step = Ends("completed: ready");
 
 pub(crate) fn all() -> Vec<Scenario> {
-    [twice(), cancels(), resumes(), stops()].concat()
+    [twice(), looks(), cancels(), resumes(), stops()].concat()
 }
 
 fn twice() -> Vec<Scenario> {
@@ -46,6 +47,30 @@ fn twice() -> Vec<Scenario> {
             .creates([lost()])
             .caller([Submit, Ends("unresolved: ambiguous"), Submit, Ends("unresolved: ambiguous"), MISMATCH])
             .tells("create > transient/perhaps > unresolved: ambiguous"),
+    ]
+}
+
+fn looks() -> Vec<Scenario> {
+    vec![
+        unkeyed("where a job stands is told at each step, and changes nothing", "README: client.status")
+            .creates([accepted().held()])
+            .polls([ready().held()])
+            .caller([
+                Stands("nowhere"),
+                Hold,
+                Submit,
+                Stands("planned"),
+                Unhold,
+                Arrives(Kind::Create, 1),
+                Stands("in flight"),
+                LetGo,
+                Arrives(Kind::Poll, 1),
+                Stands("accepted"),
+                LetGo,
+                READY_END,
+                Stands("completed: ready"),
+            ])
+            .tells(format!("blocked: held > {DONE}")),
     ]
 }
 

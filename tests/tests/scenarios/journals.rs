@@ -7,7 +7,9 @@ use crate::provider::{READY, accepted, answer, error, lost, pending, ready};
 use crate::scenario::{Keeps, Scenario, Step, keyed, looked_up, unkeyed};
 
 use Keeps::{Answers, Payloads, Records};
-use Step::{Arrives, Body, Ends, Hold, OtherRefused, Refused, Resume, ResumeRefused, Start, Stop, Submit};
+use Step::{
+    Arrives, Body, Ends, Hold, LetGo, OtherRefused, Refused, Resume, ResumeRefused, Stands, Start, Stop, Submit, Tells,
+};
 
 const DONE: &str = "create > accepted > 2ms > poll > completed: ready";
 const MISMATCH: Step = OtherRefused("FingerprintMismatch");
@@ -125,6 +127,64 @@ fn restarts() -> Vec<Scenario> {
         .keeping(Answers)
         .caller([Submit, READY_END, Stop(""), Start, MISMATCH, Submit, READY_END, Body(READY)])
         .tells(DONE),
+        unkeyed(
+            "who only asks how it ended leaves the result to whoever submits its key",
+            "README: client.status; R34",
+        )
+        .creates([accepted()])
+        .polls([pending().held(), ready()])
+        .keeping(Answers)
+        .caller([
+            Submit,
+            Arrives(Kind::Poll, 1),
+            Stop("accepted"),
+            Start,
+            Stands("accepted"),
+            LetGo,
+            Tells("completed: ready"),
+            Stands("completed: ready"),
+            Stop(""),
+            Start,
+            Stands("completed: ready"),
+            Submit,
+            READY_END,
+            Body(READY),
+        ])
+        .tells("create > accepted > 2ms > poll > restored > poll > completed: ready > restored"),
+        unkeyed(
+            "what was rejected is told until its key is another job's",
+            "README: rejected, the same key is free again",
+        )
+        .creates([error(400), accepted().held()])
+        .polls([ready()])
+        .keeping(Records)
+        .caller([
+            Submit,
+            Ends("rejected: refused"),
+            Stands("rejected: refused"),
+            Submit,
+            Stands("in flight"),
+            LetGo,
+            READY_END,
+        ])
+        .tells(format!("create > permanent/no > rejected: refused > {DONE}")),
+        unkeyed("a job that waits for its payload says so", "C01; README: client.status")
+            .creates([accepted()])
+            .polls([ready()])
+            .keeping(Records)
+            .caller([
+                Hold,
+                Submit,
+                Stop("planned"),
+                Start,
+                Stands("planned, needs its payload"),
+                Submit,
+                READY_END,
+                Stop(""),
+                Start,
+                Stands("completed: ready"),
+            ])
+            .tells(format!("blocked: held > restored > record > {DONE}")),
         unkeyed("without kept answers the outcome alone is told", "README: keep_answers")
             .creates([accepted()])
             .polls([ready()])

@@ -51,7 +51,9 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use http::HeaderMap;
 use steadfast_core::Key;
-use steadfast_driver::{Delivery, Finished, Observation, ResumeError, Stopped, SubmitError, Unfinished};
+use steadfast_driver::{
+    Delivery, Finished, JobStatus, Observation, ResumeError, StatusError, Stopped, SubmitError, Unfinished,
+};
 use steadfast_providers::webhook::{Scheme, Verifier};
 use steadfast_store::MemoryStore;
 use steadfast_testkit::journal_kit::{FaultyStore, StoreFaults};
@@ -84,6 +86,7 @@ pub(crate) trait Runtime: Sync {
 pub(crate) trait Client {
     fn submit(&self, key: Key, payload: &str) -> Result<Box<dyn Job>, SubmitError>;
     fn resume(&self, key: Key) -> Result<Box<dyn Job>, ResumeError>;
+    fn status(&self, key: Key) -> Result<Option<JobStatus>, StatusError>;
     fn deliver(&self, headers: &HeaderMap, body: Bytes) -> Delivery;
     fn hold(&self, span: Duration);
     /// Without grace.
@@ -260,6 +263,10 @@ fn play(runtime: &dyn Runtime, scenario: &Scenario, provider: &Provider, base_ur
                 let found =
                     client.resume(key.clone()).err().map_or_else(String::new, |error| first(&format!("{error:?}")));
                 told(&found, why)?;
+            }
+            Step::Stands(so) => {
+                let status = client.status(key.clone()).map_err(|error| format!("{step:?}: {error}"))?;
+                told(&status.map_or_else(|| "nowhere".to_owned(), |status| trace::standing(&status)), so)?;
             }
             Step::Hold => client.hold(Duration::from_secs(3_600)),
             Step::Unhold => client.hold(Duration::ZERO),

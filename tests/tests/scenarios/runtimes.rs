@@ -10,7 +10,9 @@ use steadfast_core::operation::Reading;
 use steadfast_core::rate_limit::Quota;
 use steadfast_core::retry::Failure;
 use steadfast_core::{Key, OperationPolicy, Seed, Timestamp};
-use steadfast_driver::{Builder, Delivery, Finished, Observation, ResumeError, Stopped, SubmitError, Unfinished};
+use steadfast_driver::{
+    Builder, Delivery, Finished, JobStatus, Observation, ResumeError, StatusError, Stopped, SubmitError, Unfinished,
+};
 use steadfast_providers::deepvue::{Credentials, Deepvue};
 use steadfast_providers::webhook::{Scheme, Verifier};
 use steadfast_providers::{Answer, Ask, BaseUrl, Provider, RequestError, WebhookError, WebhookEvent};
@@ -168,6 +170,10 @@ impl Client for On<steadfast_tokio::Client> {
         Ok(self.with(self.runtime.block_on(self.it.resume(key))?))
     }
 
+    fn status(&self, key: Key) -> Result<Option<JobStatus>, StatusError> {
+        self.runtime.block_on(self.it.status(key))
+    }
+
     fn deliver(&self, headers: &HeaderMap, body: Bytes) -> Delivery {
         self.runtime.block_on(self.it.deliver(headers, body))
     }
@@ -218,6 +224,10 @@ impl Client for steadfast_blocking::Client {
 
     fn resume(&self, key: Key) -> Result<Box<dyn Job>, ResumeError> {
         Ok(Box::new(Self::resume(self, key)?))
+    }
+
+    fn status(&self, key: Key) -> Result<Option<JobStatus>, StatusError> {
+        Self::status(self, key)
     }
 
     fn deliver(&self, headers: &HeaderMap, body: Bytes) -> Delivery {

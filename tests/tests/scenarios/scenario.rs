@@ -65,6 +65,8 @@ pub(crate) enum Step {
     Resume,
     /// The same, refused so.
     ResumeRefused(&'static str),
+    /// Asks where the job stands, and is told so.
+    Stands(&'static str),
     /// Nothing may leave.
     Hold,
     /// Ends that.

@@ -19,7 +19,7 @@ use steadfast_core::Outcome;
 use steadfast_core::breaker::BreakerState;
 use steadfast_core::notice::Notice;
 use steadfast_core::retry::{Certainty, Delay, Failure, Ground};
-use steadfast_driver::Observation;
+use steadfast_driver::{JobStatus, Observation};
 
 pub(crate) const THEN: &str = " > ";
 
@@ -97,6 +97,12 @@ pub(crate) fn ending(outcome: Outcome) -> String {
         Outcome::Failed => "failed".into(),
         Outcome::Unresolved(why) => format!("unresolved: {}", lower(why)),
     }
+}
+
+/// Where a job stands: its stage, or how it ended.
+pub(crate) fn standing(status: &JobStatus) -> String {
+    let stands = status.outcome().map_or_else(|| lower(status.stage), ending);
+    format!("{stands}{}", if status.needs_payload { ", needs its payload" } else { "" })
 }
 
 fn failed(failure: &Failure) -> String {

@@ -1,0 +1,103 @@
+//! Where a job stands, for whoever only wants to know: nothing is sent for it, nobody's outcome is taken, and no payload is needed.
+//!
+//! What is told is durable, as all that is told. So of a job whose latest step is still being written the store is asked, which has the one before.
+
+use std::sync::Arc;
+
+use oneshot::Sender;
+use steadfast_core::operation::{Outcome, Record, Stage};
+use steadfast_core::{Key, Reference, Timestamp};
+use steadfast_store::{Entry, StoreError};
+
+use super::Driver;
+use super::intake::Question;
+use crate::finished::SubmitError;
+
+/// Where a job stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct JobStatus {
+    /// How far it has come, as it stands in the journal.
+    pub stage: Stage,
+    /// The provider's id for it, if it is known.
+    pub reference: Option<Reference>,
+    /// When it was submitted first.
+    pub submitted: Timestamp,
+    /// When its next request may leave, or the one in the air is given up. `None` if it has ended, or has to be written or needs a payload before that.
+    pub due: Option<Timestamp>,
+    /// Create attempts made.
+    pub creates: u16,
+    /// Polls that the provider answered with *pending*, of jobs under way; of others as many as their last record tells.
+    pub polls: u16,
+    /// It was under way before a restart, and waits until its key is submitted again, with the payload, or its create deadline is over.
+    pub needs_payload: bool,
+}
+
+impl JobStatus {
+    fn of(record: Record) -> Self {
+        let Record { stage, reference, submitted, due, creates, polls, .. } = record;
+        let due = due.filter(|_| !matches!(stage, Stage::Ended(_) | Stage::Delivered(_)));
+        Self { stage, reference, submitted, due, creates, polls, needs_payload: false }
+    }
+
+    /// How it ended; `None` if it has not. Submit the key again for its result.
+    #[must_use]
+    pub const fn outcome(&self) -> Option<Outcome> {
+        match self.stage {
+            Stage::Ended(outcome) | Stage::Delivered(outcome) => Some(outcome),
+            _ => None,
+        }
+    }
+}
+
+/// Why it is not known where a job stands.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StatusError {
+    /// The journal could not be read, or has the key as another provider's.
+    #[error("the journal could not say where the job stands: do as the cause says, then ask again")]
+    Journal(#[source] Arc<StoreError>),
+    /// The client was shut down, or its runtime is ending.
+    #[error("the client has stopped: ask a later one on the same journal")]
+    Stopped,
+}
+
+impl From<SubmitError> for StatusError {
+    fn from(error: SubmitError) -> Self {
+        match error {
+            SubmitError::NotDurable(error) | SubmitError::Uncertain(error) | SubmitError::Unreadable(error) => {
+                Self::Journal(error)
+            }
+            SubmitError::Refused(_) | SubmitError::Stopped => Self::Stopped,
+        }
+    }
+}
+
+/// Whoever asked.
+pub(crate) type Asker = Sender<Result<Option<JobStatus>, StatusError>>;
+
+impl<H> Driver<H> {
+    pub(super) fn status(&mut self, key: Key, reply: Asker) {
+        let known = self.known_status(&key);
+        if known.is_some() || self.journal.is_volatile() {
+            let _ = reply.send(Ok(known));
+        } else {
+            self.journal.ask(Question::Status { key, reply });
+        }
+    }
+
+    /// What is durable and known without the store.
+    fn known_status(&self, key: &Key) -> Option<JobStatus> {
+        if let Some(record) = self.parked.get(key) {
+            return Some(JobStatus { due: None, needs_payload: true, ..JobStatus::of(record.clone()) });
+        }
+        let operation = self.engine.operation(self.engine.find(key)?)?;
+        operation.is_durable().then(|| JobStatus::of(operation.record()))
+    }
+
+    pub(super) fn looked_up_status(&self, key: &Key, found: Option<Box<Entry>>, reply: Asker) {
+        // It may have been written, or taken up, meanwhile.
+        let status = self.known_status(key).or_else(|| found.map(|entry| JobStatus::of(entry.record)));
+        let _ = reply.send(Ok(status));
+    }
+}

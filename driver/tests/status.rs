@@ -1,0 +1,91 @@
+//! What is told of where a job stands: nothing that a crash could take back.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::Response;
+use steadfast_core::operation::Stage;
+use steadfast_core::{Key, Timestamp};
+use steadfast_driver::{Builder, Command, Driver, JobStatus, StatusError, Submit, Task, Work};
+use steadfast_providers::deepvue::{Credentials, Deepvue};
+use steadfast_providers::{BaseUrl, Provider};
+use steadfast_store::{Entry, MemoryStore, Store, StoreError};
+
+const NOW: Timestamp = Timestamp::from_secs(1_700_000_000);
+
+/// One that may block.
+struct Slow(MemoryStore);
+
+impl Store for Slow {
+    fn append(&mut self, entries: &[Entry]) -> Result<(), StoreError> {
+        self.0.append(entries)
+    }
+
+    fn load(&mut self) -> Result<Vec<Entry>, StoreError> {
+        self.0.load()
+    }
+
+    fn find(&mut self, key: &Key) -> Result<Option<Entry>, StoreError> {
+        self.0.find(key)
+    }
+
+    fn forget(&mut self, before: Timestamp, most: usize) -> Result<usize, StoreError> {
+        self.0.forget(before, most)
+    }
+}
+
+fn driver() -> Driver<()> {
+    let credentials = Credentials::new("token", "secret").unwrap();
+    let provider = Deepvue::new(BaseUrl::parse("http://127.0.0.1:1").unwrap(), "driving-license", credentials).unwrap();
+    let builder: Builder<_, (), ()> = Builder::new(provider, ()).store(Slow(MemoryStore::default()));
+    let (provider, (), settings) = builder.into_parts();
+    let loaded = settings.load(provider.name()).unwrap();
+    Driver::new(Arc::new(provider), loaded, NOW)
+}
+
+/// Until the store has something to do, which is left to the caller. Each create is accepted at once.
+fn turn(driver: &mut Driver<()>) -> Option<Box<Work>> {
+    while let Some(task) = driver.pop_task(NOW) {
+        match task {
+            Task::Work(work) => return Some(work),
+            Task::Send(sending) => {
+                let accepted = Response::new(Bytes::from_static(br#"{"transaction_id": "txn-1"}"#));
+                driver.answered(sending.reader.read(Ok(accepted), NOW), NOW);
+            }
+            _ => {}
+        }
+    }
+    None
+}
+
+fn key() -> Key {
+    Key::new("order-42").unwrap()
+}
+
+type Told = oneshot::Receiver<Result<Option<JobStatus>, StatusError>>;
+
+fn ask(driver: &mut Driver<()>) -> Told {
+    let (reply, told) = oneshot::channel();
+    driver.command(Command::Status { key: key(), reply }, NOW);
+    told
+}
+
+/// Whoever asks in the midst of a step is told of the one before it, or of this one once it is written.
+#[test]
+fn what_is_told_of_a_job_is_durable() {
+    let mut driver = driver();
+    let (reply, _taken) = oneshot::channel();
+    driver.submit(Submit::new(key(), "{}".into(), reply), NOW);
+    let (mut stages, mut asked) = (Vec::new(), None);
+    loop {
+        let work = turn(&mut driver);
+        if let Some(Ok(told)) = asked.as_ref().map(Told::try_recv) {
+            stages.push(told.unwrap().map(|status| status.stage));
+            asked = None;
+        }
+        let Some(work) = work else { break };
+        asked.get_or_insert_with(|| ask(&mut driver));
+        driver.worked(work.run_one(), NOW);
+    }
+    assert_eq!(stages, [None, Some(Stage::InFlight), Some(Stage::Accepted)]);
+}
