@@ -65,14 +65,15 @@ const LOOKING: Duration = Duration::from_millis(1);
 
 impl ReqwestTransport {
     /// With reqwest's defaults but for redirects (off), the connection's time-out (5 s, and no more than half of its attempt's), how long an idle one is
-    /// kept (50 s) and proxies: the one that the environment names (`HTTPS_PROXY`, else `ALL_PROXY`, less what `NO_PROXY` excepts) carries what is
-    /// encrypted only. Plain `http`, which is for this machine, never leaves it.
+    /// kept (50 s), the protocol (HTTP/1.1, so that a request shares its connection's fate with no other) and proxies: the one that the environment names
+    /// (`HTTPS_PROXY`, else `ALL_PROXY`, less what `NO_PROXY` excepts) carries what is encrypted only. Plain `http`, which is for this machine, never leaves it.
     ///
     /// # Errors
     /// The TLS backend could not be set up, or the environment's proxy is no URL of a proxy that can be used: nothing goes around it.
     pub fn new() -> Result<Self, TransportError> {
-        let mut builder =
-            reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).pool_idle_timeout(KEPT_FOR).no_proxy();
+        let builder = reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).pool_idle_timeout(KEPT_FOR);
+        // Another crate of the program may have switched on more of reqwest.
+        let mut builder = builder.no_proxy().http1_only();
         if let Some(proxy) = proxy::of_environment()? {
             builder = builder.proxy(proxy);
         }
@@ -80,8 +81,11 @@ impl ReqwestTransport {
     }
 
     /// With your own settings: proxies, certificates, pool sizes. The environment's proxies are among them unless you switch them off (`.no_proxy()`), as reqwest reads
-    /// them: plain `http` goes by `HTTP_PROXY`, which [`new`](ReqwestTransport::new) never lets happen. Redirects and retries
-    /// are switched off whatever they were. No connection may take more than half of its attempt's time, so that it is known that nothing was sent.
+    /// them: plain `http` goes by `HTTP_PROXY`, which [`new`](ReqwestTransport::new) never lets happen. Redirects and retries are switched off whatever they were.
+    /// No connection may take more than half of its attempt's time, so that it is known that nothing was sent.
+    ///
+    /// If any crate of your program gives reqwest its feature `http2`, which is one of its defaults, HTTP/2 is spoken here unless you say `.http1_only()`: what one
+    /// connection carries then breaks with it all at once, and a stream that the server refuses counts as one that may have run.
     ///
     /// # Errors
     /// The settings contradict each other, or the TLS backend could not be set up.

@@ -9,6 +9,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::io::{self, ErrorKind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -155,7 +156,10 @@ impl<In: Transport, C: Connector<In>> Connector<In> for Part<C> {
     }
 }
 
-/// A connection that marks what leaves by it.
+/// How a connection may break: TLS without its farewell is the first.
+const BREAKS: [ErrorKind; 3] = [ErrorKind::UnexpectedEof, ErrorKind::ConnectionAborted, ErrorKind::ConnectionReset];
+
+/// A connection that marks what leaves by it, and tells a break from an end.
 struct Marking<T> {
     connection: T,
     left: Left,
@@ -172,7 +176,11 @@ impl<T: Transport> Transport for Marking<T> {
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
-        self.connection.await_input(timeout)
+        self.connection.await_input(timeout).map_err(|error| match error {
+            // These are an answer's end to ureq, where it has no length: whoever can break a connection could choose where an answer ends (RFC 9112, section 9.8).
+            Error::Io(error) if BREAKS.contains(&error.kind()) => io::Error::new(ErrorKind::BrokenPipe, error).into(),
+            error => error,
+        })
     }
 
     fn is_open(&mut self) -> bool {

@@ -29,6 +29,8 @@ pub(crate) enum Does {
     Closes,
     /// It answers these bytes and closes. `{elsewhere}` is another server's host and port.
     Says(fn(usize) -> Vec<u8>),
+    /// It answers these bytes and resets the connection.
+    SaysAndResets(&'static str),
     /// It answers these bytes and waits for more.
     SaysAndStays(fn(usize) -> Vec<u8>),
     /// It begins with these bytes and repeats those, as fast as they are taken.
@@ -112,6 +114,8 @@ pub(crate) const ROWS: &[Row] = &[
     row("cut in the status line", says!("HTTP/1.1 20"), Expect::Broken),
     row("cut in a header", says!("HTTP/1.1 200 OK\r\nContent-Le"), Expect::Broken),
     row("cut in the body", says!("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{\"transaction_id\":\"t\"}"), Expect::Broken),
+    row("reset in a body without a length", Does::SaysAndResets("HTTP/1.1 200 OK\r\n\r\n{"), Expect::Broken),
+    row("reset in a body", Does::SaysAndResets("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{"), Expect::Broken),
     row("cut in a chunk", says!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n64\r\n{}"), Expect::Broken),
     row("cut before the last chunk", says!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n"), Expect::Broken),
     row("cut after an interim answer", says!("HTTP/1.1 100 Continue\r\n\r\n"), Expect::Broken),

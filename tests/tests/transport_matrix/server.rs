@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use tokio::net::TcpSocket;
 
@@ -84,6 +85,11 @@ fn converse(mut stream: TcpStream, does: Does, elsewhere: &str, books: &Books) -
                 stream.shutdown(Shutdown::Write)?;
                 // Until the client has gone: closing with its bytes unread would reset what it has not read.
                 return io::copy(&mut stream, &mut io::sink()).map(|_| ());
+            }
+            Does::SaysAndResets(answer) => {
+                stream.write_all(answer.as_bytes())?;
+                // What was sent is there to be read before it.
+                return socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO));
             }
             Does::SaysAndStays(answer) => stream.write_all(&filled(answer(nth)))?,
             Does::Floods(first, piece) => {
