@@ -43,6 +43,7 @@ mod body;
 mod check;
 mod demo;
 mod failure;
+mod input;
 mod log;
 mod ops;
 mod profile;

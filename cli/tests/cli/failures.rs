@@ -64,3 +64,28 @@ fn what_would_be_left_out_of_account_is_refused() {
         assert!(said.contains(says), "{said}");
     }
 }
+
+#[test]
+#[cfg(target_os = "linux")]
+fn what_has_no_end_is_not_read_for_ever() {
+    let run = ["run", "--base-url", "https://example.com", "--key", "k", "--payload"];
+    let calls: [&[&str]; 5] = [
+        &[&run[..], &["/dev/zero"]].concat(),
+        &[&run[..], &["-"]].concat(),
+        &["profile", "check", "replicate", "--answers", "/dev/zero"],
+        &["profile", "check", "/dev/zero"],
+        &["check", "/dev/zero"],
+    ];
+    for args in calls {
+        // Who reads on is stopped by what memory there is.
+        let mut shell = Command::new("sh");
+        shell
+            .args(["-c", "ulimit -v 4000000; exec \"$0\" \"$@\" < /dev/zero", env!("CARGO_BIN_EXE_steadfast")])
+            .args(args);
+        shell.env("DEEPVUE_ACCESS_TOKEN", "canary-token").env("DEEPVUE_CLIENT_SECRET", "canary-secret");
+        let output = shell.output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(64), "{args:?}: {said}");
+        assert!(said.contains("bytes, and no more are read"), "{args:?}: {said}");
+    }
+}
