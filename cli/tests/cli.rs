@@ -4,6 +4,8 @@
 mod answers;
 #[path = "cli/failures.rs"]
 mod failures;
+#[path = "cli/shapes.rs"]
+mod shapes;
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Output, Stdio};
