@@ -237,7 +237,7 @@ fn interrupted() -> std::io::Result<impl Future<Output = ()>> {
 }
 
 /// Interrupted from the keyboard, as shells say it.
-const INTERRUPTED: u8 = 130;
+pub(crate) const INTERRUPTED: u8 = 130;
 
 /// Whether it ended without an answer, and there is something to ask for.
 fn can_be_polled_on(entry: &Entry) -> bool {
