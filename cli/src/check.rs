@@ -6,8 +6,7 @@ mod times;
 mod words;
 
 use std::error::Error;
-use std::fs::File;
-use std::io::{IsTerminal as _, Read as _, stdout};
+use std::io::stdout;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -21,11 +20,12 @@ use steadfast_core::gate::GatePolicy;
 use steadfast_providers::document::{Document, Format};
 use steadfast_providers::profile::Profile;
 use steadfast_tokio::Policies;
+use terminal_size::{Width, terminal_size_of};
 
 use self::times::Start;
 use self::words::Worst;
 use crate::ops::name;
-use crate::profile;
+use crate::{input, profile};
 
 /// Explain a file of policies: in words, with the times of each attempt and poll, and what is doubtful in it.
 ///
@@ -172,16 +172,7 @@ pub(crate) fn document(file: &Path, what: &str) -> Result<Document, Box<dyn Erro
         format!("the {what} {} cannot be read: {error}{known}", name(file))
     };
     let wrong = |line: usize, problem: &str| format!("{}, line {line}: {problem}", name(file));
-    let mut bytes = Vec::new();
-    // One byte more than is read, so that it is known to be too long.
-    let most = Document::MAX_LEN as u64 + 1;
-    File::open(file).and_then(|file| file.take(most).read_to_end(&mut bytes)).map_err(|error| unreadable(&error))?;
-    // Before it is a text: the end that was read may be the middle of a character.
-    if bytes.len() > Document::MAX_LEN {
-        return Err(
-            wrong(1, &format!("the file has more than {} bytes, and no more are read", Document::MAX_LEN)).into()
-        );
-    }
+    let bytes = input::file(file, Document::MAX_LEN).map_err(|error| unreadable(&error))?;
     let text = String::from_utf8(bytes).map_err(|error| {
         let read = &error.as_bytes()[..error.utf8_error().valid_up_to()];
         let line = 1 + read.iter().filter(|byte| **byte == b'\n').count();
@@ -196,7 +187,7 @@ pub(crate) fn document(file: &Path, what: &str) -> Result<Document, Box<dyn Erro
 fn tell(it: &Explained, report: &Report, creates: &[Start], polls: &[Start]) {
     let width = width();
     match &it.profile {
-        Some(profile) => print!("{}", profile.describe()),
+        Some(profile) => describe(profile),
         None => println!("policies, over the defaults"),
     }
     println!();
@@ -207,16 +198,18 @@ fn tell(it: &Explained, report: &Report, creates: &[Start], polls: &[Start]) {
         println!("{}", wrapped(doubt, "! ", width));
     }
     let timeout = it.policy.create().attempt_timeout();
-    println!(
-        "\nCreates, since the submit: if each before fails at once, and if each before times out after {}",
+    let heading = format!(
+        "Creates, since the submit: if each before fails at once, and if each before times out after {}",
         Span(timeout)
     );
+    println!("\n{}", wrapped(&heading, "", width));
     show("attempt", creates, report.creates_not_listed, width);
     let timeout = it.policy.poll().retry().attempt_timeout();
-    println!(
-        "\nPolls of a job that stays pending, since it was accepted: if each is answered at once, and if each takes {}",
+    let heading = format!(
+        "Polls of a job that stays pending, since it was accepted: if each is answered at once, and if each takes {}",
         Span(timeout)
     );
+    println!("\n{}", wrapped(&heading, "", width));
     show("poll", polls, report.polls_not_listed, width);
     let worst = Worst::of(&it.policy);
     println!("\nTotal worst case: {} until a job is over", Span(worst.total()));
@@ -246,12 +239,25 @@ fn show(what: &str, starts: &[Start], more: u16, width: usize) {
     }
 }
 
+/// Prints what a profile says, in whole lines where there is no terminal.
+pub(crate) fn describe(profile: &Profile) {
+    for line in profile.describe().lines() {
+        let (name, what) = line.split_at_checked(NAMES).filter(|_| line.starts_with("  ")).unwrap_or(("", line));
+        println!("{}", wrapped(what, name, columns().unwrap_or(usize::MAX)));
+    }
+}
+
+/// How wide the names are before what a profile says.
+const NAMES: usize = 13;
+
 /// Of the terminal; 100 where there is none.
 fn width() -> usize {
-    if !stdout().is_terminal() {
-        return 100;
-    }
-    terminal_size::terminal_size().map_or(100, |(terminal_size::Width(columns), _)| usize::from(columns).clamp(40, 160))
+    columns().unwrap_or(100)
+}
+
+/// Of the terminal, if there is one.
+pub(crate) fn columns() -> Option<usize> {
+    terminal_size_of(stdout()).map(|(Width(columns), _)| usize::from(columns).clamp(40, 160))
 }
 
 /// Words in lines of this width, the first with this mark.

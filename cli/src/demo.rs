@@ -149,7 +149,7 @@ pub(crate) async fn demo(args: Args) -> Result<ExitCode, Box<dyn Error>> {
     if let Some(address) = args.metrics {
         let bound = scrape::serve(address).await?;
         // On stderr: what is on stdout may be one object.
-        eprintln!("What the client counts is at http://{bound}/metrics.");
+        eprintln!("What the client counts is at http://{bound}/metrics");
     }
     let linger = args.linger;
     let done = match args.provider {
@@ -179,7 +179,7 @@ async fn with_deepvue(args: Args) -> Result<ExitCode, Box<dyn Error>> {
     }
     let server = fake.start()?;
     if !args.json {
-        println!("A fake Deepvue speaks HTTP at {}.", server.base_url());
+        println!("A fake Deepvue speaks HTTP at {}", server.base_url());
         explain(&args);
     }
 

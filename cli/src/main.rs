@@ -43,6 +43,7 @@ mod body;
 mod check;
 mod demo;
 mod failure;
+mod input;
 mod log;
 mod ops;
 mod profile;
@@ -103,8 +104,12 @@ async fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             let usage = error.use_stderr();
-            // If even that cannot be printed, the exit code still tells.
-            let _ = error.print();
+            // If what was wrong cannot be printed, the exit code still tells; of help that was asked for it would not.
+            if let Err(error) = error.print()
+                && !usage
+            {
+                stdout_failed(&error);
+            }
             if usage && json {
                 failure::object_of_call(&error);
             }

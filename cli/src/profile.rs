@@ -1,18 +1,18 @@
 //! `steadfast profile`: descriptions of providers in files, checked before they are trusted.
 
 use std::error::Error;
-use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Subcommand;
-use comfy_table::Table;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
+use comfy_table::{ContentArrangement, Table};
 use serde::Serialize;
 use steadfast_providers::profile::{self, Checked, Profile, Recorded};
 
-use crate::check;
 use crate::ops::{name, plain};
+use crate::{check, input};
 
 /// Check a file that describes a provider, or look at those that come with this program.
 ///
@@ -92,7 +92,7 @@ fn try_out(file: &Path, path: Option<&Path>, json: bool) -> Result<ExitCode, Box
         let answers = recorded.iter().zip(&checked).map(|(recorded, checked)| Line::of(recorded, checked)).collect();
         println!("{}", serde_json::to_string(&Report { name: profile.name(), well: all_agree, missing, answers })?);
     } else {
-        print!("{}", profile.describe());
+        check::describe(&profile);
         if !missing.is_empty() {
             println!("  not set    {}", missing.join(", "));
         }
@@ -115,6 +115,10 @@ fn table(recorded: &[Recorded], checked: &[Checked]) -> Table {
         "is read as",
         "and should be",
     ]);
+    if let Some(columns) = check::columns() {
+        let columns = u16::try_from(columns).unwrap_or(u16::MAX);
+        table.set_content_arrangement(ContentArrangement::Dynamic).set_width(columns);
+    }
     for (recorded, checked) in recorded.iter().zip(checked) {
         let Line { name, kind, status, read, expected, well } = Line::of(recorded, checked);
         let expected = expected.filter(|_| !well).unwrap_or_default();
@@ -179,7 +183,8 @@ fn shipped(name: &str) -> Result<&'static str, String> {
 }
 
 fn text_of(path: &Path, what: &str) -> Result<String, String> {
-    fs::read_to_string(path).map_err(|error| format!("the {what} {} cannot be read: {error}", name(path)))
+    let text = input::file(path, input::MOST).and_then(|bytes| String::from_utf8(bytes).map_err(io::Error::other));
+    text.map_err(|error| format!("the {what} {} cannot be read: {error}", name(path)))
 }
 
 /// Its first words, as far as its source.

@@ -9,7 +9,7 @@ mod provider;
 
 use std::error::Error;
 use std::future::Future;
-use std::io::{IsTerminal as _, Read as _, stdout};
+use std::io::{IsTerminal as _, stdin, stdout};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::process::ExitCode;
@@ -25,6 +25,7 @@ use self::causes::{Advice, Telling};
 use self::journal::at;
 use crate::body::{self, Body};
 use crate::failure;
+use crate::input::{self, MOST};
 use crate::ops::name;
 use crate::timeline::Timeline;
 
@@ -236,7 +237,7 @@ fn interrupted() -> std::io::Result<impl Future<Output = ()>> {
 }
 
 /// Interrupted from the keyboard, as shells say it.
-const INTERRUPTED: u8 = 130;
+pub(crate) const INTERRUPTED: u8 = 130;
 
 /// Whether it ended without an answer, and there is something to ask for.
 fn can_be_polled_on(entry: &Entry) -> bool {
@@ -295,12 +296,8 @@ const fn exit_code(outcome: Outcome) -> u8 {
 }
 
 fn read_payload(path: &Path, is_json: bool) -> Result<Vec<u8>, String> {
-    let read = if path.as_os_str() == "-" {
-        let mut payload = Vec::new();
-        std::io::stdin().lock().read_to_end(&mut payload).map(|_| payload)
-    } else {
-        std::fs::read(path)
-    };
+    let is_stdin = path.as_os_str() == "-";
+    let read = if is_stdin { input::all_of(stdin().lock(), MOST) } else { input::file(path, MOST) };
     let payload = read.map_err(|error| format!("the payload {} cannot be read: {error}", name(path)))?;
     if !is_json {
         return Ok(payload);

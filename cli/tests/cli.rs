@@ -4,6 +4,8 @@
 mod answers;
 #[path = "cli/failures.rs"]
 mod failures;
+#[path = "cli/shapes.rs"]
+mod shapes;
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Output, Stdio};
@@ -432,8 +434,8 @@ fn check_tells_profiles_from_policies_and_what_is_wrong_or_doubtful() {
         ("f.conf", "\u{feff}{\"gate\": 1}", "f.conf, line 1, gate: is a whole number where a table is expected"),
         ("g.toml", "[limits]\nlive = 0", "g.toml, line 2, limits.live: is 0: it must be at least 1"),
         ("g.yaml", "gate:\r  bulkhead: none\r", "g.yaml, line 1: a line ends in a carriage return (CR) alone"),
-        ("h.toml", &format!("# {}", "é".repeat(200_000)), "h.toml, line 1: the file has more than 262144 bytes"),
-        ("i.toml", &format!("#{}", "é".repeat(200_000)), "i.toml, line 1: the file has more than 262144 bytes"),
+        ("h.toml", &format!("# {}", "é".repeat(200_000)), "h.toml cannot be read: it has more than 262144 bytes"),
+        ("i.toml", &format!("#{}", "é".repeat(200_000)), "i.toml cannot be read: it has more than 262144 bytes"),
     ] {
         let (code, said) = check(name, text);
         assert!(code == Some(64) && said.contains(expected) && !said.contains("canary"), "{said}");

@@ -43,7 +43,7 @@ pub(super) async fn demo(args: Args) -> Result<ExitCode, Box<dyn Error>> {
     let address = listener.local_addr()?;
     let server = fake(&args, address)?.start()?;
     if !args.json {
-        println!("A fake Didit speaks HTTP at {}.", server.base_url());
+        println!("A fake Didit speaks HTTP at {}", server.base_url());
         explain(&args, address);
     }
     let sent = Arc::new(Sent::default());

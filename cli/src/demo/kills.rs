@@ -11,6 +11,7 @@ use steadfast_testkit::kill_drill::{self, KillDrill, KillReport};
 
 use super::{Adapter, Args, beside_the_books, explain, progress, tell};
 use crate::report::{Attempts, Latency, Report};
+use crate::run::INTERRUPTED;
 
 /// The process that is killed.
 pub(crate) async fn child() -> Result<ExitCode, Box<dyn Error>> {
@@ -42,16 +43,23 @@ pub(super) async fn demo(args: Args, provider: FakeDeepvue, kills: u32) -> Resul
         Adapter::Blocking => kill_drill::Adapter::Blocking,
     };
     let drill = KillDrill { provider, adapter, operations: args.operations, kills, journal };
-    let (found, server) = drill
-        .run(child, |so_far| {
-            progress.set_position(so_far.ended);
-            progress.set_message(format!("killed {} times, ", so_far.kills));
-            if speaks && so_far.kills > told {
-                told = so_far.kills;
-                eprintln!("killed {told} of {kills} times, {} of {} jobs ended", so_far.ended, args.operations);
-            }
-        })
-        .await?;
+    let run = drill.run(child, |so_far| {
+        progress.set_position(so_far.ended);
+        progress.set_message(format!("killed {} times, ", so_far.kills));
+        if speaks && so_far.kills > told {
+            told = so_far.kills;
+            eprintln!("killed {told} of {kills} times, {} of {} jobs ended", so_far.ended, args.operations);
+        }
+    });
+    let (found, server) = tokio::select! {
+        biased;
+        // Not by the signal itself, which would leave the directory behind.
+        _ = tokio::signal::ctrl_c() => {
+            progress.finish_and_clear();
+            return Ok(ExitCode::from(INTERRUPTED));
+        }
+        done = run => done?,
+    };
     progress.finish_and_clear();
 
     let KillReport { told, left_by_kills, violations, elapsed, .. } = found;

@@ -9,13 +9,13 @@ use std::path::{Path, PathBuf};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
-use steadfast_store::sqlite::{Order, Stored, iso8601};
+use steadfast_store::sqlite::{Mark, Order, Report, Stored, iso8601, part_of};
 use tempfile::NamedTempFile;
 
 use super::TROUBLE;
 use super::journal::{Look, Opened};
 use super::row::{Row, hex};
-use super::words::{name, operations, plain};
+use super::words::{argument, name, operations, plain};
 
 /// Write all operations as JSON lines, the oldest first, to stdout or a new file.
 ///
@@ -76,14 +76,14 @@ struct Answer {
 pub(crate) fn export(look: &Look, args: &Args, out: &mut impl Write) -> Result<u8, Box<dyn Error>> {
     let path = args.output.as_deref().filter(|path| path.as_os_str() != "-");
     if let Some(path) = path {
-        is_free(look, path)?;
+        is_free(path)?;
     }
-    let opened = look.open()?;
-    let Some(path) = path else { return write(opened, args, out) };
+    let (opened, journal) = (look.open()?, argument(&look.file));
+    let Some(path) = path else { return write(opened, &journal, args, out) };
     let mut file = BufWriter::new(beside(path)?);
     let failed = |error: io::Error| format!("{} could not be written, and nothing is left of it: {error}", name(path));
     // What the journal is to blame for stays what it is.
-    let code = write(opened, args, &mut file)
+    let code = write(opened, &journal, args, &mut file)
         .map_err(|error| error.downcast().map_or_else(|error| error, |error| failed(*error).into()))?;
     let file = file.into_inner().map_err(|error| failed(error.into_error()))?;
     file.as_file().sync_all().map_err(failed)?;
@@ -100,8 +100,14 @@ pub(crate) fn export(look: &Look, args: &Args, out: &mut impl Write) -> Result<u
 }
 
 /// That there is no such file, and that it is nobody else's place.
-fn is_free(look: &Look, path: &Path) -> Result<(), String> {
-    if path.symlink_metadata().is_ok() { Err(taken(path)) } else { look.is_no_part(path) }
+fn is_free(path: &Path) -> Result<(), String> {
+    if path.symlink_metadata().is_ok() {
+        return Err(taken(path));
+    }
+    part_of(path).map_or(Ok(()), |journal| {
+        let (out, journal) = (name(path), name(&journal));
+        Err(format!("{out} would be taken for a part of the journal {journal}: name another file"))
+    })
 }
 
 /// A file without its name yet: half an export would be taken for a whole one.
@@ -128,10 +134,10 @@ fn sync_directory(path: &Path) -> io::Result<()> {
     if cfg!(unix) { File::open(directory(path))?.sync_all() } else { Ok(()) }
 }
 
-fn write(opened: Opened, args: &Args, out: &mut impl Write) -> Result<u8, Box<dyn Error>> {
+fn write(opened: Opened, file: &str, args: &Args, out: &mut impl Write) -> Result<u8, Box<dyn Error>> {
     let Opened { mut store, now, .. } = opened;
     // First, so that whoever reads a stream learns of damage at its end, and not never.
-    let problems = store.verify()?.problems;
+    let Report { problems, mark, .. } = store.verify()?;
     let (watermark, count) = (store.watermark(), store.count());
     let header = Header {
         format: "steadfast-journal-export",
@@ -163,6 +169,11 @@ fn write(opened: Opened, args: &Args, out: &mut impl Write) -> Result<u8, Box<dy
     }
     for problem in &problems {
         eprintln!("steadfast: damaged: {}\n  {}", plain(&problem.what), problem.advice);
+    }
+    if mark != Mark::Whole {
+        eprintln!(
+            "steadfast: the journal has no mark that can testify, so records may be missing: `steadfast ops {file} doctor` tells what that means"
+        );
     }
     if problems.is_empty() {
         return Ok(0);

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::ErrorKind;
-use std::path::{Path, PathBuf, absolute};
+use std::path::PathBuf;
 use std::time::SystemTime;
 
 use steadfast_core::Timestamp;
@@ -105,15 +105,6 @@ impl Look {
     /// Whether there is anything in the file that belongs to it by this suffix.
     fn has_beside(&self, suffix: &str) -> bool {
         fs::metadata(self.beside(suffix)).is_ok_and(|found| found.len() > 0)
-    }
-
-    /// That nothing is written where it would be taken for a part of the journal, and be removed or replaced with its log.
-    pub(crate) fn is_no_part(&self, out: &Path) -> Result<(), String> {
-        let is = |suffix| matches!((absolute(self.beside(suffix)), absolute(out)), (Ok(part), Ok(out)) if part == out);
-        if ["-wal", "-mark", "-journal", "-shm"].into_iter().any(is) {
-            return Err(format!("{} would be taken for a part of the journal: name another file", name(out)));
-        }
-        Ok(())
     }
 
     fn beside(&self, suffix: &str) -> PathBuf {

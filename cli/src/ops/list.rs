@@ -5,18 +5,19 @@
 
 use std::collections::BTreeSet;
 use std::error::Error;
-use std::io::Write;
+use std::io::{Write, stdout};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::ValueEnum;
 use comfy_table::presets::NOTHING;
-use comfy_table::{CellAlignment, Table};
+use comfy_table::{CellAlignment, ColumnConstraint, Table};
 use serde::Serialize;
 use steadfast_core::explain::Span;
 use steadfast_core::{Outcome, Reference, Timestamp};
 use steadfast_store::sqlite::{Order, Stored, iso8601};
+use terminal_size::{Width, terminal_size_of};
 
 use super::TROUBLE;
 use super::journal::{Look, Opened};
@@ -25,7 +26,7 @@ use super::words::{argument, operations, plain, relative};
 
 /// List operations, the newest first.
 ///
-/// An operation is listed if it passes all filters. `CREATES/SENT` is how many creates were begun, and how many requests in all: creates, polls and
+/// An operation is listed if it passes all filters. `CREATES` is how many creates were begun, and `REQUESTS` how many requests in all: creates, polls and
 /// look-ups. `DUE` is when its next step is. Both are by its last record, and a client writes none for each poll: of an accepted one, what was polled since is
 /// not counted, and `DUE` is when it was first to be polled.
 ///
@@ -61,6 +62,9 @@ pub(crate) struct Filters {
 
 /// How many are listed unless more are asked for.
 pub(super) const LIMIT: u64 = 100;
+
+/// The column of the providers.
+const PROVIDER: usize = 1;
 
 /// How many providers are named at most.
 const PROVIDERS: usize = 20;
@@ -228,9 +232,32 @@ fn print(shown: &[Stored], now: Timestamp, out: &mut impl Write) -> Result<(), B
     if shown.is_empty() {
         return Ok(());
     }
+    let mut table = table(shown, now);
+    let columns = terminal_size_of(stdout()).map(|(Width(columns), _)| usize::from(columns));
+    if let Some(provider) = columns.and_then(|columns| make_room(&mut table, shown, columns)) {
+        eprintln!("steadfast: all of these were sent to {}", plain(provider));
+    }
+    for line in table.lines() {
+        writeln!(out, "{}", line.trim_end())?;
+    }
+    Ok(())
+}
+
+fn table(shown: &[Stored], now: Timestamp) -> Table {
     let mut table = Table::new();
     table.load_style(NOTHING);
-    table.set_header(["KEY", "PROVIDER", "STATE", "OUTCOME", "REFERENCE", "CREATES/SENT", "AGE", "DUE", "UPDATED"]);
+    table.set_header([
+        "KEY",
+        "PROVIDER",
+        "STATE",
+        "OUTCOME",
+        "REFERENCE",
+        "CREATES",
+        "REQUESTS",
+        "AGE",
+        "DUE",
+        "UPDATED",
+    ]);
     for stored in shown {
         let record = &stored.entry.record;
         let outcome = [stored.outcome().map(Outcome::name), stored.reason()];
@@ -242,7 +269,8 @@ fn print(shown: &[Stored], now: Timestamp, out: &mut impl Write) -> Result<(), B
             stored.state().to_owned(),
             cell(Some(outcome.join("/")).filter(|text| !text.is_empty())),
             cell(record.reference.as_ref().map(Reference::as_str).map(str::to_owned)),
-            format!("{}/{}", record.creates, record.attempts),
+            record.creates.to_string(),
+            record.attempts.to_string(),
             Span(now.saturating_since(record.submitted)).to_string(),
             cell(record.due.map(|due| relative(due, now))),
             relative(stored.entry.at, now),
@@ -251,8 +279,52 @@ fn print(shown: &[Stored], now: Timestamp, out: &mut impl Write) -> Result<(), B
     for column in table.column_iter_mut() {
         column.set_padding((0, 2)).set_cell_alignment(CellAlignment::Left);
     }
-    for line in table.lines() {
-        writeln!(out, "{}", line.trim_end())?;
+    table
+}
+
+/// Of a table too wide for its terminal, the providers are not shown if they are one, which is given back.
+fn make_room<'a>(table: &mut Table, shown: &'a [Stored], columns: usize) -> Option<&'a str> {
+    let provider = &*shown.first()?.entry.provider;
+    let is_wide = table.lines().any(|line| line.trim_end().chars().count() > columns);
+    if !is_wide || shown.iter().any(|stored| &*stored.entry.provider != provider) {
+        return None;
     }
-    Ok(())
+    table.column_mut(PROVIDER)?.set_constraint(ColumnConstraint::Hidden);
+    Some(provider)
+}
+
+#[cfg(test)]
+mod tests {
+    use steadfast_core::operation::Stage;
+    use steadfast_store::{SqliteStore, Store as _};
+    use steadfast_testkit::journal_kit::entry;
+
+    use super::*;
+
+    #[test]
+    fn one_provider_takes_no_room_where_there_is_little() {
+        let home = tempfile::tempdir().unwrap();
+        let mut store = SqliteStore::open(home.path().join("journal")).unwrap();
+        store.append(&[entry(1, Stage::Planned, 1), entry(2, Stage::Planned, 2)]).unwrap();
+        let mut shown = Vec::new();
+        store
+            .browse(Order::NewestFirst, |stored| {
+                shown.extend(stored.ok());
+                ControlFlow::Continue(())
+            })
+            .unwrap();
+        let now = Timestamp::from_secs(9);
+        let width = |table: &Table| table.lines().map(|line| line.trim_end().chars().count()).max().unwrap();
+        let needed = width(&table(&shown, now));
+        for (columns, provider) in [(needed, None), (needed - 1, Some(&*shown[0].entry.provider.clone()))] {
+            let mut table = table(&shown, now);
+            assert_eq!(make_room(&mut table, &shown, columns), provider);
+            assert_eq!(
+                (width(&table) == needed, table.to_string().contains("PROVIDER")),
+                (provider.is_none(), provider.is_none())
+            );
+        }
+        shown[0].entry.provider = "another".into();
+        assert_eq!(make_room(&mut table(&shown, now), &shown, 40), None);
+    }
 }

@@ -64,3 +64,54 @@ fn what_would_be_left_out_of_account_is_refused() {
         assert!(said.contains(says), "{said}");
     }
 }
+
+#[test]
+#[cfg(target_os = "linux")]
+fn what_has_no_end_is_not_read_for_ever() {
+    let run = ["run", "--base-url", "https://example.com", "--key", "k", "--payload"];
+    let calls: [&[&str]; 5] = [
+        &[&run[..], &["/dev/zero"]].concat(),
+        &[&run[..], &["-"]].concat(),
+        &["profile", "check", "replicate", "--answers", "/dev/zero"],
+        &["profile", "check", "/dev/zero"],
+        &["check", "/dev/zero"],
+    ];
+    for args in calls {
+        // Who reads on is stopped by what memory there is.
+        let mut shell = Command::new("sh");
+        shell
+            .args(["-c", "ulimit -v 4000000; exec \"$0\" \"$@\" < /dev/zero", env!("CARGO_BIN_EXE_steadfast")])
+            .args(args);
+        shell.env("DEEPVUE_ACCESS_TOKEN", "canary-token").env("DEEPVUE_CLIENT_SECRET", "canary-secret");
+        let output = shell.output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(64), "{args:?}: {said}");
+        assert!(said.contains("bytes, and no more are read"), "{args:?}: {said}");
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn help_that_cannot_be_printed_is_no_success() {
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_steadfast"));
+    let output = command.arg("--help").stdout(full).stderr(Stdio::piped()).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(64), "{said}");
+    assert!(said.contains("could not be written to standard output"), "{said}");
+}
+
+#[test]
+#[cfg(unix)]
+fn a_demo_that_is_interrupted_leaves_no_journal_behind() {
+    let home = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_steadfast"));
+    command.args(["demo", "--kill", "10000"]).env("TMPDIR", home.path());
+    let mut demo = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut said = BufReader::new(demo.stderr.take().unwrap()).lines();
+    assert!(said.next().unwrap().unwrap().starts_with("killed 1 of 10000 times"));
+    assert!(Command::new("kill").args(["-INT", &demo.id().to_string()]).status().unwrap().success());
+    let said: Vec<String> = said.map_while(Result::ok).collect();
+    assert_eq!(demo.wait().unwrap().code(), Some(130), "{said:?}");
+    assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), 0);
+}

@@ -92,3 +92,24 @@ fn a_dash_is_the_standard_output() {
     assert_eq!((output.status.code(), text(&output.stdout).lines().count()), (Some(0), 8), "{output:?}");
     assert_eq!(names(&home), ["journal", "journal-mark"]);
 }
+
+/// Its rows are whole, and it is all that is left of what it knew.
+#[test]
+fn of_a_journal_that_is_older_than_its_mark_it_is_said_how_its_contents_are_had() {
+    let home = Home::with(&entries());
+    let (journal, older) = (home.journal(), home.0.join("older").display().to_string());
+    fs::copy(&journal, &older).unwrap();
+    home.open().append(&[entry("order-8", Stage::Accepted, 1)]).unwrap();
+    fs::copy(format!("{journal}-mark"), format!("{older}-mark")).unwrap();
+    let export = || ops(&older, &["export"]);
+    let output = export();
+    let said = text(&output.stderr);
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0), "{said}");
+    assert!(said.contains("a copy of FILE and FILE-wal alone, without the -mark"), "{said}");
+    // As it says: the mark is left out.
+    fs::remove_file(format!("{older}-mark")).unwrap();
+    let output = export();
+    let said = text(&output.stderr);
+    assert_eq!((output.status.code(), text(&output.stdout).lines().count()), (Some(0), 8), "{said}");
+    assert!(said.contains("has no mark that can testify") && said.contains("doctor"), "{said}");
+}

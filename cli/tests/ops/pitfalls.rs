@@ -246,7 +246,7 @@ fn a_journal_that_lost_its_first_page_is_damaged_and_no_stranger() {
 fn the_help_tells_what_a_list_shows_and_what_it_does_not_verify() {
     let help = |args: &[&str]| text(&ops("journal", args).stdout).split_whitespace().collect::<Vec<_>>().join(" ");
     let list = help(&["list", "--help"]);
-    for part in ["CREATES/SENT", "creates, polls and look-ups", "DUE", "`doctor` and `export` do"] {
+    for part in ["`CREATES`", "`REQUESTS`", "creates, polls and look-ups", "DUE", "`doctor` and `export` do"] {
         assert!(list.contains(part), "{part}: {list}");
     }
     assert!(help(&["--help"]).contains("only `doctor`, `export` and `copy` verify the whole"));
@@ -297,6 +297,20 @@ fn a_part_of_a_journal_is_neither_a_journal_nor_a_place_for_one() {
         }
     }
     assert!(home.says(&[]).contains("order-1"));
+    // Nor for what is of another one.
+    let other = home.0.join("other");
+    drop(SqliteStore::open(&other).unwrap());
+    for suffix in ["-wal", "-journal"] {
+        let part = format!("{}{suffix}", other.display());
+        for args in [["copy", &part].as_slice(), &["export", "--output", &part]] {
+            let output = home.ops(args);
+            let said = text(&output.stderr);
+            let what =
+                format!("{part} would be taken for a part of the journal {}: name another file", other.display());
+            assert_eq!(output.status.code(), Some(64), "{args:?}: {said}");
+            assert!(said.contains(&what) && !Path::new(&part).exists(), "{args:?}: {said}");
+        }
+    }
 }
 
 #[test]

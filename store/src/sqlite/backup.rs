@@ -206,7 +206,7 @@ struct Task<'a> {
 impl Task<'_> {
     /// That nothing has its names, and that there is a place for them.
     fn is_free(&self) -> Result<(), BackUpError> {
-        if let Some(journal) = files::part_of(self.to, &SUFFIXES[1..]) {
+        if let Some(journal) = files::part_of(self.to) {
             return Err(BackUpError::PartOf { to: self.to.to_owned(), journal });
         }
         for suffix in SUFFIXES {

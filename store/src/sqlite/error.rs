@@ -106,7 +106,7 @@ pub enum OpenError {
         source: std::io::Error,
     },
     /// What is in the files is not what was written.
-    #[error("the journal is damaged ({0}): {RESTORE}")]
+    #[error("the journal is damaged ({0}): {advice}", advice = .0.0.advice())]
     Damaged(#[source] DamageError),
     /// Each copy that was taken of it was made of pages of different moments, since it is in use, or it is damaged.
     #[error(
@@ -206,10 +206,16 @@ impl Damage {
             Self::Overtaken => "stop this process: another one has its jobs now",
             Self::Moved | Self::PutBack => MOVED,
             Self::Provider => "give the provider a shorter name",
+            Self::Lost { .. } => LOST,
             _ => RESTORE,
         }
     }
 }
+
+/// What to do about a journal that is older than its mark. Its rows are whole, and nothing else tells which jobs it knew.
+const LOST: &str = "stop, move the files aside as they are, restore the journal from a copy, with its -mark and without the old -wal, and start \
+                    its client as one from a backup; operations that were under way since then may have run. What the file still holds can be looked at, \
+                    and exported, in a copy of FILE and FILE-wal alone, without the -mark (`steadfast ops COPY`)";
 
 /// What to do about a journal that is not at its path any more.
 const MOVED: &str = "stop the client, since another one may have begun anew at the same path, and put the journal back with its -wal and -mark, or \

@@ -7,7 +7,7 @@
 //! Never opened or closed here by other means than SQLite's: a file that this process has open already, because closing it would give up SQLite's
 //! lock (POSIX locks belong to the process).
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -146,14 +146,46 @@ pub(super) fn prepare(path: &Path, access: Access) -> Result<(), OpenError> {
 
 /// That a journal has neither its log nor its mark at this path. A journal that is made there is removed with the next log.
 pub(super) fn is_no_part(path: &Path) -> Result<(), OpenError> {
-    part_of(path, &["-wal", "-mark"]).map_or(Ok(()), |journal| Err(OpenError::PartOf { journal }))
+    whole_of(path, &["-wal", "-mark"]).map_or(Ok(()), |journal| Err(OpenError::PartOf { journal }))
 }
 
-/// What this file would be a part of, by its name.
-pub(super) fn part_of(path: &Path, suffixes: &[&str]) -> Option<PathBuf> {
-    let name = path.file_name()?.to_str()?;
-    let whole = suffixes.iter().find_map(|suffix| name.strip_suffix(suffix))?;
+/// The file that one of this name would be a part of, if it is there: whatever is written at `path` would be taken for its log or its mark, and go with the next one.
+///
+/// By its name alone: to look whether that file is a journal would be to open it, and to close it again would undo the lock of a store that has it open.
+///
+/// ```
+/// use steadfast_store::SqliteStore;
+/// use steadfast_store::sqlite::part_of;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let home = tempfile::tempdir()?;
+/// let journal = home.path().join("jobs.db");
+/// let store = SqliteStore::open(&journal)?;
+/// assert_eq!(part_of(home.path().join("jobs.db-wal")), Some(journal));
+/// assert_eq!(part_of(home.path().join("jobs.jsonl")), None);
+/// # Ok(())
+/// # }
+/// ```
+#[must_use]
+pub fn part_of(path: impl AsRef<Path>) -> Option<PathBuf> {
+    whole_of(path.as_ref(), &["-mark", "-wal", "-journal", "-shm"])
+}
+
+fn whole_of(path: &Path, suffixes: &[&str]) -> Option<PathBuf> {
+    let name = path.file_name()?;
+    let whole = suffixes.iter().find_map(|suffix| without(name, suffix))?;
     Some(path.with_file_name(whole)).filter(|whole| whole.is_file())
+}
+
+#[cfg(unix)]
+fn without<'a>(name: &'a OsStr, suffix: &str) -> Option<&'a OsStr> {
+    use std::os::unix::ffi::OsStrExt;
+    name.as_bytes().strip_suffix(suffix.as_bytes()).map(OsStr::from_bytes)
+}
+
+#[cfg(not(unix))]
+fn without<'a>(name: &'a OsStr, suffix: &str) -> Option<&'a OsStr> {
+    name.to_str()?.strip_suffix(suffix).map(OsStr::new)
 }
 
 /// That this user may not read one of the files, if that is why. Never asked of what this process has open: to close it here would undo its lock.

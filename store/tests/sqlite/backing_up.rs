@@ -217,6 +217,21 @@ fn nothing_is_overwritten_nor_taken_for_a_part_of_the_backup() {
     assert!(matches!(error, BackUpError::Exists { .. }) && files(&home) == before);
 }
 
+/// A path need not be a text.
+#[test]
+#[cfg(unix)]
+fn a_part_of_a_journal_is_known_by_any_name() {
+    use std::os::unix::ffi::OsStrExt;
+    let home = home();
+    let journal = home.0.join(std::ffi::OsStr::from_bytes(b"j\xff"));
+    drop(SqliteStore::open(&journal).unwrap());
+    let part = home.0.join(std::ffi::OsStr::from_bytes(b"j\xff-wal"));
+    let error = SqliteStore::back_up(home.journal(), &part, MayLock::IfTorn).unwrap_err();
+    assert!(matches!(&error, BackUpError::PartOf { journal: told, .. } if *told == journal), "{error:?}");
+    let error = SqliteStore::open(&part).unwrap_err();
+    assert!(matches!(&error, OpenError::PartOf { journal: told } if *told == journal), "{error:?}");
+}
+
 /// It would go with the next log of the journal whose place it has.
 #[test]
 fn no_backup_is_made_where_a_part_of_a_journal_belongs() {
