@@ -17,7 +17,7 @@ use steadfast_providers::is_secure;
 use ureq::config::{Config, ConfigBuilder};
 use ureq::typestate::AgentScope;
 use ureq::unversioned::resolver::{DefaultResolver, Resolver};
-use ureq::unversioned::transport::{Connector, DefaultConnector};
+use ureq::unversioned::transport::Connector;
 use ureq::{Agent, Error, Proxy};
 
 use crate::pool::MOST_THREADS;
@@ -26,6 +26,7 @@ use crate::transport::Transport;
 
 mod certain;
 mod connections;
+mod early;
 mod proxy;
 mod request;
 mod response_ext;
@@ -91,7 +92,7 @@ impl UreqTransport {
     pub fn from_builder(builder: ConfigBuilder<AgentScope>) -> Self {
         let config: Config =
             builder.max_redirects(0).max_redirects_will_error(false).http_status_as_error(false).build();
-        Self::from_parts(config, NotAround(DefaultConnector::default()), DefaultResolver::default())
+        Self::from_parts(config, NotAround(early::connector()), DefaultResolver::default())
     }
 
     fn from_parts(config: Config, connector: impl Connector, resolver: impl Resolver) -> Self {
@@ -252,7 +253,7 @@ mod tests {
     use ureq::http::Uri;
     use ureq::tls::{TlsConfig, TlsProvider};
     use ureq::unversioned::resolver::ResolvedSocketAddrs;
-    use ureq::unversioned::transport::{ConnectionDetails, NextTimeout, Transport as Connection};
+    use ureq::unversioned::transport::{ConnectionDetails, DefaultConnector, NextTimeout, Transport as Connection};
 
     use super::certain::not_connected;
     use super::*;
