@@ -42,10 +42,17 @@ pub use self::response_ext::{ResponseExt, classify_error};
 /// "no answer", which is not.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// A create, or whatever else may not be repeated, goes by a connection that was in use so lately, or by a new one. Servers close those that are idle, many after two
+/// to five seconds: what is written to one just then may have run, for all that is known of it.
+const IN_USE: Duration = Duration::from_secs(1);
+
 /// A body is read in pieces of this.
 const PIECE: usize = 16 << 10;
 
 /// Sends by [`ureq`](https://docs.rs/ureq).
+///
+/// A create never goes by a connection that was idle for more than a second: many servers close them after two to five, and of what is written to one just then
+/// nobody can say whether it ran.
 ///
 /// ureq itself logs (by the `log` crate) URLs and some headers at the level *debug*, and at *trace* what goes over the wire, byte for byte, with credentials and
 /// payloads. It cannot be told not to: a program that logs at these levels should leave out the targets `ureq` and `ureq_proto`.
@@ -128,8 +135,10 @@ impl UreqTransport {
         body_limit: usize,
     ) -> Result<Response<Bytes>, SendError> {
         let to = request.uri().clone();
-        self.connections
-            .carry(&to, timeout, |agent, underway| self.send_by(agent, underway, request, timeout, body_limit))
+        let most_idle = if request.method().is_safe() { Duration::MAX } else { IN_USE };
+        self.connections.carry(&to, timeout, most_idle, |agent, underway| {
+            self.send_by(agent, underway, request, timeout, body_limit)
+        })
     }
 
     fn send_by(
@@ -296,7 +305,7 @@ mod tests {
                 together.wait();
                 let request = Request::get(&uri).body(Bytes::new()).expect("a request");
 
-                let answer = transport.connections.carry(&request.uri().clone(), WHILE, |agent, underway| {
+                let answer = transport.connections.carry(&request.uri().clone(), WHILE, WHILE, |agent, underway| {
                     let answer = transport.send_by(agent, underway, request, WHILE, 2);
                     together.wait();
                     answer
@@ -462,7 +471,7 @@ mod tests {
         let transport = UreqTransport::from_parts(config, Seeing(seen.clone()), resolver);
         let request = Request::get("https://a.example/").body(Bytes::new()).expect("a request");
         let send = |agent: &Agent, underway: &Underway| transport.send_by(agent, underway, request.clone(), WHILE, 2);
-        assert!(transport.connections.carry(request.uri(), WHILE, send).is_err());
+        assert!(transport.connections.carry(request.uri(), WHILE, WHILE, send).is_err());
         assert!(send(transport.agent(), &Underway::default()).is_err());
         assert_eq!(*seen.lock().expect("no panic"), [false, true]);
     }

@@ -68,15 +68,17 @@ impl Connections {
         (self.make)(Whose::Programs)
     }
 
-    /// Has a request carried that has so much time. If all goes well, and the answer is read to its end, the connection is kept.
+    /// Has a request carried that has so much time, by no connection that was idle for longer than that. If all goes well, and the answer is read to its end, the
+    /// connection is kept.
     pub(super) fn carry<T, E>(
         &self,
         to: &Uri,
         timeout: Duration,
+        most_idle: Duration,
         request: impl FnOnce(&Agent, &Underway) -> Result<T, E>,
     ) -> Result<T, E> {
         let to = to.scheme().cloned().zip(to.authority().cloned());
-        let (agent, underway) = self.find(to.as_ref()).unwrap_or_else(|| {
+        let (agent, underway) = self.find(to.as_ref(), most_idle).unwrap_or_else(|| {
             let underway = Underway::default();
             ((self.make)(Whose::Ours(underway.clone())), underway)
         });
@@ -86,9 +88,12 @@ impl Connections {
         Ok(answer)
     }
 
-    fn find(&self, to: Option<&Origin>) -> Option<(Agent, Underway)> {
+    fn find(&self, to: Option<&Origin>, most_idle: Duration) -> Option<(Agent, Underway)> {
         let mut idle = self.lock();
         let last = idle.iter().rposition(|idle| idle.to.as_ref() == to)?;
+        if idle.get(last)?.since.elapsed() > most_idle {
+            return None;
+        }
         idle.remove(last).map(|idle| (idle.agent, idle.underway))
     }
 
@@ -209,18 +214,31 @@ mod tests {
         for (host, since) in [("a", 0), ("a", 1), ("b", 2)] {
             connections.keep_one(host, after(since));
         }
-        let used: Result<_, ()> = connections.carry(&uri("a"), MAX_AGE, |_, _| Ok(connections.kept(began)));
+        let used: Result<_, ()> = connections.carry(&uri("a"), MAX_AGE, MAX_AGE, |_, _| Ok(connections.kept(began)));
         assert_eq!(used, Ok(these(&[("a", 0), ("b", 2)])));
         assert_eq!(connections.kept(began).len(), 3, "and is kept again");
-        let another: Result<_, ()> = connections.carry(&uri("c"), MAX_AGE, |_, _| Ok(connections.kept(began).len()));
+        let another: Result<_, ()> =
+            connections.carry(&uri("c"), MAX_AGE, MAX_AGE, |_, _| Ok(connections.kept(began).len()));
         assert_eq!((another, connections.kept(began).len()), (Ok(3), 4));
+    }
+
+    #[test]
+    fn what_was_idle_for_too_long_is_left_to_others() {
+        let (connections, now) = (connections(8, 8), Instant::now());
+        let Some(began) = now.checked_sub(MAX_AGE / 2) else { return };
+        connections.keep_one("a", began);
+        let with_what_is_kept = |most_idle| -> Result<usize, ()> {
+            connections.carry(&uri("a"), MAX_AGE, most_idle, |_, _| Ok(connections.kept(began).len()))
+        };
+        assert_eq!(with_what_is_kept(MAX_AGE / 4), Ok(1), "it has a connection of its own");
+        assert_eq!(with_what_is_kept(Duration::MAX), Ok(1), "one of the two");
     }
 
     #[test]
     fn what_failed_is_not_kept() {
         let (connections, began) = (connections(8, 8), Instant::now());
         connections.keep_one("a", began);
-        assert_eq!(connections.carry(&uri("a"), MAX_AGE, |_, _| Err::<(), _>("no answer")), Err("no answer"));
+        assert_eq!(connections.carry(&uri("a"), MAX_AGE, MAX_AGE, |_, _| Err::<(), _>("no answer")), Err("no answer"));
         assert_eq!(connections.kept(began), []);
     }
 

@@ -290,7 +290,7 @@ mod tests {
         let connector = DefaultConnector::default().chain(stopped.clone());
         let transport = UreqTransport::from_parts(config, connector, DefaultResolver::default());
         let request = Request::post(uri).body(Bytes::from_static(b"{}")).expect("a request");
-        let answer = transport.connections.carry(&request.uri().clone(), WHILE, |agent, underway| {
+        let answer = transport.connections.carry(&request.uri().clone(), WHILE, WHILE, |agent, underway| {
             *stopped.0.lock().expect("no panic") = Some((underway.clone(), answered));
             transport.send_by(agent, underway, request, WHILE, LENGTH)
         });
