@@ -37,6 +37,9 @@ const LATE: Duration = Duration::from_millis(100);
 /// How long those who read answers have then, before what has not been answered in time is given up.
 const CATCHING_UP: Duration = Duration::from_millis(50);
 
+/// How long it takes until it is tried again to start a thread, where there is none for requests and none could be started.
+const NO_THREAD: Duration = Duration::from_secs(1);
+
 pub(crate) enum Input {
     Submit(Submit),
     Command(Command),
@@ -300,7 +303,8 @@ impl Loop {
         }
         let deadline = self.driver.next_deadline();
         self.wakes_at = deadline.unwrap_or(Timestamp::NEVER);
-        Some(self.clock.wait_for(deadline))
+        let most = if self.pool.is_stuck() { NO_THREAD } else { Duration::MAX };
+        Some(self.clock.wait_for(deadline).min(most))
     }
 
     /// Whether time is still to count for nothing. What was answered in time may lie unread where no thread ran, and this one comes before those that read it: so
@@ -446,12 +450,7 @@ impl Loop {
             self.held.insert(id, sending);
             return;
         }
-        if let Err((error, sending)) = self.pool.carry(sending, mem::take(&mut self.is_carrier_free)) {
-            tracing::error!(error = &error as &dyn Error, "no thread could be started for a request");
-            let came = Err(SendError::not_sent().because(error));
-            let answered = sending.reader.read(came, SystemTime::now().into());
-            let _ = bring(&self.turns, Input::Returned(id, Some(answered)));
-        }
+        self.pool.carry(sending, mem::take(&mut self.is_carrier_free));
     }
 }
 

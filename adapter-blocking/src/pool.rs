@@ -1,7 +1,7 @@
 //! Threads for requests in the air: as many as there are requests, up to a limit, each used again until it has been idle for a while.
 
 use std::collections::VecDeque;
-use std::io;
+use std::error::Error;
 use std::num::NonZeroU32;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -33,6 +33,9 @@ struct State {
     /// Threads that have left a request for themselves, and are about to come for it.
     coming: usize,
     closed: bool,
+    /// As where a machine has no threads left.
+    #[cfg(test)]
+    starts_none: bool,
 }
 
 impl Pool {
@@ -42,35 +45,39 @@ impl Pool {
 
     /// Has it carried as soon as a thread is free. Where it is one of the pool's own that leaves it for itself, no other needs to wake up: what is left of
     /// its turn is shorter, as a rule, than another takes for that.
-    ///
-    /// # Errors
-    /// There is no thread, and none can be started.
-    pub(crate) fn carry(
-        &self,
-        request: Box<Sending<()>>,
-        for_itself: bool,
-    ) -> Result<(), (io::Error, Box<Sending<()>>)> {
+    pub(crate) fn carry(&self, request: Box<Sending<()>>, for_itself: bool) {
         let mut state = self.0.lock();
         state.requests.push_back((Instant::now(), request));
         if for_itself {
             state.coming += 1;
-            return Ok(());
-        }
-        if state.idle + state.coming >= state.requests.len() || state.threads >= MOST_THREADS.get() as usize {
+        } else if state.idle + state.coming >= state.requests.len() || state.threads >= MOST_THREADS.get() as usize {
             drop(state);
             self.0.changed.notify_one();
-            return Ok(());
+        } else {
+            self.start(state);
         }
+    }
+
+    /// Whether requests wait and there is no thread for them, and none can be started now. It says nothing of the provider, so they wait for as long as they have time.
+    pub(crate) fn is_stuck(&self) -> bool {
+        let state = self.0.lock();
+        state.threads == 0 && !state.requests.is_empty() && !self.start(state)
+    }
+
+    /// One more thread, if it can be started. Where there are others, one of them will come to what it would have carried.
+    fn start(&self, mut state: MutexGuard<'_, State>) -> bool {
         state.threads += 1;
+        #[cfg(test)]
+        let starts_none = state.starts_none;
         drop(state);
         let shared = self.0.clone();
-        let started = thread::Builder::new().name("steadfast-request".to_owned()).spawn(move || shared.work());
-        let Err(error) = started else { return Ok(()) };
-        let mut state = self.0.lock();
-        state.threads -= 1;
-        // Where there are others, one of them will come to it.
-        let last = if state.threads == 0 { state.requests.pop_back() } else { None };
-        last.map_or(Ok(()), |(_, request)| Err((error, request)))
+        let thread = thread::Builder::new().name("steadfast-request".to_owned());
+        #[cfg(test)]
+        let thread = if starts_none { thread.stack_size(usize::MAX / 2) } else { thread };
+        let Err(error) = thread.spawn(move || shared.work()) else { return true };
+        self.0.lock().threads -= 1;
+        tracing::error!(error = &error as &dyn Error, "no thread could be started for a request");
+        false
     }
 }
 
@@ -140,6 +147,13 @@ impl Shared {
 }
 
 #[cfg(test)]
+impl Pool {
+    pub(crate) fn starts_none(&self, none: bool) {
+        self.0.lock().starts_none = none;
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use std::collections::HashSet;
     use std::iter;
@@ -178,7 +192,7 @@ mod tests {
 
     impl Pool {
         fn takes(&self, request: Box<Sending<()>>, for_itself: bool) {
-            self.carry(request, for_itself).expect("a thread");
+            self.carry(request, for_itself);
         }
 
         /// Waits until so many threads have nothing to do, and none is on its way.

@@ -17,7 +17,7 @@ use steadfast_providers::is_secure;
 use ureq::config::{Config, ConfigBuilder};
 use ureq::typestate::AgentScope;
 use ureq::unversioned::resolver::{DefaultResolver, Resolver};
-use ureq::unversioned::transport::{Connector, DefaultConnector};
+use ureq::unversioned::transport::Connector;
 use ureq::{Agent, Error, Proxy};
 
 use crate::pool::MOST_THREADS;
@@ -26,23 +26,33 @@ use crate::transport::Transport;
 
 mod certain;
 mod connections;
+mod early;
 mod proxy;
+mod request;
 mod response_ext;
 
 use self::certain::Certain;
 pub(crate) use self::certain::{NotConnected, before_connection};
-use self::connections::{Connections, Left};
+use self::connections::Connections;
 use self::proxy::{NotAround, Way};
+use self::request::Underway;
 pub use self::response_ext::{ResponseExt, classify_error};
 
 /// How long a connection may take to come about, where its request has time enough: "could not connect", which is known to have run nothing, is told apart from
 /// "no answer", which is not.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// A create, or whatever else may not be repeated, goes by a connection that was in use so lately, or by a new one. Servers close those that are idle, many after two
+/// to five seconds: what is written to one just then may have run, for all that is known of it.
+const IN_USE: Duration = Duration::from_secs(1);
+
 /// A body is read in pieces of this.
 const PIECE: usize = 16 << 10;
 
 /// Sends by [`ureq`](https://docs.rs/ureq).
+///
+/// A create never goes by a connection that was idle for more than a second: many servers close them after two to five, and of what is written to one just then
+/// nobody can say whether it ran.
 ///
 /// ureq itself logs (by the `log` crate) URLs and some headers at the level *debug*, and at *trace* what goes over the wire, byte for byte, with credentials and
 /// payloads. It cannot be told not to: a program that logs at these levels should leave out the targets `ureq` and `ureq_proto`.
@@ -89,7 +99,7 @@ impl UreqTransport {
     pub fn from_builder(builder: ConfigBuilder<AgentScope>) -> Self {
         let config: Config =
             builder.max_redirects(0).max_redirects_will_error(false).http_status_as_error(false).build();
-        Self::from_parts(config, NotAround(DefaultConnector::default()), DefaultResolver::default())
+        Self::from_parts(config, NotAround(early::connector()), DefaultResolver::default())
     }
 
     fn from_parts(config: Config, connector: impl Connector, resolver: impl Resolver) -> Self {
@@ -125,19 +135,22 @@ impl UreqTransport {
         body_limit: usize,
     ) -> Result<Response<Bytes>, SendError> {
         let to = request.uri().clone();
-        self.connections.carry(&to, |agent, left| self.send_by(agent, left, request, timeout, body_limit))
+        let most_idle = if request.method().is_safe() { Duration::MAX } else { IN_USE };
+        self.connections.carry(&to, timeout, most_idle, |agent, underway| {
+            self.send_by(agent, underway, request, timeout, body_limit)
+        })
     }
 
     fn send_by(
         &self,
         agent: &Agent,
-        left: &Left,
+        underway: &Underway,
         request: Request<Bytes>,
         timeout: Duration,
         body_limit: usize,
     ) -> Result<Response<Bytes>, SendError> {
         let answer = self.ask(agent, request, timeout);
-        let answer = answer.map_err(|error| if left.any() { classify(error) } else { unsent(error) })?;
+        let answer = answer.map_err(|error| if underway.has_left() { classify(error) } else { unsent(error) })?;
         let (parts, body) = answer.into_parts();
         Ok(Response::from_parts(parts, read(body.into_reader(), body_limit)?))
     }
@@ -166,10 +179,11 @@ fn run(
 ) -> Result<Response<ureq::Body>, Error> {
     let most = agent.config().timeouts();
     let no_more = |most: Option<Duration>, time| Some(most.map_or(time, |most| most.min(time)));
-    // That no connection came about is certain, and nothing ran; that no answer came is not. So there is time left when it is known.
+    // That no connection came about is certain, and nothing ran; that no answer came is not. So there is time left when it is known. When all of it is over,
+    // the connection says: ureq would leave unread what came in time.
     let mut request = agent
         .configure_request(request)
-        .timeout_global(Some(timeout))
+        .timeout_global(None)
         .timeout_resolve(no_more(most.resolve, timeout / 4))
         .timeout_connect(no_more(most.connect, timeout / 2));
     if proxy.is_some() {
@@ -248,13 +262,16 @@ mod tests {
     use ureq::http::Uri;
     use ureq::tls::{TlsConfig, TlsProvider};
     use ureq::unversioned::resolver::ResolvedSocketAddrs;
-    use ureq::unversioned::transport::{ConnectionDetails, NextTimeout, Transport as Connection};
+    use ureq::unversioned::transport::{ConnectionDetails, DefaultConnector, NextTimeout, Transport as Connection};
 
     use super::certain::not_connected;
     use super::*;
 
     const CALLERS: usize = 16;
     const ROUNDS: usize = 4;
+
+    /// Longer than anything here takes.
+    const WHILE: Duration = Duration::from_secs(30);
 
     /// A server that counts its connections, and answers each request on them for as long as they are there.
     fn serve() -> io::Result<(String, Arc<AtomicUsize>)> {
@@ -287,8 +304,9 @@ mod tests {
             let answers = [(); ROUNDS].map(|()| {
                 together.wait();
                 let request = Request::get(&uri).body(Bytes::new()).expect("a request");
-                let answer = transport.connections.carry(&request.uri().clone(), |agent, left| {
-                    let answer = transport.send_by(agent, left, request, Duration::from_secs(30), 2);
+
+                let answer = transport.connections.carry(&request.uri().clone(), WHILE, WHILE, |agent, underway| {
+                    let answer = transport.send_by(agent, underway, request, WHILE, 2);
                     together.wait();
                     answer
                 });
@@ -393,7 +411,7 @@ mod tests {
         let transport = UreqTransport::from_builder(Agent::config_builder().proxy(None).tls_config(tls));
         for _ in 0..2 {
             let request = Request::post(&uri).body(Bytes::new()).expect("a request");
-            let jobs = transport.exchange(request, Duration::from_secs(30), 2).expect_err("it panicked");
+            let jobs = transport.exchange(request, WHILE, 2).expect_err("it panicked");
             let calls = classify(transport.agent().get(&uri).call().expect_err("it panicked"));
             for came in [jobs, calls] {
                 assert_eq!(came.failure(), Failure::new(Class::Transient, Certainty::NotExecuted));
@@ -412,7 +430,7 @@ mod tests {
             let request = request.uri(&uri).body(Bytes::from_static(b"{}")).expect("a request");
             transport.exchange(request, timeout, 2).map(drop).map_err(|error| error.failure())
         };
-        let while_ = Duration::from_secs(30);
+
         let post = || Request::builder().method("POST");
         let not_ascii = http::HeaderValue::from_bytes(b"Bearer \xfc").expect("a value");
         let refused = [
@@ -424,11 +442,11 @@ mod tests {
         ];
         for request in refused {
             let asked = format!("{request:?}");
-            assert_eq!(met(request, while_), Err(Failure::new(Class::Permanent, Certainty::NotExecuted)), "{asked}");
+            assert_eq!(met(request, WHILE), Err(Failure::new(Class::Permanent, Certainty::NotExecuted)), "{asked}");
         }
         let too_late = met(post(), Duration::from_nanos(1));
         assert_eq!(too_late, Err(Failure::new(Class::Transient, Certainty::NotExecuted)));
-        assert_eq!(met(post(), while_), Ok(()), "the others are sent");
+        assert_eq!(met(post(), WHILE), Ok(()), "the others are sent");
     }
 
     /// Says whether it is to set up a connection by settings of the request's own, and makes none.
@@ -452,10 +470,9 @@ mod tests {
             (Agent::config_builder().proxy(None).build(), Moving::new([([127, 0, 0, 1], 1).into()]));
         let transport = UreqTransport::from_parts(config, Seeing(seen.clone()), resolver);
         let request = Request::get("https://a.example/").body(Bytes::new()).expect("a request");
-        let send =
-            |agent: &Agent, left: &Left| transport.send_by(agent, left, request.clone(), Duration::from_secs(30), 2);
-        assert!(transport.connections.carry(request.uri(), send).is_err());
-        assert!(send(transport.agent(), &Left::default()).is_err());
+        let send = |agent: &Agent, underway: &Underway| transport.send_by(agent, underway, request.clone(), WHILE, 2);
+        assert!(transport.connections.carry(request.uri(), WHILE, WHILE, send).is_err());
+        assert!(send(transport.agent(), &Underway::default()).is_err());
         assert_eq!(*seen.lock().expect("no panic"), [false, true]);
     }
 

@@ -141,6 +141,12 @@ const LIMIT: Duration = Duration::from_secs(1_000);
 
 /// One that has a job in the air, for [`LIMIT`] at most: tells what its requests are given, and lets them end.
 fn one_in_the_air() -> (Arc<Turns>, Receiver<Duration>, Sender<()>) {
+    let (turns, is_given, end) = one_to_be_sent();
+    turns.take(Loop::turn);
+    (turns, is_given, end)
+}
+
+fn one_to_be_sent() -> (Arc<Turns>, Receiver<Duration>, Sender<()>) {
     let url = BaseUrl::parse("http://127.0.0.1:1").expect("a URL");
     let deepvue = Deepvue::new(url, "product", Credentials::new("token", "secret").expect("credentials"));
     let keyed = SendSafety::Keyed { window: Duration::from_secs(86_400) };
@@ -152,7 +158,6 @@ fn one_in_the_air() -> (Arc<Turns>, Receiver<Duration>, Sender<()>) {
     let Bare(turns) =
         Builder::<_, _, Bare>::new(deepvue.expect("a provider"), slow).policy(policy).start().expect("it starts");
     let _ = submit(&turns, "order-1");
-    turns.take(Loop::turn);
     (turns, is_given, end)
 }
 
@@ -323,6 +328,20 @@ fn what_no_thread_had_taken_in_its_time_is_no_failure_to_the_breaker() {
     crowd.passes(Duration::from_secs(1));
     crowd.ends.send(()).expect("it waits");
     crowd.leaves();
+}
+
+/// That the machine has none left says nothing of the provider, and no attempt was made.
+#[test]
+fn what_finds_no_thread_waits_for_one() {
+    let (turns, is_given, _end) = one_to_be_sent();
+    let looks_again = turns.take(|this| {
+        this.pool.starts_none(true);
+        this.turn();
+        this.wait()
+    });
+    assert!(looks_again.flatten().is_some_and(|wait| wait <= NO_THREAD), "{looks_again:?}");
+    assert_eq!(turns.take(|this| (this.pool.starts_none(false), this.wait()).1.is_some()), Some(true));
+    is_given.recv_timeout(Duration::from_secs(60)).expect("it leaves");
 }
 
 /// Whose log is broken: a closed pipe, say.

@@ -9,8 +9,6 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::io::{self, ErrorKind};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -18,8 +16,10 @@ use ureq::config::Config;
 use ureq::http::Uri;
 use ureq::http::uri::{Authority, Scheme};
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
-use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTimeout, Transport};
+use ureq::unversioned::transport::{ConnectionDetails, Connector, NextTimeout, Transport};
 use ureq::{Agent, Error};
+
+use super::request::{Marking, Underway};
 
 pub(super) struct Connections {
     make: Box<dyn Fn(Whose) -> Agent + Send + Sync>,
@@ -37,32 +37,16 @@ struct Idle {
     since: Instant,
     to: Option<Origin>,
     agent: Agent,
-    left: Left,
+    underway: Underway,
 }
 
 type Origin = (Scheme, Authority);
-
-/// Whether anything of an agent's request was handed to a connection. What has not left has not run, whatever ended it: that ureq refuses it, say, or that its time
-/// was over by then.
-#[derive(Clone, Default)]
-pub(super) struct Left(Arc<AtomicBool>);
-
-impl Left {
-    pub(super) fn any(&self) -> bool {
-        // Written and read by the one thread that carries the request.
-        self.0.load(Ordering::Relaxed)
-    }
-
-    fn set(&self, any: bool) {
-        self.0.store(any, Ordering::Relaxed);
-    }
-}
 
 /// For what an agent is.
 #[derive(Clone)]
 enum Whose {
     /// Jobs' requests, one at a time, whose configuration is the client's but for time-out and proxy.
-    Ours(Left),
+    Ours(Underway),
     /// A program's own calls, each of which may be configured in its own way.
     Programs,
 }
@@ -84,23 +68,33 @@ impl Connections {
         (self.make)(Whose::Programs)
     }
 
-    /// Has a request carried. If all goes well, and the answer is read to its end, the connection is kept.
-    pub(super) fn carry<T, E>(&self, to: &Uri, request: impl FnOnce(&Agent, &Left) -> Result<T, E>) -> Result<T, E> {
+    /// Has a request carried that has so much time, by no connection that was idle for longer than that. If all goes well, and the answer is read to its end, the
+    /// connection is kept.
+    pub(super) fn carry<T, E>(
+        &self,
+        to: &Uri,
+        timeout: Duration,
+        most_idle: Duration,
+        request: impl FnOnce(&Agent, &Underway) -> Result<T, E>,
+    ) -> Result<T, E> {
         let to = to.scheme().cloned().zip(to.authority().cloned());
-        let (agent, left) = self.find(to.as_ref()).unwrap_or_else(|| {
-            let left = Left::default();
-            ((self.make)(Whose::Ours(left.clone())), left)
+        let (agent, underway) = self.find(to.as_ref(), most_idle).unwrap_or_else(|| {
+            let underway = Underway::default();
+            ((self.make)(Whose::Ours(underway.clone())), underway)
         });
-        left.set(false);
-        let answer = request(&agent, &left)?;
-        self.keep(Idle { since: Instant::now(), to, agent, left });
+        underway.begin(timeout);
+        let answer = request(&agent, &underway)?;
+        self.keep(Idle { since: Instant::now(), to, agent, underway });
         Ok(answer)
     }
 
-    fn find(&self, to: Option<&Origin>) -> Option<(Agent, Left)> {
+    fn find(&self, to: Option<&Origin>, most_idle: Duration) -> Option<(Agent, Underway)> {
         let mut idle = self.lock();
         let last = idle.iter().rposition(|idle| idle.to.as_ref() == to)?;
-        idle.remove(last).map(|idle| (idle.agent, idle.left))
+        if idle.get(last)?.since.elapsed() > most_idle {
+            return None;
+        }
+        idle.remove(last).map(|idle| (idle.agent, idle.underway))
     }
 
     fn keep(&self, used: Idle) {
@@ -147,54 +141,12 @@ impl<In: Transport, C: Connector<In>> Connector<In> for Part<C> {
     type Out = Marking<C::Out>;
 
     fn connect(&self, details: &ConnectionDetails<'_>, chained: Option<In>) -> Result<Option<Self::Out>, Error> {
-        let (connection, left) = match &self.1 {
-            Whose::Programs => (self.0.connect(details, chained)?, Left::default()),
+        let (connection, underway) = match &self.1 {
+            Whose::Programs => (self.0.connect(details, chained)?, Underway::default()),
             // To ureq it is a configuration of this request's own, for which it would set up TLS anew, without the sessions of earlier connections.
-            Whose::Ours(left) => (self.0.connect(&as_the_agents(details), chained)?, left.clone()),
+            Whose::Ours(underway) => (self.0.connect(&as_the_agents(details), chained)?, underway.clone()),
         };
-        Ok(connection.map(|connection| Marking { connection, left }))
-    }
-}
-
-/// How a connection may break: TLS without its farewell is the first.
-const BREAKS: [ErrorKind; 3] = [ErrorKind::UnexpectedEof, ErrorKind::ConnectionAborted, ErrorKind::ConnectionReset];
-
-/// A connection that marks what leaves by it, and tells a break from an end.
-struct Marking<T> {
-    connection: T,
-    left: Left,
-}
-
-impl<T: Transport> Transport for Marking<T> {
-    fn buffers(&mut self) -> &mut dyn Buffers {
-        self.connection.buffers()
-    }
-
-    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
-        self.left.set(true);
-        self.connection.transmit_output(amount, timeout)
-    }
-
-    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
-        self.connection.await_input(timeout).map_err(|error| match error {
-            // These are an answer's end to ureq, where it has no length: whoever can break a connection could choose where an answer ends (RFC 9112, section 9.8).
-            Error::Io(error) if BREAKS.contains(&error.kind()) => io::Error::new(ErrorKind::BrokenPipe, error).into(),
-            error => error,
-        })
-    }
-
-    fn is_open(&mut self) -> bool {
-        self.connection.is_open()
-    }
-
-    fn is_tls(&self) -> bool {
-        self.connection.is_tls()
-    }
-}
-
-impl<T: fmt::Debug> fmt::Debug for Marking<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.connection.fmt(f)
+        Ok(connection.map(|connection| Marking::new(connection, underway)))
     }
 }
 
@@ -241,7 +193,7 @@ mod tests {
     impl Connections {
         fn keep_one(&self, host: &str, since: Instant) {
             let to = uri(host).scheme().cloned().zip(uri(host).authority().cloned());
-            self.keep(Idle { since, to, agent: self.agent(), left: Left::default() });
+            self.keep(Idle { since, to, agent: self.agent(), underway: Underway::default() });
         }
 
         /// Which are kept, the one used last at the end: the host's first letter, and since when.
@@ -262,18 +214,31 @@ mod tests {
         for (host, since) in [("a", 0), ("a", 1), ("b", 2)] {
             connections.keep_one(host, after(since));
         }
-        let used: Result<_, ()> = connections.carry(&uri("a"), |_, _| Ok(connections.kept(began)));
+        let used: Result<_, ()> = connections.carry(&uri("a"), MAX_AGE, MAX_AGE, |_, _| Ok(connections.kept(began)));
         assert_eq!(used, Ok(these(&[("a", 0), ("b", 2)])));
         assert_eq!(connections.kept(began).len(), 3, "and is kept again");
-        let another: Result<_, ()> = connections.carry(&uri("c"), |_, _| Ok(connections.kept(began).len()));
+        let another: Result<_, ()> =
+            connections.carry(&uri("c"), MAX_AGE, MAX_AGE, |_, _| Ok(connections.kept(began).len()));
         assert_eq!((another, connections.kept(began).len()), (Ok(3), 4));
+    }
+
+    #[test]
+    fn what_was_idle_for_too_long_is_left_to_others() {
+        let (connections, now) = (connections(8, 8), Instant::now());
+        let Some(began) = now.checked_sub(MAX_AGE / 2) else { return };
+        connections.keep_one("a", began);
+        let with_what_is_kept = |most_idle| -> Result<usize, ()> {
+            connections.carry(&uri("a"), MAX_AGE, most_idle, |_, _| Ok(connections.kept(began).len()))
+        };
+        assert_eq!(with_what_is_kept(MAX_AGE / 4), Ok(1), "it has a connection of its own");
+        assert_eq!(with_what_is_kept(Duration::MAX), Ok(1), "one of the two");
     }
 
     #[test]
     fn what_failed_is_not_kept() {
         let (connections, began) = (connections(8, 8), Instant::now());
         connections.keep_one("a", began);
-        assert_eq!(connections.carry(&uri("a"), |_, _| Err::<(), _>("no answer")), Err("no answer"));
+        assert_eq!(connections.carry(&uri("a"), MAX_AGE, MAX_AGE, |_, _| Err::<(), _>("no answer")), Err("no answer"));
         assert_eq!(connections.kept(began), []);
     }
 

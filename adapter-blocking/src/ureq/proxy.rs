@@ -69,7 +69,7 @@ impl<C> fmt::Debug for NotAround<C> {
     }
 }
 
-const fn is_socks(protocol: ProxyProtocol) -> bool {
+pub(super) const fn is_socks(protocol: ProxyProtocol) -> bool {
     use ProxyProtocol::{Socks4, Socks4A, Socks5, Socks5h};
     matches!(protocol, Socks4 | Socks4A | Socks5 | Socks5h)
 }

@@ -1,0 +1,141 @@
+//! An answer that comes before the request is whole.
+//!
+//! Who refuses a large request may say so at its head, and close the connection with the rest unread. ureq ends with the write that fails then, and the answer, which
+//! lies there, is lost: of a plain refusal nobody would know whether the job ran. So here what nobody reads any more counts as written, and the answer is read.
+//! Below TLS, which has to get rid of what it holds before it reads.
+
+use std::fmt;
+use std::io;
+
+use ureq::Error;
+use ureq::Proxy;
+use ureq::tls::TlsProvider;
+use ureq::unversioned::transport::{
+    Buffers, ConnectProxyConnector, ConnectionDetails, Connector, DefaultConnector, NextTimeout, RustlsConnector,
+    TcpConnector, Transport,
+};
+
+use super::proxy::is_socks;
+
+/// ureq's own connector, with [`Early`] where it can be put in.
+pub(super) fn connector() -> impl Connector {
+    let direct = ().chain(ConnectProxyConnector::default()).chain(TcpConnector::default());
+    Connecting { usual: DefaultConnector::default(), direct: direct.chain(Reading).chain(RustlsConnector::default()) }
+}
+
+#[derive(Debug)]
+struct Connecting<C> {
+    /// By SOCKS, or with another TLS.
+    usual: DefaultConnector,
+    direct: C,
+}
+
+impl<C: Connector> Connector for Connecting<C> {
+    type Out = Box<dyn Transport>;
+
+    fn connect(&self, details: &ConnectionDetails<'_>, chained: Option<()>) -> Result<Option<Self::Out>, Error> {
+        let by_socks = details.config.proxy().map(Proxy::protocol).is_some_and(is_socks);
+        if by_socks || details.config.tls_config().provider() != TlsProvider::Rustls {
+            return self.usual.connect(details, chained);
+        }
+        let connection = self.direct.connect(details, chained)?;
+        Ok(connection.map(|connection| Box::new(connection) as Self::Out))
+    }
+}
+
+#[derive(Debug)]
+struct Reading;
+
+impl<In: Transport> Connector<In> for Reading {
+    type Out = Early<In>;
+
+    fn connect(&self, _: &ConnectionDetails<'_>, chained: Option<In>) -> Result<Option<Self::Out>, Error> {
+        Ok(chained.map(|connection| Early { connection, is_unread: false }))
+    }
+}
+
+struct Early<T> {
+    connection: T,
+    /// The other side reads no more.
+    is_unread: bool,
+}
+
+impl<T: Transport> Transport for Early<T> {
+    fn buffers(&mut self) -> &mut dyn Buffers {
+        self.connection.buffers()
+    }
+
+    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
+        if self.is_unread {
+            return Ok(());
+        }
+        match self.connection.transmit_output(amount, timeout) {
+            Err(Error::Io(error)) if is_closed(&error) => {
+                self.is_unread = true;
+                Ok(())
+            }
+            came => came,
+        }
+    }
+
+    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
+        self.connection.await_input(timeout)
+    }
+
+    fn is_open(&mut self) -> bool {
+        !self.is_unread && self.connection.is_open()
+    }
+
+    fn is_tls(&self) -> bool {
+        self.connection.is_tls()
+    }
+}
+
+fn is_closed(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
+    matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset)
+}
+
+impl<T: fmt::Debug> fmt::Debug for Early<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.connection.fmt(f)
+    }
+}
+
+/// Where what came before a reset can still be read.
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::io::{BufRead, BufReader, Write};
+    use std::net::TcpListener;
+    use std::thread;
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use http::Request;
+
+    use crate::UreqTransport;
+
+    /// More than a socket takes that nobody reads from.
+    const LARGE: usize = 16 << 20;
+
+    #[test]
+    fn a_refusal_at_the_head_of_a_large_request_is_read() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+        let uri = format!("http://{}/", listener.local_addr().expect("an address"));
+        thread::spawn(move || {
+            for connection in listener.incoming().map_while(Result::ok) {
+                let head = BufReader::new(&connection).lines().map_while(Result::ok);
+                assert!(head.take_while(|line| !line.is_empty()).count() > 0);
+                // Closed with the rest unread, which resets it.
+                let _ = (&connection).write_all(b"HTTP/1.1 413 Too Large\r\ncontent-length: 2\r\n\r\nno");
+            }
+        });
+        let transport = UreqTransport::new();
+        for _ in 0..2 {
+            let request = Request::post(&uri).body(Bytes::from(vec![0; LARGE])).expect("a request");
+            let answer = transport.exchange(request, Duration::from_secs(60), 2);
+            let answer = answer.map(|answer| (answer.status().as_u16(), answer.into_body()));
+            assert_eq!(answer.map_err(|error| error.to_string()), Ok((413, Bytes::from_static(b"no"))));
+        }
+    }
+}
