@@ -185,4 +185,12 @@ fn a_reset_is_guessed_by_its_size_or_read_as_one_is_told() {
     assert_eq!(reset("1700000030000", Reset::EpochMillis), 30);
     assert_eq!(reset("1700000030", Reset::DeltaSeconds), 1_700_000_030);
     assert_eq!(reset("99999999999999999999999", Reset::Guess), MAX.as_secs());
+    // A date can be nothing else.
+    for unit in [Reset::Guess, Reset::EpochSeconds, Reset::DeltaSeconds] {
+        assert_eq!(reset("Tue, 14 Nov 2023 22:13:50 GMT", unit), 30);
+        assert_eq!(reset("Tue, 14 Nov 2023 22:13:00 GMT", unit), 0, "past");
+    }
+    let skewed = [("date", "Sun, 06 Nov 1994 08:49:37 GMT"), ("ratelimit-remaining", "0")];
+    let skewed = [&skewed[..], &[("ratelimit-reset", "Sun, 06 Nov 1994 08:49:42 GMT")]].concat();
+    assert_eq!(read(&skewed), Some(left(0, 5)), "by the provider's clock");
 }
