@@ -54,7 +54,7 @@ pub(super) fn of_create(answer: &Answer<'_>, shape: Shape) -> Result<Reading, Fa
         Shape::Guide => created.transaction_id.or(created.request_id),
         Shape::Reference => created.request_id.or(created.transaction_id),
     };
-    let reference = id.and_then(|id| Reference::new(id).ok());
+    let reference = id.filter(|id| !id.trim().is_empty()).and_then(|id| Reference::new(id).ok());
     reference.map(Reading::Accepted).ok_or(unusable)
 }
 
@@ -213,7 +213,8 @@ impl Status {
     fn parse(text: &str) -> Option<Self> {
         let text = plain(text)?;
         Some(match text.to_ascii_lowercase().as_str() {
-            "pending" | "processing" | "in_progress" => Self::UnderWay,
+            "pending" | "processing" | "queued" | "running" | "initiated" => Self::UnderWay,
+            "in_progress" | "in-progress" | "in progress" | "inprogress" => Self::UnderWay,
             "partial" => Self::Partial,
             "completed" => Self::Completed,
             "failed" => Self::Failed,
