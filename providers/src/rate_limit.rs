@@ -6,7 +6,7 @@
 //! | --- | --- | --- | --- |
 //! | `RateLimit`, `RateLimit-Policy` (IETF draft of 2025, structured fields) | `r` | `t`, in seconds | `q`, `w` |
 //! | `RateLimit: limit=…, remaining=…, reset=…` (draft 07) | yes | in seconds | limit only |
-//! | `RateLimit-Limit`, `-Remaining`, `-Reset` (earlier drafts; Persona) | yes | in seconds | limit only |
+//! | `RateLimit-Limit`, `-Remaining`, `-Reset` (earlier drafts; Persona, GitLab) | yes | in seconds, or since 1970: by its size, as [`Reset::Guess`] | limit only |
 //! | `X-RateLimit-Limit`, `-Remaining`, `-Reset`, also `X-Rate-Limit-*` | yes | see [`Reset`] | limit only |
 //!
 //! All come from another party and are read strictly: digits and nothing else, however many (of a reset also an HTTP date); a field that is malformed counts as absent. Of
@@ -67,7 +67,7 @@ pub fn quota(headers: &HeaderMap, reset: Reset, wall: Timestamp) -> Option<Quota
     let draft = ["ratelimit-limit", "ratelimit-remaining", "ratelimit-reset"];
     let usual = ["x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"];
     let rare = ["x-rate-limit-limit", "x-rate-limit-remaining", "x-rate-limit-reset"];
-    let plain = [(draft, Reset::DeltaSeconds), (usual, reset), (rare, reset)];
+    let plain = [(draft, Reset::Guess), (usual, reset), (rare, reset)];
     let plain = plain.into_iter().filter_map(|(names, unit)| numbers(headers, names, unit, wall));
     let mut all = structured(headers).into_iter().chain(dictionary(headers)).chain(plain);
     let first = all.next()?;

@@ -156,6 +156,8 @@ fn an_answer_out_of_a_cache_says_nothing_of_now() {
 fn the_earlier_drafts_count_seconds() {
     let lines = [("ratelimit-limit", "300"), ("ratelimit-remaining", "299"), ("ratelimit-reset", "58")];
     assert_eq!(read(&lines), Some(Quota { limit: Some(300), ..left(299, 58) }));
+    // GitLab counts from 1970 under the same name: nobody's window ends in 54 years.
+    assert_eq!(read(&[("ratelimit-remaining", "0"), ("ratelimit-reset", "1700000042")]), Some(left(0, 42)));
 }
 
 /// Didit: Unix seconds, on a 429 only.

@@ -169,9 +169,12 @@ pub(super) fn of_batch(answer: &Answer<'_>) -> Result<Reading, Failure> {
     }
     let Some(Object(batch)) = told.data else { return Ok(pending(&answer)) };
     let has_file = batch.batch_output_file_url.as_deref().is_some_and(|url| !url.trim().is_empty());
-    let says = |word| batch.message.as_deref().is_some_and(|message| message.to_ascii_lowercase().contains(word));
+    let message = batch.message.as_deref().unwrap_or_default().trim();
+    let is_completed = message.eq_ignore_ascii_case("batch processing completed");
+    let says_failed = message.to_ascii_lowercase().contains("failed");
     Ok(match batch.status {
-        Some(200) if has_file || says("completed") => Reading::Ready,
+        // The documented words alone: "not completed" has them in it too.
+        Some(200) if has_file || is_completed => Reading::Ready,
         Some(200..=202) | None if has_file => Reading::Partial,
         Some(200..=202) | None => match (batch.processed_records, batch.total_records) {
             (Some(done), Some(total)) if done <= total => {
@@ -180,7 +183,7 @@ pub(super) fn of_batch(answer: &Answer<'_>) -> Result<Reading, Failure> {
             _ => pending(&answer),
         },
         Some(404) => Reading::NotFound,
-        Some(400..) if says("failed") => Reading::Failed,
+        Some(400..) if says_failed => Reading::Failed,
         Some(other) => Reading::Unknown(format!("batch status {other}").into()),
     })
 }
