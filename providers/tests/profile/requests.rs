@@ -64,6 +64,17 @@ fn a_reference_may_be_a_part_of_the_path() {
     assert_eq!(acme.recognise(&request, acme.base_url()).unwrap().reference, Some(reference));
 }
 
+/// Azure's Resource Manager signs its operations' URLs, and puts the certificate beside the signature: some 3 KB.
+#[test]
+fn a_status_url_may_be_as_long_as_a_certificate() {
+    let azure = Profile::parse(profile::shipped("azure-lro").unwrap()).unwrap();
+    let url = format!("https://service.contoso.example/operations/7?t=1&c={}&s=x", "MIIHHjCC".repeat(350));
+    let headers = HeaderMap::from_iter([("operation-location".parse().unwrap(), url.parse().unwrap())]);
+    let told = azure.read(&Answer::new(Kind::Create, StatusCode::ACCEPTED, &headers, b"{}", WALL));
+    assert_eq!(told, Ok(Reading::Accepted(Reference::new(&url).unwrap())));
+    assert_eq!(ask(&azure, Kind::Poll, Some(&url), "").unwrap().uri().to_string(), url);
+}
+
 #[test]
 fn a_number_with_a_fraction_is_sent_as_one() {
     let acme =
