@@ -308,7 +308,7 @@ fn a_create_is_accepted_only_with_a_usable_reference() {
         assert_eq!(create(200, body), unknown_outcome(), "{body}");
     }
     assert_eq!(create(204, ""), unknown_outcome());
-    let long = format!(r#"{{"transaction_id":"{}"}}"#, "x".repeat(513));
+    let long = format!(r#"{{"transaction_id":"{}"}}"#, "x".repeat(4_097));
     assert_eq!(create(200, &long), unknown_outcome());
 }
 
