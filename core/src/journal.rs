@@ -68,7 +68,7 @@ pub fn encode(record: &Record, bytes: &mut Vec<u8>) {
     bytes.push(key.len() as u8); // at most 255, by construction
     bytes.extend(key);
     let reference = record.reference.as_ref().map_or(&[][..], Reference::as_bytes);
-    bytes.extend((reference.len() as u16).to_le_bytes()); // at most 512, by construction
+    bytes.extend((reference.len() as u16).to_le_bytes()); // at most 4,096, by construction
     bytes.extend(reference);
 }
 

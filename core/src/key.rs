@@ -193,7 +193,8 @@ impl fmt::Debug for Fingerprint {
 
 /// The provider's own name for a job: Deepvue's `transaction_id`, Didit's `session_id`.
 ///
-/// 1 to 512 bytes without control characters. `Display` shows it, so that it can be given to the provider's support; `Debug` does not.
+/// 1 to 4,096 bytes without control characters: an id, or a URL, which may bear a signature and its certificate. `Display` shows it, so that it
+/// can be given to the provider's support; `Debug` does not.
 ///
 /// ```
 /// use steadfast_core::Reference;
@@ -212,7 +213,7 @@ pub struct Reference(Text);
 
 impl Reference {
     /// The longest reference, in bytes.
-    pub const MAX_LEN: usize = 512;
+    pub const MAX_LEN: usize = 4_096;
 
     /// Checks and takes a reference.
     ///
@@ -360,7 +361,7 @@ impl fmt::Debug for PackedReference {
 
 /// Why a text cannot be a [`Reference`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a provider's reference of {len} bytes is unusable: it must have 1 to 512 bytes and no control characters")]
+#[error("a provider's reference of {len} bytes is unusable: it must have 1 to 4096 bytes and no control characters")]
 pub struct ReferenceError {
     len: usize,
 }

@@ -130,3 +130,19 @@ fn an_event_waits_while_a_key_is_looked_up_for_a_job() {
     driver.handle_timeout(START.saturating_add(Duration::from_secs(3)));
     assert_eq!(early.try_recv(), Ok(Delivery::Early));
 }
+
+/// Its sender waits 5 s (Didit), whatever has to be found out on the way.
+#[test]
+fn what_is_looked_up_and_then_waits_for_its_job_has_one_time_for_both() {
+    let mut driver = driver();
+    let after = |millis| START.saturating_add(Duration::from_millis(millis));
+    let told = deliver(&mut driver, r#"{"key":"order-1","status":"lapsed"}"#);
+    let looks_up = work(&mut driver).unwrap();
+    let (reply, _taken) = oneshot::channel();
+    driver.submit(Submit::new(Key::new("order-1").unwrap(), "{}".into(), reply), START);
+    driver.worked(looks_up.run_one(), after(2_900));
+    while driver.pop_task(after(2_900)).is_some() {}
+    assert_eq!(told.try_recv(), Err(oneshot::TryRecvError::Empty), "it may be about what is being submitted");
+    driver.handle_timeout(after(3_000));
+    assert_eq!(told.try_recv(), Ok(Delivery::Early));
+}

@@ -34,7 +34,7 @@
 //! | --- | --- |
 //! | 202; or 200 with no `data`, or none in it | pending |
 //! | 200 with `data` | ready |
-//! | 200, `status` at the top or in `data` is `pending`, `processing`, `in_progress` | partial if `data` has more, else pending |
+//! | 200, `status` at the top or in `data` is `pending`, `processing`, `queued`, `running`, `initiated`, `in_progress` (or with a hyphen, a space or nothing between) | partial if `data` has more, else pending |
 //! | 200, `status` at the top or in `data` is `partial` | partial |
 //! | 200, `status` at the top or in `data` is `failed` | failed |
 //! | 200, `status` at the top is `completed` | ready, even without `data` |

@@ -9,9 +9,15 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 /// The longest unknown text that is kept, in characters.
 pub(crate) const MAX_TEXT_LEN: usize = 64;
 
+/// A body without the byte order mark that some servers put before UTF-8: to pass over it is allowed (RFC 8259, section 8.1), and it says nothing.
+pub(crate) fn unmarked(body: &[u8]) -> &[u8] {
+    body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body)
+}
+
 /// A JSON object, whole: a member of `T` twice, one of another type, or anything after the object's end makes it none.
 /// (Left to itself, serde would take an array for a struct, by position.)
 pub(crate) fn object<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Option<T> {
+    let body = unmarked(body);
     if !body.trim_ascii_start().starts_with(b"{") {
         return None;
     }

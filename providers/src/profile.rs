@@ -105,7 +105,8 @@
 //!
 //! # Templates
 //!
-//! `{key}`; `{reference}`, in polls; `{payload./a/b}`, a text or whole number of a JSON payload, in creates; `{env.NAME}`, a secret, by the name of its
+//! `{key}`; `{reference}`, in polls; `{+reference}`, in their paths: with the slashes of one such as `projects/7/operations/42`, and no empty, `.` or `..`
+//! segment; `{payload./a/b}`, a text or whole number of a JSON payload, in creates; `{env.NAME}`, a secret, by the name of its
 //! environment variable: capitals, digits and `_`. A secret itself has no place in a profile, and a literal `Authorization` is refused. In a path or a
 //! query a secret is part of the URL, which logs may show. `{{` and `}}` are braces.
 //!
@@ -175,7 +176,8 @@
 //! # What no file can say
 //!
 //! TLS cannot be switched off, redirects are not followed, and no secret can stand in a file. Requests that must be signed (AWS, Sumsub, Veriff) need
-//! a client or proxy that signs them.
+//! a client or proxy that signs them. A result that
+//! stands behind another URL than the one that is polled is not fetched: the answer that names it is the job's result.
 
 mod check;
 mod describe;
@@ -224,6 +226,7 @@ pub const SHIPPED: &[(&str, &str)] = &[
     ("azure-lro", include_str!("../profiles/azure-lro.toml")),
     ("deepvue", include_str!("../profiles/deepvue.toml")),
     ("didit", include_str!("../profiles/didit.toml")),
+    ("google-lro", include_str!("../profiles/google-lro.toml")),
     ("onfido", include_str!("../profiles/onfido.toml")),
     ("persona", include_str!("../profiles/persona.toml")),
     ("replicate", include_str!("../profiles/replicate.toml")),
@@ -237,6 +240,7 @@ const RECORDED: &[(&str, &str)] = &[
     ("azure-lro", include_str!("../profiles/recorded/azure-lro.json")),
     ("deepvue", include_str!("../profiles/recorded/deepvue.json")),
     ("didit", include_str!("../profiles/recorded/didit.json")),
+    ("google-lro", include_str!("../profiles/recorded/google-lro.json")),
     ("onfido", include_str!("../profiles/recorded/onfido.json")),
     ("persona", include_str!("../profiles/recorded/persona.json")),
     ("replicate", include_str!("../profiles/recorded/replicate.json")),

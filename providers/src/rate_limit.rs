@@ -6,10 +6,10 @@
 //! | --- | --- | --- | --- |
 //! | `RateLimit`, `RateLimit-Policy` (IETF draft of 2025, structured fields) | `r` | `t`, in seconds | `q`, `w` |
 //! | `RateLimit: limit=…, remaining=…, reset=…` (draft 07) | yes | in seconds | limit only |
-//! | `RateLimit-Limit`, `-Remaining`, `-Reset` (earlier drafts; Persona) | yes | in seconds | limit only |
+//! | `RateLimit-Limit`, `-Remaining`, `-Reset` (earlier drafts; Persona, GitLab) | yes | in seconds, or since 1970: by its size, as [`Reset::Guess`] | limit only |
 //! | `X-RateLimit-Limit`, `-Remaining`, `-Reset`, also `X-Rate-Limit-*` | yes | see [`Reset`] | limit only |
 //!
-//! All come from another party and are read strictly: digits and nothing else, however many; a field that is malformed counts as absent. Of
+//! All come from another party and are read strictly: digits and nothing else, however many (of a reset also an HTTP date); a field that is malformed counts as absent. Of
 //! several limits in one `RateLimit` field the one with the least left counts; limits of bytes or connections (`qu`) are not looked at. A `Retry-After` beside them says more and is read on its own
 //! ([`retry_after`](crate::retry_after)): a client asks again after that, though the window may end later. An answer that comes out of a cache (`Age`) tells of
 //! the past, and says nothing.
@@ -67,7 +67,7 @@ pub fn quota(headers: &HeaderMap, reset: Reset, wall: Timestamp) -> Option<Quota
     let draft = ["ratelimit-limit", "ratelimit-remaining", "ratelimit-reset"];
     let usual = ["x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"];
     let rare = ["x-rate-limit-limit", "x-rate-limit-remaining", "x-rate-limit-reset"];
-    let plain = [(draft, Reset::DeltaSeconds), (usual, reset), (rare, reset)];
+    let plain = [(draft, Reset::Guess), (usual, reset), (rare, reset)];
     let plain = plain.into_iter().filter_map(|(names, unit)| numbers(headers, names, unit, wall));
     let mut all = structured(headers).into_iter().chain(dictionary(headers)).chain(plain);
     let first = all.next()?;
@@ -149,9 +149,20 @@ fn numbers(headers: &HeaderMap, names: [&str; 3], unit: Reset, wall: Timestamp) 
         limit: limit.map(saturated),
         window: None,
         remaining: remaining.map(saturated),
-        reset: reset.map(|reset| until(reset, unit, headers, wall)),
+        reset: reset.map(|reset| until(reset, unit, headers, wall)).or_else(|| dated(headers, names[2], wall)),
     };
     (said != Quota::default()).then_some(said)
+}
+
+/// A reset that is a date, whatever it should be: it can be read in one way only.
+fn dated(headers: &HeaderMap, name: &str, wall: Timestamp) -> Option<Duration> {
+    let at = first_line(headers, name).and_then(http_date)?;
+    Some(at.saturating_since(now(headers, wall)).min(MAX))
+}
+
+/// By the provider's clock, if the answer says.
+fn now(headers: &HeaderMap, wall: Timestamp) -> Timestamp {
+    first_line(headers, DATE.as_str()).and_then(http_date).unwrap_or(wall)
 }
 
 fn saturated(number: u64) -> u32 {
@@ -167,6 +178,5 @@ fn until(reset: u64, unit: Reset, headers: &HeaderMap, wall: Timestamp) -> Durat
         Reset::Guess if reset <= 100_000_000_000 => Timestamp::from_secs(reset),
         Reset::EpochMillis | Reset::Guess => Timestamp::from_millis(reset),
     };
-    let now = first_line(headers, DATE.as_str()).and_then(http_date).unwrap_or(wall);
-    at.saturating_since(now).min(MAX)
+    at.saturating_since(now(headers, wall)).min(MAX)
 }

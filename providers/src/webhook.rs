@@ -10,7 +10,7 @@
 //!
 //! | scheme | signed | the time | the id | secret |
 //! | --- | --- | --- | --- | --- |
-//! | [`Scheme::StandardWebhooks`] | id, time and body | `webhook-timestamp`, past and future | `webhook-id` | base64 after `whsec_` |
+//! | [`Scheme::StandardWebhooks`] | id, time and body | `webhook-timestamp`, past and future | `webhook-id` (or all three as `svix-…`) | base64 after `whsec_` |
 //! | [`Scheme::Stripe`] | time and body | `t` in `Stripe-Signature`, past only | the body's `id` | its text, with `whsec_` |
 //! | [`Scheme::Didit`] | body, its canonical form, or four of its members | the body's `timestamp`, past and future | the body's `event_id` | its text |
 //! | [`Scheme::Hmac`] | body | none | none | its text |

@@ -308,7 +308,7 @@ fn a_create_is_accepted_only_with_a_usable_reference() {
         assert_eq!(create(200, body), unknown_outcome(), "{body}");
     }
     assert_eq!(create(204, ""), unknown_outcome());
-    let long = format!(r#"{{"transaction_id":"{}"}}"#, "x".repeat(513));
+    let long = format!(r#"{{"transaction_id":"{}"}}"#, "x".repeat(4_097));
     assert_eq!(create(200, &long), unknown_outcome());
 }
 
@@ -413,6 +413,13 @@ fn what_a_poll_finds() {
         (r#"{"status":"in_progress","data":{"name":"A"}}"#, Ok(Reading::Partial)),
         (r#"{"data":{"status":"Processing","name":"A"}}"#, Ok(Reading::Partial)),
         (r#"{"data":{"status":"processing"}}"#, pending()),
+        // However a job that is under way is spelt, it has not ended.
+        (r#"{"data":{"status":"in-progress"}}"#, pending()),
+        (r#"{"data":{"status":"In Progress","name":null}}"#, Ok(Reading::Partial)),
+        (r#"{"data":{"status":"InProgress"}}"#, pending()),
+        (r#"{"data":{"status":"QUEUED"}}"#, pending()),
+        (r#"{"status":"running"}"#, pending()),
+        (r#"{"result":{"status":"initiated"}}"#, pending()),
         (r#"{"status":"pending"}"#, pending()),
         (r#"{"status":"PENDING","data":{}}"#, pending()),
         (r#"{"status":"completed","data":{"status":"partial","name":"A"}}"#, Ok(Reading::Partial)),

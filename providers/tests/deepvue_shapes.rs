@@ -148,6 +148,9 @@ fn what_a_poll_of_a_batch_finds() {
     assert_eq!(poll(&told(200, "batch processing completed", url, None)), Ok(Reading::Ready), "the documented answer");
     assert_eq!(poll(&told(200, "batch processing completed", "", None)), Ok(Reading::Ready));
     assert_eq!(poll(&told(200, "batch processing in progress", "", None)), pending, "`data` alone is no result");
+    for message in ["batch processing not completed", "3 of 7 records completed", "to be completed"] {
+        assert_eq!(poll(&told(200, message, "", None)), pending, "{message}");
+    }
     assert_eq!(poll(&told(201, "batch processing in progress", "", None)), pending);
     assert_eq!(poll(&told(202, "", "", Some((3, 10)))), Ok(Reading::Progress { done: 3, total: 10, hint: None }));
     assert_eq!(poll(&told(202, "", "", Some((11, 10)))), pending, "more than all is no progress");

@@ -146,6 +146,8 @@ fn as_they_are_they_are_read() {
         assert_eq!(right.is_err(), given.fails, "{right:?}");
         // White space around it is no part of it.
         assert_eq!(read(given, format!(" \r\n\t{}\n", given.body).as_bytes()), right);
+        // Nor is the mark that some servers put before UTF-8: a job that is done would otherwise never be.
+        assert_eq!(read(given, format!("\u{feff}{}", given.body).as_bytes()), right);
     }
 }
 
@@ -233,7 +235,9 @@ fn what_is_no_json_is_unusable() {
         let body = given.body;
         let with = |bytes: &[u8]| [bytes, body.as_bytes()].concat();
         let bodies = [
-            with(b"\xef\xbb\xbf"),
+            with(b"\xef\xbb\xbf\xef\xbb\xbf"),
+            with(b" \xef\xbb\xbf"),
+            with(b"\xef\xbb"),
             with(b"\0"),
             with(b")]}',\n"),
             with(b"{}"),
@@ -287,10 +291,10 @@ fn a_text_that_is_none_is_unusable_where_it_decides() {
 }
 
 #[test]
-fn an_id_with_a_control_character_is_none() {
+fn an_id_with_a_control_character_or_of_white_space_is_none() {
     let ids = ["\"transaction_id\"", "\"session_id\""];
     for (given, member, name, _) in members().filter(|(_, _, name, _)| ids.contains(name)) {
-        for text in ["\\u0000", "a\\u0000b", "a\\nb", "a\\r\\nX: y", "\\u007f", "\\u0085", ""] {
+        for text in ["\\u0000", "a\\u0000b", "a\\nb", "a\\r\\nX: y", "\\u007f", "\\u0085", "", " ", "\\u2003"] {
             is_unusable(given, given.body.replacen(member, &format!("{name}:\"{text}\""), 1));
         }
     }

@@ -156,6 +156,8 @@ fn an_answer_out_of_a_cache_says_nothing_of_now() {
 fn the_earlier_drafts_count_seconds() {
     let lines = [("ratelimit-limit", "300"), ("ratelimit-remaining", "299"), ("ratelimit-reset", "58")];
     assert_eq!(read(&lines), Some(Quota { limit: Some(300), ..left(299, 58) }));
+    // GitLab counts from 1970 under the same name: nobody's window ends in 54 years.
+    assert_eq!(read(&[("ratelimit-remaining", "0"), ("ratelimit-reset", "1700000042")]), Some(left(0, 42)));
 }
 
 /// Didit: Unix seconds, on a 429 only.
@@ -185,4 +187,12 @@ fn a_reset_is_guessed_by_its_size_or_read_as_one_is_told() {
     assert_eq!(reset("1700000030000", Reset::EpochMillis), 30);
     assert_eq!(reset("1700000030", Reset::DeltaSeconds), 1_700_000_030);
     assert_eq!(reset("99999999999999999999999", Reset::Guess), MAX.as_secs());
+    // A date can be nothing else.
+    for unit in [Reset::Guess, Reset::EpochSeconds, Reset::DeltaSeconds] {
+        assert_eq!(reset("Tue, 14 Nov 2023 22:13:50 GMT", unit), 30);
+        assert_eq!(reset("Tue, 14 Nov 2023 22:13:00 GMT", unit), 0, "past");
+    }
+    let skewed = [("date", "Sun, 06 Nov 1994 08:49:37 GMT"), ("ratelimit-remaining", "0")];
+    let skewed = [&skewed[..], &[("ratelimit-reset", "Sun, 06 Nov 1994 08:49:42 GMT")]].concat();
+    assert_eq!(read(&skewed), Some(left(0, 5)), "by the provider's clock");
 }

@@ -164,13 +164,13 @@ fn who_has_no_credentials_or_asks_for_something_else_gets_nothing_run() {
 }
 
 #[test]
-fn a_profile_that_knows_no_end_cannot_be_driven() {
+fn a_profile_that_knows_no_good_end_cannot_be_driven() {
     let refused = |from: &str, to: &str| -> Undrivable {
         let text = shipped("sumsub").unwrap();
         assert!(text.contains(from));
         FakeProfile::new(Profile::parse(&text.replace(from, to)).unwrap(), 7).unwrap_err()
     };
-    let told = refused("completed = \"ready\"", "completed = \"awaiting-review\"").to_string();
+    let told = refused("completed = \"ready\"", "completed = \"failed\"").to_string();
     assert_eq!(
         told,
         "the profile sumsub/applicant reads no answer as a job that is ready: check the states and rules that should"

@@ -142,7 +142,8 @@ impl Webhooks {
 
 impl<H> Driver<H> {
     pub(super) fn posted(&mut self, posted: Posted) {
-        self.take_post(posted, false);
+        let patience = self.now.saturating_add(self.webhooks.policy.answer_within);
+        self.take_post(posted, patience, false);
     }
 
     /// Whether the store, which alone remembers so long, may know the job as one that has ended, and somebody wants to hear of it.
@@ -152,7 +153,8 @@ impl<H> Driver<H> {
 
     /// The store was asked for the job of a webhook. Whoever sent it may have been told meanwhile that this took too long.
     pub(super) fn looked_up_ended(&mut self, event: WebhookEvent, ticket: u64, found: Found) {
-        let reply = self.webhooks.asked.remove(&ticket).map_or_else(|| oneshot::channel().0, |(_, reply)| reply);
+        let gone = || (self.now, oneshot::channel().0);
+        let (patience, reply) = self.webhooks.asked.remove(&ticket).unwrap_or_else(gone);
         let Ok(found) = found else { return answer(reply, Delivery::NotDurable) };
         let (name, now) = (Name::of(&event.verified), self.now);
         // The job may have come back to life while it was looked for, and the same event may have come twice.
@@ -162,17 +164,17 @@ impl<H> Driver<H> {
             self.webhooks.remember(name, None, now);
             return answer(reply, Delivery::Taken);
         }
-        self.take_post(Posted { event, reply }, true);
+        self.take_post(Posted { event, reply }, patience, true);
     }
 
-    /// `asked`: the store has been, and knows no such job that has ended.
-    fn take_post(&mut self, Posted { event, mut reply }: Posted, asked: bool) {
+    /// `patience`: until when the sender waits. `asked`: the store has been, and knows no such job that has ended.
+    fn take_post(&mut self, Posted { event, mut reply }: Posted, patience: Timestamp, asked: bool) {
         let now = self.now;
         if event.reference.is_none() && event.key.is_none() {
             return answer(reply, Delivery::NoJob);
         }
         let policy = self.webhooks.policy;
-        let (name, patience) = (Name::of(&event.verified), now.saturating_add(policy.answer_within));
+        let name = Name::of(&event.verified);
         if let Some(id) = self.webhooks.recall(&name, now) {
             return match id {
                 Some(id) => self.promise(id, Delivery::Repeated, patience, reply),

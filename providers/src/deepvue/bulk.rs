@@ -6,7 +6,7 @@
 //!
 //! | poll | |
 //! | --- | --- |
-//! | 200, `data.status` 200 with a `batch_output_file_url`, or *completed* in `data.message` | ready |
+//! | 200, `data.status` 200 with a `batch_output_file_url`, or *batch processing completed* as `data.message` | ready |
 //! | 200, `data.status` 201 or 202, or none, with a `batch_output_file_url` | partial: what is there so far |
 //! | 200, the same without one | pending; with `processed_records` and `total_records`, progress |
 //! | 200, no `data` | pending |

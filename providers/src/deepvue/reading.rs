@@ -54,7 +54,7 @@ pub(super) fn of_create(answer: &Answer<'_>, shape: Shape) -> Result<Reading, Fa
         Shape::Guide => created.transaction_id.or(created.request_id),
         Shape::Reference => created.request_id.or(created.transaction_id),
     };
-    let reference = id.and_then(|id| Reference::new(id).ok());
+    let reference = id.filter(|id| !id.trim().is_empty()).and_then(|id| Reference::new(id).ok());
     reference.map(Reading::Accepted).ok_or(unusable)
 }
 
@@ -169,9 +169,12 @@ pub(super) fn of_batch(answer: &Answer<'_>) -> Result<Reading, Failure> {
     }
     let Some(Object(batch)) = told.data else { return Ok(pending(&answer)) };
     let has_file = batch.batch_output_file_url.as_deref().is_some_and(|url| !url.trim().is_empty());
-    let says = |word| batch.message.as_deref().is_some_and(|message| message.to_ascii_lowercase().contains(word));
+    let message = batch.message.as_deref().unwrap_or_default().trim();
+    let is_completed = message.eq_ignore_ascii_case("batch processing completed");
+    let says_failed = message.to_ascii_lowercase().contains("failed");
     Ok(match batch.status {
-        Some(200) if has_file || says("completed") => Reading::Ready,
+        // The documented words alone: "not completed" has them in it too.
+        Some(200) if has_file || is_completed => Reading::Ready,
         Some(200..=202) | None if has_file => Reading::Partial,
         Some(200..=202) | None => match (batch.processed_records, batch.total_records) {
             (Some(done), Some(total)) if done <= total => {
@@ -180,7 +183,7 @@ pub(super) fn of_batch(answer: &Answer<'_>) -> Result<Reading, Failure> {
             _ => pending(&answer),
         },
         Some(404) => Reading::NotFound,
-        Some(400..) if says("failed") => Reading::Failed,
+        Some(400..) if says_failed => Reading::Failed,
         Some(other) => Reading::Unknown(format!("batch status {other}").into()),
     })
 }
@@ -213,7 +216,8 @@ impl Status {
     fn parse(text: &str) -> Option<Self> {
         let text = plain(text)?;
         Some(match text.to_ascii_lowercase().as_str() {
-            "pending" | "processing" | "in_progress" => Self::UnderWay,
+            "pending" | "processing" | "queued" | "running" | "initiated" => Self::UnderWay,
+            "in_progress" | "in-progress" | "in progress" | "inprogress" => Self::UnderWay,
             "partial" => Self::Partial,
             "completed" => Self::Completed,
             "failed" => Self::Failed,

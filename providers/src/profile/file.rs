@@ -123,6 +123,13 @@ impl<'a> Value<'a> {
         }
     }
 
+    pub(super) const fn as_float(&self) -> Option<f64> {
+        match self.node.data {
+            Data::Float(number) => Some(number),
+            _ => None,
+        }
+    }
+
     pub(super) const fn as_bool(&self) -> Option<bool> {
         match self.node.data {
             Data::Bool(flag) => Some(flag),

@@ -28,23 +28,34 @@ pub(super) fn profile(root: &Table<'_>) -> Result<Profile, ProfileError> {
     let create = root.need("create", "the request that creates a job")?.table()?;
     let lookup = root.get("lookup").map(|value| value.table()).transpose()?;
     let poll = root.get("poll").map(|value| value.table()).transpose()?;
+    // Before anything is missed that is only misspelt.
+    let (hook, _) = (root.get("webhook"), root.get("headers"));
+    root.finish()?;
 
+    let hook = hook.map(|value| Hook::parse(&value)).transpose()?;
     let poll = poll.map(|table| {
         let sent = Sent::parse(&table, Kind::Poll, &shared(Kind::Poll)?)?;
-        let state = table.get("state").map(|value| State::parse(&value, Kind::Poll, None)).transpose()?;
+        let stated = table.get("state");
+        let state = stated.as_ref().map(|value| State::parse(value, Kind::Poll, None)).transpose()?;
         let result = pointers(&table, "result")?;
         let rules = Read::rules(&table, Kind::Poll)?;
         table.finish()?;
         if !sent.bears_reference() {
-            return table.place().refuse("has {reference} nowhere: a poll asks about one job");
+            return table
+                .place()
+                .refuse("has {reference} nowhere: a poll asks about one job, as in \"/v1/jobs/{reference}\"");
         }
         let read = Read { state, rules, ..Read::new(Kind::Poll, status_in_body.clone()) };
+        let believed = hook.as_ref().is_some_and(|hook| hook.state.is_some());
+        if let Some(stated) = stated.filter(|_| !read.may_end() && !believed) {
+            return stated.refuse("has no value for an end, so no job would ever be done: which one is \"ready\"?");
+        }
         Ok((Call { sent, read }, result))
     });
     let (poll, result) = poll.transpose()?.map_or((None, Vec::new()), |(poll, result)| (Some(poll), result));
     let is_url = poll.as_ref().is_some_and(|poll| matches!(poll.sent.target, Target::Reference));
+    let is_path = poll.as_ref().is_some_and(|poll| poll.sent.bears_reference_path());
 
-    let hook = root.get("webhook").map(|value| Hook::parse(&value)).transpose()?;
     let of_create = create.get("reference");
     if let Some(value) = &of_create
         && poll.is_none()
@@ -52,7 +63,14 @@ pub(super) fn profile(root: &Table<'_>) -> Result<Profile, ProfileError> {
     {
         return value.refuse("leads nowhere: there is neither a [poll] nor a [webhook] that is believed, so nothing tells how a job ends");
     }
-    let of_create = of_create.map(|value| ReferenceAt::parse(&value, is_url)).transpose()?;
+    let of_create = of_create
+        .map(|value| match ReferenceAt::parse(&value, is_url)? {
+            at if at.id && is_path => {
+                value.refuse("says id, and [poll] has it for a path with slashes: it is one of the two")
+            }
+            at => Ok(at),
+        })
+        .transpose()?;
     if poll.is_some() && of_create.is_none() {
         create.need("reference", "where the answer has the reference by which [poll] asks")?;
     }
@@ -86,7 +104,6 @@ pub(super) fn profile(root: &Table<'_>) -> Result<Profile, ProfileError> {
         Ok(Call { sent, read })
     });
     let lookup = lookup.transpose()?;
-    root.finish()?;
     policy::check_safety(policy.safety(), &safety, create.sent.bears_key(), lookup.is_some())?;
     Ok(Profile { name, base, origins, waits, stores_failures, policy, gate, create, lookup, poll, result, hook })
 }

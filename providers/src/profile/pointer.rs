@@ -9,6 +9,8 @@ use std::collections::btree_map::Entry;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
+use crate::json::unmarked;
+
 /// The most steps of a pointer.
 const MAX_STEPS: usize = 16;
 
@@ -25,6 +27,10 @@ impl Pointer {
         };
         let steps: Option<Vec<Box<str>>> = steps.split('/').map(unescaped).collect();
         match steps {
+            // RFC 6901 has them, and no API has such members: it is a slash too many.
+            Some(steps) if steps.iter().any(|step| step.is_empty()) => {
+                Err(format!("{text:?} has a slash with no name after it: write it as in \"/data/status\""))
+            }
             Some(steps) if steps.len() <= MAX_STEPS => Ok(Self(steps)),
             Some(_) => Err(format!("{text:?} has more than {MAX_STEPS} steps")),
             None => Err(format!("{text:?} is no JSON Pointer: write ~0 for ~, and ~1 for a slash within a name")),
@@ -89,6 +95,7 @@ impl Wanted {
     /// The body along these places; `None` if it is no JSON object (or no list, where one is wanted), if anything follows it, or if a member on the
     /// way is there twice.
     pub(super) fn read(&self, body: &[u8]) -> Option<Node> {
+        let body = unmarked(body);
         let start = body.trim_ascii_start().first()?;
         if *start != b'{' && !(*start == b'[' && self.each.is_some()) {
             return None;

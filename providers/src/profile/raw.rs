@@ -58,9 +58,9 @@ pub(super) fn without_key(body: &Bytes, pointer: &Pointer) -> Option<(String, By
     Some((key, Bytes::from(without)))
 }
 
-/// What stands at this place of a body, as it was written.
+/// What stands at this place of a body, as it was written. A byte order mark before it says nothing.
 pub(super) fn part<'a>(body: &'a str, pointer: &Pointer) -> Option<&'a str> {
-    let whole = serde_json::from_str::<&RawValue>(body).ok()?.get();
+    let whole = serde_json::from_str::<&RawValue>(body.strip_prefix('\u{feff}').unwrap_or(body)).ok()?.get();
     pointer.steps().iter().try_fold(whole, |value, step| {
         if value.starts_with('[') {
             let items: Vec<&RawValue> = serde_json::from_str(value).ok()?;

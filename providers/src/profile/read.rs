@@ -90,7 +90,7 @@ impl ReferenceAt {
     /// A reference as this profile takes it.
     pub(super) fn checked(&self, text: &str, around: Around<'_>) -> Option<Reference> {
         let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-        if self.id && (text.len() > MAX_ID_LEN || !text.bytes().all(fits)) {
+        if text.trim().is_empty() || self.id && (text.len() > MAX_ID_LEN || !text.bytes().all(fits)) {
             return None;
         }
         if self.is_url {
@@ -146,6 +146,17 @@ impl Read {
             }
         }
         Ok(rules)
+    }
+
+    /// Whether there is an answer to a poll that ends the job.
+    pub(super) fn may_end(&self) -> bool {
+        let ends = [Meaning::Ready, Meaning::Partial, Meaning::Undecided, Meaning::Failed];
+        let may_end = |state: &State| ends.into_iter().any(|end| state.may_mean(end));
+        let mut rules = self.rules.iter().map(|rule| match &rule.verdict {
+            Verdict::Is(meaning, _) => ends.contains(meaning),
+            Verdict::State(state) => may_end(state),
+        });
+        self.state.as_ref().is_none_or(may_end) || rules.any(|ends| ends)
     }
 
     pub(super) fn read(&self, answer: &Answer<'_>, around: Around<'_>) -> Result<Reading, Failure> {

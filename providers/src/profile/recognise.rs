@@ -147,11 +147,15 @@ impl Caught {
         };
         let path = request.uri().path().strip_prefix(base.prefix()).and_then(|path| path.strip_prefix('/'));
         let Some(path) = path else { return false };
-        let found: Vec<&str> = path.split('/').collect();
-        let fits = |(template, segment): (&Template, &str)| {
-            percent_decode_str(segment).decode_utf8().is_ok_and(|segment| self.text(template, &segment))
+        let mut found = path.split('/');
+        // A reference with slashes is all that is more than the others.
+        let Some(more) = found.clone().count().checked_sub(segments.len()) else { return false };
+        let fits = |template: &Template| {
+            let steps = if template.has_reference_path() { 1 + more } else { 1 };
+            let text = found.by_ref().take(steps).collect::<Vec<_>>().join("/");
+            percent_decode_str(&text).decode_utf8().is_ok_and(|text| self.text(template, &text))
         };
-        found.len() == segments.len() && segments.iter().zip(found).all(fits)
+        segments.iter().all(fits) && found.next().is_none()
     }
 
     fn json(&mut self, template: &JsonTemplate, value: &Value) -> bool {
@@ -208,7 +212,7 @@ impl Caught {
                 };
             }
             Part::Key => &mut self.key,
-            Part::Reference => &mut self.reference,
+            Part::Reference | Part::ReferencePath => &mut self.reference,
         };
         !value.is_empty() && place.get_or_insert_with(|| value.to_owned()) == value
     }

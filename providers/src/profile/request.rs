@@ -14,7 +14,7 @@ use super::ProfileError;
 use super::file::{Table, Value};
 use super::pointer::Pointer;
 use super::raw::with_key;
-use super::template::{Held, Template};
+use super::template::{Held, Segment, Template};
 use super::url::Origins;
 use crate::{Ask, BaseUrl, RequestError, structured};
 
@@ -97,7 +97,7 @@ impl Sent {
             None => Body::None,
         };
         let key = if is_create { table.get("key") } else { None };
-        let key = key.map(|value| key_place(&value, &body, &query)).transpose()?;
+        let key = key.map(|value| key_place(&value, &body, &query, &headers)).transpose()?;
         Ok(Self { method, target, query, headers, body, key })
     }
 
@@ -122,6 +122,11 @@ impl Sent {
     pub(super) fn bears_reference(&self) -> bool {
         matches!(self.target, Target::Reference)
             || self.templates().iter().any(|(_, template)| template.has_reference())
+    }
+
+    /// Whether a reference's slashes divide its path.
+    pub(super) fn bears_reference_path(&self) -> bool {
+        matches!(&self.target, Target::Path(segments) if segments.iter().any(Template::has_reference_path))
     }
 
     pub(super) fn fill(
@@ -154,8 +159,9 @@ impl Sent {
             Target::Path(segments) => segments,
         };
         let fill = |template: &Template| template.fill(ask, secrets);
-        let segments: Vec<Vec<(&str, String)>> =
-            segments.iter().map(|segment| segment.parts(ask, secrets)).collect::<Result<_, _>>()?;
+        let segments: Vec<Vec<Segment<'_>>> =
+            segments.iter().map(|segment| segment.segments(ask, secrets)).collect::<Result<_, _>>()?;
+        let segments = segments.concat();
         let mut query: Vec<(&str, String)> = Vec::new();
         for (name, value) in &self.query {
             query.push((name, fill(value)?.to_string()));
@@ -223,6 +229,9 @@ impl JsonTemplate {
         if let Some(flag) = value.as_bool() {
             return Ok(Self::Plain(flag.into()));
         }
+        if let Some(number) = value.as_float() {
+            return Ok(Self::Plain(number.into()));
+        }
         match value.text() {
             Ok(_) => template(value, kind).map(Self::Text),
             Err(_) => {
@@ -254,7 +263,11 @@ impl JsonTemplate {
 }
 
 pub(super) fn template(value: &Value<'_>, kind: Kind) -> Result<Template, ProfileError> {
-    Template::parse(value.text()?, kind).or_else(|problem| value.refuse(problem))
+    let template = Template::parse(value.text()?, kind).or_else(|problem| value.refuse(problem))?;
+    if template.has_reference_path() {
+        return value.refuse("has {+reference}, whose slashes divide a path: elsewhere it is {reference}");
+    }
+    Ok(template)
 }
 
 fn target(table: &Table<'_>, kind: Kind) -> Result<Target, ProfileError> {
@@ -356,7 +369,12 @@ fn body(value: &Value<'_>, kind: Kind) -> Result<Body, ProfileError> {
     }
 }
 
-fn key_place(value: &Value<'_>, body: &Body, parameters: &[(Box<str>, Template)]) -> Result<KeyPlace, ProfileError> {
+fn key_place(
+    value: &Value<'_>,
+    body: &Body,
+    parameters: &[(Box<str>, Template)],
+    headers: &[(HeaderName, Template)],
+) -> Result<KeyPlace, ProfileError> {
     let table = value.table()?;
     let quoted = table.get("quoted");
     let (header, pointer, query) = (table.get("header"), table.get("body"), table.get("query"));
@@ -369,7 +387,11 @@ fn key_place(value: &Value<'_>, body: &Body, parameters: &[(Box<str>, Template)]
     match (header, pointer, query) {
         (Some(name), None, None) => {
             let quoted = quoted.map_or(Ok(false), |quoted| quoted.boolean())?;
-            Ok(KeyPlace::Header { name: sent_header(name.text()?, &name)?, quoted })
+            let header = sent_header(name.text()?, &name)?;
+            if headers.iter().any(|(other, _)| *other == header) {
+                return name.refuse("is one of headers too, in whose place the key would be sent");
+            }
+            Ok(KeyPlace::Header { name: header, quoted })
         }
         (None, Some(pointer), None) if matches!(body, Body::None) => pointer.refuse("needs a body, and there is none"),
         (None, Some(value), None) => {

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `{key}` | the idempotency key |
 //! | `{reference}` | the provider's name for the job; in polls only |
+//! | `{+reference}` | the same with its slashes, which divide a path: in the path of polls only |
 //! | `{payload}` | the payload, whole: only as a body, alone |
 //! | `{payload./a/b}` | the text or whole number at this place of the payload, which must be JSON; in creates only |
 //! | `{env.NAME}` | what the environment has under this name: the only way for a secret. In a path or a query it is part of the URL, which logs may show |
@@ -27,6 +28,8 @@ pub(super) enum Part {
     Text(Box<str>),
     Key,
     Reference,
+    /// With slashes that are the path's own.
+    ReferencePath,
     Payload(Pointer),
     Secret(Box<str>),
 }
@@ -73,7 +76,11 @@ impl Template {
     }
 
     pub(super) fn has_reference(&self) -> bool {
-        self.0.contains(&Part::Reference)
+        self.0.contains(&Part::Reference) || self.has_reference_path()
+    }
+
+    pub(super) fn has_reference_path(&self) -> bool {
+        self.0.contains(&Part::ReferencePath)
     }
 
     /// Whether it is a text as it stands.
@@ -90,19 +97,34 @@ impl Template {
         Ok(text)
     }
 
-    /// What stands in the file, and what is filled in, in turn.
-    pub(super) fn parts<'s>(&'s self, ask: &Ask<'_>, secrets: &Held) -> Result<Vec<(&'s str, String)>, RequestError> {
-        let part = |part: &'s Part| {
-            let mut value = String::new();
+    /// The segments of a path, of a template that stands between two slashes: what stands in the file, and what is filled in, in turn.
+    pub(super) fn segments<'s>(&'s self, ask: &Ask<'_>, secrets: &Held) -> Result<Vec<Segment<'s>>, RequestError> {
+        let (mut segments, mut open) = (Vec::new(), Segment::new());
+        for part in &self.0 {
             if let Part::Text(text) = part {
-                return Ok((&**text, value));
+                open.push((text, String::new()));
+                continue;
             }
+            let mut value = String::new();
             part.put(ask, secrets, &mut value)?;
-            Ok(("", value))
-        };
-        self.0.iter().map(part).collect()
+            if *part == Part::ReferencePath {
+                let mut rest = &*value;
+                while let Some((step, after)) = rest.split_once('/') {
+                    open.push(("", step.to_owned()));
+                    segments.push(core::mem::take(&mut open));
+                    rest = after;
+                }
+                value = rest.to_owned();
+            }
+            open.push(("", value));
+        }
+        segments.push(open);
+        Ok(segments)
     }
 }
+
+/// What a path has between two slashes: texts of the file, and values that are encoded whole.
+pub(super) type Segment<'s> = Vec<(&'s str, String)>;
 
 /// As it stands in the file.
 impl fmt::Display for Template {
@@ -111,6 +133,7 @@ impl fmt::Display for Template {
             Part::Text(text) => f.write_str(&text.replace('{', "{{").replace('}', "}}")),
             Part::Key => f.write_str("{key}"),
             Part::Reference => f.write_str("{reference}"),
+            Part::ReferencePath => f.write_str("{+reference}"),
             Part::Payload(pointer) => write!(f, "{{payload.{pointer}}}"),
             Part::Secret(name) => write!(f, "{{env.{name}}}"),
         })
@@ -122,7 +145,9 @@ impl Part {
         match self {
             Self::Text(plain) => text.push_str(plain),
             Self::Key => text.push_str(ask.key.as_str()),
-            Self::Reference => text.push_str(ask.reference.ok_or(RequestError::NoReference)?.as_str()),
+            Self::Reference | Self::ReferencePath => {
+                text.push_str(ask.reference.ok_or(RequestError::NoReference)?.as_str())
+            }
             Self::Payload(pointer) => {
                 let mut wanted = Wanted::default();
                 wanted.add(pointer);
@@ -143,7 +168,8 @@ impl Part {
         match name {
             "key" => return Ok(Self::Key),
             "reference" if kind == Kind::Poll => return Ok(Self::Reference),
-            "reference" => return Err("has {reference}, which is known in polls only".to_owned()),
+            "+reference" if kind == Kind::Poll => return Ok(Self::ReferencePath),
+            "reference" | "+reference" => return Err("has {reference}, which is known in polls only".to_owned()),
             "payload" => return Err("has {payload}, which can only be a body, alone".to_owned()),
             _ => {}
         }

@@ -19,6 +19,9 @@ use super::{MAX_SIGNATURES, SetupError, WebhookError};
 const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
 const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
 const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
+const SVIX_ID: HeaderName = HeaderName::from_static("svix-id");
+const SVIX_TIMESTAMP: HeaderName = HeaderName::from_static("svix-timestamp");
+const SVIX_SIGNATURE: HeaderName = HeaderName::from_static("svix-signature");
 const STRIPE_SIGNATURE: HeaderName = HeaderName::from_static("stripe-signature");
 
 const AN_ID: &str = "1 to 255 visible ASCII characters, none of them a dot";
@@ -33,7 +36,8 @@ const TEXT: &str = "visible ASCII";
 #[non_exhaustive]
 pub enum Scheme {
     /// [Standard Webhooks 1.0](https://github.com/standard-webhooks/standard-webhooks), symmetric: `v1` signatures of id, time and body,
-    /// separated by spaces. Others, such as the asymmetric `v1a`, are skipped.
+    /// separated by spaces. Others, such as the asymmetric `v1a`, are skipped. Svix, whose customers send the same under `svix-id`, `svix-timestamp` and
+    /// `svix-signature`, is read too.
     StandardWebhooks,
     /// Stripe's: `Stripe-Signature: t=…,v1=…`, with several `v1` during a rotation. Others, such as `v0`, are skipped.
     Stripe,
@@ -205,7 +209,7 @@ impl Scheme {
         let mut headers = HeaderMap::new();
         match self {
             Self::StandardWebhooks => {
-                let tag = tag_to_base64(&sign(&standard_before(checked_id(id)?, &seconds.to_string())));
+                let tag = tag_to_base64(&sign(&standard_before(checked_id(&WEBHOOK_ID, id)?, &seconds.to_string())));
                 headers.insert(WEBHOOK_ID, value(&WEBHOOK_ID, id)?);
                 headers.insert(WEBHOOK_TIMESTAMP, seconds.into());
                 headers.insert(WEBHOOK_SIGNATURE, value(&WEBHOOK_SIGNATURE, &format!("v1,{tag}"))?);
@@ -250,18 +254,22 @@ impl Encoding {
 }
 
 fn standard_claim(headers: &HeaderMap) -> Result<Claim<'_>, WebhookError> {
-    let id = checked_id(required(headers, &WEBHOOK_ID)?)?;
-    let time = required(headers, &WEBHOOK_TIMESTAMP)?;
-    let timestamp = seconds(&WEBHOOK_TIMESTAMP, time)?;
-    let signatures = required(headers, &WEBHOOK_SIGNATURE)?
+    let is_svix = headers.contains_key(&SVIX_SIGNATURE) && !headers.contains_key(&WEBHOOK_SIGNATURE);
+    let names = [WEBHOOK_ID, WEBHOOK_TIMESTAMP, WEBHOOK_SIGNATURE];
+    // All three or none: one of another family would be nothing that was sent together.
+    let [id, time, header] = if is_svix { [SVIX_ID, SVIX_TIMESTAMP, SVIX_SIGNATURE] } else { names };
+    let id = checked_id(&id, required(headers, &id)?)?;
+    let text = required(headers, &time)?;
+    let timestamp = seconds(&time, text)?;
+    let signatures = required(headers, &header)?
         .split(' ')
         .filter_map(|entry| entry.strip_prefix("v1,"))
         .take(MAX_SIGNATURES)
         .filter_map(tag_from_base64)
         .collect();
-    let before = standard_before(id, time);
+    let before = standard_before(id, text);
     let (id, timestamp) = (Some(id), Some(timestamp));
-    Ok(Claim { header: WEBHOOK_SIGNATURE, before, form: Form::Raw, signatures, id, timestamp })
+    Ok(Claim { header, before, form: Form::Raw, signatures, id, timestamp })
 }
 
 fn standard_before(id: &str, time: &str) -> String {
@@ -307,9 +315,11 @@ fn body_claim<'h>(
 }
 
 /// With a dot in it, id, time and body could be cut apart in more than one way under one signature.
-fn checked_id(id: &str) -> Result<&str, WebhookError> {
-    let malformed = WebhookError::Malformed { header: WEBHOOK_ID, expected: AN_ID };
-    if fits(id) && !id.contains('.') { Ok(id) } else { Err(malformed) }
+fn checked_id<'t>(header: &HeaderName, id: &'t str) -> Result<&'t str, WebhookError> {
+    if fits(id) && !id.contains('.') {
+        return Ok(id);
+    }
+    Err(WebhookError::Malformed { header: header.clone(), expected: AN_ID })
 }
 
 /// An id from a signed body, if callers can keep it as one.

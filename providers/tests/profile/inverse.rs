@@ -78,6 +78,7 @@ fn each_shipped_profile_says_what_its_provider_can() {
             "azure-lro: created pending ready undecided failed not-found unknown",
             "deepvue: created pending partial ready failed not-found unknown",
             "didit: created found absent pending awaiting ready undecided not-found unknown",
+            "google-lro: created pending ready undecided failed not-found unknown",
             "onfido: created pending awaiting ready undecided failed not-found unknown",
             "persona: created awaiting ready undecided not-found unknown",
             "replicate: created pending ready undecided failed not-found unknown",
@@ -335,7 +336,7 @@ proptest! {
             let asked = asked.unwrap_or_else(|error| panic!("{name}: {error}: {request:?}"));
             prop_assert_eq!(asked.kind, kind, "{}", name);
             let bears_key = match kind {
-                Kind::Create => !["onfido", "replicate"].contains(name),
+                Kind::Create => !["google-lro", "onfido", "replicate"].contains(name),
                 kind => kind == Kind::Lookup,
             };
             prop_assert_eq!(asked.key.as_ref(), bears_key.then_some(&key), "{}", name);

@@ -15,7 +15,7 @@ use steadfast_core::{Kind, SendSafety, Timestamp};
 use steadfast_providers::profile::{Profile, SHIPPED, words};
 use steadfast_providers::{Answer, Provider};
 
-use super::{ACME, WALL, connect, key, read};
+use super::{ACME, WALL, connect, deepvue, key, read};
 
 /// [`ACME`] with these tables after it.
 fn with(tables: &str) -> Profile {
@@ -131,6 +131,13 @@ fn without_a_state_the_status_alone_decides() {
     assert_eq!(read(&acme, Kind::Poll, 202, "<html>"), Ok(Reading::Pending { hint: None }));
     assert_eq!(read(&acme, Kind::Poll, 200, "%PDF"), Ok(Reading::Ready));
     assert_eq!(read(&acme, Kind::Poll, 404, ""), Err(Failure::new(Class::Permanent, Certainty::NotExecuted)));
+}
+
+#[test]
+fn a_byte_order_mark_is_no_part_of_an_answer() {
+    let body = "\u{feff}{\"code\":200,\"data\":{\"name\":\"A\"}}";
+    assert_eq!(read(&deepvue(), Kind::Poll, 200, body), Ok(Reading::Ready));
+    assert_eq!(deepvue().result(&body.into()), r#"{"name":"A"}"#);
 }
 
 #[test]

@@ -26,6 +26,10 @@ const ALL: &[(&str, &str, &str, &[Sent])] = &[
         (Kind::Lookup, "GET https://verification.didit.me/v3/sessions/?vendor_data=order-42&session_kind=all&limit=10", ""),
         (Kind::Poll, "GET https://verification.didit.me/v3/session/11111111-2222-3333-4444-555555555555/decision/", ""),
     ]),
+    ("google-lro", include_str!("../../profiles/recorded/google-lro.json"), "{}", &[
+        (Kind::Create, "POST https://us-documentai.googleapis.com/v1/projects/contoso/locations/us/processors/0123456789abcdef:batchProcess", "{}"),
+        (Kind::Poll, "GET https://us-documentai.googleapis.com/v1/projects/123/locations/us/operations/456", ""),
+    ]),
     ("onfido", include_str!("../../profiles/recorded/onfido.json"), r#"{"workflow_id":"w"}"#, &[
         (Kind::Create, "POST https://api.eu.onfido.com/v3.6/workflow_runs", r#"{"workflow_id":"w"}"#),
         (Kind::Poll, "GET https://api.eu.onfido.com/v3.6/workflow_runs/18f7b7d0-0000-4000-8000-000000000001", ""),

@@ -101,7 +101,13 @@ const WRONG: &[(&str, &str, isize, &str, &str)] = &[
     (HEADERS, r#"headers = { X-A = "1", x-a = "2" }"#, 0, "headers.x-a", "is there twice"),
     (POLL_PATH, "path = \"/{reference}\"\nquery = { api_key = \"canary\" }", 1, "poll.query.api_key", "is a secret written out"),
     (POLL_PATH, "path = \"/{reference}\"\nbody = { auth = { clientSecret = \"canary\" } }", 1, "poll.body.auth.clientSecret", "is a secret written out"),
-    (POLL_PATH, "path = \"/{reference}\"\nbody = { x = 1.5 }", 1, "poll.body.x", "is a number where"),
+    (POLL_PATH, "path = \"/{reference}\"\nbody = { x = nan }", 1, "poll.body.x", "is a number that is not finite"),
+    (POLL_PATH, "path = \"/{reference}\"\nheaders = { x = \"{+reference}\" }", 1, "poll.headers.x", "has {+reference}, whose slashes divide a path"),
+    (REFERENCE, r#"reference = { pointer = "/id/" }"#, 0, "create.reference.pointer", r#""/id/" has a slash with no name after it"#),
+    (KEY, r#"key = { header = "Authorization" }"#, 0, "create.key.header", "is one of headers too"),
+    (KEY, "key = { header = \"X-Key\" }\nheaders = { x-key = \"{key}\" }", 0, "create.key.header", "is one of headers too"),
+    (STATE, r#"state = { pointer = "/status", values = { queued = "pending" } }"#, 0, "poll.state", "has no value for an end, so no job would ever be done"),
+    (STATE, r#"state = { pointer = "/status", values = {} }"#, 0, "poll.state", "has no value for an end"),
     (STATE, "[lookup]\npath = \"/{key}\"\n[[lookup.rules]]\nwhen = { status = [404, 503] }\nis = \"not-found\"", 4, "lookup.rules[0].is", "would have a create sent again"),
     (STATE, "[lookup]\npath = \"/{key}\"\n[[lookup.rules]]\nwhen = { status = \"5xx\" }\nstate = { pointer = \"/error\", values = { gone = \"not-found\" } }", 4, "lookup.rules[0].state", "would have a create sent again"),
     (STATE, "[lookup]\npath = \"/{key}\"\n[[lookup.rules]]\nwhen = { status = 403 }\nstate = { pointer = \"/error\", values = { busy = \"next\" }, missing = \"not-found\" }", 4, "lookup.rules[0].state", "would have a create sent again"),
@@ -138,6 +144,26 @@ fn every_fault_is_told_by_line_and_field() {
 }
 
 #[test]
+fn an_id_has_no_slashes() {
+    let slashes = ACME.replace("{reference}", "{+reference}");
+    assert!(Profile::parse(&slashes).is_ok());
+    let error =
+        Profile::parse(&slashes.replace(REFERENCE, r#"reference = { pointer = "/id", id = true }"#)).unwrap_err();
+    let told = "says id, and [poll] has it for a path with slashes";
+    assert!(error.field() == "create.reference" && error.problem().starts_with(told), "{error}");
+}
+
+/// And not for what is missing because of it.
+#[test]
+fn a_misspelt_table_is_told_as_one() {
+    for (right, wrong) in [("poll", "polls"), ("create", "creat")] {
+        let error = Profile::parse(&ACME.replace(&format!("[{right}]"), &format!("[{wrong}]"))).unwrap_err();
+        let told = format!("is no field here: did you mean {right}?");
+        assert!(error.field() == wrong && error.problem().starts_with(&told), "{error}");
+    }
+}
+
+#[test]
 fn what_would_never_end_is_refused() {
     let (before, _) = ACME.split_once("\n[poll]").unwrap();
     let error = Profile::parse(before).unwrap_err();
@@ -145,6 +171,11 @@ fn what_would_never_end_is_refused() {
     let believed = "\n[webhook]\nscheme = \"stripe\"\nsecrets = [\"A\"]\nreference = \"/id\"\nbelieve = true\n\
         state = { pointer = \"/s\", values = { done = \"ready\" } }";
     assert!(Profile::parse(&format!("{before}{believed}")).is_ok());
+    // Polls that only ever say that it goes on, beside webhooks that are believed; or with the end in a rule.
+    let endless = ACME.replace(r#", done = "ready", error = "failed""#, "");
+    let rule = "\n[[poll.rules]]\nwhen = { status = 303 }\nis = \"ready\"";
+    assert!(Profile::parse(&format!("{endless}{believed}")).is_ok());
+    assert!(Profile::parse(&format!("{endless}{rule}")).is_ok());
     // A job that is done at once has no reference, and says so by rules.
     let at_once = "\n[[create.rules]]\nwhen = { body = { pointer = \"/id\", present = true } }\nis = \"ready\"";
     assert!(Profile::parse(&format!("{}{at_once}", before.replace(REFERENCE, ""))).is_ok());

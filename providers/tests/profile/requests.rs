@@ -47,6 +47,42 @@ fn a_create_and_a_poll_are_as_the_file_says() {
     assert_eq!(ask(&acme, Kind::Lookup, None, "").unwrap_err(), RequestError::Unsupported(Kind::Lookup));
 }
 
+/// A name such as Google's operations have: its slashes divide the path, and it leads nowhere else.
+#[test]
+fn a_reference_may_be_a_part_of_the_path() {
+    let acme = acme(POLL, r#"path = "/v1/{+reference}:wait""#).unwrap();
+    let polled = |reference| ask(&acme, Kind::Poll, Some(reference), "").map(|request| request.uri().to_string());
+    let under = |path: &str| Ok(format!("https://api.example.com/kyc/v1/{path}"));
+    assert_eq!(polled("projects/7/operations/4 2?a#b%2F"), under("projects/7/operations/4%202%3Fa%23b%252F:wait"));
+    assert_eq!(polled("42"), under("42:wait"));
+    for elsewhere in ["../admin", "a/../b", "./a", "/a", "//evil.example/a", "a//b"] {
+        assert_eq!(polled(elsewhere), Err(RequestError::Unsendable("path")), "{elsewhere}");
+    }
+    assert_eq!(connect(&acme).route(Kind::Poll).as_deref(), Some("/kyc/v1/{+reference}:wait"));
+    let (key, reference) = (key(), Reference::new("projects/7/operations/42").unwrap());
+    let request = connect(&acme).request(&Ask::new(Kind::Poll, &key, Some(&reference), &Payload::default())).unwrap();
+    assert_eq!(acme.recognise(&request, acme.base_url()).unwrap().reference, Some(reference));
+}
+
+/// Azure's Resource Manager signs its operations' URLs, and puts the certificate beside the signature: some 3 KB.
+#[test]
+fn a_status_url_may_be_as_long_as_a_certificate() {
+    let azure = Profile::parse(profile::shipped("azure-lro").unwrap()).unwrap();
+    let url = format!("https://service.contoso.example/operations/7?t=1&c={}&s=x", "MIIHHjCC".repeat(350));
+    let headers = HeaderMap::from_iter([("operation-location".parse().unwrap(), url.parse().unwrap())]);
+    let told = azure.read(&Answer::new(Kind::Create, StatusCode::ACCEPTED, &headers, b"{}", WALL));
+    assert_eq!(told, Ok(Reading::Accepted(Reference::new(&url).unwrap())));
+    assert_eq!(ask(&azure, Kind::Poll, Some(&url), "").unwrap().uri().to_string(), url);
+}
+
+#[test]
+fn a_number_with_a_fraction_is_sent_as_one() {
+    let acme =
+        acme(CREATE, "path = \"/v1/scans\"\nbody = { temperature = 0.7, prompt = \"{payload./prompt}\" }").unwrap();
+    let sent = ask(&acme, Kind::Create, None, r#"{"prompt":"x"}"#).unwrap();
+    assert_eq!(sent.body(), r#"{"prompt":"x","temperature":0.7}"#);
+}
+
 #[test]
 fn the_key_goes_where_the_file_says() {
     let sent = |place: &str, payload: &str| ask(&acme(KEY, place).unwrap(), Kind::Create, None, payload);

@@ -195,3 +195,31 @@ fn an_id_in_a_body_that_nobody_could_keep_is_none() {
         }
     }
 }
+
+/// Svix and its customers send Standard Webhooks under names of their own.
+#[test]
+fn svix_names_count_together_or_not_at_all() {
+    let verifier = verifier(&Scheme::StandardWebhooks, &["secret"]);
+    let sent = verifier.sign("msg_1", now(), b"{}").unwrap();
+    let mut svix = HeaderMap::new();
+    for (name, value) in &sent {
+        svix.insert(HeaderName::try_from(name.as_str().replace("webhook-", "svix-")).unwrap(), value.clone());
+    }
+    assert_eq!(verifier.verify(&svix, b"{}", now()).unwrap().id.as_deref(), Some("msg_1"));
+    assert!(
+        matches!(verifier.verify(&svix, b"[]", now()), Err(WebhookError::NoMatch(name)) if name == "svix-signature")
+    );
+    // The other family's headers are not filled in, whichever signs.
+    for (gone, other) in [("svix-id", "webhook-id"), ("svix-timestamp", "webhook-timestamp")] {
+        let mut mixed = svix.clone();
+        let value = mixed.remove(gone).unwrap();
+        mixed.insert(other, value);
+        assert!(matches!(verifier.verify(&mixed, b"{}", now()), Err(WebhookError::Missing(name)) if name == gone));
+    }
+    let both = HeaderMap::from_iter(
+        svix.into_iter()
+            .chain([(Some("webhook-signature".parse().unwrap()), "v1,x".parse().unwrap())])
+            .filter_map(|(name, value)| Some((name?, value))),
+    );
+    assert!(matches!(verifier.verify(&both, b"{}", now()), Err(WebhookError::Missing(name)) if name == "webhook-id"));
+}

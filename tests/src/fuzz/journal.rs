@@ -71,7 +71,7 @@ fn laid_out(data: &[u8]) -> (Vec<u8>, String, Option<String>) {
     let lengths = digest(data);
     let key_len = 1 + lengths % 255;
     let key: String = quarry.by_ref().take(key_len).map(|byte| char::from(b'!' + byte % 94)).collect();
-    let reference_len = [0, 1, 12, 512][(lengths >> 8) % 4];
+    let reference_len = [0, 1, 12, 4_096][(lengths >> 8) % 4];
     let reference: String = quarry.take(reference_len).map(|byte| char::from(b' ' + byte % 95)).collect();
     bytes.push(key_len as u8);
     bytes.extend(key.bytes());

@@ -1,6 +1,6 @@
 //! The headers that tell of a rate limit, of any bytes: never more room than they say, and nothing that they do not say.
 //!
-//! The families that are plain digits are read a second time here and must agree exactly: which family counts, each number, each unit, each clock, each age. For
+//! The families that are plain digits, or dates, are read a second time here and must agree exactly: which family counts, each number, each unit, each clock, each age. For
 //! the structured ones: every number in the answer stands in the text; one more limit with nothing left in a list is always seen; and what was read reads the
 //! same when written canonically. For all: bounded, not empty, the same twice, and headers of other names and spaces around a value change nothing.
 //!
@@ -89,7 +89,7 @@ fn digits(headers: &HeaderMap, names: [&str; 3], reset: Reset, wall: u64) -> Opt
         return None;
     }
     let now = line("date").and_then(seconds_of_date).unwrap_or(wall);
-    let unit = if names[0].starts_with('x') { reset } else { Reset::DeltaSeconds };
+    let unit = if names[0].starts_with('x') { reset } else { Reset::Guess };
     let (scale, absolute) = match (unit, read(names[2]).unwrap_or_default()) {
         (Reset::EpochSeconds, _) | (Reset::Guess, 100_000_001..=100_000_000_000) => (1_000_000_000, true),
         (Reset::EpochMillis, _) | (Reset::Guess, 100_000_000_001..) => (1_000_000, true),
@@ -102,7 +102,10 @@ fn digits(headers: &HeaderMap, names: [&str; 3], reset: Reset, wall: u64) -> Opt
     };
     let small = |number| u32::try_from(number).unwrap_or(u32::MAX);
     let [limit, remaining] = [names[0], names[1]].map(|name| read(name).map(small));
-    let said = Quota { limit, window: None, remaining, reset: read(names[2]).map(span) };
+    // A date says what it counts.
+    let dated =
+        || line(names[2]).and_then(seconds_of_date).map(|at| Duration::from_secs(at.saturating_sub(now)).min(MAX));
+    let said = Quota { limit, window: None, remaining, reset: read(names[2]).map(span).or_else(dated) };
     (said != Quota::default()).then_some(said)
 }
 
