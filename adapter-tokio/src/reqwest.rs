@@ -42,6 +42,8 @@ pub use self::response_ext::{ResponseExt, classify_error};
 #[derive(Clone, Debug)]
 pub struct ReqwestTransport {
     client: reqwest::Client,
+    /// For what may not be repeated.
+    creates: reqwest::Client,
     /// Of the first request.
     origin: OnceLock<Origin>,
     used: Arc<Used>,
@@ -51,9 +53,12 @@ pub struct ReqwestTransport {
 /// nothing, is told apart from "no answer", which is not.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a connection is kept that is not used: less than load balancers and proxies in front of providers keep it as a rule (60 s, 75 s). Who waits until they close
-/// it may just then write a create to it, of which nobody can say whether it ran.
+/// How long a connection is kept that is not used: less than load balancers and proxies in front of providers keep it as a rule (60 s, 75 s).
 const KEPT_FOR: Duration = Duration::from_secs(50);
+
+/// The same for creates, and whatever else may not be repeated. Many servers close what is idle after two to five seconds: what is written to a connection just then
+/// may have run, for all that is known of it.
+const CREATES_KEPT_FOR: Duration = Duration::from_secs(1);
 
 /// Nothing was sent for so long: a server may have closed the connections that are kept, and where nobody drove the runtime meanwhile, or the machine slept,
 /// nobody has seen it.
@@ -64,25 +69,37 @@ const QUIET: Duration = Duration::from_millis(100);
 const LOOKING: Duration = Duration::from_millis(1);
 
 impl ReqwestTransport {
-    /// With reqwest's defaults but for redirects (off), the connection's time-out (5 s, and no more than half of its attempt's), how long an idle one is
-    /// kept (50 s), the protocol (HTTP/1.1, so that a request shares its connection's fate with no other) and proxies: the one that the environment names
-    /// (`HTTPS_PROXY`, else `ALL_PROXY`, less what `NO_PROXY` excepts) carries what is encrypted only. Plain `http`, which is for this machine, never leaves it.
+    /// With reqwest's defaults but for
+    ///
+    /// - redirects: off;
+    /// - the connection's time-out: 5 s, and no more than half of its attempt's;
+    /// - how long an idle connection is kept: 50 s. Creates have connections of their own, kept for 1 s, since many servers close idle ones after two to five;
+    /// - the protocol: HTTP/1.1, so that a request shares its connection's fate with no other;
+    /// - proxies: the one that the environment names (`HTTPS_PROXY`, else `ALL_PROXY`, less what `NO_PROXY` excepts) carries what is encrypted only. Plain `http`,
+    ///   which is for this machine, never leaves it.
     ///
     /// # Errors
     /// The TLS backend could not be set up, or the environment's proxy is no URL of a proxy that can be used: nothing goes around it.
     pub fn new() -> Result<Self, TransportError> {
-        let builder = reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).pool_idle_timeout(KEPT_FOR);
-        // Another crate of the program may have switched on more of reqwest.
-        let mut builder = builder.no_proxy().http1_only();
-        if let Some(proxy) = proxy::of_environment()? {
-            builder = builder.proxy(proxy);
-        }
-        Self::from_builder(builder)
+        let proxy = proxy::of_environment()?;
+        let builder = |kept| {
+            let builder = reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).pool_idle_timeout(kept);
+            // Another crate of the program may have switched on more of reqwest.
+            let builder = builder.no_proxy().http1_only();
+            match &proxy {
+                Some(proxy) => builder.proxy(proxy.clone()),
+                None => builder,
+            }
+        };
+        Ok(Self { creates: build(builder(CREATES_KEPT_FOR))?, ..Self::from_builder(builder(KEPT_FOR))? })
     }
 
     /// With your own settings: proxies, certificates, pool sizes. The environment's proxies are among them unless you switch them off (`.no_proxy()`), as reqwest reads
     /// them: plain `http` goes by `HTTP_PROXY`, which [`new`](ReqwestTransport::new) never lets happen. Redirects and retries are switched off whatever they were.
     /// No connection may take more than half of its attempt's time, so that it is known that nothing was sent.
+    ///
+    /// Creates share the connections of the rest. Have idle ones kept for less time than the provider keeps them (`pool_idle_timeout`; reqwest's own is 90 s): of a
+    /// create that is written to one just as it is closed nobody can say whether it ran.
     ///
     /// If any crate of your program gives reqwest its feature `http2`, which is one of its defaults, HTTP/2 is spoken here unless you say `.http1_only()`: what one
     /// connection carries then breaks with it all at once, and a stream that the server refuses counts as one that may have run.
@@ -90,14 +107,8 @@ impl ReqwestTransport {
     /// # Errors
     /// The settings contradict each other, or the TLS backend could not be set up.
     pub fn from_builder(builder: reqwest::ClientBuilder) -> Result<Self, TransportError> {
-        let client = builder
-            .redirect(redirect::Policy::none())
-            .retry(retry::never())
-            .connector_layer(ConnectInTime)
-            .build()
-            .map_err(Cause::Client)
-            .map_err(TransportError)?;
-        Ok(Self { client, origin: OnceLock::new(), used: Arc::default() })
+        let client = build(builder)?;
+        Ok(Self { creates: client.clone(), client, origin: OnceLock::new(), used: Arc::default() })
     }
 
     /// The client that it sends by, for calls that are no jobs: with these settings, an error's certainty is what it says ([`ResponseExt`]).
@@ -105,6 +116,11 @@ impl ReqwestTransport {
     pub const fn client(&self) -> &reqwest::Client {
         &self.client
     }
+}
+
+fn build(builder: reqwest::ClientBuilder) -> Result<reqwest::Client, TransportError> {
+    let builder = builder.redirect(redirect::Policy::none()).retry(retry::never()).connector_layer(ConnectInTime);
+    builder.build().map_err(Cause::Client).map_err(TransportError)
 }
 
 /// The HTTP client could not be set up.
@@ -170,7 +186,8 @@ impl ReqwestTransport {
         if !is_secure(request.uri()) {
             return Err(SendError::insecure());
         }
-        Ok(self.client.execute(self.translate(request)?))
+        let client = if request.method().is_safe() { &self.client } else { &self.creates };
+        Ok(client.execute(self.translate(request)?))
     }
 
     fn translate(&self, request: Request<Bytes>) -> Result<reqwest::Request, SendError> {

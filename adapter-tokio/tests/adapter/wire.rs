@@ -128,9 +128,10 @@ async fn what_finds_no_connection_in_a_short_time_has_certainly_not_left() {
     assert_eq!((finished.outcome, finished.creates), (Outcome::Rejected(Rejected::Attempts), 2));
 }
 
+const READY: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
+
 /// Answers so many requests at a time, each on a connection of its own, and closes those once it is told to. Says when it has.
 fn closing(at_a_time: usize) -> (String, Sender<()>, Receiver<()>) {
-    const READY: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let base = format!("http://{}", listener.local_addr().unwrap());
     let ((close, ends), (closes, closed)) = (channel(), channel());
@@ -180,6 +181,36 @@ fn what_is_sent_after_a_while_is_not_written_to_a_connection_that_was_closed_mea
             // What is tested is that nobody looks for a while.
             thread::sleep(Duration::from_millis(200));
         }
+    }
+}
+
+/// Answers every request, and keeps its connections. Says when there is a new one.
+fn keeping() -> (String, Receiver<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let base = format!("http://{}", listener.local_addr().unwrap());
+    let (comes, came) = channel();
+    thread::spawn(move || {
+        for mut socket in listener.incoming().map_while(Result::ok) {
+            let _ = comes.send(());
+            thread::spawn(move || while read(&mut socket) && socket.write_all(READY.as_bytes()).is_ok() {});
+        }
+    });
+    (base, came)
+}
+
+/// Servers close what is idle, many after two to five seconds: what is written to a connection just then may have run. So a create goes by one that was just in
+/// use, or by a new one.
+#[tokio::test]
+async fn no_create_is_written_to_a_connection_that_was_idle_for_long() {
+    let (base, came) = keeping();
+    let near = Near { base, timeout: Duration::from_secs(10), attempts: 1 };
+    let client = Client::builder(near, ReqwestTransport::new().unwrap()).start().await.unwrap();
+    // What is tested is that a second goes by.
+    for (number, idle) in [(0, 0), (1, 1_200)] {
+        tokio::time::sleep(Duration::from_millis(idle)).await;
+        let job = client.submit(key(&format!("order-{number}")), "{}").await.unwrap();
+        assert_eq!(job.await.unwrap().outcome.name(), "completed");
+        assert_eq!(came.try_iter().count(), 1, "connections for create {number}");
     }
 }
 
