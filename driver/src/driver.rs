@@ -302,6 +302,7 @@ impl<H> Driver<H> {
         self.engine.observe(heard);
         self.give_up_renewal();
         self.engine.handle_timeout(self.now);
+        self.results.forget(|id| self.engine.operation(id).is_some());
         self.unpark_overdue(self.now);
         self.webhooks.handle_timeout(self.now);
     }
