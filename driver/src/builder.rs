@@ -438,8 +438,8 @@ impl fmt::Debug for Loaded {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
-    /// What the store holds could not be read, or is damaged.
-    #[error("the client was not started, since its store could not be read")]
+    /// What the store holds could not be read, or is damaged; or it was put back from a copy, and what is doubtful of that could not be written.
+    #[error("the client was not started, since its store could not be read or written")]
     Unreadable(#[from] StoreError),
     /// The store holds jobs of another [provider](Provider::name). Nothing was sent: this provider does not know them, their payloads are not meant for
     /// it, and their keys would be taken for its own.

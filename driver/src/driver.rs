@@ -129,8 +129,11 @@ impl<H> Driver<H> {
         let webhooks = Webhooks::new(settings.webhooks, provider.has_webhooks(), shard.as_ref());
         let journal = Journal::new(store, settings.keep, persist, settings.limits.remember_for, now);
         // One of the shards is enough to forget.
-        let forgets = shard.as_ref().is_none_or(|shard| shard.index == 0);
-        let journal = if forgets { journal } else { journal.remembering() };
+        let journal = match &shard {
+            None => journal,
+            Some(shard) if shard.index == 0 => journal.forgetting_for(shard.common.count),
+            Some(_) => journal.remembering(),
+        };
         let first_generation = shard.as_ref().map_or(0, |shard| (shard.index as u32) << 26);
         let engine = Engine::new(settings.policy, gate, settings.limits, seed).with_first_generation(first_generation);
         let mut driver = Self {
@@ -306,6 +309,7 @@ impl<H> Driver<H> {
         self.engine.observe(heard);
         self.give_up_renewal();
         self.engine.handle_timeout(self.now);
+        self.results.forget(|id| self.engine.operation(id).is_some());
         self.unpark_overdue(self.now);
         self.webhooks.handle_timeout(self.now);
     }

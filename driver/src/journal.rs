@@ -11,6 +11,7 @@
 //! what is on disk; nothing that came after it is written before, and so nothing that depends on it is sent.
 
 mod batch;
+mod forgetting;
 #[cfg(test)]
 mod tests;
 mod work;
@@ -26,14 +27,12 @@ use steadfast_store::{Entry, StoreError};
 
 use self::batch::Spare;
 pub(crate) use self::batch::{Batch, Fate};
-use self::work::{Brought, FORGET_MOST, Home, Piece, Tray, What};
+use self::forgetting::Forgetting;
+use self::work::{Brought, Home, Piece, Tray, What};
 pub use self::work::{Work, Worked};
 use crate::driver::Question;
 use crate::keep::Keep;
 use crate::meter::Commits;
-
-/// How often ended operations are forgotten.
-const FORGET_EVERY: Duration = Duration::from_secs(60);
 
 /// So many records are laid out for the next commit without waiting for more.
 const MANY: usize = 32;
@@ -57,7 +56,7 @@ pub(crate) struct Journal {
     keep: Keep,
     /// How long a batch of which nothing is known waits before it is tried again.
     backoff: BackoffPolicy,
-    remember_for: Duration,
+    forgetting: Forgetting,
     commits: Commits,
     queue: Batch,
     /// When the queue is written at the latest; `None` is at once: somebody waits for a record in it.
@@ -69,7 +68,6 @@ pub(crate) struct Journal {
     /// What came of work that is done, before the one that is running.
     ready: VecDeque<Done>,
     uncertain: Option<Uncertain>,
-    forget_at: Timestamp,
     /// Whether the last piece of work was a commit: then it is the turn of forgetting, if that is due.
     committed: bool,
     ill: bool,
@@ -136,7 +134,7 @@ impl Journal {
             home,
             keep,
             backoff,
-            remember_for,
+            forgetting: Forgetting::new(remember_for, now),
             commits: Commits::none(),
             queue: Batch::default(),
             queue_due: None,
@@ -145,7 +143,6 @@ impl Journal {
             running: None,
             ready: VecDeque::new(),
             uncertain: None,
-            forget_at: now,
             committed: false,
             ill: false,
             closing: false,
@@ -158,9 +155,14 @@ impl Journal {
         Self { commits, ..self }
     }
 
+    /// Forgets for so many writers of the same store.
+    pub(crate) fn forgetting_for(self, writers: usize) -> Self {
+        Self { forgetting: self.forgetting.shared_by(writers), ..self }
+    }
+
     /// Leaves it to another writer of the same store to forget.
     pub(crate) fn remembering(self) -> Self {
-        Self { forget_at: Timestamp::NEVER, ..self }
+        Self { forgetting: self.forgetting.by_another(), ..self }
     }
 
     /// Whether records are kept at all. If not, there is no need to make them.
@@ -243,7 +245,7 @@ impl Journal {
             return Some(uncertain.at);
         }
         let queue = (!self.queue.operations.is_empty()).then(|| self.queue_due.unwrap_or(self.now));
-        let forget = (!self.closing).then_some(self.forget_at);
+        let forget = (!self.closing).then_some(self.forgetting.at);
         queue.into_iter().chain(forget).min()
     }
 
@@ -344,7 +346,7 @@ impl Journal {
             self.ready.push_back(refused);
             return Some(Started::Done);
         }
-        let forget = self.forgets_now().then(|| self.now.saturating_sub(self.remember_for));
+        let forget = self.forgets_now().then(|| self.forgetting.begin(self.now));
         let mut batch = if forget.is_some() { None } else { self.next_batch() };
         let questions = if forget.is_some() { Vec::new() } else { std::mem::take(&mut self.questions) };
         if batch.is_none() && questions.is_empty() && forget.is_none() {
@@ -416,10 +418,11 @@ impl Journal {
         let asked = self.running.as_mut().and_then(|running| running.pieces.pop_front());
         let Asked { batch, questions } = asked.unwrap_or_default();
         if result.is_ok() {
+            self.forgetting.note(entries.len());
             self.spare.keep(std::mem::take(&mut entries));
         }
         if let Some(forgot) = forgot {
-            self.forgot(forgot);
+            self.forgetting.done(forgot, self.now);
         }
         let found = found.into_iter().map(|found| found.map_err(Arc::new));
         let batch = batch.and_then(|batch| self.settle(Batch { entries, ..batch }, result));
@@ -488,23 +491,8 @@ impl Journal {
 
     fn forgets_now(&self) -> bool {
         let waits = self.is_due() || !self.questions.is_empty();
-        let due = self.forget_at <= self.now && self.uncertain.is_none() && !self.closing;
+        let due = self.forgetting.at <= self.now && self.uncertain.is_none() && !self.closing;
         due && (self.committed || !waits)
-    }
-
-    fn forgot(&mut self, forgot: Result<usize, StoreError>) {
-        let wait = match forgot {
-            Ok(FORGET_MOST) => Duration::ZERO,
-            Ok(_) => FORGET_EVERY,
-            Err(error) => {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "old operations could not be forgotten: later again"
-                );
-                FORGET_EVERY
-            }
-        };
-        self.forget_at = self.now.saturating_add(wait);
     }
 
     /// What is known of a batch, if anything.

@@ -32,6 +32,8 @@ mod querying;
 mod refusing;
 #[path = "sqlite/syncing.rs"]
 mod syncing;
+#[path = "sqlite/tools.rs"]
+mod tools;
 #[path = "sqlite/verifying.rs"]
 mod verifying;
 

@@ -52,6 +52,53 @@ async fn dropping_a_handle_does_not_cancel_and_a_second_submit_joins() {
     assert_eq!(transport.sent("order-42").iter().filter(|kind| **kind == Kind::Create).count(), 1);
 }
 
+/// A body that tells when nobody holds it any more.
+struct Held(Arc<AtomicUsize>);
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        b"somebody's data"
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_result_is_held_no_longer_than_its_key_is_remembered() {
+    for limits in
+        [Limits { remember: 1, ..Limits::default() }, Limits { remember_for: 60 * SECOND, ..Limits::default() }]
+    {
+        let held = Arc::new(AtomicUsize::new(0));
+        let bodies = held.clone();
+        let transport = Scripted::new(move |kind, _, key| {
+            let bodies = bodies.clone();
+            async move {
+                if kind == Kind::Create {
+                    return Ok(answer(201, format!("txn-{key}")));
+                }
+                bodies.fetch_add(1, Ordering::SeqCst);
+                Ok(answer(200, bytes::Bytes::from_owner(Held(bodies))))
+            }
+        });
+        let client = Client::builder(Plain, transport).limits(limits).start().await.unwrap();
+        for n in 0..3 {
+            let finished = client.submit(key(&format!("order-{n}")), "{}").await.unwrap().await.unwrap();
+            assert_eq!(finished.body(), b"somebody's data");
+        }
+        let again = client.submit(key("order-2"), "{}").await.unwrap().await.unwrap();
+        assert_eq!(again.body(), b"somebody's data");
+        drop(again);
+        // With nothing to do.
+        tokio::time::sleep(61 * SECOND).await;
+        let left = if limits.remember == 1 { 1 } else { 0 };
+        assert_eq!(held.load(Ordering::SeqCst), left, "{limits:?}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_same_key_with_another_payload_is_refused() {
     let client = Client::builder(Plain, Scripted::well_behaved()).start().await.unwrap();

@@ -1,4 +1,5 @@
-//! The last answers of operations that have ended, for repeated submits: bounded in bytes, oldest dropped first.
+//! The last answers of operations that have ended, for repeated submits: bounded in bytes, oldest dropped first, and no longer than the operation itself is
+//! remembered. They may be personal data.
 
 use std::collections::VecDeque;
 
@@ -33,6 +34,15 @@ impl Results {
         // The newest stays even if it alone exceeds the limit: whoever asks next finds it.
         while self.bytes > self.limit && self.order.len() > 1 {
             let Some((oldest, size)) = self.order.pop_front() else { break };
+            self.answers.remove(&oldest);
+            self.bytes -= size;
+        }
+    }
+
+    /// Those that nobody can ask for any more: the engine does not know their operations.
+    pub(super) fn forget(&mut self, is_known: impl Fn(OperationId) -> bool) {
+        while let Some((oldest, size)) = self.order.front().copied().filter(|(id, _)| !is_known(*id)) {
+            self.order.pop_front();
             self.answers.remove(&oldest);
             self.bytes -= size;
         }

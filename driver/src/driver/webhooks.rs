@@ -316,14 +316,14 @@ impl<H> Driver<H> {
         self.has_nameless()
     }
 
-    /// Whether there may be a job of which the provider's name is not known yet.
+    /// Whether there may be a job that has a name at the provider which is not known yet: not one that waits at the gate for its first create.
     fn has_nameless(&self) -> bool {
         if self.journal.asks_for_jobs() {
             return true;
         }
         let nameless = |id| {
             let operation = self.engine.operation(id);
-            operation.is_some_and(|operation| operation.reference().is_none() && operation.outcome().is_none())
+            operation.is_some_and(|it| it.creates() > 0 && it.reference().is_none() && it.outcome().is_none())
         };
         self.parked.records().next().is_some()
             || self.engine.live() as usize > MOST_ASKED

@@ -7,7 +7,7 @@ use std::time::Instant;
 use proptest::prelude::*;
 use steadfast_core::engine::Limits;
 use steadfast_core::{Engine, Fingerprint, Gate, Key, OperationPolicy};
-use steadfast_store::Store;
+use steadfast_store::{MemoryStore, Store};
 
 use super::work::QUICK;
 use super::*;
@@ -385,5 +385,52 @@ fn a_store_that_panics_and_does_so_again_when_it_goes_is_lost_and_that_is_told()
             world.step(step);
         }
         assert!(world.told == 1 && world.journal.is_idle(), "{pace:?}");
+    }
+}
+
+/// A slow disk makes for large commits, and several drivers share one: else what is kept grows for as long as there is that much to do.
+#[test]
+fn what_is_forgotten_keeps_up_with_what_is_written() {
+    for (writers, jobs) in [(1, 900), (8, 150)] {
+        let store = MemoryStore::default();
+        let (policy, start) = (OperationPolicy::default(), Timestamp::from_secs(1));
+        let (keep, backoff) = (Keep::default(), policy.persist().clone());
+        let journal = Journal::new(Some(Box::new(store.clone())), keep, backoff, Duration::ZERO, start);
+        let mut journal = journal.forgetting_for(writers);
+        let limits = Limits { live: 1_000_000, ..Limits::default() };
+        let mut engine = Engine::new(policy, Gate::unlimited(), limits, Seed::new(7));
+        let mut number = 0;
+        for round in 0..60 {
+            let now = start.saturating_add(Duration::from_secs(10 * round));
+            journal.look_at_clock(now);
+            for writer in 0..writers {
+                for _ in 0..jobs {
+                    number += 1;
+                    let key = Key::new(format!("order-{number}")).unwrap();
+                    let id = engine.submit(key, Fingerprint::new([7; 16]), start).unwrap().id();
+                    let planned = engine.operation(id).unwrap().record();
+                    let mut delivered = planned.clone();
+                    delivered.stage = Stage::Delivered(Outcome::Failed);
+                    let entries = [planned, delivered].map(|record| Entry::new(record, Arc::from("deepvue"), now));
+                    if writer > 0 {
+                        store.clone().append(&entries).unwrap();
+                        continue;
+                    }
+                    entries.into_iter().for_each(|entry| journal.push(id, RecordId(number), Some(entry)));
+                }
+            }
+            // A piece or two: more is asked for at once.
+            for _ in 0..2 {
+                if let Some(Started::Work(work)) = journal.start() {
+                    let mut pieces = Vec::new();
+                    let last = work.run(|worked| pieces.push(worked));
+                    pieces.into_iter().chain([last]).for_each(|worked| journal.worked(worked));
+                }
+                while journal.pop_done().is_some() {}
+            }
+        }
+        // Forgetting is begun once a minute.
+        let kept = store.clone().load().unwrap().len();
+        assert!(kept <= 8 * writers * jobs, "{writers} writers: {kept} are kept");
     }
 }

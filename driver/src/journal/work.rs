@@ -16,9 +16,6 @@ use crate::meter::Commits;
 
 pub(super) type Home = Box<dyn Store>;
 
-/// How many operations are forgotten at a time: a few milliseconds' work.
-pub(super) const FORGET_MOST: usize = 256;
-
 /// What is to be done: in this order.
 #[derive(Default)]
 pub(super) struct Piece {
@@ -27,8 +24,14 @@ pub(super) struct Piece {
     pub(super) sealed: bool,
     /// What is to be looked up.
     pub(super) keys: Vec<Key>,
-    /// What ended before is to be forgotten.
-    pub(super) forget: Option<Timestamp>,
+    pub(super) forget: Option<Forget>,
+}
+
+/// What is to be forgotten: of what ended before then, so many at most.
+#[derive(Clone, Copy)]
+pub(super) struct Forget {
+    pub(super) before: Timestamp,
+    pub(super) most: usize,
 }
 
 /// What came of it.
@@ -169,6 +172,6 @@ fn one(home: &mut Home, keep: &Keep, piece: Piece, commits: &Commits) -> Brought
         Err(panicked) => Err(StoreError::write(panicked)),
     };
     let found = keys.iter().map(|key| Ok(home.find(key)?.map(|entry| Box::new(keep.found(entry))))).collect();
-    let forgot = forget.map(|before| home.forget(before, FORGET_MOST));
+    let forgot = forget.map(|Forget { before, most }| home.forget(before, most));
     Brought { entries, result, found, forgot }
 }

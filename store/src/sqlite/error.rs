@@ -17,6 +17,11 @@ use crate::StoreError;
 pub(super) const RESTORE: &str = "stop, move the files aside as they are, restore the journal from a copy, with its -mark and without the old -wal, and start \
                                   its client as one from a backup; operations that were under way since then may have run";
 
+/// What to do about tables that are not ours: most likely every record is there.
+const UNDO: &str = "stop, and undo what somebody has changed in it with a database tool, such as a trigger, a column or a view: that loses nothing; if nobody did, move \
+                    the files aside as they are, restore the journal from a copy, with its -mark and without the old -wal, and start its client as one from a \
+                    backup; operations that were under way since then may have run";
+
 /// Why a journal on SQLite could not be opened.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -164,7 +169,7 @@ pub struct DamageError(#[from] pub(super) Damage);
 pub(super) enum Damage {
     #[error("row {row}{}, {what}", label.map(|label| format!(" of key {label}")).unwrap_or_default())]
     Row { row: i64, label: Option<Label>, what: &'static str },
-    #[error("a table or a view is not as it was created")]
+    #[error("a table or a view is not as it was created, or has a trigger")]
     Schema,
     #[error("the head row is missing or not what was written")]
     Head,
@@ -205,6 +210,7 @@ impl Damage {
         match self {
             Self::Overtaken => "stop this process: another one has its jobs now",
             Self::Moved | Self::PutBack => MOVED,
+            Self::Schema => UNDO,
             Self::Provider => "give the provider a shorter name",
             Self::Lost { .. } => LOST,
             _ => RESTORE,

@@ -121,6 +121,8 @@ pub(super) fn take_over(path: &Path, connection: &Connection) -> Result<(), Open
 /// A file at the path that may be a journal. If none was there it is made, with nobody else's eyes on it.
 pub(super) fn prepare(path: &Path, access: Access) -> Result<(), OpenError> {
     is_no_part(path)?;
+    // Before its length: another process that makes it just now has something in it before there is anything beside it.
+    let has_kept = not_emptied(path);
     let length = match fs::symlink_metadata(path) {
         Ok(found) if found.file_type().is_symlink() => return Err(OpenError::Symlink),
         Ok(found) if !found.is_file() => return Err(OpenError::NotAFile),
@@ -132,7 +134,7 @@ pub(super) fn prepare(path: &Path, access: Access) -> Result<(), OpenError> {
     // Also one of a single byte: SQLite itself once wrote one into an empty file.
     if length.unwrap_or_default() <= 1 {
         // SQLite would take it for a new one and throw the log away.
-        not_emptied(path)?;
+        has_kept?;
         takes_nothing_along(path)?;
         if access == Access::Read {
             return Err(OpenError::Missing);
@@ -227,12 +229,16 @@ pub(super) fn has_bytes(path: &Path, suffix: &str) -> bool {
     fs::metadata(beside(path, suffix)).is_ok_and(|found| found.len() > 0)
 }
 
+/// If another process is faster, it is the one that has it, or had it: who opens it next is told by its lock.
 fn create(path: &Path) -> std::io::Result<()> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)?.sync_all()?;
+    match options.open(path) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(()),
+        file => file?.sync_all()?,
+    }
     sync_directory(path)
 }
 

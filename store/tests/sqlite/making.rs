@@ -1,5 +1,7 @@
 //! A process that was killed while it made its journal: nothing was ever kept in what it left.
 
+use std::io::{BufRead, Write};
+
 use steadfast_store::OpenError;
 
 use super::*;
@@ -38,4 +40,79 @@ fn one_whose_first_commit_did_not_end_is_not_there_yet() {
         assert!(copied > 0, "{suffix:?} is empty");
     }
     is_made_anew(&home);
+}
+
+/// Each is told to open the same new journal at the same moment, and then once more what the first round has left.
+#[test]
+fn of_many_processes_that_make_it_at_once_one_has_it_and_the_others_are_told_so() {
+    let home = Home::new();
+    let mut openers: Vec<_> = (0..4).map(|_| Opener::start(&home)).collect();
+    let mut opened = 0;
+    for round in 0..30 {
+        let path = home.0.join(format!("journal-{}", round / 2));
+        openers.iter_mut().for_each(|opener| opener.say(path.to_str().unwrap()));
+        let told: Vec<String> = openers.iter_mut().map(Opener::hear).collect();
+        assert!(told.iter().all(|told| told == "opened" || told == "locked"), "round {round}: {told:?}");
+        let one = told.iter().filter(|told| *told == "opened").count();
+        assert!(one <= 1, "round {round}: {told:?}");
+        opened = if round % 2 == 0 { one } else { opened.max(one) };
+        openers.iter_mut().for_each(|opener| opener.say("close"));
+        openers.iter_mut().for_each(|opener| assert_eq!(opener.hear(), "closed"));
+        let mut store = SqliteStore::open(&path).unwrap();
+        assert_eq!(store.load().unwrap().len(), opened, "round {round}");
+        assert!(store.verify().unwrap().problems.is_empty());
+    }
+}
+
+struct Opener(process::Child, std::io::BufReader<process::ChildStdout>);
+
+impl Opener {
+    fn start(home: &Home) -> Self {
+        let piped = || process::Stdio::piped();
+        let mut child = child("making::child_makes", &home.journal()).stdin(piped()).stdout(piped()).spawn().unwrap();
+        let said = std::io::BufReader::new(child.stdout.take().unwrap());
+        Self(child, said)
+    }
+
+    fn say(&mut self, line: &str) {
+        writeln!(self.0.stdin.as_mut().unwrap(), "{line}").unwrap();
+    }
+
+    /// What the test's own report says goes before it.
+    fn hear(&mut self) -> String {
+        let mut line = String::new();
+        while self.1.read_line(&mut line).unwrap() > 0 {
+            if let Some((_, told)) = line.trim().split_once("told: ") {
+                return told.to_owned();
+            }
+            line.clear();
+        }
+        panic!("it is gone");
+    }
+}
+
+impl Drop for Opener {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+#[ignore = "a part of another, which runs it in processes of their own"]
+fn child_makes() {
+    let mut lines = std::io::stdin().lines().map_while(Result::ok);
+    while let Some(path) = lines.next() {
+        let opened = SqliteStore::open(&path);
+        match &opened {
+            Ok(_) => println!("told: opened"),
+            Err(OpenError::Locked) => println!("told: locked"),
+            Err(other) => println!("told: {other:?}"),
+        }
+        let _ = lines.next();
+        if let Ok(mut store) = opened {
+            store.append(&[entry("order-1", Stage::Planned)]).unwrap();
+        }
+        println!("told: closed");
+    }
 }

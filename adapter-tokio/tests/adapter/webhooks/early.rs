@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use steadfast_core::Kind;
+use steadfast_core::gate::{GatePolicy, Kinds, RateLimit};
 use steadfast_core::operation::Stage;
+use steadfast_core::rate_limit::RatePolicy;
 use steadfast_store::Store;
 use steadfast_tokio::{Client, Delivery, UnknownJob, WebhookPolicy};
 use tokio::time::{Instant, sleep, timeout};
@@ -163,6 +165,24 @@ async fn a_job_that_is_not_ours_is_answered_as_the_policy_says() {
         assert!(is_ready(&job.await.unwrap()), "matched when the reference came");
         assert_eq!(polls(&transport, "a"), 0);
     }
+}
+
+/// The gate is closed to creates, as in an outage: a job that was never sent has no name at the provider.
+#[tokio::test(start_paused = true)]
+async fn what_waits_at_the_gate_for_its_first_create_is_nobody_elses_job() {
+    let telling = Telling::new();
+    let slow = RateLimit { kinds: Kinds::of(&[Kind::Create]), rate: RatePolicy::new(1, 60 * SECOND).unwrap() };
+    let transport = pending_for_ever();
+    let builder = Client::builder(telling.clone(), transport.clone()).gate(GatePolicy::none().with_rate_limit(slow));
+    let client = builder.start().await.unwrap();
+    let (_first, _second) =
+        (client.submit(key("a"), "{}").await.unwrap(), client.submit(key("b"), "{}").await.unwrap());
+    sleep(SECOND).await;
+    assert_eq!(creates(&transport, "a") + creates(&transport, "b"), 1);
+    let began = Instant::now();
+    let other = r#"{"reference":"txn-z","status":"ready"}"#;
+    assert_eq!(telling.tell(&client, "evt-1", other).await, Delivery::Unknown { repeat: false });
+    assert!(began.elapsed() < SECOND, "kept waiting for nothing");
 }
 
 /// A restart found the job and not its payload. The provider has it after all, so none is needed.
