@@ -360,6 +360,12 @@ impl Gate {
             && self.limiters.len() == self.policy.rate_limits().len()
     }
 
+    /// Whether the bulkhead counts those that are in the air, and no others: else nothing would ever leave, or too many would.
+    #[cfg(feature = "serde")]
+    pub(crate) fn counts_alike(&self) -> bool {
+        self.bulkhead.is_none_or(|bulkhead| bulkhead.in_flight() == self.in_flight())
+    }
+
     /// The settings.
     #[must_use]
     pub const fn policy(&self) -> &GatePolicy {
