@@ -1,12 +1,68 @@
 //! One gate by itself: its kinds, its limits when settings change, and what it is called in logs.
 
+use core::time::Duration;
+
+use proptest::prelude::*;
 use steadfast_core::breaker::BreakerState;
 use steadfast_core::bulkhead::BulkheadPolicy;
 use steadfast_core::gate::{Admission, Blocked, Gate, GatePolicy, Kinds, RateLimit, Request, Settled};
 use steadfast_core::rate_limit::{Quota, RatePolicy};
+use steadfast_core::retry::Class;
 use steadfast_core::{Kind, Seed};
 
+use crate::history::failure;
+use crate::policies;
 use crate::run::{SECOND, START, at, breaker, limit};
+
+const KINDS: [Kind; 3] = [Kind::Create, Kind::Lookup, Kind::Poll];
+
+proptest! {
+    /// Whatever was let go, settled, settled again or told, and however the clock jumps: what it says of one moment agrees with what it says of another.
+    #[test]
+    fn i11_what_may_go_may_go_later_too_and_a_wait_that_only_time_ends_is_over_when_it_says(
+        seed: u64,
+        steps in prop::collection::vec((0_u8..8, 0_u64..90_000, any::<prop::sample::Index>(), failure()), 1..60),
+        later in 0_u64..90_000,
+    ) {
+        let (mut gate, mut out, mut ever) = (Gate::new(policies::drawn_gate(seed), Seed::new(seed)), Vec::new(), Vec::new());
+        for (step, millis, pick, failure) in steps {
+            let (now, kind) = (at(millis), KINDS[pick.index(3)]);
+            match step {
+                0..4 => {
+                    let request = if step == 0 { Request::retry(kind, failure.class) } else { Request::first(kind) };
+                    let said = gate.check(request, now);
+                    let got = gate.admit(request, now);
+                    prop_assert_eq!(got.permit().is_none().then_some(got), said, "it looked otherwise");
+                    out.extend(got.permit());
+                    ever.extend(got.permit());
+                }
+                4 if !out.is_empty() => gate.settle(out.swap_remove(pick.index(out.len())), Settled::Failed(failure), now),
+                5 if !out.is_empty() => gate.settle(out.swap_remove(pick.index(out.len())), Settled::Answered, now),
+                6 if !ever.is_empty() => gate.settle(ever[pick.index(ever.len())], Settled::Unsent, now),
+                _ => {
+                    let span = Duration::from_millis(millis);
+                    let quota = Quota { limit: Some(1), window: Some(span), remaining: Some(1), reset: Some(span) };
+                    gate.learn(kind, quota, now);
+                }
+            }
+            let then = at(millis + later);
+            for kind in KINDS {
+                for request in [Request::first(kind), Request::retry(kind, Class::Transient)] {
+                    match gate.check(request, now) {
+                        None => prop_assert_eq!(gate.check(request, then), None, "by waiting it lost its leave"),
+                        Some(Admission::Wait(no) | Admission::Refuse(no)) => {
+                            prop_assert!(no.until > now, "{:?}", no);
+                            let still = gate.check(request, no.until);
+                            let over = !matches!(still, Some(Admission::Wait(it) | Admission::Refuse(it)) if it.why == no.why);
+                            prop_assert!(over || !no.why.is_timed(), "{:?}, and then {:?}", no, still);
+                        }
+                        Some(Admission::Go(_)) => prop_assert!(false, "looking gives no leave"),
+                    }
+                }
+            }
+        }
+    }
+}
 
 #[test]
 fn limits_remember_whatever_order_they_stand_in_and_each_its_own() {

@@ -22,4 +22,5 @@ mod run;
 mod sharing;
 #[cfg(feature = "snapshot")]
 mod snapshot;
+mod unasked;
 mod world;
