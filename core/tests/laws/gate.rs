@@ -5,7 +5,7 @@ use core::time::Duration;
 use proptest::prelude::*;
 use steadfast_core::breaker::BreakerState;
 use steadfast_core::bulkhead::BulkheadPolicy;
-use steadfast_core::gate::{Admission, Blocked, Gate, GatePolicy, Kinds, RateLimit, Request, Settled};
+use steadfast_core::gate::{Admission, Blocked, Gate, GatePolicy, Kinds, RateLimit, Request, Settled, WhenOpen};
 use steadfast_core::rate_limit::{Quota, RatePolicy};
 use steadfast_core::retry::Class;
 use steadfast_core::{Kind, Seed};
@@ -207,6 +207,26 @@ fn a_permit_knows_whether_it_probes_and_a_gate_how_many_it_lets_in() {
     gate.breaker_mut().unwrap().0.force_open(at(1_000));
     let probe = gate.admit(Request::first(Kind::Poll), at(1_000)).permit().unwrap();
     assert_eq!((usual.is_probe(), probe.is_probe()), (false, true));
+}
+
+/// Open and isolated are one to whoever would rather fail than wait; while it probes, there is an end in sight.
+#[test]
+fn failing_fast_is_for_a_breaker_that_is_open_or_isolated_and_not_for_one_that_probes() {
+    for (when_open, refuses) in [(WhenOpen::Wait, false), (WhenOpen::Refuse, true)] {
+        let policy = GatePolicy::none().with_breaker(Some(breaker())).with_when_open(when_open);
+        let mut gate = Gate::new(policy, Seed::new(1));
+        let said = |gate: &Gate, now| match gate.check(Request::first(Kind::Create), now) {
+            Some(Admission::Refuse(no)) => Some((true, no.why, no.until)),
+            Some(Admission::Wait(no)) => Some((false, no.why, no.until)),
+            _ => None,
+        };
+        gate.breaker_mut().unwrap().0.isolate();
+        assert_eq!(said(&gate, START), Some((refuses, Blocked::Isolated, at(1_000))));
+        gate.breaker_mut().unwrap().0.force_open(at(5_000));
+        assert_eq!(said(&gate, START), Some((refuses, Blocked::Open, at(5_000))));
+        let _probe = gate.admit(Request::first(Kind::Poll), at(5_000)).permit().unwrap();
+        assert_eq!(said(&gate, at(5_000)), Some((false, Blocked::Probing, at(6_000))));
+    }
 }
 
 /// What is carried from engine to engine: whoever stands elsewhere comes first in the same kind, and in another as long as there is something for them.
