@@ -209,6 +209,33 @@ fn a_permit_knows_whether_it_probes_and_a_gate_how_many_it_lets_in() {
     assert_eq!((usual.is_probe(), probe.is_probe()), (false, true));
 }
 
+/// What is owed for a burst that may be no more is no more than the whole of the one that may: else it would wait for longer than any wait by the new settings.
+#[test]
+fn a_burst_that_is_lowered_is_waited_for_no_longer_than_a_whole_one() {
+    let limited = |burst| {
+        let rate = RatePolicy::new(1, SECOND).unwrap().with_burst(burst).unwrap();
+        GatePolicy::none().with_rate_limit(RateLimit { kinds: Kinds::ALL, rate })
+    };
+    let mut gate = Gate::new(limited(10), Seed::new(1));
+    assert_eq!(go(&mut gate), 10);
+    gate.set_policy(limited(2), START);
+    let Some(Admission::Wait(no)) = gate.check(Request::first(Kind::Poll), START) else { panic!("ten have left") };
+    assert_eq!(no.until, at(1_000));
+}
+
+/// A part of a nanosecond is a whole one: rounded down, each change would let the next go before its time.
+#[test]
+fn i10_what_is_left_of_a_place_is_rounded_up_when_it_changes() {
+    let nanos = Duration::from_nanos;
+    let limited = |count| GatePolicy::none().with_rate_limit(limit(count, nanos(6), Kinds::ALL));
+    let mut gate = Gate::new(limited(2), Seed::new(1));
+    let _ = gate.admit(Request::first(Kind::Poll), START).permit().unwrap();
+    let later = START.saturating_add(nanos(2)); // a third of its place is left
+    gate.set_policy(limited(3), later);
+    let Some(Admission::Wait(no)) = gate.check(Request::first(Kind::Poll), later) else { panic!("too soon") };
+    assert_eq!(no.until, START.saturating_add(nanos(3)));
+}
+
 /// Open and isolated are one to whoever would rather fail than wait; while it probes, there is an end in sight.
 #[test]
 fn failing_fast_is_for_a_breaker_that_is_open_or_isolated_and_not_for_one_that_probes() {
