@@ -358,6 +358,17 @@ fn an_older_acknowledgement_does_not_end_an_operation() {
     assert_eq!(history.job.outcome().unwrap().name(), "completed");
 }
 
+/// For a driver that writes after every event, whatever it is asked.
+#[test]
+fn a_record_that_is_durable_before_it_is_popped_is_not_owed() {
+    let (policy, mut gate) = (OperationPolicy::default(), Gate::unlimited());
+    let mut turn = policy.turn(START, &mut gate);
+    let mut job = Operation::new(Key::new("k").unwrap(), Fingerprint::new([0; 16]), Seed::new(1), &mut turn);
+    job.handle(Event::Persisted(RecordId(1)), &mut turn);
+    assert!(matches!(job.pop_effect(), Some(Effect::Send(_))));
+    assert_eq!(job.pop_effect(), None);
+}
+
 #[test]
 fn only_a_create_that_ran_and_was_refused_for_good_is_a_failed_job() {
     for class in [Class::Transient, Class::Throttled, Class::TimedOut, Class::Permanent] {
