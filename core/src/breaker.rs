@@ -24,7 +24,7 @@
 //! breaker has been wedged.
 //!
 //! Invariants, each a property test and checked over all histories of small settings: an open breaker lets a probe through in bounded time
-//! (I9); never more probes at once than the policy says (R21); time that runs backwards lets nothing through that would otherwise wait (I11).
+//! (I9); never more probes at once than the policy says (R21); asked at an earlier time, it lets nothing through that would otherwise wait (I11).
 //!
 //! ```
 //! use core::time::Duration;

@@ -4,16 +4,10 @@
 //! The bound is fixed, or finds itself by *AIMD*: good ends while the bound is in use raise it a little (by one in a whole round of requests),
 //! a sign of overload cuts it at once, and once only for all requests that were under way at the time.
 //!
-//! ```text
-//!  admit ─→ Ok(())  … settle(load)           room: in the air < limit, and nobody waits
-//!        ─→ Err(Full)  join() → place … admit_waiting(place) once called, or leave(place)
-//! ```
+//! Who does not get in asks again when a request has ended. A [gate](crate::gate) asks beside its other machines, and an [engine](crate::engine) keeps the line
+//! of those who wait there.
 //!
-//! Who does not get in may [`join`](Bulkhead::join) the line: places are called in the order of joining, and nobody gets in past those who wait, so
-//! nobody starves. Whoever stops waiting [`leave`](Bulkhead::leave)s, or the line would wait for them.
-//!
-//! Invariants, each a property test: what is in the air never exceeds the limit at the time of admission; after all have ended it is 0 (I8); places
-//! are let in first come, first served.
+//! Invariants, each a property test: what is in the air never exceeds the limit at the time of admission; after all have ended it is 0 (I8).
 //!
 //! ```
 //! use steadfast_core::Timestamp;
@@ -23,15 +17,12 @@
 //! let mut bulkhead = Bulkhead::new(&policy);
 //! let now = Timestamp::from_secs(1_700_000_000);
 //! assert!(bulkhead.admit(&policy).is_ok());
-//! let place = bulkhead.join(); // no room: wait in line
-//! assert!(!bulkhead.admit_waiting(&policy, place));
+//! assert!(bulkhead.admit(&policy).is_err()); // no room
 //! bulkhead.settle(&policy, Load::Bearable, now, now); // the first request ends
-//! assert!(bulkhead.admit(&policy).is_err()); // and nobody overtakes
-//! assert!(bulkhead.admit_waiting(&policy, place));
+//! assert!(bulkhead.admit(&policy).is_ok());
 //! # Ok::<(), steadfast_core::PolicyError>(())
 //! ```
 
-use alloc::collections::VecDeque;
 use core::num::NonZeroU32;
 
 use crate::policy::PolicyError;
@@ -143,14 +134,8 @@ pub enum Load {
 #[non_exhaustive]
 pub struct Full;
 
-/// A place in the line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(transparent))]
-#[must_use = "a place that is neither used nor left holds up the line"]
-pub struct Place(u64);
-
 /// Bounds what is in the air. See the [module](self).
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Bulkhead {
     in_flight: u32,
@@ -158,8 +143,6 @@ pub struct Bulkhead {
     limit: u64,
     /// When the limit was last cut.
     cut: Timestamp,
-    line: VecDeque<Place>,
-    joined: u64,
 }
 
 const THOUSAND: u64 = 1_000;
@@ -169,7 +152,7 @@ impl Bulkhead {
     #[must_use]
     pub const fn new(policy: &BulkheadPolicy) -> Self {
         let limit = (policy.initial() as u64).saturating_mul(THOUSAND);
-        Self { in_flight: 0, limit, cut: Timestamp::EPOCH, line: VecDeque::new(), joined: 0 }
+        Self { in_flight: 0, limit, cut: Timestamp::EPOCH }
     }
 
     /// The same with so many in the air.
@@ -178,10 +161,10 @@ impl Bulkhead {
         self
     }
 
-    /// Leave for one request that has not waited.
+    /// Leave for one request.
     ///
     /// # Errors
-    /// There is no room, or others wait.
+    /// There is no room.
     #[cfg_attr(feature = "no-panic", no_panic::no_panic)]
     pub fn admit(&mut self, policy: &BulkheadPolicy) -> Result<(), Full> {
         self.check(policy)?;
@@ -194,40 +177,10 @@ impl Bulkhead {
     /// # Errors
     /// As [`admit`](Bulkhead::admit).
     pub fn check(&self, policy: &BulkheadPolicy) -> Result<(), Full> {
-        if self.line.is_empty() && self.in_flight < self.limit(policy) { Ok(()) } else { Err(Full) }
+        if self.in_flight < self.limit(policy) { Ok(()) } else { Err(Full) }
     }
 
-    /// A place at the end of the line.
-    pub fn join(&mut self) -> Place {
-        let place = Place(self.joined);
-        self.joined = self.joined.saturating_add(1);
-        self.line.push_back(place);
-        place
-    }
-
-    /// The place that is let in next, if there is room now.
-    #[must_use]
-    pub fn called(&self, policy: &BulkheadPolicy) -> Option<Place> {
-        self.line.front().copied().filter(|_| self.in_flight < self.limit(policy))
-    }
-
-    /// Leave for the request that waits at this place: `true` if it has been called.
-    #[must_use]
-    pub fn admit_waiting(&mut self, policy: &BulkheadPolicy, place: Place) -> bool {
-        let called = self.called(policy) == Some(place);
-        if called {
-            self.line.pop_front();
-            self.in_flight = self.in_flight.saturating_add(1);
-        }
-        called
-    }
-
-    /// Gives up a place in the line. A place that was let in or left before changes nothing.
-    pub fn leave(&mut self, place: Place) {
-        self.line.retain(|waiting| *waiting != place);
-    }
-
-    /// A request that was let in `since` has ended.
+    /// A request that was let in `since` has ended. Once for each that was let in.
     #[cfg_attr(feature = "no-panic", no_panic::no_panic)]
     pub fn settle(&mut self, policy: &BulkheadPolicy, load: Load, since: Timestamp, now: Timestamp) {
         let in_flight = self.in_flight;
@@ -264,12 +217,6 @@ impl Bulkhead {
     #[must_use]
     pub const fn in_flight(&self) -> u32 {
         self.in_flight
-    }
-
-    /// How many wait in line.
-    #[must_use]
-    pub fn waiting(&self) -> usize {
-        self.line.len()
     }
 }
 

@@ -57,6 +57,7 @@
 //! Invariants: at most one create in flight per key (I3); nothing sent before its record is durable (I5); memory bounded by
 //! [`Limits`] (I15); each drain ends and the next deadline is later than `now` (I18).
 
+mod event;
 mod intake;
 mod keys;
 mod lines;
@@ -69,6 +70,7 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::time::Duration;
 
+pub use self::event::Event;
 pub use self::intake::{Limits, RestoreError, SubmitError, Submitted};
 use self::keys::{Keys, seed_of};
 use self::lines::{Lines, Place};
@@ -78,9 +80,7 @@ pub use self::snapshot::{SNAPSHOT_VERSION, SnapshotError};
 use crate::gate::Gate;
 use crate::key::Key;
 use crate::notice::{Notice, Notices, Told, Wake, WakeReason};
-use crate::operation::{self, AttemptId, Effect, Kind, Operation, OperationPolicy, Outcome, Reading, RecordId, Turn};
-use crate::rate_limit::Quota;
-use crate::retry::Failure;
+use crate::operation::{self, Effect, Kind, Operation, OperationPolicy, Outcome, RecordId, Turn};
 use crate::seed::Seed;
 use crate::time::Timestamp;
 use crate::timers::Timers;
@@ -91,36 +91,6 @@ use crate::timers::Timers;
 pub struct OperationId {
     slot: u32,
     generation: u32,
-}
-
-/// Something that happened. Fed to [`Engine::handle`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
-#[non_exhaustive]
-pub enum Event {
-    /// The record of this number, and all popped before it, are durable.
-    Persisted(RecordId),
-    /// The record of this number, and all popped before it that were not yet acknowledged, could not be made durable: certainly none of them is there, now or
-    /// after a restart. A job of which nothing was durable before ends as *rejected*, and its key is free. So if nobody knows whether they are there (a flush that failed,
-    /// say), feed nothing: append the same again, and nothing after them, until that has worked; or open the store anew and look. Nothing that
-    /// depends on them leaves meanwhile.
-    PersistFailed(RecordId),
-    /// The request of this attempt was answered, or failed.
-    Answered(OperationId, AttemptId, Result<Reading, Failure>),
-    /// The request of this attempt has not left, and is owed again. See [`operation::Event::Unsent`].
-    Unsent(OperationId, AttemptId),
-    /// The provider told of this job by itself.
-    Webhook(OperationId, Reading),
-    /// The provider told by itself that this job has changed, and not how. See [`operation::Event::Changed`].
-    Changed(OperationId),
-    /// The caller no longer wants this job.
-    Cancel(OperationId),
-    /// The outcome has reached whoever waits for it.
-    Delivered(OperationId),
-    /// Somebody wants to know of an unresolved job after all. See [`Operation::can_resume`].
-    Resume(OperationId),
-    /// With an answer to a request of this kind, the provider told of its own rate limit. Feed it after the answer.
-    Quota(Kind, Quota),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,7 +7,7 @@
 //! | # | who | says no | because |
 //! | --- | --- | --- | --- |
 //! | 1 | a hold, a pause | wait | an operator said so ([`hold_until`](Gate::hold_until)), or the provider did: a 429's `Retry-After` holds everything back |
-//! | 2 | [breaker](crate::breaker) | wait, or refuse if [`WhenOpen::Refuse`] | the upstream is ill |
+//! | 2 | [breaker](crate::breaker) | wait, or refuse if [`WhenOpen::Refuse`] | the upstream is ill, or somebody has isolated it |
 //! | 3 | [retry budget](crate::budget) | refuse; retries only | retries must not multiply an outage |
 //! | 4 | [bulkhead](crate::bulkhead) | wait | enough are in the air |
 //! | 5 | [allowance](crate::rate_limit::Allowance) | wait | by the provider's own count none is left in its window |
@@ -358,6 +358,12 @@ impl Gate {
             && self.budget.is_some() == self.policy.budget().is_some()
             && self.bulkhead.is_some() == self.policy.bulkhead().is_some()
             && self.limiters.len() == self.policy.rate_limits().len()
+    }
+
+    /// Whether the bulkhead counts those that are in the air, and no others: else nothing would ever leave, or too many would.
+    #[cfg(feature = "serde")]
+    pub(crate) fn counts_alike(&self) -> bool {
+        self.bulkhead.is_none_or(|bulkhead| bulkhead.in_flight() == self.in_flight())
     }
 
     /// The settings.

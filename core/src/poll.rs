@@ -22,7 +22,8 @@ use crate::time::Timestamp;
 /// When to poll, how often, and for how long.
 ///
 /// The default is the schedule that Deepvue's guide asks for: 3 s doubling to 30 s, 10 polls, 3 minutes, no jitter. In a file each of these may
-/// be left out; but a schedule that is written and says nothing of jitter has full jitter, as any backoff.
+/// be left out; but a schedule that is written and says nothing of jitter has full jitter, as any backoff. In a program, name what is to be otherwise:
+/// `PollPolicy::default().with_deadline(hour)?.with_polls(200)?`.
 ///
 /// ```
 /// use core::time::Duration;
@@ -61,13 +62,31 @@ impl PollPolicy {
         deadline: Duration,
         retry: RetryPolicy,
     ) -> Result<Self, PolicyError> {
-        let Some(polls) = NonZeroU16::new(polls) else {
-            return Err(PolicyError::new("poll.polls", polls, "at least 1"));
-        };
         if !schedule.growth().rests() {
             return Err(PolicyError::new("poll.schedule", schedule.growth(), "more than zero, or polling never rests"));
         }
-        let first = schedule.first();
+        let policy = Self { schedule, retry, ..Self::default() };
+        policy.with_polls(polls)?.with_deadline(deadline)
+    }
+
+    /// The same with at most so many pending answers.
+    ///
+    /// # Errors
+    /// Zero.
+    pub fn with_polls(mut self, polls: u16) -> Result<Self, PolicyError> {
+        let Some(polls) = NonZeroU16::new(polls) else {
+            return Err(PolicyError::new("poll.polls", polls, "at least 1"));
+        };
+        self.polls = polls;
+        Ok(self)
+    }
+
+    /// The same with this [deadline](Self::deadline). A longer one brings no more polls than [there are](Self::polls).
+    ///
+    /// # Errors
+    /// One that is not above the wait before the first poll.
+    pub fn with_deadline(mut self, deadline: Duration) -> Result<Self, PolicyError> {
+        let first = self.schedule.first();
         if deadline <= first {
             return Err(PolicyError::new(
                 "poll.deadline",
@@ -75,7 +94,15 @@ impl PollPolicy {
                 alloc::format!("more than the wait before the first poll, {first:?}"),
             ));
         }
-        Ok(Self { schedule, polls, deadline, retry, not_found_grace: Duration::ZERO, accept_partial: false })
+        self.deadline = deadline;
+        Ok(self)
+    }
+
+    /// The same, pacing polls that fail like this.
+    #[must_use]
+    pub fn with_retry(mut self, retry: RetryPolicy) -> Self {
+        self.retry = retry;
+        self
     }
 
     /// The same, taking "no such job" for *pending* this long after acceptance: for providers whose reads lag behind their writes.

@@ -259,7 +259,7 @@ impl RateLimiter {
     }
 
     /// Gives reserved places back, as far as that is still fair: what was reserved after them keeps its time, and a place whose time has
-    /// passed is gone.
+    /// passed is gone. Each reservation once: a second time it would give back what others have taken.
     #[cfg_attr(feature = "no-panic", no_panic::no_panic)]
     pub fn cancel(&mut self, policy: &RatePolicy, reservation: Reservation, now: Timestamp) {
         if now.as_nanos() > reservation.at.as_nanos() {

@@ -33,7 +33,18 @@ use crate::time::Timestamp;
 ///
 /// The default: 5 attempts in 2 minutes, 10 s each, 1 s doubling to 20 s between them with full jitter. (AWS and Google send 3 and 10;
 /// a create is worth more than a read and a person waits for it, hence 5 and no longer than 2 minutes.) Of creates under a key, no more than
-/// 3 in a row that are [answered alike](Self::identical). In a file each of these may be left out.
+/// 3 in a row that are [answered alike](Self::identical). In a file each of these may be left out; in a program, name what is to be otherwise:
+///
+/// ```
+/// use core::time::Duration;
+/// use steadfast_core::retry::RetryPolicy;
+///
+/// let patient = RetryPolicy::default().with_attempts(8)?.with_deadline(Duration::from_secs(600))?;
+/// assert_eq!(patient.attempt_timeout(), RetryPolicy::default().attempt_timeout());
+/// # Ok::<(), steadfast_core::PolicyError>(())
+/// ```
+///
+/// What it decides:
 ///
 /// ```
 /// use core::time::Duration;
@@ -79,23 +90,51 @@ impl RetryPolicy {
         attempt_timeout: Duration,
         backoff: BackoffPolicy,
     ) -> Result<Self, PolicyError> {
+        let policy = Self::default().with_backoff(backoff).with_attempts(attempts)?;
+        policy.with_deadline(deadline)?.with_attempt_timeout(attempt_timeout)
+    }
+
+    /// The same with so many attempts, the first included.
+    ///
+    /// # Errors
+    /// Zero: there is no "0 means for ever".
+    pub fn with_attempts(mut self, attempts: u16) -> Result<Self, PolicyError> {
         let Some(attempts) = NonZeroU16::new(attempts) else {
             return Err(PolicyError::new("retry.attempts", attempts, "at least 1, which is the first attempt"));
         };
+        self.attempts = attempts;
+        Ok(self)
+    }
+
+    /// The same with this [deadline](Self::deadline). A longer one brings no more attempts than [there are](Self::attempts).
+    ///
+    /// # Errors
+    /// Zero: no attempt could start.
+    pub fn with_deadline(mut self, deadline: Duration) -> Result<Self, PolicyError> {
         if deadline.is_zero() {
             return Err(PolicyError::new("retry.deadline", deadline, "more than zero, or no attempt may start"));
         }
+        self.deadline = deadline;
+        Ok(self)
+    }
+
+    /// The same, giving each attempt so long, or what is left until the deadline.
+    ///
+    /// # Errors
+    /// Zero: no attempt could be answered.
+    pub fn with_attempt_timeout(mut self, attempt_timeout: Duration) -> Result<Self, PolicyError> {
         if attempt_timeout.is_zero() {
             return Err(PolicyError::new("retry.attempt_timeout", attempt_timeout, "more than zero"));
         }
-        Ok(Self {
-            attempts,
-            deadline,
-            attempt_timeout,
-            backoff,
-            retry_after: RetryAfter::default(),
-            identical: Self::IDENTICAL,
-        })
+        self.attempt_timeout = attempt_timeout;
+        Ok(self)
+    }
+
+    /// The same with these pauses.
+    #[must_use]
+    pub fn with_backoff(mut self, backoff: BackoffPolicy) -> Self {
+        self.backoff = backoff;
+        self
     }
 
     /// The same, treating a provider's `Retry-After` this way.

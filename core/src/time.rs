@@ -5,8 +5,10 @@
 //! ("Instant" would promise a monotonic clock that cannot be stored; hence the name.)
 //!
 //! A driver makes its timestamps with a [`Clock`]: the wall clock read once, then advanced by monotonic time, so that
-//! they never run backwards inside one process. A machine that is given a `now` earlier than the last one it saw uses
-//! the last one it saw.
+//! they never run backwards inside one process. An operation or an engine that is given a `now` earlier than the last one
+//! it saw uses the last one it saw. The machines that answer at once keep no such time. Asked at an earlier one they let
+//! nothing go that would have had to wait; but what they are told counts from the time that they are told: a breaker that
+//! opens at an earlier one is open until an earlier one.
 
 use core::fmt;
 use core::time::Duration;

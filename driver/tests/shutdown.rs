@@ -4,7 +4,6 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use steadfast_core::operation::{Outcome, Rejected, Stage};
-use steadfast_core::retry::RetryPolicy;
 use steadfast_core::{Key, Timestamp};
 use steadfast_driver::{Builder, Command, Driver, Following, Submit, SubmitError, Task, Unfinished, Work};
 use steadfast_providers::deepvue::{Credentials, Deepvue};
@@ -47,9 +46,8 @@ fn driver(store: &Shared, attempts: u16) -> Driver<()> {
     let credentials = Credentials::new("token", "secret").unwrap();
     let provider = Deepvue::new(BaseUrl::parse("http://127.0.0.1:1").unwrap(), "driving-license", credentials).unwrap();
     let policy = provider.policy();
-    let usual = policy.create();
-    let create = RetryPolicy::new(attempts, usual.deadline(), usual.attempt_timeout(), usual.backoff().clone());
-    let policy = policy.with_create(create.unwrap()).unwrap();
+    let create = policy.create().clone().with_attempts(attempts).unwrap();
+    let policy = policy.with_create(create).unwrap();
     let builder: Builder<_, (), ()> = Builder::new(provider, ()).policy(policy).store(store.clone()).keep_payloads();
     let (provider, (), settings) = builder.into_parts();
     let loaded = settings.load(provider.name()).unwrap();

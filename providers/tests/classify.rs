@@ -7,7 +7,6 @@
 use http::header::{HeaderValue, RETRY_AFTER};
 use http::{HeaderMap, StatusCode};
 use serde_json::Value;
-use steadfast_core::backoff::BackoffPolicy;
 use steadfast_core::retry::{Certainty, Class, Failure, RetryDecision, RetryPolicy};
 use steadfast_core::{Kind, Seed, Timestamp};
 use steadfast_providers::{Answer, status};
@@ -165,8 +164,7 @@ fn tried_again(input: &Value, failure: Failure) -> bool {
     let number = |name: &str| input[name].as_u64().and_then(|number| u16::try_from(number).ok());
     let made = number("attempt").or_else(|| Some(number("retries_done")? + 1)).unwrap_or(1);
     let most = number("attempt_limit").or_else(|| Some(number("max_retries")? + 1)).unwrap_or(5);
-    let usual = RetryPolicy::default();
-    let policy = RetryPolicy::new(most, usual.deadline(), usual.attempt_timeout(), BackoffPolicy::default()).unwrap();
+    let policy = RetryPolicy::default().with_attempts(most).unwrap();
     let keyed = input["idempotent"] != false;
     matches!(policy.decide(made, failure, WALL, WALL, keyed, Seed::new(1)), RetryDecision::At(_))
 }

@@ -88,7 +88,7 @@ fn agrees_with_the_ledger(profile: &Profile, finished: &[(Key, Finished)], ledge
 /// up on some polls asks no more often than the schedule's cap.
 fn patient(policy: &OperationPolicy) -> OperationPolicy {
     let retry = |policy: &RetryPolicy| {
-        RetryPolicy::new(policy.attempts(), Duration::from_secs(60), PATIENCE, policy.backoff().clone()).unwrap()
+        policy.clone().with_deadline(Duration::from_secs(60)).unwrap().with_attempt_timeout(PATIENCE).unwrap()
     };
     let (poll, schedule) = (policy.poll(), policy.poll().schedule());
     let cap = schedule.cap().min(PATIENCE);

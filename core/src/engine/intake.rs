@@ -151,7 +151,8 @@ impl Engine {
 
     /// Takes up the operation that a record tells of, after a restart.
     ///
-    /// Records of operations that go beyond [`Limits::live`] are taken up all the same: what was promised is kept.
+    /// Records of operations that go beyond [`Limits::live`] are taken up all the same: what was promised is kept. Of one that was rejected and delivered there
+    /// is nothing to keep: its key is free, and the id names nobody.
     ///
     /// The engine need not have the seed of the one that was lost. Only what is drawn from now on depends on it: the jitter of waits, within the policies' bounds, and
     /// [correlation ids](Operation::correlation_id). A wait that was drawn is in the record, and no promise rests on chance. With the same seed a history can be

@@ -270,6 +270,9 @@ impl Engine {
                 return Err("the number of requests in flight");
             }
         }
+        if !self.gate.counts_alike() {
+            return Err("the bulkhead's number of requests in flight");
+        }
         Ok(())
     }
 

@@ -104,7 +104,7 @@ impl RateLimit {
     }
 }
 
-/// What happens to requests while the breaker is open.
+/// What happens to requests while the breaker is open or isolated. While it probes they wait in either case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]

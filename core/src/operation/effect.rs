@@ -14,7 +14,8 @@ pub enum Effect {
     /// Make the operation's record durable under this number, then feed
     /// [`Persisted`](super::Event::Persisted) or [`PersistFailed`](super::Event::PersistFailed).
     Persist(RecordId),
-    /// Send this request, then feed [`Answered`](super::Event::Answered); or [`Unsent`](super::Event::Unsent), if it has certainly not left.
+    /// Send this request, then feed [`Answered`](super::Event::Answered); or [`Unsent`](super::Event::Unsent), if it has certainly not left. It is owed
+    /// again at once then: a driver that can carry only so many gives the gate a [bulkhead](crate::bulkhead) of as many, and is never asked for more.
     Send(Attempt),
     /// The operation has ended and its outcome is durable: tell whoever waits, then feed
     /// [`Delivered`](super::Event::Delivered).

@@ -6,7 +6,8 @@ use crate::time::Timestamp;
 
 /// All that a restart needs to know of one operation. Cumulative: the latest record of a key tells all that its predecessors told.
 ///
-/// It holds no payload and no result; a driver that wants them durable stores them in the same commit.
+/// It holds no payload and no result; a driver that wants them durable stores them in the same commit. A payload need only go with the first: if that one
+/// fails, no create follows.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]

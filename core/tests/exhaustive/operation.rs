@@ -4,16 +4,18 @@
 //! that dies before it hears of it; creates are carried out or lost, early or late; answers come in time, late or never; webhooks come at any
 //! time; what waits in the driver is taken back; the caller cancels, and resumes what ended as unresolved; the process dies. After each event the harness's own books are compared with the operation.
 
+mod books;
 mod checks;
 mod provider;
 
 use std::collections::HashSet;
 
 use steadfast_core::operation::{
-    Attempt, AttemptId, Completed, Effect, Event as Fed, Record, RecordId, Rejected, Stage, Unresolved,
+    Attempt, Completed, Effect, Event as Fed, Record, RecordId, Rejected, Stage, Unresolved,
 };
 use steadfast_core::{Fingerprint, Gate, Key, Kind, Operation, OperationPolicy, Outcome, Seed, Timestamp};
 
+use self::books::{Books, Flight, Lost, Refusal, Resumption};
 use self::provider::{Answer, HINT, Promise, Provider, SECOND};
 use crate::{World, explore_and_look};
 
@@ -37,65 +39,6 @@ struct Job {
     /// What was told to the caller.
     told: Option<Outcome>,
     books: Books,
-}
-
-/// A request in the air.
-#[derive(Clone, Copy, Debug, Hash)]
-struct Flight {
-    attempt: Attempt,
-    sent: Timestamp,
-    carried_out: bool,
-}
-
-#[derive(Clone, Copy, Debug, Hash)]
-struct Lost {
-    id: AttemptId,
-    kind: Kind,
-    carried_out: bool,
-    /// A create can be carried out before then.
-    lands_before: Timestamp,
-    /// Whether its process lives, so that its answer would be heard.
-    heard: bool,
-}
-
-/// What is counted to be compared with the limits.
-#[derive(Clone, Copy, Debug, Default, Hash)]
-struct Books {
-    creates: u16,
-    /// Pending answers to polls since the last restart.
-    pending: u16,
-    /// Look-ups since the last create or restart.
-    lookups: u16,
-    /// Whether a create was refused for good, in this process or on disk.
-    refused: Refusal,
-    /// The end was told in this process, and is on its way to the caller.
-    to_deliver: bool,
-    /// When the caller submitted the job.
-    submitted: Timestamp,
-    resumed: Option<Resumption>,
-    /// When it was resumed, if this process has polled it since then.
-    polls_began: Option<Timestamp>,
-    /// The provider asked for no request before then.
-    not_before: Timestamp,
-    /// And for none of this kind before then.
-    busy: Option<(Kind, Timestamp)>,
-}
-
-/// An outcome that was not the last.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Resumption {
-    from: Outcome,
-    /// The first record that tells of it.
-    record: RecordId,
-    durable: bool,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-enum Refusal {
-    #[default]
-    No,
-    Heard,
-    Durable,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -445,12 +388,6 @@ impl Job {
                 None => return,
             }
         }
-    }
-}
-
-impl Lost {
-    fn may_land(&self, now: Timestamp) -> bool {
-        self.kind == Kind::Create && !self.carried_out && now < self.lands_before
     }
 }
 

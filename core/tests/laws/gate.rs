@@ -1,12 +1,68 @@
 //! One gate by itself: its kinds, its limits when settings change, and what it is called in logs.
 
+use core::time::Duration;
+
+use proptest::prelude::*;
 use steadfast_core::breaker::BreakerState;
 use steadfast_core::bulkhead::BulkheadPolicy;
-use steadfast_core::gate::{Admission, Blocked, Gate, GatePolicy, Kinds, RateLimit, Request, Settled};
+use steadfast_core::gate::{Admission, Blocked, Gate, GatePolicy, Kinds, RateLimit, Request, Settled, WhenOpen};
 use steadfast_core::rate_limit::{Quota, RatePolicy};
+use steadfast_core::retry::Class;
 use steadfast_core::{Kind, Seed};
 
+use crate::history::failure;
+use crate::policies;
 use crate::run::{SECOND, START, at, breaker, limit};
+
+const KINDS: [Kind; 3] = [Kind::Create, Kind::Lookup, Kind::Poll];
+
+proptest! {
+    /// Whatever was let go, settled, settled again or told, and however the clock jumps: what it says of one moment agrees with what it says of another.
+    #[test]
+    fn i11_what_may_go_may_go_later_too_and_a_wait_that_only_time_ends_is_over_when_it_says(
+        seed: u64,
+        steps in prop::collection::vec((0_u8..8, 0_u64..90_000, any::<prop::sample::Index>(), failure()), 1..60),
+        later in 0_u64..90_000,
+    ) {
+        let (mut gate, mut out, mut ever) = (Gate::new(policies::drawn_gate(seed), Seed::new(seed)), Vec::new(), Vec::new());
+        for (step, millis, pick, failure) in steps {
+            let (now, kind) = (at(millis), KINDS[pick.index(3)]);
+            match step {
+                0..4 => {
+                    let request = if step == 0 { Request::retry(kind, failure.class) } else { Request::first(kind) };
+                    let said = gate.check(request, now);
+                    let got = gate.admit(request, now);
+                    prop_assert_eq!(got.permit().is_none().then_some(got), said, "it looked otherwise");
+                    out.extend(got.permit());
+                    ever.extend(got.permit());
+                }
+                4 if !out.is_empty() => gate.settle(out.swap_remove(pick.index(out.len())), Settled::Failed(failure), now),
+                5 if !out.is_empty() => gate.settle(out.swap_remove(pick.index(out.len())), Settled::Answered, now),
+                6 if !ever.is_empty() => gate.settle(ever[pick.index(ever.len())], Settled::Unsent, now),
+                _ => {
+                    let span = Duration::from_millis(millis);
+                    let quota = Quota { limit: Some(1), window: Some(span), remaining: Some(1), reset: Some(span) };
+                    gate.learn(kind, quota, now);
+                }
+            }
+            let then = at(millis + later);
+            for kind in KINDS {
+                for request in [Request::first(kind), Request::retry(kind, Class::Transient)] {
+                    match gate.check(request, now) {
+                        None => prop_assert_eq!(gate.check(request, then), None, "by waiting it lost its leave"),
+                        Some(Admission::Wait(no) | Admission::Refuse(no)) => {
+                            prop_assert!(no.until > now, "{:?}", no);
+                            let still = gate.check(request, no.until);
+                            let over = !matches!(still, Some(Admission::Wait(it) | Admission::Refuse(it)) if it.why == no.why);
+                            prop_assert!(over || !no.why.is_timed(), "{:?}, and then {:?}", no, still);
+                        }
+                        Some(Admission::Go(_)) => prop_assert!(false, "looking gives no leave"),
+                    }
+                }
+            }
+        }
+    }
+}
 
 #[test]
 fn limits_remember_whatever_order_they_stand_in_and_each_its_own() {
@@ -151,6 +207,53 @@ fn a_permit_knows_whether_it_probes_and_a_gate_how_many_it_lets_in() {
     gate.breaker_mut().unwrap().0.force_open(at(1_000));
     let probe = gate.admit(Request::first(Kind::Poll), at(1_000)).permit().unwrap();
     assert_eq!((usual.is_probe(), probe.is_probe()), (false, true));
+}
+
+/// What is owed for a burst that may be no more is no more than the whole of the one that may: else it would wait for longer than any wait by the new settings.
+#[test]
+fn a_burst_that_is_lowered_is_waited_for_no_longer_than_a_whole_one() {
+    let limited = |burst| {
+        let rate = RatePolicy::new(1, SECOND).unwrap().with_burst(burst).unwrap();
+        GatePolicy::none().with_rate_limit(RateLimit { kinds: Kinds::ALL, rate })
+    };
+    let mut gate = Gate::new(limited(10), Seed::new(1));
+    assert_eq!(go(&mut gate), 10);
+    gate.set_policy(limited(2), START);
+    let Some(Admission::Wait(no)) = gate.check(Request::first(Kind::Poll), START) else { panic!("ten have left") };
+    assert_eq!(no.until, at(1_000));
+}
+
+/// A part of a nanosecond is a whole one: rounded down, each change would let the next go before its time.
+#[test]
+fn i10_what_is_left_of_a_place_is_rounded_up_when_it_changes() {
+    let nanos = Duration::from_nanos;
+    let limited = |count| GatePolicy::none().with_rate_limit(limit(count, nanos(6), Kinds::ALL));
+    let mut gate = Gate::new(limited(2), Seed::new(1));
+    let _ = gate.admit(Request::first(Kind::Poll), START).permit().unwrap();
+    let later = START.saturating_add(nanos(2)); // a third of its place is left
+    gate.set_policy(limited(3), later);
+    let Some(Admission::Wait(no)) = gate.check(Request::first(Kind::Poll), later) else { panic!("too soon") };
+    assert_eq!(no.until, START.saturating_add(nanos(3)));
+}
+
+/// Open and isolated are one to whoever would rather fail than wait; while it probes, there is an end in sight.
+#[test]
+fn failing_fast_is_for_a_breaker_that_is_open_or_isolated_and_not_for_one_that_probes() {
+    for (when_open, refuses) in [(WhenOpen::Wait, false), (WhenOpen::Refuse, true)] {
+        let policy = GatePolicy::none().with_breaker(Some(breaker())).with_when_open(when_open);
+        let mut gate = Gate::new(policy, Seed::new(1));
+        let said = |gate: &Gate, now| match gate.check(Request::first(Kind::Create), now) {
+            Some(Admission::Refuse(no)) => Some((true, no.why, no.until)),
+            Some(Admission::Wait(no)) => Some((false, no.why, no.until)),
+            _ => None,
+        };
+        gate.breaker_mut().unwrap().0.isolate();
+        assert_eq!(said(&gate, START), Some((refuses, Blocked::Isolated, at(1_000))));
+        gate.breaker_mut().unwrap().0.force_open(at(5_000));
+        assert_eq!(said(&gate, START), Some((refuses, Blocked::Open, at(5_000))));
+        let _probe = gate.admit(Request::first(Kind::Poll), at(5_000)).permit().unwrap();
+        assert_eq!(said(&gate, at(5_000)), Some((false, Blocked::Probing, at(6_000))));
+    }
 }
 
 /// What is carried from engine to engine: whoever stands elsewhere comes first in the same kind, and in another as long as there is something for them.

@@ -406,6 +406,22 @@ fn a_repeat_that_is_taken_back_does_not_leave_once_its_key_may_be_forgotten() {
     }
 }
 
+/// There is no first that the provider could have forgotten.
+#[test]
+fn a_first_create_that_is_taken_back_leaves_whatever_the_keys_window() {
+    let window = Duration::from_secs(11); // a second more than the time-out
+    let policy = OperationPolicy::default().with_safety(SendSafety::Keyed { window }).unwrap();
+    let mut history = History::begin_at(Gate::unlimited(), policy, 1);
+    for step in [Step::Drain, Step::Ack, Step::Drain] {
+        history.step(&step);
+    }
+    let first = history.in_the_air;
+    history.now = START.saturating_add(Duration::from_secs(2));
+    history.step(&Step::Unsent);
+    assert!(first.is_some() && history.job.owes_effects());
+    assert_eq!(history.job.in_flight(), first);
+}
+
 /// How long ago a create took it is not known once it was due to leave; of a poll it is.
 #[test]
 fn a_create_that_has_not_left_gives_nothing_of_the_rate_limit_back_and_a_poll_does() {

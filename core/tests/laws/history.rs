@@ -121,6 +121,8 @@ pub(crate) struct History {
     asked: Vec<(RecordId, Record)>,
     /// What a restart would find.
     pub(crate) durable: Option<Record>,
+    /// A record failed when there was none on disk.
+    failed_at_first: bool,
     pub(crate) in_the_air: Option<Attempt>,
     /// Requests that have left, and were not given back.
     pub(crate) left: u32,
@@ -147,8 +149,24 @@ impl History {
         let (mut told, now, seen) = (Vec::new(), START, START);
         listen(&mut turn, &mut told, seen);
         let (asked, log, durable, in_the_air, left, ended) = (Vec::new(), Vec::new(), None, None, 0, 0);
-        let behind = Duration::ZERO;
-        Self { policy, gate, now, behind, job, seed, asked, durable, in_the_air, left, log, ended, told, seen }
+        let (behind, failed_at_first) = (Duration::ZERO, false);
+        Self {
+            policy,
+            gate,
+            now,
+            behind,
+            job,
+            seed,
+            asked,
+            durable,
+            failed_at_first,
+            in_the_air,
+            left,
+            log,
+            ended,
+            told,
+            seen,
+        }
     }
 
     pub(crate) fn feed(&mut self, event: Event) {
@@ -190,6 +208,7 @@ impl History {
             Step::Fail => {
                 if let Some((number, _)) = self.asked.pop() {
                     self.asked.clear();
+                    self.failed_at_first |= self.durable.is_none();
                     self.feed(Event::PersistFailed(number));
                 }
             }
@@ -291,6 +310,7 @@ impl History {
         let durable = self.durable.as_ref().expect("I5: nothing leaves without a durable record");
         match attempt.kind {
             Kind::Create => {
+                assert!(!self.failed_at_first, "its payload went with the first record");
                 assert_eq!(durable.stage, Stage::InFlight, "I5");
                 assert!(durable.creates >= attempt.number, "I5: the record counts this attempt");
                 assert!(

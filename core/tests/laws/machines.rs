@@ -317,6 +317,37 @@ fn defaults_are_what_the_constructors_accept() {
     assert_eq!(poll.as_ref(), Ok(policy.poll()));
 }
 
+/// What is not named stays as it was, whoever set it.
+#[test]
+fn one_setting_can_be_changed_alone_and_is_held_to_the_same_rules() {
+    let hints = RetryAfter::Clamped { extra: SECOND };
+    let own =
+        RetryPolicy::new(7, 70 * SECOND, 7 * SECOND, policy(Growth::Fixed(SECOND), SECOND, Jitter::None)).unwrap();
+    let own = own.with_retry_after(hints).with_identical(2).unwrap();
+    let there =
+        own.clone().with_attempts(1).unwrap().with_deadline(SECOND).unwrap().with_attempt_timeout(SECOND).unwrap();
+    let there = there.with_backoff(BackoffPolicy::default());
+    assert_eq!((there.attempts(), there.deadline(), there.attempt_timeout()), (1, SECOND, SECOND));
+    assert_eq!(there.backoff(), &BackoffPolicy::default());
+    let back = there.with_backoff(own.backoff().clone()).with_attempt_timeout(7 * SECOND).unwrap();
+    assert_eq!(back.with_deadline(70 * SECOND).unwrap().with_attempts(7).unwrap(), own);
+    let message = |error: steadfast_core::PolicyError| error.to_string();
+    assert!(message(own.clone().with_attempts(0).unwrap_err()).starts_with("retry.attempts is 0"));
+    assert!(message(own.clone().with_deadline(Duration::ZERO).unwrap_err()).starts_with("retry.deadline is 0ns"));
+    assert!(message(own.with_attempt_timeout(Duration::ZERO).unwrap_err()).starts_with("retry.attempt_timeout is 0ns"));
+
+    let own = PollPolicy::default().with_not_found_grace(SECOND).with_accept_partial(true);
+    let hour = own.clone().with_deadline(3_600 * SECOND).unwrap().with_polls(200).unwrap();
+    assert_eq!((hour.deadline(), hour.polls(), hour.schedule()), (3_600 * SECOND, 200, own.schedule()));
+    let once = RetryPolicy::default().with_attempts(1).unwrap();
+    assert_eq!(hour.clone().with_retry(once.clone()).retry(), &once);
+    assert_eq!(hour.with_polls(10).unwrap().with_deadline(180 * SECOND).unwrap(), own);
+    assert!(message(own.clone().with_polls(0).unwrap_err()).starts_with("poll.polls is 0"));
+    assert!(
+        message(own.with_deadline(3 * SECOND).unwrap_err()).contains("more than the wait before the first poll, 3s")
+    );
+}
+
 #[cfg(feature = "serde")]
 mod files {
     use steadfast_core::breaker::Probes;

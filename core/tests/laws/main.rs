@@ -3,6 +3,7 @@
 //! - [`history`]: one operation under arbitrary events, in any order, most of them senseless.
 //! - [`world`]: an engine with many operations, a journal that fails, a provider with a ledger, crashes and restarts.
 
+mod breaker;
 mod calls;
 mod changes;
 mod engine;
@@ -21,4 +22,5 @@ mod run;
 mod sharing;
 #[cfg(feature = "snapshot")]
 mod snapshot;
+mod unasked;
 mod world;

@@ -153,7 +153,7 @@ fn an_engine_that_contradicts_itself_is_refused() {
         it["lines"]["lines"][0]["waiting"].as_array_mut().unwrap()
     }
     type Alter = fn(&mut Value);
-    let contradictions: [(&str, Alter); 34] = [
+    let contradictions: [(&str, Alter); 35] = [
         ("machines", |it| it["gate"]["breaker"] = Value::Null),
         ("machines", |it| it["gate"]["budget"] = Value::Null),
         ("machines", |it| it["gate"]["bulkhead"] = Value::Null),
@@ -207,6 +207,8 @@ fn an_engine_that_contradicts_itself_is_refused() {
         }),
         ("finished operations", |it| it["finished"] = json!([[0, { "slot": 0, "generation": 0 }]])),
         ("requests in flight", |it| it["gate"]["in_flight"] = json!([7, 0, 0])),
+        // Nothing would ever leave.
+        ("requests in flight", |it| it["gate"]["bulkhead"]["in_flight"] = 100.into()),
         // At the end of time what is never due would be, again and again.
         ("seen more than its engine", |it| it["slots"][0]["operation"]["seen"] = u64::MAX.into()),
         // Its key would not be found.

@@ -99,9 +99,9 @@ impl Flaw {
 
 fn retry(policy: &RetryPolicy, more_attempts: u16, deadline_times: u32, backoff: BackoffPolicy) -> RetryPolicy {
     let (attempts, deadline) = (policy.attempts() + more_attempts, policy.deadline() * deadline_times);
-    RetryPolicy::new(attempts, deadline, policy.attempt_timeout(), backoff)
-        .expect("more of everything is in order")
-        .with_retry_after(policy.retry_after())
+    let more =
+        policy.clone().with_backoff(backoff).with_attempts(attempts).and_then(|more| more.with_deadline(deadline));
+    more.expect("more of everything is in order")
 }
 
 fn beyond_cap(backoff: &BackoffPolicy) -> BackoffPolicy {

@@ -9,7 +9,6 @@ use steadfast_core::engine::{Engine, Event, Limits};
 use steadfast_core::gate::{Admission, GatePolicy, Request};
 use steadfast_core::notice::Notice;
 use steadfast_core::operation::{Attempt, Effect, Reading, Record, Rejected, Stage, Unresolved};
-use steadfast_core::retry::RetryPolicy;
 use steadfast_core::{Fingerprint, Gate, Key, Kind, OperationId, Outcome, Reference, Seed, SendSafety, Timestamp};
 use steadfast_testkit::{Fault, Faults};
 use tokio::time::Instant;
@@ -118,9 +117,7 @@ async fn c07_processes_that_die_while_the_breaker_is_open() {
                 let mut world = World::with_faults(on, case, kept, faults.clone());
                 world.set_gate(gate.clone());
                 let create = case.policy().create().clone();
-                let create =
-                    RetryPolicy::new(create.attempts(), create.deadline(), create.attempt_timeout(), backoff.clone());
-                world.set_policy(case.policy().with_create(create.unwrap()).unwrap());
+                world.set_policy(case.policy().with_create(create.with_backoff(backoff.clone())).unwrap());
                 world.die(Point::AfterCommit(2)).await;
                 assert!(world.seen().notices.iter().any(is_open), "it is open when it dies");
                 assert_eq!(world.creates(), 1);

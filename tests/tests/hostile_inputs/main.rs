@@ -59,9 +59,8 @@ fn waits_in_all() {
         let number = |name: &str| input[name].as_u64().unwrap();
         let wait = Duration::from_secs(input["value"].as_str().unwrap().parse().unwrap());
         let deadline = Duration::from_millis(number("deadline_ms"));
-        let usual = RetryPolicy::default();
         let most = u16::try_from(number("repeat")).unwrap() + 1;
-        let policy = RetryPolicy::new(most, deadline, usual.attempt_timeout(), usual.backoff().clone()).unwrap();
+        let policy = RetryPolicy::default().with_attempts(most).unwrap().with_deadline(deadline).unwrap();
         let throttled = Failure::new(Class::Throttled, Certainty::NotExecuted).with_retry_after(Some(wait));
         let started = Timestamp::from_secs(1_700_000_000);
         let (mut now, mut made) = (started, 1);
