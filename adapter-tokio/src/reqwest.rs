@@ -72,7 +72,7 @@ impl ReqwestTransport {
     /// With reqwest's defaults but for
     ///
     /// - redirects: off;
-    /// - the connection's time-out: 5 s, and no more than half of its attempt's;
+    /// - the connection's time-out: 5 s, and of a create no more than half of its attempt's;
     /// - how long an idle connection is kept: 50 s. Creates have connections of their own, kept for 1 s, since many servers close idle ones after two to five;
     /// - the protocol: HTTP/1.1, so that a request shares its connection's fate with no other;
     /// - proxies: the one that the environment names (`HTTPS_PROXY`, else `ALL_PROXY`, less what `NO_PROXY` excepts) carries what is encrypted only. Plain `http`,
@@ -91,7 +91,8 @@ impl ReqwestTransport {
                 None => builder,
             }
         };
-        Ok(Self { creates: build(builder(CREATES_KEPT_FOR))?, ..Self::from_builder(builder(KEPT_FOR))? })
+        let creates = build(builder(CREATES_KEPT_FOR).connector_layer(ConnectInTime))?;
+        Ok(Self { client: build(builder(KEPT_FOR))?, creates, origin: OnceLock::new(), used: Arc::default() })
     }
 
     /// With your own settings: proxies, certificates, pool sizes. The environment's proxies are among them unless you switch them off (`.no_proxy()`), as reqwest reads
@@ -107,7 +108,7 @@ impl ReqwestTransport {
     /// # Errors
     /// The settings contradict each other, or the TLS backend could not be set up.
     pub fn from_builder(builder: reqwest::ClientBuilder) -> Result<Self, TransportError> {
-        let client = build(builder)?;
+        let client = build(builder.connector_layer(ConnectInTime))?;
         Ok(Self { creates: client.clone(), client, origin: OnceLock::new(), used: Arc::default() })
     }
 
@@ -119,7 +120,7 @@ impl ReqwestTransport {
 }
 
 fn build(builder: reqwest::ClientBuilder) -> Result<reqwest::Client, TransportError> {
-    let builder = builder.redirect(redirect::Policy::none()).retry(retry::never()).connector_layer(ConnectInTime);
+    let builder = builder.redirect(redirect::Policy::none()).retry(retry::never());
     builder.build().map_err(Cause::Client).map_err(TransportError)
 }
 
@@ -143,6 +144,7 @@ impl Transport for ReqwestTransport {
     // No `async fn`, which would hold what the request was made of for as long as it is waited for.
     fn send(&self, outgoing: Outgoing) -> impl Future<Output = Result<Response<Bytes>, SendError>> + Send {
         let Outgoing { timeout, body_limit, .. } = outgoing;
+        let repeatable = outgoing.request.method().is_safe();
         let (sent, used) = (self.begin(outgoing.request), self.used.clone());
         async move {
             let sent = sent?;
@@ -151,7 +153,7 @@ impl Transport for ReqwestTransport {
             }
             // Not before that: who comes meanwhile has to look as well.
             used.touch();
-            let came = receive(within(timeout, sent).await, body_limit).await;
+            let came = receive(within((!repeatable).then_some(timeout), sent).await, body_limit).await;
             used.touch();
             came
         }

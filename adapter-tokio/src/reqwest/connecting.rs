@@ -1,7 +1,10 @@
-//! How long a connection may take to come about: no longer than half of what is left to the request that waits for it. And what it may cost: no more than itself.
+//! How long a create's connection may take to come about: no longer than half of what is left to the request that waits for it. And what it may cost: no more
+//! than itself.
 //!
 //! That no connection came about is certain, and nothing ran; that no answer came is not. Where the request's own time is over first, nobody can tell the one from
 //! the other. So a bound for all connections is not enough: a policy may give an attempt less, and the last one before a deadline has what is left.
+//!
+//! Of what may be repeated it is all the same, so its connections do without: reqwest clones a connector with layers for each request, whether it connects or not.
 
 use std::error::Error;
 use std::future::{Future, poll_fn};
@@ -22,9 +25,9 @@ tokio::task_local! {
     static CONNECTED_BY: Instant;
 }
 
-/// The request, with so much time for its answer.
-pub(super) async fn within<F: Future>(time: Duration, request: F) -> F::Output {
-    match Instant::now().checked_add(time / 2) {
+/// The request, with so much time for its answer if that matters.
+pub(super) async fn within<F: Future>(time: Option<Duration>, request: F) -> F::Output {
+    match time.and_then(|time| Instant::now().checked_add(time / 2)) {
         Some(by) => CONNECTED_BY.scope(by, request).await,
         None => request.await,
     }
