@@ -151,14 +151,14 @@ async fn take_turns<T: Transport>(driver: Driver<Carrier>, clock: Clock, transpo
             submit = submits.recv(), if submits_open && has_room => match submit {
                 Some(first) => {
                     let now = this.now();
-                    this.driver.submit(first, now);
+                    this.submit(first, &mut commands, now);
                 }
                 None => submits_open = false,
             },
             () = &mut timer => {}
         }
         this.catch_up(due).await;
-        this.take_in_more(&mut posts, &mut submits);
+        this.take_in_more(&mut posts, &mut submits, &mut commands);
         if !submits_open && !commands_open {
             this.driver.abandon();
         }
@@ -191,7 +191,12 @@ impl<T> Drop for Loop<T> {
 
 impl<T: Transport> Loop<T> {
     /// What else has come meanwhile: one turn is for all of it, up to a bound, since a turn costs more than what it takes in.
-    fn take_in_more(&mut self, posts: &mut mpsc::Receiver<Posted>, submits: &mut mpsc::Receiver<Submit>) {
+    fn take_in_more(
+        &mut self,
+        posts: &mut mpsc::Receiver<Posted>,
+        submits: &mut mpsc::Receiver<Submit>,
+        commands: &mut mpsc::UnboundedReceiver<Command>,
+    ) {
         let now = self.now();
         for _ in 0..BATCH {
             let Ok(answered) = self.answers.try_recv() else { break };
@@ -208,9 +213,17 @@ impl<T: Transport> Loop<T> {
                 break;
             }
             let Ok(submit) = submits.try_recv() else { break };
-            self.driver.submit(submit, now);
+            self.submit(submit, commands, now);
             self.keep_busy();
         }
+    }
+
+    /// After what was asked for before it: they come by different ways, and what is submitted after a hold is held.
+    fn submit(&mut self, submit: Submit, commands: &mut mpsc::UnboundedReceiver<Command>, now: Timestamp) {
+        while let Ok(command) = commands.try_recv() {
+            self.command(command);
+        }
+        self.driver.submit(submit, now);
     }
 
     /// What was answered in time may lie unread where nobody had a turn, and this one comes before theirs: so they have theirs first, or it would be given up,

@@ -448,6 +448,20 @@ async fn a_held_client_sends_nothing_until_its_hold_ends() {
     assert_eq!(client.submit(key("order-3"), "{}").await.unwrap().await.unwrap().outcome.name(), "completed");
 }
 
+/// They come by different ways, and the driver is awake already, so that the later one may be there when it has just looked for the earlier one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_submitted_after_a_hold_is_held() {
+    let client = Client::builder(Plain, Scripted::well_behaved()).start().await.unwrap();
+    for round in 0..2_000 {
+        client.hold(Duration::ZERO);
+        client.hold(3_000 * SECOND);
+        let job = client.submit(key(&format!("order-{round}")), "{}").await.unwrap();
+        job.cancel();
+        let outcome = job.await.unwrap().outcome;
+        assert_eq!(outcome, Outcome::Rejected(Rejected::Cancelled), "round {round}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_quota_can_be_changed_while_jobs_wait_for_it() {
     let slow = RatePolicy::new(1, 60 * SECOND).unwrap();

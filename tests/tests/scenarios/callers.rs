@@ -53,7 +53,7 @@ fn twice() -> Vec<Scenario> {
 fn looks() -> Vec<Scenario> {
     vec![
         unkeyed("where a job stands is told at each step, and changes nothing", "README: client.status")
-            .creates([accepted().held()])
+            .creates([accepted()])
             .polls([ready().held()])
             .caller([
                 Stands("nowhere"),
@@ -61,9 +61,6 @@ fn looks() -> Vec<Scenario> {
                 Submit,
                 Stands("planned"),
                 Unhold,
-                Arrives(Kind::Create, 1),
-                Stands("in flight"),
-                LetGo,
                 Arrives(Kind::Poll, 1),
                 Stands("accepted"),
                 LetGo,
@@ -71,6 +68,11 @@ fn looks() -> Vec<Scenario> {
                 Stands("completed: ready"),
             ])
             .tells(format!("blocked: held > {DONE}")),
+        unkeyed("so it is of one whose create is in the air", "README: client.status")
+            .creates([accepted().held()])
+            .polls([ready()])
+            .caller([Submit, Arrives(Kind::Create, 1), Stands("in flight"), LetGo, READY_END])
+            .tells(DONE),
     ]
 }
 

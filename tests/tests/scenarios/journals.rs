@@ -132,7 +132,7 @@ fn restarts() -> Vec<Scenario> {
             "README: client.status; R34",
         )
         .creates([accepted()])
-        .polls([pending().held(), ready()])
+        .polls([pending().held(), ready().held()])
         .keeping(Answers)
         .caller([
             Submit,
