@@ -158,13 +158,13 @@ impl Client {
     /// replaces an earlier one's; [`Duration::ZERO`] ends it.
     pub fn hold(&self, span: Duration) {
         // If the driver is gone, there is nothing left to hold.
-        let _ = self.command(Command::Hold(span));
+        let _ = self.command(Command::Hold { span, number: 0 });
     }
 
     /// Puts other settings of the gate in place: a quota that was raised, say. Machines that both have keep what they know. A bulkhead that would let out more
     /// than [`MOST_THREADS`](crate::MOST_THREADS) is narrowed to that.
     pub fn set_gate(&self, gate: GatePolicy) {
-        let _ = self.command(Command::Gate(Box::new(gate)));
+        let _ = self.command(Command::Gate { policy: Box::new(gate), number: 0 });
     }
 
     /// Takes in no more jobs, waits up to `grace` for those under way, then stops. Reports what is unfinished.

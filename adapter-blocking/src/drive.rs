@@ -364,7 +364,7 @@ impl Loop {
             Input::Submit(submit) => self.waiting.push_back(submit),
             Input::Command(mut command) => {
                 match &mut command {
-                    Command::Gate(policy) => narrow(policy),
+                    Command::Gate { policy, .. } => narrow(policy),
                     Command::Shutdown { grace, .. } => self.stops_at = self.stops_at.min(now.saturating_add(*grace)),
                     Command::Cancel(id) => self.take_back("it was cancelled", now, |request| request.id() == *id),
                     _ => {}

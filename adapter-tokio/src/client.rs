@@ -4,6 +4,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::slice;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime};
@@ -36,10 +37,17 @@ use crate::transport::Transport;
 pub struct Client {
     first: Lane,
     /// Of all shards, if there are several.
-    lanes: Option<Arc<(Shards, Vec<Lane>)>>,
+    lanes: Option<Arc<Lanes>>,
     mailbox: Mailbox,
     revisions: broadcast::WeakSender<Revision>,
     traces: TraceSource,
+}
+
+struct Lanes {
+    shards: Shards,
+    of_all: Vec<Lane>,
+    /// How often something was said to all of them.
+    said: AtomicU64,
 }
 
 /// The way to one driver.
@@ -194,7 +202,7 @@ impl Client {
         let (home, others) = match self.lanes.as_deref() {
             None => (0, 1),
             // Without a key any shard will do, should its own be over before the others are: they ask each other.
-            Some((shards, lanes)) => {
+            Some(Lanes { shards, of_all: lanes, .. }) => {
                 (shards.of_event(posted.event()), if posted.event().key.is_none() { lanes.len() } else { 1 })
             }
         };
@@ -209,31 +217,32 @@ impl Client {
 
     fn lane(&self, key: &Key) -> &Lane {
         match self.lanes.as_deref() {
-            Some((shards, lanes)) => lanes.get(shards.of(key)).unwrap_or(&self.first),
+            Some(Lanes { shards, of_all, .. }) => of_all.get(shards.of(key)).unwrap_or(&self.first),
             None => &self.first,
         }
     }
 
     fn lanes(&self) -> &[Lane] {
-        self.lanes.as_deref().map_or_else(|| slice::from_ref(&self.first), |(_, lanes)| lanes)
+        self.lanes.as_deref().map_or_else(|| slice::from_ref(&self.first), |lanes| &lanes.of_all)
     }
 
     /// Lets nothing leave for so long: a maintenance window of the provider, or an operator's stop. Jobs wait, against their own deadlines. A later call
     /// replaces an earlier one's; [`Duration::ZERO`] ends it.
     pub fn hold(&self, span: Duration) {
-        self.command(|| Command::Hold(span));
+        self.command(|number| Command::Hold { span, number });
     }
 
     /// Puts other settings of the gate in place: a quota that was raised, say. Machines that both have keep what they know.
     pub fn set_gate(&self, gate: GatePolicy) {
-        self.command(|| Command::Gate(Box::new(gate.clone())));
+        self.command(|number| Command::Gate { policy: Box::new(gate.clone()), number });
     }
 
     /// What is of no one job, to every driver, though what it is about they have in common: so it comes before what is asked of any of them afterwards.
-    fn command(&self, command: impl Fn() -> Command) {
+    fn command(&self, command: impl Fn(u64) -> Command) {
+        let number = self.lanes.as_ref().map_or(0, |lanes| lanes.said.fetch_add(1, Ordering::Relaxed));
         for lane in self.lanes() {
             // One that is over has nothing left to be told.
-            let _ = lane.commands.send(command());
+            let _ = lane.commands.send(command(number));
         }
     }
 
@@ -353,7 +362,13 @@ async fn start<T: Transport>(
     let others: Arc<[_]> = others.into();
     let words = heard.into_iter().map(|heard| Some(Words { heard, others: others.clone() }));
     let lanes: Vec<Lane> = parts.into_iter().zip(words).map(|(loaded, words)| begin(loaded, words)).collect();
-    Ok(Client { first: lanes[0].clone(), lanes: Some(Arc::new((shards, lanes))), mailbox, revisions, traces })
+    Ok(Client {
+        first: lanes[0].clone(),
+        lanes: Some(Arc::new(Lanes { shards, of_all: lanes, said: AtomicU64::new(0) })),
+        mailbox,
+        revisions,
+        traces,
+    })
 }
 
 /// What it panicked with may be anything: it stays in the panic's own report.

@@ -188,7 +188,7 @@ impl<H> Driver<H> {
         match command {
             // What can still be asked is what is unfinished, and that must not change any more.
             Command::Cancel(_) | Command::Resume { .. } | Command::Status { .. } if self.closed => {}
-            Command::Hold(_) | Command::Gate(_) if self.closed => {}
+            Command::Hold { .. } | Command::Gate { .. } if self.closed => {}
             Command::Accepted { id, reply } => {
                 if let Some(job) = self.jobs.get_mut(&id) {
                     job.telling.wait(reply);
@@ -197,11 +197,10 @@ impl<H> Driver<H> {
             Command::Cancel(id) => self.engine.handle(Event::Cancel(id), self.now),
             Command::Resume { key, reply } => self.resume(key, Reply::Resume(reply)),
             Command::Status { key, reply } => self.status(key, reply),
-            Command::Hold(span) => self.hold(span),
-            Command::Gate(mut policy) => {
-                let now = self.now;
+            Command::Hold { span, number } => self.hold(span, number),
+            Command::Gate { mut policy, number } => {
                 lasting(&mut policy, self.engine.policy());
-                self.engine.with_gate(now, |gate| gate.set_policy(*policy, now));
+                self.set_gate(*policy, number);
             }
             Command::Shutdown { grace, reply } => {
                 let until = self.now.saturating_add(grace);

@@ -60,7 +60,7 @@ fn after(span: Duration, told_later: bool) -> BreakerState {
         .into_parts();
     let mut driver = Driver::<()>::new(Arc::new(provider), settings.load("slow").unwrap(), START);
     if told_later {
-        driver.command(Command::Gate(Box::new(gate)), START);
+        driver.command(Command::Gate { policy: Box::new(gate), number: 0 }, START);
     }
     let mut in_the_air: Vec<(Timestamp, Answered)> = Vec::new();
     for second in 0..span.as_secs() {

@@ -8,7 +8,7 @@ use http::Response;
 use steadfast_core::bulkhead::BulkheadPolicy;
 use steadfast_core::gate::GatePolicy;
 use steadfast_core::{Key, Seed, Timestamp};
-use steadfast_driver::{Builder, Driver, Reader, Sharded, Shards, Submit, Task, Word};
+use steadfast_driver::{Builder, Command, Driver, Reader, Sharded, Shards, Submit, Task, Word};
 use steadfast_providers::deepvue::{Credentials, Deepvue};
 use steadfast_providers::{BaseUrl, Provider};
 
@@ -134,6 +134,27 @@ fn a_shard_that_is_gone_waits_for_nothing() {
     let next = two.answer(0, sent).pop().unwrap();
     assert!(two.submit(0).is_empty());
     assert_eq!(two.answer(0, next).len(), 1);
+}
+
+/// An operator holds requests back, and then lets them go: one shard has heard both before the other hears the first.
+#[test]
+fn what_an_operator_said_last_counts_whoever_hears_it_late() {
+    let mut two = Two::start();
+    let now = two.now;
+    let hold = |span, number| Command::Hold { span, number };
+    two.driver(0).command(hold(Duration::from_secs(3_600), 0), now);
+    assert!(two.submit(0).is_empty());
+    two.driver(0).command(hold(Duration::ZERO, 1), now);
+    two.driver(1).command(hold(Duration::from_secs(3_600), 0), now);
+    assert_eq!(two.turn(0).len(), 1);
+    let nine = BulkheadPolicy::fixed(9).unwrap();
+    let more = |bulkhead, number| {
+        let policy = Box::new(GatePolicy::none().with_bulkhead(Some(bulkhead)));
+        Command::Gate { policy, number }
+    };
+    two.driver(0).command(more(nine, 3), now);
+    two.driver(1).command(more(BulkheadPolicy::fixed(1).unwrap(), 2), now);
+    assert_eq!(two.submit(1).len(), 1, "there is room for another");
 }
 
 /// Ids are known to observers, which tell jobs apart by them.

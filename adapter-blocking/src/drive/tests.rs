@@ -87,7 +87,7 @@ fn what_is_done_in_a_turn_makes_room_in_the_same_turn() {
     let builder = Builder::<_, _, Bare>::new(Nobody, Nobody).limits(limits);
     let Bare(turns) = builder.start().expect("it starts");
     let bring = |command| turns.bring(Input::Command(command)).expect("it runs");
-    bring(Command::Hold(Duration::from_secs(3_600)));
+    bring(Command::Hold { span: Duration::from_secs(3_600), number: 0 });
     let [(_, first), (_, second)] = ["order-1", "order-2"].map(|key| submit(&turns, key));
     assert_eq!(turns.take(|this| (this.turn(), this.waiting.len()).1), Some(1));
     let first = first.try_recv().expect("it was told").expect("it is taken in");
@@ -101,7 +101,7 @@ fn what_is_done_in_a_turn_makes_room_in_the_same_turn() {
 fn all_who_shut_it_down_at_once_are_told_what_is_unfinished() {
     let builder = Builder::<_, _, Bare>::new(Nobody, Nobody);
     let Bare(turns) = builder.start().expect("it starts");
-    turns.bring(Input::Command(Command::Hold(Duration::from_secs(3_600)))).expect("it runs");
+    turns.bring(Input::Command(Command::Hold { span: Duration::from_secs(3_600), number: 0 })).expect("it runs");
     let (_, _waits) = submit(&turns, "order-1");
     turns.take(Loop::turn);
     let shut_down = || {

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use steadfast_core::gate::GatePolicy;
 use steadfast_core::operation::Reading;
 use steadfast_core::retry::{Certainty, Class, Failure};
 use steadfast_core::{Kind, OperationId, Timestamp};
@@ -128,12 +129,28 @@ pub(super) struct Renewals {
     rest_until: Timestamp,
     /// Until when an operator holds the gate, whatever a renewal does with it.
     held_until: Timestamp,
+    /// The latest that an operator has said of that, and of the gate's settings.
+    said: Said,
+}
+
+/// By their numbers: of several shards, which are all told, the last to hear may be behind by what others have heard already.
+struct Said {
+    hold: u64,
+    gate: u64,
+}
+
+/// Whether this is not older than what was heard.
+fn hears(heard: &mut u64, number: u64) -> bool {
+    let counts = number >= *heard;
+    *heard = number.max(*heard);
+    counts
 }
 
 impl Renewals {
     pub(super) const fn new(renew: Option<Renew>) -> Self {
         let epoch = Timestamp::EPOCH;
-        Self { renew, generation: 0, running: None, number: 0, unproven: 0, rest_until: epoch, held_until: epoch }
+        let said = Said { hold: 0, gate: 0 };
+        Self { renew, generation: 0, running: None, number: 0, unproven: 0, rest_until: epoch, held_until: epoch, said }
     }
 
     pub(super) fn next_deadline(&self) -> Option<Timestamp> {
@@ -268,10 +285,22 @@ impl<H> Driver<H> {
     }
 
     /// An operator wants nothing to leave for so long.
-    pub(super) fn hold(&mut self, span: Duration) {
+    pub(super) fn hold(&mut self, span: Duration, number: u64) {
         self.in_common(|driver| {
-            driver.renewals.held_until = driver.now.saturating_add(span);
-            driver.hold_gate();
+            if hears(&mut driver.renewals.said.hold, number) {
+                driver.renewals.held_until = driver.now.saturating_add(span);
+                driver.hold_gate();
+            }
+        });
+    }
+
+    /// An operator wants other settings.
+    pub(super) fn set_gate(&mut self, policy: GatePolicy, number: u64) {
+        self.in_common(|driver| {
+            if hears(&mut driver.renewals.said.gate, number) {
+                let now = driver.now;
+                driver.engine.with_gate(now, |gate| gate.set_policy(policy, now));
+            }
         });
     }
 

@@ -43,9 +43,20 @@ pub enum Command {
         reply: Sender<Result<Option<JobStatus>, StatusError>>,
     },
     /// Nothing is to leave for so long.
-    Hold(Duration),
+    Hold {
+        /// How long.
+        span: Duration,
+        /// Of a client with [shards](crate::Builder::shards), all of which are told, one higher each time: what was said before it counts no more, whichever of
+        /// them hears it late. Else any one.
+        number: u64,
+    },
     /// Other settings of the gate.
-    Gate(Box<GatePolicy>),
+    Gate {
+        /// Which.
+        policy: Box<GatePolicy>,
+        /// As of [`Hold`](Command::Hold).
+        number: u64,
+    },
     /// Takes in nothing more, waits so long for what is under way, then stops.
     Shutdown {
         /// How long.
