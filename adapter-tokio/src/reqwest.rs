@@ -33,6 +33,10 @@ pub use self::response_ext::{ResponseExt, classify_error};
 /// Clones share their connections, and each of these lives on the runtime that it was made on: give clients on different runtimes transports of their own, or
 /// one waits for another's runtime, and breaks off with it.
 ///
+/// A server may answer a large create before it has read it, and close the connection at once (a 413, say). hyper may then end with the write that failed, and not read
+/// the answer: of such a create nobody can say whether it ran. Where payloads of a megabyte and more may be refused so, check their size before they are
+/// submitted, or send by `steadfast-blocking`, which reads the answer.
+///
 /// ```
 /// use steadfast_tokio::ReqwestTransport;
 ///
@@ -75,6 +79,7 @@ impl ReqwestTransport {
     /// - the connection's time-out: 5 s, and no more than half of its attempt's;
     /// - how long an idle connection is kept: 50 s. Creates have connections of their own, kept for 1 s, since many servers close idle ones after two to five;
     /// - the protocol: HTTP/1.1, so that a request shares its connection's fate with no other;
+    /// - TLS, names and decoders: rustls, the system's resolver and gzip, whatever features of reqwest another crate of the program asks for;
     /// - proxies: the one that the environment names (`HTTPS_PROXY`, else `ALL_PROXY`, less what `NO_PROXY` excepts) carries what is encrypted only. Plain `http`,
     ///   which is for this machine, never leaves it.
     ///
@@ -85,7 +90,8 @@ impl ReqwestTransport {
         let builder = |kept| {
             let builder = reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).pool_idle_timeout(kept);
             // Another crate of the program may have switched on more of reqwest.
-            let builder = builder.no_proxy().http1_only();
+            let builder = builder.no_proxy().http1_only().tls_backend_rustls().no_hickory_dns();
+            let builder = builder.no_brotli().no_deflate().no_zstd();
             match &proxy {
                 Some(proxy) => builder.proxy(proxy.clone()),
                 None => builder,
@@ -103,6 +109,9 @@ impl ReqwestTransport {
     ///
     /// If any crate of your program gives reqwest its feature `http2`, which is one of its defaults, HTTP/2 is spoken here unless you say `.http1_only()`: what one
     /// connection carries then breaks with it all at once, and a stream that the server refuses counts as one that may have run.
+    ///
+    /// If any gives it `native-tls`, that is what TLS is done by unless you say `.tls_backend_rustls()`. Not all that it stands for tell a connection that was cut from
+    /// one that ended: an answer that names no length, and was cut off, may then count as whole.
     ///
     /// # Errors
     /// The settings contradict each other, or the TLS backend could not be set up.
