@@ -5,6 +5,7 @@
 //! gigabyte of memory. Requests carry credentials, so plain `http` goes to this machine itself only. Nothing is sent twice: of reqwest's own
 //! retries there are none. A connection has a time-out of its own: "could not connect" is certain where "no answer" is not.
 
+use std::fmt;
 use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -43,7 +44,7 @@ pub use self::response_ext::{ResponseExt, classify_error};
 /// let transport = ReqwestTransport::new()?;
 /// # Ok::<(), steadfast_tokio::TransportError>(())
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ReqwestTransport {
     client: reqwest::Client,
     /// For what may not be repeated.
@@ -124,6 +125,13 @@ impl ReqwestTransport {
     #[must_use]
     pub const fn client(&self) -> &reqwest::Client {
         &self.client
+    }
+}
+
+/// Without the clients, which show the headers that are set for every request, with their credentials.
+impl fmt::Debug for ReqwestTransport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ReqwestTransport")
     }
 }
 
@@ -299,6 +307,14 @@ mod tests {
             let known = Origin::of(&uri).and_then(|origin| origin.url(&uri));
             prop_assert_eq!(known, Url::parse(&uri.to_string()).ok());
         }
+    }
+
+    #[test]
+    fn it_does_not_show_what_it_sends_with() {
+        let headers = [(http::header::AUTHORIZATION, http::HeaderValue::from_static("Bearer canary"))];
+        let builder = reqwest::Client::builder().default_headers(headers.into_iter().collect());
+        let transport = ReqwestTransport::from_builder(builder).expect("a client");
+        assert!(!format!("{transport:?}").contains("canary"), "{transport:?}");
     }
 
     #[test]
