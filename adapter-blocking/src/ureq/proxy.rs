@@ -195,6 +195,17 @@ mod tests {
         );
     }
 
+    #[test]
+    fn a_proxy_that_refuses_is_what_the_error_speaks_of() {
+        let proxy = Proxy::new(&format!("http://canary:canary@127.0.0.1:{}", count().0)).expect("a proxy");
+        let transport = UreqTransport::from_builder(Agent::config_builder().proxy(Some(proxy)));
+        let request = Request::get("https://a.example/").body(Bytes::new()).expect("a request");
+        let met = transport.exchange(request, Duration::from_secs(30), 2).expect_err("502");
+        let cause = std::error::Error::source(&met).expect("a cause").to_string();
+        assert!(cause.starts_with("the proxy made no connection"), "{cause}");
+        assert!(!format!("{transport:?} {met:?}").contains("canary"), "{transport:?} {met:?}");
+    }
+
     /// What was written to the proxy is not the request.
     #[test]
     fn what_ureq_refuses_to_send_through_a_tunnel_certainly_has_not_left() {
