@@ -21,6 +21,7 @@ use steadfast_driver::{Outgoing, SendError};
 
 use crate::transport::Transport;
 
+mod certificate;
 mod connecting;
 mod proxy;
 mod response_ext;
@@ -279,7 +280,7 @@ fn classify(error: reqwest::Error, otherwise: SendError) -> SendError {
         SendError::unsendable()
     } else if error.is_redirect() {
         SendError::misdirected()
-    } else if error.is_connect() {
+    } else if error.is_connect() || (error.is_request() && certificate::is_refused(&error)) {
         SendError::not_sent()
     } else if error.is_timeout() {
         SendError::timed_out()
