@@ -25,6 +25,7 @@ use crate::resolver::{Addresses, Remembering};
 use crate::transport::Transport;
 
 mod certain;
+mod certificate;
 mod connections;
 mod early;
 mod proxy;
@@ -245,6 +246,7 @@ fn classify(error: Error) -> SendError {
         Error::Http(_) | Error::BadUri(_) | Error::RequireHttpsOnly(_) => SendError::unsendable(),
         Error::RedirectFailed | Error::TooManyRedirects => SendError::misdirected(),
         Error::Timeout(_) => SendError::timed_out(),
+        Error::Io(error) if certificate::is_refused(&error) => SendError::not_sent().because(error),
         Error::Io(error) => SendError::ambiguous().because(error),
         _ => SendError::ambiguous(),
     }

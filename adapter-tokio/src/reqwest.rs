@@ -5,6 +5,7 @@
 //! gigabyte of memory. Requests carry credentials, so plain `http` goes to this machine itself only. Nothing is sent twice: of reqwest's own
 //! retries there are none. A connection has a time-out of its own: "could not connect" is certain where "no answer" is not.
 
+use std::fmt;
 use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -20,6 +21,7 @@ use steadfast_driver::{Outgoing, SendError};
 
 use crate::transport::Transport;
 
+mod certificate;
 mod connecting;
 mod proxy;
 mod response_ext;
@@ -33,13 +35,17 @@ pub use self::response_ext::{ResponseExt, classify_error};
 /// Clones share their connections, and each of these lives on the runtime that it was made on: give clients on different runtimes transports of their own, or
 /// one waits for another's runtime, and breaks off with it.
 ///
+/// A server may answer a large create before it has read it, and close the connection at once (a 413, say). hyper may then end with the write that failed, and not read
+/// the answer: of such a create nobody can say whether it ran. Where payloads of a megabyte and more may be refused so, check their size before they are
+/// submitted, or send by `steadfast-blocking`, which reads the answer.
+///
 /// ```
 /// use steadfast_tokio::ReqwestTransport;
 ///
 /// let transport = ReqwestTransport::new()?;
 /// # Ok::<(), steadfast_tokio::TransportError>(())
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ReqwestTransport {
     client: reqwest::Client,
     /// For what may not be repeated.
@@ -75,6 +81,7 @@ impl ReqwestTransport {
     /// - the connection's time-out: 5 s, and of a create no more than half of its attempt's;
     /// - how long an idle connection is kept: 50 s. Creates have connections of their own, kept for 1 s, since many servers close idle ones after two to five;
     /// - the protocol: HTTP/1.1, so that a request shares its connection's fate with no other;
+    /// - TLS, names and decoders: rustls, the system's resolver and gzip, whatever features of reqwest another crate of the program asks for;
     /// - proxies: the one that the environment names (`HTTPS_PROXY`, else `ALL_PROXY`, less what `NO_PROXY` excepts) carries what is encrypted only. Plain `http`,
     ///   which is for this machine, never leaves it.
     ///
@@ -85,7 +92,8 @@ impl ReqwestTransport {
         let builder = |kept| {
             let builder = reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).pool_idle_timeout(kept);
             // Another crate of the program may have switched on more of reqwest.
-            let builder = builder.no_proxy().http1_only();
+            let builder = builder.no_proxy().http1_only().tls_backend_rustls().no_hickory_dns();
+            let builder = builder.no_brotli().no_deflate().no_zstd();
             match &proxy {
                 Some(proxy) => builder.proxy(proxy.clone()),
                 None => builder,
@@ -105,6 +113,9 @@ impl ReqwestTransport {
     /// If any crate of your program gives reqwest its feature `http2`, which is one of its defaults, HTTP/2 is spoken here unless you say `.http1_only()`: what one
     /// connection carries then breaks with it all at once, and a stream that the server refuses counts as one that may have run.
     ///
+    /// If any gives it `native-tls`, that is what TLS is done by unless you say `.tls_backend_rustls()`. Not all that it stands for tell a connection that was cut from
+    /// one that ended: an answer that names no length, and was cut off, may then count as whole.
+    ///
     /// # Errors
     /// The settings contradict each other, or the TLS backend could not be set up.
     pub fn from_builder(builder: reqwest::ClientBuilder) -> Result<Self, TransportError> {
@@ -116,6 +127,13 @@ impl ReqwestTransport {
     #[must_use]
     pub const fn client(&self) -> &reqwest::Client {
         &self.client
+    }
+}
+
+/// Without the clients, which show the headers that are set for every request, with their credentials.
+impl fmt::Debug for ReqwestTransport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ReqwestTransport")
     }
 }
 
@@ -264,7 +282,7 @@ fn classify(error: reqwest::Error, otherwise: SendError) -> SendError {
         SendError::unsendable()
     } else if error.is_redirect() {
         SendError::misdirected()
-    } else if error.is_connect() {
+    } else if error.is_connect() || (error.is_request() && certificate::is_refused(&error)) {
         SendError::not_sent()
     } else if error.is_timeout() {
         SendError::timed_out()
@@ -292,6 +310,14 @@ mod tests {
             let known = Origin::of(&uri).and_then(|origin| origin.url(&uri));
             prop_assert_eq!(known, Url::parse(&uri.to_string()).ok());
         }
+    }
+
+    #[test]
+    fn it_does_not_show_what_it_sends_with() {
+        let headers = [(http::header::AUTHORIZATION, http::HeaderValue::from_static("Bearer canary"))];
+        let builder = reqwest::Client::builder().default_headers(headers.into_iter().collect());
+        let transport = ReqwestTransport::from_builder(builder).expect("a client");
+        assert!(!format!("{transport:?}").contains("canary"), "{transport:?}");
     }
 
     #[test]

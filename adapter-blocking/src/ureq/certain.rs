@@ -84,6 +84,9 @@ impl fmt::Display for NotConnected {
             Error::Timeout(_) => "no connection came about in time",
             Error::HostNotFound => "the host has no address",
             Error::Rustls(_) | Error::Tls(_) => "the TLS handshake failed",
+            Error::ConnectProxyFailed(_) => {
+                "the proxy made no connection: check its address, and its user and password"
+            }
             Error::Other(source) if source.is::<NoSocks>() || source.is::<Panicked>() => return source.fmt(f),
             _ => "the connection failed",
         })

@@ -144,7 +144,12 @@ impl<In: Transport, C: Connector<In>> Connector<In> for Part<C> {
         let (connection, underway) = match &self.1 {
             Whose::Programs => (self.0.connect(details, chained)?, Underway::default()),
             // To ureq it is a configuration of this request's own, for which it would set up TLS anew, without the sessions of earlier connections.
-            Whose::Ours(underway) => (self.0.connect(&as_the_agents(details), chained)?, underway.clone()),
+            Whose::Ours(underway) => {
+                let connection = self.0.connect(&as_the_agents(details), chained)?;
+                // What a proxy was asked came by here, and is not the request.
+                underway.has_not_left();
+                (connection, underway.clone())
+            }
         };
         Ok(connection.map(|connection| Marking::new(connection, underway)))
     }

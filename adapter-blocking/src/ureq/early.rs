@@ -79,7 +79,11 @@ impl<T: Transport> Transport for Early<T> {
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
-        self.connection.await_input(timeout)
+        match self.connection.await_input(timeout) {
+            // The reset was told to the write, and what is left of it looks like an end.
+            Ok(false) if self.is_unread => Err(io::Error::from(io::ErrorKind::ConnectionReset).into()),
+            came => came,
+        }
     }
 
     fn is_open(&mut self) -> bool {
@@ -112,30 +116,38 @@ mod tests {
 
     use bytes::Bytes;
     use http::Request;
+    use steadfast_core::retry::Certainty;
 
     use crate::UreqTransport;
 
     /// More than a socket takes that nobody reads from.
     const LARGE: usize = 16 << 20;
 
-    #[test]
-    fn a_refusal_at_the_head_of_a_large_request_is_read() {
+    /// What comes of a large request to who says this at its head, and closes the connection with the rest unread, which resets it.
+    fn refused(says: &'static [u8]) -> Result<(u16, Bytes), Certainty> {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
         let uri = format!("http://{}/", listener.local_addr().expect("an address"));
         thread::spawn(move || {
-            for connection in listener.incoming().map_while(Result::ok) {
-                let head = BufReader::new(&connection).lines().map_while(Result::ok);
-                assert!(head.take_while(|line| !line.is_empty()).count() > 0);
-                // Closed with the rest unread, which resets it.
-                let _ = (&connection).write_all(b"HTTP/1.1 413 Too Large\r\ncontent-length: 2\r\n\r\nno");
-            }
+            let (connection, _) = listener.accept().expect("a connection");
+            let head = BufReader::new(&connection).lines().map_while(Result::ok);
+            assert!(head.take_while(|line| !line.is_empty()).count() > 0);
+            let _ = (&connection).write_all(says);
         });
-        let transport = UreqTransport::new();
+        let request = Request::post(&uri).body(Bytes::from(vec![0; LARGE])).expect("a request");
+        let answer = UreqTransport::new().exchange(request, Duration::from_secs(60), 2);
+        answer.map(|answer| (answer.status().as_u16(), answer.into_body())).map_err(|error| error.failure().certainty)
+    }
+
+    #[test]
+    fn a_refusal_at_the_head_of_a_large_request_is_read() {
         for _ in 0..2 {
-            let request = Request::post(&uri).body(Bytes::from(vec![0; LARGE])).expect("a request");
-            let answer = transport.exchange(request, Duration::from_secs(60), 2);
-            let answer = answer.map(|answer| (answer.status().as_u16(), answer.into_body()));
-            assert_eq!(answer.map_err(|error| error.to_string()), Ok((413, Bytes::from_static(b"no"))));
+            let answer = refused(b"HTTP/1.1 413 Too Large\r\ncontent-length: 2\r\n\r\nno");
+            assert_eq!(answer, Ok((413, Bytes::from_static(b"no"))));
         }
+    }
+
+    #[test]
+    fn a_reset_does_not_end_an_answer_without_a_length() {
+        assert_eq!(refused(b"HTTP/1.1 413 Too Large\r\n\r\nno"), Err(Certainty::MayHaveExecuted));
     }
 }

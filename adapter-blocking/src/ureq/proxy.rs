@@ -99,7 +99,7 @@ impl std::error::Error for NoSocks {}
 
 #[cfg(test)]
 mod tests {
-    use std::io::{Read, Write};
+    use std::io::{BufRead, BufReader, Read, Write};
     use std::net::TcpListener;
     use std::process::{Command, Stdio};
     use std::sync::Arc;
@@ -193,6 +193,38 @@ mod tests {
             proxy("[::1]:3128", "").map(|proxy| proxy.uri().to_string()).ok().as_deref(),
             Some("http://[::1]:3128/")
         );
+    }
+
+    #[test]
+    fn a_proxy_that_refuses_is_what_the_error_speaks_of() {
+        let proxy = Proxy::new(&format!("http://canary:canary@127.0.0.1:{}", count().0)).expect("a proxy");
+        let transport = UreqTransport::from_builder(Agent::config_builder().proxy(Some(proxy)));
+        let request = Request::get("https://a.example/").body(Bytes::new()).expect("a request");
+        let met = transport.exchange(request, Duration::from_secs(30), 2).expect_err("502");
+        let cause = std::error::Error::source(&met).expect("a cause").to_string();
+        assert!(cause.starts_with("the proxy made no connection"), "{cause}");
+        assert!(!format!("{transport:?} {met:?}").contains("canary"), "{transport:?} {met:?}");
+    }
+
+    /// What was written to the proxy is not the request.
+    #[test]
+    fn what_ureq_refuses_to_send_through_a_tunnel_certainly_has_not_left() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+        let proxy = Proxy::new(&format!("http://{}", listener.local_addr().expect("an address"))).expect("a proxy");
+        let tunnel = thread::spawn(move || {
+            let (mut connection, _) = listener.accept().expect("a connection");
+            let mut came = BufReader::new(connection.try_clone().expect("a connection"));
+            let asked = came.by_ref().lines().map_while(Result::ok).take_while(|line| !line.is_empty()).count();
+            connection.write_all(b"HTTP/1.1 200 OK\r\n\r\n").expect("it is there");
+            (asked, came.read(&mut [0]).expect("it is closed"))
+        });
+        let transport = UreqTransport::from_builder(Agent::config_builder().proxy(Some(proxy)));
+        let request = Request::builder().method("QUERY").uri("http://127.0.0.1:1/").body(Bytes::from_static(b"{}"));
+        let met = transport.exchange(request.expect("a request"), Duration::from_secs(30), 2).expect_err("no method");
+        drop(transport);
+        let (asked, came) = tunnel.join().expect("no panic");
+        assert!(asked > 0 && came == 0, "{came} bytes of a request");
+        assert_eq!(met.failure(), Failure::new(Class::Permanent, Certainty::NotExecuted));
     }
 
     #[test]

@@ -40,6 +40,10 @@ impl Underway {
         self.lock().has_left
     }
 
+    pub(super) fn has_not_left(&self) {
+        self.lock().has_left = false;
+    }
+
     /// Something is to leave, with what is left of the time.
     fn leaves(&self, timeout: NextTimeout) -> Result<NextTimeout, Error> {
         let mut state = self.lock();

@@ -36,7 +36,7 @@ enum Then {
 
 use Then::{Answered, InDoubt, NotSent};
 
-const ROWS: [(&str, Identity, Does, Then); 11] = [
+const ROWS: [(&str, Identity, Does, Then); 13] = [
     ("a server that closes as it should", Identity::Trusted, Does::Answers, Answered),
     ("a whole answer, and then no farewell", Identity::Trusted, Does::AnswersAndVanishes, Answered),
     ("an answer without a length, and a farewell", Identity::Trusted, Does::AnswersUntilFarewell, Answered),
@@ -49,6 +49,9 @@ const ROWS: [(&str, Identity, Does, Then); 11] = [
     ("a certificate that is over", Identity::Expired, Does::Answers, NotSent),
     ("a certificate by somebody else", Identity::Untrusted, Does::Answers, NotSent),
     ("a server that hangs up in the handshake", Identity::Trusted, Does::HangsUp, NotSent),
+    ("a client's certificate missed, by TLS 1.2", Identity::Trusted, Does::WantsCertificateByTls12, NotSent),
+    // The handshake is over for the client, not for the server: it has read no request.
+    ("a client's certificate missed", Identity::Trusted, Does::WantsCertificate, NotSent),
 ];
 
 /// Carries a job with one create to a server whose certificate is trusted if it is this one.

@@ -8,9 +8,9 @@ use std::thread::JoinHandle;
 
 use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
-use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
-use rustls::{ServerConfig, ServerConnection, StreamOwned, version};
+use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned, version};
 
 pub(crate) const ANSWER: &[u8] = b"{\"whole\":true}";
 
@@ -43,6 +43,16 @@ pub(crate) enum Does {
     Vanishes,
     /// It cuts the connection before the handshake is over.
     HangsUp,
+    /// It refuses whoever shows no certificate, which by TLS 1.3 comes when the request is on its way.
+    WantsCertificate,
+    /// The same by TLS 1.2.
+    WantsCertificateByTls12,
+}
+
+impl Does {
+    const fn wants_certificate(self) -> bool {
+        matches!(self, Self::WantsCertificate | Self::WantsCertificateByTls12)
+    }
 }
 
 pub(crate) struct Server {
@@ -90,14 +100,24 @@ impl Server {
             Identity::Untrusted => params.self_signed(&KeyPair::generate().unwrap()).unwrap(),
             _ => certificate.clone(),
         };
-        let versions: &[_] = if does == Does::SpeaksTls12 { &[&version::TLS12] } else { &[&version::TLS13] };
+        let by_tls12 = matches!(does, Does::SpeaksTls12 | Does::WantsCertificateByTls12);
+        let versions: &[_] = if by_tls12 { &[&version::TLS12] } else { &[&version::TLS13] };
         let provider = rustls::crypto::ring::default_provider();
         let private = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
         let chain = vec![CertificateDer::from(certificate.der().to_vec())];
         let key = Arc::new(CertifiedKey::from_der(chain, private, &provider).unwrap());
         let shows = Arc::new(Shows { key, offered: Mutex::default() });
-        let builder = ServerConfig::builder_with_provider(Arc::new(provider)).with_protocol_versions(versions).unwrap();
-        let mut config = builder.with_no_client_auth().with_cert_resolver(shows.clone());
+        let provider = Arc::new(provider);
+        let builder = ServerConfig::builder_with_provider(provider.clone()).with_protocol_versions(versions).unwrap();
+        let builder = if does.wants_certificate() {
+            let mut roots = RootCertStore::empty();
+            roots.add(certificate.der().clone()).unwrap();
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap();
+            builder.with_client_cert_verifier(verifier)
+        } else {
+            builder.with_no_client_auth()
+        };
+        let mut config = builder.with_cert_resolver(shows.clone());
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let base = format!("https://{}", listener.local_addr().unwrap());
@@ -144,13 +164,18 @@ fn serve(socket: TcpStream, config: Arc<ServerConfig>, does: Does) -> bool {
     let came = read_request(&mut stream);
     let mut stream = stream.into_inner();
     if came.is_err() {
+        if does.wants_certificate() {
+            // To close it with anything unread would reset it, and nobody would hear why.
+            let _ = stream.sock.shutdown(Shutdown::Write);
+            let _ = stream.sock.read_to_end(&mut Vec::new());
+        }
         return false;
     }
     let (length, said) = match does {
         Does::Answers | Does::SpeaksTls12 | Does::AnswersAndVanishes => (Some(ANSWER.len()), ANSWER),
         Does::AnswersUntilFarewell | Does::AnswersUntilCut => (None, ANSWER),
         Does::AnswersInPart => (Some(ANSWER.len() + 1), ANSWER),
-        Does::Vanishes | Does::HangsUp => return true,
+        _ => return true,
     };
     let length = length.map_or_else(String::new, |length| format!("Content-Length: {length}\r\n"));
     let head = format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n{length}Connection: close\r\n\r\n");
