@@ -1,9 +1,9 @@
 //! How jobs end: who is told, and what is kept for whoever asks later.
 //!
-//! An outcome is *delivered* once somebody has it. Who took a handle and dropped it has let go of the outcome, so that counts as well. But a job
-//! that a restart took up may end while nobody has asked for it yet, and one may end during a shutdown, after its handle went down with its caller: these
-//! stay *ended* in the store, never forgotten, until somebody claims them by submitting or resuming their key, in this process or a later
-//! one, or until the program's own hook for them took them. To the engine they are delivered at once: it has nothing left to do for them.
+//! An outcome is *delivered* once somebody has it: who waits for it, else the program's own hook. Without a hook, who took a handle and dropped it has let go of the
+//! outcome, so that counts as well. But a job that a restart took up may end while nobody has asked for it yet, and one may end during a shutdown, after its
+//! handle went down with its caller: these stay *ended* in the store, never forgotten, until somebody claims them by submitting or resuming their key,
+//! in this process or a later one. To the engine they are delivered at once: it has nothing left to do for them.
 
 use steadfast_core::OperationId;
 use steadfast_core::engine::Event;
@@ -28,8 +28,9 @@ impl<H> Driver<H> {
         }
         let finished = self.finished_with(id, answer.clone());
         self.results.keep(id, answer);
-        // While the client is shut down, handles are dropped for other reasons.
-        let mut claimed = (followed && self.closing.is_none()) || self.journal.is_volatile();
+        // Who gave a hook wants to hear of each, and handles go down with requests that are cut off. While the client is shut down, they are dropped for other reasons too.
+        let lets_go = followed && self.closing.is_none() && self.hooks.unclaimed.is_none();
+        let mut claimed = false;
         if let Some(finished) = finished {
             for waiter in waiters {
                 claimed |= waiter.send(finished.clone()).is_ok();
@@ -43,7 +44,7 @@ impl<H> Driver<H> {
                     _ => claimed |= reply.follow_finished(Some(id), finished.clone()),
                 }
             }
-            if !claimed && !self.hands_over(id, &finished) {
+            if !claimed && !lets_go && !self.hands_over(id, &finished) && !self.journal.is_volatile() {
                 self.remember_unclaimed(id);
             }
         }
