@@ -267,7 +267,8 @@ impl<P: Provider, T, C> Builder<P, T, C> {
     /// meanwhile no job of the client gets on: a commit to a database on a local disk may take place there; what takes longer, or may hang, is handed to a task or thread, and
     /// then it is for the program to ask for what that lost, by submitting or [resuming](crate::ResumeError) the keys that its own tables call open when it starts.
     ///
-    /// Not called for what somebody has: who awaits the handle has the outcome, and a crash, or a request that is cut off, may then lose it.
+    /// Not called for what somebody has read: who awaits a handle has the outcome, and a crash, or a request that is cut off, may then lose it. What a handle was told
+    /// and nobody read comes to the hook when the handle is dropped; a crash before that loses it too, so keep no handle that you do not await.
     ///
     /// Default: there is none. Then a handle that is dropped while the client runs says that nobody wants to know; other outcomes that nobody has stay in the
     /// store until their keys are submitted or resumed again, however long that takes. Their answers are there too if they are

@@ -155,6 +155,33 @@ async fn a_hook_takes_what_a_dropped_handle_let_go_of_with_a_store_or_without() 
     }
 }
 
+/// Whoever held the handle for the acceptance alone, or was cut off before it had read the outcome, has not taken it. Who asks again later, and drops that, has
+/// not let go of it a second time.
+#[tokio::test(start_paused = true)]
+async fn a_hook_takes_what_a_handle_was_told_and_nobody_read() {
+    for store in Kept::both() {
+        let refuses = Scripted::new(|_, _, _| async { Ok(answer(422, String::new())) });
+        let taken = Arc::new(Mutex::new(Vec::new()));
+        let take = taken.clone();
+        let client = builder(&store, &refuses).unclaimed(move |key, finished| {
+            take.lock().unwrap().push((key.as_str().to_owned(), finished.outcome.name()))
+        });
+        let client = client.start().await.unwrap();
+        let job = client.submit(key("order-42"), "{}").await.unwrap();
+        job.accepted().await.unwrap_err();
+        tokio::time::sleep(SECOND).await;
+        assert_eq!(*taken.lock().unwrap(), []);
+        drop(job);
+        tokio::time::sleep(SECOND).await;
+        assert_eq!(*taken.lock().unwrap(), [("order-42".to_owned(), "rejected")]);
+
+        drop(client.resume(key("order-42")).await.unwrap());
+        client.submit(key("read"), "{}").await.unwrap().await.unwrap();
+        tokio::time::sleep(SECOND).await;
+        assert_eq!(taken.lock().unwrap().len(), 1);
+    }
+}
+
 /// It may be mended, and then it is told what it missed.
 #[tokio::test(start_paused = true)]
 async fn a_hook_that_panics_has_not_taken_what_a_dropped_handle_let_go_of() {
