@@ -16,7 +16,7 @@ use crate::finished::SubmitError;
 /// How many questions may wait for the store at a time, those of webhooks and submits among them: for these there is room beyond it.
 const MOST_ASKING: usize = 5_000;
 
-/// Where a job stands.
+/// Where a job stands. Its moments become a [`SystemTime`](std::time::SystemTime) by `into`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct JobStatus {
