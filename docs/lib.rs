@@ -19,6 +19,7 @@ pages! {
     idempotency = "src/idempotency.md",
     webhooks = "src/webhooks.md",
     crashes = "src/crashes.md",
+    service = "src/service.md",
     observe = "src/observe.md",
     runtimes = "src/runtimes.md",
     testing = "src/testing.md",

@@ -1,6 +1,7 @@
 //! What a program holds: a client to submit jobs with, and a handle for each.
 
 use std::fmt;
+use std::mem;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime};
@@ -183,8 +184,8 @@ impl Client {
     }
 
     fn handle(&self, following: Following) -> Handle {
-        let Following { id, finished, acceptance, .. } = following;
-        Handle { id, state: State::Waiting(finished), acceptance, client: self.clone() }
+        let Following { id, finished, acceptance, unread, .. } = following;
+        Handle { id, state: State::Waiting(finished), acceptance, unread, client: self.clone() }
     }
 }
 
@@ -263,6 +264,8 @@ pub struct Handle {
     id: Option<OperationId>,
     state: State,
     acceptance: Acceptance,
+    /// Under which an outcome that nobody read is given back, to the program's hook for such.
+    unread: Option<Key>,
     client: Client,
 }
 
@@ -285,7 +288,7 @@ impl Handle {
             return Ok(finished);
         }
         self.client.0.turns.panic_if_ours();
-        match self.state {
+        match mem::replace(&mut self.state, State::Ended(Err(Stopped))) {
             State::Waiting(finished) => finished.recv().map_err(|_| Stopped),
             State::Ended(how) => how,
         }
@@ -358,6 +361,17 @@ impl Handle {
         if let Some(id) = self.id {
             // If the driver is gone, there is nothing left to cancel.
             let _ = self.client.command(Command::Cancel(id));
+        }
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        if let (Some(key), State::Waiting(finished)) = (self.unread.take(), &self.state)
+            && let Ok(finished) = finished.try_recv()
+        {
+            // If the driver is gone, so is its hook.
+            let _ = self.client.command(Command::Unread { key, finished });
         }
     }
 }

@@ -401,6 +401,36 @@ fn who_waits_for_a_client_in_its_own_hook_is_told() {
     }
 }
 
+/// A server that has answered *accepted* drops the handle; one that only waited for the acceptance drops it with the outcome in it.
+#[test]
+fn a_hook_takes_what_nobody_read_and_nothing_else() {
+    let (tells, told) = channel();
+    let tells = Mutex::new(tells);
+    let refuses = Script(|outgoing: Outgoing| match outgoing.key.as_str() {
+        "refused" => answer(422, ""),
+        _ => answer(201, "txn"),
+    });
+    let builder = Client::builder(Plain(swift()), refuses)
+        .unclaimed(move |key, finished| tells.lock().unwrap().send((key.clone(), finished.outcome.name())).unwrap());
+    let client = builder.start().unwrap();
+    assert_eq!(client.call(key("refused"), "{}").unwrap().outcome.name(), "rejected");
+    let job = client.submit(key("refused"), "{}").unwrap();
+    job.accepted().unwrap_err();
+    assert!(told.try_recv().is_err());
+    drop(job);
+    assert_eq!(told.recv().unwrap(), (key("refused"), "rejected"));
+
+    let job = client.submit(key("cancelled"), "{}").unwrap();
+    job.cancel();
+    drop(job);
+    assert_eq!(told.recv().unwrap().0, key("cancelled"));
+    let mut job = client.submit(key("refused"), "{}").unwrap();
+    while job.wait_timeout(ms(1_000)).unwrap().is_none() {}
+    drop(job);
+    drop(client);
+    assert!(told.recv().is_err(), "the hook goes with the driver");
+}
+
 /// The last one goes down in the program's own hook, which runs on whatever thread has the driver: nobody waits for itself.
 #[test]
 fn a_client_may_be_dropped_in_a_hook() {

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::slice;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -290,8 +290,9 @@ impl Lane {
     }
 
     fn handle(&self, following: Following) -> Handle {
-        let Following { id, finished, acceptance, .. } = following;
-        Handle { id, finished: Mutex::new(finished.into_future()), acceptance, commands: Some(self.commands.clone()) }
+        let Following { id, finished, acceptance, unread, .. } = following;
+        let (finished, commands) = (Mutex::new(finished.into_future()), Some(self.commands.clone()));
+        Handle { id, finished, acceptance, unread, commands }
     }
 }
 
@@ -401,6 +402,8 @@ pub struct Handle {
     /// Never locked: a task that waits for [`accepted`](Handle::accepted) holds the handle by reference, and may go on in another thread only if threads may share it.
     finished: Mutex<oneshot::AsyncReceiver<Finished>>,
     acceptance: Acceptance,
+    /// Under which an outcome that nobody read is given back, to the program's hook for such.
+    unread: Option<Key>,
     /// None once it has ended: there is nothing left to ask for, and whoever keeps the handle must not keep the driver.
     commands: Option<mpsc::UnboundedSender<Command>>,
 }
@@ -457,6 +460,17 @@ impl Future for Handle {
         let finished = ready!(Pin::new(finished).poll(context));
         self.commands = None;
         Poll::Ready(finished.map_err(|_| Stopped))
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        let Some((key, commands)) = self.unread.take().zip(self.commands.take()) else { return };
+        let finished = self.finished.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Poll::Ready(Ok(finished)) = Pin::new(finished).poll(&mut Context::from_waker(Waker::noop())) {
+            // If the driver is gone, so is its hook.
+            let _ = commands.send(Command::Unread { key, finished });
+        }
     }
 }
 

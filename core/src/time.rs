@@ -106,6 +106,23 @@ impl From<std::time::SystemTime> for Timestamp {
     }
 }
 
+#[cfg(feature = "std")]
+impl From<Timestamp> for std::time::SystemTime {
+    /// For people and other libraries: dates are not this crate's to write. A moment that the system's clock cannot name becomes 1970.
+    ///
+    /// ```
+    /// use std::time::{Duration, SystemTime};
+    /// use steadfast_core::Timestamp;
+    ///
+    /// let moment = SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_123);
+    /// assert_eq!(SystemTime::from(Timestamp::from(moment)), moment);
+    /// assert!(SystemTime::from(Timestamp::NEVER) > moment);
+    /// ```
+    fn from(moment: Timestamp) -> Self {
+        Self::UNIX_EPOCH.checked_add(Duration::from_nanos(moment.0)).unwrap_or(Self::UNIX_EPOCH)
+    }
+}
+
 /// A span in nanoseconds, at most `u64::MAX` (584 years).
 pub(crate) const fn nanos(span: Duration) -> u64 {
     // In 64 bits: this stands on every path, and 128 cost three times as much.

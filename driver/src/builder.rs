@@ -259,14 +259,20 @@ impl<P: Provider, T, C> Builder<P, T, C> {
         self
     }
 
-    /// Called with the outcome of each job that ends with nobody waiting for it: one that a restart took up, above all, or whose handle went down
-    /// with its caller while the client was shut down. Where the [observer](Builder::observer) is called: it must be quick and must not block; send the outcome on. Once
-    /// it has returned, the outcome counts as delivered; a crash before that is noted in the store has it called again by the next client.
+    /// Called with the outcome of each job that ends with nobody waiting for it: one that a restart took up, or whose handle was dropped, by a server that
+    /// had answered *accepted*, say, or with a request that was cut off.
     ///
-    /// Default: there is none, and such outcomes stay in the store until their keys are submitted or resumed again, however long that takes. Their
-    /// answers are there too if they are [kept](Builder::keep_answers); if not, the provider has to be asked for them by the reference.
+    /// Once it has returned, the outcome counts as delivered, and that is noted in the store; a crash before that has it called again by the next client, and so does
+    /// a panic. So write what must outlive a crash before it returns, under the job's key, since it may come twice. It is called where the [observer](Builder::observer) is, and
+    /// meanwhile no job of the client gets on: a commit to a database on a local disk may take place there; what takes longer, or may hang, is handed to a task or thread, and
+    /// then it is for the program to ask for what that lost, by submitting or [resuming](crate::ResumeError) the keys that its own tables call open when it starts.
     ///
-    /// Not called for a job whose handle was dropped while the client ran: that is how a program says that it does not want to know.
+    /// Not called for what somebody has read: who awaits a handle has the outcome, and a crash, or a request that is cut off, may then lose it. What a handle was told
+    /// and nobody read comes to the hook when the handle is dropped; a crash before that loses it too, so keep no handle that you do not await.
+    ///
+    /// Default: there is none. Then a handle that is dropped while the client runs says that nobody wants to know; other outcomes that nobody has stay in the
+    /// store until their keys are submitted or resumed again, however long that takes. Their answers are there too if they are
+    /// [kept](Builder::keep_answers); if not, the provider has to be asked for them by the reference.
     pub fn unclaimed(mut self, taker: impl Fn(&Key, &Finished) + Send + Sync + 'static) -> Self {
         self.settings.hooks.unclaimed = Some(Arc::new(taker));
         self

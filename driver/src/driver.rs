@@ -197,6 +197,9 @@ impl<H> Driver<H> {
             Command::Cancel(id) => self.engine.handle(Event::Cancel(id), self.now),
             Command::Resume { key, reply } => self.resume(key, Reply::Resume(reply)),
             Command::Status { key, reply } => self.status(key, reply),
+            Command::Unread { key, finished } => {
+                self.give(&key, &finished);
+            }
             Command::Hold { span, number } => self.hold(span, number),
             Command::Gate { mut policy, number } => {
                 lasting(&mut policy, self.engine.policy());

@@ -89,3 +89,30 @@ fn what_is_told_of_a_job_is_durable() {
     }
     assert_eq!(stages, [None, Some(Stage::InFlight), Some(Stage::Accepted)]);
 }
+
+/// I15: a page that asks again each second, and gives up each time, while the disk hangs.
+#[test]
+fn no_more_wait_for_the_store_than_leave_room_for_webhooks() {
+    let mut driver = driver();
+    let first = ask(&mut driver);
+    let work = turn(&mut driver).unwrap();
+    for _ in 0..20_000 {
+        drop(ask(&mut driver));
+        assert!(turn(&mut driver).is_none(), "the store hangs");
+    }
+    let refused = ask(&mut driver).try_recv().unwrap().unwrap_err();
+    assert!(matches!(refused, StatusError::Busy), "{refused}");
+    assert!(driver.has_room());
+
+    let mut work = Some(work);
+    while let Some(done) = work {
+        driver.worked(done.run_one(), NOW);
+        work = turn(&mut driver);
+    }
+    assert_eq!(first.try_recv().unwrap().unwrap(), None);
+    let again = ask(&mut driver);
+    let work = turn(&mut driver).unwrap();
+    driver.worked(work.run_one(), NOW);
+    assert!(turn(&mut driver).is_none());
+    assert_eq!(again.try_recv().unwrap().unwrap(), None);
+}

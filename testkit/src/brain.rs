@@ -124,7 +124,7 @@ pub struct Reply {
     pub response: Response<Bytes>,
     /// How long it takes.
     pub delay: Duration,
-    /// What the wire must do: reset the connection for [`Fault::ResetBefore`] and [`Fault::LoseAnswer`], declare too many bytes for
+    /// What the wire must do: find no connection for [`Fault::Refuse`], reset the connection for [`Fault::ResetBefore`] and [`Fault::LoseAnswer`], declare too many bytes for
     /// [`Fault::WrongLength`]. The other faults are in the response already.
     pub fault: Option<Fault>,
 }
@@ -173,7 +173,7 @@ impl Brain {
         };
         let response = self.spoil(meant, asked.kind, fault, now);
         if asked.kind == Kind::Create {
-            let lost = matches!(fault, Some(Fault::ResetBefore | Fault::LoseAnswer));
+            let lost = matches!(fault, Some(Fault::Refuse | Fault::ResetBefore | Fault::LoseAnswer));
             let status = (!lost).then_some(response.status().as_u16());
             self.ledger.answered(&asked.whom, now, status, fault.is_none());
         }

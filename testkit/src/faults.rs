@@ -10,7 +10,8 @@ use steadfast_core::{Kind, Seed};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Fault {
-    /// The port refuses connections for a moment.
+    /// The port refuses connections for a moment. [Scripted](Faults::on), this one request finds no connection; over sockets, where it has one by then, it is reset as
+    /// for [`ResetBefore`](Self::ResetBefore).
     Refuse,
     /// The connection is reset before the request is looked at: nothing runs.
     ResetBefore,

@@ -154,7 +154,8 @@ async fn converse(stream: TcpStream, brain: Arc<Mutex<Brain>>, asked: Arc<Notify
             asked.notify_one();
             tokio::time::sleep(delay).await;
             match fault {
-                Some(Fault::ResetBefore | Fault::LoseAnswer) => {
+                // Who has connected can no longer be refused.
+                Some(Fault::Refuse | Fault::ResetBefore | Fault::LoseAnswer) => {
                     reset.notify_one();
                     std::future::pending().await
                 }

@@ -45,6 +45,9 @@ impl Transport for InProcess {
         let now = self.wall.saturating_add(self.started.elapsed());
         let Reply { mut response, delay, fault } = self.brain().handle(&outgoing.request, now);
         tokio::time::sleep(delay).await;
+        if fault == Some(Fault::Refuse) {
+            return Err(SendError::not_sent());
+        }
         if let Some(Fault::ResetBefore | Fault::LoseAnswer | Fault::WrongLength) = fault {
             return Err(SendError::ambiguous());
         }

@@ -142,6 +142,16 @@ async fn each_fault_of_a_create_alone() {
     }
 }
 
+/// Nothing left, so it is sent again whatever the provider makes of keys.
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_is_refused_by_script_is_one_that_was_not_there() {
+    let faults = Faults::none().on(Kind::Create, 1, Fault::Refuse).on(Kind::Poll, 1, Fault::Refuse);
+    let (finished, fake) = carry(deepvue(), FakeDeepvue::new(7).with_faults(faults), 7, 3).await;
+    agrees_with_the_ledger(&finished, &fake);
+    assert!(finished.iter().all(|(_, finished)| finished.creates == 2), "{finished:?}");
+    assert_eq!(count(&finished, "completed"), 3);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_refused_request_is_rejected_with_the_providers_reason() {
     let (wire, fake) = (StrictWire::new(), InProcess::new(FakeDeepvue::new(1)));

@@ -123,6 +123,77 @@ async fn who_drops_a_handle_lets_go_of_the_outcome_but_not_in_a_shutdown() {
     }
 }
 
+/// Handles go down with requests that are cut off, or are dropped by a server that has answered *accepted*: who gave a hook wants to know all the same.
+#[tokio::test(start_paused = true)]
+async fn a_hook_takes_what_a_dropped_handle_let_go_of_with_a_store_or_without() {
+    for store in Kept::both().into_iter().map(Some).chain([None]) {
+        let taken = Arc::new(Mutex::new(Vec::new()));
+        let take = taken.clone();
+        let mut told = Client::builder(Plain, Scripted::well_behaved()).unclaimed(move |key, finished| {
+            take.lock().unwrap().push((key.as_str().to_owned(), finished.outcome.name()))
+        });
+        if let Some(store) = &store {
+            told = told.store(store.clone());
+        }
+        let client = told.start().await.unwrap();
+        drop(client.submit(key("answered"), "{}").await.unwrap());
+        let cut_off = tokio::spawn({
+            let client = client.clone();
+            async move { client.submit(key("cut-off"), "{}").await.unwrap().await }
+        });
+        let waits = client.submit(key("waited-for"), "{}").await.unwrap();
+        drop(client.submit(key("waited-for"), "{}").await.unwrap());
+        cut_off.abort();
+        waits.await.unwrap();
+        tokio::time::sleep(600 * SECOND).await;
+
+        taken.lock().unwrap().sort();
+        assert_eq!(*taken.lock().unwrap(), [("answered".to_owned(), "completed"), ("cut-off".to_owned(), "completed")]);
+        if let Some(store) = &store {
+            assert!(matches!(stage(store, "answered"), Stage::Delivered(_)));
+        }
+    }
+}
+
+/// Whoever held the handle for the acceptance alone, or was cut off before it had read the outcome, has not taken it. Who asks again later, and drops that, has
+/// not let go of it a second time.
+#[tokio::test(start_paused = true)]
+async fn a_hook_takes_what_a_handle_was_told_and_nobody_read() {
+    for store in Kept::both() {
+        let refuses = Scripted::new(|_, _, _| async { Ok(answer(422, String::new())) });
+        let taken = Arc::new(Mutex::new(Vec::new()));
+        let take = taken.clone();
+        let client = builder(&store, &refuses).unclaimed(move |key, finished| {
+            take.lock().unwrap().push((key.as_str().to_owned(), finished.outcome.name()))
+        });
+        let client = client.start().await.unwrap();
+        let job = client.submit(key("order-42"), "{}").await.unwrap();
+        job.accepted().await.unwrap_err();
+        tokio::time::sleep(SECOND).await;
+        assert_eq!(*taken.lock().unwrap(), []);
+        drop(job);
+        tokio::time::sleep(SECOND).await;
+        assert_eq!(*taken.lock().unwrap(), [("order-42".to_owned(), "rejected")]);
+
+        drop(client.resume(key("order-42")).await.unwrap());
+        client.submit(key("read"), "{}").await.unwrap().await.unwrap();
+        tokio::time::sleep(SECOND).await;
+        assert_eq!(taken.lock().unwrap().len(), 1);
+    }
+}
+
+/// It may be mended, and then it is told what it missed.
+#[tokio::test(start_paused = true)]
+async fn a_hook_that_panics_has_not_taken_what_a_dropped_handle_let_go_of() {
+    for store in Kept::both() {
+        let client =
+            builder(&store, &Scripted::well_behaved()).unclaimed(|_, _| panic!("a bug")).start().await.unwrap();
+        drop(client.submit(key("order-42"), "{}").await.unwrap());
+        tokio::time::sleep(600 * SECOND).await;
+        assert!(matches!(stage(&store, "order-42"), Stage::Ended(_)));
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_hook_takes_them_as_they_end_and_those_that_wait_in_the_store() {
     for store in Kept::both() {

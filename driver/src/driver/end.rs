@@ -1,18 +1,24 @@
 //! How jobs end: who is told, and what is kept for whoever asks later.
 //!
-//! An outcome is *delivered* once somebody has it. Who took a handle and dropped it has let go of the outcome, so that counts as well. But a job
-//! that a restart took up may end while nobody has asked for it yet, and one may end during a shutdown, after its handle went down with its caller: these
-//! stay *ended* in the store, never forgotten, until somebody claims them by submitting or resuming their key, in this process or a later
-//! one, or until the program's own hook for them took them. To the engine they are delivered at once: it has nothing left to do for them.
+//! An outcome is *delivered* once somebody has it: who waits for it, else the program's own hook. Without a hook, who took a handle and dropped it has let go of the
+//! outcome, so that counts as well. But a job that a restart took up may end while nobody has asked for it yet, and one may end during a shutdown, after its
+//! handle went down with its caller: these stay *ended* in the store, never forgotten, until somebody claims them by submitting or resuming their key,
+//! in this process or a later one. To the engine they are delivered at once: it has nothing left to do for them.
 
-use steadfast_core::OperationId;
 use steadfast_core::engine::Event;
 use steadfast_core::operation::{Outcome, Rejected, Stage};
+use steadfast_core::{Engine, Key, OperationId};
 use steadfast_store::Entry;
 
 use super::{Driver, Job};
 use crate::caught::caught;
 use crate::finished::{FinalAnswer, Finished, SubmitError};
+use crate::observe::Hooks;
+
+/// Under which key the program's hook is to be told of it, if there is one.
+pub(super) fn unread_as(hooks: &Hooks, engine: &Engine, id: OperationId) -> Option<Key> {
+    hooks.unclaimed.as_ref().and_then(|_| Some(engine.operation(id)?.key()))
+}
 
 impl<H> Driver<H> {
     /// Tells everybody who waits.
@@ -28,8 +34,9 @@ impl<H> Driver<H> {
         }
         let finished = self.finished_with(id, answer.clone());
         self.results.keep(id, answer);
-        // While the client is shut down, handles are dropped for other reasons.
-        let mut claimed = (followed && self.closing.is_none()) || self.journal.is_volatile();
+        // Who gave a hook wants to hear of each, and handles go down with requests that are cut off. While the client is shut down, they are dropped for other reasons too.
+        let lets_go = followed && self.closing.is_none() && self.hooks.unclaimed.is_none();
+        let mut claimed = false;
         if let Some(finished) = finished {
             for waiter in waiters {
                 claimed |= waiter.send(finished.clone()).is_ok();
@@ -40,10 +47,13 @@ impl<H> Driver<H> {
             for reply in replies {
                 match &failure {
                     Some(error) if not_durable => reply.refuse(SubmitError::NotDurable(error.clone())),
-                    _ => claimed |= reply.follow_finished(Some(id), finished.clone()),
+                    _ => {
+                        let unread = unread_as(&self.hooks, &self.engine, id);
+                        claimed |= reply.follow_finished(Some(id), finished.clone(), unread);
+                    }
                 }
             }
-            if !claimed && !self.hands_over(id, &finished) {
+            if !claimed && !lets_go && !self.hands_over(id, &finished) && !self.journal.is_volatile() {
                 self.remember_unclaimed(id);
             }
         }
@@ -77,13 +87,15 @@ impl<H> Driver<H> {
 
     /// Whether the program's own hook has taken the outcome.
     fn hands_over(&self, id: OperationId, finished: &Finished) -> bool {
-        let Some((unclaimed, operation)) = self.hooks.unclaimed.as_ref().zip(self.engine.operation(id)) else {
-            return false;
-        };
-        let taken = caught(|| unclaimed(&operation.key(), finished));
+        unread_as(&self.hooks, &self.engine, id).is_some_and(|key| self.give(&key, finished))
+    }
+
+    /// Also of what a handle was told, and was dropped before anybody read it: in the store that is delivered by now.
+    pub(super) fn give(&self, key: &Key, finished: &Finished) -> bool {
+        let Some(unclaimed) = &self.hooks.unclaimed else { return false };
+        let taken = caught(|| unclaimed(key, finished));
         if taken.is_none() {
-            let key = operation.key().label();
-            tracing::error!(%key, "the hook for unclaimed outcomes panicked: the outcome is kept for a later client");
+            tracing::error!(key = %key.label(), "the hook for unclaimed outcomes panicked: submit or resume the key for the outcome");
         }
         taken.is_some()
     }

@@ -12,6 +12,7 @@ use steadfast_core::{Fingerprint, Key, OperationId};
 use steadfast_providers::{Payload, WebhookEvent, fingerprint};
 use steadfast_store::{Entry, KeptAnswer, StoreError};
 
+use super::end::unread_as;
 use super::job::Few;
 use super::status::Asker;
 use super::{Driver, Job};
@@ -63,10 +64,13 @@ impl Submit {
 pub struct Following {
     /// By which it can be cancelled. `None` if the job is known from the store alone.
     pub id: Option<OperationId>,
-    /// How it ended, once it has. Whoever drops this lets go of the outcome.
+    /// How it ended, once it has. Whoever drops this lets go of the outcome, unless the program has a hook for such.
     pub finished: oneshot::Receiver<Finished>,
     /// When it was accepted, and by which answer.
     pub acceptance: Acceptance,
+    /// Where the program has a hook for [unclaimed](crate::Builder::unclaimed) outcomes, the key under which an outcome that was told and that nobody read is to be
+    /// given back, by [`Command::Unread`](crate::Command::Unread).
+    pub unread: Option<Key>,
 }
 
 /// Whoever waits to follow a job.
@@ -139,11 +143,11 @@ impl Reply {
         }
     }
 
-    pub(super) fn follow_finished(self, id: Option<OperationId>, finished: Finished) -> bool {
+    pub(super) fn follow_finished(self, id: Option<OperationId>, finished: Finished, unread: Option<Key>) -> bool {
         let (waiter, receiver) = oneshot::channel();
         let acceptance = Acceptance::ended(finished.reference.clone());
         let _ = waiter.send(finished);
-        self.follow(Following { id, finished: receiver, acceptance })
+        self.follow(Following { id, finished: receiver, acceptance, unread })
     }
 
     fn is_closed(&self) -> bool {
@@ -189,12 +193,12 @@ impl<H> Job<H> {
         self.replies.push(reply);
     }
 
-    pub(super) fn hand_out(&mut self, id: OperationId, reply: Reply) {
+    pub(super) fn hand_out(&mut self, id: OperationId, reply: Reply, unread: Option<Key>) {
         let (waiter, finished) = oneshot::channel();
         make_room(&mut self.waiters, Sender::is_closed);
         self.waiters.push(waiter);
         let acceptance = self.telling.join();
-        self.followed |= reply.follow(Following { id: Some(id), finished, acceptance });
+        self.followed |= reply.follow(Following { id: Some(id), finished, acceptance, unread });
     }
 }
 
@@ -286,7 +290,7 @@ impl<H> Driver<H> {
     /// Tells what the store has, which may be more than is remembered here.
     fn tell_stored(&mut self, key: &Key, finished: Finished, reply: Reply) {
         let id = self.engine.find(key);
-        if reply.follow_finished(id, finished) {
+        if reply.follow_finished(id, finished, None) {
             id.into_iter().for_each(|id| self.claim(id));
         }
     }
@@ -356,15 +360,16 @@ impl<H> Driver<H> {
 
     /// Answers whoever wants to follow: at once if the operation is durable or has ended, else once it is.
     pub(super) fn join(&mut self, id: OperationId, reply: Reply) {
+        let unread = unread_as(&self.hooks, &self.engine, id);
         match self.job(id) {
             Some(job) if job.durable => {
-                job.hand_out(id, reply);
+                job.hand_out(id, reply, unread);
                 self.tell_accepted(id);
             }
             Some(job) => job.wait(reply),
             None => match self.finished(id) {
                 Some(finished) => {
-                    if reply.follow_finished(Some(id), finished) {
+                    if reply.follow_finished(Some(id), finished, None) {
                         self.claim(id);
                     }
                 }
@@ -487,12 +492,12 @@ mod tests {
         let mut job = Job::<()>::default();
         let stays = Vec::from_iter((0..3).map(|_| {
             let (reply, taken) = oneshot::channel();
-            job.hand_out(id(), Reply::Submit(reply));
+            job.hand_out(id(), Reply::Submit(reply), None);
             taken
         }));
         for _ in 0..1_000 {
             let (reply, taken) = oneshot::channel();
-            job.hand_out(id(), Reply::Submit(reply));
+            job.hand_out(id(), Reply::Submit(reply), None);
             drop(taken);
             job.wait(Reply::Submit(oneshot::channel().0));
             job.wait(Reply::Resume(oneshot::channel().0));

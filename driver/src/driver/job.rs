@@ -37,7 +37,7 @@ pub(super) struct Job<H> {
     /// Whom to tell that the provider has it.
     pub(super) telling: Telling,
     pub(super) durable: bool,
-    /// Whether a handle was given out: whoever drops it lets go of the outcome.
+    /// Whether a handle was given out: without a hook for it, whoever drops it lets go of the outcome.
     pub(super) followed: bool,
     /// The record that makes it durable: the first that is asked for. One from before it was resumed is still on its way, perhaps.
     pub(super) intent: Option<RecordId>,

@@ -13,7 +13,10 @@ use super::Driver;
 use super::intake::Question;
 use crate::finished::SubmitError;
 
-/// Where a job stands.
+/// How many questions may wait for the store at a time, those of webhooks and submits among them: for these there is room beyond it.
+const MOST_ASKING: usize = 5_000;
+
+/// Where a job stands. Its moments become a [`SystemTime`](std::time::SystemTime) by `into`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct JobStatus {
@@ -57,6 +60,9 @@ pub enum StatusError {
     /// The journal could not be read, or has the key as another provider's.
     #[error("the journal could not say where the job stands: do as the cause says, then ask again")]
     Journal(#[source] Arc<StoreError>),
+    /// As many questions wait for the journal as may: its disk is slow, or it hangs.
+    #[error("too many wait to be told where their jobs stand, since the journal is slow: ask again in some seconds")]
+    Busy,
     /// The client was shut down, or its runtime is ending.
     #[error("the client has stopped: ask a later one on the same journal")]
     Stopped,
@@ -81,6 +87,8 @@ impl<H> Driver<H> {
         let known = self.known_status(&key);
         if known.is_some() || self.journal.is_volatile() {
             let _ = reply.send(Ok(known));
+        } else if self.journal.asking() >= MOST_ASKING {
+            let _ = reply.send(Err(StatusError::Busy));
         } else {
             self.journal.ask(Question::Status { key, reply });
         }

@@ -12,7 +12,7 @@ use super::send::Sending;
 use super::shared::Word;
 use super::status::{JobStatus, StatusError};
 use crate::accepted::Accepted;
-use crate::finished::{ResumeError, Unfinished};
+use crate::finished::{Finished, ResumeError, Unfinished};
 use crate::journal::Work;
 
 /// What a program wants of its client, beside new jobs.
@@ -41,6 +41,13 @@ pub enum Command {
         key: Key,
         /// Whoever asked. Dropped unanswered, the client has stopped.
         reply: Sender<Result<Option<JobStatus>, StatusError>>,
+    },
+    /// A handle was told how its job ended, and was dropped before anybody read it: see [`Following::unread`](crate::Following::unread).
+    Unread {
+        /// As it was given with the handle.
+        key: Key,
+        /// What it was told.
+        finished: Finished,
     },
     /// Nothing is to leave for so long.
     Hold {
