@@ -176,3 +176,19 @@ fn a_reference_that_comes_after_an_end_that_nobody_heard_of_is_kept() {
     assert_eq!(entry.record.stage, Stage::Ended(Outcome::Unresolved(Unresolved::Ambiguous)), "nobody has it");
     assert_eq!(entry.record.reference, Some(Reference::new("txn-1").unwrap()));
 }
+
+/// Whoever sent it is gone, and is not what the driver wakes for once more.
+#[test]
+fn what_is_looked_up_too_late_for_its_sender_leaves_no_deadline_in_the_past() {
+    let mut driver = driver();
+    let told = deliver(&mut driver, r#"{"key":"order-1","status":"lapsed"}"#);
+    let looks_up = work(&mut driver).unwrap();
+    let (reply, _taken) = oneshot::channel();
+    driver.submit(Submit::new(Key::new("order-1").unwrap(), "{}".into(), reply), START);
+    let now = driver.next_deadline().unwrap();
+    driver.handle_timeout(now);
+    assert_eq!(told.try_recv(), Ok(Delivery::NotDurable));
+    driver.worked(looks_up.run_one(), now);
+    while driver.pop_task(now).is_some() {}
+    assert!(driver.next_deadline().is_none_or(|at| at > now), "{:?} at {now:?}", driver.next_deadline());
+}
