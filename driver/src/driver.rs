@@ -176,7 +176,7 @@ impl<H> Driver<H> {
     /// Takes in a job, or joins the one of this key. Only while there [is room](Driver::has_room). Once it is shut down, whoever submits is told so.
     pub fn submit(&mut self, submit: Submit, now: Timestamp) {
         self.look_at_clock(now);
-        if self.closing.is_some() {
+        if self.closing.is_some() || self.closed {
             return Reply::Submit(submit.reply).refuse(SubmitError::Stopped);
         }
         self.take(submit);

@@ -155,3 +155,19 @@ fn the_last_attempt_that_had_not_left_ends_as_one_that_did_not_run() {
         assert_eq!(run(&mut second), ["written"]);
     }
 }
+
+/// Who has a driver still, and does not look whether it is over, is not left to wait for ever.
+#[test]
+fn a_submit_after_the_end_is_told_so_at_once() {
+    let mut driver = driver(&Shared::default(), 1);
+    run(&mut driver);
+    let _first = submit(&mut driver, "first");
+    run(&mut driver);
+    let unfinished = shut_down(&mut driver);
+    run(&mut driver);
+    assert!(driver.is_over() && unfinished.try_recv().is_ok());
+    for key in ["first", "second"] {
+        let told = submit(&mut driver, key).try_recv();
+        assert!(matches!(told, Ok(Err(SubmitError::Stopped))), "{told:?}");
+    }
+}

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::Request;
-use steadfast_core::operation::Reading;
+use steadfast_core::operation::{Reading, Stage, Unresolved};
 use steadfast_core::retry::Failure;
-use steadfast_core::{Key, OperationPolicy, Timestamp};
-use steadfast_driver::{Builder, Delivery, Driver, Posted, Revision, Submit, Subscribers, Task, Work};
+use steadfast_core::{Key, OperationPolicy, Outcome, Reference, Timestamp};
+use steadfast_driver::{Builder, Delivery, Driver, Posted, Revision, SendError, Submit, Subscribers, Task, Work};
 use steadfast_providers::webhook::{Scheme, Verifier};
 use steadfast_providers::{Answer, Ask, Provider, RequestError, WebhookEvent};
 use steadfast_store::{Entry, MemoryStore, Store, StoreError};
@@ -70,9 +70,13 @@ impl Subscribers for Somebody {
     fn tell(&self, _: Revision) {}
 }
 
-/// With the store at hand.
 fn driver() -> Driver<()> {
-    let builder = Builder::<_, _, ()>::new(Plain, ()).store(Slow(MemoryStore::default()));
+    driver_on(MemoryStore::default())
+}
+
+/// With the store at hand.
+fn driver_on(store: MemoryStore) -> Driver<()> {
+    let builder = Builder::<_, _, ()>::new(Plain, ()).store(Slow(store));
     let (provider, (), settings) = builder.into_parts();
     let loaded = settings.load(provider.name()).unwrap();
     let mut driver = Driver::new(Arc::new(provider), loaded, START);
@@ -145,4 +149,46 @@ fn what_is_looked_up_and_then_waits_for_its_job_has_one_time_for_both() {
     assert_eq!(told.try_recv(), Err(oneshot::TryRecvError::Empty), "it may be about what is being submitted");
     driver.handle_timeout(after(3_000));
     assert_eq!(told.try_recv(), Ok(Delivery::Early));
+}
+
+/// A create's answer was lost, and nobody waits for the job any more: what the provider calls it is all by which it can be resumed, and its sender does not repeat it.
+#[test]
+fn a_reference_that_comes_after_an_end_that_nobody_heard_of_is_kept() {
+    let mut store = MemoryStore::default();
+    let mut driver = driver_on(store.clone());
+    let (reply, taken) = oneshot::channel();
+    driver.submit(Submit::new(Key::new("order-1").unwrap(), "{}".into(), reply), START);
+    drop(taken);
+    let mut told = None;
+    for _ in 0..9 {
+        driver.handle_timeout(START);
+        while let Some(task) = driver.pop_task(START) {
+            match task {
+                Task::Work(work) => driver.worked(work.run_one(), START),
+                Task::Send(sending) => driver.answered(sending.reader.read(Err(SendError::ambiguous()), START), START),
+                _ => {}
+            }
+        }
+        told.get_or_insert_with(|| deliver(&mut driver, r#"{"reference":"txn-1","key":"order-1","status":"pending"}"#));
+    }
+    assert_eq!(told.unwrap().try_recv(), Ok(Delivery::Taken));
+    let entry = store.find(&Key::new("order-1").unwrap()).unwrap().unwrap();
+    assert_eq!(entry.record.stage, Stage::Ended(Outcome::Unresolved(Unresolved::Ambiguous)), "nobody has it");
+    assert_eq!(entry.record.reference, Some(Reference::new("txn-1").unwrap()));
+}
+
+/// Whoever sent it is gone, and is not what the driver wakes for once more.
+#[test]
+fn what_is_looked_up_too_late_for_its_sender_leaves_no_deadline_in_the_past() {
+    let mut driver = driver();
+    let told = deliver(&mut driver, r#"{"key":"order-1","status":"lapsed"}"#);
+    let looks_up = work(&mut driver).unwrap();
+    let (reply, _taken) = oneshot::channel();
+    driver.submit(Submit::new(Key::new("order-1").unwrap(), "{}".into(), reply), START);
+    let now = driver.next_deadline().unwrap();
+    driver.handle_timeout(now);
+    assert_eq!(told.try_recv(), Ok(Delivery::NotDurable));
+    driver.worked(looks_up.run_one(), now);
+    while driver.pop_task(now).is_some() {}
+    assert!(driver.next_deadline().is_none_or(|at| at > now), "{:?} at {now:?}", driver.next_deadline());
 }

@@ -2,7 +2,7 @@
 
 use steadfast_core::OperationId;
 use steadfast_core::engine::Event;
-use steadfast_core::operation::{RecordId, Stage};
+use steadfast_core::operation::{Outcome, RecordId, Stage};
 use steadfast_store::{Entry, KeptAnswer};
 
 use super::Driver;
@@ -20,9 +20,15 @@ impl<H> Driver<H> {
             return self.journal.push(id, number, None);
         };
         let now = self.now;
-        let record = operation.record();
-        if matches!(record.stage, Stage::Delivered(_)) && self.unclaimed.contains(&id) {
-            return self.journal.push(id, number, None);
+        let mut record = operation.record();
+        if let Stage::Delivered(outcome) = record.stage
+            && self.unclaimed.contains(&id)
+        {
+            // A reference that came after the end is needed to resume it; of another outcome nothing that came later is.
+            if record.reference.is_none() || !matches!(outcome, Outcome::Unresolved(_)) {
+                return self.journal.push(id, number, None);
+            }
+            record.stage = Stage::Ended(outcome);
         }
         let planned = matches!(record.stage, Stage::Planned);
         let name = self.journal.spare_name().unwrap_or_else(|| self.provider_name.clone());

@@ -96,16 +96,25 @@ impl<H> Driver<H> {
 
     /// What is durable and known without the store.
     fn known_status(&self, key: &Key) -> Option<JobStatus> {
-        if let Some(record) = self.parked.get(key) {
-            return Some(JobStatus { due: None, needs_payload: true, ..JobStatus::of(record.clone()) });
+        let id = self.engine.find(key)?;
+        let mut record = self.engine.operation(id).filter(|operation| operation.is_durable())?.record();
+        if let Stage::Delivered(outcome) = record.stage
+            && self.unclaimed.contains(&id)
+        {
+            // The engine has nothing left to do for it, but nobody has the outcome.
+            record.stage = Stage::Ended(outcome);
         }
-        let operation = self.engine.operation(self.engine.find(key)?)?;
-        operation.is_durable().then(|| JobStatus::of(operation.record()))
+        Some(JobStatus::of(record))
     }
 
     pub(super) fn looked_up_status(&self, key: &Key, found: Option<Box<Entry>>, reply: Asker) {
         // It may have been written, or taken up, meanwhile.
-        let status = self.known_status(key).or_else(|| found.map(|entry| JobStatus::of(entry.record)));
+        let known = self.known_status(key);
+        let mut status = known.or_else(|| found.map(|entry| JobStatus::of(entry.record)));
+        if let Some(status) = status.as_mut().filter(|_| self.parked.contains(key)) {
+            // That nothing ran may have been found out and not be on disk yet: so it is read there.
+            (status.due, status.needs_payload) = (None, true);
+        }
         let _ = reply.send(Ok(status));
     }
 }

@@ -214,6 +214,8 @@ impl<H> Driver<H> {
         let mut early = Early::new(event, name, until, (may_be, others));
         match policy.unknown {
             UnknownJob::Accept if others == 0 => answer(reply, Delivery::Unknown { repeat: false }),
+            // The store took too long for its sender.
+            _ if patience <= now => answer(reply, Delivery::Early),
             _ => early.replies.push((patience, reply)),
         }
         let place = self.webhooks.inbox.keep(early);
@@ -235,11 +237,12 @@ impl<H> Driver<H> {
             return Some(reply);
         }
         let accepts = self.webhooks.policy.unknown == UnknownJob::Accept && others == 0;
+        let is_late = patience <= self.now;
         let mut reply = Some(reply);
         let place = self.webhooks.inbox.with_one(name, |early| {
             match reply.take() {
                 Some(reply) if accepts => answer(reply, Delivery::Unknown { repeat: false }),
-                Some(reply) if early.replies.len() >= MOST_REPEATS => answer(reply, Delivery::Early),
+                Some(reply) if is_late || early.replies.len() >= MOST_REPEATS => answer(reply, Delivery::Early),
                 Some(reply) => early.replies.push((patience, reply)),
                 None => {}
             }
@@ -397,6 +400,9 @@ impl<H> Driver<H> {
     fn promise(&mut self, id: OperationId, taken: Delivery, until: Timestamp, reply: Sender<Delivery>) {
         if self.owes_nothing(id) {
             return answer(reply, taken);
+        }
+        if until <= self.now {
+            return answer(reply, Delivery::NotDurable);
         }
         if self.webhooks.waiting.len() >= MOST_WAITING {
             return answer(reply, Delivery::Busy);
