@@ -292,7 +292,7 @@ impl Lane {
     fn handle(&self, following: Following) -> Handle {
         let Following { id, finished, acceptance, unread, .. } = following;
         let (finished, commands) = (Mutex::new(finished.into_future()), Some(self.commands.clone()));
-        Handle { id, finished, acceptance, unread, commands }
+        Handle { id, finished, acceptance, unread: unread.map(Box::new), commands }
     }
 }
 
@@ -402,8 +402,8 @@ pub struct Handle {
     /// Never locked: a task that waits for [`accepted`](Handle::accepted) holds the handle by reference, and may go on in another thread only if threads may share it.
     finished: Mutex<oneshot::AsyncReceiver<Finished>>,
     acceptance: Acceptance,
-    /// Under which an outcome that nobody read is given back, to the program's hook for such.
-    unread: Option<Key>,
+    /// Under which an outcome that nobody read is given back, to the program's hook for such. A handle waits for as long as its job, and most have none.
+    unread: Option<Box<Key>>,
     /// None once it has ended: there is nothing left to ask for, and whoever keeps the handle must not keep the driver.
     commands: Option<mpsc::UnboundedSender<Command>>,
 }
@@ -469,7 +469,7 @@ impl Drop for Handle {
         let finished = self.finished.get_mut().unwrap_or_else(PoisonError::into_inner);
         if let Poll::Ready(Ok(finished)) = Pin::new(finished).poll(&mut Context::from_waker(Waker::noop())) {
             // If the driver is gone, so is its hook.
-            let _ = commands.send(Command::Unread { key, finished });
+            let _ = commands.send(Command::Unread { key: *key, finished });
         }
     }
 }
