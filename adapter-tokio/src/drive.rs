@@ -220,7 +220,8 @@ impl<T: Transport> Loop<T> {
 
     /// After what was asked for before it: they come by different ways, and what is submitted after a hold is held.
     fn submit(&mut self, submit: Submit, commands: &mut mpsc::UnboundedReceiver<Command>, now: Timestamp) {
-        while let Ok(command) = commands.try_recv() {
+        for _ in 0..commands.len() {
+            let Ok(command) = commands.try_recv() else { break };
             self.command(command);
         }
         self.driver.submit(submit, now);

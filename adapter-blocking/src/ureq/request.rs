@@ -107,14 +107,15 @@ impl<T: Transport> Transport for Marking<T> {
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
-        match self.underway.in_time(timeout).and_then(|timeout| self.connection.await_input(timeout)) {
+        let came = match self.underway.in_time(timeout).and_then(|timeout| self.connection.await_input(timeout)) {
             Err(Error::Timeout(Timeout::Global)) => self.connection.await_input(self.underway.catching_up(timeout)?),
-            // To ureq these end an answer that has no length. Whoever can break a connection could choose where (RFC 9112, section 9.8).
-            Err(Error::Io(error)) if BREAKS.contains(&error.kind()) => {
-                Err(io::Error::new(ErrorKind::BrokenPipe, error).into())
-            }
             came => came,
-        }
+        };
+        came.map_err(|error| match error {
+            // To ureq these end an answer that has no length. Whoever can break a connection could choose where (RFC 9112, section 9.8).
+            Error::Io(error) if BREAKS.contains(&error.kind()) => io::Error::new(ErrorKind::BrokenPipe, error).into(),
+            error => error,
+        })
     }
 
     fn is_open(&mut self) -> bool {
@@ -155,6 +156,8 @@ mod tests {
         buffers: LazyBuffers,
         pieces: usize,
         was_stopped: bool,
+        /// What comes after them is a reset.
+        breaks: bool,
     }
 
     impl Transport for Lying {
@@ -170,7 +173,11 @@ mod tests {
             assert!(!timeout.after.is_zero(), "which some take for a second");
             let is_over = mem::take(&mut self.was_stopped) || self.pieces == 0;
             self.pieces = self.pieces.saturating_sub(1);
-            if is_over { Err(Error::Timeout(timeout.reason)) } else { Ok(true) }
+            match is_over {
+                true if self.breaks && self.pieces == 0 => Err(io::Error::from(ErrorKind::ConnectionReset).into()),
+                true => Err(Error::Timeout(timeout.reason)),
+                false => Ok(true),
+            }
         }
 
         fn is_open(&mut self) -> bool {
@@ -181,7 +188,7 @@ mod tests {
     fn connection(timeout: Duration) -> (Marking<Lying>, Underway) {
         let underway = Underway::default();
         underway.begin(timeout);
-        let lying = Lying { buffers: LazyBuffers::new(16, 16), pieces: 8, was_stopped: false };
+        let lying = Lying { buffers: LazyBuffers::new(16, 16), pieces: 8, was_stopped: false, breaks: false };
         (Marking::new(lying, underway.clone()), underway)
     }
 
@@ -207,6 +214,17 @@ mod tests {
         connection.connection.was_stopped = true;
         connection.connection.pieces = 2;
         assert_eq!([(); 2].map(|()| reads(&mut connection)), [true, false]);
+    }
+
+    /// In time, and once all of it is over.
+    #[test]
+    fn a_break_is_never_an_answers_end() {
+        for timeout in [WHILE, Duration::ZERO] {
+            let (mut connection, _) = connection(timeout);
+            (connection.connection.pieces, connection.connection.breaks) = (0, true);
+            let came = connection.await_input(NextTimeout::default());
+            assert!(matches!(&came, Err(Error::Io(error)) if error.kind() == ErrorKind::BrokenPipe), "{came:?}");
+        }
     }
 
     #[test]
