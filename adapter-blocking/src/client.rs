@@ -14,7 +14,7 @@ use steadfast_core::{Key, OperationId};
 use steadfast_driver::{
     Acceptance, Accepted, Command, Delivery, Driver, Finished, Following, JobStatus, Mailbox, NotAccepted, Posted,
     Renew, RenewError, RenewsBy, ResumeError, Start, StartError, StatusError, Stopped, Submit, SubmitError,
-    TraceSource, Unfinished,
+    TraceSource, Unfinished, Unread,
 };
 use steadfast_providers::{Payload, Provider};
 
@@ -184,8 +184,8 @@ impl Client {
     }
 
     fn handle(&self, following: Following) -> Handle {
-        let Following { id, finished, acceptance, unread, .. } = following;
-        Handle { id, state: State::Waiting(finished), acceptance, unread, client: self.clone() }
+        let Following { id, finished, acceptance, .. } = following;
+        Handle { id, state: State::Waiting(finished), acceptance, client: self.clone() }
     }
 }
 
@@ -264,13 +264,12 @@ pub struct Handle {
     id: Option<OperationId>,
     state: State,
     acceptance: Acceptance,
-    /// Under which an outcome that nobody read is given back, to the program's hook for such.
-    unread: Option<Key>,
+    /// After what it was told, which may go back by this when both are dropped.
     client: Client,
 }
 
 enum State {
-    Waiting(oneshot::Receiver<Finished>),
+    Waiting(oneshot::Receiver<Unread>),
     Ended(Result<Finished, Stopped>),
 }
 
@@ -289,7 +288,7 @@ impl Handle {
         }
         self.client.0.turns.panic_if_ours();
         match mem::replace(&mut self.state, State::Ended(Err(Stopped))) {
-            State::Waiting(finished) => finished.recv().map_err(|_| Stopped),
+            State::Waiting(finished) => finished.recv().map(Unread::read).map_err(|_| Stopped),
             State::Ended(how) => how,
         }
     }
@@ -334,7 +333,7 @@ impl Handle {
     pub fn wait_timeout(&mut self, timeout: Duration) -> Result<Option<Finished>, Stopped> {
         if let State::Waiting(finished) = &self.state {
             self.state = State::Ended(match finished.recv_timeout(timeout) {
-                Ok(finished) => Ok(finished),
+                Ok(finished) => Ok(finished.read()),
                 Err(RecvTimeoutError::Timeout) => return Ok(None),
                 Err(RecvTimeoutError::Disconnected) => Err(Stopped),
             });
@@ -361,17 +360,6 @@ impl Handle {
         if let Some(id) = self.id {
             // If the driver is gone, there is nothing left to cancel.
             let _ = self.client.command(Command::Cancel(id));
-        }
-    }
-}
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        if let (Some(key), State::Waiting(finished)) = (self.unread.take(), &self.state)
-            && let Ok(finished) = finished.try_recv()
-        {
-            // If the driver is gone, so is its hook.
-            let _ = self.client.command(Command::Unread { key, finished });
         }
     }
 }

@@ -101,7 +101,7 @@ impl Turns {
     /// # Errors
     /// A thread could not be started.
     pub(crate) fn new<T: Transport>(
-        driver: Driver<()>,
+        mut driver: Driver<()>,
         clock: Clock,
         transport: T,
         has_store: bool,
@@ -114,6 +114,11 @@ impl Turns {
                 let came = catch_unwind(AssertUnwindSafe(|| carry(&transport, sending)));
                 // Nobody is there any more if the client has stopped.
                 bringing.upgrade().is_some_and(|turns| turns.returned(id, came.ok()))
+            });
+            let its_own = turns.clone();
+            // If it is over, so is its hook.
+            driver.give_back_to(move |finished| {
+                let _ = bring(&its_own, Input::Command(Command::Unread(finished)));
             });
             let this = Loop {
                 driver,

@@ -431,6 +431,27 @@ fn a_hook_takes_what_nobody_read_and_nothing_else() {
     assert!(told.recv().is_err(), "the hook goes with the driver");
 }
 
+/// However closely a handle goes down behind the end of its job: its outcome is read, or the hook has it.
+#[test]
+fn an_outcome_is_never_dropped_between_its_reader_and_the_hook() {
+    const JOBS: usize = 2_000;
+    let heard = Arc::new(AtomicUsize::new(0));
+    let hears = heard.clone();
+    let builder = Client::builder(Plain(swift()), Script(|_| answer(422, ""))).unclaimed(move |_, _| {
+        hears.fetch_add(1, Ordering::Relaxed);
+    });
+    let client = builder.start().unwrap();
+    let mut read = 0;
+    for n in 0..JOBS {
+        let mut job = client.submit(key(&format!("job-{n}")), "{}").unwrap();
+        // As long as it takes to end, or a little less or more.
+        (0..n % 5_000).for_each(|_| std::hint::spin_loop());
+        read += usize::from(n % 2 == 0 && job.try_outcome().unwrap().is_some());
+    }
+    assert!(client.shutdown(ms(60_000)).is_empty());
+    assert_eq!(read + heard.load(Ordering::Relaxed), JOBS);
+}
+
 /// The last one goes down in the program's own hook, which runs on whatever thread has the driver: nobody waits for itself.
 #[test]
 fn a_client_may_be_dropped_in_a_hook() {

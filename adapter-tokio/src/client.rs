@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::slice;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -16,7 +16,7 @@ use steadfast_core::{Key, OperationId};
 use steadfast_driver::{
     Acceptance, Accepted, Command, Delivery, Driver, Finished, Following, JobStatus, Loaded, Mailbox, NotAccepted,
     Posted, REVISIONS, Renew, RenewError, RenewsBy, ResumeError, Revision, Settings, Sharded, Shards, Start,
-    StartError, StatusError, Stopped, Submit, SubmitError, TraceSource, Unfinished,
+    StartError, StatusError, Stopped, Submit, SubmitError, TraceSource, Unfinished, Unread,
 };
 use steadfast_providers::{Payload, Provider};
 use steadfast_store::StoreError;
@@ -290,9 +290,9 @@ impl Lane {
     }
 
     fn handle(&self, following: Following) -> Handle {
-        let Following { id, finished, acceptance, unread, .. } = following;
+        let Following { id, finished, acceptance, .. } = following;
         let (finished, commands) = (Mutex::new(finished.into_future()), Some(self.commands.clone()));
-        Handle { id, finished, acceptance, unread: unread.map(Box::new), commands }
+        Handle { id, finished, acceptance, commands }
     }
 }
 
@@ -350,6 +350,13 @@ async fn start<T: Transport>(
         let (submits, submitted) = mpsc::channel(64);
         let (commands, commanded) = mpsc::unbounded_channel();
         let (posts, posted) = mpsc::channel(64);
+        // The driver must not keep its own commands open. If it is gone, so is its hook.
+        let its_own = commands.downgrade();
+        driver.give_back_to(move |finished| {
+            if let Some(commands) = its_own.upgrade() {
+                let _ = commands.send(Command::Unread(finished));
+            }
+        });
         let (runs, running) = watch::channel(());
         let inputs = Inputs { submits: submitted, commands: commanded, posts: posted, words, running: runs, has_store };
         tokio::spawn(drive(driver, clock, transport.clone(), inputs));
@@ -400,11 +407,9 @@ pub struct Handle {
     /// None if the job ended long ago, and is known from the store alone.
     id: Option<OperationId>,
     /// Never locked: a task that waits for [`accepted`](Handle::accepted) holds the handle by reference, and may go on in another thread only if threads may share it.
-    finished: Mutex<oneshot::AsyncReceiver<Finished>>,
+    finished: Mutex<oneshot::AsyncReceiver<Unread>>,
     acceptance: Acceptance,
-    /// Under which an outcome that nobody read is given back, to the program's hook for such. A handle waits for as long as its job, and most have none.
-    unread: Option<Box<Key>>,
-    /// None once it has ended: there is nothing left to ask for, and whoever keeps the handle must not keep the driver.
+    /// After what it was told, which may go back by this when both are dropped. None once it has ended: there is nothing left to ask for, and whoever keeps the handle must not keep the driver.
     commands: Option<mpsc::UnboundedSender<Command>>,
 }
 
@@ -459,18 +464,7 @@ impl Future for Handle {
         let finished = self.finished.get_mut().unwrap_or_else(PoisonError::into_inner);
         let finished = ready!(Pin::new(finished).poll(context));
         self.commands = None;
-        Poll::Ready(finished.map_err(|_| Stopped))
-    }
-}
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        let Some((key, commands)) = self.unread.take().zip(self.commands.take()) else { return };
-        let finished = self.finished.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if let Poll::Ready(Ok(finished)) = Pin::new(finished).poll(&mut Context::from_waker(Waker::noop())) {
-            // If the driver is gone, so is its hook.
-            let _ = commands.send(Command::Unread { key: *key, finished });
-        }
+        Poll::Ready(finished.map(Unread::read).map_err(|_| Stopped))
     }
 }
 

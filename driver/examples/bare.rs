@@ -58,7 +58,7 @@ pub(crate) fn carry<P: Provider>(
         thread::sleep(wait.unwrap_or(Duration::MAX).min(LONGEST_SLEEP));
         driver.handle_timeout(clock.now());
     }
-    Ok(submitted.recv()??.finished.recv()?)
+    Ok(submitted.recv()??.finished.recv()?.read())
 }
 
 /// A sleep counts the time that the machine runs, so one that was suspended wakes from it as much too late. Deadlines are the wall's: a key's window, a token's

@@ -81,7 +81,7 @@ pub(crate) async fn carry<P: Provider>(
     }
     let mut ended = Vec::new();
     for following in submitted {
-        ended.push(following.await??.finished.await?);
+        ended.push(following.await??.finished.await?.read());
     }
     Ok(ended)
 }

@@ -59,7 +59,7 @@ use crate::accepted::AcceptingAnswer;
 use crate::builder::Loaded;
 use crate::caught::caught;
 use crate::correlation::CorrelationHeader;
-use crate::finished::{FinalAnswer, SubmitError};
+use crate::finished::{Back, FinalAnswer, Finished, SubmitError};
 use crate::journal::{Journal, Started, Worked};
 use crate::meter::Meter;
 use crate::observe::{Begun, Hooks, Observation};
@@ -85,6 +85,8 @@ pub struct Driver<H> {
     body_limit: usize,
     correlation_header: CorrelationHeader,
     hooks: Hooks,
+    /// Where outcomes go that nobody has read, if there is a hook for them.
+    back: Option<Back>,
     meter: Meter,
     jobs: ById<Job<H>>,
     /// So many effects on, jobs are brought from memory again.
@@ -151,6 +153,7 @@ impl<H> Driver<H> {
             renewal: None,
             ends: Ends::new(settings.webhooks.remember),
             hooks: settings.hooks,
+            back: None,
             jobs: ById::default(),
             fetched: 0,
             limits: settings.limits,
@@ -171,6 +174,15 @@ impl<H> Driver<H> {
     /// Where revisions go.
     pub fn tell_revisions_to(&mut self, subscribers: Box<dyn Subscribers>) {
         self.ends.subscribers = Some(subscribers);
+    }
+
+    /// Where outcomes go that somebody was told and nobody has read, since a handle was dropped just then: to whatever brings [`Command::Unread`] to this driver. It is
+    /// called in whichever thread drops them, and only if the program has a hook for [unclaimed](crate::Builder::unclaimed) outcomes. Without it such a hook
+    /// does not hear of them.
+    pub fn give_back_to(&mut self, back: impl Fn(Finished) + Send + Sync + 'static) {
+        if self.hooks.unclaimed.is_some() {
+            self.back = Some(Arc::new(back));
+        }
     }
 
     /// Takes in a job, or joins the one of this key. Only while there [is room](Driver::has_room). Once it is shut down, whoever submits is told so.
@@ -197,8 +209,8 @@ impl<H> Driver<H> {
             Command::Cancel(id) => self.engine.handle(Event::Cancel(id), self.now),
             Command::Resume { key, reply } => self.resume(key, Reply::Resume(reply)),
             Command::Status { key, reply } => self.status(key, reply),
-            Command::Unread { key, finished } => {
-                self.give(&key, &finished);
+            Command::Unread(finished) => {
+                self.give(&finished);
             }
             Command::Hold { span, number } => self.hold(span, number),
             Command::Gate { mut policy, number } => {

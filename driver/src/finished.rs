@@ -14,6 +14,8 @@ use steadfast_store::StoreError;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Finished {
+    /// The caller's name for the job.
+    pub key: Key,
     /// How.
     pub outcome: Outcome,
     /// The provider's id for it, if it became known.
@@ -30,6 +32,49 @@ impl Finished {
     #[must_use]
     pub fn body(&self) -> &[u8] {
         self.answer.as_ref().map_or(&[], |answer| &answer.body)
+    }
+}
+
+/// How a job ended, until somebody [reads](Unread::read) it.
+///
+/// Dropped unread, as with a handle that goes down at that very moment, it goes back to whoever [takes such](crate::Driver::give_back_to).
+#[must_use = "dropped, it was not read by anybody"]
+pub struct Unread {
+    finished: Finished,
+    back: Option<Back>,
+}
+
+/// Where outcomes go that nobody has read, from whatever thread drops them.
+pub(crate) type Back = Arc<dyn Fn(Finished) + Send + Sync>;
+
+impl Unread {
+    pub(crate) const fn new(finished: Finished, back: Option<Back>) -> Self {
+        Self { finished, back }
+    }
+
+    pub(crate) const fn reference(&self) -> Option<&Reference> {
+        self.finished.reference.as_ref()
+    }
+
+    /// How it ended. From here on it is the reader's to lose.
+    #[must_use]
+    pub fn read(mut self) -> Finished {
+        self.back = None;
+        self.finished.clone()
+    }
+}
+
+impl Drop for Unread {
+    fn drop(&mut self) {
+        if let Some(back) = self.back.take() {
+            back(self.finished.clone());
+        }
+    }
+}
+
+impl fmt::Debug for Unread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Unread").field(&self.finished).finish()
     }
 }
 
@@ -139,3 +184,27 @@ impl From<SubmitError> for ResumeError {
     "the client stopped before the job ended: start a client on the same store and submit the key again to follow it"
 )]
 pub struct Stopped;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    #[test]
+    fn what_nobody_read_goes_back_also_out_of_a_channel() {
+        let back = Arc::new(Mutex::new(Vec::new()));
+        let unread = |name| {
+            let key = Key::new(name).unwrap();
+            let finished = Finished { key, outcome: Outcome::Failed, reference: None, creates: 1, answer: None };
+            let back = back.clone();
+            Unread::new(finished, Some(Arc::new(move |finished: Finished| back.lock().unwrap().push(finished.key))))
+        };
+        assert_eq!(unread("read").read().key.as_str(), "read");
+        drop(unread("dropped"));
+        let (teller, told) = oneshot::channel();
+        teller.send(unread("sent")).unwrap();
+        drop(told);
+        assert_eq!(back.lock().unwrap().iter().map(Key::as_str).collect::<Vec<_>>(), ["dropped", "sent"]);
+    }
+}

@@ -174,7 +174,7 @@ fn carry(driver: &mut Driver<()>) {
 }
 
 fn finished(taken: Taken) -> Finished {
-    taken.try_recv().unwrap().unwrap().finished.try_recv().unwrap()
+    taken.try_recv().unwrap().unwrap().finished.try_recv().unwrap().read()
 }
 
 #[test]

@@ -109,7 +109,8 @@ fn all_that_a_commit_allows_is_done_before_the_driver_rests() {
             driver.answered(answer(poll, "ready"), due);
         }
         turn(&mut driver, due);
-        let outcomes: Vec<Outcome> = jobs.into_iter().map(|job| job.finished.try_recv().unwrap().outcome).collect();
+        let outcomes: Vec<Outcome> =
+            jobs.into_iter().map(|job| job.finished.try_recv().unwrap().read().outcome).collect();
         assert!(outcomes.iter().all(|outcome| outcome.name() == "completed"), "{count}: {outcomes:?}");
     }
 }

@@ -154,7 +154,7 @@ fn carry<P: Provider>(
         now = driver.next_deadline().unwrap_or(now).max(now);
         driver.handle_timeout(now);
     }
-    (submitted.recv().unwrap().unwrap().finished.recv().unwrap(), sent)
+    (submitted.recv().unwrap().unwrap().finished.recv().unwrap().read(), sent)
 }
 
 fn builder() -> Built {

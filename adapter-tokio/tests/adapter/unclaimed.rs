@@ -1,6 +1,7 @@
 //! Outcomes that nobody waits for: kept until somebody does, handed over to the program's hook, or let go on purpose. And whose jobs a client
 //! takes up. Virtual time.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -180,6 +181,42 @@ async fn a_hook_takes_what_a_handle_was_told_and_nobody_read() {
         tokio::time::sleep(SECOND).await;
         assert_eq!(taken.lock().unwrap().len(), 1);
     }
+}
+
+/// However closely a handle goes down behind the end of its job, or a submit behind its answer: the outcome is read, or the hook has it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_outcome_is_never_dropped_between_its_reader_and_the_hook() {
+    let [ran, heard]: [Arc<AtomicUsize>; 2] = Default::default();
+    let (runs, hears) = (ran.clone(), heard.clone());
+    let refuses = Scripted::new(move |_, _, _| {
+        runs.fetch_add(1, Ordering::Relaxed);
+        async { Ok(answer(422, String::new())) }
+    });
+    let builder = Client::builder(Plain, refuses).unclaimed(move |_, _| {
+        hears.fetch_add(1, Ordering::Relaxed);
+    });
+    let client = builder.start().await.unwrap();
+    let mut read = 0;
+    for n in 0..3_000 {
+        let turns = |count| async move {
+            for _ in 0..count {
+                tokio::task::yield_now().await;
+            }
+        };
+        let job = tokio::select! {
+            biased;
+            job = client.submit(key(&format!("job-{n}")), "{}") => job.unwrap(),
+            () = turns(if n % 3 == 0 { n % 5 } else { usize::MAX }) => continue,
+        };
+        turns(n % 7).await;
+        tokio::select! {
+            biased;
+            ended = job => read += usize::from(ended.is_ok()),
+            () = std::future::ready(()) => {}
+        }
+    }
+    assert!(client.shutdown(60 * SECOND).await.is_empty());
+    assert_eq!(read + heard.load(Ordering::Relaxed), ran.load(Ordering::Relaxed));
 }
 
 /// It may be mended, and then it is told what it missed.

@@ -5,20 +5,14 @@
 //! handle went down with its caller: these stay *ended* in the store, never forgotten, until somebody claims them by submitting or resuming their key,
 //! in this process or a later one. To the engine they are delivered at once: it has nothing left to do for them.
 
+use steadfast_core::OperationId;
 use steadfast_core::engine::Event;
 use steadfast_core::operation::{Outcome, Rejected, Stage};
-use steadfast_core::{Engine, Key, OperationId};
 use steadfast_store::Entry;
 
 use super::{Driver, Job};
 use crate::caught::caught;
-use crate::finished::{FinalAnswer, Finished, SubmitError};
-use crate::observe::Hooks;
-
-/// Under which key the program's hook is to be told of it, if there is one.
-pub(super) fn unread_as(hooks: &Hooks, engine: &Engine, id: OperationId) -> Option<Key> {
-    hooks.unclaimed.as_ref().and_then(|_| Some(engine.operation(id)?.key()))
-}
+use crate::finished::{FinalAnswer, Finished, SubmitError, Unread};
 
 impl<H> Driver<H> {
     /// Tells everybody who waits.
@@ -39,7 +33,8 @@ impl<H> Driver<H> {
         let mut claimed = false;
         if let Some(finished) = finished {
             for waiter in waiters {
-                claimed |= waiter.send(finished.clone()).is_ok();
+                let told = waiter.send(Unread::new(finished.clone(), self.back.clone()));
+                claimed |= told.map_err(|untold| untold.into_inner().read()).is_ok();
             }
             let not_durable = finished.outcome == Outcome::Rejected(Rejected::NotDurable);
             // Nothing is kept of it, so there is nothing to claim.
@@ -47,13 +42,10 @@ impl<H> Driver<H> {
             for reply in replies {
                 match &failure {
                     Some(error) if not_durable => reply.refuse(SubmitError::NotDurable(error.clone())),
-                    _ => {
-                        let unread = unread_as(&self.hooks, &self.engine, id);
-                        claimed |= reply.follow_finished(Some(id), finished.clone(), unread);
-                    }
+                    _ => claimed |= reply.follow_finished(Some(id), Unread::new(finished.clone(), self.back.clone())),
                 }
             }
-            if !claimed && !lets_go && !self.hands_over(id, &finished) && !self.journal.is_volatile() {
+            if !claimed && !lets_go && !self.give(&finished) && !self.journal.is_volatile() {
                 self.remember_unclaimed(id);
             }
         }
@@ -78,6 +70,7 @@ impl<H> Driver<H> {
     fn finished_with(&self, id: OperationId, answer: Option<FinalAnswer>) -> Option<Finished> {
         let operation = self.engine.operation(id)?;
         Some(Finished {
+            key: operation.key(),
             outcome: operation.outcome()?,
             reference: operation.reference(),
             creates: operation.creates(),
@@ -85,17 +78,12 @@ impl<H> Driver<H> {
         })
     }
 
-    /// Whether the program's own hook has taken the outcome.
-    fn hands_over(&self, id: OperationId, finished: &Finished) -> bool {
-        unread_as(&self.hooks, &self.engine, id).is_some_and(|key| self.give(&key, finished))
-    }
-
-    /// Also of what a handle was told, and was dropped before anybody read it: in the store that is delivered by now.
-    pub(super) fn give(&self, key: &Key, finished: &Finished) -> bool {
+    /// Whether the program's own hook has taken the outcome. Also of what a handle was told, and was dropped before anybody read it: in the store that is delivered by now.
+    pub(super) fn give(&self, finished: &Finished) -> bool {
         let Some(unclaimed) = &self.hooks.unclaimed else { return false };
-        let taken = caught(|| unclaimed(key, finished));
+        let taken = caught(|| unclaimed(&finished.key, finished));
         if taken.is_none() {
-            tracing::error!(key = %key.label(), "the hook for unclaimed outcomes panicked: submit or resume the key for the outcome");
+            tracing::error!(key = %finished.key.label(), "the hook for unclaimed outcomes panicked: submit or resume the key for the outcome");
         }
         taken.is_some()
     }

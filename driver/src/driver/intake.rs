@@ -12,12 +12,11 @@ use steadfast_core::{Fingerprint, Key, OperationId};
 use steadfast_providers::{Payload, WebhookEvent, fingerprint};
 use steadfast_store::{Entry, KeptAnswer, StoreError};
 
-use super::end::unread_as;
 use super::job::Few;
 use super::status::Asker;
 use super::{Driver, Job};
 use crate::accepted::Acceptance;
-use crate::finished::{FinalAnswer, Finished, ResumeError, SubmitError};
+use crate::finished::{FinalAnswer, Finished, ResumeError, SubmitError, Unread};
 use crate::journal::Found;
 use crate::keep::creates_next;
 use crate::observe::Begun;
@@ -65,12 +64,9 @@ pub struct Following {
     /// By which it can be cancelled. `None` if the job is known from the store alone.
     pub id: Option<OperationId>,
     /// How it ended, once it has. Whoever drops this lets go of the outcome, unless the program has a hook for such.
-    pub finished: oneshot::Receiver<Finished>,
+    pub finished: oneshot::Receiver<Unread>,
     /// When it was accepted, and by which answer.
     pub acceptance: Acceptance,
-    /// Where the program has a hook for [unclaimed](crate::Builder::unclaimed) outcomes, the key under which an outcome that was told and that nobody read is to be
-    /// given back, by [`Command::Unread`](crate::Command::Unread).
-    pub unread: Option<Key>,
 }
 
 /// Whoever waits to follow a job.
@@ -137,17 +133,21 @@ impl Question {
 impl Reply {
     /// Tells whether anybody has it: whoever asked may have stopped waiting.
     pub(super) fn follow(self, following: Following) -> bool {
-        match self {
-            Self::Submit(reply) => reply.send(Ok(following)).is_ok(),
-            Self::Resume(reply) => reply.send(Ok(following)).is_ok(),
-        }
+        let nobody = match self {
+            Self::Submit(reply) => reply.send(Ok(following)).map_err(|nobody| nobody.into_inner().ok()).err(),
+            Self::Resume(reply) => reply.send(Ok(following)).map_err(|nobody| nobody.into_inner().ok()).err(),
+        };
+        // It stays with the driver, which need not be given it back.
+        let untold = nobody.as_ref().and_then(|following| following.as_ref()?.finished.try_recv().ok());
+        untold.map(Unread::read);
+        nobody.is_none()
     }
 
-    pub(super) fn follow_finished(self, id: Option<OperationId>, finished: Finished, unread: Option<Key>) -> bool {
-        let (waiter, receiver) = oneshot::channel();
-        let acceptance = Acceptance::ended(finished.reference.clone());
-        let _ = waiter.send(finished);
-        self.follow(Following { id, finished: receiver, acceptance, unread })
+    pub(super) fn follow_finished(self, id: Option<OperationId>, outcome: Unread) -> bool {
+        let (waiter, finished) = oneshot::channel();
+        let acceptance = Acceptance::ended(outcome.reference().cloned());
+        let _ = waiter.send(outcome);
+        self.follow(Following { id, finished, acceptance })
     }
 
     fn is_closed(&self) -> bool {
@@ -193,12 +193,12 @@ impl<H> Job<H> {
         self.replies.push(reply);
     }
 
-    pub(super) fn hand_out(&mut self, id: OperationId, reply: Reply, unread: Option<Key>) {
+    pub(super) fn hand_out(&mut self, id: OperationId, reply: Reply) {
         let (waiter, finished) = oneshot::channel();
         make_room(&mut self.waiters, Sender::is_closed);
         self.waiters.push(waiter);
         let acceptance = self.telling.join();
-        self.followed |= reply.follow(Following { id: Some(id), finished, acceptance, unread });
+        self.followed |= reply.follow(Following { id: Some(id), finished, acceptance });
     }
 }
 
@@ -287,10 +287,16 @@ impl<H> Driver<H> {
         entry.is_delivered() || self.engine.find(&entry.record.key).is_some()
     }
 
+    /// An outcome for who asks after the end. If somebody had it before, nobody else need hear that this one was not read.
+    fn once_more(&self, id: Option<OperationId>, finished: Finished) -> Unread {
+        let back = self.back.clone().filter(|_| id.is_some_and(|id| self.unclaimed.contains(&id)));
+        Unread::new(finished, back)
+    }
+
     /// Tells what the store has, which may be more than is remembered here.
     fn tell_stored(&mut self, key: &Key, finished: Finished, reply: Reply) {
         let id = self.engine.find(key);
-        if reply.follow_finished(id, finished, None) {
+        if reply.follow_finished(id, self.once_more(id, finished)) {
             id.into_iter().for_each(|id| self.claim(id));
         }
     }
@@ -360,16 +366,15 @@ impl<H> Driver<H> {
 
     /// Answers whoever wants to follow: at once if the operation is durable or has ended, else once it is.
     pub(super) fn join(&mut self, id: OperationId, reply: Reply) {
-        let unread = unread_as(&self.hooks, &self.engine, id);
         match self.job(id) {
             Some(job) if job.durable => {
-                job.hand_out(id, reply, unread);
+                job.hand_out(id, reply);
                 self.tell_accepted(id);
             }
             Some(job) => job.wait(reply),
             None => match self.finished(id) {
                 Some(finished) => {
-                    if reply.follow_finished(Some(id), finished, None) {
+                    if reply.follow_finished(Some(id), self.once_more(Some(id), finished)) {
                         self.claim(id);
                     }
                 }
@@ -474,7 +479,13 @@ impl<H> Driver<H> {
 fn finished_of(entry: &Entry) -> Option<Finished> {
     let (Stage::Ended(outcome) | Stage::Delivered(outcome)) = entry.record.stage else { return None };
     let answer = entry.answer.as_ref().and_then(final_answer);
-    Some(Finished { outcome, reference: entry.record.reference.clone(), creates: entry.record.creates, answer })
+    Some(Finished {
+        key: entry.record.key.clone(),
+        outcome,
+        reference: entry.record.reference.clone(),
+        creates: entry.record.creates,
+        answer,
+    })
 }
 
 pub(super) fn final_answer(kept: &KeptAnswer) -> Option<FinalAnswer> {
@@ -492,21 +503,22 @@ mod tests {
         let mut job = Job::<()>::default();
         let stays = Vec::from_iter((0..3).map(|_| {
             let (reply, taken) = oneshot::channel();
-            job.hand_out(id(), Reply::Submit(reply), None);
+            job.hand_out(id(), Reply::Submit(reply));
             taken
         }));
         for _ in 0..1_000 {
             let (reply, taken) = oneshot::channel();
-            job.hand_out(id(), Reply::Submit(reply), None);
+            job.hand_out(id(), Reply::Submit(reply));
             drop(taken);
             job.wait(Reply::Submit(oneshot::channel().0));
             job.wait(Reply::Resume(oneshot::channel().0));
         }
         assert!(job.waiters.len() < 16 && job.replies.len() < 16, "{} {}", job.waiters.len(), job.replies.len());
-        let finished = Finished { outcome: Outcome::Failed, reference: None, creates: 1, answer: None };
-        job.waiters.into_iter().for_each(|waiter| drop(waiter.send(finished.clone())));
+        let key = Key::new("order-42").unwrap();
+        let finished = Finished { key, outcome: Outcome::Failed, reference: None, creates: 1, answer: None };
+        job.waiters.into_iter().for_each(|waiter| drop(waiter.send(Unread::new(finished.clone(), None))));
         for taken in stays {
-            assert_eq!(taken.try_recv().unwrap().unwrap().finished.try_recv().unwrap(), finished);
+            assert_eq!(taken.try_recv().unwrap().unwrap().finished.try_recv().unwrap().read(), finished);
         }
     }
 

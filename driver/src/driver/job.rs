@@ -11,7 +11,7 @@ use steadfast_store::StoreError;
 
 use super::intake::Reply;
 use crate::accepted::Telling;
-use crate::finished::{FinalAnswer, Finished};
+use crate::finished::{FinalAnswer, Unread};
 use crate::span::JobTrace;
 
 /// One, as a rule.
@@ -26,7 +26,7 @@ pub(super) struct Job<H> {
     /// Submits that wait for the intent to be durable.
     pub(super) replies: Few<Reply>,
     /// Handles that wait for the end.
-    pub(super) waiters: Few<Sender<Finished>>,
+    pub(super) waiters: Few<Sender<Unread>>,
     /// What is held for the request in the air, or for one that was given up and is still to be gone.
     pub(super) request: Option<H>,
     /// The request that was sent last.

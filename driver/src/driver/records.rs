@@ -6,7 +6,6 @@ use steadfast_core::operation::{Outcome, RecordId, Stage};
 use steadfast_store::{Entry, KeptAnswer};
 
 use super::Driver;
-use super::end::unread_as;
 use crate::finished::{FinalAnswer, SubmitError};
 use crate::journal::{Batch, Done, Fate};
 
@@ -82,7 +81,7 @@ impl<H> Driver<H> {
                     if let Some(job) = self.jobs.get_mut(id).filter(|job| job.rests_on(batch.last)) {
                         job.durable = true;
                         for reply in std::mem::take(&mut job.replies) {
-                            job.hand_out(*id, reply, unread_as(&self.hooks, &self.engine, *id));
+                            job.hand_out(*id, reply);
                         }
                     }
                 }

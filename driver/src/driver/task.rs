@@ -42,13 +42,8 @@ pub enum Command {
         /// Whoever asked. Dropped unanswered, the client has stopped.
         reply: Sender<Result<Option<JobStatus>, StatusError>>,
     },
-    /// A handle was told how its job ended, and was dropped before anybody read it: see [`Following::unread`](crate::Following::unread).
-    Unread {
-        /// As it was given with the handle.
-        key: Key,
-        /// What it was told.
-        finished: Finished,
-    },
+    /// A handle was told how its job ended, and was dropped before anybody read it: see [`Driver::give_back_to`](crate::Driver::give_back_to).
+    Unread(Finished),
     /// Nothing is to leave for so long.
     Hold {
         /// How long.
