@@ -257,7 +257,7 @@ impl Crowd {
 }
 
 fn outcome(job: &Following) -> Option<Outcome> {
-    job.finished.try_recv().ok().map(|finished| finished.outcome)
+    job.finished.try_recv().ok().map(|finished| finished.read().outcome)
 }
 
 /// From the moment at which a thread has taken it, a request may have left; before that, it certainly has not.
