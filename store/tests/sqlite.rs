@@ -1,8 +1,9 @@
 //! The store on SQLite where it differs from others: whose file it opens, what it finds wrong, and what a full disk does to it.
 //!
-//! What every store must do is in the testkit's journal kit, which also damages the files.
+//! What every store must do is in the testkit's journal kit, which also damages the files. Modes, users, symbolic links and files that are taken away while they
+//! are open are tested where there are such: on Unix.
 
-#![cfg(all(feature = "sqlite", unix))]
+#![cfg(feature = "sqlite")]
 
 #[path = "sqlite/backing_up.rs"]
 mod backing_up;
@@ -10,6 +11,7 @@ mod backing_up;
 mod browsing;
 #[path = "sqlite/copying.rs"]
 mod copying;
+#[cfg(unix)]
 #[path = "sqlite/faults.rs"]
 mod faults;
 #[path = "sqlite/live.rs"]
@@ -18,10 +20,12 @@ mod live;
 mod making;
 #[path = "sqlite/marking.rs"]
 mod marking;
+#[cfg(unix)]
 #[path = "sqlite/moving.rs"]
 mod moving;
 #[path = "sqlite/opening.rs"]
 mod opening;
+#[cfg(unix)]
 #[path = "sqlite/overtaking.rs"]
 mod overtaking;
 #[path = "sqlite/pages.rs"]
@@ -37,8 +41,6 @@ mod tools;
 #[path = "sqlite/verifying.rs"]
 mod verifying;
 
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -106,19 +108,34 @@ fn child(name: &str, journal: &Path) -> Command {
 }
 
 /// The same for a user who may not do everything. Whoever may becomes somebody else first, and runs a program that somebody else can reach.
+#[cfg(unix)]
 fn unprivileged(name: &str, home: &Home) -> Command {
     let program = home.0.join("program");
     fs::copy(env::current_exe().unwrap(), &program).unwrap();
-    fs::set_permissions(&home.0, fs::Permissions::from_mode(0o777)).unwrap();
+    set_mode(&home.0, 0o777);
     let mut child = Command::new(&program);
     child.args(["--exact", name, "--ignored", "--nocapture"]).env("JOURNAL", home.journal()).current_dir("/");
     let sealed = home.0.join("sealed");
     fs::write(&sealed, "").unwrap();
-    fs::set_permissions(&sealed, fs::Permissions::from_mode(0o444)).unwrap();
+    set_mode(&sealed, 0o444);
     if fs::OpenOptions::new().append(true).open(sealed).is_ok() {
-        child.uid(65_534);
+        std::os::unix::process::CommandExt::uid(&mut child, 65_534);
     }
     child
+}
+
+/// What its owner and others may do with a file; of all the same where that is not told by a mode.
+fn mode(path: &Path) -> u32 {
+    let _found = fs::metadata(path).unwrap();
+    #[cfg(unix)]
+    return std::os::unix::fs::PermissionsExt::mode(&_found.permissions()) & 0o777;
+    #[cfg(not(unix))]
+    0o600
+}
+
+fn set_mode(_path: &Path, _mode: u32) {
+    #[cfg(unix)]
+    fs::set_permissions(_path, std::os::unix::fs::PermissionsExt::from_mode(_mode)).unwrap();
 }
 
 fn succeeds(mut child: Command) {

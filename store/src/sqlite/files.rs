@@ -264,7 +264,7 @@ pub(super) fn directory(path: &Path) -> &Path {
 #[cfg(unix)]
 pub(super) type FileId = (u64, u64);
 #[cfg(not(unix))]
-pub(super) type FileId = std::path::PathBuf;
+pub(super) type FileId = PathBuf;
 
 #[cfg(unix)]
 pub(super) fn id(path: &Path) -> std::io::Result<FileId> {

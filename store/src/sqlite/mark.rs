@@ -219,6 +219,9 @@ impl MarkFile {
         options.read(true).write(true).create(true).truncate(false);
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        // FILE_SHARE_READ | FILE_SHARE_WRITE, as SQLite opens its files: whoever may look may neither remove nor replace it.
+        #[cfg(windows)]
+        std::os::windows::fs::OpenOptionsExt::share_mode(&mut options, 1 | 2);
         let file = options.open(&path)?;
         let id = files::id(&path).ok();
         let (is_behind, is_backup, is_unvouched, is_gone) = (false, false, false, false);

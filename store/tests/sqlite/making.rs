@@ -24,6 +24,7 @@ fn one_without_tables_is_not_there_yet() {
 
 /// Some pages are in the file, and beside it is what takes them back.
 #[test]
+#[cfg(unix)]
 fn one_whose_first_commit_did_not_end_is_not_there_yet() {
     let (half, home) = (Home::new(), Home::new());
     let connection = rusqlite::Connection::open(half.journal()).unwrap();

@@ -1,7 +1,5 @@
 //! A journal and its mark: none is written to without one, since nobody could tell whether it is all that was kept.
 
-use std::os::unix::fs::PermissionsExt;
-
 use steadfast_store::OpenError;
 use steadfast_store::sqlite::{Mark, MayLock, Watermark};
 
@@ -71,6 +69,7 @@ fn is_backup(home: &Home) -> bool {
 
 /// Whatever is written to it, and however often it is opened: only a client that has begun on it knows what is doubtful.
 #[test]
+#[cfg(unix)]
 fn what_was_put_back_says_so_until_a_client_has_begun_on_it() {
     let (made, named, unmarked, whole) = (Home::new(), with_two(), with_two(), with_two());
     SqliteStore::back_up(whole.journal(), made.journal(), MayLock::IfTorn).unwrap();
@@ -103,6 +102,7 @@ fn what_was_put_back_says_so_until_a_client_has_begun_on_it() {
 }
 
 #[test]
+#[cfg(unix)]
 fn a_backup_that_cannot_be_taken_into_use_stays_one() {
     let home = with_two();
     let mut store = SqliteStore::open_backup(home.journal()).unwrap();
@@ -166,10 +166,11 @@ fn a_journal_that_was_being_made_gets_its_mark() {
 }
 
 #[test]
+#[cfg(unix)]
 fn a_mark_that_cannot_be_written_is_told_when_opening() {
     let home = with_two();
-    fs::set_permissions(home.journal(), fs::Permissions::from_mode(0o666)).unwrap();
-    fs::set_permissions(mark(&home), fs::Permissions::from_mode(0o444)).unwrap();
+    set_mode(&home.journal(), 0o666);
+    set_mode(&mark(&home), 0o444);
     succeeds(unprivileged("marking::child_is_refused", &home));
     // Nor is anything else taken for one.
     fs::remove_file(mark(&home)).unwrap();
@@ -196,6 +197,7 @@ fn child_is_refused() {
 
 /// Its writer knows how far the journal has come: the next commit says so again, and no start finds the mark missing, or an older one.
 #[test]
+#[cfg(unix)]
 fn a_mark_that_is_emptied_removed_or_replaced_under_its_writer_is_written_anew_by_the_next_commit() {
     type Harm = fn(&Path, &Path);
     let harms: [Harm; 4] = [
@@ -214,13 +216,14 @@ fn a_mark_that_is_emptied_removed_or_replaced_under_its_writer_is_written_anew_b
             let found = fs::read(mark(&home)).unwrap().first_chunk().and_then(Watermark::from_bytes);
             assert_eq!(found.map(|mark| mark.sequence()), Some(sequence));
         }
-        assert_eq!(fs::metadata(mark(&home)).unwrap().permissions().mode() & 0o022, 0);
+        assert_eq!(mode(&mark(&home)) & 0o022, 0);
         drop(store);
         assert_eq!((state(&home), home.open().load().unwrap().len()), (Mark::Whole, 3));
     }
 }
 
 #[test]
+#[cfg(unix)]
 fn a_removed_mark_that_cannot_be_written_anew_stops_commits_until_it_can() {
     let home = Home::new();
     let mut store = home.open();

@@ -1,6 +1,7 @@
 //! Whose file it opens, and what it does to it.
 
-use std::os::unix::fs::{PermissionsExt, symlink};
+#[cfg(unix)]
+use std::os::unix::fs::symlink;
 use std::process::Command;
 
 use steadfast_store::OpenError;
@@ -70,6 +71,7 @@ fn what_is_not_a_journal_is_refused_and_left_as_it_is() {
 }
 
 #[test]
+#[cfg(unix)]
 fn a_symbolic_link_a_directory_and_a_missing_file_are_refused() {
     let home = Home::new();
     drop(home.open());
@@ -83,6 +85,7 @@ fn a_symbolic_link_a_directory_and_a_missing_file_are_refused() {
 }
 
 #[test]
+#[cfg(unix)]
 fn a_path_that_is_too_long_for_sqlite_is_told_and_nothing_is_made_there() {
     let home = Home::new();
     let deep = fs::canonicalize(&home.0).unwrap().join("d".repeat(200)).join("d".repeat(200));
@@ -110,6 +113,7 @@ fn a_path_that_is_too_long_for_sqlite_is_told_and_nothing_is_made_there() {
 }
 
 #[test]
+#[cfg(unix)]
 fn all_files_are_their_owners_only() {
     let home = Home::new();
     let modes = || ["", "-wal", "-mark"].map(|suffix| mode(&beside(&home.journal(), suffix)));
@@ -118,15 +122,11 @@ fn all_files_are_their_owners_only() {
     assert_eq!(modes(), [0o600; 3]);
     drop(store);
     for suffix in ["", "-mark"] {
-        fs::set_permissions(beside(&home.journal(), suffix), fs::Permissions::from_mode(0o644)).unwrap();
+        set_mode(&beside(&home.journal(), suffix), 0o644);
     }
     let mut store = home.open();
     store.append(&[entry("order-1", Stage::Planned)]).unwrap();
     assert_eq!(modes(), [0o600; 3]);
-}
-
-fn mode(path: &Path) -> u32 {
-    fs::metadata(path).unwrap().permissions().mode() & 0o777
 }
 
 /// SQLite would take it for a new database, and throw the log away.
@@ -169,11 +169,12 @@ fn looking_changes_nothing() {
 }
 
 #[test]
+#[cfg(unix)]
 fn a_read_only_file_can_be_looked_at_and_not_written() {
     let home = Home::new();
     home.open().append(&[entry("order-1", Stage::Planned)]).unwrap();
     for suffix in ["", "-mark"] {
-        fs::set_permissions(beside(&home.journal(), suffix), fs::Permissions::from_mode(0o444)).unwrap();
+        set_mode(&beside(&home.journal(), suffix), 0o444);
     }
     succeeds(unprivileged("opening::child_reads", &home));
 }
@@ -192,6 +193,7 @@ fn child_reads() {
 
 /// SQLite would keep the one in memory, and take the others for the name of another file, with options.
 #[test]
+#[cfg(unix)]
 fn a_name_that_means_something_to_sqlite_is_a_name() {
     let home = Home::new();
     let mut child = child("opening::child_names", &home.journal());
@@ -209,6 +211,7 @@ fn a_name_that_means_something_to_sqlite_is_a_name() {
 const NAMES: [&str; 4] = [":memory:", "file:jobs.db", "file:jobs.db?mode=memory", "jobs.db"];
 
 #[test]
+#[cfg(unix)]
 #[ignore = "a part of another, which runs it in a directory of its own"]
 fn child_names() {
     for name in NAMES {

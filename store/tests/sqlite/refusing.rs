@@ -1,7 +1,6 @@
 //! What is refused is left as it is: its bytes, its log, its mode, and nothing new beside it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::unix::fs::PermissionsExt;
 
 use rusqlite::config::DbConfig;
 use steadfast_store::OpenError;
@@ -13,7 +12,7 @@ const APPLICATION_ID: i64 = 0x5366_4a31;
 /// All files of a home, with their modes.
 fn files(home: &Home) -> BTreeMap<String, (u32, Vec<u8>)> {
     let read = |file: fs::DirEntry| {
-        let mode = file.metadata().unwrap().permissions().mode() & 0o777;
+        let mode = mode(&file.path());
         (file.file_name().into_string().unwrap(), (mode, fs::read(file.path()).unwrap()))
     };
     fs::read_dir(&home.0).unwrap().map(|file| read(file.unwrap())).collect()
@@ -40,7 +39,7 @@ fn database(application_id: i64, version: i64, has_log: bool) -> Home {
         ))
         .unwrap();
     drop(connection);
-    fs::set_permissions(home.journal(), fs::Permissions::from_mode(0o664)).unwrap();
+    set_mode(&home.journal(), 0o664);
     assert_eq!(fs::metadata(beside(&home.journal(), "-wal")).is_ok_and(|log| log.len() > 0), has_log);
     home
 }
@@ -64,7 +63,7 @@ fn a_strangers_file_keeps_its_mode() {
     home.tamper("CREATE TABLE notes (text TEXT)");
     for bytes in [fs::read(home.journal()).unwrap(), b"a text of somebody's, longer than a header. ".repeat(20)] {
         fs::write(home.journal(), bytes).unwrap();
-        fs::set_permissions(home.journal(), fs::Permissions::from_mode(0o664)).unwrap();
+        set_mode(&home.journal(), 0o664);
         is_refused_and_left(&home, |error| matches!(error, OpenError::Foreign));
     }
 }
@@ -92,7 +91,7 @@ fn a_journal_with_other_tables_is_not_brought_into_another_mode() {
     is_refused_and_left(&database(APPLICATION_ID, 1, true), damaged);
     let home = Home::new();
     home.tamper(&format!("PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = 1; CREATE TABLE head (one)"));
-    fs::set_permissions(home.journal(), fs::Permissions::from_mode(0o664)).unwrap();
+    set_mode(&home.journal(), 0o664);
     is_refused_and_left(&home, damaged);
 }
 
@@ -200,7 +199,7 @@ fn a_journal_with_a_damaged_header_keeps_its_log() {
             }
             for (name, (mode, bytes)) in &damaged {
                 fs::write(killed.0.join(name), bytes).unwrap();
-                fs::set_permissions(killed.0.join(name), fs::Permissions::from_mode(*mode)).unwrap();
+                set_mode(&killed.0.join(name), *mode);
             }
             if let Err(error) = open(killed.journal()) {
                 refused += 1;
