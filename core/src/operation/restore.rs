@@ -83,6 +83,7 @@ impl Operation {
             doubt: !matches!(record.stage, Stage::Planned),
             refused: record.refused,
             changed: false,
+            overslept: false,
         };
         turn.tell(Notice::Restored);
         match record.stage {
@@ -150,7 +151,7 @@ impl Operation {
     fn resume_polling(&mut self, due: Option<Timestamp>, turn: &mut Turn<'_>) {
         let at = clamp(due, turn.now, turn.policy.poll().schedule().cap());
         // A wait that reaches the deadline was written down by a clock that was wrong: the schedule has none such.
-        let at = if at < self.poll_deadline(turn) { at } else { turn.now };
+        let at = if at < self.deadline_of_phase(turn.policy.poll().deadline(), turn) { at } else { turn.now };
         tell_what_is_left(WakeReason::Poll, at, turn);
         self.state = State::PollWaiting { at, reason: WakeReason::Poll, after: None };
     }
