@@ -12,6 +12,8 @@
 use core::time::Duration;
 
 use super::{CREATE, Due, Journal, Operation, Record, SendSafety, Stage, State, Turn};
+#[cfg(feature = "serde")]
+use super::{OperationPolicy, RecordId};
 use crate::key::PackedReference;
 use crate::notice::{Notice, WakeReason};
 use crate::retry::{Delay, GaveUp, Ground};
@@ -154,6 +156,45 @@ impl Operation {
         let at = if at < self.deadline_of_phase(turn.policy.poll().deadline(), turn) { at } else { turn.now };
         tell_what_is_left(WakeReason::Poll, at, turn);
         self.state = State::PollWaiting { at, reason: WakeReason::Poll, after: None };
+    }
+}
+
+#[cfg(feature = "serde")]
+impl Operation {
+    /// Whether steps by this policy can lead here, as far as it would wait for ever otherwise, or not be told: of a stored one that is not certain.
+    pub(crate) fn is_sound(&self, policy: &OperationPolicy) -> bool {
+        let settle = if let SendSafety::Lookup { settle } = policy.safety() { settle } else { Duration::ZERO };
+        let (create, lookup, poll) = (policy.create().deadline(), policy.lookup().deadline(), policy.poll().deadline());
+        let (at, began, patience) = match self.state {
+            // It is called, or gives up.
+            State::CreateWaiting { reason: WakeReason::Gate, .. }
+            | State::LookupWaiting { reason: WakeReason::Gate, .. }
+            | State::PollWaiting { reason: WakeReason::Gate, .. } => (self.seen, self.seen, Duration::ZERO),
+            State::CreateWaiting { at, .. } => (at, self.submitted, create),
+            State::CreateWriting { until, .. } | State::Creating { until, .. } => (until, self.submitted, create),
+            State::LookupWaiting { at, .. } => (at, self.phase_began, lookup),
+            State::LookingUp { until, .. } => (until, self.phase_began, lookup),
+            State::PollWaiting { at, .. } => (at, self.phase_began, poll),
+            State::Polling { until, .. } => (until, self.phase_began, poll),
+            State::Ending { .. } | State::Ended { .. } | State::Delivered { .. } => {
+                (self.seen, self.seen, Duration::ZERO)
+            }
+        };
+        let polls = matches!(self.state, State::PollWaiting { .. } | State::Polling { .. });
+        self.submitted <= self.seen
+            && self.phase_began <= self.seen.saturating_add(settle)
+            && at <= self.seen.max(began.saturating_add(patience))
+            && self.journal.retry_at().is_none_or(|at| at <= self.seen.saturating_add(policy.persist().cap()))
+            && (!polls || self.reference.is_some())
+            && !(matches!(self.state, State::Ending { .. }) && self.journal.is_durable())
+            && (!self.due.send || self.in_flight().is_some())
+            && (!self.due.end || matches!(self.state, State::Ended { .. }))
+    }
+
+    /// The record whose acknowledgement it waits for, and which was popped: nothing else brings it on.
+    pub(crate) fn awaits(&self) -> Option<RecordId> {
+        let popped = !self.journal.is_durable() && !self.due.persist && self.journal.retry_at().is_none();
+        popped.then(|| self.journal.asked())
     }
 }
 
