@@ -3,6 +3,7 @@
 use core::time::Duration;
 
 use proptest::prelude::*;
+use steadfast_core::breaker::BreakerState;
 use steadfast_core::engine::{Engine, Event, Limits};
 use steadfast_core::gate::{Gate, GatePolicy, Kinds};
 use steadfast_core::notice::Notice;
@@ -153,7 +154,23 @@ fn i2_a_poll_that_was_in_the_air_when_the_machine_slept_is_made_again() {
     }
 }
 
-/// Whatever it is not found by the one who asked too late: it was accepted long ago.
+/// Requests that a sleep cut off say nothing of the provider: no create is refused for them.
+#[test]
+fn a_time_out_that_was_slept_through_opens_no_breaker() {
+    for (late, state) in [(HOURS, BreakerState::Closed), (10_000, BreakerState::Open { until: at(20_000) })] {
+        let silent = |_, attempt: Attempt| if attempt.kind == Kind::Create { accepted() } else { None };
+        let mut run = Run::new(GatePolicy::none().with_breaker(Some(breaker())), silent);
+        run.submit(3);
+        run.until(at(6_000));
+        assert_eq!(run.engine.gate().in_flight(), 3);
+        run.now = at(late);
+        run.engine.handle_timeout(run.now);
+        assert_eq!(run.engine.gate().breaker_state(run.now), state, "they had time until 10 s");
+        assert_eq!(run.engine.gate().in_flight(), 0, "I8");
+    }
+}
+
+/// It was accepted long ago.
 #[test]
 fn no_grace_begins_anew_when_the_machine_has_slept() {
     let retry = policy().poll().retry().clone();
