@@ -147,7 +147,7 @@ impl fmt::Display for Explained<'_> {
             Notice::Restored => f.write_str("taken up again after a restart, from its record"),
             Notice::Resumed => f.write_str("resumed: it had ended as unresolved, and is polled on"),
             Notice::Overslept => {
-                f.write_str("the deadline passed while the machine slept: what fell due is still asked")
+                f.write_str("the deadline passed unseen, as if the machine had slept: what fell due is still asked")
             }
             Notice::Ended(outcome) => write!(f, "{}: {}", outcome.name(), outcome.explain()),
         }

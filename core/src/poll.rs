@@ -134,7 +134,7 @@ impl PollPolicy {
     /// No poll starts this long after acceptance, or later; one that is under way then is given up.
     ///
     /// Time that a machine sleeps through counts. But where nobody looked when the deadline passed, nor for [`Clock::SUSPEND`](crate::Clock::SUSPEND) after it
-    /// (a laptop's lid was closed, a virtual machine stood still), a job is asked for once more, since the provider may have had its result for hours: one poll,
+    /// (a laptop's lid was closed, a virtual machine or the journal stood still), a job is asked for once more, since the provider may have had its result for hours: one poll,
     /// through the gate, made again while it fails, within as long again. Its answer ends the job, whatever it is. For a
     /// [look-up](crate::SendSafety::Lookup) it is the same; a create that such a sleep kept from leaving does not leave.
     #[must_use]

@@ -246,7 +246,7 @@ impl Engine {
         asked.sort_unstable();
         for (index, slot) in (0..).zip(&self.slots) {
             let id = OperationId { slot: index, generation: slot.generation };
-            let awaited = slot.operation.as_ref().and_then(Operation::awaits);
+            let awaited = slot.operation.as_ref().and_then(|operation| operation.awaits(&self.policy));
             if awaited.is_some_and(|own| asked.binary_search(&(id, own)).is_err()) {
                 return Err("a record that nobody asked for");
             }

@@ -192,9 +192,11 @@ impl Operation {
     }
 
     /// The record whose acknowledgement it waits for, and which was popped: nothing else brings it on.
-    pub(crate) fn awaits(&self) -> Option<RecordId> {
+    pub(crate) fn awaits(&self, policy: &OperationPolicy) -> Option<RecordId> {
+        // At the end of time what failed is not tried again.
+        let tried_again = self.seen.saturating_add(policy.persist().cap()).deadline().is_some();
         let popped = !self.journal.is_durable() && !self.due.persist && self.journal.retry_at().is_none();
-        popped.then(|| self.journal.asked())
+        (popped && tried_again).then(|| self.journal.asked())
     }
 }
 

@@ -7,7 +7,7 @@ use steadfast_core::breaker::BreakerState;
 use steadfast_core::engine::{Engine, Event, Limits};
 use steadfast_core::gate::{Gate, GatePolicy, Kinds};
 use steadfast_core::notice::Notice;
-use steadfast_core::operation::{Attempt, Completed, Reading, Rejected, Unresolved};
+use steadfast_core::operation::{Attempt, Completed, Effect, Reading, RecordId, Rejected, Unresolved};
 use steadfast_core::poll::PollPolicy;
 use steadfast_core::retry::{Certainty, Class, Failure, RetryPolicy};
 use steadfast_core::{Kind, OperationPolicy, Outcome, Seed, SendSafety, Timestamp};
@@ -182,6 +182,29 @@ fn no_grace_begins_anew_when_the_machine_has_slept() {
     run.until(at(12_000));
     sleep(&mut run, HOURS);
     assert_eq!(ends(&run), [Outcome::Unresolved(Unresolved::NotFound)]);
+}
+
+/// Nothing is sent while a record is outstanding: a disk that stands still is slept through as well.
+#[test]
+fn i2_a_poll_that_waited_for_the_journal_beyond_the_deadline_is_still_made() {
+    let mut run = Run::new(GatePolicy::none(), well);
+    let id = run.submit(1)[0];
+    let mut records = 0;
+    while let Some((_, effect)) = run.engine.pop_effect() {
+        match effect {
+            Effect::Persist(number) if records == 0 => {
+                records += 1;
+                run.engine.handle(Event::Persisted(number), START);
+            }
+            Effect::Send(attempt) => run.engine.handle(Event::Answered(id, attempt.id, accepted().unwrap()), START),
+            _ => {}
+        }
+    }
+    assert_eq!((run.engine.next_deadline(), run.engine.operation(id).unwrap().is_durable()), (None, false));
+    run.now = at(HOURS);
+    run.engine.handle(Event::Persisted(RecordId(2)), run.now);
+    run.drain();
+    assert_eq!((run.times(Kind::Poll), ends(&run)), (vec![HOURS], vec![READY]));
 }
 
 fn looks_up() -> OperationPolicy {

@@ -268,6 +268,25 @@ fn an_operation_that_no_step_leads_to_is_refused() {
     }
 }
 
+/// What failed there is never tried again: that is no contradiction.
+#[test]
+fn an_engine_at_the_end_of_time_comes_back() {
+    let mut engine = Engine::new(OperationPolicy::default(), Gate::default(), Limits::default(), Seed::new(2));
+    let key = Key::new("late").unwrap();
+    let id = engine.submit(key, Fingerprint::new([1; 16]), Timestamp::NEVER).unwrap().id();
+    let Some((_, Effect::Persist(first))) = engine.pop_effect() else { panic!("its intent comes first") };
+    engine.handle(Event::Persisted(first), Timestamp::NEVER);
+    engine.handle(Event::Cancel(id), Timestamp::NEVER);
+    while let Some((_, effect)) = engine.pop_effect() {
+        if let Effect::Persist(number) = effect {
+            engine.handle(Event::PersistFailed(number), Timestamp::NEVER);
+        }
+    }
+    while engine.pop_notice().is_some() {}
+    assert!(!engine.operation(id).unwrap().is_durable());
+    assert_eq!(Engine::from_snapshot(&engine.snapshot().unwrap()), Ok(engine));
+}
+
 /// Who is remembered is over, is there, and is remembered once.
 #[test]
 fn a_list_of_finished_operations_that_is_not_theirs_is_refused() {
