@@ -421,7 +421,17 @@ impl Breaker {
     }
 
     const fn look(&mut self, policy: &BreakerPolicy) {
-        self.quiet = matches!(self.phase, Phase::Closed) && self.memory.is_clean() && policy.slow_calls().is_none();
+        self.quiet = self.is_quiet(policy);
+    }
+
+    const fn is_quiet(&self, policy: &BreakerPolicy) -> bool {
+        matches!(self.phase, Phase::Closed) && self.memory.is_clean() && policy.slow_calls().is_none()
+    }
+
+    /// Whether a stored one takes itself for what it is. Quiet by mistake it would see nothing, and half-open never close.
+    #[cfg(feature = "serde")]
+    pub(crate) const fn looks_closely(&self, policy: &BreakerPolicy) -> bool {
+        self.quiet == self.is_quiet(policy)
     }
 
     #[inline]

@@ -81,7 +81,8 @@ impl Explained<'_> {
             | Notice::LateAnswer(_)
             | Notice::Absorbed
             | Notice::Restored
-            | Notice::Resumed => ' ',
+            | Notice::Resumed
+            | Notice::Overslept => ' ',
         }
     }
 }
@@ -145,6 +146,9 @@ impl fmt::Display for Explained<'_> {
             }
             Notice::Restored => f.write_str("taken up again after a restart, from its record"),
             Notice::Resumed => f.write_str("resumed: it had ended as unresolved, and is polled on"),
+            Notice::Overslept => {
+                f.write_str("the deadline passed unseen, as if the machine had slept: what fell due is still asked")
+            }
             Notice::Ended(outcome) => write!(f, "{}: {}", outcome.name(), outcome.explain()),
         }
     }

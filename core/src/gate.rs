@@ -360,6 +360,12 @@ impl Gate {
             && self.limiters.len() == self.policy.rate_limits().len()
     }
 
+    /// Whether the breaker looks at what it must, and at no more.
+    #[cfg(feature = "serde")]
+    pub(crate) fn looks_closely(&self) -> bool {
+        self.breaker.as_ref().zip(self.policy.breaker()).is_none_or(|(breaker, policy)| breaker.looks_closely(policy))
+    }
+
     /// Whether the bulkhead counts those that are in the air, and no others: else nothing would ever leave, or too many would.
     #[cfg(feature = "serde")]
     pub(crate) fn counts_alike(&self) -> bool {

@@ -91,6 +91,9 @@ pub enum Notice {
     Restored,
     /// The operation, which had ended as unresolved, is polled on.
     Resumed,
+    /// The deadline of the polls, or of the look-ups, passed while nobody looked: the machine slept, or the journal stood still. What fell due meanwhile is asked all the same, once: see
+    /// [`PollPolicy::deadline`](crate::poll::PollPolicy::deadline).
+    Overslept,
     /// The operation ended.
     Ended(Outcome),
 }

@@ -102,6 +102,9 @@ pub struct Operation {
     /// The provider told of a change while a poll was in the air.
     #[cfg_attr(feature = "serde", serde(default))]
     changed: bool,
+    /// The deadline of the look-up or the polling passed while nobody looked, and it has another: for what fell due meanwhile, and for nothing else.
+    #[cfg_attr(feature = "serde", serde(default))]
+    overslept: bool,
 }
 
 /// Where the operation stands. Each variant holds exactly what it needs; each wait holds its own deadline.
@@ -171,6 +174,7 @@ impl Operation {
             doubt: false,
             refused: false,
             changed: false,
+            overslept: false,
         };
         operation.advance(turn);
         if !operation.journal.has_records() && operation.journal.is_durable() {

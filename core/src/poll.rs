@@ -132,6 +132,11 @@ impl PollPolicy {
     }
 
     /// No poll starts this long after acceptance, or later; one that is under way then is given up.
+    ///
+    /// Time that a machine sleeps through counts. But where nobody looked when the deadline passed, nor for [`Clock::SUSPEND`](crate::Clock::SUSPEND) after it
+    /// (a laptop's lid was closed, a virtual machine or the journal stood still), a job is asked for once more, since the provider may have had its result for hours: one poll,
+    /// through the gate, made again while it fails, within as long again. Its answer ends the job, whatever it is. For a
+    /// [look-up](crate::SendSafety::Lookup) it is the same; a create that such a sleep kept from leaving does not leave.
     #[must_use]
     pub const fn deadline(&self) -> Duration {
         self.deadline
@@ -191,7 +196,8 @@ impl PollPolicy {
     /// When the next poll may start, given that so many have said *pending*, the last one just `now`; or why there is none: all [polls](Self::polls)
     /// are used up ([`GaveUp::Attempts`]), or it could not begin before the deadline.
     ///
-    /// For who polls without an [operation](crate::operation), which decides alike.
+    /// For who polls without an [operation](crate::operation), which decides alike, but that it asks once more after a [deadline](Self::deadline) that was slept
+    /// through.
     ///
     /// ```
     /// use core::time::Duration;

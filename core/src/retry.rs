@@ -170,7 +170,8 @@ impl RetryPolicy {
         self.attempts.get()
     }
 
-    /// No attempt starts this long after the start, or later; one that is under way then is given up.
+    /// No attempt starts this long after the start, or later; one that is under way then is given up. Time that a machine sleeps through counts; see
+    /// [`PollPolicy::deadline`](crate::poll::PollPolicy::deadline) for what is still asked of an accepted job.
     #[must_use]
     pub const fn deadline(&self) -> Duration {
         self.deadline

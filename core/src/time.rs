@@ -177,7 +177,8 @@ pub struct Clock {
 
 impl Clock {
     /// How far the wall clock must run ahead of the monotonic one to be taken for a suspend: clocks that are merely
-    /// being disciplined stay well below it (NTP slews at most 0.5 ms a second and steps above 128 ms).
+    /// being disciplined stay well below it (NTP slews at most 0.5 ms a second and steps above 128 ms). An operation takes a deadline that it finds
+    /// to have passed so long ago for one that was slept through.
     pub const SUSPEND: Duration = Duration::from_secs(2);
 
     /// A clock that reads `wall` now.

@@ -203,6 +203,7 @@ const fn summary(notice: &Notice) -> &'static str {
         Notice::PersistFailed { .. } => "a record could not be written",
         Notice::Restored => "taken up after a restart",
         Notice::Resumed => "it had ended as unresolved, and is polled on",
+        Notice::Overslept => "its deadline passed unseen, as if the machine had slept: what fell due is still asked",
         Notice::Ended(outcome) => outcome.explain(),
         _ => "noticed",
     }

@@ -197,6 +197,9 @@ impl Engine {
         if !self.gate.is_whole() {
             return Err("the gate's machines are not those of its policy");
         }
+        if !self.gate.looks_closely() {
+            return Err("the breaker, which looks at nothing or at all");
+        }
         if u32::try_from(self.slots.len()).is_err() {
             return Err("more slots than there can be");
         }
@@ -209,6 +212,10 @@ impl Engine {
         let ahead = |slot: &Slot| slot.operation.as_ref().is_some_and(|operation| operation.seen() > self.seen);
         if self.slots.iter().any(ahead) {
             return Err("an operation that has seen more than its engine of the clock");
+        }
+        let sound = |slot: &Slot| slot.operation.as_ref().is_none_or(|operation| operation.is_sound(&self.policy));
+        if !self.slots.iter().all(sound) {
+            return Err("an operation that no step leads to");
         }
         let vacant = |slot: &u32| self.slots.get(*slot as usize).is_some_and(|slot| slot.operation.is_none());
         if count(|slot| slot.operation.is_none()) != self.free.len()
@@ -234,6 +241,15 @@ impl Engine {
         let mut numbers = self.asked.iter().map(|asked| asked.number);
         if !numbers.clone().is_sorted() || numbers.next_back().is_some_and(|last| last > self.last_record) {
             return Err("the records in flight");
+        }
+        let mut asked: Vec<_> = self.asked.iter().map(|asked| (asked.id, asked.own)).collect();
+        asked.sort_unstable();
+        for (index, slot) in (0..).zip(&self.slots) {
+            let id = OperationId { slot: index, generation: slot.generation };
+            let awaited = slot.operation.as_ref().and_then(|operation| operation.awaits(&self.policy));
+            if awaited.is_some_and(|own| asked.binary_search(&(id, own)).is_err()) {
+                return Err("a record that nobody asked for");
+            }
         }
         let placed = self.slots.iter().filter(|slot| slot.place.is_some()).count();
         if self.lines.standing(|slot| self.slots.get(slot as usize)?.place) != Some(placed) {

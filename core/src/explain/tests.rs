@@ -131,6 +131,7 @@ fn notice() -> BoxedStrategy<Notice> {
         Notice::Absorbed,
         Notice::Restored,
         Notice::Resumed,
+        Notice::Overslept,
         Notice::Ended(Outcome::Completed(Completed::Ready)),
         Notice::Ended(Outcome::Rejected(Rejected::Unavailable)),
         Notice::Ended(Outcome::Unresolved(Unresolved::KeyWindow)),

@@ -89,6 +89,7 @@ impl Operation {
         self.attempts_in_phase = 0;
         self.polls = 0;
         self.tries = 0;
+        self.overslept = false;
         // It has a reference, so it was accepted, whatever the outcome had said.
         self.doubt = true;
         self.state = State::PollWaiting { at: turn.now, reason: WakeReason::Poll, after: None };

@@ -6,7 +6,7 @@ use super::{Attempt, AttemptId, Kind, Operation, State, Turn};
 use crate::gate::Settled;
 use crate::notice::{Notice, WakeReason};
 use crate::retry::{Certainty, Class, Failure, GaveUp};
-use crate::time::Timestamp;
+use crate::time::{Clock, Timestamp};
 
 impl Operation {
     /// The request in the air has had its time.
@@ -17,6 +17,10 @@ impl Operation {
             self.leave_flight(Settled::Unsent, turn);
             let failure = Failure::new(Class::TimedOut, Certainty::NotExecuted);
             return self.attempt_failed(attempt, failure, turn);
+        }
+        if turn.now.saturating_since(attempt.until) >= Clock::SUSPEND {
+            // The machine slept, so this says nothing of the provider: no breaker opens for it.
+            self.leave_flight(Settled::Abandoned, turn);
         }
         self.abandon = NonZeroU32::new(attempt.id.0);
         self.attempt_failed(attempt, Failure::new(Class::TimedOut, Certainty::MayHaveExecuted), turn);

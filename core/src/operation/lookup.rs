@@ -6,7 +6,6 @@ use super::{Attempt, CREATE, Kind, LOOKUP, Operation, Outcome, Reading, Rejected
 use crate::gate::{Admission, Blocked, Request, Settled};
 use crate::notice::{Notice, WakeReason};
 use crate::retry::{Certainty, Class, Delay, Failure, GaveUp, Ground};
-use crate::time::Timestamp;
 
 impl Operation {
     /// The look-up waits until the provider certainly shows the job if it runs.
@@ -15,13 +14,14 @@ impl Operation {
         self.phase_began = at;
         self.attempts_in_phase = 0;
         self.tries = 0;
+        self.overslept = false;
         turn.tell_wait(WakeReason::Lookup, at, Delay::own(Ground::Settle, settle));
         self.state = State::LookupWaiting { at, reason: WakeReason::Lookup, after: None };
         self.ask_record();
     }
 
     pub(super) fn begin_lookup(&mut self, after: Option<Class>, turn: &mut Turn<'_>) {
-        let deadline = self.lookup_deadline(turn);
+        let deadline = self.deadline_of_phase(turn.policy.lookup().deadline(), turn);
         if turn.now >= deadline {
             return self.end(Outcome::Unresolved(Unresolved::Lookup), turn);
         }
@@ -75,6 +75,7 @@ impl Operation {
         self.land(Settled::Failed(failure), turn);
         self.tries = self.tries.saturating_add(1);
         let policy = turn.policy.lookup();
+        self.deadline_of_phase(policy.deadline(), turn);
         // A look-up only reads: it may be repeated whatever became of it.
         match policy.weigh(self.tries, failure, self.phase_began, turn.now, true, self.seed.derive(LOOKUP)) {
             Ok((at, delay)) => {
@@ -104,9 +105,5 @@ impl Operation {
             return self.create_gave_up(GaveUp::Deadline, turn);
         }
         self.wait_to_create(at, Delay::own(Ground::Backoff, delay), Class::Transient, turn);
-    }
-
-    fn lookup_deadline(&self, turn: &Turn<'_>) -> Timestamp {
-        self.phase_began.saturating_add(turn.policy.lookup().deadline())
     }
 }

@@ -7,7 +7,7 @@ use crate::gate::{Admission, Blocked, Request, Settled};
 use crate::key::Reference;
 use crate::notice::{Notice, WakeReason};
 use crate::retry::{Class, Delay, Failure, Ground};
-use crate::time::Timestamp;
+use crate::time::{Clock, Timestamp};
 
 impl Operation {
     /// The provider has the job. Polling starts once that is on disk.
@@ -24,12 +24,13 @@ impl Operation {
         self.phase_began = turn.now;
         self.attempts_in_phase = 0;
         self.tries = 0;
+        self.overslept = false;
         let delay = turn.policy.poll().delay(self.polls, None, self.seed.derive(POLL));
         self.wait_to_poll(delay, None, turn);
     }
 
     pub(super) fn begin_poll(&mut self, after: Option<Class>, turn: &mut Turn<'_>) {
-        let deadline = self.poll_deadline(turn);
+        let deadline = self.deadline_of_phase(turn.policy.poll().deadline(), turn);
         if turn.now >= deadline {
             return self.end(Outcome::Unresolved(Unresolved::PollDeadline), turn);
         }
@@ -90,7 +91,7 @@ impl Operation {
             }
             Reading::NotFound => {
                 let since = turn.now.saturating_since(self.phase_began);
-                if since >= turn.policy.poll().not_found_grace() {
+                if self.overslept || since >= turn.policy.poll().not_found_grace() {
                     return self.end(Outcome::Unresolved(Unresolved::NotFound), turn);
                 }
                 turn.tell(Notice::Pending { hint: None });
@@ -108,6 +109,9 @@ impl Operation {
         self.polls = self.polls.saturating_add(1);
         if self.polls >= turn.policy.poll().polls() {
             return self.end(Outcome::Unresolved(Unresolved::Polls), turn);
+        }
+        if self.overslept {
+            return self.end(Outcome::Unresolved(Unresolved::PollDeadline), turn);
         }
         let delay = turn.policy.poll().delay(self.polls, hint, self.seed.derive(POLL));
         self.wait_to_poll(delay, None, turn);
@@ -148,14 +152,23 @@ impl Operation {
     /// If the next poll could not begin before the deadline, waiting for it would be for nothing: stop now.
     fn wait_to_poll(&mut self, delay: Delay, after: Option<Class>, turn: &mut Turn<'_>) {
         let at = turn.now.saturating_add(delay.wait());
-        if at >= self.poll_deadline(turn) {
+        if at >= self.deadline_of_phase(turn.policy.poll().deadline(), turn) {
             return self.end(Outcome::Unresolved(Unresolved::PollDeadline), turn);
         }
         turn.tell_wait(WakeReason::Poll, at, delay);
         self.state = State::PollWaiting { at, reason: WakeReason::Poll, after };
     }
 
-    pub(super) fn poll_deadline(&self, turn: &Turn<'_>) -> Timestamp {
-        self.phase_began.saturating_add(turn.policy.poll().deadline())
+    /// When the look-up or the polling that may last so long is over. If that was a while ago and nobody looked, the machine slept: what fell due meanwhile is
+    /// still asked, once, and has as long again for that.
+    pub(super) fn deadline_of_phase(&mut self, patience: Duration, turn: &mut Turn<'_>) -> Timestamp {
+        let deadline = self.phase_began.saturating_add(patience);
+        if self.overslept || turn.now.saturating_since(deadline) < Clock::SUSPEND {
+            return deadline;
+        }
+        turn.tell(Notice::Overslept);
+        self.overslept = true;
+        self.phase_began = turn.now;
+        turn.now.saturating_add(patience)
     }
 }

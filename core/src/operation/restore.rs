@@ -12,6 +12,8 @@
 use core::time::Duration;
 
 use super::{CREATE, Due, Journal, Operation, Record, SendSafety, Stage, State, Turn};
+#[cfg(feature = "serde")]
+use super::{OperationPolicy, RecordId};
 use crate::key::PackedReference;
 use crate::notice::{Notice, WakeReason};
 use crate::retry::{Delay, GaveUp, Ground};
@@ -83,6 +85,7 @@ impl Operation {
             doubt: !matches!(record.stage, Stage::Planned),
             refused: record.refused,
             changed: false,
+            overslept: false,
         };
         turn.tell(Notice::Restored);
         match record.stage {
@@ -150,9 +153,50 @@ impl Operation {
     fn resume_polling(&mut self, due: Option<Timestamp>, turn: &mut Turn<'_>) {
         let at = clamp(due, turn.now, turn.policy.poll().schedule().cap());
         // A wait that reaches the deadline was written down by a clock that was wrong: the schedule has none such.
-        let at = if at < self.poll_deadline(turn) { at } else { turn.now };
+        let at = if at < self.deadline_of_phase(turn.policy.poll().deadline(), turn) { at } else { turn.now };
         tell_what_is_left(WakeReason::Poll, at, turn);
         self.state = State::PollWaiting { at, reason: WakeReason::Poll, after: None };
+    }
+}
+
+#[cfg(feature = "serde")]
+impl Operation {
+    /// Whether steps by this policy can lead here, as far as it would wait for ever otherwise, or not be told: of a stored one that is not certain.
+    pub(crate) fn is_sound(&self, policy: &OperationPolicy) -> bool {
+        let settle = if let SendSafety::Lookup { settle } = policy.safety() { settle } else { Duration::ZERO };
+        let (create, lookup, poll) = (policy.create().deadline(), policy.lookup().deadline(), policy.poll().deadline());
+        let (at, began, patience) = match self.state {
+            // It is called, or gives up.
+            State::CreateWaiting { reason: WakeReason::Gate, .. }
+            | State::LookupWaiting { reason: WakeReason::Gate, .. }
+            | State::PollWaiting { reason: WakeReason::Gate, .. } => (self.seen, self.seen, Duration::ZERO),
+            State::CreateWaiting { at, .. } => (at, self.submitted, create),
+            State::CreateWriting { until, .. } | State::Creating { until, .. } => (until, self.submitted, create),
+            State::LookupWaiting { at, .. } => (at, self.phase_began, lookup),
+            State::LookingUp { until, .. } => (until, self.phase_began, lookup),
+            State::PollWaiting { at, .. } => (at, self.phase_began, poll),
+            State::Polling { until, .. } => (until, self.phase_began, poll),
+            State::Ending { .. } | State::Ended { .. } | State::Delivered { .. } => {
+                (self.seen, self.seen, Duration::ZERO)
+            }
+        };
+        let polls = matches!(self.state, State::PollWaiting { .. } | State::Polling { .. });
+        self.submitted <= self.seen
+            && self.phase_began <= self.seen.saturating_add(settle)
+            && at <= self.seen.max(began.saturating_add(patience))
+            && self.journal.retry_at().is_none_or(|at| at <= self.seen.saturating_add(policy.persist().cap()))
+            && (!polls || self.reference.is_some())
+            && !(matches!(self.state, State::Ending { .. }) && self.journal.is_durable())
+            && (!self.due.send || self.in_flight().is_some())
+            && (!self.due.end || matches!(self.state, State::Ended { .. }))
+    }
+
+    /// The record whose acknowledgement it waits for, and which was popped: nothing else brings it on.
+    pub(crate) fn awaits(&self, policy: &OperationPolicy) -> Option<RecordId> {
+        // At the end of time what failed is not tried again.
+        let tried_again = self.seen.saturating_add(policy.persist().cap()).deadline().is_some();
+        let popped = !self.journal.is_durable() && !self.due.persist && self.journal.retry_at().is_none();
+        (popped && tried_again).then(|| self.journal.asked())
     }
 }
 

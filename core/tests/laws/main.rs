@@ -20,6 +20,7 @@ mod replayed;
 mod restart;
 mod run;
 mod sharing;
+mod slept;
 #[cfg(feature = "snapshot")]
 mod snapshot;
 mod unasked;

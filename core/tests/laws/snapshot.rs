@@ -226,6 +226,67 @@ fn an_engine_that_contradicts_itself_is_refused() {
     assert!(serde_json::from_value::<Engine>(altered).unwrap_err().to_string().contains("two operations have"));
 }
 
+/// I14: what would wait for ever, or be told never. I9: a breaker that looks at nothing.
+#[test]
+fn an_operation_that_no_step_leads_to_is_refused() {
+    use serde_json::{Value, json};
+
+    let stored = serde_json::to_value(crowded()).unwrap();
+    let state = |slot: usize| stored["slots"][slot]["operation"]["state"].as_object().unwrap().keys().next().unwrap();
+    assert_eq!(
+        (state(0), state(1), state(6)),
+        (&"PollWaiting".to_owned(), &"Creating".to_owned(), &"Ending".to_owned())
+    );
+    fn operation(it: &mut Value, slot: usize) -> &mut Value {
+        &mut it["slots"][slot]["operation"]
+    }
+    type Alter = fn(&mut Value);
+    let contradictions: [(&str, Alter); 11] = [
+        ("no step leads to", |it| operation(it, 0)["state"]["PollWaiting"]["at"] = u64::MAX.into()),
+        ("no step leads to", |it| operation(it, 0)["phase_began"] = u64::MAX.into()),
+        ("no step leads to", |it| operation(it, 0)["reference"] = Value::Null),
+        ("no step leads to", |it| operation(it, 1)["state"]["Creating"]["until"] = u64::MAX.into()),
+        ("no step leads to", |it| operation(it, 1)["submitted"] = u64::MAX.into()),
+        ("no step leads to", |it| operation(it, 0)["state"] = json!({"Ending": {"outcome": "failed"}})),
+        ("no step leads to", |it| {
+            let latest = operation(it, 0)["journal"]["asked"].as_u64().unwrap() + 1;
+            operation(it, 0)["journal"]["asked"] = latest.into();
+            operation(it, 0)["journal"]["retry_at"] = (u64::MAX - 1).into();
+        }),
+        ("no step leads to", |it| operation(it, 10)["due"]["send"] = true.into()),
+        ("no step leads to", |it| operation(it, 10)["due"]["end"] = true.into()),
+        ("nobody asked for", |it| it["asked"] = json!([])),
+        ("the breaker", |it| {
+            it["gate"]["breaker"]["quiet"] = (!it["gate"]["breaker"]["quiet"].as_bool().unwrap()).into()
+        }),
+    ];
+    for (n, (what, alter)) in contradictions.into_iter().enumerate() {
+        let mut altered = stored.clone();
+        alter(&mut altered);
+        let error = serde_json::from_value::<Engine>(altered).map(|_| n).expect_err(what).to_string();
+        assert!(error.contains(what), "{n}, {what}: {error}");
+    }
+}
+
+/// What failed there is never tried again: that is no contradiction.
+#[test]
+fn an_engine_at_the_end_of_time_comes_back() {
+    let mut engine = Engine::new(OperationPolicy::default(), Gate::default(), Limits::default(), Seed::new(2));
+    let key = Key::new("late").unwrap();
+    let id = engine.submit(key, Fingerprint::new([1; 16]), Timestamp::NEVER).unwrap().id();
+    let Some((_, Effect::Persist(first))) = engine.pop_effect() else { panic!("its intent comes first") };
+    engine.handle(Event::Persisted(first), Timestamp::NEVER);
+    engine.handle(Event::Cancel(id), Timestamp::NEVER);
+    while let Some((_, effect)) = engine.pop_effect() {
+        if let Effect::Persist(number) = effect {
+            engine.handle(Event::PersistFailed(number), Timestamp::NEVER);
+        }
+    }
+    while engine.pop_notice().is_some() {}
+    assert!(!engine.operation(id).unwrap().is_durable());
+    assert_eq!(Engine::from_snapshot(&engine.snapshot().unwrap()), Ok(engine));
+}
+
 /// Who is remembered is over, is there, and is remembered once.
 #[test]
 fn a_list_of_finished_operations_that_is_not_theirs_is_refused() {

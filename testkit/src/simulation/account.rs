@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use steadfast_core::operation::{AttemptId, Record};
-use steadfast_core::{Kind, Outcome, Timestamp};
+use steadfast_core::{Clock, Kind, OperationPolicy, Outcome, Timestamp};
 
 /// One job. All of it is of one generation: a job that was rejected may be submitted anew.
 #[derive(Debug, Default)]
@@ -70,6 +70,8 @@ pub(super) struct Life {
     /// When the look-ups began, and how many there were.
     pub(super) lookups_began: Timestamp,
     pub(super) lookups: u16,
+    /// Their deadline, or that of the polls, passed while the process stood still, and it has another.
+    pub(super) overslept: bool,
 }
 
 impl Account {
@@ -90,6 +92,17 @@ impl Account {
     /// Whether somebody may want to know more of it, and there is a way to.
     pub(super) const fn can_resume(&self) -> bool {
         matches!(self.outcome, Some(Outcome::Unresolved(_))) && self.life.delivered && self.life.has_reference
+    }
+
+    /// Whether the deadline of what it asks passed while the process stood still, and it has no other yet.
+    pub(super) fn has_overslept(&self, policy: &OperationPolicy, now: Timestamp) -> bool {
+        let life = &self.life;
+        let (began, patience) = if life.has_reference || life.latest == Some(Kind::Poll) {
+            (life.polls_began, policy.poll().deadline())
+        } else {
+            (life.lookups_began, policy.lookup().deadline())
+        };
+        !life.overslept && now >= began.saturating_add(patience).saturating_add(Clock::SUSPEND)
     }
 
     /// It was told to have changed: a poll that only waits for the schedule is due now, and takes none of it.

@@ -320,7 +320,10 @@ impl World {
             };
             known += 1;
             let (stage, account) = (operation.record().stage, &mut self.books.accounts[*job]);
-            let (life, now) = (&mut account.life, ended(stage));
+            let now = ended(stage);
+            let spent = matches!(now, Some(Outcome::Unresolved(Unresolved::PollDeadline | Unresolved::Lookup)));
+            let unasked = spent && account.life.decided.is_none() && account.has_overslept(&self.settings.policy, seen);
+            let life = &mut account.life;
             let first = first_of(life.decided, now);
             life.decided = first;
             let delivered = matches!(stage, Stage::Delivered(_)) && operation.is_finished();
@@ -328,6 +331,9 @@ impl World {
                 life.finished = Some(seen);
             }
             let recorded = life.recorded;
+            self.books.hold_all(&[I(2), R(3)], !unasked, || {
+                format!("job {job} is {now:?}, and nobody saw its deadline pass: what fell due was not asked")
+            });
             self.books.hold_all(&[R(19), R(31)], now == first, || {
                 format!("job {job} was decided as {first:?}, and is {now:?}")
             });

@@ -289,7 +289,10 @@ impl World {
                 .as_ref()
                 .is_ok_and(|it| outcome_of(it, self.settings.policy.poll().accepts_partial()).is_none());
             let again = std::mem::take(&mut account.life.hurried) && account.life.hint.is_none();
-            account.life.pendings += u16::from(pending && !again && flight.kind == Kind::Poll);
+            let counts = pending && !again && flight.kind == Kind::Poll;
+            account.life.pendings += u16::from(counts);
+            // What fell due while it stood still has been asked, and more does not.
+            account.life.over |= counts && account.life.overslept;
         }
         match (&answer.said, flight.kind) {
             (Err(failure), Kind::Create) => {

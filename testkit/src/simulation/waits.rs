@@ -53,6 +53,14 @@ impl Books {
             Notice::Accepted => {
                 (life.latest, life.hint, life.failed) = (Some(Kind::Poll), None, false);
                 (life.polls_began, life.not_before, life.pendings) = (now, Timestamp::EPOCH, 0);
+                life.overslept = false;
+            }
+            Notice::Overslept => {
+                let slept = account.has_overslept(rules.policy, now);
+                let life = &mut account.life;
+                life.overslept = true;
+                (life.polls_began, life.lookups_began) = (now, now);
+                self.hold_all(&[I(2), R(3)], slept, || format!("job {job} has another deadline at {now:?}, awake"));
             }
             Notice::ProvenAbsent => (life.latest, life.hint, life.failed) = (Some(Kind::Create), None, true),
             Notice::Waiting { reason, until, delay } => {
@@ -98,7 +106,7 @@ impl Books {
             // The first look-up waits for the provider to settle.
             WakeReason::Lookup => {
                 let SendSafety::Lookup { settle } = policy.safety() else { return };
-                (life.lookups_began, life.lookups) = (life.not_before, 0);
+                (life.lookups_began, life.lookups, life.overslept) = (life.not_before, 0, false);
                 return self.hold(R(1), wait == settle, || format!("looks up after {wait:?}, not {settle:?}"));
             }
             WakeReason::Poll if life.failed => {
