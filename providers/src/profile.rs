@@ -102,6 +102,7 @@
 //! | --- | --- | --- | --- |
 //! | `state` | table | a 202 is pending, another 2xx ready | the job's [state](#states) |
 //! | `result` | pointers | the whole body | where a final answer has its result ([`Profile::result`]) |
+//! | `echo` | pointer | none | where the answer repeats the reference: another one there makes it unusable, so no answer about another job ends this one |
 //!
 //! # Templates
 //!

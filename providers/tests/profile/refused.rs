@@ -53,6 +53,7 @@ const WRONG: &[(&str, &str, isize, &str, &str)] = &[
     (SAFETY, "[[limits]]\ncount = 0\nper=\"1s\"", 0, "limits[0]", "rate.count is 0"),
     (SAFETY, "[[limits]]\ncount = 5\nper=\"1\"", 2, "limits[0].per", r#"is not a duration such as "3s", "250ms" or "1m30s" (whole numbers; ns, us, ms, s, m, h, d)"#),
     (SAFETY, "[[limits]]\ncount = 5\nper=\"1s\"\nkinds=[\"create\", \"pol\"]", 3, "limits[0].kinds[1]", "is none of"),
+    (POLL_PATH, "url = \"{reference}\"\necho = \"/id\"", 1, "poll.echo", "is not looked at: the reference is a URL"),
     (KEY, "", -4, "policy.safety", "is keyed, and no create carries the key"),
     (KEY, r#"key = { header = "a", query = "b" }"#, 0, "create.key", "needs one of header, body (a JSON Pointer) and query"),
     (KEY, r#"key = { body = "vendor_data" }"#, 0, "create.key.body", r#""vendor_data" is no JSON Pointer"#),
