@@ -190,9 +190,7 @@ fn an_answer_about_another_job_ends_nothing() {
     let guide = self::single(Shape::Guide);
     assert_eq!(poll(&guide, r#"{"code":200,"transaction_id":"of-this-call","data":{"a":1}}"#), Ok(Reading::Ready));
 
-    let batch = |id: &str| {
-        json!({ "code": 200, "data": { "request_id": id, "status": 200, "batch_output_file_url": "https://f/b.csv" } })
-    };
+    let batch = |id: &str| json!({ "code": 200, "data": { "request_id": id, "status": 200, "batch_output_file_url": "https://f/b.csv" } });
     assert_eq!(poll(&bulk(), &batch("r-2").to_string()), unusable());
     assert_eq!(poll(&bulk(), &batch("r-1").to_string()), Ok(Reading::Ready));
 }

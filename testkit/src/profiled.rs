@@ -191,8 +191,7 @@ impl FakeProfile {
             return refused("a job that has begun");
         }
         let lookups = [(&accepted, "a look-up's job"), (&Reading::NotFound, "a look-up without a job")];
-        let unsaid =
-            lookups.into_iter().find(|(reading, _)| self.say(Kind::Lookup, Some(&key), reading).is_none());
+        let unsaid = lookups.into_iter().find(|(reading, _)| self.say(Kind::Lookup, Some(&key), reading).is_none());
         match unsaid {
             Some((_, unsaid)) if self.keys == Keys::Lookup => refused(unsaid),
             _ => Ok(()),

@@ -391,8 +391,8 @@ impl<H> Driver<H> {
             let Some(early) = self.webhooks.inbox.take_about(&key, reference.as_ref()) else { break };
             let now = self.now;
             // Of another shard, where it is not known that it was taken here before.
-            let is_new = self.webhooks.recall(&early.name, now).is_none()
-                || self.is_worth_a_poll(id, &early.name, &early.event);
+            let is_new =
+                self.webhooks.recall(&early.name, now).is_none() || self.is_worth_a_poll(id, &early.name, &early.event);
             let delivery = if is_new { Delivery::Taken } else { Delivery::Repeated };
             if is_new {
                 self.webhooks.remember(early.name, Some(id), now);

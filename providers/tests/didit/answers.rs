@@ -306,5 +306,8 @@ fn an_answer_about_another_session_ends_nothing() {
     let twice = format!(r#"{{"session_id":"{SESSION}","session_id":"other","status":"Approved"}}"#);
     assert_eq!(poll(&twice), unusable());
     assert_eq!(told(SESSION.into(), "Approved"), Ok(Reading::Ready));
-    assert_eq!((told(Value::Null, "Approved"), poll(r#"{"status":"Approved"}"#)), (Ok(Reading::Ready), Ok(Reading::Ready)));
+    assert_eq!(
+        (told(Value::Null, "Approved"), poll(r#"{"status":"Approved"}"#)),
+        (Ok(Reading::Ready), Ok(Reading::Ready))
+    );
 }

@@ -339,7 +339,8 @@ fn no_text_of_a_file_writes_a_line_of_its_own_or_commands_a_terminal() {
 #[test]
 fn no_answer_about_another_job_ends_this_one() {
     let path = r#"path = "/v1/scans/{reference}""#;
-    let rules = "rules = [{ when = { status = 206 }, is = \"ready\" }, { when = { status = 410 }, is = \"undecided\" }]";
+    let rules =
+        "rules = [{ when = { status = 206 }, is = \"ready\" }, { when = { status = 410 }, is = \"undecided\" }]";
     let profile = acme(path, &format!("{path}\necho = \"/id\"\n{rules}")).unwrap();
     let (headers, asked) = (HeaderMap::new(), Reference::new("scan-1").unwrap());
     let read = |profile: &Profile, status: u16, body: &str| {
