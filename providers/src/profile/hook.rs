@@ -207,9 +207,6 @@ fn tolerance(table: &Table<'_>, scheme: &Scheme) -> Result<Duration, ProfileErro
         Some(value) if matches!(scheme, Scheme::Hmac { .. }) => {
             value.refuse("makes no difference: this scheme signs no time")
         }
-        Some(value) => {
-            let parsed = steadfast_core::policy::humane::parse(value.text()?);
-            parsed.or_else(|what| value.refuse(format!("is not {what}")))
-        }
+        Some(value) => value.duration(),
     }
 }

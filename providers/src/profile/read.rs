@@ -79,7 +79,7 @@ pub(super) struct Around<'a> {
 
 impl ReferenceAt {
     pub(super) fn parse(value: &Value<'_>, is_url: bool) -> Result<Self, ProfileError> {
-        let table = value.table()?;
+        let table = value.table_such_as("{ pointer = \"/id\" }")?;
         let (body, header) = (pointers(&table, "pointer")?, table.get("header"));
         let flag = |name| table.get(name).map_or(Ok(false), |value| value.boolean());
         let (number, id) = (flag("number")?, flag("id")?);
