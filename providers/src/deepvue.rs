@@ -32,7 +32,7 @@
 //!
 //! | poll | |
 //! | --- | --- |
-//! | 202; or 200 with no `data`, or none in it | pending |
+//! | 202; or 200 with no `data`, or none in it, or only a word such as `pending` | pending |
 //! | 200 with `data` | ready |
 //! | 200, `status` at the top or in `data` is `pending`, `processing`, `queued`, `running`, `initiated`, `in_progress` (or with a hyphen, a space or nothing between) | partial if `data` has more, else pending |
 //! | 200, `status` at the top or in `data` is `partial` | partial |

@@ -111,10 +111,13 @@ fn without_body(answer: &Answer<'_>) -> Result<Reading, Failure> {
 /// How far the job is. A `status` at the top is the job's own; one in the content may be, or may be the business result's:
 /// there only words that can mean nothing else are taken for the job's.
 fn progress(polled: Polled, answer: &Answer<'_>) -> Reading {
+    let waits = matches!(polled.data.text().and_then(Status::parse), Some(Status::UnderWay));
     let content = if polled.data.is_empty() { polled.result } else { polled.data };
     let completed = match polled.status.text().and_then(Status::parse) {
         Some(Status::Failed) => return Reading::Failed,
         Some(Status::Partial) => return Reading::Partial,
+        // `"data":"Pending"` is no data yet.
+        Some(Status::UnderWay | Status::Completed) | None if waits => return pending(answer),
         Some(Status::UnderWay) if content.is_empty() => return pending(answer),
         Some(Status::UnderWay) => return Reading::Partial,
         Some(Status::Other(text)) => return Reading::Unknown(text),
