@@ -94,7 +94,8 @@ pub enum UnknownJob {
 pub enum Delivery {
     /// 200: all that follows from it is durable. If its job had ended before, nothing follows.
     Taken,
-    /// 200: the same event was taken before, and what follows from it is durable. It changed nothing.
+    /// 200: the same event was taken before, and what follows from it is durable. It changed nothing. (Of events without an id, only one that says
+    /// more than *look again*: two of those may have the same bytes, and each brings the next poll forward.)
     Repeated,
     /// 200: it is genuine, and about no job.
     NoJob,

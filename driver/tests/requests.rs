@@ -1,14 +1,16 @@
 //! What is held for a request in the air: for as long as it is there, and no longer.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Response;
-use steadfast_core::{Key, OperationId, Timestamp};
+use http::{Request, Response};
+use steadfast_core::operation::Reading;
+use steadfast_core::retry::Failure;
+use steadfast_core::{Key, OperationId, OperationPolicy, Timestamp};
 use steadfast_driver::{Builder, Driver, Reader, Submit, Task};
 use steadfast_providers::deepvue::{Credentials, Deepvue};
-use steadfast_providers::{BaseUrl, Provider};
+use steadfast_providers::{Answer, Ask, BaseUrl, Provider, RequestError};
 
 const START: Timestamp = Timestamp::from_secs(1_700_000_000);
 
@@ -108,4 +110,52 @@ fn what_is_held_for_a_request_that_followed_is_not_given_back_for_a_late_answer(
     driver.sent(id, 2);
     assert_eq!(driver.take_request(&first.read(Ok(accepted()), now)), None);
     assert_eq!(driver.request(id), Some(&2));
+}
+
+/// Reads every poll as the end of its job, and notes by which reference it was told that it had been asked.
+struct Noting(Deepvue, Mutex<Vec<Option<String>>>);
+
+impl Provider for Noting {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn policy(&self) -> OperationPolicy {
+        self.0.policy()
+    }
+
+    fn request(&self, ask: &Ask<'_>) -> Result<Request<Bytes>, RequestError> {
+        self.0.request(ask)
+    }
+
+    fn read(&self, answer: &Answer<'_>) -> Result<Reading, Failure> {
+        self.1.lock().unwrap().push(answer.reference.map(|reference| reference.as_str().to_owned()));
+        self.0.read(answer)
+    }
+}
+
+/// By it an answer about another job is known.
+#[test]
+fn whoever_reads_a_poll_is_told_by_which_reference_it_asked() {
+    let credentials = Credentials::new("token", "secret").unwrap();
+    let deepvue = Deepvue::new(BaseUrl::parse("http://127.0.0.1:1").unwrap(), "driving-license", credentials).unwrap();
+    let described: Builder<_, _, ()> = Builder::new(Noting(deepvue, Mutex::default()), ());
+    let (provider, (), settings) = described.into_parts();
+    let (provider, loaded) = (Arc::new(provider), settings.load("deepvue/driving-license").unwrap());
+    let mut driver: Driver<u32> = Driver::new(provider.clone(), loaded, START);
+    let (reply, _taken) = oneshot::channel();
+    driver.submit(Submit::new(Key::new("order-42").unwrap(), "{}".into(), reply), START);
+    let (_, _, create) = next(&mut driver, START).0.expect("a create");
+    driver.answered(create.read(Ok(accepted()), START), START);
+    assert!(next(&mut driver, START).0.is_none(), "its first poll is not due yet");
+    let (now, poll) = loop {
+        let now = driver.next_deadline().expect("it goes on");
+        driver.handle_timeout(now);
+        if let Some((_, _, poll)) = next(&mut driver, now).0 {
+            break (now, poll);
+        }
+    };
+    driver.answered(poll.read(Ok(accepted()), now), now);
+    let asked = Some("6f1c1f5e-0a0e-4c0a-9d8e-0d6a4e6b7c11".to_owned());
+    assert_eq!(*provider.1.lock().unwrap(), [None, asked]);
 }

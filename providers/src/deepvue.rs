@@ -32,7 +32,7 @@
 //!
 //! | poll | |
 //! | --- | --- |
-//! | 202; or 200 with no `data`, or none in it | pending |
+//! | 202; or 200 with no `data`, or none in it, or only a word such as `pending` | pending |
 //! | 200 with `data` | ready |
 //! | 200, `status` at the top or in `data` is `pending`, `processing`, `queued`, `running`, `initiated`, `in_progress` (or with a hyphen, a space or nothing between) | partial if `data` has more, else pending |
 //! | 200, `status` at the top or in `data` is `partial` | partial |
@@ -41,7 +41,7 @@
 //! | 200, `status` at the top is another text | unknown, kept as text: treated as pending |
 //! | 404 | not found |
 //! | 401 | unauthorized: the token has to be renewed |
-//! | 2xx that is no JSON object | transient |
+//! | 2xx that is no JSON object; in the reference's shape, one with the `request_id` of another job | transient |
 //! | else | by its [`status`] |
 //!
 //! Any other `status` *in* `data` is the business result's own (`id_found`, `active`): whatever it says, the job is done. The
@@ -259,7 +259,7 @@ impl Provider for Deepvue {
     fn read(&self, answer: &Answer<'_>) -> Result<Reading, Failure> {
         match answer.kind {
             Kind::Create => reading::of_create(answer, self.shape),
-            Kind::Poll => reading::of_poll(answer),
+            Kind::Poll => reading::of_poll(answer, self.shape),
             _ => Err(status::failure(answer)),
         }
     }

@@ -40,7 +40,7 @@
 //! | poll | |
 //! | --- | --- |
 //! | 200, `status` | by its [`Status`] |
-//! | 200 without a `status` that is text | transient |
+//! | 200 without a `status` that is text, or with the `session_id` of another session | transient |
 //! | 404 | not found; for the first minute pending |
 //! | else | by its [`status`](crate::status) |
 //!

@@ -277,13 +277,15 @@ pub struct Answer<'a> {
     pub wall: Timestamp,
     /// The key of the job that was asked about, if the driver says so: by it an answer about another job is known.
     pub key: Option<&'a Key>,
+    /// The reference that a poll asked by, if the driver says so: by it too.
+    pub reference: Option<&'a Reference>,
 }
 
 impl<'a> Answer<'a> {
     /// An answer to an ask of this kind.
     #[must_use]
     pub const fn new(kind: Kind, status: StatusCode, headers: &'a HeaderMap, body: &'a [u8], wall: Timestamp) -> Self {
-        Self { kind, status, headers, body, wall, key: None }
+        Self { kind, status, headers, body, wall, key: None, reference: None }
     }
 
     /// The same, to an ask about the job of this key. Drivers should say it: a look-up that lists another job is then refused, not adopted.
@@ -291,6 +293,18 @@ impl<'a> Answer<'a> {
     pub const fn about(mut self, key: &'a Key) -> Self {
         self.key = Some(key);
         self
+    }
+
+    /// The same, to a poll that asked by this reference. Drivers should say it: an answer that names another job is then no usable one, and ends nothing.
+    #[must_use]
+    pub const fn asked_by(mut self, reference: &'a Reference) -> Self {
+        self.reference = Some(reference);
+        self
+    }
+
+    /// Whether it names another job than was asked about. `named` is what it calls its job; with nothing to compare, it is not another.
+    pub(crate) fn is_of_another(&self, named: Option<&str>) -> bool {
+        named.zip(self.reference).is_some_and(|(named, asked)| named != asked.as_str())
     }
 }
 

@@ -102,6 +102,7 @@
 //! | --- | --- | --- | --- |
 //! | `state` | table | a 202 is pending, another 2xx ready | the job's [state](#states) |
 //! | `result` | pointers | the whole body | where a final answer has its result ([`Profile::result`]) |
+//! | `echo` | pointer | none | where the answer repeats the reference: another one there makes it unusable, so no answer about another job ends this one |
 //!
 //! # Templates
 //!
@@ -158,7 +159,7 @@
 //!
 //! | field | type | default | what it says |
 //! | --- | --- | --- | --- |
-//! | `scheme` | word or table | needed | `"standard-webhooks"`, `"stripe"`, `"didit"`, or `{ hmac = { header = "X-SHA2-Signature", encoding = "hex", prefix = "" } }` (`"base64"`) |
+//! | `scheme` | word or table | needed | `"standard-webhooks"`, `"stripe"`, `"didit"`; `{ timed = { header = "Mux-Signature" } }`: `t=…,v1=…` as Stripe's; or `{ hmac = { header = "X-SHA2-Signature", encoding = "hex", prefix = "" } }` (`"base64"`) |
 //! | `secrets` | list | needed | environment variables, the newest secret's first: `["ACME_WEBHOOK_SECRET", "ACME_WEBHOOK_SECRET_OLD"]` |
 //! | `tolerance` | duration | `"300s"` | how far the time of signing may be from ours; none for `hmac`, which signs no time |
 //! | `reference`, `key` | pointers | none; one is needed | where in the body the job is named. Of several the first that is there counts |

@@ -12,6 +12,7 @@
 //! | --- | --- | --- | --- | --- |
 //! | [`Scheme::StandardWebhooks`] | id, time and body | `webhook-timestamp`, past and future | `webhook-id` (or all three as `svix-…`) | base64 after `whsec_` |
 //! | [`Scheme::Stripe`] | time and body | `t` in `Stripe-Signature`, past only | the body's `id` | its text, with `whsec_` |
+//! | [`Scheme::Timed`] | time and body | the same in a header of another name (Persona, Mux) | the body's `id` | its text |
 //! | [`Scheme::Didit`] | body, its canonical form, or four of its members | the body's `timestamp`, past and future | the body's `event_id` | its text |
 //! | [`Scheme::Hmac`] | body | none | none | its text |
 //!
@@ -104,7 +105,7 @@ impl Verifier {
         Ok(Self { scheme, keys, tolerance: DEFAULT_TOLERANCE })
     }
 
-    /// Believes deliveries that were signed at most `tolerance` ago, or (but for Stripe's) ahead of our clock by as much. Both
+    /// Believes deliveries that were signed at most `tolerance` ago, or (but for Stripe's and those like it) ahead of our clock by as much. Both
     /// ends are within.
     ///
     /// `Duration::MAX` believes them of any time. [`Scheme::Hmac`] signs no time, so it makes no difference there.
@@ -143,11 +144,9 @@ impl Verifier {
             };
             return Ok(Verified { id, timestamp, tag, secret, covers });
         }
-        Err(claims
-            .into_iter()
-            .flatten()
-            .next()
-            .map_or(WebhookError::Unsupported, |claim| WebhookError::NoMatch(claim.header)))
+        let is_signed = claims.iter().flatten().any(|claim| claim.signatures.iter().next().is_some());
+        let why = if is_signed { WebhookError::NoMatch } else { WebhookError::NoSignature };
+        Err(claims.into_iter().flatten().next().map_or(WebhookError::Unsupported, |claim| why(claim.header)))
     }
 
     /// The headers that the sender would send with this body, signed with the first secret.
@@ -191,7 +190,7 @@ impl Verifier {
         if age > tolerance {
             return Err(WebhookError::TooOld { stated_in, age, tolerance });
         }
-        if ahead > tolerance && !matches!(self.scheme, Scheme::Stripe) {
+        if ahead > tolerance && !matches!(self.scheme, Scheme::Stripe | Scheme::Timed { .. }) {
             return Err(WebhookError::TooNew { stated_in, ahead, tolerance });
         }
         Ok(())

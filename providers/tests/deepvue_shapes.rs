@@ -172,3 +172,25 @@ fn what_a_poll_of_a_batch_finds() {
     assert!(!format!("{file:?} {bulk:?}", bulk = bulk()).contains("canary"));
     assert_eq!(OutputFile::of(told(201, "", "", None).as_bytes()), None);
 }
+
+/// In the reference an answer repeats what was asked by. The guide's `transaction_id` is that of the call, and says nothing of the job's.
+#[test]
+fn an_answer_about_another_job_ends_nothing() {
+    let (headers, asked) = (HeaderMap::new(), Reference::new("r-1").unwrap());
+    let poll = |provider: &dyn Provider, body: &str| {
+        let answer = Answer::new(Kind::Poll, StatusCode::OK, &headers, body.as_bytes(), WALL);
+        provider.read(&answer.asked_by(&asked))
+    };
+    let unusable = || Err(Failure::new(Class::Transient, Certainty::NotExecuted));
+    let single = single(Shape::Reference);
+    assert_eq!(poll(&single, r#"{"request_id":"r-2","status":"completed","result":{"a":1}}"#), unusable());
+    assert_eq!(poll(&single, r#"{"request_id":"r-2","status":"failed"}"#), unusable());
+    assert_eq!(poll(&single, r#"{"request_id":"r-1","status":"completed"}"#), Ok(Reading::Ready));
+    assert_eq!(poll(&single, r#"{"request_id":null,"status":"completed"}"#), Ok(Reading::Ready));
+    let guide = self::single(Shape::Guide);
+    assert_eq!(poll(&guide, r#"{"code":200,"transaction_id":"of-this-call","data":{"a":1}}"#), Ok(Reading::Ready));
+
+    let batch = |id: &str| json!({ "code": 200, "data": { "request_id": id, "status": 200, "batch_output_file_url": "https://f/b.csv" } });
+    assert_eq!(poll(&bulk(), &batch("r-2").to_string()), unusable());
+    assert_eq!(poll(&bulk(), &batch("r-1").to_string()), Ok(Reading::Ready));
+}

@@ -180,34 +180,39 @@ impl FakeProfile {
             return refused("anything");
         };
         let accepted = Reading::Accepted(reference);
-        if self.say(Kind::Create, Some(&key), &accepted, None).is_some() {
-            if self.say(Kind::Poll, None, &Reading::Ready, None).is_none() {
+        if self.say(Kind::Create, Some(&key), &accepted).is_some() {
+            if self.tell("reference", &Reading::Ready).is_none() {
                 return refused("a job that is ready");
             }
-            if self.under_way(&STAGES[0]).is_none() {
+            if self.under_way("reference", &STAGES[0]).is_none() {
                 return refused("a job that is under way");
             }
-        } else if self.say(Kind::Create, Some(&key), &Reading::Ready, None).is_none() {
+        } else if self.say(Kind::Create, Some(&key), &Reading::Ready).is_none() {
             return refused("a job that has begun");
         }
         let lookups = [(&accepted, "a look-up's job"), (&Reading::NotFound, "a look-up without a job")];
-        let unsaid =
-            lookups.into_iter().find(|(reading, _)| self.say(Kind::Lookup, Some(&key), reading, None).is_none());
+        let unsaid = lookups.into_iter().find(|(reading, _)| self.say(Kind::Lookup, Some(&key), reading).is_none());
         match unsaid {
             Some((_, unsaid)) if self.keys == Keys::Lookup => refused(unsaid),
             _ => Ok(()),
         }
     }
 
-    fn say(&self, kind: Kind, key: Option<&Key>, reading: &Reading, result: Option<&str>) -> Option<Response<Bytes>> {
+    fn say(&self, kind: Kind, key: Option<&Key>, reading: &Reading) -> Option<Response<Bytes>> {
         let mut saying = Saying::new(kind, reading);
-        (saying.key, saying.result) = (key, result);
+        saying.key = key;
         self.profile.say(&saying)
     }
 
+    /// Of a poll.
+    fn tell(&self, reference: &str, reading: &Reading) -> Option<Response<Bytes>> {
+        let reference = Reference::new(reference).ok()?;
+        self.profile.say(&Saying::new(Kind::Poll, reading).asked_by(&reference))
+    }
+
     /// The first of these that the profile knows.
-    fn under_way(&self, stages: &[Reading]) -> Option<Response<Bytes>> {
-        stages.iter().find_map(|reading| self.say(Kind::Poll, None, reading, None))
+    fn under_way(&self, reference: &str, stages: &[Reading]) -> Option<Response<Bytes>> {
+        stages.iter().find_map(|reading| self.tell(reference, reading))
     }
 }
 
@@ -318,7 +323,7 @@ impl Profiled {
         };
         let job = self.settings.job(draw, now);
         let accepted = Reading::Accepted(reference.clone());
-        let answer = self.settings.say(Kind::Create, key, &accepted, None);
+        let answer = self.settings.say(Kind::Create, key, &accepted);
         // Without a poll, the create's own answer has the result.
         let answer = answer.or_else(|| self.settings.end(Kind::Create, reference.as_str(), &job.end));
         let Some(answer) = answer else {
@@ -333,9 +338,9 @@ impl Profiled {
     fn poll(&self, reference: &str, now: Timestamp) -> Response<Bytes> {
         let settings = &self.settings;
         let said = match self.jobs.get(reference) {
-            None => settings.say(Kind::Poll, None, &Reading::NotFound, None),
-            Some(job) if now < job.waits_at => settings.under_way(&STAGES[0]),
-            Some(job) if now < job.ready_at => settings.under_way(&STAGES[1]),
+            None => settings.tell(reference, &Reading::NotFound),
+            Some(job) if now < job.waits_at => settings.under_way(reference, &STAGES[0]),
+            Some(job) if now < job.ready_at => settings.under_way(reference, &STAGES[1]),
             Some(job) => settings.end(Kind::Poll, reference, &job.end),
         };
         said.unwrap_or_else(|| detail(StatusCode::NOT_FOUND, "no such job"))
@@ -351,7 +356,7 @@ impl Profiled {
             Some(first) if settings.keys != Keys::Ignored => Reading::Accepted(first.reference.clone()),
             _ => Reading::NotFound,
         };
-        let said = settings.say(Kind::Lookup, key, &reading, None);
+        let said = settings.say(Kind::Lookup, key, &reading);
         said.unwrap_or_else(|| detail(StatusCode::NOT_FOUND, "no such key"))
     }
 }
@@ -375,8 +380,11 @@ impl FakeProfile {
     /// How a job ends: ready, with a result that names it, if the profile knows no such end.
     fn end(&self, kind: Kind, reference: &str, end: &Reading) -> Option<Response<Bytes>> {
         let result = serde_json::json!({ "job": reference, "checked": true }).to_string();
-        let said = self.say(kind, None, end, Some(&result)).or_else(|| self.say(kind, None, end, None));
-        said.or_else(|| self.say(kind, None, &Reading::Ready, Some(&result)))
-            .or_else(|| self.say(kind, None, &Reading::Ready, None))
+        let asked = Reference::new(reference).ok()?;
+        let say = |end| {
+            let saying = Saying::new(kind, end).asked_by(&asked);
+            self.profile.say(&saying.with_result(&result)).or_else(|| self.profile.say(&saying))
+        };
+        say(end).or_else(|| say(&Reading::Ready))
     }
 }

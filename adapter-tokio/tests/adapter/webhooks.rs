@@ -215,22 +215,48 @@ async fn what_cannot_be_made_durable_is_503_until_it_is() {
 
 #[tokio::test(start_paused = true)]
 async fn a_repeat_is_known_by_its_id_or_else_by_its_body() {
-    let header = HeaderName::from_static("x-signature");
-    let unnamed = Telling::by(Scheme::Hmac { header, encoding: Encoding::Hex, prefix: "".into() }, "secret");
-    for (telling, ids) in [(Telling::new(), ["evt-1", "evt-2"]), (unnamed, ["", ""])] {
-        let transport = pending_for_ever();
-        let client = Client::builder(telling.clone(), transport.clone()).start().await.unwrap();
+    const STARTED: &str = r#"{"reference":"txn-a","status":"pending"}"#;
+    let (unnamed, told) = (Telling::by(unnamed(), "secret"), Told::default());
+    for (telling, ids, body) in [(Telling::new(), ["evt-1", "evt-2"], CHANGED), (unnamed, ["", ""], STARTED)] {
+        let client = told.watch(Client::builder(telling.clone(), pending_for_ever())).start().await.unwrap();
         let _job = client.submit(key("a"), "{}").await.unwrap();
         sleep(Duration::from_millis(10)).await;
-        for (expected, polled) in [(Delivery::Taken, 1), (Delivery::Repeated, 1), (Delivery::Repeated, 1)] {
-            assert_eq!(telling.tell(&client, ids[0], CHANGED).await, expected);
+        let before = told.count(|notice| *notice == Notice::Webhook);
+        for expected in [Delivery::Taken, Delivery::Repeated, Delivery::Repeated] {
+            assert_eq!(telling.tell(&client, ids[0], body).await, expected);
             sleep(Duration::from_millis(10)).await;
-            assert_eq!(polls(&transport, "a"), polled);
+            assert_eq!(told.count(|notice| *notice == Notice::Webhook), before + 1);
         }
         // Another event: by another id, or where there are none by other bytes.
         assert_eq!(telling.tell(&client, ids[1], r#"{"reference":"txn-a","n":2}"#).await, Delivery::Taken);
         sleep(Duration::from_millis(10)).await;
-        assert_eq!(polls(&transport, "a"), 2);
+        assert_eq!(told.count(|notice| *notice == Notice::Webhook), before + 2);
+    }
+}
+
+fn unnamed() -> Scheme {
+    Scheme::Hmac { header: HeaderName::from_static("x-signature"), encoding: Encoding::Hex, prefix: "".into() }
+}
+
+/// *Look again* has the same bytes each time, where nothing in it tells one from another: taken for a repeat, the second would leave its job to the schedule.
+#[tokio::test(start_paused = true)]
+async fn two_hints_without_an_id_and_of_one_body_are_two_polls() {
+    for early in [false, true] {
+        let (telling, transport) = (Telling::by(unnamed(), "secret"), accepts_after(SECOND));
+        let client = Client::builder(telling.clone(), transport.clone()).start().await.unwrap();
+        let job = client.submit(key("a"), "{}").await.unwrap();
+        sleep(SECOND * if early { 0 } else { 2 }).await;
+        for n in 1..=3 {
+            assert_eq!(telling.tell(&client, "", CHANGED).await, Delivery::Taken, "{n}");
+            sleep(Duration::from_millis(10)).await;
+            assert_eq!(polls(&transport, "a"), n, "early {early}");
+        }
+        // What it brings forward takes nothing of the schedule, so nobody can use it up.
+        for _ in 0..100 {
+            assert_eq!(telling.tell(&client, "", CHANGED).await, Delivery::Taken);
+            sleep(Duration::from_millis(10)).await;
+        }
+        assert!(tokio::time::timeout(Duration::from_millis(1), job).await.is_err(), "it goes on");
     }
 }
 

@@ -9,7 +9,7 @@ use steadfast_core::engine::Event;
 use steadfast_core::operation::{Attempt, AttemptId, Effect, Reading};
 use steadfast_core::rate_limit::Quota;
 use steadfast_core::retry::{Certainty, Class, Failure};
-use steadfast_core::{Key, Kind, Operation, OperationId, Timestamp};
+use steadfast_core::{Key, Kind, Operation, OperationId, Reference, Timestamp};
 use steadfast_providers::{Answer, Ask, ClockSkew, Payload, Provider, clock_skew};
 use tracing::Span;
 
@@ -54,6 +54,8 @@ pub struct Reader {
     attempt: AttemptId,
     kind: Kind,
     key: Key,
+    /// By which a poll asks.
+    reference: Option<Reference>,
     /// Of the credentials that it was sent with.
     generation: u32,
     /// When it was handed to the adapter.
@@ -77,7 +79,8 @@ impl Reader {
         span.in_scope(|| self.read_here(came, wall))
     }
 
-    fn read_here(self, came: Result<Response<Bytes>, SendError>, wall: Timestamp) -> Answered {
+    fn read_here(mut self, came: Result<Response<Bytes>, SendError>, wall: Timestamp) -> Answered {
+        let reference = self.reference.take();
         let (unanswered, key, trace) = self.before();
         let kind = unanswered.kind;
         let response = match came {
@@ -94,7 +97,8 @@ impl Reader {
         if let Some(skew) = clock_skew(&parts.headers, wall).filter(|skew| skew.span() > ClockSkew::WORTH_SAYING) {
             tracing::warn!(key = %key.label(), ?skew, "the provider's clock is far from ours: what it dates and signs may be refused");
         }
-        let answer = Answer::new(kind, parts.status, &parts.headers, &body, wall).about(&key);
+        let mut answer = Answer::new(kind, parts.status, &parts.headers, &body, wall).about(&key);
+        answer.reference = reference.as_ref();
         let provider = &unanswered.provider;
         let read = || {
             let meaning = provider.read(&answer).map_err(|failure| failure.with_answer(provider.stored(&answer)));
@@ -114,7 +118,7 @@ impl Reader {
 
     /// What it is before it is sent: nothing ran. And what is needed to read an answer.
     fn before(self) -> (Answered, Key, Option<Box<RequestTrace>>) {
-        let Self { id, attempt, kind, key, generation, sent, provider, trace } = self;
+        let Self { id, attempt, kind, key, generation, sent, provider, trace, .. } = self;
         let (unauthorized, meaning) = (false, Err(Failure::new(Class::Permanent, Certainty::NotExecuted)));
         let nothing = Answered {
             id,
@@ -198,6 +202,7 @@ impl<H> Driver<H> {
             attempt: attempt.id,
             kind: attempt.kind,
             key: operation.key(),
+            reference: operation.reference(),
             generation,
             sent: self.now,
             provider: self.readers.pop().unwrap_or_else(|| self.provider.clone()),
@@ -205,8 +210,7 @@ impl<H> Driver<H> {
         };
         let none = Payload::default();
         let payload = job.payload.as_ref().unwrap_or(&none);
-        let reference = operation.reference();
-        let ask = Ask::new(attempt.kind, &reader.key, reference.as_ref(), payload);
+        let ask = Ask::new(attempt.kind, &reader.key, reader.reference.as_ref(), payload);
         // Jobs without a payload are parked before it comes to this; an empty body must not leave under their name.
         let lacks_payload = attempt.kind == Kind::Create && job.payload.is_none();
         let built = caught(|| (!lacks_payload).then(|| self.provider.request(&ask)).transpose());

@@ -14,7 +14,7 @@
 //! have not, and none may turn out to have it, it is taken out again.
 //!
 //! Events are remembered, by id or else by their body, for longer than their senders repeat them. That memory is gone after a crash, which is enough:
-//! it only saves work. What keeps a repeat from counting twice is the operation's own state, on disk before the first 2xx: a second *ready*
+//! it only saves work, and where it cannot tell a repeat from another *look again*, it saves none. What keeps a repeat from counting twice is the operation's own state, on disk before the first 2xx: a second *ready*
 //! changes nothing in a job that has ended, a second reference is the one known already, and a second hint is one more poll.
 //!
 //! Webhooks are never relied upon: the poll schedule goes on beside them, and finds what they lose. Who has webhooks may set a slower one.
@@ -177,6 +177,10 @@ impl<H> Driver<H> {
         let name = Name::of(&event.verified);
         if let Some(id) = self.webhooks.recall(&name, now) {
             return match id {
+                Some(id) if self.is_worth_a_poll(id, &name, &event) => {
+                    self.told(id, event);
+                    self.promise(id, Delivery::Taken, patience, reply)
+                }
                 Some(id) => self.promise(id, Delivery::Repeated, patience, reply),
                 None => answer(reply, Delivery::Repeated),
             };
@@ -220,6 +224,12 @@ impl<H> Driver<H> {
         }
         let place = self.webhooks.inbox.keep(early);
         self.ask_others(place);
+    }
+
+    /// Whether what looks like a repeat is to be acted on all the same. Where nothing tells one *look again* from the next, both have one body: a poll too many
+    /// costs little, and takes nothing of the schedule; one too few leaves the job to the schedule.
+    fn is_worth_a_poll(&self, id: OperationId, name: &Name, event: &WebhookEvent) -> bool {
+        matches!(name, Name::Body(_)) && event.meaning.is_none() && !self.has_ended(id)
     }
 
     /// Another delivery of an event that lies in the inbox. `None`: it waits with it, or is answered.
@@ -381,7 +391,8 @@ impl<H> Driver<H> {
             let Some(early) = self.webhooks.inbox.take_about(&key, reference.as_ref()) else { break };
             let now = self.now;
             // Of another shard, where it is not known that it was taken here before.
-            let is_new = self.webhooks.recall(&early.name, now).is_none();
+            let is_new =
+                self.webhooks.recall(&early.name, now).is_none() || self.is_worth_a_poll(id, &early.name, &early.event);
             let delivery = if is_new { Delivery::Taken } else { Delivery::Repeated };
             if is_new {
                 self.webhooks.remember(early.name, Some(id), now);

@@ -69,7 +69,17 @@ fn refusal(answer: &Answer<'_>) -> Failure {
     failure
 }
 
-pub(super) fn of_poll(answer: &Answer<'_>) -> Result<Reading, Failure> {
+/// Of the API reference, whose answers bear the `request_id` that was asked by. (The guide's `transaction_id` is that of the call: each poll has its own.)
+fn is_of_another(answer: &Answer<'_>) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Named {
+        #[serde(default)]
+        request_id: Glance,
+    }
+    object(answer.body).is_some_and(|named: Named| answer.is_of_another(named.request_id.text()))
+}
+
+pub(super) fn of_poll(answer: &Answer<'_>, shape: Shape) -> Result<Reading, Failure> {
     if answer.status == StatusCode::ACCEPTED || !answer.status.is_success() {
         return without_body(answer);
     }
@@ -78,6 +88,9 @@ pub(super) fn of_poll(answer: &Answer<'_>) -> Result<Reading, Failure> {
     let answer = by_code(answer, polled.code).ok_or(unusable)?;
     if answer.status == StatusCode::ACCEPTED || !answer.status.is_success() {
         return without_body(&answer);
+    }
+    if shape == Shape::Reference && is_of_another(&answer) {
+        return Err(unusable);
     }
     Ok(progress(polled, &answer))
 }
@@ -98,10 +111,13 @@ fn without_body(answer: &Answer<'_>) -> Result<Reading, Failure> {
 /// How far the job is. A `status` at the top is the job's own; one in the content may be, or may be the business result's:
 /// there only words that can mean nothing else are taken for the job's.
 fn progress(polled: Polled, answer: &Answer<'_>) -> Reading {
+    let waits = matches!(polled.data.text().and_then(Status::parse), Some(Status::UnderWay));
     let content = if polled.data.is_empty() { polled.result } else { polled.data };
     let completed = match polled.status.text().and_then(Status::parse) {
         Some(Status::Failed) => return Reading::Failed,
         Some(Status::Partial) => return Reading::Partial,
+        // `"data":"Pending"` is no data yet.
+        Some(Status::UnderWay | Status::Completed) | None if waits => return pending(answer),
         Some(Status::UnderWay) if content.is_empty() => return pending(answer),
         Some(Status::UnderWay) => return Reading::Partial,
         Some(Status::Other(text)) => return Reading::Unknown(text),
@@ -144,6 +160,8 @@ pub(super) fn is_unauthorized(answer: &Answer<'_>) -> bool {
 /// Of a batch: by the code in `data`, the output file, and the counts if there are any.
 #[derive(serde::Deserialize)]
 struct Batch {
+    #[serde(default)]
+    request_id: Glance,
     status: Option<u16>,
     message: Option<String>,
     batch_output_file_url: Option<String>,
@@ -168,6 +186,9 @@ pub(super) fn of_batch(answer: &Answer<'_>) -> Result<Reading, Failure> {
         return without_body(&answer);
     }
     let Some(Object(batch)) = told.data else { return Ok(pending(&answer)) };
+    if answer.is_of_another(batch.request_id.text()) {
+        return Err(unusable);
+    }
     let has_file = batch.batch_output_file_url.as_deref().is_some_and(|url| !url.trim().is_empty());
     let message = batch.message.as_deref().unwrap_or_default().trim();
     let is_completed = message.eq_ignore_ascii_case("batch processing completed");

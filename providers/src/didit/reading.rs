@@ -41,6 +41,7 @@ struct Row {
 
 #[derive(serde::Deserialize)]
 struct Polled {
+    session_id: Option<String>,
     status: Option<String>,
 }
 
@@ -120,6 +121,9 @@ pub(super) fn of_poll(answer: &Answer<'_>, stop_on_review: bool) -> Result<Readi
         return Err(failure);
     }
     let polled: Polled = object(answer.body).ok_or(failure)?;
+    if answer.is_of_another(polled.session_id.as_deref()) {
+        return Err(failure);
+    }
     let status = polled.status.as_deref().and_then(Status::parse).ok_or(failure)?;
     let hint = retry_after(answer.headers, answer.wall);
     Ok(match (status.stage(), status) {

@@ -12,7 +12,7 @@ pub(crate) fn did_you_mean<'k>(written: &str, known: impl IntoIterator<Item = &'
 pub(crate) fn nearest<'k>(written: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
     // Nobody misspells a word by writing a page.
     let written: String = written.chars().take(64).map(|letter| letter.to_ascii_lowercase()).collect();
-    let distance = |known: &'k str| (strsim::osa_distance(&written, known), known);
+    let distance = |known: &'k str| (strsim::osa_distance(&written, &known.to_ascii_lowercase()), known);
     let near = |(distance, known): &(usize, &str)| *distance <= known.len().div_ceil(3);
     known.into_iter().map(distance).filter(near).min_by_key(|(distance, _)| *distance).map(|(_, known)| known)
 }
@@ -27,6 +27,7 @@ mod tests {
         assert_eq!(nearest("dedline", known), Some("deadline"));
         assert_eq!(nearest("Attempt", known), Some("attempts"));
         assert_eq!(nearest("cpa", known), Some("cap"));
+        assert_eq!(nearest("post", ["GET", "POST"]), Some("POST"));
         assert_eq!(nearest("jitter", known), None);
         assert_eq!(nearest(&"x".repeat(100_000), known), None);
     }

@@ -8,8 +8,8 @@
 //!     "headers": { "retry-after": "5" }, "body": { "status": "queued" }, "read": "pending, again in 5s" } ] }
 //! ```
 //!
-//! A body that is a text stands for itself; any other JSON for what it is. `key` is the key of the job asked about, `read` what the answer should be
-//! read as, in [`words`].
+//! A body that is a text stands for itself; any other JSON for what it is. `key` is the key of the job asked about, `reference` that by which a poll
+//! asked, `read` what the answer should be read as, in [`words`].
 
 use core::fmt;
 
@@ -20,7 +20,7 @@ use serde_json::Value;
 use steadfast_core::operation::Reading;
 use steadfast_core::policy::humane;
 use steadfast_core::retry::{Certainty, Class, Failure};
-use steadfast_core::{Key, Kind, Timestamp};
+use steadfast_core::{Key, Kind, Reference, Timestamp};
 
 use super::Profile;
 use super::describe::in_a_line;
@@ -44,6 +44,8 @@ pub struct Recorded {
     pub body: Bytes,
     /// The key of the job that was asked about.
     pub key: Option<Key>,
+    /// The reference by which a poll asked.
+    pub reference: Option<Reference>,
     /// The wall clock when it came; by default the epoch.
     pub wall: Timestamp,
     /// What it should be read as, in [`words`].
@@ -107,6 +109,7 @@ struct Entry {
     #[serde(default)]
     body: Value,
     key: Option<Box<str>>,
+    reference: Option<Box<str>>,
     wall: Option<u64>,
     read: Option<Box<str>>,
 }
@@ -154,6 +157,7 @@ impl Recorded {
             headers,
             body,
             key: entry.key.map(Key::new).transpose().map_err(|_| wrong("key"))?,
+            reference: entry.reference.map(Reference::new).transpose().map_err(|_| wrong("reference"))?,
             wall: Timestamp::from_secs(entry.wall.unwrap_or_default()),
             read: entry.read,
         })
@@ -184,7 +188,8 @@ impl Profile {
     pub fn check(&self, answers: &[Recorded]) -> Vec<Checked> {
         let checked = |recorded: &Recorded| {
             let Recorded { kind, status, headers, body, wall, .. } = recorded;
-            let answer = Answer { key: recorded.key.as_ref(), ..Answer::new(*kind, *status, headers, body, *wall) };
+            let (key, reference) = (recorded.key.as_ref(), recorded.reference.as_ref());
+            let answer = Answer { key, reference, ..Answer::new(*kind, *status, headers, body, *wall) };
             Checked { name: recorded.name.clone(), read: words(&self.read(&answer)), expected: recorded.read.clone() }
         };
         answers.iter().map(checked).collect()

@@ -61,6 +61,7 @@ impl Profile {
         let scheme = match &hook.scheme {
             Scheme::StandardWebhooks => "signed by Standard Webhooks".to_owned(),
             Scheme::Stripe => "signed as Stripe does".to_owned(),
+            Scheme::Timed { header } => format!("signed as Stripe does, in {header}"),
             Scheme::Didit(_) => "signed as Didit does".to_owned(),
             Scheme::Hmac { header, .. } => format!("signed in {header}, without a time"),
         };

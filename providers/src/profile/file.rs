@@ -4,6 +4,7 @@
 //! never a setting that was silently left out.
 
 use core::cell::RefCell;
+use core::time::Duration;
 
 use serde::de::DeserializeOwned;
 
@@ -144,9 +145,25 @@ impl<'a> Value<'a> {
         }
     }
 
+    /// A table that people write as a text, or as something else, who have not seen one.
+    pub(super) fn table_such_as(&self, example: &str) -> Result<Table<'a>, ProfileError> {
+        if self.is_table() { self.table() } else { self.expected(&format!("a table such as {example}")) }
+    }
+
+    /// A span of time.
+    pub(super) fn duration(&self) -> Result<Duration, ProfileError> {
+        #[derive(serde::Deserialize)]
+        #[serde(transparent)]
+        struct Humane(#[serde(with = "steadfast_core::policy::humane")] Duration);
+        self.setting().map(|Humane(duration)| duration)
+    }
+
     /// The items of a list.
     pub(super) fn list(&self) -> Result<Vec<Self>, ProfileError> {
         match &self.node.data {
+            Data::Table(_) => {
+                self.refuse("is a table where a list is expected: put it within [ ], or its name within [[ ]]")
+            }
             Data::List(items) => Ok(items.iter().enumerate().map(|(index, node)| self.item(index, node)).collect()),
             _ => self.expected("a list"),
         }

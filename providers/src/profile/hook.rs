@@ -43,7 +43,7 @@ impl Hook {
         let table = value.table()?;
         let scheme = table.need("scheme", "how deliveries are signed, such as \"standard-webhooks\"")?;
         let scheme = if scheme.is_table() {
-            hmac(&scheme)?
+            with_header(&scheme)?
         } else {
             match scheme.text()? {
                 "standard-webhooks" => Scheme::StandardWebhooks,
@@ -52,7 +52,7 @@ impl Hook {
                 // It is not repeated: a webhook's secret may stand there.
                 _ => {
                     return scheme.refuse(
-                        "is none of \"standard-webhooks\", \"stripe\", \"didit\" and { hmac = { header = \"…\" } }",
+                        "is none of \"standard-webhooks\", \"stripe\", \"didit\", { timed = { header = \"…\" } } and { hmac = { header = \"…\" } }",
                     );
                 }
             }
@@ -168,11 +168,25 @@ fn variable(value: &Value<'_>) -> Result<Box<str>, ProfileError> {
     checked_variable(name).map(|()| name.into()).or_else(|problem| value.refuse(problem))
 }
 
+/// The schemes that have to be told their header.
+fn with_header(value: &Value<'_>) -> Result<Scheme, ProfileError> {
+    let table = value.table()?;
+    let (timed, untimed) = (table.get("timed"), table.get("hmac"));
+    table.finish()?;
+    match (timed, untimed) {
+        (Some(timed), None) => {
+            let table = timed.table()?;
+            let header = table.need("header", "the header with time and signatures, such as \"Mux-Signature\"")?;
+            table.finish()?;
+            Ok(Scheme::Timed { header: header_name(header.text()?, &header)? })
+        }
+        (None, Some(scheme)) => hmac(&scheme),
+        _ => value.refuse("needs one of timed and hmac, as in { hmac = { header = \"X-Signature\" } }"),
+    }
+}
+
 fn hmac(value: &Value<'_>) -> Result<Scheme, ProfileError> {
     let table = value.table()?;
-    let hmac = table.need("hmac", "the one scheme that is a table")?;
-    table.finish()?;
-    let table = hmac.table()?;
     let header = table.need("header", "the header with the signature")?;
     let encodings = [("hex", Encoding::Hex), ("base64", Encoding::Base64)];
     let encoding = table.get("encoding").map_or(Ok(Encoding::Hex), |value| value.word(&encodings))?;
@@ -193,9 +207,6 @@ fn tolerance(table: &Table<'_>, scheme: &Scheme) -> Result<Duration, ProfileErro
         Some(value) if matches!(scheme, Scheme::Hmac { .. }) => {
             value.refuse("makes no difference: this scheme signs no time")
         }
-        Some(value) => {
-            let parsed = steadfast_core::policy::humane::parse(value.text()?);
-            parsed.or_else(|what| value.refuse(format!("is not {what}")))
-        }
+        Some(value) => value.duration(),
     }
 }

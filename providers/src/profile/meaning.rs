@@ -122,7 +122,7 @@ pub(super) enum Said {
 impl State {
     /// `missing` is what counts where the table does not say.
     pub(super) fn parse(value: &Value<'_>, kind: Kind, missing: Option<Meaning>) -> Result<Self, ProfileError> {
-        let table = value.table()?;
+        let table = value.table_such_as("{ pointer = \"/status\", values = { done = \"ready\" } }")?;
         let words = Meaning::words(kind);
         let pointer = pointer(&table.need("pointer", "where in the body the status is, such as \"/status\"")?)?;
         let listed = table.need("values", "what each status means, as in { done = \"ready\" }")?;

@@ -6,7 +6,7 @@ use super::file::Table;
 use super::hook::Hook;
 use super::lookup::Found;
 use super::meaning::{State, pointer, pointers};
-use super::read::{Read, ReferenceAt};
+use super::read::{Echo, Read, ReferenceAt};
 use super::request::{Sent, Target, headers};
 use super::url::Origins;
 use super::wait::Waits;
@@ -38,6 +38,10 @@ pub(super) fn profile(root: &Table<'_>) -> Result<Profile, ProfileError> {
         let stated = table.get("state");
         let state = stated.as_ref().map(|value| State::parse(value, Kind::Poll, None)).transpose()?;
         let result = pointers(&table, "result")?;
+        if let (Some(echo), Target::Reference) = (table.get("echo"), &sent.target) {
+            return echo.refuse("is not looked at: the reference is a URL, which no answer repeats");
+        }
+        let echo = echo(&table)?;
         let rules = Read::rules(&table, Kind::Poll)?;
         table.finish()?;
         if !sent.bears_reference() {
@@ -45,14 +49,14 @@ pub(super) fn profile(root: &Table<'_>) -> Result<Profile, ProfileError> {
                 .place()
                 .refuse("has {reference} nowhere: a poll asks about one job, as in \"/v1/jobs/{reference}\"");
         }
-        let read = Read { state, rules, ..Read::new(Kind::Poll, status_in_body.clone()) };
+        let read = Read { echo, state, rules, ..Read::new(Kind::Poll, status_in_body.clone()) };
         let believed = hook.as_ref().is_some_and(|hook| hook.state.is_some());
         if let Some(stated) = stated.filter(|_| !read.may_end() && !believed) {
             return stated.refuse("has no value for an end, so no job would ever be done: which one is \"ready\"?");
         }
         Ok((Call { sent, read }, result))
     });
-    let (poll, result) = poll.transpose()?.map_or((None, Vec::new()), |(poll, result)| (Some(poll), result));
+    let (mut poll, result) = poll.transpose()?.map_or((None, Vec::new()), |(poll, result)| (Some(poll), result));
     let is_url = poll.as_ref().is_some_and(|poll| matches!(poll.sent.target, Target::Reference));
     let is_path = poll.as_ref().is_some_and(|poll| poll.sent.bears_reference_path());
 
@@ -71,12 +75,15 @@ pub(super) fn profile(root: &Table<'_>) -> Result<Profile, ProfileError> {
             at => Ok(at),
         })
         .transpose()?;
+    if let (Some(at), Some(echo)) = (&of_create, poll.as_mut().and_then(|poll| poll.read.echo.as_mut())) {
+        echo.number = at.number;
+    }
     if poll.is_some() && of_create.is_none() {
         create.need("reference", "where the answer has the reference by which [poll] asks")?;
     }
     let create = {
         let sent = Sent::parse(&create, Kind::Create, &shared(Kind::Create)?)?;
-        let echo = create.get("echo").map(|value| pointer(&value)).transpose()?;
+        let echo = echo(&create)?;
         let rules = Read::rules(&create, Kind::Create)?;
         if of_create.is_none() && rules.is_empty() {
             create.need("reference", "where the answer has the reference; or rules that say when the job is done")?;
@@ -88,11 +95,11 @@ pub(super) fn profile(root: &Table<'_>) -> Result<Profile, ProfileError> {
     let lookup = lookup.map(|table| {
         let sent = Sent::parse(&table, Kind::Lookup, &shared(Kind::Lookup)?)?;
         let own = table.get("reference").map(|value| ReferenceAt::parse(&value, is_url)).transpose()?;
-        let (echo, list) = (table.get("echo"), table.get("list"));
-        if let (Some(echo), Some(_)) = (&echo, &list) {
+        let list = table.get("list");
+        if let (Some(echo), Some(_)) = (table.get("echo"), &list) {
             return echo.refuse("is not looked at beside list: there each job's key is, in list.key");
         }
-        let echo = echo.map(|value| pointer(&value)).transpose()?;
+        let echo = echo(&table)?;
         let found = list.map(|value| Found::parse(&value)).transpose()?;
         let rules = Read::rules(&table, Kind::Lookup)?;
         table.finish()?;
@@ -106,6 +113,11 @@ pub(super) fn profile(root: &Table<'_>) -> Result<Profile, ProfileError> {
     let lookup = lookup.transpose()?;
     policy::check_safety(policy.safety(), &safety, create.sent.bears_key(), lookup.is_some())?;
     Ok(Profile { name, base, origins, waits, stores_failures, policy, gate, create, lookup, poll, result, hook })
+}
+
+fn echo(table: &Table<'_>) -> Result<Option<Echo>, ProfileError> {
+    let echo = |value| Ok(Echo { at: pointer(&value)?, number: false });
+    table.get("echo").map(echo).transpose()
 }
 
 fn name(root: &Table<'_>) -> Result<Box<str>, ProfileError> {

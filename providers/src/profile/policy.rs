@@ -45,9 +45,7 @@ fn limit(value: &Value<'_>) -> Result<RateLimit, ProfileError> {
     let per = table.need("per", "in how much time, such as \"60s\"")?;
     let (burst, kinds) = (table.get("burst"), table.get("kinds"));
     table.finish()?;
-    let span =
-        steadfast_core::policy::humane::parse(per.text()?).or_else(|what| per.refuse(format!("is not {what}")))?;
-    let rate = RatePolicy::new(whole(&count)?, span).or_else(|error| value.refuse(error.to_string()))?;
+    let rate = RatePolicy::new(whole(&count)?, per.duration()?).or_else(|error| value.refuse(error.to_string()))?;
     let rate = match burst {
         Some(burst) => rate.with_burst(whole(&burst)?).or_else(|error| burst.refuse(error.to_string()))?,
         None => rate,

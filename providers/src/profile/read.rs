@@ -37,10 +37,18 @@ pub(super) struct Read {
     pub(super) kind: Kind,
     pub(super) rules: Vec<Rule>,
     pub(super) reference: Option<ReferenceAt>,
-    pub(super) echo: Option<Pointer>,
+    pub(super) echo: Option<Echo>,
     pub(super) state: Option<State>,
     pub(super) found: Option<Found>,
     pub(super) status_in_body: Option<Pointer>,
+}
+
+/// Where an answer repeats what was asked about: of a create or look-up the key, of a poll the reference.
+#[derive(Clone, Debug)]
+pub(super) struct Echo {
+    pub(super) at: Pointer,
+    /// A whole number is a name too.
+    pub(super) number: bool,
 }
 
 /// Where the provider's name for the job stands.
@@ -71,7 +79,7 @@ pub(super) struct Around<'a> {
 
 impl ReferenceAt {
     pub(super) fn parse(value: &Value<'_>, is_url: bool) -> Result<Self, ProfileError> {
-        let table = value.table()?;
+        let table = value.table_such_as("{ pointer = \"/id\" }")?;
         let (body, header) = (pointers(&table, "pointer")?, table.get("header"));
         let flag = |name| table.get(name).map_or(Ok(false), |value| value.boolean());
         let (number, id) = (flag("number")?, flag("id")?);
@@ -172,7 +180,7 @@ impl Read {
         } else {
             None
         };
-        if self.contradicts_types(answer, body.as_ref()) {
+        if self.contradicts_types(answer, body.as_ref()) || self.is_of_another(answer, body.as_ref()) {
             return Err(unusable);
         }
         let claimed = self.claimed_status(body.as_ref()).map_err(|()| unusable)?;
@@ -265,6 +273,15 @@ impl Read {
             failure.class = class;
             Err(around.waits.until_reset(failure, answer))
         };
+        let ends = matches!(meaning, Meaning::Ready | Meaning::Partial | Meaning::Undecided | Meaning::Failed);
+        if ends && (body.is_none() || !answer.status.is_success()) {
+            // Its status was enough; but no answer about another job ends this one.
+            let mut wanted = Wanted::default();
+            self.echo.iter().for_each(|echo| wanted.add(&echo.at));
+            if self.is_of_another(answer, wanted.read(answer.body).as_ref()) {
+                return Err(around.waits.failure(answer));
+            }
+        }
         match meaning {
             Meaning::Accepted if answer.status.is_success() && body.is_some() => self.accepted(answer, body, around),
             // Of an error, or of an answer whose status was enough, the body was not read for this yet.
@@ -291,7 +308,7 @@ impl Read {
         let unusable = around.waits.failure(answer);
         let reference = self.reference.as_ref().ok_or(unusable)?;
         if let Some(echo) = &self.echo {
-            let echoed = text_at(body, echo, false).map_err(|()| unusable)?;
+            let echoed = text_at(body, &echo.at, echo.number).map_err(|()| unusable)?;
             if let (Some(key), Some(echoed)) = (answer.key, echoed)
                 && key.as_str() != echoed
             {
@@ -304,11 +321,19 @@ impl Read {
 
     /// Whether something that names the job is there, and is no name.
     fn contradicts_types(&self, answer: &Answer<'_>, body: Option<&Node>) -> bool {
-        if self.kind == Kind::Poll || self.found.is_some() {
-            return false;
-        }
-        let no_reference = self.reference.as_ref().is_some_and(|at| at.text(answer.headers, body).is_err());
-        no_reference || self.echo.as_ref().is_some_and(|echo| text_at(body, echo, false).is_err())
+        let names_job = self.kind != Kind::Poll && self.found.is_none();
+        let no_reference =
+            names_job && self.reference.as_ref().is_some_and(|at| at.text(answer.headers, body).is_err());
+        no_reference || self.echo.as_ref().is_some_and(|echo| text_at(body, &echo.at, echo.number).is_err())
+    }
+
+    /// Whether a poll's answer names another job than was asked about.
+    fn is_of_another(&self, answer: &Answer<'_>, body: Option<&Node>) -> bool {
+        let echo = self.echo.as_ref().filter(|_| self.kind == Kind::Poll);
+        echo.is_some_and(|echo| match text_at(body, &echo.at, echo.number) {
+            Ok(named) => answer.is_of_another(named),
+            Err(()) => true,
+        })
     }
 
     /// The status that counts: the answer's own, or the one that its body claims.
@@ -367,12 +392,12 @@ impl Read {
     }
 
     fn want_reference(&self, wanted: &mut Wanted) {
+        self.echo.iter().for_each(|echo| wanted.add(&echo.at));
         if self.kind == Kind::Poll || self.found.is_some() {
             return;
         }
         if let Some(ReferenceAt { place: ReferencePlace::Body(pointers), .. }) = &self.reference {
             pointers.iter().for_each(|pointer| wanted.add(pointer));
         }
-        self.echo.iter().for_each(|echo| wanted.add(echo));
     }
 }

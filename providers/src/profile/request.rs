@@ -375,7 +375,7 @@ fn key_place(
     parameters: &[(Box<str>, Template)],
     headers: &[(HeaderName, Template)],
 ) -> Result<KeyPlace, ProfileError> {
-    let table = value.table()?;
+    let table = value.table_such_as("{ header = \"Idempotency-Key\" }")?;
     let quoted = table.get("quoted");
     let (header, pointer, query) = (table.get("header"), table.get("body"), table.get("query"));
     table.finish()?;

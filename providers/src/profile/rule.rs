@@ -75,6 +75,11 @@ impl Rule {
         let table = value.table()?;
         let when = table.get("when").map_or(Ok(GOOD), |value| When::parse(&value))?;
         let (is, state, certainty) = (table.get("is"), table.get("state"), table.get("certainty"));
+        for (name, condition) in table.entries() {
+            if ["status", "header", "body"].contains(&name) {
+                return condition.refuse("is a condition, and belongs into when, as in when = { status = 404 }");
+            }
+        }
         table.finish()?;
         let verdict = match (is, state) {
             (Some(is), None) => {
@@ -326,6 +331,9 @@ fn statuses(value: &Value<'_>) -> Result<(u16, u16), ProfileError> {
             Ok(status @ 100..=599) => Ok((status, status)),
             _ => value.refuse(format!("{number} is no HTTP status: those are 100 to 599")),
         };
+    }
+    if value.text().is_ok_and(|text| text.parse::<u16>().is_ok()) {
+        return value.refuse("is a text where a number is expected: write it without quotes, as in 404");
     }
     let ranges = ["1xx", "2xx", "3xx", "4xx", "5xx"].into_iter().zip(1..);
     let mut words: Vec<_> = ranges.map(|(word, hundreds)| (word, (hundreds * 100, hundreds * 100 + 99))).collect();

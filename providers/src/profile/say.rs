@@ -39,6 +39,8 @@ pub struct Saying<'a> {
     pub reading: &'a Reading,
     /// The key of the job that it is about. Default: none is named; a list of jobs needs one.
     pub key: Option<&'a Key>,
+    /// The reference by which a poll asked. Default: the answer does not repeat it.
+    pub reference: Option<&'a Reference>,
     /// The result, as JSON. Default: none.
     pub result: Option<&'a str>,
 }
@@ -47,13 +49,20 @@ impl<'a> Saying<'a> {
     /// Something to be said in answer to a request of this kind.
     #[must_use]
     pub const fn new(kind: Kind, reading: &'a Reading) -> Self {
-        Self { kind, reading, key: None, result: None }
+        Self { kind, reading, key: None, reference: None, result: None }
     }
 
     /// The same, about the job of this key.
     #[must_use]
     pub const fn about(mut self, key: &'a Key) -> Self {
         self.key = Some(key);
+        self
+    }
+
+    /// The same, to a poll that asked by this reference.
+    #[must_use]
+    pub const fn asked_by(mut self, reference: &'a Reference) -> Self {
+        self.reference = Some(reference);
         self
     }
 
@@ -113,11 +122,11 @@ impl Profile {
     }
 
     fn says(&self, saying: &Saying<'_>, result: Option<&Value>, response: &Response<Bytes>) -> bool {
-        let Saying { kind, reading, key, .. } = saying;
+        let Saying { kind, reading, key, reference, .. } = saying;
         // A hint in seconds is the same whenever it comes.
         let wall = Timestamp::from_secs(0);
         let answer = Answer::new(*kind, response.status(), response.headers(), response.body(), wall);
-        let read = self.read(&Answer { key: *key, ..answer });
+        let read = self.read(&Answer { key: *key, reference: *reference, ..answer });
         let has_result = |result: &Value| {
             let found = serde_json::from_slice(&self.result(response.body()));
             found.is_ok_and(|found: Value| holds(&found, result))
@@ -253,10 +262,15 @@ fn plain(call: &Call, saying: &Saying<'_>, base: &Value) -> Option<Draft> {
                 }
             }
             if let (Some(echo), Some(key)) = (&read.echo, key) {
-                put(&mut draft.body, echo, key.into());
+                put(&mut draft.body, &echo.at, key.into());
             }
         }
         _ => {}
+    }
+    if let (Some(echo), Some(reference)) = (&read.echo, saying.reference)
+        && saying.kind == Kind::Poll
+    {
+        put(&mut draft.body, &echo.at, reference.as_str().into());
     }
     Some(draft)
 }

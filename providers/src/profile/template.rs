@@ -45,6 +45,11 @@ impl Template {
         while let Some(at) = rest.find(['{', '}']) {
             let (before, from) = rest.split_at(at);
             plain.push_str(before);
+            if before.ends_with('$') && from.starts_with('{') && !from.starts_with("{{") {
+                return Err(
+                    "has a $ before a brace, as shells write it: here it would be sent; leave it out".to_owned()
+                );
+            }
             if let Some(after) = from.strip_prefix("{{").or_else(|| from.strip_prefix("}}")) {
                 plain.push_str(&from[..1]);
                 rest = after;

@@ -43,6 +43,15 @@ pub enum SetupError {
         /// Which, in the order given, from 0.
         at: usize,
     },
+    /// The asymmetric half of Standard Webhooks.
+    #[error(
+        "webhook secret {at} (from 0) is of a key pair (whpk_ or whsk_), and Ed25519 signatures (v1a) are not verified here: \
+         have the sender sign with a shared secret too, and give that one (whsec_)"
+    )]
+    KeyPair {
+        /// Which, in the order given, from 0.
+        at: usize,
+    },
     /// None of [`DiditSignatures`](super::DiditSignatures) is accepted.
     #[error(
         "none of Didit's signatures is accepted, so no webhook could be: accept X-Signature, X-Signature-V2 or both"
@@ -87,6 +96,12 @@ pub enum WebhookError {
         /// What it must be.
         expected: &'static str,
     },
+    /// A header without a signature of a kind that is verified: of Standard Webhooks one that has only Ed25519's (`v1a`), say.
+    #[error(
+        "the webhook's {0} header has no whole v1 signature (HMAC-SHA256), the only kind that is verified here: \
+         have the sender sign with a shared secret, and not with a key pair (v1a) alone"
+    )]
+    NoSignature(HeaderName),
     /// No signature is right under any of the secrets.
     #[error(
         "no signature in the webhook's {0} header is right: check that the secret is this endpoint's, \

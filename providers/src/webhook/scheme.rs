@@ -26,7 +26,7 @@ const STRIPE_SIGNATURE: HeaderName = HeaderName::from_static("stripe-signature")
 
 const AN_ID: &str = "1 to 255 visible ASCII characters, none of them a dot";
 const SECONDS: &str = "whole Unix seconds up to the year 2554, in digits without a leading zero";
-const STRIPE: &str = "t=…,v1=…: one t in whole Unix seconds, and signatures, separated by commas";
+const TIMED: &str = "t=…,v1=…: one t in whole Unix seconds, and signatures, separated by commas";
 pub(super) const HEX: &str = "the signature in 64 lower-case hexadecimal digits, after the prefix if there is one";
 const BASE64: &str = "the signature in 44 characters of padded base64, after the prefix if there is one";
 const TEXT: &str = "visible ASCII";
@@ -36,11 +36,18 @@ const TEXT: &str = "visible ASCII";
 #[non_exhaustive]
 pub enum Scheme {
     /// [Standard Webhooks 1.0](https://github.com/standard-webhooks/standard-webhooks), symmetric: `v1` signatures of id, time and body,
-    /// separated by spaces. Others, such as the asymmetric `v1a`, are skipped. Svix, whose customers send the same under `svix-id`, `svix-timestamp` and
+    /// separated by spaces. Others, such as the asymmetric `v1a` (Ed25519), are skipped: a delivery that has nothing else is
+    /// [refused](WebhookError::NoSignature) by name. Svix, whose customers send the same under `svix-id`, `svix-timestamp` and
     /// `svix-signature`, is read too.
     StandardWebhooks,
     /// Stripe's: `Stripe-Signature: t=…,v1=…`, with several `v1` during a rotation. Others, such as `v0`, are skipped.
     Stripe,
+    /// As [Stripe](Self::Stripe), in a header of another name: Persona's `Persona-Signature`, Mux's `Mux-Signature`. Persona sends a group for each secret during a
+    /// rotation, with a space between them (`t=…,v1=… t=…,v1=…`); three are looked at.
+    Timed {
+        /// Which header holds time and signatures.
+        header: HeaderName,
+    },
     /// Didit's three, which come with the same delivery: `X-Signature` over the raw body, `X-Signature-V2` over JSON written again as Python
     /// writes it, and `X-Signature-Simple`, which leaves the decision out. Those that are accepted are tried in this order.
     ///
@@ -146,13 +153,16 @@ impl Scheme {
             return Err(SetupError::Control { at });
         }
         let key = match self {
+            Self::StandardWebhooks if ["whpk_", "whsk_"].iter().any(|prefix| secret.starts_with(prefix)) => {
+                return Err(SetupError::KeyPair { at });
+            }
             Self::StandardWebhooks => {
                 let text = secret.strip_prefix("whsec_").unwrap_or(secret);
                 secret_from_base64(text).ok_or(SetupError::NotBase64 { at })?
             }
             // All of Stripe's text is the key; but its prefix alone is what is left of a secret that was not copied.
             Self::Stripe if secret == "whsec_" => Vec::new(),
-            Self::Stripe | Self::Didit(_) | Self::Hmac { .. } => secret.as_bytes().to_vec(),
+            Self::Stripe | Self::Timed { .. } | Self::Didit(_) | Self::Hmac { .. } => secret.as_bytes().to_vec(),
         };
         if key.is_empty() { Err(SetupError::EmptySecret { at }) } else { Ok(key) }
     }
@@ -161,7 +171,8 @@ impl Scheme {
     pub(super) fn claims<'h>(&self, headers: &'h HeaderMap) -> Result<Claims<'h>, WebhookError> {
         let claim = match self {
             Self::StandardWebhooks => standard_claim(headers),
-            Self::Stripe => stripe_claim(headers),
+            Self::Stripe => timed_claim(required(headers, &STRIPE_SIGNATURE)?, &STRIPE_SIGNATURE),
+            Self::Timed { header } => return timed_claims(headers, header),
             Self::Didit(accepted) => return accepted.claims(headers),
             Self::Hmac { header, encoding, prefix } => body_claim(headers, header, *encoding, prefix),
         };
@@ -177,7 +188,7 @@ impl Scheme {
     ) -> Result<(Option<Box<str>>, Option<Timestamp>), WebhookError> {
         match self {
             Self::StandardWebhooks => Ok((claim.id.map(Into::into), claim.timestamp)),
-            Self::Stripe => {
+            Self::Stripe | Self::Timed { .. } => {
                 // The signature has already said all that it can: a body without an id is genuine none the less.
                 let event = serde_json::from_slice::<StripeEvent>(text).ok();
                 Ok((event.and_then(|event| usable_id(&event.id)), claim.timestamp))
@@ -191,6 +202,7 @@ impl Scheme {
         match self {
             Self::StandardWebhooks => "webhook-timestamp header",
             Self::Stripe => "stripe-signature header",
+            Self::Timed { .. } => "signature header",
             Self::Didit(_) => "signed body's `timestamp`",
             Self::Hmac { .. } => "signature",
         }
@@ -214,9 +226,10 @@ impl Scheme {
                 headers.insert(WEBHOOK_TIMESTAMP, seconds.into());
                 headers.insert(WEBHOOK_SIGNATURE, value(&WEBHOOK_SIGNATURE, &format!("v1,{tag}"))?);
             }
-            Self::Stripe => {
+            Self::Stripe | Self::Timed { .. } => {
+                let header = if let Self::Timed { header } = self { header } else { &STRIPE_SIGNATURE };
                 let tag = tag_to_hex(&sign(&format!("{seconds}.")));
-                headers.insert(STRIPE_SIGNATURE, value(&STRIPE_SIGNATURE, &format!("t={seconds},v1={tag}"))?);
+                headers.insert(header, value(header, &format!("t={seconds},v1={tag}"))?);
             }
             Self::Didit(accepted) => {
                 for form in accepted.forms() {
@@ -276,11 +289,20 @@ fn standard_before(id: &str, time: &str) -> String {
     format!("{id}.{time}.")
 }
 
-fn stripe_claim(headers: &HeaderMap) -> Result<Claim<'_>, WebhookError> {
-    let malformed = || WebhookError::Malformed { header: STRIPE_SIGNATURE, expected: STRIPE };
+/// A claim for each group: its time is signed by its own signatures alone.
+fn timed_claims<'h>(headers: &'h HeaderMap, header: &HeaderName) -> Result<Claims<'h>, WebhookError> {
+    let mut claims = Claims::default();
+    for (group, place) in required(headers, header)?.split(' ').zip(&mut claims) {
+        *place = Some(timed_claim(group, header)?);
+    }
+    Ok(claims)
+}
+
+fn timed_claim<'h>(group: &str, header: &HeaderName) -> Result<Claim<'h>, WebhookError> {
+    let malformed = || WebhookError::Malformed { header: header.clone(), expected: TIMED };
     let mut time = None;
     let mut candidates = Vec::new();
-    for entry in required(headers, &STRIPE_SIGNATURE)?.split(',') {
+    for entry in group.split(',') {
         match entry.split_once('=').ok_or_else(malformed)? {
             ("t", _) if time.is_some() => return Err(malformed()),
             ("t", text) => time = Some(text),
@@ -292,8 +314,7 @@ fn stripe_claim(headers: &HeaderMap) -> Result<Claim<'_>, WebhookError> {
     let timestamp = unix_seconds(time).ok_or_else(malformed)?;
     let signatures = candidates.into_iter().filter_map(tag_from_hex).collect();
     let before = format!("{time}.");
-    let timestamp = Some(timestamp);
-    Ok(Claim { header: STRIPE_SIGNATURE, before, form: Form::Raw, signatures, id: None, timestamp })
+    Ok(Claim { header: header.clone(), before, form: Form::Raw, signatures, id: None, timestamp: Some(timestamp) })
 }
 
 /// One signature, of the body alone.

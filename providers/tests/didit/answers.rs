@@ -5,9 +5,9 @@ use std::time::Duration;
 use http::header::{HeaderValue, RETRY_AFTER};
 use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
-use steadfast_core::Kind;
 use steadfast_core::operation::Reading;
 use steadfast_core::retry::{Certainty, Class, Failure};
+use steadfast_core::{Kind, Reference};
 use steadfast_providers::didit::{Stage, Status};
 use steadfast_providers::profile::{self, Profile};
 use steadfast_providers::{Answer, Provider};
@@ -288,4 +288,26 @@ fn depth_is_no_attack() {
     assert_eq!((create(201, &body), lookup(200, &body), poll(200, &body)), (unknown_outcome(), unusable(), unusable()));
     // What does not decide is skipped, however deep.
     assert_eq!(poll(200, &format!(r#"{{"x":{nested},"status":"Approved"}}"#)), Ok(Reading::Ready));
+}
+
+/// A cache or a proxy that mixes people up: whoever is approved there, it is not this one.
+#[test]
+fn an_answer_about_another_session_ends_nothing() {
+    let (headers, asked) = (HeaderMap::new(), Reference::new(SESSION).unwrap());
+    let poll = |body: &str| {
+        didit().read(&Answer::new(Kind::Poll, StatusCode::OK, &headers, body.as_bytes(), WALL).asked_by(&asked))
+    };
+    let told = |id: Value, status: &str| poll(&json!({ "session_id": id, "status": status }).to_string());
+    for status in ["Approved", "Declined", "Kyc Expired", "Abandoned", "Expired", "In Progress", "Under Appeal"] {
+        for other in [json!("5b3720ed"), json!(""), json!(5), json!([SESSION])] {
+            assert_eq!(told(other, status), unusable(), "{status}");
+        }
+    }
+    let twice = format!(r#"{{"session_id":"{SESSION}","session_id":"other","status":"Approved"}}"#);
+    assert_eq!(poll(&twice), unusable());
+    assert_eq!(told(SESSION.into(), "Approved"), Ok(Reading::Ready));
+    assert_eq!(
+        (told(Value::Null, "Approved"), poll(r#"{"status":"Approved"}"#)),
+        (Ok(Reading::Ready), Ok(Reading::Ready))
+    );
 }

@@ -334,3 +334,34 @@ fn no_text_of_a_file_writes_a_line_of_its_own_or_commands_a_terminal() {
     assert!(told.contains("?a=1\\n  safety     a create may be sent again\\u{1b}[2J with the payload"), "{told}");
     assert_eq!(told.lines().filter(|line| line.starts_with("  safety")).count(), 1, "{told}");
 }
+
+/// Whatever says that it is an end: the state, a rule that looks into the body, or a status alone.
+#[test]
+fn no_answer_about_another_job_ends_this_one() {
+    let path = r#"path = "/v1/scans/{reference}""#;
+    let rules =
+        "rules = [{ when = { status = 206 }, is = \"ready\" }, { when = { status = 410 }, is = \"undecided\" }]";
+    let profile = acme(path, &format!("{path}\necho = \"/id\"\n{rules}")).unwrap();
+    let (headers, asked) = (HeaderMap::new(), Reference::new("scan-1").unwrap());
+    let read = |profile: &Profile, status: u16, body: &str| {
+        let answer = Answer::new(Kind::Poll, StatusCode::from_u16(status).unwrap(), &headers, body.as_bytes(), WALL);
+        profile.read(&answer.asked_by(&asked))
+    };
+    for (status, reading) in [(200, Reading::Ready), (206, Reading::Ready), (410, Reading::Undecided)] {
+        for id in [r#""scan-2""#, "7", "{}", "true", r#""""#] {
+            let told = read(&profile, status, &format!(r#"{{"id":{id},"status":"done"}}"#));
+            assert!(told.is_err(), "{status} {id}: {told:?}");
+        }
+        for ours in [r#"{"id":"scan-1","status":"done"}"#, r#"{"id":null,"status":"done"}"#, r#"{"status":"done"}"#] {
+            assert_eq!(read(&profile, status, ours), Ok(reading.clone()), "{status} {ours}");
+        }
+    }
+    let reference = r#"reference = { pointer = "/id" }"#;
+    let numbered = ACME.replace(path, &format!("{path}\necho = \"/id\""));
+    let numbered = numbered.replace(reference, r#"reference = { pointer = "/id", number = true }"#);
+    let numbered = Profile::parse(&numbered).unwrap();
+    let (seven, body) = (Reference::new("7").unwrap(), br#"{"id":7,"status":"done"}"#);
+    let answer = Answer::new(Kind::Poll, StatusCode::OK, &headers, body, WALL);
+    assert_eq!(numbered.read(&answer.asked_by(&seven)), Ok(Reading::Ready));
+    assert!(numbered.read(&answer.asked_by(&asked)).is_err());
+}

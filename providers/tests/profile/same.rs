@@ -118,6 +118,11 @@ const BODIES: &[&str] = &[
     r#"{"code":200,"data": { } }"#,
     r#"{"code":200,"data":[]}"#,
     r#"{"code":200,"data":""}"#,
+    r#"{"code":200,"data":"Pending"}"#,
+    r#"{"code":200,"data":"in progress","status":"completed"}"#,
+    r#"{"code":200,"data":"queued","status":"failed"}"#,
+    r#"{"code":200,"data":"queued","status":"active"}"#,
+    r#"{"code":200,"data":"queued","status":"pending","result":{"a":1}}"#,
     r#"{"code":200,"data":false}"#,
     r#"{"code":200,"data":0}"#,
     r#"{"code":200,"data":-0.0}"#,
@@ -279,7 +284,7 @@ fn assert_same(file: &ProfileProvider, code: &dyn Provider, answer: &Answer<'_>)
 
 #[test]
 fn every_answer_of_the_tables_is_read_alike() {
-    let key = key();
+    let (key, asked) = (key(), Reference::new("abc").unwrap());
     let mut read = 0;
     for (file, code) in pairs() {
         for headers in &header_sets() {
@@ -290,7 +295,8 @@ fn every_answer_of_the_tables_is_read_alike() {
                     let answer = Answer::new(kind, status, headers, body.as_bytes(), WALL);
                     assert_same(file, code.as_ref(), &answer);
                     assert_same(file, code.as_ref(), &answer.about(&key));
-                    read += 2;
+                    assert_same(file, code.as_ref(), &answer.asked_by(&asked));
+                    read += 3;
                 }
             }
         }
@@ -500,8 +506,9 @@ proptest! {
         }
         let status = StatusCode::from_u16(status).unwrap();
         let mut answer = Answer::new(kind, status, &headers, body.as_bytes(), WALL);
+        let asked = Reference::new("abc").unwrap();
         if told {
-            answer = answer.about(&key);
+            answer = answer.about(&key).asked_by(&asked);
         }
         let [deepvue, didit] = pairs();
         assert_same(&didit.0, didit.1.as_ref(), &answer);

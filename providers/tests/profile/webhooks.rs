@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
 use steadfast_core::operation::Reading;
 use steadfast_core::{Kind, Timestamp};
-use steadfast_providers::profile::{ConnectError, Profile};
+use steadfast_providers::profile::{ConnectError, Profile, shipped};
 use steadfast_providers::webhook::{Encoding, Scheme, Verifier};
 use steadfast_providers::{Answer, Provider, WebhookError};
 
@@ -181,4 +181,22 @@ fn a_state_that_is_a_number_is_a_word_for_the_decision() {
     assert_eq!(acme.webhook(&headers, &body, WALL).unwrap().status.as_deref(), Some("9121"));
     assert_eq!(texts.decision(&polled), None);
     assert_eq!(texts.webhook(&headers, &body, WALL).unwrap().status, None, "it could be compared with nothing");
+}
+
+/// docs.withpersona.com/v2022-09-01/docs/webhooks: the event's id, and what it is about, stand in the body.
+#[test]
+fn an_event_of_personas_names_its_inquiry_and_itself() {
+    let persona = connect(&Profile::parse(shipped("persona").unwrap()).unwrap());
+    let body = br#"{"data":{"type":"event","id":"evt_XGuYWp7","attributes":{"name":"inquiry.approved","payload":{"data":
+        {"type":"inquiry","id":"inq_2CVZ4HyVg7","attributes":{"status":"approved"}}},"created-at":"2019-09-09T22:46:32.000Z"}}}"#;
+    let sign = |secret: &str| {
+        let scheme = Scheme::Timed { header: HeaderName::from_static("persona-signature") };
+        let headers = Verifier::new(scheme, [secret]).unwrap().sign("", WALL, body).unwrap();
+        headers["persona-signature"].to_str().unwrap().to_owned()
+    };
+    let both = [sign("canary-PERSONA_WEBHOOK_SECRET_NEW"), sign("canary-PERSONA_WEBHOOK_SECRET")].join(" ");
+    let headers = HeaderMap::from_iter([(HeaderName::from_static("persona-signature"), both.parse().unwrap())]);
+    let event = persona.webhook(&headers, &Bytes::from_static(body), WALL).unwrap();
+    assert_eq!(event.reference.unwrap().as_str(), "inq_2CVZ4HyVg7");
+    assert_eq!((event.verified.id.as_deref(), event.meaning), (Some("evt_XGuYWp7"), None));
 }

@@ -15,7 +15,7 @@ use steadfast_providers::webhook::{
     Covered, DEFAULT_TOLERANCE, DiditSignatures, Scheme, Verified, Verifier, WebhookError,
 };
 
-use crate::{NOW, base64_scheme, didit_raw, github, verifier};
+use crate::{NOW, base64_scheme, didit_raw, github, persona, verifier};
 
 const DELIVERIES: u64 = 100_000;
 
@@ -48,6 +48,7 @@ fn ways() -> Vec<Way> {
     let all = [
         ("standard", Scheme::StandardWebhooks),
         ("stripe", Scheme::Stripe),
+        ("persona", persona()),
         ("github", github()),
         ("base64", base64_scheme()),
         ("didit raw", didit_raw()),
@@ -185,7 +186,7 @@ fn judge(n: u64, ways: &[Way]) -> (&'static str, &'static str, bool) {
         let age = now.saturating_since(Timestamp::from_secs(at)).max(Timestamp::from_secs(at).saturating_since(now));
         let in_time = match scheme {
             Scheme::Hmac { .. } => true,
-            Scheme::Stripe => Timestamp::from_secs(at) > now || age <= DEFAULT_TOLERANCE,
+            Scheme::Stripe | Scheme::Timed { .. } => Timestamp::from_secs(at) > now || age <= DEFAULT_TOLERANCE,
             _ => age <= DEFAULT_TOLERANCE,
         };
         assert!(in_time, "{}", told());
@@ -229,7 +230,7 @@ fn i16_of_a_hundred_thousand_deliveries_none_is_believed_that_was_altered() {
             "forged" | "header twice" | "body cut" => (true, false),
             // No time is signed, or only the past is looked at.
             "too old" | "too new" if matches!(scheme, "github" | "base64") => (false, true),
-            "too new" if scheme == "stripe" => (false, true),
+            "too new" if matches!(scheme, "stripe" | "persona") => (false, true),
             "too old" | "too new" => (true, false),
             _ => (false, false),
         };

@@ -6,9 +6,9 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use steadfast_core::Timestamp;
-use steadfast_providers::webhook::{MAX_BODY, MAX_SIGNATURES, Scheme, WebhookError};
+use steadfast_providers::webhook::{MAX_BODY, MAX_SIGNATURES, Scheme, SetupError, Verifier, WebhookError};
 
-use crate::{NOW, body, didit_raw, github, now, schemes, verifier};
+use crate::{NOW, body, didit_raw, github, now, persona, schemes, verifier};
 
 #[test]
 fn each_header_that_counts_is_there_once() {
@@ -40,6 +40,7 @@ fn the_tenth_signature_is_looked_at_and_the_eleventh_is_not() {
     for (scheme, name, between, wrong) in [
         (Scheme::StandardWebhooks, "webhook-signature", " ", format!("v1,{}", STANDARD.encode([7; 32]))),
         (Scheme::Stripe, "stripe-signature", ",", format!("v1={}", "07".repeat(32))),
+        (persona(), "persona-signature", ",", format!("v1={}", "07".repeat(32))),
     ] {
         let ours = verifier(&scheme, &["secret"]);
         let headers = ours.sign("msg_1", now(), b"{}").unwrap();
@@ -115,6 +116,7 @@ fn only_plain_digits_are_a_time() {
         for (scheme, value) in [
             (Scheme::StandardWebhooks, ("webhook-timestamp", time.to_owned())),
             (Scheme::Stripe, ("stripe-signature", format!("t={time},v1={}", "07".repeat(32)))),
+            (persona(), ("persona-signature", format!("t={time},v1={}", "07".repeat(32)))),
             (didit_raw(), ("x-timestamp", time.to_owned())),
         ] {
             let ours = verifier(&scheme, &["secret"]).with_tolerance(Duration::MAX);
@@ -182,7 +184,7 @@ fn didit_s_time_is_the_signed_one() {
 
 #[test]
 fn an_id_in_a_body_that_nobody_could_keep_is_none() {
-    for scheme in [Scheme::Stripe, didit_raw()] {
+    for scheme in [Scheme::Stripe, persona(), didit_raw()] {
         let ours = verifier(&scheme, &["secret"]);
         let fields = ["", "\"\"", "7", "null", "[\"evt_1\"]", "\"a b\"", "\"ä\"", &format!("\"{}\"", "a".repeat(256))];
         for id in fields {
@@ -222,4 +224,46 @@ fn svix_names_count_together_or_not_at_all() {
             .filter_map(|(name, value)| Some((name?, value))),
     );
     assert!(matches!(verifier.verify(&both, b"{}", now()), Err(WebhookError::Missing(name)) if name == "webhook-id"));
+}
+
+/// docs.withpersona.com/docs/webhooks-best-practices: two sets of pairs while a secret is rotated, with a space between them.
+#[test]
+fn a_rotation_sends_a_group_for_each_secret() {
+    let [old, new] = ["wbhsec_old", "wbhsec_new"].map(|secret| verifier(&persona(), &[secret]));
+    let group = |by: &Verifier, at| by.sign("", Timestamp::from_secs(at), b"{}").unwrap()["persona-signature"].clone();
+    let told = |ours: &Verifier, text: &str| {
+        let headers = HeaderMap::from_iter([(HeaderName::from_static("persona-signature"), text.parse().unwrap())]);
+        ours.verify(&headers, b"{}", now()).map(|verified| verified.timestamp)
+    };
+    let groups = [&new, &old].map(|by| group(by, NOW).to_str().unwrap().to_owned());
+    for both in [groups.join(" "), format!("{} {}", groups[1], groups[0])] {
+        assert_eq!((told(&new, &both), told(&old, &both)), (Ok(Some(now())), Ok(Some(now()))), "{both}");
+        assert!(matches!(told(&verifier(&persona(), &["wbhsec_other"]), &both), Err(WebhookError::NoMatch(_))));
+    }
+    // A group's time is signed by its own signatures alone.
+    let hour_ago = group(&new, NOW - 3_600).to_str().unwrap().to_owned();
+    let forged = format!("t={NOW},v1={} {hour_ago}", "07".repeat(32));
+    assert!(matches!(told(&new, &forged), Err(WebhookError::TooOld { .. })));
+    let moved = format!("t={NOW},{} t={NOW},v1={}", hour_ago.split_once(',').unwrap().1, "07".repeat(32));
+    assert!(matches!(told(&new, &moved), Err(WebhookError::NoMatch(_))));
+}
+
+/// Whoever looks for a wrong secret would look for long.
+#[test]
+fn who_signs_with_a_key_pair_alone_is_told_so() {
+    let ours = verifier(&Scheme::StandardWebhooks, &["secret"]);
+    let mut headers = ours.sign("msg_1", now(), b"{}").unwrap();
+    let symmetric = headers["webhook-signature"].to_str().unwrap().to_owned();
+    let asymmetric = format!("v1a,{}", STANDARD.encode([7; 64]));
+    headers.insert("webhook-signature", asymmetric.parse().unwrap());
+    let refused = ours.verify(&headers, b"{}", now()).unwrap_err();
+    assert_eq!(refused, WebhookError::NoSignature(HeaderName::from_static("webhook-signature")));
+    assert!(refused.to_string().contains("v1a"), "{refused}");
+    headers.insert("webhook-signature", format!("{asymmetric} {symmetric}").parse().unwrap());
+    assert!(ours.verify(&headers, b"{}", now()).is_ok());
+    for half in ["whpk_MCowBQYDK2VwAyEA", "whsk_MC4CAQAwBQYDK2Vw"] {
+        let refused = Verifier::new(Scheme::StandardWebhooks, ["whsec_c2VjcmV0", half]).unwrap_err();
+        assert_eq!(refused, SetupError::KeyPair { at: 1 });
+        assert!(!refused.to_string().contains(half));
+    }
 }

@@ -37,8 +37,12 @@ fn didit_raw() -> Scheme {
     Scheme::Didit(DiditSignatures { raw: true, canonical: false, simple: false })
 }
 
-fn schemes() -> [Scheme; 5] {
-    [Scheme::StandardWebhooks, Scheme::Stripe, didit_raw(), github(), base64_scheme()]
+fn persona() -> Scheme {
+    Scheme::Timed { header: HeaderName::from_static("persona-signature") }
+}
+
+fn schemes() -> [Scheme; 6] {
+    [Scheme::StandardWebhooks, Scheme::Stripe, persona(), didit_raw(), github(), base64_scheme()]
 }
 
 /// A secret as each scheme writes it.

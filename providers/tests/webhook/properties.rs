@@ -32,7 +32,7 @@ proptest! {
         prop_assert_eq!(verified.timestamp, has_time(&scheme).then_some(signed));
         let id = match scheme {
             Scheme::StandardWebhooks => Some("msg_1"),
-            Scheme::Stripe | Scheme::Didit(_) => Some("evt_1"),
+            Scheme::Stripe | Scheme::Timed { .. } | Scheme::Didit(_) => Some("evt_1"),
             _ => None,
         };
         prop_assert_eq!(verified.id.as_deref(), id);
@@ -50,7 +50,7 @@ proptest! {
         let now = if ahead { signed.saturating_sub(offset) } else { signed.saturating_add(offset) };
         let got = ours.verify(&headers, &body, now);
         match (scheme, ahead) {
-            (Scheme::Hmac { .. }, _) | (Scheme::Stripe, true) => prop_assert!(got.is_ok(), "{got:?}"),
+            (Scheme::Hmac { .. }, _) | (Scheme::Stripe | Scheme::Timed { .. }, true) => prop_assert!(got.is_ok(), "{got:?}"),
             (_, true) => prop_assert!(matches!(&got, Err(WebhookError::TooNew { ahead, .. }) if *ahead == offset), "{got:?}"),
             (_, false) => prop_assert!(matches!(&got, Err(WebhookError::TooOld { age, .. }) if *age == offset), "{got:?}"),
         }
@@ -188,6 +188,7 @@ fn joined(scheme: &Scheme, one: &HeaderMap, other: &HeaderMap) -> Option<HeaderM
     let (name, between, skip) = match scheme {
         Scheme::StandardWebhooks => ("webhook-signature", " ", 0),
         Scheme::Stripe => ("stripe-signature", ",", format!("t={NOW},").len()),
+        Scheme::Timed { .. } => ("persona-signature", " ", 0),
         _ => return None,
     };
     let mut headers = one.clone();
@@ -202,7 +203,7 @@ fn claiming(scheme: &Scheme, values: &[Vec<u8>]) -> HeaderMap {
         Scheme::StandardWebhooks => vec!["webhook-signature", "webhook-timestamp", "webhook-id"],
         Scheme::Stripe => vec!["stripe-signature"],
         Scheme::Didit(_) => vec!["x-signature", "x-timestamp"],
-        Scheme::Hmac { header, .. } => vec![header.as_str()],
+        Scheme::Timed { header } | Scheme::Hmac { header, .. } => vec![header.as_str()],
         _ => panic!("a scheme that this test does not know"),
     };
     let mut headers = HeaderMap::new();

@@ -64,7 +64,7 @@ fn secrets_that_cannot_be_right_are_refused() {
     }
     assert_eq!(refused(Scheme::StandardWebhooks, &["whsec_"]), Some(SetupError::EmptySecret { at: 0 }));
     assert_eq!(refused(Scheme::Stripe, &["whsec_"]), Some(SetupError::EmptySecret { at: 0 }));
-    for secret in ["whsec_a-b_", "whpk_c2VjcmV0", "plain text", "c2Vj=cmV0"] {
+    for secret in ["whsec_a-b_", "whxx_c2VjcmV0", "plain text", "c2Vj=cmV0"] {
         assert_eq!(refused(Scheme::StandardWebhooks, &[secret]), Some(SetupError::NotBase64 { at: 0 }), "{secret}");
     }
     for prefix in ["sha 256=", "sha256=\n", "ä"] {

@@ -24,6 +24,7 @@ fn scheme(letter: u8) -> (Scheme, HeaderName) {
     let (name, didit) = (HeaderName::from_static, Scheme::Didit);
     match letter {
         b't' => (Scheme::Stripe, name("stripe-signature")),
+        b'p' => (Scheme::Timed { header: name("persona-signature") }, name("persona-signature")),
         b'd' => (didit(DiditSignatures { canonical: false, ..DiditSignatures::default() }), name("x-signature")),
         b'c' => (didit(DiditSignatures { raw: false, ..DiditSignatures::default() }), name("x-signature-v2")),
         b'h' => {
@@ -116,7 +117,10 @@ fn believed(
     assert!(theirs.verify(headers, body, now).is_err(), "another secret is as good");
     if let Some(timestamp) = verified.timestamp {
         let off = now.saturating_since(timestamp).max(timestamp.saturating_since(now));
-        assert!(off <= DEFAULT_TOLERANCE || *signature == "stripe-signature", "of another time: {off:?}");
+        assert!(
+            off <= DEFAULT_TOLERANCE || matches!(signature.as_str(), "stripe-signature" | "persona-signature"),
+            "of another time: {off:?}"
+        );
         let late = timestamp.saturating_add(DEFAULT_TOLERANCE + Duration::from_secs(1));
         // Stripe's may be ahead as far as the clock goes; nothing comes later than its end.
         let ends = late.saturating_since(timestamp) <= DEFAULT_TOLERANCE;
