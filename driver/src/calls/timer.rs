@@ -33,7 +33,9 @@ pub trait Timer {
 )]
 pub trait AsyncTimer: Timer {
     /// Sleeps for so long. Never asked for zero.
-    fn sleep(&self, span: Duration) -> impl Future<Output = ()> + Send;
+    ///
+    /// A call's future can go to another thread if this one can (and what it awaits). On a runtime of one thread, or in a browser, it need not.
+    fn sleep(&self, span: Duration) -> impl Future<Output = ()>;
 }
 
 /// One on which a thread can sleep.
