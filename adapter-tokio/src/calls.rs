@@ -28,7 +28,7 @@ impl Timer for TokioTimer {
 }
 
 impl AsyncTimer for TokioTimer {
-    fn sleep(&self, span: Duration) -> impl Future<Output = ()> + Send {
+    fn sleep(&self, span: Duration) -> impl Future<Output = ()> {
         tokio::time::sleep(span)
     }
 }

@@ -1,15 +1,19 @@
-//! The core alone, as firmware would drive it: four meters report to a gateway over a radio that loses frames.
+//! The core alone, as firmware would drive it: four meters report to a gateway over a radio that loses frames, and power fails.
 //!
 //! Nothing here is of std but what prints. Queues are arrays, time is a number that jumps to the next thing that happens, and memory beyond the
 //! core's own is fixed when it is compiled. A *create* hands a reading to the gateway, a *poll* asks whether it was passed on; the gateway knows a
 //! reading that it has by its key, so what was lost may be sent again ([`SendSafety::Keyed`]).
+//!
+//! A reset leaves the flash, and the time: a counter that began at zero again would make every key's window begin again. A device without a clock that
+//! goes on asks the gateway for the time before it restores anything.
 
 use core::time::Duration;
 
 use steadfast_core::bulkhead::BulkheadPolicy;
 use steadfast_core::engine::{Event, Limits};
 use steadfast_core::gate::GatePolicy;
-use steadfast_core::operation::{Attempt, Effect, Reading, Record};
+use steadfast_core::journal;
+use steadfast_core::operation::{Attempt, Effect, Reading};
 use steadfast_core::{
     Engine, Fingerprint, Gate, Key, Kind, OperationId, OperationPolicy, Outcome, Reference, Seed, SendSafety, Timestamp,
 };
@@ -49,6 +53,32 @@ impl<T, const N: usize> Queue<T, N> {
     }
 }
 
+/// A page of flash, for one meter's latest record: its length, then its bytes. Real flash needs two pages for each and a checksum, since power may
+/// fail while one is written.
+#[derive(Clone, Copy)]
+struct Page([u8; 1 + 127]);
+
+impl Page {
+    const BLANK: Self = Self([0; 128]);
+
+    /// Whether it fits. It does if key and reference are short, and here both are the meter's name. A record that never fits would be asked for again and again,
+    /// and its job would never end: what is longer must not be submitted, or fed as a reference.
+    fn write(&mut self, record: &[u8]) -> bool {
+        let [length, bytes @ ..] = &mut self.0;
+        let place = bytes.get_mut(..record.len());
+        let fits = place.map(|place| place.copy_from_slice(record)).is_some();
+        if fits {
+            *length = record.len() as u8;
+        }
+        fits
+    }
+
+    fn record(&self) -> Option<&[u8]> {
+        let [length, bytes @ ..] = &self.0;
+        bytes.get(..usize::from(*length)).filter(|bytes| !bytes.is_empty())
+    }
+}
+
 /// A request in the air, and when its answer is here.
 struct Frame {
     id: OperationId,
@@ -68,44 +98,72 @@ pub(crate) struct Report {
     pub(crate) took: Duration,
 }
 
-/// Every reading on its way until each has its outcome. `loses` says of a frame's number whether the air swallows it (`Some(false)`) or its answer
-/// (`Some(true)`).
-pub(crate) fn report(loses: impl Fn(u32) -> Option<bool>) -> Result<Report, Box<dyn core::error::Error>> {
-    let (start, mut now) = (Timestamp::from_secs(1_700_000_000), Timestamp::from_secs(1_700_000_000));
+/// What happens to a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    Answered,
+    /// The air swallows it.
+    Lost,
+    /// The gateway hears it, and the air swallows its answer.
+    AnswerLost,
+    /// The gateway hears it, and power fails before its answer is here.
+    Reset,
+}
+
+/// An engine that goes on with what the flash holds. To submit a key that it has found joins that job; whether power failed before the first record was
+/// written need not be known.
+fn boot(flash: &[Page; METERS], now: Timestamp) -> Result<Engine, Box<dyn core::error::Error>> {
     let keyed = SendSafety::Keyed { window: Duration::from_secs(86_400) };
     let policy = OperationPolicy::default().with_safety(keyed)?;
     // One frame in the air at a time, so one place is enough.
     let gate = GatePolicy::none().with_bulkhead(Some(BulkheadPolicy::fixed(1)?));
     let limits = Limits { live: METERS as u32, remember: METERS as u32, ..Limits::default() };
+    // On a device, the seeds are its own number: jitter must not bring all of them to the gateway in step.
     let mut engine = Engine::new(policy, Gate::new(gate, Seed::new(1)), limits, Seed::new(7));
-    let (mut air, mut flash) = (Queue::<Frame, 1>::new(), [const { None::<Record> }; METERS]);
-    let (mut known, mut asked) = ([false; METERS], [0_u8; METERS]);
-    let mut report =
-        Report { outcomes: [None; METERS], passed_on: [0; METERS], frames: 0, lost: 0, took: Duration::ZERO };
+    for record in flash.iter().filter_map(Page::record) {
+        engine.restore(journal::decode(record)?, now)?;
+    }
     for (meter, key) in KEYS.into_iter().enumerate() {
         let _ = engine.submit(Key::new(key)?, Fingerprint::new([meter as u8; 16]), now)?;
     }
+    Ok(engine)
+}
+
+/// Every reading on its way until each has its outcome. `fate` says what happens to the frame of a number.
+pub(crate) fn report(fate: impl Fn(u32) -> Fate) -> Result<Report, Box<dyn core::error::Error>> {
+    let (start, mut now) = (Timestamp::from_secs(1_700_000_000), Timestamp::from_secs(1_700_000_000));
+    let (mut air, mut flash, mut bytes) = (Queue::<Frame, 1>::new(), [Page::BLANK; METERS], Vec::with_capacity(128));
+    let (mut known, mut asked) = ([false; METERS], [0_u8; METERS]);
+    let mut report =
+        Report { outcomes: [None; METERS], passed_on: [0; METERS], frames: 0, lost: 0, took: Duration::ZERO };
+    let mut engine = boot(&flash, now)?;
     loop {
         while let Some((id, effect)) = engine.pop_effect() {
             let Some(operation) = engine.operation(id) else { continue };
             let meter = KEYS.iter().position(|key| *key == operation.key().as_str()).unwrap_or_default();
             match effect {
                 Effect::Persist(number) => {
-                    flash[meter] = Some(operation.record());
-                    engine.handle(Event::Persisted(number), now);
+                    bytes.clear();
+                    journal::encode(&operation.record(), &mut bytes);
+                    let written = flash[meter].write(&bytes);
+                    engine.handle(if written { Event::Persisted(number) } else { Event::PersistFailed(number) }, now);
                 }
                 Effect::Send(attempt) => {
                     report.frames += 1;
-                    let lost = loses(report.frames);
-                    report.lost += u32::from(lost.is_some());
+                    let fate = fate(report.frames);
+                    report.lost += u32::from(fate != Fate::Answered);
                     // What the gateway hears it takes on once, however often it comes.
-                    if attempt.kind == Kind::Create && lost != Some(false) && !known[meter] {
+                    if attempt.kind == Kind::Create && fate != Fate::Lost && !known[meter] {
                         (known[meter], report.passed_on[meter]) = (true, report.passed_on[meter] + 1);
                     }
                     // Of what is lost nothing comes back: the attempt times out.
                     let frame = Frame { id, attempt, meter, answered: now.saturating_add(ROUND_TRIP) };
-                    if lost.is_none() && !air.push(frame) {
+                    if fate == Fate::Answered && !air.push(frame) {
                         return Err("two frames in the air".into());
+                    }
+                    if fate == Fate::Reset {
+                        now = now.saturating_add(ROUND_TRIP);
+                        (air, engine) = (Queue::new(), boot(&flash, now)?);
                     }
                 }
                 Effect::End => {
@@ -141,7 +199,12 @@ pub(crate) fn report(loses: impl Fn(u32) -> Option<bool>) -> Result<Report, Box<
 const KEYS: [&str; METERS] = ["meter-1/2026-11-21", "meter-2/2026-11-21", "meter-3/2026-11-21", "meter-4/2026-11-21"];
 
 fn main() -> Result<(), Box<dyn core::error::Error>> {
-    let report = report(|frame| (frame % 3 == 0).then_some(frame % 2 == 0))?;
+    let report = report(|frame| match frame {
+        3 | 9 => Fate::Lost,
+        5 => Fate::Reset,
+        6 => Fate::AnswerLost,
+        _ => Fate::Answered,
+    })?;
     println!("{report:?}");
     Ok(())
 }

@@ -324,6 +324,27 @@ impl BackoffPolicy {
     }
 
     /// The wait before retry number `n`; the first retry is number 1 (and so is 0).
+    ///
+    /// In a loop of one's own, with a [seed](Seed) that is another in each process and for each call, or jitter spreads nothing:
+    ///
+    /// ```
+    /// use std::hash::{BuildHasher, RandomState};
+    /// use steadfast_core::Seed;
+    /// use steadfast_core::backoff::BackoffPolicy;
+    ///
+    /// # let (mut answers, sleep) = ([Err("busy"), Err("busy"), Ok("hello")].into_iter(), |_: core::time::Duration| ());
+    /// # let mut ask = || answers.next().unwrap();
+    /// let (policy, seed) = (BackoffPolicy::default(), Seed::new(RandomState::new().hash_one("")));
+    /// let mut retry = 0;
+    /// let answer = loop {
+    ///     match ask() {
+    ///         Err(_) if retry < 4 => retry += 1,
+    ///         last => break last,
+    ///     }
+    ///     sleep(policy.delay(retry, seed));
+    /// };
+    /// assert_eq!(answer, Ok("hello"));
+    /// ```
     #[must_use]
     #[cfg_attr(feature = "no-panic", no_panic::no_panic)]
     #[inline]

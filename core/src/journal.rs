@@ -12,6 +12,12 @@
 //! *Why* is the outcome's number once there is one; of a create that may have run it is 1 if the provider refused it, else 0. Times are
 //! nanoseconds since the Unix epoch; all bits set means *none*. A version that is not known is refused, never guessed: a newer release wrote
 //! it. What guards against damage (sequence numbers, checksums, the hash of the predecessor) belongs to the store, around these bytes.
+//!
+//! So a record has 54 bytes, and those of its key and its reference. Where a place for one is bounded, bound these two, before a key is submitted and before
+//! [`Accepted`](crate::operation::Reading::Accepted) is fed: a record that no place can take is asked for again and again, and its job goes no further.
+//!
+//! The latest record of a key is all that counts, so a journal that is full may drop the older ones. The latest itself may go when its key is free: see
+//! [`Engine::submit`](crate::Engine::submit).
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -52,6 +58,7 @@ pub enum DecodeError {
 /// let mut bytes = Vec::new();
 /// journal::encode(&job.record(), &mut bytes);
 /// assert_eq!(journal::decode(&bytes)?, job.record());
+/// assert_eq!(bytes.len(), 54 + "order-42".len()); // and the reference, once there is one
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn encode(record: &Record, bytes: &mut Vec<u8>) {

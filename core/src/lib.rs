@@ -52,6 +52,15 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! # On a device
+//!
+//! `default-features = false` leaves `alloc` alone. What a device may not have:
+//!
+//! - **A time that goes on over a reset.** [`Timestamp::from_millis`] takes a counter; but with one that begins at zero again a key
+//!   [may run twice](Timestamp#after-a-restart).
+//! - **Room for any [record](journal).** One that never fits is asked for again and again. Write it where a torn write leaves the one before it.
+//! - **Chance.** Take each [`Seed`] from the device's own number, or all devices come back in step.
+//!
 //! # The map
 //!
 //! Four floors, each usable alone:

@@ -1,21 +1,11 @@
 //! Time, as an argument.
-//!
-//! Nothing in this crate reads a clock. Every entry point takes `now`, a [`Timestamp`]: nanoseconds since the Unix
-//! epoch in a `u64`, which reaches the year 2554, sorts, can be written to a journal, and means the same after a restart.
-//! ("Instant" would promise a monotonic clock that cannot be stored; hence the name.)
-//!
-//! A driver makes its timestamps with a [`Clock`]: the wall clock read once, then advanced by monotonic time, so that
-//! they never run backwards inside one process. An operation or an engine that is given a `now` earlier than the last one
-//! it saw uses the last one it saw. The machines that answer at once keep no such time. Asked at an earlier one they let
-//! nothing go that would have had to wait; but what they are told counts from the time that they are told: a breaker that
-//! opens at an earlier one is open until an earlier one.
 
 use core::fmt;
 use core::time::Duration;
 
-/// A moment: nanoseconds since the Unix epoch.
+/// A moment: nanoseconds since the Unix epoch, up to the year 2554.
 ///
-/// All arithmetic saturates, so no input can overflow it.
+/// Nothing in this crate reads a clock: every entry point takes `now`. A driver makes it with a [`Clock`]. All arithmetic saturates, so no input can overflow it.
 ///
 /// ```
 /// use core::time::Duration;
@@ -27,6 +17,20 @@ use core::time::Duration;
 /// assert_eq!(start.saturating_since(later), Duration::ZERO);
 /// assert_eq!(later.saturating_add(Duration::MAX), Timestamp::NEVER);
 /// ```
+///
+/// # Time that runs backwards
+///
+/// An [`Operation`](crate::Operation) or an [`Engine`](crate::Engine) that is given a `now` earlier than the last one it saw uses the last one it saw. The
+/// machines that answer at once keep no such time. Asked at an earlier one they let nothing go that would have had to wait; but what they are told counts from
+/// the time that they are told: a breaker that opens at an earlier one is open until an earlier one.
+///
+/// # After a restart
+///
+/// What restores from a journal needs a time that went on meanwhile; a counter that begins at zero with each reset does not. What was written before lies in
+/// its future, and counts as *just now*. That makes no wait longer than one capped delay. But the window in which a provider knows a key
+/// ([`SendSafety::Keyed`](crate::SendSafety::Keyed)) begins again with each reset, so a create could be repeated when its key is forgotten, and run twice. Ask
+/// somebody for the time first, or go on from the latest time in the journal and the longest that the power can have been away; or take
+/// [`SendSafety::Lookup`](crate::SendSafety::Lookup) or [`Unsafe`](crate::SendSafety::Unsafe), which do not rest on it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(transparent))]
 pub struct Timestamp(u64);

@@ -112,6 +112,9 @@ pub struct Driver<H> {
     recalled: Ids,
 }
 
+/// What the ids of a driver's jobs are drawn by.
+const GENERATION: u64 = u64::MAX;
+
 /// As many copies of the provider are kept to be used again.
 const MOST_READERS: usize = 1_024;
 
@@ -136,8 +139,11 @@ impl<H> Driver<H> {
             Some(shard) if shard.index == 0 => journal.forgetting_for(shard.common.count),
             Some(_) => journal.remembering(),
         };
-        let first_generation = shard.as_ref().map_or(0, |shard| (shard.index as u32) << 26);
-        let engine = Engine::new(settings.policy, gate, settings.limits, seed).with_first_generation(first_generation);
+        let shard_index = shard.as_ref().map_or(0, |shard| shard.index as u32);
+        // Drawn, so that a program which mixes up its drivers, or feeds one what an earlier one has left, gives no job another's answer.
+        let drawn = seed.derive(GENERATION).between(0, (1 << 25) - 1) as u32;
+        let engine = Engine::new(settings.policy, gate, settings.limits, seed)
+            .with_first_generation((shard_index << 26) + drawn);
         let mut driver = Self {
             engine: Gated::new(engine, shard),
             now,

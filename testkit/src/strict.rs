@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use steadfast_core::operation::{Attempt, AttemptId, Record, Stage};
-use steadfast_core::{Key, Kind, Timestamp};
+use steadfast_core::{Key, Kind, Outcome, Timestamp};
 use steadfast_store::{Entry, MemoryStore, Store, StoreError};
 
 /// The journal's half: a store in memory. Made by [`StrictWire::store`].
@@ -173,8 +173,10 @@ impl Store for StrictStore {
         books.commits += 1;
         for entry in entries {
             let before = books.store.find(&entry.record.key)?;
-            // A rejected job's key is free again, for another payload too.
-            let restarted = before.as_ref().is_some_and(Entry::is_delivered);
+            // A rejected job's key is free again, for another payload too; after a crash also if nobody was told.
+            let restarted = before
+                .as_ref()
+                .is_some_and(|it| it.is_delivered() || matches!(it.record.stage, Stage::Ended(Outcome::Rejected(_))));
             if before.is_some_and(|it| it.record.fingerprint != entry.record.fingerprint) && !restarted {
                 books.violations.push(format!("the fingerprint of {:?} changed", entry.record.key));
             }

@@ -149,7 +149,7 @@ impl Engine {
         self.keys.reserve(operations, |slot| slots.get(slot as usize)?.operation.as_ref().map(Operation::seed));
     }
 
-    /// Takes up the operation that a record tells of, after a restart.
+    /// Takes up the operation that a record tells of, after a restart. `now` is to have [gone on](crate::Timestamp#after-a-restart) meanwhile.
     ///
     /// Records of operations that go beyond [`Limits::live`] are taken up all the same: what was promised is kept. Of one that was rejected and delivered there
     /// is nothing to keep: its key is free, and the id names nobody.

@@ -27,13 +27,47 @@ pub trait Timer {
 }
 
 /// One on which a task can sleep.
+///
+/// ```
+/// use std::time::{Duration, Instant};
+/// use steadfast_core::retry::RetryPolicy;
+/// use steadfast_driver::{AsyncTimer, Call, Timer};
+///
+/// #[derive(Clone, Copy)]
+/// struct Smol;
+///
+/// impl Timer for Smol {
+///     type Moment = Instant;
+///     fn now(&self) -> Instant {
+///         Instant::now()
+///     }
+///     fn since(&self, moment: Instant) -> Duration {
+///         moment.elapsed()
+///     }
+/// }
+///
+/// impl AsyncTimer for Smol {
+///     async fn sleep(&self, span: Duration) {
+///         smol::Timer::after(span).await;
+///     }
+/// }
+///
+/// # async fn fetch() -> Result<&'static str, std::io::Error> { Ok("hello") }
+/// # smol::block_on(async {
+/// let text = Call::retry(RetryPolicy::default(), Smol).run(fetch).await?;
+/// assert_eq!(text, "hello");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # }).unwrap();
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no timer for tasks",
     note = "use `call` instead of `run` (and `call_with` instead of `run_with`), or the `retry` of `steadfast-tokio`"
 )]
 pub trait AsyncTimer: Timer {
     /// Sleeps for so long. Never asked for zero.
-    fn sleep(&self, span: Duration) -> impl Future<Output = ()> + Send;
+    ///
+    /// A call's future can go to another thread if this one can (and what it awaits). On a runtime of one thread, or in a browser, it need not.
+    fn sleep(&self, span: Duration) -> impl Future<Output = ()>;
 }
 
 /// One on which a thread can sleep.

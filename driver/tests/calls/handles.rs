@@ -261,7 +261,7 @@ impl Timer for Asleep {
 }
 
 impl AsyncTimer for Asleep {
-    fn sleep(&self, _: Duration) -> impl Future<Output = ()> + Send {
+    fn sleep(&self, _: Duration) -> impl Future<Output = ()> {
         pending()
     }
 }

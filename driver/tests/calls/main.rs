@@ -3,10 +3,12 @@
 //! - [`laws`]: properties over random policies and random trouble; awaited and blocking calls do the same.
 //! - [`handles`]: behind a breaker, a budget and a limiter that calls share.
 //! - [`peers`]: what other libraries got wrong.
+//! - [`threads`]: which calls may go to another thread.
 
 mod handles;
 mod laws;
 mod peers;
+mod threads;
 
 use std::time::Duration;
 
