@@ -33,7 +33,7 @@ use std::sync::Arc;
 use steadfast_core::engine::{Event, Limits};
 use steadfast_core::gate::Gate;
 use steadfast_core::operation::{Effect, Reading};
-use steadfast_core::{Engine, OperationId, Seed, Timestamp};
+use steadfast_core::{Engine, Key, OperationId, Seed, Timestamp};
 use steadfast_providers::Provider;
 use tracing::level_filters::LevelFilter;
 
@@ -90,6 +90,8 @@ pub struct Driver<H> {
     /// So many effects on, jobs are brought from memory again.
     fetched: usize,
     parked: Parking<H>,
+    /// Jobs that were taken out of the engine, parked or back under another id: by the ids that their handles have.
+    withdrawn: ById<Key>,
     results: Results,
     /// Jobs that have ended and whose outcome nobody has: delivered to the engine, not in the store.
     unclaimed: Ids,
@@ -155,6 +157,7 @@ impl<H> Driver<H> {
             fetched: 0,
             limits: settings.limits,
             parked: Parking::default(),
+            withdrawn: ById::default(),
             results: Results::new(settings.results_limit),
             unclaimed: Ids::default(),
             unsent: VecDeque::new(),
@@ -190,11 +193,11 @@ impl<H> Driver<H> {
             Command::Cancel(_) | Command::Resume { .. } | Command::Status { .. } if self.closed => {}
             Command::Hold { .. } | Command::Gate { .. } if self.closed => {}
             Command::Accepted { id, reply } => {
-                if let Some(job) = self.jobs.get_mut(&id) {
+                if let Some(job) = self.followed(id) {
                     job.telling.wait(reply);
                 }
             }
-            Command::Cancel(id) => self.engine.handle(Event::Cancel(id), self.now),
+            Command::Cancel(id) => self.cancel(id),
             Command::Resume { key, reply } => self.resume(key, Reply::Resume(reply)),
             Command::Status { key, reply } => self.status(key, reply),
             Command::Unread { key, finished } => {
@@ -231,7 +234,7 @@ impl<H> Driver<H> {
     /// What the adapter holds for the job's request in the air, or for one that was given up and of which nothing has come.
     #[must_use]
     pub fn request(&self, id: OperationId) -> Option<&H> {
-        self.jobs.get(&id).and_then(|job| job.request.as_ref())
+        self.jobs.get(&self.current(id)).and_then(|job| job.request.as_ref())
     }
 
     /// What the adapter holds for requests, by whose they are: to look for those that have not left when the client's time is over.

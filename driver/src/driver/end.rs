@@ -25,7 +25,8 @@ impl<H> Driver<H> {
     pub(super) fn end(&mut self, id: OperationId) {
         self.tell_accepted(id);
         let job = self.jobs.remove(&id).unwrap_or_default();
-        let Job { answer, waiters, replies, failure, followed, trace, .. } = job;
+        let Job { answer, waiters, replies, failure, followed, trace, withdrawn, .. } = job;
+        withdrawn.map(|id| self.withdrawn.remove(&id));
         if let Some(outcome) = self.engine.operation(id).and_then(|operation| operation.outcome()) {
             self.note_end(id, outcome, answer.as_ref());
             if let (Some(trace), Some(operation)) = (trace, self.engine.operation(id)) {

@@ -1,5 +1,6 @@
 //! The driver, turned by hand in virtual time, over a store whose work is done when the test says so.
 
+mod cancel;
 mod commits;
 mod restart;
 mod shutdown;
