@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use steadfast_core::operation::{Stage, Unresolved};
 use steadfast_core::{Outcome, SendSafety};
-use steadfast_driver::{Command, Driver, JobStatus, SendError, StatusError, Work};
+use steadfast_driver::{Command, Driver, JobStatus, ResumeError, SendError, StatusError, Work};
 
-use super::support::{self, START as NOW, Slow, answer, key, on, run, run_until_sent, started, submit};
+use super::support::{self, START as NOW, Slow, answer, key, on, resume, run, run_until_sent, started, submit};
 
 const LOOKUP: SendSafety = SendSafety::Lookup { settle: Duration::ZERO };
 
@@ -54,18 +54,21 @@ fn what_is_told_of_a_job_is_durable() {
     assert_eq!(stages, [None, Some(Stage::InFlight), Some(Stage::Accepted)]);
 }
 
-/// I15: a page that asks again each second, and gives up each time, while the disk hangs.
+/// I15: a page that asks again each second, or resumes, and gives up each time, while the disk hangs.
 #[test]
 fn no_more_wait_for_the_store_than_leave_room_for_webhooks() {
     let mut driver = driver();
     let first = ask(&mut driver);
     let work = turn(&mut driver).unwrap();
-    for _ in 0..20_000 {
+    for _ in 0..10_000 {
         drop(ask(&mut driver));
+        drop(resume(&mut driver, "order-42", NOW));
         assert!(turn(&mut driver).is_none(), "the store hangs");
     }
     let refused = ask(&mut driver).try_recv().unwrap().unwrap_err();
     assert!(matches!(refused, StatusError::Busy), "{refused}");
+    let refused = resume(&mut driver, "order-42", NOW).try_recv().unwrap().unwrap_err();
+    assert!(matches!(refused, ResumeError::Busy), "{refused}");
     assert!(driver.has_room());
 
     let mut work = Some(work);
