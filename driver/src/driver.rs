@@ -6,7 +6,7 @@
 //!
 //! How jobs come in is told in `intake`, how they leave in `send`, what a restart takes up in `resume`, what the provider tells by itself in
 //! `webhooks`, what it says of jobs that have ended in `revisions`, what is done about credentials that are over in `renew`, what is kept of
-//! those that ended in `results`, where one stands in `status`, and how it comes to its own end in `close`. What the shards of one client have in common is in `shared`.
+//! those that ended in `results`, what the program could not take of it in `untaken`, where one stands in `status`, and how it comes to its own end in `close`. What the shards of one client have in common is in `shared`.
 
 mod by_id;
 mod close;
@@ -23,6 +23,7 @@ mod send;
 mod shared;
 mod status;
 mod task;
+mod untaken;
 mod webhooks;
 
 use std::collections::VecDeque;
@@ -54,6 +55,7 @@ pub use self::shared::Word;
 pub(crate) use self::shared::{Common, Shard};
 pub use self::status::{JobStatus, StatusError};
 pub use self::task::{Command, Task};
+use self::untaken::Untaken;
 use self::webhooks::Webhooks;
 use crate::accepted::AcceptingAnswer;
 use crate::builder::Loaded;
@@ -95,6 +97,7 @@ pub struct Driver<H> {
     results: Results,
     /// Jobs that have ended and whose outcome nobody has: delivered to the engine, not in the store.
     unclaimed: Ids,
+    untaken: Untaken,
     webhooks: Webhooks,
     renewals: Renewals,
     /// The last renewal that was begun here, and not by another shard.
@@ -160,6 +163,7 @@ impl<H> Driver<H> {
             withdrawn: ById::default(),
             results: Results::new(settings.results_limit),
             unclaimed: Ids::default(),
+            untaken: Untaken::new(settings.results_limit),
             unsent: VecDeque::new(),
             tasks: VecDeque::new(),
             closing: None,
@@ -200,8 +204,9 @@ impl<H> Driver<H> {
             Command::Cancel(id) => self.cancel(id),
             Command::Resume { key, reply } => self.resume(key, Reply::Resume(reply)),
             Command::Status { key, reply } => self.status(key, reply),
+            // In the store that is delivered by now.
             Command::Unread { key, finished } => {
-                self.give(&key, &finished);
+                self.hand_over(None, key, &finished);
             }
             Command::Hold { span, number } => self.hold(span, number),
             Command::Gate { mut policy, number } => {
@@ -317,6 +322,7 @@ impl<H> Driver<H> {
         self.results.forget(|id| self.engine.operation(id).is_some());
         self.unpark_overdue(self.now);
         self.webhooks.handle_timeout(self.now);
+        self.give_again();
     }
 
     fn look_at_clock(&mut self, now: Timestamp) {
@@ -397,6 +403,7 @@ impl<H> Driver<H> {
             self.webhooks.next_deadline(),
             self.journal.next_deadline(),
             self.renewals.next_deadline(),
+            self.untaken.next_deadline(),
             self.closing.as_ref().map(|closing| closing.until),
         ];
         parts.into_iter().flatten().min()

@@ -11,7 +11,6 @@ use steadfast_core::{Engine, Key, OperationId};
 use steadfast_store::Entry;
 
 use super::{Driver, Job};
-use crate::caught::caught;
 use crate::finished::{FinalAnswer, Finished, SubmitError};
 use crate::observe::Hooks;
 
@@ -87,18 +86,8 @@ impl<H> Driver<H> {
     }
 
     /// Whether the program's own hook has taken the outcome.
-    fn hands_over(&self, id: OperationId, finished: &Finished) -> bool {
-        unread_as(&self.hooks, &self.engine, id).is_some_and(|key| self.give(&key, finished))
-    }
-
-    /// Also of what a handle was told, and was dropped before anybody read it: in the store that is delivered by now.
-    pub(super) fn give(&self, key: &Key, finished: &Finished) -> bool {
-        let Some(unclaimed) = &self.hooks.unclaimed else { return false };
-        let taken = caught(|| unclaimed(key, finished));
-        if taken.is_none() {
-            tracing::error!(key = %key.label(), "the hook for unclaimed outcomes panicked: submit or resume the key for the outcome");
-        }
-        taken.is_some()
+    fn hands_over(&mut self, id: OperationId, finished: &Finished) -> bool {
+        unread_as(&self.hooks, &self.engine, id).is_some_and(|key| self.hand_over(Some(id), key, finished))
     }
 
     fn remember_unclaimed(&mut self, id: OperationId) {
@@ -109,8 +98,14 @@ impl<H> Driver<H> {
         self.unclaimed.insert(id);
     }
 
-    /// Somebody has the outcome of this job now. If nobody had it before, that is noted in the store.
+    /// Somebody has the outcome of this job now.
     pub(super) fn claim(&mut self, id: OperationId) {
+        self.untaken.leave(id);
+        self.note_claim(id);
+    }
+
+    /// If nobody had it before, that is noted in the store.
+    pub(super) fn note_claim(&mut self, id: OperationId) {
         if !self.unclaimed.remove(&id) {
             return;
         }

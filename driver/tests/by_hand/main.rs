@@ -6,4 +6,5 @@ mod restart;
 mod shutdown;
 mod status;
 mod support;
+mod unclaimed;
 mod webhooks;
