@@ -2,7 +2,7 @@
 
 use steadfast_core::SendSafety;
 use steadfast_core::operation::{Outcome, Rejected, Stage, Unresolved};
-use steadfast_driver::{Builder, Command, Renew, RenewError, RenewsBy};
+use steadfast_driver::{Builder, Command, Renew, RenewError, RenewsBy, ResumeError};
 use steadfast_providers::Provider;
 
 use super::support::{self, Plain, START, Slow, answer, created, polled, resume, run, run_until_sent, started, turn};
@@ -59,4 +59,25 @@ fn a_create_that_is_refused_for_its_credentials_is_sent_once_more_and_not_again(
     assert_eq!(run(&mut driver, now).len(), 0);
     let finished = following.finished.try_recv().unwrap();
     assert_eq!((finished.outcome, finished.creates), (Outcome::Rejected(Rejected::Refused), 2));
+}
+
+/// As a submit is. It goes on by itself once the disk has room, and who resumes it again follows it.
+#[test]
+fn whoever_resumes_on_a_full_disk_is_told_so_and_does_not_wait_until_it_has_room() {
+    let store = Slow::default();
+    let mut driver = started(SendSafety::Unsafe, &store);
+    let (following, _poll, now) = polled(&mut driver, "order-1");
+    driver.command(Command::Cancel(following.id.unwrap()), now);
+    run(&mut driver, now);
+    store.is_full(true);
+    let resumed = resume(&mut driver, "order-1", now);
+    assert_eq!(run(&mut driver, now).len(), 0);
+    assert!(matches!(resumed.try_recv().expect("it is told"), Err(ResumeError::Journal(_))));
+
+    let again = resume(&mut driver, "order-1", now);
+    store.is_full(false);
+    let (poll, now) = run_until_sent(&mut driver, now);
+    answer(&mut driver, poll, 200, "", now);
+    run(&mut driver, now);
+    assert_eq!(again.try_recv().unwrap().unwrap().finished.try_recv().unwrap().outcome.name(), "completed");
 }

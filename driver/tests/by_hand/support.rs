@@ -26,9 +26,9 @@ pub(crate) struct Slow {
 }
 
 impl Slow {
-    /// From now on nothing more is written, and that is certain.
-    pub(crate) fn is_full(&self) {
-        self.full.store(true, Ordering::Relaxed);
+    /// While it is, nothing is written, and that is certain.
+    pub(crate) fn is_full(&self, full: bool) {
+        self.full.store(full, Ordering::Relaxed);
     }
 
     pub(crate) fn entry(&self, key: &str) -> Entry {

@@ -135,7 +135,7 @@ fn a_webhook_whose_consequences_could_not_be_written_is_not_taken() {
     let store = Slow::default();
     let mut driver = started(SendSafety::Unsafe, &store);
     let (_following, _poll, now) = polled(&mut driver, "order-1");
-    store.is_full();
+    store.is_full(true);
     let told = support::deliver(&mut driver, READY, now);
     let (_, written) = turn(&mut driver, now);
     assert_eq!(told.try_recv(), Err(oneshot::TryRecvError::Empty));
