@@ -80,7 +80,7 @@ mod ureq;
 #[cfg(feature = "metrics")]
 pub use steadfast_driver::metrics;
 pub use steadfast_driver::{
-    Accepted, AcceptingAnswer, Attempt, Breaker, BudgetSpent, Call, CallError, CorrelationHeader,
+    Accepted, AcceptingAnswer, Attempt, Breaker, BudgetSpent, Call, CallError, Claim, ClaimError, CorrelationHeader,
     CorrelationHeaderError, CorrelationId, Delivery, Durability, FinalAnswer, Finished, HttpError, JobStatus, Lease,
     Leases, Limited, NotAccepted, Observation, Outgoing, Permit, Place, Policies, PollAnswer, PollError, PollState,
     Polled, RenewError, ResumeError, RetryBudget, RetryError, Retrying, Revision, RevisionError, Seal, SealError,

@@ -96,12 +96,12 @@ mod transport;
 #[cfg(feature = "metrics")]
 pub use steadfast_driver::metrics;
 pub use steadfast_driver::{
-    Accepted, AcceptingAnswer, Attempt, BudgetSpent, Call, CallError, CorrelationHeader, CorrelationHeaderError,
-    CorrelationId, Delivery, Durability, FinalAnswer, Finished, HttpError, JobStatus, Lease, Leases, Limited,
-    NotAccepted, Observation, Outgoing, OwnedPermit, OwnedPlace, Permit, Place, Policies, PollAnswer, PollError,
-    PollState, Polled, RenewError, ResumeError, RetryError, Retrying, Revision, RevisionError, Seal, SealError,
-    SendError, StartError, StatusError, StopReason, Stopped, SubmitError, TraceContext, TraceError, TraceParent,
-    TraceState, Unfinished, UnknownJob, VirtualTimer, WebhookPolicy, http_failure, http_response,
+    Accepted, AcceptingAnswer, Attempt, BudgetSpent, Call, CallError, Claim, ClaimError, CorrelationHeader,
+    CorrelationHeaderError, CorrelationId, Delivery, Durability, FinalAnswer, Finished, HttpError, JobStatus, Lease,
+    Leases, Limited, NotAccepted, Observation, Outgoing, OwnedPermit, OwnedPlace, Permit, Place, Policies, PollAnswer,
+    PollError, PollState, Polled, RenewError, ResumeError, RetryError, Retrying, Revision, RevisionError, Seal,
+    SealError, SendError, StartError, StatusError, StopReason, Stopped, SubmitError, TraceContext, TraceError,
+    TraceParent, TraceState, Unfinished, UnknownJob, VirtualTimer, WebhookPolicy, http_failure, http_response,
 };
 
 pub use crate::calls::{PollUntil, Retry, TokioTimer, poll_until, retry};

@@ -15,7 +15,7 @@ use crate::correlation::CorrelationHeader;
 use crate::driver::{Renew, Shard};
 use crate::finished::Finished;
 use crate::keep::{self, Durability, Keep, Seal, Taken};
-use crate::observe::{Hooks, Observation};
+use crate::observe::{Claim, Hooks, Observation};
 use crate::policies::Policies;
 use crate::probes::lasting;
 use crate::trace_context::{TraceContext, TraceSource};
@@ -262,10 +262,28 @@ impl<P: Provider, T, C> Builder<P, T, C> {
     /// Called with the outcome of each job that ends with nobody waiting for it: one that a restart took up, or whose handle was dropped, by a server that
     /// had answered *accepted*, say, or with a request that was cut off.
     ///
-    /// Once it has returned, the outcome counts as delivered, and that is noted in the store; a crash before that has it called again by the next client, and so does
-    /// a panic. So write what must outlive a crash before it returns, under the job's key, since it may come twice. It is called where the [observer](Builder::observer) is, and
-    /// meanwhile no job of the client gets on: a commit to a database on a local disk may take place there; what takes longer, or may hang, is handed to a task or thread, and
-    /// then it is for the program to ask for what that lost, by submitting or [resuming](crate::ResumeError) the keys that its own tables call open when it starts.
+    /// Once it has returned, the outcome counts as delivered, and that is noted in the store; a crash before that has it called again by the next client. So write what
+    /// must outlive a crash before it returns, under the job's key, since it may come twice.
+    ///
+    /// A hook that cannot take an outcome now, since its database is down, returns an error: the outcome stays in the store, and the hook is called again after 1 s,
+    /// doubled up to 60 s, with that and with all that ended meanwhile, [so many bytes](Builder::results_limit) of them. What is beyond that, and what is left when the
+    /// client stops, is told by the next client (with its answer if those are [kept](Builder::keep_answers)), or to whoever submits or resumes the key; without a store it is lost. A panic counts as an error. Each error is logged, so
+    /// it must show no secret.
+    ///
+    /// ```
+    /// # use std::io::Write;
+    /// # fn f<P: steadfast_providers::Provider>(builder: steadfast_driver::Builder<P, (), ()>) {
+    /// let builder = builder.unclaimed(|key, finished| -> std::io::Result<()> {
+    ///     let mut file = std::fs::OpenOptions::new().append(true).create(true).open("outcomes")?;
+    ///     writeln!(file, "{} {}", key.as_str(), finished.outcome.name())?;
+    ///     file.sync_data()
+    /// });
+    /// # }
+    /// ```
+    ///
+    /// It is called where the [observer](Builder::observer) is, and meanwhile no job of the client gets on: a commit to a database on a local disk may take place there;
+    /// what takes longer, or may hang, is handed to a task or thread, and then it is for the program to ask for what that lost, by submitting or
+    /// [resuming](crate::ResumeError) the keys that its own tables call open when it starts.
     ///
     /// Not called for what somebody has read: who awaits a handle has the outcome, and a crash, or a request that is cut off, may then lose it. What a handle was told
     /// and nobody read comes to the hook when the handle is dropped; a crash before that loses it too, so keep no handle that you do not await.
@@ -273,8 +291,8 @@ impl<P: Provider, T, C> Builder<P, T, C> {
     /// Default: there is none. Then a handle that is dropped while the client runs says that nobody wants to know; other outcomes that nobody has stay in the
     /// store until their keys are submitted or resumed again, however long that takes. Their answers are there too if they are
     /// [kept](Builder::keep_answers); if not, the provider has to be asked for them by the reference.
-    pub fn unclaimed(mut self, taker: impl Fn(&Key, &Finished) + Send + Sync + 'static) -> Self {
-        self.settings.hooks.unclaimed = Some(Arc::new(taker));
+    pub fn unclaimed<R: Claim>(mut self, taker: impl Fn(&Key, &Finished) -> R + Send + Sync + 'static) -> Self {
+        self.settings.hooks.unclaimed = Some(Arc::new(move |key, finished| taker(key, finished).claim()));
         self
     }
 

@@ -6,7 +6,7 @@
 //!
 //! How jobs come in is told in `intake`, how they leave in `send`, what a restart takes up in `resume`, what the provider tells by itself in
 //! `webhooks`, what it says of jobs that have ended in `revisions`, what is done about credentials that are over in `renew`, what is kept of
-//! those that ended in `results`, where one stands in `status`, and how it comes to its own end in `close`. What the shards of one client have in common is in `shared`.
+//! those that ended in `results`, what the program could not take of it in `untaken`, where one stands in `status`, and how it comes to its own end in `close`. What the shards of one client have in common is in `shared`.
 
 mod by_id;
 mod close;
@@ -23,6 +23,7 @@ mod send;
 mod shared;
 mod status;
 mod task;
+mod untaken;
 mod webhooks;
 
 use std::collections::VecDeque;
@@ -33,7 +34,7 @@ use std::sync::Arc;
 use steadfast_core::engine::{Event, Limits};
 use steadfast_core::gate::Gate;
 use steadfast_core::operation::{Effect, Reading};
-use steadfast_core::{Engine, OperationId, Seed, Timestamp};
+use steadfast_core::{Engine, Key, OperationId, Seed, Timestamp};
 use steadfast_providers::Provider;
 use tracing::level_filters::LevelFilter;
 
@@ -54,6 +55,7 @@ pub use self::shared::Word;
 pub(crate) use self::shared::{Common, Shard};
 pub use self::status::{JobStatus, StatusError};
 pub use self::task::{Command, Task};
+use self::untaken::Untaken;
 use self::webhooks::Webhooks;
 use crate::accepted::AcceptingAnswer;
 use crate::builder::Loaded;
@@ -92,9 +94,12 @@ pub struct Driver<H> {
     /// So many effects on, jobs are brought from memory again.
     fetched: usize,
     parked: Parking<H>,
+    /// Jobs that were taken out of the engine, parked or back under another id: by the ids that their handles have.
+    withdrawn: ById<Key>,
     results: Results,
     /// Jobs that have ended and whose outcome nobody has: delivered to the engine, not in the store.
     unclaimed: Ids,
+    untaken: Untaken,
     webhooks: Webhooks,
     renewals: Renewals,
     /// The last renewal that was begun here, and not by another shard.
@@ -164,8 +169,10 @@ impl<H> Driver<H> {
             fetched: 0,
             limits: settings.limits,
             parked: Parking::default(),
+            withdrawn: ById::default(),
             results: Results::new(settings.results_limit),
             unclaimed: Ids::default(),
+            untaken: Untaken::new(settings.results_limit),
             unsent: VecDeque::new(),
             tasks: VecDeque::new(),
             closing: None,
@@ -208,15 +215,16 @@ impl<H> Driver<H> {
             Command::Cancel(_) | Command::Resume { .. } | Command::Status { .. } if self.closed => {}
             Command::Hold { .. } | Command::Gate { .. } if self.closed => {}
             Command::Accepted { id, reply } => {
-                if let Some(job) = self.jobs.get_mut(&id) {
+                if let Some(job) = self.followed(id) {
                     job.telling.wait(reply);
                 }
             }
-            Command::Cancel(id) => self.engine.handle(Event::Cancel(id), self.now),
+            Command::Cancel(id) => self.cancel(id),
             Command::Resume { key, reply } => self.resume(key, Reply::Resume(reply)),
             Command::Status { key, reply } => self.status(key, reply),
+            // In the store that is delivered by now.
             Command::Unread(finished) => {
-                self.give(&finished);
+                self.hand_over(None, &finished);
             }
             Command::Hold { span, number } => self.hold(span, number),
             Command::Gate { mut policy, number } => {
@@ -249,7 +257,7 @@ impl<H> Driver<H> {
     /// What the adapter holds for the job's request in the air, or for one that was given up and of which nothing has come.
     #[must_use]
     pub fn request(&self, id: OperationId) -> Option<&H> {
-        self.jobs.get(&id).and_then(|job| job.request.as_ref())
+        self.jobs.get(&self.current(id)).and_then(|job| job.request.as_ref())
     }
 
     /// What the adapter holds for requests, by whose they are: to look for those that have not left when the client's time is over.
@@ -332,6 +340,7 @@ impl<H> Driver<H> {
         self.results.forget(|id| self.engine.operation(id).is_some());
         self.unpark_overdue(self.now);
         self.webhooks.handle_timeout(self.now);
+        self.give_again();
     }
 
     fn look_at_clock(&mut self, now: Timestamp) {
@@ -412,6 +421,7 @@ impl<H> Driver<H> {
             self.webhooks.next_deadline(),
             self.journal.next_deadline(),
             self.renewals.next_deadline(),
+            self.untaken.next_deadline(),
             self.closing.as_ref().map(|closing| closing.until),
         ];
         parts.into_iter().flatten().min()

@@ -155,9 +155,15 @@ pub enum ResumeError {
     /// It waits for its payload.
     #[error("this job was under way before a restart and waits for its payload: submit the same key and payload again")]
     PayloadNeeded,
-    /// The journal could not be read or written. If its error is not [certain](StoreError::is_certain), the job may go on after a restart all the same.
+    /// The journal could not be read or written. Once it can be written again, or if its error is not [certain](StoreError::is_certain) after a restart, the job may go
+    /// on all the same: resume it again to follow it.
     #[error("the job was not resumed, since the journal could not be used: do as the cause says, then resume again")]
     Journal(#[source] Arc<StoreError>),
+    /// As many questions wait for the journal as may: its disk is slow, or it hangs.
+    #[error(
+        "too many wait for the journal, since it is slow, so the job was not resumed: resume it again in some seconds"
+    )]
+    Busy,
     /// The client was shut down, or its runtime is ending.
     #[error("the client has stopped: the job was not resumed, or a later client on the same store goes on with it")]
     Stopped,

@@ -134,7 +134,7 @@ pub use crate::handles::{
 pub use crate::http_error::HttpError;
 pub use crate::journal::{Work, Worked};
 pub use crate::keep::{Durability, Seal, SealError};
-pub use crate::observe::{CorrelationId, Observation};
+pub use crate::observe::{Claim, ClaimError, CorrelationId, Observation};
 pub use crate::outgoing::{Outgoing, SendError};
 pub use crate::policies::Policies;
 pub use crate::revision::{REVISIONS, Revision, RevisionError, Subscribers};

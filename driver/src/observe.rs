@@ -117,7 +117,31 @@ pub(crate) struct Hooks {
 }
 
 /// Called in the driver's turn with an outcome that nobody waits for.
-pub(crate) type Unclaimed = Arc<dyn Fn(&Key, &Finished) + Send + Sync>;
+pub(crate) type Unclaimed = Arc<dyn Fn(&Key, &Finished) -> Result<(), ClaimError> + Send + Sync>;
+
+/// Why a program could not take an outcome. It is logged, so it must show no secret.
+pub type ClaimError = Box<dyn std::error::Error + Send + Sync>;
+
+/// What a program's [hook](crate::Builder::unclaimed) for outcomes gives back: `()`, if it has each of them once it returns; or a `Result`, whose error says *not now*.
+pub trait Claim {
+    /// Whether the program has the outcome.
+    ///
+    /// # Errors
+    /// It could not be taken, and is to be told again.
+    fn claim(self) -> Result<(), ClaimError>;
+}
+
+impl Claim for () {
+    fn claim(self) -> Result<(), ClaimError> {
+        Ok(())
+    }
+}
+
+impl<E: Into<ClaimError>> Claim for Result<(), E> {
+    fn claim(self) -> Result<(), ClaimError> {
+        self.map_err(Into::into)
+    }
+}
 
 impl Observation {
     pub(crate) fn new(id: OperationId, operation: &Operation, notice: Notice, at: Timestamp) -> Self {

@@ -223,8 +223,11 @@ async fn an_outcome_is_never_dropped_between_its_reader_and_the_hook() {
 #[tokio::test(start_paused = true)]
 async fn a_hook_that_panics_has_not_taken_what_a_dropped_handle_let_go_of() {
     for store in Kept::both() {
-        let client =
-            builder(&store, &Scripted::well_behaved()).unclaimed(|_, _| panic!("a bug")).start().await.unwrap();
+        let client = builder(&store, &Scripted::well_behaved())
+            .unclaimed(|_, _| -> () { panic!("a bug") })
+            .start()
+            .await
+            .unwrap();
         drop(client.submit(key("order-42"), "{}").await.unwrap());
         tokio::time::sleep(600 * SECOND).await;
         assert!(matches!(stage(&store, "order-42"), Stage::Ended(_)));
@@ -242,7 +245,8 @@ async fn a_hook_takes_them_as_they_end_and_those_that_wait_in_the_store() {
         dies(&store, "second").await;
 
         // One that panics has taken nothing.
-        let panics = builder(&store, &Scripted::well_behaved()).keep_answers().unclaimed(|_, _| panic!("a bug"));
+        let panics =
+            builder(&store, &Scripted::well_behaved()).keep_answers().unclaimed(|_, _| -> () { panic!("a bug") });
         let client = panics.start().await.unwrap();
         tokio::time::sleep(600 * SECOND).await;
         assert!(client.shutdown(SECOND).await.is_empty());

@@ -11,7 +11,6 @@ use steadfast_core::operation::{Outcome, Rejected, Stage};
 use steadfast_store::Entry;
 
 use super::{Driver, Job};
-use crate::caught::caught;
 use crate::finished::{FinalAnswer, Finished, SubmitError, Unread};
 
 impl<H> Driver<H> {
@@ -19,7 +18,8 @@ impl<H> Driver<H> {
     pub(super) fn end(&mut self, id: OperationId) {
         self.tell_accepted(id);
         let job = self.jobs.remove(&id).unwrap_or_default();
-        let Job { answer, waiters, replies, failure, followed, trace, .. } = job;
+        let Job { answer, waiters, replies, failure, followed, trace, withdrawn, .. } = job;
+        withdrawn.map(|id| self.withdrawn.remove(&id));
         if let Some(outcome) = self.engine.operation(id).and_then(|operation| operation.outcome()) {
             self.note_end(id, outcome, answer.as_ref());
             if let (Some(trace), Some(operation)) = (trace, self.engine.operation(id)) {
@@ -45,7 +45,7 @@ impl<H> Driver<H> {
                     _ => claimed |= reply.follow_finished(Some(id), Unread::new(finished.clone(), self.back.clone())),
                 }
             }
-            if !claimed && !lets_go && !self.give(&finished) && !self.journal.is_volatile() {
+            if !claimed && !lets_go && !self.hand_over(Some(id), &finished) && !self.journal.is_volatile() {
                 self.remember_unclaimed(id);
             }
         }
@@ -78,16 +78,6 @@ impl<H> Driver<H> {
         })
     }
 
-    /// Whether the program's own hook has taken the outcome. Also of what a handle was told, and was dropped before anybody read it: in the store that is delivered by now.
-    pub(super) fn give(&self, finished: &Finished) -> bool {
-        let Some(unclaimed) = &self.hooks.unclaimed else { return false };
-        let taken = caught(|| unclaimed(&finished.key, finished));
-        if taken.is_none() {
-            tracing::error!(key = %finished.key.label(), "the hook for unclaimed outcomes panicked: submit or resume the key for the outcome");
-        }
-        taken.is_some()
-    }
-
     fn remember_unclaimed(&mut self, id: OperationId) {
         // The engine forgets, and then the store alone knows.
         if self.unclaimed.len() >= self.limits.remember.max(1) as usize {
@@ -96,8 +86,14 @@ impl<H> Driver<H> {
         self.unclaimed.insert(id);
     }
 
-    /// Somebody has the outcome of this job now. If nobody had it before, that is noted in the store.
+    /// Somebody has the outcome of this job now.
     pub(super) fn claim(&mut self, id: OperationId) {
+        self.untaken.leave(id);
+        self.note_claim(id);
+    }
+
+    /// If nobody had it before, that is noted in the store.
+    pub(super) fn note_claim(&mut self, id: OperationId) {
         if !self.unclaimed.remove(&id) {
             return;
         }

@@ -23,6 +23,9 @@ use crate::observe::Begun;
 use crate::span::{JobTrace, Origin};
 use crate::trace_context::TraceContext;
 
+/// How many questions may wait for the store at a time, those of webhooks and submits among them: for these there is room beyond it.
+pub(super) const MOST_ASKING: usize = 5_000;
+
 /// A job to be taken in.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -396,6 +399,9 @@ impl<H> Driver<H> {
             if self.closing.is_some() {
                 // The store may have it, for a later client.
                 return reply.refuse_resume(ResumeError::Stopped);
+            }
+            if self.journal.asking() >= MOST_ASKING {
+                return reply.refuse_resume(ResumeError::Busy);
             }
             return self.journal.ask(Question::Resume { key, reply });
         };

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use oneshot::Sender;
 use smallvec::SmallVec;
+use steadfast_core::OperationId;
 use steadfast_core::operation::{AttemptId, RecordId};
 use steadfast_providers::Payload;
 use steadfast_store::StoreError;
@@ -45,6 +46,8 @@ pub(super) struct Job<H> {
     pub(super) failure: Option<Arc<StoreError>>,
     /// What follows it, if somebody traces.
     pub(super) trace: Option<Box<JobTrace>>,
+    /// The id that its handles have, if it was taken out of the engine.
+    pub(super) withdrawn: Option<OperationId>,
 }
 
 impl<H> Job<H> {
@@ -78,6 +81,7 @@ impl<H> Default for Job<H> {
             intent: None,
             failure: None,
             trace: None,
+            withdrawn: None,
         }
     }
 }

@@ -109,7 +109,19 @@ impl<H> Driver<H> {
         self.engine.handle(event, now);
         for id in &operations {
             self.tell_accepted(*id);
+            self.refuse_resumed(*id);
         }
         self.keep_promises(&operations, durable);
+    }
+
+    /// Whoever resumed a job does not wait until the disk has room again, as the job does; of a new one the end tells.
+    fn refuse_resumed(&mut self, id: OperationId) {
+        let goes_on = self.engine.operation(id).is_some_and(|operation| operation.outcome().is_none());
+        let Some(job) = self.jobs.get_mut(&id).filter(|job| goes_on && !job.durable) else { return };
+        if let Some(error) = job.failure.take() {
+            for reply in std::mem::take(&mut job.replies) {
+                reply.refuse(SubmitError::NotDurable(error.clone()));
+            }
+        }
     }
 }

@@ -7,6 +7,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
+use steadfast_core::engine::Event;
 use steadfast_core::operation::{Record, Stage};
 use steadfast_core::{Key, OperationId, Timestamp};
 use steadfast_providers::Payload;
@@ -47,6 +48,10 @@ impl<H> Parking<H> {
 
     pub(super) fn next_deadline(&self) -> Option<Timestamp> {
         self.deadlines.first().map(|(at, _)| *at)
+    }
+
+    fn job_mut(&mut self, key: &Key) -> Option<&mut Job<H>> {
+        self.jobs.get_mut(key).map(|(_, job, _)| job)
     }
 
     fn park(&mut self, record: Record, job: Job<H>, until: Timestamp) {
@@ -129,9 +134,34 @@ impl<H> Driver<H> {
         let feedable =
             |(record, _, until): &&(Record, Job<H>, Timestamp)| record.reference.is_none() && *until > moment;
         self.parked.jobs.get(key).filter(feedable)?;
+        self.unpark_for_a_word(key)
+    }
+
+    fn unpark_for_a_word(&mut self, key: &Key) -> Option<OperationId> {
         let (mut record, job) = self.parked.take(key)?;
-        (record.stage, record.due) = (Stage::Planned, Some(moment));
+        (record.stage, record.due) = (Stage::Planned, Some(self.now.saturating_add(Duration::from_nanos(1))));
         self.restore(record, Some(job))
+    }
+
+    /// The job that a handle has this id of.
+    pub(super) fn followed(&mut self, id: OperationId) -> Option<&mut Job<H>> {
+        match self.withdrawn.get(&id) {
+            Some(key) if self.parked.contains(key) => self.parked.job_mut(key),
+            _ => self.jobs.get_mut(&self.current(id)),
+        }
+    }
+
+    /// The id by which the engine knows what a handle has this id of: another one if it was withdrawn and is back.
+    pub(super) fn current(&self, id: OperationId) -> OperationId {
+        self.withdrawn.get(&id).and_then(|key| self.engine.find(key)).unwrap_or(id)
+    }
+
+    pub(super) fn cancel(&mut self, id: OperationId) {
+        if let Some(key) = self.withdrawn.get(&id).cloned() {
+            // The engine knows how it ends.
+            self.unpark_for_a_word(&key);
+        }
+        self.engine.handle(Event::Cancel(self.current(id)), self.now);
     }
 
     /// Those that have waited in vain end: past its deadline no create leaves, so they need no payload for it.
@@ -147,7 +177,9 @@ impl<H> Driver<H> {
         let Some(record) = self.engine.withdraw(id, now) else { return };
         self.meter.forget(id);
         tracing::info!(key = %record.key.label(), "nothing ran, and the payload is not at hand: submit the key again");
-        let job = self.jobs.remove(&id).unwrap_or_default();
+        let mut job = self.jobs.remove(&id).unwrap_or_default();
+        job.withdrawn = Some(id);
+        self.withdrawn.insert(id, record.key.clone());
         self.park(record, job);
     }
 }

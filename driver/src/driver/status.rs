@@ -10,11 +10,8 @@ use steadfast_core::{Key, Reference, Timestamp};
 use steadfast_store::{Entry, StoreError};
 
 use super::Driver;
-use super::intake::Question;
+use super::intake::{MOST_ASKING, Question};
 use crate::finished::SubmitError;
-
-/// How many questions may wait for the store at a time, those of webhooks and submits among them: for these there is room beyond it.
-const MOST_ASKING: usize = 5_000;
 
 /// Where a job stands. Its moments become a [`SystemTime`](std::time::SystemTime) by `into`.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -434,3 +434,23 @@ fn what_is_forgotten_keeps_up_with_what_is_written() {
         assert!(kept <= 8 * writers * jobs, "{writers} writers: {kept} are kept");
     }
 }
+
+/// However much there is to write, it is not put off for ever; nor does it put off what is to be written for more than its own turn.
+#[test]
+fn forgetting_takes_turns_with_commits() {
+    let mut world = World::new(Vec::new(), Pace::Quick);
+    let mut forgets = Vec::new();
+    for _ in 0..6 {
+        world.now = world.now.saturating_add(Duration::from_secs(60));
+        let now = world.now;
+        world.journal.look_at_clock(now);
+        for step in [Step::Push(1), Step::Start] {
+            world.step(step);
+        }
+        forgets.push(world.journal.running.as_ref().is_some_and(|running| running.forgets));
+        for step in [Step::Work, Step::Hear, Step::Done] {
+            world.step(step);
+        }
+    }
+    assert_eq!(forgets, [false, true, false, true, false, true]);
+}

@@ -1,0 +1,68 @@
+//! What a restart makes of jobs that were under way.
+
+use std::time::Duration;
+
+use steadfast_core::operation::{Outcome, Stage, Unresolved};
+use steadfast_core::{Kind, SendSafety};
+use steadfast_driver::{Builder, Delivery};
+use steadfast_providers::Provider;
+
+use super::support::{self, KEYED, Plain, START, Slow, created, deliver, driver, run, run_until_sent, started, turn};
+
+/// All of its attempts may be used up: that the provider has it comes before that.
+#[test]
+fn a_job_that_waits_for_its_payload_goes_on_without_it_once_the_provider_tells_of_it() {
+    let store = Slow::default();
+    let mut first = started(KEYED, &store);
+    let (_following, _create) = created(&mut first, "order-1", START);
+    drop(first);
+
+    let provider = Plain(KEYED);
+    let create = provider.policy().create().clone().with_attempts(1).unwrap();
+    let policy = provider.policy().with_create(create).unwrap();
+    let mut second = driver(Builder::<_, _, ()>::new(provider, ()).policy(policy).store(store.clone()));
+    assert_eq!(run(&mut second, START).len(), 0);
+    let told = deliver(&mut second, r#"{"key":"order-1","reference":"txn-1","status":"pending"}"#, START);
+    run(&mut second, START);
+    assert_eq!(told.try_recv(), Ok(Delivery::Taken));
+    assert_eq!(store.stage("order-1"), Stage::Accepted);
+    let (poll, _) = run_until_sent(&mut second, START);
+    assert_eq!(poll.outgoing.attempt.kind, Kind::Poll);
+}
+
+/// What the copy calls planned may have been sent by whoever came after it.
+#[test]
+fn a_create_that_an_older_copy_calls_planned_is_not_sent() {
+    for from_backup in [false, true] {
+        let store = Slow::default();
+        let mut first = started(SendSafety::Unsafe, &store);
+        let taken = support::submit(&mut first, "order-1", START);
+        // Its key is looked up, and it is written as one that is about to be sent.
+        let (_, looked_up) = turn(&mut first, START);
+        first.worked(looked_up.unwrap().run_one(), START);
+        let (_, intent) = turn(&mut first, START);
+        let unfinished = support::shut_down(&mut first, Duration::ZERO, START);
+        first.worked(intent.unwrap().run_one(), START);
+        run(&mut first, START);
+        assert!(unfinished.try_recv().is_ok() && taken.try_recv().is_ok());
+        assert_eq!(store.stage("order-1"), Stage::Planned);
+        drop(first);
+
+        let mut builder = Builder::<_, _, ()>::new(Plain(SendSafety::Unsafe), ()).store(store.clone());
+        if from_backup {
+            builder = builder.from_backup();
+        }
+        let mut second = driver(builder);
+        if !from_backup {
+            let _taken = support::submit(&mut second, "order-1", START);
+            let (create, _) = run_until_sent(&mut second, START);
+            assert_eq!(create.outgoing.attempt.kind, Kind::Create);
+            continue;
+        }
+        assert_eq!(store.stage("order-1"), Stage::Unknown, "also if it crashes now");
+        let taken = support::submit(&mut second, "order-1", START);
+        assert_eq!(run(&mut second, START).len(), 0);
+        let finished = taken.try_recv().unwrap().unwrap().finished.try_recv().unwrap();
+        assert_eq!(finished.outcome, Outcome::Unresolved(Unresolved::Ambiguous));
+    }
+}

@@ -1,0 +1,151 @@
+//! A program's own store of results that is down when an outcome is told.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use steadfast_core::operation::{Outcome, Stage};
+use steadfast_core::{SendSafety, Timestamp};
+use steadfast_driver::{Builder, Command, Driver};
+
+use super::support::{self, Plain, START, Slow, answer, created, run, shut_down, submit};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// What it has, how often it was called, and whether it is down.
+#[derive(Default)]
+struct Table {
+    rows: Vec<(String, &'static str)>,
+    calls: usize,
+    is_down: bool,
+}
+
+/// Over this store, if there is one.
+fn driver(store: Option<&Slow>, table: &Arc<Mutex<Table>>) -> Driver<()> {
+    let table = table.clone();
+    let mut builder = Builder::<_, _, ()>::new(Plain(SendSafety::Unsafe), ());
+    if let Some(store) = store {
+        builder = builder.store(store.clone());
+    }
+    let mut driver = support::driver(builder.unclaimed(move |key, finished| {
+        let mut table = table.lock().unwrap();
+        table.calls += 1;
+        if table.is_down {
+            return Err("the table is down");
+        }
+        table.rows.push((key.as_str().to_owned(), finished.outcome.name()));
+        Ok(())
+    }));
+    run(&mut driver, START);
+    driver
+}
+
+/// Ends while nobody waits for it: rejected by the provider, or not known.
+fn ends(driver: &mut Driver<()>, key: &str, now: Timestamp, status: u16) {
+    let (following, create) = created(driver, key, now);
+    drop(following);
+    answer(driver, create, status, "", now);
+    run(driver, now);
+}
+
+/// Every second, until then.
+fn pass(driver: &mut Driver<()>, from: Timestamp, seconds: u32) -> Timestamp {
+    (1..=seconds).fold(from, |_, second| {
+        let now = from.saturating_add(second * SECOND);
+        assert_eq!(run(driver, now).len(), 0);
+        assert!(driver.next_deadline().is_some_and(|at| at > now), "it never spins");
+        now
+    })
+}
+
+fn row(key: &str, outcome: &'static str) -> (String, &'static str) {
+    (key.to_owned(), outcome)
+}
+
+#[test]
+fn what_the_hook_could_not_take_is_told_again_until_it_does() {
+    for has_store in [true, false] {
+        let (store, table) = (Slow::default(), Arc::new(Mutex::new(Table { is_down: true, ..Table::default() })));
+        let mut driver = driver(has_store.then_some(&store), &table);
+        for number in 0..40 {
+            ends(&mut driver, &format!("order-{number}"), START, 500);
+        }
+        assert_eq!(table.lock().unwrap().calls, 1, "while it is down, the others do not wait for it to fail");
+        let now = pass(&mut driver, START, 200);
+        assert!((5..=9).contains(&table.lock().unwrap().calls), "it is not called without end");
+        if has_store {
+            assert!(matches!(store.stage("order-0"), Stage::Ended(Outcome::Unresolved(_))), "a crash leaves it there");
+        }
+        table.lock().unwrap().is_down = false;
+        let now = pass(&mut driver, now, 70);
+        let mut rows = table.lock().unwrap().rows.clone();
+        rows.sort();
+        rows.dedup();
+        assert_eq!((rows.len(), table.lock().unwrap().rows.len()), (40, 40));
+        if has_store {
+            assert!((0..40).all(|n| matches!(store.stage(&format!("order-{n}")), Stage::Delivered(_))));
+        }
+        ends(&mut driver, "order-40", now, 500);
+        assert_eq!(
+            table.lock().unwrap().rows.last(),
+            Some(&row("order-40", "unresolved")),
+            "it is asked at once again"
+        );
+    }
+}
+
+#[test]
+fn what_is_left_when_the_client_stops_is_told_by_the_next() {
+    let (store, table) = (Slow::default(), Arc::new(Mutex::new(Table { is_down: true, ..Table::default() })));
+    let mut first = driver(Some(&store), &table);
+    ends(&mut first, "order-1", START, 500);
+    let unfinished = shut_down(&mut first, SECOND, START);
+    run(&mut first, START);
+    assert!(first.is_over() && unfinished.try_recv().unwrap().is_empty());
+    drop(first);
+    table.lock().unwrap().is_down = false;
+    driver(Some(&store), &table);
+    assert_eq!(table.lock().unwrap().rows, [row("order-1", "unresolved")]);
+}
+
+/// A table that is written by key would be left with the older of two.
+#[test]
+fn what_was_rejected_is_not_told_once_its_key_was_submitted_again() {
+    let (store, table) = (Slow::default(), Arc::new(Mutex::new(Table { is_down: true, ..Table::default() })));
+    let mut driver = driver(Some(&store), &table);
+    ends(&mut driver, "order-1", START, 401);
+    let now = pass(&mut driver, START, 1);
+    table.lock().unwrap().is_down = false;
+    ends(&mut driver, "order-1", now, 500);
+    pass(&mut driver, now, 70);
+    assert_eq!(table.lock().unwrap().rows, [row("order-1", "unresolved")]);
+}
+
+#[test]
+fn what_somebody_has_meanwhile_is_not_told_again() {
+    let (store, table) = (Slow::default(), Arc::new(Mutex::new(Table { is_down: true, ..Table::default() })));
+    let mut driver = driver(Some(&store), &table);
+    ends(&mut driver, "order-1", START, 500);
+    let taken = submit(&mut driver, "order-1", START);
+    run(&mut driver, START);
+    assert_eq!(taken.try_recv().unwrap().unwrap().finished.try_recv().unwrap().outcome.name(), "unresolved");
+    table.lock().unwrap().is_down = false;
+    pass(&mut driver, START, 70);
+    assert_eq!(table.lock().unwrap().rows, []);
+    assert!(matches!(store.stage("order-1"), Stage::Delivered(_)));
+}
+
+/// In the journal it is delivered, so nobody but the hook hears of it by itself.
+#[test]
+fn what_a_dropped_handle_gives_back_is_told_again_too() {
+    let table = Arc::new(Mutex::new(Table { is_down: true, ..Table::default() }));
+    let mut driver = driver(Some(&Slow::default()), &table);
+    let (following, create) = created(&mut driver, "order-1", START);
+    answer(&mut driver, create, 500, "", START);
+    run(&mut driver, START);
+    let finished = following.finished.try_recv().unwrap();
+    driver.command(Command::Unread { key: following.unread.unwrap(), finished }, START);
+    assert_eq!(table.lock().unwrap().calls, 1);
+    table.lock().unwrap().is_down = false;
+    pass(&mut driver, START, 1);
+    assert_eq!(table.lock().unwrap().rows, [row("order-1", "unresolved")]);
+}

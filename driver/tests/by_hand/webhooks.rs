@@ -1,0 +1,146 @@
+//! What a webhook's sender is told while the store is asked, and while what followed is written.
+
+use std::time::Duration;
+
+use steadfast_core::operation::{Completed, Stage, Unresolved};
+use steadfast_core::{Outcome, Reference, SendSafety};
+use steadfast_driver::{Delivery, Driver, Revision, SendError, Subscribers, Work};
+
+use super::support::{self, START, Slow, answer, polled, run, started, submit, turn};
+
+struct Somebody;
+
+impl Subscribers for Somebody {
+    fn are_there(&self) -> bool {
+        true
+    }
+
+    fn tell(&self, _: Revision) {}
+}
+
+fn driver() -> Driver<()> {
+    driver_on(&Slow::default())
+}
+
+fn driver_on(store: &Slow) -> Driver<()> {
+    let mut driver = started(SendSafety::Unsafe, store);
+    driver.tell_revisions_to(Box::new(Somebody));
+    driver
+}
+
+fn work(driver: &mut Driver<()>) -> Option<Work> {
+    turn(driver, START).1
+}
+
+fn deliver(driver: &mut Driver<()>, body: &'static str) -> oneshot::Receiver<Delivery> {
+    support::deliver(driver, body, START)
+}
+
+const READY: &str = r#"{"reference":"txn-1","status":"ready"}"#;
+const STRANGER: &str = r#"{"reference":"txn-of-another-program","status":"ready"}"#;
+
+/// No look-up for a webhook makes a job, so none can turn out to be the one that another event is about.
+#[test]
+fn a_strangers_event_does_not_wait_for_what_is_looked_up_for_other_webhooks() {
+    let mut driver = driver();
+    let known = deliver(&mut driver, r#"{"reference":"txn-1","key":"order-1","status":"lapsed"}"#);
+    let looks_up = work(&mut driver).unwrap();
+    for _ in 0..2 {
+        let stranger = deliver(&mut driver, STRANGER);
+        assert_eq!(stranger.try_recv(), Ok(Delivery::Unknown { repeat: false }));
+    }
+    driver.worked(looks_up.run_one(), START);
+    assert!(work(&mut driver).is_none());
+    assert_eq!(known.try_recv(), Ok(Delivery::Unknown { repeat: false }));
+}
+
+/// A submit's does: its job may have a create under way since before a restart.
+#[test]
+fn an_event_waits_while_a_key_is_looked_up_for_a_job() {
+    let mut driver = driver();
+    let _taken = submit(&mut driver, "order-1", START);
+    let _looks_up = work(&mut driver).unwrap();
+    let early = deliver(&mut driver, STRANGER);
+    assert_eq!(early.try_recv(), Err(oneshot::TryRecvError::Empty));
+    driver.handle_timeout(START.saturating_add(Duration::from_secs(3)));
+    assert_eq!(early.try_recv(), Ok(Delivery::Early));
+}
+
+/// Its sender waits 5 s (Didit), whatever has to be found out on the way.
+#[test]
+fn what_is_looked_up_and_then_waits_for_its_job_has_one_time_for_both() {
+    let mut driver = driver();
+    let after = |millis| START.saturating_add(Duration::from_millis(millis));
+    let told = deliver(&mut driver, r#"{"key":"order-1","status":"lapsed"}"#);
+    let looks_up = work(&mut driver).unwrap();
+    let _taken = submit(&mut driver, "order-1", START);
+    driver.worked(looks_up.run_one(), after(2_900));
+    while driver.pop_task(after(2_900)).is_some() {}
+    assert_eq!(told.try_recv(), Err(oneshot::TryRecvError::Empty), "it may be about what is being submitted");
+    driver.handle_timeout(after(3_000));
+    assert_eq!(told.try_recv(), Ok(Delivery::Early));
+}
+
+/// A create's answer was lost, and nobody waits for the job any more: what the provider calls it is all by which it can be resumed, and its sender does not repeat it.
+#[test]
+fn a_reference_that_comes_after_an_end_that_nobody_heard_of_is_kept() {
+    let store = Slow::default();
+    let mut driver = driver_on(&store);
+    drop(submit(&mut driver, "order-1", START));
+    let create = run(&mut driver, START).remove(0);
+    driver.answered(create.reader.read(Err(SendError::ambiguous()), START), START);
+    run(&mut driver, START);
+    let told = deliver(&mut driver, r#"{"reference":"txn-1","key":"order-1","status":"pending"}"#);
+    run(&mut driver, START);
+    assert_eq!(told.try_recv(), Ok(Delivery::Taken));
+    let entry = store.entry("order-1");
+    assert_eq!(entry.record.stage, Stage::Ended(Outcome::Unresolved(Unresolved::Ambiguous)), "nobody has it");
+    assert_eq!(entry.record.reference, Some(Reference::new("txn-1").unwrap()));
+}
+
+/// Whoever sent it is gone, and is not what the driver wakes for once more.
+#[test]
+fn what_is_looked_up_too_late_for_its_sender_leaves_no_deadline_in_the_past() {
+    let mut driver = driver();
+    let told = deliver(&mut driver, r#"{"key":"order-1","status":"lapsed"}"#);
+    let looks_up = work(&mut driver).unwrap();
+    let _taken = submit(&mut driver, "order-1", START);
+    let now = driver.next_deadline().unwrap();
+    driver.handle_timeout(now);
+    assert_eq!(told.try_recv(), Ok(Delivery::NotDurable));
+    driver.worked(looks_up.run_one(), now);
+    while driver.pop_task(now).is_some() {}
+    assert!(driver.next_deadline().is_none_or(|at| at > now), "{:?} at {now:?}", driver.next_deadline());
+}
+
+/// What ended the job is on its way to the disk: the answer to a poll that had left before is not its result.
+#[test]
+fn the_result_of_a_webhook_is_not_overwritten_by_an_answer_that_comes_later() {
+    let mut driver = started(SendSafety::Unsafe, &Slow::default());
+    let (following, poll, now) = polled(&mut driver, "order-1");
+    let told = support::deliver(&mut driver, READY, now);
+    let (_, written) = turn(&mut driver, now);
+    answer(&mut driver, poll, 200, "of the poll", now);
+    driver.worked(written.unwrap().run_one(), now);
+    run(&mut driver, now);
+    assert_eq!(told.try_recv(), Ok(Delivery::Taken));
+    let finished = following.finished.try_recv().unwrap();
+    assert_eq!(finished.outcome, Outcome::Completed(Completed::Ready));
+    assert_eq!(String::from_utf8_lossy(finished.body()), READY);
+}
+
+/// Its sender has to send it again: after a crash nobody here would know of it.
+#[test]
+fn a_webhook_whose_consequences_could_not_be_written_is_not_taken() {
+    let store = Slow::default();
+    let mut driver = started(SendSafety::Unsafe, &store);
+    let (_following, _poll, now) = polled(&mut driver, "order-1");
+    store.is_full(true);
+    let told = support::deliver(&mut driver, READY, now);
+    let (_, written) = turn(&mut driver, now);
+    assert_eq!(told.try_recv(), Err(oneshot::TryRecvError::Empty));
+    driver.worked(written.unwrap().run_one(), now);
+    turn(&mut driver, now);
+    assert_eq!(told.try_recv(), Ok(Delivery::NotDurable));
+    assert_eq!(store.stage("order-1"), Stage::Accepted);
+}
