@@ -32,7 +32,7 @@ fn a_job_that_waits_for_its_payload_is_cancelled_by_the_handle_from_before() {
     driver.command(Command::Cancel(following.id.unwrap()), now);
     assert_eq!(run(&mut driver, now).len(), 0);
     let cancelled = Outcome::Rejected(Rejected::Cancelled);
-    assert_eq!(following.finished.try_recv().unwrap().outcome, cancelled, "nothing ran");
+    assert_eq!(following.finished.try_recv().unwrap().read().outcome, cancelled, "nothing ran");
     assert_eq!(store.stage("order-1"), Stage::Delivered(cancelled));
     // Its key is free.
     let _taken = submit(&mut driver, "order-1", now);
@@ -48,7 +48,7 @@ fn a_job_that_has_its_payload_again_is_cancelled_by_the_handle_from_before() {
     assert!(driver.request(following.id.unwrap()).is_some(), "what is in the air is found by it");
     driver.command(Command::Cancel(following.id.unwrap()), now);
     assert_eq!(run(&mut driver, now).len(), 0);
-    assert_eq!(following.finished.try_recv().unwrap().outcome, Outcome::Unresolved(Unresolved::Cancelled));
+    assert_eq!(following.finished.try_recv().unwrap().read().outcome, Outcome::Unresolved(Unresolved::Cancelled));
 }
 
 #[test]

@@ -57,7 +57,7 @@ fn a_create_that_is_refused_for_its_credentials_is_sent_once_more_and_not_again(
     let (again, now) = run_until_sent(&mut driver, START);
     answer(&mut driver, again, 401, "", now);
     assert_eq!(run(&mut driver, now).len(), 0);
-    let finished = following.finished.try_recv().unwrap();
+    let finished = following.finished.try_recv().unwrap().read();
     assert_eq!((finished.outcome, finished.creates), (Outcome::Rejected(Rejected::Refused), 2));
 }
 
@@ -79,5 +79,5 @@ fn whoever_resumes_on_a_full_disk_is_told_so_and_does_not_wait_until_it_has_room
     let (poll, now) = run_until_sent(&mut driver, now);
     answer(&mut driver, poll, 200, "", now);
     run(&mut driver, now);
-    assert_eq!(again.try_recv().unwrap().unwrap().finished.try_recv().unwrap().outcome.name(), "completed");
+    assert_eq!(again.try_recv().unwrap().unwrap().finished.try_recv().unwrap().read().outcome.name(), "completed");
 }

@@ -62,7 +62,7 @@ fn a_create_that_an_older_copy_calls_planned_is_not_sent() {
         assert_eq!(store.stage("order-1"), Stage::Unknown, "also if it crashes now");
         let taken = support::submit(&mut second, "order-1", START);
         assert_eq!(run(&mut second, START).len(), 0);
-        let finished = taken.try_recv().unwrap().unwrap().finished.try_recv().unwrap();
+        let finished = taken.try_recv().unwrap().unwrap().finished.try_recv().unwrap().read();
         assert_eq!(finished.outcome, Outcome::Unresolved(Unresolved::Ambiguous));
     }
 }

@@ -123,7 +123,7 @@ fn an_outcome_that_was_told_during_a_shutdown_is_delivered() {
     support::run(&mut driver, now);
     assert!(driver.is_over());
     assert_eq!(unfinished.try_recv(), Ok(Vec::new()));
-    assert_eq!(following.finished.try_recv().unwrap().body(), b"the result");
+    assert_eq!(following.finished.try_recv().unwrap().read().body(), b"the result");
     assert_eq!(store.stage("order-1"), Stage::Delivered(Outcome::Completed(Completed::Ready)));
 }
 
@@ -149,5 +149,5 @@ fn what_was_not_told_in_time_is_told_by_the_next_client() {
     let mut second = started(SendSafety::Unsafe, &store);
     let taken = support::submit(&mut second, "order-1", now);
     support::run(&mut second, now);
-    assert_eq!(taken.try_recv().unwrap().unwrap().finished.try_recv().unwrap().outcome.name(), "completed");
+    assert_eq!(taken.try_recv().unwrap().unwrap().finished.try_recv().unwrap().read().outcome.name(), "completed");
 }

@@ -127,7 +127,7 @@ fn what_somebody_has_meanwhile_is_not_told_again() {
     ends(&mut driver, "order-1", START, 500);
     let taken = submit(&mut driver, "order-1", START);
     run(&mut driver, START);
-    assert_eq!(taken.try_recv().unwrap().unwrap().finished.try_recv().unwrap().outcome.name(), "unresolved");
+    assert_eq!(taken.try_recv().unwrap().unwrap().finished.try_recv().unwrap().read().outcome.name(), "unresolved");
     table.lock().unwrap().is_down = false;
     pass(&mut driver, START, 70);
     assert_eq!(table.lock().unwrap().rows, []);
@@ -142,8 +142,8 @@ fn what_a_dropped_handle_gives_back_is_told_again_too() {
     let (following, create) = created(&mut driver, "order-1", START);
     answer(&mut driver, create, 500, "", START);
     run(&mut driver, START);
-    let finished = following.finished.try_recv().unwrap();
-    driver.command(Command::Unread { key: following.unread.unwrap(), finished }, START);
+    let finished = following.finished.try_recv().unwrap().read();
+    driver.command(Command::Unread(finished), START);
     assert_eq!(table.lock().unwrap().calls, 1);
     table.lock().unwrap().is_down = false;
     pass(&mut driver, START, 1);
