@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
+use steadfast_core::notice::WakeReason;
 use steadfast_core::operation::{Reading, Stage, Unresolved};
-use steadfast_core::retry::Failure;
+use steadfast_core::retry::{Class, Failure};
 use steadfast_core::{Key, OperationPolicy, Outcome, SendSafety, Timestamp};
 use steadfast_driver::{Builder, Command, Driver, JobStatus, SendError, StatusError, Submit, Task, Work};
 use steadfast_providers::deepvue::{Credentials, Deepvue};
@@ -208,4 +209,43 @@ fn that_nothing_ran_is_told_once_it_is_durable() {
     }
     let told = told.try_recv().unwrap().unwrap().unwrap();
     assert_eq!((told.stage, told.needs_payload, told.due), (Stage::Planned, true, None));
+}
+
+/// Why a job still waits: what went wrong last, and what it waits for.
+#[test]
+fn what_went_wrong_last_is_told_until_it_goes_well() {
+    let mut driver = driver();
+    let mut now = NOW;
+    let (reply, _taken) = oneshot::channel();
+    driver.submit(Submit::new(key(), "{}".into(), reply), now);
+    // A refused connection, then an operator's stop, then an answer.
+    let mut stands = Vec::new();
+    for step in 0..3 {
+        while let Some(task) = driver.pop_task(now) {
+            match task {
+                Task::Work(work) => driver.worked(work.run_one(), now),
+                Task::Send(sending) => {
+                    let accepted = Response::new(Bytes::from_static(br#"{"transaction_id": "txn-1"}"#));
+                    let came = if step == 0 { Err(SendError::not_sent()) } else { Ok(accepted) };
+                    driver.answered(sending.reader.read(came, now), now);
+                }
+                _ => {}
+            }
+        }
+        let told = ask(&mut driver).try_recv().unwrap().unwrap().unwrap();
+        stands.push((told.stage, told.waits_for, told.last_failure.map(Class::name)));
+        // Still within the create's deadline.
+        let span = if step == 0 { Duration::from_secs(20) } else { Duration::ZERO };
+        driver.command(Command::Hold { span, number: step }, now);
+        now = told.due.unwrap();
+        driver.handle_timeout(now);
+    }
+    assert_eq!(
+        stands,
+        [
+            (Stage::Planned, Some(WakeReason::Create), Some("transient")),
+            (Stage::Planned, Some(WakeReason::Gate), Some("transient")),
+            (Stage::Accepted, Some(WakeReason::Poll), None),
+        ]
+    );
 }
