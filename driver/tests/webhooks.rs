@@ -4,13 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Request;
+use http::{Request, Response};
 use steadfast_core::operation::{Reading, Stage, Unresolved};
 use steadfast_core::retry::Failure;
-use steadfast_core::{Key, OperationPolicy, Outcome, Reference, Timestamp};
-use steadfast_driver::{Builder, Delivery, Driver, Posted, Revision, SendError, Submit, Subscribers, Task, Work};
+use steadfast_core::{Key, Kind, OperationPolicy, Outcome, Reference, Timestamp};
+use steadfast_driver::{
+    Builder, Command, Delivery, Driver, Posted, Revision, SendError, Submit, Subscribers, Task, Work,
+};
 use steadfast_providers::webhook::{Scheme, Verifier};
-use steadfast_providers::{Answer, Ask, Provider, RequestError, WebhookEvent};
+use steadfast_providers::{Answer, Ask, Payload, Provider, RequestError, WebhookEvent};
 use steadfast_store::{Entry, MemoryStore, Store, StoreError};
 
 const START: Timestamp = Timestamp::from_secs(1_700_000_000);
@@ -191,4 +193,82 @@ fn what_is_looked_up_too_late_for_its_sender_leaves_no_deadline_in_the_past() {
     driver.worked(looks_up.run_one(), now);
     while driver.pop_task(now).is_some() {}
     assert!(driver.next_deadline().is_none_or(|at| at > now), "{:?} at {now:?}", driver.next_deadline());
+}
+
+/// A webhook that comes before the create's answer teaches the reference; that answer alone has the page that a person must open.
+#[test]
+fn who_waits_for_the_creates_answer_has_it_though_a_webhook_was_there_before_it() {
+    struct Accepting;
+
+    impl Provider for Accepting {
+        fn name(&self) -> &str {
+            "accepting"
+        }
+
+        fn policy(&self) -> OperationPolicy {
+            OperationPolicy::default()
+        }
+
+        fn request(&self, _: &Ask<'_>) -> Result<Request<Bytes>, RequestError> {
+            Plain.request(&Ask::new(Kind::Create, &Key::new("order-1").unwrap(), None, &Payload::default()))
+        }
+
+        fn read(&self, answer: &Answer<'_>) -> Result<Reading, Failure> {
+            Ok(match answer.kind {
+                Kind::Create => Reading::Accepted(Reference::new("txn-1").unwrap()),
+                _ => Reading::Pending { hint: None },
+            })
+        }
+
+        fn has_webhooks(&self) -> bool {
+            true
+        }
+    }
+
+    // What becomes of the create: it is answered, fails, or has not come back when the first poll leaves.
+    for (came, page) in [(Some(Ok("the page")), Some("the page")), (Some(Err(())), None), (None, None)] {
+        let (provider, (), settings) = Builder::<_, _, ()>::new(Accepting, ()).into_parts();
+        let loaded = settings.load(provider.name()).unwrap();
+        let mut driver: Driver<u8> = Driver::new(Arc::new(provider), loaded, START);
+        let (reply, taken) = oneshot::channel();
+        driver.submit(Submit::new(Key::new("order-1").unwrap(), "{}".into(), reply), START);
+        let Some(Task::Send(create)) = driver.pop_task(START) else { panic!("it leaves") };
+        assert!(driver.pop_task(START).is_none());
+        let followed = taken.try_recv().unwrap().unwrap();
+        let id = followed.id.unwrap();
+        driver.sent(id, 1);
+        let (reply, told) = oneshot::channel();
+        driver.command(Command::Accepted { id, reply }, START);
+
+        let verifier = Verifier::new(Scheme::StandardWebhooks, ["whsec_c3RlYWRmYXN0"]).unwrap();
+        let body = Bytes::from_static(br#"{"reference":"txn-1","key":"order-1","status":"begun"}"#);
+        let headers = verifier.sign("evt-1", START, &body).unwrap();
+        let event = WebhookEvent::plain(verifier.verify(&headers, &body, START).unwrap(), &body);
+        let (reply, delivered) = oneshot::channel();
+        driver.deliver(Posted::new(event, reply), START);
+        assert!(driver.pop_task(START).is_none(), "its answer is still wanted");
+        assert_eq!(delivered.try_recv(), Ok(Delivery::Taken));
+        assert!(told.try_recv().is_err(), "it may come yet");
+
+        let mut now = START;
+        match came {
+            Some(Ok(body)) => {
+                let response = Response::new(Bytes::from_static(body.as_bytes()));
+                driver.answered(create.reader.read(Ok(response), now), now);
+            }
+            Some(Err(())) => driver.answered(create.reader.read(Err(SendError::ambiguous()), now), now),
+            None => {
+                now = driver.next_deadline().unwrap();
+                driver.handle_timeout(now);
+            }
+        }
+        // What the webhook told of is asked for then, and never beside the create.
+        let before = came.is_none().then_some(1);
+        assert!(matches!(driver.pop_task(now), Some(Task::Send(poll)) if poll.previous == before));
+        assert!(driver.pop_task(now).is_none());
+        let accepted = told.try_recv().unwrap();
+        assert_eq!(accepted.reference.as_str(), "txn-1");
+        assert_eq!(accepted.answer.map(|answer| answer.body), page.map(Bytes::from));
+        assert!(followed.acceptance.get().is_some());
+    }
 }
