@@ -125,7 +125,7 @@ impl<H> Driver<H> {
         }
         let mut status = JobStatus::of(record);
         if status.outcome().is_none() {
-            status.waits_for = status.due.and(operation.next_wake()).map(|wake| wake.reason);
+            status.waits_for = operation.next_wake().map(|wake| wake.reason);
             status.last_failure = operation.last_failure();
         }
         Some(status)
