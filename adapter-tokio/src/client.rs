@@ -417,7 +417,7 @@ impl Handle {
     /// Waits until it is durable that the provider has the job, and gives the answer that said so: in it stands, for example, the page that a person
     /// must open. Await the handle afterwards for how the job ends.
     ///
-    /// The answer is in memory, for as long as a handle of the job is there. After a restart the reference alone is known.
+    /// The answer is in memory, for as long as a handle of the job is there. Of a job that was accepted before a restart the reference alone is known.
     ///
     /// # Errors
     /// The job ended before the provider was known to have it, or the client stopped.

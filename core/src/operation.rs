@@ -93,6 +93,9 @@ pub struct Operation {
     answer: Option<AnswerDigest>,
     #[cfg_attr(feature = "serde", serde(default))]
     identical: u8,
+    /// In what way the latest request that is over failed, if it did. Not on disk: nothing is decided by it.
+    #[cfg_attr(feature = "serde", serde(default))]
+    failed: Option<Class>,
     /// How often in a row a record could not be made durable.
     persist_failures: u16,
     /// Some create may have run.
@@ -170,6 +173,7 @@ impl Operation {
             tries: 0,
             answer: None,
             identical: 0,
+            failed: None,
             persist_failures: 0,
             doubt: false,
             refused: false,
@@ -396,6 +400,13 @@ impl Operation {
     #[must_use]
     pub const fn creates(&self) -> u16 {
         self.creates
+    }
+
+    /// In what way the latest request that was answered, or given up, failed: why a job still waits, for a person who asks. `None` if it went well, or if there
+    /// was none since the operation was made or restored. Nothing is decided by it.
+    #[must_use]
+    pub const fn last_failure(&self) -> Option<Class> {
+        self.failed
     }
 
     /// A 128-bit id for one attempt, for logs and headers: the same when the attempt is replayed, different for every other.

@@ -1,7 +1,7 @@
 //! The answer by which the provider took a job on, for whoever follows the job.
 //!
 //! Some creates answer with more than a reference: the page that a person must open, say. Whoever holds a handle can have that answer,
-//! once the acceptance is on disk. It is held by the handles alone: a job that nobody follows holds none, and with the last handle it goes.
+//! once the acceptance is on disk; where a webhook has said it first, once that answer has come as well. It is held by the handles alone: a job that nobody follows holds none, and with the last handle it goes.
 
 use std::fmt;
 use std::sync::{Arc, OnceLock, Weak};
@@ -17,8 +17,8 @@ use steadfast_core::{Kind, Reference};
 pub struct Accepted {
     /// The provider's id for it.
     pub reference: Reference,
-    /// The answer that said so. `None` where there is none at hand: the job was accepted before a restart, while nobody followed it, or by a
-    /// webhook. Then the provider has to be asked, by the reference.
+    /// The answer that said so. `None` where there is none at hand: the job was accepted before a restart or while nobody followed it, or a webhook said so, and
+    /// the create that it was ahead of was not answered, or was not the first. Then the provider has to be asked, by the reference.
     pub answer: Option<AcceptingAnswer>,
 }
 
@@ -76,6 +76,8 @@ pub(crate) struct Telling {
     handles: Weak<OnceLock<Accepted>>,
     /// What is told once it is durable.
     answer: Option<Box<(Reference, AcceptingAnswer)>>,
+    /// A webhook was there first, and the request whose answer says more is in the air. Whether it is to be asked at once what has changed besides.
+    coming: Option<bool>,
     /// Who waits for it. Dropped untold, the job has ended.
     waiting: Vec<Sender<Accepted>>,
 }
@@ -107,8 +109,26 @@ impl Telling {
         }
     }
 
+    /// A webhook was there first: the answer that is on its way is waited for, if somebody waits for it here. Tells whether.
+    pub(crate) fn await_answer(&mut self, changed: bool) -> bool {
+        self.coming = self.waiting.iter().any(|waiting| !waiting.is_closed()).then_some(changed);
+        self.coming.is_some()
+    }
+
+    pub(crate) const fn awaits_answer(&self) -> bool {
+        self.coming.is_some()
+    }
+
+    /// Its request is over. If it was waited for, tells whether something has changed besides.
+    pub(crate) const fn await_no_more(&mut self) -> Option<bool> {
+        self.coming.take()
+    }
+
     /// It is durable that the provider has the job under this reference.
     pub(crate) fn tell(&mut self, reference: &Reference) {
+        if self.coming.is_some() {
+            return;
+        }
         let answer = self.answer.take().filter(|answer| answer.0 == *reference).map(|answer| answer.1);
         let Some(handles) = self.handles.upgrade() else { return self.waiting.clear() };
         let accepted = handles.get_or_init(|| Accepted { reference: reference.clone(), answer });

@@ -393,6 +393,8 @@ impl<H> Driver<H> {
         match effect {
             Effect::Persist(number) => self.persist(id, number),
             Effect::Send(attempt) => self.send(id, attempt),
+            // Its answer is wanted still.
+            Effect::Abandon(_) if self.jobs.get(&id).is_some_and(|job| job.telling.awaits_answer()) => {}
             Effect::Abandon(_) if self.request(id).is_some() => self.tasks.push_back(Task::Abort(id)),
             Effect::End => self.end(id),
             _ => {}
@@ -506,6 +508,7 @@ impl<H> Driver<H> {
         {
             job.telling.learn(reference, || AcceptingAnswer { kind, status: *status, body: body.clone() });
         }
+        self.await_no_answer(id, attempt);
         // A job that a webhook has ended meanwhile keeps the result that came with it.
         let counts = answer.is_some() && !self.has_ended(id);
         if let (Some(job), Some(answer)) = (self.jobs.get_mut(&id).filter(|_| counts), answer) {

@@ -60,7 +60,7 @@
 //!     now = driver.next_deadline().unwrap_or(now).max(now); // in place of a sleep
 //!     driver.handle_timeout(now);
 //! }
-//! let finished = submitted.recv()??.finished.recv()?;
+//! let finished = submitted.recv()??.finished.recv()?.read();
 //! assert_eq!(finished.outcome.name(), "completed");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```

@@ -162,7 +162,7 @@ impl SqliteStore {
     }
 
     fn open_for(path: &Path, access: Access, is_backup: bool) -> Result<Self, OpenError> {
-        Self::open_by(&Release::this(), path, access, is_backup)
+        Self::open_by(&Release::this(), path, access, is_backup).map_err(|error| error.at(path))
     }
 
     fn open_by(release: &Release, path: &Path, access: Access, is_backup: bool) -> Result<Self, OpenError> {

@@ -145,7 +145,7 @@ fn child_opens() {
             process::exit(0);
         }
         Err(error) => {
-            assert!(matches!(error, OpenError::Locked), "{error}");
+            assert!(matches!(error, OpenError::Locked { .. }), "{error}");
             process::exit(3);
         }
     }

@@ -73,7 +73,7 @@ pub(super) fn operation(policy: &OperationPolicy) -> Vec<String> {
     let lookup =
         if worst.lookup.is_zero() { String::new() } else { format!(", {} for looking it up", Span(worst.lookup)) };
     said.push(format!(
-        "A job is over {} after it was submitted at the latest: {} for its create{lookup}, {} for its result. Waiting at the gate counts; only a journal that cannot be written can make it longer.",
+        "A job is over {} after it was submitted at the latest: {} for its create{lookup}, {} for its result. Waiting at the gate counts; what can make it longer is a restart, after which the time for its result counts anew, and a journal that cannot be written.",
         Span(worst.total()),
         Span(worst.create),
         Span(worst.poll),

@@ -41,7 +41,7 @@ impl Look {
         let now = now();
         let (store, in_use, copied) = match locked {
             None => (self.open_copy(), None, Some("")),
-            Some(Err(OpenError::Locked)) => (self.open_copy(), Some(true), Some(" is in use")),
+            Some(Err(OpenError::Locked { .. })) => (self.open_copy(), Some(true), Some(" is in use")),
             // Nobody may have it open, but who cannot write to it or its directory can neither lock it nor read its log.
             Some(Err(OpenError::ReadOnly | OpenError::ReadOnlyUnclosed)) => {
                 let why = " cannot be locked without write access to it and its directory";

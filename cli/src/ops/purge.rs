@@ -138,7 +138,7 @@ fn open_to_look(look: &Look, dry_run: bool) -> Result<(SqliteStore, Option<bool>
         return Ok((opened.store, opened.in_use));
     }
     SqliteStore::open_read_only(&look.file).map(|store| (store, Some(false))).map_err(|why| match why {
-        OpenError::Locked => format!(
+        OpenError::Locked { .. } => format!(
             "{} is in use, and only one process may change it: stop its client first, or let the client forget by itself, after its \
              window; --dry-run tells what would go all the same",
             look.name()

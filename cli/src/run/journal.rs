@@ -69,7 +69,7 @@ pub(super) fn open(
     let opened = if is_backup { SqliteStore::open_backup(path) } else { SqliteStore::open(path) };
     let mut journal = opened.map_err(|error| match error {
         OpenError::Unmarked { .. } => at(path, UNMARKED),
-        OpenError::Locked => at(path, IN_USE),
+        OpenError::Locked { .. } => at(path, IN_USE),
         error => at(path, error),
     })?;
     if is_new {
@@ -157,7 +157,7 @@ fn look_up(path: &Path, key: &Key) -> Result<Option<Entry>, Box<dyn Error>> {
     let mut journal = loop {
         match SqliteStore::open_read_only(path) {
             // The client has said what is unfinished, and is about to close it.
-            Err(OpenError::Locked) if tries < 100 => {
+            Err(OpenError::Locked { .. }) if tries < 100 => {
                 tries += 1;
                 thread::sleep(Duration::from_millis(20));
             }

@@ -96,6 +96,7 @@ impl Operation {
 
     /// The same when the request was answered: there is nothing left to stop.
     pub(super) fn land(&mut self, how: Settled, turn: &mut Turn<'_>) {
+        self.failed = if let Settled::Failed(failure) = how { Some(failure.class) } else { None };
         let abandon = self.abandon;
         self.leave_flight(how, turn);
         self.abandon = abandon;

@@ -14,6 +14,8 @@ impl Operation {
     pub(super) fn accepted(&mut self, reference: Reference, turn: &mut Turn<'_>) {
         self.reference = Some(reference.into());
         self.doubt = true;
+        // It may be a late answer to a request that was given up, or a webhook's word.
+        self.failed = None;
         turn.tell(Notice::Accepted);
         self.start_polling(turn);
         self.ask_record();

@@ -81,6 +81,7 @@ impl Operation {
             tries: 0,
             answer: None,
             identical: 0,
+            failed: None,
             persist_failures: 0,
             doubt: !matches!(record.stage, Stage::Planned),
             refused: record.refused,

@@ -7,7 +7,7 @@
 
 use steadfast_core::OperationId;
 use steadfast_core::engine::Event;
-use steadfast_core::operation::{Outcome, Rejected, Stage};
+use steadfast_core::operation::{AttemptId, Outcome, Rejected, Stage};
 use steadfast_store::Entry;
 
 use super::{Driver, Job};
@@ -16,6 +16,9 @@ use crate::finished::{FinalAnswer, Finished, SubmitError, Unread};
 impl<H> Driver<H> {
     /// Tells everybody who waits.
     pub(super) fn end(&mut self, id: OperationId) {
+        if let Some(job) = self.jobs.get_mut(&id) {
+            job.telling.await_no_more();
+        }
         self.tell_accepted(id);
         let job = self.jobs.remove(&id).unwrap_or_default();
         let Job { answer, waiters, replies, failure, followed, trace, withdrawn, .. } = job;
@@ -60,6 +63,25 @@ impl<H> Driver<H> {
         if let (Some(job), Some(reference)) = (self.jobs.get_mut(&id), operation.reference()) {
             job.payload = None;
             job.telling.tell(&reference);
+        }
+    }
+
+    /// A webhook has said first that the provider has the job. The page that a person must open is in the create's answer alone, so if that is on its way, and
+    /// somebody waits for it, the create goes on, and nothing else leaves for its job. A second create might not have left yet, and must not now. Tells whether it goes on.
+    pub(super) fn await_answer(&mut self, id: OperationId, changed: bool) -> bool {
+        let operation = self.engine.operation(id);
+        let is_accepted = operation.is_some_and(|it| it.creates() == 1 && it.reference().is_some() && !it.has_ended());
+        let job = self.jobs.get_mut(&id).filter(|job| is_accepted && job.request.is_some());
+        job.is_some_and(|job| job.telling.await_answer(changed))
+    }
+
+    /// The request is over: what the webhook told of besides is asked for now.
+    pub(super) fn await_no_answer(&mut self, id: OperationId, attempt: AttemptId) {
+        let job = self.jobs.get_mut(&id).filter(|job| job.sent == Some(attempt));
+        let Some(changed) = job.and_then(|job| job.telling.await_no_more()) else { return };
+        self.tell_accepted(id);
+        if changed {
+            self.engine.handle(Event::Changed(id), self.now);
         }
     }
 

@@ -236,6 +236,9 @@ impl<H> Driver<H> {
         };
         let previous = job.request.take();
         job.sent = Some(attempt.id);
+        if let Some(reference) = reader.reference.as_ref().filter(|_| job.telling.await_no_more().is_some()) {
+            job.telling.tell(reference);
+        }
         self.tasks.push_back(Task::Send(Box::new(Sending { outgoing, previous, reader })));
     }
 

@@ -1,11 +1,13 @@
 //! Where a job stands, for whoever only wants to know: nothing is sent for it, nobody's outcome is taken, and no payload is needed.
 //!
-//! What is told is durable, as all that is told. So of a job whose latest step is still being written the store is asked, which has the one before.
+//! What is told is durable, as all that is told, but for why it waits. So of a job whose latest step is still being written the store is asked, which has the one before.
 
 use std::sync::Arc;
 
 use oneshot::Sender;
+use steadfast_core::notice::WakeReason;
 use steadfast_core::operation::{Outcome, Record, Stage};
+use steadfast_core::retry::Class;
 use steadfast_core::{Key, Reference, Timestamp};
 use steadfast_store::{Entry, StoreError};
 
@@ -25,6 +27,12 @@ pub struct JobStatus {
     pub submitted: Timestamp,
     /// When its next request may leave, or the one in the air is given up. `None` if it has ended, or has to be written or needs a payload before that.
     pub due: Option<Timestamp>,
+    /// What it waits for until then: [`Gate`](WakeReason::Gate) says that it is held back, by the breaker or a limit. `None` where there is no `due`, and of a job that
+    /// is known from the store alone.
+    pub waits_for: Option<WakeReason>,
+    /// In what way its latest request that was answered, or given up, failed: why it still waits. `None` if that went well, if there was none since a restart, or
+    /// if it has ended. In memory only.
+    pub last_failure: Option<Class>,
     /// Create attempts made.
     pub creates: u16,
     /// Polls that the provider answered with *pending*, of jobs under way; of others as many as their last record tells.
@@ -37,7 +45,17 @@ impl JobStatus {
     fn of(record: Record) -> Self {
         let Record { stage, reference, submitted, due, creates, polls, .. } = record;
         let due = due.filter(|_| !matches!(stage, Stage::Ended(_) | Stage::Delivered(_)));
-        Self { stage, reference, submitted, due, creates, polls, needs_payload: false }
+        Self {
+            stage,
+            reference,
+            submitted,
+            due,
+            waits_for: None,
+            last_failure: None,
+            creates,
+            polls,
+            needs_payload: false,
+        }
     }
 
     /// How it ended; `None` if it has not. Submit the key again for its result.
@@ -94,14 +112,20 @@ impl<H> Driver<H> {
     /// What is durable and known without the store.
     fn known_status(&self, key: &Key) -> Option<JobStatus> {
         let id = self.engine.find(key)?;
-        let mut record = self.engine.operation(id).filter(|operation| operation.is_durable())?.record();
+        let operation = self.engine.operation(id).filter(|operation| operation.is_durable())?;
+        let mut record = operation.record();
         if let Stage::Delivered(outcome) = record.stage
             && self.unclaimed.contains(&id)
         {
             // The engine has nothing left to do for it, but nobody has the outcome.
             record.stage = Stage::Ended(outcome);
         }
-        Some(JobStatus::of(record))
+        let mut status = JobStatus::of(record);
+        if status.outcome().is_none() {
+            status.waits_for = operation.next_wake().map(|wake| wake.reason);
+            status.last_failure = operation.last_failure();
+        }
+        Some(status)
     }
 
     pub(super) fn looked_up_status(&self, key: &Key, found: Option<Box<Entry>>, reply: Asker) {

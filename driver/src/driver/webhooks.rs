@@ -348,7 +348,7 @@ impl<H> Driver<H> {
         let now = self.now;
         let had_ended = self.has_ended(id);
         let Some(operation) = self.engine.operation(id) else { return };
-        let known = operation.reference();
+        let (known, mut is_first) = (operation.reference(), false);
         if had_ended && event.reference.as_ref().is_none_or(|reference| known.as_ref() == Some(reference)) {
             self.revise(id, &event);
         }
@@ -359,9 +359,18 @@ impl<H> Driver<H> {
                 // The job of this key is another one, so what is said is not of it: a conflict, and no more.
                 return;
             }
+            is_first = true;
         }
-        let Some(meaning) = event.meaning else { return self.engine.handle(Event::Changed(id), now) };
+        let Some(meaning) = event.meaning else {
+            if !is_first || !self.await_answer(id, true) {
+                self.engine.handle(Event::Changed(id), now);
+            }
+            return;
+        };
         self.engine.handle(Event::Webhook(id, meaning), now);
+        if is_first {
+            self.await_answer(id, false);
+        }
         if !had_ended && self.has_ended(id) {
             let result = event.result.map(|body| FinalAnswer { status: StatusCode::OK, body });
             if let Some(job) = self.job(id) {

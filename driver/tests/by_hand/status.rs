@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use steadfast_core::notice::WakeReason;
 use steadfast_core::operation::{Stage, Unresolved};
+use steadfast_core::retry::Class;
 use steadfast_core::{Outcome, SendSafety};
 use steadfast_driver::{Command, Driver, JobStatus, ResumeError, SendError, StatusError, Work};
 
@@ -118,4 +120,37 @@ fn that_nothing_ran_is_told_once_it_is_durable() {
     run(&mut second, now);
     let told = told.try_recv().unwrap().unwrap().unwrap();
     assert_eq!((told.stage, told.needs_payload, told.due), (Stage::Planned, true, None));
+}
+
+/// Why a job still waits: what went wrong last, and what it waits for.
+#[test]
+fn what_went_wrong_last_is_told_until_it_goes_well() {
+    let mut driver = driver();
+    let mut now = NOW;
+    let _taken = submit(&mut driver, "order-42", now);
+    // A refused connection, then an operator's stop, then an answer.
+    let mut stands = Vec::new();
+    for step in 0..3 {
+        for sending in run(&mut driver, now) {
+            match step {
+                0 => driver.answered(sending.reader.read(Err(SendError::not_sent()), now), now),
+                _ => answer(&mut driver, sending, 201, "", now),
+            }
+        }
+        run(&mut driver, now);
+        let told = ask(&mut driver).try_recv().unwrap().unwrap().unwrap();
+        stands.push((told.stage, told.waits_for, told.last_failure.map(Class::name)));
+        // Still within the create's deadline.
+        let span = if step == 0 { Duration::from_secs(20) } else { Duration::ZERO };
+        driver.command(Command::Hold { span, number: step }, now);
+        now = told.due.unwrap();
+    }
+    assert_eq!(
+        stands,
+        [
+            (Stage::Planned, Some(WakeReason::Create), Some("transient")),
+            (Stage::Planned, Some(WakeReason::Gate), Some("transient")),
+            (Stage::Accepted, Some(WakeReason::Poll), None),
+        ]
+    );
 }

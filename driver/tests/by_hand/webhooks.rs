@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use steadfast_core::operation::{Completed, Stage, Unresolved};
 use steadfast_core::{Outcome, Reference, SendSafety};
-use steadfast_driver::{Delivery, Driver, Revision, SendError, Subscribers, Work};
+use steadfast_driver::{Builder, Command, Delivery, Driver, Revision, SendError, Subscribers, Work};
 
-use super::support::{self, START, Slow, answer, polled, run, started, submit, turn};
+use super::support::{self, Plain, START, Slow, answer, created, polled, run, started, submit, turn};
 
 struct Somebody;
 
@@ -124,7 +125,7 @@ fn the_result_of_a_webhook_is_not_overwritten_by_an_answer_that_comes_later() {
     driver.worked(written.unwrap().run_one(), now);
     run(&mut driver, now);
     assert_eq!(told.try_recv(), Ok(Delivery::Taken));
-    let finished = following.finished.try_recv().unwrap();
+    let finished = following.finished.try_recv().unwrap().read();
     assert_eq!(finished.outcome, Outcome::Completed(Completed::Ready));
     assert_eq!(String::from_utf8_lossy(finished.body()), READY);
 }
@@ -143,4 +144,34 @@ fn a_webhook_whose_consequences_could_not_be_written_is_not_taken() {
     turn(&mut driver, now);
     assert_eq!(told.try_recv(), Ok(Delivery::NotDurable));
     assert_eq!(store.stage("order-1"), Stage::Accepted);
+}
+
+/// A webhook that comes before the create's answer teaches the reference; that answer alone has the page that a person must open.
+#[test]
+fn who_waits_for_the_creates_answer_has_it_though_a_webhook_was_there_before_it() {
+    // What becomes of the create: it is answered, fails, or has not come back when the first poll leaves.
+    for (came, page) in [(Some(Ok("the page")), Some("the page")), (Some(Err(())), None), (None, None)] {
+        let mut driver = support::driver(Builder::<_, _, ()>::new(Plain(SendSafety::Unsafe), ()));
+        let (following, create) = created(&mut driver, "order-1", START);
+        let (reply, told) = oneshot::channel();
+        driver.command(Command::Accepted { id: following.id.unwrap(), reply }, START);
+        let delivered = deliver(&mut driver, r#"{"reference":"txn-1","key":"order-1","status":"begun"}"#);
+        assert!(run(&mut driver, START).is_empty(), "its answer is still wanted");
+        assert_eq!(delivered.try_recv(), Ok(Delivery::Taken));
+        assert!(told.try_recv().is_err(), "it may come yet");
+
+        let mut now = START;
+        match came {
+            Some(Ok(body)) => answer(&mut driver, create, 201, body, now),
+            Some(Err(())) => driver.answered(create.reader.read(Err(SendError::ambiguous()), now), now),
+            None => now = driver.next_deadline().unwrap(),
+        }
+        // What the webhook told of is asked for then, and never beside the create.
+        let polls = run(&mut driver, now);
+        assert_eq!(polls.iter().map(|poll| poll.previous).collect::<Vec<_>>(), [came.is_none().then_some(())]);
+        let accepted = told.try_recv().unwrap();
+        assert_eq!(accepted.reference.as_str(), "txn-1");
+        assert_eq!(accepted.answer.map(|answer| answer.body), page.map(Bytes::from));
+        assert!(following.acceptance.get().is_some());
+    }
 }

@@ -251,7 +251,7 @@ impl Task<'_> {
         match SqliteStore::open_read_only(self.journal) {
             Ok(_) => Ok(false),
             // Without write access there is no lock to ask for, and to read is enough.
-            Err(OpenError::Locked | OpenError::ReadOnly | OpenError::ReadOnlyUnclosed) => Ok(true),
+            Err(OpenError::Locked { .. } | OpenError::ReadOnly | OpenError::ReadOnlyUnclosed) => Ok(true),
             Err(why) => Err(why),
         }
     }

@@ -86,7 +86,7 @@ impl SqliteStore {
     ///
     /// fn look(path: &str) -> Result<SqliteStore, OpenError> {
     ///     match SqliteStore::open_read_only(path) {
-    ///         Err(OpenError::Locked) => SqliteStore::open_copy(path),
+    ///         Err(OpenError::Locked { .. }) => SqliteStore::open_copy(path),
     ///         other => other,
     ///     }
     /// }

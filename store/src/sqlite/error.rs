@@ -2,7 +2,7 @@
 //!
 //! None of these shows a key, a payload or an answer, nor SQLite's own messages, which can quote what is in the file.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rusqlite::ErrorCode;
 use rusqlite::ffi;
@@ -28,10 +28,13 @@ const UNDO: &str = "stop, and undo what somebody has changed in it with a databa
 pub enum OpenError {
     /// Another process, or another store in this one, has it open.
     #[error(
-        "the journal is in use: only one process may hold it, so stop the other one first; within this process, await the shutdown of the client that has it, \
-         since one that is dropped may still go on"
+        "the journal {} is in use: only one process may hold it, so stop the other one first; within this process, await the shutdown of the client that has \
+         it, since one that is dropped may still go on", journal.display()
     )]
-    Locked,
+    Locked {
+        /// Which.
+        journal: PathBuf,
+    },
     /// A newer release wrote it. It was left as it is.
     #[error("the journal has version {version}, and this release reads up to {VERSION}: use the release that wrote it")]
     Newer {
@@ -327,13 +330,21 @@ impl OpenError {
     /// Not by `From`, which would make a SQLite library's releases ours.
     pub(super) fn sqlite(error: rusqlite::Error) -> Self {
         match error.sqlite_error_code() {
-            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Locked,
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Locked { journal: PathBuf::new() },
             Some(ErrorCode::NotADatabase) => Self::Foreign,
             Some(ErrorCode::DatabaseCorrupt) => Damage::Structure.into(),
             _ if is_cut_off(&error) => Damage::Structure.into(),
             _ if is_other_schema(&error) => Damage::Schema.into(),
             Some(ErrorCode::ReadOnly) => Self::ReadOnly,
             _ => Self::Sqlite(quiet(error)),
+        }
+    }
+
+    /// The same, of the journal at this path: who reads SQLite's word for it does not know which that is.
+    pub(super) fn at(self, path: &Path) -> Self {
+        match self {
+            Self::Locked { .. } => Self::Locked { journal: path.to_owned() },
+            other => other,
         }
     }
 }

@@ -107,7 +107,7 @@ fn child_makes() {
         let opened = SqliteStore::open(&path);
         match &opened {
             Ok(_) => println!("told: opened"),
-            Err(OpenError::Locked) => println!("told: locked"),
+            Err(OpenError::Locked { .. }) => println!("told: locked"),
             Err(other) => println!("told: {other:?}"),
         }
         let _ = lines.next();

@@ -78,7 +78,7 @@ fn one_that_is_cut_short_takes_no_more_and_is_left_as_it_is() {
         assert!(files() == cut, "{suffix} was written to, or tidied up");
         let opened = SqliteStore::open(home.journal());
         assert!(
-            opened.and_then(|mut store| store.load().map_err(|_| OpenError::Locked)).is_err(),
+            opened.and_then(|mut store| store.load().map_err(|_| OpenError::Missing)).is_err(),
             "it opens as if nothing were"
         );
     }

@@ -14,12 +14,17 @@ fn a_second_opener_is_refused_at_once_and_disturbs_nobody() {
     let home = Home::new();
     let mut first = home.open();
     first.append(&[entry("order-1", Stage::Planned)]).unwrap();
-    assert!(matches!(SqliteStore::open(home.journal()), Err(OpenError::Locked)));
-    assert!(matches!(SqliteStore::open_read_only(home.journal()), Err(OpenError::Locked)));
+    assert!(matches!(SqliteStore::open(home.journal()), Err(OpenError::Locked { .. })));
+    let refused = SqliteStore::open_read_only(home.journal()).unwrap_err();
+    assert!(matches!(&refused, OpenError::Locked { journal } if *journal == home.journal()));
+    assert!(refused.to_string().contains(home.journal().to_str().unwrap()), "a program may have several: {refused}");
     first.append(&[entry("order-2", Stage::Planned)]).unwrap();
     drop(first);
     let looks = SqliteStore::open_read_only(home.journal()).unwrap();
-    assert!(matches!(SqliteStore::open(home.journal()), Err(OpenError::Locked)), "what is looked at stands still");
+    assert!(
+        matches!(SqliteStore::open(home.journal()), Err(OpenError::Locked { .. })),
+        "what is looked at stands still"
+    );
     drop(looks);
     assert_eq!(home.open().load().unwrap().len(), 2);
 }
@@ -41,7 +46,7 @@ fn another_process_is_refused() {
 #[ignore = "a part of others, which run it in a process of its own"]
 fn child_opens() {
     if let Err(error) = SqliteStore::open(env::var("JOURNAL").unwrap()) {
-        assert!(matches!(error, OpenError::Locked), "{error}");
+        assert!(matches!(error, OpenError::Locked { .. }), "{error}");
         process::exit(3);
     }
 }

@@ -218,7 +218,7 @@ fn child_waits() {
     }
     tell(None);
     assert!(!appends.is_finished());
-    assert!(matches!(SqliteStore::open(&journal), Err(OpenError::Locked)));
+    assert!(matches!(SqliteStore::open(&journal), Err(OpenError::Locked { .. })));
     let copy = journal.with_file_name("killed");
     for suffix in ["", "-wal", "-mark"] {
         let name = |path: &Path| PathBuf::from(format!("{}{suffix}", path.display()));

@@ -239,7 +239,10 @@ async fn c18_second_opener() {
             while life.is_alive() && world.seen().handles == 0 {
                 let found = world.record();
                 let second = world.try_start(&Life::new(Crash::Never)).await;
-                assert!(matches!(second, Err(NoStart::Store(OpenError::Locked))), "two have one journal: {second:?}");
+                assert!(
+                    matches!(second, Err(NoStart::Store(OpenError::Locked { .. }))),
+                    "two have one journal: {second:?}"
+                );
                 assert!(world.record() == found, "changed by who may not");
                 tokio::time::sleep(SECOND / 100).await;
             }
@@ -280,7 +283,7 @@ fn opens_elsewhere(world: &World) -> bool {
 #[ignore = "a part of another, which runs it in a process of its own"]
 fn child_opens() {
     if let Err(error) = SqliteStore::open(env::var("JOURNAL").unwrap()) {
-        assert!(matches!(error, OpenError::Locked), "{error}");
+        assert!(matches!(error, OpenError::Locked { .. }), "{error}");
         process::exit(3);
     }
 }
