@@ -325,7 +325,7 @@ impl BackoffPolicy {
 
     /// The wait before retry number `n`; the first retry is number 1 (and so is 0).
     #[must_use]
-    #[cfg_attr(feature = "no-panic", no_panic::no_panic)]
+    #[cfg_attr(steadfast_no_panic, no_panic::no_panic)]
     #[inline]
     pub fn delay(&self, n: u32, seed: Seed) -> Duration {
         if let Jitter::Full = self.jitter
