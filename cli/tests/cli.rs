@@ -432,6 +432,11 @@ fn check_tells_profiles_from_policies_and_what_is_wrong_or_doubtful() {
         ("d.yml", "name: acme/scan\n", "d.yml, line 1, base_url: is missing"),
         ("e.conf", "{\"gate\": 1}", "e.conf, line 1, gate: is a whole number where a table is expected"),
         ("f.conf", "\u{feff}{\"gate\": 1}", "f.conf, line 1, gate: is a whole number where a table is expected"),
+        (
+            "k.toml",
+            "[[gate.rate_limits]]\nkinds = []\nrate = { count = 1, per = \"1s\" }",
+            "k.toml, line 2, gate.rate_limits[0].kinds: is []: it must be at least one of create, lookup and poll",
+        ),
         ("g.toml", "[limits]\nlive = 0", "g.toml, line 2, limits.live: is 0: it must be at least 1"),
         ("g.yaml", "gate:\r  bulkhead: none\r", "g.yaml, line 1: a line ends in a carriage return (CR) alone"),
         ("h.toml", &format!("# {}", "é".repeat(200_000)), "h.toml cannot be read: it has more than 262144 bytes"),
@@ -452,8 +457,8 @@ fn check_tells_profiles_from_policies_and_what_is_wrong_or_doubtful() {
         "[policy.create]\nattempts = 9\ndeadline = \"20s\"\nattempt_timeout = \"30s\"\n\
          backoff = { growth = { exponential = { first = \"9s\", factor = 2 } }, cap = \"9s\", jitter = \"none\" }\n\
          [policy.poll]\npolls = 20\n\
-         [gate]\nbudget = { capacity = 5, initial = 0 }\n\
-         rate_limits = [{ rate = { count = 1, per = \"1m\" } }, { rate = { count = 9, per = \"1s\" }, kinds = [] }]\n\
+         [gate]\nbudget = { capacity = 5, initial = 0, costs = { throttled = 6 } }\n\
+         rate_limits = [{ rate = { count = 1, per = \"1m\" } }]\n\
          [gate.breaker]\nprobes = { lease = \"1s\" }",
     );
     assert_eq!(code, Some(0), "{said}");
@@ -464,10 +469,9 @@ fn check_tells_profiles_from_policies_and_what_is_wrong_or_doubtful() {
         "policy.create.backoff.jitter is none",
         "policy.poll.deadline is 3 min: polls 9 to 20 are never sent",
         "gate.budget has no token",
+        "gate.budget.costs.throttled is 6, and the budget never holds more than 5: no such retry is ever sent",
         "gate.breaker.probes.lease is 1 s",
         "gate.rate_limits[0] lets one request go every 1 min",
-        "gate.rate_limits[1].kinds is empty",
-        "A limit of 9 in 1 s is there, and holds nothing back.",
     ] {
         assert!(said.contains(doubt), "{doubt}: {said}");
     }

@@ -346,7 +346,7 @@ impl BackoffPolicy {
     /// assert_eq!(answer, Ok("hello"));
     /// ```
     #[must_use]
-    #[cfg_attr(feature = "no-panic", no_panic::no_panic)]
+    #[cfg_attr(steadfast_no_panic, no_panic::no_panic)]
     #[inline]
     pub fn delay(&self, n: u32, seed: Seed) -> Duration {
         if let Jitter::Full = self.jitter

@@ -208,7 +208,7 @@ impl Breaker {
     /// None now; ask again then. Later than `now`; [`Timestamp::NEVER`] while it is isolated. While half-open it is when the next
     /// probe's lease ends, but a probe that comes back earlier may change things earlier.
     #[inline]
-    #[cfg_attr(feature = "no-panic", no_panic::no_panic)]
+    #[cfg_attr(steadfast_no_panic, no_panic::no_panic)]
     pub fn admit(&mut self, policy: &BreakerPolicy, now: Timestamp) -> Result<Ticket, Timestamp> {
         if self.quiet {
             return Ok(Ticket { epoch: self.epoch, began: Stopwatch::UNUSED, place: 0, lease: 0 });
@@ -261,7 +261,7 @@ impl Breaker {
 
     /// Takes a ticket back, with what became of its call. A ticket of another epoch changes nothing.
     #[inline]
-    #[cfg_attr(feature = "no-panic", no_panic::no_panic)]
+    #[cfg_attr(steadfast_no_panic, no_panic::no_panic)]
     pub fn settle(&mut self, policy: &BreakerPolicy, ticket: Ticket, health: Health, now: Timestamp) {
         // The common case by far: all is well, and stays so.
         let all_well = self.quiet && matches!(health, Health::Healthy);

@@ -96,7 +96,7 @@ impl RetryBudget {
     ///
     /// # Errors
     /// There is not enough; nothing was taken. It does not wait: what to do instead is the caller's affair.
-    #[cfg_attr(feature = "no-panic", no_panic::no_panic)]
+    #[cfg_attr(steadfast_no_panic, no_panic::no_panic)]
     pub fn withdraw(&mut self, policy: &BudgetPolicy, why: Class, now: Timestamp) -> Result<Charge, Exhausted> {
         self.refill(policy, now);
         self.check(policy, why, now)?;
@@ -137,7 +137,7 @@ impl RetryBudget {
     }
 
     /// A request ended well: a first attempt, or a retry that cost this.
-    #[cfg_attr(feature = "no-panic", no_panic::no_panic)]
+    #[cfg_attr(steadfast_no_panic, no_panic::no_panic)]
     pub fn succeeded(&mut self, policy: &BudgetPolicy, charge: Option<Charge>, now: Timestamp) {
         self.refill(policy, now);
         match charge {

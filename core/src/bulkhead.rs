@@ -165,7 +165,7 @@ impl Bulkhead {
     ///
     /// # Errors
     /// There is no room.
-    #[cfg_attr(feature = "no-panic", no_panic::no_panic)]
+    #[cfg_attr(steadfast_no_panic, no_panic::no_panic)]
     pub fn admit(&mut self, policy: &BulkheadPolicy) -> Result<(), Full> {
         self.check(policy)?;
         self.in_flight = self.in_flight.saturating_add(1);
@@ -181,7 +181,7 @@ impl Bulkhead {
     }
 
     /// A request that was let in `since` has ended. Once for each that was let in.
-    #[cfg_attr(feature = "no-panic", no_panic::no_panic)]
+    #[cfg_attr(steadfast_no_panic, no_panic::no_panic)]
     pub fn settle(&mut self, policy: &BulkheadPolicy, load: Load, since: Timestamp, now: Timestamp) {
         let in_flight = self.in_flight;
         self.in_flight = in_flight.saturating_sub(1);

@@ -122,7 +122,7 @@ impl Gate {
     }
 
     /// Leave for one request, or why there is none. A refusal takes nothing from anybody.
-    #[cfg_attr(feature = "no-panic", no_panic::no_panic)]
+    #[cfg_attr(steadfast_no_panic, no_panic::no_panic)]
     pub fn admit(&mut self, request: Request, now: Timestamp) -> Admission {
         if let Some(no) = self.check(request, now) {
             return no;
@@ -218,7 +218,7 @@ impl Gate {
     }
 
     /// Takes a permit back, with what came of its request. Each permit once.
-    #[cfg_attr(feature = "no-panic", no_panic::no_panic)]
+    #[cfg_attr(steadfast_no_panic, no_panic::no_panic)]
     pub fn settle(&mut self, permit: Permit, how: Settled, now: Timestamp) {
         if let Some(in_flight) = self.in_flight.get_mut(permit.kind() as usize) {
             *in_flight = in_flight.saturating_sub(1);

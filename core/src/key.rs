@@ -7,9 +7,11 @@
 //! allocates nothing.
 
 use alloc::boxed::Box;
+use alloc::string::String;
 use core::cmp::Ordering;
 use core::fmt;
 use core::hash::{Hash, Hasher};
+use core::str::FromStr;
 
 use crate::seed::Seed;
 use crate::text::{Packed, Text};
@@ -96,6 +98,36 @@ impl Ord for Key {
 impl Hash for Key {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.0.hash_as_text(state);
+    }
+}
+
+impl AsRef<str> for Key {
+    fn as_ref(&self) -> &str {
+        self.as_str()
+    }
+}
+
+impl FromStr for Key {
+    type Err = KeyError;
+
+    fn from_str(text: &str) -> Result<Self, KeyError> {
+        Self::new(text)
+    }
+}
+
+impl TryFrom<&str> for Key {
+    type Error = KeyError;
+
+    fn try_from(text: &str) -> Result<Self, KeyError> {
+        Self::new(text)
+    }
+}
+
+impl TryFrom<String> for Key {
+    type Error = KeyError;
+
+    fn try_from(text: String) -> Result<Self, KeyError> {
+        Self::new(text)
     }
 }
 
@@ -269,6 +301,36 @@ impl Hash for Reference {
     }
 }
 
+impl AsRef<str> for Reference {
+    fn as_ref(&self) -> &str {
+        self.as_str()
+    }
+}
+
+impl FromStr for Reference {
+    type Err = ReferenceError;
+
+    fn from_str(text: &str) -> Result<Self, ReferenceError> {
+        Self::new(text)
+    }
+}
+
+impl TryFrom<&str> for Reference {
+    type Error = ReferenceError;
+
+    fn try_from(text: &str) -> Result<Self, ReferenceError> {
+        Self::new(text)
+    }
+}
+
+impl TryFrom<String> for Reference {
+    type Error = ReferenceError;
+
+    fn try_from(text: String) -> Result<Self, ReferenceError> {
+        Self::new(text)
+    }
+}
+
 impl TryFrom<Box<str>> for Reference {
     type Error = ReferenceError;
 
@@ -369,7 +431,7 @@ pub struct ReferenceError {
 #[cfg(test)]
 mod tests {
     use alloc::format;
-    use alloc::string::{String, ToString};
+    use alloc::string::ToString;
     use std::hash::{BuildHasher, RandomState};
 
     use proptest::prelude::*;
@@ -444,6 +506,13 @@ mod tests {
         assert!(
             Reference::new(reference + "r").is_err() && Reference::new("").is_err() && Reference::new("a\n").is_err()
         );
+        assert_eq!(Key::new(""), Key::try_from(""));
+        assert_eq!(Key::new("k"), "k".parse());
+        assert_eq!(Key::new("k"), Key::try_from(String::from("k")));
+        assert_eq!(Reference::new("r"), Reference::try_from("r"));
+        assert_eq!(Reference::new("r"), "r".parse());
+        assert_eq!(Reference::new("r"), Reference::try_from(String::from("r")));
+        assert_eq!((Key::new("k").unwrap().as_ref(), Reference::new("r").unwrap().as_ref()), ("k", "r"));
         assert_eq!(Box::<str>::from(Key::new("k").unwrap()), "k".into());
         assert_eq!(Box::<str>::from(Reference::new("r").unwrap()), "r".into());
         assert_eq!(Fingerprint::new([7; 16]).as_bytes(), &[7; 16]);

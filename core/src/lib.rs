@@ -87,10 +87,9 @@
 //!
 //! # Features
 //!
-//! - `std` (default): `Timestamp: From<SystemTime>`. Everything else is the same without it.
+//! - `std` (default): a [`Timestamp`] from a `SystemTime` and back, and the same feature of `thiserror` and `serde`. Everything else is the same without it.
 //! - `serde`: policies from files, with durations such as `"250ms"` and the same validation; state as plain data.
 //! - `snapshot`: an engine as bytes, versioned and checked, and back.
-//! - `no-panic`: for this project's CI only.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![no_std]

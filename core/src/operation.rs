@@ -189,7 +189,7 @@ impl Operation {
     }
 
     /// Takes in what happened. Never fails: an event that does not fit the state changes nothing and becomes a [`Notice`].
-    #[cfg_attr(feature = "no-panic", no_panic::no_panic)]
+    #[cfg_attr(steadfast_no_panic, no_panic::no_panic)]
     pub fn handle(&mut self, event: Event, turn: &mut Turn<'_>) {
         self.look_at_clock(turn);
         match event {
@@ -213,7 +213,7 @@ impl Operation {
     }
 
     /// Does what time has made due. Early or repeated calls change nothing.
-    #[cfg_attr(feature = "no-panic", no_panic::no_panic)]
+    #[cfg_attr(steadfast_no_panic, no_panic::no_panic)]
     pub fn handle_timeout(&mut self, turn: &mut Turn<'_>) {
         self.look_at_clock(turn);
         self.advance(turn);
@@ -226,7 +226,7 @@ impl Operation {
     #[must_use]
     #[doc(alias = "poll_output")]
     #[doc(alias = "poll_transmit")]
-    #[cfg_attr(feature = "no-panic", no_panic::no_panic)]
+    #[cfg_attr(steadfast_no_panic, no_panic::no_panic)]
     pub fn pop_effect(&mut self) -> Option<Effect> {
         if let Some(id) = self.abandon.take() {
             return Some(Effect::Abandon(AttemptId(id.get())));
@@ -251,7 +251,7 @@ impl Operation {
 
     /// The same, with the reason.
     #[must_use]
-    #[cfg_attr(feature = "no-panic", no_panic::no_panic)]
+    #[cfg_attr(steadfast_no_panic, no_panic::no_panic)]
     pub fn next_wake(&self) -> Option<Wake> {
         let at = self.next_at().deadline()?;
         if self.journal.retry_at() == Some(at) {

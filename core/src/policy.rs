@@ -13,10 +13,9 @@ use alloc::format;
 /// use steadfast_core::backoff::{BackoffPolicy, Growth, Jitter};
 ///
 /// let wrong = BackoffPolicy::new(Growth::doubling(Duration::from_secs(9)), Duration::from_secs(3), Jitter::Full);
-/// assert_eq!(
-///     wrong.unwrap_err().to_string(),
-///     "backoff.cap is 3s: it must be at least the first delay, 9s"
-/// );
+/// let error = wrong.unwrap_err();
+/// assert_eq!(error.to_string(), "backoff.cap is 3s: it must be at least the first delay, 9s");
+/// assert_eq!((error.field(), error.value(), error.expected()), ("backoff.cap", "3s", "at least the first delay, 9s"));
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{field} is {value}: it must be {expected}")]
@@ -31,6 +30,18 @@ impl PolicyError {
     #[must_use]
     pub const fn field(&self) -> &'static str {
         self.field
+    }
+
+    /// What it was, as a person reads it.
+    #[must_use]
+    pub const fn value(&self) -> &str {
+        &self.value
+    }
+
+    /// What would be right, after "it must be".
+    #[must_use]
+    pub const fn expected(&self) -> &str {
+        &self.expected
     }
 
     pub(crate) fn new(field: &'static str, value: impl core::fmt::Debug, expected: impl Into<Box<str>>) -> Self {

@@ -185,7 +185,7 @@ impl RateLimiter {
     ///
     /// # Errors
     /// There is none before then. Nothing was taken.
-    #[cfg_attr(feature = "no-panic", no_panic::no_panic)]
+    #[cfg_attr(steadfast_no_panic, no_panic::no_panic)]
     #[inline]
     pub fn try_acquire(&mut self, policy: &RatePolicy, now: Timestamp) -> Result<(), Timestamp> {
         self.try_acquire_many(policy, 1, now)
@@ -195,7 +195,7 @@ impl RateLimiter {
     ///
     /// # Errors
     /// There are not as many before then; [`Timestamp::NEVER`] if they are more than a burst.
-    #[cfg_attr(feature = "no-panic", no_panic::no_panic)]
+    #[cfg_attr(steadfast_no_panic, no_panic::no_panic)]
     #[inline]
     pub fn try_acquire_many(&mut self, policy: &RatePolicy, count: u32, now: Timestamp) -> Result<(), Timestamp> {
         match self.after(policy, count, now) {
@@ -211,7 +211,7 @@ impl RateLimiter {
     ///
     /// # Errors
     /// There is none before then. Nothing was taken.
-    #[cfg_attr(feature = "no-panic", no_panic::no_panic)]
+    #[cfg_attr(steadfast_no_panic, no_panic::no_panic)]
     pub fn try_acquire_up_to(&mut self, policy: &RatePolicy, most: u32, now: Timestamp) -> Result<u32, Timestamp> {
         if most == 0 {
             return Ok(0);
@@ -228,7 +228,7 @@ impl RateLimiter {
     ///
     /// Taken long ago and given back now, they are beside those that have become free since: the next burst may be larger by as many than the policy
     /// says. So this is for who hands out places [set aside](RatePolicy::set_aside) from the burst.
-    #[cfg_attr(feature = "no-panic", no_panic::no_panic)]
+    #[cfg_attr(steadfast_no_panic, no_panic::no_panic)]
     pub fn give_back(&mut self, policy: &RatePolicy, count: u32) {
         self.due = self.due.saturating_sub(policy.every.saturating_mul(count as u64));
     }
@@ -246,7 +246,7 @@ impl RateLimiter {
 
     /// Takes the next free places for this many requests, in the order of asking. `None` if they are more than a burst: they could never leave
     /// together.
-    #[cfg_attr(feature = "no-panic", no_panic::no_panic)]
+    #[cfg_attr(steadfast_no_panic, no_panic::no_panic)]
     pub fn reserve(&mut self, policy: &RatePolicy, count: u32, now: Timestamp) -> Option<Reservation> {
         if count > policy.burst.get() {
             return None;
@@ -260,7 +260,7 @@ impl RateLimiter {
 
     /// Gives reserved places back, as far as that is still fair: what was reserved after them keeps its time, and a place whose time has
     /// passed is gone. Each reservation once: a second time it would give back what others have taken.
-    #[cfg_attr(feature = "no-panic", no_panic::no_panic)]
+    #[cfg_attr(steadfast_no_panic, no_panic::no_panic)]
     pub fn cancel(&mut self, policy: &RatePolicy, reservation: Reservation, now: Timestamp) {
         if now.as_nanos() > reservation.at.as_nanos() {
             return;
@@ -287,7 +287,7 @@ impl RateLimiter {
     /// assert_eq!(limiter.try_acquire(&policy, later), Ok(())); // 70 ms before its time
     /// # Ok::<(), steadfast_core::PolicyError>(())
     /// ```
-    #[cfg_attr(feature = "no-panic", no_panic::no_panic)]
+    #[cfg_attr(steadfast_no_panic, no_panic::no_panic)]
     pub fn cancel_late(&mut self, policy: &RatePolicy, reservation: Reservation, now: Timestamp) {
         let taken = policy.every.saturating_mul(reservation.count as u64);
         let passed = nanos(now.saturating_since(reservation.at));

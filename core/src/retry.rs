@@ -210,7 +210,7 @@ impl RetryPolicy {
     /// When attempt `made + 1` may start, given that attempt `made` failed just `now`, or why there is none.
     ///
     /// `repeatable`: the request may be sent again although it may have run (it reads only, or the provider honours its key).
-    #[cfg_attr(feature = "no-panic", no_panic::no_panic)]
+    #[cfg_attr(steadfast_no_panic, no_panic::no_panic)]
     pub fn decide(
         &self,
         made: u16,

@@ -1,6 +1,6 @@
 //! Calls every step that carries the link-time proof, so that the linker has to look at it.
 //!
-//! With the `no-panic` feature, in release with link-time optimisation, this file does not link if one of them can panic
+//! With `--cfg steadfast_no_panic`, in release with link-time optimisation, this file does not link if one of them can panic
 //! (`.ci/run no-panic`). As an ordinary test it is one short life of an operation.
 
 use std::time::Duration;

@@ -20,13 +20,3 @@ const _: () = assert!(size_of::<Ticket>() <= 12 && size_of::<Permit>() <= 12);
 const _: () = assert!(size_of::<Operation>() <= 176);
 // One step has room for eight on its stack.
 const _: () = assert!(size_of::<Notice>() <= 64);
-
-#[test]
-fn sizes_are_within_their_bounds() {
-    println!(
-        "operation {} B, effect {} B, attempt {} B",
-        size_of::<Operation>(),
-        size_of::<Effect>(),
-        size_of::<Attempt>()
-    );
-}

@@ -5,7 +5,7 @@ use std::time::Duration;
 use steadfast_core::backoff::{BackoffPolicy, Growth, Jitter};
 use steadfast_core::budget::RetryBudget;
 use steadfast_core::explain::Span;
-use steadfast_core::gate::{GatePolicy, Kinds};
+use steadfast_core::gate::GatePolicy;
 use steadfast_core::poll::PollPolicy;
 use steadfast_core::retry::{Class, RetryPolicy};
 use steadfast_core::{Kind, OperationPolicy, SendSafety, Timestamp};
@@ -124,6 +124,17 @@ fn of_gate(policy: &OperationPolicy, gate: &GatePolicy, doubts: &mut Vec<String>
         if granted == [false; 3] && f64::from(budget.per_second()) == 0.0 {
             doubts.push("gate.budget has no token for a first retry, and time brings none: no retry leaves before many requests went well".to_owned());
         }
+        let costs = budget.costs();
+        for (why, cost) in
+            [("transient", costs.transient), ("throttled", costs.throttled), ("timed_out", costs.timed_out)]
+        {
+            if u32::from(cost.get()) > budget.capacity() {
+                doubts.push(format!(
+                    "gate.budget.costs.{why} is {cost}, and the budget never holds more than {}: no such retry is ever sent",
+                    budget.capacity(),
+                ));
+            }
+        }
     }
     let longest_call = policy.create().attempt_timeout().max(policy.poll().retry().attempt_timeout());
     if let Some(breaker) = gate.breaker()
@@ -137,11 +148,6 @@ fn of_gate(policy: &OperationPolicy, gate: &GatePolicy, doubts: &mut Vec<String>
     }
     let (soonest, _) = policy.poll().schedule().bounds(1);
     for (index, limit) in gate.rate_limits().iter().enumerate() {
-        if limit.kinds == Kinds::NONE {
-            doubts.push(format!(
-                "gate.rate_limits[{index}].kinds is empty: the limit holds nothing back; leave kinds out for all requests"
-            ));
-        }
         let every = limit.rate.per() / limit.rate.count();
         if limit.kinds.contains(Kind::Poll) && limit.rate.burst() == 1 && every > soonest {
             doubts.push(format!(

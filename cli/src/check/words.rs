@@ -210,13 +210,6 @@ fn breaker(policy: &BreakerPolicy) -> String {
 }
 
 fn rate_limit(limit: &RateLimit) -> String {
-    if limit.kinds == Kinds::NONE {
-        return format!(
-            "A limit of {} in {} is there, and holds nothing back.",
-            limit.rate.count(),
-            Span(limit.rate.per())
-        );
-    }
     let named = [(Kind::Create, "creates"), (Kind::Lookup, "look-ups"), (Kind::Poll, "polls")];
     let named: Vec<&str> =
         named.into_iter().filter(|(kind, _)| limit.kinds.contains(*kind)).map(|(_, name)| name).collect();

@@ -154,12 +154,15 @@ impl BudgetPolicy {
         }
     }
 
-    /// Finagle's: one retry for so many in a hundred first attempts, and this many a second besides, of which ten seconds' worth are there
-    /// at first.
+    /// Finagle's: so many retries for a hundred first attempts, and this many a second besides, of which ten seconds' worth are there
+    /// at first. Above 100 percent there is more than one for each.
     ///
     /// # Errors
-    /// Neither attempts nor time bring anything.
+    /// Both are zero: nothing would ever come in.
     pub fn ratio(percent: u8, per_second: u16) -> Result<Self, PolicyError> {
+        if percent == 0 && per_second == 0 {
+            return Err(PolicyError::new("budget.percent", percent, "at least 1 where nothing comes by the second"));
+        }
         let reserve = u32::from(per_second).saturating_mul(10);
         Self {
             // Room for the reserve, and for what ten seconds of a thousand attempts each may bring.
@@ -197,7 +200,8 @@ impl BudgetPolicy {
     /// The same with these costs.
     ///
     /// # Errors
-    /// All costs are above the capacity less what is kept: no retry would ever go.
+    /// All costs are above the capacity less what is kept: no retry would ever go. One that is, as in a bucket of botocore's made small, means
+    /// that no retry of its kind goes.
     pub fn with_costs(mut self, costs: Costs) -> Result<Self, PolicyError> {
         self.costs = costs;
         self.checked()

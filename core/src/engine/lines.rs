@@ -5,7 +5,6 @@
 //! kind must not hold up another; between those who may go it is the longest wait that counts, so no kind starves another either.
 
 use alloc::collections::VecDeque;
-use alloc::vec::Vec;
 use core::num::NonZeroU64;
 
 use super::Engine;
@@ -50,16 +49,18 @@ impl Engine {
         }
     }
 
-    /// Where the gate fails fast, those who stood in line when the breaker opened are refused as well; but none that may be running.
+    /// Where the gate fails fast, those who stood in line when the breaker opened are refused as well; but none that may be running: they stay, and are
+    /// not looked at again, however many they are and however often the line is called.
     fn refuse_those_who_wait(&mut self, now: Timestamp) {
-        if self.lines.first(Kind::Create).is_none() {
+        if self.lines.next_to_refuse().is_none() {
             return;
         }
         let Some(Admission::Refuse(_)) = self.gate.check(Request::first(Kind::Create), now) else { return };
-        let waiting: Vec<u32> = self.lines.slots(Kind::Create).collect();
-        for slot in waiting {
-            let operation = self.slots.get(slot as usize).and_then(|slot| slot.operation.as_ref());
-            if operation.is_some_and(Operation::may_be_refused) {
+        // Each is looked at once, and nobody joins by being refused; so this ends.
+        while let Some((place, slot)) = self.lines.next_to_refuse() {
+            self.lines.refused_up_to(place);
+            let standing = self.slots.get(slot as usize).filter(|slot| slot.place == Some(place));
+            if standing.and_then(|slot| slot.operation.as_ref()).is_some_and(Operation::may_be_refused) {
                 self.step(slot, now, Operation::knock);
             }
         }
@@ -142,7 +143,6 @@ impl Place {
         }
     }
 
-    #[cfg(any(test, feature = "serde"))]
     const fn number(self) -> u64 {
         self.0.get() / 4
     }
@@ -153,6 +153,9 @@ impl Place {
 pub(super) struct Lines {
     lines: [Line; 3],
     joined: u64,
+    /// Who stands for a create up to this place may be running: the gate refuses them nothing while they stand there.
+    #[cfg_attr(feature = "serde", serde(default))]
+    refused: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -198,7 +201,7 @@ impl Lines {
     /// How many stand in the lines, if they are as they should be: places in their order, and whoever is first stands there.
     #[cfg(feature = "serde")]
     pub(super) fn standing(&self, place_of: impl Fn(u32) -> Option<Place>) -> Option<usize> {
-        if self.joined > Place::LAST {
+        if self.joined > Place::LAST || self.refused > self.joined {
             return None;
         }
         let mut standing = 0_usize;
@@ -217,9 +220,17 @@ impl Lines {
         Some(standing)
     }
 
-    /// All who stand in it, and some who have left.
-    fn slots(&self, kind: Kind) -> impl Iterator<Item = u32> + '_ {
-        self.lines.get(kind as usize).into_iter().flat_map(|line| line.waiting.iter().map(|(_, slot)| *slot))
+    /// The first in line for a create of whom it is not known that it may be running; or one who has left.
+    fn next_to_refuse(&self) -> Option<(Place, u32)> {
+        let waiting = &self.lines.get(Kind::Create as usize)?.waiting;
+        // As a rule all have been looked at, or none.
+        waiting.back().filter(|(last, _)| *last > self.refused)?;
+        let next = waiting.partition_point(|(number, _)| *number <= self.refused);
+        waiting.get(next).map(|(number, slot)| (Place::new(Kind::Create, *number), *slot))
+    }
+
+    const fn refused_up_to(&mut self, place: Place) {
+        self.refused = place.number();
     }
 
     /// The place and the slot that are first in line.
@@ -246,6 +257,7 @@ impl Lines {
 #[cfg(test)]
 mod tests {
     use alloc::collections::BTreeMap;
+    use alloc::vec::Vec;
 
     use proptest::prelude::*;
 
@@ -276,8 +288,9 @@ mod tests {
                         places.iter().filter(|(_, it)| it.kind() == kind).map(|(slot, it)| (it.number(), *slot)).collect();
                     standing.sort_unstable();
                     prop_assert_eq!(lines.first(kind), standing.first().copied());
-                    prop_assert!(lines.slots(kind).count() <= 2 * standing.len(), "I15");
-                    prop_assert!(standing.iter().all(|(_, slot)| lines.slots(kind).any(|it| it == *slot)));
+                    let waiting = &lines.lines[kind as usize].waiting;
+                    prop_assert!(waiting.len() <= 2 * standing.len(), "I15");
+                    prop_assert!(standing.iter().all(|it| waiting.contains(it)));
                     for slot in places.keys() {
                         let behind = standing.first().is_some_and(|(_, first)| first != slot);
                         prop_assert_eq!(lines.ahead_of(*slot).contains(kind), behind);
@@ -285,5 +298,28 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// Or each event would walk along all who wait in doubt.
+    #[test]
+    fn whoever_stands_for_a_create_is_looked_at_once() {
+        let mut lines = Lines::default();
+        let look = |lines: &mut Lines| -> Vec<u32> {
+            let mut seen = Vec::new();
+            while let Some((place, slot)) = lines.next_to_refuse() {
+                lines.refused_up_to(place);
+                seen.push(slot);
+            }
+            seen
+        };
+        for slot in 0..5 {
+            lines.join(Kind::Create, slot);
+            lines.join(Kind::Poll, 10 + slot);
+        }
+        assert_eq!(look(&mut lines), [0, 1, 2, 3, 4]);
+        assert!(look(&mut lines).is_empty());
+        let again = lines.join(Kind::Create, 3);
+        assert_eq!(lines.next_to_refuse(), Some((again, 3)), "another place, another turn");
+        assert_eq!(look(&mut lines), [3]);
     }
 }

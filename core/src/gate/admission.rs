@@ -69,6 +69,22 @@ pub struct Refusal {
 }
 
 impl Refusal {
+    /// One to try an observer with. Those that count come from [`Gate::admit`] and [`Gate::check`].
+    ///
+    /// ```
+    /// use steadfast_core::gate::{Blocked, Refusal};
+    /// use steadfast_core::notice::Notice;
+    /// use steadfast_core::{Kind, Timestamp};
+    ///
+    /// let refusal = Refusal::new(Timestamp::from_secs(1_700_000_030), Blocked::Open);
+    /// let notice = Notice::Blocked { kind: Kind::Create, refusal };
+    /// assert!(matches!(notice, Notice::Blocked { refusal, .. } if refusal.why.is_timed()));
+    /// ```
+    #[must_use]
+    pub const fn new(until: Timestamp, why: Blocked) -> Self {
+        Self { until, why }
+    }
+
     /// When to ask again if nothing may start at `deadline` or later; `None` if that is certainly too late.
     pub(crate) fn wait_within(self, deadline: Timestamp, now: Timestamp) -> Option<Timestamp> {
         if self.until >= deadline && self.why.is_timed() {

@@ -8,6 +8,8 @@ use crate::breaker::BreakerPolicy;
 use crate::budget::BudgetPolicy;
 use crate::bulkhead::BulkheadPolicy;
 use crate::operation::Kind;
+#[cfg(feature = "serde")]
+use crate::policy::PolicyError;
 use crate::rate_limit::{Quota, RatePolicy};
 
 /// Kinds of requests.
@@ -76,8 +78,8 @@ impl From<Kinds> for Vec<Kind> {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 #[expect(clippy::exhaustive_structs, reason = "plain settings")]
 pub struct RateLimit {
-    /// Which requests. In a file a list such as `["create"]`; all if left out.
-    #[cfg_attr(feature = "serde", serde(default = "RateLimit::all"))]
+    /// Which requests. In a file a list such as `["create"]`, which must not be empty; all if left out.
+    #[cfg_attr(feature = "serde", serde(default = "RateLimit::all", deserialize_with = "RateLimit::some"))]
     pub kinds: Kinds,
     /// How many of them.
     pub rate: RatePolicy,
@@ -101,6 +103,16 @@ impl RateLimit {
 impl RateLimit {
     const fn all() -> Kinds {
         Kinds::ALL
+    }
+
+    /// Who writes a limit means to be held to it.
+    fn some<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Kinds, D::Error> {
+        let kinds = <Vec<Kind> as serde::Deserialize>::deserialize(deserializer)?;
+        if kinds.is_empty() {
+            let expected = "at least one of create, lookup and poll, or left out for all";
+            return Err(serde::de::Error::custom(PolicyError::new("rate_limits.kinds", kinds, expected)));
+        }
+        Ok(Kinds::of(&kinds))
     }
 }
 
@@ -194,10 +206,31 @@ impl GatePolicy {
         self
     }
 
-    /// The same with one more rate limit.
+    /// The same with one more rate limit. One of [`Kinds::NONE`] limits nothing, and is left out.
     #[must_use]
     pub fn with_rate_limit(mut self, limit: RateLimit) -> Self {
-        self.rate_limits.push(limit);
+        if limit.kinds != Kinds::NONE {
+            self.rate_limits.push(limit);
+        }
+        self
+    }
+
+    /// The same without rate limits: for a provider's own gate, where your account has others.
+    ///
+    /// ```
+    /// use core::time::Duration;
+    /// use steadfast_core::gate::{GatePolicy, Kinds, RateLimit};
+    /// use steadfast_core::rate_limit::RatePolicy;
+    ///
+    /// let slow = RateLimit { kinds: Kinds::ALL, rate: RatePolicy::new(1, Duration::from_secs(1))? };
+    /// let fast = RateLimit { kinds: Kinds::ALL, rate: RatePolicy::new(50, Duration::from_secs(1))? };
+    /// let preset = GatePolicy::default().with_rate_limit(slow);
+    /// assert_eq!(preset.without_rate_limits().with_rate_limit(fast).rate_limits(), [fast]);
+    /// # Ok::<(), steadfast_core::PolicyError>(())
+    /// ```
+    #[must_use]
+    pub fn without_rate_limits(mut self) -> Self {
+        self.rate_limits.clear();
         self
     }
 

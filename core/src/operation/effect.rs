@@ -37,6 +37,22 @@ pub struct Attempt {
     pub until: Timestamp,
 }
 
+impl Attempt {
+    /// One to try a transport or an observer with. Those that count come from [`Operation::pop_effect`](super::Operation::pop_effect).
+    ///
+    /// ```
+    /// use steadfast_core::operation::{Attempt, AttemptId};
+    /// use steadfast_core::{Kind, Timestamp};
+    ///
+    /// let second_poll = Attempt::new(AttemptId(3), Kind::Poll, 2, Timestamp::from_secs(1_700_000_030));
+    /// assert_eq!((second_poll.number, second_poll.kind), (2, Kind::Poll));
+    /// ```
+    #[must_use]
+    pub const fn new(id: AttemptId, kind: Kind, number: u16, until: Timestamp) -> Self {
+        Self { id, kind, number, until }
+    }
+}
+
 /// What a request asks of the provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]

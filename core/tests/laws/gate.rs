@@ -197,6 +197,30 @@ fn kinds_are_sets() {
     assert_eq!((Kinds::of(&all), Kinds::of(&[])), (Kinds::ALL, Kinds::NONE));
 }
 
+/// Who writes a limit means to be held to it: in a file an empty list is refused, and a policy has no limit that holds nothing back.
+#[test]
+fn no_policy_has_a_limit_of_nothing() {
+    let rate = RatePolicy::new(1, SECOND).unwrap();
+    let policy = GatePolicy::none().with_rate_limit(RateLimit { kinds: Kinds::NONE, rate });
+    assert!(policy.rate_limits().is_empty());
+    let policy = policy.with_rate_limit(RateLimit { kinds: Kinds::ALL, rate });
+    assert_eq!((policy.rate_limits().len(), policy.without_rate_limits()), (1, GatePolicy::none()));
+}
+
+#[cfg(feature = "serde")]
+#[test]
+fn a_limit_of_nothing_in_a_file_is_refused_by_name() {
+    let read = |kinds: &str| {
+        let file = format!(r#"{{"rate_limits": [{{{kinds} "rate": {{"count": 1, "per": "1s"}}}}]}}"#);
+        serde_json::from_str::<GatePolicy>(&file).map(|policy| policy.rate_limits()[0].kinds)
+    };
+    let refused = read(r#""kinds": [],"#).unwrap_err().to_string();
+    let expected = "rate_limits.kinds is []: it must be at least one of create, lookup and poll, or left out for all";
+    assert!(refused.starts_with(expected), "{refused}");
+    assert_eq!(read("").unwrap(), Kinds::ALL);
+    assert_eq!(read(r#""kinds": ["poll", "poll"],"#).unwrap(), Kinds::of(&[Kind::Poll]));
+}
+
 #[test]
 fn a_permit_knows_whether_it_probes_and_a_gate_how_many_it_lets_in() {
     let policy =

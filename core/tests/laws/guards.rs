@@ -400,6 +400,14 @@ fn nonsense_is_refused_and_the_error_says_what_to_change() {
     assert!(
         message(BudgetPolicy::new(5).unwrap().with_capacity(5, 6).unwrap_err()).contains("at most the capacity, 5")
     );
+    assert_eq!(
+        message(BudgetPolicy::ratio(0, 0).unwrap_err()),
+        "budget.percent is 0: it must be at least 1 where nothing comes by the second"
+    );
+    assert_eq!(
+        (BudgetPolicy::ratio(0, 1).unwrap().capacity(), BudgetPolicy::ratio(255, 0).unwrap().capacity()),
+        (10, 25_500)
+    );
     assert_eq!(BudgetPolicy::ratio(20, 10), Ok(BudgetPolicy::default()), "what is said of the default");
     assert!(Tokens::try_from(f64::NAN).is_err() && Tokens::try_from(-0.1).is_err() && Tokens::try_from(1e12).is_err());
 }
