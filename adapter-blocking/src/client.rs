@@ -12,9 +12,9 @@ use oneshot::RecvTimeoutError;
 use steadfast_core::gate::GatePolicy;
 use steadfast_core::{Key, OperationId};
 use steadfast_driver::{
-    Acceptance, Accepted, Command, Delivery, Driver, Finished, Following, JobStatus, Mailbox, NotAccepted, Posted,
-    Renew, RenewError, RenewsBy, ResumeError, Start, StartError, StatusError, Stopped, Submit, SubmitError,
-    TraceSource, Unfinished,
+    Acceptance, Accepted, Command, Delivery, Driver, Finished, Following, JobError, JobStatus, Mailbox, NotAccepted,
+    Posted, Renew, RenewError, RenewsBy, ResumeError, Start, StartError, StatusError, Stopped, Submit, SubmitError,
+    TraceSource, Unfinished, caught,
 };
 use steadfast_providers::{Payload, Provider};
 
@@ -379,46 +379,6 @@ impl Drop for Handle {
 impl fmt::Debug for Handle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Handle({:?})", self.id)
-    }
-}
-
-/// Why a [`call`](Client::call) gave no outcome.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum JobError {
-    /// The job was not taken in.
-    Submit(SubmitError),
-    /// The client stopped before the job ended.
-    Stopped(Stopped),
-}
-
-impl From<SubmitError> for JobError {
-    fn from(error: SubmitError) -> Self {
-        Self::Submit(error)
-    }
-}
-
-impl From<Stopped> for JobError {
-    fn from(stopped: Stopped) -> Self {
-        Self::Stopped(stopped)
-    }
-}
-
-impl fmt::Display for JobError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Submit(error) => error.fmt(f),
-            Self::Stopped(stopped) => stopped.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for JobError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Submit(error) => error.source(),
-            Self::Stopped(_) => None,
-        }
     }
 }
 

@@ -81,11 +81,11 @@ mod ureq;
 pub use steadfast_driver::metrics;
 pub use steadfast_driver::{
     Accepted, AcceptingAnswer, Attempt, Breaker, BudgetSpent, Call, CallError, CorrelationHeader,
-    CorrelationHeaderError, CorrelationId, Delivery, Durability, FinalAnswer, Finished, HttpError, JobStatus, Lease,
-    Leases, Limited, NotAccepted, Observation, Outgoing, Permit, Place, Policies, PollAnswer, PollError, PollState,
-    Polled, RenewError, ResumeError, RetryBudget, RetryError, Retrying, Revision, RevisionError, Seal, SealError,
-    SendError, StartError, StatusError, StopReason, Stopped, SubmitError, TraceContext, TraceError, TraceParent,
-    TraceState, Unfinished, UnknownJob, VirtualTimer, WebhookPolicy, http_failure, http_response,
+    CorrelationHeaderError, CorrelationId, Delivery, Durability, FinalAnswer, Finished, HttpError, JobError, JobStatus,
+    Lease, Leases, Limited, NotAccepted, Observation, Outgoing, Permit, Place, Policies, PollAnswer, PollError,
+    PollState, Polled, RenewError, ResumeError, RetryBudget, RetryError, Retrying, Revision, RevisionError, Seal,
+    SealError, SendError, StartError, StatusError, StopReason, Stopped, SubmitError, TraceContext, TraceError,
+    TraceParent, TraceState, Unfinished, UnknownJob, VirtualTimer, WebhookPolicy, http_failure, http_response,
 };
 
 pub use crate::calls::{Moment, PollUntil, Retry, SystemTimer, poll_until, retry};

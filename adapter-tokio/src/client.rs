@@ -14,9 +14,9 @@ use http::HeaderMap;
 use steadfast_core::gate::GatePolicy;
 use steadfast_core::{Key, OperationId};
 use steadfast_driver::{
-    Acceptance, Accepted, Command, Delivery, Driver, Finished, Following, JobStatus, Loaded, Mailbox, NotAccepted,
-    Posted, REVISIONS, Renew, RenewError, RenewsBy, ResumeError, Revision, Settings, Sharded, Shards, Start,
-    StartError, StatusError, Stopped, Submit, SubmitError, TraceSource, Unfinished,
+    Acceptance, Accepted, Command, Delivery, Driver, Finished, Following, JobError, JobStatus, Loaded, Mailbox,
+    NotAccepted, Posted, REVISIONS, Renew, RenewError, RenewsBy, ResumeError, Revision, Settings, Sharded, Shards,
+    Start, StartError, StatusError, Stopped, Submit, SubmitError, TraceSource, Unfinished,
 };
 use steadfast_providers::{Payload, Provider};
 use steadfast_store::StoreError;
@@ -80,6 +80,14 @@ impl Client {
         lane.submits.send(submit).await.map_err(|_| SubmitError::Stopped)?;
         let following = lane.reply(taken, lane.submits.is_closed()).await.ok_or(SubmitError::Stopped)??;
         Ok(lane.handle(following))
+    }
+
+    /// Submits a job and waits until it has ended. If the returned future is dropped while it waits, the job goes on, as after [`submit`](Client::submit).
+    ///
+    /// # Errors
+    /// It was not taken in, or the client stopped before it ended.
+    pub async fn call(&self, key: Key, payload: impl Into<Payload>) -> Result<Finished, JobError> {
+        Ok(self.submit(key, payload).await?.await?)
     }
 
     /// Watches a job again that ended as *unresolved* with a reference: its polls were spent, its deadline came, it was cancelled after it had been

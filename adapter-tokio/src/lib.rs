@@ -97,7 +97,7 @@ mod transport;
 pub use steadfast_driver::metrics;
 pub use steadfast_driver::{
     Accepted, AcceptingAnswer, Attempt, BudgetSpent, Call, CallError, CorrelationHeader, CorrelationHeaderError,
-    CorrelationId, Delivery, Durability, FinalAnswer, Finished, HttpError, JobStatus, Lease, Leases, Limited,
+    CorrelationId, Delivery, Durability, FinalAnswer, Finished, HttpError, JobError, JobStatus, Lease, Leases, Limited,
     NotAccepted, Observation, Outgoing, OwnedPermit, OwnedPlace, Permit, Place, Policies, PollAnswer, PollError,
     PollState, Polled, RenewError, ResumeError, RetryError, Retrying, Revision, RevisionError, Seal, SealError,
     SendError, StartError, StatusError, StopReason, Stopped, SubmitError, TraceContext, TraceError, TraceParent,

@@ -128,7 +128,7 @@ pub use crate::driver::{
     Answered, Command, Driver, Following, JobStatus, Reader, Renew, RenewError, Renewed, Renewing, Sending,
     StatusError, Submit, Task, Word,
 };
-pub use crate::finished::{FinalAnswer, Finished, ResumeError, Stopped, SubmitError, Unfinished};
+pub use crate::finished::{FinalAnswer, Finished, JobError, ResumeError, Stopped, SubmitError, Unfinished};
 pub use crate::handles::{
     Breaker, BudgetSpent, CallError, Lease, Leases, Limited, OwnedPermit, OwnedPlace, Permit, Place, RateLimiter,
     RetryBudget, SharedClock,
