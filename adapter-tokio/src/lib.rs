@@ -37,6 +37,10 @@
 //! everything runs in virtual time, so tests of programs that use it need not sleep: give the builder a [`Transport`] of your own that answers in
 //! process.
 //!
+//! **The last drop stops nothing**: when no [`Client`] and no [`Handle`] is left, the jobs under way go on until they have ended, for as long as the runtime lives; then
+//! the store is closed, and a drop waits for none of it. (On threads the last drop stops the client.) [`Client::shutdown`] says when all is over: end a program
+//! with it.
+//!
 //! A client that one core cannot carry has several such tasks, its [shards](steadfast_driver::Builder::shards), and stays one client in all else.
 //!
 //! # Crashes
