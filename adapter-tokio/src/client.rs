@@ -313,7 +313,7 @@ impl<P: Provider, T: Transport> Start<P, T> for Client {
 
     fn start(builder: Builder<P, T>) -> Starting {
         let (provider, transport, settings) = builder.into_parts();
-        Box::pin(start(Arc::new(provider), Arc::new(transport), settings))
+        Starting(Box::pin(start(Arc::new(provider), Arc::new(transport), settings)))
     }
 }
 
@@ -331,7 +331,22 @@ where
 
 /// A future of a client that starts: what it goes on with is read from its store first. Dropped meanwhile, as by a time-out, it leaves the store open until that
 /// is read.
-pub type Starting = Pin<Box<dyn Future<Output = Result<Client, StartError>> + Send>>;
+#[must_use = "a client starts when this is awaited"]
+pub struct Starting(Pin<Box<dyn Future<Output = Result<Client, StartError>> + Send>>);
+
+impl Future for Starting {
+    type Output = Result<Client, StartError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.as_mut().poll(context)
+    }
+}
+
+impl fmt::Debug for Starting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Starting")
+    }
+}
 
 async fn start<T: Transport>(
     provider: Arc<dyn Provider>,
