@@ -6,7 +6,6 @@ use steadfast_driver::caught;
 use ureq::Error;
 use ureq::unversioned::transport::{ConnectionDetails, Connector, Transport as Connection};
 
-use super::proxy::NoSocks;
 use crate::resolver::Addresses;
 
 /// Marks every error that comes before there is a connection; the resolver marks its own.
@@ -86,7 +85,7 @@ impl fmt::Display for NotConnected {
             Error::ConnectProxyFailed(_) => {
                 "the proxy made no connection: check its address, and its user and password"
             }
-            Error::Other(source) if source.is::<NoSocks>() || source.is::<Panicked>() => return source.fmt(f),
+            Error::Other(source) if source.is::<Panicked>() => return source.fmt(f),
             _ => "the connection failed",
         })
     }
