@@ -187,6 +187,7 @@ impl Client {
     /// report; after that there is nothing left to report from, and the list is empty. When this has returned, the store is closed; a request that is
     /// still in the air ends by its own time-out. In a function that the client calls and waits for (an observer, a seal)
     /// it returns at once, and reports nothing: the client stops after it.
+    #[must_use = "without a store this is all that is known of jobs that have not ended"]
     pub fn shutdown(self, grace: Duration) -> Vec<Unfinished> {
         self.0.stop(grace, Duration::MAX)
     }
@@ -481,7 +482,7 @@ mod tests {
         assert_eq!(format!("{client:?}"), "Client { running: true }");
         drop(shuts_down);
         let other = client.clone();
-        client.shutdown(Duration::ZERO);
+        let _ = client.shutdown(Duration::ZERO);
         assert_eq!(format!("{other:?}"), "Client { running: false }");
     }
 
@@ -493,7 +494,7 @@ mod tests {
             let together = Barrier::new(2);
             let shut_down = |client: Client| {
                 together.wait();
-                client.shutdown(Duration::ZERO);
+                let _ = client.shutdown(Duration::ZERO);
                 assert!(closed.load(Ordering::SeqCst));
             };
             let other = client.clone();

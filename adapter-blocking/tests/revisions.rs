@@ -108,7 +108,7 @@ fn a_thread_that_waits_is_woken_by_a_revision_and_by_the_end() {
     let waiting = std::thread::spawn(move || (revisions.next(), revisions.next()));
     client.call(Key::new("a").unwrap(), "{}").unwrap();
     tell(&client, 1);
-    client.shutdown(Duration::ZERO);
+    let _ = client.shutdown(Duration::ZERO);
     let (first, second) = waiting.join().unwrap();
     assert_eq!((first.unwrap().revision, second), (1, Err(RevisionError::Stopped)));
 }

@@ -259,6 +259,7 @@ impl Client {
     /// Waiting [`submit`](Client::submit)s, and later ones, get [`SubmitError::Stopped`] at once. Unfinished jobs are not cancelled: with a store, a later client
     /// on the same store takes them up; without one, their report is all that is known of them. Clones that shut it down while it
     /// stops get the same report; after that there is nothing left to report from, and the list is empty. Dropped meanwhile, it goes on.
+    #[must_use = "without a store this is all that is known of jobs that have not ended"]
     pub async fn shutdown(self, grace: Duration) -> Vec<Unfinished> {
         let reports = self.lanes().iter().filter_map(|lane| {
             let (reply, unfinished) = oneshot::channel();
