@@ -83,13 +83,15 @@ mod ureq;
 
 #[cfg(feature = "metrics")]
 pub use steadfast_driver::metrics;
+pub use steadfast_driver::policies;
 pub use steadfast_driver::{
-    Accepted, AcceptingAnswer, Attempt, Breaker, BudgetSpent, Call, CallError, CorrelationHeader,
-    CorrelationHeaderError, CorrelationId, Delivery, Durability, FinalAnswer, Finished, HttpError, JobError, JobStatus,
-    Lease, Leases, Limited, NotAccepted, Observation, Outgoing, Permit, Place, Policies, PollAnswer, PollError,
-    PollState, Polled, RenewError, ResumeError, RetryBudget, RetryError, Retrying, Revision, RevisionError, Seal,
-    SealError, SendError, StartError, StatusError, StopReason, Stopped, SubmitError, TraceContext, TraceError,
-    TraceParent, TraceState, Unfinished, UnknownJob, VirtualTimer, WebhookPolicy, http_failure, http_response,
+    Accepted, AcceptingAnswer, AsyncTimer, Attempt, BlockingTimer, Breaker, BudgetSpent, Call, CallError, Classify,
+    CorrelationHeader, CorrelationHeaderError, CorrelationId, Delivery, Durability, EveryError, FinalAnswer, Finished,
+    HttpError, JobError, JobStatus, Lease, Leases, Limited, NotAccepted, Notify, Observation, Outgoing, OwnedPermit,
+    OwnedPlace, Permit, Place, Policies, PollAnswer, PollError, PollState, Polled, Polls, RenewError, ResumeError,
+    Retries, RetryBudget, RetryError, Retrying, Revision, RevisionError, Seal, SealError, SendError, SharedClock,
+    Silent, StartError, StatusError, StopReason, Stopped, SubmitError, Timer, TraceContext, TraceError, TraceParent,
+    TraceState, Unfinished, UnknownJob, VirtualTimer, WebhookPolicy, When, http_failure, http_response,
 };
 
 pub use crate::calls::{Moment, PollUntil, Retry, SystemTimer, poll_until, retry};

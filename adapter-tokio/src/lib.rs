@@ -99,13 +99,15 @@ mod transport;
 
 #[cfg(feature = "metrics")]
 pub use steadfast_driver::metrics;
+pub use steadfast_driver::policies;
 pub use steadfast_driver::{
-    Accepted, AcceptingAnswer, Attempt, BudgetSpent, Call, CallError, CorrelationHeader, CorrelationHeaderError,
-    CorrelationId, Delivery, Durability, FinalAnswer, Finished, HttpError, JobError, JobStatus, Lease, Leases, Limited,
-    NotAccepted, Observation, Outgoing, OwnedPermit, OwnedPlace, Permit, Place, Policies, PollAnswer, PollError,
-    PollState, Polled, RenewError, ResumeError, RetryError, Retrying, Revision, RevisionError, Seal, SealError,
-    SendError, StartError, StatusError, StopReason, Stopped, SubmitError, TraceContext, TraceError, TraceParent,
-    TraceState, Unfinished, UnknownJob, VirtualTimer, WebhookPolicy, http_failure, http_response,
+    Accepted, AcceptingAnswer, AsyncTimer, Attempt, BlockingTimer, BudgetSpent, Call, CallError, Classify,
+    CorrelationHeader, CorrelationHeaderError, CorrelationId, Delivery, Durability, EveryError, FinalAnswer, Finished,
+    HttpError, JobError, JobStatus, Lease, Leases, Limited, NotAccepted, Notify, Observation, Outgoing, OwnedPermit,
+    OwnedPlace, Permit, Place, Policies, PollAnswer, PollError, PollState, Polled, Polls, RenewError, ResumeError,
+    Retries, RetryError, Retrying, Revision, RevisionError, Seal, SealError, SendError, SharedClock, Silent,
+    StartError, StatusError, StopReason, Stopped, SubmitError, Timer, TraceContext, TraceError, TraceParent,
+    TraceState, Unfinished, UnknownJob, VirtualTimer, WebhookPolicy, When, http_failure, http_response,
 };
 
 pub use crate::calls::{PollUntil, Retry, TokioTimer, poll_until, retry};
