@@ -68,7 +68,7 @@ fn run() -> Result<(Finished, usize), Box<dyn Error>> {
         finished.creates,
         String::from_utf8_lossy(finished.body())
     );
-    client.shutdown(Duration::from_secs(5));
+    let _ = client.shutdown(Duration::from_secs(5));
     fs::remove_dir_all(&folder)?;
     let jobs = 1 + ran.try_iter().count();
     println!("jobs that the provider ran: {jobs}");

@@ -1,20 +1,21 @@
 //! What a program holds: a client to submit jobs with, and a handle for each.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::mem;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::HeaderMap;
-use oneshot::RecvTimeoutError;
 use steadfast_core::gate::GatePolicy;
 use steadfast_core::{Key, OperationId};
 use steadfast_driver::{
-    Acceptance, Accepted, Command, Delivery, Driver, Finished, Following, JobStatus, Mailbox, NotAccepted, Posted,
-    Renew, RenewError, RenewsBy, ResumeError, Start, StartError, StatusError, Stopped, Submit, SubmitError,
-    TraceSource, Unfinished, Unread,
+    Acceptance, Accepted, Command, Delivery, Driver, Finished, Following, JobError, JobStatus, Mailbox, NotAccepted,
+    Posted, Renew, RenewError, RenewsBy, ResumeError, Start, StartError, StatusError, Stopped, Submit, SubmitError,
+    TraceSource, Unfinished, Unread, caught,
 };
 use steadfast_providers::{Payload, Provider};
 
@@ -26,9 +27,9 @@ use crate::transport::Transport;
 
 /// Submits jobs to one provider and carries them to their outcome.
 ///
-/// Cloning is cheap and shares the engine. When the last clone and the last [`Handle`] are dropped, the client stops: what is being written is waited for, jobs
-/// under way are not cancelled but not watched any more either, and with a store a later client takes them up. [`shutdown`](Client::shutdown) waits for
-/// them first, and says what is unfinished.
+/// Cloning is cheap and shares the engine. When the last clone and the last [`Handle`] are dropped, the client stops: jobs under way are not cancelled
+/// but not watched any more either, and with a store a later client takes them up. What is being written is waited for, [`LAST_DROP_WAITS`] at most; a
+/// store that takes longer is closed once it has done it. [`shutdown`](Client::shutdown) waits for the jobs first, and says what is unfinished.
 #[derive(Clone)]
 pub struct Client(Arc<Shared>);
 
@@ -37,8 +38,19 @@ struct Shared {
     revisions: Subscribed,
     traces: TraceSource,
     turns: Arc<Turns>,
-    driver: Mutex<Option<JoinHandle<()>>>,
+    driver: Mutex<Option<Thread>>,
 }
+
+/// The driver's own.
+struct Thread {
+    handle: JoinHandle<()>,
+    /// Nothing comes: it is closed when the thread ends.
+    ends: mpsc::Receiver<Infallible>,
+}
+
+/// How long the last drop of a client or handle waits for what is being written. As a rule a commit takes milliseconds, and a program that drops its client may
+/// open the same store again at once; but a store that hangs must not hold up for ever whoever drops a handle.
+pub const LAST_DROP_WAITS: Duration = Duration::from_secs(5);
 
 impl Client {
     /// Starts describing a client for this provider, over this transport.
@@ -175,8 +187,9 @@ impl Client {
     /// report; after that there is nothing left to report from, and the list is empty. When this has returned, the store is closed; a request that is
     /// still in the air ends by its own time-out. In a function that the client calls and waits for (an observer, a seal)
     /// it returns at once, and reports nothing: the client stops after it.
+    #[must_use = "without a store this is all that is known of jobs that have not ended"]
     pub fn shutdown(self, grace: Duration) -> Vec<Unfinished> {
-        self.0.stop(grace)
+        self.0.stop(grace, Duration::MAX)
     }
 
     fn command(&self, command: Command) -> Result<(), Stopped> {
@@ -190,7 +203,8 @@ impl Client {
 }
 
 impl Shared {
-    fn stop(&self, grace: Duration) -> Vec<Unfinished> {
+    /// Waits so long at most for its end.
+    fn stop(&self, grace: Duration, patience: Duration) -> Vec<Unfinished> {
         let (reply, unfinished) = oneshot::channel();
         let asked = self.turns.bring(Input::Command(Command::Shutdown { grace, reply }));
         if self.turns.is_ours() {
@@ -199,8 +213,21 @@ impl Shared {
         }
         // Until its thread has ended: whoever else stops it at the same time waits here, since the store is closed no sooner.
         let mut driver = self.driver.lock().unwrap_or_else(PoisonError::into_inner);
-        // A panic of the driver's would have been reported.
-        let _ = driver.take().map(JoinHandle::join);
+        if let Some(thread) = driver.take() {
+            if thread.ends.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
+                // The log may panic, and this may be a drop because of a panic.
+                let _ = caught(|| {
+                    tracing::error!(
+                        waited = ?patience,
+                        "nobody has a handle of this client any more and it has not ended yet: its store takes long, or a function that it calls; \
+                         it is not waited for any longer, and keeps its store open until that is done"
+                    );
+                });
+                return Vec::new();
+            }
+            // A panic of the driver's would have been reported.
+            let _ = thread.handle.join();
+        }
         drop(driver);
         asked.map_or_else(|Stopped| Vec::new(), |()| unfinished.recv().unwrap_or_default())
     }
@@ -208,7 +235,7 @@ impl Shared {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        self.stop(Duration::ZERO);
+        self.stop(Duration::ZERO, LAST_DROP_WAITS);
     }
 }
 
@@ -229,7 +256,14 @@ impl<P: Provider, T: Transport> Start<P, T> for Client {
         driver.tell_revisions_to(Box::new(Told(Arc::clone(&revisions))));
         let turns = Turns::new(driver, clock, transport, has_store).map_err(StartError::NoThread)?;
         let (its_own, thread) = (turns.clone(), thread::Builder::new().name("steadfast-driver".to_owned()));
-        let driver = thread.spawn(move || its_own.run()).map_err(StartError::NoThread)?;
+        let (end, ends) = mpsc::channel();
+        let run = move || {
+            its_own.run();
+            // What is left of the loop goes before its end is told.
+            drop(its_own);
+            drop(end);
+        };
+        let driver = Thread { handle: thread.spawn(run).map_err(StartError::NoThread)?, ends };
         Ok(Self(Arc::new(Shared { mailbox, revisions, traces, turns, driver: Mutex::new(Some(driver)) })))
     }
 }
@@ -249,7 +283,7 @@ impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Whoever has it waits for its end, and may be waiting for this.
         let driver = self.0.driver.try_lock();
-        let running = !driver.is_ok_and(|driver| driver.as_ref().is_none_or(JoinHandle::is_finished));
+        let running = !driver.is_ok_and(|driver| driver.as_ref().is_none_or(|thread| thread.handle.is_finished()));
         f.debug_struct("Client").field("running", &running).finish()
     }
 }
@@ -334,8 +368,8 @@ impl Handle {
         if let State::Waiting(finished) = &self.state {
             self.state = State::Ended(match finished.recv_timeout(timeout) {
                 Ok(finished) => Ok(finished.read()),
-                Err(RecvTimeoutError::Timeout) => return Ok(None),
-                Err(RecvTimeoutError::Disconnected) => Err(Stopped),
+                Err(oneshot::RecvTimeoutError::Timeout) => return Ok(None),
+                Err(oneshot::RecvTimeoutError::Disconnected) => Err(Stopped),
             });
         }
         match &self.state {
@@ -367,46 +401,6 @@ impl Handle {
 impl fmt::Debug for Handle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Handle({:?})", self.id)
-    }
-}
-
-/// Why a [`call`](Client::call) gave no outcome.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum JobError {
-    /// The job was not taken in.
-    Submit(SubmitError),
-    /// The client stopped before the job ended.
-    Stopped(Stopped),
-}
-
-impl From<SubmitError> for JobError {
-    fn from(error: SubmitError) -> Self {
-        Self::Submit(error)
-    }
-}
-
-impl From<Stopped> for JobError {
-    fn from(stopped: Stopped) -> Self {
-        Self::Stopped(stopped)
-    }
-}
-
-impl fmt::Display for JobError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Submit(error) => error.fmt(f),
-            Self::Stopped(stopped) => stopped.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for JobError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Submit(error) => error.source(),
-            Self::Stopped(_) => None,
-        }
     }
 }
 
@@ -476,7 +470,7 @@ mod tests {
         assert_eq!(format!("{client:?}"), "Client { running: true }");
         drop(shuts_down);
         let other = client.clone();
-        client.shutdown(Duration::ZERO);
+        let _ = client.shutdown(Duration::ZERO);
         assert_eq!(format!("{other:?}"), "Client { running: false }");
     }
 
@@ -488,7 +482,7 @@ mod tests {
             let together = Barrier::new(2);
             let shut_down = |client: Client| {
                 together.wait();
-                client.shutdown(Duration::ZERO);
+                let _ = client.shutdown(Duration::ZERO);
                 assert!(closed.load(Ordering::SeqCst));
             };
             let other = client.clone();

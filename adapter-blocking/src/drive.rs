@@ -12,7 +12,6 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::error::Error;
 use std::io;
 use std::mem;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::thread::{self, JoinHandle, Thread, ThreadId};
@@ -22,6 +21,7 @@ use steadfast_core::gate::GatePolicy;
 use steadfast_core::{OperationId, Timestamp};
 use steadfast_driver::{
     Answered, Command, Driver, Posted, Renewed, Renewing, SendError, Sending, Stopped, Submit, Task, Work, Worked,
+    caught,
 };
 
 use crate::clock::Clock;
@@ -111,9 +111,9 @@ impl Turns {
             let bringing = turns.clone();
             let pool = Pool::new(move |sending: Box<Sending<()>>| {
                 let id = sending.id();
-                let came = catch_unwind(AssertUnwindSafe(|| carry(&transport, sending)));
+                let came = caught(|| carry(&transport, sending));
                 // Nobody is there any more if the client has stopped.
-                bringing.upgrade().is_some_and(|turns| turns.returned(id, came.ok()))
+                bringing.upgrade().is_some_and(|turns| turns.returned(id, came))
             });
             let its_own = turns.clone();
             // If it is over, so is its hook.
@@ -233,17 +233,19 @@ impl Turns {
             mem::swap(inbox, &mut this.mail);
         }
         *lock(&self.taken_by) = Some(thread::current().id());
-        let done = catch_unwind(AssertUnwindSafe(|| turn(this)));
+        let done = caught(|| turn(this));
         *lock(&self.taken_by) = None;
-        running.has_panicked = done.is_err();
+        running.has_panicked = done.is_none();
         drop(running);
         let has_mail = lock(&self.inbox).as_ref().is_some_and(|inbox| !inbox.is_empty());
-        if has_mail || done.is_err() {
+        if has_mail || done.is_none() {
             self.wake();
         }
         // The log may be what panicked, and the loop's own thread has still to tell those who wait.
-        let log = |_| catch_unwind(|| tracing::error!("the driver panicked: the client stops"));
-        done.map_err(log).ok()
+        if done.is_none() {
+            let _ = caught(|| tracing::error!("the driver panicked: the client stops"));
+        }
+        done
     }
 
     /// Its own thread takes a turn, now or after the one that it is in.
@@ -468,7 +470,7 @@ fn bring(turns: &Weak<Turns>, input: Input) -> Result<(), Stopped> {
 fn carry(transport: &impl Transport, sending: Box<Sending<()>>) -> Answered {
     let Sending { outgoing, reader, .. } = *sending;
     let came = reader.span().in_scope(|| {
-        catch_unwind(AssertUnwindSafe(|| transport.send(outgoing))).unwrap_or_else(|_| {
+        caught(|| transport.send(outgoing)).unwrap_or_else(|| {
             tracing::error!("the transport panicked: what became of its request is not known");
             Err(SendError::ambiguous().because("the transport panicked"))
         })

@@ -40,6 +40,10 @@
 //! left of its own time. An answer that comes meanwhile still counts for what it teaches. What no thread has taken yet has certainly not left: given up, by its
 //! time-out, a cancel or a shutdown, it counts as not sent, and from the moment at which a thread has it as sent, perhaps.
 //!
+//! **The last drop stops the client**: once no [`Client`] and no [`Handle`] is left, nobody watches its jobs any more, and what is being written is waited for,
+//! [`LAST_DROP_WAITS`] at most. (On tokio a client without handles goes on until its jobs have ended.) [`Client::shutdown`] waits for the jobs, and for the store as long
+//! as it takes: end a program with it.
+//!
 //! # Crashes and webhooks
 //!
 //! Without a store, a crash forgets the jobs under way. Give the builder one ([`Builder::store`](steadfast_driver::Builder::store), `steadfast_store::SqliteStore`), and
@@ -79,17 +83,20 @@ mod ureq;
 
 #[cfg(feature = "metrics")]
 pub use steadfast_driver::metrics;
+pub use steadfast_driver::policies;
 pub use steadfast_driver::{
-    Accepted, AcceptingAnswer, Attempt, Breaker, BudgetSpent, Call, CallError, Claim, ClaimError, CorrelationHeader,
-    CorrelationHeaderError, CorrelationId, Delivery, Durability, FinalAnswer, Finished, HttpError, JobStatus, Lease,
-    Leases, Limited, NotAccepted, Observation, Outgoing, Permit, Place, Policies, PollAnswer, PollError, PollState,
-    Polled, RenewError, ResumeError, RetryBudget, RetryError, Retrying, Revision, RevisionError, Seal, SealError,
-    SendError, StartError, StatusError, StopReason, Stopped, SubmitError, TraceContext, TraceError, TraceParent,
-    TraceState, Unfinished, UnknownJob, VirtualTimer, WebhookPolicy, http_failure, http_response,
+    Accepted, AcceptingAnswer, AsyncTimer, Attempt, BlockingTimer, Breaker, BudgetSpent, Call, CallError, Claim,
+    ClaimError, Classify, CorrelationHeader, CorrelationHeaderError, CorrelationId, Delivery, Durability, EveryError,
+    FinalAnswer, Finished, HttpError, JobError, JobStatus, Lease, Leases, Limited, NotAccepted, Notify, Observation,
+    Outgoing, OwnedPermit, OwnedPlace, Permit, Place, Policies, PollAnswer, PollError, PollState, Polled, Polls,
+    RenewError, ResumeError, Retries, RetryBudget, RetryError, Retrying, Revision, RevisionError, Seal, SealError,
+    SendError, SharedClock, Silent, StartError, StatusError, StopReason, Stopped, SubmitError, Timer, TraceContext,
+    TraceError, TraceParent, TraceState, Unfinished, UnknownJob, VirtualTimer, WebhookPolicy, When, http_failure,
+    http_response,
 };
 
 pub use crate::calls::{Moment, PollUntil, Retry, SystemTimer, poll_until, retry};
-pub use crate::client::{Client, Handle, JobError};
+pub use crate::client::{Client, Handle, LAST_DROP_WAITS};
 pub use crate::pool::MOST_THREADS;
 pub use crate::rate_limiter::RateLimiter;
 pub use crate::revisions::Revisions;

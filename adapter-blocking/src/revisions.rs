@@ -17,32 +17,16 @@ pub struct Revisions {
 }
 
 impl Revisions {
-    /// Waits for the next one, so long at most. `None`: there is none yet.
-    ///
-    /// # Errors
-    /// Some were missed, or there will be no more.
-    pub fn next_timeout(&mut self, timeout: Duration) -> Result<Option<Revision>, RevisionError> {
-        let nothing = |queue: &mut Queue| queue.missed == 0 && queue.waiting.is_empty() && !queue.stopped;
-        let waited = self.subscriber.arrived.wait_timeout_while(self.subscriber.queue(), timeout, nothing);
-        let (mut queue, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        if queue.missed > 0 {
-            return Err(RevisionError::Missed(std::mem::take(&mut queue.missed)));
-        }
-        match queue.waiting.pop_front() {
-            None if queue.stopped => Err(RevisionError::Stopped),
-            next => Ok(next),
-        }
-    }
-
     /// Waits for the next one.
     ///
     /// # Errors
-    /// As [`next_timeout`](Revisions::next_timeout).
+    /// Some were missed, or there will be no more.
     ///
     /// # Panics
     /// Before there is one, in a function that the client calls and waits for (an observer, a seal): none would ever come.
     #[track_caller]
-    pub fn wait(&mut self) -> Result<Revision, RevisionError> {
+    #[expect(clippy::should_implement_trait, reason = "its name on tokio too")]
+    pub fn next(&mut self) -> Result<Revision, RevisionError> {
         if let Some(revision) = self.next_timeout(Duration::ZERO)? {
             return Ok(revision);
         }
@@ -53,6 +37,23 @@ impl Revisions {
             if let Some(revision) = self.next_timeout(Duration::from_secs(3_600))? {
                 return Ok(revision);
             }
+        }
+    }
+
+    /// Waits for the next one, so long at most. `None`: there is none yet.
+    ///
+    /// # Errors
+    /// As [`next`](Revisions::next).
+    pub fn next_timeout(&mut self, timeout: Duration) -> Result<Option<Revision>, RevisionError> {
+        let nothing = |queue: &mut Queue| queue.missed == 0 && queue.waiting.is_empty() && !queue.stopped;
+        let waited = self.subscriber.arrived.wait_timeout_while(self.subscriber.queue(), timeout, nothing);
+        let (mut queue, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        if queue.missed > 0 {
+            return Err(RevisionError::Missed(std::mem::take(&mut queue.missed)));
+        }
+        match queue.waiting.pop_front() {
+            None if queue.stopped => Err(RevisionError::Stopped),
+            next => Ok(next),
         }
     }
 }

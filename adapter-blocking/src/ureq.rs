@@ -35,7 +35,7 @@ mod response_ext;
 use self::certain::Certain;
 pub(crate) use self::certain::{NotConnected, before_connection};
 use self::connections::Connections;
-use self::proxy::{NotAround, Way};
+use self::proxy::Way;
 use self::request::Underway;
 pub use self::response_ext::{ResponseExt, classify_error};
 
@@ -81,8 +81,8 @@ impl Default for UreqTransport {
 impl UreqTransport {
     /// With ureq's defaults but for redirects (off), the connection's time-out (5 s, and no more than half of its attempt's), idle connections (kept for as many
     /// requests as a client has in the air, [`MOST_THREADS`]) and proxies: the one that the environment names (`HTTPS_PROXY`, else `ALL_PROXY`, less what `NO_PROXY`
-    /// excepts) carries what is encrypted only, and nothing of that goes around it: where it is no URL, or one for SOCKS and ureq was built without its feature
-    /// `socks-proxy`, nothing is sent. Plain `http`, which is for this machine, never leaves it.
+    /// excepts) carries what is encrypted only, and nothing of that goes around it: where it is no URL,
+    /// nothing is sent. Plain `http`, which is for this machine, never leaves it.
     #[must_use]
     pub fn new() -> Self {
         let most = MOST_THREADS.get() as usize;
@@ -94,13 +94,13 @@ impl UreqTransport {
     /// With your own settings: proxies, certificates, pool sizes. The environment's proxy is among them unless you switch it off (`.proxy(None)`), as ureq reads it:
     /// `ALL_PROXY` comes first, and plain `http` goes by it too, which [`new`](UreqTransport::new) never lets happen. Redirects are switched off
     /// whatever they were, and every status is an answer. ureq's own default keeps three idle connections to a host: with more requests in the air than
-    /// that, most would begin with a connection of their own. Clones share what is kept. A SOCKS proxy needs ureq's feature `socks-proxy`, or nothing is sent. To
+    /// that, most would begin with a connection of their own. Clones share what is kept. To
     /// resolve a name takes no more than a quarter of an attempt's time, and a connection half of it, so that it is known that nothing was sent.
     #[must_use]
     pub fn from_builder(builder: ConfigBuilder<AgentScope>) -> Self {
         let config: Config =
             builder.max_redirects(0).max_redirects_will_error(false).http_status_as_error(false).build();
-        Self::from_parts(config, NotAround(early::connector()), DefaultResolver::default())
+        Self::from_parts(config, early::connector(), DefaultResolver::default())
     }
 
     fn from_parts(config: Config, connector: impl Connector, resolver: impl Resolver) -> Self {

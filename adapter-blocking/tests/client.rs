@@ -524,7 +524,7 @@ fn a_client_may_be_shut_down_by_what_seals_for_it() {
     let submitted = client.submit(key("order-1"), "{}");
     assert_eq!(told.recv_timeout(ms(60_000)), Ok(0));
     drop(submitted);
-    client.shutdown(ms(60_000));
+    let _ = client.shutdown(ms(60_000));
 }
 
 /// A few threads want something while others bring answers, and no time is set that would wake anybody: none waits for a turn that nobody takes. A driver
@@ -578,7 +578,7 @@ fn with_a_held_create(then: impl FnOnce(&Held, &Client, &Handle)) -> (Outcome, V
     // Whatever leaves from now on is answered at once.
     drop(let_go);
     let outcome = job.wait().unwrap().outcome;
-    client.shutdown(Duration::ZERO);
+    let _ = client.shutdown(Duration::ZERO);
     (outcome, arrived.try_iter().map(|outgoing| outgoing.attempt.kind).collect())
 }
 

@@ -67,6 +67,6 @@ fn what_is_old_is_forgotten_in_small_batches() {
     let batches = [(); 3].map(|()| told.recv_timeout(Duration::from_secs(60)).unwrap());
     assert_eq!(batches, [[256, 256], [256, 256], [256, 88]]);
     assert_eq!(store.load().unwrap(), []);
-    client.shutdown(Duration::from_secs(60));
+    let _ = client.shutdown(Duration::from_secs(60));
     assert_eq!(told.recv().ok(), None, "there was nothing left to forget");
 }

@@ -96,19 +96,19 @@ fn a_slow_subscriber_misses_the_oldest_and_is_told_so_before_the_rest() {
     // What was told before the end is had after it.
     tell(&client, 1_101);
     assert!(client.clone().shutdown(Duration::ZERO).is_empty());
-    assert_eq!(slow.wait().map(|revision| revision.revision), Ok(1_101));
-    assert_eq!(slow.wait(), Err(RevisionError::Stopped));
-    assert_eq!(client.revisions().wait(), Err(RevisionError::Stopped));
+    assert_eq!(slow.next().map(|revision| revision.revision), Ok(1_101));
+    assert_eq!(slow.next(), Err(RevisionError::Stopped));
+    assert_eq!(client.revisions().next(), Err(RevisionError::Stopped));
 }
 
 #[test]
 fn a_thread_that_waits_is_woken_by_a_revision_and_by_the_end() {
     let client = Client::builder(telling(), Willing).start().unwrap();
     let mut revisions = client.revisions();
-    let waiting = std::thread::spawn(move || (revisions.wait(), revisions.wait()));
+    let waiting = std::thread::spawn(move || (revisions.next(), revisions.next()));
     client.call(Key::new("a").unwrap(), "{}").unwrap();
     tell(&client, 1);
-    client.shutdown(Duration::ZERO);
+    let _ = client.shutdown(Duration::ZERO);
     let (first, second) = waiting.join().unwrap();
     assert_eq!((first.unwrap().revision, second), (1, Err(RevisionError::Stopped)));
 }
@@ -120,7 +120,7 @@ fn a_hook_that_waits_for_a_revision_is_told_that_none_can_come() {
     let (revisions, tells) = (here.clone(), there.0);
     let builder = Client::builder(telling(), Willing).observer(move |_| {
         let Some(mut revisions) = revisions.lock().unwrap().take() else { return };
-        let waited = catch_unwind(AssertUnwindSafe(|| revisions.wait().map(|revision| revision.revision)));
+        let waited = catch_unwind(AssertUnwindSafe(|| revisions.next().map(|revision| revision.revision)));
         let said = waited.map_err(|why| why.downcast_ref::<&str>().copied().unwrap_or_default().to_owned());
         tells.send(said).unwrap();
         // What can be had without waiting can be had here too.

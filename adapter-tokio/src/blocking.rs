@@ -5,9 +5,8 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use steadfast_driver::caught;
 use tokio::task::{JoinHandle, spawn_blocking};
-
-use crate::carriers::caught;
 
 /// Why there is nothing that came of it.
 pub(crate) enum Undone {

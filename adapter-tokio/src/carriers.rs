@@ -21,7 +21,6 @@
 
 use std::collections::HashMap;
 use std::future::{Future, poll_fn};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker, ready};
@@ -31,7 +30,7 @@ use bytes::Bytes;
 use http::Response;
 use steadfast_core::operation::Attempt;
 use steadfast_core::{Kind, OperationId, Timestamp};
-use steadfast_driver::{Answered, Outgoing, SendError, Sending};
+use steadfast_driver::{Answered, Outgoing, SendError, Sending, caught};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use tracing::instrument::Instrumented;
@@ -363,11 +362,6 @@ fn begin<T: Transport>(
 ) -> Option<Instrumented<impl Future<Output = Result<Response<Bytes>, SendError>> + Send>> {
     let sent = span.in_scope(|| caught(|| transport.send(outgoing)))?;
     Some(sent.instrument(span))
-}
-
-/// None if it panics. What it panicked with is left where it is: to drop it may panic as well.
-pub(crate) fn caught<R>(call: impl FnOnce() -> R) -> Option<R> {
-    catch_unwind(AssertUnwindSafe(call)).map_err(std::mem::forget).ok()
 }
 
 fn panicked(span: &Span) -> Result<Response<Bytes>, SendError> {

@@ -14,9 +14,9 @@ use http::HeaderMap;
 use steadfast_core::gate::GatePolicy;
 use steadfast_core::{Key, OperationId};
 use steadfast_driver::{
-    Acceptance, Accepted, Command, Delivery, Driver, Finished, Following, JobStatus, Loaded, Mailbox, NotAccepted,
-    Posted, REVISIONS, Renew, RenewError, RenewsBy, ResumeError, Revision, Settings, Sharded, Shards, Start,
-    StartError, StatusError, Stopped, Submit, SubmitError, TraceSource, Unfinished, Unread,
+    Acceptance, Accepted, Command, Delivery, Driver, Finished, Following, JobError, JobStatus, Loaded, Mailbox,
+    NotAccepted, Posted, REVISIONS, Renew, RenewError, RenewsBy, ResumeError, Revision, Settings, Sharded, Shards,
+    Start, StartError, StatusError, Stopped, Submit, SubmitError, TraceSource, Unfinished, Unread,
 };
 use steadfast_providers::{Payload, Provider};
 use steadfast_store::StoreError;
@@ -80,6 +80,14 @@ impl Client {
         lane.submits.send(submit).await.map_err(|_| SubmitError::Stopped)?;
         let following = lane.reply(taken, lane.submits.is_closed()).await.ok_or(SubmitError::Stopped)??;
         Ok(lane.handle(following))
+    }
+
+    /// Submits a job and waits until it has ended. If the returned future is dropped while it waits, the job goes on, as after [`submit`](Client::submit).
+    ///
+    /// # Errors
+    /// It was not taken in, or the client stopped before it ended.
+    pub async fn call(&self, key: Key, payload: impl Into<Payload>) -> Result<Finished, JobError> {
+        Ok(self.submit(key, payload).await?.await?)
     }
 
     /// Watches a job again that ended as *unresolved* with a reference: its polls were spent, its deadline came, it was cancelled after it had been
@@ -251,6 +259,7 @@ impl Client {
     /// Waiting [`submit`](Client::submit)s, and later ones, get [`SubmitError::Stopped`] at once. Unfinished jobs are not cancelled: with a store, a later client
     /// on the same store takes them up; without one, their report is all that is known of them. Clones that shut it down while it
     /// stops get the same report; after that there is nothing left to report from, and the list is empty. Dropped meanwhile, it goes on.
+    #[must_use = "without a store this is all that is known of jobs that have not ended"]
     pub async fn shutdown(self, grace: Duration) -> Vec<Unfinished> {
         let reports = self.lanes().iter().filter_map(|lane| {
             let (reply, unfinished) = oneshot::channel();
@@ -305,7 +314,7 @@ impl<P: Provider, T: Transport> Start<P, T> for Client {
 
     fn start(builder: Builder<P, T>) -> Starting {
         let (provider, transport, settings) = builder.into_parts();
-        Box::pin(start(Arc::new(provider), Arc::new(transport), settings))
+        Starting(Box::pin(start(Arc::new(provider), Arc::new(transport), settings)))
     }
 }
 
@@ -323,7 +332,22 @@ where
 
 /// A future of a client that starts: what it goes on with is read from its store first. Dropped meanwhile, as by a time-out, it leaves the store open until that
 /// is read.
-pub type Starting = Pin<Box<dyn Future<Output = Result<Client, StartError>> + Send>>;
+#[must_use = "a client starts when this is awaited"]
+pub struct Starting(Pin<Box<dyn Future<Output = Result<Client, StartError>> + Send>>);
+
+impl Future for Starting {
+    type Output = Result<Client, StartError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.as_mut().poll(context)
+    }
+}
+
+impl fmt::Debug for Starting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Starting")
+    }
+}
 
 async fn start<T: Transport>(
     provider: Arc<dyn Provider>,

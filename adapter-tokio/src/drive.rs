@@ -12,13 +12,15 @@ use std::task::Poll;
 use std::time::Duration;
 
 use steadfast_core::{OperationId, Timestamp};
-use steadfast_driver::{Answered, Command, Driver, Outgoing, Posted, Renewed, Sending, Submit, Task, Word, Worked};
+use steadfast_driver::{
+    Answered, Command, Driver, Outgoing, Posted, Renewed, Sending, Submit, Task, Word, Worked, caught,
+};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Sleep;
 
 use crate::blocking::begin;
-use crate::carriers::{Carrier, Carriers, Sent, caught};
+use crate::carriers::{Carrier, Carriers, Sent};
 use crate::clock::Clock;
 use crate::transport::Transport;
 

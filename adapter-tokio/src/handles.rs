@@ -87,7 +87,7 @@ impl Deref for Breaker {
 /// let limiter = RateLimiter::new(RatePolicy::new(100, Duration::from_secs(1))?.with_burst(2)?);
 /// assert!(limiter.try_acquire().is_ok() && limiter.try_acquire().is_ok());
 /// assert!(limiter.try_acquire().unwrap_err().retry_in <= Duration::from_millis(10));
-/// let answer = limiter.call_async(async { "after its turn" }).await;
+/// let answer = limiter.call_in_turn(async { "after its turn" }).await;
 /// assert_eq!(answer, "after its turn");
 /// # Ok(())
 /// # }
@@ -131,8 +131,8 @@ impl RateLimiter {
         place.take();
     }
 
-    /// Awaits a future after waiting for a place.
-    pub async fn call_async<T>(&self, future: impl Future<Output = T>) -> T {
+    /// Awaits a future after waiting for a place. ([`call`](steadfast_driver::RateLimiter::call) does not wait: it makes its call if there is a place now.)
+    pub async fn call_in_turn<T>(&self, future: impl Future<Output = T>) -> T {
         self.acquire().await;
         future.await
     }

@@ -37,6 +37,10 @@
 //! everything runs in virtual time, so tests of programs that use it need not sleep: give the builder a [`Transport`] of your own that answers in
 //! process.
 //!
+//! **The last drop stops nothing**: when no [`Client`] and no [`Handle`] is left, the jobs under way go on until they have ended, for as long as the runtime lives; then
+//! the store is closed, and a drop waits for none of it. (On threads the last drop stops the client.) [`Client::shutdown`] says when all is over: end a program
+//! with it.
+//!
 //! A client that one core cannot carry has several such tasks, its [shards](steadfast_driver::Builder::shards), and stays one client in all else.
 //!
 //! # Crashes
@@ -95,13 +99,15 @@ mod transport;
 
 #[cfg(feature = "metrics")]
 pub use steadfast_driver::metrics;
+pub use steadfast_driver::policies;
 pub use steadfast_driver::{
-    Accepted, AcceptingAnswer, Attempt, BudgetSpent, Call, CallError, Claim, ClaimError, CorrelationHeader,
-    CorrelationHeaderError, CorrelationId, Delivery, Durability, FinalAnswer, Finished, HttpError, JobStatus, Lease,
-    Leases, Limited, NotAccepted, Observation, Outgoing, OwnedPermit, OwnedPlace, Permit, Place, Policies, PollAnswer,
-    PollError, PollState, Polled, RenewError, ResumeError, RetryError, Retrying, Revision, RevisionError, Seal,
-    SealError, SendError, StartError, StatusError, StopReason, Stopped, SubmitError, TraceContext, TraceError,
-    TraceParent, TraceState, Unfinished, UnknownJob, VirtualTimer, WebhookPolicy, http_failure, http_response,
+    Accepted, AcceptingAnswer, AsyncTimer, Attempt, BlockingTimer, BudgetSpent, Call, CallError, Claim, ClaimError,
+    Classify, CorrelationHeader, CorrelationHeaderError, CorrelationId, Delivery, Durability, EveryError, FinalAnswer,
+    Finished, HttpError, JobError, JobStatus, Lease, Leases, Limited, NotAccepted, Notify, Observation, Outgoing,
+    OwnedPermit, OwnedPlace, Permit, Place, Policies, PollAnswer, PollError, PollState, Polled, Polls, RenewError,
+    ResumeError, Retries, RetryError, Retrying, Revision, RevisionError, Seal, SealError, SendError, SharedClock,
+    Silent, StartError, StatusError, StopReason, Stopped, SubmitError, Timer, TraceContext, TraceError, TraceParent,
+    TraceState, Unfinished, UnknownJob, VirtualTimer, WebhookPolicy, When, http_failure, http_response,
 };
 
 pub use crate::calls::{PollUntil, Retry, TokioTimer, poll_until, retry};

@@ -306,7 +306,7 @@ async fn on_tokio(args: &Args, connect: Connect, sent: Arc<Sent>) -> Result<(Vec
     let started = Instant::now();
     let results = carry(args, &client, job).await;
     let elapsed = started.elapsed();
-    client.shutdown(GRACE).await;
+    let _ = client.shutdown(GRACE).await;
     Ok((results, elapsed))
 }
 
@@ -338,7 +338,7 @@ async fn on_threads(
         });
         let elapsed = started.elapsed();
         progress.finish_and_clear();
-        client.shutdown(GRACE);
+        let _ = client.shutdown(GRACE);
         Ok((results, elapsed))
     });
     carried.await?.map_err(|error| error as Box<dyn Error>)

@@ -127,7 +127,7 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode, Box<dyn Error>> {
     let mut job = match begun {
         Some(Ok(job)) => job,
         Some(Err(Refused::Resume(ResumeError::NoReference(why)))) => {
-            client.shutdown(Duration::ZERO).await;
+            let _ = client.shutdown(Duration::ZERO).await;
             eprintln!("steadfast: {}", ResumeError::NoReference(why));
             if args.json {
                 let creates = known.map_or(0, |entry| entry.record.creates);
@@ -155,7 +155,7 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode, Box<dyn Error>> {
     }
     tell(&finished, &advice, args.json, was_interrupted)?;
     // That the outcome was told is to be noted in the journal; other jobs that it holds are not waited for.
-    client.shutdown(Duration::ZERO).await;
+    let _ = client.shutdown(Duration::ZERO).await;
     Ok(ExitCode::from(exit_code(finished.outcome)))
 }
 

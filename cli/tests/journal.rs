@@ -337,7 +337,7 @@ async fn run_polls_on_what_ended_as_unresolved() {
     wait.await.unwrap();
     job.cancel();
     assert!(matches!(job.await.unwrap().outcome, Outcome::Unresolved(_)));
-    client.shutdown(Duration::ZERO).await;
+    let _ = client.shutdown(Duration::ZERO).await;
 
     // With the payload or without: the job is the same.
     let output = world.run(&["--payload", &world.file("payload")]).await;

@@ -245,14 +245,23 @@ impl<P: Provider, T, C> Builder<P, T, C> {
     /// with that trace's id and a span id of their own, and its `tracestate`, beside their correlation id. Default: they bear none. A job that is joined stays in the
     /// trace of its first submit, and one that a restart takes up is in none.
     ///
-    /// ```ignore
-    /// // With OpenTelemetry:
+    /// ```
+    /// # use steadfast_driver::Builder;
+    /// use steadfast_driver::{TraceContext, TraceParent};
+    ///
+    /// /// Trace id, span id and flags. With OpenTelemetry, of `Context::current().span().span_context()`: `trace_id().to_bytes()`,
+    /// /// `span_id().to_bytes()` and `trace_flags().to_u8()`.
+    /// fn current_span() -> ([u8; 16], [u8; 8], u8) {
+    ///     // ...
+    /// #   ([1; 16], [1; 8], 0)
+    /// }
+    /// # fn example<P: steadfast_providers::Provider>(builder: Builder<P, (), ()>) -> Builder<P, (), ()> {
     /// builder.trace_context(|| {
-    ///     let context = opentelemetry::Context::current();
-    ///     let span = context.span().span_context().clone();
-    ///     let parent = TraceParent::new(span.trace_id().to_bytes(), span.span_id().to_bytes(), span.trace_flags().to_u8());
+    ///     let (trace, span, flags) = current_span();
+    ///     let parent = TraceParent::new(trace, span, flags);
     ///     Some(TraceContext::new(parent.ok()?)) // there is none if the ids are zeros
     /// })
+    /// # }
     /// ```
     pub fn trace_context(mut self, current: impl Fn() -> Option<TraceContext> + Send + Sync + 'static) -> Self {
         self.settings.hooks.traces = TraceSource::new(current);
@@ -304,8 +313,25 @@ impl<P: Provider, T, C> Builder<P, T, C> {
     /// An error is logged, so it must show no secret. If it fails, or if what it brought is refused as well, the next one waits for 1 s, doubled up to
     /// 60 s. Default: there is none, and a create that is refused is *rejected*.
     ///
-    /// ```ignore
-    /// // With `credentials: steadfast_providers::deepvue::Credentials`, on tokio:
+    /// ```
+    /// # use steadfast_driver::{Builder, Renew, RenewError, RenewsBy};
+    /// # use steadfast_providers::deepvue::{Credentials, Deepvue};
+    /// # struct Tokio;
+    /// # impl<F, R, E> RenewsBy<F, (R, E)> for Tokio
+    /// # where
+    /// #     F: Fn() -> R + Send + Sync + 'static,
+    /// #     R: Future<Output = Result<(), E>> + Send + 'static,
+    /// #     E: Into<RenewError>,
+    /// # {
+    /// #     fn hook(renew: F) -> Renew {
+    /// #         Renew::by_future(renew)
+    /// #     }
+    /// # }
+    /// # async fn authorize() -> String {
+    /// #     String::new()
+    /// # }
+    /// # fn example(builder: Builder<Deepvue, (), Tokio>, credentials: Credentials) -> Builder<Deepvue, (), Tokio> {
+    /// // On tokio; on threads: `builder.renew_credentials(move || credentials.renew(authorize()))`.
     /// builder.renew_credentials(move || {
     ///     let credentials = credentials.clone();
     ///     async move {
@@ -313,8 +339,7 @@ impl<P: Provider, T, C> Builder<P, T, C> {
     ///         credentials.renew(token)
     ///     }
     /// })
-    /// // On threads:
-    /// builder.renew_credentials(move || credentials.renew(authorize()))
+    /// # }
     /// ```
     pub fn renew_credentials<F, M>(mut self, renew: F) -> Self
     where

@@ -3,6 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// None if it panics. What it panicked with is left where it is: to drop it may panic as well.
-pub(crate) fn caught<R>(call: impl FnOnce() -> R) -> Option<R> {
+#[doc(hidden)]
+pub fn caught<R>(call: impl FnOnce() -> R) -> Option<R> {
     catch_unwind(AssertUnwindSafe(call)).map_err(std::mem::forget).ok()
 }

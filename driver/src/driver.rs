@@ -352,6 +352,7 @@ impl<H> Driver<H> {
 /// Pop.
 impl<H> Driver<H> {
     /// The next thing to do; `None` when there is nothing until something happens, or until the next deadline. Tells who waits, on the way.
+    #[must_use = "a task that is dropped is not done, and its job never gets on"]
     pub fn pop_task(&mut self, now: Timestamp) -> Option<Task<H>> {
         self.look_at_clock(now);
         loop {

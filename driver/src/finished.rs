@@ -136,6 +136,18 @@ pub enum SubmitError {
     Stopped,
 }
 
+/// Why a client's `call`, which submits a job and waits for its end, gave no outcome.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum JobError {
+    /// The job was not taken in.
+    #[error(transparent)]
+    Submit(#[from] SubmitError),
+    /// The client stopped before the job ended.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+}
+
 /// Why a job was not resumed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

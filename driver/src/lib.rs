@@ -121,12 +121,14 @@ pub use crate::calls::{
     AsyncTimer, Attempt, BlockingTimer, Call, Classify, EveryError, Notify, PollAnswer, PollError, PollState, Polled,
     Polls, Retries, RetryError, Retrying, Silent, StopReason, Timer, VirtualTimer, When, http_failure, http_response,
 };
+#[doc(hidden)]
+pub use crate::caught::caught;
 pub use crate::correlation::{CorrelationHeader, CorrelationHeaderError};
 pub use crate::driver::{
     Answered, Command, Driver, Following, JobStatus, Reader, Renew, RenewError, Renewed, Renewing, Sending,
     StatusError, Submit, Task, Word,
 };
-pub use crate::finished::{FinalAnswer, Finished, ResumeError, Stopped, SubmitError, Unfinished, Unread};
+pub use crate::finished::{FinalAnswer, Finished, JobError, ResumeError, Stopped, SubmitError, Unfinished, Unread};
 pub use crate::handles::{
     Breaker, BudgetSpent, CallError, Lease, Leases, Limited, OwnedPermit, OwnedPlace, Permit, Place, RateLimiter,
     RetryBudget, SharedClock,

@@ -42,15 +42,17 @@
 //! jobs go on: the log says so. With `metrics-exporter-prometheus`, histograms need their
 //! buckets, and the `ops/` folder has a dashboard and alerts that go with these names:
 //!
-//! ```ignore
+//! ```
 //! use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
-//! use steadfast_tokio::metrics::{MetricKind, TABLE};
+//! use steadfast_driver::metrics::{MetricKind, TABLE}; // or an adapter's
 //!
 //! let histograms = TABLE.iter().filter(|metric| metric.kind == MetricKind::Histogram);
 //! let builder = histograms.fold(Ok(PrometheusBuilder::new()), |builder, metric| {
 //!     builder?.set_buckets_for_metric(Matcher::Full(metric.name.to_owned()), metric.buckets)
 //! });
-//! builder?.with_http_listener(([127, 0, 0, 1], 9100)).install()?;
+//! let handle = builder?.install_recorder()?; // what a scrape gets: `handle.render()`
+//! # let _ = handle;
+//! # Ok::<(), metrics_exporter_prometheus::BuildError>(())
 //! ```
 //!
 //! What is not there: a gauge of *unresolved* jobs, since the client forgets them and the journal does not (`steadfast ops FILE --unresolved` lists them); and rates,

@@ -58,7 +58,7 @@ async fn through_an_outage(gate: GatePolicy) -> (Seen, Vec<Outcome>, u64) {
     for job in jobs {
         outcomes.push(job.await.unwrap().outcome);
     }
-    client.shutdown(Duration::ZERO).await;
+    let _ = client.shutdown(Duration::ZERO).await;
     assert_eq!(fake.brain().ledger().keys_run_more_than_once(), 0);
     let refused = fake.brain().faults().get("outage").copied().unwrap_or_default();
     let seen = std::mem::take(&mut *seen.lock().unwrap());

@@ -1,12 +1,11 @@
 //! What is certain of a request whose connection did not come about: it has not left.
 
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use steadfast_driver::caught;
 use ureq::Error;
 use ureq::unversioned::transport::{ConnectionDetails, Connector, Transport as Connection};
 
-use super::proxy::NoSocks;
 use crate::resolver::Addresses;
 
 /// Marks every error that comes before there is a connection; the resolver marks its own.
@@ -44,8 +43,7 @@ impl<C> fmt::Debug for Certain<C> {
 /// A step on the way to a connection: whatever becomes of it, no request has left. ureq panics where it can start no thread to resolve a name, and where its
 /// settings ask for what it was built without, or for a client's certificate that is none.
 pub(crate) fn before_connection<T>(step: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
-    let panicked = |_| Err(Error::Other(Box::new(Panicked)));
-    catch_unwind(AssertUnwindSafe(step)).unwrap_or_else(panicked).map_err(not_connected)
+    caught(step).unwrap_or_else(|| Err(Error::Other(Box::new(Panicked)))).map_err(not_connected)
 }
 
 /// What it said went to the program's panic hook.
@@ -87,7 +85,7 @@ impl fmt::Display for NotConnected {
             Error::ConnectProxyFailed(_) => {
                 "the proxy made no connection: check its address, and its user and password"
             }
-            Error::Other(source) if source.is::<NoSocks>() || source.is::<Panicked>() => return source.fmt(f),
+            Error::Other(source) if source.is::<Panicked>() => return source.fmt(f),
             _ => "the connection failed",
         })
     }

@@ -42,6 +42,10 @@ struct Idle {
 
 type Origin = (Scheme, Authority);
 
+fn origin(to: &Uri) -> Option<Origin> {
+    to.scheme().cloned().zip(to.authority().cloned())
+}
+
 /// For what an agent is.
 #[derive(Clone)]
 enum Whose {
@@ -77,8 +81,8 @@ impl Connections {
         most_idle: Duration,
         request: impl FnOnce(&Agent, &Underway) -> Result<T, E>,
     ) -> Result<T, E> {
-        let to = to.scheme().cloned().zip(to.authority().cloned());
-        let (agent, underway) = self.find(to.as_ref(), most_idle).unwrap_or_else(|| {
+        let to = origin(to);
+        let (agent, underway) = self.find(to.as_ref(), most_idle, Instant::now()).unwrap_or_else(|| {
             let underway = Underway::default();
             ((self.make)(Whose::Ours(underway.clone())), underway)
         });
@@ -88,10 +92,10 @@ impl Connections {
         Ok(answer)
     }
 
-    fn find(&self, to: Option<&Origin>, most_idle: Duration) -> Option<(Agent, Underway)> {
+    fn find(&self, to: Option<&Origin>, most_idle: Duration, now: Instant) -> Option<(Agent, Underway)> {
         let mut idle = self.lock();
         let last = idle.iter().rposition(|idle| idle.to.as_ref() == to)?;
-        if idle.get(last)?.since.elapsed() > most_idle {
+        if now.saturating_duration_since(idle.get(last)?.since) > most_idle {
             return None;
         }
         idle.remove(last).map(|idle| (idle.agent, idle.underway))
@@ -197,8 +201,7 @@ mod tests {
 
     impl Connections {
         fn keep_one(&self, host: &str, since: Instant) {
-            let to = uri(host).scheme().cloned().zip(uri(host).authority().cloned());
-            self.keep(Idle { since, to, agent: self.agent(), underway: Underway::default() });
+            self.keep(Idle { since, to: origin(&uri(host)), agent: self.agent(), underway: Underway::default() });
         }
 
         /// Which are kept, the one used last at the end: the host's first letter, and since when.
@@ -229,14 +232,15 @@ mod tests {
 
     #[test]
     fn what_was_idle_for_too_long_is_left_to_others() {
-        let (connections, now) = (connections(8, 8), Instant::now());
-        let Some(began) = now.checked_sub(MAX_AGE / 2) else { return };
-        connections.keep_one("a", began);
-        let with_what_is_kept = |most_idle| -> Result<usize, ()> {
-            connections.carry(&uri("a"), MAX_AGE, most_idle, |_, _| Ok(connections.kept(began).len()))
-        };
-        assert_eq!(with_what_is_kept(MAX_AGE / 4), Ok(1), "it has a connection of its own");
-        assert_eq!(with_what_is_kept(Duration::MAX), Ok(1), "one of the two");
+        let (connections, began) = (connections(8, 8), Instant::now());
+        for since in [0, 1] {
+            connections.keep_one("a", began + Duration::from_secs(since));
+        }
+        let find = |most_idle| connections.find(origin(&uri("a")).as_ref(), most_idle, began + MAX_AGE / 2).is_some();
+        assert!(!find(MAX_AGE / 4), "it has to have a connection of its own");
+        assert_eq!(connections.kept(began), these(&[("a", 0), ("a", 1)]));
+        assert!(find(MAX_AGE / 2));
+        assert_eq!(connections.kept(began), these(&[("a", 0)]));
     }
 
     #[test]

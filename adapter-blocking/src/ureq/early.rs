@@ -8,37 +8,34 @@ use std::fmt;
 use std::io;
 
 use ureq::Error;
-use ureq::Proxy;
 use ureq::tls::TlsProvider;
 use ureq::unversioned::transport::{
     Buffers, ConnectProxyConnector, ConnectionDetails, Connector, DefaultConnector, NextTimeout, RustlsConnector,
-    TcpConnector, Transport,
+    SocksConnector, TcpConnector, Transport,
 };
-
-use super::proxy::is_socks;
 
 /// ureq's own connector, with [`Early`] where it can be put in.
 pub(super) fn connector() -> impl Connector {
-    let direct = ().chain(ConnectProxyConnector::default()).chain(TcpConnector::default());
-    Connecting { usual: DefaultConnector::default(), direct: direct.chain(Reading).chain(RustlsConnector::default()) }
+    let by_proxy = ().chain(SocksConnector::default()).chain(ConnectProxyConnector::default());
+    let plain = by_proxy.chain(TcpConnector::default()).chain(Reading);
+    Connecting { usual: DefaultConnector::default(), ours: plain.chain(RustlsConnector::default()) }
 }
 
 #[derive(Debug)]
 struct Connecting<C> {
-    /// By SOCKS, or with another TLS.
+    /// With another TLS.
     usual: DefaultConnector,
-    direct: C,
+    ours: C,
 }
 
 impl<C: Connector> Connector for Connecting<C> {
     type Out = Box<dyn Transport>;
 
     fn connect(&self, details: &ConnectionDetails<'_>, chained: Option<()>) -> Result<Option<Self::Out>, Error> {
-        let by_socks = details.config.proxy().map(Proxy::protocol).is_some_and(is_socks);
-        if by_socks || details.config.tls_config().provider() != TlsProvider::Rustls {
+        if details.config.tls_config().provider() != TlsProvider::Rustls {
             return self.usual.connect(details, chained);
         }
-        let connection = self.direct.connect(details, chained)?;
+        let connection = self.ours.connect(details, chained)?;
         Ok(connection.map(|connection| Box::new(connection) as Self::Out))
     }
 }

@@ -1,15 +1,11 @@
 //! The environment's proxy: what is encrypted goes by it, or not at all.
 //!
 //! Where a proxy is named, going around it may be forbidden, or lead nowhere. ureq's own reading of the environment takes `ALL_PROXY` before `HTTPS_PROXY`, passes over
-//! what is no URL, and of `NO_PROXY` has neither names after a space nor the hosts under a name. Built without its feature `socks-proxy`, it goes around a SOCKS proxy that the environment names, and panics
-//! at one that a program names.
+//! what is no URL, and of `NO_PROXY` has neither names after a space nor the hosts under a name.
 
-use std::any::TypeId;
 use std::env;
-use std::fmt;
 
-use ureq::unversioned::transport::{ConnectionDetails, Connector, Transport};
-use ureq::{Error, Proxy, ProxyBuilder, ProxyProtocol};
+use ureq::{Error, Proxy, ProxyBuilder};
 
 /// The way of what is encrypted.
 #[derive(Clone, Debug)]
@@ -47,55 +43,6 @@ fn proxy(named: &str, excepted: &str) -> Result<Proxy, Error> {
     };
     excepted.fold(proxy, except).build()
 }
-
-/// Refuses a SOCKS proxy where ureq cannot use one.
-pub(super) struct NotAround<C>(pub(super) C);
-
-impl<In: Transport, C: Connector<In>> Connector<In> for NotAround<C> {
-    type Out = C::Out;
-
-    fn connect(&self, details: &ConnectionDetails<'_>, chained: Option<In>) -> Result<Option<C::Out>, Error> {
-        let is_to_be_used = |proxy: &&Proxy| is_socks(proxy.protocol()) && !proxy.is_no_proxy(details.uri);
-        if !has_socks() && details.config.proxy().filter(is_to_be_used).is_some() {
-            return Err(Error::Other(Box::new(NoSocks)));
-        }
-        self.0.connect(details, chained)
-    }
-}
-
-impl<C> fmt::Debug for NotAround<C> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("NotAround")
-    }
-}
-
-pub(super) const fn is_socks(protocol: ProxyProtocol) -> bool {
-    use ProxyProtocol::{Socks4, Socks4A, Socks5, Socks5h};
-    matches!(protocol, Socks4 | Socks4A | Socks5 | Socks5h)
-}
-
-/// Stands in for ureq's, where that is not there.
-struct SocksConnector;
-
-type StandIn = SocksConnector;
-
-/// Whether ureq was built with its feature `socks-proxy`, which any crate of the program may have switched on: only then has it something of this name.
-fn has_socks() -> bool {
-    #[allow(unused_imports, clippy::wildcard_imports, reason = "what is imported depends on the feature")]
-    use ureq::unversioned::transport::*;
-    TypeId::of::<SocksConnector>() != TypeId::of::<StandIn>()
-}
-
-#[derive(Debug, Clone, Copy)]
-pub(super) struct NoSocks;
-
-impl fmt::Display for NoSocks {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the proxy is a SOCKS proxy: switch on the feature `socks-proxy` of ureq, or name an HTTP proxy")
-    }
-}
-
-impl std::error::Error for NoSocks {}
 
 #[cfg(test)]
 mod tests {
@@ -144,8 +91,8 @@ mod tests {
             (&[("HTTPS_PROXY", "http://{a}"), ("ALL_PROXY", "http://{b}")], [1, 0, 0]),
             (&[("HTTPS_PROXY", ""), ("all_proxy", "{a}"), ("HTTP_PROXY", "http://{b}")], [1, 0, 0]),
             (&[("ALL_PROXY", "http://{a}"), ("NO_PROXY", "a.example, 127.0.0.1")], [0, 0, 1]),
+            (&[("ALL_PROXY", "socks5://{a}")], [1, 0, 0]),
             // What it cannot use it does not go around.
-            (&[("ALL_PROXY", "socks5://{a}")], [0, 0, 0]),
             (&[("HTTPS_PROXY", "gopher://{a}")], [0, 0, 0]),
             (&[("HTTPS_PROXY", "http://user:pass word@{a}"), ("ALL_PROXY", "http://{b}")], [0, 0, 0]),
         ];
@@ -227,15 +174,26 @@ mod tests {
         assert_eq!(met.failure(), Failure::new(Class::Permanent, Certainty::NotExecuted));
     }
 
+    /// A name is left to a proxy that knows more of them.
     #[test]
-    fn a_socks_proxy_of_the_program_is_refused_where_ureq_has_none() {
-        assert!(!has_socks(), "this crate asks for none");
-        let proxy = Proxy::new("socks5h://127.0.0.1:1").expect("a proxy");
+    fn a_socks_proxy_is_asked_for_the_host_and_what_it_refuses_has_not_left() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+        let proxy = format!("socks5h://{}", listener.local_addr().expect("an address"));
+        let socks = thread::spawn(move || {
+            let (mut connection, _) = listener.accept().expect("a connection");
+            let (mut offered, mut asked) = ([0; 3], [0; 21]);
+            connection.read_exact(&mut offered).expect("version and methods");
+            connection.write_all(&[5, 0]).expect("it is there");
+            connection.read_exact(&mut asked).expect("what to connect to");
+            connection.write_all(&[5, 4, 0, 1, 0, 0, 0, 0, 0, 0]).expect("it is there"); // unreachable
+            asked
+        });
+        let proxy = Proxy::new(&proxy).expect("a proxy");
         let transport = UreqTransport::from_builder(Agent::config_builder().proxy(Some(proxy)));
-        let request = Request::get("https://a.example/").body(Bytes::new()).expect("a request");
+        let request = Request::get("https://a.example.test/").body(Bytes::new()).expect("a request");
         let met = transport.exchange(request, Duration::from_secs(30), 2).expect_err("it is refused");
         assert_eq!(met.failure(), Failure::new(Class::Transient, Certainty::NotExecuted));
-        let cause = std::error::Error::source(&met).expect("a cause").to_string();
-        assert!(cause.contains("socks-proxy"), "{cause}");
+        let asked = socks.join().expect("no panic");
+        assert_eq!(asked[4..19], *b"\x0ea.example.test");
     }
 }

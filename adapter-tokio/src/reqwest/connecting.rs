@@ -12,11 +12,10 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use steadfast_driver::caught;
 use tokio::time::{Instant, timeout_at};
 use tower_layer::Layer;
 use tower_service::Service;
-
-use crate::carriers::caught;
 
 type BoxError = Box<dyn Error + Send + Sync>;
 

@@ -85,23 +85,23 @@ mod tests {
         text.into()
     }
 
-    /// An environment, and how many connect to its two proxies and around them.
-    type Case = (&'static [(&'static str, &'static str)], [usize; 3]);
+    /// An environment, and how many connect to its two proxies and around them; none if no transport is made of it.
+    type Case = (&'static [(&'static str, &'static str)], Option<[usize; 3]>);
 
     #[test]
     fn what_is_encrypted_goes_by_the_proxy_that_is_named_for_it_or_not_at_all() {
         let all: &[Case] = &[
-            (&[], [0, 0, 1]),
-            (&[("HTTPS_PROXY", "http://{a}"), ("ALL_PROXY", "http://{b}")], [1, 0, 0]),
-            (&[("HTTPS_PROXY", ""), ("all_proxy", "{a}"), ("HTTP_PROXY", "http://{b}")], [1, 0, 0]),
-            (&[("ALL_PROXY", "http://{a}"), ("NO_PROXY", "a.example, 127.0.0.1")], [0, 0, 1]),
+            (&[], Some([0, 0, 1])),
+            (&[("HTTPS_PROXY", "http://{a}"), ("ALL_PROXY", "http://{b}")], Some([1, 0, 0])),
+            (&[("HTTPS_PROXY", ""), ("all_proxy", "{a}"), ("HTTP_PROXY", "http://{b}")], Some([1, 0, 0])),
+            (&[("ALL_PROXY", "http://{a}"), ("NO_PROXY", "a.example, 127.0.0.1")], Some([0, 0, 1])),
             // What it cannot use it does not go around.
-            (&[("ALL_PROXY", "socks5://{a}")], [0, 0, 0]),
-            (&[("HTTPS_PROXY", "gopher://{a}")], [0, 0, 0]),
-            (&[("HTTPS_PROXY", "gopher://{a}"), ("ALL_PROXY", "http://{b}")], [0, 0, 0]),
-            (&[("HTTPS_PROXY", "http://proxy example"), ("ALL_PROXY", "http://{b}")], [0, 0, 0]),
+            (&[("ALL_PROXY", "socks5://{a}")], Some([0, 0, 0])),
+            (&[("HTTPS_PROXY", "gopher://{a}")], None),
+            (&[("HTTPS_PROXY", "gopher://{a}"), ("ALL_PROXY", "http://{b}")], None),
+            (&[("HTTPS_PROXY", "http://proxy example"), ("ALL_PROXY", "http://{b}")], None),
             #[cfg(unix)]
-            (&[("HTTPS_PROXY", "http://proxy{x}"), ("ALL_PROXY", "http://{b}")], [0, 0, 0]),
+            (&[("HTTPS_PROXY", "http://proxy{x}"), ("ALL_PROXY", "http://{b}")], None),
         ];
         for &(variables, expected) in all {
             let servers = [count(), count(), count()];
@@ -112,9 +112,18 @@ mod tests {
             for (name, text) in variables {
                 child.env(name, value(text, [servers[0].0, servers[1].0]));
             }
-            child.env("STEADFAST_TEST_PORT", servers[2].0.to_string()).args(["--exact", CHILD, "--ignored"]);
-            assert!(child.stdout(Stdio::null()).status().expect("it runs").success(), "{variables:?}");
-            assert_eq!(servers.map(|(_, came)| came.load(Ordering::SeqCst)), expected, "{variables:?}");
+            child.env("STEADFAST_TEST_PORT", servers[2].0.to_string()).args([
+                "--exact",
+                CHILD,
+                "--ignored",
+                "--nocapture",
+            ]);
+            let ran = child.stderr(Stdio::inherit()).output().expect("it runs");
+            assert!(ran.status.success(), "{variables:?}");
+            let refused = format!("refused: {}\n", Cause::Proxy);
+            assert_eq!(String::from_utf8_lossy(&ran.stdout).contains(&refused), expected.is_none(), "{variables:?}");
+            let came = servers.map(|(_, came)| came.load(Ordering::SeqCst));
+            assert_eq!(came, expected.unwrap_or_default(), "{variables:?}");
         }
     }
 
@@ -123,7 +132,10 @@ mod tests {
     fn child_has_a_proxy_in_its_environment() {
         let port = env::var("STEADFAST_TEST_PORT").expect("a port");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let Ok(transport) = ReqwestTransport::new() else { return };
+        let transport = match ReqwestTransport::new() {
+            Ok(transport) => transport,
+            Err(error) => return println!("refused: {}", error.source().expect("a cause")),
+        };
         let request = Request::get(format!("https://127.0.0.1:{port}/")).body(Bytes::new()).expect("a request");
         let met = runtime.block_on(transport.begin(request).expect("it can be sent"));
         assert!(met.expect_err("nobody there speaks TLS").is_connect());

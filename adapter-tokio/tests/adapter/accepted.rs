@@ -98,7 +98,7 @@ async fn who_is_never_accepted_is_told_so() {
     let silent = Scripted::new(|_, _, _| std::future::pending());
     let client = Client::builder(Plain, silent).start().await.unwrap();
     let job = client.submit(key("a"), "{}").await.unwrap();
-    client.shutdown(Duration::ZERO).await;
+    let _ = client.shutdown(Duration::ZERO).await;
     job.accepted().await.unwrap_err();
 }
 
@@ -127,7 +127,7 @@ async fn after_a_restart_the_reference_alone_is_known() {
         let client = Client::builder(Plain, pending()).store(store.clone()).start().await.unwrap();
         let job = client.submit(key("a"), "{}").await.unwrap();
         assert!(job.accepted().await.unwrap().answer.is_some());
-        client.shutdown(Duration::ZERO).await;
+        let _ = client.shutdown(Duration::ZERO).await;
         let client = Client::builder(Plain, pending()).store(store).start().await.unwrap();
         let job = client.submit(key("a"), "{}").await.unwrap();
         assert_eq!(told(&job.accepted().await.unwrap()), ("txn-1", None));

@@ -1,6 +1,7 @@
 //! Stores that panic, or take their time.
 
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Condvar, Mutex};
 use std::task::Poll;
@@ -282,7 +283,7 @@ fn a_store_that_no_thread_can_be_had_for_is_worked_on_all_the_same() {
         let mut starting = Client::builder(Plain, refuses).store(store).start();
         poll_fn(|context| {
             let _here = threads.enter();
-            assert!(starting.as_mut().poll(context).is_pending());
+            assert!(Pin::new(&mut starting).poll(context).is_pending());
             Poll::Ready(())
         })
         .await;

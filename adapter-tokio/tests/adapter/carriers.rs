@@ -81,7 +81,7 @@ async fn requests_end_on_the_task_that_they_began_on_and_leave_it_to_those_after
     let at_once = &seen.all()[1_200..];
     assert_eq!((at_once.len(), distinct(at_once).len()), (800, 100), "as many as the gate lets go at once");
 
-    client.shutdown(SECOND).await;
+    let _ = client.shutdown(SECOND).await;
     let alive = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
     while alive() > 0 {
         tokio::task::yield_now().await;

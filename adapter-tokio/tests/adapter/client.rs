@@ -398,7 +398,7 @@ async fn a_restart_against_a_provider_that_ignores_keys_says_that_it_cannot_know
     let client = Client::builder(Plain, transport).policy(ignores.clone()).store(store.clone()).start().await.unwrap();
     let _job = client.submit(key("order-42"), "{}").await.unwrap();
     tokio::time::sleep(SECOND).await;
-    client.shutdown(Duration::ZERO).await;
+    let _ = client.shutdown(Duration::ZERO).await;
 
     let transport = Scripted::well_behaved();
     let client = Client::builder(Plain, transport.clone()).policy(ignores).store(store).start().await.unwrap();

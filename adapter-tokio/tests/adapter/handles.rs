@@ -137,7 +137,7 @@ async fn a_limiter_lets_waiters_go_in_their_order_at_its_pace() {
     for n in 0..20 {
         let (limiter, order) = (limiter.clone(), order.clone());
         tasks.spawn(async move {
-            limiter.call_async(async { order.lock().unwrap().push((n, start.elapsed().as_millis())) }).await;
+            limiter.call_in_turn(async { order.lock().unwrap().push((n, start.elapsed().as_millis())) }).await;
         });
         tokio::task::yield_now().await;
     }

@@ -284,7 +284,7 @@ async fn while_the_client_stops_no_key_that_its_store_may_have_is_called_unknown
         let client = Client::builder(Plain, transport).store(store.clone()).start().await.unwrap();
         let first = client.submit(key("order-42"), "{}").await.unwrap().await.unwrap();
         assert_eq!(first.outcome, Outcome::Unresolved(Unresolved::PollRefused));
-        client.shutdown(SECOND).await;
+        let _ = client.shutdown(SECOND).await;
 
         let client = Client::builder(Plain, Scripted::well_behaved()).store(store).start().await.unwrap();
         drop(client.submit(key("under-way"), "{}").await.unwrap());

@@ -46,7 +46,7 @@ async fn who_asks_while_the_client_stops_is_told_so() {
         });
         let asking: Vec<_> = submits.chain(delivers).collect();
         tokio::task::yield_now().await;
-        client.clone().shutdown(Duration::ZERO).await;
+        let _ = client.clone().shutdown(Duration::ZERO).await;
         for asks in asking {
             timeout(WHILE, asks).await.unwrap_or_else(|_| panic!("round {round}: it waits for ever")).unwrap();
         }
@@ -78,7 +78,7 @@ fn who_asks_while_the_runtime_goes_down_is_told_so() {
                         }
                         3 => timeout(Duration::from_micros(50), job.accepted()).await.is_err(),
                         _ => {
-                            client.clone().shutdown(Duration::MAX).await;
+                            let _ = client.clone().shutdown(Duration::MAX).await;
                             false
                         }
                     }

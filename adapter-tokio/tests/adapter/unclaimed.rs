@@ -300,7 +300,7 @@ async fn a_create_that_was_not_to_be_taken_up_is_resumed_with_its_payload_or_not
         let client = dies.start().await.unwrap();
         let _job = client.submit(key("theirs"), "{}").await.unwrap();
         tokio::time::sleep(SECOND).await;
-        client.shutdown(Duration::ZERO).await;
+        let _ = client.shutdown(Duration::ZERO).await;
         assert_eq!(stage(&store, "theirs"), Stage::InFlight);
 
         let transport = Scripted::well_behaved();

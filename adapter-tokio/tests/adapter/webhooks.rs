@@ -435,7 +435,7 @@ async fn a_repeat_after_a_restart_changes_nothing() {
         let (client, telling, job, _) = accepted(&transport, Some(store.clone())).await;
         assert_eq!(telling.tell(&client, "evt-1", READY).await, Delivery::Taken);
         let first = job.await.unwrap();
-        client.shutdown(SECOND).await;
+        let _ = client.shutdown(SECOND).await;
         let told = Told::default();
         let builder = told.watch(Client::builder(telling.clone(), transport.clone()));
         let client = builder.store(store).start().await.unwrap();

@@ -52,7 +52,7 @@ pub(super) async fn demo(args: Args) -> Result<ExitCode, Box<dyn Error>> {
     let started = Instant::now();
     let results = carry(&args, &client, job).await;
     let elapsed = started.elapsed();
-    client.shutdown(Duration::from_secs(10)).await;
+    let _ = client.shutdown(Duration::from_secs(10)).await;
     receiver.abort();
 
     let mut report = compare("didit", &args, &server, &sent, &results, elapsed);

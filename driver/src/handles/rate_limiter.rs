@@ -192,6 +192,20 @@ impl RateLimiter {
         });
     }
 
+    fn wait(&self, reservation: Option<Reservation>) -> Duration {
+        reservation.map_or(Duration::ZERO, |it| it.at().saturating_since(self.0.clock.now()))
+    }
+
+    fn cancel(&self, reservation: Option<Reservation>) {
+        if let Some(reservation) = reservation {
+            let now = self.0.clock.now();
+            let _ = self.change(|limiter| {
+                limiter.cancel_late(&self.0.policy, reservation, now);
+                Ok::<_, ()>(())
+            });
+        }
+    }
+
     /// Changes the state by compare-and-exchange; a refusal writes nothing.
     #[inline]
     fn change<T, E>(&self, step: impl Fn(&mut rate_limit::RateLimiter) -> Result<T, E>) -> Result<T, E> {
@@ -225,7 +239,7 @@ impl Place<'_> {
     /// How long until its time; zero from then on.
     #[must_use]
     pub fn wait(&self) -> Duration {
-        self.reservation.map_or(Duration::ZERO, |it| it.at().saturating_since(self.limiter.0.clock.now()))
+        self.limiter.wait(self.reservation)
     }
 
     /// Spends it. Whoever calls this has [waited](Place::wait).
@@ -236,13 +250,7 @@ impl Place<'_> {
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        if let Some(reservation) = self.reservation.take() {
-            let (policy, now) = (&self.limiter.0.policy, self.limiter.0.clock.now());
-            let _ = self.limiter.change(|limiter| {
-                limiter.cancel_late(policy, reservation, now);
-                Ok::<_, ()>(())
-            });
-        }
+        self.limiter.cancel(self.reservation.take());
     }
 }
 
@@ -264,7 +272,7 @@ impl OwnedPlace {
     /// How long until its time; zero from then on.
     #[must_use]
     pub fn wait(&self) -> Duration {
-        self.reservation.map_or(Duration::ZERO, |it| it.at().saturating_since(self.limiter.0.clock.now()))
+        self.limiter.wait(self.reservation)
     }
 
     /// How long its time has passed; zero until then.
@@ -281,13 +289,7 @@ impl OwnedPlace {
 
 impl Drop for OwnedPlace {
     fn drop(&mut self) {
-        if let Some(reservation) = self.reservation.take() {
-            let (policy, now) = (&self.limiter.0.policy, self.limiter.0.clock.now());
-            let _ = self.limiter.change(|limiter| {
-                limiter.cancel_late(policy, reservation, now);
-                Ok::<_, ()>(())
-            });
-        }
+        self.limiter.cancel(self.reservation.take());
     }
 }
 

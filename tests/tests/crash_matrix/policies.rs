@@ -386,7 +386,7 @@ async fn c22_the_clock_jumped_forward() {
                     let client = world.start(&Life::new(Crash::Never)).await;
                     client.hold(60 * SECOND);
                     let _waits = client.submit(key(), PAYLOAD).await.unwrap();
-                    client.shutdown(Duration::ZERO).await;
+                    let _ = client.shutdown(Duration::ZERO).await;
                 } else {
                     world.die(Point::AfterCommit(2)).await;
                 }

@@ -31,7 +31,7 @@ async fn c15_a_flush_that_failed() {
                 let intent = matches!(point, Point::BeforeCommit(1) | Point::AfterCommit(1));
                 let sent: &[Kind] = if intent { &[] } else { &[Kind::Create] };
                 assert_eq!(world.seen().sent, sent, "believed a flush that failed");
-                client.shutdown(Duration::ZERO).await;
+                let _ = client.shutdown(Duration::ZERO).await;
 
                 let end = world.recover(step).await;
                 match (case, point) {
@@ -76,7 +76,7 @@ async fn c16_disk_full() {
                         () = life.died() => None,
                         finished = job => Some(finished.unwrap()),
                     };
-                    client.shutdown(if life.is_alive() { 60 * SECOND } else { Duration::ZERO }).await;
+                    let _ = client.shutdown(if life.is_alive() { 60 * SECOND } else { Duration::ZERO }).await;
                     world.check();
                     if let Some(finished) = finished {
                         assert_eq!(
@@ -92,7 +92,7 @@ async fn c16_disk_full() {
                     return !life.is_alive();
                 }
                 life.kill();
-                client.shutdown(Duration::ZERO).await;
+                let _ = client.shutdown(Duration::ZERO).await;
                 let end = world.recover(step).await;
                 let expected = if case == Case::Ignored { "unresolved" } else { "completed" };
                 assert_eq!(end.finished.outcome.name(), expected);

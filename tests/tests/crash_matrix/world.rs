@@ -276,7 +276,7 @@ impl World {
         match self.try_start(life).await {
             Ok(client) if life.is_alive() => Some(client),
             Ok(client) => {
-                client.shutdown(Duration::ZERO).await;
+                let _ = client.shutdown(Duration::ZERO).await;
                 None
             }
             Err(_) if !life.is_alive() => None,
@@ -307,7 +307,7 @@ impl World {
         };
         if !life.is_alive() {
             // What is left of it reaches nothing any more; it need not be waited for either.
-            client.shutdown(Duration::ZERO).await;
+            let _ = client.shutdown(Duration::ZERO).await;
             return None;
         }
         assert!(outlived, "a process that lives ends its job");
@@ -361,7 +361,7 @@ impl World {
             () = life.died() => {}
             () = tokio::time::sleep(span) => {}
         }
-        client.shutdown(Duration::ZERO).await;
+        let _ = client.shutdown(Duration::ZERO).await;
         self.check();
         if life.is_alive() { self.stage() } else { None }
     }

@@ -12,8 +12,12 @@ mod surface;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use bytes::Bytes;
+use http::HeaderMap;
 use source::Source;
+use steadfast_core::Key;
 
 /// Folder and name.
 const CRATES: [(&str, &str); 7] = [
@@ -52,6 +56,33 @@ fn the_public_interface_is_what_was_agreed() {
     );
 }
 
+/// What a program can only get from one of these it must be able to name by that one: the driver is no dependency of a program's.
+#[test]
+fn adapters_export_what_stands_in_the_signatures_of_what_they_export() {
+    /// By which an adapter has its builder.
+    const NOT_FOR_PROGRAMS: [&str; 4] = ["RenewsBy", "Settings", "Sharded", "Start"];
+    let read =
+        |folder: &str| Source::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(folder).join("src/lib.rs"));
+    let of_driver = surface::named("steadfast_driver", &read("driver"));
+    let mut missing = Vec::new();
+    for (folder, name) in &CRATES[..2] {
+        let source = read(folder);
+        // Its own of the same name stands for the driver's.
+        let exports = |item: &str| {
+            let path: Vec<_> = item.split("::").map(str::to_owned).collect();
+            source.resolve(&[], &path).is_something()
+        };
+        let own = surface::named(name, &source);
+        let exported = of_driver.iter().filter(|(by, _)| by.strip_prefix("steadfast_driver::").is_some_and(exports));
+        for (by, names) in own.iter().chain(exported) {
+            let items = names.iter().filter_map(|item| item.strip_prefix("steadfast_driver::"));
+            let unnamed = items.filter(|item| !exports(item) && !NOT_FOR_PROGRAMS.contains(item));
+            missing.extend(unnamed.map(|item| format!("{name}: {item}, by {by}")));
+        }
+    }
+    assert!(missing.is_empty(), "not exported:\n{}", missing.join("\n"));
+}
+
 /// The reader is not blind: what it must see in a crate that has one of everything, it sees.
 #[test]
 fn everything_that_a_program_may_name_is_seen() {
@@ -73,8 +104,9 @@ fn auto_traits() {
     shared::<steadfast_tokio::Observation>();
     shared::<steadfast_tokio::SubmitError>();
     shared::<steadfast_tokio::StartError>();
-    sent::<steadfast_tokio::Handle>();
-    sent::<steadfast_tokio::Revisions>();
+    shared::<steadfast_tokio::Handle>();
+    shared::<steadfast_tokio::Revisions>();
+    sent::<steadfast_tokio::Starting>();
     shared::<steadfast_blocking::Client>();
     sent::<steadfast_blocking::Handle>();
     sent::<steadfast_blocking::Revisions>();
@@ -86,4 +118,19 @@ fn auto_traits() {
     shared::<steadfast_providers::profile::ProfileProvider>();
     sent::<steadfast_store::SqliteStore>();
     shared::<steadfast_store::MemoryStore>();
+}
+
+/// Whose futures may be awaited in a task that is spawned. (The layers': `adapter-tokio/tests/tower/contract.rs`.) It is compiled, and never run.
+#[expect(dead_code, reason = "the compiler's word is the test")]
+fn futures(client: steadfast_tokio::Client, job: &steadfast_tokio::Handle, revisions: &mut steadfast_tokio::Revisions) {
+    fn sent(_: impl Future + Send) {}
+    let key = || Key::new("order-1").unwrap();
+    sent(client.submit(key(), "{}"));
+    sent(client.call(key(), "{}"));
+    sent(client.resume(key()));
+    sent(client.status(key()));
+    sent(client.deliver(&HeaderMap::new(), Bytes::new()));
+    sent(job.accepted());
+    sent(revisions.next());
+    sent(client.shutdown(Duration::ZERO));
 }

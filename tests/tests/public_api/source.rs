@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use quote::ToTokens;
 use syn::{Attribute, Item, UseTree, Visibility};
 
 /// Where an item is defined: its module's path in the crate, and its name.
@@ -45,6 +46,12 @@ pub(crate) enum Meaning {
     Plain,
 }
 
+impl Meaning {
+    pub(crate) const fn is_something(&self) -> bool {
+        !matches!(self, Self::Plain)
+    }
+}
+
 impl Source {
     /// Reads the crate whose root this is.
     pub(crate) fn read(root: &Path) -> Self {
@@ -72,7 +79,7 @@ impl Source {
                     self.add(inner, &folder.join(&name), is_public_vis(&it.vis), features(&it.attrs), items);
                 }
                 Item::Use(it) if !is_for_tests(&it.attrs) => {
-                    let (is_public, cfg) = (is_public_vis(&it.vis), features(&it.attrs));
+                    let (is_public, cfg) = (is_public_vis(&it.vis) && !is_hidden(&it.attrs), features(&it.attrs));
                     leaves(&it.tree, Vec::new(), &mut |path, name| {
                         module.uses.push(Use { is_public, cfg: cfg.clone(), path, name });
                     });
@@ -181,6 +188,10 @@ pub(crate) fn is_for_tests(attrs: &[Attribute]) -> bool {
         let said = attr.meta.path().is_ident("cfg").then(|| attr.meta.require_list().ok()).flatten();
         said.is_some_and(|list| matches!(list.tokens.to_string().as_str(), "test" | "doctest"))
     })
+}
+
+pub(crate) fn is_hidden(attrs: &[Attribute]) -> bool {
+    attrs.iter().any(|attr| attr.path().is_ident("doc") && attr.to_token_stream().to_string().contains("hidden"))
 }
 
 /// The conditions under which it is there, as text: `feature = "serde"`.

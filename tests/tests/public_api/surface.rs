@@ -6,7 +6,7 @@ use quote::ToTokens;
 use syn::visit::{self, Visit};
 use syn::{Attribute, Fields, FnArg, ImplItem, Item, ItemImpl, Signature, TraitItem, Type};
 
-use super::source::{Id, Meaning, Source, features, is_for_tests, is_public_vis, name_of};
+use super::source::{Id, Meaning, Source, features, is_for_tests, is_hidden, is_public_vis, name_of};
 
 pub(crate) struct Surface<'a> {
     source: &'a Source,
@@ -17,20 +17,47 @@ pub(crate) struct Surface<'a> {
     lines: BTreeSet<(String, String)>,
     /// Names of other crates in what is shown.
     foreign: BTreeSet<String>,
+    /// What is looked at.
+    owner: String,
+    /// What of this project's stands in the interface of each item, by full paths.
+    named: Named,
 }
+
+/// Items, and what stands in the interface of each, by full paths.
+pub(crate) type Named = BTreeMap<String, BTreeSet<String>>;
 
 /// The interface of the crate of this name. Its first lines are the names of other crates that stand in it, apart from the standard library's.
 pub(crate) fn surface(krate: &str, source: &Source) -> String {
-    let mut it = Surface { source, krate, names: BTreeMap::new(), lines: BTreeSet::new(), foreign: BTreeSet::new() };
+    let it = read(krate, source);
+    let foreign = it.foreign.iter().map(|name| format!("# names {name}\n"));
+    foreign.chain(it.lines.iter().map(|(_, line)| format!("{line}\n"))).collect()
+}
+
+/// What of this project's stands in the interface of each of the crate's items.
+pub(crate) fn named(krate: &str, source: &Source) -> Named {
+    read(krate, source).named
+}
+
+fn read<'a>(krate: &'a str, source: &'a Source) -> Surface<'a> {
+    let mut it = Surface {
+        source,
+        krate,
+        names: BTreeMap::new(),
+        lines: BTreeSet::new(),
+        foreign: BTreeSet::new(),
+        owner: String::new(),
+        named: Named::new(),
+    };
     let mut found = Vec::new();
     it.find(&[], krate, "", 0, &mut found);
     // An item that can be reached by several paths is shown under the shortest, and as a `use` under the others.
     found.sort_by_key(|(_, path, _): &(Id, String, String)| (path.matches("::").count(), path.clone()));
+    let mut items = Vec::new();
     for (id, path, cfg) in found {
         match it.names.get(&id) {
             None => {
                 it.names.insert(id.clone(), path.clone());
-                it.item(&id, &path, &cfg);
+                items.push((id, path, cfg));
             }
             Some(shown) if *shown != path => {
                 let line = format!("pub use {path} = {shown}");
@@ -39,9 +66,12 @@ pub(crate) fn surface(krate: &str, source: &Source) -> String {
             Some(_) => {}
         }
     }
+    // Each may name any other.
+    for (id, path, cfg) in items {
+        it.item(&id, &path, &cfg);
+    }
     it.impls();
-    let foreign = it.foreign.iter().map(|name| format!("# names {name}\n"));
-    foreign.chain(it.lines.iter().map(|(_, line)| format!("{line}\n"))).collect()
+    it
 }
 
 impl Surface<'_> {
@@ -88,6 +118,7 @@ impl Surface<'_> {
             return;
         };
         let at = &id.0;
+        path.clone_into(&mut self.owner);
         match item {
             Item::Struct(it) => {
                 let closed = if it.fields.iter().all(|field| is_public_vis(&field.vis)) { "" } else { " { .. }" };
@@ -193,6 +224,7 @@ impl Surface<'_> {
 
     fn implemented(&mut self, at: &[String], it: &ItemImpl, cfg: &str) {
         let own = head(&it.self_ty).and_then(|path| self.shown(at, &path));
+        self.owner = own.clone().unwrap_or_default();
         if let Some((_, wanted, _)) = &it.trait_ {
             let name: Vec<String> = wanted.segments.iter().map(|segment| segment.ident.to_string()).collect();
             let is_of_public_trait = self.shown(at, &name).is_some();
@@ -262,12 +294,20 @@ impl Surface<'_> {
         let mut names = Names(Vec::new());
         look(&mut names);
         for path in names.0 {
-            if let Meaning::Foreign(path) = self.source.resolve(at, &path)
-                && !matches!(path[0].as_str(), "alloc" | "core" | "std")
-                && !path[0].starts_with("steadfast_")
-            {
-                self.foreign.insert(path.join("::"));
-            }
+            let named = match self.source.resolve(at, &path) {
+                Meaning::Foreign(path) if matches!(path[0].as_str(), "alloc" | "core" | "std") => continue,
+                Meaning::Foreign(path) if !path[0].starts_with("steadfast_") => {
+                    self.foreign.insert(path.join("::"));
+                    continue;
+                }
+                Meaning::Foreign(path) => path.join("::"),
+                // A public signature names no private item, or it would not compile.
+                _ => match self.shown(at, &path) {
+                    Some(shown) => shown,
+                    None => continue,
+                },
+            };
+            self.named.entry(self.owner.clone()).or_default().insert(named);
         }
     }
 }
@@ -297,10 +337,6 @@ fn public(item: &Item) -> Option<&[Attribute]> {
         _ => return None,
     };
     is_public_vis(vis).then_some(attrs)
-}
-
-fn is_hidden(attrs: &[Attribute]) -> bool {
-    attrs.iter().any(|attr| attr.path().is_ident("doc") && attr.to_token_stream().to_string().contains("hidden"))
 }
 
 /// Attributes that are promises.

@@ -167,7 +167,7 @@ async fn commits_that_fail_or_are_in_doubt_cost_no_job_and_run_none_twice() {
             let sent = transport.sent(&format!("job-{n}"));
             assert_eq!(sent.iter().filter(|kind| **kind == Kind::Create).count(), 1, "{sent:?}");
         }
-        client.shutdown(SECOND).await;
+        let _ = client.shutdown(SECOND).await;
         assert_eq!(store.inner.clone().load().unwrap().len(), 24);
     }
 }

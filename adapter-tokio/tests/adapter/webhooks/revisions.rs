@@ -101,7 +101,7 @@ async fn a_later_decision_is_a_revision_and_the_outcome_stays() {
     let other = told("stolen", base + 30).replace("txn-a", "txn-b");
     assert_eq!(provider.0.tell(&client, "evt-6", &other).await, Delivery::Taken);
     assert_eq!(all(&mut revisions).await, []);
-    client.shutdown(Duration::ZERO).await;
+    let _ = client.shutdown(Duration::ZERO).await;
     assert_eq!(revisions.next().await, Err(RevisionError::Stopped));
 }
 
@@ -139,7 +139,7 @@ async fn revisions_of_all_shards_come_to_one_subscription() {
             assert_eq!(words(&heard), [(1, &*status)]);
             assert_eq!(heard[0].reference.as_str(), format!("txn-{name}"));
         }
-        client.shutdown(SECOND).await;
+        let _ = client.shutdown(SECOND).await;
         assert_eq!(revisions.next().await, Err(RevisionError::Stopped));
     }
 }
@@ -213,7 +213,7 @@ async fn a_job_that_the_store_alone_knows_is_found_by_its_key() {
         };
         let client = start().await;
         let finished = end(&client).await;
-        client.shutdown(SECOND).await;
+        let _ = client.shutdown(SECOND).await;
 
         let client = start().await;
         let tell = async |id: &str, body: &str| provider.0.tell(&client, id, body).await;
@@ -249,7 +249,7 @@ async fn while_the_client_stops_a_job_that_the_store_alone_knows_is_found_too() 
         let provider = deciding();
         let client = Client::builder(provider.clone(), approved()).store(store.clone()).start().await.unwrap();
         end(&client).await;
-        client.shutdown(SECOND).await;
+        let _ = client.shutdown(SECOND).await;
 
         let client = Client::builder(provider.clone(), pending_for_ever()).store(store).start().await.unwrap();
         let mut revisions = client.revisions();
