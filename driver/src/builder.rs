@@ -157,7 +157,8 @@ impl<P: Provider, T, C> Builder<P, T, C> {
         self
     }
 
-    /// The most bytes of ended jobs' bodies kept for repeated submits; the oldest go first, their outcomes stay. Default 64 MiB.
+    /// The most bytes of ended jobs' bodies kept for repeated submits; the oldest go first, their outcomes stay. And as many of answers that ended no job, each held
+    /// until the next in case that there is none; beyond that they are not held. Default 64 MiB.
     pub fn results_limit(mut self, bytes: usize) -> Self {
         self.settings.results_limit = bytes;
         self

@@ -478,16 +478,27 @@ impl<H> Driver<H> {
         {
             job.telling.learn(reference, || AcceptingAnswer { kind, status: *status, body: body.clone() });
         }
-        // A job that a webhook has ended meanwhile keeps the result that came with it.
-        let counts = answer.is_some() && !self.has_ended(id);
-        if let (Some(job), Some(answer)) = (self.jobs.get_mut(&id).filter(|_| counts), answer) {
-            job.answer = Some(answer);
-        }
-        let now = self.now;
+        let (now, had_ended) = (self.now, self.has_ended(id));
         self.engine.handle(Event::Answered(id, attempt, meaning), now);
+        // A job that a webhook has ended meanwhile keeps the result that came with it.
+        if let Some(answer) = answer.filter(|_| !had_ended) {
+            self.hold(id, answer);
+        }
         self.match_early(id);
         if let Some((kind, quota)) = quota {
             self.engine.handle(Event::Quota(kind, quota), now);
+        }
+    }
+
+    /// What was said of a job last: its result, if it has just ended. That is held whatever its size; of those that go on, and there may be many for long, it is held
+    /// as far as there is room.
+    fn hold(&mut self, id: OperationId, answer: FinalAnswer) {
+        let ended = self.has_ended(id);
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        if ended {
+            job.answer = Some(answer);
+        } else {
+            self.results.hold(id, answer);
         }
     }
 

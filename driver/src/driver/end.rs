@@ -26,6 +26,8 @@ impl<H> Driver<H> {
         self.tell_accepted(id);
         let job = self.jobs.remove(&id).unwrap_or_default();
         let Job { answer, waiters, replies, failure, followed, trace, .. } = job;
+        let latest = self.results.let_go(id);
+        let answer = answer.or(latest);
         if let Some(outcome) = self.engine.operation(id).and_then(|operation| operation.outcome()) {
             self.note_end(id, outcome, answer.as_ref());
             if let (Some(trace), Some(operation)) = (trace, self.engine.operation(id)) {

@@ -43,7 +43,7 @@ impl<H> Driver<H> {
             if keep.answers && matches!(entry.record.stage, Stage::Ended(_)) {
                 let kept =
                     |answer: &FinalAnswer| KeptAnswer { status: answer.status.as_u16(), body: answer.body.to_vec() };
-                entry.answer = job.answer.as_ref().map(kept);
+                entry.answer = job.answer.as_ref().or_else(|| self.results.latest(id)).map(kept);
             }
         }
         self.journal.push(id, number, Some(entry));

@@ -148,6 +148,7 @@ impl<H> Driver<H> {
         self.meter.forget(id);
         tracing::info!(key = %record.key.label(), "nothing ran, and the payload is not at hand: submit the key again");
         let job = self.jobs.remove(&id).unwrap_or_default();
+        self.results.let_go(id);
         self.park(record, job);
     }
 }

@@ -354,6 +354,7 @@ impl<H> Driver<H> {
         self.engine.handle(Event::Webhook(id, meaning), now);
         if !had_ended && self.has_ended(id) {
             let result = event.result.map(|body| FinalAnswer { status: StatusCode::OK, body });
+            self.results.let_go(id);
             if let Some(job) = self.job(id) {
                 job.answer = result;
             }
