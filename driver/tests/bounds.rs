@@ -130,7 +130,8 @@ fn answers_that_end_no_job_are_held_within_the_limit_of_results() {
     assert!(turn(&mut driver, now).is_empty());
     let sizes: Vec<_> = followed.iter().map(|following| following.finished.try_recv().unwrap().body().len()).collect();
     assert_eq!(sizes[0], 2 * MIB, "a result is told whatever its size");
-    assert_eq!(sizes[1..].iter().filter(|size| **size == MIB).count() * MIB, (3 * MIB).max(sizes[1..].iter().sum()));
+    assert!(sizes[1..].iter().all(|size| [0, MIB].contains(size)), "{sizes:?}");
+    assert!(sizes[1..].iter().sum::<usize>() >= 2 * MIB, "{sizes:?}");
     drop(driver);
     assert_eq!(held.load(Ordering::Relaxed), 0);
 }

@@ -39,6 +39,14 @@ impl Store for Shared {
     fn forget(&mut self, before: Timestamp, most: usize) -> Result<usize, StoreError> {
         self.0.lock().unwrap().forget(before, most)
     }
+
+    fn is_backup(&self) -> bool {
+        self.0.lock().unwrap().is_backup()
+    }
+
+    fn take_into_use(&mut self) -> Result<(), StoreError> {
+        self.0.lock().unwrap().take_into_use()
+    }
 }
 
 /// Of a provider that runs again what it is sent again, with so many attempts for each create.

@@ -34,6 +34,14 @@ impl Store for Slow {
     fn forget(&mut self, before: Timestamp, most: usize) -> Result<usize, StoreError> {
         self.0.forget(before, most)
     }
+
+    fn is_backup(&self) -> bool {
+        self.0.is_backup()
+    }
+
+    fn take_into_use(&mut self) -> Result<(), StoreError> {
+        self.0.take_into_use()
+    }
 }
 
 /// Of a provider that can be asked for a key's job, and has none.

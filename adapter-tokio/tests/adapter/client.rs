@@ -307,6 +307,14 @@ impl Store for Broken {
     fn forget(&mut self, before: Timestamp, most: usize) -> Result<usize, StoreError> {
         self.inner.forget(before, most)
     }
+
+    fn is_backup(&self) -> bool {
+        self.inner.is_backup()
+    }
+
+    fn take_into_use(&mut self) -> Result<(), StoreError> {
+        self.inner.take_into_use()
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -326,6 +326,14 @@ impl Store for Counting {
         Ok(gone)
     }
 
+    fn is_backup(&self) -> bool {
+        self.inner.is_backup()
+    }
+
+    fn take_into_use(&mut self) -> Result<(), StoreError> {
+        self.inner.take_into_use()
+    }
+
     fn blocks(&self) -> bool {
         self.inner.blocks()
     }
