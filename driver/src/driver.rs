@@ -39,6 +39,7 @@ use tracing::level_filters::LevelFilter;
 
 use self::by_id::{ById, Ids};
 use self::close::Closing;
+use self::end::Unclaimed;
 pub(crate) use self::intake::Question;
 use self::intake::Reply;
 pub use self::intake::{Following, Submit};
@@ -91,8 +92,7 @@ pub struct Driver<H> {
     fetched: usize,
     parked: Parking<H>,
     results: Results,
-    /// Jobs that have ended and whose outcome nobody has: delivered to the engine, not in the store.
-    unclaimed: Ids,
+    unclaimed: Unclaimed,
     webhooks: Webhooks,
     renewals: Renewals,
     /// The last renewal that was begun here, and not by another shard.
@@ -156,7 +156,7 @@ impl<H> Driver<H> {
             limits: settings.limits,
             parked: Parking::default(),
             results: Results::new(settings.results_limit),
-            unclaimed: Ids::default(),
+            unclaimed: Unclaimed::default(),
             unsent: VecDeque::new(),
             tasks: VecDeque::new(),
             closing: None,
@@ -482,7 +482,7 @@ impl<H> Driver<H> {
         self.engine.handle(Event::Answered(id, attempt, meaning), now);
         // A job that a webhook has ended meanwhile keeps the result that came with it.
         if let Some(answer) = answer.filter(|_| !had_ended) {
-            self.hold(id, answer);
+            self.note_answer(id, answer);
         }
         self.match_early(id);
         if let Some((kind, quota)) = quota {
@@ -492,7 +492,7 @@ impl<H> Driver<H> {
 
     /// What was said of a job last: its result, if it has just ended. That is held whatever its size; of those that go on, and there may be many for long, it is held
     /// as far as there is room.
-    fn hold(&mut self, id: OperationId, answer: FinalAnswer) {
+    fn note_answer(&mut self, id: OperationId, answer: FinalAnswer) {
         let ended = self.has_ended(id);
         let Some(job) = self.jobs.get_mut(&id) else { return };
         if ended {

@@ -410,7 +410,7 @@ impl<H> Driver<H> {
             }
             Some(Outcome::Unresolved(_)) if operation.can_resume() => {
                 self.results.drop(id);
-                self.unclaimed.remove(&id);
+                self.unclaimed.remove(id);
                 self.meter.begun(Begun::Resumed);
                 let trace = self.begin_trace(id, Begun::Resumed, None);
                 self.jobs.insert(id, Job { replies: Few::from([reply]), trace, ..Job::default() });

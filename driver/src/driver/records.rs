@@ -22,7 +22,7 @@ impl<H> Driver<H> {
         let now = self.now;
         let mut record = operation.record();
         if let Stage::Delivered(outcome) = record.stage
-            && self.unclaimed.contains(&id)
+            && self.unclaimed.contains(id)
         {
             // A reference that came after the end is needed to resume it; of another outcome nothing that came later is.
             if record.reference.is_none() || !matches!(outcome, Outcome::Unresolved(_)) {

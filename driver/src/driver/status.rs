@@ -99,7 +99,7 @@ impl<H> Driver<H> {
         let id = self.engine.find(key)?;
         let mut record = self.engine.operation(id).filter(|operation| operation.is_durable())?.record();
         if let Stage::Delivered(outcome) = record.stage
-            && self.unclaimed.contains(&id)
+            && self.unclaimed.contains(id)
         {
             // The engine has nothing left to do for it, but nobody has the outcome.
             record.stage = Stage::Ended(outcome);
