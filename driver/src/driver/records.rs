@@ -67,6 +67,17 @@ impl<H> Driver<H> {
         }
     }
 
+    /// What is held for jobs that the engine knows no more.
+    fn forget_disowned(&mut self, ids: &[OperationId]) {
+        for id in ids {
+            if self.engine.operation(*id).is_none() {
+                self.jobs.remove(id);
+                self.results.let_go(*id);
+                self.meter.forget(*id);
+            }
+        }
+    }
+
     fn committed(&mut self, batch: Batch, fate: Fate) {
         let now = self.now;
         let (operations, durable) = (batch.operations, matches!(fate, Fate::Durable));
@@ -97,17 +108,21 @@ impl<H> Driver<H> {
                 Event::PersistFailed(batch.last)
             }
             Fate::Unknown(error) => {
-                // Nothing was sent, and nothing will be by this client; but it cannot be said that the intent is not there.
+                // Nothing was sent, and nothing will be by this client; but it cannot be said that the intent is not there. So it ends in no way, and whoever submits the key
+                // again is told what the store says then.
                 for id in &operations {
                     let job = self.jobs.get_mut(id).filter(|job| job.rests_on(batch.last));
                     for reply in job.map(|job| std::mem::take(&mut job.replies)).unwrap_or_default() {
                         reply.refuse(SubmitError::Uncertain(error.clone()));
                     }
                 }
-                Event::PersistFailed(batch.last)
+                Event::PersistUnknown(batch.last)
             }
         };
         self.engine.handle(event, now);
+        if !durable {
+            self.forget_disowned(&operations);
+        }
         for id in &operations {
             self.tell_accepted(*id);
         }
