@@ -428,7 +428,7 @@ impl<H> Driver<H> {
     /// ```
     #[must_use]
     pub fn has_room(&self) -> bool {
-        let jobs = (self.engine.live() as usize).saturating_add(self.journal.asking());
+        let jobs = (self.engine.live() as usize).saturating_add(self.journal.asking_for_jobs());
         self.closing.is_some() || jobs < self.limits.live as usize
     }
 

@@ -79,7 +79,7 @@ pub enum UnknownJob {
     /// 200, always. What may be about a job whose create is not answered yet waits in the inbox, which a crash empties; then a poll finds out.
     Accept,
     /// 200 if it cannot be about a job of ours. If it can, since a create is not answered yet, it waits in the inbox, and is answered with 503 if it
-    /// waits in vain: so nothing is lost by a crash, for it is sent again. With more than 4,096 jobs under way it is taken that it can.
+    /// waits in vain: so nothing is lost by a crash, for it is sent again.
     #[default]
     RepeatIfEarly,
     /// 503, always: for a sender whose events may precede the submit of their job.

@@ -92,6 +92,7 @@ impl<H> Driver<H> {
         }
         let now = self.now;
         self.engine.handle(Event::Delivered(id), now);
+        self.note_name(id);
     }
 
     /// Tells whoever follows a job that the provider has it, if that is known and on disk. From then on no create leaves, so its payload, which is somebody's

@@ -74,6 +74,7 @@ impl<H> Driver<H> {
                 self.jobs.remove(id);
                 self.results.let_go(*id);
                 self.meter.forget(*id);
+                self.note_name(*id);
             }
         }
     }

@@ -149,6 +149,7 @@ impl<H> Driver<H> {
         tracing::info!(key = %record.key.label(), "nothing ran, and the payload is not at hand: submit the key again");
         let job = self.jobs.remove(&id).unwrap_or_default();
         self.results.let_go(id);
+        self.note_name(id);
         self.park(record, job);
     }
 }

@@ -13,7 +13,7 @@ use super::Driver;
 use super::intake::Question;
 use crate::finished::SubmitError;
 
-/// How many questions may wait for the store at a time, those of webhooks and submits among them: for these there is room beyond it.
+/// How many questions may wait for the store at a time, those of webhooks and submits among them: for these there is room beyond it, and they take none from submits.
 const MOST_ASKING: usize = 5_000;
 
 /// Where a job stands. Its moments become a [`SystemTime`](std::time::SystemTime) by `into`.
