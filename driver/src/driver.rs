@@ -173,7 +173,7 @@ impl<H> Driver<H> {
         self.ends.subscribers = Some(subscribers);
     }
 
-    /// Takes in a job, or joins the one of this key. Only while there [is room](Driver::has_room). Once it is shut down, whoever submits is told so.
+    /// Takes in a job, or joins the one of this key. Only while there [is room](Driver::has_room), or if it [joins](Driver::joins) one. Once it is shut down, whoever submits is told so.
     pub fn submit(&mut self, submit: Submit, now: Timestamp) {
         self.look_at_clock(now);
         if self.closing.is_some() || self.closed {
@@ -399,7 +399,8 @@ impl<H> Driver<H> {
         parts.into_iter().flatten().min()
     }
 
-    /// Whether another job may be [submitted](Driver::submit). If not, it waits with its caller; not for a shutdown, which makes no room.
+    /// Whether another job may be [submitted](Driver::submit). If not, it waits with its caller, unless it [joins](Driver::joins) one; not for a shutdown, which makes no
+    /// room.
     ///
     /// Ask again after each drain of [`pop_task`](Driver::pop_task), before you sleep: the drain that ends a job makes room, and no deadline or event tells of it. Who
     /// asks only before the drain sleeps while jobs wait.
@@ -430,6 +431,13 @@ impl<H> Driver<H> {
     pub fn has_room(&self) -> bool {
         let jobs = (self.engine.live() as usize).saturating_add(self.journal.asking_for_jobs());
         self.closing.is_some() || jobs < self.limits.live as usize
+    }
+
+    /// Whether this needs no [room](Driver::has_room): it joins a job that is known here, or brings the payload that one [waits for](crate::Builder::store). It is to be
+    /// submitted at once, past those that wait for room. A job that ends by its deadline because they stand before its payload would end for nothing.
+    #[must_use]
+    pub fn joins(&self, submit: &Submit) -> bool {
+        self.is_at_hand(&submit.key)
     }
 
     /// Whether nothing is taken in any more: what is fed is too late.

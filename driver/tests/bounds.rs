@@ -3,14 +3,21 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
+use steadfast_core::engine::Limits;
+use steadfast_core::gate::GatePolicy;
 use steadfast_core::operation::Reading;
 use steadfast_core::retry::Failure;
-use steadfast_core::{Key, Kind, OperationPolicy, Reference, Timestamp};
-use steadfast_driver::{Builder, Command, Driver, Following, Sending, Settings, Submit, SubmitError, Task};
-use steadfast_providers::{Answer, Ask, Provider, RequestError};
+use steadfast_core::{Key, Kind, OperationPolicy, Reference, SendSafety, Timestamp};
+use steadfast_driver::{
+    Builder, Command, Delivery, Driver, Following, Posted, SendError, Sending, Settings, Submit, SubmitError, Task,
+};
+use steadfast_providers::webhook::{Scheme, Verifier};
+use steadfast_providers::{Answer, Ask, Provider, RequestError, WebhookEvent};
+use steadfast_store::MemoryStore;
 
 const START: Timestamp = Timestamp::from_secs(1_700_000_000);
 const MIB: usize = 1 << 20;
@@ -29,6 +36,10 @@ impl Provider for Plain {
 
     fn request(&self, _: &Ask<'_>) -> Result<Request<Bytes>, RequestError> {
         Request::builder().uri("https://plain.test/").body(Bytes::new()).map_err(|_| RequestError::Unsendable("URL"))
+    }
+
+    fn has_webhooks(&self) -> bool {
+        true
     }
 
     fn read(&self, answer: &Answer<'_>) -> Result<Reading, Failure> {
@@ -68,11 +79,7 @@ fn driver(settings: impl FnOnce(Builder<Plain, (), ()>) -> Builder<Plain, (), ()
     Driver::new(Arc::new(provider), loaded, START)
 }
 
-fn submit(
-    driver: &mut Driver<()>,
-    key: &str,
-    now: Timestamp,
-) -> oneshot::Receiver<Result<Following, SubmitError>> {
+fn submit(driver: &mut Driver<()>, key: &str, now: Timestamp) -> oneshot::Receiver<Result<Following, SubmitError>> {
     let (reply, taken) = oneshot::channel();
     driver.submit(Submit::new(Key::new(key).unwrap(), "{}".into(), reply), now);
     taken
@@ -83,8 +90,10 @@ fn turn(driver: &mut Driver<()>, now: Timestamp) -> VecDeque<Sending<()>> {
     let mut sent = VecDeque::new();
     driver.handle_timeout(now);
     while let Some(task) = driver.pop_task(now) {
-        if let Task::Send(sending) = task {
-            sent.push_back(*sending);
+        match task {
+            Task::Send(sending) => sent.push_back(*sending),
+            Task::Work(work) => driver.worked(work.run_one(), now),
+            _ => {}
         }
     }
     sent
@@ -134,4 +143,78 @@ fn answers_that_end_no_job_are_held_within_the_limit_of_results() {
     assert!(sizes[1..].iter().sum::<usize>() >= 2 * MIB, "{sizes:?}");
     drop(driver);
     assert_eq!(held.load(Ordering::Relaxed), 0);
+}
+
+fn deliver(driver: &mut Driver<()>, reference: &str, now: Timestamp) -> oneshot::Receiver<Delivery> {
+    let body = Bytes::from(format!(r#"{{"reference":"{reference}","status":"pending"}}"#));
+    let verifier = Verifier::new(Scheme::StandardWebhooks, ["whsec_c3RlYWRmYXN0"]).unwrap();
+    let headers = verifier.sign(&format!("evt-{reference}"), now, &body).unwrap();
+    let event = WebhookEvent::plain(verifier.verify(&headers, &body, now).unwrap(), &body);
+    let (reply, told) = oneshot::channel();
+    driver.deliver(Posted::new(event, reply), now);
+    told
+}
+
+/// Two systems share the account, say. That none of many jobs is the one is known at once: none has to be looked for, and none is only supposed to be.
+#[test]
+fn a_strangers_event_is_known_as_such_beside_any_number_of_jobs() {
+    const JOBS: usize = 6_000;
+    let mut driver = driver(|builder| builder.gate(GatePolicy::none()));
+    let _taken: Vec<_> = (0..JOBS).map(|n| submit(&mut driver, &format!("order-{n}"), START)).collect();
+    let mut creates = turn(&mut driver, START);
+    assert_eq!(creates.len(), JOBS);
+    let last = creates.pop_back().unwrap();
+    for create in creates {
+        let reference = create.outgoing.key.as_str().to_owned();
+        answer(&mut driver, create, 200, reference.into(), START);
+    }
+    turn(&mut driver, START);
+    let early = deliver(&mut driver, "txn-1", START);
+    assert!(early.try_recv().is_err(), "it may be about the last one");
+    answer(&mut driver, last, 200, "txn-2".into(), START);
+    turn(&mut driver, START);
+    let stranger = Delivery::Unknown { repeat: false };
+    assert_eq!(deliver(&mut driver, "txn-3", START).try_recv(), Ok(stranger.clone()));
+
+    // Nor is one that has ended without a name.
+    let nameless = submit(&mut driver, "nameless", START);
+    let create = turn(&mut driver, START).pop_back().unwrap();
+    assert!(deliver(&mut driver, "txn-4", START).try_recv().is_err());
+    driver.answered(create.reader.read(Err(SendError::ambiguous()), START), START);
+    turn(&mut driver, START);
+    assert!(nameless.try_recv().unwrap().unwrap().finished.try_recv().is_ok());
+    assert_eq!(deliver(&mut driver, "txn-5", START).try_recv(), Ok(stranger));
+}
+
+/// What was under way before a restart is owed, room or not.
+#[test]
+fn whoever_joins_a_job_or_brings_its_payload_needs_no_room() {
+    let store = MemoryStore::default();
+    let policy =
+        OperationPolicy::default().with_safety(SendSafety::Keyed { window: Duration::from_secs(86_400) }).unwrap();
+    let start = |live| {
+        let limits = Limits { live, ..Limits::default() };
+        driver(|builder| builder.limits(limits).policy(policy.clone()).store(store.clone()))
+    };
+    let asked = |key: &str| Submit::new(Key::new(key).unwrap(), "{}".into(), oneshot::channel().0);
+    let mut before = start(2);
+    let _taken = ["order-1", "order-2"].map(|key| submit(&mut before, key, START));
+    assert_eq!(turn(&mut before, START).len(), 2);
+    drop(before);
+
+    let mut after = start(1);
+    turn(&mut after, START);
+    let _new = submit(&mut after, "order-3", START);
+    assert_eq!((turn(&mut after, START).len(), after.has_room()), (1, false));
+    assert!(!after.joins(&asked("order-4")));
+    for parked in ["order-1", "order-2", "order-3"] {
+        assert!(after.joins(&asked(parked)), "{parked}");
+        let taken = submit(&mut after, parked, START);
+        let mut now = START;
+        while parked != "order-3" && turn(&mut after, now).is_empty() {
+            now = after.next_deadline().unwrap();
+        }
+        turn(&mut after, now);
+        assert!(taken.try_recv().unwrap().is_ok(), "{parked}");
+    }
 }

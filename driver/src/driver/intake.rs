@@ -212,7 +212,7 @@ impl<H> Driver<H> {
     }
 
     /// Whether all that a repeated submit is to be told is known without the store.
-    fn is_at_hand(&self, key: &Key) -> bool {
+    pub(super) fn is_at_hand(&self, key: &Key) -> bool {
         let goes_on = |id| {
             self.jobs.contains_key(&id)
                 || self.engine.operation(id).is_some_and(|operation| operation.outcome().is_none())
