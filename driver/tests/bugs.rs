@@ -109,9 +109,9 @@ impl Provider for Buggy {
 }
 
 impl Seal for Bug {
-    fn seal(&self, _: &Key, bytes: &[u8]) -> Vec<u8> {
+    fn seal(&self, _: &Key, bytes: &[u8]) -> Result<Vec<u8>, SealError> {
         self.here(At::Seal);
-        bytes.to_vec()
+        Ok(bytes.to_vec())
     }
 
     fn open(&self, _: &Key, sealed: &[u8]) -> Result<Vec<u8>, SealError> {
