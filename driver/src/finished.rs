@@ -38,7 +38,7 @@ impl Finished {
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FinalAnswer {
-    /// The HTTP status.
+    /// The HTTP status. Of a result that came with a webhook 200, as a poll's answer with that body would have.
     pub status: StatusCode,
     /// The decoded body.
     pub body: Bytes,

@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use steadfast_core::operation::Stage;
 use steadfast_core::notice::Notice;
+use steadfast_core::operation::Stage;
 use steadfast_core::{Key, Timestamp};
 use steadfast_driver::{Builder, Command, Driver, Following, Submit, SubmitError, Task};
 use steadfast_providers::deepvue::{Credentials, Deepvue};

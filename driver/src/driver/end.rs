@@ -161,7 +161,8 @@ mod tests {
         const REMEMBERED: usize = 10_000;
         let limits = Limits { live: u32::MAX, ..Limits::default() };
         let mut engine = Engine::new(OperationPolicy::default(), Gate::unlimited(), limits, Seed::new(7));
-        let submit = |n| engine.submit(Key::new(format!("order-{n}")).unwrap(), Fingerprint::new([0; 16]), Timestamp::EPOCH);
+        let submit =
+            |n| engine.submit(Key::new(format!("order-{n}")).unwrap(), Fingerprint::new([0; 16]), Timestamp::EPOCH);
         let ids: Vec<_> = (0..10 * REMEMBERED).map(submit).map(|submitted| submitted.unwrap().id()).collect();
         let (mut unclaimed, looks) = (Unclaimed::default(), Cell::new(0));
         for (n, id) in ids.iter().enumerate() {

@@ -25,7 +25,14 @@ pub(super) struct Results {
 
 impl Results {
     pub(super) fn new(limit: usize) -> Self {
-        Self { limit, bytes: 0, answers: ById::default(), order: VecDeque::new(), latest: ById::default(), latest_bytes: 0 }
+        Self {
+            limit,
+            bytes: 0,
+            answers: ById::default(),
+            order: VecDeque::new(),
+            latest: ById::default(),
+            latest_bytes: 0,
+        }
     }
 
     pub(super) fn keep(&mut self, id: OperationId, answer: Option<FinalAnswer>) {

@@ -322,7 +322,9 @@ impl<H> Driver<H> {
 
     /// Whether there may be a job that has a name at the provider which is not known yet: not one that waits at the gate for its first create.
     fn has_nameless(&self) -> bool {
-        self.journal.asking_for_jobs() > 0 || self.parked.records().next().is_some() || !self.webhooks.nameless.is_empty()
+        self.journal.asking_for_jobs() > 0
+            || self.parked.records().next().is_some()
+            || !self.webhooks.nameless.is_empty()
     }
 
     /// After whatever may have had a job's create leave, given it a name, or ended it.
