@@ -207,7 +207,7 @@ impl<H> Driver<H> {
             }
             Command::Shutdown { grace, reply } => {
                 let until = self.now.saturating_add(grace);
-                let closing = self.closing.get_or_insert(Closing { until, reply: Vec::new() });
+                let closing = self.closing.get_or_insert(Closing { until, reply: Vec::new(), in_doubt: Vec::new() });
                 closing.until = closing.until.min(until);
                 closing.reply.push(reply);
             }

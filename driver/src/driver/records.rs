@@ -83,6 +83,8 @@ impl<H> Driver<H> {
         let now = self.now;
         let (operations, durable) = (batch.operations, matches!(fate, Fate::Durable));
         self.fetch_written(&operations);
+        // Of what is forgotten here: a store that is gone takes jobs with it, and whoever stops it is told of them.
+        let mut in_doubt = Vec::new();
         let event = match fate {
             Fate::Durable => {
                 for id in batch.payloads {
@@ -116,6 +118,7 @@ impl<H> Driver<H> {
                     for reply in job.map(|job| std::mem::take(&mut job.replies)).unwrap_or_default() {
                         reply.refuse(SubmitError::Uncertain(error.clone()));
                     }
+                    in_doubt.extend(self.unfinished(*id).map(|unfinished| (*id, unfinished)));
                 }
                 Event::PersistUnknown(batch.last)
             }
@@ -123,6 +126,10 @@ impl<H> Driver<H> {
         self.engine.handle(event, now);
         if !durable {
             self.forget_disowned(&operations);
+        }
+        in_doubt.retain(|(id, _)| self.engine.operation(*id).is_none());
+        if let Some(closing) = &mut self.closing {
+            closing.in_doubt.extend(in_doubt.into_iter().map(|(_, unfinished)| unfinished));
         }
         for id in &operations {
             self.tell_accepted(*id);

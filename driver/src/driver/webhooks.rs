@@ -433,13 +433,14 @@ impl<H> Driver<H> {
             return;
         }
         let mut waiting = std::mem::take(&mut self.webhooks.waiting);
-        for kept in waiting.extract_if(.., |waiting| self.owes_nothing(waiting.id)) {
-            answer(kept.reply, kept.taken);
-        }
+        // First: a job that is forgotten since nothing of it is durable owes nothing either.
         if !durable {
             for broken in waiting.extract_if(.., |waiting| batch.contains(&waiting.id)) {
                 answer(broken.reply, Delivery::NotDurable);
             }
+        }
+        for kept in waiting.extract_if(.., |waiting| self.owes_nothing(waiting.id)) {
+            answer(kept.reply, kept.taken);
         }
         self.webhooks.waiting = waiting;
     }
