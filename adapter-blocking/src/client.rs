@@ -445,6 +445,14 @@ mod tests {
         fn forget(&mut self, before: Timestamp, most: usize) -> Result<usize, StoreError> {
             self.0.forget(before, most)
         }
+
+        fn is_backup(&self) -> bool {
+            self.0.is_backup()
+        }
+
+        fn take_into_use(&mut self) -> Result<(), StoreError> {
+            self.0.take_into_use()
+        }
     }
 
     impl Drop for Closing {

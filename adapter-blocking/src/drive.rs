@@ -368,6 +368,7 @@ impl Loop {
             // What is unfinished can still be asked. Who waits for anything else is told so by its reply, which is dropped.
             Input::Command(command) if self.driver.is_closed() => self.driver.command(command, now),
             _ if self.driver.is_closed() => {}
+            Input::Submit(submit) if self.driver.joins(&submit) => self.driver.submit(submit, now),
             Input::Submit(submit) => self.waiting.push_back(submit),
             Input::Command(mut command) => {
                 match &mut command {

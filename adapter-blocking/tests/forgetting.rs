@@ -43,6 +43,14 @@ impl Store for Telling {
         let _ = self.1.send([most, gone]);
         Ok(gone)
     }
+
+    fn is_backup(&self) -> bool {
+        self.0.is_backup()
+    }
+
+    fn take_into_use(&mut self) -> Result<(), StoreError> {
+        self.0.take_into_use()
+    }
 }
 
 fn delivered(number: u64) -> Entry {

@@ -70,6 +70,14 @@ impl Store for Hanging {
     fn forget(&mut self, before: Timestamp, most: usize) -> Result<usize, StoreError> {
         self.memory.forget(before, most)
     }
+
+    fn is_backup(&self) -> bool {
+        self.memory.is_backup()
+    }
+
+    fn take_into_use(&mut self) -> Result<(), StoreError> {
+        self.memory.take_into_use()
+    }
 }
 
 impl Drop for Hanging {

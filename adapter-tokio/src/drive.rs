@@ -5,6 +5,7 @@
 //! them, one timer wakes it. No lock is held across a wait, and nothing but this task touches the driver. A client with shards has such a task for each; what
 //! one driver has to say to another goes by a channel between them.
 
+use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -57,6 +58,8 @@ pub(crate) struct Words {
 
 struct Loop<T> {
     driver: Driver<Carrier>,
+    /// Jobs for which there is no room. Those that need none pass them.
+    waiting: VecDeque<Submit>,
     clock: Clock,
     carriers: Carriers<T>,
     /// What has come of requests.
@@ -94,7 +97,9 @@ async fn take_turns<T: Transport>(driver: Driver<Carrier>, clock: Clock, transpo
     let (works, worked) = mpsc::unbounded_channel();
     let carriers = Carriers::new(transport, answered);
     let (renewal, stops_at) = (None, Timestamp::NEVER);
-    let mut this = Loop { driver, clock, carriers, answers, worked, works, renewal, renewed, words, stops_at, running };
+    let waiting = VecDeque::new();
+    let mut this =
+        Loop { driver, waiting, clock, carriers, answers, worked, works, renewal, renewed, words, stops_at, running };
     let mut timer = pin!(tokio::time::sleep(Duration::ZERO));
     let (mut submits_open, mut commands_open) = (true, true);
     loop {
@@ -117,10 +122,14 @@ async fn take_turns<T: Transport>(driver: Driver<Carrier>, clock: Clock, transpo
             posts.close();
             // Whoever sent them is told by this that the client stops.
             while submits.try_recv().is_ok() || posts.try_recv().is_ok() {}
+            this.waiting.clear();
             this.wait_for_store(&mut commands, timer.as_mut()).await;
             continue;
         }
-        let has_room = this.driver.has_room();
+        // What was done may have made room.
+        if this.take_in_waiting() {
+            continue;
+        }
         let due = deadline.unwrap_or(Timestamp::NEVER).max(this.clock.now());
         tokio::select! {
             // In this order, so that a paused clock gives the same run each time: what is known before what is new, time last.
@@ -150,7 +159,7 @@ async fn take_turns<T: Transport>(driver: Driver<Carrier>, clock: Clock, transpo
                 let now = this.now();
                 this.driver.deliver(first, now);
             }
-            submit = submits.recv(), if submits_open && has_room => match submit {
+            submit = submits.recv(), if submits_open => match submit {
                 Some(first) => {
                     let now = this.now();
                     this.submit(first, &mut commands, now);
@@ -161,7 +170,7 @@ async fn take_turns<T: Transport>(driver: Driver<Carrier>, clock: Clock, transpo
         }
         this.catch_up(due).await;
         this.take_in_more(&mut posts, &mut submits, &mut commands);
-        if !submits_open && !commands_open {
+        if !submits_open && !commands_open && this.waiting.is_empty() {
             this.driver.abandon();
         }
         // Whatever woke us, time may have made something due: a flood of answers must not starve a deadline.
@@ -211,9 +220,6 @@ impl<T: Transport> Loop<T> {
             self.keep_busy();
         }
         for _ in 0..BATCH {
-            if !self.driver.has_room() {
-                break;
-            }
             let Ok(submit) = submits.try_recv() else { break };
             self.submit(submit, commands, now);
             self.keep_busy();
@@ -226,7 +232,26 @@ impl<T: Transport> Loop<T> {
             let Ok(command) = commands.try_recv() else { break };
             self.command(command);
         }
-        self.driver.submit(submit, now);
+        if self.driver.joins(&submit) || (self.waiting.is_empty() && self.driver.has_room()) {
+            return self.driver.submit(submit, now);
+        }
+        // As many as wait with their callers: those who have gone are let go before there is more room than the others take.
+        if self.waiting.len() == self.waiting.capacity() {
+            self.waiting.retain(|submit| !submit.reply.is_closed());
+            self.waiting.reserve(self.waiting.len().max(BATCH));
+        }
+        self.waiting.push_back(submit);
+    }
+
+    /// Tells whether there were any for which there is room now.
+    fn take_in_waiting(&mut self) -> bool {
+        let (waited, now) = (self.waiting.len(), self.now());
+        while self.driver.has_room()
+            && let Some(submit) = self.waiting.pop_front()
+        {
+            self.driver.submit(submit, now);
+        }
+        self.waiting.len() < waited
     }
 
     /// What was answered in time may lie unread where nobody had a turn, and this one comes before theirs: so they have theirs first, or it would be given up,

@@ -371,6 +371,14 @@ impl Store for Tallied {
     fn forget(&mut self, before: Timestamp, most: usize) -> Result<usize, StoreError> {
         self.timed(|store| store.forget(before, most))
     }
+
+    fn is_backup(&self) -> bool {
+        self.store.is_backup()
+    }
+
+    fn take_into_use(&mut self) -> Result<(), StoreError> {
+        self.store.take_into_use()
+    }
 }
 
 /// A directory of its own where temporary files are made.

@@ -52,7 +52,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! A commit that failed for certain is a [`PersistFailed`](Event::PersistFailed); of one of which nobody knows, nothing is fed: see there.
+//! A commit that failed for certain is a [`PersistFailed`](Event::PersistFailed); of one of which nobody knows, nothing is fed until somebody does: see there.
 //!
 //! Invariants: at most one create in flight per key (I3); nothing sent before its record is durable (I5); memory bounded by
 //! [`Limits`] (I15); each drain ends and the next deadline is later than `now` (I18).
@@ -212,6 +212,11 @@ impl Engine {
                 None
             }
             Event::PersistFailed(number) => {
+                self.acknowledge(number, now, operation::Event::PersistFailed);
+                None
+            }
+            Event::PersistUnknown(number) => {
+                self.disown(number, now);
                 self.acknowledge(number, now, operation::Event::PersistFailed);
                 None
             }

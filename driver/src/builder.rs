@@ -19,7 +19,7 @@ use crate::observe::{Claim, Hooks, Observation};
 use crate::policies::Policies;
 use crate::probes::lasting;
 use crate::trace_context::{TraceContext, TraceSource};
-use crate::webhook::WebhookPolicy;
+use crate::webhook::{LEAST, LEAST_BODY, WebhookPolicy};
 
 /// Describes a client `C`, of a provider `P` over a transport `T`. Made by the adapter's `Client::builder`.
 #[must_use = "a builder does nothing until `start`"]
@@ -144,26 +144,28 @@ impl<P: Provider, T, C> Builder<P, T, C> {
     }
 
     /// How many jobs may be under way, and how many ended ones are remembered. See [`Limits`] for the defaults. With room for no job a client is not
-    /// started ([`StartError::NoRoom`]).
+    /// started ([`StartError::NoRoom`]). A submit for which there is no room waits; one that joins a job that is known here, or brings the payload that a job
+    /// [waits for](Builder::store), needs none.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.settings.limits = limits;
         self
     }
 
     /// The most bytes of one answer's decoded body; a larger one counts as unusable. Default 4 MiB: room for a result with images, not for
-    /// a decompression bomb.
+    /// a decompression bomb. Below 1,000 bytes, where no create's answer could be read, a client is not started ([`StartError::TooSmall`]).
     pub fn body_limit(mut self, bytes: usize) -> Self {
         self.settings.body_limit = bytes;
         self
     }
 
-    /// The most bytes of ended jobs' bodies kept for repeated submits; the oldest go first, their outcomes stay. Default 64 MiB.
+    /// The most bytes of ended jobs' bodies kept for repeated submits; the oldest go first, their outcomes stay. And as many of answers that ended no job, each held
+    /// until the next in case that there is none; beyond that they are not held. Default 64 MiB.
     pub fn results_limit(mut self, bytes: usize) -> Self {
         self.settings.results_limit = bytes;
         self
     }
 
-    /// How webhooks are taken in. See [`WebhookPolicy`] for the defaults.
+    /// How webhooks are taken in. See [`WebhookPolicy`] for the defaults, and for what a client is not started with ([`StartError::TooSmall`]).
     pub fn webhooks(mut self, policy: WebhookPolicy) -> Self {
         self.settings.webhooks = policy;
         self
@@ -433,6 +435,11 @@ impl Settings {
         if self.limits.live == 0 {
             return Err(StartError::NoRoom);
         }
+        if self.body_limit < LEAST_BODY {
+            let (setting, value) = ("Builder::body_limit", format!("{} bytes", self.body_limit));
+            return Err(StartError::TooSmall { setting, value, least: LEAST });
+        }
+        self.webhooks.check()?;
         self.check_shards()?;
         lasting(&mut self.gate, &self.policy);
         let store = self.store.take();
@@ -512,6 +519,16 @@ pub enum StartError {
         "the client was not started: it has room for no job, since `Limits::live` is 0; say how many may be under way, at least 1"
     )]
     NoRoom,
+    /// A setting is so small that nothing could get through: no answer, or no webhook.
+    #[error("the client was not started: `{setting}` is {value}; it must be at least {least}")]
+    TooSmall {
+        /// Which.
+        setting: &'static str,
+        /// What it is.
+        value: String,
+        /// What it must be at least, and why.
+        least: &'static str,
+    },
     /// The number of [shards](Builder::shards) is not from 1 to 64, or there are more of them than jobs may be [live](Limits::live).
     #[error(
         "the client was not started: it was told to have {shards} shards, and room for {live} jobs; \

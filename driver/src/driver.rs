@@ -40,6 +40,7 @@ use tracing::level_filters::LevelFilter;
 
 use self::by_id::{ById, Ids};
 use self::close::Closing;
+use self::end::Unclaimed;
 pub(crate) use self::intake::Question;
 use self::intake::Reply;
 pub use self::intake::{Following, Submit};
@@ -97,8 +98,7 @@ pub struct Driver<H> {
     /// Jobs that were taken out of the engine, parked or back under another id: by the ids that their handles have.
     withdrawn: ById<Key>,
     results: Results,
-    /// Jobs that have ended and whose outcome nobody has: delivered to the engine, not in the store.
-    unclaimed: Ids,
+    unclaimed: Unclaimed,
     untaken: Untaken,
     webhooks: Webhooks,
     renewals: Renewals,
@@ -171,7 +171,7 @@ impl<H> Driver<H> {
             parked: Parking::default(),
             withdrawn: ById::default(),
             results: Results::new(settings.results_limit),
-            unclaimed: Ids::default(),
+            unclaimed: Unclaimed::default(),
             untaken: Untaken::new(settings.results_limit),
             unsent: VecDeque::new(),
             tasks: VecDeque::new(),
@@ -198,7 +198,7 @@ impl<H> Driver<H> {
         }
     }
 
-    /// Takes in a job, or joins the one of this key. Only while there [is room](Driver::has_room). Once it is shut down, whoever submits is told so.
+    /// Takes in a job, or joins the one of this key. Only while there [is room](Driver::has_room), or if it [joins](Driver::joins) one. Once it is shut down, whoever submits is told so.
     pub fn submit(&mut self, submit: Submit, now: Timestamp) {
         self.look_at_clock(now);
         if self.closing.is_some() || self.closed {
@@ -233,7 +233,7 @@ impl<H> Driver<H> {
             }
             Command::Shutdown { grace, reply } => {
                 let until = self.now.saturating_add(grace);
-                let closing = self.closing.get_or_insert(Closing { until, reply: Vec::new() });
+                let closing = self.closing.get_or_insert(Closing { until, reply: Vec::new(), in_doubt: Vec::new() });
                 closing.until = closing.until.min(until);
                 closing.reply.push(reply);
             }
@@ -430,7 +430,8 @@ impl<H> Driver<H> {
         parts.into_iter().flatten().min()
     }
 
-    /// Whether another job may be [submitted](Driver::submit). If not, it waits with its caller; not for a shutdown, which makes no room.
+    /// Whether another job may be [submitted](Driver::submit). If not, it waits with its caller, unless it [joins](Driver::joins) one; not for a shutdown, which makes no
+    /// room.
     ///
     /// Ask again after each drain of [`pop_task`](Driver::pop_task), before you sleep: the drain that ends a job makes room, and no deadline or event tells of it. Who
     /// asks only before the drain sleeps while jobs wait.
@@ -459,8 +460,15 @@ impl<H> Driver<H> {
     /// ```
     #[must_use]
     pub fn has_room(&self) -> bool {
-        let jobs = (self.engine.live() as usize).saturating_add(self.journal.asking());
+        let jobs = (self.engine.live() as usize).saturating_add(self.journal.asking_for_jobs());
         self.closing.is_some() || jobs < self.limits.live as usize
+    }
+
+    /// Whether this needs no [room](Driver::has_room): it joins a job that is known here, or brings the payload that one [waits for](crate::Builder::store). It is to be
+    /// submitted at once, past those that wait for room. A job that ends by its deadline because they stand before its payload would end for nothing.
+    #[must_use]
+    pub fn joins(&self, submit: &Submit) -> bool {
+        self.is_at_hand(&submit.key)
     }
 
     /// Whether nothing is taken in any more: what is fed is too late.
@@ -510,16 +518,27 @@ impl<H> Driver<H> {
             job.telling.learn(reference, || AcceptingAnswer { kind, status: *status, body: body.clone() });
         }
         self.await_no_answer(id, attempt);
-        // A job that a webhook has ended meanwhile keeps the result that came with it.
-        let counts = answer.is_some() && !self.has_ended(id);
-        if let (Some(job), Some(answer)) = (self.jobs.get_mut(&id).filter(|_| counts), answer) {
-            job.answer = Some(answer);
-        }
-        let now = self.now;
+        let (now, had_ended) = (self.now, self.has_ended(id));
         self.engine.handle(Event::Answered(id, attempt, meaning), now);
+        // A job that a webhook has ended meanwhile keeps the result that came with it.
+        if let Some(answer) = answer.filter(|_| !had_ended) {
+            self.note_answer(id, answer);
+        }
         self.match_early(id);
         if let Some((kind, quota)) = quota {
             self.engine.handle(Event::Quota(kind, quota), now);
+        }
+    }
+
+    /// What was said of a job last: its result, if it has just ended. That is held whatever its size; of those that go on, and there may be many for long, it is held
+    /// as far as there is room.
+    fn note_answer(&mut self, id: OperationId, answer: FinalAnswer) {
+        let ended = self.has_ended(id);
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        if ended {
+            job.answer = Some(answer);
+        } else {
+            self.results.hold(id, answer);
         }
     }
 

@@ -22,8 +22,9 @@ pub struct Finished {
     pub reference: Option<Reference>,
     /// Create attempts made.
     pub creates: u16,
-    /// The provider's last answer: of a completed job, its result. `None` if there was none, or if the job ended long ago and its body was
-    /// dropped to stay within [`Builder::results_limit`](crate::Builder::results_limit).
+    /// The provider's last answer: of a completed job, its result. `None` if there was none, or if it was dropped to stay within
+    /// [`Builder::results_limit`](crate::Builder::results_limit): of a job that ended long ago, or one that ended without an answer that says so, by its
+    /// deadline for instance.
     pub answer: Option<FinalAnswer>,
 }
 
@@ -82,7 +83,7 @@ impl fmt::Debug for Unread {
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FinalAnswer {
-    /// The HTTP status.
+    /// The HTTP status. Of a result that came with a webhook 200, as a poll's answer with that body would have.
     pub status: StatusCode,
     /// The decoded body.
     pub body: Bytes,

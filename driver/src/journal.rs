@@ -64,6 +64,8 @@ pub(crate) struct Journal {
     /// Room of batches that are written: the next ones need not grow.
     spare: Spare,
     questions: Vec<Question>,
+    /// How many of those that are not answered are about jobs to be taken in.
+    job_questions: usize,
     running: Option<Running>,
     /// What came of work that is done, before the one that is running.
     ready: VecDeque<Done>,
@@ -140,6 +142,7 @@ impl Journal {
             queue_due: None,
             spare: Spare::default(),
             questions: Vec::new(),
+            job_questions: 0,
             running: None,
             ready: VecDeque::new(),
             uncertain: None,
@@ -208,6 +211,7 @@ impl Journal {
 
     /// Has a key looked up.
     pub(crate) fn ask(&mut self, question: Question) {
+        self.job_questions += usize::from(question.is_about_job());
         self.questions.push(question);
     }
 
@@ -266,12 +270,12 @@ impl Journal {
 
     /// Whether this key is being looked up for a job.
     pub(crate) fn asks_for(&self, key: &Key) -> bool {
-        self.job_questions().any(|question| question.key() == key)
+        self.job_questions > 0 && self.job_questions().any(|question| question.key() == key)
     }
 
-    /// Whether any is.
-    pub(crate) fn asks_for_jobs(&self) -> bool {
-        self.job_questions().next().is_some()
+    /// Of how many keys jobs may be taken in, once they are looked up.
+    pub(crate) const fn asking_for_jobs(&self) -> usize {
+        self.job_questions
     }
 
     fn job_questions(&self) -> impl Iterator<Item = &Question> {
@@ -282,7 +286,10 @@ impl Journal {
 
     /// What came of work that is done.
     pub(crate) fn pop_done(&mut self) -> Option<Done> {
-        self.ready.pop_front()
+        let done = self.ready.pop_front()?;
+        let found = done.found.iter().filter(|(question, _)| question.is_about_job()).count();
+        self.job_questions = self.job_questions.saturating_sub(found);
+        Some(done)
     }
 
     /// Puts what is queued where it is found when the work that is running is done.
@@ -462,7 +469,8 @@ impl Journal {
     /// What is uncertain is tried once more, at once, and then given up; nothing more is forgotten.
     pub(crate) fn close(&mut self) {
         self.closing = true;
-        self.questions.clear();
+        let cleared = self.questions.drain(..).filter(Question::is_about_job).count();
+        self.job_questions = self.job_questions.saturating_sub(cleared);
     }
 
     fn take_queue(&mut self) -> Option<Batch> {

@@ -27,7 +27,7 @@ pub enum Durability {
     Volatile,
 }
 
-/// Why sealed bytes could not be opened: another key, or damage. Its text is logged, so it must not hold what was sealed. Any error becomes one with
+/// Why bytes could not be sealed, or sealed ones not be opened: another key, or damage. Its text is logged, so it must not hold what was sealed. Any error becomes one with
 /// [`Into`], and so does a text: `Err("damaged".into())`.
 pub type SealError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -44,8 +44,8 @@ pub type SealError = Box<dyn std::error::Error + Send + Sync>;
 /// struct Reversed;
 ///
 /// impl Seal for Reversed {
-///     fn seal(&self, _: &Key, bytes: &[u8]) -> Vec<u8> {
-///         bytes.iter().chain(b"\x01").rev().copied().collect()
+///     fn seal(&self, _: &Key, bytes: &[u8]) -> Result<Vec<u8>, SealError> {
+///         Ok(bytes.iter().chain(b"\x01").rev().copied().collect())
 ///     }
 ///
 ///     fn open(&self, _: &Key, sealed: &[u8]) -> Result<Vec<u8>, SealError> {
@@ -56,13 +56,17 @@ pub type SealError = Box<dyn std::error::Error + Send + Sync>;
 /// }
 ///
 /// let key = Key::new("order-42")?;
-/// assert_eq!(Reversed.open(&key, &Reversed.seal(&key, b"secret"))?, b"secret");
+/// assert_eq!(Reversed.open(&key, &Reversed.seal(&key, b"secret")?)?, b"secret");
 /// assert!(Reversed.open(&key, b"something else").is_err());
 /// # Ok::<(), SealError>(())
 /// ```
 pub trait Seal: Send + Sync + 'static {
     /// What the store is to keep in place of these bytes.
-    fn seal(&self, key: &Key, bytes: &[u8]) -> Vec<u8>;
+    ///
+    /// # Errors
+    /// They cannot be sealed: no key is at hand, say. A payload's job is not taken in then, nor is whatever was to be written with it, and whoever submits is told
+    /// ([`SubmitError::NotDurable`](crate::SubmitError::NotDurable)); an answer is not kept, and its job is told all the same.
+    fn seal(&self, key: &Key, bytes: &[u8]) -> Result<Vec<u8>, SealError>;
 
     /// The bytes again.
     ///
@@ -99,21 +103,21 @@ impl Keep {
         self.seal.is_some()
     }
 
-    /// Seals what is kept beside the record. An error says that a program's seal panicked at a payload: then nothing may be written, and whoever submits is told. An
+    /// Seals what is kept beside the record. An error says that a program's seal failed at a payload: then nothing may be written, and whoever submits is told. An
     /// answer is left out instead, and that is said: the job has ended, and nobody would ever hear of it.
-    pub(crate) fn seal(&self, entry: &mut Entry) -> Result<(), &'static str> {
+    pub(crate) fn seal(&self, entry: &mut Entry) -> Result<(), SealError> {
         let Some(seal) = &self.seal else { return Ok(()) };
         let key = &entry.record.key;
-        let sealed = |bytes: &[u8]| caught(|| seal.seal(key, bytes));
+        let sealed = |bytes: &[u8]| caught(|| seal.seal(key, bytes)).unwrap_or_else(|| Err("the seal panicked".into()));
         if let Some(payload) = &mut entry.payload {
-            *payload = sealed(payload).ok_or("the seal panicked")?;
+            *payload = sealed(payload)?;
         }
         if let Some(KeptAnswer { status, body }) = entry.answer.take() {
-            let kept = sealed(&body).map(|body| KeptAnswer { status, body });
-            if kept.is_none() {
-                tracing::error!(key = %key.label(), "the seal panicked, and a job's answer is not kept");
-            }
-            entry.answer = kept;
+            let kept = sealed(&body).inspect_err(|error| {
+                let error = &**error as &dyn std::error::Error;
+                tracing::error!(key = %key.label(), error, "a job's answer could not be sealed, and is not kept");
+            });
+            entry.answer = kept.ok().map(|body| KeptAnswer { status, body });
         }
         Ok(())
     }

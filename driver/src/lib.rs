@@ -2,7 +2,7 @@
 //!
 //! `steadfast-core` decides; something must hold the bytes that it never sees, gather its records into commits, know who waits for which job, and take in
 //! webhooks. That is the same on every runtime, so it is here once: a [`Driver`] is a machine like the core's, fed with what happened and popped for what to do.
-//! It has no thread, timer or socket, and takes the time as an argument. An adapter adds these, and a client for its callers: `steadfast-tokio` and
+//! It has no thread, timer or socket, and decides by the time that it is given. An adapter adds these, and a client for its callers: `steadfast-tokio` and
 //! `steadfast-blocking` are such, and so can be your own.
 //!
 //! ```text
@@ -67,8 +67,8 @@
 //!
 //! # One machine alone
 //!
-//! A [`Breaker`], a [`RateLimiter`] and a [`RetryBudget`] to share between tasks and threads, for calls that are no jobs. They alone read a clock
-//! ([`SharedClock`]).
+//! A [`Breaker`], a [`RateLimiter`] and a [`RetryBudget`] to share between tasks and threads, for calls that are no jobs. They read a clock
+//! ([`SharedClock`]); else that is done only to measure how long a store's work takes, and by [`http_failure`], for dates in answers that bear none of their own.
 //!
 //! # Calls that are no jobs
 //!

@@ -47,7 +47,7 @@
 //! | `gate.bulkhead` | table or `"none"` | the provider's | [`BulkheadPolicy`]: `initial` (needed), `least`, `most` (as `initial`), `percent` (50) |
 //! | `gate.rate_limits` | list | the provider's | [`RateLimit`]: `rate = { count, per, burst (1) }`, `kinds` (all) |
 //! | `gate.longest_pause` | duration | the provider's | how long a 429's `Retry-After` holds the gate at most |
-//! | `limits` | table | as each says | [`ClientLimits`]: `live` (10,000; at least 1), `remember` (100,000), `remember_for` (24 h), `notices` (4,096), `body_bytes` (4 MiB), `results_bytes` (64 MiB) |
+//! | `limits` | table | as each says | [`ClientLimits`]: `live` (10,000; at least 1), `remember` (100,000), `remember_for` (24 h), `notices` (4,096), `body_bytes` (4 MiB; at least 1,000), `results_bytes` (64 MiB) |
 //! | `webhooks` | table | as each says | [`WebhookPolicy`]: `body_limit`, `unknown` (`"accept"`, `"repeat_if_early"`, `"repeat"`), `answer_within`, `inbox`, `inbox_bytes`, `inbox_for`, `remember`, `remember_for` |
 //!
 //! A retry policy is `attempts` (5, the first included), `deadline` (120 s; no attempt starts later), `attempt_timeout` (10 s), `backoff` (1 s doubling
@@ -72,7 +72,7 @@ use steadfast_core::retry::RetryPolicy;
 use steadfast_core::{OperationPolicy, PolicyError, SendSafety};
 use steadfast_providers::document::{Document, DocumentError, Format};
 
-use crate::webhook::WebhookPolicy;
+use crate::webhook::{WebhookPolicy, body};
 
 /// A client's policies, as far as a file names them. See the [module](self) for the file.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -155,7 +155,8 @@ pub struct ClientLimits {
     pub remember_for: Duration,
     /// [`Limits::notices`].
     pub notices: u32,
-    /// [`Builder::body_limit`](crate::Builder::body_limit). Default 4 MiB.
+    /// [`Builder::body_limit`](crate::Builder::body_limit). Default 4 MiB; at least 1,000.
+    #[serde(deserialize_with = "body")]
     pub body_bytes: usize,
     /// [`Builder::results_limit`](crate::Builder::results_limit). Default 64 MiB.
     pub results_bytes: usize,

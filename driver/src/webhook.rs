@@ -12,10 +12,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use oneshot::Sender;
+use serde::de::Error as _;
+use serde::{Deserialize as _, Deserializer};
 use steadfast_core::Timestamp;
+use steadfast_core::policy::humane;
 use steadfast_providers::webhook::MAX_BODY;
 use steadfast_providers::{Provider, WebhookError, WebhookEvent};
 
+use crate::builder::StartError;
 use crate::caught::caught;
 use crate::meter::Verdicts;
 
@@ -33,13 +37,14 @@ use crate::meter::Verdicts;
 #[serde(default, deny_unknown_fields)]
 #[expect(clippy::exhaustive_structs, reason = "plain settings, written with struct update syntax")]
 pub struct WebhookPolicy {
-    /// The most bytes of a body; a larger one is refused before anything of it is hashed. Default 1 MiB, which is also the most that counts.
+    /// The most bytes of a body; a larger one is refused before anything of it is hashed. Default 1 MiB, which is also the most that counts; at least 1,000.
+    #[serde(deserialize_with = "body")]
     pub body_limit: usize,
     /// What is answered about a job that is not known here. Default [`UnknownJob::RepeatIfEarly`].
     pub unknown: UnknownJob,
     /// How long a delivery may be kept waiting for its answer: until what follows is durable, or until the job it is about is known. Default 3 s:
-    /// Didit wants an answer within 5 s, others within 10 s or more.
-    #[serde(with = "steadfast_core::policy::humane")]
+    /// Didit wants an answer within 5 s, others within 10 s or more. Not 0: what has to be written first takes a moment.
+    #[serde(serialize_with = "humane::serialize", deserialize_with = "moment")]
     pub answer_within: Duration,
     /// The most events that wait for a create's answer; the oldest are dropped first. Default 1,000.
     pub inbox: usize,
@@ -54,6 +59,40 @@ pub struct WebhookPolicy {
     /// advises 76 hours; Stripe's go on for 3 days).
     #[serde(with = "steadfast_core::policy::humane")]
     pub remember_for: Duration,
+}
+
+/// No body that is smaller than this is worth to be looked at; nor is any limit on them.
+pub(crate) const LEAST_BODY: usize = 1_000;
+
+pub(crate) const LEAST: &str = "1000 bytes, so that webhooks and answers can be read";
+
+impl WebhookPolicy {
+    /// Whether any webhook can be taken in by it.
+    pub(crate) fn check(&self) -> Result<(), StartError> {
+        let too_small = |setting, value, least| Err(StartError::TooSmall { setting, value, least });
+        if self.body_limit < LEAST_BODY {
+            return too_small("WebhookPolicy::body_limit", format!("{} bytes", self.body_limit), LEAST);
+        }
+        if self.answer_within.is_zero() {
+            return too_small("WebhookPolicy::answer_within", "0s".to_owned(), "a moment, for the store: 3s as a rule");
+        }
+        Ok(())
+    }
+}
+
+/// A limit on bodies, from a file.
+pub(crate) fn body<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
+    match usize::deserialize(deserializer)? {
+        bytes if bytes < LEAST_BODY => Err(D::Error::custom(format!("it is {bytes}: it must be at least {LEAST}"))),
+        bytes => Ok(bytes),
+    }
+}
+
+fn moment<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    match humane::deserialize(deserializer)? {
+        Duration::ZERO => Err(D::Error::custom("it is 0s: it must be more, for the store: 3s as a rule")),
+        span => Ok(span),
+    }
 }
 
 impl Default for WebhookPolicy {
@@ -79,7 +118,7 @@ pub enum UnknownJob {
     /// 200, always. What may be about a job whose create is not answered yet waits in the inbox, which a crash empties; then a poll finds out.
     Accept,
     /// 200 if it cannot be about a job of ours. If it can, since a create is not answered yet, it waits in the inbox, and is answered with 503 if it
-    /// waits in vain: so nothing is lost by a crash, for it is sent again. With more than 4,096 jobs under way it is taken that it can.
+    /// waits in vain: so nothing is lost by a crash, for it is sent again.
     #[default]
     RepeatIfEarly,
     /// 503, always: for a sender whose events may precede the submit of their job.

@@ -109,9 +109,9 @@ impl Provider for Buggy {
 }
 
 impl Seal for Bug {
-    fn seal(&self, _: &Key, bytes: &[u8]) -> Vec<u8> {
+    fn seal(&self, _: &Key, bytes: &[u8]) -> Result<Vec<u8>, SealError> {
         self.here(At::Seal);
-        bytes.to_vec()
+        Ok(bytes.to_vec())
     }
 
     fn open(&self, _: &Key, sealed: &[u8]) -> Result<Vec<u8>, SealError> {
@@ -274,6 +274,14 @@ impl Store for Broken {
 
     fn forget(&mut self, _: Timestamp, _: usize) -> Result<usize, StoreError> {
         Ok(0)
+    }
+
+    fn is_backup(&self) -> bool {
+        false
+    }
+
+    fn take_into_use(&mut self) -> Result<(), StoreError> {
+        Ok(())
     }
 
     fn blocks(&self) -> bool {

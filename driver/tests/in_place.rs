@@ -128,8 +128,8 @@ fn no_thread_is_needed_for_its_commits() {
 fn where_a_seal_may_block_the_store_is_left_to_a_thread() {
     struct Plainly;
     impl Seal for Plainly {
-        fn seal(&self, _: &Key, bytes: &[u8]) -> Vec<u8> {
-            bytes.to_vec()
+        fn seal(&self, _: &Key, bytes: &[u8]) -> Result<Vec<u8>, SealError> {
+            Ok(bytes.to_vec())
         }
         fn open(&self, _: &Key, sealed: &[u8]) -> Result<Vec<u8>, SealError> {
             Ok(sealed.to_vec())

@@ -252,6 +252,14 @@ impl Store for Disk {
     fn forget(&mut self, before: Timestamp, most: usize) -> Result<usize, StoreError> {
         self.0.forget(before, most)
     }
+
+    fn is_backup(&self) -> bool {
+        self.0.is_backup()
+    }
+
+    fn take_into_use(&mut self) -> Result<(), StoreError> {
+        self.0.take_into_use()
+    }
 }
 
 /// A driver whose store hangs: a record waits since a minute after this.

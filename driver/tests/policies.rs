@@ -15,7 +15,9 @@ use steadfast_core::rate_limit::RatePolicy;
 use steadfast_core::retry::{RetryAfter, RetryPolicy};
 use steadfast_core::{Kind, OperationPolicy, SendSafety};
 use steadfast_driver::policies::{ClientLimits, GatePolicies, OperationPolicies, Policies};
-use steadfast_driver::{UnknownJob, WebhookPolicy};
+use steadfast_driver::{Builder, StartError, UnknownJob, WebhookPolicy};
+use steadfast_providers::BaseUrl;
+use steadfast_providers::deepvue::{Credentials, Deepvue};
 
 fn span() -> impl Strategy<Value = Duration> {
     prop_oneof![
@@ -132,7 +134,7 @@ fn budget() -> impl Strategy<Value = BudgetPolicy> {
 fn gate() -> impl Strategy<Value = GatePolicies> {
     let bulkhead = (1..100_u32, 1..100_u32, 1..100_u32)
         .prop_map(|(least, more, most)| BulkheadPolicy::adaptive(least, least + more, least + more + most).unwrap());
-    let kinds = prop::collection::vec(prop::sample::select(vec![Kind::Create, Kind::Lookup, Kind::Poll]), 0..4)
+    let kinds = prop::collection::vec(prop::sample::select(vec![Kind::Create, Kind::Lookup, Kind::Poll]), 1..4)
         .prop_map(|kinds| Kinds::of(&kinds));
     let limit = (kinds, 1..10_000_u32, 1..100_000_u64, 1..100_u32).prop_map(|(kinds, count, secs, burst)| {
         let rate = RatePolicy::new(count, Duration::from_secs(secs)).unwrap().with_burst(burst).unwrap();
@@ -165,14 +167,15 @@ fn policies() -> impl Strategy<Value = Policies> {
             remember,
             remember_for,
             notices,
-            body_bytes: bytes as usize,
+            body_bytes: (bytes as usize).max(1_000),
             results_bytes: bytes as usize / 2,
         },
     );
     let unknown = prop::sample::select(vec![UnknownJob::Accept, UnknownJob::RepeatIfEarly, UnknownJob::Repeat]);
     let webhooks = (any::<u32>(), unknown, span(), span()).prop_map(|(size, unknown, answer_within, inbox_for)| {
         let size = size as usize;
-        WebhookPolicy { body_limit: size, unknown, answer_within, inbox: size, inbox_for, ..WebhookPolicy::default() }
+        let (body_limit, answer_within) = (size.max(1_000), answer_within.max(Duration::from_nanos(1)));
+        WebhookPolicy { body_limit, unknown, answer_within, inbox: size, inbox_for, ..WebhookPolicy::default() }
     });
     (operation(), gate(), prop::option::of(limits), prop::option::of(webhooks))
         .prop_map(|(policy, gate, limits, webhooks)| Policies { policy, gate, limits, webhooks })
@@ -250,6 +253,9 @@ const WRONG: &[(&str, usize, &str, &str)] = &[
     ("{\"gate\": {\"budget\": {\"capacity\": 9,\n\"keep\": 9}}}", 2, "gate.budget.keep", "is 9: it must be less than the capacity, 9, or no retry ever goes"),
     ("{\"limits\": {\"live\": 1,\n\"live\": 2}}", 2, "limits.live", "is there twice"),
     ("{\"limits\": {\n\"live\": 0}}", 2, "limits.live", "is 0: it must be at least 1"),
+    ("{\"limits\": {\n\"body_bytes\": 0}}", 2, "limits.body_bytes", "is 0: it must be at least 1000 bytes, so that webhooks and answers can be read"),
+    ("{\"webhooks\": {\n\"body_limit\": 999}}", 2, "webhooks.body_limit", "is 999: it must be at least 1000 bytes, so that webhooks and answers can be read"),
+    ("{\"webhooks\": {\n\"answer_within\": \"0s\"}}", 2, "webhooks.answer_within", "is 0s: it must be more, for the store: 3s as a rule"),
     ("{\"limits\": {\"live\": 1e999}}", 1, "limits.live", "is a number beyond any that is read"),
     ("[]", 1, "", "the file is a list where a table is expected"),
     ("", 1, "", "this is no JSON: EOF while parsing a value"),
@@ -291,4 +297,32 @@ fn what_is_left_out_of_a_machine_is_its_default() {
     let budget = "[gate.budget]\ncapacity = 9\ncosts = { throttled = 5 }";
     let costs = Policies::from_toml(budget).unwrap().gate.budget.unwrap().unwrap().costs();
     assert_eq!((costs.transient.get(), costs.throttled.get(), costs.timed_out.get()), (1, 5, 1));
+}
+
+/// Each would let every job end as unresolved though it ran, or refuse every webhook.
+#[test]
+fn a_client_that_could_read_no_answer_and_take_no_webhook_is_not_started() {
+    let policy = WebhookPolicy::default();
+    let settings = |bytes, webhooks| {
+        let credentials = Credentials::new("token", "secret").unwrap();
+        let provider = Deepvue::new(BaseUrl::parse("http://127.0.0.1:1").unwrap(), "driving-license", credentials);
+        let builder: Builder<_, (), ()> = Builder::new(provider.unwrap(), ());
+        builder.body_limit(bytes).webhooks(webhooks).into_parts().2
+    };
+    let no_time = WebhookPolicy { answer_within: Duration::ZERO, ..policy };
+    let cases = [
+        (settings(999, policy), "`Builder::body_limit` is 999 bytes; it must be at least 1000 bytes"),
+        (
+            settings(1_000, WebhookPolicy { body_limit: 0, ..policy }),
+            "`WebhookPolicy::body_limit` is 0 bytes; it must be at",
+        ),
+        (settings(1_000, no_time), "`WebhookPolicy::answer_within` is 0s; it must be at least a moment"),
+    ];
+    for (settings, told) in cases {
+        let error = settings.load("deepvue").unwrap_err();
+        assert!(matches!(error, StartError::TooSmall { .. }) && error.to_string().contains(told), "{error}");
+    }
+    assert!(
+        settings(1_000, WebhookPolicy { body_limit: 1_000, remember: 0, inbox: 0, ..policy }).load("deepvue").is_ok()
+    );
 }

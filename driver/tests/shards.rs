@@ -157,6 +157,21 @@ fn what_an_operator_said_last_counts_whoever_hears_it_late() {
     assert_eq!(two.submit(1).len(), 1, "there is room for another");
 }
 
+/// All are told, and it is one thing that is said: the last to hear holds nothing for longer, and puts nothing back that was learnt since.
+#[test]
+fn what_an_operator_says_counts_from_when_the_first_hears_it() {
+    let mut two = Two::start();
+    let hold = || Command::Hold { span: Duration::from_secs(10), number: 0 };
+    let now = two.now;
+    two.driver(0).command(hold(), now);
+    two.pass(Duration::from_secs(9));
+    let late = two.now;
+    two.driver(1).command(hold(), late);
+    assert!(two.submit(0).is_empty() && two.submit(1).is_empty());
+    two.pass(Duration::from_secs(1));
+    assert_eq!(two.turn(0).len(), 1);
+}
+
 /// Ids are known to observers, which tell jobs apart by them.
 #[test]
 fn no_two_jobs_have_one_id() {

@@ -99,27 +99,24 @@ pub trait Store: Send + 'static {
 
     /// Whether it was put back from a copy, and no client has begun on it since: of what it says, later processes may have done more. A client that starts on
     /// one takes what it calls *planned* for perhaps sent ([`Entry::doubted`]), has that made durable, and then says so
-    /// ([`take_into_use`](Store::take_into_use)). A store that wraps another one hands both on.
+    /// ([`take_into_use`](Store::take_into_use)).
     ///
-    /// `false` unless the store knows better. Where it cannot know, whoever puts a copy back tells the client (`from_backup()`).
-    fn is_backup(&self) -> bool {
-        false
-    }
+    /// `false` where the store cannot know: then whoever puts a copy back tells the client (`from_backup()`). A store that wraps another one hands both on, or jobs
+    /// may run twice: so neither has a default that could be forgotten.
+    fn is_backup(&self) -> bool;
 
     /// It is [put back](Store::is_backup) no more, and that is durable: a client has begun on it.
     ///
     /// # Errors
     /// That could not be noted. It is still one.
-    fn take_into_use(&mut self) -> Result<(), StoreError> {
-        Ok(())
-    }
+    fn take_into_use(&mut self) -> Result<(), StoreError>;
 
     /// Whether [`append`](Store::append) and [`find`](Store::find) may wait: for a disk, a network, or a lock that somebody holds for long. A driver has such
     /// a store worked on by a thread that may block; another one it works on itself, between two steps, which saves waking that thread for each commit.
     /// Forgetting is always left to a thread, since it may have much to look at; so are entries of which nobody knows whether they are there, all work where a
     /// program seals what is kept, since that may take its time, and what comes after many commits in a row.
     ///
-    /// `true` unless the store says otherwise. It must not change.
+    /// `true` unless the store says otherwise. It must not change. A store that wraps another one says what that says.
     fn blocks(&self) -> bool {
         true
     }

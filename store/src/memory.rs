@@ -110,6 +110,14 @@ impl Store for MemoryStore {
         Ok(gone)
     }
 
+    fn is_backup(&self) -> bool {
+        false
+    }
+
+    fn take_into_use(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     fn blocks(&self) -> bool {
         false
     }

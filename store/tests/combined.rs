@@ -87,6 +87,14 @@ impl Store for Told {
     fn forget(&mut self, _: Timestamp, _: usize) -> Result<usize, StoreError> {
         Ok(0)
     }
+
+    fn is_backup(&self) -> bool {
+        false
+    }
+
+    fn take_into_use(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
 }
 
 /// As the writers heard it.
@@ -282,6 +290,14 @@ fn what_was_in_doubt_is_appended_again_by_each_and_is_there_once() {
         }
         fn forget(&mut self, before: Timestamp, most: usize) -> Result<usize, StoreError> {
             self.0.forget(before, most)
+        }
+
+        fn is_backup(&self) -> bool {
+            self.0.is_backup()
+        }
+
+        fn take_into_use(&mut self) -> Result<(), StoreError> {
+            self.0.take_into_use()
         }
     }
     let mut kept = MemoryStore::default();

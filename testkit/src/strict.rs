@@ -203,6 +203,14 @@ impl Store for StrictStore {
     fn forget(&mut self, before: Timestamp, most: usize) -> Result<usize, StoreError> {
         self.books.lock().unwrap_or_else(PoisonError::into_inner).store.forget(before, most)
     }
+
+    fn is_backup(&self) -> bool {
+        self.books.lock().unwrap_or_else(PoisonError::into_inner).store.is_backup()
+    }
+
+    fn take_into_use(&mut self) -> Result<(), StoreError> {
+        self.books.lock().unwrap_or_else(PoisonError::into_inner).store.take_into_use()
+    }
 }
 
 impl Drop for Books {

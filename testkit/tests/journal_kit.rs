@@ -113,6 +113,14 @@ impl Store for Insistent {
     fn forget(&mut self, before: Timestamp, most: usize) -> Result<usize, StoreError> {
         self.store()?.forget(before, most)
     }
+
+    fn is_backup(&self) -> bool {
+        self.1.as_ref().is_some_and(|store| store.is_backup())
+    }
+
+    fn take_into_use(&mut self) -> Result<(), StoreError> {
+        self.store()?.take_into_use()
+    }
 }
 
 #[test]
@@ -196,6 +204,14 @@ impl Store for Careless {
     fn forget(&mut self, _: Timestamp, _: usize) -> Result<usize, StoreError> {
         Ok(0)
     }
+
+    fn is_backup(&self) -> bool {
+        false
+    }
+
+    fn take_into_use(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
 }
 
 #[test]
@@ -227,6 +243,14 @@ impl Store for Hasty {
     fn forget(&mut self, before: Timestamp, most: usize) -> Result<usize, StoreError> {
         self.0.forget(before, most)
     }
+
+    fn is_backup(&self) -> bool {
+        self.0.is_backup()
+    }
+
+    fn take_into_use(&mut self) -> Result<(), StoreError> {
+        self.0.take_into_use()
+    }
 }
 
 #[test]
@@ -257,6 +281,14 @@ impl Store for Lying {
     fn forget(&mut self, before: Timestamp, most: usize) -> Result<usize, StoreError> {
         self.0.forget(before, most)
     }
+
+    fn is_backup(&self) -> bool {
+        self.0.is_backup()
+    }
+
+    fn take_into_use(&mut self) -> Result<(), StoreError> {
+        self.0.take_into_use()
+    }
 }
 
 #[test]
@@ -286,6 +318,14 @@ impl Store for Forgetful {
     fn forget(&mut self, before: Timestamp, most: usize) -> Result<usize, StoreError> {
         let said = FaultyStore::new(MemoryStore::default(), self.1.clone()).forget(before, most);
         self.0.forget(before, most).and_then(|count| said.map(|_| count))
+    }
+
+    fn is_backup(&self) -> bool {
+        self.0.is_backup()
+    }
+
+    fn take_into_use(&mut self) -> Result<(), StoreError> {
+        self.0.take_into_use()
     }
 }
 

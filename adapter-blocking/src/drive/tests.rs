@@ -91,6 +91,9 @@ fn what_is_done_in_a_turn_makes_room_in_the_same_turn() {
     let [(_, first), (_, second)] = ["order-1", "order-2"].map(|key| submit(&turns, key));
     assert_eq!(turns.take(|this| (this.turn(), this.waiting.len()).1), Some(1));
     let first = first.try_recv().expect("it was told").expect("it is taken in");
+    let (_, joins) = submit(&turns, "order-1");
+    assert_eq!(turns.take(|this| (this.turn(), this.waiting.len()).1), Some(1), "it needs no room");
+    assert!(joins.try_recv().expect("it was told").is_ok());
     bring(Command::Cancel(first.id.expect("it is under way")));
     assert_eq!(turns.take(|this| (this.turn(), this.waiting.len()).1), Some(0));
     assert!(second.try_recv().expect("it was told").is_ok());

@@ -45,6 +45,14 @@ impl Store for Moody {
         Ok(0)
     }
 
+    fn is_backup(&self) -> bool {
+        false
+    }
+
+    fn take_into_use(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     fn blocks(&self) -> bool {
         self.blocks
     }
@@ -89,6 +97,14 @@ impl Store for Breaks {
     fn forget(&mut self, _: Timestamp, _: usize) -> Result<usize, StoreError> {
         Ok(0)
     }
+
+    fn is_backup(&self) -> bool {
+        false
+    }
+
+    fn take_into_use(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
 }
 
 /// It could tell nobody of anything, for ever.
@@ -124,6 +140,14 @@ impl Store for Unread {
 
     fn forget(&mut self, _: Timestamp, _: usize) -> Result<usize, StoreError> {
         Ok(0)
+    }
+
+    fn is_backup(&self) -> bool {
+        false
+    }
+
+    fn take_into_use(&mut self) -> Result<(), StoreError> {
+        Ok(())
     }
 }
 
@@ -176,6 +200,14 @@ impl Store for Slow {
 
     fn forget(&mut self, _: Timestamp, _: usize) -> Result<usize, StoreError> {
         Ok(0)
+    }
+
+    fn is_backup(&self) -> bool {
+        false
+    }
+
+    fn take_into_use(&mut self) -> Result<(), StoreError> {
+        Ok(())
     }
 }
 
@@ -269,6 +301,14 @@ impl Store for Read {
 
     fn forget(&mut self, before: Timestamp, most: usize) -> Result<usize, StoreError> {
         self.inner.forget(before, most)
+    }
+
+    fn is_backup(&self) -> bool {
+        self.inner.is_backup()
+    }
+
+    fn take_into_use(&mut self) -> Result<(), StoreError> {
+        self.inner.take_into_use()
     }
 }
 

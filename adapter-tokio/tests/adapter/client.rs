@@ -12,7 +12,7 @@ use steadfast_core::rate_limit::RatePolicy;
 use steadfast_core::{Key, Kind, OperationPolicy, Outcome, Timestamp};
 use steadfast_store::{Entry, MemoryStore, Store, StoreError};
 use steadfast_tokio::{Client, SendError, StartError, SubmitError};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::support::{Broke, Plain, Scripted, answer, key, keyed};
 
@@ -278,6 +278,31 @@ async fn a_submit_does_not_wait_for_the_end_of_a_shutdown() {
     assert!(transport.sent("order-2").is_empty() && transport.sent("order-3").is_empty());
 }
 
+/// Many wait, and none of them stands in the way of one that needs no room.
+#[tokio::test(start_paused = true)]
+async fn whoever_joins_a_job_does_not_wait_for_room() {
+    let limits = Limits { live: 1, ..Limits::default() };
+    let transport = Scripted::new(|_, _, _| std::future::pending());
+    let client = Client::builder(Plain, transport.clone()).limits(limits).start().await.unwrap();
+    let job = client.submit(key("order-0"), "{}").await.unwrap();
+    let waiting: Vec<_> = (1..=1_000)
+        .map(|n| {
+            let client = client.clone();
+            tokio::spawn(async move { client.submit(key(&format!("order-{n}")), "{}").await.map(|job| job.cancel()) })
+        })
+        .collect();
+    tokio::time::sleep(SECOND).await;
+    let began = Instant::now();
+    let _joined = timeout(SECOND, client.submit(key("order-0"), "{}")).await.expect("at once").unwrap();
+    assert!(began.elapsed() < SECOND && waiting.iter().all(|waits| !waits.is_finished()));
+    assert!(transport.sent("order-1").is_empty());
+    // And they have their turns.
+    job.cancel();
+    for waits in waiting {
+        waits.await.unwrap().unwrap();
+    }
+}
+
 /// A store that fails, or panics, as told.
 #[derive(Clone, Default)]
 struct Broken {
@@ -306,6 +331,14 @@ impl Store for Broken {
 
     fn forget(&mut self, before: Timestamp, most: usize) -> Result<usize, StoreError> {
         self.inner.forget(before, most)
+    }
+
+    fn is_backup(&self) -> bool {
+        self.inner.is_backup()
+    }
+
+    fn take_into_use(&mut self) -> Result<(), StoreError> {
+        self.inner.take_into_use()
     }
 }
 

@@ -158,8 +158,8 @@ async fn durability_is_as_was_asked_for() {
 struct Turned;
 
 impl Seal for Turned {
-    fn seal(&self, key: &Key, bytes: &[u8]) -> Vec<u8> {
-        key.as_str().bytes().take(1).chain(bytes.iter().map(|byte| !byte)).collect()
+    fn seal(&self, key: &Key, bytes: &[u8]) -> Result<Vec<u8>, SealError> {
+        Ok(key.as_str().bytes().take(1).chain(bytes.iter().map(|byte| !byte)).collect())
     }
 
     fn open(&self, key: &Key, sealed: &[u8]) -> Result<Vec<u8>, SealError> {
@@ -195,8 +195,8 @@ async fn nothing_personal_is_kept_unless_asked_for_and_then_as_sealed() {
                 assert_eq!((payload.unwrap(), body.unwrap()), (b"canary".to_vec(), finished.body().to_vec()))
             }
             (true, true) => {
-                assert_eq!(payload.unwrap(), Turned.seal(&key("order-42"), b"canary"));
-                assert_eq!(body.unwrap(), Turned.seal(&key("order-42"), finished.body()));
+                assert_eq!(payload.unwrap(), Turned.seal(&key("order-42"), b"canary").unwrap());
+                assert_eq!(body.unwrap(), Turned.seal(&key("order-42"), finished.body()).unwrap());
             }
         }
     }
@@ -206,7 +206,7 @@ async fn nothing_personal_is_kept_unless_asked_for_and_then_as_sealed() {
 struct Panics;
 
 impl Seal for Panics {
-    fn seal(&self, _: &Key, _: &[u8]) -> Vec<u8> {
+    fn seal(&self, _: &Key, _: &[u8]) -> Result<Vec<u8>, SealError> {
         panic!("the seal has a bug")
     }
 
@@ -229,13 +229,48 @@ async fn a_seal_that_panics_costs_the_submit_and_not_the_store() {
     }
 }
 
+/// A seal whose keys are out of reach.
+struct Locked;
+
+impl Seal for Locked {
+    fn seal(&self, _: &Key, _: &[u8]) -> Result<Vec<u8>, SealError> {
+        Err("the key server does not answer".into())
+    }
+
+    fn open(&self, _: &Key, _: &[u8]) -> Result<Vec<u8>, SealError> {
+        Err("the key server does not answer".into())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_sealed_costs_the_submit_which_is_told_why_or_the_answer_and_not_its_job() {
+    for store in Kept::both() {
+        let transport = Scripted::well_behaved();
+        let builder = Client::builder(Plain, transport.clone()).store(store.clone());
+        let client = builder.keep_payloads().seal(Locked).start().await.unwrap();
+        let refused = client.submit(key("order-42"), "{}").await.unwrap_err();
+        let SubmitError::NotDurable(cause) = &refused else { panic!("{refused:?}") };
+        let cause = std::iter::successors(Some(&**cause as &dyn std::error::Error), |cause| cause.source()).last();
+        assert_eq!(cause.unwrap().to_string(), "the key server does not answer");
+        assert!(store.clone().load().unwrap().is_empty() && transport.sent("order-42").is_empty());
+        assert!(client.shutdown(SECOND).await.is_empty());
+
+        let builder = Client::builder(Plain, transport.clone()).store(store.clone());
+        let client = builder.keep_answers().seal(Locked).start().await.unwrap();
+        let finished = client.submit(key("order-42"), "{}").await.unwrap().await.unwrap();
+        assert_eq!((finished.outcome.name(), finished.body().is_empty()), ("completed", false));
+        assert!(client.shutdown(SECOND).await.is_empty());
+        assert_eq!(store.clone().find(&key("order-42")).unwrap().unwrap().answer, None);
+    }
+}
+
 /// A seal with a bug that answers alone meet.
 struct PanicsAtAnswers;
 
 impl Seal for PanicsAtAnswers {
-    fn seal(&self, _: &Key, bytes: &[u8]) -> Vec<u8> {
+    fn seal(&self, _: &Key, bytes: &[u8]) -> Result<Vec<u8>, SealError> {
         assert!(!bytes.windows(8).any(|part| part == b"verified"), "the seal has a bug");
-        bytes.to_vec()
+        Ok(bytes.to_vec())
     }
 
     fn open(&self, _: &Key, sealed: &[u8]) -> Result<Vec<u8>, SealError> {
@@ -291,8 +326,8 @@ async fn a_repeated_submit_gets_its_outcome_from_the_store_when_the_engine_has_f
 struct NotAtAll;
 
 impl Seal for NotAtAll {
-    fn seal(&self, _: &Key, bytes: &[u8]) -> Vec<u8> {
-        bytes.to_vec()
+    fn seal(&self, _: &Key, bytes: &[u8]) -> Result<Vec<u8>, SealError> {
+        Ok(bytes.to_vec())
     }
 
     fn open(&self, _: &Key, sealed: &[u8]) -> Result<Vec<u8>, SealError> {
@@ -324,6 +359,14 @@ impl Store for Counting {
         let gone = self.inner.forget(before, most)?;
         self.forgot.lock().unwrap().extend((gone > 0).then_some([most, gone]));
         Ok(gone)
+    }
+
+    fn is_backup(&self) -> bool {
+        self.inner.is_backup()
+    }
+
+    fn take_into_use(&mut self) -> Result<(), StoreError> {
+        self.inner.take_into_use()
     }
 
     fn blocks(&self) -> bool {

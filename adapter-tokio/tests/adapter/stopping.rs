@@ -125,6 +125,14 @@ impl Store for Closing {
     fn forget(&mut self, _: Timestamp, _: usize) -> Result<usize, StoreError> {
         Ok(0)
     }
+
+    fn is_backup(&self) -> bool {
+        false
+    }
+
+    fn take_into_use(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
 }
 
 /// Whoever opened it again just after a shutdown was told now and then that somebody has it open.
@@ -209,6 +217,14 @@ impl Store for Writing {
 
     fn forget(&mut self, _: Timestamp, _: usize) -> Result<usize, StoreError> {
         Ok(0)
+    }
+
+    fn is_backup(&self) -> bool {
+        false
+    }
+
+    fn take_into_use(&mut self) -> Result<(), StoreError> {
+        Ok(())
     }
 }
 

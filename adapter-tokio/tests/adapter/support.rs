@@ -224,6 +224,17 @@ impl Store for Kept {
         self.with(|store| store.forget(before, most))
     }
 
+    fn is_backup(&self) -> bool {
+        match self {
+            Self::Memory(store) => store.is_backup(),
+            Self::Sqlite(file) => file.lock().unwrap().store().is_backup(),
+        }
+    }
+
+    fn take_into_use(&mut self) -> Result<(), StoreError> {
+        self.with(|store| store.take_into_use())
+    }
+
     /// So one of both is worked on in place.
     fn blocks(&self) -> bool {
         matches!(self, Self::Sqlite(_))
@@ -305,6 +316,14 @@ impl Store for Faulty {
 
     fn forget(&mut self, before: Timestamp, most: usize) -> Result<usize, StoreError> {
         self.inner.forget(before, most)
+    }
+
+    fn is_backup(&self) -> bool {
+        self.inner.is_backup()
+    }
+
+    fn take_into_use(&mut self) -> Result<(), StoreError> {
+        self.inner.take_into_use()
     }
 
     fn blocks(&self) -> bool {

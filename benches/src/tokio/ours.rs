@@ -194,6 +194,14 @@ impl Store for Encoding {
         Ok(0)
     }
 
+    fn is_backup(&self) -> bool {
+        false
+    }
+
+    fn take_into_use(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     fn blocks(&self) -> bool {
         false
     }

@@ -15,8 +15,13 @@ pub enum Event {
     /// The record of this number, and all popped before it that were not yet acknowledged, could not be made durable: certainly none of them is there, now or
     /// after a restart. A job of which nothing was durable before ends as *rejected*, and its key is free. So if nobody knows whether they are there (a flush that failed,
     /// say), feed nothing: append the same again, and nothing after them, until that has worked; or open the store anew and look. Nothing that
-    /// depends on them leaves meanwhile.
+    /// depends on them leaves meanwhile. Where that will never be known, feed [`PersistUnknown`](Event::PersistUnknown).
     PersistFailed(RecordId),
+    /// Nobody knows whether the record of this number, and all popped before it that were not yet acknowledged, are durable, and nobody will find out here: the store
+    /// is lost, say, or the driver stops. A job of which nothing was durable before is forgotten, without an outcome: nothing of it was sent, and if its record is there
+    /// after all, whoever opens the store next goes on with it. It names no operation any more, so tell whoever submitted it before. All others ask for their latest
+    /// record again, as after [`PersistFailed`](Event::PersistFailed).
+    PersistUnknown(RecordId),
     /// The request of this attempt was answered, or failed.
     Answered(OperationId, AttemptId, Result<Reading, Failure>),
     /// The request of this attempt has not left, and is owed again. See [`operation::Event::Unsent`](crate::operation::Event::Unsent).

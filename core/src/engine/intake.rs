@@ -181,16 +181,21 @@ impl Engine {
     pub fn withdraw(&mut self, id: OperationId, now: Timestamp) -> Option<Record> {
         let now = self.look_at_clock(now);
         let record = self.operation(id).filter(|operation| operation.waits_to_create())?.record();
-        let place = self.slots.get(id.slot as usize).and_then(|slot| slot.place);
-        self.stand_in_line(id.slot, place, None);
-        self.forget(id);
-        self.live = self.live.saturating_sub(1);
+        self.take_out(id);
         self.call_lines(now);
         Some(record)
     }
 }
 
 impl Engine {
+    /// Of a live operation, nothing is known any more.
+    pub(super) fn take_out(&mut self, id: OperationId) {
+        let place = self.slots.get(id.slot as usize).and_then(|slot| slot.place);
+        self.stand_in_line(id.slot, place, None);
+        self.forget(id);
+        self.live = self.live.saturating_sub(1);
+    }
+
     /// Makes an operation and gives it a slot.
     pub(super) fn admit(&mut self, now: Timestamp, make: impl FnOnce(&mut Turn<'_>) -> Operation) -> OperationId {
         // The slot comes first, so that what is told on the way can be told of it.

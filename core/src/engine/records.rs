@@ -1,7 +1,7 @@
 //! Records in the order in which the driver learns of them: one row of numbers over all operations, so that one acknowledgement covers a whole batch.
 
 use super::{Engine, OperationId};
-use crate::operation::{self, Effect, RecordId};
+use crate::operation::{self, Effect, Operation, RecordId};
 use crate::time::Timestamp;
 
 /// A record that was popped and is not acknowledged.
@@ -37,6 +37,19 @@ impl Engine {
             self.asked.pop_front();
             if self.operation(asked.id).is_some() {
                 self.feed(asked.id, event(asked.own), now);
+            }
+        }
+    }
+
+    /// Forgets the operations of which nobody knows whether anything is durable.
+    pub(super) fn disown(&mut self, number: RecordId, now: Timestamp) {
+        let mut next = 0_usize;
+        while let Some(Asked { id, .. }) = self.asked.get(next).copied().filter(|asked| asked.number <= number) {
+            next = next.saturating_add(1);
+            let is_open = |operation: &Operation| operation.was_never_durable() && operation.outcome().is_none();
+            if self.operation(id).is_some_and(is_open) {
+                self.step(id.slot, now, Operation::give_up_permit);
+                self.take_out(id);
             }
         }
     }

@@ -87,14 +87,24 @@ impl Operation {
         }
     }
 
+    /// Whether nothing of this job is known to be durable, so that nothing was sent.
+    pub(crate) fn was_never_durable(&self) -> bool {
+        !self.journal.has_records() && self.first_sent == Timestamp::NEVER && !self.doubt
+    }
+
+    /// Of one that is forgotten before anything of it was sent.
+    pub(crate) fn give_up_permit(&mut self, turn: &mut Turn<'_>) {
+        self.leave_flight(Settled::Unsent, turn);
+    }
+
     pub(super) fn persist_failed(&mut self, record: RecordId, turn: &mut Turn<'_>) {
         if record < self.journal.asked() || self.journal.is_durable() || self.journal.retry_at().is_some() {
             turn.tell(Notice::Absorbed);
             return;
         }
         self.due.persist = false;
-        if !self.journal.has_records() && self.first_sent == Timestamp::NEVER && !self.doubt {
-            // Nothing of this job was ever durable, so nothing was sent: it is as if it had never been submitted.
+        if self.was_never_durable() {
+            // It is as if it had never been submitted.
             turn.tell(Notice::PersistFailed { record, retry: None });
             self.leave_flight(Settled::Unsent, turn);
             let outcome = Outcome::Rejected(Rejected::NotDurable);

@@ -84,7 +84,7 @@ impl<E, F: FnMut(Retrying<'_, E>)> Notify<E> for F {
 }
 
 /// What an HTTP answer that is no success says, by its status and headers: the class and the certainty by the [table of statuses](status), and its
-/// `Retry-After`, a date being read against the answer's own `Date`.
+/// `Retry-After`, a date being read against the answer's own `Date`; where the answer has none, against the system's clock, which is read then.
 ///
 /// ```
 /// use std::time::Duration;

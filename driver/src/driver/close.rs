@@ -1,7 +1,7 @@
 //! The driver's own end: when it has come, what still happens then, and what is told of what is unfinished.
 
 use oneshot::Sender;
-use steadfast_core::Timestamp;
+use steadfast_core::{OperationId, Timestamp};
 
 use super::{Driver, Task};
 use crate::finished::Unfinished;
@@ -9,6 +9,8 @@ use crate::finished::Unfinished;
 pub(super) struct Closing {
     pub(super) until: Timestamp,
     pub(super) reply: Vec<Sender<Vec<Unfinished>>>,
+    /// Those of which nobody knows whether they are on disk: the engine knows them no more.
+    pub(super) in_doubt: Vec<Unfinished>,
 }
 
 impl<H> Driver<H> {
@@ -33,20 +35,24 @@ impl<H> Driver<H> {
         self.closed = true;
     }
 
+    pub(super) fn unfinished(&self, id: OperationId) -> Option<Unfinished> {
+        let record = self.engine.operation(id)?.record();
+        Some(Unfinished { key: record.key, reference: record.reference, stage: record.stage })
+    }
+
     /// Tells whoever shut it down what is unfinished, once that is certain.
     pub(super) fn report(&mut self) {
         let Some(closing) = self.closing.take_if(|_| self.journal.is_idle()) else { return };
-        let under_way = self.engine.live_operations().filter_map(|id| self.engine.operation(id)).map(|operation| {
-            let record = operation.record();
-            Unfinished { key: record.key, reference: record.reference, stage: record.stage }
-        });
+        let under_way = self.engine.live_operations().filter_map(|id| self.unfinished(id));
         let parked = self.parked.records().map(|record| Unfinished {
             key: record.key.clone(),
             reference: record.reference.clone(),
             stage: record.stage,
         });
-        let mut unfinished: Vec<_> = under_way.chain(parked).collect();
+        let mut unfinished: Vec<_> = under_way.chain(parked).chain(closing.in_doubt).collect();
         unfinished.sort_by(|a, b| a.key.cmp(&b.key));
+        // One in doubt may have been so with two records.
+        unfinished.dedup_by(|a, b| a.key == b.key);
         for reply in closing.reply {
             let _ = reply.send(unfinished.clone());
         }

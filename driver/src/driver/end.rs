@@ -10,8 +10,39 @@ use steadfast_core::engine::Event;
 use steadfast_core::operation::{AttemptId, Outcome, Rejected, Stage};
 use steadfast_store::Entry;
 
+use super::by_id::Ids;
 use super::{Driver, Job};
 use crate::finished::{FinalAnswer, Finished, SubmitError, Unread};
+
+/// How many have no outcome told before they are swept for the first time.
+const SWEEP: usize = 1_024;
+
+/// Jobs that have ended and whose outcome nobody has: delivered to the engine, not in the store.
+#[derive(Default)]
+pub(super) struct Unclaimed {
+    jobs: Ids,
+    /// At how many it is next rid of those that the engine has forgotten, and the store alone knows.
+    sweep_at: usize,
+}
+
+impl Unclaimed {
+    pub(super) fn contains(&self, id: OperationId) -> bool {
+        self.jobs.contains(&id)
+    }
+
+    pub(super) fn remove(&mut self, id: OperationId) -> bool {
+        self.jobs.remove(&id)
+    }
+
+    /// Sweeps once they have doubled: so they are never much more than what the engine knows, and each costs no more than two looks.
+    fn insert(&mut self, id: OperationId, is_known: impl Fn(OperationId) -> bool) {
+        if self.jobs.len() >= self.sweep_at.max(SWEEP) {
+            self.jobs.retain(|id| is_known(*id));
+            self.sweep_at = 2 * self.jobs.len();
+        }
+        self.jobs.insert(id);
+    }
+}
 
 impl<H> Driver<H> {
     /// Tells everybody who waits.
@@ -23,6 +54,8 @@ impl<H> Driver<H> {
         let job = self.jobs.remove(&id).unwrap_or_default();
         let Job { answer, waiters, replies, failure, followed, trace, withdrawn, .. } = job;
         withdrawn.map(|id| self.withdrawn.remove(&id));
+        let latest = self.results.let_go(id);
+        let answer = answer.or(latest);
         if let Some(outcome) = self.engine.operation(id).and_then(|operation| operation.outcome()) {
             self.note_end(id, outcome, answer.as_ref());
             if let (Some(trace), Some(operation)) = (trace, self.engine.operation(id)) {
@@ -49,11 +82,12 @@ impl<H> Driver<H> {
                 }
             }
             if !claimed && !lets_go && !self.hand_over(Some(id), &finished) && !self.journal.is_volatile() {
-                self.remember_unclaimed(id);
+                self.unclaimed.insert(id, |id| self.engine.operation(id).is_some());
             }
         }
         let now = self.now;
         self.engine.handle(Event::Delivered(id), now);
+        self.note_name(id);
     }
 
     /// Tells whoever follows a job that the provider has it, if that is known and on disk. From then on no create leaves, so its payload, which is somebody's
@@ -100,14 +134,6 @@ impl<H> Driver<H> {
         })
     }
 
-    fn remember_unclaimed(&mut self, id: OperationId) {
-        // The engine forgets, and then the store alone knows.
-        if self.unclaimed.len() >= self.limits.remember.max(1) as usize {
-            self.unclaimed.retain(|id| self.engine.operation(*id).is_some());
-        }
-        self.unclaimed.insert(id);
-    }
-
     /// Somebody has the outcome of this job now.
     pub(super) fn claim(&mut self, id: OperationId) {
         self.untaken.leave(id);
@@ -116,12 +142,45 @@ impl<H> Driver<H> {
 
     /// If nobody had it before, that is noted in the store.
     pub(super) fn note_claim(&mut self, id: OperationId) {
-        if !self.unclaimed.remove(&id) {
+        if !self.unclaimed.remove(id) {
             return;
         }
         let now = self.now;
         let Some(record) = self.engine.operation(id).map(|operation| operation.record()) else { return };
         debug_assert!(matches!(record.stage, Stage::Delivered(_)), "it has ended");
         self.journal.note(id, Entry::new(record, self.provider_name.clone(), now));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use steadfast_core::engine::Limits;
+    use steadfast_core::{Fingerprint, Gate, OperationPolicy, Seed, Timestamp};
+
+    use super::*;
+
+    /// I15: of a restart's jobs that end one after the other, and nobody asks for, as many are held as the engine knows, and each costs the same.
+    #[test]
+    fn many_that_nobody_claims_cost_no_more_each_than_few() {
+        const REMEMBERED: usize = 10_000;
+        let limits = Limits { live: u32::MAX, ..Limits::default() };
+        let mut engine = Engine::new(OperationPolicy::default(), Gate::unlimited(), limits, Seed::new(7));
+        let submit =
+            |n| engine.submit(Key::new(format!("order-{n}")).unwrap(), Fingerprint::new([0; 16]), Timestamp::EPOCH);
+        let ids: Vec<_> = (0..10 * REMEMBERED).map(submit).map(|submitted| submitted.unwrap().id()).collect();
+        let (mut unclaimed, looks) = (Unclaimed::default(), Cell::new(0));
+        for (n, id) in ids.iter().enumerate() {
+            let first_known = n.saturating_sub(REMEMBERED);
+            let is_known = |id: OperationId| {
+                looks.set(looks.get() + 1);
+                ids[first_known..].binary_search(&id).is_ok()
+            };
+            unclaimed.insert(*id, is_known);
+            assert!(unclaimed.jobs.len() <= 2 * REMEMBERED + 1, "{}", unclaimed.jobs.len());
+        }
+        assert!(unclaimed.contains(ids[9 * REMEMBERED]), "all that are known are held");
+        assert!(looks.get() <= 3 * ids.len(), "{} looks", looks.get());
     }
 }

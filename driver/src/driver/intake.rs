@@ -23,7 +23,7 @@ use crate::observe::Begun;
 use crate::span::{JobTrace, Origin};
 use crate::trace_context::TraceContext;
 
-/// How many questions may wait for the store at a time, those of webhooks and submits among them: for these there is room beyond it.
+/// How many questions may wait for the store at a time, those of webhooks and submits among them: for these there is room beyond it, and they take none from submits.
 pub(super) const MOST_ASKING: usize = 5_000;
 
 /// A job to be taken in.
@@ -215,7 +215,7 @@ impl<H> Driver<H> {
     }
 
     /// Whether all that a repeated submit is to be told is known without the store.
-    fn is_at_hand(&self, key: &Key) -> bool {
+    pub(super) fn is_at_hand(&self, key: &Key) -> bool {
         let goes_on = |id| {
             self.jobs.contains_key(&id)
                 || self.engine.operation(id).is_some_and(|operation| operation.outcome().is_none())
@@ -292,7 +292,7 @@ impl<H> Driver<H> {
 
     /// An outcome for who asks after the end. If somebody had it before, nobody else need hear that this one was not read.
     fn once_more(&self, id: Option<OperationId>, finished: Finished) -> Unread {
-        let back = self.back.clone().filter(|_| id.is_some_and(|id| self.unclaimed.contains(&id)));
+        let back = self.back.clone().filter(|_| id.is_some_and(|id| self.unclaimed.contains(id)));
         Unread::new(finished, back)
     }
 
@@ -421,7 +421,7 @@ impl<H> Driver<H> {
             }
             Some(Outcome::Unresolved(_)) if operation.can_resume() => {
                 self.results.drop(id);
-                self.unclaimed.remove(&id);
+                self.unclaimed.remove(id);
                 self.meter.begun(Begun::Resumed);
                 let trace = self.begin_trace(id, Begun::Resumed, None);
                 self.jobs.insert(id, Job { replies: Few::from([reply]), trace, ..Job::default() });

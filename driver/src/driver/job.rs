@@ -32,6 +32,7 @@ pub(super) struct Job<H> {
     pub(super) request: Option<H>,
     /// The request that was sent last.
     pub(super) sent: Option<AttemptId>,
+    /// By which it ended, until that is durable. One that ended it not is with the [results](super::Results).
     pub(super) answer: Option<FinalAnswer>,
     /// The newest credentials with which a create was refused for them.
     pub(super) refused_with: Option<u32>,

@@ -21,7 +21,7 @@ impl<H> Driver<H> {
         let now = self.now;
         let mut record = operation.record();
         if let Stage::Delivered(outcome) = record.stage
-            && self.unclaimed.contains(&id)
+            && self.unclaimed.contains(id)
         {
             // A reference that came after the end is needed to resume it; of another outcome nothing that came later is.
             if record.reference.is_none() || !matches!(outcome, Outcome::Unresolved(_)) {
@@ -42,7 +42,7 @@ impl<H> Driver<H> {
             if keep.answers && matches!(entry.record.stage, Stage::Ended(_)) {
                 let kept =
                     |answer: &FinalAnswer| KeptAnswer { status: answer.status.as_u16(), body: answer.body.to_vec() };
-                entry.answer = job.answer.as_ref().map(kept);
+                entry.answer = job.answer.as_ref().or_else(|| self.results.latest(id)).map(kept);
             }
         }
         self.journal.push(id, number, Some(entry));
@@ -66,10 +66,24 @@ impl<H> Driver<H> {
         }
     }
 
+    /// What is held for jobs that the engine knows no more.
+    fn forget_disowned(&mut self, ids: &[OperationId]) {
+        for id in ids {
+            if self.engine.operation(*id).is_none() {
+                self.jobs.remove(id);
+                self.results.let_go(*id);
+                self.meter.forget(*id);
+                self.note_name(*id);
+            }
+        }
+    }
+
     fn committed(&mut self, batch: Batch, fate: Fate) {
         let now = self.now;
         let (operations, durable) = (batch.operations, matches!(fate, Fate::Durable));
         self.fetch_written(&operations);
+        // Of what is forgotten here: a store that is gone takes jobs with it, and whoever stops it is told of them.
+        let mut in_doubt = Vec::new();
         let event = match fate {
             Fate::Durable => {
                 for id in batch.payloads {
@@ -96,17 +110,26 @@ impl<H> Driver<H> {
                 Event::PersistFailed(batch.last)
             }
             Fate::Unknown(error) => {
-                // Nothing was sent, and nothing will be by this client; but it cannot be said that the intent is not there.
+                // Nothing was sent, and nothing will be by this client; but it cannot be said that the intent is not there. So it ends in no way, and whoever submits the key
+                // again is told what the store says then.
                 for id in &operations {
                     let job = self.jobs.get_mut(id).filter(|job| job.rests_on(batch.last));
                     for reply in job.map(|job| std::mem::take(&mut job.replies)).unwrap_or_default() {
                         reply.refuse(SubmitError::Uncertain(error.clone()));
                     }
+                    in_doubt.extend(self.unfinished(*id).map(|unfinished| (*id, unfinished)));
                 }
-                Event::PersistFailed(batch.last)
+                Event::PersistUnknown(batch.last)
             }
         };
         self.engine.handle(event, now);
+        if !durable {
+            self.forget_disowned(&operations);
+        }
+        in_doubt.retain(|(id, _)| self.engine.operation(*id).is_none());
+        if let Some(closing) = &mut self.closing {
+            closing.in_doubt.extend(in_doubt.into_iter().map(|(_, unfinished)| unfinished));
+        }
         for id in &operations {
             self.tell_accepted(*id);
             self.refuse_resumed(*id);

@@ -111,6 +111,12 @@ pub struct Renewed {
     result: Result<(), RenewError>,
 }
 
+/// What is to be said of renewals.
+enum News {
+    Begun,
+    Over(Result<(), RenewError>),
+}
+
 /// How long one renewal may take.
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -133,23 +139,24 @@ pub(super) struct Renewals {
     said: Said,
 }
 
-/// By their numbers: of several shards, which are all told, the last to hear may be behind by what others have heard already.
+/// By their numbers: of several shards, which are all told, the first to hear does what is said, once for all of them. The last may be behind by what others have
+/// heard already, and by what came of it.
+#[derive(Default)]
 struct Said {
-    hold: u64,
-    gate: u64,
+    hold: Option<u64>,
+    gate: Option<u64>,
 }
 
-/// Whether this is not older than what was heard.
-fn hears(heard: &mut u64, number: u64) -> bool {
-    let counts = number >= *heard;
-    *heard = number.max(*heard);
+/// Whether this is newer than what was heard.
+fn hears(heard: &mut Option<u64>, number: u64) -> bool {
+    let counts = Some(number) > *heard;
+    *heard = Some(number).max(*heard);
     counts
 }
 
 impl Renewals {
-    pub(super) const fn new(renew: Option<Renew>) -> Self {
-        let epoch = Timestamp::EPOCH;
-        let said = Said { hold: 0, gate: 0 };
+    pub(super) fn new(renew: Option<Renew>) -> Self {
+        let (epoch, said) = (Timestamp::EPOCH, Said::default());
         Self { renew, generation: 0, running: None, number: 0, unproven: 0, rest_until: epoch, held_until: epoch, said }
     }
 
@@ -172,23 +179,44 @@ impl<H> Driver<H> {
     pub fn renewed(&mut self, renewed: Renewed, now: Timestamp) {
         self.look_at_clock(now);
         let Renewed { number, result } = renewed;
-        self.in_common(|driver| {
+        let news = self.in_common(|driver| {
             // One that took too long is given up already.
-            if driver.renewals.running.is_some_and(|(running, _)| running == number) {
-                driver.end_renewal(result);
-            }
+            let is_running = driver.renewals.running.is_some_and(|(running, _)| running == number);
+            is_running.then(|| driver.end_renewal(result))
         });
+        self.say(news);
     }
 
     pub(super) fn give_up_renewal(&mut self) {
         if self.renewal_is_late() {
-            self.in_common(Self::give_up_late_renewal);
+            let news = self.in_common(Self::give_up_late_renewal);
+            self.say(news);
         }
     }
 
-    fn give_up_late_renewal(&mut self) {
-        if self.renewal_is_late() {
-            self.end_renewal(Err("it took too long".into()));
+    fn give_up_late_renewal(&mut self) -> Option<News> {
+        self.renewal_is_late().then(|| self.end_renewal(Err("it took too long".into())))
+    }
+
+    /// Where nothing is held that shards have in common: what hears it is the program's, may take its time, and may ask the client something.
+    fn say(&self, news: impl IntoIterator<Item = News>) {
+        for news in news {
+            match news {
+                News::Begun => tracing::info!("the provider refuses the credentials: they are renewed"),
+                News::Over(result) => {
+                    self.meter.renewed(result.is_ok());
+                    match result {
+                        Ok(()) => tracing::info!("the credentials were renewed"),
+                        Err(error) => {
+                            let error = &*error as &dyn std::error::Error;
+                            tracing::error!(
+                                error,
+                                "the credentials were not renewed: what needs them is refused until they are"
+                            );
+                        }
+                    }
+                }
+            }
         }
     }
 
@@ -219,7 +247,14 @@ impl<H> Driver<H> {
         if !self.renewals.has_hook() {
             return meaning;
         }
-        self.in_common(|driver| driver.weigh_against_renewals(id, kind, generation, unauthorized, meaning))
+        let mut news = [None, None];
+        let weighed = self.in_common(|driver| {
+            // Of another shard, which is over.
+            news[0] = driver.give_up_late_renewal();
+            driver.weigh_against_renewals(id, kind, generation, unauthorized, meaning, &mut news[1])
+        });
+        self.say(news.into_iter().flatten());
+        weighed
     }
 
     fn weigh_against_renewals(
@@ -229,10 +264,9 @@ impl<H> Driver<H> {
         generation: u32,
         unauthorized: bool,
         meaning: Result<Reading, Failure>,
+        news: &mut Option<News>,
     ) -> Result<Reading, Failure> {
         let Some(renew) = self.renewals.renew.clone() else { return meaning };
-        // Of another shard, which is over.
-        self.give_up_late_renewal();
         if !unauthorized {
             if generation == self.renewals.generation && meaning.is_ok() {
                 (self.renewals.unproven, self.renewals.rest_until) = (0, Timestamp::EPOCH);
@@ -242,7 +276,7 @@ impl<H> Driver<H> {
         let now = self.now;
         let is_newest = generation == self.renewals.generation;
         if is_newest && self.renewals.running.is_none() && self.renewals.rest_until <= now && !self.closed {
-            tracing::info!("the provider refuses the credentials: they are renewed");
+            *news = Some(News::Begun);
             self.renewals.number = self.renewals.number.wrapping_add(1);
             let number = self.renewals.number;
             self.renewals.running = Some((number, now.saturating_add(LIMIT)));
@@ -265,29 +299,23 @@ impl<H> Driver<H> {
         Err(unauthorized.with_retry_after(failure.retry_after))
     }
 
-    fn end_renewal(&mut self, result: Result<(), RenewError>) {
+    fn end_renewal(&mut self, result: Result<(), RenewError>) -> News {
         self.renewals.running = None;
-        self.meter.renewed(result.is_ok());
-        match result {
-            Ok(()) => {
-                self.renewals.generation = self.renewals.generation.wrapping_add(1);
-                tracing::info!("the credentials were renewed");
-            }
-            Err(error) => {
-                let error = &*error as &dyn std::error::Error;
-                tracing::error!(error, "the credentials were not renewed: what needs them is refused until they are");
-            }
+        if result.is_ok() {
+            self.renewals.generation = self.renewals.generation.wrapping_add(1);
         }
         let rest = Duration::from_secs(1 << self.renewals.unproven.min(6)).min(LONGEST_REST);
         self.renewals.unproven = self.renewals.unproven.saturating_add(1);
         self.renewals.rest_until = self.now.saturating_add(rest);
         self.hold_gate();
+        News::Over(result)
     }
 
     /// An operator wants nothing to leave for so long.
     pub(super) fn hold(&mut self, span: Duration, number: u64) {
+        let is_alone = self.shard().is_none();
         self.in_common(|driver| {
-            if hears(&mut driver.renewals.said.hold, number) {
+            if is_alone || hears(&mut driver.renewals.said.hold, number) {
                 driver.renewals.held_until = driver.now.saturating_add(span);
                 driver.hold_gate();
             }
@@ -296,8 +324,9 @@ impl<H> Driver<H> {
 
     /// An operator wants other settings.
     pub(super) fn set_gate(&mut self, policy: GatePolicy, number: u64) {
+        let is_alone = self.shard().is_none();
         self.in_common(|driver| {
-            if hears(&mut driver.renewals.said.gate, number) {
+            if is_alone || hears(&mut driver.renewals.said.gate, number) {
                 let now = driver.now;
                 driver.engine.with_gate(now, |gate| gate.set_policy(policy, now));
             }

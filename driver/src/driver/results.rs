@@ -1,5 +1,7 @@
 //! The last answers of operations that have ended, for repeated submits: bounded in bytes, oldest dropped first, and no longer than the operation itself is
 //! remembered. They may be personal data.
+//!
+//! And those of operations that go on, in case that no other follows: within the same bound, so long as there is room.
 
 use std::collections::VecDeque;
 
@@ -16,11 +18,21 @@ pub(super) struct Results {
     bytes: usize,
     answers: ById<FinalAnswer>,
     order: VecDeque<(OperationId, usize)>,
+    /// Of those that go on.
+    latest: ById<FinalAnswer>,
+    latest_bytes: usize,
 }
 
 impl Results {
     pub(super) fn new(limit: usize) -> Self {
-        Self { limit, bytes: 0, answers: ById::default(), order: VecDeque::new() }
+        Self {
+            limit,
+            bytes: 0,
+            answers: ById::default(),
+            order: VecDeque::new(),
+            latest: ById::default(),
+            latest_bytes: 0,
+        }
     }
 
     pub(super) fn keep(&mut self, id: OperationId, answer: Option<FinalAnswer>) {
@@ -60,6 +72,28 @@ impl Results {
         if let Some((_, size)) = place.and_then(|place| self.order.remove(place)) {
             self.bytes -= size;
         }
+    }
+
+    /// Holds what was said last of a job that goes on, in place of what was said before. It is not held if there is no room for it: others' would have to be looked
+    /// for to make some.
+    pub(super) fn hold(&mut self, id: OperationId, answer: FinalAnswer) {
+        self.let_go(id);
+        let size = answer.body.len() + ENTRY;
+        if size <= self.limit.saturating_sub(self.latest_bytes) {
+            self.latest_bytes += size;
+            self.latest.insert(id, answer);
+        }
+    }
+
+    pub(super) fn let_go(&mut self, id: OperationId) -> Option<FinalAnswer> {
+        let answer = self.latest.remove(&id)?;
+        self.latest_bytes -= answer.body.len() + ENTRY;
+        Some(answer)
+    }
+
+    /// What was said last of a job that goes on.
+    pub(super) fn latest(&self, id: OperationId) -> Option<&FinalAnswer> {
+        self.latest.get(&id)
     }
 
     pub(super) fn get(&self, id: OperationId) -> Option<FinalAnswer> {

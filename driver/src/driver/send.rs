@@ -239,6 +239,9 @@ impl<H> Driver<H> {
         if let Some(reference) = reader.reference.as_ref().filter(|_| job.telling.await_no_more().is_some()) {
             job.telling.tell(reference);
         }
+        if attempt.kind == Kind::Create {
+            self.note_name(id);
+        }
         self.tasks.push_back(Task::Send(Box::new(Sending { outgoing, previous, reader })));
     }
 
@@ -252,6 +255,7 @@ impl<H> Driver<H> {
         let Answered { id, attempt, provider, .. } = nothing;
         self.keep_reader(provider);
         self.engine.handle(Event::Unsent(id, attempt), self.now);
+        self.note_name(id);
     }
 
     /// The next effect that is to be carried out. Once the time is over nothing leaves any more, and a create that would have is known not to have run. Once the

@@ -115,7 +115,7 @@ impl<H> Driver<H> {
         let operation = self.engine.operation(id).filter(|operation| operation.is_durable())?;
         let mut record = operation.record();
         if let Stage::Delivered(outcome) = record.stage
-            && self.unclaimed.contains(&id)
+            && self.unclaimed.contains(id)
         {
             // The engine has nothing left to do for it, but nobody has the outcome.
             record.stage = Stage::Ended(outcome);

@@ -48,8 +48,8 @@ pub enum Command {
     Hold {
         /// How long.
         span: Duration,
-        /// Of a client with [shards](crate::Builder::shards), all of which are told, one higher each time: what was said before it counts no more, whichever of
-        /// them hears it late. Else any one.
+        /// Of a client with [shards](crate::Builder::shards), all of which are told, one higher each time: it counts for all once the first of them has heard it, and
+        /// what was said before counts no more, whichever of them hears it late. Else any one.
         number: u64,
     },
     /// Other settings of the gate.

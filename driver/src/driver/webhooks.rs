@@ -28,6 +28,7 @@ use steadfast_core::operation::Reading;
 use steadfast_core::{OperationId, Reference, Timestamp};
 use steadfast_providers::WebhookEvent;
 
+use super::by_id::Ids;
 use super::inbox::{Asking, Early, Inbox, Name};
 use super::shared::{Said, Shard, Word};
 use super::{Driver, Question, Task};
@@ -40,9 +41,6 @@ const MOST_WAITING: usize = 10_000;
 
 /// How many repeats of one event may wait for its job at a time.
 const MOST_REPEATS: usize = 16;
-
-/// How many jobs are looked at to find one whose create is not answered; with more than that, it is taken that there is one.
-const MOST_ASKED: usize = 4_096;
 
 /// How large the index of references is before it is swept for the first time.
 const SWEEP: usize = 1_024;
@@ -63,6 +61,8 @@ pub(super) struct Webhooks {
     jobs: HashMap<Reference, OperationId>,
     /// At how many the index is next rid of those.
     sweep_at: usize,
+    /// Jobs whose create has left, and that have no reference yet.
+    nameless: Ids,
     /// Of an event about a job that the store alone knows: none.
     known: HashMap<Name, Option<OperationId>>,
     order: VecDeque<(Timestamp, Name)>,
@@ -81,6 +81,7 @@ impl Webhooks {
             on,
             jobs: HashMap::new(),
             sweep_at: SWEEP,
+            nameless: Ids::default(),
             known: HashMap::new(),
             order: VecDeque::new(),
             inbox: Inbox::new(policy, shard),
@@ -331,16 +332,22 @@ impl<H> Driver<H> {
 
     /// Whether there may be a job that has a name at the provider which is not known yet: not one that waits at the gate for its first create.
     fn has_nameless(&self) -> bool {
-        if self.journal.asks_for_jobs() {
-            return true;
+        self.journal.asking_for_jobs() > 0
+            || self.parked.records().next().is_some()
+            || !self.webhooks.nameless.is_empty()
+    }
+
+    /// After whatever may have had a job's create leave, given it a name, or ended it.
+    pub(super) fn note_name(&mut self, id: OperationId) {
+        if !self.webhooks.on {
+            return;
         }
-        let nameless = |id| {
-            let operation = self.engine.operation(id);
-            operation.is_some_and(|it| it.creates() > 0 && it.reference().is_none() && it.outcome().is_none())
-        };
-        self.parked.records().next().is_some()
-            || self.engine.live() as usize > MOST_ASKED
-            || self.engine.live_operations().any(nameless)
+        let operation = self.engine.operation(id);
+        if operation.is_some_and(|it| it.creates() > 0 && it.reference().is_none() && it.outcome().is_none()) {
+            self.webhooks.nameless.insert(id);
+        } else {
+            self.webhooks.nameless.remove(&id);
+        }
     }
 
     /// Feeds the engine what the event says of this job.
@@ -373,6 +380,7 @@ impl<H> Driver<H> {
         }
         if !had_ended && self.has_ended(id) {
             let result = event.result.map(|body| FinalAnswer { status: StatusCode::OK, body });
+            self.results.let_go(id);
             if let Some(job) = self.job(id) {
                 job.answer = result;
             }
@@ -389,6 +397,7 @@ impl<H> Driver<H> {
         if !self.webhooks.on {
             return;
         }
+        self.note_name(id);
         loop {
             let Some(operation) = self.engine.operation(id) else { return };
             let (key, reference) = (operation.key(), operation.reference());
@@ -406,6 +415,7 @@ impl<H> Driver<H> {
             if is_new {
                 self.webhooks.remember(early.name, Some(id), now);
                 self.told(id, early.event);
+                self.note_name(id);
             }
             for (patience, reply) in early.replies {
                 self.promise(id, delivery.clone(), patience, reply);
@@ -443,13 +453,14 @@ impl<H> Driver<H> {
             return;
         }
         let mut waiting = std::mem::take(&mut self.webhooks.waiting);
-        for kept in waiting.extract_if(.., |waiting| self.owes_nothing(waiting.id)) {
-            answer(kept.reply, kept.taken);
-        }
+        // First: a job that is forgotten since nothing of it is durable owes nothing either.
         if !durable {
             for broken in waiting.extract_if(.., |waiting| batch.contains(&waiting.id)) {
                 answer(broken.reply, Delivery::NotDurable);
             }
+        }
+        for kept in waiting.extract_if(.., |waiting| self.owes_nothing(waiting.id)) {
+            answer(kept.reply, kept.taken);
         }
         self.webhooks.waiting = waiting;
     }

@@ -95,6 +95,14 @@ impl Store for Fickle {
         Ok(0)
     }
 
+    fn is_backup(&self) -> bool {
+        false
+    }
+
+    fn take_into_use(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     fn blocks(&self) -> bool {
         self.pace != Pace::InPlace
     }

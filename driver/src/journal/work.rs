@@ -169,7 +169,7 @@ fn one(home: &mut Home, keep: &Keep, piece: Piece, commits: &Commits) -> Brought
     let result = match entries.iter_mut().try_for_each(seal) {
         Ok(()) if entries.is_empty() => Ok(()),
         Ok(()) => commits.time(|| home.append(&entries)),
-        Err(panicked) => Err(StoreError::write(panicked)),
+        Err(unsealed) => Err(StoreError::write(unsealed).advising("mend what seals, or what it needs")),
     };
     let found = keys.iter().map(|key| Ok(home.find(key)?.map(|entry| Box::new(keep.found(entry))))).collect();
     let forgot = forget.map(|Forget { before, most }| home.forget(before, most));

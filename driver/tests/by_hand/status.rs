@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use steadfast_core::engine::Limits;
 use steadfast_core::notice::WakeReason;
 use steadfast_core::operation::{Stage, Unresolved};
 use steadfast_core::retry::Class;
@@ -54,6 +55,28 @@ fn what_is_told_of_a_job_is_durable() {
         driver.worked(work.run_one(), NOW);
     }
     assert_eq!(stages, [None, Some(Stage::InFlight), Some(Stage::Accepted)]);
+}
+
+/// Who asks where jobs stand takes no job's room.
+#[test]
+fn questions_keep_no_job_out() {
+    let mut driver = driver();
+    let first = ask(&mut driver);
+    let work = turn(&mut driver).unwrap();
+    let live = Limits::default().live as usize;
+    let asked: Vec<_> = (0..live).map(|_| ask(&mut driver)).collect();
+    assert!(driver.has_room());
+    let submits = Vec::from_iter((0..live).map(|n| {
+        assert!(driver.has_room(), "for all but {n}");
+        submit(&mut driver, &format!("order-{n}"), NOW)
+    }));
+    assert!(!driver.has_room(), "what is looked up may become a job");
+    driver.worked(work.run_one(), NOW);
+    while let Some(work) = turn(&mut driver) {
+        driver.worked(work.run_one(), NOW);
+    }
+    assert!(asked.iter().chain([&first]).all(|told| told.try_recv().is_ok()));
+    assert!(submits.iter().all(|taken| taken.try_recv().is_ok_and(|taken| taken.is_ok())) && !driver.has_room());
 }
 
 /// I15: a page that asks again each second, or resumes, and gives up each time, while the disk hangs.

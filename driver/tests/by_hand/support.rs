@@ -59,6 +59,14 @@ impl Store for Slow {
     fn forget(&mut self, before: Timestamp, most: usize) -> Result<usize, StoreError> {
         self.store.forget(before, most)
     }
+
+    fn is_backup(&self) -> bool {
+        self.store.is_backup()
+    }
+
+    fn take_into_use(&mut self) -> Result<(), StoreError> {
+        self.store.take_into_use()
+    }
 }
 
 pub(crate) const KEYED: SendSafety = SendSafety::Keyed { window: Duration::from_secs(86_400) };

@@ -118,6 +118,14 @@ impl Store for Memory {
         self.0.forget(before, most)
     }
 
+    fn is_backup(&self) -> bool {
+        self.0.is_backup()
+    }
+
+    fn take_into_use(&mut self) -> Result<(), StoreError> {
+        self.0.take_into_use()
+    }
+
     fn blocks(&self) -> bool {
         self.1
     }

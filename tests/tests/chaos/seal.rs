@@ -34,9 +34,9 @@ fn begins(key: &Key) -> Vec<u8> {
 }
 
 impl Seal for Sealer {
-    fn seal(&self, key: &Key, bytes: &[u8]) -> Vec<u8> {
+    fn seal(&self, key: &Key, bytes: &[u8]) -> Result<Vec<u8>, SealError> {
         self.may_panic();
-        begins(key).into_iter().chain(bytes.iter().rev().copied()).collect()
+        Ok(begins(key).into_iter().chain(bytes.iter().rev().copied()).collect())
     }
 
     fn open(&self, key: &Key, sealed: &[u8]) -> Result<Vec<u8>, SealError> {
