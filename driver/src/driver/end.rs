@@ -157,7 +157,7 @@ mod tests {
     use std::cell::Cell;
 
     use steadfast_core::engine::Limits;
-    use steadfast_core::{Fingerprint, Gate, OperationPolicy, Seed, Timestamp};
+    use steadfast_core::{Engine, Fingerprint, Gate, Key, OperationPolicy, Seed, Timestamp};
 
     use super::*;
 
