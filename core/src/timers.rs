@@ -11,9 +11,10 @@
 //!                               …         to level 4
 //! ```
 //!
-//! All is exact: [`next`](Timers::next) is the earliest timer to the nanosecond, nothing fires early, and no cleared timer is kept. Timers fire by their
-//! time, and those of the same time in the order of their slots, whatever has happened before; so two that hold the same timers are equal and
-//! go on alike. Sixteen bytes a timer; nothing is allocated once there is room for as many as there are.
+//! Everything is exact: [`next`](Timers::next) is the earliest timer to the nanosecond, nothing fires early, and no
+//! cleared timer is kept. Timers fire by their time, and those of the same time in the order of their slots, whatever
+//! has happened before; so two `Timers` that hold the same timers are equal and go on alike. Sixteen bytes a timer;
+//! nothing is allocated once there is room for as many as there are.
 //!
 //! Memory is touched where it was touched a moment ago: a bucket is a chain of chunks that hold the times themselves, so a bucket is filled and emptied in one
 //! sweep, and what is cleared is replaced by the last of its bucket.
@@ -133,7 +134,8 @@ impl Place {
 
 /// A tick is 2²⁰ ns.
 const TICK: u32 = 20;
-/// So many in a bucket are looked through for the earliest; more are spread first. And so many may stand in the heap without a wheel.
+/// A bucket with at most this many is searched for the earliest; one with more is spread first. Also how many may
+/// stand in the heap without a wheel.
 const FEW: usize = 32;
 
 /// Read.
@@ -207,7 +209,7 @@ impl Timers {
         self.near.iter().take(most).filter(move |timer| timer.at() <= now).map(|timer| timer.slot)
     }
 
-    /// Makes room for so many more.
+    /// Makes room for `more` further timers.
     pub fn reserve(&mut self, more: usize) {
         let _ = self.places.try_reserve_exact(more);
         // Each bucket may leave a chunk unfilled; few have something in them at a time.
