@@ -43,7 +43,7 @@ impl RateLimiter {
     /// aside from the burst.
     ///
     /// # Errors
-    /// The burst is not enough for all leases and one place more: leases of 64 for 4 threads need 320.
+    /// The burst is not enough for all leases and one lease more: leases of 64 for 4 threads need 320.
     pub fn with_leases(policy: RatePolicy, leases: Leases) -> Result<Self, PolicyError> {
         let (machine, clock) = (rate_limit::RateLimiter::new(), SharedClock::start());
         steadfast_driver::RateLimiter::with_leases(policy, leases, machine, clock).map(Self)
