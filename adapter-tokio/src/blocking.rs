@@ -24,7 +24,7 @@ pub(crate) struct Begun<R> {
 
 pub(crate) fn begin<R: Send + 'static>(work: impl FnOnce() -> R + Send + 'static) -> Begun<R> {
     let (reply, result) = oneshot::channel();
-    // Whoever waited for it may be gone.
+    // The caller that waited for it may be gone.
     let work = move || drop(reply.send(work()));
     let place = Arc::new(Mutex::new(Some(work)));
     let kept = place.clone();

@@ -45,7 +45,7 @@ use self::policy::TOKEN;
 use crate::retry::Class;
 use crate::time::{Timestamp, nanos};
 
-/// What one retry cost. Kept by whoever sends it, never by the budget.
+/// What one retry cost. The sender of the retry keeps it, never the budget.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(transparent))]
 #[must_use = "its good end gives the charge back"]

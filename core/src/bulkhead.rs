@@ -156,7 +156,7 @@ impl Bulkhead {
         Self { in_flight: 0, limit, cut: Timestamp::EPOCH }
     }
 
-    /// The same with so many in the air.
+    /// The same with `in_flight` requests in the air.
     pub(crate) const fn holding(mut self, in_flight: u32) -> Self {
         self.in_flight = in_flight;
         self

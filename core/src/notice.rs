@@ -137,7 +137,7 @@ pub struct Wake {
 pub(crate) struct Told {
     /// In their order; those that were read are gone.
     notices: [Option<Notice>; 8],
-    /// So many were told.
+    /// How many notices were told.
     count: u8,
 }
 
@@ -174,9 +174,9 @@ impl Told {
     reason = "it lives on the stack for one step, and a box would be an allocation for each"
 )]
 pub(crate) enum Notices<'a> {
-    /// They are kept for whoever made the step.
+    /// They are kept for the caller that made the step.
     Kept(Told),
-    /// They are kept where there is room already: emptied by whoever lent it.
+    /// They are kept in a list that exists already, which its owner has emptied.
     Lent(&'a mut Told),
     /// Nobody hears them.
     Unheard,

@@ -333,7 +333,8 @@ impl Timers {
     }
 }
 
-/// Makes room for so many more by an eighth: a vector that doubles would have each of a million operations carry another's bytes.
+/// Makes room for `more` further entries, by an eighth or more: a vector that doubles would have each of a million
+/// operations carry another's bytes.
 #[inline]
 pub(crate) fn grow<T>(vec: &mut Vec<T>, more: usize) {
     if vec.capacity().saturating_sub(vec.len()) < more {
@@ -343,7 +344,7 @@ pub(crate) fn grow<T>(vec: &mut Vec<T>, more: usize) {
 
 #[cold]
 fn make_room<T>(vec: &mut Vec<T>, more: usize) {
-    // What has no room at all is told by whoever puts something in.
+    // If there is no memory at all, whatever puts something in reports it.
     let _ = vec.try_reserve_exact(more.max(vec.len() / 8).max(16));
 }
 

@@ -25,7 +25,7 @@ struct State {
     has_left: bool,
     /// `None` for a call that is not a job's: there ureq keeps the time.
     until: Option<Instant>,
-    /// When reading ends, once it is known that all time is over.
+    /// When reading ends, set once it is known that all time is used up.
     read_until: Option<Instant>,
 }
 

@@ -1,8 +1,8 @@
 //! The callers that wait at the gate, and the permits that are kept and not used yet.
 //!
 //! A waiter says when it will look in again (`due`, at most one [`RECHECK`] off: its own timer sees to that). One that
-//! has not come by a whole [`RECHECK`] after that is not being polled: it keeps its place and is passed over. A kept
-//! permit that is older than [`RECHECK`] goes to whoever asks first when the gate says no.
+//! has not come by a whole [`RECHECK`] after that is not being polled: it keeps its place and is passed over. When the
+//! gate says no, a kept permit that is older than [`RECHECK`] goes to the first that asks.
 //!
 //! [`RECHECK`]: Gate::RECHECK
 

@@ -152,8 +152,8 @@ impl Engine {
         self.keys.reserve(operations, |slot| slots.get(slot as usize)?.operation.as_ref().map(Operation::seed));
     }
 
-    /// Takes up the operation of a record, after a restart. `now` must have [gone
-    /// on](crate::Timestamp#after-a-restart) meanwhile.
+    /// Takes up the operation of a record, after a restart. `now` must have
+    /// [gone on](crate::Timestamp#after-a-restart) meanwhile.
     ///
     /// Operations beyond [`Limits::live`] are taken up all the same: what was promised is kept. One that was rejected
     /// and delivered leaves nothing to keep: its key is free, and the returned id names no operation.

@@ -202,7 +202,8 @@ impl Lines {
         }
     }
 
-    /// How many stand in the lines, if they are as they should be: places in their order, and whoever is first stands there.
+    /// How many stand in the lines, if they are consistent: places in their order, and the first of each line does
+    /// stand there.
     #[cfg(feature = "serde")]
     pub(super) fn standing(&self, place_of: impl Fn(u32) -> Option<Place>) -> Option<usize> {
         if self.joined > Place::LAST || self.refused > self.joined {

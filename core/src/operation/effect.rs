@@ -18,7 +18,7 @@ pub enum Effect {
     /// has certainly not left: the operation then offers it again at once. A driver that can carry only *n* requests
     /// at a time gives the gate a [bulkhead](crate::bulkhead) of *n*, and is never asked for more.
     Send(Attempt),
-    /// The operation has ended and its outcome is durable: tell whoever waits, then feed
+    /// The operation has ended and its outcome is durable: tell those who wait, then feed
     /// [`Delivered`](super::Event::Delivered).
     End,
 }

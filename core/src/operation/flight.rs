@@ -34,7 +34,8 @@ impl Operation {
         }
     }
 
-    /// The request in the air has not left, and is to be sent again, unless it is a repeat whose key the provider may have forgotten before it comes.
+    /// The request in the air has not left, and is to be sent again, unless it is a repeat whose key the provider may
+    /// have forgotten before it arrives.
     pub(super) fn unsent(&mut self, id: AttemptId, turn: &mut Turn<'_>) {
         match self.in_flight() {
             Some(attempt) if attempt.id == id && !self.due.send => {
