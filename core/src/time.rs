@@ -32,7 +32,7 @@ use core::time::Duration;
 /// one capped delay. But the window in which a provider remembers a key
 /// ([`SendSafety::Keyed`](crate::SendSafety::Keyed)) begins again with each reset, so a create could be repeated after
 /// its key is forgotten, and run twice. Ask another machine for the time first, or go on from the latest time in the
-/// journal plus the longest time that the power can have been off; or use
+/// journal plus the longest time for which the power can have been off; or use
 /// [`SendSafety::Lookup`](crate::SendSafety::Lookup) or [`Unsafe`](crate::SendSafety::Unsafe), which do not depend on
 /// that window.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -189,7 +189,7 @@ pub struct Clock {
 impl Clock {
     /// How far the wall clock must run ahead of the monotonic one to be taken for a suspend: clocks that are merely
     /// being disciplined stay well below it (NTP slews at most 0.5 ms a second and steps above 128 ms). An operation
-    /// that finds its deadline passed for this long assumes that the machine slept through it.
+    /// that finds that its deadline passed this long ago assumes that the machine slept through it.
     pub const SUSPEND: Duration = Duration::from_secs(2);
 
     /// A clock that reads `wall` now.

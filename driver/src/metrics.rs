@@ -13,17 +13,17 @@
 //! | `steadfast_operations_parked` | gauge | – | Jobs that wait for their payload: somebody has to submit their keys again. |
 //! | `steadfast_attempts_begun_total` | counter | `kind` | Requests about to leave: create, lookup or poll. |
 //! | `steadfast_attempts_ended_total` | counter | `kind`, `class` | Requests with a usable answer (ok), or the class of their failure. Those that were no longer waited for are not counted. |
-//! | `steadfast_attempt_seconds` | histogram | `kind` | From when a request was handed to the transport until what came of it was taken in. |
-//! | `steadfast_attempts_in_flight` | gauge | – | Requests that have the gate's leave and are not settled. |
-//! | `steadfast_retries_total` | counter | `kind` | Requests that repeat one: creates and look-ups from the second on, polls after one that failed. |
+//! | `steadfast_attempt_seconds` | histogram | `kind` | From when a request was handed to the transport until its result was taken in. |
+//! | `steadfast_attempts_in_flight` | gauge | – | Requests that hold a permit and are not settled. |
+//! | `steadfast_retries_total` | counter | `kind` | Repeated requests: creates and look-ups from the second on, polls after one that failed. |
 //! | `steadfast_gate_blocked_total` | counter | `kind`, `why` | How often the gate held a request back, and by what: see Blocked::name. |
-//! | `steadfast_gate_wait_seconds` | histogram | `kind` | How long requests waited at the gate, of those that did. |
+//! | `steadfast_gate_wait_seconds` | histogram | `kind` | How long requests waited at the gate, if they had to wait. |
 //! | `steadfast_breaker_state` | gauge | `state` | How many clients' breakers are in this state: see BreakerState::name. |
 //! | `steadfast_breaker_changes_total` | counter | `state` | How often a breaker came into this state. |
 //! | `steadfast_retry_budget_tokens` | gauge | – | Retries that the budget allows at once. Not there if the client starts without one. |
 //! | `steadfast_bulkhead_limit` | gauge | – | Requests that may be in the air at once. Not there if the client starts without a bound. |
-//! | `steadfast_journal_commits_total` | counter | `result` | Commits that are durable, failed for certain, or of which nobody knows, which are tried again. |
-//! | `steadfast_journal_commit_seconds` | histogram | – | What the store took for a commit. |
+//! | `steadfast_journal_commits_total` | counter | `result` | Commits by result: durable, certainly failed, or unknown, which are tried again. |
+//! | `steadfast_journal_commit_seconds` | histogram | – | How long the store took for a commit. |
 //! | `steadfast_journal_commit_records` | histogram | – | Records that went to disk together. |
 //! | `steadfast_journal_lag_seconds` | histogram | – | How old a commit's oldest record was when it was durable. |
 //! | `steadfast_journal_pending_records` | gauge | – | Records that are not durable yet. |
@@ -169,21 +169,21 @@ pub const TABLE: &[Metric] = &[
         name: ATTEMPT_SECONDS,
         kind: MetricKind::Histogram,
         labels: &["provider", "kind"],
-        help: "From when a request was handed to the transport until what came of it was taken in.",
+        help: "From when a request was handed to the transport until its result was taken in.",
         buckets: SHORT,
     },
     Metric {
         name: ATTEMPTS_IN_FLIGHT,
         kind: MetricKind::Gauge,
         labels: &["provider"],
-        help: "Requests that have the gate's leave and are not settled.",
+        help: "Requests that hold a permit and are not settled.",
         buckets: &[],
     },
     Metric {
         name: RETRIES,
         kind: MetricKind::Counter,
         labels: &["provider", "kind"],
-        help: "Requests that repeat one: creates and look-ups from the second on, polls after one that failed.",
+        help: "Repeated requests: creates and look-ups from the second on, polls after one that failed.",
         buckets: &[],
     },
     Metric {
@@ -197,7 +197,7 @@ pub const TABLE: &[Metric] = &[
         name: GATE_WAIT,
         kind: MetricKind::Histogram,
         labels: &["provider", "kind"],
-        help: "How long requests waited at the gate, of those that did.",
+        help: "How long requests waited at the gate, if they had to wait.",
         buckets: LONG,
     },
     Metric {
@@ -232,14 +232,14 @@ pub const TABLE: &[Metric] = &[
         name: COMMITS,
         kind: MetricKind::Counter,
         labels: &["provider", "result"],
-        help: "Commits that are durable, failed for certain, or of which nobody knows, which are tried again.",
+        help: "Commits by result: durable, certainly failed, or unknown, which are tried again.",
         buckets: &[],
     },
     Metric {
         name: COMMIT_SECONDS,
         kind: MetricKind::Histogram,
         labels: &["provider"],
-        help: "What the store took for a commit.",
+        help: "How long the store took for a commit.",
         buckets: COMMIT,
     },
     Metric {

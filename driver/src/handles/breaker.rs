@@ -15,7 +15,7 @@ use super::tally::Tally;
 /// A circuit breaker, shared by tasks and threads: cloning is cheap and shares it.
 ///
 /// The [machine](steadfast_core::breaker) is the core's, and opens at the same call as if one thread made all calls,
-/// in the order in which they are settled. While all is well, calls only read one word. While there are failures in a
+/// in the order in which they are settled. While all is well, calls only read one word. While there are bad calls in a
 /// window, each thread counts its good calls for itself, and the next bad one collects the counts; so threads get in
 /// each other's way only through calls that fail, are slow, or probe. Where the time matters (a window of time, slow
 /// calls) each call reads the clock as well.

@@ -1,6 +1,6 @@
 //! The time for a handle that many threads read.
 //!
-//! It takes no lock and ignores suspends (which make no difference to a breaker), and costs a quarter of reading the
+//! It takes no lock and sees no suspends (to a breaker, that time has not passed), and costs a quarter of reading the
 //! system's clock, which would be most of what a rate limiter's answer costs. A runtime with a time of its own, such
 //! as tokio's when it is paused, supplies that instead.
 

@@ -110,8 +110,8 @@ impl RateLimiter {
     }
 
     /// A lease for the calling thread or task: it takes places in lots, for code that takes so many that sharing them
-    /// is the main cost. `None` if all leases are given out already, or the limiter [has
-    /// none](RateLimiter::with_leases).
+    /// is the main cost. `None` if all leases are given out already, or the limiter
+    /// [has none](RateLimiter::with_leases).
     ///
     /// ```
     /// use std::time::Duration;
