@@ -98,8 +98,8 @@ impl Pool {
 
 impl State {
     /// The next request that has time left, with what is left of it. One that has none stays to be
-    /// [taken back](Pool::take_back): if a thread took it, it would count as perhaps sent, so nobody asks again whether there
-    /// is time.
+    /// [taken back](Pool::take_back): if a thread took it, it would count as perhaps sent, so nobody asks again whether
+    /// there is time.
     fn next(&mut self) -> Option<Box<Sending<()>>> {
         let left = |(since, request): &(Instant, Box<Sending<()>>)| {
             request.outgoing.timeout.checked_sub(since.elapsed()).filter(|left| !left.is_zero())

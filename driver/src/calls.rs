@@ -225,7 +225,7 @@ impl<'h, P: Borrow<RetryPolicy>, S, C, N> Call<'h, Retries<P>, S, C, N> {
         drive(self, move |_| attempt())
     }
 
-    /// The same, with the attempt's number, the key and the time that it has passed to each attempt.
+    /// The same; each attempt is given its number, the key and the time that it has.
     ///
     /// # Errors
     /// As [`run`](Call::run).
@@ -259,7 +259,7 @@ impl<'h, P: Borrow<RetryPolicy>, S, C, N> Call<'h, Retries<P>, S, C, N> {
         drive_blocking(self, move |_| attempt())
     }
 
-    /// The same, with the attempt's number, the key and the time that it has passed to each attempt.
+    /// The same; each attempt is given its number, the key and the time that it has.
     ///
     /// # Errors
     /// As [`call`](Call::call).
@@ -292,7 +292,7 @@ impl<'h, P: Borrow<PollPolicy>, S, C, N> Call<'h, Polls<P>, S, C, N> {
         drive(self, move |_| poll())
     }
 
-    /// The same, with the poll's number, the key and the time that it has passed to each poll.
+    /// The same; each poll is given its number, the key and the time that it has.
     ///
     /// # Errors
     /// As [`run`](Call::run).
@@ -323,7 +323,7 @@ impl<'h, P: Borrow<PollPolicy>, S, C, N> Call<'h, Polls<P>, S, C, N> {
         drive_blocking(self, move |_| poll())
     }
 
-    /// The same, with the poll's number, the key and the time that it has passed to each poll.
+    /// The same; each poll is given its number, the key and the time that it has.
     ///
     /// # Errors
     /// As [`call`](Call::call).

@@ -41,8 +41,8 @@
 //!
 //! Metric handles are taken when a client starts, so install the recorder before. Without a recorder they do nothing.
 //! A recorder that panics is not called again by that client, whose jobs go on; the log says so. With
-//! `metrics-exporter-prometheus`, histograms need their
-//! buckets, and the `ops/` folder has a dashboard and alerts that go with these names:
+//! `metrics-exporter-prometheus`, histograms need their buckets, and the `ops/` folder has a dashboard and alerts that
+//! go with these names:
 //!
 //! ```
 //! use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
@@ -57,8 +57,8 @@
 //! # Ok::<(), metrics_exporter_prometheus::BuildError>(())
 //! ```
 //!
-//! What is not there: a gauge of *unresolved* jobs, since the client forgets them and the journal does not (`steadfast
-//! ops FILE --unresolved` lists them); and rates, which queries compute.
+//! What is not there: a gauge of *unresolved* jobs, since the client forgets them and the journal does not
+//! (`steadfast ops FILE --unresolved` lists them); and rates, which queries compute.
 
 /// One line of the [table](self).
 #[derive(Clone, Copy, Debug, PartialEq)]
