@@ -1,4 +1,4 @@
-//! Any call, repeated or asked again, on the calling thread.
+//! Repeating any call, or asking again until something is ready, on the calling thread.
 
 mod clock;
 
@@ -17,7 +17,7 @@ pub use self::clock::Moment;
 #[non_exhaustive]
 pub struct SystemTimer;
 
-/// So long, a tick of the system's clock (4 ms on most machines, 10 at most) is less than a hundredth.
+/// For a time this long, a tick of the system's clock (4 ms on most machines, 10 at most) is a hundredth or less.
 const LONG: Duration = Duration::from_secs(1);
 
 impl Timer for SystemTimer {
@@ -44,10 +44,10 @@ impl BlockingTimer for SystemTimer {
     }
 }
 
-/// What [`retry`] gives: its options, and [`call`](Call::call).
+/// A repeated call, made by [`retry`]: its options, and [`call`](Call::call).
 pub type Retry<'h, P = RetryPolicy, C = EveryError, N = Silent> = Call<'h, Retries<P>, SystemTimer, C, N>;
 
-/// What [`poll_until`] gives: its options, and [`call`](Call::call).
+/// A polled call, made by [`poll_until`]: its options, and [`call`](Call::call).
 pub type PollUntil<'h, P = PollPolicy, C = EveryError, N = Silent> = Call<'h, Polls<P>, SystemTimer, C, N>;
 
 /// Repeats a call that fails, by this policy.
@@ -62,8 +62,9 @@ pub type PollUntil<'h, P = PollPolicy, C = EveryError, N = Silent> = Call<'h, Po
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// By default every `Err` is repeated, up to the policy's attempts. No attempt begins at its deadline or later; **one that blocks cannot be cut off**, by the
-/// deadline or by the policy's time-out for an attempt, so give [`Attempt::limit`](steadfast_driver::Attempt::limit) to what makes the request:
+/// By default every `Err` is repeated, up to the policy's attempts. No attempt begins at the policy's deadline or
+/// later; **one that blocks cannot be cut off**, by the deadline or by the policy's time-out for an attempt, so give
+/// [`Attempt::limit`](steadfast_driver::Attempt::limit) to what makes the request:
 ///
 /// ```
 /// use std::io::Error;
@@ -81,9 +82,11 @@ pub type PollUntil<'h, P = PollPolicy, C = EveryError, N = Silent> = Call<'h, Po
 /// assert_eq!((error.why, error.attempts), (StopReason::Attempts, 5));
 /// ```
 ///
-/// The other options: what an error means ([`classify`](Call::classify), with [`http_failure`](steadfast_driver::http_failure) for HTTP), a
-/// [`breaker`](Call::breaker), a [`budget`](Call::budget) and a [`limiter`](Call::limiter) that calls share, an idempotency [`key`](Call::key),
-/// and who is [told](Call::notify). A job that must not run twice is more than a call: see [`Client`](crate::Client).
+/// The other options: what an error means ([`classify`](Call::classify), with
+/// [`http_failure`](steadfast_driver::http_failure) for HTTP), a [`breaker`](Call::breaker), a
+/// [`budget`](Call::budget) and a [`limiter`](Call::limiter) that calls share, an idempotency [`key`](Call::key), and
+/// a function that is [told](Call::notify) of failures. For a job that must not run twice, use a
+/// [`Client`](crate::Client).
 pub fn retry<'h, P: Borrow<RetryPolicy>>(policy: P) -> Retry<'h, P> {
     Call::retry(policy, SystemTimer)
 }
@@ -109,8 +112,9 @@ pub fn retry<'h, P: Borrow<RetryPolicy>>(policy: P) -> Retry<'h, P> {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// *Pending* uses up the schedule; failures use the retry policy, and by default never end the asking. It has the options of [`retry`]. When the time runs out
-/// nothing is lost: the [error](steadfast_driver::PollError::resume) says where to go on.
+/// *Pending* uses up the schedule; failures use the retry policy, and by default never end the asking. It has the
+/// options of [`retry`]. If the time runs out nothing is lost: the [error](steadfast_driver::PollError::resume) says
+/// where to go on.
 pub fn poll_until<'h, P: Borrow<PollPolicy>>(policy: P) -> PollUntil<'h, P> {
     Call::poll_until(policy, SystemTimer)
 }

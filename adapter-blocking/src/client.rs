@@ -27,9 +27,10 @@ use crate::transport::Transport;
 
 /// Submits jobs to one provider and carries them to their outcome.
 ///
-/// Cloning is cheap and shares the engine. When the last clone and the last [`Handle`] are dropped, the client stops: jobs under way are not cancelled
-/// but not watched any more either, and with a store a later client takes them up. What is being written is waited for, [`LAST_DROP_WAITS`] at most; a
-/// store that takes longer is closed once it has done it. [`shutdown`](Client::shutdown) waits for the jobs first, and says what is unfinished.
+/// Cloning is cheap and shares the engine. When the last clone and the last [`Handle`] are dropped, the client stops:
+/// jobs under way are not cancelled but not watched any more either, and with a store a later client takes them up.
+/// The drop waits for what is being written, for [`LAST_DROP_WAITS`] at most; a store that takes longer is closed once
+/// it has finished. [`shutdown`](Client::shutdown) waits for the jobs first, and reports the unfinished ones.
 #[derive(Clone)]
 pub struct Client(Arc<Shared>);
 
@@ -41,15 +42,16 @@ struct Shared {
     driver: Mutex<Option<Thread>>,
 }
 
-/// The driver's own.
+/// The driver's own thread.
 struct Thread {
     handle: JoinHandle<()>,
-    /// Nothing comes: it is closed when the thread ends.
+    /// Nothing is ever sent on it: it is closed when the thread ends.
     ends: mpsc::Receiver<Infallible>,
 }
 
-/// How long the last drop of a client or handle waits for what is being written. As a rule a commit takes milliseconds, and a program that drops its client may
-/// open the same store again at once; but a store that hangs must not hold up for ever whoever drops a handle.
+/// How long dropping the last client or handle waits for what is being written. A commit usually takes milliseconds,
+/// and a program that drops its client may open the same store again at once; but a store that hangs must not block
+/// the drop for ever.
 pub const LAST_DROP_WAITS: Duration = Duration::from_secs(5);
 
 impl Client {
@@ -60,14 +62,15 @@ impl Client {
 
     /// Takes in a job under a key of your own, or joins the job that has this key already.
     ///
-    /// Returns once the intent is durable, and not before. Blocks while as many jobs are under way as [`Limits::live`](steadfast_core::engine::Limits::live)
-    /// allows.
+    /// Returns once the intent is durable, and not before. Blocks while as many jobs are under way as
+    /// [`Limits::live`](steadfast_core::engine::Limits::live) allows.
     ///
     /// # Errors
     /// See [`SubmitError`]. In each case nothing was sent for this submit.
     ///
     /// # Panics
-    /// In a function that the client calls and waits for (an observer, a seal): neither would ever go on.
+    /// If it is called in a function that the client itself calls and waits for (an observer, a seal): neither would
+    /// ever go on.
     #[track_caller]
     pub fn submit(&self, key: Key, payload: impl Into<Payload>) -> Result<Handle, SubmitError> {
         self.0.turns.panic_if_ours();
@@ -89,9 +92,9 @@ impl Client {
         Ok(self.submit(key, payload)?.wait()?)
     }
 
-    /// Watches a job again that ended as *unresolved* with a reference: its polls were spent, its deadline came, it was cancelled after it had been
-    /// accepted. It is polled on, with a fresh schedule and deadline, and its outcome may then be final. A job that is under way is joined; one
-    /// that has ended for good gives its outcome.
+    /// Starts polling again for a job that ended as *unresolved* with a reference: because its polls were spent, its
+    /// deadline came, or it was cancelled after it had been accepted. It gets a fresh schedule and deadline, and its
+    /// outcome may then be final. A job that is under way is joined; one that has ended for good gives its outcome.
     ///
     /// Jobs that a restart found under way need no call: [`Builder::start`] takes them up. Returns once it is durable that the job goes on.
     ///
@@ -108,11 +111,12 @@ impl Client {
         Ok(self.handle(resumed.recv().map_err(|_| ResumeError::Stopped)??))
     }
 
-    /// Where the job of this key stands, for whoever only wants to know: nothing is sent for it, nobody's outcome is taken, and no payload is needed. `None` if neither
-    /// this client nor its store knows the key; one that was rejected is free again, so of that a store alone knows.
+    /// Tells where the job of this key stands, and changes nothing: nothing is sent for it, nobody's outcome is taken,
+    /// and no payload is needed. `None` if neither this client nor its store knows the key. The key of a rejected job
+    /// is free again, so only a store still knows about that job.
     ///
-    /// What it tells is durable: of a submit that has not returned yet, or an answer that is still being written, it says nothing. Known jobs cost no look
-    /// into the store.
+    /// Only what is durable is told: not a submit that has not returned yet, nor an answer that is still being
+    /// written. For known jobs the store is not read.
     ///
     /// # Errors
     /// See [`StatusError`].
@@ -127,13 +131,14 @@ impl Client {
         told.recv().map_err(|_| StatusError::Stopped)?
     }
 
-    /// Takes in a webhook, as your HTTP server received it: all headers, and the body byte for byte, not parsed and written again. Tells what the server is
-    /// to answer. Answer in this order: when it has returned, and not before, since a 2xx promises that what follows from the event is
-    /// durable.
+    /// Takes in a webhook, as your HTTP server received it: all headers, and the body byte for byte, not parsed and
+    /// written again. Returns what the server is to answer. Do not answer before this has returned, since a 2xx
+    /// promises that what follows from the event is durable.
     ///
-    /// What can be told of a job ends it just as a poll would have, or makes its next poll due now. It may come early, late, twice, in any order, or
-    /// about nobody's job; see [`Delivery`]. Polling goes on beside webhooks, and finds what they lose: where they are reliable, a slower schedule
-    /// ([`Builder::policy`]) is enough. It blocks for no longer than [`WebhookPolicy::answer_within`](crate::WebhookPolicy::answer_within).
+    /// What a webhook says of a job ends that job just as a poll would have, or makes its next poll due now. It may
+    /// come early, late, twice, in any order, or about an unknown job; see [`Delivery`]. Polling goes on beside
+    /// webhooks, and finds what they lose: where they are reliable, a slower schedule ([`Builder::policy`]) is enough.
+    /// It blocks for no longer than [`WebhookPolicy::answer_within`](crate::WebhookPolicy::answer_within).
     ///
     /// # Panics
     /// As [`submit`](Client::submit).
@@ -156,37 +161,41 @@ impl Client {
         answered.recv().unwrap_or(Delivery::Stopped)
     }
 
-    /// Subscribes to what the provider says of jobs after they have ended: a decision that was reopened, reversed, or has lapsed. The outcome that was told
-    /// stays as it was; see [`Revision`](crate::Revision). They come by webhooks ([`deliver`](Client::deliver)), for jobs that this client remembers and, by their
-    /// keys, for those in its store.
+    /// Subscribes to what the provider says of jobs after they have ended: a decision that was reopened, reversed, or
+    /// has lapsed. The outcome that was reported stays as it was; see [`Revision`](crate::Revision). Revisions come by
+    /// webhooks ([`deliver`](Client::deliver)), for jobs that this client remembers and, by their keys, for those in
+    /// its store.
     ///
-    /// Ordered by the provider's clock: what is older than the last word is dropped. Up to 1,024 wait for a slow subscriber, which is told how many it
-    /// missed beyond that. In memory only: what was handed over and not acted on is lost by a crash, though its sender was told 2xx.
+    /// Ordered by the provider's clock: a revision older than the latest is dropped. Up to 1,024 wait for a slow
+    /// subscriber, which is told how many it missed beyond that. They are kept in memory only: one that was handed
+    /// over and not acted on is lost by a crash, though its sender was answered with a 2xx.
     #[must_use]
     pub fn revisions(&self) -> Revisions {
         subscribe(&self.0.revisions, Arc::downgrade(&self.0.turns))
     }
 
-    /// Lets nothing leave for so long: a maintenance window of the provider, or an operator's stop. Jobs wait, against their own deadlines. A later call
-    /// replaces an earlier one's; [`Duration::ZERO`] ends it.
+    /// Lets nothing leave for this long: a maintenance window of the provider, or an operator's stop. Jobs wait,
+    /// against their own deadlines. A later call replaces an earlier one; [`Duration::ZERO`] ends the hold.
     pub fn hold(&self, span: Duration) {
         // If the driver is gone, there is nothing left to hold.
         let _ = self.command(Command::Hold { span, number: 0 });
     }
 
-    /// Puts other settings of the gate in place: a quota that was raised, say. Machines that both have keep what they know. A bulkhead that would let out more
-    /// than [`MOST_THREADS`](crate::MOST_THREADS) is narrowed to that.
+    /// Replaces the settings of the gate, for example after a quota was raised. Machines in both the old and the new
+    /// settings keep their state. A bulkhead that would let out more than [`MOST_THREADS`](crate::MOST_THREADS) is
+    /// narrowed to that.
     pub fn set_gate(&self, gate: GatePolicy) {
         let _ = self.command(Command::Gate { policy: Box::new(gate), number: 0 });
     }
 
-    /// Takes in no more jobs, waits up to `grace` for those under way, then stops. Reports what is unfinished.
+    /// Takes in no more jobs, waits up to `grace` for those under way, then stops. Reports the unfinished jobs.
     ///
-    /// Waiting [`submit`](Client::submit)s, and later ones, get [`SubmitError::Stopped`] at once. Unfinished jobs are not cancelled: with a store, a later client
-    /// on the same store takes them up; without one, their report is all that is known of them. Clones that shut it down while it stops get the same
-    /// report; after that there is nothing left to report from, and the list is empty. When this has returned, the store is closed; a request that is
-    /// still in the air ends by its own time-out. In a function that the client calls and waits for (an observer, a seal)
-    /// it returns at once, and reports nothing: the client stops after it.
+    /// [`submit`](Client::submit)s that wait, and later ones, get [`SubmitError::Stopped`] at once. Unfinished jobs
+    /// are not cancelled: with a store, a later client on the same store takes them up; without one, this report is
+    /// all that is known of them. Clones that shut it down while it stops get the same report; after that there is
+    /// nothing left to report from, and the list is empty. When this has returned, the store is closed; a request that
+    /// is still in the air ends by its own time-out. In a function that the client itself calls and waits for (an
+    /// observer, a seal) it returns at once with an empty report, and the client stops after that function.
     #[must_use = "without a store this is all that is known of jobs that have not ended"]
     pub fn shutdown(self, grace: Duration) -> Vec<Unfinished> {
         self.0.stop(grace, Duration::MAX)
@@ -203,15 +212,16 @@ impl Client {
 }
 
 impl Shared {
-    /// Waits so long at most for its end.
+    /// Waits for its end for at most this long.
     fn stop(&self, grace: Duration, patience: Duration) -> Vec<Unfinished> {
         let (reply, unfinished) = oneshot::channel();
         let asked = self.turns.bring(Input::Command(Command::Shutdown { grace, reply }));
         if self.turns.is_ours() {
-            // In a function that it waits for: it stops once that has returned, and not before.
+            // Called in a function that the client waits for: it stops once that has returned, and not before.
             return Vec::new();
         }
-        // Until its thread has ended: whoever else stops it at the same time waits here, since the store is closed no sooner.
+        // Until its thread has ended: another caller that stops it at the same time waits here, since the store is
+        // closed no sooner.
         let mut driver = self.driver.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(thread) = driver.take() {
             if thread.ends.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
@@ -225,7 +235,7 @@ impl Shared {
                 });
                 return Vec::new();
             }
-            // A panic of the driver's would have been reported.
+            // If the driver had panicked, that would have been reported.
             let _ = thread.handle.join();
         }
         drop(driver);
@@ -259,7 +269,7 @@ impl<P: Provider, T: Transport> Start<P, T> for Client {
         let (end, ends) = mpsc::channel();
         let run = move || {
             its_own.run();
-            // What is left of the loop goes before its end is told.
+            // What is left of the loop is dropped before its end is told.
             drop(its_own);
             drop(end);
         };
@@ -281,7 +291,7 @@ where
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Whoever has it waits for its end, and may be waiting for this.
+        // The holder of the lock waits for the thread's end, and may be waiting for this.
         let driver = self.0.driver.try_lock();
         let running = !driver.is_ok_and(|driver| driver.as_ref().is_none_or(|thread| thread.handle.is_finished()));
         f.debug_struct("Client").field("running", &running).finish()
@@ -290,15 +300,15 @@ impl fmt::Debug for Client {
 
 /// A job under way.
 ///
-/// Dropping it does not cancel the job; submitting the key again gives another handle. [`cancel`](Handle::cancel) does, as far as that is possible. While there
-/// is a handle, its client goes on.
+/// Dropping it does not cancel the job; submitting the key again gives another handle. [`cancel`](Handle::cancel)
+/// does, as far as that is possible. While there is a handle, its client goes on.
 #[must_use = "a handle is how to wait for the outcome: wait, or drop it deliberately to let the job go on unwatched"]
 pub struct Handle {
-    /// None if the job ended long ago, and is known from the store alone.
+    /// `None` if the job ended long ago, and is known from the store alone.
     id: Option<OperationId>,
     state: State,
     acceptance: Acceptance,
-    /// After what it was told, which may go back by this when both are dropped.
+    /// Dropped after the state: what that was told may go back by this when both are dropped.
     client: Client,
 }
 
@@ -314,7 +324,7 @@ impl Handle {
     /// The client stopped before that.
     ///
     /// # Panics
-    /// Before that, where [`submit`](Client::submit) does.
+    /// Where [`submit`](Client::submit) does, unless the job has ended.
     #[track_caller]
     pub fn wait(mut self) -> Result<Finished, Stopped> {
         if let Some(finished) = self.try_outcome()? {
@@ -327,16 +337,17 @@ impl Handle {
         }
     }
 
-    /// Waits until it is durable that the provider has the job, and gives the answer that said so: in it stands, for example, the page that a person
-    /// must open. Wait afterwards for how the job ends.
+    /// Waits until it is durable that the provider has the job, and gives the answer that said so, which may hold, for
+    /// example, the page that a person must open. Wait afterwards to learn how the job ends.
     ///
-    /// The answer is in memory, for as long as a handle of the job is there. Of a job that was accepted before a restart the reference alone is known.
+    /// The answer is kept in memory for as long as there is a handle of the job. For a job that was accepted before a
+    /// restart only the reference is known.
     ///
     /// # Errors
     /// The job ended before the provider was known to have it, or the client stopped.
     ///
     /// # Panics
-    /// Before that is known, where [`submit`](Client::submit) does.
+    /// Where [`submit`](Client::submit) does, unless the acceptance is known.
     #[track_caller]
     pub fn accepted(&self) -> Result<Accepted, NotAccepted> {
         if let Some(accepted) = self.acceptance.get() {
@@ -350,7 +361,7 @@ impl Handle {
         accepted.recv().or_else(|_| self.acceptance.get().cloned().ok_or(NotAccepted))
     }
 
-    /// Waits for so long at most. `None`: it has not ended yet. It may be asked again, also once it has ended.
+    /// Waits for at most this long. `None`: it has not ended yet. It may be asked again, also once it has ended.
     ///
     /// # Errors
     /// The client stopped before it ended.

@@ -1,12 +1,13 @@
 //! The driver's clock: the monotonic one, anchored to the wall once.
 //!
-//! The machine's suspends are seen as the wall clock running ahead of the monotonic one, and added.
+//! A suspend of the machine shows as the wall clock running ahead of the monotonic one, and is added.
 
 use std::time::{Duration, Instant, SystemTime};
 
 use steadfast_core::Timestamp;
 
-/// Waits are cut to this: a suspended machine wakes late by no more, since its monotonic clock stood still.
+/// Waits are cut to this: after a suspend, during which the monotonic clock stood still, the driver wakes late by no
+/// more.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 #[derive(Debug)]

@@ -1,7 +1,8 @@
 //! Asynchronous job APIs from threads, without a runtime: submitted once, polled well, never run twice.
 //!
-//! A [`Client`] takes jobs under keys of your own and carries each to its outcome through an unreliable provider, as `steadfast-tokio` does: the same
-//! engine, builder, defaults, journal, webhooks and notices. What differs is who waits: here calls block.
+//! A [`Client`] takes jobs under keys of your own and carries each to its outcome through an unreliable provider, as
+//! `steadfast-tokio` does: the same engine, builder, defaults, journal, webhooks and notices. The difference is that
+//! here calls block.
 //!
 //! ```no_run
 //! use std::time::Duration;
@@ -30,29 +31,33 @@
 //!
 //! # How it works
 //!
-//! The [driver](steadfast_driver::Driver) lies behind a lock, and whoever has it takes in what clients want. One thread sees to what time makes due; one more writes the journal, if
-//! there is one; and
-//! requests in the air have a thread each, which brings the answer in itself, does what follows, and carries a next request. **A job that waits has none**: ten
-//! thousand of them need no more threads than requests that are in the air, and of those the gate's bulkhead lets out so many at a time (see [`MOST_THREADS`] for
-//! a gate that has none, or one that lets out more).
+//! The [driver](steadfast_driver::Driver) lies behind a lock, and the thread that holds the lock takes in what clients
+//! want. One thread handles what time makes due; one more writes the journal, if there is one. Each request in the air
+//! has a thread, which takes in the answer itself, does what follows, and may carry a next request. **A job that waits
+//! has no thread**: ten thousand jobs need no more threads than there are requests in the air, and the gate's bulkhead
+//! bounds those (see [`MOST_THREADS`] for a gate that has no bulkhead, or one that lets out more).
 //!
-//! A request that is given up cannot be cut off: its thread goes on until its own time-out, and the job's next request does not leave before that, with what is
-//! left of its own time. An answer that comes meanwhile still counts for what it teaches. What no thread has taken yet has certainly not left: given up, by its
-//! time-out, a cancel or a shutdown, it counts as not sent, and from the moment at which a thread has it as sent, perhaps.
+//! A request that is given up cannot be cut off: its thread goes on until the request's own time-out. The job's next
+//! request does not leave before that, and has what is then left of its own time. An answer that comes meanwhile still
+//! counts for what it teaches. A request that no thread has taken yet has certainly not left: if it is given up, by
+//! its time-out, a cancel or a shutdown, it counts as not sent. Once a thread has it, it may have been sent.
 //!
-//! **The last drop stops the client**: once no [`Client`] and no [`Handle`] is left, nobody watches its jobs any more, and what is being written is waited for,
-//! [`LAST_DROP_WAITS`] at most. (On tokio a client without handles goes on until its jobs have ended.) [`Client::shutdown`] waits for the jobs, and for the store as long
-//! as it takes: end a program with it.
+//! **Dropping the last client stops it**: once no [`Client`] and no [`Handle`] is left, nobody watches the jobs any
+//! more. The drop waits for what is being written, for [`LAST_DROP_WAITS`] at most. (On tokio a client without handles
+//! goes on until its jobs have ended.) [`Client::shutdown`] waits for the jobs, and for the store as long as it takes:
+//! end a program with it.
 //!
 //! # Crashes and webhooks
 //!
-//! Without a store, a crash forgets the jobs under way. Give the builder one ([`Builder::store`](steadfast_driver::Builder::store), `steadfast_store::SqliteStore`), and
-//! nothing leaves that is not on disk first; the next process goes on from there. `examples/journal.rs` shows it of a program that is killed. Give what your HTTP
-//! server receives of the provider's webhooks to [`Client::deliver`], and answer what it says.
+//! Without a store, a crash forgets the jobs under way. Give the builder one
+//! ([`Builder::store`](steadfast_driver::Builder::store), `steadfast_store::SqliteStore`), and nothing is sent before
+//! it is on disk; the next process goes on from there. `examples/journal.rs` shows this with a program that is killed.
+//! Pass the webhooks that your HTTP server receives to [`Client::deliver`], and answer with the status that it
+//! returns.
 //!
 //! # One machine alone
 //!
-//! A [`Breaker`], a [`RateLimiter`] and a [`RetryBudget`] to share between threads, for calls that are no jobs.
+//! A [`Breaker`], a [`RateLimiter`] and a [`RetryBudget`] to share between threads, for calls that are not jobs.
 //!
 //! # Any call
 //!
@@ -61,8 +66,8 @@
 //!
 //! # Features
 //!
-//! - `ureq` (default): [`UreqTransport`], and [`ResponseExt`] for calls that are no jobs. Without it, implement [`Transport`] for the client that
-//!   you use.
+//! - `ureq` (default): [`UreqTransport`], and [`ResponseExt`] for calls that are not jobs. Without it, implement
+//!   [`Transport`] for the client that you use.
 //! - `metrics`: counts and times for the recorder that your program installs. The module of that name lists them.
 //! - `yaml`: [`Policies`] from YAML too; TOML and JSON are read in any case.
 
@@ -104,5 +109,6 @@ pub use crate::transport::Transport;
 #[cfg(feature = "ureq")]
 pub use crate::ureq::{ResponseExt, UreqTransport, classify_error};
 
-/// Describes a [`Client`]. Made by [`Client::builder`]; its [`start`](steadfast_driver::Builder::start) blocks while it reads the store, and gives the client.
+/// Describes a [`Client`]. Made by [`Client::builder`]; its [`start`](steadfast_driver::Builder::start) blocks while
+/// it reads the store, and returns the client.
 pub type Builder<P, T> = steadfast_driver::Builder<P, T, Client>;

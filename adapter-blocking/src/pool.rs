@@ -1,4 +1,5 @@
-//! Threads for requests in the air: as many as there are requests, up to a limit, each used again until it has been idle for a while.
+//! Threads for requests in the air: as many as there are requests, up to a limit; each is reused until it has been
+//! idle for a while.
 
 use std::collections::VecDeque;
 use std::error::Error;
@@ -9,19 +10,20 @@ use std::time::{Duration, Instant};
 
 use steadfast_driver::Sending;
 
-/// The most threads for requests: 64. A gate without a bulkhead gets one of this size, and one whose bulkhead would let out more is narrowed.
+/// The most threads for requests: 64. A gate without a bulkhead gets a bulkhead of this size, and one whose bulkhead
+/// would let out more is narrowed.
 pub const MOST_THREADS: NonZeroU32 = NonZeroU32::MIN.saturating_add(63);
 
 /// How long a thread waits for a next request before it ends. In a test, longer than any machine takes for it.
 const IDLE: Duration = Duration::from_secs(if cfg!(test) { 3_600 } else { 10 });
 
-/// Dropped, it starts nothing more; what runs ends by itself.
+/// When it is dropped it starts nothing more; what runs ends by itself.
 pub(crate) struct Pool(Arc<Shared>);
 
 struct Shared {
     state: Mutex<State>,
     changed: Condvar,
-    /// What a thread does with a request, and whether it has thereby left one for itself. It must not panic.
+    /// What a thread does with a request. Returns whether it has left a next request for itself. It must not panic.
     carry: Box<dyn Fn(Box<Sending<()>>) -> bool + Send + Sync>,
 }
 
@@ -43,8 +45,9 @@ impl Pool {
         Self(Arc::new(Shared { state: Mutex::default(), changed: Condvar::new(), carry: Box::new(carry) }))
     }
 
-    /// Has it carried as soon as a thread is free. Where it is one of the pool's own that leaves it for itself, no other needs to wake up: what is left of
-    /// its turn is shorter, as a rule, than another takes for that.
+    /// Has it carried as soon as a thread is free. If one of the pool's own threads leaves it for itself
+    /// (`for_itself`), no other needs to wake up: the rest of that thread's turn is usually shorter than waking
+    /// another takes.
     pub(crate) fn carry(&self, request: Box<Sending<()>>, for_itself: bool) {
         let mut state = self.0.lock();
         state.requests.push_back((Instant::now(), request));
@@ -58,13 +61,15 @@ impl Pool {
         }
     }
 
-    /// Whether requests wait and there is no thread for them, and none can be started now. It says nothing of the provider, so they wait for as long as they have time.
+    /// Whether requests wait, there is no thread for them, and none can be started now. It says nothing about the
+    /// provider, so they wait for as long as they have time.
     pub(crate) fn is_stuck(&self) -> bool {
         let state = self.0.lock();
         state.threads == 0 && !state.requests.is_empty() && !self.start(state)
     }
 
-    /// One more thread, if it can be started. Where there are others, one of them will come to what it would have carried.
+    /// Starts one more thread, if possible. If it is not, and there are others, one of them will come to what it would
+    /// have carried.
     fn start(&self, mut state: MutexGuard<'_, State>) -> bool {
         state.threads += 1;
         #[cfg(test)]
@@ -82,8 +87,8 @@ impl Pool {
 }
 
 impl Pool {
-    /// Takes back the first of these that still waits for a thread: it has certainly not left, and will not. From the moment at which a thread has taken a
-    /// request, it may have.
+    /// Takes back the first request for which `is_it` holds and that still waits for a thread: it has certainly not
+    /// left, and will not. Once a thread has taken a request, it may have left.
     pub(crate) fn take_back(&self, is_it: impl Fn(&Sending<()>) -> bool) -> Option<Box<Sending<()>>> {
         let mut state = self.0.lock();
         let place = state.requests.iter().position(|(_, request)| is_it(request))?;
@@ -92,8 +97,9 @@ impl Pool {
 }
 
 impl State {
-    /// The next request that has time left, with what is left of it. One that has none is left to be [taken back](Pool::take_back): taken by a thread, it counts
-    /// as sent, perhaps, so nobody asks again whether there is time.
+    /// The next request that has time left, with what is left of it. One that has none stays to be
+    /// [taken back](Pool::take_back): if a thread took it, it would count as perhaps sent, so nobody asks again whether
+    /// there is time.
     fn next(&mut self) -> Option<Box<Sending<()>>> {
         let left = |(since, request): &(Instant, Box<Sending<()>>)| {
             request.outgoing.timeout.checked_sub(since.elapsed()).filter(|left| !left.is_zero())

@@ -1,4 +1,4 @@
-//! A rate limiter to put before any call, which waits.
+//! A rate limiter to put before any call, which can wait.
 
 use std::ops::Deref;
 use std::thread;
@@ -32,16 +32,18 @@ impl RateLimiter {
         Self::restored(policy, rate_limit::RateLimiter::new())
     }
 
-    /// One that was stored ([`snapshot`](steadfast_driver::RateLimiter::snapshot)): a day's quota outlives a process.
+    /// A limiter that was stored ([`snapshot`](steadfast_driver::RateLimiter::snapshot)): a day's quota outlives a
+    /// process.
     #[must_use]
     pub fn restored(policy: RatePolicy, machine: rate_limit::RateLimiter) -> Self {
         Self(steadfast_driver::RateLimiter::restored(policy, machine))
     }
 
-    /// A limiter that gives [leases](steadfast_driver::RateLimiter::lease): all that they can hold is set aside from the burst.
+    /// A limiter that gives [leases](steadfast_driver::RateLimiter::lease): all the places that they can hold are set
+    /// aside from the burst.
     ///
     /// # Errors
-    /// A burst that is not enough for all leases and one more: of a size of 64 for 4 threads, 320.
+    /// The burst is not enough for all leases and one lease more: leases of 64 for 4 threads need 320.
     pub fn with_leases(policy: RatePolicy, leases: Leases) -> Result<Self, PolicyError> {
         let (machine, clock) = (rate_limit::RateLimiter::new(), SharedClock::start());
         steadfast_driver::RateLimiter::with_leases(policy, leases, machine, clock).map(Self)
@@ -50,7 +52,7 @@ impl RateLimiter {
     /// Blocks until there is a place, in the order of asking.
     pub fn acquire(&self) {
         let place = self.0.reserve();
-        // Asked again after each sleep: the system's clock and the limiter's are two.
+        // Asked again after each sleep, since the system and the limiter use different clocks.
         loop {
             let wait = place.wait();
             if wait.is_zero() {

@@ -1,9 +1,11 @@
 //! Names and their addresses, remembered for a short while.
 //!
-//! ureq resolves the host before *every* request, also where a connection to it is at hand, and where a time-out is set it starts a thread for that: of
-//! a request over a kept connection that was four fifths of the cost. So what was resolved is remembered for [`REMEMBERED`], which is less than
-//! a kept connection lives without being asked where its name leads. Failures are not remembered, and they are certain: whoever has no address has sent
-//! nothing. Where no connection comes about, what is remembered may be why (the host has moved), so the connector forgets it and the next try asks anew.
+//! ureq resolves the host before *every* request, even if a connection to it is at hand, and if a time-out is set it
+//! starts a thread for that: this was four fifths of the cost of a request over a kept connection. So addresses are
+//! remembered for [`REMEMBERED`], which is less than the time for which a kept connection lives without its name being
+//! asked again. Failures are not remembered, and they are certain: without an address nothing has been sent. If
+//! connecting fails, the remembered addresses may be why (the host has moved), so the connector forgets them and the
+//! next try asks anew.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -22,7 +24,7 @@ use crate::ureq::before_connection;
 /// How long addresses are good for.
 const REMEMBERED: Duration = Duration::from_secs(10);
 
-/// A client has one provider, and perhaps a proxy; what is asked for beyond so many hosts is not remembered.
+/// A client has one provider, and perhaps a proxy; beyond this many hosts nothing is remembered.
 const MOST_HOSTS: usize = 8;
 
 pub(crate) struct Remembering<R> {
@@ -30,15 +32,16 @@ pub(crate) struct Remembering<R> {
     known: Addresses,
 }
 
-/// What is remembered: the resolver's to keep, the connector's to forget.
+/// The remembered addresses: the resolver keeps them, the connector forgets them.
 #[derive(Clone, Default)]
 pub(crate) struct Addresses(Arc<Mutex<Vec<Known>>>);
 
 struct Known {
-    /// With the authority, which names no port as a rule, it says which port.
+    /// Together with the authority, which usually names no port, it determines the port.
     scheme: Scheme,
     authority: Authority,
-    /// A request's own configuration may want another family than the agent's: its addresses are not for everybody.
+    /// A request's own configuration may ask for another address family than the agent's: its addresses are not for
+    /// other requests.
     family: IpFamily,
     addresses: Vec<SocketAddr>,
     until: Instant,
@@ -60,7 +63,7 @@ impl<R: Resolver> Remembering<R> {
         if let Some(addresses) = self.find(uri, family, now) {
             return Ok(addresses);
         }
-        // Without the lock: it may take long, and others may know their addresses.
+        // Without the lock: this may take long, and others may have their addresses already.
         let addresses = before_connection(|| self.resolver.resolve(uri, config, timeout))?;
         self.remember(uri, family, &addresses, now);
         Ok(addresses)
@@ -86,7 +89,7 @@ impl<R: Resolver> Remembering<R> {
 }
 
 impl Addresses {
-    /// All of this host's, whoever asked for them.
+    /// Forgets all addresses of this host, whoever asked for them.
     pub(crate) fn forget(&self, uri: &Uri) {
         self.lock().retain(|known| uri.authority() != Some(&known.authority));
     }

@@ -12,7 +12,7 @@ use crate::drive::Turns;
 #[derive(Debug)]
 pub struct Revisions {
     subscriber: Arc<Subscriber>,
-    /// Whose turns tell it. It keeps no client.
+    /// The turns that deliver revisions. It keeps no client alive.
     turns: Weak<Turns>,
 }
 
@@ -23,7 +23,8 @@ impl Revisions {
     /// Some were missed, or there will be no more.
     ///
     /// # Panics
-    /// Before there is one, in a function that the client calls and waits for (an observer, a seal): none would ever come.
+    /// If there is none yet and it is called in a function that the client itself calls and waits for (an observer, a
+    /// seal): none would ever come.
     #[track_caller]
     #[expect(clippy::should_implement_trait, reason = "its name on tokio too")]
     pub fn next(&mut self) -> Result<Revision, RevisionError> {
@@ -40,7 +41,7 @@ impl Revisions {
         }
     }
 
-    /// Waits for the next one, so long at most. `None`: there is none yet.
+    /// Waits for the next one, for at most this long. `None`: there is none yet.
     ///
     /// # Errors
     /// As [`next`](Revisions::next).
@@ -65,7 +66,7 @@ pub(crate) struct Subscriber {
     arrived: Condvar,
 }
 
-/// What one of them was told and has not taken.
+/// The revisions that a subscriber was told and has not taken.
 #[derive(Debug, Default)]
 struct Queue {
     /// The oldest first.
@@ -98,14 +99,15 @@ impl Subscriber {
     }
 }
 
-/// All who have subscribed, but for those who are gone; `None` once the client has stopped. Shared by the clients and the loop, which alone closes it.
+/// All subscribers, except those that are gone; `None` once the client has stopped. Shared by the clients and the
+/// loop; only the loop closes it.
 pub(crate) type Subscribed = Arc<Mutex<Option<Vec<Weak<Subscriber>>>>>;
 
 pub(crate) fn subscribe(subscribed: &Subscribed, turns: Weak<Turns>) -> Revisions {
     let subscriber = Arc::<Subscriber>::default();
     match &mut *subscribed.lock().unwrap_or_else(PoisonError::into_inner) {
         Some(all) => {
-            // Who only ever comes and goes, while nothing is told, must not be kept for that.
+            // Subscribers that come and go while nothing is told must not be kept.
             all.retain(|subscriber| subscriber.strong_count() > 0);
             all.push(Arc::downgrade(&subscriber));
         }

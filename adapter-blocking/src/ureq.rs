@@ -1,9 +1,10 @@
-//! The transport that ships: ureq, made safe.
+//! The built-in transport: ureq, made safe.
 //!
-//! ureq follows redirects and takes the API key and the idempotency key along to the other host. So redirects are off, always. Bodies are read in
-//! pieces and counted after decoding, so that a megabyte of gzip cannot become a gigabyte of memory. Requests carry credentials, so plain `http` goes to this
-//! machine itself only. Each connection marks whether anything was handed to it: whatever ends a request before that, nothing ran. Errors tell by themselves whether
-//! there was a connection, for calls that are no jobs.
+//! ureq follows redirects and takes the API key and the idempotency key along to the other host. So redirects are off,
+//! always. Bodies are read in pieces and counted after decoding, so that a megabyte of gzip cannot become a gigabyte
+//! of memory. Requests carry credentials, so plain `http` goes only to this machine itself. Each connection marks
+//! whether anything was handed to it: whatever ends a request before that, nothing ran. For calls that are not jobs,
+//! errors say by themselves whether there was a connection.
 
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -39,12 +40,13 @@ use self::proxy::Way;
 use self::request::Underway;
 pub use self::response_ext::{ResponseExt, classify_error};
 
-/// How long a connection may take to come about, where its request has time enough: "could not connect", which is known to have run nothing, is told apart from
-/// "no answer", which is not.
+/// How long connecting may take, if the request has time enough: "could not connect", after which certainly nothing
+/// has run, is told apart from "no answer", after which it may have.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A create, or whatever else may not be repeated, goes by a connection that was in use so lately, or by a new one. Servers close those that are idle, many after two
-/// to five seconds: what is written to one just then may have run, for all that is known of it.
+/// A create, or whatever else may not be repeated, uses only a connection that was in use this recently, or a new one.
+/// Many servers close idle connections after two to five seconds; a request that is written to one just then may have
+/// run, for all we know.
 const IN_USE: Duration = Duration::from_secs(1);
 
 /// A body is read in pieces of this.
@@ -52,11 +54,12 @@ const PIECE: usize = 16 << 10;
 
 /// Sends by [`ureq`](https://docs.rs/ureq).
 ///
-/// A create never goes by a connection that was idle for more than a second: many servers close them after two to five, and of what is written to one just then
-/// nobody can say whether it ran.
+/// A create never uses a connection that was idle for more than a second: many servers close idle ones after two to
+/// five, and if a create is written to one just then, nobody can say whether it ran.
 ///
-/// ureq itself logs (by the `log` crate) URLs and some headers at the level *debug*, and at *trace* what goes over the wire, byte for byte, with credentials and
-/// payloads. It cannot be told not to: a program that logs at these levels should leave out the targets `ureq` and `ureq_proto`.
+/// ureq itself logs (by the `log` crate) URLs and some headers at the level *debug*, and at *trace* what goes over the
+/// wire, byte for byte, with credentials and payloads. That cannot be switched off in ureq: a program that logs at
+/// these levels should leave out the targets `ureq` and `ureq_proto`.
 ///
 /// ```
 /// use steadfast_blocking::UreqTransport;
@@ -67,7 +70,7 @@ const PIECE: usize = 16 << 10;
 pub struct UreqTransport {
     /// For jobs.
     connections: Arc<Connections>,
-    /// For what is none.
+    /// For calls that are not jobs.
     agent: Agent,
     way: Way,
 }
@@ -79,9 +82,10 @@ impl Default for UreqTransport {
 }
 
 impl UreqTransport {
-    /// With ureq's defaults but for redirects (off), the connection's time-out (5 s, and no more than half of its attempt's), idle connections (kept for as many
-    /// requests as a client has in the air, [`MOST_THREADS`]) and proxies: the one that the environment names (`HTTPS_PROXY`, else `ALL_PROXY`, less what `NO_PROXY`
-    /// excepts) carries what is encrypted only, and nothing of that goes around it: where it is no URL,
+    /// A transport with ureq's defaults except for redirects (off), the time-out for connecting (5 s, and no more than
+    /// half of the attempt's), idle connections (kept for as many requests as a client has in the air,
+    /// [`MOST_THREADS`]) and proxies: the one that the environment names (`HTTPS_PROXY`, else `ALL_PROXY`, less what
+    /// `NO_PROXY` excepts) carries encrypted requests only, and none of them goes around it. If it is not a URL,
     /// nothing is sent. Plain `http`, which is for this machine, never leaves it.
     #[must_use]
     pub fn new() -> Self {
@@ -91,11 +95,13 @@ impl UreqTransport {
         Self { way: Way::of_environment(), ..this }
     }
 
-    /// With your own settings: proxies, certificates, pool sizes. The environment's proxy is among them unless you switch it off (`.proxy(None)`), as ureq reads it:
-    /// `ALL_PROXY` comes first, and plain `http` goes by it too, which [`new`](UreqTransport::new) never lets happen. Redirects are switched off
-    /// whatever they were, and every status is an answer. ureq's own default keeps three idle connections to a host: with more requests in the air than
-    /// that, most would begin with a connection of their own. Clones share what is kept. To
-    /// resolve a name takes no more than a quarter of an attempt's time, and a connection half of it, so that it is known that nothing was sent.
+    /// A transport with your own settings: proxies, certificates, pool sizes. The environment's proxy is among them
+    /// unless you switch it off (`.proxy(None)`), as ureq reads it: `ALL_PROXY` comes first, and plain `http` goes by
+    /// it too, which [`new`](UreqTransport::new) never allows. Redirects are switched off in any case, and every
+    /// status is an answer. ureq's own default keeps three idle connections to a host: with more requests in the air
+    /// than that, most would begin with a new connection. Clones share the kept connections. Resolving a name takes no
+    /// more than a quarter of an attempt's time, and connecting no more than half of it, so that it is known that
+    /// nothing was sent.
     #[must_use]
     pub fn from_builder(builder: ConfigBuilder<AgentScope>) -> Self {
         let config: Config =
@@ -110,8 +116,9 @@ impl UreqTransport {
         Self { agent: connections.agent(), connections: Arc::new(connections), way: Way::Configured }
     }
 
-    /// An agent of the same settings, for calls that are no jobs: of its errors it is known whether there was a connection ([`ResponseExt`]). A proxy that the
-    /// environment names is not among its settings. The connections that it keeps are its own.
+    /// An agent with the same settings, for calls that are not jobs: its errors say whether there was a connection
+    /// ([`ResponseExt`]). A proxy that the environment names is not among its settings. It keeps connections of its
+    /// own.
     #[must_use]
     pub const fn agent(&self) -> &Agent {
         &self.agent
@@ -180,8 +187,9 @@ fn run(
 ) -> Result<Response<ureq::Body>, Error> {
     let most = agent.config().timeouts();
     let no_more = |most: Option<Duration>, time| Some(most.map_or(time, |most| most.min(time)));
-    // That no connection came about is certain, and nothing ran; that no answer came is not. So there is time left when it is known. When all of it is over,
-    // the connection says: ureq would leave unread what came in time.
+    // If no connection came about, it is certain that nothing ran; if no answer came, it is not. So some time must be
+    // left when the former is known. When all time is used up, the connection says so: ureq would leave unread what
+    // came in time.
     let mut request = agent
         .configure_request(request)
         .timeout_global(None)
@@ -206,7 +214,8 @@ fn read(mut body: impl Read, limit: usize) -> Result<Bytes, SendError> {
     }
 }
 
-/// What ends an answer whose head has come. Whatever the error says of connections, there was one: the request has left.
+/// The error that ends an answer whose head has come. Whatever the error says of connections, there was one: the
+/// request has left.
 fn broken_off(error: Error) -> SendError {
     match error {
         Error::Timeout(_) => SendError::timed_out(),
@@ -215,7 +224,7 @@ fn broken_off(error: Error) -> SendError {
     }
 }
 
-/// Of a request of which nothing has left, only whether it may leave another time is asked.
+/// For a request of which nothing has left, the only question is whether it may be sent another time.
 fn unsent(error: Error) -> SendError {
     match error {
         Error::InvalidProxyUrl => SendError::not_sent()
@@ -232,7 +241,7 @@ fn unsent(error: Error) -> SendError {
     }
 }
 
-/// What ureq knows for certain. Its text is not asked, and not shown: it may hold the URL.
+/// What ureq knows for certain. The error's text is not used, and not shown: it may hold the URL.
 fn classify(error: Error) -> SendError {
     match error {
         Error::Other(source) if source.is::<NotConnected>() => SendError::not_sent().because(source),

@@ -1,14 +1,14 @@
-//! Work that may block, on tokio's threads for that.
+//! Blocking work, on the threads that tokio has for it.
 //!
-//! Where there is none and the system gives no other, tokio panics, and keeps the work for a thread that may never come. Then it is done here: whatever else
-//! runs on this thread waits for it, and nobody waits for ever.
+//! If there is no such thread and the system gives no other, tokio panics, and keeps the work for a thread that may
+//! never come. Then the work is done here: whatever else runs on this thread waits for it, but nobody waits for ever.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use steadfast_driver::caught;
 use tokio::task::{JoinHandle, spawn_blocking};
 
-/// Why there is nothing that came of it.
+/// Why the work has no result.
 pub(crate) enum Undone {
     Panicked,
     /// The runtime is ending.
@@ -24,7 +24,7 @@ pub(crate) struct Begun<R> {
 
 pub(crate) fn begin<R: Send + 'static>(work: impl FnOnce() -> R + Send + 'static) -> Begun<R> {
     let (reply, result) = oneshot::channel();
-    // Whoever waited for it may be gone.
+    // The caller that waited for it may be gone.
     let work = move || drop(reply.send(work()));
     let place = Arc::new(Mutex::new(Some(work)));
     let kept = place.clone();

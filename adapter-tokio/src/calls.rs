@@ -1,4 +1,4 @@
-//! Any call, repeated or asked again, on tokio's time.
+//! Repeating any call, or asking again until something is ready, on tokio's time.
 
 use std::borrow::Borrow;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use steadfast_core::retry::RetryPolicy;
 use steadfast_driver::{AsyncTimer, Call, EveryError, Polls, Retries, Silent, Timer};
 use tokio::time::Instant;
 
-/// Tokio's clock and sleep, which a paused runtime holds.
+/// Tokio's clock and sleep, which a paused runtime stops.
 ///
 /// It touches the runtime only when something is waited for: a call that succeeds at once works without one.
 #[derive(Clone, Copy, Debug, Default)]
@@ -33,10 +33,10 @@ impl AsyncTimer for TokioTimer {
     }
 }
 
-/// What [`retry`] gives: its options, and [`run`](Call::run).
+/// A repeated call, made by [`retry`]: its options, and [`run`](Call::run).
 pub type Retry<'h, P = RetryPolicy, C = EveryError, N = Silent> = Call<'h, Retries<P>, TokioTimer, C, N>;
 
-/// What [`poll_until`] gives: its options, and [`run`](Call::run).
+/// A polled call, made by [`poll_until`]: its options, and [`run`](Call::run).
 pub type PollUntil<'h, P = PollPolicy, C = EveryError, N = Silent> = Call<'h, Polls<P>, TokioTimer, C, N>;
 
 /// Repeats an asynchronous call that fails, by this policy.
@@ -54,8 +54,9 @@ pub type PollUntil<'h, P = PollPolicy, C = EveryError, N = Silent> = Call<'h, Po
 /// # }
 /// ```
 ///
-/// By default every `Err` is repeated, up to the policy's attempts and its deadline, which is kept: an attempt that is under way then is dropped. There are
-/// options for all that an upstream in trouble asks for; handles are shared between calls by reference:
+/// By default every `Err` is repeated, up to the policy's attempts and its deadline. The deadline is kept: an attempt
+/// that is under way then is dropped. There are options for what else an upstream in trouble needs; handles are shared
+/// between calls by reference:
 ///
 /// ```
 /// use std::time::Duration;
@@ -111,11 +112,12 @@ pub type PollUntil<'h, P = PollPolicy, C = EveryError, N = Silent> = Call<'h, Po
 /// # }
 /// ```
 ///
-/// A call whose first attempt is ready when it is first polled reads no clock, arms no timer and allocates nothing; the deadline counts from when
-/// there is something to wait for. A job that must not run twice is more than a call: see [`Client`](crate::Client).
+/// A call whose first attempt is ready when it is first polled reads no clock, arms no timer and allocates nothing;
+/// the deadline counts from when there is something to wait for. For a job that must not run twice, use a
+/// [`Client`](crate::Client).
 ///
-/// Closures that lend (`async || { count += 1; … }`) are not taken, since a runtime's tasks could not be given the future; count before the block:
-/// `|| { count += 1; async { … } }`.
+/// Closures that lend (`async || { count += 1; … }`) cannot be used, since their future could not be given to a
+/// runtime's tasks; count before the block: `|| { count += 1; async { … } }`.
 pub fn retry<'h, P: Borrow<RetryPolicy>>(policy: P) -> Retry<'h, P> {
     Call::retry(policy, TokioTimer)
 }
@@ -145,8 +147,9 @@ pub fn retry<'h, P: Borrow<RetryPolicy>>(policy: P) -> Retry<'h, P> {
 /// # }
 /// ```
 ///
-/// *Pending* uses up the schedule; failures use the retry policy, and by default never end the asking. It has the options of [`retry`]. When the time runs out
-/// nothing is lost: the [error](steadfast_driver::PollError::resume) says where to go on.
+/// *Pending* uses up the schedule; failures use the retry policy, and by default never end the asking. It has the
+/// options of [`retry`]. If the time runs out nothing is lost: the [error](steadfast_driver::PollError::resume) says
+/// where to go on.
 ///
 /// ```
 /// use steadfast_core::poll::PollPolicy;

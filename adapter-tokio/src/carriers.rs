@@ -1,7 +1,8 @@
 //! Tasks that carry requests, one request after the other.
 //!
-//! A task for each request would be simpler, but it is a kilobyte that an allocator has to find, aligned, and to take apart again: a twentieth of the processor
-//! time that a request over loopback takes. So a task whose request was answered waits for the next one, and the one that waited least goes on first.
+//! A task for each request would be simpler, but an allocator has to find a kilobyte for it, aligned, and to take it
+//! apart again: a twentieth of the processor time that a request over loopback takes. So a task whose request was
+//! answered waits for the next one, and the task that has waited least goes on first.
 //!
 //! ```text
 //!             Carriers::send               answered
@@ -11,13 +12,15 @@
 //!    └───────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! A carrier belongs to the job whose request it carries, and ends with it: when what stands for it is dropped, its task goes on to the end of its request,
-//! tells the answer, and is over.
+//! A carrier belongs to the job whose request it carries. When its handle is dropped, its task finishes its request,
+//! reports the answer, and ends.
 //!
-//! A request that was given up is gone before the next one of its job leaves, so a carrier waits for the one before it. Cut off while it waits, it leaves
-//! that one to the carrier after it: however many are given up in a row, none leaves while another is still in the air.
+//! A request that was given up is gone before the next one of its job leaves, so a carrier waits for the one before
+//! it. If it is cut off while it waits, it leaves that one to the carrier after it: however many are given up in a
+//! row, none leaves while another is still in the air.
 //!
-//! A request that its carrier has not begun can be taken back: it has not left, which nobody could say of one that is cut off.
+//! A request that its carrier has not begun can be taken back: it has certainly not left, which cannot be said of one
+//! that is cut off.
 
 use std::collections::HashMap;
 use std::future::{Future, poll_fn};
@@ -38,17 +41,19 @@ use tracing::{Instrument, Span};
 
 use crate::transport::Transport;
 
-/// After one that was not answered at once, so many requests get a carrier before the next is polled where the driver runs.
+/// After a request that was not answered at once, this many get a carrier before the next is polled where the driver
+/// runs.
 const NOT_HERE: u32 = 1_000;
 
-/// So many wait for a next request at most, for as long as the client lives. Over reqwest each takes a kilobyte; what another transport's future holds comes to
-/// that.
+/// At most this many wait for a next request, for as long as the client lives. Over reqwest each takes a kilobyte;
+/// over another transport, as much as its future holds.
 const MOST_IDLE: usize = 256;
 
-/// How many creates may wait for their carriers before it is looked which do, and how many may be cut off before it is looked which are gone.
+/// How many creates may wait for their carriers before it is checked which still do, and how many may be cut off
+/// before it is checked which are gone.
 const SWEEP: usize = 64;
 
-/// Whoever sends requests for a driver.
+/// Sends requests for a driver.
 pub(crate) struct Carriers<T> {
     transport: Arc<T>,
     answered: mpsc::UnboundedSender<Answered>,
@@ -56,18 +61,18 @@ pub(crate) struct Carriers<T> {
     /// How many requests are still to get a carrier without being polled here.
     not_here: u32,
     waiting: Waiting,
-    /// Those that were cut off, by whose they were: a job may have ended, and be resumed, before its last one is gone.
+    /// Carriers that were cut off, by job: a job may have ended, and be resumed, before its last one is gone.
     cut_off: HashMap<OperationId, Carrier>,
-    /// At how many it is looked which are gone.
+    /// How many there may be before it is checked which are gone.
     sweep_at: usize,
 }
 
 /// Creates that were given to carriers, and were not begun when they were last looked at. Of other requests it does not matter whether they have left.
 struct Waiting {
     creates: Vec<(Timestamp, OperationId, Weak<Place>)>,
-    /// Before this none of them is overdue.
+    /// None of them is overdue before this.
     earliest: Timestamp,
-    /// At how many they are looked at again.
+    /// How many there may be before they are checked again.
     sweep_at: usize,
 }
 
@@ -87,7 +92,7 @@ impl Waiting {
         self.earliest = self.earliest.min(until);
     }
 
-    /// Rids it of those that have begun.
+    /// Drops those that have begun.
     fn sweep(&mut self) {
         let waits = |place: &Weak<Place>| place.upgrade().is_some_and(|place| place.lock().request.is_some());
         self.creates.retain(|(.., place)| waits(place));
@@ -107,7 +112,7 @@ impl Waiting {
 pub(crate) enum Sent {
     /// It was answered at once.
     Here(Answered),
-    /// This one has it.
+    /// This carrier has it.
     By(Carrier),
 }
 
@@ -129,9 +134,9 @@ struct Place {
 #[derive(Default)]
 struct Next {
     request: Option<Request>,
-    /// Whoever had the job's request before this one, and may have it still.
+    /// The carrier that had the job's request before this one, and may have it still.
     before: Option<Carrier>,
-    /// There is no other after it.
+    /// There is no other request after it.
     over: bool,
 }
 
@@ -154,8 +159,8 @@ impl<T: Transport> Carriers<T> {
         }
     }
 
-    /// Sends a request by a carrier, which brings back what came of it. From a transport that answers at once, as one in process may, it is taken
-    /// here: that needs no task, and nobody has to be woken.
+    /// Sends a request by a carrier, which brings back its result. If the transport answers at once, as one in process
+    /// may, the answer is taken here: that needs no task, and nobody has to be woken.
     pub(crate) fn send(&mut self, mut sending: Box<Sending<Carrier>>) -> Sent {
         let before = sending.previous.take().or_else(|| self.take_cut_off(sending.id()));
         let request = if before.is_none() && self.tries_here() {
@@ -178,7 +183,7 @@ impl<T: Transport> Carriers<T> {
         Sent::By(carrier)
     }
 
-    /// Cuts off what this one carries for a job.
+    /// Cuts off the request that this carrier carries for a job.
     pub(crate) fn cut_off(&mut self, id: OperationId, carrier: &Carrier) {
         carrier.abort();
         if self.cut_off.len() >= self.sweep_at {
@@ -194,20 +199,21 @@ impl<T: Transport> Carriers<T> {
         if self.cut_off.is_empty() { None } else { self.cut_off.remove(&id) }
     }
 
-    /// Whose creates, if they have not begun, have had all of their time.
+    /// The jobs whose creates have not begun and have had all of their time.
     pub(crate) fn overdue(&mut self, now: Timestamp) -> Vec<OperationId> {
         if self.waiting.earliest <= now { self.waiting.take_overdue(now) } else { Vec::new() }
     }
 
-    /// Takes one back whose request was answered.
+    /// Takes back a carrier whose request was answered.
     pub(crate) fn back(&mut self, carrier: Carrier) {
         if self.idle.len() < MOST_IDLE && !carrier.0.place.lock().over {
             self.idle.push(carrier);
         }
     }
 
-    /// Whether a request is polled here before it gets a carrier. What begins on this thread and ends on another has most of its allocations freed on another
-    /// than made them, for which an allocator may have threads wait for each other: over loopback, an eighth of all that a request costs.
+    /// Whether a request is polled here before it gets a carrier. A request that begins on this thread and ends on
+    /// another has most of its allocations freed on another thread than made them, which in some allocators makes
+    /// threads wait for each other: over loopback, that costs an eighth of the whole request.
     fn tries_here(&mut self) -> bool {
         let here = self.not_here == 0;
         self.not_here = self.not_here.saturating_sub(1);
@@ -255,7 +261,8 @@ impl Carrier {
         self.0.task().is_finished()
     }
 
-    /// Takes its request back, if it is such a one and has certainly not left. Then it has no other.
+    /// Takes its request back, if `is_it` holds for it and it has certainly not left. After that the carrier gets no
+    /// other.
     pub(crate) fn take_back(&self, is_it: impl Fn(&Outgoing) -> bool) -> Option<Box<Sending<Self>>> {
         let mut back = None;
         self.0.place.change(|next| match next.request.take() {
@@ -265,7 +272,7 @@ impl Carrier {
         back
     }
 
-    /// It has no other request after this one.
+    /// It gets no other request after this one.
     fn end(&self) {
         self.0.place.change(|next| next.over = true);
     }
@@ -276,7 +283,7 @@ impl Parts {
         self.task.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Once its task is over. Whoever is told so waits no more.
+    /// Ready once its task has ended. A caller that is told so waits no more.
     fn poll_gone(&self, context: &mut Context<'_>) -> Poll<()> {
         let mut task = self.task();
         // It may have been waited for before, and cannot be asked again.
@@ -306,7 +313,7 @@ impl Place {
         self.next.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for the next request; tells whether there is one.
+    /// Waits for the next request; returns whether there is one.
     async fn comes(&self) -> bool {
         loop {
             {
@@ -319,7 +326,7 @@ impl Place {
         }
     }
 
-    /// Once the request before this one is gone, and whatever that one was still waiting for.
+    /// Returns once the request before this one is gone, with whatever that one was still waiting for.
     async fn alone(&self) {
         poll_fn(|context| {
             let mut next = self.lock();
@@ -334,7 +341,7 @@ impl Place {
     }
 }
 
-/// Sends a request, and reads what comes of it. A transport that panics has sent something, perhaps.
+/// Sends a request, and reads what comes of it. If the transport panics, it may have sent something.
 ///
 /// There is one of these for each request in the air, so it holds the request once: boxed, until the transport has it.
 async fn carry<T: Transport>(transport: &T, sending: Box<Sending<Carrier>>) -> Answered {

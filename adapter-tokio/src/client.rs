@@ -31,8 +31,8 @@ use crate::transport::Transport;
 
 /// Submits jobs to one provider and carries them to their outcome.
 ///
-/// Cloning is cheap and shares the engine. When the last clone is dropped, the jobs under way go on until they end, as long as
-/// the runtime lives; [`shutdown`](Client::shutdown) ends sooner and says what is unfinished.
+/// Cloning is cheap and shares the engine. When the last clone is dropped, the jobs under way go on until they end, as
+/// long as the runtime lives; [`shutdown`](Client::shutdown) stops sooner and reports the unfinished jobs.
 #[derive(Clone)]
 pub struct Client {
     first: Lane,
@@ -46,7 +46,7 @@ pub struct Client {
 struct Lanes {
     shards: Shards,
     of_all: Vec<Lane>,
-    /// How often something was said to all of them.
+    /// How many commands have been sent to all of them.
     said: AtomicU64,
 }
 
@@ -56,7 +56,7 @@ struct Lane {
     submits: mpsc::Sender<Submit>,
     commands: mpsc::UnboundedSender<Command>,
     posts: mpsc::Sender<Posted>,
-    /// Closed once its driver and its store are.
+    /// Closed once its driver and its store are closed.
     running: watch::Receiver<()>,
 }
 
@@ -68,8 +68,9 @@ impl Client {
 
     /// Takes in a job under a key of your own, or joins the job that has this key already.
     ///
-    /// Returns once the intent is durable, and not before. Waits while as many jobs are under way as [`Limits::live`](steadfast_core::engine::Limits::live) allows. If the
-    /// returned future is dropped while it waits, the job may or may not be taken in; submitting the key again joins it if it was.
+    /// Returns once the intent is durable, and not before. Waits while as many jobs are under way as
+    /// [`Limits::live`](steadfast_core::engine::Limits::live) allows. If the returned future is dropped while it
+    /// waits, the job may or may not be taken in; submitting the key again joins it if it was.
     ///
     /// # Errors
     /// See [`SubmitError`]. In each case nothing was sent for this submit.
@@ -90,9 +91,9 @@ impl Client {
         Ok(self.submit(key, payload).await?.await?)
     }
 
-    /// Watches a job again that ended as *unresolved* with a reference: its polls were spent, its deadline came, it was cancelled after it had been
-    /// accepted. It is polled on, with a fresh schedule and deadline, and its outcome may then be final. A job that is under way is joined; one
-    /// that has ended for good gives its outcome.
+    /// Starts polling again for a job that ended as *unresolved* with a reference: because its polls were spent, its
+    /// deadline came, or it was cancelled after it had been accepted. It gets a fresh schedule and deadline, and its
+    /// outcome may then be final. A job that is under way is joined; one that has ended for good gives its outcome.
     ///
     /// Jobs that a restart found under way need no call: [`Builder::start`] takes them up. Returns once it is durable that the job goes on.
     ///
@@ -119,11 +120,12 @@ impl Client {
         Ok(lane.handle(following))
     }
 
-    /// Where the job of this key stands, for whoever only wants to know: nothing is sent for it, nobody's outcome is taken, and no payload is needed. `None` if neither
-    /// this client nor its store knows the key; one that was rejected is free again, so of that a store alone knows.
+    /// Tells where the job of this key stands, and changes nothing: nothing is sent for it, nobody's outcome is taken,
+    /// and no payload is needed. `None` if neither this client nor its store knows the key. The key of a rejected job
+    /// is free again, so only a store still knows about that job.
     ///
-    /// What it tells is durable: of a submit that has not returned yet, or an answer that is still being written, it says nothing. Known jobs cost no look
-    /// into the store.
+    /// Only what is durable is told: not a submit that has not returned yet, nor an answer that is still being
+    /// written. For known jobs the store is not read.
     ///
     /// # Errors
     /// See [`StatusError`].
@@ -149,13 +151,14 @@ impl Client {
         lane.reply(told, lane.commands.is_closed()).await.ok_or(StatusError::Stopped)?
     }
 
-    /// Takes in a webhook, as your HTTP server received it: all headers, and the body byte for byte, not parsed and written again. Tells what the server is
-    /// to answer. Answer in this order: when it has returned, and not before, since a 2xx promises that what follows from the event is
-    /// durable.
+    /// Takes in a webhook, as your HTTP server received it: all headers, and the body byte for byte, not parsed and
+    /// written again. Returns what the server is to answer. Do not answer before this has returned, since a 2xx
+    /// promises that what follows from the event is durable.
     ///
-    /// What can be told of a job ends it just as a poll would have, or makes its next poll due now. It may come early, late, twice, in any order, or
-    /// about nobody's job; see [`Delivery`]. Polling goes on beside webhooks, and finds what they lose: where they are reliable, a slower schedule
-    /// ([`Builder::policy`]) is enough. It waits for no longer than [`WebhookPolicy::answer_within`](crate::WebhookPolicy::answer_within).
+    /// What a webhook says of a job ends that job just as a poll would have, or makes its next poll due now. It may
+    /// come early, late, twice, in any order, or about an unknown job; see [`Delivery`]. Polling goes on beside
+    /// webhooks, and finds what they lose: where they are reliable, a slower schedule ([`Builder::policy`]) is enough.
+    /// It waits for no longer than [`WebhookPolicy::answer_within`](crate::WebhookPolicy::answer_within).
     ///
     /// ```no_run
     /// # use bytes::Bytes;
@@ -181,12 +184,13 @@ impl Client {
         lane.reply(answered, lane.posts.is_closed()).await.unwrap_or(Delivery::Stopped)
     }
 
-    /// Subscribes to what the provider says of jobs after they have ended: a decision that was reopened, reversed, or has lapsed. The outcome that was told
-    /// stays as it was; see [`Revision`]. They come by webhooks ([`deliver`](Client::deliver)), for jobs that this client remembers and, by their keys,
-    /// for those in its store.
+    /// Subscribes to what the provider says of jobs after they have ended: a decision that was reopened, reversed, or
+    /// has lapsed. The outcome that was reported stays as it was; see [`Revision`]. Revisions come by webhooks
+    /// ([`deliver`](Client::deliver)), for jobs that this client remembers and, by their keys, for those in its store.
     ///
-    /// Ordered by the provider's clock: what is older than the last word is dropped. Up to 1,024 wait for a slow subscriber, which is told how many it
-    /// missed beyond that. In memory only: what was handed over and not acted on is lost by a crash, though its sender was told 2xx.
+    /// Ordered by the provider's clock: a revision older than the latest is dropped. Up to 1,024 wait for a slow
+    /// subscriber, which is told how many it missed beyond that. They are kept in memory only: one that was handed
+    /// over and not acted on is lost by a crash, though its sender was answered with a 2xx.
     ///
     /// ```no_run
     /// # use steadfast_tokio::{Client, RevisionError};
@@ -209,7 +213,7 @@ impl Client {
     async fn pass_on(&self, mut posted: Posted) -> Result<&Lane, Stopped> {
         let (home, others) = match self.lanes.as_deref() {
             None => (0, 1),
-            // Without a key any shard will do, should its own be over before the others are: they ask each other.
+            // Without a key any shard will do, even if that shard stops before the others do: they ask each other.
             Some(Lanes { shards, of_all: lanes, .. }) => {
                 (shards.of_event(posted.event()), if posted.event().key.is_none() { lanes.len() } else { 1 })
             }
@@ -234,31 +238,35 @@ impl Client {
         self.lanes.as_deref().map_or_else(|| slice::from_ref(&self.first), |lanes| &lanes.of_all)
     }
 
-    /// Lets nothing leave for so long: a maintenance window of the provider, or an operator's stop. Jobs wait, against their own deadlines. A later call
-    /// replaces an earlier one's; [`Duration::ZERO`] ends it.
+    /// Lets nothing leave for this long: a maintenance window of the provider, or an operator's stop. Jobs wait,
+    /// against their own deadlines. A later call replaces an earlier one; [`Duration::ZERO`] ends the hold.
     pub fn hold(&self, span: Duration) {
         self.command(|number| Command::Hold { span, number });
     }
 
-    /// Puts other settings of the gate in place: a quota that was raised, say. Machines that both have keep what they know.
+    /// Replaces the settings of the gate, for example after a quota was raised. Machines in both the old and the new
+    /// settings keep their state.
     pub fn set_gate(&self, gate: GatePolicy) {
         self.command(|number| Command::Gate { policy: Box::new(gate.clone()), number });
     }
 
-    /// What is of no one job, to every driver, though what it is about they have in common: so it comes before what is asked of any of them afterwards.
+    /// Sends every driver a command that concerns no single job. It comes before whatever is asked of any of them
+    /// afterwards.
     fn command(&self, command: impl Fn(u64) -> Command) {
         let number = self.lanes.as_ref().map_or(0, |lanes| lanes.said.fetch_add(1, Ordering::Relaxed));
         for lane in self.lanes() {
-            // One that is over has nothing left to be told.
+            // A driver that has stopped has nothing left to be told.
             let _ = lane.commands.send(command(number));
         }
     }
 
-    /// Takes in no more jobs, waits up to `grace` for those under way, then stops, and closes the store. Reports what is unfinished.
+    /// Takes in no more jobs, waits up to `grace` for those under way, then stops, and closes the store. Reports the
+    /// unfinished jobs.
     ///
-    /// Waiting [`submit`](Client::submit)s, and later ones, get [`SubmitError::Stopped`] at once. Unfinished jobs are not cancelled: with a store, a later client
-    /// on the same store takes them up; without one, their report is all that is known of them. Clones that shut it down while it
-    /// stops get the same report; after that there is nothing left to report from, and the list is empty. Dropped meanwhile, it goes on.
+    /// [`submit`](Client::submit)s that wait, and later ones, get [`SubmitError::Stopped`] at once. Unfinished jobs
+    /// are not cancelled: with a store, a later client on the same store takes them up; without one, this report is
+    /// all that is known of them. Clones that shut it down while it stops get the same report; after that there is
+    /// nothing left to report from, and the list is empty. If the returned future is dropped, the shutdown goes on.
     #[must_use = "without a store this is all that is known of jobs that have not ended"]
     pub async fn shutdown(self, grace: Duration) -> Vec<Unfinished> {
         let reports = self.lanes().iter().filter_map(|lane| {
@@ -282,8 +290,9 @@ impl Client {
 }
 
 impl Lane {
-    /// What the driver answers; none if it is gone. What was handed over just as it closed its end, which is then `late`, may lie there unanswered for as long as
-    /// there is a client, since a loop that went down with its runtime has taken nothing out afterwards.
+    /// What the driver answers; `None` if it is gone. A command that was handed over just as the driver closed its end
+    /// (which is then `late`) may stay unanswered for as long as there is a client, since a loop that went down with
+    /// its runtime takes nothing out afterwards.
     async fn reply<T>(&self, reply: oneshot::Receiver<T>, late: bool) -> Option<T> {
         let mut reply = reply.into_future();
         if !late {
@@ -330,8 +339,8 @@ where
     }
 }
 
-/// A future of a client that starts: what it goes on with is read from its store first. Dropped meanwhile, as by a time-out, it leaves the store open until that
-/// is read.
+/// A future of a client that starts: it first reads its store for jobs to go on with. If it is dropped meanwhile, as
+/// by a time-out, the store stays open until it has been read.
 #[must_use = "a client starts when this is awaited"]
 pub struct Starting(Pin<Box<dyn Future<Output = Result<Client, StartError>> + Send>>);
 
@@ -403,7 +412,7 @@ async fn start<T: Transport>(
     })
 }
 
-/// What it panicked with may be anything: it stays in the panic's own report.
+/// The panic's payload may be anything, so it is left to the panic's own report.
 fn unread(undone: &Undone) -> StoreError {
     match undone {
         Undone::Panicked => {
@@ -424,24 +433,27 @@ impl fmt::Debug for Client {
 
 /// A job under way: a future of how it ended.
 ///
-/// Dropping it does not cancel the job; submitting the key again gives another handle. [`cancel`](Handle::cancel) does, as far as that is possible. While there
-/// is one that has not told how its job ended, the driver goes on, and the store stays open, unless the client is [shut down](Client::shutdown).
+/// Dropping it does not cancel the job; submitting the key again gives another handle. [`cancel`](Handle::cancel)
+/// does, as far as that is possible. While any handle has not yet given its job's outcome, the driver goes on, and the
+/// store stays open, unless the client is [shut down](Client::shutdown).
 #[must_use = "a handle is a future of the outcome: await it, or drop it deliberately to let the job go on unwatched"]
 pub struct Handle {
-    /// None if the job ended long ago, and is known from the store alone.
+    /// `None` if the job ended long ago, and is known from the store alone.
     id: Option<OperationId>,
     /// Never locked: a task that waits for [`accepted`](Handle::accepted) holds the handle by reference, and may go on in another thread only if threads may share it.
     finished: Mutex<oneshot::AsyncReceiver<Unread>>,
     acceptance: Acceptance,
-    /// After what it was told, which may go back by this when both are dropped. None once it has ended: there is nothing left to ask for, and whoever keeps the handle must not keep the driver.
+    /// Dropped after `finished`: what that was told may go back by this when both are dropped. `None` once the job has
+    /// ended: there is nothing left to ask for, and a handle that is kept must not keep the driver.
     commands: Option<mpsc::UnboundedSender<Command>>,
 }
 
 impl Handle {
-    /// Waits until it is durable that the provider has the job, and gives the answer that said so: in it stands, for example, the page that a person
-    /// must open. Await the handle afterwards for how the job ends.
+    /// Waits until it is durable that the provider has the job, and gives the answer that said so, which may hold, for
+    /// example, the page that a person must open. Await the handle afterwards to learn how the job ends.
     ///
-    /// The answer is in memory, for as long as a handle of the job is there. Of a job that was accepted before a restart the reference alone is known.
+    /// The answer is kept in memory for as long as there is a handle of the job. For a job that was accepted before a
+    /// restart only the reference is known.
     ///
     /// # Errors
     /// The job ended before the provider was known to have it, or the client stopped.
@@ -463,7 +475,7 @@ impl Handle {
         let (id, commands) = self.id.zip(self.commands.as_ref()).ok_or(NotAccepted)?;
         let (reply, accepted) = oneshot::channel();
         commands.send(Command::Accepted { id, reply }).map_err(|_| NotAccepted)?;
-        // Closed by now, the driver is over, and there may be nobody to drop the reply.
+        // If this is closed by now, the driver has stopped, and there may be nobody to drop the reply.
         let accepted = if commands.is_closed() { None } else { accepted.await.ok() };
         // It may have ended meanwhile, perhaps as one that was accepted.
         accepted.or_else(|| self.acceptance.get().cloned()).ok_or(NotAccepted)

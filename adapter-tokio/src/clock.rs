@@ -1,7 +1,8 @@
 //! The driver's clock: tokio's, anchored to the wall once.
 //!
-//! It reads `tokio::time::Instant`, so a paused runtime holds the engine too, and a test that advances time moves both. The machine's suspends
-//! are seen as the wall clock running ahead of the monotonic one (both real, so a paused runtime sees none) and added.
+//! It reads `tokio::time::Instant`, so a paused runtime stops the engine too, and a test that advances time moves
+//! both. A suspend of the machine shows as the wall clock running ahead of the monotonic one, and is added. (Both are
+//! real, so a paused runtime sees none.)
 
 use std::time::{Duration, SystemTime};
 
@@ -9,10 +10,11 @@ use steadfast_core::Timestamp;
 use steadfast_driver::SharedClock;
 use tokio::time::Instant;
 
-/// Sleeps are cut to this: a suspended machine wakes late by no more, since its monotonic clock stood still.
+/// Sleeps are cut to this: after a suspend, during which the monotonic clock stood still, the driver wakes late by no
+/// more.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 
-/// How often the wall clock is looked at: reading all three clocks is what a turn of the driver costs without a job to do.
+/// How often the wall clock is looked at: reading all three clocks is most of what an idle turn of the driver costs.
 const LOOK_AT_WALL: Duration = Duration::from_millis(10);
 
 #[derive(Clone, Debug)]

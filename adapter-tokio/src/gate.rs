@@ -1,19 +1,22 @@
 //! A gate to put before any call: breaker, retry budget, bulkhead and rate limits as one.
 //!
-//! The [machine](steadfast_core::gate) is the core's and answers at once. What is added here is a line for those who must wait, one for each kind of
-//! request, and who calls them:
+//! The [machine](steadfast_core::gate) is the core's and answers at once. This adds a line for calls that must wait,
+//! one for each kind of request, and the calling:
 //!
-//! - whoever is first asks; when it has its permit, or stops waiting, the next is called. Nobody who comes later gets in before;
-//! - whoever gives a permit back calls the first, if the gate would let it go now;
+//! - the first in line asks; when it has its permit, or stops waiting, the next is called. No later one gets in
+//!   before;
+//! - a caller that gives a permit back calls the first, if the gate would let it go now;
 //! - where only time helps, the first has a timer.
 //!
-//! **Nobody who is not there holds up others.** A task may hold a half-finished wait that it never polls again, or a service that it has asked to be ready
-//! and never calls: both would wedge a fair line for ever. So everybody in line looks in once in [`RECHECK`](steadfast_core::gate::Gate::RECHECK), and
-//! whoever has not done so for twice as long is passed over until it comes again; and a permit that is kept for later is given to
-//! others once it is older than [`RECHECK`](steadfast_core::gate::Gate::RECHECK) (`gate/line.rs`).
+//! **A waiter that is not being polled does not hold up others.** A task may hold a half-finished wait that it never
+//! polls again, or a service that it has asked to be ready and never calls: both would block a fair line for ever. So
+//! every waiter looks in once in [`RECHECK`](steadfast_core::gate::Gate::RECHECK), and one that has not done so for
+//! twice as long is passed over until it comes again; and a permit that is kept for later is given to others once it
+//! is older than [`RECHECK`](steadfast_core::gate::Gate::RECHECK) (`gate/line.rs`).
 //!
-//! Invariants, each a property test: once all permits are dropped, [`Gate::in_flight`] is 0 and the breaker can close (I8, I17), whatever was polled,
-//! called or dropped in whatever order; those that wait go in the order of asking; whoever waits and is polled goes in the end.
+//! Invariants, each a property test: once all permits are dropped, [`Gate::in_flight`] is 0 and the breaker can close
+//! (I8, I17), whatever was polled, called or dropped in whatever order; waiters go in the order of asking; a waiter
+//! that is polled goes in the end.
 
 mod line;
 
@@ -94,13 +97,13 @@ impl Gate {
         Self::with_seed(policy, Seed::new(fastrand::u64(..)))
     }
 
-    /// The same with a seed of your own, to repeat a run.
+    /// A gate with a seed of your own, to repeat a run.
     #[must_use]
     pub fn with_seed(policy: GatePolicy, seed: Seed) -> Self {
         Self::restored(gate::Gate::new(policy, seed))
     }
 
-    /// One that was stored ([`snapshot`](Gate::snapshot)). What was in the air then is not counted.
+    /// A gate that was stored ([`snapshot`](Gate::snapshot)). Requests that were in the air then are not counted.
     #[must_use]
     pub fn restored(machine: gate::Gate) -> Self {
         let clock = clock::shared();
@@ -108,19 +111,20 @@ impl Gate {
         Self(Arc::new(Shared { state, clock }))
     }
 
-    /// Leave for one call, now or not at all.
+    /// Asks leave for one call, now or not at all.
     ///
     /// # Errors
-    /// The gate says wait, or no; or others wait for it. Nothing was taken.
+    /// The gate says wait, or no; or others are in line before it. Nothing was taken.
     pub fn try_acquire(&self, request: Request) -> Result<GatePermit, Refused> {
         let now = self.0.clock.now();
         let admitted = self.0.lock().try_admit(request, now);
         admitted.map(|permit| self.permit(permit))
     }
 
-    /// Waits for leave for one call, in the order of asking. Needs a tokio runtime with its timer enabled, if it has to wait.
+    /// Waits for leave for one call, in the order of asking. Needs a tokio runtime with its timer enabled, if it has
+    /// to wait.
     ///
-    /// Cancel-safe: dropped, it has taken nothing, and the next in line goes.
+    /// Cancel-safe: if it is dropped, it has taken nothing, and the next in line goes.
     ///
     /// # Errors
     /// The gate says no: the breaker is open and the policy has [`WhenOpen::Refuse`](steadfast_core::gate::WhenOpen::Refuse), or the retry budget is
@@ -130,13 +134,14 @@ impl Gate {
         std::future::poll_fn(|cx| turn.poll(cx)).await
     }
 
-    /// Works the machine by hand, at this time: [`hold_until`](gate::Gate::hold_until), [`set_policy`](gate::Gate::set_policy),
-    /// [`learn`](gate::Gate::learn), [`breaker_mut`](gate::Gate::breaker_mut). Those who wait and may go now are called afterwards.
+    /// Operates the machine by hand, at this time: [`hold_until`](gate::Gate::hold_until),
+    /// [`set_policy`](gate::Gate::set_policy), [`learn`](gate::Gate::learn), [`breaker_mut`](gate::Gate::breaker_mut).
+    /// Waiters that may go now are called afterwards.
     ///
-    /// Permits are for [`acquire`](Gate::acquire) to give: one that is taken of the machine itself must be settled there.
+    /// Take permits by [`acquire`](Gate::acquire): one that is taken from the machine itself must be settled there.
     ///
-    /// `change` runs while the gate is locked, and everybody who asks waits for it: it must be short, and must not use this gate or a permit of it, nor
-    /// drop one. That would wait for the lock that it holds itself, for ever.
+    /// `change` runs while the gate is locked, and everybody who asks waits for it. It must be short, and must not use
+    /// this gate, use one of its permits or drop one: it would wait for ever for the lock that it holds itself.
     pub fn work<T>(&self, change: impl FnOnce(&mut gate::Gate, Timestamp) -> T) -> T {
         let now = self.0.clock.now();
         self.0.change(now, |state| change(&mut state.gate, now))
@@ -148,7 +153,7 @@ impl Gate {
         self.0.lock().gate.in_flight()
     }
 
-    /// Those who wait.
+    /// How many calls wait.
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.0.lock().waiting()
@@ -199,7 +204,8 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes the gate, and then calls who may go. Called outside the lock: a waker runs code of others.
+    /// Changes the gate, and then calls the waiters that may go. They are called outside the lock, since a waker runs
+    /// others' code.
     fn change<T>(&self, now: Timestamp, change: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.lock();
         let done = change(&mut state);
@@ -210,8 +216,8 @@ impl Shared {
     }
 }
 
-/// Leave for one call. Say how it ended ([`settle`](GatePermit::settle)); dropped, it counts as abandoned: what it took in the rate limits
-/// stays taken, and it speaks neither for the upstream nor against it.
+/// Permission for one call. Say how the call ended ([`settle`](GatePermit::settle)). If the permit is dropped, the
+/// call counts as abandoned: what it took in the rate limits stays taken, and it says nothing about the upstream.
 #[must_use = "dropped at once, its place in the rate limits is lost"]
 pub struct GatePermit {
     gate: Gate,
@@ -219,7 +225,7 @@ pub struct GatePermit {
 }
 
 impl GatePermit {
-    /// Tells how the call ended. [`Settled::Unsent`] gives back all that it took.
+    /// Says how the call ended. [`Settled::Unsent`] gives back all that it took.
     pub fn settle(mut self, how: Settled) {
         self.end(how);
     }
@@ -245,7 +251,7 @@ impl fmt::Debug for GatePermit {
     }
 }
 
-/// Somebody's wait at the gate. Dropped, it leaves the line.
+/// Somebody's wait at the gate. When it is dropped, it leaves the line.
 pub(crate) struct Turn {
     gate: Gate,
     request: Request,
@@ -279,7 +285,7 @@ impl Turn {
         let mut state = shared.lock();
         let was_in_line = self.place.is_some();
         let asked = state.ask(&mut self.place, self.request, cx.waker(), now);
-        // Whoever leaves the line makes way for the next.
+        // A waiter that leaves the line makes way for the next.
         let woken = if was_in_line && self.place.is_none() { state.call(now) } else { state.call_nobody() };
         drop(state);
         woken.wake();
@@ -307,7 +313,8 @@ impl Drop for Turn {
     }
 }
 
-/// A permit that is kept for a call that may never be made: a ready service's. Dropped, it gives back all that was taken.
+/// A permit that is kept for a call that may never be made: a ready service's. When it is dropped, all that was taken
+/// is given back.
 #[cfg(feature = "tower")]
 pub(crate) struct Kept {
     gate: Gate,
@@ -324,8 +331,8 @@ impl Kept {
         Self { gate, request, number }
     }
 
-    /// The permit, for a call that leaves now. One that was kept for too long, or from before the breaker opened or the gate was held, is asked for
-    /// again.
+    /// The permit, for a call that leaves now. If it was kept for too long, or is from before the breaker opened or
+    /// the gate was held, the gate is asked again.
     pub(crate) fn claim(mut self) -> Result<GatePermit, Refused> {
         let shared = &*self.gate.0;
         let now = shared.clock.now();

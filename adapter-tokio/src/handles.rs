@@ -1,6 +1,7 @@
-//! A breaker, a rate limiter and a retry budget to put around any call, by tokio's time.
+//! A breaker, a rate limiter and a retry budget to put around any call, on tokio's time.
 //!
-//! They are the driver's, with every method of theirs. What is added here is the clock, which holds them under a paused runtime, and the waiting.
+//! They are the driver's, with all their methods. This adds tokio's clock, which a paused runtime stops, and the
+//! waiting.
 
 use std::ops::Deref;
 
@@ -17,7 +18,7 @@ use crate::clock;
 ///
 /// It has the methods of the [driver's](steadfast_driver::Breaker), and follows a runtime's paused time.
 ///
-/// Cancel-safe: a call whose future is dropped, or that panics, gives its place back and counts for nothing.
+/// Cancel-safe: if a call's future is dropped, or panics, its permit is released and no result is recorded.
 ///
 /// ```
 /// use steadfast_core::breaker::BreakerPolicy;
@@ -47,14 +48,14 @@ impl Breaker {
         Self::with_seed(policy, Seed::new(fastrand::u64(..)))
     }
 
-    /// The same with a seed of your own, to repeat a run.
+    /// A closed breaker with a seed of your own, to repeat a run.
     #[must_use]
     pub fn with_seed(policy: BreakerPolicy, seed: Seed) -> Self {
         let machine = breaker::Breaker::new(&policy, seed);
         Self::restored(policy, machine)
     }
 
-    /// One that was stored ([`snapshot`](steadfast_driver::Breaker::snapshot)), with the settings it had.
+    /// A breaker that was stored ([`snapshot`](steadfast_driver::Breaker::snapshot)), with the settings it had.
     #[must_use]
     pub fn restored(policy: BreakerPolicy, machine: breaker::Breaker) -> Self {
         Self(steadfast_driver::Breaker::with_clock(policy, machine, clock::shared()))
@@ -74,8 +75,8 @@ impl Deref for Breaker {
 ///
 /// It has the methods of the [driver's](steadfast_driver::RateLimiter), follows a runtime's paused time, and waits.
 ///
-/// [`acquire`](RateLimiter::acquire) is fair: whoever asks first goes first. It is cancel-safe: a future that is dropped while it waits gives its
-/// place back, as far as nobody has been promised a later one.
+/// [`acquire`](RateLimiter::acquire) is fair: first come, first served. It is cancel-safe: a future that is dropped
+/// while it waits gives its place back, as far as no later place has been promised to anybody.
 ///
 /// ```
 /// use std::time::Duration;
@@ -102,16 +103,18 @@ impl RateLimiter {
         Self::restored(policy, rate_limit::RateLimiter::new())
     }
 
-    /// One that was stored ([`snapshot`](steadfast_driver::RateLimiter::snapshot)): a day's quota outlives a process.
+    /// A limiter that was stored ([`snapshot`](steadfast_driver::RateLimiter::snapshot)): a day's quota outlives a
+    /// process.
     #[must_use]
     pub fn restored(policy: RatePolicy, machine: rate_limit::RateLimiter) -> Self {
         Self(steadfast_driver::RateLimiter::with_clock(policy, machine, clock::shared()))
     }
 
-    /// A limiter that gives [leases](steadfast_driver::RateLimiter::lease): all that they can hold is set aside from the burst.
+    /// A limiter that gives [leases](steadfast_driver::RateLimiter::lease): all the places that they can hold are set
+    /// aside from the burst.
     ///
     /// # Errors
-    /// A burst that is not enough for all leases and one more: of a size of 64 for 4 threads, 320.
+    /// The burst is not enough for all leases and one lease more: leases of 64 for 4 threads need 320.
     pub fn with_leases(policy: RatePolicy, leases: Leases) -> Result<Self, PolicyError> {
         let (machine, clock) = (rate_limit::RateLimiter::new(), clock::shared());
         steadfast_driver::RateLimiter::with_leases(policy, leases, machine, clock).map(Self)
@@ -120,7 +123,7 @@ impl RateLimiter {
     /// Waits for a place, in the order of asking. Needs a tokio runtime with its timer enabled, if it has to wait.
     pub async fn acquire(&self) {
         let place = self.0.reserve();
-        // Asked again after each sleep: the timer's clock and the limiter's are two.
+        // Asked again after each sleep, since the timer and the limiter use different clocks.
         loop {
             let wait = place.wait();
             if wait.is_zero() {
@@ -164,14 +167,14 @@ impl Deref for RateLimiter {
 pub struct RetryBudget(steadfast_driver::RetryBudget);
 
 impl RetryBudget {
-    /// A budget with what is there at first.
+    /// A budget with its initial tokens.
     #[must_use]
     pub fn new(policy: BudgetPolicy) -> Self {
         let machine = budget::RetryBudget::new(&policy);
         Self::restored(policy, machine)
     }
 
-    /// One that was stored ([`snapshot`](steadfast_driver::RetryBudget::snapshot)), with the settings it had.
+    /// A budget that was stored ([`snapshot`](steadfast_driver::RetryBudget::snapshot)), with the settings it had.
     #[must_use]
     pub fn restored(policy: BudgetPolicy, machine: budget::RetryBudget) -> Self {
         Self(steadfast_driver::RetryBudget::with_clock(policy, machine, clock::shared()))

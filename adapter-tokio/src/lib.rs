@@ -1,8 +1,9 @@
 //! Asynchronous job APIs from tokio: submitted once, polled well, never run twice.
 //!
-//! A [`Client`] takes jobs under keys of your own and carries each to its outcome through an unreliable provider: it retries what is safe
-//! to retry, polls by the provider's schedule, waits when asked to, and never repeats a create that may have run unless the provider
-//! is known to drop repeats. It drives `steadfast-core`, where every decision is made; this crate adds timers, HTTP and tasks.
+//! A [`Client`] takes jobs under keys of your own and carries each to its outcome through an unreliable provider: it
+//! retries what is safe to retry, polls by the provider's schedule, waits when asked to, and never repeats a create
+//! that may have run unless the provider is known to ignore repeats. It drives `steadfast-core`, where every decision
+//! is made; this crate adds timers, HTTP and tasks.
 //!
 //! ```no_run
 //! use std::time::Duration;
@@ -37,29 +38,33 @@
 //! everything runs in virtual time, so tests of programs that use it need not sleep: give the builder a [`Transport`] of your own that answers in
 //! process.
 //!
-//! **The last drop stops nothing**: when no [`Client`] and no [`Handle`] is left, the jobs under way go on until they have ended, for as long as the runtime lives; then
-//! the store is closed, and a drop waits for none of it. (On threads the last drop stops the client.) [`Client::shutdown`] says when all is over: end a program
-//! with it.
+//! **Dropping the last client stops nothing**: when no [`Client`] and no [`Handle`] is left, the jobs under way go on
+//! until they have ended, for as long as the runtime lives; then the store is closed. The drop itself does not wait
+//! for any of this. (On threads, the last drop stops the client.) End a program with [`Client::shutdown`], which
+//! returns when everything has stopped.
 //!
-//! A client that one core cannot carry has several such tasks, its [shards](steadfast_driver::Builder::shards), and stays one client in all else.
+//! A client that one core cannot carry has several such tasks, its [shards](steadfast_driver::Builder::shards), and is
+//! one client in every other respect.
 //!
 //! # Crashes
 //!
-//! Without a store, a crash forgets the jobs under way. Give the builder one ([`Builder::store`](steadfast_driver::Builder::store), `steadfast_store::SqliteStore`), and nothing leaves that is
-//! not on disk first; the next process goes on from there.
+//! Without a store, a crash forgets the jobs under way. Give the builder one
+//! ([`Builder::store`](steadfast_driver::Builder::store), `steadfast_store::SqliteStore`), and nothing is sent before
+//! it is on disk; the next process goes on from there.
 //!
-//! The store is worked on in the runtime's pool for calls that block. Where all threads of that pool wait for the client, none is left for the store, and neither goes
-//! on: await the client in tasks.
+//! The store runs in the runtime's pool for blocking calls. If all threads of that pool wait for the client, none is
+//! left for the store, and neither can go on: so await the client in tasks.
 //!
 //! # Webhooks
 //!
-//! Where the provider has webhooks, give what your HTTP server receives to [`Client::deliver`] and answer what it says: forged ones change nothing,
-//! and a 2xx means that what followed is on disk. `examples/webhooks_axum.rs` and `examples/webhooks_std.rs` are such servers. Polling goes on as a safety net.
+//! Where the provider has webhooks, pass what your HTTP server receives to [`Client::deliver`] and answer with the
+//! status that it returns: forged webhooks change nothing, and a 2xx means that what followed is on disk.
+//! `examples/webhooks_axum.rs` and `examples/webhooks_std.rs` are such servers. Polling goes on as a safety net.
 //!
 //! # One machine alone
 //!
-//! A [`Breaker`], a [`RateLimiter`] and a [`RetryBudget`] to share between tasks and threads, for calls that are no jobs; a [`Gate`] is all
-//! of them and a bulkhead, and has those wait in line who cannot go at once.
+//! A [`Breaker`], a [`RateLimiter`] and a [`RetryBudget`] to share between tasks and threads, for calls that are not
+//! jobs; a [`Gate`] is all of them and a bulkhead, and lets calls that cannot go at once wait in line.
 //!
 //! # Any call
 //!
@@ -73,9 +78,10 @@
 //!
 //! # Features
 //!
-//! - `reqwest` (default): [`ReqwestTransport`], and [`ResponseExt`] for calls that are no jobs. Without it, implement [`Transport`] for the client
-//!   that you use.
-//! - `tower`: layers for services of tower's: retry, breaker, rate limit, and the gate of them all. The module of that name lists them.
+//! - `reqwest` (default): [`ReqwestTransport`], and [`ResponseExt`] for calls that are not jobs. Without it, implement
+//!   [`Transport`] for the client that you use.
+//! - `tower`: layers for tower services: retry, breaker, rate limit, and a gate that combines them. The module of that
+//!   name lists them.
 //! - `metrics`: counts and times for the recorder that your program installs. The module of that name lists them.
 //! - `yaml`: [`Policies`] from YAML too; TOML and JSON are read in any case.
 
@@ -120,6 +126,6 @@ pub use crate::reqwest::{ReqwestTransport, ResponseExt, TransportError, classify
 pub use crate::revisions::Revisions;
 pub use crate::transport::Transport;
 
-/// Describes a [`Client`]. Made by [`Client::builder`]; its [`start`](steadfast_driver::Builder::start) is to be awaited, on the runtime that the client is to
-/// live on, which must have its timer enabled.
+/// Describes a [`Client`]. Made by [`Client::builder`]; await its [`start`](steadfast_driver::Builder::start) on the
+/// runtime that the client is to live on, which must have its timer enabled.
 pub type Builder<P, T> = steadfast_driver::Builder<P, T, Client>;

@@ -1,8 +1,8 @@
 //! Rate limits that several clients share: those of an API key, over all of its products.
 //!
-//! Each client has a gate of its own, and so a breaker of its own: what ails one product holds no other back. Limits that count per key cannot live there.
-//! They live in what all the clients send by, a [`PacedTransport`], where every request takes its place in all limits at once, in the order of
-//! asking.
+//! Each client has a gate of its own, and so a breaker of its own: a product in trouble holds no other back. Limits
+//! that count per key cannot live there. They live in the transport that all the clients share, a [`PacedTransport`],
+//! where every request takes its place in all limits at once, in the order of asking.
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,9 +20,10 @@ use crate::transport::Transport;
 
 /// Any transport, behind limits that its clones share: give each client a clone.
 ///
-/// A request waits for its turn for half of its own time-out at most. If that is not enough it is not sent, which is certain, and the client's gate holds
-/// its next ones back until there is a place ([`SendError::held_back`]). So give each client's gate the limits too, with [`GatePolicy`]: then it
-/// seldom comes to this, and only by what the others send.
+/// A request waits for its turn for at most half of its own time-out. If that is not enough, it is certainly not sent,
+/// and the client's gate holds its next ones back until there is a place ([`SendError::held_back`]). So give each
+/// client's gate the limits too, with [`GatePolicy`]: then this happens seldom, and only because of what the other
+/// clients send.
 ///
 /// ```
 /// use steadfast_providers::BaseUrl;
@@ -52,12 +53,12 @@ pub struct PacedTransport<T> {
 struct Limits {
     rates: Box<[RatePolicy]>,
     clock: SharedClock,
-    /// Fair: whoever asked first goes first, and is waited for.
+    /// Fair: the first to ask goes first, and the others wait for it.
     turn: Mutex<Box<[RateLimiter]>>,
 }
 
 impl<T: Transport> PacedTransport<T> {
-    /// Sends what `inner` sends, within all these limits.
+    /// A transport that sends by `inner`, within all these limits.
     #[must_use]
     pub fn new(inner: T, rates: impl IntoIterator<Item = RatePolicy>) -> Self {
         let rates: Box<[RatePolicy]> = rates.into_iter().collect();
@@ -67,7 +68,8 @@ impl<T: Transport> PacedTransport<T> {
 }
 
 impl Limits {
-    /// Waits for a place in every limit; says how long it would take if that is longer than `patience`. Dropped, it has taken none.
+    /// Waits for a place in every limit; if that would take longer than `patience`, says how long. If it is dropped,
+    /// it has taken none.
     async fn take_turn(&self, patience: Duration) -> Result<(), Duration> {
         let until = Instant::now() + patience;
         let Ok(mut limiters) = tokio::time::timeout_at(until, self.turn.lock()).await else { return Err(patience) };
@@ -87,7 +89,7 @@ impl<T: Transport> Transport for PacedTransport<T> {
     async fn send(&self, mut outgoing: Outgoing) -> Result<Response<Bytes>, SendError> {
         let began = Instant::now();
         self.limits.take_turn(outgoing.timeout / 2).await.map_err(SendError::held_back)?;
-        // Nobody waits for longer because it stood in line.
+        // Waiting in line must not make the whole request take longer.
         outgoing.timeout = outgoing.timeout.saturating_sub(began.elapsed());
         self.inner.send(outgoing).await
     }

@@ -1,9 +1,10 @@
-//! The transport that ships: reqwest, made safe.
+//! The built-in transport: reqwest, made safe.
 //!
-//! reqwest follows redirects and takes the API key and the idempotency key along to the other host; on a 307 it even posts the body
-//! there. So redirects are off, always. Bodies are read in pieces and counted after decoding, so that a megabyte of gzip cannot become a
-//! gigabyte of memory. Requests carry credentials, so plain `http` goes to this machine itself only. Nothing is sent twice: of reqwest's own
-//! retries there are none. A connection has a time-out of its own: "could not connect" is certain where "no answer" is not.
+//! reqwest follows redirects and takes the API key and the idempotency key along to the other host; on a 307 it even
+//! posts the body there. So redirects are off, always. Bodies are read in pieces and counted after decoding, so that a
+//! megabyte of gzip cannot become a gigabyte of memory. Requests carry credentials, so plain `http` goes only to this
+//! machine itself. Nothing is sent twice: reqwest's own retries are off. Connecting has a time-out of its own: "could
+//! not connect" is certain where "no answer" is not.
 
 use std::fmt;
 use std::future::Future;
@@ -32,12 +33,13 @@ pub use self::response_ext::{ResponseExt, classify_error};
 
 /// Sends by [`reqwest`]. It sets no time-out for a whole request: the client drops what is no longer waited for, as it does with every [`Transport`].
 ///
-/// Clones share their connections, and each of these lives on the runtime that it was made on: give clients on different runtimes transports of their own, or
-/// one waits for another's runtime, and breaks off with it.
+/// Clones share their connections, and each connection lives on the runtime that it was made on. Give clients on
+/// different runtimes transports of their own, or one waits for the other's runtime, and breaks off with it.
 ///
-/// A server may answer a large create before it has read it, and close the connection at once (a 413, say). hyper may then end with the write that failed, and not read
-/// the answer: of such a create nobody can say whether it ran. Where payloads of a megabyte and more may be refused so, check their size before they are
-/// submitted, or send by `steadfast-blocking`, which reads the answer.
+/// A server may answer a large create before it has read it, and close the connection at once (a 413, say). hyper may
+/// then end with the write that failed, and not read the answer: then nobody can say whether that create ran. Where
+/// payloads of a megabyte and more may be refused like this, check their size before they are submitted, or send by
+/// `steadfast-blocking`, which reads the answer.
 ///
 /// ```
 /// use steadfast_tokio::ReqwestTransport;
@@ -48,37 +50,38 @@ pub use self::response_ext::{ResponseExt, classify_error};
 #[derive(Clone)]
 pub struct ReqwestTransport {
     client: reqwest::Client,
-    /// For what may not be repeated.
+    /// For requests that may not be repeated.
     creates: reqwest::Client,
     /// Of the first request.
     origin: OnceLock<Origin>,
     used: Arc<Used>,
 }
 
-/// How long a connection may take to come about, where its request has time enough (`connecting`): "could not connect", which is known to have run
-/// nothing, is told apart from "no answer", which is not.
+/// How long connecting may take, if the request has time enough (`connecting`): "could not connect", after which
+/// certainly nothing has run, is told apart from "no answer", after which it may have.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a connection is kept that is not used: less than load balancers and proxies in front of providers keep it as a rule (60 s, 75 s).
+/// How long an idle connection is kept: less than load balancers and proxies in front of providers usually keep it (60
+/// s, 75 s).
 const KEPT_FOR: Duration = Duration::from_secs(50);
 
-/// The same for creates, and whatever else may not be repeated. Many servers close what is idle after two to five seconds: what is written to a connection just then
-/// may have run, for all that is known of it.
+/// The same for creates, and whatever else may not be repeated. Many servers close idle connections after two to five
+/// seconds; a request that is written to one just then may have run, for all we know.
 const CREATES_KEPT_FOR: Duration = Duration::from_secs(1);
 
-/// Nothing was sent for so long: a server may have closed the connections that are kept, and where nobody drove the runtime meanwhile, or the machine slept,
-/// nobody has seen it.
+/// If nothing was sent for this long, a server may have closed the kept connections, and if the runtime was not driven
+/// meanwhile, or the machine slept, nobody has noticed.
 const QUIET: Duration = Duration::from_millis(100);
 
-/// How long the next request waits then: until those who watch the connections have had their turn. What is written to one that was closed may have run, for
-/// all that is known of it.
+/// How long the next request waits then, so that the tasks that watch the connections get their turn. A request that
+/// is written to a closed connection may have run, for all we know.
 const LOOKING: Duration = Duration::from_millis(1);
 
 impl ReqwestTransport {
-    /// With reqwest's defaults but for
+    /// A transport with reqwest's defaults except for
     ///
     /// - redirects: off;
-    /// - the connection's time-out: 5 s, and of a create no more than half of its attempt's;
+    /// - the time-out for connecting: 5 s, and for a create no more than half of its attempt's;
     /// - how long an idle connection is kept: 50 s. Creates have connections of their own, kept for 1 s, since many servers close idle ones after two to five;
     /// - the protocol: HTTP/1.1, so that a request shares its connection's fate with no other;
     /// - TLS, names and decoders: rustls, the system's resolver and gzip, whatever features of reqwest another crate of the program asks for;
@@ -86,7 +89,8 @@ impl ReqwestTransport {
     ///   which is for this machine, never leaves it.
     ///
     /// # Errors
-    /// The TLS backend could not be set up, or the environment's proxy is no URL of a proxy that can be used: nothing goes around it.
+    /// The TLS backend could not be set up, or the environment names a proxy that is not a usable URL: nothing goes
+    /// around it.
     pub fn new() -> Result<Self, TransportError> {
         let proxy = proxy::of_environment()?;
         let builder = |kept| {
@@ -103,18 +107,22 @@ impl ReqwestTransport {
         Ok(Self { client: build(builder(KEPT_FOR))?, creates, origin: OnceLock::new(), used: Arc::default() })
     }
 
-    /// With your own settings: proxies, certificates, pool sizes. The environment's proxies are among them unless you switch them off (`.no_proxy()`), as reqwest reads
-    /// them: plain `http` goes by `HTTP_PROXY`, which [`new`](ReqwestTransport::new) never lets happen. Redirects and retries are switched off whatever they were.
-    /// No connection may take more than half of its attempt's time, so that it is known that nothing was sent.
+    /// A transport with your own settings: proxies, certificates, pool sizes. The environment's proxies are among them
+    /// unless you switch them off (`.no_proxy()`), as reqwest reads them: plain `http` then goes by `HTTP_PROXY`,
+    /// which [`new`](ReqwestTransport::new) never allows. Redirects and retries are switched off in any case.
+    /// Connecting may take no more than half of an attempt's time, so that it is known that nothing was sent.
     ///
-    /// Creates share the connections of the rest. Have idle ones kept for less time than the provider keeps them (`pool_idle_timeout`; reqwest's own is 90 s): of a
-    /// create that is written to one just as it is closed nobody can say whether it ran.
+    /// Creates share the connections of the rest. Keep idle ones for less time than the provider keeps them
+    /// (`pool_idle_timeout`; reqwest's own is 90 s): if a create is written to one just as it is closed, nobody can
+    /// say whether it ran.
     ///
-    /// If any crate of your program gives reqwest its feature `http2`, which is one of its defaults, HTTP/2 is spoken here unless you say `.http1_only()`: what one
-    /// connection carries then breaks with it all at once, and a stream that the server refuses counts as one that may have run.
+    /// If any crate of your program enables reqwest's feature `http2`, which is one of its defaults, HTTP/2 is used
+    /// here unless you say `.http1_only()`. If its connection breaks, all requests on it break at once, and a stream
+    /// that the server refuses counts as one that may have run.
     ///
-    /// If any gives it `native-tls`, that is what TLS is done by unless you say `.tls_backend_rustls()`. Not all that it stands for tell a connection that was cut from
-    /// one that ended: an answer that names no length, and was cut off, may then count as whole.
+    /// If any crate enables `native-tls`, that is used for TLS unless you say `.tls_backend_rustls()`. Not all of its
+    /// backends tell a connection that was cut from one that ended: an answer without a length that was cut off may
+    /// then count as complete.
     ///
     /// # Errors
     /// The settings contradict each other, or the TLS backend could not be set up.
@@ -123,7 +131,8 @@ impl ReqwestTransport {
         Ok(Self { creates: client.clone(), client, origin: OnceLock::new(), used: Arc::default() })
     }
 
-    /// The client that it sends by, for calls that are no jobs: with these settings, an error's certainty is what it says ([`ResponseExt`]).
+    /// The client that it sends by, for calls that are not jobs: with these settings, what an error says about
+    /// certainty is right ([`ResponseExt`]).
     #[must_use]
     pub const fn client(&self) -> &reqwest::Client {
         &self.client
@@ -169,7 +178,7 @@ impl Transport for ReqwestTransport {
             if used.is_quiet() {
                 tokio::time::sleep(LOOKING).await;
             }
-            // Not before that: who comes meanwhile has to look as well.
+            // Not earlier: a request that comes meanwhile has to look as well.
             used.touch();
             let came = receive(within((!repeatable).then_some(timeout), sent).await, body_limit).await;
             used.touch();
@@ -227,7 +236,8 @@ impl ReqwestTransport {
     }
 }
 
-/// When something was sent last, or came back: in milliseconds of the wall's clock, which goes on while the machine sleeps. Zero before the first.
+/// When something was last sent or received: in milliseconds of the wall clock, which goes on while the machine
+/// sleeps. Zero before the first.
 #[derive(Debug, Default)]
 struct Used(AtomicU64);
 
@@ -257,14 +267,14 @@ struct Origin {
 }
 
 impl Origin {
-    /// None of a URI that names a user: reqwest makes a header of that.
+    /// `None` for a URI that names a user: reqwest makes a header of that.
     fn of(uri: &Uri) -> Option<Self> {
         let (scheme, authority) = (uri.scheme()?.clone(), uri.authority()?.clone());
         let root = Url::parse(&format!("{scheme}://{authority}/")).ok()?;
         (!authority.as_str().contains('@')).then_some(Self { scheme, authority, root })
     }
 
-    /// The same as parsing it. None if it is of another origin.
+    /// The same as parsing it. `None` if it is of another origin.
     fn url(&self, uri: &Uri) -> Option<Url> {
         if uri.scheme() != Some(&self.scheme) || uri.authority() != Some(&self.authority) {
             return None;
@@ -276,7 +286,7 @@ impl Origin {
     }
 }
 
-/// What reqwest knows for certain. Its text is not asked.
+/// What reqwest knows for certain. The error's text is not used.
 fn classify(error: reqwest::Error, otherwise: SendError) -> SendError {
     let what = if error.is_builder() {
         SendError::unsendable()

@@ -8,7 +8,7 @@ use tokio::sync::broadcast;
 pub struct Revisions(pub(crate) Option<broadcast::Receiver<Revision>>);
 
 impl Revisions {
-    /// Waits for the next one. Dropped while it waits, it has taken none.
+    /// Waits for the next one. Cancel-safe: if it is dropped while it waits, it has taken none.
     ///
     /// # Errors
     /// Some were missed, or there will be no more.

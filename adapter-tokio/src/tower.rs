@@ -1,4 +1,4 @@
-//! Layers for services of [tower]'s: hyper clients, tonic channels, servers, anything that is a [`Service`].
+//! Layers for [tower] services: hyper clients, tonic channels, servers, anything that is a [`Service`].
 //!
 //! | layer | what it does | what `poll_ready` says | what `call` may say |
 //! | --- | --- | --- | --- |
@@ -15,29 +15,32 @@
 //!       client
 //! ```
 //!
-//! A time-out outside a breaker only drops the call's future, and a dropped call speaks neither for the upstream nor against it: an upstream that
-//! never answers would never open it. So the time-out belongs inside: [`GateLayer::with_timeout`], [`BreakerLayer::with_timeout`], or a layer
-//! further in.
+//! A time-out outside a breaker only drops the call's future, and a dropped call says nothing about the upstream: an
+//! upstream that never answers would never open the breaker. So the time-out belongs inside:
+//! [`GateLayer::with_timeout`], [`BreakerLayer::with_timeout`], or a layer further in.
 //!
 //! # What `poll_ready` promises
 //!
 //! - *Ready* means that the next call goes, and what it needs (a place in the bulkhead, in the rate limits, a half-open breaker's probe) is taken
 //!   already. So backpressure works: `LoadShed`, `Buffer` and balancers see a service that is not ready.
-//! - A service that is dropped unused gives back what was taken. A call that is dropped, even before it is polled, frees its place and counts for
-//!   nothing; its place in the rate limits is spent, since the inner service has been called. A clone has nothing of all this and asks for itself.
-//! - A service that was ready and is not called for [a second](steadfast_core::gate::Gate::RECHECK) (balancers keep such) loses what it took as soon as
-//!   others need it, and asks again when it is called: only then can a call of a ready [`GateLayer`] or [`RateLimitLayer`] be refused. One that was
-//!   ready to refuse asks again as well, and goes if nothing is in its way any more.
-//! - Never an error of ours: by tower's contract that says that the service is dead, and `Buffer` and balancers throw it away. An open breaker passes.
-//! - The inner service's readiness is passed on, its errors too, and only one that was ready is called.
+//! - A service that is dropped unused gives back what was taken. If a call is dropped, even before it is polled, its
+//!   permit is released and no result is recorded; its place in the rate limits is spent, since the inner service has
+//!   been called. A clone has nothing of all this and asks for itself.
+//! - A service that was ready and is not called for [a second](steadfast_core::gate::Gate::RECHECK) (balancers keep
+//!   such) loses what it took as soon as others need it, and asks again when it is called: only then can a call of a
+//!   ready [`GateLayer`] or [`RateLimitLayer`] be refused. One that was ready only to refuse asks again as well, and
+//!   goes if nothing is in its way any more.
+//! - `poll_ready` never gives an error of ours: by tower's contract that would mean that the service is dead, and
+//!   `Buffer` and balancers would throw it away, though an open breaker closes again.
+//! - The inner service's readiness is passed on, its errors too, and it is called only if it was ready.
 //!
 //! All waits are fair: first come, first served.
 //!
 //! # Errors
 //!
-//! [`LayerError`], with the inner service's error inside. What it says of whether the request was executed ([`LayerError::failure`]) holds for all
-//! attempts together: after one that may have been, a refusal proves nothing. Where a stack wants `Box<dyn Error>` throughout,
-//! `.map_err(LayerError::boxed)`.
+//! [`LayerError`], with the inner service's error inside. What it says about whether the request was executed
+//! ([`LayerError::failure`]) holds for all attempts together: after one that may have been, a refusal proves nothing.
+//! Where a stack wants `Box<dyn Error>` throughout, use `.map_err(LayerError::boxed)`.
 //!
 //! ```
 //! use std::time::Duration;
@@ -93,13 +96,15 @@ pub use self::rate_limit::{RateLimitFuture, RateLimitLayer, RateLimitService};
 pub use self::repeat::{Again, HttpRequests, IfNotExecuted, Repeat};
 pub use self::retry::{RetryFuture, RetryLayer, RetryService};
 
-/// Whether its time has come, whatever is left of tokio's budget: an inner service that is busy in each turn spends all of it, and a timer that needs
-/// some would never cut it off. So the timer may come second, and an answer that comes together with the time-out counts.
+/// Whether its time has come, whatever is left of tokio's budget: an inner service that is busy in each turn uses up
+/// the budget, and a timer that needs some would never cut it off. So the timer may come second, and an answer that
+/// comes together with the time-out counts.
 fn poll_sleep(sleep: Pin<&mut Sleep>, cx: &mut Context<'_>) -> Poll<()> {
     pin!(unconstrained(sleep)).poll(cx)
 }
 
-/// Whether it can be called now: asked in a call, where nobody waits. One that is not is asked again by the next `poll_ready`, with its waker.
+/// Whether it can be called now: asked in a call, where nobody waits. If it is not ready, the next `poll_ready` asks
+/// again, with its waker.
 fn is_ready<S: Service<Req>, Req>(service: &mut S) -> bool {
     matches!(service.poll_ready(&mut Context::from_waker(Waker::noop())), Poll::Ready(Ok(())))
 }

@@ -9,16 +9,17 @@ use steadfast_driver::{Outgoing, SendError};
 /// Carries one HTTP request and its whole answer. [`ReqwestTransport`](crate::ReqwestTransport) ships with the adapter; implement this for any
 /// other client.
 ///
-/// What an implementation must keep, because the promises of the whole rest on it:
+/// What an implementation must keep, because everything that is promised rests on it:
 ///
 /// - one call, one request: no retry of its own, no redirect followed (clients carry API keys to other hosts);
-/// - what goes to another machine goes by `https` ([`steadfast_providers::is_secure`]);
+/// - a request to another machine goes by `https` ([`steadfast_providers::is_secure`]);
 /// - the *decoded* body is cut at [`Outgoing::body_limit`];
-/// - a [`SendError`] says what is certain, by the phase that the request had reached. When in doubt, [`SendError::ambiguous`].
+/// - a [`SendError`] says what is certain, from the phase that the request had reached. When in doubt,
+///   [`SendError::ambiguous`].
 ///
-/// The returned future is dropped when its answer is no longer waited for; it needs no time-out of its own. It is polled on a task that carries one request
-/// after the other; where requests are answered as soon as they are polled, and now and then elsewhere, on the driver's first: like any future, it must
-/// not block.
+/// The returned future is dropped when its answer is no longer waited for; it needs no time-out of its own. It is
+/// usually polled on a task that carries one request after the other. Where requests are answered as soon as they are
+/// polled, and now and then elsewhere, it is polled on the driver's task first: like any future, it must not block.
 pub trait Transport: Send + Sync + 'static {
     /// Sends the request and reads the answer.
     fn send(&self, outgoing: Outgoing) -> impl Future<Output = Result<Response<Bytes>, SendError>> + Send;

@@ -83,7 +83,8 @@ impl Growth {
         }
     }
 
-    /// Whether there is a delay however often it is asked for one: what must rest between tries needs that. Of a table it is the last that goes on.
+    /// Whether the delay stays above zero however often it is asked for, as anything that must pause between tries
+    /// needs. For a table, the last delay decides.
     pub(crate) fn rests(&self) -> bool {
         match self {
             Self::Table(delays) => delays.last().is_some_and(|last| !last.is_zero()),
@@ -237,7 +238,7 @@ pub struct BackoffPolicy {
     worked_out: WorkedOut,
 }
 
-/// What each delay needs, worked out once: it was half of what a delay costs.
+/// What each delay needs, worked out once: that was half of what a delay cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct WorkedOut {
     cap: u64,
@@ -266,8 +267,9 @@ impl BackoffPolicy {
     /// Delays that grow by `growth`, never exceed `cap`, and are spread by `jitter`.
     ///
     /// # Errors
-    /// A cap of zero beside a growth that has delays, a cap below the first delay (or below any delay of a table), a growth that
-    /// starts at zero and so never grows (use [`Growth::Fixed`] for "at once"), an empty table, or more than 100 percent.
+    /// A cap of zero with a growth that has delays, a cap below the first delay (or below any delay of a table), a
+    /// growth that starts at zero and so never grows (use [`Growth::Fixed`] for "at once"), an empty table, or a
+    /// jitter of more than 100 percent.
     pub fn new(growth: Growth, cap: Duration, jitter: Jitter) -> Result<Self, PolicyError> {
         let starts_at_zero = match &growth {
             Growth::Linear { first, .. } | Growth::Exponential { first, .. } | Growth::Fibonacci { first } => {
@@ -325,7 +327,8 @@ impl BackoffPolicy {
 
     /// The wait before retry number `n`; the first retry is number 1 (and so is 0).
     ///
-    /// In a loop of one's own, with a [seed](Seed) that is another in each process and for each call, or jitter spreads nothing:
+    /// In a loop of your own, use a [seed](Seed) that differs in each process and for each call, or jitter spreads
+    /// nothing:
     ///
     /// ```
     /// use std::hash::{BuildHasher, RandomState};
@@ -439,7 +442,7 @@ impl Default for BackoffPolicy {
     }
 }
 
-/// A policy as it stands in a file, before [`BackoffPolicy::new`] has looked at it.
+/// A policy as written in a file, before [`BackoffPolicy::new`] has checked it.
 #[cfg(feature = "serde")]
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -451,7 +454,7 @@ struct Unchecked {
 
 #[cfg(feature = "serde")]
 impl Unchecked {
-    /// What is left out is the default's, but for the jitter. A cap that nobody wrote is none that could be too low.
+    /// What is left out comes from the default, except the jitter. A cap that was left out cannot be too low.
     fn over(self, default: BackoffPolicy) -> Result<BackoffPolicy, PolicyError> {
         let growth = self.growth.unwrap_or(default.growth);
         let cap = self.cap.map_or_else(|| default.cap.max(growth.largest_configured()), |cap| cap.0);

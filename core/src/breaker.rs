@@ -14,9 +14,9 @@
 //!  By hand: force_open(until) → Open, isolate() → Isolated, disable() → Disabled, reset() → Closed
 //! ```
 //!
-//! A call asks with [`admit`](Breaker::admit) and gets a [`Ticket`] or the time to ask again; it gives the ticket back with
-//! [`settle`](Breaker::settle) and what became of the call. What counts as a failure is not decided here but by who classifies answers: a 400
-//! is a sign of the upstream's [`Health`], not of illness.
+//! A call asks with [`admit`](Breaker::admit) and gets a [`Ticket`] or the time to ask again; it gives the ticket back
+//! with [`settle`](Breaker::settle) and what became of the call. What counts as a failure is decided not here but by
+//! the code that classifies answers: a 400 is a sign of the upstream's [`Health`], not of illness.
 //!
 //! Why tickets: each carries the *epoch* in which it was given, and every transition begins a new one, so a call that began before the
 //! breaker opened changes nothing when it ends after (R23). A probe's ticket is a lease: given back unused it frees its place, and one
@@ -61,7 +61,7 @@ use self::window::Memory;
 use crate::seed::Seed;
 use crate::time::{Stopwatch, Timestamp};
 
-/// What the end of a call says of the upstream.
+/// What the end of a call says about the upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_enums, reason = "a call speaks for the upstream, against it, or says nothing of it")]
 pub enum Health {
@@ -69,11 +69,12 @@ pub enum Health {
     Healthy,
     /// It does not answer as it should: a time-out, a reset, a 500.
     Failing,
-    /// The call says nothing of it: it was cancelled, never left, or was refused for its pace. Its ticket is given back, no more.
+    /// The call says nothing about it: it was cancelled, never left, or was refused for its pace. Its ticket is given
+    /// back, and no result is recorded.
     Ignored,
 }
 
-/// Leave for one call. Plain data, so that it can be stored with the state of what holds it; 12 bytes.
+/// Permission for one call. Plain data, so that it can be stored with the state of what holds it; 12 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[must_use = "a ticket that is never settled counts for nothing, and a probe's place stays taken until its lease ends"]
@@ -87,10 +88,10 @@ pub struct Ticket {
 }
 
 impl Ticket {
-    /// Of no breaker.
+    /// A ticket of no breaker.
     pub(crate) const NONE: Self = Self { epoch: 0, began: Stopwatch::UNUSED, place: 0, lease: 0 };
 
-    /// The same for a call that begins only now: what came before does not make it slow.
+    /// The ticket for a call that begins only now: time spent waiting before does not make it slow.
     pub const fn begun(mut self, now: Timestamp) -> Self {
         self.began = Stopwatch::start(now);
         self
@@ -167,8 +168,8 @@ pub struct Breaker {
     epoch: u32,
     /// How often it has opened since it was last closed: open time backs off by it.
     opened: u32,
-    /// Closed, with nothing remembered that a good call would change however long it took: kept beside the rest, so that the common case is one
-    /// look.
+    /// Closed, and a good call would change nothing that is remembered, however long it took. Kept as a flag, so that
+    /// the common case is one look.
     quiet: bool,
     seed: Seed,
 }
@@ -202,11 +203,12 @@ impl Breaker {
         Self { phase: Phase::Closed, memory, epoch: 0, opened: 0, quiet, seed }
     }
 
-    /// Leave for one call.
+    /// Asks whether one call may go.
     ///
     /// # Errors
-    /// None now; ask again then. Later than `now`; [`Timestamp::NEVER`] while it is isolated. While half-open it is when the next
-    /// probe's lease ends, but a probe that comes back earlier may change things earlier.
+    /// Not now: the time to ask again. It is later than `now`; [`Timestamp::NEVER`] while the breaker is isolated.
+    /// While half-open it is when the next probe's lease ends, but a probe that comes back earlier may change things
+    /// earlier.
     #[inline]
     #[cfg_attr(steadfast_no_panic, no_panic::no_panic)]
     pub fn admit(&mut self, policy: &BreakerPolicy, now: Timestamp) -> Result<Ticket, Timestamp> {
@@ -328,13 +330,14 @@ impl Breaker {
         }
     }
 
-    /// The calls that it remembers: of an open one, those that opened it. A streak shows as its failures alone.
+    /// The calls that it remembers; of an open breaker, those that opened it. If it counts failures in a row, only
+    /// those are told.
     #[must_use]
     pub fn counts(&self, now: Timestamp) -> Counts {
         self.memory.counts(now)
     }
 
-    /// Probes out and not expired.
+    /// Probes that are out and have not expired.
     #[must_use]
     pub fn probes_out(&self, now: Timestamp) -> u32 {
         let Phase::HalfOpen { leases, .. } = &self.phase else { return 0 };
@@ -348,9 +351,9 @@ impl Breaker {
     }
 }
 
-/// By hand.
+/// For operating it by hand.
 impl Breaker {
-    /// Opens it until then; from then on it is half-open. [`Timestamp::NEVER`] is better said by [`isolate`](Breaker::isolate).
+    /// Opens it until `until`; from then on it is half-open. To open it for ever, use [`isolate`](Breaker::isolate).
     pub const fn force_open(&mut self, until: Timestamp) {
         self.opened = self.opened.saturating_add(1);
         self.turn(Phase::Open { until });
@@ -374,8 +377,9 @@ impl Breaker {
         self.look(policy);
     }
 
-    /// Brings a stored breaker back at this time. No wait is longer than one that could begin now: a clock that was wrong when it was stored must
-    /// not keep it open for years. A hold by [`force_open`](Breaker::force_open) is cut as well.
+    /// Restores a stored breaker at this time. No wait is longer than one that could begin now: a clock that was wrong
+    /// when it was stored must not keep it open for years. A hold by [`force_open`](Breaker::force_open) is cut as
+    /// well.
     #[must_use]
     pub fn restored(mut self, policy: &BreakerPolicy, now: Timestamp) -> Self {
         match &mut self.phase {
@@ -394,8 +398,8 @@ impl Breaker {
         self
     }
 
-    /// Goes by other settings from now on, which every later call must then be given. Of a closed breaker, calls that are under way no longer
-    /// count: they were begun by the old ones.
+    /// Switches to other settings, which every later call must then be given. If it is closed, calls that are under
+    /// way no longer count: they were begun under the old settings.
     pub fn adopt(&mut self, policy: &BreakerPolicy) {
         if !self.memory.is_of(policy.trip_ref(), Timestamp::NEVER) {
             self.memory = Memory::new(policy.trip());
@@ -428,7 +432,8 @@ impl Breaker {
         matches!(self.phase, Phase::Closed) && self.memory.is_clean() && policy.slow_calls().is_none()
     }
 
-    /// Whether a stored one takes itself for what it is. Quiet by mistake it would see nothing, and half-open never close.
+    /// Whether a stored breaker's `quiet` is right. If it were set by mistake, the breaker would see nothing, and a
+    /// half-open one never close.
     #[cfg(feature = "serde")]
     pub(crate) const fn looks_closely(&self, policy: &BreakerPolicy) -> bool {
         self.quiet == self.is_quiet(policy)

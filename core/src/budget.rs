@@ -10,8 +10,9 @@
 //!  retry asked   ──→ − its cost, or refused if that would leave less than `keep`
 //! ```
 //!
-//! The bucket is shared, so it holds nothing of any one call: what a retry cost is its [`Charge`], which the caller keeps and gives back with the
-//! call's end. (The AWS SDK keeps it in the shared object; overlapping calls then lose tokens until none is left.)
+//! The bucket is shared, so it holds nothing of any one call: what a retry cost is its [`Charge`], which the caller
+//! keeps and gives back when the call ends. (The AWS SDK keeps it in the shared object; overlapping calls then lose
+//! tokens until none is left.)
 //!
 //! Three forms are ready: [`BudgetPolicy::aws`], [`BudgetPolicy::grpc`], and [`BudgetPolicy::ratio`] after Finagle, which is the default with its
 //! numbers. Polls that say *pending* are no retries and never touch it.
@@ -44,7 +45,7 @@ use self::policy::TOKEN;
 use crate::retry::Class;
 use crate::time::{Timestamp, nanos};
 
-/// What one retry cost. Kept by whoever sends it, never by the budget.
+/// What one retry cost. The sender of the retry keeps it, never the budget.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(transparent))]
 #[must_use = "its good end gives the charge back"]
@@ -86,7 +87,7 @@ pub struct RetryBudget {
 }
 
 impl RetryBudget {
-    /// A budget with what is there at first. Time brings its share from the first use on.
+    /// A budget with its initial tokens. Tokens that come with time are counted from the first use on.
     #[must_use]
     pub const fn new(policy: &BudgetPolicy) -> Self {
         Self { held: Tokens::whole(policy.initial).0, counted: Timestamp::EPOCH, rest: 0 }
@@ -95,7 +96,7 @@ impl RetryBudget {
     /// Pays for one retry after a failure of this class.
     ///
     /// # Errors
-    /// There is not enough; nothing was taken. It does not wait: what to do instead is the caller's affair.
+    /// There are not enough tokens; nothing was taken. It does not wait: what to do instead is up to the caller.
     #[cfg_attr(steadfast_no_panic, no_panic::no_panic)]
     pub fn withdraw(&mut self, policy: &BudgetPolicy, why: Class, now: Timestamp) -> Result<Charge, Exhausted> {
         self.refill(policy, now);
@@ -125,18 +126,18 @@ impl RetryBudget {
         }
     }
 
-    /// A first attempt is being sent.
+    /// Records that a first attempt is being sent.
     pub fn first_attempt(&mut self, policy: &BudgetPolicy, now: Timestamp) {
         self.refill(policy, now);
         self.put(policy, policy.per_request.0);
     }
 
-    /// A first attempt was not sent after all.
+    /// Records that a first attempt was not sent after all.
     pub fn first_attempt_unsent(&mut self, policy: &BudgetPolicy) {
         self.held = self.held.saturating_sub(policy.per_request.0);
     }
 
-    /// A request ended well: a first attempt, or a retry that cost this.
+    /// Records that a request ended well: a first attempt, or a retry with its charge.
     #[cfg_attr(steadfast_no_panic, no_panic::no_panic)]
     pub fn succeeded(&mut self, policy: &BudgetPolicy, charge: Option<Charge>, now: Timestamp) {
         self.refill(policy, now);
@@ -146,18 +147,18 @@ impl RetryBudget {
         }
     }
 
-    /// A retry that had been paid for was never sent.
+    /// Gives back the charge of a retry that was never sent.
     pub fn refund(&mut self, policy: &BudgetPolicy, charge: Charge) {
         self.put(policy, Tokens::whole(charge.tokens().into()).0);
     }
 
-    /// Brings a stored budget back at this time. What the time between has brought is there.
+    /// Restores a stored budget at this time, with what the time between has brought.
     #[must_use]
     pub fn restored(self, now: Timestamp) -> Self {
         Self { counted: self.counted.min(now), ..self }
     }
 
-    /// Whole tokens there now.
+    /// The whole tokens that are there now.
     #[must_use]
     pub fn tokens(&self, policy: &BudgetPolicy, now: Timestamp) -> u32 {
         u32::try_from(self.refilled(policy, now).held.checked_div(TOKEN).unwrap_or_default()).unwrap_or(u32::MAX)
@@ -171,7 +172,8 @@ impl RetryBudget {
         *self = self.refilled(policy, now);
     }
 
-    /// What it is with what time has brought. What is less than a millionth is kept for later, so that asking often loses nothing.
+    /// Its state with what time has brought. What is less than a millionth is kept for later, so that asking often
+    /// loses nothing.
     fn refilled(&self, policy: &BudgetPolicy, now: Timestamp) -> Self {
         let capacity = Tokens::whole(policy.capacity).0;
         if self.counted == Timestamp::EPOCH {

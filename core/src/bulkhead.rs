@@ -1,11 +1,12 @@
 //! How many requests may be in the air at once?
 //!
 //! A [`Bulkhead`] bounds them, so that a slow upstream ties up no more than a part of what we have, and is not buried under what it cannot take.
-//! The bound is fixed, or finds itself by *AIMD*: good ends while the bound is in use raise it a little (by one in a whole round of requests),
-//! a sign of overload cuts it at once, and once only for all requests that were under way at the time.
+//! The limit is fixed, or finds itself by *AIMD*: good ends while the limit is in use raise it a little (by one in a
+//! whole round of requests), a sign of overload cuts it at once, and once only for all requests that were under way at
+//! the time.
 //!
-//! Who does not get in asks again when a request has ended. A [gate](crate::gate) asks beside its other machines, and an [engine](crate::engine) keeps the line
-//! of those who wait there.
+//! A request that does not get in asks again when another has ended. A [gate](crate::gate) asks the bulkhead beside
+//! its other machines, and an [engine](crate::engine) keeps the line of operations that wait there.
 //!
 //! Invariants, each a property test: what is in the air never exceeds the limit at the time of admission; after all have ended it is 0 (I8).
 //!
@@ -43,7 +44,7 @@ impl BulkheadPolicy {
     /// Always this many.
     ///
     /// # Errors
-    /// None at all: hold the gate instead.
+    /// The limit is zero. To let nothing through, hold the gate instead.
     pub fn fixed(limit: u32) -> Result<Self, PolicyError> {
         Self::adaptive(limit, limit, limit)
     }
@@ -70,7 +71,7 @@ impl BulkheadPolicy {
         Ok(Self { initial, least, most, percent: 50 })
     }
 
-    /// The same, keeping this share of the limit after a sign of overload.
+    /// Sets the share of the limit that is kept after a sign of overload.
     ///
     /// # Errors
     /// A share that is not 1 to 99 percent.
@@ -82,7 +83,7 @@ impl BulkheadPolicy {
         Ok(self)
     }
 
-    /// The same, never letting out more than so many: what the caller's threads or connections can carry.
+    /// Lowers the limits to at most `most`: what the caller's threads or connections can carry.
     #[must_use]
     pub fn at_most(mut self, most: NonZeroU32) -> Self {
         self.least = self.least.min(most);
@@ -128,13 +129,13 @@ pub enum Load {
     Unknown,
 }
 
-/// There is no room.
+/// The bulkhead is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[error("as many requests are in the air as the bulkhead allows: wait for one to end")]
 #[non_exhaustive]
 pub struct Full;
 
-/// Bounds what is in the air. See the [module](self).
+/// Bounds how many requests are in the air. See the [module](self).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Bulkhead {
@@ -148,20 +149,20 @@ pub struct Bulkhead {
 const THOUSAND: u64 = 1_000;
 
 impl Bulkhead {
-    /// An empty one.
+    /// An empty bulkhead.
     #[must_use]
     pub const fn new(policy: &BulkheadPolicy) -> Self {
         let limit = (policy.initial() as u64).saturating_mul(THOUSAND);
         Self { in_flight: 0, limit, cut: Timestamp::EPOCH }
     }
 
-    /// The same with so many in the air.
+    /// The same with `in_flight` requests in the air.
     pub(crate) const fn holding(mut self, in_flight: u32) -> Self {
         self.in_flight = in_flight;
         self
     }
 
-    /// Leave for one request.
+    /// Asks whether one request may leave.
     ///
     /// # Errors
     /// There is no room.
@@ -180,7 +181,7 @@ impl Bulkhead {
         if self.in_flight < self.limit(policy) { Ok(()) } else { Err(Full) }
     }
 
-    /// A request that was let in `since` has ended. Once for each that was let in.
+    /// Records that a request that was let in at `since` has ended. Once for each that was let in.
     #[cfg_attr(steadfast_no_panic, no_panic::no_panic)]
     pub fn settle(&mut self, policy: &BulkheadPolicy, load: Load, since: Timestamp, now: Timestamp) {
         let in_flight = self.in_flight;
@@ -190,7 +191,7 @@ impl Bulkhead {
         }
         let used = u64::from(in_flight).saturating_mul(2) >= u64::from(self.limit(policy));
         match load {
-            // A limit that nobody comes near to is no proof that more would be borne.
+            // A limit that nobody comes near is no proof that more would be borne.
             Load::Bearable if used => {
                 let step = (THOUSAND * THOUSAND).checked_div(self.limit).unwrap_or(THOUSAND);
                 self.limit = self.limit.saturating_add(step.max(1));
@@ -220,7 +221,8 @@ impl Bulkhead {
     }
 }
 
-/// A policy as it stands in a file, before it has been looked at: `{"initial": 50}` or `{"least": 5, "initial": 20, "most": 200}`.
+/// A policy as written in a file, before it has been checked: `{"initial": 50}` or `{"least": 5, "initial": 20,
+/// "most": 200}`.
 #[cfg(feature = "serde")]
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]

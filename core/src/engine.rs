@@ -52,7 +52,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! A commit that failed for certain is a [`PersistFailed`](Event::PersistFailed); of one of which nobody knows, nothing is fed until somebody does: see there.
+//! If a commit certainly failed, feed a [`PersistFailed`](Event::PersistFailed). If nobody knows whether it did, feed
+//! nothing until somebody does: see there.
 //!
 //! Invariants: at most one create in flight per key (I3); nothing sent before its record is durable (I5); memory bounded by
 //! [`Limits`] (I15); each drain ends and the next deadline is later than `now` (I18).
@@ -107,7 +108,7 @@ struct Slot {
     place: Option<Place>,
 }
 
-// What waits by the million is made of this: three lines of memory, and none that two share.
+// There may be a million of these: three cache lines each, none of them shared.
 const _: () = assert!(size_of::<Slot>() == 192);
 
 /// Many operations at one upstream. See the [module](self) for how it is driven, and for [group commit](self#group-commit).
@@ -146,14 +147,14 @@ pub struct Engine {
     unobserved: bool,
     live: u32,
     seen: Timestamp,
-    /// Of a slot that was never used.
+    /// The generation of a slot that was never used.
     #[cfg_attr(feature = "serde", serde(skip))]
     first_generation: u32,
 }
 
 impl Engine {
-    /// An engine without operations. Draw the seed at random, but for tests and replays: who knows it can choose keys that are slow to find. See
-    /// [`restore`](Engine::restore) for what else depends on it.
+    /// An engine without operations. Draw the seed at random, except for tests and replays: whoever knows it can
+    /// choose keys that are slow to find. See [`restore`](Engine::restore) for what else depends on it.
     #[must_use]
     pub fn new(policy: OperationPolicy, gate: Gate, limits: Limits, seed: Seed) -> Self {
         Self {
@@ -181,8 +182,9 @@ impl Engine {
         }
     }
 
-    /// The same with ids that begin with this generation, and not with 0: for several engines of one client, so that no operation of one has the id of
-    /// another's, until a slot has been used again as often as their first generations differ. Not part of a snapshot.
+    /// Makes operations' ids begin with this generation instead of 0. For a client with several engines: none of their
+    /// operations share an id, until a slot has been reused as often as the first generations differ. Not part of a
+    /// snapshot.
     #[must_use]
     pub const fn with_first_generation(mut self, generation: u32) -> Self {
         self.first_generation = generation;
@@ -241,9 +243,10 @@ impl Engine {
                 fetched = self.fetch_due(now);
             }
             fetched = fetched.saturating_sub(1);
-            // Whoever stands in line is woken when waiting has become pointless: then a wait of its own must not keep it, or this would never end.
+            // An operation in line is woken when waiting has become pointless. A wait of its own must not keep it
+            // then, or this would never end.
             self.step(slot, now, Operation::knock);
-            // A request that timed out has made room: for those who wait, before the next who is due.
+            // A request that timed out has made room. Those in line get it before the next operation that is due.
             self.call_lines(now);
         }
         self.forget_old(now);
@@ -280,14 +283,14 @@ impl Engine {
         timer.into_iter().chain(self.next_called()).chain(self.next_forgotten()).min()
     }
 
-    /// The same, with the reason, and the operation if it is one's own.
+    /// The same, with the reason, and with the operation if the deadline belongs to one.
     #[must_use]
     pub fn next_wake(&self) -> Option<(Wake, Option<OperationId>)> {
         let forget = self.next_forgotten().map(|at| (Wake { at, reason: WakeReason::Forget }, None));
         let timer = self.timers.next().and_then(|(at, slot)| {
             let id = self.id(slot)?;
             let mut wake = self.operation(id)?.next_wake()?;
-            // In line, it is only woken when waiting has become pointless.
+            // In line, an operation is only woken when waiting has become pointless.
             wake.at = at;
             Some((wake, Some(id)))
         });
@@ -295,7 +298,7 @@ impl Engine {
         timer.into_iter().chain(called).chain(forget).min_by_key(|(wake, _)| wake.at)
     }
 
-    /// An operation, until it is forgotten.
+    /// The operation with this id, until it is forgotten.
     #[must_use]
     pub fn operation(&self, id: OperationId) -> Option<&Operation> {
         let slot = self.slots.get(id.slot as usize)?;
@@ -328,8 +331,8 @@ impl Engine {
             .map(|(index, slot)| OperationId { slot: index, generation: slot.generation })
     }
 
-    /// The operations that owe effects, in the order in which [`pop_effect`](Engine::pop_effect) comes to them: for a driver that holds something of its own for each
-    /// and would rather bring many from memory at once than wait for each.
+    /// The operations that owe effects, in the order in which [`pop_effect`](Engine::pop_effect) comes to them. A
+    /// driver that holds data of its own for each can use this to prefetch it.
     ///
     /// ```
     /// # use steadfast_core::engine::Limits;
@@ -360,13 +363,13 @@ impl Engine {
         &self.gate
     }
 
-    /// The upstream's gate, to hold it, to let it go or to give it other settings. Call [`handle_timeout`](Engine::handle_timeout) afterwards, so that those
-    /// who wait there learn of it.
+    /// The upstream's gate, for holding or releasing it or changing its settings. Call
+    /// [`handle_timeout`](Engine::handle_timeout) afterwards, so that operations that wait there learn of it.
     pub const fn gate_mut(&mut self) -> &mut Gate {
         &mut self.gate
     }
 
-    /// Who is first in line at the gate for leave of this kind. Changes when that one goes, or gives up.
+    /// The operation that is first in line for a request of this kind. Changes when that operation goes, or gives up.
     #[must_use]
     pub fn first_in_line(&self, kind: Kind) -> Option<OperationId> {
         self.lines.first(kind).and_then(|(_, slot)| self.id(slot))
@@ -374,7 +377,7 @@ impl Engine {
 }
 
 impl Engine {
-    /// Has the operations that are due next brought from memory. Tells after how many steps to do so again.
+    /// Prefetches the operations that are due next. Returns after how many steps to do so again.
     fn fetch_due(&self, now: Timestamp) -> usize {
         // The first four levels of the heap that they stand in: the next few dozen lie there, as a rule.
         const MOST: usize = 1 + 4 + 16 + 64;
@@ -382,8 +385,8 @@ impl Engine {
         self.fetch(self.timers.some_due(now, MOST)) / 2
     }
 
-    /// Has operations brought from memory, many at a time: with a hundred thousand in flight each step would wait for its own otherwise, which takes as long as
-    /// the step. Tells how many.
+    /// Prefetches operations, many at a time: with a hundred thousand in flight each step would otherwise wait for its
+    /// own from memory, which takes as long as the step. Returns how many.
     fn fetch(&self, slots: impl Iterator<Item = u32>) -> usize {
         slots.filter_map(|slot| self.slots.get(slot as usize)?.operation.as_ref()).map(Operation::touch).count()
     }
@@ -415,7 +418,7 @@ impl Engine {
         self.step(id.slot, now, |operation, turn| operation.handle(event, turn));
     }
 
-    /// What is resumed counts as live again, beyond [`Limits::live`] if need be: it was taken in once.
+    /// A resumed operation counts as live again, even beyond [`Limits::live`]: it was taken in once.
     fn revive(&mut self, id: OperationId) {
         let resumes = self.operation(id).is_some_and(Operation::can_resume);
         if let Some(slot) = self.slots.get_mut(id.slot as usize).filter(|slot| resumes && !slot.live) {
@@ -438,7 +441,7 @@ impl Engine {
         self.look_after(index, now);
     }
 
-    /// When to wake an operation. In line it is only woken when waiting has become pointless.
+    /// When to wake an operation. An operation in line is only woken when waiting has become pointless.
     fn wake_of(policy: &OperationPolicy, operation: &Operation, waits_in_line: bool) -> Option<Timestamp> {
         if waits_in_line { operation.blocked_until(policy).deadline() } else { operation.next_deadline() }
     }

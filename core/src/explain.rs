@@ -1,7 +1,7 @@
 //! Notices as sentences: what was decided, when and why.
 //!
-//! [`explain`] says one [`Notice`] in one line, for whoever watches a job live. A [`Timeline`] says all that is recorded of one
-//! operation, a line for each, with the time since the first; what repeats itself at once is folded into one:
+//! [`explain`] says one [`Notice`] in one line, for a person who watches a job live. A [`Timeline`] says all that is
+//! recorded of one operation, a line for each, with the time since the first; immediate repeats are folded into one:
 //!
 //! ```text
 //!         0 s  → create 1 leaves, to have the job run: up to 10 s for an answer
@@ -163,7 +163,7 @@ fn sending(f: &mut fmt::Formatter<'_>, attempt: &Attempt, left: Span) -> fmt::Re
     write!(f, "{} {} leaves, {why}: up to {left} for an answer", name(attempt.kind), attempt.number)
 }
 
-/// In what way, and whether it ran: of that alone it depends what may be sent next.
+/// How it failed, and whether it ran: only the latter decides what may be sent next.
 fn failed(f: &mut fmt::Formatter<'_>, attempt: &Attempt, failure: Failure) -> fmt::Result {
     let trouble = match (failure.class, failure.certainty) {
         (Class::Permanent, Certainty::Executed) => "failed at the provider",
@@ -236,7 +236,7 @@ fn blocked(f: &mut fmt::Formatter<'_>, kind: Kind, refusal: Refusal, at: Timesta
     write!(f, "{} held back {machine}: {why}", name(kind))?;
     let left = Span(refusal.until.saturating_since(at));
     match refusal.why {
-        // The gate's moment of asking again is not the turn in the line.
+        // The time at which the gate is asked again is not when its turn in the line comes.
         Blocked::Line => f.write_str("; until its turn comes"),
         Blocked::Isolated => f.write_str("; until they end that"),
         _ if refusal.until.deadline().is_none() => f.write_str("; until further notice"),

@@ -1,17 +1,17 @@
 //! May a request leave now?
 //!
-//! A request asks one thing for leave to go: the [`Gate`] of its upstream. It answers at once: [`Go`](Admission::Go) with a [`Permit`],
-//! [`Wait`](Admission::Wait) until a time, or [`Refuse`](Admission::Refuse). Behind the one question stand up to six answers, always asked in this
-//! order:
+//! Before a request leaves, it asks the [`Gate`] of its upstream, and gets an answer at once: [`Go`](Admission::Go)
+//! with a [`Permit`], [`Wait`](Admission::Wait) until a time, or [`Refuse`](Admission::Refuse). Behind this one
+//! question stand up to six checks, always made in this order:
 //!
 //! | # | who | says no | because |
 //! | --- | --- | --- | --- |
 //! | 1 | a hold, a pause | wait | an operator said so ([`hold_until`](Gate::hold_until)), or the provider did: a 429's `Retry-After` holds everything back |
 //! | 2 | [breaker](crate::breaker) | wait, or refuse if [`WhenOpen::Refuse`] | the upstream is ill, or somebody has isolated it |
 //! | 3 | [retry budget](crate::budget) | refuse; retries only | retries must not multiply an outage |
-//! | 4 | [bulkhead](crate::bulkhead) | wait | enough are in the air |
-//! | 5 | [allowance](crate::rate_limit::Allowance) | wait | by the provider's own count none is left in its window |
-//! | 6 | [rate limits](crate::rate_limit) | wait | not so fast: each limit that covers this kind of request |
+//! | 4 | [bulkhead](crate::bulkhead) | wait | enough requests are in the air |
+//! | 5 | [allowance](crate::rate_limit::Allowance) | wait | by the provider's own count, no request is left in its window |
+//! | 6 | [rate limits](crate::rate_limit) | wait | it is too early: each limit that covers this kind of request is asked |
 //!
 //! **Request all, then commit all.** Nothing is taken from any of them unless all agree. So (each a test of its own):
 //!
@@ -21,8 +21,8 @@
 //! - waiting counts against the operation's deadline, since a wait is all that the operation sees;
 //! - when the breaker closes after an outage, those who waited leave at the rate limits' pace, not all at once.
 //!
-//! Whoever got a permit settles it when its request has ended, with how it [ended](Settled); each machine learns its part. A request that was
-//! let go and never left gives back what it took.
+//! The caller settles its permit when the request has ended, and says how it [ended](Settled); each machine learns its
+//! part. A permit whose request never left gives back what it took.
 //!
 //! Different kinds of requests may have different limits at one provider: each [`RateLimit`] says which [`Kinds`] it counts.
 //!
@@ -67,7 +67,7 @@ use crate::retry::Class;
 use crate::seed::Seed;
 use crate::time::Timestamp;
 
-/// Leave to send to one upstream. See the [module](self).
+/// Decides when requests may leave for one upstream. See the [module](self).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Gate {
@@ -84,13 +84,13 @@ pub struct Gate {
     /// One for each kind of request.
     in_flight: [u32; 3],
     seed: Seed,
-    /// For each kind of request, those kinds of which others come first. See [`stand_back`](Gate::stand_back).
+    /// For each kind of request, the kinds whose requests elsewhere come first. See [`stand_back`](Gate::stand_back).
     #[cfg_attr(feature = "serde", serde(skip, default = "Gate::nobody"))]
     behind: [Kinds; 3],
 }
 
 impl Gate {
-    /// When to ask again where no time can be told: a request may end any moment.
+    /// How long to wait before asking again where no exact time is known, since a request may end at any moment.
     pub const RECHECK: Duration = Duration::from_secs(1);
 
     /// A gate with the machines of this policy. `seed` spreads the breaker's open times.
@@ -115,13 +115,14 @@ impl Gate {
         [Kinds::NONE; 3]
     }
 
-    /// A gate that stands open: it counts, can be held and keeps a provider's pauses, and nothing else is in the way.
+    /// A gate that stands open: it counts requests, can be held and honours a provider's pauses, and nothing else is
+    /// in the way.
     #[must_use]
     pub fn unlimited() -> Self {
         Self::new(GatePolicy::none(), Seed::new(0))
     }
 
-    /// Leave for one request, or why there is none. A refusal takes nothing from anybody.
+    /// Asks whether one request may leave: a permit, or why it may not. A refusal takes nothing from any machine.
     #[cfg_attr(steadfast_no_panic, no_panic::no_panic)]
     pub fn admit(&mut self, request: Request, now: Timestamp) -> Admission {
         if let Some(no) = self.check(request, now) {
@@ -169,7 +170,7 @@ impl Gate {
         }
     }
 
-    /// Whether what there is now goes to those who stand elsewhere and come before a request of this kind.
+    /// Whether what is free now is for requests that wait elsewhere and come before one of this kind.
     fn is_for_others(&self, first: Kinds, kind: Kind, now: Timestamp) -> bool {
         let goes = |other| first.contains(other) && self.check_machines(Request::first(other), now).is_none();
         first != Kinds::NONE && (first.contains(kind) || [Kind::Create, Kind::Lookup, Kind::Poll].into_iter().any(goes))
@@ -217,7 +218,7 @@ impl Gate {
         Some(Admission::Wait(Refusal { until, why: Blocked::Rate }))
     }
 
-    /// Takes a permit back, with what came of its request. Each permit once.
+    /// Takes a permit back, with how its request ended. Settle each permit once.
     #[cfg_attr(steadfast_no_panic, no_panic::no_panic)]
     pub fn settle(&mut self, permit: Permit, how: Settled, now: Timestamp) {
         if let Some(in_flight) = self.in_flight.get_mut(permit.kind() as usize) {
@@ -244,8 +245,8 @@ impl Gate {
                 (Settled::Failed(_) | Settled::Abandoned, _) => {}
             }
         }
-        // The stopwatch counts whole milliseconds: one more, so that neither is a request taken for a later one than it is, nor more given back
-        // than was taken.
+        // The stopwatch counts whole milliseconds. One is added, so that a request is not taken for a later one than
+        // it is, and no more is given back than was taken.
         let since = permit.elapsed(now).saturating_add(Duration::from_millis(1));
         if let (Some(bulkhead), Some(policy)) = (&mut self.bulkhead, self.policy.bulkhead()) {
             bulkhead.settle(policy, how.load(), now.saturating_sub(since), now);
@@ -262,10 +263,11 @@ impl Gate {
         }
     }
 
-    /// Takes in what the provider says of its own limit, with an answer to a request of this kind that has been settled.
+    /// Learns what the provider said about its own limit in the answer to a request of this kind, after that request
+    /// has been settled.
     ///
-    /// What is left of its window bounds requests of this kind until the window ends. A limit of this kind for a window of the same length takes
-    /// the provider's number for its own.
+    /// What is left of the provider's window bounds requests of this kind until the window ends. A limit of this kind
+    /// whose window has the same length adopts the provider's count.
     pub fn learn(&mut self, kind: Kind, quota: Quota, now: Timestamp) {
         let in_flight = self.in_flight.get(kind as usize).copied().unwrap_or_default();
         if let Some(allowance) = self.allowances.get_mut(kind as usize) {
@@ -279,15 +281,16 @@ impl Gate {
         }
     }
 
-    /// Lets nothing leave before `until`. An earlier time than an earlier call's shortens the hold; [`Timestamp::EPOCH`] ends it for
-    /// requests that ask from now on.
+    /// Lets nothing leave before `until`. A later call with an earlier time shortens the hold; [`Timestamp::EPOCH`]
+    /// ends it for requests that ask from now on.
     pub const fn hold_until(&mut self, until: Timestamp) {
         self.held_until = until;
     }
 
-    /// Whom requests of this kind let go first: those of these kinds that stand in line elsewhere. For who carries one gate from engine to engine, each of
-    /// which keeps lines of its own. They wait ([`Blocked::Line`]) while others of their own kind come first, and while what there is would be enough for
-    /// one of another kind. Nobody, unless somebody said so; not part of a snapshot.
+    /// Makes requests of `kind` yield to requests of the kinds in `first` that stand in line in *another* engine. Only
+    /// needed by drivers that share one gate between several engines, each of which keeps lines of its own. The
+    /// requests wait ([`Blocked::Line`]) while others of their own kind come first, and while a request of another
+    /// kind that comes first could go. Nobody comes first by default; not part of a snapshot.
     ///
     /// ```
     /// use steadfast_core::gate::{Admission, Blocked, Gate, Kinds, Request};
@@ -304,8 +307,9 @@ impl Gate {
         }
     }
 
-    /// Puts other settings in place. A machine that both have keeps its state; a rate limit is the same if it counts the
-    /// same kinds in the same span, or the same kinds in the same place. What is in the air stays counted.
+    /// Replaces the settings. A machine that is in both policies keeps its state; a rate limit is the same if it
+    /// counts the same kinds in the same span, or the same kinds at the same place in the list. Requests in the air
+    /// stay counted.
     pub fn set_policy(&mut self, policy: GatePolicy, now: Timestamp) {
         let old = core::mem::replace(self, Self::new(policy, self.seed));
         self.held_until = old.held_until;
@@ -327,14 +331,15 @@ impl Gate {
             let in_place = || before.get(at).filter(|old| old.kinds == limit.kinds).map(|_| at);
             let place = before.iter().position(same).or_else(in_place);
             if let Some((was, old)) = place.and_then(|at| before.get(at).zip(old.limiters.get(at))) {
-                // A quota that was raised counts at once, and what has left counts by one that was lowered.
+                // A raised quota counts at once; under a lowered one, what has left already counts as well.
                 *limiter = old.repaced(&was.rate, &limit.rate, now);
             }
         }
     }
 
-    /// Brings a stored gate back at this time, after a restart. The requests that were in the air are gone with their process: none is counted. Every
-    /// wait is cut to the longest that could begin now, but for an operator's [hold](Gate::hold_until).
+    /// Restores a stored gate at this time, after a restart. The requests that were in the air are gone with their
+    /// process, so none is counted. Every wait is cut to the longest that could begin now, except an operator's
+    /// [hold](Gate::hold_until).
     #[must_use]
     pub fn restored(mut self, now: Timestamp) -> Self {
         self.in_flight = [0; 3];
@@ -351,7 +356,7 @@ impl Gate {
         self
     }
 
-    /// Whether it has the machines that its policy names: of stored ones that is not certain.
+    /// Whether it has the machines that its policy names. A stored gate may lack some.
     #[cfg(feature = "serde")]
     pub(crate) fn is_whole(&self) -> bool {
         self.breaker.is_some() == self.policy.breaker().is_some()
@@ -389,7 +394,7 @@ impl Gate {
         self.breaker.as_ref().map_or(0, Breaker::epoch)
     }
 
-    /// The breaker and its settings, to work it by hand.
+    /// The breaker and its settings, for operating it by hand.
     #[must_use]
     pub fn breaker_mut(&mut self) -> Option<(&mut Breaker, &BreakerPolicy)> {
         self.breaker.as_mut().zip(self.policy.breaker())

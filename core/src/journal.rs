@@ -13,8 +13,9 @@
 //! nanoseconds since the Unix epoch; all bits set means *none*. A version that is not known is refused, never guessed: a newer release wrote
 //! it. What guards against damage (sequence numbers, checksums, the hash of the predecessor) belongs to the store, around these bytes.
 //!
-//! So a record has 54 bytes, and those of its key and its reference. Where a place for one is bounded, bound these two, before a key is submitted and before
-//! [`Accepted`](crate::operation::Reading::Accepted) is fed: a record that no place can take is asked for again and again, and its job goes no further.
+//! So a record takes 54 bytes, plus its key and its reference. Where the room for one is bounded, check the length of
+//! these two, before a key is submitted and before [`Accepted`](crate::operation::Reading::Accepted) is fed: a record
+//! that fits nowhere is asked for again and again, and its job goes no further.
 //!
 //! The latest record of a key is all that counts, so a journal that is full may drop the older ones. The latest itself may go when its key is free: see
 //! [`Engine::submit`](crate::Engine::submit).

@@ -3,8 +3,8 @@
 //! Each is parsed once, where it enters, and then trusted. None shows its text in `Debug`, since callers put personal data into keys and
 //! log what they debug; [`Key::as_str`] and [`Reference::as_str`] are the deliberate ways to it.
 //!
-//! Keys and references of up to 22 bytes, UUIDs and hexadecimal digits, which nearly all of them are, stand in place: making, copying and dropping one
-//! allocates nothing.
+//! Keys and references of up to 22 bytes, UUIDs and hexadecimal digits, which nearly all of them are, are stored
+//! inline: making, copying and dropping one allocates nothing.
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -41,7 +41,7 @@ impl Key {
     /// The longest key, in bytes (Stripe's, Didit's and Persona's limit).
     pub const MAX_LEN: usize = 255;
 
-    /// Checks and takes a key.
+    /// Parses a key.
     ///
     /// # Errors
     /// An empty key, one longer than [`Key::MAX_LEN`], or one with a space, a control character or anything beyond ASCII.
@@ -145,7 +145,7 @@ impl From<Key> for Box<str> {
     }
 }
 
-/// Looks at every byte, many at a time, which is quicker than to stop at the first that is not so.
+/// Looks at every byte, many at a time, which is quicker than to stop at the first that fails.
 fn all(text: &str, is: impl Fn(&u8) -> bool) -> bool {
     text.as_bytes().iter().fold(true, |all, byte| all & is(byte))
 }
@@ -176,10 +176,10 @@ impl fmt::Debug for Label {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeyError {
-    /// There is nothing in it.
+    /// The text is empty.
     #[error("the idempotency key is empty: give each job a name of its own, such as your order's number")]
     Empty,
-    /// It is too long.
+    /// The text is too long.
     #[error("the idempotency key has {len} bytes: shorten it to 255 or fewer, for example to a UUID")]
     TooLong {
         /// Its length in bytes.
@@ -204,7 +204,7 @@ pub enum KeyError {
 pub struct Fingerprint([u8; 16]);
 
 impl Fingerprint {
-    /// From the first 16 bytes of a hash.
+    /// Makes a fingerprint from the first 16 bytes of a hash.
     #[must_use]
     pub const fn new(hash: [u8; 16]) -> Self {
         Self(hash)
@@ -247,7 +247,7 @@ impl Reference {
     /// The longest reference, in bytes.
     pub const MAX_LEN: usize = 4_096;
 
-    /// Checks and takes a reference.
+    /// Parses a reference.
     ///
     /// # Errors
     /// An empty text, one longer than [`Reference::MAX_LEN`], or one with a control character.

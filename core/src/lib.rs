@@ -1,4 +1,4 @@
-//! Submit once, wait well, never run it twice: the part of Steadfast that decides.
+//! The part of Steadfast that decides: submit a job once, wait well, never run it twice.
 //!
 //! Many APIs run a job for you and give its result later: identity verification, document OCR, payments, model inference. A
 //! request creates the job, further requests (or a webhook) tell when it is done. Networks drop answers, providers throttle and
@@ -54,12 +54,13 @@
 //!
 //! # On a device
 //!
-//! `default-features = false` leaves `alloc` alone. What a device may not have:
+//! `default-features = false` leaves only `alloc`. A small device may lack three things:
 //!
-//! - **A time that goes on over a reset.** [`Timestamp::from_millis`] takes a counter; but with one that begins at zero again a key
-//!   [may run twice](Timestamp#after-a-restart).
-//! - **Room for any [record](journal).** One that never fits is asked for again and again. Write it where a torn write leaves the one before it.
-//! - **Chance.** Take each [`Seed`] from the device's own number, or all devices come back in step.
+//! - **A clock that goes on through a reset.** [`Timestamp::from_millis`] takes a counter, but if that counter
+//!   restarts at zero, a key [may run twice](Timestamp#after-a-restart).
+//! - **Room for every [record](journal).** A record that never fits is asked for again and again. Write each one so
+//!   that a torn write leaves the record before it intact.
+//! - **Randomness.** Make each [`Seed`] from a number that is unique to the device, or all devices come back in step.
 //!
 //! # The map
 //!
@@ -87,7 +88,8 @@
 //!
 //! # Features
 //!
-//! - `std` (default): a [`Timestamp`] from a `SystemTime` and back, and the same feature of `thiserror` and `serde`. Everything else is the same without it.
+//! - `std` (default): conversions between [`Timestamp`] and `SystemTime`, and the `std` features of `thiserror` and
+//!   `serde`. Nothing else depends on it.
 //! - `serde`: policies from files, with durations such as `"250ms"` and the same validation; state as plain data.
 //! - `snapshot`: an engine as bytes, versioned and checked, and back.
 

@@ -13,7 +13,7 @@ use crate::operation::{Attempt, AttemptId, Kind, Outcome, RecordId};
 use crate::retry::{Delay, Failure};
 use crate::time::Timestamp;
 
-/// Something worth telling.
+/// Something that an operation did or met.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
@@ -32,7 +32,7 @@ pub enum Notice {
         /// How many there have been in a row, the first included: at least 2.
         times: u8,
     },
-    /// The next request of this kind is due then.
+    /// The next request is due at `until`.
     Waiting {
         /// What for.
         reason: WakeReason,
@@ -57,11 +57,11 @@ pub enum Notice {
         /// When the provider suggests to ask again.
         hint: Option<Duration>,
     },
-    /// The job is not done, and so much of it is: records of a batch.
+    /// Part of the job is done: records of a batch.
     Progress {
         /// How many are done, with whatever result.
         done: u32,
-        /// Of how many.
+        /// How many there are in all.
         total: u32,
     },
     /// The job waits for a person.
@@ -80,7 +80,7 @@ pub enum Notice {
     Conflict,
     /// An event did not fit the state and changed nothing.
     Absorbed,
-    /// A record could not be made durable; it is tried again then.
+    /// A record could not be made durable.
     PersistFailed {
         /// Which record.
         record: RecordId,
@@ -89,9 +89,10 @@ pub enum Notice {
     },
     /// The operation was taken up again after a restart.
     Restored,
-    /// The operation, which had ended as unresolved, is polled on.
+    /// The operation, which had ended as unresolved, is polled again.
     Resumed,
-    /// The deadline of the polls, or of the look-ups, passed while nobody looked: the machine slept, or the journal stood still. What fell due meanwhile is asked all the same, once: see
+    /// The deadline of the polls, or of the look-ups, passed while the machine slept or the journal stood still. The
+    /// request that fell due meanwhile is still sent, once: see
     /// [`PollPolicy::deadline`](crate::poll::PollPolicy::deadline).
     Overslept,
     /// The operation ended.
@@ -136,7 +137,7 @@ pub struct Wake {
 pub(crate) struct Told {
     /// In their order; those that were read are gone.
     notices: [Option<Notice>; 8],
-    /// So many were told.
+    /// How many notices were told.
     count: u8,
 }
 
@@ -158,7 +159,7 @@ impl Told {
         notice
     }
 
-    /// Hands them out in their order, and is empty.
+    /// Hands them out in order, and leaves the list empty.
     #[inline]
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = Notice> + '_ {
         let count = core::mem::take(&mut self.count);
@@ -173,9 +174,9 @@ impl Told {
     reason = "it lives on the stack for one step, and a box would be an allocation for each"
 )]
 pub(crate) enum Notices<'a> {
-    /// They are kept for whoever made the step.
+    /// They are kept for the caller that made the step.
     Kept(Told),
-    /// They are kept where there is room already: emptied by whoever lent it.
+    /// They are kept in a list that exists already, which its owner has emptied.
     Lent(&'a mut Told),
     /// Nobody hears them.
     Unheard,

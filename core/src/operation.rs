@@ -16,8 +16,9 @@
 //!                    Delivered ←── delivered ── Ended ←── durable ── Ending ←───────────────────────────┘
 //! ```
 //!
-//! Any state may go to *Ending*: by an answer, a webhook, a cancel, or because time or attempts are spent. One way leads back: an outcome that was
-//! delivered as *unresolved*, of a job whose reference is known, may be [resumed](Event::Resume): it is polled on.
+//! Any state may go to *Ending*: through an answer, a webhook or a cancel, or because time or attempts have run out.
+//! There is one way back: a job that was delivered as *unresolved*, and whose reference is known, may be
+//! [resumed](Event::Resume). It is then polled again.
 //!
 //! **The contract**: after each `handle` or `handle_timeout`, pop effects until there are none; then sleep until
 //! [`next_deadline`](Operation::next_deadline). The four verbs:
@@ -88,12 +89,13 @@ pub struct Operation {
     polls: u16,
     /// Look-ups made, or polls failed in a row.
     tries: u16,
-    /// The latest whole answer with which a create under a key failed, and how many in a row were this one. Not on disk: a restart counts anew.
+    /// The latest complete answer with which a keyed create failed, and how many times in a row it has come. Not on
+    /// disk: a restart begins a new count.
     #[cfg_attr(feature = "serde", serde(default))]
     answer: Option<AnswerDigest>,
     #[cfg_attr(feature = "serde", serde(default))]
     identical: u8,
-    /// In what way the latest request that is over failed, if it did. Not on disk: nothing is decided by it.
+    /// How the latest finished request failed, if it did. Not on disk: no decision depends on it.
     #[cfg_attr(feature = "serde", serde(default))]
     failed: Option<Class>,
     /// How often in a row a record could not be made durable.
@@ -105,7 +107,8 @@ pub struct Operation {
     /// The provider told of a change while a poll was in the air.
     #[cfg_attr(feature = "serde", serde(default))]
     changed: bool,
-    /// The deadline of the look-up or the polling passed while nobody looked, and it has another: for what fell due meanwhile, and for nothing else.
+    /// The deadline of the look-up or the polling passed while the driver did not run. It has a second one, only for
+    /// the request that fell due in the meantime.
     #[cfg_attr(feature = "serde", serde(default))]
     overslept: bool,
 }
@@ -149,8 +152,9 @@ struct Due {
 impl Operation {
     /// A new job. It asks the gate at once, and owes its first record.
     ///
-    /// `seed` should differ from operation to operation, or they wait alike and their correlation ids are the same: [`Engine`](crate::Engine) derives it from
-    /// its own and the key. After a restart it may be [another](Operation::restore).
+    /// Give each operation a `seed` of its own: with the same one, operations wait alike and have the same correlation
+    /// ids. [`Engine`](crate::Engine) derives it from its own seed and the key. After a restart it may be
+    /// [another](Operation::restore).
     #[must_use]
     pub fn new(key: Key, fingerprint: Fingerprint, seed: Seed, turn: &mut Turn<'_>) -> Self {
         let mut operation = Self {
@@ -272,7 +276,8 @@ impl Operation {
     /// When to wake it, for whatever reason; `NEVER` if time changes nothing.
     fn next_at(&self) -> Timestamp {
         let own = match self.state {
-            // A wait that is over but blocked by an outstanding record is woken by its acknowledgement, not by time.
+            // A wait that has ended, but is blocked by an outstanding record, is woken by the record's
+            // acknowledgement, not by time.
             State::CreateWaiting { at, .. } | State::LookupWaiting { at, .. } | State::PollWaiting { at, .. }
                 if self.journal.is_durable() =>
             {
@@ -298,13 +303,13 @@ impl Operation {
         self.abandon.is_some() || self.due.persist || self.due.send || self.due.end
     }
 
-    /// The caller's name for the job. Made anew at each call: it is kept in fewer bytes than can be read.
+    /// The caller's name for the job. Built anew at each call, since it is stored in a packed form.
     #[must_use]
     pub fn key(&self) -> Key {
         Key::from(&self.key)
     }
 
-    /// Reads a word of each line of memory that it takes: several operations' at once arrive in the time of one's.
+    /// Reads one word of each cache line that it occupies, so that the loads of several operations overlap.
     pub(crate) fn touch(&self) {
         black_box((self.seed, self.seen, self.refused));
     }
@@ -320,7 +325,7 @@ impl Operation {
         self.fingerprint
     }
 
-    /// What its chance is drawn from.
+    /// The seed of its random draws.
     pub(crate) const fn seed(&self) -> Seed {
         self.seed
     }
@@ -331,7 +336,7 @@ impl Operation {
         self.seen
     }
 
-    /// The provider's name for the job, once known. Made anew at each call, as [`key`](Operation::key) is.
+    /// The provider's name for the job, once known. Built anew at each call, like [`key`](Operation::key).
     #[must_use]
     pub fn reference(&self) -> Option<Reference> {
         self.reference.as_ref().map(Reference::from)
@@ -343,13 +348,14 @@ impl Operation {
         if let State::Ended { outcome } | State::Delivered { outcome } = self.state { Some(outcome) } else { None }
     }
 
-    /// Whether how it ends is decided, be it durable yet or not: nothing that is learnt later changes that.
+    /// Whether its outcome is decided, durable or not. Nothing that is learnt later changes it.
     #[must_use]
     pub const fn has_ended(&self) -> bool {
         matches!(self.state, State::Ending { .. } | State::Ended { .. } | State::Delivered { .. })
     }
 
-    /// Whether it has ended, its outcome was delivered, and that is on disk: nothing more will come of it, and it may be forgotten.
+    /// Whether it is finished: it has ended, its outcome was delivered, and that is on disk. Nothing more will come of
+    /// it, and it may be forgotten.
     #[must_use]
     pub fn is_finished(&self) -> bool {
         self.is_delivered() && self.journal.is_durable()
@@ -366,7 +372,8 @@ impl Operation {
         self.journal.is_durable()
     }
 
-    /// Whether [`Event::Resume`] would have it polled on: it ended as unresolved, that was delivered, and the provider's reference is known.
+    /// Whether [`Event::Resume`] would start its polling again: it ended as unresolved, that outcome was delivered,
+    /// and the provider's reference is known.
     #[must_use]
     pub const fn can_resume(&self) -> bool {
         matches!(self.state, State::Delivered { outcome: Outcome::Unresolved(_) }) && self.reference.is_some()
@@ -402,8 +409,9 @@ impl Operation {
         self.creates
     }
 
-    /// In what way the latest request that was answered, or given up, failed: why a job still waits, for a person who asks. `None` if it went well, or if there
-    /// was none since the operation was made or restored. Nothing is decided by it.
+    /// How the latest request that was answered or given up failed: tells a person why the job still waits. `None` if
+    /// that request went well, or if there has been none since the operation was made or restored. No decision depends
+    /// on it.
     #[must_use]
     pub const fn last_failure(&self) -> Option<Class> {
         self.failed

@@ -38,7 +38,7 @@ impl PolicyError {
         &self.value
     }
 
-    /// What would be right, after "it must be".
+    /// What would be right, as the end of a sentence that begins "it must be".
     #[must_use]
     pub const fn expected(&self) -> &str {
         &self.expected
@@ -93,7 +93,7 @@ pub mod humane {
             if number.is_empty() {
                 return Err(EXPECTED);
             }
-            // They are digits, so they are a number or too many.
+            // They are all digits, so this fails only if the number is too large.
             let part = number.parse().ok().and_then(|number: u64| number.checked_mul(*scale));
             total = part.and_then(|part| total.checked_add(part)).ok_or(SHORTER)?;
             rest = tail;
@@ -119,7 +119,7 @@ pub mod humane {
     /// For `serde(with)`.
     ///
     /// # Errors
-    /// As the format.
+    /// Those of the format.
     pub fn serialize<S: Serializer>(span: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&format(*span))
     }
@@ -180,7 +180,8 @@ pub mod humane {
     }
 }
 
-/// A setting that can be none at all, where the default is one that is: the word `"none"`, for not every format has a null (TOML).
+/// An optional setting whose default is not `None`: in a file, the word `"none"` switches it off, since not every
+/// format has a null (TOML).
 ///
 /// For `#[serde(with = "steadfast_core::policy::or_none")]` on an `Option`. A null is read too.
 #[cfg(feature = "serde")]
@@ -195,7 +196,7 @@ pub mod or_none {
     /// For `serde(with)`.
     ///
     /// # Errors
-    /// As the format.
+    /// Those of the format.
     pub fn serialize<T: Serialize, S: Serializer>(setting: &Option<T>, serializer: S) -> Result<S::Ok, S::Error> {
         match setting {
             Some(setting) if serializer.is_human_readable() => setting.serialize(serializer),

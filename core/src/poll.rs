@@ -1,9 +1,10 @@
 //! How often to ask whether a job is done.
 //!
-//! A [`PollPolicy`] keeps two things apart that are often mixed. A *pending* answer is good news and consumes the **poll schedule**: so
-//! many polls, at growing intervals, within a deadline. A poll that *fails* consumes the **retry policy**: its streak of failures is
-//! reset by any good answer, and when the streak has used up the attempts, polling goes on at the schedule's slowest pace. So a
-//! failing poll never ends the job; what ends the wait is the schedule, or a refusal that would only be repeated.
+//! A [`PollPolicy`] keeps two things apart that are often mixed. A *pending* answer is good news and consumes the
+//! **poll schedule**: at most so many polls, at growing intervals, within a deadline. A poll that *fails* consumes the
+//! **retry policy**: any good answer resets its streak of failures, and when the streak has used up the attempts,
+//! polling goes on at the schedule's slowest pace. So a failing poll never ends the job; what ends the wait is the
+//! schedule, or a refusal that would only be repeated.
 //!
 //! ```text
 //! accepted → wait delay(1) → poll → pending → wait delay(2) → poll → … → ready
@@ -21,9 +22,9 @@ use crate::time::Timestamp;
 
 /// When to poll, how often, and for how long.
 ///
-/// The default is the schedule that Deepvue's guide asks for: 3 s doubling to 30 s, 10 polls, 3 minutes, no jitter. In a file each of these may
-/// be left out; but a schedule that is written and says nothing of jitter has full jitter, as any backoff. In a program, name what is to be otherwise:
-/// `PollPolicy::default().with_deadline(hour)?.with_polls(200)?`.
+/// The default is the schedule that Deepvue's guide asks for: 3 s doubling to 30 s, 10 polls, 3 minutes, no jitter. In
+/// a file each of these may be left out; but a schedule that is given without a jitter has full jitter, like any
+/// backoff. In a program, name only what differs: `PollPolicy::default().with_deadline(hour)?.with_polls(200)?`.
 ///
 /// ```
 /// use core::time::Duration;
@@ -54,8 +55,9 @@ impl PollPolicy {
     /// `deadline` from acceptance; `retry` paces polls that fail (its own deadline and attempts do not end the wait).
     ///
     /// # Errors
-    /// Zero polls, a zero deadline, or a first wait that is not below the deadline (no poll would ever be sent). A schedule that can
-    /// wait zero for ever is refused too: its delay must be more than zero, and of a table the last one.
+    /// Zero polls, a zero deadline, or a first wait that is not below the deadline (no poll would ever be sent). A
+    /// schedule that could go on without waiting is refused too: its delay must be more than zero, and so must a
+    /// table's last delay.
     pub fn new(
         schedule: BackoffPolicy,
         polls: u16,
@@ -69,7 +71,7 @@ impl PollPolicy {
         policy.with_polls(polls)?.with_deadline(deadline)
     }
 
-    /// The same with at most so many pending answers.
+    /// Sets the most pending answers.
     ///
     /// # Errors
     /// Zero.
@@ -81,10 +83,10 @@ impl PollPolicy {
         Ok(self)
     }
 
-    /// The same with this [deadline](Self::deadline). A longer one brings no more polls than [there are](Self::polls).
+    /// Sets the [deadline](Self::deadline). A longer one brings no more [polls](Self::polls).
     ///
     /// # Errors
-    /// One that is not above the wait before the first poll.
+    /// A deadline that is not longer than the wait before the first poll.
     pub fn with_deadline(mut self, deadline: Duration) -> Result<Self, PolicyError> {
         let first = self.schedule.first();
         if deadline <= first {
@@ -98,21 +100,22 @@ impl PollPolicy {
         Ok(self)
     }
 
-    /// The same, pacing polls that fail like this.
+    /// Sets the pace of polls that fail.
     #[must_use]
     pub fn with_retry(mut self, retry: RetryPolicy) -> Self {
         self.retry = retry;
         self
     }
 
-    /// The same, taking "no such job" for *pending* this long after acceptance: for providers whose reads lag behind their writes.
+    /// Takes "no such job" for *pending* for this long after acceptance: for providers whose reads lag behind their
+    /// writes.
     #[must_use]
     pub const fn with_not_found_grace(mut self, grace: Duration) -> Self {
         self.not_found_grace = grace;
         self
     }
 
-    /// The same, ending at a partial result instead of polling on for the whole one.
+    /// Sets whether the job ends at a partial result, instead of being polled on for the whole one.
     #[must_use]
     pub const fn with_accept_partial(mut self, accept: bool) -> Self {
         self.accept_partial = accept;
@@ -131,12 +134,14 @@ impl PollPolicy {
         self.polls.get()
     }
 
-    /// No poll starts this long after acceptance, or later; one that is under way then is given up.
+    /// No poll starts this long after acceptance or later; one that is under way then is given up.
     ///
-    /// Time that a machine sleeps through counts. But where nobody looked when the deadline passed, nor for [`Clock::SUSPEND`](crate::Clock::SUSPEND) after it
-    /// (a laptop's lid was closed, a virtual machine or the journal stood still), a job is asked for once more, since the provider may have had its result for hours: one poll,
-    /// through the gate, made again while it fails, within as long again. Its answer ends the job, whatever it is. For a
-    /// [look-up](crate::SendSafety::Lookup) it is the same; a create that such a sleep kept from leaving does not leave.
+    /// Time that a machine sleeps through counts. But if nothing ran when the deadline passed, nor for
+    /// [`Clock::SUSPEND`](crate::Clock::SUSPEND) after it (a laptop's lid was closed, a virtual machine or the journal
+    /// stood still), a job is asked for once more, since the provider may have had its result for hours: one poll,
+    /// through the gate, repeated while it fails, within a second span of the same length. Its answer ends the job,
+    /// whatever it is. The same holds for a [look-up](crate::SendSafety::Lookup); a create that such a sleep kept from
+    /// leaving does not leave.
     #[must_use]
     pub const fn deadline(&self) -> Duration {
         self.deadline
@@ -160,7 +165,8 @@ impl PollPolicy {
         self.accept_partial
     }
 
-    /// The wait before the next poll, after this many pending answers, with the provider's hint if it gave one; a hint of zero is none.
+    /// The wait before the next poll, after this many pending answers, with the provider's hint if it gave one; a hint
+    /// of zero is ignored.
     #[must_use]
     pub fn wait(&self, pending: u16, hint: Option<Duration>, seed: Seed) -> Duration {
         self.delay(pending, hint, seed).wait()
@@ -169,9 +175,9 @@ impl PollPolicy {
     /// [`wait`](Self::wait), with what decided it.
     pub(crate) fn delay(&self, pending: u16, hint: Option<Duration>, seed: Seed) -> Delay {
         let drawn = self.schedule.delay(u32::from(pending).saturating_add(1), seed);
-        // Chance must not end a job before it was asked for once; without jitter, the first wait is below the deadline.
+        // Chance must not end a job before it was polled once; without jitter, the first wait is below the deadline.
         let own = if pending == 0 && drawn >= self.deadline { self.schedule.first() } else { drawn };
-        // At once, again and again, would use all polls up in a moment.
+        // Asking at once, again and again, would use all polls up in a moment.
         self.retry.retry_after().weigh(Ground::Schedule, own, hint.filter(|hint| !hint.is_zero()))
     }
 
@@ -193,11 +199,11 @@ impl PollPolicy {
         }
     }
 
-    /// When the next poll may start, given that so many have said *pending*, the last one just `now`; or why there is none: all [polls](Self::polls)
-    /// are used up ([`GaveUp::Attempts`]), or it could not begin before the deadline.
+    /// When the next poll may start after `pending` pending answers, the last one at `now`; or why there is none: all
+    /// [polls](Self::polls) are used up ([`GaveUp::Attempts`]), or it could not begin before the deadline.
     ///
-    /// For who polls without an [operation](crate::operation), which decides alike, but that it asks once more after a [deadline](Self::deadline) that was slept
-    /// through.
+    /// For callers that poll without an [operation](crate::operation). An operation decides alike, except that it asks
+    /// once more after a [deadline](Self::deadline) that passed while the machine slept.
     ///
     /// ```
     /// use core::time::Duration;
@@ -226,7 +232,8 @@ impl PollPolicy {
         self.decide_at(self.wait(pending, hint, seed), started, now)
     }
 
-    /// The same, given that so many polls in a row have failed, the last one just `now`. Only a refusal, or the deadline, ends the polling.
+    /// When the next poll may start after `streak` failed polls in a row, the last one at `now`. Only a refusal, or
+    /// the deadline, ends the polling.
     pub fn decide_failed(
         &self,
         streak: u16,
@@ -267,7 +274,7 @@ impl Default for PollPolicy {
 const PRESCRIBED: BackoffPolicy =
     BackoffPolicy::trusted(Growth::doubling(Duration::from_secs(3)), Duration::from_secs(30), Jitter::None);
 
-/// A policy as it stands in a file, before [`PollPolicy::new`] has looked at it.
+/// A policy as written in a file, before [`PollPolicy::new`] has checked it.
 #[cfg(feature = "serde")]
 #[derive(serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]

@@ -15,7 +15,8 @@
 //!
 //! What a provider says of its own count is a [`Quota`]; an [`Allowance`] keeps to it beside the limiter.
 //!
-//! Paced is what is let go. Where something lies between that and the wire (a commit, say), those let go meanwhile may leave closer together.
+//! What is paced is the moment at which a request is let go. If something lies between that and the wire (a commit,
+//! say), requests that were let go meanwhile may leave closer together.
 //!
 //! Invariants, each a property test: in any span of time no more leave than the pace allows plus the burst (I10, R25); a wait that is told
 //! is exact to the nanosecond (R26); a place given back returns at most what it took (R27); time that runs backwards admits nothing more (I11).
@@ -39,7 +40,7 @@ use core::time::Duration;
 use crate::policy::PolicyError;
 use crate::time::{Timestamp, nanos};
 
-/// So many requests in so much time.
+/// At most this many requests in this much time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(try_from = "Unchecked"))]
 pub struct RatePolicy {
@@ -70,7 +71,7 @@ impl RatePolicy {
         Ok(Self { count, per, burst: NonZeroU32::MIN, every: spacing(count, per) })
     }
 
-    /// The same, letting up to `burst` requests leave together after a quiet time. Default 1.
+    /// Sets how many requests may leave together after a quiet time. Default 1.
     ///
     /// A span of `per` may then see up to `count + burst − 1` of them: where the provider counts strictly, lower the count by as much.
     ///
@@ -82,7 +83,7 @@ impl RatePolicy {
         Ok(self)
     }
 
-    /// How many.
+    /// How many requests.
     #[must_use]
     pub const fn count(&self) -> u32 {
         self.count.get()
@@ -100,10 +101,11 @@ impl RatePolicy {
         self.burst.get()
     }
 
-    /// The same with a burst that is smaller by `count` places, which somebody else hands out: see [`RateLimiter::give_back`].
+    /// This policy with `count` places of the burst set aside, for somebody else to hand out: see
+    /// [`RateLimiter::give_back`].
     ///
     /// # Errors
-    /// A burst that would be less than `least` then.
+    /// The burst that is left would be less than `least`.
     pub fn set_aside(self, count: u32, least: u32) -> Result<Self, PolicyError> {
         match self.burst.get().checked_sub(count) {
             Some(burst) if burst >= least => self.with_burst(burst),
@@ -184,7 +186,7 @@ impl RateLimiter {
     /// Takes a place for one request now.
     ///
     /// # Errors
-    /// There is none before then. Nothing was taken.
+    /// No place is free before the returned time. Nothing was taken.
     #[cfg_attr(steadfast_no_panic, no_panic::no_panic)]
     #[inline]
     pub fn try_acquire(&mut self, policy: &RatePolicy, now: Timestamp) -> Result<(), Timestamp> {
@@ -194,7 +196,7 @@ impl RateLimiter {
     /// Takes places for this many requests now, all of them or none.
     ///
     /// # Errors
-    /// There are not as many before then; [`Timestamp::NEVER`] if they are more than a burst.
+    /// There are not enough places before the returned time; [`Timestamp::NEVER`] if it asks for more than a burst.
     #[cfg_attr(steadfast_no_panic, no_panic::no_panic)]
     #[inline]
     pub fn try_acquire_many(&mut self, policy: &RatePolicy, count: u32, now: Timestamp) -> Result<(), Timestamp> {
@@ -207,10 +209,11 @@ impl RateLimiter {
         }
     }
 
-    /// Takes as many places as there are now, `most` at most, for who hands them out to others. Says how many.
+    /// Takes all places that are free now, `most` at most, for a caller that hands them out to others. Returns how
+    /// many.
     ///
     /// # Errors
-    /// There is none before then. Nothing was taken.
+    /// No place is free before the returned time. Nothing was taken.
     #[cfg_attr(steadfast_no_panic, no_panic::no_panic)]
     pub fn try_acquire_up_to(&mut self, policy: &RatePolicy, most: u32, now: Timestamp) -> Result<u32, Timestamp> {
         if most == 0 {
@@ -224,10 +227,10 @@ impl RateLimiter {
         Ok(count)
     }
 
-    /// Gives back places that were taken and used by nobody, however long ago.
+    /// Gives back places that were taken and not used, however long ago.
     ///
-    /// Taken long ago and given back now, they are beside those that have become free since: the next burst may be larger by as many than the policy
-    /// says. So this is for who hands out places [set aside](RatePolicy::set_aside) from the burst.
+    /// They add to the places that have become free since, so the next burst may be larger than the policy says by as
+    /// many. So this is for a caller that hands out places [set aside](RatePolicy::set_aside) from the burst.
     #[cfg_attr(steadfast_no_panic, no_panic::no_panic)]
     pub fn give_back(&mut self, policy: &RatePolicy, count: u32) {
         self.due = self.due.saturating_sub(policy.every.saturating_mul(count as u64));
@@ -258,8 +261,9 @@ impl RateLimiter {
         Some(Reservation { at, count, due: self.due })
     }
 
-    /// Gives reserved places back, as far as that is still fair: what was reserved after them keeps its time, and a place whose time has
-    /// passed is gone. Each reservation once: a second time it would give back what others have taken.
+    /// Gives reserved places back, as far as that is still fair: what was reserved after them keeps its time, and a
+    /// place whose time has passed is gone. Cancel each reservation once: a second time would give back what others
+    /// have taken.
     #[cfg_attr(steadfast_no_panic, no_panic::no_panic)]
     pub fn cancel(&mut self, policy: &RatePolicy, reservation: Reservation, now: Timestamp) {
         if now.as_nanos() > reservation.at.as_nanos() {
@@ -270,8 +274,8 @@ impl RateLimiter {
         self.due = self.due.saturating_sub(taken.saturating_sub(promised));
     }
 
-    /// The same for a place that was kept past its time and then not used: given back is what is left of it. What the time that has passed since
-    /// would have brought is not: it would let a later burst be larger than allowed.
+    /// The same for a place that was kept past its time and then not used. Only what is left of it is given back. What
+    /// the time that has passed since would have brought is not: it would let a later burst be larger than allowed.
     ///
     /// ```
     /// use core::time::Duration;
@@ -295,15 +299,15 @@ impl RateLimiter {
         self.due = self.due.saturating_sub(taken.saturating_sub(passed).saturating_sub(promised));
     }
 
-    /// Brings a stored limiter back at this time. Nothing it was promised to lies further off than a whole burst: a clock that was wrong when it was
-    /// stored must not close it for years.
+    /// Restores a stored limiter at this time. No place that it has promised lies further off than a whole burst: a
+    /// clock that was wrong when it was stored must not close it for years.
     #[must_use]
     pub fn restored(self, policy: &RatePolicy, now: Timestamp) -> Self {
         Self { due: self.due.min(now.as_nanos().saturating_add(policy.depth())) }
     }
 
-    /// Goes by other settings from now on. Places that are taken stay taken, at what they cost now: else each change would be worth another burst. Where
-    /// the span is another, the next place is free no later than it would have been.
+    /// Switches to other settings. Places that are taken stay taken, at what they cost now: else each change would be
+    /// worth another burst. If the span differs, the next place is free no later than it would have been.
     pub(crate) fn repaced(self, old: &RatePolicy, new: &RatePolicy, now: Timestamp) -> Self {
         let start = now.as_nanos();
         let debt = u128::from(self.due.saturating_sub(start));
@@ -355,7 +359,8 @@ impl RateLimiter {
 /// ```
 ///
 /// # Errors
-/// One of them has no place before then, the latest of all; [`Timestamp::NEVER`] if there are not as many limiters as policies. Nothing was taken.
+/// One of them has no place before the returned time, which is the latest of all; [`Timestamp::NEVER`] if there are
+/// not as many limiters as policies. Nothing was taken.
 pub fn try_acquire_all(policies: &[RatePolicy], limiters: &mut [RateLimiter], now: Timestamp) -> Result<(), Timestamp> {
     if limiters.len() != policies.len() {
         return Err(Timestamp::NEVER);
@@ -386,23 +391,24 @@ pub struct Quota {
     pub reset: Option<Duration>,
 }
 
-/// What is left of a provider's present window, as it said. A limiter paces by what is configured; this keeps to what the provider counts,
-/// which includes other processes' requests.
+/// What is left of a provider's present window, by its own word. A limiter goes by its configuration; this goes by
+/// what the provider counts, which includes other processes' requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Allowance {
     left: u32,
     until: Timestamp,
-    /// So many more were under way than the provider had left: they make no room if they never leave.
+    /// How many more were under way than the provider had left: they free no place if they never leave.
     #[cfg_attr(feature = "serde", serde(default))]
     beyond: u32,
 }
 
 impl Allowance {
-    /// No request is refused a longer time than this, whatever a header says: a day, the longest window in use (Deepvue's plans, Persona).
+    /// No request is held back for longer than this, whatever a header says: a day, the longest window in use
+    /// (Deepvue's plans, Persona).
     pub const LONGEST: Duration = Duration::from_secs(86_400);
 
-    /// Nothing has been said.
+    /// An allowance of which the provider has said nothing.
     #[must_use]
     pub const fn new() -> Self {
         Self { left: 0, until: Timestamp::EPOCH, beyond: 0 }
@@ -411,17 +417,17 @@ impl Allowance {
     /// Whether a request may leave.
     ///
     /// # Errors
-    /// None is left until then.
+    /// No request is left until the returned time.
     pub const fn check(&self, now: Timestamp) -> Result<(), Timestamp> {
         if self.left == 0 && self.until.as_nanos() > now.as_nanos() { Err(self.until) } else { Ok(()) }
     }
 
-    /// A request leaves.
+    /// Counts a request that leaves.
     pub const fn take(&mut self) {
         self.left = self.left.saturating_sub(1);
     }
 
-    /// A request that was let go has not left.
+    /// Takes back a request that was let go and has not left.
     pub fn give_back(&mut self) {
         match self.beyond.checked_sub(1) {
             Some(beyond) => self.beyond = beyond,
@@ -429,7 +435,7 @@ impl Allowance {
         }
     }
 
-    /// Brings a stored allowance back at this time: its window ends no later than one that begins now could.
+    /// Restores a stored allowance at this time: its window ends no later than one that begins now could.
     #[must_use]
     pub fn restored(self, now: Timestamp) -> Self {
         // Nothing that was under way then will be given back.
@@ -447,7 +453,7 @@ impl Allowance {
     }
 }
 
-/// A policy as it stands in a file, before it has been looked at.
+/// A policy as written in a file, before it has been checked.
 #[cfg(feature = "serde")]
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]

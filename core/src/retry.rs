@@ -29,7 +29,7 @@ use crate::policy::PolicyError;
 use crate::seed::Seed;
 use crate::time::Timestamp;
 
-/// How often, how long and with what pauses a request may be tried.
+/// How often, for how long and with what pauses a request may be tried.
 ///
 /// The default: 5 attempts in 2 minutes, 10 s each, 1 s doubling to 20 s between them with full jitter. (AWS and Google send 3 and 10;
 /// a create is worth more than a read and a person waits for it, hence 5 and no longer than 2 minutes.) Of creates under a key, no more than
@@ -94,7 +94,7 @@ impl RetryPolicy {
         policy.with_deadline(deadline)?.with_attempt_timeout(attempt_timeout)
     }
 
-    /// The same with so many attempts, the first included.
+    /// Sets the number of attempts, the first included.
     ///
     /// # Errors
     /// Zero: there is no "0 means for ever".
@@ -106,7 +106,7 @@ impl RetryPolicy {
         Ok(self)
     }
 
-    /// The same with this [deadline](Self::deadline). A longer one brings no more attempts than [there are](Self::attempts).
+    /// Sets the [deadline](Self::deadline). A longer one brings no more [attempts](Self::attempts).
     ///
     /// # Errors
     /// Zero: no attempt could start.
@@ -118,7 +118,7 @@ impl RetryPolicy {
         Ok(self)
     }
 
-    /// The same, giving each attempt so long, or what is left until the deadline.
+    /// Sets the time for each attempt, which gets less if less is left until the deadline.
     ///
     /// # Errors
     /// Zero: no attempt could be answered.
@@ -130,24 +130,24 @@ impl RetryPolicy {
         Ok(self)
     }
 
-    /// The same with these pauses.
+    /// Sets the pauses.
     #[must_use]
     pub fn with_backoff(mut self, backoff: BackoffPolicy) -> Self {
         self.backoff = backoff;
         self
     }
 
-    /// The same, treating a provider's `Retry-After` this way.
+    /// Sets what a provider's `Retry-After` does to the pauses.
     #[must_use]
     pub const fn with_retry_after(mut self, retry_after: RetryAfter) -> Self {
         self.retry_after = retry_after;
         self
     }
 
-    /// The same, giving up after so many identical answers in a row. See [`identical`](Self::identical).
+    /// Sets after how many identical answers in a row to give up. See [`identical`](Self::identical).
     ///
     /// # Errors
-    /// Zero: the first answer is identical to none. As many as there are attempts, or more, is no limit.
+    /// Zero: the first answer counts as one. A limit of as many as there are attempts, or more, has no effect.
     ///
     /// ```
     /// use steadfast_core::retry::RetryPolicy;
@@ -170,8 +170,9 @@ impl RetryPolicy {
         self.attempts.get()
     }
 
-    /// No attempt starts this long after the start, or later; one that is under way then is given up. Time that a machine sleeps through counts; see
-    /// [`PollPolicy::deadline`](crate::poll::PollPolicy::deadline) for what is still asked of an accepted job.
+    /// No attempt starts this long after the start or later; one that is under way then is given up. Time that a
+    /// machine sleeps through counts; [`PollPolicy::deadline`](crate::poll::PollPolicy::deadline) says what is still
+    /// asked for an accepted job.
     #[must_use]
     pub const fn deadline(&self) -> Duration {
         self.deadline
@@ -195,19 +196,21 @@ impl RetryPolicy {
         self.retry_after
     }
 
-    /// The most identical failures of a create under a key, the first included, in a row. Default 3.
+    /// The most identical failures in a row of a create under a key, the first included. Default 3.
     ///
-    /// Providers store what a key was answered, failures too, and give it again (Stripe: a 500, for 24 hours): then no repeat can bring anything
-    /// else. Two alike may be one trouble that has not passed yet; at the third, the repeats since the first have had their backoff. What is no whole
-    /// answer (a time-out, a reset), or of a kind that is not stored (a 429), neither counts nor ends the row.
+    /// Some providers store the answer to a key, failures too, and replay it (Stripe: a 500, for 24 hours): then no
+    /// repeat can bring anything else. Two identical failures may be one problem that has not passed yet; by the
+    /// third, the repeats have had their backoff. A request without a complete answer (a time-out, a reset), or with
+    /// one of a kind that is not stored (a 429), neither counts nor ends the row.
     ///
-    /// Counts for creates under [`SendSafety::Keyed`](crate::SendSafety::Keyed), and for nothing else: without a key nothing is stored for it.
+    /// Applies only to creates under [`SendSafety::Keyed`](crate::SendSafety::Keyed): without a key, nothing is
+    /// stored.
     #[must_use]
     pub const fn identical(&self) -> u8 {
         self.identical.get()
     }
 
-    /// When attempt `made + 1` may start, given that attempt `made` failed just `now`, or why there is none.
+    /// When attempt `made + 1` may start, given that attempt `made` failed at `now`, or why there is none.
     ///
     /// `repeatable`: the request may be sent again although it may have run (it reads only, or the provider honours its key).
     #[cfg_attr(steadfast_no_panic, no_panic::no_panic)]
@@ -226,7 +229,7 @@ impl RetryPolicy {
         }
     }
 
-    /// [`decide`](Self::decide), with what the wait was decided from.
+    /// [`decide`](Self::decide), with what determined the wait.
     pub(crate) fn weigh(
         &self,
         made: u16,
@@ -268,14 +271,14 @@ impl Default for RetryPolicy {
     }
 }
 
-/// What [`RetryPolicy::decide`] says.
+/// The answer of [`RetryPolicy::decide`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 #[expect(clippy::exhaustive_enums, reason = "there is either a next attempt or a reason why not")]
 pub enum RetryDecision {
-    /// The next attempt may start then.
+    /// The next attempt may start at this time.
     At(Timestamp),
-    /// There is none.
+    /// There is no further attempt.
     GiveUp(GaveUp),
 }
 
@@ -298,7 +301,7 @@ pub enum GaveUp {
     Replayed,
 }
 
-/// A policy as it stands in a file, before [`RetryPolicy::new`] has looked at it.
+/// A policy as written in a file, before [`RetryPolicy::new`] has checked it.
 #[cfg(feature = "serde")]
 #[derive(serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]

@@ -3,9 +3,10 @@
 //! A [`Text`] can be read at any time. Most names stand in place: those of up to 22 bytes, UUIDs, and hexadecimal digits. Copies of any other
 //! share one allocation. So copying and comparing allocates nothing.
 //!
-//! What waits is [`Packed`], which is smaller and cannot be read in place: a UUID is its sixteen bytes, and digits stand two to a byte. It is the same
-//! text, and each text has one form only, packed or not: so two are equal if their texts are. What looks like a UUID or like digits and is not to the letter
-//! (upper case, a hyphen elsewhere, an odd digit) is none. What a text is, is seen when it is made, so packing neither fails nor allocates.
+//! An operation that waits keeps a [`Packed`], which is smaller and cannot be read in place: a UUID is its sixteen
+//! bytes, and digits are stored two to a byte. Each text has one form only, packed or not, so two are equal if their
+//! texts are. What only resembles a UUID or digits (upper case, a hyphen elsewhere, an odd number of digits) is stored
+//! as it is. The form is chosen when a text is made, so packing neither fails nor allocates.
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;

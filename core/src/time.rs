@@ -20,17 +20,21 @@ use core::time::Duration;
 ///
 /// # Time that runs backwards
 ///
-/// An [`Operation`](crate::Operation) or an [`Engine`](crate::Engine) that is given a `now` earlier than the last one it saw uses the last one it saw. The
-/// machines that answer at once keep no such time. Asked at an earlier one they let nothing go that would have had to wait; but what they are told counts from
-/// the time that they are told: a breaker that opens at an earlier one is open until an earlier one.
+/// An [`Operation`](crate::Operation) or an [`Engine`](crate::Engine) that is given a `now` earlier than the last one
+/// it saw uses the last one it saw. The machines that answer at once (a breaker, a rate limiter …) keep no such time.
+/// Asked at an earlier time they let nothing go that would have had to wait; but what they are told counts from the
+/// time that they are given: a breaker that opens at an earlier time is open until an earlier time.
 ///
 /// # After a restart
 ///
-/// What restores from a journal needs a time that went on meanwhile; a counter that begins at zero with each reset does not. What was written before lies in
-/// its future, and counts as *just now*. That makes no wait longer than one capped delay. But the window in which a provider knows a key
-/// ([`SendSafety::Keyed`](crate::SendSafety::Keyed)) begins again with each reset, so a create could be repeated when its key is forgotten, and run twice. Ask
-/// somebody for the time first, or go on from the latest time in the journal and the longest that the power can have been away; or take
-/// [`SendSafety::Lookup`](crate::SendSafety::Lookup) or [`Unsafe`](crate::SendSafety::Unsafe), which do not rest on it.
+/// Restoring from a journal needs a clock that went on meanwhile; a counter that begins at zero with each reset did
+/// not. Records written before the reset lie in its future, and count as *just now*. That makes no wait longer than
+/// one capped delay. But the window in which a provider remembers a key
+/// ([`SendSafety::Keyed`](crate::SendSafety::Keyed)) begins again with each reset, so a create could be repeated after
+/// its key is forgotten, and run twice. Ask another machine for the time first, or go on from the latest time in the
+/// journal plus the longest time for which the power can have been off; or use
+/// [`SendSafety::Lookup`](crate::SendSafety::Lookup) or [`Unsafe`](crate::SendSafety::Unsafe), which do not depend on
+/// that window.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(transparent))]
 pub struct Timestamp(u64);
@@ -84,7 +88,8 @@ impl Timestamp {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 
-    /// `None` for [`Timestamp::NEVER`]: what a caller sees of a deadline that does not exist.
+    /// This moment as callers see it: `None` for [`Timestamp::NEVER`], which stands for a deadline that does not
+    /// exist.
     #[must_use]
     pub const fn deadline(self) -> Option<Self> {
         if self.0 == u64::MAX { None } else { Some(self) }
@@ -112,7 +117,8 @@ impl From<std::time::SystemTime> for Timestamp {
 
 #[cfg(feature = "std")]
 impl From<Timestamp> for std::time::SystemTime {
-    /// For people and other libraries: dates are not this crate's to write. A moment that the system's clock cannot name becomes 1970.
+    /// For people and other libraries, since this crate does not write dates. A moment that the system's clock cannot
+    /// represent becomes 1970.
     ///
     /// ```
     /// use std::time::{Duration, SystemTime};
@@ -156,7 +162,8 @@ impl Stopwatch {
     }
 }
 
-/// Makes a driver's timestamps: wall time once, monotonic time from there on, and the gaps of a suspended machine.
+/// Makes a driver's timestamps: wall time once, monotonic time from there on, plus the time for which the machine was
+/// suspended.
 ///
 /// It reads nothing itself; the driver hands in what its clocks say. Time it returns never runs backwards.
 ///
@@ -181,8 +188,8 @@ pub struct Clock {
 
 impl Clock {
     /// How far the wall clock must run ahead of the monotonic one to be taken for a suspend: clocks that are merely
-    /// being disciplined stay well below it (NTP slews at most 0.5 ms a second and steps above 128 ms). An operation takes a deadline that it finds
-    /// to have passed so long ago for one that was slept through.
+    /// being disciplined stay well below it (NTP slews at most 0.5 ms a second and steps above 128 ms). An operation
+    /// that finds that its deadline passed this long ago assumes that the machine slept through it.
     pub const SUSPEND: Duration = Duration::from_secs(2);
 
     /// A clock that reads `wall` now.

@@ -11,9 +11,10 @@
 //!                               …         to level 4
 //! ```
 //!
-//! All is exact: [`next`](Timers::next) is the earliest timer to the nanosecond, nothing fires early, and no cleared timer is kept. Timers fire by their
-//! time, and those of the same time in the order of their slots, whatever has happened before; so two that hold the same timers are equal and
-//! go on alike. Sixteen bytes a timer; nothing is allocated once there is room for as many as there are.
+//! Everything is exact: [`next`](Timers::next) is the earliest timer to the nanosecond, nothing fires early, and no
+//! cleared timer is kept. Timers fire by their time, and those of the same time in the order of their slots, whatever
+//! has happened before; so two `Timers` that hold the same timers are equal and go on alike. Sixteen bytes a timer;
+//! nothing is allocated once there is room for as many as there are.
 //!
 //! Memory is touched where it was touched a moment ago: a bucket is a chain of chunks that hold the times themselves, so a bucket is filled and emptied in one
 //! sweep, and what is cleared is replaced by the last of its bucket.
@@ -133,7 +134,8 @@ impl Place {
 
 /// A tick is 2²⁰ ns.
 const TICK: u32 = 20;
-/// So many in a bucket are looked through for the earliest; more are spread first. And so many may stand in the heap without a wheel.
+/// A bucket with at most this many is searched for the earliest; one with more is spread first. Also how many may
+/// stand in the heap without a wheel.
 const FEW: usize = 32;
 
 /// Read.
@@ -207,7 +209,7 @@ impl Timers {
         self.near.iter().take(most).filter(move |timer| timer.at() <= now).map(|timer| timer.slot)
     }
 
-    /// Makes room for so many more.
+    /// Makes room for `more` further timers.
     pub fn reserve(&mut self, more: usize) {
         let _ = self.places.try_reserve_exact(more);
         // Each bucket may leave a chunk unfilled; few have something in them at a time.
@@ -331,7 +333,8 @@ impl Timers {
     }
 }
 
-/// Makes room for so many more by an eighth: a vector that doubles would have each of a million operations carry another's bytes.
+/// Makes room for `more` further entries, by an eighth or more: a vector that doubles would have each of a million
+/// operations carry another's bytes.
 #[inline]
 pub(crate) fn grow<T>(vec: &mut Vec<T>, more: usize) {
     if vec.capacity().saturating_sub(vec.len()) < more {
@@ -341,7 +344,7 @@ pub(crate) fn grow<T>(vec: &mut Vec<T>, more: usize) {
 
 #[cold]
 fn make_room<T>(vec: &mut Vec<T>, more: usize) {
-    // What has no room at all is told by whoever puts something in.
+    // If there is no memory at all, whatever puts something in reports it.
     let _ = vec.try_reserve_exact(more.max(vec.len() / 8).max(16));
 }
 

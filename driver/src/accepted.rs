@@ -1,7 +1,8 @@
-//! The answer by which the provider took a job on, for whoever follows the job.
+//! The answer by which the provider took a job on, for callers that follow the job.
 //!
-//! Some creates answer with more than a reference: the page that a person must open, say. Whoever holds a handle can have that answer,
-//! once the acceptance is on disk; where a webhook has said it first, once that answer has come as well. It is held by the handles alone: a job that nobody follows holds none, and with the last handle it goes.
+//! Some creates answer with more than a reference: the page that a person must open, say. The holder of a handle can
+//! have that answer once the acceptance is on disk; if a webhook has reported it first, once that answer has come as
+//! well. Only the handles hold it: a job without handles holds none, and it goes with the last handle.
 
 use std::fmt;
 use std::sync::{Arc, OnceLock, Weak};
@@ -17,8 +18,9 @@ use steadfast_core::{Kind, Reference};
 pub struct Accepted {
     /// The provider's id for it.
     pub reference: Reference,
-    /// The answer that said so. `None` where there is none at hand: the job was accepted before a restart or while nobody followed it, or a webhook said so, and
-    /// the create that it was ahead of was not answered, or was not the first. Then the provider has to be asked, by the reference.
+    /// The answer that said so. `None` if there is none at hand: the job was accepted before a restart or while nobody
+    /// followed it; or a webhook said so first, and the create that it overtook was not answered, or was not the
+    /// first. Then the provider has to be asked, by the reference.
     pub answer: Option<AcceptingAnswer>,
 }
 
@@ -26,11 +28,11 @@ pub struct Accepted {
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct AcceptingAnswer {
-    /// What it answered: the create, or the look-up that found the job. They differ in shape.
+    /// Which request it answered: the create, or the look-up that found the job. They differ in shape.
     pub kind: Kind,
     /// The HTTP status.
     pub status: StatusCode,
-    /// The decoded body, of [`Builder::body_limit`](crate::Builder::body_limit) at most.
+    /// The decoded body, at most [`Builder::body_limit`](crate::Builder::body_limit) long.
     pub body: Bytes,
 }
 
@@ -40,20 +42,21 @@ impl fmt::Debug for AcceptingAnswer {
     }
 }
 
-/// The job ended, or its client stopped, before it was known to be accepted. Wait for the job's end to learn which.
+/// The job ended, or its client stopped, before it was known to be accepted. Wait for the job's outcome to learn
+/// which.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the job ended, or its client stopped, before the provider was known to have it: wait for its end to learn how"
 )]
 pub struct NotAccepted;
 
-/// What the handles of one job share: the acceptance, once it is known and durable. If it is not there yet, ask for it by
+/// What the handles of one job share: the acceptance, once it is known and durable. Until then, ask for it by
 /// [`Command::Accepted`](crate::Command::Accepted).
 #[derive(Clone, Debug)]
 pub struct Acceptance(Arc<OnceLock<Accepted>>);
 
 impl Acceptance {
-    /// Of a job that has ended, or that the store alone knows.
+    /// For a job that has ended, or that only the store knows.
     pub(crate) fn ended(reference: Option<Reference>) -> Self {
         let cell = OnceLock::new();
         if let Some(reference) = reference {
@@ -70,15 +73,16 @@ impl Acceptance {
     }
 }
 
-/// The driver's end.
+/// The driver's side.
 #[derive(Default)]
 pub(crate) struct Telling {
     handles: Weak<OnceLock<Accepted>>,
-    /// What is told once it is durable.
+    /// The answer that is told once it is durable.
     answer: Option<Box<(Reference, AcceptingAnswer)>>,
-    /// A webhook was there first, and the request whose answer says more is in the air. Whether it is to be asked at once what has changed besides.
+    /// `Some` if a webhook was there first, and the request whose answer says more is in the air. Holds whether to ask
+    /// at once what else has changed.
     coming: Option<bool>,
-    /// Who waits for it. Dropped untold, the job has ended.
+    /// Those who wait for it. If they are dropped untold, the job has ended.
     waiting: Vec<Sender<Accepted>>,
 }
 
@@ -93,7 +97,7 @@ impl Telling {
     /// Somebody waits, unless it was told.
     pub(crate) fn wait(&mut self, reply: Sender<Accepted>) {
         match self.handles.upgrade().as_deref().and_then(OnceLock::get) {
-            // Whoever asked may have stopped waiting.
+            // The caller that asked may have stopped waiting.
             Some(accepted) => drop(reply.send(accepted.clone())),
             None => {
                 self.waiting.retain(|waiting| !waiting.is_closed());
@@ -109,7 +113,8 @@ impl Telling {
         }
     }
 
-    /// A webhook was there first: the answer that is on its way is waited for, if somebody waits for it here. Tells whether.
+    /// A webhook was there first: if somebody waits for the answer that is on its way, it is waited for here too.
+    /// Returns whether it is.
     pub(crate) fn await_answer(&mut self, changed: bool) -> bool {
         self.coming = self.waiting.iter().any(|waiting| !waiting.is_closed()).then_some(changed);
         self.coming.is_some()
@@ -119,7 +124,7 @@ impl Telling {
         self.coming.is_some()
     }
 
-    /// Its request is over. If it was waited for, tells whether something has changed besides.
+    /// Its request has ended. If it was waited for, returns whether something else has changed.
     pub(crate) const fn await_no_more(&mut self) -> Option<bool> {
         self.coming.take()
     }

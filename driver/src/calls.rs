@@ -1,8 +1,9 @@
-//! Calls that are no jobs: repeated when they fail, or asked again until what they ask for is ready.
+//! Calls that are not jobs: repeated when they fail, or asked again until what they ask for is ready.
 //!
-//! A [`Call`] is a policy and what goes with it, to be run with a closure. The deciding is the core's ([`RetryPolicy::decide`], [`PollPolicy`]), behind the
-//! two [courses](course::Course); a [`Run`](run::Run) is one call under way, which takes time as an argument; what is left is to call, to sleep and to time out
-//! (`drive`), once for closures that are awaited and once for closures that block. An adapter gives the [timer](AsyncTimer) and a function to begin with.
+//! A [`Call`] is a policy and what goes with it, to be run with a closure. The core decides ([`RetryPolicy::decide`],
+//! [`PollPolicy`]), behind the two [courses](course::Course); a [`Run`](run::Run) is one call under way, which takes
+//! time as an argument; what is left is to call, to sleep and to time out (`drive`), once for closures that are
+//! awaited and once for closures that block. An adapter supplies the [timer](AsyncTimer) and a function to begin with.
 //!
 //! What holds, each a test:
 //!
@@ -10,7 +11,8 @@
 //! - what is left is computed after a wait, not before;
 //! - a zero delay touches no timer; a closure that fails again and again without delay gives the runtime a turn now and then;
 //! - an attempt that has ended is dropped before the wait for the next;
-//! - a future that is dropped, at whatever moment, leaves breaker and limiter as if it had not been, but for a retry that was sent and paid;
+//! - a future that is dropped, at whatever moment, leaves breaker and limiter as if it had never been, except for a
+//!   retry that was sent and paid for;
 //! - a call whose first attempt gives a value allocates nothing and, if it is awaited, reads no clock.
 
 mod classify;
@@ -42,8 +44,9 @@ use crate::handles::{Breaker, RateLimiter, RetryBudget};
 
 /// How a closure is to be called: by a [`RetryPolicy`] ([`Retries`]) or a [`PollPolicy`] ([`Polls`]), with what goes with it.
 ///
-/// An adapter begins it (`steadfast_tokio::retry`, `steadfast_blocking::poll_until` and so on). `C` [classifies](Classify) errors, `N` is
-/// [told](Notify) of them, `S` is the timer. Handles are borrowed, so that a call touches no count that threads share.
+/// An adapter begins it (`steadfast_tokio::retry`, `steadfast_blocking::poll_until` and so on). `C`
+/// [classifies](Classify) errors, `N` is [told](Notify) of them, `S` is the timer. Breaker, budget and limiter are
+/// borrowed, so that a call changes no reference count that threads share.
 #[derive(Clone)]
 #[must_use = "nothing is called before `run` or `call`"]
 pub struct Call<'h, M, S, C = EveryError, N = Silent> {
@@ -61,15 +64,15 @@ pub struct Call<'h, M, S, C = EveryError, N = Silent> {
 }
 
 impl<P: Borrow<RetryPolicy>, S> Call<'_, Retries<P>, S> {
-    /// Repeats what fails, by this policy: a `RetryPolicy`, or a reference to one.
+    /// Repeats a call that fails, by this policy: a `RetryPolicy`, or a reference to one.
     pub fn retry(policy: P, timer: S) -> Self {
         Self::new(Retries::new(policy), timer)
     }
 }
 
 impl<P: Borrow<PollPolicy>, S> Call<'_, Polls<P>, S> {
-    /// Asks until it is ready, by this policy: a `PollPolicy`, or a reference to one. What it says of answers (`not_found_grace`, `accept_partial`) is for the
-    /// closure to heed.
+    /// Asks until something is ready, by this policy: a `PollPolicy`, or a reference to one. Its settings about
+    /// answers (`not_found_grace`, `accept_partial`) are for the closure to heed.
     pub fn poll_until(policy: P, timer: S) -> Self {
         Self::new(Polls::new(policy), timer)
     }
@@ -101,13 +104,13 @@ impl<'h, M, S> Call<'h, M, S> {
 }
 
 impl<'h, M, S, C, N> Call<'h, M, S, C, N> {
-    /// Repeats only after errors of which `transient` says *yes*. Default: after every one.
+    /// Repeats only after errors for which `transient` returns `true`. Default: after every error.
     pub fn when<E, F: FnMut(&E) -> bool>(self, transient: F) -> Call<'h, M, S, When<F>, N> {
         self.with_classify(When(transient))
     }
 
-    /// Asks `classify` what an error says: a [`Class`], or a [`Failure`] with the wait that the upstream asks for, and whether the request certainly did
-    /// not run. Of HTTP answers, [`http_failure`] tells.
+    /// Classifies errors by `classify`, which returns a [`Class`], or a [`Failure`] with the wait that the upstream
+    /// asks for and whether the request certainly did not run. For HTTP answers, use [`http_failure`].
     ///
     /// ```
     /// use std::time::Duration;
@@ -139,7 +142,7 @@ impl<'h, M, S, C, N> Call<'h, M, S, C, N> {
         Call { course, timer, classify, notify, breaker, when_open, budget, limiter, key, repeatable, seed }
     }
 
-    /// Tells of each failed attempt after which there is another, before its wait.
+    /// Calls `notify` after each failed attempt that is followed by another, before the wait.
     pub fn notify<E, F: FnMut(Retrying<'_, E>)>(self, notify: F) -> Call<'h, M, S, C, F> {
         let Self { course, timer, classify, notify: _, breaker, when_open, budget, limiter, key, repeatable, seed } =
             self;
@@ -153,22 +156,23 @@ impl<'h, M, S, C, N> Call<'h, M, S, C, N> {
         Call { course, timer, classify, notify, breaker, when_open, budget, limiter, key, repeatable, seed }
     }
 
-    /// Asks this breaker before each attempt and tells it how the attempt ended. While it is open, the call waits within its deadline, which costs no
-    /// attempt; see [`when_open`](Call::when_open).
+    /// Asks this breaker before each attempt and tells it how the attempt ended. While the breaker is open, the call
+    /// waits within its deadline, which uses up no attempt; see [`when_open`](Call::when_open).
     pub const fn breaker(mut self, breaker: &'h Breaker) -> Self {
         self.breaker = Some(breaker);
         self
     }
 
-    /// What to do while the breaker is open. Default: [`WhenOpen::Wait`]. With [`WhenOpen::Refuse`] the call ends at once, as
-    /// [`StopReason::BreakerOpen`].
+    /// Sets what to do while the breaker is open. Default: [`WhenOpen::Wait`]. With [`WhenOpen::Refuse`] the call ends
+    /// at once, as [`StopReason::BreakerOpen`].
     pub const fn when_open(mut self, when_open: WhenOpen) -> Self {
         self.when_open = when_open;
         self
     }
 
-    /// Pays for each retry from this budget, when it is about to leave. If it is spent the call ends (after the wait, so that callers who try again at once
-    /// do not make a hot loop); polls go on at their slowest pace.
+    /// Pays for each retry from this budget, when the retry is about to leave. If the budget is spent the call ends
+    /// (after the wait, so that callers who try again at once do not make a hot loop); polls go on at their slowest
+    /// pace.
     pub const fn budget(mut self, budget: &'h RetryBudget) -> Self {
         self.budget = Some(budget);
         self
@@ -180,15 +184,15 @@ impl<'h, M, S, C, N> Call<'h, M, S, C, N> {
         self
     }
 
-    /// The idempotency key that every [`Attempt`] is to send.
+    /// Sets the idempotency key that every [`Attempt`] is to send.
     pub const fn key(mut self, key: &'h Key) -> Self {
         self.key = Some(key);
         self
     }
 
-    /// Whether an attempt that may have run may be repeated. Default: yes. With `false`, retries go on only after failures that are
-    /// [certain](steadfast_core::retry::Certainty::NotExecuted) not to have run; what a [`Class`] alone says, and a time-out, is not. Polls read only, so
-    /// for them it changes nothing.
+    /// Sets whether an attempt that may have run may be repeated. Default: yes. With `false`, retries go on only after
+    /// failures that are [certain](steadfast_core::retry::Certainty::NotExecuted) not to have run; a [`Class`] alone
+    /// does not say that, nor does a time-out. Polls only read, so it changes nothing for them.
     pub const fn repeatable(mut self, repeatable: bool) -> Self {
         self.repeatable = repeatable;
         self
@@ -221,7 +225,7 @@ impl<'h, P: Borrow<RetryPolicy>, S, C, N> Call<'h, Retries<P>, S, C, N> {
         drive(self, move |_| attempt())
     }
 
-    /// The same, telling each attempt its number, the key and the time that it has.
+    /// The same; each attempt is given its number, the key and the time that it has.
     ///
     /// # Errors
     /// As [`run`](Call::run).
@@ -255,7 +259,7 @@ impl<'h, P: Borrow<RetryPolicy>, S, C, N> Call<'h, Retries<P>, S, C, N> {
         drive_blocking(self, move |_| attempt())
     }
 
-    /// The same, telling each attempt its number, the key and the time that it has.
+    /// The same; each attempt is given its number, the key and the time that it has.
     ///
     /// # Errors
     /// As [`call`](Call::call).
@@ -288,7 +292,7 @@ impl<'h, P: Borrow<PollPolicy>, S, C, N> Call<'h, Polls<P>, S, C, N> {
         drive(self, move |_| poll())
     }
 
-    /// The same, telling each poll its number, the key and the time that it has.
+    /// The same; each poll is given its number, the key and the time that it has.
     ///
     /// # Errors
     /// As [`run`](Call::run).
@@ -319,7 +323,7 @@ impl<'h, P: Borrow<PollPolicy>, S, C, N> Call<'h, Polls<P>, S, C, N> {
         drive_blocking(self, move |_| poll())
     }
 
-    /// The same, telling each poll its number, the key and the time that it has.
+    /// The same; each poll is given its number, the key and the time that it has.
     ///
     /// # Errors
     /// As [`call`](Call::call).

@@ -1,7 +1,7 @@
 //! Breakers, rate limiters and retry budgets to put around any call, shared by tasks and threads.
 //!
-//! The machines are the core's; what is added here is how threads share one, and a clock that they read, since a call that is no job has no driver
-//! to tell the time. Nothing here waits: a [`RateLimiter`] says how long, and an adapter sleeps.
+//! The machines are the core's. This adds how threads share one, and a clock that they read, since a call that is not
+//! a job has no driver to tell the time. Nothing here waits: a [`RateLimiter`] says how long, and an adapter sleeps.
 
 mod breaker;
 mod clock;
@@ -16,7 +16,7 @@ pub use self::lease::{Lease, Leases};
 pub use self::rate_limiter::{Limited, OwnedPlace, Place, RateLimiter};
 pub use self::retry_budget::{BudgetSpent, RetryBudget};
 
-/// Has its cache lines to itself (two, since processors fetch them in pairs): what lies beside a word that threads write to is as slow to read as
-/// the word.
+/// Has its cache lines to itself (two, since processors fetch them in pairs): data beside a word that threads write to
+/// is as slow to read as the word.
 #[repr(align(128))]
 struct Alone<T>(T);

@@ -12,35 +12,37 @@
 //! | `steadfast_operations_live` | gauge | – | Jobs under way. |
 //! | `steadfast_operations_parked` | gauge | – | Jobs that wait for their payload: somebody has to submit their keys again. |
 //! | `steadfast_attempts_begun_total` | counter | `kind` | Requests about to leave: create, lookup or poll. |
-//! | `steadfast_attempts_ended_total` | counter | `kind`, `class` | Requests with a usable answer (ok), or the class of their failure. Those that nobody waited for any more are in none. |
-//! | `steadfast_attempt_seconds` | histogram | `kind` | From when a request was handed to the transport until what came of it was taken in. |
-//! | `steadfast_attempts_in_flight` | gauge | – | Requests that have the gate's leave and are not settled. |
-//! | `steadfast_retries_total` | counter | `kind` | Requests that repeat one: creates and look-ups from the second on, polls after one that failed. |
+//! | `steadfast_attempts_ended_total` | counter | `kind`, `class` | Requests with a usable answer (ok), or the class of their failure. Those that were no longer waited for are not counted. |
+//! | `steadfast_attempt_seconds` | histogram | `kind` | From when a request was handed to the transport until its result was taken in. |
+//! | `steadfast_attempts_in_flight` | gauge | – | Requests that hold a permit and are not settled. |
+//! | `steadfast_retries_total` | counter | `kind` | Repeated requests: creates and look-ups from the second on, polls after one that failed. |
 //! | `steadfast_gate_blocked_total` | counter | `kind`, `why` | How often the gate held a request back, and by what: see Blocked::name. |
-//! | `steadfast_gate_wait_seconds` | histogram | `kind` | How long requests waited at the gate, of those that did. |
+//! | `steadfast_gate_wait_seconds` | histogram | `kind` | How long requests waited at the gate, if they had to wait. |
 //! | `steadfast_breaker_state` | gauge | `state` | How many clients' breakers are in this state: see BreakerState::name. |
 //! | `steadfast_breaker_changes_total` | counter | `state` | How often a breaker came into this state. |
 //! | `steadfast_retry_budget_tokens` | gauge | – | Retries that the budget allows at once. Not there if the client starts without one. |
 //! | `steadfast_bulkhead_limit` | gauge | – | Requests that may be in the air at once. Not there if the client starts without a bound. |
-//! | `steadfast_journal_commits_total` | counter | `result` | Commits that are durable, failed for certain, or of which nobody knows, which are tried again. |
-//! | `steadfast_journal_commit_seconds` | histogram | – | What the store took for a commit. |
+//! | `steadfast_journal_commits_total` | counter | `result` | Commits by result: durable, certainly failed, or unknown, which are tried again. |
+//! | `steadfast_journal_commit_seconds` | histogram | – | How long the store took for a commit. |
 //! | `steadfast_journal_commit_records` | histogram | – | Records that went to disk together. |
 //! | `steadfast_journal_lag_seconds` | histogram | – | How old a commit's oldest record was when it was durable. |
 //! | `steadfast_journal_pending_records` | gauge | – | Records that are not durable yet. |
 //! | `steadfast_journal_oldest_pending_timestamp_seconds` | gauge | – | Since when the oldest record waits to be durable, in Unix time; 0 if none waits. It stays true while the store hangs. |
 //! | `steadfast_webhooks_total` | counter | `verdict` | Webhooks by what their sender was told: see Delivery::name. |
-//! | `steadfast_revisions_total` | counter | – | Words of the provider on jobs that had ended. |
+//! | `steadfast_revisions_total` | counter | – | Reports of the provider about jobs that had ended. |
 //! | `steadfast_renewals_total` | counter | `result` | Renewals of credentials: renewed, or failed. |
-//! | `steadfast_notices_dropped_total` | counter | – | Notices lost because more came at once than Limits::notices allows: so much is missing in what else is counted. |
+//! | `steadfast_notices_dropped_total` | counter | – | Notices lost because more came at once than Limits::notices allows: the other metrics lack as many. |
 //!
-//! Units are seconds where the name says so. **Every label's values are few and fixed**: words from enumerations, and the provider's name, which the program
-//! chooses. No key, label of a key, reference, status text, host or path is ever one. Clients of one provider in one process add up, gauges too; the
-//! oldest record's time is that of the oldest among them, so a client that is well hides none whose store hangs. A client's shards add up to it; what several of
-//! them had written together counts as a commit of each.
+//! Units are seconds where the name says so. **Every label's values are few and fixed**: words from enumerations, and
+//! the provider's name, which the program chooses. No key, label of a key, reference, status text, host or path is
+//! ever one. Clients of one provider in one process add up, gauges too; the oldest record's time is the oldest among
+//! them, so a healthy client does not hide one whose store hangs. A client's shards add up to it; a commit that
+//! several of them had written together counts as one for each.
 //!
-//! Handles are taken when a client starts, so install the recorder before. Without one they do nothing. One that panics is not called again by that client, whose
-//! jobs go on: the log says so. With `metrics-exporter-prometheus`, histograms need their
-//! buckets, and the `ops/` folder has a dashboard and alerts that go with these names:
+//! Metric handles are taken when a client starts, so install the recorder before. Without a recorder they do nothing.
+//! A recorder that panics is not called again by that client, whose jobs go on; the log says so. With
+//! `metrics-exporter-prometheus`, histograms need their buckets, and the `ops/` folder has a dashboard and alerts that
+//! go with these names:
 //!
 //! ```
 //! use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
@@ -55,26 +57,26 @@
 //! # Ok::<(), metrics_exporter_prometheus::BuildError>(())
 //! ```
 //!
-//! What is not there: a gauge of *unresolved* jobs, since the client forgets them and the journal does not (`steadfast ops FILE --unresolved` lists them); and rates,
-//! which are a query's affair.
+//! What is not there: a gauge of *unresolved* jobs, since the client forgets them and the journal does not
+//! (`steadfast ops FILE --unresolved` lists them); and rates, which queries compute.
 
 /// One line of the [table](self).
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Metric {
-    /// As the recorder is told.
+    /// The name, as the recorder is told.
     pub name: &'static str,
-    /// What it is.
+    /// Which type of metric it is.
     pub kind: MetricKind,
     /// The names of its labels.
     pub labels: &'static [&'static str],
-    /// One sentence.
+    /// What it says, in one sentence.
     pub help: &'static str,
-    /// Of a histogram: the buckets' upper bounds that suit it, ascending.
+    /// For a histogram: suitable upper bounds of the buckets, ascending.
     pub buckets: &'static [f64],
 }
 
-/// What a metric is.
+/// The type of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_enums, reason = "the facade has exactly these three")]
 pub enum MetricKind {
@@ -160,28 +162,28 @@ pub const TABLE: &[Metric] = &[
         name: ATTEMPTS_ENDED,
         kind: MetricKind::Counter,
         labels: &["provider", "kind", "class"],
-        help: "Requests with a usable answer (ok), or the class of their failure. Those that nobody waited for any more are in none.",
+        help: "Requests with a usable answer (ok), or the class of their failure. Those that were no longer waited for are not counted.",
         buckets: &[],
     },
     Metric {
         name: ATTEMPT_SECONDS,
         kind: MetricKind::Histogram,
         labels: &["provider", "kind"],
-        help: "From when a request was handed to the transport until what came of it was taken in.",
+        help: "From when a request was handed to the transport until its result was taken in.",
         buckets: SHORT,
     },
     Metric {
         name: ATTEMPTS_IN_FLIGHT,
         kind: MetricKind::Gauge,
         labels: &["provider"],
-        help: "Requests that have the gate's leave and are not settled.",
+        help: "Requests that hold a permit and are not settled.",
         buckets: &[],
     },
     Metric {
         name: RETRIES,
         kind: MetricKind::Counter,
         labels: &["provider", "kind"],
-        help: "Requests that repeat one: creates and look-ups from the second on, polls after one that failed.",
+        help: "Repeated requests: creates and look-ups from the second on, polls after one that failed.",
         buckets: &[],
     },
     Metric {
@@ -195,7 +197,7 @@ pub const TABLE: &[Metric] = &[
         name: GATE_WAIT,
         kind: MetricKind::Histogram,
         labels: &["provider", "kind"],
-        help: "How long requests waited at the gate, of those that did.",
+        help: "How long requests waited at the gate, if they had to wait.",
         buckets: LONG,
     },
     Metric {
@@ -230,14 +232,14 @@ pub const TABLE: &[Metric] = &[
         name: COMMITS,
         kind: MetricKind::Counter,
         labels: &["provider", "result"],
-        help: "Commits that are durable, failed for certain, or of which nobody knows, which are tried again.",
+        help: "Commits by result: durable, certainly failed, or unknown, which are tried again.",
         buckets: &[],
     },
     Metric {
         name: COMMIT_SECONDS,
         kind: MetricKind::Histogram,
         labels: &["provider"],
-        help: "What the store took for a commit.",
+        help: "How long the store took for a commit.",
         buckets: COMMIT,
     },
     Metric {
@@ -279,7 +281,7 @@ pub const TABLE: &[Metric] = &[
         name: REVISIONS,
         kind: MetricKind::Counter,
         labels: &["provider"],
-        help: "Words of the provider on jobs that had ended.",
+        help: "Reports of the provider about jobs that had ended.",
         buckets: &[],
     },
     Metric {
@@ -293,7 +295,7 @@ pub const TABLE: &[Metric] = &[
         name: DROPPED,
         kind: MetricKind::Counter,
         labels: &["provider"],
-        help: "Notices lost because more came at once than Limits::notices allows: so much is missing in what else is counted.",
+        help: "Notices lost because more came at once than Limits::notices allows: the other metrics lack as many.",
         buckets: &[],
     },
 ];

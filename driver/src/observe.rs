@@ -1,8 +1,9 @@
 //! What can be seen from outside: a `tracing` event for every notice, and an observer if one is set.
 //!
-//! Every event has the same fields: `key` (a label that stands for the key: keys may hold personal data), `reference` (the provider's id),
-//! `attempt` (a number within the operation) and `correlation_id` (also sent with the request, as `X-Request-Id` or in the header that the builder was told).
-//! There are no payloads, bodies or credentials in them: notices hold none. An event belongs to the [span](crate#spans) of its job.
+//! Every event has the same fields: `key` (a label that stands for the key: keys may hold personal data), `reference`
+//! (the provider's id), `attempt` (a number within the operation) and `correlation_id` (also sent with the request, as
+//! `X-Request-Id` or in the header that the builder was given). There are no payloads, bodies or credentials in them,
+//! since notices hold none. An event belongs to the [span](crate#spans) of its job.
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use crate::driver::Renew;
 use crate::finished::Finished;
 use crate::trace_context::{TraceContext, TraceSource};
 
-/// A notice, and whose it is.
+/// A notice, with the operation that it is about.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Observation {
@@ -31,15 +32,15 @@ pub struct Observation {
     pub reference: Option<Reference>,
     /// The attempt that the notice is about, or the latest.
     pub attempt: AttemptId,
-    /// Names that attempt in logs here and at the provider.
+    /// Identifies that attempt in logs here and at the provider.
     pub correlation_id: CorrelationId,
-    /// When.
+    /// When it was told.
     pub at: Timestamp,
-    /// What.
+    /// What happened.
     pub notice: Notice,
 }
 
-/// 32 hex digits.
+/// An attempt's id, of 32 hex digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct CorrelationId(u128);
 
@@ -48,7 +49,8 @@ impl CorrelationId {
         Self(operation.correlation_id(attempt))
     }
 
-    /// Into a request's headers. What the provider's own request has there already stays: it may be the job's key.
+    /// Writes it into a request's headers. A header that the provider's own request has already stays: it may be the
+    /// job's key.
     pub(crate) fn write(self, header: &CorrelationHeader, trace: Option<&TraceContext>, headers: &mut HeaderMap) {
         if !headers.contains_key(header.name())
             && let Ok(value) = HeaderValue::from_bytes(&self.digits())
@@ -65,7 +67,7 @@ impl CorrelationId {
         }
     }
 
-    /// As `Display` has it, for each request that leaves.
+    /// The digits that `Display` shows, made for each request that leaves.
     fn digits(self) -> [u8; 32] {
         let digit = |half: u8| b'0' + half + u8::from(half > 9) * (b'a' - 10 - b'0');
         let mut digits = [0; 32];
@@ -104,13 +106,13 @@ impl Begun {
 /// Called in the driver's turn with every notice: it must be quick and must not block.
 pub(crate) type Observer = Arc<dyn Fn(&Observation) + Send + Sync>;
 
-/// What a program is called with.
+/// The program's functions that the driver calls.
 #[derive(Clone, Default)]
 pub(crate) struct Hooks {
     pub(crate) observer: Option<Observer>,
     /// For outcomes that nobody waits for.
     pub(crate) unclaimed: Option<Unclaimed>,
-    /// For credentials that are over.
+    /// For credentials that have expired.
     pub(crate) renew: Option<Renew>,
     /// Asked where a job is submitted.
     pub(crate) traces: TraceSource,
@@ -122,12 +124,13 @@ pub(crate) type Unclaimed = Arc<dyn Fn(&Key, &Finished) -> Result<(), ClaimError
 /// Why a program could not take an outcome. It is logged, so it must show no secret.
 pub type ClaimError = Box<dyn std::error::Error + Send + Sync>;
 
-/// What a program's [hook](crate::Builder::unclaimed) for outcomes gives back: `()`, if it has each of them once it returns; or a `Result`, whose error says *not now*.
+/// What a program's [hook](crate::Builder::unclaimed) for outcomes returns: `()` if it always has the outcome once it
+/// returns, or a `Result` whose error means *not now*.
 pub trait Claim {
     /// Whether the program has the outcome.
     ///
     /// # Errors
-    /// It could not be taken, and is to be told again.
+    /// It could not take the outcome, and is to be told again.
     fn claim(self) -> Result<(), ClaimError>;
 }
 
@@ -189,7 +192,7 @@ impl Observation {
     }
 }
 
-/// Ends are for every log, doubts for everybody's attention, steps for who looks closely.
+/// Ends are for every log, doubts for everybody's attention, steps for close observers.
 const fn level(notice: &Notice) -> Level {
     match notice {
         Notice::PersistFailed { .. } => Level::ERROR,

@@ -1,7 +1,8 @@
 //! A client's policies from a file: how jobs are retried and polled, what holds requests back, and what bounds memory.
 //!
-//! A file changes what it names, machine by machine: what it leaves out stays the provider's own, so a file that slows polls down drops no rate limit and
-//! no key window. Within a machine that it names, what is left out is the default. [`Builder::policies`](crate::Builder::policies) takes it.
+//! A file changes what it names, machine by machine: what it leaves out stays as the provider has it, so a file that
+//! slows polls down drops no rate limit and no key window. Within a machine that it names, what is left out has its
+//! default value. [`Builder::policies`](crate::Builder::policies) takes it.
 //!
 //! ```
 //! use std::time::Duration;
@@ -53,8 +54,8 @@
 //! A retry policy is `attempts` (5, the first included), `deadline` (120 s; no attempt starts later), `attempt_timeout` (10 s), `backoff` (1 s doubling
 //! to 20 s), `retry_after` (`{ floor = { ceiling = "1h" } }`; also `exact`, and `clamped` with `extra`) and `identical` (3).
 //!
-//! What is personal data or a secret has no place here, and what decides about them is not in it either: keeping payloads, sealing, the store and its
-//! durability are said in the program.
+//! Personal data and secrets do not belong in the file, and neither do the settings that decide about them: the
+//! program itself says whether payloads are kept, how they are sealed, and which store with which durability is used.
 
 use std::time::Duration;
 
@@ -93,7 +94,7 @@ pub struct Policies {
     pub webhooks: Option<WebhookPolicy>,
 }
 
-/// The parts of an [`OperationPolicy`], of which `None` is the provider's own.
+/// The parts of an [`OperationPolicy`]; `None` stands for the provider's own.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Unchecked")]
 #[expect(clippy::exhaustive_structs, reason = "plain settings, written with struct update syntax")]
@@ -115,7 +116,7 @@ pub struct OperationPolicies {
     pub persist: Option<BackoffPolicy>,
 }
 
-/// The parts of a [`GatePolicy`], of which `None` is the provider's own, and `Some(None)` is none at all.
+/// The parts of a [`GatePolicy`]; `None` stands for the provider's own, and `Some(None)` switches the machine off.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[expect(clippy::exhaustive_structs, reason = "plain settings, written with struct update syntax")]
@@ -182,7 +183,7 @@ impl Policies {
     /// Reads TOML.
     ///
     /// # Errors
-    /// The first thing that is wrong with it, by line and field, and what would be right.
+    /// The first mistake in it, by line and field, and what would be right.
     pub fn from_toml(text: &str) -> Result<Self, DocumentError> {
         Self::read_from(&Document::parse(text, Format::Toml)?)
     }
@@ -214,7 +215,7 @@ impl Policies {
 }
 
 impl OperationPolicies {
-    /// The provider's own policy with what is named here in its place.
+    /// The provider's own policy, changed by what is named here.
     ///
     /// # Errors
     /// The two do not fit together: a create's time-out that is not shorter than the provider's key window.
@@ -239,7 +240,7 @@ impl OperationPolicies {
 }
 
 impl GatePolicies {
-    /// The provider's own gate with what is named here in its place.
+    /// The provider's own gate, changed by what is named here.
     #[must_use]
     pub fn over(&self, own: &GatePolicy) -> GatePolicy {
         let gate = GatePolicy::none()
@@ -264,7 +265,7 @@ fn is_default<T: Default + PartialEq>(part: &T) -> bool {
     *part == T::default()
 }
 
-/// The parts as they stand in a file, before they were looked at together.
+/// The parts as written in a file, before they have been checked together.
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Unchecked {
@@ -286,7 +287,7 @@ impl TryFrom<Unchecked> for OperationPolicies {
     }
 }
 
-/// A setting that was named, and that may be none at all.
+/// A setting that was named, possibly as `"none"`.
 mod given {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
     use steadfast_core::policy::or_none;

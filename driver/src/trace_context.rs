@@ -1,9 +1,10 @@
 //! Where a request stands in a distributed trace: the headers `traceparent` and `tracestate`, read strictly and written anew.
 //!
-//! By [W3C Trace Context](https://www.w3.org/TR/trace-context/) (level 1, with level 2's random flag and its wider keys). A program hands one over with a submit
-//! ([`Builder::trace_context`](crate::Builder::trace_context)), and each attempt of the job then leaves with the same trace id, a span id of its own
-//! (the last 16 digits of its [correlation id](crate::CorrelationId)) and the same `tracestate`. What does not follow the grammar is refused, never mended: a
-//! broken id joins nothing to nothing.
+//! Follows [W3C Trace Context](https://www.w3.org/TR/trace-context/) (level 1, with level 2's random flag and its
+//! wider keys). A program passes one with a submit ([`Builder::trace_context`](crate::Builder::trace_context)), and
+//! each attempt of the job then leaves with the same trace id, a span id of its own (the last 16 digits of its
+//! [correlation id](crate::CorrelationId)) and the same `tracestate`. A value that does not follow the grammar is
+//! refused, never mended: a broken id connects nothing.
 //!
 //! It lives as long as the job does in this process. A restart forgets it, since records hold only what decisions need.
 
@@ -28,7 +29,7 @@ pub struct TraceParent {
     flags: u8,
 }
 
-/// Whoever made the span records it.
+/// The maker of the span records it.
 const SAMPLED: u8 = 0b01;
 
 /// The trace id's last seven bytes are random (level 2).
@@ -38,7 +39,8 @@ const RANDOM: u8 = 0b10;
 const LENGTH: usize = 55;
 
 impl TraceParent {
-    /// From the ids' bytes, as OpenTelemetry's `SpanContext` has them. Flags that are not defined are dropped, as the standard asks.
+    /// Builds it from the ids' bytes, as OpenTelemetry's `SpanContext` has them. Undefined flags are dropped, as the
+    /// standard asks.
     ///
     /// # Errors
     /// An id is all zeros.
@@ -76,7 +78,7 @@ impl TraceParent {
 
     /// Another span of the same trace.
     pub(crate) fn with_span(self, span: u64) -> Self {
-        // Zero means none, so it may not stand for one.
+        // Zero means no span, so it must not stand for one.
         Self { span: span.max(1), ..self }
     }
 
@@ -86,7 +88,7 @@ impl TraceParent {
     }
 }
 
-/// Reads the header's value. Of a later version what this one knows is read, as the standard asks.
+/// Reads the header's value. Of a later version, the part that this version knows is read, as the standard asks.
 impl FromStr for TraceParent {
     type Err = TraceError;
 
@@ -117,7 +119,7 @@ impl fmt::Display for TraceParent {
     }
 }
 
-/// The number of at most 32 digits. Capital ones are none: the standard forbids them.
+/// The number of at most 32 digits. Capital letters are refused: the standard forbids them.
 fn hex(digits: &[u8]) -> Option<u128> {
     digits.iter().try_fold(0, |number, digit| {
         let digit = match digit {
@@ -131,18 +133,19 @@ fn hex(digits: &[u8]) -> Option<u128> {
 
 /// What tracing systems add to a `traceparent`, each under its key: a `tracestate` header. It is passed on as it is.
 ///
-/// Its `Debug` shows how long it is and no more: nobody knows what others write into it.
+/// Its `Debug` shows only its length: nobody knows what others write into it.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct TraceState(Box<str>);
 
-/// The most bytes: what the standard asks everybody to pass on at least, and no more than that, since it goes with every request.
+/// The most bytes: what the standard asks everybody to pass on at least. No more are passed on, since it goes with
+/// every request.
 const MOST_BYTES: usize = 512;
 
 /// The most members, by the standard.
 const MOST_MEMBERS: usize = 32;
 
 impl TraceState {
-    /// As the header has it.
+    /// The header's value.
     #[must_use]
     pub const fn as_str(&self) -> &str {
         &self.0
@@ -194,7 +197,7 @@ fn is_value(value: &str) -> bool {
     (1..=256).contains(&value.len()) && value.as_bytes().iter().all(inner) && !value.ends_with(' ')
 }
 
-/// What a program hands over with a submit.
+/// Where a submit stands in a trace, as the program says.
 ///
 /// ```
 /// use steadfast_driver::TraceContext;
@@ -210,13 +213,13 @@ pub struct TraceContext {
 }
 
 impl TraceContext {
-    /// Below this span.
+    /// A context below this span.
     #[must_use]
     pub const fn new(parent: TraceParent) -> Self {
         Self { parent, state: None }
     }
 
-    /// With what tracing systems added to it.
+    /// Adds what tracing systems put into `tracestate`.
     #[must_use]
     pub fn with_state(self, state: TraceState) -> Self {
         Self { state: Some(state), ..self }
@@ -228,7 +231,7 @@ impl TraceContext {
         self.parent
     }
 
-    /// What tracing systems added to it.
+    /// What tracing systems put into `tracestate`.
     #[must_use]
     pub const fn state(&self) -> Option<&TraceState> {
         self.state.as_ref()
@@ -244,7 +247,7 @@ impl TraceSource {
         Self(Some(Arc::new(current)))
     }
 
-    /// Where whoever calls stands in a trace, if anywhere.
+    /// Where the caller stands in a trace, if anywhere.
     #[must_use]
     pub fn current(&self) -> Option<TraceContext> {
         self.0.as_ref().and_then(|current| current())
@@ -257,14 +260,14 @@ impl fmt::Debug for TraceSource {
     }
 }
 
-/// Why something is no trace context. It never repeats the text.
+/// Why something is not a trace context. It never repeats the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TraceError {
-    /// Not the header's form.
+    /// The header's form is wrong.
     #[error("the traceparent is malformed: it must be `00-` 32 lower-case hex digits `-` 16 such `-` 2 such")]
     Malformed,
-    /// Version ff, which is none.
+    /// Version ff, which is invalid.
     #[error("the traceparent's version is ff, which the standard forbids: give 00")]
     Version,
     /// A trace id of zeros.
@@ -273,10 +276,10 @@ pub enum TraceError {
     /// A span id of zeros.
     #[error("the span id is all zeros, which means that there is no span: give none")]
     NoSpan,
-    /// Not the form of a `tracestate`.
+    /// The `tracestate` is malformed.
     #[error("the tracestate is malformed: it must be `key=value` members, separated by commas, each key once")]
     State,
-    /// Beyond the bounds.
+    /// The `tracestate` is too large.
     #[error("the tracestate is too large: at most {MOST_MEMBERS} members and {MOST_BYTES} bytes go with every request")]
     StateTooLarge,
 }

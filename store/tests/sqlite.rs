@@ -4,6 +4,8 @@
 //! are open are tested where there are such: on Unix.
 
 #![cfg(feature = "sqlite")]
+// What the tests on Unix alone use.
+#![cfg_attr(not(unix), allow(dead_code, unused_imports))]
 
 #[path = "sqlite/backing_up.rs"]
 mod backing_up;

@@ -1,7 +1,8 @@
 //! When a call began.
 //!
-//! Whoever keeps a deadline must know when it began, and most calls succeed at once and never ask again: so that one reading is nearly all that a call
-//! costs. Linux keeps the time of its last tick, on the scale of the exact time, for a quarter of what that costs. Elsewhere the exact time it is.
+//! To keep a deadline, a call must know when it began. Most calls succeed at once and never ask again, so that one
+//! reading is nearly all that they cost. Linux keeps the time of its last tick, on the scale of the exact time, and
+//! reading it costs a quarter as much. Elsewhere the exact time is read.
 
 use std::time::Duration;
 
@@ -32,7 +33,7 @@ mod system {
 
     use rustix::time::{ClockId, clock_gettime};
 
-    /// In nanoseconds: as one number at once, since two halves that were just written are slow to read as a whole.
+    /// In nanoseconds, as a single number, since two halves that were just written are slow to read as one.
     pub(super) type Instant = u64;
 
     #[inline]

@@ -25,7 +25,8 @@ impl<In: Connection, C: Connector<In>> Connector<In> for Certain<C> {
 
     fn connect(&self, details: &ConnectionDetails<'_>, chained: Option<In>) -> Result<Option<C::Out>, Error> {
         before_connection(|| self.connector.connect(details, chained)).inspect_err(|_| {
-            // The addresses may be at fault, and be others by now; a SOCKS proxy's are asked for by the connector itself.
+            // The addresses may be at fault, and may have changed by now; a SOCKS proxy's are asked for by the
+            // connector itself.
             self.known.forget(details.uri);
             if let Some(proxy) = details.config.proxy() {
                 self.known.forget(proxy.uri());
@@ -40,8 +41,9 @@ impl<C> fmt::Debug for Certain<C> {
     }
 }
 
-/// A step on the way to a connection: whatever becomes of it, no request has left. ureq panics where it can start no thread to resolve a name, and where its
-/// settings ask for what it was built without, or for a client's certificate that is none.
+/// A step on the way to a connection: whatever becomes of it, no request has left. ureq panics if it can start no
+/// thread to resolve a name, and if its settings ask for what it was built without, or for a client certificate that
+/// is invalid.
 pub(crate) fn before_connection<T>(step: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
     caught(step).unwrap_or_else(|| Err(Error::Other(Box::new(Panicked)))).map_err(not_connected)
 }
@@ -58,7 +60,8 @@ impl fmt::Display for Panicked {
 
 impl std::error::Error for Panicked {}
 
-/// An error from before there was a connection, marked as such, once: a proxy's comes by twice. A request without an address is at fault itself, and stays so.
+/// An error from before there was a connection, marked as such, once: a proxy's comes by twice. If a request has no
+/// address, the request itself is at fault, and stays so.
 pub(super) fn not_connected(error: Error) -> Error {
     match error {
         Error::BadUri(_) => error,

@@ -1,14 +1,15 @@
 //! A client's certificate that the server refuses, or misses.
 //!
-//! By TLS 1.3 the client's part of the handshake is over before the server has seen its certificate, so that the refusal comes when the request is on its way, and
-//! looks like a connection that broke. But a server reads no request before its handshake is over (RFC 8446, section 4.4.2.4 and appendix A.2), and rustls, which offers no
-//! authentication later on, hears of certificates at no other time.
+//! In TLS 1.3 the client's part of the handshake ends before the server has seen its certificate, so that the refusal
+//! comes when the request is on its way, and looks like a connection that broke. But a server reads no request before
+//! its handshake has ended (RFC 8446, section 4.4.2.4 and appendix A.2), and rustls, which offers no later
+//! authentication, gets alerts about certificates at no other time.
 
 use std::io;
 
 use rustls::{AlertDescription, Error};
 
-/// Whether that is why no answer came.
+/// Whether a refused certificate is why no answer came.
 pub(super) fn is_refused(error: &io::Error) -> bool {
     let error = error.get_ref().and_then(|error| error.downcast_ref());
     matches!(error, Some(Error::AlertReceived(alert)) if is_of_certificate(*alert))

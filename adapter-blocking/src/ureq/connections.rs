@@ -1,11 +1,12 @@
-//! Connections that are kept, the one used last first.
+//! Kept connections, the most recently used first.
 //!
-//! ureq's own pool goes through all connections that are idle, several times for each request: with sixty of them that was a quarter of a client's work. So
-//! here each connection that is kept lies in an agent of its own, which carries one request at a time. And since the one used last comes first, those
-//! that are too many for what is going on grow old and are closed, where ureq's takes turns.
+//! ureq's own pool goes through all idle connections, several times for each request: with sixty of them that was a
+//! quarter of a client's work. So here each kept connection lies in an agent of its own, which carries one request at
+//! a time. And since the most recently used comes first, surplus connections grow old and are closed, while ureq's
+//! pool takes turns.
 //!
-//! All these agents are made of the same parts, so that what is known of names and of TLS sessions is known to all. Cookies are not: a program that
-//! switches on that feature of ureq's has a jar for each connection.
+//! All these agents are made of the same parts, so that known names and TLS sessions are shared by all. Cookies are
+//! not: a program that switches on ureq's cookie feature has a jar for each connection.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -23,7 +24,7 @@ use super::request::{Marking, Underway};
 
 pub(super) struct Connections {
     make: Box<dyn Fn(Whose) -> Agent + Send + Sync>,
-    /// The last is the one used last.
+    /// The last is the most recently used.
     idle: Mutex<VecDeque<Idle>>,
     /// How many are kept, and how many of them to one host.
     most: usize,
@@ -46,7 +47,7 @@ fn origin(to: &Uri) -> Option<Origin> {
     to.scheme().cloned().zip(to.authority().cloned())
 }
 
-/// For what an agent is.
+/// What an agent is for.
 #[derive(Clone)]
 enum Whose {
     /// Jobs' requests, one at a time, whose configuration is the client's but for time-out and proxy.
@@ -56,7 +57,7 @@ enum Whose {
 }
 
 impl Connections {
-    /// As many are kept as this configuration's pool would keep.
+    /// Keeps as many as this configuration's pool would keep.
     pub(super) fn new(config: Config, connector: impl Connector, resolver: impl Resolver) -> Self {
         let (most, most_to_one) = (config.max_idle_connections(), config.max_idle_connections_per_host());
         let max_age = config.max_idle_age();
@@ -67,13 +68,13 @@ impl Connections {
         Self { make: Box::new(make), idle: Mutex::default(), most, most_to_one, max_age }
     }
 
-    /// One more of the same parts, for the program's own calls.
+    /// One more agent of the same parts, for the program's own calls.
     pub(super) fn agent(&self) -> Agent {
         (self.make)(Whose::Programs)
     }
 
-    /// Has a request carried that has so much time, by no connection that was idle for longer than that. If all goes well, and the answer is read to its end, the
-    /// connection is kept.
+    /// Has a request carried within `timeout`, by a connection that was idle for no longer than `most_idle`. If all
+    /// goes well, and the answer is read to its end, the connection is kept.
     pub(super) fn carry<T, E>(
         &self,
         to: &Uri,
@@ -150,7 +151,7 @@ impl<In: Transport, C: Connector<In>> Connector<In> for Part<C> {
             // To ureq it is a configuration of this request's own, for which it would set up TLS anew, without the sessions of earlier connections.
             Whose::Ours(underway) => {
                 let connection = self.0.connect(&as_the_agents(details), chained)?;
-                // What a proxy was asked came by here, and is not the request.
+                // What a proxy was asked came through here, and is not the request.
                 underway.has_not_left();
                 (connection, underway.clone())
             }

@@ -1,8 +1,9 @@
 //! An answer that comes before the request is whole.
 //!
-//! Who refuses a large request may say so at its head, and close the connection with the rest unread. ureq ends with the write that fails then, and the answer, which
-//! lies there, is lost: of a plain refusal nobody would know whether the job ran. So here what nobody reads any more counts as written, and the answer is read.
-//! Below TLS, which has to get rid of what it holds before it reads.
+//! A server that refuses a large request may say so after reading its head, and close the connection with the rest
+//! unread. ureq then ends with the write that fails, and the answer, which has arrived, is lost: although it was a
+//! plain refusal, nobody would know whether the job ran. So here, what the other side no longer reads counts as
+//! written, and the answer is read. This works below TLS, which has to write what it holds before it reads.
 
 use std::fmt;
 use std::io;
@@ -23,7 +24,7 @@ pub(super) fn connector() -> impl Connector {
 
 #[derive(Debug)]
 struct Connecting<C> {
-    /// With another TLS.
+    /// For another TLS implementation.
     usual: DefaultConnector,
     ours: C,
 }

@@ -1,19 +1,20 @@
-//! The environment's proxy: what is encrypted goes by it, or not at all.
+//! The environment's proxy: encrypted requests go by it, or not at all.
 //!
-//! Where a proxy is named, going around it may be forbidden, or lead nowhere. ureq's own reading of the environment takes `ALL_PROXY` before `HTTPS_PROXY`, passes over
-//! what is no URL, and of `NO_PROXY` has neither names after a space nor the hosts under a name.
+//! If a proxy is named, going around it may be forbidden, or lead nowhere. ureq's own reading of the environment takes
+//! `ALL_PROXY` before `HTTPS_PROXY`, ignores a value that is not a URL, and in `NO_PROXY` honours neither names after
+//! a space nor the subdomains of a name.
 
 use std::env;
 
 use ureq::{Error, Proxy, ProxyBuilder};
 
-/// The way of what is encrypted.
+/// The way that encrypted requests take.
 #[derive(Clone, Debug)]
 pub(super) enum Way {
     /// As the agent's configuration says.
     Configured,
     By(Proxy),
-    /// By a proxy whose URL is none.
+    /// By a proxy whose URL is invalid.
     Nowhere,
 }
 

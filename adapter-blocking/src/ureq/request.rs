@@ -1,7 +1,8 @@
 //! A job's request under way, as its connection sees it: what has left of it, and how much of its time is left.
 //!
-//! ureq ends a request by the clock, without a look at what came in time: where the process was stopped meanwhile, or had no turn, an answer that lay there would
-//! be lost, and of a create nobody would know whether it ran. So ureq is given no time for the whole, and the connection ends it.
+//! ureq ends a request by the clock, without a look at what came in time: if the process was stopped meanwhile, or had
+//! no turn, an answer that had arrived would be lost, and nobody would know whether a create had run. So ureq is given
+//! no time-out for the whole, and the connection ends the request.
 
 use std::fmt;
 use std::io::{self, ErrorKind};
@@ -11,8 +12,8 @@ use std::time::{Duration, Instant};
 use ureq::unversioned::transport::{Buffers, NextTimeout, Transport};
 use ureq::{Error, Timeout};
 
-/// How long is read on once all time is over: what lies there takes no time to read, and who sends little by little gets no more than this. In a test, longer than
-/// any machine takes for it.
+/// How long reading goes on once all time is used up: what has arrived takes no time to read, and a server that sends
+/// little by little gets no more than this. In a test, longer than any machine takes for it.
 const CATCHING_UP: Duration = Duration::from_millis(if cfg!(test) { 60_000 } else { 50 });
 
 /// What a request and its connection know of each other. Used by the one thread that carries it.
@@ -22,20 +23,20 @@ pub(super) struct Underway(Arc<Mutex<State>>);
 #[derive(Debug, Default)]
 struct State {
     has_left: bool,
-    /// None of a call that is no job's: there ureq sees to the time.
+    /// `None` for a call that is not a job's: there ureq keeps the time.
     until: Option<Instant>,
-    /// When reading ends, once it is known that all time is over.
+    /// When reading ends, set once it is known that all time is used up.
     read_until: Option<Instant>,
 }
 
 impl Underway {
-    /// A next request, which has so much time.
+    /// Begins the next request, which has this much time.
     pub(super) fn begin(&self, timeout: Duration) {
         *self.lock() = State { until: Instant::now().checked_add(timeout), ..State::default() };
     }
 
-    /// Whether anything was handed to a connection. What has not left has not run, whatever ended it: that ureq refuses it, say, or that its time was over by
-    /// then.
+    /// Whether anything was handed to a connection. A request that has not left has not run, whatever ended it: ureq
+    /// refused it, say, or its time was used up by then.
     pub(super) fn has_left(&self) -> bool {
         self.lock().has_left
     }
@@ -44,7 +45,7 @@ impl Underway {
         self.lock().has_left = false;
     }
 
-    /// Something is to leave, with what is left of the time.
+    /// Called when something is to leave, with what is left of the time.
     fn leaves(&self, timeout: NextTimeout) -> Result<NextTimeout, Error> {
         let mut state = self.lock();
         let timeout = until(timeout, state.until)?;
@@ -56,7 +57,7 @@ impl Underway {
         until(timeout, self.lock().until)
     }
 
-    /// The same once all time is over.
+    /// The same once all time is used up.
     fn catching_up(&self, timeout: NextTimeout) -> Result<NextTimeout, Error> {
         let mut state = self.lock();
         if state.until.is_none() {
@@ -71,7 +72,7 @@ impl Underway {
     }
 }
 
-/// No longer than until then. A connection would take no time at all for as much as it likes.
+/// No longer than until `end`. To a connection, a time-out of zero would mean no limit.
 fn until(timeout: NextTimeout, end: Option<Instant>) -> Result<NextTimeout, Error> {
     let left = end.map(|end| end.saturating_duration_since(Instant::now()));
     match left.filter(|left| *left < *timeout.after) {
@@ -84,7 +85,7 @@ fn until(timeout: NextTimeout, end: Option<Instant>) -> Result<NextTimeout, Erro
 /// How a connection may break: TLS without its farewell is the first.
 const BREAKS: [ErrorKind; 3] = [ErrorKind::UnexpectedEof, ErrorKind::ConnectionAborted, ErrorKind::ConnectionReset];
 
-/// A connection that marks what leaves by it, reads what came in time, and tells a break from an end.
+/// A connection that marks what leaves by it, reads what came in time, and tells a break from a proper end.
 pub(super) struct Marking<T> {
     connection: T,
     underway: Underway,
@@ -112,7 +113,8 @@ impl<T: Transport> Transport for Marking<T> {
             came => came,
         };
         came.map_err(|error| match error {
-            // To ureq these end an answer that has no length. Whoever can break a connection could choose where (RFC 9112, section 9.8).
+            // To ureq these end an answer that has no length. An attacker who can break a connection could choose
+            // where (RFC 9112, section 9.8).
             Error::Io(error) if BREAKS.contains(&error.kind()) => io::Error::new(ErrorKind::BrokenPipe, error).into(),
             error => error,
         })

@@ -1,12 +1,14 @@
-//! What ureq's results mean, for calls that are no jobs.
+//! What ureq's results mean, for calls that are not jobs.
 //!
-//! ureq gives a 503 as an `Err` that has lost the answer, or as an `Ok` if it is told so, and what it knows of a request without an answer as one error
-//! among thirty. [`ResponseExt::classify`] makes one [`HttpError`] of all, by the tables that jobs go by, with the `Retry-After` read against
-//! the answer's own `Date`.
+//! ureq gives a 503 as an `Err` that has lost the answer, or as an `Ok` if it is told so, and what it knows of a
+//! request without an answer as one error among thirty. [`ResponseExt::classify`] turns all of these into one
+//! [`HttpError`], by the tables that jobs go by, with the `Retry-After` read against the answer's own `Date`.
 //!
-//! What it says of certainty holds for an agent that follows no redirects: where they are followed, the connection that was refused may be the
-//! second one, after the first host has run the request. [`UreqTransport::agent`](crate::UreqTransport::agent) follows none, gives every status as an
-//! `Ok`, and its connector tells for certain whether there was a connection; of another agent, a failed TLS handshake counts as *may have run*.
+//! What it says about certainty holds for an agent that follows no redirects: otherwise the connection that was
+//! refused may be the second one, after the first host has run the request.
+//! [`UreqTransport::agent`](crate::UreqTransport::agent) follows none, gives every status as an `Ok`, and its
+//! connector says for certain whether there was a connection; with another agent, a failed TLS handshake counts as
+//! *may have run*.
 
 use std::time::SystemTime;
 
@@ -15,7 +17,7 @@ use steadfast_driver::HttpError;
 use steadfast_providers::status;
 use ureq::{Body, Error};
 
-/// Says of a [`Response`], or of the result of sending, whether it is a good one, and what kind of failure it is if not.
+/// Says whether a [`Response`], or the result of sending, is a success, and if not, what kind of failure it is.
 ///
 /// ```no_run
 /// use steadfast_blocking::{ResponseExt, UreqTransport, classify_error};
@@ -56,7 +58,8 @@ pub trait ResponseExt {
     /// The response if its status is a 2xx.
     ///
     /// # Errors
-    /// What failure it is otherwise, by [`steadfast_providers::status`]; for a request without an answer, by the phase that it had reached.
+    /// What failure it is otherwise, by [`steadfast_providers::status`]; for a request without an answer, from the
+    /// phase that it had reached.
     fn classify(self) -> Result<Response<Body>, HttpError<Response<Body>>>;
 }
 
@@ -75,9 +78,9 @@ impl ResponseExt for Result<Response<Body>, Error> {
     }
 }
 
-/// What failure an error of ureq's is. Its text is not asked, and not shown: it may hold the URL.
+/// What failure a ureq error is. Its text is not used, and not shown: it may hold the URL.
 ///
-/// [`Error::StatusCode`] has lost the answer and its headers, so there is no `Retry-After` in it: configure the agent with
+/// [`Error::StatusCode`] has lost the answer and its headers, so it has no `Retry-After`: configure the agent with
 /// `http_status_as_error(false)`, or use [`UreqTransport::agent`](crate::UreqTransport::agent).
 #[must_use]
 pub fn classify_error(error: Error) -> HttpError<Response<Body>> {

@@ -1,8 +1,8 @@
-//! Who waits at the gate, and who has leave that is not used yet.
+//! The callers that wait at the gate, and the permits that are kept and not used yet.
 //!
-//! A waiter says when it will look in again (`due`, at most one [`RECHECK`] off: its own timer sees to that). One that has not come by a whole
-//! [`RECHECK`] after that is not being polled: it keeps its place and is passed over. A kept permit is the first
-//! to come to when the gate says no and it is older than [`RECHECK`].
+//! A waiter says when it will look in again (`due`, at most one [`RECHECK`] off: its own timer sees to that). One that
+//! has not come by a whole [`RECHECK`] after that is not being polled: it keeps its place and is passed over. When the
+//! gate says no, a kept permit that is older than [`RECHECK`] goes to the first that asks.
 //!
 //! [`RECHECK`]: Gate::RECHECK
 
@@ -42,7 +42,7 @@ pub(super) enum Asked {
     Wait(Duration),
 }
 
-/// What is to be done with wakers once nobody holds the lock.
+/// The wakers to wake or drop once nobody holds the lock.
 #[must_use]
 pub(super) struct Woken {
     called: [Option<Waker>; 3],
@@ -77,7 +77,7 @@ impl State {
         self.lines.iter().map(VecDeque::len).sum()
     }
 
-    /// Leave for somebody who would not wait.
+    /// Asks leave for a caller that would not wait.
     pub(super) fn try_admit(&mut self, request: Request, now: Timestamp) -> Result<Permit, Refused> {
         if !self.is_first(None, request.kind, now) {
             return Err(Refused::new(Blocked::Line, Gate::RECHECK));
@@ -88,7 +88,8 @@ impl State {
         }
     }
 
-    /// Leave for whoever has this place, or none yet. One who has to wait has a place afterwards, any other has none.
+    /// Asks leave for the caller with this place, or with none yet. If it has to wait it has a place afterwards,
+    /// otherwise none.
     pub(super) fn ask(&mut self, place: &mut Option<u64>, request: Request, waker: &Waker, now: Timestamp) -> Asked {
         let said = match self.gate.check(request, now) {
             // Said to all at once, wherever they stand.
@@ -117,7 +118,8 @@ impl State {
         }
     }
 
-    /// Calls the first of each line that the gate does not have wait. Whoever takes its leave calls the next.
+    /// Calls the first of each line, unless the gate would have it wait. A caller that takes its permit calls the
+    /// next.
     pub(super) fn call(&mut self, now: Timestamp) -> Woken {
         let mut woken = self.call_nobody();
         for (line, woken) in self.lines.iter_mut().zip(&mut woken.called) {
@@ -135,7 +137,8 @@ impl State {
         Woken { called: [const { None }; 3], _retired: self.retired.take() }
     }
 
-    /// As those are told who do not wait. The machine has waiters look in on an isolated breaker; whoever leaves is told that time does not end it.
+    /// The refusal as told to callers that do not wait. The machine has waiters look in on an isolated breaker; a
+    /// caller that leaves is told that time does not end it.
     pub(super) fn refused(&self, refusal: Refusal, now: Timestamp) -> Refused {
         let is_isolated = refusal.why == Blocked::Isolated;
         let retry_in = if is_isolated { Duration::MAX } else { refusal.until.saturating_since(now) };
@@ -151,7 +154,7 @@ impl State {
         said
     }
 
-    /// Whether nobody stands before this place who is there.
+    /// Whether every waiter before this place is absent.
     fn is_first(&self, place: Option<u64>, kind: Kind, now: Timestamp) -> bool {
         let before = |waiter: &&Waiter| place.is_none_or(|place| waiter.number < place);
         self.lines[kind as usize].iter().take_while(before).all(|waiter| waiter.is_absent(now))
@@ -182,7 +185,7 @@ impl State {
     }
 }
 
-/// Leave that is kept for later.
+/// A permit that is kept for later.
 #[cfg(feature = "tower")]
 mod kept {
     use steadfast_core::Timestamp;
@@ -208,7 +211,7 @@ mod kept {
             self.numbers
         }
 
-        /// The permit of this number if it still stands; else another, if there is one now.
+        /// The permit of this number if it is still valid; else another, if there is one now.
         pub(in crate::gate) fn claim(
             &mut self,
             number: Option<u64>,
@@ -234,7 +237,7 @@ mod kept {
             }
         }
 
-        /// Takes back what is kept for longer than anybody needs who means to use it.
+        /// Takes back a permit that has been kept for longer than anybody needs who means to use it.
         pub(super) fn take_back_forgotten(&mut self, now: Timestamp) -> bool {
             let forgotten = self.kept.partition_point(|kept| kept.is_forgotten(now));
             for kept in self.kept.drain(..forgotten) {
@@ -243,7 +246,7 @@ mod kept {
             forgotten > 0
         }
 
-        /// Whether the upstream is to be asked as it was when the permit was given.
+        /// Whether the upstream's state is as it was when the permit was given.
         fn stands(&mut self, kept: &KeptPermit, request: Request, now: Timestamp) -> bool {
             let blocked = match self.gate.check(request, now) {
                 Some(Admission::Wait(refusal) | Admission::Refuse(refusal)) => Some(refusal.why),

@@ -1,10 +1,12 @@
-//! How long a create's connection may take to come about: no longer than half of what is left to the request that waits for it. And what it may cost: no more
-//! than itself.
+//! How long connecting may take for a create: no longer than half of the time left to the request that waits for the
+//! connection. And what a failure costs: no more than that request.
 //!
-//! That no connection came about is certain, and nothing ran; that no answer came is not. Where the request's own time is over first, nobody can tell the one from
-//! the other. So a bound for all connections is not enough: a policy may give an attempt less, and the last one before a deadline has what is left.
+//! If no connection came about, it is certain that nothing ran; if no answer came, it is not. If the request's own
+//! time ends first, nobody can tell the two apart. So one bound for all connections is not enough: a policy may give
+//! an attempt less, and the last one before a deadline has only what is left.
 //!
-//! Of what may be repeated it is all the same, so its connections do without: reqwest clones a connector with layers for each request, whether it connects or not.
+//! Requests that may be repeated do not need this, so their connections do without: reqwest clones a connector with
+//! layers for each request, whether it connects or not.
 
 use std::error::Error;
 use std::future::{Future, poll_fn};
@@ -20,11 +22,11 @@ use tower_service::Service;
 type BoxError = Box<dyn Error + Send + Sync>;
 
 tokio::task_local! {
-    /// Of the request that is polled: hyper begins its connection where it is.
+    /// The bound of the request that is being polled: hyper begins its connection there.
     static CONNECTED_BY: Instant;
 }
 
-/// The request, with so much time for its answer if that matters.
+/// Sends the request, which has this much time in all if that matters: half of it is for its connection.
 pub(super) async fn within<F: Future>(time: Option<Duration>, request: F) -> F::Output {
     match time.and_then(|time| Instant::now().checked_add(time / 2)) {
         Some(by) => CONNECTED_BY.scope(by, request).await,
@@ -32,7 +34,8 @@ pub(super) async fn within<F: Future>(time: Option<Duration>, request: F) -> F::
     }
 }
 
-/// Whatever becomes of a step on the way to a connection, no request has left: so it is an error like others that say so, and not the request's own end.
+/// Whatever fails on the way to a connection, no request has left. So it is an error that says so, and must not end
+/// the request in another way.
 const PANICKED: &str = "a panic on the way to a connection: no thread could be started to look up the host, or a resolver or connector has a bug; \
                         what the panic said tells which";
 

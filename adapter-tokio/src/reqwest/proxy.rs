@@ -1,7 +1,7 @@
-//! The environment's proxy: what is encrypted goes by it, or not at all.
+//! The environment's proxy: encrypted requests go by it, or not at all.
 //!
-//! Where a proxy is named, going around it may be forbidden, or lead nowhere. reqwest goes around one whose scheme it does not know, and reading a variable
-//! that is no UTF-8 finds none.
+//! If a proxy is named, going around it may be forbidden, or lead nowhere. reqwest goes around one whose scheme it
+//! does not know, and finds none in a variable that is not UTF-8.
 
 use std::env;
 
@@ -25,13 +25,14 @@ fn proxy(named: &str) -> Result<Proxy, TransportError> {
     Ok(Proxy::https(url).map_err(Cause::Client).map_err(TransportError)?.no_proxy(NoProxy::from_env()))
 }
 
-/// Without a scheme it is an HTTP proxy.
+/// The proxy's URL. Without a scheme it is an HTTP proxy.
 fn url(named: &str) -> Option<Url> {
     let bare = || Url::parse(&format!("http://{named}")).ok().filter(|_| !named.contains("://"));
     Url::parse(named).ok().filter(Url::has_host).or_else(bare)
 }
 
-/// Whether reqwest does not pass it over. A SOCKS proxy without its feature `socks` it does not reach, which is known for certain as well.
+/// Whether reqwest does not pass it over. Without the feature `socks` it cannot reach a SOCKS proxy, and that it has
+/// not is certain as well.
 fn is_known(url: &Url) -> bool {
     let scheme = matches!(url.scheme(), "http" | "https" | "socks4" | "socks4a" | "socks5" | "socks5h");
     scheme && url.as_str().parse::<Uri>().is_ok_and(|uri| uri.authority().is_some())

@@ -1,10 +1,12 @@
-//! What reqwest's results mean, for calls that are no jobs.
+//! What reqwest's results mean, for calls that are not jobs.
 //!
-//! reqwest gives a 503 as an `Ok`, and what it knows of a request without an answer as a handful of questions. [`ResponseExt::classify`] makes one
-//! [`HttpError`] of both, by the tables that jobs go by, with the `Retry-After` read against the answer's own `Date`.
+//! reqwest gives a 503 as an `Ok`, and what it knows of a request without an answer as a handful of yes-or-no
+//! questions. [`ResponseExt::classify`] turns both into one [`HttpError`], by the tables that jobs go by, with the
+//! `Retry-After` read against the answer's own `Date`.
 //!
-//! What it says of certainty holds for a client that follows no redirects ([`ReqwestTransport::client`](crate::ReqwestTransport::client) is one):
-//! where they are followed, the connection that was refused may be the second one, after the first host has run the request.
+//! What it says about certainty holds for a client that follows no redirects
+//! ([`ReqwestTransport::client`](crate::ReqwestTransport::client) is one): otherwise the connection that was refused
+//! may be the second one, after the first host has run the request.
 
 use std::time::SystemTime;
 
@@ -12,7 +14,7 @@ use reqwest::{Error, Response};
 use steadfast_driver::{HttpError, SendError};
 use steadfast_providers::status;
 
-/// Says of a [`Response`], or of the result of sending, whether it is a good one, and what kind of failure it is if not.
+/// Says whether a [`Response`], or the result of sending, is a success, and if not, what kind of failure it is.
 ///
 /// ```no_run
 /// use steadfast_tokio::{ReqwestTransport, ResponseExt, classify_error};
@@ -53,7 +55,8 @@ pub trait ResponseExt {
     /// The response if its status is a 2xx.
     ///
     /// # Errors
-    /// What failure it is otherwise, by [`steadfast_providers::status`]; for a request without an answer, by the phase that it had reached.
+    /// What failure it is otherwise, by [`steadfast_providers::status`]; for a request without an answer, from the
+    /// phase that it had reached.
     fn classify(self) -> Result<Response, HttpError<Response>>;
 }
 
@@ -72,10 +75,11 @@ impl ResponseExt for Result<Response, Error> {
     }
 }
 
-/// What failure an error of reqwest's is. Its text is not asked, and its URL, which may hold a reference or a key, is taken off.
+/// What failure a reqwest error is. Its text is not used, and its URL, which may hold a reference or a key, is
+/// removed.
 ///
-/// That of [`Response::error_for_status`] has lost the answer and its headers, so there is no `Retry-After` in it: use [`ResponseExt::classify`]
-/// instead.
+/// An error from [`Response::error_for_status`] has lost the answer and its headers, so it has no `Retry-After`: use
+/// [`ResponseExt::classify`] instead.
 #[must_use]
 pub fn classify_error(error: Error) -> HttpError<Response> {
     let of_status = error.status().and_then(|status| {

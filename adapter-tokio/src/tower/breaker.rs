@@ -1,8 +1,9 @@
 //! The breaker as a layer: while the upstream is ill, calls fail at once.
 //!
-//! `poll_ready` reserves nothing. A half-open breaker has few probes to give; one that lay in a service that is kept ready would be lost to all others until its
-//! lease ends. So a call asks when it is made. While the breaker is open the service says *ready* without asking the inner one, so that its calls fail
-//! at once, and even where the inner one cannot come ready any more. What it was when it was asked binds no call.
+//! `poll_ready` reserves nothing. A half-open breaker has few probes to give; one that lay in a service that is kept
+//! ready would be lost to all others until its lease ends. So a call asks when it is made. While the breaker is open
+//! the service says *ready* without asking the inner one, so that its calls fail at once, even if the inner one can no
+//! longer come ready. The breaker's state at `poll_ready` does not bind the call.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -22,8 +23,8 @@ use super::gate::poll_timeout;
 use super::is_ready;
 use crate::{Breaker, OwnedPermit, Refused};
 
-/// Keeps calls off an upstream that is ill, by a [`Breaker`]. All services of the layer and their clones share it, and so does whoever else holds a
-/// clone of it.
+/// Keeps calls off an upstream that is ill, by a [`Breaker`]. All services of the layer and their clones share the
+/// breaker, with everybody else who holds a clone of it.
 ///
 /// While it is open, or half-open with its probes out, calls fail with [`LayerError::Refused`]. To have them wait instead, use a
 /// [`GateLayer`](super::GateLayer) whose policy has a breaker and nothing else: it keeps a line.
@@ -56,7 +57,7 @@ pub struct BreakerLayer<C = AnyError> {
 }
 
 impl BreakerLayer {
-    /// By this breaker; every error counts as a failure, and there is no time-out.
+    /// A layer with this breaker; every error counts as a failure, and there is no time-out.
     #[must_use]
     pub const fn new(breaker: Breaker) -> Self {
         Self { breaker, timeout: None, classify: AnyError }
@@ -64,16 +65,16 @@ impl BreakerLayer {
 }
 
 impl<C> BreakerLayer<C> {
-    /// The same, in which a call without an answer for so long is dropped, counts as a failure, and gives [`LayerError::TimedOut`]. The time
-    /// begins when the call is first polled. Default: none.
+    /// Sets a time-out: a call without an answer for this long is dropped, counts as a failure, and gives
+    /// [`LayerError::TimedOut`]. The time begins when the call is first polled. Default: none.
     #[must_use]
     pub const fn with_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
     }
 
-    /// The same, where `classify` says what a result is a sign of. Of a failure, its [class](steadfast_core::retry::Class::health) counts. Default:
-    /// [`AnyError`].
+    /// Sets how results are classified. If a result is a failure, its [class](steadfast_core::retry::Class::health)
+    /// counts. Default: [`AnyError`].
     #[must_use]
     pub fn classify<D>(self, classify: D) -> BreakerLayer<D> {
         BreakerLayer { breaker: self.breaker, timeout: self.timeout, classify }
@@ -93,7 +94,7 @@ impl<S, C: Clone> Layer<S> for BreakerLayer<C> {
 pub struct BreakerService<S, C = AnyError> {
     inner: S,
     layer: BreakerLayer<C>,
-    /// It is ready without having asked the inner service.
+    /// It said *ready* without having asked the inner service.
     refuses: bool,
 }
 
@@ -130,7 +131,7 @@ where
     fn call(&mut self, request: Req) -> Self::Future {
         let was_asked = !std::mem::take(&mut self.refuses);
         let permit = self.layer.breaker.acquire_owned().map_err(refused).and_then(|permit| {
-            // What was open then says nothing of now; but only an inner service that is ready is called.
+            // That it was open then says nothing about now; but only an inner service that is ready is called.
             if was_asked || is_ready(&mut self.inner) { Ok(permit) } else { Err(refused(Duration::ZERO)) }
         });
         let (call, permit, refused) = match permit {
@@ -142,13 +143,13 @@ where
     }
 }
 
-/// Only an operator ends what time does not.
+/// What time does not end, only an operator can.
 fn refused(retry_in: Duration) -> Refused {
     Refused::new(if retry_in == Duration::MAX { Blocked::Isolated } else { Blocked::Open }, retry_in)
 }
 
 pin_project! {
-    /// A call through a breaker. Dropped, it gives its place back and counts for nothing.
+    /// A call through a breaker. If it is dropped, its permit is released and no result is recorded.
     #[derive(Debug)]
     #[must_use = "futures do nothing unless polled"]
     pub struct BreakerFuture<F, C = AnyError> {

@@ -1,4 +1,4 @@
-//! What a call's result says: is it a good one, and what kind of failure is it if not?
+//! What a call's result says: is it a success, and if not, what kind of failure?
 
 use std::time::SystemTime;
 
@@ -7,10 +7,11 @@ use steadfast_core::gate::Settled;
 use steadfast_core::retry::{Certainty, Class, Failure};
 use steadfast_providers::status;
 
-/// Says what kind of failure a result is; `None` if it is a good one.
+/// Says what kind of failure a result is; `None` if it is a success.
 ///
-/// A response can be a failure (a 503), and an error can say that the upstream is well. Any `Fn(&Result<Response, Error>) -> Option<Failure>` is one;
-/// [`AnyError`] is the default of all layers, [`HttpStatus`] reads HTTP responses.
+/// A response can be a failure (a 503), and an error can say that the upstream is well. Any `Fn(&Result<Response,
+/// Error>) -> Option<Failure>` implements this; [`AnyError`] is the default of all layers, [`HttpStatus`] reads HTTP
+/// responses.
 ///
 /// ```
 /// use steadfast_core::retry::{Certainty, Class, Failure};
@@ -37,7 +38,7 @@ where
     }
 }
 
-/// Every response is a good one, and every error likely to pass; whether the request was executed is not known.
+/// Every response is a success, and every error likely to pass; whether the request was executed is not known.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct AnyError;
@@ -48,8 +49,9 @@ impl<Res, E> Classify<Res, E> for AnyError {
     }
 }
 
-/// HTTP responses by their status: [`steadfast_providers::status`] has the table. A `Retry-After` is read against the answer's own `Date`. Errors are
-/// likely to pass, and may have been executed, unless [`errors`](HttpStatus::errors) knows better.
+/// HTTP responses by their status: [`steadfast_providers::status`] has the table. A `Retry-After` is read against the
+/// answer's own `Date`. Errors are taken for likely to pass, and may have been executed, unless
+/// [`errors`](HttpStatus::errors) knows better.
 ///
 /// ```
 /// use steadfast_core::retry::{Certainty, Class, Failure};
@@ -69,13 +71,13 @@ pub struct HttpStatus<F = AnyError> {
 }
 
 impl HttpStatus {
-    /// For any error.
+    /// For any kind of error.
     #[must_use]
     pub const fn new() -> Self {
         Self { errors: AnyError }
     }
 
-    /// The same, where `errors` says what failure an error is.
+    /// Sets what failure an error is.
     #[must_use]
     pub fn errors<E, F>(self, errors: F) -> HttpStatus<F>
     where
@@ -110,10 +112,10 @@ fn of_response<B>(response: &Response<B>) -> Option<Failure> {
     status::check(response.status(), response.headers(), SystemTime::now().into()).err()
 }
 
-/// What a gate learns of it.
+/// What a gate learns from it.
 pub(super) fn settled(failure: Option<Failure>) -> Settled {
     failure.map_or(Settled::Answered, Settled::Failed)
 }
 
-/// What a call is that was given up for want of an answer.
+/// The failure of a call that was given up for want of an answer.
 pub(super) const TIMED_OUT: Failure = Failure::new(Class::TimedOut, Certainty::MayHaveExecuted);

@@ -25,25 +25,28 @@ pub enum LayerError<E> {
     /// It failed.
     #[error(transparent)]
     Failed(E),
-    /// It failed, and an attempt before may have been executed: whatever this error says of the last one, it is no proof that the request was not.
-    /// Said by a [`RetryLayer`](super::RetryLayer) only.
+    /// It failed, and an earlier attempt may have been executed: whatever this error says of the last one, it does not
+    /// prove that the request was not executed. Returned by a [`RetryLayer`](super::RetryLayer) only.
     #[error(transparent)]
     Ambiguous(E),
-    /// The last response was a failure, and the inner service was not ready before the deadline to be sent the request again. Said by a
-    /// [`RetryLayer`](super::RetryLayer) only. The response is gone: while it was waited for, it would have held its connection.
+    /// The last response was a failure, and the inner service did not become ready before the deadline to be sent the
+    /// request again. Returned by a [`RetryLayer`](super::RetryLayer) only. The response is gone: while it was kept,
+    /// it would have held its connection.
     #[error("the deadline passed before the request could be sent again: the last response was a failure ({})", last.class.name())]
     #[non_exhaustive]
     DeadlinePassed {
-        /// What the response was taken for. Its certainty is that of all attempts; of its `retry_after` there is what the pause has left.
+        /// The failure that the response was taken for. Its certainty is that of all attempts; its `retry_after` is
+        /// what the pause has left of it.
         last: Failure,
     },
 }
 
 impl<E> LayerError<E> {
-    /// What failure it is; `of` says it of the inner service's error.
+    /// What failure it is; `of` classifies the inner service's error.
     ///
-    /// A refused call was certainly not executed, and may be made again when the refusal says; where the retry budget is spent, or an operator has
-    /// isolated the upstream, repeating it is pointless. After an [ambiguous](Self::Ambiguous) attempt it is never certain, whatever `of` says.
+    /// A refused call was certainly not executed, and may be made again when the refusal says; if the retry budget is
+    /// spent, or an operator has isolated the upstream, repeating it is pointless. After an
+    /// [ambiguous](Self::Ambiguous) attempt nothing is certain, whatever `of` says.
     ///
     /// ```
     /// use steadfast_core::retry::{Certainty, Class, Failure};
@@ -86,10 +89,11 @@ impl<E> LayerError<E>
 where
     E: Into<Box<dyn Error + Send + Sync>>,
 {
-    /// As the error that most of tower's own layers have. The inner service's error is in it as it was; a refusal can be found by `downcast_ref` as
-    /// [`Refused`], a time-out and a deadline as [`std::io::Error`] of the kind `TimedOut`.
+    /// Converts it into the error type that most of tower's own layers have. The inner service's error is in it as it
+    /// was; a refusal can be found by `downcast_ref` as [`Refused`], a time-out and a deadline as [`std::io::Error`]
+    /// of the kind `TimedOut`.
     ///
-    /// That an attempt before may have been executed is lost in it: ask [`failure`](Self::failure) first.
+    /// It no longer says whether an earlier attempt may have been executed: ask [`failure`](Self::failure) first.
     ///
     /// ```
     /// use steadfast_tokio::tower::LayerError;

@@ -1,4 +1,4 @@
-//! The gate as a layer: breaker, bulkhead and rate limits, asked at once and committed all or none.
+//! The gate as a layer: breaker, bulkhead and rate limits, asked together and taken all or none.
 //!
 //! ```text
 //!             poll_ready                                              call
@@ -7,8 +7,8 @@
 //!     └ pending: the inner service is not ready, or we are in line          dropped: the permit is given back
 //! ```
 //!
-//! The inner service is asked first, each time, so that no permit runs out of date while a connection comes about. Only a refusal is not kept
-//! waiting for it. It is not kept either: the call asks again.
+//! The inner service is asked first, each time, so that no permit grows old while a connection comes about. Only a
+//! refusal does not wait for it. A refusal is not kept either: the call asks again.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -28,13 +28,15 @@ use super::{is_ready, poll_sleep};
 use crate::gate::{Kept, Turn};
 use crate::{Gate, GatePermit, Refused};
 
-/// Lets calls go as a [`Gate`] says. All services of the layer and their clones share it, and so does whoever else holds a clone of it.
+/// Lets calls go as a [`Gate`] says. All services of the layer and their clones share the gate, with everybody else
+/// who holds a clone of it.
 ///
 /// A service is ready once it has the gate's leave for the next call. While the gate says wait (the bulkhead is full, a rate limit is reached,
 /// the breaker is open) it is not ready, and stands in a fair line. If the gate's policy says [refuse](steadfast_core::gate::WhenOpen::Refuse), it is ready while
 /// the breaker is open, and the call fails with [`LayerError::Refused`]. See the [module](super) for what that promises.
 ///
-/// Calls ask as first attempts. The gate's retry budget is for those who know that theirs is a retry: give [`RetryLayer`](super::RetryLayer) one.
+/// Calls ask as first attempts. The gate's retry budget is for callers that know that theirs is a retry: give
+/// [`RetryLayer`](super::RetryLayer) one.
 ///
 /// ```
 /// use std::time::Duration;
@@ -66,7 +68,8 @@ pub struct GateLayer<C = AnyError> {
 }
 
 impl GateLayer {
-    /// By this gate, for requests of the kind [`Kind::Create`]; every error counts as a failure, and there is no time-out.
+    /// A layer with this gate, for requests of the kind [`Kind::Create`]; every error counts as a failure, and there
+    /// is no time-out.
     #[must_use]
     pub const fn new(gate: Gate) -> Self {
         Self { gate, kind: Kind::Create, timeout: None, classify: AnyError }
@@ -74,22 +77,23 @@ impl GateLayer {
 }
 
 impl<C> GateLayer<C> {
-    /// The same, for requests of another kind: where the gate's policy has rate limits that count some kinds only.
+    /// Sets the kind of the requests: for a gate whose policy has rate limits that count only some kinds.
     #[must_use]
     pub const fn with_kind(mut self, kind: Kind) -> Self {
         self.kind = kind;
         self
     }
 
-    /// The same, in which a call without an answer for so long is dropped, counts as a failure, and gives [`LayerError::TimedOut`]. The time begins when
-    /// the call is first polled; the wait for the gate is not in it. Default: none.
+    /// Sets a time-out: a call without an answer for this long is dropped, counts as a failure, and gives
+    /// [`LayerError::TimedOut`]. The time begins when the call is first polled; the wait for the gate is not in it.
+    /// Default: none.
     #[must_use]
     pub const fn with_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
     }
 
-    /// The same, where `classify` says what a result is a sign of. Default: [`AnyError`].
+    /// Sets how results are classified. Default: [`AnyError`].
     #[must_use]
     pub fn classify<D>(self, classify: D) -> GateLayer<D> {
         GateLayer { gate: self.gate, kind: self.kind, timeout: self.timeout, classify }
@@ -125,7 +129,7 @@ impl Ready {
 }
 
 impl<S: Clone, C: Clone> Clone for GateService<S, C> {
-    /// The clone has no leave: it asks for its own.
+    /// The clone has no permit: it asks for its own.
     fn clone(&self) -> Self {
         self.layer.layer(self.inner.clone())
     }
@@ -191,7 +195,7 @@ where
 }
 
 impl<S, C> GateService<S, C> {
-    /// What was refused then says nothing of now; but only an inner service that is ready is called.
+    /// A refusal at that time says nothing about now; but only an inner service that is ready is called.
     fn ask_again<Req>(&mut self, refused: Refused) -> Result<GatePermit, Refused>
     where
         S: Service<Req>,
@@ -216,7 +220,7 @@ impl std::fmt::Debug for Ready {
 }
 
 pin_project! {
-    /// A call through a gate. Dropped, it gives its places back and counts for nothing.
+    /// A call through a gate. If it is dropped, its permit is released and no result is recorded.
     #[derive(Debug)]
     #[must_use = "futures do nothing unless polled"]
     pub struct GateFuture<F, C = AnyError> {

@@ -1,10 +1,12 @@
 //! The rate limiter as a layer: a service is ready when its place has come.
 //!
-//! The place is taken in `poll_ready`, in the order of asking, so that whoever is told *ready* need not wait any more and nobody overtakes. Where the service is
-//! dropped unused, what is left of the place is given back: nothing leaks, since a place is a point in time and not one of a number.
+//! The place is taken in `poll_ready`, in the order of asking, so that a caller that is told *ready* need not wait any
+//! more and nobody overtakes. If the service is dropped unused, what is left of the place is given back: nothing
+//! leaks, since a place is a point in time and not one of a number.
 //!
-//! A place that is kept loses its meaning: ten services that became ready one after another, and are called at once, would leave at once. So a place is good
-//! for [a second](steadfast_core::gate::Gate::RECHECK) after its time, and a call that comes later asks for another; there may be none.
+//! A place that is kept loses its meaning: ten services that became ready one after another, and are called together,
+//! would leave together. So a place is good for [a second](steadfast_core::gate::Gate::RECHECK) after its time, and a
+//! call that comes later asks for another; there may be none.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -20,8 +22,8 @@ use super::error::LayerError;
 use super::later;
 use crate::{OwnedPlace, RateLimiter, Refused};
 
-/// Spaces calls by a [`RateLimiter`]. All services of the layer and their clones share it, and so does whoever else holds a clone of it (which tower's own
-/// `RateLimit` does not: each of its services counts for itself).
+/// Spaces calls by a [`RateLimiter`]. All services of the layer and their clones share the limiter, with everybody
+/// else who holds a clone of it (tower's own `RateLimit` is not shared: each of its services counts for itself).
 ///
 /// ```
 /// use std::time::Duration;
@@ -46,7 +48,7 @@ pub struct RateLimitLayer {
 }
 
 impl RateLimitLayer {
-    /// By this limiter.
+    /// A layer with this limiter.
     #[must_use]
     pub const fn new(limiter: RateLimiter) -> Self {
         Self { limiter }

@@ -3,10 +3,10 @@
 use http::Request;
 use http::header::HeaderName;
 
-/// Says before a request leaves whether it may be sent again after it, and makes the copy that is sent then.
+/// Says, before a request leaves, whether it may be sent again afterwards, and makes the copy that is sent then.
 ///
-/// Any `Fn(&Request) -> Option<Again<Request>>` is one; [`IfNotExecuted`] is the default of [`RetryLayer`](super::RetryLayer), [`HttpRequests`] knows what
-/// HTTP says of it.
+/// Any `Fn(&Request) -> Option<Again<Request>>` implements this; [`IfNotExecuted`] is the default of
+/// [`RetryLayer`](super::RetryLayer), [`HttpRequests`] knows HTTP's rules.
 ///
 /// ```
 /// use steadfast_tokio::tower::{Again, Repeat};
@@ -25,7 +25,7 @@ use http::header::HeaderName;
 /// assert!(repeat.again(&Command::Stream(1)).is_none());
 /// ```
 pub trait Repeat<Req> {
-    /// The copy that may be sent next; `None` if there can be none, so that the request is sent once at most.
+    /// The copy that may be sent next; `None` if there can be none, so that the request is sent at most once.
     fn again(&self, request: &Req) -> Option<Again<Req>>;
 }
 
@@ -33,9 +33,10 @@ pub trait Repeat<Req> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "a repeat is safe, or it is not")]
 pub enum Again<Req> {
-    /// It may be sent whatever became of the request: it only reads, or the other side honours its idempotency key.
+    /// It may be sent whatever became of the first: the request only reads, or the other side honours its idempotency
+    /// key.
     Always(Req),
-    /// It may be sent only if the request was certainly not executed.
+    /// It may be sent only if the first was certainly not executed.
     IfNotExecuted(Req),
 }
 
@@ -93,13 +94,14 @@ pub struct HttpRequests {
 }
 
 impl HttpRequests {
-    /// By the method alone.
+    /// Goes by the method alone.
     #[must_use]
     pub const fn new() -> Self {
         Self { key: None }
     }
 
-    /// The same, where the other side runs a request with this header once, however often it comes. Say it only of one that documents it.
+    /// Also repeats any request that has this header, because the other side runs each value of it once, however often
+    /// it comes. Use it only for an API that documents this.
     #[must_use]
     pub fn keyed_by(mut self, header: HeaderName) -> Self {
         self.key = Some(header);

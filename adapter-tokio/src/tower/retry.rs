@@ -7,8 +7,9 @@
 //!   Pausing → Readying      the same service is asked whether it is ready, as at first; the wait counts against the deadline
 //! ```
 //!
-//! The deciding is the core's ([`RetryPolicy::decide`]). Here are the copy, made before each attempt, and the time: the deadline counts from the call;
-//! an attempt is given the policy's time-out or what is left, whichever is less; an attempt that has ended is dropped before the pause.
+//! The core decides ([`RetryPolicy::decide`]). This adds the copy, made before each attempt, and the time: the
+//! deadline counts from the call; an attempt is given the policy's time-out or what is left, whichever is less; an
+//! attempt that has ended is dropped before the pause.
 
 use std::fmt;
 use std::future::Future;
@@ -32,17 +33,19 @@ use super::repeat::{Again, IfNotExecuted, Repeat};
 use super::{later, poll_sleep};
 use crate::RetryBudget;
 
-/// Sends requests again that failed, by a [`RetryPolicy`]: its attempts, pauses, time-out and deadline, with a server's `Retry-After` where
-/// [`classify`](RetryLayer::classify) reads one.
+/// Sends failed requests again, by a [`RetryPolicy`]: its attempts, pauses, time-out and deadline, with a server's
+/// `Retry-After` where [`classify`](RetryLayer::classify) reads one.
 ///
-/// It is safe by default: a request is repeated only if it was certainly not executed. What may be repeated anyway is for
-/// [`repeat`](RetryLayer::repeat) to say. When there is no further attempt the result is that of the last one, as it was: a 503 is a response.
+/// It is safe by default: a request is repeated only if it was certainly not executed. [`repeat`](RetryLayer::repeat)
+/// says what may be repeated anyway. When there is no further attempt the result is that of the last one, as it was: a
+/// 503 is a response.
 ///
-/// Where an attempt before the last may have been executed, an error is [`LayerError::Ambiguous`]: that the last one was refused, by a gate or by the
-/// network, does not undo the first. A response cannot say so: a 429 after a time-out is about itself alone.
+/// If an attempt before the last may have been executed, an error is [`LayerError::Ambiguous`]: that the last one was
+/// refused, by a gate or by the network, does not undo the first. A response cannot say so: a 429 after a time-out
+/// only speaks about itself.
 ///
-/// The inner service must be `Clone`, since a call goes on after the service has been asked for the next one. It is outermost in a stack: see
-/// the [module](super).
+/// The inner service must be `Clone`, since a call goes on after the service has been asked for the next one. Put this
+/// layer outermost in a stack: see the [module](super).
 ///
 /// ```
 /// use std::time::Duration;
@@ -74,7 +77,8 @@ pub struct RetryLayer<C = AnyError, R = IfNotExecuted> {
 }
 
 impl RetryLayer {
-    /// By this policy; every error counts as a failure that may have been executed, requests are cloned, and there is no budget.
+    /// A layer with this policy; every error counts as a failure that may have been executed, requests are cloned, and
+    /// there is no budget.
     #[must_use]
     pub fn new(policy: RetryPolicy) -> Self {
         Self {
@@ -89,28 +93,28 @@ impl RetryLayer {
 }
 
 impl<C, R> RetryLayer<C, R> {
-    /// The same, where `classify` says what failure a result is. Default: [`AnyError`].
+    /// Sets how results are classified. Default: [`AnyError`].
     #[must_use]
     pub fn classify<D>(self, classify: D) -> RetryLayer<D, R> {
         let Self { policy, classify: _, repeat, budget, seed, repeated } = self;
         RetryLayer { policy, classify, repeat, budget, seed, repeated }
     }
 
-    /// The same, where `repeat` says which requests may be sent again, and copies them. Default: [`IfNotExecuted`].
+    /// Sets which requests may be sent again, and how they are copied. Default: [`IfNotExecuted`].
     #[must_use]
     pub fn repeat<Q>(self, repeat: Q) -> RetryLayer<C, Q> {
         let Self { policy, classify, repeat: _, budget, seed, repeated } = self;
         RetryLayer { policy, classify, repeat, budget, seed, repeated }
     }
 
-    /// The same, paying for each retry from this budget. Where it is spent there is no retry. Default: none.
+    /// Pays for each retry from this budget. If it is spent there is no retry. Default: none.
     #[must_use]
     pub fn with_budget(mut self, budget: RetryBudget) -> Self {
         self.budget = Some(budget);
         self
     }
 
-    /// The same, drawing all jitter from this seed, to repeat a run. Default: one drawn at random.
+    /// Draws all jitter from this seed, to repeat a run. Default: one drawn at random.
     #[must_use]
     pub const fn with_seed(mut self, seed: Seed) -> Self {
         self.seed = seed;
@@ -195,7 +199,7 @@ impl<C, R> RetryLayer<C, R> {
 }
 
 pin_project! {
-    /// A call that is made again if it fails. Dropped, it ends with the attempt that is under way.
+    /// A call that is made again if it fails. If it is dropped, it ends with the attempt that is under way.
     #[must_use = "futures do nothing unless polled"]
     pub struct RetryFuture<S, Req, C = AnyError, R = IfNotExecuted>
     where
@@ -208,10 +212,10 @@ pin_project! {
         started: Instant,
         seed: Option<Seed>,
         again: Option<Again<Req>>,
-        // Of the retry that is about to leave.
+        // The payment for the retry that is about to leave.
         unsent: Option<Paid>,
         last: Option<LayerError<S::Error>>,
-        // One of the attempts that have ended.
+        // Whether one of the attempts that have ended may have run.
         may_have_run: bool,
         service: S,
         layer: Arc<RetryLayer<C, R>>,
@@ -262,7 +266,7 @@ impl Waiting {
     }
 }
 
-/// A retry that was paid for and has not left. Dropped, it is paid back.
+/// A retry that was paid for and has not left. If it is dropped, it is paid back.
 struct Paid {
     budget: RetryBudget,
     charge: Option<Charge>,
@@ -282,7 +286,7 @@ impl Drop for Paid {
     }
 }
 
-/// So many attempts without a pause may follow each other before other tasks get a turn.
+/// At most this many attempts without a pause follow each other before other tasks get a turn.
 const ATTEMPTS_A_TURN: u16 = 32;
 
 impl<S, Req, C, R> Future for RetryFuture<S, Req, C, R>
@@ -312,7 +316,7 @@ where
                         }
                     };
                     this.waiting.disarm();
-                    // Whatever comes, this attempt is over: what it holds is free before anything is waited for.
+                    // Whatever comes, this attempt has ended: what it holds is freed before anything is waited for.
                     this.state.set(State::Done);
                     let Some(mut failure) = failure else {
                         if let Some(budget) = &this.layer.budget {
@@ -389,7 +393,7 @@ const fn failed<E>(may_have_run: bool, error: E) -> LayerError<E> {
     if may_have_run { LayerError::Ambiguous(error) } else { LayerError::Failed(error) }
 }
 
-/// What a response comes to that is dropped for a retry, if that cannot leave.
+/// The error for a response that was dropped for a retry that then could not leave.
 fn deadline_passed<E>(last: Failure, waited: Duration) -> LayerError<E> {
     let still_asked = last.retry_after.map(|asked| asked.saturating_sub(waited)).filter(|left| !left.is_zero());
     LayerError::DeadlinePassed { last: last.with_retry_after(still_asked) }

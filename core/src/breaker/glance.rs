@@ -1,13 +1,14 @@
-//! What threads that share a breaker need to know of it, so that most calls take no lock.
+//! What threads that share a breaker need to know about it, so that most calls take no lock.
 //!
-//! A [`Glance`] is one word: whether calls go, and whether a good one changes anything. If it does, but only a number
-//! ([`counts_until`](Breaker::counts_until)), threads count for themselves, and what they counted is told before the next call of another kind
-//! ([`absorb`](Breaker::absorb)). Good calls open nothing, so nothing is decided later for that.
+//! A [`Glance`] is one word: whether calls go, and whether a good one changes anything. If all that it changes is a
+//! count ([`counts_until`](Breaker::counts_until)), threads count for themselves, and hand the count in before the
+//! next call of another kind ([`absorb`](Breaker::absorb)). Good calls open nothing, so no decision comes later for
+//! that.
 
 use super::{Breaker, BreakerPolicy, Health, Phase, Ticket};
 use crate::time::{Stopwatch, Timestamp};
 
-/// What a [`Breaker`] does that needs no look at its whole state. It holds until the breaker is changed.
+/// What can be said of a [`Breaker`] without its whole state. It holds until the breaker is changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Glance {
     epoch: u32,
@@ -23,7 +24,7 @@ impl Glance {
         (self.epoch as u64) << 2 | (self.quiet as u64) << 1 | self.admits as u64
     }
 
-    /// The glance of this word.
+    /// The glance that this word stands for.
     #[must_use]
     #[inline]
     pub const fn from_word(word: u64) -> Self {
@@ -62,15 +63,17 @@ impl Breaker {
         Glance { epoch: self.epoch, admits, quiet: disabled || self.quiet }
     }
 
-    /// Until when good, quick calls of this epoch need not be [settled](Breaker::settle) one by one, but only counted and told before any other kind
-    /// of call or a later time: of a window of calls [`Timestamp::NEVER`], of one of time until its newest slice ends. [`Timestamp::EPOCH`] where
-    /// each is to be told.
+    /// Until when good, quick calls of this epoch need only be counted, instead of each being
+    /// [settled](Breaker::settle). The count must be handed in ([`absorb`](Breaker::absorb)) before any other kind of
+    /// call, and before any call at a later time. For a window of calls this is [`Timestamp::NEVER`], for one of time
+    /// the end of its newest slice, and [`Timestamp::EPOCH`] where each call must be settled.
     #[must_use]
     pub fn counts_until(&self) -> Timestamp {
         if let Phase::Closed = self.phase { self.memory.open_until() } else { Timestamp::EPOCH }
     }
 
-    /// Takes in so many good, quick calls of this epoch, all before [`counts_until`](Breaker::counts_until), as if each had been settled.
+    /// Takes in `good` good, quick calls of this epoch, all before [`counts_until`](Breaker::counts_until), as if each
+    /// had been settled.
     pub fn absorb(&mut self, policy: &BreakerPolicy, good: u32) {
         if good > 0
             && let Phase::Closed = self.phase

@@ -35,7 +35,7 @@ pub enum Trip {
     },
 }
 
-/// Which calls a rate is taken of.
+/// The calls over which a rate is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(
     feature = "serde",
@@ -44,13 +44,13 @@ pub enum Trip {
 )]
 #[non_exhaustive]
 pub enum Window {
-    /// The last so many, 1 to 512.
+    /// The last *n* calls, 1 to 512.
     Calls(u16),
-    /// Those of the last so much time, from a millisecond up; kept in ten slices.
+    /// The calls of the last span of time, of a millisecond or more; kept in ten slices.
     Time(#[cfg_attr(feature = "serde", serde(with = "crate::policy::humane"))] Duration),
 }
 
-/// Calls that end well but take too long are a sign of illness too.
+/// When a call counts as slow, and what share of slow calls opens the breaker: too slow is a sign of illness too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 #[expect(clippy::exhaustive_structs, reason = "plain settings")]
@@ -62,19 +62,20 @@ pub struct SlowCalls {
     pub percent: u8,
 }
 
-/// How a half-open breaker finds out.
+/// How a half-open breaker finds out whether it may close.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 #[expect(clippy::exhaustive_structs, reason = "plain settings, written with struct update syntax")]
 pub struct Probes {
     /// The most probes out at a time, 1 to 16. Default 1: an upstream that is coming back is not to be hit by all who waited.
     pub at_once: u8,
-    /// So many good probes close it. Default 2 (as in breaker-machines): one may have been luck.
+    /// This many good probes close it. Default 2 (as in breaker-machines): one may have been luck.
     pub successes: u16,
-    /// So many bad probes open it again. Default 2, for the same reason.
+    /// This many bad probes open it again. Default 2, for the same reason.
     pub failures: u16,
-    /// A probe that has not come back for so long is given up and its place given to another. Default 30 s; it must be longer than a
-    /// call may take: what comes of a probe whose place has another does not count, so where calls go well and take longer, it never closes.
+    /// A probe that has not come back after this long is given up, and its place given to another. Default 30 s. It
+    /// must be longer than a call may take: the result of a probe that has lost its place does not count, so if good
+    /// calls take longer, the breaker never closes.
     #[cfg_attr(feature = "serde", serde(with = "crate::policy::humane"))]
     pub lease: Duration,
 }
@@ -87,10 +88,11 @@ impl Default for Probes {
 
 /// The settings of a [`Breaker`](super::Breaker).
 ///
-/// The default opens when 80 percent of the last 50 calls have failed, with at least 20 of them, for 5 s doubling to 60 s, of which half is drawn
-/// by chance, and probes as [`Probes`] says. Libraries for calls that somebody waits for open at 50 percent (resilience4j) or 10 (Polly). A job
-/// has minutes, and its retries are paced and budgeted: with half of all calls failing nearly all jobs still complete, and a breaker that
-/// stopped them would be the greater harm. What it is for is an upstream that is down.
+/// The default opens when 80 percent of the last 50 calls have failed, with at least 20 of them, for 5 s doubling to
+/// 60 s, of which half is random, and probes as [`Probes`] says. Libraries for interactive calls open at 50 percent
+/// (resilience4j) or 10 (Polly). A job has minutes, and its retries are paced and budgeted: with half of all calls
+/// failing nearly all jobs still complete, and a breaker that stopped them would be the greater harm. It is meant for
+/// an upstream that is down.
 ///
 /// ```
 /// use core::time::Duration;
@@ -134,7 +136,7 @@ impl BreakerPolicy {
         Self { trip: Trip::Rate { percent, window, minimum: least }, ..Self::default() }.checked()
     }
 
-    /// The same, opening also for calls that take too long.
+    /// Makes it open also for calls that take too long.
     ///
     /// # Errors
     /// A share that is not 1 to 100, or a breaker that counts a streak: there is no window to take a share of.
@@ -143,19 +145,20 @@ impl BreakerPolicy {
         self.checked()
     }
 
-    /// The same, open for as long as this says: its first delay the first time, its second if the probes fail, and so on.
+    /// Sets how long it stays open: the first delay the first time, the second if the probes fail, and so on.
     ///
     /// # Errors
-    /// No delay, or a table whose last is none: a breaker that is open for no time lets everything through.
+    /// A backoff without delay, or a table whose last delay is zero: a breaker that is open for no time lets
+    /// everything through.
     pub fn with_open(mut self, open: BackoffPolicy) -> Result<Self, PolicyError> {
         self.open = open;
         self.checked()
     }
 
-    /// The same, probing like this.
+    /// Sets how it probes once it is half-open.
     ///
     /// # Errors
-    /// A number of probes that is not 1 to 16, no successes or failures to decide by, or a lease of no time.
+    /// A number of probes that is not 1 to 16, no successes or failures to decide by, or a lease of zero.
     pub fn with_probes(mut self, probes: Probes) -> Result<Self, PolicyError> {
         self.probes = probes;
         self.checked()
@@ -219,7 +222,7 @@ impl BreakerPolicy {
         &self.trip
     }
 
-    /// Which calls are slow, if that is looked at.
+    /// Which calls count as slow, if the breaker looks at that.
     #[must_use]
     pub const fn slow_calls(&self) -> Option<SlowCalls> {
         self.slow_calls
@@ -264,7 +267,7 @@ impl Default for BreakerPolicy {
     }
 }
 
-/// A policy as it stands in a file, before it has been looked at.
+/// A policy as written in a file, before it has been checked.
 #[cfg(feature = "serde")]
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]

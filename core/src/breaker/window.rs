@@ -53,7 +53,7 @@ impl Memory {
         }
     }
 
-    /// Takes in one call. A memory of another shape is a memory of settings that were changed: it starts afresh.
+    /// Takes in one call. A memory of another shape belongs to settings that have been changed: it starts afresh.
     #[inline]
     pub(super) fn record(&mut self, failed: bool, slow: bool, trip: &Trip, now: Timestamp) {
         match (&mut *self, trip) {
@@ -86,7 +86,8 @@ impl Memory {
         }
     }
 
-    /// Takes in so many good, quick calls that came one after the other, none later than [`open_until`](Memory::open_until).
+    /// Takes in `calls` good, quick calls that came one after the other, none later than
+    /// [`open_until`](Memory::open_until).
     pub(super) fn record_all_good(&mut self, calls: u32, trip: &Trip) {
         match (self, trip) {
             (Self::Calls(ring), Trip::Rate { window: Window::Calls(size), .. }) if ring.size == *size => {
@@ -102,7 +103,7 @@ impl Memory {
         }
     }
 
-    /// Until when good calls are only added to a number here.
+    /// Until when good calls only add to a count here.
     pub(super) fn open_until(&self) -> Timestamp {
         match self {
             Self::Streak(_) => Timestamp::EPOCH,
@@ -123,8 +124,8 @@ impl Memory {
         }
     }
 
-    /// Whether it remembers what these settings look at, and nothing from the future: a clock that was wrong when it was stored would keep that young
-    /// for as long as it was ahead.
+    /// Whether it fits these settings, and holds nothing from the future: with a clock that was wrong when it was
+    /// stored, that would count as recent for as long as the clock was ahead.
     pub(super) fn is_of(&self, trip: &Trip, now: Timestamp) -> bool {
         match (self, trip) {
             (Self::Streak(_), Trip::Consecutive { .. }) => true,

@@ -64,7 +64,7 @@ pub struct Costs {
     pub timed_out: NonZeroU8,
 }
 
-/// What a file that names some costs leaves out.
+/// The cost where a file that names some costs leaves one out.
 #[cfg(feature = "serde")]
 const fn one() -> NonZeroU8 {
     NonZeroU8::MIN
@@ -154,8 +154,8 @@ impl BudgetPolicy {
         }
     }
 
-    /// Finagle's: so many retries for a hundred first attempts, and this many a second besides, of which ten seconds' worth are there
-    /// at first. Above 100 percent there is more than one for each.
+    /// Finagle's: `percent` retries for a hundred first attempts, and `per_second` a second besides, of which ten
+    /// seconds' worth are there at first. More than 100 percent allows more than one retry for each.
     ///
     /// # Errors
     /// Both are zero: nothing would ever come in.
@@ -178,7 +178,7 @@ impl BudgetPolicy {
         .checked()
     }
 
-    /// The same, holding at most `capacity` tokens and so many at first.
+    /// Sets how many tokens it holds at most, and how many at first.
     ///
     /// # Errors
     /// A capacity of zero, or less than what is there at first.
@@ -188,7 +188,7 @@ impl BudgetPolicy {
         self.checked()
     }
 
-    /// The same, refusing a retry that would leave fewer than `keep` tokens.
+    /// Refuses a retry that would leave fewer than `keep` tokens.
     ///
     /// # Errors
     /// More than the capacity: no retry would ever go.
@@ -197,38 +197,38 @@ impl BudgetPolicy {
         self.checked()
     }
 
-    /// The same with these costs.
+    /// Sets what retries cost.
     ///
     /// # Errors
-    /// All costs are above the capacity less what is kept: no retry would ever go. One that is, as in a bucket of botocore's made small, means
-    /// that no retry of its kind goes.
+    /// All costs are above the capacity less what is kept: no retry would ever go. If only one is, as in a small
+    /// bucket with botocore's costs, no retry of its kind goes.
     pub fn with_costs(mut self, costs: Costs) -> Result<Self, PolicyError> {
         self.costs = costs;
         self.checked()
     }
 
-    /// The same, with so many tokens coming in for each first attempt.
+    /// Sets how many tokens come in for each first attempt.
     #[must_use]
     pub const fn with_per_request(mut self, tokens: Tokens) -> Self {
         self.per_request = tokens;
         self
     }
 
-    /// The same, with so many tokens coming in for each good end.
+    /// Sets how many tokens come in for each good end.
     #[must_use]
     pub const fn with_per_success(mut self, tokens: Tokens) -> Self {
         self.per_success = tokens;
         self
     }
 
-    /// The same, with so many tokens coming in each second.
+    /// Sets how many tokens come in each second.
     #[must_use]
     pub const fn with_per_second(mut self, tokens: Tokens) -> Self {
         self.per_second = tokens;
         self
     }
 
-    /// The same, giving a retry's cost back (instead of what a good end brings) when it ends well.
+    /// Sets whether a retry that ends well gets its cost back (instead of what a good end brings).
     #[must_use]
     pub const fn with_refunds(mut self, refunds: bool) -> Self {
         self.refunds = refunds;
@@ -313,7 +313,7 @@ impl Default for BudgetPolicy {
     }
 }
 
-/// A policy as it stands in a file, before it has been looked at. What is left out is as in [`BudgetPolicy::new`].
+/// A policy as written in a file, before it has been checked. What is left out is as in [`BudgetPolicy::new`].
 #[cfg(feature = "serde")]
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]

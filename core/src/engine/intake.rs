@@ -1,7 +1,8 @@
-//! How operations come in, how they are given back, and how those that are over are forgotten.
+//! How operations come in, how they are given back, and how finished ones are forgotten.
 //!
-//! A key is one operation's for as long as it is under way and remembered. Whoever submits it meanwhile joins that one, or is refused if the payload
-//! is another. What is under way, what is remembered and for how long is bounded by [`Limits`].
+//! A key belongs to one operation for as long as that is under way or remembered. A submit of the key meanwhile joins
+//! that operation, or is refused if the payload is another. [`Limits`] bounds how many are under way, how many are
+//! remembered, and for how long.
 
 use core::time::Duration;
 
@@ -27,11 +28,12 @@ use crate::timers::grow;
 pub struct Limits {
     /// The most operations taken in and not finished; a further submit is refused. Default 10,000.
     pub live: u32,
-    /// The most finished operations whose keys are remembered; the oldest are forgotten first. Default 100,000 (some 22 MB). 0 counts as 1: what a
-    /// driver has just restored is there until the next one ends.
+    /// The most finished operations whose keys are remembered; the oldest are forgotten first. Default 100,000 (some
+    /// 22 MB). 0 counts as 1, so that an operation that a driver has just restored is there until the next one ends.
     pub remember: u32,
-    /// How long a finished operation's key is remembered. Default 24 h, the key window of Stripe and Persona. That of an
-    /// [*unresolved*](crate::operation::Unresolved) one too, though it may have run: only a journal keeps it for longer. See [`Engine::submit`].
+    /// How long a finished operation's key is remembered. Default 24 h, the key window of Stripe and Persona. It holds
+    /// for an [*unresolved*](crate::operation::Unresolved) one too, though that may have run: only a journal keeps its
+    /// key for longer. See [`Engine::submit`].
     #[cfg_attr(feature = "serde", serde(with = "crate::policy::humane"))]
     pub remember_for: Duration,
     /// The most notices kept for [`Engine::pop_notice`]; further ones are dropped and counted. Default 4,096.
@@ -83,7 +85,7 @@ pub enum SubmitError {
     },
 }
 
-/// Why a record could not be taken up.
+/// Why a record could not be restored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RestoreError {
@@ -97,8 +99,9 @@ pub enum RestoreError {
 impl Engine {
     /// Takes in a job, or joins the one that has this key.
     ///
-    /// A key that was forgotten is a new one here, whatever became of its job: also after an *unresolved* one, which may have run. A journal knows for longer. So
-    /// whoever has one asks it first (`Store::find`, in `steadfast-store`) about a key that [`find`](Engine::find) does not know. If there is an entry:
+    /// A forgotten key counts as new here, whatever became of its job, even if that ended as *unresolved* and may have
+    /// run. A journal remembers it for longer. So a driver that has one asks it first (`Store::find`, in
+    /// `steadfast-store`) about a key that [`find`](Engine::find) does not know. If there is an entry:
     ///
     /// 1. its job was *rejected*, or its outcome was delivered longer than [`Limits::remember_for`] ago and is not *unresolved*: the key is free, submit it;
     /// 2. its fingerprint is another: refuse the submit;
@@ -118,15 +121,15 @@ impl Engine {
         if self.live >= self.limits.live {
             return Err(SubmitError::Full { live: self.live });
         }
-        // Whoever waits at the gate comes before whoever comes now.
+        // Operations that wait at the gate come before one that comes now.
         self.call_lines(now);
         let id = self.admit(now, |turn| Operation::new(key, fingerprint, seed, turn));
         self.call_lines(now);
         Ok(Submitted::Started(id))
     }
 
-    /// Makes room for so many more operations, before they are [restored](Engine::restore): then there is as much as they take, and no more. Without it,
-    /// or if there is no such room, they make it as they come.
+    /// Makes room for `operations` more, before they are [restored](Engine::restore): as much as they take, and no
+    /// more. Without it, or if there is no such room, memory grows as they come.
     ///
     /// ```
     /// # use steadfast_core::engine::{Engine, Limits};
@@ -149,14 +152,16 @@ impl Engine {
         self.keys.reserve(operations, |slot| slots.get(slot as usize)?.operation.as_ref().map(Operation::seed));
     }
 
-    /// Takes up the operation that a record tells of, after a restart. `now` is to have [gone on](crate::Timestamp#after-a-restart) meanwhile.
+    /// Takes up the operation of a record, after a restart. `now` must have
+    /// [gone on](crate::Timestamp#after-a-restart) meanwhile.
     ///
-    /// Records of operations that go beyond [`Limits::live`] are taken up all the same: what was promised is kept. Of one that was rejected and delivered there
-    /// is nothing to keep: its key is free, and the id names nobody.
+    /// Operations beyond [`Limits::live`] are taken up all the same: what was promised is kept. One that was rejected
+    /// and delivered leaves nothing to keep: its key is free, and the returned id names no operation.
     ///
-    /// The engine need not have the seed of the one that was lost. Only what is drawn from now on depends on it: the jitter of waits, within the policies' bounds, and
-    /// [correlation ids](Operation::correlation_id). A wait that was drawn is in the record, and no promise rests on chance. With the same seed a history can be
-    /// replayed: the same records, events and times give the same decisions.
+    /// The engine need not have the seed of the lost one. Only what is drawn from now on depends on it: the jitter of
+    /// waits, within the policies' bounds, and [correlation ids](Operation::correlation_id). A wait that was drawn
+    /// before is in the record, and no promise rests on chance. With the same seed a history can be replayed: the same
+    /// records, events and times give the same decisions.
     ///
     /// # Errors
     /// The engine already has an operation with this key.
@@ -167,16 +172,18 @@ impl Engine {
             return Err(RestoreError::DuplicateKey);
         }
         let id = self.admit(now, |turn| Operation::restore(record, seed, turn));
-        // What it found at the gate, or left there, says when those in line are to be called.
+        // What it found or left at the gate decides when those in line are to be called.
         self.call_lines(now);
         Ok(id)
     }
 
-    /// Gives an operation back as the record that [`restore`](Engine::restore) takes: the engine knows nothing of it any more. For a driver that
-    /// cannot go on with it yet, since it has no payload, say.
+    /// Removes an operation, and returns it as the record that [`restore`](Engine::restore) takes. For a driver that
+    /// cannot go on with it yet, for example because it has no payload.
     ///
-    /// Only what waits for its next create can be withdrawn: nothing of it is in the air, it holds no permit, and whoever restores it sends nothing
-    /// before a record of its own is durable. `None`, and nothing changes, if that is not so or there is no such operation. Pop all effects first: those that
+    /// Only an operation that waits for its next create can be withdrawn: it has nothing in the air and holds no
+    /// permit, and once restored it sends nothing before a new record is durable. In any other state, or if there is
+    /// no such operation, this returns `None` and changes nothing. Pop all effects first: those that are still owed
+    /// (to abandon an earlier request, say) are lost with it.
     /// are still owed, to abandon an earlier request, say, go with it.
     pub fn withdraw(&mut self, id: OperationId, now: Timestamp) -> Option<Record> {
         let now = self.look_at_clock(now);

@@ -20,7 +20,8 @@ impl PartialEq for Keys {
     }
 }
 
-/// The seed of the operation that has this key. Whoever chooses keys does not know the engine's, so cannot choose them to collide.
+/// The seed of the operation that has this key. A caller who chooses keys does not know the engine's seed, so cannot
+/// make them collide.
 pub(super) fn seed_of(engine: Seed, key: &Key) -> Seed {
     engine.derive_bytes(key.as_bytes())
 }
@@ -36,7 +37,7 @@ impl Keys {
         self.slots.insert_unique(seed.value(), slot, |slot| seed_of(*slot).map_or(0, Seed::value));
     }
 
-    /// Makes room for so many more.
+    /// Makes room for `more` further entries.
     pub(super) fn reserve(&mut self, more: usize, seed_of: impl Fn(u32) -> Option<Seed>) {
         let _ = self.slots.try_reserve(more, |slot| seed_of(*slot).map_or(0, Seed::value));
     }
@@ -55,7 +56,7 @@ mod tests {
 
     use super::*;
 
-    /// Who may choose keys must not be able to choose them so that finding one takes long.
+    /// A caller who chooses keys must not be able to choose them so that finding one takes long.
     #[test]
     fn keys_spread_and_another_seed_spreads_them_otherwise() {
         let hashes = |seed: u64| -> Vec<u64> {

@@ -1,8 +1,9 @@
-//! Who waits at the gate, in which order: a line for each kind of request, first come, first served.
+//! The order in which operations wait at the gate: a line for each kind of request, first come, first served.
 //!
-//! Operations that wait in line are not woken to ask again and again. When the gate can have changed, the engine calls those who are first for
-//! as long as the gate lets them go; so after an outage they leave one by one, as fast as the rate limits say. Lines are apart since a limit of one
-//! kind must not hold up another; between those who may go it is the longest wait that counts, so no kind starves another either.
+//! Operations that wait in line are not woken to ask again and again. When the gate can have changed, the engine calls
+//! the first ones for as long as the gate lets them go; so after an outage they leave one by one, as fast as the rate
+//! limits say. Each kind has a line of its own, since a limit of one kind must not hold up another; of those that may
+//! go, the one that has waited longest goes first, so no kind starves another either.
 
 use alloc::collections::VecDeque;
 use core::num::NonZeroU64;
@@ -49,8 +50,9 @@ impl Engine {
         }
     }
 
-    /// Where the gate fails fast, those who stood in line when the breaker opened are refused as well; but none that may be running: they stay, and are
-    /// not looked at again, however many they are and however often the line is called.
+    /// If the gate fails fast, operations that stood in line when the breaker opened are refused as well, except those
+    /// that may be running: they stay, and are not looked at again, however many they are and however often the line
+    /// is called.
     fn refuse_those_who_wait(&mut self, now: Timestamp) {
         if self.lines.next_to_refuse().is_none() {
             return;
@@ -66,7 +68,8 @@ impl Engine {
         }
     }
 
-    /// Whom to call: of those who are first in their lines and may go, whoever has waited longest. Lines whose first may not are closed.
+    /// The operation to call: of those that are first in their lines and may go, the one that has waited longest.
+    /// Closes the lines whose first may not go.
     fn next_to_call(&mut self, open: &mut Kinds, now: Timestamp) -> Option<(Kind, u32)> {
         // A poll or a look-up only reads, so it is the better probe of an upstream that may still be ill.
         let probing = self.gate.breaker_state(now) == BreakerState::HalfOpen;
@@ -153,7 +156,8 @@ impl Place {
 pub(super) struct Lines {
     lines: [Line; 3],
     joined: u64,
-    /// Who stands for a create up to this place may be running: the gate refuses them nothing while they stand there.
+    /// Creates that stand in line up to this place may be running: the gate does not refuse them while they stand
+    /// there.
     #[cfg_attr(feature = "serde", serde(default))]
     refused: u64,
 }
@@ -198,7 +202,8 @@ impl Lines {
         }
     }
 
-    /// How many stand in the lines, if they are as they should be: places in their order, and whoever is first stands there.
+    /// How many stand in the lines, if they are consistent: places in their order, and the first of each line does
+    /// stand there.
     #[cfg(feature = "serde")]
     pub(super) fn standing(&self, place_of: impl Fn(u32) -> Option<Place>) -> Option<usize> {
         if self.joined > Place::LAST || self.refused > self.joined {
@@ -220,7 +225,8 @@ impl Lines {
         Some(standing)
     }
 
-    /// The first in line for a create of whom it is not known that it may be running; or one who has left.
+    /// The first create in line that may be refused: it is not known that it may be running. Or one that has left the
+    /// line.
     fn next_to_refuse(&self) -> Option<(Place, u32)> {
         let waiting = &self.lines.get(Kind::Create as usize)?.waiting;
         // As a rule all have been looked at, or none.

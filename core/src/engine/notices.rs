@@ -7,14 +7,14 @@ use crate::notice::Notice;
 
 /// Told.
 impl Engine {
-    /// The next notice; observers may read them, and nobody must.
+    /// The next notice. Nobody needs to read them.
     #[must_use]
     pub fn pop_notice(&mut self) -> Option<(OperationId, Notice)> {
         self.notices.pop_front()
     }
 
-    /// Whether notices are made. They are, unless somebody says that nobody observes: then telling costs nothing, and what is waiting to be popped is
-    /// dropped. Decides nothing else, and is not part of a snapshot.
+    /// Sets whether notices are made; they are by default. If not, they cost nothing, and those that wait to be popped
+    /// are dropped. Affects no decision, and is not part of a snapshot.
     pub fn observe(&mut self, observed: bool) {
         self.unobserved = !observed;
         if self.unobserved {

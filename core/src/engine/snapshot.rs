@@ -40,12 +40,12 @@ pub const SNAPSHOT_VERSION: u32 = 1;
 #[cfg(feature = "snapshot")]
 const NAME: &str = "steadfast-engine ";
 
-/// Why bytes are not an engine.
+/// Why bytes are not a snapshot.
 #[cfg(feature = "snapshot")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SnapshotError {
-    /// Something else altogether, or cut off before its checksum.
+    /// No snapshot at all, or cut off before its checksum.
     #[error(
         "these bytes are no engine's snapshot: their first line is not \"steadfast-engine\", a version and a checksum"
     )]
@@ -58,7 +58,7 @@ pub enum SnapshotError {
     /// Cut off, extended or altered.
     #[error("this snapshot is damaged, its checksum does not fit: take another copy, or restart from the journal")]
     Damaged,
-    /// Whole, and yet nothing that an engine writes: forged, or written by a release with a bug.
+    /// Undamaged, and yet nothing that an engine writes: forged, or written by a release with a bug.
     #[error("this snapshot contradicts itself at byte {at} of its body: restart from the journal")]
     Contradiction {
         /// Where, in bytes after the first line; the end if its parts do not fit together.
@@ -73,9 +73,10 @@ pub enum SnapshotError {
 impl Engine {
     /// The whole engine as bytes, at any moment, between any two calls.
     ///
-    /// What was popped before stays popped: the engine that is made of the bytes waits for the same acknowledgements and answers. Who restores it in
-    /// another process, where those will never come, tells it so: [`PersistFailed`](super::Event::PersistFailed) for records in flight (they
-    /// are asked for again); requests in the air time out by themselves.
+    /// What was popped before stays popped: the engine that is made of the bytes waits for the same acknowledgements
+    /// and answers. If it is restored in another process, where those will never come, feed
+    /// [`PersistFailed`](super::Event::PersistFailed) for records in flight (they are asked for again); requests in
+    /// the air time out by themselves.
     ///
     /// Takes time and memory in proportion to the operations, some 800 bytes each.
     ///
@@ -94,7 +95,7 @@ impl Engine {
     /// ```
     ///
     /// # Errors
-    /// None that a caller can bring about.
+    /// None that a caller can cause.
     pub fn snapshot(&self) -> Result<Vec<u8>, SnapshotError> {
         let body = serde_json::to_vec(self).map_err(|_| SnapshotError::Unwritable)?;
         let mut bytes = format!("{NAME}{SNAPSHOT_VERSION} {}\n", checksum(&body)).into_bytes();
@@ -102,7 +103,7 @@ impl Engine {
         Ok(bytes)
     }
 
-    /// The engine that [`snapshot`](Engine::snapshot) wrote.
+    /// Restores the engine that [`snapshot`](Engine::snapshot) wrote.
     ///
     /// # Errors
     /// Bytes of another kind or version, damaged ones, and ones that contradict themselves.
@@ -262,7 +263,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Who is finished is remembered and no longer live, and nobody else is; who has leave of the gate is counted there, and nobody else is.
+    /// All that are finished are remembered and no longer live, and no others; all that hold a permit are counted at
+    /// the gate, and no others.
     fn check_ends(&self) -> Result<(), &'static str> {
         let mut remembered = 0_usize;
         for slot in &self.slots {

@@ -39,7 +39,7 @@ pub struct Timeline<'a> {
 }
 
 impl<'a> Timeline<'a> {
-    /// Of one operation's notices, each with the time at which it was told.
+    /// Makes the timeline of one operation's notices, each with the time at which it was told.
     #[must_use]
     pub fn new(told: impl IntoIterator<Item = (Timestamp, &'a Notice)>) -> Self {
         let mut told: Vec<Told<'a>> = told.into_iter().collect();

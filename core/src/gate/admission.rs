@@ -14,7 +14,7 @@ use crate::time::Timestamp;
 pub struct Request {
     /// Create, look up or poll.
     pub kind: Kind,
-    /// For a retry: the class of the failure that made it necessary. The retry budget is asked for it.
+    /// For a retry: the class of the failure that made it necessary. A retry is charged to the retry budget.
     pub retry_of: Option<Class>,
 }
 
@@ -39,9 +39,9 @@ impl Request {
 pub enum Admission {
     /// The request may leave.
     Go(Permit),
-    /// Not now: ask again then.
+    /// Not now: ask again at the time it names.
     Wait(Refusal),
-    /// No, and it is not for the gate to say that waiting helps.
+    /// No, and the gate cannot tell whether waiting would help.
     Refuse(Refusal),
 }
 
@@ -56,7 +56,7 @@ impl Admission {
     }
 }
 
-/// Not now.
+/// Why a request may not leave now, and when to ask again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
@@ -69,7 +69,7 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// One to try an observer with. Those that count come from [`Gate::admit`] and [`Gate::check`].
+    /// A refusal made by hand, to test an observer. Real ones come from [`Gate::admit`] and [`Gate::check`].
     ///
     /// ```
     /// use steadfast_core::gate::{Blocked, Refusal};
@@ -116,7 +116,7 @@ pub enum Blocked {
     Paused,
     /// The breaker is open.
     Open,
-    /// Somebody has isolated the breaker: nothing but they ends that.
+    /// Somebody has isolated the breaker: only an operator ends that.
     Isolated,
     /// The breaker is half-open and its probes are out.
     Probing,
@@ -124,16 +124,16 @@ pub enum Blocked {
     Budget,
     /// The bulkhead is full.
     Full,
-    /// None is left in the provider's own window.
+    /// No request is left in the provider's own window.
     Quota,
-    /// A rate limit.
+    /// A rate limit is reached.
     Rate,
     /// Others of its kind have waited longer. Said by the engine, which keeps the line.
     Line,
 }
 
 impl Blocked {
-    /// Whether nothing but time ends it, so that its `until` is a promise. A hold may be ended by whoever made it.
+    /// Whether only time ends it, so that its `until` is a promise. A hold may be ended early by whoever made it.
     #[must_use]
     pub const fn is_timed(self) -> bool {
         matches!(self, Self::Paused | Self::Open | Self::Quota | Self::Rate)

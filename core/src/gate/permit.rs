@@ -1,4 +1,4 @@
-//! Leave for one request, and how it is given back.
+//! Permission for one request, and how it is given back.
 
 use core::time::Duration;
 
@@ -8,7 +8,8 @@ use crate::operation::Kind;
 use crate::retry::Failure;
 use crate::time::{Stopwatch, Timestamp};
 
-/// Leave for one request. Plain data, so that it can be stored with the state of what holds it; 12 bytes.
+/// Permission for one request to leave. Plain data, so that it can be stored with the state of what holds it; 12
+/// bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[must_use = "a permit that is never settled counts as a request in flight for ever"]
@@ -33,7 +34,7 @@ impl Permit {
         Self { epoch, began, place, lease, charge, kind }
     }
 
-    /// What it was given for.
+    /// The kind of request it was given for.
     #[must_use]
     pub const fn kind(self) -> Kind {
         self.kind
@@ -45,7 +46,8 @@ impl Permit {
         self.place > 0
     }
 
-    /// The same for a request that leaves only now: what it waited for after its leave does not make it slow.
+    /// The permit for a request that leaves only now: time spent waiting since the permit was given does not make it
+    /// slow.
     pub const fn begun(mut self, now: Timestamp) -> Self {
         self.began = Stopwatch::start(now);
         self

@@ -12,7 +12,7 @@ use crate::operation::Kind;
 use crate::policy::PolicyError;
 use crate::rate_limit::{Quota, RatePolicy};
 
-/// Kinds of requests.
+/// A set of request kinds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(
     feature = "serde",
@@ -22,31 +22,31 @@ use crate::rate_limit::{Quota, RatePolicy};
 pub struct Kinds(u8);
 
 impl Kinds {
-    /// All of them.
+    /// All kinds.
     pub const ALL: Self = Self(0b111);
 
-    /// None of them.
+    /// No kind.
     pub const NONE: Self = Self(0);
 
-    /// These.
+    /// The set of these kinds.
     #[must_use]
     pub fn of(kinds: &[Kind]) -> Self {
         Self(kinds.iter().fold(0, |bits, kind| bits | bit(*kind)))
     }
 
-    /// These and this one.
+    /// This set and `kind`.
     #[must_use]
     pub const fn with(self, kind: Kind) -> Self {
         Self(self.0 | bit(kind))
     }
 
-    /// These without this one.
+    /// This set without `kind`.
     #[must_use]
     pub const fn without(self, kind: Kind) -> Self {
         Self(self.0 & !bit(kind))
     }
 
-    /// Whether this kind is among them.
+    /// Whether `kind` is in this set.
     #[must_use]
     pub const fn contains(self, kind: Kind) -> bool {
         self.0 & bit(kind) != 0
@@ -86,7 +86,8 @@ pub struct RateLimit {
 }
 
 impl RateLimit {
-    /// One of such requests, for a window of the same length, takes the provider's number for its own. Whether it is another number.
+    /// Adopts the provider's count, if the request is of a kind that this limit counts and the window has the same
+    /// length. Returns whether the count changed.
     pub(super) fn learn(&mut self, kind: Kind, quota: Quota) -> bool {
         let (Some(count), Some(window)) = (quota.limit.and_then(NonZeroU32::new), quota.window) else { return false };
         let is_this = self.kinds.contains(kind) && self.rate.per() == window;
@@ -105,7 +106,7 @@ impl RateLimit {
         Kinds::ALL
     }
 
-    /// Who writes a limit means to be held to it.
+    /// A limit that is written down is meant to apply, so its list of kinds must not be empty.
     fn some<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Kinds, D::Error> {
         let kinds = <Vec<Kind> as serde::Deserialize>::deserialize(deserializer)?;
         if kinds.is_empty() {
@@ -124,15 +125,15 @@ pub enum WhenOpen {
     /// They wait, against their own deadlines. Right for jobs, which have minutes; the default.
     #[default]
     Wait,
-    /// They are refused at once. An operation of which nothing has been sent then ends as *rejected*; one under way waits all the same, since giving
-    /// up would lose a job that may be running.
+    /// They are refused at once. An operation that has sent nothing then ends as *rejected*; one that is under way
+    /// waits all the same, since giving up would lose a job that may be running.
     Refuse,
 }
 
 /// Which machines a [`Gate`](super::Gate) has, with their settings.
 ///
-/// The default has a breaker, a retry budget and a bulkhead with their own defaults, and no rate limit: those are the provider's to say. In a file
-/// each of the three may be `"none"`.
+/// The default has a breaker, a retry budget and a bulkhead with their own defaults, and no rate limit: those depend
+/// on the provider. In a file each of the three may be `"none"`.
 ///
 /// ```
 /// use core::time::Duration;
@@ -165,7 +166,7 @@ pub struct GatePolicy {
 }
 
 impl GatePolicy {
-    /// No machine at all.
+    /// A policy without any machine.
     #[must_use]
     pub const fn none() -> Self {
         Self {
@@ -178,35 +179,35 @@ impl GatePolicy {
         }
     }
 
-    /// The same with this breaker, or none.
+    /// Sets the breaker, or removes it.
     #[must_use]
     pub fn with_breaker(mut self, breaker: Option<BreakerPolicy>) -> Self {
         self.breaker = breaker;
         self
     }
 
-    /// The same, doing this while the breaker is open.
+    /// Sets what happens to requests while the breaker is open.
     #[must_use]
     pub const fn with_when_open(mut self, when_open: WhenOpen) -> Self {
         self.when_open = when_open;
         self
     }
 
-    /// The same with this retry budget, or none.
+    /// Sets the retry budget, or removes it.
     #[must_use]
     pub fn with_budget(mut self, budget: Option<BudgetPolicy>) -> Self {
         self.budget = budget;
         self
     }
 
-    /// The same with this bulkhead, or none.
+    /// Sets the bulkhead, or removes it.
     #[must_use]
     pub fn with_bulkhead(mut self, bulkhead: Option<BulkheadPolicy>) -> Self {
         self.bulkhead = bulkhead;
         self
     }
 
-    /// The same with one more rate limit. One of [`Kinds::NONE`] limits nothing, and is left out.
+    /// Adds a rate limit. One of [`Kinds::NONE`] limits nothing, and is left out.
     #[must_use]
     pub fn with_rate_limit(mut self, limit: RateLimit) -> Self {
         if limit.kinds != Kinds::NONE {
@@ -215,7 +216,7 @@ impl GatePolicy {
         self
     }
 
-    /// The same without rate limits: for a provider's own gate, where your account has others.
+    /// Removes all rate limits: for a provider's ready-made gate, if your account has other limits.
     ///
     /// ```
     /// use core::time::Duration;
@@ -234,7 +235,7 @@ impl GatePolicy {
         self
     }
 
-    /// The same, in which a 429's `Retry-After` holds the gate for so long at most, however much it asks for. Default an hour.
+    /// Sets how long a 429's `Retry-After` can hold the gate at most, however much it asks for. Default an hour.
     #[must_use]
     pub const fn with_longest_pause(mut self, longest: Duration) -> Self {
         self.longest_pause = longest;

@@ -14,10 +14,11 @@ pub enum Effect {
     /// Make the operation's record durable under this number, then feed
     /// [`Persisted`](super::Event::Persisted) or [`PersistFailed`](super::Event::PersistFailed).
     Persist(RecordId),
-    /// Send this request, then feed [`Answered`](super::Event::Answered); or [`Unsent`](super::Event::Unsent), if it has certainly not left. It is owed
-    /// again at once then: a driver that can carry only so many gives the gate a [bulkhead](crate::bulkhead) of as many, and is never asked for more.
+    /// Send this request, then feed [`Answered`](super::Event::Answered), or [`Unsent`](super::Event::Unsent) if it
+    /// has certainly not left: the operation then offers it again at once. A driver that can carry only *n* requests
+    /// at a time gives the gate a [bulkhead](crate::bulkhead) of *n*, and is never asked for more.
     Send(Attempt),
-    /// The operation has ended and its outcome is durable: tell whoever waits, then feed
+    /// The operation has ended and its outcome is durable: tell those who wait, then feed
     /// [`Delivered`](super::Event::Delivered).
     End,
 }
@@ -31,14 +32,16 @@ pub struct Attempt {
     pub id: AttemptId,
     /// What to ask.
     pub kind: Kind,
-    /// Which attempt of its kind this is, from 1. Creates count across restarts, since they are limited; polls and look-ups since the last one.
+    /// The number of this attempt among those of its kind, from 1. Creates are counted across restarts, since their
+    /// number is limited; polls and look-ups only since the last restart.
     pub number: u16,
-    /// When its answer stops being waited for.
+    /// When the operation stops waiting for its answer.
     pub until: Timestamp,
 }
 
 impl Attempt {
-    /// One to try a transport or an observer with. Those that count come from [`Operation::pop_effect`](super::Operation::pop_effect).
+    /// An attempt made by hand, to test a transport or an observer. Real ones come from
+    /// [`Operation::pop_effect`](super::Operation::pop_effect).
     ///
     /// ```
     /// use steadfast_core::operation::{Attempt, AttemptId};
@@ -84,7 +87,7 @@ impl Kind {
 #[expect(clippy::exhaustive_structs, reason = "a number, and drivers make them")]
 pub struct AttemptId(pub u32);
 
-/// Numbers records, from 1. Cumulative: the acknowledgement of one covers all with a lower number.
+/// The number of a record, from 1. Cumulative: the acknowledgement of one covers all with a lower number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(transparent))]
 #[expect(clippy::exhaustive_structs, reason = "a number, and drivers make them")]

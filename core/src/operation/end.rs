@@ -8,7 +8,7 @@ impl Operation {
     /// Decides the outcome. It is told only once it is durable.
     pub(super) fn end(&mut self, outcome: Outcome, turn: &mut Turn<'_>) {
         self.leave_flight(Settled::Abandoned, turn);
-        // What the provider tells of ran, whatever becomes of its record.
+        // A job that the provider reports on has run, whatever becomes of its record.
         self.doubt |= matches!(outcome, Outcome::Completed(_) | Outcome::Failed);
         self.state = State::Ending { outcome };
         self.ask_record();

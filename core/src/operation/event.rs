@@ -14,28 +14,31 @@ use crate::retry::Failure;
 pub enum Event {
     /// The record of this number, and all before it, is durable.
     Persisted(RecordId),
-    /// The record of this number could not be made durable: it is certainly not there, now or after a restart. If nobody knows, feed nothing, and append the same
-    /// again: see [`engine::Event::PersistFailed`](crate::engine::Event::PersistFailed).
+    /// The record of this number could not be made durable: it is certainly not on disk, now or after a restart. If
+    /// nobody knows, feed nothing, and append the same record again: see
+    /// [`engine::Event::PersistFailed`](crate::engine::Event::PersistFailed).
     PersistFailed(RecordId),
     /// The request of this attempt was answered, or failed.
     Answered(AttemptId, Result<Reading, Failure>),
-    /// The request of this attempt has not left: whoever was to send it has given it back. It is owed again, as it was before it was popped, within the same
-    /// time; but for a repeat whose key the provider may have forgotten by then, which ends the job as unresolved. So what is fed next, a cancel or the end of its
-    /// time, finds that nothing of it ran. It counts as an attempt all the same, and in a record as one that may have left. The gate learns nothing from it; what a
-    /// create took of a rate limit or the retry budget stays taken.
+    /// The request of this attempt has certainly not left: its sender has given it back. The operation offers it
+    /// again, as it was before it was popped, within the same time. (But if it is a repeat whose key the provider may
+    /// have forgotten by then, the job ends as unresolved.) A cancel or a time-out that is fed next therefore finds
+    /// that nothing of this attempt ran. It counts as an attempt all the same, and in a record as one that may have
+    /// left. The gate learns nothing from it; what a create took of a rate limit or the retry budget stays taken.
     Unsent(AttemptId),
-    /// The provider told of the job by itself.
+    /// The provider reported on the job by itself.
     Webhook(Reading),
-    /// The provider told by itself that something about the job has changed, and not what. An accepted job's next poll is due now, through the
-    /// gate; one that is in the air may have been answered before the change, so another follows it at once. Such a poll takes none
-    /// of the schedule's (but for the first of all), which goes on as if nothing had been told. What waits after a failed poll goes on waiting.
+    /// The provider said by itself that something about the job has changed, but not what. An accepted job's next poll
+    /// is due now, through the gate; one that is in the air may have been answered before the change, so another
+    /// follows it at once. Such a poll is not counted by the schedule (unless it is the first of all), which goes on
+    /// as if nothing had been told. A job that waits after a failed poll goes on waiting.
     Changed,
     /// The caller no longer wants the job.
     Cancel,
-    /// The outcome has reached whoever waits for it.
+    /// The outcome has reached those who wait for it.
     Delivered,
-    /// Somebody wants to know after all: an unresolved job that the provider is known to have is polled on.
-    /// See [`Operation::can_resume`](super::Operation::can_resume).
+    /// Polls again an unresolved job that the provider is known to have, since somebody wants to know after all. See
+    /// [`Operation::can_resume`](super::Operation::can_resume).
     Resume,
 }
 

@@ -34,12 +34,13 @@ impl Operation {
         }
     }
 
-    /// The request in the air has not left, and is to be sent again, unless it is a repeat whose key the provider may have forgotten before it comes.
+    /// The request in the air has not left, and is to be sent again, unless it is a repeat whose key the provider may
+    /// have forgotten before it arrives.
     pub(super) fn unsent(&mut self, id: AttemptId, turn: &mut Turn<'_>) {
         match self.in_flight() {
             Some(attempt) if attempt.id == id && !self.due.send => {
                 self.due.send = true;
-                // Whatever changed before it leaves, it asks for.
+                // A change that was told of before the request leaves is covered by its answer.
                 self.changed = false;
                 if attempt.kind == Kind::Create && self.doubt && turn.now >= self.key_expiry(turn) {
                     self.leave_flight(Settled::Unsent, turn);
@@ -52,7 +53,7 @@ impl Operation {
 
     /// Gives back the permit of the request in the air, and has the request itself stopped if it still runs.
     ///
-    /// Tells whether a create has left that nobody will hear of now.
+    /// Returns whether a create has left whose answer nobody will hear now.
     pub(super) fn leave_flight(&mut self, how: Settled, turn: &mut Turn<'_>) -> bool {
         let (at, after) = (Timestamp::NEVER, None);
         let (permit, sent, grounded) = match self.state {
@@ -78,8 +79,8 @@ impl Operation {
         let before = self.state;
         // Out of the air at once, so that no permit can be settled twice; the caller says what comes next.
         self.state = grounded;
-        // What has not left gives back what it took, whatever the reason. Of a create that was due to leave, how long ago it took that is no longer
-        // known, so it does not.
+        // A request that has not left gives back what it took, whatever the reason. Not so a create that was due to
+        // leave: how long ago it took that is no longer known.
         let begun = matches!(before, State::Creating { .. });
         let how = match (sent, begun) {
             (true, _) => how,

@@ -6,7 +6,7 @@ use crate::notice::WakeReason;
 use crate::time::Timestamp;
 
 impl Operation {
-    /// What it wants leave for, if it waits at the gate and for nothing else.
+    /// The request for which it waits at the gate, if it waits for nothing else.
     pub(crate) fn blocked(&self) -> Option<Request> {
         let (kind, reason, retry_of) = match self.state {
             State::CreateWaiting { reason, after, .. } => (Kind::Create, reason, after),
@@ -23,7 +23,7 @@ impl Operation {
         (reason == WakeReason::Gate && self.journal.is_durable()).then_some(Request { kind, retry_of })
     }
 
-    /// What it has leave for: what it has in the air, or a create that is being written down.
+    /// The request for which it holds a permit: one in the air, or a create whose record is being written.
     #[cfg(feature = "serde")]
     pub(crate) const fn has_leave_for(&self) -> Option<Kind> {
         match self.state {
@@ -39,7 +39,7 @@ impl Operation {
         }
     }
 
-    /// Whether it is a create of which certainly nothing runs: one that a gate which fails fast may refuse.
+    /// Whether it is a create of which certainly nothing has run: one that a gate which fails fast may refuse.
     pub(crate) const fn may_be_refused(&self) -> bool {
         matches!(self.state, State::CreateWaiting { .. }) && !self.doubt
     }

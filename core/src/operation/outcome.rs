@@ -36,8 +36,9 @@ impl Outcome {
         }
     }
 
-    /// Which of its kind it is, as a word: `ready`, `attempts`, `poll_deadline` … One of a fixed few, for metrics; of [`Failed`](Self::Failed) it is
-    /// `reported`. It tells outcomes apart only beside [`name`](Self::name).
+    /// The reason within its kind, as one of a few fixed words, for metrics: `ready`, `attempts`, `poll_deadline` …;
+    /// for [`Failed`](Self::Failed) it is `reported`. A word can occur under more than one kind, so read it beside
+    /// [`name`](Self::name).
     #[must_use]
     pub const fn reason(self) -> &'static str {
         match self {
@@ -129,8 +130,9 @@ impl Rejected {
 
 /// Why the end is not known. The key must not be replaced by a new one: the job may have run.
 ///
-/// An engine forgets such a key as it does any other, after [`Limits::remember_for`](crate::engine::Limits::remember_for), and then takes it for new. A journal keeps it until a
-/// person knows; whoever drives an engine with one asks it before each [submit](crate::Engine::submit).
+/// An engine forgets such a key like any other, after [`Limits::remember_for`](crate::engine::Limits::remember_for),
+/// and then takes it for a new one. A journal keeps it until a person knows the outcome; a driver that has a journal
+/// asks it before each [submit](crate::Engine::submit).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
@@ -153,9 +155,9 @@ pub enum Unresolved {
     Polls,
     /// The job was accepted; it was not done by the poll deadline.
     PollDeadline,
-    /// The job was accepted; the provider refuses to tell of it.
+    /// The job was accepted; the provider refuses to report on it.
     PollRefused,
-    /// The job was accepted; now the provider knows no such job.
+    /// The job was accepted; now the provider says that there is no such job.
     NotFound,
     /// Cancelled when it may already have run.
     Cancelled,

@@ -1,4 +1,4 @@
-//! The settings of an operation, and what one step of it sees.
+//! The settings of an operation, and the context of one step of it.
 
 use core::time::Duration;
 
@@ -10,8 +10,8 @@ use crate::poll::PollPolicy;
 use crate::retry::{Delay, RetryPolicy};
 use crate::time::Timestamp;
 
-/// What a create may do when an earlier one's fate is unknown. It describes the *provider*: sending a key is not the same as its
-/// being honoured, so the default is the one that is right for every provider.
+/// Whether a create may be repeated when an earlier one's fate is unknown. It describes the *provider*: that a key is
+/// sent does not mean that it is honoured, so the default is the one that is safe with every provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[cfg_attr(
     feature = "serde",
@@ -23,13 +23,15 @@ pub enum SendSafety {
     /// The provider runs every create it gets. After an ambiguous failure nothing is sent: the operation ends *unresolved*.
     #[default]
     Unsafe,
-    /// Running the create twice is the same as running it once, by its nature: it is sent again freely.
+    /// By its nature, running the create twice has the same effect as running it once: it is sent again freely.
     Idempotent,
-    /// The provider runs a key once within `window` of its first use: an ambiguous create is sent again with the same key. Where the key stands in the
-    /// request (which header, as plain text or as RFC 8941 quotes it, or a field of the body) is for the provider's profile to know. A failure that
-    /// the provider has stored for the key and gives again ends the repeats: [`RetryPolicy::identical`].
+    /// The provider runs a key once within `window` of its first use: an ambiguous create is sent again with the same
+    /// key. Where in the request the key goes (which header, as plain text or as RFC 8941 quotes it, or a field of the
+    /// body) is up to the provider's profile. If the provider has stored a failure for the key and replays it, the
+    /// repeats end: see [`RetryPolicy::identical`].
     Keyed {
-        /// How long the provider remembers a key (Stripe and Persona: 24 hours). Nothing is resent after it, less one time-out.
+        /// How long the provider remembers a key (Stripe and Persona: 24 hours). Nothing is resent later than this,
+        /// less one time-out.
         #[cfg_attr(feature = "serde", serde(with = "crate::policy::humane"))]
         window: Duration,
     },
@@ -66,7 +68,7 @@ pub struct OperationPolicy {
 }
 
 impl OperationPolicy {
-    /// The same, for a provider of this kind.
+    /// Sets whether this provider allows an ambiguous create to be repeated.
     ///
     /// # Errors
     /// A key window that is not longer than a create's time-out (no repeat could ever be sent in time).
@@ -75,7 +77,7 @@ impl OperationPolicy {
         self.checked()
     }
 
-    /// The same, trying creates like this.
+    /// Sets how creates are retried.
     ///
     /// # Errors
     /// A time-out that is not shorter than the key window.
@@ -84,24 +86,24 @@ impl OperationPolicy {
         self.checked()
     }
 
-    /// The same, trying look-ups like this.
+    /// Sets how look-ups are retried.
     #[must_use]
     pub fn with_lookup(mut self, lookup: RetryPolicy) -> Self {
         self.lookup = lookup;
         self
     }
 
-    /// The same, polling like this.
+    /// Sets how jobs are polled.
     #[must_use]
     pub fn with_poll(mut self, poll: PollPolicy) -> Self {
         self.poll = poll;
         self
     }
 
-    /// The same, pausing like this before a record that could not be written is tried again.
+    /// Sets the pauses before a record that could not be written is tried again.
     ///
     /// # Errors
-    /// No delay, or a table whose last is none: a broken disk would be asked without rest.
+    /// A backoff without delay, or a table whose last delay is zero: a broken disk would be retried without pause.
     pub fn with_persist(mut self, persist: BackoffPolicy) -> Result<Self, PolicyError> {
         self.persist = persist;
         self.checked()
@@ -157,12 +159,12 @@ impl OperationPolicy {
         &self.persist
     }
 
-    /// What one step of an operation sees.
+    /// The context of one step of an operation: these settings, the time and the gate.
     pub fn turn<'a>(&'a self, now: Timestamp, gate: &'a mut Gate) -> Turn<'a> {
         self.turn_in_line(now, gate, Kinds::NONE, Notices::Kept(Told::NOTHING))
     }
 
-    /// The same where others may wait at the gate, and where notices go elsewhere.
+    /// The same for a gate at which others may wait, with notices going elsewhere.
     #[inline]
     pub(crate) fn turn_in_line<'a>(
         &'a self,
@@ -206,13 +208,14 @@ pub struct Turn<'a> {
 }
 
 impl Turn<'_> {
-    /// What the step told; at most eight notices. Reading them is optional.
+    /// The notices of the step, at most eight. Reading them is optional.
     #[must_use]
     pub fn pop_notice(&mut self) -> Option<Notice> {
         self.notices.pop()
     }
 
-    /// Asks the gate, and tells what there is to tell of it. Nobody asks past those who wait already.
+    /// Asks the gate, and makes the notices that its answer calls for. A request never overtakes those that wait
+    /// already.
     pub(crate) fn ask(&mut self, request: Request) -> Admission {
         let admission = if self.line.contains(request.kind) {
             match self.gate.check(request, self.now) {

@@ -104,7 +104,8 @@ impl Operation {
 
     fn still_pending(&mut self, hint: Option<Duration>, turn: &mut Turn<'_>) {
         if self.changed && hint.is_none() {
-            // Perhaps it was answered before the change that was told of since. Where the provider names a wait, that holds.
+            // The answer may be older than the change that was told of since. A wait that the provider names still
+            // holds.
             self.state = State::PollWaiting { at: turn.now, reason: WakeReason::Poll, after: None };
             return;
         }
@@ -146,7 +147,7 @@ impl Operation {
         let delay = policy.delay_after_failure(self.tries, failure, self.seed.derive(POLL));
         // Once the retries are used up it goes on at the schedule's slowest pace, which is no retry and needs no budget.
         let after = (self.tries < policy.retry().attempts()).then_some(failure.class);
-        // Nor is it one if the credentials were over: that is no outage, and many polls meet it at once.
+        // Nor is it one if the credentials had expired: that is no outage, and many polls meet it at once.
         let after = after.filter(|class| *class != Class::Unauthorized);
         self.wait_to_poll(delay, after, turn);
     }
@@ -161,8 +162,9 @@ impl Operation {
         self.state = State::PollWaiting { at, reason: WakeReason::Poll, after };
     }
 
-    /// When the look-up or the polling that may last so long is over. If that was a while ago and nobody looked, the machine slept: what fell due meanwhile is
-    /// still asked, once, and has as long again for that.
+    /// The deadline of the look-up or the polling, which may last for `patience`. If it passed a while ago while
+    /// nothing ran, the machine slept: the request that fell due meanwhile is still sent, once, and has the same time
+    /// again for that.
     pub(super) fn deadline_of_phase(&mut self, patience: Duration, turn: &mut Turn<'_>) -> Timestamp {
         let deadline = self.phase_began.saturating_add(patience);
         if self.overslept || turn.now.saturating_since(deadline) < Clock::SUSPEND {

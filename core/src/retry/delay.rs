@@ -17,9 +17,11 @@ pub enum RetryAfter {
         #[cfg_attr(feature = "serde", serde(with = "crate::policy::humane"))]
         ceiling: Duration,
     },
-    /// The hint instead of our own delay (gRPC's pushback, go-retryablehttp). To a job that is pending a hint of zero is none: polling must rest.
+    /// The hint instead of our own delay (gRPC's pushback, go-retryablehttp). For a pending job a hint of zero is
+    /// ignored: polling must rest.
     Exact {
-        /// No hint counts for more than this, however large. Where it is zero no hint counts at all, and our own delay stands.
+        /// No hint counts for more than this, however large. If this is zero, hints are ignored and our own delay
+        /// stands.
         #[cfg_attr(feature = "serde", serde(with = "crate::policy::humane"))]
         ceiling: Duration,
     },
@@ -38,7 +40,7 @@ impl RetryAfter {
         self.weigh(Ground::Backoff, delay, hint).wait()
     }
 
-    /// The same, with what decided. `ground` says where our own delay comes from.
+    /// The same, with what determined the wait. `ground` says where our own delay comes from.
     ///
     /// ```
     /// use core::time::Duration;
@@ -73,7 +75,7 @@ impl Default for RetryAfter {
     }
 }
 
-/// A wait, and what it was decided from: for whoever asks why it is so long.
+/// A wait and what determined it, to explain why it is so long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
@@ -82,7 +84,7 @@ pub struct Delay {
     pub own: Duration,
     /// Where our own part comes from.
     pub ground: Ground,
-    /// The provider's part. `None`: it asked for nothing, or is not asked here.
+    /// The provider's part. `None` if it asked for nothing, or if no hint applies here.
     pub hint: Option<Hint>,
 }
 
@@ -93,7 +95,7 @@ impl Delay {
         Self { own, ground, hint: None }
     }
 
-    /// How long the wait is: the provider's part if it decides, else our own.
+    /// How long the wait is: the provider's part if that decides, else our own.
     #[must_use]
     pub fn wait(self) -> Duration {
         self.hint.filter(|hint| hint.decides).map_or(self.own, |hint| hint.counts)

@@ -18,13 +18,14 @@ pub enum Class {
     TimedOut,
     /// Sending the same again cannot help: a 400, 401, 403, 422.
     Permanent,
-    /// The credentials are no longer valid, and are being renewed: a 401 that says nothing of the job. The provider is well, so no breaker counts it.
+    /// The credentials are no longer valid, and are being renewed: a 401 that says nothing about the job. The provider
+    /// is well, so no breaker counts it.
     Unauthorized,
 }
 
 impl Class {
-    /// What a failure of this class says of the upstream's health. A refusal is a sign of it; throttling says that it is alive and minds its pace, which
-    /// is the limits' affair.
+    /// What a failure of this class says of the upstream's health. A refusal is a sign of health; throttling says only
+    /// that the upstream is alive and limits its pace, which is for the rate limits to handle.
     ///
     /// ```
     /// use steadfast_core::breaker::Health;
@@ -89,15 +90,17 @@ pub struct Failure {
     pub certainty: Certainty,
     /// How long the provider asks us to wait, from now. Malformed means absent.
     pub retry_after: Option<Duration>,
-    /// What a whole answer is known by when it comes again. `None`: there was no answer, or it is of a kind that no provider stores.
+    /// Recognises a complete answer when it comes again. `None` if there was no answer, or it is of a kind that no
+    /// provider stores.
     #[cfg_attr(feature = "serde", serde(default))]
     pub answer: Option<AnswerDigest>,
 }
 
-/// A few bits of an answer, by which one that a provider has stored for a key is known when it is given again. Bodies stay outside: drivers make it.
+/// A short hash of an answer, to recognise one that a provider has stored for a key and gives again. Drivers make it,
+/// since bodies stay outside the core.
 ///
-/// 16 bits, since each operation holds one. Two different answers are taken for the same once in 65,000 times; all that comes of it is a
-/// [limit](super::RetryPolicy::identical) that is reached one attempt early.
+/// 16 bits, since each operation holds one. Two different answers are taken for the same once in 65,000 times; all
+/// that follows is that a [limit](super::RetryPolicy::identical) is reached one attempt early.
 ///
 /// ```
 /// use steadfast_core::retry::AnswerDigest;
@@ -111,7 +114,8 @@ pub struct Failure {
 pub struct AnswerDigest(NonZeroU16);
 
 impl AnswerDigest {
-    /// Of an answer's status and its body. (FNV-1a of 64 bits, folded: it need not withstand anybody, since a provider only fools itself.)
+    /// Hashes an answer's status and its body. (FNV-1a of 64 bits, folded: it need not withstand attacks, since a
+    /// provider would only fool itself.)
     #[must_use]
     pub fn of(status: u16, body: &[u8]) -> Self {
         let bytes = status.to_le_bytes();
@@ -130,14 +134,14 @@ impl Failure {
         Self { class, certainty, retry_after: None, answer: None }
     }
 
-    /// The same, with what the provider asks us to wait.
+    /// Adds how long the provider asks us to wait.
     #[must_use]
     pub const fn with_retry_after(mut self, wait: Option<Duration>) -> Self {
         self.retry_after = wait;
         self
     }
 
-    /// The same, of a whole answer that is known by this.
+    /// Adds the hash by which a complete answer is recognised.
     #[must_use]
     pub const fn with_answer(mut self, answer: Option<AnswerDigest>) -> Self {
         self.answer = answer;
@@ -145,7 +149,7 @@ impl Failure {
     }
 }
 
-/// Of this class, and nothing else is known of it: it may have run.
+/// A failure of this class of which nothing else is known: it may have run.
 impl From<Class> for Failure {
     fn from(class: Class) -> Self {
         Self::new(class, Certainty::MayHaveExecuted)

@@ -1,4 +1,4 @@
-//! What an error says, and who is told of it.
+//! What an error says, and who is notified of it.
 //!
 //! By default every `Err` is transient, so it is repeated. A closure can say otherwise: [`Call::when`](super::Call::when) with a bool,
 //! [`Call::classify`](super::Call::classify) with a [`Class`], or with a [`Failure`], which can hold the wait that the upstream asks for and whether the
@@ -11,9 +11,9 @@ use steadfast_core::retry::{Certainty, Class, Failure};
 use steadfast_core::{Kind, Timestamp};
 use steadfast_providers::{Answer, status};
 
-/// What an error of type `E` says. Closures from `&E` to a [`Failure`] or a [`Class`] are such.
+/// Says what an error of type `E` means. Closures from `&E` to a [`Failure`] or a [`Class`] implement it.
 pub trait Classify<E> {
-    /// What this one says.
+    /// What this error means.
     fn classify(&mut self, error: &E) -> Failure;
 }
 
@@ -29,7 +29,8 @@ impl<E> Classify<E> for EveryError {
     }
 }
 
-/// Errors of which a closure says *yes* are transient, all others permanent. See [`Call::when`](super::Call::when).
+/// Errors for which a closure returns `true` are transient, all others permanent. See
+/// [`Call::when`](super::Call::when).
 #[derive(Clone, Copy, Debug)]
 pub struct When<F>(pub(super) F);
 
@@ -45,23 +46,23 @@ impl<E, V: Into<Failure>, F: FnMut(&E) -> V> Classify<E> for F {
     }
 }
 
-/// An attempt has failed, and there will be another. What [`Call::notify`](super::Call::notify) tells.
+/// What [`Call::notify`](super::Call::notify) tells: an attempt has failed, and there will be another.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Retrying<'e, E> {
-    /// Which attempt it was, from 1. Of polls, which poll.
+    /// Which attempt it was, from 1; for polls, which poll.
     pub attempt: u32,
     /// Its error; `None` if it timed out.
     pub cause: Option<&'e E>,
     /// What the error says.
     pub failure: Failure,
-    /// How long the wait is.
+    /// How long the wait before the next one is.
     pub wait: Duration,
     /// How long the whole call has taken so far.
     pub elapsed: Duration,
 }
 
-/// Who is told of failed attempts. Closures that take a [`Retrying`] are such.
+/// Is told of failed attempts. Closures that take a [`Retrying`] implement it.
 pub trait Notify<E> {
     /// An attempt has failed, and there will be another.
     fn retrying(&mut self, retrying: Retrying<'_, E>);
@@ -83,8 +84,9 @@ impl<E, F: FnMut(Retrying<'_, E>)> Notify<E> for F {
     }
 }
 
-/// What an HTTP answer that is no success says, by its status and headers: the class and the certainty by the [table of statuses](status), and its
-/// `Retry-After`, a date being read against the answer's own `Date`; where the answer has none, against the system's clock, which is read then.
+/// What an HTTP answer that is not a success says: the class and the certainty by the [table of statuses](status), and
+/// its `Retry-After`, a date being read against the answer's own `Date`; where the answer has none, against the system's
+/// clock, which is read then.
 ///
 /// ```
 /// use std::time::Duration;
@@ -104,7 +106,7 @@ pub fn http_failure(status: StatusCode, headers: &HeaderMap) -> Failure {
     status::failure(&Answer::new(Kind::Create, status, headers, b"", wall))
 }
 
-/// [`http_failure`] of an answer that is returned as the error: `.classify(http_response)`.
+/// [`http_failure`] for an answer that is returned as the error: `.classify(http_response)`.
 #[must_use]
 pub fn http_response<B>(response: &Response<B>) -> Failure {
     http_failure(response.status(), response.headers())

@@ -1,4 +1,4 @@
-//! What comes after an attempt: the two courses that a call can take.
+//! What comes after an attempt: the two courses (retries or polls) that a call can take.
 //!
 //! | after | [`Retries`], by a `RetryPolicy` | [`Polls`], by a `PollPolicy` |
 //! | --- | --- | --- |
@@ -8,7 +8,8 @@
 //! | a failure | the backoff, or the end | the backoff, then the schedule's slowest pace; only a permanent one ends it |
 //! | a retry that the budget refuses | the end | the schedule's slowest pace, which costs none |
 //!
-//! All of it is the core's to decide. A course holds the counts, and takes the time that has passed since the call began, as an argument.
+//! The core decides all of it. A course holds the counts, and takes the time that has passed since the call began, as
+//! an argument.
 
 use std::borrow::Borrow;
 use std::time::Duration;
@@ -20,7 +21,7 @@ use steadfast_core::{Seed, Timestamp};
 use super::error::{PollError, RetryError, StopReason};
 use super::upstream::Purpose;
 
-/// What a poll comes to.
+/// The result of a poll.
 ///
 /// ```
 /// use steadfast_driver::Polled;
@@ -39,9 +40,9 @@ use super::upstream::Purpose;
 pub enum Polled<T, E> {
     /// Not yet: ask again by the schedule.
     Pending,
-    /// Not yet, and the upstream asks not to be asked before this is over.
+    /// Not yet, and the upstream asks not to be asked again before this time has passed.
     PendingFor(Duration),
-    /// Here it is.
+    /// It is ready, with this value.
     Ready(T),
     /// The poll failed. Whether asking again can help is for [`Call::when`](super::Call::when) and [`Call::classify`](super::Call::classify) to say;
     /// by default it can.
@@ -50,12 +51,12 @@ pub enum Polled<T, E> {
 
 /// What a closure that polls may return: a [`Polled`], or a `Result` of one, so that `?` can be used.
 pub trait PollAnswer {
-    /// Of [`Polled::Ready`].
+    /// The value of [`Polled::Ready`].
     type Value;
-    /// Of [`Polled::Failed`].
+    /// The error of [`Polled::Failed`].
     type Error;
 
-    /// As it is.
+    /// The answer as a [`Polled`].
     fn polled(self) -> Polled<Self::Value, Self::Error>;
 }
 
@@ -77,7 +78,7 @@ impl<T, E> PollAnswer for Result<Polled<T, E>, E> {
     }
 }
 
-/// Where asking goes on from: see [`PollError::resume`]. Plain data, so that it can be kept, also over a restart.
+/// Where to go on asking from: see [`PollError::resume`]. Plain data, so that it can be kept, also over a restart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[expect(clippy::exhaustive_structs, reason = "plain data")]
 pub struct PollState {
@@ -100,7 +101,7 @@ pub(super) struct Stopped<E> {
 
 /// What comes after an attempt.
 pub(super) trait Course {
-    /// Whether nothing is waited for before the first attempt, which is attempt 1.
+    /// Whether the first attempt, attempt 1, begins without any wait.
     const BEGINS_AT_ONCE: bool;
     fn deadline(&self) -> Duration;
     fn attempt_timeout(&self) -> Duration;
@@ -109,7 +110,7 @@ pub(super) trait Course {
     /// What the next attempt asks the retry budget for.
     fn purpose(&self) -> Purpose;
     fn begun(&mut self);
-    /// A wait is over, whatever comes of the next attempt.
+    /// A wait has ended, whatever comes of the next attempt.
     fn waited(&mut self) {}
     fn pending(&mut self, hint: Option<Duration>, elapsed: Duration, seed: Seed) -> Result<Duration, StopReason>;
     fn failed(
@@ -175,7 +176,7 @@ impl<P: Borrow<RetryPolicy>> Course for Retries<P> {
     }
 
     fn pending(&mut self, hint: Option<Duration>, _: Duration, _: Seed) -> Result<Duration, StopReason> {
-        // Retries read no result as this.
+        // Retries never read a result as *pending*.
         Ok(hint.unwrap_or_default())
     }
 

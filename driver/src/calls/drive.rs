@@ -104,7 +104,7 @@ where
 }
 
 impl<'h, M, S, C, N> Call<'h, M, S, C, N> {
-    /// Whether nothing stands before the first attempt.
+    /// Whether nothing delays the first attempt.
     #[inline]
     const fn begins_at_once(&self) -> bool
     where
@@ -182,9 +182,9 @@ where
     }
 }
 
-/// Awaits a future that has just been polled, for so long; `None` if that was not enough.
+/// Awaits a future that has just been polled, for at most `limit`; `None` if that was not enough.
 async fn within<A: Future>(timer: &impl AsyncTimer, limit: Duration, mut future: Pin<&mut A>) -> Option<A::Output> {
-    /// What is longer needs no timer: a century.
+    /// A longer limit needs no timer: this is a century.
     const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 86_400);
     if limit >= FOR_EVER {
         return Some(future.await);
@@ -209,7 +209,7 @@ async fn within<A: Future>(timer: &impl AsyncTimer, limit: Duration, mut future:
     .await
 }
 
-/// So many attempts without delay may follow each other before others get a turn.
+/// At most this many attempts without delay follow each other before others get a turn.
 const ATTEMPTS_A_TURN: u32 = 32;
 
 /// Gives the runtime a turn now and then.

@@ -1,4 +1,4 @@
-//! How a call ends that gives no value.
+//! The error of a call that gives no value.
 
 use std::time::Duration;
 
@@ -13,19 +13,19 @@ pub enum StopReason {
     /// The error was classified as permanent: the same again cannot help.
     #[error("the last error is one that a repeat does not mend")]
     Refused,
-    /// It may have run, and the call was said not to be repeatable.
+    /// It may have run, and the call was set not to be repeatable.
     #[error("the last attempt may have run, and is not to be run twice")]
     Ambiguous,
-    /// All attempts are spent; of polls, all polls.
+    /// All attempts are spent; for polls, all polls.
     #[error("all attempts are spent")]
     Attempts,
-    /// The deadline is there, or the next attempt could not have begun before it.
+    /// The deadline has come, or the next attempt could not have begun before it.
     #[error("the deadline leaves no time for another attempt")]
     Deadline,
     /// The retry budget is spent: the retry was not sent, so that retries do not add to an outage.
     #[error("the retry budget is spent")]
     Budget,
-    /// The breaker is open, for longer than the deadline, or nobody was to wait for it.
+    /// The breaker is open for longer than the deadline, or the call was set not to wait for it.
     #[error("the breaker is open: ask again in {retry_in:?}")]
     BreakerOpen {
         /// When asking again makes sense; [`Duration::MAX`] while it is isolated.
@@ -51,7 +51,7 @@ impl From<GaveUp> for StopReason {
     }
 }
 
-/// A call gave no value. It keeps the last error of its own.
+/// A call gave no value. It holds the last error that an attempt gave.
 ///
 /// ```
 /// use std::time::Duration;
@@ -75,14 +75,15 @@ pub struct RetryError<E> {
     /// The last error that an attempt gave; `None` if none gave any: they timed out, or there was none. Also the error's source.
     #[source]
     pub cause: Option<E>,
-    /// What the last attempt's end says, a time-out included, with the wait that the upstream asked for; `None` if there was no attempt. Its certainty
-    /// is the whole call's: a refusal after an attempt that may have run is no proof that nothing did.
+    /// How the last attempt failed, a time-out included, with the wait that the upstream asked for; `None` if there
+    /// was no attempt. Its certainty is the whole call's: a refusal after an attempt that may have run is no proof
+    /// that nothing did.
     pub failure: Option<Failure>,
     /// How many attempts there were.
     pub attempts: u32,
-    /// How long it took, waits included. It counts from when there is something to wait for: of a call that is awaited, from its first attempt's first poll;
-    /// of one that blocks and has no deadline, from its first attempt's end. Of one that blocks and has a long one it may be a tick of the system's clock too
-    /// long, some milliseconds.
+    /// How long it took, waits included, counted from when there is something to wait for: for a call that is awaited,
+    /// from its first attempt's first poll; for one that blocks and has no deadline, from its first attempt's end. For
+    /// one that blocks and has a long deadline it may be too long by a tick of the system's clock, some milliseconds.
     pub elapsed: Duration,
 }
 
@@ -93,7 +94,8 @@ impl<E> RetryError<E> {
         self.cause
     }
 
-    /// The same, or an error made of why there is none: for functions that return `E` alone.
+    /// The last error that an attempt gave, or one that `make` makes of why there is none: for functions that return
+    /// `E` alone.
     ///
     /// ```
     /// use steadfast_core::retry::RetryPolicy;
@@ -116,7 +118,7 @@ fn ending_of_polls(why: &StopReason) -> String {
     if *why == StopReason::Attempts { "all polls are spent".to_owned() } else { why.to_string() }
 }
 
-/// What no cause tells: a time-out has none, or an earlier attempt's.
+/// How the call ended, as far as no cause tells: a time-out has no cause, or an earlier attempt's.
 fn ending(failure: Option<&Failure>) -> &'static str {
     match failure.map(|failure| failure.class) {
         Some(Class::TimedOut) => "; the last timed out",
@@ -135,7 +137,7 @@ pub struct PollError<E> {
     /// The last error that a poll gave since one said *pending*. Also the error's source.
     #[source]
     pub cause: Option<E>,
-    /// What the last poll's end says, if it failed or timed out.
+    /// How the last poll ended, if it failed or timed out.
     pub failure: Option<Failure>,
     /// How many polls there were in this call.
     pub polls: u32,
@@ -145,8 +147,8 @@ pub struct PollError<E> {
 }
 
 impl<E> PollError<E> {
-    /// Where to go on from, with [`Call::resume`](super::Call::resume): the schedule's place, and what was left of its wait. `None` if the last error
-    /// is one that asking again does not mend.
+    /// Where to go on from, with [`Call::resume`](super::Call::resume): the place in the schedule, and what was left
+    /// of its wait. `None` if asking again does not mend the last error.
     #[must_use]
     pub fn resume(&self) -> Option<PollState> {
         (self.why != StopReason::Refused).then_some(self.state)
@@ -158,7 +160,8 @@ impl<E> PollError<E> {
         self.cause
     }
 
-    /// The same, or an error made of why there is none: for functions that return `E` alone.
+    /// The last error that a poll gave, or one that `make` makes of why there is none: for functions that return `E`
+    /// alone.
     ///
     /// ```
     /// use steadfast_core::poll::PollPolicy;

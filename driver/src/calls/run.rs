@@ -1,4 +1,4 @@
-//! One call under way: every step but calling, sleeping and timing out.
+//! One call under way: everything except calling, sleeping and timing out.
 //!
 //! ```text
 //! leave → an attempt → ended ─→ a value, or an error
@@ -6,7 +6,8 @@
 //!   │_______wait___
 //! ```
 //!
-//! The clock is read only when something depends on it: a call whose first attempt gives a value reads none, unless it is one that blocks.
+//! The clock is read only when something depends on it: a call whose first attempt gives a value does not read it,
+//! unless the call is one that blocks.
 
 use std::time::Duration;
 
@@ -23,11 +24,11 @@ use super::upstream::{Leave, Leaving, Upstream};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Attempt<'h> {
-    /// Which one it is, from 1. Of polls, which poll, those before a [`resume`](super::Call::resume) included.
+    /// Which one it is, from 1. For polls, which poll, with those before a [`resume`](super::Call::resume) included.
     pub number: u32,
     /// The idempotency key of the call ([`Call::key`](super::Call::key)): every attempt sends the same, so that the upstream runs no two of them.
     pub key: Option<&'h Key>,
-    /// What is left until the call's deadline.
+    /// The time that is left until the call's deadline.
     pub left: Duration,
     /// What this attempt may take: the policy's time-out for an attempt, or what is left if that is less. An attempt that blocks cannot be cut off: give
     /// this to the client that makes the request.
@@ -41,13 +42,13 @@ pub(super) struct Elapsed<S: Timer> {
 }
 
 impl<S: Timer> Elapsed<S> {
-    /// It begins when it is first read.
+    /// The call begins when this is first read.
     #[inline]
     pub(super) const fn lazy() -> Self {
         Self { begun: None, last: Duration::ZERO }
     }
 
-    /// It begins now, and has a deadline.
+    /// The call begins now, and has a deadline.
     #[inline]
     pub(super) fn begun(timer: &S, deadline: Duration) -> Self {
         Self { begun: Some(timer.begin(deadline)), last: Duration::ZERO }
@@ -115,7 +116,7 @@ impl<'h, M: Course, C, N, E> Run<'h, M, C, N, E> {
         if wait >= self.course.deadline() { Next::Stop(StopReason::Deadline) } else { self.wait(wait) }
     }
 
-    /// Leave for the next attempt, or a wait, or the end.
+    /// Permission for the next attempt, or a wait, or the end.
     #[inline(always)]
     pub(super) fn leave<S: Timer>(&mut self, timer: &S, clock: &mut Elapsed<S>) -> Leaving<'h> {
         if self.waited {
@@ -138,7 +139,7 @@ impl<'h, M: Course, C, N, E> Run<'h, M, C, N, E> {
             if matches!(answer, Leaving::Go(_)) {
                 return answer;
             }
-            // It is no longer at once: the time counts from here, if it did not before.
+            // The attempt does not begin at once: the time counts from here, if it did not before.
             let elapsed = clock.read(timer);
             return match answer {
                 Leaving::Stop(StopReason::Budget) => match self.course.unpaid(elapsed) {
@@ -172,7 +173,7 @@ impl<'h, M: Course, C, N, E> Run<'h, M, C, N, E> {
         self.course.deadline().saturating_sub(elapsed).min(self.course.attempt_timeout())
     }
 
-    /// It has ended; `None`: it was cut off.
+    /// The attempt has ended; `None`: it was cut off.
     #[inline]
     pub(super) fn ended<S: Timer, T>(
         &mut self,

@@ -1,4 +1,4 @@
-//! How a call that is no job knows the time, and waits.
+//! How a call that is not a job knows the time, and waits.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,18 +15,19 @@ pub trait Timer {
     /// Now.
     fn now(&self) -> Self::Moment;
 
-    /// Now, for a call that begins and may take so long. A clock may answer with a moment that is a little earlier, where that costs less and is little beside
-    /// that time; never with a later one, since a deadline that counts from here must be kept. By default it is [`now`](Timer::now).
+    /// Now, for a call that begins and may take as long as `deadline`. A clock may return a moment that is a little
+    /// earlier, if that is cheaper and the difference is small beside that time; never a later one, since a deadline
+    /// that counts from here must be kept. By default it is [`now`](Timer::now).
     fn begin(&self, deadline: Duration) -> Self::Moment {
         let _ = deadline;
         self.now()
     }
 
-    /// How much time has passed since then; zero if that is later.
+    /// How much time has passed since `moment`; zero if that lies in the future.
     fn since(&self, moment: Self::Moment) -> Duration;
 }
 
-/// One on which a task can sleep.
+/// A timer on which a task can sleep.
 ///
 /// ```
 /// use std::time::{Duration, Instant};
@@ -64,19 +65,20 @@ pub trait Timer {
     note = "use `call` instead of `run` (and `call_with` instead of `run_with`), or the `retry` of `steadfast-tokio`"
 )]
 pub trait AsyncTimer: Timer {
-    /// Sleeps for so long. Never asked for zero.
+    /// Sleeps for this long. Never called with zero.
     ///
-    /// A call's future can go to another thread if this one can (and what it awaits). On a runtime of one thread, or in a browser, it need not.
+    /// A call's future can go to another thread if this one can (and the futures that it awaits). On a runtime of one
+    /// thread, or in a browser, it need not.
     fn sleep(&self, span: Duration) -> impl Future<Output = ()>;
 }
 
-/// One on which a thread can sleep.
+/// A timer on which a thread can sleep.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no timer for threads",
     note = "use `run` instead of `call` (and `run_with` instead of `call_with`), or the `retry` of `steadfast-blocking`"
 )]
 pub trait BlockingTimer: Timer {
-    /// Sleeps for so long. Never asked for zero.
+    /// Sleeps for this long. Never called with zero.
     fn sleep(&self, span: Duration);
 }
 
@@ -95,16 +97,16 @@ pub trait BlockingTimer: Timer {
 pub struct VirtualTimer(Arc<AtomicU64>);
 
 impl VirtualTimer {
-    /// One that stands at zero.
+    /// A timer that stands at zero.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Lets so much time pass.
+    /// Lets this much time pass.
     pub fn advance(&self, span: Duration) {
         let nanos = u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
-        // It guards nothing: whoever reads it has the order of what it synchronises by.
+        // It guards nothing: a thread that reads it has its order from whatever it synchronises by.
         let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |passed| Some(passed.saturating_add(nanos)));
     }
 

@@ -1,8 +1,9 @@
-//! Leave for an attempt, from what calls to one upstream share: a breaker, a retry budget, a rate limiter.
+//! Permission for an attempt, from what calls to one upstream share: a breaker, a retry budget, a rate limiter.
 //!
-//! Asked in the [gate](steadfast_core::gate)'s order, and none is charged unless all agree: a breaker that refuses burns no limiter's place, and what a
-//! retry has paid is given back if the limiter makes it wait. Nothing is held over a wait but a place in the limiter's line, which keeps who came first
-//! first, and is given back when it is dropped.
+//! They are asked in the [gate](steadfast_core::gate)'s order, and none is charged unless all agree: a breaker that
+//! refuses uses up no limiter's place, and a retry's payment is given back if the limiter makes it wait. Nothing is
+//! held over a wait except a place in the limiter's line, which keeps the order of arrival, and is given back when it
+//! is dropped.
 
 use std::time::Duration;
 
@@ -25,14 +26,14 @@ pub(super) struct Upstream<'h> {
     place: Option<Place<'h>>,
 }
 
-/// What the budget is asked for.
+/// What the attempt asks the budget for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Purpose {
-    /// Brings the budget its share, and the end of it too.
+    /// A first attempt: brings the budget its share, and so does its end.
     First,
-    /// Must be paid for.
+    /// A retry: must be paid for.
     Retry(Class),
-    /// Is none of the budget's affair: a poll after one that said *pending*.
+    /// A poll after one that said *pending*: the budget is not involved.
     Poll,
 }
 
@@ -118,9 +119,10 @@ impl<'h> Upstream<'h> {
     }
 
     fn refused(&mut self, retry_in: Duration, left: Duration) -> Leaving<'h> {
-        // Its time has come and it cannot be used: kept for later, it would let one too many leave at once.
+        // The place's time has come and it cannot be used: if it were kept, it would let one too many leave at once.
         self.place = None;
-        // While probes are out the breaker can only say when the last of them will have been given up. It may close any moment.
+        // While probes are out the breaker can only say when the last of them will have been given up. It may close at
+        // any moment.
         let wait = match self.breaker.map(|breaker| breaker.state()) {
             Some(BreakerState::HalfOpen | BreakerState::Closed) => retry_in.min(Gate::RECHECK),
             _ => retry_in,
@@ -133,7 +135,8 @@ impl<'h> Upstream<'h> {
     }
 }
 
-/// Leave for one attempt. Dropped, it counts for nothing: the breaker's place is free again. What a retry paid stays paid, since it was sent.
+/// Permission for one attempt. If it is dropped, no result is recorded, and the breaker's place is free again. What a
+/// retry paid stays paid, since it was sent.
 #[derive(Debug)]
 pub(super) struct Leave<'h> {
     permit: Option<Permit<'h>>,

@@ -14,12 +14,13 @@ use super::tally::Tally;
 
 /// A circuit breaker, shared by tasks and threads: cloning is cheap and shares it.
 ///
-/// The [machine](steadfast_core::breaker) is the core's, and decides at the very call at which it would if one thread made all calls in the order in which
-/// they are settled. While all is well, calls touch nothing but a word that they read. With bad ones in a window, each thread counts its good calls for itself, and
-/// a bad one collects them; so threads get in each other's way only by calls that fail, are slow, or probe. Where time is looked at (a window of time, slow
+/// The [machine](steadfast_core::breaker) is the core's, and opens at the same call as if one thread made all calls,
+/// in the order in which they are settled. While all is well, calls only read one word. While there are bad calls in a
+/// window, each thread counts its good calls for itself, and the next bad one collects the counts; so threads get in
+/// each other's way only through calls that fail, are slow, or probe. Where the time matters (a window of time, slow
 /// calls) each call reads the clock as well.
 ///
-/// Cancel-safe: a call whose future is dropped, or that panics, gives its place back and counts for nothing.
+/// Cancel-safe: if a call's future is dropped, or panics, its permit is released and no result is recorded.
 ///
 /// ```
 /// use steadfast_core::breaker::BreakerPolicy;
@@ -42,7 +43,7 @@ pub struct Breaker(Arc<Shared>);
 struct Shared {
     policy: BreakerPolicy,
     published: Alone<Published>,
-    /// Good calls that the machine has not been told of; none are where it looks at a streak.
+    /// Good calls that the machine has not been told of; `None` for a machine that counts failures in a row.
     tally: Option<Tally>,
     /// Whether good calls must know the time.
     timed: bool,
@@ -50,7 +51,7 @@ struct Shared {
     clock: SharedClock,
 }
 
-/// What the machine looks like, after every change.
+/// What can be known of the machine at a glance, renewed after every change.
 struct Published {
     glance: AtomicU64,
     /// Until when good calls go to the tally.
@@ -59,20 +60,21 @@ struct Published {
     refuses_until: AtomicU64,
 }
 
-/// A thread's shard of the tally that has come to this is collected: a window of calls, which are no more, is full of good ones then.
+/// A thread's shard of the tally that has reached this is collected: a window of calls holds no more, so it is full of
+/// good ones then.
 const COLLECT_AT: u32 = 512;
 
 /// Why a call gave no result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CallError<E> {
-    /// The breaker did not let it through: it was not made.
+    /// The breaker did not let it through: no call was made.
     #[error("the breaker is open: ask again in {retry_in:?}")]
     Open {
         /// When asking again makes sense; [`Duration::MAX`] while it is isolated.
         retry_in: Duration,
     },
-    /// It was made and failed.
+    /// The call was made and failed.
     #[error(transparent)]
     Failed(E),
 }
@@ -84,20 +86,20 @@ impl Breaker {
         Self::with_seed(policy, Seed::new(fastrand::u64(..)))
     }
 
-    /// The same with a seed of your own, to repeat a run.
+    /// A closed breaker with a seed of your own, to repeat a run.
     #[must_use]
     pub fn with_seed(policy: BreakerPolicy, seed: Seed) -> Self {
         let machine = breaker::Breaker::new(&policy, seed);
         Self::with_clock(policy, machine, SharedClock::start())
     }
 
-    /// One that was stored ([`snapshot`](Breaker::snapshot)), with the settings it had.
+    /// A breaker that was stored ([`snapshot`](Breaker::snapshot)), with the settings it had.
     #[must_use]
     pub fn restored(policy: BreakerPolicy, machine: breaker::Breaker) -> Self {
         Self::with_clock(policy, machine, SharedClock::start())
     }
 
-    /// The same, new or stored, by another clock than the machine's own: a runtime's, or a test's.
+    /// A breaker, new or stored, that goes by another clock than the machine's own: a runtime's, or a test's.
     #[must_use]
     pub fn with_clock(policy: BreakerPolicy, machine: breaker::Breaker, clock: SharedClock) -> Self {
         let machine = machine.restored(&policy, clock.now());
@@ -112,15 +114,16 @@ impl Breaker {
         Self(Arc::new(Shared { policy, published, tally, timed, machine: Mutex::new(machine), clock }))
     }
 
-    /// Makes a call if the breaker lets it. An `Err` counts as a failure of what is called.
+    /// Makes a call if the breaker lets it through. An `Err` counts as a failure of the upstream.
     ///
     /// # Errors
-    /// The call's own, or that it was not made.
+    /// The call's own error, or that the call was not made.
     pub fn call<T, E>(&self, call: impl FnOnce() -> Result<T, E>) -> Result<T, CallError<E>> {
         self.call_classified(call, health)
     }
 
-    /// The same, where `classify` says what a result tells of the upstream: a refused request, say, is a sign of its health.
+    /// The same, where `classify` says what a result says about the upstream: a refused request, say, is a sign of its
+    /// health.
     ///
     /// # Errors
     /// As [`call`](Breaker::call).
@@ -135,15 +138,16 @@ impl Breaker {
         result.map_err(CallError::Failed)
     }
 
-    /// Awaits a future if the breaker lets it; it is not polled otherwise. An `Err` counts as a failure of what is called.
+    /// Awaits a future if the breaker lets it through; otherwise the future is not polled. An `Err` counts as a
+    /// failure of the upstream.
     ///
     /// # Errors
-    /// The future's own, or that it was not awaited.
+    /// The future's own error, or that it was not awaited.
     pub async fn call_async<T, E>(&self, future: impl Future<Output = Result<T, E>>) -> Result<T, CallError<E>> {
         self.call_async_classified(future, health).await
     }
 
-    /// The same, where `classify` says what a result tells of the upstream.
+    /// The same, where `classify` says what a result says about the upstream.
     ///
     /// # Errors
     /// As [`call_async`](Breaker::call_async).
@@ -158,10 +162,11 @@ impl Breaker {
         result.map_err(CallError::Failed)
     }
 
-    /// Leave for one call, for code that is no closure. Dropping the permit gives it back and says nothing of the upstream.
+    /// Asks leave for one call, for code that is not a closure. Dropping the permit gives it back and says nothing
+    /// about the upstream.
     ///
     /// # Errors
-    /// How long to wait before asking again makes sense; [`Duration::MAX`] while it is isolated.
+    /// Not now: how long to wait before asking again; [`Duration::MAX`] while it is isolated.
     #[inline]
     pub fn acquire(&self) -> Result<Permit<'_>, Duration> {
         let shared = &*self.0;
@@ -209,7 +214,7 @@ impl Breaker {
         self.0.lock().state(self.0.clock.now())
     }
 
-    /// Opens it for so long.
+    /// Opens it for this long.
     pub fn force_open(&self, span: Duration) {
         let until = self.0.clock.now().saturating_add(span);
         self.0.change(|machine| machine.force_open(until));
@@ -243,7 +248,7 @@ impl fmt::Debug for Breaker {
     }
 }
 
-/// Leave for one call. See [`Breaker::acquire`].
+/// Permission for one call. See [`Breaker::acquire`].
 #[must_use = "dropped at once, it counts for nothing"]
 pub struct Permit<'a> {
     shared: &'a Shared,
@@ -251,7 +256,7 @@ pub struct Permit<'a> {
 }
 
 impl Permit<'_> {
-    /// Tells how the call ended.
+    /// Says how the call ended.
     pub fn settle(mut self, health: Health) {
         if let Some(ticket) = self.ticket.take() {
             self.shared.settle(ticket, health);
@@ -273,7 +278,8 @@ impl fmt::Debug for Permit<'_> {
     }
 }
 
-/// Leave for one call, with a clone of the breaker. Dropped, it is given back and says nothing of the upstream. See [`Breaker::acquire_owned`].
+/// Permission for one call, with a clone of the breaker. If it is dropped, it is given back and says nothing about the
+/// upstream. See [`Breaker::acquire_owned`].
 #[must_use = "dropped at once, it counts for nothing"]
 pub struct OwnedPermit {
     breaker: Breaker,
@@ -281,7 +287,7 @@ pub struct OwnedPermit {
 }
 
 impl OwnedPermit {
-    /// Tells how the call ended.
+    /// Says how the call ended.
     pub fn settle(mut self, health: Health) {
         self.end(health);
     }
@@ -311,7 +317,8 @@ impl Shared {
         Glance::from_word(self.published.0.glance.load(Ordering::Acquire))
     }
 
-    /// When a call begins. The clock costs more than all the rest, so it is read only if somebody asks how long calls take.
+    /// When a call begins. Reading the clock costs more than all the rest, so it is read only if somebody asks how
+    /// long calls take.
     fn began(&self) -> Timestamp {
         if self.policy.slow_calls().is_some() { self.clock.now() } else { Timestamp::EPOCH }
     }
@@ -363,7 +370,8 @@ impl Shared {
             machine.absorb(&self.policy, good);
         }
         let done = change(&mut machine);
-        // Written only when they are others, so that those who read them keep their copy of the cache line. The glance last: see there.
+        // Written only if they differ, so that those who read them keep their copy of the cache line. The glance last:
+        // see there.
         let Published { glance, counts_until, refuses_until: refuses } = &self.published.0;
         publish(refuses, refuses_until(&machine).as_nanos());
         publish(counts_until, machine.counts_until().as_nanos());

@@ -1,7 +1,8 @@
 //! The time for a handle that many threads read.
 //!
-//! No lock and no suspends (a breaker that slept is none the wiser), and a quarter of the cost of the system's clock, which would be most of what a rate
-//! limiter's answer costs. A runtime with a time of its own, such as tokio's when it is paused, hands that in.
+//! It takes no lock and sees no suspends (to a breaker, that time has not passed), and costs a quarter of reading the
+//! system's clock, which would be most of what a rate limiter's answer costs. A runtime with a time of its own, such
+//! as tokio's when it is paused, supplies that instead.
 
 use std::fmt;
 use std::sync::Arc;
@@ -35,19 +36,19 @@ pub struct SharedClock {
 enum Reading {
     /// The processor's counter, calibrated.
     Counter { clock: quanta::Clock, start: u64 },
-    /// Somebody else's.
+    /// A clock that somebody else supplies.
     Following(Arc<dyn Fn() -> Duration + Send + Sync>),
 }
 
 impl SharedClock {
-    /// The machine's own.
+    /// A clock on the machine's own time.
     #[must_use]
     pub fn start() -> Self {
         let clock = quanta::Clock::new();
         Self { wall: SystemTime::now().into(), reading: Reading::Counter { start: clock.raw(), clock } }
     }
 
-    /// One that says how much time has passed since now, and never takes any of it back.
+    /// A clock that follows `passed`, which says how much time has passed since now and never goes backwards.
     #[must_use]
     pub fn following(passed: impl Fn() -> Duration + Send + Sync + 'static) -> Self {
         Self { wall: SystemTime::now().into(), reading: Reading::Following(Arc::new(passed)) }

@@ -1,30 +1,31 @@
 //! Places of a rate limiter, taken in lots.
 //!
-//! Threads that take each place from one shared word spend most of their time waiting for it. A [`Lease`] takes a lot of places at once and hands them
-//! out to its owner by itself.
+//! Threads that take each place from one shared word spend most of their time waiting for it. A [`Lease`] takes a lot
+//! of places at once and hands them out to its owner one by one.
 //!
-//! Places that lie in leases would be let go beside a whole burst. So the burst that all share is smaller by all that leases can hold: what they hold, and what
-//! is free to be taken, together are never more than the burst. Every step keeps that sum or lowers it, and only time raises it, at the pace. So
-//! in any span of time no more leave than the pace allows plus the burst (I10), whatever threads do, and however long a lease keeps what it has: leases
-//! cost burst, not pace, and never expire.
+//! Places that lie in leases could be let go beside a whole burst. So the shared burst is smaller by all that leases
+//! can hold: what they hold, and what is free to be taken, together never exceed the burst. Every step keeps that sum
+//! or lowers it, and only time raises it, at the pace. So in any span of time no more leave than the pace allows plus
+//! the burst (I10), whatever threads do, and however long a lease keeps what it has: leases cost burst, not pace, and
+//! never expire.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::rate_limiter::{Limited, RateLimiter};
 
-/// How many leases a limiter gives, and of how many places.
+/// How many leases a limiter gives, and how many places each holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_structs, reason = "plain settings")]
 pub struct Leases {
-    /// The most places in a lease; 0 is 1.
+    /// The most places in a lease; 0 counts as 1.
     pub size: u32,
     /// The most leases at a time: as many as there are threads that take places.
     pub most: u32,
 }
 
 impl Leases {
-    /// What they can hold, all together.
+    /// How many places all leases can hold together.
     pub(super) const fn places(self) -> u32 {
         self.size.saturating_mul(self.most)
     }
@@ -32,13 +33,14 @@ impl Leases {
 
 /// Places of a [`RateLimiter`] for one thread or task, taken in lots. See [`RateLimiter::lease`].
 ///
-/// Taking a place from it writes nothing that is shared, and reads no clock, but for one in [so many](Leases::size). Dropped, it gives back what it holds.
+/// Taking a place from it writes nothing that is shared, and reads no clock, except for one in [`size`](Leases::size)
+/// of them. When it is dropped, it gives back what it holds.
 pub struct Lease {
     limiter: RateLimiter,
     held: u32,
 }
 
-/// Leases that are not given out, of a limiter that has some.
+/// The leases of a limiter that are not given out.
 pub(super) struct Free {
     pub(super) leases: Leases,
     left: AtomicU32,
@@ -61,7 +63,7 @@ impl Lease {
     /// Takes a place now, or says when there is one.
     ///
     /// # Errors
-    /// There is none; nothing was taken.
+    /// No place is free; nothing was taken.
     #[inline]
     pub fn try_acquire(&mut self) -> Result<(), Limited> {
         match self.held.checked_sub(1) {
@@ -85,7 +87,7 @@ impl Lease {
         self.held
     }
 
-    /// Gives back what it holds, for others to take: before a time in which its owner does something else.
+    /// Gives back what it holds, for others to take: call it before its owner does something else for a time.
     pub fn give_back(&mut self) {
         if self.held > 0 {
             self.limiter.give_back(self.held);

@@ -14,7 +14,8 @@ use super::lease::{Free, Lease, Leases};
 
 /// A rate limiter, shared by tasks and threads: cloning is cheap and shares it.
 ///
-/// The [machine](steadfast_core::rate_limit) is the core's; its whole state is one word, exchanged when a place is taken, so there is no lock.
+/// The [machine](steadfast_core::rate_limit) is the core's; its whole state is one word, changed by
+/// compare-and-exchange, so there is no lock.
 ///
 /// ```
 /// use std::time::Duration;
@@ -40,7 +41,7 @@ struct Shared {
     clock: SharedClock,
 }
 
-/// Not so fast: nothing was called.
+/// The rate limit is reached: nothing was called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the rate limit is reached: ask again in {retry_in:?}")]
 #[non_exhaustive]
@@ -56,22 +57,23 @@ impl RateLimiter {
         Self::restored(policy, rate_limit::RateLimiter::new())
     }
 
-    /// One that was stored ([`snapshot`](RateLimiter::snapshot)): a day's quota outlives a process.
+    /// A limiter that was stored ([`snapshot`](RateLimiter::snapshot)): a day's quota outlives a process.
     #[must_use]
     pub fn restored(policy: RatePolicy, machine: rate_limit::RateLimiter) -> Self {
         Self::with_clock(policy, machine, SharedClock::start())
     }
 
-    /// The same, new or stored, by another clock than the machine's own: a runtime's, or a test's.
+    /// A limiter, new or stored, that goes by another clock than the machine's own: a runtime's, or a test's.
     #[must_use]
     pub fn with_clock(policy: RatePolicy, machine: rate_limit::RateLimiter, clock: SharedClock) -> Self {
         Self::of(policy, machine, clock, None)
     }
 
-    /// The same, giving leases: see [`lease`](RateLimiter::lease). All that they can hold is set aside from the burst.
+    /// A limiter, new or stored, that gives leases: see [`lease`](RateLimiter::lease). All the places that they can
+    /// hold are set aside from the burst.
     ///
     /// # Errors
-    /// A burst that is not enough for all leases and one more: of a size of 64 for 4 threads, 320.
+    /// The burst is not enough for all leases and one lease more: leases of 64 for 4 threads need 320.
     pub fn with_leases(
         policy: RatePolicy,
         leases: Leases,
@@ -91,7 +93,7 @@ impl RateLimiter {
     /// Takes a place now, or says when there is one.
     ///
     /// # Errors
-    /// There is none; nothing was taken.
+    /// No place is free; nothing was taken.
     #[inline]
     pub fn try_acquire(&self) -> Result<(), Limited> {
         self.try_acquire_at(self.0.clock.now())
@@ -100,15 +102,16 @@ impl RateLimiter {
     /// The same at a time that the caller has read already. It must be the time of a clock that counts since 1970, the same one in each call.
     ///
     /// # Errors
-    /// There is no place; nothing was taken.
+    /// No place is free; nothing was taken.
     #[inline]
     pub fn try_acquire_at(&self, now: Timestamp) -> Result<(), Limited> {
         let taken = self.change(|limiter| limiter.try_acquire(&self.0.policy, now));
         taken.map_err(|at| Limited { retry_in: at.saturating_since(now) })
     }
 
-    /// A lease for the calling thread or task: places in lots, for who takes so many that sharing them is what costs. `None` if all are given out
-    /// already, or the limiter [has none](RateLimiter::with_leases).
+    /// A lease for the calling thread or task: it takes places in lots, for code that takes so many that sharing them
+    /// is the main cost. `None` if all leases are given out already, or the limiter
+    /// [has none](RateLimiter::with_leases).
     ///
     /// ```
     /// use std::time::Duration;
@@ -131,7 +134,7 @@ impl RateLimiter {
         Lease::of(self)
     }
 
-    /// The next free place, however late, in the order of asking: for who can wait.
+    /// Takes the next free place, however late, in the order of asking: for callers that can wait.
     pub fn reserve(&self) -> Place<'_> {
         let now = self.0.clock.now();
         // One place is within any burst, so there always is one.
@@ -139,7 +142,7 @@ impl RateLimiter {
         Place { limiter: self, reservation: reserved.ok() }
     }
 
-    /// The same for a wait that outlives the borrow. It holds a clone of the limiter.
+    /// The same for a wait that outlives the borrow. The place holds a clone of the limiter.
     ///
     /// ```
     /// use std::time::Duration;
@@ -163,7 +166,7 @@ impl RateLimiter {
     /// Makes a call if there is a place for it now.
     ///
     /// # Errors
-    /// There is none: it was not made.
+    /// No place is free: the call was not made.
     pub fn call<T>(&self, call: impl FnOnce() -> T) -> Result<T, Limited> {
         self.try_acquire()?;
         Ok(call())
@@ -206,7 +209,7 @@ impl RateLimiter {
         }
     }
 
-    /// Changes the state by compare-and-exchange; a refusal writes nothing.
+    /// Changes the state by compare-and-exchange; if the change is refused, nothing is written.
     #[inline]
     fn change<T, E>(&self, step: impl Fn(&mut rate_limit::RateLimiter) -> Result<T, E>) -> Result<T, E> {
         let mut word = self.0.word.0.load(Ordering::Acquire);
@@ -227,8 +230,9 @@ impl fmt::Debug for RateLimiter {
     }
 }
 
-/// A place in a limiter's line. Dropped before it is [taken](Place::take) it is given back, as far as nobody has been promised a later one; of one whose
-/// time has passed, what is left. See [`RateLimiter::reserve`].
+/// A place in a limiter's line. If it is dropped before it is [taken](Place::take), it is given back, as far as no
+/// later place has been promised to anybody; if its time has passed, what is left of it is. See
+/// [`RateLimiter::reserve`].
 #[must_use = "dropped at once, the place is given back"]
 pub struct Place<'a> {
     limiter: &'a RateLimiter,
@@ -242,7 +246,7 @@ impl Place<'_> {
         self.limiter.wait(self.reservation)
     }
 
-    /// Spends it. Whoever calls this has [waited](Place::wait).
+    /// Spends the place. Call it only after the [wait](Place::wait).
     pub fn take(mut self) {
         self.reservation = None;
     }
@@ -260,8 +264,9 @@ impl fmt::Debug for Place<'_> {
     }
 }
 
-/// A place in a limiter's line, with a clone of the limiter. Dropped before it is [taken](OwnedPlace::take) it is given back, as far as nobody has been
-/// promised a later one; of one whose time has passed, what is left. See [`RateLimiter::reserve_owned`].
+/// A place in a limiter's line, with a clone of the limiter. If it is dropped before it is [taken](OwnedPlace::take),
+/// it is given back, as far as no later place has been promised to anybody; if its time has passed, what is left of it
+/// is. See [`RateLimiter::reserve_owned`].
 #[must_use = "dropped at once, the place is given back"]
 pub struct OwnedPlace {
     limiter: RateLimiter,
@@ -275,13 +280,13 @@ impl OwnedPlace {
         self.limiter.wait(self.reservation)
     }
 
-    /// How long its time has passed; zero until then.
+    /// How long ago its time was; zero until then.
     #[must_use]
     pub fn age(&self) -> Duration {
         self.reservation.map_or(Duration::ZERO, |it| self.limiter.0.clock.now().saturating_since(it.at()))
     }
 
-    /// Spends it. Whoever calls this has [waited](OwnedPlace::wait).
+    /// Spends the place. Call it only after the [wait](OwnedPlace::wait).
     pub fn take(mut self) {
         self.reservation = None;
     }

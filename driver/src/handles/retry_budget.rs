@@ -12,7 +12,8 @@ use super::clock::SharedClock;
 
 /// A retry budget, shared by tasks and threads: cloning is cheap and shares it.
 ///
-/// The [machine](steadfast_core::budget) is the core's. What a retry cost is its [`Charge`], held by the call and never by the budget.
+/// The [machine](steadfast_core::budget) is the core's. What a retry cost is its [`Charge`], which the call keeps,
+/// never the budget.
 ///
 /// ```
 /// use steadfast_core::budget::BudgetPolicy;
@@ -36,7 +37,7 @@ struct Shared {
     clock: SharedClock,
 }
 
-/// There are not enough tokens for a retry: it is not to be sent, so that retries do not add to an outage.
+/// There are not enough tokens for a retry. Do not send it, so that retries do not add to an outage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the retry budget is spent: the retry is not sent, so that retries do not add to an outage")]
 #[non_exhaustive]
@@ -46,27 +47,27 @@ pub struct BudgetSpent {
 }
 
 impl RetryBudget {
-    /// A budget with what is there at first.
+    /// A budget with its initial tokens.
     #[must_use]
     pub fn new(policy: BudgetPolicy) -> Self {
         let machine = budget::RetryBudget::new(&policy);
         Self::with_clock(policy, machine, SharedClock::start())
     }
 
-    /// One that was stored ([`snapshot`](RetryBudget::snapshot)), with the settings it had.
+    /// A budget that was stored ([`snapshot`](RetryBudget::snapshot)), with the settings it had.
     #[must_use]
     pub fn restored(policy: BudgetPolicy, machine: budget::RetryBudget) -> Self {
         Self::with_clock(policy, machine, SharedClock::start())
     }
 
-    /// The same, new or stored, by another clock than the machine's own: a runtime's, or a test's.
+    /// A budget, new or stored, that goes by another clock than the machine's own: a runtime's, or a test's.
     #[must_use]
     pub fn with_clock(policy: BudgetPolicy, machine: budget::RetryBudget, clock: SharedClock) -> Self {
         let machine = Mutex::new(machine.restored(clock.now()));
         Self(Arc::new(Shared { policy, machine, clock }))
     }
 
-    /// A first attempt is being sent.
+    /// Records that a first attempt is being sent.
     #[inline]
     pub fn first_attempt(&self) {
         if self.0.policy.per_request() > Tokens::ZERO {
@@ -74,7 +75,7 @@ impl RetryBudget {
         }
     }
 
-    /// A first attempt was not sent after all.
+    /// Records that a first attempt was not sent after all.
     pub fn first_attempt_unsent(&self) {
         self.0.lock().first_attempt_unsent(&self.0.policy);
     }
@@ -82,7 +83,7 @@ impl RetryBudget {
     /// Pays for one retry after a failure of this class.
     ///
     /// # Errors
-    /// There is not enough; nothing was taken.
+    /// There are not enough tokens; nothing was taken.
     pub fn withdraw(&self, why: Class) -> Result<Charge, BudgetSpent> {
         let now = self.0.clock.now();
         self.0.lock().withdraw(&self.0.policy, why, now).map_err(|spent| BudgetSpent {
@@ -93,7 +94,7 @@ impl RetryBudget {
         })
     }
 
-    /// A request ended well: a first attempt, or a retry that cost this.
+    /// Records that a request ended well: a first attempt, or a retry with its charge.
     #[inline]
     pub fn succeeded(&self, charge: Option<Charge>) {
         if charge.is_some() || self.0.policy.per_success() > Tokens::ZERO {
@@ -101,12 +102,12 @@ impl RetryBudget {
         }
     }
 
-    /// A retry that had been paid for was never sent.
+    /// Gives back the charge of a retry that was never sent.
     pub fn refund(&self, charge: Charge) {
         self.0.lock().refund(&self.0.policy, charge);
     }
 
-    /// Whole tokens there now.
+    /// The whole tokens that are there now.
     #[must_use]
     pub fn tokens(&self) -> u32 {
         self.0.lock().tokens(&self.0.policy, self.0.clock.now())

@@ -1,9 +1,11 @@
 //! Good calls, counted by the threads that made them.
 //!
-//! A breaker that looks at a share of calls must know of each good one, though none of them decides anything. Written down in one place they would have
-//! every thread wait for that cache line, so each thread counts in a shard of its own, and who holds the breaker's lock collects them.
+//! A breaker that looks at a share of calls must count each good one, though none of them decides anything. If all
+//! were counted in one place, every thread would wait for that cache line, so each thread counts in a shard of its
+//! own, and the thread that holds the breaker's lock collects them.
 //!
-//! A shard is one word: the epoch of the breaker that it counts in, and how many. What is counted in an epoch that has ended is never collected (R23).
+//! A shard is one word: the breaker's epoch in which it counts, and the count. Counts of an epoch that has ended are
+//! never collected (R23).
 //!
 //! Orderings are relaxed: a count publishes nothing but itself. All writes to a shard are read-modify-writes of one word, so none is lost; and if a call was
 //! counted before another began to be settled, then coherence has the latter's collection see it.
@@ -14,7 +16,7 @@ use std::thread::available_parallelism;
 
 use super::Alone;
 
-/// More shards than this are not read by a call that fails.
+/// At most this many shards, since a call that fails reads them all.
 const MOST_SHARDS: usize = 64;
 
 pub(super) struct Tally(Box<[Alone<AtomicU64>]>);
@@ -24,7 +26,7 @@ impl Tally {
         Self((0..shards()).map(|_| Alone(AtomicU64::new(word(epoch, 0)))).collect())
     }
 
-    /// Counts one call. Says how many this shard holds now; 0 if the epoch has ended meanwhile.
+    /// Counts one call. Returns how many this shard holds now; 0 if the epoch has ended meanwhile.
     #[inline]
     pub(super) fn count(&self, epoch: u32) -> u32 {
         let mine = thread() & (self.0.len() - 1);
@@ -34,7 +36,7 @@ impl Tally {
             let (of, counted) = parts(seen);
             let counted = match epoch.wrapping_sub(of) {
                 0 => counted.saturating_add(1),
-                // What it held was of an epoch that has ended.
+                // Its count was of an epoch that has ended.
                 1..=LATER => 1,
                 _ => return 0,
             };
@@ -49,7 +51,7 @@ impl Tally {
     pub(super) fn collect(&self, epoch: u32) -> u32 {
         let none = word(epoch, 0);
         let collected = self.0.iter().map(|Alone(shard)| {
-            // Looked at first: a word that is not written stays in its thread's cache.
+            // Read before writing: a word that is not written stays in its thread's cache.
             let (of, counted) = parts(shard.load(Relaxed));
             if of == epoch && counted > 0 { parts(shard.swap(none, Relaxed)).1 } else { 0 }
         });
@@ -68,7 +70,7 @@ const fn parts(word: u64) -> (u32, u32) {
     ((word >> 32) as u32, word as u32)
 }
 
-/// Twice as many as threads can run at a time, so that those which do seldom share one; a power of two.
+/// Twice as many as threads can run at a time, so that running threads seldom share one; a power of two.
 fn shards() -> usize {
     static SHARDS: OnceLock<usize> = OnceLock::new();
     *SHARDS.get_or_init(|| {
