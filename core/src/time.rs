@@ -27,7 +27,7 @@ use core::time::Duration;
 /// # After a restart
 ///
 /// What restores from a journal needs a time that went on meanwhile; a counter that begins at zero with each reset does not. What was written before lies in
-/// its future, and counts as *just now*. That makes no wait longer than one capped delay. But the window in which a provider knows a key
+/// its future, and counts as *just now*. That makes no wait longer than one capped delay, or one attempt's time-out. But the window in which a provider knows a key
 /// ([`SendSafety::Keyed`](crate::SendSafety::Keyed)) begins again with each reset, so a create could be repeated when its key is forgotten, and run twice. Ask
 /// somebody for the time first, or go on from the latest time in the journal and the longest that the power can have been away; or take
 /// [`SendSafety::Lookup`](crate::SendSafety::Lookup) or [`Unsafe`](crate::SendSafety::Unsafe), which do not rest on it.
