@@ -112,7 +112,7 @@ fn keyed() -> OperationPolicy {
 fn i3_the_repeat_of_what_a_dead_process_sent_does_not_overlap_it() {
     let policy = keyed();
     let (timeout, cap) = (policy.create().attempt_timeout(), policy.create().backoff().cap());
-    let mut history = History::begin_at(Gate::unlimited(), policy.clone(), 1);
+    let mut history = History::begin_at(Gate::unlimited(), policy, 1);
     for step in [Step::Drain, Step::Ack, Step::Drain, Step::Tick(Duration::from_secs(3))] {
         history.step(&step);
     }
@@ -169,7 +169,7 @@ fn i3_what_is_waited_for_is_one_attempt_at_most() {
 fn i3_an_intent_that_is_written_late_is_sent_and_one_that_is_written_again_has_a_new_time() {
     let policy = keyed();
     let timeout = policy.create().attempt_timeout();
-    let mut history = History::begin_at(Gate::unlimited(), policy.clone(), 1);
+    let mut history = History::begin_at(Gate::unlimited(), policy, 1);
     history.drain();
     history.step(&Step::Tick(timeout * 2));
     assert_eq!((history.job.creates(), history.job.record().stage), (1, Stage::InFlight));
