@@ -71,8 +71,9 @@ pub struct Operation {
     state: State,
     /// When it was submitted: the create deadline counts from here.
     submitted: Timestamp,
-    /// When the look-up or the polling began: their deadlines count from here.
-    phase_began: Timestamp,
+    /// When the look-up or the polling began: their deadlines count from here. Before that, until when the create may take whose intent was asked for last.
+    #[cfg_attr(feature = "serde", serde(rename = "phase_began"))]
+    phase: Timestamp,
     /// When the first create was about to leave, else `NEVER`.
     first_sent: Timestamp,
     /// The latest `now`: time never runs backwards for an operation.
@@ -164,7 +165,7 @@ impl Operation {
             seed,
             state: State::CreateWaiting { at: turn.now, reason: WakeReason::Create, after: None },
             submitted: turn.now,
-            phase_began: turn.now,
+            phase: turn.now,
             first_sent: Timestamp::NEVER,
             seen: turn.now,
             journal: Journal::EMPTY,
@@ -443,6 +444,9 @@ impl Operation {
     /// Does what is due, until nothing is. Each step leads to a state whose deadline is later, or that waits for a record, so this ends.
     fn advance(&mut self, turn: &mut Turn<'_>) {
         if self.journal.retries_by(turn.now) {
+            if let State::CreateWriting { .. } = self.state {
+                self.phase = self.attempt_end(turn);
+            }
             self.ask_record();
         }
         while self.step(turn) {}

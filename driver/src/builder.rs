@@ -177,7 +177,8 @@ impl<P: Provider, T, C> Builder<P, T, C> {
     /// whose create was not answered and may be sent again, go on if their payload is at hand: [kept](Builder::keep_payloads), or
     /// [given](Builder::payloads) by the program. If not, they wait until their key is submitted again, at most until their create deadline. A
     /// create that was not answered is looked up where the provider can be asked, which needs no payload, and is *unresolved* where a repeat
-    /// might run twice. No wait is longer than one capped delay, whatever the clock did meanwhile.
+    /// might run twice. What is sent again leaves when the lost one has had its [time](steadfast_core::retry::RetryPolicy::attempt_timeout), as if that had timed
+    /// out. No wait is longer than one capped delay, or one such time, whatever the clock did meanwhile.
     ///
     /// Ended jobs are kept for [`Limits::remember_for`], so that a repeated submit gets their outcome, and then forgotten a few at a time. Unresolved
     /// ones are not forgotten: they may have run, so their keys must not become free before somebody knows.

@@ -192,8 +192,9 @@ fn explain(stored: &Stored, now: Timestamp) -> String {
     match record.stage {
         Stage::Planned if record.creates > 0 => due("nothing ran yet, and it is tried again", "its next create"),
         Stage::Planned => due("nothing was sent yet", "its first create"),
+        // A next client that may repeat it waits for that first.
         Stage::InFlight => {
-            "a create was about to leave or had left, and there is no answer yet: it may have run".into()
+            due("a create was about to leave or had left, and without an answer it may have run", "its time-out")
         }
         Stage::Unknown if record.refused => {
             due("an earlier create may have run, and a later one was refused", "its next step")

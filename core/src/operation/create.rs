@@ -26,6 +26,7 @@ impl Operation {
                 self.creates = self.creates.saturating_add(1);
                 self.attempts = self.attempts.saturating_add(1);
                 self.state = State::CreateWriting { permit, until: deadline };
+                self.phase = self.attempt_end(turn);
                 self.ask_record();
             }
             Admission::Refuse(refusal) if refusal.why == Blocked::Budget => {
@@ -62,8 +63,7 @@ impl Operation {
         }
         let permit = permit.begun(now);
         self.first_sent = self.first_sent.min(now);
-        let until = now.saturating_add(turn.policy.create().attempt_timeout()).min(self.create_deadline(turn));
-        self.state = State::Creating { permit, until };
+        self.state = State::Creating { permit, until: self.attempt_end(turn) };
         self.due.send = true;
         self.tell_sending(turn);
     }
@@ -163,6 +163,11 @@ impl Operation {
             }),
             turn,
         );
+    }
+
+    /// Until when a create has that leaves now.
+    pub(super) fn attempt_end(&self, turn: &Turn<'_>) -> Timestamp {
+        turn.now.saturating_add(turn.policy.create().attempt_timeout()).min(self.create_deadline(turn))
     }
 
     pub(super) fn create_deadline(&self, turn: &Turn<'_>) -> Timestamp {

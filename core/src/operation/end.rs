@@ -85,7 +85,7 @@ impl Operation {
             return turn.tell(Notice::Absorbed);
         }
         turn.tell(Notice::Resumed);
-        self.phase_began = turn.now;
+        self.phase = turn.now;
         self.attempts_in_phase = 0;
         self.polls = 0;
         self.tries = 0;

@@ -52,8 +52,8 @@ impl Operation {
     /// When waiting at the gate has become pointless.
     pub(crate) fn blocked_until(&self, policy: &OperationPolicy) -> Timestamp {
         let (began, patience) = match self.state {
-            State::LookupWaiting { .. } => (self.phase_began, policy.lookup().deadline()),
-            State::PollWaiting { .. } => (self.phase_began, policy.poll().deadline()),
+            State::LookupWaiting { .. } => (self.phase, policy.lookup().deadline()),
+            State::PollWaiting { .. } => (self.phase, policy.poll().deadline()),
             State::CreateWaiting { .. }
             | State::CreateWriting { .. }
             | State::Creating { .. }

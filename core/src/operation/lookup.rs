@@ -11,7 +11,7 @@ impl Operation {
     /// The look-up waits until the provider certainly shows the job if it runs.
     pub(super) fn wait_to_look_up(&mut self, settle: Duration, turn: &mut Turn<'_>) {
         let at = turn.now.saturating_add(settle);
-        self.phase_began = at;
+        self.phase = at;
         self.attempts_in_phase = 0;
         self.tries = 0;
         self.overslept = false;
@@ -77,7 +77,7 @@ impl Operation {
         let policy = turn.policy.lookup();
         self.deadline_of_phase(policy.deadline(), turn);
         // A look-up only reads: it may be repeated whatever became of it.
-        match policy.weigh(self.tries, failure, self.phase_began, turn.now, true, self.seed.derive(LOOKUP)) {
+        match policy.weigh(self.tries, failure, self.phase, turn.now, true, self.seed.derive(LOOKUP)) {
             Ok((at, delay)) => {
                 turn.tell_wait(WakeReason::Lookup, at, delay);
                 self.state = State::LookupWaiting { at, reason: WakeReason::Lookup, after: Some(failure.class) };

@@ -23,7 +23,7 @@ impl Operation {
 
     /// Polling begins anew: its deadline counts from now.
     pub(super) fn start_polling(&mut self, turn: &mut Turn<'_>) {
-        self.phase_began = turn.now;
+        self.phase = turn.now;
         self.attempts_in_phase = 0;
         self.tries = 0;
         self.overslept = false;
@@ -92,7 +92,7 @@ impl Operation {
                 self.still_pending(None, turn);
             }
             Reading::NotFound => {
-                let since = turn.now.saturating_since(self.phase_began);
+                let since = turn.now.saturating_since(self.phase);
                 if self.overslept || since >= turn.policy.poll().not_found_grace() {
                     return self.end(Outcome::Unresolved(Unresolved::NotFound), turn);
                 }
@@ -166,13 +166,13 @@ impl Operation {
     /// nothing ran, the machine slept: the request that fell due meanwhile is still sent, once, and has the same time
     /// again for that.
     pub(super) fn deadline_of_phase(&mut self, patience: Duration, turn: &mut Turn<'_>) -> Timestamp {
-        let deadline = self.phase_began.saturating_add(patience);
+        let deadline = self.phase.saturating_add(patience);
         if self.overslept || turn.now.saturating_since(deadline) < Clock::SUSPEND {
             return deadline;
         }
         turn.tell(Notice::Overslept);
         self.overslept = true;
-        self.phase_began = turn.now;
+        self.phase = turn.now;
         turn.now.saturating_add(patience)
     }
 }

@@ -24,7 +24,7 @@ pub struct Record {
     pub submitted: Timestamp,
     /// When its first create attempt was about to leave: a provider's key window counts from here.
     pub first_sent: Option<Timestamp>,
-    /// When what is waited for is due.
+    /// When what is waited for is due; of a create in flight, until when it may take, counted from when this was asked for.
     pub due: Option<Timestamp>,
     /// Create attempts begun.
     pub creates: u16,

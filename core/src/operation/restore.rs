@@ -1,8 +1,9 @@
 //! To disk and back: the record of an operation, and the operation of a record.
 //!
 //! After a crash the record is all that is known. A create that was in flight *may have executed*; what follows depends on the provider,
-//! just as after a time-out. Waits are clamped to one capped delay from now: a clock that once was wrong must not put work to sleep for
-//! years. Polling starts a new deadline: the time in which nobody watched does not count.
+//! just as after a time-out: so its repeat waits until it has had its time, which stands in the record. Waits are clamped to one capped delay
+//! from now, or one attempt's time where that is longer: a clock that once was wrong must not put work to sleep for years. Polling starts a new
+//! deadline: the time in which nobody watched does not count.
 //!
 //! How many identical answers a create has had is not in the record: they are counted anew, so a key whose failure the provider has stored is sent as many
 //! times again at most, within the attempts and the deadline, which are.
@@ -26,7 +27,7 @@ impl Operation {
     pub fn record(&self) -> Record {
         let (stage, due) = match self.state {
             State::CreateWaiting { at, .. } => (if self.doubt { Stage::Unknown } else { Stage::Planned }, at),
-            State::CreateWriting { .. } => (Stage::InFlight, Timestamp::NEVER),
+            State::CreateWriting { .. } => (Stage::InFlight, self.phase),
             State::Creating { until, .. } => (Stage::InFlight, until),
             State::LookupWaiting { at, .. } => (Stage::Unknown, at),
             State::LookingUp { until, .. } => (Stage::Unknown, until),
@@ -67,7 +68,7 @@ impl Operation {
             seed,
             state: State::CreateWaiting { at: now, reason: WakeReason::Create, after: None },
             submitted,
-            phase_began: now,
+            phase: now,
             first_sent: record.first_sent.map_or(Timestamp::NEVER, |at| at.min(now)),
             seen: now,
             // The record it came from is durable.
@@ -101,7 +102,8 @@ impl Operation {
                 }
             }
             Stage::Accepted if operation.reference.is_some() => operation.resume_polling(record.due, turn),
-            Stage::InFlight | Stage::Unknown | Stage::Accepted => operation.resume_in_doubt(record.due, turn),
+            Stage::InFlight => operation.resume_in_doubt(None, record.due.unwrap_or(now), turn),
+            Stage::Unknown | Stage::Accepted => operation.resume_in_doubt(record.due, now, turn),
             Stage::Ended(outcome) => {
                 operation.state = State::Ended { outcome };
                 operation.due.end = true;
@@ -112,14 +114,14 @@ impl Operation {
         operation
     }
 
-    /// A create may have run: send it again, look it up, or say so.
-    fn resume_in_doubt(&mut self, due: Option<Timestamp>, turn: &mut Turn<'_>) {
+    /// A create may have run: send it again, look it up, or say so. Its next create is `due`, or else follows one that may take until `taken`.
+    fn resume_in_doubt(&mut self, due: Option<Timestamp>, taken: Timestamp, turn: &mut Turn<'_>) {
         let create = turn.policy.create();
         match turn.policy.safety() {
             SendSafety::Unsafe => self.create_gave_up(GaveUp::Ambiguous, turn),
             SendSafety::Lookup { settle } => {
                 let at = turn.now.saturating_add(settle);
-                self.phase_began = at;
+                self.phase = at;
                 turn.tell_wait(WakeReason::Lookup, at, Delay::own(Ground::Settle, settle));
                 self.state = State::LookupWaiting { at, reason: WakeReason::Lookup, after: None };
             }
@@ -131,17 +133,18 @@ impl Operation {
                 self.create_gave_up(GaveUp::Attempts, turn)
             }
             SendSafety::Idempotent | SendSafety::Keyed { .. } => {
-                // A crash counts as a failure of the attempt that it cut off: its repeat waits like any other.
+                // The provider may still be at work on what the lost process sent. Its repeat leaves when it would have, had that timed out.
                 let wait = create.backoff().delay(u32::from(self.creates), self.seed.derive(CREATE));
-                let again = turn.now.saturating_add(wait);
-                let at = clamp(Some(due.unwrap_or(again)), turn.now, create.backoff().cap());
+                let again = taken.max(turn.now).saturating_add(wait);
+                let longest = create.backoff().cap().max(create.attempt_timeout());
+                let at = clamp(Some(due.unwrap_or(again)), turn.now, longest);
                 if at >= self.create_deadline(turn) {
                     return self.create_gave_up(GaveUp::Deadline, turn);
                 }
                 if at >= self.key_expiry(turn) {
                     return self.create_gave_up(GaveUp::KeyWindow, turn);
                 }
-                if due.is_some() {
+                if due.is_some() || taken > turn.now {
                     tell_what_is_left(WakeReason::Create, at, turn);
                 } else {
                     turn.tell_wait(WakeReason::Create, at, Delay::own(Ground::Backoff, wait));
@@ -173,17 +176,17 @@ impl Operation {
             | State::PollWaiting { reason: WakeReason::Gate, .. } => (self.seen, self.seen, Duration::ZERO),
             State::CreateWaiting { at, .. } => (at, self.submitted, create),
             State::CreateWriting { until, .. } | State::Creating { until, .. } => (until, self.submitted, create),
-            State::LookupWaiting { at, .. } => (at, self.phase_began, lookup),
-            State::LookingUp { until, .. } => (until, self.phase_began, lookup),
-            State::PollWaiting { at, .. } => (at, self.phase_began, poll),
-            State::Polling { until, .. } => (until, self.phase_began, poll),
+            State::LookupWaiting { at, .. } => (at, self.phase, lookup),
+            State::LookingUp { until, .. } => (until, self.phase, lookup),
+            State::PollWaiting { at, .. } => (at, self.phase, poll),
+            State::Polling { until, .. } => (until, self.phase, poll),
             State::Ending { .. } | State::Ended { .. } | State::Delivered { .. } => {
                 (self.seen, self.seen, Duration::ZERO)
             }
         };
         let polls = matches!(self.state, State::PollWaiting { .. } | State::Polling { .. });
         self.submitted <= self.seen
-            && self.phase_began <= self.seen.saturating_add(settle)
+            && self.phase <= self.seen.saturating_add(settle.max(policy.create().attempt_timeout()))
             && at <= self.seen.max(began.saturating_add(patience))
             && self.journal.retry_at().is_none_or(|at| at <= self.seen.saturating_add(policy.persist().cap()))
             && (!polls || self.reference.is_some())
@@ -209,7 +212,7 @@ fn tell_what_is_left(reason: WakeReason, at: Timestamp, turn: &mut Turn<'_>) {
     }
 }
 
-/// A due time from disk: not in the past, and no further off than one capped delay.
-fn clamp(due: Option<Timestamp>, now: Timestamp, cap: Duration) -> Timestamp {
-    due.unwrap_or(now).clamp(now, now.saturating_add(cap))
+/// A due time from disk: not in the past, and no further off than the longest wait that there is.
+fn clamp(due: Option<Timestamp>, now: Timestamp, longest: Duration) -> Timestamp {
+    due.unwrap_or(now).clamp(now, now.saturating_add(longest))
 }

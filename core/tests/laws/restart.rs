@@ -103,6 +103,88 @@ fn the_first_create_is_free_and_one_after_a_restart_is_a_retry() {
     assert_eq!((history.job.creates(), history.gate.budget_tokens(history.now)), (2, Some(4)));
 }
 
+fn keyed() -> OperationPolicy {
+    OperationPolicy::default().with_safety(SendSafety::Keyed { window: Duration::from_secs(86_400) }).unwrap()
+}
+
+/// I3: what a process had in the air as it died may still be worked on, so its repeat waits until it has had its time, and then like any other.
+#[test]
+fn i3_the_repeat_of_what_a_dead_process_sent_does_not_overlap_it() {
+    let policy = keyed();
+    let (timeout, cap) = (policy.create().attempt_timeout(), policy.create().backoff().cap());
+    let mut history = History::begin_at(Gate::unlimited(), policy, 1);
+    for step in [Step::Drain, Step::Ack, Step::Drain, Step::Tick(Duration::from_secs(3))] {
+        history.step(&step);
+    }
+    let until = history.in_the_air.unwrap().until;
+    assert_eq!((until, history.durable.as_ref().unwrap().due), (START.saturating_add(timeout), Some(until)));
+    history.step(&Step::Crash);
+    let again = history.job.next_deadline().unwrap();
+    assert!(until < again && again <= until.saturating_add(cap), "{again:?}");
+    // A loop of crashes does not put it off: the time stands in the record.
+    history.step(&Step::Tick(Duration::from_secs(2)));
+    history.step(&Step::Crash);
+    assert_eq!(history.job.next_deadline(), Some(again));
+    // One that comes up long after has nothing to wait for but its backoff.
+    history.now = until;
+    history.step(&Step::Crash);
+    assert_eq!(history.job.next_deadline(), Some(again));
+    history.now = START.saturating_add(Duration::from_secs(60));
+    history.step(&Step::Crash);
+    assert_eq!(history.job.next_deadline(), Some(history.now.saturating_add(again.saturating_since(until))));
+    history.step(&Step::Wake);
+    assert_eq!(history.job.creates(), 2);
+    history.check_told();
+}
+
+/// I3 beside the clamp: a clock that was years ahead makes nobody wait for longer than one attempt may take, and one that may take longer than the longest
+/// backoff is waited for all the same, also by who is given the record that the restart makes of it.
+#[test]
+fn i3_what_is_waited_for_is_one_attempt_at_most() {
+    let (secs, ten_years) = (Duration::from_secs, Duration::from_secs(315_360_000));
+    let backoff = BackoffPolicy::new(Growth::doubling(secs(1)), secs(2), Jitter::None).unwrap();
+    let create = RetryPolicy::new(5, secs(300), secs(30), backoff).unwrap();
+    let policy = keyed().with_create(create).unwrap();
+    let mut history = History::begin_at(Gate::unlimited(), policy.clone(), 1);
+    history.now = START.saturating_add(secs(1));
+    for step in [Step::Drain, Step::Ack, Step::Drain, Step::Crash] {
+        history.step(&step);
+    }
+    let again = START.saturating_add(secs(31));
+    assert_eq!(history.job.next_deadline(), Some(again));
+    let seed = Seed::new(2);
+    let waits = history.job.record();
+    let back = Operation::restore(waits, seed, &mut policy.turn(history.now, &mut history.gate));
+    assert_eq!(back.next_deadline(), Some(again), "taken out of its engine and given back");
+
+    let mut record = history.durable.clone().unwrap();
+    record.due = Some(START.saturating_add(ten_years));
+    let late = Operation::restore(record, seed, &mut policy.turn(history.now, &mut history.gate));
+    assert_eq!(late.next_deadline(), Some(history.now.saturating_add(secs(30))));
+}
+
+/// The time of an attempt counts from its intent. A journal that takes longer than that to write it down is slow, and not lost: the attempt leaves all the same,
+/// and what is written once more tells a later time.
+#[test]
+fn i3_an_intent_that_is_written_late_is_sent_and_one_that_is_written_again_has_a_new_time() {
+    let policy = keyed();
+    let timeout = policy.create().attempt_timeout();
+    let mut history = History::begin_at(Gate::unlimited(), policy, 1);
+    history.drain();
+    history.step(&Step::Tick(timeout * 2));
+    assert_eq!((history.job.creates(), history.job.record().stage), (1, Stage::InFlight));
+    history.step(&Step::Ack);
+    history.drain();
+    assert_eq!(history.in_the_air.unwrap().until, history.now.saturating_add(timeout));
+    // Its next one fails to be written, and is written again.
+    let reset = Failure::new(Class::Transient, Certainty::MayHaveExecuted);
+    for step in [Step::Answer(Err(reset)), Step::Drain, Step::Ack, Step::Wake, Step::Drain, Step::Fail, Step::Wake] {
+        history.step(&step);
+    }
+    assert_eq!(history.job.creates(), 2);
+    assert_eq!(history.job.record().due, Some(history.now.saturating_add(timeout)));
+}
+
 /// No release writes it; if it stands on disk, a create may have run, and there is no name to poll by.
 #[test]
 fn a_record_that_says_accepted_and_not_as_what_is_in_doubt() {

@@ -22,6 +22,8 @@ pub(super) struct Account {
     pub(super) resumed: u32,
     /// The outcome that it had when it was last resumed, while it has no other.
     pub(super) resumed_from: Option<Outcome>,
+    /// In true time, until when a create may take that a process had in the air as it died. Gone if a later one's clock was set ahead: it cannot know.
+    pub(super) left_behind: Option<Timestamp>,
     /// Every record that was asked for.
     pub(super) asked: Vec<Record>,
     /// What was learnt in this life of the process, and goes with it.
@@ -48,6 +50,8 @@ pub(super) struct Life {
     pub(super) finished: Option<Timestamp>,
     /// A create was let through and has not left.
     pub(super) writing: Option<Timestamp>,
+    /// When the latest intent of a create was handed to the disk.
+    pub(super) intended: Option<Timestamp>,
     /// Creates that were let through.
     pub(super) admitted: u16,
     /// The hint of the latest answer.

@@ -17,6 +17,9 @@ impl World {
     pub(super) fn check_intent(&mut self, job: usize, record: &Record, now: Timestamp) {
         let life = &mut self.books.accounts[job].life;
         let begins = record.stage == Stage::InFlight && record.creates > life.admitted;
+        if record.stage == Stage::InFlight {
+            life.intended = Some(now);
+        }
         if record.stage != Stage::InFlight
             && let Some(at) = life.writing.take()
         {
@@ -82,6 +85,7 @@ impl World {
         account.creates += 1;
         let has_reference = account.life.has_reference || account.resumed > 0;
         let (creates, refused, doubt) = (account.creates, account.refused, !account.doubtful.is_empty());
+        let left_behind = account.left_behind.take();
         account.first_sent.get_or_insert(now);
         account.doubtful.insert(attempt.id);
         books.hold_all(&[I(2), R(2)], creates <= limit && attempt.number <= limit, || {
@@ -91,6 +95,11 @@ impl World {
             format!("job {job}: a create at {seen:?}, after {deadline:?}")
         });
         books.hold(R(6), !refused, || format!("job {job}: a create after the provider refused it for good"));
+        // What was looked up and not found did not run, whatever time it had left.
+        let looks_up = matches!(safety, SendSafety::Lookup { .. });
+        books.hold_all(&[I(3), R(9)], looks_up || left_behind.is_none_or(|until| now >= until), || {
+            format!("job {job}: a create at {now:?}, and that of a dead process has until {left_behind:?}")
+        });
         books.hold(I(3), !has_reference, || format!("job {job}: a create of what the provider has"));
         let repeats = format!("job {job}: a create while an earlier one may have run ({})", promise(safety));
         match safety {

@@ -67,7 +67,10 @@ const TABLE: [(&str, Option<&str>); Invariant::COUNT] = [
     ("nothing panics", None),
     ("every delay is within its cap, after jitter; every Retry-After is honoured or the operation stops", None),
     ("attempts stay within the limit; none starts after the deadline, but for what fell due while nobody looked", None),
-    ("at most one create in flight per key, across restarts", None),
+    (
+        "at most one create in flight per key, across restarts: what a dead process sent has its time before it is repeated",
+        None,
+    ),
     ("every create attempt has the same key and fingerprint", None),
     ("nothing is sent before its record is durable", None),
     ("against a provider that honours keys, what completes ran exactly once", None),

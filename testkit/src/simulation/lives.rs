@@ -2,7 +2,7 @@
 
 use steadfast_core::engine::Engine;
 use steadfast_core::operation::{Rejected, Stage};
-use steadfast_core::{Gate, Outcome};
+use steadfast_core::{Gate, Kind, Outcome};
 
 use super::callers::Wish;
 use super::chaos::{CrashPoint, Fault};
@@ -11,14 +11,17 @@ use super::flaw::Flawed;
 use super::gate::GateBooks;
 use super::invariant::Invariant::R;
 use super::process::Process;
-use super::world::{Happening, World, ms};
+use super::world::{Happening, World, ms, shifted};
 
 impl World {
     /// A new life, from what the disk holds.
     pub(super) fn restart(&mut self) {
         let records = self.disk.open();
         if self.chaos.strikes(Fault::ClockWrong) {
-            self.offset = self.dice.i64(-600..=600);
+            let before = std::mem::replace(&mut self.offset, self.dice.i64(-600..=600));
+            if self.offset > before {
+                self.books.accounts.iter_mut().for_each(|account| account.left_behind = None);
+            }
         }
         let gate = match self.kept_gate.take() {
             Some(gate) if self.settings.keeps_gate => gate.restored(self.clock()),
@@ -90,6 +93,12 @@ impl World {
         self.trace(None, || format!("CRASH at {}", point.name()));
         self.crashes_at[point as usize] += 1;
         self.life += 1;
+        let patience = self.settings.policy.create().attempt_timeout();
+        for flight in process.flights.values().filter(|flight| flight.in_the_air && flight.kind == Kind::Create) {
+            let account = &mut self.books.accounts[flight.job];
+            let until = account.life.intended.map(|at| shifted(at.saturating_add(patience), -self.offset));
+            account.left_behind = account.left_behind.max(until);
+        }
         self.kept_gate = Some(process.engine.engine().gate().clone());
         let left = self.dice.f64();
         let whole = self.dice.u8(..4) == 0;

@@ -97,7 +97,10 @@ impl Books {
         let (cap, least, hints) = match reason {
             WakeReason::Create => {
                 let backoff = policy.create().backoff();
-                (backoff.cap(), least_delay(backoff, creates), policy.create().retry_after())
+                // What was in flight has its time first.
+                let longest = backoff.cap().max(policy.create().attempt_timeout());
+                let cap = if life.restored { longest } else { backoff.cap() };
+                (cap, least_delay(backoff, creates), policy.create().retry_after())
             }
             WakeReason::Lookup if life.latest == Some(Kind::Lookup) => {
                 let backoff = policy.lookup().backoff();

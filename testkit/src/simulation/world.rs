@@ -457,7 +457,7 @@ impl World {
     }
 }
 
-fn shifted(at: Timestamp, seconds: i64) -> Timestamp {
+pub(super) fn shifted(at: Timestamp, seconds: i64) -> Timestamp {
     let span = Duration::from_secs(seconds.unsigned_abs());
     if seconds < 0 { at.saturating_sub(span) } else { at.saturating_add(span) }
 }

@@ -8,7 +8,8 @@ use crate::scenario::{Keeps, Scenario, Step, keyed, looked_up, unkeyed};
 
 use Keeps::{Answers, Payloads, Records};
 use Step::{
-    Arrives, Body, Ends, Hold, LetGo, OtherRefused, Refused, Resume, ResumeRefused, Stands, Start, Stop, Submit, Tells,
+    Arrives, Body, Ends, Hold, LetGo, OtherRefused, Refused, Resume, ResumeRefused, Stands, Start, StartLater, Stop,
+    Submit, Tells,
 };
 
 const DONE: &str = "create > accepted > 2ms > poll > completed: ready";
@@ -21,7 +22,7 @@ pub(crate) fn all() -> Vec<Scenario> {
 
 fn restarts() -> Vec<Scenario> {
     let held = || accepted().held();
-    let stopped_in_create = [Submit, Arrives(Kind::Create, 1), Stop("in flight"), Start];
+    let stopped_in_create = [Submit, Arrives(Kind::Create, 1), Stop("in flight"), StartLater];
     let then = |steps: &[Step]| [&stopped_in_create[..], steps].concat();
     vec![
         unkeyed("with a journal, a job is carried as without", "R13, R14")
@@ -62,6 +63,22 @@ fn restarts() -> Vec<Scenario> {
         .keeping(Payloads)
         .caller(then(&[Submit, READY_END]))
         .tells(format!("create > restored > 4ms > {DONE}")),
+        keyed(
+            "started again at once, it does not send beside what may still be worked on",
+            "I3; README: never two at a time",
+        )
+        .creates([held()])
+        .keeping(Payloads)
+        .caller([
+            Submit,
+            Arrives(Kind::Create, 1),
+            Stop("in flight"),
+            Start,
+            Submit,
+            Stands("unknown"),
+            Stop("unknown"),
+        ])
+        .tells("create > restored > record"),
         keyed("stopped in the midst of a create, it is sent again once its payload is there again", "C02 to C04; R12")
             .creates([held(), accepted()])
             .polls([ready()])
@@ -95,7 +112,7 @@ fn restarts() -> Vec<Scenario> {
             .polls([ready()])
             .keeping(Payloads)
             .caller(
-                [&stopped_in_create[..], &[Arrives(Kind::Create, 2), Stop("in flight"), Start, Submit, READY_END]]
+                [&stopped_in_create[..], &[Arrives(Kind::Create, 2), Stop("in flight"), StartLater, Submit, READY_END]]
                     .concat(),
             )
             .tells(format!("create > restored > 4ms > create > restored > 8ms > {DONE}")),
@@ -108,10 +125,10 @@ fn restarts() -> Vec<Scenario> {
                     &[
                         Arrives(Kind::Create, 2),
                         Stop("in flight"),
-                        Start,
+                        StartLater,
                         Arrives(Kind::Create, 3),
                         Stop("in flight"),
-                        Start,
+                        StartLater,
                     ],
                     &[Submit, Ends("unresolved: attempts")],
                 ]

@@ -55,7 +55,7 @@ use steadfast_driver::{
     Delivery, Finished, JobStatus, Observation, ResumeError, StatusError, Stopped, SubmitError, Unfinished,
 };
 use steadfast_providers::webhook::{Scheme, Verifier};
-use steadfast_store::MemoryStore;
+use steadfast_store::{MemoryStore, Store as _};
 use steadfast_testkit::journal_kit::{FaultyStore, StoreFaults};
 
 use self::provider::{Books, Provider};
@@ -287,6 +287,14 @@ fn play(runtime: &dyn Runtime, scenario: &Scenario, provider: &Provider, base_ur
                 told(&stages.join(", "), stage)?;
             }
             Step::Start => client = start(),
+            Step::StartLater => {
+                let mut disk = memory.clone();
+                for mut entry in disk.load().map_err(|error| error.to_string())? {
+                    entry.record.due = Some(entry.record.submitted);
+                    disk.append(&[entry]).map_err(|error| error.to_string())?;
+                }
+                client = start();
+            }
         }
     }
     let seen = seen.lock();

@@ -85,6 +85,8 @@ pub(crate) enum Step {
     Stop(&'static str),
     /// A next client on the same journal.
     Start,
+    /// The same so long after that what was in flight has had its time.
+    StartLater,
 }
 
 const fn ms(count: u64) -> Duration {
