@@ -19,8 +19,8 @@ pub struct Entry {
     /// The request's payload. `None` leaves a stored one as it is. It is personal data: only a client that was told to
     /// keep payloads sets it.
     pub payload: Option<Vec<u8>>,
-    /// The answer that ended the operation. `None` leaves a stored answer of the same outcome as it is, and drops one of
-    /// another outcome. It is personal data as well.
+    /// The answer that ended the operation. `None` leaves a stored answer of the same outcome as it is, and drops one
+    /// of another outcome. It is personal data as well.
     pub answer: Option<KeptAnswer>,
 }
 

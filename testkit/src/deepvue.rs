@@ -136,6 +136,19 @@ impl FakeDeepvue {
     /// With the source of one product down: from `after` (counted from the product's first request) on, for `lasting`,
     /// both before the speed. Requests for it get a 503, "Source Unavailable", and run nothing; other products are
     /// served.
+    pub fn with_source_down(mut self, product: &str, after: Duration, lasting: Duration) -> Self {
+        self.source_down = Some((product.into(), Outage { after, lasting }));
+        self
+    }
+
+    /// With an outage that begins `after` the first request and goes on for `lasting`, both before the speed. During it
+    /// every request gets a 503, and nothing runs; these are counted as faults of kind `outage`.
+    pub const fn with_outage(mut self, after: Duration, lasting: Duration) -> Self {
+        self.outage = Some(Outage { after, lasting });
+        self
+    }
+
+    /// The provider without sockets.
     #[must_use]
     pub fn brain(self) -> Brain {
         let Self { seed, faults, speed, lateness, outage, .. } = self.clone();

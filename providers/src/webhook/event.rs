@@ -49,8 +49,8 @@ pub struct WebhookEvent {
     pub meaning: Option<Reading>,
     /// The job's result, for a final meaning: the body that a poll would have brought.
     pub result: Option<Bytes>,
-    /// The job's status in the provider's word, if it may be believed: with it a later decision about a job that has ended is
-    /// reported.
+    /// The job's status in the provider's word, if it may be believed: with it a later decision about a job that has
+    /// ended is reported.
     pub status: Option<Box<str>>,
     /// Since when the status holds, by the provider's clock: the same in each repeat, and later for newer events.
     /// Default: the time of signing.

@@ -28,8 +28,8 @@ pub struct Report {
     pub unresolved: Vec<UnresolvedOperation>,
     /// What is wrong with the files; at most [`Report::MOST`] problems. Empty if they are what was written.
     pub problems: Vec<Problem>,
-    /// Whether `FILE-mark` can vouch for the journal. It is not a problem if it cannot: the file is whole, but it cannot
-    /// be told whether it once held more.
+    /// Whether `FILE-mark` can vouch for the journal. It is not a problem if it cannot: the file is whole, but it
+    /// cannot be told whether it once held more.
     pub mark: Mark,
 }
 

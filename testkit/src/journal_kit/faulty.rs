@@ -16,9 +16,8 @@ pub enum StoreFault {
     Lose,
     /// The call was carried out, and reports an uncertain error. A read fails.
     Hide,
-    /// The first half of the call's entries is written, and it reports an uncertain error. No store may do that; appending
-    /// again repairs it.
-    /// Any call other than an append fails.
+    /// The first half of the call's entries is written, and it reports an uncertain error. No store may do that;
+    /// appending again repairs it. Any call other than an append fails.
     Tear,
     /// The call waits until [`StoreFaults::release`], then is carried out.
     Hold,

@@ -18,9 +18,9 @@ use super::{READY, answer, any_entry, commits, entry, live};
 pub enum Depth {
     /// At most this many places of each file and kind of damage, evenly spread.
     Sample(usize),
-    /// Every byte and every bit of a very small journal, of two commits: as much as an ordinary test can afford. Where the
-    /// files have the same bytes after a crash as after closing, each bit is flipped after closing, and every 17th after
-    /// the crash.
+    /// Every byte and every bit of a very small journal, of two commits: as much as an ordinary test can afford. Where
+    /// the files have the same bytes after a crash as after closing, each bit is flipped after closing, and every 17th
+    /// after the crash.
     Small,
     /// Every byte and every bit of one of seven commits. Takes minutes.
     Every,
