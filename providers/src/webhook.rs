@@ -13,7 +13,7 @@
 //! | scheme | signed | the time | the id | secret |
 //! | --- | --- | --- | --- | --- |
 //! | [`Scheme::StandardWebhooks`] | id, time and body | `webhook-timestamp`, past and future | `webhook-id` (or all three as `svix-…`) | base64 after `whsec_` |
-//! | [`Scheme::Stripe`] | time and body | `t` in `Stripe-Signature`, past only | the body's `id` | its text, with `whsec_` |
+//! | [`Scheme::Stripe`] | time and body | `t` in `Stripe-Signature`; only its age is checked | the body's `id` | its text, with `whsec_` |
 //! | [`Scheme::Timed`] | time and body | the same in a header of another name (Persona, Mux) | the body's `id` | its text |
 //! | [`Scheme::Didit`] | body, its canonical form, or four of its members | the body's `timestamp`, past and future | the body's `event_id` | its text |
 //! | [`Scheme::Hmac`] | body | none | none | its text |
@@ -109,8 +109,8 @@ impl Verifier {
         Ok(Self { scheme, keys, tolerance: DEFAULT_TOLERANCE })
     }
 
-    /// Sets how old a delivery may be, and how far ahead of our clock (Stripe and schemes like it allow no time ahead).
-    /// A difference of exactly `tolerance` is accepted.
+    /// Sets how old a delivery may be, and how far ahead of our clock. For Stripe and schemes like it only the age is
+    /// checked. A difference of exactly `tolerance` is accepted.
     ///
     /// `Duration::MAX` accepts any time. [`Scheme::Hmac`] signs no time, so the tolerance makes no difference there.
     #[must_use]

@@ -95,7 +95,7 @@ impl WebhookFaults {
 pub struct WebhookCounts {
     /// True events that were answered with a 2xx in time.
     pub delivered: u64,
-    /// Events that did not reach the receiver: not sent on purpose, or given up after its answers.
+    /// Events that the receiver has not accepted: deliberately not sent, or given up after its answers.
     pub lost: u64,
     /// Second copies, sent on purpose.
     pub duplicated: u64,

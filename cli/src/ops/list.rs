@@ -27,9 +27,9 @@ use super::words::{argument, operations, plain, relative};
 /// List operations, the newest first.
 ///
 /// An operation is listed if it passes all filters. `CREATES` is how many creates were begun, and `REQUESTS` how many
-/// requests were sent in all: creates, polls and look-ups. `DUE` is when its next step is. All three are from its last
-/// record, and a client writes none for each poll: for an accepted operation, later polls are not counted, and `DUE` is
-/// when it was first to be polled.
+/// requests in all: creates, polls and look-ups. `DUE` is when its next step is. The last two are from its last record,
+/// and a client writes none for each poll: for an accepted operation, later polls are not counted, and `DUE` is when
+/// it was first to be polled.
 ///
 /// A damaged row is reported, and the exit code is 1. But a list does not verify what rows do not show by themselves,
 /// such as a missing row: `doctor` and `export` do.

@@ -209,7 +209,7 @@ fn remembering(dice: &mut Rng) -> Limits {
     }
 }
 
-/// No gate for every third history, else small machines, so that they take effect.
+/// A gate without machines for a third of the histories, else with small ones, so that they take effect.
 fn gate(dice: &mut Rng) -> (GatePolicy, u64) {
     let refill = dice.u64(..200_000);
     let mut gate = GatePolicy::none().with_longest_pause(ms(dice.u64(1_000..120_000)));
