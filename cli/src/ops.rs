@@ -35,9 +35,9 @@ pub(crate) use self::words::{argument, name, plain};
 ///
 /// Exit codes: 0 done, and with `doctor` all is well; 1 the journal or a row of it that was read is damaged, it could
 /// not be read or written to the end (on a full disk, for example), or there is no such key (only `doctor`, `export`
-/// and `copy` verify everything, so 0 from another command says nothing about rows that it did not read); 2 (`doctor`
-/// only) the files are what was written, but some operations need a person, or FILE-mark cannot tell whether records
-/// are lost; 64 called wrongly, or the journal could not be opened.
+/// and `copy` verify the whole journal, so 0 from another command says nothing about rows that it did not read); 2
+/// (`doctor` only) the files are what was written, but some operations need a person, or FILE-mark cannot tell whether
+/// records are lost; 64 called wrongly, or the journal could not be opened.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The journal: the file that the client was given.
