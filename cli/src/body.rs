@@ -1,4 +1,4 @@
-//! An answer's body as it is printed: every byte and every digit as they came, since somebody has paid for them.
+//! Prints an answer's body: every byte and every digit as they came, since somebody has paid for them.
 
 use std::borrow::Cow;
 use std::str::from_utf8;
@@ -10,10 +10,10 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use crate::ops::plain;
 
-/// Within one JSON object. What is no text is in the other one of the two.
+/// The body within a JSON object. A body that is not text goes into the other of the two fields, as base64.
 #[derive(Debug, Serialize)]
 pub(crate) struct Body {
-    /// JSON as it is, but in one line; other text as a string.
+    /// JSON unchanged, but on one line; other text as a string.
     pub(crate) body: Option<Box<RawValue>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) base64: Option<String>,
@@ -24,13 +24,15 @@ impl Body {
 
     pub(crate) fn of(bytes: &[u8]) -> Self {
         let Ok(text) = from_utf8(bytes) else { return Self { base64: Some(STANDARD.encode(bytes)), ..Self::NONE } };
-        // Not read and written again: a long number would be another one then. No text in JSON holds an end of a line as such.
+        // Not parsed and written again, which would change long numbers. A text in JSON holds no raw line break, so
+        // these are only layout.
         let json = RawValue::from_string(text.replace(['\r', '\n'], " "));
         Self { body: json.or_else(|_| to_raw_value(text)).ok(), ..Self::NONE }
     }
 }
 
-/// On its own: as it came, and text with an end of its last line. A terminal takes commands, so there they are shown and not given.
+/// The body on its own: unchanged, with a line break added after text. On a terminal, control characters are shown
+/// instead of obeyed.
 pub(crate) fn printed(bytes: &[u8], is_terminal: bool) -> Cow<'_, [u8]> {
     if is_terminal {
         let text = String::from_utf8_lossy(bytes);

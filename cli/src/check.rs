@@ -1,4 +1,5 @@
-//! `steadfast check`: what a file of policies, or a provider's description, says; when its attempts and polls start; and what in it is doubtful.
+//! `steadfast check`: explains a file of policies or a provider's description: what it says, when its attempts and
+//! polls start, and what in it is doubtful.
 
 mod chart;
 mod doubts;
@@ -40,7 +41,7 @@ pub(crate) struct Args {
     /// The profile whose policy a file of policies changes: a file, or the name of one that comes with this program.
     #[arg(long, value_name = "PROFILE")]
     over: Option<PathBuf>,
-    /// What the runs behind the medians and the chart draw their jitter from.
+    /// The seed of the jitter in the runs behind the medians and the chart.
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Print one JSON object instead of text.
@@ -48,11 +49,11 @@ pub(crate) struct Args {
     json: bool,
 }
 
-/// What was found, and the JSON of it. Times are in milliseconds, rounded down.
+/// The result, and its JSON. Times are in milliseconds, rounded down.
 #[derive(Serialize)]
 struct Report {
     kind: &'static str,
-    /// Of a profile.
+    /// The profile's name.
     name: Option<String>,
     policy: Vec<String>,
     gate: Vec<String>,
@@ -74,9 +75,9 @@ struct Line {
     earliest_ms: Option<u64>,
     median_ms: Option<u64>,
     latest_ms: Option<u64>,
-    /// The latest where each before lasts as long as it may.
+    /// The latest start if each earlier attempt lasts as long as it may.
     slow_ms: Option<u64>,
-    /// How many of a hundred runs come so far before the deadline.
+    /// In how many of a hundred runs this attempt starts before the deadline.
     reached_percent: u64,
 }
 
@@ -88,7 +89,7 @@ struct WorstCase {
     total: u64,
 }
 
-/// What is explained.
+/// What the file says, and what is to be explained.
 struct Explained {
     kind: &'static str,
     profile: Option<Profile>,
@@ -164,7 +165,8 @@ fn read(args: &Args) -> Result<Explained, Box<dyn Error>> {
     Ok(Explained { policy, gate: policies.gate.over(&own.gate), ..own })
 }
 
-/// The file as a document, in the format of its name; where that says nothing, JSON if it begins with a brace, else TOML.
+/// Parses the file in the format of its extension; without a known extension, as JSON if it begins with a brace, else
+/// as TOML.
 pub(crate) fn document(file: &Path, what: &str) -> Result<Document, Box<dyn Error>> {
     let unreadable = |error: &dyn Error| {
         let known =
@@ -239,7 +241,7 @@ fn show(what: &str, starts: &[Start], more: u16, width: usize) {
     }
 }
 
-/// Prints what a profile says, in whole lines where there is no terminal.
+/// Prints what a profile says; without a terminal, lines are not wrapped.
 pub(crate) fn describe(profile: &Profile) {
     for line in profile.describe().lines() {
         let (name, what) = line.split_at_checked(NAMES).filter(|_| line.starts_with("  ")).unwrap_or(("", line));
@@ -247,20 +249,20 @@ pub(crate) fn describe(profile: &Profile) {
     }
 }
 
-/// How wide the names are before what a profile says.
+/// The width of the names' column before what a profile says.
 const NAMES: usize = 13;
 
-/// Of the terminal; 100 where there is none.
+/// The terminal's width; 100 without a terminal.
 fn width() -> usize {
     columns().unwrap_or(100)
 }
 
-/// Of the terminal, if there is one.
+/// The terminal's width, if there is a terminal.
 pub(crate) fn columns() -> Option<usize> {
     terminal_size_of(stdout()).map(|(Width(columns), _)| usize::from(columns).clamp(40, 160))
 }
 
-/// Words in lines of this width, the first with this mark.
+/// Wraps a sentence to this width; the first line begins with this mark.
 fn wrapped(sentence: &str, mark: &str, width: usize) -> String {
     let mut lines = vec![mark.to_owned()];
     for word in sentence.split(' ') {

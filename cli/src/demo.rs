@@ -1,7 +1,8 @@
-//! `steadfast demo`: many jobs through a fake provider that misbehaves, then the client's belief beside the provider's books.
+//! `steadfast demo`: carries many jobs through a fake provider that misbehaves, then compares what the client believes
+//! with the provider's books.
 //!
-//! With `--kill` the client runs in a process of its own, which is killed again and again (`demo/kills.rs`). Didit's sessions, and the webhooks that tell of
-//! them, are in `demo/didit.rs`.
+//! With `--kill` the client runs in a process of its own, which is killed again and again (`demo/kills.rs`). Didit's
+//! sessions, and the webhooks about them, are in `demo/didit.rs`.
 
 mod didit;
 mod kills;
@@ -53,31 +54,32 @@ pub(crate) struct Args {
     /// Seeds the faults, the job times and the jitter. Runs still differ a little, since real sockets do.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Divides every delay of policy and provider alike, 1 to 1000. Time-outs too, while sockets and processors stay as fast as they are: at some
-    /// hundred, requests time out that nobody delayed.
+    /// Divides every delay of policy and provider alike, 1 to 1000. Time-outs are divided too, but sockets and
+    /// processors do not get faster: at a few hundred, requests time out that nothing delayed.
     #[arg(long, default_value_t = 50.0, value_parser = speed)]
     speed: f64,
-    /// An outage of so long (`5s`, `1m30s`) in the provider's time, five seconds after the first request: it answers everything with 503, and the
-    /// client's breaker opens.
+    /// An outage of this length (`5s`, `1m30s`) in the provider's time, five seconds after the first request: the
+    /// provider answers everything with 503, and the client's breaker opens.
     #[arg(long, value_name = "DURATION", value_parser = humane)]
     outage: Option<Duration>,
-    /// Didit only: it tells by signed webhooks what becomes of its sessions, to a server in this process. It loses some, sends some twice, late or before
-    /// the create is answered; and somebody sends forged ones. The client polls slowly beside them.
+    /// Didit only: the provider reports changes of its sessions by signed webhooks, to a server in this process. It
+    /// loses some, sends some twice, late or before the create is answered; and forged ones are sent too. The client
+    /// polls slowly beside them.
     #[arg(long)]
     webhooks: bool,
     /// Deepvue only: what it does with an idempotency key that it has seen before; the client is told.
     #[arg(long, default_value = "honoured")]
     keys: KeySupport,
-    /// Keep the client's journal in this file, which must not exist yet: what an earlier demo left would be of a provider that is gone. Look into it
-    /// afterwards with `steadfast ops FILE`.
+    /// Keep the client's journal in this file, which must not exist yet: a journal of an earlier demo would be about a
+    /// provider that is gone. Look into it afterwards with `steadfast ops FILE`.
     #[arg(long, value_name = "FILE", value_parser = new_file)]
     journal: Option<PathBuf>,
-    /// Deepvue only: run the client in a process of its own and kill that (SIGKILL) so many times at random moments; each time it
-    /// is started again and goes on from its journal. The provider and its ledger stay here.
+    /// Deepvue only: run the client in a process of its own and kill it (SIGKILL) this many times at random moments;
+    /// each time it is started again and continues from its journal. The provider and its ledger stay in this process.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     kill: Option<u32>,
-    /// Serve what the client counts at this address (127.0.0.1:9464, say), under /metrics, while the demo runs: for Prometheus, or a browser. Port 0 is any that is
-    /// free; the address is printed.
+    /// Serve the client's metrics at this address (for example 127.0.0.1:9464), under /metrics, while the demo runs:
+    /// for Prometheus, or a browser. Port 0 picks a free port; the address is printed.
     #[arg(long, value_name = "ADDRESS", conflicts_with = "kill", value_parser = address)]
     metrics: Option<SocketAddr>,
     /// With --metrics: go on serving after the report, until Ctrl-C.
@@ -115,14 +117,14 @@ impl Adapter {
     }
 }
 
-/// What a provider does with a repeated key.
+/// What a provider does with a key that it has seen before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum KeySupport {
     /// Runs it once: the client may send again.
     Honoured,
-    /// Can be asked for the job of a key: the client looks before it sends again.
+    /// Can be asked for the job of a key: the client looks it up before it sends again.
     Lookup,
-    /// Runs it again: the client must not send again, and says "unresolved" where it cannot know.
+    /// Runs it again: the client must not send again, and reports "unresolved" when it cannot know whether the job ran.
     Ignored,
 }
 
@@ -136,10 +138,10 @@ impl From<KeySupport> for Keys {
     }
 }
 
-/// How many jobs are under way at a time: enough for a crowd, within every system's limit of open files.
+/// How many jobs are under way at a time: many, but within every system's limit of open files.
 const AT_A_TIME: u32 = 256;
 
-/// When an outage begins, before the speed: some jobs are accepted, some under way, some not yet submitted.
+/// When an outage begins, before the speed is applied: some jobs are accepted, some under way, some not yet submitted.
 const BEFORE_OUTAGE: Duration = Duration::from_secs(5);
 
 /// How wide the chart is, in characters.
@@ -148,7 +150,7 @@ const CHART: usize = 64;
 pub(crate) async fn demo(args: Args) -> Result<ExitCode, Box<dyn Error>> {
     if let Some(address) = args.metrics {
         let bound = scrape::serve(address).await?;
-        // On stderr: what is on stdout may be one object.
+        // On stderr: stdout may hold a single JSON object.
         eprintln!("What the client counts is at http://{bound}/metrics");
     }
     let linger = args.linger;
@@ -202,7 +204,7 @@ async fn with_deepvue(args: Args) -> Result<ExitCode, Box<dyn Error>> {
     tell(&args, &report, &broken, || println!("{}\n", sent.pulse.chart(CHART, args.speed)))
 }
 
-/// Prints what was found, and says by the exit code whether promises were kept.
+/// Prints the report; the exit code says whether the promises were kept.
 fn tell(args: &Args, report: &Report, broken: &[String], chart: impl FnOnce()) -> Result<ExitCode, Box<dyn Error>> {
     if args.json {
         println!("{}", serde_json::to_string(report)?);
@@ -278,10 +280,10 @@ impl Sent {
 /// One job: its key, how it ended if it did, and how long that took.
 type Carried = (Key, Option<Finished>, Duration);
 
-/// How long a client may take to note in its journal that outcomes were delivered, once all jobs have ended.
+/// How long a client may take, once all jobs have ended, to record in its journal that the outcomes were delivered.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// Submits every job at once; the client takes in as many as it has room for.
+/// Submits every job at once; the client accepts as many at a time as it has room for.
 async fn carry(args: &Args, client: &Client, job: fn(u64, u64) -> Result<(Key, String), KeyError>) -> Vec<Carried> {
     let progress = progress(args);
     let mut jobs = tokio::task::JoinSet::new();
@@ -310,14 +312,14 @@ async fn on_tokio(args: &Args, connect: Connect, sent: Arc<Sent>) -> Result<(Vec
     Ok((results, elapsed))
 }
 
-/// The same from threads: as many callers as there is room for, each with one job at a time.
+/// The same with threads: as many callers as there is room for, each with one job at a time.
 async fn on_threads(
     args: &Args,
     connect: Connect,
     sent: Arc<Sent>,
 ) -> Result<(Vec<Carried>, Duration), Box<dyn Error>> {
     let (progress, seed, operations) = (progress(args), args.seed, args.operations);
-    // The fake provider lives on tokio, which must not be blocked.
+    // The fake provider runs on tokio, which must not be blocked.
     let carried = tokio::task::spawn_blocking(move || -> Result<_, Box<dyn Error + Send + Sync>> {
         let described =
             connect.describe::<_, steadfast_blocking::Client>(UreqTransport::new(), move |seen| sent.count(seen))?;
@@ -352,7 +354,7 @@ fn progress(args: &Args) -> ProgressBar {
         .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
-/// Holds what the client believes against the provider's books.
+/// Compares what the client believes with the provider's books.
 fn compare(
     provider: &'static str,
     args: &Args,
@@ -387,7 +389,7 @@ fn compare(
     }
 }
 
-/// Counts outcomes, by key and name, beside what the provider did for each key.
+/// Counts outcomes, by key and name, and compares them with what the provider did for each key.
 fn beside_the_books<'a>(
     books: &steadfast_testkit::Ledger,
     ended: impl Iterator<Item = (&'a str, &'a str)>,

@@ -1,7 +1,7 @@
 //! `steadfast`: see the library carry jobs through a provider that misbehaves (`demo`), carry one real job
 //! (`run`), look into a client's journal (`ops`), or check a provider's description (`profile`) or any file of policies (`check`).
 
-/// As the standard one, but for a stdout that is closed or full: that is said, and ends the program, without a panic.
+/// As the standard one, except if stdout is closed or full: that is reported, and ends the program without a panic.
 macro_rules! println {
     ($($what:tt)*) => {{
         use std::io::Write as _;
@@ -20,7 +20,7 @@ macro_rules! print {
     }};
 }
 
-/// As [`println!`], but of bytes.
+/// As [`println!`], but for bytes.
 macro_rules! print_bytes {
     ($bytes:expr) => {{
         use std::io::Write as _;
@@ -31,7 +31,7 @@ macro_rules! print_bytes {
     }};
 }
 
-/// As the standard one, but for a stderr that is closed: what goes there is for people, and a job goes on without them.
+/// As the standard one, except if stderr is closed: its text is for people, and a job goes on without it.
 macro_rules! eprintln {
     ($($what:tt)*) => {{
         use std::io::Write as _;
@@ -61,7 +61,8 @@ use clap::{Parser, Subcommand};
 ///
 /// Errors are logged on stderr; RUST_LOG with one level (warn, info, debug, trace, or off) changes how much.
 ///
-/// With --json, where a command has it, what fails prints one object too: {"error": …, "because": […]}, what went wrong and what lies beneath. Exit codes are the same.
+/// With --json, where a command has it, a failure prints one object too: {"error": …, "because": […]}, what went wrong
+/// and its causes. Exit codes are the same.
 #[derive(Debug, Parser)]
 #[command(version, arg_required_else_help = true)]
 struct Cli {
@@ -81,9 +82,9 @@ enum Command {
     Run(run::Args),
 }
 
-/// What was to be printed is lost, so nobody may take the exit code for a success.
+/// The output is lost, so the exit code must not be that of a success.
 fn stdout_failed(error: &std::io::Error) -> ! {
-    // Whoever reads the head of something closes the rest; that is no news.
+    // A reader such as `head` closes the pipe early; that is no error.
     if error.kind() == std::io::ErrorKind::BrokenPipe {
         std::process::exit(CLOSED);
     }
@@ -91,10 +92,11 @@ fn stdout_failed(error: &std::io::Error) -> ! {
     std::process::exit(USAGE.into());
 }
 
-/// What a shell says of a program that a closed pipe has ended (128 and SIGPIPE): nobody may take it for a wrong file.
+/// The shell's code for a program that was ended by a closed pipe (128 and SIGPIPE), so that it is not taken for a
+/// wrong file.
 const CLOSED: i32 = 141;
 
-/// Called wrongly (BSD's `EX_USAGE`): clap's own 2 would read as "rejected".
+/// Called wrongly (BSD's `EX_USAGE`): clap's own 2 would mean "rejected".
 const USAGE: u8 = 64;
 
 #[tokio::main]
@@ -104,7 +106,8 @@ async fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             let usage = error.use_stderr();
-            // If what was wrong cannot be printed, the exit code still tells; of help that was asked for it would not.
+            // If an error message cannot be printed, the exit code still tells; if requested help cannot be printed, it
+            // would not.
             if let Err(error) = error.print()
                 && !usage
             {
@@ -132,11 +135,13 @@ async fn main() -> ExitCode {
     })
 }
 
-/// A file that may not grow (`ulimit -f`) is a full disk from now on, of which a person is told: who does not take the signal is killed by it.
+/// Makes a limit on the file size (`ulimit -f`) look like a full disk, which is reported: without a handler, the signal
+/// kills the process.
 #[cfg(all(unix, not(any(target_arch = "mips", target_arch = "mips64"))))]
 fn outlive_the_limit_on_files() {
     use tokio::signal::unix::{SignalKind, signal};
-    // SIGXFSZ, which has no name there. It stays taken when this is dropped; where it cannot be, all is as it was.
+    // SIGXFSZ, which `SignalKind` has no name for. The handler stays when this is dropped; if it cannot be installed,
+    // nothing changes.
     let _ = signal(SignalKind::from_raw(25));
 }
 

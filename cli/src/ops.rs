@@ -1,4 +1,5 @@
-//! `steadfast ops`: look into a client's journal, see whether it is well, copy it, take its contents elsewhere, and remove what is old.
+//! `steadfast ops`: look into a client's journal, check its health, copy it, export its contents, and remove what is
+//! old.
 //!
 //! Nothing but `purge` changes the journal. A journal that a client has open is looked at by a copy ([`journal`]), so that the client is never disturbed.
 //! Keys and references are shown, since an operator needs them; payloads and answers only when asked for by name.
@@ -32,10 +33,11 @@ pub(crate) use self::words::{argument, name, plain};
 /// Without a command it lists. A journal that a client has open is copied to a private temporary directory (TMPDIR), and the copy is looked at; one that
 /// nobody has open is locked while it is looked at, so no client can open it meanwhile (`--copy` avoids that).
 ///
-/// Exit codes: 0 done, and with `doctor` all is well; 1 the journal or a row of it that was read is damaged, it could not be read or written to the
-/// end, as on a full disk, or there is no such key (only `doctor`, `export` and `copy` verify the whole, so 0 of another says nothing of what it did not read); 2 (`doctor`
-/// only) the files are what was written, but some operations need a person, or FILE-mark cannot tell whether records are lost; 64 called
-/// wrongly, or the journal could not be opened.
+/// Exit codes: 0 done, and with `doctor` all is well; 1 the journal or a row of it that was read is damaged, it could
+/// not be read or written to the end (on a full disk, for example), or there is no such key (only `doctor`, `export`
+/// and `copy` verify the whole journal, so 0 from another command says nothing about rows that it did not read); 2
+/// (`doctor` only) the files are what was written, but some operations need a person, or FILE-mark cannot tell whether
+/// records are lost; 64 called wrongly, or the journal could not be opened.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The journal: the file that the client was given.
@@ -58,22 +60,23 @@ enum Command {
     Show(show::Args),
     /// Check the files, and find the operations that need a person
     ///
-    /// Verifies every row, the chain, head, mark and SQLite's own structures; then tells what is unresolved, what was due over five minutes ago, and what
-    /// ended over an hour ago without anybody taking the outcome. Changes nothing.
+    /// Verifies every row, the chain, head, mark and SQLite's own structures; then lists what is unresolved, what was
+    /// due over five minutes ago, and what ended over an hour ago and whose outcome was not delivered. Changes nothing.
     ///
-    /// With `--copy` nobody can tell whether a client runs, and one that runs writes no record for each poll: then what is accepted is not called overdue.
+    /// With `--copy` it cannot be told whether a client is running, and a running client writes no record for each
+    /// poll: then accepted operations are never called overdue.
     Doctor,
     Export(export::Args),
     Copy(copy::Args),
     Purge(purge::Args),
-    /// What is none of them.
+    /// Any other word.
     #[command(external_subcommand)]
     Unknown(Vec<OsString>),
 }
 
-/// There is damage, or no such key.
+/// There is damage, or there is no such key.
 const TROUBLE: u8 = 1;
-/// Some operations need a person, or the mark does.
+/// Some operations, or the mark, need a person.
 const NEEDS_A_PERSON: u8 = 2;
 
 pub(crate) fn ops(args: Args) -> Result<ExitCode, Box<dyn Error>> {
@@ -95,21 +98,21 @@ pub(crate) fn ops(args: Args) -> Result<ExitCode, Box<dyn Error>> {
     };
     let done = done.and_then(|code| out.flush().map(|()| code).map_err(Box::from));
     if let Some(error) = out.failed {
-        // Not written at the end either, which would say it again.
+        // The rest is dropped: writing it would only fail again.
         drop(out.stdout.into_parts());
         crate::stdout_failed(&error);
     }
     match done {
         Ok(code) => Ok(ExitCode::from(code)),
         Err(error) => {
-            // Behind the first lines of an export it would be taken for another one.
+            // Behind the first lines of an export, the object would be taken for another line.
             failure::tell(&*error, json && !out.begun);
             Ok(ExitCode::from(if is_trouble(&*error) { TROUBLE } else { crate::USAGE }))
         }
     }
 }
 
-/// The call was right, and what it asked for is not there.
+/// The call was right, but what it asked for is not there.
 #[derive(Debug)]
 struct Trouble(String);
 
@@ -121,7 +124,7 @@ impl fmt::Display for Trouble {
 
 impl Error for Trouble {}
 
-/// The standard output, which knows whether it was the one that failed: what else may fail, files and terminals, is another matter.
+/// The standard output, which notes its own failures: they are handled differently from those of files and terminals.
 struct Out<W: Write> {
     stdout: BufWriter<W>,
     /// Something was printed.
@@ -131,7 +134,7 @@ struct Out<W: Write> {
 
 impl<W: Write> Out<W> {
     fn noting<T>(&mut self, done: io::Result<T>) -> io::Result<T> {
-        // One that was interrupted is tried again.
+        // An interrupted write is tried again.
         done.inspect_err(|error| {
             let kind = error.kind();
             if kind == io::ErrorKind::Interrupted {
@@ -155,7 +158,7 @@ impl<W: Write> Write for Out<W> {
     }
 }
 
-/// Which commands there are, in the order of the help.
+/// An error that lists the commands, in the order of the help.
 fn unknown(words: &[OsString]) -> String {
     let commands = Command::augment_subcommands(clap::Command::new("ops"));
     let names: Vec<&str> = commands.get_subcommands().map(clap::Command::get_name).collect();
@@ -163,7 +166,7 @@ fn unknown(words: &[OsString]) -> String {
     format!("`ops FILE {}` is no command: name one of {}", plain(&word), names.join(", "))
 }
 
-/// Whether the journal opened at all; what is found later is damage, no such key, or a disk that fails.
+/// Whether the failure came after opening the journal: then it is damage, no such key, or a failing disk.
 fn is_trouble(error: &(dyn Error + 'static)) -> bool {
     let opening = error.downcast_ref::<journal::CannotOpen>();
     opening.is_some_and(|error| error.is_damage) || error.is::<steadfast_store::StoreError>() || error.is::<Trouble>()

@@ -19,7 +19,7 @@ use crate::{check, input};
 /// A description (a *profile*) is a TOML, JSON or YAML file that says what a provider's requests look like and what its answers mean. `steadfast run --profile FILE` carries a
 /// job by it. To write one, begin with one that is there: `steadfast profile show replicate > acme.toml`.
 ///
-/// Exit codes: 0 all is well; 1 an answer is read otherwise than it should be; 64 called wrongly, or the file is wrong.
+/// Exit codes: 0 all is well; 1 an answer is not read as it should be; 64 called wrongly, or the file is wrong.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -28,12 +28,14 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Tell in words what a profile says, and what it makes of recorded answers. Nothing is sent, and no secret is needed.
+    /// Describe in words what a profile says, and how it reads recorded answers. Nothing is sent, and no secret is
+    /// needed.
     Check {
         /// The file, or the name of a profile that comes with this program.
         file: PathBuf,
-        /// Recorded answers to try it with, of which one without `read` is shown with a `?`: JSON, `{"answers": [{"name", "kind": "create|lookup|poll", "status", "headers", "body", "read"}]}`. Default, for a
-        /// profile that comes with this program: those that come with it.
+        /// Recorded answers to try it with: JSON, `{"answers": [{"name", "kind": "create|lookup|poll", "status",
+        /// "headers", "body", "read"}]}`. An answer without `read` is shown with a `?`. Default, for a profile that
+        /// comes with this program: the answers that come with it.
         #[arg(long, value_name = "FILE")]
         answers: Option<PathBuf>,
         /// Print one JSON object instead of text, also of a failure: {"error": …, "because": […]}.
@@ -140,7 +142,7 @@ struct Report<'a> {
     name: &'a str,
     /// Whether all answers are read as they should be.
     well: bool,
-    /// Secrets that the environment does not have.
+    /// Secrets that are missing from the environment.
     missing: Vec<&'a str>,
     answers: Vec<Line<'a>>,
 }
@@ -172,7 +174,7 @@ fn is_set(variable: &str) -> bool {
     std::env::var(variable).is_ok_and(|value| !value.is_empty())
 }
 
-/// A file of that name comes first.
+/// The name of a shipped profile. A file of that name takes precedence.
 pub(crate) fn name_of_shipped(file: &Path) -> Option<&str> {
     file.to_str().filter(|name| profile::shipped(name).is_some() && !file.exists())
 }
@@ -187,7 +189,7 @@ fn text_of(path: &Path, what: &str) -> Result<String, String> {
     text.map_err(|error| format!("the {what} {} cannot be read: {error}", name(path)))
 }
 
-/// Its first words, as far as its source.
+/// Its description, up to the source.
 fn about(text: &str) -> &str {
     let first = text.lines().next().and_then(|line| line.strip_prefix("# ")).unwrap_or_default();
     first.split([',', '(']).next().and_then(|words| words.split(" by ").next()).unwrap_or_default().trim()

@@ -1,4 +1,4 @@
-//! How a run went over time: what was sent when, and what the breaker was doing, as two lines of characters.
+//! How a run went over time: what was sent when, and the breaker's state, as two lines of characters.
 
 use std::fmt::Write as _;
 use std::sync::{Mutex, PoisonError};
@@ -11,7 +11,7 @@ use steadfast_core::gate::Blocked;
 use steadfast_core::notice::Notice;
 use steadfast_tokio::Observation;
 
-/// Collects what is needed while the jobs run.
+/// Collects the data while the jobs run.
 #[derive(Debug, Default)]
 pub(crate) struct Pulse(Mutex<Beats>);
 
@@ -26,9 +26,9 @@ struct Beats {
 /// What the gate did, for the report.
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct GateReport {
-    /// Every change of the breaker: when, since the first request and before the speed, and to what.
+    /// Every change of the breaker: to what, and when, since the first request and before the speed is applied.
     pub(crate) breaker: Vec<Change>,
-    /// Requests that would have gone to a provider known to be down.
+    /// Requests that the breaker kept from a provider known to be down.
     pub(crate) calls_saved: u64,
     /// Requests that waited for a rate limit or behind others.
     pub(crate) paced: u64,
@@ -110,7 +110,7 @@ impl Pulse {
     }
 }
 
-/// Something sent is never shown as nothing.
+/// A column with anything sent is never drawn as empty.
 pub(crate) fn bar(count: usize, most: usize) -> char {
     const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
     if count == 0 { ' ' } else { BARS[(count * BARS.len()).div_ceil(most) - 1] }

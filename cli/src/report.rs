@@ -1,4 +1,4 @@
-//! What `demo` found: one structure, shown as a table to people and as JSON to machines.
+//! The result of `demo`: one structure, shown as a table to people and as JSON to machines.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -20,12 +20,12 @@ pub(crate) struct Report {
     pub(crate) operations: u64,
     pub(crate) outcomes: Outcomes,
     pub(crate) attempts: Attempts,
-    /// What the provider did wrong, by kind.
+    /// The provider's faults, by kind.
     pub(crate) faults: BTreeMap<String, u64>,
     pub(crate) ledger: Ledger,
     /// From submit to outcome, as measured (so divided by the speed).
     pub(crate) latency_ms: Latency,
-    /// Not known of a client that was killed.
+    /// Unknown for a client that was killed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) gate: Option<GateReport>,
     /// How often the client was killed.
@@ -34,7 +34,7 @@ pub(crate) struct Report {
     /// In which states the kills left jobs that had not ended, all kills together.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) left_by_kills: BTreeMap<&'static str, u64>,
-    /// Where the provider sends any.
+    /// If the provider sends any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) webhooks: Option<Webhooks>,
     pub(crate) elapsed_ms: u64,
@@ -61,14 +61,14 @@ const fn is_zero(n: &u64) -> bool {
     *n == 0
 }
 
-/// What the provider's books say, beside what the client believes.
+/// The provider's books beside what the client believes.
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct Ledger {
     pub(crate) executions: u64,
     pub(crate) keys: u64,
     pub(crate) keys_run_more_than_once: u64,
     pub(crate) completed_but_never_run: u64,
-    /// Reported as "nothing ran", yet the provider ran it.
+    /// Reported as "nothing ran", although the provider ran it.
     pub(crate) rejected_but_run: u64,
 }
 
@@ -81,7 +81,7 @@ pub(crate) struct Webhooks {
     pub(crate) early: u64,
     pub(crate) forged: u64,
     pub(crate) refused: u64,
-    /// Forged ones that were answered with a 2xx: none, or the report says so and the command fails.
+    /// Forged ones that were answered with a 2xx: if there is any, the report says so and the command fails.
     #[serde(skip)]
     pub(crate) believed: u64,
 }
@@ -120,10 +120,10 @@ impl Outcomes {
 }
 
 impl Report {
-    /// What must never be: each is a broken promise.
+    /// The broken promises, in words: none must ever occur.
     pub(crate) fn broken_promises(&self) -> Vec<String> {
         let without_outcome = self.operations.saturating_sub(self.outcomes.total());
-        // Each is counted when it is answered.
+        // A webhook is counted when it is answered.
         let (forged, refused, believed) =
             self.webhooks.as_ref().map_or((0, 0, 0), |webhooks| (webhooks.forged, webhooks.refused, webhooks.believed));
         [

@@ -1,7 +1,7 @@
 //! `steadfast run`: one real job, a live timeline on stderr, its result on stdout.
 //!
-//! With a journal, a key that it knows is not run again: what is under way goes on, what has ended tells how, and what ended as unresolved is polled on
-//! if there is something to ask for.
+//! With a journal, a key that it knows is not run again: a job under way continues, an ended one reports its outcome,
+//! and an unresolved one is polled on if there is a reference to ask for.
 
 mod causes;
 mod journal;
@@ -34,10 +34,11 @@ use crate::timeline::Timeline;
 /// Credentials come from the environment: DEEPVUE_ACCESS_TOKEN and DEEPVUE_CLIENT_SECRET, or DIDIT_API_KEY, or those that the profile names. Interrupting (Ctrl-C, SIGTERM) stops the watching, not the
 /// job; the reference is printed so that it can be found again.
 ///
-/// With --journal, run the same command again after an interruption, a crash or an unresolved outcome: the job goes on where it was, and is never run
-/// twice, for as long as the journal knows it: what ended longer than a day ago is forgotten by a run of another key. What was rejected never ran, and begins
-/// anew with its payload. Without it, a killed job may be running: ask the provider before you run the same key again, unless the provider drops repeats of a
-/// key.
+/// With --journal, run the same command again after an interruption, a crash or an unresolved outcome: the job
+/// continues where it was, and is never run twice for as long as the journal knows it (a run of another key forgets
+/// jobs that ended longer than a day ago). A rejected job never ran, and starts anew with its payload. Without
+/// --journal, a job may still be running after its process was killed: ask the provider before you run the same key
+/// again, unless the provider drops repeats of a key.
 ///
 /// Exit codes: 0 completed, 2 rejected (nothing ran), 3 failed, 4 unresolved, 64 called wrongly, or the journal could not be used, or the result of a job that ran could not be printed, 130 interrupted (with a journal).
 #[derive(Debug, clap::Args)]
@@ -51,7 +52,7 @@ pub(crate) struct Args {
     /// What to verify, of Deepvue: the part after `post-` in the provider's path. Default: driving-license.
     #[arg(long, conflicts_with = "profile")]
     product: Option<String>,
-    /// Where the API is: https, or http on a loopback address. Default: where the profile says.
+    /// The API's base URL: https, or http on a loopback address. Default: the profile's.
     #[arg(long, value_name = "URL", required_unless_present = "profile")]
     base_url: Option<String>,
     /// Your own name for the job, sent as its idempotency key: 1 to 255 visible ASCII characters.
@@ -60,21 +61,26 @@ pub(crate) struct Args {
     /// A file with the request's JSON body; `-` reads it from stdin. Not needed for a key whose job the provider has accepted.
     #[arg(long, value_name = "FILE", required_unless_present = "journal")]
     payload: Option<PathBuf>,
-    /// Keep a journal in this file, made if there is none and a payload is given. It holds no payload and no result, unless the two options below
-    /// say so. One file serves one product, as long as any of its jobs is under way; FILE, FILE-wal and FILE-mark belong together.
+    /// Keep a journal in this file, which is created if there is none and a payload is given. It holds no payload and
+    /// no result, unless the two options below say so. One file serves one product, as long as any of its jobs is under
+    /// way; FILE, FILE-wal and FILE-mark belong together.
     #[arg(long, value_name = "FILE")]
     journal: Option<PathBuf>,
-    /// The journal is a copy that was put back: what it calls planned may have been sent since, and it may lack its FILE-mark.
+    /// The journal is a copy that was put back: what it calls planned may have been sent since, and FILE-mark may be
+    /// missing.
     #[arg(long, requires = "journal")]
     from_backup: bool,
-    /// Keep the payload in the journal until the job has ended, so that nothing but the key is needed to go on. It is personal data.
+    /// Keep the payload in the journal until the job has ended, so that the key alone is enough to continue. It is
+    /// personal data.
     #[arg(long, requires = "journal")]
     keep_payload: bool,
-    /// Keep the result in the journal for a day at least, so that it can be had again. It is personal data.
+    /// Keep the result in the journal for at least a day, so that it can be printed again. It is personal data.
     #[arg(long, requires = "journal")]
     keep_answer: bool,
-    /// Print one JSON object instead of the body: outcome, reason, reference, creates, status, hint, has_answer, body, and base64 in its place where it is no text. Where has_answer is false, body is null: the job is
-    /// unresolved, or it ended in an earlier run that did not keep the answer. Of a job of which nothing can be told, and of one whose watching was interrupted: {"error": …, "because": […]}.
+    /// Print one JSON object instead of the body: outcome, reason, reference, creates, status, hint, has_answer, and
+    /// body, or base64 in its place if the body is not text. If has_answer is false, body is null: the job is
+    /// unresolved, or it ended in an earlier run that did not keep the answer. If nothing is known of the job, or the
+    /// watching was interrupted: {"error": …, "because": […]}.
     #[arg(long)]
     json: bool,
 }
@@ -99,7 +105,7 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode, Box<dyn Error>> {
         if args.from_backup {
             builder = builder.from_backup();
         }
-        // Others that it holds are somebody else's to carry, and to have the outcomes of.
+        // Other jobs in the journal are for other callers to carry on, and to receive the outcomes of.
         let mine = key.clone();
         builder = builder.store(store).take_up(move |key| *key == mine);
         if args.keep_payload {
@@ -114,7 +120,8 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode, Box<dyn Error>> {
         builder = builder.limits(journal::limits(entry, SystemTime::now().into()));
     }
     let path = args.journal.as_deref();
-    // Before the client takes the job up, so that from then on nobody stops it without a word of where the job is found again.
+    // Set up before the client takes the job up, so that from then on an interruption always says where to find the job
+    // again.
     let mut interrupted = pin!(interrupted()?);
     let client = builder.start().await.map_err(|error| match path {
         Some(path) => at(path, error),
@@ -154,15 +161,15 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode, Box<dyn Error>> {
         answer.body = profile.result(&answer.body);
     }
     tell(&finished, &advice, args.json, was_interrupted)?;
-    // That the outcome was told is to be noted in the journal; other jobs that it holds are not waited for.
+    // The journal must record that the outcome was delivered; its other jobs are not waited for.
     let _ = client.shutdown(Duration::ZERO).await;
     Ok(ExitCode::from(exit_code(finished.outcome)))
 }
 
-/// The result on stdout, and what to know of it on stderr; the reference comes last.
+/// Prints the result on stdout, and notes about it on stderr; the reference comes last.
 fn tell(finished: &Finished, advice: &Advice, json: bool, was_interrupted: bool) -> Result<(), Box<dyn Error>> {
     let summary = Summary::of(finished, advice);
-    // Of a job that did not end, the last answer is no result: the create's, say.
+    // If a job did not end, its last answer (the create's, for example) is not a result.
     let has_result = matches!(finished.outcome, Outcome::Completed(_) | Outcome::Failed);
     if json {
         println!("{}", serde_json::to_string(&summary)?);
@@ -192,7 +199,7 @@ fn tell(finished: &Finished, advice: &Advice, json: bool, was_interrupted: bool)
     Ok(())
 }
 
-/// Stops watching, and says where the job is found again.
+/// Stops watching, and says where to find the job again.
 async fn stop(client: Client, key: &Key, path: Option<&Path>, json: bool) -> ExitCode {
     let unfinished = client.shutdown(Duration::ZERO).await;
     let known = unfinished.iter().find(|job| job.key == *key);
@@ -213,7 +220,7 @@ async fn stop(client: Client, key: &Key, path: Option<&Path>, json: bool) -> Exi
     ExitCode::from(INTERRUPTED)
 }
 
-/// Ctrl-C, or SIGTERM where there is such.
+/// Waits for Ctrl-C, or SIGTERM where that exists.
 #[cfg(unix)]
 fn interrupted() -> std::io::Result<impl Future<Output = ()>> {
     use tokio::signal::unix::{SignalKind, signal};
@@ -229,17 +236,17 @@ fn interrupted() -> std::io::Result<impl Future<Output = ()>> {
 #[cfg(not(unix))]
 fn interrupted() -> std::io::Result<impl Future<Output = ()>> {
     Ok(async {
-        // Who cannot be interrupted is watched to the end.
+        // If interrupts cannot be caught, the job is watched to its end.
         if tokio::signal::ctrl_c().await.is_err() {
             std::future::pending::<()>().await;
         }
     })
 }
 
-/// Interrupted from the keyboard, as shells say it.
+/// The exit code that shells use for an interrupt from the keyboard.
 pub(crate) const INTERRUPTED: u8 = 130;
 
-/// Whether it ended without an answer, and there is something to ask for.
+/// Whether it ended without an answer, and has a reference to poll.
 fn can_be_polled_on(entry: &Entry) -> bool {
     let unresolved =
         matches!(entry.record.stage, Stage::Ended(Outcome::Unresolved(_)) | Stage::Delivered(Outcome::Unresolved(_)));
@@ -255,7 +262,7 @@ enum Refused {
 }
 
 impl Refused {
-    /// In words for this command, with the journal's path where it is about the journal.
+    /// The error in words for this command, with the journal's path if it is about the journal.
     fn at(self, path: Option<&Path>) -> Box<dyn Error> {
         let error: Box<dyn Error> = match self {
             Self::Submit(error @ SubmitError::Refused(_)) => return error.into(),
@@ -276,12 +283,12 @@ impl Refused {
 /// Submits or takes up the job.
 async fn begin(client: &Client, key: Key, payload: Option<Vec<u8>>, known: Option<&Entry>) -> Result<Handle, Refused> {
     let Some(payload) = payload else { return client.resume(key).await.map_err(Refused::Resume) };
-    // A known key is refused here with another payload than it had.
+    // A known key with another payload than before is refused here.
     let job = client.submit(key.clone(), payload).await.map_err(Refused::Submit)?;
     if !known.is_some_and(can_be_polled_on) {
         return Ok(job);
     }
-    // This is how it ended the last time.
+    // The job ended so in an earlier run.
     job.await.map_err(Refused::Stopped)?;
     client.resume(key).await.map_err(Refused::Resume)
 }
@@ -302,7 +309,7 @@ fn read_payload(path: &Path, is_json: bool) -> Result<Vec<u8>, String> {
     if !is_json {
         return Ok(payload);
     }
-    // What is wrong is not shown: it is personal data.
+    // The error does not show the payload: it is personal data.
     match serde_json::from_slice::<serde_json::Value>(&payload) {
         Ok(serde_json::Value::Object(_)) => Ok(payload),
         _ => Err(format!("the payload {} is no JSON object, which the provider would refuse: mend it", name(path))),
@@ -316,11 +323,12 @@ struct Summary<'a> {
     reference: Option<&'a str>,
     creates: u16,
     status: Option<u16>,
-    /// What to look at, where the last answer's status tells.
+    /// What to look at, if the last answer's status suggests it.
     hint: Option<String>,
-    /// Whether the answer that ended it is at hand: it came in this run, or was kept. Nothing has answered an unresolved job: its last answer is no result.
+    /// Whether the answer that ended the job is available: it came in this run, or was kept. An unresolved job has
+    /// none: its last answer is not a result.
     has_answer: bool,
-    /// The answer's; null without one.
+    /// The answer's body; null without an answer.
     #[serde(flatten)]
     body: Body,
 }

@@ -1,4 +1,4 @@
-//! `--metrics`: what the client counts, served for Prometheus to scrape, or for a person to look at.
+//! `--metrics`: serves the client's counts, for Prometheus to scrape or a person to look at.
 
 use std::error::Error;
 use std::future::IntoFuture;
@@ -12,11 +12,11 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
 use steadfast_tokio::metrics::{MetricKind, TABLE};
 use tokio::net::TcpListener;
 
-/// How often samples are put into their buckets when nobody scrapes, so that they do not pile up.
+/// How often samples are put into their buckets without a scrape, so that they do not pile up.
 const UPKEEP: Duration = Duration::from_secs(5);
 
-/// From now on, clients that start are counted, and the counts are at this address under `/metrics`, for as long as the program runs. Gives the address, which has a
-/// port of the system's choice if that was 0.
+/// Counts all clients that start from now on, and serves the counts at this address under `/metrics`, for as long as
+/// the program runs. Returns the address; if the given port was 0, the system has chosen one.
 pub(crate) async fn serve(address: SocketAddr) -> Result<SocketAddr, Box<dyn Error>> {
     let listener = TcpListener::bind(address)
         .await

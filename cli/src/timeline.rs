@@ -1,4 +1,4 @@
-//! What a person watching one job sees: a line per notice, with the time since the start.
+//! What a person who watches a job sees: one line per notice, with the time since the start.
 
 use std::time::Instant;
 
@@ -11,7 +11,7 @@ use steadfast_tokio::Observation;
 #[derive(Debug)]
 pub(crate) struct Timeline {
     start: Instant,
-    /// Of one job: a journal may hold others.
+    /// The job to show: a journal may hold others.
     key: Label,
 }
 
@@ -29,7 +29,7 @@ impl Timeline {
     }
 }
 
-/// What no notice holds: the names under which the request and the job are found at the provider.
+/// What no notice contains: the ids under which the provider knows the request and the job.
 fn names(seen: &Observation) -> String {
     match (&seen.notice, &seen.reference) {
         (Notice::Sending(_), _) => format!(" (request id {})", seen.correlation_id),

@@ -1,4 +1,4 @@
-//! Where a provider is: an origin that nothing said later can change.
+//! A provider's base URL: an origin that no later input can change.
 
 use core::fmt;
 use core::net::{Ipv4Addr, Ipv6Addr};
@@ -10,7 +10,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::RequestError;
 
-/// All but RFC 3986's unreserved characters: what means something in a URL must not come from a value.
+/// All but RFC 3986's unreserved characters: a value must not bring characters that mean something in a URL.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// What a path's text cannot hold as it is: all but RFC 3986's `pchar`.
@@ -31,8 +31,8 @@ const NO_PATH: &AsciiSet = &RESERVED
 
 /// The origin of a provider's API, and perhaps the path under which it lives: `https://production.deepvue.tech`.
 ///
-/// Requests carry credentials and personal data, so the scheme must be `https`. Plain `http` is taken for the machine itself
-/// only (`localhost`, `127.0.0.0/8`, `[::1]`), where the fake providers of tests live.
+/// Requests carry credentials and personal data, so the scheme must be `https`. Plain `http` is accepted only for the
+/// local machine (`localhost`, `127.0.0.0/8`, `[::1]`), where the fake providers of tests run.
 ///
 /// ```
 /// use steadfast_providers::BaseUrl;
@@ -52,11 +52,11 @@ pub struct BaseUrl {
 }
 
 impl BaseUrl {
-    /// Checks and takes a base URL. A slash at its end makes no difference.
+    /// Parses and checks a base URL. A trailing slash makes no difference.
     ///
     /// # Errors
-    /// Anything that is not `https://host`, a port, and a plain path; each error says what to write instead and repeats nothing
-    /// of the text, which may hold a password.
+    /// Anything but `https://host`, an optional port, and a plain path. Each error says what to write instead and
+    /// repeats nothing of the text, which may hold a password.
     pub fn parse(text: &str) -> Result<Self, BaseUrlError> {
         if let Some(at) = text.bytes().position(|byte| !byte.is_ascii_graphic() || byte == b'\\') {
             return Err(BaseUrlError::Character { at });
@@ -81,10 +81,11 @@ impl BaseUrl {
         Ok(Self { scheme, authority, prefix: parse_prefix(path)?.into() })
     }
 
-    /// The URL of `segments` under this base, with `query`: `base/a/b?name=value`.
+    /// Builds the URL of `segments` under this base, with `query`: `base/a/b?name=value`.
     ///
-    /// Segments, names and values are text, not URL: whatever they hold is percent-encoded, so a provider's reference such as
-    /// `../x?y#z` changes neither origin nor path nor the other parameters. An empty *last* segment ends the path with a slash.
+    /// Segments, names and values are plain text, not URL syntax: every reserved character is percent-encoded, so a
+    /// provider's reference such as `../x?y#z` changes neither origin nor path nor the other parameters. An empty
+    /// *last* segment ends the path with a slash.
     ///
     /// ```
     /// use steadfast_providers::BaseUrl;
@@ -104,7 +105,8 @@ impl BaseUrl {
         self.join_parts(parts, query)
     }
 
-    /// The same, where each segment is made of parts: a text that stands in a URL as it is, as far as it can, and a value that is encoded whole.
+    /// Like [`join`](Self::join), but each segment is a list of (text, value) pairs: the text stands in the URL as far
+    /// as it can unchanged, and the value is encoded whole.
     pub(crate) fn join_parts<'t, S: AsRef<[(&'t str, &'t str)]>>(
         &self,
         segments: impl ExactSizeIterator<Item = S>,
@@ -138,12 +140,12 @@ impl BaseUrl {
             .map_err(|_| RequestError::Unsendable("URL"))
     }
 
-    /// The path under which the API lives: nothing, or one that begins with a slash and does not end with one.
+    /// The path under which the API lives: empty, or begins with a slash and does not end with one.
     pub(crate) fn prefix(&self) -> &str {
         &self.prefix
     }
 
-    /// Whether it is no more than an origin.
+    /// Whether the base is an origin alone, without a path.
     pub(crate) fn is_origin(&self) -> bool {
         self.prefix.is_empty()
     }
@@ -160,7 +162,7 @@ impl BaseUrl {
             && port(authority) == port(&self.authority)
     }
 
-    /// The URL of this path and query at the same origin, as they are: not under the base's own path.
+    /// The URL of this path and query at the same origin, unchanged: not under the base's own path.
     pub(crate) fn at_origin(&self, path_and_query: &str) -> Option<Uri> {
         let builder = Uri::builder().scheme(self.scheme.clone()).authority(self.authority.clone());
         builder.path_and_query(path_and_query).build().ok()
@@ -188,7 +190,7 @@ fn parse_authority(text: &str) -> Result<Authority, BaseUrlError> {
 /// The path without a slash at its end.
 fn parse_prefix(path: &str) -> Result<&str, BaseUrlError> {
     let prefix = path.strip_suffix('/').unwrap_or(path);
-    // A path's text is URL already, so a dot may come encoded.
+    // A path's text is already URL syntax, so a dot may be percent-encoded.
     let plain = prefix.split('/').skip(1).all(|segment| is_plain(&segment.to_ascii_lowercase().replace("%2e", ".")));
     if plain && (prefix.is_empty() || PathAndQuery::try_from(prefix).is_ok()) {
         Ok(prefix)
@@ -202,9 +204,11 @@ fn is_plain(segment: &str) -> bool {
     !matches!(segment, "" | "." | "..")
 }
 
-/// Whether a request may go there: by `https`, or by plain `http` to this machine itself (`localhost`, `127.0.0.0/8`, `[::1]`).
+/// Whether requests may be sent to this URL: by `https`, or by plain `http` to the local machine (`localhost`,
+/// `127.0.0.0/8`, `[::1]`).
 ///
-/// What a [`BaseUrl`] makes always may. A transport asks, since requests carry credentials and a [`Provider`](crate::Provider) may be anybody's.
+/// Every URL that a [`BaseUrl`] builds passes. A transport checks again, since requests carry credentials and a
+/// [`Provider`](crate::Provider) may come from anybody.
 ///
 /// ```
 /// use http::Uri;
@@ -257,7 +261,7 @@ pub enum BaseUrlError {
          remove it, or write an international name in its ASCII form (xn--…)"
     )]
     Character {
-        /// Where, in bytes from the start.
+        /// Its position, in bytes from the start.
         at: usize,
     },
     /// No `https://` in front.
@@ -279,10 +283,10 @@ pub enum BaseUrlError {
     /// Nothing between scheme and path.
     #[error("the base URL names no host: write https:// and the provider's host name")]
     NoHost,
-    /// A host that is no name and no address.
+    /// A host that is neither a name nor an address.
     #[error("the base URL's host is neither a host name nor an IP address: write one, an IPv6 address in brackets")]
     Host,
-    /// A port that is none.
+    /// A port that is not a valid port number.
     #[error("the base URL's port is not a number from 1 to 65535: correct it, or leave it out together with its colon")]
     Port,
     /// A path that clients read differently.

@@ -1,4 +1,4 @@
-//! How far another party's clock is from ours.
+//! How far another party's clock differs from ours.
 
 use core::time::Duration;
 
@@ -8,21 +8,22 @@ use steadfast_core::Timestamp;
 
 use crate::retry_after::{first_line, http_date, is_aged};
 
-/// What lies between two clocks.
+/// The difference between another party's clock and ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ClockSkew {
-    /// Theirs is ahead of ours by so much.
+    /// Theirs is ahead of ours by this much.
     Ahead(Duration),
-    /// Theirs is behind.
+    /// Theirs is behind ours by this much.
     Behind(Duration),
 }
 
 impl ClockSkew {
-    /// From so much on it is no matter of a slow answer any more: 4 minutes, as AWS's SDKs have it. Signed requests and webhooks fail by such clocks.
+    /// A skew of this size or more cannot be explained by a slow answer: 4 minutes, as in AWS's SDKs. With such a
+    /// clock, signed requests and webhooks fail.
     pub const WORTH_SAYING: Duration = Duration::from_secs(240);
 
-    /// How much, either way.
+    /// The size of the difference, in either direction.
     #[must_use]
     pub const fn span(self) -> Duration {
         let (Self::Ahead(span) | Self::Behind(span)) = self;
@@ -30,7 +31,8 @@ impl ClockSkew {
     }
 }
 
-/// How far the clock behind an answer's `Date` is from ours, to the second, an answer's way included. `None`: it says no date, or comes out of a cache.
+/// How far the clock behind an answer's `Date` is from ours, to the second (the answer's travel time is part of it).
+/// `None` if the answer has no date, or comes out of a cache.
 ///
 /// ```
 /// use std::time::Duration;
@@ -60,7 +62,7 @@ mod tests {
 
     use super::*;
 
-    /// Its date is of when it was stored: the clock may well be right.
+    /// Such an answer's date is that of its storing: the clock may well be right.
     #[test]
     fn an_answer_out_of_a_cache_says_nothing_of_the_clock() {
         let date = (DATE, HeaderValue::from_static("Thu, 01 Jan 1970 00:00:09 GMT"));

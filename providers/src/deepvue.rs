@@ -4,18 +4,22 @@
 //! `transaction_id`; `GET /v1/verification/get-{product}?transaction_id=…` answers 202 until the result is there, most often
 //! within 5 to 30 seconds. What this profile makes of it:
 //!
-//! - **A repeated create may be a second charge.** Deepvue documents no idempotency key, but nothing says that one is honoured, so after an ambiguous
-//!   failure nothing is sent again: [`SendSafety::Unsafe`]. If your contract says otherwise, say so with [`Deepvue::with_safety`].
-//! - **A key is sent all the same**, in the header `Idempotency-Key`, as plain text: `Idempotency-Key: order-42`. The draft of the header
-//!   (draft-ietf-httpapi-idempotency-key-header) wants the quotes of RFC 8941 around it; those who honour keys today (Stripe, Adyen, Didit) take
-//!   it without, and would take the quotes for a part of it.
+//! - **A repeated create may be a second charge.** Deepvue documents no idempotency key, and nothing says that it
+//!   honours one, so after an ambiguous failure nothing is sent again: [`SendSafety::Unsafe`]. If your contract says
+//!   otherwise, say so with [`Deepvue::with_safety`].
+//! - **A key is sent all the same**, in the header `Idempotency-Key`, as plain text: `Idempotency-Key: order-42`. The
+//!   draft of the header (draft-ietf-httpapi-idempotency-key-header) wants the quotes of RFC 8941 around it; the APIs
+//!   that honour keys today (Stripe, Adyen, Didit) take it without quotes, and would read quotes as part of the key.
 //! - **The schedule is the guide's**: polls after 3 s, doubling to 30 s, at most 10, for 3 minutes, without jitter.
-//! - **A token lasts 24 hours**, and a job may be older: see [`Credentials::renew`]. A poll that meets a 401 waits for that, at the pace of its retries,
-//!   and no breaker counts it. A create that meets one is refused, and nothing ran, unless the driver has somebody to renew the token: then it is
+//! - **A token lasts 24 hours**, and a job may be older: see [`Credentials::renew`]. A poll that is answered with 401
+//!   is retried, at the pace of its retry policy, until the token has been renewed; no breaker counts the 401. A create
+//!   that is answered with 401 is refused, and nothing ran, unless the driver has a hook to renew the token: then it is
 //!   sent again, once.
-//! - **Its pages differ on shape**: see [`Shape`]. What is asked follows the one that is chosen; answers are read in either.
-//! - **A source that is down is one registry**, and not Deepvue: each product should have its own breaker, hence a client of its own. The rate limit is the
-//!   API key's, over all products: [`Plan::rates`] are to be shared between their clients.
+//! - **Its pages disagree on the shape of requests and answers**: see [`Shape`]. Requests follow the chosen shape;
+//!   answers are read in either.
+//! - **A source that is down is one registry**, and not Deepvue: each product should have its own breaker, hence a
+//!   client of its own. The rate limit belongs to the API key and spans all products: share [`Plan::rates`] between
+//!   their clients.
 //! - **Many records at once** are another kind of job: [`DeepvueBulk`].
 //!
 //! # What an answer means
@@ -25,14 +29,14 @@
 //! | 2xx with a `transaction_id` (or `request_id`) that is a text | accepted |
 //! | 2xx with anything else: no id, a number for an id, HTML, cut short, empty | a failure that may have executed |
 //! | 503 `{"detail":"Source Unavailable"}` | the registry behind Deepvue is down: did not run, may be sent again |
-//! | else | by its [`status`] |
+//! | else | by its HTTP status: [`status`] |
 //!
-//! The 503 is an inference: Deepvue documents the text as "the government source is down", and a create whose source was never
-//! reached has nothing to charge for. A 503 with any other body is anybody's.
+//! The 503 is an inference: Deepvue documents the text as "the government source is down", and a create whose source
+//! was never reached has nothing to charge for. A 503 with any other body may come from anything on the way.
 //!
 //! | poll | |
 //! | --- | --- |
-//! | 202; or 200 with no `data`, or none in it, or only a word such as `pending` | pending |
+//! | 202; or 200 where `data` is missing, empty, or only a word such as `pending` | pending |
 //! | 200 with `data` | ready |
 //! | 200, `status` at the top or in `data` is `pending`, `processing`, `queued`, `running`, `initiated`, `in_progress` (or with a hyphen, a space or nothing between) | partial if `data` has more, else pending |
 //! | 200, `status` at the top or in `data` is `partial` | partial |
@@ -42,10 +46,11 @@
 //! | 404 | not found |
 //! | 401 | unauthorized: the token has to be renewed |
 //! | 2xx that is no JSON object; in the reference's shape, one with the `request_id` of another job | transient |
-//! | else | by its [`status`] |
+//! | else | by its HTTP status: [`status`] |
 //!
-//! Any other `status` *in* `data` is the business result's own (`id_found`, `active`): whatever it says, the job is done. The
-//! API reference shows another shape for the same answer, with `result` in the place of `data`; both are read.
+//! Any other `status` *in* `data` belongs to the business result (`id_found`, `active`): whatever it says, the job is
+//! done. The API reference shows another shape for the same answer, with `result` in the place of `data`; both are
+//! read.
 //!
 //! A `code` in the body that contradicts an HTTP 2xx wins: `{"code":429}` is read like a 429.
 //!
@@ -99,20 +104,21 @@ pub use self::plan::Plan;
 use crate::secret::key_header;
 use crate::{Answer, Ask, BaseUrl, Payload, Provider, RequestError, SecretError, status};
 
-/// Which of Deepvue's pages a product keeps to. They differ on the same endpoints; which is right is told by the answers to your own account.
+/// Which of Deepvue's documentation pages a product follows. The pages contradict each other on the same endpoints; the
+/// answers that your own account gets tell which is right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Shape {
     /// [The guide](https://docs.deepvue.ai/async-endpoints): a job is a `transaction_id`, asked for by that name, and its result is in `data`.
     #[default]
     Guide,
-    /// [The API reference](https://docs.deepvue.ai/reference/kyc/async/result-driver-license-verification): a job is a `request_id`, asked for by that
-    /// name; how far it is says `status`, and its result is in `result`.
+    /// [The API reference](https://docs.deepvue.ai/reference/kyc/async/result-driver-license-verification): a job is a
+    /// `request_id`, asked for by that name; `status` says how far it is, and its result is in `result`.
     Reference,
 }
 
 impl Shape {
-    /// The parameter by which a job is asked for.
+    /// The query parameter that names the job in a poll.
     const fn parameter(self) -> &'static str {
         match self {
             Self::Guide => "transaction_id",
@@ -141,7 +147,7 @@ impl Deepvue {
     /// The longest product name.
     pub const MAX_PRODUCT_LEN: usize = 64;
 
-    /// The product of this name: `driving-license` for `post-driving-license` and `get-driving-license`.
+    /// Sets up the product of this name: `driving-license` for `post-driving-license` and `get-driving-license`.
     ///
     /// # Errors
     /// A product that is not 1 to 64 letters, digits, `-` and `_` of ASCII.
@@ -160,20 +166,22 @@ impl Deepvue {
         })
     }
 
-    /// The same, asking as this one of Deepvue's pages has it. Default [`Shape::Guide`]. Of an answer that bears both ids, that of the shape is the job's.
+    /// Sets which of Deepvue's pages requests follow. Default [`Shape::Guide`]. If an answer bears both ids, the chosen
+    /// shape's id is the job's.
     #[must_use]
     pub const fn with_shape(mut self, shape: Shape) -> Self {
         self.shape = shape;
         self
     }
 
-    /// The same, keeping to the rate limits of the account's plan. Without one there is no limit but what a 429 teaches.
+    /// Keeps to the rate limits of the account's plan. Without a plan there is no limit but what a 429 teaches.
     ///
-    /// The limits count per API key. Where several products share one, they must share the limits too ([`Plan::rates`], in a transport that all
-    /// of their clients send by); where several processes do, each [`gate`](Provider::gate) is given its share.
+    /// The limits count per API key. Where several products share one key, they must share the limits too
+    /// ([`Plan::rates`], in a transport that all of their clients send by); where several processes share one, give
+    /// each one's [`gate`](Provider::gate) its share.
     ///
     /// # Errors
-    /// None with the plans as they are.
+    /// None with the current plans.
     pub fn with_plan(mut self, plan: Plan) -> Result<Self, SetupError> {
         for limit in plan.limits()? {
             self.gate = self.gate.with_rate_limit(limit);
@@ -181,7 +189,8 @@ impl Deepvue {
         Ok(self)
     }
 
-    /// The same, for an account whose creates are known to be safer than Deepvue documents: keys that are honoured, say.
+    /// Sets what a repeated create may do, for an account whose creates are known to be safer than Deepvue documents:
+    /// because keys are honoured, for example.
     ///
     /// # Errors
     /// [`SendSafety::Lookup`], since Deepvue cannot be asked for the job of a key; a key window that is not longer than a
@@ -219,7 +228,8 @@ fn check_product(product: &str) -> Result<(), SetupError> {
     if is_plain { Ok(()) } else { Err(SetupError::Product) }
 }
 
-/// The guide's: from 3 seconds, doubled, capped at 30, 10 attempts, 2 to 3 minutes. It prescribes the waits: no jitter.
+/// The guide's schedule: from 3 seconds, doubled, capped at 30, 10 attempts, 2 to 3 minutes. It prescribes the waits,
+/// so there is no jitter.
 fn schedule() -> Result<PollPolicy, PolicyError> {
     let secs = Duration::from_secs;
     let waits = BackoffPolicy::new(Growth::doubling(secs(3)), secs(30), Jitter::None)?;
@@ -273,13 +283,13 @@ impl Provider for Deepvue {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SetupError {
-    /// The product is no part of a path.
+    /// The product's name cannot be part of a path.
     #[error(
         "the product must be 1 to 64 letters, digits, '-' or '_', without the endpoint's 'post-' or 'get-' in front: \
          driving-license, for example"
     )]
     Product,
-    /// There is no look-up.
+    /// Deepvue has no look-up by key.
     #[error("Deepvue cannot be asked for the job of a key: choose a send safety without a look-up")]
     NoLookup,
     /// A secret is missing, or cannot be put into a header.

@@ -1,4 +1,4 @@
-//! Keys made of what a program knows a job by.
+//! Idempotency keys derived from what the program itself calls a job.
 
 use hmac::Mac;
 use steadfast_core::{Key, KeyError};
@@ -6,11 +6,13 @@ use steadfast_core::{Key, KeyError};
 use crate::Secret;
 use crate::fingerprint::{keyed, shorten};
 
-/// A key for the job that the program knows by these parts: 32 hex digits, the first 16 bytes of HMAC-SHA256 under the secret.
+/// Derives the key of the job that the program identifies by these parts: 32 hex digits, the first 16 bytes of
+/// HMAC-SHA256 under the secret.
 ///
-/// For where a program's own names cannot be keys: they hold personal data, are easily guessed, or are the same for different tenants of one account at the provider. The
-/// same parts give the same key again, after a restart and a restored backup too, so nothing need be stored; with a secret for each tenant, no tenant's keys are another's.
-/// A generation among the parts gives a new key, once it is certain that nothing ran under the old one.
+/// Use it where a program's own names cannot be keys: they hold personal data, are easily guessed, or repeat between
+/// tenants of one account at the provider. The same parts always give the same key, also after a restart or a restored
+/// backup, so nothing need be stored; with a secret for each tenant, no two tenants share a key. To run a job again
+/// once it is certain that nothing ran under the old key, put a generation number among the parts: it gives a new key.
 ///
 /// ```
 /// use steadfast_providers::{Secret, derived_key};
@@ -24,11 +26,11 @@ use crate::fingerprint::{keyed, shorten};
 /// ```
 ///
 /// # Errors
-/// None: hex digits are a key.
+/// None in practice: 32 hex digits are always a valid key.
 pub fn derived_key(secret: &Secret, parts: &[&str]) -> Result<Key, KeyError> {
     let mut mac = keyed(secret.expose().as_bytes());
     for part in parts {
-        // With its length, so that no two lists of parts are one text.
+        // Each part is hashed with its length, so that two different lists of parts never hash the same bytes.
         mac = mac.chain_update((part.len() as u64).to_be_bytes()).chain_update(part);
     }
     let number = u128::from_be_bytes(*shorten(mac.finalize().into_bytes().into()).as_bytes());

@@ -1,22 +1,25 @@
 //! Didit's verification sessions, and its screenings ([`DiditAml`]).
 //!
-//! By [its documentation](https://docs.didit.me/sessions-api/create-session): `POST /v3/session/` answers 201 with a `session_id`; a person then
-//! goes through the session; `GET /v3/session/{id}/decision/` has the same shape before and after, and tells how far it is by its `status`. What
-//! this profile makes of it:
+//! By [its documentation](https://docs.didit.me/sessions-api/create-session): `POST /v3/session/` answers 201 with a
+//! `session_id`; a person then goes through the session; `GET /v3/session/{id}/decision/` answers in the same shape
+//! before and after the decision, and its `status` says how far the session is. What this profile makes of it:
 //!
-//! - **A session has no idempotency key.** Whatever blogs say, [the error guide](https://docs.didit.me/integration/api-errors) says: after a
-//!   time-out, list by `vendor_data` before creating another. So the key is put into the payload as `vendor_data`, and the safety is
-//!   [`SendSafety::Lookup`]: nothing is sent again before `GET /v3/sessions/?vendor_data=…` has shown that there is no such session.
-//! - **A 201 is no proof of a new session.** Of the sessions that are not finished, Didit gives back the one with the same `vendor_data`, if the
-//!   workflow has not been published anew since. That protects only a part of all repeats, so nothing here relies on it.
-//! - **The person needs the session's page**, whose `url` stands in the create's answer and, as `session_url`, in every list of sessions. A
-//!   session that was adopted by a look-up has one like any other. [`page()`] finds it in either answer.
-//! - **People take their time.** Polls begin after 30 s and slow down to one in ten minutes, for a week: a thousand open sessions then cost a
-//!   sixth of the read limit. Didit recommends webhooks ([`Didit::with_webhooks`]); polling finds what they lose. A workflow's own expiry may be longer: then set another
-//!   policy.
+//! - **A session has no idempotency key.** Some blogs say otherwise, but [the error
+//!   guide](https://docs.didit.me/integration/api-errors) says: after a time-out, list by `vendor_data` before creating
+//!   another. So the key is put into the payload as `vendor_data`, and the safety is [`SendSafety::Lookup`]: nothing is
+//!   sent again before `GET /v3/sessions/?vendor_data=…` has shown that there is no such session.
+//! - **A 201 is no proof of a new session.** If an unfinished session with the same `vendor_data` exists, Didit returns
+//!   that one, unless the workflow has been published anew since. That protects only against some repeats, so nothing
+//!   here relies on it.
+//! - **The person needs the session's page**, whose `url` stands in the create's answer and, as `session_url`, in every
+//!   list of sessions. A session that was adopted by a look-up has one like any other. [`page()`] finds it in either
+//!   answer.
+//! - **People take their time.** Polls begin after 30 s and slow down to one in ten minutes, for a week: a thousand
+//!   open sessions then cost a sixth of the read limit. Didit recommends webhooks ([`Didit::with_webhooks`]); polling
+//!   makes up for deliveries that get lost. If a workflow's own expiry is longer than a week, set another policy.
 //! - **Limits are per API key**, and a create counts twice: see [`Limits`].
-//! - **The API key must see all sessions.** A key that is scoped to some workflows, or to approved sessions, lists nothing of the others, and a
-//!   look-up with it would say "no such job" of one that runs.
+//! - **The API key must see all sessions.** A key that is scoped to some workflows, or to approved sessions, does not
+//!   list the others, and a look-up with it would say "no such job" of one that runs.
 //!
 //! # What an answer means
 //!
@@ -24,35 +27,37 @@
 //! | --- | --- |
 //! | 2xx with a `session_id` of letters, digits, `-` and `_` | accepted |
 //! | 2xx with anything else, or with another `vendor_data` | a failure that may have executed |
-//! | else | by its [`status`](crate::status), whatever its body: Didit's errors have no common shape |
+//! | else | by its HTTP status ([`status`](crate::status)), whatever its body: Didit's errors have no common shape |
 //!
 //! | look-up | |
 //! | --- | --- |
 //! | 200 with an empty list | not found: nothing ran |
 //! | 200 with sessions, all with the key as `vendor_data` | accepted: of several, the newest |
-//! | 200 with anything else: another `vendor_data`, two kinds, a count that does not fit | transient; in the end a matter for a person |
-//! | else, a 404 too | by its [`status`](crate::status) |
+//! | 200 with anything else: another `vendor_data`, sessions of both kinds, a count that does not fit | transient; if it persists, a matter for a person |
+//! | else, a 404 too | by its HTTP status ([`status`](crate::status)) |
 //!
-//! Of several sessions the newest (by `session_number`) is adopted: the create in doubt was the last thing that was sent for this key. So a key
-//! must stand for one job, and not for a user who is verified every year. People and companies are numbered apart: between a session of each
-//! kind nobody chooses. A list of more than one page begins with the newest.
+//! If several are listed, the newest session (by `session_number`) is adopted: the create in doubt was the last one
+//! sent for this key. So a key must stand for one job, and not for a user who is verified every year. Sessions of
+//! people and of companies are numbered separately, so a list with both kinds is not decided automatically. A list of
+//! more than one page begins with the newest.
 //!
 //! | poll | |
 //! | --- | --- |
 //! | 200, `status` | by its [`Status`] |
 //! | 200 without a `status` that is text, or with the `session_id` of another session | transient |
 //! | 404 | not found; for the first minute pending |
-//! | else | by its [`status`](crate::status) |
+//! | else | by its HTTP status ([`status`](crate::status)) |
 //!
 //! | `status` | |
 //! | --- | --- |
 //! | `Not Started`, `In Progress`, `Resubmitted` | pending |
-//! | `Awaiting User`, `In Review` | awaiting a person; a review may also end the wait: [`Didit::with_stop_on_review`] |
+//! | `Awaiting User`, `In Review` | awaiting a person; with [`Didit::with_stop_on_review`] a review ends the wait |
 //! | `Approved`, `Declined`, `Kyc Expired` | ready |
 //! | `Abandoned`, `Expired` | ended without a decision |
 //! | another text | unknown, kept as text: treated as pending |
 //!
-//! A 429 names the moment when its window ends (`X-RateLimit-Reset`, seconds since 1970): where it has no `Retry-After`, that is the wait.
+//! A 429 names the time at which its window ends (`X-RateLimit-Reset`, seconds since 1970): without a `Retry-After`,
+//! the wait lasts until then.
 //!
 //! # Example
 //!
@@ -109,7 +114,8 @@ use crate::rate_limit::{Reset, quota};
 use crate::webhook::{self as signed, DiditSignatures, Scheme, Verifier};
 use crate::{Answer, Ask, BaseUrl, Payload, Provider, RequestError, Secret, SecretError, WebhookError, WebhookEvent};
 
-/// How many sessions a look-up asks for: enough to see that several are of one key and one kind, and no more of people's names than that.
+/// How many sessions a look-up asks for: enough to detect several of one key and one kind, without fetching more
+/// personal data than that.
 const LISTED: &str = "10";
 
 /// Didit's verification sessions, as one API key reaches them. See the [module](self).
@@ -128,11 +134,11 @@ impl Didit {
     /// Where Didit's API is: `https://verification.didit.me`.
     pub const PRODUCTION: &str = "https://verification.didit.me";
 
-    /// How long after an ambiguous create a session is certainly listed, by default: 60 s, since gateways give up at a minute or before. Didit
-    /// does not say; as a rule a session is there within seconds.
+    /// The default wait between an ambiguous create and its look-up, after which a session is certainly listed: 60 s,
+    /// since gateways give up at a minute or before. Didit does not say; as a rule a session is there within seconds.
     pub const SETTLE: Duration = Duration::from_secs(60);
 
-    /// Sessions as this API key (`x-api-key`) reaches them, within [`Limits::default`].
+    /// Sets up sessions for this API key (`x-api-key`), within [`Limits::default`].
     ///
     /// # Errors
     /// A key that is empty, or holds anything but visible ASCII.
@@ -152,7 +158,7 @@ impl Didit {
         })
     }
 
-    /// The same, within other limits: an account's own, or this process' share of them.
+    /// Sets other rate limits: an account's own, or this process's share of them.
     ///
     /// # Errors
     /// A limit of zero.
@@ -161,18 +167,19 @@ impl Didit {
         Ok(self)
     }
 
-    /// The same, looking an ambiguous create up so long after it. Default [`Didit::SETTLE`]. Too short a time is how a second session comes about.
+    /// Sets how long after an ambiguous create its look-up is sent. Default [`Didit::SETTLE`]. If it is too short, the
+    /// look-up may miss a session that was created, and a second one is created.
     ///
     /// # Errors
-    /// None as it is.
+    /// None with the policy as it is.
     pub fn with_settle(mut self, settle: Duration) -> Result<Self, SetupError> {
         self.policy = self.policy.with_safety(SendSafety::Lookup { settle })?;
         Ok(self)
     }
 
-    /// The same, taking *In Review* for an end: completed in part, with all that the checks found and without the decision, for which a reviewer
-    /// may take days. Default: polled on. (It is [`PollPolicy::with_accept_partial`] that lets a partial result end a job. It is set here: keep it
-    /// in a policy of your own.)
+    /// Whether *In Review* ends the job: as completed in part, with all that the checks found but without the decision,
+    /// for which a reviewer may take days. Default: no, it is polled on. (What lets a partial result end a job is
+    /// [`PollPolicy::with_accept_partial`], which this method sets as well: set it too in a policy of your own.)
     #[must_use]
     pub fn with_stop_on_review(mut self, stop: bool) -> Self {
         self.stop_on_review = stop;
@@ -181,8 +188,9 @@ impl Didit {
         self
     }
 
-    /// The same, believing webhooks that are signed with one of these secrets: the `secret_shared_key` of each destination, the newest first. What they
-    /// tell makes the session's next poll due now; the poll decides. Polls go on beside them, since a delivery that fails three times is dropped.
+    /// Accepts webhooks that are signed with one of these secrets: the `secret_shared_key` of each destination, the
+    /// newest first. A webhook makes the session's next poll due now; the poll decides. Polls go on beside them, since
+    /// Didit drops a delivery that failed three times.
     ///
     /// # Errors
     /// No secret, or one that is empty or has white space around it.
@@ -191,11 +199,12 @@ impl Didit {
         Ok(self)
     }
 
-    /// The same, accepting these signatures of webhooks. Default `X-Signature` and `X-Signature-V2`, which cover the whole body. A delivery of which only
-    /// `X-Signature-Simple` is right is a hint like any other, and names its session by its id alone.
+    /// Sets which signatures of webhooks are accepted. Default `X-Signature` and `X-Signature-V2`, which cover the
+    /// whole body. A delivery of which only `X-Signature-Simple` is right still makes the poll due, but identifies its
+    /// session by the session id alone.
     ///
     /// # Errors
-    /// None of them is accepted.
+    /// No signature is accepted.
     pub fn with_webhook_signatures(mut self, signatures: DiditSignatures) -> Result<Self, SetupError> {
         signatures.check()?;
         self.signatures = signatures;
@@ -210,7 +219,7 @@ impl Didit {
     }
 
     fn lookup(&self, key: &Key) -> Result<Request<Bytes>, RequestError> {
-        // Without its kind only the sessions of people are listed, and a company's would look as if it had never been.
+        // Without `session_kind` only the sessions of people are listed, and a company's would seem not to exist.
         let query = [("vendor_data", key.as_str()), ("session_kind", "all"), ("limit", LISTED)];
         self.api_key.request(Method::GET, self.base.join(&["v3", "sessions", ""], &query)?, Bytes::new())
     }
@@ -224,8 +233,8 @@ impl Didit {
     }
 }
 
-/// Creates, look-ups and failing polls: the waits that docs.didit.me/integration/rate-limiting advises, 5 to 40 s doubled, with jitter; within ten
-/// minutes, so that five creates fit in with their look-ups between them.
+/// For creates, look-ups and failing polls: the waits that docs.didit.me/integration/rate-limiting advises, 5 to 40 s
+/// doubled, with jitter; within ten minutes, so that five creates fit in with their look-ups between them.
 fn tries(attempts: u16) -> Result<RetryPolicy, PolicyError> {
     let secs = Duration::from_secs;
     let waits = BackoffPolicy::new(Growth::doubling(secs(5)), secs(40), Jitter::Equal)?;
@@ -299,7 +308,7 @@ impl Provider for Didit {
     }
 }
 
-/// What Didit knows its caller by: `x-api-key`.
+/// The credential that Didit knows its caller by: `x-api-key`.
 #[derive(Clone, Debug)]
 struct ApiKey(Secret);
 
@@ -325,13 +334,13 @@ impl ApiKey {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SetupError {
-    /// The API key is none.
+    /// The API key is not valid.
     #[error(transparent)]
     ApiKey(#[from] SecretError),
     /// The policy contradicts itself.
     #[error(transparent)]
     Policy(#[from] PolicyError),
-    /// The webhooks' secrets are none.
+    /// The webhooks' secrets are not valid.
     #[error(transparent)]
     Webhooks(#[from] signed::SetupError),
 }

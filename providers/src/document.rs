@@ -1,7 +1,7 @@
 //! Settings in files: TOML, JSON and YAML, read as one.
 //!
-//! A [`Document`] is a file's text as a tree that knows the line of everything in it. Whatever is refused is refused by line and field, in the same words
-//! in each format, and without repeating what stands there: it may be a secret in the wrong place.
+//! A [`Document`] is a file's text as a tree that knows the line of everything in it. Errors name the line and the
+//! field, in the same words for each format, and do not repeat the value: it may be a secret in the wrong place.
 //!
 //! ```text
 //!  text ── toml.rs ──┐
@@ -24,11 +24,12 @@
 //!
 //! # What is not read
 //!
-//! Files are written by people and read by several programs, so nothing is taken of which two readers may think differently. A name that is there twice is
-//! refused in every format. Of YAML also: `yes`, `no`, `on`, `off`, `y` and `n` without quotes (truth values of YAML 1.1, texts of 1.2), numbers that begin
-//! with a zero, have another base, underscores or colons (`010` is 8 or 10), or an exponent without a point before it or a sign in it (`1e3` is a text in
-//! 1.1), anchors, aliases and merge keys (a short file that stands for gigabytes), tags, names that are no text, lines that end in a carriage return alone,
-//! and a second document. A date without quotes is a text.
+//! Files are written by people and read by several programs, so everything that two readers may understand differently
+//! is refused. A name that is there twice is refused in every format. Of YAML also: `yes`, `no`, `on`, `off`, `y` and
+//! `n` without quotes (truth values in YAML 1.1, texts in 1.2), numbers that begin with a zero, have another base,
+//! underscores or colons (`010` is 8 or 10), or an exponent without a point before it or a sign in it (`1e3` is a text
+//! in 1.1), anchors, aliases and merge keys (a short file can expand to gigabytes), tags, names that are not text,
+//! lines that end in a carriage return alone, and a second document. A date without quotes is a text.
 //!
 //! A document has at most 256 KiB and is at most 32 levels deep.
 
@@ -51,7 +52,7 @@ pub(crate) use self::error::Place;
 pub(crate) use self::nearest::did_you_mean;
 pub(crate) use self::tree::{Data, Entry, Node};
 
-/// The formats of a document. JSON and TOML are read by what this crate needs anyway; YAML needs the feature `yaml`.
+/// The formats of a document. TOML and JSON are always available; YAML needs the feature `yaml`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Format {
@@ -65,7 +66,8 @@ pub enum Format {
 }
 
 impl Format {
-    /// The format of a file of this name, by its extension: `toml`, `json`, and with the feature `yaml` also `yaml` and `yml`. `None` for any other.
+    /// The format that a file's extension stands for: `toml`, `json`, and with the feature `yaml` also `yaml` and
+    /// `yml`. `None` for any other.
     ///
     /// ```
     /// use std::path::Path;
@@ -98,7 +100,7 @@ impl fmt::Display for Format {
     }
 }
 
-/// A file of settings, parsed and not yet understood. See the [module](self).
+/// A settings file, parsed but not yet interpreted. See the [module](self).
 pub struct Document {
     root: Node,
 }
@@ -107,10 +109,10 @@ impl Document {
     /// The longest text that is read: 256 KiB.
     pub const MAX_LEN: usize = 1 << 18;
 
-    /// How many tables and lists may stand in each other: 32.
+    /// How deep tables and lists may be nested: 32.
     pub const MAX_DEPTH: usize = 32;
 
-    /// The text as a document: a table at the top, within the limits.
+    /// Parses the text as a document: a table at the top, within the limits.
     ///
     /// # Errors
     /// The first thing that is wrong with it, and its line.
@@ -138,7 +140,7 @@ impl Document {
         self.root.entries().iter().any(|entry| *entry.name == *field)
     }
 
-    /// The whole as settings of this type.
+    /// Reads the whole document as settings of this type.
     ///
     /// # Errors
     /// The first thing that is wrong with it, by line and field.

@@ -9,13 +9,14 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 /// The longest unknown text that is kept, in characters.
 pub(crate) const MAX_TEXT_LEN: usize = 64;
 
-/// A body without the byte order mark that some servers put before UTF-8: to pass over it is allowed (RFC 8259, section 8.1), and it says nothing.
+/// A body without the byte order mark that some servers put before UTF-8: a reader may skip it (RFC 8259, section 8.1),
+/// and it carries no meaning.
 pub(crate) fn unmarked(body: &[u8]) -> &[u8] {
     body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body)
 }
 
-/// A JSON object, whole: a member of `T` twice, one of another type, or anything after the object's end makes it none.
-/// (Left to itself, serde would take an array for a struct, by position.)
+/// Reads the body as one JSON object. `None` if a member of `T` is there twice or has another type, or if anything
+/// follows the object. (Left to itself, serde would accept an array for a struct, by position.)
 pub(crate) fn object<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Option<T> {
     let body = unmarked(body);
     if !body.trim_ascii_start().starts_with(b"{") {
@@ -24,7 +25,7 @@ pub(crate) fn object<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Option<T> {
     serde_json::from_slice(body).ok()
 }
 
-/// The same for an object within another.
+/// The same check for an object within another.
 pub(crate) struct Object<T>(pub(crate) T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
@@ -47,7 +48,8 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     }
 }
 
-/// A text of another party's as it may be shown: short, without control characters or space around it; `None` if nothing is left.
+/// Another party's text in a form fit to show: short, without control characters or space around it; `None` if nothing
+/// is left.
 pub(crate) fn plain(text: &str) -> Option<Box<str>> {
     let text: String = text.chars().filter(|c| !c.is_control()).take(MAX_TEXT_LEN).collect();
     let text = text.trim();

@@ -1,8 +1,9 @@
-//! What the wire means: what requests look like, what answers say, and which webhooks are genuine.
+//! Translates between Steadfast and HTTP: builds requests, reads answers, and verifies webhooks.
 //!
-//! Steadfast carries jobs at asynchronous APIs to their outcome. `steadfast-core` decides when a request leaves and whether a failed one may be repeated; this
-//! crate knows the APIs. A [`Provider`] turns what the core wants sent into an HTTP request, and an HTTP answer into what it means: a
-//! [`Reading`], or a [`Failure`] with its class and its certainty. Like the core it does no I/O; bytes go in and come out.
+//! Steadfast carries jobs at asynchronous APIs to their outcome. `steadfast-core` decides when a request leaves and
+//! whether a failed one may be repeated; this crate knows the APIs. A [`Provider`] turns what the core wants to send
+//! into an HTTP request, and an HTTP answer into its meaning: a [`Reading`], or a [`Failure`] with its class and its
+//! certainty. Like the core it does no I/O; bytes go in and come out.
 //!
 //! ```
 //! use http::{HeaderMap, StatusCode};
@@ -37,18 +38,18 @@
 //! - [`didit`]: Didit's verification sessions and screenings.
 //! - [`profile`]: any other provider, described in a file.
 //!
-//! What each of them is made of, and what any HTTP client can use:
+//! The parts they are made of, usable with any HTTP client:
 //!
-//! - [`status`]: what an HTTP status says of a request, where no provider says otherwise.
+//! - [`status`]: what an HTTP status says about a request, where the provider does not say otherwise.
 //! - [`retry_after`]: `Retry-After` in every form of RFC 9110.
-//! - [`rate_limit`]: what a provider says of its own limit.
+//! - [`rate_limit`]: what a provider's headers say about its rate limit.
 //! - [`structured`]: strings as structured fields write them, such as a quoted `Idempotency-Key`.
-//! - [`webhook`]: whether a webhook comes from whom it says, when it was signed, and what it tells of which job.
-//! - [`Secret`]: a token or key, which nothing shows.
-//! - [`BaseUrl`]: where a provider is; nothing that an answer says leads elsewhere.
-//! - [`derived_key()`]: a key made of what a program knows a job by, for where that may not be shown.
+//! - [`webhook`]: whether a webhook is genuine, when it was signed, and what it says about which job.
+//! - [`Secret`]: a token or key that no `Debug` and no error shows.
+//! - [`BaseUrl`]: a provider's origin; no answer can lead a request to another.
+//! - [`derived_key()`]: a key derived from the program's own names for a job, where these must not be shown.
 //! - [`clock_skew()`]: how far the provider's clock is from ours.
-//! - [`fingerprint()`]: by which a repeated submit is known to carry the same payload.
+//! - [`fingerprint()`]: a payload's fingerprint, to tell whether a repeated submit carries the same payload.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -90,8 +91,9 @@ pub use crate::webhook::{WebhookError, WebhookEvent};
 ///
 /// Implement it to use an API that this crate does not know; [`deepvue::Deepvue`] is a model to follow.
 pub trait Provider: Send + Sync + 'static {
-    /// A short name for logs, tables and journals: `deepvue/driving-license`. A restart takes up only jobs that bear it, so it says all that the jobs
-    /// of one client share: the API, and which part of it.
+    /// A short name for logs, tables and journals: `deepvue/driving-license`. After a restart, a client takes up only
+    /// the journal's jobs that bear this name, so it must name what all jobs of one client share: the API, and which
+    /// part of it.
     fn name(&self) -> &str;
 
     /// The policy that suits this provider: its poll schedule, and above all what it does with a repeated create.
@@ -109,62 +111,66 @@ pub trait Provider: Send + Sync + 'static {
     /// The request cannot be built from these inputs, so it is not sent.
     fn request(&self, ask: &Ask<'_>) -> Result<Request<Bytes>, RequestError>;
 
-    /// The path of such requests as a template, for traces: `/v3/session/{reference}/decision/`, say. The same for every job, so nothing of any job may be in
-    /// it, nor a secret. Default: it is not known, and traces show no path.
+    /// The path of requests of this kind as a template, for traces: `/v3/session/{reference}/decision/`, for example.
+    /// It is the same for every job, and must contain no data of a job and no secret. Default: `None`, so traces show
+    /// no path.
     fn route(&self, kind: Kind) -> Option<String> {
         let _ = kind;
         None
     }
 
-    /// What an answer means.
+    /// Says what an answer means.
     ///
     /// # Errors
-    /// It is no usable answer. The certainty in the failure decides whether a create may be sent again.
+    /// The answer is not usable. The certainty in the failure decides whether a create may be sent again.
     fn read(&self, answer: &Answer<'_>) -> Result<Reading, Failure>;
 
-    /// Whether the answer says that the credentials are not valid, or no longer, so that renewing them may help and nothing ran. Default: a 401.
+    /// Whether the answer says that the credentials are invalid or expired, so that nothing ran and renewing them may
+    /// help. Default: a 401.
     fn is_unauthorized(&self, answer: &Answer<'_>) -> bool {
         answer.status == StatusCode::UNAUTHORIZED
     }
 
-    /// What the answer to a create that failed is known by when the provider has stored it for the key and gives it again. Default:
-    /// [`status::stored`], by its status and its whole body. A provider whose stored failures bear something new each time leaves that out; one that
-    /// stores none says `None`.
+    /// A digest of the answer to a failed create, to recognise a failure that the provider has stored for the key and
+    /// replays. Default: [`status::stored`], by its status and its whole body. If a provider's stored failures contain
+    /// something new each time, leave that part out of the digest; if it stores none, return `None`.
     fn stored(&self, answer: &Answer<'_>) -> Option<AnswerDigest> {
         status::stored(answer)
     }
 
-    /// What an answer says of the provider's own rate limit, if anything. Default: what [`rate_limit::quota`] finds in its headers.
+    /// What an answer says about the provider's own rate limit, if anything. Default: what [`rate_limit::quota`] finds
+    /// in its headers.
     fn quota(&self, answer: &Answer<'_>) -> Option<Quota> {
         rate_limit::quota(answer.headers, Reset::Guess, answer.wall)
     }
 
-    /// The provider's word for the decision in an answer that ended a job, as its webhooks have it ([`WebhookEvent::status`]): by it the webhook that
-    /// tells of that decision is told from one that tells of a later one. Default: it is not known.
+    /// The decision in an answer that ended a job, in the provider's word, as its webhooks spell it
+    /// ([`WebhookEvent::status`]). By this word the webhook that reports this decision is told from one that reports a
+    /// later decision. Default: `None`, not known.
     fn decision(&self, answer: &Answer<'_>) -> Option<Box<str>> {
         let _ = answer;
         None
     }
 
-    /// Whether it tells of jobs by itself, and has what it takes to know it by. Only then is it remembered which job bears which reference. Default:
-    /// it does not.
+    /// Whether this provider sends webhooks, and has the secrets to verify them. Only then does the client keep track
+    /// of which job bears which reference. Default: `false`.
     fn has_webhooks(&self) -> bool {
         false
     }
 
-    /// What a webhook tells, if it may be believed. `body` is what came over the wire, byte for byte; `wall` is the wall clock, since it is
-    /// compared with another party's. Verify first ([`Verifier`](webhook::Verifier)), and only then read. Default:
-    /// [`WebhookError::Unsupported`].
+    /// Verifies a webhook and reads what it says. `body` is what came over the wire, byte for byte; `wall` is the wall
+    /// clock, since it is compared with another party's. Verify first ([`Verifier`](webhook::Verifier)), and only then
+    /// read. Default: [`WebhookError::Unsupported`].
     ///
     /// # Errors
-    /// It may not be believed, and changes nothing.
+    /// The webhook could not be verified or read; it must change nothing.
     fn webhook(&self, headers: &HeaderMap, body: &Bytes, wall: Timestamp) -> Result<WebhookEvent, WebhookError> {
         let _ = (headers, body, wall);
         Err(WebhookError::Unsupported)
     }
 }
 
-/// So that a program can choose its provider while it runs.
+/// Lets a program choose its provider at run time.
 impl Provider for Box<dyn Provider> {
     fn name(&self) -> &str {
         (**self).name()
@@ -215,22 +221,23 @@ impl Provider for Box<dyn Provider> {
     }
 }
 
-/// What is to be asked of the provider.
+/// What to ask the provider: the inputs of one request.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Ask<'a> {
     /// Create, look up or poll.
     pub kind: Kind,
-    /// The caller's name for the job.
+    /// The job's idempotency key, chosen by the caller.
     pub key: &'a Key,
-    /// The provider's name for it, once known; always there for a poll.
+    /// The provider's own id for the job, once known; always there for a poll.
     pub reference: Option<&'a Reference>,
-    /// The body of a create. A look-up has it too, unless the job was taken up after a restart without it; a poll never does.
+    /// The body of a create. A look-up has it too, unless the job was taken up after a restart and its payload was not
+    /// kept; a poll never has it.
     pub payload: &'a Payload,
 }
 
 impl<'a> Ask<'a> {
-    /// An ask of this kind about this job.
+    /// A request of this kind about this job.
     #[must_use]
     pub const fn new(kind: Kind, key: &'a Key, reference: Option<&'a Reference>, payload: &'a Payload) -> Self {
         Self { kind, key, reference, payload }
@@ -261,11 +268,11 @@ impl core::fmt::Debug for Payload {
     }
 }
 
-/// An HTTP answer, whole.
+/// A complete HTTP answer.
 #[derive(Clone, Copy)]
 #[non_exhaustive]
 pub struct Answer<'a> {
-    /// What had been asked.
+    /// The kind of request that it answers.
     pub kind: Kind,
     /// The status.
     pub status: StatusCode,
@@ -273,36 +280,39 @@ pub struct Answer<'a> {
     pub headers: &'a HeaderMap,
     /// The decoded body.
     pub body: &'a [u8],
-    /// The wall clock when the answer came: for dates in headers, which are another party's clock.
+    /// The wall clock when the answer came: to compare with dates in headers, which another party's clock made.
     pub wall: Timestamp,
-    /// The key of the job that was asked about, if the driver says so: by it an answer about another job is known.
+    /// The key of the job that was asked about, if the driver says so: shows when an answer is about another job.
     pub key: Option<&'a Key>,
-    /// The reference that a poll asked by, if the driver says so: by it too.
+    /// The reference that a poll asked for, if the driver says so: serves the same check.
     pub reference: Option<&'a Reference>,
 }
 
 impl<'a> Answer<'a> {
-    /// An answer to an ask of this kind.
+    /// An answer to a request of this kind.
     #[must_use]
     pub const fn new(kind: Kind, status: StatusCode, headers: &'a HeaderMap, body: &'a [u8], wall: Timestamp) -> Self {
         Self { kind, status, headers, body, wall, key: None, reference: None }
     }
 
-    /// The same, to an ask about the job of this key. Drivers should say it: a look-up that lists another job is then refused, not adopted.
+    /// Says which job's key the request was about. Drivers should set it: a look-up that lists another job is then
+    /// refused, not adopted.
     #[must_use]
     pub const fn about(mut self, key: &'a Key) -> Self {
         self.key = Some(key);
         self
     }
 
-    /// The same, to a poll that asked by this reference. Drivers should say it: an answer that names another job is then no usable one, and ends nothing.
+    /// Says which reference the poll asked for. Drivers should set it: an answer that names another job is then
+    /// unusable, and ends nothing.
     #[must_use]
     pub const fn asked_by(mut self, reference: &'a Reference) -> Self {
         self.reference = Some(reference);
         self
     }
 
-    /// Whether it names another job than was asked about. `named` is what it calls its job; with nothing to compare, it is not another.
+    /// Whether the answer names another job than the one asked about. `named` is what the answer calls its job; without
+    /// a name on either side the result is `false`.
     pub(crate) fn is_of_another(&self, named: Option<&str>) -> bool {
         named.zip(self.reference).is_some_and(|(named, asked)| named != asked.as_str())
     }
@@ -325,10 +335,10 @@ pub enum RequestError {
     /// A poll without a reference.
     #[error("a poll needs the provider's reference, and none is known")]
     NoReference,
-    /// A header or URL cannot carry a value.
+    /// A value that cannot be put into a header or URL.
     #[error("the {0} is too long for an HTTP request, or holds what none can carry")]
     Unsendable(&'static str),
-    /// The provider takes no such payload.
+    /// A payload that the provider does not accept.
     #[error("the payload {0}")]
     Payload(&'static str),
 }

@@ -1,9 +1,10 @@
 //! Providers described in a file, without code.
 //!
-//! Most asynchronous job APIs have one shape: a request creates a job, others (or a webhook) tell when it is done. What differs between them fits in
-//! one file, in TOML, JSON or YAML: where the key goes, where the reference stands, which words mean *done*. [`Profile::parse`] reads such a file (in TOML; [`Profile::read_from`] in any format) and refuses a wrong
-//! one by line and field; [`Profile::connect`] gives it its secrets and makes a [`Provider`](crate::Provider) of it. Nothing here does I/O: the text
-//! and the environment are arguments.
+//! Most asynchronous job APIs have one shape: a request creates a job, others (or a webhook) tell when it is done. What
+//! differs between them fits in one file, in TOML, JSON or YAML: where the key goes, where the reference stands, which
+//! words mean *done*. [`Profile::parse`] reads such a file in TOML, and [`Profile::read_from`] in any format; a wrong
+//! one is refused by line and field. [`Profile::connect`] gives it its secrets and makes it a
+//! [`Provider`](crate::Provider). Nothing here does I/O: the text and the environment are arguments.
 //!
 //! ```
 //! use steadfast_core::{Key, Kind};
@@ -44,13 +45,13 @@
 //! | field | type | default | what it says |
 //! | --- | --- | --- | --- |
 //! | `name` | text | needed | for logs and journals: `"didit/session"`; 1 to 64 letters, digits, `-`, `_`, `.` and `/` |
-//! | `base_url` | text | needed | `https://…`, or `http://` of the machine itself; [`Profile::connect_at`] puts another in its place |
+//! | `base_url` | text | needed | `https://…`, or `http://` of the local machine; [`Profile::connect_at`] replaces it |
 //! | `headers` | table | none | of every request: name = [template](#templates) |
 //! | `allow_origins` | list | none | other origins to which a status URL may lead: `["https://status.example.com"]` |
 //! | `status_in_body` | pointer | none | an HTTP status in the body of a 2xx, which wins over it: Deepvue's `code` |
 //! | `retry_after` | flag | `true` | whether `Retry-After` is believed |
 //! | `rate_limit_reset` | word | `"guess"` | what `X-RateLimit-Reset` counts: `"delta-seconds"`, `"epoch-seconds"`, `"epoch-millis"`; `"ignored"`: no rate-limit header is believed |
-//! | `stored_failures` | flag | `true` | whether the provider may store a failure for a key and give it again, so that identical ones end the repeats |
+//! | `stored_failures` | flag | `true` | whether the provider may store a failure for a key and replay it; if so, identical failures end the repeats |
 //! | `wait_for_reset` | flag | `false` | a throttled answer without `Retry-After` waits until the window ends |
 //! | `policy` | table | the core's | [`OperationPolicy`] as the core reads it: `safety`, `create`, `lookup`, `poll`, `persist` |
 //! | `gate` | table | the core's | [`GatePolicy`] as the core reads it: `breaker`, `when_open`, `budget`, `bulkhead`, … |
@@ -83,17 +84,17 @@
 //! | field | type | default | what it says |
 //! | --- | --- | --- | --- |
 //! | `key` | table | none | where the idempotency key goes: `{ header = "Idempotency-Key" }`, with `quoted = true` as a structured field's string; `{ body = "/vendor_data" }`, into the payload's object; or `{ query = "key" }` |
-//! | `reference` | table | none | where the reference stands in the answer: `{ pointer = "/id" }` (or a list, the first that is there counts) or `{ header = "Operation-Location" }`. `number = true`: a whole number is taken too, here, in lists and in webhooks; `id = true`: only letters, digits, `-` and `_`, at most 128, are |
-//! | `echo` | pointer | none | where the answer repeats the key: another one there makes it unusable |
+//! | `reference` | table | none | where the reference stands in the answer: `{ pointer = "/id" }` (or a list, the first that is there counts) or `{ header = "Operation-Location" }`. `number = true`: a whole number is accepted too, here, in lists and in webhooks; `id = true`: only letters, digits, `-` and `_`, at most 128, are accepted |
+//! | `echo` | pointer | none | where the answer repeats the key: an answer with another key there is unusable |
 //!
 //! Of `[lookup]` also `reference` (default: that of `[create]`) and `echo`, or `list` where the answer is a list of jobs:
 //!
 //! | `lookup.list` | type | default | what it says |
 //! | --- | --- | --- | --- |
-//! | `pointer` | pointer | needed | where the list is; `""` if the answer is one. Empty: no such job |
-//! | `reference`, `key` | pointer | needed | of each job, where it is. One without the key makes the whole list unusable |
-//! | `newest` | pointer | none | of several jobs the one with the greatest number here is adopted; without it, none is |
-//! | `alike` | pointers | none | texts that several jobs must have in common |
+//! | `pointer` | pointer | needed | where the list is; `""` if the answer is itself the list. An empty list: no such job |
+//! | `reference`, `key` | pointer | needed | where each job has its reference and its key. One job without the key makes the whole list unusable |
+//! | `newest` | pointer | none | a number in each job: of several jobs the one with the greatest is adopted; without this field, none is |
+//! | `alike` | pointers | none | texts that must be the same in all jobs of the list |
 //! | `more`, `count` | pointer | none | an empty list with a next page, or with a count, is not believed; nor is one that comes with another status than 200 |
 //!
 //! Of `[poll]` also:
@@ -102,20 +103,22 @@
 //! | --- | --- | --- | --- |
 //! | `state` | table | a 202 is pending, another 2xx ready | the job's [state](#states) |
 //! | `result` | pointers | the whole body | where a final answer has its result ([`Profile::result`]) |
-//! | `echo` | pointer | none | where the answer repeats the reference: another one there makes it unusable, so no answer about another job ends this one |
+//! | `echo` | pointer | none | where the answer repeats the reference: an answer with another one there is unusable, so no answer about another job ends this one |
 //!
 //! # Templates
 //!
-//! `{key}`; `{reference}`, in polls; `{+reference}`, in their paths: with the slashes of one such as `projects/7/operations/42`, and no empty, `.` or `..`
-//! segment; `{payload./a/b}`, a text or whole number of a JSON payload, in creates; `{env.NAME}`, a secret, by the name of its
-//! environment variable: capitals, digits and `_`. A secret itself has no place in a profile, and a literal `Authorization` is refused. In a path or a
-//! query a secret is part of the URL, which logs may show. `{{` and `}}` are braces.
+//! `{key}`; `{reference}`, in polls; `{+reference}`, in their paths: keeps the slashes of a reference such as
+//! `projects/7/operations/42`, and refuses an empty, `.` or `..` segment; `{payload./a/b}`, a text or whole number of a
+//! JSON payload, in creates; `{env.NAME}`, a secret, by the name of its environment variable: capitals, digits and `_`.
+//! A secret itself has no place in a profile, and a literal `Authorization` is refused. In a path or a query a secret
+//! is part of the URL, which logs may show. `{{` and `}}` are braces.
 //!
 //! # Rules
 //!
-//! `[[create.rules]]`, `[[lookup.rules]]`, `[[poll.rules]]`: when an answer looks like this, it means that. The first that fits counts, in the order of
-//! the file; but rules on status and headers alone are asked before those that look into the body. One that would never be asked, because another fits
-//! every such status alone, is refused.
+//! `[[create.rules]]`, `[[lookup.rules]]`, `[[poll.rules]]`: when an answer looks like this, it means that. The first
+//! rule that fits counts, in the order of the file; but rules on status and headers alone are tried before those that
+//! look into the body. A rule is refused if it can never decide, because another one, tried before it, fits all of its
+//! statuses by status alone.
 //!
 //! | field | type | default | what it says |
 //! | --- | --- | --- | --- |
@@ -126,23 +129,25 @@
 //! | `certainty` | word | by the status | of a create that failed: `"not-executed"`, `"may-have-executed"`, `"executed"` |
 //! | `state` | table | | a [state](#states) instead of `is`; what is missing there, or means `"next"`, leaves the answer to the next rule |
 //!
-//! Everything in `when` must hold. `equals` and `contains` may be lists, of which one is enough. `loose = true` in a condition ignores the case of ASCII
-//! letters, control characters, and white space around. `empty` is: nothing, `null`, `false`, `0`, `""`, `[]`, `{}`, and an object that has no members
-//! but those named in `aside = ["status"]`.
+//! Everything in `when` must hold. `equals` and `contains` may be lists, of which one match is enough. `loose = true`
+//! in a condition ignores the case of ASCII letters, control characters, and white space around. `empty` matches
+//! nothing, `null`, `false`, `0`, `""`, `[]`, `{}`, and an object that has no members but those named in `aside =
+//! ["status"]`.
 //!
 //! | word | of | means |
 //! | --- | --- | --- |
-//! | `accepted` | create, look-up | there is a job; its reference is where `reference` says |
+//! | `accepted` | create, look-up | there is a job; `reference` says where its reference is |
 //! | `ready`, `undecided`, `failed` | create, poll | the job is done; ended without a decision; ran and failed |
 //! | `pending`, `awaiting-user`, `awaiting-review`, `partial` | poll | not done yet |
 //! | `not-found` | look-up, poll | there is no such job. Of a look-up this is proof that nothing ran: only a 2xx, 404 or 410 can say it |
-//! | `transient`, `throttled`, `permanent`, `unauthorized` | all | no usable answer: likely to pass; too fast; never; credentials that are over |
+//! | `transient`, `throttled`, `permanent`, `unauthorized` | all | no usable answer: a retry is likely to help; too many requests; a retry never helps; invalid or expired credentials |
 //!
-//! The values of a state may also be `next`, in a rule (the next rule decides), and `unknown`, of a poll.
+//! The values of a state may also be `next`, in a rule (the next rule decides), and `unknown`, in a poll.
 //!
-//! Where no rule fits: an answer that is no 2xx means what [`status`](crate::status) says, a 404 too; a 2xx has the reference or the state, or is no
-//! usable answer, and a create that got none may have run. What decides is read strictly: a member on its way that is there twice, an id that is no
-//! text, or anything after the object's end makes a 2xx unusable.
+//! Where no rule fits: an answer that is not a 2xx, a 404 included, means what [`status`](crate::status) says; a 2xx
+//! must have the reference or the state, or it is unusable, and a create that got an unusable answer may have run. What
+//! decides is read strictly: a member on the pointer's way that is there twice, an id that is not text, or anything
+//! after the object's end makes a 2xx unusable.
 //!
 //! # States
 //!
@@ -151,7 +156,7 @@
 //! | `pointer` | pointer | needed | where the status text is |
 //! | `values` | table | needed | text = word. Texts are exact |
 //! | `loose` | flag | `false` | ignores the case of ASCII letters, control characters, and white space around |
-//! | `number` | flag | `false` | whole numbers and truth values are read as their text: `values = { "9001" = "ready" }` |
+//! | `number` | flag | `false` | whole numbers and truth values are matched by their text: `values = { "9001" = "ready" }` |
 //! | `missing` | word | the answer is unusable (in a rule: `"next"`) | where there is no text |
 //! | `unknown` | word | `"unknown"`; of a create or look-up `"next"` | a text that is none of the values: kept as text, and treated as pending |
 //!
@@ -162,23 +167,24 @@
 //! | `scheme` | word or table | needed | `"standard-webhooks"`, `"stripe"`, `"didit"`; `{ timed = { header = "Mux-Signature" } }`: `t=…,v1=…` as Stripe's; or `{ hmac = { header = "X-SHA2-Signature", encoding = "hex", prefix = "" } }` (`"base64"`) |
 //! | `secrets` | list | needed | environment variables, the newest secret's first: `["ACME_WEBHOOK_SECRET", "ACME_WEBHOOK_SECRET_OLD"]` |
 //! | `tolerance` | duration | `"300s"` | how far the time of signing may be from ours; none for `hmac`, which signs no time |
-//! | `reference`, `key` | pointers | none; one is needed | where in the body the job is named. Of several the first that is there counts |
+//! | `reference`, `key` | pointers | none; at least one of the two is needed | where in the body the job is named. Of several pointers the first that is there counts |
 //! | `event_id` | pointer | none | where the event's id is, if the scheme has none |
-//! | `status`, `at` | pointer | none | how the job stands, in the provider's word (a number where `poll.state` has `number`), and since when (seconds since 1970): for what is said after its end |
-//! | `believe` | flag | `false` | the state in the body counts; otherwise a delivery makes the next poll due now, and no more |
+//! | `status`, `at` | pointer | none | the job's status in the provider's word (a number where `poll.state` has `number`), and since when (seconds since 1970): for webhooks that come after the job's end |
+//! | `believe` | flag | `false` | whether the state in the body counts; if not, a delivery only makes the next poll due now |
 //! | `state` | table | none | the [state](#states), for `believe` |
-//! | `result` | pointer | the whole body | what a poll would have brought, for `believe` |
+//! | `result` | pointer | the whole body | with `believe`: the result that a poll would have brought |
 //!
-//! # Backwards
+//! # The reverse direction
 //!
-//! For fakes and tests a profile also goes the other way: [`Profile::say`] makes an answer that it reads as what is to be said, and
-//! [`Profile::recognise`] tells what a request asks for. `FakeProfile` of the testkit is a whole provider made of the two.
+//! For fakes and tests a profile also works the other way round: [`Profile::say`] makes an answer that the profile
+//! reads with a given meaning, and [`Profile::recognise`] tells what a request asks for. The testkit's `FakeProfile` is
+//! a whole provider made of the two.
 //!
 //! # What no file can say
 //!
-//! TLS cannot be switched off, redirects are not followed, and no secret can stand in a file. Requests that must be signed (AWS, Sumsub, Veriff) need
-//! a client or proxy that signs them. A result that
-//! stands behind another URL than the one that is polled is not fetched: the answer that names it is the job's result.
+//! TLS cannot be switched off, redirects are not followed, and no secret can stand in a file. Requests that must be
+//! signed (AWS, Sumsub, Veriff) need a client or proxy that signs them. A result behind another URL than the polled one
+//! is not fetched: the answer that names that URL is the job's result.
 
 mod check;
 mod describe;
@@ -222,7 +228,8 @@ use self::wait::Waits;
 use crate::document::{Document, Format};
 use crate::{Answer, BaseUrl};
 
-/// The profiles that come with this crate: name and text. Each is a file of its `profiles` folder, to be copied and changed.
+/// The profiles that come with this crate: name and text. Each is a file in its `profiles` folder, meant to be copied
+/// and changed.
 pub const SHIPPED: &[(&str, &str)] = &[
     ("azure-lro", include_str!("../profiles/azure-lro.toml")),
     ("deepvue", include_str!("../profiles/deepvue.toml")),
@@ -264,7 +271,8 @@ pub fn shipped(name: &str) -> Option<&'static str> {
     named(SHIPPED, name)
 }
 
-/// Answers to try the shipped profile of this name with, for [`Recorded::parse`]: from the provider's documentation, each with what it should be read as.
+/// Sample answers for the shipped profile of this name, to be read with [`Recorded::parse`]: taken from the provider's
+/// documentation, each with the meaning that the profile should find in it.
 ///
 /// ```
 /// use steadfast_providers::profile::{self, Profile, Recorded};
@@ -341,7 +349,7 @@ impl Profile {
         parse::profile(&Table::root(document))
     }
 
-    /// Whether this document is meant for a profile: it says who the provider is, or where, or has the request that creates a job at its top.
+    /// Whether this document is meant to be a profile: it has `name`, `base_url` or `create` at the top.
     #[must_use]
     pub fn is_meant_by(document: &Document) -> bool {
         ["name", "base_url", "create"].iter().any(|field| document.has(field))
@@ -371,8 +379,8 @@ impl Profile {
         &self.policy
     }
 
-    /// The environment variables whose secrets requests need, each with the field that names it, and those of webhooks (`webhook.secrets`), of which
-    /// one is enough.
+    /// The environment variables whose secrets requests need, each with the field that names it, and those for webhooks
+    /// (`webhook.secrets`), of which one is enough.
     #[must_use]
     pub fn secrets(&self) -> Vec<(String, &str)> {
         let hooks = self.hook.iter().flat_map(|hook| &hook.secrets);
@@ -381,10 +389,10 @@ impl Profile {
         all
     }
 
-    /// What an answer means: as the connected provider reads it.
+    /// What an answer means, as the connected provider would read it.
     ///
     /// # Errors
-    /// It is no usable answer.
+    /// The answer is not usable.
     pub fn read(&self, answer: &Answer<'_>) -> Result<Reading, Failure> {
         self.read_at(answer, &self.base)
     }
@@ -425,7 +433,7 @@ impl Profile {
         self.create.read.reference.as_ref()
     }
 
-    /// The environment variables of requests, each once, with a field that names it.
+    /// The environment variables that requests need, each once, with a field that names it.
     fn variables(&self) -> impl Iterator<Item = (String, &str)> {
         let calls = [("create", Some(&self.create)), ("lookup", self.lookup.as_ref()), ("poll", self.poll.as_ref())];
         let mut all: Vec<(String, &str)> = Vec::new();

@@ -1,6 +1,7 @@
-//! How many requests are left, by the provider's own word?
+//! Reads from a provider's headers how many requests are left.
 //!
-//! Four families of headers tell it. The first that is readable and says how much is left counts; if none does, the first that says anything:
+//! Four families of headers say it. The first readable one that says how much is left counts; if none does, the first
+//! that says anything:
 //!
 //! | headers | left | until the window ends | limit and window |
 //! | --- | --- | --- | --- |
@@ -9,10 +10,11 @@
 //! | `RateLimit-Limit`, `-Remaining`, `-Reset` (earlier drafts; Persona, GitLab) | yes | in seconds, or since 1970: by its size, as [`Reset::Guess`] | limit only |
 //! | `X-RateLimit-Limit`, `-Remaining`, `-Reset`, also `X-Rate-Limit-*` | yes | see [`Reset`] | limit only |
 //!
-//! All come from another party and are read strictly: digits and nothing else, however many (of a reset also an HTTP date); a field that is malformed counts as absent. Of
-//! several limits in one `RateLimit` field the one with the least left counts; limits of bytes or connections (`qu`) are not looked at. A `Retry-After` beside them says more and is read on its own
-//! ([`retry_after`](crate::retry_after)): a client asks again after that, though the window may end later. An answer that comes out of a cache (`Age`) tells of
-//! the past, and says nothing.
+//! All come from another party and are read strictly: digits and nothing else, however many (of a reset also an HTTP
+//! date); a malformed field counts as absent. Of several limits in one `RateLimit` field the one with the least left
+//! counts; limits of bytes or connections (`qu`) are skipped. A `Retry-After` beside these headers takes precedence and
+//! is read separately ([`retry_after`](crate::retry_after)): a client asks again after that, even if the window ends
+//! later. An answer out of a cache (`Age`) is about the past, so its headers are ignored.
 
 use core::time::Duration;
 
@@ -35,15 +37,17 @@ pub enum Reset {
     EpochSeconds,
     /// Milliseconds since 1970.
     EpochMillis,
-    /// By its size: up to 10⁸ (three years) seconds from now, up to 10¹¹ seconds since 1970, above that milliseconds since 1970. Right for every
-    /// provider that we know of; say which it is where it is documented.
+    /// Guessed from its size: up to 10⁸ (three years) seconds from now, up to 10¹¹ seconds since 1970, above that
+    /// milliseconds since 1970. Right for every provider that we know of; where the provider documents the unit, name
+    /// it.
     #[default]
     Guess,
 }
 
-/// What these headers say of the provider's rate limit; `None` if nothing usable.
+/// What these headers say about the provider's rate limit; `None` if they say nothing usable.
 ///
-/// `reset` is the unit of `X-RateLimit-Reset`; `wall` is our wall clock when the answer came, for an absolute one without a usable `Date` beside it.
+/// `reset` is the unit of `X-RateLimit-Reset`; `wall` is our wall clock when the answer came, for an absolute reset
+/// without a usable `Date` beside it.
 ///
 /// ```
 /// use core::time::Duration;
@@ -60,7 +64,7 @@ pub enum Reset {
 /// ```
 #[must_use]
 pub fn quota(headers: &HeaderMap, reset: Reset, wall: Timestamp) -> Option<Quota> {
-    // Most answers say nothing, and to look for each name by itself would take longer than all else that is done with them.
+    // Most answers have no such header, and looking each name up would cost more than all other work on the answer.
     if !headers.keys().any(|name| name.as_str().contains("limit")) || is_aged(headers) {
         return None;
     }
@@ -77,7 +81,7 @@ pub fn quota(headers: &HeaderMap, reset: Reset, wall: Timestamp) -> Option<Quota
 /// `RateLimit` and `RateLimit-Policy`.
 fn structured(headers: &HeaderMap) -> Option<Quota> {
     let (mut limits, mut policies) = (list(headers, "ratelimit"), list(headers, "ratelimit-policy"));
-    // Bytes or connections that are spent are no requests that are.
+    // A policy with another unit limits bytes or connections, not requests.
     let other_units: Vec<String> =
         policies.iter().filter(|(_, policy)| !counts_requests(policy)).map(|(name, _)| name.clone()).collect();
     limits.retain(|(name, _)| !other_units.contains(name));
@@ -90,7 +94,7 @@ fn structured(headers: &HeaderMap) -> Option<Quota> {
         (Some((.., name, _)), _) if policies.iter().any(|(other, _)| other == *name) => {
             policies.iter().find(|(other, _)| other == *name)
         }
-        // The only one that there is, or no limit beside it to tell which counts.
+        // The only policy there is, or no limit beside it to tell which counts.
         (_, [one]) => Some(one),
         _ => None,
     };
@@ -114,13 +118,13 @@ fn list(headers: &HeaderMap, name: &str) -> Vec<(String, Parameters)> {
     items.collect::<Option<_>>().unwrap_or_default()
 }
 
-/// Whether a policy's unit (`qu`) is requests, as it is where none is given.
+/// Whether a policy's unit (`qu`) is requests, which is also the default.
 fn counts_requests(policy: &Parameters) -> bool {
     let unit = policy.iter().find(|(key, _)| key.as_str() == "qu").map(|(_, value)| value);
     unit.is_none_or(|unit| unit.as_string().is_some_and(|unit| unit.as_str() == "requests"))
 }
 
-/// A parameter that is a whole number and not negative.
+/// A parameter that is a non-negative whole number.
 fn whole(parameters: &Parameters, name: &str) -> Option<u64> {
     let (_, value) = parameters.iter().find(|(key, _)| key.as_str() == name)?;
     u64::try_from(i64::from(value.as_integer()?)).ok()
@@ -154,13 +158,13 @@ fn numbers(headers: &HeaderMap, names: [&str; 3], unit: Reset, wall: Timestamp) 
     (said != Quota::default()).then_some(said)
 }
 
-/// A reset that is a date, whatever it should be: it can be read in one way only.
+/// A reset that is a date, whatever unit is set: a date can be read in one way only.
 fn dated(headers: &HeaderMap, name: &str, wall: Timestamp) -> Option<Duration> {
     let at = first_line(headers, name).and_then(http_date)?;
     Some(at.saturating_since(now(headers, wall)).min(MAX))
 }
 
-/// By the provider's clock, if the answer says.
+/// The present time: by the provider's clock if the answer says it, else by ours.
 fn now(headers: &HeaderMap, wall: Timestamp) -> Timestamp {
     first_line(headers, DATE.as_str()).and_then(http_date).unwrap_or(wall)
 }
@@ -169,7 +173,7 @@ fn saturated(number: u64) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }
 
-/// The time from now to a reset, at most [`MAX`]; none if it is past.
+/// The time from now to a reset, at most [`MAX`]; zero if it is past.
 fn until(reset: u64, unit: Reset, headers: &HeaderMap, wall: Timestamp) -> Duration {
     let at = match unit {
         Reset::DeltaSeconds => return Duration::from_secs(reset).min(MAX),

@@ -1,4 +1,4 @@
-//! When may the next request be sent, by the provider's own word?
+//! Reads `Retry-After`: how long the provider asks us to wait.
 //!
 //! `Retry-After` (RFC 9110, section 10.2.3) has two forms: a number of seconds, or a date in one of three notations. Both come
 //! from another party, so both are read strictly and bounded:
@@ -15,7 +15,7 @@
 //! A date is a moment on the *provider's* clock. It is compared with the `Date` header of the same answer where there is a
 //! usable one, so the two clocks need not agree; else with our own wall clock.
 //!
-//! Where the header is repeated, its first line counts.
+//! If the header is repeated, its first line counts.
 
 use core::time::Duration;
 
@@ -23,13 +23,14 @@ use http::HeaderMap;
 use http::header::{AGE, AsHeaderName, DATE, RETRY_AFTER};
 use steadfast_core::Timestamp;
 
-/// The longest wait that is told: 2^31 s, 68 years. It is what RFC 9111, section 1.2.2, puts for a number too large to hold.
+/// The longest wait that is returned: 2^31 s, 68 years. RFC 9111, section 1.2.2, uses it for a number too large to
+/// hold.
 ///
-/// It says "beyond all patience" without overflowing anything; what a wait may really be is for the policy to say
+/// It means "practically for ever" without overflowing anything; the policy says how long a wait may really be
 /// ([`RetryAfter`](steadfast_core::retry::RetryAfter), an hour by default).
 pub const MAX: Duration = Duration::from_secs(1 << 31);
 
-/// How long the provider asks us to wait from now, at most [`MAX`]; `None` if it does not say or says it wrongly.
+/// How long the provider asks us to wait from now, at most [`MAX`]; `None` if the header is missing or malformed.
 ///
 /// `wall` is our wall clock when the answer came.
 ///
@@ -65,14 +66,14 @@ pub(crate) fn first_line(headers: &HeaderMap, name: impl AsHeaderName) -> Option
     Some(text.trim_matches([' ', '\t']))
 }
 
-/// A header that is one whole number: digits and nothing else, cut to what 64 bits hold.
+/// A header that is one whole number: digits and nothing else, saturated at 64 bits.
 pub(crate) fn digits(headers: &HeaderMap, name: impl AsHeaderName) -> Option<u64> {
     let text = first_line(headers, name)?;
     let good = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     good.then(|| text.parse().unwrap_or(u64::MAX))
 }
 
-/// Whether the answer comes out of a cache, and so tells of the past.
+/// Whether the answer comes out of a cache, and so describes the past.
 pub(crate) fn is_aged(headers: &HeaderMap) -> bool {
     digits(headers, AGE).is_some_and(|age| age > 0)
 }

@@ -1,8 +1,8 @@
 //! Secrets: tokens and keys that go into headers, and keys that sign.
 //!
-//! What holds: no `Debug` and no error shows one; the memory that held it is wiped when the last owner drops it; and one that a header could not
-//! carry is refused when it is given, not when the first request fails. (A header, once it was made, belongs to the HTTP client, which wipes
-//! nothing.)
+//! Guarantees: no `Debug` and no error shows a secret; its memory is wiped when the last owner drops it; and one that a
+//! header could not carry is refused when it is given, not when the first request fails. (Once a header is made, it
+//! belongs to the HTTP client, which wipes nothing.)
 
 use core::fmt;
 
@@ -15,8 +15,9 @@ use crate::RequestError;
 
 /// A text that must not be shown: an access token, an API key, a webhook's secret.
 ///
-/// Whatever takes a secret takes text too, and checks it for its own use: [`Secret::new`] checks for a header's, which is the narrowest. `Debug` is
-/// redacted, there is no `Display`, and its memory is wiped when it is dropped.
+/// Functions that take a secret take text too, and check it for their own use: [`Secret::new`] checks that a header can
+/// carry it, which is the strictest rule. `Debug` is redacted, there is no `Display`, and its memory is wiped when it
+/// is dropped.
 ///
 /// ```
 /// use steadfast_providers::Secret;
@@ -33,29 +34,29 @@ use crate::RequestError;
 pub struct Secret(SecretString);
 
 impl Secret {
-    /// A secret that a header can carry: visible ASCII, at least one character.
+    /// Makes a secret that a header can carry: visible ASCII, at least one character.
     ///
     /// # Errors
-    /// Anything else. The error says what and where, and repeats nothing of the text.
+    /// If the text is anything else. The error says what is wrong and where, and repeats nothing of the text.
     pub fn new(text: impl Into<Self>) -> Result<Self, SecretError> {
         text.into().checked("secret")
     }
 
-    /// The text itself, which belongs in the request and nowhere else.
+    /// The text itself. It belongs in the request and nowhere else.
     #[must_use]
     pub fn expose(&self) -> &str {
         self.0.expose_secret()
     }
 
-    /// A header's value, which no `Debug` shows: `x-api-key: …`.
+    /// A header's value for `x-api-key: …` and the like, which no `Debug` shows.
     ///
     /// # Errors
-    /// A secret that did not come from [`Secret::new`], and that no header can carry.
+    /// If the secret was not made by [`Secret::new`] and no header can carry it.
     pub fn header(&self) -> Result<HeaderValue, RequestError> {
         sensitive(self.expose(), "secret")
     }
 
-    /// The same for `authorization: Bearer …`.
+    /// A header's value for `authorization: Bearer …`, which no `Debug` shows.
     ///
     /// # Errors
     /// As [`Secret::header`].
@@ -63,7 +64,7 @@ impl Secret {
         sensitive(&Zeroizing::new(format!("Bearer {}", self.expose())), "secret")
     }
 
-    /// By the rule of [`Secret::new`], with a name for the error.
+    /// Checks it by the rule of [`Secret::new`], with a name for the error.
     pub(crate) fn checked(self, which: &'static str) -> Result<Self, SecretError> {
         let text = self.expose();
         if text.is_empty() {
@@ -76,7 +77,7 @@ impl Secret {
     }
 }
 
-/// A job's key as a header's value, bare: no secret, but people put personal data into keys.
+/// A job's key as a header's value, without quotes. A key is no secret, but people put personal data into keys.
 pub(crate) fn key_header(key: &Key) -> Result<HeaderValue, RequestError> {
     sensitive(key.as_str(), "idempotency key")
 }
@@ -111,11 +112,11 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Why a text cannot be a secret. It never repeats the text.
+/// Why a text cannot be used as a secret. It never repeats the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SecretError {
-    /// There is nothing in it.
+    /// The text is empty.
     #[error("the {0} is empty: fill it in")]
     Empty(&'static str),
     /// It cannot be put into a header.
@@ -126,7 +127,7 @@ pub enum SecretError {
     Character {
         /// Which secret.
         which: &'static str,
-        /// Where, in bytes from the start.
+        /// The position of the character, in bytes from the start.
         at: usize,
     },
 }

@@ -1,4 +1,4 @@
-//! What an HTTP status says of a request, where no provider says otherwise.
+//! What an HTTP status says about a request, where the provider does not say otherwise.
 //!
 //! Two questions are answered by a status alone: may the same request help later (the [`Class`]), and did this one run (the
 //! [`Certainty`])? The second is asked of creates only: polls and look-ups run nothing.
@@ -10,19 +10,20 @@
 //! | 307, 308 | permanent | no | the request is to be made elsewhere. Redirects are not followed: they would carry body and keys to another place |
 //! | all other 3xx | permanent | perhaps | after a POST, 303 and in practice 301 and 302 lead to the result of what was done: RFC 9110, section 15.4.4 |
 //! | 400 and all 4xx not below | permanent | no | the provider's word that it refused |
-//! | 408 | transient | perhaps | it waited no longer; what it had by then, it does not say |
+//! | 408 | transient | perhaps | the server stopped waiting; it does not say what it had received by then |
 //! | 409 with `Retry-After` | transient | perhaps | an earlier request of this key is still running |
 //! | 409 without | permanent | perhaps | the key was used before: with another body, or for a job that exists |
 //! | 413 with `Retry-After` | transient | no | too large for now; without the header, for ever |
 //! | 421 | transient | no | the wrong server: RFC 9110, section 15.5.20, allows any method again on another connection |
-//! | 425 | transient | no | the server would not risk that early data was replayed: RFC 8470 |
+//! | 425 | transient | no | the server refused to risk a replay of early data: RFC 8470 |
 //! | 429 | throttled | no | refused before it ran |
 //! | 501, 505, 506, 508, 510, 511 | permanent | perhaps | the set-up is wrong, and stays so |
 //! | all other 5xx (500, 502, 503, 504, 529, 599) | transient | perhaps | |
 //! | 600 to 999 | transient | perhaps | RFC 9110, section 15: an invalid status is read like a 5xx |
 //!
-//! So a 4xx (with the exceptions above) is proof that nothing ran, and no 5xx is: it may come from a proxy that lost the answer
-//! of a job well under way. A provider that promises more, such as "a 503 was not accepted", says so in its profile.
+//! So a 4xx (with the exceptions above) is proof that nothing ran, and no 5xx is: it may come from a proxy that lost
+//! the answer of a job well under way. A provider that promises more, such as "a 503 was not accepted", says so in its
+//! profile.
 
 use http::{HeaderMap, StatusCode};
 use steadfast_core::retry::{AnswerDigest, Certainty, Class, Failure};
@@ -31,7 +32,8 @@ use steadfast_core::{Kind, Timestamp};
 use crate::Answer;
 use crate::retry_after::retry_after;
 
-/// The failure that this answer's status stands for, by the module's table, with the provider's `Retry-After` if there is one.
+/// The failure that this answer's status stands for, by the module's table, with the provider's `Retry-After` if there
+/// is one.
 ///
 /// ```
 /// use http::{HeaderMap, StatusCode};
@@ -53,10 +55,11 @@ pub fn failure(answer: &Answer<'_>) -> Failure {
     Failure::new(class(answer.status, wait.is_some()), certainty).with_retry_after(wait)
 }
 
-/// Whether an answer to a call that is no job is a good one: a 2xx is, anything else is the [`failure`] that the module's table makes of it.
+/// Checks the status of a plain call, one that is not a job: a 2xx is a success, anything else is the [`failure`] that
+/// the module's table makes of it.
 ///
-/// The certainty is that of a create, since the status alone does not tell what was asked: whoever knows that its request only reads may repeat it
-/// all the same. `wall` is our wall clock when the answer came.
+/// The certainty is that of a create, since the status alone does not tell what was asked: a caller that knows its
+/// request only reads may repeat it all the same. `wall` is our wall clock when the answer came.
 ///
 /// ```
 /// use core::time::Duration;
@@ -75,7 +78,7 @@ pub fn failure(answer: &Answer<'_>) -> Failure {
 /// ```
 ///
 /// # Errors
-/// What the status stands for, with the `Retry-After` if there is one.
+/// The failure that the status stands for, with the `Retry-After` if there is one.
 pub fn check(status: StatusCode, headers: &HeaderMap, wall: Timestamp) -> Result<(), Failure> {
     if status.is_success() {
         return Ok(());
@@ -83,11 +86,12 @@ pub fn check(status: StatusCode, headers: &HeaderMap, wall: Timestamp) -> Result
     Err(failure(&Answer::new(Kind::Create, status, headers, b"", wall)))
 }
 
-/// What an answer is known by when a provider that has stored it for a key gives it again; `None` if its kind is not stored.
+/// A digest by which an answer is recognised when a provider that has stored it for a key replays it; `None` if answers
+/// of its kind are not stored.
 ///
-/// Stored is what the job itself came to: a 2xx (of which this is asked only if it could not be read) or a 5xx. Not a 4xx, which refuses before
-/// anything runs or names an earlier request (409); nor a 502, 503 or 504, which come from whatever stands in front, are all alike, and pass.
-/// Headers are left out: dates and request ids differ in a replay.
+/// Providers store what the job itself led to: a 2xx (here only one that could not be read) or a 5xx. They do not store
+/// a 4xx, which refuses before anything runs or points to an earlier request (409); nor a 502, 503 or 504, which come
+/// from proxies and gateways, are all alike, and pass. Headers are left out: dates and request ids differ in a replay.
 ///
 /// ```
 /// use http::{HeaderMap, StatusCode};

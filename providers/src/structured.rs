@@ -1,14 +1,14 @@
 //! Strings as structured fields write them (RFC 9651): in quotes, `"` and `\` escaped, visible ASCII and spaces only.
 //!
-//! The draft of `Idempotency-Key` demands its value so; Stripe, Persona and others take the bare key. Which it is, is for a profile to say, never
-//! to guess.
+//! The draft of `Idempotency-Key` demands that its value be written so; Stripe, Persona and others take the bare key. A
+//! profile must say which one its provider wants; nothing is guessed.
 
 use http::{HeaderMap, HeaderValue};
 use sfv::{Item, ItemSerializer, Parser, StringRef};
 
 use crate::RequestError;
 
-/// The text as a string item: `order-42` as `"order-42"`. No `Debug` shows the value.
+/// Writes the text as a string item: `order-42` as `"order-42"`. No `Debug` shows the value.
 ///
 /// ```
 /// use steadfast_providers::structured;
@@ -20,7 +20,7 @@ use crate::RequestError;
 /// ```
 ///
 /// # Errors
-/// A control character, or anything beyond ASCII: such a string has none.
+/// The text has a control character or anything beyond ASCII, which such a string cannot hold.
 pub fn string(text: &str) -> Result<HeaderValue, RequestError> {
     let unsendable = RequestError::Unsendable("text of a structured header");
     let text = StringRef::from_str(text).map_err(|_| unsendable)?;
@@ -31,8 +31,8 @@ pub fn string(text: &str) -> Result<HeaderValue, RequestError> {
     Ok(value)
 }
 
-/// The string that a header holds as its one item; `None` if it is malformed, something else than a string, or not there. Parameters after it are
-/// skipped.
+/// Reads the string that a header holds as its only item; `None` if the header is missing, malformed, or holds
+/// something other than a string. Parameters after it are skipped.
 ///
 /// ```
 /// use http::{HeaderMap, HeaderValue};
@@ -50,8 +50,8 @@ pub fn read_string(headers: &HeaderMap, name: &str) -> Option<String> {
     Some(item.bare_item.as_string()?.as_str().to_owned())
 }
 
-/// All lines of a field as one, as RFC 9651, section 4.2, joins them, each without the white space around it: it is no part of a field's value, and
-/// a structured field knows spaces at its ends, and no tabs.
+/// All lines of a field as one, as RFC 9651, section 4.2, joins them, each trimmed: white space around a line is not
+/// part of the field's value, and a structured field allows spaces at its ends, but no tabs.
 pub(crate) fn lines(headers: &HeaderMap, name: &str) -> Vec<u8> {
     let lines: Vec<&[u8]> = headers.get_all(name).iter().map(|line| trimmed(line.as_bytes())).collect();
     lines.join(&b", "[..])

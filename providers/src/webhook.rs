@@ -1,29 +1,32 @@
-//! Does a webhook come from whom it says, and when was it signed?
+//! Verifies webhooks: whether one is genuine, and when it was signed.
 //!
-//! Anyone can post to a webhook's address. A [`Verifier`] holds the secrets shared with the sender and decides over headers, raw
-//! body and time whether a delivery may be believed. It goes in one order, and each step sees only what the last one let through:
+//! Anyone can post to a webhook's address. A [`Verifier`] holds the secrets shared with the sender and decides from
+//! headers, raw body and time whether a delivery is genuine. It checks in this order, and each step sees only what the
+//! last one let through:
 //!
 //! 1. *Bounds*: the body has at most [`MAX_BODY`] bytes.
-//! 2. *Headers*: each that counts is there once and well formed; at most [`MAX_SIGNATURES`] signatures are looked at.
+//! 2. *Headers*: each required header is there once and well formed; at most [`MAX_SIGNATURES`] signatures are looked
+//!    at.
 //! 3. *Signature*: HMAC-SHA256 under one of the secrets, compared in constant time.
-//! 4. *Time*: what was signed says when, and that is within the tolerance.
+//! 4. *Time*: the signed time is within the tolerance.
 //!
 //! | scheme | signed | the time | the id | secret |
 //! | --- | --- | --- | --- | --- |
 //! | [`Scheme::StandardWebhooks`] | id, time and body | `webhook-timestamp`, past and future | `webhook-id` (or all three as `svix-…`) | base64 after `whsec_` |
-//! | [`Scheme::Stripe`] | time and body | `t` in `Stripe-Signature`, past only | the body's `id` | its text, with `whsec_` |
+//! | [`Scheme::Stripe`] | time and body | `t` in `Stripe-Signature`; only its age is checked | the body's `id` | its text, with `whsec_` |
 //! | [`Scheme::Timed`] | time and body | the same in a header of another name (Persona, Mux) | the body's `id` | its text |
 //! | [`Scheme::Didit`] | body, its canonical form, or four of its members | the body's `timestamp`, past and future | the body's `event_id` | its text |
 //! | [`Scheme::Hmac`] | body | none | none | its text |
 //!
-//! What holds: nothing that is not signed is believed, and [`Verified::covers`] says how much of the body was. No unverified byte reaches a parser of
-//! bodies, unless one of Didit's signatures is tried for which the body has to be written anew: that parser is bounded, and says nothing of what it
-//! saw. A number is written in one way only, digits without a sign or a leading zero, and so is a signature: an accepted delivery has no
-//! second spelling, but for the spelling of a body of which Didit signs the canonical form.
-//! No error and no `Debug` shows a signature, a secret or a body.
+//! Guarantees: nothing unsigned is believed, and [`Verified::covers`] says how much of the body was signed. No
+//! unverified byte reaches a parser of bodies, except for those of Didit's signatures that sign a rewritten body: that
+//! parser is bounded, and no error shows what it read. A number has exactly one accepted spelling, digits without a
+//! sign or a leading zero, and so has a signature: an accepted delivery cannot be respelled and accepted again, except
+//! that a body of which Didit signs the canonical form may be. No error and no `Debug` shows a signature, a secret or a
+//! body.
 //!
-//! What is not done here: remembering. A delivery that is sent again within the tolerance is as genuine as the first one;
-//! [`Verified`] has what to know it by.
+//! Duplicates are not detected here. A delivery that is sent again within the tolerance is as genuine as the first one;
+//! [`Verified`] has the id or fingerprint to recognise it by.
 
 mod canonical;
 mod didit;
@@ -51,7 +54,8 @@ pub use self::scheme::{Encoding, Scheme};
 use crate::Secret;
 use crate::fingerprint::{keyed, shorten};
 
-/// The longest body that is verified: 1 MiB. Events are a few KiB; hashing what anyone may send has to end somewhere.
+/// The longest body that is verified: 1 MiB. Events are a few KiB; anyone may send bodies, so the hashing must be
+/// bounded.
 pub const MAX_BODY: usize = 1 << 20;
 
 /// How many signatures of one delivery are looked at; what follows them is ignored. A rotation sends two.
@@ -78,20 +82,20 @@ pub const DEFAULT_TOLERANCE: Duration = Duration::from_secs(300);
 #[derive(Clone)]
 pub struct Verifier {
     scheme: Scheme,
-    /// Under each secret, of nothing yet; at least one. They are wiped when they are dropped, and show nothing.
+    /// An HMAC per secret, before any input; at least one. They are wiped when they are dropped, and show nothing.
     keys: Vec<Hmac<Sha256>>,
     tolerance: Duration,
 }
 
 impl Verifier {
-    /// A verifier that believes any of these secrets, with [`DEFAULT_TOLERANCE`].
+    /// Makes a verifier that accepts any of these secrets, with [`DEFAULT_TOLERANCE`].
     ///
     /// Give the newest secret first, which is the one that [`sign`](Self::sign) uses, and the old ones for as long as the sender
     /// may still use them.
     ///
     /// # Errors
-    /// No secret at all; one that is empty, has white space around it or a control character in it, or is not base64 where the scheme wants that; a prefix of
-    /// [`Scheme::Hmac`] that no header can carry.
+    /// There is no secret; one is empty, has white space around it or a control character in it, or is not base64 where
+    /// the scheme wants that; a prefix of [`Scheme::Hmac`] cannot be put into a header.
     pub fn new<S: Into<Secret>>(scheme: Scheme, secrets: impl IntoIterator<Item = S>) -> Result<Self, SetupError> {
         scheme.check()?;
         let keys = secrets
@@ -105,24 +109,25 @@ impl Verifier {
         Ok(Self { scheme, keys, tolerance: DEFAULT_TOLERANCE })
     }
 
-    /// Believes deliveries that were signed at most `tolerance` ago, or (but for Stripe's and those like it) ahead of our clock by as much. Both
-    /// ends are within.
+    /// Sets how old a delivery may be, and how far ahead of our clock. For Stripe and schemes like it only the age is
+    /// checked. A difference of exactly `tolerance` is accepted.
     ///
-    /// `Duration::MAX` believes them of any time. [`Scheme::Hmac`] signs no time, so it makes no difference there.
+    /// `Duration::MAX` accepts any time. [`Scheme::Hmac`] signs no time, so the tolerance makes no difference there.
     #[must_use]
     pub const fn with_tolerance(mut self, tolerance: Duration) -> Self {
         self.tolerance = tolerance;
         self
     }
 
-    /// Whether this delivery may be believed, and what to know it by.
+    /// Checks whether this delivery is genuine, and says what to recognise it by.
     ///
-    /// `body` is what came over the wire, byte for byte: not parsed and written again. `now` is the wall clock, since it is
-    /// compared with another party's.
+    /// `body` must be what came over the wire, byte for byte: not parsed and written again. `now` is the wall clock,
+    /// since it is compared with another party's.
     ///
     /// # Errors
-    /// It may not; nothing of it should be used or kept. Answer 400 or 401. What fails on our own side, such as fetching a secret or
-    /// storing an accepted event, deserves a 503 instead: some senders never repeat after a 4xx.
+    /// The delivery is not genuine; nothing of it should be used or kept. Answer 400 or 401. Failures on our own side,
+    /// such as fetching a secret or storing an accepted event, deserve a 503 instead: some senders never repeat after a
+    /// 4xx.
     pub fn verify(&self, headers: &HeaderMap, body: &[u8], now: Timestamp) -> Result<Verified, WebhookError> {
         if body.len() > MAX_BODY {
             return Err(WebhookError::TooLarge { bytes: body.len() });
@@ -138,7 +143,8 @@ impl Verifier {
             let covers = if claim.form == Form::Simple { Covered::Hint } else { Covered::Body };
             let tag = match (&id, self.keys.get(secret)) {
                 (None, Some(key)) if !claim.before.is_empty() => Some(key.clone().chain_update(&*text).finalize()),
-                // Where nothing was signed before the text, that is its tag already: hashing is most of what a verification costs.
+                // If nothing was signed before the text, the computed HMAC is already the text's tag. It is not
+                // computed twice: hashing is most of the cost.
                 (None, _) => Some(signed),
                 (Some(_), _) => None,
             };
@@ -149,11 +155,12 @@ impl Verifier {
         Err(claims.into_iter().flatten().next().map_or(WebhookError::Unsupported, |claim| why(claim.header)))
     }
 
-    /// The headers that the sender would send with this body, signed with the first secret.
+    /// Makes the headers that the sender would send with this body, signed with the first secret.
     ///
-    /// `id` is for Standard Webhooks only; elsewhere an id is in the body. `at` counts in whole seconds, and not at all for
-    /// [`Scheme::Hmac`]. Didit's time is in the body too: write the same as `timestamp` there, or [`verify`](Self::verify)
-    /// will refuse the contradiction. Of its signatures those are made that are accepted.
+    /// `id` is for Standard Webhooks only; in other schemes an id is in the body. `at` counts in whole seconds, and is
+    /// not used for [`Scheme::Hmac`]. Didit's time is in the body too: write the same as `timestamp` there, or
+    /// [`verify`](Self::verify) will refuse the contradiction. Of Didit's signatures, those that the scheme accepts are
+    /// made.
     ///
     /// # Errors
     /// An id that Standard Webhooks does not allow: it has 1 to 255 visible ASCII characters, none of them a dot.
@@ -165,19 +172,19 @@ impl Verifier {
         self.scheme.headers(id, at, body, mac)
     }
 
-    /// The same under another scheme, whose secrets are written in the same way.
+    /// The same verifier under another scheme, whose secrets are written in the same way.
     pub(crate) fn under(mut self, scheme: Scheme) -> Result<Self, SetupError> {
         scheme.check()?;
         self.scheme = scheme;
         Ok(self)
     }
 
-    /// The first secret under which one of the signatures is right, and that signature. Every signature is compared with every secret up to it, so the time
-    /// taken does not tell which one failed where.
+    /// The first secret under which one of the signatures is right, and that signature. Every signature is compared
+    /// with every secret up to that one, so the time taken does not tell which comparison failed.
     fn matching(&self, claim: &Claim<'_>, text: &[u8]) -> Option<(usize, Tag)> {
         self.keys.iter().enumerate().find_map(|(at, key)| {
             let signed = key.clone().chain_update(&claim.before).chain_update(text).finalize();
-            // Compared in constant time: so is every pair of tags.
+            // Compared in constant time, like every pair of tags.
             let right = |signature: &[u8; 32]| signed == Tag::new((*signature).into());
             let any = claim.signatures.iter().fold(false, |any, signature| right(signature) | any);
             any.then_some((at, signed))
@@ -204,7 +211,7 @@ impl fmt::Debug for Verifier {
     }
 }
 
-/// A delivery that may be believed, and what to know it by when it comes again.
+/// A genuine delivery, and what to recognise it by when it comes again.
 ///
 /// Remember it for at least as long as the sender repeats, not for the tolerance: Standard Webhooks advises retries over three days.
 #[derive(Clone, PartialEq, Eq)]
@@ -212,27 +219,28 @@ impl fmt::Debug for Verifier {
 pub struct Verified {
     /// The sender's name for the event, the same in every delivery of it: 1 to 255 visible ASCII characters.
     ///
-    /// `None` where the scheme has none, and where what was signed has none that fits, such as Didit's test events. Didit's own
-    /// pages differ on whether `event_id` stays the same in a repeat, so make what follows from it repeatable too.
+    /// `None` if the scheme has no id, or if the signed part has no valid one, as in Didit's test events. Didit's own
+    /// pages differ on whether `event_id` stays the same in a repeat, so handle repeats safely even with an id.
     pub id: Option<Box<str>>,
     /// When it was signed, in whole seconds. `None` for [`Scheme::Hmac`], whose deliveries could be of any time.
     pub timestamp: Option<Timestamp>,
-    /// Which of the secrets matched, from 0. Once it is always 0, the old secrets can go.
+    /// Which of the secrets matched, from 0. When it is always 0, the old secrets can be removed.
     pub secret: usize,
     /// How much of the body was signed, and so may be believed.
     pub covers: Covered,
-    /// Of the text that was signed, if the scheme has no id.
+    /// The tag of the signed text, if the scheme has no id.
     tag: Option<Tag>,
 }
 
 impl Verified {
-    /// What to know it by where there is no [`id`](Self::id); `None` where there is one. It is made of the text that was signed, as a rule the body: 16 bytes of
-    /// a hash of its HMAC-SHA256 under the secret that matched.
+    /// A fingerprint to recognise the delivery by where there is no [`id`](Self::id); `None` where there is one. It is
+    /// made of the signed text, as a rule the body: 16 bytes of a hash of its HMAC-SHA256 under the secret that
+    /// matched.
     ///
-    /// Another secret, or one byte changed in a repeat (a fresh time, a counter), gives another one.
+    /// Under another secret, or if one byte differs in a repeat (a fresh time, a counter), the fingerprint differs too.
     #[must_use]
     pub fn fingerprint(&self) -> Option<Fingerprint> {
-        // A body may say an id that its scheme has not.
+        // A body may name an id although its scheme has none.
         self.tag.as_ref().filter(|_| self.id.is_none()).map(fingerprint)
     }
 }
@@ -254,14 +262,14 @@ impl fmt::Debug for Verified {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Covered {
-    /// All that it says.
+    /// The whole body.
     Body,
-    /// No more than `timestamp`, `session_id`, `status` and `webhook_type` of a body of Didit's ([`DiditSignatures::simple`]): enough to go and ask. Whoever
-    /// passed it on may have changed the rest.
+    /// Only `timestamp`, `session_id`, `status` and `webhook_type` of one of Didit's bodies
+    /// ([`DiditSignatures::simple`]): enough to go and poll. Anyone who relayed the delivery may have changed the rest.
     Hint,
 }
 
-/// What a signature should be, compared in constant time.
+/// An HMAC value, compared in constant time.
 type Tag = CtOutput<Hmac<Sha256>>;
 
 /// Hashed and labelled, because a bare HMAC of the body is the signature itself in some schemes, and this one may be stored and shown.

@@ -1,19 +1,23 @@
-//! One store for several writers: what queued up while one commit ran is the next.
+//! One store shared by several writers: entries that arrive while a commit runs are written together in the next one.
 //!
-//! A [`Store`] has one writer, and a file has one chain of records. Where several drivers carry the jobs of one client, each appends here as if the store
-//! were its own, on a thread of its own, and waits. Whoever gets hold of the store writes for all who wait:
+//! A [`Store`] has one writer, and a file has one chain of records. Where several drivers carry the jobs of one client,
+//! each appends through its own clone as if the store were its own, on a thread of its own, and waits. The writer that
+//! acquires the store writes the entries of all that wait:
 //!
 //! ```text
 //!  append ─┬─ the store is free, nobody waits ──────────────────→ written as it came
-//!          └─ else: into the line ─→ wait for the store ─┬─ somebody has written my round: that outcome
+//!          └─ else: join the line ─→ wait for the store ─┬─ another writer has written my round: that outcome
 //!                                                        └─ nobody has: take the line, write it, leave the outcome
 //! ```
 //!
 //! - The entries of one writer stay in the order in which it appended them: it waits for each append before it begins the next.
-//! - What came of a commit is told to each whose entries were in it, and to nobody else, with its [certainty](StoreError::is_certain).
-//! - What nobody knows of is appended again by each of its writers, alone or with others' entries. That is what a store must bear anyway.
-//! - A store that panics is not used again. The panic goes on in each whose entries were in that commit, since of those nobody knows anything, and in each who
-//!   comes again with what was in doubt before; others who come later are refused, for certain.
+//! - The outcome of a commit, with its [certainty](StoreError::is_certain), goes to every writer whose entries were in
+//!   it, and to no other.
+//! - Entries whose fate is uncertain are appended again by each of their writers, alone or together with others'
+//!   entries. Every store must accept that anyway.
+//! - A store that panics is not used again. The panic continues in every writer whose entries were in that commit,
+//!   since their fate is unknown, and in every writer that comes back with entries that were already in doubt; other,
+//!   later calls fail with an error that is certain.
 
 use std::any::Any;
 use std::fmt;
@@ -24,7 +28,8 @@ use steadfast_core::{Key, Timestamp};
 
 use crate::{Entry, Store, StoreError};
 
-/// A store that several write to at a time, each by a clone of its own: they share it. Each call waits for its turn, so it belongs on a thread that may block.
+/// A store that several writers use at the same time, each through its own clone. Each call waits for its turn, so call
+/// it on a thread that may block.
 ///
 /// ```
 /// use steadfast_store::{CombinedStore, MemoryStore, Store};
@@ -38,11 +43,11 @@ use crate::{Entry, Store, StoreError};
 /// ```
 pub struct CombinedStore {
     shared: Arc<Shared>,
-    /// Whether nobody knows what became of this writer's last entries.
+    /// Whether it is unknown what became of this writer's last entries.
     in_doubt: bool,
 }
 
-/// For another writer.
+/// A clone for another writer.
 impl Clone for CombinedStore {
     fn clone(&self) -> Self {
         Self { shared: self.shared.clone(), in_doubt: false }
@@ -54,41 +59,42 @@ struct Shared {
     line: Mutex<Line>,
 }
 
-/// `None` once it has panicked.
+/// `None` once the store has panicked.
 struct Home(Option<Box<dyn Store>>);
 
-/// Those who wait for the next commit, and what came of those before it.
+/// The entries that wait for the next commit, and the outcomes of earlier ones.
 #[derive(Default)]
 struct Line {
     entries: Vec<Entry>,
     writers: usize,
-    /// Which commit the line goes into.
+    /// The number of the commit that will write the line.
     round: u64,
-    /// Of rounds that are written: what came of it, and how many have not heard of it. Few: no more than there are writers.
+    /// For each written round: its outcome, and how many of its writers have not fetched it yet. At most as many as
+    /// there are writers.
     settled: Vec<(u64, usize, Written)>,
 }
 
-/// What came of a commit.
+/// The outcome of a commit.
 #[derive(Clone)]
 enum Written {
     Durable,
     Failed(StoreError),
     Panicked,
-    /// It had panicked before.
+    /// The store had panicked before.
     Gone,
 }
 
 type Panic = Box<dyn Any + Send>;
 
 impl CombinedStore {
-    /// Of this store. What it has should be [loaded](Store::load_live) before.
+    /// Shares this store. [Load](Store::load_live) its contents first.
     #[must_use]
     pub fn new(store: Box<dyn Store>) -> Self {
         let home = Mutex::new(Home(Some(store)));
         Self { shared: Arc::new(Shared { home, line: Mutex::default() }), in_doubt: false }
     }
 
-    /// How many wait for the next commit.
+    /// How many writers wait for the next commit.
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.line().writers
@@ -137,7 +143,7 @@ impl CombinedStore {
         if writers > 1 {
             self.line().settled.push((round, writers - 1, written.clone()));
         }
-        // Only now: whoever gets the store next finds what came of its round.
+        // Only now: the next writer that acquires the store then finds the outcome of its round.
         drop(home);
         match panic {
             Some(panic) => resume_unwind(panic),
@@ -145,12 +151,12 @@ impl CombinedStore {
         }
     }
 
-    /// To one of a commit's writers.
+    /// Reports the outcome to one of a commit's writers.
     fn tell(&self, written: Written) -> Result<(), StoreError> {
         match written {
             Written::Durable => Ok(()),
             Written::Failed(error) => Err(error),
-            // Its own report was printed where it happened.
+            // The original panic was printed where it happened.
             Written::Panicked => resume_unwind(Box::new("the store panicked in a commit of several writers")),
             Written::Gone if self.in_doubt => {
                 resume_unwind(Box::new("the store panicked, and some of this was in doubt"))
@@ -159,11 +165,12 @@ impl CombinedStore {
         }
     }
 
-    /// Something that is no append, which has the store for itself.
+    /// Does something other than an append, with the store to itself.
     fn alone<T>(&self, work: impl FnOnce(&mut dyn Store) -> Result<T, StoreError>) -> Result<T, StoreError> {
         let mut home = lock(&self.shared.home);
         home.work(work).unwrap_or_else(|panic| {
-            // Not while others would find the lock poisoned: it is the store that is gone.
+            // Released before the panic continues, so that the lock is not poisoned for others: it is the store that is
+            // gone.
             drop(home);
             resume_unwind(panic)
         })
@@ -181,7 +188,8 @@ impl Home {
         let done = catch_unwind(AssertUnwindSafe(|| work(&mut **store)));
         if done.is_err() {
             let gone = self.0.take();
-            // It may panic once more, its own lock being poisoned, say; those whose entries were in it must hear of the first time all the same.
+            // Dropping the store may panic again (if a lock of its own is poisoned, for example); the writers of that
+            // commit must learn of the first panic all the same.
             let _ = catch_unwind(AssertUnwindSafe(|| drop(gone))).map_err(std::mem::forget);
         }
         done
@@ -189,7 +197,7 @@ impl Home {
 }
 
 impl Line {
-    /// What came of a round, for one of its writers.
+    /// Takes the outcome of a round, for one of its writers.
     fn outcome(&mut self, round: u64) -> Option<Written> {
         let place = self.settled.iter().position(|(settled, ..)| *settled == round)?;
         let (_, writers, written) = self.settled.get_mut(place)?;
@@ -233,7 +241,7 @@ impl Store for CombinedStore {
         self.alone(|store| store.take_into_use())
     }
 
-    /// Also if the store itself does not: it may be another's turn, and for long.
+    /// Always, even if the store itself does not block: it may be another writer's turn, and for long.
     fn blocks(&self) -> bool {
         true
     }
@@ -243,7 +251,7 @@ fn gone() -> StoreError {
     StoreError::write("the store panicked in an earlier commit")
 }
 
-/// Whoever held it has left it as it should be: what can panic is caught inside.
+/// Ignores poisoning: all that can panic is caught inside, so the data is consistent.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

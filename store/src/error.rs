@@ -1,4 +1,4 @@
-//! Why a store could not do its work, and what is known of it.
+//! Why a store could not do its work, and whether anything may have changed.
 
 use std::error::Error;
 use std::fmt;
@@ -22,7 +22,7 @@ impl StoreError {
         Self { action: "written", advice: ADVICE, certain: true, source: cause.into().into() }
     }
 
-    /// Records may have been written or not: a disk that failed while it was flushing, say.
+    /// Records may or may not have been written: a disk that failed while it was flushing, for example.
     #[must_use]
     pub fn uncertain(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self { certain: false, ..Self::write(cause) }
@@ -34,14 +34,14 @@ impl StoreError {
         Self { action: "read", ..Self::write(cause) }
     }
 
-    /// The same, with other advice than to look at the disk.
+    /// Replaces the default advice, to look at the disk.
     #[must_use]
     pub const fn advising(mut self, advice: &'static str) -> Self {
         self.advice = advice;
         self
     }
 
-    /// Whether it is known that nothing changed.
+    /// Whether it is certain that nothing changed.
     #[must_use]
     pub const fn is_certain(&self) -> bool {
         self.certain
@@ -54,7 +54,8 @@ impl fmt::Display for StoreError {
     }
 }
 
-/// What is shared is the cause itself, so that it can still be asked what it is: derived, the pointer to it would be the source.
+/// The source is the cause itself, so that it can be downcast: a derived implementation would return the shared pointer
+/// instead.
 impl Error for StoreError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         Some(&*self.source)

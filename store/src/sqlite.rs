@@ -1,29 +1,35 @@
 //! Records in one SQLite file, with its log and its mark beside it: `FILE`, `FILE-wal` and `FILE-mark` belong together, also in a copy.
 //!
-//! SQLite because its crash safety is the best tested there is, and because the file can be asked: `operations` is a view with readable columns,
-//! which any SQLite tool shows while no client has the file open ([`open_copy`](SqliteStore::open_copy) shows it at any time, and
-//! [`back_up`](SqliteStore::back_up) keeps it). The version is bundled, since older ones can lose data.
+//! SQLite because its crash safety is the best tested there is, and because the file can be queried: `operations` is a
+//! view with readable columns, which any SQLite tool shows while no client has the file open
+//! ([`open_copy`](SqliteStore::open_copy) shows it at any time, and [`back_up`](SqliteStore::back_up) makes a copy to
+//! keep). The version is bundled, since older ones can lose data.
 //!
-//! What SQLite alone does not give is certainty that a file still says what was written: a flipped bit in a page is served as it is, and one in
-//! its log silently cuts off all later records. So
+//! SQLite alone does not guarantee that a file still says what was written: a flipped bit in a page is returned as it
+//! is, and one in its log silently cuts off all later records. So
 //!
 //! - every row has a sequence number, the hash of the record before it, and a hash over itself and both (`sqlite/body.rs`);
-//! - a head row holds the end of the chain, the number of rows and the sum of their hashes, and moves in the transaction that moves them
-//!   (`sqlite/head.rs`): a row that is missing, altered, older than it should be, or written by nobody, is found;
-//! - how far the journal had come is kept beside it as well, in `FILE-mark` (`sqlite/mark.rs`): a log that lost its end is found.
+//! - a head row holds the end of the chain, the number of rows and the sum of their hashes, and is updated in the same
+//!   transaction as the rows (`sqlite/head.rs`): a row that is missing, altered, older than it should be, or not ours,
+//!   is found;
+//! - how far the journal has come is also written to a file beside it, `FILE-mark` (`sqlite/mark.rs`): a log that lost
+//!   its end is found.
 //!
-//! All of that is verified by [`load`](Store::load) and [`load_live`](Store::load_live), or before whatever is done first; single rows each time they
-//! are read. Rows are read one by one: what is verified and not asked for, such as answers that were delivered, is not kept in memory.
+//! All of that is verified by [`load`](Store::load) and [`load_live`](Store::load_live), or before the first other
+//! operation; single rows again each time they are read. Rows are read one by one: rows that are verified but not asked
+//! for, such as delivered answers, are not kept in memory.
 //!
-//! One [`append`](Store::append) is one transaction with one sync (`journal_mode=WAL`, `synchronous=FULL`). A commit whose pages could not be written, as on a
-//! full disk, has certainly failed: the page that ends it comes last. When the sync failed, all of them may be in the log, and a crash could still
-//! bring them to light. So before anything else a small commit is made in their place: if that one holds, what the file says is certain
-//! again; until it does, nobody knows, and [`StoreError::is_certain`] says so (`settle`).
+//! One [`append`](Store::append) is one transaction with one sync (`journal_mode=WAL`, `synchronous=FULL`). A commit
+//! whose pages could not be written, as on a full disk, has certainly failed: the page that ends it comes last. If the
+//! sync failed, all of them may be in the log, and a crash could still bring them back. So before anything else a small
+//! commit is made in their place: once that one is durable, the content of the file is certain again; until then
+//! [`StoreError::is_certain`] is false (`settle`).
 //!
-//! The file is locked for as long as the store lives (`locking_mode=EXCLUSIVE`): another opener is refused at once. Should the lock be lost, the mark
-//! is the fence: who finds that another has written since, or that an older copy was put over the file, changes nothing. It and what lies beside it can be read by
-//! their owner only. Removed payloads are overwritten (`secure_delete`), though the log may hold them until it is next reused. Not detected: a network
-//! file system, whose locks and syncs may be lies; keep the file on a local disk.
+//! The file is locked for as long as the store lives (`locking_mode=EXCLUSIVE`): another opener is refused at once. If
+//! the lock is lost, the mark is the fence: a store that finds that another has written since, or that an older copy
+//! was put over the file, changes nothing. Only the owner can read the file and those beside it. Removed payloads are
+//! overwritten (`secure_delete`), though the log may hold them until it is next reused. Not detected: a network file
+//! system, whose locks and syncs may not do what they report; keep the file on a local disk.
 
 mod backup;
 mod body;
@@ -76,8 +82,8 @@ pub use self::mark::{Mark, Watermark};
 pub use self::purge::Purge;
 pub use self::verify::{Problem, Report, UnresolvedOperation};
 
-/// Keeps records in one SQLite file, `FILE`. Its log `FILE-wal` and its mark `FILE-mark` belong to it: a sound copy is one of all three, taken while
-/// nobody has it open, or what [`back_up`](SqliteStore::back_up) makes at any time.
+/// Keeps records in one SQLite file, `FILE`. Its log `FILE-wal` and its mark `FILE-mark` belong to it: for a valid
+/// copy, either copy all three while nobody has the file open, or use [`back_up`](SqliteStore::back_up) at any time.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -104,23 +110,24 @@ pub struct SqliteStore {
     head: Head,
     reader: Reader,
     access: Access,
-    /// Where each key is, once all rows were found to be what was written.
+    /// Where each key's row is; set once all rows are verified.
     places: Option<Places>,
-    /// What was found when they were not. SQLite looks at how a page is made when it first reads it, so another look might find nothing.
+    /// The damage that verification found. SQLite checks a page's structure only when it first reads it, so another
+    /// look might find nothing.
     damage: Option<Damage>,
     recent: Recent,
-    /// A commit failed, and either of these heads may be what a crash would leave.
+    /// A commit failed, and after a crash the file may have either of these heads.
     doubt: Option<Doubt>,
-    /// A commit of which nobody knew has turned out to have happened, and who asked for it will ask again.
+    /// A commit that was reported as uncertain turned out to be durable; its writer will append the same again.
     repeated: bool,
     /// The last change found no room for its pages.
     lacks_room: bool,
     /// The log was brought into the file to make room, and no commit has succeeded since.
     was_relieved: bool,
     lengths: Lengths,
-    /// After the connection: what this process holds until it is closed.
+    /// Declared after the connection, so dropped after it: the note that this process holds the file.
     held: Held,
-    /// After the connection: where its files are, if they are a copy.
+    /// Declared after the connection, so dropped after it: the directory of the files, if they are a copy.
     _copy: Option<TempDir>,
 }
 
@@ -131,32 +138,35 @@ struct Doubt {
 }
 
 impl SqliteStore {
-    /// Opens a journal, and makes it if there is none. Its directory must exist.
+    /// Opens a journal, and creates it if there is none. Its directory must exist.
     ///
     /// # Errors
-    /// See [`OpenError`]. In particular another process has it open ([`OpenError::Locked`], at once), it is damaged, or its mark is missing
-    /// ([`OpenError::Unmarked`]), so that nobody can tell whether it is all that was kept.
+    /// See [`OpenError`]. In particular, another process has it open ([`OpenError::Locked`], at once), it is damaged,
+    /// or its mark is missing ([`OpenError::Unmarked`]), so that it cannot be told whether its newest records are lost.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, OpenError> {
         Self::open_for(path.as_ref(), Access::Write, false)
     }
 
-    /// As [`open`](SqliteStore::open), and opens a journal without its mark as well: a copy that was put back, of which it is known that it may have lost its
-    /// newest records. Its next record writes the mark anew. The next client that starts on it takes what the journal calls *planned* for sent, also if this
-    /// process dies before that ([`Store::is_backup`]).
+    /// Opens a journal as [`open`](SqliteStore::open) does, but also without its mark: use it for a copy that was put
+    /// back, and that may lack the newest records. The first record written creates the mark anew. The next client that
+    /// starts on it treats every operation that the journal calls *planned* as possibly sent, even if this process dies
+    /// before that ([`Store::is_backup`]).
     ///
     /// # Errors
-    /// As [`open`](SqliteStore::open), but never [`OpenError::Unmarked`]; and [`OpenError::Missing`] if there is none, since who puts a copy back has one. A mark
-    /// that is there and whole still counts: a journal that ends before it is refused.
+    /// As [`open`](SqliteStore::open), but never [`OpenError::Unmarked`]; and [`OpenError::Missing`] if there is no
+    /// journal, since a backup should be there. A mark that is there and whole still counts: a journal that ends before
+    /// its mark is refused.
     pub fn open_backup(path: impl AsRef<Path>) -> Result<Self, OpenError> {
         Self::open_for(path.as_ref(), Access::Write, true)
     }
 
-    /// Opens a journal to look into it. Nothing is written, not even what an unclosed one would need to be tidy; it is locked all the same,
-    /// so that what is seen stands still.
+    /// Opens a journal to look into it. Nothing is written, not even what an unclosed journal would need to be tidied
+    /// up; it is locked all the same, so that it does not change while it is read.
     ///
     /// # Errors
-    /// As [`open`](SqliteStore::open), and [`OpenError::Missing`] if there is none, or its maker was killed before anything could be kept in it.
-    /// For one that is in use, see [`open_copy`](SqliteStore::open_copy).
+    /// As [`open`](SqliteStore::open), and [`OpenError::Missing`] if there is no journal, or if the process that made
+    /// it was killed before anything could be kept in it. For a journal that is in use, see
+    /// [`open_copy`](SqliteStore::open_copy).
     pub fn open_read_only(path: impl AsRef<Path>) -> Result<Self, OpenError> {
         Self::open_for(path.as_ref(), Access::Read, false)
     }
@@ -202,26 +212,27 @@ impl SqliteStore {
         })
     }
 
-    /// How far the journal has come. Who keeps it elsewhere can tell later with [`check_watermark`](SqliteStore::check_watermark) whether the
-    /// journal was replaced by an older copy of itself.
+    /// How far the journal has come. Keep it in another place to detect later, with
+    /// [`check_watermark`](SqliteStore::check_watermark), that the journal was replaced by an older copy of itself.
     #[must_use]
     pub fn watermark(&self) -> Watermark {
         self.head.watermark()
     }
 
-    /// Whether this is the journal that had come as far as `mark`, and nothing since then is lost.
+    /// Checks that this is the journal that had come as far as `mark`, and that it has lost nothing since.
     ///
     /// # Errors
-    /// It is another one, or an older copy.
+    /// It is another journal, or an older copy.
     pub fn check_watermark(&mut self, mark: &Watermark) -> Result<(), StoreError> {
         self.settle().map_err(Fault::reading)?;
         mark.holds(&self.head.watermark()).map_err(|damage| Fault::from(damage).reading())
     }
 
-    /// One transaction that moves rows and head together, or an error that says what is known of it.
+    /// Runs one transaction that changes rows and head together; an error says whether anything may have changed.
     ///
-    /// Where its pages find no room, the log is brought into the file and it is tried once more, over the log from its beginning: that may need none. In vain
-    /// that is not done twice, since it can be megabytes to write for each commit that is refused.
+    /// If there is no room for its pages, the log is brought into the file and the transaction is tried once more: it
+    /// then overwrites the log from its beginning, which may need no new room. If that does not help, it is not done
+    /// again until a commit succeeds, since it can mean writing megabytes for each refused commit.
     fn change<T>(&mut self, mut work: impl FnMut(&mut Work<'_>) -> Result<T, Fault>) -> Result<T, StoreError> {
         self.lacks_room = false;
         let mut changed = self.try_change(&mut work);
@@ -240,7 +251,7 @@ impl SqliteStore {
             let in_doubt = self.doubt.is_some() || self.repeated;
             if in_doubt { fault.unsure() } else { fault.writing() }
         })?;
-        // What is to be written now may be there already, if it is this commit that is in doubt.
+        // The entries may be in the file already, if they are those of the commit in doubt.
         self.settle().map_err(Fault::unsure)?;
         let failed = if self.repeated { Fault::unsure } else { Fault::writing };
         let before = self.head;
@@ -267,7 +278,7 @@ impl SqliteStore {
         self.lengths.look(&self.path);
         if !matches!(committed, Ok((_, Ok(())))) {
             self.recent.clear();
-            // A roll-back that fails is seen by whatever comes next: nothing can begin.
+            // If the roll-back fails, the next transaction cannot begin, and so reports it.
             let _ = connection.execute_batch("ROLLBACK");
         }
         let outcome = match committed {
@@ -285,7 +296,7 @@ impl SqliteStore {
                 match self.settle() {
                     Ok(()) if self.head == after => Ok(result),
                     Ok(()) => Err(failed(fault)),
-                    // All is read anew once it is known.
+                    // All rows are read again once the doubt is settled.
                     Err(_) => return Err(fault.unsure()),
                 }
             }
@@ -304,7 +315,8 @@ impl SqliteStore {
         outcome
     }
 
-    /// Brings the log into the file. Whether all of it is there: then the next commit is written over it, and not behind it.
+    /// Brings the log into the file. Returns whether all of it is there now: then the next commit overwrites the log
+    /// instead of being appended to it.
     fn empty_log(&mut self) -> bool {
         let brought = self.is_ours().is_ok().then(|| {
             let ask = "PRAGMA wal_checkpoint(PASSIVE)";
@@ -314,9 +326,10 @@ impl SqliteStore {
         matches!(brought, Some(Ok([0, log, brought])) if log > 0 && brought == log)
     }
 
-    /// Whether the file is where it was and nobody else has written since: if not, nothing may be written any more, not even what closing would tidy up.
+    /// Checks that the file is where it was and that nobody else has written to it: if not, nothing may be written any
+    /// more, not even when closing.
     fn is_ours(&mut self) -> Result<(), Fault> {
-        // The farthest that it may have come by our own doing.
+        // The farthest that our own commits may have brought it.
         let known = self.doubt.map_or(self.head, |doubt| doubt.after);
         let damage = if !self.held.is_at(&self.path) {
             Damage::Moved
@@ -327,15 +340,15 @@ impl SqliteStore {
         } else {
             return Ok(());
         };
-        // For good: whoever opens it next can bring the log in.
+        // The log stays even when we close: the next opener can bring it in.
         files::leave_log(&self.connection, true)?;
         Err(damage.into())
     }
 
-    /// Finds out which side of a failed commit the file is on, and makes it so for good.
+    /// Finds out whether a failed commit is in the file, and makes the answer permanent.
     ///
-    /// The pages of the failed one lie in the log beyond its end, if anywhere. The next commit is written over them, so once it holds they
-    /// cannot come back.
+    /// If the pages of the failed commit are anywhere, they are in the log beyond its end. The next commit is written
+    /// over them, so once it is durable they cannot come back.
     fn settle(&mut self) -> Result<(), Fault> {
         let Some(doubt) = self.doubt else { return Ok(()) };
         self.is_ours()?;
@@ -365,12 +378,12 @@ impl SqliteStore {
         Ok(())
     }
 
-    /// Whether a failed commit was rolled back, as far as SQLite knows.
+    /// Whether a failed commit was rolled back, as far as SQLite can tell.
     fn is_still_at(&self, before: &Head) -> bool {
         self.connection.is_autocommit() && Head::read(&self.connection).is_ok_and(|head| head == *before)
     }
 
-    /// Where each key is. Verifies all rows, if nothing has yet.
+    /// Where each key's row is. Verifies all rows if that has not been done yet.
     fn verified(&mut self) -> Result<Places, Fault> {
         match self.places.take() {
             Some(places) => Ok(places),
@@ -378,7 +391,7 @@ impl SqliteStore {
         }
     }
 
-    /// Verifies all rows. What is whole may be tidied up when it is closed; of what is not, nothing is touched.
+    /// Verifies all rows. A whole journal may be tidied up when it is closed; a damaged one is left untouched.
     fn scan(&mut self, each: impl FnMut(row::Row)) -> Result<Places, Fault> {
         if let Some(damage) = &self.damage {
             return Err(damage.clone().into());
@@ -400,7 +413,8 @@ impl SqliteStore {
 }
 
 impl Drop for SqliteStore {
-    /// Closing writes the log back into the file and removes it: not if that would lose what a person could still save.
+    /// Closing normally writes the log back into the file and removes it: not if that could destroy what a person might
+    /// still recover.
     fn drop(&mut self) {
         if self.access == Access::Write {
             let _ = self.is_ours();
@@ -455,7 +469,7 @@ impl Store for SqliteStore {
         if !self.is_backup() {
             return Ok(());
         }
-        // What its mark is to vouch for may be on disk with the next commit only.
+        // The rows that the mark will vouch for may reach the disk only with the next commit.
         self.change(|_| Ok(()))?;
         self.mark.take_into_use(&self.head.watermark()).map_err(|error| Fault::Mark(error).writing())
     }

@@ -1,6 +1,6 @@
 //! A fake provider without its sockets: requests and time in, answers and faults out.
 //!
-//! What all fakes share is here: faults, outages, counts and the ledger. What a provider says and knows is an [`Api`].
+//! What all fakes share is here: faults, outages, counts and the ledger. The behaviour of one provider is an [`Api`].
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -18,21 +18,21 @@ use crate::ledger::Ledger;
 use crate::speed::divided;
 use crate::webhooks::WebhookPost;
 
-/// What a provider says and knows, without its faults.
+/// The behaviour of one provider, without its faults.
 pub(crate) trait Api: Debug + Send {
-    /// What a request asks for; or what to tell who does not get past the door.
+    /// What a request asks for; or how it is refused before it is looked at.
     fn asked(&self, request: &Request<Bytes>) -> Result<Asked, Denied>;
 
-    /// Carries a request out, the `nth` of its kind about whom it is about, and enters what has run.
+    /// Carries out a request, the `nth` of its kind about the same key or job, and enters executions in the ledger.
     fn carry_out(&mut self, call: &Call<'_>, ledger: &mut Ledger) -> Response<Bytes>;
 
-    /// The answer while nothing works.
+    /// The answer during an outage.
     fn down(&self) -> Response<Bytes>;
 
-    /// A 429 to a request of this kind, whose limit is open again then. `Retry-After` is put in by whoever calls.
+    /// A 429 to a request of this kind, whose limit opens again at `until`. The caller adds `Retry-After`.
     fn throttled(&self, kind: Kind, until: Timestamp) -> Response<Bytes>;
 
-    /// By how much the answer to what was carried out last comes after a webhook about it.
+    /// How long the last answer is held back, so that it comes after a webhook about the same job.
     fn held_back(&self) -> Duration {
         Duration::ZERO
     }
@@ -42,26 +42,26 @@ pub(crate) trait Api: Debug + Send {
         None
     }
 
-    /// The next one, if it is due.
+    /// The next webhook, if it is due.
     fn pop_webhook(&mut self, _now: Timestamp, _ledger: &mut Ledger) -> Option<WebhookPost> {
         None
     }
 
-    /// What its receiver answered; `None` for nothing in time.
+    /// Takes in the receiver's answer; `None` if there was none in time.
     fn webhook_answered(&mut self, _ticket: u64, _status: Option<StatusCode>, _now: Timestamp, _ledger: &mut Ledger) {}
 }
 
-/// What a request asks for, once it has passed the door.
+/// What a request asks for, once it has been let in.
 pub(crate) struct Asked {
     pub(crate) kind: Kind,
-    /// The key of a create or a look-up, the provider's id of a poll.
+    /// For a create or a look-up the key, for a poll the provider's id.
     pub(crate) whom: String,
 }
 
-/// A status, and why.
+/// A status, and the reason.
 pub(crate) type Denied = (StatusCode, &'static str);
 
-/// One request that is carried out.
+/// A request to be carried out.
 pub(crate) struct Call<'a> {
     pub(crate) asked: &'a Asked,
     pub(crate) request: &'a Request<Bytes>,
@@ -69,7 +69,7 @@ pub(crate) struct Call<'a> {
     pub(crate) now: Timestamp,
 }
 
-/// How a fake behaves, whatever it is a fake of.
+/// The settings that all fakes share.
 #[derive(Clone, Debug)]
 pub(crate) struct Habits {
     pub(crate) seed: Seed,
@@ -79,7 +79,7 @@ pub(crate) struct Habits {
     pub(crate) outage: Option<Outage>,
 }
 
-/// A time in which nothing works.
+/// A span of time in which every request fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Outage {
     /// Counted from the first request.
@@ -103,12 +103,12 @@ impl Habits {
     }
 }
 
-/// The provider's mind: what it knows, and what it answers. No I/O, no clock.
+/// A fake provider's state and logic: what it knows, and what it answers. No I/O, no clock.
 #[derive(Debug)]
 pub struct Brain {
     pub(crate) habits: Habits,
     api: Box<dyn Api>,
-    /// Requests so far, by whom they are about and their kind.
+    /// The number of requests so far, by key or job and by kind.
     asked: BTreeMap<(String, u8), u32>,
     ledger: Ledger,
     faults: BTreeMap<&'static str, u64>,
@@ -116,16 +116,17 @@ pub struct Brain {
     opened: Option<Timestamp>,
 }
 
-/// What to answer, when, and how to spoil it.
+/// What to answer, when, and which fault to apply.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Reply {
-    /// The answer as the provider meant it, or as the fault made it.
+    /// The answer as the provider meant it, or as the fault altered it.
     pub response: Response<Bytes>,
-    /// How long it takes.
+    /// How long to wait before it is sent.
     pub delay: Duration,
-    /// What the wire must do: find no connection for [`Fault::Refuse`], reset the connection for [`Fault::ResetBefore`] and [`Fault::LoseAnswer`], declare too many bytes for
-    /// [`Fault::WrongLength`]. The other faults are in the response already.
+    /// What the transport must do: find no connection for [`Fault::Refuse`], reset the connection for
+    /// [`Fault::ResetBefore`] and [`Fault::LoseAnswer`], declare too many bytes for [`Fault::WrongLength`]. The other
+    /// faults are in the response already.
     pub fault: Option<Fault>,
 }
 
@@ -147,7 +148,7 @@ impl Brain {
         }
     }
 
-    /// Takes in one request.
+    /// Handles one request.
     pub fn handle(&mut self, request: &Request<Bytes>, now: Timestamp) -> Reply {
         if self.is_down(now) {
             *self.faults.entry("outage").or_default() += 1;
@@ -181,18 +182,19 @@ impl Brain {
         Reply { response, delay: late.max(held_back), fault }
     }
 
-    /// When the next webhook is to be sent, as far as is known now: a request that is taken in may bring an earlier one.
+    /// When the next webhook is to be sent, as far as is known now: a later request may bring an earlier one.
     #[must_use]
     pub fn next_webhook(&self) -> Option<Timestamp> {
         self.api.next_webhook()
     }
 
-    /// A webhook that is to be sent now, if one is due. Say with [`webhook_answered`](Self::webhook_answered) what became of it.
+    /// A webhook that is to be sent now, if one is due. Report the answer with
+    /// [`webhook_answered`](Self::webhook_answered).
     pub fn pop_webhook(&mut self, now: Timestamp) -> Option<WebhookPost> {
         self.api.pop_webhook(now, &mut self.ledger)
     }
 
-    /// Takes in what the receiver of a webhook answered: `None` if nothing, or not within [`WebhookPost::within`].
+    /// Takes in the answer of a webhook's receiver: `None` if there was none within [`WebhookPost::within`].
     pub fn webhook_answered(&mut self, post: &WebhookPost, status: Option<StatusCode>, now: Timestamp) {
         self.api.webhook_answered(post.ticket, status, now, &mut self.ledger);
     }
@@ -209,7 +211,8 @@ impl Brain {
         &self.faults
     }
 
-    /// Requests of this kind so far, spoilt ones too; not those of an outage, nor those without credentials.
+    /// Requests of this kind so far, including those that met a fault; without those during an outage, and those
+    /// without credentials.
     #[must_use]
     pub fn requests(&self, kind: Kind) -> u64 {
         self.asked.iter().filter(|((_, of), _)| *of == kind as u8).map(|(_, count)| u64::from(*count)).sum()
@@ -227,7 +230,7 @@ impl Brain {
         })
     }
 
-    /// Makes of an answer what a fault makes of it.
+    /// Applies a fault to an answer.
     fn spoil(&self, meant: Response<Bytes>, kind: Kind, fault: Option<Fault>, now: Timestamp) -> Response<Bytes> {
         let throttled = |say: fn(u64, Timestamp) -> String| {
             let wait = self.habits.scaled(Duration::from_secs(2)).as_secs();

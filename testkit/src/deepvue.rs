@@ -1,4 +1,4 @@
-//! The fake Deepvue: what it says and knows, as its guide has it.
+//! The fake Deepvue: its answers, as the guide documents them.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -21,7 +21,7 @@ use crate::server::{FakeServer, serve};
 #[cfg_attr(feature = "kill-drill", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum Keys {
-    /// Runs it once, answers each repeat with the same job, refuses it with another payload.
+    /// Runs it once, answers each repeat with the same job, and refuses it with another payload.
     #[default]
     Honoured,
     /// Runs every create, but can be asked for the job of a key (`find-…?key=`).
@@ -51,7 +51,7 @@ pub struct FakeDeepvue {
 }
 
 impl FakeDeepvue {
-    /// Honours keys, makes no faults, takes 5 to 30 seconds for a job (as Deepvue's guide says).
+    /// A fake that honours keys, makes no faults, and takes 5 to 30 seconds for a job (as Deepvue's guide says).
     pub fn new(seed: u64) -> Self {
         Self {
             seed: Seed::new(seed),
@@ -82,8 +82,8 @@ impl FakeDeepvue {
         self
     }
 
-    /// With every delay divided by this: job times, lateness, waits it asks for, moments without a port. A `Retry-After` is in whole seconds, so
-    /// what is left of one after the division is rounded down, often to 0.
+    /// With every delay divided by this: job times, lateness, waits it asks for, moments with the port closed. A
+    /// `Retry-After` is in whole seconds, so after the division it is rounded down, often to 0.
     pub const fn with_speed(mut self, speed: f64) -> Self {
         self.speed = speed;
         self
@@ -107,40 +107,42 @@ impl FakeDeepvue {
         self
     }
 
-    /// With this share of all keys met by a 500 after they ran, which is stored and given to each repeat, as Stripe does. Only where keys are honoured.
-    /// Default 0.
+    /// With this share of all keys answered by a 500 after they ran, which is stored and replayed to each repeat, as
+    /// Stripe does. Only where keys are honoured. Default 0.
     pub const fn with_stored_failures(mut self, share: f64) -> Self {
         self.storing = share;
         self
     }
 
-    /// Forgetting a key so long after its first use, before the speed: a repeat after that runs again. Default: it never does.
+    /// With keys that are forgotten this long after their first use, before the speed: a repeat after that runs again.
+    /// Default: never.
     pub const fn with_key_memory(mut self, span: Duration) -> Self {
         self.key_memory = span;
         self
     }
 
-    /// Speaking as this one of Deepvue's pages has it. Default [`Shape::Guide`].
+    /// Following this one of Deepvue's pages. Default [`Shape::Guide`].
     pub const fn with_shape(mut self, shape: Shape) -> Self {
         self.shape = shape;
         self
     }
 
-    /// With access tokens that are over so long after their first use, before the speed. Default: they never are.
+    /// With access tokens that expire this long after their first use, before the speed. Default: never.
     pub const fn with_token_life(mut self, life: Duration) -> Self {
         self.token_life = Some(life);
         self
     }
 
-    /// With the source of one product down: from so long after its first request, and for so long, both before the speed. Its requests get a 503,
-    /// "Source Unavailable", and run nothing; those of other products are served.
+    /// With the source of one product down: from `after` (counted from the product's first request) on, for `lasting`,
+    /// both before the speed. Requests for it get a 503, "Source Unavailable", and run nothing; other products are
+    /// served.
     pub fn with_source_down(mut self, product: &str, after: Duration, lasting: Duration) -> Self {
         self.source_down = Some((product.into(), Outage { after, lasting }));
         self
     }
 
-    /// With an outage that begins so long after the first request and lasts so long, both before the speed. In it every request gets a 503, and
-    /// nothing runs; they are counted as faults of kind `outage`.
+    /// With an outage that begins `after` the first request and goes on for `lasting`, both before the speed. During it
+    /// every request gets a 503, and nothing runs; these are counted as faults of kind `outage`.
     pub const fn with_outage(mut self, after: Duration, lasting: Duration) -> Self {
         self.outage = Some(Outage { after, lasting });
         self
@@ -160,10 +162,10 @@ impl FakeDeepvue {
         Brain::new(Habits { seed, faults, speed, lateness, outage }, deepvue)
     }
 
-    /// Starts it on a port of its own, on the current tokio runtime; where there is none, on a thread of its own.
+    /// Starts it on a port of its own, on the current tokio runtime; without one, on a thread of its own.
     ///
     /// # Errors
-    /// No port could be had.
+    /// No port could be opened.
     pub fn start(self) -> io::Result<FakeServer> {
         serve(self.brain())
     }
@@ -184,9 +186,9 @@ struct Deepvue {
     settings: FakeDeepvue,
     jobs: BTreeMap<String, Job>,
     by_key: BTreeMap<String, First>,
-    /// When each access token was used first.
+    /// When each access token was first used.
     tokens: BTreeMap<String, Timestamp>,
-    /// When the product whose source will be down was asked first.
+    /// When the product whose source will be down was first asked for.
     source_asked: Option<Timestamp>,
 }
 
@@ -196,7 +198,7 @@ struct First {
     payload: Bytes,
     transaction_id: String,
     at: Timestamp,
-    /// What each repeat is answered.
+    /// The answer to each repeat.
     answer: Response<Bytes>,
 }
 
@@ -204,7 +206,7 @@ struct First {
 struct Job {
     began: Timestamp,
     ready_at: Timestamp,
-    /// Of a batch.
+    /// For a batch.
     records: Option<u32>,
     partial_first: bool,
     fails: bool,
@@ -315,7 +317,7 @@ impl Deepvue {
             self.accepted(&transaction_id, records, now)
         };
         let first = First { payload: body.clone(), transaction_id, at: now, answer: answer.clone() };
-        // Where keys are asked for, the first one is what is found; where it was forgotten, the repeat is the first.
+        // With look-ups, the first job of a key is found; if the key was forgotten, the repeat counts as the first.
         if self.settings.keys == Keys::Honoured {
             self.by_key.insert(key.into(), first);
         } else {
@@ -352,7 +354,7 @@ impl Deepvue {
         answer(StatusCode::OK, &body(json!({ "status": "id_found", "name": "A. Person", "class_of_vehicle": ["LMV"] })))
     }
 
-    /// As the reference has it for a batch that is done; what it says before is an inference.
+    /// The answer of the reference for a finished batch; answers before that are an inference.
     fn batch_status(&mut self, request_id: &str, now: Timestamp) -> Response<Bytes> {
         let Some((job, records)) = self.jobs.get_mut(request_id).and_then(|job| job.records.map(|count| (job, count)))
         else {
@@ -415,7 +417,7 @@ fn by_reference(request_id: &str, job: &Job, now: Timestamp) -> Response<Bytes> 
     answer(StatusCode::OK, &body)
 }
 
-/// How many records a batch has: the lines of its file but the first. `None` if the request is no batch.
+/// How many records a batch has: the lines of its file except the first. `None` if the request is not a batch.
 fn records(request: &Request<Bytes>) -> Option<Result<u32, Denied>> {
     const BAD: Denied = (StatusCode::UNPROCESSABLE_ENTITY, "there is no batch_file with records in it");
     request.uri().path().ends_with("/batch").then(|| {
@@ -431,7 +433,7 @@ fn records(request: &Request<Bytes>) -> Option<Result<u32, Denied>> {
     })
 }
 
-/// What Deepvue checks before it takes a request on.
+/// The checks that Deepvue makes before it accepts a request.
 fn valid(body: &Bytes) -> Result<(), Denied> {
     let Ok(Value::Object(body)) = serde_json::from_slice(body) else {
         return Err((StatusCode::BAD_REQUEST, "the body is no JSON object"));

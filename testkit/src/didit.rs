@@ -1,9 +1,10 @@
-//! The fake Didit: what it says and knows, as its documentation has it.
+//! The fake Didit: its answers, as the documentation gives them.
 //!
-//! `POST /v3/session/`, `GET /v3/session/{id}/decision/`, `GET /v3/sessions/`, and `POST /v3/aml/`, which alone knows idempotency keys. Like Didit
-//! it gives an unfinished session back to a create with the same `vendor_data`, but only of the workflow's newest version; a workflow that is
-//! [published anew](FakeDidit::with_republishing) between two creates, or a session that has been finished, makes a second one. So a client
-//! that repeats a create blindly is lucky at best, and the ledger shows when it was not.
+//! `POST /v3/session/`, `GET /v3/session/{id}/decision/`, `GET /v3/sessions/`, and `POST /v3/aml/`, the only one that
+//! honours idempotency keys. Like Didit it answers a create with an existing unfinished session of the same
+//! `vendor_data`, but only of the workflow's newest version; if the workflow is [published
+//! anew](FakeDidit::with_republishing) between two creates, or the session has been finished, a second one is made. So
+//! a client that repeats a create blindly is lucky at best, and the ledger shows when it was not.
 
 mod aml;
 mod session;
@@ -59,8 +60,9 @@ pub struct FakeDidit {
 }
 
 impl FakeDidit {
-    /// Makes no faults; people take 1 to 10 minutes for each of their steps, one session in ten is reviewed (5 to 60 minutes), one in twenty
-    /// never decided. Lists a session at once, publishes no workflow anew, and has no rate limit.
+    /// A fake that makes no faults; people take 1 to 10 minutes for each of their steps, one session in ten is reviewed
+    /// (5 to 60 minutes), one in twenty never decided. It lists a session at once, publishes no workflow anew, and has
+    /// no rate limit.
     pub fn new(seed: u64) -> Self {
         let minutes = |least: u64, most: u64| (Duration::from_secs(60 * least), Duration::from_secs(60 * most));
         Self {
@@ -85,7 +87,7 @@ impl FakeDidit {
         self
     }
 
-    /// With every delay divided by this: people's times, lateness, lags, windows. What is told in whole seconds is rounded.
+    /// With every delay divided by this: people's times, lateness, lags, windows. Values in whole seconds are rounded.
     pub const fn with_speed(mut self, speed: f64) -> Self {
         self.habits.speed = speed;
         self
@@ -97,14 +99,15 @@ impl FakeDidit {
         self
     }
 
-    /// With an outage that begins so long after the first request and lasts so long, both before the speed. In it every request gets a 503, and
-    /// nothing runs; they are counted as faults of kind `outage`.
+    /// With an outage that begins `after` the first request and goes on for `lasting`, both before the speed. During it
+    /// every request gets a 503, and nothing runs; these are counted as faults of kind `outage`.
     pub const fn with_outage(mut self, after: Duration, lasting: Duration) -> Self {
         self.habits.outage = Some(Outage { after, lasting });
         self
     }
 
-    /// With workflows published anew before this share of all creates, so that no session from before is given back. Default 0.
+    /// With workflows published anew before this share of all creates, so that no earlier session is returned. Default
+    /// 0.
     pub const fn with_republishing(mut self, share: f64) -> Self {
         self.republishing = share;
         self
@@ -128,33 +131,35 @@ impl FakeDidit {
         self
     }
 
-    /// With sessions of companies, in which somebody has to act in between (*Awaiting User*), and which a list shows only on demand.
+    /// With companies' sessions, in which somebody has to act in between (*Awaiting User*), and which a list shows only
+    /// on demand.
     pub const fn with_business(mut self, business: bool) -> Self {
         self.business = business;
         self
     }
 
-    /// With sessions that are listed only so long after they were created, before the speed. Default at once.
+    /// With sessions that are listed only this long after they were created, before the speed. Default: at once.
     pub const fn with_listing_lag(mut self, lag: Duration) -> Self {
         self.listing_lag = lag;
         self
     }
 
-    /// With screenings that are still running so long after their first request, before the speed: a repeat within it gets a 409 with `Retry-After`.
-    /// Default not at all.
+    /// With screenings that run for this long after their first request, before the speed: a repeat within it gets a
+    /// 409 with `Retry-After`. Default: no time.
     pub const fn with_screening_time(mut self, time: Duration) -> Self {
         self.screening_time = time;
         self
     }
 
-    /// With rate limits that are enforced, in sliding windows of 60 s before the speed. Default none.
+    /// With rate limits enforced, in sliding windows of 60 s before the speed. Default none.
     pub const fn with_limits(mut self, limits: Limits) -> Self {
         self.limits = Some(limits);
         self
     }
 
-    /// With webhooks, posted to this `http` URL and signed with this secret: an event for every status that a session takes on, sent again as Didit does
-    /// after a 5xx, a 404 or no answer within 5 s (at any speed half a second at least).
+    /// With webhooks, posted to this `http` URL and signed with this secret: an event for every status that a session
+    /// takes on, sent again as Didit does after a 5xx, a 404 or no answer within 5 s (at any speed at least half a
+    /// second).
     ///
     /// # Errors
     /// A secret that is empty or has white space around it.
@@ -177,7 +182,7 @@ impl FakeDidit {
         self
     }
 
-    /// The provider without sockets. Its webhooks are for whoever has some: see [`Brain::pop_webhook`].
+    /// The provider without sockets. Its webhooks have to be popped: see [`Brain::pop_webhook`].
     #[must_use]
     pub fn brain(self) -> Brain {
         let habits = self.habits.clone();
@@ -194,10 +199,10 @@ impl FakeDidit {
         Brain::new(habits, didit)
     }
 
-    /// Starts it on a port of its own, on the current tokio runtime; where there is none, on a thread of its own.
+    /// Starts it on a port of its own, on the current tokio runtime; without one, on a thread of its own.
     ///
     /// # Errors
-    /// No port could be had.
+    /// No port could be opened.
     pub fn start(self) -> io::Result<FakeServer> {
         serve(self.brain())
     }
@@ -212,7 +217,7 @@ impl From<FakeDidit> for Brain {
 #[derive(Debug)]
 struct Didit {
     settings: FakeDidit,
-    /// In their order.
+    /// In the order of their creation.
     sessions: Vec<Session>,
     screenings: Screenings,
     /// How often each workflow was published anew.
@@ -221,14 +226,14 @@ struct Didit {
     windows: BTreeMap<Scope, VecDeque<Timestamp>>,
     creates: u64,
     outbox: Option<Outbox>,
-    /// By how much the answer to the last request comes after a webhook about it.
+    /// How long the last answer is held back, so that it comes after a webhook about the same session.
     held_back: Duration,
 }
 
-/// Where screenings are asked for.
+/// The path of screenings.
 const AML: &str = "/v3/aml/";
 
-/// What has a rate limit of its own.
+/// The groups of requests that have a rate limit of their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Scope {
     Creates,
@@ -403,7 +408,7 @@ impl Didit {
         )
     }
 
-    /// Counts a request in its scopes; or says when the first of them that is full is open again.
+    /// Counts a request in its scopes; or, if one is full, returns when it opens again.
     fn within_limits(&mut self, scopes: &[Scope], now: Timestamp) -> Result<(), Timestamp> {
         let Some(limits) = self.settings.limits else { return Ok(()) };
         let minute = self.settings.habits.scaled(Duration::from_secs(60));
@@ -436,7 +441,7 @@ impl Didit {
     }
 }
 
-/// What Didit tells of a session that has this status, by its API and in webhooks.
+/// What Didit says about a session of this status, in its API and in webhooks.
 fn decision(session: &Session, status: &Status, business: bool) -> Value {
     let verified = matches!(status, Status::Approved | Status::Declined | Status::InReview);
     let checked = |check: Value| if verified { json!([check]) } else { Value::Null };

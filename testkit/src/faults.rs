@@ -1,8 +1,8 @@
-//! What the fake does wrong, and when.
+//! The fake's faults, and when they happen.
 //!
-//! Each request draws its fault from the seed, from whose request it is, and from how many of its kind came before. So a schedule
-//! does not depend on how requests interleave: a seed that fails is a seed that can be run again. Only refused connections are drawn by
-//! the connection's number, since a connection has no name yet.
+//! Each request's fault is drawn from the seed, from the key or job that it is about, and from how many of its kind
+//! came before. So a schedule does not depend on how requests interleave: a failing seed can be run again. Only refused
+//! connections are drawn by the connection's number, since a connection does not yet say what it is about.
 
 use steadfast_core::{Kind, Seed};
 
@@ -10,8 +10,8 @@ use steadfast_core::{Kind, Seed};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Fault {
-    /// The port refuses connections for a moment. [Scripted](Faults::on), this one request finds no connection; over sockets, where it has one by then, it is reset as
-    /// for [`ResetBefore`](Self::ResetBefore).
+    /// The port refuses connections for a moment. If [scripted](Faults::on), this one request finds no connection; over
+    /// sockets, where the connection exists by then, it is reset as for [`ResetBefore`](Self::ResetBefore).
     Refuse,
     /// The connection is reset before the request is looked at: nothing runs.
     ResetBefore,
@@ -31,12 +31,12 @@ pub enum Fault {
     Truncate,
     /// The request is carried out, and answered with status 200 and an HTML page.
     Html,
-    /// The request is carried out, and its answer declares more bytes than come.
+    /// The request is carried out, and its answer declares more bytes than it has.
     WrongLength,
 }
 
 impl Fault {
-    /// Every kind; of the errors, a 500.
+    /// Every kind; for the errors, with a 500.
     pub const ALL: [Self; 11] = [
         Self::Refuse,
         Self::ResetBefore,
@@ -101,7 +101,7 @@ pub struct Faults {
 }
 
 impl Faults {
-    /// Nothing goes wrong.
+    /// A schedule without faults.
     #[must_use]
     pub fn none() -> Self {
         Self::rate(0.0)
@@ -114,14 +114,14 @@ impl Faults {
         Self { rate, kinds: Fault::ALL.to_vec(), script: Vec::new() }
     }
 
-    /// The same with only these kinds.
+    /// Restricts the schedule to these kinds.
     #[must_use]
     pub fn only(mut self, kinds: &[Fault]) -> Self {
         self.kinds = kinds.to_vec();
         self
     }
 
-    /// The same, and request number `nth` (from 1) of this kind, for each key or job, meets this fault.
+    /// Adds this fault for request number `nth` (from 1) of this kind, for each key or job.
     #[must_use]
     pub fn on(mut self, kind: Kind, nth: u32, fault: Fault) -> Self {
         self.script.push((kind, nth, fault));
@@ -142,7 +142,7 @@ impl Faults {
     #[must_use]
     pub fn refuses(&self, seed: Seed, nth: u64) -> bool {
         let draw = seed.derive_bytes(b"connections").derive(nth);
-        // One kind of many: its share of the rate, as the others have theirs.
+        // One kind of many: its share of the rate is the same as the others'.
         self.kinds.contains(&Fault::Refuse) && share(draw) < self.rate / self.kinds.len() as f64
     }
 

@@ -1,4 +1,4 @@
-//! Any server in a few lines, on a loopback port; and a client that posts webhooks.
+//! Serves any handler in a few lines, on a loopback port; and posts webhooks.
 
 use std::convert::Infallible;
 use std::io;
@@ -57,7 +57,7 @@ impl Drop for Server {
 /// ```
 ///
 /// # Errors
-/// No port could be had.
+/// No port could be opened.
 pub async fn serve<H, B>(handler: H) -> io::Result<Server>
 where
     H: Fn(Request<Bytes>) -> Response<B> + Send + Sync + 'static,
@@ -74,7 +74,7 @@ where
                     let handler = handler.clone();
                     async move { Ok::<_, hyper::Error>(handler(whole(request).await?)) }
                 });
-                // A client that goes away is its own affair.
+                // A client that disconnects is no failure here.
                 let _ = connection(stream, service).await;
             });
         }
@@ -97,7 +97,7 @@ pub(crate) async fn whole(request: Request<Incoming>) -> hyper::Result<Request<B
     Ok(Request::from_parts(parts, body.collect().await?.to_bytes()))
 }
 
-/// Posts it on a connection of its own, and says what was answered; follows no redirect, and reads no body.
+/// Posts it on a connection of its own, and returns the status; follows no redirect, and reads no body.
 pub(crate) async fn post(post: &WebhookPost) -> Option<StatusCode> {
     let authority = post.url.authority()?;
     let stream = TcpStream::connect((authority.host(), authority.port_u16().unwrap_or(80))).await.ok()?;
@@ -108,7 +108,7 @@ pub(crate) async fn post(post: &WebhookPost) -> Option<StatusCode> {
     let mut answer = pin!(async { sender.send_request(request).await.ok().map(|response| response.status()) });
     tokio::select! {
         status = &mut answer => status,
-        // What it brought before it ended is there, or will never be.
+        // The connection has ended: the answer is there already, or will never come.
         _ = connection => answer.await,
     }
 }

@@ -1,19 +1,22 @@
-//! What every store must pass.
+//! Tests that every store must pass.
 //!
-//! A [`Store`] is trusted with the one thing that makes a crash harmless, so a new one is not believed but tried: [`check`] holds it to the
-//! trait's contract, and against [`MemoryStore`](steadfast_store::MemoryStore) over random histories; [`check_files`] damages the files of one that
-//! keeps files (cut, flipped, exchanged, torn, extended) and holds it to one rule: whatever was done to them, opening and loading gives *exactly the right state or an error*, never a panic,
-//! never another state. Where a store cannot tell that its newest records are gone, this kit fails it; SQLite's own log cannot, and the store on SQLite
+//! A [`Store`] is what makes a crash harmless, so a new one must be tested: [`check`] holds it to the trait's contract,
+//! and compares it with [`MemoryStore`](steadfast_store::MemoryStore) over random histories; [`check_files`] damages
+//! the files of a store that keeps files (cut, flipped, exchanged, torn, extended) and holds it to one rule: after any
+//! damage, opening and loading gives *exactly the right state or an error*, never a panic, and never another state. A
+//! store that cannot tell that its newest records are gone fails; SQLite's own log cannot, and the store on SQLite
 //! passes because it keeps a watermark beside the file.
 //!
-//! The right state of an append that was acknowledged is the one with it. Of one that was not, it is either.
+//! After an acknowledged append, the right state includes it. After one that was not acknowledged, the state with it
+//! and the state without it are both right.
 //!
-//! Each commit of a random history also goes wrong in turn, or is held: the state is then what the trait allows, to the entry, and who appends again gets
-//! everything. Those faults are put between the kit and the store; [`check_failures`] has the store itself fail, by whatever its maker can bring about. And a
-//! store that keeps files must be the only one on them, in its process and among processes ([`check_processes`]), and change nothing once another has its
-//! journal ([`check_fence`]).
+//! Each commit of a random history is also made to fail in turn, or is held: the state must then be exactly what the
+//! trait allows, and appending again must bring everything. Those faults are put between the kit and the store;
+//! [`check_failures`] has the store itself fail, in any way that its author can bring about. And a store that keeps
+//! files must be the only one on them, in its process and among processes ([`check_processes`]), and must change
+//! nothing once another has taken over its journal ([`check_fence`]).
 //!
-//! [`FaultyStore`] is for the other side: a store that fails, delays and tears on purpose, to try drivers with.
+//! [`FaultyStore`] is for testing drivers: a store that fails, delays and tears on purpose.
 //!
 //! ```
 //! use steadfast_store::MemoryStore;
@@ -41,23 +44,23 @@ pub use self::faulty::{FaultyStore, StoreFault, StoreFaults};
 pub use self::fence::{check_fence, check_processes};
 pub use self::files::{Depth, check_files};
 
-/// Holds a store to the contract of [`Store`]. `open` gives an empty one each time.
+/// Tests a store against the contract of [`Store`]. `open` gives an empty store each time.
 ///
 /// # Panics
-/// The store broke it. The message begins with the case's name.
+/// The store breaks the contract. The message begins with the case's name.
 pub fn check<S: Store>(mut open: impl FnMut() -> S) {
     for (name, case) in cases::ALL {
         eprintln!("journal kit: {name}");
         case(&mut open());
     }
-    // What a crash would leave, only who knows where it is kept can tell.
+    // Only code that knows where the journal is kept can say what a crash would leave.
     for (name, case) in commits::all() {
         eprintln!("journal kit: {name}");
         case(&mut open, &|| None);
     }
 }
 
-/// What journals are about: key `order-N`, in this stage, as it was at second `at`.
+/// An entry as the kit writes them: key `order-N`, in this stage, at second `at`.
 #[must_use]
 pub fn entry(number: u64, stage: Stage, at: u64) -> Entry {
     Entry::new(record(number, stage), Arc::from("deepvue"), Timestamp::from_secs(at))
@@ -82,7 +85,7 @@ fn record(number: u64, stage: Stage) -> Record {
 
 const READY: Outcome = Outcome::Completed(Completed::Ready);
 
-/// Stages in the order in which an operation meets them.
+/// Stages in the order in which an operation reaches them.
 const STAGES: [Stage; 8] = [
     Stage::Planned,
     Stage::InFlight,
@@ -94,7 +97,7 @@ const STAGES: [Stage; 8] = [
     Stage::Delivered(Outcome::Failed),
 ];
 
-/// What [`Store::load_live`] gives where [`Store::load`] gives these.
+/// What [`Store::load_live`] must give where [`Store::load`] gives these.
 fn live(entries: &[Entry]) -> Vec<Entry> {
     entries.iter().filter(|entry| !entry.is_delivered()).cloned().collect()
 }
@@ -103,7 +106,7 @@ fn answer(number: u64) -> KeptAnswer {
     KeptAnswer { status: 200, body: format!("result {number}").into_bytes() }
 }
 
-/// A random entry of one of `keys` keys, `at` this second.
+/// A random entry of one of `keys` keys, at this second.
 fn any_entry(random: &mut fastrand::Rng, keys: u64, at: u64) -> Entry {
     let number = random.u64(0..keys);
     any_entry_of(random, number, at)

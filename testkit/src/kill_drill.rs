@@ -1,18 +1,22 @@
-//! A client in a process of its own, which is killed again and again.
+//! Runs a client in a process of its own, and kills it again and again.
 //!
-//! The parent runs the fake provider, so that no kill touches its ledger, and a *life* after the other of a child: a whole client on one journal file. It
-//! hands out jobs a few at a time, hears over a pipe what was taken in and how it ended, and kills (SIGKILL) at moments drawn from the
-//! seed: while the child starts and takes up what it finds, after so many lines that it was told, or at some later moment.
+//! The parent runs the fake provider, so that no kill touches its ledger, and starts one child after the other: each
+//! *life* is a whole client on the same journal file. The parent hands out jobs a few at a time, reads from a pipe what
+//! was accepted and how it ended, and kills (SIGKILL) at moments drawn from the seed: while the child starts and takes
+//! up what it finds, after a number of lines from the child, or at some later moment.
 //!
-//! What has been *taken in* is never submitted again before the last life: whatever becomes of it until then, the journal alone has brought about. In
-//! the last life everything is submitted once more, so that every outcome is told, those told before a second time.
+//! A job that was *accepted* is not submitted again before the last life: until then, only the journal carries it on.
+//! In the last life everything is submitted once more, so that every outcome is reported, and those reported before a
+//! second time.
 //!
-//! After each kill the file is opened, verified and held against what was heard and against the provider's books (`books.rs`):
+//! After each kill the file is opened, verified and compared with what the child said and with the provider's books
+//! (`books.rs`):
 //!
-//! - what was taken in is there, and what was told as an outcome is there as that outcome;
-//! - whatever the provider has seen a create of is there as more than planned: nothing was sent without its record;
-//! - at the end, every job has an outcome, told twice only as the same (but for the reference of an unresolved one, which a late answer may bring), and no key
-//!   was run more than once.
+//! - a job that was accepted is there, and a job whose outcome was reported is there with that outcome;
+//! - every job of which the provider has seen a create is there as more than planned: nothing was sent without its
+//!   record;
+//! - at the end, every job has an outcome; a second report of it is the same (except for the reference of an unresolved
+//!   one, which a late answer may bring), and no key was run more than once.
 //!
 //! The child is any executable that calls [`child()`] when it is told to; see [`KillDrill::run`].
 
@@ -36,14 +40,14 @@ use crate::{FakeDeepvue, FakeServer};
 pub use self::books::Told;
 pub use self::child::child;
 
-/// How often, how much, and on which file.
+/// The settings of a drill: how often to kill, how many jobs, which journal.
 #[derive(Clone, Debug)]
 #[must_use = "it does nothing until it is run"]
 #[expect(clippy::exhaustive_structs, reason = "plain settings")]
 pub struct KillDrill {
-    /// The provider, with its faults, its speed and what it does with keys.
+    /// The provider, with its faults, its speed and its treatment of keys.
     pub provider: FakeDeepvue,
-    /// What the client runs on.
+    /// The client's adapter.
     pub adapter: Adapter,
     /// How many jobs.
     pub operations: u64,
@@ -53,11 +57,11 @@ pub struct KillDrill {
     pub journal: PathBuf,
 }
 
-/// What the client that is killed runs on.
+/// The adapter of the client that is killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Adapter {
-    /// Tokio and reqwest, in so many shards.
+    /// Tokio and reqwest, in this many shards.
     Tokio {
         /// As [`Builder::shards`](steadfast_driver::Builder::shards) takes them.
         shards: usize,
@@ -66,19 +70,19 @@ pub enum Adapter {
     Blocking,
 }
 
-/// What a drill has brought to light.
+/// The result of a drill.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct KillReport {
     /// How often the child was killed.
     pub kills: u32,
-    /// What each job was told to have become, and how long that took since it was first handed out. By the jobs' numbers.
+    /// What was reported of each job, and how long that took since it was first handed out, by the jobs' numbers.
     pub told: BTreeMap<u64, (Told, Duration)>,
     /// In which states the kills left operations that had not ended: as found in the journal, all kills together.
     pub left_by_kills: BTreeMap<&'static str, u64>,
-    /// How many jobs a kill left with a create in the air or in doubt, and were completed in the end.
+    /// How many jobs were left by a kill with a create in flight or in doubt, and were completed in the end.
     pub recovered: u64,
-    /// What must never be, in words. Empty if all is well.
+    /// Broken promises, in words. Empty if all is well.
     pub violations: Vec<String>,
     /// How long it all took.
     pub elapsed: Duration,
@@ -90,24 +94,24 @@ pub struct KillReport {
 pub struct Progress {
     /// Kills so far.
     pub kills: u32,
-    /// Jobs whose outcome was told so far.
+    /// Jobs whose outcome has been reported so far.
     pub ended: u64,
 }
 
 /// How many jobs may be under way in the child.
 const LIVE: u32 = 256;
 
-/// The child says nothing for so long only if it hangs, before the speed.
+/// Before the speed is applied: a child that is silent for this long hangs.
 const SILENCE: Duration = Duration::from_secs(600);
 
 /// When a life ends.
 #[derive(Clone, Copy, Debug)]
 enum Moment {
-    /// So long after the process was started: perhaps it has not even opened its journal.
+    /// This long after the process was started: perhaps it has not even opened its journal.
     Started(Duration),
-    /// So long after it was ready.
+    /// This long after it was ready.
     Ready(Duration),
-    /// When so many jobs were taken in or ended.
+    /// When this many jobs were accepted or ended.
     Heard(u64),
 }
 
@@ -122,13 +126,14 @@ impl Moment {
 }
 
 impl KillDrill {
-    /// Runs it. `child` makes the command that starts the child: an executable that calls [`child()`] at once. `watch` is called as it goes on.
+    /// Runs the drill. `child` makes the command that starts the child: an executable that calls [`child()`] at once.
+    /// `watch` is called with the progress.
     ///
     /// Must be called on a tokio runtime with I/O and time.
     ///
     /// # Errors
-    /// The provider's port or the child could not be had, or the child ended by itself, or hangs. What the client does wrong is no error but a
-    /// [violation](KillReport::violations).
+    /// The provider's port could not be opened, the child could not be started, or it ended by itself or hangs. A fault
+    /// of the client is not an error but a [violation](KillReport::violations).
     pub async fn run(
         self,
         mut child: impl FnMut() -> Command,
@@ -150,7 +155,7 @@ impl KillDrill {
         let mut chance = fastrand::Rng::with_seed(seed);
         let mut books = Books::new(seed, self.journal);
         for life in 1..=u64::from(self.kills) {
-            // So that there is work left for every life.
+            // Leaves work for every life.
             let handed_out = (self.operations * life).div_ceil(u64::from(self.kills) + 1);
             let moment = Moment::draw(&mut chance);
             let mut process = Life::start(child(), &settings, silence).await?;

@@ -6,7 +6,8 @@ use steadfast_core::Timestamp;
 
 use crate::webhooks::WebhookCounts;
 
-/// The provider's own books: for each idempotency key (Didit: for each `vendor_data`), how often it was run, when, and what was answered.
+/// The provider's own books: for each idempotency key (Didit: for each `vendor_data`), how often it was run, when, and
+/// how it was answered.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ledger {
     keys: BTreeMap<String, Entry>,
@@ -19,17 +20,17 @@ struct Entry {
     answers: Vec<Answered>,
 }
 
-/// A job was run.
+/// One execution of a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Execution {
     /// When.
     pub at: Timestamp,
-    /// The id it was given: Deepvue's `transaction_id`, Didit's `session_id`.
+    /// The id that the provider gave it: Deepvue's `transaction_id`, Didit's `session_id`.
     pub transaction_id: String,
 }
 
-/// A create was answered, or its answer was lost.
+/// One answer to a create, or its loss.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Answered {
@@ -62,19 +63,19 @@ impl Ledger {
         self.keys.entry(key.into()).or_default()
     }
 
-    /// How often this key was run.
+    /// The executions of this key.
     #[must_use]
     pub fn executions(&self, key: &str) -> &[Execution] {
         self.keys.get(key).map_or(&[], |entry| &entry.executions)
     }
 
-    /// What its creates were answered.
+    /// The answers to its creates.
     #[must_use]
     pub fn answers(&self, key: &str) -> &[Answered] {
         self.keys.get(key).map_or(&[], |entry| &entry.answers)
     }
 
-    /// What became of the webhooks that were sent; all zero where none are.
+    /// What became of the webhooks; all zero if none are sent.
     #[must_use]
     pub const fn webhooks(&self) -> WebhookCounts {
         self.webhooks
@@ -92,7 +93,7 @@ impl Ledger {
         self.keys.values().map(|entry| entry.executions.len()).sum()
     }
 
-    /// Keys run more than once: what must never be.
+    /// How many keys were run more than once: this must never happen.
     #[must_use]
     pub fn keys_run_more_than_once(&self) -> usize {
         self.keys.values().filter(|entry| entry.executions.len() > 1).count()

@@ -1,4 +1,4 @@
-//! A profile with a look-up: for a provider that can be asked for the job of a key.
+//! Adds a look-up to a profile: for a provider that can be asked for the job of a key.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ pub struct WithLookup<P> {
 }
 
 impl<P: Provider> WithLookup<P> {
-    /// Adds look-ups, not before `settle` after an ambiguous create.
+    /// Adds look-ups, which are sent `settle` after an ambiguous create at the earliest.
     #[must_use]
     pub const fn new(inner: P, settle: Duration) -> Self {
         Self { inner, settle }
@@ -49,7 +49,7 @@ impl<P: Provider> Provider for WithLookup<P> {
         if ask.kind != Kind::Lookup {
             return self.inner.request(ask);
         }
-        // As the create, with its credentials, but a GET elsewhere.
+        // As the create, with its credentials, but a GET at another path.
         let create = Ask::new(Kind::Create, ask.key, None, ask.payload);
         let mut request = self.inner.request(&create)?.map(|_| Bytes::new());
         let url = request.uri().to_string().replacen("/post-", "/find-", 1);
@@ -73,10 +73,10 @@ impl<P: Provider> Provider for WithLookup<P> {
         if answer.status == 404 {
             return Ok(Reading::NotFound);
         }
-        // Whatever names the job is read like the create's answer.
+        // An answer that names the job is read like the create's answer.
         let read = self.inner.read(&Answer::new(Kind::Create, answer.status, answer.headers, answer.body, answer.wall));
         read.map_err(|mut failure| {
-            // It only asks: of itself it runs nothing.
+            // A look-up itself runs nothing.
             failure.certainty = Certainty::NotExecuted;
             failure
         })

@@ -1,9 +1,9 @@
 //! A fake of any provider that a profile describes: the profile read backwards.
 //!
-//! Its requests are recognised by the profile's own templates, and its answers are those that the profile reads as what is meant
-//! ([`Profile::say`]). What it does with keys follows from the profile's safety. So a new profile can be tried end to end, with faults and a ledger,
-//! before anybody has an account. It shows that a profile can carry jobs, and not that it is right about its provider: that only recorded answers
-//! and a sandbox show.
+//! Its requests are recognised by the profile's own templates, and its answers are those that the profile reads with
+//! the intended meaning ([`Profile::say`]). The profile's safety determines what it does with keys. So a new profile
+//! can be tried end to end, with faults and a ledger, before anybody has an account. It shows that a profile can carry
+//! jobs, not that it is right about its provider: only recorded answers and a sandbox show that.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -25,8 +25,8 @@ use crate::server::{FakeServer, serve};
 
 /// A provider to be started, over HTTP by [`start`](FakeProfile::start) or without sockets by [`brain`](FakeProfile::brain).
 ///
-/// Connect the profile at the fake's base URL ([`Profile::connect_at`]), with any secrets. Where the profile sends no key, the ledger has the
-/// payload's text in its place.
+/// Connect the profile at the fake's base URL ([`Profile::connect_at`]), with any secrets. If the profile sends no key,
+/// the ledger uses the payload's text in its place.
 ///
 /// ```
 /// use steadfast_providers::profile::{Profile, shipped};
@@ -54,13 +54,13 @@ pub struct FakeProfile {
     listing_lag: Duration,
 }
 
-/// Why a profile cannot be driven by a fake of it.
+/// Why a fake of this profile cannot be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Undrivable {
     /// The profile's name.
     pub profile: Box<str>,
-    /// What no answer says, as the profile reads it.
+    /// The reading that no answer has in this profile.
     pub unsaid: &'static str,
 }
 
@@ -74,8 +74,9 @@ impl fmt::Display for Undrivable {
 impl std::error::Error for Undrivable {}
 
 impl FakeProfile {
-    /// Honours keys if the profile's safety is `keyed` (for its window) or `idempotent` (for ever), answers look-ups if it has one, and else runs
-    /// every create. Makes no faults; jobs take 5 to 30 seconds, and all are decided.
+    /// A fake that honours keys if the profile's safety is `keyed` (for its window) or `idempotent` (for ever), answers
+    /// look-ups if the profile has them, and otherwise runs every create. It makes no faults; jobs take 5 to 30
+    /// seconds, and all are decided.
     ///
     /// # Errors
     /// The profile reads no answer as a job's beginning, or none as its end.
@@ -115,7 +116,8 @@ impl FakeProfile {
         self
     }
 
-    /// With every delay divided by this: job times, windows, lateness, lags, waits it asks for. What is told in whole seconds is rounded.
+    /// With every delay divided by this: job times, windows, lateness, lags, waits it asks for. Values in whole seconds
+    /// are rounded.
     pub const fn with_speed(mut self, speed: f64) -> Self {
         self.habits.speed = speed;
         self
@@ -133,47 +135,47 @@ impl FakeProfile {
         self
     }
 
-    /// With this share of all jobs failing at the provider, if the profile knows such an end. Default 0.
+    /// With this share of all jobs failing at the provider, if the profile can express that. Default 0.
     pub const fn with_failing(mut self, share: f64) -> Self {
         self.failing = share;
         self
     }
 
-    /// With this share of all jobs ending without a decision, if the profile knows such an end. Default 0.
+    /// With this share of all jobs ending without a decision, if the profile can express that. Default 0.
     pub const fn with_undecided(mut self, share: f64) -> Self {
         self.undecided = share;
         self
     }
 
-    /// With jobs that a look-up shows only so long after they were created, before the speed. Default at once.
+    /// With jobs that a look-up shows only this long after they were created, before the speed. Default: at once.
     pub const fn with_listing_lag(mut self, lag: Duration) -> Self {
         self.listing_lag = lag;
         self
     }
 
-    /// With an outage that begins so long after the first request and lasts so long, both before the speed. In it every request gets a 503, and
-    /// nothing runs; they are counted as faults of kind `outage`.
+    /// With an outage that begins `after` the first request and goes on for `lasting`, both before the speed. During it
+    /// every request gets a 503, and nothing runs; these are counted as faults of kind `outage`.
     pub const fn with_outage(mut self, after: Duration, lasting: Duration) -> Self {
         self.habits.outage = Some(Outage { after, lasting });
         self
     }
 
-    /// The provider without sockets. It expects paths as they are under a base URL that has none of its own.
+    /// The provider without sockets. It expects paths as under a base URL without a path.
     #[must_use]
     pub fn brain(self) -> Brain {
         let habits = self.habits.clone();
         Brain::new(habits, Profiled { settings: self, jobs: BTreeMap::new(), by_whom: BTreeMap::new() })
     }
 
-    /// Starts it on a port of its own, on the current tokio runtime; where there is none, on a thread of its own.
+    /// Starts it on a port of its own, on the current tokio runtime; without one, on a thread of its own.
     ///
     /// # Errors
-    /// No port could be had.
+    /// No port could be opened.
     pub fn start(self) -> io::Result<FakeServer> {
         serve(self.brain())
     }
 
-    /// Refuses a profile that no fake can drive.
+    /// Refuses a profile of which no fake can be made.
     fn check(&self) -> Result<(), Undrivable> {
         let refused = |unsaid| Err(undrivable(&self.profile, unsaid));
         let (Ok(key), Ok(reference)) = (Key::new("key"), self.profile.reference_of("reference")) else {
@@ -204,13 +206,13 @@ impl FakeProfile {
         self.profile.say(&saying)
     }
 
-    /// Of a poll.
+    /// The answer to a poll.
     fn tell(&self, reference: &str, reading: &Reading) -> Option<Response<Bytes>> {
         let reference = Reference::new(reference).ok()?;
         self.profile.say(&Saying::new(Kind::Poll, reading).asked_by(&reference))
     }
 
-    /// The first of these that the profile knows.
+    /// The answer for the first of these readings that the profile can express.
     fn under_way(&self, reference: &str, stages: &[Reading]) -> Option<Response<Bytes>> {
         stages.iter().find_map(|reading| self.tell(reference, reading))
     }
@@ -226,7 +228,7 @@ fn undrivable(profile: &Profile, unsaid: &'static str) -> Undrivable {
     Undrivable { profile: profile.name().into(), unsaid }
 }
 
-/// What a job is before its end: first under way, then waiting for somebody, each as far as the profile knows it.
+/// A job's readings before its end: first under way, then waiting for somebody, each if the profile can express it.
 const STAGES: [[Reading; 2]; 2] = {
     const PENDING: Reading = Reading::Pending { hint: None };
     const AWAITING: Reading = Reading::AwaitingPerson { hint: None };
@@ -237,7 +239,7 @@ const STAGES: [[Reading; 2]; 2] = {
 struct Profiled {
     settings: FakeProfile,
     jobs: BTreeMap<String, Job>,
-    /// The creates of each key, or of each payload where the profile sends no key.
+    /// The creates of each key, or of each payload if the profile sends no key.
     by_whom: BTreeMap<String, Vec<First>>,
 }
 
@@ -317,7 +319,7 @@ impl Profiled {
             };
         }
         let draw = habits.seed.derive_bytes(b"jobs").derive_bytes(whom.as_bytes()).derive(so_far.len() as u64);
-        // In capitals and small letters too, as many references are.
+        // With capitals and small letters, as in many references.
         let Ok(reference) = profile.reference_of(&format!("Job-{:016x}", draw.value())) else {
             return detail(StatusCode::INTERNAL_SERVER_ERROR, "no reference could be made");
         };
@@ -377,7 +379,7 @@ impl FakeProfile {
         Job { waits_at: now.saturating_add(time / 2), ready_at: now.saturating_add(time), end }
     }
 
-    /// How a job ends: ready, with a result that names it, if the profile knows no such end.
+    /// The answer for a job's end: ready, with a result that names it, if the profile cannot express the end.
     fn end(&self, kind: Kind, reference: &str, end: &Reading) -> Option<Response<Bytes>> {
         let result = serde_json::json!({ "job": reference, "checked": true }).to_string();
         let asked = Reference::new(reference).ok()?;

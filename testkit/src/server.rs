@@ -1,4 +1,4 @@
-//! A fake provider's sockets. Each request has a connection of its own, so that a fault hits one request and no other.
+//! A fake provider's sockets. Each request has a connection of its own, so that a fault affects one request only.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -36,11 +36,12 @@ pub struct FakeServer {
     address: SocketAddr,
     brain: Arc<Mutex<Brain>>,
     tasks: [JoinHandle<()>; 2],
-    /// Its own, if it was started where there was none.
+    /// Its own runtime, if it was started outside of one.
     runtime: Option<Runtime>,
 }
 
-/// Starts a provider on a port of its own, on the current tokio runtime. Tests on threads have none: then on a thread of its own.
+/// Starts a provider on a port of its own, on the current tokio runtime; without one, as in tests on threads, on a
+/// thread of its own.
 pub(crate) fn serve(brain: Brain) -> io::Result<FakeServer> {
     let runtime = match Handle::try_current() {
         Ok(_) => None,
@@ -72,13 +73,13 @@ impl FakeServer {
         lock(&self.brain).ledger().clone()
     }
 
-    /// Requests of this kind that came so far. See [`Brain::requests`].
+    /// Requests of this kind so far. See [`Brain::requests`].
     #[must_use]
     pub fn requests(&self, kind: Kind) -> u64 {
         lock(&self.brain).requests(kind)
     }
 
-    /// Faults committed so far, by kind; of refused connections, the moments in which the port was closed.
+    /// Faults committed so far, by kind; for refused connections, how often the port was closed.
     #[must_use]
     pub fn faults(&self) -> BTreeMap<&'static str, u64> {
         lock(&self.brain).faults().clone()
@@ -88,7 +89,7 @@ impl FakeServer {
 impl Drop for FakeServer {
     fn drop(&mut self) {
         self.tasks.iter().for_each(JoinHandle::abort);
-        // Not waited for: it may be dropped where nobody may block.
+        // Not waited for: it may be dropped where blocking is not allowed.
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
@@ -114,7 +115,7 @@ async fn accept(
         if !refusals.faults.refuses(refusals.seed, nth) {
             continue;
         }
-        // Who has connected already is served: closing the port would reset them, which is another fault.
+        // Connections that are already made are served: closing the port would reset them, which is another fault.
         while let Poll::Ready(Ok((stream, _))) = std::future::poll_fn(|cx| Poll::Ready(listener.poll_accept(cx))).await
         {
             tokio::spawn(converse(stream, brain.clone(), asked.clone()));
@@ -123,7 +124,7 @@ async fn accept(
         drop(listener);
         loop {
             tokio::time::sleep(refusals.window).await;
-            // The port is ours again as soon as nothing else holds it.
+            // The port can be opened again as soon as nothing else holds it.
             if let Ok(again) = listen(address) {
                 listener = again;
                 break;
@@ -154,7 +155,7 @@ async fn converse(stream: TcpStream, brain: Arc<Mutex<Brain>>, asked: Arc<Notify
             asked.notify_one();
             tokio::time::sleep(delay).await;
             match fault {
-                // Who has connected can no longer be refused.
+                // A connection that is made can no longer be refused.
                 Some(Fault::Refuse | Fault::ResetBefore | Fault::LoseAnswer) => {
                     reset.notify_one();
                     std::future::pending().await
@@ -165,19 +166,19 @@ async fn converse(stream: TcpStream, brain: Arc<Mutex<Brain>>, asked: Arc<Notify
         }
     });
     tokio::select! {
-        // A client that goes away is its own affair.
+        // A client that disconnects is no failure here.
         _ = connection(stream, service) => {}
         () = reset.notified() => {
-            // Closing with nothing to linger for sends a reset instead of an end.
+            // Closing without lingering sends a reset instead of a normal end.
             let _ = SockRef::from(&socket).set_linger(Some(Duration::ZERO));
         }
     }
 }
 
-/// Sends webhooks when they are due; what was asked may have brought some.
+/// Sends webhooks when they are due; each request may have added some.
 async fn post_webhooks(brain: Arc<Mutex<Brain>>, asked: Arc<Notify>) {
     let now = || Timestamp::from(SystemTime::now());
-    // Ends with this task.
+    // The posts end with this task.
     let mut posts = JoinSet::new();
     loop {
         let next = {
@@ -202,17 +203,17 @@ async fn post_webhooks(brain: Arc<Mutex<Brain>>, asked: Arc<Notify>) {
     }
 }
 
-/// Declares this many bytes more than will come.
+/// Makes the response declare this many bytes more than it has.
 fn declaring(more: usize, mut response: Response<Bytes>) -> Response<Piece> {
     let declared = HeaderValue::from(response.body().len() + more);
     response.headers_mut().insert(CONTENT_LENGTH, declared);
     response.map(|body| Piece { body: Some(body), lingers: more > 0 })
 }
 
-/// A body of one piece that does not tell its length, so that the header may lie about it.
+/// A body of one piece that hides its length, so that the header may lie about it.
 struct Piece {
     body: Option<Bytes>,
-    /// Ends only when polled once more after the piece: so that the piece is on its way before the lie comes out.
+    /// Ends only when polled once more after the piece, so that the piece is sent before the lie is noticed.
     lingers: bool,
 }
 

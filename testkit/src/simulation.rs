@@ -1,18 +1,20 @@
-//! Whole histories in virtual time, each from one seed: engines, their gates and journals, a provider, callers, and everything that goes wrong.
+//! Simulates whole histories in virtual time, each from one seed: engines with their gates and journals, a provider,
+//! callers, and everything that can go wrong.
 //!
 //! A history draws its own settings and fault rates from its seed, some of them zero. In it
 //!
 //! - the **provider** honours keys, or offers a look-up, or ignores keys; it is slow, down, throttles, loses answers, gives them late or twice,
 //!   contradicts itself, and sends webhooks that are lost, early, doubled, out of order or forged. It keeps a ledger of its own;
 //! - the **journal** commits late, fails, or is torn by a crash;
-//! - the **process** crashes before and after every kind of effect, while it recovers, and between a commit and its acknowledgement; its clock
-//!   jumps; its driver wakes late;
-//! - **callers** submit, join, cancel, come with another payload, submit again what was rejected, and resume what is unresolved, in season and out;
-//!   the driver takes jobs out of the engine for which it has no payload, and gives them back.
+//! - the **process** crashes before and after every kind of effect, while it recovers, and between a commit and its
+//!   acknowledgement; its clock jumps; its driver wakes late;
+//! - **callers** submit, join, cancel, come with another payload, submit again what was rejected, and resume what is
+//!   unresolved, at any time, sensible or not; the driver takes jobs out of the engine for which it has no payload, and
+//!   gives them back.
 //!
-//! Then the world heals and everything must end. After every step the [invariants](Invariant) are checked, the costly ones at some steps only,
-//! by books that are kept apart from what the engine believes. Each history runs twice, the second time through snapshots of the engine at random moments, and must do the
-//! same things at the same times.
+//! Then all faults stop and everything must end. After every step the [invariants](Invariant) are checked, the costly
+//! ones at some steps only, by books that are kept apart from what the engine believes. Each history runs twice, the
+//! second time through snapshots of the engine at random moments, and must do the same things at the same times.
 //!
 //! ```
 //! use steadfast_testkit::simulation::{Options, simulate};
@@ -22,8 +24,8 @@
 //! assert!(history.effects > 0);
 //! ```
 //!
-//! What is found can be [shrunk](shrink()): faults, crashes and jobs are taken away for as long as the same invariant breaks. That it can be
-//! found at all is shown by [`Flaw`]: engines broken on purpose.
+//! A history that breaks an invariant can be [shrunk](shrink()): faults, crashes and jobs are removed for as long as
+//! the same invariant breaks. That the checks can fail at all is shown by [`Flaw`]: engines broken on purpose.
 
 mod account;
 mod books;
@@ -58,7 +60,7 @@ pub use self::invariant::Invariant;
 pub use self::shrink::shrink;
 use self::world::World;
 
-/// What is left out of a history, and what is added to it.
+/// What to leave out of a history, and what to add to it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "plain settings, written with struct update syntax")]
 pub struct Options {
@@ -74,15 +76,15 @@ pub struct Options {
     pub record: bool,
 }
 
-/// What became of a history.
+/// The result of a history.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct History {
-    /// The first breach; it ended the history.
+    /// The first broken invariant, which ended the history.
     pub violation: Option<Violation>,
     /// Operations begun.
     pub operations: u64,
-    /// Operations that had ended as unresolved and were resumed.
+    /// Operations that were resumed after they had ended as unresolved.
     pub resumed: u64,
     /// Operations that were taken out of the engine for a while.
     pub withdrawn: u64,
@@ -90,11 +92,12 @@ pub struct History {
     pub effects: u64,
     /// Crashes at each point, in the order of [`CrashPoint::ALL`].
     pub crashes_at: Vec<u64>,
-    /// How often each fault was met, in the order of [`Fault::ALL`].
+    /// How often each fault happened, in the order of [`Fault::ALL`].
     pub faults: Vec<u64>,
     /// How often each invariant was checked, in the order of [`Invariant::all`].
     pub checked: Vec<u64>,
-    /// How many jobs its settings draw, those that were left out included. One more is submitted when the world is well.
+    /// How many jobs the settings drew, including those that were left out. One more is submitted once all faults have
+    /// stopped.
     pub jobs: usize,
     /// What happened, if it was recorded.
     pub entries: Vec<Entry>,
@@ -106,23 +109,23 @@ pub struct History {
 pub struct Entry {
     /// When, in true time.
     pub at: Timestamp,
-    /// To which job, by its number from 0.
+    /// The job that it concerns, by its number from 0.
     pub job: Option<usize>,
-    /// What.
+    /// What happened.
     pub what: What,
 }
 
-/// What a line tells.
+/// What a line reports.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum What {
     /// Something happened to the process, the disk or the provider.
     World(String),
-    /// The engine told something, at this time by its own clock.
+    /// The engine's notice, with the time by its own clock.
     Notice(Timestamp, Notice),
 }
 
-/// Runs the history of a seed, twice. A panic is a violation as well.
+/// Runs the history of a seed, twice. A panic is a violation too.
 #[must_use]
 pub fn simulate(seed: u64, options: &Options) -> History {
     let mut first = run(seed, options, false);
@@ -151,7 +154,7 @@ pub fn simulate(seed: u64, options: &Options) -> History {
     }
 }
 
-/// To its end; what panics on the way ends it.
+/// Runs it to its end; a panic on the way ends it.
 fn run(seed: u64, options: &Options, snapshots: bool) -> World {
     let mut world = World::new(seed, options, snapshots);
     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| world.run())) {

@@ -1,4 +1,4 @@
-//! Faster than life: every delay divided.
+//! Divides every delay, to run faster than life.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use steadfast_core::rate_limit::RatePolicy;
 use steadfast_core::retry::{RetryAfter, RetryPolicy};
 use steadfast_core::{OperationPolicy, PolicyError, SendSafety};
 
-/// The same policy with every delay, deadline and time-out divided by `speed`: for a provider that is as much faster.
+/// Divides every delay, deadline and time-out of the policy by `speed`: for a provider that is that much faster.
 ///
 /// # Errors
-/// A policy with a delay so short that nothing would be left of it.
+/// A delay is so short that nothing would be left of it.
 ///
 /// ```
 /// use std::time::Duration;
@@ -49,7 +49,7 @@ pub fn scaled(policy: &OperationPolicy, speed: f64) -> Result<OperationPolicy, P
         })
 }
 
-/// A span divided by a speed; a speed that makes no sense leaves it as it is.
+/// A span divided by a speed; an invalid speed leaves it unchanged.
 pub(crate) fn divided(span: Duration, speed: f64) -> Duration {
     if speed.is_finite() && speed > 0.0 {
         Duration::try_from_secs_f64(span.as_secs_f64() / speed).unwrap_or(Duration::MAX)
@@ -58,10 +58,10 @@ pub(crate) fn divided(span: Duration, speed: f64) -> Duration {
     }
 }
 
-/// The same gate with every delay divided and every rate multiplied by `speed`.
+/// Divides every delay of the gate by `speed`, and multiplies every rate.
 ///
 /// # Errors
-/// A policy with a delay so short, or a rate so high, that nothing would be left of it.
+/// A delay is so short, or a rate so high, that nothing would be left of it.
 pub fn scaled_gate(policy: &GatePolicy, speed: f64) -> Result<GatePolicy, PolicyError> {
     let by = |span| divided(span, speed);
     let breaker = policy.breaker().map(|policy| breaker(policy, speed)).transpose()?;

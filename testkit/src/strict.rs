@@ -1,13 +1,13 @@
-//! A journal and a wire that know the protocol, and call out a driver that breaks it.
+//! A journal and a wire that know the protocol, and report a driver that breaks it.
 //!
-//! The rules, of which each broken one is a *violation*:
+//! The rules; breaking one is a *violation*:
 //!
 //! - a create leaves only under a durable record *in flight* that counts it;
 //! - a poll leaves only under a durable record *accepted*; a look-up only under *unknown*, or *in flight* after a restart;
 //! - never two requests of one key at a time;
 //! - the key's fingerprint never changes, and nothing leaves once the key has ended.
 //!
-//! A violation panics at once, where it happens. Since a panic on a task of its own is easily lost, it is also kept:
+//! A violation panics at once, where it happens. Since a panic on another task is easily lost, it is also kept:
 //! [`StrictWire::assert_clean`] panics again, and so does dropping the last handle.
 
 use std::collections::BTreeMap;
@@ -17,7 +17,7 @@ use steadfast_core::operation::{Attempt, AttemptId, Record, Stage};
 use steadfast_core::{Key, Kind, Outcome, Timestamp};
 use steadfast_store::{Entry, MemoryStore, Store, StoreError};
 
-/// The journal's half: a store in memory. Made by [`StrictWire::store`].
+/// The journal's half: a store in memory, made by [`StrictWire::store`].
 #[derive(Debug)]
 pub struct StrictStore {
     books: Arc<Mutex<Books>>,
@@ -62,13 +62,13 @@ struct Books {
     durable: BTreeMap<Key, Record>,
     in_the_air: BTreeMap<Key, AttemptId>,
     violations: Vec<String>,
-    /// Commits that are to fail.
+    /// How many of the next commits are to fail.
     failing: usize,
     commits: usize,
 }
 
 impl StrictWire {
-    /// Empty books.
+    /// A wire with empty books.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -80,15 +80,15 @@ impl StrictWire {
         StrictStore { books: self.books.clone() }
     }
 
-    /// The next `commits` commits fail, and make nothing durable.
+    /// Makes the next `commits` commits fail, without making anything durable.
     pub fn fail_next(&self, commits: usize) {
         self.lock().failing = commits;
     }
 
-    /// A request is about to leave.
+    /// Call this before a request leaves.
     ///
     /// # Panics
-    /// The protocol does not allow it.
+    /// The protocol does not allow the request.
     pub fn sending(&self, key: &Key, attempt: &Attempt) {
         let mut books = self.lock();
         let wrong = books.wrong_to_send(key, attempt);
@@ -100,7 +100,7 @@ impl StrictWire {
         }
     }
 
-    /// The request of this attempt was answered, failed, or was given up.
+    /// Call this when the request of this attempt was answered, failed, or was given up.
     pub fn landed(&self, key: &Key, attempt: &Attempt) {
         let mut books = self.lock();
         if books.in_the_air.get(key) == Some(&attempt.id) {
@@ -108,19 +108,19 @@ impl StrictWire {
         }
     }
 
-    /// What a restart would find.
+    /// The records that a restart would find.
     #[must_use]
     pub fn records(&self) -> Vec<Record> {
         self.lock().durable.values().cloned().collect()
     }
 
-    /// Commits made so far, failed ones not counted.
+    /// Successful commits so far.
     #[must_use]
     pub fn commits(&self) -> usize {
         self.lock().commits
     }
 
-    /// Takes the violations so far out of the books: for a test that provokes one.
+    /// Removes the violations so far and returns them: for a test that provokes one.
     #[must_use]
     pub fn take_violations(&self) -> Vec<String> {
         std::mem::take(&mut self.lock().violations)
@@ -129,7 +129,7 @@ impl StrictWire {
     /// Panics if there was any violation.
     ///
     /// # Panics
-    /// There was.
+    /// There was a violation.
     pub fn assert_clean(&self) {
         let violations = self.lock().violations.clone();
         assert!(violations.is_empty(), "the driver broke the protocol: {violations:#?}");
@@ -173,7 +173,8 @@ impl Store for StrictStore {
         books.commits += 1;
         for entry in entries {
             let before = books.store.find(&entry.record.key)?;
-            // A rejected job's key is free again, for another payload too; after a crash also if nobody was told.
+            // A rejected job's key is free again, for another payload too; after a crash even if the rejection was not
+            // delivered.
             let restarted = before
                 .as_ref()
                 .is_some_and(|it| it.is_delivered() || matches!(it.record.stage, Stage::Ended(Outcome::Rejected(_))));

@@ -1,7 +1,7 @@
-//! For the tokio adapter: the fake in process, for virtual time, and a transport that keeps the strict books.
+//! For the tokio adapter: the fake in process, for virtual time, and a transport that checks the protocol.
 //!
-//! Real sockets and a paused clock do not go together: the clock runs ahead as soon as everybody waits for a socket. [`InProcess`] gives
-//! the same provider, with the same faults, without sockets; every delay is tokio's.
+//! Real sockets and a paused clock do not go together: the clock runs ahead as soon as every task waits for a socket.
+//! [`InProcess`] gives the same provider, with the same faults, without sockets; every delay is tokio's.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
@@ -27,7 +27,7 @@ pub struct InProcess {
 }
 
 impl InProcess {
-    /// Starts it now, by tokio's clock.
+    /// Starts the provider now, by tokio's clock.
     #[must_use]
     pub fn new(provider: impl Into<Brain>) -> Self {
         let brain = Arc::new(Mutex::new(provider.into()));
@@ -51,7 +51,7 @@ impl Transport for InProcess {
         if let Some(Fault::ResetBefore | Fault::LoseAnswer | Fault::WrongLength) = fault {
             return Err(SendError::ambiguous());
         }
-        // Its own clock, so that a Retry-After in the form of a date can be read.
+        // The provider's own clock, so that a Retry-After in the form of a date can be read.
         let date = httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + std::time::Duration::from_nanos(now.as_nanos()));
         if let Ok(date) = HeaderValue::try_from(date) {
             response.headers_mut().insert(DATE, date);
@@ -60,7 +60,7 @@ impl Transport for InProcess {
     }
 }
 
-/// Any transport, with every request entered into the strict books.
+/// Any transport, with every request reported to a [`StrictWire`].
 #[derive(Clone, Debug)]
 pub struct StrictTransport<T> {
     inner: T,
@@ -68,7 +68,7 @@ pub struct StrictTransport<T> {
 }
 
 impl<T: Transport> StrictTransport<T> {
-    /// Enters what `inner` sends into `wire`'s books.
+    /// Reports what `inner` sends to `wire`.
     #[must_use]
     pub const fn new(inner: T, wire: StrictWire) -> Self {
         Self { inner, wire }
@@ -83,7 +83,7 @@ impl<T: Transport> Transport for StrictTransport<T> {
     }
 }
 
-/// A request in the air: it lands when it is answered or when its future is dropped.
+/// A request in flight: it ends when it is answered or when its future is dropped.
 struct Flight<'a> {
     wire: &'a StrictWire,
     key: Key,

@@ -1,8 +1,9 @@
-//! What a fake sends by webhook, and what goes wrong with that on purpose.
+//! The webhooks that a fake sends, and their deliberate faults.
 //!
-//! Each event draws its fault from the seed, from its job and from how many events of that job came before, so a schedule depends neither on time nor on what
-//! the receiver answers. What is *forged* is sent beside the true event, since nobody who forges can hold that back: under a secret of somebody
-//! else's, with a body that was altered after it was signed, or again after the time for which a receiver may believe it.
+//! Each event's fault is drawn from the seed, from its job and from how many events of that job came before, so a
+//! schedule depends neither on time nor on what the receiver answers. A *forged* delivery is sent beside the true
+//! event, since a forger cannot hold that back: under another secret, with a body that was altered after it was signed,
+//! or again, when it is too old for a receiver to believe.
 
 use std::time::Duration;
 
@@ -22,13 +23,13 @@ pub enum WebhookFault {
     Duplicated,
     /// Sent up to four minutes late (before the speed), so that later events may come before it.
     Delayed,
-    /// Of a job's first event: sent before the create is answered, whose answer is held back.
+    /// For a job's first event: sent before the create's answer, which is held back.
     Early,
-    /// A lie is sent beside it, signed with another secret.
+    /// A false event is sent beside it, signed with another secret.
     Forged,
-    /// A lie is sent beside it, under the signatures of the truth.
+    /// A false event is sent beside it, under the signatures of the true one.
     Altered,
-    /// It is sent a second time as somebody kept it: truly signed, and ten minutes old.
+    /// It is sent a second time as a recording: with valid signatures, and ten minutes old.
     Replayed,
 }
 
@@ -38,7 +39,7 @@ impl WebhookFault {
         [Self::Lost, Self::Duplicated, Self::Delayed, Self::Early, Self::Forged, Self::Altered, Self::Replayed];
 }
 
-/// A schedule of faults of webhooks.
+/// A schedule of webhook faults.
 ///
 /// ```
 /// use steadfast_testkit::{WebhookFault, WebhookFaults};
@@ -54,20 +55,21 @@ pub struct WebhookFaults {
 }
 
 impl WebhookFaults {
-    /// Nothing goes wrong.
+    /// A schedule without faults.
     #[must_use]
     pub fn none() -> Self {
         Self::rate(0.0)
     }
 
-    /// This share of all events meets a fault, every kind that fits equally often. Below 0 counts as 0, above 1 and NaN as 1.
+    /// This share of all events meets a fault, every possible kind equally often. Below 0 counts as 0, above 1 and NaN
+    /// as 1.
     #[must_use]
     pub fn rate(rate: f64) -> Self {
         let rate = if rate.is_nan() { 1.0 } else { rate.clamp(0.0, 1.0) };
         Self { rate, kinds: WebhookFault::ALL.to_vec() }
     }
 
-    /// The same with only these kinds.
+    /// Restricts the schedule to these kinds.
     #[must_use]
     pub fn only(mut self, kinds: &[WebhookFault]) -> Self {
         self.kinds = kinds.to_vec();
@@ -91,19 +93,19 @@ impl WebhookFaults {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WebhookCounts {
-    /// True ones that were answered with a 2xx in time.
+    /// True events that were answered with a 2xx in time.
     pub delivered: u64,
-    /// Events that the receiver has not from here: never sent on purpose, or given up after what it answered.
+    /// Events that the receiver has not accepted: deliberately not sent, or given up after its answers.
     pub lost: u64,
     /// Second copies, sent on purpose.
     pub duplicated: u64,
-    /// Sent while their create's answer was held back.
+    /// Events that were sent while their create's answer was held back.
     pub early: u64,
-    /// Lies and replays that were answered, whatever the answer.
+    /// False and replayed deliveries that were answered, whatever the answer.
     pub forged: u64,
-    /// Those that were answered with a 4xx, forged or true.
+    /// Deliveries that were answered with a 4xx, forged or true.
     pub refused: u64,
-    /// Those of the forged that were answered with a 2xx.
+    /// Forged deliveries that were answered with a 2xx.
     pub believed: u64,
 }
 
@@ -111,11 +113,11 @@ pub struct WebhookCounts {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct WebhookPost {
-    /// Where to.
+    /// The URL to post to.
     pub url: Uri,
-    /// All that it bears but `Host` and `Content-Length`.
+    /// Its headers, without `Host` and `Content-Length`.
     pub headers: HeaderMap,
-    /// Its JSON.
+    /// Its JSON body.
     pub body: Bytes,
     /// How long the sender waits for the answer.
     pub within: Duration,

@@ -1,4 +1,5 @@
-//! When attempts start, drawn: a line each, in which the height of a column is how many of the runs started in its time.
+//! Draws when attempts start: one line per attempt, in which the height of a column is the number of runs that started
+//! in its time.
 
 use std::time::Duration;
 
@@ -7,14 +8,14 @@ use steadfast_core::explain::Span;
 use super::times::Start;
 use crate::pulse::bar;
 
-/// More lines than this are no picture.
+/// With more lines than this, the picture is of no use.
 const LINES: usize = 16;
 
-/// The starts in so many characters; empty if nothing starts at two different times.
+/// The starts in at most this many characters; empty if nothing starts at two different times.
 pub(super) fn chart(what: &str, starts: &[Start], width: usize) -> String {
     let label = starts.iter().map(|start| format!("{what} {}", start.number).len()).max().unwrap_or(0);
     let columns = width.saturating_sub(label + 2).max(10);
-    // The axis is for those that are drawn.
+    // The axis covers only the attempts that are drawn.
     let reached = starts.iter().filter(|start| !start.runs.is_empty()).take(LINES);
     let Some(end) = reached.clone().filter_map(|start| start.latest).max().filter(|end| !end.is_zero()) else {
         return String::new();

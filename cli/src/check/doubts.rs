@@ -1,4 +1,4 @@
-//! Settings that are legal, and that nobody means as a rule.
+//! Finds settings that are legal, but that are usually mistakes.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use steadfast_core::{Kind, OperationPolicy, SendSafety, Timestamp};
 
 use super::times::{self, Start};
 
-/// What a person should look at again, each with its field.
+/// The settings that a person should look at again, each with its field.
 pub(super) fn doubts(
     policy: &OperationPolicy,
     gate: &GatePolicy,
@@ -38,7 +38,7 @@ pub(super) fn doubts(
     }
     let poll = policy.poll();
     never_grows("policy.poll.schedule", poll.schedule(), &mut doubts);
-    // The default's last two are for polls that a webhook brings forward.
+    // In the default policy the last two polls are only reached when webhooks bring polls forward.
     let said = |poll: &PollPolicy| (poll.schedule().clone(), poll.polls(), poll.deadline());
     if said(poll) != said(&PollPolicy::default()) {
         let of_all = (poll.polls(), || times::most_polls(poll, seed));
@@ -91,9 +91,9 @@ fn never_grows(field: &str, policy: &BackoffPolicy, doubts: &mut Vec<String>) {
     }
 }
 
-/// Attempts that the deadline cuts off, always or nearly so.
+/// Attempts that the deadline always, or nearly always, cuts off.
 ///
-/// `last`: how many the policy allows; and `most`, how many are ever sent, if they are more than those listed.
+/// `last`: how many the policy allows; `most`: how many are ever sent, if that is more than are listed.
 fn unreached(
     field: &str,
     what: &str,

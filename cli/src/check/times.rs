@@ -1,7 +1,8 @@
-//! When attempts and polls start: the ends by the policy's own bounds, the middle by runs with seeds, all by the core's own functions.
+//! Works out when attempts and polls start: the bounds from the policy itself, the middle from runs with seeds, all by
+//! the core's own functions.
 //!
-//! *Earliest*, *median* and *latest* let each attempt before fail at once (a poll: be answered at once), so that they show what jitter does. *Slow* lets
-//! each last as long as it may.
+//! *Earliest*, *median* and *latest* assume that each earlier attempt fails at once (a poll: is answered at once), so
+//! they show the effect of jitter. *Slow* assumes that each lasts as long as it may.
 
 use std::time::Duration;
 
@@ -10,39 +11,40 @@ use steadfast_core::poll::PollPolicy;
 use steadfast_core::retry::{Certainty, Class, Failure, RetryDecision, RetryPolicy};
 use steadfast_core::{Seed, Timestamp};
 
-/// An odd number, so that there is one in the middle.
+/// An odd number, so that one of them is the median.
 pub(super) const RUNS: u64 = 1_001;
 
-/// So many are enough to say what hardly ever happens.
+/// Enough runs to say what hardly ever happens.
 const FEW_RUNS: u64 = 101;
 
-/// Of a policy with more attempts than this, the first are looked at.
+/// If a policy has more attempts than this, only the first ones are looked at.
 pub(super) const MOST: u16 = 100;
 
-/// When one attempt starts, since the first could (of polls: since the job was accepted). `None`: never, since the deadline comes first.
+/// When one attempt starts, counted from the first possible start (for polls: from the acceptance of the job). `None`:
+/// never, since the deadline comes first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Start {
     /// From 1.
     pub(super) number: u16,
     pub(super) earliest: Option<Duration>,
-    /// Of the runs that came so far.
+    /// The median of the runs that reached this attempt.
     pub(super) median: Option<Duration>,
-    /// The latest that is before the deadline.
+    /// The latest start before the deadline.
     pub(super) latest: Option<Duration>,
-    /// The latest where each attempt before lasted as long as it may.
+    /// The latest start if each earlier attempt lasted as long as it may.
     pub(super) slow: Option<Duration>,
-    /// Each run's start, in order.
+    /// The starts in all runs that reached this attempt, sorted.
     pub(super) runs: Vec<Duration>,
 }
 
 impl Start {
-    /// How many of a hundred runs came so far, rounded down.
+    /// In how many of a hundred runs this attempt was reached, rounded down.
     pub(super) fn reached(&self) -> u64 {
         self.runs.len() as u64 * 100 / RUNS
     }
 }
 
-/// How many attempts any of some runs makes: more than [`MOST`] are not looked at one by one.
+/// The most attempts that any of some runs makes: beyond [`MOST`] they are not listed one by one.
 pub(super) fn most_attempts(policy: &RetryPolicy, seed: u64) -> u16 {
     let start = Timestamp::from_secs(1_700_000_000);
     let failure = Failure::new(Class::Transient, Certainty::NotExecuted);
@@ -56,7 +58,7 @@ pub(super) fn most_attempts(policy: &RetryPolicy, seed: u64) -> u16 {
     (0..FEW_RUNS).map(|number| run(Seed::new(seed).derive(number))).max().unwrap_or(0)
 }
 
-/// The same of polls.
+/// The same for polls.
 pub(super) fn most_polls(policy: &PollPolicy, seed: u64) -> u16 {
     let run = |seed: Seed| {
         let (mut sent, mut at) = (0, Duration::ZERO);
@@ -72,7 +74,7 @@ pub(super) fn most_polls(policy: &PollPolicy, seed: u64) -> u16 {
     (0..FEW_RUNS).map(|number| run(Seed::new(seed).derive(number))).max().unwrap_or(0)
 }
 
-/// When a request that keeps failing is tried.
+/// When a request that keeps failing is sent.
 pub(super) fn attempts(policy: &RetryPolicy, seed: u64) -> Vec<Start> {
     let count = policy.attempts().min(MOST);
     let start = Timestamp::from_secs(1_700_000_000);
@@ -99,7 +101,7 @@ pub(super) fn attempts(policy: &RetryPolicy, seed: u64) -> Vec<Start> {
     starts(waits, policy.deadline(), seed, run)
 }
 
-/// When a job that stays pending is asked about.
+/// When a job that stays pending is polled.
 pub(super) fn polls(policy: &PollPolicy, seed: u64) -> Vec<Start> {
     let count = policy.polls().min(MOST);
     let run = |seed: Seed| {
@@ -119,7 +121,7 @@ pub(super) fn polls(policy: &PollPolicy, seed: u64) -> Vec<Start> {
     starts(waits, policy.deadline(), seed, run)
 }
 
-/// `waits`: before each start the shortest, the longest, and the longest after a slow one.
+/// `waits`: the shortest and the longest wait before each start, and the longest after a slow attempt.
 fn starts(
     waits: impl Iterator<Item = (Duration, Duration, Duration)>,
     deadline: Duration,
@@ -140,7 +142,7 @@ fn starts(
             number: u16::try_from(index + 1).unwrap_or(u16::MAX),
             earliest: in_time(earliest),
             median: runs.get(runs.len() / 2).copied(),
-            // If some runs come so far, one may come as late as just before the deadline.
+            // If some runs reach this attempt, one may start just before the deadline.
             latest: in_time(earliest).map(|_| latest.min(last)),
             slow: in_time(slow),
             runs,

@@ -9,18 +9,20 @@ use steadfast_core::gate::{GatePolicy, Kinds, RateLimit, WhenOpen};
 use steadfast_core::retry::{RetryAfter, RetryPolicy};
 use steadfast_core::{Kind, OperationPolicy, SendSafety};
 
-/// The longest that each part of a job can last, whatever the provider asks for and the gate holds back.
+/// The longest that each phase of a job can last, whatever the provider asks for and however long the gate holds
+/// requests back.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Worst {
     pub(super) create: Duration,
-    /// Looking a create up that was not answered; zero where that is not done.
+    /// Looking up a create that was not answered; zero if the policy does no look-ups.
     pub(super) lookup: Duration,
     pub(super) poll: Duration,
 }
 
 impl Worst {
     pub(super) const fn of(policy: &OperationPolicy) -> Self {
-        // Each phase is cut at its deadline, requests that are under way included. A create in doubt at its deadline may still be looked up.
+        // Each phase ends at its deadline, requests under way included. A create that is in doubt at its deadline may
+        // still be looked up.
         let lookup = match policy.safety() {
             SendSafety::Lookup { settle } => settle.saturating_add(policy.lookup().deadline()),
             _ => Duration::ZERO,
@@ -33,7 +35,7 @@ impl Worst {
     }
 }
 
-/// The policy, a thought a sentence.
+/// Describes the policy, one thought per sentence.
 pub(super) fn operation(policy: &OperationPolicy) -> Vec<String> {
     let mut said = vec![format!("A create is {}", retry(policy.create()))];
     said.push(match policy.safety() {
@@ -138,7 +140,7 @@ fn backoff(policy: &BackoffPolicy) -> String {
     format!("{growth}, {jitter}")
 }
 
-/// The gate, a machine a sentence.
+/// Describes the gate, one machine per sentence.
 pub(super) fn gate(policy: &GatePolicy) -> Vec<String> {
     let mut said = Vec::new();
     said.push(match policy.breaker() {

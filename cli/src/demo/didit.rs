@@ -1,7 +1,8 @@
-//! `demo --provider didit`: sessions in which people take minutes, at a provider without idempotency keys; with `--webhooks`, one that tells of them.
+//! `demo --provider didit`: sessions in which people take minutes, at a provider without idempotency keys; with
+//! `--webhooks`, the provider reports changes.
 //!
-//! The receiving server is axum's, and does what yours would: it hands headers and body to `client.deliver`, and answers what that says. Polls go on
-//! beside the webhooks, far apart: they find what webhooks lose.
+//! The receiving server is axum's, and does what yours would: it hands headers and body to `client.deliver`, and
+//! answers accordingly. Polls go on beside the webhooks, far apart: they find what lost webhooks would have said.
 
 use std::error::Error;
 use std::future::IntoFuture;
@@ -27,10 +28,10 @@ use tokio::net::TcpListener;
 
 use super::{AT_A_TIME, Args, BEFORE_OUTAGE, CHART, KeySupport, Sent, carry, compare, tell};
 
-/// What the fake and the client share. Nobody else's server is there.
+/// The webhooks' secret, which the fake and the client share. The server is for this demo only.
 const SECRET: &str = "demo-secret";
 
-/// How far apart polls are beside webhooks, before the speed.
+/// The interval of polls beside webhooks, before the speed is applied.
 const SAFETY_POLL: Duration = Duration::from_secs(120);
 
 pub(super) async fn demo(args: Args) -> Result<ExitCode, Box<dyn Error>> {
@@ -79,7 +80,8 @@ fn fake(args: &Args, address: std::net::SocketAddr) -> Result<FakeDidit, Box<dyn
 }
 
 async fn client(args: &Args, server: &FakeServer, sent: Arc<Sent>) -> Result<Client, Box<dyn Error>> {
-    // The machine does not run faster with the speed: a request that it has not got to yet would look as if it never ran.
+    // The machine does not get faster with the speed: a request that it has not handled yet would look as if it never
+    // ran.
     let settle = Didit::SETTLE.max(Duration::from_millis(1_500).mul_f64(args.speed));
     let mut provider = Didit::new(BaseUrl::parse(&server.base_url())?, "demo-api-key")?.with_settle(settle)?;
     let mut policy = provider.policy();

@@ -20,7 +20,7 @@ pub(crate) async fn child() -> Result<ExitCode, Box<dyn Error>> {
 }
 
 pub(super) async fn demo(args: Args, provider: FakeDeepvue, kills: u32) -> Result<ExitCode, Box<dyn Error>> {
-    // Removed at the end.
+    // A temporary directory, removed at the end.
     let directory = if args.journal.is_none() { Some(directory()?) } else { None };
     let in_it = directory.as_ref().map(|directory| directory.path().join("journal"));
     let journal = args.journal.clone().or(in_it).unwrap_or_default();
@@ -36,7 +36,7 @@ pub(super) async fn demo(args: Args, provider: FakeDeepvue, kills: u32) -> Resul
         command.arg("demo-child");
         command
     };
-    // Where no bar is shown, a life after the other would go by without a word.
+    // Without a progress bar, the lives would pass without any output.
     let (speaks, mut told) = (!args.json && progress.is_hidden(), 0);
     let adapter = match args.adapter {
         Adapter::Tokio => kill_drill::Adapter::Tokio { shards: 1 },
@@ -53,7 +53,7 @@ pub(super) async fn demo(args: Args, provider: FakeDeepvue, kills: u32) -> Resul
     });
     let (found, server) = tokio::select! {
         biased;
-        // Not by the signal itself, which would leave the directory behind.
+        // Ctrl-C is caught: ending by the signal itself would leave the directory behind.
         _ = tokio::signal::ctrl_c() => {
             progress.finish_and_clear();
             return Ok(ExitCode::from(INTERRUPTED));

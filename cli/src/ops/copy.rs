@@ -16,13 +16,14 @@ use crate::failure;
 
 /// Write a checked copy of the journal, whether its client runs or not: a backup.
 ///
-/// The copy is whole: every row, the chain, the head and SQLite's own structures were verified, and nothing that was durable when copying began is
-/// missing (without a FILE-mark nothing can tell that). It is one file, with OUT-mark beside it, and only its owner may read them. A journal that is
-/// damaged is not copied. Until all is verified the copy lies in a directory `.steadfast-…` beside OUT, which is left behind only if this is killed;
-/// OUT-mark without OUT is too, and can be removed.
+/// The copy is whole: every row, the chain, the head and SQLite's own structures are verified, and nothing that was
+/// durable when copying began is missing (without a FILE-mark that cannot be checked). It is one file, with OUT-mark
+/// beside it, and only its owner may read them. A damaged journal is not copied. Until all is verified the copy lies in
+/// a directory `.steadfast-…` beside OUT, which is left behind only if this is killed; then OUT-mark may be left
+/// without OUT as well, and can be removed.
 ///
-/// To go on from it, put it with its mark in the journal's place, remove FILE-wal there (and FILE-mark, if the copy has none), and have the client begin with
-/// `from_backup()`: what the copy calls planned may have been sent since.
+/// To restore it, put it with its mark in the journal's place, remove FILE-wal there (and FILE-mark, if the copy has
+/// none), and have the client start with `from_backup()`: what the copy calls planned may have been sent since.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The copy: a file that does not exist yet, in a directory that does.
@@ -34,12 +35,12 @@ struct Copied {
     /// The copy is not older than this.
     at: String,
     copy: String,
-    /// Its mark; `null` if the journal had none that could testify.
+    /// Its mark; `null` if the journal had none that could vouch for it.
     mark: Option<String>,
     operations: u64,
     /// How many steps the journal had taken: records, and operations that it has forgotten.
     sequence: u64,
-    /// How far the journal had come, as `Watermark::to_bytes` says it, in hex.
+    /// How far the journal had come: `Watermark::to_bytes` in hex.
     watermark: String,
 }
 
@@ -101,7 +102,7 @@ fn damaged(look: &Look, problems: &[Problem], json: bool) -> u8 {
 fn print(look: &Look, copied: &Copied, at: &str, out: &mut impl Write) -> io::Result<()> {
     let Copied { copy, mark, sequence, .. } = copied;
     let name = look.name();
-    // What an old log or mark says is not of the copy.
+    // An old log or mark says nothing about the copy.
     let (beside, how) = match mark {
         Some(mark) => (
             format!(", with {mark} beside it"),

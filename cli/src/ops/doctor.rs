@@ -15,13 +15,13 @@ use super::list::LIMIT;
 use super::words::{argument, operations, plain, relative, steps};
 use super::{NEEDS_A_PERSON, TROUBLE};
 
-/// An operation that was due longer ago than this is overdue: a client that runs is never so late.
+/// An operation that was due longer ago than this is overdue: a running client is never that late.
 const OVERDUE: Duration = Duration::from_secs(300);
 
-/// An outcome that nobody took for so long is told of.
+/// An outcome that has not been delivered for this long is reported.
 const UNDELIVERED: Duration = Duration::from_secs(3_600);
 
-/// How many operations of a kind are told one by one.
+/// How many operations of a kind are listed one by one.
 const MOST: usize = 20;
 
 #[derive(Debug, Serialize)]
@@ -29,7 +29,7 @@ struct Examination {
     /// When this was so.
     at: Option<String>,
     healthy: bool,
-    /// `null` if nobody can tell.
+    /// `null` if it cannot be told.
     in_use: Option<bool>,
     operations: u64,
     /// How many steps the journal has taken: records, and operations that it has forgotten.
@@ -43,7 +43,7 @@ struct Examination {
     findings: Vec<Finding>,
 }
 
-/// Something that is wrong with the files, or missing beside them.
+/// A fault in the files, or a file that is missing beside them.
 #[derive(Debug, Serialize)]
 struct Problem {
     what: String,
@@ -89,7 +89,7 @@ impl Finding {
 pub(crate) fn doctor(look: &Look, json: bool, out: &mut impl Write) -> Result<u8, Box<dyn Error>> {
     let examined = match look.open() {
         Ok(opened) => examine(look, opened)?,
-        // What cannot be opened for damage is what a doctor is asked about.
+        // Damage that keeps the journal from being opened is a finding, not an error.
         Err(error) if error.is_damage => damaged(error.what()),
         Err(error) => return Err(error.into()),
     };
@@ -120,16 +120,16 @@ fn damaged(what: String) -> Examination {
     }
 }
 
-/// What it means that the file beside the journal says nothing.
+/// The consequence of a mark that cannot vouch for the journal.
 const NO_WITNESS: &str = "so nobody knows whether the log lost its end, in a crash or since it was not copied along: records may be gone without a trace. \
                           FILE, FILE-wal and FILE-mark belong together: if this is a copy, take one of all three; else compare with what you know \
                           was submitted last. No client starts on it but one that opens it as a backup (`SqliteStore::open_backup`, `run --from-backup`)";
 
-/// The same, where a client has the journal open.
+/// The same, while a client has the journal open.
 const NO_WITNESS_YET: &str = "and it is written anew with its client's next record, since that one knows how far the journal has come: look again then. If the \
                               client ends before, only one starts on it that begins as on a backup (`run --from-backup`)";
 
-/// Where a copy to restore from comes from, and how it is begun with.
+/// Where to get a copy to restore, and how to start with it.
 const COPIES: &str = "A copy to restore from is what `steadfast ops FILE copy OUT` wrote earlier: put OUT and OUT-mark in the journal's place, remove \
                       FILE-wal, and start the client with `from_backup()` on its builder (`steadfast run --from-backup`)";
 
@@ -172,10 +172,10 @@ fn examine(look: &Look, opened: Opened) -> Result<Examination, Box<dyn Error>> {
          but the keys of rejected ones are free, so to submit one of those begins a new job",
     );
     store.browse(Order::OldestFirst, |stored| {
-        // What is damaged was told by the report.
+        // A damaged row is in the report already.
         if let Ok(stored) = stored {
             let record = &stored.entry.record;
-            // A client that lives goes on with an unknown one by itself.
+            // A running client continues an operation in the *unknown* stage by itself.
             if stored.outcome().is_some() && stored.is_unresolved() {
                 unresolved.add(&stored, || stored.outcome().map_or("", |outcome| outcome.explain()).to_owned());
             }
@@ -209,7 +209,8 @@ fn examine(look: &Look, opened: Opened) -> Result<Examination, Box<dyn Error>> {
     })
 }
 
-/// Whether it waits for longer than a client would let it. A client writes no record for each poll, so of an accepted one nothing is known while one may run.
+/// Whether it has waited longer than a client would let it. A client writes no record for each poll, so nothing is
+/// known of an accepted operation while a client may be running.
 fn is_overdue(stored: &Stored, now: Timestamp, in_use: Option<bool>) -> bool {
     let record = &stored.entry.record;
     let under_way = match record.stage {
@@ -217,7 +218,7 @@ fn is_overdue(stored: &Stored, now: Timestamp, in_use: Option<bool>) -> bool {
         Stage::Accepted => in_use == Some(false),
         _ => false,
     };
-    // A create that was about to leave has no time on record.
+    // A create that was about to leave has no due time on record.
     under_way && record.due.unwrap_or(stored.entry.at) < now.saturating_sub(OVERDUE)
 }
 
@@ -252,7 +253,7 @@ fn print(look: &Look, examined: &Examination, out: &mut impl Write) -> std::io::
             let all = match finding.kind {
                 "unresolved" => "list --unresolved",
                 "undelivered" => "list --state ended",
-                // Not by when they are due: a create that was about to leave has no time on record.
+                // Not by the due time: a create that was about to leave has none on record.
                 _ => "list --state planned --state in_flight --state unknown --state accepted",
             };
             let limit =

@@ -19,26 +19,28 @@ use super::words::{argument, name, operations, plain};
 
 /// Write all operations as JSON lines, the oldest first, to stdout or a new file.
 ///
-/// The first line says what follows: format, version, the journal's watermark, how many operations. Payloads and answers are left out unless
-/// asked for; they are as the client keeps them, so sealed if it seals. Exits with 1 if the journal is damaged; what could be read is written
-/// then, but nothing of one that is refused when it is opened, since it is older than its mark, say.
+/// The first line says what follows: format, version, the journal's watermark, how many operations. Payloads and
+/// answers are left out unless asked for; they are as the client keeps them, so sealed if it seals. If the journal is
+/// damaged, this writes what could be read and exits with 1; it writes nothing if the journal cannot be opened, because
+/// it is older than its mark, for example.
 ///
-/// A stream that has fewer lines than its first one says was cut off, or the journal is damaged. A file gets its name when all is written: until then it is called
-/// `.steadfast-…`, beside its place, and is left behind only if this is killed.
+/// A stream with fewer lines than its first line says was cut off, or the journal is damaged. A file gets its name only
+/// once everything is written: until then it is called `.steadfast-…`, in the same directory, and is left behind only
+/// if this is killed.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Write to this file, which must not exist yet, and only its owner may read; `-` is stdout.
     #[arg(long, value_name = "OUT")]
     output: Option<PathBuf>,
-    /// With the payloads that are kept, in base64. They are personal data.
+    /// Include the payloads that are kept, in base64. They are personal data.
     #[arg(long)]
     with_payloads: bool,
-    /// With the answers that are kept, their bodies in base64. They are personal data.
+    /// Include the answers that are kept, their bodies in base64. They are personal data.
     #[arg(long)]
     with_answers: bool,
 }
 
-/// The version of the lines' format: what a reader must know.
+/// The version of the lines' format, which a reader must know.
 const VERSION: u32 = 1;
 
 #[derive(Debug, Serialize)]
@@ -47,7 +49,7 @@ struct Header {
     version: u32,
     /// When the journal held this.
     at: String,
-    /// How far the journal had come, as `Watermark::to_bytes` says it, in hex.
+    /// How far the journal had come: `Watermark::to_bytes` in hex.
     watermark: String,
     /// How many steps the journal had taken: records, and operations that it has forgotten.
     sequence: u64,
@@ -82,7 +84,7 @@ pub(crate) fn export(look: &Look, args: &Args, out: &mut impl Write) -> Result<u
     let Some(path) = path else { return write(opened, &journal, args, out) };
     let mut file = BufWriter::new(beside(path)?);
     let failed = |error: io::Error| format!("{} could not be written, and nothing is left of it: {error}", name(path));
-    // What the journal is to blame for stays what it is.
+    // An error of the journal stays one; it is not blamed on the output file.
     let code = write(opened, &journal, args, &mut file)
         .map_err(|error| error.downcast().map_or_else(|error| error, |error| failed(*error).into()))?;
     let file = file.into_inner().map_err(|error| failed(error.into_error()))?;
@@ -91,7 +93,7 @@ pub(crate) fn export(look: &Look, args: &Args, out: &mut impl Write) -> Result<u
         ErrorKind::AlreadyExists => taken(path),
         _ => failed(error.error),
     })?;
-    // What a crash could undo is not written.
+    // A file whose name a crash could undo is not written.
     sync_directory(path).map_err(|error| {
         let _ = fs::remove_file(path);
         failed(error)
@@ -99,7 +101,7 @@ pub(crate) fn export(look: &Look, args: &Args, out: &mut impl Write) -> Result<u
     Ok(code)
 }
 
-/// That there is no such file, and that it is nobody else's place.
+/// Checks that there is no such file, and that the path does not belong to a journal.
 fn is_free(path: &Path) -> Result<(), String> {
     if path.symlink_metadata().is_ok() {
         return Err(taken(path));
@@ -110,14 +112,14 @@ fn is_free(path: &Path) -> Result<(), String> {
     })
 }
 
-/// A file without its name yet: half an export would be taken for a whole one.
+/// A file without its final name: half an export must not be taken for a whole one.
 fn beside(path: &Path) -> Result<NamedTempFile, String> {
-    // Only its owner may read it, as any file of this kind.
+    // Readable by its owner only, as all files of this kind.
     tempfile::Builder::new().prefix(".steadfast-").tempfile_in(directory(path)).map_err(|error| match error.kind() {
         ErrorKind::NotFound => {
             format!("{} cannot be made: there is no such directory: make it first, or name another file", name(path))
         }
-        // Of the file itself, and not of the other one.
+        // About the temporary file, not the final one.
         kind => format!("{} cannot be made: {kind}", name(path)),
     })
 }
@@ -136,7 +138,7 @@ fn sync_directory(path: &Path) -> io::Result<()> {
 
 fn write(opened: Opened, file: &str, args: &Args, out: &mut impl Write) -> Result<u8, Box<dyn Error>> {
     let Opened { mut store, now, .. } = opened;
-    // First, so that whoever reads a stream learns of damage at its end, and not never.
+    // Verified first, so that the reader of a stream learns of damage at its end.
     let Report { problems, mark, .. } = store.verify()?;
     let (watermark, count) = (store.watermark(), store.count());
     let header = Header {

@@ -1,4 +1,4 @@
-//! One operation, by its key or by the label that stands for it in logs.
+//! Finds one operation, by its key or by the label that stands for it in logs.
 
 use std::error::Error;
 use std::ops::ControlFlow;
@@ -10,8 +10,8 @@ use steadfast_store::sqlite::{Order, Stored};
 use super::Trouble;
 use super::words::operations;
 
-/// The operation of this key; if there is none and it looks like a label, the one that logs name so. Labels are hashes: of several, the caller has to name one by
-/// its key.
+/// The operation of this key; if there is none and the key looks like a label, the operation with that label. Labels
+/// are hashes: if several operations share one, the caller has to give the key.
 pub(crate) fn named(store: &mut SqliteStore, key: &Key) -> Result<Option<Stored>, Box<dyn Error>> {
     let by_key = store.look_up(key)?;
     if by_key.is_some() || !is_label(key) {
@@ -40,7 +40,7 @@ pub(crate) fn named(store: &mut SqliteStore, key: &Key) -> Result<Option<Stored>
     Ok(found.pop())
 }
 
-/// Whether it looks like what stands for a key in logs.
+/// Whether it looks like a label, which stands for a key in logs.
 fn is_label(key: &Key) -> bool {
     let digits = key.as_str().strip_prefix('#').unwrap_or_default();
     digits.len() == 8 && digits.bytes().all(|digit| digit.is_ascii_hexdigit())

@@ -1,4 +1,4 @@
-//! Opening a journal to look at it, whoever has it open, and saying what to do if that fails.
+//! Opens a journal to look at it, even if a client has it open, and says what to do if that fails.
 
 use std::error::Error;
 use std::fmt;
@@ -13,19 +13,19 @@ use steadfast_store::sqlite::OpenError;
 
 use super::words::{day_and_time, name, plain};
 
-/// Which journal, and how to look at it.
+/// The journal, and how to look at it.
 #[derive(Debug)]
 pub(crate) struct Look {
     pub(crate) file: PathBuf,
     pub(crate) copy: bool,
 }
 
-/// A journal that is being looked at.
+/// An open journal.
 pub(crate) struct Opened {
     pub(crate) store: SqliteStore,
-    /// By this machine's clock; what is shown is as of then.
+    /// The time by this machine's clock; what is shown is as of then.
     pub(crate) now: Timestamp,
-    /// Whether a client has the journal open. Only its lock tells, so who does not ask for that does not know.
+    /// Whether a client has the journal open. Only the lock tells, so `None` if the lock was not requested.
     pub(crate) in_use: Option<bool>,
 }
 
@@ -42,7 +42,8 @@ impl Look {
         let (store, in_use, copied) = match locked {
             None => (self.open_copy(), None, Some("")),
             Some(Err(OpenError::Locked { .. })) => (self.open_copy(), Some(true), Some(" is in use")),
-            // Nobody may have it open, but who cannot write to it or its directory can neither lock it nor read its log.
+            // A client may have it open or not: without write access to it and its directory it can neither be locked
+            // nor its log be read.
             Some(Err(OpenError::ReadOnly | OpenError::ReadOnlyUnclosed)) => {
                 let why = " cannot be locked without write access to it and its directory";
                 (self.open_copy(), None, Some(why))
@@ -64,7 +65,8 @@ impl Look {
         })
     }
 
-    /// When its files were changed last, and how long they are. Copies are torn by who writes meanwhile; where nobody has, none of many was whole because of damage.
+    /// The lengths and modification times of its files. Only a writer can tear copies; if nothing changed and still
+    /// none of many copies was whole, the journal is damaged.
     pub(crate) fn stamps(&self) -> [Option<(u64, SystemTime)>; 3] {
         ["", "-wal", "-mark"].map(|suffix| {
             let found = fs::metadata(self.beside(suffix)).ok()?;
@@ -78,7 +80,7 @@ impl Look {
     }
 
     pub(crate) fn cannot(&self, why: OpenError) -> CannotOpen {
-        // No lock can be lost by this: the journal was not opened.
+        // Safe for the locks of others, since the journal was not opened.
         let denied =
             |suffix| File::open(self.beside(suffix)).is_err_and(|error| error.kind() == ErrorKind::PermissionDenied);
         let was_journal = || ["-wal", "-mark"].iter().any(|suffix| self.has_beside(suffix));
@@ -102,7 +104,7 @@ impl Look {
         CannotOpen { file: self.name(), advice, why, is_damage }
     }
 
-    /// Whether there is anything in the file that belongs to it by this suffix.
+    /// Whether the journal's file with this suffix has any content.
     fn has_beside(&self, suffix: &str) -> bool {
         fs::metadata(self.beside(suffix)).is_ok_and(|found| found.len() > 0)
     }
@@ -125,7 +127,7 @@ const DENIED: [(&str, &str); 3] = [
     ("-mark", "this user may not read its -mark: only its owner can, so run this as the user that the client runs as"),
 ];
 
-/// What lies beside a file that is no journal tells that it was one.
+/// A file that is not a journal, with a journal's files beside it, was one before.
 const BEHEADED: &str = "the journal is damaged (its first bytes are not a journal's, though its -wal or -mark lies beside it): stop, move the files aside as \
                         they are, restore the journal from a copy, with its -mark and without the old -wal, and start its client as one from a backup; operations that were \
                         under way since then may have run";
@@ -134,10 +136,10 @@ const BEHEADED: &str = "the journal is damaged (its first bytes are not a journa
 #[derive(Debug)]
 pub(crate) struct CannotOpen {
     file: String,
-    /// Better than what the store can know.
+    /// Advice that is better than the store's.
     advice: Option<&'static str>,
     why: OpenError,
-    /// It is one, and not what was written.
+    /// The journal is damaged.
     pub(crate) is_damage: bool,
 }
 
@@ -152,7 +154,7 @@ impl fmt::Display for CannotOpen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.advice {
             Some(advice) => write!(f, "{}: {advice}", self.file),
-            // It may name other files.
+            // The store's message may name other files.
             None => write!(f, "{}: {}", self.file, plain(&self.why.to_string())),
         }
     }
@@ -161,7 +163,7 @@ impl fmt::Display for CannotOpen {
 impl Error for CannotOpen {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match &self.why {
-            // It is in the text already.
+            // The text contains it already.
             OpenError::Damaged(_) => None,
             why => why.source(),
         }

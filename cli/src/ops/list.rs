@@ -1,7 +1,7 @@
-//! `ops FILE list`: a line for each operation, the newest first.
+//! `ops FILE list`: one line per operation, the newest first.
 //!
-//! Rows are read one by one and only those that are shown are kept, so a journal of any size can be listed. Printing begins once the journal is closed
-//! again: whoever pages through the list holds nobody up.
+//! Rows are read one by one and only those that are shown are kept, so a journal of any size can be listed. Printing
+//! begins once the journal is closed again, so that paging through the list keeps no client out.
 
 use std::collections::BTreeSet;
 use std::error::Error;
@@ -26,18 +26,19 @@ use super::words::{argument, operations, plain, relative};
 
 /// List operations, the newest first.
 ///
-/// An operation is listed if it passes all filters. `CREATES` is how many creates were begun, and `REQUESTS` how many requests in all: creates, polls and
-/// look-ups. `DUE` is when its next step is. Both are by its last record, and a client writes none for each poll: of an accepted one, what was polled since is
-/// not counted, and `DUE` is when it was first to be polled.
+/// An operation is listed if it passes all filters. `CREATES` is how many creates were begun, and `REQUESTS` how many
+/// requests in all: creates, polls and look-ups. `DUE` is when its next step is. The last two are from its last record,
+/// and a client writes none for each poll: for an accepted operation, later polls are not counted, and `DUE` is when
+/// it was first to be polled.
 ///
-/// A row that is damaged is said, and exits with 1. But a list does not verify what rows do not tell by themselves, such as that one is missing: `doctor` and
-/// `export` do.
+/// A damaged row is reported, and the exit code is 1. But a list does not verify what rows do not show by themselves,
+/// such as a missing row: `doctor` and `export` do.
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
 pub(crate) struct Filters {
-    /// Only in this state; repeat it for several.
+    /// Only operations in this state; repeat it for several.
     #[arg(long)]
     state: Vec<State>,
-    /// Only ended so; repeat it for several.
+    /// Only operations with this outcome; repeat it for several.
     #[arg(long)]
     outcome: Vec<Ended>,
     /// Only sent to this provider: the whole name, such as `deepvue/driving-license`.
@@ -46,16 +47,16 @@ pub(crate) struct Filters {
     /// Only submitted longer ago than this: `90s`, `1h`, `2d`.
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     older_than: Option<Duration>,
-    /// Only what is under way and due by now.
+    /// Only operations that are under way and due by now.
     #[arg(long)]
     due: bool,
-    /// Only what may have run without anybody knowing how it ended.
+    /// Only operations that may have run, with an unknown result.
     #[arg(long)]
     unresolved: bool,
-    /// Only keys that begin so.
+    /// Only keys that begin with this.
     #[arg(long, value_name = "TEXT")]
     key_prefix: Option<String>,
-    /// At most so many; how many were left out is said.
+    /// At most this many; how many were left out is reported.
     #[arg(long, value_name = "N", default_value_t = LIMIT)]
     limit: u64,
 }
@@ -63,10 +64,10 @@ pub(crate) struct Filters {
 /// How many are listed unless more are asked for.
 pub(super) const LIMIT: u64 = 100;
 
-/// The column of the providers.
+/// The index of the providers' column.
 const PROVIDER: usize = 1;
 
-/// How many providers are named at most.
+/// The most providers that are named.
 const PROVIDERS: usize = 20;
 
 impl Default for Filters {
@@ -78,16 +79,16 @@ impl Default for Filters {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum State {
-    /// Nothing may have run.
+    /// Certainly not sent yet.
     Planned,
     /// A create is about to leave or has left.
     #[value(name = "in_flight", alias = "in-flight")]
     InFlight,
     /// A create may have run; none is in flight.
     Unknown,
-    /// The provider has the job.
+    /// The provider has accepted the job.
     Accepted,
-    /// It has ended; the outcome may not have reached anybody yet.
+    /// It has ended; the outcome may not have been delivered yet.
     Ended,
     /// It has ended, and the outcome was delivered.
     Delivered,
@@ -130,7 +131,7 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
 }
 
 impl Filters {
-    /// Whether all there are pass, so that nobody has to count.
+    /// Whether every operation passes, so that no counting is needed.
     fn is_none(&self) -> bool {
         Self { limit: LIMIT, ..self.clone() } == Self::default()
     }
@@ -153,7 +154,7 @@ impl Filters {
 struct Listing<'a> {
     /// When this was so.
     at: String,
-    /// `null` if nobody can tell.
+    /// `null` if it cannot be told.
     in_use: Option<bool>,
     operations: Vec<Row<'a>>,
     left_out: u64,
@@ -216,7 +217,7 @@ pub(crate) fn list(look: &Look, filters: &Filters, json: bool, out: &mut impl Wr
     Ok(TROUBLE)
 }
 
-/// Which providers there are, if the one that was asked for is none of them.
+/// The providers that there are, if the one asked for is not among them.
 fn other_than(asked_for: Option<&str>, providers: &BTreeSet<Arc<str>>) -> String {
     match asked_for {
         Some(name) if !providers.is_empty() && !providers.contains(name) => {
@@ -282,7 +283,8 @@ fn table(shown: &[Stored], now: Timestamp) -> Table {
     table
 }
 
-/// Of a table too wide for its terminal, the providers are not shown if they are one, which is given back.
+/// If a table is too wide for its terminal and all rows have the same provider, removes that column and returns the
+/// provider.
 fn make_room<'a>(table: &mut Table, shown: &'a [Stored], columns: usize) -> Option<&'a str> {
     let provider = &*shown.first()?.entry.provider;
     let is_wide = table.lines().any(|line| line.trim_end().chars().count() > columns);

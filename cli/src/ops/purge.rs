@@ -20,26 +20,27 @@ use super::words::operations;
 
 /// Remove operations that were delivered long ago, or one by its key.
 ///
-/// Never one that is under way, or whose outcome nobody took; nor, unless you say so, one that is unresolved, since it may have run. A key that is
-/// removed is free: whoever submits it again starts a new job. No client may have the journal open; one that runs forgets by itself what is
-/// settled, after its window (`Limits::remember_for`), and never what is unresolved.
+/// It never removes an operation that is under way, or whose outcome was not delivered; nor, unless you say so, one
+/// that is unresolved, since it may have run. A removed key is free: submitting it again starts a new job. No client
+/// may have the journal open; a running client forgets settled operations by itself, after its window
+/// (`Limits::remember_for`), and never unresolved ones.
 #[derive(Debug, clap::Args)]
 #[command(group(clap::ArgGroup::new("which").required(true).args(["older_than", "key"])))]
 pub(crate) struct Args {
-    /// Only what was delivered and did not change for so long: `24h`, `30d`.
+    /// Only operations that were delivered and have not changed for this long: `24h`, `30d`.
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     older_than: Option<Duration>,
-    /// Also the unresolved. Ask the provider first whether they ran.
+    /// Also unresolved ones. Ask the provider first whether they ran.
     #[arg(long)]
     unresolved_too: bool,
-    /// Only this one, by its key or its label (`'#1b2c3d4e'`), however it ended and however long ago: you know what became of it, and its key
-    /// shall be free.
+    /// Only this one, by its key or its label (`'#1b2c3d4e'`), whatever its outcome and age: use it when you know what
+    /// became of it and want its key to be free.
     #[arg(long, value_name = "KEY", conflicts_with = "unresolved_too")]
     key: Option<String>,
-    /// Only tell what would go.
+    /// Only show what would be removed.
     #[arg(long)]
     dry_run: bool,
-    /// Do not ask.
+    /// Do not ask for confirmation.
     #[arg(long)]
     yes: bool,
 }
@@ -47,14 +48,14 @@ pub(crate) struct Args {
 #[derive(Debug, Serialize)]
 struct Purged {
     dry_run: bool,
-    /// The one that was asked for, if it was asked for by its key or its label.
+    /// The operation that was asked for, if by key or label.
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<String>,
     removed: u64,
     would_remove: u64,
-    /// Of those that go: they may have run.
+    /// How many of those removed may have run.
     unresolved: u64,
-    /// Delivered long ago as well, and kept since they are unresolved.
+    /// Old enough as well, but kept since they are unresolved.
     spared: u64,
 }
 
@@ -98,7 +99,7 @@ pub(crate) fn purge(look: &Look, args: &Args, json: bool, out: &mut impl Write) 
 }
 
 impl Purged {
-    /// `3 operations, 2 of them unresolved`: what would go.
+    /// `3 operations, 2 of them unresolved`: what would be removed.
     fn what(&self) -> String {
         format!("{}{}", operations(self.would_remove), self.of_them())
     }
@@ -111,7 +112,7 @@ impl Purged {
     }
 }
 
-/// Somebody thought better of it.
+/// The user declined.
 fn nothing_removed(purged: &Purged, json: bool, out: &mut impl Write) -> Result<u8, Box<dyn Error>> {
     if json {
         writeln!(out, "{}", serde_json::to_string(purged)?)?;
@@ -120,7 +121,7 @@ fn nothing_removed(purged: &Purged, json: bool, out: &mut impl Write) -> Result<
     Ok(0)
 }
 
-/// How many go, and how many are spared. The journal is closed again before anybody is asked.
+/// How many would be removed, and how many are spared. The journal is closed again before the user is asked.
 fn count(look: &Look, args: &Args, purge: Purge) -> Result<Purged, Box<dyn Error>> {
     let (mut store, _) = open_to_look(look, args.dry_run)?;
     let settled = store.count_purgeable(Purge { unresolved_too: false, ..purge })?;
@@ -130,8 +131,9 @@ fn count(look: &Look, args: &Args, purge: Purge) -> Result<Purged, Box<dyn Error
     Ok(Purged { dry_run: args.dry_run, key: None, removed: 0, would_remove, unresolved, spared })
 }
 
-/// Opens it without changing anything: not where there is nothing to remove, nor where there is no journal. What could not be changed
-/// afterwards is refused, unless nothing is to be. Tells whether a client has it open.
+/// Opens the journal without changing anything: it is not created if there is none, nor touched if there is nothing to
+/// remove. One that could not be changed afterwards is refused, except for a dry run. Returns whether a client has it
+/// open.
 fn open_to_look(look: &Look, dry_run: bool) -> Result<(SqliteStore, Option<bool>), Box<dyn Error>> {
     if dry_run {
         let opened = look.open()?;
@@ -144,7 +146,7 @@ fn open_to_look(look: &Look, dry_run: bool) -> Result<(SqliteStore, Option<bool>
             look.name()
         )
         .into(),
-        // A copy can be read, but to purge it frees nothing.
+        // A read-only copy can be read, but purging it frees nothing.
         OpenError::ReadOnly | OpenError::ReadOnlyUnclosed => {
             let name = look.name();
             format!(
@@ -162,7 +164,7 @@ fn purge_one(look: &Look, args: &Args, key: &str, json: bool, out: &mut impl Wri
     let asked_for = Key::new(key)?;
     let (mut store, in_use) = open_to_look(look, args.dry_run)?;
     let found = find::named(&mut store, &asked_for)?;
-    // As with --older-than, nobody is kept out of it while a person thinks.
+    // As with --older-than, the journal is closed while the user thinks.
     drop(store);
     let Some(stored) = found else {
         let what = format!("{} holds no operation of this key: `ops FILE list` shows its keys", look.name());
@@ -212,7 +214,7 @@ fn purge_one(look: &Look, args: &Args, key: &str, json: bool, out: &mut impl Wri
     Ok(0)
 }
 
-/// Whether it was still what was seen, and is gone now: what was agreed to is no more than that.
+/// Removes it if it is still as it was seen: the user agreed to no more than that. Returns whether it did.
 fn remove_one(look: &Look, seen: &Stored) -> Result<bool, Box<dyn Error>> {
     let key = &seen.entry.record.key;
     let mut store = look.open_to_write()?;
@@ -239,7 +241,7 @@ fn asked(question: &str, what: &str) -> Result<bool, Box<dyn Error>> {
 }
 
 fn remove(store: &mut SqliteStore, purge: Purge, count: u64) -> Result<u64, Box<dyn Error>> {
-    // Hidden where stderr is no terminal, and too short to be seen if there is little to do.
+    // Hidden if stderr is not a terminal, and gone at once if there is little to do.
     let bar = ProgressBar::new(count);
     if let Ok(style) = ProgressStyle::with_template("{bar:40} {human_pos} of {human_len} removed, {eta} left") {
         bar.set_style(style);
@@ -247,7 +249,7 @@ fn remove(store: &mut SqliteStore, purge: Purge, count: u64) -> Result<u64, Box<
     let mut gone = 0;
     let removed = store.purge(purge, |count| {
         if gone == 0 {
-            // All rows were verified before the first went.
+            // All rows are verified before the first is removed; the estimate starts here.
             bar.reset_eta();
         }
         gone = count;
@@ -304,7 +306,7 @@ mod tests {
         let store = || look.open_to_write().unwrap();
         store().append(&[unresolved]).unwrap();
         let seen = store().look_up(&key).unwrap().unwrap();
-        // Somebody polled on in between, and knows now how it ended.
+        // Meanwhile somebody polled on, and the outcome is known now.
         store().append(&[completed]).unwrap();
         assert!(!remove_one(&look, &seen).unwrap());
         let seen = store().look_up(&key).unwrap().unwrap();

@@ -1,15 +1,15 @@
-//! One operation as JSON: the same fields wherever one is printed.
+//! One operation as JSON: the same fields wherever it is printed.
 
 use serde::Serialize;
 use steadfast_core::Outcome;
 use steadfast_core::Reference;
 use steadfast_store::sqlite::{Stored, iso8601};
 
-/// What a record says, and when. Times are UTC; `null` for what has not happened.
+/// The fields of a record, with their times. Times are UTC; `null` for what has not happened.
 #[derive(Debug, Serialize)]
 pub(crate) struct Row<'a> {
     key: &'a str,
-    /// What stands for the key in logs.
+    /// The label that stands for the key in logs.
     label: String,
     provider: &'a str,
     state: &'static str,

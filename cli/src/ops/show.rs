@@ -23,7 +23,7 @@ use crate::body::{self, Body};
 pub(crate) struct Args {
     /// Its key, or the label that stands for it in logs: `'#1b2c3d4e'`.
     key: String,
-    /// Print the answer's body as well, if it was kept. It is personal data, as a rule.
+    /// Print the answer's body as well, if it was kept. It is usually personal data.
     #[arg(long)]
     answer: bool,
 }
@@ -34,7 +34,7 @@ struct Shown<'a> {
     row: Row<'a>,
     explanation: String,
     to_do: &'static str,
-    /// `null` if nobody can tell.
+    /// `null` if it cannot be told.
     in_use: Option<bool>,
     /// Whether its payload is kept.
     payload: Option<Payload>,
@@ -50,7 +50,7 @@ struct Payload {
 struct Answer<'a> {
     status: u16,
     bytes: usize,
-    /// If it was asked for. What is no text is sealed, perhaps.
+    /// If it was asked for. A body that is not text may be sealed.
     #[serde(flatten)]
     body: Option<Body>,
     #[serde(skip)]
@@ -161,7 +161,7 @@ fn timeline(stored: &Stored, now: Timestamp, in_use: Option<bool>, out: &mut imp
 /// How many requests were made, all accounted for.
 fn requests(record: &Record) -> String {
     let Record { attempts, creates, polls, .. } = record;
-    // Of polls there is only what the last record says.
+    // Polls are counted only up to the last record.
     let more =
         if record.stage == Stage::Accepted { " (perhaps more by now: none is written for each poll)" } else { "" };
     if *attempts == 0 {
@@ -200,7 +200,7 @@ fn explain(stored: &Stored, now: Timestamp) -> String {
             due("an earlier create may have run, and a later one was refused", "its next step")
         }
         Stage::Unknown => due("a create may have run", "its next step"),
-        // None is written for each poll.
+        // No record is written for each poll.
         Stage::Accepted => due("the provider has the job, and it is polled", "by the last record, its first poll"),
         Stage::Ended(outcome) => format!("{}: {}; nobody took the outcome yet", outcome.name(), outcome.explain()),
         Stage::Delivered(outcome) => format!("{}: {}", outcome.name(), outcome.explain()),
@@ -210,7 +210,7 @@ fn explain(stored: &Stored, now: Timestamp) -> String {
 
 fn to_do(record: &Record, in_use: Option<bool>) -> &'static str {
     match record.stage {
-        // Who submits it again does not ask for this outcome.
+        // Submitting it again starts a new job, and does not ask for this outcome.
         Stage::Ended(Outcome::Rejected(_)) => {
             "decide whether it is still wanted: its key is free, so a repeat begins a new job; `client.resume(key)` gives this one's outcome"
         }
@@ -222,7 +222,7 @@ fn to_do(record: &Record, in_use: Option<bool>) -> &'static str {
         }
         Stage::Ended(outcome) | Stage::Delivered(outcome) => match outcome {
             Outcome::Completed(_) => "nothing",
-            // What to mend is in the explanation.
+            // The explanation says what to correct.
             Outcome::Rejected(_) => "decide whether it is still wanted: its key is free",
             Outcome::Failed => "decide whether to submit a new job, under a new key",
             Outcome::Unresolved(_) if record.reference.is_some() => {

@@ -23,7 +23,7 @@ pub(crate) fn relative(time: Timestamp, now: Timestamp) -> String {
     }
 }
 
-/// A text from somewhere else, so that it can neither break a line nor command a terminal.
+/// A text from elsewhere, made safe: it can neither break a line nor command a terminal.
 pub(crate) fn plain(text: &str) -> Cow<'_, str> {
     if text.chars().any(char::is_control) {
         text.chars().map(|c| if c.is_control() { c.escape_debug().to_string() } else { c.to_string() }).collect()
@@ -37,9 +37,9 @@ pub(crate) fn name(file: &Path) -> String {
     plain(&file.display().to_string()).into_owned()
 }
 
-/// A file's name within a command, as a shell takes it for one.
+/// A file's name as an argument of a shell command.
 pub(crate) fn argument(file: &Path) -> String {
-    // It would be an option.
+    // Without this it would be read as an option.
     let dot = if file.as_os_str().as_encoded_bytes().starts_with(b"-") { "./" } else { "" };
     match file.to_str() {
         Some(name) if !name.chars().any(char::is_control) => {
@@ -50,7 +50,7 @@ pub(crate) fn argument(file: &Path) -> String {
                 format!("'{}'", name.replace('\'', r"'\''"))
             }
         }
-        // By its bytes, which a terminal would swallow or show as others.
+        // Written as its bytes, which a terminal would otherwise swallow or alter.
         _ => {
             let byte = |byte: &u8| match byte {
                 b'\'' | b'\\' => format!("\\{byte:03o}"),
@@ -86,7 +86,7 @@ mod tests {
         assert_eq!(relative(at(10), at(10)), "now");
     }
 
-    /// As bash, zsh and POSIX of 2024 read it.
+    /// In the syntax that bash, zsh and POSIX of 2024 understand.
     #[test]
     #[cfg(unix)]
     fn a_name_that_is_no_text_is_told_by_its_bytes() {

@@ -1,6 +1,6 @@
-//! What lies behind "was refused" and "met trouble": a line before the notice, with the answer's status or the chain of causes.
+//! Explains "was refused" and "met trouble": a line before the notice, with the answer's status or the chain of causes.
 //!
-//! Never a body, a header or a key: the line goes to a terminal, or to whoever keeps its text.
+//! It never shows a body, a header or a key: the line goes to a terminal, or to a log.
 
 use std::error::Error;
 
@@ -11,7 +11,7 @@ use steadfast_tokio::{Outgoing, SendError, Transport};
 
 use crate::ops::plain;
 
-/// Sends by another transport, and says what came of the requests of one job. A journal may hold others.
+/// Sends through another transport, and prints what became of one job's requests. A journal may hold other jobs.
 #[derive(Debug)]
 pub(super) struct Telling<T> {
     pub(super) transport: T,
@@ -27,7 +27,7 @@ impl<T: Transport> Transport for Telling<T> {
                 Ok(answer) => status(answer.status()),
                 Err(error) => chain(error),
             };
-            // Where the timeline's sentences begin.
+            // Indented to where the timeline's sentences begin.
             eprintln!("{:16}{}", "", plain(&what));
         }
         answered
@@ -43,7 +43,7 @@ fn chain(error: &dyn Error) -> String {
     let mut cause = error.source();
     while let Some(error) = cause {
         let text = error.to_string();
-        // Some repeat what lies beneath them.
+        // Some errors already repeat their cause.
         if !said.ends_with(&text) {
             said = format!("{said}: {text}");
         }
@@ -52,16 +52,16 @@ fn chain(error: &dyn Error) -> String {
     said
 }
 
-/// What to look at where the outcome's own words do not tell.
+/// Hints where the outcome's own words do not say what to look at.
 pub(super) struct Advice {
-    /// The environment's variables that hold credentials.
+    /// The environment variables that hold credentials.
     pub(super) credentials: String,
-    /// What says where the API is.
+    /// The setting that says where the API is.
     pub(super) address: &'static str,
 }
 
 impl Advice {
-    /// After an answer of this status.
+    /// The hint after an answer with this status.
     pub(super) fn on(&self, status: StatusCode) -> Option<String> {
         let Self { credentials, address } = self;
         match status {

@@ -1,4 +1,5 @@
-//! The journal of a `run`: opened, asked for the key, named in every error, and read again after an interruption.
+//! The journal of a `run`: opens it, looks up the key, names it in every error, and reads it again after an
+//! interruption.
 
 use std::error::Error;
 use std::fmt;
@@ -15,7 +16,7 @@ use steadfast_tokio::Unfinished;
 
 use crate::ops::name;
 
-/// In words for this command.
+/// `FILE-mark` is unusable, in words for this command.
 const UNMARKED: &str = "FILE-mark beside it is missing or not what was written, so that nothing shows whether the journal has lost its newest records, and \
                         jobs that ran would run again: put FILE-mark back with the FILE-wal of the same moment, or if this is a copy that was put back, \
                         say so with --from-backup";
@@ -47,8 +48,8 @@ impl Error for At {
     }
 }
 
-/// Opens the journal, and tells what it knows of the key. Without a payload none is made, and the key must be known: a mistyped name would run
-/// a job again that another journal has.
+/// Opens the journal, and returns what it knows of the key. Without a payload no journal is created, and the key must
+/// be known: otherwise a mistyped file name would run a job again that is in another journal.
 pub(super) fn open(
     path: &Path,
     key: &Key,
@@ -77,7 +78,7 @@ pub(super) fn open(
     }
     let mut known = journal.find(key).map_err(|error| at(path, error))?;
     if journal.is_backup() {
-        // As its client will take it.
+        // As its client will treat it.
         known = known.map(|entry| entry.doubted().unwrap_or(entry));
     }
     if known.is_none() && !has_payload {
@@ -88,7 +89,7 @@ pub(super) fn open(
     Ok((journal, known))
 }
 
-/// What is known of a job that the journal has.
+/// Says what is known of a job that is in the journal.
 pub(super) fn greet(entry: &Entry) -> String {
     let at = entry.record.reference.as_ref().map(|reference| format!(" as {}", reference.as_str())).unwrap_or_default();
     match entry.record.stage {
@@ -107,14 +108,16 @@ pub(super) fn greet(entry: &Entry) -> String {
     }
 }
 
-/// What a client must remember that is asked for this job: as much as any other, and the job itself, however long ago it ended. It would run again else.
+/// The limits for a client that is asked for this job: it must remember the job itself however long ago it ended, since
+/// it would run it again otherwise.
 pub(super) fn limits(entry: &Entry, now: Timestamp) -> Limits {
     let limits = Limits::default();
     let age = now.saturating_since(entry.at);
     Limits { remember_for: limits.remember_for.saturating_add(age), ..limits }
 }
 
-/// What to say of an interrupted job, by what the client knew when it stopped and what the journal holds. One line, with the reference.
+/// The one-line message about an interrupted job, with its reference, from what the client knew when it stopped and
+/// what the journal holds.
 pub(super) fn left(path: &Path, key: &Key, known: Option<&Unfinished>) -> String {
     let journal = name(path);
     let reference = known.and_then(|known| known.reference.as_ref());
@@ -151,12 +154,12 @@ pub(super) fn left(path: &Path, key: &Key, known: Option<&Unfinished>) -> String
     }
 }
 
-/// What the journal holds of the key, once its client has let go of it.
+/// The journal's entry for the key, after its client has closed it.
 fn look_up(path: &Path, key: &Key) -> Result<Option<Entry>, Box<dyn Error>> {
     let mut tries = 0;
     let mut journal = loop {
         match SqliteStore::open_read_only(path) {
-            // The client has said what is unfinished, and is about to close it.
+            // The client has reported what is unfinished, and is about to close the journal.
             Err(OpenError::Locked { .. }) if tries < 100 => {
                 tries += 1;
                 thread::sleep(Duration::from_millis(20));
@@ -183,7 +186,7 @@ mod tests {
 
     use super::*;
 
-    /// It may have been sent since the copy was made.
+    /// A planned create may have been sent since the copy was made.
     #[test]
     fn of_a_backup_it_is_not_said_that_nothing_has_run() {
         let home = tempfile::tempdir().unwrap();

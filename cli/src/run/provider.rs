@@ -1,4 +1,4 @@
-//! Whose API it is: one that this program knows, or one that a file describes.
+//! The provider of a run: one that this program knows, or one that a file describes.
 
 use std::env;
 use std::error::Error;
@@ -25,7 +25,7 @@ pub(crate) enum Known {
 pub(super) struct Chosen {
     pub(super) provider: Box<dyn Provider>,
     pub(super) advice: Advice,
-    /// Says where in a final answer the result is.
+    /// Finds the result in a final answer.
     pub(super) profile: Option<Profile>,
 }
 

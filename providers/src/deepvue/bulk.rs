@@ -2,7 +2,7 @@
 //!
 //! By [its API reference](https://docs.deepvue.ai/reference/bulk-verification/upi): `POST /v1/verification/{product}/batch` takes a file
 //! (`multipart/form-data`, field `batch_file`) and answers 201 with a `request_id`; `GET /v1/verification/batch-processing-status?request_id=…`
-//! answers 200 at all times, and how far the batch is stands in its `data`.
+//! answers 200 at all times, and the `data` in its body says how far the batch is.
 //!
 //! | poll | |
 //! | --- | --- |
@@ -13,14 +13,15 @@
 //! | 200, `data.status` 404 | not found |
 //! | 200, `data.status` 400 and above, *failed* in `data.message` | failed |
 //! | 200, any other `data.status` | unknown, kept as text: treated as pending |
-//! | else | as of a [single verification](super) |
+//! | else | as for a [single verification](super) |
 //!
-//! Documented is the completed answer alone. The others are inferences: the create answers with `code` 201 and "batch processing in progress", so that is
-//! read in `data` as well; the page promises that progress can be tracked and names no field for it.
+//! Only the completed answer is documented. The others are inferences: the create answers with `code` 201 and "batch
+//! processing in progress", so that is read in `data` as well; the page promises that progress can be tracked and names
+//! no field for it.
 //!
-//! **The output file** lies behind a URL of another host, and whoever has the URL has the results. It is a part of the result, and nothing more: it is
-//! not fetched here, not logged, and not sent anywhere. [`OutputFile::of`] finds it in the result. Deepvue also calls a `webhook_url` of a batch, of which
-//! no signature is documented: none is asked for.
+//! **The output file** lies behind a URL of another host, and anyone with the URL can read the results. It is only a
+//! part of the result: it is not fetched, logged or sent anywhere here. [`OutputFile::of`] finds it in the result.
+//! Deepvue also calls a `webhook_url` for a batch, but documents no signature for it, so no such call is requested.
 
 use core::fmt;
 use core::time::Duration;
@@ -65,7 +66,7 @@ pub struct DeepvueBulk {
 }
 
 impl DeepvueBulk {
-    /// The product of this name: `upi-basic` for `upi-basic/batch`.
+    /// Sets up the product of this name: `upi-basic` for `upi-basic/batch`.
     ///
     /// # Errors
     /// A product that is not 1 to 64 letters, digits, `-` and `_` of ASCII.
@@ -81,10 +82,10 @@ impl DeepvueBulk {
         })
     }
 
-    /// The same, keeping to the rate limits of the account's plan. See [`Deepvue::with_plan`](super::Deepvue::with_plan).
+    /// Keeps to the rate limits of the account's plan. See [`Deepvue::with_plan`](super::Deepvue::with_plan).
     ///
     /// # Errors
-    /// None with the plans as they are.
+    /// None with the current plans.
     pub fn with_plan(mut self, plan: Plan) -> Result<Self, SetupError> {
         for limit in plan.limits()? {
             self.gate = self.gate.with_rate_limit(limit);
@@ -93,7 +94,7 @@ impl DeepvueBulk {
     }
 
     fn create(&self, key: &Key, payload: &Payload) -> Result<Request<Bytes>, RequestError> {
-        // Of the payload and the key, so that every attempt sends the same bytes.
+        // Derived from the payload and the key, so that every attempt sends the same bytes.
         let print = fingerprint(key, payload);
         let boundary =
             print.as_bytes().iter().fold(String::from("steadfast-"), |text, byte| format!("{text}{byte:02x}"));
@@ -122,7 +123,8 @@ impl DeepvueBulk {
     }
 }
 
-/// From 10 s, doubled, capped at 5 minutes, for a day. Our own: Deepvue prescribes none, and a batch takes as long as its records.
+/// From 10 s, doubled, capped at 5 minutes, for a day. Our own choice: Deepvue prescribes none, and how long a batch
+/// takes depends on its records.
 fn schedule() -> Result<PollPolicy, PolicyError> {
     let secs = Duration::from_secs;
     let waits = BackoffPolicy::new(Growth::doubling(secs(10)), secs(300), Jitter::Proportional { percent: 10 })?;
@@ -172,7 +174,7 @@ impl Provider for DeepvueBulk {
     }
 }
 
-/// Where a batch's results are. Whoever has the URL has the results, so its `Debug` shows nothing of it.
+/// The URL of a batch's results. Anyone with the URL can read them, so its `Debug` shows nothing of it.
 ///
 /// ```
 /// use steadfast_providers::deepvue::OutputFile;
@@ -192,7 +194,8 @@ impl OutputFile {
         reading::output_file(result).map(|url| Self(url.into()))
     }
 
-    /// The URL as Deepvue wrote it. It leads to another host: fetch it without Deepvue's credentials, and think before following it at all.
+    /// The URL as Deepvue wrote it. It leads to another host: fetch it without Deepvue's credentials, and only if you
+    /// trust that host.
     #[must_use]
     pub const fn url(&self) -> &str {
         &self.0

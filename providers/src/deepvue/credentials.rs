@@ -1,4 +1,4 @@
-//! What Deepvue knows its caller by.
+//! The credentials that Deepvue knows its caller by.
 
 use core::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -15,9 +15,9 @@ const CLIENT_SECRET: &str = "client secret";
 
 /// An access token (`Authorization: Bearer …`) and a client secret (`x-api-key`).
 ///
-/// The token is what `POST /v1/authorize` gives, and lasts 24 hours. Clones share it, so keep one to
-/// [`renew`](Credentials::renew) the token under a running client. Nothing here shows a secret: `Debug` is redacted, and the
-/// headers are marked sensitive.
+/// `POST /v1/authorize` gives the token, which lasts 24 hours. Clones share it, so keep one to
+/// [`renew`](Credentials::renew) the token under a running client. Nothing here shows a secret: `Debug` is redacted,
+/// and the headers are marked sensitive.
 ///
 /// ```
 /// use steadfast_providers::deepvue::{Credentials, Deepvue};
@@ -36,7 +36,7 @@ pub struct Credentials {
 }
 
 impl Credentials {
-    /// Checks and takes both.
+    /// Checks both and keeps them.
     ///
     /// # Errors
     /// One that is empty, or holds anything but visible ASCII: a line break would split the header.
@@ -57,7 +57,7 @@ impl Credentials {
         Ok(())
     }
 
-    /// A request under these.
+    /// A request with these credentials.
     pub(super) fn request(&self, method: Method, url: Uri, body: Bytes) -> Result<Request<Bytes>, RequestError> {
         let mut request = Request::new(body);
         *request.method_mut() = method;

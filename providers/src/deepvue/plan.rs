@@ -6,7 +6,7 @@ use steadfast_core::PolicyError;
 use steadfast_core::gate::{Kinds, RateLimit};
 use steadfast_core::rate_limit::RatePolicy;
 
-/// What an account may send.
+/// A Deepvue plan: how many requests an account may send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Plan {
@@ -21,13 +21,15 @@ pub enum Plan {
 }
 
 impl Plan {
-    /// Its three limits, of which each request takes from all, kept strictly: no span of a second, a minute or a day sees more than the plan allows.
-    /// They count per API key, so what shares a key (other products, other processes) must share them too.
+    /// The plan's three limits. Each request counts in all of them, and they are kept strictly: no span of a second, a
+    /// minute or a day sees more than the plan allows. They count per API key, so products and processes that share a
+    /// key must share them too.
     ///
-    /// Requests are spaced evenly over seconds and minutes. A day's are not: a fifth of them may go at once, and the rest at an even pace.
+    /// Requests are spaced evenly over seconds and minutes. Over a day they are not: a fifth of the day's requests may
+    /// go at once, and the rest at an even pace.
     ///
     /// # Errors
-    /// None with the plans as they are.
+    /// None with the current plans.
     ///
     /// ```
     /// use steadfast_providers::deepvue::Plan;

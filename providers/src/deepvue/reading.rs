@@ -69,7 +69,8 @@ fn refusal(answer: &Answer<'_>) -> Failure {
     failure
 }
 
-/// Of the API reference, whose answers bear the `request_id` that was asked by. (The guide's `transaction_id` is that of the call: each poll has its own.)
+/// Whether an answer in the API reference's shape names another `request_id` than was asked for. (The guide's
+/// `transaction_id` is that of the call: each poll has its own.)
 fn is_of_another(answer: &Answer<'_>) -> bool {
     #[derive(serde::Deserialize)]
     struct Named {
@@ -95,21 +96,21 @@ pub(super) fn of_poll(answer: &Answer<'_>, shape: Shape) -> Result<Reading, Fail
     Ok(progress(polled, &answer))
 }
 
-/// A poll whose status says it all.
+/// A poll whose status alone decides.
 fn without_body(answer: &Answer<'_>) -> Result<Reading, Failure> {
     let mut failure = status::failure(answer);
     match answer.status {
         StatusCode::ACCEPTED => return Ok(pending(answer)),
         StatusCode::NOT_FOUND => return Ok(Reading::NotFound),
-        // Of the token, not of the job.
+        // The 401 is about the token, not about the job.
         StatusCode::UNAUTHORIZED => failure.class = Class::Unauthorized,
         _ => {}
     }
     Err(failure)
 }
 
-/// How far the job is. A `status` at the top is the job's own; one in the content may be, or may be the business result's:
-/// there only words that can mean nothing else are taken for the job's.
+/// How far the job is. A `status` at the top is the job's own; one in the content may be the job's or the business
+/// result's: there, only words that can mean nothing else are read as the job's.
 fn progress(polled: Polled, answer: &Answer<'_>) -> Reading {
     let waits = matches!(polled.data.text().and_then(Status::parse), Some(Status::UnderWay));
     let content = if polled.data.is_empty() { polled.result } else { polled.data };
@@ -139,9 +140,10 @@ fn pending(answer: &Answer<'_>) -> Reading {
     Reading::Pending { hint: retry_after(answer.headers, answer.wall) }
 }
 
-/// Whether the access token is over, by the status or by the code in the body.
+/// Whether the access token has expired or is invalid, by the HTTP status or by the code in the body.
 pub(super) fn is_unauthorized(answer: &Answer<'_>) -> bool {
-    /// With what else is looked at, of whatever type: where that is no JSON, as a number beyond all numbers, neither is the code.
+    /// Parsed with the other members that decide, of whatever type: if one of them is not valid JSON (a number out of
+    /// range, for example), the code is not read either.
     #[derive(serde::Deserialize)]
     struct Coded {
         code: Option<u16>,
@@ -157,7 +159,7 @@ pub(super) fn is_unauthorized(answer: &Answer<'_>) -> bool {
     answer.status == StatusCode::UNAUTHORIZED || (answer.status.is_success() && code() == Some(401))
 }
 
-/// Of a batch: by the code in `data`, the output file, and the counts if there are any.
+/// The answer about a batch: the code in `data`, the output file, and the counts if there are any.
 #[derive(serde::Deserialize)]
 struct Batch {
     #[serde(default)]
@@ -194,7 +196,7 @@ pub(super) fn of_batch(answer: &Answer<'_>) -> Result<Reading, Failure> {
     let is_completed = message.eq_ignore_ascii_case("batch processing completed");
     let says_failed = message.to_ascii_lowercase().contains("failed");
     Ok(match batch.status {
-        // The documented words alone: "not completed" has them in it too.
+        // Only the exact documented words: "not completed" contains them too.
         Some(200) if has_file || is_completed => Reading::Ready,
         Some(200..=202) | None if has_file => Reading::Partial,
         Some(200..=202) | None => match (batch.processed_records, batch.total_records) {
@@ -209,13 +211,13 @@ pub(super) fn of_batch(answer: &Answer<'_>) -> Result<Reading, Failure> {
     })
 }
 
-/// Where a batch's results are, if the answer names a place.
+/// The URL of a batch's results, if the answer names one.
 pub(super) fn output_file(body: &[u8]) -> Option<String> {
     let told: BatchStatus = object(body)?;
     told.data?.0.batch_output_file_url.filter(|url| !url.trim().is_empty())
 }
 
-/// The same answer, with the status that its body's `code` claims; `None` if that is no status.
+/// The same answer, with the status that its body's `code` claims; `None` if `code` is not a status.
 fn by_code<'a>(answer: &Answer<'a>, code: Option<u16>) -> Option<Answer<'a>> {
     let status = match code {
         Some(code) => StatusCode::from_u16(code).ok()?,
@@ -247,10 +249,10 @@ impl Status {
     }
 }
 
-/// As much of a JSON value as decides: whether anything is in it, and its `status`.
+/// The parts of a JSON value that decide: whether anything is in it, and its `status`.
 #[derive(Default)]
 enum Glance {
-    /// `null`, `false`, `0`, `""`, `[]`, `{}`: what the guide's own Python sample takes for no data yet.
+    /// `null`, `false`, `0`, `""`, `[]`, `{}`: the values that the guide's own Python sample treats as no data yet.
     #[default]
     Nothing,
     Text(Box<str>),

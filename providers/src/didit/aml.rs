@@ -18,7 +18,7 @@ use crate::rate_limit::{Reset, quota};
 use crate::secret::key_header;
 use crate::{Answer, Ask, BaseUrl, Payload, Provider, RequestError, Secret};
 
-/// `POST /v3/aml/`: a person or company screened, at once.
+/// `POST /v3/aml/`: screens a person or company and answers at once.
 ///
 /// Of Didit's endpoints this is one of the two that honour an `Idempotency-Key` (docs.didit.me/integration/api-errors): the same key and body
 /// get the stored answer, and one charge. So an ambiguous create is sent again under its key ([`SendSafety::Keyed`]); the payload is sent as it is.
@@ -27,9 +27,9 @@ use crate::{Answer, Ask, BaseUrl, Payload, Provider, RequestError, Secret};
 /// | --- | --- |
 /// | 2xx with a `request_id` and an `aml` that has a `status` | ready: `Approved`, `Declined` and `In Review` are all results |
 /// | 2xx with anything else | a failure that may have executed |
-/// | 409 with `Retry-After` | the first request of this key still runs: sent again then |
+/// | 409 with `Retry-After` | the first request of this key still runs: sent again after that time |
 /// | 409 without | the key was used with another body: refused, and what ran is not known |
-/// | else | by its [`status`](crate::status) |
+/// | else | by its HTTP status ([`status`](crate::status)) |
 ///
 /// There is nothing to poll and nothing to look up. With adverse media a screening takes up to half a minute, and Didit asks for a time-out of a minute
 /// at least: the default is 75 s.
@@ -70,11 +70,12 @@ struct Hits {
 }
 
 impl DiditAml {
-    /// How long a key is trusted to be remembered, by default: an hour. Didit does not say; every attempt of the default policy is made within a
-    /// quarter of that, and one that is taken up later, after a restart, is left to a person.
+    /// The default time for which Didit is trusted to remember a key: an hour. Didit does not say; every attempt of the
+    /// default policy is made within a quarter of that, and a job that is taken up later, after a restart, is left to a
+    /// person.
     pub const KEY_WINDOW: Duration = Duration::from_secs(3_600);
 
-    /// Screenings as this API key reaches them, within [`Limits::default`].
+    /// Sets up screenings for this API key, within [`Limits::default`].
     ///
     /// # Errors
     /// A key that is empty, or holds anything but visible ASCII.
@@ -90,7 +91,7 @@ impl DiditAml {
         })
     }
 
-    /// The same, for an account of which more is known. Default [`DiditAml::KEY_WINDOW`].
+    /// Sets how long Didit remembers a key, for an account of which this is known. Default [`DiditAml::KEY_WINDOW`].
     ///
     /// # Errors
     /// A window that is not longer than a create's time-out.
@@ -99,7 +100,7 @@ impl DiditAml {
         Ok(self)
     }
 
-    /// The same, within other limits, of which a screening knows only the writes.
+    /// Sets other rate limits. A screening uses only the limit on writes.
     ///
     /// # Errors
     /// A limit of zero.
@@ -116,7 +117,8 @@ impl DiditAml {
     }
 }
 
-/// A probe that is given up before its answer decides nothing, so its lease is longer than a screening may take.
+/// A probe whose lease expires before its answer comes decides nothing, so the lease is longer than a screening may
+/// take.
 fn gate(limits: Limits) -> Result<GatePolicy, PolicyError> {
     let probes = Probes { lease: TIMEOUT + TIMEOUT / 5, ..Probes::default() };
     Ok(limits.writing()?.with_breaker(Some(BreakerPolicy::default().with_probes(probes)?)))

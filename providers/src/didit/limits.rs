@@ -6,9 +6,9 @@ use steadfast_core::gate::{GatePolicy, Kinds, RateLimit};
 use steadfast_core::rate_limit::RatePolicy;
 use steadfast_core::{Kind, PolicyError};
 
-/// How many requests Didit takes from one API key in any 60 seconds.
+/// How many requests Didit accepts from one API key in any 60 seconds.
 ///
-/// A create counts in two scopes: as a session create and as a write. Whichever is used up first answers 429.
+/// A create counts in two scopes: as a session create and as a write. Didit answers 429 as soon as either is used up.
 ///
 /// They are settings, not constants: Didit's own pages differ (an older one allows 300 reads), an account may have others, and where several
 /// processes share a key each has its share.
@@ -41,7 +41,7 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// A gate that keeps to them.
+    /// A gate that enforces these limits.
     pub(super) fn gate(self) -> Result<GatePolicy, PolicyError> {
         let (create, read) = (Kinds::of(&[Kind::Create]), Kinds::of(&[Kind::Lookup, Kind::Poll]));
         [(create, self.creates), (create, self.writes), (read, self.reads)]
@@ -51,7 +51,7 @@ impl Limits {
             })
     }
 
-    /// The same for what only writes, under a key of which nothing else is known.
+    /// The same for a client that only writes, under a key of whose other uses nothing is known.
     pub(super) fn writing(self) -> Result<GatePolicy, PolicyError> {
         let rate = in_a_minute(self.writes)?;
         Ok(GatePolicy::default().with_rate_limit(RateLimit { kinds: Kinds::of(&[Kind::Create]), rate }))

@@ -1,4 +1,4 @@
-//! Where a session's person goes.
+//! The page that a session's person has to open.
 
 use steadfast_core::Reference;
 
@@ -12,10 +12,10 @@ struct Told {
     results: Option<Vec<Object<Self>>>,
 }
 
-/// The page that the person of this session must open, from the answer to its create or from the list of sessions in which a look-up found it. `None` if
-/// the answer is about another session, or names no page.
+/// Finds the page that the person of this session must open, in the answer to its create or in the list of sessions in
+/// which a look-up found it. `None` if the answer is about another session, or names no page.
 ///
-/// Whoever has the address can go through the session: hand it to the person, and log it nowhere.
+/// Anyone who has the address can go through the session: hand it to the person, and do not log it.
 ///
 /// ```
 /// use steadfast_core::Reference;

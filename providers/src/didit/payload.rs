@@ -14,12 +14,12 @@ struct Given {
     vendor_data: Option<Value>,
 }
 
-/// So that a `null` is something that was given.
+/// Distinguishes an explicit `null` from a missing member.
 fn whatever<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
     Value::deserialize(deserializer).map(Some)
 }
 
-/// The payload with the key as its `vendor_data`. Every other byte stays as it is: numbers, order and all.
+/// The payload with the key as its `vendor_data`. Every other byte stays as it is, numbers and order included.
 pub(super) fn with_vendor_data(payload: &Bytes, key: &Key) -> Result<Bytes, RequestError> {
     const NO_OBJECT: RequestError = RequestError::Payload(
         "is no JSON object, or names vendor_data twice: Didit takes one object with a workflow_id",

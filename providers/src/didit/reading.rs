@@ -14,7 +14,7 @@ use crate::rate_limit::{Reset, quota};
 use crate::retry_after::retry_after;
 use crate::{Answer, status};
 
-/// Didit's ids are UUIDs; more than this is none of its.
+/// Didit's ids are UUIDs; a longer text is not one of them.
 const MAX_ID_LEN: usize = 128;
 
 #[derive(serde::Deserialize)]
@@ -26,7 +26,7 @@ struct Created {
 #[derive(serde::Deserialize)]
 struct Listed {
     count: Option<u64>,
-    /// Where the next page is: there is one.
+    /// The link to the next page, if there is one.
     next: Option<IgnoredAny>,
     results: Vec<Object<Row>>,
 }
@@ -45,7 +45,7 @@ struct Polled {
     status: Option<String>,
 }
 
-/// Whether a text is one that a path and a journal may be trusted with.
+/// Whether a text is safe to use in a path and in a journal.
 pub(super) fn is_session_id(text: &str) -> bool {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
     !text.is_empty() && text.len() <= MAX_ID_LEN && text.bytes().all(fits)
@@ -78,7 +78,7 @@ pub(super) fn of_lookup(answer: &Answer<'_>) -> Result<Reading, Failure> {
     }
     let listed: Listed = object(answer.body).ok_or(failure)?;
     if listed.results.is_empty() {
-        // Nothing shown is proof only if nothing is kept back, or yet to come.
+        // An empty list is proof only if nothing is kept back or yet to come.
         let whole = answer.status == StatusCode::OK;
         let none = whole && listed.next.is_none() && listed.count.is_none_or(|count| count == 0);
         return if none { Ok(Reading::NotFound) } else { Err(failure) };
@@ -90,7 +90,8 @@ pub(super) fn of_lookup(answer: &Answer<'_>) -> Result<Reading, Failure> {
 fn adopted(rows: Vec<Object<Row>>, answer: &Answer<'_>) -> Option<Reference> {
     let rows: Vec<Row> = rows.into_iter().map(|Object(row)| row).collect();
     let first = rows.first()?;
-    // A driver that does not say whose list it is trusts the filter; still all must be of one key.
+    // If the driver does not say which key was asked about, the list's filter is trusted; still all rows must be of one
+    // key.
     let vendor_data = answer.key.map(steadfast_core::Key::as_str).or(first.vendor_data.as_deref())?;
     let alike = |row: &Row| row.vendor_data.as_deref() == Some(vendor_data) && row.session_kind == first.session_kind;
     if !rows.iter().all(|row| alike(row) && is_session_id(&row.session_id)) {
@@ -106,7 +107,7 @@ fn adopted(rows: Vec<Object<Row>>, answer: &Answer<'_>) -> Option<Reference> {
     numbered.pop().filter(|_| !twice).and_then(|(_, id)| reference(id))
 }
 
-/// Didit's word for the decision, if there is one.
+/// The decision in Didit's word, if there is one.
 pub(super) fn decision(answer: &Answer<'_>) -> Option<Box<str>> {
     let polled: Polled = object(answer.body)?;
     polled.status.as_deref().and_then(Status::parse).map(|status| status.as_str().into())
@@ -136,7 +137,7 @@ pub(super) fn of_poll(answer: &Answer<'_>, stop_on_review: bool) -> Result<Readi
     })
 }
 
-/// What the status says, and of a 429 when its window ends.
+/// The failure that the status stands for; with a 429, until its window ends.
 pub(super) fn failure(answer: &Answer<'_>) -> Failure {
     let failure = status::failure(answer);
     if failure.class != Class::Throttled || failure.retry_after.is_some() {

@@ -6,7 +6,8 @@ use crate::json::plain;
 
 /// A session's status. Didit's words are exact: `In Review`, not `in_review`.
 ///
-/// Whether a status is final is for whoever asks: a decision may be [superseded](Status::may_change) by a reviewer, days later.
+/// Whether a status is final depends on the question: a reviewer may [change a decision](Status::may_change) days
+/// later.
 ///
 /// ```
 /// use steadfast_providers::didit::{Stage, Status};
@@ -22,9 +23,9 @@ pub enum Status {
     NotStarted,
     /// `In Progress`.
     InProgress,
-    /// `Awaiting User`: of a company's session, somebody there has to act.
+    /// `Awaiting User`: in a company's session, somebody at the company has to act.
     AwaitingUser,
-    /// `Resubmitted`: open again, like *in progress*.
+    /// `Resubmitted`: open again, treated like *in progress*.
     Resubmitted,
     /// `In Review`: a reviewer has to decide, which takes hours to days.
     InReview,
@@ -32,17 +33,17 @@ pub enum Status {
     Approved,
     /// `Declined`.
     Declined,
-    /// `Abandoned`: begun and not ended by its user.
+    /// `Abandoned`: begun, but not finished by its user.
     Abandoned,
     /// `Expired`: never begun.
     Expired,
     /// `Kyc Expired`: approved once, lapsed since.
     KycExpired,
-    /// A text that is none of these: at most 64 characters of it, without control characters.
+    /// Any other text: at most 64 characters of it, without control characters.
     Other(Box<str>),
 }
 
-/// What a status asks of whoever waits.
+/// Who has to act next, if anybody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Stage {
@@ -54,7 +55,7 @@ pub enum Stage {
     AwaitingReview,
     /// There is a decision.
     Decided,
-    /// It ended without one.
+    /// The session ended without a decision.
     EndedUndecided,
 }
 
@@ -95,7 +96,7 @@ impl Status {
         }
     }
 
-    /// What it asks of whoever waits.
+    /// Who has to act next in a session of this status.
     #[must_use]
     pub const fn stage(&self) -> Stage {
         match self {
@@ -107,7 +108,8 @@ impl Status {
         }
     }
 
-    /// Whether Didit may give the session another status later: all but *expired* and *kyc expired*, after which nothing comes.
+    /// Whether Didit may give the session another status later: true for all but *expired* and *kyc expired*, which are
+    /// final.
     #[must_use]
     pub const fn may_change(&self) -> bool {
         !matches!(self, Self::Expired | Self::KycExpired)

@@ -1,10 +1,11 @@
-//! What Didit's webhooks tell: that something has changed, and of which session.
+//! What Didit's webhooks say: that something has changed, and in which session.
 //!
-//! Never more than that. A delivery may come late or out of order, and what it says of a session is not all that the decision says; so each
-//! makes the session's next poll due now, and the poll's answer decides. Nothing is lost if one is lost: polling goes on beside them, and Didit gives
-//! a delivery up after five minutes.
+//! They never say more than that. A delivery may come late or out of order, and it does not contain all that the
+//! decision does; so each one makes the session's next poll due now, and the poll's answer decides. A lost delivery
+//! loses nothing: polling goes on beside them. Didit gives up a delivery after five minutes.
 //!
-//! Of a session that has ended here nobody asks any more: there the status that it names is told as a later word, dated by its `created_at`.
+//! A session that has ended is not polled any more: for it, the status in the delivery is reported as a later change,
+//! dated by its `created_at`.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
@@ -28,27 +29,28 @@ struct Told {
     business_session_id: Option<String>,
     vendor_data: Option<String>,
     event_id: Option<IgnoredAny>,
-    // Whatever these are, they do not decide whose the rest is.
+    // Of any type: they do not decide which job the rest is about.
     metadata: Option<Box<RawValue>>,
     status: Option<Box<RawValue>>,
-    /// When it happened; `timestamp` is when it was sent, and is another in each repeat.
+    /// When it happened; `timestamp` is when it was sent, and differs in each repeat.
     created_at: Option<Box<RawValue>>,
 }
 
-/// What it says, if it says such a thing.
+/// The member's value, if it is there and of this type.
 fn read<T: DeserializeOwned>(raw: Option<&RawValue>) -> Option<T> {
     serde_json::from_str(raw?.get()).ok()
 }
 
-/// A delivery whose ids cannot be read, or stand there twice, is about no job. Nor is a test, which has no event id and says so in its metadata or in a
-/// header. Nothing signs that header, so it takes nothing from a delivery that was signed with an event id.
+/// A delivery whose ids cannot be read, or stand there twice, is about no job. Nor is a test, which has no event id and
+/// says so in its metadata or in a header. That header is not signed, so it does not turn a delivery that was signed
+/// with an event id into a test.
 pub(super) fn event(verified: Verified, headers: &HeaderMap, body: &Bytes) -> WebhookEvent {
     let covers = verified.covers;
     let event = WebhookEvent::new(verified);
     let Some(told) = object::<Told>(body) else { return event };
     let says_test = headers.get(TEST).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true"));
     if covers != Covered::Body {
-        // Of the ids only this one was signed.
+        // Of the ids only `session_id` was signed.
         return if says_test { event } else { event.with_reference(told.session_id.and_then(reference)) };
     }
     let marked = read(told.metadata.as_deref()).is_some_and(|metadata: Value| metadata["test_webhook"] == true);

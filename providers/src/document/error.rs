@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-/// Where something stands: the line, from 1, and the field's name from the top.
+/// A place in a document: the line, from 1, and the field's name from the top.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
     pub(crate) line: usize,
@@ -10,14 +10,14 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// A line of the file, and no field.
+    /// A line of the file, without a field.
     pub(crate) fn at(line: usize) -> Self {
         Self { line, field: "".into() }
     }
 
-    /// The field of this name within this one.
+    /// The field of this name within the one at this place.
     pub(crate) fn below(&self, line: usize, name: &str) -> Self {
-        // A name may be anything in quotes, and is shown.
+        // A quoted name may hold any character, and it is shown.
         let name = name.escape_debug();
         let field = if self.field.is_empty() { name.to_string() } else { format!("{}.{name}", self.field) };
         Self { line, field: field.into() }
@@ -35,7 +35,7 @@ impl Place {
 
 /// A file was refused: the line, the field, what is wrong with it, and what would be right.
 ///
-/// It repeats names of fields and numbers. A text is repeated only where a profile has a header's name or a JSON Pointer.
+/// It repeats field names and numbers. It repeats a text only where a profile has a header's name or a JSON Pointer.
 ///
 /// ```
 /// use steadfast_providers::profile::Profile;
@@ -55,13 +55,13 @@ impl DocumentError {
         Self { place: place.clone(), problem: problem.into() }
     }
 
-    /// Which line of the file, from 1.
+    /// The line of the file, from 1.
     #[must_use]
     pub const fn line(&self) -> usize {
         self.place.line
     }
 
-    /// Which field, from the top: `poll.state.values`. Empty where the text is none of its format.
+    /// The field, from the top: `poll.state.values`. Empty if the text could not be parsed at all.
     #[must_use]
     pub const fn field(&self) -> &str {
         &self.place.field

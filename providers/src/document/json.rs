@@ -1,4 +1,5 @@
-//! JSON as a tree. The parser tells no lines; but what it lends out of the text tells by its address where it stands.
+//! JSON as a tree. The parser does not report lines, but each slice that it borrows from the text shows by its address
+//! where it stands.
 
 use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -13,7 +14,7 @@ pub(super) fn parse(text: &str) -> Result<Node, DocumentError> {
 }
 
 fn refusal(error: &serde_json::Error) -> DocumentError {
-    // Without the place, which is told in front.
+    // Without the position, which our message begins with.
     let said = error.to_string();
     let problem = said.split(" at line ").next().unwrap_or_default();
     DocumentError::new(&Place::at(error.line().max(1)), format!("this is no JSON: {problem}"))
@@ -29,7 +30,7 @@ impl Source {
         self.lines.at((part.as_ptr() as usize).saturating_sub(self.start))
     }
 
-    /// `depth` is the number of tables and lists around.
+    /// `depth` is the number of enclosing tables and lists.
     fn node(&self, text: &str, place: &Place, depth: usize) -> Result<Node, DocumentError> {
         let line = self.line(text);
         let wrong = |error: serde_json::Error| {
@@ -77,7 +78,7 @@ fn number(text: &str, place: &Place) -> Result<Data, DocumentError> {
     }
 }
 
-/// The members of an object, as they are written.
+/// The members of an object, in the order of the text.
 struct Members;
 
 impl<'de> Visitor<'de> for Members {

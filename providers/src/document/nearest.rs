@@ -1,6 +1,6 @@
-//! What somebody may have meant who wrote something else.
+//! Guesses which known word a misspelt one was meant to be.
 
-/// `: did you mean deadline?`, or nothing where none of the known words is near.
+/// `: did you mean deadline?`, or nothing if no known word is near.
 pub(crate) fn did_you_mean<'k>(written: &str, known: impl IntoIterator<Item = &'k str>) -> String {
     match nearest(written, known) {
         Some(meant) => format!(": did you mean {meant}?"),
@@ -8,9 +8,10 @@ pub(crate) fn did_you_mean<'k>(written: &str, known: impl IntoIterator<Item = &'
     }
 }
 
-/// The known word that is nearest to this one: by a third of its letters at most, so that a guess is one that a person would make.
+/// The known word that is nearest to this one, differing in at most a third of its letters, so that a person would
+/// guess the same.
 pub(crate) fn nearest<'k>(written: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
-    // Nobody misspells a word by writing a page.
+    // No misspelt word is this long.
     let written: String = written.chars().take(64).map(|letter| letter.to_ascii_lowercase()).collect();
     let distance = |known: &'k str| (strsim::osa_distance(&written, &known.to_ascii_lowercase()), known);
     let near = |(distance, known): &(usize, &str)| *distance <= known.len().div_ceil(3);

@@ -1,7 +1,9 @@
-//! A part of a document as settings of any type, by serde: each fault is told by line and field, in our own words.
+//! Reads a part of a document as settings of any type, by serde: each fault is reported by line and field, in our own
+//! words.
 //!
-//! A fault is born without a place. On its way up each table and list adds its own step, the innermost its line too; what a policy's constructor refuses
-//! (*backoff.cap is 3s: it must be …*) is first led to the field that it speaks of.
+//! A fault first has no place. On its way up each table and list adds its own step, and the innermost also its line. A
+//! message from a policy's constructor (*backoff.cap is 3s: it must be …*) is first traced to the field that it is
+//! about.
 
 use core::fmt;
 
@@ -13,7 +15,7 @@ use serde::de::{
 
 use super::{Data, DocumentError, Entry, Node, Place, did_you_mean};
 
-/// This part of a document, which stands at this place.
+/// Reads this part of a document, which stands at this place.
 pub(crate) fn read<T: DeserializeOwned>(node: &Node, place: &Place) -> Result<T, DocumentError> {
     T::deserialize(Setting(node)).map_err(|fault| {
         let fault = fault.within(node, place.line);
@@ -34,13 +36,13 @@ enum Step {
 }
 
 impl Step {
-    /// A name may be anything in quotes, and is shown.
+    /// A quoted name may hold any character, and it is shown.
     fn name(name: &str) -> Self {
         Self::Name(name.escape_debug().to_string().into())
     }
 }
 
-/// What is wrong, and the way to it from the innermost step.
+/// What is wrong, and the path to it from the innermost step outward.
 #[derive(Debug)]
 struct Fault {
     problem: String,
@@ -67,8 +69,8 @@ impl Fault {
         self
     }
 
-    /// A policy speaks of its fields by its own name: `backoff.cap is 3s: it must be …`. To the reader of a file that is the field `cap` of this table, or
-    /// one further within.
+    /// A policy's message names its fields by the policy's own name: `backoff.cap is 3s: it must be …`. For the reader
+    /// of a file that is the field `cap` of this table, or one further within.
     fn follow(&mut self, node: &Node) {
         let Some((field, problem)) = self.problem.split_once(" is ") else { return };
         let is_name = |byte: u8| byte.is_ascii_lowercase() || matches!(byte, b'.' | b'_');
@@ -76,7 +78,7 @@ impl Fault {
             return;
         }
         let names: Vec<&str> = field.split('.').collect();
-        // A type's own name comes first as a rule; in the file its table may have another.
+        // The path usually begins with the type's own name; in the file its table may have another.
         let without_own = names.get(1..).filter(|names| !names.is_empty());
         let found = way(node, &names).or_else(|| way(node, without_own?));
         let problem = format!("is {problem}");
@@ -86,14 +88,15 @@ impl Fault {
                 self.line = Some(line);
                 self.steps.extend(steps.into_iter().rev().map(Step::name));
             }
-            // It was left out, and what is left out does not fit.
+            // The field was left out, and its default does not fit.
             None => self.steps.extend(without_own.unwrap_or(&names).iter().rev().map(|name| Step::name(name))),
         }
         self.problem = problem;
     }
 }
 
-/// The fields of these names, each somewhere within the one before; nearer ones first. The last one's line, and all names on the way.
+/// Finds the fields of these names, each somewhere within the one before, nearer ones first. Returns the last one's
+/// line, and all names on the way.
 fn way<'n>(node: &'n Node, names: &[&str]) -> Option<(usize, Vec<&'n str>)> {
     let Some((first, rest)) = names.split_first() else { return Some((node.line, Vec::new())) };
     let mut level: Vec<(Vec<&Entry>, &Node)> = vec![(Vec::new(), node)];
@@ -128,7 +131,7 @@ impl core::error::Error for Fault {}
 impl Error for Fault {
     fn custom<T: fmt::Display>(said: T) -> Self {
         let said = said.to_string();
-        // Durations repeat what was written; that may be anything.
+        // The message for a duration repeats what was written, which may be anything.
         let said = match said.strip_prefix('"').and_then(|said| said.rsplit_once("\" is not ")) {
             Some((_, expected)) => format!("is not {expected}"),
             None => said,
@@ -191,7 +194,7 @@ const fn kind<'w>(is: &Unexpected<'w>) -> &'w str {
     }
 }
 
-/// What serde expects, in the words of files.
+/// What serde expects, in words for people who write files.
 fn wanted(expected: &str) -> &str {
     match expected {
         "u8" => "a whole number up to 255",
@@ -212,7 +215,7 @@ fn wanted(expected: &str) -> &str {
     }
 }
 
-/// A node as something to read from.
+/// A node as a serde deserializer.
 struct Setting<'n>(&'n Node);
 
 impl<'n> Setting<'n> {
@@ -246,7 +249,8 @@ impl<'de> Deserializer<'de> for Setting<'de> {
         }
     }
 
-    /// Only from a table: serde would read a list as well, by the order of the fields, which no file is to rest on.
+    /// Only from a table: serde would accept a list as well, by the order of the fields, and no file should rely on
+    /// that.
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         match self.0.data {
             Data::List(_) => Err(Fault::invalid_type(Unexpected::Seq, &visitor)),
@@ -385,7 +389,7 @@ impl<'de> VariantAccess<'de> for Variant<'de> {
     }
 }
 
-/// A visitor where a seed is wanted.
+/// Adapts a visitor to where a seed is wanted.
 struct InList<V>(V);
 
 impl<'de, V: Visitor<'de>> DeserializeSeed<'de> for InList<V> {
@@ -396,7 +400,7 @@ impl<'de, V: Visitor<'de>> DeserializeSeed<'de> for InList<V> {
     }
 }
 
-/// The same, of a table.
+/// The same, for a table.
 struct InTable<V>(V);
 
 impl<'de, V: Visitor<'de>> DeserializeSeed<'de> for InTable<V> {

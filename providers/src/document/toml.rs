@@ -12,7 +12,7 @@ pub(super) fn parse(text: &str) -> Result<Node, DocumentError> {
         let line = error.span().map_or(1, |span| lines.at(span.start));
         DocumentError::new(&Place::at(line), format!("this is no TOML: {}", error.message()))
     })?;
-    // A table knows only where its header is, and the first has none.
+    // A table knows only the line of its header, and the first table has none.
     Ok(Node { line: 1, data: self::table(table.get_ref(), &Place::at(1), &lines, 1)? })
 }
 

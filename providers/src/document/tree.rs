@@ -1,4 +1,4 @@
-//! What the formats have in common: tables, lists and values, each with its line.
+//! The tree that all formats share: tables, lists and values, each with its line.
 
 use super::{Document, DocumentError, Place};
 
@@ -13,7 +13,7 @@ pub(crate) enum Data {
     Bool(bool),
     Integer(i128),
     Float(f64),
-    /// A date of TOML, which no setting is.
+    /// A TOML date, which no setting accepts.
     Date,
     Text(Box<str>),
     List(Vec<Node>),
@@ -41,7 +41,7 @@ impl core::fmt::Debug for Entry {
 }
 
 impl Node {
-    /// What it is, for whoever expected something else.
+    /// Its type in words, for an error that expected another.
     pub(crate) const fn kind(&self) -> &'static str {
         match self.data {
             Data::Null => "null",
@@ -55,7 +55,7 @@ impl Node {
         }
     }
 
-    /// The fields of a table, in the order of the file; none of anything else.
+    /// The fields of a table, in the order of the file; empty for anything else.
     pub(crate) fn entries(&self) -> &[Entry] {
         match &self.data {
             Data::Table(entries) => entries,
@@ -64,7 +64,7 @@ impl Node {
     }
 }
 
-/// A table as it is put together: no name may be there twice.
+/// A table under construction, which refuses a name that is already there.
 #[derive(Default)]
 pub(super) struct Fields {
     entries: Vec<Entry>,
@@ -81,13 +81,13 @@ impl Fields {
         Ok(())
     }
 
-    /// The table.
+    /// The finished table.
     pub(super) fn done(self) -> Data {
         Data::Table(self.entries)
     }
 }
 
-/// Refuses what is too deep. `depth` is the number of tables and lists around.
+/// Refuses nesting that is too deep. `depth` is the number of enclosing tables and lists.
 pub(super) fn check_depth(depth: usize, line: usize) -> Result<(), DocumentError> {
     if depth <= Document::MAX_DEPTH {
         return Ok(());
@@ -95,7 +95,7 @@ pub(super) fn check_depth(depth: usize, line: usize) -> Result<(), DocumentError
     Place::at(line).refuse(format!("the file has more than {} tables and lists in each other", Document::MAX_DEPTH))
 }
 
-/// The lines of a text, by offset.
+/// Finds the line of a byte offset in a text.
 pub(super) struct Lines(Vec<usize>);
 
 impl Lines {

@@ -1,6 +1,7 @@
-//! YAML 1.2 as a tree, without what two readers of YAML may understand differently.
+//! YAML 1.2 as a tree, refusing everything that two readers of YAML may understand differently.
 //!
-//! The tree is put together without recursion from the parser's events. Aliases are refused, so a document is never larger than its text.
+//! The tree is built from the parser's events without recursion. Aliases are refused, so a document is never larger
+//! than its text.
 
 use granit_parser::{Event, Options, Parser, ScalarStyle, Span};
 
@@ -16,7 +17,7 @@ const NUMBER: &str = "is one number to some readers of YAML and another, or a te
 const EXPONENT: &str = "is a number to some readers of YAML and a text to others: write it without an exponent, or as 1.5e+3, with a point and a sign; or put it in quotes";
 const QUOTE: &str = "is a truth value in YAML 1.1 and a text in 1.2: write true or false, put it in quotes, or write \"none\" for what is to be left out";
 
-/// What was begun and has not ended.
+/// Collections that were begun and have not ended.
 enum Begun {
     List { place: Place, line: usize, items: Vec<Node> },
     Table { place: Place, line: usize, fields: Fields, name: Option<(Box<str>, usize)> },
@@ -31,7 +32,7 @@ pub(super) fn parse(text: &str) -> Result<Node, DocumentError> {
         None => span.start.line().max(1),
     };
     if let Some(at) = text.find(BREAKS) {
-        // To one reader the rest of a comment is none.
+        // For some readers these end a line, and with it a comment; for others they do not.
         return Place::at(lines.at(at)).refuse(ESCAPE);
     }
     let mut pairs = text.bytes().zip(text.bytes().skip(1).chain([0]));
@@ -102,7 +103,7 @@ pub(super) fn parse(text: &str) -> Result<Node, DocumentError> {
             None => root = Some(ended),
         }
     }
-    // Nothing at all is a table without fields, as in TOML.
+    // An empty document is a table without fields, as in TOML.
     Ok(match root {
         Some(Node { data: Data::Null, line }) => Node { line, data: Fields::default().done() },
         Some(root) => root,
@@ -110,7 +111,7 @@ pub(super) fn parse(text: &str) -> Result<Node, DocumentError> {
     })
 }
 
-/// Where a value stands that comes next.
+/// The place of the value that comes next.
 fn place_of(begun: &[Begun], line: usize) -> Place {
     match begun.last() {
         Some(Begun::List { place, items, .. }) => place.item(line, items.len()),
@@ -127,7 +128,7 @@ fn check_name(text: &str, style: ScalarStyle, place: &Place) -> Result<(), Docum
     match text {
         "<<" => place.refuse("merge keys (<<) are not read: write it out"),
         "" | "~" => place.refuse("is no name: put it in quotes"),
-        // In braces, some take what comes after for the value of a name that is not there.
+        // Within braces, some readers take the text after this for the value of a missing name.
         _ if text.starts_with(['?', ':']) => {
             place.refuse("begins with ? or :, which not all readers take for a part of the name: put it in quotes")
         }
@@ -156,13 +157,13 @@ fn scalar(text: &str, style: ScalarStyle, place: &Place) -> Result<Data, Documen
     if !digits.starts_with(|first: char| first.is_ascii_digit() || first == '.') || !lower.bytes().all(is_of_number) {
         return Ok(Data::Text(text.into()));
     }
-    // Whoever reads underscores in numbers reads over them.
+    // Readers that allow underscores in numbers ignore them.
     let joined = lower.replace('_', "");
     let is_digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
     let is_based = ["0x", "0o", "0b"].iter().any(|base| joined.starts_with(base));
     let is_octal = digits.len() > 1 && is_digits(digits) && digits.starts_with('0');
     let is_split = digits.contains('_') && joined.parse::<f64>().is_ok();
-    // Its last part may have a fraction.
+    // The last part of a number with colons may have a fraction.
     let whole =
         joined.rsplit_once('.').filter(|(_, rest)| rest.is_empty() || is_digits(rest)).map_or(&*joined, |it| it.0);
     let is_clock = whole.contains(':') && whole.split(':').all(is_digits);
@@ -183,7 +184,8 @@ fn scalar(text: &str, style: ScalarStyle, place: &Place) -> Result<Data, Documen
     }
 }
 
-/// Whether a number with an exponent, if it has one, is a number to YAML 1.1 too: that wants a point before it and a sign in it.
+/// Whether a number with an exponent, if it has one, is also a number in YAML 1.1, which wants a point before the
+/// exponent and a sign in it.
 fn is_exponent_of_all(number: &str) -> bool {
     number.split_once('e').is_none_or(|(before, exponent)| before.contains('.') && exponent.starts_with(['+', '-']))
 }

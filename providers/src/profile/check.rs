@@ -1,4 +1,4 @@
-//! The dry run: what recorded answers are read as, by this profile.
+//! The dry run: how this profile reads recorded answers.
 //!
 //! A file of recorded answers is JSON:
 //!
@@ -8,8 +8,8 @@
 //!     "headers": { "retry-after": "5" }, "body": { "status": "queued" }, "read": "pending, again in 5s" } ] }
 //! ```
 //!
-//! A body that is a text stands for itself; any other JSON for what it is. `key` is the key of the job asked about, `reference` that by which a poll
-//! asked, `read` what the answer should be read as, in [`words`].
+//! A body that is a text is used as the body itself; any other JSON is written out as JSON. `key` is the key of the job
+//! asked about, `reference` the one that a poll asked for, and `read` how the answer should be read, in [`words`].
 
 use core::fmt;
 
@@ -30,11 +30,11 @@ use crate::Answer;
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct Recorded {
-    /// What it is an example of.
+    /// What the answer is an example of.
     pub name: Box<str>,
     /// Where it comes from.
     pub source: Option<Box<str>>,
-    /// What had been asked.
+    /// The kind of request that it answers.
     pub kind: Kind,
     /// The status.
     pub status: StatusCode,
@@ -44,23 +44,23 @@ pub struct Recorded {
     pub body: Bytes,
     /// The key of the job that was asked about.
     pub key: Option<Key>,
-    /// The reference by which a poll asked.
+    /// The reference that a poll asked for.
     pub reference: Option<Reference>,
-    /// The wall clock when it came; by default the epoch.
+    /// The wall clock when the answer came; by default the epoch.
     pub wall: Timestamp,
-    /// What it should be read as, in [`words`].
+    /// How it should be read, in [`words`].
     pub read: Option<Box<str>>,
 }
 
-/// What a recorded answer is read as.
+/// How a recorded answer was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Checked {
     /// The answer's name.
     pub name: Box<str>,
-    /// What it is read as, in [`words`].
+    /// How it was read, in [`words`].
     pub read: String,
-    /// What it should be read as, if the file says.
+    /// How it should be read, if the file says.
     pub expected: Option<Box<str>>,
 }
 
@@ -72,19 +72,19 @@ impl Checked {
     }
 }
 
-/// Recorded answers that cannot be used: which, from 0, and why.
+/// Why recorded answers cannot be used: which one, from 0, and what is wrong.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RecordedError {
-    /// The file is none of recorded answers.
+    /// The file does not hold recorded answers.
     #[error("the recorded answers are no JSON of the form {{\"answers\": […]}}: {0}")]
     Json(Box<str>),
     /// One of them cannot be an answer.
     #[error("recorded answer {at} (from 0) has a {what} that is none")]
     Answer {
-        /// Which, from 0.
+        /// Its index, from 0.
         at: usize,
-        /// What of it.
+        /// What is wrong with it.
         what: &'static str,
     },
 }
@@ -114,7 +114,8 @@ struct Entry {
     read: Option<Box<str>>,
 }
 
-/// What is wrong, and where, in the words of `serde_json` but for a text that stands there: it may be a person's. A field's name is repeated.
+/// What is wrong and where, in `serde_json`'s words, without any text of the file: it may be a person's. A field's name
+/// is repeated.
 fn without_texts(error: &serde_json::Error) -> Box<str> {
     let said = error.to_string();
     let Some((wrong, expected)) = said.rsplit_once(", expected ") else { return said.into() };
@@ -129,7 +130,7 @@ impl Recorded {
     /// Reads a file of recorded answers.
     ///
     /// # Errors
-    /// JSON of another form, or a status, header or key that is none.
+    /// JSON of another form, or an invalid status, header or key.
     pub fn parse(json: &str) -> Result<Vec<Self>, RecordedError> {
         let json = json.strip_prefix('\u{feff}').unwrap_or(json);
         let file: File = serde_json::from_str(json).map_err(|error| RecordedError::Json(without_texts(&error)))?;
@@ -172,7 +173,7 @@ impl fmt::Debug for Recorded {
 }
 
 impl Profile {
-    /// What each of these answers is read as. Nothing is sent, and no secret is needed.
+    /// Reads each of these answers with this profile. Nothing is sent, and no secret is needed.
     ///
     /// ```
     /// use steadfast_providers::profile::{self, Profile, Recorded};
@@ -196,9 +197,10 @@ impl Profile {
     }
 }
 
-/// What an answer was read as, in words: `accepted txn-1`, `pending, again in 5s`, `transient failure, may have executed`.
+/// Puts into words how an answer was read: `accepted txn-1`, `pending, again in 5s`, `transient failure, may have
+/// executed`.
 ///
-/// A status that nobody knows is shown as the provider wrote it, and so is a reference.
+/// An unknown status is shown as the provider wrote it, and so is a reference.
 #[must_use]
 pub fn words(read: &Result<Reading, Failure>) -> String {
     let waiting = |what: &str, wait: Option<core::time::Duration>| match wait {

@@ -1,4 +1,4 @@
-//! A profile told in words, for a person who has to trust it.
+//! A profile in words, for a person who has to trust it.
 
 use core::fmt::Write as _;
 
@@ -13,7 +13,8 @@ use super::{Call, Profile};
 use crate::webhook::Scheme;
 
 impl Profile {
-    /// What this profile says, a fact a line: requests, key, safety, states, limits, webhooks, and the secrets it needs by name.
+    /// Describes this profile, one fact per line: requests, key, safety, states, limits, webhooks, and the secrets it
+    /// needs by name.
     #[must_use]
     pub fn describe(&self) -> String {
         let mut text = format!("{} at {}\n", self.name, self.base);
@@ -74,7 +75,7 @@ impl Profile {
     }
 }
 
-/// A text of the file's may hold anything, and would tell a fact of its own after a line break.
+/// A text from the file may hold anything; after a line break it could pose as a fact of its own.
 pub(super) fn in_a_line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { c.escape_debug().to_string() } else { c.to_string() }).collect()
 }

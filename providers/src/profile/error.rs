@@ -4,7 +4,7 @@ pub use crate::document::DocumentError as ProfileError;
 use crate::webhook::SetupError;
 use crate::{BaseUrlError, SecretError};
 
-/// Why a profile cannot be connected to its provider. It names variables and never repeats what is in them.
+/// Why a profile cannot be connected to its provider. It names variables and never repeats their values.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectError {
@@ -24,13 +24,13 @@ pub enum ConnectError {
         /// What is wrong with it.
         why: SecretError,
     },
-    /// The URL that was given in the place of the profile's is none.
+    /// The URL given in place of the profile's own is not valid.
     #[error(transparent)]
     BaseUrl(#[from] BaseUrlError),
-    /// The webhooks' secrets are none.
+    /// The webhooks' secrets are not valid.
     #[error("the webhooks' secrets ({variables}) cannot be used: {why}")]
     Webhooks {
-        /// The variables that the environment has, in the order of the secrets.
+        /// The variables that are set in the environment, in the order of the secrets.
         variables: Box<str>,
         /// What is wrong with one of them.
         why: SetupError,

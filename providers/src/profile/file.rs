@@ -1,7 +1,7 @@
-//! A profile's tables and values: whatever is refused is refused by line and field.
+//! A profile's tables and values. Errors name the line and the field.
 //!
-//! A [`Table`] remembers which fields it was asked for. What else stands in it is unknown and refused by [`Table::finish`], so a misspelt field is
-//! never a setting that was silently left out.
+//! A [`Table`] remembers which fields it was asked for. Any other field is unknown and is refused by [`Table::finish`],
+//! so a misspelt field is never silently ignored.
 
 use core::cell::RefCell;
 use core::time::Duration;
@@ -49,7 +49,7 @@ impl<'a> Table<'a> {
         if let Some(value) = self.get(name) {
             return Ok(value);
         }
-        // Misspelt rather than missing.
+        // The field may be misspelt rather than missing.
         let unasked = self.entries.iter().filter(|entry| !self.asked.borrow().contains(&&*entry.name));
         for entry in unasked {
             let meant = did_you_mean(&entry.name, [name]);
@@ -145,7 +145,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// A table that people write as a text, or as something else, who have not seen one.
+    /// A table where people may write a text or something else, not having seen an example.
     pub(super) fn table_such_as(&self, example: &str) -> Result<Table<'a>, ProfileError> {
         if self.is_table() { self.table() } else { self.expected(&format!("a table such as {example}")) }
     }
@@ -169,7 +169,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The items of a list, which has some, or this one.
+    /// The items of a list that is not empty, or this value as the only one.
     pub(super) fn one_or_more(self) -> Result<Vec<Self>, ProfileError> {
         match &self.node.data {
             Data::List(items) if items.is_empty() => self.refuse("is an empty list: leave it out, or say which"),

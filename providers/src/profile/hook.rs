@@ -1,7 +1,7 @@
-//! `[webhook]`: who may be believed, and what a delivery tells.
+//! `[webhook]`: which deliveries are genuine, and what a delivery says.
 //!
-//! Verified first, read only then. A delivery makes the job's next poll due now; only where the profile says `believe = true` does its own state
-//! count. One whose ids cannot be read, or stand there twice, is about no job.
+//! A delivery is verified first and read only then. It makes the job's next poll due now; only if the profile says
+//! `believe = true` does its own state count. One whose ids cannot be read, or stand there twice, is about no job.
 
 use core::time::Duration;
 
@@ -30,10 +30,10 @@ pub(super) struct Hook {
     reference: Vec<Pointer>,
     key: Vec<Pointer>,
     event_id: Option<Pointer>,
-    /// How the job stands, in the provider's word, and since when, in seconds: for what is said after its end.
+    /// The job's status in the provider's word, and since when, in seconds: for deliveries after the job's end.
     status: Option<Pointer>,
     at: Option<Pointer>,
-    /// Only where it is believed.
+    /// Only with `believe`.
     pub(super) state: Option<State>,
     result: Option<Pointer>,
 }
@@ -49,7 +49,7 @@ impl Hook {
                 "standard-webhooks" => Scheme::StandardWebhooks,
                 "stripe" => Scheme::Stripe,
                 "didit" => Scheme::Didit(DiditSignatures::default()),
-                // It is not repeated: a webhook's secret may stand there.
+                // The value is not repeated: it may be a webhook's secret.
                 _ => {
                     return scheme.refuse(
                         "is none of \"standard-webhooks\", \"stripe\", \"didit\", { timed = { header = \"…\" } } and { hmac = { header = \"…\" } }",
@@ -88,7 +88,7 @@ impl Hook {
         Ok(Self { scheme, secrets, tolerance, reference, key, event_id, status, at, state, result })
     }
 
-    /// A verifier, or none where the environment has none of the secrets.
+    /// A verifier, or `None` if the environment has none of the secrets.
     pub(super) fn verifier(&self, env: &dyn Fn(&str) -> Option<String>) -> Result<Option<Verifier>, ConnectError> {
         let there = self.secrets.iter().filter_map(|name| Some((&**name, Secret::from(env(name)?))));
         let (variables, secrets): (Vec<&str>, Vec<Secret>) = there.unzip();
@@ -113,7 +113,7 @@ impl Hook {
         places.for_each(|pointer| wanted.add(pointer));
         self.state.iter().for_each(|state| state.want(&mut wanted));
         let Some(told) = wanted.read(body) else { return WebhookEvent::new(verified) };
-        // A name that is there and none that can be makes it doubtful whose the rest is.
+        // If a name is there but is not valid, it is doubtful which job the rest is about.
         let named = |places: &[Pointer], number: bool| {
             let names: Result<Vec<_>, ()> = places.iter().map(|at| text_at(Some(&told), at, number)).collect();
             names.map(|names| names.into_iter().flatten().next())
@@ -131,7 +131,7 @@ impl Hook {
         verified.id = verified.id.or_else(|| id.map(Into::into));
         let meaning = self.state.as_ref().and_then(|state| meaning(state, &told));
         let result = meaning.is_some().then(|| self.result(body));
-        // Read as a poll's is, with which it is compared.
+        // Read as in a poll's answer, with which it is compared.
         let number = polled.is_some_and(|state| state.number);
         let status = self.status.as_ref().and_then(|at| told.at(at)?.word(number)).and_then(plain);
         let at = self.at.as_ref().and_then(|at| told.at(at)?.word(true)?.parse().ok()).map(Timestamp::from_secs);
@@ -153,12 +153,12 @@ fn meaning(state: &State, told: &Node) -> Option<Reading> {
         Said::Means(Meaning::Partial) => Some(Reading::Partial),
         Said::Means(Meaning::Undecided) => Some(Reading::Undecided),
         Said::Means(Meaning::Failed) => Some(Reading::Failed),
-        // All else is for a poll to find out.
+        // A poll has to find out everything else.
         Said::Means(_) | Said::Unknown(_) | Said::Unusable => None,
     }
 }
 
-/// An id that callers can keep as one: as everywhere in this crate.
+/// An id that callers can store as it is: the same rule as everywhere in this crate.
 fn is_id(id: &str) -> bool {
     (1..=255).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic())
 }
@@ -168,7 +168,7 @@ fn variable(value: &Value<'_>) -> Result<Box<str>, ProfileError> {
     checked_variable(name).map(|()| name.into()).or_else(|problem| value.refuse(problem))
 }
 
-/// The schemes that have to be told their header.
+/// The schemes whose header the file must name.
 fn with_header(value: &Value<'_>) -> Result<Scheme, ProfileError> {
     let table = value.table()?;
     let (timed, untimed) = (table.get("timed"), table.get("hmac"));

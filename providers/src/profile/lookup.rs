@@ -1,7 +1,8 @@
 //! `[lookup.list]`: a look-up that is answered with a list of jobs.
 //!
-//! A list decides whether something is created a second time, or another's job is taken for ours. So a job is adopted only if every job in the list
-//! bears the key; and none is "no such job" only if nothing is kept back, or yet to come: of a 200, and not of a 202 or a 206.
+//! A list decides whether something is created a second time, or another's job is taken for ours. So a job is adopted
+//! only if every job in the list bears the key; and an empty list means "no such job" only if nothing is kept back or
+//! yet to come: it must come with a 200, not with a 202 or a 206.
 
 use http::StatusCode;
 use steadfast_core::Reference;
@@ -20,11 +21,11 @@ pub(super) struct Found {
     pub(super) list: Pointer,
     pub(super) reference: Pointer,
     pub(super) key: Pointer,
-    /// Of several the one with the greatest number.
+    /// Of several jobs the one with the greatest number here counts.
     pub(super) newest: Option<Pointer>,
-    /// What all of them must have in common.
+    /// Texts that must be the same in all jobs.
     alike: Vec<Pointer>,
-    /// Is there a next page?
+    /// Shows whether there is a next page.
     more: Option<Pointer>,
     pub(super) count: Option<Pointer>,
 }
@@ -61,7 +62,7 @@ impl Found {
         places.for_each(|pointer| each.add(pointer));
     }
 
-    /// `None`: it cannot be told which job, or whether there is one.
+    /// `None`: it is unclear which job to adopt, or whether there is one.
     pub(super) fn read(
         &self,
         answer: &Answer<'_>,
@@ -74,7 +75,7 @@ impl Found {
         let Some(Node::List { items, .. }) = body.at(&self.list) else { return None };
         if items.is_empty() {
             let next = self.more.as_ref().and_then(|at| body.at(at)).filter(|next| !next.is_null());
-            // A flag such as `has_more` is there in any case, and so may a cursor be.
+            // A flag such as `has_more` is always there, and a cursor may be.
             let more = next.is_some_and(|next| *next != Node::Bool(false) && next.text() != Some(""));
             let whole = answer.status == StatusCode::OK;
             return (whole && !more && count.is_none_or(|count| count == 0)).then_some(Reading::NotFound);
@@ -86,7 +87,8 @@ impl Found {
             None => Reference::new(text).ok(),
         };
         let first = rows.first()?;
-        // A driver that does not say whose list it is trusts the filter; still all must be of one key.
+        // If the driver does not say which key was asked about, the list's filter is trusted; still all must be of one
+        // key.
         let key = answer.key.map(steadfast_core::Key::as_str).or(first.key)?;
         let alike =
             |row: &Row<'_>| row.key == Some(key) && row.alike == first.alike && checked(row.reference).is_some();
@@ -116,7 +118,7 @@ impl Found {
     }
 }
 
-/// A whole number that is not negative; none where nothing or `null` is; `None` where something else is.
+/// A non-negative whole number; `Some(None)` if nothing or `null` is there, `None` if something else is.
 fn number_at(node: &Node, pointer: &Pointer) -> Option<Option<u64>> {
     match node.at(pointer) {
         None | Some(Node::Null) => Some(None),

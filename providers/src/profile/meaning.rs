@@ -23,12 +23,12 @@ pub(super) enum Meaning {
     NotFound,
     /// A status that is kept as text.
     Unknown,
-    /// What is asked next decides.
+    /// The next rule decides.
     Next,
     Transient,
     Throttled,
     Permanent,
-    /// The credentials are over.
+    /// The credentials are invalid or have expired.
     Unauthorized,
 }
 
@@ -105,9 +105,9 @@ pub(super) struct State {
     loose: bool,
     /// Whole numbers and truth values are read as their text.
     pub(super) number: bool,
-    /// Where there is no text. `None`: the answer is unusable.
+    /// The meaning if there is no text. `None`: the answer is unusable.
     missing: Option<Meaning>,
-    /// Of a text that is none of the values.
+    /// The meaning of a text that is none of the values.
     unknown: Meaning,
 }
 
@@ -120,7 +120,7 @@ pub(super) enum Said {
 }
 
 impl State {
-    /// `missing` is what counts where the table does not say.
+    /// `missing` is the default for the table's field of that name.
     pub(super) fn parse(value: &Value<'_>, kind: Kind, missing: Option<Meaning>) -> Result<Self, ProfileError> {
         let table = value.table_such_as("{ pointer = \"/status\", values = { done = \"ready\" } }")?;
         let words = Meaning::words(kind);
@@ -141,7 +141,7 @@ impl State {
         let word = |name| table.get(name).map(|value| value.word(words)).transpose();
         let is_last = missing.is_none();
         let missing = word("missing")?.or(missing);
-        // To keep a text is for polls: of a create or a look-up it would say nothing.
+        // Only a poll can keep an unknown text: for a create or a look-up it would mean nothing.
         let unknown = word("unknown")?.unwrap_or(if kind == Kind::Poll { Unknown } else { Next });
         table.finish()?;
         if is_last && (missing == Some(Next) || unknown == Next || values.iter().any(|(_, value)| *value == Next)) {
@@ -154,7 +154,7 @@ impl State {
         wanted.add(&self.pointer);
     }
 
-    /// Whether there is an answer of which it says this.
+    /// Whether some answer would have this meaning.
     pub(super) fn may_mean(&self, meaning: Meaning) -> bool {
         self.missing == Some(meaning)
             || self.unknown == meaning
@@ -185,7 +185,7 @@ impl fmt::Display for State {
     }
 }
 
-/// A text for comparing loosely.
+/// A text folded for loose comparison.
 pub(super) fn folded(text: &str) -> String {
     let text: String = text.chars().filter(|c| !c.is_control()).collect();
     text.trim().to_ascii_lowercase()

@@ -1,4 +1,4 @@
-//! How a table becomes a profile: each part by its own file here, and what they need of each other checked between them.
+//! Builds a profile from a table: each part in its own file here, and the checks between them.
 
 use steadfast_core::Kind;
 
@@ -28,7 +28,7 @@ pub(super) fn profile(root: &Table<'_>) -> Result<Profile, ProfileError> {
     let create = root.need("create", "the request that creates a job")?.table()?;
     let lookup = root.get("lookup").map(|value| value.table()).transpose()?;
     let poll = root.get("poll").map(|value| value.table()).transpose()?;
-    // Before anything is missed that is only misspelt.
+    // Looked up first, so that a misspelt field is not reported as missing.
     let (hook, _) = (root.get("webhook"), root.get("headers"));
     root.finish()?;
 

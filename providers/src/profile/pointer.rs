@@ -1,7 +1,8 @@
-//! Where in a JSON body something stands, and how it is read there.
+//! Places in a JSON body, and how a body is read along them.
 //!
-//! Only what is asked for is kept: [`Wanted`] is a tree of pointers, and a body is read along it. A member on the way to one of them that is there
-//! twice makes the whole body unusable, for which of two counts would be a guess; what nobody asks for is skipped unread, however deep it is.
+//! Only what is asked for is kept: [`Wanted`] is a tree of pointers, and a body is read along it. If a member on the
+//! way to one of them is there twice, the whole body is unusable, since which of the two counts would be a guess;
+//! everything else is skipped unread, however deep it is.
 
 use core::fmt;
 use std::collections::BTreeMap;
@@ -27,7 +28,7 @@ impl Pointer {
         };
         let steps: Option<Vec<Box<str>>> = steps.split('/').map(unescaped).collect();
         match steps {
-            // RFC 6901 has them, and no API has such members: it is a slash too many.
+            // RFC 6901 allows empty steps, but no API has such members: it is a slash too many.
             Some(steps) if steps.iter().any(|step| step.is_empty()) => {
                 Err(format!("{text:?} has a slash with no name after it: write it as in \"/data/status\""))
             }
@@ -61,7 +62,7 @@ fn unescaped(step: &str) -> Option<Box<str>> {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Wanted {
     below: BTreeMap<Box<str>, Self>,
-    /// Of a list: this of each item.
+    /// For a list: what is looked at in each item.
     each: Option<Box<Self>>,
 }
 
@@ -75,7 +76,7 @@ impl Wanted {
         self.place(list).each.get_or_insert_default()
     }
 
-    /// What is looked at here and there.
+    /// The places of both.
     fn and(mut self, other: &Self) -> Self {
         for (step, wanted) in &other.below {
             let known = self.below.remove(step).unwrap_or_default();
@@ -92,8 +93,8 @@ impl Wanted {
         pointer.0.iter().fold(self, |wanted, step| wanted.below.entry(step.clone()).or_default())
     }
 
-    /// The body along these places; `None` if it is no JSON object (or no list, where one is wanted), if anything follows it, or if a member on the
-    /// way is there twice.
+    /// Reads the body along these places; `None` if it is not a JSON object (or not a list, where one is wanted), if
+    /// anything follows it, or if a member on the way is there twice.
     pub(super) fn read(&self, body: &[u8]) -> Option<Node> {
         let body = unmarked(body);
         let start = body.trim_ascii_start().first()?;
@@ -131,12 +132,12 @@ impl Node {
         if let Self::Text(text) = self { Some(text) } else { None }
     }
 
-    /// A text; or, where the file says that numbers are meant, a whole number as text. A truth value names nothing: `false` is what some say for none.
+    /// A text; or, with `number`, a whole number as text. A truth value is not a name: some APIs send `false` for none.
     pub(super) fn name(&self, number: bool) -> Option<&str> {
         self.word(number).filter(|_| !matches!(self, Self::Bool(_)))
     }
 
-    /// A text; or, where the file says that numbers are meant, a whole number or a truth value as text.
+    /// A text; or, with `number`, a whole number or a truth value as text.
     pub(super) fn word(&self, number: bool) -> Option<&str> {
         match self {
             Self::Text(text) => Some(text),
@@ -150,7 +151,7 @@ impl Node {
         matches!(self, Self::Null)
     }
 
-    /// `null`, `false`, `0`, `""`, `[]`, `{}`, and an object of no other members than those set aside.
+    /// `null`, `false`, `0`, `""`, `[]`, `{}`, and an object that has only the members named in `aside`.
     pub(super) fn is_empty(&self, aside: &[Box<str>]) -> bool {
         match self {
             Self::Null => true,

@@ -7,7 +7,7 @@ use steadfast_core::{Kind, OperationPolicy, SendSafety};
 use super::ProfileError;
 use super::file::{Place, Table, Value};
 
-/// The policy, and where its safety is said.
+/// The policy, and the place of its safety in the file.
 pub(super) fn policy(root: &Table<'_>) -> Result<(OperationPolicy, Place), ProfileError> {
     let Some(value) = root.get("policy") else { return Ok((OperationPolicy::default(), root.place().clone())) };
     let policy: OperationPolicy = value.setting()?;
@@ -15,7 +15,7 @@ pub(super) fn policy(root: &Table<'_>) -> Result<(OperationPolicy, Place), Profi
     Ok((policy, place))
 }
 
-/// Refuses a safety that the requests cannot keep.
+/// Refuses a safety that the profile's requests cannot provide.
 pub(super) fn check_safety(
     safety: SendSafety,
     place: &Place,

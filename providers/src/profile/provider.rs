@@ -17,7 +17,7 @@ use crate::{Answer, Ask, BaseUrl, Provider, RequestError, Secret, WebhookError, 
 
 /// A provider that a file describes. Made by [`Profile::connect`]; see the [module](super).
 ///
-/// Clones share the secrets, so one that is kept can [`renew`](Self::renew) them under a running client.
+/// Clones share the secrets, so keep one to [`renew`](Self::renew) them under a running client.
 #[derive(Clone, Debug)]
 pub struct ProfileProvider {
     profile: Arc<Profile>,
@@ -27,9 +27,11 @@ pub struct ProfileProvider {
 }
 
 impl Profile {
-    /// The provider that this profile describes, with the secrets that `env` has under the profile's names, at the profile's own URL.
+    /// Makes the provider that this profile describes, at the profile's own URL, with the secrets that `env` returns
+    /// for the profile's variable names.
     ///
-    /// Of the webhooks' secrets those that the environment has are believed; with none of them the provider takes no webhooks.
+    /// Webhooks are accepted under any of their secrets that the environment has; without one the provider accepts no
+    /// webhooks.
     ///
     /// ```
     /// use steadfast_providers::Provider;
@@ -48,7 +50,7 @@ impl Profile {
         self.connect_at(self.base.clone(), env)
     }
 
-    /// The same at another URL: a sandbox, a regional host, a fake.
+    /// Makes the provider at another URL: a sandbox, a regional host, a fake.
     ///
     /// # Errors
     /// As [`connect`](Self::connect).
@@ -65,8 +67,8 @@ impl Profile {
 }
 
 impl ProfileProvider {
-    /// Takes the secrets of requests anew, for all clones and from the next request on: a token lasts a day, and a job may be older. (Those of
-    /// webhooks stay.)
+    /// Reads the secrets for requests again, for all clones and from the next request on: a token lasts a day, and a
+    /// job may be older. (The webhooks' secrets stay.)
     ///
     /// # Errors
     /// As [`Profile::connect`]; the old secrets stay.

@@ -1,4 +1,4 @@
-//! JSON that stays as it was written: the key put into a payload, a result cut out of an answer.
+//! Edits JSON without rewriting the rest: puts the key into a payload, cuts a result out of an answer.
 
 use bytes::Bytes;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
@@ -12,7 +12,7 @@ const NO_PLACE: RequestError = RequestError::Payload(
     "is no JSON object, has no object where the profile puts the idempotency key, or names a member on the way there twice",
 );
 
-/// The payload with the key at this place. Every other byte stays as it is, but for white space before the first.
+/// The payload with the key at this place. Every other byte stays as it is, except for white space at its beginning.
 pub(super) fn with_key(payload: &Bytes, pointer: &Pointer, key: &Key) -> Result<Bytes, RequestError> {
     let text = core::str::from_utf8(payload).map_err(|_| NO_PLACE)?;
     let (name, way) = pointer.steps().split_last().ok_or(NO_PLACE)?;
@@ -31,7 +31,7 @@ pub(super) fn with_key(payload: &Bytes, pointer: &Pointer, key: &Key) -> Result<
         }
         None => {}
     }
-    // The parent is a part of the text, so the distance between the two is where it begins.
+    // The parent is a slice of the text, so the distance between the two addresses is its offset.
     let start = (parent.as_ptr() as usize).saturating_sub(text.as_ptr() as usize);
     let (before, rest) = text.split_at_checked(start).ok_or(NO_PLACE)?;
     let members = rest.strip_prefix('{').ok_or(NO_PLACE)?;
@@ -40,7 +40,8 @@ pub(super) fn with_key(payload: &Bytes, pointer: &Pointer, key: &Key) -> Result<
     Ok(Bytes::from(format!("{}{{{name}:{key}{comma}{members}", before.trim_ascii_start())))
 }
 
-/// The key at this place of a request's body, and the payload without it: byte for byte the one that [`with_key`] was given, if it put the key in.
+/// The key at this place of a request's body, and the payload without it: byte for byte the payload that [`with_key`]
+/// was given, if [`with_key`] put the key in.
 pub(super) fn without_key(body: &Bytes, pointer: &Pointer) -> Option<(String, Bytes)> {
     let text = core::str::from_utf8(body).ok()?;
     let (name, way) = pointer.steps().split_last()?;
@@ -58,7 +59,7 @@ pub(super) fn without_key(body: &Bytes, pointer: &Pointer) -> Option<(String, By
     Some((key, Bytes::from(without)))
 }
 
-/// What stands at this place of a body, as it was written. A byte order mark before it says nothing.
+/// The text at this place of a body, as it was written. A byte order mark before it is skipped.
 pub(super) fn part<'a>(body: &'a str, pointer: &Pointer) -> Option<&'a str> {
     let whole = serde_json::from_str::<&RawValue>(body.strip_prefix('\u{feff}').unwrap_or(body)).ok()?.get();
     pointer.steps().iter().try_fold(whole, |value, step| {

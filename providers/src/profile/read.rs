@@ -1,4 +1,4 @@
-//! What answers mean: rules, then the reference of a create or the state of a poll, then what the status says.
+//! How answers are read: rules, then the reference of a create or the state of a poll, then the HTTP status.
 //!
 //! ```text
 //! a rule on status and headers alone fits?              → what it says
@@ -28,7 +28,7 @@ use crate::json::plain;
 use crate::retry_after::first_line;
 use crate::{Answer, BaseUrl};
 
-/// The longest id where the file says that references are ids.
+/// The longest id if the file has `id = true` for references.
 const MAX_ID_LEN: usize = 128;
 
 /// How the answers to one kind of request are read.
@@ -43,11 +43,11 @@ pub(super) struct Read {
     pub(super) status_in_body: Option<Pointer>,
 }
 
-/// Where an answer repeats what was asked about: of a create or look-up the key, of a poll the reference.
+/// Where an answer repeats what was asked about: the key for a create or look-up, the reference for a poll.
 #[derive(Clone, Debug)]
 pub(super) struct Echo {
     pub(super) at: Pointer,
-    /// A whole number is a name too.
+    /// A whole number is accepted as a name too.
     pub(super) number: bool,
 }
 
@@ -55,21 +55,21 @@ pub(super) struct Echo {
 #[derive(Clone, Debug)]
 pub(super) struct ReferenceAt {
     pub(super) place: ReferencePlace,
-    /// A whole number is a name too.
+    /// A whole number is accepted as a name too.
     pub(super) number: bool,
     pub(super) id: bool,
-    /// Polls go to it.
+    /// Polls go to the reference itself.
     pub(super) is_url: bool,
 }
 
 #[derive(Clone, Debug)]
 pub(super) enum ReferencePlace {
-    /// The first of them that is there.
+    /// The first pointer that finds something counts.
     Body(Vec<Pointer>),
     Header(http::HeaderName),
 }
 
-/// What all answers are read with.
+/// The profile's settings that reading any answer needs.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Around<'a> {
     pub(super) base: &'a BaseUrl,
@@ -95,7 +95,7 @@ impl ReferenceAt {
         Ok(Self { place, number, id, is_url })
     }
 
-    /// A reference as this profile takes it.
+    /// A reference, if this profile accepts the text as one.
     pub(super) fn checked(&self, text: &str, around: Around<'_>) -> Option<Reference> {
         let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
         if text.trim().is_empty() || self.id && (text.len() > MAX_ID_LEN || !text.bytes().all(fits)) {
@@ -107,7 +107,7 @@ impl ReferenceAt {
         Reference::new(text).ok()
     }
 
-    /// `Err`: there is something, and it is no text.
+    /// `Err`: something is there, but it is not text.
     fn text<'n>(&self, headers: &'n HeaderMap, body: Option<&'n Node>) -> Result<Option<&'n str>, ()> {
         match &self.place {
             ReferencePlace::Header(name) if headers.get_all(name).iter().count() > 1 => Err(()),
@@ -120,7 +120,7 @@ impl ReferenceAt {
     }
 }
 
-/// The text at a place; none where nothing or `null` is.
+/// The text at a place; `Ok(None)` if nothing or `null` is there.
 pub(super) fn text_at<'n>(body: Option<&'n Node>, pointer: &Pointer, number: bool) -> Result<Option<&'n str>, ()> {
     match body.and_then(|body| body.at(pointer)) {
         None | Some(Node::Null) => Ok(None),
@@ -128,7 +128,7 @@ pub(super) fn text_at<'n>(body: Option<&'n Node>, pointer: &Pointer, number: boo
     }
 }
 
-/// What an answer is so far.
+/// What is known of an answer so far.
 enum Step {
     Done(Result<Reading, Failure>),
     Means(Meaning, Option<Certainty>),
@@ -145,7 +145,7 @@ impl Read {
         let values = rules.list()?;
         let rules: Vec<Rule> = values.iter().map(|value| Rule::parse(value, kind)).collect::<Result<_, _>>()?;
         for (at, (rule, value)) in rules.iter().zip(&values).enumerate() {
-            // Those on the status alone are asked before all that look into a body, wherever they stand.
+            // Rules on the status alone are tried before all that look into a body, wherever they stand.
             let mut others = rules.iter().enumerate().filter(|(other, _)| *other < at || !rule.is_bodiless());
             if let Some((other, _)) = others.find(|(_, other)| other.is_asked_before_all_of(rule)) {
                 return value.refuse(format!(
@@ -156,7 +156,7 @@ impl Read {
         Ok(rules)
     }
 
-    /// Whether there is an answer to a poll that ends the job.
+    /// Whether some answer to a poll can end the job.
     pub(super) fn may_end(&self) -> bool {
         let ends = [Meaning::Ready, Meaning::Partial, Meaning::Undecided, Meaning::Failed];
         let may_end = |state: &State| ends.into_iter().any(|end| state.may_mean(end));
@@ -194,7 +194,7 @@ impl Read {
         if !claimed.is_success() {
             return self.refusal(&answer, around);
         }
-        // Its rules are others, and may look elsewhere.
+        // The claimed status has other rules, which may look elsewhere in the body.
         let body = self.wanted(claimed).read(answer.body).ok_or(unusable)?;
         self.by_body(&answer, Some(&body), around)
     }
@@ -208,7 +208,7 @@ impl Read {
         }
     }
 
-    /// The first of the rules with a body that fits, if one does.
+    /// The first of the rules on bodies that fits, if any.
     fn by_rules(&self, answer: &Answer<'_>, body: Option<&Node>) -> Option<Step> {
         let fits = |rule: &&Rule| {
             !rule.is_bodiless()
@@ -275,7 +275,7 @@ impl Read {
         };
         let ends = matches!(meaning, Meaning::Ready | Meaning::Partial | Meaning::Undecided | Meaning::Failed);
         if ends && (body.is_none() || !answer.status.is_success()) {
-            // Its status was enough; but no answer about another job ends this one.
+            // The status was enough to decide; but an answer about another job must not end this one.
             let mut wanted = Wanted::default();
             self.echo.iter().for_each(|echo| wanted.add(&echo.at));
             if self.is_of_another(answer, wanted.read(answer.body).as_ref()) {
@@ -284,7 +284,7 @@ impl Read {
         }
         match meaning {
             Meaning::Accepted if answer.status.is_success() && body.is_some() => self.accepted(answer, body, around),
-            // Of an error, or of an answer whose status was enough, the body was not read for this yet.
+            // The body was not read for this yet if the answer was an error or its status was enough.
             Meaning::Accepted => {
                 let mut wanted = Wanted::default();
                 self.want_reference(&mut wanted);
@@ -319,7 +319,7 @@ impl Read {
         text.and_then(|text| reference.checked(text, around)).map(Reading::Accepted).ok_or(unusable)
     }
 
-    /// Whether something that names the job is there, and is no name.
+    /// Whether a member that names the job is there, but is not a valid name.
     fn contradicts_types(&self, answer: &Answer<'_>, body: Option<&Node>) -> bool {
         let names_job = self.kind != Kind::Poll && self.found.is_none();
         let no_reference =
@@ -353,7 +353,7 @@ impl Read {
         wanted.read(answer.body)?.at(&state.pointer)?.word(state.number).and_then(plain)
     }
 
-    /// `Err`: what stands there is no status.
+    /// `Err`: the value there is not a status.
     fn claimed_status(&self, body: Option<&Node>) -> Result<Option<StatusCode>, ()> {
         let claimed = self.status_in_body.as_ref().and_then(|pointer| body?.at(pointer));
         match claimed {
@@ -366,7 +366,7 @@ impl Read {
         }
     }
 
-    /// Whether an answer with this status, a 2xx, has to be JSON. Rules on other statuses have no say in that.
+    /// Whether an answer with this status, a 2xx, has to be JSON. Rules on other statuses do not matter for that.
     fn wants_body(&self, status: StatusCode) -> bool {
         let in_body = |at: &ReferenceAt| matches!(at.place, ReferencePlace::Body(_));
         self.state.is_some()

@@ -1,7 +1,8 @@
-//! The inverse of asking, for fakes and tests: which request this is, of which job, with which payload.
+//! The inverse of building requests, for fakes and tests: which request this is, for which job, with which payload.
 //!
-//! A request is recognised by what its table fixes (method, path, query, literal headers, a JSON body's members) and read by the same templates that
-//! wrote it. What it carries beside that makes no difference. Secrets may be any: a fake has none to compare with.
+//! A request is recognised by what its table fixes (method, path, query, literal headers, a JSON body's members) and
+//! read by the same templates that wrote it. Anything else in it makes no difference. Secrets may have any value: a
+//! fake has none to compare with.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Request};
@@ -17,34 +18,36 @@ use super::say::put;
 use super::template::{Part, Template};
 use crate::{BaseUrl, Payload, structured};
 
-/// What a request asks for.
+/// A request of this profile, recognised: what it asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Recognised {
     /// Create, look up or poll.
     pub kind: Kind,
-    /// The caller's name for the job, where the request bears it.
+    /// The job's idempotency key, if the request carries it.
     pub key: Option<Key>,
-    /// The provider's name for the job, where the request bears it. Of one that is a URL: path and query.
+    /// The provider's own id for the job, if the request carries it. If that is a URL: path and query.
     pub reference: Option<Reference>,
-    /// The payload of a create: byte for byte, where it is the body; otherwise a JSON object of what the request took from it.
+    /// The payload of a create: byte for byte if it is the body; otherwise a JSON object of what the request took from
+    /// it.
     pub payload: Payload,
 }
 
-/// Why a request is none of this profile's.
+/// Why a request is not one of this profile's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Unrecognised {
-    /// It is none of create, look-up and poll.
+    /// It is neither create, look-up nor poll.
     #[error("the request is none that the profile makes: method, path, query, a header or the body differs")]
     Endpoint,
-    /// It would be one, but for a header with a secret.
+    /// It would be one, but a header that carries a secret is missing.
     #[error("the request lacks a header with a secret")]
     Credentials,
 }
 
 impl Profile {
-    /// What a request asks for, if it is one that this profile makes, connected at `base`. A URL without scheme and host is as good.
+    /// Finds out what a request asks for, if this profile makes such requests when connected at `base`. A URL without
+    /// scheme and host will do.
     ///
     /// ```
     /// use bytes::Bytes;
@@ -60,7 +63,7 @@ impl Profile {
     /// ```
     ///
     /// # Errors
-    /// It is none, or has no credentials.
+    /// The request is not one of this profile's, or has no credentials.
     pub fn recognise(&self, request: &Request<Bytes>, base: &BaseUrl) -> Result<Recognised, Unrecognised> {
         let calls = [
             (Kind::Create, Some(&self.create)),
@@ -118,7 +121,7 @@ fn recognised(sent: &Sent, kind: Kind, request: &Request<Bytes>, base: &BaseUrl)
     Ok(Recognised { kind, key, reference, payload })
 }
 
-/// What stood where templates have a place to fill in.
+/// The values found where templates have placeholders.
 #[derive(Clone, Default)]
 struct Caught {
     key: Option<String>,
@@ -148,7 +151,7 @@ impl Caught {
         let path = request.uri().path().strip_prefix(base.prefix()).and_then(|path| path.strip_prefix('/'));
         let Some(path) = path else { return false };
         let mut found = path.split('/');
-        // A reference with slashes is all that is more than the others.
+        // A reference with slashes takes all segments that the others do not need.
         let Some(more) = found.clone().count().checked_sub(segments.len()) else { return false };
         let fits = |template: &Template| {
             let steps = if template.has_reference_path() { 1 + more } else { 1 };
@@ -173,19 +176,19 @@ impl Caught {
         }
     }
 
-    /// Whether the template can have written this text; then what was filled in is kept.
+    /// Whether the template can have written this text; if so, the filled-in values are kept.
     fn text(&mut self, template: &Template, text: &str) -> bool {
         self.parts(&template.0, text)
     }
 
-    /// What is filled in first is as short as it can be.
+    /// The first placeholder takes as little text as it can.
     fn parts(&mut self, parts: &[Part], text: &str) -> bool {
         let Some((part, rest)) = parts.split_first() else { return text.is_empty() };
         if let Part::Text(plain) = part {
             return text.strip_prefix(&**plain).is_some_and(|text| self.parts(rest, text));
         }
         let ends = text.char_indices().map(|(at, _)| at).chain([text.len()]);
-        // Nothing comes after the last part, so it is all that is left.
+        // Nothing comes after the last part, so it takes all that is left.
         let ends = ends.filter(|end| !rest.is_empty() || *end == text.len());
         for (value, after) in ends.filter_map(|end| text.split_at_checked(end)) {
             let before = self.clone();
@@ -197,7 +200,7 @@ impl Caught {
         false
     }
 
-    /// `false`: it cannot be, or is something else elsewhere.
+    /// `false`: the value is not possible here, or contradicts the same placeholder elsewhere.
     fn value(&mut self, part: &Part, value: &str) -> bool {
         let place = match part {
             Part::Text(plain) => return **plain == *value,

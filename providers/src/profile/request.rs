@@ -1,8 +1,8 @@
-//! What is sent: `[create]`, `[lookup]`, `[poll]` as requests.
+//! Builds requests from `[create]`, `[lookup]` and `[poll]`.
 //!
-//! Values never become structure: what is filled into a path or a query is percent-encoded, what is filled into a header may hold no control
-//! character, what is filled into a JSON body is a text there. Every create attempt of one key gives the same bytes, as long as the secrets stay the
-//! same.
+//! Values never become structure: a value filled into a path or a query is percent-encoded, one filled into a header
+//! may hold no control character, and one filled into a JSON body is a text there. Every create attempt of one key
+//! gives the same bytes, as long as the secrets stay the same.
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, TRANSFER_ENCODING};
@@ -18,7 +18,7 @@ use super::template::{Held, Segment, Template};
 use super::url::Origins;
 use crate::{Ask, BaseUrl, RequestError, structured};
 
-/// One request, with places to fill in.
+/// One request, with placeholders.
 #[derive(Clone, Debug)]
 pub(super) struct Sent {
     pub(super) method: Method,
@@ -29,7 +29,7 @@ pub(super) struct Sent {
     pub(super) key: Option<KeyPlace>,
 }
 
-/// Where it goes.
+/// The URL that a request goes to.
 #[derive(Clone, Debug)]
 pub(super) enum Target {
     /// The segments of a path under the base URL.
@@ -38,7 +38,7 @@ pub(super) enum Target {
     Reference,
 }
 
-/// What it carries.
+/// The body of a request.
 #[derive(Clone, Debug)]
 pub(super) enum Body {
     None,
@@ -63,7 +63,7 @@ pub(super) enum KeyPlace {
 }
 
 impl Sent {
-    /// The request of a table such as `[create]`. `shared` are the headers of all requests.
+    /// Reads the request of a table such as `[create]`. `shared` are the headers of all requests.
     pub(super) fn parse(
         table: &Table<'_>,
         kind: Kind,
@@ -124,7 +124,7 @@ impl Sent {
             || self.templates().iter().any(|(_, template)| template.has_reference())
     }
 
-    /// Whether a reference's slashes divide its path.
+    /// Whether the slashes of a reference divide this request's path into segments.
     pub(super) fn bears_reference_path(&self) -> bool {
         matches!(&self.target, Target::Path(segments) if segments.iter().any(Template::has_reference_path))
     }
@@ -143,7 +143,7 @@ impl Sent {
         Ok(request)
     }
 
-    /// Its path as it stands in the file; none if that is the reference itself.
+    /// The path as it stands in the file; `None` if the reference is the URL.
     pub(super) fn route(&self, base: &BaseUrl) -> Option<String> {
         let Target::Path(segments) = &self.target else { return None };
         let segments = segments.iter().map(|segment| format!("/{segment}"));
@@ -288,7 +288,7 @@ fn target(table: &Table<'_>, kind: Kind) -> Result<Target, ProfileError> {
     if let Some(bad) = relative.chars().find(|c| matches!(c, '?' | '#' | '%' | '\\') || c.is_control()) {
         return path.refuse(format!("holds {bad:?}: write it plainly, and parameters into query"));
     }
-    // A slash within braces is a pointer's.
+    // A slash within braces belongs to a pointer.
     let mut within = false;
     let outside = |c: char| {
         within = c == '{' || (within && c != '}');
@@ -337,7 +337,7 @@ pub(super) fn header_name(text: &str, place: &Value<'_>) -> Result<HeaderName, P
     HeaderName::from_bytes(text.as_bytes()).or_else(refused)
 }
 
-/// The name of a header that may be sent.
+/// A header name that a request may use.
 fn sent_header(text: &str, place: &Value<'_>) -> Result<HeaderName, ProfileError> {
     let name = header_name(text, place)?;
     if [HOST, CONTENT_LENGTH, TRANSFER_ENCODING, CONNECTION].contains(&name) {
@@ -346,7 +346,7 @@ fn sent_header(text: &str, place: &Value<'_>) -> Result<HeaderName, ProfileError
     Ok(name)
 }
 
-/// Refuses a literal under a name that is a secret's, as far as names tell.
+/// Refuses a literal value under a name that suggests a secret.
 fn refuse_secret(name: &str, template: &Template, place: &Value<'_>) -> Result<(), ProfileError> {
     let name = name.to_ascii_lowercase().replace('_', "-");
     let words = ["authorization", "api-key", "apikey", "secret", "password", "token", "cookie"];

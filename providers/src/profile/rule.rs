@@ -1,7 +1,7 @@
 //! `[[poll.rules]]`: when an answer looks like this, it means that.
 //!
-//! Rules are asked in the order of the file, and the first that fits counts; but those that look at status and headers alone are asked before those
-//! that look into the body. One that names no status is about 2xx answers.
+//! Rules are tried in the order of the file, and the first that fits counts; but those that look at status and headers
+//! alone are tried before those that look into the body. A rule that names no status applies to 2xx answers.
 
 use core::fmt;
 use std::borrow::Cow;
@@ -32,10 +32,10 @@ pub(super) enum Verdict {
     State(State),
 }
 
-/// All of it must hold.
+/// The conditions of a rule; all must hold.
 #[derive(Clone, Debug)]
 pub(super) struct When {
-    /// Ranges, both ends within.
+    /// Ranges, inclusive at both ends.
     pub(super) statuses: Cow<'static, [(u16, u16)]>,
     pub(super) headers: Vec<(HeaderName, Test)>,
     pub(super) body: Vec<(Option<Pointer>, Test)>,
@@ -57,9 +57,9 @@ pub(super) enum What {
         empty: bool,
         aside: Vec<Box<str>>,
     },
-    /// One of these texts, whole numbers or truth values.
+    /// Equal to one of these texts, whole numbers or truth values.
     Equals(Vec<(Sort, Box<str>)>),
-    /// One of these.
+    /// Contains one of these.
     Contains(Vec<Box<str>>),
 }
 
@@ -113,7 +113,7 @@ impl Rule {
         self.when.body.is_empty() && matches!(self.verdict, Verdict::Is(..))
     }
 
-    /// Whether whatever fits the other one fits this one by its status alone.
+    /// Whether this rule, by status alone, fits every answer that the other one fits.
     pub(super) fn is_asked_before_all_of(&self, other: &Self) -> bool {
         let within =
             |(from, to): &(u16, u16)| self.when.statuses.iter().any(|(least, most)| least <= from && to <= most);
@@ -205,7 +205,7 @@ const CERTAINTIES: [(&str, Certainty); 3] = [
 ];
 
 impl When {
-    /// Whether an answer like this can be the provider's word that there is no such job.
+    /// Whether an answer that fits can be the provider's word that there is no such job.
     fn proves_absence(&self) -> bool {
         let says =
             |(from, to): &(u16, u16)| (200..300).contains(from) && *to < 300 || from == to && [404, 410].contains(from);
@@ -243,7 +243,7 @@ impl When {
         self.fits_status(status) && self.headers.iter().all(holds)
     }
 
-    /// `body` is there if it is JSON, along what the rules want.
+    /// `body` is the part that the rules want, if the body is JSON.
     pub(super) fn fits_body(&self, answer: &Answer<'_>, body: Option<&Node>) -> bool {
         self.body.iter().all(|(pointer, test)| match pointer {
             Some(pointer) => body.is_some_and(|body| test.holds_of(body.at(pointer))),
@@ -253,7 +253,7 @@ impl When {
 }
 
 impl Test {
-    /// `values`: of a JSON value, and not of a header.
+    /// `values`: the condition is on a JSON value, not on a header.
     fn parse(table: &Table<'_>, place: &Value<'_>, values: bool) -> Result<Self, ProfileError> {
         let loose = table.get("loose").map_or(Ok(false), |value| value.boolean())?;
         let (equals, contains, present) = (table.get("equals"), table.get("contains"), table.get("present"));

@@ -1,11 +1,12 @@
-//! The inverse of reading, for fakes and tests: an answer that this profile reads as exactly what is to be said.
+//! The inverse of reading, for fakes and tests: makes an answer that this profile reads with exactly the given meaning.
 //!
-//! A profile is written for reading, and one meaning may have many looks. So answers are found by trial: every place that can give the meaning (the
-//! state, the reference, the list, each rule) makes a draft, and the first draft counts that the profile itself reads as what was to be said. What
-//! is said is therefore never read as something else; and what no draft says, this profile cannot be told.
+//! A profile is written for reading, and one meaning may have many forms. So answers are found by trial: every place
+//! that can give the meaning (the state, the reference, the list, each rule) makes a draft, and the first draft that
+//! the profile itself reads as intended is used. So an answer is never read as anything else; and if no draft is read
+//! as intended, this profile cannot express the meaning.
 //!
-//! The answer has no more than the profile looks at. It shows that a profile agrees with itself, and not that the provider agrees with the profile:
-//! that is what recorded answers are for ([`Profile::check`]).
+//! The answer has no more than the profile looks at. It shows that a profile agrees with itself, not that the provider
+//! agrees with the profile: that is what recorded answers are for ([`Profile::check`]).
 
 use core::fmt;
 
@@ -26,47 +27,47 @@ use crate::Answer;
 /// The statuses that are tried where a rule leaves a choice, beside the ends of its range: the usual ones.
 const USUAL: [u16; 12] = [200, 202, 404, 400, 401, 403, 409, 410, 422, 429, 500, 503];
 
-/// The longest list that is made for a pointer through one: `/output/7`. What is beyond is a member of that name.
+/// The longest list that is made for a pointer through one: `/output/7`. A greater index becomes a member of that name.
 const MAX_INDEX: usize = 63;
 
-/// What is to be said.
+/// The answer to make: its kind, its meaning, and what it mentions.
 #[derive(Clone, Copy)]
 #[non_exhaustive]
 pub struct Saying<'a> {
-    /// In answer to a request of this kind.
+    /// The kind of request that it answers.
     pub kind: Kind,
-    /// What it should be read as.
+    /// How it should be read.
     pub reading: &'a Reading,
-    /// The key of the job that it is about. Default: none is named; a list of jobs needs one.
+    /// The key of the job that it is about. Default: none; a list of jobs needs one.
     pub key: Option<&'a Key>,
-    /// The reference by which a poll asked. Default: the answer does not repeat it.
+    /// The reference that the poll asked for. Default: the answer does not repeat it.
     pub reference: Option<&'a Reference>,
     /// The result, as JSON. Default: none.
     pub result: Option<&'a str>,
 }
 
 impl<'a> Saying<'a> {
-    /// Something to be said in answer to a request of this kind.
+    /// An answer to a request of this kind, with this meaning.
     #[must_use]
     pub const fn new(kind: Kind, reading: &'a Reading) -> Self {
         Self { kind, reading, key: None, reference: None, result: None }
     }
 
-    /// The same, about the job of this key.
+    /// Makes the answer about the job of this key.
     #[must_use]
     pub const fn about(mut self, key: &'a Key) -> Self {
         self.key = Some(key);
         self
     }
 
-    /// The same, to a poll that asked by this reference.
+    /// Makes it the answer to a poll that asked for this reference.
     #[must_use]
     pub const fn asked_by(mut self, reference: &'a Reference) -> Self {
         self.reference = Some(reference);
         self
     }
 
-    /// The same, with a result, which must be JSON.
+    /// Adds a result, which must be JSON.
     #[must_use]
     pub const fn with_result(mut self, json: &'a str) -> Self {
         self.result = Some(json);
@@ -82,10 +83,11 @@ impl fmt::Debug for Saying<'_> {
 }
 
 impl Profile {
-    /// An answer that this profile, at its own [`base_url`](Self::base_url), reads as exactly this; `None` where it has no way to say it.
+    /// Makes an answer that this profile, at its own [`base_url`](Self::base_url), reads as exactly this; `None` if the
+    /// profile has no way to say it.
     ///
-    /// With a result, [`Profile::result`] finds it in the answer: an object perhaps with members beside its own, such as the status; anything else as
-    /// it was. A hint is `Retry-After` in whole seconds.
+    /// With a result, [`Profile::result`] finds it in the answer: an object may have other members beside its own, such
+    /// as the status; anything else is unchanged. A hint is `Retry-After` in whole seconds.
     ///
     /// ```
     /// use steadfast_core::operation::Reading;
@@ -111,11 +113,11 @@ impl Profile {
         drafts.filter_map(Draft::finished).find(|response| self.says(saying, result.as_ref(), response))
     }
 
-    /// A reference such as this profile's provider gives, made of `id`, which should be letters, digits, `-` and `_`: `id` itself, or, where the
-    /// reference is a URL to be polled, one of the base URL's origin.
+    /// A reference as this profile's provider would give it, made of `id`, which should be letters, digits, `-` and
+    /// `_`: `id` itself, or, if references are URLs to be polled, a URL at the base URL's origin.
     ///
     /// # Errors
-    /// `id` can be none: it is empty, too long, or holds a control character.
+    /// `id` is not a valid reference: it is empty, too long, or holds a control character.
     pub fn reference_of(&self, id: &str) -> Result<Reference, steadfast_core::ReferenceError> {
         let is_url = self.reference().is_some_and(|at| at.is_url);
         Reference::new(if is_url { format!("/operations/{id}") } else { id.to_owned() })
@@ -123,7 +125,7 @@ impl Profile {
 
     fn says(&self, saying: &Saying<'_>, result: Option<&Value>, response: &Response<Bytes>) -> bool {
         let Saying { kind, reading, key, reference, .. } = saying;
-        // A hint in seconds is the same whenever it comes.
+        // A hint in seconds is the same at any time.
         let wall = Timestamp::from_secs(0);
         let answer = Answer::new(*kind, response.status(), response.headers(), response.body(), wall);
         let read = self.read(&Answer { key: *key, reference: *reference, ..answer });
@@ -145,7 +147,7 @@ impl Profile {
     }
 }
 
-/// An answer that may say it.
+/// A candidate answer.
 #[derive(Clone)]
 struct Draft {
     status: u16,
@@ -164,7 +166,7 @@ impl Draft {
     }
 }
 
-/// The plainest first; then those with a word in some rule's state that leaves it to the rules after it.
+/// The plainest first; then those with a status word that one rule leaves to the rules after it.
 fn drafts<'d>(call: &'d Call, saying: &'d Saying<'_>, base: &Value) -> impl Iterator<Item = Draft> + use<'d> {
     let read = &call.read;
     let plain = plain(call, saying, base);
@@ -179,7 +181,7 @@ fn drafts<'d>(call: &'d Call, saying: &'d Saying<'_>, base: &Value) -> impl Iter
     core::iter::once(plain).chain(passed).flat_map(|plain| told(read, saying.reading, &plain))
 }
 
-/// The draft with everything that may mean it, one at a time.
+/// The draft with each thing that may give the meaning, one at a time.
 fn told(read: &Read, reading: &Reading, plain: &Draft) -> Vec<Draft> {
     let meanings = meanings(reading);
     let worded = |state: &State, draft: &Draft| {
@@ -188,7 +190,7 @@ fn told(read: &Read, reading: &Reading, plain: &Draft) -> Vec<Draft> {
         with_word(state, draft, unknown.into_iter().chain(known))
     };
     let mut drafts: Vec<Draft> = read.state.iter().flat_map(|state| worded(state, plain)).collect();
-    // Without a word: by the status alone, or because there is none.
+    // Without a status word: by the HTTP status alone, or because the word is missing.
     drafts.extend([200, 202].map(|status| Draft { status, ..plain.clone() }));
     for rule in &read.rules {
         match &rule.verdict {
@@ -220,13 +222,13 @@ fn with_word<'w>(state: &State, draft: &Draft, words: impl Iterator<Item = &'w s
 }
 
 impl State {
-    /// The status texts that mean it.
+    /// The status texts that have this meaning.
     fn texts(&self, meaning: Meaning) -> impl Iterator<Item = &str> {
         self.values.iter().filter(move |(_, of)| *of == meaning).map(|(text, _)| &**text)
     }
 }
 
-/// What has to stand in the answer whatever else says it: the reference, the list of jobs, the hint.
+/// What the answer needs in any case: the reference, the list of jobs, the hint.
 fn plain(call: &Call, saying: &Saying<'_>, base: &Value) -> Option<Draft> {
     let (read, key) = (&call.read, saying.key.map(Key::as_str));
     let mut draft = Draft { status: 200, headers: HeaderMap::new(), body: base.clone() };
@@ -289,7 +291,7 @@ const fn meanings(reading: &Reading) -> &'static [Meaning] {
     }
 }
 
-/// The draft, changed so that it fits; as many as the rule leaves choices.
+/// The draft, changed so that it fits the rule: one draft for each choice that the rule leaves.
 fn ways(when: &When, draft: &Draft) -> Vec<Draft> {
     let within = |status: &u16| when.statuses.iter().any(|(from, to)| (from..=to).contains(&status));
     let ends = when.statuses.iter().flat_map(|(from, to)| [*from, *to]);
@@ -338,7 +340,8 @@ impl Test {
         }
     }
 
-    /// A value that fits; of several this one, or the last. `None` where all that counts is whether there is any.
+    /// A value that fits; if there are several, the one at index `choice`, or the last. `None` if all that counts is
+    /// whether there is any.
     fn value(&self, choice: usize) -> Option<Value> {
         let at = choice.min(self.choices().saturating_sub(1));
         match &self.what {
@@ -385,7 +388,7 @@ fn at<'v>(value: &'v Value, pointer: &Pointer) -> Option<&'v Value> {
     })
 }
 
-/// Puts a value there, and makes the way to it. `false`: something else stands in the way.
+/// Puts a value there, creating the objects on the way. `false`: something else stands in the way.
 pub(super) fn put(body: &mut Value, pointer: &Pointer, value: Value) -> bool {
     let mut place = body;
     for step in pointer.steps() {
@@ -410,7 +413,7 @@ pub(super) fn put(body: &mut Value, pointer: &Pointer, value: Value) -> bool {
     true
 }
 
-/// Takes out what stands there. `false`: nothing can be taken out of where it stands.
+/// Removes the value there. `false`: nothing can be removed from what contains it.
 fn remove(body: &mut Value, pointer: &Pointer) -> bool {
     let Some((name, way)) = pointer.steps().split_last() else { return false };
     let mut place = body;

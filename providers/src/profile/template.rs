@@ -1,4 +1,4 @@
-//! Texts with places to fill in: `Bearer {env.ACME_TOKEN}`, `/v1/jobs/{reference}`.
+//! Texts with placeholders: `Bearer {env.ACME_TOKEN}`, `/v1/jobs/{reference}`.
 //!
 //! | placeholder | is |
 //! | --- | --- |
@@ -28,18 +28,18 @@ pub(super) enum Part {
     Text(Box<str>),
     Key,
     Reference,
-    /// With slashes that are the path's own.
+    /// The slashes of the value divide the path.
     ReferencePath,
     Payload(Pointer),
     Secret(Box<str>),
 }
 
-/// A text with places to fill in.
+/// A text with placeholders.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Template(pub(super) Vec<Part>);
 
 impl Template {
-    /// The template of a request of this kind.
+    /// Parses the template for a request of this kind.
     pub(super) fn parse(text: &str, kind: Kind) -> Result<Self, String> {
         let (mut parts, mut plain, mut rest) = (Vec::new(), String::new(), text);
         while let Some(at) = rest.find(['{', '}']) {
@@ -88,12 +88,12 @@ impl Template {
         self.0.contains(&Part::ReferencePath)
     }
 
-    /// Whether it is a text as it stands.
+    /// Whether it is a plain text without placeholders.
     pub(super) fn is_literal(&self) -> bool {
         self.0.iter().all(|part| matches!(part, Part::Text(_)))
     }
 
-    /// There may be a secret in it, so what it was put together in is wiped.
+    /// Fills the placeholders in. The text may hold a secret, so the buffer is wiped.
     pub(super) fn fill(&self, ask: &Ask<'_>, secrets: &Held) -> Result<Zeroizing<String>, RequestError> {
         let mut text = Zeroizing::new(String::with_capacity(ROOM));
         for part in &self.0 {
@@ -102,7 +102,7 @@ impl Template {
         Ok(text)
     }
 
-    /// The segments of a path, of a template that stands between two slashes: what stands in the file, and what is filled in, in turn.
+    /// The path segments of a template that stands between two slashes: text of the file and filled-in values in turn.
     pub(super) fn segments<'s>(&'s self, ask: &Ask<'_>, secrets: &Held) -> Result<Vec<Segment<'s>>, RequestError> {
         let (mut segments, mut open) = (Vec::new(), Segment::new());
         for part in &self.0 {
@@ -128,7 +128,7 @@ impl Template {
     }
 }
 
-/// What a path has between two slashes: texts of the file, and values that are encoded whole.
+/// One path segment: texts of the file, and values that are encoded whole.
 pub(super) type Segment<'s> = Vec<(&'s str, String)>;
 
 /// As it stands in the file.
@@ -184,7 +184,7 @@ impl Part {
         match name.strip_prefix("payload.") {
             Some(pointer) if kind == Kind::Create => Pointer::parse(pointer).map(Self::Payload),
             Some(_) => Err("has {payload./…}, which is there in creates only".to_owned()),
-            // What stands there may be a secret, so it is not repeated.
+            // The text may be a secret, so it is not repeated.
             None => {
                 Err("has a placeholder that is none of {key}, {reference}, {payload}, {payload./a/b} and {env.NAME}"
                     .to_owned())
@@ -193,7 +193,8 @@ impl Part {
     }
 }
 
-/// Refuses what is no name of an environment variable. It repeats nothing: what stands in its place may be the secret itself.
+/// Refuses a text that is not the name of an environment variable. The error repeats nothing: the text may be the
+/// secret itself.
 pub(super) fn checked_variable(name: &str) -> Result<(), String> {
     let fits = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
     let good = name.starts_with(|first: char| first.is_ascii_uppercase() || first == '_')
@@ -207,14 +208,15 @@ pub(super) fn checked_variable(name: &str) -> Result<(), String> {
     ))
 }
 
-/// A text within this is put together in one place; a longer one would leave parts of it where it was moved from.
+/// The buffer's capacity: a longer text would make it move, and leave parts of the text behind in memory.
 const ROOM: usize = 1_024;
 
-/// What the environment had under the names of a profile. Clones share it.
+/// The values that the environment had for a profile's variables. Clones share them.
 #[derive(Clone, Default)]
 pub(super) struct Secrets(Arc<RwLock<Arc<Held>>>);
 
-/// The secrets of one renewal, by which a whole request is filled in: of two renewals they would not fit each other.
+/// The secrets of one renewal. A whole request is filled in from one of these, since secrets of two renewals may not
+/// fit together.
 pub(super) type Held = BTreeMap<Box<str>, Secret>;
 
 impl Secrets {

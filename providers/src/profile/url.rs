@@ -1,7 +1,7 @@
 //! A reference that is a URL: an answer's `Location` or `Operation-Location`.
 //!
-//! Credentials go with every request, so such a URL is followed only to the base URL's own origin, or to one that the profile allows by name. One
-//! without scheme and host is of the base URL's origin.
+//! Credentials go with every request, so such a URL is followed only to the base URL's own origin, or to one that the
+//! profile allows by name. A URL without scheme and host belongs to the base URL's origin.
 
 use http::Uri;
 

@@ -1,4 +1,4 @@
-//! How long a provider asks us to wait, in whichever header it says so.
+//! How long a provider asks us to wait, whichever header says it.
 
 use core::time::Duration;
 
@@ -16,9 +16,9 @@ use crate::{Answer, status};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Waits {
     pub(super) retry_after: bool,
-    /// `None`: rate-limit headers are not looked at.
+    /// `None`: rate-limit headers are ignored.
     pub(super) reset: Option<Reset>,
-    /// The end of the window is the wait of a throttled answer that has no `Retry-After`.
+    /// A throttled answer without `Retry-After` waits until the window ends.
     pub(super) wait_for_reset: bool,
 }
 
@@ -53,14 +53,14 @@ impl Waits {
         quota(answer.headers, self.reset?, answer.wall)
     }
 
-    /// What the status says.
+    /// The failure that the status stands for.
     pub(super) fn failure(self, answer: &Answer<'_>) -> Failure {
         let deaf = HeaderMap::new();
         let failure = status::failure(&if self.retry_after { *answer } else { Answer { headers: &deaf, ..*answer } });
         self.until_reset(failure, answer)
     }
 
-    /// The same, with the end of the window for a throttled request that has no wait.
+    /// The same failure; if it is throttled and has no wait, with the end of the window.
     pub(super) fn until_reset(self, failure: Failure, answer: &Answer<'_>) -> Failure {
         if !self.wait_for_reset || failure.class != Class::Throttled || failure.retry_after.is_some() {
             return failure;

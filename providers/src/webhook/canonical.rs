@@ -2,22 +2,23 @@
 //! `json.dumps(shortened, sort_keys=True, separators=(",", ":"), ensure_ascii=False)`, where `shortened` has every float without a fraction turned
 //! into an integer, at any depth.
 //!
-//! So a delivery whose bytes were parsed and written anew on its way still carries a right signature. What is particular about Python's:
+//! So a delivery that was parsed and rewritten on its way still has a valid signature. Python's particularities:
 //!
 //! - members are sorted by code point, which is the order of their UTF-8 bytes (not JavaScript's, by UTF-16 and integer-like names first);
 //! - integers keep all their digits; `1.0`, `-0.0` and `1e21` become `1`, `0` and `1000000000000000000000`;
 //! - other floats are the shortest text that reads back the same, with an exponent of two digits or more below a ten-thousandth: `1e-07`;
 //! - of text, only quotes, backslashes and control characters are escaped.
 //!
-//! What Python would read in more than one way, or could not have written, has no such form: a member twice, a number beyond a float's range, half of
-//! a surrogate pair, an integer of more digits than Python reads. Bytes come here before they are believed, so all is bounded: depth, the length
-//! of what is written, and the work, which is one pass.
+//! A body that Python would read in more than one way, or could not have written, has no such form: a member twice, a
+//! number beyond a float's range, half of a surrogate pair, an integer of more digits than Python reads. The bytes are
+//! not verified yet when they come here, so everything is bounded: depth, the length of the output, and the work, which
+//! is one pass.
 
 use core::ops::Range;
 
 use super::MAX_BODY;
 
-/// As deep as `serde_json` reads, so that whatever has a form here can be read afterwards.
+/// As deep as `serde_json` reads, so that every body with a canonical form can be parsed afterwards.
 const MAX_DEPTH: usize = 127;
 
 /// The longest integer that Python reads (`sys.set_int_max_str_digits`).
@@ -178,7 +179,8 @@ impl Writer<'_> {
     }
 }
 
-/// A float as an integer if it is one, else as Python's `repr` has it. (That has an exponent from 10¹⁶ on too, where no float has a fraction.)
+/// A float as an integer if it is one, else as Python's `repr` writes it. (`repr` also uses an exponent from 10¹⁶ on,
+/// but no float of that size has a fraction.)
 fn shortened(float: f64) -> Option<String> {
     if !float.is_finite() {
         return None;
@@ -194,7 +196,8 @@ fn shortened(float: f64) -> Option<String> {
         let (mantissa, exponent) = text.split_once("e-")?;
         return Some(format!("{mantissa}e-{exponent:0>2}"));
     }
-    // Of two texts that are as short and as near, Python takes the even one (…71.2 for …71.25), and Rust the other; but not when it rounds.
+    // Of two texts that are equally short and near, Python takes the even one (…71.2 for …71.25), and Rust the other,
+    // except when it rounds to a given precision.
     let text = format!("{float}");
     let digits = text.split_once('.').map_or(0, |(_, fraction)| fraction.len());
     let rounded = format!("{float:.digits$}");

@@ -8,10 +8,11 @@
 //! | `X-Signature-V2` | the body in its [canonical form](super::canonical), which survives middleware that parses and writes JSON | all of it |
 //! | `X-Signature-Simple` | `timestamp:session_id:status:webhook_type` of the body, a missing one empty | these four; not the id, the decision or the key |
 //!
-//! They are tried in this order, and the first that is right counts: that `X-Signature` is wrong is what `X-Signature-V2` is there for. One that is
-//! accepted and malformed, or there twice, has the delivery refused.
+//! They are tried in this order, and the first valid one counts: a wrong `X-Signature` is the case that
+//! `X-Signature-V2` is there for. If an accepted signature's header is malformed, or there twice, the delivery is
+//! refused.
 //!
-//! The time is the `timestamp` that was signed. Nothing signs `X-Timestamp`; where it is there, it must say the same.
+//! The time is the `timestamp` that was signed. `X-Timestamp` is not signed; if it is there, it must say the same.
 
 use std::borrow::Cow;
 
@@ -45,7 +46,8 @@ pub struct DiditSignatures {
     pub raw: bool,
     /// `X-Signature-V2`. Default yes.
     pub canonical: bool,
-    /// `X-Signature-Simple`, which makes a delivery a mere hint: its body may have been altered in all but time, session, status and type. Default no.
+    /// `X-Signature-Simple`, which makes a delivery a mere hint: only time, session, status and type of its body are
+    /// signed, and all else may have been altered. Default no.
     pub simple: bool,
 }
 
@@ -55,7 +57,7 @@ impl Default for DiditSignatures {
     }
 }
 
-/// What one of the signatures is of.
+/// What one of the signatures covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Form {
     Raw,
@@ -83,7 +85,7 @@ impl Form {
 }
 
 impl DiditSignatures {
-    /// The best first.
+    /// The accepted forms, the best first.
     pub(super) fn forms(self) -> impl Iterator<Item = Form> {
         let accepted = [(self.raw, Form::Raw), (self.canonical, Form::Canonical), (self.simple, Form::Simple)];
         accepted.into_iter().filter_map(|(accepted, form)| accepted.then_some(form))
@@ -121,7 +123,7 @@ struct Event {
     event_id: Value,
 }
 
-/// The id and the time that a text says which was signed in this form.
+/// The id and the time in a text that was signed in this form.
 pub(super) fn told(
     form: Form,
     headers: &HeaderMap,
@@ -146,8 +148,9 @@ pub(super) fn told(
     Ok((id, Some(timestamp)))
 }
 
-/// `timestamp:session_id:status:webhook_type`. None if one of them is of another type, or holds a colon, since then the text could be cut in two ways; or
-/// if the body has no canonical form: what two readers may read as two things is not even a hint.
+/// `timestamp:session_id:status:webhook_type`. `None` if one of them is of another type, or holds a colon, since then
+/// the text could be split in two ways; or if the body has no canonical form: a body that two readers may read
+/// differently is not even a hint.
 fn simple(body: &[u8]) -> Option<String> {
     #[derive(Deserialize)]
     struct Told {

@@ -1,4 +1,5 @@
-//! Signatures and numbers as text, each in one spelling only, so that nobody can alter an accepted delivery unseen.
+//! Signatures and numbers as text, each with exactly one accepted spelling, so that nobody can alter an accepted
+//! delivery unnoticed.
 
 use base64::Engine;
 use base64::alphabet;
@@ -19,7 +20,7 @@ pub(super) fn secret_from_base64(text: &str) -> Option<Vec<u8>> {
     LENIENT.decode(text).ok()
 }
 
-/// 44 characters, padded, with no bit left over.
+/// 44 characters, padded, with no unused bit set.
 pub(super) fn tag_from_base64(text: &str) -> Option<[u8; 32]> {
     if text.len() != 44 {
         return None;
@@ -34,7 +35,7 @@ pub(super) fn tag_to_base64(tag: &[u8; 32]) -> String {
 /// 64 digits, lower case.
 pub(super) fn tag_from_hex(text: &str) -> Option<[u8; 32]> {
     let digits: &[u8; 64] = text.as_bytes().try_into().ok()?;
-    // Without a branch on each digit: this is a tenth of what a verification costs otherwise.
+    // Without a branch on each digit: with branches, this would be a tenth of a verification's cost.
     let nibbles = digits.map(nibble);
     let mut tag = [0; 32];
     for (byte, [high, low]) in tag.iter_mut().zip(nibbles.as_chunks::<2>().0) {
@@ -43,7 +44,7 @@ pub(super) fn tag_from_hex(text: &str) -> Option<[u8; 32]> {
     nibbles.iter().all(|nibble| *nibble < 16).then_some(tag)
 }
 
-/// Beyond 15 for what is no digit.
+/// A value above 15 if it is not a digit.
 const fn nibble(digit: u8) -> u8 {
     let (number, letter) = (digit.wrapping_sub(b'0'), digit.wrapping_sub(b'a'));
     if number < 10 {
@@ -59,18 +60,19 @@ pub(super) fn tag_to_hex(tag: &[u8; 32]) -> String {
     tag.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Whole Unix seconds: digits without a sign or a leading zero. `None` too beyond the year 2554, where a [`Timestamp`] ends.
+/// Whole Unix seconds: digits without a sign or a leading zero. Also `None` beyond the year 2554, where a [`Timestamp`]
+/// ends.
 pub(super) fn unix_seconds(text: &str) -> Option<Timestamp> {
     let plain = text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
     if plain { exact(text.parse().ok()?) } else { None }
 }
 
-/// `Timestamp` saturates; a time from outside must be what it says.
+/// `Timestamp` saturates, but a time from outside must be exact.
 pub(super) fn exact(seconds: u64) -> Option<Timestamp> {
     seconds.checked_mul(1_000_000_000).map(Timestamp::from_nanos)
 }
 
-/// The inverse of [`unix_seconds`], less the fraction.
+/// The inverse of [`unix_seconds`], without the fraction.
 pub(super) const fn whole_seconds(at: Timestamp) -> u64 {
     at.as_nanos() / 1_000_000_000
 }

@@ -1,4 +1,4 @@
-//! Why a verifier cannot be made, and why a delivery is not believed. Neither repeats a secret, a signature or a body.
+//! Why a verifier cannot be made, and why a delivery is refused. Neither repeats a secret, a signature or a body.
 
 use core::time::Duration;
 
@@ -14,24 +14,24 @@ pub enum SetupError {
     /// The list of secrets is empty.
     #[error("there is no webhook secret: give the one that the sender's dashboard shows for this endpoint")]
     NoSecret,
-    /// A secret has no bytes, perhaps only a prefix.
+    /// A secret is empty, perhaps a prefix alone.
     #[error("webhook secret {at} (from 0) is empty: anyone could sign with it; give all that the dashboard shows")]
     EmptySecret {
-        /// Which, in the order given, from 0.
+        /// Its index in the order given, from 0.
         at: usize,
     },
-    /// A line break from a file, as a rule.
+    /// White space around a secret: usually a line break from a file.
     #[error("webhook secret {at} (from 0) begins or ends with white space: remove it, it would be part of the key")]
     Whitespace {
-        /// Which, in the order given, from 0.
+        /// Its index in the order given, from 0.
         at: usize,
     },
-    /// Two secrets in one, or a binary file, as a rule.
+    /// A control character in a secret: usually two secrets in one, or a binary file.
     #[error(
         "webhook secret {at} (from 0) holds a control character, such as a line break: give one secret, as the dashboard shows it"
     )]
     Control {
-        /// Which, in the order given, from 0.
+        /// Its index in the order given, from 0.
         at: usize,
     },
     /// Not the encoding that Standard Webhooks uses.
@@ -40,7 +40,7 @@ pub enum SetupError {
          a secret that is plain text belongs to another scheme"
     )]
     NotBase64 {
-        /// Which, in the order given, from 0.
+        /// Its index in the order given, from 0.
         at: usize,
     },
     /// The asymmetric half of Standard Webhooks.
@@ -49,7 +49,7 @@ pub enum SetupError {
          have the sender sign with a shared secret too, and give that one (whsec_)"
     )]
     KeyPair {
-        /// Which, in the order given, from 0.
+        /// Its index in the order given, from 0.
         at: usize,
     },
     /// None of [`DiditSignatures`](super::DiditSignatures) is accepted.
@@ -57,63 +57,64 @@ pub enum SetupError {
         "none of Didit's signatures is accepted, so no webhook could be: accept X-Signature, X-Signature-V2 or both"
     )]
     NoSignature,
-    /// [`Scheme::Hmac`](super::Scheme::Hmac)'s prefix.
+    /// The prefix of [`Scheme::Hmac`](super::Scheme::Hmac) cannot be put into a header.
     #[error("the prefix of webhook signatures holds a character that no header can carry: use visible ASCII")]
     Prefix,
 }
 
-/// Why a delivery is not believed. It names what to look at, and never repeats a signature, a secret or a body.
+/// Why a delivery is refused. It names what to look at, and never repeats a signature, a secret or a body.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum WebhookError {
-    /// There is nothing to verify it with.
+    /// The provider has no webhooks, or no secret to verify them with.
     #[error(
         "this provider takes no webhooks, or was given no secret to know them by: give its profile the secret, or stop the sender"
     )]
     Unsupported,
-    /// A body above the bound.
+    /// The body is longer than [`MAX_BODY`](super::MAX_BODY).
     #[error(
         "the webhook's body has {bytes} bytes, and at most {MAX_BODY} are verified: refuse it before reading it whole"
     )]
     TooLarge {
-        /// How many.
+        /// Its length.
         bytes: usize,
     },
-    /// A header that is not there, or is empty.
+    /// A header is missing or empty.
     #[error(
         "the webhook has no {0} header, or an empty one: have the sender sign, use this sender's scheme, \
          and let proxies pass the header on"
     )]
     Missing(HeaderName),
-    /// A header that is there more than once, so that two readers may believe two things.
+    /// A header is there more than once, so that two readers may believe different values.
     #[error("the webhook has more than one {0} header: find who adds the second, a sender writes one")]
     Repeated(HeaderName),
-    /// A header that is not what the scheme says.
+    /// A header does not have the form that the scheme prescribes.
     #[error("the webhook's {header} header is malformed: it must be {expected}")]
     Malformed {
-        /// Which.
+        /// The header.
         header: HeaderName,
-        /// What it must be.
+        /// The form that it must have.
         expected: &'static str,
     },
-    /// A header without a signature of a kind that is verified: of Standard Webhooks one that has only Ed25519's (`v1a`), say.
+    /// A header has no signature of a kind that is verified: for Standard Webhooks it may have only Ed25519's (`v1a`),
+    /// for example.
     #[error(
         "the webhook's {0} header has no whole v1 signature (HMAC-SHA256), the only kind that is verified here: \
          have the sender sign with a shared secret, and not with a key pair (v1a) alone"
     )]
     NoSignature(HeaderName),
-    /// No signature is right under any of the secrets.
+    /// No signature is valid under any of the secrets.
     #[error(
         "no signature in the webhook's {0} header is right: check that the secret is this endpoint's, \
          and that the body is verified as it came, byte for byte, before anything parses it"
     )]
     NoMatch(HeaderName),
-    /// A signed body without the time that the scheme expects in it.
+    /// The signed body lacks the time that the scheme expects in it.
     #[error(
         "the webhook's signed body is no JSON object with one `timestamp` in whole Unix seconds: check the sender's webhook version"
     )]
     NoTime,
-    /// A header that contradicts what was signed.
+    /// A header contradicts what was signed.
     #[error(
         "the webhook's {0} header says another time than its signed body: it was altered on the way, or sent again later"
     )]
@@ -126,11 +127,11 @@ pub enum WebhookError {
         Span(*tolerance)
     )]
     TooOld {
-        /// What said so.
+        /// Where the time of signing stands.
         stated_in: &'static str,
         /// How long ago.
         age: Duration,
-        /// How long ago it may be.
+        /// How long ago it may have been signed.
         tolerance: Duration,
     },
     /// Signed too far in the future.
@@ -141,11 +142,11 @@ pub enum WebhookError {
         Span(*tolerance)
     )]
     TooNew {
-        /// What said so.
+        /// Where the time of signing stands.
         stated_in: &'static str,
         /// How far ahead.
         ahead: Duration,
-        /// How far ahead it may be.
+        /// How far ahead it may be signed.
         tolerance: Duration,
     },
 }

@@ -1,4 +1,4 @@
-//! What a webhook that may be believed tells: of which job, and what.
+//! What a genuine webhook says, and about which job.
 
 use core::fmt;
 
@@ -10,13 +10,15 @@ use steadfast_core::{Key, Reference, Timestamp};
 use super::{Covered, Verified};
 use crate::json::{object, plain};
 
-/// What a genuine webhook tells. Made by a provider's profile; its `Debug` shows no body and no id.
+/// The content of a genuine webhook. A provider's profile makes it; its `Debug` shows no body and no id.
 ///
-/// A job is named by the provider's reference, by the caller's key (where the provider passes it through), or by both: then the event also teaches
-/// the reference of a job whose create is not answered yet. One that names none is about no job.
+/// A job is named by the provider's reference, by the caller's key (if the provider passes it through), or by both:
+/// then the event also teaches the reference of a job whose create is not answered yet. An event that names neither is
+/// about no job.
 ///
-/// A webhook that says no more than *look again* (Stripe's and Onfido's are such, and so is what is signed of Didit's simple signature) has no meaning:
-/// it makes the job's next poll due now. Give a meaning only if what follows from it may rest on this body alone.
+/// A webhook that only says *look again* (as Stripe's and Onfido's do, and the part that Didit's simple signature
+/// covers) has no meaning: it makes the job's next poll due now. Give a meaning only if a decision may rest on this
+/// body alone.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -37,19 +39,21 @@ use crate::json::{object, plain};
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WebhookEvent {
-    /// What to know it by when it comes again.
+    /// What to recognise the delivery by when it comes again.
     pub verified: Verified,
-    /// The provider's name for the job.
+    /// The provider's own id for the job.
     pub reference: Option<Reference>,
-    /// The caller's name for the job.
+    /// The job's idempotency key.
     pub key: Option<Key>,
-    /// What it says of the job. `None`: that something has changed.
+    /// What it says about the job. `None`: only that something has changed.
     pub meaning: Option<Reading>,
     /// The job's result, for a final meaning: the body that a poll would have brought.
     pub result: Option<Bytes>,
-    /// The provider's word for how the job stands, if it may be believed: by it a later decision is told of a job that has ended.
+    /// The job's status in the provider's word, if it may be believed: with it a later decision about a job that has
+    /// ended is reported.
     pub status: Option<Box<str>>,
-    /// When that came about, by the provider's clock: the same in each repeat, and later for what is newer. Default: when it was signed.
+    /// Since when the status holds, by the provider's clock: the same in each repeat, and later for newer events.
+    /// Default: the time of signing.
     pub at: Option<Timestamp>,
 }
 
@@ -61,36 +65,36 @@ impl WebhookEvent {
         Self { verified, reference: None, key: None, meaning: None, result: None, status: None, at }
     }
 
-    /// Names the job as the provider does.
+    /// Names the job by the provider's reference.
     #[must_use]
     pub fn with_reference(mut self, reference: Option<Reference>) -> Self {
         self.reference = reference;
         self
     }
 
-    /// Names the job as the caller does.
+    /// Names the job by its idempotency key.
     #[must_use]
     pub fn with_key(mut self, key: Option<Key>) -> Self {
         self.key = key;
         self
     }
 
-    /// Says more than that something has changed.
+    /// Adds a meaning, beyond the mere fact that something has changed.
     #[must_use]
     pub fn with_meaning(mut self, meaning: Option<Reading>) -> Self {
         self.meaning = meaning;
         self
     }
 
-    /// Brings the job's result.
+    /// Adds the job's result.
     #[must_use]
     pub fn with_result(mut self, result: Option<Bytes>) -> Self {
         self.result = result;
         self
     }
 
-    /// Says how the job stands, in the provider's word, and since when. A time at the end of all time is none: it was written in another unit, as a rule, and
-    /// nothing could ever be later.
+    /// Adds the job's status in the provider's word, and since when it holds. A time at the very end of the range is
+    /// dropped: it was probably written in another unit, and no later event could ever be newer.
     #[must_use]
     pub fn with_status(mut self, status: Option<Box<str>>, at: Option<Timestamp>) -> Self {
         self.status = status;
@@ -98,9 +102,11 @@ impl WebhookEvent {
         self
     }
 
-    /// The event of a flat JSON body, `{"reference": …, "key": …, "status": …, "at": …}`, each of them optional (`at` is in seconds since 1970): for tests and for senders of one's own. What is
-    /// there and is no JSON, no reference or no key names no job. `ready`, `undecided`, `failed`, `pending` and `partial` are meanings, with the
-    /// body as the result; any other status, or none, is a mere change. One that [covers](Verified::covers) less than the body is about no job.
+    /// Reads the event of a flat JSON body, `{"reference": …, "key": …, "status": …, "at": …}`, each of them optional
+    /// (`at` is in seconds since 1970): for tests and for senders of your own. A body that is not JSON, or an invalid
+    /// reference or key, names no job. `ready`, `undecided`, `failed`, `pending` and `partial` are meanings, with the
+    /// body as the result; with any other status, or none, the event says only that something has changed. An event
+    /// whose signature [covers](Verified::covers) less than the body is about no job.
     #[must_use]
     pub fn plain(verified: Verified, body: &Bytes) -> Self {
         if verified.covers != Covered::Body {
@@ -130,7 +136,7 @@ impl WebhookEvent {
     }
 }
 
-/// A plain event's members. One that is there twice makes it no event.
+/// A plain event's members. If one of them is there twice, the event names no job.
 #[derive(Default, serde::Deserialize)]
 struct Told {
     reference: Option<Value>,
@@ -142,7 +148,7 @@ struct Told {
 impl fmt::Debug for WebhookEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { verified, reference, key, meaning, result, status, at } = self;
-        // The id, and the provider's own words for a status that is not known, are the sender's to choose.
+        // The sender chooses the id and the provider's word for an unknown status.
         let meaning = match meaning {
             Some(Reading::Unknown(_)) => Some("Unknown".to_owned()),
             meaning => meaning.as_ref().map(|meaning| format!("{meaning:?}")),

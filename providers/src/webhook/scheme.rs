@@ -1,7 +1,8 @@
-//! What each scheme signs, and where it writes that.
+//! What each scheme signs, and where the signature is written.
 //!
-//! [`Scheme::claims`] reads headers into what the delivery claims, [`Claim::text`] is what must have been signed for that; [`Scheme::told`] says, once a
-//! signature was right, what has thereby been said; [`Scheme::headers`] is the sender's side.
+//! [`Scheme::claims`] reads from the headers what the delivery claims, [`Claim::text`] is the text that must have been
+//! signed for that; [`Scheme::told`] reads id and time once a signature was valid; [`Scheme::headers`] is the sender's
+//! side.
 
 use std::borrow::Cow;
 
@@ -35,28 +36,30 @@ const TEXT: &str = "visible ASCII";
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Scheme {
-    /// [Standard Webhooks 1.0](https://github.com/standard-webhooks/standard-webhooks), symmetric: `v1` signatures of id, time and body,
-    /// separated by spaces. Others, such as the asymmetric `v1a` (Ed25519), are skipped: a delivery that has nothing else is
-    /// [refused](WebhookError::NoSignature) by name. Svix, whose customers send the same under `svix-id`, `svix-timestamp` and
-    /// `svix-signature`, is read too.
+    /// [Standard Webhooks 1.0](https://github.com/standard-webhooks/standard-webhooks), symmetric: `v1` signatures of
+    /// id, time and body, separated by spaces. Others, such as the asymmetric `v1a` (Ed25519), are skipped: a delivery
+    /// that has nothing else is [refused](WebhookError::NoSignature) by name. Svix's form of it, with `svix-id`,
+    /// `svix-timestamp` and `svix-signature`, is read too.
     StandardWebhooks,
     /// Stripe's: `Stripe-Signature: t=…,v1=…`, with several `v1` during a rotation. Others, such as `v0`, are skipped.
     Stripe,
     /// As [Stripe](Self::Stripe), in a header of another name: Persona's `Persona-Signature`, Mux's `Mux-Signature`. Persona sends a group for each secret during a
     /// rotation, with a space between them (`t=…,v1=… t=…,v1=…`); three are looked at.
     Timed {
-        /// Which header holds time and signatures.
+        /// The header that holds time and signatures.
         header: HeaderName,
     },
-    /// Didit's three, which come with the same delivery: `X-Signature` over the raw body, `X-Signature-V2` over JSON written again as Python
-    /// writes it, and `X-Signature-Simple`, which leaves the decision out. Those that are accepted are tried in this order.
+    /// Didit's three, which come with the same delivery: `X-Signature` over the raw body, `X-Signature-V2` over JSON
+    /// written again as Python writes it, and `X-Signature-Simple`, which leaves the decision out. Those that are
+    /// accepted are tried in this order.
     ///
-    /// The time is the `timestamp` inside the body, for nothing signs the `X-Timestamp` header; where that is there, it must say
-    /// the same.
+    /// The time is the `timestamp` inside the body, since the `X-Timestamp` header is not signed; if that header is
+    /// there, it must say the same.
     Didit(DiditSignatures),
     /// HMAC-SHA256 over the raw body and nothing else, as Onfido, Sumsub, Veriff and GitHub do.
     ///
-    /// No time is signed, so an old delivery is as good as a new one: only remembering keeps it from counting twice.
+    /// No time is signed, so an old delivery is as valid as a new one: only duplicate detection keeps it from counting
+    /// twice.
     ///
     /// ```
     /// use http::HeaderName;
@@ -69,9 +72,9 @@ pub enum Scheme {
     Hmac {
         /// Which header holds the signature.
         header: HeaderName,
-        /// How it is written there.
+        /// The encoding of the signature.
         encoding: Encoding,
-        /// What stands before it: `sha256=`, or nothing. Visible ASCII.
+        /// The text before the signature: `sha256=`, or nothing. Visible ASCII.
         prefix: Box<str>,
     },
 }
@@ -86,23 +89,23 @@ pub enum Encoding {
     Base64,
 }
 
-/// What a delivery claims by its headers, before anything of it is believed.
+/// What a delivery claims by its headers, before any of it is verified.
 pub(super) struct Claim<'h> {
-    /// Where the signatures were.
+    /// The header that the signatures came from.
     pub(super) header: HeaderName,
     /// What is signed before the text.
     pub(super) before: String,
-    /// What of the body the signatures are of; `Raw` but for Didit's.
+    /// Which form of the body was signed; `Raw` except for Didit's.
     pub(super) form: Form,
     pub(super) signatures: Signatures,
     id: Option<&'h str>,
     timestamp: Option<Timestamp>,
 }
 
-/// What a delivery claims: the best first, and at least one thing. No more than Didit's three.
+/// What a delivery claims, the best first: at least one claim, and at most Didit's three.
 pub(super) type Claims<'h> = [Option<Claim<'h>>; 3];
 
-/// The signatures of one header, at most [`MAX_SIGNATURES`]. Nearly always there is one, which needs no room of its own.
+/// The signatures of one header, at most [`MAX_SIGNATURES`]. Nearly always there is one, which needs no allocation.
 #[derive(Default)]
 pub(super) struct Signatures {
     first: Option<[u8; 32]>,
@@ -129,7 +132,7 @@ impl<'h> Claim<'h> {
         Self { header, before: String::new(), form, signatures, id: None, timestamp: None }
     }
 
-    /// What is signed after `before`; `None` if nothing of this body can have been.
+    /// The text that is signed after `before`; `None` if this body has no such text.
     pub(super) fn text<'b>(&self, body: &'b [u8]) -> Option<Cow<'b, [u8]>> {
         self.form.text(body)
     }
@@ -144,7 +147,7 @@ impl Scheme {
         }
     }
 
-    /// The key that this secret stands for. `whsec_` is base64 at Standard Webhooks and plain text at Stripe: the same name, two things.
+    /// The key that this secret stands for. `whsec_` marks base64 in Standard Webhooks and plain text in Stripe.
     pub(super) fn key(&self, secret: &str, at: usize) -> Result<Vec<u8>, SetupError> {
         if secret.trim() != secret {
             return Err(SetupError::Whitespace { at });
@@ -160,7 +163,7 @@ impl Scheme {
                 let text = secret.strip_prefix("whsec_").unwrap_or(secret);
                 secret_from_base64(text).ok_or(SetupError::NotBase64 { at })?
             }
-            // All of Stripe's text is the key; but its prefix alone is what is left of a secret that was not copied.
+            // All of Stripe's text is the key; but a prefix alone is a secret that was not copied completely.
             Self::Stripe if secret == "whsec_" => Vec::new(),
             Self::Stripe | Self::Timed { .. } | Self::Didit(_) | Self::Hmac { .. } => secret.as_bytes().to_vec(),
         };
@@ -179,7 +182,7 @@ impl Scheme {
         Ok([Some(claim?), None, None])
     }
 
-    /// The id and time that a right signature of this text covers.
+    /// The id and time that a valid signature of this text covers.
     pub(super) fn told(
         &self,
         claim: &Claim<'_>,
@@ -189,7 +192,7 @@ impl Scheme {
         match self {
             Self::StandardWebhooks => Ok((claim.id.map(Into::into), claim.timestamp)),
             Self::Stripe | Self::Timed { .. } => {
-                // The signature has already said all that it can: a body without an id is genuine none the less.
+                // The signature is already valid: a body without an id is genuine all the same.
                 let event = serde_json::from_slice::<StripeEvent>(text).ok();
                 Ok((event.and_then(|event| usable_id(&event.id)), claim.timestamp))
             }
@@ -208,7 +211,7 @@ impl Scheme {
         }
     }
 
-    /// The sender's side: `mac` makes the signature of two texts, one after the other.
+    /// The sender's side: `mac` signs two texts, one after the other.
     pub(super) fn headers(
         &self,
         id: &str,
@@ -233,7 +236,7 @@ impl Scheme {
             }
             Self::Didit(accepted) => {
                 for form in accepted.forms() {
-                    // A body that Didit cannot have written has some of them only.
+                    // A body that Didit cannot have written has only some of the forms.
                     let Some(text) = form.text(body) else { continue };
                     let header = form.header();
                     let signature = value(&header, &tag_to_hex(&mac("", &text)))?;
@@ -269,7 +272,7 @@ impl Encoding {
 fn standard_claim(headers: &HeaderMap) -> Result<Claim<'_>, WebhookError> {
     let is_svix = headers.contains_key(&SVIX_SIGNATURE) && !headers.contains_key(&WEBHOOK_SIGNATURE);
     let names = [WEBHOOK_ID, WEBHOOK_TIMESTAMP, WEBHOOK_SIGNATURE];
-    // All three or none: one of another family would be nothing that was sent together.
+    // All three headers of one family or none: a header of the other family does not belong to this delivery.
     let [id, time, header] = if is_svix { [SVIX_ID, SVIX_TIMESTAMP, SVIX_SIGNATURE] } else { names };
     let id = checked_id(&id, required(headers, &id)?)?;
     let text = required(headers, &time)?;
@@ -289,7 +292,7 @@ fn standard_before(id: &str, time: &str) -> String {
     format!("{id}.{time}.")
 }
 
-/// A claim for each group: its time is signed by its own signatures alone.
+/// One claim per group: each group's signatures cover only its own time.
 fn timed_claims<'h>(headers: &'h HeaderMap, header: &HeaderName) -> Result<Claims<'h>, WebhookError> {
     let mut claims = Claims::default();
     for (group, place) in required(headers, header)?.split(' ').zip(&mut claims) {
@@ -335,7 +338,7 @@ fn body_claim<'h>(
     Ok(Claim::of_body(header.clone(), Form::Raw, signature))
 }
 
-/// With a dot in it, id, time and body could be cut apart in more than one way under one signature.
+/// With a dot in the id, the signed text could be split into id, time and body in more than one way.
 fn checked_id<'t>(header: &HeaderName, id: &'t str) -> Result<&'t str, WebhookError> {
     if fits(id) && !id.contains('.') {
         return Ok(id);
@@ -343,7 +346,7 @@ fn checked_id<'t>(header: &HeaderName, id: &'t str) -> Result<&'t str, WebhookEr
     Err(WebhookError::Malformed { header: header.clone(), expected: AN_ID })
 }
 
-/// An id from a signed body, if callers can keep it as one.
+/// An id from a signed body, if callers can store it as it is.
 pub(super) fn usable_id(value: &Value) -> Option<Box<str>> {
     value.as_str().filter(|id| fits(id)).map(Into::into)
 }

@@ -1,13 +1,17 @@
-//! A backup: a copy of a journal that a client can begin from, taken whether another process has the journal open or not.
+//! A backup: a copy of a journal that a client can start from, made whether or not another process has the journal
+//! open.
 //!
-//! Copied as for a look, and torn copies are thrown away here too (`sqlite/copy.rs`). What is kept for later has to be more than whole for now:
+//! Files are copied as [`open_copy`](SqliteStore::open_copy) copies them, and torn copies are thrown away here too
+//! (`sqlite/copy.rs`). A backup has to meet more conditions:
 //!
-//! - Everything in it is verified, and told if it is not what was written. Then its log is brought into it, so that it is one file with its mark.
-//! - It is made in a directory of its own beside its place. What is whole and on disk gets its names, the journal's own last, so what has that
-//!   name is whole. Nothing is overwritten, and of what fails nothing is left.
-//! - A journal that is damaged is told from one that changes too fast: what is not whole again and again while nobody has the journal open is damaged. To see
-//!   that nobody has takes its lock for a moment, and a client that starts at that moment is refused. So it is not asked for until a copy was torn,
-//!   and who must never keep a client out says so ([`MayLock`]).
+//! - Everything in it is verified, and damage is reported. Then its log is brought into it, so that it is one file with
+//!   its mark.
+//! - It is made in a directory of its own beside its destination. Only what is whole and on disk gets its final name,
+//!   the journal's own last, so a file with that name is whole. Nothing is overwritten, and a failed backup leaves
+//!   nothing.
+//! - Damage is told from a journal that changes too fast: a copy that is torn again and again while nobody has the
+//!   journal open means damage. To see that nobody has it open, its lock is taken for a moment, and a client that
+//!   starts at that moment is refused. So this is done only after a torn copy, and [`MayLock::Never`] forbids it.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind};
@@ -23,92 +27,95 @@ use super::files::{self, Access};
 use super::mark::{Mark, Said, Watermark};
 use super::verify::Problem;
 
-/// So many that are not whole while nobody has the journal open are damage: a client that came and went can only be behind one.
+/// This many torn copies while nobody has the journal open mean damage: a client that came and went can explain only
+/// one.
 const CALM_TRIES: u32 = 2;
 
-/// What SQLite would take for a part of the backup.
+/// The suffixes of files that SQLite or this store would take for a part of the backup.
 const SUFFIXES: [&str; 5] = ["", "-mark", "-wal", "-journal", "-shm"];
 
 /// Whether [`SqliteStore::back_up`] may take the journal's lock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MayLock {
-    /// For a moment after each copy that was not whole, to tell a damaged journal from one that changes too fast. A client that opens it at that very moment
-    /// is refused with [`OpenError::Locked`].
+    /// For a moment after each torn copy, to tell a damaged journal from one that changes too fast. A client that opens
+    /// it at that very moment is refused with [`OpenError::Locked`].
     #[default]
     IfTorn,
-    /// In no case. A damaged journal is copied as often as one that changes too fast, and is not told from it.
+    /// Never. A damaged journal is then copied as often as one that changes too fast, and cannot be told from it.
     Never,
 }
 
-/// A backup that was made.
+/// What a finished backup holds, and where its mark is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Backup {
     /// How many operations it holds.
     pub operations: u64,
-    /// How far the journal had come. Who keeps it elsewhere can tell with [`check_watermark`](SqliteStore::check_watermark) which backup a file is.
+    /// How far the journal had come. Keep it in another place, to tell with
+    /// [`check_watermark`](SqliteStore::check_watermark) which backup a file is.
     pub watermark: Watermark,
-    /// Its mark, beside it. `None` if the journal had none that could testify: then nothing tells whether its newest records are missing, and
-    /// only [`open_backup`](SqliteStore::open_backup) opens the backup to write.
+    /// The backup's mark, beside it. `None` if the journal had no usable mark: then it cannot be told whether the
+    /// newest records are missing, and only [`open_backup`](SqliteStore::open_backup) opens the backup to write.
     pub mark: Option<PathBuf>,
 }
 
-/// Why no backup was made. Nothing is left of what was begun, and what was there before is as it was.
+/// Why no backup was made. Unfinished files are removed, and files that were there before are unchanged.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BackUpError {
-    /// The journal cannot be read, or is none. [`OpenError::HeldHere`] if this process has it open itself; [`OpenError::Damaged`] if so much is damaged that
-    /// it does not even open.
+    /// The journal cannot be read, or there is none. [`OpenError::HeldHere`] if this process has it open itself;
+    /// [`OpenError::Damaged`] if the damage is so great that it cannot even be opened.
     #[error("{} could not be backed up: it cannot be opened as a journal", journal.display())]
     NotOpened {
-        /// What was to be backed up.
+        /// The journal to be backed up.
         journal: PathBuf,
         /// Why, and what to do.
         source: OpenError,
     },
-    /// The journal is not what was written. It was looked at more than once while nobody had it open.
+    /// The journal is damaged. It was looked at more than once while nobody had it open.
     #[error(
         "{} is damaged ({}), and was not backed up: to keep what is left, copy it with its -wal and -mark as they are",
         journal.display(), problems.first().map_or("not whole", |first| &first.what)
     )]
     Damaged {
-        /// What was to be backed up.
+        /// The journal to be backed up.
         journal: PathBuf,
-        /// What is wrong with it, as [`verify`](SqliteStore::verify) tells it.
+        /// What is wrong with it, as [`verify`](SqliteStore::verify) reports it.
         problems: Vec<Problem>,
     },
-    /// Each copy was made of pages of different moments, or the journal is damaged: with [`MayLock::Never`] nobody can tell.
+    /// No copy was whole: the journal changed while it was copied, or it is damaged; with [`MayLock::Never`] the two
+    /// cannot be told apart.
     #[error(
         "none of {tries} copies of {} was whole: its client changes it faster than it is copied, or it is damaged; name a file on a \
          faster disk, or stop its client and copy again", journal.display()
     )]
     Torn {
-        /// What was to be backed up.
+        /// The journal to be backed up.
         journal: PathBuf,
         /// How many copies were taken.
         tries: u32,
-        /// What was wrong with the last one that was looked at; the same each time is likely to be damage.
+        /// What was wrong with the last copy that was examined; if it is the same each time, it is likely to be damage.
         problems: Vec<Problem>,
     },
-    /// There is such a file, or one that would be taken for a part of the backup.
+    /// There is such a file already, or one that would be taken for a part of the backup.
     #[error("{} exists already, and is left as it is: name a new file", file.display())]
     Exists {
-        /// What is there.
+        /// The file that is there.
         file: PathBuf,
     },
     /// The directory in which the backup is to be does not exist.
     #[error("{} cannot be made: there is no such directory: make it first, or name another file", to.display())]
     NoDirectory {
-        /// What was to be made.
+        /// The backup to be made.
         to: PathBuf,
     },
-    /// It would lie where a journal has its log or its mark, be taken for that, and go with it.
+    /// The path is that of another journal's log or mark: the backup would be taken for it, and removed with it.
     #[error("{} would be taken for a part of the journal {}: name another file", to.display(), journal.display())]
     PartOf {
-        /// What was to be made.
+        /// The backup to be made.
         to: PathBuf,
-        /// What it would belong to.
+        /// The journal whose file it would be.
         journal: PathBuf,
     },
     /// There is no room, or its directory cannot be written to.
@@ -117,29 +124,33 @@ pub enum BackUpError {
         to.display()
     )]
     NotWritten {
-        /// What was to be made.
+        /// The backup to be made.
         to: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 }
 
 impl SqliteStore {
-    /// Makes a backup of the journal at `path`, whether another process has it open or nobody: the file `to`, which must not exist yet, in a directory that
-    /// does, and its mark `to-mark`.
+    /// Makes a backup of the journal at `path`, whether or not another process has it open: the file `to`, which must
+    /// not exist yet, in a directory that does, and its mark `to-mark`.
     ///
-    /// When this returns, the backup is on disk, every row of it was verified with the chain, the head and SQLite's own structures, and nothing is
-    /// missing that was durable at the moment of this call (without a `FILE-mark` nothing can tell that). Only its owner can read it. It is what the
-    /// journal was: payloads and answers that are kept are in it, sealed if they were.
+    /// When this returns, the backup is on disk, every row of it was verified with the chain, the head and SQLite's own
+    /// structures, and it contains everything that was durable when this was called (without a `FILE-mark` that cannot
+    /// be checked). Only its owner can read it. It contains what the journal does, including kept payloads and answers,
+    /// sealed if they were.
     ///
-    /// It takes as much room beside `to` as the journal and its log do, and as long as to copy and [`verify`](SqliteStore::verify) them; a copy that is
-    /// not whole, since the journal changed meanwhile, is taken again, up to 20 times. While a copy is being taken, this process can neither open nor close
-    /// another journal. Its unfinished files lie in a directory `.steadfast-…` beside `to`, which is left behind only by a process that is killed. One that is
-    /// killed at the very end may leave `to-mark` as well: alone it is nothing, and can be removed.
+    /// It needs as much room beside `to` as the journal and its log do, and as long as copying and
+    /// [verifying](SqliteStore::verify) them takes; a copy that is torn because the journal changed meanwhile is taken
+    /// again, up to 20 times. While a copy is being taken, this process can neither open nor close another journal.
+    /// Unfinished files lie in a directory `.steadfast-…` beside `to`, which is left behind only if the process is
+    /// killed. If it is killed at the very end, `to-mark` may be left as well: alone it is useless, and can be removed.
     ///
-    /// To go on from a backup, put it and its mark in the journal's place, remove the old `FILE-wal` (and `FILE-mark`, if the backup has none), and open
-    /// it with [`open`](SqliteStore::open) (without a mark with [`open_backup`](SqliteStore::open_backup)). What the backup calls *planned* may have been sent
-    /// meanwhile: it knows that it is one ([`Store::is_backup`](crate::Store::is_backup)), and the first client that starts on it takes that for sent.
+    /// To restore a backup, put it and its mark in the journal's place, remove the old `FILE-wal` (and `FILE-mark`, if
+    /// the backup has none), and open it with [`open`](SqliteStore::open) (without a mark with
+    /// [`open_backup`](SqliteStore::open_backup)). An operation that the backup calls *planned* may have been sent
+    /// meanwhile: the restored journal is marked as a backup ([`Store::is_backup`](crate::Store::is_backup)), and the
+    /// first client that starts on it treats such operations as possibly sent.
     ///
     /// ```
     /// use steadfast_store::sqlite::{MayLock, SqliteStore};
@@ -157,8 +168,8 @@ impl SqliteStore {
     /// ```
     ///
     /// # Errors
-    /// See [`BackUpError`]: in particular this process itself has the journal open ([`OpenError::HeldHere`]; call this from another one), it is
-    /// damaged, or `to` exists.
+    /// See [`BackUpError`]: in particular, this process itself has the journal open ([`OpenError::HeldHere`]; call this
+    /// from another process), it is damaged, or `to` exists.
     pub fn back_up(path: impl AsRef<Path>, to: impl AsRef<Path>, lock: MayLock) -> Result<Backup, BackUpError> {
         let task = Task { journal: path.as_ref(), to: to.as_ref() };
         task.is_free()?;
@@ -166,32 +177,32 @@ impl SqliteStore {
     }
 }
 
-/// A copy that was verified, closed and not yet given its name.
+/// A copy that is verified and closed, but does not have its final name yet.
 struct Whole {
     home: TempDir,
     backup: Backup,
 }
 
-/// Why a copy is not one.
+/// Why a copy cannot be used.
 enum Unfit {
-    /// Pages of different moments, or damage: what is wrong. Nothing if the log was begun anew meanwhile.
+    /// Pages of different moments, or damage: what is wrong. Empty if the log was begun anew meanwhile.
     Torn(Vec<Problem>),
     NotOpened(OpenError),
     NotWritten(io::Error),
 }
 
-/// What was seen of a journal while no copy of it was whole.
+/// What is known of a journal while no copy of it was whole.
 struct Seen {
-    /// A client may have had it open when it was looked for last.
+    /// At the last check a client may have had it open.
     may_change: bool,
     calm_tries: u32,
 }
 
 impl Seen {
-    /// After each copy that was not whole: whether that is because the journal is damaged.
+    /// Called after each torn copy: whether the journal is damaged.
     fn is_damage(&mut self, may_change: bool, problems: &[Problem]) -> bool {
         let could_change = mem::replace(&mut self.may_change, may_change);
-        // Where nothing was found wrong, its log was begun anew, and somebody did that.
+        // If nothing was found wrong, the log was begun anew, so a client was there.
         let is_calm = !could_change && !may_change && !problems.is_empty();
         self.calm_tries = if is_calm { self.calm_tries + 1 } else { 0 };
         self.calm_tries == CALM_TRIES
@@ -204,7 +215,7 @@ struct Task<'a> {
 }
 
 impl Task<'_> {
-    /// That nothing has its names, and that there is a place for them.
+    /// Checks that none of its names is taken, and that its directory exists.
     fn is_free(&self) -> Result<(), BackUpError> {
         if let Some(journal) = files::part_of(self.to) {
             return Err(BackUpError::PartOf { to: self.to.to_owned(), journal });
@@ -243,14 +254,14 @@ impl Task<'_> {
         Err(BackUpError::Torn { journal: journal(), tries: TRIES, problems: last })
     }
 
-    /// Whether the journal may change while it is copied: a client has it open, or nobody can tell.
+    /// Whether the journal may change while it is copied: a client has it open, or that cannot be found out.
     fn may_change(&self, lock: MayLock) -> Result<bool, OpenError> {
         if lock == MayLock::Never {
             return Ok(true);
         }
         match SqliteStore::open_read_only(self.journal) {
             Ok(_) => Ok(false),
-            // Without write access there is no lock to ask for, and to read is enough.
+            // Without write access the lock cannot be requested, though reading is possible.
             Err(OpenError::Locked { .. } | OpenError::ReadOnly | OpenError::ReadOnlyUnclosed) => Ok(true),
             Err(why) => Err(why),
         }
@@ -272,7 +283,7 @@ impl Task<'_> {
         Ok(Whole { home, backup: Backup { operations, watermark, mark } })
     }
 
-    /// Gives the files their names.
+    /// Gives the files their final names.
     fn name(&self, whole: Whole) -> Result<Backup, BackUpError> {
         let Whole { home, backup } = whole;
         let name = |staged: &str, place: &Path| {
@@ -286,14 +297,14 @@ impl Task<'_> {
             name("journal-mark", mark)?;
         }
         let named = name("journal", self.to).and_then(|()| {
-            // What a crash could undo is not written.
+            // A name that a crash could undo is not durable.
             files::sync_directory(self.to).map_err(|why| {
                 let _ = fs::remove_file(self.to);
                 self.not_written(why)
             })
         });
         if let (Err(_), Some(mark)) = (&named, &backup.mark) {
-            // Alone it would say that its journal was lost.
+            // A mark alone would say that its journal was lost.
             let _ = fs::remove_file(mark);
         }
         named.map(|()| backup)
@@ -304,25 +315,26 @@ impl Task<'_> {
     }
 }
 
-/// Verifies a copy, and makes one file of it. How many operations there are, how far it had come, and whether its mark says so.
+/// Verifies a copy, and makes it one file. Returns how many operations there are, how far it had come, and whether its
+/// mark vouches for that.
 fn close(staged: &Path) -> Result<(u64, Watermark, bool), Unfit> {
     let unfit = |why| match why {
         OpenError::Damaged(damage) => {
             Unfit::Torn(vec![Problem { what: damage.to_string(), advice: damage.0.advice() }])
         }
         OpenError::Io(why) | OpenError::MarkUnusable { source: why, .. } => Unfit::NotWritten(why),
-        // There is no room, say.
+        // For example, there is no room.
         why @ (OpenError::Sqlite(_) | OpenError::LongPath { .. }) => Unfit::NotWritten(io::Error::other(why)),
         why => Unfit::NotOpened(why),
     };
-    // First so, since who opens to write would make a journal of an empty file, and a new one of an old one.
+    // Read-only first, since opening to write would turn an empty file into a new journal, and migrate an old one.
     let has_mark = SqliteStore::open_read_only(staged).map_err(unfit)?.mark.state() == Mark::Whole;
     let mut store = SqliteStore::open_backup(staged).map_err(unfit)?;
     let report = store.verify().map_err(|why| Unfit::NotWritten(io::Error::other(why)))?;
     if !report.problems.is_empty() {
         return Err(Unfit::Torn(report.problems));
     }
-    // What is whole is tidied up as it is closed.
+    // Verified, so its log is brought in as it is closed.
     files::leave_log(&store.connection, false).map_err(|why| unfit(OpenError::sqlite(why)))?;
     let (operations, watermark) = (store.count(), store.watermark());
     drop(store);
@@ -334,11 +346,11 @@ fn on_disk(staged: &Path, watermark: Option<&Watermark>) -> io::Result<()> {
     if files::beside(staged, "-wal").exists() {
         return Err(io::Error::other("its log could not be brought into the file: is there no room?"));
     }
-    // Windows syncs only what is open to be written.
+    // Windows syncs only files that are open for writing.
     let sync = |file: &Path| OpenOptions::new().write(true).open(file)?.sync_all();
     if let Some(watermark) = watermark {
         let mark = files::beside(staged, "-mark");
-        // What was copied may be a little behind.
+        // The copied mark may be a little behind.
         fs::write(&mark, Said { watermark: *watermark, is_backup: true }.to_bytes())?;
         sync(&mark)?;
     }
@@ -357,7 +369,7 @@ mod tests {
             tries.iter().map(|(may_change, problems)| seen.is_damage(*may_change, problems)).collect()
         };
         let (open, closed) = ((true, &wrong[..]), (false, &wrong[..]));
-        // A client that has just gone may have torn the first, and one that comes and goes any one of them.
+        // A client that has just closed may have torn the first copy, and one that comes and goes may tear any of them.
         assert_eq!(after(&[closed, closed, closed]), [false, false, true]);
         assert_eq!(after(&[closed, closed, open, closed, closed, closed]), [false, false, false, false, false, true]);
         assert_eq!(after(&[closed, closed, (false, &[]), closed, closed]), [false, false, false, false, true]);

@@ -1,19 +1,21 @@
-//! What is written of one operation, in one piece.
+//! The encoding of one operation: everything in a single blob.
 //!
-//! A column costs more than its bytes: to bind it, to check it, to put it into the row. So what the client needs is one blob, and the columns that
-//! people read are made of it when they ask (`view.rs`).
+//! A column costs more than its bytes: it has to be bound, checked, and put into the row. So what the client needs is
+//! one blob, and the columns that people read are computed from it when they query (`view.rs`).
 //!
 //! ```text
 //! previous 16 bytes │ sequence u64 │ at u64 │ accepted u64 │ ended u64 │ record: u16 length │ provider: u32 length
 //! │ record (core's journal format) │ provider │ room │ hash 16 bytes
 //! ```
 //!
-//! Numbers are little-endian; times are nanoseconds since the Unix epoch, all bits set for *none*. A row that grows makes its neighbours move, which costs
-//! more than to write it; so there is room from the start for the reference that will come, and none is given back.
+//! Numbers are little-endian; times are nanoseconds since the Unix epoch, with all bits set for *none*. A row that
+//! grows makes its neighbours move, which costs more than writing it; so room for the reference is reserved from the
+//! start, and a row never shrinks.
 //!
-//! The hash is SHA-256 cut to 16 bytes, over the key's first sequence number, what is kept beside the record (payload and answer, each by a hash of its own,
-//! so that a job goes on without their being read), and all that stands before it. What is read is hashed again, so a row that differs in one bit
-//! from what was written is an error, never another entry.
+//! The hash is SHA-256 cut to 16 bytes, over the key's first sequence number, what is kept beside the record (payload
+//! and answer, each as a hash of its own, so that a job can continue without reading them), and all that stands before
+//! it. Every row that is read is hashed again, so a row that differs in one bit from what was written is an error,
+//! never another entry.
 
 use sha2::{Digest, Sha256};
 use steadfast_core::operation::{Record, Stage};
@@ -22,7 +24,7 @@ use steadfast_core::{Timestamp, journal};
 use super::error::{Damage, Fault};
 use crate::Entry;
 
-/// SHA-256, cut.
+/// SHA-256, cut to 16 bytes.
 pub(super) type Hash = [u8; 16];
 
 pub(super) fn cut(hasher: Sha256) -> Hash {
@@ -31,13 +33,13 @@ pub(super) fn cut(hasher: Sha256) -> Hash {
     hash
 }
 
-/// Where the record begins.
+/// The offset of the record.
 const RECORD: usize = 54;
 const HASH: usize = 16;
-/// Where the key's length stands, and then the key: the record's format has it there.
+/// The offset of the key's length, with the key behind it, as the record's format has it.
 const KEY: usize = RECORD + 51;
 
-/// As long as references are, as a rule.
+/// The usual length of a reference.
 const REFERENCE: usize = 40;
 
 /// What is kept beside a record, by its hash.
@@ -79,14 +81,14 @@ pub(super) struct Place {
     pub(super) previous: Hash,
 }
 
-/// When the job was first known to be accepted, and since when it has ended so; else `NEVER`.
+/// When the job was first known to be accepted, and when it ended with its present outcome; else `NEVER`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Times {
     pub(super) accepted: Timestamp,
     pub(super) ended: Timestamp,
 }
 
-/// Puts a body together, and what is hashed with it.
+/// Encodes bodies, together with what is hashed with them.
 #[derive(Debug, Default)]
 pub(super) struct Encoder {
     bytes: Vec<u8>,
@@ -94,7 +96,7 @@ pub(super) struct Encoder {
 }
 
 impl Encoder {
-    /// Writes the body of this entry, not shorter than the row's last one was. Tells its hash.
+    /// Writes the body of this entry, at least as long as the row's previous one. Returns its hash.
     pub(super) fn encode(
         &mut self,
         place: &Place,
@@ -128,7 +130,7 @@ impl Encoder {
         Ok(hash)
     }
 
-    /// What was encoded last.
+    /// The body that was encoded last.
     pub(super) fn body(&self) -> &[u8] {
         self.bytes.get(self.from..).unwrap_or_default()
     }
@@ -148,7 +150,7 @@ pub(super) struct Body<'a> {
 }
 
 impl<'a> Body<'a> {
-    /// `None` if it is too short for what it should hold.
+    /// `None` if it is shorter than its lengths say.
     pub(super) fn split(bytes: &'a [u8]) -> Option<Self> {
         let (hashed, hash) = bytes.split_last_chunk::<HASH>()?;
         let (previous, rest) = hashed.split_first_chunk::<16>()?;
@@ -173,11 +175,11 @@ impl<'a> Body<'a> {
         })
     }
 
-    /// Whether it is what was written for this row, with this beside it.
+    /// Whether the hash matches: this body was written for this row, with this kept beside it.
     pub(super) fn is_whole(&self, first: i64, kept: &Kept) -> bool {
         let mut bytes = Vec::with_capacity(64 + self.hashed.len());
         kept.prefix(first, &mut bytes);
-        // In one piece: a hasher that is fed bit by bit takes longer to be fed than to hash.
+        // In one piece: feeding a hasher in small pieces takes longer than the hashing itself.
         bytes.extend_from_slice(self.hashed);
         cut(Sha256::new_with_prefix(&bytes)) == self.hash
     }
@@ -187,13 +189,13 @@ impl<'a> Body<'a> {
     }
 }
 
-/// The key that a body tells of, where it should be, without a look at the rest.
+/// The key in a body, read from its place without checking the rest.
 pub(super) fn key(body: &[u8]) -> Option<&[u8]> {
     let (length, rest) = body.get(KEY..)?.split_first()?;
     rest.get(..usize::from(*length)).filter(|key| !key.is_empty())
 }
 
-/// How far the record of a body has come, and since when.
+/// The stage in a body's record, and since when.
 pub(super) fn stage(bytes: &[u8]) -> Option<(Stage, Timestamp)> {
     let body = Body::split(bytes)?;
     Some((body.record().ok()?.stage, body.at))

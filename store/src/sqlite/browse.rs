@@ -1,8 +1,8 @@
 //! Looking through a journal, row by row, for a person.
 //!
-//! Nothing is gathered: a journal of a million operations shows its newest hundred at once. Each row is hashed as it is read, so what is shown was
-//! written so; whether a row is *missing* is seen only by [`load`](crate::Store::load) and [`verify`](SqliteStore::verify). A damaged row is told
-//! of, and the others are shown all the same (`reach.rs`).
+//! Nothing is collected: a journal of a million operations shows its newest hundred at once. Each row is hashed as it
+//! is read, so only what was written is shown; whether a row is *missing* is found only by [`load`](crate::Store::load)
+//! and [`verify`](SqliteStore::verify). A damaged row is reported, and the others are shown all the same (`reach.rs`).
 
 use std::ops::ControlFlow;
 
@@ -15,25 +15,25 @@ use super::row::Row;
 use super::{SqliteStore, body, columns, iso, reach};
 use crate::{Entry, StoreError};
 
-/// In which order [`SqliteStore::browse`] goes: of when each key was first seen.
+/// The order in which [`SqliteStore::browse`] visits operations: by when each key was first seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "there is no third")]
 pub enum Order {
-    /// The first first.
+    /// The earliest first.
     OldestFirst,
-    /// The last first.
+    /// The latest first.
     NewestFirst,
 }
 
-/// One operation as it stands, and when it came so far.
+/// One operation as it is stored, and when it reached its stages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stored {
-    /// What is kept of it.
+    /// Its stored entry.
     pub entry: Entry,
-    /// When it was first known that the provider has the job.
+    /// When it was first known that the provider has accepted the job.
     pub accepted: Option<Timestamp>,
-    /// Since when it has ended so.
+    /// When it ended with its present outcome.
     pub ended: Option<Timestamp>,
 }
 
@@ -50,13 +50,14 @@ impl Stored {
         columns::outcome(self.entry.record.stage)
     }
 
-    /// Why it ended so, in one word such as `ambiguous`; of a create that may have run, `refused` if the provider said no to it.
+    /// Why it ended, in one word such as `ambiguous`; for a create that may have run, `refused` if the provider said no
+    /// to it.
     #[must_use]
     pub const fn reason(&self) -> Option<&'static str> {
         columns::reason(&self.entry.record)
     }
 
-    /// Whether it may have run without anybody knowing how it ended.
+    /// Whether it may have run, with an unknown result.
     #[must_use]
     pub const fn is_unresolved(&self) -> bool {
         matches!(self.entry.record.stage, Stage::Unknown) || matches!(self.outcome(), Some(Outcome::Unresolved(_)))
@@ -68,7 +69,7 @@ impl Stored {
     }
 }
 
-/// A time as the file's columns show it: `2026-11-21T08:54:49.123456789Z`, always UTC.
+/// Formats a time as the file's columns do: `2026-11-21T08:54:49.123456789Z`, always UTC.
 #[must_use]
 pub fn iso8601(time: Timestamp) -> String {
     iso::write(time)
@@ -81,8 +82,8 @@ impl SqliteStore {
         self.head.count.unsigned_abs()
     }
 
-    /// Calls `each` with every operation, or what is wrong with its row, until it breaks off. Of rows on a page that cannot be read it is told once, and then of those
-    /// behind it; what lies between two such pages is not reached.
+    /// Calls `each` with every operation, or with what is wrong with its row, until `each` breaks off. A page that
+    /// cannot be read is reported once, and the rows behind it follow; rows between two such pages are not reached.
     ///
     /// ```
     /// use std::ops::ControlFlow;
@@ -121,10 +122,12 @@ impl SqliteStore {
         look().map_err(Fault::reading)
     }
 
-    /// The operation of this key. Unlike [`find`](crate::Store::find), this verifies no other row: it is for one look.
+    /// Finds the operation of this key. Unlike [`find`](crate::Store::find), this verifies no other row: it is meant
+    /// for a single look-up.
     ///
     /// # Errors
-    /// It could not be read, or its row is damaged; or it was not found, and there is a row so damaged that it could be this one.
+    /// The file could not be read, or the operation's row is damaged; or the key was not found, and some row is so
+    /// damaged that it could be this key's.
     pub fn look_up(&mut self, key: &Key) -> Result<Option<Stored>, StoreError> {
         let mut look = || -> Result<Option<Stored>, Fault> {
             self.settle()?;
@@ -142,11 +145,11 @@ impl SqliteStore {
                     unreadable = Some(row.get(0)?);
                 }
             }
-            // Nobody can tell whose that is.
+            // It cannot be told which key such a row has.
             unreadable.map_or(Ok(None), |first| self.reader.row(&self.connection, first).map(|_| None))
         };
         let found = match look() {
-            // It may lie behind a page that cannot be read.
+            // The row may lie behind a page that cannot be read.
             Err(Fault::Damage(damage)) => {
                 self.reach(key).and_then(|found| found.map(Some).ok_or_else(|| damage.into()))
             }

@@ -1,4 +1,4 @@
-//! A record's fields as a person reads them: here for a program, in `view.rs` for a query.
+//! A record's fields in the words that people read: here for programs, in `view.rs` for queries.
 
 use steadfast_core::Outcome;
 use steadfast_core::operation::{Completed, Record, Rejected, Stage, Unresolved};
@@ -22,7 +22,7 @@ pub(super) const fn outcome(stage: Stage) -> Option<Outcome> {
     }
 }
 
-/// Why it ended so; of a create that may have run, `refused` if the provider said no to it.
+/// Why it ended; for a create that may have run, `refused` if the provider said no to it.
 pub(super) const fn reason(record: &Record) -> Option<&'static str> {
     let Some(outcome) = outcome(record.stage) else {
         return if record.refused { Some("refused") } else { None };

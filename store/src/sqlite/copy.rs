@@ -1,20 +1,23 @@
-//! A journal that is in use, copied all the same: to look at it, or to keep it (`sqlite/backup.rs`).
+//! Copies a journal that is in use: to look at it, or to keep it (`sqlite/backup.rs`).
 //!
-//! A client keeps its journal locked, and writes on while the files are copied: the copy may be *torn*, made of pages of different moments. That
-//! is not prevented but found, by what finds damage:
+//! A client keeps its journal locked, and goes on writing while the files are copied: the copy may be *torn*, made of
+//! pages of different moments. That is not prevented but detected, by the same checks that find damage:
 //!
-//! - `FILE-mark` is copied first, then the file, then its log. The mark only ever tells of commits that were durable before it was written, so a copy
-//!   that ends before it has lost something, and is thrown away. What is left is as new as the moment at which copying began.
-//! - Every row of the copy is hashed, and the head row holds how many there are and the sum of their hashes. A row half old and half new does
-//!   not have its hash; whole rows of different moments do not have the head's sum; a head of two moments does not have its checksum.
-//!   So the rows of a copy that opens are all those of one commit.
+//! - `FILE-mark` is copied first, then the file, then its log. The mark only ever names commits that were durable
+//!   before it was written, so a copy that ends before its mark has lost something, and is thrown away. Otherwise the
+//!   copy is at least as new as the moment at which copying began.
+//! - Every row of the copy is hashed, and the head row holds the number of rows and the sum of their hashes. A row half
+//!   old and half new does not match its hash; whole rows of different moments do not match the head's sum; a head of
+//!   two moments does not match its checksum. So the rows of a copy that opens are exactly those of one commit.
 //! - SQLite's `integrity_check` finds an index or a free list that is torn.
 //!
-//! A torn copy is thrown away and another taken. Most are whole at once: while the log only grows, all that the file's pages lack is in it, and its
-//! unfinished end does not count. It is torn if the log was begun anew meanwhile, which its header shows; that is looked at first, since it is cheap.
+//! A torn copy is thrown away and another taken. Most are whole at the first try: while the log only grows, everything
+//! that the file's pages lack is in it, and its unfinished end is ignored. A copy is torn if the log was begun anew
+//! meanwhile, which its header shows; that is checked first, since it is cheap.
 //!
-//! **Never within the process that holds the file.** Its locks are POSIX locks: they belong to the process, and to close any handle of the file, even one
-//! that only read, gives up all of them. So each store notes what it holds, and a copy of such a file is refused.
+//! **Never within the process that holds the file.** Its locks are POSIX locks: they belong to the process, and closing
+//! any handle of the file, even a read-only one, releases all of them. So each store notes which file it holds, and
+//! copying such a file is refused.
 
 use std::env;
 use std::fs::{self, File, OpenOptions};
@@ -31,13 +34,13 @@ use super::files::{self, Access, FileId};
 use super::mark::{Mark, MarkFile};
 use super::{SqliteStore, scan};
 
-/// How many copies are taken at most until one is whole.
+/// The most copies that are taken until one is whole.
 pub(super) const TRIES: u32 = 20;
 
-/// How often a note is looked at, a millisecond apart, before it is believed.
+/// How often a note is checked, a millisecond apart, before it is believed.
 const LOOKS: u32 = 200;
 
-/// A log's header: its salts change whenever it is begun anew.
+/// The length of a log's header, whose salts change whenever the log is begun anew.
 const LOG_HEADER: usize = 32;
 
 /// The journals that this process has open.
@@ -63,7 +66,7 @@ impl Drop for Held {
     }
 }
 
-/// Opens a journal so that no copy of it is under way, and notes that it is held.
+/// Opens a journal while no copy of it is under way, and notes that it is held.
 pub(super) fn holding<T>(path: &Path, open: impl FnOnce() -> Result<T, OpenError>) -> Result<(T, Held), OpenError> {
     let mut held = HELD.lock().unwrap_or_else(PoisonError::into_inner);
     let is_held = files::id(path).is_ok_and(|id| held.contains(&id));
@@ -74,9 +77,9 @@ pub(super) fn holding<T>(path: &Path, open: impl FnOnce() -> Result<T, OpenError
 }
 
 impl SqliteStore {
-    /// Opens a copy of a journal, to look into it while another process has it open. The copy is read-only, whole, and not older than
-    /// the moment of this call; it takes as much room in the directory for temporary files (`TMPDIR`) as the journal does, and as long as to
-    /// [`load`](crate::Store::load) it.
+    /// Opens a copy of a journal, to look into it while another process has it open. The copy is read-only, whole, and
+    /// not older than the moment of this call; it needs as much room in the directory for temporary files (`TMPDIR`) as
+    /// the journal does, and as long as it takes to [`load`](crate::Store::load) it.
     ///
     /// It lies in a directory that only its owner can enter, and is removed once it is open (on Windows, once this store is dropped). A process that is
     /// killed while it copies leaves it behind.
@@ -94,8 +97,9 @@ impl SqliteStore {
     /// ```
     ///
     /// # Errors
-    /// [`OpenError::HeldHere`] if this process itself has it open; ask its store. [`OpenError::Torn`] if no copy was whole.
-    /// [`OpenError::NotCopied`] if there is no room. Else as [`open_read_only`](SqliteStore::open_read_only).
+    /// [`OpenError::HeldHere`] if this process itself has the journal open: then ask its store. [`OpenError::Torn`] if
+    /// no copy was whole. [`OpenError::NotCopied`] if there is no room. Otherwise as
+    /// [`open_read_only`](SqliteStore::open_read_only).
     pub fn open_copy(path: impl AsRef<Path>) -> Result<Self, OpenError> {
         let path = path.as_ref();
         files::prepare(path, Access::Read)?;
@@ -117,7 +121,8 @@ impl SqliteStore {
     fn open_whole(copy: &Path, home: TempDir) -> Result<Self, OpenError> {
         let mut store = Self::open_for(copy, Access::Read, false)?;
         if cfg!(unix) {
-            // What is open stays until it is closed, and from now on nothing is left behind whatever happens.
+            // On Unix open files stay readable after their removal, so from now on nothing is left behind whatever
+            // happens.
             drop(home);
         } else {
             store._copy = Some(home);
@@ -132,12 +137,13 @@ impl SqliteStore {
     }
 }
 
-/// Copies the files of a journal in their order: what `copy` is called, and what belongs to it beside it. Whether the log is still the one that it was; if
-/// so, what opens and is whole is what was at one moment. [`OpenError::NotCopied`] is of the copy, any other error of the journal.
+/// Copies the files of a journal in the right order to `copy` and the names beside it. Returns whether the log is still
+/// the one that it was; if so, a copy that opens and is whole shows the journal at one moment. [`OpenError::NotCopied`]
+/// is about the copy, any other error about the journal.
 pub(super) fn take(path: &Path, copy: &Path) -> Result<bool, OpenError> {
     let held = unless_held(path)?;
     let (mark, log) = (files::beside(path, "-mark"), files::beside(path, "-wal"));
-    // One that is being written just now may be half of each; one that stays so says nothing.
+    // A mark that is being written at this moment may be half old and half new; one that stays unreadable says nothing.
     let mut read = MarkFile::read(&mark)?;
     for _ in 0..2 {
         if read == Err(Mark::Unreadable) {
@@ -146,7 +152,7 @@ pub(super) fn take(path: &Path, copy: &Path) -> Result<bool, OpenError> {
     }
     let copied = match read {
         Ok(mark) => fs::write(files::beside(copy, "-mark"), mark.to_bytes()),
-        // The copy says of it what the journal would.
+        // The copy's mark is then unreadable as well, as the journal's is.
         Err(Mark::Unreadable) => fs::write(files::beside(copy, "-mark"), []),
         Err(_) => Ok(()),
     };
@@ -160,10 +166,12 @@ pub(super) fn take(path: &Path, copy: &Path) -> Result<bool, OpenError> {
     Ok(before == header(&files::beside(copy, "-wal"))? && before == header(&log)?)
 }
 
-/// Nothing is opened or closed while this is had, and the file at this path is not held.
+/// Checks that this process does not hold the file at this path. While the returned guard lives, no journal is opened
+/// or closed.
 ///
-/// A store closes its file first and takes its note back then. If the file had been removed, another may have its number in between: so who finds a note looks
-/// again for a while. One that is held stays so.
+/// A store closes its file first and removes its note then. If the file had been removed, another file may have got its
+/// number in between: so a note that is found is checked again for a while. The note of a file that is really held
+/// stays.
 fn unless_held(path: &Path) -> Result<MutexGuard<'static, Vec<FileId>>, OpenError> {
     let id = files::id(path)?;
     for _ in 0..LOOKS {

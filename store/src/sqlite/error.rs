@@ -17,7 +17,7 @@ use crate::StoreError;
 pub(super) const RESTORE: &str = "stop, move the files aside as they are, restore the journal from a copy, with its -mark and without the old -wal, and start \
                                   its client as one from a backup; operations that were under way since then may have run";
 
-/// What to do about tables that are not ours: most likely every record is there.
+/// What to do about foreign tables: most likely every record is there.
 const UNDO: &str = "stop, and undo what somebody has changed in it with a database tool, such as a trigger, a column or a view: that loses nothing; if nobody did, move \
                     the files aside as they are, restore the journal from a copy, with its -mark and without the old -wal, and start its client as one from a \
                     backup; operations that were under way since then may have run";
@@ -32,7 +32,7 @@ pub enum OpenError {
          it, since one that is dropped may still go on", journal.display()
     )]
     Locked {
-        /// Which.
+        /// The journal's path.
         journal: PathBuf,
     },
     /// A newer release wrote it. It was left as it is.
@@ -41,7 +41,7 @@ pub enum OpenError {
         /// The file's `user_version`.
         version: i64,
     },
-    /// It is something else: another program's database, or no database.
+    /// The file is something else: another program's database, or no database.
     #[error("this file is not a journal, or its first bytes are damaged: name another file, or restore it from a copy")]
     Foreign,
     /// It can be read but not written.
@@ -55,68 +55,70 @@ pub enum OpenError {
     /// The path ends in a symbolic link.
     #[error("the journal's path is a symbolic link: name the file itself, so that nobody can exchange it")]
     Symlink,
-    /// Its path is longer than SQLite takes. Nothing was made there.
+    /// The path is longer than SQLite supports. Nothing was made there.
     #[error(
         "the journal's path has {bytes} bytes from the root on, and SQLite takes up to {}: name a shorter one",
         files::LONGEST
     )]
     LongPath {
-        /// How long it is.
+        /// The path's length.
         bytes: usize,
     },
     /// There is no such file.
     #[error("there is no journal at this path: check its name")]
     Missing,
-    /// The path is where a journal has its log or its mark. A journal there would be removed with the next log.
+    /// The path is that of a journal's log or mark. A journal there would be removed with the next log.
     #[error("it belongs to the journal {}: name that one", journal.display())]
     PartOf {
-        /// What it belongs to.
+        /// The journal that the path belongs to.
         journal: PathBuf,
     },
-    /// There is no journal at the path yet, and another one is where SQLite would look for what an interrupted transaction has left. Nothing was made.
+    /// There is no journal at the path yet, and another one lies where SQLite looks for the remains of an interrupted
+    /// transaction. Nothing was made.
     #[error("SQLite would take the journal {} for a remnant of this one, and remove it: name another file", journal.display())]
     WouldRemove {
-        /// The other one.
+        /// The other journal.
         journal: PathBuf,
     },
-    /// This user may not read one of its files.
+    /// This user has no permission to read one of the journal's files.
     #[error("this user may not read {}: only its owner can, so run this as the user that made the journal", file.display())]
     Denied {
-        /// The file itself or its `-wal`; of a mark, it is [`MarkUnusable`](Self::MarkUnusable).
+        /// The file itself or its `-wal`; for a mark the error is [`MarkUnusable`](Self::MarkUnusable).
         file: PathBuf,
     },
-    /// It is a directory, a pipe or the like.
+    /// The path is a directory, a pipe or the like.
     #[error("the journal's path is not a regular file: name a file")]
     NotAFile,
-    /// The SQLite library can corrupt files.
+    /// The linked SQLite library has a defect that can corrupt files.
     #[error("SQLite {version} has known defects that lose data: link 3.51.3 or later")]
     OldSqlite {
-        /// What is linked.
+        /// The linked version.
         version: &'static str,
     },
-    /// The file beside it that tells how far it had come, `FILE-mark`, is missing or not whole: nothing shows whether the journal has lost its end.
+    /// `FILE-mark`, which says how far the journal had come, is missing or not whole: it cannot be told whether the
+    /// journal has lost its end.
     #[error("the journal's mark {} {}: {UNMARKED}", mark.display(), missing(*state))]
     Unmarked {
-        /// Where it should be.
+        /// Where the mark should be.
         mark: PathBuf,
-        /// What there is in its place.
+        /// What was found there.
         state: Mark,
     },
-    /// `FILE-mark` cannot be read or opened to be written.
+    /// `FILE-mark` cannot be read, or cannot be opened for writing.
     #[error(
         "the journal's mark {} cannot be read and written: see that this user has read and write access to it and its directory, and that the disk is well; \
          without it a lost end of the journal would not be noticed", mark.display()
     )]
     MarkUnusable {
-        /// Where it is.
+        /// Where the mark is.
         mark: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// What is in the files is not what was written.
+    /// The content of the files is not what was written.
     #[error("the journal is damaged ({0}): {advice}", advice = .0.0.advice())]
     Damaged(#[source] DamageError),
-    /// Each copy that was taken of it was made of pages of different moments, since it is in use, or it is damaged.
+    /// No copy was whole: the journal is in use and changed while it was copied, or it is damaged.
     #[error(
         "none of {tries} copies of the journal was whole: its client changes it faster than it is copied, or it is damaged; \
          name a faster disk in TMPDIR, or stop its client and look again"
@@ -124,10 +126,10 @@ pub enum OpenError {
     Torn {
         /// How many copies were taken.
         tries: u32,
-        /// What was wrong with the last one that was looked at.
+        /// What was wrong with the last copy that was examined.
         source: Option<DamageError>,
     },
-    /// A copy was asked for by the very process that has it open.
+    /// The process that asked for a copy has the journal open itself.
     #[error(
         "this process has the journal open itself, and a copy would undo its lock: ask its store, or copy from another process"
     )]
@@ -135,23 +137,24 @@ pub enum OpenError {
     /// No copy could be made.
     #[error("the journal could not be copied: name a directory with room for it, and with write access, in TMPDIR")]
     NotCopied(#[source] std::io::Error),
-    /// The file system refused.
+    /// The file system returned an error.
     #[error("the journal's files could not be opened: check the path, its permissions and the disk")]
     Io(#[from] std::io::Error),
-    /// Others may read one of its files, and this user may not take that away, though it may write. Nothing was written.
+    /// One of its files is readable by others, and this user may write it but may not change its mode. Nothing was
+    /// written.
     #[error(
         "{} belongs to another user, and only that one can keep others from reading it: run this as its owner", file.display()
     )]
     NotOwned {
-        /// Which.
+        /// The file.
         file: PathBuf,
     },
-    /// SQLite refused.
+    /// SQLite returned an error.
     #[error("the journal could not be opened: check the disk, its permissions and free space")]
     Sqlite(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// What follows from a mark that says nothing, and what to do.
+/// The consequence of a mark that cannot vouch for the journal, and what to do.
 const UNMARKED: &str = "the journal may have lost its newest records without a trace, and jobs that ran would run again; put the mark back beside it \
                         with the -wal of the same moment, or if it is a copy that was put back, open it with `SqliteStore::open_backup` \
                         and start its client with `from_backup()`";
@@ -221,12 +224,13 @@ impl Damage {
     }
 }
 
-/// What to do about a journal that is older than its mark. Its rows are whole, and nothing else tells which jobs it knew.
+/// What to do about a journal that is older than its mark. Its rows are whole, but there is no other trace of the jobs
+/// that it has lost.
 const LOST: &str = "stop, move the files aside as they are, restore the journal from a copy, with its -mark and without the old -wal, and start \
                     its client as one from a backup; operations that were under way since then may have run. What the file still holds can be looked at, \
                     and exported, in a copy of FILE and FILE-wal alone, without the -mark (`steadfast ops COPY`)";
 
-/// What to do about a journal that is not at its path any more.
+/// What to do about a journal that is no longer at its path.
 const MOVED: &str = "stop the client, since another one may have begun anew at the same path, and put the journal back with its -wal and -mark, or \
                      restore it from a copy; operations that were under way since then may have run";
 
@@ -240,11 +244,11 @@ struct MarkFailed(#[source] std::io::Error);
 #[error("SQLite says: {0}")]
 struct Refused(ffi::Error);
 
-/// Anything that goes wrong inside a store, before it is known what was being done.
+/// Any failure inside a store, before it is known which operation it belongs to.
 #[derive(Debug)]
 pub(super) enum Fault {
     Damage(Damage),
-    /// Before a commit, of which nothing was written yet.
+    /// The mark could not be written before a commit; nothing of that commit was written.
     Mark(std::io::Error),
     Sqlite(rusqlite::Error),
 }
@@ -266,12 +270,12 @@ impl From<rusqlite::Error> for Fault {
     }
 }
 
-/// A page lies beyond the file's end: SQLite calls it an I/O error, though no disk has failed.
+/// A page lies beyond the file's end: SQLite reports an I/O error, though no disk has failed.
 fn is_cut_off(error: &rusqlite::Error) -> bool {
     error.sqlite_error().is_some_and(|error| error.extended_code == ffi::SQLITE_IOERR_SHORT_READ)
 }
 
-/// Our statements fit our tables: where one does not, a table's text is not what was written.
+/// Our statements fit our tables: if one does not, a table's definition is not the one that was written.
 fn is_other_schema(error: &rusqlite::Error) -> bool {
     matches!(error, rusqlite::Error::SqlInputError { .. })
         || error.sqlite_error().is_some_and(|error| error.extended_code == ffi::SQLITE_ERROR)
@@ -327,7 +331,7 @@ impl From<Damage> for OpenError {
 }
 
 impl OpenError {
-    /// Not by `From`, which would make a SQLite library's releases ours.
+    /// A function rather than `From`, which would make the SQLite crate's version a part of our public interface.
     pub(super) fn sqlite(error: rusqlite::Error) -> Self {
         match error.sqlite_error_code() {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Locked { journal: PathBuf::new() },
@@ -340,7 +344,7 @@ impl OpenError {
         }
     }
 
-    /// The same, of the journal at this path: who reads SQLite's word for it does not know which that is.
+    /// Adds the journal's path where the error needs it, which is not known where SQLite's error is converted.
     pub(super) fn at(self, path: &Path) -> Self {
         match self {
             Self::Locked { .. } => Self::Locked { journal: path.to_owned() },

@@ -1,11 +1,11 @@
 //! Opening: from a path to a connection that is locked, set up and migrated, or an error that says why not.
 //!
-//! Whatever is refused is left as it is, with its log and its mode: first comes a look, within a transaction, and only what is found to be a
-//! journal of this release's is changed. A file in which nothing was ever kept, because its maker was killed while it made it, is made anew; who
-//! only looks is told that there is no journal.
+//! A file that is refused is left as it is, with its log and its mode: it is examined first, within a transaction, and
+//! only a journal of a version that this release knows is changed. A file in which nothing was ever kept, because its
+//! maker was killed while making it, is made anew; for a read-only opener there is no journal then.
 //!
-//! Never opened or closed here by other means than SQLite's: a file that this process has open already, because closing it would give up SQLite's
-//! lock (POSIX locks belong to the process).
+//! A file that this process already has open is opened and closed by SQLite only: closing it by other means would
+//! release SQLite's lock (POSIX locks belong to the process).
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
@@ -24,8 +24,8 @@ use super::schema::{self, Found, Migrations};
 /// The first version without the WAL-reset defect, which could corrupt a file.
 const OLDEST_SQLITE: i32 = 3_051_003;
 
-/// Before the first look at the file. `EXCLUSIVE` first, so that the log's index is kept in memory and no `-shm` file is made. No `foreign_keys`: a table that
-/// somebody has put beside ours must not keep what is old from being forgotten.
+/// Set before the file is first read. `EXCLUSIVE` first, so that the log's index is kept in memory and no `-shm` file
+/// is made. No `foreign_keys`: a table that somebody has added must not keep old rows from being forgotten.
 const SETTINGS: &str = "PRAGMA locking_mode = EXCLUSIVE; PRAGMA synchronous = FULL; PRAGMA trusted_schema = OFF; PRAGMA mmap_size = 0; \
      PRAGMA foreign_keys = OFF; \
      PRAGMA cell_size_check = ON; PRAGMA temp_store = MEMORY; PRAGMA secure_delete = ON; PRAGMA cache_size = -16384; \
@@ -37,23 +37,23 @@ pub(super) enum Access {
     Write,
 }
 
-/// The file of this name that belongs to the journal.
+/// The path of the file with this suffix that belongs to the journal.
 pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = OsString::from(path);
     name.push(suffix);
     name.into()
 }
 
-/// The same path from the root on: SQLite takes `:memory:` and what begins with `file:` for something else than a file's name, and a program that changes its
-/// directory has its journal where it was.
+/// The path as an absolute one: SQLite gives `:memory:` and names that begin with `file:` a special meaning, and the
+/// journal must be found even after the program changes its directory.
 pub(super) fn absolute(path: &Path) -> Result<PathBuf, OpenError> {
     if path.as_os_str().is_empty() { Err(OpenError::Missing) } else { Ok(std::path::absolute(path)?) }
 }
 
-/// What a release brings to a file.
+/// What a release brings with it: its SQLite and its migrations.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Release {
-    /// The number of the SQLite that is linked.
+    /// The number of the linked SQLite version.
     pub(super) sqlite: i32,
     pub(super) migrations: Migrations<'static>,
 }
@@ -64,8 +64,8 @@ impl Release {
     }
 }
 
-/// Looks, and makes what is missing; [`take_over`] does the rest once it is known that it may be written to. What an older release wrote is migrated in a
-/// transaction that is left open until then.
+/// Opens the file, examines it, and makes what is missing; [`take_over`] does the rest once it is known that the file
+/// may be written to. A file of an older release is migrated in a transaction that stays open until then.
 pub(super) fn open(path: &Path, access: Access, release: &Release) -> Result<Connection, OpenError> {
     let (migrations, newest) = (release.migrations, schema::newest(release.migrations));
     if release.sqlite < OLDEST_SQLITE {
@@ -99,13 +99,14 @@ pub(super) fn open(path: &Path, access: Access, release: &Release) -> Result<Con
     Ok(connection)
 }
 
-/// Whether it ever was ready for records: they come with a log only, and the file remembers having had one.
+/// Whether it was ever ready for records: they need a log, and the file remembers having had one.
 pub(super) fn has_had_log(connection: &Connection) -> Result<bool, OpenError> {
     let mode: String = connection.query_row("PRAGMA journal_mode", [], |row| row.get(0)).map_err(OpenError::sqlite)?;
     Ok(mode == "wal")
 }
 
-/// Its files become their owner's only, it has this release's version, and gets a log. From now on there can be records.
+/// Restricts the files to their owner, commits this release's version, and turns the log on. From now on there can be
+/// records.
 pub(super) fn take_over(path: &Path, connection: &Connection) -> Result<(), OpenError> {
     for suffix in ["", "-wal", "-mark"] {
         owner_only(&beside(path, suffix))?;
@@ -118,10 +119,12 @@ pub(super) fn take_over(path: &Path, connection: &Connection) -> Result<(), Open
     if mode == "wal" { Ok(()) } else { Err(OpenError::ReadOnly) }
 }
 
-/// A file at the path that may be a journal. If none was there it is made, with nobody else's eyes on it.
+/// Checks that the path holds a file that may be a journal, or nothing; in the latter case it creates a file that
+/// nobody else can read.
 pub(super) fn prepare(path: &Path, access: Access) -> Result<(), OpenError> {
     is_no_part(path)?;
-    // Before its length: another process that makes it just now has something in it before there is anything beside it.
+    // Checked before the length: if another process is just making the journal, the file has content before there is
+    // anything beside it.
     let has_kept = not_emptied(path);
     let length = match fs::symlink_metadata(path) {
         Ok(found) if found.file_type().is_symlink() => return Err(OpenError::Symlink),
@@ -131,9 +134,9 @@ pub(super) fn prepare(path: &Path, access: Access) -> Result<(), OpenError> {
         Err(error) => return Err(error.into()),
     };
     is_short(path)?;
-    // Also one of a single byte: SQLite itself once wrote one into an empty file.
+    // A single byte counts as empty too: SQLite itself once wrote one into an empty file.
     if length.unwrap_or_default() <= 1 {
-        // SQLite would take it for a new one and throw the log away.
+        // SQLite would take the file for a new one and throw the log away.
         has_kept?;
         takes_nothing_along(path)?;
         if access == Access::Read {
@@ -146,14 +149,17 @@ pub(super) fn prepare(path: &Path, access: Access) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// That a journal has neither its log nor its mark at this path. A journal that is made there is removed with the next log.
+/// Checks that this path is not that of a journal's log or mark: a journal made there would be removed with the next
+/// log.
 pub(super) fn is_no_part(path: &Path) -> Result<(), OpenError> {
     whole_of(path, &["-wal", "-mark"]).map_or(Ok(()), |journal| Err(OpenError::PartOf { journal }))
 }
 
-/// The file that one of this name would be a part of, if it is there: whatever is written at `path` would be taken for its log or its mark, and go with the next one.
+/// The journal whose log or mark would lie at `path`, if a file of the journal's name is there: a file written at
+/// `path` would be taken for its log or mark, and removed with the next one.
 ///
-/// By its name alone: to look whether that file is a journal would be to open it, and to close it again would undo the lock of a store that has it open.
+/// It goes by the name alone: to check that the file is a journal, it would have to be opened, and closing it would
+/// release the lock of a store that has it open.
 ///
 /// ```
 /// use steadfast_store::SqliteStore;
@@ -190,7 +196,8 @@ fn without<'a>(name: &'a OsStr, suffix: &str) -> Option<&'a OsStr> {
     name.to_str()?.strip_suffix(suffix).map(OsStr::new)
 }
 
-/// That this user may not read one of the files, if that is why. Never asked of what this process has open: to close it here would undo its lock.
+/// Replaces the error if the reason is that this user may not read one of the files. Never called for a file that this
+/// process has open: closing it here would release its lock.
 pub(super) fn or_denied(path: &Path, why: OpenError) -> OpenError {
     let denied = |file: &PathBuf| File::open(file).is_err_and(|error| error.kind() == ErrorKind::PermissionDenied);
     match why {
@@ -202,34 +209,35 @@ pub(super) fn or_denied(path: &Path, why: OpenError) -> OpenError {
     }
 }
 
-/// How long a path may be for SQLite, in bytes, where `-journal` and the end of a text go behind it.
+/// The longest path that SQLite supports, in bytes: it must have room for `-journal` and a terminating zero.
 pub(super) const LONGEST: usize = 504;
 
-/// Whether SQLite takes the path, from which it takes all links first. It would say only that it cannot open it.
+/// Whether the path is short enough for SQLite, with all links resolved. SQLite's own error would say only that the
+/// file cannot be opened.
 fn is_short(path: &Path) -> Result<(), OpenError> {
     let leads_to = fs::canonicalize(directory(path)).map(|found| found.join(path.file_name().unwrap_or_default()));
     let bytes = leads_to.map_or(0, |path| path.as_os_str().len());
     if cfg!(unix) && bytes > LONGEST { Err(OpenError::LongPath { bytes }) } else { Ok(()) }
 }
 
-/// Nothing is in the file: then SQLite removes `FILE-journal`, which may be a journal of its own. One that is has a mark.
+/// For an empty file: SQLite will remove `FILE-journal`, which may be another journal. If it is one, it has a mark.
 fn takes_nothing_along(path: &Path) -> Result<(), OpenError> {
     let journal = beside(path, "-journal");
     let is_one = journal.is_file() && beside(&journal, "-mark").is_file();
     if is_one { Err(OpenError::WouldRemove { journal }) } else { Ok(()) }
 }
 
-/// Nothing is in the file: then nothing that was kept may lie beside it.
+/// For an empty file: nothing that was ever kept may lie beside it.
 fn not_emptied(path: &Path) -> Result<(), OpenError> {
     if has_bytes(path, "-wal") || has_bytes(path, "-mark") { Err(Damage::Emptied.into()) } else { Ok(()) }
 }
 
-/// Whether there is anything in the file that belongs to the journal by this suffix.
+/// Whether the journal's file with this suffix has any content.
 pub(super) fn has_bytes(path: &Path, suffix: &str) -> bool {
     fs::metadata(beside(path, suffix)).is_ok_and(|found| found.len() > 0)
 }
 
-/// If another process is faster, it is the one that has it, or had it: who opens it next is told by its lock.
+/// If another process creates it first, that one has or had it: the lock decides later.
 fn create(path: &Path) -> std::io::Result<()> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
@@ -242,12 +250,12 @@ fn create(path: &Path) -> std::io::Result<()> {
     sync_directory(path)
 }
 
-/// The file's name is on disk when this returns.
+/// Makes the file's name durable.
 pub(super) fn sync_directory(path: &Path) -> std::io::Result<()> {
     if cfg!(unix) { File::open(directory(path))?.sync_all() } else { Ok(()) }
 }
 
-/// A directory for files that are not whole yet, which only its owner can enter.
+/// A directory for unfinished files, which only its owner can enter.
 pub(super) fn private(prefix: &str, directory: &Path) -> std::io::Result<TempDir> {
     let mut builder = tempfile::Builder::new();
     #[cfg(unix)]
@@ -255,12 +263,12 @@ pub(super) fn private(prefix: &str, directory: &Path) -> std::io::Result<TempDir
     builder.prefix(prefix).tempdir_in(directory)
 }
 
-/// Where the file is.
+/// The directory that holds the file.
 pub(super) fn directory(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."))
 }
 
-/// How a file is told from others, whatever its path: device and number, where there are such.
+/// Identifies a file whatever its path: by device and number, where the system has them.
 #[cfg(unix)]
 pub(super) type FileId = (u64, u64);
 #[cfg(not(unix))]
@@ -277,8 +285,8 @@ pub(super) fn id(path: &Path) -> std::io::Result<FileId> {
     fs::canonicalize(path)
 }
 
-/// Whether the file at this path is the one that is open, or nobody can tell: a process that may not look there any more still has its file. Asked before each
-/// commit: it takes 0.3 µs, as measured on Linux.
+/// Whether the file at this path is the open one, or that cannot be found out: a process that may not look there any
+/// more still has its file. Called before each commit: 0.3 µs, as measured on Linux.
 #[cfg(unix)]
 pub(super) fn is_at(path: &Path, open: Option<&FileId>) -> bool {
     match id(path) {
@@ -287,13 +295,13 @@ pub(super) fn is_at(path: &Path, open: Option<&FileId>) -> bool {
     }
 }
 
-/// One that is open can be neither removed nor replaced.
+/// An open file can be neither removed nor replaced here.
 #[cfg(not(unix))]
 pub(super) const fn is_at(_: &Path, _: Option<&FileId>) -> bool {
     true
 }
 
-/// SQLite gives its log the file's mode.
+/// Makes the file readable by its owner only. SQLite gives its log the file's mode.
 #[cfg(unix)]
 fn owner_only(path: &Path) -> Result<(), OpenError> {
     use std::os::unix::fs::PermissionsExt;
@@ -326,8 +334,9 @@ fn connect(path: &Path, access: Access) -> Result<Connection, OpenError> {
         (true, Access::Read) => immutable(path)?,
         (false, _) => connection,
     };
-    // Who only looks, or refuses what is there, leaves the log as it is: it may be all that is left. And leaves none where there was none. Before anything that
-    // reads the file: closed after an error of that, SQLite would write the log back.
+    // A read-only opener, and one that refuses the file, must leave an existing log alone (it may be the last copy of
+    // some records) and must not leave one where there was none. Set before anything reads the file: when SQLite closes
+    // it after a failed read, it would write the log back.
     leave_log(&connection, has_log).map_err(OpenError::sqlite)?;
     connection.busy_timeout(Duration::ZERO).map_err(OpenError::sqlite)?;
     connection.execute_batch(SETTINGS).map_err(OpenError::sqlite)?;
@@ -335,17 +344,18 @@ fn connect(path: &Path, access: Access) -> Result<Connection, OpenError> {
     Ok(connection)
 }
 
-/// Whether the log stays when the connection is closed; if not, it is brought into the file and removed.
+/// Sets whether the log stays when the connection is closed; if not, it is brought into the file and removed.
 pub(super) fn leave_log(connection: &Connection, stays: bool) -> rusqlite::Result<()> {
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, stays).map(drop)
 }
 
-/// A file that this user cannot write cannot be locked either; without a log, or what takes back a half-made commit, it is whole as it is.
+/// Opens a file that this user cannot write, and therefore cannot lock. Without a log or a rollback journal the file is
+/// complete as it is.
 fn immutable(path: &Path) -> Result<Connection, OpenError> {
     if has_bytes(path, "-wal") || has_bytes(path, "-journal") {
         return Err(OpenError::ReadOnlyUnclosed);
     }
-    // With a host, which is none: a path may begin with two slashes.
+    // With an empty host: a path may begin with two slashes.
     let mut uri = String::from("file://");
     for byte in path.as_os_str().as_encoded_bytes() {
         if byte.is_ascii_alphanumeric() || b"/._-".contains(byte) {

@@ -1,10 +1,11 @@
 //! The head: how far the chain has come, how many rows there are, and the sum of their hashes.
 //!
-//! A later record of a key replaces the earlier one, so the chain has gaps, and links alone would not show a row that is gone. Hence
-//! the count and the sum (the hashes as numbers, wrapping): both move in the transaction that moves the rows, so rows and head fit only together.
+//! A later record of a key replaces the earlier one, so the chain has gaps, and links alone would not show that a row
+//! is gone. Hence the count and the sum (the hashes as numbers, wrapping): both change in the transaction that changes
+//! the rows, so rows and head match only together.
 //!
-//! What is forgotten leaves no row, and yet is a step of the chain, with a number and a hash: else the mark would stand where it stood before, and neither a log
-//! that lost this step nor another process that made it would be noticed.
+//! Forgetting an operation leaves no row, but it is a step of the chain as well, with a number and a hash: otherwise
+//! the mark would not move, and neither a log that lost this step nor another process that made it would be noticed.
 
 use rusqlite::{Connection, OptionalExtension, params};
 use sha2::{Digest, Sha256};
@@ -15,18 +16,18 @@ use super::mark::Watermark;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Head {
-    /// A number of this journal's own, so that another's is not taken for it.
+    /// A random number that identifies this journal, so that another is not taken for it.
     pub(super) instance: Hash,
-    /// Of the last step: a record that was appended, or one whose row was removed.
+    /// The number of the last step: a record that was appended, or one whose row was removed.
     pub(super) sequence: i64,
-    /// Of the last step.
+    /// The hash of the last step.
     pub(super) hash: Hash,
     pub(super) count: i64,
     pub(super) sum: u128,
 }
 
 impl Head {
-    /// No journal has come this far: at a million records a second it would take 146,000 years.
+    /// Larger than any journal's sequence: at a million records a second it would take 146,000 years.
     pub(super) const LAST: i64 = 1 << 62;
 
     /// Makes the head of an empty journal. Within the caller's transaction.
@@ -49,7 +50,7 @@ impl Head {
                 Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get::<_, Hash>(5)?))
             })
             .optional();
-        // A value of another type or length is damage as well, and SQLite's own errors are not.
+        // A value of another type or length is damage as well; SQLite's own errors are not.
         let columns = match columns {
             Err(error @ rusqlite::Error::SqliteFailure(..)) => return Err(error.into()),
             other => other.ok().flatten().ok_or(Damage::Head)?,
@@ -59,12 +60,13 @@ impl Head {
         if head.checksum() == checksum && head.is_possible() { Ok(head) } else { Err(Damage::Head.into()) }
     }
 
-    /// A checksum is no signature: who writes a file can give any numbers the right one. Each row was counted by a step of its own.
+    /// A checksum is not a signature: a program that writes the file can give any numbers a matching one. So this
+    /// checks that there are no more rows than steps.
     fn is_possible(&self) -> bool {
         (0..=Self::LAST).contains(&self.sequence) && (0..=self.sequence).contains(&self.count)
     }
 
-    /// Moves the head row from `before` to this. Within the caller's transaction, with the rows that it counts.
+    /// Replaces the head row `before` by this one. Within the caller's transaction, with the rows that it counts.
     pub(super) fn replace(&self, before: &Self, connection: &Connection) -> Result<(), Fault> {
         let moved = connection
             .prepare_cached(
@@ -86,7 +88,7 @@ impl Head {
         self.sequence.checked_add(1).filter(|next| *next <= Self::LAST).ok_or(Damage::Head)
     }
 
-    /// Counts the row of the [`next`](Head::next) record, and no longer the one that it replaced.
+    /// Adds the row of the [`next`](Head::next) record to the count and the sum, and removes the row that it replaced.
     pub(super) fn append(&mut self, hash: Hash, replaced: Option<&Hash>) -> Result<(), Damage> {
         self.sequence = self.next()?;
         self.hash = hash;
@@ -98,14 +100,14 @@ impl Head {
         Ok(())
     }
 
-    /// Counts a row no more, which is forgotten: the next step.
+    /// Removes a forgotten row from the count and the sum: the next step.
     pub(super) fn forget(&mut self, hash: &Hash) -> Result<(), Damage> {
         self.sequence = self.next()?;
         self.hash = cut(Sha256::new_with_prefix(self.hash).chain_update(hash));
         self.remove(hash)
     }
 
-    /// Counts a row no more.
+    /// Removes a row from the count and the sum.
     fn remove(&mut self, hash: &Hash) -> Result<(), Damage> {
         self.count = self.count.checked_sub(1).filter(|count| *count >= 0).ok_or(Damage::Head)?;
         self.sum = self.sum.wrapping_sub(number(hash));

@@ -1,6 +1,7 @@
 //! Times as people read them.
 //!
-//! `2026-11-21T08:54:49.123456789Z`: always thirty characters, always UTC, so that texts sort as times do. The view writes them alike (`view.rs`).
+//! `2026-11-21T08:54:49.123456789Z`: always thirty characters, always UTC, so that texts sort as times do. The view
+//! writes the same form (`view.rs`).
 
 use steadfast_core::Timestamp;
 

@@ -1,5 +1,6 @@
-//! How long a journal's files are. What is cut short, or removed, while it is open is noticed before anything is written behind the cut: SQLite looks at neither
-//! length, so records would be acknowledged that nobody finds again, and closing would write a log with a hole back into the file.
+//! The lengths of a journal's files. A file that is cut short or removed while it is open is noticed before anything is
+//! written behind the cut: SQLite checks neither length, so it would acknowledge records that nobody finds again, and
+//! when closing would write a log with a hole back into the file.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -15,20 +16,21 @@ pub(super) struct Lengths {
 }
 
 impl Lengths {
-    /// As they are now.
+    /// The present lengths.
     pub(super) fn of(path: &Path) -> Self {
         let mut lengths = Self { log_path: beside(path, "-wal"), file: 0, log: 0 };
         lengths.look(path);
         lengths
     }
 
-    /// To be done after each transaction: they grow by it, and a log that begins anew may be shortened.
+    /// Call after each transaction: the files grow by it, and a log that begins anew may be shortened.
     pub(super) fn look(&mut self, path: &Path) {
         self.file = length(path).unwrap_or_default();
         self.log = length(&self.log_path).unwrap_or_default();
     }
 
-    /// Whether each has what it had, or nobody can tell: a process that may not look there any more still has its files.
+    /// Whether no file is shorter than it was, or that cannot be found out: a process that may not look there any more
+    /// still has its files.
     pub(super) fn are_kept(&self, path: &Path) -> bool {
         let kept = |path: &Path, had: u64| length(path).is_none_or(|has| has >= had);
         kept(path, self.file) && kept(&self.log_path, self.log)

@@ -1,28 +1,36 @@
-//! How far a journal had come, kept outside of it.
+//! Keeps how far a journal has come, in a file outside of it.
 //!
-//! SQLite's log cannot tell a torn tail from a damaged middle: one flipped bit in it, and all later records are gone without an error,
-//! rows and head together. Only something outside of the file can know better. So after each commit its sequence number and hash are written to
-//! a small file beside it, `FILE-mark`, without waiting for the disk: that costs a microsecond. A journal that ends before its mark has lost records that
-//! were durable, and is not opened.
+//! SQLite's log cannot tell a torn tail from a damaged middle: one flipped bit in it, and all later records are gone
+//! without an error, rows and head together. Only something outside of the file can detect that. So after each commit
+//! its sequence number and hash are written to a small file beside it, `FILE-mark`, without waiting for the disk: that
+//! costs a microsecond. A journal that ends before its mark has lost records that were durable, and is not opened.
 //!
-//! A journal has its mark from the moment it is made, on disk before the first record can be. So one whose mark is missing, empty or not whole is not
-//! written to ([`OpenError::Unmarked`]): FILE alone, copied without its log, is an older journal or an empty one to SQLite, and its client would run again
-//! what had run. Who only looks is told so ([`Mark`]). Who puts a copy back says so, with [`open_backup`](super::SqliteStore::open_backup).
+//! A journal has its mark from the moment it is made, on disk before the first record can be. So a journal whose mark
+//! is missing, empty or not whole is not written to ([`OpenError::Unmarked`]): FILE alone, copied without its log,
+//! looks to SQLite like an older journal or an empty one, and its client would run jobs again that had already run. A
+//! read-only opener is told of it ([`Mark`]). To restore a copy without its mark, use
+//! [`open_backup`](super::SqliteStore::open_backup).
 //!
-//! The mark of a backup ([`back_up`](super::SqliteStore::back_up)), and of what was opened as one, says so as well, until a client has begun on it and made
-//! durable what it doubts: whoever puts it back, or starts on it once more after a crash, need not remember that it is one.
+//! The mark of a backup ([`back_up`](super::SqliteStore::back_up)), and of a journal opened as one, says that it is a
+//! backup, until a client has started on it and has made its doubts durable: whoever restores it, or starts on it once
+//! more after a crash, need not remember that it is one.
 //!
-//! It is also the fence behind the lock. A lock can be lost, on POSIX by nothing worse than somebody in the same process closing the file; a writer
-//! that then finds a mark which it has not written knows that another has taken the journal over, or that an older copy was put over its files, and changes nothing.
+//! It is also the fence behind the lock. A lock can be lost, on POSIX merely because code in the same process closes
+//! the file; a writer that then finds a mark which it has not written knows that another process has taken the journal
+//! over, or that an older copy was put over its files, and changes nothing.
 //!
-//! Removed or replaced under its writer, it would be missing at the next start, and the fence would be another's. So before each commit it is looked for at its
-//! path: what lies there counts as the fence, and if it is not another's, how far the journal has come is written to it anew.
+//! If the mark were removed or replaced under its writer, it would be missing at the next start, and the fence would
+//! not work. So before each commit the mark is looked for at its path: the file there counts as the fence. If it
+//! is gone or was replaced, and what lies there is not another writer's, it is written anew.
 //!
-//! The mark is written after the commit, so it never promises what was not durable; after a crash it may be a little behind, which is no harm.
-//! If it cannot be written, that commit is durable all the same and is told so; the next one is refused until the mark has caught up. So at most one is not
-//! vouched for, and whoever sees to a failing journal hears of it in the way that is known: nothing is at stake by then, and no message can be overlooked.
+//! The mark is written after the commit, so it never promises what was not durable; after a crash it may be a little
+//! behind, which does no harm. If it cannot be written, that commit is durable all the same and is reported as such;
+//! the next one is refused until the mark has caught up. So the mark is at most one commit behind, and whoever watches
+//! for a failing journal learns of it as of any failed commit: nothing is lost by then, and no extra message can be
+//! overlooked.
 //!
-//! It does not help when journal and mark are both replaced by an older copy: who must know even that keeps the [`Watermark`] in another place.
+//! It does not help when journal and mark are both replaced by an older copy: to detect even that, keep the
+//! [`Watermark`] in another place.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
@@ -36,7 +44,8 @@ use super::error::{Damage, OpenError};
 use super::files::{self, Access, FileId};
 use super::head::Head;
 
-/// How far a journal has come: which journal, and the number and the hash of its last step, a record that it has taken or an operation that it has forgotten.
+/// How far a journal has come: which journal, and the number and the hash of its last step (a record that was appended,
+/// or an operation that was forgotten).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Watermark {
     pub(super) instance: Hash,
@@ -45,20 +54,22 @@ pub struct Watermark {
 }
 
 const MAGIC: &[u8; 8] = b"SFMARK1\n";
-/// In the place of the other: of a journal that was put back from a copy, and on which no client has begun since.
+/// Replaces the other magic number in the mark of a journal that was restored from a copy, and on which no client has
+/// started since.
 const MAGIC_OF_BACKUP: &[u8; 8] = b"SFBACK1\n";
 
 impl Watermark {
-    /// How many bytes it has.
+    /// The length of a watermark in bytes.
     pub const LENGTH: usize = 64;
 
-    /// How many steps the journal had taken, all told: one for each record, and one for each operation that it has forgotten.
+    /// The number of steps that the journal has taken, all told: one for each record, and one for each operation that
+    /// it has forgotten.
     #[must_use]
     pub const fn sequence(&self) -> u64 {
         self.sequence
     }
 
-    /// It as bytes, with a checksum.
+    /// The watermark as bytes, with a checksum.
     #[must_use]
     pub fn to_bytes(&self) -> [u8; Self::LENGTH] {
         let mut bytes = [0; Self::LENGTH];
@@ -67,7 +78,7 @@ impl Watermark {
         bytes
     }
 
-    /// From the bytes of [`to_bytes`](Watermark::to_bytes). `None` if they are not whole.
+    /// Reads the bytes of [`to_bytes`](Watermark::to_bytes). `None` if the checksum does not match.
     #[must_use]
     pub fn from_bytes(bytes: &[u8; Self::LENGTH]) -> Option<Self> {
         let (_, rest) = bytes.split_first_chunk::<8>()?;
@@ -87,7 +98,7 @@ impl Watermark {
         cut(hasher)
     }
 
-    /// Whether a journal that ends at `found` can be the one that had come this far.
+    /// Checks that a journal that ends at `found` can be the one that had come this far.
     pub(super) fn holds(&self, found: &Self) -> Result<(), Damage> {
         if self.instance != found.instance {
             return Err(Damage::Exchanged);
@@ -102,11 +113,11 @@ impl Watermark {
     }
 }
 
-/// What `FILE-mark` says.
+/// The content of `FILE-mark`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Said {
     pub(super) watermark: Watermark,
-    /// No client has begun on the journal since it was put back from a copy.
+    /// No client has started on the journal since it was restored from a copy.
     pub(super) is_backup: bool,
 }
 
@@ -128,7 +139,7 @@ impl Said {
     }
 }
 
-/// What `FILE-mark` can testify.
+/// Whether `FILE-mark` can vouch for the journal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Mark {
@@ -137,7 +148,7 @@ pub enum Mark {
     Whole,
     /// There is none: it was not copied along, say. Whether the log lost its end cannot be told.
     Missing,
-    /// There is one that is not what was written, so it says nothing either.
+    /// There is one, but its content is not what was written, so nothing can be told either.
     Unreadable,
 }
 
@@ -145,26 +156,28 @@ pub enum Mark {
 #[derive(Debug)]
 pub(super) struct MarkFile {
     path: PathBuf,
-    /// None for who only looks.
+    /// `None` for a read-only opener.
     pub(super) file: Option<File>,
-    /// What it said when it was opened, or since it was written.
+    /// Its state when it was opened, or since it was written.
     state: Mark,
-    /// The same, where it is whole: nobody but us may change it.
+    /// Its content, if it is whole: nobody but us may change it.
     said: Option<Said>,
     /// The last commit could not be written to it.
     is_behind: bool,
-    /// No client has begun on the journal since it was put back from a copy.
+    /// No client has started on the journal since it was restored from a copy.
     is_backup: bool,
-    /// Nothing was written yet since one without its mark was opened as a backup: until something is, nothing vouches for it.
+    /// The journal was opened as a backup without a mark and has not been written to since: until then nothing vouches
+    /// for it.
     is_unvouched: bool,
-    /// Which file was opened. None if nobody can tell.
+    /// Identifies the file that was opened. `None` if that cannot be found out.
     id: Option<FileId>,
-    /// It was not that file any more when it was last looked for.
+    /// When last looked for, that file was no longer at its path.
     is_gone: bool,
 }
 
 impl MarkFile {
-    /// That of a journal which is being opened. One that is being made gets it now; one that was made before must have it, unless it is known for a backup.
+    /// The mark of a journal that is being opened. A journal that is being made gets it now; an existing one must have
+    /// it, unless it is known to be a backup.
     pub(super) fn of(
         journal: &Path,
         access: Access,
@@ -199,13 +212,14 @@ impl MarkFile {
         let unusable = |source| OpenError::MarkUnusable { mark: path.clone(), source };
         let mut mark = Self::open(path.clone(), state, said).map_err(unusable)?;
         if is_new {
-            // Also one that is there: who made it may have been killed before it was on disk.
+            // Even if the file is there: its maker may have been killed before it was on disk.
             mark.make(&head.watermark())?;
             return Ok(mark);
         }
         mark.is_backup = is_backup || said.is_some_and(|said| said.is_backup);
         if state == Mark::Whole {
-            // As it is: of the newest records nobody may have been told, and they are on disk with the next commit only.
+            // Unchanged: its newest records may not have been acknowledged, and are certainly on disk only with the
+            // next commit.
             mark.sync()?;
         } else {
             mark.is_unvouched = true;
@@ -213,13 +227,14 @@ impl MarkFile {
         Ok(mark)
     }
 
-    /// Opens it for writing, and makes it if there is none. Nothing is written yet.
+    /// Opens it for writing, and creates it if there is none. Nothing is written yet.
     fn open(path: PathBuf, state: Mark, said: Option<Said>) -> io::Result<Self> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        // FILE_SHARE_READ | FILE_SHARE_WRITE, as SQLite opens its files: whoever may look may neither remove nor replace it.
+        // FILE_SHARE_READ | FILE_SHARE_WRITE, as SQLite opens its files: others may read it, but neither remove nor
+        // replace it.
         #[cfg(windows)]
         std::os::windows::fs::OpenOptionsExt::share_mode(&mut options, 1 | 2);
         let file = options.open(&path)?;
@@ -228,12 +243,13 @@ impl MarkFile {
         Ok(Self { path, file: Some(file), state, said, is_behind, is_backup, is_unvouched, id, is_gone })
     }
 
-    /// Whether no client has begun on the journal since it was put back from a copy.
+    /// Whether no client has started on the journal since it was restored from a copy.
     pub(super) const fn is_backup(&self) -> bool {
         self.is_backup
     }
 
-    /// Once the journal is found to be whole: what was opened as a backup is one from now on, also if this process dies before anything is written.
+    /// Called once the journal is verified: a journal opened as a backup is one from now on, even if this process dies
+    /// before anything is written.
     pub(super) fn note_backup(&mut self) -> io::Result<()> {
         match self.said {
             Some(said) if self.is_backup && !said.is_backup => self.say(&said.watermark).and_then(|()| self.sync()),
@@ -241,18 +257,18 @@ impl MarkFile {
         }
     }
 
-    /// A client has begun on it, at this end, which is durable.
+    /// A client has started on it, at this end, which is durable.
     pub(super) fn take_into_use(&mut self, head: &Watermark) -> io::Result<()> {
         self.is_backup = false;
         self.make(head).inspect_err(|_| self.is_backup = true)
     }
 
-    /// What it can testify.
+    /// Whether it can vouch for the journal.
     pub(super) const fn state(&self) -> Mark {
         self.state
     }
 
-    /// What the last writer left, or why that says nothing.
+    /// What the last writer left, or why there is nothing usable.
     pub(super) fn read(path: &Path) -> io::Result<Result<Said, Mark>> {
         let mut bytes = [0; Watermark::LENGTH];
         let read = File::open(path).and_then(|mut file| file.read_exact(&mut bytes));
@@ -264,8 +280,8 @@ impl MarkFile {
         }
     }
 
-    /// What it means that somebody else has written it since: it is ahead of what we know or another journal's, or an older one than it was. To look for it takes 0.3 µs, as measured
-    /// on Linux.
+    /// The damage, if somebody else has written the mark since: it is ahead of what we know, another journal's, or
+    /// older than it was. The check takes 0.3 µs, as measured on Linux.
     pub(super) fn changed_by_another(&mut self, known: &Watermark) -> Option<Damage> {
         let mut bytes = [0; Watermark::LENGTH];
         let file = self.file.as_mut()?;
@@ -279,13 +295,13 @@ impl MarkFile {
         let found = found.watermark;
         match self.said {
             _ if found.holds(known).is_err() => Some(Damage::Overtaken),
-            // What was to be written may be there although an error was told.
+            // Our own write may have succeeded although it returned an error.
             Some(said) if found != said.watermark && found != *known => Some(Damage::PutBack),
             _ => None,
         }
     }
 
-    /// It and its name are on disk when this returns, so that a power failure does not make a good journal one without a mark.
+    /// Makes the mark and its name durable, so that a power failure does not leave a good journal without a mark.
     fn make(&mut self, head: &Watermark) -> io::Result<()> {
         self.say(head)?;
         self.sync()?;
@@ -300,14 +316,16 @@ impl MarkFile {
         files::sync_directory(&self.path)
     }
 
-    /// Before a commit, and after it was found to be nobody else's: whether it says how far the journal has come, and will be able to say how much farther.
+    /// Called before a commit, after checking that the mark is nobody else's: makes it say how far the journal has
+    /// come, and so shows that it can be written after the commit as well.
     pub(super) fn catch_up(&mut self, head: &Watermark) -> io::Result<()> {
         if self.is_gone {
             let Self { is_backup, is_unvouched, .. } = *self;
             *self = Self { is_backup, is_unvouched, ..Self::open(self.path.clone(), Mark::Missing, None)? };
         }
         match self.state {
-            // It could be written, and still vouches for nothing: if this commit fails, nobody shall take the backup for a journal that was in use.
+            // Shows that it can be written, without vouching for anything: if this commit fails, nobody may take the
+            // backup for a journal that was in use.
             _ if self.is_unvouched => self.put(&[0; Watermark::LENGTH]).and_then(|()| self.sync()),
             Mark::Whole if self.is_behind => self.say(head).inspect(|()| self.is_behind = false),
             Mark::Whole => Ok(()),
@@ -315,7 +333,8 @@ impl MarkFile {
         }
     }
 
-    /// After a commit, which is durable whatever becomes of this. In place, so that it is whole after a power failure: it lies within a sector.
+    /// Called after a commit, which is durable even if this fails. Written in place: it lies within one sector, so it
+    /// is whole after a power failure.
     pub(super) fn write(&mut self, head: &Watermark) {
         self.is_unvouched = false;
         if self.state == Mark::Whole {

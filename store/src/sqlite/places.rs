@@ -1,11 +1,13 @@
-//! Where each key's row lies, and which rows may be forgotten first.
+//! Finds each key's row, and the rows that may be forgotten first.
 //!
-//! In memory, not in the file: keys have no order, so an index of them in the file would have each record of a batch rewrite a page of its own, which
-//! costs many times what the records do. All rows are read once anyway, to verify them. An entry is four bytes of a hash and four of a row number,
-//! some twenty bytes a key with the room that a hash table needs; whether a row is really the key's is seen when it is read, or remembered by a longer hash. Row numbers count
-//! records, so after four thousand million of them they need eight bytes: those stand apart.
+//! In memory, not in the file: keys have no order, so with an index in the file each record of a batch would rewrite a
+//! page of its own, which costs many times what the records do. All rows are read once anyway, to verify them. An entry
+//! is four bytes of a hash and four of a row number, some twenty bytes per key with the room that a hash table needs;
+//! whether a row is really the key's is checked when it is read, or by a longer hash that is remembered. Row numbers
+//! count records, so beyond four thousand million they need eight bytes: those are kept separately.
 //!
-//! Of what was settled, sixteen bytes more say when. That is a hint: a row may have gone, or changed, since.
+//! For settled operations, sixteen bytes more say when they were settled. That is a hint: a row may have gone, or
+//! changed, since.
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
@@ -19,14 +21,15 @@ pub(super) struct Places {
     near: HashTable<(u32, u32)>,
     far: HashTable<(u32, i64)>,
     settled: VecDeque<(Timestamp, i64)>,
-    /// Whether they do not lie in the order of their times: rows are read in the order of their keys, and several writers' clocks differ by a moment.
+    /// Whether they are out of the order of their times: rows are read in the order of their keys, and several writers'
+    /// clocks differ by a moment.
     mixed: bool,
 }
 
 const _: () = assert!(size_of::<(u32, u32)>() == 8);
 
 impl Places {
-    /// The rows that may be the key's of this name: hardly ever more than one.
+    /// The rows that may belong to the key of this name: hardly ever more than one.
     pub(super) fn candidates(&self, name: u64) -> impl Iterator<Item = i64> {
         let hash = name as u32;
         let near =
@@ -55,33 +58,35 @@ impl Places {
         }
     }
 
-    /// Notes that this row was settled then.
+    /// Notes when this row was settled.
     pub(super) fn settled(&mut self, at: Timestamp, first: i64) {
         self.mixed |= self.settled.back().is_some_and(|(last, _)| *last > at);
         self.settled.push_back((at, first));
     }
 
-    /// When rows were settled, the oldest first; those that are not any more among them.
+    /// When rows were settled, the oldest first; rows that are not settled any more may be among them.
     pub(super) fn oldest(&mut self) -> impl Iterator<Item = (Timestamp, i64)> {
         if std::mem::take(&mut self.mixed) {
-            // The stable sort, since nearly all lie in their order, and it takes what does as it is: of a million 1 ms, where the other takes 40.
+            // The stable sort, since nearly all are in order already, which it exploits: 1 ms for a million, where the
+            // unstable one takes 40.
             self.settled.make_contiguous().sort_by_key(|(at, _)| *at);
         }
         self.settled.iter().copied()
     }
 
-    /// Forgets so many of the oldest.
+    /// Drops this many of the oldest.
     pub(super) fn pass(&mut self, count: usize) {
         self.settled.drain(..count.min(self.settled.len()));
     }
 
-    /// What stands for a key where its row is not read: nobody can make two keys that have the same one, and chance makes none.
+    /// A hash that stands for a key where its row is not read: nobody can construct two keys with the same one, and
+    /// chance does not produce them.
     pub(super) fn name(&self, key: &Key) -> u64 {
         self.hasher.hash_one(key)
     }
 }
 
-/// A table takes its buckets from the low bits of a hash, and seven more to tell entries apart from the high ones.
+/// A hash table takes its buckets from the low bits of a hash, and seven more from the high ones to tell entries apart.
 fn spread(hash: u32) -> u64 {
     u64::from(hash) << 32 | u64::from(hash)
 }

@@ -1,9 +1,10 @@
-//! Removing what was delivered long ago, for an operator.
+//! Removes operations that were delivered long ago, for an operator.
 //!
-//! A client forgets by itself what is settled ([`Store::forget`](crate::Store::forget)), never what is unresolved: that may have run, so its key must not
-//! become free before somebody knows. That somebody is a person, who removes it here, one by one or all that is old. And a person wants to know how
-//! many beforehand, and to see it go on; hence small transactions, each of which starts where the one before ended, and leaves whole what is
-//! left if the process dies.
+//! A client forgets settled operations by itself ([`Store::forget`](crate::Store::forget)), but never unresolved ones:
+//! they may have run, so their keys must not become free before somebody knows. A person decides that, and removes them
+//! here, one by one or all that are old. A person also wants to know beforehand how many there are, and to see the
+//! progress; hence small transactions, each of which continues where the last one ended, so that the journal stays
+//! consistent if the process dies.
 
 use rusqlite::types::ValueRef;
 use steadfast_core::operation::Stage;
@@ -13,24 +14,24 @@ use super::error::Fault;
 use super::{SqliteStore, body};
 use crate::{Entry, StoreError};
 
-/// Which operations go: of those that were delivered and not changed since before a time.
+/// Which operations to remove: those that were delivered and have not changed since before a given time.
 ///
-/// Never any that is under way, or whose outcome was not delivered.
+/// Never one that is under way, or whose outcome was not delivered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "plain data, and callers make it")]
 pub struct Purge {
-    /// Only what did not change since before this time.
+    /// Only operations that have not changed since before this time.
     pub before: Timestamp,
-    /// Also the unresolved, whose keys become free although they may have run.
+    /// Also unresolved operations, whose keys become free although they may have run.
     pub unresolved_too: bool,
 }
 
 impl Purge {
-    /// How many operations go in one transaction.
+    /// How many operations are removed in one transaction.
     pub const BATCH: usize = 1_000;
 }
 
-/// Which kind goes.
+/// The kinds of operations that are removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Settled,
@@ -38,7 +39,7 @@ enum Kind {
 }
 
 impl Purge {
-    /// What it removes, one kind after the other.
+    /// The kinds that this purge removes, one after the other.
     fn kinds(self) -> impl Iterator<Item = Kind> {
         [Kind::Settled].into_iter().chain(self.unresolved_too.then_some(Kind::Unresolved))
     }
@@ -51,7 +52,7 @@ impl Purge {
 }
 
 impl SqliteStore {
-    /// How many operations [`purge`](SqliteStore::purge) would remove.
+    /// Counts the operations that [`purge`](SqliteStore::purge) would remove.
     ///
     /// # Errors
     /// The file could not be read.
@@ -60,14 +61,14 @@ impl SqliteStore {
         purge.kinds().map(count).sum::<Result<u64, Fault>>().map_err(Fault::reading)
     }
 
-    /// The rows that go, the oldest first.
+    /// The rows to remove, the oldest first.
     fn purgeable(&mut self, purge: Purge, kind: Kind) -> Result<Vec<(Timestamp, i64)>, Fault> {
         self.settle()?;
         let mut found = Vec::new();
         let mut all = self.connection.prepare_cached("SELECT first, body FROM records")?;
         let mut rows = all.query([])?;
         while let Some(row) = rows.next()? {
-            // What cannot be read is not old; whoever removes what is, verifies all.
+            // A row that cannot be read does not count as old; the removal itself verifies all rows.
             if let (ValueRef::Integer(first), ValueRef::Blob(bytes)) = (row.get_ref(0)?, row.get_ref(1)?)
                 && let Some((stage, at)) = body::stage(bytes)
                 && purge.takes(kind, stage, at)
@@ -79,11 +80,13 @@ impl SqliteStore {
         Ok(found)
     }
 
-    /// Removes operations that were delivered long ago, the settled first and of each kind the oldest, [`Purge::BATCH`] in one transaction. Calls
-    /// `progress` after each with how many are gone, and tells how many went in all.
+    /// Removes operations that were delivered long ago, the settled ones first and of each kind the oldest first,
+    /// [`Purge::BATCH`] in one transaction. Calls `progress` after each with how many are gone so far, and returns how
+    /// many were removed in all.
     ///
     /// # Errors
-    /// They could not be removed, or the journal is damaged. What `progress` was told of is gone, the rest is there.
+    /// They could not be removed, or the journal is damaged. The operations reported to `progress` are gone, the rest
+    /// is there.
     pub fn purge(&mut self, purge: Purge, mut progress: impl FnMut(u64)) -> Result<u64, StoreError> {
         let mut gone = 0_u64;
         for kind in purge.kinds() {
@@ -98,11 +101,12 @@ impl SqliteStore {
         Ok(gone)
     }
 
-    /// Removes one operation that was delivered, however it ended and however long ago: somebody knows what became of it, and its key is free again.
-    /// Tells whether it was there; one that is under way stays, as does one whose outcome was not delivered.
+    /// Removes one delivered operation, whatever its outcome and its age: use it when somebody knows what became of the
+    /// job. Its key is free again. Returns whether it was removed; an operation that is under way, or whose outcome was
+    /// not delivered, stays.
     ///
     /// # Errors
-    /// It could not be removed, or the journal is damaged. It is still there.
+    /// It could not be removed, or the journal is damaged. The operation is still there.
     pub fn purge_one(&mut self, key: &Key) -> Result<bool, StoreError> {
         self.change(|work| work.remove(key))
     }

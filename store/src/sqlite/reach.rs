@@ -1,7 +1,8 @@
-//! All rows that can be reached, for a person who looks at a journal that may be damaged.
+//! Reads all rows that can be reached, for a person who looks at a journal that may be damaged.
 //!
-//! A row that is not what was written is one row less. A page that cannot be read takes the way to all rows behind it. So these are looked for from the other
-//! end, and gone on with in the order that was asked for: two such pages hide what lies between them, and one hides itself only.
+//! A damaged row costs only itself. A page that cannot be read blocks the way to all rows behind it. So those are
+//! approached from the other end, and then reported in the requested order: two such pages hide the rows between them,
+//! a single one only its own.
 
 use std::ops::ControlFlow;
 
@@ -11,7 +12,8 @@ use super::browse::Order;
 use super::error::{Damage, Fault};
 use super::row::read_columns;
 
-/// Calls `each` with every row in its [`read_columns`], and with what keeps rows from being reached, until it breaks off.
+/// Calls `each` with every row in its [`read_columns`], and with the damage that keeps rows from being reached, until
+/// `each` breaks off.
 pub(super) fn rows(
     connection: &Connection,
     order: Order,
@@ -35,7 +37,7 @@ pub(super) fn rows(
     Ok(())
 }
 
-/// Why a pass did not come to the end.
+/// Why a pass stopped before the end.
 enum Pass {
     /// The next row cannot be reached.
     Lost(Damage),
@@ -51,7 +53,7 @@ impl From<rusqlite::Error> for Pass {
     }
 }
 
-/// Goes through the rows from this one on, and notes which was the last.
+/// Goes through the rows from this one on, and notes the last one seen.
 fn pass(
     connection: &Connection,
     order: Order,
@@ -70,7 +72,7 @@ fn pass(
     Ok(())
 }
 
-/// The last row that can be reached in this order before the one that was seen, if there is any.
+/// The last row before the one already seen that can be reached from the far end, if there is any.
 fn nearest(connection: &Connection, order: Order, seen: Option<i64>) -> Result<Option<i64>, Fault> {
     let (mut nearest, mut last) = (None, None);
     let passed = pass(connection, order, begin(order), &mut last, |row| {

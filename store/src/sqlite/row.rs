@@ -1,7 +1,8 @@
 //! One row: an entry, its place in the chain, and the hash over all of it (`body.rs`).
 //!
-//! A body says two things that the last record does not: when the job first was accepted, and since when it has ended. They are for people only. A
-//! job that is resumed has not ended; another job under the same key (it was submitted at another time) begins with none.
+//! A body says two things that the last record does not: when the job was first accepted, and when it ended. They are
+//! only for people. A resumed job has not ended; another job under the same key (with another submission time) starts
+//! without either.
 
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use super::error::{Damage, Fault};
 use super::places::Places;
 use crate::{Entry, KeptAnswer};
 
-/// What [`Reader::read`] needs of a row, in its order.
+/// The columns that [`Reader::read`] needs, in its order.
 macro_rules! read_columns {
     () => {
         "first, body, payload, answer_status, answer_body"
@@ -30,12 +31,12 @@ pub(super) struct Row {
     pub(super) hash: Hash,
     pub(super) kept: Kept,
     pub(super) times: Times,
-    /// Of its body, in bytes.
+    /// The length of its body, in bytes.
     pub(super) length: usize,
     pub(super) entry: Entry,
 }
 
-/// Reads rows, and keeps one copy of a provider's name for all that share it.
+/// Reads rows, and shares one copy of a provider's name among all that bear it.
 #[derive(Debug, Default)]
 pub(super) struct Reader {
     provider: Option<Arc<str>>,
@@ -53,7 +54,7 @@ impl Reader {
         Ok(None)
     }
 
-    /// The row of this number.
+    /// The row with this number.
     pub(super) fn row(&mut self, connection: &Connection, first: i64) -> Result<Option<Row>, Fault> {
         const ROW: &str = concat!("SELECT ", read_columns!(), " FROM records WHERE first = ?1");
         let mut find = connection.prepare_cached(ROW)?;
@@ -61,7 +62,7 @@ impl Reader {
         rows.next()?.map(|row| self.read(row)).transpose()
     }
 
-    /// The row that lies in these [`read_columns`].
+    /// Reads a row from these [`read_columns`].
     pub(super) fn read(&mut self, row: &rusqlite::Row<'_>) -> Result<Row, Fault> {
         let (ValueRef::Integer(first), ValueRef::Blob(bytes)) = (row.get_ref(0)?, row.get_ref(1)?) else {
             return Err(Damage::Structure.into());
@@ -108,7 +109,7 @@ impl Reader {
     }
 }
 
-/// A damaged row, by its key's label if that can be told.
+/// The fault of a damaged row, naming its key's label if that can be read.
 fn damaged(first: i64, body: &[u8], what: &'static str) -> Fault {
     let key = body::key(body).and_then(|key| core::str::from_utf8(key).ok()).and_then(|key| Key::new(key).ok());
     Damage::Row { row: first, label: key.map(|key| key.label()), what }.into()

@@ -1,4 +1,4 @@
-//! All rows in order, verified one by one and all together.
+//! Reads all rows in order, and verifies them one by one and as a whole.
 
 use rusqlite::Connection;
 
@@ -11,12 +11,12 @@ use super::row::{Reader, Row, read_columns};
 /// In the order in which their keys were first seen.
 pub(super) const ALL: &str = concat!("SELECT ", read_columns!(), " FROM records ORDER BY first");
 
-/// For how many rows to make room at once: as many as there are, if that is not absurd.
+/// For how many rows to allocate room at once: the head's count, if that is plausible.
 pub(super) fn expected(head: &Head) -> usize {
     usize::try_from(head.count).unwrap_or_default().min(1 << 20)
 }
 
-/// Calls `each` with every row, and tells where each key is. What it was called with counts only if there is no error.
+/// Calls `each` with every row, and returns where each key is. Discard what `each` received if this returns an error.
 pub(super) fn rows(
     connection: &Connection,
     reader: &mut Reader,
@@ -35,12 +35,13 @@ pub(super) fn rows(
     whole.check(head)
 }
 
-/// What is to be known of rows beyond each alone.
+/// What verification needs beyond single rows.
 #[derive(Debug, Default)]
 pub(super) struct Whole {
     sum: u128,
     places: Places,
-    /// Sequence number, the predecessor's hash and its own. Eight bytes of each are enough to tell a wrong order.
+    /// Sequence number, the predecessor's hash and its own. Eight bytes of each hash are enough to detect a wrong
+    /// order.
     links: Vec<(i64, u64, u64)>,
 }
 
@@ -65,7 +66,7 @@ impl Whole {
         Ok(())
     }
 
-    /// Where the keys are, or what is wrong with the rows, once all were counted.
+    /// After all rows were added: where the keys are, or what is wrong with the rows.
     pub(super) fn check(mut self, head: &Head) -> Result<Places, Fault> {
         let (expected, found) = (head.count.unsigned_abs(), self.links.len() as u64);
         if found != expected {

@@ -1,8 +1,9 @@
 //! The tables, and how a file gets them.
 //!
-//! A file is a journal if its `application_id` says so; `user_version` counts the migrations it has had. A file with more of them than this
-//! release knows is refused and left as it is. The text of each table and view is compared with what was written: it lies in the file like everything
-//! else, and a damaged one would make SQLite read columns as others.
+//! A file is a journal if its `application_id` says so; `user_version` counts the migrations it has had. A file with
+//! more migrations than this release knows is refused and left as it is. The definition of each table and view is
+//! compared with what was written: it lies in the file like everything else, and a damaged one would make SQLite read
+//! columns as others.
 
 #[cfg(test)]
 mod tests;
@@ -15,10 +16,11 @@ use super::view;
 /// `SfJ1` as a number.
 pub(super) const APPLICATION_ID: i64 = 0x5366_4a31;
 
-/// Each brings a file from the version that is its place to the next. Never changed once released; a new one goes at the end.
+/// Each migration brings a file from the version at its index to the next. Never changed once released; new ones are
+/// added at the end.
 pub(super) type Migrations<'a> = &'a [&'a [Step]];
 
-/// This release's.
+/// This release's migrations.
 pub(super) const MIGRATIONS: Migrations<'static> = &[VERSION_1];
 
 /// What a migration does to one table or view.
@@ -26,20 +28,21 @@ pub(super) const MIGRATIONS: Migrations<'static> = &[VERSION_1];
 pub(super) struct Step {
     pub(super) name: &'static str,
     pub(super) sql: &'static str,
-    /// What `sqlite_schema` then keeps of it; `None` once it is gone.
+    /// The definition that `sqlite_schema` then has for it; `None` once it is gone.
     pub(super) leaves: Option<&'static str>,
 }
 
 impl Step {
-    /// The text that makes something is what is kept of it.
+    /// A step that creates something: SQLite keeps the text of the statement itself.
     pub(super) const fn make(name: &'static str, sql: &'static str) -> Self {
         Self { name, sql, leaves: Some(sql) }
     }
 }
 
-/// `first` is the sequence number that the key's first record had: rows lie, and are loaded, in the order in which keys were first seen. What the client
-/// needs is the body (`body.rs`); people read the view (`view.rs`). There are no indexes, which cost more than the records: that no key is there twice is
-/// verified whenever rows are, and `places.rs` knows where each key is and which are old.
+/// `first` is the sequence number of the key's first record: rows are stored and loaded in the order in which keys were
+/// first seen. What the client needs is the body (`body.rs`); people read the view (`view.rs`). There are no indexes,
+/// which would cost more than the records: that no key is there twice is checked whenever all rows are verified, and
+/// `places.rs` knows where each key is and which rows are old.
 pub(super) const VERSION_1: &[Step] = &[
     Step::make(
         "records",
@@ -70,17 +73,17 @@ pub(super) const VERSION_1: &[Step] = &[
 /// The version that this release writes.
 pub(super) const VERSION: i64 = newest(MIGRATIONS);
 
-/// The version that these lead to.
+/// The version after all these migrations.
 pub(super) const fn newest(migrations: Migrations<'_>) -> i64 {
     migrations.len() as i64
 }
 
-/// What a file's tables are.
+/// What a file's tables show it to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Found {
-    /// There is nothing in it.
+    /// The file is empty.
     Empty,
-    /// A journal of this version, not newer than ours.
+    /// A journal of this version, which is not newer than ours.
     Version(i64),
 }
 
@@ -97,7 +100,8 @@ pub(super) fn look(connection: &Connection, migrations: Migrations<'_>) -> Resul
     }
 }
 
-/// Brings a file to the newest version. Within the caller's transaction, so that it has that one or the one that was found.
+/// Migrates a file to the newest version. Within the caller's transaction, so that it ends with either that version or
+/// the one that was found.
 pub(super) fn migrate(connection: &Connection, migrations: Migrations<'_>, found: Found) -> Result<(), OpenError> {
     let from = match found {
         Found::Empty => 0,
@@ -113,7 +117,7 @@ pub(super) fn migrate(connection: &Connection, migrations: Migrations<'_>, found
     Ok(())
 }
 
-/// Whether tables and the view are what the migrations left, and nobody has put a trigger beside them.
+/// Checks that tables and view are what the migrations left, and that nobody has added a trigger.
 pub(super) fn check(connection: &Connection, migrations: Migrations<'_>) -> Result<(), OpenError> {
     let mut text = connection
         .prepare("SELECT sql FROM sqlite_schema WHERE name = ?1 AND (rootpage > 1 OR type = 'view')")

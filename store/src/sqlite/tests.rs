@@ -1,4 +1,5 @@
-//! A commit that failed at its sync, from inside: what is in the log, and what is known of it. The testkit has one fail from outside.
+//! A commit that failed at its sync, seen from inside: what is in the log, and what is known of it. The testkit makes
+//! one fail from outside.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -25,7 +26,7 @@ impl Home {
         self.0.join(format!("journal{suffix}"))
     }
 
-    /// Another home, as a crash would leave this one.
+    /// Another home with the files as a crash would leave them here.
     pub(super) fn crashed(&self, name: &str) -> Self {
         let copy = Self::new(name);
         for suffix in ["", "-wal", "-mark"] {
@@ -59,7 +60,8 @@ fn in_doubt(name: &str) -> (Home, SqliteStore) {
     let first = Home::new(&format!("{name}-first"));
     let mut store = first.open();
     store.append(&[entry("one")]).unwrap();
-    // Twice the same journal; in the copy the second append is made, and its pages are then put into the log of the other.
+    // Two copies of the same journal; the second append is made in the copy, and its pages are then put into the log of
+    // the other.
     let home = first.crashed(name);
     drop(store);
     let mut store = home.open();
@@ -110,7 +112,8 @@ fn a_commit_that_did_happen_is_known_once_it_is_settled() {
     store.doubt = Some(Doubt { before, after: store.head });
     store.head = before;
     assert_eq!(store.load().unwrap(), [entry("one")]);
-    // Who was not told will append the same again, and it is there: an error must not say that it certainly is not.
+    // A writer that was not told will append the same again, and the entry is there: an error must not say that it
+    // certainly is not.
     store.connection.execute_batch("PRAGMA query_only = ON").unwrap();
     assert!(!store.append(&[entry("one")]).unwrap_err().is_certain());
     store.connection.execute_batch("PRAGMA query_only = OFF").unwrap();
@@ -156,7 +159,7 @@ fn two_rows_of_a_key_are_damage() {
     assert!(problems.iter().any(|problem| problem.what.contains("two rows of key #")), "{problems:?}");
 }
 
-/// Rows are written, then the head does not move: all is rolled back.
+/// Rows are written, then the head is not updated: all is rolled back.
 fn fail_to_append(store: &mut SqliteStore, entries: &[Entry]) {
     let head: body::Hash = store.connection.query_row("SELECT hash_of_head FROM head", [], |row| row.get(0)).unwrap();
     store.connection.execute("UPDATE head SET hash_of_head = zeroblob(16)", []).unwrap();
@@ -196,13 +199,13 @@ fn rows_are_written_several_to_a_statement() {
     store.append(&entries).unwrap();
     assert_eq!(new.map(|sql| ran(&store, sql)), [5, 3]);
     assert_eq!(next.map(|sql| ran(&store, sql)), [5, 3]);
-    // Those that are new do not make those wait less that are not.
+    // New rows do not cause the batch of replaced ones to be written early, nor the other way round.
     let more = (0..write::BATCH).flat_map(|n| [entry(&format!("order-{n}")), entry(&format!("later-{n}"))]);
     store.append(&more.collect::<Vec<_>>()).unwrap();
     assert_eq!((new.map(|sql| ran(&store, sql)), next.map(|sql| ran(&store, sql))), ([5, 4], [5, 4]));
 }
 
-/// A row that keeps nothing beside its record is replaced without a look at it.
+/// A row that keeps nothing beside its record is replaced without being read.
 #[test]
 fn a_row_that_is_gone_is_written_again_and_one_that_was_moved_is_found() {
     let home = Home::new("not-there");
@@ -224,7 +227,8 @@ fn a_row_that_is_gone_is_written_again_and_one_that_was_moved_is_found() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Rows are written several at a time, and those that keep something one at a time: whatever a commit has of both, of one key or of many, its order counts.
+    /// Rows are written several at a time, and those that keep something beside the record one at a time: whatever mix
+    /// a commit has, of one key or of many, the entries count in their order.
     #[test]
     fn a_commit_leaves_what_its_entries_leave_one_after_the_other(
         commits in prop::collection::vec(prop::collection::vec((0..40_u8, 0..4_u8, prop::bool::weighted(0.05)), 1..120), 1..4),
@@ -278,7 +282,7 @@ fn not_more_is_remembered_than_there_is_room_for() {
     assert_eq!(store.load().unwrap().len(), keys.len());
 }
 
-/// A journal of one entry, with another head that has its right checksum.
+/// A journal of one entry, with a changed head that has a matching checksum.
 fn with_head(name: &str, change: impl FnOnce(&mut Head)) -> Home {
     let home = Home::new(name);
     let mut store = home.open();
@@ -315,7 +319,7 @@ fn behind_the_last_number_comes_none() {
     assert_eq!(home.open().load().unwrap(), [entry("one"), entry("two")]);
 }
 
-/// A killed process does not show what a power failure would lose, so no other test fails without these.
+/// Killing a process does not show what a power failure would lose, so no other test fails without these settings.
 #[test]
 fn what_makes_a_commit_durable_holds_on_the_connection_that_is_used() {
     let home = Home::new("settings");
@@ -383,7 +387,8 @@ fn everything(store: &SqliteStore) -> Vec<Vec<Value>> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
-    /// Beside it a store that remembers nothing, and so reads each row before it replaces it; and one in memory, which knows the rule.
+    /// Compared with a store that remembers nothing, and so reads each row before it replaces it, and with one in
+    /// memory, which follows the rule.
     #[test]
     fn what_is_remembered_is_what_would_be_read(steps in prop::collection::vec(any_step(), 1..12)) {
         static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
@@ -399,7 +404,7 @@ proptest! {
             }
             let [remembers, reads] = &mut stores;
             if let Step::Append(entries) = &step {
-                // Each alone: within a transaction it would remember.
+                // Each alone: within one transaction rows would be remembered.
                 for entry in entries {
                     reads.append(slice::from_ref(entry)).unwrap();
                     reads.recent.clear();
@@ -412,7 +417,7 @@ proptest! {
                     Step::Fail(entries) => fail_to_append(store, entries),
                     Step::Forget(before) => drop(store.forget(Timestamp::from_secs(*before), 1).unwrap()),
                     Step::Reopen => {
-                        // The old one lets go of the file first.
+                        // The old store releases the file first.
                         let aside = Home::new(&format!("aside-{number}"));
                         *store = aside.open();
                         *store = home.open();
@@ -431,7 +436,8 @@ proptest! {
     }
 }
 
-/// A commit in doubt, and the journal overtaken meanwhile: to settle it would be to write over another's records.
+/// A commit is in doubt, and meanwhile another process has taken the journal over: settling the doubt would overwrite
+/// its records.
 #[test]
 fn what_is_in_doubt_is_not_settled_over_anothers_records() {
     let (home, mut store) = in_doubt("overtaken");
@@ -444,7 +450,7 @@ fn what_is_in_doubt_is_not_settled_over_anothers_records() {
     assert!(fs::read(home.file("-wal")).unwrap() == before, "something was written");
 }
 
-/// The commit is durable and told so; the next one waits until the mark can say so too.
+/// The commit is durable and reported as such; the next one waits until the mark can be written.
 #[test]
 fn a_mark_that_cannot_be_written_any_more_stops_the_next_commit() {
     let home = Home::new("unwritable");
@@ -459,7 +465,7 @@ fn a_mark_that_cannot_be_written_any_more_stops_the_next_commit() {
         assert_eq!(store.load().unwrap(), [entry("one"), entry("two")]);
         assert!(store.find(&Key::new("three").unwrap()).unwrap().is_none());
     }
-    // Killed here, the next process finds a mark that is a little behind, which is no harm.
+    // If the process is killed here, the next one finds a mark that is a little behind, which does no harm.
     assert_eq!(home.crashed("unwritable-crashed").open().load().unwrap(), [entry("one"), entry("two")]);
     store.mark.file = writable;
     store.append(&[entry("three")]).unwrap();
@@ -469,7 +475,7 @@ fn a_mark_that_cannot_be_written_any_more_stops_the_next_commit() {
     assert_eq!(home.open().load().unwrap().len(), 3);
 }
 
-/// It is no copy that was put back: it says what this store knows.
+/// This is not an older copy that was put back: the mark says what this store knows.
 #[test]
 fn a_mark_that_was_written_although_an_error_was_told_stops_nothing() {
     let home = Home::new("told-otherwise");
@@ -484,7 +490,7 @@ fn a_mark_that_was_written_although_an_error_was_told_stops_nothing() {
     assert_eq!(home.open().load().unwrap().len(), 3);
 }
 
-/// Its first commit is what makes the planned ones doubtful. If that fails, it is no journal that was in use.
+/// The first commit makes the planned operations doubtful. If it fails, the journal is still a backup.
 #[test]
 fn a_backup_stays_one_until_something_was_written() {
     let home = Home::new("backup");
@@ -501,8 +507,8 @@ fn a_backup_stays_one_until_something_was_written() {
     assert_eq!(home.open().load().unwrap(), [entry("one"), entry("two")]);
 }
 
-/// A store whose mark was removed, and whose next commit has failed then: what lies there before a commit is what it left. Elsewhere than on Unix a mark cannot
-/// be removed while it is in use.
+/// A store whose mark was removed, and whose next commit then failed: the mark that lies there before a commit is the
+/// one that it left. Except on Unix a mark cannot be removed while it is in use.
 #[cfg(unix)]
 fn fails_without_its_mark(mut store: SqliteStore, home: &Home) {
     fs::remove_file(home.file("-mark")).unwrap();

@@ -1,4 +1,4 @@
-//! A journal's state of health, for a person who has to decide something.
+//! Checks a journal's health, for a person who has to decide something.
 //!
 //! Unlike [`load`](crate::Store::load), which stops at the first damage, this looks at everything it can reach and says what is wrong with it.
 
@@ -22,18 +22,19 @@ use crate::StoreError;
 pub struct Report {
     /// How many operations there are in each state: `planned`, `in_flight`, `unknown`, `accepted`, `ended`, `delivered`.
     pub states: BTreeMap<&'static str, u64>,
-    /// How many operations may have run without anybody knowing how they ended.
+    /// How many operations may have run, with an unknown result.
     pub unresolved_count: u64,
     /// The first [`Report::MOST`] of them, in the order in which their keys were first seen.
     pub unresolved: Vec<UnresolvedOperation>,
-    /// What is wrong with the files; at most [`Report::MOST`]. Empty if they are what was written.
+    /// What is wrong with the files; at most [`Report::MOST`] problems. Empty if they are what was written.
     pub problems: Vec<Problem>,
-    /// What `FILE-mark` can testify. It is no problem if it cannot: the file is what it says, and nobody knows whether it was more.
+    /// Whether `FILE-mark` can vouch for the journal. It is not a problem if it cannot: the file is whole, but it
+    /// cannot be told whether it once held more.
     pub mark: Mark,
 }
 
 impl Report {
-    /// How many operations, and how many problems, are told one by one.
+    /// How many operations, and how many problems, are listed individually.
     pub const MOST: usize = 1_000;
 
     fn problem(&mut self, what: impl ToString, advice: &'static str) {
@@ -59,7 +60,7 @@ impl Report {
     }
 }
 
-/// An operation of which nobody knows how it ended.
+/// An operation whose result is unknown.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct UnresolvedOperation {
@@ -67,13 +68,13 @@ pub struct UnresolvedOperation {
     pub key: Key,
     /// Where it was sent.
     pub provider: String,
-    /// The provider's name for it: what to ask for.
+    /// The provider's own id for it: ask the provider about this one.
     pub reference: Option<Reference>,
     /// What happened and what to do.
     pub why: &'static str,
 }
 
-/// Something that is not as it was written.
+/// A difference between the files and what was written.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Problem {
@@ -87,7 +88,7 @@ const INTEGRITY: &str = "copy the files, then restore the journal from a copy, w
                          SQLite's `.recover` and ask again";
 
 impl SqliteStore {
-    /// Looks at everything: SQLite's own `integrity_check`, each row's hash, the chain, head and watermark.
+    /// Checks everything: SQLite's own `integrity_check`, each row's hash, the chain, head and watermark.
     ///
     /// ```
     /// # use steadfast_store::{OpenError, SqliteStore};
@@ -99,7 +100,7 @@ impl SqliteStore {
     /// ```
     ///
     /// # Errors
-    /// The file could not be read. Damage is no error here but a [`Problem`].
+    /// The file could not be read. Damage is not an error here but a [`Problem`].
     pub fn verify(&mut self) -> Result<Report, StoreError> {
         let mut report = Report::default();
         let looked = self.settle().and_then(|()| self.look(&mut report));
@@ -115,7 +116,7 @@ impl SqliteStore {
         }
     }
 
-    /// Calls `each` with whatever SQLite finds wrong with the file's structure.
+    /// Calls `each` with every fault that SQLite finds in the file's structure.
     pub(super) fn integrity(&self, mut each: impl FnMut(&str)) -> Result<(), Fault> {
         let mut integrity = self.connection.prepare("PRAGMA integrity_check")?;
         let mut lines = integrity.query([])?;
@@ -130,7 +131,7 @@ impl SqliteStore {
 
     fn look(&self, report: &mut Report) -> Result<(), Fault> {
         match self.integrity(|line| report.problem(format!("SQLite's integrity check: {line}"), INTEGRITY)) {
-            // It breaks off at a page that it cannot read, and the rows of the others can be.
+            // It stops at a page that it cannot read, but the rows on other pages can still be read.
             Err(Fault::Damage(_)) => report.problem("SQLite's integrity check could not be ended", INTEGRITY),
             other => other?,
         }
@@ -159,7 +160,7 @@ impl SqliteStore {
             }
             Ok(ControlFlow::Continue(()))
         })?;
-        // With a damaged row the sums are wrong for a reason that was told already.
+        // With a damaged row the sums are wrong for a reason that was already reported.
         let head = super::Head::read(&self.connection)?;
         if head != self.head {
             report.problem(Damage::Head, Damage::Head.advice());

@@ -1,13 +1,15 @@
-//! `operations`: what people and their tools read.
+//! `operations`: the view that people and their tools read.
 //!
-//! A view over `records`, which takes each body apart when somebody asks and costs nothing before. So it always agrees with the record, and nobody can make it
-//! say something else but by giving the view another text, which is seen when the journal is opened. It uses no function that is newer than the
-//! table is (3.37), and none that an untrusted schema may not.
+//! It is a view over `records`, which decodes each body when somebody queries it and costs nothing before. So it always
+//! agrees with the record, and nobody can make it say something else except by replacing the view's definition, which
+//! is noticed when the journal is opened. It uses no function that is newer than the table's features need (3.37), and
+//! none that an untrusted schema may not use.
 //!
-//! SQL has no function that reads a number out of a blob. So each hex digit's worth is found by its place among the digits, and shifted to where it counts;
-//! `digits` says where that is for the places of a little-endian number.
+//! SQL has no function that reads a number out of a blob. So each hex digit's value is found by its position among the
+//! digits, and shifted to its place; `digits` gives that place for the positions of a little-endian number.
 
-/// A little-endian number of so many bytes, from this place of the body on (which SQL counts from 1). All bits set of eight bytes is -1.
+/// A little-endian number of this many bytes, from this position of the body on (which SQL counts from 1). Eight bytes
+/// with all bits set are -1.
 macro_rules! number {
     ($from:expr, $bytes:literal) => {
         concat!(
@@ -22,7 +24,7 @@ macro_rules! number {
     };
 }
 
-/// A time as text, in UTC; `NULL` for none. As long as 64 bits reach, of which SQL takes the first for a sign.
+/// A time as text, in UTC; `NULL` for none. For the whole range of 64 bits, the first of which SQL takes for a sign.
 macro_rules! time {
     ($from:literal) => {
         concat!(

@@ -1,4 +1,4 @@
-//! What one transaction does to the rows: entries come, and go, and the head and the places of keys move with them.
+//! What one transaction does to the rows: entries are added and removed, and head and places are kept in step.
 
 use rusqlite::Connection;
 use steadfast_core::{Key, Timestamp};
@@ -11,7 +11,7 @@ use super::row::Reader;
 use super::write::{Known, Recent, Writer};
 use crate::Entry;
 
-/// What a transaction works with.
+/// The parts of the store that a transaction works with.
 pub(super) struct Work<'a> {
     pub(super) connection: &'a Connection,
     pub(super) reader: &'a mut Reader,
@@ -22,16 +22,16 @@ pub(super) struct Work<'a> {
     pub(super) changes: Changes,
 }
 
-/// What a transaction has changed of where the rows are.
+/// What a transaction has changed in the places of rows.
 #[derive(Default)]
 pub(super) struct Changes {
-    /// Keys that were not there before, by their [names](Places::name), and their rows. They can be found at once.
+    /// New keys, by their [names](Places::name), and their rows. They can be found at once.
     came: Vec<(u64, i64)>,
-    /// Keys that are forgotten, and their rows.
+    /// Forgotten keys, and their rows.
     went: Vec<(u64, i64)>,
-    /// Rows that are settled now, and when.
+    /// Newly settled rows, and when they were settled.
     settled: Vec<(Timestamp, i64)>,
-    /// How many of the oldest settled are so no more.
+    /// How many of the oldest settled rows are not settled any more.
     passed: usize,
 }
 
@@ -64,7 +64,7 @@ impl Work<'_> {
         if entry.is_settled() {
             self.changes.settled.push((entry.at, first));
         }
-        // After that, as a rule, there is no other.
+        // After its delivery an operation usually has no further record.
         if entry.is_delivered() {
             self.recent.remove(name)
         } else {
@@ -86,7 +86,7 @@ impl Work<'_> {
         }
     }
 
-    /// Forgets what was settled before, the oldest first, at most so many. Tells how many.
+    /// Forgets at most `most` operations that were settled before this time, the oldest first. Returns how many.
     pub(super) fn forget(&mut self, before: Timestamp, most: usize) -> Result<usize, Fault> {
         let mut gone = 0;
         while gone < most {
@@ -101,7 +101,8 @@ impl Work<'_> {
         Ok(gone)
     }
 
-    /// Removes those of these rows of which `goes` holds, and which have not changed since the time that is told of them. Tells how many.
+    /// Removes those of these rows that `goes` accepts and that have not changed since the given time. Returns how
+    /// many.
     pub(super) fn remove_all(
         &mut self,
         rows: &[(Timestamp, i64)],

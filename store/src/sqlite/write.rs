@@ -1,9 +1,10 @@
 //! How entries become rows, and what is known of a row without reading it.
 //!
-//! A record of a key that has a row replaces that row, and must tell the head which hash goes. To read the row back for that would cost more
-//! than to write it. So what was written lately is remembered ([`Recent`]): the hash, what is kept beside the record (as hashes too), and which job it
-//! was. Of anything else the row is read. What is remembered is what this process wrote; should the file disagree, then so do the head's count and sum.
-//! After a transaction that failed all of it is forgotten, so it never tells of what is not there.
+//! A record of a key that has a row replaces that row, and the head needs the hash that goes. Reading the row back for
+//! that would cost more than writing it. So recently written rows are remembered ([`Recent`]): the hash, what is kept
+//! beside the record (as hashes too), and which job it was. Any other row is read. What is remembered is what this
+//! process wrote; if the file disagrees, so do the head's count and sum. After a failed transaction everything is
+//! forgotten, so nothing is remembered that is not there.
 
 use hashbrown::HashTable;
 use rusqlite::{CachedStatement, Connection};
@@ -24,9 +25,9 @@ pub(super) struct Known {
     kept: Kept,
     outcome: Option<Outcome>,
     times: Times,
-    /// Which job it was: a key that was free again can be another's.
+    /// Which job it was: a key that became free may belong to another.
     job: (Fingerprint, Timestamp),
-    /// Of its body, in bytes.
+    /// The length of its body, in bytes.
     length: usize,
 }
 
@@ -37,7 +38,7 @@ impl Known {
         Self { first: *first, hash: *hash, kept: *kept, outcome, times: *times, job, length: *length }
     }
 
-    /// What is kept once this entry follows: what [`Entry::after`] would leave.
+    /// What is kept once this entry follows: the same as [`Entry::after`] leaves.
     fn followed_by(&self, entry: &Entry) -> Kept {
         let own = Kept::of(entry);
         let ended = entry.has_ended();
@@ -69,22 +70,23 @@ const fn job(entry: &Entry) -> (Fingerprint, Timestamp) {
     (entry.record.fingerprint, entry.record.submitted)
 }
 
-/// What this entry alone says.
+/// The times that this entry alone gives.
 fn times(entry: &Entry) -> Times {
     let when = |is: bool| if is { entry.at } else { Timestamp::NEVER };
     Times { accepted: when(entry.record.stage == Stage::Accepted), ended: when(entry.has_ended()) }
 }
 
-/// The rows that were written lately, by their keys' [names](super::places::Places::name): those of jobs that go on. So few that they stay near, where
-/// the place of one key among all would have to be fetched from far.
+/// The recently written rows, by their keys' [names](super::places::Places::name): those of jobs in progress. Few
+/// enough to stay in the processor's cache, where the place of one key among all would have to be fetched from memory.
 #[derive(Debug, Default)]
 pub(super) struct Recent(HashTable<(u64, Known)>);
 
 impl Recent {
-    /// So many are remembered, in some three megabytes; then all are forgotten, and those that go on are read once.
+    /// At most this many are remembered, in some three megabytes; then all are forgotten, and rows of jobs in progress
+    /// are read once.
     pub(super) const MOST: usize = 16_384;
 
-    /// What is known of the row of the key of this name, if it was this entry's job's.
+    /// What is known of the row of the key with this name, if it belongs to this entry's job.
     pub(super) fn get(&self, name: u64, entry: &Entry) -> Option<Known> {
         let (_, known) = self.0.find(name, |(of, _)| *of == name)?;
         (known.job == job(entry)).then_some(*known)
@@ -120,7 +122,7 @@ impl Recent {
 /// How many rows a statement carries.
 pub(super) const BATCH: usize = 16;
 
-/// For one row, and for [`BATCH`] of them.
+/// The SQL for one row, and for [`BATCH`] of them.
 type Statements = [&'static str; 2];
 
 macro_rules! statements {
@@ -139,8 +141,8 @@ macro_rules! statements {
 #[cfg(test)]
 pub(super) use statements;
 
-/// Writes rows. Each statement is looked up once, and those that carry rows in batches are carried out for [`BATCH`] of them at once: what a statement
-/// costs beside its rows is most of what one row would cost.
+/// Writes rows. Each statement is looked up once, and rows are written [`BATCH`] at a time where possible: for a single
+/// row most of the cost is the statement's own.
 pub(super) struct Writer<'a> {
     connection: &'a Connection,
     new: Rows<'a>,
@@ -151,28 +153,28 @@ pub(super) struct Writer<'a> {
     encoder: Encoder,
 }
 
-/// A key's first row, which keeps something beside its record.
+/// A key's first row, if it keeps something beside its record.
 const INSERT: &str =
     "INSERT INTO records (first, body, payload, answer_status, answer_body) VALUES (?1, ?2, ?3, ?4, ?5)";
 
-/// Over the key's earlier row, of which something is kept or goes.
+/// Replaces the key's earlier row, and keeps or removes what is beside its record.
 const UPDATE: &str = "UPDATE records SET body = ?2, payload = coalesce(?3, iif(?6, payload, NULL)), \
      answer_status = coalesce(?4, iif(?7, answer_status, NULL)), answer_body = coalesce(?5, iif(?7, answer_body, NULL)) WHERE first = ?1";
 
-/// The same, leaving what is kept beside the record as it is.
+/// Replaces the body only, and leaves what is kept beside the record as it is.
 const GO_ON: &str = "UPDATE records SET body = ?2 WHERE first = ?1";
 
 impl<'a> Writer<'a> {
     pub(super) fn new(connection: &'a Connection) -> Self {
         let encoder = Encoder::default();
-        // To replace all of a row that keeps nothing beside its record, SQLite need not read it. One that is gone is thereby written again; one that was
-        // moved is found when all rows are read.
+        // A row that keeps nothing beside its record is replaced whole, which SQLite does without reading it. So a row
+        // that is gone is written again; one that was moved is found when all rows are read.
         let (new, next) = (Rows::new(statements!("INSERT")), Rows::new(statements!("REPLACE")));
         Self { connection, new, next, insert: None, update: None, go_on: None, encoder }
     }
 
-    /// Writes the entry's row at this place of the chain, over the key's earlier one if there is one; in the file it is after [`flush`](Writer::flush). Tells
-    /// what is then known of it.
+    /// Writes the entry's row at this place of the chain, over the key's earlier row if there is one; it is in the file
+    /// after [`flush`](Writer::flush). Returns what is then known of the row.
     pub(super) fn write(&mut self, place: &Place, entry: &Entry, earlier: Option<&Known>) -> Result<Known, Fault> {
         let kept = earlier.map_or_else(|| Kept::of(entry), |earlier| earlier.followed_by(entry));
         let times = earlier.map_or_else(|| times(entry), |earlier| earlier.times_with(entry));
@@ -184,7 +186,7 @@ impl<'a> Writer<'a> {
             let rows = match earlier {
                 None => &mut self.new,
                 Some(_) => {
-                    // It is not replaced before it is there.
+                    // A row cannot be replaced before it is in the file.
                     if self.new.hold(first) {
                         self.new.flush(self.connection)?;
                     }
@@ -197,11 +199,11 @@ impl<'a> Writer<'a> {
             }
             return Ok(known);
         }
-        // Its row may be among those that are still to be written.
+        // The earlier row may be among those that wait to be written.
         self.flush()?;
         let Self { connection, insert, update, go_on, encoder, .. } = self;
         let body = encoder.body();
-        // A payload that is not kept any more, since the job has ended, is not written for the first time either.
+        // If the payload is not kept any more because the job has ended, it is not written in the first place.
         let payload = entry.payload.as_ref().filter(|_| kept.payload.is_some());
         let (status, answer) = (entry.answer.as_ref().map(|it| it.status), entry.answer.as_ref().map(|it| &it.body));
         let keeps_nothing_new = entry.payload.is_none() && entry.answer.is_none();
@@ -216,23 +218,23 @@ impl<'a> Writer<'a> {
                 update.execute((first, body, payload, status, answer, keeps.0, keeps.1))?
             }
         };
-        // None: damage. What is remembered is forgotten then, and the next try reads.
+        // No row changed: damage. What is remembered is then forgotten, and the next try reads.
         if written == 1 { Ok(known) } else { Err(Damage::Gone.into()) }
     }
 
-    /// Has all rows written that were told of. To be called before rows are read, and last.
+    /// Writes all rows that are waiting. Call it before rows are read, and at the end.
     pub(super) fn flush(&mut self) -> Result<(), Fault> {
         self.new.flush(self.connection)?;
         self.next.flush(self.connection)
     }
 }
 
-/// Rows that keep nothing beside their records, on their way into the table.
+/// Rows that keep nothing beside their records, waiting to be written.
 struct Rows<'a> {
     sql: Statements,
     one: Option<CachedStatement<'a>>,
     batch: Option<CachedStatement<'a>>,
-    /// Where each one's body ends.
+    /// Each row's number, and where its body ends.
     waiting: Vec<(i64, usize)>,
     bodies: Vec<u8>,
 }

@@ -1,4 +1,4 @@
-//! Screenings: run once for each `Idempotency-Key`, then answered from store.
+//! Screenings: run once for each `Idempotency-Key`, then answered from the stored result.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use super::FakeDidit;
 use crate::brain::{answer, detail};
 use crate::ledger::Ledger;
 
-/// What was screened under a key.
+/// The screenings so far, by key.
 #[derive(Debug, Default)]
 pub(super) struct Screenings {
     by_key: BTreeMap<String, Screening>,
@@ -27,7 +27,8 @@ struct Screening {
 }
 
 impl Screenings {
-    /// Screens, answers again what was answered before, or says why not: the key has another body (409), or still runs (409 with `Retry-After`).
+    /// Screens, repeats an earlier answer, or refuses: the key has another body (409), or still runs (409 with
+    /// `Retry-After`).
     pub(super) fn screen(
         &mut self,
         key: &str,

@@ -15,11 +15,11 @@ pub(super) struct Session {
     pub(super) number: u64,
     pub(super) vendor_data: Option<String>,
     pub(super) workflow: String,
-    /// The workflow's, when the session was created.
+    /// The workflow's version when the session was created.
     pub(super) version: u32,
     pub(super) created_at: Timestamp,
     pub(super) metadata: serde_json::Value,
-    /// When it takes on which status; the first when it is created.
+    /// When it takes on which status; the first at its creation.
     course: Vec<(Timestamp, Status)>,
 }
 
@@ -38,7 +38,7 @@ impl Session {
         }
     }
 
-    /// When it takes on which status; the first when it is created.
+    /// When it takes on which status; the first at its creation.
     pub(super) fn course(&self) -> &[(Timestamp, Status)] {
         &self.course
     }
@@ -48,14 +48,15 @@ impl Session {
         reached.map_or(&Status::NotStarted, |(_, status)| status)
     }
 
-    /// Whether a create with its `vendor_data` gets this session back: docs.didit.me/sessions-api/create-session.
+    /// Whether a create with the same `vendor_data` gets this session back: docs.didit.me/sessions-api/create-session.
     pub(super) fn is_unfinished(&self, now: Timestamp) -> bool {
         use Status::{AwaitingUser, InProgress, NotStarted, Resubmitted};
         matches!(self.status(now), NotStarted | InProgress | Resubmitted | AwaitingUser)
     }
 }
 
-/// Somebody opens it and goes through it; or does not. A reviewer may have to look, and may send it back.
+/// Draws what happens: somebody opens it and goes through it, or not. A reviewer may have to look, and may send it
+/// back.
 fn course(draw: Seed, created_at: Timestamp, settings: &FakeDidit) -> Vec<(Timestamp, Status)> {
     let mut at = created_at;
     let mut course = vec![(at, Status::NotStarted)];

@@ -1,10 +1,11 @@
-//! What Didit sends by webhook and when, by docs.didit.me/integration/webhooks.
+//! The webhooks that Didit sends, and when, by docs.didit.me/integration/webhooks.
 //!
-//! Each status that a session takes on is an event (`status.updated`). It is sent a moment later; a 2xx within 5 s is a success. After a 5xx, a 404 or no
-//! answer it is sent again after one minute and then after four, and dropped after that; after a 3xx or another 4xx it is dropped at once. Every time it is
-//! sent it bears the same `event_id`, a fresh `timestamp` and so fresh signatures.
+//! Each status that a session takes on is an event (`status.updated`). It is sent a moment later; a 2xx within 5 s is a
+//! success. After a 5xx, a 404 or no answer it is sent again after one minute and then after four, and dropped after
+//! that; after a 3xx or another 4xx it is dropped at once. Each sending has the same `event_id`, a fresh `timestamp`
+//! and so fresh signatures.
 //!
-//! No I/O, no clock: whoever has a socket pops what is due and says what was answered.
+//! No I/O, no clock: the owner of the sockets pops what is due and reports the answers.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -30,7 +31,7 @@ const HELD_BACK: Duration = Duration::from_secs(3);
 /// How long an answer may take, before the speed.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
-/// And after it: the receiver does not run faster.
+/// The lower limit after the speed is applied: the receiver does not get faster.
 const AT_LEAST: Duration = Duration::from_millis(500);
 
 /// From a failed attempt to the next one, before the speed.
@@ -44,7 +45,7 @@ const REPLAYED_AFTER: Duration = Duration::from_secs(600);
 pub(super) struct Destination {
     url: Uri,
     signer: Verifier,
-    /// With a secret that is not the destination's.
+    /// Signs with a secret that is not the destination's.
     stranger: Verifier,
 }
 
@@ -60,7 +61,7 @@ impl Destination {
     }
 }
 
-/// As what an event is sent.
+/// What an event is sent as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Guise {
     True,
@@ -80,15 +81,15 @@ struct Sending {
     status: Status,
     created_at: Timestamp,
     guise: Guise,
-    /// From 0.
+    /// Its number, from 0.
     attempt: usize,
 }
 
-/// What is to be sent, and what is under way.
+/// The webhooks to be sent, and those that wait for an answer.
 #[derive(Debug)]
 pub(super) struct Outbox {
     destination: Destination,
-    /// By when, then in the order of their making.
+    /// By due time, then in the order of their making.
     due: BTreeMap<(Timestamp, u64), Sending>,
     under_way: BTreeMap<u64, Sending>,
     made: u64,
@@ -99,7 +100,8 @@ impl Outbox {
         Self { destination, due: BTreeMap::new(), under_way: BTreeMap::new(), made: 0 }
     }
 
-    /// Plans the events of a session that was created just now. Returns how long the create's answer is held back for one that comes before it.
+    /// Plans the events of a session that was just created. Returns how long the create's answer is held back if an
+    /// event must come before it.
     pub(super) fn plan(
         &mut self,
         place: usize,
@@ -133,7 +135,7 @@ impl Outbox {
             }
             match fault {
                 Some(WebhookFault::Duplicated) => send(later(0, 5_000), Guise::Copy),
-                // Whoever lies is quicker than the truth.
+                // A forged event is sent before the true one.
                 Some(WebhookFault::Forged) => send(*born, Guise::Forged),
                 Some(WebhookFault::Altered) => send(*born, Guise::Altered),
                 Some(WebhookFault::Replayed) => send(later(0, 60_000), Guise::Replayed),
@@ -152,7 +154,7 @@ impl Outbox {
         self.due.keys().next().map(|(at, _)| *at)
     }
 
-    /// What is due now, the first of it.
+    /// The first event that is due now.
     pub(super) fn pop(
         &mut self,
         sessions: &[Session],
@@ -191,7 +193,7 @@ impl Outbox {
         Some(WebhookPost { url: url.clone(), headers, body, within, ticket })
     }
 
-    /// What was answered; `None` for nothing, or not in time.
+    /// Takes in an answer; `None` if there was none in time.
     pub(super) fn answered(
         &mut self,
         ticket: u64,
@@ -253,7 +255,7 @@ fn body(sending: &Sending, status: &Status, session: &Session, stated: Timestamp
 
 fn in_ascii(value: &Value) -> String {
     let mut text = String::new();
-    // Outside of texts JSON is ASCII, and in them every other character may be escaped.
+    // Outside of strings JSON is ASCII, and within them every other character may be escaped.
     for c in value.to_string().chars() {
         if c.is_ascii() {
             text.push(c);

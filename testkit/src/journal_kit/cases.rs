@@ -85,7 +85,7 @@ fn a_batch_counts_in_its_order(store: &mut dyn Store) {
 }
 
 fn keys_stay_in_their_order(store: &mut dyn Store) {
-    // Not the order of their names, nor of their last entries.
+    // An order that is neither that of their names nor that of their last entries.
     append(store, &[entry(30, Stage::Planned, 1), entry(1, Stage::Planned, 1)]);
     append(store, &[entry(2, Stage::Planned, 1)]);
     append(store, &[entry(30, Stage::InFlight, 2)]);
@@ -103,7 +103,7 @@ fn a_payload_stays_until_the_end(store: &mut dyn Store) {
     assert_eq!(load(store), [entry(1, Stage::Ended(READY), 4)]);
 }
 
-/// It was unresolved, resumed, and ended in another way before that was written.
+/// The operation was unresolved, was resumed, and ended in another way before that was written.
 fn an_answer_is_of_one_end(store: &mut dyn Store) {
     let unresolved = Stage::Ended(Outcome::Unresolved(Unresolved::Cancelled));
     append(store, &[entry(1, unresolved, 1).with_answer(answer(1))]);
@@ -134,7 +134,7 @@ fn what_is_live_is_loaded(store: &mut dyn Store) {
     }
     assert_eq!(load_live(store), super::live(&load(store)));
     assert_eq!(load_live(store).len(), 6);
-    // What is delivered later is gone from it; a key that is free again comes back, in its old place.
+    // An operation that is delivered later is no longer live; a key that is free again is live in its old place.
     append(store, &[entry(97, Stage::Delivered(READY), 20), entry(93, Stage::Planned, 20)]);
     assert_eq!(load_live(store), super::live(&load(store)));
     assert_eq!(load_live(store).last(), Some(&entry(93, Stage::Planned, 20)));
@@ -166,12 +166,12 @@ fn only_old_settled_operations_are_forgotten(store: &mut dyn Store) {
     }
     let before = load(store);
     let gone = store.forget(Timestamp::from_secs(20), usize::MAX).expect("it forgets");
-    // Not one that may have run, however long ago: its key must not become free.
+    // An operation that may have run stays, however old: its key must not become free.
     let unresolved = |entry: &Entry| matches!(entry.record.stage, Stage::Delivered(Outcome::Unresolved(_)));
     let stays = |entry: &Entry| !entry.is_delivered() || unresolved(entry) || entry.at >= Timestamp::from_secs(20);
     let expected: Vec<Entry> = before.iter().filter(|entry| stays(entry)).cloned().collect();
     assert_eq!((gone, load(store)), (before.len() - expected.len(), expected));
-    // A forgotten key is new, and comes last.
+    // A forgotten key counts as new, and comes last.
     append(store, &[entry(6, Stage::Planned, 30)]);
     assert_eq!(load(store).last(), Some(&entry(6, Stage::Planned, 30)));
 }

@@ -1,5 +1,5 @@
-//! Each commit of a random history goes wrong in turn, in each way, or takes its time: what is there then, what a crash would leave, and that who appends again gets
-//! everything.
+//! Each commit of a random history fails in turn, in each way, or takes its time: checks what is there then, what a
+//! crash would leave, and that appending again brings everything.
 
 use std::thread;
 
@@ -8,7 +8,7 @@ use steadfast_store::{CombinedStore, Entry, MemoryStore, Store};
 
 use super::{FaultyStore, StoreFault, StoreFaults, any_entry_of, entry, live};
 
-/// What a crash would leave of the journal that was opened last; `None` if that cannot be told.
+/// What a crash would leave of the last opened journal; `None` if that cannot be told.
 pub(super) type Crashed<'a> = dyn Fn() -> Option<Vec<Entry>> + 'a;
 
 type Case<S> = fn(&mut dyn FnMut() -> S, &Crashed<'_>);
@@ -22,7 +22,8 @@ pub(super) fn all<S: Store>() -> [(&'static str, Case<S>); 2] {
 
 const COMMITS: usize = 6;
 
-/// As clients write them: each key once in a batch, since it is a step behind until it is known what became of the one before; and no payload of what has ended.
+/// Batches as clients write them: each key once in a batch, since its next record waits for the outcome of the one
+/// before; and no payload for an ended operation.
 pub(super) fn history(seed: u64) -> Vec<Vec<Entry>> {
     let mut random = fastrand::Rng::with_seed(seed);
     let batch = |at: usize| {
@@ -75,7 +76,7 @@ fn goes_wrong<S: Store>(store: S, crashed: &Crashed<'_>, nth: usize, fault: Stor
                 assert_eq!(error.is_certain(), fault == StoreFault::Fail, "{what}");
                 shows(&mut store, &expected, crashed, &what);
             }
-            // A writer beside it goes on meanwhile.
+            // Meanwhile another writer goes on.
             let others = [entry(20, Stage::Planned, 1)];
             store.append(&others).expect("it appends another's");
             model.append(&others).expect("memory does not fail");
@@ -117,7 +118,7 @@ fn each_is_held<S: Store>(open: &mut dyn FnMut() -> S, crashed: &Crashed<'_>) {
     }
 }
 
-/// Lets go what is held, also if something was found: who is held would be waited for.
+/// Releases held calls even if a check panics, since threads would wait for them otherwise.
 struct Releases<'a>(&'a StoreFaults);
 
 impl Drop for Releases<'_> {
@@ -126,7 +127,8 @@ impl Drop for Releases<'_> {
     }
 }
 
-/// One appends and is held; meanwhile another has something to append, and a third something to ask. `look` is called while all wait.
+/// One writer appends and is held; meanwhile another has something to append, and a third something to read. `look` is
+/// called while all wait.
 fn held(store: &CombinedStore, plan: &StoreFaults, batch: &[Entry], others: &[Entry], look: &dyn Fn()) {
     let [mut first, mut second, mut third] = [(); 3].map(|()| store.clone());
     let asked = &batch.last().expect("a batch of some").record;

@@ -1,4 +1,4 @@
-//! Commits that the store itself fails to make.
+//! Commits that fail in the store itself.
 
 use steadfast_core::Timestamp;
 use steadfast_core::operation::Stage;
@@ -7,13 +7,15 @@ use steadfast_store::{Entry, MemoryStore, Store};
 use super::commits::history;
 use super::{READY, entry};
 
-/// Holds a store to the contract while its own commits fail, each one of a random history in turn, once and several times in a row. `open` opens one journal
-/// again and again: an empty one, then with what it has. After `fail(true)` commits shall fail in whatever way can be brought about (a full disk, an I/O
-/// error), or some of them; after `fail(false)` none.
+/// Tests a store against the contract while its own commits fail, each one of a random history in turn, once and
+/// several times in a row. `open` opens the same journal again and again: empty at first, then with its contents. After
+/// `fail(true)` all or some commits must fail, in any way that can be brought about (a full disk, an I/O error); after
+/// `fail(false)` none.
 ///
-/// After an error that is certain, nothing of the commit may be there, now or when it is opened again; after any other, all or nothing. Appended again without
-/// a fault, everything is. The same goes for commits that forget. Tells how many appends failed, for certain and not: whether there was anything to hold it to
-/// is for the caller to judge.
+/// After an error that is certain, nothing of the commit may be there, now or when the journal is opened again; after
+/// any other error, all or nothing. Appending again without a fault must bring everything. The same goes for commits
+/// that forget. Returns how many appends failed with certainty and how many without: the caller must judge whether
+/// enough of them failed.
 ///
 /// ```
 /// use steadfast_store::MemoryStore;
@@ -27,7 +29,7 @@ use super::{READY, entry};
 /// ```
 ///
 /// # Panics
-/// The store broke it.
+/// The store breaks the contract.
 pub fn check_failures<S: Store>(mut open: impl FnMut() -> S, mut fail: impl FnMut(bool)) -> [usize; 2] {
     let (mut failed, mut model) = ([0; 2], MemoryStore::default());
     let mut store = open();
@@ -43,7 +45,7 @@ pub fn check_failures<S: Store>(mut open: impl FnMut() -> S, mut fail: impl FnMu
             assert!(is_allowed, "commit {nth} failed, {when}: the state is none that it may be");
             *state = found;
         };
-        // Whether it may be the one before, and the one after. Once it was seen it is known.
+        // Whether the state before is possible, and the state after. Once the state was seen, only one is.
         let mut state = [true, false];
         for _ in 0..=nth % 3 {
             fail(true);
@@ -67,7 +69,7 @@ pub fn check_failures<S: Store>(mut open: impl FnMut() -> S, mut fail: impl FnMu
                 break;
             }
         }
-        // Of every other one nobody has seen anything yet: it is closed in doubt.
+        // Every other one is closed unread, and so in doubt.
         drop(store);
         store = open();
         look(&mut store, &mut state, "and it was opened again");
@@ -80,11 +82,11 @@ pub fn check_failures<S: Store>(mut open: impl FnMut() -> S, mut fail: impl FnMu
     failed
 }
 
-/// To forget is a commit as well: what it says is not gone is there, and what is gone stays gone.
+/// Forgetting is a commit as well: what it does not report as gone is there, and what is gone stays gone.
 fn forgets<S: Store>(open: &mut impl FnMut() -> S, fail: &mut impl FnMut(bool)) {
     let over: Vec<Entry> = (100..108).map(|number| entry(number, Stage::Delivered(READY), number)).collect();
     open().append(&over).expect("it appends when nothing fails any more");
-    // Whatever the history left that is settled is older, and goes first.
+    // Settled operations of the history are older, and go first.
     let until = |number: u64| Timestamp::from_secs(number + 1);
     open().forget(until(99), usize::MAX).expect("it forgets when nothing fails any more");
     for entry in &over {

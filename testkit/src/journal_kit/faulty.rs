@@ -6,24 +6,24 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use steadfast_core::{Key, Timestamp};
 use steadfast_store::{Entry, Store, StoreError};
 
-/// What goes wrong with one call.
+/// The fault of one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StoreFault {
-    /// It fails, and certainly changed nothing.
+    /// The call fails, and certainly changed nothing.
     Fail,
-    /// It changed nothing, and says that nobody knows. Of reading: it fails.
+    /// The call changed nothing, and reports an uncertain error. A read fails.
     Lose,
-    /// It was done, and says that nobody knows. Of reading: it fails.
+    /// The call was carried out, and reports an uncertain error. A read fails.
     Hide,
-    /// The first half of its entries is there, and it says that nobody knows. More than a store may do; who appends again gets over it.
-    /// Of all but appending: it fails.
+    /// The first half of the call's entries is written, and it reports an uncertain error. No store may do that;
+    /// appending again repairs it. Any call other than an append fails.
     Tear,
-    /// It waits until [`StoreFaults::release`], then is done.
+    /// The call waits until [`StoreFaults::release`], then is carried out.
     Hold,
 }
 
-/// The plan of a [`FaultyStore`]. Clones share it, so that a test keeps one while a driver has the store.
+/// The plan of a [`FaultyStore`]. Clones share it, so that a test can keep one while a driver has the store.
 #[derive(Clone, Debug, Default)]
 pub struct StoreFaults {
     shared: Arc<Shared>,
@@ -45,19 +45,19 @@ struct Plan {
 }
 
 impl StoreFaults {
-    /// The call after those that are planned already goes wrong so, or goes well. Forgetting takes no part in it: it comes when the journal sees fit, in shards
-    /// beside the calls that somebody waits for, and would make their places a matter of luck.
+    /// Plans the next call: it meets this fault, or succeeds. Calls that forget are not counted: they come when the
+    /// journal decides, in shards beside calls that somebody waits for, so their position would be a matter of luck.
     pub fn then(&self, fault: impl Into<Option<StoreFault>>) -> &Self {
         self.lock().next.push_back(fault.into());
         self
     }
 
-    /// Every call beyond those that are planned goes wrong so, or goes well; each that forgets does.
+    /// Sets the fault of every call beyond the planned ones, or none; it also applies to every call that forgets.
     pub fn otherwise(&self, fault: impl Into<Option<StoreFault>>) {
         self.lock().otherwise = fault.into();
     }
 
-    /// Lets go what is held now.
+    /// Releases the calls that are held now.
     pub fn release(&self) {
         let mut plan = self.lock();
         plan.released = plan.held;
@@ -72,7 +72,7 @@ impl StoreFaults {
         plan.held - plan.released
     }
 
-    /// How many calls there were, those that forget aside.
+    /// How many calls there were, without those that forget.
     #[must_use]
     pub fn calls(&self) -> u64 {
         self.lock().calls
@@ -82,7 +82,7 @@ impl StoreFaults {
         self.shared.plan.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The fault of the call that begins now, once it was held for as long as it is to be.
+    /// The fault of the call that begins now; waits first if the call is to be held.
     fn begin(&self) -> Option<StoreFault> {
         let mut plan = self.lock();
         plan.calls += 1;
@@ -90,7 +90,7 @@ impl StoreFaults {
         self.bear(plan, fault)
     }
 
-    /// The same of a call that forgets.
+    /// The same for a call that forgets.
     fn begin_unplanned(&self) -> Option<StoreFault> {
         let plan = self.lock();
         let fault = plan.otherwise;
@@ -134,12 +134,13 @@ pub struct FaultyStore<S> {
 }
 
 impl<S: Store> FaultyStore<S> {
-    /// Around `store`, by this plan.
+    /// Wraps `store`, with this plan.
     pub const fn new(store: S, faults: StoreFaults) -> Self {
         Self { store, faults, blocks: true }
     }
 
-    /// Worked on in place: says that it never [blocks](Store::blocks). Then nothing may be [held](StoreFault::Hold).
+    /// Makes it report that it never [blocks](Store::blocks), so that a driver calls it in place. Then nothing may be
+    /// [held](StoreFault::Hold).
     #[must_use]
     pub fn in_place(self) -> Self {
         Self { blocks: false, ..self }

@@ -1,7 +1,8 @@
-//! Who may write: one at a time, and nobody who was overtaken.
+//! Checks who may write: one store at a time, and none that was overtaken.
 //!
-//! [`Store`] has no fence of its own, such as a number that grows with each opener: it is for each store to know that it was overtaken. One in memory cannot
-//! be, since its clones are the same journal, and nobody can put another in its place; one on files can, by whoever removes, restores or writes them.
+//! [`Store`] has no fence of its own, such as a number that grows with each opener: each store must find out itself
+//! that it was overtaken. A store in memory cannot be overtaken, since its clones are the same journal, and nobody can
+//! put another in its place; one on files can, if another process removes, restores or writes them.
 
 use std::fmt::{Debug, Display};
 use std::path::Path;
@@ -26,7 +27,8 @@ fn late() -> [Entry; 2] {
     [entry(1, Stage::Unknown, 3), entry(4, Stage::InFlight, 3)]
 }
 
-/// It says so, again and again: an `Ok` would be of records that nobody finds, or that are written over another's.
+/// Checks that the store reports an error, again and again: an `Ok` would be for records that nobody finds, or that
+/// overwrite another's.
 fn is_refused(old: &mut dyn Store, what: &str) {
     for _ in 0..2 {
         assert!(old.append(&late()).is_err(), "{what}: who was overtaken has appended");
@@ -34,9 +36,10 @@ fn is_refused(old: &mut dyn Store, what: &str) {
     }
 }
 
-/// Holds a store to its fence: once `overtake` has made another one the journal's keeper, and given it, a commit of `old` is an error and changes nothing that
-/// the new one has. [`check_files`](super::check_files) does this with files that are removed, put back from a copy and written over. This is for whatever else
-/// lets another in: a lease that ran out, a lock that was lost. `old` starts empty.
+/// Tests a store's fence: `overtake` makes another store the journal's owner, and returns it; after that, a commit of
+/// `old` must be an error and change nothing in the new one. [`check_files`](super::check_files) does this with files
+/// that are removed, put back from a copy and written over. This is for everything else that lets another store in: a
+/// lease that expired, a lock that was lost. `old` starts empty.
 ///
 /// ```
 /// use steadfast_store::SqliteStore;
@@ -54,12 +57,12 @@ fn is_refused(old: &mut dyn Store, what: &str) {
 /// ```
 ///
 /// # Panics
-/// The old one could still write.
+/// The old store can still write.
 pub fn check_fence<S: Store, T: Store>(old: S, overtake: impl FnOnce() -> T) {
     overtaken(old, "overtaken", overtake);
 }
 
-/// The same. Tells what the new one has in the end.
+/// The same. Returns the contents of the new store in the end.
 fn overtaken<S: Store, T: Store>(mut old: S, what: &str, overtake: impl FnOnce() -> T) -> Vec<Entry> {
     old.append(&ours()).expect("it appends");
     let mut new = overtake();
@@ -79,8 +82,9 @@ fn overtaken<S: Store, T: Store>(mut old: S, what: &str, overtake: impl FnOnce()
     held
 }
 
-/// Holds a store that keeps files to having one process at a time. `elsewhere` has another process open the journal at a path, append [`entry`]`(2,
-/// Stage::Planned, 2)` if it is let in, and be killed or exit without closing it; it tells whether it was let in.
+/// Tests that a store that keeps files admits one process at a time. `elsewhere` has another process open the journal
+/// at a path, append [`entry`]`(2, Stage::Planned, 2)` if it is let in, and be killed or exit without closing it; it
+/// returns whether it was let in.
 ///
 /// ```no_run
 /// use std::process::Command;
@@ -96,7 +100,7 @@ fn overtaken<S: Store, T: Store>(mut old: S, what: &str, overtake: impl FnOnce()
 /// ```
 ///
 /// # Panics
-/// Two processes had one journal, or a process that is gone still kept others out.
+/// Two processes have one journal, or a process that is gone still keeps others out.
 pub fn check_processes<S: Store, E: Display + Debug>(
     open: impl Fn(&Path) -> Result<S, E>,
     mut elsewhere: impl FnMut(&Path) -> bool,
@@ -129,7 +133,8 @@ impl<S: Store, E: Display + Debug> Kit<'_, S, E> {
         assert_eq!(self.open().load().expect("it loads").len(), 2);
     }
 
-    /// Its files are removed and another begins anew at the same path; or they are put back from a copy, and another goes on with that.
+    /// The files are removed and another store begins anew at the same path; or they are put back from a copy, and
+    /// another continues from that.
     pub(super) fn replaced(&self) {
         for (what, is_copied) in [("removed and begun anew", false), ("put back from a copy", true)] {
             self.scratch.lay_out(&Image::default());
@@ -142,11 +147,11 @@ impl<S: Store, E: Display + Debug> Kit<'_, S, E> {
         }
     }
 
-    /// What another process would have written into the very files, its lock being lost: that of one that lives, of one that has closed them, of one that has only
-    /// forgotten something, and of one that puts an older copy back.
+    /// The lock is lost, and another process writes into the same files: one that goes on, one that has closed them,
+    /// one that has only forgotten something, and one that puts an older copy back.
     pub(super) fn written_over(&self) {
         let kinds = [WRITES, "written over and closed", FORGETS, "written over with an older copy"];
-        // Who is closed at once has asked for nothing since.
+        // If it is closed at once, it has not looked at the files since.
         for (what, is_closed_at_once) in kinds.into_iter().flat_map(|what| [(what, false), (what, true)]) {
             self.scratch.lay_out(&Image::default());
             let mut old = self.open();
@@ -169,7 +174,7 @@ impl<S: Store, E: Display + Debug> Kit<'_, S, E> {
         }
     }
 
-    /// What another one makes of a journal, and what it then holds.
+    /// What another store makes of a journal, and what it then holds.
     fn taken_over(&self, image: &Image, what: &str) -> (Image, Vec<Entry>) {
         let elsewhere = Scratch::new();
         elsewhere.lay_out(image);
@@ -185,7 +190,7 @@ impl<S: Store, E: Display + Debug> Kit<'_, S, E> {
         (if [WRITES, FORGETS].contains(&what) { living } else { elsewhere.image() }, state)
     }
 
-    /// What would be appended now, nobody would find.
+    /// Records appended now would never be found.
     pub(super) fn moved_away(&self) {
         self.scratch.lay_out(&Image::default());
         let mut old = self.open();

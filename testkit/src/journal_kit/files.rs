@@ -1,4 +1,4 @@
-//! A store's files, damaged in every way that fits into a test.
+//! Damages a store's files in every way that fits into a test.
 
 use std::fmt::{Debug, Display};
 use std::panic::resume_unwind;
@@ -16,23 +16,24 @@ use super::{READY, answer, any_entry, commits, entry, live};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "there is nothing beyond every")]
 pub enum Depth {
-    /// Up to so many places of each file and kind of damage, evenly spread.
+    /// At most this many places of each file and kind of damage, evenly spread.
     Sample(usize),
-    /// Every byte and every bit of a really small journal, of two commits: as much as an ordinary test can afford. Of what its files have in the same place
-    /// after a crash as when it is closed, each bit is flipped when it is closed, and every 17th after the crash.
+    /// Every byte and every bit of a very small journal, of two commits: as much as an ordinary test can afford. Where
+    /// the files have the same bytes after a crash as after closing, each bit is flipped after closing, and every 17th
+    /// after the crash.
     Small,
     /// Every byte and every bit of one of seven commits. Takes minutes.
     Every,
 }
 
 impl Depth {
-    /// Which of so many places.
+    /// Which of this many places to try.
     fn of(self, places: usize) -> impl Iterator<Item = usize> {
         let most = match self {
             Self::Sample(most) => most,
             Self::Small | Self::Every => usize::MAX,
         };
-        // Not by a power of two: bits of all weights and bytes of all fields have their turn.
+        // Not a power of two, so that bits of all weights and bytes of all fields are tried.
         let step = match places.div_ceil(most.max(1)) {
             0 | 1 => 1,
             step => step | 1,
@@ -41,12 +42,13 @@ impl Depth {
     }
 }
 
-/// Runs [`check`](super::check), then damages the files of a store, and holds it to *the right state or an error*. `open` opens the journal at
-/// a path, making it if there is none; whatever else it puts into that directory is damaged as well. While one is open, `open` must refuse a second one on the same path, and
-/// leave the first undisturbed; once that is dropped, it must open again. Two threads open at a time, in two directories.
+/// Runs [`check`](super::check), then damages the files of a store, and checks that it shows *the right state or an
+/// error*. `open` opens the journal at a path, creating it if there is none; all other files that it puts into that
+/// directory are damaged as well. While one is open, `open` must refuse a second one on the same path, and leave the
+/// first undisturbed; once the first is dropped, it must open again. Two threads open at a time, in two directories.
 ///
 /// # Panics
-/// The store showed another state, panicked, refused what it must take, or took what it must refuse.
+/// The store shows another state, panics, refuses what it must accept, or accepts what it must refuse.
 pub fn check_files<S: Store, E: Display + Debug>(depth: Depth, open: impl Fn(&Path) -> Result<S, E> + Sync) {
     let kit = Kit { depth, open: &open, scratch: Scratch::new() };
     super::check(|| {
@@ -97,13 +99,13 @@ fn history(depth: Depth) -> Vec<Vec<Entry>> {
     batches
 }
 
-/// A journal's files at three moments, and what it held.
+/// A journal's files at three moments, and its contents.
 struct Life {
-    /// Its tail was not written yet.
+    /// Before its tail was written.
     before: (Image, Vec<Entry>),
-    /// It was, and the process was killed.
+    /// With the tail, after the process was killed.
     crashed: Image,
-    /// It was, and the store closed.
+    /// With the tail, after the store was closed.
     closed: Image,
     state: Vec<Entry>,
 }
@@ -119,7 +121,7 @@ impl<S: Store, E: Display + Debug> Kit<'_, S, E> {
         self.live_to(head, |store| store.append(tail).expect("it appends"))
     }
 
-    /// One whose tail removes something: that must not come back either.
+    /// A life whose tail removes something: that must not come back either.
     fn forget(&self) -> Life {
         let head = [entry(1, Stage::Delivered(READY), 1).with_answer(answer(1)), entry(2, Stage::InFlight, 2)];
         self.live_to(&[head.to_vec()], |store| {
@@ -140,11 +142,12 @@ impl<S: Store, E: Display + Debug> Kit<'_, S, E> {
         Life { before, crashed, closed: self.scratch.image(), state }
     }
 
-    /// What an image holds; `None` if the store says that it cannot tell. `what` is said of it if it is wrong.
+    /// The contents of an image; `None` if the store reports an error. `what` is for the panic message if they are
+    /// wrong.
     pub(super) fn read(&self, image: &Image, what: impl Display) -> Option<Vec<Entry>> {
         self.scratch.lay_out(image);
         let mut store = (self.open)(&self.scratch.journal()).ok()?;
-        // First, as a client does: nothing was verified yet.
+        // Called first, as a client does, while nothing is verified yet.
         let live_only = store.load_live();
         let loaded = store.load();
         assert!(
@@ -162,7 +165,7 @@ impl<S: Store, E: Display + Debug> Kit<'_, S, E> {
         Some(loaded)
     }
 
-    /// What was just read, once more after the store went on with it: damage that was not met yet must not spread.
+    /// Reads the state again after the store has gone on with it: damage that was not noticed yet must not spread.
     fn go_on(&self, state: &[Entry], what: impl Display) -> Option<()> {
         let mut store = (self.open)(&self.scratch.journal()).ok()?;
         let more = [entry(1, Stage::Delivered(READY), 20), entry(30, Stage::Planned, 20).with_payload("x".repeat(500))];
@@ -180,7 +183,8 @@ impl<S: Store, E: Display + Debug> Kit<'_, S, E> {
         Some(())
     }
 
-    /// Tries these places on two threads, half of them in a directory of its own. Tells of how many this was true, and of how many not.
+    /// Tries these places on two threads, half of them in another directory. Returns for how many `is_right` was true,
+    /// and for how many not.
     fn each(&self, places: impl Iterator<Item = usize>, is_right: impl Fn(&Self, usize) -> bool + Sync) -> [usize; 2] {
         let places: Vec<usize> = places.collect();
         let (some, others) = places.split_at(places.len() / 2);
@@ -221,7 +225,8 @@ impl<S: Store, E: Display + Debug> Kit<'_, S, E> {
         }
     }
 
-    /// With faults, and with crashes at each of them: what is on the disk then is laid out elsewhere and opened.
+    /// With faults, and with crashes at each of them: the files on disk at that moment are laid out elsewhere and
+    /// opened.
     fn commits_go_wrong(&self) {
         let aside = Scratch::new();
         for (name, case) in commits::all() {
@@ -247,7 +252,7 @@ impl<S: Store, E: Display + Debug> Kit<'_, S, E> {
                     let image = before.with(name, |bytes| bytes.clone_from(&after[..length + cut].to_vec()));
                     let what = format!("{name} torn {cut} bytes into {tail}");
                     let read = kit.read(&image, &what);
-                    // Nobody was told that it is there, and nothing that was told is gone: this must open.
+                    // The commit was not acknowledged, and nothing that was is gone: this must open.
                     let state = read.unwrap_or_else(|| panic!("{what}: refused"));
                     assert!(state == *state_before || state == life.state, "{what}: another state");
                     state == life.state
@@ -293,7 +298,7 @@ impl<S: Store, E: Display + Debug> Kit<'_, S, E> {
                         Some(older) => image.with(name, |bytes| *bytes = older),
                         None => image.without(name),
                     };
-                    // With nothing of it left there is nothing to be told.
+                    // If no file is left, nothing can be noticed.
                     if !image.files.is_empty() {
                         self.right_or_refused(&image, &life.state, format_args!("{name} {what}"));
                     }

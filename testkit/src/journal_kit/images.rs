@@ -1,4 +1,4 @@
-//! What lies on a disk: a journal's files as bytes, to be copied, damaged and put somewhere else.
+//! The bytes of a journal's files, to be copied, damaged and put somewhere else.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -9,7 +9,7 @@ use std::{env, fs, process};
 /// The journal's own file, in its directory.
 pub(super) const FILE: &str = "journal";
 
-/// A directory that goes away. In memory where there is such a place: thousands of damaged files need no disk.
+/// A temporary directory. In memory if the system has such a place: thousands of damaged files need no disk.
 #[derive(Debug)]
 pub(super) struct Scratch(PathBuf);
 
@@ -38,7 +38,7 @@ impl Scratch {
         Image { files: files.collect() }
     }
 
-    /// Lays an image out, in place of what is here.
+    /// Writes an image's files, in place of those here.
     pub(super) fn lay_out(&self, image: &Image) {
         for file in fs::read_dir(&self.0).expect("the scratch directory") {
             fs::remove_file(file.expect("a directory's entry").path()).expect("a removable file");
@@ -48,13 +48,13 @@ impl Scratch {
         }
     }
 
-    /// Brings these bytes into the very files that are here, as a process would that has them open as well.
+    /// Writes these bytes into the existing files, as a process would that has them open as well.
     pub(super) fn write_over(&self, image: &Image) {
         for name in self.image().files.into_keys().filter(|name| !image.files.contains_key(name)) {
             fs::remove_file(self.0.join(name)).expect("a removable file");
         }
         for (name, bytes) in &image.files {
-            // Cut to its length only then: it is never shorter than it was.
+            // Cut to its length only at the end, so that it is never shorter than it was.
             let mut file = fs::OpenOptions::new()
                 .write(true)
                 .create(true)

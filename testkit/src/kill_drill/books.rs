@@ -1,4 +1,5 @@
-//! What the parent knows for itself: what it handed out, and what it was told. The journal and the provider's ledger are held against it.
+//! The parent's own books: what it handed out, and what the child reported. The journal and the provider's ledger are
+//! compared with them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -14,31 +15,32 @@ use super::process::Line;
 use crate::Ledger;
 use crate::connect::job;
 
-/// Stands for none.
+/// Written if there is no reference.
 pub(super) const NO_REFERENCE: &str = "-";
 
-/// What a job was told to have become.
+/// What the child reported of a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Told {
     /// The outcome's [name](Outcome::name).
     pub outcome: String,
-    /// The provider's name for the job, or `-`.
+    /// The provider's own id for the job, or `-`.
     pub reference: String,
     /// A hash of the answer's body.
     pub answer: String,
 }
 
 impl Told {
-    /// Whether this may follow: the same, or one that a late answer has told more of. A request that is given up on threads is not cut off, and its
-    /// answer may bring the reference after the job ended as unresolved: the outcome stays, and the job can be found.
+    /// Whether `next` may follow this report: the same, or with a reference that a late answer has brought. A request
+    /// that is given up on threads is not cut off, and its answer may bring the reference after the job ended as
+    /// unresolved: the outcome stays, and the job can be found.
     fn may_become(&self, next: &Self) -> bool {
         let found = self.outcome == "unresolved" && self.reference == NO_REFERENCE;
         let same_but_for_reference = (&self.outcome, &self.answer) == (&next.outcome, &next.answer);
         same_but_for_reference && (found || self.reference == next.reference)
     }
 
-    /// Whether nothing ran: then its key is free, and another submit would be another job.
+    /// Whether nothing ran: then its key is free, and another submit starts another job.
     fn is_rejected(&self) -> bool {
         self.outcome == "rejected"
     }
@@ -52,7 +54,7 @@ pub(super) struct Books {
     taken: BTreeSet<u64>,
     told: BTreeMap<u64, (Told, Duration)>,
     left_by_kills: BTreeMap<&'static str, u64>,
-    /// Keys whose create was in the air, or in doubt, when a kill came.
+    /// Keys whose create was in flight, or in doubt, when a kill came.
     left_in_doubt: BTreeSet<String>,
     violations: Vec<String>,
 }
@@ -69,15 +71,15 @@ impl Books {
         self.told.len() as u64
     }
 
-    /// Those of which nobody knows yet whether they were taken in.
+    /// Those that have not been reported as accepted.
     pub(super) fn hand_out(&mut self, numbers: Range<u64>) -> Vec<u64> {
         let unheard_of: Vec<u64> = numbers.filter(|number| !self.taken.contains(number)).collect();
         unheard_of.iter().for_each(|number| self.hands_out(*number));
         unheard_of
     }
 
-    /// All but those of which it was told that nothing ran. There may be more of these, of which it was not told: then their keys are free and
-    /// these are new jobs, whose attempts are counted anew.
+    /// All except those reported as rejected. More may have been rejected without a report: then their keys are free
+    /// and these are new jobs, whose attempts are counted anew.
     pub(super) fn hand_out_again(&mut self, numbers: Range<u64>) -> Vec<u64> {
         self.handed_out_again = true;
         let rejected = |number: &u64| self.told.get(number).is_some_and(|(told, _)| told.is_rejected());
@@ -115,7 +117,7 @@ impl Books {
         }
     }
 
-    /// Holds the journal, as the last life left it, against what was heard and against the provider's books.
+    /// Compares the journal, as the last life left it, with what the child reported and with the provider's books.
     pub(super) fn check_journal(&mut self, ledger: &Ledger) {
         let records = match self.records() {
             Ok(records) => records,
@@ -160,7 +162,7 @@ impl Books {
         self.violations.extend(violations);
     }
 
-    /// What the file says, once it was verified. There is none if a life ended before it had one.
+    /// The records in the verified file. Empty if a life ended before there was a file.
     fn records(&self) -> Result<BTreeMap<String, Record>, String> {
         let mut store = match SqliteStore::open_read_only(&self.journal) {
             Err(OpenError::Missing) if self.taken.is_empty() => return Ok(BTreeMap::new()),
@@ -174,7 +176,7 @@ impl Books {
         Ok(entries.into_iter().map(|entry| (entry.record.key.as_str().to_owned(), entry.record)).collect())
     }
 
-    /// Holds what every job was told to have become against the provider's books.
+    /// Compares the report of every job with the provider's books.
     pub(super) fn check_end(&mut self, operations: u64, ledger: &Ledger) {
         for number in 0..operations {
             let Ok((key, _)) = job(self.seed, number) else { continue };
@@ -195,7 +197,8 @@ impl Books {
         }
         match self.records() {
             Ok(records) => {
-                // Nobody asked again for what was rejected: if a kill came before that it had been told was noted, it still waits for somebody.
+                // A rejected job is not submitted again: if a kill came before its delivery was recorded, it still
+                // waits for a caller.
                 let delivered =
                     |record: &&Record| matches!(record.stage, Stage::Delivered(_) | Stage::Ended(Outcome::Rejected(_)));
                 let left = records.values().filter(|record| !delivered(record)).count();
@@ -213,7 +216,7 @@ impl Books {
         KillReport { kills, told, left_by_kills, recovered: recovered as u64, violations, elapsed }
     }
 
-    /// Whether a kill left its create in doubt, and it was completed all the same.
+    /// Whether a kill left its create in doubt, and the job was completed all the same.
     fn has_recovered(&self, number: u64) -> bool {
         let completed = self.told.get(&number).is_some_and(|(told, _)| told.outcome == "completed");
         completed && job(self.seed, number).is_ok_and(|(key, _)| self.left_in_doubt.contains(key.as_str()))

@@ -1,8 +1,8 @@
-//! The child's side: a client on the journal, which submits what it is told to and tells what becomes of it.
+//! The child's side: a client on the journal, which submits the jobs that it is given and reports what becomes of them.
 //!
-//! Its orders come by standard input: a line of settings, then the numbers of jobs, then a dot when there are no more. When the input ends
-//! before the dot, the parent is gone, and so is the child. What it tells goes to standard output, a line each, with a dot at the end to show that
-//! the line is whole.
+//! Its orders come by standard input: a line of settings, then the numbers of jobs, then a dot when there are no more.
+//! If the input ends before the dot, the parent is gone, and the child exits too. Its reports go to standard output,
+//! one per line, with a dot at the end to show that the line is complete.
 
 use std::error::Error;
 use std::hash::{DefaultHasher, Hasher};
@@ -23,12 +23,13 @@ use crate::connect::{Connect, job};
 
 type AnyError = Box<dyn Error + Send + Sync>;
 
-/// A child's whole life. Call it from an executable that was started by [`KillDrill::run`](super::KillDrill::run)'s command, on a tokio runtime.
+/// Runs a child's whole life. Call it from an executable that was started by
+/// [`KillDrill::run`](super::KillDrill::run)'s command, on a tokio runtime.
 ///
-/// Returns when all jobs that it was given have ended, and ends the process when the parent is gone.
+/// Returns when all its jobs have ended, and ends the process when the parent is gone.
 ///
 /// # Errors
-/// It was started by somebody else, or its client could not be.
+/// The process was not started by a drill, or its client could not be started.
 pub async fn child() -> Result<(), Box<dyn Error + Send + Sync>> {
     let mut orders = BufReader::new(tokio::io::stdin()).lines();
     let settings = orders.next_line().await?.ok_or("this is a child of a drill: there is nothing to start by hand")?;
@@ -105,7 +106,7 @@ impl Client {
         }
     }
 
-    /// Tells how many jobs were unfinished.
+    /// Returns how many jobs were unfinished.
     async fn shutdown(self) -> Result<usize, AnyError> {
         Ok(match self {
             Self::Tokio(client) => client.shutdown(GRACE).await.len(),
@@ -126,6 +127,6 @@ fn ended(number: u64, finished: &Finished) {
 }
 
 fn say(what: &str) {
-    // Who does not hear it is gone.
+    // If nobody reads it, the parent is gone.
     let _ = writeln!(std::io::stdout().lock(), "{what} .");
 }

@@ -16,17 +16,17 @@ use crate::connect::Connect;
 /// How long the child waits at its end for the last commits.
 pub(super) const GRACE: Duration = Duration::from_secs(30);
 
-/// A life ends so long after the child was ready, if what it was to end with does not come.
+/// A life ends this long after the child was ready, if the planned moment does not come.
 const LONGEST: Duration = Duration::from_secs(1);
 
-/// What the child is told first.
+/// The settings that the child is sent first.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Settings {
     pub(super) adapter: Adapter,
     pub(super) connect: Connect,
 }
 
-/// What the child tells.
+/// A report of the child.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Line {
     /// Its client has started: what the journal held is taken up.
@@ -37,12 +37,12 @@ pub(super) enum Line {
     Ended(u64, Told),
     /// A submit, or waiting for a job, failed.
     Refused(u64, String),
-    /// So many jobs were unfinished when all had ended.
+    /// This many jobs were unfinished when all had ended.
     Left(u64),
 }
 
 impl Line {
-    /// None for what is not the drill's, such as a test harness's own lines, and for a line that was cut off.
+    /// `None` for lines that are not the drill's, such as a test harness's own, and for an incomplete line.
     fn parse(line: &str) -> Option<Self> {
         let (what, rest) = line.strip_suffix(" .")?.split_once(' ').unwrap_or((line.strip_suffix(" .")?, ""));
         let (number, more) = rest.split_once(' ').unwrap_or((rest, ""));
@@ -72,7 +72,7 @@ pub(super) struct Life {
 }
 
 impl Life {
-    /// Starts the child and tells it what its client must know.
+    /// Starts the child and sends its settings.
     pub(super) async fn start(command: Command, settings: &Settings, silence: Duration) -> Result<Self> {
         let mut command = tokio::process::Command::from(command);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
@@ -88,7 +88,7 @@ impl Life {
         Ok(life)
     }
 
-    /// A child that has died hears nothing; that it has is seen by what it tells.
+    /// Writing to a dead child is not an error here: its death shows in its reports.
     async fn order(&mut self, text: &str) -> Result<()> {
         match self.orders.write_all(text.as_bytes()).await {
             Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error),
@@ -101,13 +101,13 @@ impl Life {
         self.order(&orders).await
     }
 
-    /// Listens until the moment has come, kills the child, and hears what it had said before.
+    /// Listens until the moment has come, kills the child, and reads what it had reported before.
     pub(super) async fn until(mut self, moment: Moment, mut hear: impl FnMut(Line)) -> Result<()> {
         let (mut heard, mut due) = (0, self.started + self.silence);
         if let Moment::Started(after) = moment {
             due = self.started + after;
         }
-        // Whoever waits for so many lines, and hears the last of them, has reached the moment as well.
+        // A life that is to end after a number of lines ends with the last of them.
         while !matches!(moment, Moment::Heard(lines) if lines <= heard) {
             let Ok(line) = timeout_at(due, self.lines.next_line()).await else { break };
             let Some(line) = line? else { return Err(self.ended_by_itself().await) };
@@ -121,7 +121,7 @@ impl Life {
         }
         self.process.start_kill()?;
         let status = self.process.wait().await?;
-        // A pipe holds what was written to it.
+        // A pipe keeps what was written to it.
         while let Some(line) = self.lines.next_line().await? {
             Line::parse(&line).into_iter().for_each(&mut hear);
         }
@@ -143,7 +143,7 @@ impl Life {
             let Some(line) = line? else { break };
             let line = Line::parse(&line);
             if let Some(Line::Left(_)) = line {
-                // It still listens for orders.
+                // It still listens for orders; dropping the input ends them.
                 orders = None;
             }
             line.into_iter().for_each(&mut hear);

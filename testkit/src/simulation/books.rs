@@ -1,4 +1,5 @@
-//! The books of the checks, kept apart from what an engine believes: which invariants were checked, and what broke first.
+//! The books of the checks, kept apart from what an engine believes: which invariants were checked, and which broke
+//! first.
 
 use steadfast_core::breaker::BreakerState;
 use steadfast_core::{Key, Timestamp};
@@ -12,7 +13,7 @@ use super::invariant::Invariant;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "plain data, to be printed")]
 pub struct Violation {
-    /// Which.
+    /// The invariant.
     pub invariant: Invariant,
     /// How it was seen.
     pub detail: String,
@@ -25,7 +26,7 @@ pub(super) struct Books {
     /// One for each job, in their order.
     pub(super) accounts: Vec<Account>,
     pub(super) gate: GateBooks,
-    /// The state of the breaker that was told last.
+    /// The breaker's last reported state.
     pub(super) breaker: Option<BreakerState>,
 }
 
@@ -48,7 +49,7 @@ impl Books {
         }
     }
 
-    /// The same for what is asked for under several names.
+    /// The same for a check that belongs to several invariants.
     pub(super) fn hold_all(&mut self, invariants: &[Invariant], holds: bool, detail: impl Fn() -> String) {
         for invariant in invariants {
             self.hold(*invariant, holds, &detail);
@@ -60,7 +61,7 @@ impl Books {
         &self.evaluated
     }
 
-    /// The process is gone, and with it what it had heard and not written down.
+    /// The process is gone, and with it everything that was not written down.
     pub(super) fn crash<'a>(&mut self, disk: &Disk, keys: impl Iterator<Item = &'a Key>, now: Timestamp) {
         for (account, key) in self.accounts.iter_mut().zip(keys) {
             account.life = Life::default();

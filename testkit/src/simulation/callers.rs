@@ -12,14 +12,14 @@ use super::world::{Happening, World, ms};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wish {
     Submit,
-    /// Submits what is under way, or has ended.
+    /// Submits a job that is under way, or has ended.
     Join,
     /// Submits the key with another payload.
     Mismatch,
     Cancel,
-    /// Submits what was rejected.
+    /// Submits a rejected job again.
     Repeat,
-    /// Wants to know of an unresolved job after all.
+    /// Asks for an unresolved job again.
     Resume,
     /// No caller's wish: the driver has no payload for the job.
     Withdraw,
@@ -30,12 +30,12 @@ impl World {
         if wish == Wish::Submit {
             self.submits_again.remove(&job);
             if self.books.accounts[job].outcome.is_some() {
-                // Who has the outcome does not ask again.
+                // A caller that has the outcome does not ask again.
                 return;
             }
         }
         if self.process.is_none() {
-            // Nobody is there; the caller tries again.
+            // The process is down; the caller tries again.
             if wish == Wish::Submit {
                 return self.again(job);
             }
@@ -46,7 +46,7 @@ impl World {
             Wish::Submit => {
                 self.submit(job);
             }
-            // What may have been forgotten would begin anew.
+            // A job that may have been forgotten would begin anew.
             Wish::Join if self.must_know(job) || self.is_withdrawn(job) => {
                 self.submit(job);
             }
@@ -66,7 +66,8 @@ impl World {
         process.latest.get(&job).copied().filter(|id| process.engine.engine().operation(*id).is_some())
     }
 
-    /// Operations under way: certainly, and at most. Of a rejected one it is not known when its key was free.
+    /// The least and the greatest possible number of operations under way. For a rejected one it is not known when its
+    /// key became free.
     fn live(&self) -> (usize, usize) {
         let live = || self.books.accounts.iter().filter(|it| it.life.known && it.life.finished.is_none());
         let sure = live().filter(|it| !matches!(it.outcome, Some(Outcome::Rejected(_)))).count();
@@ -77,9 +78,9 @@ impl World {
         self.process.as_ref().is_some_and(|process| process.withdrawn.contains_key(&job))
     }
 
-    /// Tells whether a job was begun.
+    /// Submits a job. Returns whether it was begun.
     fn submit(&mut self, job: usize) -> bool {
-        // Who submits brings the payload.
+        // A submit brings the payload.
         self.give_back(self.life, job);
         let (key, print) = (self.settings.jobs[job].key.clone(), self.settings.jobs[job].fingerprint);
         let (must_know, (live, at_most), now) = (self.must_know(job), self.live(), self.clock());
@@ -124,7 +125,7 @@ impl World {
         false
     }
 
-    /// What else the callers of a job will do.
+    /// Plans what else the callers of a job will do.
     fn plan(&mut self, job: usize) {
         let wishes = [
             (Fault::CallerCancels, Wish::Cancel),
@@ -165,12 +166,12 @@ impl World {
     fn repeat(&mut self, job: usize) {
         let rejected = matches!(self.books.accounts[job].outcome, Some(Outcome::Rejected(_)));
         if rejected && !self.submit(job) && !self.submits_again.contains(&job) {
-            // That it was delivered is not on disk yet: until then the key gives the old outcome.
+            // Its delivery is not on disk yet: until then the key gives the old outcome.
             self.after(ms(500), Happening::Caller(job, Wish::Repeat));
         }
     }
 
-    /// After a restart the callers submit what they have no outcome of: what is on disk is joined, the rest begins.
+    /// After a restart the callers submit all jobs without an outcome: those on disk are joined, the rest begin.
     pub(super) fn submit_again(&mut self) {
         for job in 0..self.settings.jobs.len() {
             if self.submitted[job] && self.books.accounts[job].outcome.is_none() {

@@ -1,14 +1,14 @@
-//! What goes wrong in a history: each kind of fault with its own rate and its own dice.
+//! What goes wrong in a history: each kind of fault has its own rate and its own dice.
 //!
-//! Every kind draws from a stream of its own, so sparing a history one kind leaves the others' draws as they were: that is what makes a found
-//! history shrink well.
+//! Every kind draws from a stream of its own, so leaving one kind out does not change the draws of the others: that
+//! makes a found history shrink well.
 
 use std::fmt;
 
 use fastrand::Rng;
 use steadfast_core::Seed;
 
-/// One kind of thing that goes wrong, or that a caller does against the grain.
+/// A kind of fault, or of unusual behaviour of a caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Fault {
@@ -30,7 +30,7 @@ pub enum Fault {
     ErrorAfter,
     /// A 429, mostly with a `Retry-After`.
     Throttled,
-    /// A success whose body nobody understands.
+    /// A success with an unreadable body.
     Garbled,
     /// A status that the profile does not know.
     UnknownStatus,
@@ -38,7 +38,7 @@ pub enum Fault {
     NotFoundYet,
     /// The provider is down for a while.
     Outage,
-    /// The provider tells of its own rate limit.
+    /// The provider reports its own rate limit.
     Quota,
     /// A webhook never comes.
     WebhookLost,
@@ -62,7 +62,7 @@ pub enum Fault {
     AckLost,
     /// The process stands still while the world goes on, and its clock leaps forward.
     ClockForward,
-    /// A call is told an earlier time than the one before.
+    /// A call is given an earlier time than the one before.
     ClockBackward,
     /// The clock of a restarted process is minutes off, either way.
     ClockWrong,
@@ -72,11 +72,11 @@ pub enum Fault {
     GateHeld,
     /// A caller cancels.
     CallerCancels,
-    /// A caller submits again what is under way.
+    /// A caller submits a job that is under way.
     CallerJoins,
     /// A caller submits the key with another payload.
     CallerMismatches,
-    /// A caller submits again what was rejected.
+    /// A caller submits a rejected job again.
     CallerRepeats,
     /// The process crashes again while it recovers.
     CrashAgain,
@@ -84,9 +84,10 @@ pub enum Fault {
     CallerResumes,
     /// The driver has no payload for a job that is to be created, and takes it out of the engine for a while.
     PayloadAway,
-    /// A webhook tells that a job has changed, and not how.
+    /// A webhook says that a job has changed, but not how.
     WebhookBare,
-    /// The driver has no room for a request, which waits and is taken back before it left: late perhaps, or since its job is cancelled.
+    /// The driver has no room for a request, which waits and is taken back before it leaves: perhaps late, or because
+    /// its job is cancelled.
     TakenBack,
 }
 
@@ -178,13 +179,13 @@ impl Fault {
         }
     }
 
-    /// Faults of clocks: only where no key expires within minutes, since then nobody could promise anything.
+    /// Faults of clocks, which happen only if no key expires within minutes: otherwise no promise could be kept.
     const fn is_of_clocks(self) -> bool {
         matches!(self, Self::ClockBackward | Self::ClockWrong)
     }
 }
 
-/// Where a crash can fall. Before or after an effect is carried out, and where no effect is.
+/// Where a crash can happen: before or after an effect is carried out, or at a moment without an effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum CrashPoint {
@@ -198,18 +199,18 @@ pub enum CrashPoint {
     SendPoll,
     /// A request is given up.
     Abandon,
-    /// An outcome is told.
+    /// An outcome is reported.
     End,
-    /// An answer has come and was not looked at.
+    /// An answer has come but was not processed.
     Answer,
-    /// A commit is done and was not acknowledged.
+    /// A commit is done but was not acknowledged.
     Commit,
     /// The process restores itself.
     Recovery,
 }
 
 impl CrashPoint {
-    /// Every one.
+    /// Every point.
     pub const ALL: [Self; 9] = [
         Self::Persist,
         Self::SendCreate,
@@ -242,7 +243,7 @@ impl CrashPoint {
 /// The faults of one history.
 pub(super) struct Chaos {
     streams: Vec<Stream>,
-    /// Healed: nothing goes wrong any more.
+    /// All faults have stopped.
     over: bool,
 }
 
@@ -254,7 +255,7 @@ struct Stream {
 }
 
 impl Chaos {
-    /// Rates drawn from the seed: a third of the kinds stays away, the others strike with up to `most`.
+    /// Rates drawn from the seed: a third of the kinds never happen, the others happen at rates up to `most`.
     pub(super) fn drawn(seed: Seed, clocks_may_fail: bool, spared: &[Fault]) -> Self {
         let mut dice = Rng::with_seed(seed.derive(0).value());
         // Some histories are calm, some wild.
@@ -273,7 +274,7 @@ impl Chaos {
         self.strikes_with(fault, 1.0)
     }
 
-    /// The same at a rate multiplied by `weight`, for what is asked rarely or very often.
+    /// The same at a rate multiplied by `weight`, for faults that are drawn rarely or very often.
     pub(super) fn strikes_with(&mut self, fault: Fault, weight: f64) -> bool {
         let over = self.over;
         let Some(stream) = self.streams.get_mut(fault as usize) else { return false };
@@ -282,7 +283,7 @@ impl Chaos {
         hit
     }
 
-    /// A fault that came about by itself is counted as well.
+    /// Counts a fault that came about by itself.
     pub(super) fn note(&mut self, fault: Fault) {
         if let Some(stream) = self.streams.get_mut(fault as usize) {
             stream.met += 1;
@@ -297,7 +298,7 @@ impl Chaos {
         self.over
     }
 
-    /// How often each kind was met, in the order of [`Fault::ALL`].
+    /// How often each kind happened, in the order of [`Fault::ALL`].
     pub(super) fn met(&self) -> Vec<u64> {
         self.streams.iter().map(|stream| stream.met).collect()
     }

@@ -1,4 +1,5 @@
-//! What is checked, and when: as a request leaves, as an end is told, as an answer was taken in, and after every step.
+//! What is checked, and when: as a request leaves, as an end is reported, as an answer was processed, and after every
+//! step.
 
 use steadfast_core::bulkhead::BulkheadPolicy;
 use steadfast_core::engine::Event;
@@ -13,7 +14,7 @@ use super::waits::Rules;
 use super::world::{World, ms};
 
 impl World {
-    /// A record is asked for: if it is the intent of another create, that one has just been let through.
+    /// A record is asked for: if it is the intent of another create, that create has just been admitted.
     pub(super) fn check_intent(&mut self, job: usize, record: &Record, now: Timestamp) {
         let life = &mut self.books.accounts[job].life;
         let begins = record.stage == Stage::InFlight && record.creates > life.admitted;
@@ -127,17 +128,18 @@ impl World {
         }
     }
 
-    /// What must be so of the disk before an outcome is told.
+    /// What must be on disk before an outcome is reported.
     fn durable_end(&self, job: usize, outcome: Outcome) -> bool {
         let stage = self.disk.latest(&self.settings.jobs[job].key).map(|record| record.stage);
         if outcome == Outcome::Rejected(Rejected::NotDurable) {
-            // Of this submit nothing was ever durable; an earlier one of the key was rejected, or so old that it was forgotten.
+            // Nothing of this submit was ever durable; an earlier one of the key was rejected, or is so old that it was
+            // forgotten.
             return stage.is_none_or(|stage| ended(stage).is_some());
         }
         stage == Some(Stage::Ended(outcome))
     }
 
-    /// A poll was answered with *not found*: after the grace there is nothing more to ask.
+    /// A poll was answered with *not found*: after the grace period there is nothing more to ask.
     pub(super) fn check_grace(&mut self, job: usize) {
         let Some(process) = &self.process else { return };
         let life = &mut self.books.accounts[job].life;
@@ -145,7 +147,7 @@ impl World {
         life.over |= since >= self.settings.policy.poll().not_found_grace();
     }
 
-    /// Whether an engine that did as it should has this key.
+    /// Whether a correct engine has this key.
     pub(super) fn must_know(&self, job: usize) -> bool {
         let Some(process) = &self.process else { return false };
         let limits = self.settings.limits;
@@ -155,7 +157,7 @@ impl World {
         !crowded && account.must_be_known(limits.remember_for, process.seen.max(self.clock()))
     }
 
-    /// An outcome is about to be told.
+    /// An outcome is about to be reported.
     pub(super) fn check_end(&mut self, job: usize, outcome: Outcome) {
         let durable = self.durable_end(job, outcome);
         let key = &self.settings.jobs[job].key;
@@ -214,7 +216,7 @@ impl World {
             .hold(R(15), !matches!(told, Some(Outcome::Rejected(_))), || format!("job {job} runs after {told:?}"));
     }
 
-    /// What the next notices must tell: that a second final answer contradicts the first.
+    /// What the next notices must report: that a second final answer contradicts the first.
     pub(super) fn expect_conflict(&mut self, id: OperationId, reading: Option<&Reading>) {
         let Some(process) = &mut self.process else { return };
         let decided = process.engine.engine().operation(id).and_then(|it| ended(it.record().stage));
@@ -224,7 +226,7 @@ impl World {
         }
     }
 
-    /// After an answer or a webhook: what it told is known.
+    /// After an answer or a webhook: its content is known.
     pub(super) fn check_learnt(&mut self, id: OperationId, job: usize, reading: Option<&Reading>) {
         let Some(process) = &self.process else { return };
         let Some(operation) = process.engine.engine().operation(id) else { return };
@@ -248,10 +250,10 @@ impl World {
         }
     }
 
-    /// I16: the same webhook once more changes nothing.
+    /// I16: repeating the same webhook changes nothing.
     pub(super) fn check_repeat(&mut self, id: OperationId, webhook: Event) {
         let Some(process) = &mut self.process else { return };
-        // The same moment: what only time has brought is not the webhook's doing.
+        // At the same time, so that a change due to time is not blamed on the webhook.
         let now = process.seen;
         let before = process.engine.engine().operation(id).map(|it| it.record());
         let mut again = process.engine.clone();
@@ -260,7 +262,8 @@ impl World {
         self.books.hold(I(16), same, || format!("a repeated webhook changes {id:?}"));
     }
 
-    /// Who was told that a job has changed does not wait for the schedule any more, unless its last poll failed.
+    /// An engine that was told that a job has changed no longer waits for the schedule, unless the job's last poll
+    /// failed.
     pub(super) fn check_hurry(&mut self, id: OperationId, job: usize) {
         let Some(process) = &self.process else { return };
         let failed = self.books.accounts[job].life.failed;
@@ -269,7 +272,7 @@ impl World {
         self.books.hold(R(31), idle.is_none(), || format!("job {job} is told to have changed, and waits: {idle:?}"));
     }
 
-    /// Notices, told to the checks and to whoever records the history.
+    /// Passes the notices to the checks and to the recorded history.
     pub(super) fn hear_notices(&mut self) {
         let Some(process) = &mut self.process else { return };
         let mut heard = Vec::new();
@@ -306,7 +309,7 @@ impl World {
         self.books.hold(R(42), !text.contains("canary"), || format!("a key or a reference is printed: {text}"));
     }
 
-    /// After each step, when nothing is owed.
+    /// After each step, when no effect is left to carry out.
     pub(super) fn check_step(&mut self) {
         let Some(process) = &mut self.process else { return };
         let seen = process.seen;
@@ -379,7 +382,7 @@ impl World {
         }
     }
 
-    /// I11: an earlier time is taken for the latest one that was told.
+    /// I11: an earlier time is treated as the latest one given.
     fn check_backwards(&mut self) {
         let Some(process) = &self.process else { return };
         let earlier = process.seen.saturating_sub(ms(self.check_dice.u64(1..60_000)));
@@ -395,7 +398,7 @@ impl World {
         });
     }
 
-    /// Everything has ended and the world is well.
+    /// At rest: everything has ended and all faults have stopped.
     pub(super) fn check_rest(&mut self) {
         let Some(process) = &self.process else { return };
         let (live, in_flight) = (process.engine.engine().live(), process.engine.engine().gate().in_flight());
@@ -413,7 +416,7 @@ pub(super) const fn ended(stage: Stage) -> Option<Outcome> {
     }
 }
 
-/// The end that was decided first. It stays; only that nothing of a rejected job came to disk is known later.
+/// The end that was decided first stays; only that nothing of a rejected job reached the disk can become known later.
 fn first_of(decided: Option<Outcome>, now: Option<Outcome>) -> Option<Outcome> {
     let not_durable = now == Some(Outcome::Rejected(Rejected::NotDurable));
     if not_durable && matches!(decided, Some(Outcome::Rejected(_))) { now } else { decided.or(now) }

@@ -1,7 +1,7 @@
 //! The model of a journal's disk: an append-only log of framed records, a batch that is being written, and what a crash leaves of it.
 //!
-//! A batch that was acknowledged is whole. Of one that was not, a crash leaves any prefix, down to half a frame; whoever opens the log again
-//! reads up to the first frame that is not whole and cuts the rest off.
+//! An acknowledged batch is whole. Of any other batch, a crash leaves some prefix, down to half a frame; opening the
+//! log again reads up to the first frame that is not whole and cuts the rest off.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ pub(super) struct Disk {
     log: Vec<u8>,
     /// The latest durable record of each key, as it was read back from its bytes.
     latest: BTreeMap<Key, Record>,
-    /// Frames on their way to the disk, and the number that acknowledges them.
+    /// Frames on their way to the disk, and the number to acknowledge them with.
     writing: Option<(Vec<Vec<u8>>, RecordId)>,
 }
 
@@ -26,7 +26,7 @@ pub(super) fn frame(record: &Record) -> Vec<u8> {
     frame
 }
 
-/// The record that the log begins with, and the rest; `None` if no whole one is there.
+/// The log's first record, and the rest; `None` if no whole one is there.
 fn first_record(log: &[u8]) -> Option<(Record, &[u8])> {
     let (length, rest) = log.split_first_chunk::<2>()?;
     let (bytes, rest) = rest.split_at_checked(usize::from(u16::from_le_bytes(*length)))?;
@@ -54,7 +54,8 @@ impl Disk {
         self.writing.take().map(|(_, last)| last)
     }
 
-    /// A crash: `left` of the batch's bytes, between 0 and 1, reached the disk. Tells whether it tore the batch apart.
+    /// A crash: the share `left` of the batch's bytes, between 0 and 1, reached the disk. Returns whether the batch was
+    /// torn.
     pub(super) fn tear(&mut self, left: f64) -> bool {
         let Some((batch, _)) = self.writing.take() else { return false };
         let bytes = batch.concat();

@@ -1,4 +1,4 @@
-//! An engine broken on purpose, to prove that the checks can fail.
+//! Engines broken on purpose, to prove that the checks can fail.
 
 use steadfast_core::backoff::BackoffPolicy;
 use steadfast_core::engine::{Engine, Event, SubmitError, Submitted};
@@ -8,7 +8,7 @@ use steadfast_core::poll::PollPolicy;
 use steadfast_core::retry::RetryPolicy;
 use steadfast_core::{Fingerprint, Key, Kind, OperationId, OperationPolicy, SendSafety, Timestamp};
 
-/// One way to get a seam wrong. Each is a mistake that hand-made clients make.
+/// One way to get the protocol wrong. Each is a mistake that hand-written clients make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Flaw {
@@ -16,26 +16,26 @@ pub enum Flaw {
     SendBeforePersist,
     /// Each retry of a create has a key of its own.
     NewKeyOnRetry,
-    /// The cap is applied before the jitter, which then leads beyond it.
+    /// The cap is applied before the jitter, so delays exceed it.
     CapBeforeJitter,
-    /// The reference in an answer that comes late is forgotten.
+    /// The reference in a late answer is forgotten.
     ForgetLateReference,
     /// A cancelled request's permit is not given back.
     LeakPermitOnCancel,
-    /// A create that timed out is sent again although the provider knows no keys.
+    /// A create that timed out is sent again although the provider does not honour keys.
     RetryUnkeyedTimeout,
-    /// One attempt too many.
+    /// There is one attempt too many.
     AttemptsOffByOne,
     /// Polls go on after a webhook brought the result.
     PollAfterWebhook,
     /// A key is joined with another payload.
     AcceptAnotherFingerprint,
-    /// Nobody looks at the deadline.
+    /// The deadline is ignored.
     SkipDeadline,
 }
 
 impl Flaw {
-    /// Every one.
+    /// Every flaw.
     pub const ALL: [Self; 10] = [
         Self::SendBeforePersist,
         Self::NewKeyOnRetry,
@@ -66,7 +66,7 @@ impl Flaw {
         }
     }
 
-    /// The policy that the broken engine is given. The checks keep to the true one.
+    /// The policy for the broken engine. The checks use the true one.
     pub(super) fn policy(self, policy: &OperationPolicy) -> OperationPolicy {
         let create = policy.create();
         match self {
@@ -109,7 +109,7 @@ fn beyond_cap(backoff: &BackoffPolicy) -> BackoffPolicy {
         .expect("a longer cap is in order")
 }
 
-/// An engine, broken or not. It has the engine's own verbs.
+/// An engine, broken or not, with the engine's own verbs.
 #[derive(Clone, Debug)]
 pub(super) struct Flawed {
     engine: Engine,

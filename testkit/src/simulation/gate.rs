@@ -1,8 +1,10 @@
-//! What the gate must not have let through: holds, pauses, quotas, an open breaker, rate limits, the bulkhead and the retry budget, each worked out
-//! once more from the settings and from what was heard, apart from the gate.
+//! Checks that the gate admits nothing that it must hold back: holds, pauses, quotas, an open breaker, rate limits, the
+//! bulkhead and the retry budget, each computed again from the settings and from what was heard, independently of the
+//! gate.
 //!
-//! A poll or a look-up is let through when its notice is told. A create is let through some time before it leaves, when the record of its intent is
-//! first asked for; of two things at one moment it is not known which came first, so what began at that very moment does not bind it.
+//! A poll or a look-up is admitted when its notice is given. A create is admitted some time before it leaves, when the
+//! record of its intent is first asked for; of two events at the same time it is not known which came first, so a ban
+//! that began at that very time does not apply to it.
 
 use steadfast_core::breaker::BreakerState;
 use steadfast_core::gate::GatePolicy;
@@ -12,7 +14,7 @@ use steadfast_core::{Kind, Timestamp};
 use super::books::Books;
 use super::invariant::Invariant::{self, I, R};
 
-/// Nothing may be let through from a moment on, until another.
+/// Nothing may be admitted in this span of time.
 #[derive(Clone, Copy, Debug, Default)]
 struct Ban {
     since: Timestamp,
@@ -29,23 +31,23 @@ impl Ban {
     }
 }
 
-/// What is known of one life of a gate.
+/// What is known about one life of a gate.
 #[derive(Debug, Default)]
 pub(super) struct GateBooks {
     began: Timestamp,
     held: Ban,
     paused: Ban,
     open: Ban,
-    /// By kind: no request is left in the provider's own window.
+    /// By kind: the provider's own window has no requests left.
     spent: [Ban; 3],
     admitted: Vec<(Kind, Timestamp)>,
-    /// Some were let through since the rates were looked at.
+    /// Some were admitted since the rates were last checked.
     unchecked: bool,
     retried: u64,
 }
 
 impl GateBooks {
-    /// A new process has a new gate, or one that was kept and may know more than this.
+    /// A new process has a new gate, or a kept one that may know more than these books.
     pub(super) fn begin(now: Timestamp) -> Self {
         Self { began: now, ..Self::default() }
     }
@@ -54,7 +56,7 @@ impl GateBooks {
         self.held = Ban::new(now, until);
     }
 
-    /// A throttle with a hint was heard.
+    /// A throttled answer with a hint was heard.
     pub(super) fn pause(&mut self, now: Timestamp, until: Timestamp) {
         if until > self.paused.until {
             self.paused = Ban::new(now, until);
@@ -74,19 +76,19 @@ impl GateBooks {
         self.open = Ban::new(now, until);
     }
 
-    /// A create that was let through has not left, and gave back what it took.
+    /// A create that was admitted has not left, and gave back what it took.
     pub(super) fn unsent(&mut self, at: Timestamp) {
         self.give_back(Kind::Create, at);
     }
 
-    /// What only reads and was let through at this time has not left, and gives back what it took.
+    /// A read that was admitted at this time has not left, and gives back what it took.
     pub(super) fn give_back(&mut self, kind: Kind, at: Timestamp) {
         if let Some(last) = self.admitted.iter().rposition(|it| *it == (kind, at)) {
             self.admitted.remove(last);
         }
     }
 
-    /// It leaves after all, with the leave that it had.
+    /// It leaves after all, with the permit that it had.
     pub(super) fn leaves_after_all(&mut self, kind: Kind, at: Timestamp) {
         let place = self.admitted.partition_point(|(_, admitted)| *admitted <= at);
         self.admitted.insert(place, (kind, at));
@@ -103,10 +105,11 @@ impl GateBooks {
 }
 
 impl Books {
-    /// A request is let through.
+    /// A request is admitted.
     pub(super) fn admit(&mut self, kind: Kind, now: Timestamp) {
         let gate = &self.gate;
-        // A create that has not left gives back what it took of the quota, so of creates it is not known what is left.
+        // A create that has not left gives back what it took of the quota, so for creates it is not known how many are
+        // left.
         let spent = gate.spent.get(kind as usize).copied().filter(|_| kind != Kind::Create).unwrap_or_default();
         let bans: [(&str, Ban, &[Invariant]); 4] = [
             ("while the gate is held", gate.held, &[R(4)]),
@@ -123,7 +126,7 @@ impl Books {
         self.gate.admitted.drain(..recent);
     }
 
-    /// After a step, when it is known which creates have not left after all: no span saw more than its limits allow.
+    /// After a step, when it is known which creates have not left after all: no span had more than its limits allow.
     pub(super) fn check_rates(&mut self, policy: &GatePolicy) {
         if !std::mem::take(&mut self.gate.unchecked) {
             return;
@@ -143,7 +146,7 @@ impl Books {
         }
     }
 
-    /// R7: retries that left, against a budget that only time fills.
+    /// R7: compares the retries that left with a budget that only time refills.
     ///
     /// `refill` is in millionths of a token a second.
     pub(super) fn check_budget(&mut self, now: Timestamp, policy: &GatePolicy, refill: u64) {

@@ -1,14 +1,15 @@
-//! The list of what must hold, and how each is checked: here, in every history, or elsewhere, and why there.
+//! The list of invariants, and how each is checked: here, in every history, or elsewhere, and why there.
 
 use std::fmt;
 
-/// One invariant: `I1` to `I18` are the engine's own, `R1` to `R45` are what a survey of failures in other people's clients asks for.
+/// One invariant: `I1` to `I18` are the engine's own, `R1` to `R45` come from a survey of failures in other people's
+/// clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Invariant {
     /// One of the engine's own.
     I(u8),
-    /// One of the survey's.
+    /// One from the survey.
     R(u8),
     /// Nothing panics, whatever happens.
     Total,
@@ -25,18 +26,18 @@ impl Invariant {
         }
     }
 
-    /// Every one, in order.
+    /// Every invariant, in order.
     pub fn all() -> impl Iterator<Item = Self> {
         std::iter::once(Self::Total).chain((1..=18).map(Self::I)).chain((1..=45).map(Self::R))
     }
 
-    /// What it says.
+    /// Its text.
     #[must_use]
     pub fn says(self) -> &'static str {
         TABLE[self.index()].0
     }
 
-    /// Why no history can show it, and what does; `None` if histories check it.
+    /// Why no history can show it, and what does instead; `None` if histories check it.
     #[must_use]
     pub fn elsewhere(self) -> Option<&'static str> {
         TABLE[self.index()].1
@@ -62,7 +63,7 @@ const WEBHOOKS: Option<&str> = Some(
 const STORE: Option<&str> =
     Some("a matter of the store's file, which is only modelled here: to be proved of each store");
 
-/// What each says, and where it is proved if not here.
+/// The text of each, and where it is proved if not here.
 const TABLE: [(&str, Option<&str>); Invariant::COUNT] = [
     ("nothing panics", None),
     ("every delay is within its cap, after jitter; every Retry-After is honoured or the operation stops", None),

@@ -1,4 +1,4 @@
-//! How a process begins and how it dies: what it takes up from the disk, and what a crash leaves there.
+//! How a process starts and how it dies: what it takes up from the disk, and what a crash leaves there.
 
 use steadfast_core::engine::Engine;
 use steadfast_core::operation::{Rejected, Stage};
@@ -68,7 +68,7 @@ impl World {
             }
         }
         for (job, account) in self.books.accounts.iter().enumerate() {
-            // An outcome that was told is on disk, so what is not there was not told.
+            // A reported outcome is on disk, so one that is not there was not reported.
             let told = account.outcome.or(account.resumed_from);
             let lost = told.is_some() && !account.life.known;
             let never = told == Some(Outcome::Rejected(Rejected::NotDurable));
@@ -114,7 +114,7 @@ impl World {
 
     /// Whether the process dies here.
     pub(super) fn dies_at(&mut self, point: CrashPoint) -> bool {
-        // What is rare gets its share of crashes.
+        // Rare points get their share of crashes.
         let weight = if matches!(point, CrashPoint::Abandon | CrashPoint::SendLookup) { 6.0 } else { 1.0 };
         let hit = self.crash_dice.f64() < self.settings.crash_rate * weight;
         if !hit || self.chaos.is_over() || self.crashes_left == 0 || self.process.is_none() {

@@ -8,12 +8,12 @@ use steadfast_core::operation::Reading;
 use steadfast_core::{Key, Reference, Timestamp};
 use steadfast_providers::webhook::{DEFAULT_TOLERANCE, Scheme, Verifier};
 
-/// What a webhook says.
+/// The content of a webhook.
 #[derive(Clone, Debug)]
 pub(super) struct Mail {
     pub(super) key: Key,
     pub(super) reference: Reference,
-    /// `None`: that something has changed.
+    /// `None`: only that something has changed.
     pub(super) reading: Option<Reading>,
 }
 
@@ -26,15 +26,15 @@ pub(super) struct Delivery {
 }
 
 impl Delivery {
-    /// Whether whose clock says this must take it, if it is genuine.
+    /// Whether a process with this clock must accept the webhook, if it is genuine.
     pub(super) fn is_fresh(&self, now: Timestamp) -> bool {
-        // A signature's time is in whole seconds.
+        // A signature's time has whole seconds.
         let off = now.saturating_since(self.signed).max(self.signed.saturating_since(now));
         off + Duration::from_secs(1) < DEFAULT_TOLERANCE
     }
 }
 
-/// The provider's secret, and one that somebody else made up.
+/// The provider's secret, and one that a forger made up.
 #[derive(Debug)]
 pub(super) struct Post {
     ours: Verifier,
@@ -42,12 +42,12 @@ pub(super) struct Post {
     sent: u64,
 }
 
-/// How a forger goes about it.
+/// The ways to forge a webhook.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Forgery {
     /// Signs with a secret of its own.
     WrongSecret,
-    /// Puts other words under a signature that was overheard.
+    /// Puts other content under an overheard signature.
     OtherWords,
     /// Sends an hour-old delivery again.
     Replay,
@@ -84,7 +84,7 @@ impl Post {
         }
     }
 
-    /// What it says, if it may be believed.
+    /// The content, if the webhook may be believed.
     pub(super) fn open(&self, delivery: &Delivery, now: Timestamp) -> Option<Mail> {
         self.ours.verify(&delivery.headers, delivery.body.as_bytes(), now).ok()?;
         let body: Value = serde_json::from_str(&delivery.body).ok()?;

@@ -1,4 +1,4 @@
-//! The process: an engine, its driver, and what dies with both.
+//! The process: an engine, its driver, and everything that dies with them.
 
 use std::collections::BTreeMap;
 
@@ -25,30 +25,30 @@ pub(super) struct Flight {
     pub(super) kind: Kind,
     /// Neither answered nor given up.
     pub(super) in_the_air: bool,
-    /// When it was let through, of what only reads.
+    /// For a read: when it was admitted.
     pub(super) admitted: Timestamp,
 }
 
 #[derive(Debug)]
 pub(super) struct Process {
     pub(super) engine: Flawed,
-    /// The latest time that the engine was told.
+    /// The latest time that the engine was given.
     pub(super) seen: Timestamp,
     pub(super) jobs: BTreeMap<OperationId, usize>,
     /// The operation that was last begun or taken up for each job.
     pub(super) latest: BTreeMap<usize, OperationId>,
     pub(super) flights: BTreeMap<(OperationId, AttemptId), Flight>,
-    /// What only reads and was taken back, and when it was let through.
+    /// Reads that were taken back, and when they were admitted.
     pub(super) taken_back: BTreeMap<(OperationId, AttemptId), Timestamp>,
-    /// A batch was handed to the disk, and the engine has not been told what came of it: acknowledgements must come in order.
+    /// A batch was handed to the disk, and the engine has not heard the result: acknowledgements must come in order.
     pub(super) is_writing: bool,
-    /// Records asked for, that wait until the disk is free.
+    /// Requested records that wait until the disk is free.
     queue: Vec<(RecordId, Record)>,
     /// Webhooks about jobs whose references are not known yet.
     pub(super) parked: Vec<Mail>,
     /// Operations that were taken out of the engine, by their jobs.
     pub(super) withdrawn: BTreeMap<usize, Record>,
-    /// Operations that took in a second final answer, of which a notice must tell.
+    /// Operations that received a second final answer, which a notice must report.
     pub(super) contradicted: Vec<OperationId>,
 }
 
@@ -74,12 +74,12 @@ impl Process {
 const PARKED: usize = 64;
 
 impl World {
-    /// Tells the engine what happened; sometimes an earlier time than before.
+    /// Feeds the engine an event; sometimes with an earlier time than before.
     pub(super) fn feed(&mut self, event: Event) {
         self.feed_expecting(event, |_, _| {});
     }
 
-    /// The same, telling the books what follows for the gate, at the time that the engine takes for now.
+    /// The same, and informs the gate's books, at the time that the engine takes for now.
     fn feed_expecting(&mut self, event: Event, expect: impl FnOnce(&mut GateBooks, Timestamp)) {
         let mut told = self.clock();
         if self.chaos.strikes_with(Fault::ClockBackward, 0.3) {
@@ -93,7 +93,8 @@ impl World {
         self.hear_notices();
     }
 
-    /// One more event before anything is done about the last: a driver reads its clock once for all that it takes in.
+    /// One more event before the effects of the last are carried out: a driver reads its clock once for a batch of
+    /// events.
     pub(super) fn feed_too(&mut self, event: Event) {
         if let Some(process) = &mut self.process {
             process.engine.handle(event, process.seen);
@@ -101,7 +102,7 @@ impl World {
         self.hear_notices();
     }
 
-    /// A wake: everything that is due is done, and nothing is due any more.
+    /// A wake: everything that is due is done, so that nothing is due afterwards.
     pub(super) fn wake_up(&mut self) {
         let now = self.clock();
         let Some(process) = &mut self.process else { return };
@@ -116,7 +117,7 @@ impl World {
         self.books.hold(I(18), next.is_none_or(|at| at > seen), || format!("at {seen:?} the next wake is {wake:?}"));
     }
 
-    /// Does all that the engine asks for.
+    /// Carries out all effects that the engine asks for.
     pub(super) fn drain(&mut self) {
         self.snapshot_and_restore();
         self.hear_notices();
@@ -172,7 +173,7 @@ impl World {
         self.check_intent(job, &record, seen);
     }
 
-    /// One batch at a time; what is asked for meanwhile goes into the next.
+    /// Writes one batch at a time; later requests go into the next.
     pub(super) fn write(&mut self) {
         let Some(process) = &mut self.process else { return };
         let Some(&(last, _)) = process.queue.last().filter(|_| !process.is_writing) else { return };
@@ -186,7 +187,7 @@ impl World {
         self.after(takes, Happening::Written { life, fails });
     }
 
-    /// A batch has come to the disk, or not. The process learns of it if it lives.
+    /// A batch has reached the disk, or not. The process learns of it if it is alive.
     pub(super) fn written(&mut self, life: u32, fails: bool) {
         if life != self.life {
             return;
@@ -291,7 +292,7 @@ impl World {
             let again = std::mem::take(&mut account.life.hurried) && account.life.hint.is_none();
             let counts = pending && !again && flight.kind == Kind::Poll;
             account.life.pendings += u16::from(counts);
-            // What fell due while it stood still has been asked, and more does not.
+            // Requests that fell due while it stood still have been sent, and no more will be.
             account.life.over |= counts && account.life.overslept;
         }
         match (&answer.said, flight.kind) {
@@ -324,7 +325,7 @@ impl World {
         self.check_learnt(id, flight.job, reading.as_ref());
         self.drain();
         if let Some(quota) = answer.quota.filter(|_| life == self.life) {
-            // Only now: what the answer let through left at the time that was told with it, which may be earlier.
+            // Only now: requests that the answer released left at the time given with it, which may be earlier.
             let kind = flight.kind;
             self.feed_expecting(Event::Quota(kind, quota), |gate, now| gate.learn(kind, quota, now));
             self.drain();
@@ -359,13 +360,13 @@ impl World {
         self.drain();
     }
 
-    /// A webhook tells that the job has changed, and not how.
+    /// A webhook says that the job has changed, but not how.
     fn hurried(&mut self, id: OperationId, job: usize) {
         self.trace(Some(job), || "webhook: it has changed".into());
         let Some(process) = &self.process else { return };
         let mut flights = process.flights.range((id, AttemptId(0))..=(id, AttemptId(u32::MAX)));
         let polling = flights.any(|(_, flight)| flight.in_the_air && flight.kind == Kind::Poll);
-        // What the engine will take for now is not earlier.
+        // The engine will not take an earlier time for now.
         let now = process.seen;
         self.books.accounts[job].hurry(polling, now);
         self.feed(Event::Changed(id));
@@ -374,7 +375,7 @@ impl World {
         self.drain();
     }
 
-    /// Webhooks that came too early, now that their references may be known.
+    /// Delivers webhooks that came too early, now that their references may be known.
     fn deliver_parked(&mut self) {
         let Some(process) = &mut self.process else { return };
         let engine = process.engine.engine();
@@ -391,7 +392,7 @@ impl World {
         }
     }
 
-    /// The engine says that it is over: so it must be on disk, and true.
+    /// The engine reports an end: it must be on disk, and true.
     fn end(&mut self, id: OperationId) {
         let Some(process) = &mut self.process else { return };
         let outcome = process.engine.engine().operation(id).and_then(|operation| operation.outcome());
@@ -407,7 +408,7 @@ impl World {
         }
         let (wait, life) = (ms(self.dice.u64(..2_000)), self.life);
         self.after(wait, Happening::Deliver { life, id });
-        // Some at once, before the outcome has come to them; some when it has; some a second time.
+        // Some callers come at once, before the outcome was delivered; some afterwards; some a second time.
         for _ in 0..3 {
             if matches!(outcome, Outcome::Unresolved(_)) && self.chaos.strikes_with(Fault::CallerResumes, 4.0) {
                 let later = ms(self.dice.u64(..20_000)).min(wait * 3);
@@ -420,7 +421,7 @@ impl World {
         }
     }
 
-    /// The caller has the outcome. What was rejected may be submitted again.
+    /// The caller has the outcome. A rejected job may be submitted again.
     pub(super) fn delivered(&mut self, life: u32, id: OperationId) {
         if life == self.life
             && let Some(process) = &self.process

@@ -1,7 +1,7 @@
-//! The model of a provider: what it runs, what it says, and its own ledger of both.
+//! The model of a provider: what it runs, what it answers, and its own ledger of both.
 //!
-//! It knows nothing of engines. It sees requests and the time, and writes down every execution and every final answer that it gave, so that what
-//! a caller is told can be held against what was so.
+//! It knows nothing of engines. It sees requests and the time, and records every execution and every final answer that
+//! it gave, so that an outcome given to a caller can be compared with the facts.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use super::chaos::{Chaos, Fault};
 use super::mail::Mail;
 use super::settings::{Fate, Job, Keys, Settings};
 
-/// What goes over the wire.
+/// A request on the wire.
 #[derive(Clone, Debug)]
 pub(super) struct Request {
     pub(super) kind: Kind,
@@ -24,7 +24,7 @@ pub(super) struct Request {
     pub(super) reference: Option<Reference>,
 }
 
-/// What comes back.
+/// An answer on the wire.
 #[derive(Clone, Debug)]
 pub(super) struct Answer {
     pub(super) said: Result<Reading, Failure>,
@@ -40,7 +40,7 @@ pub(super) struct Run {
     pub(super) began: Timestamp,
     done_at: Timestamp,
     fate: Fate,
-    /// The final answers that were given, to whomever they came.
+    /// The final answers that were given, to any request.
     pub(super) said: Vec<Reading>,
 }
 
@@ -63,7 +63,7 @@ impl Provider {
         Self { keys: settings.keys, jobs, runs: Vec::new(), down_until: Timestamp::EPOCH, dice }
     }
 
-    /// The job that is submitted last, when the world is well.
+    /// The job that is submitted last, when all faults have stopped.
     pub(super) fn probe(&self) -> Job {
         self.jobs.last().cloned().expect("there is always the probe")
     }
@@ -73,7 +73,7 @@ impl Provider {
         self.runs.iter().filter(move |run| run.key == *key)
     }
 
-    /// Carries a request out, or not; and answers it, or not.
+    /// Carries a request out, or does not; and answers it, or does not.
     pub(super) fn answer(&mut self, request: &Request, chaos: &mut Chaos, now: Timestamp) -> Option<Answer> {
         let said = self.reception(chaos, now).unwrap_or_else(|| match request.kind {
             Kind::Create => Some(self.create(request, chaos, now)),
@@ -89,7 +89,8 @@ impl Provider {
         Some(Answer { said, quota })
     }
 
-    /// What stands before the work: outages, throttles, errors. `None`: the request is looked at; `Some(None)`: there is no answer at all.
+    /// What happens before the work: outages, throttles, errors. `None`: the request is processed; `Some(None)`: there
+    /// is no answer at all.
     #[expect(clippy::option_option, reason = "looked at, unheard, answered")]
     fn reception(&mut self, chaos: &mut Chaos, now: Timestamp) -> Option<Option<Result<Reading, Failure>>> {
         if chaos.strikes_with(Fault::Outage, 0.2) {
@@ -108,7 +109,7 @@ impl Provider {
         chaos.strikes(Fault::ErrorBefore).then(|| Some(self.unavailable()))
     }
 
-    /// A 5xx proves nothing of what ran.
+    /// A 5xx proves nothing about whether the job ran.
     fn unavailable(&mut self) -> Result<Reading, Failure> {
         let wait = self.dice.bool().then(|| Duration::from_millis(self.dice.u64(..30_000)));
         Err(Failure::new(Class::Transient, Certainty::MayHaveExecuted).with_retry_after(wait))
@@ -157,7 +158,7 @@ impl Provider {
         }
     }
 
-    /// A provider that keeps keys refuses one that comes with another body.
+    /// A provider that stores keys refuses a known key with another body.
     fn is_taken(&self, request: &Request) -> bool {
         matches!(self.keys, Keys::Honoured(_))
             && self.runs_of(&request.key).any(|run| run.fingerprint != request.fingerprint)
@@ -203,7 +204,7 @@ impl Provider {
         Ok(self.final_answer(index, chaos))
     }
 
-    /// What became of the job; or, from a provider that contradicts itself, something else.
+    /// The job's result; or, from a provider that contradicts itself, another one.
     fn final_answer(&mut self, index: usize, chaos: &mut Chaos) -> Reading {
         let run = &mut self.runs[index];
         let truth = match run.fate {

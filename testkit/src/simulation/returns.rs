@@ -1,5 +1,5 @@
-//! What comes back: unresolved operations that somebody wants to know of after all, and those that a driver takes out of the engine until it
-//! has their payload.
+//! Operations that come back: unresolved ones that a caller asks for again, and those that a driver takes out of the
+//! engine until it has their payload.
 
 use steadfast_core::engine::Event;
 use steadfast_core::operation::{Record, Stage};
@@ -11,7 +11,7 @@ use super::invariant::Invariant::{I, R};
 use super::world::{Happening, World, ms};
 
 impl World {
-    /// A caller wants an operation polled on, whether that can be or not.
+    /// A caller wants an operation polled on, whether or not that is possible.
     pub(super) fn resume(&mut self, job: usize) {
         let Some(id) = self.id_of(job) else { return };
         let resumes = self.books.accounts[job].can_resume();
@@ -30,7 +30,7 @@ impl World {
             expected.due = self.process.as_ref().map(|process| process.seen);
             live_expected += u32::from(!counted);
         }
-        // Of one that is under way the same step may do what time has made due.
+        // If it is under way, the same step may carry out what has become due.
         let same = if resumes || ended(expected.stage).is_some() {
             after == expected
         } else {
@@ -42,7 +42,7 @@ impl World {
         });
     }
 
-    /// A driver has no payload for a create, and takes the operation out until it has.
+    /// A driver has no payload for a create, and takes the operation out until it has one.
     pub(super) fn withdraw(&mut self, job: usize) {
         let Some(id) = self.id_of(job) else { return };
         let (Some((before, live)), now) = (self.state_of(id), self.clock()) else { return };
@@ -73,7 +73,7 @@ impl World {
         self.after(later, Happening::GiveBack { life, job });
     }
 
-    /// The payload is at hand: the operation goes back into the engine, unless it is there already.
+    /// The payload is available: the operation goes back into the engine, unless it is there already.
     pub(super) fn give_back(&mut self, life: u32, job: usize) {
         let now = self.clock();
         let Some(process) = self.process.as_mut().filter(|_| life == self.life) else { return };
@@ -90,7 +90,7 @@ impl World {
         self.trace(Some(job), || "back in the engine".into());
     }
 
-    /// What an operation would write down, and how many are live beside it.
+    /// The record that an operation would write, and how many others are live.
     fn state_of(&self, id: OperationId) -> Option<(Record, u32)> {
         let engine = self.process.as_ref()?.engine.engine();
         Some((engine.operation(id)?.record(), engine.live()))

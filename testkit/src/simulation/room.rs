@@ -1,4 +1,5 @@
-//! A driver that has no room for a request: it waits there, and is taken back before it left. The provider never sees it.
+//! A driver that has no room for a request: the request waits, and is taken back before it leaves. The provider never
+//! sees it.
 
 use steadfast_core::engine::Event;
 use steadfast_core::operation::AttemptId;
@@ -9,7 +10,7 @@ use super::words::name;
 use super::world::World;
 
 impl World {
-    /// The driver takes it back, now and then because its caller does not want it any more. It may be given up by then.
+    /// The driver takes it back, sometimes because its caller no longer wants it. It may have been given up by then.
     pub(super) fn take_back(&mut self, life: u32, id: OperationId, attempt: AttemptId) {
         let Some(process) = self.process.as_mut().filter(|_| life == self.life) else { return };
         let Some(Flight { job, kind, in_the_air, admitted }) = process.flights.remove(&(id, attempt)) else { return };
@@ -30,7 +31,8 @@ impl World {
         }
         self.trace(Some(job), || format!("{} is taken back before it left", name(kind)));
         self.feed(Event::Unsent(id, attempt));
-        // Of one that was given up by then, the next may have been let go since, and has not left either: the books would take it for sent.
+        // If it was given up by then, the next may have been admitted since, and has not left either: the books would
+        // take it for sent.
         if in_the_air && self.dice.u8(..3) == 0 {
             self.trace(Some(job), || "cancelled by its caller".into());
             self.feed_too(Event::Cancel(id));

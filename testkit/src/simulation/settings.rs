@@ -1,5 +1,6 @@
-//! What a history is about, drawn from its seed: how the provider treats keys, how patient the client is, which machines its gate has, which jobs
-//! there are. Strange settings are drawn as well as sensible ones; zero is always among them.
+//! The settings of a history, drawn from its seed: how the provider treats keys, how patient the client is, which
+//! machines its gate has, which jobs there are. Strange settings are drawn as well as sensible ones; zero is always
+//! possible.
 
 use std::time::Duration;
 
@@ -19,30 +20,30 @@ const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-/// What the provider does with a key that it has seen.
+/// What the provider does with a key that it has seen before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Keys {
     /// Runs it once within this time.
     Honoured(Duration),
-    /// Runs every create, and tells on request whether there is a job of a key, once it is so old.
+    /// Runs every create, and can be asked for the job of a key, once the job is this old.
     Lookup(Duration),
     /// Runs every create.
     Ignored,
 }
 
-/// What becomes of a job at the provider.
+/// A job's fate at the provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
     Ready,
     Failed,
     Undecided,
-    /// A part comes first.
+    /// A partial result comes first.
     PartialFirst,
     /// The create is answered with the result.
     ReadyAtOnce,
     /// The create runs and fails at once.
     FailedAtOnce,
-    /// The provider will not have it.
+    /// The provider rejects it.
     Refused,
 }
 
@@ -68,16 +69,16 @@ pub(super) struct Settings {
     pub(super) webhooks: bool,
     /// Webhooks name the job by the caller's key, else by the provider's reference.
     pub(super) webhooks_by_key: bool,
-    /// The most that a request or an answer takes on its way.
+    /// The longest that a request or an answer travels.
     pub(super) latency: Duration,
-    /// The most that a late request takes.
+    /// The longest that a late request travels.
     pub(super) latest: Duration,
-    /// From when on nothing goes wrong any more.
+    /// When all faults stop.
     pub(super) heals_after: Duration,
     /// How likely a crash is at each point where one can fall.
     pub(super) crash_rate: f64,
     pub(super) most_crashes: u32,
-    /// Whether a restarted process takes up its gate as it was, or starts with a new one.
+    /// Whether a restarted process keeps its gate, or starts with a new one.
     pub(super) keeps_gate: bool,
 }
 
@@ -117,7 +118,7 @@ impl Settings {
         }
     }
 
-    /// Where a key expires within minutes, nobody can promise anything if clocks are minutes off.
+    /// If a key expires within minutes, no promise can be kept with clocks that are minutes off.
     pub(super) fn clocks_may_fail(&self) -> bool {
         !matches!(self.keys, Keys::Honoured(window) if window < Duration::from_secs(3_600))
     }
@@ -136,7 +137,7 @@ fn keys(dice: &mut Rng, timeout: Duration) -> (Keys, SendSafety, Duration) {
         // The client need not trust the provider.
         4 => (Keys::Honoured(Duration::from_secs(86_400)), SendSafety::Unsafe, 3 * timeout),
         5 | 6 => {
-            // What the setting promises: a create arrives, and is shown, within this time of its being given up.
+            // The promise of the setting: a create arrives, and is shown, within this time after it was given up.
             let settle = ms(dice.u64(2_000..20_000));
             (Keys::Lookup(settle / 2), SendSafety::Lookup { settle }, (settle / 2).saturating_sub(ms(1)).min(timeout))
         }
@@ -155,7 +156,7 @@ fn job(dice: &mut Rng, n: usize, heals_after: Duration) -> Job {
         _ => Fate::Ready,
     };
     Job {
-        // What must never be seen in anything that is printed.
+        // A value that must never appear in printed output.
         key: Key::new(format!("canary-key-{n}")).expect("visible ASCII"),
         fingerprint: Fingerprint::new([n as u8 + 1; 16]),
         fate,
@@ -199,7 +200,7 @@ fn poll(dice: &mut Rng) -> PollPolicy {
     policy.with_not_found_grace(grace).with_accept_partial(dice.u8(..4) == 0)
 }
 
-/// Mostly as long as by default; sometimes so short, or for so few, that keys are forgotten while others are under way.
+/// Mostly the default; sometimes so short, or for so few, that keys are forgotten while others are under way.
 fn remembering(dice: &mut Rng) -> Limits {
     match dice.u8(..6) {
         0 => Limits { remember_for: ms(dice.u64(10_000..200_000)), ..Limits::default() },
@@ -208,7 +209,7 @@ fn remembering(dice: &mut Rng) -> Limits {
     }
 }
 
-/// None at all for every third one, else small machines, so that they get in the way.
+/// A gate without machines for a third of the histories, else with small ones, so that they take effect.
 fn gate(dice: &mut Rng) -> (GatePolicy, u64) {
     let refill = dice.u64(..200_000);
     let mut gate = GatePolicy::none().with_longest_pause(ms(dice.u64(1_000..120_000)));

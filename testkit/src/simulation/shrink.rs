@@ -1,10 +1,12 @@
-//! Makes a found history small: takes faults, crashes and jobs away for as long as the same invariant breaks.
+//! Makes a found history small: removes faults, crashes and jobs for as long as the same invariant breaks.
 
 use super::{Fault, Options, simulate};
 
-/// The smallest options found under which the seed still breaks the invariant that it breaks now; with the recording switched on.
+/// Finds the smallest options under which the seed still breaks the invariant that it breaks now; with the recording
+/// switched on.
 ///
-/// Greedy, in two rounds, so some hundred histories at most. A seed that breaks nothing comes back as it was.
+/// Greedy, in two rounds, so some hundred histories at most. For a seed that breaks nothing, the options are returned
+/// unchanged.
 #[must_use]
 pub fn shrink(seed: u64, options: &Options) -> Options {
     let mut best = Options { record: true, ..options.clone() };

@@ -1,4 +1,5 @@
-//! How long an operation may wait, and must: worked out once more from the documentation of the policies, and from the answers themselves.
+//! How long an operation may wait, and must: computed again from the documentation of the policies, and from the
+//! answers themselves.
 
 use std::time::Duration;
 
@@ -12,10 +13,11 @@ use steadfast_core::{Kind, OperationPolicy, Seed, SendSafety, Timestamp};
 use super::books::Books;
 use super::invariant::Invariant::{I, R};
 
-/// What a record that could not be written waits before it is tried again: the default of `OperationPolicy::persist`, with its jitter.
+/// How long a record that could not be written waits before the next try: the default of `OperationPolicy::persist`,
+/// with its jitter.
 const PERSIST_AGAIN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(10));
 
-/// The policies that a history is held against, which need not be those that its engine was given.
+/// The policies that a history is compared with, which need not be those of its engine.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rules<'a> {
     pub(super) policy: &'a OperationPolicy,
@@ -23,7 +25,7 @@ pub(super) struct Rules<'a> {
 }
 
 impl Books {
-    /// Checks what a notice tells of one job. `submitted` is when the engine believes that it was.
+    /// Checks a notice about one job. `submitted` is when the engine believes that it was submitted.
     pub(super) fn hear(&mut self, job: usize, notice: &Notice, rules: Rules<'_>, submitted: Timestamp, now: Timestamp) {
         let Some(account) = self.accounts.get_mut(job) else { return };
         let life = &mut account.life;
@@ -46,7 +48,7 @@ impl Books {
                     self.check_read(job, attempt.kind, rules.policy, now);
                 }
             }
-            // Of other failures there was an answer, which was looked at as it came.
+            // Other failures had an answer, which was checked as it came.
             Notice::Failed { failure, .. } if failure.class == Class::TimedOut => {
                 (life.hint, life.failed) = (None, true);
             }
@@ -65,7 +67,7 @@ impl Books {
             Notice::ProvenAbsent => (life.latest, life.hint, life.failed) = (Some(Kind::Create), None, true),
             Notice::Waiting { reason, until, delay } => {
                 life.not_before = *until;
-                // How long a spent budget makes it pause is the budget's own affair.
+                // The budget alone decides how long a spent budget pauses.
                 if delay.ground != Ground::Budget {
                     self.hear_wait(job, *reason, until.saturating_since(now), rules.policy);
                 }
@@ -124,7 +126,7 @@ impl Books {
             _ => return,
         };
         let (hint, restored) = (life.hint, life.restored);
-        // What is left of a wait after a restart may be nothing.
+        // The remainder of a wait after a restart may be zero.
         let least = if restored { Duration::ZERO } else { least };
         let (least, most) = bounds(hints, hint, least, cap);
         self.hold_all(&[I(1), R(1)], wait <= most, || {
@@ -141,13 +143,13 @@ impl Books {
         let before = self.breaker.replace(state);
         let legal = match (before.unwrap_or(state), state) {
             (Closed | HalfOpen, Open { .. }) | (Open { .. }, HalfOpen) | (HalfOpen, Closed) => true,
-            // The first that is told in this life.
+            // The first that is reported in this life.
             _ => before.is_none(),
         };
         self.hold(R(20), legal, || format!("the breaker went from {before:?} to {state:?}"));
     }
 
-    /// A poll or a look-up is let through: it is due, there are some left, and time is left for it.
+    /// A poll or a look-up is admitted: it must be due, within the limit on their number, and before their deadline.
     fn check_read(&mut self, job: usize, kind: Kind, policy: &OperationPolicy, now: Timestamp) {
         let life = &mut self.accounts[job].life;
         let (due, over) = (life.not_before, life.over);
@@ -180,7 +182,7 @@ fn least_delay(backoff: &BackoffPolicy, n: u16) -> Duration {
         Jitter::Decorrelated => steady.delay(1, Seed::new(0)),
         _ => Duration::ZERO,
     }
-    // Shares of a nanosecond may be rounded either way.
+    // Fractions of a nanosecond may be rounded either way.
     .saturating_sub(Duration::from_nanos(2))
 }
 

@@ -1,4 +1,4 @@
-//! What a history's timeline says of requests, records and answers.
+//! Words for requests, records and answers in a history's timeline.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ fn hinted(hint: Option<Duration>) -> String {
     hint.map_or_else(String::new, |hint| format!(", ask again in {}", Span(hint)))
 }
 
-/// How far a record says that its job has come.
+/// The stage that a record says its job has reached.
 pub(super) fn stage(stage: Stage) -> String {
     match stage {
         Stage::Planned => "planned".into(),

@@ -24,16 +24,16 @@ use super::{Entry, Options, What};
 
 /// When every history begins.
 const START: Timestamp = Timestamp::from_secs(1_700_000_000);
-/// The longest that a history may take once its world is well again: far more than all deadlines together.
+/// The longest that a history may take once all faults have stopped: far more than all deadlines together.
 const PATIENCE: Duration = Duration::from_secs(6 * 3_600);
-/// The most that may happen in one history.
+/// The most steps in one history.
 const MOST_STEPS: u64 = 200_000;
 
 pub(super) const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-/// Something that will happen.
+/// A future event.
 #[derive(Debug)]
 pub(super) enum Happening {
     /// A request reaches the provider.
@@ -50,7 +50,7 @@ pub(super) enum Happening {
         attempt: AttemptId,
         answer: Answer,
     },
-    /// The driver takes a request back that it had no room for.
+    /// The driver takes back a request that it had no room for.
     TakeBack {
         life: u32,
         id: OperationId,
@@ -58,9 +58,9 @@ pub(super) enum Happening {
     },
     /// A webhook reaches the process.
     Webhook(Delivery),
-    /// One that the provider did not send.
+    /// A webhook that the provider did not send.
     Forged(Delivery),
-    /// One that came before anybody knew its reference.
+    /// A webhook that came before its reference was known.
     Parked(Mail),
     /// A batch is on disk, or certainly not.
     Written {
@@ -90,7 +90,7 @@ pub(super) enum Happening {
 }
 
 impl Happening {
-    /// Whether the process must be awake for it.
+    /// Whether the process must be running for it.
     const fn is_of_process(&self) -> bool {
         !matches!(self, Self::Arrive { .. } | Self::Written { .. } | Self::Restart | Self::Heal)
     }
@@ -104,7 +104,7 @@ pub(super) struct World {
     pub(super) flaw: Option<Flaw>,
     pub(super) dice: Rng,
     pub(super) crash_dice: Rng,
-    /// For the checks alone, so that they change nothing.
+    /// Used by the checks alone, so that they change nothing.
     pub(super) check_dice: Rng,
     snapshot_dice: Option<Rng>,
     /// True time; the process's clock is off by `offset` seconds.
@@ -125,7 +125,7 @@ pub(super) struct World {
     pub(super) crashes_left: u32,
     pub(super) crashes_at: Vec<u64>,
     pub(super) submitted: Vec<bool>,
-    /// Jobs that nobody submits.
+    /// Jobs that are not submitted.
     pub(super) left_out: Vec<usize>,
     /// Jobs whose callers will try to submit them again.
     pub(super) submits_again: BTreeSet<usize>,
@@ -202,7 +202,7 @@ impl World {
         world
     }
 
-    /// To the end, or to the first violation.
+    /// Runs to the end, or to the first violation.
     pub(super) fn run(&mut self) {
         self.restart();
         while self.books.violation.is_none() && self.step() {}
@@ -217,7 +217,7 @@ impl World {
         self.after(ms(0), happening);
     }
 
-    /// The next thing happens. Tells whether there is more to come.
+    /// Carries out the next event. Returns whether there is more to come.
     fn step(&mut self) -> bool {
         let patience = self.settings.heals_after * 2 + PATIENCE;
         let patient = self.now.saturating_since(START) < patience && self.happened < MOST_STEPS;
@@ -265,7 +265,7 @@ impl World {
             Happening::Arrive { life, id, attempt, request } => self.arrive(life, id, attempt, &request),
             Happening::Answer { life, id, attempt, answer } => self.answered(life, id, attempt, answer),
             Happening::TakeBack { life, id, attempt } => self.take_back(life, id, attempt),
-            // A provider sends again what nobody took.
+            // A provider repeats a webhook that nobody accepted.
             Happening::Webhook(sealed) if self.process.is_none() => self.after(ms(5_000), Happening::Webhook(sealed)),
             Happening::Webhook(sealed) => self.opened(&sealed),
             Happening::Forged(sealed) => self.forged(&sealed),
@@ -331,7 +331,8 @@ impl World {
         self.after(travels, Happening::Answer { life, id, attempt, answer });
     }
 
-    /// A webhook counts if its signature is right and of this time. A process whose clock is minutes off refuses what is genuine, too.
+    /// A webhook counts if its signature is valid and fresh. A process whose clock is minutes off refuses genuine ones,
+    /// too.
     fn opened(&mut self, sealed: &Delivery) {
         let opened = self.post.open(sealed, self.clock());
         let genuine = opened.is_some() || !sealed.is_fresh(self.clock());
@@ -341,7 +342,7 @@ impl World {
         }
     }
 
-    /// A webhook of somebody else's: nothing of it is believed.
+    /// A forged webhook: nothing of it may be believed.
     fn forged(&mut self, sealed: &Delivery) {
         let believed = self.process.is_some() && self.post.open(sealed, self.clock()).is_some();
         self.books.hold(I(16), !believed, || "a forged webhook was believed".into());
@@ -388,7 +389,7 @@ impl World {
         self.chaos.is_over() && done && self.agenda.is_empty() && (0..self.settings.jobs.len()).all(told)
     }
 
-    /// I9: much later, a job goes through: nothing holds it up that was left over.
+    /// I9: much later, a job goes through: nothing left over holds it up.
     fn probe(&mut self) -> bool {
         self.check_rest();
         if self.probing {
@@ -406,7 +407,7 @@ impl World {
         true
     }
 
-    /// What the process takes for now.
+    /// The time by the process's clock.
     pub(super) fn clock(&self) -> Timestamp {
         self.now_of(self.now)
     }
@@ -436,7 +437,7 @@ impl World {
         }
     }
 
-    /// Now and then the engine goes through its bytes, and on.
+    /// Sometimes the engine is serialised, restored and continued.
     pub(super) fn snapshot_and_restore(&mut self) {
         let Some(dice) = &mut self.snapshot_dice else { return };
         if dice.u8(..32) > 0 {

@@ -1,4 +1,5 @@
-//! There is but one version yet. So that the next one finds its way tried: one that is made up, with each kind of change that a migration can need.
+//! There is only one version yet. To have migrations tested before the next one, these use an invented one, with each
+//! kind of change that a migration can need.
 
 use std::fs;
 
@@ -37,7 +38,7 @@ fn open(home: &Home, migrations: Migrations<'static>, access: Access) -> Result<
     SqliteStore::open_by(&release, &home.file(""), access, false)
 }
 
-/// A journal of this release's with one entry; one that was closed, and one whose process was killed.
+/// Two journals of this release's version with one entry: one that was closed, and one whose process was killed.
 fn older(name: &str) -> [Home; 2] {
     let home = Home::new(name);
     let mut store = home.open();
@@ -83,7 +84,7 @@ fn a_new_journal_has_the_newest_version_at_once() {
     assert_eq!(open(&home, NEXT, Access::Write).unwrap().load().unwrap(), [entry("one")]);
 }
 
-/// Killed after each step: what is on the disk then is the older version.
+/// Whenever the process is killed, the disk holds the older version.
 #[test]
 fn a_crash_in_the_middle_of_a_migration_leaves_the_older_version() {
     for steps in 0..=VERSION_2.len() {
@@ -107,7 +108,7 @@ fn a_crash_in_the_middle_of_a_migration_leaves_the_older_version() {
 fn a_migration_that_fails_leaves_the_older_version_as_it_was() {
     const FAILS: Migrations<'static> =
         &[VERSION_1, &[VERSION_2[0], VERSION_2[1], Step::make("notes", "CREATE TABLE notes (text TEXT) STRICT")]];
-    /// Its text is not what is kept.
+    /// The definition that this migration promises is not the one it leaves.
     const OTHERWISE: Migrations<'static> = &[VERSION_1, &[Step { leaves: Some("other"), ..VERSION_2[1] }]];
     for home in older("fails") {
         let before = files(&home);
@@ -121,7 +122,7 @@ fn a_migration_that_fails_leaves_the_older_version_as_it_was() {
     }
 }
 
-/// Whatever is refused is left as it is, also by a release that would migrate it.
+/// A refused file is left as it is, even by a release that would otherwise migrate it.
 #[test]
 fn an_older_journal_that_is_refused_is_not_migrated() {
     for home in older("refused") {
