@@ -1,5 +1,6 @@
-//! The guide, compiled: each block of Rust in a chapter, and in the crates' READMEs, is a doctest of this crate. `tests/guide.rs` checks the rest: that no chapter
-//! is left out here or in the table of contents, and that links lead somewhere.
+//! The guide, compiled: each block of Rust in a chapter, and in the crates' READMEs, is a doctest of this crate.
+//! `tests/guide.rs` checks the rest: that no chapter is left out here or in the table of contents, and that links lead
+//! somewhere.
 
 /// A page is the documentation of a module of its own, so that a failing test names it.
 macro_rules! pages {

@@ -1,7 +1,8 @@
 //! A journal that outlives its program: `cargo run -p steadfast-blocking --example journal`.
 //!
-//! A provider, played here, begins a job and is slow to say so. In that moment the process that asked for it is killed: what it knew of the job, its journal alone
-//! knows now. The next process opens it, sends the same request again under the same key, and has the outcome of the one job that ran.
+//! A provider, played here, begins a job and is slow to say so. In that moment the process that asked for it is killed:
+//! what it knew of the job, its journal alone knows now. The next process opens it, sends the same request again under
+//! the same key, and has the outcome of the one job that ran.
 
 use std::collections::HashSet;
 use std::error::Error;
@@ -85,8 +86,8 @@ fn start(url: &str, file: &Path) -> Result<Client, Box<dyn Error>> {
     Ok(builder.start()?)
 }
 
-/// That the provider drops repeats of a key is for its documentation to say: without it, a create of which nobody knows is not sent again. And shorter waits
-/// than in earnest, so that you need not wait.
+/// That the provider drops repeats of a key is for its documentation to say: without it, a create of which nobody knows
+/// is not sent again. And shorter waits than in earnest, so that you need not wait.
 fn policy() -> Result<OperationPolicy, Box<dyn Error>> {
     let (soon, minute) = (Duration::from_millis(300), Duration::from_secs(60));
     let backoff = BackoffPolicy::new(Growth::Fixed(soon), soon, Jitter::None)?;
@@ -96,7 +97,8 @@ fn policy() -> Result<OperationPolicy, Box<dyn Error>> {
     Ok(OperationPolicy::default().with_create(create)?.with_poll(poll).with_safety(keyed)?)
 }
 
-/// The provider: one job for each key, whose beginning it tells of here and not to whoever asked for it. It is pending once.
+/// The provider: one job for each key, whose beginning it tells of here and not to whoever asked for it. It is pending
+/// once.
 fn provide(listener: &TcpListener, runs: &Sender<String>) {
     let (mut keys, mut unanswered, mut polls) = (HashSet::new(), Vec::new(), 0);
     for mut stream in listener.incoming().flatten() {

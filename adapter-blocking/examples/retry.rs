@@ -1,7 +1,7 @@
 //! Any call, repeated and polled on a thread: `cargo run -p steadfast-blocking --example retry`.
 //!
-//! An upstream, played here, that is down for its first two requests, busy at the third, and then runs a report that takes three polls. By a virtual timer,
-//! so that it takes no time; leave that line out to wait in earnest.
+//! An upstream, played here, that is down for its first two requests, busy at the third, and then runs a report that
+//! takes three polls. By a virtual timer, so that it takes no time; leave that line out to wait in earnest.
 
 use std::error::Error;
 use std::time::Duration;

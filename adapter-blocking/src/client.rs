@@ -96,7 +96,8 @@ impl Client {
     /// deadline came, or it was cancelled after it had been accepted. It gets a fresh schedule and deadline, and its
     /// outcome may then be final. A job that is under way is joined; one that has ended for good gives its outcome.
     ///
-    /// Jobs that a restart found under way need no call: [`Builder::start`] takes them up. Returns once it is durable that the job goes on.
+    /// Jobs that a restart found under way need no call: [`Builder::start`] takes them up. Returns once it is durable
+    /// that the job goes on.
     ///
     /// # Errors
     /// See [`ResumeError`]. In each case nothing was sent.
@@ -397,8 +398,9 @@ impl Handle {
         self.wait_timeout(Duration::ZERO)
     }
 
-    /// Gives the job up. Before its first request has left, it ends as *rejected* and nothing ran. After that it ends as *unresolved*: the
-    /// provider may run it all the same, and only the watching stops. A job that has ended stays as it ended.
+    /// Gives the job up. Before its first request has left, it ends as *rejected* and nothing ran. After that it ends
+    /// as *unresolved*: the provider may run it all the same, and only the watching stops. A job that has ended stays
+    /// as it ended.
     ///
     /// Returns at once; wait to learn which it was.
     pub fn cancel(&self) {

@@ -1,9 +1,12 @@
-//! The loop around the driver: whoever has something for it takes a turn, a thread of its own or one that has carried a request.
+//! The loop around the driver: whoever has something for it takes a turn, a thread of its own or one that has carried a
+//! request.
 //!
-//! It is the loop of `steadfast-driver`'s front page with threads. The driver is behind a lock, which nobody holds for longer than a turn takes. What clients
-//! want, and what the store has done, lies in an inbox, and each turn begins with what lies there: so nobody waits for a certain thread to get its turn. The
-//! loop's own thread sleeps until time or the inbox wants something. Requests go to a pool, whose threads bring their answers in themselves: what follows
-//! from an answer, often the job's next request, needs no other thread to wake up. The work of a store that may block is done on a thread of its own.
+//! It is the loop of `steadfast-driver`'s front page with threads. The driver is behind a lock, which nobody holds for
+//! longer than a turn takes. What clients want, and what the store has done, lies in an inbox, and each turn begins
+//! with what lies there: so nobody waits for a certain thread to get its turn. The loop's own thread sleeps until time
+//! or the inbox wants something. Requests go to a pool, whose threads bring their answers in themselves: what follows
+//! from an answer, often the job's next request, needs no other thread to wake up. The work of a store that may block
+//! is done on a thread of its own.
 
 #[cfg(test)]
 mod tests;
@@ -28,16 +31,19 @@ use crate::clock::Clock;
 use crate::pool::{MOST_THREADS, Pool};
 use crate::transport::Transport;
 
-/// How many times a thread lets others go first before it sleeps until it is its turn: as a rule a turn takes a few microseconds, and being woken takes longer.
+/// How many times a thread lets others go first before it sleeps until it is its turn: as a rule a turn takes a few
+/// microseconds, and being woken takes longer.
 const PATIENCE: u32 = 8;
 
-/// Whoever has the turn so long after it was due is one of many threads that had none: the process was stopped, or the machine slept.
+/// Whoever has the turn so long after it was due is one of many threads that had none: the process was stopped, or the
+/// machine slept.
 const LATE: Duration = Duration::from_millis(100);
 
 /// How long those who read answers have then, before what has not been answered in time is given up.
 const CATCHING_UP: Duration = Duration::from_millis(50);
 
-/// How long it takes until it is tried again to start a thread, where there is none for requests and none could be started.
+/// How long it takes until it is tried again to start a thread, where there is none for requests and none could be
+/// started.
 const NO_THREAD: Duration = Duration::from_secs(1);
 
 pub(crate) enum Input {
@@ -173,7 +179,8 @@ impl Turns {
             this.perform_tasks();
         });
         let over = self.lock().this.take();
-        // Whoever waits for something is told so by this. What goes with it may be the program's, and may ask whose turn it is.
+        // Whoever waits for something is told so by this. What goes with it may be the program's, and may ask whose
+        // turn it is.
         drop(over);
     }
 
@@ -190,7 +197,8 @@ impl Turns {
         Ok(())
     }
 
-    /// The job's request is back: a turn, on the thread that has carried it. Tells whether it has left a next one for itself.
+    /// The job's request is back: a turn, on the thread that has carried it. Tells whether it has left a next one for
+    /// itself.
     fn returned(&self, id: OperationId, came: Option<Answered>) -> bool {
         let turn = self.take(|this| {
             this.is_carrier_free = true;
@@ -206,7 +214,8 @@ impl Turns {
         comes
     }
 
-    /// Whether the loop waits for this thread: it is its own or its store's, or it is its turn just now. So it must not wait for the loop.
+    /// Whether the loop waits for this thread: it is its own or its store's, or it is its turn just now. So it must not
+    /// wait for the loop.
     pub(crate) fn is_ours(&self) -> bool {
         let here = thread::current().id();
         let is_its_own = self.own.get().is_some_and(|own| own.id() == here) || self.stores.get() == Some(&here);
@@ -314,8 +323,9 @@ impl Loop {
         Some(self.clock.wait_for(deadline).min(most))
     }
 
-    /// Whether time is still to count for nothing. What was answered in time may lie unread where no thread ran, and this one comes before those that read it: so
-    /// they have their turns first, once, or it would be given up, and of a create nobody would know whether it ran.
+    /// Whether time is still to count for nothing. What was answered in time may lie unread where no thread ran, and
+    /// this one comes before those that read it: so they have their turns first, once, or it would be given up, and of
+    /// a create nobody would know whether it ran.
     fn catches_up(&mut self, now: Timestamp) -> bool {
         let is_late = now.saturating_since(self.wakes_at) >= LATE;
         if is_late && self.catches_up_until <= self.wakes_at && !self.in_the_air.is_empty() {
@@ -332,7 +342,8 @@ impl Loop {
         sooner
     }
 
-    /// The time, for the driver. What it would give up by then and never left it is told of first: else it must take that for sent, perhaps.
+    /// The time, for the driver. What it would give up by then and never left it is told of first: else it must take
+    /// that for sent, perhaps.
     fn now(&mut self) -> Timestamp {
         let now = self.clock.now();
         if !self.driver.is_closed() {
@@ -365,7 +376,8 @@ impl Loop {
                     self.perform(task);
                 }
             }
-            // What is unfinished can still be asked. Who waits for anything else is told so by its reply, which is dropped.
+            // What is unfinished can still be asked. Who waits for anything else is told so by its reply, which is
+            // dropped.
             Input::Command(command) if self.driver.is_closed() => self.driver.command(command, now),
             _ if self.driver.is_closed() => {}
             Input::Submit(submit) if self.driver.joins(&submit) => self.driver.submit(submit, now),
@@ -389,7 +401,8 @@ impl Loop {
                 self.perform_tasks();
                 self.in_the_air.remove(&id);
                 if let Some(mut next) = self.held.remove(&id) {
-                    // It is given up when it would have been without the wait: in the air after that, it would have the one after it wait as well.
+                    // It is given up when it would have been without the wait: in the air after that, it would have the
+                    // one after it wait as well.
                     next.outgoing.timeout = next.outgoing.attempt.until.saturating_since(now);
                     self.send(next);
                 }
@@ -429,7 +442,8 @@ impl Loop {
         }
     }
 
-    /// On a thread of its own: it may block for as long as it likes. If there is none, the driver takes it for one that takes too long.
+    /// On a thread of its own: it may block for as long as it likes. If there is none, the driver takes it for one that
+    /// takes too long.
     fn renew(&mut self, renewing: Renewing) {
         if self.renewal.as_ref().is_some_and(|renewal| !renewal.is_finished()) {
             // It cannot be cut off, and two at a time might undo each other.

@@ -61,8 +61,8 @@
 //!
 //! # Any call
 //!
-//! [`retry`] repeats any call, [`poll_until`] asks until something is ready; with the policies of the engine, and behind those handles if you give them.
-//! `examples/retry.rs` shows both.
+//! [`retry`] repeats any call, [`poll_until`] asks until something is ready; with the policies of the engine, and
+//! behind those handles if you give them. `examples/retry.rs` shows both.
 //!
 //! # Features
 //!

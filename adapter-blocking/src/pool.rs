@@ -271,7 +271,8 @@ mod tests {
         let (first, second) = (takes(next()), takes(next()));
         second.ends.send(false).expect("it waits");
         pool.rests(1);
-        // One is for the first, which has not come yet, and one for the second, which has nothing to do. Who takes which does not matter.
+        // One is for the first, which has not come yet, and one for the second, which has nothing to do. Who takes
+        // which does not matter.
         pool.takes(next(), true);
         pool.takes(next(), false);
         assert_eq!(pool.threads(), 2);

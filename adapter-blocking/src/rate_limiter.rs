@@ -63,7 +63,8 @@ impl RateLimiter {
         place.take();
     }
 
-    /// Makes a call after waiting for a place. ([`call`](steadfast_driver::RateLimiter::call) does not wait: it makes its call if there is a place now.)
+    /// Makes a call after waiting for a place. ([`call`](steadfast_driver::RateLimiter::call) does not wait: it makes
+    /// its call if there is a place now.)
     pub fn call_in_turn<T>(&self, call: impl FnOnce() -> T) -> T {
         self.acquire();
         call()

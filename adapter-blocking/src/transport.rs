@@ -4,15 +4,16 @@ use bytes::Bytes;
 use http::Response;
 use steadfast_driver::{Outgoing, SendError};
 
-/// Carries one HTTP request and its whole answer. [`UreqTransport`](crate::UreqTransport) ships with the adapter; implement this for any
-/// other client.
+/// Carries one HTTP request and its whole answer. [`UreqTransport`](crate::UreqTransport) ships with the adapter;
+/// implement this for any other client.
 ///
 /// What an implementation must keep, because everything that is promised rests on it:
 ///
 /// - one call, one request: no retry of its own, no redirect followed (clients carry API keys to other hosts);
 /// - a request to another machine goes by `https` ([`steadfast_providers::is_secure`]);
 /// - the *decoded* body is cut at [`Outgoing::body_limit`];
-/// - it returns when [`Outgoing::timeout`] has passed, or soon after: nobody can cut it off, and its job's next request waits for it;
+/// - it returns when [`Outgoing::timeout`] has passed, or soon after: nobody can cut it off, and its job's next request
+///   waits for it;
 /// - a [`SendError`] says what is certain, from the phase that the request had reached. When in doubt,
 ///   [`SendError::ambiguous`].
 pub trait Transport: Send + Sync + 'static {

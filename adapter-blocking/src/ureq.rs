@@ -413,7 +413,8 @@ mod tests {
         }
     }
 
-    /// ureq's own, of settings that ask for what it was built without. Else each create that met it might have run, for all that anybody knows.
+    /// ureq's own, of settings that ask for what it was built without. Else each create that met it might have run, for
+    /// all that anybody knows.
     #[test]
     fn a_panic_before_there_is_a_connection_certainly_sent_nothing() {
         let (uri, _) = serve().expect("a port is free");
@@ -432,7 +433,8 @@ mod tests {
         }
     }
 
-    /// Its method, its version or its headers are none that ureq sends; or no time is left. What it says of that may be what it says of an answer.
+    /// Its method, its version or its headers are none that ureq sends; or no time is left. What it says of that may be
+    /// what it says of an answer.
     #[test]
     fn what_ureq_refuses_to_send_certainly_has_not_left() {
         let (uri, _) = serve().expect("a port is free");

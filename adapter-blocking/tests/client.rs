@@ -190,8 +190,8 @@ fn many_jobs_need_few_threads() {
     assert!(most.load(Ordering::SeqCst) <= 4, "{most:?}");
 }
 
-/// Ten thousand jobs are under way at once, all of them accepted before the first is ready, and no more than 32 requests in the air or threads for
-/// them.
+/// Ten thousand jobs are under way at once, all of them accepted before the first is ready, and no more than 32
+/// requests in the air or threads for them.
 #[test]
 fn ten_thousand_jobs_in_flight_need_thirty_two_threads() {
     const JOBS: usize = 10_000;
@@ -279,7 +279,8 @@ impl Drop for Rubble {
     }
 }
 
-/// Of a request whose thread came to grief nothing is known, not even that it failed: it is over at its time-out, and the job's next one leaves.
+/// Of a request whose thread came to grief nothing is known, not even that it failed: it is over at its time-out, and
+/// the job's next one leaves.
 #[test]
 fn a_request_that_ends_without_an_answer_costs_its_time_and_no_more() {
     let soon = BackoffPolicy::new(Growth::Fixed(ms(1)), ms(1), Jitter::None).unwrap();
@@ -401,7 +402,8 @@ fn who_waits_for_a_client_in_its_own_hook_is_told() {
     }
 }
 
-/// A server that has answered *accepted* drops the handle; one that only waited for the acceptance drops it with the outcome in it.
+/// A server that has answered *accepted* drops the handle; one that only waited for the acceptance drops it with the
+/// outcome in it.
 #[test]
 fn a_hook_takes_what_nobody_read_and_nothing_else() {
     let (tells, told) = channel();
@@ -452,7 +454,8 @@ fn an_outcome_is_never_dropped_between_its_reader_and_the_hook() {
     assert_eq!(read + heard.load(Ordering::Relaxed), JOBS);
 }
 
-/// The last one goes down in the program's own hook, which runs on whatever thread has the driver: nobody waits for itself.
+/// The last one goes down in the program's own hook, which runs on whatever thread has the driver: nobody waits for
+/// itself.
 #[test]
 fn a_client_may_be_dropped_in_a_hook() {
     let (gone, is_gone) = channel::<()>();
@@ -527,8 +530,9 @@ fn a_client_may_be_shut_down_by_what_seals_for_it() {
     let _ = client.shutdown(ms(60_000));
 }
 
-/// A few threads want something while others bring answers, and no time is set that would wake anybody: none waits for a turn that nobody takes. A driver
-/// that was not woken looks again after 30 seconds, so that is what to be well below of.
+/// A few threads want something while others bring answers, and no time is set that would wake anybody: none waits for
+/// a turn that nobody takes. A driver that was not woken looks again after 30 seconds, so that is what to be well below
+/// of.
 #[test]
 fn nobody_waits_for_a_turn_that_nobody_takes() {
     const THREADS: usize = 3;
@@ -556,7 +560,8 @@ fn threads() -> usize {
     std::fs::read_dir("/proc/self/task").map_or(0, |tasks| tasks.flatten().filter(ours).count())
 }
 
-/// Two attempts of one job are never in the air together: the second waits until the first has returned, and does not leave if it need not any more.
+/// Two attempts of one job are never in the air together: the second waits until the first has returned, and does not
+/// leave if it need not any more.
 fn with_a_held_create(then: impl FnOnce(&Held, &Client, &Handle)) -> (Outcome, Vec<Kind>) {
     let soon = BackoffPolicy::new(Growth::Fixed(ms(1)), ms(1), Jitter::None).unwrap();
     let create = RetryPolicy::new(5, ms(60_000), ms(30), soon).unwrap();

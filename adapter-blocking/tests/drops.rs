@@ -33,7 +33,8 @@ enum Until {
     Body,
 }
 
-/// A provider that says no more at some point, and tells when it has come there. It keeps its connections open until it is dropped.
+/// A provider that says no more at some point, and tells when it has come there. It keeps its connections open until it
+/// is dropped.
 fn silent(until: Until) -> (String, Receiver<()>) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
@@ -89,7 +90,8 @@ impl Provider for Plain {
 #[test]
 fn a_client_that_is_dropped_while_its_requests_hang_neither_waits_nor_leaks() {
     let before = threads();
-    // The provider's connections stay open as long as these are there: nothing but their own time-out ends the requests.
+    // The provider's connections stay open as long as these are there: nothing but their own time-out ends the
+    // requests.
     let mut kept = Vec::new();
     for until in [Until::Connected, Until::Asked, Until::Head, Until::Body] {
         for (jobs, journal) in [(1, false), (1, true), (8, true)] {

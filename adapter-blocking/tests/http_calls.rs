@@ -13,8 +13,9 @@ use ureq::{Agent, Body};
 
 type Answered = Result<Response<Body>, HttpError<Response<Body>>>;
 
-/// Reads a request's head from each connection, writes this, and closes it; without an answer it holds the connections open.
-/// (Whom it serves twice must be told `connection: close`: else a second request may leave on a connection that is closing.)
+/// Reads a request's head from each connection, writes this, and closes it; without an answer it holds the connections
+/// open. (Whom it serves twice must be told `connection: close`: else a second request may leave on a connection that
+/// is closing.)
 fn serve(answer: Option<&'static str>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();

@@ -1,4 +1,5 @@
-//! What had not left when its time or its client's was over: it certainly did not run, though its provider knows no keys.
+//! What had not left when its time or its client's was over: it certainly did not run, though its provider knows no
+//! keys.
 
 use std::sync::Mutex;
 use std::sync::mpsc::channel;
@@ -123,7 +124,8 @@ mod by_ureq {
         }
     }
 
-    /// It takes a connection, and says nothing on it. The attempt's time was over before the connection's, and what was never sent had run, perhaps.
+    /// It takes a connection, and says nothing on it. The attempt's time was over before the connection's, and what was
+    /// never sent had run, perhaps.
     #[test]
     fn what_finds_no_connection_in_a_short_time_has_certainly_not_left() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -1,7 +1,7 @@
 //! Any call, repeated and polled: `cargo run -p steadfast-tokio --example retry`.
 //!
-//! An upstream, played here, that is down for its first two requests, busy at the third, and then runs a report that takes three polls. In virtual time, so
-//! that it takes none.
+//! An upstream, played here, that is down for its first two requests, busy at the third, and then runs a report that
+//! takes three polls. In virtual time, so that it takes none.
 
 use std::cell::Cell;
 use std::error::Error;

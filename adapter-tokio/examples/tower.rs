@@ -1,7 +1,7 @@
 //! hyper's client behind the layers: `cargo run -p steadfast-tokio --features tower --example tower`.
 //!
-//! The upstream is played here as well, over real HTTP on a loopback port: it throttles, cuts connections and answers late before it does its work. A
-//! tonic channel is layered in the same way.
+//! The upstream is played here as well, over real HTTP on a loopback port: it throttles, cuts connections and answers
+//! late before it does its work. A tonic channel is layered in the same way.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -41,8 +41,8 @@ async fn run() -> Result<(StatusCode, String, u32), Box<dyn Error>> {
     // Clones of it may be shared with other services, and with code that is no service.
     let gate = Gate::new(GatePolicy::default().with_rate_limit(RateLimit { kinds: Kinds::ALL, rate: second }));
 
-    // Outermost the retries: every attempt passes all below, so an open breaker and a full bulkhead hold retries back as well, and a pause between
-    // attempts holds no place in them.
+    // Outermost the retries: every attempt passes all below, so an open breaker and a full bulkhead hold retries back
+    // as well, and a pause between attempts holds no place in them.
     let retry = RetryLayer::new(policy.clone())
         .classify(HttpStatus::new().errors(|error: &LayerError<_>| error.failure(certainty)))
         .repeat(HttpRequests::new().keyed_by(HeaderName::from_static("idempotency-key")))

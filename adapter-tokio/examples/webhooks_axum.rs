@@ -1,8 +1,8 @@
 //! Didit's webhooks at a server of axum's: `cargo run -p steadfast-tokio --example webhooks_axum`.
 //!
-//! With any server it is the same three steps: read the body, bounded and unparsed; `client.deliver`; answer what it says. Didit is played here as well: its
-//! person is done at once, and it posts a forged webhook, the true one, and the true one again. The first poll would be due after 30 s; the webhook
-//! makes it due now.
+//! With any server it is the same three steps: read the body, bounded and unparsed; `client.deliver`; answer what it
+//! says. Didit is played here as well: its person is done at once, and it posts a forged webhook, the true one, and the
+//! true one again. The first poll would be due after 30 s; the webhook makes it due now.
 
 use std::error::Error;
 use std::future::IntoFuture;
@@ -48,7 +48,8 @@ async fn run() -> Result<Vec<StatusCode>, Box<dyn Error>> {
     Ok(told)
 }
 
-/// What your own server has to do. Its answer is a promise: after a 2xx, what followed from the webhook is on disk (if the client has a journal).
+/// What your own server has to do. Its answer is a promise: after a 2xx, what followed from the webhook is on disk (if
+/// the client has a journal).
 async fn receive(State(client): State<Client>, headers: HeaderMap, body: Bytes) -> StatusCode {
     let delivery = client.deliver(&headers, body).await;
     println!("    {delivery}");

@@ -1,7 +1,8 @@
 //! Webhooks at a server of `std::net` alone, on a thread: `cargo run -p steadfast-tokio --example webhooks_std`.
 //!
-//! The provider is an API of one's own, played here as well: it accepts a job, never finishes it when polled, and then posts a signed webhook with the
-//! result (Standard Webhooks), a forged one before it, and the true one again. `webhooks_axum` is the same for a provider that is built in.
+//! The provider is an API of one's own, played here as well: it accepts a job, never finishes it when polled, and then
+//! posts a signed webhook with the result (Standard Webhooks), a forged one before it, and the true one again.
+//! `webhooks_axum` is the same for a provider that is built in.
 
 use std::error::Error;
 use std::io::{BufRead, BufReader, Read, Write};

@@ -67,7 +67,8 @@ pub(crate) struct Carriers<T> {
     sweep_at: usize,
 }
 
-/// Creates that were given to carriers, and were not begun when they were last looked at. Of other requests it does not matter whether they have left.
+/// Creates that were given to carriers, and were not begun when they were last looked at. Of other requests it does not
+/// matter whether they have left.
 struct Waiting {
     creates: Vec<(Timestamp, OperationId, Weak<Place>)>,
     /// None of them is overdue before this.

@@ -83,7 +83,8 @@ impl Client {
         Ok(lane.handle(following))
     }
 
-    /// Submits a job and waits until it has ended. If the returned future is dropped while it waits, the job goes on, as after [`submit`](Client::submit).
+    /// Submits a job and waits until it has ended. If the returned future is dropped while it waits, the job goes on,
+    /// as after [`submit`](Client::submit).
     ///
     /// # Errors
     /// It was not taken in, or the client stopped before it ended.
@@ -95,7 +96,8 @@ impl Client {
     /// deadline came, or it was cancelled after it had been accepted. It gets a fresh schedule and deadline, and its
     /// outcome may then be final. A job that is under way is joined; one that has ended for good gives its outcome.
     ///
-    /// Jobs that a restart found under way need no call: [`Builder::start`] takes them up. Returns once it is durable that the job goes on.
+    /// Jobs that a restart found under way need no call: [`Builder::start`] takes them up. Returns once it is durable
+    /// that the job goes on.
     ///
     /// # Errors
     /// See [`ResumeError`]. In each case nothing was sent.
@@ -440,7 +442,8 @@ impl fmt::Debug for Client {
 pub struct Handle {
     /// `None` if the job ended long ago, and is known from the store alone.
     id: Option<OperationId>,
-    /// Never locked: a task that waits for [`accepted`](Handle::accepted) holds the handle by reference, and may go on in another thread only if threads may share it.
+    /// Never locked: a task that waits for [`accepted`](Handle::accepted) holds the handle by reference, and may go on
+    /// in another thread only if threads may share it.
     finished: Mutex<oneshot::AsyncReceiver<Unread>>,
     acceptance: Acceptance,
     /// Dropped after `finished`: what that was told may go back by this when both are dropped. `None` once the job has
@@ -481,8 +484,9 @@ impl Handle {
         accepted.or_else(|| self.acceptance.get().cloned()).ok_or(NotAccepted)
     }
 
-    /// Gives the job up. Before its first request has left, it ends as *rejected* and nothing ran. After that it ends as *unresolved*: the
-    /// provider may run it all the same, and only the watching stops. A job that has ended stays as it ended.
+    /// Gives the job up. Before its first request has left, it ends as *rejected* and nothing ran. After that it ends
+    /// as *unresolved*: the provider may run it all the same, and only the watching stops. A job that has ended stays
+    /// as it ended.
     ///
     /// Returns at once; await the handle to learn which it was.
     pub fn cancel(&self) {

@@ -58,7 +58,8 @@ impl Clock {
     }
 }
 
-/// The same for a handle that many threads read: the machine's clock, or the runtime's if it is paused when the handle is made, as in a test.
+/// The same for a handle that many threads read: the machine's clock, or the runtime's if it is paused when the handle
+/// is made, as in a test.
 pub(crate) fn shared() -> SharedClock {
     let before = std::time::Instant::now();
     let start = Instant::now();

@@ -1,9 +1,10 @@
 //! The loop around the driver: one task feeds it and carries out what it says.
 //!
-//! It is the loop of `steadfast-driver`'s front page with tokio's pieces: a request that is not answered at once is carried by a task (`carriers`), the
-//! work of a store that may block goes to the blocking pool (which also keeps a paused clock from running ahead of it), channels bring back what came of
-//! them, one timer wakes it. No lock is held across a wait, and nothing but this task touches the driver. A client with shards has such a task for each; what
-//! one driver has to say to another goes by a channel between them.
+//! It is the loop of `steadfast-driver`'s front page with tokio's pieces: a request that is not answered at once is
+//! carried by a task (`carriers`), the work of a store that may block goes to the blocking pool (which also keeps a
+//! paused clock from running ahead of it), channels bring back what came of them, one timer wakes it. No lock is held
+//! across a wait, and nothing but this task touches the driver. A client with shards has such a task for each; what one
+//! driver has to say to another goes by a channel between them.
 
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
@@ -25,13 +26,16 @@ use crate::carriers::{Carrier, Carriers, Sent};
 use crate::clock::Clock;
 use crate::transport::Transport;
 
-/// How many events of a kind are taken in before effects are carried out: enough to batch, few enough to stay responsive.
+/// How many events of a kind are taken in before effects are carried out: enough to batch, few enough to stay
+/// responsive.
 const BATCH: usize = 64;
 
-/// How many tasks are carried out before others on this thread have their turn: what answers at once may bring the next task at once.
+/// How many tasks are carried out before others on this thread have their turn: what answers at once may bring the next
+/// task at once.
 const MOST_IN_ONE_GO: u32 = 256;
 
-/// Whoever has its turn so long after it was to wake is one of many who had none: the runtime's threads were busy with something else, or the machine slept.
+/// Whoever has its turn so long after it was to wake is one of many who had none: the runtime's threads were busy with
+/// something else, or the machine slept.
 const LATE: Duration = Duration::from_millis(100);
 
 /// How long those who read answers have then, before what has not been answered in time is given up.
@@ -77,7 +81,8 @@ struct Loop<T> {
     running: watch::Sender<()>,
 }
 
-/// Until the last client is gone or has shut it down. After a panic it is over, and whoever waits is told that it has stopped, and no more: the log says why.
+/// Until the last client is gone or has shut it down. After a panic it is over, and whoever waits is told that it has
+/// stopped, and no more: the log says why.
 pub(crate) async fn drive<T: Transport>(driver: Driver<Carrier>, clock: Clock, transport: Arc<T>, inputs: Inputs) {
     let mut turns = pin!(take_turns(driver, clock, transport, inputs));
     poll_fn(|context| {
@@ -113,7 +118,8 @@ async fn take_turns<T: Transport>(driver: Driver<Carrier>, clock: Clock, transpo
         }
         let deadline = this.driver.next_deadline();
         let wake = this.clock.wake_at(deadline);
-        // One that is set for sooner stays: waking once for nothing costs less than setting it anew on each turn, since deadlines move with every answer.
+        // One that is set for sooner stays: waking once for nothing costs less than setting it anew on each turn, since
+        // deadlines move with every answer.
         if wake < timer.deadline() || timer.is_elapsed() {
             timer.as_mut().reset(wake);
         }
@@ -178,7 +184,8 @@ async fn take_turns<T: Transport>(driver: Driver<Carrier>, clock: Clock, transpo
         this.driver.handle_timeout(now);
     }
     this.answer_words().await;
-    // Whoever waits for it to be over finds that it is, and may open the store again. To close that may take as long as to write to it.
+    // Whoever waits for it to be over finds that it is, and may open the store again. To close that may take as long as
+    // to write to it.
     if has_store {
         // What a panic leaves may panic once more.
         let _ = begin(move || drop(this)).done().await;
@@ -187,7 +194,8 @@ async fn take_turns<T: Transport>(driver: Driver<Carrier>, clock: Clock, transpo
     }
     submits.close();
     posts.close();
-    // What somebody was just handing over would stay there, with the reply, for as long as there is a client: a receiver that is dropped waits for nobody.
+    // What somebody was just handing over would stay there, with the reply, for as long as there is a client: a
+    // receiver that is dropped waits for nobody.
     while submits.recv().await.is_some() {}
     while posts.recv().await.is_some() {}
 }
@@ -201,7 +209,8 @@ impl<T> Drop for Loop<T> {
 }
 
 impl<T: Transport> Loop<T> {
-    /// What else has come meanwhile: one turn is for all of it, up to a bound, since a turn costs more than what it takes in.
+    /// What else has come meanwhile: one turn is for all of it, up to a bound, since a turn costs more than what it
+    /// takes in.
     fn take_in_more(
         &mut self,
         posts: &mut mpsc::Receiver<Posted>,
@@ -235,7 +244,8 @@ impl<T: Transport> Loop<T> {
         if self.driver.joins(&submit) || (self.waiting.is_empty() && self.driver.has_room()) {
             return self.driver.submit(submit, now);
         }
-        // As many as wait with their callers: those who have gone are let go before there is more room than the others take.
+        // As many as wait with their callers: those who have gone are let go before there is more room than the others
+        // take.
         if self.waiting.len() == self.waiting.capacity() {
             self.waiting.retain(|submit| !submit.reply.is_closed());
             self.waiting.reserve(self.waiting.len().max(BATCH));
@@ -254,8 +264,8 @@ impl<T: Transport> Loop<T> {
         self.waiting.len() < waited
     }
 
-    /// What was answered in time may lie unread where nobody had a turn, and this one comes before theirs: so they have theirs first, or it would be given up,
-    /// and of a create nobody would know whether it ran.
+    /// What was answered in time may lie unread where nobody had a turn, and this one comes before theirs: so they have
+    /// theirs first, or it would be given up, and of a create nobody would know whether it ran.
     async fn catch_up(&mut self, due: Timestamp) {
         if self.clock.now().saturating_since(due) >= LATE && self.driver.requests().next().is_some() {
             tokio::time::sleep(CATCHING_UP).await;
@@ -264,7 +274,8 @@ impl<T: Transport> Loop<T> {
         }
     }
 
-    /// Nothing is carried out any more, but what is being written may take its time. Whoever wants to know what is unfinished waits for it.
+    /// Nothing is carried out any more, but what is being written may take its time. Whoever wants to know what is
+    /// unfinished waits for it.
     async fn wait_for_store(&mut self, commands: &mut mpsc::UnboundedReceiver<Command>, mut timer: Pin<&mut Sleep>) {
         tokio::select! {
             biased;
@@ -279,8 +290,8 @@ impl<T: Transport> Loop<T> {
         self.driver.handle_timeout(now);
     }
 
-    /// The time, for the driver. Before it learns that its time is over, or a create's, it is told what has come of requests, and which have not left: it would
-    /// else have to take all of them for sent, perhaps.
+    /// The time, for the driver. Before it learns that its time is over, or a create's, it is told what has come of
+    /// requests, and which have not left: it would else have to take all of them for sent, perhaps.
     fn now(&mut self) -> Timestamp {
         let now = self.clock.now();
         for id in self.carriers.overdue(now) {

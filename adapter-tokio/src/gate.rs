@@ -3,8 +3,7 @@
 //! The [machine](steadfast_core::gate) is the core's and answers at once. This adds a line for calls that must wait,
 //! one for each kind of request, and the calling:
 //!
-//! - the first in line asks; when it has its permit, or stops waiting, the next is called. No later one gets in
-//!   before;
+//! - the first in line asks; when it has its permit, or stops waiting, the next is called. No later one gets in before;
 //! - a caller that gives a permit back calls the first, if the gate would let it go now;
 //! - where only time helps, the first has a timer.
 //!
@@ -69,7 +68,8 @@ struct Shared {
 pub struct Refused {
     /// What stood in the way.
     pub why: Blocked,
-    /// When asking again makes sense. [`Duration::MAX`] while an operator has isolated the upstream: only they can end that.
+    /// When asking again makes sense. [`Duration::MAX`] while an operator has isolated the upstream: only they can end
+    /// that.
     pub retry_in: Duration,
 }
 
@@ -127,8 +127,8 @@ impl Gate {
     /// Cancel-safe: if it is dropped, it has taken nothing, and the next in line goes.
     ///
     /// # Errors
-    /// The gate says no: the breaker is open and the policy has [`WhenOpen::Refuse`](steadfast_core::gate::WhenOpen::Refuse), or the retry budget is
-    /// spent.
+    /// The gate says no: the breaker is open and the policy has
+    /// [`WhenOpen::Refuse`](steadfast_core::gate::WhenOpen::Refuse), or the retry budget is spent.
     pub async fn acquire(&self, request: Request) -> Result<GatePermit, Refused> {
         let mut turn = Turn::new(self.clone(), request);
         std::future::poll_fn(|cx| turn.poll(cx)).await
@@ -200,7 +200,8 @@ impl fmt::Debug for Gate {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
-        // The machine's steps do not panic, so a poisoned lock holds a whole one (but for what a closure of `work` left).
+        // The machine's steps do not panic, so a poisoned lock holds a whole one (but for what a closure of `work`
+        // left).
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -134,7 +134,8 @@ impl RateLimiter {
         place.take();
     }
 
-    /// Awaits a future after waiting for a place. ([`call`](steadfast_driver::RateLimiter::call) does not wait: it makes its call if there is a place now.)
+    /// Awaits a future after waiting for a place. ([`call`](steadfast_driver::RateLimiter::call) does not wait: it
+    /// makes its call if there is a place now.)
     pub async fn call_in_turn<T>(&self, future: impl Future<Output = T>) -> T {
         self.acquire().await;
         future.await
@@ -152,7 +153,8 @@ impl Deref for RateLimiter {
 
 /// A retry budget, shared by tasks and threads: cloning is cheap and shares it.
 ///
-/// It has the methods of the [driver's](steadfast_driver::RetryBudget), and follows a runtime's paused time. Give it to [`retry`](crate::retry()).
+/// It has the methods of the [driver's](steadfast_driver::RetryBudget), and follows a runtime's paused time. Give it to
+/// [`retry`](crate::retry()).
 ///
 /// ```
 /// use steadfast_core::budget::BudgetPolicy;

@@ -33,10 +33,10 @@
 //!
 //! # How it works
 //!
-//! One task owns the engine. Submits, answers and finished commits reach it by channels; it feeds them, carries out the effects (spawning a task
-//! for each request that is not answered at once, and none for a job that waits), and sleeps until the next deadline. Under tokio's paused clock
-//! everything runs in virtual time, so tests of programs that use it need not sleep: give the builder a [`Transport`] of your own that answers in
-//! process.
+//! One task owns the engine. Submits, answers and finished commits reach it by channels; it feeds them, carries out the
+//! effects (spawning a task for each request that is not answered at once, and none for a job that waits), and sleeps
+//! until the next deadline. Under tokio's paused clock everything runs in virtual time, so tests of programs that use
+//! it need not sleep: give the builder a [`Transport`] of your own that answers in process.
 //!
 //! **Dropping the last client stops nothing**: when no [`Client`] and no [`Handle`] is left, the jobs under way go on
 //! until they have ended, for as long as the runtime lives; then the store is closed. The drop itself does not wait
@@ -68,8 +68,8 @@
 //!
 //! # Any call
 //!
-//! [`retry`] repeats any asynchronous call, [`poll_until`] asks until something is ready; with the policies of the engine, and behind those handles if you
-//! give them. `examples/retry.rs` shows both.
+//! [`retry`] repeats any asynchronous call, [`poll_until`] asks until something is ready; with the policies of the
+//! engine, and behind those handles if you give them. `examples/retry.rs` shows both.
 //!
 //! # What can be seen
 //!

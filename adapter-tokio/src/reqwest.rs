@@ -31,7 +31,8 @@ use self::connecting::{ConnectInTime, within};
 
 pub use self::response_ext::{ResponseExt, classify_error};
 
-/// Sends by [`reqwest`]. It sets no time-out for a whole request: the client drops what is no longer waited for, as it does with every [`Transport`].
+/// Sends by [`reqwest`]. It sets no time-out for a whole request: the client drops what is no longer waited for, as it
+/// does with every [`Transport`].
 ///
 /// Clones share their connections, and each connection lives on the runtime that it was made on. Give clients on
 /// different runtimes transports of their own, or one waits for the other's runtime, and breaks off with it.
@@ -82,11 +83,13 @@ impl ReqwestTransport {
     ///
     /// - redirects: off;
     /// - the time-out for connecting: 5 s, and for a create no more than half of its attempt's;
-    /// - how long an idle connection is kept: 50 s. Creates have connections of their own, kept for 1 s, since many servers close idle ones after two to five;
+    /// - how long an idle connection is kept: 50 s. Creates have connections of their own, kept for 1 s, since many
+    ///   servers close idle ones after two to five;
     /// - the protocol: HTTP/1.1, so that a request shares its connection's fate with no other;
-    /// - TLS, names and decoders: rustls, the system's resolver and gzip, whatever features of reqwest another crate of the program asks for;
-    /// - proxies: the one that the environment names (`HTTPS_PROXY`, else `ALL_PROXY`, less what `NO_PROXY` excepts) carries what is encrypted only. Plain `http`,
-    ///   which is for this machine, never leaves it.
+    /// - TLS, names and decoders: rustls, the system's resolver and gzip, whatever features of reqwest another crate of
+    ///   the program asks for;
+    /// - proxies: the one that the environment names (`HTTPS_PROXY`, else `ALL_PROXY`, less what `NO_PROXY` excepts)
+    ///   carries what is encrypted only. Plain `http`, which is for this machine, never leaves it.
     ///
     /// # Errors
     /// The TLS backend could not be set up, or the environment names a proxy that is not a usable URL: nothing goes

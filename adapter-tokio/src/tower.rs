@@ -21,8 +21,9 @@
 //!
 //! # What `poll_ready` promises
 //!
-//! - *Ready* means that the next call goes, and what it needs (a place in the bulkhead, in the rate limits, a half-open breaker's probe) is taken
-//!   already. So backpressure works: `LoadShed`, `Buffer` and balancers see a service that is not ready.
+//! - *Ready* means that the next call goes, and what it needs (a place in the bulkhead, in the rate limits, a half-open
+//!   breaker's probe) is taken already. So backpressure works: `LoadShed`, `Buffer` and balancers see a service that is
+//!   not ready.
 //! - A service that is dropped unused gives back what was taken. If a call is dropped, even before it is polled, its
 //!   permit is released and no result is recorded; its place in the rate limits is spent, since the inner service has
 //!   been called. A clone has nothing of all this and asks for itself.

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use http::Response;
 use steadfast_driver::{Outgoing, SendError};
 
-/// Carries one HTTP request and its whole answer. [`ReqwestTransport`](crate::ReqwestTransport) ships with the adapter; implement this for any
-/// other client.
+/// Carries one HTTP request and its whole answer. [`ReqwestTransport`](crate::ReqwestTransport) ships with the adapter;
+/// implement this for any other client.
 ///
 /// What an implementation must keep, because everything that is promised rests on it:
 ///

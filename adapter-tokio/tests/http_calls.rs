@@ -12,7 +12,8 @@ use steadfast_tokio::{HttpError, ReqwestTransport, ResponseExt, classify_error, 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket};
 
-/// Reads a request's head from each connection, writes this, and closes it; without an answer it holds the connection open.
+/// Reads a request's head from each connection, writes this, and closes it; without an answer it holds the connection
+/// open.
 async fn serve(answer: Option<&'static str>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();

@@ -1,19 +1,23 @@
 //! Durable operations per second through the whole client, beside what the disk can do.
 //!
-//! So many callers, each with one operation at a time: submit, wait for the outcome, submit the next. The client is the real one on tokio, with its
-//! breaker and retry budget, and its store a real file. The provider answers at once, in memory: a create is accepted, and the first poll is
-//! *ready*. The poll schedule's first wait is zero, which the policy allows, so that what is measured is work, not waiting. One operation
-//! is four records: in flight, accepted, ended, delivered.
+//! So many callers, each with one operation at a time: submit, wait for the outcome, submit the next. The client is the
+//! real one on tokio, with its breaker and retry budget, and its store a real file. The provider answers at once, in
+//! memory: a create is accepted, and the first poll is *ready*. The poll schedule's first wait is zero, which the
+//! policy allows, so that what is measured is work, not waiting. One operation is four records: in flight, accepted,
+//! ended, delivered.
 //!
 //! Beside it, in the same run and in the same groups:
 //!
-//! - *raw*, the limit of the disk: the same bytes, made before, appended to a file, and `fdatasync` after each group; once more with 256 records in each;
-//! - *SQLite alone*: the same table, settings and statements with constant values; no client, no records made, no hashes, nothing looked up. What the
-//!   store does not reach of *raw* is for the most part what a readable table costs.
+//! - *raw*, the limit of the disk: the same bytes, made before, appended to a file, and `fdatasync` after each group;
+//!   once more with 256 records in each;
+//! - *SQLite alone*: the same table, settings and statements with constant values; no client, no records made, no
+//!   hashes, nothing looked up. What the store does not reach of *raw* is for the most part what a readable table
+//!   costs.
 //!
-//! Each is measured five times, and its best time counts: what else runs on the machine takes from all, and a limit is a limit. Of that best time is, of the
-//! store and of SQLite alone, how long 99 in 100 commits take at most, and how many bytes are written for a record (Linux only; else 0): pages and their
-//! checksums, into the log and later into the file.
+//! Each is measured five times, and its best time counts: what else runs on the machine takes from all, and a limit is
+//! a limit. Of that best time is, of the store and of SQLite alone, how long 99 in 100 commits take at most, and how
+//! many bytes are written for a record (Linux only; else 0): pages and their checksums, into the log and later into the
+//! file.
 
 mod disk;
 mod raw;
@@ -59,7 +63,8 @@ struct Case {
     raw_at_256: Pace,
 }
 
-/// How records were written in the best round. In JSON a row more is said of ours, of raw (*limit*) and of SQLite alone (*rusqlite*) than elsewhere.
+/// How records were written in the best round. In JSON a row more is said of ours, of raw (*limit*) and of SQLite alone
+/// (*rusqlite*) than elsewhere.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct Pace {
     records_per_s: f64,

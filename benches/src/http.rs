@@ -1,12 +1,14 @@
-//! Real HTTP over loopback, 64 operations in flight: the client beside its bare HTTP client, which does the same calls without any policy.
+//! Real HTTP over loopback, 64 operations in flight: the client beside its bare HTTP client, which does the same calls
+//! without any policy.
 //!
-//! An operation is a create and three polls that follow at once, each on a connection that is kept alive. The server is in a process of its own, one for
-//! each subject. Figures are for each *request*; so 10⁹ / (ns/op) is the throughput in requests a second. The time is the clock's, server included, but for
-//! cases that say *processor time*: the client process's alone. Bytes are what was allocated.
+//! An operation is a create and three polls that follow at once, each on a connection that is kept alive. The server is
+//! in a process of its own, one for each subject. Figures are for each *request*; so 10⁹ / (ns/op) is the throughput in
+//! requests a second. The time is the clock's, server included, but for cases that say *processor time*: the client
+//! process's alone. Bytes are what was allocated.
 //!
-//! The bare clients build the same requests, check the status and parse the same JSON. They have no time-outs: ours has one for each request. ureq
-//! keeps three idle connections by default; here the bare one keeps as many as there are callers, as ours does. The *limit* writes and reads bytes on 64
-//! sockets.
+//! The bare clients build the same requests, check the status and parse the same JSON. They have no time-outs: ours has
+//! one for each request. ureq keeps three idle connections by default; here the bare one keeps as many as there are
+//! callers, as ours does. The *limit* writes and reads bytes on 64 sockets.
 
 mod api;
 mod bare;

@@ -1,7 +1,7 @@
 //! A place from a rate limiter, granted each time.
 //!
-//! With one owner the caller hands in the time. Shared, everybody reads a clock of their own, but where the case says otherwise: then what is left is the
-//! sharing.
+//! With one owner the caller hands in the time. Shared, everybody reads a clock of their own, but where the case says
+//! otherwise: then what is left is the sharing.
 
 use std::hint::black_box;
 use std::num::NonZeroU32;

@@ -6,12 +6,12 @@
 //! cargo run --release --manifest-path benches/Cargo.toml -- resume [OPERATIONS] [--names text] [--json]
 //! ```
 //!
-//! Absolute times depend on the machine; the ratios of one run are what to compare. Subjects of a case take turns, and the median of their
-//! turns counts. Peers read their own clock inside of a call, ours takes the time as an argument: that is part of what each costs. Where ours is a
-//! handle that threads share, it reads its clock as they do.
+//! Absolute times depend on the machine; the ratios of one run are what to compare. Subjects of a case take turns, and
+//! the median of their turns counts. Peers read their own clock inside of a call, ours takes the time as an argument:
+//! that is part of what each costs. Where ours is a handle that threads share, it reads its clock as they do.
 //!
-//! `durable` and `resume` measure the whole client on a file: see there. They write to the directory for temporary files (`TMPDIR`), which should
-//! be on the disk that is meant.
+//! `durable` and `resume` measure the whole client on a file: see there. They write to the directory for temporary
+//! files (`TMPDIR`), which should be on the disk that is meant.
 
 mod backoff;
 mod breaker;
@@ -61,7 +61,8 @@ enum Whole {
         /// What jobs are called.
         #[arg(long, value_enum, default_value = "uuid")]
         names: Names,
-        /// How many microseconds a sync of the disk takes at least, for the share on a slower disk than this one (Linux).
+        /// How many microseconds a sync of the disk takes at least, for the share on a slower disk than this one
+        /// (Linux).
         #[arg(long, default_value_t = 0)]
         sync_us: u64,
     },

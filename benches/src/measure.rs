@@ -45,8 +45,8 @@ impl<'a> Subject<'a> {
 
     /// One object that two threads hammer at the same time. The time is that of one thread's calls.
     ///
-    /// Each thread times itself from when both have begun, and calibration runs on one: how long threads take to start, or wait for a processor that
-    /// others use, is no part of a call.
+    /// Each thread times itself from when both have begun, and calibration runs on one: how long threads take to start,
+    /// or wait for a processor that others use, is no part of a call.
     pub fn on_two_threads(name: &'static str, call: impl Fn(u64) + Send + Sync + 'a) -> Self {
         let call = Arc::new(call);
         let same = Arc::clone(&call);
@@ -121,8 +121,8 @@ fn calibrate(run: &mut dyn FnMut(u64)) -> u64 {
     }
 }
 
-/// What a thread has allocated and given back, in lines of memory of its own: threads that count in one wait for each other at every allocation, and even
-/// alone each count would cost as much as an allocation does.
+/// What a thread has allocated and given back, in lines of memory of its own: threads that count in one wait for each
+/// other at every allocation, and even alone each count would cost as much as an allocation does.
 #[repr(align(128))]
 struct Counters {
     allocations: AtomicU64,
@@ -189,7 +189,8 @@ fn sum(counter: impl Fn(&Counters) -> &AtomicU64) -> u64 {
     COUNTED.iter().map(|counters| counter(counters).load(Ordering::Relaxed)).sum()
 }
 
-/// How long this thread has run. Where the system does not tell, the time that has passed: then others on the machine count too.
+/// How long this thread has run. Where the system does not tell, the time that has passed: then others on the machine
+/// count too.
 pub fn thread_time() -> Duration {
     static START: LazyLock<Instant> = LazyLock::new(Instant::now);
     let ran = std::fs::read_to_string("/proc/thread-self/schedstat").ok();

@@ -1,5 +1,6 @@
-//! What jobs and the provider's references are called: it matters, since UUIDs and hexadecimal digits stand in place wherever a name is kept, and any other name
-//! of more than 22 bytes is an allocation that all who have a copy count in.
+//! What jobs and the provider's references are called: it matters, since UUIDs and hexadecimal digits stand in place
+//! wherever a name is kept, and any other name of more than 22 bytes is an allocation that all who have a copy count
+//! in.
 
 use clap::ValueEnum;
 use serde::Serialize;

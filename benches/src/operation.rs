@@ -1,9 +1,10 @@
-//! A whole operation, a create and 3.4 polls on average, with very many in flight: by the engine, by a loop written for nothing else, and by tasks
-//! that retry, limit and break with the crates one would pick.
+//! A whole operation, a create and 3.4 polls on average, with very many in flight: by the engine, by a loop written for
+//! nothing else, and by tasks that retry, limit and break with the crates one would pick.
 //!
-//! The provider answers at once, and one answer in ten is a failure after which nothing ran. All wait alike: three seconds before the first poll,
-//! twice as long before each further one; after a failure a random part of a second, doubled each time. Each operation that ends makes room for
-//! the next. Time is virtual and comes in whole milliseconds, as tokio's timer has it. What is measured is therefore what waiting for it all costs.
+//! The provider answers at once, and one answer in ten is a failure after which nothing ran. All wait alike: three
+//! seconds before the first poll, twice as long before each further one; after a failure a random part of a second,
+//! doubled each time. Each operation that ends makes room for the next. Time is virtual and comes in whole
+//! milliseconds, as tokio's timer has it. What is measured is therefore what waiting for it all costs.
 //!
 //! | subject | keys | journal | cancel | gate |
 //! | --- | --- | --- | --- | --- |
@@ -12,7 +13,8 @@
 //! | `backon, task each` | no | no | no | recloser, governor |
 //! | `backon, FuturesUnordered` | no | no | no | recloser, governor |
 //!
-//! `bytes_per_op` is what one operation in flight holds. With a million in flight the peers are left out: their cases take minutes.
+//! `bytes_per_op` is what one operation in flight holds. With a million in flight the peers are left out: their cases
+//! take minutes.
 
 use std::cell::{Cell, RefCell};
 use std::io::Write as _;

@@ -1,9 +1,11 @@
-//! A restart that finds very many accepted operations: how long until it holds them all, and how much memory each takes.
+//! A restart that finds very many accepted operations: how long until it holds them all, and how much memory each
+//! takes.
 //!
-//! The journal is a real file, written by the store itself. All operations are accepted and have references; their next polls are due an hour from
-//! now, but for the last one's, which is due at once: once that poll has left, the engine holds all of them and is at work. Time counts from
-//! `Builder::start` until then. Memory is what the process has allocated and not given back by then, less what it had before it opened the
-//! store; and what the system holds for it (RSS), which includes what loading needed for a moment. UUIDs and hexadecimal digits stand in an operation;
+//! The journal is a real file, written by the store itself. All operations are accepted and have references; their next
+//! polls are due an hour from now, but for the last one's, which is due at once: once that poll has left, the engine
+//! holds all of them and is at work. Time counts from `Builder::start` until then. Memory is what the process has
+//! allocated and not given back by then, less what it had before it opened the store; and what the system holds for it
+//! (RSS), which includes what loading needed for a moment. UUIDs and hexadecimal digits stand in an operation;
 //! other names of more than 22 bytes stand beside it, so it matters which there are.
 
 use std::io::Write as _;

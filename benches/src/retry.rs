@@ -1,6 +1,7 @@
 //! A call that is repeated. The call itself does nothing: what is left is the wrapper.
 //!
-//! All have a policy of three attempts at least, made beforehand. *Limit* is the call alone, or the loop written by hand.
+//! All have a policy of three attempts at least, made beforehand. *Limit* is the call alone, or the loop written by
+//! hand.
 
 use std::future::ready;
 use std::hint::black_box;

@@ -1,7 +1,9 @@
-//! A million timers, due at random moments of a minute: added and fired in their order, or added and cancelled before they fire.
+//! A million timers, due at random moments of a minute: added and fired in their order, or added and cancelled before
+//! they fire.
 //!
-//! Adding is part of both; what cancelling costs is the time of the cancels alone. The clock moves by whole milliseconds. A heap cannot cancel
-//! what is not on top: it crosses it out, and throws it away when it comes up; that is counted too. `bytes_per_op` is what one timer that waits holds.
+//! Adding is part of both; what cancelling costs is the time of the cancels alone. The clock moves by whole
+//! milliseconds. A heap cannot cancel what is not on top: it crosses it out, and throws it away when it comes up; that
+//! is counted too. `bytes_per_op` is what one timer that waits holds.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -108,7 +110,8 @@ impl Keeper for Timers {
     }
 }
 
-/// The floor: a page for each millisecond of the next minute, and where on it each timer stands. Within a page it knows no order.
+/// The floor: a page for each millisecond of the next minute, and where on it each timer stands. Within a page it knows
+/// no order.
 struct Calendar {
     pages: Vec<Vec<u32>>,
     /// By timer: its page and its place.

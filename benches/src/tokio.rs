@@ -1,17 +1,21 @@
-//! Whole operations on tokio, 100,000 in flight: the client beside what is put together by hand today, and beside a hand-written limit.
+//! Whole operations on tokio, 100,000 in flight: the client beside what is put together by hand today, and beside a
+//! hand-written limit.
 //!
-//! An operation is a create and three polls, of which one request in ten fails ([`model`]). All are begun at once, and the clock is paused: waits
-//! cost nothing, so what is measured is work. Once more, on the running clock with two workers. Figures are for each operation, and each subject runs in a
-//! process of its own:
+//! An operation is a create and three polls, of which one request in ten fails ([`model`]). All are begun at once, and
+//! the clock is paused: waits cost nothing, so what is measured is work. Once more, on the running clock with two
+//! workers. Figures are for each operation, and each subject runs in a process of its own:
 //!
 //! - *ns/op*: processor time of the whole process, the store's thread included;
-//! - *bytes/op*: what is held while all are in flight and none has ended, by the allocator; in cases that say so by the system (RSS).
+//! - *bytes/op*: what is held while all are in flight and none has ended, by the allocator; in cases that say so by the
+//!   system (RSS).
 //!
-//! Two shards beside one are measured at jobs without waits, as fast as two cores carry them: by the clock, and by the processors' time.
+//! Two shards beside one are measured at jobs without waits, as fast as two cores carry them: by the clock, and by the
+//! processors' time.
 //!
-//! Each holds its keys (36 bytes) and references (24), as far as it knows any. Ours is the whole client with its journal, breaker, retry budget and rate
-//! limiter. Its provider and transport answer in the process; it builds and reads HTTP messages all the same, which the others do not. Its store
-//! encodes the records into a buffer that is used again: what a store itself costs is in the case with `MemoryStore`, and in `durable`.
+//! Each holds its keys (36 bytes) and references (24), as far as it knows any. Ours is the whole client with its
+//! journal, breaker, retry budget and rate limiter. Its provider and transport answer in the process; it builds and
+//! reads HTTP messages all the same, which the others do not. Its store encodes the records into a buffer that is used
+//! again: what a store itself costs is in the case with `MemoryStore`, and in `durable`.
 
 mod limit;
 pub mod model;

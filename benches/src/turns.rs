@@ -1,7 +1,9 @@
-//! Subjects that each need a process of their own: what one leaves behind in an allocator, a runtime or a page table must not be another's to pay.
+//! Subjects that each need a process of their own: what one leaves behind in an allocator, a runtime or a page table
+//! must not be another's to pay.
 //!
-//! This program starts itself once for each subject and asks them in turns for a sample: a line in, a line of JSON out. The first sample of each
-//! warms it up; its time does not count, and what the system then holds for the process does, since that was never used before.
+//! This program starts itself once for each subject and asks them in turns for a sample: a line in, a line of JSON out.
+//! The first sample of each warms it up; its time does not count, and what the system then holds for the process does,
+//! since that was never used before.
 
 use std::io::{self, BufRead as _, BufReader, IsTerminal as _, Write as _};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};

@@ -1,7 +1,8 @@
 //! Whether a webhook is genuine: a body of 2 KiB, right each time.
 //!
-//! Beside the bare HMAC of the same crates, which compares a tag that is bytes already, knows no header, no time and nothing to tell a repeat by. Didit's signed
-//! time is a member of the body, so that has to be read as JSON: the last case tells what that costs.
+//! Beside the bare HMAC of the same crates, which compares a tag that is bytes already, knows no header, no time and
+//! nothing to tell a repeat by. Didit's signed time is a member of the body, so that has to be read as JSON: the last
+//! case tells what that costs.
 
 use std::hint::black_box;
 

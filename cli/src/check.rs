@@ -30,10 +30,12 @@ use crate::{input, profile};
 
 /// Explain a file of policies: in words, with the times of each attempt and poll, and what is doubtful in it.
 ///
-/// The file is TOML, JSON or YAML, and what a client's `Builder::policies` takes; or a provider's description (a *profile*), of which the policy is
-/// explained. Nothing is sent, and no secret is needed. What a file of policies does not name is the provider's own (`--over`), or here the default.
+/// The file is TOML, JSON or YAML, and what a client's `Builder::policies` takes; or a provider's description (a
+/// *profile*), of which the policy is explained. Nothing is sent, and no secret is needed. What a file of policies does
+/// not name is the provider's own (`--over`), or here the default.
 ///
-/// Exit codes: 0 the file is good, doubtful or not; 64 called wrongly, or the file is wrong (with --json, {"error": …} says how).
+/// Exit codes: 0 the file is good, doubtful or not; 64 called wrongly, or the file is wrong (with --json, {"error": …}
+/// says how).
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The file, or the name of a profile that comes with this program.

@@ -34,9 +34,9 @@ use crate::scrape;
 
 /// Carry many jobs through a fake provider that misbehaves, and compare the outcomes with its books.
 ///
-/// The provider runs in this process and speaks real HTTP on a loopback port. With --kill, the client runs in another process, which is killed and
-/// started again on its journal. Exits with 1 if a key was run twice, a completed job never ran, a rejected one did, a job has no outcome, or a forged
-/// webhook was believed.
+/// The provider runs in this process and speaks real HTTP on a loopback port. With --kill, the client runs in another
+/// process, which is killed and started again on its journal. Exits with 1 if a key was run twice, a completed job
+/// never ran, a rejected one did, a job has no outcome, or a forged webhook was believed.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Which provider to fake.

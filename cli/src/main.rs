@@ -1,5 +1,6 @@
 //! `steadfast`: see the library carry jobs through a provider that misbehaves (`demo`), carry one real job
-//! (`run`), look into a client's journal (`ops`), or check a provider's description (`profile`) or any file of policies (`check`).
+//! (`run`), look into a client's journal (`ops`), or check a provider's description (`profile`) or any file of policies
+//! (`check`).
 
 /// As the standard one, except if stdout is closed or full: that is reported, and ends the program without a panic.
 macro_rules! println {

@@ -1,8 +1,9 @@
 //! `steadfast ops`: look into a client's journal, check its health, copy it, export its contents, and remove what is
 //! old.
 //!
-//! Nothing but `purge` changes the journal. A journal that a client has open is looked at by a copy ([`journal`]), so that the client is never disturbed.
-//! Keys and references are shown, since an operator needs them; payloads and answers only when asked for by name.
+//! Nothing but `purge` changes the journal. A journal that a client has open is looked at by a copy ([`journal`]), so
+//! that the client is never disturbed. Keys and references are shown, since an operator needs them; payloads and
+//! answers only when asked for by name.
 
 mod copy;
 mod doctor;
@@ -30,8 +31,9 @@ pub(crate) use self::words::{argument, name, plain};
 
 /// Look into a journal: list its operations, show one, check its health, copy or export it, or remove what is old.
 ///
-/// Without a command it lists. A journal that a client has open is copied to a private temporary directory (TMPDIR), and the copy is looked at; one that
-/// nobody has open is locked while it is looked at, so no client can open it meanwhile (`--copy` avoids that).
+/// Without a command it lists. A journal that a client has open is copied to a private temporary directory (TMPDIR),
+/// and the copy is looked at; one that nobody has open is locked while it is looked at, so no client can open it
+/// meanwhile (`--copy` avoids that).
 ///
 /// Exit codes: 0 done, and with `doctor` all is well; 1 the journal or a row of it that was read is damaged, it could
 /// not be read or written to the end (on a full disk, for example), or there is no such key (only `doctor`, `export`
@@ -44,10 +46,12 @@ pub(crate) struct Args {
     file: PathBuf,
     #[command(flatten)]
     list: list::Filters,
-    /// Print one JSON object instead of text, also of a failure: {"error": …, "because": […]}. `export` prints JSON lines in any case.
+    /// Print one JSON object instead of text, also of a failure: {"error": …, "because": […]}. `export` prints JSON
+    /// lines in any case.
     #[arg(long, global = true)]
     json: bool,
-    /// Look at a copy even if nobody has the journal open, so that a client can open it meanwhile. Not with `purge`, unless it is a --dry-run.
+    /// Look at a copy even if nobody has the journal open, so that a client can open it meanwhile. Not with `purge`,
+    /// unless it is a --dry-run.
     #[arg(long, global = true)]
     copy: bool,
     #[command(subcommand)]

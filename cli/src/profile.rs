@@ -16,8 +16,9 @@ use crate::{check, input};
 
 /// Check a file that describes a provider, or look at those that come with this program.
 ///
-/// A description (a *profile*) is a TOML, JSON or YAML file that says what a provider's requests look like and what its answers mean. `steadfast run --profile FILE` carries a
-/// job by it. To write one, begin with one that is there: `steadfast profile show replicate > acme.toml`.
+/// A description (a *profile*) is a TOML, JSON or YAML file that says what a provider's requests look like and what its
+/// answers mean. `steadfast run --profile FILE` carries a job by it. To write one, begin with one that is there:
+/// `steadfast profile show replicate > acme.toml`.
 ///
 /// Exit codes: 0 all is well; 1 an answer is not read as it should be; 64 called wrongly, or the file is wrong.
 #[derive(Debug, clap::Args)]

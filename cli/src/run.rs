@@ -31,8 +31,9 @@ use crate::timeline::Timeline;
 
 /// Carry one real job to its outcome.
 ///
-/// Credentials come from the environment: DEEPVUE_ACCESS_TOKEN and DEEPVUE_CLIENT_SECRET, or DIDIT_API_KEY, or those that the profile names. Interrupting (Ctrl-C, SIGTERM) stops the watching, not the
-/// job; the reference is printed so that it can be found again.
+/// Credentials come from the environment: DEEPVUE_ACCESS_TOKEN and DEEPVUE_CLIENT_SECRET, or DIDIT_API_KEY, or those
+/// that the profile names. Interrupting (Ctrl-C, SIGTERM) stops the watching, not the job; the reference is printed so
+/// that it can be found again.
 ///
 /// With --journal, run the same command again after an interruption, a crash or an unresolved outcome: the job
 /// continues where it was, and is never run twice for as long as the journal knows it (a run of another key forgets
@@ -40,13 +41,15 @@ use crate::timeline::Timeline;
 /// --journal, a job may still be running after its process was killed: ask the provider before you run the same key
 /// again, unless the provider drops repeats of a key.
 ///
-/// Exit codes: 0 completed, 2 rejected (nothing ran), 3 failed, 4 unresolved, 64 called wrongly, or the journal could not be used, or the result of a job that ran could not be printed, 130 interrupted (with a journal).
+/// Exit codes: 0 completed, 2 rejected (nothing ran), 3 failed, 4 unresolved, 64 called wrongly, or the journal could
+/// not be used, or the result of a job that ran could not be printed, 130 interrupted (with a journal).
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Whose API it is.
     #[arg(long, default_value = "deepvue", conflicts_with = "profile")]
     provider: provider::Known,
-    /// The file that describes the provider, or the name of a description that comes with this program: see `steadfast profile`.
+    /// The file that describes the provider, or the name of a description that comes with this program: see `steadfast
+    /// profile`.
     #[arg(long, value_name = "FILE")]
     profile: Option<PathBuf>,
     /// What to verify, of Deepvue: the part after `post-` in the provider's path. Default: driving-license.
@@ -58,12 +61,13 @@ pub(crate) struct Args {
     /// Your own name for the job, sent as its idempotency key: 1 to 255 visible ASCII characters.
     #[arg(long)]
     key: String,
-    /// A file with the request's JSON body; `-` reads it from stdin. Not needed for a key whose job the provider has accepted.
+    /// A file with the request's JSON body; `-` reads it from stdin. Not needed for a key whose job the provider has
+    /// accepted.
     #[arg(long, value_name = "FILE", required_unless_present = "journal")]
     payload: Option<PathBuf>,
     /// Keep a journal in this file, which is created if there is none and a payload is given. It holds no payload and
-    /// no result, unless the two options below say so. One file serves one product, as long as any of its jobs is under
-    /// way; FILE, FILE-wal and FILE-mark belong together.
+    /// no result, unless the two options below say so. One file serves one product, as long as any of its jobs is
+    /// under way; FILE, FILE-wal and FILE-mark belong together.
     #[arg(long, value_name = "FILE")]
     journal: Option<PathBuf>,
     /// The journal is a copy that was put back: what it calls planned may have been sent since, and FILE-mark may be

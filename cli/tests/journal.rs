@@ -276,7 +276,8 @@ async fn run_needs_a_payload_only_for_what_it_must_send() {
     SqliteStore::open(&path).unwrap().append(&[entry("order-42", Stage::Planned)]).unwrap();
     says(&world.run(&[]).await, 64, "give it with --payload");
 
-    // Killed while the create waits for its answer: this provider may run it twice, so it is not sent again, payload or not.
+    // Killed while the create waits for its answer: this provider may run it twice, so it is not sent again, payload or
+    // not.
     let late = World::new(slow().with_faults(steadfast_testkit::Faults::none().on(
         Kind::Create,
         1,

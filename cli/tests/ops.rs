@@ -153,7 +153,8 @@ fn entries() -> Vec<Entry> {
     ]
 }
 
-/// Runs a program that was copied just now: another test's child may still hold it open for writing, until it becomes another program.
+/// Runs a program that was copied just now: another test's child may still hold it open for writing, until it becomes
+/// another program.
 fn copied(command: &mut Command) -> Output {
     loop {
         match command.output() {

@@ -4,8 +4,8 @@
 //! cargo bench -p steadfast-core
 //! ```
 //!
-//! `operation` carries one job by hand, `engine` carries a thousand at once, each created and polled until the fourth poll is ready;
-//! divide the engine's figures by a thousand.
+//! `operation` carries one job by hand, `engine` carries a thousand at once, each created and polled until the fourth
+//! poll is ready; divide the engine's figures by a thousand.
 
 use divan::{AllocProfiler, Bencher, black_box};
 use steadfast_core::backoff::{BackoffPolicy, Growth, Jitter};

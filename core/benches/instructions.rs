@@ -4,8 +4,8 @@
 //! instructions CASE TIMES
 //! ```
 //!
-//! Two runs that differ only in `TIMES` differ by the instructions of so many times the case; getting ready for it falls out. Times on a shared
-//! machine say little, instructions are the same on each.
+//! Two runs that differ only in `TIMES` differ by the instructions of so many times the case; getting ready for it
+//! falls out. Times on a shared machine say little, instructions are the same on each.
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -47,7 +47,8 @@ fn main() {
     }
 }
 
-/// A create and 3.4 polls, one answer in ten a failure, among ten thousand in flight; a breaker, a bulkhead and a rate limit at the gate; nobody observes.
+/// A create and 3.4 polls, one answer in ten a failure, among ten thousand in flight; a breaker, a bulkhead and a rate
+/// limit at the gate; nobody observes.
 fn engine_operation(times: u64) {
     let rate = RatePolicy::new(1_000_000_000, SECOND).and_then(|it| it.with_burst(u32::MAX)).unwrap();
     let gate = GatePolicy::none()

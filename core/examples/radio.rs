@@ -1,11 +1,13 @@
-//! The core alone, as firmware would drive it: four meters report to a gateway over a radio that loses frames, and power fails.
+//! The core alone, as firmware would drive it: four meters report to a gateway over a radio that loses frames, and
+//! power fails.
 //!
-//! Nothing here is of std but what prints. Queues are arrays, time is a number that jumps to the next thing that happens, and memory beyond the
-//! core's own is fixed when it is compiled. A *create* hands a reading to the gateway, a *poll* asks whether it was passed on; the gateway knows a
-//! reading that it has by its key, so what was lost may be sent again ([`SendSafety::Keyed`]).
+//! Nothing here is of std but what prints. Queues are arrays, time is a number that jumps to the next thing that
+//! happens, and memory beyond the core's own is fixed when it is compiled. A *create* hands a reading to the gateway, a
+//! *poll* asks whether it was passed on; the gateway knows a reading that it has by its key, so what was lost may be
+//! sent again ([`SendSafety::Keyed`]).
 //!
-//! A reset leaves the flash, and the time: a counter that began at zero again would make every key's window begin again. A device without a clock that
-//! goes on asks the gateway for the time before it restores anything.
+//! A reset leaves the flash, and the time: a counter that began at zero again would make every key's window begin
+//! again. A device without a clock that goes on asks the gateway for the time before it restores anything.
 
 use core::time::Duration;
 
@@ -53,16 +55,17 @@ impl<T, const N: usize> Queue<T, N> {
     }
 }
 
-/// A page of flash, for one meter's latest record: its length, then its bytes. Real flash needs two pages for each and a checksum, since power may
-/// fail while one is written.
+/// A page of flash, for one meter's latest record: its length, then its bytes. Real flash needs two pages for each and
+/// a checksum, since power may fail while one is written.
 #[derive(Clone, Copy)]
 struct Page([u8; 1 + 127]);
 
 impl Page {
     const BLANK: Self = Self([0; 128]);
 
-    /// Whether it fits. It does if key and reference are short, and here both are the meter's name. A record that never fits would be asked for again and again,
-    /// and its job would never end: what is longer must not be submitted, or fed as a reference.
+    /// Whether it fits. It does if key and reference are short, and here both are the meter's name. A record that never
+    /// fits would be asked for again and again, and its job would never end: what is longer must not be submitted, or
+    /// fed as a reference.
     fn write(&mut self, record: &[u8]) -> bool {
         let [length, bytes @ ..] = &mut self.0;
         let place = bytes.get_mut(..record.len());
@@ -110,8 +113,8 @@ pub(crate) enum Fate {
     Reset,
 }
 
-/// An engine that goes on with what the flash holds. To submit a key that it has found joins that job; whether power failed before the first record was
-/// written need not be known.
+/// An engine that goes on with what the flash holds. To submit a key that it has found joins that job; whether power
+/// failed before the first record was written need not be known.
 fn boot(flash: &[Page; METERS], now: Timestamp) -> Result<Engine, Box<dyn core::error::Error>> {
     let keyed = SendSafety::Keyed { window: Duration::from_secs(86_400) };
     let policy = OperationPolicy::default().with_safety(keyed)?;

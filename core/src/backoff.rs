@@ -1,17 +1,18 @@
 //! How long to wait before trying again.
 //!
-//! A [`BackoffPolicy`] answers one question, [`delay`](BackoffPolicy::delay): how long before retry number *n*? The answer is a pure
-//! function of policy, seed and *n*: no iterator to clone, no state to lose in a restart.
+//! A [`BackoffPolicy`] answers one question, [`delay`](BackoffPolicy::delay): how long before retry number *n*? The
+//! answer is a pure function of policy, seed and *n*: no iterator to clone, no state to lose in a restart.
 //!
 //! ```text
 //! growth (fixed, linear, exponential, Fibonacci, table) → cap → jitter inside the cap → delay
 //! ```
 //!
-//! Invariants, each a property test: no delay exceeds the cap, jitter included (I1); the same policy, seed and number give the same
-//! delay (I13); jitter still spreads once the cap is reached, so that a thousand clients do not come back in step.
+//! Invariants, each a property test: no delay exceeds the cap, jitter included (I1); the same policy, seed and number
+//! give the same delay (I13); jitter still spreads once the cap is reached, so that a thousand clients do not come back
+//! in step.
 //!
-//! All arithmetic is in whole nanoseconds and saturates: no exponent, factor or retry number overflows, and a delay below a
-//! millisecond does not round to nothing.
+//! All arithmetic is in whole nanoseconds and saturates: no exponent, factor or retry number overflows, and a delay
+//! below a millisecond does not round to nothing.
 
 use alloc::boxed::Box;
 use alloc::format;
@@ -127,7 +128,8 @@ impl Factor {
     /// A factor from 1 to 1,000,000, with 32 binary places.
     ///
     /// # Errors
-    /// NaN, infinity, and anything outside those bounds: a factor below 1 would shrink the delays of a struggling server's clients.
+    /// NaN, infinity, and anything outside those bounds: a factor below 1 would shrink the delays of a struggling
+    /// server's clients.
     pub fn new(factor: f64) -> Result<Self, PolicyError> {
         if !(1.0..=Self::LARGEST).contains(&factor) {
             return Err(PolicyError::new("backoff.factor", factor, "a number from 1 to 1000000"));
@@ -207,14 +209,15 @@ pub enum Jitter {
         /// 0 to 100.
         percent: u8,
     },
-    /// Anything from the first delay to three times the previous delay (AWS). Growth beyond the first delay is not used.
+    /// Anything from the first delay to three times the previous delay (AWS). Growth beyond the first delay is not
+    /// used.
     Decorrelated,
 }
 
 /// Delays between tries: growth, cap, jitter.
 ///
-/// The default is 1 s doubling to 20 s with full jitter (AWS SDKs' standard mode). In a file each of the three may be left out; the cap is then at
-/// least the largest delay that is written.
+/// The default is 1 s doubling to 20 s with full jitter (AWS SDKs' standard mode). In a file each of the three may be
+/// left out; the cap is then at least the largest delay that is written.
 ///
 /// ```
 /// use core::time::Duration;
@@ -422,8 +425,8 @@ impl BackoffPolicy {
         (Duration::from_nanos(shortest), Duration::from_nanos(longest))
     }
 
-    /// Walks the chain of previous delays, so that the delay needs no memory of them. Only the last 64 links are walked: each can triple
-    /// the delay, so after 64 the chain no longer remembers where it began.
+    /// Walks the chain of previous delays, so that the delay needs no memory of them. Only the last 64 links are
+    /// walked: each can triple the delay, so after 64 the chain no longer remembers where it began.
     fn decorrelated(&self, n: u32, seed: Seed, cap: u64) -> u64 {
         let first = self.growth.nth(1).min(cap);
         let n = n.max(1);

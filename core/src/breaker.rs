@@ -1,8 +1,8 @@
 //! Is the upstream well enough to be asked?
 //!
-//! A [`Breaker`] watches how calls end. While they end well it is *closed* and lets every call through. When too many fail it *opens* and
-//! lets none through: callers learn at once what they would have learnt after a time-out, and the upstream gets rest. After a while it is
-//! *half-open*: a few calls go as probes, and their ends decide.
+//! A [`Breaker`] watches how calls end. While they end well it is *closed* and lets every call through. When too many
+//! fail it *opens* and lets none through: callers learn at once what they would have learnt after a time-out, and the
+//! upstream gets rest. After a while it is *half-open*: a few calls go as probes, and their ends decide.
 //!
 //! ```text
 //!            too many bad                    open time over, next ask
@@ -18,13 +18,14 @@
 //! with [`settle`](Breaker::settle) and what became of the call. What counts as a failure is decided not here but by
 //! the code that classifies answers: a 400 is a sign of the upstream's [`Health`], not of illness.
 //!
-//! Why tickets: each carries the *epoch* in which it was given, and every transition begins a new one, so a call that began before the
-//! breaker opened changes nothing when it ends after (R23). A probe's ticket is a lease: given back unused it frees its place, and one
-//! that is never given back expires, so no lost future can hold the breaker half-open for ever. Those two are how nearly every other
-//! breaker has been wedged.
+//! Why tickets: each carries the *epoch* in which it was given, and every transition begins a new one, so a call that
+//! began before the breaker opened changes nothing when it ends after (R23). A probe's ticket is a lease: given back
+//! unused it frees its place, and one that is never given back expires, so no lost future can hold the breaker
+//! half-open for ever. Those two are how nearly every other breaker has been wedged.
 //!
-//! Invariants, each a property test and checked over all histories of small settings: an open breaker lets a probe through in bounded time
-//! (I9); never more probes at once than the policy says (R21); asked at an earlier time, it lets nothing through that would otherwise wait (I11).
+//! Invariants, each a property test and checked over all histories of small settings: an open breaker lets a probe
+//! through in bounded time (I9); never more probes at once than the policy says (R21); asked at an earlier time, it
+//! lets nothing through that would otherwise wait (I11).
 //!
 //! ```
 //! use core::time::Duration;
@@ -195,7 +196,8 @@ struct Lease {
 }
 
 impl Breaker {
-    /// A closed breaker. `seed` spreads its open times, and should differ from upstream to upstream and process to process.
+    /// A closed breaker. `seed` spreads its open times, and should differ from upstream to upstream and process to
+    /// process.
     #[must_use]
     pub const fn new(policy: &BreakerPolicy, seed: Seed) -> Self {
         let memory = Memory::new(policy.trip());

@@ -1,8 +1,9 @@
 //! May a retry be sent, or have there been too many already?
 //!
-//! When an upstream is in trouble, every client that tries three times sends it three times the load. A [`RetryBudget`] bounds that over all
-//! calls together: it is a bucket of tokens, each retry costs some, and what goes well brings some back. While most calls succeed nobody
-//! notices it; in an outage it runs dry, and retries stop while first attempts go on.
+//! When an upstream is in trouble, every client that tries three times sends it three times the load. A [`RetryBudget`]
+//! bounds that over all calls together: it is a bucket of tokens, each retry costs some, and what goes well brings some
+//! back. While most calls succeed nobody notices it; in an outage it runs dry, and retries stop while first attempts go
+//! on.
 //!
 //! ```text
 //!  first attempt ──→ + per_request          good end of a first attempt ──→ + per_success
@@ -14,11 +15,12 @@
 //! keeps and gives back when the call ends. (The AWS SDK keeps it in the shared object; overlapping calls then lose
 //! tokens until none is left.)
 //!
-//! Three forms are ready: [`BudgetPolicy::aws`], [`BudgetPolicy::grpc`], and [`BudgetPolicy::ratio`] after Finagle, which is the default with its
-//! numbers. Polls that say *pending* are no retries and never touch it.
+//! Three forms are ready: [`BudgetPolicy::aws`], [`BudgetPolicy::grpc`], and [`BudgetPolicy::ratio`] after Finagle,
+//! which is the default with its numbers. Polls that say *pending* are no retries and never touch it.
 //!
-//! Invariants, each a property test: tokens stay between 0 and the capacity; retries granted never cost more than what was there at first and
-//! came in since (R7); a call that has ended holds nothing (R8). Amounts are exact: whole millionths of a token.
+//! Invariants, each a property test: tokens stay between 0 and the capacity; retries granted never cost more than what
+//! was there at first and came in since (R7); a call that has ended holds nothing (R8). Amounts are exact: whole
+//! millionths of a token.
 //!
 //! ```
 //! use steadfast_core::Timestamp;

@@ -1,14 +1,15 @@
 //! How many requests may be in the air at once?
 //!
-//! A [`Bulkhead`] bounds them, so that a slow upstream ties up no more than a part of what we have, and is not buried under what it cannot take.
-//! The limit is fixed, or finds itself by *AIMD*: good ends while the limit is in use raise it a little (by one in a
-//! whole round of requests), a sign of overload cuts it at once, and once only for all requests that were under way at
-//! the time.
+//! A [`Bulkhead`] bounds them, so that a slow upstream ties up no more than a part of what we have, and is not buried
+//! under what it cannot take. The limit is fixed, or finds itself by *AIMD*: good ends while the limit is in use raise
+//! it a little (by one in a whole round of requests), a sign of overload cuts it at once, and once only for all
+//! requests that were under way at the time.
 //!
 //! A request that does not get in asks again when another has ended. A [gate](crate::gate) asks the bulkhead beside
 //! its other machines, and an [engine](crate::engine) keeps the line of operations that wait there.
 //!
-//! Invariants, each a property test: what is in the air never exceeds the limit at the time of admission; after all have ended it is 0 (I8).
+//! Invariants, each a property test: what is in the air never exceeds the limit at the time of admission; after all
+//! have ended it is 0 (I8).
 //!
 //! ```
 //! use steadfast_core::Timestamp;
@@ -49,7 +50,8 @@ impl BulkheadPolicy {
         Self::adaptive(limit, limit, limit)
     }
 
-    /// From `least` to `most`, `initial` at first; halved by overload (TCP's and Envoy's choice; [`with_decrease`](BulkheadPolicy::with_decrease)).
+    /// From `least` to `most`, `initial` at first; halved by overload (TCP's and Envoy's choice;
+    /// [`with_decrease`](BulkheadPolicy::with_decrease)).
     ///
     /// # Errors
     /// A least of zero, or three numbers that are not in order.
@@ -110,7 +112,8 @@ impl BulkheadPolicy {
 }
 
 impl Default for BulkheadPolicy {
-    /// 100, fixed: the connections that one HTTP client keeps well, and as many as a provider of jobs sees from a good-sized customer.
+    /// 100, fixed: the connections that one HTTP client keeps well, and as many as a provider of jobs sees from a
+    /// good-sized customer.
     fn default() -> Self {
         const HUNDRED: NonZeroU32 = NonZeroU32::MIN.saturating_add(99);
         Self { initial: HUNDRED, least: HUNDRED, most: HUNDRED, percent: 50 }

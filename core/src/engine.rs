@@ -1,8 +1,8 @@
 //! Many operations at one upstream: timers, one execution per key, journal before send.
 //!
-//! The [`Engine`] is driven like an [`Operation`] and adds what many need together. It finds operations by key, so that a second submit
-//! joins the first; it bounds how many are taken in; it knows whose deadline is next; and it numbers records across all operations, so that
-//! one acknowledgement covers a whole batch (group commit).
+//! The [`Engine`] is driven like an [`Operation`] and adds what many need together. It finds operations by key, so that
+//! a second submit joins the first; it bounds how many are taken in; it knows whose deadline is next; and it numbers
+//! records across all operations, so that one acknowledgement covers a whole batch (group commit).
 //!
 //! ```text
 //! submit ─→ ┌────────────────────────────────┐ ─→ pop_effect   (operation, effect)
@@ -12,16 +12,17 @@
 //!           └────────────────────────────────┘
 //! ```
 //!
-//! A record's number is drawn when its effect is popped. So numbers rise in the order in which the driver learns of records, and the
-//! acknowledgement of one covers exactly what was popped before it.
+//! A record's number is drawn when its effect is popped. So numbers rise in the order in which the driver learns of
+//! records, and the acknowledgement of one covers exactly what was popped before it.
 //!
-//! An operation that has ended, was delivered and is on disk is *finished*: it no longer counts as live. Its key is kept, so that a repeated
-//! submit gets the same outcome, until it is older than [`Limits::remember_for`] or there are more than [`Limits::remember`]. A
-//! *rejected* one is forgotten at once: nothing ran, so its key is free.
+//! An operation that has ended, was delivered and is on disk is *finished*: it no longer counts as live. Its key is
+//! kept, so that a repeated submit gets the same outcome, until it is older than [`Limits::remember_for`] or there are
+//! more than [`Limits::remember`]. A *rejected* one is forgotten at once: nothing ran, so its key is free.
 //!
 //! # Group commit
 //!
-//! Pop everything, write all records at once, acknowledge the last number, and pop again: what waited for its record is owed now.
+//! Pop everything, write all records at once, acknowledge the last number, and pop again: what waited for its record is
+//! owed now.
 //!
 //! ```
 //! # use steadfast_core::engine::{Event, Limits};
@@ -55,8 +56,8 @@
 //! If a commit certainly failed, feed a [`PersistFailed`](Event::PersistFailed). If nobody knows whether it did, feed
 //! nothing until somebody does: see there.
 //!
-//! Invariants: at most one create in flight per key (I3); nothing sent before its record is durable (I5); memory bounded by
-//! [`Limits`] (I15); each drain ends and the next deadline is later than `now` (I18).
+//! Invariants: at most one create in flight per key (I3); nothing sent before its record is durable (I5); memory
+//! bounded by [`Limits`] (I15); each drain ends and the next deadline is later than `now` (I18).
 
 mod event;
 mod intake;
@@ -111,7 +112,8 @@ struct Slot {
 // There may be a million of these: three cache lines each, none of them shared.
 const _: () = assert!(size_of::<Slot>() == 192);
 
-/// Many operations at one upstream. See the [module](self) for how it is driven, and for [group commit](self#group-commit).
+/// Many operations at one upstream. See the [module](self) for how it is driven, and for [group
+/// commit](self#group-commit).
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(try_from = "snapshot::Stored"))]
 pub struct Engine {

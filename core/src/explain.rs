@@ -13,11 +13,12 @@
 //!       9.5 s    polled 12 times (1 to 12), still pending, over 3 min 20 s; waits of 3 s to 30 s by the schedule
 //! ```
 //!
-//! Both are pure: the same notices give the same text. Invariants, each a property test: any notice can be explained; each line is one
-//! line, without control characters, whatever text a provider gave; a timeline's lines are in order of time, and tell of every notice.
+//! Both are pure: the same notices give the same text. Invariants, each a property test: any notice can be explained;
+//! each line is one line, without control characters, whatever text a provider gave; a timeline's lines are in order of
+//! time, and tell of every notice.
 //!
-//! Nothing here can leak: notices hold no payload, key or reference. Of a provider's own words there is only an unknown status, which is
-//! shown quoted, escaped and at most [`STATUS_SHOWN`] characters long.
+//! Nothing here can leak: notices hold no payload, key or reference. Of a provider's own words there is only an unknown
+//! status, which is shown quoted, escaped and at most [`STATUS_SHOWN`] characters long.
 
 mod span;
 mod timeline;

@@ -24,9 +24,11 @@
 //! The caller settles its permit when the request has ended, and says how it [ended](Settled); each machine learns its
 //! part. A permit whose request never left gives back what it took.
 //!
-//! Different kinds of requests may have different limits at one provider: each [`RateLimit`] says which [`Kinds`] it counts.
+//! Different kinds of requests may have different limits at one provider: each [`RateLimit`] says which [`Kinds`] it
+//! counts.
 //!
-//! Invariants: after all requests end, [`Gate::in_flight`] is 0 (I8); a wait ends later than `now`; see also the machines' own.
+//! Invariants: after all requests end, [`Gate::in_flight`] is 0 (I8); a wait ends later than `now`; see also the
+//! machines' own.
 //!
 //! ```
 //! use core::time::Duration;
@@ -371,7 +373,8 @@ impl Gate {
         self.breaker.as_ref().zip(self.policy.breaker()).is_none_or(|(breaker, policy)| breaker.looks_closely(policy))
     }
 
-    /// Whether the bulkhead counts those that are in the air, and no others: else nothing would ever leave, or too many would.
+    /// Whether the bulkhead counts those that are in the air, and no others: else nothing would ever leave, or too many
+    /// would.
     #[cfg(feature = "serde")]
     pub(crate) fn counts_alike(&self) -> bool {
         self.bulkhead.is_none_or(|bulkhead| bulkhead.in_flight() == self.in_flight())

@@ -1,24 +1,25 @@
 //! Records as bytes.
 //!
-//! A [`Record`] goes to disk in a small format of its own: a version, then the fields in a fixed order, numbers little-endian,
-//! texts with their length in front. It needs no serialisation crate, does not change when one does, and reads hostile bytes without
-//! panicking or allocating more than they hold.
+//! A [`Record`] goes to disk in a small format of its own: a version, then the fields in a fixed order, numbers
+//! little-endian, texts with their length in front. It needs no serialisation crate, does not change when one does, and
+//! reads hostile bytes without panicking or allocating more than they hold.
 //!
 //! ```text
 //! version u8 = 1 │ stage u8, why u8 │ submitted u64 │ first_sent u64 │ due u64 │ creates u16 │ polls u16 │ attempts u32
 //! │ fingerprint 16 bytes │ key: u8 length, bytes │ reference: u16 length (0 = none), bytes
 //! ```
 //!
-//! *Why* is the outcome's number once there is one; of a create that may have run it is 1 if the provider refused it, else 0. Times are
-//! nanoseconds since the Unix epoch; all bits set means *none*. A version that is not known is refused, never guessed: a newer release wrote
-//! it. What guards against damage (sequence numbers, checksums, the hash of the predecessor) belongs to the store, around these bytes.
+//! *Why* is the outcome's number once there is one; of a create that may have run it is 1 if the provider refused it,
+//! else 0. Times are nanoseconds since the Unix epoch; all bits set means *none*. A version that is not known is
+//! refused, never guessed: a newer release wrote it. What guards against damage (sequence numbers, checksums, the hash
+//! of the predecessor) belongs to the store, around these bytes.
 //!
 //! So a record takes 54 bytes, plus its key and its reference. Where the room for one is bounded, check the length of
 //! these two, before a key is submitted and before [`Accepted`](crate::operation::Reading::Accepted) is fed: a record
 //! that fits nowhere is asked for again and again, and its job goes no further.
 //!
-//! The latest record of a key is all that counts, so a journal that is full may drop the older ones. The latest itself may go when its key is free: see
-//! [`Engine::submit`](crate::Engine::submit).
+//! The latest record of a key is all that counts, so a journal that is full may drop the older ones. The latest itself
+//! may go when its key is free: see [`Engine::submit`](crate::Engine::submit).
 
 use alloc::string::String;
 use alloc::vec::Vec;

@@ -1,7 +1,7 @@
 //! The names of a job: the caller's idempotency key, the payload's fingerprint, the provider's reference.
 //!
-//! Each is parsed once, where it enters, and then trusted. None shows its text in `Debug`, since callers put personal data into keys and
-//! log what they debug; [`Key::as_str`] and [`Reference::as_str`] are the deliberate ways to it.
+//! Each is parsed once, where it enters, and then trusted. None shows its text in `Debug`, since callers put personal
+//! data into keys and log what they debug; [`Key::as_str`] and [`Reference::as_str`] are the deliberate ways to it.
 //!
 //! Keys and references of up to 22 bytes, UUIDs and hexadecimal digits, which nearly all of them are, are stored
 //! inline: making, copying and dropping one allocates nothing.
@@ -18,7 +18,8 @@ use crate::text::{Packed, Text};
 
 /// The caller's name for one job, sent with every create attempt.
 ///
-/// 1 to 255 visible ASCII characters (`!` to `~`): what every provider's header can carry, and nothing that could split one.
+/// 1 to 255 visible ASCII characters (`!` to `~`): what every provider's header can carry, and nothing that could split
+/// one.
 ///
 /// ```
 /// use steadfast_core::Key;
@@ -44,7 +45,8 @@ impl Key {
     /// Parses a key.
     ///
     /// # Errors
-    /// An empty key, one longer than [`Key::MAX_LEN`], or one with a space, a control character or anything beyond ASCII.
+    /// An empty key, one longer than [`Key::MAX_LEN`], or one with a space, a control character or anything beyond
+    /// ASCII.
     pub fn new(text: impl AsRef<str>) -> Result<Self, KeyError> {
         let text = text.as_ref();
         if text.is_empty() {
@@ -225,8 +227,8 @@ impl fmt::Debug for Fingerprint {
 
 /// The provider's own name for a job: Deepvue's `transaction_id`, Didit's `session_id`.
 ///
-/// 1 to 4,096 bytes without control characters: an id, or a URL, which may bear a signature and its certificate. `Display` shows it, so that it
-/// can be given to the provider's support; `Debug` does not.
+/// 1 to 4,096 bytes without control characters: an id, or a URL, which may bear a signature and its certificate.
+/// `Display` shows it, so that it can be given to the provider's support; `Debug` does not.
 ///
 /// ```
 /// use steadfast_core::Reference;

@@ -1,17 +1,19 @@
 //! The part of Steadfast that decides: submit a job once, wait well, never run it twice.
 //!
-//! Many APIs run a job for you and give its result later: identity verification, document OCR, payments, model inference. A
-//! request creates the job, further requests (or a webhook) tell when it is done. Networks drop answers, providers throttle and
-//! fail, processes crash, and running a job twice costs money. This crate holds every decision of such a client as pure functions of
-//! state, event and time: when to retry, when to poll, whether a repeat is safe, what must be on disk first.
+//! Many APIs run a job for you and give its result later: identity verification, document OCR, payments, model
+//! inference. A request creates the job, further requests (or a webhook) tell when it is done. Networks drop answers,
+//! providers throttle and fail, processes crash, and running a job twice costs money. This crate holds every decision
+//! of such a client as pure functions of state, event and time: when to retry, when to poll, whether a repeat is safe,
+//! what must be on disk first.
 //!
 //! It does no I/O. It has no clock, thread, global, `unsafe` or panic, and needs only `alloc`. If you use tokio, take
-//! `steadfast-tokio`, which drives this for you; if you have a runtime of your own, this crate is what you plug into it.
+//! `steadfast-tokio`, which drives this for you; if you have a runtime of your own, this crate is what you plug into
+//! it.
 //!
 //! # The loop
 //!
-//! A driver does four things, for one [`Operation`] as for an [`Engine`] full of them: **feed** what happened, **pop** what must
-//! be done until there is nothing left, **sleep** until the next deadline, **wake** it.
+//! A driver does four things, for one [`Operation`] as for an [`Engine`] full of them: **feed** what happened, **pop**
+//! what must be done until there is nothing left, **sleep** until the next deadline, **wake** it.
 //!
 //! ```
 //! use steadfast_core::operation::{Effect, Event, Reading};
@@ -56,8 +58,8 @@
 //!
 //! `default-features = false` leaves only `alloc`. A small device may lack three things:
 //!
-//! - **A clock that goes on through a reset.** [`Timestamp::from_millis`] takes a counter, but if that counter
-//!   restarts at zero, a key [may run twice](Timestamp#after-a-restart).
+//! - **A clock that goes on through a reset.** [`Timestamp::from_millis`] takes a counter, but if that counter restarts
+//!   at zero, a key [may run twice](Timestamp#after-a-restart).
 //! - **Room for every [record](journal).** A record that never fits is asked for again and again. Write each one so
 //!   that a torn write leaves the record before it intact.
 //! - **Randomness.** Make each [`Seed`] from a number that is unique to the device, or all devices come back in step.
@@ -66,25 +68,27 @@
 //!
 //! Four floors, each usable alone:
 //!
-//! 1. **Policies**: [`backoff`] (how long), [`retry`] (whether and when), [`poll`] (how often); and **machines**: [`breaker`] (is the upstream
-//!    well?), [`rate_limit`] (how fast?), [`budget`] (are there too many retries?), [`bulkhead`] (how many at once?).
+//! 1. **Policies**: [`backoff`] (how long), [`retry`] (whether and when), [`poll`] (how often); and **machines**:
+//!    [`breaker`] (is the upstream well?), [`rate_limit`] (how fast?), [`budget`] (are there too many retries?),
+//!    [`bulkhead`] (how many at once?).
 //! 2. **[`gate`]**: may a request leave now? All the machines of one upstream behind one question.
 //! 3. **[`operation`]**: one job, from intent to outcome.
 //! 4. **[`engine`]**: many operations over one gate; one execution per key.
 //!
-//! Beside them: [`timers`] (which of a million deadlines is next?), [`journal`] (records as bytes), [`notice`] (what observers may want to know), [`explain`] (notices as
-//! sentences, and a timeline of one job), [`Timestamp`] and [`Seed`] (time and chance,
-//! always arguments).
+//! Beside them: [`timers`] (which of a million deadlines is next?), [`journal`] (records as bytes), [`notice`] (what
+//! observers may want to know), [`explain`] (notices as sentences, and a timeline of one job), [`Timestamp`] and
+//! [`Seed`] (time and chance, always arguments).
 //!
 //! # What is promised
 //!
-//! For one key the engine sends one request, never two attempts at a time, and never before its record is durable. If the provider
-//! executes at most once per key, the operation executes at most once. If it does not, an interrupted create ends as
-//! [`Unresolved`](operation::Unresolved) and is looked up or handed to a person; it is never silently repeated. Outcomes are delivered at least
-//! once.
+//! For one key the engine sends one request, never two attempts at a time, and never before its record is durable. If
+//! the provider executes at most once per key, the operation executes at most once. If it does not, an interrupted
+//! create ends as [`Unresolved`](operation::Unresolved) and is looked up or handed to a person; it is never silently
+//! repeated. Outcomes are delivered at least once.
 //!
-//! The driver's half: acknowledge a record only when it is durable, send what [`Effect::Send`](operation::Effect::Send) says with the same key and bytes
-//! each time, and say of a failed request what is certain about it, not what is likely.
+//! The driver's half: acknowledge a record only when it is durable, send what [`Effect::Send`](operation::Effect::Send)
+//! says with the same key and bytes each time, and say of a failed request what is certain about it, not what is
+//! likely.
 //!
 //! # Features
 //!

@@ -1,8 +1,8 @@
 //! What an observer may want to know. Notices decide nothing; ignoring them loses nothing.
 //!
-//! A [`Notice`] says what an operation did or met, in the words of the design; a driver turns each into a log line or a metric. They are
-//! plain data without payloads, so logging one cannot leak one. [`explain`](crate::explain) says them to a person. [`Wake`] says what an operation
-//! waits for, and until when.
+//! A [`Notice`] says what an operation did or met, in the words of the design; a driver turns each into a log line or a
+//! metric. They are plain data without payloads, so logging one cannot leak one. [`explain`](crate::explain) says them
+//! to a person. [`Wake`] says what an operation waits for, and until when.
 
 use alloc::boxed::Box;
 use core::time::Duration;
@@ -27,7 +27,8 @@ pub enum Notice {
         /// In what way. A time-out is a failure of class [`TimedOut`](crate::retry::Class::TimedOut).
         failure: Failure,
     },
-    /// A create under a key was answered with the same failure as before: perhaps the provider has stored it for the key.
+    /// A create under a key was answered with the same failure as before: perhaps the provider has stored it for the
+    /// key.
     SameAnswer {
         /// How many there have been in a row, the first included: at least 2.
         times: u8,
@@ -84,7 +85,8 @@ pub enum Notice {
     PersistFailed {
         /// Which record.
         record: RecordId,
-        /// When the next try is due. `None`: it is not tried again, since nothing has happened that must be remembered.
+        /// When the next try is due. `None`: it is not tried again, since nothing has happened that must be
+        /// remembered.
         retry: Option<Timestamp>,
     },
     /// The operation was taken up again after a restart.
@@ -132,7 +134,8 @@ pub struct Wake {
     pub reason: WakeReason,
 }
 
-/// The notices of one step: a few, in place, so that telling allocates nothing and cannot fail. When full, further ones are dropped.
+/// The notices of one step: a few, in place, so that telling allocates nothing and cannot fail. When full, further ones
+/// are dropped.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Told {
     /// In their order; those that were read are gone.

@@ -1,9 +1,9 @@
 //! One job, one idempotency key: from the intent to run it to its outcome.
 //!
-//! An [`Operation`] is a state machine that does no I/O. Its driver feeds it what happened ([`Event`]), pops what must be done
-//! ([`Effect`]), and wakes it at its next deadline. One rule gives most of the safety: **nothing is sent while a record is
-//! outstanding**. Every change worth remembering asks for a [`Record`] to be made durable, and only its acknowledgement lets the next
-//! request exist.
+//! An [`Operation`] is a state machine that does no I/O. Its driver feeds it what happened ([`Event`]), pops what must
+//! be done ([`Effect`]), and wakes it at its next deadline. One rule gives most of the safety: **nothing is sent while
+//! a record is outstanding**. Every change worth remembering asks for a [`Record`] to be made durable, and only its
+//! acknowledgement lets the next request exist.
 //!
 //! ```text
 //!            gate says go            durable             answered: accepted          durable, due
@@ -23,10 +23,10 @@
 //! **The contract**: after each `handle` or `handle_timeout`, pop effects until there are none; then sleep until
 //! [`next_deadline`](Operation::next_deadline). The four verbs:
 //!
-//! - feed: [`handle`](Operation::handle), [`handle_timeout`](Operation::handle_timeout). Neither can fail: an event that does not fit (late,
-//!   doubled, out of order) is absorbed and becomes a [`Notice`].
-//! - pop: [`pop_effect`](Operation::pop_effect). Decides nothing; effects are a projection of state, so a restored operation owes what the
-//!   lost one owed.
+//! - feed: [`handle`](Operation::handle), [`handle_timeout`](Operation::handle_timeout). Neither can fail: an event
+//!   that does not fit (late, doubled, out of order) is absorbed and becomes a [`Notice`].
+//! - pop: [`pop_effect`](Operation::pop_effect). Decides nothing; effects are a projection of state, so a restored
+//!   operation owes what the lost one owed.
 //! - look: [`next_deadline`](Operation::next_deadline) and the getters. Answers change only in the two verbs that feed.
 
 mod create;
@@ -71,7 +71,8 @@ pub struct Operation {
     state: State,
     /// When it was submitted: the create deadline counts from here.
     submitted: Timestamp,
-    /// When the look-up or the polling began: their deadlines count from here. Before that, until when the create may take whose intent was asked for last.
+    /// When the look-up or the polling began: their deadlines count from here. Before that, until when the create may
+    /// take whose intent was asked for last.
     #[cfg_attr(feature = "serde", serde(rename = "phase_began"))]
     phase: Timestamp,
     /// When the first create was about to leave, else `NEVER`.
@@ -140,7 +141,8 @@ enum State {
     Delivered { outcome: Outcome },
 }
 
-/// What the driver has yet to be told, beside what to abandon. At most one of each can be owed, so effects need no queue.
+/// What the driver has yet to be told, beside what to abandon. At most one of each can be owed, so effects need no
+/// queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 struct Due {
@@ -193,7 +195,8 @@ impl Operation {
         operation
     }
 
-    /// Takes in what happened. Never fails: an event that does not fit the state changes nothing and becomes a [`Notice`].
+    /// Takes in what happened. Never fails: an event that does not fit the state changes nothing and becomes a
+    /// [`Notice`].
     #[cfg_attr(steadfast_no_panic, no_panic::no_panic)]
     pub fn handle(&mut self, event: Event, turn: &mut Turn<'_>) {
         self.look_at_clock(turn);
@@ -418,7 +421,8 @@ impl Operation {
         self.failed
     }
 
-    /// A 128-bit id for one attempt, for logs and headers: the same when the attempt is replayed, different for every other.
+    /// A 128-bit id for one attempt, for logs and headers: the same when the attempt is replayed, different for every
+    /// other.
     #[must_use]
     pub const fn correlation_id(&self, attempt: AttemptId) -> u128 {
         let part = self.seed.derive(CORRELATION | attempt.0 as u64);
@@ -441,7 +445,8 @@ impl Operation {
         turn.now = self.seen;
     }
 
-    /// Does what is due, until nothing is. Each step leads to a state whose deadline is later, or that waits for a record, so this ends.
+    /// Does what is due, until nothing is. Each step leads to a state whose deadline is later, or that waits for a
+    /// record, so this ends.
     fn advance(&mut self, turn: &mut Turn<'_>) {
         if self.journal.retries_by(turn.now) {
             if let State::CreateWriting { .. } = self.state {
@@ -498,7 +503,8 @@ impl Operation {
             Some(attempt) if attempt.id == id && !self.due.send => attempt,
             Some(_) | None => {
                 turn.tell(Notice::LateAnswer(id));
-                // An answer to an attempt that timed out still counts for what it teaches. A late failure teaches nothing.
+                // An answer to an attempt that timed out still counts for what it teaches. A late failure teaches
+                // nothing.
                 if let (Ok(reading), true) = (answer, id.0 <= self.attempts) {
                     self.learn(reading, turn);
                 }

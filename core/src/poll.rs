@@ -51,8 +51,9 @@ pub struct PollPolicy {
 }
 
 impl PollPolicy {
-    /// Waits by `schedule` (its first delay is the wait before the first poll), at most `polls` pending answers, no poll at or after
-    /// `deadline` from acceptance; `retry` paces polls that fail (its own deadline and attempts do not end the wait).
+    /// Waits by `schedule` (its first delay is the wait before the first poll), at most `polls` pending answers, no
+    /// poll at or after `deadline` from acceptance; `retry` paces polls that fail (its own deadline and attempts do not
+    /// end the wait).
     ///
     /// # Errors
     /// Zero polls, a zero deadline, or a first wait that is not below the deadline (no poll would ever be sent). A

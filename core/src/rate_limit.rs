@@ -1,25 +1,27 @@
 //! How fast may requests leave?
 //!
-//! A [`RateLimiter`] spaces requests so that no more than a [`RatePolicy`] allows leave in any span of time. It is GCRA (the generic cell rate
-//! algorithm of ATM networks, as in governor and redis-cell): its whole state is one number, the time at which the next request would be due
-//! if all had kept the pace. So it needs no timer, no refill and no clock of its own, and "when may I?" has an exact answer.
+//! A [`RateLimiter`] spaces requests so that no more than a [`RatePolicy`] allows leave in any span of time. It is GCRA
+//! (the generic cell rate algorithm of ATM networks, as in governor and redis-cell): its whole state is one number, the
+//! time at which the next request would be due if all had kept the pace. So it needs no timer, no refill and no clock
+//! of its own, and "when may I?" has an exact answer.
 //!
 //! ```text
 //!  every = per / count
 //!  a request may leave at t  ⟺  due ≤ t + every × (burst − 1)      then  due ← max(due, t) + every
 //! ```
 //!
-//! [`try_acquire`](RateLimiter::try_acquire) takes a place now or says when; [`reserve`](RateLimiter::reserve) takes the next free place,
-//! however late, in the order of asking; [`cancel`](RateLimiter::cancel) gives a reserved place back. Several limits at once are asked by
-//! [`try_acquire_all`]: all of them or none.
+//! [`try_acquire`](RateLimiter::try_acquire) takes a place now or says when; [`reserve`](RateLimiter::reserve) takes
+//! the next free place, however late, in the order of asking; [`cancel`](RateLimiter::cancel) gives a reserved place
+//! back. Several limits at once are asked by [`try_acquire_all`]: all of them or none.
 //!
 //! What a provider says of its own count is a [`Quota`]; an [`Allowance`] keeps to it beside the limiter.
 //!
 //! What is paced is the moment at which a request is let go. If something lies between that and the wire (a commit,
 //! say), requests that were let go meanwhile may leave closer together.
 //!
-//! Invariants, each a property test: in any span of time no more leave than the pace allows plus the burst (I10, R25); a wait that is told
-//! is exact to the nanosecond (R26); a place given back returns at most what it took (R27); time that runs backwards admits nothing more (I11).
+//! Invariants, each a property test: in any span of time no more leave than the pace allows plus the burst (I10, R25);
+//! a wait that is told is exact to the nanosecond (R26); a place given back returns at most what it took (R27); time
+//! that runs backwards admits nothing more (I11).
 //!
 //! ```
 //! use core::time::Duration;
@@ -56,7 +58,8 @@ pub struct RatePolicy {
 impl RatePolicy {
     /// At most `count` requests in any span of `per`, evenly spaced.
     ///
-    /// The spacing is `per / count`, rounded up to a whole nanosecond: never faster than said, slower by less than a nanosecond a request.
+    /// The spacing is `per / count`, rounded up to a whole nanosecond: never faster than said, slower by less than a
+    /// nanosecond a request.
     ///
     /// # Errors
     /// A count of zero (hold the gate instead), a span of zero, or more than one request a nanosecond.
@@ -73,7 +76,8 @@ impl RatePolicy {
 
     /// Sets how many requests may leave together after a quiet time. Default 1.
     ///
-    /// A span of `per` may then see up to `count + burst − 1` of them: where the provider counts strictly, lower the count by as much.
+    /// A span of `per` may then see up to `count + burst − 1` of them: where the provider counts strictly, lower the
+    /// count by as much.
     ///
     /// # Errors
     /// A burst of zero.
@@ -118,7 +122,8 @@ impl RatePolicy {
         }
     }
 
-    /// The same with the count that a provider names, as far as [`RatePolicy::new`] would take it: what is stored must be read back.
+    /// The same with the count that a provider names, as far as [`RatePolicy::new`] would take it: what is stored must
+    /// be read back.
     pub(crate) fn with_count(mut self, count: NonZeroU32) -> Self {
         let most = u32::try_from(nanos(self.per)).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MAX);
         self.count = count.min(most);
@@ -171,7 +176,8 @@ impl RateLimiter {
         Self { due: 0 }
     }
 
-    /// Its state as one word, and back ([`from_word`](RateLimiter::from_word)): so that threads can share it by compare-and-exchange.
+    /// Its state as one word, and back ([`from_word`](RateLimiter::from_word)): so that threads can share it by
+    /// compare-and-exchange.
     #[must_use]
     pub const fn to_word(self) -> u64 {
         self.due
@@ -247,8 +253,8 @@ impl RateLimiter {
         }
     }
 
-    /// Takes the next free places for this many requests, in the order of asking. `None` if they are more than a burst: they could never leave
-    /// together.
+    /// Takes the next free places for this many requests, in the order of asking. `None` if they are more than a burst:
+    /// they could never leave together.
     #[cfg_attr(steadfast_no_panic, no_panic::no_panic)]
     pub fn reserve(&mut self, policy: &RatePolicy, count: u32, now: Timestamp) -> Option<Reservation> {
         if count > policy.burst.get() {
@@ -319,8 +325,8 @@ impl RateLimiter {
         Self { due: if old.per == new.per { due } else { due.min(promised) } }.restored(new, now)
     }
 
-    /// Gives back the place of a request that was let go `since` and never left. The time that has passed since then is not given back: it
-    /// would let a later burst be larger than allowed.
+    /// Gives back the place of a request that was let go `since` and never left. The time that has passed since then is
+    /// not given back: it would let a later burst be larger than allowed.
     pub(crate) const fn refund(&mut self, policy: &RatePolicy, since: Duration) {
         self.due = self.due.saturating_sub(policy.every.saturating_sub(nanos(since)));
     }
@@ -442,8 +448,8 @@ impl Allowance {
         Self { until: self.until.min(now.saturating_add(Self::LONGEST)), beyond: 0, ..self }
     }
 
-    /// Takes in what the provider says, while `in_flight` other requests are under way: it may not have counted them yet, so they are taken
-    /// off. The next answer says it better.
+    /// Takes in what the provider says, while `in_flight` other requests are under way: it may not have counted them
+    /// yet, so they are taken off. The next answer says it better.
     pub fn learn(&mut self, quota: Quota, in_flight: u32, now: Timestamp) {
         if let (Some(remaining), Some(reset)) = (quota.remaining, quota.reset) {
             self.left = remaining.saturating_sub(in_flight);

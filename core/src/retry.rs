@@ -1,8 +1,8 @@
 //! Whether and when to send a failed request again.
 //!
-//! A [`Failure`] says two things about a request that gave no usable answer: its [`Class`] (what kind of trouble) and its
-//! [`Certainty`] (did it run?). The certainty comes from the phase the request had reached, told by the transport; it is never guessed
-//! from an error's text. A [`RetryPolicy`] turns failure, count and time into a [`RetryDecision`]:
+//! A [`Failure`] says two things about a request that gave no usable answer: its [`Class`] (what kind of trouble) and
+//! its [`Certainty`] (did it run?). The certainty comes from the phase the request had reached, told by the transport;
+//! it is never guessed from an error's text. A [`RetryPolicy`] turns failure, count and time into a [`RetryDecision`]:
 //!
 //! ```text
 //! permanent?                          → give up: Refused
@@ -31,9 +31,10 @@ use crate::time::Timestamp;
 
 /// How often, for how long and with what pauses a request may be tried.
 ///
-/// The default: 5 attempts in 2 minutes, 10 s each, 1 s doubling to 20 s between them with full jitter. (AWS and Google send 3 and 10;
-/// a create is worth more than a read and a person waits for it, hence 5 and no longer than 2 minutes.) Of creates under a key, no more than
-/// 3 in a row that are [answered alike](Self::identical). In a file each of these may be left out; in a program, name what is to be otherwise:
+/// The default: 5 attempts in 2 minutes, 10 s each, 1 s doubling to 20 s between them with full jitter. (AWS and Google
+/// send 3 and 10; a create is worth more than a read and a person waits for it, hence 5 and no longer than 2 minutes.)
+/// Of creates under a key, no more than 3 in a row that are [answered alike](Self::identical). In a file each of these
+/// may be left out; in a program, name what is to be otherwise:
 ///
 /// ```
 /// use core::time::Duration;
@@ -80,7 +81,8 @@ impl RetryPolicy {
     /// One that happened, one repeat that may be a coincidence, and one that is not.
     const IDENTICAL: NonZeroU8 = NonZeroU8::MIN.saturating_add(2);
 
-    /// At most `attempts` attempts (the first counts), begun within `deadline` of the start, each given `attempt_timeout` or what is left until then.
+    /// At most `attempts` attempts (the first counts), begun within `deadline` of the start, each given
+    /// `attempt_timeout` or what is left until then.
     ///
     /// # Errors
     /// Zero attempts (there is no "0 means for ever"), a zero deadline or a zero time-out.
@@ -212,7 +214,8 @@ impl RetryPolicy {
 
     /// When attempt `made + 1` may start, given that attempt `made` failed at `now`, or why there is none.
     ///
-    /// `repeatable`: the request may be sent again although it may have run (it reads only, or the provider honours its key).
+    /// `repeatable`: the request may be sent again although it may have run (it reads only, or the provider honours its
+    /// key).
     #[cfg_attr(steadfast_no_panic, no_panic::no_panic)]
     pub fn decide(
         &self,

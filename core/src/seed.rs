@@ -4,11 +4,13 @@
 
 /// Eight bytes of chance. The same seed and salt give the same draw, for ever.
 ///
-/// Jitter must differ between operations and be the same when one operation's events are replayed, after a restart and after an upgrade. So it is drawn by a
-/// frozen algorithm, SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014).
+/// Jitter must differ between operations and be the same when one operation's events are replayed, after a restart and
+/// after an upgrade. So it is drawn by a frozen algorithm, SplitMix64 (Steele, Lea and Flood, "Fast splittable
+/// pseudorandom number generators", 2014).
 ///
-/// **Take the first seed at random in each process**, or from a device's own number; from it [derive](Seed::derive) one for each call or job. With the same one
-/// everywhere, jitter spreads nothing: those that failed together come back together. Constants, as in these examples, are for tests and replays.
+/// **Take the first seed at random in each process**, or from a device's own number; from it [derive](Seed::derive) one
+/// for each call or job. With the same one everywhere, jitter spreads nothing: those that failed together come back
+/// together. Constants, as in these examples, are for tests and replays.
 ///
 /// ```
 /// use steadfast_core::Seed;

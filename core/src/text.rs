@@ -1,7 +1,7 @@
 //! Names of jobs without a heap: as they are handed about, and as they wait by the million.
 //!
-//! A [`Text`] can be read at any time. Most names stand in place: those of up to 22 bytes, UUIDs, and hexadecimal digits. Copies of any other
-//! share one allocation. So copying and comparing allocates nothing.
+//! A [`Text`] can be read at any time. Most names stand in place: those of up to 22 bytes, UUIDs, and hexadecimal
+//! digits. Copies of any other share one allocation. So copying and comparing allocates nothing.
 //!
 //! An operation that waits keeps a [`Packed`], which is smaller and cannot be read in place: a UUID is its sixteen
 //! bytes, and digits are stored two to a byte. Each text has one form only, packed or not, so two are equal if their
@@ -141,7 +141,8 @@ fn is_uuid(text: &[u8; UUID]) -> bool {
     HYPHENS.iter().all(|at| text.get(*at) == Some(&b'-')) && digits_in(text) == 32
 }
 
-/// Of a text of at most [`DIGITS`] bytes. All are looked at, many at a time, which is quicker than to stop at the first that is none.
+/// Of a text of at most [`DIGITS`] bytes. All are looked at, many at a time, which is quicker than to stop at the first
+/// that is none.
 fn digits_in(text: &[u8]) -> u8 {
     let is_digit = |byte: &u8| u8::from(matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
     text.iter().map(is_digit).fold(0, u8::wrapping_add)

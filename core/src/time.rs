@@ -5,7 +5,8 @@ use core::time::Duration;
 
 /// A moment: nanoseconds since the Unix epoch, up to the year 2554.
 ///
-/// Nothing in this crate reads a clock: every entry point takes `now`. A driver makes it with a [`Clock`]. All arithmetic saturates, so no input can overflow it.
+/// Nothing in this crate reads a clock: every entry point takes `now`. A driver makes it with a [`Clock`]. All
+/// arithmetic saturates, so no input can overflow it.
 ///
 /// ```
 /// use core::time::Duration;

@@ -1,8 +1,9 @@
 //! One timer for each of very many slots: which is due, and when is the next?
 //!
-//! A few timers stand in a heap. A crowd is spread over a wheel: buckets of a millisecond each for the next second, buckets 1,024 times as long for
-//! the next eighteen minutes, and so on to the end of time. The heap then holds only what is *near*, so setting, moving and clearing a timer take the same
-//! few steps however many there are, and a clock that jumps walks over no empty bucket.
+//! A few timers stand in a heap. A crowd is spread over a wheel: buckets of a millisecond each for the next second,
+//! buckets 1,024 times as long for the next eighteen minutes, and so on to the end of time. The heap then holds only
+//! what is *near*, so setting, moving and clearing a timer take the same few steps however many there are, and a clock
+//! that jumps walks over no empty bucket.
 //!
 //! ```text
 //!             tick ≤ cursor                tick > cursor: the level is that of the highest digit in which they differ
@@ -16,11 +17,11 @@
 //! has happened before; so two `Timers` that hold the same timers are equal and go on alike. Sixteen bytes a timer;
 //! nothing is allocated once there is room for as many as there are.
 //!
-//! Memory is touched where it was touched a moment ago: a bucket is a chain of chunks that hold the times themselves, so a bucket is filled and emptied in one
-//! sweep, and what is cleared is replaced by the last of its bucket.
+//! Memory is touched where it was touched a moment ago: a bucket is a chain of chunks that hold the times themselves,
+//! so a bucket is filled and emptied in one sweep, and what is cleared is replaced by the last of its bucket.
 //!
-//! Invariants: what is near has a tick of at most the cursor's, all else a later one; each bucket's chunks but the last are full; a slot's place is where its
-//! timer stands.
+//! Invariants: what is near has a tick of at most the cursor's, all else a later one; each bucket's chunks but the last
+//! are full; a slot's place is where its timer stands.
 //!
 //! ```
 //! use steadfast_core::Timestamp;
@@ -70,8 +71,8 @@ pub struct Timers {
     next: Option<Timer>,
 }
 
-/// When, and whose. In twelve bytes, each field written and read in one piece: a processor must wait for what it puts together from several that it has just
-/// written.
+/// When, and whose. In twelve bytes, each field written and read in one piece: a processor must wait for what it puts
+/// together from several that it has just written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C, packed(4))]
 struct Timer {

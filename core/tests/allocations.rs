@@ -10,7 +10,8 @@ use steadfast_core::rate_limit::Quota;
 use steadfast_core::retry::{Certainty, Class, Failure};
 use steadfast_core::{Fingerprint, Gate, Key, Kind, OperationPolicy, Seed, SendSafety, Timestamp};
 
-/// A gate that fails fast refuses none that may be running. However many of those wait, an event costs no more for them.
+/// A gate that fails fast refuses none that may be running. However many of those wait, an event costs no more for
+/// them.
 #[test]
 fn an_event_while_the_breaker_is_open_allocates_nothing_for_those_who_wait_in_doubt() {
     let policy =

@@ -6,7 +6,8 @@ mod radio;
 
 use radio::Fate;
 
-/// I6, I7: whichever frames are lost, and whenever power fails, no reading is passed on twice, and what the meters believe is so.
+/// I6, I7: whichever frames are lost, and whenever power fails, no reading is passed on twice, and what the meters
+/// believe is so.
 #[test]
 fn each_reading_is_passed_on_once_whatever_the_air_swallows() {
     let none = radio::report(|_| Fate::Answered).unwrap();

@@ -1,7 +1,7 @@
 //! Calls every step that carries the link-time proof, so that the linker has to look at it.
 //!
-//! With `--cfg steadfast_no_panic`, in release with link-time optimisation, this file does not link if one of them can panic
-//! (`.ci/run no-panic`). As an ordinary test it is one short life of an operation.
+//! With `--cfg steadfast_no_panic`, in release with link-time optimisation, this file does not link if one of them can
+//! panic (`.ci/run no-panic`). As an ordinary test it is one short life of an operation.
 
 use std::time::Duration;
 

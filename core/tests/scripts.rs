@@ -1,8 +1,9 @@
 //! Runs the text scripts in `scripts/`: events in, effects out.
 //!
-//! A line that begins with `>` is something that happens; the lines under it are what the engine then owes, and what it waits for. Text after
-//! `#` is for the reader. Times count from the start of the case. `REWRITE=1 cargo test -p steadfast-core --test scripts` writes what the
-//! engine does now into the scripts, so that a change of behaviour shows as a change of text.
+//! A line that begins with `>` is something that happens; the lines under it are what the engine then owes, and what it
+//! waits for. Text after `#` is for the reader. Times count from the start of the case. `REWRITE=1 cargo test -p
+//! steadfast-core --test scripts` writes what the engine does now into the scripts, so that a change of behaviour shows
+//! as a change of text.
 //!
 //! ```text
 //! > policy keyed 1d            the provider: unsafe (default), keyed SPAN, lookup SPAN, idempotent
@@ -287,7 +288,8 @@ fn reading(words: &[&str]) -> Option<Reading> {
     })
 }
 
-/// `transient maybe`, `throttled not after 5s`, `transient maybe same X`: class, did it run, and the `Retry-After` or what the answer is known by.
+/// `transient maybe`, `throttled not after 5s`, `transient maybe same X`: class, did it run, and the `Retry-After` or
+/// what the answer is known by.
 fn failure(words: &[&str]) -> Failure {
     let class = match words[0] {
         "transient" => Class::Transient,

@@ -1,4 +1,5 @@
-//! What one operation costs in memory. Bytes per waiting operation are the headline of this crate; growing them is a decision, not an accident.
+//! What one operation costs in memory. Bytes per waiting operation are the headline of this crate; growing them is a
+//! decision, not an accident.
 
 use core::mem::size_of;
 

@@ -1,5 +1,6 @@
-//! What the compiler does not see of the guide and of the repository's other pages: that every chapter is in the table of contents and among the doctests, that links
-//! lead somewhere, and that the feature table's claims each name a test that exists.
+//! What the compiler does not see of the guide and of the repository's other pages: that every chapter is in the table
+//! of contents and among the doctests, that links lead somewhere, and that the feature table's claims each name a test
+//! that exists.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -73,7 +74,8 @@ fn anchor(heading: &str) -> String {
         .collect()
 }
 
-/// Where this repository's files are on the web: how a chapter names what is no chapter, since the book is also read elsewhere.
+/// Where this repository's files are on the web: how a chapter names what is no chapter, since the book is also read
+/// elsewhere.
 const REPOSITORY: &str = "https://github.com/steadfast-rs/steadfast/blob/main/";
 
 #[test]

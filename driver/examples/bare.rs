@@ -1,7 +1,8 @@
-//! A runtime of one's own, as bare as it gets: one thread, no tasks, a plain HTTP/1.1 exchange over `TcpStream`, and a sleep for a timer.
+//! A runtime of one's own, as bare as it gets: one thread, no tasks, a plain HTTP/1.1 exchange over `TcpStream`, and a
+//! sleep for a timer.
 //!
-//! `PLUG.md` builds it step by step. Try it against any provider of Deepvue's shape on this machine. A demo that takes some minutes has a fake one,
-//! and prints its address:
+//! `PLUG.md` builds it step by step. Try it against any provider of Deepvue's shape on this machine. A demo that takes
+//! some minutes has a fake one, and prints its address:
 //!
 //! ```sh
 //! cargo run --release -- demo --speed 1 --operations 3000 --faults 0
@@ -47,7 +48,8 @@ pub(crate) fn carry<P: Provider>(
                     driver.answered(answered, clock.now());
                 }
                 Task::Work(work) => driver.worked(work.run_one(), clock.now()),
-                // A request is over before anything else happens: there is never one to cut off. Nothing is renewed, and there are no shards.
+                // A request is over before anything else happens: there is never one to cut off. Nothing is renewed,
+                // and there are no shards.
                 _ => {}
             }
         }
@@ -61,8 +63,9 @@ pub(crate) fn carry<P: Provider>(
     Ok(submitted.recv()??.finished.recv()?.read())
 }
 
-/// A sleep counts the time that the machine runs, so one that was suspended wakes from it as much too late. Deadlines are the wall's: a key's window, a token's
-/// life. Waking now and then, it sees what has passed, and is late by so much at most.
+/// A sleep counts the time that the machine runs, so one that was suspended wakes from it as much too late. Deadlines
+/// are the wall's: a key's window, a token's life. Waking now and then, it sees what has passed, and is late by so much
+/// at most.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 
 /// The monotonic clock, anchored to the wall once: it never runs backwards, and still means something after a restart.
@@ -79,8 +82,8 @@ impl Clock {
     }
 
     fn now(&mut self) -> Timestamp {
-        // Where `Instant` stands still while the machine is suspended, the wall has gone on without it: that much is added. A wall that is set back takes
-        // nothing away.
+        // Where `Instant` stands still while the machine is suspended, the wall has gone on without it: that much is
+        // added. A wall that is set back takes nothing away.
         let (by_wall, passed) = (self.wall.elapsed().unwrap_or_default(), self.monotonic.elapsed());
         self.core.now(passed, by_wall.saturating_sub(passed))
     }

@@ -1,5 +1,5 @@
-//! A runtime of one's own: smol. A request is a task, the store's work runs where it may block, one channel brings back what came of both.
-//! `bare.rs` says against what it can be tried.
+//! A runtime of one's own: smol. A request is a task, the store's work runs where it may block, one channel brings back
+//! what came of both. `bare.rs` says against what it can be tried.
 //!
 //! ```sh
 //! cargo run -p steadfast-driver --example smol -- http://127.0.0.1:8080 order-42
@@ -93,7 +93,8 @@ fn perform(driver: &mut Driver<Request>, task: Task<Request>, came: &Sender<Came
         Task::Work(work) => {
             smol::spawn(async move { came.send(Came::Worked(unblock(|| work.run_one()).await)).await }).detach();
         }
-        // Abort: what is given up is cut off when its job's next request leaves, or with the job. Nothing is renewed, and there are no shards.
+        // Abort: what is given up is cut off when its job's next request leaves, or with the job. Nothing is renewed,
+        // and there are no shards.
         _ => {}
     }
 }

@@ -1,4 +1,5 @@
-//! How a client is described, and what its start takes up. The same for every adapter, so that none of them lacks a setting or has another default.
+//! How a client is described, and what its start takes up. The same for every adapter, so that none of them lacks a
+//! setting or has another default.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -39,8 +40,8 @@ pub trait Start<P, T>: Sized {
     fn start(builder: Builder<P, T, Self>) -> Self::Started;
 }
 
-/// An adapter's client, whose credentials can be renewed by an `F`: a function of the kind that its callers write. `M` is for the compiler: the
-/// types that `F` alone does not name, such as its error, and its future if it gives one.
+/// An adapter's client, whose credentials can be renewed by an `F`: a function of the kind that its callers write. `M`
+/// is for the compiler: the types that `F` alone does not name, such as its error, and its future if it gives one.
 pub trait RenewsBy<F, M> {
     /// The hook that it is.
     fn hook(renew: F) -> Renew;
@@ -107,18 +108,20 @@ impl<P: Provider, T, C> Builder<P, T, C> {
         self
     }
 
-    /// What holds requests back: breaker, retry budget, bulkhead, rate limits. Default: the provider's own [`gate`](Provider::gate). A breaker waits for each
-    /// probe for as long as requests have by the [`policy`](Builder::policy) at least, whatever its [lease](steadfast_core::breaker::Probes::lease) says.
+    /// What holds requests back: breaker, retry budget, bulkhead, rate limits. Default: the provider's own
+    /// [`gate`](Provider::gate). A breaker waits for each probe for as long as requests have by the
+    /// [`policy`](Builder::policy) at least, whatever its [lease](steadfast_core::breaker::Probes::lease) says.
     pub fn gate(mut self, gate: GatePolicy) -> Self {
         self.settings.gate = gate;
         self
     }
 
-    /// What a file says of policies, gate, limits and webhooks. What it does not name stays as it was: the provider's own, or what this builder was told
-    /// before. Tell it what a program decides for itself after this.
+    /// What a file says of policies, gate, limits and webhooks. What it does not name stays as it was: the provider's
+    /// own, or what this builder was told before. Tell it what a program decides for itself after this.
     ///
     /// # Errors
-    /// The file does not fit the provider: a create's time-out that is not shorter than the window in which the provider remembers a key.
+    /// The file does not fit the provider: a create's time-out that is not shorter than the window in which the
+    /// provider remembers a key.
     ///
     /// ```no_run
     /// # fn f<P: steadfast_providers::Provider, C>(builder: steadfast_driver::Builder<P, (), C>) -> Result<(), Box<dyn std::error::Error>> {
@@ -143,66 +146,74 @@ impl<P: Provider, T, C> Builder<P, T, C> {
         })
     }
 
-    /// How many jobs may be under way, and how many ended ones are remembered. See [`Limits`] for the defaults. With room for no job a client is not
-    /// started ([`StartError::NoRoom`]). A submit for which there is no room waits; one that joins a job that is known here, or brings the payload that a job
-    /// [waits for](Builder::store), needs none.
+    /// How many jobs may be under way, and how many ended ones are remembered. See [`Limits`] for the defaults. With
+    /// room for no job a client is not started ([`StartError::NoRoom`]). A submit for which there is no room waits; one
+    /// that joins a job that is known here, or brings the payload that a job [waits for](Builder::store), needs none.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.settings.limits = limits;
         self
     }
 
-    /// The most bytes of one answer's decoded body; a larger one counts as unusable. Default 4 MiB: room for a result with images, not for
-    /// a decompression bomb. Below 1,000 bytes, where no create's answer could be read, a client is not started ([`StartError::TooSmall`]).
+    /// The most bytes of one answer's decoded body; a larger one counts as unusable. Default 4 MiB: room for a result
+    /// with images, not for a decompression bomb. Below 1,000 bytes, where no create's answer could be read, a client
+    /// is not started ([`StartError::TooSmall`]).
     pub fn body_limit(mut self, bytes: usize) -> Self {
         self.settings.body_limit = bytes;
         self
     }
 
-    /// The most bytes of ended jobs' bodies kept for repeated submits; the oldest go first, their outcomes stay. And as many of answers that ended no job, each held
-    /// until the next in case that there is none; beyond that they are not held. Default 64 MiB.
+    /// The most bytes of ended jobs' bodies kept for repeated submits; the oldest go first, their outcomes stay. And as
+    /// many of answers that ended no job, each held until the next in case that there is none; beyond that they are not
+    /// held. Default 64 MiB.
     pub fn results_limit(mut self, bytes: usize) -> Self {
         self.settings.results_limit = bytes;
         self
     }
 
-    /// How webhooks are taken in. See [`WebhookPolicy`] for the defaults, and for what a client is not started with ([`StartError::TooSmall`]).
+    /// How webhooks are taken in. See [`WebhookPolicy`] for the defaults, and for what a client is not started with
+    /// ([`StartError::TooSmall`]).
     pub fn webhooks(mut self, policy: WebhookPolicy) -> Self {
         self.settings.webhooks = policy;
         self
     }
 
-    /// Keeps records here, so that a restart knows what was sent. Default: none are kept, and a crash forgets the jobs under way.
+    /// Keeps records here, so that a restart knows what was sent. Default: none are kept, and a crash forgets the jobs
+    /// under way.
     ///
-    /// What the store holds is taken up on [`start`](Builder::start). Accepted jobs are polled on. Those of which nothing was sent, and those
-    /// whose create was not answered and may be sent again, go on if their payload is at hand: [kept](Builder::keep_payloads), or
-    /// [given](Builder::payloads) by the program. If not, they wait until their key is submitted again, at most until their create deadline. A
-    /// create that was not answered is looked up where the provider can be asked, which needs no payload, and is *unresolved* where a repeat
-    /// might run twice. What is sent again leaves when the lost one has had its [time](steadfast_core::retry::RetryPolicy::attempt_timeout), as if that had timed
-    /// out. No wait is longer than one capped delay, or one such time, whatever the clock did meanwhile.
+    /// What the store holds is taken up on [`start`](Builder::start). Accepted jobs are polled on. Those of which
+    /// nothing was sent, and those whose create was not answered and may be sent again, go on if their payload is at
+    /// hand: [kept](Builder::keep_payloads), or [given](Builder::payloads) by the program. If not, they wait until
+    /// their key is submitted again, at most until their create deadline. A create that was not answered is looked up
+    /// where the provider can be asked, which needs no payload, and is *unresolved* where a repeat might run twice.
+    /// What is sent again leaves when the lost one has had its
+    /// [time](steadfast_core::retry::RetryPolicy::attempt_timeout), as if that had timed out. No wait is longer than
+    /// one capped delay, or one such time, whatever the clock did meanwhile.
     ///
-    /// Ended jobs are kept for [`Limits::remember_for`], so that a repeated submit gets their outcome, and then forgotten a few at a time. Unresolved
-    /// ones are not forgotten: they may have run, so their keys must not become free before somebody knows.
+    /// Ended jobs are kept for [`Limits::remember_for`], so that a repeated submit gets their outcome, and then
+    /// forgotten a few at a time. Unresolved ones are not forgotten: they may have run, so their keys must not become
+    /// free before somebody knows.
     pub fn store(mut self, store: impl Store) -> Self {
         self.settings.store = Some(Box::new(store));
         self
     }
 
-    /// Whether a submit waits for its intent to be on disk. Default: [`Durable`](Durability::Durable) with a store, else
-    /// [`Volatile`](Durability::Volatile).
+    /// Whether a submit waits for its intent to be on disk. Default: [`Durable`](Durability::Durable) with a store,
+    /// else [`Volatile`](Durability::Volatile).
     pub fn durability(mut self, durability: Durability) -> Self {
         self.settings.durability = Some(durability);
         self
     }
 
-    /// Keeps each job's payload in the store until the job has ended, so that a restart need not ask for it. Default: it is not kept, since
-    /// it is personal data as a rule. Consider a [`seal`](Builder::seal).
+    /// Keeps each job's payload in the store until the job has ended, so that a restart need not ask for it. Default:
+    /// it is not kept, since it is personal data as a rule. Consider a [`seal`](Builder::seal).
     pub fn keep_payloads(mut self) -> Self {
         self.settings.keep.payloads = true;
         self
     }
 
-    /// Keeps the answer that ended each job in the store, so that a repeated submit gets it too, also after a restart, for
-    /// [`Limits::remember_for`]. Default: it is not kept, since it is personal data as a rule. Consider a [`seal`](Builder::seal).
+    /// Keeps the answer that ended each job in the store, so that a repeated submit gets it too, also after a restart,
+    /// for [`Limits::remember_for`]. Default: it is not kept, since it is personal data as a rule. Consider a
+    /// [`seal`](Builder::seal).
     pub fn keep_answers(mut self) -> Self {
         self.settings.keep.answers = true;
         self
@@ -214,39 +225,42 @@ impl<P: Provider, T, C> Builder<P, T, C> {
         self
     }
 
-    /// Where a restart finds the payload of a job that needs one and was not kept in the store: the program's own tables, say. Asked once per job
-    /// during [`start`](Builder::start), on a thread that may block. `None`: the job waits until its key is submitted again, as it does if the
-    /// payload is not the one that it was submitted with.
+    /// Where a restart finds the payload of a job that needs one and was not kept in the store: the program's own
+    /// tables, say. Asked once per job during [`start`](Builder::start), on a thread that may block. `None`: the job
+    /// waits until its key is submitted again, as it does if the payload is not the one that it was submitted with.
     pub fn payloads(mut self, loader: impl Fn(&Key) -> Option<Payload> + Send + Sync + 'static) -> Self {
         self.settings.keep.loader = Some(Arc::new(loader));
         self
     }
 
-    /// What all jitter and all [correlation ids](crate::CorrelationId) are drawn from. Default: drawn at random by each process; fix it to repeat a run. A restart
-    /// does not need the one before it: waits that were drawn are in the records, and nothing that keeps a job from running twice depends on it. Do not fix it in
-    /// production: breakers of processes that share it ask again at the same moment, and who knows it can choose keys that are slow to find.
+    /// What all jitter and all [correlation ids](crate::CorrelationId) are drawn from. Default: drawn at random by each
+    /// process; fix it to repeat a run. A restart does not need the one before it: waits that were drawn are in the
+    /// records, and nothing that keeps a job from running twice depends on it. Do not fix it in production: breakers of
+    /// processes that share it ask again at the same moment, and who knows it can choose keys that are slow to find.
     pub fn seed(mut self, seed: Seed) -> Self {
         self.settings.seed = Some(seed);
         self
     }
 
-    /// Called with every notice, one at a time, on the driver's own task or, on threads, on whichever has the driver just then: it must be quick and must not
-    /// block. If it panics, it is not called again (by that shard, if there are several).
+    /// Called with every notice, one at a time, on the driver's own task or, on threads, on whichever has the driver
+    /// just then: it must be quick and must not block. If it panics, it is not called again (by that shard, if there
+    /// are several).
     pub fn observer(mut self, observer: impl Fn(&Observation) + Send + Sync + 'static) -> Self {
         self.settings.hooks.observer = Some(Arc::new(observer));
         self
     }
 
-    /// In which header each request bears its [correlation id](crate::CorrelationId). Default: `X-Request-Id`. If the provider's own request has that
-    /// header already, that stays, and the request bears none of ours.
+    /// In which header each request bears its [correlation id](crate::CorrelationId). Default: `X-Request-Id`. If the
+    /// provider's own request has that header already, that stays, and the request bears none of ours.
     pub fn correlation_header(mut self, header: CorrelationHeader) -> Self {
         self.settings.correlation_header = header;
         self
     }
 
-    /// Asked at each submit, on the task or thread that submits, where that stands in a distributed trace: all requests of the job then bear `traceparent`
-    /// with that trace's id and a span id of their own, and its `tracestate`, beside their correlation id. Default: they bear none. A job that is joined stays in the
-    /// trace of its first submit, and one that a restart takes up is in none.
+    /// Asked at each submit, on the task or thread that submits, where that stands in a distributed trace: all requests
+    /// of the job then bear `traceparent` with that trace's id and a span id of their own, and its `tracestate`, beside
+    /// their correlation id. Default: they bear none. A job that is joined stays in the trace of its first submit, and
+    /// one that a restart takes up is in none.
     ///
     /// ```
     /// # use steadfast_driver::Builder;
@@ -271,16 +285,19 @@ impl<P: Provider, T, C> Builder<P, T, C> {
         self
     }
 
-    /// Called with the outcome of each job that ends with nobody waiting for it: one that a restart took up, or whose handle was dropped, by a server that
-    /// had answered *accepted*, say, or with a request that was cut off.
+    /// Called with the outcome of each job that ends with nobody waiting for it: one that a restart took up, or whose
+    /// handle was dropped, by a server that had answered *accepted*, say, or with a request that was cut off.
     ///
-    /// Once it has returned, the outcome counts as delivered, and that is noted in the store; a crash before that has it called again by the next client. So write what
-    /// must outlive a crash before it returns, under the job's key, since it may come twice.
+    /// Once it has returned, the outcome counts as delivered, and that is noted in the store; a crash before that has
+    /// it called again by the next client. So write what must outlive a crash before it returns, under the job's key,
+    /// since it may come twice.
     ///
-    /// A hook that cannot take an outcome now, since its database is down, returns an error: the outcome stays in the store, and the hook is called again after 1 s,
-    /// doubled up to 60 s, with that and with all that ended meanwhile, [so many bytes](Builder::results_limit) of them. What is beyond that, and what is left when the
-    /// client stops, is told by the next client (with its answer if those are [kept](Builder::keep_answers)), or to whoever submits or resumes the key; without a store it is lost. A panic counts as an error. Each error is logged, so
-    /// it must show no secret.
+    /// A hook that cannot take an outcome now, since its database is down, returns an error: the outcome stays in the
+    /// store, and the hook is called again after 1 s, doubled up to 60 s, with that and with all that ended meanwhile,
+    /// [so many bytes](Builder::results_limit) of them. What is beyond that, and what is left when the client stops, is
+    /// told by the next client (with its answer if those are [kept](Builder::keep_answers)), or to whoever submits or
+    /// resumes the key; without a store it is lost. A panic counts as an error. Each error is logged, so it must show
+    /// no secret.
     ///
     /// ```
     /// # use std::io::Write;
@@ -293,28 +310,31 @@ impl<P: Provider, T, C> Builder<P, T, C> {
     /// # }
     /// ```
     ///
-    /// It is called where the [observer](Builder::observer) is, and meanwhile no job of the client gets on: a commit to a database on a local disk may take place there;
-    /// what takes longer, or may hang, is handed to a task or thread, and then it is for the program to ask for what that lost, by submitting or
-    /// [resuming](crate::ResumeError) the keys that its own tables call open when it starts.
+    /// It is called where the [observer](Builder::observer) is, and meanwhile no job of the client gets on: a commit to
+    /// a database on a local disk may take place there; what takes longer, or may hang, is handed to a task or thread,
+    /// and then it is for the program to ask for what that lost, by submitting or [resuming](crate::ResumeError) the
+    /// keys that its own tables call open when it starts.
     ///
-    /// Not called for what somebody has read: who awaits a handle has the outcome, and a crash, or a request that is cut off, may then lose it. What a handle was told
-    /// and nobody read comes to the hook when the handle is dropped; a crash before that loses it too, so keep no handle that you do not await.
+    /// Not called for what somebody has read: who awaits a handle has the outcome, and a crash, or a request that is
+    /// cut off, may then lose it. What a handle was told and nobody read comes to the hook when the handle is dropped;
+    /// a crash before that loses it too, so keep no handle that you do not await.
     ///
-    /// Default: there is none. Then a handle that is dropped while the client runs says that nobody wants to know; other outcomes that nobody has stay in the
-    /// store until their keys are submitted or resumed again, however long that takes. Their answers are there too if they are
-    /// [kept](Builder::keep_answers); if not, the provider has to be asked for them by the reference.
+    /// Default: there is none. Then a handle that is dropped while the client runs says that nobody wants to know;
+    /// other outcomes that nobody has stay in the store until their keys are submitted or resumed again, however long
+    /// that takes. Their answers are there too if they are [kept](Builder::keep_answers); if not, the provider has to
+    /// be asked for them by the reference.
     pub fn unclaimed<R: Claim>(mut self, taker: impl Fn(&Key, &Finished) -> R + Send + Sync + 'static) -> Self {
         self.settings.hooks.unclaimed = Some(Arc::new(move |key, finished| taker(key, finished).claim()));
         self
     }
 
-    /// How credentials that are over are renewed: called when the provider refuses them (a 401, as a rule), for all requests that met this together. On
-    /// tokio it is a function that gives a future, on threads one that blocks.
-    /// What was refused is then sent again: polls and look-ups by their retry policy, a create once, since nothing ran. While it runs, for 30 s at
-    /// most, nothing leaves.
+    /// How credentials that are over are renewed: called when the provider refuses them (a 401, as a rule), for all
+    /// requests that met this together. On tokio it is a function that gives a future, on threads one that blocks.
+    /// What was refused is then sent again: polls and look-ups by their retry policy, a create once, since nothing ran.
+    /// While it runs, for 30 s at most, nothing leaves.
     ///
-    /// An error is logged, so it must show no secret. If it fails, or if what it brought is refused as well, the next one waits for 1 s, doubled up to
-    /// 60 s. Default: there is none, and a create that is refused is *rejected*.
+    /// An error is logged, so it must show no secret. If it fails, or if what it brought is refused as well, the next
+    /// one waits for 1 s, doubled up to 60 s. Default: there is none, and a create that is refused is *rejected*.
     ///
     /// ```
     /// # use steadfast_driver::{Builder, Renew, RenewError, RenewsBy};
@@ -352,21 +372,24 @@ impl<P: Provider, T, C> Builder<P, T, C> {
         self
     }
 
-    /// For the first start on a store that was put back from a copy: of what the copy says, later processes may have done more. Jobs that it calls
-    /// *planned* count as perhaps run from now on, so they are sent again under their key, looked up, or called unresolved, as after a crash in the midst
-    /// of a create; that is noted in the store. What the copy does not know at all is known to the provider alone: do not submit again what may have been
+    /// For the first start on a store that was put back from a copy: of what the copy says, later processes may have
+    /// done more. Jobs that it calls *planned* count as perhaps run from now on, so they are sent again under their
+    /// key, looked up, or called unresolved, as after a crash in the midst of a create; that is noted in the store.
+    /// What the copy does not know at all is known to the provider alone: do not submit again what may have been
     /// submitted since, unless the provider drops repeats of a key.
     ///
-    /// A store that [knows it](Store::is_backup) need not be told of: on SQLite a copy that `SqliteStore::back_up` or `steadfast ops FILE copy` made, and
-    /// whatever `SqliteStore::open_backup` opened, which is what opens a copy that came without its mark. Files that were copied with their mark by other means,
-    /// such as a disk's snapshot, look as if they had never been elsewhere.
+    /// A store that [knows it](Store::is_backup) need not be told of: on SQLite a copy that `SqliteStore::back_up` or
+    /// `steadfast ops FILE copy` made, and whatever `SqliteStore::open_backup` opened, which is what opens a copy that
+    /// came without its mark. Files that were copied with their mark by other means, such as a disk's snapshot, look as
+    /// if they had never been elsewhere.
     pub fn from_backup(mut self) -> Self {
         self.settings.from_backup = true;
         self
     }
 
-    /// Which of the jobs in the store this client goes on with by itself. Default: all. The others stay as they are, until their keys are submitted or
-    /// resumed here, or a later client chooses them: for a tool that carries one job, say, on a journal that holds others.
+    /// Which of the jobs in the store this client goes on with by itself. Default: all. The others stay as they are,
+    /// until their keys are submitted or resumed here, or a later client chooses them: for a tool that carries one job,
+    /// say, on a journal that holds others.
     pub fn take_up(mut self, chooses: impl Fn(&Key) -> bool + Send + Sync + 'static) -> Self {
         self.settings.keep.chooses = Some(Arc::new(chooses));
         self
@@ -495,11 +518,12 @@ impl fmt::Debug for Loaded {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
-    /// What the store holds could not be read, or is damaged; or it was put back from a copy, and what is doubtful of that could not be written.
+    /// What the store holds could not be read, or is damaged; or it was put back from a copy, and what is doubtful of
+    /// that could not be written.
     #[error("the client was not started, since its store could not be read or written")]
     Unreadable(#[from] StoreError),
-    /// The store holds jobs of another [provider](Provider::name). Nothing was sent: this provider does not know them, their payloads are not meant for
-    /// it, and their keys would be taken for its own.
+    /// The store holds jobs of another [provider](Provider::name). Nothing was sent: this provider does not know them,
+    /// their payloads are not meant for it, and their keys would be taken for its own.
     #[error(
         "the client was not started: its store holds jobs of {theirs:?}, and its provider is {ours:?}; \
          give each provider a store of its own"
@@ -530,7 +554,8 @@ pub enum StartError {
         /// What it must be at least, and why.
         least: &'static str,
     },
-    /// The number of [shards](Builder::shards) is not from 1 to 64, or there are more of them than jobs may be [live](Limits::live).
+    /// The number of [shards](Builder::shards) is not from 1 to 64, or there are more of them than jobs may be
+    /// [live](Limits::live).
     #[error(
         "the client was not started: it was told to have {shards} shards, and room for {live} jobs; \
          say 1 to 64 shards, and no more of them than jobs"

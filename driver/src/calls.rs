@@ -7,9 +7,11 @@
 //!
 //! What holds, each a test:
 //!
-//! - no attempt begins at the deadline or later, and one that is awaited is cut off there; waits at a breaker or a limiter count;
+//! - no attempt begins at the deadline or later, and one that is awaited is cut off there; waits at a breaker or a
+//!   limiter count;
 //! - what is left is computed after a wait, not before;
-//! - a zero delay touches no timer; a closure that fails again and again without delay gives the runtime a turn now and then;
+//! - a zero delay touches no timer; a closure that fails again and again without delay gives the runtime a turn now and
+//!   then;
 //! - an attempt that has ended is dropped before the wait for the next;
 //! - a future that is dropped, at whatever moment, leaves breaker and limiter as if it had never been, except for a
 //!   retry that was sent and paid for;
@@ -42,7 +44,8 @@ use steadfast_core::{Key, Seed};
 use self::drive::{drive, drive_blocking};
 use crate::handles::{Breaker, RateLimiter, RetryBudget};
 
-/// How a closure is to be called: by a [`RetryPolicy`] ([`Retries`]) or a [`PollPolicy`] ([`Polls`]), with what goes with it.
+/// How a closure is to be called: by a [`RetryPolicy`] ([`Retries`]) or a [`PollPolicy`] ([`Polls`]), with what goes
+/// with it.
 ///
 /// An adapter begins it (`steadfast_tokio::retry`, `steadfast_blocking::poll_until` and so on). `C`
 /// [classifies](Classify) errors, `N` is [told](Notify) of them, `S` is the timer. Breaker, budget and limiter are
@@ -77,8 +80,8 @@ impl<P: Borrow<PollPolicy>, S> Call<'_, Polls<P>, S> {
         Self::new(Polls::new(policy), timer)
     }
 
-    /// Goes on from where an earlier call [ran out of time](PollError::resume): the deadline and the polls count anew, and the first poll waits for what
-    /// was owed.
+    /// Goes on from where an earlier call [ran out of time](PollError::resume): the deadline and the polls count anew,
+    /// and the first poll waits for what was owed.
     pub fn resume(mut self, state: PollState) -> Self {
         self.course.resumed(state);
         self
@@ -208,8 +211,8 @@ impl<'h, M, S, C, N> Call<'h, M, S, C, N> {
 impl<'h, P: Borrow<RetryPolicy>, S, C, N> Call<'h, Retries<P>, S, C, N> {
     /// Calls `attempt` and awaits it, again and again as the policy says.
     ///
-    /// An attempt that takes longer than the policy's time-out is dropped, and so is one that is under way at the deadline. Dropping the future ends
-    /// everything.
+    /// An attempt that takes longer than the policy's time-out is dropped, and so is one that is under way at the
+    /// deadline. Dropping the future ends everything.
     ///
     /// # Errors
     /// Why there was no further attempt, with the last error.
@@ -243,8 +246,8 @@ impl<'h, P: Borrow<RetryPolicy>, S, C, N> Call<'h, Retries<P>, S, C, N> {
 
     /// Calls `attempt`, which may block, again and again as the policy says, on this thread.
     ///
-    /// A call that blocks cannot be cut off, so neither the deadline nor the policy's time-out for an attempt ends one: give
-    /// [`Attempt::limit`] to what makes the request ([`call_with`](Call::call_with)).
+    /// A call that blocks cannot be cut off, so neither the deadline nor the policy's time-out for an attempt ends one:
+    /// give [`Attempt::limit`] to what makes the request ([`call_with`](Call::call_with)).
     ///
     /// # Errors
     /// Why there was no further attempt, with the last error.

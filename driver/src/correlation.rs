@@ -1,8 +1,8 @@
 //! Which header a request's correlation id goes in.
 //!
-//! Every request bears one, so that our log, the provider's log and a support ticket can be laid side by side. It must not be mistaken for something else: a
-//! header that a connection, an authentication, an idempotency key or a trace is told by is refused here, and one that the provider's own request has already
-//! stays as the provider wrote it.
+//! Every request bears one, so that our log, the provider's log and a support ticket can be laid side by side. It must
+//! not be mistaken for something else: a header that a connection, an authentication, an idempotency key or a trace is
+//! told by is refused here, and one that the provider's own request has already stays as the provider wrote it.
 
 use std::fmt;
 

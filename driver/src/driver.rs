@@ -1,12 +1,15 @@
 //! The machine: what happened goes in, what the adapter must do comes out.
 //!
-//! It owns the engine and does what it says, as far as that needs no I/O: it builds requests, reads answers, gathers records into commits, finds
-//! out who waits for what and tells them. What is left for an adapter is a loop around it, shown on the front page: carry out each [`Task`], feed what
-//! came of it, sleep until [`next_deadline`](Driver::next_deadline).
+//! It owns the engine and does what it says, as far as that needs no I/O: it builds requests, reads answers, gathers
+//! records into commits, finds out who waits for what and tells them. What is left for an adapter is a loop around it,
+//! shown on the front page: carry out each [`Task`], feed what came of it, sleep until
+//! [`next_deadline`](Driver::next_deadline).
 //!
-//! How jobs come in is told in `intake`, how they leave in `send`, what a restart takes up in `resume`, what the provider tells by itself in
-//! `webhooks`, what it says of jobs that have ended in `revisions`, what is done about credentials that are over in `renew`, what is kept of
-//! those that ended in `results`, what the program could not take of it in `untaken`, where one stands in `status`, and how it comes to its own end in `close`. What the shards of one client have in common is in `shared`.
+//! How jobs come in is told in `intake`, how they leave in `send`, what a restart takes up in `resume`, what the
+//! provider tells by itself in `webhooks`, what it says of jobs that have ended in `revisions`, what is done about
+//! credentials that are over in `renew`, what is kept of those that ended in `results`, what the program could not take
+//! of it in `untaken`, where one stands in `status`, and how it comes to its own end in `close`. What the shards of one
+//! client have in common is in `shared`.
 
 mod by_id;
 mod close;
@@ -73,14 +76,15 @@ use crate::webhook::Posted;
 
 /// One client's engine, with all that an adapter needs beside it. See the [crate's front page](crate).
 ///
-/// Like the core's driven machines it takes the time as an argument, the wall's by [`steadfast_core::Clock`]; after [`handle_timeout`](Driver::handle_timeout)
-/// and all tasks its next deadline is later than `now`.
+/// Like the core's driven machines it takes the time as an argument, the wall's by [`steadfast_core::Clock`]; after
+/// [`handle_timeout`](Driver::handle_timeout) and all tasks its next deadline is later than `now`.
 pub struct Driver<H> {
     engine: Gated,
     now: Timestamp,
     journal: Journal,
     provider: Arc<dyn Provider>,
-    /// Copies of it that readers of answers gave back. To count them in and out would cost more: it is done on two threads in turns.
+    /// Copies of it that readers of answers gave back. To count them in and out would cost more: it is done on two
+    /// threads in turns.
     readers: Vec<Arc<dyn Provider>>,
     /// For the journal.
     provider_name: Arc<str>,
@@ -125,7 +129,8 @@ const MOST_READERS: usize = 1_024;
 
 /// Feed.
 impl<H> Driver<H> {
-    /// A driver of this provider's jobs, with what the [settings](crate::Settings) say and their store had. What was under way goes on.
+    /// A driver of this provider's jobs, with what the [settings](crate::Settings) say and their store had. What was
+    /// under way goes on.
     #[must_use]
     pub fn new(provider: Arc<dyn Provider>, loaded: Loaded, now: Timestamp) -> Self {
         let Loaded { settings, store, taken, shard } = loaded;
@@ -145,7 +150,8 @@ impl<H> Driver<H> {
             Some(_) => journal.remembering(),
         };
         let shard_index = shard.as_ref().map_or(0, |shard| shard.index as u32);
-        // Drawn, so that a program which mixes up its drivers, or feeds one what an earlier one has left, gives no job another's answer.
+        // Drawn, so that a program which mixes up its drivers, or feeds one what an earlier one has left, gives no job
+        // another's answer.
         let drawn = seed.derive(GENERATION).between(0, (1 << 25) - 1) as u32;
         let engine = Engine::new(settings.policy, gate, settings.limits, seed)
             .with_first_generation((shard_index << 26) + drawn);
@@ -189,16 +195,17 @@ impl<H> Driver<H> {
         self.ends.subscribers = Some(subscribers);
     }
 
-    /// Where outcomes go that somebody was told and nobody has read, since a handle was dropped just then: to whatever brings [`Command::Unread`] to this driver. It is
-    /// called in whichever thread drops them, and only if the program has a hook for [unclaimed](crate::Builder::unclaimed) outcomes. Without it such a hook
-    /// does not hear of them.
+    /// Where outcomes go that somebody was told and nobody has read, since a handle was dropped just then: to whatever
+    /// brings [`Command::Unread`] to this driver. It is called in whichever thread drops them, and only if the program
+    /// has a hook for [unclaimed](crate::Builder::unclaimed) outcomes. Without it such a hook does not hear of them.
     pub fn give_back_to(&mut self, back: impl Fn(Finished) + Send + Sync + 'static) {
         if self.hooks.unclaimed.is_some() {
             self.back = Some(Arc::new(back));
         }
     }
 
-    /// Takes in a job, or joins the one of this key. Only while there [is room](Driver::has_room), or if it [joins](Driver::joins) one. Once it is shut down, whoever submits is told so.
+    /// Takes in a job, or joins the one of this key. Only while there [is room](Driver::has_room), or if it
+    /// [joins](Driver::joins) one. Once it is shut down, whoever submits is told so.
     pub fn submit(&mut self, submit: Submit, now: Timestamp) {
         self.look_at_clock(now);
         if self.closing.is_some() || self.closed {
@@ -254,20 +261,23 @@ impl<H> Driver<H> {
         }
     }
 
-    /// What the adapter holds for the job's request in the air, or for one that was given up and of which nothing has come.
+    /// What the adapter holds for the job's request in the air, or for one that was given up and of which nothing has
+    /// come.
     #[must_use]
     pub fn request(&self, id: OperationId) -> Option<&H> {
         self.jobs.get(&self.current(id)).and_then(|job| job.request.as_ref())
     }
 
-    /// What the adapter holds for requests, by whose they are: to look for those that have not left when the client's time is over.
+    /// What the adapter holds for requests, by whose they are: to look for those that have not left when the client's
+    /// time is over.
     pub fn requests(&self) -> impl Iterator<Item = (OperationId, &H)> {
         self.jobs.iter().filter_map(|(id, job)| job.request.as_ref().map(|request| (*id, request)))
     }
 
-    /// Gives back what the adapter holds for the request that this came of, for one that uses it again: a task that waits for its next request, say. To be
-    /// called before this is [fed](Driver::answered), which drops it. None if nothing is held for it any more: another request has followed, the job is gone,
-    /// or it was taken already. [`request`](Driver::request) does not find it then.
+    /// Gives back what the adapter holds for the request that this came of, for one that uses it again: a task that
+    /// waits for its next request, say. To be called before this is [fed](Driver::answered), which drops it. None if
+    /// nothing is held for it any more: another request has followed, the job is gone, or it was taken already.
+    /// [`request`](Driver::request) does not find it then.
     ///
     /// ```
     /// use steadfast_core::Timestamp;
@@ -288,12 +298,12 @@ impl<H> Driver<H> {
         self.answer(answered);
     }
 
-    /// A request that has certainly not left, and will not: the adapter took it back before its transport had it, since the job was cancelled, its time is over, or
-    /// the client stops. It is due again, unless what is fed next ends that or its key may be forgotten by now, and has not run; of the provider it says nothing.
-    /// `why` is for the log.
+    /// A request that has certainly not left, and will not: the adapter took it back before its transport had it, since
+    /// the job was cancelled, its time is over, or the client stops. It is due again, unless what is fed next ends that
+    /// or its key may be forgotten by now, and has not run; of the provider it says nothing. `why` is for the log.
     ///
-    /// Not for a connection that did not come about, which is [`SendError::not_sent`](crate::SendError::not_sent): the transport was asked then, and the provider may be
-    /// ill.
+    /// Not for a connection that did not come about, which is [`SendError::not_sent`](crate::SendError::not_sent): the
+    /// transport was asked then, and the provider may be ill.
     ///
     /// ```
     /// use steadfast_core::{OperationId, Timestamp};
@@ -351,7 +361,8 @@ impl<H> Driver<H> {
 
 /// Pop.
 impl<H> Driver<H> {
-    /// The next thing to do; `None` when there is nothing until something happens, or until the next deadline. Tells who waits, on the way.
+    /// The next thing to do; `None` when there is nothing until something happens, or until the next deadline. Tells
+    /// who waits, on the way.
     #[must_use = "a task that is dropped is not done, and its job never gets on"]
     pub fn pop_task(&mut self, now: Timestamp) -> Option<Task<H>> {
         self.look_at_clock(now);
@@ -412,7 +423,8 @@ impl<H> Driver<H> {
 
 /// Look.
 impl<H> Driver<H> {
-    /// When to call [`handle_timeout`](Driver::handle_timeout) and [`pop_task`](Driver::pop_task), if nothing happens before.
+    /// When to call [`handle_timeout`](Driver::handle_timeout) and [`pop_task`](Driver::pop_task), if nothing happens
+    /// before.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Timestamp> {
         if self.closed {
@@ -430,11 +442,11 @@ impl<H> Driver<H> {
         parts.into_iter().flatten().min()
     }
 
-    /// Whether another job may be [submitted](Driver::submit). If not, it waits with its caller, unless it [joins](Driver::joins) one; not for a shutdown, which makes no
-    /// room.
+    /// Whether another job may be [submitted](Driver::submit). If not, it waits with its caller, unless it
+    /// [joins](Driver::joins) one; not for a shutdown, which makes no room.
     ///
-    /// Ask again after each drain of [`pop_task`](Driver::pop_task), before you sleep: the drain that ends a job makes room, and no deadline or event tells of it. Who
-    /// asks only before the drain sleeps while jobs wait.
+    /// Ask again after each drain of [`pop_task`](Driver::pop_task), before you sleep: the drain that ends a job makes
+    /// room, and no deadline or event tells of it. Who asks only before the drain sleeps while jobs wait.
     ///
     /// ```
     /// use std::collections::VecDeque;
@@ -464,8 +476,9 @@ impl<H> Driver<H> {
         self.closing.is_some() || jobs < self.limits.live as usize
     }
 
-    /// Whether this needs no [room](Driver::has_room): it joins a job that is known here, or brings the payload that one [waits for](crate::Builder::store). It is to be
-    /// submitted at once, past those that wait for room. A job that ends by its deadline because they stand before its payload would end for nothing.
+    /// Whether this needs no [room](Driver::has_room): it joins a job that is known here, or brings the payload that
+    /// one [waits for](crate::Builder::store). It is to be submitted at once, past those that wait for room. A job that
+    /// ends by its deadline because they stand before its payload would end for nothing.
     #[must_use]
     pub fn joins(&self, submit: &Submit) -> bool {
         self.is_at_hand(&submit.key)
@@ -485,7 +498,8 @@ impl<H> Driver<H> {
 }
 
 impl<H> Driver<H> {
-    /// What is held for an operation that goes on. For one that a restart took up that is nothing, until there is something to hold.
+    /// What is held for an operation that goes on. For one that a restart took up that is nothing, until there is
+    /// something to hold.
     fn job(&mut self, id: OperationId) -> Option<&mut Job<H>> {
         match self.jobs.entry(id) {
             Entry::Occupied(job) => Some(job.into_mut()),
@@ -530,8 +544,8 @@ impl<H> Driver<H> {
         }
     }
 
-    /// What was said of a job last: its result, if it has just ended. That is held whatever its size; of those that go on, and there may be many for long, it is held
-    /// as far as there is room.
+    /// What was said of a job last: its result, if it has just ended. That is held whatever its size; of those that go
+    /// on, and there may be many for long, it is held as far as there is room.
     fn note_answer(&mut self, id: OperationId, answer: FinalAnswer) {
         let ended = self.has_ended(id);
         let Some(job) = self.jobs.get_mut(&id) else { return };

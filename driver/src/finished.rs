@@ -22,9 +22,9 @@ pub struct Finished {
     pub reference: Option<Reference>,
     /// Create attempts made.
     pub creates: u16,
-    /// The provider's last answer: of a completed job, its result. `None` if there was none, or if it was dropped to stay within
-    /// [`Builder::results_limit`](crate::Builder::results_limit): of a job that ended long ago, or one that ended without an answer that says so, by its
-    /// deadline for instance.
+    /// The provider's last answer: of a completed job, its result. `None` if there was none, or if it was dropped to
+    /// stay within [`Builder::results_limit`](crate::Builder::results_limit): of a job that ended long ago, or one
+    /// that ended without an answer that says so, by its deadline for instance.
     pub answer: Option<FinalAnswer>,
 }
 
@@ -38,7 +38,8 @@ impl Finished {
 
 /// How a job ended, until somebody [reads](Unread::read) it.
 ///
-/// Dropped unread, as with a handle that goes down at that very moment, it goes back to whoever [takes such](crate::Driver::give_back_to).
+/// Dropped unread, as with a handle that goes down at that very moment, it goes back to whoever [takes
+/// such](crate::Driver::give_back_to).
 #[must_use = "dropped, it was not read by anybody"]
 pub struct Unread {
     finished: Finished,
@@ -120,13 +121,15 @@ pub enum SubmitError {
          (check its disk, permissions, free space and any limit on the size of its files), then submit again"
     )]
     NotDurable(#[source] Arc<StoreError>),
-    /// Whether the intent is durable is not known, and the store does not let itself be asked any more. Nothing was sent.
+    /// Whether the intent is durable is not known, and the store does not let itself be asked any more. Nothing was
+    /// sent.
     #[error(
         "nobody knows whether the job's intent was written to the journal, and nothing was sent: \
          restart on the same journal, then submit the same key again"
     )]
     Uncertain(#[source] Arc<StoreError>),
-    /// The store could not tell whether it has this key already, or has it as another provider's, so nothing was sent. The cause says what to do.
+    /// The store could not tell whether it has this key already, or has it as another provider's, so nothing was sent.
+    /// The cause says what to do.
     #[error(
         "the job was not taken in, since the journal could not say what it knows of this key, and nothing was sent: \
          do as the cause says, then submit again"
@@ -153,8 +156,8 @@ pub enum JobError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ResumeError {
-    /// Neither this client nor its store knows the key: it was never submitted here, nothing ran, or it ended longer ago than
-    /// [`Limits::remember_for`](engine::Limits::remember_for).
+    /// Neither this client nor its store knows the key: it was never submitted here, nothing ran, or it ended longer
+    /// ago than [`Limits::remember_for`](engine::Limits::remember_for).
     #[error(
         "no job of this key is known here: submit it if it is new; ask the provider if it is older than the journal"
     )]
@@ -168,8 +171,8 @@ pub enum ResumeError {
     /// It waits for its payload.
     #[error("this job was under way before a restart and waits for its payload: submit the same key and payload again")]
     PayloadNeeded,
-    /// The journal could not be read or written. Once it can be written again, or if its error is not [certain](StoreError::is_certain) after a restart, the job may go
-    /// on all the same: resume it again to follow it.
+    /// The journal could not be read or written. Once it can be written again, or if its error is not
+    /// [certain](StoreError::is_certain) after a restart, the job may go on all the same: resume it again to follow it.
     #[error("the job was not resumed, since the journal could not be used: do as the cause says, then resume again")]
     Journal(#[source] Arc<StoreError>),
     /// As many questions wait for the journal as may: its disk is slow, or it hangs.

@@ -1,9 +1,9 @@
 //! What an HTTP call that is no job came to, where it came to nothing good.
 //!
-//! HTTP clients report two things in two ways: an answer whose status says no is an `Ok`, and a request without an answer is an `Err`. Whoever repeats
-//! calls asks one question of both, the [`Failure`]: is it likely to pass, may the request have run, and how long does the provider ask us to wait?
-//! The adapters make an [`HttpError`] of their client's results; it answers by the tables that jobs go by ([`steadfast_providers::status`] and
-//! [`SendError`]).
+//! HTTP clients report two things in two ways: an answer whose status says no is an `Ok`, and a request without an
+//! answer is an `Err`. Whoever repeats calls asks one question of both, the [`Failure`]: is it likely to pass, may the
+//! request have run, and how long does the provider ask us to wait? The adapters make an [`HttpError`] of their
+//! client's results; it answers by the tables that jobs go by ([`steadfast_providers::status`] and [`SendError`]).
 
 use std::fmt;
 

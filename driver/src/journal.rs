@@ -1,14 +1,17 @@
 //! Writing records without holding up the driver.
 //!
-//! A store's work blocks as a rule, so it is handed out ([`Work`]) for the adapter to do where it may block, one piece at a time. A store that
-//! [never waits](steadfast_store::Store::blocks) is worked on in place, unless it is to forget or what it did is in doubt; and not where a program's seal would have to wait.
-//! Whatever queued up while one commit ran goes into the next, which the store finds laid out when it is done with the one before it (`work`); keys are looked up after
-//! it, on the same trip; and now and then, between two commits, a few operations that ended long ago are forgotten. That an outcome was delivered is not worth a sync
-//! of its own: it goes with the next commit, or after [`PATIENCE`]; a crash before that delivers the outcome once more, as is promised. Without a store records are
+//! A store's work blocks as a rule, so it is handed out ([`Work`]) for the adapter to do where it may block, one piece
+//! at a time. A store that [never waits](steadfast_store::Store::blocks) is worked on in place, unless it is to forget
+//! or what it did is in doubt; and not where a program's seal would have to wait. Whatever queued up while one commit
+//! ran goes into the next, which the store finds laid out when it is done with the one before it (`work`); keys are
+//! looked up after it, on the same trip; and now and then, between two commits, a few operations that ended long ago
+//! are forgotten. That an outcome was delivered is not worth a sync of its own: it goes with the next commit, or after
+//! [`PATIENCE`]; a crash before that delivers the outcome once more, as is promised. Without a store records are
 //! acknowledged at once: nothing survives a crash, as was chosen.
 //!
-//! **What is not known is neither promised nor denied.** A commit whose error is not certain is tried again, the same entries, until it is known
-//! what is on disk; nothing that came after it is written before, and so nothing that depends on it is sent.
+//! **What is not known is neither promised nor denied.** A commit whose error is not certain is tried again, the same
+//! entries, until it is known what is on disk; nothing that came after it is written before, and so nothing that
+//! depends on it is sent.
 
 mod batch;
 mod forgetting;
@@ -37,7 +40,8 @@ use crate::meter::Commits;
 /// So many records are laid out for the next commit without waiting for more.
 const MANY: usize = 32;
 
-/// How many pieces of work are done in place at most before the driver says that there is something for a thread: that lets others have their turn.
+/// How many pieces of work are done in place at most before the driver says that there is something for a thread: that
+/// lets others have their turn.
 const IN_ONE_GO: u32 = 64;
 
 /// How long a record that nobody waits for waits for one that somebody does.
@@ -253,8 +257,8 @@ impl Journal {
         queue.into_iter().chain(forget).min()
     }
 
-    /// Starts to write what is queued, or lays it out, once it is much, without waiting for more: the store must not stand still while the driver carries
-    /// out what the last commit allowed, or the two take turns.
+    /// Starts to write what is queued, or lays it out, once it is much, without waiting for more: the store must not
+    /// stand still while the driver carries out what the last commit allowed, or the two take turns.
     pub(crate) fn feed(&mut self) -> Option<Started> {
         if self.queue.operations.len() < MANY || (self.running.is_none() && self.home.is_none()) {
             return None;
@@ -262,7 +266,8 @@ impl Journal {
         self.start()
     }
 
-    /// Starts the next piece of work, or lays it out, before what came of the last one is carried out. What it writes was asked for before that.
+    /// Starts the next piece of work, or lays it out, before what came of the last one is carried out. What it writes
+    /// was asked for before that.
     pub(crate) fn follow(&mut self) -> Option<Started> {
         // Without a store at hand something would come back at once: later.
         (self.running.is_some() || self.home.is_some()).then(|| self.start()).flatten()
@@ -336,8 +341,8 @@ impl Journal {
         }
     }
 
-    /// Starts the next piece of work, unless one is running or there is none; lays it out if one is. What needs no work, or cannot have any, is done at once, and
-    /// so is what a store does that never waits.
+    /// Starts the next piece of work, unless one is running or there is none; lays it out if one is. What needs no
+    /// work, or cannot have any, is done at once, and so is what a store does that never waits.
     pub(crate) fn start(&mut self) -> Option<Started> {
         if self.running.is_some() {
             self.lay_out();
@@ -379,7 +384,8 @@ impl Journal {
         Some(Started::Work(Box::new(work)))
     }
 
-    /// Whether the store is worked on here and now. What is in doubt is not: it may stay so, and be tried again at once.
+    /// Whether the store is worked on here and now. What is in doubt is not: it may stay so, and be tried again at
+    /// once.
     fn goes_in_place(&mut self) -> bool {
         if self.blocks || self.uncertain.is_some() || self.in_place_left == 0 {
             return false;
@@ -436,7 +442,8 @@ impl Journal {
         Done { batch, found: questions.into_iter().zip(found).collect() }
     }
 
-    /// Nothing is asked of it any more: its state is not known, and so neither is whether it wrote what it had been given.
+    /// Nothing is asked of it any more: its state is not known, and so neither is whether it wrote what it had been
+    /// given.
     fn lost(&mut self, running: Option<Running>) -> Done {
         // What a panic says may be anything: it stays in the panic's own report.
         let cause = "the store panicked, and is not used any more: see the panic's own message";

@@ -1,12 +1,14 @@
 //! What is kept in the store, and how it is sealed.
 //!
-//! Records are what a restart needs to be safe, and hold no personal data. Two things may be kept beside them, each only when asked for: payloads,
-//! so that an interrupted create goes on by itself after a restart, and answers, so that a repeated submit gets the result as well. Both are
-//! personal data as a rule, so a program may seal them: what it seals is all that the store sees.
+//! Records are what a restart needs to be safe, and hold no personal data. Two things may be kept beside them, each
+//! only when asked for: payloads, so that an interrupted create goes on by itself after a restart, and answers, so that
+//! a repeated submit gets the result as well. Both are personal data as a rule, so a program may seal them: what it
+//! seals is all that the store sees.
 //!
-//! Whatever the program supplied runs on the thread that reads and writes the store, never on the driver's task, so it may take its time; if
-//! it panics, that costs what it was asked for: a payload or an answer that is not at hand. Only a payload that cannot be sealed costs more, the commit that it
-//! was to go into: whoever asked for it to be kept is not to be told that it is.
+//! Whatever the program supplied runs on the thread that reads and writes the store, never on the driver's task, so it
+//! may take its time; if it panics, that costs what it was asked for: a payload or an answer that is not at hand. Only
+//! a payload that cannot be sealed costs more, the commit that it was to go into: whoever asked for it to be kept is
+//! not to be told that it is.
 
 use std::sync::Arc;
 
@@ -27,14 +29,14 @@ pub enum Durability {
     Volatile,
 }
 
-/// Why bytes could not be sealed, or sealed ones not be opened: another key, or damage. Its text is logged, so it must not hold what was sealed. Any error becomes one with
-/// [`Into`], and so does a text: `Err("damaged".into())`.
+/// Why bytes could not be sealed, or sealed ones not be opened: another key, or damage. Its text is logged, so it must
+/// not hold what was sealed. Any error becomes one with [`Into`], and so does a text: `Err("damaged".into())`.
 pub type SealError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Encrypts what is kept beside records, and decrypts it.
 ///
-/// Use an authenticated cipher with a fresh nonce for each call, and the job's key as associated data, so that what was sealed for one job
-/// does not open for another. Both methods may block: they run where the store is written.
+/// Use an authenticated cipher with a fresh nonce for each call, and the job's key as associated data, so that what was
+/// sealed for one job does not open for another. Both methods may block: they run where the store is written.
 ///
 /// ```
 /// use steadfast_core::Key;
@@ -64,14 +66,16 @@ pub trait Seal: Send + Sync + 'static {
     /// What the store is to keep in place of these bytes.
     ///
     /// # Errors
-    /// They cannot be sealed: no key is at hand, say. A payload's job is not taken in then, nor is whatever was to be written with it, and whoever submits is told
-    /// ([`SubmitError::NotDurable`](crate::SubmitError::NotDurable)); an answer is not kept, and its job is told all the same.
+    /// They cannot be sealed: no key is at hand, say. A payload's job is not taken in then, nor is whatever was to be
+    /// written with it, and whoever submits is told ([`SubmitError::NotDurable`](crate::SubmitError::NotDurable)); an
+    /// answer is not kept, and its job is told all the same.
     fn seal(&self, key: &Key, bytes: &[u8]) -> Result<Vec<u8>, SealError>;
 
     /// The bytes again.
     ///
     /// # Errors
-    /// They were not sealed for this job by this seal, or are damaged. A payload that cannot be opened is as one that was not kept.
+    /// They were not sealed for this job by this seal, or are damaged. A payload that cannot be opened is as one that
+    /// was not kept.
     fn open(&self, key: &Key, sealed: &[u8]) -> Result<Vec<u8>, SealError>;
 }
 
@@ -103,8 +107,9 @@ impl Keep {
         self.seal.is_some()
     }
 
-    /// Seals what is kept beside the record. An error says that a program's seal failed at a payload: then nothing may be written, and whoever submits is told. An
-    /// answer is left out instead, and that is said: the job has ended, and nobody would ever hear of it.
+    /// Seals what is kept beside the record. An error says that a program's seal failed at a payload: then nothing may
+    /// be written, and whoever submits is told. An answer is left out instead, and that is said: the job has ended, and
+    /// nobody would ever hear of it.
     pub(crate) fn seal(&self, entry: &mut Entry) -> Result<(), SealError> {
         let Some(seal) = &self.seal else { return Ok(()) };
         let key = &entry.record.key;
@@ -143,8 +148,8 @@ impl Keep {
         entry
     }
 
-    /// Which of what was loaded is gone on with, and the payloads where one may be needed: in the store, else from the program. What has ended
-    /// waits in the store for whoever asks, unless the program takes such outcomes.
+    /// Which of what was loaded is gone on with, and the payloads where one may be needed: in the store, else from the
+    /// program. What has ended waits in the store for whoever asks, unless the program takes such outcomes.
     pub(crate) fn take_up(&self, entries: Vec<Entry>, policy: &OperationPolicy, hands_over: bool) -> Vec<Taken> {
         let chosen = |entry: &Entry| self.chooses.as_ref().is_none_or(|chooses| chooses(&entry.record.key));
         let goes_on = |entry: &Entry| !entry.has_ended() || (hands_over && !entry.is_delivered());

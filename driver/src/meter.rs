@@ -1,7 +1,9 @@
-//! Counts and times, as the table in [`metrics`](crate::metrics) has them: handles taken once, so that counting is an addition and no look-up.
+//! Counts and times, as the table in [`metrics`](crate::metrics) has them: handles taken once, so that counting is an
+//! addition and no look-up.
 //!
-//! What an operation did is counted from its notices, what the driver holds is looked at once a turn, what the store took is timed on the store's own
-//! thread. Labels are words from enumerations of core's; for those there is a handle each, in an array by their place in the list.
+//! What an operation did is counted from its notices, what the driver holds is looked at once a turn, what the store
+//! took is timed on the store's own thread. Labels are words from enumerations of core's; for those there is a handle
+//! each, in an array by their place in the list.
 
 mod oldest;
 mod recorder;
@@ -73,7 +75,8 @@ const OUTCOMES: [Outcome; 22] = [
     Outcome::Unresolved(Unresolved::Cancelled),
 ];
 
-/// How many requests may wait at the gate, or have failed, beyond twice the live jobs before what is remembered of them is dropped: notices may have been.
+/// How many requests may wait at the gate, or have failed, beyond twice the live jobs before what is remembered of them
+/// is dropped: notices may have been.
 const SPARE: usize = 1_024;
 
 /// One driver's.

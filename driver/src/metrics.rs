@@ -1,6 +1,7 @@
 //! What is counted and timed, by the [`metrics`](https://docs.rs/metrics) facade: the feature `metrics` of this crate and of both adapters.
 //!
-//! Names, types and labels, each of which bears `provider` ([`Provider::name`](steadfast_providers::Provider::name)) besides those listed:
+//! Names, types and labels, each of which bears `provider` ([`Provider::name`](steadfast_providers::Provider::name))
+//! besides those listed:
 //!
 //! | name | type | labels | |
 //! | --- | --- | --- | --- |

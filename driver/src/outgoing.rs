@@ -66,7 +66,8 @@ impl SendError {
         Self::new("no answer came in time", Class::TimedOut, Certainty::MayHaveExecuted)
     }
 
-    /// The request was not sent, to keep to a limit that others share: it may go after this wait. The client's gate holds everything back for so long.
+    /// The request was not sent, to keep to a limit that others share: it may go after this wait. The client's gate
+    /// holds everything back for so long.
     #[must_use]
     pub fn held_back(wait: Duration) -> Self {
         let held =
@@ -80,7 +81,8 @@ impl SendError {
         Self::new("the request cannot be sent as it is", Class::Permanent, Certainty::NotExecuted)
     }
 
-    /// The request would have left by plain `http` for another machine, or by no HTTP at all: see [`steadfast_providers::is_secure`].
+    /// The request would have left by plain `http` for another machine, or by no HTTP at all: see
+    /// [`steadfast_providers::is_secure`].
     #[must_use]
     pub fn insecure() -> Self {
         Self::new(

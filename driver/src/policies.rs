@@ -31,10 +31,10 @@
 //!
 //! # The file
 //!
-//! All of it may be left out. Fields that are not listed are refused. *Duration* is a text such as `"1m30s"`; a *backoff* is
-//! `{ growth, cap, jitter }`: growth `{ fixed = "1s" }`, `{ linear = { first, step } }`, `{ exponential = { first, factor } }`,
-//! `{ fibonacci = { first } }` or `{ table = ["1s", "5s"] }`; cap a duration; jitter `"none"`, `"full"` (the default), `"equal"`,
-//! `{ proportional = { percent = 10 } }` or `"decorrelated"`.
+//! All of it may be left out. Fields that are not listed are refused. *Duration* is a text such as `"1m30s"`; a
+//! *backoff* is `{ growth, cap, jitter }`: growth `{ fixed = "1s" }`, `{ linear = { first, step } }`, `{ exponential =
+//! { first, factor } }`, `{ fibonacci = { first } }` or `{ table = ["1s", "5s"] }`; cap a duration; jitter `"none"`,
+//! `"full"` (the default), `"equal"`, `{ proportional = { percent = 10 } }` or `"decorrelated"`.
 //!
 //! | field | type | default | what it says |
 //! | --- | --- | --- | --- |
@@ -51,8 +51,9 @@
 //! | `limits` | table | as each says | [`ClientLimits`]: `live` (10,000; at least 1), `remember` (100,000), `remember_for` (24 h), `notices` (4,096), `body_bytes` (4 MiB; at least 1,000), `results_bytes` (64 MiB) |
 //! | `webhooks` | table | as each says | [`WebhookPolicy`]: `body_limit`, `unknown` (`"accept"`, `"repeat_if_early"`, `"repeat"`), `answer_within`, `inbox`, `inbox_bytes`, `inbox_for`, `remember`, `remember_for` |
 //!
-//! A retry policy is `attempts` (5, the first included), `deadline` (120 s; no attempt starts later), `attempt_timeout` (10 s), `backoff` (1 s doubling
-//! to 20 s), `retry_after` (`{ floor = { ceiling = "1h" } }`; also `exact`, and `clamped` with `extra`) and `identical` (3).
+//! A retry policy is `attempts` (5, the first included), `deadline` (120 s; no attempt starts later), `attempt_timeout`
+//! (10 s), `backoff` (1 s doubling to 20 s), `retry_after` (`{ floor = { ceiling = "1h" } }`; also `exact`, and
+//! `clamped` with `extra`) and `identical` (3).
 //!
 //! Personal data and secrets do not belong in the file, and neither do the settings that decide about them: the
 //! program itself says whether payloads are kept, how they are sealed, and which store with which durability is used.
@@ -199,7 +200,8 @@ impl Policies {
     /// Reads YAML. Needs the feature `yaml`.
     ///
     /// # Errors
-    /// As [`from_toml`](Self::from_toml); also what YAML's readers do not agree about ([`document`](steadfast_providers::document)).
+    /// As [`from_toml`](Self::from_toml); also what YAML's readers do not agree about
+    /// ([`document`](steadfast_providers::document)).
     #[cfg(feature = "yaml")]
     pub fn from_yaml(text: &str) -> Result<Self, DocumentError> {
         Self::read_from(&Document::parse(text, Format::Yaml)?)

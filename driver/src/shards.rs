@@ -1,13 +1,14 @@
 //! One client on several cores: each key belongs to one of several drivers, its *shard*.
 //!
-//! What is one job's alone (its state, its payload, its requests, who waits for it) is in its shard, and nobody else touches it. What is the client's as a whole
-//! is there once: the gate, the credentials' renewal and the inbox for webhooks (`driver/shared.rs`), and the store ([`CombinedStore`]). What bounds
-//! memory is divided.
+//! What is one job's alone (its state, its payload, its requests, who waits for it) is in its shard, and nobody else
+//! touches it. What is the client's as a whole is there once: the gate, the credentials' renewal and the inbox for
+//! webhooks (`driver/shared.rs`), and the store ([`CombinedStore`]). What bounds memory is divided.
 //!
-//! Which shard a key belongs to is drawn anew at each start: what the store had is dealt out then, so the number may be another one each time.
+//! Which shard a key belongs to is drawn anew at each start: what the store had is dealt out then, so the number may be
+//! another one each time.
 //!
-//! On one thread and a paused clock a run is the same each time, as with one shard. With a store, which is worked on by threads, one thing is not: which of two
-//! shards' commits ends first.
+//! On one thread and a paused clock a run is the same each time, as with one shard. With a store, which is worked on by
+//! threads, one thing is not: which of two shards' commits ends first.
 
 use std::sync::Arc;
 
@@ -34,23 +35,29 @@ const MOST: usize = 64;
 pub trait Sharded {}
 
 impl<P, T, C: Sharded> Builder<P, T, C> {
-    /// Carries the jobs by so many drivers, each a task of its own, so that they run on as many cores: for a client that one core cannot carry. 1 to 64.
-    /// Default 1, without any of the costs below: one core carries tens of thousands of jobs a second, which is more than nearly every provider takes.
+    /// Carries the jobs by so many drivers, each a task of its own, so that they run on as many cores: for a client
+    /// that one core cannot carry. 1 to 64. Default 1, without any of the costs below: one core carries tens of
+    /// thousands of jobs a second, which is more than nearly every provider takes.
     ///
-    /// Each key belongs to one shard, so it is still run once; which one is drawn anew at each start, so the number may change from one to the next.
+    /// Each key belongs to one shard, so it is still run once; which one is drawn anew at each start, so the number may
+    /// change from one to the next.
     ///
-    /// *Shared*, and so as with one: the gate (breaker, retry budget, bulkhead, rate limits, pauses, quotas, holds), the renewal of credentials, the inbox for
-    /// early webhooks, and the store, in which what shards write at the same time goes to disk together. A provider that is down or throttles meets one client:
-    /// what its answers teach one shard holds all of them from that moment, no more requests are in the air than the one bulkhead allows, and the one
-    /// breaker has its probes once. A bulkhead of 2 among 4 shards is 2.
+    /// *Shared*, and so as with one: the gate (breaker, retry budget, bulkhead, rate limits, pauses, quotas, holds),
+    /// the renewal of credentials, the inbox for early webhooks, and the store, in which what shards write at the same
+    /// time goes to disk together. A provider that is down or throttles meets one client: what its answers teach one
+    /// shard holds all of them from that moment, no more requests are in the air than the one bulkhead allows, and the
+    /// one breaker has its probes once. A bulkhead of 2 among 4 shards is 2.
     ///
-    /// *Divided*: [`Limits::live`] (a submit waits while its own shard is full, though others may have room), [`Limits::remember`],
-    /// [`Limits::notices`], [`results_limit`](Builder::results_limit) and [`WebhookPolicy::remember`](crate::WebhookPolicy::remember).
+    /// *Divided*: [`Limits::live`] (a submit waits while its own shard is full, though others may have room),
+    /// [`Limits::remember`], [`Limits::notices`], [`results_limit`](Builder::results_limit) and
+    /// [`WebhookPolicy::remember`](crate::WebhookPolicy::remember).
     ///
-    /// What it costs: a lock around each step of an engine, and one commit or a word between tasks where shards meet: a webhook that does not name its job by the
-    /// caller's key asks all of them. Hooks ([`observer`](Builder::observer), [`unclaimed`](Builder::unclaimed)) are called by several tasks at a time.
-    /// So n shards do not carry n times as many: measure it with your own store and requests. Where both cost next to nothing, two on two cores carried a
-    /// tenth more jobs than one, for a quarter more of the processors' time (`benches`, section `tokio`). On one thread it is slower than one shard.
+    /// What it costs: a lock around each step of an engine, and one commit or a word between tasks where shards meet: a
+    /// webhook that does not name its job by the caller's key asks all of them. Hooks ([`observer`](Builder::observer),
+    /// [`unclaimed`](Builder::unclaimed)) are called by several tasks at a time. So n shards do not carry n times as
+    /// many: measure it with your own store and requests. Where both cost next to nothing, two on two cores carried a
+    /// tenth more jobs than one, for a quarter more of the processors' time (`benches`, section `tokio`). On one thread
+    /// it is slower than one shard.
     ///
     /// ```
     /// # struct Client;
@@ -61,7 +68,8 @@ impl<P, T, C: Sharded> Builder<P, T, C> {
     /// # }
     /// ```
     ///
-    /// A number that is not from 1 to 64, or more shards than jobs may be [live](Limits::live), is refused at the start: [`StartError::Shards`].
+    /// A number that is not from 1 to 64, or more shards than jobs may be [live](Limits::live), is refused at the
+    /// start: [`StartError::Shards`].
     pub fn shards(mut self, shards: usize) -> Self {
         self.settings.shards = shards;
         self
@@ -132,8 +140,8 @@ impl Loaded {
         self.settings.shards
     }
 
-    /// For adapters whose clients are [`Sharded`]: what each of the client's drivers starts with, in the order of their numbers, and whose a key is. One, as it
-    /// is, if there was no word of shards.
+    /// For adapters whose clients are [`Sharded`]: what each of the client's drivers starts with, in the order of their
+    /// numbers, and whose a key is. One, as it is, if there was no word of shards.
     #[must_use]
     pub fn into_shards(self) -> (Shards, Vec<Self>) {
         let count = self.settings.shards;

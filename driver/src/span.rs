@@ -1,8 +1,9 @@
 //! Spans: one for a job, from its submit to its end, and below it one for each request.
 //!
-//! Both are of level `INFO`. A job's is of OpenTelemetry's kind *internal*; a request's is an HTTP *client* span, with the attributes of OpenTelemetry's
-//! semantic conventions (HTTP client spans, stable since their version 1.23.0; `url.template` is still in development there). Their messaging
-//! conventions are not used: a job is handed to an API, not to a broker. What those have no name for is under `steadfast.`:
+//! Both are of level `INFO`. A job's is of OpenTelemetry's kind *internal*; a request's is an HTTP *client* span, with
+//! the attributes of OpenTelemetry's semantic conventions (HTTP client spans, stable since their version 1.23.0;
+//! `url.template` is still in development there). Their messaging conventions are not used: a job is handed to an API,
+//! not to a broker. What those have no name for is under `steadfast.`:
 //!
 //! | span | attribute | |
 //! | --- | --- | --- |
@@ -18,15 +19,17 @@
 //! | request | `http.response.status_code` | |
 //! | request | `steadfast.kind`, `steadfast.attempt`, `steadfast.correlation_id` | as in the [events](crate::Observation); the id's last 16 digits are the span id in `traceparent` |
 //!
-//! **References are shown, URLs are not.** A reference is the provider's own id of a job: no personal data, and what its support asks for. So it stands whole in
-//! `steadfast.reference`, as in the events. A URL may hold more than that, by the provider's choice: the caller's key, which may name a person, a part of the payload,
-//! a token. So of a URL only what the provider's route says that all jobs share is shown, and the reference is left out with the rest.
+//! **References are shown, URLs are not.** A reference is the provider's own id of a job: no personal data, and what
+//! its support asks for. So it stands whole in `steadfast.reference`, as in the events. A URL may hold more than that,
+//! by the provider's choice: the caller's key, which may name a person, a part of the payload, a token. So of a URL
+//! only what the provider's route says that all jobs share is shown, and the reference is left out with the rest.
 //!
-//! The span in which a program submits is a cause and not a parent: the job's span *follows from* it (a link, in OpenTelemetry), since `tracing` closes no
-//! parent before its children, and the job may take days.
+//! The span in which a program submits is a cause and not a parent: the job's span *follows from* it (a link, in
+//! OpenTelemetry), since `tracing` closes no parent before its children, and the job may take days.
 //!
-//! **Nobody interested, nothing held.** A span that no subscriber wants is not made, and a job without one holds a null pointer. Spans are never entered across a
-//! wait: an adapter's request runs inside its own ([`Reader::span`](crate::Reader::span)), and events of a job name it as their parent.
+//! **Nobody interested, nothing held.** A span that no subscriber wants is not made, and a job without one holds a null
+//! pointer. Spans are never entered across a wait: an adapter's request runs inside its own
+//! ([`Reader::span`](crate::Reader::span)), and events of a job name it as their parent.
 
 use http::{Request, Uri};
 use steadfast_core::operation::{Attempt, Kind};

@@ -1,4 +1,5 @@
-//! Where a request stands in a distributed trace: the headers `traceparent` and `tracestate`, read strictly and written anew.
+//! Where a request stands in a distributed trace: the headers `traceparent` and `tracestate`, read strictly and written
+//! anew.
 //!
 //! Follows [W3C Trace Context](https://www.w3.org/TR/trace-context/) (level 1, with level 2's random flag and its
 //! wider keys). A program passes one with a submit ([`Builder::trace_context`](crate::Builder::trace_context)), and
@@ -152,7 +153,8 @@ impl TraceState {
     }
 }
 
-/// Reads the header's value; of several such headers, their values joined by commas. Empty members and the blanks around members are left out.
+/// Reads the header's value; of several such headers, their values joined by commas. Empty members and the blanks
+/// around members are left out.
 impl FromStr for TraceState {
     type Err = TraceError;
 
@@ -238,7 +240,8 @@ impl TraceContext {
     }
 }
 
-/// Where submits find their trace context: a program's own function, or none. See [`Builder::trace_context`](crate::Builder::trace_context).
+/// Where submits find their trace context: a program's own function, or none. See
+/// [`Builder::trace_context`](crate::Builder::trace_context).
 #[derive(Clone, Default)]
 pub struct TraceSource(Option<Arc<dyn Fn() -> Option<TraceContext> + Send + Sync>>);
 

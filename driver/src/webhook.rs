@@ -1,9 +1,9 @@
 //! Webhooks as they come in: what the receiving HTTP server is to answer, and why.
 //!
-//! A [`Mailbox`] verifies where the webhook came in, so that what is forged never reaches the driver; what is genuine goes there (`driver/webhooks.rs`), and the
-//! answer comes back when all that follows from it is durable. The rule behind every status:
-//! **2xx is a promise that the event need not be sent again**, a 4xx says that sending it again is pointless (some senders never repeat
-//! after one), and whatever is our own trouble is a 503.
+//! A [`Mailbox`] verifies where the webhook came in, so that what is forged never reaches the driver; what is genuine
+//! goes there (`driver/webhooks.rs`), and the answer comes back when all that follows from it is durable. The rule
+//! behind every status: **2xx is a promise that the event need not be sent again**, a 4xx says that sending it again is
+//! pointless (some senders never repeat after one), and whatever is our own trouble is a 503.
 
 use std::fmt;
 use std::sync::Arc;
@@ -37,13 +37,15 @@ use crate::meter::Verdicts;
 #[serde(default, deny_unknown_fields)]
 #[expect(clippy::exhaustive_structs, reason = "plain settings, written with struct update syntax")]
 pub struct WebhookPolicy {
-    /// The most bytes of a body; a larger one is refused before anything of it is hashed. Default 1 MiB, which is also the most that counts; at least 1,000.
+    /// The most bytes of a body; a larger one is refused before anything of it is hashed. Default 1 MiB, which is also
+    /// the most that counts; at least 1,000.
     #[serde(deserialize_with = "body")]
     pub body_limit: usize,
     /// What is answered about a job that is not known here. Default [`UnknownJob::RepeatIfEarly`].
     pub unknown: UnknownJob,
-    /// How long a delivery may be kept waiting for its answer: until what follows is durable, or until the job it is about is known. Default 3 s:
-    /// Didit wants an answer within 5 s, others within 10 s or more. Not 0: what has to be written first takes a moment.
+    /// How long a delivery may be kept waiting for its answer: until what follows is durable, or until the job it is
+    /// about is known. Default 3 s: Didit wants an answer within 5 s, others within 10 s or more. Not 0: what has to
+    /// be written first takes a moment.
     #[serde(serialize_with = "humane::serialize", deserialize_with = "moment")]
     pub answer_within: Duration,
     /// The most events that wait for a create's answer; the oldest are dropped first. Default 1,000.
@@ -53,10 +55,11 @@ pub struct WebhookPolicy {
     /// How long one waits, after which the poll schedule alone finds out. Default 5 min.
     #[serde(with = "steadfast_core::policy::humane")]
     pub inbox_for: Duration,
-    /// The most events that are known again when they are repeated; the oldest are forgotten first. Default 100,000 (some 15 MB).
+    /// The most events that are known again when they are repeated; the oldest are forgotten first. Default 100,000
+    /// (some 15 MB).
     pub remember: usize,
-    /// How long. Default 6 days: longer than the longest retry that a sender documents (Persona's eight delays add up to 5.2 days; Standard Webhooks
-    /// advises 76 hours; Stripe's go on for 3 days).
+    /// How long. Default 6 days: longer than the longest retry that a sender documents (Persona's eight delays add up
+    /// to 5.2 days; Standard Webhooks advises 76 hours; Stripe's go on for 3 days).
     #[serde(with = "steadfast_core::policy::humane")]
     pub remember_for: Duration,
 }
@@ -115,26 +118,28 @@ impl Default for WebhookPolicy {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum UnknownJob {
-    /// 200, always. What may be about a job whose create is not answered yet waits in the inbox, which a crash empties; then a poll finds out.
+    /// 200, always. What may be about a job whose create is not answered yet waits in the inbox, which a crash empties;
+    /// then a poll finds out.
     Accept,
-    /// 200 if it cannot be about a job of ours. If it can, since a create is not answered yet, it waits in the inbox, and is answered with 503 if it
-    /// waits in vain: so nothing is lost by a crash, for it is sent again.
+    /// 200 if it cannot be about a job of ours. If it can, since a create is not answered yet, it waits in the inbox,
+    /// and is answered with 503 if it waits in vain: so nothing is lost by a crash, for it is sent again.
     #[default]
     RepeatIfEarly,
     /// 503, always: for a sender whose events may precede the submit of their job.
     Repeat,
 }
 
-/// What became of a webhook, and so what to answer: [`status`](Delivery::status), and an empty body. `Display` says why, for a log; it shows no
-/// signature, body or id.
+/// What became of a webhook, and so what to answer: [`status`](Delivery::status), and an empty body. `Display` says
+/// why, for a log; it shows no signature, body or id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use = "the sender is to be answered with its `status`"]
 #[non_exhaustive]
 pub enum Delivery {
     /// 200: all that follows from it is durable. If its job had ended before, nothing follows.
     Taken,
-    /// 200: the same event was taken before, and what follows from it is durable. It changed nothing. (Of events without an id, only one that says
-    /// more than *look again*: two of those may have the same bytes, and each brings the next poll forward.)
+    /// 200: the same event was taken before, and what follows from it is durable. It changed nothing. (Of events
+    /// without an id, only one that says more than *look again*: two of those may have the same bytes, and each brings
+    /// the next poll forward.)
     Repeated,
     /// 200: it is genuine, and about no job.
     NoJob,
@@ -143,9 +148,11 @@ pub enum Delivery {
         /// Whether the sender is to send it again.
         repeat: bool,
     },
-    /// 503: it may be about a job whose create is not answered yet. If it turns out to be, it still counts; when it is sent again, that is known.
+    /// 503: it may be about a job whose create is not answered yet. If it turns out to be, it still counts; when it is
+    /// sent again, that is known.
     Early,
-    /// 400 (413 where it is too large; 501 where the provider has no webhooks): it may not be believed. It changed nothing.
+    /// 400 (413 where it is too large; 501 where the provider has no webhooks): it may not be believed. It changed
+    /// nothing.
     Refused(WebhookError),
     /// 413: its body is beyond [`WebhookPolicy::body_limit`]. Nothing of it was looked at.
     TooLarge {
@@ -158,8 +165,8 @@ pub enum Delivery {
     NotDurable,
     /// 503: too many deliveries wait for the journal.
     Busy,
-    /// 503: the provider's profile panicked as it read the webhook, so nobody knows whether it may be believed. It changed nothing; once the profile is mended, a repeat
-    /// counts.
+    /// 503: the provider's profile panicked as it read the webhook, so nobody knows whether it may be believed. It
+    /// changed nothing; once the profile is mended, a repeat counts.
     Panicked,
     /// 503: the client has stopped, or stops.
     Stopped,
@@ -182,7 +189,8 @@ impl Delivery {
         "stopped",
     ];
 
-    /// `taken`, `repeated`, `no_job`, `unknown`, `early`, `refused`, `too_large`, `not_durable`, `busy`, `panicked` or `stopped`: for metrics.
+    /// `taken`, `repeated`, `no_job`, `unknown`, `early`, `refused`, `too_large`, `not_durable`, `busy`, `panicked` or
+    /// `stopped`: for metrics.
     #[must_use]
     pub const fn name(&self) -> &'static str {
         match self {
@@ -269,7 +277,8 @@ impl Posted {
     }
 }
 
-/// Lets in what may be believed. Asked where the webhook came in, so that what is forged never reaches the driver. Clones share it.
+/// Lets in what may be believed. Asked where the webhook came in, so that what is forged never reaches the driver.
+/// Clones share it.
 #[derive(Clone)]
 pub struct Mailbox {
     provider: Arc<dyn Provider>,

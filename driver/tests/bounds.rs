@@ -104,8 +104,9 @@ fn answer(driver: &mut Driver<()>, sending: Sending<()>, status: u16, body: Byte
     driver.answered(sending.reader.read(Ok(response), now), now);
 }
 
-/// The provider says *pending* with a large document, as some do while a person looks at the job: held of each is the last one at most, and of all together no
-/// more than of ended jobs. Who ends without another answer is told it, if it was held.
+/// The provider says *pending* with a large document, as some do while a person looks at the job: held of each is the
+/// last one at most, and of all together no more than of ended jobs. Who ends without another answer is told it, if it
+/// was held.
 #[test]
 fn answers_that_end_no_job_are_held_within_the_limit_of_results() {
     const JOBS: usize = 100;
@@ -156,7 +157,8 @@ fn deliver(driver: &mut Driver<()>, reference: &str, now: Timestamp) -> oneshot:
     told
 }
 
-/// Two systems share the account, say. That none of many jobs is the one is known at once: none has to be looked for, and none is only supposed to be.
+/// Two systems share the account, say. That none of many jobs is the one is known at once: none has to be looked for,
+/// and none is only supposed to be.
 #[test]
 fn a_strangers_event_is_known_as_such_beside_any_number_of_jobs() {
     const JOBS: usize = 6_000;

@@ -1,4 +1,5 @@
-//! Bugs in what a program supplies: each costs what it was asked for, and no more. Whatever it panics with, the driver goes on.
+//! Bugs in what a program supplies: each costs what it was asked for, and no more. Whatever it panics with, the driver
+//! goes on.
 
 use std::panic::panic_any;
 use std::sync::Arc;

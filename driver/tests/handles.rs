@@ -126,8 +126,8 @@ proptest! {
     }
 }
 
-/// Each thread's good calls are in the window by the time of a failure that comes after them: one that was lost would open it a call early, one counted
-/// twice a call late.
+/// Each thread's good calls are in the window by the time of a failure that comes after them: one that was lost would
+/// open it a call early, one counted twice a call late.
 #[test]
 fn no_good_call_of_any_thread_is_lost_or_counted_twice() {
     for round in 0..100 {

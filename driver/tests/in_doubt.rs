@@ -1,4 +1,5 @@
-//! What becomes of a job of which nobody knows whether its intent is on disk, and nobody will find out: it is neither promised nor denied.
+//! What becomes of a job of which nobody knows whether its intent is on disk, and nobody will find out: it is neither
+//! promised nor denied.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! A store that never waits is worked on in place. Then nobody tells the driver that a commit is done, so whatever one allows must be done before the driver
-//! says that there is nothing to do.
+//! A store that never waits is worked on in place. Then nobody tells the driver that a commit is done, so whatever one
+//! allows must be done before the driver says that there is nothing to do.
 
 use std::sync::Arc;
 use std::time::Duration;

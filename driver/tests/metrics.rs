@@ -83,7 +83,8 @@ fn carry(driver: &mut Driver<()>, jobs: u32, mut answer: impl FnMut(Kind) -> Cam
 /// By name, then by labels.
 type Values = BTreeMap<String, BTreeMap<String, DebugValue>>;
 
-/// What `run` told a recorder, before what it returns is dropped; each line of it is one of the table, and says nothing that is not a word of ours.
+/// What `run` told a recorder, before what it returns is dropped; each line of it is one of the table, and says nothing
+/// that is not a word of ours.
 fn recorded<T>(run: impl FnOnce() -> T) -> Values {
     let recorder = DebuggingRecorder::new();
     let snapshotter = recorder.snapshotter();
@@ -221,7 +222,8 @@ fn shards_add_up_to_one_client() {
     assert!(count("journal_commits_total", "durable") >= 30);
 }
 
-/// Whoever looks at a dashboard before anything has happened finds every line, so that an alert on one is not silent for want of it.
+/// Whoever looks at a dashboard before anything has happened finds every line, so that an alert on one is not silent
+/// for want of it.
 #[test]
 fn every_line_of_the_table_is_there_from_the_start() {
     let values = recorded(|| {

@@ -1,4 +1,5 @@
-//! Policies from files: what is written is read back, whatever the format; what is wrong is told where it is; and what a file does not name stays.
+//! Policies from files: what is written is read back, whatever the format; what is wrong is told where it is; and what
+//! a file does not name stays.
 
 use std::time::Duration;
 

@@ -29,7 +29,8 @@ fn driver() -> Driver<u32> {
     driver
 }
 
-/// Carries out what there is to do, and gives the request that is to be sent, if there is one, and whether one is to be cut off.
+/// Carries out what there is to do, and gives the request that is to be sent, if there is one, and whether one is to be
+/// cut off.
 fn next(driver: &mut Driver<u32>, now: Timestamp) -> (Option<(OperationId, Option<u32>, Reader)>, bool) {
     let (mut sending, mut cut_off) = (None, false);
     while let Some(task) = driver.pop_task(now) {

@@ -1,4 +1,5 @@
-//! Several drivers of one client, turned by hand: what they say to each other, and what becomes of the others if one hangs or is gone.
+//! Several drivers of one client, turned by hand: what they say to each other, and what becomes of the others if one
+//! hangs or is gone.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -157,7 +158,8 @@ fn what_an_operator_said_last_counts_whoever_hears_it_late() {
     assert_eq!(two.submit(1).len(), 1, "there is room for another");
 }
 
-/// All are told, and it is one thing that is said: the last to hear holds nothing for longer, and puts nothing back that was learnt since.
+/// All are told, and it is one thing that is said: the last to hear holds nothing for longer, and puts nothing back
+/// that was learnt since.
 #[test]
 fn what_an_operator_says_counts_from_when_the_first_hears_it() {
     let mut two = Two::start();

@@ -1,4 +1,5 @@
-//! Spans and headers of whole jobs, by a driver in a loop without sockets, in virtual time: a provider that fails now and then.
+//! Spans and headers of whole jobs, by a driver in a loop without sockets, in virtual time: a provider that fails now
+//! and then.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -1,4 +1,5 @@
-//! A program with several drivers, or one after another, may feed one what is another's. Its jobs are not taken for the other's.
+//! A program with several drivers, or one after another, may feed one what is another's. Its jobs are not taken for the
+//! other's.
 
 use std::sync::Arc;
 

@@ -98,8 +98,8 @@ impl BaseUrl {
     /// ```
     ///
     /// # Errors
-    /// A segment that is `.` or `..` (clients resolve these, even when encoded), an empty one before the last, or a URL above
-    /// 64 KiB.
+    /// A segment that is `.` or `..` (clients resolve these, even when encoded), an empty one before the last, or a URL
+    /// above 64 KiB.
     pub fn join(&self, segments: &[&str], query: &[(&str, &str)]) -> Result<Uri, RequestError> {
         let parts = segments.iter().map(|segment| [("", *segment)]);
         self.join_parts(parts, query)

@@ -1,8 +1,8 @@
 //! Deepvue's asynchronous verifications.
 //!
 //! By [its guide](https://docs.deepvue.ai/async-endpoints): `POST /v1/verification/post-{product}` answers at once with a
-//! `transaction_id`; `GET /v1/verification/get-{product}?transaction_id=…` answers 202 until the result is there, most often
-//! within 5 to 30 seconds. What this profile makes of it:
+//! `transaction_id`; `GET /v1/verification/get-{product}?transaction_id=…` answers 202 until the result is there, most
+//! often within 5 to 30 seconds. What this profile makes of it:
 //!
 //! - **A repeated create may be a second charge.** Deepvue documents no idempotency key, and nothing says that it
 //!   honours one, so after an ambiguous failure nothing is sent again: [`SendSafety::Unsafe`]. If your contract says
@@ -193,8 +193,8 @@ impl Deepvue {
     /// because keys are honoured, for example.
     ///
     /// # Errors
-    /// [`SendSafety::Lookup`], since Deepvue cannot be asked for the job of a key; a key window that is not longer than a
-    /// create's time-out.
+    /// [`SendSafety::Lookup`], since Deepvue cannot be asked for the job of a key; a key window that is not longer than
+    /// a create's time-out.
     pub fn with_safety(mut self, safety: SendSafety) -> Result<Self, SetupError> {
         if matches!(safety, SendSafety::Lookup { .. }) {
             return Err(SetupError::NoLookup);

@@ -56,7 +56,8 @@ mod tests {
         }
     }
 
-    /// A change here gives every job a new key, and so runs it again. From Python: `hmac.new(b"secret", struct.pack(">Q", 1) + b"a", "sha256").hexdigest()[:32]`.
+    /// A change here gives every job a new key, and so runs it again. From Python: `hmac.new(b"secret",
+    /// struct.pack(">Q", 1) + b"a", "sha256").hexdigest()[:32]`.
     #[test]
     fn a_vector_that_must_not_change() {
         assert_eq!(derived_key(&Secret::from("secret"), &["a"]).unwrap().as_str(), "726f6caae1b8ae51de61fec12b162b4c");

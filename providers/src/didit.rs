@@ -4,10 +4,10 @@
 //! `session_id`; a person then goes through the session; `GET /v3/session/{id}/decision/` answers in the same shape
 //! before and after the decision, and its `status` says how far the session is. What this profile makes of it:
 //!
-//! - **A session has no idempotency key.** Some blogs say otherwise, but [the error
-//!   guide](https://docs.didit.me/integration/api-errors) says: after a time-out, list by `vendor_data` before creating
-//!   another. So the key is put into the payload as `vendor_data`, and the safety is [`SendSafety::Lookup`]: nothing is
-//!   sent again before `GET /v3/sessions/?vendor_data=…` has shown that there is no such session.
+//! - **A session has no idempotency key.** Some blogs say otherwise, but [the error guide](https://docs.didit.me/integration/api-errors)
+//!   says: after a time-out, list by `vendor_data` before creating another. So the key is put into the payload as
+//!   `vendor_data`, and the safety is [`SendSafety::Lookup`]: nothing is sent again before `GET
+//!   /v3/sessions/?vendor_data=…` has shown that there is no such session.
 //! - **A 201 is no proof of a new session.** If an unfinished session with the same `vendor_data` exists, Didit returns
 //!   that one, unless the workflow has been published anew since. That protects only against some repeats, so nothing
 //!   here relies on it.

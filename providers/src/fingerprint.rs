@@ -10,9 +10,9 @@ use crate::Payload;
 /// Computes the fingerprint that shows whether a repeated submit of `key` carries the same payload: the first 16 bytes
 /// of HMAC-SHA256(key, payload).
 ///
-/// It is written to the journal, so it is keyed: a payload here is a licence number and a date of birth, which a plain hash
-/// would give away to anyone with a table of all of them. With the key in it, no table made beforehand helps, and two jobs
-/// about the same person have nothing in common.
+/// It is written to the journal, so it is keyed: a payload here is a licence number and a date of birth, which a plain
+/// hash would give away to anyone with a table of all of them. With the key in it, no table made beforehand helps, and
+/// two jobs about the same person have nothing in common.
 ///
 /// It is neither encryption nor a signature. Anyone who has the journal has the key beside the fingerprint, and may
 /// test guesses about one job at a time; protect the journal as you protect the data.

@@ -99,13 +99,14 @@ pub trait Provider: Send + Sync + 'static {
     /// The policy that suits this provider: its poll schedule, and above all what it does with a repeated create.
     fn policy(&self) -> OperationPolicy;
 
-    /// The gate that suits this provider: above all its rate limits. Default: a breaker, a retry budget and a bulkhead, and no rate limit.
+    /// The gate that suits this provider: above all its rate limits. Default: a breaker, a retry budget and a bulkhead,
+    /// and no rate limit.
     fn gate(&self) -> GatePolicy {
         GatePolicy::default()
     }
 
-    /// The request for one attempt. Every create attempt of one key must give the same bytes (credentials may have been renewed
-    /// between).
+    /// The request for one attempt. Every create attempt of one key must give the same bytes (credentials may have been
+    /// renewed between).
     ///
     /// # Errors
     /// The request cannot be built from these inputs, so it is not sent.

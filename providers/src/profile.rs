@@ -39,8 +39,8 @@
 //!
 //! # The top of the file
 //!
-//! Fields that are not listed here are refused. *Duration* is a text such as `"1m30s"`; *pointer* a JSON Pointer such as `"/data/status"`; *pointers*
-//! one of them, or a list in the order in which they count.
+//! Fields that are not listed here are refused. *Duration* is a text such as `"1m30s"`; *pointer* a JSON Pointer such
+//! as `"/data/status"`; *pointers* one of them, or a list in the order in which they count.
 //!
 //! | field | type | default | what it says |
 //! | --- | --- | --- | --- |
@@ -61,11 +61,12 @@
 //! | `poll` | table | none | asks how far a job is |
 //! | `webhook` | table | none | see below |
 //!
-//! `policy.safety` is `"unsafe"` (the default: nothing ambiguous is sent again), `"idempotent"`, `{ keyed = { window = "24h" } }` or
-//! `{ lookup = { settle = "60s" } }`.
-//! `policy.create` and `policy.lookup` are `{ attempts, deadline, attempt_timeout, backoff, retry_after, identical }`, `policy.poll` is
-//! `{ schedule, polls, deadline, retry, not_found_grace, accept_partial }`, and a backoff or schedule is
-//! `{ growth = { exponential = { first = "3s", factor = 2 } }, cap = "30s", jitter = "none" }`. What is left out of these is the core's default.
+//! `policy.safety` is `"unsafe"` (the default: nothing ambiguous is sent again), `"idempotent"`, `{ keyed = { window =
+//! "24h" } }` or `{ lookup = { settle = "60s" } }`.
+//! `policy.create` and `policy.lookup` are `{ attempts, deadline, attempt_timeout, backoff, retry_after, identical }`,
+//! `policy.poll` is `{ schedule, polls, deadline, retry, not_found_grace, accept_partial }`, and a backoff or schedule
+//! is `{ growth = { exponential = { first = "3s", factor = 2 } }, cap = "30s", jitter = "none" }`. What is left out of
+//! these is the core's default.
 //!
 //! # Requests: `[create]`, `[lookup]`, `[poll]`
 //!
@@ -87,7 +88,8 @@
 //! | `reference` | table | none | where the reference stands in the answer: `{ pointer = "/id" }` (or a list, the first that is there counts) or `{ header = "Operation-Location" }`. `number = true`: a whole number is accepted too, here, in lists and in webhooks; `id = true`: only letters, digits, `-` and `_`, at most 128, are accepted |
 //! | `echo` | pointer | none | where the answer repeats the key: an answer with another key there is unusable |
 //!
-//! Of `[lookup]` also `reference` (default: that of `[create]`) and `echo`, or `list` where the answer is a list of jobs:
+//! Of `[lookup]` also `reference` (default: that of `[create]`) and `echo`, or `list` where the answer is a list of
+//! jobs:
 //!
 //! | `lookup.list` | type | default | what it says |
 //! | --- | --- | --- | --- |

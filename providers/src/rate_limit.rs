@@ -108,7 +108,8 @@ fn structured(headers: &HeaderMap) -> Option<Quota> {
     (said != Quota::default()).then_some(said)
 }
 
-/// The items of a structured list whose names are strings, over all lines of the header; none if any of it is malformed.
+/// The items of a structured list whose names are strings, over all lines of the header; none if any of it is
+/// malformed.
 fn list(headers: &HeaderMap, name: &str) -> Vec<(String, Parameters)> {
     let Ok(parsed) = Parser::new(&lines(headers, name)).parse::<List>() else { return Vec::new() };
     let items = parsed.into_iter().map(|entry| match entry {

@@ -1,7 +1,7 @@
 //! Reads `Retry-After`: how long the provider asks us to wait.
 //!
-//! `Retry-After` (RFC 9110, section 10.2.3) has two forms: a number of seconds, or a date in one of three notations. Both come
-//! from another party, so both are read strictly and bounded:
+//! `Retry-After` (RFC 9110, section 10.2.3) has two forms: a number of seconds, or a date in one of three notations.
+//! Both come from another party, so both are read strictly and bounded:
 //!
 //! | value | read as |
 //! | --- | --- |
@@ -12,8 +12,8 @@
 //! | a date in the past | zero |
 //! | `-1`, `+5`, `1.5`, `1e3`, `NaN`, `5,10`, `٥`, nothing, a date that does not exist | malformed, hence absent |
 //!
-//! A date is a moment on the *provider's* clock. It is compared with the `Date` header of the same answer where there is a
-//! usable one, so the two clocks need not agree; else with our own wall clock.
+//! A date is a moment on the *provider's* clock. It is compared with the `Date` header of the same answer where there
+//! is a usable one, so the two clocks need not agree; else with our own wall clock.
 //!
 //! If the header is repeated, its first line counts.
 
@@ -78,7 +78,8 @@ pub(crate) fn is_aged(headers: &HeaderMap) -> bool {
     digits(headers, AGE).is_some_and(|age| age > 0)
 }
 
-/// `delay-seconds = 1*DIGIT`. Any number of digits is a number; `u64`'s own parser would take a sign and refuse 21 digits.
+/// `delay-seconds = 1*DIGIT`. Any number of digits is a number; `u64`'s own parser would take a sign and refuse 21
+/// digits.
 fn delay_seconds(text: &str) -> Option<Duration> {
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;

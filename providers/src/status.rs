@@ -1,7 +1,7 @@
 //! What an HTTP status says about a request, where the provider does not say otherwise.
 //!
-//! Two questions are answered by a status alone: may the same request help later (the [`Class`]), and did this one run (the
-//! [`Certainty`])? The second is asked of creates only: polls and look-ups run nothing.
+//! Two questions are answered by a status alone: may the same request help later (the [`Class`]), and did this one run
+//! (the [`Certainty`])? The second is asked of creates only: polls and look-ups run nothing.
 //!
 //! | status | class | did a create run? | why |
 //! | --- | --- | --- | --- |

@@ -61,7 +61,8 @@ pub const MAX_BODY: usize = 1 << 20;
 /// How many signatures of one delivery are looked at; what follows them is ignored. A rotation sends two.
 pub const MAX_SIGNATURES: usize = 10;
 
-/// How far a delivery's time may be from ours by default: 300 s, as in the libraries of Standard Webhooks, Stripe and Didit.
+/// How far a delivery's time may be from ours by default: 300 s, as in the libraries of Standard Webhooks, Stripe and
+/// Didit.
 pub const DEFAULT_TOLERANCE: Duration = Duration::from_secs(300);
 
 /// Verifies the webhooks of one sender, and signs like it for fakes and tests.
@@ -90,8 +91,8 @@ pub struct Verifier {
 impl Verifier {
     /// Makes a verifier that accepts any of these secrets, with [`DEFAULT_TOLERANCE`].
     ///
-    /// Give the newest secret first, which is the one that [`sign`](Self::sign) uses, and the old ones for as long as the sender
-    /// may still use them.
+    /// Give the newest secret first, which is the one that [`sign`](Self::sign) uses, and the old ones for as long as
+    /// the sender may still use them.
     ///
     /// # Errors
     /// There is no secret; one is empty, has white space around it or a control character in it, or is not base64 where
@@ -213,7 +214,8 @@ impl fmt::Debug for Verifier {
 
 /// A genuine delivery, and what to recognise it by when it comes again.
 ///
-/// Remember it for at least as long as the sender repeats, not for the tolerance: Standard Webhooks advises retries over three days.
+/// Remember it for at least as long as the sender repeats, not for the tolerance: Standard Webhooks advises retries
+/// over three days.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Verified {
@@ -272,7 +274,8 @@ pub enum Covered {
 /// An HMAC value, compared in constant time.
 type Tag = CtOutput<Hmac<Sha256>>;
 
-/// Hashed and labelled, because a bare HMAC of the body is the signature itself in some schemes, and this one may be stored and shown.
+/// Hashed and labelled, because a bare HMAC of the body is the signature itself in some schemes, and this one may be
+/// stored and shown.
 fn fingerprint(tag: &Tag) -> Fingerprint {
     let labelled = Sha256::new_with_prefix(b"steadfast webhook body\0").chain_update(tag.as_bytes());
     shorten(labelled.finalize().into())

@@ -1,8 +1,8 @@
 //! Which failures are tried again: the cases of `classify.json`, read out of twelve suites that it names.
 //!
-//! The suites disagree with each other, by design; none knows a create that may have run and must not run twice. So three things are told apart:
-//! what is replayed and agrees; where we decide otherwise, on purpose ([`OTHERWISE`], replayed too: we must differ); and what asks of something
-//! that is not decided here.
+//! The suites disagree with each other, by design; none knows a create that may have run and must not run twice. So
+//! three things are told apart: what is replayed and agrees; where we decide otherwise, on purpose ([`OTHERWISE`],
+//! replayed too: we must differ); and what asks of something that is not decided here.
 
 use http::header::{HeaderValue, RETRY_AFTER};
 use http::{HeaderMap, StatusCode};
@@ -112,7 +112,8 @@ fn the_cases_of_twelve_other_suites() {
 
 fn agrees_with(id: &str, input: &Value, expect: &Value) -> bool {
     for field in input.as_object().unwrap().keys() {
-        // `code`, `problem` and `retry_on` name what the suite decides by; all of these cases have a status or a phase that says as much.
+        // `code`, `problem` and `retry_on` name what the suite decides by; all of these cases have a status or a phase
+        // that says as much.
         let known = "status code transport headers method idempotent phase retries_done max_retries attempt attempt_limit \
                      retry_on retry_statuses allowed_methods problem sent_idempotency_key";
         assert!(

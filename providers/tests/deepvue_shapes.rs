@@ -173,7 +173,8 @@ fn what_a_poll_of_a_batch_finds() {
     assert_eq!(OutputFile::of(told(201, "", "", None).as_bytes()), None);
 }
 
-/// In the reference an answer repeats what was asked by. The guide's `transaction_id` is that of the call, and says nothing of the job's.
+/// In the reference an answer repeats what was asked by. The guide's `transaction_id` is that of the call, and says
+/// nothing of the job's.
 #[test]
 fn an_answer_about_another_job_ends_nothing() {
     let (headers, asked) = (HeaderMap::new(), Reference::new("r-1").unwrap());

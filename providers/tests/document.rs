@@ -1,4 +1,5 @@
-//! Files of settings: what two readers may understand differently is refused, nothing hostile costs more than its length, and each format says the same.
+//! Files of settings: what two readers may understand differently is refused, nothing hostile costs more than its
+//! length, and each format says the same.
 
 use proptest::prelude::*;
 use serde_json::{Value, json};

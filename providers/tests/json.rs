@@ -1,6 +1,8 @@
-//! JSON from another party: whatever is wrong with what decides leaves an answer unusable, and never a job accepted, ended or not found.
+//! JSON from another party: whatever is wrong with what decides leaves an answer unusable, and never a job accepted,
+//! ended or not found.
 //!
-//! One table for both providers and all they are asked: an answer that is right ([`ANSWERS`]), and what is done to each member of it that decides.
+//! One table for both providers and all they are asked: an answer that is right ([`ANSWERS`]), and what is done to each
+//! member of it that decides.
 
 use http::{HeaderMap, StatusCode};
 use steadfast_core::operation::Reading;
@@ -183,7 +185,8 @@ fn depth_is_bounded() {
             for given in ANSWERS {
                 is_unusable(given, &opened);
                 is_unusable(given, format!("{{\"x\":{opened}"));
-                // Whole, and without anything that decides: to Deepvue a poll that tells nothing is one of a job under way.
+                // Whole, and without anything that decides: to Deepvue a poll that tells nothing is one of a job under
+                // way.
                 let got = read(given, format!("{opened}1{closed}").as_bytes());
                 assert!(
                     matches!(got, Err(_) | Ok(Reading::Pending { .. })),
@@ -195,7 +198,8 @@ fn depth_is_bounded() {
             for (given, member, name, _) in members().filter(|(.., value)| value.starts_with(['"', '2', '7'])) {
                 let body = given.body.replacen(member, &format!("{name}:{opened}1{closed}"), 1);
                 let got = read(given, body.as_bytes());
-                // A status within Deepvue's result is the result's own, which may be anything; what is too deep to be read is no answer.
+                // A status within Deepvue's result is the result's own, which may be anything; what is too deep to be
+                // read is no answer.
                 assert!(matches!(got, Err(_) | Ok(Reading::Ready)), "{name} {depth}: {got:?}");
             }
         }

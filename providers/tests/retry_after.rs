@@ -1,7 +1,7 @@
 //! `Retry-After` comes from another party: it is read strictly, bounded, and never panics.
 //!
-//! The cases of two files are replayed: `retry_after.json`, read out of seven public test suites that it names, and this
-//! project's own `hostile_inputs.json`. What is not replayed is listed with its reason.
+//! The cases of two files are replayed: `retry_after.json`, read out of seven public test suites that it names, and
+//! this project's own `hostile_inputs.json`. What is not replayed is listed with its reason.
 
 use std::time::{Duration, UNIX_EPOCH};
 

@@ -1,4 +1,5 @@
-//! Strings of structured fields: the cases of the HTTP working group's own suite (`idempotency_key_sf.json` names it), and what it cannot list.
+//! Strings of structured fields: the cases of the HTTP working group's own suite (`idempotency_key_sf.json` names it),
+//! and what it cannot list.
 
 use http::{HeaderMap, HeaderValue};
 use proptest::prelude::*;

@@ -4,9 +4,10 @@
 //! cargo bench -p steadfast-store
 //! ```
 //!
-//! `raw` appends the same records' bytes to a plain file and calls `fdatasync`, once per batch: nothing that is durable can be faster on this disk.
-//! `new` appends operations that were not there, `next` the next record of operations that are. `item/s` counts records.
-//! `load` reads a journal of a hundred thousand operations; with `STEADFAST_BENCH_LOAD=1000000` one of a million.
+//! `raw` appends the same records' bytes to a plain file and calls `fdatasync`, once per batch: nothing that is durable
+//! can be faster on this disk. `new` appends operations that were not there, `next` the next record of operations that
+//! are. `item/s` counts records. `load` reads a journal of a hundred thousand operations; with
+//! `STEADFAST_BENCH_LOAD=1000000` one of a million.
 
 use std::fs::File;
 use std::io::Write;

@@ -10,7 +10,8 @@
 //!                                                        └─ nobody has: take the line, write it, leave the outcome
 //! ```
 //!
-//! - The entries of one writer stay in the order in which it appended them: it waits for each append before it begins the next.
+//! - The entries of one writer stay in the order in which it appended them: it waits for each append before it begins
+//!   the next.
 //! - The outcome of a commit, with its [certainty](StoreError::is_certain), goes to every writer whose entries were in
 //!   it, and to no other.
 //! - Entries whose fate is uncertain are appended again by each of their writers, alone or together with others'

@@ -4,7 +4,8 @@ use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 
-/// Why a store could not do its work. The cause is kept as its [`source`](std::error::Error::source), and clones share it.
+/// Why a store could not do its work. The cause is kept as its [`source`](std::error::Error::source), and clones share
+/// it.
 #[derive(Clone, Debug)]
 pub struct StoreError {
     action: &'static str,

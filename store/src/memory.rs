@@ -7,7 +7,8 @@ use steadfast_core::{Key, Timestamp};
 
 use crate::{Entry, Store, StoreError};
 
-/// Keeps the latest entry of each key in memory. Clones share what they keep, so one can be handed to a driver and the other asked.
+/// Keeps the latest entry of each key in memory. Clones share what they keep, so one can be handed to a driver and the
+/// other asked.
 ///
 /// ```
 /// use std::sync::Arc;

@@ -1,4 +1,5 @@
-//! Records in one SQLite file, with its log and its mark beside it: `FILE`, `FILE-wal` and `FILE-mark` belong together, also in a copy.
+//! Records in one SQLite file, with its log and its mark beside it: `FILE`, `FILE-wal` and `FILE-mark` belong together,
+//! also in a copy.
 //!
 //! SQLite because its crash safety is the best tested there is, and because the file can be queried: `operations` is a
 //! view with readable columns, which any SQLite tool shows while no client has the file open
@@ -8,7 +9,8 @@
 //! SQLite alone does not guarantee that a file still says what was written: a flipped bit in a page is returned as it
 //! is, and one in its log silently cuts off all later records. So
 //!
-//! - every row has a sequence number, the hash of the record before it, and a hash over itself and both (`sqlite/body.rs`);
+//! - every row has a sequence number, the hash of the record before it, and a hash over itself and both
+//!   (`sqlite/body.rs`);
 //! - a head row holds the end of the chain, the number of rows and the sum of their hashes, and is updated in the same
 //!   transaction as the rows (`sqlite/head.rs`): a row that is missing, altered, older than it should be, or not ours,
 //!   is found;

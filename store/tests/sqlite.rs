@@ -1,7 +1,8 @@
-//! The store on SQLite where it differs from others: whose file it opens, what it finds wrong, and what a full disk does to it.
+//! The store on SQLite where it differs from others: whose file it opens, what it finds wrong, and what a full disk
+//! does to it.
 //!
-//! What every store must do is in the testkit's journal kit, which also damages the files. Modes, users, symbolic links and files that are taken away while they
-//! are open are tested where there are such: on Unix.
+//! What every store must do is in the testkit's journal kit, which also damages the files. Modes, users, symbolic links
+//! and files that are taken away while they are open are tested where there are such: on Unix.
 
 #![cfg(feature = "sqlite")]
 // What the tests on Unix alone use.
@@ -109,7 +110,8 @@ fn child(name: &str, journal: &Path) -> Command {
     child
 }
 
-/// The same for a user who may not do everything. Whoever may becomes somebody else first, and runs a program that somebody else can reach.
+/// The same for a user who may not do everything. Whoever may becomes somebody else first, and runs a program that
+/// somebody else can reach.
 #[cfg(unix)]
 fn unprivileged(name: &str, home: &Home) -> Command {
     let program = home.0.join("program");

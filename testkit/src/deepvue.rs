@@ -30,7 +30,8 @@ pub enum Keys {
     Ignored,
 }
 
-/// A Deepvue to be started, over HTTP by [`start`](FakeDeepvue::start) or without sockets by [`brain`](FakeDeepvue::brain).
+/// A Deepvue to be started, over HTTP by [`start`](FakeDeepvue::start) or without sockets by
+/// [`brain`](FakeDeepvue::brain).
 #[derive(Clone, Debug)]
 #[must_use = "it does nothing until it is started"]
 pub struct FakeDeepvue {
@@ -95,7 +96,8 @@ impl FakeDeepvue {
         self
     }
 
-    /// With late answers this late, before the speed. Default 15 s: later than the default policies wait for an answer (10 s).
+    /// With late answers this late, before the speed. Default 15 s: later than the default policies wait for an answer
+    /// (10 s).
     pub const fn with_lateness(mut self, lateness: Duration) -> Self {
         self.lateness = lateness;
         self

@@ -93,7 +93,8 @@ impl FakeDidit {
         self
     }
 
-    /// With late answers this late, before the speed. Default 15 s: later than Didit's default policy waits for an answer (10 s).
+    /// With late answers this late, before the speed. Default 15 s: later than Didit's default policy waits for an
+    /// answer (10 s).
     pub const fn with_lateness(mut self, lateness: Duration) -> Self {
         self.habits.lateness = lateness;
         self

@@ -12,7 +12,8 @@ use steadfast_core::retry::{Certainty, Failure};
 use steadfast_core::{Kind, OperationPolicy, SendSafety};
 use steadfast_providers::{Answer, Ask, Provider, RequestError};
 
-/// A provider's profile, with look-ups at the fake's `find-…` endpoint. Goes with [`Keys::Lookup`](crate::Keys::Lookup).
+/// A provider's profile, with look-ups at the fake's `find-…` endpoint. Goes with
+/// [`Keys::Lookup`](crate::Keys::Lookup).
 #[derive(Clone, Debug)]
 pub struct WithLookup<P> {
     inner: P,

@@ -23,7 +23,8 @@ use crate::faults::{Faults, share};
 use crate::ledger::Ledger;
 use crate::server::{FakeServer, serve};
 
-/// A provider to be started, over HTTP by [`start`](FakeProfile::start) or without sockets by [`brain`](FakeProfile::brain).
+/// A provider to be started, over HTTP by [`start`](FakeProfile::start) or without sockets by
+/// [`brain`](FakeProfile::brain).
 ///
 /// Connect the profile at the fake's base URL ([`Profile::connect_at`]), with any secrets. If the profile sends no key,
 /// the ledger uses the payload's text in its place.
@@ -110,7 +111,8 @@ impl FakeProfile {
         self
     }
 
-    /// Treating keys like this, whatever the profile says. [`Keys::Honoured`] for the profile's window, and without one for ever.
+    /// Treating keys like this, whatever the profile says. [`Keys::Honoured`] for the profile's window, and without one
+    /// for ever.
     pub const fn with_keys(mut self, keys: Keys) -> Self {
         self.keys = keys;
         self
@@ -129,7 +131,8 @@ impl FakeProfile {
         self
     }
 
-    /// With late answers this late, before the speed. Default 15 s: later than the default policies wait for an answer (10 s).
+    /// With late answers this late, before the speed. Default 15 s: later than the default policies wait for an answer
+    /// (10 s).
     pub const fn with_lateness(mut self, lateness: Duration) -> Self {
         self.habits.lateness = lateness;
         self

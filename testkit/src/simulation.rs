@@ -3,8 +3,9 @@
 //!
 //! A history draws its own settings and fault rates from its seed, some of them zero. In it
 //!
-//! - the **provider** honours keys, or offers a look-up, or ignores keys; it is slow, down, throttles, loses answers, gives them late or twice,
-//!   contradicts itself, and sends webhooks that are lost, early, doubled, out of order or forged. It keeps a ledger of its own;
+//! - the **provider** honours keys, or offers a look-up, or ignores keys; it is slow, down, throttles, loses answers,
+//!   gives them late or twice, contradicts itself, and sends webhooks that are lost, early, doubled, out of order or
+//!   forged. It keeps a ledger of its own;
 //! - the **journal** commits late, fails, or is torn by a crash;
 //! - the **process** crashes before and after every kind of effect, while it recovers, and between a commit and its
 //!   acknowledgement; its clock jumps; its driver wakes late;

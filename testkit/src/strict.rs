@@ -3,7 +3,8 @@
 //! The rules; breaking one is a *violation*:
 //!
 //! - a create leaves only under a durable record *in flight* that counts it;
-//! - a poll leaves only under a durable record *accepted*; a look-up only under *unknown*, or *in flight* after a restart;
+//! - a poll leaves only under a durable record *accepted*; a look-up only under *unknown*, or *in flight* after a
+//!   restart;
 //! - never two requests of one key at a time;
 //! - the key's fingerprint never changes, and nothing leaves once the key has ended.
 //!

@@ -54,8 +54,8 @@ fn sqlite_for_several_writers_survives_damaged_files() {
     });
 }
 
-/// In memory there is no second opener: each store is a journal of its own, and its clones are one journal. So none of them can be overtaken, and none is ever
-/// behind.
+/// In memory there is no second opener: each store is a journal of its own, and its clones are one journal. So none of
+/// them can be overtaken, and none is ever behind.
 #[test]
 fn clones_of_one_in_memory_are_one_journal_and_none_is_behind() {
     let (mut random, mut model) = (fastrand::Rng::with_seed(1), MemoryStore::default());

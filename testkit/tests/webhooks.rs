@@ -1,4 +1,5 @@
-//! The fake Didit's webhooks: sent, signed and repeated as Didit's documentation has it, and spoilt as their faults say.
+//! The fake Didit's webhooks: sent, signed and repeated as Didit's documentation has it, and spoilt as their faults
+//! say.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -232,7 +233,8 @@ fn a_schedule_of_faults_does_not_depend_on_the_receiver() {
     assert_eq!(run(Some(200)), run(Some(503)));
 }
 
-/// Over real HTTP: what is true is believed and what is forged is not, and the ledger knows how many of each there were.
+/// Over real HTTP: what is true is believed and what is forged is not, and the ledger knows how many of each there
+/// were.
 #[tokio::test]
 async fn over_real_http_the_ledger_counts_what_the_receiver_saw() {
     let seen: Arc<Mutex<[u64; 2]>> = Arc::default();

@@ -1,13 +1,16 @@
-//! What must hold for any bytes: one property a target, shared by the fuzzer (`fuzz/`) and by a plain test (`tests/tests/fuzz.rs`).
+//! What must hold for any bytes: one property a target, shared by the fuzzer (`fuzz/`) and by a plain test
+//! (`tests/tests/fuzz.rs`).
 //!
-//! Each target is a function of bytes that returns if they are treated as they should be and panics if not. "Does not crash" is the least of it: each says
-//! what the answer is, by a second way to it (a grammar written down again, a model, the way back), and its first lines tell which.
+//! Each target is a function of bytes that returns if they are treated as they should be and panics if not. "Does not
+//! crash" is the least of it: each says what the answer is, by a second way to it (a grammar written down again, a
+//! model, the way back), and its first lines tell which.
 //!
-//! Inputs are laid out so that a person can write them: text where the format is text, and letters for the engine's script. So a seed in
-//! `fuzz/corpus/TARGET/` can be read, and so can what the fuzzer finds.
+//! Inputs are laid out so that a person can write them: text where the format is text, and letters for the engine's
+//! script. So a seed in `fuzz/corpus/TARGET/` can be read, and so can what the fuzzer finds.
 //!
-//! To add a target: a file here with a `holds`, a line in [`TARGETS`], a bin in `fuzz/` (a file of three lines and its entry in `fuzz/Cargo.toml`), and a few
-//! seeds in `fuzz/corpus/`. The plain test checks that none of these is forgotten.
+//! To add a target: a file here with a `holds`, a line in [`TARGETS`], a bin in `fuzz/` (a file of three lines and its
+//! entry in `fuzz/Cargo.toml`), and a few seeds in `fuzz/corpus/`. The plain test checks that none of these is
+//! forgotten.
 
 pub mod document;
 pub mod engine;

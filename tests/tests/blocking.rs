@@ -64,8 +64,8 @@ fn what_it_believes_agrees_with_the_ledger() {
 /// cargo test --release -p steadfast-tests --test blocking -- --ignored --nocapture soak
 /// ```
 ///
-/// `SOAK_SECONDS` makes it longer or shorter. `SOAK_JOURNAL=1` adds a journal, whose page cache is full after a minute or two: let it run for
-/// five. The provider is a process of its own: its books grow.
+/// `SOAK_SECONDS` makes it longer or shorter. `SOAK_JOURNAL=1` adds a journal, whose page cache is full after a minute
+/// or two: let it run for five. The provider is a process of its own: its books grow.
 #[test]
 #[ignore = "it takes two minutes, and is meant for a release build"]
 fn soak() {

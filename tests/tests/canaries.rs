@@ -1,14 +1,16 @@
-//! Nothing private is shown: no payload, key, credential, webhook secret, nor anything of an answer, whatever goes wrong with it.
+//! Nothing private is shown: no payload, key, credential, webhook secret, nor anything of an answer, whatever goes
+//! wrong with it.
 //!
-//! Each of these holds the word *canary* here. Whole clients carry jobs over real HTTP to servers that fail in every way that the transport and the
-//! profiles tell apart. All that is logged on the way is collected at the most talkative level (by `tracing` and by `log`, from every crate), and
-//! all that can be formatted: every error with its causes, every public value's `Debug`, and what a panic would say. The word must not be in it.
+//! Each of these holds the word *canary* here. Whole clients carry jobs over real HTTP to servers that fail in every
+//! way that the transport and the profiles tell apart. All that is logged on the way is collected at the most talkative
+//! level (by `tracing` and by `log`, from every crate), and all that can be formatted: every error with its causes,
+//! every public value's `Debug`, and what a panic would say. The word must not be in it.
 //!
-//! One crate cannot be kept from it: at the level *debug* ureq logs URLs and some headers, at *trace* what goes over the wire. `UreqTransport` says so, and its lines are
-//! left out here.
+//! One crate cannot be kept from it: at the level *debug* ureq logs URLs and some headers, at *trace* what goes over
+//! the wire. `UreqTransport` says so, and its lines are left out here.
 //!
-//! Two things are shown on purpose, and so hold no canary: the provider's reference, by which its support is asked, and a job's status that is not
-//! known.
+//! Two things are shown on purpose, and so hold no canary: the provider's reference, by which its support is asked, and
+//! a job's status that is not known.
 
 use std::error::Error;
 use std::fmt::{self, Write as _};
@@ -210,7 +212,8 @@ fn serve(answers: Answers) -> String {
     base
 }
 
-/// A transport of the program's own, which fails with all that it knows: what a client makes of it is shown, and not the request.
+/// A transport of the program's own, which fails with all that it knows: what a client makes of it is shown, and not
+/// the request.
 struct Talkative;
 
 impl Transport for Talkative {

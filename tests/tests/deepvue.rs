@@ -1,4 +1,5 @@
-//! Deepvue through the whole client, in virtual time: tokens that are over, sources that are down, both of its shapes, and batches.
+//! Deepvue through the whole client, in virtual time: tokens that are over, sources that are down, both of its shapes,
+//! and batches.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -168,7 +169,8 @@ async fn a_renewal_that_does_not_help_makes_no_hot_loop() {
         tokio::time::sleep(60 * SECOND).await;
         for job in submit(&client, 100..110).await {
             let finished = job.await.unwrap();
-            // Refused again after a renewal is the provider's word; without one, it is tried as often as the policy allows.
+            // Refused again after a renewal is the provider's word; without one, it is tried as often as the policy
+            // allows.
             match how {
                 Renewal::BringsTheOld => assert_eq!(finished.outcome, Outcome::Rejected(Rejected::Refused)),
                 _ => assert!(
@@ -226,8 +228,8 @@ impl<T: Transport> Transport for Watched<T> {
     }
 }
 
-/// Two products under one API key, the source of one of them down. Gives, of each, how many jobs completed and how often its breaker changed; and how many
-/// requests left within a second at most.
+/// Two products under one API key, the source of one of them down. Gives, of each, how many jobs completed and how
+/// often its breaker changed; and how many requests left within a second at most.
 async fn two_products(transport: impl Transport + Clone, sent: &Mutex<Vec<Instant>>) -> ([(usize, u32); 2], usize) {
     let (credentials, mut carried) = (credentials(), Vec::new());
     for (product, first) in [("driving-license", 0), ("pan", 1_000)] {

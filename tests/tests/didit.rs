@@ -1,4 +1,5 @@
-//! Didit through the whole client: a provider without an idempotency key, that loses answers, and of which no key may ever have two sessions.
+//! Didit through the whole client: a provider without an idempotency key, that loses answers, and of which no key may
+//! ever have two sessions.
 
 use std::future::IntoFuture;
 use std::time::{Duration, Instant};
@@ -80,7 +81,8 @@ async fn over_real_http_with_faults_no_key_has_two_sessions() {
         .with_undecided(0.1)
         .with_speed(SPEED);
     let server = fake.start().unwrap();
-    // The machine does not run faster with the speed: a request that it has not got to yet would look as if it never ran.
+    // The machine does not run faster with the speed: a request that it has not got to yet would look as if it never
+    // ran.
     let provider = didit(&server.base_url()).with_settle(minutes(3)).unwrap();
     let (policy, gate) = (scaled(&provider.policy(), SPEED).unwrap(), scaled_gate(&provider.gate(), SPEED).unwrap());
     let client = Client::builder(provider, ReqwestTransport::new().unwrap()).policy(policy).gate(gate);
@@ -279,7 +281,8 @@ async fn who_repeats_blindly_has_two_sessions_and_is_found_out() {
     assert!(fake.brain().ledger().keys_run_more_than_once() > 5);
 }
 
-/// Signed, it makes the poll due at once; a forged one does nothing; and without any, polls find the decision in their own time.
+/// Signed, it makes the poll due at once; a forged one does nothing; and without any, polls find the decision in their
+/// own time.
 #[tokio::test(start_paused = true)]
 async fn a_webhook_brings_the_decision_before_the_next_poll_would() {
     use std::time::SystemTime;
@@ -323,7 +326,8 @@ async fn a_webhook_brings_the_decision_before_the_next_poll_would() {
     assert!(alone > told + minutes(1), "{alone:?}");
 }
 
-/// Some sessions over real HTTP, and the webhooks that tell of them, every one with this fault; polls go on beside them, far apart.
+/// Some sessions over real HTTP, and the webhooks that tell of them, every one with this fault; polls go on beside
+/// them, far apart.
 async fn told_of(fault: WebhookFault, seed: u64) -> (Vec<(Key, Finished)>, Ledger) {
     const SPEED: f64 = 40.0;
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -362,7 +366,8 @@ async fn told_of(fault: WebhookFault, seed: u64) -> (Vec<(Key, Finished)>, Ledge
     (finished, server.ledger())
 }
 
-/// Lost, twice, late, before the create's answer, forged, altered, replayed: every session ends as the books say, and no lie is believed.
+/// Lost, twice, late, before the create's answer, forged, altered, replayed: every session ends as the books say, and
+/// no lie is believed.
 #[tokio::test]
 async fn whatever_goes_wrong_with_webhooks_every_session_ends_as_it_did() {
     let mut runs = tokio::task::JoinSet::new();

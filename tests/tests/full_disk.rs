@@ -1,7 +1,7 @@
 //! A whole client on a disk that fills up and is cleared again: a real file, a real limit, real HTTP.
 //!
-//! The limit on the size of files is a process's own, so the client runs in a child, which is this executable once more. The provider and its
-//! ledger are in the parent.
+//! The limit on the size of files is a process's own, so the client runs in a child, which is this executable once
+//! more. The provider and its ledger are in the parent.
 
 #![cfg(unix)]
 

@@ -1,5 +1,5 @@
-//! The fuzz targets without a fuzzer: each over its corpus, and over ten thousand inputs made of it. What `cargo fuzz` does for hours, this does for seconds
-//! on every machine that runs the tests.
+//! The fuzz targets without a fuzzer: each over its corpus, and over ten thousand inputs made of it. What `cargo fuzz`
+//! does for hours, this does for seconds on every machine that runs the tests.
 
 use std::collections::BTreeMap;
 use std::fs;

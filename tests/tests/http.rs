@@ -128,7 +128,8 @@ impl<B: Body<Data = Bytes, Error = Infallible> + Unpin> Body for Either<B> {
     }
 }
 
-/// 1 GiB of zeros as gzip, a megabyte on the wire: one flushed block of a megabyte, a thousand times. Nobody gets to its end, so it has none.
+/// 1 GiB of zeros as gzip, a megabyte on the wire: one flushed block of a megabyte, a thousand times. Nobody gets to
+/// its end, so it has none.
 fn bomb() -> Bytes {
     let mut block = Vec::with_capacity(1 << 16);
     let mut deflate = flate2::Compress::new(flate2::Compression::best(), false);
@@ -198,7 +199,8 @@ async fn hostile_waits_neither_panic_nor_hang() {
         .await
         .unwrap();
         let finished = carry(&server.base_url(), SendSafety::Unsafe, LIMIT).await;
-        // A wait beyond the deadline ends the job at once; one that is malformed counts as absent, and the attempts are used up.
+        // A wait beyond the deadline ends the job at once; one that is malformed counts as absent, and the attempts are
+        // used up.
         let huge = !matches!(value, "-1" | "nan");
         let expected = if huge { Rejected::Deadline } else { Rejected::Attempts };
         assert_eq!(finished.outcome, Outcome::Rejected(expected), "{value}");

@@ -23,7 +23,8 @@ fn keyed(window: Duration) -> Deepvue {
     deepvue.unwrap().with_safety(SendSafety::Keyed { window }).unwrap()
 }
 
-/// One job through this fake. Gives its outcome, how many creates were sent, how often it ran, and the most answers in a row that were the same.
+/// One job through this fake. Gives its outcome, how many creates were sent, how often it ran, and the most answers in
+/// a row that were the same.
 async fn carry(provider: Deepvue, fake: FakeDeepvue, hold: Option<Duration>) -> (Outcome, u16, usize, u8) {
     let (fake, same) = (InProcess::new(fake), Arc::new(Mutex::new(1)));
     let seen = same.clone();
@@ -66,7 +67,8 @@ async fn what_a_gateway_answers_again_and_again_is_not_taken_for_stored() {
     assert_eq!((outcome.name(), creates, ran, same), ("completed", 5, 1, 1));
 }
 
-/// Not sent again once the provider may have forgotten the key. The control is a window that is not the provider's: then it runs twice.
+/// Not sent again once the provider may have forgotten the key. The control is a window that is not the provider's:
+/// then it runs twice.
 #[tokio::test(start_paused = true)]
 async fn a_key_whose_window_is_over_is_not_sent_again() {
     let faults = || Faults::none().on(Kind::Create, 1, Fault::LoseAnswer);

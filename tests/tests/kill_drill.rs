@@ -1,7 +1,9 @@
-//! A client that is killed (SIGKILL) again and again, on a real journal file and over real HTTP: no key is run twice, nothing is lost.
+//! A client that is killed (SIGKILL) again and again, on a real journal file and over real HTTP: no key is run twice,
+//! nothing is lost.
 //!
-//! The child is this very executable; the provider and its ledger are in the parent. What is checked is told in [`steadfast_testkit::kill_drill`].
-//! Small drills run with all tests. Large ones, sixty kills over 2,400 jobs for each kind of provider and each client, are one command:
+//! The child is this very executable; the provider and its ledger are in the parent. What is checked is told in
+//! [`steadfast_testkit::kill_drill`]. Small drills run with all tests. Large ones, sixty kills over 2,400 jobs for each
+//! kind of provider and each client, are one command:
 //!
 //! ```text
 //! cargo test --release -p steadfast-tests --test kill_drill -- --ignored --nocapture large

@@ -31,7 +31,8 @@ struct Seen {
     breaker: Vec<(Timestamp, BreakerState)>,
 }
 
-/// A hundred jobs through an outage of a minute. Gives what was seen, the outcomes, and how many requests the provider got while it was down.
+/// A hundred jobs through an outage of a minute. Gives what was seen, the outcomes, and how many requests the provider
+/// got while it was down.
 async fn through_an_outage(gate: GatePolicy) -> (Seen, Vec<Outcome>, u64) {
     let fake = InProcess::new(FakeDeepvue::new(1).with_outage(BEFORE, OUTAGE));
     let seen = Arc::new(Mutex::new(Seen::default()));

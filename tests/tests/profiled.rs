@@ -84,8 +84,8 @@ fn agrees_with_the_ledger(profile: &Profile, finished: &[(Key, Finished)], ledge
     ended
 }
 
-/// The machine does not run faster with the speed. What it has not got to yet would be in doubt, or look as if it never ran; and whoever has given
-/// up on some polls asks no more often than the schedule's cap.
+/// The machine does not run faster with the speed. What it has not got to yet would be in doubt, or look as if it never
+/// ran; and whoever has given up on some polls asks no more often than the schedule's cap.
 fn patient(policy: &OperationPolicy) -> OperationPolicy {
     let retry = |policy: &RetryPolicy| {
         policy.clone().with_deadline(Duration::from_secs(60)).unwrap().with_attempt_timeout(PATIENCE).unwrap()
@@ -142,7 +142,8 @@ async fn every_shipped_profile_carries_its_jobs_over_real_http() {
     while let Some(done) = all.join_next().await {
         let (profile, ended) = done.unwrap();
         println!("{}: {ended} of {JOBS}", profile.name());
-        // On a busy machine more creates are in doubt, and without protection each of them is an end. Without sockets it is counted below.
+        // On a busy machine more creates are in doubt, and without protection each of them is an end. Without sockets
+        // it is counted below.
         let least = if profile.policy().safety() == SendSafety::Unsafe { 1 } else { JOBS / 2 };
         assert!(ended >= least, "{}: {ended} of {JOBS}", profile.name());
     }

@@ -1,5 +1,5 @@
-//! Thousands of jobs through the fake provider in virtual time, with the strict books open: whatever goes wrong, no key runs twice and every
-//! outcome agrees with the provider's ledger.
+//! Thousands of jobs through the fake provider in virtual time, with the strict books open: whatever goes wrong, no key
+//! runs twice and every outcome agrees with the provider's ledger.
 
 use std::time::Duration;
 
@@ -38,7 +38,8 @@ async fn carry(
         .store(wire.store())
         .seed(Seed::new(seed))
         .observer(move |seen| {
-            // Now and then the disk fails for a while: not before a job's intent is written, or the same one would be refused again and again.
+            // Now and then the disk fails for a while: not before a job's intent is written, or the same one would be
+            // refused again and again.
             if matches!(seen.notice, Notice::Sending(_)) && seen.correlation_id.to_string().starts_with("00") {
                 breaking.fail_next(3);
             }
@@ -103,7 +104,8 @@ async fn a_provider_that_ignores_keys_runs_none_twice_and_doubt_is_called_doubt(
         agrees_with_the_ledger(&finished, &fake);
         let brain = fake.brain();
         for (key, finished) in &finished {
-            // A create whose answer did not arrive whole, and that was not plainly refused, is in doubt: it must be said, whether it ran or not.
+            // A create whose answer did not arrive whole, and that was not plainly refused, is in doubt: it must be
+            // said, whether it ran or not.
             let answers = brain.ledger().answers(key.as_str());
             let in_doubt = answers.iter().any(|answer| !answer.intact && answer.status != Some(429));
             if in_doubt {

@@ -184,7 +184,8 @@ fn a_request_that_was_held_back_has_what_is_left_of_its_time() {
     assert!(given <= LIMIT - LATE, "it was given {given:?} when it had {:?} left", LIMIT - LATE);
 }
 
-/// The process was stopped, or the machine slept: what was answered in time may not be read yet, and was given up by whoever woke first.
+/// The process was stopped, or the machine slept: what was answered in time may not be read yet, and was given up by
+/// whoever woke first.
 #[test]
 fn whoever_wakes_late_gives_nothing_up_before_others_have_had_their_turn() {
     let (turns, is_given, _end) = one_in_the_air();
@@ -202,7 +203,8 @@ fn whoever_wakes_late_gives_nothing_up_before_others_have_had_their_turn() {
     assert_eq!(was_given_up, Some((false, true, true)));
 }
 
-/// One more than there are threads for, so that one waits. Each is given so much time that the test itself takes none of it, and goes on when the test ends.
+/// One more than there are threads for, so that one waits. Each is given so much time that the test itself takes none
+/// of it, and goes on when the test ends.
 struct Crowd {
     turns: Arc<Turns>,
     jobs: Vec<Following>,

@@ -148,7 +148,8 @@ impl<In: Transport, C: Connector<In>> Connector<In> for Part<C> {
     fn connect(&self, details: &ConnectionDetails<'_>, chained: Option<In>) -> Result<Option<Self::Out>, Error> {
         let (connection, underway) = match &self.1 {
             Whose::Programs => (self.0.connect(details, chained)?, Underway::default()),
-            // To ureq it is a configuration of this request's own, for which it would set up TLS anew, without the sessions of earlier connections.
+            // To ureq it is a configuration of this request's own, for which it would set up TLS anew, without the
+            // sessions of earlier connections.
             Whose::Ours(underway) => {
                 let connection = self.0.connect(&as_the_agents(details), chained)?;
                 // What a proxy was asked came through here, and is not the request.

@@ -121,7 +121,8 @@ mod tests {
     /// More than a socket takes that nobody reads from.
     const LARGE: usize = 16 << 20;
 
-    /// What comes of a large request to who says this at its head, and closes the connection with the rest unread, which resets it.
+    /// What comes of a large request to who says this at its head, and closes the connection with the rest unread,
+    /// which resets it.
     fn refused(says: &'static [u8]) -> Result<(u16, Bytes), Certainty> {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
         let uri = format!("http://{}/", listener.local_addr().expect("an address"));

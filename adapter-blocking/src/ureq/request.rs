@@ -152,7 +152,8 @@ mod tests {
     use super::*;
     use crate::UreqTransport;
 
-    /// Where so many pieces lie. A read that was under way while the process was stopped ends by the clock, whatever lies there.
+    /// Where so many pieces lie. A read that was under way while the process was stopped ends by the clock, whatever
+    /// lies there.
     #[derive(Debug)]
     struct Lying {
         buffers: LazyBuffers,

@@ -17,13 +17,15 @@ use super::Refused;
 
 pub(super) struct State {
     pub(super) gate: Gate,
-    /// One for each kind of request: what one kind waits for need not hold up another. In the order of joining, so of numbers too.
+    /// One for each kind of request: what one kind waits for need not hold up another. In the order of joining, so of
+    /// numbers too.
     lines: [VecDeque<Waiter>; 3],
     /// In the order of numbers, so of time too.
     #[cfg(feature = "tower")]
     kept: VecDeque<kept::KeptPermit>,
     numbers: u64,
-    /// No longer of use. Dropped once nobody holds the lock: with the last waker a task may go, and what it holds of this gate.
+    /// No longer of use. Dropped once nobody holds the lock: with the last waker a task may go, and what it holds of
+    /// this gate.
     retired: Option<Waker>,
 }
 

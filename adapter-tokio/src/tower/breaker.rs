@@ -26,8 +26,8 @@ use crate::{Breaker, OwnedPermit, Refused};
 /// Keeps calls off an upstream that is ill, by a [`Breaker`]. All services of the layer and their clones share the
 /// breaker, with everybody else who holds a clone of it.
 ///
-/// While it is open, or half-open with its probes out, calls fail with [`LayerError::Refused`]. To have them wait instead, use a
-/// [`GateLayer`](super::GateLayer) whose policy has a breaker and nothing else: it keeps a line.
+/// While it is open, or half-open with its probes out, calls fail with [`LayerError::Refused`]. To have them wait
+/// instead, use a [`GateLayer`](super::GateLayer) whose policy has a breaker and nothing else: it keeps a line.
 ///
 /// ```
 /// use std::time::Duration;

@@ -31,9 +31,10 @@ use crate::{Gate, GatePermit, Refused};
 /// Lets calls go as a [`Gate`] says. All services of the layer and their clones share the gate, with everybody else
 /// who holds a clone of it.
 ///
-/// A service is ready once it has the gate's leave for the next call. While the gate says wait (the bulkhead is full, a rate limit is reached,
-/// the breaker is open) it is not ready, and stands in a fair line. If the gate's policy says [refuse](steadfast_core::gate::WhenOpen::Refuse), it is ready while
-/// the breaker is open, and the call fails with [`LayerError::Refused`]. See the [module](super) for what that promises.
+/// A service is ready once it has the gate's leave for the next call. While the gate says wait (the bulkhead is full, a
+/// rate limit is reached, the breaker is open) it is not ready, and stands in a fair line. If the gate's policy says
+/// [refuse](steadfast_core::gate::WhenOpen::Refuse), it is ready while the breaker is open, and the call fails with
+/// [`LayerError::Refused`]. See the [module](super) for what that promises.
 ///
 /// Calls ask as first attempts. The gate's retry budget is for callers that know that theirs is a retry: give
 /// [`RetryLayer`](super::RetryLayer) one.

@@ -101,7 +101,8 @@ where
             self.is_ready = wait.is_zero();
             if !self.is_ready {
                 let until = later(Instant::now(), wait);
-                // Not the earlier one, reset: it belongs to the runtime that it was made on, and this may be another, also where that wait was given up.
+                // Not the earlier one, reset: it belongs to the runtime that it was made on, and this may be another,
+                // also where that wait was given up.
                 let sleep = tokio::time::sleep_until(until);
                 let sleep = match &mut self.sleep {
                     Some(place) => {

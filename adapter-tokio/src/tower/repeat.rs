@@ -72,8 +72,8 @@ impl<Req: Clone> Repeat<Req> for IfNotExecuted {
     }
 }
 
-/// Clones HTTP requests. Those whose method is idempotent (RFC 9110, section 9.2.2) may always be repeated; any other one only if it was certainly not
-/// executed, or if it bears a [key](HttpRequests::keyed_by).
+/// Clones HTTP requests. Those whose method is idempotent (RFC 9110, section 9.2.2) may always be repeated; any other
+/// one only if it was certainly not executed, or if it bears a [key](HttpRequests::keyed_by).
 ///
 /// The body must be `Clone`: a `Full<Bytes>` is, a stream is not.
 ///

@@ -1,4 +1,5 @@
-//! The answer by which the provider took a job on reaches whoever follows the job, once that is durable, and is held for nobody else. Virtual time.
+//! The answer by which the provider took a job on reaches whoever follows the job, once that is durable, and is held
+//! for nobody else. Virtual time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

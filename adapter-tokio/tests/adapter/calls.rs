@@ -154,7 +154,8 @@ async fn polly_a_dropped_attempt_frees_its_probe_and_its_place() {
     assert_eq!(breaker.state(), BreakerState::Closed);
 }
 
-/// google-cloud-gax's poller takes its operation's name out before it awaits: a poll that times out leaves it with nothing, for ever.
+/// google-cloud-gax's poller takes its operation's name out before it awaits: a poll that times out leaves it with
+/// nothing, for ever.
 #[tokio::test(start_paused = true)]
 async fn gax_a_poll_that_was_dropped_can_be_made_again() {
     let policy = PollPolicy::new(fixed(5 * SECOND), 10, 60 * SECOND, policy(3, 10 * SECOND, SECOND)).unwrap();

@@ -481,7 +481,8 @@ async fn a_held_client_sends_nothing_until_its_hold_ends() {
     assert_eq!(client.submit(key("order-3"), "{}").await.unwrap().await.unwrap().outcome.name(), "completed");
 }
 
-/// They come by different ways, and the driver is awake already, so that the later one may be there when it has just looked for the earlier one.
+/// They come by different ways, and the driver is awake already, so that the later one may be there when it has just
+/// looked for the earlier one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_submitted_after_a_hold_is_held() {
     let client = Client::builder(Plain, Scripted::well_behaved()).start().await.unwrap();

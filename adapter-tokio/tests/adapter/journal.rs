@@ -36,7 +36,8 @@ async fn a_commit_in_doubt_is_neither_promised_nor_denied_until_it_is_known() {
     }
 }
 
-/// The law behind it, over many fates: who is told *not durable* has no record on disk, and whoever is taken in completes, created once.
+/// The law behind it, over many fates: who is told *not durable* has no record on disk, and whoever is taken in
+/// completes, created once.
 #[tokio::test(start_paused = true)]
 async fn not_durable_is_said_only_when_nothing_is_on_disk() {
     let mut refused = 0;

@@ -60,7 +60,8 @@ impl Subscriber for Log {
     fn exit(&self, _: &span::Id) {}
 }
 
-/// For the whole process: a subscriber for one thread races with the other tests' first use of each call site. They log through it too.
+/// For the whole process: a subscriber for one thread races with the other tests' first use of each call site. They log
+/// through it too.
 static LOG: LazyLock<Log> = LazyLock::new(|| {
     let log = Log::default();
     tracing::subscriber::set_global_default(log.clone()).unwrap();

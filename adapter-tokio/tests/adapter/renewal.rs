@@ -1,4 +1,5 @@
-//! Credentials that are over: who asks for a renewal, and who does not. The whole story, with a provider that speaks Deepvue, is in the crate `tests`.
+//! Credentials that are over: who asks for a renewal, and who does not. The whole story, with a provider that speaks
+//! Deepvue, is in the crate `tests`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -156,7 +156,8 @@ async fn a_submit_during_a_look_up_brings_the_payload() {
     }
 }
 
-/// A client that leaves it where it is, until its key is resumed: then it needs its payload as much as one that was taken up.
+/// A client that leaves it where it is, until its key is resumed: then it needs its payload as much as one that was
+/// taken up.
 #[tokio::test(start_paused = true)]
 async fn what_was_left_in_the_store_is_resumed_with_its_payload_or_not_at_all() {
     for (keeps, store) in [false, true].into_iter().flat_map(|keeps| Kept::both().map(|store| (keeps, store))) {
@@ -198,7 +199,8 @@ fn moody(well: &std::sync::Arc<std::sync::atomic::AtomicBool>) -> Scripted {
 
 #[tokio::test(start_paused = true)]
 async fn an_unresolved_job_with_a_reference_can_be_resumed_also_after_a_restart() {
-    // Often: the record of the first end's delivery may still be on its way, and must not be taken for the one that the job goes on.
+    // Often: the record of the first end's delivery may still be on its way, and must not be taken for the one that the
+    // job goes on.
     let often = [false, true].repeat(20);
     for (restarts, store) in often.into_iter().flat_map(|restarts| Kept::both().map(|store| (restarts, store))) {
         let well = std::sync::Arc::default();
@@ -228,7 +230,8 @@ async fn an_unresolved_job_with_a_reference_can_be_resumed_also_after_a_restart(
     }
 }
 
-/// Not after its window, and not if the engine remembers next to nothing: what may have run keeps its key until somebody knows.
+/// Not after its window, and not if the engine remembers next to nothing: what may have run keeps its key until
+/// somebody knows.
 #[tokio::test(start_paused = true)]
 async fn an_unresolved_job_is_never_forgotten_by_itself() {
     for (remember, store) in [0, 100].into_iter().flat_map(|remember| Kept::both().map(|store| (remember, store))) {

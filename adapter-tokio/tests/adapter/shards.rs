@@ -1,4 +1,5 @@
-//! Several shards are one client: once per key, one gate, one journal, one inbox, one renewal. Virtual time, on one thread.
+//! Several shards are one client: once per key, one gate, one journal, one inbox, one renewal. Virtual time, on one
+//! thread.
 
 mod gate;
 mod together;

@@ -1,4 +1,5 @@
-//! Who asks for something just as the client stops is told so, and does not wait for ever; who has stopped it may open its store.
+//! Who asks for something just as the client stops is told so, and does not wait for ever; who has stopped it may open
+//! its store.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -19,7 +20,8 @@ use crate::webhooks::Telling;
 /// Longer than anything takes here.
 const WHILE: Duration = Duration::from_secs(10);
 
-/// On threads: what somebody had begun to hand over as the loop ended was never taken out, and never dropped as long as there was a client.
+/// On threads: what somebody had begun to hand over as the loop ended was never taken out, and never dropped as long as
+/// there was a client.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn who_asks_while_the_client_stops_is_told_so() {
     for round in 0..3_000 {
@@ -53,7 +55,8 @@ async fn who_asks_while_the_client_stops_is_told_so() {
     }
 }
 
-/// As above, where nothing is left that could take out what was handed over too late: the runtime went down, and with it the loop.
+/// As above, where nothing is left that could take out what was handed over too late: the runtime went down, and with
+/// it the loop.
 #[test]
 fn who_asks_while_the_runtime_goes_down_is_told_so() {
     let others = Builder::new_multi_thread().worker_threads(4).enable_all().build().unwrap();

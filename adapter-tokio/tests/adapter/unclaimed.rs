@@ -1,5 +1,5 @@
-//! Outcomes that nobody waits for: kept until somebody does, handed over to the program's hook, or let go on purpose. And whose jobs a client
-//! takes up. Virtual time.
+//! Outcomes that nobody waits for: kept until somebody does, handed over to the program's hook, or let go on purpose.
+//! And whose jobs a client takes up. Virtual time.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -124,7 +124,8 @@ async fn who_drops_a_handle_lets_go_of_the_outcome_but_not_in_a_shutdown() {
     }
 }
 
-/// Handles go down with requests that are cut off, or are dropped by a server that has answered *accepted*: who gave a hook wants to know all the same.
+/// Handles go down with requests that are cut off, or are dropped by a server that has answered *accepted*: who gave a
+/// hook wants to know all the same.
 #[tokio::test(start_paused = true)]
 async fn a_hook_takes_what_a_dropped_handle_let_go_of_with_a_store_or_without() {
     for store in Kept::both().into_iter().map(Some).chain([None]) {
@@ -156,8 +157,8 @@ async fn a_hook_takes_what_a_dropped_handle_let_go_of_with_a_store_or_without() 
     }
 }
 
-/// Whoever held the handle for the acceptance alone, or was cut off before it had read the outcome, has not taken it. Who asks again later, and drops that, has
-/// not let go of it a second time.
+/// Whoever held the handle for the acceptance alone, or was cut off before it had read the outcome, has not taken it.
+/// Who asks again later, and drops that, has not let go of it a second time.
 #[tokio::test(start_paused = true)]
 async fn a_hook_takes_what_a_handle_was_told_and_nobody_read() {
     for store in Kept::both() {
@@ -183,7 +184,8 @@ async fn a_hook_takes_what_a_handle_was_told_and_nobody_read() {
     }
 }
 
-/// However closely a handle goes down behind the end of its job, or a submit behind its answer: the outcome is read, or the hook has it.
+/// However closely a handle goes down behind the end of its job, or a submit behind its answer: the outcome is read, or
+/// the hook has it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_outcome_is_never_dropped_between_its_reader_and_the_hook() {
     let [ran, heard]: [Arc<AtomicUsize>; 2] = Default::default();

@@ -1,7 +1,8 @@
-//! What becomes of webhooks, and what their senders are told: true ones, forged, repeated, late, out of order. Virtual time.
+//! What becomes of webhooks, and what their senders are told: true ones, forged, repeated, late, out of order. Virtual
+//! time.
 //!
-//! Those that come before their job is known are in `early`, thousands that are not to be believed in `forged`; all of it at once, in any order, in
-//! `interleaving`; what is said of jobs that have ended in `revisions`.
+//! Those that come before their job is known are in `early`, thousands that are not to be believed in `forged`; all of
+//! it at once, in any order, in `interleaving`; what is said of jobs that have ended in `revisions`.
 
 mod early;
 mod forged;
@@ -238,7 +239,8 @@ fn unnamed() -> Scheme {
     Scheme::Hmac { header: HeaderName::from_static("x-signature"), encoding: Encoding::Hex, prefix: "".into() }
 }
 
-/// *Look again* has the same bytes each time, where nothing in it tells one from another: taken for a repeat, the second would leave its job to the schedule.
+/// *Look again* has the same bytes each time, where nothing in it tells one from another: taken for a repeat, the
+/// second would leave its job to the schedule.
 #[tokio::test(start_paused = true)]
 async fn two_hints_without_an_id_and_of_one_body_are_two_polls() {
     for early in [false, true] {

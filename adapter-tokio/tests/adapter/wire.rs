@@ -85,8 +85,8 @@ fn read(socket: &mut TcpStream) -> bool {
     !head.starts_with(b"POST") || socket.read_exact(&mut [0; 2]).is_ok()
 }
 
-/// The machine slept, or the runtime's threads were busy with something else. What had come meanwhile was given up unread, and so was what a shutdown waited
-/// for.
+/// The machine slept, or the runtime's threads were busy with something else. What had come meanwhile was given up
+/// unread, and so was what a shutdown waited for.
 #[test]
 fn an_answer_that_came_in_time_counts_though_nobody_had_a_turn_to_read_it() {
     let learnt = [false, true].map(|is_shut_down| {
@@ -117,7 +117,8 @@ async fn answered_while_it_slept(is_shut_down: bool) -> Option<String> {
     }
 }
 
-/// It takes a connection, and says nothing on it. The attempt's time was over before the connection's, and what was never sent had run, perhaps.
+/// It takes a connection, and says nothing on it. The attempt's time was over before the connection's, and what was
+/// never sent had run, perhaps.
 #[tokio::test]
 async fn what_finds_no_connection_in_a_short_time_has_certainly_not_left() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -130,7 +131,8 @@ async fn what_finds_no_connection_in_a_short_time_has_certainly_not_left() {
 
 const READY: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
 
-/// Answers so many requests at a time, each on a connection of its own, and closes those once it is told to. Says when it has.
+/// Answers so many requests at a time, each on a connection of its own, and closes those once it is told to. Says when
+/// it has.
 fn closing(at_a_time: usize) -> (String, Sender<()>, Receiver<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let base = format!("http://{}", listener.local_addr().unwrap());
@@ -155,8 +157,9 @@ fn closing(at_a_time: usize) -> (String, Sender<()>, Receiver<()>) {
     (base, close, closed)
 }
 
-/// A program that drives its runtime only while it waits for jobs. Nobody there had seen that the server had closed the connections, so the next creates were
-/// written to them, and nobody could say whether they ran; with two at once, the one that came when somebody looked already.
+/// A program that drives its runtime only while it waits for jobs. Nobody there had seen that the server had closed the
+/// connections, so the next creates were written to them, and nobody could say whether they ran; with two at once, the
+/// one that came when somebody looked already.
 #[test]
 fn what_is_sent_after_a_while_is_not_written_to_a_connection_that_was_closed_meanwhile() {
     for at_a_time in [1, 2] {
@@ -198,8 +201,8 @@ fn keeping() -> (String, Receiver<()>) {
     (base, came)
 }
 
-/// Servers close what is idle, many after two to five seconds: what is written to a connection just then may have run. So a create goes by one that was just in
-/// use, or by a new one.
+/// Servers close what is idle, many after two to five seconds: what is written to a connection just then may have run.
+/// So a create goes by one that was just in use, or by a new one.
 #[tokio::test]
 async fn no_create_is_written_to_a_connection_that_was_idle_for_long() {
     let (base, came) = keeping();

@@ -1,4 +1,5 @@
-//! An inner service that has something to do in every turn spends tokio's whole budget in each. It is cut off in time all the same.
+//! An inner service that has something to do in every turn spends tokio's whole budget in each. It is cut off in time
+//! all the same.
 
 use std::future::Future;
 use std::task::{Context, Poll};

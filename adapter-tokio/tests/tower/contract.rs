@@ -58,7 +58,8 @@ async fn the_inner_services_readiness_is_passed_on() {
     passes_readiness_on(&upstream, repeated(3, upstream.service())).await;
 }
 
-/// The upstream's services panic if they are called without having been ready. (tower-resilience#288, #297, #298, and #362 for retries.)
+/// The upstream's services panic if they are called without having been ready. (tower-resilience#288, #297, #298, and
+/// #362 for retries.)
 #[tokio::test(start_paused = true)]
 async fn only_an_instance_that_was_ready_is_called() {
     let upstream = Upstream::new(|n| (MILLI, Some(if n % 3 == 2 { Ok(n) } else { Err(Down) })));
@@ -133,7 +134,8 @@ async fn a_ready_service_that_is_dropped_gives_everything_back() {
     assert!(poll_ready(&mut placed.clone()).is_ready());
 }
 
-/// I10: a place that is kept is a place no more, or thirty services that became ready one after another could leave at once.
+/// I10: a place that is kept is a place no more, or thirty services that became ready one after another could leave at
+/// once.
 #[tokio::test(start_paused = true)]
 async fn services_that_are_kept_ready_do_not_leave_together() {
     async fn called_at_once<S: Service<u32, Error = LayerError<Down>> + Clone>(service: S) {
@@ -284,8 +286,9 @@ async fn services_of_one_limiter_take_turns() {
     assert_about(start.elapsed(), 1_900 * MILLI);
 }
 
-/// A program without a runtime of its own makes one for each call, say. The timer of an earlier wait, also of one that was given up, belonged to the earlier one:
-/// waiting by it panicked, or lasted for ever where that runtime is there and nobody drives it.
+/// A program without a runtime of its own makes one for each call, say. The timer of an earlier wait, also of one that
+/// was given up, belonged to the earlier one: waiting by it panicked, or lasted for ever where that runtime is there
+/// and nobody drives it.
 #[test]
 fn a_service_goes_from_one_runtime_to_the_next() {
     let upstream = Upstream::healthy(Duration::ZERO);

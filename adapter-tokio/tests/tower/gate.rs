@@ -1,4 +1,5 @@
-//! The gate that tasks share: a fair line in which nobody is forgotten, and in which nobody who is not there holds up others.
+//! The gate that tasks share: a fair line in which nobody is forgotten, and in which nobody who is not there holds up
+//! others.
 
 use std::sync::Arc;
 use std::task::Poll;

@@ -1,6 +1,6 @@
-//! What went wrong in other libraries' layers. Those not here are where their subject is: tower's jitter that repeats itself and reqwest-middleware#146 in
-//! `retry.rs`; tower's `ConcurrencyLimit` that loses permits to services kept ready in `gate.rs`; its `RateLimit` that each clone has for itself
-//! in `contract.rs`.
+//! What went wrong in other libraries' layers. Those not here are where their subject is: tower's jitter that repeats
+//! itself and reqwest-middleware#146 in `retry.rs`; tower's `ConcurrencyLimit` that loses permits to services kept
+//! ready in `gate.rs`; its `RateLimit` that each clone has for itself in `contract.rs`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -71,7 +71,8 @@ async fn tower_resilience_363_who_has_waited_is_counted() {
     }
 }
 
-/// execution-policy, Hystrix#1621, Polly#1979, resilience4j#1681: a probe that was dropped held the breaker half-open for ever.
+/// execution-policy, Hystrix#1621, Polly#1979, resilience4j#1681: a probe that was dropped held the breaker half-open
+/// for ever.
 #[tokio::test(start_paused = true)]
 async fn execution_policy_a_dropped_probe_wedges_nothing() {
     let upstream = Upstream::new(|n| (SECOND, Some(if n < 4 { Err(Down) } else { Ok(n) })));
@@ -152,7 +153,8 @@ async fn retry_policies_no_pause_leads_past_the_deadline() {
     assert_eq!(start.elapsed(), Duration::ZERO, "it stops now instead of waiting for nothing");
 }
 
-/// aws-smithy-runtime: requests that overlap leaked the budget, though each succeeded at its retry; 123 pairs spent 500.
+/// aws-smithy-runtime: requests that overlap leaked the budget, though each succeeded at its retry; 123 pairs spent
+/// 500.
 #[tokio::test(start_paused = true)]
 async fn smithy_overlapping_retries_that_succeed_cost_nothing() {
     let budget = RetryBudget::new(BudgetPolicy::new(10).unwrap().with_refunds(true));

@@ -1,4 +1,5 @@
-//! Whatever is polled, called and dropped, in whatever order: nothing leaks, no limit is passed, and the breaker can close (I8, I10, I17).
+//! Whatever is polled, called and dropped, in whatever order: nothing leaks, no limit is passed, and the breaker can
+//! close (I8, I10, I17).
 
 use std::future::Future;
 use std::pin::Pin;

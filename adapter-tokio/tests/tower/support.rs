@@ -27,7 +27,8 @@ pub(crate) type Answer = Result<u32, Down>;
 /// What becomes of a call: an answer after a while, or none.
 pub(crate) type Script = Box<dyn FnMut(u32) -> (Duration, Option<Answer>) + Send>;
 
-/// An upstream. Its services say that they are ready while it is, and each panics if it is called without having said so.
+/// An upstream. Its services say that they are ready while it is, and each panics if it is called without having said
+/// so.
 pub(crate) struct Upstream(Arc<Mutex<State>>);
 
 struct State {

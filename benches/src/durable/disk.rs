@@ -1,8 +1,9 @@
 //! A disk that takes longer to sync.
 //!
-//! The longer it takes, the less the rest counts, and so the share of *raw* that a client reaches says little without it: here a sync is some 30 µs, on the
-//! machine that the goals were set on it was 141, and on many a disk it is a millisecond. On Linux this program's own `fdatasync` and `fsync` stand in
-//! for the C library's, so that *raw*, SQLite alone and the store all wait the same: they sync as ever, and then sleep for what is left of the time.
+//! The longer it takes, the less the rest counts, and so the share of *raw* that a client reaches says little without
+//! it: here a sync is some 30 µs, on the machine that the goals were set on it was 141, and on many a disk it is a
+//! millisecond. On Linux this program's own `fdatasync` and `fsync` stand in for the C library's, so that *raw*, SQLite
+//! alone and the store all wait the same: they sync as ever, and then sleep for what is left of the time.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;

@@ -21,7 +21,8 @@ const HEAD: &str = "UPDATE head SET sequence = ?1 WHERE one = 1";
 /// As long as an operation's are that has a reference.
 const BODY: usize = 200;
 
-/// Writes groups of this many records: each operation's first, and later its three others, so many operations being under way.
+/// Writes groups of this many records: each operation's first, and later its three others, so many operations being
+/// under way.
 pub fn measure(path: &Path, groups: &[u32], in_flight: usize, span: Duration) -> rusqlite::Result<Pace> {
     let connection = Connection::open(path)?;
     connection.execute_batch(SETTINGS)?;

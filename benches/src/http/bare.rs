@@ -1,4 +1,5 @@
-//! The same calls without any policy: no retries, no time-outs, no limits, no journal. And the limit: bytes made before, written to a socket.
+//! The same calls without any policy: no retries, no time-outs, no limits, no journal. And the limit: bytes made
+//! before, written to a socket.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 

@@ -1,4 +1,5 @@
-//! The provider: HTTP/1.1 on loopback, kept alive, in a process and on a thread of its own, so that it costs each client the same.
+//! The provider: HTTP/1.1 on loopback, kept alive, in a process and on a thread of its own, so that it costs each
+//! client the same.
 
 use std::cell::RefCell;
 use std::collections::HashMap;

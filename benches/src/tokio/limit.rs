@@ -1,4 +1,5 @@
-//! The limit: one task and a calendar of milliseconds, written for this schedule and nothing else. No keys, no references, no records, no machines.
+//! The limit: one task and a calendar of milliseconds, written for this schedule and nothing else. No keys, no
+//! references, no records, no machines.
 
 use std::time::Duration;
 

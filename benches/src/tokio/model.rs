@@ -1,7 +1,8 @@
 //! The work that all subjects do, and the chance in it.
 //!
-//! An operation is a create and three polls: two are *pending*, the third is *ready*. One request in ten fails, and is sent again after a backoff. What
-//! comes of a request is a function of the operation's number and of how many requests it has sent, so all subjects meet the same faults.
+//! An operation is a create and three polls: two are *pending*, the third is *ready*. One request in ten fails, and is
+//! sent again after a backoff. What comes of a request is a function of the operation's number and of how many requests
+//! it has sent, so all subjects meet the same faults.
 
 use std::time::Duration;
 

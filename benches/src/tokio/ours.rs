@@ -121,7 +121,8 @@ impl Provider for Model {
         policy.and_then(|policy| policy.with_create(self.repeats())).expect("it makes sense")
     }
 
-    /// The default breaker, a retry budget that is never empty, a rate limit that nothing reaches; as many in the air as there are.
+    /// The default breaker, a retry budget that is never empty, a rate limit that nothing reaches; as many in the air
+    /// as there are.
     fn gate(&self) -> GatePolicy {
         let rate = RatePolicy::new(1_000_000_000, Duration::from_secs(1)).and_then(|it| it.with_burst(u32::MAX));
         let budget = BudgetPolicy::default().with_capacity(1_000_000, 1_000_000).expect("it makes sense");

@@ -1,4 +1,5 @@
-//! What is put together by hand today: a future per operation, which retries by backon behind governor's rate limiter and recloser's breaker.
+//! What is put together by hand today: a future per operation, which retries by backon behind governor's rate limiter
+//! and recloser's breaker.
 //!
 //! It calls the model as a function; it builds no requests, keeps no journal, and joins no submits of one key.
 

@@ -68,7 +68,8 @@ pub(crate) fn operations(count: u64) -> String {
     if count == 1 { "1 operation".into() } else { format!("{count} operations") }
 }
 
-/// `1 step`, `2 steps`: of a journal's chain, one for each record that it has taken and each operation that it has forgotten.
+/// `1 step`, `2 steps`: of a journal's chain, one for each record that it has taken and each operation that it has
+/// forgotten.
 pub(crate) fn steps(count: u64) -> String {
     if count == 1 { "1 step".into() } else { format!("{count} steps") }
 }

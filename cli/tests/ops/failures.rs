@@ -1,4 +1,5 @@
-//! With `--json` a failure is an object too: whoever reads stdout learns of it there. Exit codes, and what people read, stay as they are.
+//! With `--json` a failure is an object too: whoever reads stdout learns of it there. Exit codes, and what people read,
+//! stay as they are.
 
 use super::*;
 

@@ -55,7 +55,8 @@ impl Glance {
 
 /// For threads that share it.
 impl Breaker {
-    /// What can be known of it at a glance: published as one word, it lets threads that share the breaker do most calls without a lock.
+    /// What can be known of it at a glance: published as one word, it lets threads that share the breaker do most calls
+    /// without a lock.
     #[must_use]
     pub const fn glance(&self) -> Glance {
         let disabled = matches!(self.phase, Phase::Disabled);

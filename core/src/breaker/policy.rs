@@ -67,7 +67,8 @@ pub struct SlowCalls {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 #[expect(clippy::exhaustive_structs, reason = "plain settings, written with struct update syntax")]
 pub struct Probes {
-    /// The most probes out at a time, 1 to 16. Default 1: an upstream that is coming back is not to be hit by all who waited.
+    /// The most probes out at a time, 1 to 16. Default 1: an upstream that is coming back is not to be hit by all who
+    /// waited.
     pub at_once: u8,
     /// This many good probes close it. Default 2 (as in breaker-machines): one may have been luck.
     pub successes: u16,
@@ -127,8 +128,8 @@ impl BreakerPolicy {
     /// Opens when `percent` of the calls in the window have failed, and there are at least `minimum` of them.
     ///
     /// # Errors
-    /// A share that is not 1 to 100, a window of no or too many calls or of less than a millisecond, a minimum of zero or of more calls
-    /// than the window can hold.
+    /// A share that is not 1 to 100, a window of no or too many calls or of less than a millisecond, a minimum of zero
+    /// or of more calls than the window can hold.
     pub fn rate(percent: u8, window: Window, minimum: u32) -> Result<Self, PolicyError> {
         let Some(least) = NonZeroU32::new(minimum) else {
             return Err(PolicyError::new("breaker.minimum", minimum, "at least 1"));

@@ -1,8 +1,9 @@
 //! What a closed breaker remembers of the last calls: a streak, a window of calls, or a window of time.
 //!
-//! A window of calls is a ring of bits, one call each. A window of time is a ring of ten slices: a slice opens with the first call after a
-//! tenth of the span and is dropped whole when it began a span ago (as in Polly), so what counts is never older than the span and never
-//! less than nine tenths of it. Both are of fixed size: nothing is allocated, and the counts are kept, not added up.
+//! A window of calls is a ring of bits, one call each. A window of time is a ring of ten slices: a slice opens with the
+//! first call after a tenth of the span and is dropped whole when it began a span ago (as in Polly), so what counts is
+//! never older than the span and never less than nine tenths of it. Both are of fixed size: nothing is allocated, and
+//! the counts are kept, not added up.
 
 use core::time::Duration;
 
@@ -137,8 +138,8 @@ impl Memory {
         }
     }
 
-    /// Whether a good call leaves no trace here: in a streak of none, and in a full ring of good calls, where one more takes the place of
-    /// its like.
+    /// Whether a good call leaves no trace here: in a streak of none, and in a full ring of good calls, where one more
+    /// takes the place of its like.
     pub(super) const fn is_clean(&self) -> bool {
         match self {
             Self::Streak(streak) => *streak == 0,

@@ -102,7 +102,8 @@ pub struct BudgetPolicy {
 }
 
 impl BudgetPolicy {
-    /// A bucket of `capacity` tokens, full at first, from which each retry takes one; nothing comes back until the other methods say so.
+    /// A bucket of `capacity` tokens, full at first, from which each retry takes one; nothing comes back until the
+    /// other methods say so.
     ///
     /// # Errors
     /// A capacity of zero: without retries, set the retry policy's attempts to 1.
@@ -120,8 +121,8 @@ impl BudgetPolicy {
         .checked()
     }
 
-    /// AWS's SDKs (standard mode 2.1): 500 tokens; a retry costs 14, or 5 after throttling, which its good end gives back; the good end of a
-    /// first attempt brings 1.
+    /// AWS's SDKs (standard mode 2.1): 500 tokens; a retry costs 14, or 5 after throttling, which its good end gives
+    /// back; the good end of a first attempt brings 1.
     #[must_use]
     pub const fn aws() -> Self {
         const fn cost(tokens: u8) -> NonZeroU8 {
@@ -139,7 +140,8 @@ impl BudgetPolicy {
         }
     }
 
-    /// gRPC's (proposal A6): 10 tokens; a retry costs 1 and is refused where 5 or fewer would be left; every good end brings 0.1.
+    /// gRPC's (proposal A6): 10 tokens; a retry costs 1 and is refused where 5 or fewer would be left; every good end
+    /// brings 0.1.
     #[must_use]
     pub const fn grpc() -> Self {
         Self {

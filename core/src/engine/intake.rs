@@ -103,7 +103,8 @@ impl Engine {
     /// run. A journal remembers it for longer. So a driver that has one asks it first (`Store::find`, in
     /// `steadfast-store`) about a key that [`find`](Engine::find) does not know. If there is an entry:
     ///
-    /// 1. its job was *rejected*, or its outcome was delivered longer than [`Limits::remember_for`] ago and is not *unresolved*: the key is free, submit it;
+    /// 1. its job was *rejected*, or its outcome was delivered longer than [`Limits::remember_for`] ago and is not
+    ///    *unresolved*: the key is free, submit it;
     /// 2. its fingerprint is another: refuse the submit;
     /// 3. its outcome was delivered: that is the answer;
     /// 4. else [restore](Engine::restore) its record, and submit nothing.

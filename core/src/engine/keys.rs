@@ -1,7 +1,7 @@
 //! Which operation has this key? One execution per key starts here.
 //!
-//! An index into the slab, by a seeded hash of the key; the keys themselves live in their operations. An operation's seed is such a hash: so a
-//! key is hashed once, when it comes in, and not again when the index grows or gives it up.
+//! An index into the slab, by a seeded hash of the key; the keys themselves live in their operations. An operation's
+//! seed is such a hash: so a key is hashed once, when it comes in, and not again when the index grows or gives it up.
 
 use hashbrown::HashTable;
 

@@ -97,7 +97,8 @@ impl Engine {
     }
 }
 
-/// A place in a line; each is given out once. In eight bytes, since each operation has room for one: the kind is in the lowest two bits, and never zero.
+/// A place in a line; each is given out once. In eight bytes, since each operation has room for one: the kind is in the
+/// lowest two bits, and never zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(from = "Written", into = "Written"))]
 pub(super) struct Place(NonZeroU64);
@@ -165,7 +166,8 @@ pub(super) struct Lines {
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 struct Line {
-    /// Place and slot, the first in line first. Places that were left stay until they come first, or until they are half of all.
+    /// Place and slot, the first in line first. Places that were left stay until they come first, or until they are
+    /// half of all.
     waiting: VecDeque<(u64, u32)>,
     left: usize,
 }

@@ -1,4 +1,5 @@
-//! Records in the order in which the driver learns of them: one row of numbers over all operations, so that one acknowledgement covers a whole batch.
+//! Records in the order in which the driver learns of them: one row of numbers over all operations, so that one
+//! acknowledgement covers a whole batch.
 
 use super::{Engine, OperationId};
 use crate::operation::{self, Effect, Operation, RecordId};

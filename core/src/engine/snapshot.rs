@@ -1,18 +1,20 @@
-//! An engine as bytes, whole, and back: for handing over to another process, for a bug report, for a test that continues from a found state.
+//! An engine as bytes, whole, and back: for handing over to another process, for a bug report, for a test that
+//! continues from a found state.
 //!
-//! A snapshot is not the journal. The journal says what must survive a crash, a record at a time; a snapshot says everything at one moment, and what
-//! happens after it is not in it. So: **snapshot, restore, continue** is the same as **continue** (I12), and resuming an old snapshot after more has
-//! happened is not safe, as little as an old copy of a journal is.
+//! A snapshot is not the journal. The journal says what must survive a crash, a record at a time; a snapshot says
+//! everything at one moment, and what happens after it is not in it. So: **snapshot, restore, continue** is the same as
+//! **continue** (I12), and resuming an old snapshot after more has happened is not safe, as little as an old copy of a
+//! journal is.
 //!
 //! ```text
 //! steadfast-engine 1 9d5ed678        what it is, the version, the CRC-32 of what follows
 //! {"policy":{"safety":"unsafe", …    the engine as JSON
 //! ```
 //!
-//! JSON, because a person who reports a bug should see what is in it, and because policies are read by their field names, as from a file.
-//! A version that is not known is refused by name; damage anywhere is found by the checksum; bytes that pass it and do not make sense together are refused
-//! too. What follows from the rest (the index of keys, the timers) is not stored but built anew. Notices that nobody has read yet are left
-//! out: they decide nothing.
+//! JSON, because a person who reports a bug should see what is in it, and because policies are read by their field
+//! names, as from a file. A version that is not known is refused by name; damage anywhere is found by the checksum;
+//! bytes that pass it and do not make sense together are refused too. What follows from the rest (the index of keys,
+//! the timers) is not stored but built anew. Notices that nobody has read yet are left out: they decide nothing.
 //!
 //! Keys and references are in it in plain text; treat it as you treat the journal.
 

@@ -3,7 +3,8 @@
 use core::fmt::{self, Write as _};
 use core::time::Duration;
 
-/// Shows a duration in at most two units, rounded: `250 ms`, `6.1 s`, `2 min 5 s`, `3 h`, `2 d 4 h`. A width is honoured, to the right.
+/// Shows a duration in at most two units, rounded: `250 ms`, `6.1 s`, `2 min 5 s`, `3 h`, `2 d 4 h`. A width is
+/// honoured, to the right.
 ///
 /// To read one back, use [`policy::humane`](crate::policy), which is exact.
 ///

@@ -1,8 +1,9 @@
 //! All that was told of one operation, a line for each notice, repeats folded.
 //!
-//! Two things are folded. A *round* of polling is three notices: the poll leaves, the job is still not done, the next poll is due then.
-//! Rounds that follow each other with the same answer become one entry. And a notice that says the same as the one before (the gate holds
-//! the same request back again, the disk fails again) is counted with it. Whatever comes between ends the fold, so no order is lost.
+//! Two things are folded. A *round* of polling is three notices: the poll leaves, the job is still not done, the next
+//! poll is due then. Rounds that follow each other with the same answer become one entry. And a notice that says the
+//! same as the one before (the gate holds the same request back again, the disk fails again) is counted with it.
+//! Whatever comes between ends the fold, so no order is lost.
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -16,9 +17,11 @@ use crate::time::Timestamp;
 
 type Told<'a> = (Timestamp, &'a Notice);
 
-/// The recorded notices of one operation, to be shown: each line ends with a line break and begins with the time since the first notice.
+/// The recorded notices of one operation, to be shown: each line ends with a line break and begins with the time since
+/// the first notice.
 ///
-/// Notices that are not in order of time are put in order; those of the same time keep theirs. Allocates a place for each notice.
+/// Notices that are not in order of time are put in order; those of the same time keep theirs. Allocates a place for
+/// each notice.
 ///
 /// ```
 /// use core::time::Duration;

@@ -61,8 +61,8 @@ impl Admission {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Refusal {
-    /// When asking again makes sense; later than the `now` of the question. Where the end of another request may make room earlier, it is
-    /// [`Gate::RECHECK`] from now at the latest.
+    /// When asking again makes sense; later than the `now` of the question. Where the end of another request may make
+    /// room earlier, it is [`Gate::RECHECK`] from now at the latest.
     pub until: Timestamp,
     /// What stood in the way.
     pub why: Blocked,
@@ -94,7 +94,8 @@ impl Refusal {
         Some(self.until.min(deadline).max(now.saturating_add(Duration::from_nanos(1))))
     }
 
-    /// When a retry that the budget refused may ask again: after its own pause once more, and not before there can be tokens.
+    /// When a retry that the budget refused may ask again: after its own pause once more, and not before there can be
+    /// tokens.
     pub(crate) fn after_pause(self, pause: Duration, now: Timestamp) -> Timestamp {
         let refilled = self.until.min(now.saturating_add(Gate::RECHECK));
         now.saturating_add(pause).max(refilled)

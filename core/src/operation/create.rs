@@ -114,7 +114,8 @@ impl Operation {
         }
     }
 
-    /// Counts the answers in a row that are the same; tells whether there were too many. What certainly did not run has stored nothing.
+    /// Counts the answers in a row that are the same; tells whether there were too many. What certainly did not run has
+    /// stored nothing.
     fn is_replayed(&mut self, failure: Failure, turn: &mut Turn<'_>) -> bool {
         let (true, Some(answer)) = (matches!(turn.policy.safety(), SendSafety::Keyed { .. }), failure.answer) else {
             return false;
@@ -174,8 +175,8 @@ impl Operation {
         self.submitted.saturating_add(turn.policy.create().deadline())
     }
 
-    /// From when on the provider may have forgotten the key: its window from the first send, less one time-out, since a request may
-    /// arrive as late as that.
+    /// From when on the provider may have forgotten the key: its window from the first send, less one time-out, since a
+    /// request may arrive as late as that.
     pub(super) fn key_expiry(&self, turn: &Turn<'_>) -> Timestamp {
         match turn.policy.safety() {
             SendSafety::Keyed { window } => {

@@ -1,4 +1,5 @@
-//! Ending: an outcome is decided, made durable, told, delivered. What is still learnt on the way and after; and the one way back.
+//! Ending: an outcome is decided, made durable, told, delivered. What is still learnt on the way and after; and the one
+//! way back.
 
 use super::{Completed, Operation, Outcome, Reading, Rejected, State, Turn, Unresolved};
 use crate::gate::Settled;
@@ -53,7 +54,8 @@ impl Operation {
         }
     }
 
-    /// The caller no longer wants the job. Before anything was sent that is clean; later it only means that nobody watches.
+    /// The caller no longer wants the job. Before anything was sent that is clean; later it only means that nobody
+    /// watches.
     pub(super) fn cancel(&mut self, turn: &mut Turn<'_>) {
         if self.decided().is_some() {
             return turn.tell(Notice::Absorbed);
@@ -78,8 +80,8 @@ impl Operation {
         }
     }
 
-    /// Polls on what ended as unresolved, with a fresh schedule and a fresh deadline. The first poll is due at once, and leaves, as ever, when the
-    /// record is durable: a crash before that leaves the job as it had ended.
+    /// Polls on what ended as unresolved, with a fresh schedule and a fresh deadline. The first poll is due at once,
+    /// and leaves, as ever, when the record is durable: a crash before that leaves the job as it had ended.
     pub(super) fn resume(&mut self, turn: &mut Turn<'_>) {
         if !self.can_resume() {
             return turn.tell(Notice::Absorbed);

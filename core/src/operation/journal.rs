@@ -1,8 +1,8 @@
 //! What of an operation is on disk, and what becomes of records that could not be written.
 //!
-//! An operation's records are numbered from 1, and one acknowledgement covers all before it. Numbers are kept in four bytes: what waits by the
-//! million is what this is made for, and no operation has four thousand million records. If one had, its last number would be asked for again and again, and
-//! each time would count only once it is acknowledged.
+//! An operation's records are numbered from 1, and one acknowledgement covers all before it. Numbers are kept in four
+//! bytes: what waits by the million is what this is made for, and no operation has four thousand million records. If
+//! one had, its last number would be asked for again and again, and each time would count only once it is acknowledged.
 
 use super::{Operation, Outcome, PERSIST, RecordId, Rejected, State, Turn};
 use crate::gate::Settled;

@@ -147,7 +147,8 @@ pub enum Unresolved {
     Refused,
     /// A create may have run; the provider may by now have forgotten the key.
     KeyWindow,
-    /// A create may have run; the provider has stored its failure under the key, and gives that same answer to every repeat.
+    /// A create may have run; the provider has stored its failure under the key, and gives that same answer to every
+    /// repeat.
     Replayed,
     /// A create may have run; asking the provider for it gave no answer.
     Lookup,

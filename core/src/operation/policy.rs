@@ -20,7 +20,8 @@ use crate::time::Timestamp;
 )]
 #[non_exhaustive]
 pub enum SendSafety {
-    /// The provider runs every create it gets. After an ambiguous failure nothing is sent: the operation ends *unresolved*.
+    /// The provider runs every create it gets. After an ambiguous failure nothing is sent: the operation ends
+    /// *unresolved*.
     #[default]
     Unsafe,
     /// By its nature, running the create twice has the same effect as running it once: it is sent again freely.
@@ -37,8 +38,8 @@ pub enum SendSafety {
     },
     /// The provider can be asked for the job of a key: an ambiguous create is looked up, then adopted or sent again.
     Lookup {
-        /// How long after an ambiguous create the provider certainly shows the job if it runs. Too short a time here is how a job
-        /// runs twice: the look-up says "no such job" while the first request is still being processed.
+        /// How long after an ambiguous create the provider certainly shows the job if it runs. Too short a time here
+        /// is how a job runs twice: the look-up says "no such job" while the first request is still being processed.
         #[cfg_attr(feature = "serde", serde(with = "crate::policy::humane"))]
         settle: Duration,
     },
@@ -46,7 +47,8 @@ pub enum SendSafety {
 
 /// Everything that decides how an operation behaves.
 ///
-/// The default suits a provider of which nothing is known: careful retries, Deepvue's poll schedule, no repeat of an ambiguous create.
+/// The default suits a provider of which nothing is known: careful retries, Deepvue's poll schedule, no repeat of an
+/// ambiguous create.
 ///
 /// ```
 /// use core::time::Duration;

@@ -45,7 +45,8 @@ impl Operation {
                 self.due.send = true;
                 self.tell_sending(turn);
             }
-            // A failing poll never ends the job: without a budget for retries it goes on at the slowest pace of the schedule, which costs none.
+            // A failing poll never ends the job: without a budget for retries it goes on at the slowest pace of the
+            // schedule, which costs none.
             Admission::Refuse(refusal) if refusal.why == Blocked::Budget => {
                 let pause = turn.policy.poll().schedule().cap();
                 let at = refusal.after_pause(pause, turn.now).min(deadline);
@@ -120,7 +121,8 @@ impl Operation {
         self.wait_to_poll(delay, None, turn);
     }
 
-    /// Something has changed at the provider: ask now, rather than when the schedule would. The poll that this brings forward takes none of the schedule's.
+    /// Something has changed at the provider: ask now, rather than when the schedule would. The poll that this brings
+    /// forward takes none of the schedule's.
     pub(super) fn changed(&mut self, turn: &mut Turn<'_>) {
         if let State::PollWaiting { at, reason: WakeReason::Poll, .. } = &mut self.state
             && *at > turn.now
@@ -145,7 +147,8 @@ impl Operation {
         self.tries = self.tries.saturating_add(1);
         let policy = turn.policy.poll();
         let delay = policy.delay_after_failure(self.tries, failure, self.seed.derive(POLL));
-        // Once the retries are used up it goes on at the schedule's slowest pace, which is no retry and needs no budget.
+        // Once the retries are used up it goes on at the schedule's slowest pace, which is no retry and needs no
+        // budget.
         let after = (self.tries < policy.retry().attempts()).then_some(failure.class);
         // Nor is it one if the credentials had expired: that is no outage, and many polls meet it at once.
         let after = after.filter(|class| *class != Class::Unauthorized);

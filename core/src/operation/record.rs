@@ -4,10 +4,11 @@ use super::Outcome;
 use crate::key::{Fingerprint, Key, Reference};
 use crate::time::Timestamp;
 
-/// All that a restart needs to know of one operation. Cumulative: the latest record of a key tells all that its predecessors told.
+/// All that a restart needs to know of one operation. Cumulative: the latest record of a key tells all that its
+/// predecessors told.
 ///
-/// It holds no payload and no result; a driver that wants them durable stores them in the same commit. A payload need only go with the first: if that one
-/// fails, no create follows.
+/// It holds no payload and no result; a driver that wants them durable stores them in the same commit. A payload need
+/// only go with the first: if that one fails, no create follows.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
@@ -24,7 +25,8 @@ pub struct Record {
     pub submitted: Timestamp,
     /// When its first create attempt was about to leave: a provider's key window counts from here.
     pub first_sent: Option<Timestamp>,
-    /// When what is waited for is due; of a create in flight, until when it may take, counted from when this was asked for.
+    /// When what is waited for is due; of a create in flight, until when it may take, counted from when this was asked
+    /// for.
     pub due: Option<Timestamp>,
     /// Create attempts begun.
     pub creates: u16,
@@ -32,7 +34,8 @@ pub struct Record {
     pub attempts: u32,
     /// Polls answered with *pending*.
     pub polls: u16,
-    /// The provider said no to a create for good, and that it did not run is not certain: told of [`Stage::Unknown`] only.
+    /// The provider said no to a create for good, and that it did not run is not certain: told of [`Stage::Unknown`]
+    /// only.
     pub refused: bool,
 }
 

@@ -1,14 +1,16 @@
 //! To disk and back: the record of an operation, and the operation of a record.
 //!
-//! After a crash the record is all that is known. A create that was in flight *may have executed*; what follows depends on the provider,
-//! just as after a time-out: so its repeat waits until it has had its time, which stands in the record. Waits are clamped to one capped delay
-//! from now, or one attempt's time where that is longer: a clock that once was wrong must not put work to sleep for years. Polling starts a new
-//! deadline: the time in which nobody watched does not count.
+//! After a crash the record is all that is known. A create that was in flight *may have executed*; what follows depends
+//! on the provider, just as after a time-out: so its repeat waits until it has had its time, which stands in the
+//! record. Waits are clamped to one capped delay from now, or one attempt's time where that is longer: a clock that
+//! once was wrong must not put work to sleep for years. Polling starts a new deadline: the time in which nobody watched
+//! does not count.
 //!
-//! How many identical answers a create has had is not in the record: they are counted anew, so a key whose failure the provider has stored is sent as many
-//! times again at most, within the attempts and the deadline, which are.
+//! How many identical answers a create has had is not in the record: they are counted anew, so a key whose failure the
+//! provider has stored is sent as many times again at most, within the attempts and the deadline, which are.
 //!
-//! Restoring decides from the record alone and changes nothing on disk by itself, so it may crash and be repeated any number of times.
+//! Restoring decides from the record alone and changes nothing on disk by itself, so it may crash and be repeated any
+//! number of times.
 
 use core::time::Duration;
 
@@ -55,8 +57,8 @@ impl Operation {
 
     /// The operation that a record tells of, after a restart.
     ///
-    /// `seed` need not be the one that the lost operation had. Only what is drawn from now on depends on it: jitter and correlation ids. With the same one a
-    /// history can be replayed.
+    /// `seed` need not be the one that the lost operation had. Only what is drawn from now on depends on it: jitter and
+    /// correlation ids. With the same one a history can be replayed.
     #[must_use]
     pub fn restore(record: Record, seed: Seed, turn: &mut Turn<'_>) -> Self {
         let now = turn.now;
@@ -114,7 +116,8 @@ impl Operation {
         operation
     }
 
-    /// A create may have run: send it again, look it up, or say so. Its next create is `due`, or else follows one that may take until `taken`.
+    /// A create may have run: send it again, look it up, or say so. Its next create is `due`, or else follows one that
+    /// may take until `taken`.
     fn resume_in_doubt(&mut self, due: Option<Timestamp>, taken: Timestamp, turn: &mut Turn<'_>) {
         let create = turn.policy.create();
         match turn.policy.safety() {
@@ -133,7 +136,8 @@ impl Operation {
                 self.create_gave_up(GaveUp::Attempts, turn)
             }
             SendSafety::Idempotent | SendSafety::Keyed { .. } => {
-                // The provider may still be at work on what the lost process sent. Its repeat leaves when it would have, had that timed out.
+                // The provider may still be at work on what the lost process sent. Its repeat leaves when it would
+                // have, had that timed out.
                 let wait = create.backoff().delay(u32::from(self.creates), self.seed.derive(CREATE));
                 let again = taken.max(turn.now).saturating_add(wait);
                 let longest = create.backoff().cap().max(create.attempt_timeout());
@@ -165,7 +169,8 @@ impl Operation {
 
 #[cfg(feature = "serde")]
 impl Operation {
-    /// Whether steps by this policy can lead here, as far as it would wait for ever otherwise, or not be told: of a stored one that is not certain.
+    /// Whether steps by this policy can lead here, as far as it would wait for ever otherwise, or not be told: of a
+    /// stored one that is not certain.
     pub(crate) fn is_sound(&self, policy: &OperationPolicy) -> bool {
         let settle = if let SendSafety::Lookup { settle } = policy.safety() { settle } else { Duration::ZERO };
         let (create, lookup, poll) = (policy.create().deadline(), policy.lookup().deadline(), policy.poll().deadline());

@@ -1,8 +1,10 @@
-//! What is further off: buckets by the highest digit in which their ticks differ from the cursor's, each a chain of chunks.
+//! What is further off: buckets by the highest digit in which their ticks differ from the cursor's, each a chain of
+//! chunks.
 
 use super::{Place, Timer, Timers, grow};
 
-/// A digit of a tick has ten bits: what waits for seconds or minutes is moved twice, from level 1 to level 0 and from there to what is near.
+/// A digit of a tick has ten bits: what waits for seconds or minutes is moved twice, from level 1 to level 0 and from
+/// there to what is near.
 const DIGIT: u32 = 10;
 pub(super) const DIGITS: usize = 1 << DIGIT;
 pub(super) const WORDS: usize = DIGITS / 64;

@@ -191,7 +191,8 @@ impl Ward {
         }
     }
 
-    /// I9: whatever has happened, and if no ticket ever comes back, a call goes through in bounded time. I8: and good ones close it.
+    /// I9: whatever has happened, and if no ticket ever comes back, a call goes through in bounded time. I8: and good
+    /// ones close it.
     fn check_recovery(&self) {
         let mut breaker = self.breaker.clone();
         let longest = TICK * (OPEN + LEASE);

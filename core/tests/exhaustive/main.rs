@@ -1,8 +1,8 @@
 //! Every history of small machines, up to a number of events.
 //!
-//! Properties draw histories by chance; here none is left out. A machine of small settings is taken through every sequence of events, and the
-//! invariants are checked in every state and at every step. States that have been seen are not entered again, so the number of histories
-//! covered is far larger than the number of states that is printed.
+//! Properties draw histories by chance; here none is left out. A machine of small settings is taken through every
+//! sequence of events, and the invariants are checked in every state and at every step. States that have been seen are
+//! not entered again, so the number of histories covered is far larger than the number of states that is printed.
 
 mod breaker;
 mod gate;
@@ -37,8 +37,8 @@ trait World: Clone + Hash + Debug {
     }
 }
 
-/// How many states there are within `depth` events of this one, all of them checked. The shortest histories come first. From the last of
-/// them an end is reached.
+/// How many states there are within `depth` events of this one, all of them checked. The shortest histories come first.
+/// From the last of them an end is reached.
 fn explore<W: World>(start: W, depth: usize) -> usize {
     explore_and_look(start, depth, |_| ())
 }
@@ -121,7 +121,8 @@ impl Hasher for Bytes {
     }
 }
 
-/// What led to each state: the event, and the place of what led to the state before. Tells it when an invariant is broken.
+/// What led to each state: the event, and the place of what led to the state before. Tells it when an invariant is
+/// broken.
 struct History<E: Copy + Debug> {
     steps: Vec<(Option<usize>, E)>,
     now: Option<(Option<usize>, E)>,

@@ -1,8 +1,11 @@
-//! One operation against a provider that keeps its promise and nothing more: every history of a few events, for each promise.
+//! One operation against a provider that keeps its promise and nothing more: every history of a few events, for each
+//! promise.
 //!
-//! The driver is honest and quick: it does at once what it is told. All else is free: records are written, fail, or are written in a process
-//! that dies before it hears of it; creates are carried out or lost, early or late; answers come in time, late or never; webhooks come at any
-//! time; what waits in the driver is taken back; the caller cancels, and resumes what ended as unresolved; the process dies. After each event the harness's own books are compared with the operation.
+//! The driver is honest and quick: it does at once what it is told. All else is free: records are written, fail, or are
+//! written in a process that dies before it hears of it; creates are carried out or lost, early or late; answers come
+//! in time, late or never; webhooks come at any time; what waits in the driver is taken back; the caller cancels, and
+//! resumes what ended as unresolved; the process dies. After each event the harness's own books are compared with the
+//! operation.
 
 mod books;
 mod checks;
@@ -324,7 +327,8 @@ impl Job {
         let before = self.job.record();
         let from = self.told.take().expect("it had ended");
         (self.books.pending, self.books.polls_began) = (0, Some(self.now));
-        // Whoever wants to know now is not kept waiting by what an earlier poll of its own was told; by what the gate was told, it is.
+        // Whoever wants to know now is not kept waiting by what an earlier poll of its own was told; by what the gate
+        // was told, it is.
         self.books.busy = None;
         self.feed(Fed::Resume);
         let mut expected = before;
@@ -446,7 +450,8 @@ const ENDS: [Outcome; 12] = [
 
 /// `STEADFAST_DEPTH` makes histories longer, for a release build.
 ///
-/// `own` are the ends to which only this promise can lead: that each end was come to shows that the histories lead somewhere.
+/// `own` are the ends to which only this promise can lead: that each end was come to shows that the histories lead
+/// somewhere.
 fn explore_all(promise: Promise, own: &[Unresolved]) {
     let depth = std::env::var("STEADFAST_DEPTH").ok();
     let depth = depth.map_or(7, |depth| depth.parse().expect("STEADFAST_DEPTH is a number of events"));

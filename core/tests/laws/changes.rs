@@ -121,7 +121,8 @@ fn changes_do_not_use_the_schedule_up() {
     assert_eq!(scheduled(&policy, 100), scheduled(&policy, 0));
 }
 
-/// A key from an earlier life whose journal is lost, say: the provider has done its job. A broken disk makes no "nothing ran" of that.
+/// A key from an earlier life whose journal is lost, say: the provider has done its job. A broken disk makes no
+/// "nothing ran" of that.
 #[test]
 fn a_job_that_the_provider_says_is_done_is_not_undone_by_a_journal_that_fails() {
     for (reading, outcome) in [

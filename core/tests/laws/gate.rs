@@ -122,7 +122,8 @@ fn i10_a_limit_whose_number_changes_lets_no_second_burst_go() {
     }
 }
 
-/// A number that was wrong for a moment, or a plan that was a small one, holds nobody longer than the present pace does.
+/// A number that was wrong for a moment, or a plan that was a small one, holds nobody longer than the present pace
+/// does.
 #[test]
 fn a_number_that_is_raised_counts_at_once_whoever_says_it() {
     for change in CHANGES {
@@ -197,7 +198,8 @@ fn kinds_are_sets() {
     assert_eq!((Kinds::of(&all), Kinds::of(&[])), (Kinds::ALL, Kinds::NONE));
 }
 
-/// Who writes a limit means to be held to it: in a file an empty list is refused, and a policy has no limit that holds nothing back.
+/// Who writes a limit means to be held to it: in a file an empty list is refused, and a policy has no limit that holds
+/// nothing back.
 #[test]
 fn no_policy_has_a_limit_of_nothing() {
     let rate = RatePolicy::new(1, SECOND).unwrap();
@@ -233,7 +235,8 @@ fn a_permit_knows_whether_it_probes_and_a_gate_how_many_it_lets_in() {
     assert_eq!((usual.is_probe(), probe.is_probe()), (false, true));
 }
 
-/// What is owed for a burst that may be no more is no more than the whole of the one that may: else it would wait for longer than any wait by the new settings.
+/// What is owed for a burst that may be no more is no more than the whole of the one that may: else it would wait for
+/// longer than any wait by the new settings.
 #[test]
 fn a_burst_that_is_lowered_is_waited_for_no_longer_than_a_whole_one() {
     let limited = |burst| {
@@ -280,7 +283,8 @@ fn failing_fast_is_for_a_breaker_that_is_open_or_isolated_and_not_for_one_that_p
     }
 }
 
-/// What is carried from engine to engine: whoever stands elsewhere comes first in the same kind, and in another as long as there is something for them.
+/// What is carried from engine to engine: whoever stands elsewhere comes first in the same kind, and in another as long
+/// as there is something for them.
 #[test]
 fn who_stands_back_leaves_what_there_is_to_those_who_come_first() {
     let creates = Kinds::of(&[Kind::Create]);

@@ -126,7 +126,8 @@ fn failing_fast_rejects_what_was_never_sent_and_waits_for_what_may_be_running() 
     assert!(run.ended[1..].iter().all(|(.., outcome)| matches!(outcome, Outcome::Completed(_))), "{:?}", run.ended);
 }
 
-/// Who is refused for want of a budget has room and a turn: it is no matter of standing in line, but of trying less often.
+/// Who is refused for want of a budget has room and a turn: it is no matter of standing in line, but of trying less
+/// often.
 #[test]
 fn a_look_up_without_a_budget_makes_its_own_pause() {
     let budget = BudgetPolicy::new(1).unwrap().with_per_second(Tokens::millionths(200_000));
@@ -380,7 +381,8 @@ fn a_request_that_has_not_left_counts_for_nothing_at_the_breaker_and_is_sent_aga
     assert_eq!(run.engine.gate().in_flight(), 0, "I8");
 }
 
-/// A request may arrive as late as one time-out after it leaves: so what is taken back may not leave at any time before it is given up.
+/// A request may arrive as late as one time-out after it leaves: so what is taken back may not leave at any time before
+/// it is given up.
 #[test]
 fn a_repeat_that_is_taken_back_does_not_leave_once_its_key_may_be_forgotten() {
     let window = Duration::from_secs(30);
@@ -506,7 +508,8 @@ fn a_quota_that_is_raised_counts_at_once() {
     assert_eq!(no.until, at(8_640), "one place of the new pace, not of the old");
 }
 
-/// Its place was taken when it asked, and not when its record was durable: what the time since then has brought is not given back as well.
+/// Its place was taken when it asked, and not when its record was durable: what the time since then has brought is not
+/// given back as well.
 #[test]
 fn i10_a_create_that_was_never_taken_gives_back_no_more_than_is_left_of_its_place() {
     let rate = RatePolicy::new(1, 60 * SECOND).unwrap().with_burst(2).unwrap();

@@ -365,7 +365,8 @@ impl History {
     #[cfg(not(feature = "serde"))]
     fn check_stored(&self) {}
 
-    /// The world heals: records are written, requests are answered `so`, time passes. Tells how many turns it took to end.
+    /// The world heals: records are written, requests are answered `so`, time passes. Tells how many turns it took to
+    /// end.
     pub(crate) fn heal(&mut self, mut so: impl FnMut(Attempt) -> Option<Result<Reading, Failure>>) -> u32 {
         self.gate.hold_until(Timestamp::EPOCH);
         // The shortest polls beside the longest deadline are some ten thousand.

@@ -192,7 +192,8 @@ fn a_wait_that_would_end_at_the_deadline_is_not_begun() {
 }
 
 /// tokio-retry2 accepts the hint and never waits for it; reqwest-retry ignores it.
-/// Whoever writes a ceiling of zero wants no hints: not that a hint makes polls and retries leave at once, one after the other.
+/// Whoever writes a ceiling of zero wants no hints: not that a hint makes polls and retries leave at once, one after
+/// the other.
 #[test]
 fn under_a_ceiling_of_zero_no_hint_counts() {
     let (zero, asked) = (Duration::ZERO, Some(60 * SECOND));
@@ -439,7 +440,8 @@ fn a_hint_decides_if_it_is_longer() {
     }
 }
 
-/// Else whoever is told so for ever has all of its polls answered in a moment, and gives up on a job that was never given its time.
+/// Else whoever is told so for ever has all of its polls answered in a moment, and gives up on a job that was never
+/// given its time.
 #[test]
 fn a_provider_that_says_at_once_does_not_keep_polling_from_its_rest() {
     let hour = Duration::from_secs(3_600);

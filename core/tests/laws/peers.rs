@@ -47,8 +47,9 @@ fn a_half_open_breaker_admits_no_more_than_its_probes() {
     }
 }
 
-/// execution-policy: a probe whose future is dropped wedges the breaker for ever. The same in Polly (#1979), resilience4j (#544, #935), Hystrix
-/// (#1621), monix (#1080), rezilience (#521), circuit (#258) and OmniRoute (#13836: six days).
+/// execution-policy: a probe whose future is dropped wedges the breaker for ever. The same in Polly (#1979),
+/// resilience4j (#544, #935), Hystrix (#1621), monix (#1080), rezilience (#521), circuit (#258) and OmniRoute (#13836:
+/// six days).
 #[test]
 fn a_probe_that_is_dropped_or_lost_wedges_nothing() {
     let policy = quick();
@@ -65,8 +66,8 @@ fn a_probe_that_is_dropped_or_lost_wedges_nothing() {
     assert_eq!(breaker.state(after(15)), BreakerState::Closed);
 }
 
-/// tower-resilience counts results of calls admitted while closed in the half-open state; failures that come late re-arm the open time of
-/// reliakit and execution-policy; Polly #223.
+/// tower-resilience counts results of calls admitted while closed in the half-open state; failures that come late
+/// re-arm the open time of reliakit and execution-policy; Polly #223.
 #[test]
 fn a_call_that_began_before_a_transition_changes_nothing_after_it() {
     let policy = quick();
@@ -198,7 +199,8 @@ fn a_call_by_other_settings_begins_a_new_window() {
                     breaker.settle(old, ticket, health, NOW);
                 }
                 let before = breaker.counts(NOW);
-                // Asked for by name, after a restart, or by a first call: the window goes on if it is the same, else it begins anew.
+                // Asked for by name, after a restart, or by a first call: the window goes on if it is the same, else it
+                // begins anew.
                 let mut adopted = breaker.clone();
                 adopted.adopt(new);
                 let restored = breaker.clone().restored(new, NOW);
@@ -268,7 +270,8 @@ fn looking_takes_nothing() {
     assert_eq!(breaker, before);
 }
 
-/// Polly trips on exceptions only; a hundred slow answers are an illness too (resilience4j), and one slow call of a bad hour is none.
+/// Polly trips on exceptions only; a hundred slow answers are an illness too (resilience4j), and one slow call of a bad
+/// hour is none.
 #[test]
 fn slow_calls_open_it_and_waiting_to_be_sent_is_not_slow() {
     let slow = SlowCalls { longer_than: 2 * SECOND, percent: 50 };
@@ -303,7 +306,8 @@ fn a_budgets_share_is_exact() {
     }
 }
 
-/// aws-smithy-runtime keeps one call's charge in the shared object: overlapping calls that all succeed leak it dry after 123 pairs.
+/// aws-smithy-runtime keeps one call's charge in the shared object: overlapping calls that all succeed leak it dry
+/// after 123 pairs.
 #[test]
 fn overlapping_retries_that_succeed_leak_no_tokens() {
     let policy = BudgetPolicy::aws();
@@ -317,8 +321,8 @@ fn overlapping_retries_that_succeed_leak_no_tokens() {
     assert_eq!(budget.tokens(&policy, NOW), 500);
 }
 
-/// smithy-rs #4632: what was refused must not be deducted all the same, or the bucket never recovers. google-cloud-gax's throttler has no memory
-/// that ends: a million successes pay for a million failures.
+/// smithy-rs #4632: what was refused must not be deducted all the same, or the bucket never recovers.
+/// google-cloud-gax's throttler has no memory that ends: a million successes pay for a million failures.
 #[test]
 fn a_refused_retry_costs_nothing_and_past_success_is_bounded() {
     let policy = BudgetPolicy::grpc();
@@ -329,7 +333,8 @@ fn a_refused_retry_costs_nothing_and_past_success_is_bounded() {
     assert_eq!(budget.tokens(&policy, NOW), 6);
 }
 
-/// governor: more than 10⁹ a second (#203) and a burst that is one off (#107); unchecked sums overflow for long periods.
+/// governor: more than 10⁹ a second (#203) and a burst that is one off (#107); unchecked sums overflow for long
+/// periods.
 #[test]
 fn extreme_rates_neither_overflow_nor_admit_one_too_many() {
     let fast = RatePolicy::new(1_000_000_000, SECOND).unwrap().with_burst(5).unwrap();
@@ -368,7 +373,8 @@ fn a_dropped_call_gives_its_room_back_and_says_nothing_of_the_load() {
     assert_eq!((bulkhead.in_flight(), bulkhead.limit(&policy)), (0, 2));
 }
 
-/// resilience4j #593, failsafe #377, cockatiel #36: whether the breaker's refusal burns a limiter's token depends on how the user stacked them.
+/// resilience4j #593, failsafe #377, cockatiel #36: whether the breaker's refusal burns a limiter's token depends on
+/// how the user stacked them.
 #[test]
 fn a_breakers_refusal_burns_no_limiters_token() {
     let rate = RatePolicy::new(1, 3_600 * SECOND).unwrap().with_burst(2).unwrap();
@@ -385,7 +391,8 @@ fn a_breakers_refusal_burns_no_limiters_token() {
     assert!(matches!(probe, Admission::Go(_)), "the second token is still there: {probe:?}");
 }
 
-/// execution-policy: what is refused after the breaker has let it through (an exhausted budget, a full bulkhead) keeps the probe for ever.
+/// execution-policy: what is refused after the breaker has let it through (an exhausted budget, a full bulkhead) keeps
+/// the probe for ever.
 #[test]
 fn who_is_refused_behind_the_breaker_keeps_no_probe() {
     let budget = BudgetPolicy::new(1).unwrap().with_capacity(1, 0).unwrap();
@@ -400,8 +407,8 @@ fn who_is_refused_behind_the_breaker_keeps_no_probe() {
     assert!(matches!(gate.admit(Request::first(Kind::Poll), after(10)), Admission::Go(permit) if permit.is_probe()));
 }
 
-/// Envoy (envoy-mobile #811): a budget that is a share of the active requests is nothing when all fail at once; then nobody finds out that the
-/// upstream is back. Finagle's, which is our default, gives some by the clock.
+/// Envoy (envoy-mobile #811): a budget that is a share of the active requests is nothing when all fail at once; then
+/// nobody finds out that the upstream is back. Finagle's, which is our default, gives some by the clock.
 #[test]
 fn a_budget_does_not_collapse_when_everything_fails_at_once() {
     let policy = BudgetPolicy::default();
@@ -413,7 +420,8 @@ fn a_budget_does_not_collapse_when_everything_fails_at_once() {
     }
 }
 
-/// tower: each expiry sets its clock to now and forgets the part of a slot that had passed, so a budget that is asked often refills too slowly.
+/// tower: each expiry sets its clock to now and forgets the part of a slot that had passed, so a budget that is asked
+/// often refills too slowly.
 #[test]
 fn asking_often_loses_no_tokens() {
     let policy = BudgetPolicy::new(100).unwrap().with_capacity(100, 0).unwrap().with_per_second(Tokens::whole(3));
@@ -425,7 +433,8 @@ fn asking_often_loses_no_tokens() {
     assert_eq!(budget.tokens(&policy, after(10)), 30);
 }
 
-/// tokio-retry takes the first delay for a base: a millisecond never grows, a second becomes 1000 s and then eleven days.
+/// tokio-retry takes the first delay for a base: a millisecond never grows, a second becomes 1000 s and then eleven
+/// days.
 #[test]
 fn the_first_delay_is_a_delay_and_not_a_base() {
     for first in [Duration::from_millis(1), SECOND] {
@@ -447,8 +456,8 @@ fn jitter_spreads_evenly_to_both_sides() {
     }
 }
 
-/// google-cloud-gax: throttled attempts are not counted, so an attempt limit alone loops for ever; and an attempt after a wait gets the time that
-/// was left before it. reliakit: an exhausted backoff says "at once" instead of "stop".
+/// google-cloud-gax: throttled attempts are not counted, so an attempt limit alone loops for ever; and an attempt after
+/// a wait gets the time that was left before it. reliakit: an exhausted backoff says "at once" instead of "stop".
 #[test]
 fn throttled_attempts_count_and_an_exhausted_policy_stops() {
     let backoff = fixed(SECOND);

@@ -20,8 +20,8 @@ fn policy(safety: SendSafety, attempts: u16, identical: u8) -> OperationPolicy {
     OperationPolicy::default().with_create(create).unwrap().with_safety(safety).unwrap()
 }
 
-/// A job whose creates fail one after the other in these ways, the last way for ever. Gives how it ended, after how many creates, and what it told of
-/// answers that were the same.
+/// A job whose creates fail one after the other in these ways, the last way for ever. Gives how it ended, after how
+/// many creates, and what it told of answers that were the same.
 fn carry(policy: &OperationPolicy, failures: &[Failure], crash_after: Option<usize>) -> (Outcome, usize, Vec<u8>) {
     let (mut gate, mut now, mut told, mut creates) = (Gate::unlimited(), START, Vec::new(), 0);
     let mut crashes = crash_after;

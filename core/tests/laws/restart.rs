@@ -32,7 +32,8 @@ fn what_only_failed_and_proves_absent_is_created_again() {
     assert_eq!((history.job.outcome(), history.job.creates()), (Some(Outcome::Completed(Completed::Ready)), 2));
 }
 
-/// R6: a create that was refused and may have run is looked up. When it did not run it stays refused, in the next process too.
+/// R6: a create that was refused and may have run is looked up. When it did not run it stays refused, in the next
+/// process too.
 #[test]
 fn r6_what_was_refused_and_proves_absent_is_not_created_again() {
     for crash in [false, true] {
@@ -68,7 +69,8 @@ fn r6_what_was_refused_stays_refused_under_another_promise() {
     assert_eq!(history.job.record().stage, Stage::Ended(Outcome::Unresolved(Unresolved::Refused)));
 }
 
-/// A record does not say why a wait is so long, so a clock that was wrong, and a gate that is gone, are not told from what the provider asked for.
+/// A record does not say why a wait is so long, so a clock that was wrong, and a gate that is gone, are not told from
+/// what the provider asked for.
 #[test]
 fn a_restart_cuts_what_the_provider_asked_for_to_one_capped_delay() {
     let (policy, minute) = (OperationPolicy::default(), Duration::from_secs(60));
@@ -107,7 +109,8 @@ fn keyed() -> OperationPolicy {
     OperationPolicy::default().with_safety(SendSafety::Keyed { window: Duration::from_secs(86_400) }).unwrap()
 }
 
-/// I3: what a process had in the air as it died may still be worked on, so its repeat waits until it has had its time, and then like any other.
+/// I3: what a process had in the air as it died may still be worked on, so its repeat waits until it has had its time,
+/// and then like any other.
 #[test]
 fn i3_the_repeat_of_what_a_dead_process_sent_does_not_overlap_it() {
     let policy = keyed();
@@ -137,8 +140,9 @@ fn i3_the_repeat_of_what_a_dead_process_sent_does_not_overlap_it() {
     history.check_told();
 }
 
-/// I3 beside the clamp: a clock that was years ahead makes nobody wait for longer than one attempt may take, and one that may take longer than the longest
-/// backoff is waited for all the same, also by who is given the record that the restart makes of it.
+/// I3 beside the clamp: a clock that was years ahead makes nobody wait for longer than one attempt may take, and one
+/// that may take longer than the longest backoff is waited for all the same, also by who is given the record that the
+/// restart makes of it.
 #[test]
 fn i3_what_is_waited_for_is_one_attempt_at_most() {
     let (secs, ten_years) = (Duration::from_secs, Duration::from_secs(315_360_000));
@@ -163,8 +167,8 @@ fn i3_what_is_waited_for_is_one_attempt_at_most() {
     assert_eq!(late.next_deadline(), Some(history.now.saturating_add(secs(30))));
 }
 
-/// The time of an attempt counts from its intent. A journal that takes longer than that to write it down is slow, and not lost: the attempt leaves all the same,
-/// and what is written once more tells a later time.
+/// The time of an attempt counts from its intent. A journal that takes longer than that to write it down is slow, and
+/// not lost: the attempt leaves all the same, and what is written once more tells a later time.
 #[test]
 fn i3_an_intent_that_is_written_late_is_sent_and_one_that_is_written_again_has_a_new_time() {
     let policy = keyed();
@@ -220,7 +224,8 @@ fn r3_after_a_restart_no_wait_leads_past_the_deadline() {
     assert_eq!(restored.record().stage, Stage::Ended(Outcome::Rejected(Rejected::Deadline)));
 }
 
-/// A clock that was ahead when the wait was written down: the job is asked for all the same, and does not end at its deadline unasked.
+/// A clock that was ahead when the wait was written down: the job is asked for all the same, and does not end at its
+/// deadline unasked.
 #[test]
 fn a_poll_that_a_wrong_clock_put_beyond_the_deadline_is_due_at_once() {
     let secs = Duration::from_secs;

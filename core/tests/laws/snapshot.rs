@@ -1,4 +1,5 @@
-//! An engine as bytes. That one goes on as the other (I12) is checked in the world's every turn; here is what is refused.
+//! An engine as bytes. That one goes on as the other (I12) is checked in the world's every turn; here is what is
+//! refused.
 
 use core::time::Duration;
 
@@ -14,7 +15,8 @@ use steadfast_core::{Fingerprint, Gate, Key, Kind, OperationPolicy, Reference, S
 const NOW: Timestamp = Timestamp::from_secs(1_700_000_000);
 const REFUSED: Failure = Failure::new(Class::Permanent, Certainty::NotExecuted);
 
-/// One operation waits to poll, one is forgotten, one is in the air, one waits at the gate, one is being written, one has just come.
+/// One operation waits to poll, one is forgotten, one is in the air, one waits at the gate, one is being written, one
+/// has just come.
 fn engine() -> Engine {
     let rate = RatePolicy::new(100, Duration::from_secs(1)).unwrap().with_burst(10).unwrap();
     let policy = GatePolicy::default()
@@ -142,7 +144,8 @@ fn an_engine_that_contradicts_itself_is_refused() {
 
     let stored = serde_json::to_value(crowded()).unwrap();
     assert_eq!(serde_json::from_value::<Engine>(stored.clone()).unwrap(), crowded());
-    // What the contradictions are made of: 14 and 15 are vacant, 8 and 10 owe, 6 does not; five of fifteen have left the line.
+    // What the contradictions are made of: 14 and 15 are vacant, 8 and 10 owe, 6 does not; five of fifteen have left
+    // the line.
     assert_eq!((&stored["free"], &stored["dirty"]), (&json!([14, 15]), &json!([8, 10])));
     assert_eq!(stored["asked"].as_array().unwrap().len(), 2);
     let line = &stored["lines"]["lines"][0];
@@ -320,7 +323,8 @@ fn a_list_of_finished_operations_that_is_not_theirs_is_refused() {
     assert_eq!(serde_json::from_value::<Engine>(stored).unwrap().live(), engine.live());
 }
 
-/// Whoever stands in line is woken when waiting has become pointless; then it waits no longer, whatever its own time says.
+/// Whoever stands in line is woken when waiting has become pointless; then it waits no longer, whatever its own time
+/// says.
 #[test]
 fn a_wait_at_the_gate_that_is_longer_than_its_deadline_ends_with_it() {
     let mut stored = serde_json::to_value(crowded()).unwrap();

@@ -1,5 +1,6 @@
-//! A small world around an engine: a provider with a ledger, a journal that commits late or fails, a process that crashes, callers that
-//! cancel. Everything is drawn from one seed. The provider keeps its ledger apart from all that the engine believes.
+//! A small world around an engine: a provider with a ledger, a journal that commits late or fails, a process that
+//! crashes, callers that cancel. Everything is drawn from one seed. The provider keeps its ledger apart from all that
+//! the engine believes.
 
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

@@ -1,5 +1,5 @@
-//! Delays of twelve libraries. Their tests inject the random draw; ours comes from a seed, so a delay that a draw of theirs gives must be one
-//! that some seed of ours gives, and the smallest and the largest draw must give our bounds.
+//! Delays of twelve libraries. Their tests inject the random draw; ours comes from a seed, so a delay that a draw of
+//! theirs gives must be one that some seed of ours gives, and the smallest and the largest draw must give our bounds.
 
 use std::time::Duration;
 
@@ -109,7 +109,8 @@ fn policy(config: &Value) -> Option<BackoffPolicy> {
     let cap = nanos(config, "max").unwrap_or(Duration::MAX);
     let growth = match text(config, "shape") {
         "exponential" => Growth::Exponential { first, factor },
-        // A delay of zero is the caller's wish where it is constant; the suites that refuse it mean one that was forgotten.
+        // A delay of zero is the caller's wish where it is constant; the suites that refuse it mean one that was
+        // forgotten.
         "constant" if first.is_zero() => return None,
         "constant" => Growth::Fixed(first),
         "linear" => Growth::Linear { first, step: nanos(config, "step").expect("a linear growth has a step") },

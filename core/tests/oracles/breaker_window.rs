@@ -1,5 +1,5 @@
-//! Windows of failures: what three libraries' tests say that they hold. Ours is looked at through a breaker that never trips; durations and
-//! their averages are not kept here and not compared.
+//! Windows of failures: what three libraries' tests say that they hold. Ours is looked at through a breaker that never
+//! trips; durations and their averages are not kept here and not compared.
 
 use std::time::Duration;
 

@@ -1,8 +1,8 @@
 //! Cases read out of other libraries' test suites, replayed against our machines.
 //!
-//! Each file of `tests/oracles/` names the repositories, commits and tests that its facts were read from. One test replays a file, prints how many
-//! of its cases ran, and lists those that cannot apply, each with its reason: a case is never skipped in silence. A field that the replay does
-//! not know is an error, so no case is replayed by half either.
+//! Each file of `tests/oracles/` names the repositories, commits and tests that its facts were read from. One test
+//! replays a file, prints how many of its cases ran, and lists those that cannot apply, each with its reason: a case is
+//! never skipped in silence. A field that the replay does not know is an error, so no case is replayed by half either.
 
 mod backoff;
 mod breaker;

@@ -135,7 +135,8 @@ fn adjustable(policy: &RatePolicy, steps: &[Value]) {
     }
 }
 
-/// A window with room for one, asked where it begins, is a spacing of one window. With more room it would not be, and this panics.
+/// A window with room for one, asked where it begins, is a spacing of one window. With more room it would not be, and
+/// this panics.
 fn single_window(config: &Value, steps: &[Value]) {
     const CYCLE: Duration = Duration::from_secs(1);
     assert_eq!((number(config, "limit"), text(config, "unit")), (1, "cycle"));

@@ -1,5 +1,5 @@
-//! Retry decisions and retry budgets of nine libraries. The harness does what a caller does: it asks the retry policy whether there may be another
-//! attempt, then the budget whether there may be another retry.
+//! Retry decisions and retry budgets of nine libraries. The harness does what a caller does: it asks the retry policy
+//! whether there may be another attempt, then the budget whether there may be another retry.
 
 use std::num::NonZeroU8;
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! As much of HTTP/1.1 as the examples speak: one request on one connection, plain `http`, no chunks. Use a real client for anything else.
+//! As much of HTTP/1.1 as the examples speak: one request on one connection, plain `http`, no chunks. Use a real client
+//! for anything else.
 
 use std::fmt::Write as _;
 

@@ -1,8 +1,9 @@
 //! What an error says, and who is notified of it.
 //!
-//! By default every `Err` is transient, so it is repeated. A closure can say otherwise: [`Call::when`](super::Call::when) with a bool,
-//! [`Call::classify`](super::Call::classify) with a [`Class`], or with a [`Failure`], which can hold the wait that the upstream asks for and whether the
-//! request certainly did not run. The helpers here make a `Failure` from an HTTP answer.
+//! By default every `Err` is transient, so it is repeated. A closure can say otherwise:
+//! [`Call::when`](super::Call::when) with a bool, [`Call::classify`](super::Call::classify) with a [`Class`], or with a
+//! [`Failure`], which can hold the wait that the upstream asks for and whether the request certainly did not run. The
+//! helpers here make a `Failure` from an HTTP answer.
 
 use std::time::{Duration, SystemTime};
 
@@ -85,8 +86,8 @@ impl<E, F: FnMut(Retrying<'_, E>)> Notify<E> for F {
 }
 
 /// What an HTTP answer that is not a success says: the class and the certainty by the [table of statuses](status), and
-/// its `Retry-After`, a date being read against the answer's own `Date`; where the answer has none, against the system's
-/// clock, which is read then.
+/// its `Retry-After`, a date being read against the answer's own `Date`; where the answer has none, against the
+/// system's clock, which is read then.
 ///
 /// ```
 /// use std::time::Duration;

@@ -44,8 +44,8 @@ pub enum Polled<T, E> {
     PendingFor(Duration),
     /// It is ready, with this value.
     Ready(T),
-    /// The poll failed. Whether asking again can help is for [`Call::when`](super::Call::when) and [`Call::classify`](super::Call::classify) to say;
-    /// by default it can.
+    /// The poll failed. Whether asking again can help is for [`Call::when`](super::Call::when) and
+    /// [`Call::classify`](super::Call::classify) to say; by default it can.
     Failed(E),
 }
 
@@ -84,8 +84,8 @@ impl<T, E> PollAnswer for Result<Polled<T, E>, E> {
 pub struct PollState {
     /// How many polls there have been: the next ones are numbered from there.
     pub polls: u32,
-    /// How long to wait before the next one: what the schedule, or the upstream, asked for when there was no time for it. Set it to zero if that time
-    /// has passed since.
+    /// How long to wait before the next one: what the schedule, or the upstream, asked for when there was no time for
+    /// it. Set it to zero if that time has passed since.
     pub wait: Duration,
 }
 
@@ -285,7 +285,8 @@ impl<P: Borrow<PollPolicy>> Course for Polls<P> {
     fn failed(&mut self, failure: Failure, _: bool, elapsed: Duration, seed: Seed) -> Result<Duration, StopReason> {
         let (policy, now) = (self.policy.borrow(), START.saturating_add(elapsed));
         self.streak = self.streak.saturating_add(1);
-        // Once the retries are used up it goes on at the schedule's slowest pace, which is no retry and needs no budget.
+        // Once the retries are used up it goes on at the schedule's slowest pace, which is no retry and needs no
+        // budget.
         let retry = self.streak < policy.retry().attempts() && failure.class != Class::Unauthorized;
         self.after = retry.then_some(failure.class);
         self.owed = policy.wait_after_failure(self.streak, failure, seed);

@@ -1,4 +1,5 @@
-//! Calling, sleeping and timing out: a call as it runs, once for closures that are awaited and once for closures that block.
+//! Calling, sleeping and timing out: a call as it runs, once for closures that are awaited and once for closures that
+//! block.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -14,7 +15,8 @@ use super::run::{Attempt, Elapsed, Next, Run};
 use super::timer::{AsyncTimer, BlockingTimer};
 use super::upstream::{Leave, Leaving, Upstream};
 
-// No `async fn`, and no value that moves once it is in the future: each move of what the future holds costs as much as a call that succeeds.
+// No `async fn`, and no value that moves once it is in the future: each move of what the future holds costs as much as
+// a call that succeeds.
 #[inline]
 pub(super) fn drive<'h, R, M, S, C, N, F, A>(
     call: Call<'h, M, S, C, N>,
@@ -29,11 +31,12 @@ where
     A: Future<Output = R>,
 {
     let begins_at_once = call.begins_at_once();
-    // One by one: captured whole, it would be copied by pieces other than it was written by, which stalls a processor for longer than all the rest takes.
+    // One by one: captured whole, it would be copied by pieces other than it was written by, which stalls a processor
+    // for longer than all the rest takes.
     let Call { course, timer, classify, notify, breaker, when_open, budget, limiter, key, repeatable, seed } = call;
     async move {
-        // A future does not block when it is polled, so a first attempt that is ready at once needs no clock. Nor does it need what a run holds: nothing of
-        // that is made before it is clear that there is a run.
+        // A future does not block when it is polled, so a first attempt that is ready at once needs no clock. Nor does
+        // it need what a run holds: nothing of that is made before it is clear that there is a run.
         let first = if begins_at_once {
             let mut future = pin!(attempt(first_attempt(&course, key)));
             // Read where it is, since moving it costs.
@@ -196,8 +199,8 @@ async fn within<A: Future>(timer: &impl AsyncTimer, limit: Duration, mut future:
     // It has been polled in this very turn, so it will wake this task: asking again now would be for nothing.
     let mut asked = true;
     poll_fn(|context: &mut Context<'_>| {
-        // The timer first: under a runtime that counts what a task does in one turn, a busy future would leave the timer no turn. An answer that comes
-        // together with the time-out still counts.
+        // The timer first: under a runtime that counts what a task does in one turn, a busy future would leave the
+        // timer no turn. An answer that comes together with the time-out still counts.
         let over = sleep.as_mut().poll(context).is_ready();
         if !std::mem::take(&mut asked)
             && let Poll::Ready(result) = future.as_mut().poll(context)

@@ -72,7 +72,8 @@ impl From<GaveUp> for StopReason {
 pub struct RetryError<E> {
     /// Why there was no further attempt.
     pub why: StopReason,
-    /// The last error that an attempt gave; `None` if none gave any: they timed out, or there was none. Also the error's source.
+    /// The last error that an attempt gave; `None` if none gave any: they timed out, or there was none. Also the
+    /// error's source.
     #[source]
     pub cause: Option<E>,
     /// How the last attempt failed, a time-out included, with the wait that the upstream asked for; `None` if there
@@ -127,7 +128,8 @@ fn ending(failure: Option<&Failure>) -> &'static str {
     }
 }
 
-/// Asking ended without a value. Unless that was [refused](StopReason::Refused), it can go on: see [`resume`](PollError::resume).
+/// Asking ended without a value. Unless that was [refused](StopReason::Refused), it can go on: see
+/// [`resume`](PollError::resume).
 #[derive(Debug, thiserror::Error)]
 #[error("{} ({polls} poll{} in {elapsed:?}{})", ending_of_polls(.why), if *.polls == 1 { "" } else { "s" }, ending(.failure.as_ref()))]
 #[non_exhaustive]

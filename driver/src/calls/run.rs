@@ -26,12 +26,13 @@ use super::upstream::{Leave, Leaving, Upstream};
 pub struct Attempt<'h> {
     /// Which one it is, from 1. For polls, which poll, with those before a [`resume`](super::Call::resume) included.
     pub number: u32,
-    /// The idempotency key of the call ([`Call::key`](super::Call::key)): every attempt sends the same, so that the upstream runs no two of them.
+    /// The idempotency key of the call ([`Call::key`](super::Call::key)): every attempt sends the same, so that the
+    /// upstream runs no two of them.
     pub key: Option<&'h Key>,
     /// The time that is left until the call's deadline.
     pub left: Duration,
-    /// What this attempt may take: the policy's time-out for an attempt, or what is left if that is less. An attempt that blocks cannot be cut off: give
-    /// this to the client that makes the request.
+    /// What this attempt may take: the policy's time-out for an attempt, or what is left if that is less. An attempt
+    /// that blocks cannot be cut off: give this to the client that makes the request.
     pub limit: Duration,
 }
 

@@ -1,6 +1,7 @@
 //! Tables by operation, which the driver looks into a dozen times for each of them.
 //!
-//! Ids are the engine's own numbers: nobody can choose them so that they fall together, so they need no hash that withstands it.
+//! Ids are the engine's own numbers: nobody can choose them so that they fall together, so they need no hash that
+//! withstands it.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};

@@ -14,7 +14,8 @@ pub(super) struct Closing {
 }
 
 impl<H> Driver<H> {
-    /// Whether the end has come: all is done, or the time for it is over, or nobody is there who could end it while its jobs cannot end any more.
+    /// Whether the end has come: all is done, or the time for it is over, or nobody is there who could end it while its
+    /// jobs cannot end any more.
     pub(super) fn closes(&self) -> bool {
         let idle = self.engine.live() == 0 && self.journal.is_idle() && self.journal.asking() == 0;
         let over = self.is_out_of_time() || (idle && (self.abandoned || self.closing.is_some()));

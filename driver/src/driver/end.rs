@@ -1,9 +1,10 @@
 //! How jobs end: who is told, and what is kept for whoever asks later.
 //!
-//! An outcome is *delivered* once somebody has it: who waits for it, else the program's own hook. Without a hook, who took a handle and dropped it has let go of the
-//! outcome, so that counts as well. But a job that a restart took up may end while nobody has asked for it yet, and one may end during a shutdown, after its
-//! handle went down with its caller: these stay *ended* in the store, never forgotten, until somebody claims them by submitting or resuming their key,
-//! in this process or a later one. To the engine they are delivered at once: it has nothing left to do for them.
+//! An outcome is *delivered* once somebody has it: who waits for it, else the program's own hook. Without a hook, who
+//! took a handle and dropped it has let go of the outcome, so that counts as well. But a job that a restart took up may
+//! end while nobody has asked for it yet, and one may end during a shutdown, after its handle went down with its
+//! caller: these stay *ended* in the store, never forgotten, until somebody claims them by submitting or resuming their
+//! key, in this process or a later one. To the engine they are delivered at once: it has nothing left to do for them.
 
 use steadfast_core::OperationId;
 use steadfast_core::engine::Event;
@@ -34,7 +35,8 @@ impl Unclaimed {
         self.jobs.remove(&id)
     }
 
-    /// Sweeps once they have doubled: so they are never much more than what the engine knows, and each costs no more than two looks.
+    /// Sweeps once they have doubled: so they are never much more than what the engine knows, and each costs no more
+    /// than two looks.
     fn insert(&mut self, id: OperationId, is_known: impl Fn(OperationId) -> bool) {
         if self.jobs.len() >= self.sweep_at.max(SWEEP) {
             self.jobs.retain(|id| is_known(*id));
@@ -64,7 +66,8 @@ impl<H> Driver<H> {
         }
         let finished = self.finished_with(id, answer.clone());
         self.results.keep(id, answer);
-        // Who gave a hook wants to hear of each, and handles go down with requests that are cut off. While the client is shut down, they are dropped for other reasons too.
+        // Who gave a hook wants to hear of each, and handles go down with requests that are cut off. While the client
+        // is shut down, they are dropped for other reasons too.
         let lets_go = followed && self.closing.is_none() && self.hooks.unclaimed.is_none();
         let mut claimed = false;
         if let Some(finished) = finished {
@@ -90,8 +93,8 @@ impl<H> Driver<H> {
         self.note_name(id);
     }
 
-    /// Tells whoever follows a job that the provider has it, if that is known and on disk. From then on no create leaves, so its payload, which is somebody's
-    /// data and may be large, is not held for as long as the job takes.
+    /// Tells whoever follows a job that the provider has it, if that is known and on disk. From then on no create
+    /// leaves, so its payload, which is somebody's data and may be large, is not held for as long as the job takes.
     pub(super) fn tell_accepted(&mut self, id: OperationId) {
         let Some(operation) = self.engine.operation(id).filter(|operation| operation.is_durable()) else { return };
         if let (Some(job), Some(reference)) = (self.jobs.get_mut(&id), operation.reference()) {
@@ -100,8 +103,9 @@ impl<H> Driver<H> {
         }
     }
 
-    /// A webhook has said first that the provider has the job. The page that a person must open is in the create's answer alone, so if that is on its way, and
-    /// somebody waits for it, the create goes on, and nothing else leaves for its job. A second create might not have left yet, and must not now. Tells whether it goes on.
+    /// A webhook has said first that the provider has the job. The page that a person must open is in the create's
+    /// answer alone, so if that is on its way, and somebody waits for it, the create goes on, and nothing else leaves
+    /// for its job. A second create might not have left yet, and must not now. Tells whether it goes on.
     pub(super) fn await_answer(&mut self, id: OperationId, changed: bool) -> bool {
         let operation = self.engine.operation(id);
         let is_accepted = operation.is_some_and(|it| it.creates() == 1 && it.reference().is_some() && !it.has_ended());
@@ -161,7 +165,8 @@ mod tests {
 
     use super::*;
 
-    /// I15: of a restart's jobs that end one after the other, and nobody asks for, as many are held as the engine knows, and each costs the same.
+    /// I15: of a restart's jobs that end one after the other, and nobody asks for, as many are held as the engine
+    /// knows, and each costs the same.
     #[test]
     fn many_that_nobody_claims_cost_no_more_each_than_few() {
         const REMEMBERED: usize = 10_000;

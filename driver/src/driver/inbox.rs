@@ -1,4 +1,5 @@
-//! Webhooks that came before their job was known. Oldest first, bounded in number, bytes and time; of a client with shards, one for all of them.
+//! Webhooks that came before their job was known. Oldest first, bounded in number, bytes and time; of a client with
+//! shards, one for all of them.
 
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;

@@ -1,7 +1,9 @@
-//! How jobs come in: new ones, those that join one under way, those that ask for an outcome of long ago, and those that are resumed.
+//! How jobs come in: new ones, those that join one under way, those that ask for an outcome of long ago, and those that
+//! are resumed.
 //!
-//! A key that is not known here is looked up in the store before it counts as new: the engine forgets, the store remembers for the key's
-//! window. The look-up runs with the next commit, so it costs no trip of its own when there is much to do.
+//! A key that is not known here is looked up in the store before it counts as new: the engine forgets, the store
+//! remembers for the key's window. The look-up runs with the next commit, so it costs no trip of its own when there is
+//! much to do.
 
 use std::sync::Arc;
 
@@ -23,7 +25,8 @@ use crate::observe::Begun;
 use crate::span::{JobTrace, Origin};
 use crate::trace_context::TraceContext;
 
-/// How many questions may wait for the store at a time, those of webhooks and submits among them: for these there is room beyond it, and they take none from submits.
+/// How many questions may wait for the store at a time, those of webhooks and submits among them: for these there is
+/// room beyond it, and they take none from submits.
 pub(super) const MOST_ASKING: usize = 5_000;
 
 /// A job to be taken in.
@@ -43,14 +46,16 @@ pub struct Submit {
 }
 
 impl Submit {
-    /// A job under this key. Makes the fingerprint: of a large payload that takes a while, so do it where the job comes from, not in the loop.
+    /// A job under this key. Makes the fingerprint: of a large payload that takes a while, so do it where the job comes
+    /// from, not in the loop.
     #[must_use]
     pub fn new(key: Key, payload: Payload, reply: Sender<Result<Following, SubmitError>>) -> Self {
         let fingerprint = fingerprint(&key, &payload);
         Self { key, payload, fingerprint, reply, origin: Origin::here(None) }
     }
 
-    /// With where it stands in a trace: the job's requests leave as spans of it. See [`Settings::trace_source`](crate::Settings::trace_source).
+    /// With where it stands in a trace: the job's requests leave as spans of it. See
+    /// [`Settings::trace_source`](crate::Settings::trace_source).
     #[must_use]
     pub fn traced(mut self, context: Option<TraceContext>) -> Self {
         if context.is_some() {
@@ -175,7 +180,8 @@ impl Reply {
     }
 }
 
-/// For one more. A job may take days, and somebody may ask for it every second: those who have stopped waiting go before there is more room than they take.
+/// For one more. A job may take days, and somebody may ask for it every second: those who have stopped waiting go
+/// before there is more room than they take.
 fn make_room<T>(waiting: &mut Few<T>, has_stopped: impl Fn(&T) -> bool) {
     if waiting.len() == waiting.capacity() {
         waiting.retain(|one| !has_stopped(one));
@@ -253,7 +259,8 @@ impl<H> Driver<H> {
         }
     }
 
-    /// Whether the entry still speaks for its key: not if nothing ran, nor once its window is over. What may have run keeps its key.
+    /// Whether the entry still speaks for its key: not if nothing ran, nor once its window is over. What may have run
+    /// keeps its key.
     fn is_remembered(&self, entry: &Entry) -> bool {
         let now = self.now;
         let free =
@@ -285,12 +292,14 @@ impl<H> Driver<H> {
         }
     }
 
-    /// Whether the entry of a job that has ended says all there is to say: its outcome was delivered, or the engine has nothing left to do for it.
+    /// Whether the entry of a job that has ended says all there is to say: its outcome was delivered, or the engine has
+    /// nothing left to do for it.
     fn is_told_from(&self, entry: &Entry) -> bool {
         entry.is_delivered() || self.engine.find(&entry.record.key).is_some()
     }
 
-    /// An outcome for who asks after the end. If somebody had it before, nobody else need hear that this one was not read.
+    /// An outcome for who asks after the end. If somebody had it before, nobody else need hear that this one was not
+    /// read.
     fn once_more(&self, id: Option<OperationId>, finished: Finished) -> Unread {
         let back = self.back.clone().filter(|_| id.is_some_and(|id| self.unclaimed.contains(id)));
         Unread::new(finished, back)
@@ -304,7 +313,8 @@ impl<H> Driver<H> {
         }
     }
 
-    /// Takes up a job that the store alone knew, for somebody who follows it; if it has ended, it is told once more, and then is delivered.
+    /// Takes up a job that the store alone knew, for somebody who follows it; if it has ended, it is told once more,
+    /// and then is delivered.
     fn restore_for(
         &mut self,
         reply: Reply,
@@ -466,7 +476,8 @@ impl<H> Driver<H> {
         }
     }
 
-    /// A job that was not to be taken up, and is under way: it goes on if its next step needs no payload, or the store has that.
+    /// A job that was not to be taken up, and is under way: it goes on if its next step needs no payload, or the store
+    /// has that.
     fn resume_under_way(&mut self, Entry { record, payload, .. }: Entry, reply: Reply) {
         let payload = payload.map(Payload::from);
         if payload.is_none() && creates_next(&record, self.engine.policy()) {
@@ -503,7 +514,8 @@ pub(super) fn final_answer(kept: &KeptAnswer) -> Option<FinalAnswer> {
 mod tests {
     use super::*;
 
-    /// I15: whoever submits the key again and again, and stops waiting each time, is held only as long as somebody is there.
+    /// I15: whoever submits the key again and again, and stops waiting each time, is held only as long as somebody is
+    /// there.
     #[test]
     fn those_who_have_stopped_waiting_are_not_held_until_the_job_ends() {
         let mut job = Job::<()>::default();

@@ -41,7 +41,8 @@ pub(super) struct Job<H> {
     pub(super) durable: bool,
     /// Whether a handle was given out: without a hook for it, whoever drops it lets go of the outcome.
     pub(super) followed: bool,
-    /// The record that makes it durable: the first that is asked for. One from before it was resumed is still on its way, perhaps.
+    /// The record that makes it durable: the first that is asked for. One from before it was resumed is still on its
+    /// way, perhaps.
     pub(super) intent: Option<RecordId>,
     /// Why its intent is not on disk.
     pub(super) failure: Option<Arc<StoreError>>,

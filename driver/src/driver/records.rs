@@ -23,7 +23,8 @@ impl<H> Driver<H> {
         if let Stage::Delivered(outcome) = record.stage
             && self.unclaimed.contains(id)
         {
-            // A reference that came after the end is needed to resume it; of another outcome nothing that came later is.
+            // A reference that came after the end is needed to resume it; of another outcome nothing that came later
+            // is.
             if record.reference.is_none() || !matches!(outcome, Outcome::Unresolved(_)) {
                 return self.journal.push(id, number, None);
             }
@@ -110,8 +111,8 @@ impl<H> Driver<H> {
                 Event::PersistFailed(batch.last)
             }
             Fate::Unknown(error) => {
-                // Nothing was sent, and nothing will be by this client; but it cannot be said that the intent is not there. So it ends in no way, and whoever submits the key
-                // again is told what the store says then.
+                // Nothing was sent, and nothing will be by this client; but it cannot be said that the intent is not
+                // there. So it ends in no way, and whoever submits the key again is told what the store says then.
                 for id in &operations {
                     let job = self.jobs.get_mut(id).filter(|job| job.rests_on(batch.last));
                     for reply in job.map(|job| std::mem::take(&mut job.replies)).unwrap_or_default() {

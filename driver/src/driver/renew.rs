@@ -1,14 +1,17 @@
 //! Credentials that are over, and their renewal by the program.
 //!
-//! An answer that says so ([`Provider::is_unauthorized`](steadfast_providers::Provider::is_unauthorized)) says nothing of the job, and nothing ran. If the program gave a way to renew
-//! ([`Builder::renew_credentials`](crate::Builder::renew_credentials)), one renewal runs, however many requests were refused: what was sent with older
-//! credentials than there are now asks for none. While it runs, the gate is held, since whatever left would be refused as well.
+//! An answer that says so ([`Provider::is_unauthorized`](steadfast_providers::Provider::is_unauthorized)) says nothing
+//! of the job, and nothing ran. If the program gave a way to renew
+//! ([`Builder::renew_credentials`](crate::Builder::renew_credentials)), one renewal runs, however many requests were
+//! refused: what was sent with older credentials than there are now asks for none. While it runs, the gate is held,
+//! since whatever left would be refused as well.
 //!
-//! What was refused is tried again by its own retry policy: polls and look-ups as often as that allows, a create once after a renewal. If the renewed
-//! credentials are refused too, it is the provider's word.
+//! What was refused is tried again by its own retry policy: polls and look-ups as often as that allows, a create once
+//! after a renewal. If the renewed credentials are refused too, it is the provider's word.
 //!
-//! A renewal has to prove itself, by a usable answer to what was sent with its credentials. Until then the next one waits: 1 s, doubled, 60 s at most. So
-//! neither a renewal that fails nor one that brings what is refused makes a hot loop.
+//! A renewal has to prove itself, by a usable answer to what was sent with its credentials. Until then the next one
+//! waits: 1 s, doubled, 60 s at most. So neither a renewal that fails nor one that brings what is refused makes a hot
+//! loop.
 
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -30,7 +33,8 @@ pub type RenewError = Box<dyn std::error::Error + Send + Sync>;
 
 type Renewal = Pin<Box<dyn Future<Output = Result<(), RenewError>> + Send>>;
 
-/// What a program renews its credentials with. Made by an adapter from what its callers write: see [`RenewsBy`](crate::RenewsBy).
+/// What a program renews its credentials with. Made by an adapter from what its callers write: see
+/// [`RenewsBy`](crate::RenewsBy).
 #[derive(Clone)]
 pub struct Renew(Arc<dyn Fn() -> Renewal + Send + Sync>);
 
@@ -62,7 +66,8 @@ impl fmt::Debug for Renew {
     }
 }
 
-/// A renewal to be carried out. What comes of it is for [`Driver::renewed`]; a bug in the program's code costs the renewal, and no more.
+/// A renewal to be carried out. What comes of it is for [`Driver::renewed`]; a bug in the program's code costs the
+/// renewal, and no more.
 #[must_use = "the gate is held until it is done, or has taken too long"]
 pub struct Renewing {
     renew: Renew,
@@ -139,8 +144,8 @@ pub(super) struct Renewals {
     said: Said,
 }
 
-/// By their numbers: of several shards, which are all told, the first to hear does what is said, once for all of them. The last may be behind by what others have
-/// heard already, and by what came of it.
+/// By their numbers: of several shards, which are all told, the first to hear does what is said, once for all of them.
+/// The last may be behind by what others have heard already, and by what came of it.
 #[derive(Default)]
 struct Said {
     hold: Option<u64>,
@@ -198,7 +203,8 @@ impl<H> Driver<H> {
         self.renewal_is_late().then(|| self.end_renewal(Err("it took too long".into())))
     }
 
-    /// Where nothing is held that shards have in common: what hears it is the program's, may take its time, and may ask the client something.
+    /// Where nothing is held that shards have in common: what hears it is the program's, may take its time, and may ask
+    /// the client something.
     fn say(&self, news: impl IntoIterator<Item = News>) {
         for news in news {
             match news {
@@ -220,7 +226,8 @@ impl<H> Driver<H> {
         }
     }
 
-    /// What comes of one that was begun here is not heard of any more. Another shard whose jobs wait for it begins its own.
+    /// What comes of one that was begun here is not heard of any more. Another shard whose jobs wait for it begins its
+    /// own.
     pub(super) fn leave_renewal(&mut self) {
         let Some(number) = self.renewal.take() else { return };
         self.in_common(|driver| {
@@ -333,7 +340,8 @@ impl<H> Driver<H> {
         });
     }
 
-    /// Holds the gate for as long as an operator, or a renewal, wants it. Those who wait there learn of it in the turn's own `handle_timeout`.
+    /// Holds the gate for as long as an operator, or a renewal, wants it. Those who wait there learn of it in the
+    /// turn's own `handle_timeout`.
     fn hold_gate(&mut self) {
         let until = self.renewals.next_deadline().into_iter().chain([self.renewals.held_until]).max();
         let now = self.now;

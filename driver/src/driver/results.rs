@@ -1,5 +1,5 @@
-//! The last answers of operations that have ended, for repeated submits: bounded in bytes, oldest dropped first, and no longer than the operation itself is
-//! remembered. They may be personal data.
+//! The last answers of operations that have ended, for repeated submits: bounded in bytes, oldest dropped first, and no
+//! longer than the operation itself is remembered. They may be personal data.
 //!
 //! And those of operations that go on, in case that no other follows: within the same bound, so long as there is room.
 
@@ -74,8 +74,8 @@ impl Results {
         }
     }
 
-    /// Holds what was said last of a job that goes on, in place of what was said before. It is not held if there is no room for it: others' would have to be looked
-    /// for to make some.
+    /// Holds what was said last of a job that goes on, in place of what was said before. It is not held if there is no
+    /// room for it: others' would have to be looked for to make some.
     pub(super) fn hold(&mut self, id: OperationId, answer: FinalAnswer) {
         self.let_go(id);
         let size = answer.body.len() + ENTRY;

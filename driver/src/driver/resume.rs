@@ -1,8 +1,8 @@
 //! What a restart takes up, and what must wait for its payload.
 //!
-//! A job goes on at once if its next step needs no payload, or its payload is at hand. Otherwise it is *parked*: outside the engine, until its key
-//! is submitted again, but no longer than its own create deadline. Then it ends as it would have ended there: as rejected if nothing was ever
-//! sent, else as unresolved.
+//! A job goes on at once if its next step needs no payload, or its payload is at hand. Otherwise it is *parked*:
+//! outside the engine, until its key is submitted again, but no longer than its own create deadline. Then it ends as it
+//! would have ended there: as rejected if nothing was ever sent, else as unresolved.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
@@ -80,7 +80,8 @@ impl<H> Driver<H> {
                 self.park(record, Job::default());
                 continue;
             }
-            // A payload that is at hand again was kept, or will be loaded again. Where there is none, nothing need be held: a million jobs may wait.
+            // A payload that is at hand again was kept, or will be loaded again. Where there is none, nothing need be
+            // held: a million jobs may wait.
             let answer = answer.as_ref().and_then(final_answer);
             let job = (payload.is_some() || answer.is_some()).then(|| Job {
                 payload,
@@ -127,8 +128,9 @@ impl<H> Driver<H> {
         }
     }
 
-    /// Of a job that the provider tells it has: taken up to be fed that, which makes it accepted or ended. So it must not begin, or give up, by itself
-    /// before: whatever came of its creates, it is restored as one that is to be sent a moment later.
+    /// Of a job that the provider tells it has: taken up to be fed that, which makes it accepted or ended. So it must
+    /// not begin, or give up, by itself before: whatever came of its creates, it is restored as one that is to be sent
+    /// a moment later.
     pub(super) fn unpark_created(&mut self, key: &Key) -> Option<OperationId> {
         let moment = self.now.saturating_add(Duration::from_nanos(1));
         let feedable =

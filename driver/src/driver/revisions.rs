@@ -1,14 +1,17 @@
 //! Which webhook about a job that has ended is a new word, and who is told.
 //!
 //! - *Ended*: here, or by the store, which is asked by the key if somebody subscribed.
-//! - *Later*, by the provider's clock: what it dates before the end of the job, or before the last word that was told, is absorbed, whenever it
-//!   comes. Its clock and ours are compared to the second.
-//! - *New*: another status than the last one. The outcome's own is what the profile reads in the answer that ended the job
-//!   ([`Provider::decision`](steadfast_providers::Provider::decision)); where that is not known, the webhook that tells of the decision itself is taken for the first revision.
+//! - *Later*, by the provider's clock: what it dates before the end of the job, or before the last word that was told,
+//!   is absorbed, whenever it comes. Its clock and ours are compared to the second.
+//! - *New*: another status than the last one. The outcome's own is what the profile reads in the answer that ended the
+//!   job ([`Provider::decision`](steadfast_providers::Provider::decision)); where that is not known, the webhook that
+//!   tells of the decision itself is taken for the first revision.
 //!
-//! The end of a job that the store alone knows is when its last record was written: of an outcome that was claimed late, when it was claimed.
+//! The end of a job that the store alone knows is when its last record was written: of an outcome that was claimed
+//! late, when it was claimed.
 //!
-//! A repeat is known by its event's id before it comes here. What is handed over is in memory: a crash after the 2xx loses it.
+//! A repeat is known by its event's id before it comes here. What is handed over is in memory: a crash after the 2xx
+//! loses it.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -125,7 +128,8 @@ impl<H> Driver<H> {
         let Some(operation) = self.engine.operation(id) else { return };
         if let Some(reference) = operation.reference() {
             if !self.ends.latest.contains_key(&reference) {
-                // Its end is decided and not durable yet, or too many others have ended since. Any word but the decision's own is a later one.
+                // Its end is decided and not durable yet, or too many others have ended since. Any word but the
+                // decision's own is a later one.
                 let answer = self.jobs.get(&id).and_then(|job| job.answer.clone()).or_else(|| self.results.get(id));
                 let decided = answer.as_ref().and_then(|answer| self.decision(answer));
                 self.ends.remember(&reference, Timestamp::EPOCH, decided);

@@ -28,7 +28,8 @@ const FAR: usize = 32_768;
 pub struct Sending<H> {
     /// The request itself.
     pub outgoing: Outgoing,
-    /// The job's request before this one, if there was one. It must be gone before this one leaves: never two at a time. How it went no longer matters.
+    /// The job's request before this one, if there was one. It must be gone before this one leaves: never two at a
+    /// time. How it went no longer matters.
     pub previous: Option<H>,
     /// Reads what comes of it.
     pub reader: Reader,
@@ -65,14 +66,15 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// The request's span, for the adapter to send it in; none if nobody traces. Where sending is a future, the span is entered for each poll of it
-    /// ([`tracing::Instrument`]), never across a wait.
+    /// The request's span, for the adapter to send it in; none if nobody traces. Where sending is a future, the span is
+    /// entered for each poll of it ([`tracing::Instrument`]), never across a wait.
     #[must_use]
     pub fn span(&self) -> Span {
         self.trace.as_ref().map_or_else(Span::none, |trace| trace.span().clone())
     }
 
-    /// What came of the request. `wall` is the wall clock when it came. To be called where it blocks nobody: a body may be megabytes of JSON.
+    /// What came of the request. `wall` is the wall clock when it came. To be called where it blocks nobody: a body may
+    /// be megabytes of JSON.
     #[must_use]
     pub fn read(self, came: Result<Response<Bytes>, SendError>, wall: Timestamp) -> Answered {
         let span = self.span();
@@ -136,8 +138,8 @@ impl Reader {
     }
 }
 
-/// When the provider asks to be asked again counts more than when its window ends: so say the `RateLimit` fields' own draft. It asks for something only if that
-/// is more than nothing.
+/// When the provider asks to be asked again counts more than when its window ends: so say the `RateLimit` fields' own
+/// draft. It asks for something only if that is more than nothing.
 fn as_asked(quota: Quota, meaning: &Result<Reading, Failure>) -> Quota {
     let asked = meaning.as_ref().err().and_then(|failure| failure.retry_after).filter(|asked| !asked.is_zero());
     Quota { reset: quota.reset.map(|reset| asked.map_or(reset, |asked| asked.min(reset))), ..quota }
@@ -183,7 +185,8 @@ impl fmt::Debug for Answered {
 }
 
 impl<H> Driver<H> {
-    /// Counts what came of a request, before the engine hears of it: only what is still waited for is the request's end. A failure is counted by its notice.
+    /// Counts what came of a request, before the engine hears of it: only what is still waited for is the request's
+    /// end. A failure is counted by its notice.
     pub(super) fn count_answer(&self, id: OperationId, attempt: AttemptId, kind: Kind, sent: Timestamp, usable: bool) {
         let in_flight = self.engine.operation(id).and_then(Operation::in_flight);
         let is_waited_for = in_flight.is_some_and(|in_flight| in_flight.id == attempt);
@@ -245,7 +248,8 @@ impl<H> Driver<H> {
         self.tasks.push_back(Task::Send(Box::new(Sending { outgoing, previous, reader })));
     }
 
-    /// A request is as it was before it was taken. What the adapter holds for it stays: the job's next one may have to wait for what that waits for.
+    /// A request is as it was before it was taken. What the adapter holds for it stays: the job's next one may have to
+    /// wait for what that waits for.
     pub(super) fn give_back(&mut self, reader: Reader, why: &'static str) {
         tracing::debug!(why, "a request was taken back before it left");
         let (nothing, _, trace) = reader.before();
@@ -258,8 +262,9 @@ impl<H> Driver<H> {
         self.note_name(id);
     }
 
-    /// The next effect that is to be carried out. Once the time is over nothing leaves any more, and a create that would have is known not to have run. Once the
-    /// client is closed, that is all that is still written: on disk, a create whose intent was just being written is one that may have left.
+    /// The next effect that is to be carried out. Once the time is over nothing leaves any more, and a create that
+    /// would have is known not to have run. Once the client is closed, that is all that is still written: on disk, a
+    /// create whose intent was just being written is one that may have left.
     pub(super) fn next_effect(&mut self) -> Option<(OperationId, Effect)> {
         loop {
             if self.fetched > 0 {
@@ -277,7 +282,8 @@ impl<H> Driver<H> {
         }
     }
 
-    /// Has jobs brought from memory: with a hundred thousand of them each would be waited for otherwise, which was a tenth of all time.
+    /// Has jobs brought from memory: with a hundred thousand of them each would be waited for otherwise, which was a
+    /// tenth of all time.
     fn fetch(&self, ids: impl Iterator<Item = OperationId>) -> usize {
         ids.filter_map(|id| self.jobs.get(&id)).map(Job::touch).count()
     }

@@ -1,22 +1,25 @@
 //! What the shards of one client have in common: leave to send, the credentials' renewal, the inbox.
 //!
-//! A provider sees one client, so there is one gate, however many drivers there are. Each driver's engine has it for the length of one step, under a lock that is
-//! held for no longer; between steps it has a stand-in that lets nothing leave. So every limit holds for the client as a whole, to the last request, and what
-//! one shard learns (a pause, a quota, an outage) the others know at their next step: there is nothing to be divided, nothing to be told, and no moment at
-//! which they differ. The price is the lock, some ten times in the life of a job, for a fraction of a microsecond each.
+//! A provider sees one client, so there is one gate, however many drivers there are. Each driver's engine has it for
+//! the length of one step, under a lock that is held for no longer; between steps it has a stand-in that lets nothing
+//! leave. So every limit holds for the client as a whole, to the last request, and what one shard learns (a pause, a
+//! quota, an outage) the others know at their next step: there is nothing to be divided, nothing to be told, and no
+//! moment at which they differ. The price is the lock, some ten times in the life of a job, for a fraction of a
+//! microsecond each.
 //!
-//! Steps of two shards may come to the gate in another order than their times were read in, by some microseconds. Its machines bear that: time that runs backwards admits
-//! nothing that would otherwise wait (I11).
+//! Steps of two shards may come to the gate in another order than their times were read in, by some microseconds. Its
+//! machines bear that: time that runs backwards admits nothing that would otherwise wait (I11).
 //!
 //! # Who is next
 //!
-//! Each engine keeps those who wait at the gate in lines of its own, one for each kind of request. The shards themselves stand in line here, once for each kind in
-//! which somebody of theirs waits. After each step whose first in line has gone, the shard goes to the back. Whoever is further back stands
-//! back ([`Gate::stand_back`]): behind those of the same kind in any case, behind those of another kind as long as what there is would be enough for one of
-//! them. So no shard starves another, and places are used as soon as they are free.
+//! Each engine keeps those who wait at the gate in lines of its own, one for each kind of request. The shards
+//! themselves stand in line here, once for each kind in which somebody of theirs waits. After each step whose first in
+//! line has gone, the shard goes to the back. Whoever is further back stands back ([`Gate::stand_back`]): behind those
+//! of the same kind in any case, behind those of another kind as long as what there is would be enough for one of them.
+//! So no shard starves another, and places are used as soon as they are free.
 //!
-//! A shard that has come to the front, or that could go now, is told so ([`Word`]), since its own next deadline may be later. One that does not come within
-//! [`Gate::RECHECK`] loses its place: a task that hangs holds up nobody else.
+//! A shard that has come to the front, or that could go now, is told so ([`Word`]), since its own next deadline may be
+//! later. One that does not come within [`Gate::RECHECK`] loses its place: a task that hangs holds up nobody else.
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
@@ -37,7 +40,8 @@ use crate::webhook::WebhookPolicy;
 
 const KINDS: [Kind; 3] = [Kind::Create, Kind::Lookup, Kind::Poll];
 
-/// What one shard has to say to another. What it is about is the drivers' own affair: pass it on ([`Driver::hear`]), as soon as may be.
+/// What one shard has to say to another. What it is about is the drivers' own affair: pass it on ([`Driver::hear`]), as
+/// soon as may be.
 #[derive(Debug)]
 #[must_use = "another shard waits for it"]
 pub struct Word(pub(super) Said);
@@ -156,7 +160,8 @@ impl Upstream {
         for kind in KINDS {
             self.gate.stand_back(kind, Kinds::NONE);
         }
-        // What would be refused is no reason: polls wait on, and would have two shards tell each other to look for as long as an outage lasts.
+        // What would be refused is no reason: polls wait on, and would have two shards tell each other to look for as
+        // long as an outage lasts.
         let goes = |kind: Kind| self.gate.check(Request::first(kind), now).is_none();
         let goes = self.line.iter().find(|(shard, kind)| *shard != but && goes(*kind)).map(|(shard, _)| *shard);
         let mut called = 0;
@@ -194,7 +199,8 @@ impl Drop for Shard {
     }
 }
 
-/// A driver's engine. Of a shard it has the gate only while it is in a step; what changes nothing can be asked at any time.
+/// A driver's engine. Of a shard it has the gate only while it is in a step; what changes nothing can be asked at any
+/// time.
 pub(super) struct Gated {
     engine: Engine,
     shard: Option<Shard>,
@@ -313,7 +319,8 @@ impl<H> Driver<H> {
         self.engine.shard.as_ref()
     }
 
-    /// With what all shards have in common in its place: the gate and the renewals. Steps of the engine in it are of one piece with it.
+    /// With what all shards have in common in its place: the gate and the renewals. Steps of the engine in it are of
+    /// one piece with it.
     pub(super) fn in_common<T>(&mut self, work: impl FnOnce(&mut Self) -> T) -> T {
         let Some(shard) = self.engine.shard.take() else { return work(self) };
         let now = self.now;

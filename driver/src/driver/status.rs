@@ -1,6 +1,8 @@
-//! Where a job stands, for whoever only wants to know: nothing is sent for it, nobody's outcome is taken, and no payload is needed.
+//! Where a job stands, for whoever only wants to know: nothing is sent for it, nobody's outcome is taken, and no
+//! payload is needed.
 //!
-//! What is told is durable, as all that is told, but for why it waits. So of a job whose latest step is still being written the store is asked, which has the one before.
+//! What is told is durable, as all that is told, but for why it waits. So of a job whose latest step is still being
+//! written the store is asked, which has the one before.
 
 use std::sync::Arc;
 
@@ -25,19 +27,22 @@ pub struct JobStatus {
     pub reference: Option<Reference>,
     /// When it was submitted first.
     pub submitted: Timestamp,
-    /// When its next request may leave, or the one in the air is given up. `None` if it has ended, or has to be written or needs a payload before that.
+    /// When its next request may leave, or the one in the air is given up. `None` if it has ended, or has to be
+    /// written or needs a payload before that.
     pub due: Option<Timestamp>,
-    /// What it waits for until then: [`Gate`](WakeReason::Gate) says that it is held back, by the breaker or a limit. `None` where there is no `due`, and of a job that
-    /// is known from the store alone.
+    /// What it waits for until then: [`Gate`](WakeReason::Gate) says that it is held back, by the breaker or a limit.
+    /// `None` where there is no `due`, and of a job that is known from the store alone.
     pub waits_for: Option<WakeReason>,
-    /// In what way its latest request that was answered, or given up, failed: why it still waits. `None` if that went well, if there was none since a restart, or
-    /// if it has ended. In memory only.
+    /// In what way its latest request that was answered, or given up, failed: why it still waits. `None` if that went
+    /// well, if there was none since a restart, or if it has ended. In memory only.
     pub last_failure: Option<Class>,
     /// Create attempts made.
     pub creates: u16,
-    /// Polls that the provider answered with *pending*, of jobs under way; of others as many as their last record tells.
+    /// Polls that the provider answered with *pending*, of jobs under way; of others as many as their last record
+    /// tells.
     pub polls: u16,
-    /// It was under way before a restart, and waits until its key is submitted again, with the payload, or its create deadline is over.
+    /// It was under way before a restart, and waits until its key is submitted again, with the payload, or its create
+    /// deadline is over.
     pub needs_payload: bool,
 }
 

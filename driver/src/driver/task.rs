@@ -42,14 +42,16 @@ pub enum Command {
         /// Whoever asked. Dropped unanswered, the client has stopped.
         reply: Sender<Result<Option<JobStatus>, StatusError>>,
     },
-    /// A handle was told how its job ended, and was dropped before anybody read it: see [`Driver::give_back_to`](crate::Driver::give_back_to).
+    /// A handle was told how its job ended, and was dropped before anybody read it: see
+    /// [`Driver::give_back_to`](crate::Driver::give_back_to).
     Unread(Finished),
     /// Nothing is to leave for so long.
     Hold {
         /// How long.
         span: Duration,
-        /// Of a client with [shards](crate::Builder::shards), all of which are told, one higher each time: it counts for all once the first of them has heard it, and
-        /// what was said before counts no more, whichever of them hears it late. Else any one.
+        /// Of a client with [shards](crate::Builder::shards), all of which are told, one higher each time: it counts
+        /// for all once the first of them has heard it, and what was said before counts no more, whichever of them
+        /// hears it late. Else any one.
         number: u64,
     },
     /// Other settings of the gate.
@@ -73,18 +75,23 @@ pub enum Command {
 #[non_exhaustive]
 #[must_use = "whoever waits for it waits for ever if it is not done"]
 pub enum Task<H> {
-    /// Send a request, [read](crate::Reader::read) what comes of it where it blocks nobody, and feed that to [`Driver::answered`](crate::Driver::answered). Tell
-    /// [`Driver::sent`](crate::Driver::sent) what to hold for it.
+    /// Send a request, [read](crate::Reader::read) what comes of it where it blocks nobody, and feed that to
+    /// [`Driver::answered`](crate::Driver::answered). Tell [`Driver::sent`](crate::Driver::sent) what to hold for it.
     Send(Box<Sending<H>>),
-    /// Nobody waits for this request any more: if it can be, it is to be cut off. It stays the [`previous`](Sending::previous) of the job's next one. If it was cut
-    /// off, there is nothing to feed: it was given up before this. If it was not, feed what comes of it all the same. What you hold for it is lent by
-    /// [`Driver::request`](crate::Driver::request); if cutting it off takes that by value, hold it in a `Cell<Option<…>>` and take it out.
+    /// Nobody waits for this request any more: if it can be, it is to be cut off. It stays the
+    /// [`previous`](Sending::previous) of the job's next one. If it was cut off, there is nothing to feed: it was given
+    /// up before this. If it was not, feed what comes of it all the same. What you hold for it is lent by
+    /// [`Driver::request`](crate::Driver::request); if cutting it off takes that by value, hold it in a
+    /// `Cell<Option<…>>` and take it out.
     Abort(OperationId),
-    /// Let the store work where it may block, and feed what came of it to [`Driver::worked`](crate::Driver::worked). There is one at a time.
+    /// Let the store work where it may block, and feed what came of it to [`Driver::worked`](crate::Driver::worked).
+    /// There is one at a time.
     Work(Box<Work>),
-    /// Pass this on to the shard of this number, for its [`Driver::hear`](crate::Driver::hear); back to [`Driver::unheard`](crate::Driver::unheard) if that is over.
-    /// Only of a client that has [shards](crate::Builder::shards).
+    /// Pass this on to the shard of this number, for its [`Driver::hear`](crate::Driver::hear); back to
+    /// [`Driver::unheard`](crate::Driver::unheard) if that is over. Only of a client that has
+    /// [shards](crate::Builder::shards).
     Tell(usize, Word),
-    /// Renew the credentials, where that may block or wait, and feed what came of it to [`Driver::renewed`](crate::Driver::renewed). A next one makes an earlier one pointless.
+    /// Renew the credentials, where that may block or wait, and feed what came of it to
+    /// [`Driver::renewed`](crate::Driver::renewed). A next one makes an earlier one pointless.
     Renew(Renewing),
 }

@@ -1,8 +1,9 @@
 //! Outcomes that the program's hook could not take: they are told again until it does.
 //!
-//! With a store each of them is *ended* there until then, so a crash leaves it to the next client, and what is held here is bounded: what there is no room for is
-//! left to that one too. While there are some, the hook is not asked about others: its database is down, as a rule, and each call would hold up the driver for as long
-//! as it takes to fail.
+//! With a store each of them is *ended* there until then, so a crash leaves it to the next client, and what is held
+//! here is bounded: what there is no room for is left to that one too. While there are some, the hook is not asked
+//! about others: its database is down, as a rule, and each call would hold up the driver for as long as it takes to
+//! fail.
 
 use std::collections::VecDeque;
 use std::time::Duration;

@@ -1,23 +1,30 @@
 //! What a genuine webhook does: whose it is, what it teaches, and when its sender may be told 2xx.
 //!
-//! - *Whose*: by the provider's reference, else by the caller's key. Which job bears which reference is indexed only if the provider has webhooks.
-//! - *What*: a reference that was not known is adopted, a meaning is fed to the engine as a poll's answer would be, and where there is none the next
-//!   poll is due now. The engine decides; a job that has ended stays as it ended, and a word that differs is a notice.
-//! - *When*: once its operation owes the disk nothing ([`Operation::is_durable`](steadfast_core::Operation::is_durable)), so never before the commit of
-//!   what followed.
+//! - *Whose*: by the provider's reference, else by the caller's key. Which job bears which reference is indexed only if
+//!   the provider has webhooks.
+//! - *What*: a reference that was not known is adopted, a meaning is fed to the engine as a poll's answer would be, and
+//!   where there is none the next poll is due now. The engine decides; a job that has ended stays as it ended, and a
+//!   word that differs is a notice.
+//! - *When*: once its operation owes the disk nothing
+//!   ([`Operation::is_durable`](steadfast_core::Operation::is_durable)), so never before the commit of what followed.
 //!
-//! What comes before the create's answer, and may be about that job, waits in the *inbox* (`inbox.rs`): bounded in number, bytes and time, in memory only. So its
-//! sender is told 2xx when it has been matched, and not before (unless [`UnknownJob::Accept`] says otherwise).
+//! What comes before the create's answer, and may be about that job, waits in the *inbox* (`inbox.rs`): bounded in
+//! number, bytes and time, in memory only. So its sender is told 2xx when it has been matched, and not before (unless
+//! [`UnknownJob::Accept`] says otherwise).
 //!
-//! Shards have one inbox together. An event goes to the shard of its key, or of its reference if it has none. If its job is not known there, it is put into
-//! the inbox first, where whichever shard learns of such a job finds it; then the others are asked. One that has the job takes it. When all have said that they
-//! have not, and none may turn out to have it, it is taken out again.
+//! Shards have one inbox together. An event goes to the shard of its key, or of its reference if it has none. If its
+//! job is not known there, it is put into the inbox first, where whichever shard learns of such a job finds it; then
+//! the others are asked. One that has the job takes it. When all have said that they have not, and none may turn out to
+//! have it, it is taken out again.
 //!
-//! Events are remembered, by id or else by their body, for longer than their senders repeat them. That memory is gone after a crash, which is enough:
-//! it only saves work, and where it cannot tell a repeat from another *look again*, it saves none. What keeps a repeat from counting twice is the operation's own state, on disk before the first 2xx: a second *ready*
-//! changes nothing in a job that has ended, a second reference is the one known already, and a second hint is one more poll.
+//! Events are remembered, by id or else by their body, for longer than their senders repeat them. That memory is gone
+//! after a crash, which is enough: it only saves work, and where it cannot tell a repeat from another *look again*, it
+//! saves none. What keeps a repeat from counting twice is the operation's own state, on disk before the first 2xx: a
+//! second *ready* changes nothing in a job that has ended, a second reference is the one known already, and a second
+//! hint is one more poll.
 //!
-//! Webhooks are never relied upon: the poll schedule goes on beside them, and finds what they lose. Who has webhooks may set a slower one.
+//! Webhooks are never relied upon: the poll schedule goes on beside them, and finds what they lose. Who has webhooks
+//! may set a slower one.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
@@ -101,7 +108,8 @@ impl Webhooks {
             .min()
     }
 
-    /// Rids the index of jobs that are forgotten, once it has doubled: so it is never much larger than what the engine knows.
+    /// Rids the index of jobs that are forgotten, once it has doubled: so it is never much larger than what the engine
+    /// knows.
     fn sweep(&mut self, bears: impl Fn(&Reference, OperationId) -> bool) {
         if self.jobs.len() >= self.sweep_at {
             self.jobs.retain(|reference, id| bears(reference, *id));
@@ -147,12 +155,14 @@ impl<H> Driver<H> {
         self.take_post(posted, patience, false);
     }
 
-    /// Whether the store, which alone remembers so long, may know the job as one that has ended, and somebody wants to hear of it.
+    /// Whether the store, which alone remembers so long, may know the job as one that has ended, and somebody wants to
+    /// hear of it.
     fn may_have_ended(&self, event: &WebhookEvent) -> bool {
         event.status.is_some() && self.ends.is_watched() && !self.journal.is_volatile()
     }
 
-    /// The store was asked for the job of a webhook. Whoever sent it may have been told meanwhile that this took too long.
+    /// The store was asked for the job of a webhook. Whoever sent it may have been told meanwhile that this took too
+    /// long.
     pub(super) fn looked_up_ended(&mut self, event: WebhookEvent, ticket: u64, found: Found) {
         let gone = || (self.now, oneshot::channel().0);
         let (patience, reply) = self.webhooks.asked.remove(&ticket).unwrap_or_else(gone);
@@ -227,8 +237,9 @@ impl<H> Driver<H> {
         self.ask_others(place);
     }
 
-    /// Whether what looks like a repeat is to be acted on all the same. Where nothing tells one *look again* from the next, both have one body: a poll too many
-    /// costs little, and takes nothing of the schedule; one too few leaves the job to the schedule.
+    /// Whether what looks like a repeat is to be acted on all the same. Where nothing tells one *look again* from the
+    /// next, both have one body: a poll too many costs little, and takes nothing of the schedule; one too few leaves
+    /// the job to the schedule.
     fn is_worth_a_poll(&self, id: OperationId, name: &Name, event: &WebhookEvent) -> bool {
         matches!(name, Name::Body(_)) && event.meaning.is_none() && !self.has_ended(id)
     }
@@ -264,7 +275,8 @@ impl<H> Driver<H> {
         reply
     }
 
-    /// How many other shards are to be asked whether it is about a job of theirs: all, if it names one as the provider does.
+    /// How many other shards are to be asked whether it is about a job of theirs: all, if it names one as the provider
+    /// does.
     fn others_to_ask(&self, event: &WebhookEvent) -> usize {
         self.shard().filter(|_| event.reference.is_some()).map_or(0, |shard| shard.common.count - 1)
     }
@@ -321,7 +333,8 @@ impl<H> Driver<H> {
         event.key.as_ref().is_some_and(|key| self.parked.contains(key))
     }
 
-    /// Whether the event of an unknown job may be about one of ours all the same: its create is not answered yet, or its key is being looked up.
+    /// Whether the event of an unknown job may be about one of ours all the same: its create is not answered yet, or
+    /// its key is being looked up.
     fn may_be_early(&self, event: &WebhookEvent) -> bool {
         // The provider passes the callers' keys on: this one is nobody's here, unless it is being looked up.
         if let Some(key) = &event.key {
@@ -330,7 +343,8 @@ impl<H> Driver<H> {
         self.has_nameless()
     }
 
-    /// Whether there may be a job that has a name at the provider which is not known yet: not one that waits at the gate for its first create.
+    /// Whether there may be a job that has a name at the provider which is not known yet: not one that waits at the
+    /// gate for its first create.
     fn has_nameless(&self) -> bool {
         self.journal.asking_for_jobs() > 0
             || self.parked.records().next().is_some()
@@ -392,7 +406,8 @@ impl<H> Driver<H> {
         self.engine.operation(id).is_none_or(|operation| operation.has_ended())
     }
 
-    /// After whatever may have made a job's reference known, or a job: it is found by it from now on, and what came early is matched.
+    /// After whatever may have made a job's reference known, or a job: it is found by it from now on, and what came
+    /// early is matched.
     pub(super) fn match_early(&mut self, id: OperationId) {
         if !self.webhooks.on {
             return;

@@ -177,7 +177,8 @@ impl Breaker {
         Ok(Permit { shared, ticket: Some(ticket) })
     }
 
-    /// The same for a call that outlives the borrow, such as a future that is handed on. It holds a clone of the breaker.
+    /// The same for a call that outlives the borrow, such as a future that is handed on. It holds a clone of the
+    /// breaker.
     ///
     /// ```
     /// use steadfast_core::breaker::{BreakerPolicy, Health};
@@ -313,7 +314,8 @@ impl fmt::Debug for OwnedPermit {
 
 impl Shared {
     fn glance(&self) -> Glance {
-        // Acquires what was published before it, so that a ticket of an epoch never meets `counts_until` of an earlier one.
+        // Acquires what was published before it, so that a ticket of an epoch never meets `counts_until` of an earlier
+        // one.
         Glance::from_word(self.published.0.glance.load(Ordering::Acquire))
     }
 
@@ -336,7 +338,8 @@ impl Shared {
         if let (Some(tally), Health::Healthy) = (&self.tally, health) {
             let now = if self.timed { self.clock.now() } else { Timestamp::EPOCH };
             let until = Timestamp::from_nanos(self.published.0.counts_until.load(Ordering::Relaxed));
-            // Between this look and the count a slice of time may end. Then the call is counted in the next, as one that was settled a moment later.
+            // Between this look and the count a slice of time may end. Then the call is counted in the next, as one
+            // that was settled a moment later.
             if now < until && !ticket.is_slow(&self.policy, now) {
                 if tally.count(ticket.epoch()) >= COLLECT_AT {
                     self.change(|_| ());

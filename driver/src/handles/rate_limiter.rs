@@ -99,7 +99,8 @@ impl RateLimiter {
         self.try_acquire_at(self.0.clock.now())
     }
 
-    /// The same at a time that the caller has read already. It must be the time of a clock that counts since 1970, the same one in each call.
+    /// The same at a time that the caller has read already. It must be the time of a clock that counts since 1970, the
+    /// same one in each call.
     ///
     /// # Errors
     /// No place is free; nothing was taken.

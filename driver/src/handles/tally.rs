@@ -7,8 +7,9 @@
 //! A shard is one word: the breaker's epoch in which it counts, and the count. Counts of an epoch that has ended are
 //! never collected (R23).
 //!
-//! Orderings are relaxed: a count publishes nothing but itself. All writes to a shard are read-modify-writes of one word, so none is lost; and if a call was
-//! counted before another began to be settled, then coherence has the latter's collection see it.
+//! Orderings are relaxed: a count publishes nothing but itself. All writes to a shard are read-modify-writes of one
+//! word, so none is lost; and if a call was counted before another began to be settled, then coherence has the latter's
+//! collection see it.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};

@@ -61,8 +61,8 @@ impl Spare {
         self.names.pop()
     }
 
-    /// What lies in it goes here, where it was made: entries share names, and counts that two threads have in turns cost more than to free them. The one that
-    /// all share is used again, uncounted.
+    /// What lies in it goes here, where it was made: entries share names, and counts that two threads have in turns
+    /// cost more than to free them. The one that all share is used again, uncounted.
     pub(super) fn keep(&mut self, mut entries: Vec<Entry>) {
         let room = Self::MOST.saturating_sub(self.names.len());
         self.names.extend(entries.drain(..).map(|entry| entry.provider).take(room));

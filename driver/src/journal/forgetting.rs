@@ -1,7 +1,8 @@
 //! When ended operations are forgotten, and how many at a time.
 //!
-//! While they are, nothing is written: so it is few at a time, between two commits. But not fewer than come: a slow disk makes for large commits, and
-//! several drivers share one, and what is kept would grow for as long as there is that much to do.
+//! While they are, nothing is written: so it is few at a time, between two commits. But not fewer than come: a slow
+//! disk makes for large commits, and several drivers share one, and what is kept would grow for as long as there is
+//! that much to do.
 
 use std::time::Duration;
 

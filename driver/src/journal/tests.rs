@@ -1,4 +1,5 @@
-//! The driver's side and the store's together, over a store that fails as it likes: each record has one fate, in their order, and it is the right one.
+//! The driver's side and the store's together, over a store that fails as it likes: each record has one fate, in their
+//! order, and it is the right one.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -396,7 +397,8 @@ fn a_store_that_panics_and_does_so_again_when_it_goes_is_lost_and_that_is_told()
     }
 }
 
-/// A slow disk makes for large commits, and several drivers share one: else what is kept grows for as long as there is that much to do.
+/// A slow disk makes for large commits, and several drivers share one: else what is kept grows for as long as there is
+/// that much to do.
 #[test]
 fn what_is_forgotten_keeps_up_with_what_is_written() {
     for (writers, jobs) in [(1, 900), (8, 150)] {
@@ -443,7 +445,8 @@ fn what_is_forgotten_keeps_up_with_what_is_written() {
     }
 }
 
-/// However much there is to write, it is not put off for ever; nor does it put off what is to be written for more than its own turn.
+/// However much there is to write, it is not put off for ever; nor does it put off what is to be written for more than
+/// its own turn.
 #[test]
 fn forgetting_takes_turns_with_commits() {
     let mut world = World::new(Vec::new(), Pace::Quick);

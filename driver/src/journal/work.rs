@@ -1,7 +1,8 @@
 //! The store's side: pieces of work, one after the other.
 //!
-//! While one is worked on the driver lays out the next, and adds to it until it is taken. So the store need not wait for the driver to hear of the one
-//! that is done, to begin the other and to have a thread woken, which takes a fifth as long as a commit.
+//! While one is worked on the driver lays out the next, and adds to it until it is taken. So the store need not wait
+//! for the driver to hear of the one that is done, to begin the other and to have a thread woken, which takes a fifth
+//! as long as a commit.
 
 use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -42,8 +43,9 @@ pub(super) struct Brought {
     pub(super) forgot: Option<Result<usize, StoreError>>,
 }
 
-/// How long the store's thread stays at most when nothing is laid out: about as long as a commit takes. What one allowed is carried out in that time, and
-/// asks for the next; to be woken where it stands costs half of what it costs to begin anew.
+/// How long the store's thread stays at most when nothing is laid out: about as long as a commit takes. What one
+/// allowed is carried out in that time, and asks for the next; to be woken where it stands costs half of what it costs
+/// to begin anew.
 const LINGER: Duration = Duration::from_micros(200);
 
 /// A store that is quicker than this syncs nothing, and is not worth staying for.
@@ -89,7 +91,8 @@ impl Work {
         Self { home, keep, piece, tray, commits }
     }
 
-    /// Does it, and no more: for an adapter to which a moment between two commits does not matter. What is laid out meanwhile goes into the next work. Blocks.
+    /// Does it, and no more: for an adapter to which a moment between two commits does not matter. What is laid out
+    /// meanwhile goes into the next work. Blocks.
     pub fn run_one(self) -> Worked {
         let Self { mut home, keep, piece, commits, .. } = self;
         match caught(|| one(&mut home, &keep, piece, &commits)) {
@@ -98,9 +101,10 @@ impl Work {
         }
     }
 
-    /// Does it, and what is laid out meanwhile and for a moment after, until there is nothing left or something went wrong: then what lies there must wait.
-    /// Blocks. Tells what came of the pieces, and returns what came last: of the last piece, or that there was no more. Feed all of it to the driver, in this
-    /// order. A store that panics costs the journal, and no more.
+    /// Does it, and what is laid out meanwhile and for a moment after, until there is nothing left or something went
+    /// wrong: then what lies there must wait. Blocks. Tells what came of the pieces, and returns what came last: of the
+    /// last piece, or that there was no more. Feed all of it to the driver, in this order. A store that panics costs
+    /// the journal, and no more.
     pub fn run(self, mut tell: impl FnMut(Worked)) -> Worked {
         let Self { mut home, keep, mut piece, tray, commits } = self;
         loop {
@@ -145,7 +149,8 @@ impl Worked {
         Self(What::Lost)
     }
 
-    /// It panicked. So it may when it goes, its own lock being poisoned, say; and whoever waits must be told all the same.
+    /// It panicked. So it may when it goes, its own lock being poisoned, say; and whoever waits must be told all the
+    /// same.
     fn lose(home: Home) -> Self {
         let _ = caught(|| drop(home));
         Self::lost()

@@ -1,7 +1,8 @@
 //! Since when the oldest record waits to be durable: of all clients of one provider in this process.
 //!
-//! To other gauges each client adds its part. An oldest has no parts, and a client that told its own would write over another's, whose store hangs and which
-//! therefore says nothing any more. So those that wait are listed here, and whoever begins or ends to wait tells what is true of all of them.
+//! To other gauges each client adds its part. An oldest has no parts, and a client that told its own would write over
+//! another's, whose store hangs and which therefore says nothing any more. So those that wait are listed here, and
+//! whoever begins or ends to wait tells what is true of all of them.
 
 use std::ptr;
 use std::sync::atomic::{AtomicUsize, Ordering};

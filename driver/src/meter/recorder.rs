@@ -1,5 +1,5 @@
-//! The program's recorder, and handles on it that a bug of its costs nothing but the metrics: what counts is a driver's turn, the store's thread, or a server
-//! to which a webhook came.
+//! The program's recorder, and handles on it that a bug of its costs nothing but the metrics: what counts is a driver's
+//! turn, the store's thread, or a server to which a webhook came.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

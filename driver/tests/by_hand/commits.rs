@@ -7,7 +7,8 @@ use steadfast_providers::Provider;
 
 use super::support::{self, Plain, START, Slow, answer, created, polled, resume, run, run_until_sent, started, turn};
 
-/// The record that its outcome was told is on its way when it is resumed: not that one makes it durable that it goes on.
+/// The record that its outcome was told is on its way when it is resumed: not that one makes it durable that it goes
+/// on.
 #[test]
 fn whoever_resumes_is_told_once_that_is_durable_and_not_by_an_earlier_commit() {
     let store = Slow::default();
@@ -42,7 +43,8 @@ impl<F: Fn() + Send + Sync + 'static> RenewsBy<F, ()> for Renewing {
     }
 }
 
-/// However long a renewal has to rest, and however many attempts there are: what renewed credentials are refused for is the provider's word.
+/// However long a renewal has to rest, and however many attempts there are: what renewed credentials are refused for is
+/// the provider's word.
 #[test]
 fn a_create_that_is_refused_for_its_credentials_is_sent_once_more_and_not_again() {
     let provider = Plain(SendSafety::Unsafe);

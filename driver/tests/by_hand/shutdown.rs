@@ -1,4 +1,5 @@
-//! What a shutdown leaves in the store of creates that had left, and of those that had not; and what it tells, and when.
+//! What a shutdown leaves in the store of creates that had left, and of those that had not; and what it tells, and
+//! when.
 
 use std::time::Duration;
 
@@ -68,7 +69,8 @@ fn a_create_whose_intent_was_being_written_has_not_left_and_does_so_from_the_nex
     assert_eq!(sent.outgoing.key.as_str(), "written", "the other ended as unresolved");
 }
 
-/// Nothing ran, and the key is free: that is more than "perhaps". The commit may come while the client waits for it, or in the turn in which it stops.
+/// Nothing ran, and the key is free: that is more than "perhaps". The commit may come while the client waits for it, or
+/// in the turn in which it stops.
 #[test]
 fn the_last_attempt_that_had_not_left_ends_as_one_that_did_not_run() {
     for waits in [true, false] {

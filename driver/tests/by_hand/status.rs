@@ -123,7 +123,8 @@ fn what_nobody_has_is_not_told_as_delivered() {
     assert_eq!(told.stage, Stage::Ended(Outcome::Unresolved(Unresolved::Ambiguous)));
 }
 
-/// A look-up has proved that a create did not run, which waits for its payload now: a crash would have to look it up again.
+/// A look-up has proved that a create did not run, which waits for its payload now: a crash would have to look it up
+/// again.
 #[test]
 fn that_nothing_ran_is_told_once_it_is_durable() {
     let store = Slow::default();

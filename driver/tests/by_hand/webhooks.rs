@@ -82,7 +82,8 @@ fn what_is_looked_up_and_then_waits_for_its_job_has_one_time_for_both() {
     assert_eq!(told.try_recv(), Ok(Delivery::Early));
 }
 
-/// A create's answer was lost, and nobody waits for the job any more: what the provider calls it is all by which it can be resumed, and its sender does not repeat it.
+/// A create's answer was lost, and nobody waits for the job any more: what the provider calls it is all by which it can
+/// be resumed, and its sender does not repeat it.
 #[test]
 fn a_reference_that_comes_after_an_end_that_nobody_heard_of_is_kept() {
     let store = Slow::default();
@@ -146,7 +147,8 @@ fn a_webhook_whose_consequences_could_not_be_written_is_not_taken() {
     assert_eq!(store.stage("order-1"), Stage::Accepted);
 }
 
-/// A webhook that comes before the create's answer teaches the reference; that answer alone has the page that a person must open.
+/// A webhook that comes before the create's answer teaches the reference; that answer alone has the page that a person
+/// must open.
 #[test]
 fn who_waits_for_the_creates_answer_has_it_though_a_webhook_was_there_before_it() {
     // What becomes of the create: it is answered, fails, or has not come back when the first poll leaves.

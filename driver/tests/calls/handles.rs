@@ -299,7 +299,8 @@ proptest! {
     }
 }
 
-/// aws-smithy-runtime holds what a retry was charged in an object that all calls share: overlapping calls that all succeed leak it dry after 123 pairs.
+/// aws-smithy-runtime holds what a retry was charged in an object that all calls share: overlapping calls that all
+/// succeed leak it dry after 123 pairs.
 #[test]
 fn aws_overlapping_calls_that_succeed_leak_no_tokens() {
     let timer = VirtualTimer::new();

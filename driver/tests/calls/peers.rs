@@ -1,4 +1,5 @@
-//! Bugs that others had in repeating calls and in polling, each as a test of ours. Each is named after who had it, and what went wrong.
+//! Bugs that others had in repeating calls and in polling, each as a test of ours. Each is named after who had it, and
+//! what went wrong.
 
 use std::cell::Cell;
 use std::future::pending;
@@ -44,7 +45,8 @@ fn backon_the_time_that_attempts_take_counts_against_the_deadline() {
     assert_eq!((error.why, error.elapsed), (StopReason::Deadline, 29 * SECOND));
 }
 
-/// backon panics ("overflow when adding durations") where a delay is huge; retry-policies multiplies without a check; Polly (#1866) waits for ever.
+/// backon panics ("overflow when adding durations") where a delay is huge; retry-policies multiplies without a check;
+/// Polly (#1866) waits for ever.
 #[test]
 fn backon_huge_delays_neither_overflow_nor_are_slept() {
     let huge = BackoffPolicy::new(Growth::doubling(Duration::MAX), Duration::MAX, Jitter::Full).unwrap();
@@ -57,7 +59,8 @@ fn backon_huge_delays_neither_overflow_nor_are_slept() {
     }
 }
 
-/// backon's blocking API cannot hear a `Retry-After`; tokio-retry2 takes one, reports it and never sleeps it; reqwest-retry ignores it.
+/// backon's blocking API cannot hear a `Retry-After`; tokio-retry2 takes one, reports it and never sleeps it;
+/// reqwest-retry ignores it.
 #[test]
 fn tokio_retry2_a_retry_after_is_slept_also_by_blocking_calls() {
     let (timer, mut left) = (VirtualTimer::new(), 2);
@@ -70,8 +73,8 @@ fn tokio_retry2_a_retry_after_is_slept_also_by_blocking_calls() {
     assert_eq!(timer.elapsed(), 120 * SECOND);
 }
 
-/// backoff's `retry_after` bypasses `max_elapsed` (500 ms instead of 100); azure_core sleeps an hour's though the total is a minute; others drop the
-/// hint with the error.
+/// backoff's `retry_after` bypasses `max_elapsed` (500 ms instead of 100); azure_core sleeps an hour's though the total
+/// is a minute; others drop the hint with the error.
 #[test]
 fn azure_a_retry_after_beyond_the_deadline_stops_at_once_with_the_hint_in_the_error() {
     let timer = VirtualTimer::new();
@@ -81,7 +84,8 @@ fn azure_a_retry_after_beyond_the_deadline_stops_at_once_with_the_hint_in_the_er
     assert_eq!(error.failure.unwrap().retry_after, Some(3_600 * SECOND));
 }
 
-/// backoff (#39, xmr-btc-swap#305) counts from the policy's construction, so that a long-lived one never retries; azure_core from the first answer.
+/// backoff (#39, xmr-btc-swap#305) counts from the policy's construction, so that a long-lived one never retries;
+/// azure_core from the first answer.
 #[test]
 fn backoff_time_counts_from_the_call_and_not_from_the_policy_or_the_first_answer() {
     let timer = VirtualTimer::new();
@@ -94,14 +98,16 @@ fn backoff_time_counts_from_the_call_and_not_from_the_policy_or_the_first_answer
     assert_eq!((began.len(), error.why), (1, StopReason::Deadline), "the first attempt's time counts");
 }
 
-/// backoff (#42), google-cloud-gax (#2307) and tenacity (#423) slept past the deadline; retry-policies retries at +3600 s of 10.
+/// backoff (#42), google-cloud-gax (#2307) and tenacity (#423) slept past the deadline; retry-policies retries at +3600
+/// s of 10.
 #[test]
 fn retry_policies_no_wait_leads_past_the_deadline() {
     let (began, error) = failing(&policy(9, 10 * SECOND, 3_600 * SECOND), Duration::ZERO);
     assert_eq!((began.len(), error.elapsed, error.why), (1, Duration::ZERO, StopReason::Deadline));
 }
 
-/// google-cloud-gax computes what is left before the backoff and hands it out after: 10 s of a deadline of 10 s, 4 s after the start.
+/// google-cloud-gax computes what is left before the backoff and hands it out after: 10 s of a deadline of 10 s, 4 s
+/// after the start.
 #[test]
 fn gax_what_is_left_is_computed_after_the_wait() {
     let (timer, mut left) = (VirtualTimer::new(), Vec::new());
@@ -113,7 +119,8 @@ fn gax_what_is_left_is_computed_after_the_wait() {
     assert_eq!(left, [(10, 10), (6, 6), (2, 2)]);
 }
 
-/// google-cloud-gax does not count throttled attempts, so that an attempt limit alone never ends: 24 hours with one attempt.
+/// google-cloud-gax does not count throttled attempts, so that an attempt limit alone never ends: 24 hours with one
+/// attempt.
 #[test]
 fn gax_throttled_attempts_count() {
     let timer = VirtualTimer::new();
@@ -139,7 +146,8 @@ fn again_thousands_of_attempts_are_all_made() {
     assert_eq!((began.len(), error.attempts, error.why), (65_535, 65_535, StopReason::Attempts));
 }
 
-/// apalis makes one more than it says; restate had to explain what its number means in every SDK; temporal's zero is "for ever".
+/// apalis makes one more than it says; restate had to explain what its number means in every SDK; temporal's zero is
+/// "for ever".
 #[test]
 fn apalis_the_attempts_are_attempts_and_the_first_is_one() {
     for attempts in [1, 2, 5] {
@@ -182,7 +190,8 @@ fn reqwest_retry_what_may_have_run_is_repeated_only_if_that_is_safe() {
     }
 }
 
-/// reqwest-retry's strategy and policy do not see each other (#146), so no `Retry-After` can reach the wait: four POSTs in 13 ms.
+/// reqwest-retry's strategy and policy do not see each other (#146), so no `Retry-After` can reach the wait: four POSTs
+/// in 13 ms.
 #[test]
 #[expect(clippy::result_large_err, reason = "the whole answer, as an HTTP client gives it")]
 fn reqwest_retry_an_answers_retry_after_reaches_the_wait() {
@@ -231,7 +240,8 @@ fn backon_a_time_out_at_the_end_does_not_hide_the_last_error() {
     assert_eq!((error.why, error.elapsed), (StopReason::Attempts, 11 * SECOND));
 }
 
-/// execution-policy loses the probe of a half-open breaker when what stands behind it (budget, limiter) refuses the attempt: 20 of 20 rejected from then on.
+/// execution-policy loses the probe of a half-open breaker when what stands behind it (budget, limiter) refuses the
+/// attempt: 20 of 20 rejected from then on.
 #[test]
 fn execution_policy_who_is_refused_behind_the_breaker_keeps_no_probe() {
     let timer = VirtualTimer::new();
@@ -249,8 +259,8 @@ fn execution_policy_who_is_refused_behind_the_breaker_keeps_no_probe() {
     assert!(shared.call(|| Ok::<_, ()>(())).is_ok());
 }
 
-/// resilience4j (#593, #1444), failsafe (#377), cockatiel (#36): whether a breaker's refusal burns attempts and a limiter's places is up to how the user
-/// stacked them.
+/// resilience4j (#593, #1444), failsafe (#377), cockatiel (#36): whether a breaker's refusal burns attempts and a
+/// limiter's places is up to how the user stacked them.
 #[test]
 fn resilience4j_a_breakers_refusal_burns_no_attempt_and_no_place() {
     let timer = VirtualTimer::new();
@@ -277,7 +287,8 @@ fn smithy_a_wait_that_is_refused_takes_nothing() {
     assert!(paced.try_acquire().is_ok());
 }
 
-/// aws-smithy-runtime learnt that callers who ask again at once make a hot loop of an empty budget, and sleeps before it says no.
+/// aws-smithy-runtime learnt that callers who ask again at once make a hot loop of an empty budget, and sleeps before
+/// it says no.
 #[test]
 fn smithy_an_empty_budget_pauses_before_it_says_no() {
     let timer = VirtualTimer::new();
@@ -314,7 +325,8 @@ fn asking() -> PollPolicy {
     PollPolicy::new(fixed(5 * SECOND), 10, 60 * SECOND, policy(3, 10 * SECOND, SECOND)).unwrap()
 }
 
-/// azure_core's poller ends at a poll's error; so do hypit (#336), dwave (#324), debugg-ai (#5) and others: the job ran, and nobody looks any more.
+/// azure_core's poller ends at a poll's error; so do hypit (#336), dwave (#324), debugg-ai (#5) and others: the job
+/// ran, and nobody looks any more.
 #[test]
 fn azure_a_failing_poll_never_ends_the_asking() {
     let timer = VirtualTimer::new();
@@ -342,7 +354,8 @@ fn gax_a_good_answer_ends_the_streak_of_failures() {
     assert_eq!(began, [5, 6, 7, 12, 13, 14, 19, 20, 21, 26]);
 }
 
-/// google-cloud-gax (#1935) and azure_core (#2758) cannot take up a poll that ran out of time; a person's job is then lost.
+/// google-cloud-gax (#1935) and azure_core (#2758) cannot take up a poll that ran out of time; a person's job is then
+/// lost.
 #[test]
 fn azure_asking_that_ran_out_of_time_goes_on() {
     let timer = VirtualTimer::new();
@@ -375,7 +388,8 @@ fn azure_a_polls_retry_after_is_heard_and_the_deadline_kept() {
     assert_eq!(error.resume().unwrap().wait, 20 * SECOND, "and what it asked for is owed");
 }
 
-/// tower and reqwest-retry give the last attempt's error alone: a connection that was refused, after a time-out of a request that ran.
+/// tower and reqwest-retry give the last attempt's error alone: a connection that was refused, after a time-out of a
+/// request that ran.
 #[test]
 fn tower_a_refusal_after_an_attempt_that_may_have_run_is_no_proof() {
     use Certainty::{MayHaveExecuted, NotExecuted};

@@ -1,4 +1,5 @@
-//! A call's future can go to another thread if its timer's sleeps can. Those of a runtime of one thread, or of a browser, cannot.
+//! A call's future can go to another thread if its timer's sleeps can. Those of a runtime of one thread, or of a
+//! browser, cannot.
 
 use std::cell::Cell;
 use std::pin::pin;

@@ -1,8 +1,9 @@
 //! Deepvue's bulk verifications: one job, many records.
 //!
 //! By [its API reference](https://docs.deepvue.ai/reference/bulk-verification/upi): `POST /v1/verification/{product}/batch` takes a file
-//! (`multipart/form-data`, field `batch_file`) and answers 201 with a `request_id`; `GET /v1/verification/batch-processing-status?request_id=…`
-//! answers 200 at all times, and the `data` in its body says how far the batch is.
+//! (`multipart/form-data`, field `batch_file`) and answers 201 with a `request_id`; `GET
+//! /v1/verification/batch-processing-status?request_id=…` answers 200 at all times, and the `data` in its body says how
+//! far the batch is.
 //!
 //! | poll | |
 //! | --- | --- |
@@ -40,7 +41,8 @@ use super::{Credentials, Plan, SetupError, Shape, check_product, reading};
 use crate::secret::key_header;
 use crate::{Answer, Ask, BaseUrl, Payload, Provider, RequestError, fingerprint, status};
 
-/// One of Deepvue's products for many records at once. A payload is the file as Deepvue wants it: CSV, with a header line.
+/// One of Deepvue's products for many records at once. A payload is the file as Deepvue wants it: CSV, with a header
+/// line.
 ///
 /// ```
 /// use steadfast_core::{Key, Kind};

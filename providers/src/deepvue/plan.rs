@@ -1,4 +1,5 @@
-//! The rate limits of Deepvue's plans (docs.deepvue.ai/rate-limits): per API key, all three windows enforced independently.
+//! The rate limits of Deepvue's plans (docs.deepvue.ai/rate-limits): per API key, all three windows enforced
+//! independently.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! What Deepvue's answers mean: the tables of the parent module, as code.
 //!
-//! Bodies are read strictly where they decide: a member twice, an id that is not text, or anything after the object's end makes
-//! the whole answer unusable. What does not decide is skipped unread.
+//! Bodies are read strictly where they decide: a member twice, an id that is not text, or anything after the object's
+//! end makes the whole answer unusable. What does not decide is skipped unread.
 
 use core::fmt;
 

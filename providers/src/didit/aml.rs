@@ -20,8 +20,9 @@ use crate::{Answer, Ask, BaseUrl, Payload, Provider, RequestError, Secret};
 
 /// `POST /v3/aml/`: screens a person or company and answers at once.
 ///
-/// Of Didit's endpoints this is one of the two that honour an `Idempotency-Key` (docs.didit.me/integration/api-errors): the same key and body
-/// get the stored answer, and one charge. So an ambiguous create is sent again under its key ([`SendSafety::Keyed`]); the payload is sent as it is.
+/// Of Didit's endpoints this is one of the two that honour an `Idempotency-Key` (docs.didit.me/integration/api-errors):
+/// the same key and body get the stored answer, and one charge. So an ambiguous create is sent again under its key
+/// ([`SendSafety::Keyed`]); the payload is sent as it is.
 ///
 /// | answer | |
 /// | --- | --- |
@@ -31,8 +32,8 @@ use crate::{Answer, Ask, BaseUrl, Payload, Provider, RequestError, Secret};
 /// | 409 without | the key was used with another body: refused, and what ran is not known |
 /// | else | by its HTTP status ([`status`](crate::status)) |
 ///
-/// There is nothing to poll and nothing to look up. With adverse media a screening takes up to half a minute, and Didit asks for a time-out of a minute
-/// at least: the default is 75 s.
+/// There is nothing to poll and nothing to look up. With adverse media a screening takes up to half a minute, and Didit
+/// asks for a time-out of a minute at least: the default is 75 s.
 ///
 /// ```
 /// use steadfast_core::{Key, Kind};

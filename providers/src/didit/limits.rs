@@ -1,4 +1,5 @@
-//! Didit's rate limits (docs.didit.me/integration/rate-limiting): per API key, each scope in a sliding window of its own of 60 seconds.
+//! Didit's rate limits (docs.didit.me/integration/rate-limiting): per API key, each scope in a sliding window of its
+//! own of 60 seconds.
 
 use core::time::Duration;
 
@@ -10,8 +11,8 @@ use steadfast_core::{Kind, PolicyError};
 ///
 /// A create counts in two scopes: as a session create and as a write. Didit answers 429 as soon as either is used up.
 ///
-/// They are settings, not constants: Didit's own pages differ (an older one allows 300 reads), an account may have others, and where several
-/// processes share a key each has its share.
+/// They are settings, not constants: Didit's own pages differ (an older one allows 300 reads), an account may have
+/// others, and where several processes share a key each has its share.
 ///
 /// ```
 /// use steadfast_providers::BaseUrl;

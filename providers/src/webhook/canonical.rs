@@ -1,12 +1,14 @@
 //! JSON written again as Python writes it, which is what Didit signs in `X-Signature-V2`:
-//! `json.dumps(shortened, sort_keys=True, separators=(",", ":"), ensure_ascii=False)`, where `shortened` has every float without a fraction turned
-//! into an integer, at any depth.
+//! `json.dumps(shortened, sort_keys=True, separators=(",", ":"), ensure_ascii=False)`, where `shortened` has every
+//! float without a fraction turned into an integer, at any depth.
 //!
 //! So a delivery that was parsed and rewritten on its way still has a valid signature. Python's particularities:
 //!
-//! - members are sorted by code point, which is the order of their UTF-8 bytes (not JavaScript's, by UTF-16 and integer-like names first);
+//! - members are sorted by code point, which is the order of their UTF-8 bytes (not JavaScript's, by UTF-16 and
+//!   integer-like names first);
 //! - integers keep all their digits; `1.0`, `-0.0` and `1e21` become `1`, `0` and `1000000000000000000000`;
-//! - other floats are the shortest text that reads back the same, with an exponent of two digits or more below a ten-thousandth: `1e-07`;
+//! - other floats are the shortest text that reads back the same, with an exponent of two digits or more below a
+//!   ten-thousandth: `1e-07`;
 //! - of text, only quotes, backslashes and control characters are escaped.
 //!
 //! A body that Python would read in more than one way, or could not have written, has no such form: a member twice, a

@@ -43,8 +43,9 @@ pub enum Scheme {
     StandardWebhooks,
     /// Stripe's: `Stripe-Signature: t=…,v1=…`, with several `v1` during a rotation. Others, such as `v0`, are skipped.
     Stripe,
-    /// As [Stripe](Self::Stripe), in a header of another name: Persona's `Persona-Signature`, Mux's `Mux-Signature`. Persona sends a group for each secret during a
-    /// rotation, with a space between them (`t=…,v1=… t=…,v1=…`); three are looked at.
+    /// As [Stripe](Self::Stripe), in a header of another name: Persona's `Persona-Signature`, Mux's `Mux-Signature`.
+    /// Persona sends a group for each secret during a rotation, with a space between them (`t=…,v1=… t=…,v1=…`); three
+    /// are looked at.
     Timed {
         /// The header that holds time and signatures.
         header: HeaderName,

@@ -179,7 +179,8 @@ fn a_poll_that_fails_is_not_a_session_that_failed() {
     assert_eq!(didit().read(&answer(br#"{"status":"In Review"}"#)), Ok(Reading::AwaitingPerson { hint }));
 }
 
-/// That nothing is listed has a create sent again. An answer that is a part of one, or is yet to come, is no proof of it.
+/// That nothing is listed has a create sent again. An answer that is a part of one, or is yet to come, is no proof of
+/// it.
 #[test]
 fn only_a_whole_list_proves_that_there_is_no_session() {
     let file = Profile::parse(profile::shipped("didit").unwrap()).unwrap();

@@ -115,7 +115,8 @@ fn the_policy_looks_up_before_it_repeats_and_polls_slowly() {
     assert!(changed.poll().accepts_partial());
 }
 
-/// docs.didit.me/integration/rate-limiting: a create counts as a create and as a write, and whichever window is full first counts.
+/// docs.didit.me/integration/rate-limiting: a create counts as a create and as a write, and whichever window is full
+/// first counts.
 #[test]
 fn the_limits_hold_in_every_minute_and_a_create_counts_twice() {
     for (limits, kind, most) in [

@@ -64,8 +64,8 @@ fn a_409_with_a_wait_is_repeated_and_one_without_is_not() {
     assert_eq!(conflict(HeaderMap::new()), Err(reused));
 }
 
-/// A screening may take longer than the usual lease of a breaker's probe. One that is given up before its answer decides nothing, and as long as others wait
-/// to take its place the breaker would never close.
+/// A screening may take longer than the usual lease of a breaker's probe. One that is given up before its answer
+/// decides nothing, and as long as others wait to take its place the breaker would never close.
 #[test]
 fn screenings_that_take_their_time_close_a_breaker_again() {
     let share = Limits { writes: 60, ..Limits::default() };

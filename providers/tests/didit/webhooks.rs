@@ -127,7 +127,8 @@ fn what_middleware_wrote_anew_is_believed_by_its_second_signature() {
     assert!(changed(&didit(&["secret"]), "order-42", "order-43").is_err());
 }
 
-/// Its signature covers neither the key nor the event's id: so whoever changes them reaches no other job, and uses no other event's name up.
+/// Its signature covers neither the key nor the event's id: so whoever changes them reaches no other job, and uses no
+/// other event's name up.
 #[test]
 fn the_simple_signature_is_a_hint_about_its_session_and_only_when_asked_for() {
     let simple = DiditSignatures { raw: false, canonical: false, simple: true };

@@ -312,7 +312,8 @@ proptest! {
     }
 }
 
-/// Whether identical failures end the repeats is the file's to say: a provider that stores none answers alike for other reasons.
+/// Whether identical failures end the repeats is the file's to say: a provider that stores none answers alike for other
+/// reasons.
 #[test]
 fn a_file_says_whether_failures_are_stored_for_a_key() {
     let (text, headers) = (profile::shipped("stripe-identity").unwrap(), HeaderMap::new());

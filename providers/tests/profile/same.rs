@@ -1,12 +1,16 @@
-//! The shipped files of Deepvue and Didit say what the code profiles do: the same requests, the same readings, the same settings.
+//! The shipped files of Deepvue and Didit say what the code profiles do: the same requests, the same readings, the same
+//! settings.
 //!
 //! Where the two differ, and why:
 //!
-//! - A status of Deepvue's that is no text but an object: the code looks into it, although it will not use it, so a `status` in there that is nested 128 deep, there twice
-//!   or too large a number makes the answer unusable. The file skips what does not decide.
+//! - A status of Deepvue's that is no text but an object: the code looks into it, although it will not use it, so a
+//!   `status` in there that is nested 128 deep, there twice or too large a number makes the answer unusable. The file
+//!   skips what does not decide.
 //! - The code compares at most 64 characters of Deepvue's status. The file compares all, and only shows 64.
-//! - Deepvue's `{"detail":"Source Unavailable"}` may have control characters in it for the file, which ignores them wherever it ignores case, and not for the code.
-//! - A reference that no path can take is refused as "session id" by Didit's code, and as "reference" by every file. Refusals of payloads have other words.
+//! - Deepvue's `{"detail":"Source Unavailable"}` may have control characters in it for the file, which ignores them
+//!   wherever it ignores case, and not for the code.
+//! - A reference that no path can take is refused as "session id" by Didit's code, and as "reference" by every file.
+//!   Refusals of payloads have other words.
 //! - `Didit::with_stop_on_review` and `Deepvue::with_plan` are lines of the file, to be changed there.
 
 use std::sync::LazyLock;
@@ -531,7 +535,8 @@ proptest! {
     }
 }
 
-/// The one place where file and code are known to differ in a reading (see the top): neither panics, and neither takes it for an end.
+/// The one place where file and code are known to differ in a reading (see the top): neither panics, and neither takes
+/// it for an end.
 #[test]
 fn depth_is_no_attack() {
     let nested = |open: &str, inner: &str, close: &str| open.repeat(200_000) + inner + &close.repeat(200_000);

@@ -71,7 +71,8 @@ fn a_delivery_names_its_job_and_is_a_hint() {
     }
 }
 
-/// A sender that counts its attempts writes another body each time: what it sends again is known by the event's id then, and not by the body.
+/// A sender that counts its attempts writes another body each time: what it sends again is known by the event's id
+/// then, and not by the body.
 #[test]
 fn where_the_file_says_where_the_events_id_is_a_repeat_is_known_by_it() {
     let acme = connect(&profile(HINT));

@@ -1,9 +1,12 @@
-//! A hundred thousand deliveries, most of them not as they were sent: none is believed of which anything was altered that its signature covers.
+//! A hundred thousand deliveries, most of them not as they were sent: none is believed of which anything was altered
+//! that its signature covers.
 //!
-//! One seeded generator draws for each a scheme, a body, and what becomes of it: forged, altered, cut, mixed up with another, sent again, too late, too
-//! early, under another scheme, with a header twice or gone. The judge keeps what was truly sent and compares it with what is believed; it knows no HMAC.
+//! One seeded generator draws for each a scheme, a body, and what becomes of it: forged, altered, cut, mixed up with
+//! another, sent again, too late, too early, under another scheme, with a header twice or gone. The judge keeps what
+//! was truly sent and compares it with what is believed; it knows no HMAC.
 //!
-//! All of them take some 14 s of processor time unoptimised, shared by the cores; `cargo test --release -p steadfast-providers --test webhook deliveries` one.
+//! All of them take some 14 s of processor time unoptimised, shared by the cores; `cargo test --release -p
+//! steadfast-providers --test webhook deliveries` one.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -134,7 +137,8 @@ fn any_header(dice: &mut Dice, headers: &HeaderMap) -> HeaderName {
     names[dice.below(names.len())].clone()
 }
 
-/// Draws delivery number `n` and holds it against what was sent. Returns its scheme, its fate and whether it was believed.
+/// Draws delivery number `n` and holds it against what was sent. Returns its scheme, its fate and whether it was
+/// believed.
 fn judge(n: u64, ways: &[Way]) -> (&'static str, &'static str, bool) {
     let mut dice = Dice(Seed::new(2026).derive(n), 0);
     let Way { name, scheme, ours, theirs } = &ways[dice.below(ways.len())];

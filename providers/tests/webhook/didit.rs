@@ -113,7 +113,8 @@ fn one_that_is_not_accepted_does_not_stand_in() {
         assert!(verify(accepted, &only(header)).is_ok());
         for other in others {
             assert_eq!(verify(accepted, &only(other)), Err(WebhookError::Missing(name(header))));
-            // Nor does its signature under this one's name, unless it is the same: of a body that is written canonically.
+            // Nor does its signature under this one's name, unless it is the same: of a body that is written
+            // canonically.
             if headers[other] != headers[header] {
                 let moved = HeaderMap::from_iter([(name(header), headers[other].clone())]);
                 assert_eq!(verify(accepted, &moved), Err(WebhookError::NoMatch(name(header))));
@@ -247,7 +248,8 @@ fn what_python_would_not_have_written_has_no_canonical_form() {
     assert!(!not_text.contains_key("x-signature-v2"));
 }
 
-/// Anyone can have a body written anew, so it must cost no more than its length: not with numbers that grow, nor with members to be sorted at every depth.
+/// Anyone can have a body written anew, so it must cost no more than its length: not with numbers that grow, nor with
+/// members to be sorted at every depth.
 #[test]
 fn a_hostile_body_costs_little() {
     let grows = format!("[{}1]", "1e300,".repeat(MAX_BODY / 7));

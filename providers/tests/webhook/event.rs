@@ -41,7 +41,8 @@ fn a_flat_body_names_its_job_and_may_say_how_it_stands() {
     }
 }
 
-/// Milliseconds where seconds belong, say. Taken for the end of time, nothing that is told afterwards would be a later word.
+/// Milliseconds where seconds belong, say. Taken for the end of time, nothing that is told afterwards would be a later
+/// word.
 #[test]
 fn a_time_beyond_all_time_is_none_and_that_of_signing_counts() {
     for (at, told) in

@@ -226,7 +226,8 @@ fn svix_names_count_together_or_not_at_all() {
     assert!(matches!(verifier.verify(&both, b"{}", now()), Err(WebhookError::Missing(name)) if name == "webhook-id"));
 }
 
-/// docs.withpersona.com/docs/webhooks-best-practices: two sets of pairs while a secret is rotated, with a space between them.
+/// docs.withpersona.com/docs/webhooks-best-practices: two sets of pairs while a secret is rotated, with a space between
+/// them.
 #[test]
 fn a_rotation_sends_a_group_for_each_secret() {
     let [old, new] = ["wbhsec_old", "wbhsec_new"].map(|secret| verifier(&persona(), &[secret]));

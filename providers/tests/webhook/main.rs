@@ -1,7 +1,7 @@
 //! A webhook's address is open to all: what is not signed by a secret of ours is refused, whatever it looks like.
 //!
-//! The cases of `webhook.json`, read out of the suites of Standard Webhooks and Stripe that it names, and this project's own
-//! `hostile_inputs.json` are replayed in `oracles.rs`.
+//! The cases of `webhook.json`, read out of the suites of Standard Webhooks and Stripe that it names, and this
+//! project's own `hostile_inputs.json` are replayed in `oracles.rs`.
 
 mod deliveries;
 mod didit;
@@ -32,7 +32,8 @@ fn base64_scheme() -> Scheme {
     Scheme::Hmac { header: HeaderName::from_static("x-sig"), encoding: Encoding::Base64, prefix: "".into() }
 }
 
-/// Didit's `X-Signature` alone, which is one signature over all bytes as the others' are. All three together are in `didit.rs`.
+/// Didit's `X-Signature` alone, which is one signature over all bytes as the others' are. All three together are in
+/// `didit.rs`.
 fn didit_raw() -> Scheme {
     Scheme::Didit(DiditSignatures { raw: true, canonical: false, simple: false })
 }

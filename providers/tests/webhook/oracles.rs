@@ -1,4 +1,5 @@
-//! Cases of other suites, replayed. What is not replayed is listed with its reason, and a field that the replay does not know is an error.
+//! Cases of other suites, replayed. What is not replayed is listed with its reason, and a field that the replay does
+//! not know is an error.
 
 use std::time::Duration;
 

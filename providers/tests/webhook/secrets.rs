@@ -8,7 +8,8 @@ use steadfast_providers::webhook::{Encoding, MAX_BODY, Scheme, SetupError, Verif
 
 use crate::{NOW, base64_scheme, body, didit_raw, github, has_time, now, schemes, verifier, written};
 
-/// GitHub's own example (docs, "Validating webhook deliveries"), RFC 4231 case 2 in base64, and one made with Python's `hmac`.
+/// GitHub's own example (docs, "Validating webhook deliveries"), RFC 4231 case 2 in base64, and one made with Python's
+/// `hmac`.
 #[test]
 fn known_answers() {
     let example = Verifier::new(github(), ["It's a Secret to Everybody"]).unwrap();

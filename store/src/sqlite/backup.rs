@@ -95,7 +95,8 @@ pub enum BackUpError {
         journal: PathBuf,
         /// How many copies were taken.
         tries: u32,
-        /// What was wrong with the last copy that was examined; if it is the same each time, it is likely to be damage.
+        /// What was wrong with the last copy that was examined; if it is the same each time, it is likely to be
+        /// damage.
         problems: Vec<Problem>,
     },
     /// There is such a file already, or one that would be taken for a part of the backup.

@@ -81,8 +81,8 @@ impl SqliteStore {
     /// not older than the moment of this call; it needs as much room in the directory for temporary files (`TMPDIR`) as
     /// the journal does, and as long as it takes to [`load`](crate::Store::load) it.
     ///
-    /// It lies in a directory that only its owner can enter, and is removed once it is open (on Windows, once this store is dropped). A process that is
-    /// killed while it copies leaves it behind.
+    /// It lies in a directory that only its owner can enter, and is removed once it is open (on Windows, once this
+    /// store is dropped). A process that is killed while it copies leaves it behind.
     ///
     /// ```
     /// use steadfast_store::sqlite::{OpenError, SqliteStore};

@@ -21,8 +21,8 @@ pub(super) struct Places {
     near: HashTable<(u32, u32)>,
     far: HashTable<(u32, i64)>,
     settled: VecDeque<(Timestamp, i64)>,
-    /// Whether they are out of the order of their times: rows are read in the order of their keys, and several writers'
-    /// clocks differ by a moment.
+    /// Whether they are out of the order of their times: rows are read in the order of their keys, and several
+    /// writers' clocks differ by a moment.
     mixed: bool,
 }
 

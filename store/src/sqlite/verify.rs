@@ -1,6 +1,7 @@
 //! Checks a journal's health, for a person who has to decide something.
 //!
-//! Unlike [`load`](crate::Store::load), which stops at the first damage, this looks at everything it can reach and says what is wrong with it.
+//! Unlike [`load`](crate::Store::load), which stops at the first damage, this looks at everything it can reach and says
+//! what is wrong with it.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -20,7 +21,8 @@ use crate::StoreError;
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Report {
-    /// How many operations there are in each state: `planned`, `in_flight`, `unknown`, `accepted`, `ended`, `delivered`.
+    /// How many operations there are in each state: `planned`, `in_flight`, `unknown`, `accepted`, `ended`,
+    /// `delivered`.
     pub states: BTreeMap<&'static str, u64>,
     /// How many operations may have run, with an unknown result.
     pub unresolved_count: u64,

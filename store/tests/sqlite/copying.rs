@@ -142,7 +142,8 @@ struct Moment {
     entries: Vec<Entry>,
 }
 
-/// A journal's files after each of these steps: `None` closes it, which moves its log into the file, and opens it again.
+/// A journal's files after each of these steps: `None` closes it, which moves its log into the file, and opens it
+/// again.
 fn history(steps: &[Option<(u8, u16)>]) -> Vec<Moment> {
     let home = Home::new();
     let mut store = Some(home.open());

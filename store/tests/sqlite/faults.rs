@@ -98,7 +98,8 @@ fn child_gets_room_again() {
     assert_eq!(store.load().unwrap().len(), 50 * 21);
 }
 
-/// What the log holds lies in the file as well once it is brought there, and then its room is used again: none more is needed for records of jobs that go on.
+/// What the log holds lies in the file as well once it is brought there, and then its room is used again: none more is
+/// needed for records of jobs that go on.
 #[test]
 fn a_full_disk_stops_nothing_while_the_log_has_room_in_it() {
     let home = Home::new();

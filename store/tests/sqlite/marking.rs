@@ -67,7 +67,8 @@ fn is_backup(home: &Home) -> bool {
     writes
 }
 
-/// Whatever is written to it, and however often it is opened: only a client that has begun on it knows what is doubtful.
+/// Whatever is written to it, and however often it is opened: only a client that has begun on it knows what is
+/// doubtful.
 #[test]
 #[cfg(unix)]
 fn what_was_put_back_says_so_until_a_client_has_begun_on_it() {
@@ -195,7 +196,8 @@ fn child_is_refused() {
     assert_eq!(SqliteStore::open_read_only(journal).unwrap().load().unwrap().len(), 2);
 }
 
-/// Its writer knows how far the journal has come: the next commit says so again, and no start finds the mark missing, or an older one.
+/// Its writer knows how far the journal has come: the next commit says so again, and no start finds the mark missing,
+/// or an older one.
 #[test]
 #[cfg(unix)]
 fn a_mark_that_is_emptied_removed_or_replaced_under_its_writer_is_written_anew_by_the_next_commit() {

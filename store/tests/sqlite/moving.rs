@@ -1,4 +1,5 @@
-//! A journal's file that is removed, replaced or cut short while a client has it open: what was written into it would be lost, and another client could begin anew.
+//! A journal's file that is removed, replaced or cut short while a client has it open: what was written into it would
+//! be lost, and another client could begin anew.
 
 use steadfast_store::OpenError;
 
@@ -84,7 +85,8 @@ fn one_that_is_cut_short_takes_no_more_and_is_left_as_it_is() {
     }
 }
 
-/// A log that was begun anew is as long as it was, so neither file is shorter. What was appended to it would be lost: the copy's log begins otherwise.
+/// A log that was begun anew is as long as it was, so neither file is shorter. What was appended to it would be lost:
+/// the copy's log begins otherwise.
 #[test]
 fn an_older_copy_that_is_put_over_it_takes_no_more() {
     // The mark as a file of its own, too: to write it anew would say that all is well.

@@ -1,4 +1,5 @@
-//! A writer whose lock was lost, and whose journal another has taken over: what it still wants to write changes nothing.
+//! A writer whose lock was lost, and whose journal another has taken over: what it still wants to write changes
+//! nothing.
 
 use super::*;
 

@@ -180,7 +180,8 @@ fn a_journal_that_does_not_load_keeps_its_log() {
     }
 }
 
-/// Its process was killed, and a bit of the file's header has flipped since: SQLite may find that before it is told to leave the log.
+/// Its process was killed, and a bit of the file's header has flipped since: SQLite may find that before it is told to
+/// leave the log.
 #[test]
 fn a_journal_with_a_damaged_header_keeps_its_log() {
     let home = Home::new();
@@ -281,7 +282,8 @@ fn no_journal_is_made_or_opened_where_a_part_of_one_belongs() {
     drop(SqliteStore::open(beside(&other.journal(), "-mark")).unwrap());
 }
 
-/// SQLite takes `FILE-journal` for what an interrupted transaction has left, and removes it beside a FILE in which there is nothing.
+/// SQLite takes `FILE-journal` for what an interrupted transaction has left, and removes it beside a FILE in which
+/// there is nothing.
 #[test]
 fn no_journal_is_begun_where_another_one_would_go_for_it() {
     let home = Home::new();

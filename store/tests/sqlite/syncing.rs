@@ -1,5 +1,5 @@
-//! What the system is asked to do, where `strace` can watch: a process that is killed loses nothing that was written, so only this tells a
-//! store that waits for the disk from one that does not.
+//! What the system is asked to do, where `strace` can watch: a process that is killed loses nothing that was written,
+//! so only this tells a store that waits for the disk from one that does not.
 
 use std::fs::File;
 use std::process::{Command, Stdio};

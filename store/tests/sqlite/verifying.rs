@@ -283,7 +283,8 @@ fn a_mark_that_cannot_testify_is_told() {
     testify(Mark::Whole);
 }
 
-/// The place of a page's first cell lies beyond the page. SQLite says so when it first reads the page, and reads on as if nothing were the second time.
+/// The place of a page's first cell lies beyond the page. SQLite says so when it first reads the page, and reads on as
+/// if nothing were the second time.
 #[test]
 fn what_was_found_damaged_stays_so_until_it_is_opened_anew() {
     let home = with_three();

@@ -22,7 +22,8 @@ pub(super) struct Account {
     pub(super) resumed: u32,
     /// The outcome before its last resumption, while it has no new one.
     pub(super) resumed_from: Option<Outcome>,
-    /// In true time, until when a create may take that a process had in the air as it died. Gone if a later one's clock was set ahead: it cannot know.
+    /// In true time, until when a create may take that a process had in the air as it died. Gone if a later one's
+    /// clock was set ahead: it cannot know.
     pub(super) left_behind: Option<Timestamp>,
     /// Every record that was asked for.
     pub(super) asked: Vec<Record>,

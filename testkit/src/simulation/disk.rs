@@ -1,4 +1,5 @@
-//! The model of a journal's disk: an append-only log of framed records, a batch that is being written, and what a crash leaves of it.
+//! The model of a journal's disk: an append-only log of framed records, a batch that is being written, and what a crash
+//! leaves of it.
 //!
 //! An acknowledged batch is whole. Of any other batch, a crash leaves some prefix, down to half a frame; opening the
 //! log again reads up to the first frame that is not whole and cuts the rest off.

@@ -1,4 +1,5 @@
-//! Webhooks as they travel: signed by the provider, forged by others, and opened by the process only if their signature is right.
+//! Webhooks as they travel: signed by the provider, forged by others, and opened by the process only if their signature
+//! is right.
 
 use std::time::Duration;
 

@@ -1,7 +1,9 @@
-//! Commits on SQLite that really fail, and one that really takes long: a disk that is full, and calls to the system that fail or wait.
+//! Commits on SQLite that really fail, and one that really takes long: a disk that is full, and calls to the system
+//! that fail or wait.
 //!
-//! Limits and calls are a process's own, so each case has a process of its own, which is this program once more. Calls are caught by a small library that is
-//! built with the C compiler which SQLite needs anyway, and that only looks at the journal's log.
+//! Limits and calls are a process's own, so each case has a process of its own, which is this program once more. Calls
+//! are caught by a small library that is built with the C compiler which SQLite needs anyway, and that only looks at
+//! the journal's log.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -76,8 +78,9 @@ fn child_fills_the_disk() {
     }
 }
 
-/// Between a program and its system: what `FAULT` says happens to what is done to a file whose name ends in `-wal`. `s`: to sync it fails. `w3`: to write to it
-/// fails, but for three times. `h`: to sync it makes `FAULT-waits` and waits until somebody opens the pipe `FAULT-pipe`.
+/// Between a program and its system: what `FAULT` says happens to what is done to a file whose name ends in `-wal`.
+/// `s`: to sync it fails. `w3`: to write to it fails, but for three times. `h`: to sync it makes `FAULT-waits` and
+/// waits until somebody opens the pipe `FAULT-pipe`.
 const SHIM: &str = r#"
 #define _GNU_SOURCE
 #include <errno.h>

@@ -2,7 +2,8 @@
 //!
 //! - What is read as JSON is what `serde_json` reads.
 //! - What is read as YAML and is JSON too is the same in both.
-//! - A fault lies in a line of the file, its field can be printed, and a profile made of the text is described or refused in the same way.
+//! - A fault lies in a line of the file, its field can be printed, and a profile made of the text is described or
+//!   refused in the same way.
 //!
 //! Input: the text, tried in every format.
 
@@ -24,7 +25,8 @@ pub fn holds(data: &[u8]) {
     }
 }
 
-/// The same, but for the last digit of a number, which `serde_json` reads fast and not exactly, and the sign of nothing.
+/// The same, but for the last digit of a number, which `serde_json` reads fast and not exactly, and the sign of
+/// nothing.
 fn alike(a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| alike(a, b)),

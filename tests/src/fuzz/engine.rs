@@ -1,20 +1,26 @@
 //! The engine under any script of its driver: the laws of the driving protocol, and what must never be sent.
 //!
-//! A script feeds events in any order, with ids that exist, that are gone or that never were, with a clock that leaps and runs backwards, with crashes, full
-//! journals and answers that contradict each other. Beside the engine a `World` keeps its own books of what is on disk and in the air, and asserts:
+//! A script feeds events in any order, with ids that exist, that are gone or that never were, with a clock that leaps
+//! and runs backwards, with crashes, full journals and answers that contradict each other. Beside the engine a `World`
+//! keeps its own books of what is on disk and in the air, and asserts:
 //!
-//! - driving: `handle` is total; popping decides nothing (law 1) and ends; after a wake and a drain the next deadline is later than now (law 2, I18); a
-//!   repeated wake changes nothing; a snapshot gives an equal engine, which then does the same step for step (I12, I13);
-//! - durability: nothing is sent before its record is on disk (I5), no outcome told (R14) or told otherwise a second time (R44);
-//! - one execution: never two requests of one key in the air (I3), no more creates than attempts, over all crashes (I2), none after an outcome, none
-//!   where an earlier one may have run and a repeat is not safe (I7), or is so no longer (the key's window);
-//! - what comes back: only an outcome that was delivered as unresolved, with a reference, is resumed; it is then polled on, and never created again.
-//!   What waits for its create can be withdrawn and restored, and is then as it was;
-//! - bounds: no more live operations than the limit takes in (I15), no more in flight than there are operations and the bulkhead allows; and in the
-//!   end, when journal and provider are well again, every operation ends (I14) and the gate's count returns to zero (I8).
+//! - driving: `handle` is total; popping decides nothing (law 1) and ends; after a wake and a drain the next deadline
+//!   is later than now (law 2, I18); a repeated wake changes nothing; a snapshot gives an equal engine, which then does
+//!   the same step for step (I12, I13);
+//! - durability: nothing is sent before its record is on disk (I5), no outcome told (R14) or told otherwise a second
+//!   time (R44);
+//! - one execution: never two requests of one key in the air (I3), no more creates than attempts, over all crashes
+//!   (I2), none after an outcome, none where an earlier one may have run and a repeat is not safe (I7), or is so no
+//!   longer (the key's window);
+//! - what comes back: only an outcome that was delivered as unresolved, with a reference, is resumed; it is then polled
+//!   on, and never created again. What waits for its create can be withdrawn and restored, and is then as it was;
+//! - bounds: no more live operations than the limit takes in (I15), no more in flight than there are operations and the
+//!   bulkhead allows; and in the end, when journal and provider are well again, every operation ends (I14) and the
+//!   gate's count returns to zero (I8).
 //!
-//! Input: four characters that choose send safety, gate, limits and time-outs, then steps of a letter and its parameters, which stand in
-//! `World::step`. Spaces count for nothing; other bytes choose among the letters, so any bytes are a script.
+//! Input: four characters that choose send safety, gate, limits and time-outs, then steps of a letter and its
+//! parameters, which stand in `World::step`. Spaces count for nothing; other bytes choose among the letters, so any
+//! bytes are a script.
 
 mod books;
 mod script;
@@ -129,7 +135,8 @@ impl World {
         } {
             // s KEY PAYLOAD: submit.
             b's' => self.submit(index(script), byte(script)),
-            // p: the journal commits all. q N: up to the Nth that waits. Q and eight bytes: a number from nowhere is acknowledged.
+            // p: the journal commits all. q N: up to the Nth that waits. Q and eight bytes: a number from nowhere is
+            // acknowledged.
             b'p' => self.commit(usize::MAX, true),
             b'q' => self.commit(index(script), true),
             b'Q' => self.acknowledge(RecordId(script.arbitrary().unwrap_or_default()), true),
@@ -148,7 +155,8 @@ impl World {
                 let (id, attempt) = (self.id(script), AttemptId(index(script) as u32));
                 self.answer(id, attempt, answer(script));
             }
-            // u N: the Nth request in the air has not left. v ID ATTEMPT: so it is said of whatever was not taken, or is gone.
+            // u N: the Nth request in the air has not left. v ID ATTEMPT: so it is said of whatever was not taken, or
+            // is gone.
             b'u' => {
                 let at = index(script);
                 if let Some((id, attempt)) = self.books.in_the_air(at) {
@@ -428,7 +436,8 @@ impl World {
         assert!(self.most_in_flight.is_none_or(|most| in_flight <= most), "{in_flight} past the bulkhead");
     }
 
-    /// The journal is well, the provider answers, the clock goes on, somebody takes the outcomes. Every other script, nobody wants them any more.
+    /// The journal is well, the provider answers, the clock goes on, somebody takes the outcomes. Every other script,
+    /// nobody wants them any more.
     fn come_to_rest(&mut self) {
         self.both(|engine, _| engine.gate_mut().hold_until(Timestamp::EPOCH));
         self.now = self.now.max(self.books.seen);

@@ -1,8 +1,10 @@
 //! Records as bytes: one way to write each, and no bytes that are two records or half of one.
 //!
-//! - Any bytes are an error, which names a place in them, or a record that is written as exactly these bytes again. So no two texts are one record, and a
-//!   changed bit is an error or shows in what is read. (That the other record is *refused*, R38, takes a checksum: the store's, around these bytes.)
-//! - Bytes laid out by the module's table here, by another hand, read as the fields that were laid out. Cut or extended they are refused.
+//! - Any bytes are an error, which names a place in them, or a record that is written as exactly these bytes again. So
+//!   no two texts are one record, and a changed bit is an error or shows in what is read. (That the other record is
+//!   *refused*, R38, takes a checksum: the store's, around these bytes.)
+//! - Bytes laid out by the module's table here, by another hand, read as the fields that were laid out. Cut or extended
+//!   they are refused.
 //! - An engine takes up any record, from whoever: it drains in bounded steps and never wakes in the past.
 //!
 //! Input: a record's bytes. The second and third read them as a quarry of fields.

@@ -1,9 +1,9 @@
 //! Settings from a file, of any text: good ones that stay what they are, or an error that says what is wrong.
 //!
-//! - What is taken is written as text that is taken for the same, a span is as long as it says, and the constructors take the same values: there is no
-//!   second door.
-//! - What is not is refused by name: our own checks say *field, value, what would be right*, a duration shows how one is written, and what is no policy
-//!   at all has its line and column.
+//! - What is taken is written as text that is taken for the same, a span is as long as it says, and the constructors
+//!   take the same values: there is no second door.
+//! - What is not is refused by name: our own checks say *field, value, what would be right*, a duration shows how one
+//!   is written, and what is no policy at all has its line and column.
 //! - An engine with these settings keeps its contract: a job goes in, drains are bounded, no deadline lies in the past.
 //!
 //! Input: JSON, tried as the settings of operations, of a gate, and of an engine's limits.

@@ -1,9 +1,10 @@
-//! What Deepvue's answers are taken for, whatever status, headers and body: nothing is believed that was not said, and nothing counts as *did not run*
-//! without proof.
+//! What Deepvue's answers are taken for, whatever status, headers and body: nothing is believed that was not said, and
+//! nothing counts as *did not run* without proof.
 //!
-//! The body is read a second time as a plain JSON value. By it: only a 2xx (by status and by the body's own `code`) makes a job accepted or ends one; the
-//! reference is the text that stands there; a final reading has its word or its content; a create that failed is *not executed* only by a status that proves
-//! it, or by the one documented body. Beyond that: the same twice, `Retry-After` as read on its own, an unknown status bounded, and no byte of a body in
+//! The body is read a second time as a plain JSON value. By it: only a 2xx (by status and by the body's own `code`)
+//! makes a job accepted or ends one; the reference is the text that stands there; a final reading has its word or its
+//! content; a create that failed is *not executed* only by a status that proves it, or by the one documented body.
+//! Beyond that: the same twice, `Retry-After` as read on its own, an unknown status bounded, and no byte of a body in
 //! any `Debug` (R42): a canary in every place where one can be.
 //!
 //! Input: `create|lookup|poll STATUS`, then header lines, an empty line, and the body.
@@ -53,7 +54,8 @@ pub fn holds(data: &[u8]) {
     assert_eq!(deepvue.read(&answer(rest)), read, "another answer at the second time");
 
     let body = object(rest);
-    // What does not decide is skipped unread by the profile, and plain JSON is stricter there: such a body has no second reading.
+    // What does not decide is skipped unread by the profile, and plain JSON is stricter there: such a body has no
+    // second reading.
     let judged = body.is_some() || !rest.trim_ascii_start().starts_with(b"{");
     match (kind, &read) {
         _ if !judged => {}
@@ -100,7 +102,8 @@ fn asked(line: &[u8]) -> (Kind, StatusCode) {
     (kind, status.unwrap_or_default())
 }
 
-/// The body as plain JSON, if it is one object and nothing else. Of a name that stands twice the last counts; the profile takes no such body.
+/// The body as plain JSON, if it is one object and nothing else. Of a name that stands twice the last counts; the
+/// profile takes no such body.
 fn object(body: &[u8]) -> Option<Value> {
     let unmarked = body.strip_prefix("\u{feff}".as_bytes()).unwrap_or(body);
     serde_json::from_slice(unmarked).ok().filter(Value::is_object)

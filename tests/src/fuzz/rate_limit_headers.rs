@@ -1,10 +1,14 @@
-//! The headers that tell of a rate limit, of any bytes: never more room than they say, and nothing that they do not say.
+//! The headers that tell of a rate limit, of any bytes: never more room than they say, and nothing that they do not
+//! say.
 //!
-//! The families that are plain digits, or dates, are read a second time here and must agree exactly: which family counts, each number, each unit, each clock, each age. For
-//! the structured ones: every number in the answer stands in the text; one more limit with nothing left in a list is always seen; and what was read reads the
-//! same when written canonically. For all: bounded, not empty, the same twice, and headers of other names and spaces around a value change nothing.
+//! The families that are plain digits, or dates, are read a second time here and must agree exactly: which family
+//! counts, each number, each unit, each clock, each age. For the structured ones: every number in the answer stands in
+//! the text; one more limit with nothing left in a list is always seen; and what was read reads the same when written
+//! canonically. For all: bounded, not empty, the same twice, and headers of other names and spaces around a value
+//! change nothing.
 //!
-//! Input: lines of `name: value`. A first line `reset=delta|epoch|millis|guess` says what `X-RateLimit-Reset` counts, and one `wall=SECONDS` our clock.
+//! Input: lines of `name: value`. A first line `reset=delta|epoch|millis|guess` says what `X-RateLimit-Reset` counts,
+//! and one `wall=SECONDS` our clock.
 
 use std::time::Duration;
 

@@ -1,10 +1,12 @@
 //! `Retry-After`, of any bytes: exactly what RFC 9110 says, no more and no less.
 //!
-//! The grammar is written down a second time here, from section 10.2.3 and 5.6.7 and by another way to count days, and both must agree on every value: a
-//! number of seconds, a date in one of its three notations, or nothing. So a wait is never shorter than the text says, never longer, and never told where
-//! the text says none. Spaces around the value, and further lines of the header, change nothing; what was read reads the same when written canonically.
+//! The grammar is written down a second time here, from section 10.2.3 and 5.6.7 and by another way to count days, and
+//! both must agree on every value: a number of seconds, a date in one of its three notations, or nothing. So a wait is
+//! never shorter than the text says, never longer, and never told where the text says none. Spaces around the value,
+//! and further lines of the header, change nothing; what was read reads the same when written canonically.
 //!
-//! Input: the header's value; on further lines, each optional, the `Date` beside it, our wall clock in seconds, and further lines of the same header.
+//! Input: the header's value; on further lines, each optional, the `Date` beside it, our wall clock in seconds, and
+//! further lines of the same header.
 
 use std::time::{Duration, SystemTime};
 
@@ -70,7 +72,8 @@ const DAYS: [&str; 7] = ["Thursday", "Friday", "Saturday", "Sunday", "Monday", "
 
 /// The seconds since 1970 of an `HTTP-date` of RFC 9110, section 5.6.7, that exists, on the weekday that it names.
 ///
-/// A year of two digits is read as from 1970 to 2069: the 50-year rule needs a clock to count from, and the parser has none.
+/// A year of two digits is read as from 1970 to 2069: the 50-year rule needs a clock to count from, and the parser has
+/// none.
 pub(super) fn seconds_of_date(text: &[u8]) -> Option<u64> {
     let comma = text.iter().position(|byte| *byte == b',');
     let (name, long, day, month, year, time) = match (comma, text) {

@@ -1,14 +1,17 @@
 //! An engine's snapshot, of any bytes: refused, or an engine that is whole.
 //!
-//! - What is taken up is written as bytes that are taken up as the same engine, and are written so again: nothing is lost and nothing is made up.
-//! - It can be driven on: drains are bounded by the operations that it has, no deadline lies in the past after a wake, and that stays so.
+//! - What is taken up is written as bytes that are taken up as the same engine, and are written so again: nothing is
+//!   lost and nothing is made up.
+//! - It can be driven on: drains are bounded by the operations that it has, no deadline lies in the past after a wake,
+//!   and that stays so.
 //! - Any bit of a snapshot changed, any tail cut, any byte added: refused (R38).
 //!
-//! A checksum would keep every input out, so each is tried as it is and *sealed*: with the right checksum put over its body, as a forger would. And since
-//! few accidents leave JSON that is an engine, a forgery can be told in another way: how an engine came about, and which of its values to alter.
+//! A checksum would keep every input out, so each is tried as it is and *sealed*: with the right checksum put over its
+//! body, as a forger would. And since few accidents leave JSON that is an engine, a forgery can be told in another way:
+//! how an engine came about, and which of its values to alter.
 //!
-//! Input: a snapshot; or the JSON of one; or `script `, a script of the [engine target](super::engine), and on each further line `N VALUE`: the Nth number,
-//! text, truth or null becomes this one.
+//! Input: a snapshot; or the JSON of one; or `script `, a script of the [engine target](super::engine), and on each
+//! further line `N VALUE`: the Nth number, text, truth or null becomes this one.
 
 use std::time::Duration;
 
@@ -116,7 +119,8 @@ fn drive(mut engine: Engine) {
                 _ => Event::Cancel(id),
             });
         }
-        // A clock that is behind the engine's is taken for the engine's: one that is far ahead of all that it says is not.
+        // A clock that is behind the engine's is taken for the engine's: one that is far ahead of all that it says is
+        // not.
         let next = engine.next_deadline();
         if next.is_some_and(|next| next <= now) {
             panic!("law 2: {next:?} at {now:?}, {:?}", engine.next_wake());

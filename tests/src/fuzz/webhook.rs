@@ -1,11 +1,14 @@
-//! Which deliveries are believed, whatever headers and body: exactly those that carry the signature that their sender would make.
+//! Which deliveries are believed, whatever headers and body: exactly those that carry the signature that their sender
+//! would make.
 //!
-//! The signature is made a second time, by [`Verifier::sign`], from what the delivery was taken to say. So what is believed was signed, of this
-//! time, and names the id and the time that were signed; one changed bit of the body, another secret, or a clock that is too far off, and it is not. What
-//! was signed and not altered is believed. No error shows a body, a signature or a secret (R42).
+//! The signature is made a second time, by [`Verifier::sign`], from what the delivery was taken to say. So what is
+//! believed was signed, of this time, and names the id and the time that were signed; one changed bit of the body,
+//! another secret, or a clock that is too far off, and it is not. What was signed and not altered is believed. No error
+//! shows a body, a signature or a secret (R42).
 //!
-//! Input: a letter for the scheme (`s`, `t` for Stripe, `d`, `c` for Didit's canonical form, `h`); the id; how many seconds ago it was signed (a `-` before it: ahead); header lines, in
-//! which `$` stands for the right signature header's value and a `+` before the name adds a line instead of replacing one; an empty line; the body.
+//! Input: a letter for the scheme (`s`, `t` for Stripe, `d`, `c` for Didit's canonical form, `h`); the id; how many
+//! seconds ago it was signed (a `-` before it: ahead); header lines, in which `$` stands for the right signature
+//! header's value and a `+` before the name adds a line instead of replacing one; an empty line; the body.
 
 use std::time::Duration;
 
@@ -139,7 +142,8 @@ fn believed(
     assert!(!format!("{nameless:?}").contains("canary"), "R42");
 }
 
-/// What JSON says, however it is spelt. Of two floats that are the same text in the end, one bit of which was changed, nothing else is known here.
+/// What JSON says, however it is spelt. Of two floats that are the same text in the end, one bit of which was changed,
+/// nothing else is known here.
 fn says(body: &[u8]) -> Option<serde_json::Value> {
     serde_json::from_slice(body).ok()
 }

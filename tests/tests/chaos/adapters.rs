@@ -38,7 +38,8 @@ impl Wire {
     }
 }
 
-/// For who shuts a client down since its store is gone, as its log tells them to: else whoever waits for a job would wait for ever.
+/// For who shuts a client down since its store is gone, as its log tells them to: else whoever waits for a job would
+/// wait for ever.
 const GRACE_WITHOUT_STORE: Duration = Duration::from_millis(5);
 
 const RENEWAL_FAILS: &str = "the credentials' issuer says no";

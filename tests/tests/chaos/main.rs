@@ -1,10 +1,13 @@
-//! Whole clients on both adapters, against the book of a provider of which nothing is certain: submits, doubled or with another payload, cancels, resumes,
-//! webhooks, other gates, shutdowns in the midst and handles that are dropped, all at once, over stores that fail or panic, seals that do, requests that are late,
-//! lost or panic, and credentials that are over. Then another client on the same journal, or on a copy of it that was made in the midst of the one before and
-//! is put back; or where nothing is kept, though there is a store, none. Real threads, and on tokio in half of the rounds a paused clock.
+//! Whole clients on both adapters, against the book of a provider of which nothing is certain: submits, doubled or with
+//! another payload, cancels, resumes, webhooks, other gates, shutdowns in the midst and handles that are dropped, all
+//! at once, over stores that fail or panic, seals that do, requests that are late, lost or panic, and credentials that
+//! are over. Then another client on the same journal, or on a copy of it that was made in the midst of the one before
+//! and is put back; or where nothing is kept, though there is a store, none. Real threads, and on tokio in half of the
+//! rounds a paused clock.
 //!
-//! Each round is drawn from a seed, which is printed if a law is broken. `STEADFAST_CHAOS_ROUNDS=500` runs more of them than the suite does, and
-//! `STEADFAST_CHAOS_SEED=42` one. What threads do to each other is not in the seed: repeat a round that has failed.
+//! Each round is drawn from a seed, which is printed if a law is broken. `STEADFAST_CHAOS_ROUNDS=500` runs more of them
+//! than the suite does, and `STEADFAST_CHAOS_SEED=42` one. What threads do to each other is not in the seed: repeat a
+//! round that has failed.
 
 mod adapters;
 mod cabinet;
@@ -55,7 +58,8 @@ fn rounds(adapter: fn(&Arc<World>)) {
     assert!(!are_many || met.len() == 4, "not every outcome was met: {met:?}");
 }
 
-/// In which ways its jobs ended, and what laws it has broken, if any. On a thread of its own, so that a round that hangs is found out.
+/// In which ways its jobs ended, and what laws it has broken, if any. On a thread of its own, so that a round that
+/// hangs is found out.
 fn round(seed: u64, adapter: fn(&Arc<World>)) -> (BTreeSet<&'static str>, Option<String>) {
     let plan = Plan::new(seed);
     let said = format!("STEADFAST_CHAOS_SEED={seed}, {plan:?}");

@@ -25,7 +25,8 @@ pub(crate) fn verifier() -> Verifier {
     Verifier::new(Scheme::StandardWebhooks, [SECRET]).unwrap()
 }
 
-/// 201 accepts, 202 is pending, 200 is ready, 410 failed, 404 finds nothing, 500 may have run, what else there is refuses.
+/// 201 accepts, 202 is pending, 200 is ready, 410 failed, 404 finds nothing, 500 may have run, what else there is
+/// refuses.
 pub(crate) struct Profile(pub(crate) Plan);
 
 impl Provider for Profile {

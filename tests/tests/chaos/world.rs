@@ -46,7 +46,8 @@ pub(crate) struct World {
     pub(crate) plan: Plan,
     pub(crate) book: Arc<Book>,
     pub(crate) cabinet: Cabinet,
-    /// Whether the store has failed, a client gone down without its shutdown, or a copy been put back: then more may be in doubt than has left.
+    /// Whether the store has failed, a client gone down without its shutdown, or a copy been put back: then more may
+    /// be in doubt than has left.
     pub(crate) is_in_doubt: Arc<AtomicBool>,
     /// Held by each way to the provider, as long as anything may leave by it.
     pub(crate) wires: Arc<()>,
@@ -71,7 +72,8 @@ struct Told {
     /// With which payload each was taken in last.
     taken_in: BTreeMap<usize, usize>,
     outcomes: BTreeMap<usize, Vec<Finished>>,
-    /// Which were said to have been sent, perhaps, when none of their creates had left, nor anything happened that leaves more in doubt.
+    /// Which were said to have been sent, perhaps, when none of their creates had left, nor anything happened that
+    /// leaves more in doubt.
     unleft: BTreeSet<usize>,
     stopped: BTreeSet<usize>,
     reported: BTreeSet<String>,
@@ -107,7 +109,8 @@ impl World {
         self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The client of this number, which could not be started so often; the last is well, and so is all around it. With it, by which it is known how its store does.
+    /// The client of this number, which could not be started so often; the last is well, and so is all around it. With
+    /// it, by which it is known how its store does.
     pub(crate) fn describe<T, C>(
         self: &Arc<Self>,
         number: usize,
@@ -199,7 +202,8 @@ impl World {
         self.copied().is_lost.contains(&number)
     }
 
-    /// Not what may have been submitted after the copy was made that was put back, unless the provider drops repeats of a key.
+    /// Not what may have been submitted after the copy was made that was put back, unless the provider drops repeats of
+    /// a key.
     pub(crate) fn may_be_submitted(&self, number: usize) -> bool {
         self.plan.is_keyed() || !self.is_lost(number)
     }

@@ -1,5 +1,6 @@
-//! The rows at the system's own calls: a sync that fails, and a process that is killed at whichever call it is at. A process of its own does to the
-//! journal what a client would; `strace` has the call fail, or kills at it. Where that is missing or not allowed, nothing is shown here, which is said.
+//! The rows at the system's own calls: a sync that fails, and a process that is killed at whichever call it is at. A
+//! process of its own does to the journal what a client would; `strace` has the call fail, or kills at it. Where that
+//! is missing or not allowed, nothing is shown here, which is said.
 
 use std::process::{Command, Output, Stdio};
 use std::{env, fs, process};
@@ -25,7 +26,8 @@ fn can_trace() -> bool {
     can
 }
 
-/// Runs a test of this file's on the world's journal; what becomes of its calls about `suffixes` is injected. Gives what it did of these calls, too.
+/// Runs a test of this file's on the world's journal; what becomes of its calls about `suffixes` is injected. Gives
+/// what it did of these calls, too.
 fn traced(world: &World, child: &str, suffixes: &[&str], calls: &str, inject: &str) -> (Output, String) {
     let journal = world.disk().journal();
     let trace = journal.with_file_name("trace");
@@ -42,7 +44,8 @@ fn traced(world: &World, child: &str, suffixes: &[&str], calls: &str, inject: &s
     (output, told)
 }
 
-/// The job is accepted, which is told to the journal until it says that it has it, five times at most. What it said is printed.
+/// The job is accepted, which is told to the journal until it says that it has it, five times at most. What it said is
+/// printed.
 #[test]
 #[ignore = "a part of others, which run it in a process of its own"]
 fn child_appends() {
@@ -78,7 +81,8 @@ fn told(output: &Output) -> Vec<String> {
     said.lines().filter_map(|line| Some(line.split_once("told: ")?.1.to_owned())).collect()
 }
 
-/// The forbidden thing: a sync is asked for again, and believed, though what it was to bring to disk was not written anew.
+/// The forbidden thing: a sync is asked for again, and believed, though what it was to bring to disk was not written
+/// anew.
 fn rewrites_before_it_believes(trace: &str) {
     let (mut begins, mut failed): (Option<u64>, Option<u64>) = (None, None);
     for line in trace.lines() {
@@ -104,8 +108,9 @@ fn a_sync_that_is_asked_for_again_is_found() {
     );
 }
 
-/// The acceptance is written, and the sync of the log fails: once, twice, or from then on. Nobody is told that it is durable before a sync went well of
-/// pages that were written after the failure; and a new process goes on from whatever is there.
+/// The acceptance is written, and the sync of the log fails: once, twice, or from then on. Nobody is told that it is
+/// durable before a sync went well of pages that were written after the failure; and a new process goes on from
+/// whatever is there.
 #[tokio::test(start_paused = true)]
 async fn c15_a_sync_that_failed() {
     if !can_trace() {
@@ -144,7 +149,8 @@ async fn c15_a_sync_that_failed() {
     }
 }
 
-/// Kills the child at its first call of each kind, at its second, and so on; `left` looks at what it leaves, and is told whose kill it was. Gives how many.
+/// Kills the child at its first call of each kind, at its second, and so on; `left` looks at what it leaves, and is
+/// told whose kill it was. Gives how many.
 async fn killed_at_each_call(world: &World, image: &Image, child: &str, left: impl AsyncFn(u32)) -> u32 {
     let mut kills = 0;
     for call in CHANGES {
@@ -204,7 +210,8 @@ async fn c24_killed_in_a_checkpoint() {
     assert!(kills > 5, "{kills} calls");
 }
 
-/// A process is killed while it refuses a journal: at no call is any of the files changed, and the next one refuses it as well.
+/// A process is killed while it refuses a journal: at no call is any of the files changed, and the next one refuses it
+/// as well.
 #[tokio::test(start_paused = true)]
 async fn c14_killed_while_it_refuses() {
     if !can_trace() {

@@ -1,7 +1,8 @@
 //! What a process leaves behind when it dies: records in memory, or the files of a journal on SQLite.
 //!
-//! Each process opens the files anew. One that dies is not allowed to close them: they are put back as they lay there at that moment, the log beside
-//! them and nothing tidied. So whatever the next one finds is what a killed process would have left.
+//! Each process opens the files anew. One that dies is not allowed to close them: they are put back as they lay there
+//! at that moment, the log beside them and nothing tidied. So whatever the next one finds is what a killed process
+//! would have left.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -50,7 +51,8 @@ enum Kept {
 struct Files {
     directory: PathBuf,
     open: Option<(Life, SqliteStore)>,
-    /// What was found in it since the last process closed it: to open it again and again is most of what the rows cost.
+    /// What was found in it since the last process closed it: to open it again and again is most of what the rows
+    /// cost.
     closed: Option<MemoryStore>,
     /// Whether processes open a journal without its mark, as one that was put back.
     opens_unmarked: bool,

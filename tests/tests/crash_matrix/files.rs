@@ -1,5 +1,6 @@
-//! The rows about the files themselves, on SQLite: torn, damaged, opened twice, half tidied. Whatever was done to them, a client either starts with
-//! exactly what was durable, or does not start, says why, sends nothing, and leaves them as they are.
+//! The rows about the files themselves, on SQLite: torn, damaged, opened twice, half tidied. Whatever was done to them,
+//! a client either starts with exactly what was durable, or does not start, says why, sends nothing, and leaves them as
+//! they are.
 
 use std::error::Error;
 use std::process::Command;
@@ -30,7 +31,8 @@ async fn die(world: &World, point: Point) {
     assert!(world.disk().image()[WAL].len() > 1, "a process that died has closed its files");
 }
 
-/// Why no client starts. Nothing is sent, the files stay as they are, and whoever dies at any step of this leaves them so, for the next to say the same.
+/// Why no client starts. Nothing is sent, the files stay as they are, and whoever dies at any step of this leaves them
+/// so, for the next to say the same.
 pub(crate) async fn refused(world: &World) -> (NoStart, String) {
     // An empty log is none: a process that is killed leaves it where it would have been removed.
     let image = || world.disk().image().into_iter().filter(|(_, bytes)| !bytes.is_empty()).collect::<Image>();
@@ -87,7 +89,8 @@ fn length(image: &Image, suffix: &str) -> usize {
     image.get(suffix).map_or(0, Vec::len)
 }
 
-/// The commit of the intent is torn at any byte. As it was not acknowledged, nothing left on its account, and it is as if it had never begun.
+/// The commit of the intent is torn at any byte. As it was not acknowledged, nothing left on its account, and it is as
+/// if it had never begun.
 #[tokio::test(start_paused = true)]
 async fn c13_torn_tail_of_a_commit_that_nobody_was_told_of() {
     for case in Case::ALL {
@@ -120,7 +123,8 @@ async fn c13_torn_tail_of_a_commit_that_nobody_was_told_of() {
     }
 }
 
-/// The same tear in a commit that had been acknowledged, so that a create left: the file alone could not tell, `FILE-mark` can.
+/// The same tear in a commit that had been acknowledged, so that a create left: the file alone could not tell,
+/// `FILE-mark` can.
 #[tokio::test(start_paused = true)]
 async fn c13_torn_tail_of_a_commit_that_was_acknowledged() {
     for case in Case::ALL {
@@ -161,8 +165,8 @@ fn followed_by_others(world: &World) {
     world.disk().append(&others);
 }
 
-/// Any bit of any file flips, with records before and after it. A client that starts all the same has found what was there; the others find nothing,
-/// least of all a journal that ends before the damage.
+/// Any bit of any file flips, with records before and after it. A client that starts all the same has found what was
+/// there; the others find nothing, least of all a journal that ends before the damage.
 #[tokio::test(start_paused = true)]
 async fn c14_damage_in_the_middle() {
     for closed in [false, true] {
@@ -216,7 +220,8 @@ async fn c14_damage_in_the_middle() {
     }
 }
 
-/// Whole records follow the damage in the log. Who refuses to open it must not tidy it away: they may be all that is left of them.
+/// Whole records follow the damage in the log. Who refuses to open it must not tidy it away: they may be all that is
+/// left of them.
 #[tokio::test(start_paused = true)]
 async fn c14_what_is_refused_is_left_as_it_is() {
     let world = died(Case::Keyed, Point::AfterSend(Kind::Create)).await;
@@ -229,8 +234,8 @@ async fn c14_what_is_refused_is_left_as_it_is() {
     assert!(world.disk().image() == damaged, "what is left of it was changed");
 }
 
-/// Two processes would each send what the other has sent. The second is refused at once, and the first does not notice, whichever step it is at; if it
-/// dies at that, whoever comes next goes on with what it knew.
+/// Two processes would each send what the other has sent. The second is refused at once, and the first does not notice,
+/// whichever step it is at; if it dies at that, whoever comes next goes on with what it knew.
 #[tokio::test(start_paused = true)]
 async fn c18_second_opener() {
     at_each_step(async |step| {
@@ -288,8 +293,8 @@ fn child_opens() {
     }
 }
 
-/// SQLite's compaction is the checkpoint: the log's pages are copied into the file, and only when that is durable the log goes. A crash at any
-/// byte of it leaves a file that is neither old nor new beside a whole log.
+/// SQLite's compaction is the checkpoint: the log's pages are copied into the file, and only when that is durable the
+/// log goes. A crash at any byte of it leaves a file that is neither old nor new beside a whole log.
 #[tokio::test(start_paused = true)]
 async fn c24_crash_during_snapshot() {
     for case in Case::ALL {
@@ -314,7 +319,8 @@ async fn c24_crash_during_snapshot() {
             .await;
         }
 
-        // What must not happen, and does if somebody removes the log: that is not taken for a shorter journal. Nor is a file that is all by itself.
+        // What must not happen, and does if somebody removes the log: that is not taken for a shorter journal. Nor is a
+        // file that is all by itself.
         let mut without = crashed.clone();
         without.remove(WAL);
         world.disk().lay_out(&without);

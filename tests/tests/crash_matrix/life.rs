@@ -1,7 +1,8 @@
 //! A process's life: the points that it passes, and at which of them it dies.
 //!
-//! Its *steps* are all of them: each call of its store, each request, each answer, and whatever its client tells of, such as a wait that begins, an
-//! answer that was understood or a job that ended. A wait that is over shows in what follows it.
+//! Its *steps* are all of them: each call of its store, each request, each answer, and whatever its client tells of,
+//! such as a wait that begins, an answer that was understood or a job that ended. A wait that is over shows in what
+//! follows it.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 

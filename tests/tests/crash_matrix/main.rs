@@ -1,14 +1,17 @@
-//! The crash matrix (`tests/oracles/crash_matrix.json`), row by row: where a process dies, what was durable, what the next one does, and what must
-//! never be seen.
+//! The crash matrix (`tests/oracles/crash_matrix.json`), row by row: where a process dies, what was durable, what the
+//! next one does, and what must never be seen.
 //!
-//! `world` holds what outlives a process, a disk and a provider with its ledger, and lets processes die at chosen moments (`life`); `disk` is memory or a real
-//! journal on SQLite, whose files stay as a dead process leaves them. `rows` are the rows whose crash has a place on the way of one job,
-//! `webhooks` those in which the provider tells of it by itself, `trouble` those in which the disk fails, is full, or is a copy;
-//! `policies` those about clocks, gates and single events, of which a part of C07, C10 and C23 drives an engine alone; `files` those about
-//! the journal's files, which are torn and damaged under a real client; `calls` those in which a system call fails, or the process is killed at it. Every other row is
-//! run on both stores, against a provider that honours keys, one that ignores them and one that can be asked, with the payload kept and with a caller who submits
-//! again. **The recovery of every row is also crashed at each of its own steps** (`world::at_each_step`), and so is refusing to open; with payloads kept in files, what a client tells of is no step, and where a file is damaged
-//! at hundreds of places, at each step for some of them and at one for each other.
+//! `world` holds what outlives a process, a disk and a provider with its ledger, and lets processes die at chosen
+//! moments (`life`); `disk` is memory or a real journal on SQLite, whose files stay as a dead process leaves them.
+//! `rows` are the rows whose crash has a place on the way of one job, `webhooks` those in which the provider tells of
+//! it by itself, `trouble` those in which the disk fails, is full, or is a copy; `policies` those about clocks, gates
+//! and single events, of which a part of C07, C10 and C23 drives an engine alone; `files` those about the journal's
+//! files, which are torn and damaged under a real client; `calls` those in which a system call fails, or the process is
+//! killed at it. Every other row is run on both stores, against a provider that honours keys, one that ignores them and
+//! one that can be asked, with the payload kept and with a caller who submits again. **The recovery of every row is
+//! also crashed at each of its own steps** (`world::at_each_step`), and so is refusing to open; with payloads kept in
+//! files, what a client tells of is no step, and where a file is damaged at hundreds of places, at each step for some
+//! of them and at one for each other.
 
 #[cfg(target_os = "linux")]
 mod calls;
@@ -26,7 +29,8 @@ use serde_json::Value;
 /// Rows that are shown elsewhere or cannot be met yet, and why.
 const ELSEWHERE: [(&str, &str); 1] = [("C19", "several machines: needs a store with leases and fences")];
 
-/// Rows whose recovery is another than the matrix says: what is done instead, why that forbids the same, and the test that shows it.
+/// Rows whose recovery is another than the matrix says: what is done instead, why that forbids the same, and the test
+/// that shows it.
 const OTHERWISE: [(&str, &str, &str); 9] = [
     (
         "C05",
@@ -79,7 +83,8 @@ const OTHERWISE: [(&str, &str, &str); 9] = [
     ),
 ];
 
-/// No row is skipped in silence: each has a test that bears its name, or a reason; and where it is met otherwise, that is said.
+/// No row is skipped in silence: each has a test that bears its name, or a reason; and where it is met otherwise, that
+/// is said.
 #[test]
 fn every_row_has_its_test_or_a_reason() {
     let file: Value = serde_json::from_str(include_str!("../../oracles/crash_matrix.json")).unwrap();

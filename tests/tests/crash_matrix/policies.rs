@@ -1,4 +1,5 @@
-//! The rows about clocks, windows, gates and single events. What another clock wrote is written by editing the record on disk.
+//! The rows about clocks, windows, gates and single events. What another clock wrote is written by editing the record
+//! on disk.
 
 use std::time::Duration;
 
@@ -24,8 +25,8 @@ fn each() -> impl Iterator<Item = (On, bool)> {
     On::BOTH.into_iter().flat_map(|on| [false, true].map(|kept| (on, kept)))
 }
 
-/// What a process makes of the job that starts on it, dies at its step of this number, and is followed by another; nobody submits anything. And whether
-/// it did die.
+/// What a process makes of the job that starts on it, dies at its step of this number, and is followed by another;
+/// nobody submits anything. And whether it did die.
 async fn left_alone(world: &World, step: u32) -> (Stage, bool) {
     let stage = world.stand_by(Crash::Step(step), SECOND).await;
     let dies = stage.is_none();
@@ -36,8 +37,9 @@ async fn left_alone(world: &World, step: u32) -> (Stage, bool) {
     (stage, dies)
 }
 
-/// Every process of a loop of crashes starts with a closed breaker and a full budget: neither is kept. What keeps a storm from the provider is that a
-/// restart's creates count as retries, wait like retries, and are counted across restarts.
+/// Every process of a loop of crashes starts with a closed breaker and a full budget: neither is kept. What keeps a
+/// storm from the provider is that a restart's creates count as retries, wait like retries, and are counted across
+/// restarts.
 #[test]
 fn c07_open_breaker_or_empty_budget() {
     let policy = Case::Keyed.policy();
@@ -101,8 +103,8 @@ fn c07_open_breaker_or_empty_budget() {
     assert!(most > 1 && most <= policy.create().attempts(), "{most}: counted across restarts");
 }
 
-/// The same of whole processes, with a breaker that one failure opens: each of a loop of them dies as it sends, until there is no attempt left, and none sends
-/// at once. Or only the one that recovers dies, at each of its steps.
+/// The same of whole processes, with a breaker that one failure opens: each of a loop of them dies as it sends, until
+/// there is no attempt left, and none sends at once. Or only the one that recovers dies, at each of its steps.
 #[tokio::test(start_paused = true)]
 async fn c07_processes_that_die_while_the_breaker_is_open() {
     let gate = GatePolicy::default().with_breaker(Some(BreakerPolicy::consecutive(1).unwrap()));

@@ -1,4 +1,5 @@
-//! The rows whose crash has its place on the way of one job. Its commits are: 1 in flight, 2 accepted, 3 ended, 4 delivered.
+//! The rows whose crash has its place on the way of one job. Its commits are: 1 in flight, 2 accepted, 3 ended, 4
+//! delivered.
 
 use std::time::{Duration, SystemTime};
 
@@ -42,8 +43,8 @@ pub(crate) fn each() -> impl Iterator<Item = (On, Case)> {
     On::BOTH.into_iter().flat_map(|on| Case::ALL.map(|case| (on, case)))
 }
 
-/// Runs a row: a process dies at `point`; `persisted` looks at what is left; the next one recovers, crashed at each of its own steps in turn and at
-/// last not at all; `expect` looks at the end.
+/// Runs a row: a process dies at `point`; `persisted` looks at what is left; the next one recovers, crashed at each of
+/// its own steps in turn and at last not at all; `expect` looks at the end.
 async fn row(faults: &Faults, point: Point, persisted: impl Fn(Case, &World), expect: impl Fn(&End)) {
     for (on, case) in each() {
         for kept in [false, true] {
@@ -240,7 +241,8 @@ async fn c12_result_journaled_and_the_delivered_mark_missing() {
     }
 }
 
-/// The program took the outcome, which nobody waited for, and that it did so is not on disk: it is told once more, and the same.
+/// The program took the outcome, which nobody waited for, and that it did so is not on disk: it is told once more, and
+/// the same.
 #[tokio::test(start_paused = true)]
 async fn c12_the_callback_ran_and_the_delivered_mark_is_missing() {
     let long = 600 * SECOND;

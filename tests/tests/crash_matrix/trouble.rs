@@ -1,4 +1,5 @@
-//! The rows in which the disk fails, is full, or is put back from a copy. What a system's own failed sync does is in `calls`.
+//! The rows in which the disk fails, is full, or is put back from a copy. What a system's own failed sync does is in
+//! `calls`.
 
 use std::time::Duration;
 
@@ -14,12 +15,13 @@ use crate::life::{Crash, Life, Point};
 use crate::rows::each;
 use crate::world::{Case, PAYLOAD, SECOND, World, at_each_step, key};
 
-/// A commit of which nobody knows whether it happened: nothing that depends on it leaves or is told while that is so, and the next process reads what
-/// is there.
+/// A commit of which nobody knows whether it happened: nothing that depends on it leaves or is told while that is so,
+/// and the next process reads what is there.
 #[tokio::test(start_paused = true)]
 async fn c15_a_flush_that_failed() {
     for (on, case) in each() {
-        // Dead to the disk from before it was written, or from just after: the client is told the same. Of the intent, and of the acceptance.
+        // Dead to the disk from before it was written, or from just after: the client is told the same. Of the intent,
+        // and of the acceptance.
         for point in [1, 2].into_iter().flat_map(|commit| [Point::BeforeCommit(commit), Point::AfterCommit(commit)]) {
             at_each_step(async |step| {
                 let world = World::new(on, case, false);
@@ -48,8 +50,8 @@ async fn c15_a_flush_that_failed() {
     }
 }
 
-/// The disk is full when the job's answer comes: the answer is kept in memory and written when there is room. A crash before that, or at any step of
-/// what follows when there is room, is C04 or later.
+/// The disk is full when the job's answer comes: the answer is kept in memory and written when there is room. A crash
+/// before that, or at any step of what follows when there is room, is C04 or later.
 #[tokio::test(start_paused = true)]
 async fn c16_disk_full() {
     for (on, case) in each() {
@@ -103,7 +105,8 @@ async fn c16_disk_full() {
     }
 }
 
-/// A copy of the disk from before the acceptance, or from before the job: the key is the caller's own, so it is the same again.
+/// A copy of the disk from before the acceptance, or from before the job: the key is the caller's own, so it is the
+/// same again.
 #[tokio::test(start_paused = true)]
 async fn c17_an_older_copy_of_the_journal() {
     for (on, case) in each() {
@@ -141,8 +144,9 @@ async fn c17_an_older_copy_of_the_journal() {
     }
 }
 
-/// The copy was taken while the first create had been refused and was to be repeated: nothing had run then. Who says that it is a copy has each job
-/// that it calls planned noted as perhaps run, before anything is sent; it need be said until a client has started.
+/// The copy was taken while the first create had been refused and was to be repeated: nothing had run then. Who says
+/// that it is a copy has each job that it calls planned noted as perhaps run, before anything is sent; it need be said
+/// until a client has started.
 #[tokio::test(start_paused = true)]
 async fn c17_an_older_copy_from_a_backoff() {
     let faults = Faults::none().on(Kind::Create, 1, Fault::Throttle);
@@ -175,7 +179,8 @@ async fn c17_an_older_copy_from_a_backoff() {
     }
 }
 
-/// The same of a copy that `back_up` made, with its mark or without. It says by itself what it is, so nobody need say it at any start, however many of them die.
+/// The same of a copy that `back_up` made, with its mark or without. It says by itself what it is, so nobody need say
+/// it at any start, however many of them die.
 #[tokio::test(start_paused = true)]
 async fn c17_a_backup_that_nobody_calls_one() {
     let faults = Faults::none().on(Kind::Create, 1, Fault::Throttle);

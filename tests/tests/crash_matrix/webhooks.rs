@@ -1,6 +1,8 @@
-//! The rows in which the provider tells of the job by itself: when it may be told 2xx, and what becomes of what it was not told 2xx for.
+//! The rows in which the provider tells of the job by itself: when it may be told 2xx, and what becomes of what it was
+//! not told 2xx for.
 //!
-//! The sender outlives processes, as real ones do: it sends the same event again, freshly signed, until it has its 2xx, and then never again.
+//! The sender outlives processes, as real ones do: it sends the same event again, freshly signed, until it has its 2xx,
+//! and then never again.
 
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
@@ -151,8 +153,8 @@ fn each() -> impl Iterator<Item = (On, Case, bool, Named)> {
     })
 }
 
-/// The event comes when the job is accepted, and long before its first poll. The process dies at `point`, and each recovery at each of its own
-/// steps too; `left` looks at what there is in between.
+/// The event comes when the job is accepted, and long before its first poll. The process dies at `point`, and each
+/// recovery at each of its own steps too; `left` looks at what there is in between.
 async fn row(point: Point, left: impl Fn(&World)) {
     for (on, case, kept, named) in each() {
         at_each_step(async |step| {
@@ -197,8 +199,9 @@ async fn c10_webhook_journaled_and_2xx_not_sent() {
     row(Point::AfterCommit(3), ended).await;
 }
 
-/// The create has run, and its answer is late: the event's reference is nobody's yet. The process dies while the event waits in its inbox, or after
-/// it has said that the event came too early; or it lives, and its answer comes too late to tell the reference.
+/// The create has run, and its answer is late: the event's reference is nobody's yet. The process dies while the event
+/// waits in its inbox, or after it has said that the event came too early; or it lives, and its answer comes too late
+/// to tell the reference.
 #[tokio::test(start_paused = true)]
 async fn c11_webhook_for_an_unknown_resource() {
     let faults = Faults::none().on(Kind::Create, 1, Fault::Late);
@@ -225,7 +228,8 @@ async fn c11_webhook_for_an_unknown_resource() {
                 assert!(sender.is_acknowledged(), "{case:?}: dropped");
                 sender.check();
                 match (case, named) {
-                    // Nothing that could name the job to us came, or could come: a doubt, and the provider is to be asked.
+                    // Nothing that could name the job to us came, or could come: a doubt, and the provider is to be
+                    // asked.
                     (Case::Ignored, Named::Reference) => {
                         assert_eq!(end.finished.outcome, Outcome::Unresolved(Unresolved::Ambiguous));
                     }

@@ -1,11 +1,12 @@
 //! What outlives a process, and processes that die at a chosen moment.
 //!
-//! A process is a whole client. It passes points (`life`), and at one of them it may die: from then on its disk takes nothing, its requests reach
-//! nobody, and whatever it tells is not heard. What the world has seen is checked all the while: nothing leaves without its durable record,
-//! every create of the key carries the same bytes, and no outcome is told that is not durable.
+//! A process is a whole client. It passes points (`life`), and at one of them it may die: from then on its disk takes
+//! nothing, its requests reach nobody, and whatever it tells is not heard. What the world has seen is checked all the
+//! while: nothing leaves without its durable record, every create of the key carries the same bytes, and no outcome is
+//! told that is not durable.
 //!
-//! Every row has one scheme ([`at_each_step`]): the process that recovers is crashed at its first step, in a new world at its second, and so on
-//! until it has no more; each time another one recovers from that.
+//! Every row has one scheme ([`at_each_step`]): the process that recovers is crashed at its first step, in a new world
+//! at its second, and so on until it has no more; each time another one recovers from that.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -110,8 +111,8 @@ pub(crate) struct End {
     pub(crate) twice: bool,
 }
 
-/// Runs a row again and again. It is given the number of the step at which its recovery is to be crashed, and tells whether that had so many. Gives
-/// how many.
+/// Runs a row again and again. It is given the number of the step at which its recovery is to be crashed, and tells
+/// whether that had so many. Gives how many.
 pub(crate) async fn at_each_step(row: impl AsyncFn(u32) -> bool) -> u32 {
     let mut steps = 0;
     while row(steps + 1).await {
@@ -322,7 +323,8 @@ impl World {
         self.check();
     }
 
-    /// The process that recovers dies at its step of this number, if it comes to it. Then another one recovers, and does not.
+    /// The process that recovers dies at its step of this number, if it comes to it. Then another one recovers, and
+    /// does not.
     pub(crate) async fn recover(&self, step: u32) -> End {
         self.recover_beside(step, async |_, _| ()).await
     }
@@ -352,7 +354,8 @@ impl World {
         assert_eq!(self.seen().sent.len(), sent, "{:?}: sent after the end", self.case);
     }
 
-    /// A process starts, nobody submits anything, and after this time it is ended. Gives what the disk says of the job then; `None` if it dies before.
+    /// A process starts, nobody submits anything, and after this time it is ended. Gives what the disk says of the job
+    /// then; `None` if it dies before.
     pub(crate) async fn stand_by(&self, crash: Crash, span: Duration) -> Option<Stage> {
         let life = Life::new(crash);
         let client = self.start_or_die(&life).await?;

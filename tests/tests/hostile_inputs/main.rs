@@ -1,7 +1,8 @@
-//! Every case of `tests/oracles/hostile_inputs.json` is met somewhere: here, or by a test of the crate that it concerns.
+//! Every case of `tests/oracles/hostile_inputs.json` is met somewhere: here, or by a test of the crate that it
+//! concerns.
 //!
-//! `account` names the tests, for the file's cases and for the hazards that this project knows of; a case without a test or a reason fails, and so
-//! does a name that has gone. What needs several crates is replayed below.
+//! `account` names the tests, for the file's cases and for the hazards that this project knows of; a case without a
+//! test or a reason fails, and so does a name that has gone. What needs several crates is replayed below.
 
 mod account;
 
@@ -215,7 +216,8 @@ fn contents(directory: &Path) -> Vec<(std::ffi::OsString, Vec<u8>)> {
     files
 }
 
-/// A length of four gigabytes: no field of a record can say so (the longest has two bytes), and what it says is compared with what is there.
+/// A length of four gigabytes: no field of a record can say so (the longest has two bytes), and what it says is
+/// compared with what is there.
 #[test]
 fn lengths_in_a_record() {
     let mut bytes = Vec::new();
@@ -239,7 +241,8 @@ fn lengths_in_a_record() {
     assert!(refused > 4 * right.key.as_str().len(), "{refused}");
 }
 
-/// The HTTP client parses a URL anew, by other rules than the crate that builds it: no text may be this machine to the one and another to the other.
+/// The HTTP client parses a URL anew, by other rules than the crate that builds it: no text may be this machine to the
+/// one and another to the other.
 #[test]
 fn two_readers_of_a_url_agree_on_whose_it_is() {
     #[rustfmt::skip]

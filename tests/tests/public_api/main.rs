@@ -1,11 +1,13 @@
-//! The public interface of each published crate, as text: `tests/tests/public_api/NAME.txt`. Whoever changes it sees the change in the diff, and so does whoever
-//! reviews it.
+//! The public interface of each published crate, as text: `tests/tests/public_api/NAME.txt`. Whoever changes it sees
+//! the change in the diff, and so does whoever reviews it.
 //!
-//! It is read from the sources, so it needs no nightly toolchain and is the same under every compiler. What sources do not show is not in it: auto traits, which
-//! [`auto_traits`] asserts for the types that cross threads, and what hides behind `impl Trait`.
+//! It is read from the sources, so it needs no nightly toolchain and is the same under every compiler. What sources do
+//! not show is not in it: auto traits, which [`auto_traits`] asserts for the types that cross threads, and what hides
+//! behind `impl Trait`.
 //!
-//! After a change that is meant: `UPDATE_PUBLIC_API=1 cargo test -p steadfast-tests --test public_api`. The lines `# names …` at the top are what the
-//! interface takes from other crates: a new major release of one of them is a new major release of ours.
+//! After a change that is meant: `UPDATE_PUBLIC_API=1 cargo test -p steadfast-tests --test public_api`. The lines `#
+//! names …` at the top are what the interface takes from other crates: a new major release of one of them is a new
+//! major release of ours.
 
 mod source;
 mod surface;
@@ -56,7 +58,8 @@ fn the_public_interface_is_what_was_agreed() {
     );
 }
 
-/// What a program can only get from one of these it must be able to name by that one: the driver is no dependency of a program's.
+/// What a program can only get from one of these it must be able to name by that one: the driver is no dependency of a
+/// program's.
 #[test]
 fn adapters_export_what_stands_in_the_signatures_of_what_they_export() {
     /// By which an adapter has its builder.
@@ -120,7 +123,8 @@ fn auto_traits() {
     shared::<steadfast_store::MemoryStore>();
 }
 
-/// Whose futures may be awaited in a task that is spawned. (The layers': `adapter-tokio/tests/tower/contract.rs`.) It is compiled, and never run.
+/// Whose futures may be awaited in a task that is spawned. (The layers': `adapter-tokio/tests/tower/contract.rs`.) It
+/// is compiled, and never run.
 #[expect(dead_code, reason = "the compiler's word is the test")]
 fn futures(client: steadfast_tokio::Client, job: &steadfast_tokio::Handle, revisions: &mut steadfast_tokio::Revisions) {
     fn sent(_: impl Future + Send) {}

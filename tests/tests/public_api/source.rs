@@ -1,7 +1,7 @@
 //! A crate as its sources have it: its modules, and what a name means in each.
 //!
-//! Only what a public interface needs is understood: modules in files, `use`, and impl blocks. Macros are not expanded; no crate here makes public items with
-//! them.
+//! Only what a public interface needs is understood: modules in files, `use`, and impl blocks. Macros are not expanded;
+//! no crate here makes public items with them.
 
 use std::collections::BTreeMap;
 use std::fs;

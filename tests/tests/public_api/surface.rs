@@ -26,7 +26,8 @@ pub(crate) struct Surface<'a> {
 /// Items, and what stands in the interface of each, by full paths.
 pub(crate) type Named = BTreeMap<String, BTreeSet<String>>;
 
-/// The interface of the crate of this name. Its first lines are the names of other crates that stand in it, apart from the standard library's.
+/// The interface of the crate of this name. Its first lines are the names of other crates that stand in it, apart from
+/// the standard library's.
 pub(crate) fn surface(krate: &str, source: &Source) -> String {
     let it = read(krate, source);
     let foreign = it.foreign.iter().map(|name| format!("# names {name}\n"));

@@ -1,4 +1,5 @@
-//! What a journal is for: what is on disk before a request leaves, and how a next client goes on after each moment of a stop.
+//! What a journal is for: what is on disk before a request leaves, and how a next client goes on after each moment of a
+//! stop.
 
 use steadfast_core::Kind;
 use steadfast_testkit::journal_kit::StoreFault;

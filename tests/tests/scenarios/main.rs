@@ -1,31 +1,37 @@
 //! The conformance suite of adapters: every scenario, over real HTTP, with the same end on every runtime.
 //!
-//! A [`Scenario`](scenario::Scenario) is data: what the provider answers (a script, on a loopback port), what the client is told to do, what its
-//! caller does, and what must come of it. Each says where it is from: an invariant of `ARCHITECTURE.md` and the simulator (I, R), a row of the
-//! crash matrix (C), a section of RFC 9110, a vendor's documentation. They are held against every [`Runtime`]:
+//! A [`Scenario`](scenario::Scenario) is data: what the provider answers (a script, on a loopback port), what the
+//! client is told to do, what its caller does, and what must come of it. Each says where it is from: an invariant of
+//! `ARCHITECTURE.md` and the simulator (I, R), a row of the crash matrix (C), a section of RFC 9110, a vendor's
+//! documentation. They are held against every [`Runtime`]:
 //!
-//! - **the words of the job's notices**, in their order, which are those of the row: so every request, every failure with what is certain about it,
-//!   every wait that was decided and why, what the gate did, and the end with its reason;
+//! - **the words of the job's notices**, in their order, which are those of the row: so every request, every failure
+//!   with what is certain about it, every wait that was decided and why, what the gate did, and the end with its
+//!   reason;
 //! - no request leaves before the wait that was decided is over (R4);
 //! - what the caller is told at each step, and the attempts that it is told of;
-//! - **the provider's ledger**: how often the job ran, which requests came, and that each create bore the same key and the same bytes (R10).
+//! - **the provider's ledger**: how often the job ran, which requests came, and that each create bore the same key and
+//!   the same bytes (R10).
 //!
-//! So what comes out is the same on every runtime, not alike. How fast the machine is decides nothing: waits are milliseconds, and deadlines
-//! minutes. The few scenarios about shorter spans say so ([`Scenario::timed`](scenario::Scenario)).
+//! So what comes out is the same on every runtime, not alike. How fast the machine is decides nothing: waits are
+//! milliseconds, and deadlines minutes. The few scenarios about shorter spans say so
+//! ([`Scenario::timed`](scenario::Scenario)).
 //!
 //! # For a runtime of your own
 //!
-//! This is a test and no crate: copy the folder into your `tests/`. It takes `bytes`, `flate2`, `http`, `socket2`, and of this project `steadfast-core`,
-//! `-driver`, `-providers`, `-store` and `-testkit`; tokio and the adapters are only its runtimes'.
+//! This is a test and no crate: copy the folder into your `tests/`. It takes `bytes`, `flate2`, `http`, `socket2`, and
+//! of this project `steadfast-core`, `-driver`, `-providers`, `-store` and `-testkit`; tokio and the adapters are only
+//! its runtimes'.
 //!
-//! Implement [`Runtime`], [`Client`] and [`Job`] in place of those in `runtimes.rs` (for tokio and threads, some forty lines each), and hold yours in
-//! [`hold`]. Calls may block. [`Setup::describe`](runtimes::Setup::describe) makes a builder with all that a scenario asks for; what is left is to start the
-//! client over your transport. What your transport must keep for it:
+//! Implement [`Runtime`], [`Client`] and [`Job`] in place of those in `runtimes.rs` (for tokio and threads, some forty
+//! lines each), and hold yours in [`hold`]. Calls may block. [`Setup::describe`](runtimes::Setup::describe) makes a
+//! builder with all that a scenario asks for; what is left is to start the client over your transport. What your
+//! transport must keep for it:
 //!
-//! - one request for one call: no retry, no redirect, and the connection's failures told apart (`not_sent` before there was a connection, else
-//!   `ambiguous`);
-//! - bodies are decoded (gzip) and cut at [`Outgoing::body_limit`](steadfast_driver::Outgoing::body_limit), and a body that is shorter than
-//!   declared is no answer;
+//! - one request for one call: no retry, no redirect, and the connection's failures told apart (`not_sent` before there
+//!   was a connection, else `ambiguous`);
+//! - bodies are decoded (gzip) and cut at [`Outgoing::body_limit`](steadfast_driver::Outgoing::body_limit), and a body
+//!   that is shorter than declared is no answer;
 //! - a request ends when its time is over.
 //!
 //! A scenario that fails prints its name and source, the words that were expected and those that came.

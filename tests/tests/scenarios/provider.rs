@@ -1,8 +1,8 @@
 //! The provider of a scenario: a script of answers over real HTTP on a loopback port, and a ledger of what ran.
 //!
-//! It needs no runtime, so that none is favoured: plain threads, and one request on a connection unless an answer keeps it. An answer is the
-//! bytes that go over the wire, which may be any: cut short, endless, no HTTP at all. The last answer of a kind is given to all further requests
-//! of that kind.
+//! It needs no runtime, so that none is favoured: plain threads, and one request on a connection unless an answer keeps
+//! it. An answer is the bytes that go over the wire, which may be any: cut short, endless, no HTTP at all. The last
+//! answer of a kind is given to all further requests of that kind.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};

@@ -18,8 +18,8 @@ pub(crate) struct Scenario {
     /// The invariant (I, R), the row of the crash matrix (C) or the standard that says so.
     pub(crate) source: &'static str,
     pub(crate) script: Script,
-    /// It rests on a span of less than a second: the time that a breaker is open, a time-out. A machine that stalls may come too late for it, so it
-    /// is played again, twice at most, before it has failed.
+    /// It rests on a span of less than a second: the time that a breaker is open, a time-out. A machine that stalls
+    /// may come too late for it, so it is played again, twice at most, before it has failed.
     pub(crate) timed: bool,
     /// Nobody listens on the provider's port.
     pub(crate) nobody: bool,
@@ -93,9 +93,9 @@ const fn ms(count: u64) -> Duration {
     Duration::from_millis(count)
 }
 
-/// So that each wait says what it is for: creates 4, 8 ms; look-ups 5 ms; polls 2, 4, 8 ms; polls that failed 3 ms; 6 ms to settle; what the
-/// provider asks for is cut to 30 ms. Deadlines and time-outs are far above what a busy machine takes: it is decided by them only where they are
-/// made short.
+/// So that each wait says what it is for: creates 4, 8 ms; look-ups 5 ms; polls 2, 4, 8 ms; polls that failed 3 ms; 6
+/// ms to settle; what the provider asks for is cut to 30 ms. Deadlines and time-outs are far above what a busy machine
+/// takes: it is decided by them only where they are made short.
 pub(crate) fn swift(safety: SendSafety) -> OperationPolicy {
     let steady = |wait| BackoffPolicy::new(Growth::Fixed(ms(wait)), ms(wait), Jitter::None).unwrap();
     let doubling = |first, cap| BackoffPolicy::new(Growth::doubling(ms(first)), ms(cap), Jitter::None).unwrap();

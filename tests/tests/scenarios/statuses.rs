@@ -1,7 +1,7 @@
 //! What a status says of a request: RFC 9110, and what well-regarded clients repeat (GCS, Azure, AWS, Stripe).
 //!
-//! The rule for creates: a 4xx is the provider's word that nothing ran, with the exceptions below; no 5xx is. So what may have run is sent again
-//! only where that cannot run it twice.
+//! The rule for creates: a 4xx is the provider's word that nothing ran, with the exceptions below; no 5xx is. So what
+//! may have run is sent again only where that cannot run it twice.
 
 use crate::provider::{Reply, accepted, asking, error, pending, ready};
 use crate::scenario::{Scenario, keyed, unkeyed};
@@ -78,8 +78,8 @@ pub(crate) fn of_creates() -> Vec<Scenario> {
     scenarios
 }
 
-/// A poll only reads, so it may be repeated; and whatever it meets says nothing of the job, so none ends it but one that would always be refused.
-/// R30.
+/// A poll only reads, so it may be repeated; and whatever it meets says nothing of the job, so none ends it but one
+/// that would always be refused. R30.
 pub(crate) fn of_polls() -> Vec<Scenario> {
     // A failing poll is tried again by the retry policy, a pending one comes by the schedule.
     let rows = [

@@ -10,8 +10,8 @@
 //! | `accepted`, `pending`, `partial`, `unknown status`, `proven absent`, … | what an answer said |
 //! | `completed: ready`, `rejected: attempts`, `unresolved: ambiguous`, `failed` | the end |
 //!
-//! Whether a request that was given up is heard of again depends on whether a runtime can cut it off. So that alone is left out, with what it
-//! teaches if that is nothing new.
+//! Whether a request that was given up is heard of again depends on whether a runtime can cut it off. So that alone is
+//! left out, with what it teaches if that is nothing new.
 
 use std::time::Duration;
 

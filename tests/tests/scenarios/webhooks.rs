@@ -1,5 +1,5 @@
-//! What the provider tells by itself, beside what it is asked. An event is genuine or changes nothing (I16), and promises nothing that is not
-//! durable (R33).
+//! What the provider tells by itself, beside what it is asked. An event is genuine or changes nothing (I16), and
+//! promises nothing that is not durable (R33).
 
 use std::time::Duration;
 

@@ -1,10 +1,11 @@
-//! What connections do: kept open, closed while nobody looks, with more on them than belongs there, slow, chunked, redirected.
+//! What connections do: kept open, closed while nobody looks, with more on them than belongs there, slow, chunked,
+//! redirected.
 //!
-//! Of one thing the two clients make something else, so it is not here: a gzip body of several members, which RFC 1952 allows. ureq reads all of
-//! it; reqwest takes it for a broken one (tower-http's issue 737), and the job is polled on.
+//! Of one thing the two clients make something else, so it is not here: a gzip body of several members, which RFC 1952
+//! allows. ureq reads all of it; reqwest takes it for a broken one (tower-http's issue 737), and the job is polled on.
 //!
-//! One call of a transport is one request, whatever its HTTP client would do by itself: a second one would be counted by the provider, and fail the
-//! scenario.
+//! One call of a transport is one request, whatever its HTTP client would do by itself: a second one would be counted
+//! by the provider, and fail the scenario.
 
 use std::io::Write as _;
 

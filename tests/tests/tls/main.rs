@@ -1,7 +1,8 @@
-//! Over TLS, as every real provider is asked: who is not the provider gets nothing, and an answer that was cut off is none.
+//! Over TLS, as every real provider is asked: who is not the provider gets nothing, and an answer that was cut off is
+//! none.
 //!
-//! A row is what a server does with one connection, and what is certain of the create afterwards. The server is rustls on a thread, with certificates made for it;
-//! each adapter trusts one of them.
+//! A row is what a server does with one connection, and what is certain of the create afterwards. The server is rustls
+//! on a thread, with certificates made for it; each adapter trusts one of them.
 
 mod server;
 
@@ -136,7 +137,8 @@ fn blocking_with_ureq() {
     run(blocking_and_ureq);
 }
 
-/// What another crate of the program switches on in an HTTP library must not change how requests leave: here HTTP/2 is switched on.
+/// What another crate of the program switches on in an HTTP library must not change how requests leave: here HTTP/2 is
+/// switched on.
 #[tokio::test]
 async fn by_itself_a_transport_speaks_http_1_1_alone() {
     let by_reqwest = Server::start(Identity::Untrusted, Does::Answers);

@@ -1,11 +1,13 @@
-//! Whatever a server does to one request, the transport says what is certain, holds no more than its limit, and sends nothing on.
+//! Whatever a server does to one request, the transport says what is certain, holds no more than its limit, and sends
+//! nothing on.
 //!
-//! The rows are data (`rows`): what the server does, and what must come of it. The server writes to bare sockets (`server`), since no HTTP library
-//! would say such things. Each row is one job with one create and no second attempt, carried by a whole client; what its transport gave back is
-//! compared with the row. An adapter is one function ([`Adapter`]), so that another one runs through the same rows.
+//! The rows are data (`rows`): what the server does, and what must come of it. The server writes to bare sockets
+//! (`server`), since no HTTP library would say such things. Each row is one job with one create and no second attempt,
+//! carried by a whole client; what its transport gave back is compared with the row. An adapter is one function
+//! ([`Adapter`]), so that another one runs through the same rows.
 //!
-//! What holds for every row: the request that arrived is the one that was sent, once; nobody else was called, whatever the answer named; and the
-//! process never grew by more than [`MOST_MEMORY`].
+//! What holds for every row: the request that arrived is the one that was sent, once; nobody else was called, whatever
+//! the answer named; and the process never grew by more than [`MOST_MEMORY`].
 
 mod rows;
 mod server;
@@ -48,8 +50,8 @@ enum Met {
     Failed(Failure),
 }
 
-/// Carries so many jobs, one after the other, to a provider at this address, each with one create and this time-out, and tells what its transport
-/// met.
+/// Carries so many jobs, one after the other, to a provider at this address, each with one create and this time-out,
+/// and tells what its transport met.
 type Adapter = fn(base: &str, jobs: usize, timeout: Duration) -> Vec<Met>;
 
 /// Rows that an HTTP client takes otherwise, and just as safely.
@@ -94,7 +96,8 @@ fn blocking_and_ureq(base: &str, jobs: usize, timeout: Duration) -> Vec<Met> {
 
 const ADAPTERS: [Adapter; 2] = [tokio_and_reqwest, blocking_and_ureq];
 
-/// ureq bounds what precedes an answer, and waits for what follows it; it decodes all pieces of gzip, and counts them all; HTTP/1.0 has no chunks for it.
+/// ureq bounds what precedes an answer, and waits for what follows it; it decodes all pieces of gzip, and counts them
+/// all; HTTP/1.0 has no chunks for it.
 const UREQ: Otherwise = &[
     ("HTTP/1.0 with chunks", Expect::Answer(200, 12)),
     ("chunks within another coding", Expect::Answer(200, 2)),
@@ -128,7 +131,8 @@ struct Recording<T> {
 
 impl Transport for Recording<ReqwestTransport> {
     async fn send(&self, outgoing: Outgoing) -> Result<Response<Bytes>, SendError> {
-        // A client gives an attempt up when its time has passed, whatever the transport thinks: the one or the other comes first.
+        // A client gives an attempt up when its time has passed, whatever the transport thinks: the one or the other
+        // comes first.
         let met = Met::Failed(SendError::timed_out().failure());
         let mut entry = Entry { key: outgoing.key.clone(), met, book: self.met.clone() };
         let came = self.inner.send(outgoing).await;

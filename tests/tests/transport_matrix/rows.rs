@@ -257,7 +257,8 @@ fn flipped(mut gzip: Vec<u8>) -> Vec<u8> {
     gzip
 }
 
-/// 1 GiB of zeros as gzip, a megabyte on the wire: one flushed block of a megabyte, a thousand times. Nobody gets to its end, so it has none.
+/// 1 GiB of zeros as gzip, a megabyte on the wire: one flushed block of a megabyte, a thousand times. Nobody gets to
+/// its end, so it has none.
 fn bomb() -> Vec<u8> {
     let mut block = Vec::with_capacity(1 << 16);
     let mut deflate = flate2::Compress::new(Compression::best(), false);

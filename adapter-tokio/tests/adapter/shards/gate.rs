@@ -66,7 +66,8 @@ async fn shards_take_turns_at_a_gate_that_is_never_free() {
     }
     assert_eq!(places.len(), 4);
     for places in places.values() {
-        // One of each shard goes in each round of four, while all four have somebody; the first ones were there before the others.
+        // One of each shard goes in each round of four, while all four have somebody; the first ones were there before
+        // the others.
         assert!(places.len() >= 8);
         for (round, place) in places[..8].iter().enumerate() {
             assert!((4 * round).saturating_sub(4) <= *place && *place < 4 * round + 8, "{places:?}");
@@ -119,7 +120,8 @@ async fn after_one_shard_was_asked_to_wait_none_sends_anything() {
     }
 }
 
-/// `Retry-After` takes precedence over the end of the window (RateLimit header fields, the IETF's draft of 2025); of a longer one, nothing is taken.
+/// `Retry-After` takes precedence over the end of the window (RateLimit header fields, the IETF's draft of 2025); of a
+/// longer one, nothing is taken.
 #[tokio::test(start_paused = true)]
 async fn what_the_provider_asks_for_counts_more_than_the_end_of_its_window() {
     for (asks, ends, goes) in [("5", "3600", 5), ("30", "5", 30), ("0", "20", 20)] {

@@ -232,7 +232,8 @@ async fn a_renewal_that_hangs_is_given_up_for_all() {
     assert_eq!(run(4).await, alone);
 }
 
-/// The shard that renews the credentials may have nothing else to do, and be over, while the jobs of another wait for them.
+/// The shard that renews the credentials may have nothing else to do, and be over, while the jobs of another wait for
+/// them.
 #[tokio::test(start_paused = true)]
 async fn a_renewal_is_not_waited_for_once_its_shard_is_over() {
     for n in 0..8 {

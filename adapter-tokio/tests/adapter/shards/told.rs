@@ -1,4 +1,5 @@
-//! Webhooks, whichever shard has their job: answered as by one, once, and none is called unknown that may be known in a moment.
+//! Webhooks, whichever shard has their job: answered as by one, once, and none is called unknown that may be known in a
+//! moment.
 
 use std::future::Future;
 use std::pin::pin;

@@ -1,6 +1,8 @@
-//! Thousands of deliveries that are not to be believed, under every scheme, while jobs stand in every state: nothing at all changes.
+//! Thousands of deliveries that are not to be believed, under every scheme, while jobs stand in every state: nothing at
+//! all changes.
 //!
-//! Which deliveries are refused is proved by the hundred thousand in the providers' tests; here it is that a refusal has no consequence.
+//! Which deliveries are refused is proved by the hundred thousand in the providers' tests; here it is that a refusal
+//! has no consequence.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
@@ -103,7 +105,8 @@ fn state(told: &Told, transport: &Scripted, store: Option<&Kept>) -> State {
 /// What was told when (by the name of it: the rest has wall times), how the jobs ended, what was sent.
 type Course = (Vec<(Duration, String)>, Vec<Finished>, Vec<Vec<Kind>>);
 
-/// One job accepted, one whose create is not answered yet, one that has ended; and so many deliveries among them. Then how all of it went on.
+/// One job accepted, one whose create is not answered yet, one that has ended; and so many deliveries among them. Then
+/// how all of it went on.
 async fn live(scheme: &Scheme, deliveries: u64, store: Option<Kept>) -> Course {
     let began = Instant::now();
     let transport = Scripted::new(move |kind, _, name| async move {
@@ -144,7 +147,8 @@ async fn live(scheme: &Scheme, deliveries: u64, store: Option<Kept>) -> Course {
     (notices.iter().map(|(at, notice)| (*at, name(notice))).collect(), finished, sent)
 }
 
-/// I16: neither what is told, sent or stored while they come, nor anything that follows, to the last notice and the last millisecond.
+/// I16: neither what is told, sent or stored while they come, nor anything that follows, to the last notice and the
+/// last millisecond.
 #[tokio::test(start_paused = true)]
 async fn i16_what_is_refused_changes_nothing_then_or_later() {
     for scheme in schemes() {

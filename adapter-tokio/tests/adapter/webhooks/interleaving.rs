@@ -15,7 +15,8 @@ use tokio::time::{Instant, sleep, timeout};
 use super::{SECOND, Telling, Told, is_ready};
 use crate::support::{Scripted, answer, key};
 
-/// What happens to one job, whose create and polls are answered after drawn delays, and which is ready at a drawn moment.
+/// What happens to one job, whose create and polls are answered after drawn delays, and which is ready at a drawn
+/// moment.
 #[derive(Clone, Debug)]
 enum Step {
     Wait(u64),

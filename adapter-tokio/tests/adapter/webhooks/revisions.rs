@@ -1,4 +1,5 @@
-//! What the provider says of a job after it has ended: told once, in its own order, and never in the place of the outcome.
+//! What the provider says of a job after it has ended: told once, in its own order, and never in the place of the
+//! outcome.
 
 use proptest::prelude::*;
 use steadfast_tokio::{Revision, RevisionError, Revisions};

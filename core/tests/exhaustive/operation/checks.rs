@@ -1,4 +1,5 @@
-//! What must hold when a request leaves, when the operation ends, when the provider has told something, and at every moment.
+//! What must hold when a request leaves, when the operation ends, when the provider has told something, and at every
+//! moment.
 
 use steadfast_core::operation::{Attempt, Effect, Event, Rejected, Stage, Unresolved};
 use steadfast_core::{Kind, Outcome};
@@ -71,7 +72,8 @@ impl Job {
         self.books.to_deliver = true;
     }
 
-    /// R18: a reference that was heard of is not forgotten, unless it is known how the job ended; and what is final ends it, whoever tells it.
+    /// R18: a reference that was heard of is not forgotten, unless it is known how the job ended; and what is final
+    /// ends it, whoever tells it.
     pub(super) fn check_learnt(&self, answer: Answer) {
         let is_final = matches!(answer, Answer::Ready | Answer::Failed);
         assert!(!is_final || self.decided().is_some(), "the provider's last word is not heard");
@@ -104,7 +106,8 @@ impl Job {
         assert!(wake.is_none_or(|wake| wake.at > self.now), "law 2: {wake:?} at {:?}", self.now);
     }
 
-    /// I3, I8, I17, law 8: what the driver has in the air is what the operation believes to be there, and it holds a permit for just that.
+    /// I3, I8, I17, law 8: what the driver has in the air is what the operation believes to be there, and it holds a
+    /// permit for just that.
     pub(super) fn check_air(&self) {
         assert_eq!(self.air.map(|flight| flight.attempt), self.job.in_flight(), "I3, law 8");
         if let Some(Flight { attempt, .. }) = self.air {

@@ -35,7 +35,8 @@ pub(crate) struct Report {
     violations: Vec<Finding>,
     histories_per_second: f64,
     invariants: Vec<Checked>,
-    /// Kinds of faults, crashes and checks that were never met although there were histories enough: the soak proves less than it says.
+    /// Kinds of faults, crashes and checks that were never met although there were histories enough: the soak proves
+    /// less than it says.
     never_met: Vec<String>,
     elapsed_seconds: f64,
 }

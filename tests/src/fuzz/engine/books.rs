@@ -1,4 +1,5 @@
-//! What the driver knows by itself: what is on disk, what is in the air, what was told. Kept apart from all that the engine believes.
+//! What the driver knows by itself: what is on disk, what is in the air, what was told. Kept apart from all that the
+//! engine believes.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -232,8 +233,8 @@ impl Books {
         self.last_record = RecordId(0);
         self.entered = self.durable.len();
         for job in self.jobs.values_mut() {
-            // What the new process remembers, it remembers from now on. What never came to disk it does not: if the key had an older job, that one's end is
-            // all that is known.
+            // What the new process remembers, it remembers from now on. What never came to disk it does not: if the key
+            // had an older job, that one's end is all that is known.
             let kept = job.told.filter(|(outcome, _)| *outcome != Outcome::Rejected(Rejected::NotDurable));
             job.told = kept.map(|(outcome, _)| (outcome, now));
             job.delivered = false;

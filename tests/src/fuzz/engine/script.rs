@@ -36,8 +36,8 @@ pub(super) fn span(script: &mut Unstructured<'_>) -> Duration {
     }
 }
 
-/// `0` accepted, `1` pending, `2` ready, `3` failed, `4` not found, `5` partial, `6` undecided, `7` failed before it ran, `8` perhaps, `9` refused; others by
-/// other bytes.
+/// `0` accepted, `1` pending, `2` ready, `3` failed, `4` not found, `5` partial, `6` undecided, `7` failed before it
+/// ran, `8` perhaps, `9` refused; others by other bytes.
 pub(super) fn answer(script: &mut Unstructured<'_>) -> Result<Reading, Failure> {
     let reference = |text: &str| Reading::Accepted(Reference::new(text).expect("no control characters"));
     let failed = |class, certainty| Err(Failure::new(class, certainty));
