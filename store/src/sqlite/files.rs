@@ -26,7 +26,7 @@ const OLDEST_SQLITE: i32 = 3_051_003;
 
 /// Set before the file is first read. `EXCLUSIVE` first, so that the log's index is kept in memory and no `-shm` file
 /// is made. No `foreign_keys`: a table that somebody has added must not keep old rows from being forgotten.
-const SETTINGS: &str = "PRAGMA locking_mode = EXCLUSIVE; PRAGMA synchronous = FULL; PRAGMA trusted_schema = OFF; PRAGMA mmap_size = 0; \
+const SETTINGS: &str = "PRAGMA locking_mode = EXCLUSIVE; PRAGMA synchronous = FULL; PRAGMA fullfsync = ON; PRAGMA trusted_schema = OFF; PRAGMA mmap_size = 0; \
      PRAGMA foreign_keys = OFF; \
      PRAGMA cell_size_check = ON; PRAGMA temp_store = MEMORY; PRAGMA secure_delete = ON; PRAGMA cache_size = -16384; \
      PRAGMA wal_autocheckpoint = 4000; PRAGMA journal_size_limit = 67108864";

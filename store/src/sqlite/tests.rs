@@ -328,6 +328,7 @@ fn what_makes_a_commit_durable_holds_on_the_connection_that_is_used() {
         store.append(&[entry("one")]).unwrap();
         let setting = |name| -> Value { store.connection.pragma_query_value(None, name, |row| row.get(0)).unwrap() };
         assert_eq!(setting("synchronous"), Value::from(2), "FULL: a sync for each commit");
+        assert_eq!(setting("fullfsync"), Value::from(1), "on macOS a sync that does not stop at the drive's cache");
         assert_eq!(setting("journal_mode"), Value::from("wal".to_owned()));
         assert_eq!(setting("locking_mode"), Value::from("exclusive".to_owned()));
         assert_eq!(setting("trusted_schema"), Value::from(0));
