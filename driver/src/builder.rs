@@ -40,8 +40,8 @@ pub trait Start<P, T>: Sized {
     fn start(builder: Builder<P, T, Self>) -> Self::Started;
 }
 
-/// An adapter's client, whose credentials can be renewed by an `F`: a function of the kind that its callers write. `M`
-/// is for the compiler: the types that `F` alone does not name, such as its error, and its future if it gives one.
+/// An adapter's client, whose credentials an `F` can renew: an async function on tokio, a blocking one on threads. `M` is
+/// for the compiler only: the types that `F` alone does not name, such as its error, and its future if it returns one.
 pub trait RenewsBy<F, M> {
     /// The hook that it is.
     fn hook(renew: F) -> Renew;
@@ -109,15 +109,16 @@ impl<P: Provider, T, C> Builder<P, T, C> {
     }
 
     /// What holds requests back: breaker, retry budget, bulkhead, rate limits. Default: the provider's own
-    /// [`gate`](Provider::gate). A breaker waits for each probe for as long as requests have by the
-    /// [`policy`](Builder::policy) at least, whatever its [lease](steadfast_core::breaker::Probes::lease) says.
+    /// [`gate`](Provider::gate). A breaker waits for each probe at least as long as the [`policy`](Builder::policy) gives
+    /// a request, even if its [lease](steadfast_core::breaker::Probes::lease) is shorter.
     pub fn gate(mut self, gate: GatePolicy) -> Self {
         self.settings.gate = gate;
         self
     }
 
-    /// What a file says of policies, gate, limits and webhooks. What it does not name stays as it was: the provider's
-    /// own, or what this builder was told before. Tell it what a program decides for itself after this.
+    /// Applies a file's policies, gate, limits and webhooks. Settings that the file does not name stay as they were: the
+    /// provider's own, or those that this builder already has. Settings that the program decides itself belong after
+    /// this call.
     ///
     /// # Errors
     /// The file does not fit the provider: a create's time-out that is not shorter than the window in which the
@@ -146,25 +147,25 @@ impl<P: Provider, T, C> Builder<P, T, C> {
         })
     }
 
-    /// How many jobs may be under way, and how many ended ones are remembered. See [`Limits`] for the defaults. With
-    /// room for no job a client is not started ([`StartError::NoRoom`]). A submit for which there is no room waits; one
-    /// that joins a job that is known here, or brings the payload that a job [waits for](Builder::store), needs none.
+    /// How many jobs may be under way, and how many ended ones are remembered. See [`Limits`] for the defaults. A limit
+    /// of no jobs is an error at the start ([`StartError::NoRoom`]). A submit that finds no room waits. One that joins a
+    /// job already known here, or brings the payload that a job [waits for](Builder::store), needs no room.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.settings.limits = limits;
         self
     }
 
     /// The most bytes of one answer's decoded body; a larger one counts as unusable. Default 4 MiB: room for a result
-    /// with images, not for a decompression bomb. Below 1,000 bytes, where no create's answer could be read, a client
-    /// is not started ([`StartError::TooSmall`]).
+    /// with images, not for a decompression bomb. A limit below 1,000 bytes is an error at the start
+    /// ([`StartError::TooSmall`]), since not even a create's answer might fit.
     pub fn body_limit(mut self, bytes: usize) -> Self {
         self.settings.body_limit = bytes;
         self
     }
 
-    /// The most bytes of ended jobs' bodies kept for repeated submits; the oldest go first, their outcomes stay. And as
-    /// many of answers that ended no job, each held until the next in case that there is none; beyond that they are not
-    /// held. Default 64 MiB.
+    /// The most bytes of ended jobs' bodies kept in memory for repeated submits; the oldest are dropped first, and their
+    /// outcomes stay. As many bytes again may be held of answers that have not ended their job: each job's latest, in
+    /// case the job ends without another one. Default 64 MiB.
     pub fn results_limit(mut self, bytes: usize) -> Self {
         self.settings.results_limit = bytes;
         self
@@ -180,14 +181,18 @@ impl<P: Provider, T, C> Builder<P, T, C> {
     /// Keeps records here, so that a restart knows what was sent. Default: none are kept, and a crash forgets the jobs
     /// under way.
     ///
-    /// What the store holds is taken up on [`start`](Builder::start). Accepted jobs are polled on. Those of which
-    /// nothing was sent, and those whose create was not answered and may be sent again, go on if their payload is at
-    /// hand: [kept](Builder::keep_payloads), or [given](Builder::payloads) by the program. If not, they wait until
-    /// their key is submitted again, at most until their create deadline. A create that was not answered is looked up
-    /// where the provider can be asked, which needs no payload, and is *unresolved* where a repeat might run twice.
-    /// What is sent again leaves when the lost one has had its
-    /// [time](steadfast_core::retry::RetryPolicy::attempt_timeout), as if that had timed out. No wait is longer than
-    /// one capped delay, or one such time, whatever the clock did meanwhile.
+    /// [`start`](Builder::start) takes up the jobs in the store:
+    ///
+    /// - accepted jobs are polled on;
+    /// - jobs of which nothing was sent, and jobs whose create was not answered and may be sent again, go on if their
+    ///   payload is at hand: [kept](Builder::keep_payloads), or [given](Builder::payloads) by the program. If it is not,
+    ///   they wait until their key is submitted again, at most until their create deadline;
+    /// - a create that was not answered is looked up if the provider can be asked, which needs no payload; if it cannot,
+    ///   and a repeat might run twice, the job is *unresolved*.
+    ///
+    /// A repeated create leaves no sooner than the [time-out](steadfast_core::retry::RetryPolicy::attempt_timeout) of the
+    /// one that the dead process sent. No wait is longer than one capped delay, or one such time-out, whatever the clock
+    /// did meanwhile.
     ///
     /// Ended jobs are kept for [`Limits::remember_for`], so that a repeated submit gets their outcome, and then
     /// forgotten a few at a time. Unresolved ones are not forgotten: they may have run, so their keys must not become
@@ -233,10 +238,11 @@ impl<P: Provider, T, C> Builder<P, T, C> {
         self
     }
 
-    /// What all jitter and all [correlation ids](crate::CorrelationId) are drawn from. Default: drawn at random by each
-    /// process; fix it to repeat a run. A restart does not need the one before it: waits that were drawn are in the
-    /// records, and nothing that keeps a job from running twice depends on it. Do not fix it in production: breakers of
-    /// processes that share it ask again at the same moment, and who knows it can choose keys that are slow to find.
+    /// The seed of all jitter and all [correlation ids](crate::CorrelationId). Default: each process draws its own at
+    /// random; fix it to repeat a run. A restart does not need the seed of the process before it: waits that were drawn
+    /// are in the records, and nothing that keeps a job from running twice depends on it. Do not fix it in production:
+    /// breakers of processes with one seed probe at the same moment, and anybody who knows the seed can choose keys that
+    /// are slow to find.
     pub fn seed(mut self, seed: Seed) -> Self {
         self.settings.seed = Some(seed);
         self
@@ -257,10 +263,10 @@ impl<P: Provider, T, C> Builder<P, T, C> {
         self
     }
 
-    /// Asked at each submit, on the task or thread that submits, where that stands in a distributed trace: all requests
-    /// of the job then bear `traceparent` with that trace's id and a span id of their own, and its `tracestate`, beside
-    /// their correlation id. Default: they bear none. A job that is joined stays in the trace of its first submit, and
-    /// one that a restart takes up is in none.
+    /// Gives the current trace context: called at each submit, on the task or thread that submits. All requests of the
+    /// job then carry `traceparent` with that trace's id and a span id of their own, and its `tracestate`, beside their
+    /// correlation id. Default: they carry neither. A submit that joins a job leaves it in the trace of its first submit,
+    /// and a job that a restart takes up is in no trace.
     ///
     /// ```
     /// # use steadfast_driver::Builder;
@@ -285,19 +291,24 @@ impl<P: Provider, T, C> Builder<P, T, C> {
         self
     }
 
-    /// Called with the outcome of each job that ends with nobody waiting for it: one that a restart took up, or whose
-    /// handle was dropped, by a server that had answered *accepted*, say, or with a request that was cut off.
+    /// Called with the outcome of each job that ends while no caller waits for it:
     ///
-    /// Once it has returned, the outcome counts as delivered, and that is noted in the store; a crash before that has
-    /// it called again by the next client. So write what must outlive a crash before it returns, under the job's key,
-    /// since it may come twice.
+    /// - a restart took the job up;
+    /// - its handle was dropped: by a server that had answered *accepted*, say, or with a request that was cut off;
+    /// - its handle was told the outcome, and was dropped before anybody read it.
     ///
-    /// A hook that cannot take an outcome now, since its database is down, returns an error: the outcome stays in the
-    /// store, and the hook is called again after 1 s, doubled up to 60 s, with that and with all that ended meanwhile,
-    /// [so many bytes](Builder::results_limit) of them. What is beyond that, and what is left when the client stops, is
-    /// told by the next client (with its answer if those are [kept](Builder::keep_answers)), or to whoever submits or
-    /// resumes the key; without a store it is lost. A panic counts as an error. Each error is logged, so it must show
-    /// no secret.
+    /// It is not called for an outcome that a caller has read.
+    ///
+    /// When the hook returns, the outcome is recorded in the store as delivered. If the process crashes before that, the
+    /// next client calls it again. So make durable what must survive before you return, under the job's key, since the
+    /// same outcome may come twice.
+    ///
+    /// A hook that cannot take an outcome now, because its database is down, returns an error. The outcome stays in the
+    /// store, and the hook is called again after 1 s, doubled up to 60 s, with that outcome and with those of jobs that
+    /// ended meanwhile, up to [`results_limit`](Builder::results_limit) bytes of them. The next client tells those beyond
+    /// that, and those that are left when this client stops (with their answers if those are
+    /// [kept](Builder::keep_answers)); submitting or resuming a key gives its outcome too. Without a store they are lost.
+    /// A panic counts as an error. Each error is logged, so it must show no secret.
     ///
     /// ```
     /// # use std::io::Write;
@@ -310,31 +321,28 @@ impl<P: Provider, T, C> Builder<P, T, C> {
     /// # }
     /// ```
     ///
-    /// It is called where the [observer](Builder::observer) is, and meanwhile no job of the client gets on: a commit to
-    /// a database on a local disk may take place there; what takes longer, or may hang, is handed to a task or thread,
-    /// and then it is for the program to ask for what that lost, by submitting or [resuming](crate::ResumeError) the
-    /// keys that its own tables call open when it starts.
+    /// It blocks the client, as the [observer](Builder::observer) does: do at most a commit to a database on a local
+    /// disk, and hand anything slower to another task or thread. A crash may then lose what that task had not written, so
+    /// at the next start submit or [resume](crate::ResumeError) the keys that your own tables call open.
     ///
-    /// Not called for what somebody has read: who awaits a handle has the outcome, and a crash, or a request that is
-    /// cut off, may then lose it. What a handle was told and nobody read comes to the hook when the handle is dropped;
-    /// a crash before that loses it too, so keep no handle that you do not await.
+    /// An outcome that a handle was told counts as delivered at once. A crash before the handle is read or dropped loses
+    /// it, so do not keep a handle that you do not await.
     ///
-    /// Default: there is none. Then a handle that is dropped while the client runs says that nobody wants to know;
-    /// other outcomes that nobody has stay in the store until their keys are submitted or resumed again, however long
-    /// that takes. Their answers are there too if they are [kept](Builder::keep_answers); if not, the provider has to
-    /// be asked for them by the reference.
+    /// Default: no hook. Then dropping a handle while the client runs gives up its outcome. Other outcomes stay in the
+    /// store until their keys are submitted or resumed again, however long that takes. Their answers are there too if
+    /// they are [kept](Builder::keep_answers); if not, the provider has to be asked for them by the reference.
     pub fn unclaimed<R: Claim>(mut self, taker: impl Fn(&Key, &Finished) -> R + Send + Sync + 'static) -> Self {
         self.settings.hooks.unclaimed = Some(Arc::new(move |key, finished| taker(key, finished).claim()));
         self
     }
 
-    /// How credentials that are over are renewed: called when the provider refuses them (a 401, as a rule), for all
-    /// requests that met this together. On tokio it is a function that gives a future, on threads one that blocks.
-    /// What was refused is then sent again: polls and look-ups by their retry policy, a create once, since nothing ran.
-    /// While it runs, for 30 s at most, nothing leaves.
+    /// Renews expired credentials: called when the provider refuses them (a 401, as a rule), once for all requests that
+    /// were refused together. On tokio it is a function that returns a future, on threads one that blocks. The refused
+    /// requests are then sent again: polls and look-ups by their retry policy, a create once, since nothing ran. While
+    /// the renewal runs, for 30 s at most, nothing leaves.
     ///
-    /// An error is logged, so it must show no secret. If it fails, or if what it brought is refused as well, the next
-    /// one waits for 1 s, doubled up to 60 s. Default: there is none, and a create that is refused is *rejected*.
+    /// An error is logged, so it must show no secret. If the renewal fails, or if the new credentials are refused too, the
+    /// next renewal waits for 1 s, doubled up to 60 s. Default: none, and a create that is refused is *rejected*.
     ///
     /// ```
     /// # use steadfast_driver::{Builder, Renew, RenewError, RenewsBy};
@@ -372,30 +380,30 @@ impl<P: Provider, T, C> Builder<P, T, C> {
         self
     }
 
-    /// For the first start on a store that was put back from a copy: of what the copy says, later processes may have
-    /// done more. Jobs that it calls *planned* count as perhaps run from now on, so they are sent again under their
-    /// key, looked up, or called unresolved, as after a crash in the midst of a create; that is noted in the store.
-    /// What the copy does not know at all is known to the provider alone: do not submit again what may have been
-    /// submitted since, unless the provider drops repeats of a key.
+    /// For the first start on a store that was put back from a copy: after the copy was made, its process may have gone
+    /// on. Jobs that the copy calls *planned* count as perhaps run from now on, so they are sent again under their key,
+    /// looked up, or called unresolved, as after a crash in the midst of a create; that is noted in the store. Of jobs
+    /// that are newer than the copy only the provider knows: do not submit them again, unless the provider drops repeats
+    /// of a key.
     ///
-    /// A store that [knows it](Store::is_backup) need not be told of: on SQLite a copy that `SqliteStore::back_up` or
-    /// `steadfast ops FILE copy` made, and whatever `SqliteStore::open_backup` opened, which is what opens a copy that
-    /// came without its mark. Files that were copied with their mark by other means, such as a disk's snapshot, look as
-    /// if they had never been elsewhere.
+    /// Some stores [know](Store::is_backup) that they are a copy, and then this is not needed: on SQLite a copy made by
+    /// `SqliteStore::back_up` or `steadfast ops FILE copy`, and any that was opened by `SqliteStore::open_backup`, as a
+    /// copy without its mark must be. Files that were copied with their mark by other means, such as a disk's snapshot,
+    /// look as if they had never been moved.
     pub fn from_backup(mut self) -> Self {
         self.settings.from_backup = true;
         self
     }
 
-    /// Which of the jobs in the store this client goes on with by itself. Default: all. The others stay as they are,
-    /// until their keys are submitted or resumed here, or a later client chooses them: for a tool that carries one job,
-    /// say, on a journal that holds others.
+    /// Chooses the jobs in the store that this client goes on with by itself. Default: all. The others stay as they are
+    /// until their keys are submitted or resumed here, or a later client chooses them. This is for a tool that carries
+    /// one job, say, on a journal that holds others.
     pub fn take_up(mut self, chooses: impl Fn(&Key) -> bool + Send + Sync + 'static) -> Self {
         self.settings.keep.chooses = Some(Arc::new(chooses));
         self
     }
 
-    /// Starts the client. What it gives is the adapter's: a future on tokio, the client itself where that may block.
+    /// Starts the client. On tokio it returns a future; on threads it blocks and returns the client.
     ///
     /// # Errors
     /// See [`StartError`].
