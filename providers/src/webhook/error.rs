@@ -71,7 +71,7 @@ pub enum WebhookError {
         "this provider takes no webhooks, or was given no secret to know them by: give its profile the secret, or stop the sender"
     )]
     Unsupported,
-    /// The body is longer than [`MAX_BODY`](super::MAX_BODY).
+    /// The body is longer than [`MAX_BODY`].
     #[error(
         "the webhook's body has {bytes} bytes, and at most {MAX_BODY} are verified: refuse it before reading it whole"
     )]
