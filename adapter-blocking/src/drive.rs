@@ -386,7 +386,10 @@ impl Loop {
                 match &mut command {
                     Command::Gate { policy, .. } => narrow(policy),
                     Command::Shutdown { grace, .. } => self.stops_at = self.stops_at.min(now.saturating_add(*grace)),
-                    Command::Cancel(id) => self.take_back("it was cancelled", now, |request| request.id() == *id),
+                    Command::Cancel(id) => {
+                        let id = self.driver.current(*id);
+                        self.take_back("it was cancelled", now, |request| request.id() == id);
+                    }
                     _ => {}
                 }
                 self.driver.command(command, now);

@@ -164,6 +164,10 @@ impl<T: Transport> Carriers<T> {
     /// may, the answer is taken here: that needs no task, and nobody has to be woken.
     pub(crate) fn send(&mut self, mut sending: Box<Sending<Carrier>>) -> Sent {
         let before = sending.previous.take().or_else(|| self.take_cut_off(sending.id()));
+        // One that was left in the air for its answer's sake is not waited for any longer.
+        if let Some(before) = &before {
+            before.abort();
+        }
         let request = if before.is_none() && self.tries_here() {
             let transport = self.transport.clone();
             let mut request = Box::pin(async move { carry(&*transport, sending).await });

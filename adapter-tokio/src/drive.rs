@@ -108,6 +108,9 @@ async fn take_turns<T: Transport>(driver: Driver<Carrier>, clock: Clock, transpo
     let mut timer = pin!(tokio::time::sleep(Duration::ZERO));
     let (mut submits_open, mut commands_open) = (true, true);
     loop {
+        if !submits_open && !commands_open && this.waiting.is_empty() {
+            this.driver.abandon();
+        }
         this.perform_tasks().await;
         if this.driver.is_over() {
             commands.close();
@@ -176,9 +179,6 @@ async fn take_turns<T: Transport>(driver: Driver<Carrier>, clock: Clock, transpo
         }
         this.catch_up(due).await;
         this.take_in_more(&mut posts, &mut submits, &mut commands);
-        if !submits_open && !commands_open && this.waiting.is_empty() {
-            this.driver.abandon();
-        }
         // Whatever woke us, time may have made something due: a flood of answers must not starve a deadline.
         let now = this.now();
         this.driver.handle_timeout(now);

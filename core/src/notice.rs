@@ -94,7 +94,7 @@ pub enum Notice {
     /// The operation, which had ended as unresolved, is polled again.
     Resumed,
     /// The deadline of the polls, or of the look-ups, passed while the machine slept or the journal stood still. The
-    /// request that fell due meanwhile is still sent, once: see
+    /// request that fell due meanwhile is still sent, until it is answered once: see
     /// [`PollPolicy::deadline`](crate::poll::PollPolicy::deadline).
     Overslept,
     /// The operation ended.

@@ -71,8 +71,8 @@ pub struct Operation {
     state: State,
     /// When it was submitted: the create deadline counts from here.
     submitted: Timestamp,
-    /// When the look-up or the polling began: their deadlines count from here. Before that, until when the create may
-    /// take whose intent was asked for last.
+    /// When the look-up or the polling began: their deadlines count from here. While a create is being written, in the
+    /// air or waited for: until when the create whose intent was asked for last may take (see `record`).
     #[cfg_attr(feature = "serde", serde(rename = "phase_began"))]
     phase: Timestamp,
     /// When the first create was about to leave, else `NEVER`.

@@ -141,7 +141,7 @@ impl PollPolicy {
     /// [`Clock::SUSPEND`](crate::Clock::SUSPEND) after it (a laptop's lid was closed, a virtual machine or the journal
     /// stood still), a job is asked for once more, since the provider may have had its result for hours: one poll,
     /// through the gate, repeated while it fails, within a second span of the same length. Its answer ends the job,
-    /// whatever it is. The same holds for a [look-up](crate::SendSafety::Lookup); a create that such a sleep kept from
+    /// whatever it is, unless the provider told of a change while it was under way. The same holds for a [look-up](crate::SendSafety::Lookup); a create that such a sleep kept from
     /// leaving does not leave.
     #[must_use]
     pub const fn deadline(&self) -> Duration {

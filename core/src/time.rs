@@ -30,7 +30,7 @@ use core::time::Duration;
 ///
 /// Restoring from a journal needs a clock that went on meanwhile; a counter that begins at zero with each reset did
 /// not. Records written before the reset lie in its future, and count as *just now*. That makes no wait longer than
-/// one capped delay, or one attempt's time-out. But the window in which a provider remembers a key
+/// one capped delay, or one attempt's time-out with the backoff after it. But the window in which a provider remembers a key
 /// ([`SendSafety::Keyed`](crate::SendSafety::Keyed)) begins again with each reset, so a create could be repeated after
 /// its key is forgotten, and run twice. Ask another machine for the time first, or go on from the latest time in the
 /// journal plus the longest time for which the power can have been off; or use

@@ -191,8 +191,8 @@ impl<P: Provider, T, C> Builder<P, T, C> {
     ///   and a repeat might run twice, the job is *unresolved*.
     ///
     /// A repeated create leaves no sooner than the [time-out](steadfast_core::retry::RetryPolicy::attempt_timeout) of the
-    /// one that the dead process sent. No wait is longer than one capped delay, or one such time-out, whatever the clock
-    /// did meanwhile.
+    /// one that the dead process sent, and its backoff. No retry or poll waits longer than one capped delay, or one such
+    /// time-out and the backoff after it, whatever the clock did meanwhile; a look-up waits for its `settle`.
     ///
     /// Ended jobs are kept for [`Limits::remember_for`], so that a repeated submit gets their outcome, and then
     /// forgotten a few at a time. Unresolved ones are not forgotten: they may have run, so their keys must not become

@@ -34,7 +34,7 @@ use std::collections::hash_map::Entry;
 use std::fmt;
 use std::sync::Arc;
 
-use steadfast_core::engine::{Event, Limits};
+use steadfast_core::engine::{self, Event, Limits};
 use steadfast_core::gate::Gate;
 use steadfast_core::operation::{Effect, Reading};
 use steadfast_core::{Engine, Key, OperationId, Seed, Timestamp};
@@ -153,8 +153,11 @@ impl<H> Driver<H> {
         // Drawn, so that a program which mixes up its drivers, or feeds one what an earlier one has left, gives no job
         // another's answer.
         let drawn = seed.derive(GENERATION).between(0, (1 << 25) - 1) as u32;
-        let engine = Engine::new(settings.policy, gate, settings.limits, seed)
-            .with_first_generation((shard_index << 26) + drawn);
+        // Room is counted here, with what is still looked up: what was let in is not refused because others came back
+        // meanwhile.
+        let limits = Limits { live: u32::MAX, ..settings.limits };
+        let engine =
+            Engine::new(settings.policy, gate, limits, seed).with_first_generation((shard_index << 26) + drawn);
         let mut driver = Self {
             engine: Gated::new(engine, shard),
             now,
@@ -210,6 +213,10 @@ impl<H> Driver<H> {
         self.look_at_clock(now);
         if self.closing.is_some() || self.closed {
             return Reply::Submit(submit.reply).refuse(SubmitError::Stopped);
+        }
+        if !self.has_room() && !self.joins(&submit) {
+            let full = engine::SubmitError::Full { live: self.limits.live };
+            return Reply::Submit(submit.reply).refuse(full.into());
         }
         self.take(submit);
     }

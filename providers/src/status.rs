@@ -89,8 +89,8 @@ pub fn check(status: StatusCode, headers: &HeaderMap, wall: Timestamp) -> Result
 /// A digest by which an answer is recognised when a provider that has stored it for a key replays it; `None` if answers
 /// of its kind are not stored.
 ///
-/// Providers store what the job itself led to: a 2xx (here only one that could not be read) or a 5xx. They do not store
-/// a 4xx, which refuses before anything runs or points to an earlier request (409); nor a 502, 503 or 504, which come
+/// Taken for stored is what the job itself led to: a 2xx (here only one that could not be read) or a 5xx. Not a 4xx,
+/// which as a rule refuses before anything runs or points to an earlier request (409); nor a 502, 503 or 504, which come
 /// from proxies and gateways, are all alike, and pass. Headers are left out: dates and request ids differ in a replay.
 ///
 /// ```

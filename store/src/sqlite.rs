@@ -85,7 +85,8 @@ pub use self::purge::Purge;
 pub use self::verify::{Problem, Report, UnresolvedOperation};
 
 /// Keeps records in one SQLite file, `FILE`. Its log `FILE-wal` and its mark `FILE-mark` belong to it: for a valid
-/// copy, either copy all three while nobody has the file open, or use [`back_up`](SqliteStore::back_up) at any time.
+/// copy, either copy all three while nobody has the file open, or use [`back_up`](SqliteStore::back_up) at any time, from
+/// a process that does not have it open.
 ///
 /// ```
 /// use std::sync::Arc;

@@ -107,8 +107,8 @@ impl FakeDidit {
         self
     }
 
-    /// With workflows published anew before this share of all creates, so that no earlier session is returned. Default
-    /// 0.
+    /// With workflows published anew before this share of all creates, so that no earlier session is returned.
+    /// Default: none (0).
     pub const fn with_republishing(mut self, share: f64) -> Self {
         self.republishing = share;
         self

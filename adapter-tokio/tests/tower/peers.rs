@@ -153,8 +153,8 @@ async fn retry_policies_no_pause_leads_past_the_deadline() {
     assert_eq!(start.elapsed(), Duration::ZERO, "it stops now instead of waiting for nothing");
 }
 
-/// aws-smithy-runtime: requests that overlap leaked the budget, though each succeeded at its retry; 123 pairs spent
-/// 500.
+/// aws-smithy-runtime: requests that overlap leaked the budget, though each succeeded at its retry:
+/// 123 pairs spent 500.
 #[tokio::test(start_paused = true)]
 async fn smithy_overlapping_retries_that_succeed_cost_nothing() {
     let budget = RetryBudget::new(BudgetPolicy::new(10).unwrap().with_refunds(true));

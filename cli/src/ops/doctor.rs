@@ -218,7 +218,7 @@ fn is_overdue(stored: &Stored, now: Timestamp, in_use: Option<bool>) -> bool {
         Stage::Accepted => in_use == Some(false),
         _ => false,
     };
-    // A create that was about to leave has no due time on record.
+    // Some records have no due time.
     under_way && record.due.unwrap_or(stored.entry.at) < now.saturating_sub(OVERDUE)
 }
 

@@ -185,7 +185,6 @@ impl Engine {
     /// permit, and once restored it sends nothing before a new record is durable. In any other state, or if there is
     /// no such operation, this returns `None` and changes nothing. Pop all effects first: those that are still owed
     /// (to abandon an earlier request, say) are lost with it.
-    /// are still owed, to abandon an earlier request, say, go with it.
     pub fn withdraw(&mut self, id: OperationId, now: Timestamp) -> Option<Record> {
         let now = self.look_at_clock(now);
         let record = self.operation(id).filter(|operation| operation.waits_to_create())?.record();

@@ -33,7 +33,7 @@ pub struct Attempt {
     /// What to ask.
     pub kind: Kind,
     /// The number of this attempt among those of its kind, from 1. Creates are counted across restarts, since their
-    /// number is limited; polls and look-ups only since the last restart.
+    /// number is limited; polls and look-ups since the polling or the looking up began, anew after a restart or a resume.
     pub number: u16,
     /// When the operation stops waiting for its answer.
     pub until: Timestamp,

@@ -73,9 +73,12 @@ impl Operation {
     pub(super) fn lookup_failed(&mut self, attempt: Attempt, failure: Failure, turn: &mut Turn<'_>) {
         turn.tell(Notice::Failed { attempt, failure });
         self.land(Settled::Failed(failure), turn);
-        self.tries = self.tries.saturating_add(1);
-        let policy = turn.policy.lookup();
+        let (policy, had_overslept) = (turn.policy.lookup(), self.overslept);
         self.deadline_of_phase(policy.deadline(), turn);
+        // What a sleep cut off took none of the attempts.
+        if self.overslept == had_overslept {
+            self.tries = self.tries.saturating_add(1);
+        }
         // A look-up only reads: it may be repeated whatever became of it.
         match policy.weigh(self.tries, failure, self.phase, turn.now, true, self.seed.derive(LOOKUP)) {
             Ok((at, delay)) => {

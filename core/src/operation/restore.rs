@@ -2,9 +2,9 @@
 //!
 //! After a crash the record is all that is known. A create that was in flight *may have executed*; what follows depends
 //! on the provider, just as after a time-out: so its repeat waits until it has had its time, which stands in the
-//! record. Waits are clamped to one capped delay from now, or one attempt's time where that is longer: a clock that
-//! once was wrong must not put work to sleep for years. Polling starts a new deadline: the time in which nobody watched
-//! does not count.
+//! record, and then for its backoff. Waits are clamped, a repeat's to one attempt's time-out and one capped delay from
+//! now, others to one capped delay: a clock that once was wrong must not put work to sleep for years. Polling starts a
+//! new deadline: the time in which nobody watched does not count.
 //!
 //! How many identical answers a create has had is not in the record: they are counted anew, so a key whose failure the
 //! provider has stored is sent as many times again at most, within the attempts and the deadline, which are.
@@ -139,8 +139,8 @@ impl Operation {
                 // The provider may still be at work on what the lost process sent. Its repeat leaves when it would
                 // have, had that timed out.
                 let wait = create.backoff().delay(u32::from(self.creates), self.seed.derive(CREATE));
-                let again = taken.max(turn.now).saturating_add(wait);
-                let longest = create.backoff().cap().max(create.attempt_timeout());
+                let again = clamp(Some(taken), turn.now, create.attempt_timeout()).saturating_add(wait);
+                let longest = create.backoff().cap().saturating_add(create.attempt_timeout());
                 let at = clamp(Some(due.unwrap_or(again)), turn.now, longest);
                 if at >= self.create_deadline(turn) {
                     return self.create_gave_up(GaveUp::Deadline, turn);

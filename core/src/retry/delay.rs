@@ -138,8 +138,8 @@ pub enum Ground {
     Settle,
     /// The retry budget was spent, so the retry pauses once more.
     Budget,
-    /// After a restart: what the record says was left of a wait, at most one capped delay. Or of the time of a create
-    /// that was in flight, with the backoff after it, at most one
-    /// [time-out](crate::retry::RetryPolicy::attempt_timeout) where that is longer.
+    /// After a restart: what the record says was left of a wait, at most one capped delay. For the repeat of a create
+    /// that was in flight: what was left of that create's
+    /// [time-out](crate::retry::RetryPolicy::attempt_timeout), and then the backoff.
     Record,
 }

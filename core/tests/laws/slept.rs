@@ -207,17 +207,17 @@ fn i2_a_poll_that_waited_for_the_journal_beyond_the_deadline_is_still_made() {
     assert_eq!((run.times(Kind::Poll), ends(&run)), (vec![HOURS], vec![READY]));
 }
 
-fn looks_up() -> OperationPolicy {
+fn looks_up(attempts: u16) -> OperationPolicy {
     policy()
         .with_safety(SendSafety::Lookup { settle: 10 * SECOND })
         .unwrap()
-        .with_lookup(RetryPolicy::new(3, 60 * SECOND, 5 * SECOND, fixed(SECOND)).unwrap())
+        .with_lookup(RetryPolicy::new(attempts, 60 * SECOND, 5 * SECOND, fixed(SECOND)).unwrap())
 }
 
-/// A look-up that nobody made is no look-up without an answer.
+/// A look-up that nobody made is no look-up without an answer, and one that the sleep cut off took no attempt.
 #[test]
 fn i2_a_look_up_that_fell_due_while_the_machine_slept_is_still_made() {
-    for in_the_air in [false, true] {
+    for (in_the_air, attempts) in [(false, 3), (true, 3), (true, 1)] {
         let mut looked_up = 0;
         let lost = Failure::new(Class::Transient, Certainty::MayHaveExecuted);
         let mut run = Run::new(GatePolicy::none(), move |_, attempt: Attempt| match attempt.kind {
@@ -228,12 +228,12 @@ fn i2_a_look_up_that_fell_due_while_the_machine_slept_is_still_made() {
             }
             _ => Some(Ok(Reading::Ready)),
         });
-        run.engine = Engine::new(looks_up(), Gate::unlimited(), Limits::default(), Seed::new(1));
+        run.engine = Engine::new(looks_up(attempts), Gate::unlimited(), Limits::default(), Seed::new(1));
         run.submit(1);
         run.until(at(if in_the_air { 11_000 } else { 2_000 }));
         sleep(&mut run, HOURS);
         run.until(at(HOURS + 60_000));
-        assert_eq!(ends(&run), [READY], "in the air: {in_the_air}");
+        assert_eq!(ends(&run), [READY], "in the air: {in_the_air}, {attempts} attempts");
     }
 }
 

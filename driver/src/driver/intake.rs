@@ -443,6 +443,10 @@ impl<H> Driver<H> {
     }
 
     fn resume_stored(&mut self, key: &Key, found: Option<Box<Entry>>, reply: Reply) {
+        // By now, perhaps: it may have been taken up for somebody else meanwhile.
+        if self.parked.contains(key) {
+            return reply.refuse_resume(ResumeError::PayloadNeeded);
+        }
         if let Some(id) = self.engine.find(key).filter(|id| !self.is_final(*id)) {
             return self.resume_known(id, reply);
         }

@@ -153,8 +153,10 @@ impl<H> Driver<H> {
         }
     }
 
-    /// The id by which the engine knows what a handle has this id of: another one if it was withdrawn and is back.
-    pub(super) fn current(&self, id: OperationId) -> OperationId {
+    /// The id that requests of the job have by now that a handle knows by this one. It is another one if the job waited
+    /// for its payload since.
+    #[must_use]
+    pub fn current(&self, id: OperationId) -> OperationId {
         self.withdrawn.get(&id).and_then(|key| self.engine.find(key)).unwrap_or(id)
     }
 

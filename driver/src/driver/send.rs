@@ -29,7 +29,7 @@ pub struct Sending<H> {
     /// The request itself.
     pub outgoing: Outgoing,
     /// The job's request before this one, if there was one. It must be gone before this one leaves: never two at a
-    /// time. How it went no longer matters.
+    /// time. Cut it off if that can be done and has not been; how it went no longer matters.
     pub previous: Option<H>,
     /// Reads what comes of it.
     pub reader: Reader,
@@ -259,6 +259,7 @@ impl<H> Driver<H> {
         let Answered { id, attempt, provider, .. } = nothing;
         self.keep_reader(provider);
         self.engine.handle(Event::Unsent(id, attempt), self.now);
+        self.await_no_answer(id, attempt);
         self.note_name(id);
     }
 

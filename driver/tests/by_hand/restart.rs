@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use steadfast_core::engine::{self, Limits};
 use steadfast_core::operation::{Outcome, Stage, Unresolved};
 use steadfast_core::{Kind, SendSafety};
-use steadfast_driver::{Builder, Delivery};
+use steadfast_driver::{Builder, Delivery, Driver, SubmitError};
 use steadfast_providers::Provider;
 
 use super::support::{self, KEYED, Plain, START, Slow, created, deliver, driver, run, run_until_sent, started, turn};
@@ -65,4 +66,37 @@ fn a_create_that_an_older_copy_calls_planned_is_not_sent() {
         let finished = taken.try_recv().unwrap().unwrap().finished.try_recv().unwrap().read();
         assert_eq!(finished.outcome, Outcome::Unresolved(Unresolved::Ambiguous));
     }
+}
+
+/// A parked job needs no room to come back; it must not take the room of one that was let in before it.
+#[test]
+fn who_was_let_in_is_not_refused_because_a_parked_job_came_back_meanwhile() {
+    let store = Slow::default();
+    let start = || {
+        let limits = Limits { live: 1, ..Limits::default() };
+        started_as(Builder::<_, _, ()>::new(Plain(KEYED), ()).store(store.clone()).limits(limits))
+    };
+    let mut first = start();
+    let _taken = support::submit(&mut first, "parked", START);
+    assert_eq!(run(&mut first, START).len(), 1);
+    drop(first);
+    let mut second = start();
+    assert!(second.has_room());
+    let new = support::submit(&mut second, "new", START);
+    let (_, work) = turn(&mut second, START);
+    assert!(!second.has_room());
+    // Its payload comes while the store is asked about the other.
+    let parked = support::submit(&mut second, "parked", START);
+    second.worked(work.unwrap().run_one(), START);
+    run(&mut second, START);
+    assert!(parked.try_recv().unwrap().is_ok() && new.try_recv().unwrap().is_ok());
+    // An adapter that does not ask whether there is room.
+    let refused = support::submit(&mut second, "beyond", START).try_recv().unwrap().unwrap_err();
+    assert!(matches!(refused, SubmitError::Refused(engine::SubmitError::Full { live: 1 })), "{refused:?}");
+}
+
+fn started_as(builder: Builder<Plain, (), ()>) -> Driver<()> {
+    let mut driver = driver(builder);
+    assert_eq!(run(&mut driver, START).len(), 0);
+    driver
 }

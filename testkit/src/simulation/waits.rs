@@ -100,7 +100,7 @@ impl Books {
             WakeReason::Create => {
                 let backoff = policy.create().backoff();
                 // What was in flight has its time first.
-                let longest = backoff.cap().max(policy.create().attempt_timeout());
+                let longest = backoff.cap().saturating_add(policy.create().attempt_timeout());
                 let cap = if life.restored { longest } else { backoff.cap() };
                 (cap, least_delay(backoff, creates), policy.create().retry_after())
             }

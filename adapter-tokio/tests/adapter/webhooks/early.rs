@@ -222,3 +222,32 @@ async fn a_job_that_waits_for_its_payload_needs_none_once_the_provider_tells_of_
         assert!(is_ready(&client.submit(key("a"), "{}").await.unwrap().await.unwrap()));
     }
 }
+
+/// Its answer is waited for until something else is to be asked. Then it is cut off, though nobody gave it up before.
+#[tokio::test(start_paused = true)]
+async fn a_create_that_is_never_answered_keeps_no_poll_from_leaving() {
+    for waits in [false, true] {
+        let telling = Telling::new();
+        let transport = Scripted::new(|kind, _, _| async move {
+            match kind {
+                Kind::Create => std::future::pending().await,
+                _ => Ok(crate::support::answer(200, "done")),
+            }
+        });
+        let client = Client::builder(telling.clone(), transport.clone()).start().await.unwrap();
+        let job = client.submit(key("a"), "{}").await.unwrap();
+        let accepted = async {
+            if waits {
+                let accepted = job.accepted().await.unwrap();
+                assert!(accepted.answer.is_none());
+            }
+        };
+        let told = async {
+            sleep(Duration::from_millis(100)).await;
+            telling.tell(&client, "evt-1", r#"{"reference":"txn-a","key":"a"}"#).await
+        };
+        tokio::join!(accepted, told);
+        assert_eq!(job.await.unwrap().outcome.name(), "completed");
+        assert_eq!(transport.sent("a"), [Kind::Create, Kind::Poll]);
+    }
+}
