@@ -1,6 +1,6 @@
-//! Which webhooks about a job that has ended bring news, and who is told of them. The job and the word must be:
+//! Which webhooks about a job that has ended bring news, and who is told of them. Three things must hold:
 //!
-//! - *Ended*: here, or by the store, which is asked for the key if somebody has subscribed.
+//! - *Ended*: the job has ended, here or by the store, which is asked for the key if somebody has subscribed.
 //! - *Later*, by the provider's clock: a webhook dated before the end of the job, or before the last word that was
 //!   told, is absorbed, whenever it comes. Its clock and ours are compared to the second.
 //! - *New*: another status than the last one. The outcome's own status is what the profile reads in the answer that
