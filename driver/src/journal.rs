@@ -163,7 +163,7 @@ impl Journal {
         Self { commits, ..self }
     }
 
-    /// Forgets for so many writers of the same store.
+    /// Forgets for this many writers of the same store.
     pub(crate) fn forgetting_for(self, writers: usize) -> Self {
         Self { forgetting: self.forgetting.shared_by(writers), ..self }
     }

@@ -43,7 +43,7 @@ pub(super) struct Early {
     pub(super) replies: Replies,
     /// Whether a shard may turn out to have its job, by what they have said so far.
     may_be: bool,
-    /// How many other shards have not said so yet.
+    /// How many other shards have not answered yet.
     unasked: usize,
     /// Its number, and its home: the shard that watches its time.
     number: u64,
@@ -247,7 +247,8 @@ impl Inbox {
         self.with(|board, _| board.take(|early| early.is_about(key, reference)))
     }
 
-    /// A shard that was asked does not know the event's job. Once all have said so, returns the senders to answer.
+    /// A shard that was asked does not know the event's job. Once all have answered, returns the senders that can be
+    /// answered now.
     pub(super) fn is_not_theirs(&mut self, number: u64, may_be: bool, accept: bool) -> Option<Replies> {
         self.with(|board, _| {
             let early = board.early.iter_mut().find(|early| early.number == number)?;

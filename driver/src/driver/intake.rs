@@ -186,7 +186,7 @@ impl Reply {
 fn make_room<T>(waiting: &mut Few<T>, has_stopped: impl Fn(&T) -> bool) {
     if waiting.len() == waiting.capacity() {
         waiting.retain(|one| !has_stopped(one));
-        // As many may come before they are looked through again.
+        // As many may come before the list is looked through again.
         waiting.reserve(waiting.len());
     }
 }

@@ -263,8 +263,8 @@ impl<H> Driver<H> {
     }
 
     /// The next effect to carry out. Once a shutdown's grace has passed, nothing leaves any more, and a create that was
-    /// about to leave is known not to have run. Once the client is closed, only that is still written: on disk, a
-    /// create whose intent was being written counts as one that may have left.
+    /// about to leave is known not to have run. Once the client is closed, only that is still written: otherwise the
+    /// disk would say that a create whose intent was being written may have left.
     pub(super) fn next_effect(&mut self) -> Option<(OperationId, Effect)> {
         loop {
             if self.fetched > 0 {

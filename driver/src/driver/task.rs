@@ -20,7 +20,7 @@ use crate::journal::Work;
 #[non_exhaustive]
 pub enum Command {
     /// Tell a caller that follows the job when the provider has accepted it. A `reply` that is dropped unanswered means
-    /// that the job has ended.
+    /// that the job has ended, or the client has stopped.
     Accepted {
         /// The job.
         id: OperationId,
