@@ -1,12 +1,12 @@
-//! The loop around the driver: whoever has something for it takes a turn, a thread of its own or one that has carried a
-//! request.
+//! The loop around the driver: a thread that has something for it takes a turn, the loop's own or one that has carried
+//! a request.
 //!
 //! It is the loop of `steadfast-driver`'s front page with threads. The driver is behind a lock, which nobody holds for
 //! longer than a turn takes. What clients want, and what the store has done, lies in an inbox, and each turn begins
-//! with what lies there: so nobody waits for a certain thread to get its turn. The loop's own thread sleeps until time
-//! or the inbox wants something. Requests go to a pool, whose threads bring their answers in themselves: what follows
-//! from an answer, often the job's next request, needs no other thread to wake up. The work of a store that may block
-//! is done on a thread of its own.
+//! with what lies there: so nobody waits for one particular thread to get its turn. The loop's own thread sleeps until
+//! time or the inbox wants something. Requests go to a pool, whose threads bring their answers in themselves: what
+//! follows from an answer, often the job's next request, needs no other thread to wake up. The work of a store that may
+//! block is done on a thread of its own.
 
 #[cfg(test)]
 mod tests;
@@ -35,44 +35,43 @@ use crate::transport::Transport;
 /// microseconds, and being woken takes longer.
 const PATIENCE: u32 = 8;
 
-/// Whoever has the turn so long after it was due is one of many threads that had none: the process was stopped, or the
+/// If a turn comes this much later than it was due, other threads had none either: the process was stopped, or the
 /// machine slept.
 const LATE: Duration = Duration::from_millis(100);
 
-/// How long those who read answers have then, before what has not been answered in time is given up.
+/// How long the threads that read answers then have, before requests that were not answered in time are given up.
 const CATCHING_UP: Duration = Duration::from_millis(50);
 
-/// How long it takes until it is tried again to start a thread, where there is none for requests and none could be
-/// started.
+/// How long to wait before trying again to start a thread, if there is none for requests and none could be started.
 const NO_THREAD: Duration = Duration::from_secs(1);
 
 pub(crate) enum Input {
     Submit(Submit),
     Command(Command),
     Posted(Posted),
-    /// The job's request is back, with what came of it; none if reading its answer panicked.
+    /// The job's request is back, with what came of it; `None` if reading its answer panicked.
     Returned(OperationId, Option<Answered>),
     Worked(Worked),
     Renewed(Renewed),
 }
 
-/// The loop, for whoever takes a turn.
+/// The loop, as the threads that take turns share it.
 pub(crate) struct Turns {
     running: Mutex<Running>,
-    /// Whose turn it is.
+    /// The thread whose turn it is.
     taken_by: Mutex<Option<ThreadId>>,
-    /// For the next turn, whoever takes it; none once it is over.
+    /// For the next turn, on whichever thread; `None` once the loop has ended.
     inbox: Mutex<Option<Vec<Input>>>,
     /// The loop's own thread, once it runs.
     own: OnceLock<Thread>,
-    /// The store's, which it waits for.
+    /// The store's thread, which the loop waits for.
     stores: OnceLock<ThreadId>,
 }
 
 struct Running {
-    /// None once its own thread has taken it out, at the end.
+    /// `None` once the loop's own thread has taken it out, at the end.
     this: Option<Loop>,
-    /// A turn has, so there is no other.
+    /// Whether a turn has panicked: then there is no other.
     has_panicked: bool,
 }
 
@@ -89,17 +88,17 @@ struct Loop {
     waiting: VecDeque<Submit>,
     /// Jobs whose request has not returned, given up or not.
     in_the_air: HashSet<OperationId>,
-    /// The next requests of such, which must not leave before that.
+    /// The next requests of such jobs, which must not leave before that.
     held: HashMap<OperationId, Box<Sending<()>>>,
     /// What the program does to renew its credentials.
     renewal: Option<JoinHandle<()>>,
     /// When its own thread wakes by itself.
     wakes_at: Timestamp,
-    /// Before this nothing is given up: those who read answers are to have their turns first.
+    /// Before this nothing is given up: the threads that read answers are to have their turns first.
     catches_up_until: Timestamp,
-    /// When its time is over, if it has been shut down.
+    /// When the grace ends, if the client has been shut down.
     stops_at: Timestamp,
-    /// Whether it is the turn of a thread that carries requests, and none is left for it yet to go on with.
+    /// Whether a thread that carries requests has this turn, and has not been left a next request yet.
     is_carrier_free: bool,
 }
 
@@ -122,7 +121,7 @@ impl Turns {
                 bringing.upgrade().is_some_and(|turns| turns.returned(id, came))
             });
             let its_own = turns.clone();
-            // If it is over, so is its hook.
+            // If the loop has ended, so has its hook.
             driver.give_back_to(move |finished| {
                 let _ = bring(&its_own, Input::Command(Command::Unread(finished)));
             });
@@ -170,7 +169,7 @@ impl Turns {
         self.end();
     }
 
-    /// It is over: nothing is brought any more.
+    /// Ends the loop: nothing is brought any more.
     fn end(&self) {
         // From here on nothing is brought: what is unread is all that there is.
         let unread = lock(&self.inbox).take();
@@ -179,26 +178,25 @@ impl Turns {
             this.perform_tasks();
         });
         let over = self.lock().this.take();
-        // Whoever waits for something is told so by this. What goes with it may be the program's, and may ask whose
-        // turn it is.
+        // Dropping it tells callers that wait. What goes with it may be the program's, and may ask whose turn it is.
         drop(over);
     }
 
-    /// Leaves it to the next turn, which is soon.
+    /// Leaves an input to the next turn, which is soon.
     ///
     /// # Errors
-    /// It is over.
+    /// The loop has ended.
     pub(crate) fn bring(&self, input: Input) -> Result<(), Stopped> {
         lock(&self.inbox).as_mut().ok_or(Stopped)?.push(input);
-        // Whoever has the turn looks again after it.
+        // A thread that has the turn looks again after it.
         if self.running.try_lock().is_ok() {
             self.wake();
         }
         Ok(())
     }
 
-    /// The job's request is back: a turn, on the thread that has carried it. Tells whether it has left a next one for
-    /// itself.
+    /// Takes a turn on the thread that has carried the job's request, which is back. Returns whether the turn has left
+    /// that thread a next one to carry.
     fn returned(&self, id: OperationId, came: Option<Answered>) -> bool {
         let turn = self.take(|this| {
             this.is_carrier_free = true;
@@ -214,18 +212,18 @@ impl Turns {
         comes
     }
 
-    /// Whether the loop waits for this thread: it is its own or its store's, or it is its turn just now. So it must not
-    /// wait for the loop.
+    /// Whether the loop waits for this thread: it is the loop's own or the store's, or has the turn just now. Such a
+    /// thread must not wait for the loop.
     pub(crate) fn is_ours(&self) -> bool {
         let here = thread::current().id();
         let is_its_own = self.own.get().is_some_and(|own| own.id() == here) || self.stores.get() == Some(&here);
         is_its_own || *lock(&self.taken_by) == Some(here)
     }
 
-    /// Before this thread waits for the loop.
+    /// To be called before this thread waits for the loop.
     ///
     /// # Panics
-    /// Where the loop waits for this thread. It would be for ever, and nobody would be told why.
+    /// If the loop waits for this thread: both would wait for ever, and nobody would be told why.
     #[track_caller]
     pub(crate) fn panic_if_ours(&self) {
         assert!(
@@ -234,7 +232,7 @@ impl Turns {
         );
     }
 
-    /// Takes a turn; `None` if it is over. After a panic it is.
+    /// Takes a turn; `None` if the loop has ended, as it has after a panic.
     fn take<T>(&self, turn: impl FnOnce(&mut Loop) -> T) -> Option<T> {
         let mut running = self.lock();
         let Running { this: Some(this), has_panicked: false } = &mut *running else { return None };
@@ -257,7 +255,7 @@ impl Turns {
         done
     }
 
-    /// Its own thread takes a turn, now or after the one that it is in.
+    /// Has the loop's own thread take a turn, now or after the one that it is in.
     fn wake(&self) {
         if let Some(own) = self.own.get() {
             own.unpark();
@@ -308,7 +306,7 @@ impl Loop {
         }
     }
 
-    /// How long its own thread may sleep; `None` if it is over.
+    /// How long the loop's own thread may sleep; `None` if the loop has ended.
     fn wait(&mut self) -> Option<Duration> {
         if self.driver.is_over() {
             return None;
@@ -323,9 +321,9 @@ impl Loop {
         Some(self.clock.wait_for(deadline).min(most))
     }
 
-    /// Whether time is still to count for nothing. What was answered in time may lie unread where no thread ran, and
-    /// this one comes before those that read it: so they have their turns first, once, or it would be given up, and of
-    /// a create nobody would know whether it ran.
+    /// Whether what is due must still wait. If no thread ran for a while, answers that came in time may lie unread, and
+    /// this turn comes before those of the threads that read them. So they have theirs first, once: otherwise these
+    /// requests would be given up, and of a create nobody would know whether it ran.
     fn catches_up(&mut self, now: Timestamp) -> bool {
         let is_late = now.saturating_since(self.wakes_at) >= LATE;
         if is_late && self.catches_up_until <= self.wakes_at && !self.in_the_air.is_empty() {
@@ -334,7 +332,7 @@ impl Loop {
         now < self.catches_up_until
     }
 
-    /// Whether its own thread must wake sooner than it would.
+    /// Whether the loop's own thread must wake sooner than it would.
     fn is_sooner(&mut self) -> bool {
         let deadline = self.driver.next_deadline().unwrap_or(Timestamp::NEVER);
         let sooner = self.driver.is_over() || deadline < self.wakes_at;
@@ -342,8 +340,8 @@ impl Loop {
         sooner
     }
 
-    /// The time, for the driver. What it would give up by then and never left it is told of first: else it must take
-    /// that for sent, perhaps.
+    /// The time, for the driver. It is told first of requests that it would give up by then and that never left:
+    /// otherwise it would have to treat them as perhaps sent.
     fn now(&mut self) -> Timestamp {
         let now = self.clock.now();
         if !self.driver.is_closed() {
@@ -354,7 +352,8 @@ impl Loop {
         now
     }
 
-    /// What has not left, and will not: what waits for a thread, or for its job's earlier request to return.
+    /// Takes back requests that have not left: those that wait for a thread, or for their job's earlier request to
+    /// return.
     fn take_back(&mut self, why: &'static str, now: Timestamp, is_it: impl Fn(&Sending<()>) -> bool) {
         while let Some(request) = self.pool.take_back(&is_it) {
             self.in_the_air.remove(&request.id());
@@ -366,18 +365,18 @@ impl Loop {
     }
 
     fn take_in(&mut self, input: Input) {
-        // Of an answer, first what it teaches: its job's next request may be late as well.
+        // An answer is fed before late requests are taken back: its job's next request may be late as well.
         let now = if let Input::Returned(..) = &input { self.clock.now() } else { self.now() };
         match input {
             Input::Worked(worked) => {
                 self.driver.worked(worked, now);
-                // What queued up while the last commit ran is written while what it allows is carried out.
+                // The next commit starts before what the last one allowed is carried out, so that the two overlap.
                 if let Some(task) = self.driver.pop_task(now) {
                     self.perform(task);
                 }
             }
-            // What is unfinished can still be asked. Who waits for anything else is told so by its reply, which is
-            // dropped.
+            // A caller can still ask what is unfinished. Any other is told that the client has stopped by its reply
+            // being dropped.
             Input::Command(command) if self.driver.is_closed() => self.driver.command(command, now),
             _ if self.driver.is_closed() => {}
             Input::Submit(submit) if self.driver.joins(&submit) => self.driver.submit(submit, now),
@@ -404,7 +403,7 @@ impl Loop {
                 self.perform_tasks();
                 self.in_the_air.remove(&id);
                 if let Some(mut next) = self.held.remove(&id) {
-                    // It is given up when it would have been without the wait: in the air after that, it would have the
+                    // It is given up when it would have been without the wait: in flight after that, it would make the
                     // one after it wait as well.
                     next.outgoing.timeout = next.outgoing.attempt.until.saturating_since(now);
                     self.send(next);
@@ -426,7 +425,7 @@ impl Loop {
     fn perform(&mut self, task: Task<()>) {
         match task {
             Task::Send(sending) => self.send(sending),
-            // What is in the air stays there; what has not left does not.
+            // A request in flight stays there; one that has not left is dropped.
             Task::Abort(id) => {
                 if self.pool.take_back(|request| request.id() == id).is_some() {
                     self.in_the_air.remove(&id);
@@ -445,8 +444,8 @@ impl Loop {
         }
     }
 
-    /// On a thread of its own: it may block for as long as it likes. If there is none, the driver takes it for one that
-    /// takes too long.
+    /// On a thread of its own: it may block for as long as it likes. If none can be started, the driver treats it as a
+    /// renewal that takes too long.
     fn renew(&mut self, renewing: Renewing) {
         if self.renewal.as_ref().is_some_and(|renewal| !renewal.is_finished()) {
             // It cannot be cut off, and two at a time might undo each other.
@@ -479,12 +478,12 @@ impl Loop {
     }
 }
 
-/// For the next turn; if it is over, nobody waits for it.
+/// Leaves an input to the next turn; if the loop has ended, nobody waits for it.
 fn bring(turns: &Weak<Turns>, input: Input) -> Result<(), Stopped> {
     turns.upgrade().ok_or(Stopped)?.bring(input)
 }
 
-/// Sends a request, and reads what comes of it. A transport that panics has sent something, perhaps.
+/// Sends a request, and reads what comes of it. A transport that panics may have sent something.
 fn carry(transport: &impl Transport, sending: Box<Sending<()>>) -> Answered {
     let Sending { outgoing, reader, .. } = *sending;
     let came = reader.span().in_scope(|| {

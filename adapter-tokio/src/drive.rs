@@ -30,15 +30,15 @@ use crate::transport::Transport;
 /// responsive.
 const BATCH: usize = 64;
 
-/// How many tasks are carried out before others on this thread have their turn: what answers at once may bring the next
-/// task at once.
+/// How many tasks are carried out before others on this thread have their turn: a request that is answered at once may
+/// bring the next task at once.
 const MOST_IN_ONE_GO: u32 = 256;
 
-/// Whoever has its turn so long after it was to wake is one of many who had none: the runtime's threads were busy with
-/// something else, or the machine slept.
+/// If the loop has its turn this much later than its timer was set for, the whole runtime stood still (its threads were
+/// busy, or the machine slept), and other tasks had no turn either.
 const LATE: Duration = Duration::from_millis(100);
 
-/// How long those who read answers have then, before what has not been answered in time is given up.
+/// How long the tasks that read answers then have, before requests that were not answered in time are given up.
 const CATCHING_UP: Duration = Duration::from_millis(5);
 
 /// What comes from clients.
@@ -46,9 +46,9 @@ pub(crate) struct Inputs {
     pub(crate) submits: mpsc::Receiver<Submit>,
     pub(crate) commands: mpsc::UnboundedReceiver<Command>,
     pub(crate) posts: mpsc::Receiver<Posted>,
-    /// None if it is alone.
+    /// `None` for a client without shards.
     pub(crate) words: Option<Words>,
-    /// Gone once all is over and the store is closed.
+    /// Dropped once the loop has ended and the store is closed.
     pub(crate) running: watch::Sender<()>,
     pub(crate) has_store: bool,
 }
@@ -56,13 +56,13 @@ pub(crate) struct Inputs {
 /// What shards say to each other.
 pub(crate) struct Words {
     pub(crate) heard: mpsc::UnboundedReceiver<Word>,
-    /// By their numbers, this one too.
+    /// By shard number, this shard's own included.
     pub(crate) others: Arc<[mpsc::UnboundedSender<Word>]>,
 }
 
 struct Loop<T> {
     driver: Driver<Carrier>,
-    /// Jobs for which there is no room. Those that need none pass them.
+    /// Submits for which there is no room. Those that need none overtake them.
     waiting: VecDeque<Submit>,
     clock: Clock,
     carriers: Carriers<T>,
@@ -75,19 +75,19 @@ struct Loop<T> {
     renewal: Option<JoinHandle<()>>,
     renewed: mpsc::UnboundedSender<Renewed>,
     words: Option<Words>,
-    /// When its time is over, if it has been shut down.
+    /// When the grace ends, if the client has been shut down.
     stops_at: Timestamp,
-    /// Behind the driver, and so its store. Whoever works on the store has another.
+    /// Dropped after the driver, and so after its store. A thread that works on the store holds another.
     running: watch::Sender<()>,
 }
 
-/// Until the last client is gone or has shut it down. After a panic it is over, and whoever waits is told that it has
-/// stopped, and no more: the log says why.
+/// Runs until the last client is gone or has shut it down. After a panic it ends, and callers that wait are told only
+/// that the client has stopped: the log says why.
 pub(crate) async fn drive<T: Transport>(driver: Driver<Carrier>, clock: Clock, transport: Arc<T>, inputs: Inputs) {
     let mut turns = pin!(take_turns(driver, clock, transport, inputs));
     poll_fn(|context| {
         caught(|| turns.as_mut().poll(context)).unwrap_or_else(|| {
-            // It may be what panicked.
+            // The log may be what panicked.
             let _ = caught(|| tracing::error!("the driver panicked: the client stops"));
             Poll::Ready(())
         })
@@ -114,22 +114,22 @@ async fn take_turns<T: Transport>(driver: Driver<Carrier>, clock: Clock, transpo
         this.perform_tasks().await;
         if this.driver.is_over() {
             commands.close();
-            // Who shut it down meanwhile is told what is unfinished, too.
+            // A caller that shut it down meanwhile is told what is unfinished, too.
             let Some(command) = commands.recv().await else { break };
             this.command(command);
             continue;
         }
         let deadline = this.driver.next_deadline();
         let wake = this.clock.wake_at(deadline);
-        // One that is set for sooner stays: waking once for nothing costs less than setting it anew on each turn, since
-        // deadlines move with every answer.
+        // A timer that is set for sooner stays: waking once for nothing costs less than setting it anew on each turn,
+        // since deadlines move with every answer.
         if wake < timer.deadline() || timer.is_elapsed() {
             timer.as_mut().reset(wake);
         }
         if this.driver.is_closed() {
             submits.close();
             posts.close();
-            // Whoever sent them is told by this that the client stops.
+            // Dropping them tells their senders that the client stops.
             while submits.try_recv().is_ok() || posts.try_recv().is_ok() {}
             this.waiting.clear();
             this.wait_for_store(&mut commands, timer.as_mut()).await;
@@ -160,7 +160,7 @@ async fn take_turns<T: Transport>(driver: Driver<Carrier>, clock: Clock, transpo
                 this.driver.renewed(renewed, now);
             }
             Some(first) = this.answers.recv() => {
-                // Before those behind it.
+                // Before the answers behind it.
                 let now = this.clock.now();
                 this.answered(first, now);
             }
@@ -184,8 +184,8 @@ async fn take_turns<T: Transport>(driver: Driver<Carrier>, clock: Clock, transpo
         this.driver.handle_timeout(now);
     }
     this.answer_words().await;
-    // Whoever waits for it to be over finds that it is, and may open the store again. To close that may take as long as
-    // to write to it.
+    // A caller that waits for the end finds that it has come, and may open the store again. To close the store may take
+    // as long as to write to it.
     if has_store {
         // What a panic leaves may panic once more.
         let _ = begin(move || drop(this)).done().await;
@@ -194,8 +194,8 @@ async fn take_turns<T: Transport>(driver: Driver<Carrier>, clock: Clock, transpo
     }
     submits.close();
     posts.close();
-    // What somebody was just handing over would stay there, with the reply, for as long as there is a client: a
-    // receiver that is dropped waits for nobody.
+    // What a sender was just handing over would otherwise stay in the channel, with its reply, for as long as there is
+    // a client: a receiver that is dropped does not wait for senders.
     while submits.recv().await.is_some() {}
     while posts.recv().await.is_some() {}
 }
@@ -209,8 +209,8 @@ impl<T> Drop for Loop<T> {
 }
 
 impl<T: Transport> Loop<T> {
-    /// What else has come meanwhile: one turn is for all of it, up to a bound, since a turn costs more than what it
-    /// takes in.
+    /// Takes in what else has come meanwhile, up to a bound: one turn serves all of it, since a turn costs more than
+    /// what it takes in.
     fn take_in_more(
         &mut self,
         posts: &mut mpsc::Receiver<Posted>,
@@ -235,7 +235,8 @@ impl<T: Transport> Loop<T> {
         }
     }
 
-    /// After what was asked for before it: they come by different ways, and what is submitted after a hold is held.
+    /// Takes in a submit, after the commands that came before it: they use different channels, and what is submitted
+    /// after a hold must be held.
     fn submit(&mut self, submit: Submit, commands: &mut mpsc::UnboundedReceiver<Command>, now: Timestamp) {
         for _ in 0..commands.len() {
             let Ok(command) = commands.try_recv() else { break };
@@ -244,8 +245,7 @@ impl<T: Transport> Loop<T> {
         if self.driver.joins(&submit) || (self.waiting.is_empty() && self.driver.has_room()) {
             return self.driver.submit(submit, now);
         }
-        // As many as wait with their callers: those who have gone are let go before there is more room than the others
-        // take.
+        // As many as there are callers waiting: submits whose callers have gone are dropped before the queue grows.
         if self.waiting.len() == self.waiting.capacity() {
             self.waiting.retain(|submit| !submit.reply.is_closed());
             self.waiting.reserve(self.waiting.len().max(BATCH));
@@ -253,7 +253,7 @@ impl<T: Transport> Loop<T> {
         self.waiting.push_back(submit);
     }
 
-    /// Tells whether there were any for which there is room now.
+    /// Takes in submits for which there is room now. Returns whether there were any.
     fn take_in_waiting(&mut self) -> bool {
         let (waited, now) = (self.waiting.len(), self.now());
         while self.driver.has_room()
@@ -264,8 +264,9 @@ impl<T: Transport> Loop<T> {
         self.waiting.len() < waited
     }
 
-    /// What was answered in time may lie unread where nobody had a turn, and this one comes before theirs: so they have
-    /// theirs first, or it would be given up, and of a create nobody would know whether it ran.
+    /// If the runtime stood still, answers that came in time may lie unread, and this turn comes before those of the
+    /// tasks that read them. So they have theirs first: otherwise these requests would be given up, and of a create
+    /// nobody would know whether it ran.
     async fn catch_up(&mut self, due: Timestamp) {
         if self.clock.now().saturating_since(due) >= LATE && self.driver.requests().next().is_some() {
             tokio::time::sleep(CATCHING_UP).await;
@@ -274,8 +275,8 @@ impl<T: Transport> Loop<T> {
         }
     }
 
-    /// Nothing is carried out any more, but what is being written may take its time. Whoever wants to know what is
-    /// unfinished waits for it.
+    /// Nothing is carried out any more, but what is being written may take its time. Callers that want to know what is
+    /// unfinished wait for it.
     async fn wait_for_store(&mut self, commands: &mut mpsc::UnboundedReceiver<Command>, mut timer: Pin<&mut Sleep>) {
         tokio::select! {
             biased;
@@ -290,8 +291,8 @@ impl<T: Transport> Loop<T> {
         self.driver.handle_timeout(now);
     }
 
-    /// The time, for the driver. Before it learns that its time is over, or a create's, it is told what has come of
-    /// requests, and which have not left: it would else have to take all of them for sent, perhaps.
+    /// The time, for the driver. Before it learns that its own time, or a create's, has run out, it is told what has
+    /// come of requests, and which have not left: otherwise it would have to treat all of them as perhaps sent.
     fn now(&mut self) -> Timestamp {
         let now = self.clock.now();
         for id in self.carriers.overdue(now) {
@@ -309,7 +310,8 @@ impl<T: Transport> Loop<T> {
         now
     }
 
-    /// All that there are: of what was answered, nobody may say that it is not known.
+    /// Takes in all answers that there are: of a request that was answered, the driver must not say that its result is
+    /// not known.
     fn take_in_answers(&mut self, now: Timestamp) {
         while let Ok(answered) = self.answers.try_recv() {
             self.answered(answered, now);
@@ -386,7 +388,7 @@ impl<T: Transport> Loop<T> {
         }
     }
 
-    /// What other shards have asked before they could know that it is over: they would wait for it.
+    /// Answers what other shards asked before they could know that this one has ended: they would wait for it.
     async fn answer_words(&mut self) {
         let now = self.now();
         if let Some(Words { heard, .. }) = &mut self.words {
@@ -416,7 +418,7 @@ impl<T: Transport> Loop<T> {
         self.driver.answered(answered, now);
     }
 
-    /// What queued up while a commit ran is written while what it allows is carried out.
+    /// Starts the next commit before what the last one allowed is carried out, so that the two overlap.
     fn keep_busy(&mut self) {
         while let Ok(worked) = self.worked.try_recv() {
             let now = self.now();
@@ -428,7 +430,7 @@ impl<T: Transport> Loop<T> {
     }
 }
 
-/// Nothing, at once, if there is nobody who could say something.
+/// The next word from another shard; `None`, at once, if there is nobody to say one.
 async fn hear(words: &mut Option<Words>) -> Option<Word> {
     match words {
         Some(words) => words.heard.recv().await,

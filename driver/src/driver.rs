@@ -1,15 +1,15 @@
 //! The machine: what happened goes in, what the adapter must do comes out.
 //!
-//! It owns the engine and does what it says, as far as that needs no I/O: it builds requests, reads answers, gathers
-//! records into commits, finds out who waits for what and tells them. What is left for an adapter is a loop around it,
-//! shown on the front page: carry out each [`Task`], feed what came of it, sleep until
+//! It owns the engine and does what that says, as far as it needs no I/O: it builds requests, reads answers, gathers
+//! records into commits, and tells callers what they wait for. What is left for an adapter is a loop around it, shown
+//! on the front page: carry out each [`Task`], feed what came of it, sleep until
 //! [`next_deadline`](Driver::next_deadline).
 //!
-//! How jobs come in is told in `intake`, how they leave in `send`, what a restart takes up in `resume`, what the
-//! provider tells by itself in `webhooks`, what it says of jobs that have ended in `revisions`, what is done about
-//! credentials that are over in `renew`, what is kept of those that ended in `results`, what the program could not take
-//! of it in `untaken`, where one stands in `status`, and how it comes to its own end in `close`. What the shards of one
-//! client have in common is in `shared`.
+//! `intake` takes jobs in, `send` sends their requests, `resume` takes jobs up after a restart, `webhooks` takes in
+//! what the provider tells by itself, `revisions` what it says of jobs that have ended, `renew` renews credentials,
+//! `results` keeps the answers of jobs that have ended, `untaken` the outcomes that the program's hook could not take,
+//! `status` tells where a job stands, and `close` ends the driver. What the shards of one client have in common is in
+//! `shared`.
 
 mod by_id;
 mod close;
@@ -76,15 +76,16 @@ use crate::webhook::Posted;
 
 /// One client's engine, with all that an adapter needs beside it. See the [crate's front page](crate).
 ///
-/// Like the core's driven machines it takes the time as an argument, the wall's by [`steadfast_core::Clock`]; after
-/// [`handle_timeout`](Driver::handle_timeout) and all tasks its next deadline is later than `now`.
+/// Like the core's driven machines it takes the time as an argument, made from the wall clock by
+/// [`steadfast_core::Clock`]. After [`handle_timeout`](Driver::handle_timeout), and once all tasks are popped, its next
+/// deadline is later than `now`.
 pub struct Driver<H> {
     engine: Gated,
     now: Timestamp,
     journal: Journal,
     provider: Arc<dyn Provider>,
-    /// Copies of it that readers of answers gave back. To count them in and out would cost more: it is done on two
-    /// threads in turns.
+    /// Copies of `provider` that readers of answers gave back, for reuse: to clone and drop the `Arc` on two threads in
+    /// turns would cost more.
     readers: Vec<Arc<dyn Provider>>,
     /// For the journal.
     provider_name: Arc<str>,
@@ -96,7 +97,7 @@ pub struct Driver<H> {
     back: Option<Back>,
     meter: Meter,
     jobs: ById<Job<H>>,
-    /// So many effects on, jobs are brought from memory again.
+    /// After this many more effects, jobs' memory is prefetched again.
     fetched: usize,
     parked: Parking<H>,
     /// Jobs that were taken out of the engine, parked or back under another id: by the ids that their handles have.
@@ -109,28 +110,28 @@ pub struct Driver<H> {
     /// The last renewal that was begun here, and not by another shard.
     renewal: Option<u32>,
     ends: Ends,
-    /// Requests that brought back something without leaving.
+    /// Results of requests that did not leave, since they could not be built.
     unsent: VecDeque<Answered>,
     tasks: VecDeque<Task<H>>,
     closing: Option<Closing>,
-    /// There is no client any more that could ask for something.
+    /// No client is left that could ask for something.
     abandoned: bool,
     /// Nothing is carried out any more; only what is being written is waited for.
     closed: bool,
-    /// Creates that did not leave any more after that, and of which this is still to be written.
+    /// Creates that did not leave after that, which is still to be written.
     recalled: Ids,
 }
 
-/// What the ids of a driver's jobs are drawn by.
+/// The salt by which the first generation of a driver's job ids is drawn.
 const GENERATION: u64 = u64::MAX;
 
-/// As many copies of the provider are kept to be used again.
+/// At most this many copies of the provider are kept for reuse.
 const MOST_READERS: usize = 1_024;
 
 /// Feed.
 impl<H> Driver<H> {
-    /// A driver of this provider's jobs, with what the [settings](crate::Settings) say and their store had. What was
-    /// under way goes on.
+    /// A driver of this provider's jobs, with these [settings](crate::Settings) and the jobs that their store held.
+    /// Jobs that were under way go on.
     #[must_use]
     pub fn new(provider: Arc<dyn Provider>, loaded: Loaded, now: Timestamp) -> Self {
         let Loaded { settings, store, taken, shard } = loaded;
@@ -193,22 +194,24 @@ impl<H> Driver<H> {
         driver
     }
 
-    /// Where revisions go.
+    /// Sets where [revisions](crate::Revision) go.
     pub fn tell_revisions_to(&mut self, subscribers: Box<dyn Subscribers>) {
         self.ends.subscribers = Some(subscribers);
     }
 
-    /// Where outcomes go that somebody was told and nobody has read, since a handle was dropped just then: to whatever
-    /// brings [`Command::Unread`] to this driver. It is called in whichever thread drops them, and only if the program
-    /// has a hook for [unclaimed](crate::Builder::unclaimed) outcomes. Without it such a hook does not hear of them.
+    /// Sets what is called with an outcome that was sent to a handle and never read, since the handle was dropped just
+    /// then. It must bring the outcome to this driver as [`Command::Unread`]. It is called on whichever thread drops
+    /// the outcome, and only if the program has a hook for [unclaimed](crate::Builder::unclaimed) outcomes. If nothing
+    /// is set, that hook does not hear of such outcomes.
     pub fn give_back_to(&mut self, back: impl Fn(Finished) + Send + Sync + 'static) {
         if self.hooks.unclaimed.is_some() {
             self.back = Some(Arc::new(back));
         }
     }
 
-    /// Takes in a job, or joins the one of this key. Only while there [is room](Driver::has_room), or if it
-    /// [joins](Driver::joins) one. Once it is shut down, whoever submits is told so.
+    /// Takes in a job, or joins the one of this key. Call it only while there [is room](Driver::has_room), or if the
+    /// submit [joins](Driver::joins) a job. Once a shutdown has begun, the caller is answered with
+    /// [`SubmitError::Stopped`].
     pub fn submit(&mut self, submit: Submit, now: Timestamp) {
         self.look_at_clock(now);
         if self.closing.is_some() || self.closed {
@@ -221,11 +224,11 @@ impl<H> Driver<H> {
         self.take(submit);
     }
 
-    /// Does what a program wants.
+    /// Carries out a program's command.
     pub fn command(&mut self, command: Command, now: Timestamp) {
         self.look_at_clock(now);
         match command {
-            // What can still be asked is what is unfinished, and that must not change any more.
+            // A caller can still ask what is unfinished, and that must not change any more.
             Command::Cancel(_) | Command::Resume { .. } | Command::Status { .. } if self.closed => {}
             Command::Hold { .. } | Command::Gate { .. } if self.closed => {}
             Command::Accepted { id, reply } => {
@@ -236,7 +239,7 @@ impl<H> Driver<H> {
             Command::Cancel(id) => self.cancel(id),
             Command::Resume { key, reply } => self.resume(key, Reply::Resume(reply)),
             Command::Status { key, reply } => self.status(key, reply),
-            // In the store that is delivered by now.
+            // In the store the outcome is delivered by now.
             Command::Unread(finished) => {
                 self.hand_over(None, &finished);
             }
@@ -260,31 +263,31 @@ impl<H> Driver<H> {
         self.posted(posted);
     }
 
-    /// What the adapter holds for a request that it has begun to send.
+    /// Hands over what the adapter holds for a request that it has begun to send.
     pub fn sent(&mut self, id: OperationId, held: H) {
-        // What ended meanwhile, or was taken out, is not waited for by a next request.
+        // If the job has ended meanwhile, or was taken out, no next request waits for this one.
         if let Some(job) = self.jobs.get_mut(&id) {
             job.request = Some(held);
         }
     }
 
-    /// What the adapter holds for the job's request in the air, or for one that was given up and of which nothing has
-    /// come.
+    /// What the adapter holds for the job's request in flight, or for one that was given up and has brought nothing
+    /// yet.
     #[must_use]
     pub fn request(&self, id: OperationId) -> Option<&H> {
         self.jobs.get(&self.current(id)).and_then(|job| job.request.as_ref())
     }
 
-    /// What the adapter holds for requests, by whose they are: to look for those that have not left when the client's
-    /// time is over.
+    /// What the adapter holds for all requests, each with its job: to find those that have not left when a shutdown's
+    /// grace has passed.
     pub fn requests(&self) -> impl Iterator<Item = (OperationId, &H)> {
         self.jobs.iter().filter_map(|(id, job)| job.request.as_ref().map(|request| (*id, request)))
     }
 
-    /// Gives back what the adapter holds for the request that this came of, for one that uses it again: a task that
-    /// waits for its next request, say. To be called before this is [fed](Driver::answered), which drops it. None if
+    /// Takes back what the adapter holds for the answered request, if the adapter uses that again: a task that waits
+    /// for its next request, say. Call it before [feeding](Driver::answered) the answer, which drops it. `None` if
     /// nothing is held for it any more: another request has followed, the job is gone, or it was taken already.
-    /// [`request`](Driver::request) does not find it then.
+    /// [`request`](Driver::request) does not find it afterwards.
     ///
     /// ```
     /// use steadfast_core::Timestamp;
@@ -299,18 +302,20 @@ impl<H> Driver<H> {
         self.jobs.get_mut(&answered.id).filter(|job| job.sent == Some(answered.attempt))?.request.take()
     }
 
-    /// What came of a request.
+    /// Feeds what came of a request.
     pub fn answered(&mut self, answered: Answered, now: Timestamp) {
         self.look_at_clock(now);
         self.answer(answered);
     }
 
-    /// A request that has certainly not left, and will not: the adapter took it back before its transport had it, since
-    /// the job was cancelled, its time is over, or the client stops. It is due again, unless what is fed next ends that
-    /// or its key may be forgotten by now, and has not run; of the provider it says nothing. `why` is for the log.
+    /// Gives back a request that certainly has not left, and will not: the adapter took it back before its transport
+    /// had it, since the job was cancelled, the request's time ran out, or the client stops. It counts as not executed,
+    /// and is due again, unless what is fed next ends the job or the provider may have forgotten its key by now. It
+    /// says nothing about the provider. `why` is for the log.
     ///
-    /// Not for a connection that did not come about, which is [`SendError::not_sent`](crate::SendError::not_sent): the
-    /// transport was asked then, and the provider may be ill.
+    /// Do not use it for a connection that could not be made, which is
+    /// [`SendError::not_sent`](crate::SendError::not_sent): there the transport was asked, and the provider may be
+    /// down.
     ///
     /// ```
     /// use steadfast_core::{OperationId, Timestamp};
@@ -328,7 +333,8 @@ impl<H> Driver<H> {
         self.give_back(request.reader, why);
     }
 
-    /// What came of the store's work. The next piece of it begins before what this one brought is carried out.
+    /// Feeds what came of the store's work. The next piece of work begins before the results of this one are carried
+    /// out.
     pub fn worked(&mut self, worked: Worked, now: Timestamp) {
         self.look_at_clock(now);
         self.journal.worked(worked);
@@ -337,16 +343,16 @@ impl<H> Driver<H> {
         }
     }
 
-    /// The last client is gone: the driver is over once all that it has is done.
+    /// Says that the last client is gone: the driver ends once everything it has is done.
     pub fn abandon(&mut self) {
         self.abandoned = true;
     }
 
-    /// Does what time has made due.
+    /// Does what is due at `now`.
     pub fn handle_timeout(&mut self, now: Timestamp) {
         self.look_at_clock(now);
         if self.closed {
-            // The store may take its time: who told of something by a webhook is answered in theirs.
+            // The store may take its time, but the senders of webhooks are answered within theirs.
             return self.webhooks.handle_timeout(self.now);
         }
         // Notices are made only if somebody hears them; a subscriber may come and go.
@@ -368,8 +374,8 @@ impl<H> Driver<H> {
 
 /// Pop.
 impl<H> Driver<H> {
-    /// The next thing to do; `None` when there is nothing until something happens, or until the next deadline. Tells
-    /// who waits, on the way.
+    /// The next task; `None` if there is none until something is fed, or until the next deadline. On the way it answers
+    /// callers that wait.
     #[must_use = "a task that is dropped is not done, and its job never gets on"]
     pub fn pop_task(&mut self, now: Timestamp) -> Option<Task<H>> {
         self.look_at_clock(now);
@@ -393,7 +399,7 @@ impl<H> Driver<H> {
                     return Some(Task::Work(work));
                 }
             } else if self.closed {
-                // Whoever waits for the end finds it counted.
+                // A caller that waits for the end finds it counted.
                 self.sample_gate();
                 self.meter.sample(&self.engine, self.parked.len(), &self.journal, self.now);
                 self.report();
@@ -412,7 +418,7 @@ impl<H> Driver<H> {
         match effect {
             Effect::Persist(number) => self.persist(id, number),
             Effect::Send(attempt) => self.send(id, attempt),
-            // Its answer is wanted still.
+            // Its answer is still wanted.
             Effect::Abandon(_) if self.jobs.get(&id).is_some_and(|job| job.telling.awaits_answer()) => {}
             Effect::Abandon(_) if self.request(id).is_some() => self.tasks.push_back(Task::Abort(id)),
             Effect::End => self.end(id),
@@ -449,11 +455,12 @@ impl<H> Driver<H> {
         parts.into_iter().flatten().min()
     }
 
-    /// Whether another job may be [submitted](Driver::submit). If not, it waits with its caller, unless it
-    /// [joins](Driver::joins) one; not for a shutdown, which makes no room.
+    /// Whether another job may be [submitted](Driver::submit). If not, the adapter keeps it waiting, unless it
+    /// [joins](Driver::joins) a job. `true` once a shutdown has begun, which makes no room: then a submit is refused at
+    /// once.
     ///
-    /// Ask again after each drain of [`pop_task`](Driver::pop_task), before you sleep: the drain that ends a job makes
-    /// room, and no deadline or event tells of it. Who asks only before the drain sleeps while jobs wait.
+    /// Ask again after each drain of [`pop_task`](Driver::pop_task), before you sleep: a drain that ends a job makes
+    /// room, and no deadline or event tells of it. An adapter that asks only before the drain sleeps while jobs wait.
     ///
     /// ```
     /// use std::collections::VecDeque;
@@ -483,21 +490,21 @@ impl<H> Driver<H> {
         self.closing.is_some() || jobs < self.limits.live as usize
     }
 
-    /// Whether this needs no [room](Driver::has_room): it joins a job that is known here, or brings the payload that
-    /// one [waits for](crate::Builder::store). It is to be submitted at once, past those that wait for room. A job that
-    /// ends by its deadline because they stand before its payload would end for nothing.
+    /// Whether this submit needs no [room](Driver::has_room): it joins a job that is known here, or brings the payload
+    /// that one [waits for](crate::Builder::store). Submit it at once, ahead of those that wait for room: behind them,
+    /// the payload might come after its job's deadline.
     #[must_use]
     pub fn joins(&self, submit: &Submit) -> bool {
         self.is_at_hand(&submit.key)
     }
 
-    /// Whether nothing is taken in any more: what is fed is too late.
+    /// Whether the driver is closed: it takes in nothing more, and whatever is fed comes too late.
     #[must_use]
     pub const fn is_closed(&self) -> bool {
         self.closed
     }
 
-    /// Whether it is over: nothing is to be done any more, and nothing is waited for.
+    /// Whether the driver has ended: nothing is left to do, and nothing is waited for.
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.closed && self.tasks.is_empty() && self.journal.is_idle()
@@ -505,7 +512,7 @@ impl<H> Driver<H> {
 }
 
 impl<H> Driver<H> {
-    /// What is held for an operation that goes on. For one that a restart took up that is nothing, until there is
+    /// What is held for an operation under way. For one that a restart took up nothing is held, until there is
     /// something to hold.
     fn job(&mut self, id: OperationId) -> Option<&mut Job<H>> {
         match self.jobs.entry(id) {
@@ -527,7 +534,8 @@ impl<H> Driver<H> {
     fn answer(&mut self, answered: Answered) {
         let Answered { id, attempt, kind, generation, sent, provider, unauthorized, meaning, answer, quota } = answered;
         self.keep_reader(provider);
-        // It is over: what was held for it would cost more than the job itself, for as long as the job waits.
+        // The request has ended: to keep what was held for it would cost more than the job itself, for as long as the
+        // job waits.
         if let Some(job) = self.jobs.get_mut(&id).filter(|job| job.sent == Some(attempt)) {
             job.request = None;
         }
@@ -551,8 +559,8 @@ impl<H> Driver<H> {
         }
     }
 
-    /// What was said of a job last: its result, if it has just ended. That is held whatever its size; of those that go
-    /// on, and there may be many for long, it is held as far as there is room.
+    /// Keeps a job's latest answer. If the job has just ended, that is its result, and is kept whatever its size. Jobs
+    /// under way may be many, and for long: theirs are kept as far as there is room.
     fn note_answer(&mut self, id: OperationId, answer: FinalAnswer) {
         let ended = self.has_ended(id);
         let Some(job) = self.jobs.get_mut(&id) else { return };
@@ -579,7 +587,7 @@ impl<H> Driver<H> {
                     Some(()) => self.hooks.observer = Some(observer),
                     None => {
                         tracing::error!("the observer panicked: it is not called again");
-                        // So it may when it goes, its own lock being poisoned, say.
+                        // Dropping it may panic as well: its own lock may be poisoned, say.
                         let _ = caught(|| drop(observer));
                     }
                 }

@@ -16,15 +16,15 @@ use steadfast_store::StoreError;
 pub struct Finished {
     /// The caller's name for the job.
     pub key: Key,
-    /// How.
+    /// How the job ended.
     pub outcome: Outcome,
     /// The provider's id for it, if it became known.
     pub reference: Option<Reference>,
     /// Create attempts made.
     pub creates: u16,
-    /// The provider's last answer: of a completed job, its result. `None` if there was none, or if it was dropped to
-    /// stay within [`Builder::results_limit`](crate::Builder::results_limit): of a job that ended long ago, or one
-    /// that ended without an answer that says so, by its deadline for instance.
+    /// The provider's last answer; for a completed job, its result. `None` if there was none, or if it was dropped to
+    /// stay within [`Builder::results_limit`](crate::Builder::results_limit). That may happen to a job that ended long
+    /// ago, or to one that ended without an answer that says so, by its deadline for instance.
     pub answer: Option<FinalAnswer>,
 }
 
@@ -36,17 +36,17 @@ impl Finished {
     }
 }
 
-/// How a job ended, until somebody [reads](Unread::read) it.
+/// How a job ended, not yet [read](Unread::read).
 ///
-/// Dropped unread, as with a handle that goes down at that very moment, it goes back to whoever [takes
-/// such](crate::Driver::give_back_to).
+/// If it is dropped unread, as with a handle that is dropped at that very moment, it goes back to the [function that
+/// takes such outcomes](crate::Driver::give_back_to), if there is one.
 #[must_use = "dropped, it was not read by anybody"]
 pub struct Unread {
     finished: Finished,
     back: Option<Back>,
 }
 
-/// Where outcomes go that nobody has read, from whatever thread drops them.
+/// Takes outcomes that nobody has read, on whichever thread drops them.
 pub(crate) type Back = Arc<dyn Fn(Finished) + Send + Sync>;
 
 impl Unread {
@@ -58,7 +58,7 @@ impl Unread {
         self.finished.reference.as_ref()
     }
 
-    /// How it ended. From here on it is the reader's to lose.
+    /// Reads how it ended. From here on the reader is responsible for it: it is not given back.
     #[must_use]
     pub fn read(mut self) -> Finished {
         self.back = None;
@@ -80,11 +80,11 @@ impl fmt::Debug for Unread {
     }
 }
 
-/// What the provider said last. Its `Debug` shows the body's length only.
+/// The provider's last answer. Its `Debug` shows the body's length only.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FinalAnswer {
-    /// The HTTP status. Of a result that came with a webhook 200, as a poll's answer with that body would have.
+    /// The HTTP status. For a result that came with a webhook it is 200, as for a poll's answer with that body.
     pub status: StatusCode,
     /// The decoded body.
     pub body: Bytes,
@@ -121,15 +121,14 @@ pub enum SubmitError {
          (check its disk, permissions, free space and any limit on the size of its files), then submit again"
     )]
     NotDurable(#[source] Arc<StoreError>),
-    /// Whether the intent is durable is not known, and the store does not let itself be asked any more. Nothing was
-    /// sent.
+    /// It is not known whether the intent is durable, and the store can no longer be asked. Nothing was sent.
     #[error(
         "nobody knows whether the job's intent was written to the journal, and nothing was sent: \
          restart on the same journal, then submit the same key again"
     )]
     Uncertain(#[source] Arc<StoreError>),
-    /// The store could not tell whether it has this key already, or has it as another provider's, so nothing was sent.
-    /// The cause says what to do.
+    /// The store could not tell whether it has this key already, or holds it as a job of another provider, so nothing
+    /// was sent. The cause says what to do.
     #[error(
         "the job was not taken in, since the journal could not say what it knows of this key, and nothing was sent: \
          do as the cause says, then submit again"
@@ -168,14 +167,14 @@ pub enum ResumeError {
         explain(.0)
     )]
     NoReference(Unresolved),
-    /// It waits for its payload.
+    /// The job waits for its payload.
     #[error("this job was under way before a restart and waits for its payload: submit the same key and payload again")]
     PayloadNeeded,
     /// The journal could not be read or written. Once it can be written again, or if its error is not
     /// [certain](StoreError::is_certain) after a restart, the job may go on all the same: resume it again to follow it.
     #[error("the job was not resumed, since the journal could not be used: do as the cause says, then resume again")]
     Journal(#[source] Arc<StoreError>),
-    /// As many questions wait for the journal as may: its disk is slow, or it hangs.
+    /// Too many questions wait for the journal already: its disk is slow, or it hangs.
     #[error(
         "too many wait for the journal, since it is slow, so the job was not resumed: resume it again in some seconds"
     )]

@@ -1,13 +1,13 @@
 //! Writing records without holding up the driver.
 //!
 //! A store's work blocks as a rule, so it is handed out ([`Work`]) for the adapter to do where it may block, one piece
-//! at a time. A store that [never waits](steadfast_store::Store::blocks) is worked on in place, unless it is to forget
-//! or what it did is in doubt; and not where a program's seal would have to wait. Whatever queued up while one commit
-//! ran goes into the next, which the store finds laid out when it is done with the one before it (`work`); keys are
-//! looked up after it, on the same trip; and now and then, between two commits, a few operations that ended long ago
-//! are forgotten. That an outcome was delivered is not worth a sync of its own: it goes with the next commit, or after
-//! [`PATIENCE`]; a crash before that delivers the outcome once more, as is promised. Without a store records are
-//! acknowledged at once: nothing survives a crash, as was chosen.
+//! at a time. A store that [never waits](steadfast_store::Store::blocks) is worked on in place, unless it is to forget,
+//! what it did is in doubt, or a program's seal may block. What is queued while one commit runs goes into the next,
+//! which the store finds laid out when it is done with the one before it (`work`). Keys are looked up after a commit,
+//! on the same trip. Now and then, between two commits, a few operations that ended long ago are forgotten. That an
+//! outcome was delivered is not worth a sync of its own: it goes with the next commit, or after [`PATIENCE`]; a crash
+//! before that delivers the outcome once more, as is promised. Without a store records are acknowledged at once:
+//! nothing survives a crash, as was chosen.
 //!
 //! **What is not known is neither promised nor denied.** A commit whose error is not certain is tried again, the same
 //! entries, until it is known what is on disk; nothing that came after it is written before, and so nothing that
@@ -37,14 +37,14 @@ use crate::driver::Question;
 use crate::keep::Keep;
 use crate::meter::Commits;
 
-/// So many records are laid out for the next commit without waiting for more.
+/// This many records are written, or laid out for the next commit, without waiting for more.
 const MANY: usize = 32;
 
-/// How many pieces of work are done in place at most before the driver says that there is something for a thread: that
-/// lets others have their turn.
+/// At most this many pieces of work are done in place before one is left to a thread, which lets others have their
+/// turn.
 const IN_ONE_GO: u32 = 64;
 
-/// How long a record that nobody waits for waits for one that somebody does.
+/// How long a record that nobody waits for is held back, to be written with one that somebody waits for.
 const PATIENCE: Duration = Duration::from_millis(100);
 
 /// What the store has of a key.
@@ -53,7 +53,7 @@ pub(crate) type Found = Result<Option<Box<Entry>>, Arc<StoreError>>;
 pub(crate) struct Journal {
     home: Option<Home>,
     volatile: bool,
-    /// Whether its calls may wait, those of the program's seal among them.
+    /// Whether the store's calls, or those of the program's seal, may block.
     blocks: bool,
     /// How many more pieces of work are done in place before others on this thread have their turn.
     in_place_left: u32,
@@ -81,7 +81,7 @@ pub(crate) struct Journal {
     now: Timestamp,
 }
 
-/// What is not durable yet, for whoever watches.
+/// What is not durable yet, for metrics.
 #[cfg(feature = "metrics")]
 #[derive(Default)]
 pub(crate) struct Backlog {
@@ -105,7 +105,8 @@ pub(crate) enum Started {
 }
 
 struct Running {
-    /// Whose they are: of those that are done, that which is worked on, and that which lies in the tray, if one does.
+    /// Who asked for each piece: those that are done and not heard of yet, the one that is worked on, and the one that
+    /// lies in the tray, if there is one.
     pieces: VecDeque<Asked>,
     tray: Tray,
     forgets: bool,
@@ -162,7 +163,7 @@ impl Journal {
         Self { commits, ..self }
     }
 
-    /// Forgets for so many writers of the same store.
+    /// Forgets for this many writers of the same store.
     pub(crate) fn forgetting_for(self, writers: usize) -> Self {
         Self { forgetting: self.forgetting.shared_by(writers), ..self }
     }
@@ -202,7 +203,8 @@ impl Journal {
         self.queue.last = number;
     }
 
-    /// Puts an entry into the next commit of which the engine knows nothing. If that fails, it is not written.
+    /// Puts an entry that the engine knows nothing of into the next commit. If that commit fails, the entry is not
+    /// written.
     pub(crate) fn note(&mut self, id: OperationId, entry: Entry) {
         let last = self.queue.last;
         self.push(id, last, Some(entry));
@@ -269,7 +271,7 @@ impl Journal {
     /// Starts the next piece of work, or lays it out, before what came of the last one is carried out. What it writes
     /// was asked for before that.
     pub(crate) fn follow(&mut self) -> Option<Started> {
-        // Without a store at hand something would come back at once: later.
+        // Without a store at hand the result would come back at once: that can wait.
         (self.running.is_some() || self.home.is_some()).then(|| self.start()).flatten()
     }
 
@@ -278,7 +280,7 @@ impl Journal {
         self.job_questions > 0 && self.job_questions().any(|question| question.key() == key)
     }
 
-    /// Of how many keys jobs may be taken in, once they are looked up.
+    /// How many look-ups may each end with a job being taken in.
     pub(crate) const fn asking_for_jobs(&self) -> usize {
         self.job_questions
     }
@@ -297,7 +299,7 @@ impl Journal {
         Some(done)
     }
 
-    /// Puts what is queued where it is found when the work that is running is done.
+    /// Lays out what is queued, for the store to find when the work that is running is done.
     fn lay_out(&mut self) {
         let is_due = self.is_due();
         // Nothing overtakes what is uncertain, and forgetting gets its turn.
@@ -342,7 +344,7 @@ impl Journal {
     }
 
     /// Starts the next piece of work, unless one is running or there is none; lays it out if one is. What needs no
-    /// work, or cannot have any, is done at once, and so is what a store does that never waits.
+    /// work, or cannot have any, is done at once, and so is the work of a store that never waits.
     pub(crate) fn start(&mut self) -> Option<Started> {
         if self.running.is_some() {
             self.lay_out();
@@ -384,8 +386,7 @@ impl Journal {
         Some(Started::Work(Box::new(work)))
     }
 
-    /// Whether the store is worked on here and now. What is in doubt is not: it may stay so, and be tried again at
-    /// once.
+    /// Whether this work is done in place. A commit in doubt is not: it may stay in doubt, and be tried again at once.
     fn goes_in_place(&mut self) -> bool {
         if self.blocks || self.uncertain.is_some() || self.in_place_left == 0 {
             return false;
@@ -394,7 +395,8 @@ impl Journal {
         true
     }
 
-    /// Takes in what came of a piece of work, in their order. After the last one the store is at hand again.
+    /// Takes in what came of a piece of work. To be called in the order of the pieces. After the last one the store is
+    /// at hand again.
     pub(crate) fn worked(&mut self, worked: Worked) {
         if self.running.is_none() {
             return;
@@ -442,8 +444,8 @@ impl Journal {
         Done { batch, found: questions.into_iter().zip(found).collect() }
     }
 
-    /// Nothing is asked of it any more: its state is not known, and so neither is whether it wrote what it had been
-    /// given.
+    /// The store is gone. Nothing is asked of it any more: its state is not known, nor whether it wrote what it had
+    /// been given.
     fn lost(&mut self, running: Option<Running>) -> Done {
         // What a panic says may be anything: it stays in the panic's own report.
         let cause = "the store panicked, and is not used any more: see the panic's own message";
@@ -457,7 +459,7 @@ impl Journal {
         let asked = running.and_then(|mut running| running.pieces.pop_front());
         let Asked { batch, questions } = asked.unwrap_or_default();
         let found = questions.into_iter().map(|question| (question, Err(error.clone()))).collect();
-        // One that was in doubt already stays so for ever.
+        // A batch that was in doubt already stays so for ever.
         let batch = batch.or_else(|| self.uncertain.take().map(|uncertain| uncertain.batch));
         self.uncertain = None;
         Done { batch: batch.map(|batch| (batch, Fate::Unknown(error))), found }
@@ -510,7 +512,7 @@ impl Journal {
         due && (self.committed || !waits)
     }
 
-    /// What is known of a batch, if anything.
+    /// What became of a batch, if that is known.
     fn settle(&mut self, batch: Batch, result: Result<(), StoreError>) -> Option<(Batch, Fate)> {
         let tries = self.uncertain.take().map_or(0, |uncertain| uncertain.tries);
         let records = batch.operations.len();
@@ -527,7 +529,7 @@ impl Journal {
         };
         self.ill = true;
         let source = &error as &dyn std::error::Error;
-        // Of what was in doubt before, it says only that this try wrote nothing: the earlier one may have.
+        // If the batch was in doubt before, the error says only that this try wrote nothing: an earlier one may have.
         if error.is_certain() && tries == 0 {
             self.commits.failed();
             tracing::error!(error = source, records, "a commit failed");
@@ -550,7 +552,7 @@ impl Journal {
         None
     }
 
-    /// The store is gone.
+    /// Refuses all that is queued: the store is gone.
     fn refuse_all(&mut self) -> Option<Done> {
         let error = Arc::new(StoreError::write("the store panicked in an earlier commit"));
         let found: Vec<_> =
@@ -560,7 +562,8 @@ impl Journal {
     }
 }
 
-/// Whether nobody waits for it: the outcome was told. Of what was rejected somebody does, since it frees the key.
+/// Whether nobody waits for this entry, since it only marks an outcome as delivered. If the job was rejected, somebody
+/// may wait, since the entry frees the key.
 const fn only_marks(entry: &Entry) -> bool {
     matches!(entry.record.stage, Stage::Delivered(Outcome::Completed(_) | Outcome::Failed | Outcome::Unresolved(_)))
 }

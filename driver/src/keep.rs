@@ -5,10 +5,10 @@
 //! a repeated submit gets the result as well. Both are personal data as a rule, so a program may seal them: what it
 //! seals is all that the store sees.
 //!
-//! Whatever the program supplied runs on the thread that reads and writes the store, never on the driver's task, so it
-//! may take its time; if it panics, that costs what it was asked for: a payload or an answer that is not at hand. Only
-//! a payload that cannot be sealed costs more, the commit that it was to go into: whoever asked for it to be kept is
-//! not to be told that it is.
+//! The program's functions run on the thread that reads and writes the store, never on the driver's task, so they may
+//! take their time. If one panics, only what it was asked for is lost: that payload or answer is not at hand. A payload
+//! that cannot be sealed costs more: the commit that it was to go into. A caller must not be told that a payload is
+//! kept when it is not.
 
 use std::sync::Arc;
 
@@ -29,8 +29,8 @@ pub enum Durability {
     Volatile,
 }
 
-/// Why bytes could not be sealed, or sealed ones not be opened: another key, or damage. Its text is logged, so it must
-/// not hold what was sealed. Any error becomes one with [`Into`], and so does a text: `Err("damaged".into())`.
+/// Why bytes could not be sealed, or sealed bytes not opened: another key, say, or damage. Its text is logged, so it
+/// must not hold what was sealed. Any error becomes one with [`Into`], and so does a text: `Err("damaged".into())`.
 pub type SealError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Encrypts what is kept beside records, and decrypts it.
@@ -66,16 +66,17 @@ pub trait Seal: Send + Sync + 'static {
     /// What the store is to keep in place of these bytes.
     ///
     /// # Errors
-    /// They cannot be sealed: no key is at hand, say. A payload's job is not taken in then, nor is whatever was to be
-    /// written with it, and whoever submits is told ([`SubmitError::NotDurable`](crate::SubmitError::NotDurable)); an
-    /// answer is not kept, and its job is told all the same.
+    /// The bytes cannot be sealed: no key is at hand, say. If they are a payload, its job is not taken in, nor is
+    /// anything written that was to go into the same commit, and the callers are told
+    /// ([`SubmitError::NotDurable`](crate::SubmitError::NotDurable)). If they are an answer, it is not kept, and the
+    /// outcome is told all the same.
     fn seal(&self, key: &Key, bytes: &[u8]) -> Result<Vec<u8>, SealError>;
 
-    /// The bytes again.
+    /// Gives back the original bytes.
     ///
     /// # Errors
-    /// They were not sealed for this job by this seal, or are damaged. A payload that cannot be opened is as one that
-    /// was not kept.
+    /// They were not sealed for this job by this seal, or are damaged. A payload that cannot be opened counts as not
+    /// kept.
     fn open(&self, key: &Key, sealed: &[u8]) -> Result<Vec<u8>, SealError>;
 }
 
@@ -97,19 +98,19 @@ pub(crate) struct Keep {
 pub(crate) struct Taken {
     pub(crate) record: Record,
     pub(crate) payload: Option<Payload>,
-    /// Of one that has ended, and whose outcome nobody has.
+    /// The answer of a job that has ended, and whose outcome nobody has.
     pub(crate) answer: Option<KeptAnswer>,
 }
 
 impl Keep {
-    /// Whether the program has a say in what is written, and takes its time for it.
+    /// Whether the program's own code takes part in writing, which may take its time.
     pub(crate) const fn may_block(&self) -> bool {
         self.seal.is_some()
     }
 
-    /// Seals what is kept beside the record. An error says that a program's seal failed at a payload: then nothing may
-    /// be written, and whoever submits is told. An answer is left out instead, and that is said: the job has ended, and
-    /// nobody would ever hear of it.
+    /// Seals what is kept beside the record. An error says that the program's seal failed on a payload: then nothing
+    /// may be written, and the callers are told. An answer that cannot be sealed is left out instead, and that is
+    /// logged: the job has ended, and otherwise nobody would ever hear of it.
     pub(crate) fn seal(&self, entry: &mut Entry) -> Result<(), SealError> {
         let Some(seal) = &self.seal else { return Ok(()) };
         let key = &entry.record.key;
@@ -127,7 +128,7 @@ impl Keep {
         Ok(())
     }
 
-    /// Opens what was sealed. What cannot be opened is left out, and that is said.
+    /// Opens what was sealed. What cannot be opened is left out, and that is logged.
     pub(crate) fn open(&self, mut entry: Entry) -> Entry {
         let Some(seal) = &self.seal else { return entry };
         let key = entry.record.key.clone();
@@ -148,8 +149,8 @@ impl Keep {
         entry
     }
 
-    /// Which of what was loaded is gone on with, and the payloads where one may be needed: in the store, else from the
-    /// program. What has ended waits in the store for whoever asks, unless the program takes such outcomes.
+    /// The loaded jobs to go on with, each with its payload if it may need one: from the store, else from the program.
+    /// A job that has ended waits in the store for a caller to ask, unless the program's hook takes such outcomes.
     pub(crate) fn take_up(&self, entries: Vec<Entry>, policy: &OperationPolicy, hands_over: bool) -> Vec<Taken> {
         let chosen = |entry: &Entry| self.chooses.as_ref().is_none_or(|chooses| chooses(&entry.record.key));
         let goes_on = |entry: &Entry| !entry.has_ended() || (hands_over && !entry.is_delivered());
@@ -169,7 +170,7 @@ impl Keep {
         .collect()
     }
 
-    /// Of what was looked up by its key: opened, and with its payload only if that is the right one.
+    /// An entry that was looked up by its key: opened, and with its payload only if that is the right one.
     pub(crate) fn found(&self, entry: Entry) -> Entry {
         let mut entry = self.open(entry);
         let payload = entry.payload.take().map(Payload::from);
@@ -201,7 +202,8 @@ fn fits(record: &Record, payload: &Payload, whence: &str) -> bool {
     fits
 }
 
-/// Of what comes from an older copy: a create that had not been sent then may have been since. Gives what has changed.
+/// For entries from a backup: a create that had not been sent when the copy was made may have been since. Returns the
+/// entries that this changes.
 pub(crate) fn doubt(entries: &mut [Entry]) -> Vec<Entry> {
     let doubted = |entry: &mut Entry| {
         let doubted = entry.doubted()?;

@@ -4,7 +4,7 @@
 //! who waits for which job, and take in webhooks. That is the same on every runtime, so it is here once: a [`Driver`]
 //! is a machine like the core's, fed with what happened and popped for what to do. It has no thread, timer or socket,
 //! and decides by the time that it is given. An adapter adds these, and a client for its callers: `steadfast-tokio` and
-//! `steadfast-blocking` are such, and so can be your own.
+//! `steadfast-blocking` are adapters, and you can write your own.
 //!
 //! ```text
 //!   callers ──submit, command, deliver──▶ ┌────────┐ ──Task::Send──▶ HTTP ──▶ Reader::read ──answered──┐
@@ -68,31 +68,31 @@
 //!
 //! # One machine alone
 //!
-//! A [`Breaker`], a [`RateLimiter`] and a [`RetryBudget`] to share between tasks and threads, for calls that are no
-//! jobs. They read a clock ([`SharedClock`]); else that is done only to measure how long a store's work takes, and by
-//! [`http_failure`], for dates in answers that bear none of their own.
+//! A [`Breaker`], a [`RateLimiter`] and a [`RetryBudget`] to share between tasks and threads, for calls that are not
+//! jobs. They read a clock ([`SharedClock`]). Otherwise this crate reads one only to measure how long a store's work
+//! takes, and in [`http_failure`], for dates in answers that bear none of their own.
 //!
 //! # Calls that are no jobs
 //!
-//! A [`Call`] repeats any closure by a `RetryPolicy`, or asks by a `PollPolicy` until it is ready; behind these
-//! handles, if they are given. It is awaited or blocks; the clock and the sleep are an adapter's [`AsyncTimer`] or
-//! [`BlockingTimer`].
+//! A [`Call`] repeats any closure by a `RetryPolicy`, or asks by a `PollPolicy` until the result is ready, behind these
+//! handles if they are given. It is awaited or blocks; an adapter supplies the clock and the sleep, as an
+//! [`AsyncTimer`] or a [`BlockingTimer`].
 //!
 //! # Spans
 //!
-//! Every job is a [`tracing`](https://docs.rs/tracing) span of level `INFO` and the name `job`, from its submit to its end; every request is one below it, `request`, an HTTP
-//! client span by OpenTelemetry's semantic conventions (stable since their version 1.23.0). `span.rs` lists their
-//! attributes. They hold the key's label and never the key, and of a URL what
-//! [`Provider::route`](steadfast_providers::Provider::route) says. The span in which a program submits is what a job's
-//! span *follows from*, a link in OpenTelemetry: below it, it would keep that one open for as long as the job takes.
-//! Where no subscriber wants them, nothing is made or held.
+//! Every job is a [`tracing`](https://docs.rs/tracing) span named `job`, of level `INFO`, from its submit to its end;
+//! every request is a span below it named `request`, an HTTP client span by OpenTelemetry's semantic conventions
+//! (stable since their version 1.23.0). `span.rs` lists their attributes. They hold the key's label and never the key,
+//! and of a URL only what [`Provider::route`](steadfast_providers::Provider::route) says. A job's span *follows from*
+//! the span in which the program submits it, which is a link in OpenTelemetry: as its child it would keep that span
+//! open for as long as the job takes. If no subscriber wants spans, none are made or held.
 //!
 //! # Features
 //!
-//! - `metrics`: counts and times, by the facade of that name. The module of that name lists them.
+//! - `metrics`: counts and times, through the facade `metrics`. The module of that name lists them.
 //!
-//! `PLUG.md` beside this crate builds a runtime of one's own step by step, and `examples/` has two: on plain sockets
-//! and one thread, and on smol.
+//! `PLUG.md` beside this crate builds an adapter for your own runtime step by step, and `examples/` has two adapters:
+//! on plain sockets and one thread, and on smol.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

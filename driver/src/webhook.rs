@@ -1,9 +1,9 @@
 //! Webhooks as they come in: what the receiving HTTP server is to answer, and why.
 //!
-//! A [`Mailbox`] verifies where the webhook came in, so that what is forged never reaches the driver; what is genuine
-//! goes there (`driver/webhooks.rs`), and the answer comes back when all that follows from it is durable. The rule
-//! behind every status: **2xx is a promise that the event need not be sent again**, a 4xx says that sending it again is
-//! pointless (some senders never repeat after one), and whatever is our own trouble is a 503.
+//! A [`Mailbox`] verifies a webhook where it came in, so that a forged one never reaches the driver. A genuine one goes
+//! there (`driver/webhooks.rs`), and is answered when all that follows from it is durable. The rule behind every
+//! status: **2xx is a promise that the event need not be sent again**, a 4xx says that sending it again is pointless
+//! (some senders never repeat after one), and trouble of our own is a 503.
 
 use std::fmt;
 use std::sync::Arc;
@@ -37,11 +37,11 @@ use crate::meter::Verdicts;
 #[serde(default, deny_unknown_fields)]
 #[expect(clippy::exhaustive_structs, reason = "plain settings, written with struct update syntax")]
 pub struct WebhookPolicy {
-    /// The most bytes of a body; a larger one is refused before anything of it is hashed. Default 1 MiB, which is also
-    /// the most that counts; at least 1,000.
+    /// The most bytes that a body may have; a larger one is refused before any of it is hashed. Default 1 MiB, which is
+    /// also the most: a higher limit has no effect. At least 1,000.
     #[serde(deserialize_with = "body")]
     pub body_limit: usize,
-    /// What is answered about a job that is not known here. Default [`UnknownJob::RepeatIfEarly`].
+    /// How a webhook about a job that is not known here is answered. Default [`UnknownJob::RepeatIfEarly`].
     pub unknown: UnknownJob,
     /// How long a delivery may be kept waiting for its answer: until what follows is durable, or until the job it is
     /// about is known. Default 3 s: Didit wants an answer within 5 s, others within 10 s or more. Not 0: what has to
@@ -50,27 +50,27 @@ pub struct WebhookPolicy {
     pub answer_within: Duration,
     /// The most events that wait for a create's answer; the oldest are dropped first. Default 1,000.
     pub inbox: usize,
-    /// The most bytes of results that they may hold. Default 16 MiB.
+    /// The most bytes of results that those events may hold. Default 16 MiB.
     pub inbox_bytes: usize,
-    /// How long one waits, after which the poll schedule alone finds out. Default 5 min.
+    /// How long such an event waits. After that, only the poll schedule finds out what it told. Default 5 min.
     #[serde(with = "steadfast_core::policy::humane")]
     pub inbox_for: Duration,
-    /// The most events that are known again when they are repeated; the oldest are forgotten first. Default 100,000
-    /// (some 15 MB).
+    /// The most events that are remembered, so that repeats are recognised; the oldest are forgotten first. Default
+    /// 100,000 (some 15 MB).
     pub remember: usize,
-    /// How long. Default 6 days: longer than the longest retry that a sender documents (Persona's eight delays add up
-    /// to 5.2 days; Standard Webhooks advises 76 hours; Stripe's go on for 3 days).
+    /// How long they are remembered. Default 6 days: longer than the longest retry that a sender documents (Persona's
+    /// eight delays add up to 5.2 days; Standard Webhooks advises 76 hours; Stripe's go on for 3 days).
     #[serde(with = "steadfast_core::policy::humane")]
     pub remember_for: Duration,
 }
 
-/// No body that is smaller than this is worth to be looked at; nor is any limit on them.
+/// The lowest limit on bodies that makes sense.
 pub(crate) const LEAST_BODY: usize = 1_000;
 
 pub(crate) const LEAST: &str = "1000 bytes, so that webhooks and answers can be read";
 
 impl WebhookPolicy {
-    /// Whether any webhook can be taken in by it.
+    /// Whether any webhook can be taken in under this policy.
     pub(crate) fn check(&self) -> Result<(), StartError> {
         let too_small = |setting, value, least| Err(StartError::TooSmall { setting, value, least });
         if self.body_limit < LEAST_BODY {
@@ -113,19 +113,19 @@ impl Default for WebhookPolicy {
     }
 }
 
-/// What is answered to a genuine webhook about a job that is not known here.
+/// How a genuine webhook about a job that is not known here is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum UnknownJob {
-    /// 200, always. What may be about a job whose create is not answered yet waits in the inbox, which a crash empties;
-    /// then a poll finds out.
+    /// Always 200. An event that may be about a job whose create is not answered yet waits in the inbox. A crash
+    /// empties the inbox; then a poll finds out what the event told.
     Accept,
     /// 200 if it cannot be about a job of ours. If it can, since a create is not answered yet, it waits in the inbox,
-    /// and is answered with 503 if it waits in vain: so nothing is lost by a crash, for it is sent again.
+    /// and is answered with 503 if it waits in vain. The sender then repeats it, so a crash loses nothing.
     #[default]
     RepeatIfEarly,
-    /// 503, always: for a sender whose events may precede the submit of their job.
+    /// Always 503: for a sender whose events may precede the submit of their job.
     Repeat,
 }
 
@@ -137,21 +137,21 @@ pub enum UnknownJob {
 pub enum Delivery {
     /// 200: all that follows from it is durable. If its job had ended before, nothing follows.
     Taken,
-    /// 200: the same event was taken before, and what follows from it is durable. It changed nothing. (Of events
-    /// without an id, only one that says more than *look again*: two of those may have the same bytes, and each brings
-    /// the next poll forward.)
+    /// 200: the same event was taken before, and what follows from it is durable. It changed nothing. (An event without
+    /// an id counts as repeated only if it says more than *look again*: two of those may have the same bytes, and each
+    /// brings the next poll forward.)
     Repeated,
     /// 200: it is genuine, and about no job.
     NoJob,
-    /// 200, or 503 if [`UnknownJob`] says so: no job under way here is the one that it is about. It changed nothing.
+    /// 200, or 503 if [`UnknownJob`] says so: it is about a job that is not under way here. It changed nothing.
     Unknown {
         /// Whether the sender is to send it again.
         repeat: bool,
     },
-    /// 503: it may be about a job whose create is not answered yet. If it turns out to be, it still counts; when it is
-    /// sent again, that is known.
+    /// 503: it may be about a job whose create is not answered yet. If it turns out to be, it still counts, and a
+    /// repeat is recognised.
     Early,
-    /// 400 (413 where it is too large; 501 where the provider has no webhooks): it may not be believed. It changed
+    /// 400 (413 where it is too large; 501 where the provider has no webhooks): it cannot be trusted. It changed
     /// nothing.
     Refused(WebhookError),
     /// 413: its body is beyond [`WebhookPolicy::body_limit`]. Nothing of it was looked at.
@@ -161,14 +161,14 @@ pub enum Delivery {
         /// How many it may have.
         limit: usize,
     },
-    /// 503: what follows from it could not be made durable, or not in time. When it is sent again, that may be known.
+    /// 503: what follows from it could not be made durable, or not in time. By the time of a repeat it may be.
     NotDurable,
     /// 503: too many deliveries wait for the journal.
     Busy,
-    /// 503: the provider's profile panicked as it read the webhook, so nobody knows whether it may be believed. It
+    /// 503: the provider's profile panicked as it read the webhook, so nobody knows whether it can be trusted. It
     /// changed nothing; once the profile is mended, a repeat counts.
     Panicked,
-    /// 503: the client has stopped, or stops.
+    /// 503: the client has stopped, or is stopping.
     Stopped,
 }
 
@@ -214,7 +214,7 @@ impl Delivery {
         match self {
             Self::Taken | Self::Repeated | Self::NoJob | Self::Unknown { repeat: false } => StatusCode::OK,
             Self::TooLarge { .. } | Self::Refused(WebhookError::TooLarge { .. }) => StatusCode::PAYLOAD_TOO_LARGE,
-            // Not the sender's fault: whoever built this program forgot the secret.
+            // Not the sender's fault: this program was built without the secret.
             Self::Refused(WebhookError::Unsupported) => StatusCode::NOT_IMPLEMENTED,
             Self::Refused(_) => StatusCode::BAD_REQUEST,
             Self::Unknown { repeat: true }
@@ -264,21 +264,20 @@ pub struct Posted {
 }
 
 impl Posted {
-    /// A genuine event, and whoever is to answer its sender.
+    /// A genuine event, and where the answer to its sender goes.
     #[must_use]
     pub const fn new(event: WebhookEvent, reply: Sender<Delivery>) -> Self {
         Self { event, reply }
     }
 
-    /// What it says.
+    /// The event.
     #[must_use]
     pub const fn event(&self) -> &WebhookEvent {
         &self.event
     }
 }
 
-/// Lets in what may be believed. Asked where the webhook came in, so that what is forged never reaches the driver.
-/// Clones share it.
+/// Verifies webhooks where they come in, so that a forged one never reaches the driver. Clones share the provider.
 #[derive(Clone)]
 pub struct Mailbox {
     provider: Arc<dyn Provider>,
@@ -287,23 +286,24 @@ pub struct Mailbox {
 }
 
 impl Mailbox {
-    /// For this provider's webhooks.
+    /// A mailbox for this provider's webhooks.
     #[must_use]
     pub fn new(provider: Arc<dyn Provider>, policy: &WebhookPolicy) -> Self {
         let verdicts = Verdicts::new(provider.name());
         Self { provider, body_limit: policy.body_limit.min(MAX_BODY), verdicts }
     }
 
-    /// Counts what a sender is told, whatever that is, for the feature `metrics`; to be called with every answer.
+    /// Counts an answer to a sender, for the feature `metrics`, and gives it back. Call it with every answer.
     pub fn count(&self, delivery: Delivery) -> Delivery {
         self.verdicts.count(&delivery);
         delivery
     }
 
-    /// The event, if it may be believed. `wall` is the wall clock.
+    /// Verifies and reads a webhook. `wall` is the wall clock.
     ///
     /// # Errors
-    /// It may not, is too large, or the provider's profile panicked on it: what its sender is to be answered.
+    /// The webhook cannot be trusted, is too large, or the provider's profile panicked on it. The error is what to
+    /// answer its sender.
     pub fn open(&self, headers: &HeaderMap, body: &Bytes, wall: Timestamp) -> Result<WebhookEvent, Delivery> {
         if body.len() > self.body_limit {
             return Err(Delivery::TooLarge { bytes: body.len(), limit: self.body_limit });
@@ -314,7 +314,7 @@ impl Mailbox {
                 tracing::warn!(error = &why as &dyn std::error::Error, "a webhook was refused");
                 Err(Delivery::Refused(why))
             }
-            // It would go up into the server that received it.
+            // The panic must not go up into the server that received the webhook.
             None => {
                 tracing::error!("the provider's profile panicked on a webhook: its sender is told to send it again");
                 Err(Delivery::Panicked)

@@ -8,7 +8,7 @@ use steadfast_core::{Key, Timestamp};
 use crate::{Entry, Store, StoreError};
 
 /// Keeps the latest entry of each key in memory. Clones share what they keep, so one can be handed to a driver and the
-/// other asked.
+/// other read.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -33,20 +33,20 @@ pub struct MemoryStore {
 #[derive(Debug, Default)]
 struct Kept {
     entries: HashMap<Key, Numbered>,
-    /// Which may be forgotten, by when they last changed: nobody waits while all are looked at.
+    /// The keys that may be forgotten, by when they last changed, so that forgetting need not look at all entries.
     settled: BTreeMap<(Timestamp, u64), Key>,
     next: u64,
 }
 
 #[derive(Debug)]
 struct Numbered {
-    /// By when its key was first seen.
+    /// Its place in the order in which keys were first seen.
     place: u64,
     entry: Entry,
 }
 
 impl Kept {
-    /// Those of which this holds, as their keys were first seen.
+    /// The entries for which this holds, in the order in which their keys were first seen.
     fn in_order(&self, holds: impl Fn(&Entry) -> bool) -> Vec<Entry> {
         let mut entries: Vec<&Numbered> = self.entries.values().filter(|it| holds(&it.entry)).collect();
         entries.sort_unstable_by_key(|it| it.place);

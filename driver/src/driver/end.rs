@@ -1,10 +1,11 @@
-//! How jobs end: who is told, and what is kept for whoever asks later.
+//! How jobs end: who is told, and what is kept for callers that ask later.
 //!
-//! An outcome is *delivered* once somebody has it: who waits for it, else the program's own hook. Without a hook, who
-//! took a handle and dropped it has let go of the outcome, so that counts as well. But a job that a restart took up may
-//! end while nobody has asked for it yet, and one may end during a shutdown, after its handle went down with its
-//! caller: these stay *ended* in the store, never forgotten, until somebody claims them by submitting or resuming their
-//! key, in this process or a later one. To the engine they are delivered at once: it has nothing left to do for them.
+//! An outcome is *delivered* once somebody has it: a caller that waits for it, else the program's own hook. If there is
+//! no hook, dropping the handle counts as delivery: the caller has said that it does not want the outcome. But a job
+//! that a restart took up may end before anybody has asked for it, and a job may end during a shutdown, after its
+//! handle was dropped together with its caller. Such jobs stay *ended* in the store, never forgotten, until somebody
+//! claims them by submitting or resuming their key, in this process or a later one. To the engine they are delivered at
+//! once: it has nothing left to do for them.
 
 use steadfast_core::OperationId;
 use steadfast_core::engine::Event;
@@ -15,14 +16,14 @@ use super::by_id::Ids;
 use super::{Driver, Job};
 use crate::finished::{FinalAnswer, Finished, SubmitError, Unread};
 
-/// How many have no outcome told before they are swept for the first time.
+/// How many unclaimed jobs there are before they are swept for the first time.
 const SWEEP: usize = 1_024;
 
 /// Jobs that have ended and whose outcome nobody has: delivered to the engine, not in the store.
 #[derive(Default)]
 pub(super) struct Unclaimed {
     jobs: Ids,
-    /// At how many it is next rid of those that the engine has forgotten, and the store alone knows.
+    /// The size at which those that the engine has forgotten, and only the store knows, are next removed.
     sweep_at: usize,
 }
 
@@ -35,8 +36,8 @@ impl Unclaimed {
         self.jobs.remove(&id)
     }
 
-    /// Sweeps once they have doubled: so they are never much more than what the engine knows, and each costs no more
-    /// than two looks.
+    /// Sweeps once the set has doubled, so that it never holds many more jobs than the engine knows, and each job costs
+    /// no more than two looks.
     fn insert(&mut self, id: OperationId, is_known: impl Fn(OperationId) -> bool) {
         if self.jobs.len() >= self.sweep_at.max(SWEEP) {
             self.jobs.retain(|id| is_known(*id));
@@ -47,7 +48,7 @@ impl Unclaimed {
 }
 
 impl<H> Driver<H> {
-    /// Tells everybody who waits.
+    /// Ends a job, and tells everybody who waits for that.
     pub(super) fn end(&mut self, id: OperationId) {
         if let Some(job) = self.jobs.get_mut(&id) {
             job.telling.await_no_more();
@@ -66,8 +67,8 @@ impl<H> Driver<H> {
         }
         let finished = self.finished_with(id, answer.clone());
         self.results.keep(id, answer);
-        // Who gave a hook wants to hear of each, and handles go down with requests that are cut off. While the client
-        // is shut down, they are dropped for other reasons too.
+        // A program with a hook wants to hear of each outcome, and handles are dropped with calls that are cut off.
+        // During a shutdown they are dropped for other reasons too.
         let lets_go = followed && self.closing.is_none() && self.hooks.unclaimed.is_none();
         let mut claimed = false;
         if let Some(finished) = finished {
@@ -93,8 +94,8 @@ impl<H> Driver<H> {
         self.note_name(id);
     }
 
-    /// Tells whoever follows a job that the provider has it, if that is known and on disk. From then on no create
-    /// leaves, so its payload, which is somebody's data and may be large, is not held for as long as the job takes.
+    /// Tells the job's followers that the provider has it, if that is known and on disk. From then on no create leaves,
+    /// so the payload, which is somebody's data and may be large, need not be held for as long as the job takes.
     pub(super) fn tell_accepted(&mut self, id: OperationId) {
         let Some(operation) = self.engine.operation(id).filter(|operation| operation.is_durable()) else { return };
         if let (Some(job), Some(reference)) = (self.jobs.get_mut(&id), operation.reference()) {
@@ -103,9 +104,10 @@ impl<H> Driver<H> {
         }
     }
 
-    /// A webhook has said first that the provider has the job. The page that a person must open is in the create's
-    /// answer alone, so if that is on its way, and somebody waits for it, the create goes on, and nothing else leaves
-    /// for its job. A second create might not have left yet, and must not now. Tells whether it goes on.
+    /// A webhook was the first to say that the provider has the job. The page that a person must open is in the
+    /// create's answer alone. So if that answer is on its way, and somebody waits for it, the create goes on, and
+    /// nothing else leaves for the job. This is not for a second create, which might not have left yet, and must not
+    /// leave now. Returns whether the create goes on.
     pub(super) fn await_answer(&mut self, id: OperationId, changed: bool) -> bool {
         let operation = self.engine.operation(id);
         let is_accepted = operation.is_some_and(|it| it.creates() == 1 && it.reference().is_some() && !it.has_ended());
@@ -113,7 +115,7 @@ impl<H> Driver<H> {
         job.is_some_and(|job| job.telling.await_answer(changed))
     }
 
-    /// The request is over: what the webhook told of besides is asked for now.
+    /// The request has ended: what else the webhook told of is asked for now.
     pub(super) fn await_no_answer(&mut self, id: OperationId, attempt: AttemptId) {
         let job = self.jobs.get_mut(&id).filter(|job| job.sent == Some(attempt));
         let Some(changed) = job.and_then(|job| job.telling.await_no_more()) else { return };
@@ -144,7 +146,7 @@ impl<H> Driver<H> {
         self.note_claim(id);
     }
 
-    /// If nobody had it before, that is noted in the store.
+    /// Notes in the store that somebody has the outcome, if nobody had it before.
     pub(super) fn note_claim(&mut self, id: OperationId) {
         if !self.unclaimed.remove(id) {
             return;

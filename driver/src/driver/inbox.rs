@@ -1,5 +1,5 @@
-//! Webhooks that came before their job was known. Oldest first, bounded in number, bytes and time; of a client with
-//! shards, one for all of them.
+//! Webhooks that came before their job was known. Oldest first, bounded in number, bytes and time. The shards of a
+//! client have one inbox together.
 
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
@@ -16,7 +16,7 @@ use crate::webhook::{Delivery, WebhookPolicy};
 /// What an event costs in the inbox beside its result.
 const EVENT: usize = 512;
 
-/// What a repeated event is known by.
+/// What a repeated event is recognised by.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(super) enum Name {
     Id(Box<str>),
@@ -32,7 +32,7 @@ impl Name {
     }
 }
 
-/// Whoever sent it, and how long each of them waits.
+/// Where its senders are answered, and until when each of them waits.
 pub(super) type Replies = Vec<(Timestamp, Sender<Delivery>)>;
 
 /// An event that came before its job was known.
@@ -41,11 +41,11 @@ pub(super) struct Early {
     pub(super) name: Name,
     until: Timestamp,
     pub(super) replies: Replies,
-    /// Whether somebody may turn out to have its job, as far as they have said.
+    /// Whether a shard may turn out to have its job, by what they have said so far.
     may_be: bool,
-    /// How many other shards have not.
+    /// How many other shards have not answered yet.
     unasked: usize,
-    /// Which one it is, and in which shard: that one watches its time.
+    /// Its number, and its home: the shard that watches its time.
     number: u64,
     home: usize,
 }
@@ -67,7 +67,8 @@ impl Early {
         Self { event, name, until, replies: Vec::new(), may_be, unasked, number: 0, home: 0 }
     }
 
-    /// Unless they are being asked already: what was true the last time may be so no more.
+    /// Asks the other shards again, unless they are being asked already: what they said the last time may no longer be
+    /// true.
     pub(super) fn ask_again(&mut self, may_be: bool, others: usize) -> Option<Asking> {
         if self.unasked > 0 || others == 0 {
             return None;
@@ -95,7 +96,7 @@ impl Early {
     }
 }
 
-/// What lies in it.
+/// The events that lie in an inbox.
 pub(crate) struct Board {
     policy: WebhookPolicy,
     /// Oldest first.
@@ -127,7 +128,7 @@ impl Board {
         asking
     }
 
-    /// The oldest go first. What is on trial takes no room from the others, but as much as they have at most.
+    /// Drops the oldest first. Events on trial take no room from the others, and get at most as much as those.
     fn make_room(&mut self) {
         for on_trial in [false, true] {
             let is_such = |early: &Early| early.is_on_trial() == on_trial;
@@ -142,7 +143,7 @@ impl Board {
         }
     }
 
-    /// It waited in vain. Whoever still waits for an answer is told to send it again.
+    /// Drops an event that waited in vain. Senders that still wait for an answer are told to send it again.
     fn drop_one(&mut self, is_it: impl Fn(&Early) -> bool, why: &str) {
         let Some(early) = self.take(is_it) else { return };
         self.dropped += 1;
@@ -157,7 +158,7 @@ impl Board {
         }
     }
 
-    /// Those that this shard watches; all of them wait for the same span, so the oldest goes first.
+    /// Looks after the events that this shard watches; all of them wait for the same span, so the oldest goes first.
     fn handle_timeout(&mut self, home: usize, now: Timestamp) {
         for early in self.early.iter_mut().filter(|early| early.home == home) {
             for (_, reply) in early.replies.extract_if(.., |(at, _)| *at <= now) {
@@ -170,7 +171,8 @@ impl Board {
         }
     }
 
-    /// A shard is over: nobody would watch the time of what lies there. Whoever sent it is told to send it again.
+    /// A shard has ended, so nobody would watch the time of its events: they go, and their senders are told to send
+    /// them again.
     pub(super) fn leave(&mut self, home: usize) {
         while self.take(|early| early.home == home).is_some() {}
     }
@@ -181,7 +183,7 @@ impl Board {
     }
 }
 
-/// A driver's way to it.
+/// A driver's way to its inbox: its own, or the one that shards share.
 pub(super) enum Inbox {
     Own(Board),
     Shared(Arc<Common>, usize),
@@ -195,7 +197,7 @@ impl Inbox {
         }
     }
 
-    /// Its own number too, among those who share it.
+    /// Runs this on the events, with the driver's own number among the shards.
     fn with<T>(&mut self, work: impl FnOnce(&mut Board, usize) -> T) -> T {
         match self {
             Self::Own(board) => work(board, 0),
@@ -215,7 +217,7 @@ impl Inbox {
         }
     }
 
-    /// Tells what the other shards are to be asked.
+    /// Returns what the other shards are to be asked.
     pub(super) fn keep(&mut self, early: Early) -> Option<Asking> {
         self.with(|board, home| board.keep(early, home))
     }
@@ -227,7 +229,7 @@ impl Inbox {
     pub(super) fn with_one<T>(&mut self, name: &Name, work: impl FnOnce(&mut Early) -> T) -> Option<T> {
         self.with(|board, home| {
             let early = board.early.iter_mut().find(|early| early.name == *name)?;
-            // Where it lay first may be over.
+            // The shard where it lay first may have ended.
             early.home = home;
             Some(work(early))
         })
@@ -245,7 +247,8 @@ impl Inbox {
         self.with(|board, _| board.take(|early| early.is_about(key, reference)))
     }
 
-    /// A shard that was asked does not know its job. Gives whom to tell what, once all have been.
+    /// A shard that was asked does not know the event's job. Once all have answered, returns the senders that can be
+    /// answered now.
     pub(super) fn is_not_theirs(&mut self, number: u64, may_be: bool, accept: bool) -> Option<Replies> {
         self.with(|board, _| {
             let early = board.early.iter_mut().find(|early| early.number == number)?;

@@ -1,5 +1,5 @@
-//! How jobs come in: new ones, those that join one under way, those that ask for an outcome of long ago, and those that
-//! are resumed.
+//! How jobs come in: new ones, submits that join a job under way or ask for an earlier outcome, and jobs that are
+//! resumed.
 //!
 //! A key that is not known here is looked up in the store before it counts as new: the engine forgets, the store
 //! remembers for the key's window. The look-up runs with the next commit, so it costs no trip of its own when there is
@@ -25,8 +25,8 @@ use crate::observe::Begun;
 use crate::span::{JobTrace, Origin};
 use crate::trace_context::TraceContext;
 
-/// How many questions may wait for the store at a time, those of webhooks and submits among them: for these there is
-/// room beyond it, and they take none from submits.
+/// While this many questions wait for the store, a status or a resume is refused. Those of webhooks and submits count
+/// here as well, but are still taken beyond it.
 pub(super) const MOST_ASKING: usize = 5_000;
 
 /// A job to be taken in.
@@ -37,24 +37,24 @@ pub struct Submit {
     pub key: Key,
     /// The body of its create.
     pub payload: Payload,
-    /// Of both.
+    /// The fingerprint of both.
     pub fingerprint: Fingerprint,
-    /// Whoever submits it. Answered once the intent is durable.
+    /// Where the caller is answered, once the intent is durable.
     pub reply: Sender<Result<Following, SubmitError>>,
-    /// Where it comes from, if somebody traces.
+    /// The trace and span that it comes from, if somebody traces.
     pub(crate) origin: Option<Box<Origin>>,
 }
 
 impl Submit {
-    /// A job under this key. Makes the fingerprint: of a large payload that takes a while, so do it where the job comes
-    /// from, not in the loop.
+    /// A job under this key. Computes the fingerprint, which takes a while for a large payload: call it on the caller's
+    /// thread or task, not in the adapter's loop.
     #[must_use]
     pub fn new(key: Key, payload: Payload, reply: Sender<Result<Following, SubmitError>>) -> Self {
         let fingerprint = fingerprint(&key, &payload);
         Self { key, payload, fingerprint, reply, origin: Origin::here(None) }
     }
 
-    /// With where it stands in a trace: the job's requests leave as spans of it. See
+    /// Places the job in a trace: its requests leave as spans of that trace. See
     /// [`Settings::trace_source`](crate::Settings::trace_source).
     #[must_use]
     pub fn traced(mut self, context: Option<TraceContext>) -> Self {
@@ -65,19 +65,20 @@ impl Submit {
     }
 }
 
-/// What a handle is made of.
+/// What follows a job: an adapter makes a caller's handle of it.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Following {
-    /// By which it can be cancelled. `None` if the job is known from the store alone.
+    /// The id to cancel the job by. `None` if only the store knows the job.
     pub id: Option<OperationId>,
-    /// How it ended, once it has. Whoever drops this lets go of the outcome, unless the program has a hook for such.
+    /// Receives how the job ended. Dropping it gives up the outcome, unless the program has a hook for
+    /// [unclaimed](crate::Builder::unclaimed) outcomes.
     pub finished: oneshot::Receiver<Unread>,
-    /// When it was accepted, and by which answer.
+    /// Tells when the provider has accepted the job, and with which answer.
     pub acceptance: Acceptance,
 }
 
-/// Whoever waits to follow a job.
+/// A caller that waits to follow a job.
 pub(crate) enum Reply {
     Submit(Sender<Result<Following, SubmitError>>),
     Resume(Sender<Result<Following, ResumeError>>),
@@ -105,7 +106,7 @@ pub(crate) enum Question {
     Webhook {
         key: Key,
         event: Box<WebhookEvent>,
-        /// By which whoever sent it is found.
+        /// Finds where its sender is answered.
         ticket: u64,
     },
 }
@@ -139,13 +140,13 @@ impl Question {
 }
 
 impl Reply {
-    /// Tells whether anybody has it: whoever asked may have stopped waiting.
+    /// Returns whether the caller has it: it may have stopped waiting.
     pub(super) fn follow(self, following: Following) -> bool {
         let nobody = match self {
             Self::Submit(reply) => reply.send(Ok(following)).map_err(|nobody| nobody.into_inner().ok()).err(),
             Self::Resume(reply) => reply.send(Ok(following)).map_err(|nobody| nobody.into_inner().ok()).err(),
         };
-        // It stays with the driver, which need not be given it back.
+        // The driver still has the outcome, so it need not be given back.
         let untold = nobody.as_ref().and_then(|following| following.as_ref()?.finished.try_recv().ok());
         untold.map(Unread::read);
         nobody.is_none()
@@ -180,23 +181,23 @@ impl Reply {
     }
 }
 
-/// For one more. A job may take days, and somebody may ask for it every second: those who have stopped waiting go
-/// before there is more room than they take.
+/// Makes room for one more. A job may take days, and somebody may ask for it every second: entries whose caller has
+/// stopped waiting are removed before the list grows.
 fn make_room<T>(waiting: &mut Few<T>, has_stopped: impl Fn(&T) -> bool) {
     if waiting.len() == waiting.capacity() {
         waiting.retain(|one| !has_stopped(one));
-        // As many may come before they are looked through again.
+        // As many may come before the list is looked through again.
         waiting.reserve(waiting.len());
     }
 }
 
 impl<H> Job<H> {
-    /// Whether this is the record, or a later one, that whoever waits for it to be durable waits for.
+    /// Whether the job is not durable yet, and is with this record: that of its intent, or a later one.
     pub(super) fn rests_on(&self, record: RecordId) -> bool {
         !self.durable && self.intent.is_some_and(|intent| intent <= record)
     }
 
-    /// Until it is durable.
+    /// Keeps the reply until the job is durable.
     fn wait(&mut self, reply: Reply) {
         make_room(&mut self.replies, Reply::is_closed);
         self.replies.push(reply);
@@ -220,7 +221,7 @@ impl<H> Driver<H> {
         self.journal.ask(Question::Submit { key, payload, print, reply, origin });
     }
 
-    /// Whether all that a repeated submit is to be told is known without the store.
+    /// Whether a repeated submit can be answered in full without the store.
     pub(super) fn is_at_hand(&self, key: &Key) -> bool {
         let goes_on = |id| {
             self.jobs.contains_key(&id)
@@ -259,8 +260,8 @@ impl<H> Driver<H> {
         }
     }
 
-    /// Whether the entry still speaks for its key: not if nothing ran, nor once its window is over. What may have run
-    /// keeps its key.
+    /// Whether the entry still holds its key. It does not if nothing ran, nor once it is settled and its window has
+    /// passed. A job that may have run keeps its key.
     fn is_remembered(&self, entry: &Entry) -> bool {
         let now = self.now;
         let free =
@@ -298,14 +299,14 @@ impl<H> Driver<H> {
         entry.is_delivered() || self.engine.find(&entry.record.key).is_some()
     }
 
-    /// An outcome for who asks after the end. If somebody had it before, nobody else need hear that this one was not
-    /// read.
+    /// The outcome, for a caller that asks after the end. If somebody had it before, it need not be given back when
+    /// this one is dropped unread.
     fn once_more(&self, id: Option<OperationId>, finished: Finished) -> Unread {
         let back = self.back.clone().filter(|_| id.is_some_and(|id| self.unclaimed.contains(id)));
         Unread::new(finished, back)
     }
 
-    /// Tells what the store has, which may be more than is remembered here.
+    /// Answers from the store's entry, which may say more than is remembered here.
     fn tell_stored(&mut self, key: &Key, finished: Finished, reply: Reply) {
         let id = self.engine.find(key);
         if reply.follow_finished(id, self.once_more(id, finished)) {
@@ -313,8 +314,8 @@ impl<H> Driver<H> {
         }
     }
 
-    /// Takes up a job that the store alone knew, for somebody who follows it; if it has ended, it is told once more,
-    /// and then is delivered.
+    /// Takes up a job that only the store knew, for a caller that follows it. If it has ended, its outcome is told once
+    /// more, and then is delivered.
     fn restore_for(
         &mut self,
         reply: Reply,
@@ -377,7 +378,8 @@ impl<H> Driver<H> {
         JobTrace::begin(&self.provider_name, operation, begun, origin)
     }
 
-    /// Answers whoever wants to follow: at once if the operation is durable or has ended, else once it is.
+    /// Answers a caller that wants to follow the job: at once if the operation is durable or has ended, else once it is
+    /// durable.
     pub(super) fn join(&mut self, id: OperationId, reply: Reply) {
         match self.job(id) {
             Some(job) if job.durable => {
@@ -396,7 +398,7 @@ impl<H> Driver<H> {
         }
     }
 
-    /// Polls on what ended as unresolved, or joins what is under way.
+    /// Goes on polling a job that ended as unresolved, or joins one under way.
     pub(super) fn resume(&mut self, key: Key, reply: Reply) {
         if self.parked.contains(&key) {
             return reply.refuse_resume(ResumeError::PayloadNeeded);
@@ -466,7 +468,7 @@ impl<H> Driver<H> {
             _ => {
                 let (now, mut record) = (self.now, entry.record);
                 if let Stage::Ended(outcome) = record.stage {
-                    // Whoever asks for more has that outcome, or does not want it.
+                    // A caller that resumes the job has that outcome already, or does not want it.
                     record.stage = Stage::Delivered(outcome);
                 }
                 match self.engine.restore(record, now) {
@@ -480,12 +482,12 @@ impl<H> Driver<H> {
         }
     }
 
-    /// A job that was not to be taken up, and is under way: it goes on if its next step needs no payload, or the store
-    /// has that.
+    /// Takes up a job under way that was left out at the start: it goes on if its next step needs no payload, or the
+    /// store has the payload.
     fn resume_under_way(&mut self, Entry { record, payload, .. }: Entry, reply: Reply) {
         let payload = payload.map(Payload::from);
         if payload.is_none() && creates_next(&record, self.engine.policy()) {
-            // It stays where it is: in the engine it would end for want of it.
+            // The job stays in the store: in the engine it would end for lack of a payload.
             return reply.refuse_resume(ResumeError::PayloadNeeded);
         }
         let job = Job { payload, payload_kept: true, ..Job::default() };
@@ -518,8 +520,7 @@ pub(super) fn final_answer(kept: &KeptAnswer) -> Option<FinalAnswer> {
 mod tests {
     use super::*;
 
-    /// I15: whoever submits the key again and again, and stops waiting each time, is held only as long as somebody is
-    /// there.
+    /// I15: a caller that submits the key again and again, and stops waiting each time, is not held until the job ends.
     #[test]
     fn those_who_have_stopped_waiting_are_not_held_until_the_job_ends() {
         let mut job = Job::<()>::default();

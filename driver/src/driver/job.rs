@@ -22,38 +22,39 @@ pub(super) type Few<T> = SmallVec<[T; 1]>;
 pub(super) struct Job<H> {
     /// What a create would send, until the provider has the job; after a restart it may not be at hand.
     pub(super) payload: Option<Payload>,
-    /// Whether the store has it.
+    /// Whether the store has the payload.
     pub(super) payload_kept: bool,
     /// Submits that wait for the intent to be durable.
     pub(super) replies: Few<Reply>,
     /// Handles that wait for the end.
     pub(super) waiters: Few<Sender<Unread>>,
-    /// What is held for the request in the air, or for one that was given up and is still to be gone.
+    /// What the adapter holds for the request in flight, or for one that was given up and may not be gone yet.
     pub(super) request: Option<H>,
     /// The request that was sent last.
     pub(super) sent: Option<AttemptId>,
-    /// By which it ended, until that is durable. One that ended it not is with the [results](super::Results).
+    /// The answer that ended the job, until the end is durable. Answers that did not end it are with the
+    /// [results](super::Results).
     pub(super) answer: Option<FinalAnswer>,
-    /// The newest credentials with which a create was refused for them.
+    /// The newest generation of credentials for which a create was refused.
     pub(super) refused_with: Option<u32>,
-    /// Whom to tell that the provider has it.
+    /// The callers to tell that the provider has the job.
     pub(super) telling: Telling,
     pub(super) durable: bool,
-    /// Whether a handle was given out: without a hook for it, whoever drops it lets go of the outcome.
+    /// Whether a handle was given out. If there is no hook for unclaimed outcomes, dropping it gives up the outcome.
     pub(super) followed: bool,
-    /// The record that makes it durable: the first that is asked for. One from before it was resumed is still on its
-    /// way, perhaps.
+    /// The record that makes the job durable: the first that is asked for. A record from before a resume may still be
+    /// on its way.
     pub(super) intent: Option<RecordId>,
     /// Why its intent is not on disk.
     pub(super) failure: Option<Arc<StoreError>>,
-    /// What follows it, if somebody traces.
+    /// The job's span, if somebody traces.
     pub(super) trace: Option<Box<JobTrace>>,
     /// The id that its handles have, if it was taken out of the engine.
     pub(super) withdrawn: Option<OperationId>,
 }
 
 impl<H> Job<H> {
-    /// Reads a word of each line of memory that it takes: several jobs' at once arrive in the time of one's.
+    /// Reads a word of each cache line that the job takes: those of several jobs arrive together, in the time of one's.
     pub(super) fn touch(&self) {
         black_box((
             self.payload.is_some(),

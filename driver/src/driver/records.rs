@@ -1,4 +1,4 @@
-//! Records on their way to the store, and what follows when they are there, or are not.
+//! Records on their way to the store, and what follows once they are there, or could not be written.
 
 use steadfast_core::OperationId;
 use steadfast_core::engine::Event;
@@ -23,8 +23,8 @@ impl<H> Driver<H> {
         if let Stage::Delivered(outcome) = record.stage
             && self.unclaimed.contains(id)
         {
-            // A reference that came after the end is needed to resume it; of another outcome nothing that came later
-            // is.
+            // An unresolved job needs a reference that came after its end, to be resumed; with another outcome, nothing
+            // that came later is needed.
             if record.reference.is_none() || !matches!(outcome, Outcome::Unresolved(_)) {
                 return self.journal.push(id, number, None);
             }
@@ -48,7 +48,8 @@ impl<H> Driver<H> {
         }
         self.journal.push(id, number, Some(entry));
         if planned && lacks_payload {
-            // A look-up has proved that nothing ran, so it is to be created: by whoever brings its payload.
+            // A look-up has proved that nothing ran, so the job is still to be created, once a caller brings its
+            // payload.
             self.withdraw(id);
         }
     }
@@ -67,7 +68,7 @@ impl<H> Driver<H> {
         }
     }
 
-    /// What is held for jobs that the engine knows no more.
+    /// Drops what is held for jobs that the engine no longer knows.
     fn forget_disowned(&mut self, ids: &[OperationId]) {
         for id in ids {
             if self.engine.operation(*id).is_none() {
@@ -83,7 +84,8 @@ impl<H> Driver<H> {
         let now = self.now;
         let (operations, durable) = (batch.operations, matches!(fate, Fate::Durable));
         self.fetch_written(&operations);
-        // Of what is forgotten here: a store that is gone takes jobs with it, and whoever stops it is told of them.
+        // Jobs that are forgotten here: a store that is gone takes jobs with it, and the caller of a shutdown is told
+        // of them.
         let mut in_doubt = Vec::new();
         let event = match fate {
             Fate::Durable => {
@@ -111,8 +113,8 @@ impl<H> Driver<H> {
                 Event::PersistFailed(batch.last)
             }
             Fate::Unknown(error) => {
-                // Nothing was sent, and nothing will be by this client; but it cannot be said that the intent is not
-                // there. So it ends in no way, and whoever submits the key again is told what the store says then.
+                // Nothing was sent, and nothing will be by this client; but the intent may be on disk. So the job gets
+                // no outcome, and a caller that submits the key again is told what the store says then.
                 for id in &operations {
                     let job = self.jobs.get_mut(id).filter(|job| job.rests_on(batch.last));
                     for reply in job.map(|job| std::mem::take(&mut job.replies)).unwrap_or_default() {
@@ -138,7 +140,8 @@ impl<H> Driver<H> {
         self.keep_promises(&operations, durable);
     }
 
-    /// Whoever resumed a job does not wait until the disk has room again, as the job does; of a new one the end tells.
+    /// A caller that resumed a job does not wait until the disk has room again, as the job does. The caller of a new
+    /// job is told by its end.
     fn refuse_resumed(&mut self, id: OperationId) {
         let goes_on = self.engine.operation(id).is_some_and(|operation| operation.outcome().is_none());
         let Some(job) = self.jobs.get_mut(&id).filter(|job| goes_on && !job.durable) else { return };

@@ -1,13 +1,13 @@
-//! Credentials that are over, and their renewal by the program.
+//! Credentials that the provider refuses, and their renewal by the program.
 //!
 //! An answer that says so ([`Provider::is_unauthorized`](steadfast_providers::Provider::is_unauthorized)) says nothing
-//! of the job, and nothing ran. If the program gave a way to renew
+//! about the job: nothing ran. If the program gave a way to renew
 //! ([`Builder::renew_credentials`](crate::Builder::renew_credentials)), one renewal runs, however many requests were
-//! refused: what was sent with older credentials than there are now asks for none. While it runs, the gate is held,
-//! since whatever left would be refused as well.
+//! refused: a refusal of older credentials than the present ones starts none. While it runs, the gate is held, since
+//! any request that left would be refused as well.
 //!
 //! What was refused is tried again by its own retry policy: polls and look-ups as often as that allows, a create once
-//! after a renewal. If the renewed credentials are refused too, it is the provider's word.
+//! after a renewal. If the renewed credentials are refused too, that counts as the provider's answer.
 //!
 //! A renewal has to prove itself, by a usable answer to what was sent with its credentials. Until then the next one
 //! waits: 1 s, doubled, 60 s at most. So neither a renewal that fails nor one that brings what is refused makes a hot
@@ -33,13 +33,13 @@ pub type RenewError = Box<dyn std::error::Error + Send + Sync>;
 
 type Renewal = Pin<Box<dyn Future<Output = Result<(), RenewError>> + Send>>;
 
-/// What a program renews its credentials with. Made by an adapter from what its callers write: see
+/// A program's function that renews its credentials. An adapter makes it from what its users write: see
 /// [`RenewsBy`](crate::RenewsBy).
 #[derive(Clone)]
 pub struct Renew(Arc<dyn Fn() -> Renewal + Send + Sync>);
 
 impl Renew {
-    /// By a future.
+    /// Renews by a future.
     pub fn by_future<R, E>(renew: impl Fn() -> R + Send + Sync + 'static) -> Self
     where
         R: Future<Output = Result<(), E>> + Send + 'static,
@@ -51,7 +51,7 @@ impl Renew {
         }))
     }
 
-    /// By a call that blocks.
+    /// Renews by a call that may block.
     pub fn by_call<E: Into<RenewError>>(renew: impl Fn() -> Result<(), E> + Send + Sync + 'static) -> Self {
         Self(Arc::new(move || {
             let result = renew().map_err(Into::into);
@@ -66,8 +66,8 @@ impl fmt::Debug for Renew {
     }
 }
 
-/// A renewal to be carried out. What comes of it is for [`Driver::renewed`]; a bug in the program's code costs the
-/// renewal, and no more.
+/// A renewal to be carried out. Feed its result to [`Driver::renewed`]. If the program's code panics, only the renewal
+/// fails.
 #[must_use = "the gate is held until it is done, or has taken too long"]
 pub struct Renewing {
     renew: Renew,
@@ -75,7 +75,7 @@ pub struct Renewing {
 }
 
 impl Renewing {
-    /// Carries it out, by a future or a call.
+    /// Carries out the renewal, whether it is a future or a call.
     pub async fn run(self) -> Renewed {
         let Self { renew, number } = self;
         let mut renewal: Option<Renewal> = None;
@@ -86,12 +86,13 @@ impl Renewing {
         Renewed { number, result: result.await }
     }
 
-    /// Does not carry it out.
+    /// Fails the renewal without carrying it out.
     pub fn refuse(self, why: impl Into<RenewError>) -> Renewed {
         Renewed { number: self.number, result: Err(why.into()) }
     }
 
-    /// Carries it out by a call, which blocks.
+    /// Carries out a renewal by a call, on this thread, which it may block. A renewal by a future fails unless it is
+    /// ready at once.
     pub fn run_blocking(self) -> Renewed {
         let number = self.number;
         let mut run = std::pin::pin!(self.run());
@@ -108,7 +109,7 @@ impl fmt::Debug for Renewing {
     }
 }
 
-/// What came of a renewal.
+/// The result of a renewal.
 #[derive(Debug)]
 #[must_use = "the gate is held until it is known"]
 pub struct Renewed {
@@ -116,7 +117,7 @@ pub struct Renewed {
     result: Result<(), RenewError>,
 }
 
-/// What is to be said of renewals.
+/// What is logged and counted of renewals.
 enum News {
     Begun,
     Over(Result<(), RenewError>),
@@ -130,22 +131,22 @@ const LONGEST_REST: Duration = Duration::from_secs(60);
 
 pub(super) struct Renewals {
     renew: Option<Renew>,
-    /// How many there were: what is sent is sent with the credentials of this one.
+    /// How many renewals have succeeded: requests are sent with the credentials of the last one.
     pub(super) generation: u32,
-    /// Which one runs, and how long it may.
+    /// The number of the one that runs, and until when it may.
     running: Option<(u32, Timestamp)>,
     number: u32,
     /// Renewals in a row that have not proved themselves.
     unproven: u32,
     rest_until: Timestamp,
-    /// Until when an operator holds the gate, whatever a renewal does with it.
+    /// Until when an operator holds the gate, whether or not a renewal holds it too.
     held_until: Timestamp,
-    /// The latest that an operator has said of that, and of the gate's settings.
+    /// An operator's latest commands about that, and about the gate's settings.
     said: Said,
 }
 
-/// By their numbers: of several shards, which are all told, the first to hear does what is said, once for all of them.
-/// The last may be behind by what others have heard already, and by what came of it.
+/// Commands by their numbers. All shards are told of each, and the first to hear carries it out, once for all of them.
+/// A shard that hears it late may be behind commands that others have heard and carried out already.
 #[derive(Default)]
 struct Said {
     hold: Option<u64>,
@@ -173,14 +174,14 @@ impl Renewals {
         self.renew.is_some()
     }
 
-    /// Takes over of another's what is looked at without it: whether one runs, and until when.
+    /// Copies from the shards' common one what is read without its lock: whether a renewal runs, and until when.
     pub(super) const fn look_like(&mut self, other: &Self) {
         self.running = other.running;
     }
 }
 
 impl<H> Driver<H> {
-    /// What came of a renewal.
+    /// Feeds the result of a renewal.
     pub fn renewed(&mut self, renewed: Renewed, now: Timestamp) {
         self.look_at_clock(now);
         let Renewed { number, result } = renewed;
@@ -203,8 +204,8 @@ impl<H> Driver<H> {
         self.renewal_is_late().then(|| self.end_renewal(Err("it took too long".into())))
     }
 
-    /// Where nothing is held that shards have in common: what hears it is the program's, may take its time, and may ask
-    /// the client something.
+    /// Logs and counts. Not to be called under the shards' lock: a subscriber or a recorder is the program's code, may
+    /// take its time, and may ask the client something.
     fn say(&self, news: impl IntoIterator<Item = News>) {
         for news in news {
             match news {
@@ -226,8 +227,8 @@ impl<H> Driver<H> {
         }
     }
 
-    /// What comes of one that was begun here is not heard of any more. Another shard whose jobs wait for it begins its
-    /// own.
+    /// Gives up a renewal that was begun here: its result will not be heard. Another shard whose jobs wait for it
+    /// begins its own.
     pub(super) fn leave_renewal(&mut self) {
         let Some(number) = self.renewal.take() else { return };
         self.in_common(|driver| {
@@ -242,7 +243,7 @@ impl<H> Driver<H> {
         self.renewals.next_deadline().is_some_and(|until| until <= self.now)
     }
 
-    /// What an answer means, given whether it says that the credentials of this generation are over.
+    /// What an answer means, given whether it refuses the credentials of this generation.
     pub(super) fn weigh_credentials(
         &mut self,
         id: OperationId,
@@ -256,7 +257,7 @@ impl<H> Driver<H> {
         }
         let mut news = [None, None];
         let weighed = self.in_common(|driver| {
-            // Of another shard, which is over.
+            // It may have been begun by another shard, which has ended since.
             news[0] = driver.give_up_late_renewal();
             driver.weigh_against_renewals(id, kind, generation, unauthorized, meaning, &mut news[1])
         });
@@ -318,7 +319,7 @@ impl<H> Driver<H> {
         News::Over(result)
     }
 
-    /// An operator wants nothing to leave for so long.
+    /// Holds the gate for this long, as an operator asked.
     pub(super) fn hold(&mut self, span: Duration, number: u64) {
         let is_alone = self.shard().is_none();
         self.in_common(|driver| {
@@ -329,7 +330,7 @@ impl<H> Driver<H> {
         });
     }
 
-    /// An operator wants other settings.
+    /// Changes the gate's settings, as an operator asked.
     pub(super) fn set_gate(&mut self, policy: GatePolicy, number: u64) {
         let is_alone = self.shard().is_none();
         self.in_common(|driver| {
@@ -340,7 +341,7 @@ impl<H> Driver<H> {
         });
     }
 
-    /// Holds the gate for as long as an operator, or a renewal, wants it. Those who wait there learn of it in the
+    /// Holds the gate for as long as an operator, or a renewal, wants it. Requests that wait there learn of it in the
     /// turn's own `handle_timeout`.
     fn hold_gate(&mut self) {
         let until = self.renewals.next_deadline().into_iter().chain([self.renewals.held_until]).max();

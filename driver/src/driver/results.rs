@@ -1,7 +1,8 @@
 //! The last answers of operations that have ended, for repeated submits: bounded in bytes, oldest dropped first, and no
 //! longer than the operation itself is remembered. They may be personal data.
 //!
-//! And those of operations that go on, in case that no other follows: within the same bound, so long as there is room.
+//! And the latest answers of operations under way, in case no other follows: within the same bound, as long as there is
+//! room.
 
 use std::collections::VecDeque;
 
@@ -18,7 +19,7 @@ pub(super) struct Results {
     bytes: usize,
     answers: ById<FinalAnswer>,
     order: VecDeque<(OperationId, usize)>,
-    /// Of those that go on.
+    /// Those of operations under way.
     latest: ById<FinalAnswer>,
     latest_bytes: usize,
 }
@@ -43,7 +44,7 @@ impl Results {
         }
         self.bytes += size;
         self.order.push_back((id, size));
-        // The newest stays even if it alone exceeds the limit: whoever asks next finds it.
+        // The newest stays even if it alone exceeds the limit: the next caller finds it.
         while self.bytes > self.limit && self.order.len() > 1 {
             let Some((oldest, size)) = self.order.pop_front() else { break };
             self.answers.remove(&oldest);
@@ -51,7 +52,7 @@ impl Results {
         }
     }
 
-    /// Those that nobody can ask for any more: the engine does not know their operations.
+    /// Drops answers that nobody can ask for any more: the engine does not know their operations.
     pub(super) fn forget(&mut self, is_known: impl Fn(OperationId) -> bool) {
         while let Some((oldest, size)) = self.order.front().copied().filter(|(id, _)| !is_known(*id)) {
             self.order.pop_front();
@@ -60,7 +61,7 @@ impl Results {
         }
     }
 
-    /// Of a job that is resumed: what was said of it is no longer the last word.
+    /// Drops the answer of a job that is resumed: it is no longer the last word.
     pub(super) fn drop(&mut self, id: OperationId) {
         if self.answers.remove(&id).is_some() {
             self.leave_order(id);
@@ -74,8 +75,8 @@ impl Results {
         }
     }
 
-    /// Holds what was said last of a job that goes on, in place of what was said before. It is not held if there is no
-    /// room for it: others' would have to be looked for to make some.
+    /// Holds the latest answer of a job under way, in place of the one before. It is not held if there is no room for
+    /// it: to make some, another job's answer would have to be searched for.
     pub(super) fn hold(&mut self, id: OperationId, answer: FinalAnswer) {
         self.let_go(id);
         let size = answer.body.len() + ENTRY;
@@ -91,7 +92,7 @@ impl Results {
         Some(answer)
     }
 
-    /// What was said last of a job that goes on.
+    /// The latest answer of a job under way.
     pub(super) fn latest(&self, id: OperationId) -> Option<&FinalAnswer> {
         self.latest.get(&id)
     }

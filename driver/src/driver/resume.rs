@@ -98,7 +98,7 @@ impl<H> Driver<H> {
     pub(super) fn restore(&mut self, record: Record, job: Option<Job<H>>) -> Option<OperationId> {
         let now = self.now;
         let id = self.engine.restore(record, now).ok()?;
-        // What was delivered before is over: nothing will end it a second time.
+        // A job that was delivered before has ended: nothing will end it a second time.
         let goes_on = self.engine.operation(id).is_some_and(|operation| !operation.is_finished());
         if goes_on {
             self.meter.begun(Begun::Restored);
@@ -128,9 +128,9 @@ impl<H> Driver<H> {
         }
     }
 
-    /// Of a job that the provider tells it has: taken up to be fed that, which makes it accepted or ended. So it must
-    /// not begin, or give up, by itself before: whatever came of its creates, it is restored as one that is to be sent
-    /// a moment later.
+    /// Takes up a parked job of which a webhook says that the provider has it. It is about to be fed that, which makes
+    /// it accepted or ended, and must not begin, or give up, by itself before. So whatever came of its creates, it is
+    /// restored as one whose create is due a moment later.
     pub(super) fn unpark_created(&mut self, key: &Key) -> Option<OperationId> {
         let moment = self.now.saturating_add(Duration::from_nanos(1));
         let feedable =
@@ -145,7 +145,7 @@ impl<H> Driver<H> {
         self.restore(record, Some(job))
     }
 
-    /// The job that a handle has this id of.
+    /// The job that a handle knows by this id.
     pub(super) fn followed(&mut self, id: OperationId) -> Option<&mut Job<H>> {
         match self.withdrawn.get(&id) {
             Some(key) if self.parked.contains(key) => self.parked.job_mut(key),
@@ -153,8 +153,8 @@ impl<H> Driver<H> {
         }
     }
 
-    /// The id that requests of the job have by now that a handle knows by this one. It is another one if the job waited
-    /// for its payload since.
+    /// The id that the job's requests have by now, of a job that a handle knows by this id. It is another one if the job
+    /// waited for its payload since.
     #[must_use]
     pub fn current(&self, id: OperationId) -> OperationId {
         self.withdrawn.get(&id).and_then(|key| self.engine.find(key)).unwrap_or(id)
@@ -168,7 +168,7 @@ impl<H> Driver<H> {
         self.engine.handle(Event::Cancel(self.current(id)), self.now);
     }
 
-    /// Those that have waited in vain end: past its deadline no create leaves, so they need no payload for it.
+    /// Ends jobs that have waited in vain: past its deadline no create leaves, so they need no payload for that.
     pub(super) fn unpark_overdue(&mut self, now: Timestamp) {
         while let Some((record, job)) = self.parked.take_overdue(now) {
             self.restore(record, Some(job));

@@ -1,17 +1,17 @@
-//! Which webhook about a job that has ended is a new word, and who is told.
+//! Which webhooks about a job that has ended bring news, and who is told of them. Three things must hold:
 //!
-//! - *Ended*: here, or by the store, which is asked by the key if somebody subscribed.
-//! - *Later*, by the provider's clock: what it dates before the end of the job, or before the last word that was told,
-//!   is absorbed, whenever it comes. Its clock and ours are compared to the second.
-//! - *New*: another status than the last one. The outcome's own is what the profile reads in the answer that ended the
-//!   job ([`Provider::decision`](steadfast_providers::Provider::decision)); where that is not known, the webhook that
-//!   tells of the decision itself is taken for the first revision.
+//! - *Ended*: the job has ended, here or by the store, which is asked for the key if somebody has subscribed.
+//! - *Later*, by the provider's clock: a webhook dated before the end of the job, or before the last word that was
+//!   told, is absorbed, whenever it comes. Its clock and ours are compared to the second.
+//! - *New*: another status than the last one. The outcome's own status is what the profile reads in the answer that
+//!   ended the job ([`Provider::decision`](steadfast_providers::Provider::decision)); where that is not known, the
+//!   webhook that tells of the decision itself is taken for the first revision.
 //!
-//! The end of a job that the store alone knows is when its last record was written: of an outcome that was claimed
-//! late, when it was claimed.
+//! A job that only the store knows counts as ended when its last record was written: if its outcome was claimed late,
+//! when it was claimed.
 //!
-//! A repeat is known by its event's id before it comes here. What is handed over is in memory: a crash after the 2xx
-//! loses it.
+//! Repeats are recognised by their event's id before they come here. What is handed over is in memory: a crash after
+//! the 2xx loses it.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -54,7 +54,7 @@ impl Ends {
         self.subscribers.as_ref().is_some_and(|subscribers| subscribers.are_there())
     }
 
-    /// Of a job that was resumed, and has ended again, the count goes on.
+    /// For a job that was resumed and has ended again, the count goes on.
     fn remember(&mut self, reference: &Reference, at: Timestamp, status: Option<Box<str>>) {
         if let Some(latest) = self.latest.get_mut(reference) {
             (latest.at, latest.status) = (latest.at.max(at), status);
@@ -69,7 +69,7 @@ impl Ends {
         }
     }
 
-    /// Whether it is another word.
+    /// Tells the subscribers if the event brings another status. Returns whether it does.
     fn tell(&mut self, key: Option<&Key>, reference: &Reference, event: &WebhookEvent) -> bool {
         let Some((status, at)) = event.status.as_ref().zip(event.at) else { return false };
         let Some(latest) = self.latest.get_mut(reference).filter(|latest| at >= latest.at) else { return false };
@@ -128,7 +128,7 @@ impl<H> Driver<H> {
         let Some(operation) = self.engine.operation(id) else { return };
         if let Some(reference) = operation.reference() {
             if !self.ends.latest.contains_key(&reference) {
-                // Its end is decided and not durable yet, or too many others have ended since. Any word but the
+                // Its end is decided and not durable yet, or too many others have ended since. Any status but the
                 // decision's own is a later one.
                 let answer = self.jobs.get(&id).and_then(|job| job.answer.clone()).or_else(|| self.results.get(id));
                 let decided = answer.as_ref().and_then(|answer| self.decision(answer));
@@ -140,7 +140,7 @@ impl<H> Driver<H> {
         }
     }
 
-    /// The same about one that the store alone knows. Tells whether it is about that one.
+    /// The same about a job that only the store knows. Returns whether the webhook is about that job.
     pub(super) fn revise_stored(&mut self, entry: &Entry, event: &WebhookEvent) -> bool {
         let Some(reference) = entry.record.reference.as_ref().filter(|_| entry.has_ended()) else { return false };
         if event.reference.as_ref().is_some_and(|told| told != reference) {

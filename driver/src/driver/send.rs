@@ -1,4 +1,4 @@
-//! How a request leaves, and how what came of it comes back.
+//! How a request leaves, and how its answer comes back.
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,23 +20,24 @@ use crate::observe::CorrelationId;
 use crate::outgoing::{Outgoing, SendError};
 use crate::span::{JobTrace, RequestTrace};
 
-/// Jobs are brought from memory so many at once, if there are more than stay in a processor's caches.
+/// With more than `FAR` jobs, too many for a processor's caches, memory is prefetched for `MANY` of them at a time.
 const MANY: usize = 64;
 const FAR: usize = 32_768;
 
-/// A request to be sent. `H` is what the adapter holds for a request in the air.
+/// A request to be sent. `H` is what the adapter holds for a request in flight.
 pub struct Sending<H> {
     /// The request itself.
     pub outgoing: Outgoing,
-    /// The job's request before this one, if there was one. It must be gone before this one leaves: never two at a
-    /// time. Cut it off if that can be done and has not been; how it went no longer matters.
+    /// What the adapter holds for the job's previous request, if there was one. That request must be finished or cut
+    /// off before this one leaves: a job never has two in flight. Cut it off now if that can be done and has not been;
+    /// how it went no longer matters.
     pub previous: Option<H>,
     /// Reads what comes of it.
     pub reader: Reader,
 }
 
 impl<H> Sending<H> {
-    /// Whose it is.
+    /// The job whose request it is.
     #[must_use]
     pub const fn id(&self) -> OperationId {
         self.reader.id
@@ -49,15 +50,15 @@ impl<H> fmt::Debug for Sending<H> {
     }
 }
 
-/// Knows what an answer to one request means.
+/// Reads what came of one request, and knows what an answer to it means.
 pub struct Reader {
     id: OperationId,
     attempt: AttemptId,
     kind: Kind,
     key: Key,
-    /// By which a poll asks.
+    /// The reference that a poll asks by.
     reference: Option<Reference>,
-    /// Of the credentials that it was sent with.
+    /// The generation of the credentials that it was sent with.
     generation: u32,
     /// When it was handed to the adapter.
     sent: Timestamp,
@@ -66,15 +67,15 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// The request's span, for the adapter to send it in; none if nobody traces. Where sending is a future, the span is
-    /// entered for each poll of it ([`tracing::Instrument`]), never across a wait.
+    /// The span to send the request in; a disabled one if nobody traces. If sending is a future, enter the span for
+    /// each poll of it ([`tracing::Instrument`]), never across a wait.
     #[must_use]
     pub fn span(&self) -> Span {
         self.trace.as_ref().map_or_else(Span::none, |trace| trace.span().clone())
     }
 
-    /// What came of the request. `wall` is the wall clock when it came. To be called where it blocks nobody: a body may
-    /// be megabytes of JSON.
+    /// Reads what came of the request. `wall` is the wall clock when it came. Call it where it delays nobody else: a
+    /// body may be megabytes of JSON.
     #[must_use]
     pub fn read(self, came: Result<Response<Bytes>, SendError>, wall: Timestamp) -> Answered {
         let span = self.span();
@@ -118,7 +119,7 @@ impl Reader {
         Answered { unauthorized, meaning, answer, quota, ..unanswered }
     }
 
-    /// What it is before it is sent: nothing ran. And what is needed to read an answer.
+    /// The result of a request that was not sent (nothing ran), and what is needed to read an answer.
     fn before(self) -> (Answered, Key, Option<Box<RequestTrace>>) {
         let Self { id, attempt, kind, key, generation, sent, provider, trace, .. } = self;
         let (unauthorized, meaning) = (false, Err(Failure::new(Class::Permanent, Certainty::NotExecuted)));
@@ -138,8 +139,8 @@ impl Reader {
     }
 }
 
-/// When the provider asks to be asked again counts more than when its window ends: so say the `RateLimit` fields' own
-/// draft. It asks for something only if that is more than nothing.
+/// If the answer says when to try again, that takes precedence over a later end of the quota's window, as the draft of
+/// the `RateLimit` fields says. A wait of zero says nothing.
 fn as_asked(quota: Quota, meaning: &Result<Reading, Failure>) -> Quota {
     let asked = meaning.as_ref().err().and_then(|failure| failure.retry_after).filter(|asked| !asked.is_zero());
     Quota { reset: quota.reset.map(|reset| asked.map_or(reset, |asked| asked.min(reset))), ..quota }
@@ -151,27 +152,27 @@ impl fmt::Debug for Reader {
     }
 }
 
-/// What came of a request.
+/// What came of a request, as its [`Reader`] has read it.
 pub struct Answered {
     pub(super) id: OperationId,
     pub(super) attempt: AttemptId,
     pub(super) kind: Kind,
-    /// Of the credentials that it was sent with.
+    /// The generation of the credentials that it was sent with.
     pub(super) generation: u32,
     /// When the request was handed to the adapter.
     pub(super) sent: Timestamp,
-    /// The reader's copy of it.
+    /// The reader's copy of the provider.
     pub(super) provider: Arc<dyn Provider>,
-    /// Whether the answer says that they are over.
+    /// Whether the answer refuses those credentials.
     pub(super) unauthorized: bool,
     pub(super) meaning: Result<Reading, Failure>,
     pub(super) answer: Option<FinalAnswer>,
-    /// What the provider said of its own limit, and with an answer to what.
+    /// What the provider said of its own limit, and the kind of request whose answer said it.
     pub(super) quota: Option<(Kind, Quota)>,
 }
 
 impl Answered {
-    /// Whose request it was.
+    /// The job whose request it was.
     #[must_use]
     pub const fn id(&self) -> OperationId {
         self.id
@@ -185,8 +186,8 @@ impl fmt::Debug for Answered {
 }
 
 impl<H> Driver<H> {
-    /// Counts what came of a request, before the engine hears of it: only what is still waited for is the request's
-    /// end. A failure is counted by its notice.
+    /// Counts what came of a request, before the engine hears of it. Only an answer that is still waited for ends the
+    /// request. A failure is counted by its notice.
     pub(super) fn count_answer(&self, id: OperationId, attempt: AttemptId, kind: Kind, sent: Timestamp, usable: bool) {
         let in_flight = self.engine.operation(id).and_then(Operation::in_flight);
         let is_waited_for = in_flight.is_some_and(|in_flight| in_flight.id == attempt);
@@ -248,8 +249,8 @@ impl<H> Driver<H> {
         self.tasks.push_back(Task::Send(Box::new(Sending { outgoing, previous, reader })));
     }
 
-    /// A request is as it was before it was taken. What the adapter holds for it stays: the job's next one may have to
-    /// wait for what that waits for.
+    /// Takes back a request that has not left: it is due again. What the adapter holds for it stays, since the job's
+    /// next request may have to wait for the same thing.
     pub(super) fn give_back(&mut self, reader: Reader, why: &'static str) {
         tracing::debug!(why, "a request was taken back before it left");
         let (nothing, _, trace) = reader.before();
@@ -263,9 +264,9 @@ impl<H> Driver<H> {
         self.note_name(id);
     }
 
-    /// The next effect that is to be carried out. Once the time is over nothing leaves any more, and a create that
-    /// would have is known not to have run. Once the client is closed, that is all that is still written: on disk, a
-    /// create whose intent was just being written is one that may have left.
+    /// The next effect to carry out. Once a shutdown's grace has passed, nothing leaves any more, and a create that was
+    /// about to leave is known not to have run. Once the client is closed, only that is still written: otherwise the
+    /// disk would say that a create whose intent was being written may have left.
     pub(super) fn next_effect(&mut self) -> Option<(OperationId, Effect)> {
         loop {
             if self.fetched > 0 {
@@ -283,8 +284,7 @@ impl<H> Driver<H> {
         }
     }
 
-    /// Has jobs brought from memory: with a hundred thousand of them each would be waited for otherwise, which was a
-    /// tenth of all time.
+    /// Prefetches jobs' memory: with a hundred thousand jobs, waiting for each one's took a tenth of all time.
     fn fetch(&self, ids: impl Iterator<Item = OperationId>) -> usize {
         ids.filter_map(|id| self.jobs.get(&id)).map(Job::touch).count()
     }

@@ -12,11 +12,11 @@
 //!
 //! # Who is next
 //!
-//! Each engine keeps those who wait at the gate in lines of its own, one for each kind of request. The shards
-//! themselves stand in line here, once for each kind in which somebody of theirs waits. After each step whose first in
-//! line has gone, the shard goes to the back. Whoever is further back stands back ([`Gate::stand_back`]): behind those
-//! of the same kind in any case, behind those of another kind as long as what there is would be enough for one of them.
-//! So no shard starves another, and places are used as soon as they are free.
+//! Each engine keeps the requests that wait at the gate in lines of its own, one for each kind of request. The shards
+//! themselves stand in line here, once for each kind in which they have a request waiting. When the first of a shard's
+//! line has gone, the shard goes to the back. A shard further back yields ([`Gate::stand_back`]): to those of the same
+//! kind in any case, to those of another kind as long as what is free would be enough for one of them. So no shard
+//! starves another, and places are used as soon as they are free.
 //!
 //! A shard that has come to the front, or that could go now, is told so ([`Word`]), since its own next deadline may be
 //! later. One that does not come within [`Gate::RECHECK`] loses its place: a task that hangs holds up nobody else.
@@ -40,8 +40,8 @@ use crate::webhook::WebhookPolicy;
 
 const KINDS: [Kind; 3] = [Kind::Create, Kind::Lookup, Kind::Poll];
 
-/// What one shard has to say to another. What it is about is the drivers' own affair: pass it on ([`Driver::hear`]), as
-/// soon as may be.
+/// A message from one shard to another. Its content concerns only the drivers: pass it on ([`Driver::hear`]) as soon as
+/// possible.
 #[derive(Debug)]
 #[must_use = "another shard waits for it"]
 pub struct Word(pub(super) Said);
@@ -62,11 +62,11 @@ pub(super) enum Said {
     NotMine { early: u64, may_be: bool },
 }
 
-/// Of all shards of one client.
+/// What all shards of one client share.
 pub(crate) struct Common {
     upstream: Mutex<Upstream>,
     pub(super) board: Mutex<Board>,
-    /// How many lie in the inbox: it is empty as a rule, and then need not be opened.
+    /// How many events lie in the inbox: as a rule none, and then it need not be locked.
     pub(super) early: AtomicUsize,
     pub(super) count: usize,
 }
@@ -75,11 +75,11 @@ struct Upstream {
     gate: Gate,
     renewals: Renewals,
     levels: Option<OfGate>,
-    /// Who waits for leave of which kind.
+    /// Which shard waits to send which kind of request.
     line: Vec<(usize, Kind)>,
-    /// The front of the line, and of each kind's, as it was when somebody was told last.
+    /// The shard at the front of the line, and of each kind's, when a shard was last told.
     front: [Option<usize>; 1 + KINDS.len()],
-    /// By shard: since when it has been told to come, and has not.
+    /// By shard: when it was told to come, if it has not come yet.
     told: Vec<Option<Timestamp>>,
 }
 
@@ -110,7 +110,7 @@ impl Common {
 }
 
 impl Upstream {
-    /// Puts the gate into this shard's engine. Gives who was first in its lines.
+    /// Puts the gate into this shard's engine. Returns the first in each of its lines.
     fn lend(&mut self, shard: usize, engine: &mut Engine, now: Timestamp) -> [Option<OperationId>; KINDS.len()] {
         self.told[shard] = None;
         if !self.line.is_empty() {
@@ -126,7 +126,7 @@ impl Upstream {
         KINDS.map(|kind| engine.first_in_line(kind))
     }
 
-    /// Takes it back. Gives whom to tell.
+    /// Takes the gate back. Returns the shards to tell, as bits.
     fn take_back(
         &mut self,
         Shard { index: shard, .. }: &Shard,
@@ -151,7 +151,7 @@ impl Upstream {
         self.call(*shard, now)
     }
 
-    /// Whom to tell that it is their turn, beside the shard that has just had its own.
+    /// The shards to tell that it is their turn, other than the one that has just had its own.
     fn call(&mut self, but: usize, now: Timestamp) -> u64 {
         let first_of = |kind| self.line.iter().find(|(_, other)| *other == kind).map(|(shard, _)| *shard);
         let [create, lookup, poll] = KINDS.map(first_of);
@@ -160,8 +160,8 @@ impl Upstream {
         for kind in KINDS {
             self.gate.stand_back(kind, Kinds::NONE);
         }
-        // What would be refused is no reason: polls wait on, and would have two shards tell each other to look for as
-        // long as an outage lasts.
+        // A request that would be refused is no reason to call: polls wait on, and two shards would tell each other to
+        // look for as long as an outage lasts.
         let goes = |kind: Kind| self.gate.check(Request::first(kind), now).is_none();
         let goes = self.line.iter().find(|(shard, kind)| *shard != but && goes(*kind)).map(|(shard, _)| *shard);
         let mut called = 0;
@@ -175,7 +175,7 @@ impl Upstream {
         called
     }
 
-    /// Who was told and has not come goes to the back of the line.
+    /// A shard that was told and has not come goes to the back of the line.
     fn pass_over_late(&mut self, now: Timestamp) {
         for shard in 0..self.told.len() {
             if self.told[shard].is_some_and(|since| since.saturating_add(Gate::RECHECK) <= now) {
@@ -190,7 +190,7 @@ impl Upstream {
     }
 }
 
-/// A shard that is over waits for nothing.
+/// A shard that has ended waits for nothing.
 impl Drop for Shard {
     fn drop(&mut self) {
         self.common.upstream().leave(self.index);
@@ -199,8 +199,7 @@ impl Drop for Shard {
     }
 }
 
-/// A driver's engine. Of a shard it has the gate only while it is in a step; what changes nothing can be asked at any
-/// time.
+/// A driver's engine. A shard's has the gate only during a step; what changes nothing can be asked at any time.
 pub(super) struct Gated {
     engine: Engine,
     shard: Option<Shard>,
@@ -285,7 +284,7 @@ impl DerefMut for Gated {
 }
 
 impl<H> Driver<H> {
-    /// What another shard of the client has to say. To be followed by what follows any feeding.
+    /// Feeds a word from another shard of the client. Then go on as after any input.
     pub fn hear(&mut self, word: Word, now: Timestamp) {
         self.look_at_clock(now);
         match word.0 {
@@ -296,15 +295,15 @@ impl<H> Driver<H> {
         }
     }
 
-    /// A word could not be passed on: the shard that it was for is over.
+    /// Takes back a word that could not be passed on, since the shard that it was for has ended.
     pub fn unheard(&mut self, word: Word) {
-        // What it had may be in the store: it cannot be said that nobody knows the job.
+        // That shard's jobs may be in the store, so it cannot be said that nobody knows the job.
         if let Said::Whose { early, .. } = word.0 {
             self.is_not_theirs(early, true);
         }
     }
 
-    /// What is to be said to another shard.
+    /// A task that tells another shard to look at the gate, if one is to be told.
     pub(super) fn tell_shards(&mut self) -> Option<Task<H>> {
         if self.engine.called == 0 {
             return None;
@@ -319,8 +318,8 @@ impl<H> Driver<H> {
         self.engine.shard.as_ref()
     }
 
-    /// With what all shards have in common in its place: the gate and the renewals. Steps of the engine in it are of
-    /// one piece with it.
+    /// Runs this with the shards' common gate and renewals in place, under their lock. Steps of the engine in it belong
+    /// to the same locked section.
     pub(super) fn in_common<T>(&mut self, work: impl FnOnce(&mut Self) -> T) -> T {
         let Some(shard) = self.engine.shard.take() else { return work(self) };
         let now = self.now;
@@ -330,7 +329,7 @@ impl<H> Driver<H> {
         let done = catch_unwind(AssertUnwindSafe(|| work(self)));
         // Also after a panic: it costs this shard, not the gate of all.
         std::mem::swap(&mut self.renewals, &mut upstream.renewals);
-        // So that it wakes for the end of one that it began.
+        // So that the driver wakes when a renewal that it began is due to end.
         self.renewals.look_like(&upstream.renewals);
         self.engine.called |= upstream.take_back(&shard, &mut self.engine.engine, before, now);
         if self.engine.closed {
@@ -349,7 +348,7 @@ impl<H> Driver<H> {
         }
     }
 
-    /// Counts what there is at the gate at the end of a turn, if it is the shards' in common.
+    /// Samples the gate at the end of a turn, if shards share it.
     pub(super) fn sample_gate(&self) {
         let Some(shard) = self.shard().filter(|_| Meter::LISTENS) else { return };
         let mut upstream = shard.common.upstream();

@@ -1,8 +1,7 @@
-//! Where a job stands, for whoever only wants to know: nothing is sent for it, nobody's outcome is taken, and no
-//! payload is needed.
+//! Where a job stands. Asking sends nothing, claims no outcome, and needs no payload.
 //!
-//! What is told is durable, as all that is told, but for why it waits. So of a job whose latest step is still being
-//! written the store is asked, which has the one before.
+//! Only what is durable is told, except why the job waits. So if a job's latest step is still being written, the store
+//! is asked, which has the step before.
 
 use std::sync::Arc;
 
@@ -17,7 +16,7 @@ use super::Driver;
 use super::intake::{MOST_ASKING, Question};
 use crate::finished::SubmitError;
 
-/// Where a job stands. Its moments become a [`SystemTime`](std::time::SystemTime) by `into`.
+/// Where a job stands. Its timestamps become a [`SystemTime`](std::time::SystemTime) by `into`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct JobStatus {
@@ -25,24 +24,24 @@ pub struct JobStatus {
     pub stage: Stage,
     /// The provider's id for it, if it is known.
     pub reference: Option<Reference>,
-    /// When it was submitted first.
+    /// When it was first submitted.
     pub submitted: Timestamp,
-    /// When its next request may leave, or the one in the air is given up. `None` if it has ended, or has to be
-    /// written or needs a payload before that.
+    /// When its next request may leave, or the one in flight is given up. `None` if the job has ended, or if something
+    /// must be written or a payload brought first.
     pub due: Option<Timestamp>,
-    /// What it waits for until then: [`Gate`](WakeReason::Gate) says that it is held back, by the breaker or a limit.
-    /// `None` where there is no `due`, and of a job that is known from the store alone.
+    /// What it waits for until then: [`Gate`](WakeReason::Gate) says that the breaker or a limit holds it back. `None`
+    /// where there is no `due`, and for a job that only the store knows.
     pub waits_for: Option<WakeReason>,
-    /// In what way its latest request that was answered, or given up, failed: why it still waits. `None` if that went
-    /// well, if there was none since a restart, or if it has ended. In memory only.
+    /// How its latest request that was answered, or given up, failed: why the job still waits. `None` if that request
+    /// succeeded, if there was none since a restart, or if the job has ended. Kept in memory only.
     pub last_failure: Option<Class>,
     /// Create attempts made.
     pub creates: u16,
-    /// Polls that the provider answered with *pending*, of jobs under way; of others as many as their last record
+    /// Polls that the provider answered with *pending*. For a job that is not under way, as many as its last record
     /// tells.
     pub polls: u16,
-    /// It was under way before a restart, and waits until its key is submitted again, with the payload, or its create
-    /// deadline is over.
+    /// Whether it was under way before a restart and waits for its key to be submitted again with the payload, until
+    /// its create deadline at most.
     pub needs_payload: bool,
 }
 
@@ -73,14 +72,14 @@ impl JobStatus {
     }
 }
 
-/// Why it is not known where a job stands.
+/// Why the driver could not tell where a job stands.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StatusError {
-    /// The journal could not be read, or has the key as another provider's.
+    /// The journal could not be read, or holds the key as a job of another provider.
     #[error("the journal could not say where the job stands: do as the cause says, then ask again")]
     Journal(#[source] Arc<StoreError>),
-    /// As many questions wait for the journal as may: its disk is slow, or it hangs.
+    /// Too many questions wait for the journal already: its disk is slow, or it hangs.
     #[error("too many wait to be told where their jobs stand, since the journal is slow: ask again in some seconds")]
     Busy,
     /// The client was shut down, or its runtime is ending.
@@ -99,7 +98,7 @@ impl From<SubmitError> for StatusError {
     }
 }
 
-/// Whoever asked.
+/// Where a status goes.
 pub(crate) type Asker = Sender<Result<Option<JobStatus>, StatusError>>;
 
 impl<H> Driver<H> {
@@ -114,7 +113,7 @@ impl<H> Driver<H> {
         }
     }
 
-    /// What is durable and known without the store.
+    /// The status, if it is durable and known without the store.
     fn known_status(&self, key: &Key) -> Option<JobStatus> {
         let id = self.engine.find(key)?;
         let operation = self.engine.operation(id).filter(|operation| operation.is_durable())?;
@@ -138,7 +137,8 @@ impl<H> Driver<H> {
         let known = self.known_status(key);
         let mut status = known.or_else(|| found.map(|entry| JobStatus::of(entry.record)));
         if let Some(status) = status.as_mut().filter(|_| self.parked.contains(key)) {
-            // That nothing ran may have been found out and not be on disk yet: so it is read there.
+            // A look-up may have found that nothing ran, and that may not be on disk yet: so the stage is what the disk
+            // says.
             (status.due, status.needs_payload) = (None, true);
         }
         let _ = reply.send(Ok(status));

@@ -1,4 +1,4 @@
-//! What goes into the driver beside jobs, answers and webhooks, and what comes out of it.
+//! Commands, which go into the driver beside jobs, answers and webhooks, and tasks, which come out of it.
 
 use std::time::Duration;
 
@@ -15,83 +15,83 @@ use crate::accepted::Accepted;
 use crate::finished::{Finished, ResumeError, Unfinished};
 use crate::journal::Work;
 
-/// What a program wants of its client, beside new jobs.
+/// What a program asks of its client, other than new jobs.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Command {
-    /// Whoever follows the job wants to know when the provider has it. Dropped untold, it has ended.
+    /// Tell a caller that follows the job when the provider has accepted it. A `reply` that is dropped unanswered means
+    /// that the job has ended, or the client has stopped.
     Accepted {
-        /// Which.
+        /// The job.
         id: OperationId,
-        /// Whoever asked.
+        /// Where the answer goes.
         reply: Sender<Accepted>,
     },
-    /// The job is no longer wanted.
+    /// Cancel the job: it is no longer wanted.
     Cancel(OperationId),
-    /// What ended as unresolved is to be polled on.
+    /// Go on polling a job that ended as unresolved.
     Resume {
-        /// Which.
+        /// The job.
         key: Key,
-        /// Whoever asked.
+        /// Where the answer goes.
         reply: Sender<Result<Following, ResumeError>>,
     },
-    /// Somebody wants to know where a job stands, if it is known here.
+    /// Tell where a job stands, if it is known here.
     Status {
-        /// Which.
+        /// The job.
         key: Key,
-        /// Whoever asked. Dropped unanswered, the client has stopped.
+        /// Where the answer goes. If it is dropped unanswered, the client has stopped.
         reply: Sender<Result<Option<JobStatus>, StatusError>>,
     },
-    /// A handle was told how its job ended, and was dropped before anybody read it: see
+    /// A handle was told how its job ended, and was dropped before anybody read that: see
     /// [`Driver::give_back_to`](crate::Driver::give_back_to).
     Unread(Finished),
-    /// Nothing is to leave for so long.
+    /// Let no request leave for this long.
     Hold {
         /// How long.
         span: Duration,
-        /// Of a client with [shards](crate::Builder::shards), all of which are told, one higher each time: it counts
-        /// for all once the first of them has heard it, and what was said before counts no more, whichever of them
-        /// hears it late. Else any one.
+        /// For a client with [shards](crate::Builder::shards), all of which are told: the same for each of them, and
+        /// one higher with each new hold. The first shard to hear it carries it out for all; a shard that hears an
+        /// equal or lower number later ignores it. For a client without shards, any number.
         number: u64,
     },
-    /// Other settings of the gate.
+    /// Change the settings of the gate.
     Gate {
-        /// Which.
+        /// The new settings.
         policy: Box<GatePolicy>,
-        /// As of [`Hold`](Command::Hold).
+        /// As for [`Hold`](Command::Hold).
         number: u64,
     },
-    /// Takes in nothing more, waits so long for what is under way, then stops.
+    /// Take in nothing more, wait at most `grace` for the jobs under way, then stop.
     Shutdown {
         /// How long.
         grace: Duration,
-        /// Whoever asked.
+        /// Gets the jobs that have not ended by then.
         reply: Sender<Vec<Unfinished>>,
     },
 }
 
-/// What an adapter must do. `H` is what it holds for a request in the air.
+/// Something for the adapter to do. `H` is what the adapter holds for a request in flight.
 #[derive(Debug)]
 #[non_exhaustive]
 #[must_use = "whoever waits for it waits for ever if it is not done"]
 pub enum Task<H> {
-    /// Send a request, [read](crate::Reader::read) what comes of it where it blocks nobody, and feed that to
+    /// Send a request, [read](crate::Reader::read) its answer where that delays nobody else, and feed what it says to
     /// [`Driver::answered`](crate::Driver::answered). Tell [`Driver::sent`](crate::Driver::sent) what to hold for it.
     Send(Box<Sending<H>>),
-    /// Nobody waits for this request any more: if it can be, it is to be cut off. It stays the
-    /// [`previous`](Sending::previous) of the job's next one. If it was cut off, there is nothing to feed: it was given
-    /// up before this. If it was not, feed what comes of it all the same. What you hold for it is lent by
-    /// [`Driver::request`](crate::Driver::request); if cutting it off takes that by value, hold it in a
-    /// `Cell<Option<…>>` and take it out.
+    /// Cut off this job's request if the transport can: nobody waits for it any more. It stays the
+    /// [`previous`](Sending::previous) of the job's next one. If it was cut off, feed nothing: the driver has given it
+    /// up already. If it was not, feed what comes of it as usual. [`Driver::request`](crate::Driver::request) lends
+    /// what you hold for it; if cutting it off takes that by value, hold it in a `Cell<Option<…>>` and take it out.
     Abort(OperationId),
-    /// Let the store work where it may block, and feed what came of it to [`Driver::worked`](crate::Driver::worked).
-    /// There is one at a time.
+    /// Run the store's work where it may block, and feed the result to [`Driver::worked`](crate::Driver::worked). There
+    /// is at most one at a time.
     Work(Box<Work>),
-    /// Pass this on to the shard of this number, for its [`Driver::hear`](crate::Driver::hear); back to
-    /// [`Driver::unheard`](crate::Driver::unheard) if that is over. Only of a client that has
-    /// [shards](crate::Builder::shards).
+    /// Pass this word to the shard with this number, for its [`Driver::hear`](crate::Driver::hear). If that shard has
+    /// ended, hand the word back to [`Driver::unheard`](crate::Driver::unheard). Only a client with
+    /// [shards](crate::Builder::shards) gets this task.
     Tell(usize, Word),
-    /// Renew the credentials, where that may block or wait, and feed what came of it to
-    /// [`Driver::renewed`](crate::Driver::renewed). A next one makes an earlier one pointless.
+    /// Renew the credentials, where that may block or wait, and feed the result to
+    /// [`Driver::renewed`](crate::Driver::renewed). A newer renewal makes an earlier one pointless.
     Renew(Renewing),
 }

@@ -1,8 +1,8 @@
 //! Outcomes that the program's hook could not take: they are told again until it does.
 //!
-//! With a store each of them is *ended* there until then, so a crash leaves it to the next client, and what is held
-//! here is bounded: what there is no room for is left to that one too. While there are some, the hook is not asked
-//! about others: its database is down, as a rule, and each call would hold up the driver for as long as it takes to
+//! With a store, each of them is *ended* there until then, so after a crash the next client tells it. What is held here
+//! is bounded: outcomes for which there is no room are left to the next client too. While some wait, the hook is not
+//! called for others: as a rule its database is down, and each call would hold up the driver for as long as it takes to
 //! fail.
 
 use std::collections::VecDeque;
@@ -17,7 +17,7 @@ use crate::finished::Finished;
 /// What an outcome costs beside its answer.
 const OUTCOME: usize = 256;
 
-/// So many are told in one turn: the hook may take a commit's time for each.
+/// At most this many are told in one turn: the hook may take a commit's time for each.
 const AT_ONCE: usize = 16;
 
 /// How long the others wait after that.
@@ -27,7 +27,7 @@ const TURN: Duration = Duration::from_millis(10);
 const LONGEST: Duration = Duration::from_secs(60);
 
 struct Untold {
-    /// None of one that counts as delivered: its handle was told.
+    /// `None` for one that counts as delivered: its handle was told.
     id: Option<OperationId>,
     finished: Finished,
 }
@@ -39,7 +39,7 @@ impl Untold {
 }
 
 pub(super) struct Untaken {
-    /// Oldest first, but for those that were refused again.
+    /// Oldest first, except those that were refused again.
     outcomes: VecDeque<Untold>,
     bytes: usize,
     limit: usize,
@@ -75,7 +75,7 @@ impl Untaken {
         Some(untold)
     }
 
-    /// Somebody else has it.
+    /// Drops an outcome that somebody else has by now.
     pub(super) fn leave(&mut self, id: OperationId) {
         self.outcomes.retain(|untold| {
             let stays = untold.id != Some(id);
@@ -92,7 +92,7 @@ impl Untaken {
 }
 
 impl<H> Driver<H> {
-    /// Whether the program's own hook has taken the outcome. If not now, it is told again.
+    /// Tells the program's own hook of the outcome. Returns whether it has taken that; if not, it is told again later.
     pub(super) fn hand_over(&mut self, id: Option<OperationId>, finished: &Finished) -> bool {
         if self.hooks.unclaimed.is_none() {
             return false;
@@ -117,7 +117,7 @@ impl<H> Driver<H> {
         told.is_ok()
     }
 
-    /// Tells those that were not taken, until one is refused again.
+    /// Tells the hook again of outcomes that it did not take, until it refuses one.
     pub(super) fn give_again(&mut self) {
         let now = self.now;
         if self.untaken.next_deadline().is_none_or(|at| at > now) {
@@ -140,7 +140,8 @@ impl<H> Driver<H> {
         self.untaken.at = now.saturating_add(TURN);
     }
 
-    /// Whether nothing later is known of the key: it may have been resumed, or, of what was rejected, submitted again.
+    /// Whether nothing later is known of the key: the job may have been resumed, or, if it was rejected, submitted
+    /// again.
     fn still_stands(&self, untold: &Untold) -> bool {
         match self.engine.find(&untold.finished.key) {
             Some(id) => {

@@ -1,16 +1,16 @@
-//! What a genuine webhook does: whose it is, what it teaches, and when its sender may be told 2xx.
+//! What a genuine webhook does: which job it is about, what it teaches, and when its sender may be told 2xx.
 //!
-//! - *Whose*: by the provider's reference, else by the caller's key. Which job bears which reference is indexed only if
+//! - *Whose*: the job is found by the provider's reference, else by the caller's key. References are indexed only if
 //!   the provider has webhooks.
 //! - *What*: a reference that was not known is adopted, a meaning is fed to the engine as a poll's answer would be, and
-//!   where there is none the next poll is due now. The engine decides; a job that has ended stays as it ended, and a
-//!   word that differs is a notice.
+//!   if there is none, the next poll is due now. The engine decides; a job that has ended stays as it ended, and a
+//!   webhook that contradicts that is a notice.
 //! - *When*: once its operation owes the disk nothing
 //!   ([`Operation::is_durable`](steadfast_core::Operation::is_durable)), so never before the commit of what followed.
 //!
-//! What comes before the create's answer, and may be about that job, waits in the *inbox* (`inbox.rs`): bounded in
-//! number, bytes and time, in memory only. So its sender is told 2xx when it has been matched, and not before (unless
-//! [`UnknownJob::Accept`] says otherwise).
+//! An event that comes before the create's answer, and may be about that job, waits in the *inbox* (`inbox.rs`):
+//! bounded in number, bytes and time, in memory only. So its sender is told 2xx when the event has been matched, and
+//! not before (unless [`UnknownJob::Accept`] says otherwise).
 //!
 //! Shards have one inbox together. An event goes to the shard of its key, or of its reference if it has none. If its
 //! job is not known there, it is put into the inbox first, where whichever shard learns of such a job finds it; then
@@ -18,13 +18,13 @@
 //! have it, it is taken out again.
 //!
 //! Events are remembered, by id or else by their body, for longer than their senders repeat them. That memory is gone
-//! after a crash, which is enough: it only saves work, and where it cannot tell a repeat from another *look again*, it
+//! after a crash, which does no harm: it only saves work. Where it cannot tell a repeat from another *look again*, it
 //! saves none. What keeps a repeat from counting twice is the operation's own state, on disk before the first 2xx: a
 //! second *ready* changes nothing in a job that has ended, a second reference is the one known already, and a second
 //! hint is one more poll.
 //!
-//! Webhooks are never relied upon: the poll schedule goes on beside them, and finds what they lose. Who has webhooks
-//! may set a slower one.
+//! Webhooks are never relied upon: the poll schedule goes on beside them, and finds what they lose. A program with
+//! webhooks may set a slower one.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
@@ -66,17 +66,17 @@ pub(super) struct Webhooks {
     pub(super) on: bool,
     /// May name jobs that the engine has forgotten, for a while.
     jobs: HashMap<Reference, OperationId>,
-    /// At how many the index is next rid of those.
+    /// The size at which the index is next rid of those.
     sweep_at: usize,
     /// Jobs whose create has left, and that have no reference yet.
     nameless: Ids,
-    /// Of an event about a job that the store alone knows: none.
+    /// The job of each event; `None` if only the store knows it.
     known: HashMap<Name, Option<OperationId>>,
     order: VecDeque<(Timestamp, Name)>,
     inbox: Inbox,
-    /// Whose time is over first, first.
+    /// Earliest deadline first.
     waiting: Vec<Waiting>,
-    /// Whose job the store is asked for: whose time is over first, first.
+    /// Deliveries whose job the store is asked for, earliest deadline first.
     asked: BTreeMap<u64, (Timestamp, Sender<Delivery>)>,
     next_ticket: u64,
 }
@@ -134,7 +134,7 @@ impl Webhooks {
         self.recall(&name, now);
     }
 
-    /// Answers those whose time is over.
+    /// Answers deliveries whose time has run out.
     pub(super) fn handle_timeout(&mut self, now: Timestamp) {
         if self.next_deadline().is_none_or(|at| at > now) {
             return;
@@ -155,14 +155,14 @@ impl<H> Driver<H> {
         self.take_post(posted, patience, false);
     }
 
-    /// Whether the store, which alone remembers so long, may know the job as one that has ended, and somebody wants to
-    /// hear of it.
+    /// Whether the store, which remembers for longer than the driver, may know the job as one that has ended, and
+    /// somebody has subscribed to hear of it.
     fn may_have_ended(&self, event: &WebhookEvent) -> bool {
         event.status.is_some() && self.ends.is_watched() && !self.journal.is_volatile()
     }
 
-    /// The store was asked for the job of a webhook. Whoever sent it may have been told meanwhile that this took too
-    /// long.
+    /// Goes on with a webhook whose job the store was asked for. Its sender may have been told meanwhile that this took
+    /// too long.
     pub(super) fn looked_up_ended(&mut self, event: WebhookEvent, ticket: u64, found: Found) {
         let gone = || (self.now, oneshot::channel().0);
         let (patience, reply) = self.webhooks.asked.remove(&ticket).unwrap_or_else(gone);
@@ -178,7 +178,8 @@ impl<H> Driver<H> {
         self.take_post(Posted { event, reply }, patience, true);
     }
 
-    /// `patience`: until when the sender waits. `asked`: the store has been, and knows no such job that has ended.
+    /// `patience`: until when the sender waits. `asked`: the store has been asked, and knows no such job that has
+    /// ended.
     fn take_post(&mut self, Posted { event, mut reply }: Posted, patience: Timestamp, asked: bool) {
         let now = self.now;
         if event.reference.is_none() && event.key.is_none() {
@@ -237,14 +238,15 @@ impl<H> Driver<H> {
         self.ask_others(place);
     }
 
-    /// Whether what looks like a repeat is to be acted on all the same. Where nothing tells one *look again* from the
-    /// next, both have one body: a poll too many costs little, and takes nothing of the schedule; one too few leaves
-    /// the job to the schedule.
+    /// Whether to act on what looks like a repeat all the same. Without an id, one *look again* may have the same body
+    /// as the next: a poll too many costs little, and takes nothing from the schedule; one too few leaves the job to
+    /// the schedule.
     fn is_worth_a_poll(&self, id: OperationId, name: &Name, event: &WebhookEvent) -> bool {
         matches!(name, Name::Body(_)) && event.meaning.is_none() && !self.has_ended(id)
     }
 
-    /// Another delivery of an event that lies in the inbox. `None`: it waits with it, or is answered.
+    /// Takes another delivery of an event that lies in the inbox. `None` if it now waits with the first, or was
+    /// answered.
     fn wait_with(
         &mut self,
         name: &Name,
@@ -254,7 +256,7 @@ impl<H> Driver<H> {
     ) -> Option<Sender<Delivery>> {
         let (may_be, others) = (self.may_be_early(event), self.others_to_ask(event));
         if !may_be && others == 0 {
-            // Whatever might have been its job has a name by now, and it is another.
+            // Every job that it might have been about has a reference by now, and it is another one.
             self.webhooks.inbox.drop_one(name, "no create is open");
             return Some(reply);
         }
@@ -271,17 +273,17 @@ impl<H> Driver<H> {
             early.ask_again(may_be, others)
         });
         self.ask_others(place.flatten());
-        // Still there if another shard has taken the event since it was seen.
+        // It is still there if another shard has taken the event meanwhile.
         reply
     }
 
-    /// How many other shards are to be asked whether it is about a job of theirs: all, if it names one as the provider
-    /// does.
+    /// How many other shards are to be asked whether the event is about a job of theirs: all, if it bears a reference.
     fn others_to_ask(&self, event: &WebhookEvent) -> usize {
         self.shard().filter(|_| event.reference.is_some()).map_or(0, |shard| shard.common.count - 1)
     }
 
-    /// Those who know the job take it; the others say whether it may become theirs.
+    /// Asks the other shards. One that knows the job takes the event; the others say whether it may turn out to be
+    /// theirs.
     fn ask_others(&mut self, question: Option<Asking>) {
         let (Some(Asking { early, reference, has_key }), Some(shard)) = (question, self.shard()) else { return };
         let (home, count) = (shard.index, shard.common.count);
@@ -291,14 +293,14 @@ impl<H> Driver<H> {
         }
     }
 
-    /// Another shard has an event about nobody's job there.
+    /// Answers another shard, which has an event about no job of its own.
     pub(super) fn look_for(&mut self, early: u64, home: usize, reference: &Reference, has_key: bool) {
         let bears =
             |id: &OperationId| self.engine.operation(*id).is_some_and(|it| it.reference().as_ref() == Some(reference));
         if let Some(id) = self.webhooks.jobs.get(reference).copied().filter(bears) {
             return self.match_early(id);
         }
-        // When it is over, nobody here knows what the store has of it.
+        // Once this driver is closed, nobody here knows what the store has.
         let may_be = self.closed || (!has_key && self.has_nameless());
         self.tasks.push_back(Task::Tell(home, Word(Said::NotMine { early, may_be })));
     }
@@ -314,7 +316,8 @@ impl<H> Driver<H> {
         }
     }
 
-    /// Whose job it is about, if that is known. One that waits for its payload is taken up if it will not need it now.
+    /// The job that the event is about, if it is known. One that waits for its payload is taken up if it will not need
+    /// that now.
     fn whose(&mut self, event: &WebhookEvent) -> Option<OperationId> {
         if let Some(reference) = &event.reference
             && let Some(id) = self.webhooks.jobs.get(reference).copied()
@@ -336,22 +339,22 @@ impl<H> Driver<H> {
     /// Whether the event of an unknown job may be about one of ours all the same: its create is not answered yet, or
     /// its key is being looked up.
     fn may_be_early(&self, event: &WebhookEvent) -> bool {
-        // The provider passes the callers' keys on: this one is nobody's here, unless it is being looked up.
+        // The provider passes the callers' keys on: this key is nobody's here, unless it is being looked up.
         if let Some(key) = &event.key {
             return self.journal.asks_for(key);
         }
         self.has_nameless()
     }
 
-    /// Whether there may be a job that has a name at the provider which is not known yet: not one that waits at the
-    /// gate for its first create.
+    /// Whether the provider may have a job whose reference is not known here yet. One that waits at the gate for its
+    /// first create is not such a job.
     fn has_nameless(&self) -> bool {
         self.journal.asking_for_jobs() > 0
             || self.parked.records().next().is_some()
             || !self.webhooks.nameless.is_empty()
     }
 
-    /// After whatever may have had a job's create leave, given it a name, or ended it.
+    /// To be called after anything that may have let a job's create leave, given it a reference, or ended it.
     pub(super) fn note_name(&mut self, id: OperationId) {
         if !self.webhooks.on {
             return;
@@ -377,7 +380,7 @@ impl<H> Driver<H> {
             let has_another = known.is_some();
             self.engine.handle(Event::Webhook(id, Reading::Accepted(reference)), now);
             if has_another {
-                // The job of this key is another one, so what is said is not of it: a conflict, and no more.
+                // The job of this key has another reference, so the event is not about it: a conflict, and no more.
                 return;
             }
             is_first = true;
@@ -401,13 +404,13 @@ impl<H> Driver<H> {
         }
     }
 
-    /// Whether how it ends is decided, on disk or not: then no later answer is its result.
+    /// Whether it is decided how the job ends, on disk or not: then no later answer is its result.
     pub(super) fn has_ended(&self, id: OperationId) -> bool {
         self.engine.operation(id).is_none_or(|operation| operation.has_ended())
     }
 
-    /// After whatever may have made a job's reference known, or a job: it is found by it from now on, and what came
-    /// early is matched.
+    /// To be called after anything that may have made a job known, or its reference: the job is found by that from now
+    /// on, and events that came early are matched.
     pub(super) fn match_early(&mut self, id: OperationId) {
         if !self.webhooks.on {
             return;
@@ -423,7 +426,7 @@ impl<H> Driver<H> {
             }
             let Some(early) = self.webhooks.inbox.take_about(&key, reference.as_ref()) else { break };
             let now = self.now;
-            // Of another shard, where it is not known that it was taken here before.
+            // It may lie there from another shard, which does not know that it was taken here before.
             let is_new =
                 self.webhooks.recall(&early.name, now).is_none() || self.is_worth_a_poll(id, &early.name, &early.event);
             let delivery = if is_new { Delivery::Taken } else { Delivery::Repeated };
@@ -457,7 +460,7 @@ impl<H> Driver<H> {
         waiting.insert(place, Waiting { id, until, taken, reply });
     }
 
-    /// What is forgotten was on disk before.
+    /// An operation that is forgotten was on disk before.
     fn owes_nothing(&self, id: OperationId) -> bool {
         self.engine.operation(id).is_none_or(|operation| operation.is_durable())
     }

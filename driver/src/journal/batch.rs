@@ -10,9 +10,9 @@ use steadfast_store::{Entry, StoreError};
 #[derive(Default)]
 pub(crate) struct Batch {
     pub(super) entries: Vec<Entry>,
-    /// Whose they are.
+    /// The operations whose records they are.
     pub(crate) operations: Vec<OperationId>,
-    /// Those of them whose payload is in it.
+    /// Those of the operations whose payload is in it.
     pub(crate) payloads: Vec<OperationId>,
     /// The latest number among them: it acknowledges all.
     pub(crate) last: RecordId,
@@ -21,7 +21,7 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
-    /// Takes over whose the records of a later one are.
+    /// Takes over the operations of a later batch.
     pub(super) fn append(&mut self, later: &mut Self) {
         self.operations.append(&mut later.operations);
         self.payloads.append(&mut later.payloads);
@@ -40,7 +40,8 @@ pub(crate) enum Fate {
     Unknown(Arc<StoreError>),
 }
 
-/// Room for entries: one batch is written, one is laid out, one is queued. And what they had in common.
+/// Buffers for entries, to be used again: one batch is written, one is laid out, one is queued. And copies of the
+/// provider's name, which entries have in common.
 #[derive(Default)]
 pub(super) struct Spare {
     rooms: [Vec<Entry>; 3],
@@ -48,10 +49,10 @@ pub(super) struct Spare {
 }
 
 impl Spare {
-    /// Room for no more entries than this is kept, and no more names.
+    /// No buffer for more entries than this is kept, and no more names than this.
     const MOST: usize = 1_024;
 
-    /// The most there is.
+    /// The largest buffer.
     pub(super) fn take(&mut self) -> Vec<Entry> {
         self.rooms.iter_mut().max_by_key(|room| room.capacity()).map(std::mem::take).unwrap_or_default()
     }
@@ -61,8 +62,9 @@ impl Spare {
         self.names.pop()
     }
 
-    /// What lies in it goes here, where it was made: entries share names, and counts that two threads have in turns
-    /// cost more than to free them. The one that all share is used again, uncounted.
+    /// Entries are dropped here, on the thread that made them: they share names, and reference counts that two threads
+    /// change in turns cost more than freeing the entries. Copies of the provider's name are used again, without
+    /// counting.
     pub(super) fn keep(&mut self, mut entries: Vec<Entry>) {
         let room = Self::MOST.saturating_sub(self.names.len());
         self.names.extend(entries.drain(..).map(|entry| entry.provider).take(room));

@@ -1,5 +1,5 @@
-//! The driver's side and the store's together, over a store that fails as it likes: each record has one fate, in their
-//! order, and it is the right one.
+//! The driver's side and the store's together, over a store that fails at random: each record has one fate, in the
+//! records' order, and it is the right one.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -26,11 +26,11 @@ enum How {
 #[derive(Debug, Default)]
 struct Shelf {
     written: BTreeSet<u32>,
-    /// What was asked for last, if nobody knows what became of it.
+    /// The last append, if nobody knows what became of it.
     doubt: Option<Vec<u32>>,
     overtaken: bool,
     appends: usize,
-    /// Whatever a panic leaves behind panics as well, as what finds its own lock poisoned does.
+    /// What a panic leaves behind panics as well when dropped, as a store does that finds its own lock poisoned.
     falls_apart: bool,
 }
 
@@ -290,7 +290,7 @@ proptest! {
     }
 }
 
-/// What was queued while a commit ran goes with the next, which needs nobody to begin it.
+/// What was queued while a commit ran goes into the next, which begins by itself.
 #[test]
 fn the_store_goes_on_by_itself_with_what_was_laid_out() {
     let mut world = World::new(Vec::new(), Pace::Slow);
@@ -381,7 +381,7 @@ fn what_is_in_doubt_is_not_tried_again_in_place() {
     assert_eq!(world.told, 1);
 }
 
-/// Else its thread ends with nothing said, and whoever submits or shuts down waits for ever.
+/// Otherwise the store's thread would end without a word, and callers that submit or shut down would wait for ever.
 #[test]
 fn a_store_that_panics_and_does_so_again_when_it_goes_is_lost_and_that_is_told() {
     for pace in [Pace::InPlace, Pace::Quick, Pace::Slow] {

@@ -1,8 +1,8 @@
 //! The store's side: pieces of work, one after the other.
 //!
 //! While one is worked on the driver lays out the next, and adds to it until it is taken. So the store need not wait
-//! for the driver to hear of the one that is done, to begin the other and to have a thread woken, which takes a fifth
-//! as long as a commit.
+//! until the driver has heard of the finished piece, begun the next and had a thread woken, which takes a fifth as long
+//! as a commit.
 
 use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -28,7 +28,7 @@ pub(super) struct Piece {
     pub(super) forget: Option<Forget>,
 }
 
-/// What is to be forgotten: of what ended before then, so many at most.
+/// What is to be forgotten: operations that ended before `before`, at most `most` of them.
 #[derive(Clone, Copy)]
 pub(super) struct Forget {
     pub(super) before: Timestamp,
@@ -43,12 +43,12 @@ pub(super) struct Brought {
     pub(super) forgot: Option<Result<usize, StoreError>>,
 }
 
-/// How long the store's thread stays at most when nothing is laid out: about as long as a commit takes. What one
-/// allowed is carried out in that time, and asks for the next; to be woken where it stands costs half of what it costs
-/// to begin anew.
+/// How long the store's thread waits at most when nothing is laid out: about as long as a commit takes. In that time
+/// the driver carries out what the commit allowed, which asks for the next one. To wake a waiting thread costs half of
+/// what it costs to begin anew.
 const LINGER: Duration = Duration::from_micros(200);
 
-/// A store that is quicker than this syncs nothing, and is not worth staying for.
+/// A store that is quicker than this syncs nothing, and its thread need not wait for more.
 pub(super) const QUICK: Duration = Duration::from_micros(50);
 
 /// Where the next piece lies.
@@ -60,7 +60,7 @@ impl Tray {
         self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Says that something lies there, to who waits for it.
+    /// Wakes the thread that waits for a piece.
     pub(super) fn call(&self) {
         self.0.1.notify_one();
     }
@@ -91,8 +91,8 @@ impl Work {
         Self { home, keep, piece, tray, commits }
     }
 
-    /// Does it, and no more: for an adapter to which a moment between two commits does not matter. What is laid out
-    /// meanwhile goes into the next work. Blocks.
+    /// Does this piece of work only, for an adapter to which a moment between two commits does not matter. What is laid
+    /// out meanwhile goes into the next [`Work`]. Blocks.
     pub fn run_one(self) -> Worked {
         let Self { mut home, keep, piece, commits, .. } = self;
         match caught(|| one(&mut home, &keep, piece, &commits)) {
@@ -101,10 +101,10 @@ impl Work {
         }
     }
 
-    /// Does it, and what is laid out meanwhile and for a moment after, until there is nothing left or something went
-    /// wrong: then what lies there must wait. Blocks. Tells what came of the pieces, and returns what came last: of the
-    /// last piece, or that there was no more. Feed all of it to the driver, in this order. A store that panics costs
-    /// the journal, and no more.
+    /// Does this piece of work, and what is laid out meanwhile and for a moment after, until nothing is left or
+    /// something went wrong; what lies there then must wait. Blocks. Passes results to `tell`, and returns the last
+    /// one: that of the last piece, or that there was no more. Feed all of them to the driver, in this order. If the
+    /// store panics, only the journal is lost.
     pub fn run(self, mut tell: impl FnMut(Worked)) -> Worked {
         let Self { mut home, keep, mut piece, tray, commits } = self;
         loop {
@@ -128,14 +128,14 @@ impl fmt::Debug for Work {
     }
 }
 
-/// What came of a piece of the store's work.
+/// The result of a piece of the store's work.
 #[must_use = "the journal waits for it"]
 pub struct Worked(pub(super) What);
 
 pub(super) enum What {
-    /// Of one after which another was begun at once.
+    /// The result of a piece; the store's thread goes on.
     Piece(Brought),
-    /// Of the last one; the store is free.
+    /// The result of the last piece; the store is free.
     Last(Brought, Home),
     /// There was no other after the last one; the store is free.
     Free(Home),
@@ -144,13 +144,13 @@ pub(super) enum What {
 }
 
 impl Worked {
-    /// The thread that had it is gone, and the store with it.
+    /// Says that the thread that did the work is gone, and the store with it.
     pub const fn lost() -> Self {
         Self(What::Lost)
     }
 
-    /// It panicked. So it may when it goes, its own lock being poisoned, say; and whoever waits must be told all the
-    /// same.
+    /// The store panicked. Dropping it may panic as well (its own lock may be poisoned, say), and callers that wait
+    /// must be told all the same.
     fn lose(home: Home) -> Self {
         let _ = caught(|| drop(home));
         Self::lost()
