@@ -157,7 +157,9 @@ impl Books {
             (life.pendings, policy.poll().polls(), life.polls_began, policy.poll().deadline())
         } else {
             life.lookups += 1;
-            (life.lookups - 1, policy.lookup().attempts(), life.lookups_began, policy.lookup().deadline())
+            // One that a sleep cut off may be made again.
+            let most = policy.lookup().attempts().saturating_add(u16::from(life.overslept));
+            (life.lookups - 1, most, life.lookups_began, policy.lookup().deadline())
         };
         let deadline = began.saturating_add(patience);
         self.hold_all(&[R(1), R(4)], now >= due, || format!("job {job}: a {kind:?} at {now:?}, due at {due:?}"));
