@@ -246,7 +246,8 @@ async fn a_create_that_is_never_answered_keeps_no_poll_from_leaving() {
             sleep(Duration::from_millis(100)).await;
             telling.tell(&client, "evt-1", r#"{"reference":"txn-a","key":"a"}"#).await
         };
-        tokio::join!(accepted, told);
+        let ((), delivery) = tokio::join!(accepted, told);
+        assert_eq!(delivery, Delivery::Taken);
         assert_eq!(job.await.unwrap().outcome.name(), "completed");
         assert_eq!(transport.sent("a"), [Kind::Create, Kind::Poll]);
     }
