@@ -122,9 +122,8 @@ impl Turns {
                 bringing.upgrade().is_some_and(|turns| turns.returned(id, came))
             });
             let its_own = turns.clone();
-            // If it is over, so is its hook.
             driver.give_back_to(move |finished| {
-                let _ = bring(&its_own, Input::Command(Command::Unread(finished)));
+                bring(&its_own, Input::Command(Command::Unread(finished.clone()))).map_err(|_| finished)
             });
             let this = Loop {
                 driver,

@@ -198,10 +198,15 @@ impl<H> Driver<H> {
     /// Where outcomes go that somebody was told and nobody has read, since a handle was dropped just then: to whatever
     /// brings [`Command::Unread`] to this driver. It is called in whichever thread drops them, and only if the program
     /// has a hook for [unclaimed](crate::Builder::unclaimed) outcomes. Without it such a hook does not hear of them.
-    pub fn give_back_to(&mut self, back: impl Fn(Finished) + Send + Sync + 'static) {
-        if self.hooks.unclaimed.is_some() {
-            self.back = Some(Arc::new(back));
-        }
+    ///
+    /// If the driver is gone, `back` returns the outcome as its error, and the hook is called at once, in that thread.
+    pub fn give_back_to(&mut self, back: impl Fn(Finished) -> Result<(), Finished> + Send + Sync + 'static) {
+        let Some(unclaimed) = self.hooks.unclaimed.clone() else { return };
+        self.back = Some(Arc::new(move |finished| {
+            if let Err(finished) = back(finished) {
+                untaken::take(&unclaimed, &finished, "its client has stopped, so submit or resume the key for it");
+            }
+        }));
     }
 
     /// Takes in a job, or joins the one of this key. Only while there [is room](Driver::has_room), or if it
@@ -229,10 +234,7 @@ impl<H> Driver<H> {
             Command::Cancel(id) => self.cancel(id),
             Command::Resume { key, reply } => self.resume(key, Reply::Resume(reply)),
             Command::Status { key, reply } => self.status(key, reply),
-            // In the store that is delivered by now.
-            Command::Unread(finished) => {
-                self.hand_over(None, &finished);
-            }
+            Command::Unread(finished) => self.given_back(&finished),
             Command::Hold { span, number } => self.hold(span, number),
             Command::Gate { mut policy, number } => {
                 lasting(&mut policy, self.engine.policy());
