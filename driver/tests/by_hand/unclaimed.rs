@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use steadfast_core::engine::Limits;
 use steadfast_core::operation::{Outcome, Stage};
 use steadfast_core::{SendSafety, Timestamp};
 use steadfast_driver::{Builder, Command, Driver, Finished};
@@ -21,8 +22,16 @@ struct Table {
 
 /// Over this store, if there is one.
 fn driver(store: Option<&Slow>, table: &Arc<Mutex<Table>>) -> Driver<()> {
+    driver_with(store, table, |builder| builder)
+}
+
+fn driver_with(
+    store: Option<&Slow>,
+    table: &Arc<Mutex<Table>>,
+    set: impl FnOnce(Builder<Plain, (), ()>) -> Builder<Plain, (), ()>,
+) -> Driver<()> {
     let table = table.clone();
-    let mut builder = Builder::<_, _, ()>::new(Plain(SendSafety::Unsafe), ());
+    let mut builder = set(Builder::new(Plain(SendSafety::Unsafe), ()));
     if let Some(store) = store {
         builder = builder.store(store.clone());
     }
@@ -118,6 +127,23 @@ fn what_was_rejected_is_not_told_once_its_key_was_submitted_again() {
     ends(&mut driver, "order-1", now, 500);
     pass(&mut driver, now, 70);
     assert_eq!(table.lock().unwrap().rows, [row("order-1", "unresolved")]);
+}
+
+/// Else the key would be free again of a job that may have run.
+#[test]
+fn what_was_rejected_does_not_replace_a_later_job_that_is_forgotten_too() {
+    let (store, table) = (Slow::default(), Arc::new(Mutex::new(Table { is_down: true, ..Table::default() })));
+    let limits = Limits { remember: 1, ..Limits::default() };
+    let mut driver = driver_with(Some(&store), &table, |builder| builder.limits(limits));
+    ends(&mut driver, "order-1", START, 401);
+    let now = pass(&mut driver, START, 1);
+    ends(&mut driver, "order-1", now, 500);
+    ends(&mut driver, "order-2", now, 500);
+    let now = pass(&mut driver, now, 1);
+    table.lock().unwrap().is_down = false;
+    pass(&mut driver, now, 70);
+    assert_eq!(table.lock().unwrap().rows, [row("order-1", "unresolved"), row("order-2", "unresolved")]);
+    assert!(!matches!(store.stage("order-1"), Stage::Delivered(Outcome::Rejected(_))));
 }
 
 #[test]
