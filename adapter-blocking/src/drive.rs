@@ -123,7 +123,7 @@ impl Turns {
             });
             let its_own = turns.clone();
             driver.give_back_to(move |finished| {
-                bring(&its_own, Input::Command(Command::Unread(finished.clone()))).map_err(|_| finished)
+                bring(&its_own, Input::Command(Command::Unread(finished.clone()))).map_err(|_| finished.into())
             });
             let this = Loop {
                 driver,

@@ -388,8 +388,8 @@ async fn start<T: Transport>(
         // The driver must not keep its own commands open.
         let its_own = commands.downgrade();
         driver.give_back_to(move |finished| match its_own.upgrade() {
-            Some(commands) => commands.send(Command::Unread(finished.clone())).map_err(|_| finished),
-            None => Err(finished),
+            Some(commands) => commands.send(Command::Unread(finished.clone())).map_err(|_| finished.into()),
+            None => Err(finished.into()),
         });
         let (runs, running) = watch::channel(());
         let inputs = Inputs { submits: submitted, commands: commanded, posts: posted, words, running: runs, has_store };

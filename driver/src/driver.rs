@@ -200,7 +200,7 @@ impl<H> Driver<H> {
     /// has a hook for [unclaimed](crate::Builder::unclaimed) outcomes. Without it such a hook does not hear of them.
     ///
     /// If the driver is gone, `back` returns the outcome as its error, and the hook is called at once, in that thread.
-    pub fn give_back_to(&mut self, back: impl Fn(Finished) -> Result<(), Finished> + Send + Sync + 'static) {
+    pub fn give_back_to(&mut self, back: impl Fn(Finished) -> Result<(), Box<Finished>> + Send + Sync + 'static) {
         let Some(unclaimed) = self.hooks.unclaimed.clone() else { return };
         self.back = Some(Arc::new(move |finished| {
             if let Err(finished) = back(finished) {

@@ -317,7 +317,7 @@ fn what_was_rejected_and_is_taken_late_is_not_told_by_the_next_client() {
 fn what_is_given_back_after_the_clients_end_goes_to_the_hook_itself() {
     let table = Arc::new(Mutex::new(Table::default()));
     let mut driver = driver(Some(&Slow::default()), &table);
-    driver.give_back_to(Err);
+    driver.give_back_to(|finished| Err(finished.into()));
     let (following, create) = created(&mut driver, "order-1", START);
     answer(&mut driver, create, 500, "", START);
     run(&mut driver, START);
