@@ -1,10 +1,10 @@
 //! Outcomes that the program's hook could not take: they are told again until it does.
 //!
 //! With a store each of them is *ended* there until then, so a crash leaves it to the next client, and what is held
-//! here is bounded: what there is no room for is left to that one too. One that a dropped handle gave back was
-//! delivered there, and is ended again; of a rejected one that the engine knows no more, nothing is written. While there are some, the hook is not asked
-//! about others: its database is down, as a rule, and each call would hold up the driver for as long as it takes to
-//! fail.
+//! here is bounded: what there is no room for is left to that one too. One that a dropped handle gave back was delivered
+//! there, and is ended again; but not if it was rejected, since the engine has forgotten it. While there are some, the
+//! hook is not asked about others: its database is down, as a rule, and each call would hold up the driver for as long
+//! as it takes to fail.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
