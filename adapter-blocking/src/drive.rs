@@ -121,9 +121,8 @@ impl Turns {
                 bringing.upgrade().is_some_and(|turns| turns.returned(id, came))
             });
             let its_own = turns.clone();
-            // If the loop has ended, so has its hook.
             driver.give_back_to(move |finished| {
-                let _ = bring(&its_own, Input::Command(Command::Unread(finished)));
+                bring(&its_own, Input::Command(Command::Unread(finished.clone()))).map_err(|_| finished.into())
             });
             let this = Loop {
                 driver,

@@ -450,8 +450,12 @@ fn an_outcome_is_never_dropped_between_its_reader_and_the_hook() {
         (0..n % 5_000).for_each(|_| std::hint::spin_loop());
         read += usize::from(n % 2 == 0 && job.try_outcome().unwrap().is_some());
     }
+    let late = client.submit(key("late"), "{}").unwrap();
     assert!(client.shutdown(ms(60_000)).is_empty());
     assert_eq!(read + heard.load(Ordering::Relaxed), JOBS);
+    // The driver is gone that would have told the hook.
+    drop(late);
+    assert_eq!(read + heard.load(Ordering::Relaxed), JOBS + 1);
 }
 
 /// The last one goes down in the program's own hook, which runs on whatever thread has the driver: nobody waits for

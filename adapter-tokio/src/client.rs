@@ -385,12 +385,11 @@ async fn start<T: Transport>(
         let (submits, submitted) = mpsc::channel(64);
         let (commands, commanded) = mpsc::unbounded_channel();
         let (posts, posted) = mpsc::channel(64);
-        // The driver must not keep its own commands open. If it is gone, so is its hook.
+        // The driver must not keep its own commands open.
         let its_own = commands.downgrade();
-        driver.give_back_to(move |finished| {
-            if let Some(commands) = its_own.upgrade() {
-                let _ = commands.send(Command::Unread(finished));
-            }
+        driver.give_back_to(move |finished| match its_own.upgrade() {
+            Some(commands) => commands.send(Command::Unread(finished.clone())).map_err(|_| finished.into()),
+            None => Err(finished.into()),
         });
         let (runs, running) = watch::channel(());
         let inputs = Inputs { submits: submitted, commands: commanded, posts: posted, words, running: runs, has_store };

@@ -297,7 +297,8 @@ impl<P: Provider, T, C> Builder<P, T, C> {
     /// - its handle was dropped: by a server that had answered *accepted*, say, or with a request that was cut off;
     /// - its handle was told the outcome, and was dropped before anybody read it.
     ///
-    /// It is not called for an outcome that a caller has read.
+    /// It is not called for an outcome that one of those who waited for it has read, and once for all their handles.
+    /// Who asks only after the job's end does not count among them.
     ///
     /// When the hook returns, the outcome is recorded in the store as delivered. If the process crashes before that, the
     /// next client calls it again. So make durable what must survive before you return, under the job's key, since the
@@ -308,7 +309,8 @@ impl<P: Provider, T, C> Builder<P, T, C> {
     /// ended meanwhile, up to [`results_limit`](Builder::results_limit) bytes of them. The next client tells those beyond
     /// that, and those that are left when this client stops (with their answers if those are
     /// [kept](Builder::keep_answers)); submitting or resuming a key gives its outcome too. Without a store they are lost.
-    /// A panic counts as an error. Each error is logged, so it must show no secret.
+    /// So is, for the hook, a *rejected* one that a dropped handle had been told: nothing ran, and its key is free. A
+    /// panic counts as an error. Each error is logged, so it must show no secret.
     ///
     /// ```
     /// # use std::io::Write;
@@ -324,6 +326,9 @@ impl<P: Provider, T, C> Builder<P, T, C> {
     /// It blocks the client, as the [observer](Builder::observer) does: do at most a commit to a database on a local
     /// disk, and hand anything slower to another task or thread. A crash may then lose what that task had not written, so
     /// at the next start submit or [resume](crate::ResumeError) the keys that your own tables call open.
+    ///
+    /// A handle that was told, and is dropped unread after its client has stopped, calls it in the thread that drops
+    /// it, once: an error is logged, and the outcome is left to who submits or resumes the key.
     ///
     /// An outcome that a handle was told counts as delivered at once. A crash before the handle is read or dropped loses
     /// it, so do not keep a handle that you do not await.

@@ -203,10 +203,15 @@ impl<H> Driver<H> {
     /// then. It must bring the outcome to this driver as [`Command::Unread`]. It is called on whichever thread drops
     /// the outcome, and only if the program has a hook for [unclaimed](crate::Builder::unclaimed) outcomes. If nothing
     /// is set, that hook does not hear of such outcomes.
-    pub fn give_back_to(&mut self, back: impl Fn(Finished) + Send + Sync + 'static) {
-        if self.hooks.unclaimed.is_some() {
-            self.back = Some(Arc::new(back));
-        }
+    ///
+    /// If the driver is gone, `back` returns the outcome as its error, and the hook is called at once, on that thread.
+    pub fn give_back_to(&mut self, back: impl Fn(Finished) -> Result<(), Box<Finished>> + Send + Sync + 'static) {
+        let Some(unclaimed) = self.hooks.unclaimed.clone() else { return };
+        self.back = Some(Arc::new(move |finished| {
+            if let Err(finished) = back(finished) {
+                untaken::take(&unclaimed, &finished, "its client has stopped, so submit or resume the key for it");
+            }
+        }));
     }
 
     /// Takes in a job, or joins the one of this key. Call it only while there [is room](Driver::has_room), or if the
@@ -240,9 +245,7 @@ impl<H> Driver<H> {
             Command::Resume { key, reply } => self.resume(key, Reply::Resume(reply)),
             Command::Status { key, reply } => self.status(key, reply),
             // In the store the outcome is delivered by now.
-            Command::Unread(finished) => {
-                self.hand_over(None, &finished);
-            }
+            Command::Unread(finished) => self.given_back(&finished),
             Command::Hold { span, number } => self.hold(span, number),
             Command::Gate { mut policy, number } => {
                 lasting(&mut policy, self.engine.policy());

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -39,36 +40,53 @@ impl Finished {
 /// How a job ended, not yet [read](Unread::read).
 ///
 /// If it is dropped unread, as with a handle that is dropped at that very moment, it goes back to the [function that
-/// takes such outcomes](crate::Driver::give_back_to), if there is one.
+/// takes such outcomes](crate::Driver::give_back_to), if there is one. If several handles were told together, the last
+/// of them gives it back, and only if none was read.
 #[must_use = "dropped, it was not read by anybody"]
-pub struct Unread {
+pub struct Unread(Arc<Told>);
+
+/// What all have in common who are told together.
+struct Told {
     finished: Finished,
     back: Option<Back>,
+    read: AtomicBool,
 }
 
 /// Takes outcomes that nobody has read, on whichever thread drops them.
 pub(crate) type Back = Arc<dyn Fn(Finished) + Send + Sync>;
 
 impl Unread {
-    pub(crate) const fn new(finished: Finished, back: Option<Back>) -> Self {
-        Self { finished, back }
+    pub(crate) fn new(finished: Finished, back: Option<Back>) -> Self {
+        Self(Arc::new(Told { finished, back, read: AtomicBool::new(false) }))
     }
 
-    pub(crate) const fn reference(&self) -> Option<&Reference> {
-        self.finished.reference.as_ref()
+    /// For one more who is told.
+    pub(crate) fn share(&self) -> Self {
+        Self(self.0.clone())
+    }
+
+    /// If nobody has it any more, and nobody has read it: it stays with the driver, which need not be given it back.
+    pub(crate) fn untold(self) -> Option<Finished> {
+        let mut told = Arc::into_inner(self.0)?;
+        told.back = None;
+        (!*told.read.get_mut()).then(|| told.finished.clone())
+    }
+
+    pub(crate) fn reference(&self) -> Option<&Reference> {
+        self.0.finished.reference.as_ref()
     }
 
     /// Reads how it ended. From here on the reader is responsible for it: it is not given back.
     #[must_use]
-    pub fn read(mut self) -> Finished {
-        self.back = None;
-        self.finished.clone()
+    pub fn read(self) -> Finished {
+        self.0.read.store(true, Ordering::Relaxed);
+        self.0.finished.clone()
     }
 }
 
-impl Drop for Unread {
+impl Drop for Told {
     fn drop(&mut self) {
-        if let Some(back) = self.back.take() {
+        if let Some(back) = self.back.take().filter(|_| !*self.read.get_mut()) {
             back(self.finished.clone());
         }
     }
@@ -76,7 +94,7 @@ impl Drop for Unread {
 
 impl fmt::Debug for Unread {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Unread").field(&self.finished).finish()
+        f.debug_tuple("Unread").field(&self.0.finished).finish()
     }
 }
 

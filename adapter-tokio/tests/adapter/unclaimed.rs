@@ -181,6 +181,12 @@ async fn a_hook_takes_what_a_handle_was_told_and_nobody_read() {
         client.submit(key("read"), "{}").await.unwrap().await.unwrap();
         tokio::time::sleep(SECOND).await;
         assert_eq!(taken.lock().unwrap().len(), 1);
+
+        let job = client.submit(key("late"), "{}").await.unwrap();
+        tokio::time::sleep(SECOND).await;
+        assert!(client.shutdown(SECOND).await.is_empty());
+        drop(job);
+        assert_eq!(taken.lock().unwrap().last(), Some(&("late".to_owned(), "rejected")), "the client has stopped");
     }
 }
 

@@ -70,23 +70,22 @@ impl<H> Driver<H> {
         // A program with a hook wants to hear of each outcome, and handles are dropped with calls that are cut off.
         // During a shutdown they are dropped for other reasons too.
         let lets_go = followed && self.closing.is_none() && self.hooks.unclaimed.is_none();
-        let mut claimed = false;
         if let Some(finished) = finished {
-            for waiter in waiters {
-                let told = waiter.send(Unread::new(finished.clone(), self.back.clone()));
-                claimed |= told.map_err(|untold| untold.into_inner().read()).is_ok();
-            }
             let not_durable = finished.outcome == Outcome::Rejected(Rejected::NotDurable);
-            // Nothing is kept of it, so there is nothing to claim.
-            claimed |= not_durable;
+            let told = Unread::new(finished, self.back.clone());
+            for waiter in waiters {
+                let _ = waiter.send(told.share());
+            }
             for reply in replies {
                 match &failure {
                     Some(error) if not_durable => reply.refuse(SubmitError::NotDurable(error.clone())),
-                    _ => claimed |= reply.follow_finished(Some(id), Unread::new(finished.clone(), self.back.clone())),
+                    _ => reply.follow_finished(Some(id), told.share()),
                 }
             }
-            if !claimed && !lets_go && !self.hand_over(Some(id), &finished) && !self.journal.is_volatile() {
-                self.unclaimed.insert(id, |id| self.engine.operation(id).is_some());
+            // Of what was not durable nothing is kept, so there is nothing to claim.
+            let unclaimed = told.untold().filter(|_| !not_durable && !lets_go);
+            if unclaimed.is_some_and(|finished| !self.hand_over(Some(id), &finished)) && !self.journal.is_volatile() {
+                self.remember_unclaimed(id);
             }
         }
         let now = self.now;
@@ -138,6 +137,10 @@ impl<H> Driver<H> {
             creates: operation.creates(),
             answer,
         })
+    }
+
+    pub(super) fn remember_unclaimed(&mut self, id: OperationId) {
+        self.unclaimed.insert(id, |id| self.engine.operation(id).is_some());
     }
 
     /// Somebody has the outcome of this job now.

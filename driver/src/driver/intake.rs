@@ -142,21 +142,17 @@ impl Question {
 impl Reply {
     /// Returns whether the caller has it: it may have stopped waiting.
     pub(super) fn follow(self, following: Following) -> bool {
-        let nobody = match self {
-            Self::Submit(reply) => reply.send(Ok(following)).map_err(|nobody| nobody.into_inner().ok()).err(),
-            Self::Resume(reply) => reply.send(Ok(following)).map_err(|nobody| nobody.into_inner().ok()).err(),
-        };
-        // The driver still has the outcome, so it need not be given back.
-        let untold = nobody.as_ref().and_then(|following| following.as_ref()?.finished.try_recv().ok());
-        untold.map(Unread::read);
-        nobody.is_none()
+        match self {
+            Self::Submit(reply) => reply.send(Ok(following)).is_ok(),
+            Self::Resume(reply) => reply.send(Ok(following)).is_ok(),
+        }
     }
 
-    pub(super) fn follow_finished(self, id: Option<OperationId>, outcome: Unread) -> bool {
+    pub(super) fn follow_finished(self, id: Option<OperationId>, outcome: Unread) {
         let (waiter, finished) = oneshot::channel();
         let acceptance = Acceptance::ended(outcome.reference().cloned());
         let _ = waiter.send(outcome);
-        self.follow(Following { id, finished, acceptance })
+        self.follow(Following { id, finished, acceptance });
     }
 
     fn is_closed(&self) -> bool {
@@ -299,19 +295,21 @@ impl<H> Driver<H> {
         entry.is_delivered() || self.engine.find(&entry.record.key).is_some()
     }
 
-    /// The outcome, for a caller that asks after the end. If somebody had it before, it need not be given back when
+    /// Tells the outcome to a caller that asks after the end. If somebody had it before, it need not be given back when
     /// this one is dropped unread.
-    fn once_more(&self, id: Option<OperationId>, finished: Finished) -> Unread {
-        let back = self.back.clone().filter(|_| id.is_some_and(|id| self.unclaimed.contains(id)));
-        Unread::new(finished, back)
+    fn tell_once_more(&mut self, id: Option<OperationId>, finished: Finished, reply: Reply) {
+        let is_untaken = |id| self.journal.is_volatile() && self.untaken.contains(id);
+        let back = self.back.clone().filter(|_| id.is_some_and(|id| self.unclaimed.contains(id) || is_untaken(id)));
+        let told = Unread::new(finished, back);
+        reply.follow_finished(id, told.share());
+        if told.untold().is_none() {
+            id.into_iter().for_each(|id| self.claim(id));
+        }
     }
 
     /// Answers from the store's entry, which may say more than is remembered here.
     fn tell_stored(&mut self, key: &Key, finished: Finished, reply: Reply) {
-        let id = self.engine.find(key);
-        if reply.follow_finished(id, self.once_more(id, finished)) {
-            id.into_iter().for_each(|id| self.claim(id));
-        }
+        self.tell_once_more(self.engine.find(key), finished, reply);
     }
 
     /// Takes up a job that only the store knew, for a caller that follows it. If it has ended, its outcome is told once
@@ -345,6 +343,9 @@ impl<H> Driver<H> {
         }
         match self.engine.submit(key, print, now) {
             Ok(Submitted::Started(id)) => {
+                if let Some(operation) = self.engine.operation(id).filter(|_| self.untaken.has_rejected()) {
+                    self.untaken.leave_rejected(&operation.key());
+                }
                 self.meter.begun(Begun::Submitted);
                 let trace = self.begin_trace(id, Begun::Submitted, origin);
                 self.jobs.insert(id, Job { payload: Some(payload), trace, ..Job::default() });
@@ -388,11 +389,7 @@ impl<H> Driver<H> {
             }
             Some(job) => job.wait(reply),
             None => match self.finished(id) {
-                Some(finished) => {
-                    if reply.follow_finished(Some(id), self.once_more(Some(id), finished)) {
-                        self.claim(id);
-                    }
-                }
+                Some(finished) => self.tell_once_more(Some(id), finished, reply),
                 None => reply.refuse(SubmitError::Stopped),
             },
         }
@@ -434,6 +431,7 @@ impl<H> Driver<H> {
             Some(Outcome::Unresolved(_)) if operation.can_resume() => {
                 self.results.drop(id);
                 self.unclaimed.remove(id);
+                self.untaken.leave(id);
                 self.meter.begun(Begun::Resumed);
                 let trace = self.begin_trace(id, Begun::Resumed, None);
                 self.jobs.insert(id, Job { replies: Few::from([reply]), trace, ..Job::default() });
