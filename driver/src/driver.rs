@@ -244,7 +244,6 @@ impl<H> Driver<H> {
             Command::Cancel(id) => self.cancel(id),
             Command::Resume { key, reply } => self.resume(key, Reply::Resume(reply)),
             Command::Status { key, reply } => self.status(key, reply),
-            // In the store the outcome is delivered by now.
             Command::Unread(finished) => self.given_back(&finished),
             Command::Hold { span, number } => self.hold(span, number),
             Command::Gate { mut policy, number } => {
