@@ -207,13 +207,19 @@ proptest! {
         let once = restore(record.clone(), history.now);
         prop_assert_eq!(&once, &restore(record.clone(), history.now));
         prop_assert!(once.creates() >= record.creates, "R2: attempts are not forgotten");
-        // Nothing sleeps for longer than one capped delay, or one attempt's time-out and a capped delay after it, however
-        // wrong the clock was that wrote the record.
+        // Nothing sleeps for longer than one capped delay, or, in doubt, one attempt's time-out before it, however wrong
+        // the clock was that wrote the record.
+        let (create, safety) = (policy.create(), policy.safety());
+        let longest = match (record.stage, safety) {
+            (Stage::Accepted, _) if record.reference.is_some() => policy.poll().schedule().cap(),
+            (Stage::InFlight | Stage::Unknown | Stage::Accepted, SendSafety::Lookup { settle }) => settle,
+            (Stage::InFlight | Stage::Unknown | Stage::Accepted, _) => {
+                create.backoff().cap().saturating_add(create.attempt_timeout())
+            }
+            _ => create.backoff().cap(),
+        };
         let wrong_clock = restore(record, Timestamp::from_secs(1_000));
-        let (create, polls) = (policy.create(), policy.poll().schedule().cap());
-        let cap = create.backoff().cap().saturating_add(create.attempt_timeout()).max(polls);
-        let settle = if let SendSafety::Lookup { settle } = policy.safety() { settle } else { Duration::ZERO };
-        let latest = Timestamp::from_secs(1_000).saturating_add(cap.max(settle));
+        let latest = Timestamp::from_secs(1_000).saturating_add(longest);
         // One that owes effects does not sleep: its deadline is when it gives up on them.
         let awake = wrong_clock.owes_effects();
         prop_assert!(awake || wrong_clock.next_deadline().is_none_or(|at| at <= latest), "{:?}", wrong_clock.next_wake());

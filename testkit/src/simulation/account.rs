@@ -75,6 +75,8 @@ pub(super) struct Life {
     /// When the look-ups began, and how many there were.
     pub(super) lookups_began: Timestamp,
     pub(super) lookups: u16,
+    /// When the latest look-up failed.
+    pub(super) lookup_failed: Option<Timestamp>,
     /// The deadline of look-ups or polls passed while the process stood still, and a new one was set.
     pub(super) overslept: bool,
 }

@@ -29,6 +29,11 @@ impl Books {
     pub(super) fn hear(&mut self, job: usize, notice: &Notice, rules: Rules<'_>, submitted: Timestamp, now: Timestamp) {
         let Some(account) = self.accounts.get_mut(job) else { return };
         let life = &mut account.life;
+        if let Notice::Failed { attempt, .. } = notice
+            && attempt.kind == Kind::Lookup
+        {
+            life.lookup_failed = Some(now);
+        }
         match notice {
             Notice::Breaker(state) => self.hear_breaker(*state, now),
             Notice::Restored => (life.restored, life.polls_began) = (true, now),
@@ -61,6 +66,8 @@ impl Books {
                 let slept = account.has_overslept(rules.policy, now);
                 let life = &mut account.life;
                 life.overslept = true;
+                // What the sleep has just cut off does not count.
+                life.lookups -= u16::from(life.lookup_failed == Some(now));
                 (life.polls_began, life.lookups_began) = (now, now);
                 self.hold_all(&[I(2), R(3)], slept, || format!("job {job} has another deadline at {now:?}, awake"));
             }
@@ -69,7 +76,7 @@ impl Books {
                 life.not_before = *until;
                 // The budget alone decides how long a spent budget pauses.
                 if delay.ground != Ground::Budget {
-                    self.hear_wait(job, *reason, until.saturating_since(now), rules.policy);
+                    self.hear_wait(job, *reason, delay.ground, until.saturating_since(now), rules.policy);
                 }
                 if *reason == WakeReason::Create {
                     let deadline = submitted.saturating_add(rules.policy.create().deadline());
@@ -92,7 +99,7 @@ impl Books {
         }
     }
 
-    fn hear_wait(&mut self, job: usize, reason: WakeReason, wait: Duration, policy: &OperationPolicy) {
+    fn hear_wait(&mut self, job: usize, reason: WakeReason, ground: Ground, wait: Duration, policy: &OperationPolicy) {
         let account = &mut self.accounts[job];
         let (creates, life) = (account.creates, &mut account.life);
         let (poll, again) = (policy.poll(), policy.poll().retry());
@@ -100,8 +107,12 @@ impl Books {
             WakeReason::Create => {
                 let backoff = policy.create().backoff();
                 // What was in flight has its time first.
-                let longest = backoff.cap().saturating_add(policy.create().attempt_timeout());
-                let cap = if life.restored { longest } else { backoff.cap() };
+                let first = if life.restored && ground == Ground::Record {
+                    policy.create().attempt_timeout()
+                } else {
+                    Duration::ZERO
+                };
+                let cap = backoff.cap().saturating_add(first);
                 (cap, least_delay(backoff, creates), policy.create().retry_after())
             }
             WakeReason::Lookup if life.latest == Some(Kind::Lookup) => {
@@ -157,9 +168,7 @@ impl Books {
             (life.pendings, policy.poll().polls(), life.polls_began, policy.poll().deadline())
         } else {
             life.lookups += 1;
-            // One that a sleep cut off may be made again.
-            let most = policy.lookup().attempts().saturating_add(u16::from(life.overslept));
-            (life.lookups - 1, most, life.lookups_began, policy.lookup().deadline())
+            (life.lookups - 1, policy.lookup().attempts(), life.lookups_began, policy.lookup().deadline())
         };
         let deadline = began.saturating_add(patience);
         self.hold_all(&[R(1), R(4)], now >= due, || format!("job {job}: a {kind:?} at {now:?}, due at {due:?}"));
