@@ -5,11 +5,11 @@
 //! on the front page: carry out each [`Task`], feed what came of it, sleep until
 //! [`next_deadline`](Driver::next_deadline).
 //!
-//! `intake` takes jobs in, `send` sends their requests, `resume` takes jobs up after a restart, `webhooks` takes in
-//! what the provider tells by itself, `revisions` what it says of jobs that have ended, `renew` renews credentials,
-//! `results` keeps the answers of jobs that have ended, `untaken` the outcomes that the program's hook could not take,
-//! `status` tells where a job stands, and `close` ends the driver. What the shards of one client have in common is in
-//! `shared`.
+//! `intake` takes jobs in, `send` sends their requests and takes in the answers, `resume` takes jobs up after a
+//! restart, `webhooks` takes in what the provider tells by itself, `revisions` what it says of jobs that have ended,
+//! `renew` renews credentials, `results` keeps the answers of jobs that have ended, `untaken` the outcomes that the
+//! program's hook could not take, `notices` tells the observer, `status` tells where a job stands, and `close` ends the
+//! driver. What the shards of one client have in common is in `shared`.
 
 mod by_id;
 mod close;
@@ -17,6 +17,7 @@ mod end;
 mod inbox;
 mod intake;
 mod job;
+mod notices;
 mod records;
 mod renew;
 mod results;
@@ -30,13 +31,12 @@ mod untaken;
 mod webhooks;
 
 use std::collections::VecDeque;
-use std::collections::hash_map::Entry;
 use std::fmt;
 use std::sync::Arc;
 
-use steadfast_core::engine::{self, Event, Limits};
+use steadfast_core::engine::{self, Limits};
 use steadfast_core::gate::Gate;
-use steadfast_core::operation::{Effect, Reading};
+use steadfast_core::operation::Effect;
 use steadfast_core::{Engine, Key, OperationId, Seed, Timestamp};
 use steadfast_providers::Provider;
 use tracing::level_filters::LevelFilter;
@@ -61,17 +61,14 @@ pub use self::status::{JobStatus, StatusError};
 pub use self::task::{Command, Task};
 use self::untaken::Untaken;
 use self::webhooks::Webhooks;
-use crate::accepted::AcceptingAnswer;
 use crate::builder::Loaded;
-use crate::caught::caught;
 use crate::correlation::CorrelationHeader;
-use crate::finished::{Back, FinalAnswer, Finished, SubmitError};
+use crate::finished::{Back, Finished, SubmitError};
 use crate::journal::{Journal, Started, Worked};
 use crate::meter::Meter;
-use crate::observe::{Begun, Hooks, Observation};
+use crate::observe::Hooks;
 use crate::probes::lasting;
 use crate::revision::Subscribers;
-use crate::span::JobTrace;
 use crate::webhook::Posted;
 
 /// One client's engine, with all that an adapter needs beside it. See the [crate's front page](crate).
@@ -124,9 +121,6 @@ pub struct Driver<H> {
 
 /// The salt by which the first generation of a driver's job ids is drawn.
 const GENERATION: u64 = u64::MAX;
-
-/// At most this many copies of the provider are kept for reuse.
-const MOST_READERS: usize = 1_024;
 
 /// Feed.
 impl<H> Driver<H> {
@@ -510,91 +504,6 @@ impl<H> Driver<H> {
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.closed && self.tasks.is_empty() && self.journal.is_idle()
-    }
-}
-
-impl<H> Driver<H> {
-    /// What is held for an operation under way. For one that a restart took up nothing is held, until there is
-    /// something to hold.
-    fn job(&mut self, id: OperationId) -> Option<&mut Job<H>> {
-        match self.jobs.entry(id) {
-            Entry::Occupied(job) => Some(job.into_mut()),
-            Entry::Vacant(place) => {
-                let operation = self.engine.operation(id).filter(|operation| operation.outcome().is_none())?;
-                let trace = JobTrace::begin(&self.provider_name, operation, Begun::Restored, None);
-                Some(place.insert(Job { durable: true, trace, ..Job::default() }))
-            }
-        }
-    }
-
-    fn keep_reader(&mut self, provider: Arc<dyn Provider>) {
-        if self.readers.len() < MOST_READERS && Arc::ptr_eq(&provider, &self.provider) {
-            self.readers.push(provider);
-        }
-    }
-
-    fn answer(&mut self, answered: Answered) {
-        let Answered { id, attempt, kind, generation, sent, provider, unauthorized, meaning, answer, quota } = answered;
-        self.keep_reader(provider);
-        // The request has ended: to keep what was held for it would cost more than the job itself, for as long as the
-        // job waits.
-        if let Some(job) = self.jobs.get_mut(&id).filter(|job| job.sent == Some(attempt)) {
-            job.request = None;
-        }
-        let meaning = self.weigh_credentials(id, kind, generation, unauthorized, meaning);
-        self.count_answer(id, attempt, kind, sent, meaning.is_ok());
-        if let (Ok(Reading::Accepted(reference)), Some(FinalAnswer { status, body })) = (&meaning, &answer)
-            && let Some(job) = self.jobs.get_mut(&id)
-        {
-            job.telling.learn(reference, || AcceptingAnswer { kind, status: *status, body: body.clone() });
-        }
-        self.await_no_answer(id, attempt);
-        let (now, had_ended) = (self.now, self.has_ended(id));
-        self.engine.handle(Event::Answered(id, attempt, meaning), now);
-        // A job that a webhook has ended meanwhile keeps the result that came with it.
-        if let Some(answer) = answer.filter(|_| !had_ended) {
-            self.note_answer(id, answer);
-        }
-        self.match_early(id);
-        if let Some((kind, quota)) = quota {
-            self.engine.handle(Event::Quota(kind, quota), now);
-        }
-    }
-
-    /// Keeps a job's latest answer. If the job has just ended, that is its result, and is kept whatever its size. Jobs
-    /// under way may be many, and for long: theirs are kept as far as there is room.
-    fn note_answer(&mut self, id: OperationId, answer: FinalAnswer) {
-        let ended = self.has_ended(id);
-        let Some(job) = self.jobs.get_mut(&id) else { return };
-        if ended {
-            job.answer = Some(answer);
-        } else {
-            self.results.hold(id, answer);
-        }
-    }
-
-    fn tell_notices(&mut self) {
-        while let Some((id, notice)) = self.engine.pop_notice() {
-            self.meter.notice(id, self.engine.operation(id), &notice, self.now);
-            if self.hooks.observer.is_none() && !Observation::is_logged(&notice) {
-                continue;
-            }
-            let Some(operation) = self.engine.operation(id) else { continue };
-            let observation = Observation::new(id, operation, notice, self.now);
-            observation
-                .log(self.jobs.get(&id).and_then(|job| job.trace.as_deref()).and_then(|trace| trace.span().id()));
-            if let Some(observer) = self.hooks.observer.take() {
-                // A bug in it costs the notices, not the jobs.
-                match caught(|| observer(&observation)) {
-                    Some(()) => self.hooks.observer = Some(observer),
-                    None => {
-                        tracing::error!("the observer panicked: it is not called again");
-                        // Dropping it may panic as well: its own lock may be poisoned, say.
-                        let _ = caught(|| drop(observer));
-                    }
-                }
-            }
-        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! What is held for an operation beside the engine's state.
 
+use std::collections::hash_map::Entry;
 use std::hint::black_box;
 use std::sync::Arc;
 
@@ -10,15 +11,17 @@ use steadfast_core::operation::{AttemptId, RecordId};
 use steadfast_providers::Payload;
 use steadfast_store::StoreError;
 
+use super::Driver;
 use super::intake::Reply;
 use crate::accepted::Telling;
 use crate::finished::{FinalAnswer, Unread};
+use crate::observe::Begun;
 use crate::span::JobTrace;
 
 /// One, as a rule.
 pub(super) type Few<T> = SmallVec<[T; 1]>;
 
-/// What is held for an operation that has not ended: the bytes, and who waits. See [`Driver::job`](super::Driver::job).
+/// What is held for an operation that has not ended: the bytes, and who waits. See [`Driver::job`].
 pub(super) struct Job<H> {
     /// What a create would send, until the provider has the job; after a restart it may not be at hand.
     pub(super) payload: Option<Payload>,
@@ -85,6 +88,21 @@ impl<H> Default for Job<H> {
             failure: None,
             trace: None,
             withdrawn: None,
+        }
+    }
+}
+
+impl<H> Driver<H> {
+    /// What is held for an operation under way. For one that a restart took up nothing is held, until there is
+    /// something to hold.
+    pub(super) fn job(&mut self, id: OperationId) -> Option<&mut Job<H>> {
+        match self.jobs.entry(id) {
+            Entry::Occupied(job) => Some(job.into_mut()),
+            Entry::Vacant(place) => {
+                let operation = self.engine.operation(id).filter(|operation| operation.outcome().is_none())?;
+                let trace = JobTrace::begin(&self.provider_name, operation, Begun::Restored, None);
+                Some(place.insert(Job { durable: true, trace, ..Job::default() }))
+            }
         }
     }
 }

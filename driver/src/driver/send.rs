@@ -1,4 +1,4 @@
-//! How a request leaves, and how its answer comes back.
+//! How a request leaves, how its answer comes back, and what becomes of it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,6 +14,7 @@ use steadfast_providers::{Answer, Ask, ClockSkew, Payload, Provider, clock_skew}
 use tracing::Span;
 
 use super::{Driver, Job, Task};
+use crate::accepted::AcceptingAnswer;
 use crate::caught::caught;
 use crate::finished::FinalAnswer;
 use crate::observe::CorrelationId;
@@ -23,6 +24,9 @@ use crate::span::{JobTrace, RequestTrace};
 /// With more than `FAR` jobs, too many for a processor's caches, memory is prefetched for `MANY` of them at a time.
 const MANY: usize = 64;
 const FAR: usize = 32_768;
+
+/// At most this many copies of the provider are kept for reuse.
+const MOST_READERS: usize = 1_024;
 
 /// A request to be sent. `H` is what the adapter holds for a request in flight.
 pub struct Sending<H> {
@@ -156,19 +160,19 @@ impl fmt::Debug for Reader {
 pub struct Answered {
     pub(super) id: OperationId,
     pub(super) attempt: AttemptId,
-    pub(super) kind: Kind,
+    kind: Kind,
     /// The generation of the credentials that it was sent with.
-    pub(super) generation: u32,
+    generation: u32,
     /// When the request was handed to the adapter.
-    pub(super) sent: Timestamp,
+    sent: Timestamp,
     /// The reader's copy of the provider.
-    pub(super) provider: Arc<dyn Provider>,
+    provider: Arc<dyn Provider>,
     /// Whether the answer refuses those credentials.
-    pub(super) unauthorized: bool,
-    pub(super) meaning: Result<Reading, Failure>,
-    pub(super) answer: Option<FinalAnswer>,
+    unauthorized: bool,
+    meaning: Result<Reading, Failure>,
+    answer: Option<FinalAnswer>,
     /// What the provider said of its own limit, and the kind of request whose answer said it.
-    pub(super) quota: Option<(Kind, Quota)>,
+    quota: Option<(Kind, Quota)>,
 }
 
 impl Answered {
@@ -186,14 +190,6 @@ impl fmt::Debug for Answered {
 }
 
 impl<H> Driver<H> {
-    /// Counts what came of a request, before the engine hears of it. Only an answer that is still waited for ends the
-    /// request. A failure is counted by its notice.
-    pub(super) fn count_answer(&self, id: OperationId, attempt: AttemptId, kind: Kind, sent: Timestamp, usable: bool) {
-        let in_flight = self.engine.operation(id).and_then(Operation::in_flight);
-        let is_waited_for = in_flight.is_some_and(|in_flight| in_flight.id == attempt);
-        self.meter.answered(kind, usable && is_waited_for, self.now.saturating_since(sent));
-    }
-
     /// Has a request sent.
     pub(super) fn send(&mut self, id: OperationId, attempt: Attempt) {
         if self.job(id).is_none() {
@@ -262,6 +258,60 @@ impl<H> Driver<H> {
         self.engine.handle(Event::Unsent(id, attempt), self.now);
         self.await_no_answer(id, attempt);
         self.note_name(id);
+    }
+
+    pub(super) fn answer(&mut self, answered: Answered) {
+        let Answered { id, attempt, kind, generation, sent, provider, unauthorized, meaning, answer, quota } = answered;
+        self.keep_reader(provider);
+        // The request has ended: to keep what was held for it would cost more than the job itself, for as long as the
+        // job waits.
+        if let Some(job) = self.jobs.get_mut(&id).filter(|job| job.sent == Some(attempt)) {
+            job.request = None;
+        }
+        let meaning = self.weigh_credentials(id, kind, generation, unauthorized, meaning);
+        self.count_answer(id, attempt, kind, sent, meaning.is_ok());
+        if let (Ok(Reading::Accepted(reference)), Some(FinalAnswer { status, body })) = (&meaning, &answer)
+            && let Some(job) = self.jobs.get_mut(&id)
+        {
+            job.telling.learn(reference, || AcceptingAnswer { kind, status: *status, body: body.clone() });
+        }
+        self.await_no_answer(id, attempt);
+        let (now, had_ended) = (self.now, self.has_ended(id));
+        self.engine.handle(Event::Answered(id, attempt, meaning), now);
+        // A job that a webhook has ended meanwhile keeps the result that came with it.
+        if let Some(answer) = answer.filter(|_| !had_ended) {
+            self.note_answer(id, answer);
+        }
+        self.match_early(id);
+        if let Some((kind, quota)) = quota {
+            self.engine.handle(Event::Quota(kind, quota), now);
+        }
+    }
+
+    /// Keeps a job's latest answer. If the job has just ended, that is its result, and is kept whatever its size. Jobs
+    /// under way may be many, and for long: theirs are kept as far as there is room.
+    fn note_answer(&mut self, id: OperationId, answer: FinalAnswer) {
+        let ended = self.has_ended(id);
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        if ended {
+            job.answer = Some(answer);
+        } else {
+            self.results.hold(id, answer);
+        }
+    }
+
+    /// Counts what came of a request, before the engine hears of it. Only an answer that is still waited for ends the
+    /// request. A failure is counted by its notice.
+    fn count_answer(&self, id: OperationId, attempt: AttemptId, kind: Kind, sent: Timestamp, usable: bool) {
+        let in_flight = self.engine.operation(id).and_then(Operation::in_flight);
+        let is_waited_for = in_flight.is_some_and(|in_flight| in_flight.id == attempt);
+        self.meter.answered(kind, usable && is_waited_for, self.now.saturating_since(sent));
+    }
+
+    fn keep_reader(&mut self, provider: Arc<dyn Provider>) {
+        if self.readers.len() < MOST_READERS && Arc::ptr_eq(&provider, &self.provider) {
+            self.readers.push(provider);
+        }
     }
 
     /// The next effect to carry out. Once a shutdown's grace has passed, nothing leaves any more, and a create that was
