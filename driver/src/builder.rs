@@ -1,5 +1,7 @@
-//! How a client is described, and what its start takes up. The same for every adapter, so that none of them lacks a
-//! setting or has another default.
+//! How a client is described, and what its start takes up (`load`). The same for every adapter, so that none of them
+//! lacks a setting or has another default.
+
+mod load;
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -10,17 +12,17 @@ use steadfast_core::gate::GatePolicy;
 use steadfast_core::operation::OperationPolicy;
 use steadfast_core::{Key, PolicyError, Seed};
 use steadfast_providers::{Payload, Provider};
-use steadfast_store::{Store, StoreError};
+use steadfast_store::Store;
 
+pub use self::load::{Loaded, StartError};
 use crate::correlation::CorrelationHeader;
-use crate::driver::{Renew, Shard};
+use crate::driver::Renew;
 use crate::finished::Finished;
-use crate::keep::{self, Durability, Keep, Seal, Taken};
+use crate::keep::{Durability, Keep, Seal};
 use crate::observe::{Claim, Hooks, Observation};
 use crate::policies::Policies;
-use crate::probes::lasting;
 use crate::trace_context::{TraceContext, TraceSource};
-use crate::webhook::{LEAST, LEAST_BODY, WebhookPolicy};
+use crate::webhook::WebhookPolicy;
 
 /// Describes a client `C`, of a provider `P` over a transport `T`. Made by the adapter's `Client::builder`.
 #[must_use = "a builder does nothing until `start`"]
@@ -63,15 +65,6 @@ pub struct Settings {
     pub(crate) hooks: Hooks,
     pub(crate) shards: usize,
     from_backup: bool,
-}
-
-/// What a [`Driver`](crate::Driver) starts with: settings, and what their store had.
-pub struct Loaded {
-    pub(crate) settings: Settings,
-    pub(crate) store: Option<Box<dyn Store>>,
-    pub(crate) taken: Vec<Taken>,
-    /// If it is one of several.
-    pub(crate) shard: Option<Shard>,
 }
 
 impl<P: Provider, T, C> Builder<P, T, C> {
@@ -463,41 +456,6 @@ impl Settings {
     pub const fn gate_mut(&mut self) -> &mut GatePolicy {
         &mut self.gate
     }
-
-    /// Reads what the store has for the provider of this name. Blocks if [there is one](Settings::has_store).
-    ///
-    /// # Errors
-    /// See [`StartError`].
-    pub fn load(mut self, provider: &str) -> Result<Loaded, StartError> {
-        if self.limits.live == 0 {
-            return Err(StartError::NoRoom);
-        }
-        if self.body_limit < LEAST_BODY {
-            let (setting, value) = ("Builder::body_limit", format!("{} bytes", self.body_limit));
-            return Err(StartError::TooSmall { setting, value, least: LEAST });
-        }
-        self.webhooks.check()?;
-        self.check_shards()?;
-        lasting(&mut self.gate, &self.policy);
-        let store = self.store.take();
-        let mut store = match (store, self.durability) {
-            (None, Some(Durability::Durable)) => return Err(StartError::NoStore),
-            (None, _) | (_, Some(Durability::Volatile)) => {
-                return Ok(Loaded { settings: self, store: None, taken: Vec::new(), shard: None });
-            }
-            (Some(store), _) => store,
-        };
-        let mut entries = store.load_live()?;
-        if let Some(entry) = entries.iter().find(|entry| *entry.provider != *provider) {
-            return Err(StartError::OtherProvider { theirs: entry.provider.clone(), ours: provider.to_owned() });
-        }
-        if self.from_backup || store.is_backup() {
-            store.append(&keep::doubt(&mut entries))?;
-            store.take_into_use()?;
-        }
-        let taken = self.keep.take_up(entries, &self.policy, self.hooks.unclaimed.is_some());
-        Ok(Loaded { settings: self, store: Some(store), taken, shard: None })
-    }
 }
 
 impl<P: Provider, T, C> fmt::Debug for Builder<P, T, C> {
@@ -516,70 +474,4 @@ impl fmt::Debug for Settings {
             .field("limits", limits)
             .finish_non_exhaustive()
     }
-}
-
-impl fmt::Debug for Loaded {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Loaded")
-            .field("settings", &self.settings)
-            .field("jobs", &self.taken.len())
-            .finish_non_exhaustive()
-    }
-}
-
-/// Why a client was not started.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StartError {
-    /// What the store holds could not be read, or is damaged; or it was put back from a copy, and what is doubtful of
-    /// that could not be written.
-    #[error("the client was not started, since its store could not be read or written")]
-    Unreadable(#[from] StoreError),
-    /// The store holds jobs of another [provider](Provider::name). Nothing was sent: this provider does not know them,
-    /// their payloads are not meant for it, and their keys would be taken for its own.
-    #[error(
-        "the client was not started: its store holds jobs of {theirs:?}, and its provider is {ours:?}; \
-         give each provider a store of its own"
-    )]
-    OtherProvider {
-        /// The name that the jobs bear.
-        theirs: Arc<str>,
-        /// The name of the client's provider.
-        ours: String,
-    },
-    /// [`Durability::Durable`] was asked for, and there is nothing to keep records in.
-    #[error(
-        "the client was not started: it was told to be durable and has no store; give it one with `Builder::store`"
-    )]
-    NoStore,
-    /// No job may be [live](Limits::live): each submit would wait for room that never comes.
-    #[error(
-        "the client was not started: it has room for no job, since `Limits::live` is 0; say how many may be under way, at least 1"
-    )]
-    NoRoom,
-    /// A setting is so small that nothing could get through: no answer, or no webhook.
-    #[error("the client was not started: `{setting}` is {value}; it must be at least {least}")]
-    TooSmall {
-        /// Which.
-        setting: &'static str,
-        /// What it is.
-        value: String,
-        /// What it must be at least, and why.
-        least: &'static str,
-    },
-    /// The number of [shards](Builder::shards) is not from 1 to 64, or there are more of them than jobs may be
-    /// [live](Limits::live).
-    #[error(
-        "the client was not started: it was told to have {shards} shards, and room for {live} jobs; \
-         say 1 to 64 shards, and no more of them than jobs"
-    )]
-    Shards {
-        /// How many it was told.
-        shards: usize,
-        /// How many jobs may be live.
-        live: u32,
-    },
-    /// The system gave no thread to carry the client.
-    #[error("the client was not started: the system gave no thread for it; look at the process's limits")]
-    NoThread(#[source] std::io::Error),
 }
