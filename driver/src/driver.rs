@@ -5,13 +5,14 @@
 //! on the front page: carry out each [`Task`], feed what came of it, sleep until
 //! [`next_deadline`](Driver::next_deadline).
 //!
-//! `intake` takes jobs in, `send` sends their requests and takes in the answers, `resume` takes jobs up after a
-//! restart, `webhooks` takes in what the provider tells by itself, `revisions` what it says of jobs that have ended,
-//! `renew` renews credentials, `results` keeps the answers of jobs that have ended, `untaken` the outcomes that the
-//! program's hook could not take, `notices` tells the observer, `status` tells where a job stands, and `close` ends the
-//! driver. What the shards of one client have in common is in `shared`.
+//! `intake` takes jobs in, `callers` are those who follow them, `send` sends their requests and takes in the answers,
+//! `resume` takes jobs up after a restart, `webhooks` takes in what the provider tells by itself, `revisions` what it
+//! says of jobs that have ended, `renew` renews credentials, `results` keeps the answers of jobs that have ended,
+//! `untaken` the outcomes that the program's hook could not take, `notices` tells the observer, `status` tells where a
+//! job stands, and `close` ends the driver. What the shards of one client have in common is in `shared`.
 
 mod by_id;
+mod callers;
 mod close;
 mod end;
 mod inbox;
@@ -42,11 +43,12 @@ use steadfast_providers::Provider;
 use tracing::level_filters::LevelFilter;
 
 use self::by_id::{ById, Ids};
+pub use self::callers::Following;
+use self::callers::Reply;
 use self::close::Closing;
 use self::end::Unclaimed;
 pub(crate) use self::intake::Question;
-use self::intake::Reply;
-pub use self::intake::{Following, Submit};
+pub use self::intake::Submit;
 use self::job::Job;
 use self::renew::Renewals;
 pub use self::renew::{Renew, RenewError, Renewed, Renewing};

@@ -12,7 +12,7 @@ use steadfast_providers::Payload;
 use steadfast_store::StoreError;
 
 use super::Driver;
-use super::intake::Reply;
+use super::callers::Reply;
 use crate::accepted::Telling;
 use crate::finished::{FinalAnswer, Unread};
 use crate::observe::Begun;

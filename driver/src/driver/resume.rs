@@ -12,7 +12,8 @@ use steadfast_core::operation::{Record, Stage};
 use steadfast_core::{Key, OperationId, Timestamp};
 use steadfast_providers::Payload;
 
-use super::intake::{Reply, final_answer};
+use super::callers::Reply;
+use super::intake::final_answer;
 use super::{Driver, Job};
 use crate::keep::{Taken, creates_next};
 use crate::observe::Begun;

@@ -6,7 +6,7 @@ use oneshot::Sender;
 use steadfast_core::gate::GatePolicy;
 use steadfast_core::{Key, OperationId};
 
-use super::intake::Following;
+use super::callers::Following;
 use super::renew::Renewing;
 use super::send::Sending;
 use super::shared::Word;
