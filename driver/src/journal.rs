@@ -11,9 +11,10 @@
 //!
 //! **What is not known is neither promised nor denied.** A commit whose error is not certain is tried again, the same
 //! entries, until it is known what is on disk; nothing that came after it is written before, and so nothing that
-//! depends on it is sent.
+//! depends on it is sent (`fate`).
 
 mod batch;
+mod fate;
 mod forgetting;
 #[cfg(test)]
 mod tests;
@@ -25,11 +26,13 @@ use std::time::Duration;
 
 use steadfast_core::backoff::BackoffPolicy;
 use steadfast_core::operation::{Outcome, RecordId, Stage};
-use steadfast_core::{Key, OperationId, Seed, Timestamp};
+use steadfast_core::{Key, OperationId, Timestamp};
 use steadfast_store::{Entry, StoreError};
 
+pub(crate) use self::batch::Batch;
 use self::batch::Spare;
-pub(crate) use self::batch::{Batch, Fate};
+pub(crate) use self::fate::Fate;
+use self::fate::Uncertain;
 use self::forgetting::Forgetting;
 use self::work::{Brought, Home, Piece, Tray, What};
 pub use self::work::{Work, Worked};
@@ -117,13 +120,6 @@ struct Running {
 struct Asked {
     batch: Option<Batch>,
     questions: Vec<Question>,
-}
-
-/// A batch of which nobody knows whether it is on disk.
-struct Uncertain {
-    batch: Batch,
-    tries: u32,
-    at: Timestamp,
 }
 
 impl Journal {
@@ -444,27 +440,6 @@ impl Journal {
         Done { batch, found: questions.into_iter().zip(found).collect() }
     }
 
-    /// The store is gone. Nothing is asked of it any more: its state is not known, nor whether it wrote what it had
-    /// been given.
-    fn lost(&mut self, running: Option<Running>) -> Done {
-        // What a panic says may be anything: it stays in the panic's own report.
-        let cause = "the store panicked, and is not used any more: see the panic's own message";
-        let error = Arc::new(StoreError::uncertain(cause).advising("mend the store, then restart on it"));
-        let forgets = running.as_ref().is_some_and(|running| running.forgets);
-        tracing::error!(
-            error = &*error as &dyn std::error::Error,
-            forgets,
-            "the store panicked: it is not used any more"
-        );
-        let asked = running.and_then(|mut running| running.pieces.pop_front());
-        let Asked { batch, questions } = asked.unwrap_or_default();
-        let found = questions.into_iter().map(|question| (question, Err(error.clone()))).collect();
-        // A batch that was in doubt already stays so for ever.
-        let batch = batch.or_else(|| self.uncertain.take().map(|uncertain| uncertain.batch));
-        self.uncertain = None;
-        Done { batch: batch.map(|batch| (batch, Fate::Unknown(error))), found }
-    }
-
     /// Whether everything pushed has been committed or failed.
     pub(crate) fn is_idle(&self) -> bool {
         self.running.is_none() && self.ready.is_empty() && self.uncertain.is_none() && self.queue.operations.is_empty()
@@ -510,55 +485,6 @@ impl Journal {
         let waits = self.is_due() || !self.questions.is_empty();
         let due = self.forgetting.at <= self.now && self.uncertain.is_none() && !self.closing;
         due && (self.committed || !waits)
-    }
-
-    /// What became of a batch, if that is known.
-    fn settle(&mut self, batch: Batch, result: Result<(), StoreError>) -> Option<(Batch, Fate)> {
-        let tries = self.uncertain.take().map_or(0, |uncertain| uncertain.tries);
-        let records = batch.operations.len();
-        let error = match result {
-            Ok(()) => {
-                let since = batch.since.unwrap_or(self.now);
-                self.commits.durable(records, self.now.saturating_since(since));
-                if std::mem::take(&mut self.ill) {
-                    tracing::info!("the journal can be written again");
-                }
-                return Some((batch, Fate::Durable));
-            }
-            Err(error) => error,
-        };
-        self.ill = true;
-        let source = &error as &dyn std::error::Error;
-        // If the batch was in doubt before, the error says only that this try wrote nothing: an earlier one may have.
-        if error.is_certain() && tries == 0 {
-            self.commits.failed();
-            tracing::error!(error = source, records, "a commit failed");
-            return Some((batch, Fate::Failed(Arc::new(error))));
-        }
-        self.commits.unknown();
-        if self.closing {
-            tracing::error!(error = source, records, "a commit is given up, and nobody knows whether it happened");
-            return Some((batch, Fate::Unknown(Arc::new(error))));
-        }
-        let tries = tries.saturating_add(1);
-        let wait = self.backoff.delay(tries, Seed::new(batch.last.0));
-        tracing::error!(
-            error = source,
-            records,
-            again_in = ?wait,
-            "nobody knows whether a commit happened: it is tried again, and nothing new is sent meanwhile"
-        );
-        self.uncertain = Some(Uncertain { batch, tries, at: self.now.saturating_add(wait) });
-        None
-    }
-
-    /// Refuses all that is queued: the store is gone.
-    fn refuse_all(&mut self) -> Option<Done> {
-        let error = Arc::new(StoreError::write("the store panicked in an earlier commit"));
-        let found: Vec<_> =
-            std::mem::take(&mut self.questions).into_iter().map(|question| (question, Err(error.clone()))).collect();
-        let batch = self.take_queue().map(|batch| (batch, Fate::Failed(error)));
-        (batch.is_some() || !found.is_empty()).then_some(Done { batch, found })
     }
 }
 

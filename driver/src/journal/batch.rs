@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use steadfast_core::operation::RecordId;
 use steadfast_core::{OperationId, Timestamp};
-use steadfast_store::{Entry, StoreError};
+use steadfast_store::Entry;
 
 /// Records that go to disk together.
 #[derive(Default)]
@@ -29,15 +29,6 @@ impl Batch {
         self.since = self.since.or(later.since);
         (later.last, later.since) = (RecordId::default(), None);
     }
-}
-
-/// What became of a batch.
-pub(crate) enum Fate {
-    Durable,
-    /// Certainly none of it is on disk.
-    Failed(Arc<StoreError>),
-    /// Nobody knows, and nobody will try again.
-    Unknown(Arc<StoreError>),
 }
 
 /// Buffers for entries, to be used again: one batch is written, one is laid out, one is queued. And copies of the

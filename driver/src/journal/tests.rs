@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use proptest::prelude::*;
 use steadfast_core::engine::Limits;
-use steadfast_core::{Engine, Fingerprint, Gate, Key, OperationPolicy};
+use steadfast_core::{Engine, Fingerprint, Gate, Key, OperationPolicy, Seed};
 use steadfast_store::{MemoryStore, Store};
 
 use super::work::QUICK;
