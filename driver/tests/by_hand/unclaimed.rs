@@ -20,6 +20,11 @@ struct Table {
     is_down: bool,
 }
 
+/// A store, and a table that is down.
+fn down() -> (Slow, Arc<Mutex<Table>>) {
+    (Slow::default(), Arc::new(Mutex::new(Table { is_down: true, ..Table::default() })))
+}
+
 /// Over this store, if there is one.
 fn driver(store: Option<&Slow>, table: &Arc<Mutex<Table>>) -> Driver<()> {
     driver_with(store, table, |builder| builder)
@@ -73,7 +78,7 @@ fn row(key: &str, outcome: &'static str) -> (String, &'static str) {
 #[test]
 fn what_the_hook_could_not_take_is_told_again_until_it_does() {
     for has_store in [true, false] {
-        let (store, table) = (Slow::default(), Arc::new(Mutex::new(Table { is_down: true, ..Table::default() })));
+        let (store, table) = down();
         let mut driver = driver(has_store.then_some(&store), &table);
         for number in 0..40 {
             ends(&mut driver, &format!("order-{number}"), START, 500);
@@ -104,7 +109,7 @@ fn what_the_hook_could_not_take_is_told_again_until_it_does() {
 
 #[test]
 fn what_is_left_when_the_client_stops_is_told_by_the_next() {
-    let (store, table) = (Slow::default(), Arc::new(Mutex::new(Table { is_down: true, ..Table::default() })));
+    let (store, table) = down();
     let mut first = driver(Some(&store), &table);
     ends(&mut first, "order-1", START, 500);
     let unfinished = shut_down(&mut first, SECOND, START);
@@ -119,7 +124,7 @@ fn what_is_left_when_the_client_stops_is_told_by_the_next() {
 /// A table that is written by key would be left with the older of two.
 #[test]
 fn what_was_rejected_is_not_told_once_its_key_was_submitted_again() {
-    let (store, table) = (Slow::default(), Arc::new(Mutex::new(Table { is_down: true, ..Table::default() })));
+    let (store, table) = down();
     let mut driver = driver(Some(&store), &table);
     ends(&mut driver, "order-1", START, 401);
     let now = pass(&mut driver, START, 1);
@@ -132,7 +137,7 @@ fn what_was_rejected_is_not_told_once_its_key_was_submitted_again() {
 /// Else the key would be free again of a job that may have run.
 #[test]
 fn what_was_rejected_does_not_replace_a_later_job_that_is_forgotten_too() {
-    let (store, table) = (Slow::default(), Arc::new(Mutex::new(Table { is_down: true, ..Table::default() })));
+    let (store, table) = down();
     let limits = Limits { remember: 1, ..Limits::default() };
     let mut driver = driver_with(Some(&store), &table, |builder| builder.limits(limits));
     ends(&mut driver, "order-1", START, 401);
@@ -148,7 +153,7 @@ fn what_was_rejected_does_not_replace_a_later_job_that_is_forgotten_too() {
 
 #[test]
 fn what_somebody_has_meanwhile_is_not_told_again() {
-    let (store, table) = (Slow::default(), Arc::new(Mutex::new(Table { is_down: true, ..Table::default() })));
+    let (store, table) = down();
     let mut driver = driver(Some(&store), &table);
     ends(&mut driver, "order-1", START, 500);
     let taken = submit(&mut driver, "order-1", START);
@@ -163,8 +168,8 @@ fn what_somebody_has_meanwhile_is_not_told_again() {
 /// In the journal it is delivered, so nobody but the hook hears of it by itself.
 #[test]
 fn what_a_dropped_handle_gives_back_is_told_again_too() {
-    let table = Arc::new(Mutex::new(Table { is_down: true, ..Table::default() }));
-    let mut driver = driver(Some(&Slow::default()), &table);
+    let (store, table) = down();
+    let mut driver = driver(Some(&store), &table);
     let (following, create) = created(&mut driver, "order-1", START);
     answer(&mut driver, create, 500, "", START);
     run(&mut driver, START);
@@ -203,7 +208,7 @@ fn gathered(driver: &mut Driver<()>) -> Arc<Mutex<Vec<Finished>>> {
 
 #[test]
 fn what_was_given_back_and_not_taken_is_told_by_the_next_client() {
-    let (store, table) = (Slow::default(), Arc::new(Mutex::new(Table { is_down: true, ..Table::default() })));
+    let (store, table) = down();
     let mut first = driver(Some(&store), &table);
     let finished = given_back(&mut first, "order-1", 500);
     let now = pass(&mut first, START, 1);
@@ -229,8 +234,8 @@ fn what_was_given_back_and_not_taken_is_told_by_the_next_client() {
 
 #[test]
 fn what_was_given_back_and_then_read_is_not_told_again() {
-    let table = Arc::new(Mutex::new(Table { is_down: true, ..Table::default() }));
-    let mut driver = driver(Some(&Slow::default()), &table);
+    let (store, table) = down();
+    let mut driver = driver(Some(&store), &table);
     let finished = given_back(&mut driver, "order-1", 500);
     driver.command(Command::Unread(finished), START);
     let taken = submit(&mut driver, "order-1", START);
@@ -266,7 +271,7 @@ fn of_many_handles_that_go_down_unread_the_hook_hears_once_and_not_if_one_was_re
 
 #[test]
 fn what_was_resumed_and_read_is_not_told_any_more() {
-    let (store, table) = (Slow::default(), Arc::new(Mutex::new(Table { is_down: true, ..Table::default() })));
+    let (store, table) = down();
     let mut driver = driver(Some(&store), &table);
     let (following, _poll, now) = polled(&mut driver, "order-1");
     let id = following.id.unwrap();
@@ -286,7 +291,7 @@ fn what_was_resumed_and_read_is_not_told_any_more() {
 
 #[test]
 fn without_a_store_what_was_asked_for_and_not_read_is_told_again() {
-    let table = Arc::new(Mutex::new(Table { is_down: true, ..Table::default() }));
+    let (_, table) = down();
     let mut driver = driver(None, &table);
     let unread = gathered(&mut driver);
     ends(&mut driver, "order-1", START, 500);
@@ -301,7 +306,7 @@ fn without_a_store_what_was_asked_for_and_not_read_is_told_again() {
 
 #[test]
 fn what_was_rejected_and_is_taken_late_is_not_told_by_the_next_client() {
-    let (store, table) = (Slow::default(), Arc::new(Mutex::new(Table { is_down: true, ..Table::default() })));
+    let (store, table) = down();
     let mut first = driver(Some(&store), &table);
     ends(&mut first, "order-1", START, 401);
     let now = pass(&mut first, START, 1);
