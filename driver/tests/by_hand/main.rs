@@ -2,6 +2,7 @@
 
 mod cancel;
 mod commits;
+mod in_doubt;
 mod restart;
 mod shutdown;
 mod status;

@@ -6,13 +6,11 @@ use std::time::Duration;
 
 use steadfast_core::notice::Notice;
 use steadfast_core::operation::Stage;
-use steadfast_core::{Key, Timestamp};
-use steadfast_driver::{Builder, Command, Driver, Following, Submit, SubmitError, Task};
-use steadfast_providers::deepvue::{Credentials, Deepvue};
-use steadfast_providers::{BaseUrl, Provider};
+use steadfast_core::{Key, SendSafety, Timestamp};
+use steadfast_driver::{Builder, Driver, SubmitError};
 use steadfast_store::{Entry, MemoryStore, Store, StoreError};
 
-const NOW: Timestamp = Timestamp::from_secs(1_700_000_000);
+use super::support::{self, Plain, START, run, shut_down, submit};
 
 /// How the store fails once it has written.
 #[derive(Clone, Copy)]
@@ -56,33 +54,18 @@ impl Store for Doubtful {
 type Noticed = Arc<Mutex<Vec<Notice>>>;
 
 fn driver(store: &MemoryStore, fails: Fails, noticed: &Noticed) -> Driver<()> {
-    let credentials = Credentials::new("token", "secret").unwrap();
-    let provider = Deepvue::new(BaseUrl::parse("http://127.0.0.1:1").unwrap(), "driving-license", credentials).unwrap();
     let noticed = noticed.clone();
-    let builder: Builder<_, (), ()> = Builder::new(provider, ())
+    let builder: Builder<_, (), ()> = Builder::new(Plain(SendSafety::Unsafe), ())
         .store(Doubtful(store.clone(), fails))
         .observer(move |observation| noticed.lock().unwrap().push(observation.notice.clone()));
-    let (provider, (), settings) = builder.into_parts();
-    let loaded = settings.load(provider.name()).unwrap();
-    Driver::new(Arc::new(provider), loaded, NOW)
-}
-
-fn submit(driver: &mut Driver<()>) -> oneshot::Receiver<Result<Following, SubmitError>> {
-    let (reply, taken) = oneshot::channel();
-    driver.submit(Submit::new(Key::new("order-42").unwrap(), "{}".into(), reply), NOW);
-    taken
+    let mut driver = support::driver(builder);
+    turn(&mut driver);
+    driver
 }
 
 /// With the store's work done, as long as there is some. Nothing leaves.
-fn run(driver: &mut Driver<()>) {
-    driver.handle_timeout(NOW);
-    while let Some(task) = driver.pop_task(NOW) {
-        match task {
-            Task::Work(work) => driver.worked(work.run_one(), NOW),
-            Task::Send(sending) => panic!("{sending:?}"),
-            _ => {}
-        }
-    }
+fn turn(driver: &mut Driver<()>) {
+    assert_eq!(run(driver, START).len(), 0);
 }
 
 fn stage(store: &MemoryStore) -> Stage {
@@ -99,13 +82,11 @@ fn ends(noticed: &Noticed) -> Vec<Notice> {
 fn a_job_whose_intent_is_given_up_in_doubt_is_not_said_to_be_rejected() {
     let (store, noticed) = (MemoryStore::default(), Noticed::default());
     let mut driver = driver(&store, Fails::InDoubt, &noticed);
-    run(&mut driver);
-    let taken = submit(&mut driver);
-    run(&mut driver);
+    let taken = submit(&mut driver, "order-42", START);
+    turn(&mut driver);
     assert!(taken.try_recv().is_err(), "it is tried again");
-    let (reply, unfinished) = oneshot::channel();
-    driver.command(Command::Shutdown { grace: Duration::ZERO, reply }, NOW);
-    run(&mut driver);
+    let unfinished = shut_down(&mut driver, Duration::ZERO, START);
+    turn(&mut driver);
     assert!(driver.is_over());
     let told = taken.try_recv().unwrap().unwrap_err();
     assert!(matches!(told, SubmitError::Uncertain(_)), "{told}");
@@ -120,21 +101,19 @@ fn a_job_whose_intent_is_given_up_in_doubt_is_not_said_to_be_rejected() {
 fn a_job_whose_intent_a_store_took_down_with_it_is_neither_rejected_nor_joined() {
     let (store, noticed) = (MemoryStore::default(), Noticed::default());
     let mut driver = driver(&store, Fails::Panics, &noticed);
-    run(&mut driver);
-    let taken = submit(&mut driver);
-    run(&mut driver);
+    let taken = submit(&mut driver, "order-42", START);
+    turn(&mut driver);
     let told = taken.try_recv().unwrap().unwrap_err();
     assert!(matches!(told, SubmitError::Uncertain(_)), "{told}");
     assert_eq!(ends(&noticed), []);
-    let again = submit(&mut driver);
-    run(&mut driver);
+    let again = submit(&mut driver, "order-42", START);
+    turn(&mut driver);
     let told = again.try_recv().unwrap().unwrap_err();
     assert!(matches!(told, SubmitError::Unreadable(_)), "{told}");
     assert_eq!((ends(&noticed), stage(&store)), (vec![], Stage::InFlight));
 
     // Nothing holds its end up either.
-    let (reply, _unfinished) = oneshot::channel();
-    driver.command(Command::Shutdown { grace: Duration::from_secs(60), reply }, NOW);
-    run(&mut driver);
+    let _unfinished = shut_down(&mut driver, Duration::from_secs(60), START);
+    turn(&mut driver);
     assert!(driver.is_over());
 }
