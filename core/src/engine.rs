@@ -65,6 +65,7 @@ mod keys;
 mod lines;
 mod notices;
 mod records;
+mod slots;
 #[cfg(feature = "serde")]
 mod snapshot;
 
@@ -75,8 +76,9 @@ use core::time::Duration;
 pub use self::event::Event;
 pub use self::intake::{Limits, RestoreError, SubmitError, Submitted};
 use self::keys::{Keys, seed_of};
-use self::lines::{Lines, Place};
+use self::lines::Lines;
 use self::records::Asked;
+use self::slots::Slots;
 #[cfg(feature = "snapshot")]
 pub use self::snapshot::{SNAPSHOT_VERSION, SnapshotError};
 use crate::gate::Gate;
@@ -95,23 +97,6 @@ pub struct OperationId {
     generation: u32,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[repr(align(64))]
-struct Slot {
-    generation: u32,
-    operation: Option<Operation>,
-    /// Whether it stands in the dirty list.
-    dirty: bool,
-    /// Whether it counts as live.
-    live: bool,
-    /// Where it waits at the gate.
-    place: Option<Place>,
-}
-
-// There may be a million of these: three cache lines each, none of them shared.
-const _: () = assert!(size_of::<Slot>() == 192);
-
 /// Many operations at one upstream. See the [module](self) for how it is driven, and for [group
 /// commit](self#group-commit).
 #[derive(Clone, Debug, PartialEq)]
@@ -121,7 +106,7 @@ pub struct Engine {
     gate: Gate,
     limits: Limits,
     seed: Seed,
-    slots: Vec<Slot>,
+    slots: Slots,
     free: Vec<u32>,
     #[cfg_attr(feature = "serde", serde(skip))]
     keys: Keys,
@@ -164,7 +149,7 @@ impl Engine {
             gate,
             limits,
             seed,
-            slots: Vec::new(),
+            slots: Slots::default(),
             free: Vec::new(),
             keys: Keys::default(),
             timers: Timers::default(),
@@ -263,7 +248,7 @@ impl Engine {
     #[doc(alias = "poll_transmit")]
     pub fn pop_effect(&mut self) -> Option<(OperationId, Effect)> {
         while let Some(index) = self.dirty.front().copied() {
-            if let Some(slot) = self.slots.get_mut(index as usize) {
+            if let Some(slot) = self.slots.get_mut(index) {
                 let id = OperationId { slot: index, generation: slot.generation };
                 if let Some(effect) = slot.operation.as_mut().and_then(Operation::pop_effect) {
                     return Some((id, self.number(id, effect)));
@@ -303,7 +288,7 @@ impl Engine {
     /// The operation with this id, until it is forgotten.
     #[must_use]
     pub fn operation(&self, id: OperationId) -> Option<&Operation> {
-        let slot = self.slots.get(id.slot as usize)?;
+        let slot = self.slots.get(id.slot)?;
         slot.operation.as_ref().filter(|_| slot.generation == id.generation)
     }
 
@@ -327,8 +312,8 @@ impl Engine {
 
     /// The ids of all operations that are not finished, in the order of their slots.
     pub fn live_operations(&self) -> impl Iterator<Item = OperationId> + '_ {
-        (0..)
-            .zip(&self.slots)
+        self.slots
+            .numbered()
             .filter(|(_, slot)| slot.live)
             .map(|(index, slot)| OperationId { slot: index, generation: slot.generation })
     }
@@ -390,7 +375,7 @@ impl Engine {
     /// Prefetches operations, many at a time: with a hundred thousand in flight each step would otherwise wait for its
     /// own from memory, which takes as long as the step. Returns how many.
     fn fetch(&self, slots: impl Iterator<Item = u32>) -> usize {
-        slots.filter_map(|slot| self.slots.get(slot as usize)?.operation.as_ref()).map(Operation::touch).count()
+        slots.filter_map(|slot| self.slots.get(slot)?.operation.as_ref()).map(Operation::touch).count()
     }
 
     fn look_at_clock(&mut self, now: Timestamp) -> Timestamp {
@@ -399,15 +384,14 @@ impl Engine {
     }
 
     fn id(&self, slot: u32) -> Option<OperationId> {
-        let generation = self.slots.get(slot as usize)?.generation;
+        let generation = self.slots.get(slot)?.generation;
         Some(OperationId { slot, generation })
     }
 
     /// The same for a key whose seed is known.
     fn find_by(&self, seed: Seed, key: &Key) -> Option<OperationId> {
-        let holds = |slot: u32| {
-            self.slots.get(slot as usize).and_then(|slot| slot.operation.as_ref()).is_some_and(|it| it.is_of(key))
-        };
+        let holds =
+            |slot: u32| self.slots.get(slot).and_then(|slot| slot.operation.as_ref()).is_some_and(|it| it.is_of(key));
         let slot = self.keys.find(seed, holds)?;
         self.id(slot)
     }
@@ -423,7 +407,7 @@ impl Engine {
     /// A resumed operation counts as live again, even beyond [`Limits::live`]: it was taken in once.
     fn revive(&mut self, id: OperationId) {
         let resumes = self.operation(id).is_some_and(Operation::can_resume);
-        if let Some(slot) = self.slots.get_mut(id.slot as usize).filter(|slot| resumes && !slot.live) {
+        if let Some(slot) = self.slots.get_mut(id.slot).filter(|slot| resumes && !slot.live) {
             slot.live = true;
             self.live = self.live.saturating_add(1);
             self.finished.retain(|(_, finished)| *finished != id);
@@ -431,7 +415,7 @@ impl Engine {
     }
 
     fn step(&mut self, index: u32, now: Timestamp, step: impl FnOnce(&mut Operation, &mut Turn<'_>)) {
-        let Some(slot) = self.slots.get_mut(index as usize) else { return };
+        let Some(slot) = self.slots.get_mut(index) else { return };
         let id = OperationId { slot: index, generation: slot.generation };
         let Some(operation) = slot.operation.as_mut() else { return };
         let line = self.lines.ahead_of(index);
@@ -451,7 +435,7 @@ impl Engine {
     /// After each step of an operation: its timer, its effects, and whether it is finished.
     #[inline]
     fn look_after(&mut self, index: u32, now: Timestamp) {
-        let Some(slot) = self.slots.get_mut(index as usize) else { return };
+        let Some(slot) = self.slots.get_mut(index) else { return };
         let Some(operation) = slot.operation.as_ref() else { return };
         let blocked = operation.blocked().map(|ask| ask.kind);
         self.timers.set(index, Self::wake_of(&self.policy, operation, blocked.is_some()));
@@ -461,7 +445,7 @@ impl Engine {
         }
         let finished = slot.live && operation.is_finished();
         let place = slot.place;
-        if place.map(Place::kind) != blocked {
+        if place.map(|place| place.kind()) != blocked {
             self.stand_in_line(index, place, blocked);
         }
         if finished {
@@ -471,7 +455,7 @@ impl Engine {
 
     /// It no longer counts as live. Its key is remembered, or free at once.
     fn finish(&mut self, index: u32, now: Timestamp) {
-        let Some(slot) = self.slots.get_mut(index as usize) else { return };
+        let Some(slot) = self.slots.get_mut(index) else { return };
         slot.live = false;
         self.live = self.live.saturating_sub(1);
         let id = OperationId { slot: index, generation: slot.generation };

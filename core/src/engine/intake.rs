@@ -7,7 +7,8 @@
 use core::time::Duration;
 
 use super::keys::seed_of;
-use super::{Engine, OperationId, Slot};
+use super::slots::Slot;
+use super::{Engine, OperationId};
 use crate::key::{Fingerprint, Key};
 use crate::notice::Notices;
 use crate::operation::{Operation, Record, Turn};
@@ -147,10 +148,10 @@ impl Engine {
     pub fn reserve(&mut self, operations: usize) {
         let vacant = self.free.len();
         let more = operations.saturating_sub(vacant);
-        let _ = self.slots.try_reserve_exact(more);
+        self.slots.reserve(more);
         self.timers.reserve(more);
         let slots = &self.slots;
-        self.keys.reserve(operations, |slot| slots.get(slot as usize)?.operation.as_ref().map(Operation::seed));
+        self.keys.reserve(operations, |slot| slots.get(slot)?.operation.as_ref().map(Operation::seed));
     }
 
     /// Takes up the operation of a record, after a restart. `now` must have
@@ -197,7 +198,7 @@ impl Engine {
 impl Engine {
     /// Of a live operation, nothing is known any more.
     pub(super) fn take_out(&mut self, id: OperationId) {
-        let place = self.slots.get(id.slot as usize).and_then(|slot| slot.place);
+        let place = self.slots.get(id.slot).and_then(|slot| slot.place);
         self.stand_in_line(id.slot, place, None);
         self.forget(id);
         self.live = self.live.saturating_sub(1);
@@ -207,17 +208,10 @@ impl Engine {
     pub(super) fn admit(&mut self, now: Timestamp, make: impl FnOnce(&mut Turn<'_>) -> Operation) -> OperationId {
         // The slot comes first, so that what is told on the way can be told of it.
         let index = self.free.pop().unwrap_or_else(|| {
-            grow(&mut self.slots, 1);
-            self.slots.push(Slot {
-                generation: self.first_generation,
-                operation: None,
-                dirty: false,
-                live: false,
-                place: None,
-            });
-            u32::try_from(self.slots.len().saturating_sub(1)).unwrap_or(u32::MAX)
+            let generation = self.first_generation;
+            self.slots.push(Slot { generation, operation: None, dirty: false, live: false, place: None })
         });
-        let generation = self.slots.get(index as usize).map_or(0, |slot| slot.generation);
+        let generation = self.slots.get(index).map_or(0, |slot| slot.generation);
         let id = OperationId { slot: index, generation };
         let line = self.lines.ahead_of(index);
         let notices = if self.unobserved { Notices::Unheard } else { Notices::Lent(&mut self.told) };
@@ -226,12 +220,12 @@ impl Engine {
             self.pass_on(id);
         }
         let seed = operation.seed();
-        if let Some(slot) = self.slots.get_mut(index as usize) {
+        if let Some(slot) = self.slots.get_mut(index) {
             slot.operation = Some(operation);
             slot.live = true;
         }
         let slots = &self.slots;
-        self.keys.insert(seed, index, |slot| slots.get(slot as usize)?.operation.as_ref().map(Operation::seed));
+        self.keys.insert(seed, index, |slot| slots.get(slot)?.operation.as_ref().map(Operation::seed));
         self.live = self.live.saturating_add(1);
         self.look_after(index, now);
         id
@@ -255,7 +249,7 @@ impl Engine {
     }
 
     pub(super) fn forget(&mut self, id: OperationId) {
-        let Some(slot) = self.slots.get_mut(id.slot as usize) else { return };
+        let Some(slot) = self.slots.get_mut(id.slot) else { return };
         let Some(operation) = slot.operation.as_ref() else { return };
         self.keys.remove(operation.seed(), id.slot);
         slot.operation = None;

@@ -18,12 +18,12 @@ impl Engine {
     /// Puts an operation in the line it belongs in, if it stands in another or in none.
     pub(super) fn stand_in_line(&mut self, index: u32, place: Option<Place>, blocked: Option<Kind>) {
         let joined = blocked.map(|kind| self.lines.join(kind, index));
-        if let Some(slot) = self.slots.get_mut(index as usize) {
+        if let Some(slot) = self.slots.get_mut(index) {
             slot.place = joined;
         }
         if let Some(left) = place {
             let slots = &self.slots;
-            self.lines.leave(left, |slot, place| slots.get(slot as usize).is_some_and(|it| it.place == Some(place)));
+            self.lines.leave(left, |slot, place| slots.get(slot).is_some_and(|it| it.place == Some(place)));
         }
     }
 
@@ -61,7 +61,7 @@ impl Engine {
         // Each is looked at once, and nobody joins by being refused; so this ends.
         while let Some((place, slot)) = self.lines.next_to_refuse() {
             self.lines.refused_up_to(place);
-            let standing = self.slots.get(slot as usize).filter(|slot| slot.place == Some(place));
+            let standing = self.slots.get(slot).filter(|slot| slot.place == Some(place));
             if standing.and_then(|slot| slot.operation.as_ref()).is_some_and(Operation::may_be_refused) {
                 self.step(slot, now, Operation::knock);
             }
@@ -76,7 +76,7 @@ impl Engine {
         let mut next: Option<(u64, Kind, u32)> = None;
         for kind in [Kind::Poll, Kind::Lookup, Kind::Create] {
             let Some((number, slot)) = self.lines.first(kind).filter(|_| open.contains(kind)) else { continue };
-            let request = self.slots.get(slot as usize).and_then(|slot| slot.operation.as_ref()?.blocked());
+            let request = self.slots.get(slot).and_then(|slot| slot.operation.as_ref()?.blocked());
             match request.and_then(|request| self.gate.check(request, now)) {
                 Some(Admission::Wait(no) | Admission::Refuse(no)) if no.why != Blocked::Budget => {
                     self.lines_wake = self.lines_wake.min(no.until);

@@ -27,7 +27,8 @@ use alloc::vec::Vec;
 
 use super::keys::{Keys, seed_of};
 use super::lines::Lines;
-use super::{Asked, Engine, Limits, OperationId, Slot};
+use super::slots::Slot;
+use super::{Asked, Engine, Limits, OperationId};
 use crate::gate::Gate;
 use crate::notice::Told;
 use crate::operation::{Kind, Operation, OperationPolicy, RecordId};
@@ -171,7 +172,7 @@ impl TryFrom<Stored> for Engine {
             gate: it.gate,
             limits: it.limits,
             seed: it.seed,
-            slots: it.slots,
+            slots: it.slots.into_iter().collect(),
             free: it.free,
             lines: it.lines,
             lines_wake: it.lines_wake,
@@ -220,7 +221,7 @@ impl Engine {
         if !self.slots.iter().all(sound) {
             return Err("an operation that no step leads to");
         }
-        let vacant = |slot: &u32| self.slots.get(*slot as usize).is_some_and(|slot| slot.operation.is_none());
+        let vacant = |slot: &u32| self.slots.get(*slot).is_some_and(|slot| slot.operation.is_none());
         if count(|slot| slot.operation.is_none()) != self.free.len()
             || !self.free.iter().all(vacant)
             || !all_differ(&self.free)
@@ -232,7 +233,7 @@ impl Engine {
 
     fn check_lists(&self) -> Result<(), &'static str> {
         let dirty = self.slots.iter().filter(|slot| slot.dirty).count();
-        let marked = |slot: &u32| self.slots.get(*slot as usize).is_some_and(|slot| slot.dirty);
+        let marked = |slot: &u32| self.slots.get(*slot).is_some_and(|slot| slot.dirty);
         let listed: Vec<u32> = self.dirty.iter().copied().collect();
         if dirty != listed.len() || !listed.iter().all(marked) || !all_differ(&listed) {
             return Err("the list of operations that owe effects");
@@ -247,7 +248,7 @@ impl Engine {
         }
         let mut asked: Vec<_> = self.asked.iter().map(|asked| (asked.id, asked.own)).collect();
         asked.sort_unstable();
-        for (index, slot) in (0..).zip(&self.slots) {
+        for (index, slot) in self.slots.numbered() {
             let id = OperationId { slot: index, generation: slot.generation };
             let awaited = slot.operation.as_ref().and_then(|operation| operation.awaits(&self.policy));
             if awaited.is_some_and(|own| asked.binary_search(&(id, own)).is_err()) {
@@ -255,7 +256,7 @@ impl Engine {
             }
         }
         let placed = self.slots.iter().filter(|slot| slot.place.is_some()).count();
-        if self.lines.standing(|slot| self.slots.get(slot as usize)?.place) != Some(placed) {
+        if self.lines.standing(|slot| self.slots.get(slot)?.place) != Some(placed) {
             return Err("the lines at the gate");
         }
         let standing = |slot: &Slot| slot.operation.as_ref().is_some_and(|operation| operation.blocked().is_some());
@@ -269,7 +270,7 @@ impl Engine {
     /// the gate, and no others.
     fn check_ends(&self) -> Result<(), &'static str> {
         let mut remembered = 0_usize;
-        for slot in &self.slots {
+        for slot in self.slots.iter() {
             let Some(operation) = &slot.operation else { continue };
             let sound = if slot.live { !operation.is_finished() } else { operation.is_delivered() };
             if !sound {
@@ -278,7 +279,7 @@ impl Engine {
             remembered = remembered.saturating_add(usize::from(!slot.live));
         }
         let ids: Vec<u32> = self.finished.iter().map(|(_, id)| id.slot).collect();
-        let live = |id: OperationId| self.slots.get(id.slot as usize).is_some_and(|slot| slot.live);
+        let live = |id: OperationId| self.slots.get(id.slot).is_some_and(|slot| slot.live);
         let known = |(_, id): &(Timestamp, OperationId)| self.operation(*id).is_some() && !live(*id);
         if ids.len() != remembered || !self.finished.iter().all(known) || !all_differ(&ids) {
             return Err("the list of finished operations");
@@ -298,7 +299,7 @@ impl Engine {
 
     /// Builds what follows from the slots: the index of keys, and the timers.
     fn index(&mut self) -> Result<(), &'static str> {
-        for (index, slot) in (0..).zip(&self.slots) {
+        for (index, slot) in self.slots.numbered() {
             let Some(operation) = &slot.operation else {
                 self.timers.set(index, None);
                 continue;
@@ -313,7 +314,7 @@ impl Engine {
                 return Err("an operation's seed, which follows from the engine's and its key");
             }
             self.timers.set(index, Self::wake_of(&self.policy, operation, operation.blocked().is_some()));
-            let seed_at = |slot: u32| self.slots.get(slot as usize)?.operation.as_ref().map(Operation::seed);
+            let seed_at = |slot: u32| self.slots.get(slot)?.operation.as_ref().map(Operation::seed);
             self.keys.insert(seed, index, seed_at);
         }
         Ok(())
