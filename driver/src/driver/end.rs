@@ -54,11 +54,10 @@ impl<H> Driver<H> {
             job.telling.await_no_more();
         }
         self.tell_accepted(id);
-        let job = self.jobs.remove(&id).unwrap_or_default();
-        let Job { answer, waiters, replies, failure, followed, trace, withdrawn, .. } = job;
+        let mut job = self.jobs.remove(&id).unwrap_or_default();
+        let answer = self.results.let_go(&mut job);
+        let Job { waiters, replies, failure, followed, trace, withdrawn, .. } = job;
         withdrawn.map(|id| self.withdrawn.remove(&id));
-        let latest = self.results.let_go(id);
-        let answer = answer.or(latest);
         if let Some(outcome) = self.engine.operation(id).and_then(|operation| operation.outcome()) {
             self.note_end(id, outcome, answer.as_ref());
             if let (Some(trace), Some(operation)) = (trace, self.engine.operation(id)) {

@@ -35,9 +35,11 @@ pub(super) struct Job<H> {
     pub(super) request: Option<H>,
     /// The request that was sent last.
     pub(super) sent: Option<AttemptId>,
-    /// The answer that ended the job, until the end is durable. Answers that did not end it are with the
-    /// [results](super::Results).
+    /// The latest answer, if there was room for it. Once it is decided how the job ends: the answer that comes with its
+    /// end, until that is durable.
     pub(super) answer: Option<FinalAnswer>,
+    /// Whether the answer takes of the room that answers of jobs under way share: see the [results](super::Results).
+    pub(super) takes_room: bool,
     /// The newest generation of credentials for which a create was refused.
     pub(super) refused_with: Option<u32>,
     /// The callers to tell that the provider has the job.
@@ -80,6 +82,7 @@ impl<H> Default for Job<H> {
             request: None,
             sent: None,
             answer: None,
+            takes_room: false,
             refused_with: None,
             telling: Telling::default(),
             durable: false,

@@ -43,7 +43,7 @@ impl<H> Driver<H> {
             if keep.answers && matches!(entry.record.stage, Stage::Ended(_)) {
                 let kept =
                     |answer: &FinalAnswer| KeptAnswer { status: answer.status.as_u16(), body: answer.body.to_vec() };
-                entry.answer = job.answer.as_ref().or_else(|| self.results.latest(id)).map(kept);
+                entry.answer = job.answer.as_ref().map(kept);
             }
         }
         self.journal.push(id, number, Some(entry));
@@ -72,8 +72,9 @@ impl<H> Driver<H> {
     fn forget_disowned(&mut self, ids: &[OperationId]) {
         for id in ids {
             if self.engine.operation(*id).is_none() {
-                self.jobs.remove(id);
-                self.results.let_go(*id);
+                if let Some(mut job) = self.jobs.remove(id) {
+                    self.results.let_go(&mut job);
+                }
                 self.meter.forget(*id);
                 self.note_name(*id);
             }

@@ -1,13 +1,14 @@
 //! The last answers of operations that have ended, for repeated submits: bounded in bytes, oldest dropped first, and no
 //! longer than the operation itself is remembered. They may be personal data.
 //!
-//! And the latest answers of operations under way, in case no other follows: within the same bound, as long as there is
-//! room.
+//! And how much room there is for the latest answers of operations under way, in case no other follows. It has the same
+//! bound; the answers are with their [jobs](super::Job).
 
 use std::collections::VecDeque;
 
 use steadfast_core::OperationId;
 
+use super::Job;
 use super::by_id::ById;
 use crate::finished::FinalAnswer;
 
@@ -19,21 +20,13 @@ pub(super) struct Results {
     bytes: usize,
     answers: ById<FinalAnswer>,
     order: VecDeque<(OperationId, usize)>,
-    /// Those of operations under way.
-    latest: ById<FinalAnswer>,
+    /// Of operations under way.
     latest_bytes: usize,
 }
 
 impl Results {
     pub(super) fn new(limit: usize) -> Self {
-        Self {
-            limit,
-            bytes: 0,
-            answers: ById::default(),
-            order: VecDeque::new(),
-            latest: ById::default(),
-            latest_bytes: 0,
-        }
+        Self { limit, bytes: 0, answers: ById::default(), order: VecDeque::new(), latest_bytes: 0 }
     }
 
     pub(super) fn keep(&mut self, id: OperationId, answer: Option<FinalAnswer>) {
@@ -75,26 +68,24 @@ impl Results {
         }
     }
 
-    /// Holds the latest answer of a job under way, in place of the one before. It is not held if there is no room for
-    /// it: to make some, another job's answer would have to be searched for.
-    pub(super) fn hold(&mut self, id: OperationId, answer: FinalAnswer) {
-        self.let_go(id);
+    /// Gives a job under way its latest answer, in place of the one before, if there is room for it. To make some,
+    /// another job's answer would have to be searched for.
+    pub(super) fn hold<H>(&mut self, job: &mut Job<H>, answer: FinalAnswer) {
+        self.let_go(job);
         let size = answer.body.len() + ENTRY;
         if size <= self.limit.saturating_sub(self.latest_bytes) {
             self.latest_bytes += size;
-            self.latest.insert(id, answer);
+            (job.answer, job.takes_room) = (Some(answer), true);
         }
     }
 
-    pub(super) fn let_go(&mut self, id: OperationId) -> Option<FinalAnswer> {
-        let answer = self.latest.remove(&id)?;
-        self.latest_bytes -= answer.body.len() + ENTRY;
+    /// Takes a job's answer, and the room that it took.
+    pub(super) fn let_go<H>(&mut self, job: &mut Job<H>) -> Option<FinalAnswer> {
+        let answer = job.answer.take()?;
+        if std::mem::take(&mut job.takes_room) {
+            self.latest_bytes -= answer.body.len() + ENTRY;
+        }
         Some(answer)
-    }
-
-    /// The latest answer of a job under way.
-    pub(super) fn latest(&self, id: OperationId) -> Option<&FinalAnswer> {
-        self.latest.get(&id)
     }
 
     pub(super) fn get(&self, id: OperationId) -> Option<FinalAnswer> {

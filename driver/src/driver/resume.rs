@@ -183,7 +183,7 @@ impl<H> Driver<H> {
         self.meter.forget(id);
         tracing::info!(key = %record.key.label(), "nothing ran, and the payload is not at hand: submit the key again");
         let mut job = self.jobs.remove(&id).unwrap_or_default();
-        self.results.let_go(id);
+        self.results.let_go(&mut job);
         self.note_name(id);
         job.withdrawn = Some(id);
         self.withdrawn.insert(id, record.key.clone());

@@ -294,9 +294,10 @@ impl<H> Driver<H> {
         let ended = self.has_ended(id);
         let Some(job) = self.jobs.get_mut(&id) else { return };
         if ended {
+            self.results.let_go(job);
             job.answer = Some(answer);
         } else {
-            self.results.hold(id, answer);
+            self.results.hold(job, answer);
         }
     }
 

@@ -397,8 +397,10 @@ impl<H> Driver<H> {
         }
         if !had_ended && self.has_ended(id) {
             let result = event.result.map(|body| FinalAnswer { status: StatusCode::OK, body });
-            self.results.let_go(id);
-            if let Some(job) = self.job(id) {
+            if self.job(id).is_some()
+                && let Some(job) = self.jobs.get_mut(&id)
+            {
+                self.results.let_go(job);
                 job.answer = result;
             }
         }
