@@ -97,6 +97,25 @@ pub struct OperationId {
     generation: u32,
 }
 
+impl OperationId {
+    /// The number of its slot in the engine: the index for a table that a driver keeps beside it. It is no larger than
+    /// the most operations that the engine has held at once, and names one operation at a time. The next one in that
+    /// slot has another id, so keep the id in the table as well, and compare.
+    ///
+    /// ```
+    /// # use steadfast_core::engine::Limits;
+    /// # use steadfast_core::{Engine, Fingerprint, Gate, Key, OperationPolicy, Seed, Timestamp};
+    /// # let mut engine = Engine::new(OperationPolicy::default(), Gate::unlimited(), Limits::default(), Seed::new(7));
+    /// let id = engine.submit(Key::new("order-42")?, Fingerprint::new([0; 16]), Timestamp::from_secs(1_700_000_000))?.id();
+    /// assert_eq!(id.slot(), 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub const fn slot(self) -> u32 {
+        self.slot
+    }
+}
+
 /// Many operations at one upstream. See the [module](self) for how it is driven, and for [group
 /// commit](self#group-commit).
 #[derive(Clone, Debug, PartialEq)]

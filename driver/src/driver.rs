@@ -18,6 +18,7 @@ mod end;
 mod inbox;
 mod intake;
 mod job;
+mod jobs;
 mod notices;
 mod records;
 mod renew;
@@ -50,6 +51,7 @@ use self::end::Unclaimed;
 pub(crate) use self::intake::Question;
 pub use self::intake::Submit;
 use self::job::Job;
+use self::jobs::Jobs;
 use self::renew::Renewals;
 pub use self::renew::{Renew, RenewError, Renewed, Renewing};
 use self::results::Results;
@@ -95,7 +97,7 @@ pub struct Driver<H> {
     /// Where outcomes go that nobody has read, if there is a hook for them.
     back: Option<Back>,
     meter: Meter,
-    jobs: ById<Job<H>>,
+    jobs: Jobs<H>,
     /// After this many more effects, jobs' memory is prefetched again.
     fetched: usize,
     parked: Parking<H>,
@@ -171,7 +173,7 @@ impl<H> Driver<H> {
             ends: Ends::new(settings.webhooks.remember),
             hooks: settings.hooks,
             back: None,
-            jobs: ById::default(),
+            jobs: Jobs::default(),
             fetched: 0,
             limits: settings.limits,
             parked: Parking::default(),
@@ -264,7 +266,7 @@ impl<H> Driver<H> {
     /// Hands over what the adapter holds for a request that it has begun to send.
     pub fn sent(&mut self, id: OperationId, held: H) {
         // If the job has ended meanwhile, or was taken out, no next request waits for this one.
-        if let Some(job) = self.jobs.get_mut(&id) {
+        if let Some(job) = self.jobs.get_mut(id) {
             job.request = Some(held);
         }
     }
@@ -273,13 +275,13 @@ impl<H> Driver<H> {
     /// yet.
     #[must_use]
     pub fn request(&self, id: OperationId) -> Option<&H> {
-        self.jobs.get(&self.current(id)).and_then(|job| job.request.as_ref())
+        self.jobs.get(self.current(id)).and_then(|job| job.request.as_ref())
     }
 
     /// What the adapter holds for all requests, each with its job: to find those that have not left when a shutdown's
     /// grace has passed.
     pub fn requests(&self) -> impl Iterator<Item = (OperationId, &H)> {
-        self.jobs.iter().filter_map(|(id, job)| job.request.as_ref().map(|request| (*id, request)))
+        self.jobs.iter().filter_map(|(id, job)| Some((id, job.request.as_ref()?)))
     }
 
     /// Takes back what the adapter holds for the answered request, if the adapter uses that again: a task that waits
@@ -297,7 +299,7 @@ impl<H> Driver<H> {
     /// }
     /// ```
     pub fn take_request(&mut self, answered: &Answered) -> Option<H> {
-        self.jobs.get_mut(&answered.id).filter(|job| job.sent == Some(answered.attempt))?.request.take()
+        self.jobs.get_mut(answered.id).filter(|job| job.sent == Some(answered.attempt))?.request.take()
     }
 
     /// Feeds what came of a request.
@@ -417,7 +419,7 @@ impl<H> Driver<H> {
             Effect::Persist(number) => self.persist(id, number),
             Effect::Send(attempt) => self.send(id, attempt),
             // Its answer is still wanted.
-            Effect::Abandon(_) if self.jobs.get(&id).is_some_and(|job| job.telling.awaits_answer()) => {}
+            Effect::Abandon(_) if self.jobs.get(id).is_some_and(|job| job.telling.awaits_answer()) => {}
             Effect::Abandon(_) if self.request(id).is_some() => self.tasks.push_back(Task::Abort(id)),
             Effect::End => self.end(id),
             _ => {}

@@ -28,7 +28,7 @@ impl<H> Driver<H> {
 
     /// Stops the requests in flight, and lets what is being written finish.
     pub(super) fn close(&mut self) {
-        let in_the_air = self.jobs.iter().filter(|(_, job)| job.request.is_some()).map(|(id, _)| Task::Abort(*id));
+        let in_the_air = self.jobs.iter().filter(|(_, job)| job.request.is_some()).map(|(id, _)| Task::Abort(id));
         self.tasks.extend(in_the_air);
         self.leave_renewal();
         self.journal.close();

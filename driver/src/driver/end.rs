@@ -50,11 +50,11 @@ impl Unclaimed {
 impl<H> Driver<H> {
     /// Ends a job, and tells everybody who waits for that.
     pub(super) fn end(&mut self, id: OperationId) {
-        if let Some(job) = self.jobs.get_mut(&id) {
+        if let Some(job) = self.jobs.get_mut(id) {
             job.telling.await_no_more();
         }
         self.tell_accepted(id);
-        let mut job = self.jobs.remove(&id).unwrap_or_default();
+        let mut job = self.jobs.remove(id).unwrap_or_default();
         let answer = self.results.let_go(&mut job);
         let Job { waiters, replies, failure, followed, trace, withdrawn, .. } = job;
         withdrawn.map(|id| self.withdrawn.remove(&id));
@@ -96,7 +96,7 @@ impl<H> Driver<H> {
     /// so the payload, which is somebody's data and may be large, need not be held for as long as the job takes.
     pub(super) fn tell_accepted(&mut self, id: OperationId) {
         let Some(operation) = self.engine.operation(id).filter(|operation| operation.is_durable()) else { return };
-        if let (Some(job), Some(reference)) = (self.jobs.get_mut(&id), operation.reference()) {
+        if let (Some(job), Some(reference)) = (self.jobs.get_mut(id), operation.reference()) {
             job.payload = None;
             job.telling.tell(&reference);
         }
@@ -109,13 +109,13 @@ impl<H> Driver<H> {
     pub(super) fn await_answer(&mut self, id: OperationId, changed: bool) -> bool {
         let operation = self.engine.operation(id);
         let is_accepted = operation.is_some_and(|it| it.creates() == 1 && it.reference().is_some() && !it.has_ended());
-        let job = self.jobs.get_mut(&id).filter(|job| is_accepted && job.request.is_some());
+        let job = self.jobs.get_mut(id).filter(|job| is_accepted && job.request.is_some());
         job.is_some_and(|job| job.telling.await_answer(changed))
     }
 
     /// The request has ended: what else the webhook told of is asked for now.
     pub(super) fn await_no_answer(&mut self, id: OperationId, attempt: AttemptId) {
-        let job = self.jobs.get_mut(&id).filter(|job| job.sent == Some(attempt));
+        let job = self.jobs.get_mut(id).filter(|job| job.sent == Some(attempt));
         let Some(changed) = job.and_then(|job| job.telling.await_no_more()) else { return };
         self.tell_accepted(id);
         if changed {

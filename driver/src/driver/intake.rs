@@ -132,8 +132,7 @@ impl<H> Driver<H> {
     /// Whether a repeated submit can be answered in full without the store.
     pub(super) fn is_at_hand(&self, key: &Key) -> bool {
         let goes_on = |id| {
-            self.jobs.contains_key(&id)
-                || self.engine.operation(id).is_some_and(|operation| operation.outcome().is_none())
+            self.jobs.contains(id) || self.engine.operation(id).is_some_and(|operation| operation.outcome().is_none())
         };
         let complete = |id| goes_on(id) || !self.journal.keep().answers || self.results.get(id).is_some();
         self.parked.contains(key) || self.engine.find(key).is_some_and(complete)

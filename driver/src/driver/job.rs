@@ -1,6 +1,5 @@
 //! What is held for an operation beside the engine's state.
 
-use std::collections::hash_map::Entry;
 use std::hint::black_box;
 use std::sync::Arc;
 
@@ -99,13 +98,11 @@ impl<H> Driver<H> {
     /// What is held for an operation under way. For one that a restart took up nothing is held, until there is
     /// something to hold.
     pub(super) fn job(&mut self, id: OperationId) -> Option<&mut Job<H>> {
-        match self.jobs.entry(id) {
-            Entry::Occupied(job) => Some(job.into_mut()),
-            Entry::Vacant(place) => {
-                let operation = self.engine.operation(id).filter(|operation| operation.outcome().is_none())?;
-                let trace = JobTrace::begin(&self.provider_name, operation, Begun::Restored, None);
-                Some(place.insert(Job { durable: true, trace, ..Job::default() }))
-            }
+        if !self.jobs.contains(id) {
+            let operation = self.engine.operation(id).filter(|operation| operation.outcome().is_none())?;
+            let trace = JobTrace::begin(&self.provider_name, operation, Begun::Restored, None);
+            self.jobs.insert(id, Job { durable: true, trace, ..Job::default() });
         }
+        self.jobs.get_mut(id)
     }
 }

@@ -13,8 +13,7 @@ impl<H> Driver<H> {
             }
             let Some(operation) = self.engine.operation(id) else { continue };
             let observation = Observation::new(id, operation, notice, self.now);
-            observation
-                .log(self.jobs.get(&id).and_then(|job| job.trace.as_deref()).and_then(|trace| trace.span().id()));
+            observation.log(self.jobs.get(id).and_then(|job| job.trace.as_deref()).and_then(|trace| trace.span().id()));
             if let Some(observer) = self.hooks.observer.take() {
                 // A bug in it costs the notices, not the jobs.
                 match caught(|| observer(&observation)) {

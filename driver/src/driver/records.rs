@@ -34,7 +34,7 @@ impl<H> Driver<H> {
         let name = self.journal.spare_name().unwrap_or_else(|| self.provider_name.clone());
         let mut entry = Entry::new(record, name, now);
         let keep = self.journal.keep();
-        let job = self.jobs.get(&id);
+        let job = self.jobs.get(id);
         let lacks_payload = job.is_none_or(|job| job.payload.is_none());
         if let Some(job) = job {
             if keep.payloads && !job.payload_kept && !entry.has_ended() {
@@ -72,7 +72,7 @@ impl<H> Driver<H> {
     fn forget_disowned(&mut self, ids: &[OperationId]) {
         for id in ids {
             if self.engine.operation(*id).is_none() {
-                if let Some(mut job) = self.jobs.remove(id) {
+                if let Some(mut job) = self.jobs.remove(*id) {
                     self.results.let_go(&mut job);
                 }
                 self.meter.forget(*id);
@@ -91,12 +91,12 @@ impl<H> Driver<H> {
         let event = match fate {
             Fate::Durable => {
                 for id in batch.payloads {
-                    if let Some(job) = self.jobs.get_mut(&id) {
+                    if let Some(job) = self.jobs.get_mut(id) {
                         job.payload_kept = true;
                     }
                 }
                 for id in &operations {
-                    if let Some(job) = self.jobs.get_mut(id).filter(|job| job.rests_on(batch.last)) {
+                    if let Some(job) = self.jobs.get_mut(*id).filter(|job| job.rests_on(batch.last)) {
                         job.durable = true;
                         for reply in std::mem::take(&mut job.replies) {
                             job.hand_out(*id, reply);
@@ -107,7 +107,7 @@ impl<H> Driver<H> {
             }
             Fate::Failed(error) => {
                 for id in &operations {
-                    if let Some(job) = self.jobs.get_mut(id).filter(|job| job.rests_on(batch.last)) {
+                    if let Some(job) = self.jobs.get_mut(*id).filter(|job| job.rests_on(batch.last)) {
                         job.failure = Some(error.clone());
                     }
                 }
@@ -117,7 +117,7 @@ impl<H> Driver<H> {
                 // Nothing was sent, and nothing will be by this client; but the intent may be on disk. So the job gets
                 // no outcome, and a caller that submits the key again is told what the store says then.
                 for id in &operations {
-                    let job = self.jobs.get_mut(id).filter(|job| job.rests_on(batch.last));
+                    let job = self.jobs.get_mut(*id).filter(|job| job.rests_on(batch.last));
                     for reply in job.map(|job| std::mem::take(&mut job.replies)).unwrap_or_default() {
                         reply.refuse(SubmitError::Uncertain(error.clone()));
                     }
@@ -145,7 +145,7 @@ impl<H> Driver<H> {
     /// job is told by its end.
     fn refuse_resumed(&mut self, id: OperationId) {
         let goes_on = self.engine.operation(id).is_some_and(|operation| operation.outcome().is_none());
-        let Some(job) = self.jobs.get_mut(&id).filter(|job| goes_on && !job.durable) else { return };
+        let Some(job) = self.jobs.get_mut(id).filter(|job| goes_on && !job.durable) else { return };
         if let Some(error) = job.failure.take() {
             for reply in std::mem::take(&mut job.replies) {
                 reply.refuse(SubmitError::NotDurable(error.clone()));

@@ -297,7 +297,7 @@ impl<H> Driver<H> {
             return meaning;
         }
         if kind == Kind::Create {
-            let Some(job) = self.jobs.get_mut(&id) else { return meaning };
+            let Some(job) = self.jobs.get_mut(id) else { return meaning };
             match job.refused_with {
                 Some(before) if before < generation => return meaning,
                 _ => job.refused_with = Some(generation),

@@ -150,7 +150,7 @@ impl<H> Driver<H> {
     pub(super) fn followed(&mut self, id: OperationId) -> Option<&mut Job<H>> {
         match self.withdrawn.get(&id) {
             Some(key) if self.parked.contains(key) => self.parked.job_mut(key),
-            _ => self.jobs.get_mut(&self.current(id)),
+            _ => self.jobs.get_mut(self.current(id)),
         }
     }
 
@@ -182,7 +182,7 @@ impl<H> Driver<H> {
         let Some(record) = self.engine.withdraw(id, now) else { return };
         self.meter.forget(id);
         tracing::info!(key = %record.key.label(), "nothing ran, and the payload is not at hand: submit the key again");
-        let mut job = self.jobs.remove(&id).unwrap_or_default();
+        let mut job = self.jobs.remove(id).unwrap_or_default();
         self.results.let_go(&mut job);
         self.note_name(id);
         job.withdrawn = Some(id);

@@ -196,7 +196,7 @@ impl<H> Driver<H> {
             return;
         }
         let generation = self.generation();
-        let (Some(operation), Some(job)) = (self.engine.operation(id), self.jobs.get_mut(&id)) else { return };
+        let (Some(operation), Some(job)) = (self.engine.operation(id), self.jobs.get_mut(id)) else { return };
         let mut reader = Reader {
             id,
             attempt: attempt.id,
@@ -265,13 +265,13 @@ impl<H> Driver<H> {
         self.keep_reader(provider);
         // The request has ended: to keep what was held for it would cost more than the job itself, for as long as the
         // job waits.
-        if let Some(job) = self.jobs.get_mut(&id).filter(|job| job.sent == Some(attempt)) {
+        if let Some(job) = self.jobs.get_mut(id).filter(|job| job.sent == Some(attempt)) {
             job.request = None;
         }
         let meaning = self.weigh_credentials(id, kind, generation, unauthorized, meaning);
         self.count_answer(id, attempt, kind, sent, meaning.is_ok());
         if let (Ok(Reading::Accepted(reference)), Some(FinalAnswer { status, body })) = (&meaning, &answer)
-            && let Some(job) = self.jobs.get_mut(&id)
+            && let Some(job) = self.jobs.get_mut(id)
         {
             job.telling.learn(reference, || AcceptingAnswer { kind, status: *status, body: body.clone() });
         }
@@ -292,7 +292,7 @@ impl<H> Driver<H> {
     /// under way may be many, and for long: theirs are kept as far as there is room.
     fn note_answer(&mut self, id: OperationId, answer: FinalAnswer) {
         let ended = self.has_ended(id);
-        let Some(job) = self.jobs.get_mut(&id) else { return };
+        let Some(job) = self.jobs.get_mut(id) else { return };
         if ended {
             self.results.let_go(job);
             job.answer = Some(answer);
@@ -337,7 +337,7 @@ impl<H> Driver<H> {
 
     /// Prefetches jobs' memory: with a hundred thousand jobs, waiting for each one's took a tenth of all time.
     fn fetch(&self, ids: impl Iterator<Item = OperationId>) -> usize {
-        ids.filter_map(|id| self.jobs.get(&id)).map(Job::touch).count()
+        ids.filter_map(|id| self.jobs.get(id)).map(Job::touch).count()
     }
 
     /// The same, for those whose records are durable.

@@ -398,7 +398,7 @@ impl<H> Driver<H> {
         if !had_ended && self.has_ended(id) {
             let result = event.result.map(|body| FinalAnswer { status: StatusCode::OK, body });
             if self.job(id).is_some()
-                && let Some(job) = self.jobs.get_mut(&id)
+                && let Some(job) = self.jobs.get_mut(id)
             {
                 self.results.let_go(job);
                 job.answer = result;
