@@ -82,7 +82,8 @@ pub(crate) struct Telling {
     /// `Some` if a webhook was there first, and the request whose answer says more is in the air. Holds whether to ask
     /// at once what else has changed.
     coming: Option<bool>,
-    /// Those who wait for it. If they are dropped untold, the job has ended.
+    /// Those who wait for it. They are dropped untold if the job ends before, or if the client stops: they learn no
+    /// more than [`NotAccepted`], and the job's outcome says which.
     waiting: Vec<Sender<Accepted>>,
 }
 

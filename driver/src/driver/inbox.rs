@@ -99,8 +99,8 @@ impl Early {
 
 /// What is to be told once the lock is free: the log, and a waker of who waits, are the program's code, may take their
 /// time, and may wait for what another shard says.
-enum Untold {
-    /// An event waited in vain, the how manieth, and why.
+enum ToTell {
+    /// An event waited in vain, how many have by now, and why.
     Dropped(Early, u64, &'static str),
     /// A sender has waited for long enough.
     Late(Sender<Delivery>),
@@ -108,7 +108,7 @@ enum Untold {
     Left(Early),
 }
 
-impl Untold {
+impl ToTell {
     /// Senders that still wait for an answer are told to send the webhook again.
     fn tell(self) {
         match self {
@@ -135,7 +135,7 @@ pub(crate) struct Board {
     /// Oldest first.
     early: VecDeque<Early>,
     bytes: usize,
-    untold: Vec<Untold>,
+    to_tell: Vec<ToTell>,
     /// Events that left it unmatched.
     dropped: u64,
     number: u64,
@@ -143,7 +143,7 @@ pub(crate) struct Board {
 
 impl Board {
     pub(super) const fn new(policy: WebhookPolicy) -> Self {
-        Self { policy, early: VecDeque::new(), bytes: 0, untold: Vec::new(), dropped: 0, number: 0 }
+        Self { policy, early: VecDeque::new(), bytes: 0, to_tell: Vec::new(), dropped: 0, number: 0 }
     }
 
     fn take(&mut self, is_it: impl Fn(&Early) -> bool) -> Option<Early> {
@@ -181,14 +181,14 @@ impl Board {
     fn drop_one(&mut self, is_it: impl Fn(&Early) -> bool, why: &'static str) {
         let Some(early) = self.take(is_it) else { return };
         self.dropped += 1;
-        self.untold.push(Untold::Dropped(early, self.dropped, why));
+        self.to_tell.push(ToTell::Dropped(early, self.dropped, why));
     }
 
     /// Looks after the events that this shard watches; all of them wait for the same span, so the oldest goes first.
     fn handle_timeout(&mut self, home: usize, now: Timestamp) {
         for early in self.early.iter_mut().filter(|early| early.home == home) {
             let late = early.replies.extract_if(.., |(at, _)| *at <= now);
-            self.untold.extend(late.map(|(_, reply)| Untold::Late(reply)));
+            self.to_tell.extend(late.map(|(_, reply)| ToTell::Late(reply)));
         }
         let is_over = |early: &Early| early.home == home && early.until <= now;
         while self.early.iter().any(is_over) {
@@ -200,7 +200,7 @@ impl Board {
     /// them again.
     fn leave(&mut self, home: usize) {
         while let Some(early) = self.take(|early| early.home == home) {
-            self.untold.push(Untold::Left(early));
+            self.to_tell.push(ToTell::Left(early));
         }
     }
 
@@ -212,16 +212,16 @@ impl Board {
 
 impl Common {
     /// Runs this on the shards' common inbox, under its lock. What is to be told is for the caller, without the lock.
-    fn with_board<T>(&self, work: impl FnOnce(&mut Board) -> T) -> (T, Vec<Untold>) {
+    fn with_board<T>(&self, work: impl FnOnce(&mut Board) -> T) -> (T, Vec<ToTell>) {
         let mut board = self.board.lock().unwrap_or_else(PoisonError::into_inner);
         let done = work(&mut board);
         self.early.store(board.early.len(), Ordering::Release);
-        (done, mem::take(&mut board.untold))
+        (done, mem::take(&mut board.to_tell))
     }
 
     pub(super) fn leave_board(&self, home: usize) {
-        let ((), untold) = self.with_board(|board| board.leave(home));
-        untold.into_iter().for_each(Untold::tell);
+        let ((), to_tell) = self.with_board(|board| board.leave(home));
+        to_tell.into_iter().for_each(ToTell::tell);
     }
 }
 
@@ -241,11 +241,11 @@ impl Inbox {
 
     /// Runs this on the events, with the driver's own number among the shards, and then tells what came of it.
     fn with<T>(&mut self, work: impl FnOnce(&mut Board, usize) -> T) -> T {
-        let (done, untold) = match self {
-            Self::Own(board) => (work(board, 0), mem::take(&mut board.untold)),
+        let (done, to_tell) = match self {
+            Self::Own(board) => (work(board, 0), mem::take(&mut board.to_tell)),
             Self::Shared(common, home) => common.with_board(|board| work(board, *home)),
         };
-        untold.into_iter().for_each(Untold::tell);
+        to_tell.into_iter().for_each(ToTell::tell);
         done
     }
 
