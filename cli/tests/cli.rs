@@ -449,7 +449,7 @@ fn check_tells_profiles_from_policies_and_what_is_wrong_or_doubtful() {
     std::fs::write(directory.path().join("j.toml"), [b"[policy.create]\n# ", &b"\xe9"[..]].concat()).unwrap();
     let latin = steadfast(&["check", directory.path().join("j.toml").to_str().unwrap()]);
     let said = String::from_utf8(latin.stderr).unwrap();
-    assert!(latin.status.code() == Some(64) && said.contains("j.toml, line 2: this is no UTF-8"), "{said}");
+    assert!(latin.status.code() == Some(64) && said.contains("j.toml, line 2: this is not UTF-8"), "{said}");
 
     // What is legal and doubtful.
     let (code, said) = check(

@@ -46,7 +46,8 @@ impl fmt::Debug for AcceptingAnswer {
 /// which.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the job ended, or its client stopped, before the provider was known to have it: wait for its end to learn how"
+    "the job ended, or its client stopped, before the provider was known to have it: wait for the job's outcome to \
+     learn which"
 )]
 pub struct NotAccepted;
 

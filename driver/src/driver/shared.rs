@@ -46,7 +46,7 @@ const KINDS: [Kind; 3] = [Kind::Create, Kind::Lookup, Kind::Poll];
 /// A message from one shard to another. Its content concerns only the drivers: pass it on ([`Driver::hear`]) as soon as
 /// possible.
 #[derive(Debug)]
-#[must_use = "another shard waits for it"]
+#[must_use = "feed it to the other shard's `Driver::hear`: that shard waits for it"]
 pub struct Word(pub(super) Said);
 
 #[derive(Debug)]
