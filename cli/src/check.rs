@@ -28,19 +28,19 @@ use self::words::Worst;
 use crate::ops::name;
 use crate::{input, profile};
 
-/// Explain a file of policies: in words, with the times of each attempt and poll, and what is doubtful in it.
+/// Explain a file of policies: what it says, when each attempt and poll starts, and what in it is doubtful.
 ///
-/// The file is TOML, JSON or YAML, and what a client's `Builder::policies` takes; or a provider's description (a
-/// *profile*), of which the policy is explained. Nothing is sent, and no secret is needed. What a file of policies does
-/// not name is the provider's own (`--over`), or here the default.
+/// The file is TOML, JSON or YAML, as a client's `Builder::policies` takes it; or it is a provider's description (a
+/// *profile*), whose policy is explained. Nothing is sent, and no secret is needed. What a file of policies leaves out
+/// is taken from the profile that `--over` names, or else from the defaults.
 ///
-/// Exit codes: 0 the file is good, doubtful or not; 64 called wrongly, or the file is wrong (with --json, {"error": …}
-/// says how).
+/// Exit codes: 0 the file is valid, with or without doubts; 64 the command line or the file is wrong (with --json,
+/// {"error": …} says how).
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The file, or the name of a profile that comes with this program.
     file: PathBuf,
-    /// The profile whose policy a file of policies changes: a file, or the name of one that comes with this program.
+    /// The profile that a file of policies changes: a file, or the name of a profile that comes with this program.
     #[arg(long, value_name = "PROFILE")]
     over: Option<PathBuf>,
     /// The seed of the jitter in the runs behind the medians and the chart.
@@ -138,7 +138,8 @@ fn read(args: &Args) -> Result<Explained, Box<dyn Error>> {
         gate: profile.gate().clone(),
         profile: Some(profile),
     };
-    let takes_none = "--over is for a file of policies, and this is a profile, which has its own";
+    let takes_none =
+        "--over goes with a file of policies, and this is a profile, which has its own policy: leave --over out";
     if profile::name_of_shipped(&args.file).is_some() {
         if args.over.is_some() {
             return Err(takes_none.into());
@@ -172,7 +173,7 @@ fn read(args: &Args) -> Result<Explained, Box<dyn Error>> {
 pub(crate) fn document(file: &Path, what: &str) -> Result<Document, Box<dyn Error>> {
     let unreadable = |error: &dyn Error| {
         let known =
-            if what == "profile" { "; `steadfast profile list` names those that come with this program" } else { "" };
+            if what == "profile" { "; `steadfast profile list` lists those that come with this program" } else { "" };
         format!("the {what} {} cannot be read: {error}{known}", name(file))
     };
     let wrong = |line: usize, problem: &str| format!("{}, line {line}: {problem}", name(file));
@@ -180,7 +181,7 @@ pub(crate) fn document(file: &Path, what: &str) -> Result<Document, Box<dyn Erro
     let text = String::from_utf8(bytes).map_err(|error| {
         let read = &error.as_bytes()[..error.utf8_error().valid_up_to()];
         let line = 1 + read.iter().filter(|byte| **byte == b'\n').count();
-        wrong(line, "this is no UTF-8 text: save it as UTF-8")
+        wrong(line, "this is not UTF-8 text: save the file as UTF-8")
     })?;
     let begin = text.trim_start_matches('\u{feff}').trim_start();
     let guess = if begin.starts_with('{') { Format::Json } else { Format::Toml };
@@ -203,20 +204,20 @@ fn tell(it: &Explained, report: &Report, creates: &[Start], polls: &[Start]) {
     }
     let timeout = it.policy.create().attempt_timeout();
     let heading = format!(
-        "Creates, since the submit: if each before fails at once, and if each before times out after {}",
+        "Creates, counted from the submit: earliest to latest if each before fails at once, slow if each before takes {}",
         Span(timeout)
     );
     println!("\n{}", wrapped(&heading, "", width));
     show("attempt", creates, report.creates_not_listed, width);
     let timeout = it.policy.poll().retry().attempt_timeout();
     let heading = format!(
-        "Polls of a job that stays pending, since it was accepted: if each is answered at once, and if each takes {}",
+        "Polls of a job that stays pending, counted from its acceptance: earliest to latest if each before is answered at once, slow if each before takes {}",
         Span(timeout)
     );
     println!("\n{}", wrapped(&heading, "", width));
     show("poll", polls, report.polls_not_listed, width);
     let worst = Worst::of(&it.policy);
-    println!("\nTotal worst case: {} until a job is over", Span(worst.total()));
+    println!("\nAt worst a job ends {} after its submit", Span(worst.total()));
 }
 
 fn show(what: &str, starts: &[Start], more: u16, width: usize) {

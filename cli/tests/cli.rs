@@ -449,7 +449,7 @@ fn check_tells_profiles_from_policies_and_what_is_wrong_or_doubtful() {
     std::fs::write(directory.path().join("j.toml"), [b"[policy.create]\n# ", &b"\xe9"[..]].concat()).unwrap();
     let latin = steadfast(&["check", directory.path().join("j.toml").to_str().unwrap()]);
     let said = String::from_utf8(latin.stderr).unwrap();
-    assert!(latin.status.code() == Some(64) && said.contains("j.toml, line 2: this is no UTF-8"), "{said}");
+    assert!(latin.status.code() == Some(64) && said.contains("j.toml, line 2: this is not UTF-8"), "{said}");
 
     // What is legal and doubtful.
     let (code, said) = check(
@@ -475,6 +475,102 @@ fn check_tells_profiles_from_policies_and_what_is_wrong_or_doubtful() {
     ] {
         assert!(said.contains(doubt), "{doubt}: {said}");
     }
+
+    // What never has an effect, or never happens.
+    for (name, text, doubt) in [
+        (
+            "spent.toml",
+            "[gate]\nbudget = { capacity = 5 }",
+            "gate.budget takes no tokens in (per_request, per_success and per_second are 0): once it is spent, no retry is sent",
+        ),
+        (
+            "refunds.toml",
+            "[gate]\nbudget = { capacity = 5, refunds = true }",
+            "gate.budget takes no tokens in (per_request, per_success and per_second are 0): once it is spent, no retry is sent",
+        ),
+        (
+            "empty.toml",
+            "[gate]\nbudget = { capacity = 5, initial = 0 }",
+            "gate.budget has no token for a first retry, and takes none in: no retry is ever sent",
+        ),
+        (
+            "keep.toml",
+            "[gate]\nbudget = { capacity = 9, keep = 5, per_success = 1, costs = { timed_out = 5 } }",
+            "gate.budget.costs.timed_out is 5, and the budget never gives more than 4: no such retry is ever sent",
+        ),
+        (
+            "lookup.toml",
+            "[policy]\nsafety = { lookup = { settle = \"1s\" } }\n[policy.lookup]\nattempts = 3\ndeadline = \"10s\"\n\
+             attempt_timeout = \"5s\"\nbackoff = { growth = { fixed = \"10s\" }, cap = \"10s\", jitter = \"none\" }",
+            "policy.lookup.deadline is 10 s: attempts 2 to 3 are never sent",
+        ),
+        (
+            "first.toml",
+            "[policy.create]\nattempts = 2\ndeadline = \"10s\"\nattempt_timeout = \"5s\"\n\
+             backoff = { growth = { fixed = \"10s\" }, cap = \"10s\", jitter = \"none\" }",
+            "policy.create.deadline is 10 s: attempt 2 is never sent",
+        ),
+        (
+            "failed.toml",
+            "[policy.poll]\ndeadline = \"30s\"\npolls = 3\n\
+             retry = { backoff = { growth = { fixed = \"27s\" }, cap = \"27s\", jitter = \"none\" } }",
+            "policy.poll.retry waits at least 27 s after a poll that failed, and the deadline is 30 s: a first poll that \
+             fails is the last",
+        ),
+        (
+            "slowest.toml",
+            "[policy.poll]\ndeadline = \"30s\"\npolls = 3\nretry = { attempts = 1 }",
+            "policy.poll.retry waits at least 30 s after a poll that failed",
+        ),
+        (
+            "ends.toml",
+            "[policy.poll]\nretry = { deadline = \"1m\" }",
+            "policy.poll.retry.deadline is 1 min, and has no effect: polls end at policy.poll.deadline, 3 min",
+        ),
+        (
+            "grace.toml",
+            "[policy.poll]\nnot_found_grace = \"1h\"",
+            "policy.poll.not_found_grace is 1 h, the deadline 3 min: that the provider does not know the job never ends it",
+        ),
+        (
+            "slow.toml",
+            "[gate.breaker]\nslow_calls = { longer_than = \"10s\", percent = 50 }",
+            "gate.breaker.slow_calls.longer_than is 10 s, and no request may take longer than 10 s: none counts as slow",
+        ),
+        (
+            "refuse.toml",
+            "[gate]\nbreaker = \"none\"\nwhen_open = \"refuse\"",
+            "gate.when_open is refuse, and has no effect without a breaker",
+        ),
+        (
+            "burst.toml",
+            "[gate]\nrate_limits = [{ kinds = [\"create\"], rate = { count = 1, per = \"5m\", burst = 1 } }]",
+            "of 2 jobs submitted together one is rejected",
+        ),
+        (
+            "bursts.toml",
+            "[gate]\nrate_limits = [{ kinds = [\"create\"], rate = { count = 3, per = \"15m\", burst = 3 } }]",
+            "of 4 jobs submitted together one is rejected",
+        ),
+        (
+            "persist.toml",
+            "[policy]\npersist = { growth = { exponential = { first = \"1s\", factor = 2 } }, cap = \"1s\" }",
+            "policy.persist.cap is the first delay, 1 s: the delays never grow",
+        ),
+    ] {
+        let (code, said) = check(name, text);
+        let report: serde_json::Value = serde_json::from_str(&said).unwrap_or_else(|error| panic!("{error}: {said}"));
+        let doubts = report["doubts"].as_array().unwrap();
+        let is_said = doubts
+            .iter()
+            .any(|said| said.as_str().is_some_and(|said| said.starts_with(doubt) || said.ends_with(doubt)));
+        assert!(code == Some(0) && is_said, "{name}: {doubt}: {doubts:?}");
+        if name == "empty.toml" {
+            assert_eq!(doubts.len(), 1, "one thing is said once: {doubts:?}");
+        }
+    }
+    let (code, said) = check("never.toml", "[policy.poll]\ndeadline = \"3s\"");
+    assert!(code == Some(64) && said.contains("more than the wait before the first poll"), "{said}");
 
     let (code, said) = check("defaults.toml", "");
     assert!(code == Some(0) && !said.contains("\n! "), "the defaults are nothing to doubt: {said}");

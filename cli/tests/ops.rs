@@ -222,7 +222,10 @@ fn a_key_that_is_not_there_is_said_with_what_to_check() {
     let output = home.ops(&["show", "order-99"]);
     let said = text(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains("among 7 operations: check its spelling") && said.contains("forgotten"), "{said}");
+    assert!(
+        said.contains("has 7 operations, none with this key: check its spelling") && said.contains("forgotten"),
+        "{said}"
+    );
 }
 
 #[test]

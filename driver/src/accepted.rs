@@ -46,7 +46,8 @@ impl fmt::Debug for AcceptingAnswer {
 /// which.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the job ended, or its client stopped, before the provider was known to have it: wait for its end to learn how"
+    "the job ended, or its client stopped, before the provider was known to have it: wait for the job's outcome to \
+     learn which"
 )]
 pub struct NotAccepted;
 
@@ -82,7 +83,8 @@ pub(crate) struct Telling {
     /// `Some` if a webhook was there first, and the request whose answer says more is in the air. Holds whether to ask
     /// at once what else has changed.
     coming: Option<bool>,
-    /// Those who wait for it. If they are dropped untold, the job has ended.
+    /// Those who wait for it. They are dropped untold if the job ends before, or if the client stops: they learn no
+    /// more than [`NotAccepted`], and the job's outcome says which.
     waiting: Vec<Sender<Accepted>>,
 }
 

@@ -51,7 +51,7 @@ use crate::handles::{Breaker, RateLimiter, RetryBudget};
 /// [classifies](Classify) errors, `N` is [told](Notify) of them, `S` is the timer. Breaker, budget and limiter are
 /// borrowed, so that a call changes no reference count that threads share.
 #[derive(Clone)]
-#[must_use = "nothing is called before `run` or `call`"]
+#[must_use = "it does nothing until you call `run` or `call`"]
 pub struct Call<'h, M, S, C = EveryError, N = Silent> {
     course: M,
     timer: S,

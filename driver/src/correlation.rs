@@ -106,12 +106,12 @@ impl fmt::Display for CorrelationHeaderError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoName => f.write_str(
-                "the correlation header has no valid name: give letters, digits and dashes, such as X-Request-Id",
+                "the correlation header has no valid name: use letters, digits and dashes, as in X-Request-Id",
             ),
             Self::Taken(name) => {
                 write!(
                     f,
-                    "the correlation id cannot go in {name}, which says something else: give a name of its own, such as X-Request-Id"
+                    "the correlation id cannot go in {name}, which has another meaning: give it a header of its own, such as X-Request-Id"
                 )
             }
         }

@@ -42,7 +42,7 @@ impl Finished {
 /// If it is dropped unread, as with a handle that is dropped at that very moment, it goes back to the [function that
 /// takes such outcomes](crate::Driver::give_back_to), if there is one. If several handles were told together, the last
 /// of them gives it back, and only if none was read.
-#[must_use = "dropped, it was not read by anybody"]
+#[must_use = "`read` it: an outcome that is dropped counts as not read"]
 pub struct Unread(Arc<Told>);
 
 /// What all have in common who are told together.
@@ -153,7 +153,9 @@ pub enum SubmitError {
     )]
     Unreadable(#[source] Arc<StoreError>),
     /// The client was shut down, or its runtime is ending.
-    #[error("the client has stopped: nothing was sent for this submit")]
+    #[error(
+        "the client has stopped, and nothing was sent for this submit: submit it again to a client that is running"
+    )]
     Stopped,
 }
 
@@ -176,12 +178,12 @@ pub enum ResumeError {
     /// Neither this client nor its store knows the key: it was never submitted here, nothing ran, or it ended longer
     /// ago than [`Limits::remember_for`](engine::Limits::remember_for).
     #[error(
-        "no job of this key is known here: submit it if it is new; ask the provider if it is older than the journal"
+        "no job with this key is known here: submit it if it is new; ask the provider if it is older than the journal"
     )]
     UnknownKey,
     /// It ended as unresolved before the provider gave a reference to poll.
     #[error(
-        "this job has no reference to ask for ({}): ask the provider whether it ran, and never submit it under a new key before",
+        "this job has no reference to ask for ({}): ask the provider whether it ran, and never submit it under a new key before you know",
         explain(.0)
     )]
     NoReference(Unresolved),
@@ -194,11 +196,13 @@ pub enum ResumeError {
     Journal(#[source] Arc<StoreError>),
     /// Too many questions wait for the journal already: its disk is slow, or it hangs.
     #[error(
-        "too many wait for the journal, since it is slow, so the job was not resumed: resume it again in some seconds"
+        "the job was not resumed, since the journal is slow and too many wait for it: resume it again in a few seconds"
     )]
     Busy,
     /// The client was shut down, or its runtime is ending.
-    #[error("the client has stopped: the job was not resumed, or a later client on the same store goes on with it")]
+    #[error(
+        "the client has stopped, so the job may not have been resumed: start a client on the same store and resume it again"
+    )]
     Stopped,
 }
 

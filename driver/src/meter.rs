@@ -10,6 +10,7 @@ mod recorder;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use metrics::{SharedString, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
@@ -132,20 +133,46 @@ impl OfGate {
         }
     }
 
-    /// What there is at the end of a turn.
-    pub(crate) fn sample(&mut self, gate: &Gate, now: Timestamp) {
+    /// Takes note of what there is at the end of a turn: one call at a time, under the lock of the gate if it is shared.
+    /// What has changed is then to be [added](Self::add), without that lock.
+    pub(crate) fn look(&self, gate: &Gate, now: Timestamp) -> Changes {
         let state: BreakerState = gate.breaker_state(now);
-        for (name, level) in STATES.iter().zip(&mut self.states) {
-            level.set(u8::from(*name == state.name()));
-        }
-        self.in_flight.set(gate.in_flight());
-        if let (Some(level), Some(tokens)) = (&mut self.budget, gate.budget_tokens(now)) {
-            level.set(tokens);
-        }
-        if let (Some(level), Some(limit)) = (&mut self.bulkhead, gate.bulkhead_limit()) {
-            level.set(limit);
+        let mut states = STATES.iter().zip(&self.states);
+        let of = |level: &Option<Level>, part: Option<u32>| {
+            level.as_ref().zip(part).map_or(0.0, |(level, part)| level.turn_to(part.into()))
+        };
+        Changes {
+            states: [(); STATES.len()].map(|()| {
+                states.next().map_or(0.0, |(name, level)| level.turn_to(u8::from(*name == state.name()).into()))
+            }),
+            in_flight: self.in_flight.turn_to(gate.in_flight().into()),
+            budget: of(&self.budget, gate.budget_tokens(now)),
+            bulkhead: of(&self.bulkhead, gate.bulkhead_limit()),
         }
     }
+
+    /// Tells the recorder of changes, in whatever order.
+    pub(crate) fn add(&self, changes: Changes) {
+        let Changes { states, in_flight, budget, bulkhead } = changes;
+        for (level, by) in self.states.iter().zip(states) {
+            level.add(by);
+        }
+        self.in_flight.add(in_flight);
+        for (level, by) in [(&self.budget, budget), (&self.bulkhead, bulkhead)] {
+            if let Some(level) = level {
+                level.add(by);
+            }
+        }
+    }
+}
+
+/// By how much a gate's gauges change.
+#[must_use = "the recorder is not told yet"]
+pub(crate) struct Changes {
+    states: [f64; STATES.len()],
+    in_flight: f64,
+    budget: f64,
+    bulkhead: f64,
 }
 
 /// What is told apart by the kind of request.
@@ -190,19 +217,29 @@ impl OfKind {
 /// A gauge to which several clients add: each adds the change of its own part, and takes that away in the end.
 struct Level {
     gauge: Gauge,
-    part: f64,
+    /// The bits of a number. A shared gate's is looked at under that gate's lock, so nothing else orders it.
+    part: AtomicU64,
 }
 
 impl Level {
     const fn new(gauge: Gauge) -> Self {
-        Self { gauge, part: 0.0 }
+        Self { gauge, part: AtomicU64::new(0) }
     }
 
-    fn set(&mut self, part: impl Into<f64>) {
-        let part = part.into();
-        if part != self.part {
-            self.gauge.increment(part - self.part);
-            self.part = part;
+    fn set(&self, part: impl Into<f64>) {
+        self.add(self.turn_to(part.into()));
+    }
+
+    /// Takes note of the part, one call at a time. Returns what is to be [added](Self::add).
+    fn turn_to(&self, part: f64) -> f64 {
+        let before = f64::from_bits(self.part.load(Ordering::Relaxed));
+        self.part.store(part.to_bits(), Ordering::Relaxed);
+        part - before
+    }
+
+    fn add(&self, by: f64) {
+        if by != 0.0 {
+            self.gauge.increment(by);
         }
     }
 }
@@ -354,8 +391,8 @@ impl Meter {
 
     /// What there is at the end of a turn.
     pub(crate) fn sample(&mut self, engine: &Engine, parked: usize, journal: &Journal, now: Timestamp) {
-        if let Some(gate) = &mut self.gate {
-            gate.sample(engine.gate(), now);
+        if let Some(gate) = &self.gate {
+            gate.add(gate.look(engine.gate(), now));
         }
         self.live.set(engine.live());
         self.parked.set(parked as f64);

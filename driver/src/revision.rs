@@ -32,7 +32,7 @@ pub struct Revision {
 pub enum RevisionError {
     /// The subscriber was too slow, and so many were dropped; the next call goes on with those that are left.
     #[error(
-        "{0} revisions were dropped, since they were not taken fast enough: ask the provider for what they were about"
+        "{0} revisions were dropped, since they were not read fast enough: ask the provider about the jobs concerned"
     )]
     Missed(u64),
     /// The client has stopped, and all was told.

@@ -268,16 +268,16 @@ impl fmt::Debug for TraceSource {
 #[non_exhaustive]
 pub enum TraceError {
     /// The header's form is wrong.
-    #[error("the traceparent is malformed: it must be `00-` 32 lower-case hex digits `-` 16 such `-` 2 such")]
+    #[error("the traceparent is malformed: it must be `00`, 32, 16 and 2 lower-case hex digits, joined by `-`")]
     Malformed,
     /// Version ff, which is invalid.
     #[error("the traceparent's version is ff, which the standard forbids: give 00")]
     Version,
     /// A trace id of zeros.
-    #[error("the trace id is all zeros, which means that there is no trace: give none")]
+    #[error("the trace id is all zeros, which means no trace: leave it out")]
     NoTrace,
     /// A span id of zeros.
-    #[error("the span id is all zeros, which means that there is no span: give none")]
+    #[error("the span id is all zeros, which means no span: leave it out")]
     NoSpan,
     /// The `tracestate` is malformed.
     #[error("the tracestate is malformed: it must be `key=value` members, separated by commas, each key once")]

@@ -132,7 +132,7 @@ pub enum UnknownJob {
 /// What became of a webhook, and so what to answer: [`status`](Delivery::status), and an empty body. `Display` says
 /// why, for a log; it shows no signature, body or id.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[must_use = "the sender is to be answered with its `status`"]
+#[must_use = "answer the sender with its `status`"]
 #[non_exhaustive]
 pub enum Delivery {
     /// 200: all that follows from it is durable. If its job had ended before, nothing follows.
@@ -231,27 +231,27 @@ impl fmt::Display for Delivery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Taken => "the webhook was taken, and what follows from it is durable",
-            Self::Repeated => "the webhook was taken before: it changes nothing",
-            Self::NoJob => "the webhook is about no job: it changes nothing",
+            Self::Repeated => "the webhook had been taken before: it changes nothing",
+            Self::NoJob => "the webhook names no job: it changes nothing",
             Self::Unknown { .. } => "the webhook is about a job that is not under way here: it changes nothing",
-            Self::Early => "the webhook may be about a job whose create is not answered yet: it is to be sent again",
+            Self::Early => "the webhook may be about a job whose create is not answered yet: the sender should send it again",
             Self::Refused(why) => return why.fmt(f),
             Self::TooLarge { bytes, limit } => {
                 return write!(
                     f,
-                    "the webhook's body has {bytes} bytes, and at most {limit} are taken: raise the limit"
+                    "the webhook's body has {bytes} bytes, and the limit is {limit}: raise it with `WebhookPolicy::body_limit`"
                 );
             }
             Self::NotDurable => {
-                "what follows from the webhook is not durable: check the journal's disk, permissions and free space; \
-                 it is to be sent again"
+                "what follows from the webhook was not written to the journal in time: check its disk, permissions and \
+                 free space; the sender should send it again"
             }
-            Self::Busy => "too many webhooks wait for the journal: it is to be sent again",
+            Self::Busy => "too many webhooks are waiting for the journal: the sender should send it again",
             Self::Panicked => {
-                "the provider's profile panicked on the webhook: see the panic's own message, and mend the profile; \
-                 it is to be sent again"
+                "the provider's profile panicked on the webhook: read the panic's message and fix the profile; \
+                 the sender should send it again"
             }
-            Self::Stopped => "the client has stopped: the webhook is to be sent again, to the next one",
+            Self::Stopped => "the client has stopped: the sender should send the webhook again, for the next client",
         })
     }
 }

@@ -234,18 +234,22 @@ impl Didit {
 }
 
 /// For creates, look-ups and failing polls: the waits that docs.didit.me/integration/rate-limiting advises, 5 to 40 s
-/// doubled, with jitter; within ten minutes, so that five creates fit in with their look-ups between them.
+/// doubled, with jitter.
+fn waits() -> Result<BackoffPolicy, PolicyError> {
+    BackoffPolicy::new(Growth::doubling(Duration::from_secs(5)), Duration::from_secs(40), Jitter::Equal)
+}
+
+/// For creates and look-ups: within ten minutes, so that five creates fit in with their look-ups between them.
 fn tries(attempts: u16) -> Result<RetryPolicy, PolicyError> {
-    let secs = Duration::from_secs;
-    let waits = BackoffPolicy::new(Growth::doubling(secs(5)), secs(40), Jitter::Equal)?;
-    RetryPolicy::new(attempts, secs(600), secs(10), waits)
+    RetryPolicy::new(attempts, Duration::from_secs(600), Duration::from_secs(10), waits()?)
 }
 
 /// From 30 s, doubled, capped at ten minutes, for a week. Our own: Didit prescribes none.
 fn schedule() -> Result<PollPolicy, PolicyError> {
     let secs = Duration::from_secs;
-    let waits = BackoffPolicy::new(Growth::doubling(secs(30)), secs(600), Jitter::Proportional { percent: 10 })?;
-    Ok(PollPolicy::new(waits, 1_500, secs(7 * 86_400), tries(5)?)?.with_not_found_grace(secs(60)))
+    let schedule = BackoffPolicy::new(Growth::doubling(secs(30)), secs(600), Jitter::Proportional { percent: 10 })?;
+    let retry = RetryPolicy::default().with_attempts(5)?.with_attempt_timeout(secs(10))?.with_backoff(waits()?);
+    Ok(PollPolicy::new(schedule, 1_500, secs(7 * 86_400), retry)?.with_not_found_grace(secs(60)))
 }
 
 impl Provider for Didit {

@@ -1,11 +1,12 @@
-//! Finds settings that are legal, but that are usually mistakes.
+//! Finds settings that are legal, but that are usually mistakes, or never have an effect.
 
 use std::time::Duration;
 
 use steadfast_core::backoff::{BackoffPolicy, Growth, Jitter};
-use steadfast_core::budget::RetryBudget;
+use steadfast_core::breaker::BreakerPolicy;
+use steadfast_core::budget::{BudgetPolicy, RetryBudget, Tokens};
 use steadfast_core::explain::Span;
-use steadfast_core::gate::GatePolicy;
+use steadfast_core::gate::{GatePolicy, WhenOpen};
 use steadfast_core::poll::PollPolicy;
 use steadfast_core::retry::{Class, RetryPolicy};
 use steadfast_core::{Kind, OperationPolicy, SendSafety, Timestamp};
@@ -24,8 +25,12 @@ pub(super) fn doubts(
     let create = policy.create();
     let of_all = (create.attempts(), || times::most_attempts(create, seed));
     unreached("policy.create", "attempt", creates, of_all, create.deadline(), &mut doubts);
-    if let SendSafety::Lookup { .. } = policy.safety() {
-        retry("policy.lookup", policy.lookup(), &mut doubts);
+    let lookup = policy.lookup();
+    if looks_up(policy) {
+        retry("policy.lookup", lookup, &mut doubts);
+        let of_all = (lookup.attempts(), || times::most_attempts(lookup, seed));
+        let lookups = times::attempts(lookup, seed);
+        unreached("policy.lookup", "attempt", &lookups, of_all, lookup.deadline(), &mut doubts);
     }
     if let SendSafety::Keyed { window } = policy.safety()
         && window < policy.create().deadline()
@@ -51,8 +56,43 @@ pub(super) fn doubts(
             Span(poll.deadline()),
         ));
     }
+    failed_polls(poll, &mut doubts);
+    never_grows("policy.persist", policy.persist(), &mut doubts);
     of_gate(policy, gate, &mut doubts);
     doubts
+}
+
+const fn looks_up(policy: &OperationPolicy) -> bool {
+    matches!(policy.safety(), SendSafety::Lookup { .. })
+}
+
+/// Polls that fail, and those that find no job.
+fn failed_polls(poll: &PollPolicy, doubts: &mut Vec<String>) {
+    let (retry, deadline) = (poll.retry(), poll.deadline());
+    never_grows("policy.poll.retry.backoff", retry.backoff(), doubts);
+    // A streak that has used up the attempts goes on at the slowest pace.
+    let shortest = if retry.attempts() > 1 { retry.backoff().bounds(1).0 } else { poll.schedule().cap() };
+    if poll.schedule().bounds(1).0.saturating_add(shortest) >= deadline {
+        doubts.push(format!(
+            "policy.poll.retry waits at least {} after a poll that failed, and the deadline is {}: a first poll that fails is the last",
+            Span(shortest),
+            Span(deadline),
+        ));
+    }
+    if retry.deadline() != RetryPolicy::default().deadline() {
+        doubts.push(format!(
+            "policy.poll.retry.deadline is {}, and has no effect: polls end at policy.poll.deadline, {}",
+            Span(retry.deadline()),
+            Span(deadline),
+        ));
+    }
+    if poll.not_found_grace() >= deadline {
+        doubts.push(format!(
+            "policy.poll.not_found_grace is {}, the deadline {}: that the provider does not know the job never ends it",
+            Span(poll.not_found_grace()),
+            Span(deadline),
+        ));
+    }
 }
 
 fn retry(field: &str, policy: &RetryPolicy, doubts: &mut Vec<String>) {
@@ -117,34 +157,15 @@ fn unreached(
 
 fn of_gate(policy: &OperationPolicy, gate: &GatePolicy, doubts: &mut Vec<String>) {
     if let Some(budget) = gate.budget() {
-        let full = RetryBudget::new(budget);
-        let now = Timestamp::from_secs(1_700_000_000);
-        let granted =
-            [Class::Transient, Class::Throttled, Class::TimedOut].map(|why| full.check(budget, why, now).is_ok());
-        if granted == [false; 3] && f64::from(budget.per_second()) == 0.0 {
-            doubts.push("gate.budget has no token for a first retry, and time brings none: no retry leaves before many requests went well".to_owned());
-        }
-        let costs = budget.costs();
-        for (why, cost) in
-            [("transient", costs.transient), ("throttled", costs.throttled), ("timed_out", costs.timed_out)]
-        {
-            if u32::from(cost.get()) > budget.capacity() {
-                doubts.push(format!(
-                    "gate.budget.costs.{why} is {cost}, and the budget never holds more than {}: no such retry is ever sent",
-                    budget.capacity(),
-                ));
-            }
-        }
+        of_budget(budget, doubts);
     }
-    let longest_call = policy.create().attempt_timeout().max(policy.poll().retry().attempt_timeout());
-    if let Some(breaker) = gate.breaker()
-        && breaker.probes().lease < longest_call
-    {
-        doubts.push(format!(
-            "gate.breaker.probes.lease is {}, and a request may take {}: a client waits for each probe for as long as that",
-            Span(breaker.probes().lease),
-            Span(longest_call),
-        ));
+    let lookup = looks_up(policy).then(|| policy.lookup());
+    let requests = [policy.create(), policy.poll().retry()].into_iter().chain(lookup);
+    let longest_call = requests.map(RetryPolicy::attempt_timeout).max().unwrap_or_default();
+    if let Some(breaker) = gate.breaker() {
+        of_breaker(breaker, longest_call, doubts);
+    } else if gate.when_open() == WhenOpen::Refuse {
+        doubts.push("gate.when_open is refuse, and has no effect without a breaker".to_owned());
     }
     let (soonest, _) = policy.poll().schedule().bounds(1);
     for (index, limit) in gate.rate_limits().iter().enumerate() {
@@ -158,10 +179,61 @@ fn of_gate(policy: &OperationPolicy, gate: &GatePolicy, doubts: &mut Vec<String>
         }
         if limit.kinds.contains(Kind::Create) && every > policy.create().deadline() {
             doubts.push(format!(
-                "gate.rate_limits[{index}] lets one request go every {}, and a create has {}: of two jobs submitted together one is rejected",
+                "gate.rate_limits[{index}] lets one request go every {}, and a create has {}: of {} jobs submitted together one is rejected",
                 Span(every),
                 Span(policy.create().deadline()),
+                limit.rate.burst().saturating_add(1),
             ));
         }
+    }
+}
+
+fn of_budget(budget: &BudgetPolicy, doubts: &mut Vec<String>) {
+    let [per_request, per_success, per_second] =
+        [budget.per_request(), budget.per_success(), budget.per_second()].map(|tokens| tokens > Tokens::ZERO);
+    let full = RetryBudget::new(budget);
+    let now = Timestamp::from_secs(1_700_000_000);
+    let granted = [Class::Transient, Class::Throttled, Class::TimedOut].map(|why| full.check(budget, why, now).is_ok());
+    let is_empty = granted == [false; 3];
+    if !per_request && !per_success && !per_second {
+        // A retry that ends well may get its own cost back, and no more.
+        doubts.push(if is_empty {
+            "gate.budget has no token for a first retry, and takes none in: no retry is ever sent".to_owned()
+        } else {
+            "gate.budget takes no tokens in (per_request, per_success and per_second are 0): once it is spent, no retry is sent".to_owned()
+        });
+    } else if is_empty && !per_second {
+        doubts.push("gate.budget has no token for a first retry, and time brings none: no retry is sent until other requests have brought enough".to_owned());
+    }
+    let costs = budget.costs();
+    let most = budget.capacity().saturating_sub(budget.keep());
+    for (why, cost) in [("transient", costs.transient), ("throttled", costs.throttled), ("timed_out", costs.timed_out)]
+    {
+        if u32::from(cost.get()) > most {
+            let verb = if budget.keep() == 0 { "holds" } else { "gives" };
+            doubts.push(format!(
+                "gate.budget.costs.{why} is {cost}, and the budget never {verb} more than {most}: no such retry is ever sent"
+            ));
+        }
+    }
+}
+
+fn of_breaker(breaker: &BreakerPolicy, longest_call: Duration, doubts: &mut Vec<String>) {
+    never_grows("gate.breaker.open", breaker.open(), doubts);
+    if breaker.probes().lease < longest_call {
+        doubts.push(format!(
+            "gate.breaker.probes.lease is {}, and a request may take {}: a client waits for each probe for as long as that",
+            Span(breaker.probes().lease),
+            Span(longest_call),
+        ));
+    }
+    if let Some(slow) = breaker.slow_calls()
+        && slow.longer_than >= longest_call
+    {
+        doubts.push(format!(
+            "gate.breaker.slow_calls.longer_than is {}, and no request may take longer than {}: none counts as slow",
+            Span(slow.longer_than),
+            Span(longest_call),
+        ));
     }
 }

@@ -40,10 +40,10 @@ pub(super) fn operation(policy: &OperationPolicy) -> Vec<String> {
     let mut said = vec![format!("A create is {}", retry(policy.create()))];
     said.push(match policy.safety() {
         SendSafety::Idempotent => {
-            "A create that may have run is sent again freely, since running it twice is the same as once.".to_owned()
+            "A create that may have run is sent again freely, since running it twice has the same effect as once.".to_owned()
         }
         SendSafety::Keyed { window } => format!(
-            "A create that may have run is sent again under its key, which the provider remembers for {}; after {} answers alike in a row it is given up.",
+            "A create that may have run is sent again under its key, which the provider remembers for {}; after {} identical answers in a row it is given up.",
             Span(window),
             policy.create().identical(),
         ),
@@ -72,10 +72,9 @@ pub(super) fn operation(policy: &OperationPolicy) -> Vec<String> {
         said.push(format!("For {} \"no such job\" counts as pending.", Span(poll.not_found_grace())));
     }
     let worst = Worst::of(policy);
-    let lookup =
-        if worst.lookup.is_zero() { String::new() } else { format!(", {} for looking it up", Span(worst.lookup)) };
+    let lookup = if worst.lookup.is_zero() { String::new() } else { format!(", {} to look it up", Span(worst.lookup)) };
     said.push(format!(
-        "A job is over {} after it was submitted at the latest: {} for its create{lookup}, {} for its result. Waiting at the gate counts; what can make it longer is a restart, after which the time for its result counts anew, and a journal that cannot be written.",
+        "A job ends at most {} after it is submitted: {} to create it{lookup}, {} to get its result. That includes waiting at the gate. It can take longer if the program restarts (the time for the result then starts again), if the machine sleeps through a deadline, or if the journal cannot be written.",
         Span(worst.total()),
         Span(worst.create),
         Span(worst.poll),
@@ -85,7 +84,11 @@ pub(super) fn operation(policy: &OperationPolicy) -> Vec<String> {
 
 fn retry(policy: &RetryPolicy) -> String {
     let tried = match policy.attempts() {
-        1 => format!("tried once, within {}, and given {}", Span(policy.deadline()), Span(policy.attempt_timeout())),
+        1 => format!(
+            "tried once, within {}, with a time-out of {}",
+            Span(policy.deadline()),
+            Span(policy.attempt_timeout())
+        ),
         attempts => format!(
             "tried at most {} in {}, {} each, {}",
             times(attempts),
@@ -130,7 +133,7 @@ fn backoff(policy: &BackoffPolicy) -> String {
         _ => format!("with waits up to {cap}"),
     };
     let jitter = match policy.jitter() {
-        Jitter::None => "exactly".to_owned(),
+        Jitter::None => "without jitter".to_owned(),
         Jitter::Full => "each drawn from zero up".to_owned(),
         Jitter::Equal => "each drawn from its half up".to_owned(),
         Jitter::Proportional { percent } => format!("each {percent}% more or less"),
@@ -145,7 +148,7 @@ pub(super) fn gate(policy: &GatePolicy) -> Vec<String> {
     let mut said = Vec::new();
     said.push(match policy.breaker() {
         Some(policy) => breaker(policy),
-        None => "No breaker: a provider that is down is asked on.".to_owned(),
+        None => "No breaker: requests go on while the provider is down.".to_owned(),
     });
     if policy.breaker().is_some() && policy.when_open() == WhenOpen::Refuse {
         said.push("While it is open, jobs of which nothing was sent are rejected.".to_owned());
@@ -162,29 +165,33 @@ pub(super) fn gate(policy: &GatePolicy) -> Vec<String> {
             let more: Vec<_> =
                 incomes.iter().filter(|(tokens, _)| *tokens > 0.0).map(|(tokens, when)| format!("{tokens} {when}")).collect();
             format!(
-                "All retries share a budget: {} tokens at first and {} at most, more come in ({}); one costs {} (throttled {}, timed out {}).",
+                "All retries share a budget: {} tokens at first, {} at most. It gains {}. A retry costs {} ({} if throttled, {} if timed out){}.",
                 budget.initial(),
                 budget.capacity(),
-                if more.is_empty() { "none".to_owned() } else { more.join(", ") },
+                if more.is_empty() { "nothing".to_owned() } else { more.join(", ") },
                 costs.transient,
                 costs.throttled,
                 costs.timed_out,
+                if budget.keep() == 0 { String::new() } else { format!(" and must leave {}", budget.keep()) },
             )
         }
-        None => "No retry budget: in an outage each job retries as often as its own policy lets it.".to_owned(),
+        None => "No retry budget: in an outage each job retries as often as its own policy allows.".to_owned(),
     });
     said.push(match policy.bulkhead().map(|bulkhead| (bulkhead.initial(), bulkhead.bounds())) {
-        Some((_, (least, most))) if least == most => format!("At most {most} requests are in the air at once."),
+        Some((_, (least, most))) if least == most => format!("At most {most} requests are under way at once."),
         Some((initial, (least, most))) => {
-            format!("At most {initial} requests are in the air at first, later from {least} to {most} as the provider bears it.")
+            format!("At first at most {initial} requests are under way at once; later the limit adapts, from {least} to {most}.")
         }
-        None => "No bulkhead: any number of requests may be in the air at once.".to_owned(),
+        None => "No bulkhead: any number of requests may be under way at once.".to_owned(),
     });
     said.extend(policy.rate_limits().iter().map(rate_limit));
     if policy.rate_limits().is_empty() {
-        said.push("No rate limit but what the provider's answers teach.".to_owned());
+        said.push("No rate limit except what the provider's answers announce.".to_owned());
     }
-    said.push(format!("A 429 holds all requests back for {} at most.", Span(policy.longest_pause())));
+    said.push(format!(
+        "A 429 holds all requests back for as long as it asks, at most {}.",
+        Span(policy.longest_pause())
+    ));
     said
 }
 
@@ -204,9 +211,9 @@ fn breaker(policy: &BreakerPolicy) -> String {
         .map_or_else(String::new, |slow| format!(", or {}% took longer than {}", slow.percent, Span(slow.longer_than)));
     let probes = policy.probes();
     format!(
-        "The breaker opens {trip}{slow}, and stays open {}; then {} at a time find out, and {} good ones close it.",
+        "The breaker opens {trip}{slow}, and stays open {}; then {} let through at a time, and {} that succeed close it.",
         backoff(policy.open()).replacen("with waits of", "for", 1),
-        if probes.at_once == 1 { "1 probe".to_owned() } else { format!("{} probes", probes.at_once) },
+        if probes.at_once == 1 { "1 probe is".to_owned() } else { format!("{} probes are", probes.at_once) },
         probes.successes,
     )
 }

@@ -160,7 +160,7 @@ fn examine(look: &Look, opened: Opened) -> Result<Examination, Box<dyn Error>> {
             }
             Some(false) => "nobody has the journal open: start their client, which takes them up",
             None => {
-                "see that their client runs, which a copy cannot tell; one that runs is late: see what its gate holds back (breaker, rate limit), \
+                "make sure that their client runs, which a copy cannot show; one that runs is late: see what its gate holds back (breaker, rate limit), \
                  and whether it has their payloads"
             }
         },

@@ -181,7 +181,7 @@ fn purge_one(look: &Look, args: &Args, key: &str, json: bool, out: &mut impl Wri
             let what = match in_use {
                 Some(true) => "its client has the journal open, and carries it on",
                 Some(false) => "start its client, which carries it on",
-                None => "see that its client runs, which a copy cannot tell",
+                None => "make sure that its client runs, which a copy cannot show",
             };
             return Err(format!("{} is under way: {what}", key.as_str()).into());
         }

@@ -65,8 +65,8 @@ pub(crate) fn show(look: &Look, args: Args, json: bool, out: &mut impl Write) ->
     drop(store);
     let Some(stored) = found else {
         let what = format!(
-            "{} has no operation of this key, among {}: check its spelling (`list --key-prefix` helps) and the file; \
-             what was delivered is forgotten after the client's window, 24 h unless it says otherwise; what is unresolved is not",
+            "{} has {}, none with this key: check its spelling (`list --key-prefix` helps) and the file; \
+             an outcome that was delivered is forgotten after the client's window, 24 h by default; one that is unresolved is not",
             look.name(),
             operations(total)
         );
@@ -84,7 +84,7 @@ pub(crate) fn show(look: &Look, args: Args, json: bool, out: &mut impl Write) ->
     timeline(&stored, now, in_use, out)?;
     match (&answer, args.answer) {
         (None, true) => {
-            let why = "no answer is kept of it: a client keeps answers only if it was told to (`keep_answers`)";
+            let why = "no answer is kept: a client keeps answers only if it was built with `keep_answers`";
             writeln!(out, "\n{why}")?;
         }
         (Some(answer), true) => answer.print(out)?,
@@ -112,8 +112,8 @@ impl<'a> Answer<'a> {
             Ok(_) => out.write_all(&body::printed(&self.kept.body, stdout().is_terminal())),
             Err(_) => writeln!(
                 out,
-                "(bytes that are no text: the client seals what it keeps, or the provider sent no text; \
-                 `show --answer --json` and `export --with-answers` give them in base64)"
+                "(not text: the client seals what it keeps, or the provider's answer is not text; \
+                 `show --answer --json` and `export --with-answers` give it in base64)"
             ),
         }
     }
@@ -162,8 +162,7 @@ fn timeline(stored: &Stored, now: Timestamp, in_use: Option<bool>, out: &mut imp
 fn requests(record: &Record) -> String {
     let Record { attempts, creates, polls, .. } = record;
     // Polls are counted only up to the last record.
-    let more =
-        if record.stage == Stage::Accepted { " (perhaps more by now: none is written for each poll)" } else { "" };
+    let more = if record.stage == Stage::Accepted { " (perhaps more by now: not every poll is recorded)" } else { "" };
     if *attempts == 0 {
         return format!("0{more}");
     }
@@ -187,24 +186,22 @@ fn explain(stored: &Stored, now: Timestamp) -> String {
             let is = if due < now { "was" } else { "is" };
             format!("{what}: {step} {is} due {} ({})", relative(due, now), day_and_time(due))
         }
-        None => format!("{what}; when {step} is due is not on record"),
+        None => format!("{what}; the journal does not say when {step} is due"),
     };
     match record.stage {
         Stage::Planned if record.creates > 0 => due("nothing ran yet, and it is tried again", "its next create"),
         Stage::Planned => due("nothing was sent yet", "its first create"),
         // A next client that may repeat it waits for that first.
-        Stage::InFlight => {
-            due("a create was about to leave or had left, and without an answer it may have run", "its time-out")
-        }
+        Stage::InFlight => due("a create was being sent, and may have run; no answer is recorded yet", "its time-out"),
         Stage::Unknown if record.refused => {
             due("an earlier create may have run, and a later one was refused", "its next step")
         }
         Stage::Unknown => due("a create may have run", "its next step"),
         // No record is written for each poll.
-        Stage::Accepted => due("the provider has the job, and it is polled", "by the last record, its first poll"),
+        Stage::Accepted => due("the provider has the job, which is polled", "by the last record, its first poll"),
         Stage::Ended(outcome) => format!("{}: {}; nobody took the outcome yet", outcome.name(), outcome.explain()),
         Stage::Delivered(outcome) => format!("{}: {}", outcome.name(), outcome.explain()),
-        _ => "a state that this release does not know".into(),
+        _ => "this release does not know this state".into(),
     }
 }
 
@@ -212,13 +209,13 @@ fn to_do(record: &Record, in_use: Option<bool>) -> &'static str {
     match record.stage {
         // Submitting it again starts a new job, and does not ask for this outcome.
         Stage::Ended(Outcome::Rejected(_)) => {
-            "decide whether it is still wanted: its key is free, so a repeat begins a new job; `client.resume(key)` gives this one's outcome"
+            "decide whether it is still wanted: its key is free, and a repeat begins a new job; `client.resume(key)` gives the outcome of this one"
         }
         Stage::Ended(_) if in_use == Some(false) => {
             "start its client, which delivers the outcome to whoever submits this key again"
         }
         Stage::Ended(_) if in_use.is_none() => {
-            "its client delivers the outcome to whoever submits this key again: see that it runs, which a copy cannot tell"
+            "make sure that its client runs, which a copy cannot show: it delivers the outcome to whoever submits this key again"
         }
         Stage::Ended(outcome) | Stage::Delivered(outcome) => match outcome {
             Outcome::Completed(_) => "nothing",
@@ -226,23 +223,25 @@ fn to_do(record: &Record, in_use: Option<bool>) -> &'static str {
             Outcome::Rejected(_) => "decide whether it is still wanted: its key is free",
             Outcome::Failed => "decide whether to submit a new job, under a new key",
             Outcome::Unresolved(_) if record.reference.is_some() => {
-                "`steadfast run --base-url URL --key KEY --journal FILE`, with the --provider and --product or the --profile that it was sent by, polls on, as \
-                 `client.resume(key)` does; or ask the provider by its reference; \
+                "go on polling, with `client.resume(key)` or with `steadfast run --base-url URL --key KEY --journal FILE` and the --provider and --product, or the \
+                 --profile, that it was sent by; or ask the provider by its reference; \
                  never use a new key before you know"
             }
             Outcome::Unresolved(_) => "ask the provider whether it ran; never use a new key before you know",
         },
         _ if in_use == Some(true) => {
-            "nothing: its client has the journal open and carries it on; never use a new key meanwhile"
+            "nothing: its client has the journal open and carries it on; meanwhile never use a new key"
         }
         _ if in_use.is_none() => {
-            "its client carries it on: see that it runs, which a copy cannot tell; never use a new key meanwhile"
+            "make sure that its client runs, which a copy cannot show: it carries the job on; meanwhile never use a new key"
         }
-        Stage::Planned => "start its client, which sends it, once it has its payload (kept, or submitted again)",
+        Stage::Planned => {
+            "start its client, which sends it once it has the payload (kept in the journal, or submitted again)"
+        }
         Stage::InFlight | Stage::Unknown => {
-            "start its client, which goes on as the provider allows: sends it again, looks it up or calls it unresolved; never use a new key"
+            "start its client, which sends it again, looks it up or ends it as unresolved, as the provider allows; never use a new key"
         }
-        Stage::Accepted => "start its client, which polls on; never use a new key",
-        _ => "use the release that wrote it",
+        Stage::Accepted => "start its client, which goes on polling; never use a new key",
+        _ => "use the release that wrote this record",
     }
 }

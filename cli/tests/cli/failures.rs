@@ -54,7 +54,7 @@ fn what_would_be_left_out_of_account_is_refused() {
     let run =
         ["run", "--base-url", "https://example.com", "--key", "k", "--payload", "/dev/null", "--provider", "didit"];
     let cases: [(&[&str], &str); 2] = [
-        (&["check", "deepvue", "--over", "didit"], "--over is for a file of policies"),
+        (&["check", "deepvue", "--over", "didit"], "--over goes with a file of policies"),
         (&[&run[..], &["--product", "pan"]].concat(), "--product is for --provider deepvue"),
     ];
     for (args, says) in cases {

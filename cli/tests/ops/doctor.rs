@@ -57,12 +57,12 @@ fn of_a_copy_nobody_can_tell_whether_a_client_runs() {
     }
     for key in ["order-4", "order-5", "person-6", "order-7"] {
         let said = home.says(&["show", key, "--copy"]);
-        assert!(said.contains("see that it runs") && !said.contains("start its client"), "{said}");
+        assert!(said.contains("make sure that its client runs") && !said.contains("start its client"), "{said}");
     }
     // A create that is late is late, whoever has the journal.
     let late = Home::with(&[entry("order-1", Stage::InFlight, HOUR)]);
     let said = text(&late.ops(&["doctor", "--copy"]).stdout);
-    assert!(said.contains("1 OVERDUE: see that their client runs"), "{said}");
+    assert!(said.contains("1 OVERDUE: make sure that their client runs"), "{said}");
 }
 
 /// What nobody changes meanwhile is not torn by its being copied.

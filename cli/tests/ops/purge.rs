@@ -154,7 +154,7 @@ fn one_that_may_not_go_is_said_with_what_to_do_about_it() {
         text(&output.stderr)
     };
     assert!(refused("order-5", &[]).contains("order-5 is under way: start its client, which carries it on"));
-    assert!(refused("order-5", &["--copy"]).contains("order-5 is under way: see that its client runs"));
+    assert!(refused("order-5", &["--copy"]).contains("order-5 is under way: make sure that its client runs"));
     assert!(
         refused("order-4", &[]).contains("order-4 has ended, and nobody has its outcome yet: `client.resume(key)`")
     );

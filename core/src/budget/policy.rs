@@ -249,6 +249,12 @@ impl BudgetPolicy {
         self.initial
     }
 
+    /// How many tokens a retry must leave.
+    #[must_use]
+    pub const fn keep(&self) -> u32 {
+        self.keep
+    }
+
     /// What comes in for each first attempt.
     #[must_use]
     pub const fn per_request(&self) -> Tokens {

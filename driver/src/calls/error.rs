@@ -11,13 +11,13 @@ use super::course::PollState;
 #[non_exhaustive]
 pub enum StopReason {
     /// The error was classified as permanent: the same again cannot help.
-    #[error("the last error is one that a repeat does not mend")]
+    #[error("the last error is one that a retry does not help")]
     Refused,
     /// It may have run, and the call was set not to be repeatable.
-    #[error("the last attempt may have run, and is not to be run twice")]
+    #[error("the last attempt may have run, and must not run twice")]
     Ambiguous,
     /// All attempts are spent; for polls, all polls.
-    #[error("all attempts are spent")]
+    #[error("all attempts are used up")]
     Attempts,
     /// The deadline has come, or the next attempt could not have begun before it.
     #[error("the deadline leaves no time for another attempt")]
@@ -63,7 +63,7 @@ impl From<GaveUp> for StopReason {
 ///     .call(|| Err::<(), _>(std::io::Error::from(std::io::ErrorKind::NotFound)))
 ///     .unwrap_err();
 /// assert_eq!((error.why, error.attempts, error.elapsed), (StopReason::Refused, 1, Duration::ZERO));
-/// assert_eq!(error.to_string(), "the last error is one that a repeat does not mend (1 attempt in 0ns)");
+/// assert_eq!(error.to_string(), "the last error is one that a retry does not help (1 attempt in 0ns)");
 /// assert_eq!(error.into_cause().unwrap().kind(), std::io::ErrorKind::NotFound);
 /// ```
 #[derive(Debug, thiserror::Error)]
@@ -116,7 +116,7 @@ impl<E> RetryError<E> {
 }
 
 fn ending_of_polls(why: &StopReason) -> String {
-    if *why == StopReason::Attempts { "all polls are spent".to_owned() } else { why.to_string() }
+    if *why == StopReason::Attempts { "all polls are used up".to_owned() } else { why.to_string() }
 }
 
 /// How the call ended, as far as no cause tells: a time-out has no cause, or an earlier attempt's.

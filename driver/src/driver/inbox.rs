@@ -2,6 +2,7 @@
 //! client have one inbox together.
 
 use std::collections::VecDeque;
+use std::mem;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
@@ -96,12 +97,45 @@ impl Early {
     }
 }
 
+/// What is to be told once the lock is free: the log, and a waker of who waits, are the program's code, may take their
+/// time, and may wait for what another shard says.
+enum ToTell {
+    /// An event waited in vain, how many have by now, and why.
+    Dropped(Early, u64, &'static str),
+    /// A sender has waited for long enough.
+    Late(Sender<Delivery>),
+    /// The shard that watched it has ended: its senders learn that when they are dropped.
+    Left(Early),
+}
+
+impl ToTell {
+    /// Senders that still wait for an answer are told to send the webhook again.
+    fn tell(self) {
+        match self {
+            Self::Dropped(early, dropped, why) => {
+                tracing::info!(
+                    reference = early.event.reference.as_ref().map_or("", Reference::as_str),
+                    dropped,
+                    why,
+                    "a webhook waited in vain for its job: if there is one, a poll will find out"
+                );
+                for (_, reply) in early.replies {
+                    let _ = reply.send(Delivery::Early);
+                }
+            }
+            Self::Late(reply) => drop(reply.send(Delivery::Early)),
+            Self::Left(early) => drop(early),
+        }
+    }
+}
+
 /// The events that lie in an inbox.
 pub(crate) struct Board {
     policy: WebhookPolicy,
     /// Oldest first.
     early: VecDeque<Early>,
     bytes: usize,
+    to_tell: Vec<ToTell>,
     /// Events that left it unmatched.
     dropped: u64,
     number: u64,
@@ -109,7 +143,7 @@ pub(crate) struct Board {
 
 impl Board {
     pub(super) const fn new(policy: WebhookPolicy) -> Self {
-        Self { policy, early: VecDeque::new(), bytes: 0, dropped: 0, number: 0 }
+        Self { policy, early: VecDeque::new(), bytes: 0, to_tell: Vec::new(), dropped: 0, number: 0 }
     }
 
     fn take(&mut self, is_it: impl Fn(&Early) -> bool) -> Option<Early> {
@@ -143,27 +177,18 @@ impl Board {
         }
     }
 
-    /// Drops an event that waited in vain. Senders that still wait for an answer are told to send it again.
-    fn drop_one(&mut self, is_it: impl Fn(&Early) -> bool, why: &str) {
+    /// Drops an event that waited in vain.
+    fn drop_one(&mut self, is_it: impl Fn(&Early) -> bool, why: &'static str) {
         let Some(early) = self.take(is_it) else { return };
         self.dropped += 1;
-        tracing::info!(
-            reference = early.event.reference.as_ref().map_or("", Reference::as_str),
-            dropped = self.dropped,
-            why,
-            "a webhook waited in vain for its job: if there is one, a poll will find out"
-        );
-        for (_, reply) in early.replies {
-            let _ = reply.send(Delivery::Early);
-        }
+        self.to_tell.push(ToTell::Dropped(early, self.dropped, why));
     }
 
     /// Looks after the events that this shard watches; all of them wait for the same span, so the oldest goes first.
     fn handle_timeout(&mut self, home: usize, now: Timestamp) {
         for early in self.early.iter_mut().filter(|early| early.home == home) {
-            for (_, reply) in early.replies.extract_if(.., |(at, _)| *at <= now) {
-                let _ = reply.send(Delivery::Early);
-            }
+            let late = early.replies.extract_if(.., |(at, _)| *at <= now);
+            self.to_tell.extend(late.map(|(_, reply)| ToTell::Late(reply)));
         }
         let is_over = |early: &Early| early.home == home && early.until <= now;
         while self.early.iter().any(is_over) {
@@ -173,13 +198,30 @@ impl Board {
 
     /// A shard has ended, so nobody would watch the time of its events: they go, and their senders are told to send
     /// them again.
-    pub(super) fn leave(&mut self, home: usize) {
-        while self.take(|early| early.home == home).is_some() {}
+    fn leave(&mut self, home: usize) {
+        while let Some(early) = self.take(|early| early.home == home) {
+            self.to_tell.push(ToTell::Left(early));
+        }
     }
 
     fn next_deadline(&self, home: usize) -> Option<Timestamp> {
         let mine = self.early.iter().filter(|early| early.home == home);
         mine.flat_map(|early| early.replies.iter().map(|(at, _)| *at).chain([early.until])).min()
+    }
+}
+
+impl Common {
+    /// Runs this on the shards' common inbox, under its lock. What is to be told is for the caller, without the lock.
+    fn with_board<T>(&self, work: impl FnOnce(&mut Board) -> T) -> (T, Vec<ToTell>) {
+        let mut board = self.board.lock().unwrap_or_else(PoisonError::into_inner);
+        let done = work(&mut board);
+        self.early.store(board.early.len(), Ordering::Release);
+        (done, mem::take(&mut board.to_tell))
+    }
+
+    pub(super) fn leave_board(&self, home: usize) {
+        let ((), to_tell) = self.with_board(|board| board.leave(home));
+        to_tell.into_iter().for_each(ToTell::tell);
     }
 }
 
@@ -197,17 +239,14 @@ impl Inbox {
         }
     }
 
-    /// Runs this on the events, with the driver's own number among the shards.
+    /// Runs this on the events, with the driver's own number among the shards, and then tells what came of it.
     fn with<T>(&mut self, work: impl FnOnce(&mut Board, usize) -> T) -> T {
-        match self {
-            Self::Own(board) => work(board, 0),
-            Self::Shared(common, home) => {
-                let mut board = common.board.lock().unwrap_or_else(PoisonError::into_inner);
-                let done = work(&mut board, *home);
-                common.early.store(board.early.len(), Ordering::Release);
-                done
-            }
-        }
+        let (done, to_tell) = match self {
+            Self::Own(board) => (work(board, 0), mem::take(&mut board.to_tell)),
+            Self::Shared(common, home) => common.with_board(|board| work(board, *home)),
+        };
+        to_tell.into_iter().for_each(ToTell::tell);
+        done
     }
 
     fn is_empty(&self) -> bool {
@@ -226,6 +265,7 @@ impl Inbox {
         !self.is_empty() && self.with(|board, _| board.early.iter().any(|early| early.name == *name))
     }
 
+    /// In `work`, nobody may be told anything: it is under the lock.
     pub(super) fn with_one<T>(&mut self, name: &Name, work: impl FnOnce(&mut Early) -> T) -> Option<T> {
         self.with(|board, home| {
             let early = board.early.iter_mut().find(|early| early.name == *name)?;
@@ -235,7 +275,7 @@ impl Inbox {
         })
     }
 
-    pub(super) fn drop_one(&mut self, name: &Name, why: &str) {
+    pub(super) fn drop_one(&mut self, name: &Name, why: &'static str) {
         self.with(|board, _| board.drop_one(|early| early.name == *name, why));
     }
 
@@ -257,7 +297,7 @@ impl Inbox {
             match (early.unasked, early.may_be) {
                 (0, false) => board.take(|early| early.number == number).map(|early| early.replies),
                 (0, true) => {
-                    let replies = accept.then(|| std::mem::take(&mut early.replies));
+                    let replies = accept.then(|| mem::take(&mut early.replies));
                     board.make_room();
                     replies
                 }

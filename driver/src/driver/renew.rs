@@ -68,7 +68,7 @@ impl fmt::Debug for Renew {
 
 /// A renewal to be carried out. Feed its result to [`Driver::renewed`]. If the program's code panics, only the renewal
 /// fails.
-#[must_use = "the gate is held until it is done, or has taken too long"]
+#[must_use = "run it and feed the result to `Driver::renewed`: until then the gate is held"]
 pub struct Renewing {
     renew: Renew,
     number: u32,
@@ -111,7 +111,7 @@ impl fmt::Debug for Renewing {
 
 /// The result of a renewal.
 #[derive(Debug)]
-#[must_use = "the gate is held until it is known"]
+#[must_use = "feed it to `Driver::renewed`: until then the gate is held"]
 pub struct Renewed {
     number: u32,
     result: Result<(), RenewError>,

@@ -7,6 +7,9 @@
 //! moment at which they differ. The price is the lock, some ten times in the life of a job, for a fraction of a
 //! microsecond each.
 //!
+//! Under neither lock (this one, the inbox's) is the program's code called: a subscriber, a recorder or a waker may take
+//! its time, and may wait for what another shard says. What they are to hear is told once the lock is free.
+//!
 //! Steps of two shards may come to the gate in another order than their times were read in, by some microseconds. Its
 //! machines bear that: time that runs backwards admits nothing that would otherwise wait (I11).
 //!
@@ -25,7 +28,7 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use steadfast_core::engine::{Event, RestoreError, SubmitError, Submitted};
 use steadfast_core::gate::{Gate, GatePolicy, Kinds, Request};
@@ -43,7 +46,7 @@ const KINDS: [Kind; 3] = [Kind::Create, Kind::Lookup, Kind::Poll];
 /// A message from one shard to another. Its content concerns only the drivers: pass it on ([`Driver::hear`]) as soon as
 /// possible.
 #[derive(Debug)]
-#[must_use = "another shard waits for it"]
+#[must_use = "feed it to the other shard's `Driver::hear`: that shard waits for it"]
 pub struct Word(pub(super) Said);
 
 #[derive(Debug)]
@@ -65,6 +68,8 @@ pub(super) enum Said {
 /// What all shards of one client share.
 pub(crate) struct Common {
     upstream: Mutex<Upstream>,
+    /// What the metrics are told of the gate.
+    levels: OnceLock<OfGate>,
     pub(super) board: Mutex<Board>,
     /// How many events lie in the inbox: as a rule none, and then it need not be locked.
     pub(super) early: AtomicUsize,
@@ -74,7 +79,6 @@ pub(crate) struct Common {
 struct Upstream {
     gate: Gate,
     renewals: Renewals,
-    levels: Option<OfGate>,
     /// Which shard waits to send which kind of request.
     line: Vec<(usize, Kind)>,
     /// The shard at the front of the line, and of each kind's, when a shard was last told.
@@ -94,13 +98,13 @@ impl Common {
         let upstream = Upstream {
             gate: Gate::new(gate, seed),
             renewals: Renewals::new(renew),
-            levels: None,
             line: Vec::new(),
             front: [None; 1 + KINDS.len()],
             told: vec![None; count],
         };
         let board = Mutex::new(Board::new(*inbox));
-        Self { upstream: Mutex::new(upstream), board, early: AtomicUsize::new(0), count }
+        let (upstream, levels) = (Mutex::new(upstream), OnceLock::new());
+        Self { upstream, levels, board, early: AtomicUsize::new(0), count }
     }
 
     fn upstream(&self) -> MutexGuard<'_, Upstream> {
@@ -194,8 +198,7 @@ impl Upstream {
 impl Drop for Shard {
     fn drop(&mut self) {
         self.common.upstream().leave(self.index);
-        let mut board = self.common.board.lock().unwrap_or_else(PoisonError::into_inner);
-        board.leave(self.index);
+        self.common.leave_board(self.index);
     }
 }
 
@@ -348,12 +351,23 @@ impl<H> Driver<H> {
         }
     }
 
-    /// Samples the gate at the end of a turn, if shards share it.
+    /// Samples the gate at the end of a turn, if shards share it. The recorder, which is the program's code, is called
+    /// without the lock: what it is told are changes, which may come in any order.
     pub(super) fn sample_gate(&self) {
         let Some(shard) = self.shard().filter(|_| Meter::LISTENS) else { return };
-        let mut upstream = shard.common.upstream();
-        let Upstream { gate, levels, .. } = &mut *upstream;
-        levels.get_or_insert_with(|| OfGate::new(&self.provider_name, gate, self.now)).sample(gate, self.now);
+        let levels = match shard.common.levels.get() {
+            Some(levels) => levels,
+            None => {
+                let gate = shard.common.upstream().gate.clone();
+                let new = OfGate::new(&self.provider_name, &gate, self.now);
+                // Not made in `get_or_init`, which is a lock too. If another shard was first, its gauges are the same.
+                shard.common.levels.get_or_init(|| new)
+            }
+        };
+        let upstream = shard.common.upstream();
+        let changes = levels.look(&upstream.gate, self.now);
+        drop(upstream);
+        levels.add(changes);
     }
 }
 
@@ -362,6 +376,9 @@ impl fmt::Debug for Common {
         write!(f, "Common({} shards)", self.count)
     }
 }
+
+#[cfg(test)]
+mod locks;
 
 #[cfg(test)]
 mod tests {

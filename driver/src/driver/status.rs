@@ -80,10 +80,10 @@ pub enum StatusError {
     #[error("the journal could not say where the job stands: do as the cause says, then ask again")]
     Journal(#[source] Arc<StoreError>),
     /// Too many questions wait for the journal already: its disk is slow, or it hangs.
-    #[error("too many wait to be told where their jobs stand, since the journal is slow: ask again in some seconds")]
+    #[error("the journal is slow, and too many questions are waiting for it: ask again in a few seconds")]
     Busy,
     /// The client was shut down, or its runtime is ending.
-    #[error("the client has stopped: ask a later one on the same journal")]
+    #[error("the client has stopped: ask another client on the same journal")]
     Stopped,
 }
 

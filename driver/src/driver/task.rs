@@ -74,7 +74,7 @@ pub enum Command {
 /// Something for the adapter to do. `H` is what the adapter holds for a request in flight.
 #[derive(Debug)]
 #[non_exhaustive]
-#[must_use = "whoever waits for it waits for ever if it is not done"]
+#[must_use = "carry it out: if you do not, whoever waits for it waits for ever"]
 pub enum Task<H> {
     /// Send a request, [read](crate::Reader::read) its answer where that delays nobody else, and feed what it says to
     /// [`Driver::answered`](crate::Driver::answered). Tell [`Driver::sent`](crate::Driver::sent) what to hold for it.

@@ -262,16 +262,21 @@ impl<H> Driver<H> {
         }
         let accepts = self.webhooks.policy.unknown == UnknownJob::Accept && others == 0;
         let is_late = patience <= self.now;
-        let mut reply = Some(reply);
+        let (mut reply, mut answered) = (Some(reply), None);
         let place = self.webhooks.inbox.with_one(name, |early| {
             match reply.take() {
-                Some(reply) if accepts => answer(reply, Delivery::Unknown { repeat: false }),
-                Some(reply) if is_late || early.replies.len() >= MOST_REPEATS => answer(reply, Delivery::Early),
+                Some(reply) if accepts => answered = Some((reply, Delivery::Unknown { repeat: false })),
+                Some(reply) if is_late || early.replies.len() >= MOST_REPEATS => {
+                    answered = Some((reply, Delivery::Early));
+                }
                 Some(reply) => early.replies.push((patience, reply)),
                 None => {}
             }
             early.ask_again(may_be, others)
         });
+        if let Some((reply, delivery)) = answered {
+            answer(reply, delivery);
+        }
         self.ask_others(place.flatten());
         // It is still there if another shard has taken the event meanwhile.
         reply

@@ -250,7 +250,7 @@ impl fmt::Debug for Breaker {
 }
 
 /// Permission for one call. See [`Breaker::acquire`].
-#[must_use = "dropped at once, it counts for nothing"]
+#[must_use = "`settle` it when the call has ended: a permit that is dropped counts for nothing"]
 pub struct Permit<'a> {
     shared: &'a Shared,
     ticket: Option<Ticket>,
@@ -281,7 +281,7 @@ impl fmt::Debug for Permit<'_> {
 
 /// Permission for one call, with a clone of the breaker. If it is dropped, it is given back and says nothing about the
 /// upstream. See [`Breaker::acquire_owned`].
-#[must_use = "dropped at once, it counts for nothing"]
+#[must_use = "`settle` it when the call has ended: a permit that is dropped counts for nothing"]
 pub struct OwnedPermit {
     breaker: Breaker,
     ticket: Option<Ticket>,

@@ -234,7 +234,7 @@ impl fmt::Debug for RateLimiter {
 /// A place in a limiter's line. If it is dropped before it is [taken](Place::take), it is given back, as far as no
 /// later place has been promised to anybody; if its time has passed, what is left of it is. See
 /// [`RateLimiter::reserve`].
-#[must_use = "dropped at once, the place is given back"]
+#[must_use = "wait, then `take` it: a place that is dropped is given back"]
 pub struct Place<'a> {
     limiter: &'a RateLimiter,
     reservation: Option<Reservation>,
@@ -268,7 +268,7 @@ impl fmt::Debug for Place<'_> {
 /// A place in a limiter's line, with a clone of the limiter. If it is dropped before it is [taken](OwnedPlace::take),
 /// it is given back, as far as no later place has been promised to anybody; if its time has passed, what is left of it
 /// is. See [`RateLimiter::reserve_owned`].
-#[must_use = "dropped at once, the place is given back"]
+#[must_use = "wait, then `take` it: a place that is dropped is given back"]
 pub struct OwnedPlace {
     limiter: RateLimiter,
     reservation: Option<Reservation>,

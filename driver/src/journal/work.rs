@@ -77,7 +77,7 @@ impl Tray {
 }
 
 /// Work for the store, which may block: commits, look-ups of keys, and forgetting. The store travels with it.
-#[must_use = "the journal waits for what comes of it"]
+#[must_use = "run it and feed the result to `Driver::worked`: the journal waits for it"]
 pub struct Work {
     home: Home,
     keep: Keep,
@@ -129,7 +129,7 @@ impl fmt::Debug for Work {
 }
 
 /// The result of a piece of the store's work.
-#[must_use = "the journal waits for it"]
+#[must_use = "feed it to `Driver::worked`: the journal waits for it"]
 pub struct Worked(pub(super) What);
 
 pub(super) enum What {

@@ -48,8 +48,14 @@ impl OfGate {
         Self
     }
 
-    pub(crate) const fn sample(&self, _: &Gate, _: Timestamp) {}
+    pub(crate) const fn look(&self, _: &Gate, _: Timestamp) -> Changes {
+        Changes
+    }
+
+    pub(crate) const fn add(&self, _: Changes) {}
 }
+
+pub(crate) struct Changes;
 
 #[derive(Clone)]
 pub(crate) struct Commits;

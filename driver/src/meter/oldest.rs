@@ -6,7 +6,7 @@
 
 use std::ptr;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use metrics::{SharedString, gauge, with_recorder};
 use steadfast_core::Timestamp;
@@ -60,14 +60,35 @@ impl Oldest {
         }
     }
 
+    /// The recorder is called without the lock, so that one that is slow holds no other client up. What it is told last
+    /// is true all the same: whoever has told it looks again.
     fn tell(&self) {
-        let mut waiting = WAITING.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut oldest = self.note();
+        loop {
+            self.gauge.set(oldest.map_or(0.0, |at| at.as_nanos() as f64 / 1e9));
+            let now = self.oldest(&waiting());
+            if now == oldest {
+                return;
+            }
+            oldest = now;
+        }
+    }
+
+    /// Lists its own part. Returns the oldest of all.
+    fn note(&self) -> Option<Timestamp> {
+        let mut waiting = waiting();
         waiting.retain(|waiting| waiting.client != self.client);
         waiting.extend(self.since.map(|since| Waiting { client: self.client, series: self.series.clone(), since }));
-        let oldest = waiting.iter().filter(|waiting| waiting.series == self.series).map(|waiting| waiting.since).min();
-        // Under the lock, so that what was true before is not told after it.
-        self.gauge.set(oldest.map_or(0.0, |at| at.as_nanos() as f64 / 1e9));
+        self.oldest(&waiting)
     }
+
+    fn oldest(&self, waiting: &[Waiting]) -> Option<Timestamp> {
+        waiting.iter().filter(|waiting| waiting.series == self.series).map(|waiting| waiting.since).min()
+    }
+}
+
+fn waiting() -> MutexGuard<'static, Vec<Waiting>> {
+    WAITING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Nobody waits any more.
@@ -79,6 +100,11 @@ impl Drop for Oldest {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, mpsc};
+    use std::thread;
+    use std::time::Duration;
+
+    use metrics::GaugeFn;
     use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
     use proptest::collection::vec;
     use proptest::prelude::*;
@@ -96,6 +122,55 @@ mod tests {
             told[PROVIDERS.iter().position(|name| *name == provider).expect("a provider")] = value.into_inner();
         }
         told
+    }
+
+    /// A gauge that takes its time once: meanwhile something else happens.
+    #[derive(Default)]
+    struct Slow {
+        shown: Mutex<f64>,
+        meanwhile: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+    }
+
+    impl GaugeFn for Slow {
+        fn increment(&self, _: f64) {}
+
+        fn decrement(&self, _: f64) {}
+
+        fn set(&self, to: f64) {
+            let meanwhile = self.meanwhile.lock().unwrap().take();
+            if let Some(meanwhile) = meanwhile {
+                meanwhile();
+            }
+            *self.shown.lock().unwrap() = to;
+        }
+    }
+
+    #[test]
+    fn a_slow_recorder_holds_no_other_client_up_and_shows_what_is_true_in_the_end() {
+        let slow = Arc::new(Slow::default());
+        let client = || Oldest {
+            gauge: Recorder::default().gauge(|| metrics::Gauge::from_arc(slow.clone())),
+            series: Series { provider: "slow".into(), recorder: 0 },
+            client: super::CLIENTS.fetch_add(1, Ordering::Relaxed),
+            since: None,
+        };
+        let (mut one, mut other) = (client(), client());
+        let (went_on, goes_on) = mpsc::channel();
+        let (is_told, has_gone_on) = mpsc::channel();
+        *slow.meanwhile.lock().unwrap() = Some(Box::new(move || {
+            let other = thread::spawn(move || {
+                other.set(Some(Timestamp::from_secs(5)));
+                let _ = went_on.send(());
+                other
+            });
+            is_told.send((goes_on.recv_timeout(Duration::from_secs(20)).is_ok(), other)).unwrap();
+        }));
+        one.set(Some(Timestamp::from_secs(9)));
+        let (went_on, other) = has_gone_on.recv().unwrap();
+        assert!(went_on, "the other waited for the recorder");
+        assert_eq!(*slow.shown.lock().unwrap(), 5.0);
+        drop(other.join().unwrap());
+        assert_eq!(*slow.shown.lock().unwrap(), 9.0);
     }
 
     proptest! {

@@ -235,7 +235,7 @@ fn backon_a_time_out_at_the_end_does_not_hide_the_last_error() {
         down()
     }));
     let error = error.unwrap_err();
-    assert_eq!(error.to_string(), "all attempts are spent (2 attempts in 11s; the last timed out)");
+    assert_eq!(error.to_string(), "all attempts are used up (2 attempts in 11s; the last timed out)");
     assert_eq!((error.cause, error.failure.unwrap().class), (Some("down"), Class::TimedOut));
     assert_eq!((error.why, error.elapsed), (StopReason::Attempts, 11 * SECOND));
 }
@@ -368,7 +368,7 @@ fn azure_asking_that_ran_out_of_time_goes_on() {
     assert_eq!((again.unwrap(), timer.elapsed()), (11, 55 * SECOND), "by the schedule, and numbered from there");
     let again = Call::poll_until(asking(), VirtualTimer::new()).resume(state);
     let error = again.call(|| Polled::<(), &str>::Pending).unwrap_err();
-    assert_eq!(error.to_string(), "all polls are spent (10 polls in 50s)", "of its own");
+    assert_eq!(error.to_string(), "all polls are used up (10 polls in 50s)", "of its own");
     assert_eq!(error.resume().unwrap().polls, 20);
 
     let call = Call::poll_until(asking(), timer).when(|_: &&str| false);
