@@ -83,7 +83,10 @@ impl Slots {
         let pages = self.len.saturating_add(more).div_ceil(PAGE);
         while self.pages.len() < pages {
             grow(&mut self.pages, 1);
-            self.pages.push(Box::new([const { Slot::VACANT }; PAGE]));
+            // Collected, not copied from the stack, which may be smaller than a page.
+            let page: Box<[Slot]> = (0..PAGE).map(|_| Slot::VACANT).collect();
+            let Ok(page) = page.try_into() else { return };
+            self.pages.push(page);
         }
     }
 }
