@@ -328,7 +328,7 @@ fn wrong_calls_exit_with_64_and_say_what_to_change() {
 fn a_profile_that_comes_with_the_program_is_told_and_tried() {
     let list = steadfast(&["profile", "list"]);
     let list = String::from_utf8(list.stdout).unwrap();
-    assert_eq!(list.lines().count(), 11, "{list}");
+    assert_eq!(list.lines().count(), 12, "{list}");
     for line in list.lines() {
         let name = line.split_whitespace().next().unwrap();
         let check = steadfast(&["profile", "check", name, "--json"]);

@@ -63,6 +63,7 @@ pub mod didit;
 pub mod document;
 mod fingerprint;
 mod json;
+mod moment;
 pub mod profile;
 pub mod rate_limit;
 pub mod retry_after;

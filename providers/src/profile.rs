@@ -166,15 +166,26 @@
 //!
 //! | field | type | default | what it says |
 //! | --- | --- | --- | --- |
-//! | `scheme` | word or table | needed | `"standard-webhooks"`, `"stripe"`, `"didit"`; `{ timed = { header = "Mux-Signature" } }`: `t=…,v1=…` as Stripe's; or `{ hmac = { header = "X-SHA2-Signature", encoding = "hex", prefix = "" } }` (`"base64"`) |
-//! | `secrets` | list | needed | environment variables, the newest secret's first: `["ACME_WEBHOOK_SECRET", "ACME_WEBHOOK_SECRET_OLD"]` |
-//! | `tolerance` | duration | `"300s"` | how far the time of signing may be from ours; none for `hmac`, which signs no time |
+//! | `scheme` | word or table | needed | `"standard-webhooks"`, `"stripe"`, `"didit"`; `{ timed = { header = "Mux-Signature" } }`: `t=…,v1=…` as Stripe's; or `{ hmac = { header = "X-SHA2-Signature", encoding = "hex", prefix = "" } }` (`"base64"`); or `{ token = { header = "X-Webhook-Token" } }`: [no signature](#a-token-and-no-signature) |
+//! | `secrets` | list | needed | environment variables, the newest secret's first: `["ACME_WEBHOOK_SECRET", "ACME_WEBHOOK_SECRET_OLD"]`; a token has 16 to 1024 characters |
+//! | `tolerance` | duration | `"300s"` | how far the time of signing may be from ours; none for `hmac` and `token`, which sign no time |
 //! | `reference`, `key` | pointers | none; at least one of the two is needed | where in the body the job is named. Of several pointers the first that is there counts |
 //! | `event_id` | pointer | none | where the event's id is, if the scheme has none |
-//! | `status`, `at` | pointer | none | the job's status in the provider's word (a number where `poll.state` has `number`), and since when (seconds since 1970): for webhooks that come after the job's end |
+//! | `status`, `at` | pointer | none | the job's status in the provider's word (a number where `poll.state` has `number`), and since when (seconds since 1970, or an RFC 3339 text such as `"2024-03-11T21:30:07.5Z"`): for webhooks that come after the job's end |
 //! | `believe` | flag | `false` | whether the state in the body counts; if not, a delivery only makes the next poll due now |
 //! | `state` | table | none | the [state](#states), for `believe` |
 //! | `result` | pointer | the whole body | with `believe`: the result that a poll would have brought |
+//!
+//! ## A token and no signature
+//!
+//! Some senders sign nothing. They repeat, in a header that the customer may choose, a secret that the customer gave
+//! them: AssemblyAI, GitLab. `scheme = { token = { header = "…" } }` accepts a delivery that has exactly one such
+//! header, with exactly one of the tokens in it; they are compared in constant time.
+//!
+//! A token shows who sent a delivery, and neither what was sent nor when. Whoever sees one delivery, such as a proxy
+//! that logs headers, can send others. So a delivery under a token is a hint: it makes the next poll of a known job due
+//! now, and it never ends a job, gives a result, reports a later decision or teaches a reference. A file that wants
+//! more is refused: beside `token` there are `secrets`, and `reference` or `key`, one of the two.
 //!
 //! # The reverse direction
 //!
@@ -187,6 +198,10 @@
 //! TLS cannot be switched off, redirects are not followed, and no secret can stand in a file. Requests that must be
 //! signed (AWS, Sumsub, Veriff) need a client or proxy that signs them. A result behind another URL than the polled one
 //! is not fetched: the answer that names that URL is the job's result.
+//!
+//! A job is named by one reference, which logs and journals show. If its polls need a second value of the create's
+//! answer, and that value is a secret, the two cannot be one reference: DeepL's document translation, whose polls need
+//! the `document_key` that encrypts the document, takes an implementation of [`Provider`](crate::Provider).
 
 mod check;
 mod describe;
@@ -233,6 +248,7 @@ use crate::{Answer, BaseUrl};
 /// The profiles that come with this crate: name and text. Each is a file in its `profiles` folder, meant to be copied
 /// and changed.
 pub const SHIPPED: &[(&str, &str)] = &[
+    ("assemblyai", include_str!("../profiles/assemblyai.toml")),
     ("azure-lro", include_str!("../profiles/azure-lro.toml")),
     ("deepvue", include_str!("../profiles/deepvue.toml")),
     ("didit", include_str!("../profiles/didit.toml")),
@@ -247,6 +263,7 @@ pub const SHIPPED: &[(&str, &str)] = &[
 ];
 
 const RECORDED: &[(&str, &str)] = &[
+    ("assemblyai", include_str!("../profiles/recorded/assemblyai.json")),
     ("azure-lro", include_str!("../profiles/recorded/azure-lro.json")),
     ("deepvue", include_str!("../profiles/recorded/deepvue.json")),
     ("didit", include_str!("../profiles/recorded/didit.json")),

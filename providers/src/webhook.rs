@@ -17,8 +17,10 @@
 //! | [`Scheme::Timed`] | time and body | the same in a header of another name (Persona, Mux) | the body's `id` | its text |
 //! | [`Scheme::Didit`] | body, its canonical form, or four of its members | the body's `timestamp`, past and future | the body's `event_id` | its text |
 //! | [`Scheme::Hmac`] | body | none | none | its text |
+//! | [`Scheme::Token`] | nothing: the secret itself is sent | none | none | its text, at least [`MIN_TOKEN`] characters |
 //!
-//! Guarantees: nothing unsigned is believed, and [`Verified::covers`] says how much of the body was signed. No
+//! Guarantees: nothing unsigned is believed, and [`Verified::covers`] says how much of the body was signed (under a
+//! [token](Scheme::Token) nothing is: an event of such a delivery [is a hint](WebhookEvent) and no more). No
 //! unverified byte reaches a parser of bodies, except for those of Didit's signatures that sign a rewritten body: that
 //! parser is bounded, and no error shows what it read. A number has exactly one accepted spelling, digits without a
 //! sign or a leading zero, and so has a signature: an accepted delivery cannot be respelled and accepted again, except
@@ -40,7 +42,7 @@ use core::time::Duration;
 
 use hmac::digest::CtOutput;
 use hmac::{Hmac, Mac};
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use secrecy::zeroize::Zeroizing;
 use sha2::{Digest, Sha256};
 use steadfast_core::{Fingerprint, Timestamp};
@@ -60,6 +62,12 @@ pub const MAX_BODY: usize = 1 << 20;
 
 /// How many signatures of one delivery are looked at; what follows them is ignored. A rotation sends two.
 pub const MAX_SIGNATURES: usize = 10;
+
+/// How few characters a [token](Scheme::Token) may have: 16. A shorter one could be guessed.
+pub const MIN_TOKEN: usize = 16;
+
+/// How many characters a [token](Scheme::Token) may have: 1024.
+pub const MAX_TOKEN: usize = 1024;
 
 /// How far a delivery's time may be from ours by default: 300 s, as in the libraries of Standard Webhooks, Stripe and
 /// Didit.
@@ -85,6 +93,8 @@ pub struct Verifier {
     scheme: Scheme,
     /// An HMAC per secret, before any input; at least one. They are wiped when they are dropped, and show nothing.
     keys: Vec<Hmac<Sha256>>,
+    /// The first secret itself, only for [`Scheme::Token`], which sends it.
+    token: Option<Secret>,
     tolerance: Duration,
 }
 
@@ -96,24 +106,34 @@ impl Verifier {
     ///
     /// # Errors
     /// There is no secret; one is empty, has white space around it or a control character in it, or is not base64 where
-    /// the scheme wants that; a prefix of [`Scheme::Hmac`] cannot be put into a header.
+    /// the scheme wants that; one is no token where the scheme sends it; a prefix of [`Scheme::Hmac`] cannot be put
+    /// into a header.
     pub fn new<S: Into<Secret>>(scheme: Scheme, secrets: impl IntoIterator<Item = S>) -> Result<Self, SetupError> {
         scheme.check()?;
+        let mut token = None;
         let keys = secrets
             .into_iter()
             .enumerate()
-            .map(|(at, secret)| Ok(keyed(&Zeroizing::new(scheme.key(secret.into().expose(), at)?))))
+            .map(|(at, secret)| {
+                let secret = secret.into();
+                let key = keyed(&Zeroizing::new(scheme.key(secret.expose(), at)?));
+                if at == 0 && matches!(scheme, Scheme::Token { .. }) {
+                    token = Some(secret);
+                }
+                Ok(key)
+            })
             .collect::<Result<Vec<_>, _>>()?;
         if keys.is_empty() {
             return Err(SetupError::NoSecret);
         }
-        Ok(Self { scheme, keys, tolerance: DEFAULT_TOLERANCE })
+        Ok(Self { scheme, keys, token, tolerance: DEFAULT_TOLERANCE })
     }
 
     /// Sets how old a delivery may be, and how far ahead of our clock. For Stripe and schemes like it only the age is
     /// checked. A difference of exactly `tolerance` is accepted.
     ///
-    /// `Duration::MAX` accepts any time. [`Scheme::Hmac`] signs no time, so the tolerance makes no difference there.
+    /// `Duration::MAX` accepts any time. [`Scheme::Hmac`] and [`Scheme::Token`] sign no time, so the tolerance makes no
+    /// difference there.
     #[must_use]
     pub const fn with_tolerance(mut self, tolerance: Duration) -> Self {
         self.tolerance = tolerance;
@@ -132,6 +152,9 @@ impl Verifier {
     pub fn verify(&self, headers: &HeaderMap, body: &[u8], now: Timestamp) -> Result<Verified, WebhookError> {
         if body.len() > MAX_BODY {
             return Err(WebhookError::TooLarge { bytes: body.len() });
+        }
+        if let Scheme::Token { header } = &self.scheme {
+            return self.verify_token(headers, header, body);
         }
         let claims = self.scheme.claims(headers)?;
         for claim in claims.iter().flatten() {
@@ -159,9 +182,9 @@ impl Verifier {
     /// Makes the headers that the sender would send with this body, signed with the first secret.
     ///
     /// `id` is for Standard Webhooks only; in other schemes an id is in the body. `at` counts in whole seconds, and is
-    /// not used for [`Scheme::Hmac`]. Didit's time is in the body too: write the same as `timestamp` there, or
-    /// [`verify`](Self::verify) will refuse the contradiction. Of Didit's signatures, those that the scheme accepts are
-    /// made.
+    /// not used for [`Scheme::Hmac`] and [`Scheme::Token`]. Didit's time is in the body too: write the same as
+    /// `timestamp` there, or [`verify`](Self::verify) will refuse the contradiction. Of Didit's signatures, those that
+    /// the scheme accepts are made.
     ///
     /// # Errors
     /// An id that Standard Webhooks does not allow: it has 1 to 255 visible ASCII characters, none of them a dot.
@@ -170,7 +193,7 @@ impl Verifier {
             let key = self.keys.first().cloned().unwrap_or_else(|| keyed(&[]));
             key.chain_update(before).chain_update(text).finalize().into_bytes().into()
         };
-        self.scheme.headers(id, at, body, mac)
+        self.scheme.headers(self.token.as_ref(), id, at, body, mac)
     }
 
     /// The same verifier under another scheme, whose secrets are written in the same way.
@@ -192,6 +215,18 @@ impl Verifier {
         })
     }
 
+    /// Whether one of the tokens stands in the header. Not the texts are compared but what they sign, in constant time:
+    /// how long a comparison takes tells neither where they differ nor how long ours is.
+    fn verify_token(&self, headers: &HeaderMap, header: &HeaderName, body: &[u8]) -> Result<Verified, WebhookError> {
+        let signed = |key: Hmac<Sha256>| key.chain_update(b"steadfast webhook token").finalize();
+        let told = scheme::required(headers, header)?;
+        let told = signed(keyed(told.as_bytes()));
+        let found = self.keys.iter().enumerate().find(|(_, key)| signed((*key).clone()) == told);
+        let (secret, key) = found.ok_or_else(|| WebhookError::WrongToken(header.clone()))?;
+        let tag = Some(key.clone().chain_update(body).finalize());
+        Ok(Verified { id: None, timestamp: None, tag, secret, covers: Covered::Nothing })
+    }
+
     fn check_time(&self, timestamp: Timestamp, now: Timestamp) -> Result<(), WebhookError> {
         let (stated_in, tolerance) = (self.scheme.time_is_in(), self.tolerance);
         let (age, ahead) = (now.saturating_since(timestamp), timestamp.saturating_since(now));
@@ -207,7 +242,7 @@ impl Verifier {
 
 impl fmt::Debug for Verifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { scheme, keys, tolerance } = self;
+        let Self { scheme, keys, token: _, tolerance } = self;
         write!(f, "Verifier({scheme:?}, {} secrets, tolerance {tolerance:?})", keys.len())
     }
 }
@@ -224,13 +259,14 @@ pub struct Verified {
     /// `None` if the scheme has no id, or if the signed part has no valid one, as in Didit's test events. Didit's own
     /// pages differ on whether `event_id` stays the same in a repeat, so handle repeats safely even with an id.
     pub id: Option<Box<str>>,
-    /// When it was signed, in whole seconds. `None` for [`Scheme::Hmac`], whose deliveries could be of any time.
+    /// When it was signed, in whole seconds. `None` for [`Scheme::Hmac`] and [`Scheme::Token`], whose deliveries could
+    /// be of any time.
     pub timestamp: Option<Timestamp>,
     /// Which of the secrets matched, from 0. When it is always 0, the old secrets can be removed.
     pub secret: usize,
     /// How much of the body was signed, and so may be believed.
     pub covers: Covered,
-    /// The tag of the signed text, if the scheme has no id.
+    /// The tag of the signed text, or of a body under a token, if the scheme has no id.
     tag: Option<Tag>,
 }
 
@@ -269,6 +305,8 @@ pub enum Covered {
     /// Only `timestamp`, `session_id`, `status` and `webhook_type` of one of Didit's bodies
     /// ([`DiditSignatures::simple`]): enough to go and poll. Anyone who relayed the delivery may have changed the rest.
     Hint,
+    /// Nothing: a [token](Scheme::Token) only shows who sent it. Enough to go and poll the job that the body names.
+    Nothing,
 }
 
 /// An HMAC value, compared in constant time.

@@ -1,8 +1,11 @@
 //! Every shipped profile through the whole client, over a fake that is made of the profile alone.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use http::HeaderMap;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, Response};
 use serde_json::Value;
 use steadfast_core::backoff::BackoffPolicy;
 use steadfast_core::operation::{Completed, Reading};
@@ -13,7 +16,7 @@ use steadfast_providers::profile::{Profile, SHIPPED};
 use steadfast_providers::{Answer, BaseUrl, Provider};
 use steadfast_testkit::tokio::InProcess;
 use steadfast_testkit::{FakeProfile, Faults, Keys, Ledger, scaled, scaled_gate};
-use steadfast_tokio::{Client, Finished, ReqwestTransport};
+use steadfast_tokio::{Client, Delivery, Finished, Outgoing, ReqwestTransport, SendError, Transport};
 use tokio::task::JoinSet;
 
 const JOBS: usize = 20;
@@ -181,4 +184,50 @@ async fn a_profile_that_says_more_than_its_provider_keeps_is_found_out() {
     let late = fake(sumsub.clone(), 1).with_listing_lag(Duration::from_secs(600));
     let (_, fake_of) = in_virtual_time(&sumsub, late, 1).await;
     assert!(fake_of.brain().ledger().keys_run_more_than_once() > 2);
+}
+
+/// AssemblyAI with one transcript, which is done when it is said to be.
+#[derive(Clone, Default)]
+struct OneTranscript {
+    polls: Arc<AtomicUsize>,
+    done: Arc<AtomicBool>,
+}
+
+impl Transport for OneTranscript {
+    async fn send(&self, outgoing: Outgoing) -> Result<Response<Bytes>, SendError> {
+        if outgoing.attempt.kind == Kind::Poll {
+            self.polls.fetch_add(1, Ordering::SeqCst);
+        }
+        let status = if self.done.load(Ordering::SeqCst) { "completed" } else { "processing" };
+        Ok(Response::new(Bytes::from(format!(r#"{{"id":"t-1","status":"{status}","text":"polled"}}"#))))
+    }
+}
+
+/// What a sender that signs nothing says of a job is not believed: the next poll comes now, and decides.
+#[tokio::test(start_paused = true)]
+async fn a_delivery_under_a_token_is_one_poll_and_never_an_end() {
+    let transcript = OneTranscript::default();
+    let provider = shipped("assemblyai").connect(secret).unwrap();
+    let client = Client::builder(provider, transcript.clone()).start().await.unwrap();
+    let job = client.submit(Key::new("order-42").unwrap(), "{}").await.unwrap();
+    job.accepted().await.unwrap();
+    let token = secret("ASSEMBLYAI_WEBHOOK_TOKEN").unwrap();
+    let deliver = async |token: &str| {
+        let headers = HeaderMap::from_iter([(HeaderName::from_static("x-webhook-token"), token.parse().unwrap())]);
+        let body = Bytes::from_static(br#"{"transcript_id":"t-1","status":"completed","text":"delivered"}"#);
+        let delivery = client.deliver(&headers, body).await;
+        // Less than until the schedule's first poll.
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        (delivery, transcript.polls.load(Ordering::SeqCst))
+    };
+    assert_eq!(deliver(&token).await, (Delivery::Taken, 1));
+    assert_eq!(deliver(&token).await, (Delivery::Taken, 2), "again, for the same bytes");
+    let (refused, polls) = deliver(&token[1..]).await;
+    assert_eq!((refused.status().as_u16(), polls), (400, 2), "{refused}");
+    assert!(client.status(Key::new("order-42").unwrap()).await.unwrap().unwrap().due.is_some(), "it goes on");
+    transcript.done.store(true, Ordering::SeqCst);
+    assert_eq!(deliver(&token).await, (Delivery::Taken, 3));
+    let finished = job.await.unwrap();
+    assert_eq!(finished.outcome, Outcome::Completed(Completed::Ready));
+    assert!(finished.answer.unwrap().body.ends_with(br#""polled"}"#));
 }

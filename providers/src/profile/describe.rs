@@ -65,10 +65,15 @@ impl Profile {
             Scheme::Timed { header } => format!("signed as Stripe does, in {header}"),
             Scheme::Didit(_) => "signed as Didit does".to_owned(),
             Scheme::Hmac { header, .. } => format!("signed in {header}, without a time"),
+            Scheme::Token { header } => format!("not signed, known by a token in {header}"),
         };
-        let believed = if hook.state.is_some() { "their state is believed" } else { "each makes a poll due now" };
+        let believed = match (&hook.scheme, &hook.state) {
+            (_, Some(_)) => "their state is believed",
+            (Scheme::Token { .. }, None) => "each makes a poll due now, and tells nothing else",
+            (_, None) => "each makes a poll due now",
+        };
         let tolerance = match hook.scheme {
-            Scheme::Hmac { .. } => String::new(),
+            Scheme::Hmac { .. } | Scheme::Token { .. } => String::new(),
             _ => format!(", within {}", humane::format(hook.tolerance)),
         };
         format!("{scheme}{tolerance}; {believed}")

@@ -2,12 +2,15 @@
 //!
 //! A delivery is verified first and read only then. It makes the job's next poll due now; only if the profile says
 //! `believe = true` does its own state count. One whose ids cannot be read, or stand there twice, is about no job.
+//!
+//! Under a token nothing is signed: such a delivery names a job, and a file that wants more of it is refused.
 
 use core::time::Duration;
 
 use bytes::Bytes;
+use http::HeaderName;
 use steadfast_core::operation::Reading;
-use steadfast_core::{Key, Kind, Timestamp};
+use steadfast_core::{Key, Kind};
 
 use super::file::{Table, Value};
 use super::meaning::{Meaning, Said, State, pointer, pointers};
@@ -18,6 +21,7 @@ use super::request::header_name;
 use super::template::checked_variable;
 use super::{ConnectError, ProfileError};
 use crate::json::plain;
+use crate::moment::moment;
 use crate::webhook::{DEFAULT_TOLERANCE, DiditSignatures, Encoding, Scheme, Verified, Verifier};
 use crate::{Secret, WebhookEvent};
 
@@ -30,7 +34,7 @@ pub(super) struct Hook {
     reference: Vec<Pointer>,
     key: Vec<Pointer>,
     event_id: Option<Pointer>,
-    /// The job's status in the provider's word, and since when, in seconds: for deliveries after the job's end.
+    /// The job's status in the provider's word, and since when: for deliveries after the job's end.
     status: Option<Pointer>,
     at: Option<Pointer>,
     /// Only with `believe`.
@@ -52,7 +56,7 @@ impl Hook {
                 // The value is not repeated: it may be a webhook's secret.
                 _ => {
                     return scheme.refuse(
-                        "is none of \"standard-webhooks\", \"stripe\", \"didit\", { timed = { header = \"…\" } } and { hmac = { header = \"…\" } }",
+                        "is none of \"standard-webhooks\", \"stripe\", \"didit\", { timed = { header = \"…\" } }, { hmac = { header = \"…\" } } and { token = { header = \"…\" } }",
                     );
                 }
             }
@@ -66,6 +70,9 @@ impl Hook {
         let (reference, key) = (pointers(&table, "reference")?, pointers(&table, "key")?);
         if reference.is_empty() && key.is_empty() {
             return value.refuse("says neither reference nor key: where in the body the job is named");
+        }
+        if matches!(scheme, Scheme::Token { .. }) {
+            only_a_hint(&table)?;
         }
         let place = |name| table.get(name).map(|value| pointer(&value)).transpose();
         let (event_id, status, at) = (place("event_id")?, place("status")?, place("at")?);
@@ -134,7 +141,7 @@ impl Hook {
         // Read as in a poll's answer, with which it is compared.
         let number = polled.is_some_and(|state| state.number);
         let status = self.status.as_ref().and_then(|at| told.at(at)?.word(number)).and_then(plain);
-        let at = self.at.as_ref().and_then(|at| told.at(at)?.word(true)?.parse().ok()).map(Timestamp::from_secs);
+        let at = self.at.as_ref().and_then(|at| moment(told.at(at)?.word(true)?));
         let event = WebhookEvent::new(verified).with_reference(reference).with_key(key).with_status(status, at);
         event.with_meaning(meaning).with_result(result)
     }
@@ -171,17 +178,45 @@ fn variable(value: &Value<'_>) -> Result<Box<str>, ProfileError> {
 /// The schemes whose header the file must name.
 fn with_header(value: &Value<'_>) -> Result<Scheme, ProfileError> {
     let table = value.table()?;
-    let (timed, untimed) = (table.get("timed"), table.get("hmac"));
+    let (timed, untimed, token) = (table.get("timed"), table.get("hmac"), table.get("token"));
     table.finish()?;
-    match (timed, untimed) {
-        (Some(timed), None) => {
-            let table = timed.table()?;
-            let header = table.need("header", "the header with time and signatures, such as \"Mux-Signature\"")?;
-            table.finish()?;
-            Ok(Scheme::Timed { header: header_name(header.text()?, &header)? })
+    match (timed, untimed, token) {
+        (Some(timed), None, None) => {
+            let header = only_header(&timed, "the header with time and signatures, such as \"Mux-Signature\"")?;
+            Ok(Scheme::Timed { header })
         }
-        (None, Some(scheme)) => hmac(&scheme),
-        _ => value.refuse("needs one of timed and hmac, as in { hmac = { header = \"X-Signature\" } }"),
+        (None, Some(scheme), None) => hmac(&scheme),
+        (None, None, Some(token)) => {
+            Ok(Scheme::Token { header: only_header(&token, "the header with the token, such as \"X-Gitlab-Token\"")? })
+        }
+        _ => value.refuse("needs one of timed, hmac and token, as in { hmac = { header = \"X-Signature\" } }"),
+    }
+}
+
+fn only_header(value: &Value<'_>, what: &str) -> Result<HeaderName, ProfileError> {
+    let table = value.table()?;
+    let header = table.need("header", what)?;
+    table.finish()?;
+    header_name(header.text()?, &header)
+}
+
+/// Under a token anything but the job's name would be believed unsigned. Nor may a delivery name it twice: then it
+/// would teach which reference a key has.
+fn only_a_hint(table: &Table<'_>) -> Result<(), ProfileError> {
+    for name in ["event_id", "status", "at", "believe", "state", "result"] {
+        if let Some(value) = table.get(name) {
+            return value.refuse(
+                "is not looked at: a token signs nothing, so a delivery only makes the next poll due now; leave this out, \
+                 or use a scheme that signs",
+            );
+        }
+    }
+    match (table.get("reference"), table.get("key")) {
+        (Some(_), Some(key)) => key.refuse(
+            "stands beside reference: a token signs nothing, so a delivery must not say which reference a key has; \
+             leave one of the two out",
+        ),
+        _ => Ok(()),
     }
 }
 
@@ -204,7 +239,7 @@ fn hmac(value: &Value<'_>) -> Result<Scheme, ProfileError> {
 fn tolerance(table: &Table<'_>, scheme: &Scheme) -> Result<Duration, ProfileError> {
     match table.get("tolerance") {
         None => Ok(DEFAULT_TOLERANCE),
-        Some(value) if matches!(scheme, Scheme::Hmac { .. }) => {
+        Some(value) if matches!(scheme, Scheme::Hmac { .. } | Scheme::Token { .. }) => {
             value.refuse("makes no difference: this scheme signs no time")
         }
         Some(value) => value.duration(),

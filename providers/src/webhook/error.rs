@@ -5,7 +5,7 @@ use core::time::Duration;
 use http::HeaderName;
 use steadfast_core::explain::Span;
 
-use super::MAX_BODY;
+use super::{MAX_BODY, MAX_TOKEN, MIN_TOKEN};
 
 /// Why a [`Verifier`](super::Verifier) cannot be made. It never repeats a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -52,6 +52,15 @@ pub enum SetupError {
         /// Its index in the order given, from 0.
         at: usize,
     },
+    /// No token that [`Scheme::Token`](super::Scheme::Token) could send, or one that could be guessed.
+    #[error(
+        "webhook token {at} (from 0) must have {MIN_TOKEN} to {MAX_TOKEN} characters of visible ASCII, and it has fewer, more or others: \
+         a short one could be guessed; take 32 random bytes in hexadecimal, and give the sender the same"
+    )]
+    Token {
+        /// Its index in the order given, from 0.
+        at: usize,
+    },
     /// None of [`DiditSignatures`](super::DiditSignatures) is accepted.
     #[error(
         "none of Didit's signatures is accepted, so no webhook could be: accept X-Signature, X-Signature-V2 or both"
@@ -81,7 +90,7 @@ pub enum WebhookError {
     },
     /// A header is missing or empty.
     #[error(
-        "the webhook has no {0} header, or an empty one: have the sender sign, use this sender's scheme, \
+        "the webhook has no {0} header, or an empty one: have the sender sign (or send its token), use this sender's scheme, \
          and let proxies pass the header on"
     )]
     Missing(HeaderName),
@@ -109,6 +118,12 @@ pub enum WebhookError {
          and that the body is verified as it came, byte for byte, before anything parses it"
     )]
     NoMatch(HeaderName),
+    /// The header holds another token than ours.
+    #[error(
+        "the token in the webhook's {0} header is none of ours: give the sender the same token as its profile's secret, \
+         whole, and after a change keep the old one as a second secret"
+    )]
+    WrongToken(HeaderName),
     /// The signed body lacks the time that the scheme expects in it.
     #[error(
         "the webhook's signed body is no JSON object with one `timestamp` in whole Unix seconds: check the sender's webhook version"

@@ -20,6 +20,9 @@ use crate::json::{object, plain};
 /// covers) has no meaning: it makes the job's next poll due now. Give a meaning only if a decision may rest on this
 /// body alone.
 ///
+/// Of a delivery that [nothing signs](Covered::Nothing) this type keeps only which job to look at: it takes no meaning,
+/// no result, no status and no time, and of reference and key only one, so that the event teaches no reference.
+///
 /// ```
 /// use bytes::Bytes;
 /// use steadfast_core::operation::Reading;
@@ -69,27 +72,39 @@ impl WebhookEvent {
     #[must_use]
     pub fn with_reference(mut self, reference: Option<Reference>) -> Self {
         self.reference = reference;
-        self
+        self.named_once()
     }
 
-    /// Names the job by its idempotency key.
+    /// Names the job by its idempotency key. Dropped beside a reference if nothing signs the delivery.
     #[must_use]
     pub fn with_key(mut self, key: Option<Key>) -> Self {
         self.key = key;
+        self.named_once()
+    }
+
+    fn named_once(mut self) -> Self {
+        if self.is_unsigned() && self.reference.is_some() {
+            self.key = None;
+        }
         self
     }
 
-    /// Adds a meaning, beyond the mere fact that something has changed.
+    fn is_unsigned(&self) -> bool {
+        self.verified.covers == Covered::Nothing
+    }
+
+    /// Adds a meaning, beyond the mere fact that something has changed. Dropped if nothing signs the delivery, as are a
+    /// result and a status.
     #[must_use]
     pub fn with_meaning(mut self, meaning: Option<Reading>) -> Self {
-        self.meaning = meaning;
+        self.meaning = meaning.filter(|_| !self.is_unsigned());
         self
     }
 
     /// Adds the job's result.
     #[must_use]
     pub fn with_result(mut self, result: Option<Bytes>) -> Self {
-        self.result = result;
+        self.result = result.filter(|_| !self.is_unsigned());
         self
     }
 
@@ -97,8 +112,10 @@ impl WebhookEvent {
     /// dropped: it was probably written in another unit, and no later event could ever be newer.
     #[must_use]
     pub fn with_status(mut self, status: Option<Box<str>>, at: Option<Timestamp>) -> Self {
-        self.status = status;
-        self.at = at.and_then(Timestamp::deadline).or(self.at);
+        if !self.is_unsigned() {
+            self.status = status;
+            self.at = at.and_then(Timestamp::deadline).or(self.at);
+        }
         self
     }
 

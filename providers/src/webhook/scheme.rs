@@ -15,7 +15,8 @@ use super::didit::{self, DiditSignatures, Form};
 use super::encoding::{
     secret_from_base64, tag_from_base64, tag_from_hex, tag_to_base64, tag_to_hex, unix_seconds, whole_seconds,
 };
-use super::{MAX_SIGNATURES, SetupError, WebhookError};
+use super::{MAX_SIGNATURES, MAX_TOKEN, MIN_TOKEN, SetupError, WebhookError};
+use crate::Secret;
 
 const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
 const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
@@ -32,7 +33,8 @@ pub(super) const HEX: &str = "the signature in 64 lower-case hexadecimal digits,
 const BASE64: &str = "the signature in 44 characters of padded base64, after the prefix if there is one";
 const TEXT: &str = "visible ASCII";
 
-/// How a sender signs. All of them are HMAC-SHA256: the algorithm is never taken from the message.
+/// How a sender signs, or shows that it is the sender. All signatures are HMAC-SHA256: the algorithm is never taken
+/// from the message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Scheme {
@@ -77,6 +79,28 @@ pub enum Scheme {
         encoding: Encoding,
         /// The text before the signature: `sha256=`, or nothing. Visible ASCII.
         prefix: Box<str>,
+    },
+    /// No signature: the secret itself stands in a header, the same in every delivery. AssemblyAI's
+    /// `webhook_auth_header_name` and `webhook_auth_header_value`, GitLab's `X-Gitlab-Token`.
+    ///
+    /// It shows who sent a delivery, and nothing more: neither the body nor a time is signed, and whoever sees one
+    /// delivery (a proxy that logs headers) can send others. So what it brings is [a hint](super::Covered::Nothing).
+    /// Choose it only for a sender that can do no better.
+    ///
+    /// A token has [`MIN_TOKEN`] to [`MAX_TOKEN`] characters: visible ASCII, with spaces inside (`Bearer …`). It is
+    /// the header's whole value.
+    ///
+    /// ```
+    /// use http::HeaderName;
+    /// use steadfast_providers::webhook::{Scheme, SetupError, Verifier};
+    ///
+    /// let gitlab = Scheme::Token { header: HeaderName::from_static("x-gitlab-token") };
+    /// assert!(Verifier::new(gitlab.clone(), ["9f86d081884c7d659a2feaa0c55ad015"]).is_ok());
+    /// assert_eq!(Verifier::new(gitlab, ["hunter2"]).err(), Some(SetupError::Token { at: 0 }));
+    /// ```
+    Token {
+        /// Which header holds the token.
+        header: HeaderName,
     },
 }
 
@@ -166,7 +190,11 @@ impl Scheme {
             }
             // All of Stripe's text is the key; but a prefix alone is a secret that was not copied completely.
             Self::Stripe if secret == "whsec_" => Vec::new(),
-            Self::Stripe | Self::Timed { .. } | Self::Didit(_) | Self::Hmac { .. } => secret.as_bytes().to_vec(),
+            // A token is compared with whatever comes, so a short one could be found by trying.
+            Self::Token { .. } if !secret.is_empty() && !is_token(secret) => return Err(SetupError::Token { at }),
+            Self::Stripe | Self::Timed { .. } | Self::Didit(_) | Self::Hmac { .. } | Self::Token { .. } => {
+                secret.as_bytes().to_vec()
+            }
         };
         if key.is_empty() { Err(SetupError::EmptySecret { at }) } else { Ok(key) }
     }
@@ -179,6 +207,8 @@ impl Scheme {
             Self::Timed { header } => return timed_claims(headers, header),
             Self::Didit(accepted) => return accepted.claims(headers),
             Self::Hmac { header, encoding, prefix } => body_claim(headers, header, *encoding, prefix),
+            // Nothing is signed: `Verifier::verify` asks for the token instead.
+            Self::Token { .. } => return Ok(Claims::default()),
         };
         Ok([Some(claim?), None, None])
     }
@@ -198,7 +228,7 @@ impl Scheme {
                 Ok((event.and_then(|event| usable_id(&event.id)), claim.timestamp))
             }
             Self::Didit(_) => didit::told(claim.form, headers, text),
-            Self::Hmac { .. } => Ok((None, None)),
+            Self::Hmac { .. } | Self::Token { .. } => Ok((None, None)),
         }
     }
 
@@ -208,13 +238,14 @@ impl Scheme {
             Self::Stripe => "stripe-signature header",
             Self::Timed { .. } => "signature header",
             Self::Didit(_) => "signed body's `timestamp`",
-            Self::Hmac { .. } => "signature",
+            Self::Hmac { .. } | Self::Token { .. } => "signature",
         }
     }
 
-    /// The sender's side: `mac` signs two texts, one after the other.
+    /// The sender's side: `mac` signs two texts, one after the other. `token` is what [`Scheme::Token`] sends.
     pub(super) fn headers(
         &self,
+        token: Option<&Secret>,
         id: &str,
         at: Timestamp,
         body: &[u8],
@@ -248,6 +279,9 @@ impl Scheme {
             Self::Hmac { header, encoding, prefix } => {
                 let tag = encoding.write(&sign(""));
                 headers.insert(header, value(header, &format!("{prefix}{tag}"))?);
+            }
+            Self::Token { header } => {
+                headers.insert(header, value(header, token.map_or("", Secret::expose))?);
             }
         }
         Ok(headers)
@@ -360,7 +394,13 @@ pub(super) fn seconds(header: &HeaderName, text: &str) -> Result<Timestamp, Webh
     unix_seconds(text).ok_or_else(|| WebhookError::Malformed { header: header.clone(), expected: SECONDS })
 }
 
-fn required<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<&'h str, WebhookError> {
+/// Whether a token is long enough not to be guessed, and a header can carry it. White space around it, which a header
+/// loses, is refused before.
+fn is_token(text: &str) -> bool {
+    (MIN_TOKEN..=MAX_TOKEN).contains(&text.len()) && text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
+}
+
+pub(super) fn required<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<&'h str, WebhookError> {
     single(headers, name)?.filter(|text| !text.is_empty()).ok_or_else(|| WebhookError::Missing(name.clone()))
 }
 

@@ -75,6 +75,7 @@ fn each_shipped_profile_says_what_its_provider_can() {
     assert_eq!(
         told,
         [
+            "assemblyai: created pending ready failed not-found unknown",
             "azure-lro: created pending ready undecided failed not-found unknown",
             "deepvue: created pending partial ready failed not-found unknown",
             "didit: created found absent pending awaiting ready undecided not-found unknown",
@@ -336,7 +337,7 @@ proptest! {
             let asked = asked.unwrap_or_else(|error| panic!("{name}: {error}: {request:?}"));
             prop_assert_eq!(asked.kind, kind, "{}", name);
             let bears_key = match kind {
-                Kind::Create => !["google-lro", "onfido", "replicate"].contains(name),
+                Kind::Create => !["assemblyai", "google-lro", "onfido", "replicate"].contains(name),
                 kind => kind == Kind::Lookup,
             };
             prop_assert_eq!(asked.key.as_ref(), bears_key.then_some(&key), "{}", name);

@@ -6,6 +6,7 @@ mod recorded;
 mod refused;
 mod requests;
 mod same;
+mod shapes;
 mod webhooks;
 
 use http::{HeaderMap, StatusCode};

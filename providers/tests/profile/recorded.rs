@@ -13,6 +13,10 @@ type Sent = (Kind, &'static str, &'static str);
 /// Each profile with its answers, a payload of its kind, and what its requests look like.
 #[rustfmt::skip]
 const ALL: &[(&str, &str, &str, &[Sent])] = &[
+    ("assemblyai", include_str!("../../profiles/recorded/assemblyai.json"), r#"{"audio_url":"https://assembly.ai/wildfires.mp3"}"#, &[
+        (Kind::Create, "POST https://api.assemblyai.com/v2/transcript", r#"{"audio_url":"https://assembly.ai/wildfires.mp3"}"#),
+        (Kind::Poll, "GET https://api.assemblyai.com/v2/transcript/9ea68fd3-f953-42c1-9742-976c447fb463", ""),
+    ]),
     ("azure-lro", include_str!("../../profiles/recorded/azure-lro.json"), "{}", &[
         (Kind::Create, "POST https://service.contoso.example/jobs:analyze?api-version=2024-01-01 operation-id=order-42", "{}"),
         (Kind::Poll, "GET https://service.contoso.example/operations/aQZ7b?api-version=2024-01-01", ""),

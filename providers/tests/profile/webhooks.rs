@@ -5,8 +5,8 @@ use http::{HeaderMap, HeaderName};
 use steadfast_core::operation::Reading;
 use steadfast_core::{Kind, Timestamp};
 use steadfast_providers::profile::{ConnectError, Profile, shipped};
-use steadfast_providers::webhook::{Encoding, Scheme, Verifier};
-use steadfast_providers::{Answer, Provider, WebhookError};
+use steadfast_providers::webhook::{Covered, Encoding, Scheme, Verifier};
+use steadfast_providers::{Answer, Ask, Payload, Provider, WebhookError};
 
 use super::{ACME, WALL, connect, read};
 
@@ -184,6 +184,97 @@ fn a_state_that_is_a_number_is_a_word_for_the_decision() {
     assert_eq!(texts.webhook(&headers, &body, WALL).unwrap().status, None, "it could be compared with nothing");
 }
 
+/// assemblyai.com/docs/pre-recorded-audio/webhooks: the header that was chosen with the request, and nothing signed.
+#[test]
+fn a_delivery_of_assemblyais_makes_a_poll_due_and_tells_nothing_else() {
+    let profile = Profile::parse(shipped("assemblyai").unwrap()).unwrap();
+    let told = "not signed, known by a token in x-webhook-token; each makes a poll due now, and tells nothing else";
+    assert!(profile.describe().contains(told), "{}", profile.describe());
+    let assemblyai = connect(&profile);
+    let deliver = |tokens: &[&str], body: &'static [u8]| {
+        let name = HeaderName::from_static("x-webhook-token");
+        let mut headers = HeaderMap::new();
+        for token in tokens {
+            headers.append(&name, token.parse().unwrap());
+        }
+        assemblyai.webhook(&headers, &Bytes::from_static(body), WALL)
+    };
+    let body = br#"{"transcript_id":"5552493-16d8-42d8-8feb-c2a16b56f6e8","status":"completed"}"#;
+    for (at, token) in ["canary-ASSEMBLYAI_WEBHOOK_TOKEN", "canary-ASSEMBLYAI_WEBHOOK_TOKEN_OLD"].iter().enumerate() {
+        let event = deliver(&[token], body).unwrap();
+        assert_eq!(event.reference.unwrap().as_str(), "5552493-16d8-42d8-8feb-c2a16b56f6e8");
+        assert_eq!((event.verified.secret, event.verified.covers, event.key), (at, Covered::Nothing, None));
+        assert_eq!((event.meaning, event.result, event.status, event.at), (None, None, None, None));
+    }
+    // Of redacted audio there is another delivery, which names no transcript; and an id that is none names no job.
+    for about_none in [
+        &br#"{"status":"redacted_audio_ready","redacted_audio_url":"https://a/b.mp3"}"#[..],
+        br#"{"transcript_id":"../x"}"#,
+    ] {
+        assert_eq!(deliver(&["canary-ASSEMBLYAI_WEBHOOK_TOKEN"], about_none).unwrap().reference, None);
+    }
+    let refused = |tokens: &[&str]| deliver(tokens, body).unwrap_err().to_string();
+    assert!(refused(&[]).starts_with("the webhook has no x-webhook-token header, or an empty one"));
+    assert!(refused(&["canary"]).starts_with("the token in the webhook's x-webhook-token header is none of ours"));
+    let both = ["canary-ASSEMBLYAI_WEBHOOK_TOKEN"; 2];
+    assert!(refused(&both).starts_with("the webhook has more than one x-webhook-token header"));
+
+    let short = profile.connect(|_| Some("canary-15-bytes".to_owned())).unwrap_err();
+    let told = "the webhooks' secrets (ASSEMBLYAI_WEBHOOK_TOKEN, ASSEMBLYAI_WEBHOOK_TOKEN_OLD) cannot be used: webhook token 0 \
+        (from 0) must have 16 to 1024 characters";
+    assert!(short.to_string().starts_with(told), "{short}");
+    assert!(!format!("{short} {short:?}").contains("canary"), "{short}");
+}
+
+/// As the file says in a comment: the token goes with the request, and is in no payload.
+#[test]
+fn assemblyais_token_can_be_written_by_the_file() {
+    let (before, rest) = shipped("assemblyai").unwrap().split_once("\n# body = ").unwrap();
+    let (body, rest) = rest.split_once("\n[create]\n").unwrap();
+    let text = format!("{before}\n[create]\nbody = {body}\n{rest}");
+    let (assemblyai, payload) =
+        (connect(&Profile::parse(&text).unwrap()), Payload::from(r#"{"audio_url":"https://a/b.mp3"}"#));
+    let key = super::key();
+    let request = assemblyai.request(&Ask::new(Kind::Create, &key, None, &payload)).unwrap();
+    let sent: serde_json::Value = serde_json::from_slice(request.body()).unwrap();
+    let expected = serde_json::json!({
+        "audio_url": "https://a/b.mp3", "webhook_url": "https://…", "webhook_auth_header_name": "X-Webhook-Token",
+        "webhook_auth_header_value": "canary-ASSEMBLYAI_WEBHOOK_TOKEN",
+    });
+    assert_eq!(sent, expected);
+}
+
+/// Other senders that sign nothing name the job by its key.
+#[test]
+fn a_token_may_come_with_a_key() {
+    let hook =
+        "[webhook]\nscheme = { token = { header = \"X-Gitlab-Token\" } }\nsecrets = [\"ACME_HOOK\"]\nkey = \"/tag\"\n";
+    let acme = profile(hook).connect(|_| Some("16-byte-canaries".to_owned())).unwrap();
+    let headers =
+        HeaderMap::from_iter([(HeaderName::from_static("x-gitlab-token"), "16-byte-canaries".parse().unwrap())]);
+    let event = acme.webhook(&headers, &Bytes::from_static(br#"{"tag":"order-42","id":"s-1"}"#), WALL).unwrap();
+    assert_eq!((event.reference, event.key.unwrap().as_str()), (None, "order-42"));
+    assert!(!format!("{acme:?} {headers:?}").contains("gitlab-token: 16-byte"), "{acme:?}");
+}
+
+/// Seconds or a text by RFC 3339; what is neither is left out, and then the time of signing counts, if there is one.
+#[test]
+fn since_when_may_be_a_text() {
+    let acme = connect(&profile(&HINT.replace("event_id", "status = \"/status\"\nat = \"/since\"\nevent_id")));
+    let at = |since: &str| {
+        let body: &'static str = format!(r#"{{"id":"s-1","status":"done","since":{since}}}"#).leak();
+        let (headers, body) = hmac("canary-ACME_HOOK", body);
+        acme.webhook(&headers, &body, WALL).unwrap().at
+    };
+    for since in ["1700000000", "\"1700000000\"", "\"2023-11-14T22:13:20Z\"", "\"2023-11-14T17:13:20.000-05:00\""] {
+        assert_eq!(at(since), Some(WALL), "{since}");
+    }
+    assert_eq!(at("\"2023-11-14T22:13:20.25Z\""), Some(Timestamp::from_nanos(1_700_000_000_250_000_000)));
+    for since in ["\"yesterday\"", "1.5", "-1", "null", "[]", "true", "\"2023-11-14\""] {
+        assert_eq!(at(since), None, "{since}");
+    }
+}
+
 /// docs.withpersona.com/v2022-09-01/docs/webhooks: the event's id, and what it is about, stand in the body.
 #[test]
 fn an_event_of_personas_names_its_inquiry_and_itself() {
@@ -200,4 +291,6 @@ fn an_event_of_personas_names_its_inquiry_and_itself() {
     let event = persona.webhook(&headers, &Bytes::from_static(body), WALL).unwrap();
     assert_eq!(event.reference.unwrap().as_str(), "inq_2CVZ4HyVg7");
     assert_eq!((event.verified.id.as_deref(), event.meaning), (Some("evt_XGuYWp7"), None));
+    // Of two events about an inquiry that has ended the one that was made later counts, in whatever order they come.
+    assert_eq!((event.status.as_deref(), event.at), (Some("approved"), Some(Timestamp::from_secs(1_568_069_192))));
 }

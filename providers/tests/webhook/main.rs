@@ -10,6 +10,7 @@ mod hostile;
 mod oracles;
 mod properties;
 mod secrets;
+mod token;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
