@@ -53,9 +53,11 @@ struct Lanes {
 /// The way to one driver.
 #[derive(Clone)]
 struct Lane {
-    submits: mpsc::Sender<Submit>,
+    /// None of these is bounded: each caller waits for its answer, and has no more than one thing in there. Who had to
+    /// wait for room in them, and was not polled any more, would hold up everybody behind it.
+    submits: mpsc::UnboundedSender<Submit>,
     commands: mpsc::UnboundedSender<Command>,
-    posts: mpsc::Sender<Posted>,
+    posts: mpsc::UnboundedSender<Posted>,
     /// Closed once its driver and its store are closed.
     running: watch::Receiver<()>,
 }
@@ -78,7 +80,7 @@ impl Client {
         let (reply, taken) = oneshot::channel();
         let lane = self.lane(&key);
         let submit = Submit::new(key, payload.into(), reply).traced(self.traces.current());
-        lane.submits.send(submit).await.map_err(|_| SubmitError::Stopped)?;
+        lane.submits.send(submit).map_err(|_| SubmitError::Stopped)?;
         let following = lane.reply(taken, lane.submits.is_closed()).await.ok_or(SubmitError::Stopped)??;
         Ok(lane.handle(following))
     }
@@ -182,7 +184,7 @@ impl Client {
             Err(refused) => return refused,
         };
         let (reply, answered) = oneshot::channel();
-        let Ok(lane) = self.pass_on(Posted::new(event, reply)).await else { return Delivery::Stopped };
+        let Ok(lane) = self.pass_on(Posted::new(event, reply)) else { return Delivery::Stopped };
         lane.reply(answered, lane.posts.is_closed()).await.unwrap_or(Delivery::Stopped)
     }
 
@@ -212,7 +214,7 @@ impl Client {
         Revisions(self.revisions.upgrade().map(|sender| sender.subscribe()))
     }
 
-    async fn pass_on(&self, mut posted: Posted) -> Result<&Lane, Stopped> {
+    fn pass_on(&self, mut posted: Posted) -> Result<&Lane, Stopped> {
         let (home, others) = match self.lanes.as_deref() {
             None => (0, 1),
             // Without a key any shard will do, even if that shard stops before the others do: they ask each other.
@@ -221,7 +223,7 @@ impl Client {
             }
         };
         for lane in self.lanes().iter().cycle().skip(home).take(others) {
-            match lane.posts.send(posted).await {
+            match lane.posts.send(posted) {
                 Ok(()) => return Ok(lane),
                 Err(mpsc::error::SendError(back)) => posted = back,
             }
@@ -381,10 +383,9 @@ async fn start<T: Transport>(
         let mut clock = clock.clone();
         let mut driver = Driver::new(provider.clone(), loaded, clock.now());
         driver.tell_revisions_to(Box::new(Told(revised.clone())));
-        // Room for as many submits as are taken in at one go; those beyond wait with their caller.
-        let (submits, submitted) = mpsc::channel(64);
+        let (submits, submitted) = mpsc::unbounded_channel();
         let (commands, commanded) = mpsc::unbounded_channel();
-        let (posts, posted) = mpsc::channel(64);
+        let (posts, posted) = mpsc::unbounded_channel();
         // The driver must not keep its own commands open.
         let its_own = commands.downgrade();
         driver.give_back_to(move |finished| match its_own.upgrade() {

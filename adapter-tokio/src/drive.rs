@@ -43,9 +43,9 @@ const CATCHING_UP: Duration = Duration::from_millis(5);
 
 /// What comes from clients.
 pub(crate) struct Inputs {
-    pub(crate) submits: mpsc::Receiver<Submit>,
+    pub(crate) submits: mpsc::UnboundedReceiver<Submit>,
     pub(crate) commands: mpsc::UnboundedReceiver<Command>,
-    pub(crate) posts: mpsc::Receiver<Posted>,
+    pub(crate) posts: mpsc::UnboundedReceiver<Posted>,
     /// `None` for a client without shards.
     pub(crate) words: Option<Words>,
     /// Dropped once the loop has ended and the store is closed.
@@ -213,8 +213,8 @@ impl<T: Transport> Loop<T> {
     /// what it takes in.
     fn take_in_more(
         &mut self,
-        posts: &mut mpsc::Receiver<Posted>,
-        submits: &mut mpsc::Receiver<Submit>,
+        posts: &mut mpsc::UnboundedReceiver<Posted>,
+        submits: &mut mpsc::UnboundedReceiver<Submit>,
         commands: &mut mpsc::UnboundedReceiver<Command>,
     ) {
         let now = self.now();
