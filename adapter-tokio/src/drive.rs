@@ -31,7 +31,7 @@ use crate::transport::Transport;
 const BATCH: usize = 64;
 
 /// How many tasks are carried out before others on this thread have their turn: a request that is answered at once may
-/// bring the next task at once.
+/// bring the next task at once, or make room for a submit that waits.
 const MOST_IN_ONE_GO: u32 = 256;
 
 /// If the loop has its turn this much later than its timer was set for, the whole runtime stood still (its threads were
@@ -77,6 +77,8 @@ struct Loop<T> {
     words: Option<Words>,
     /// When the grace ends, if the client has been shut down.
     stops_at: Timestamp,
+    /// Tasks carried out since others on this thread had their turn.
+    in_one_go: u32,
     /// Dropped after the driver, and so after its store. A thread that works on the store holds another.
     running: watch::Sender<()>,
 }
@@ -101,10 +103,21 @@ async fn take_turns<T: Transport>(driver: Driver<Carrier>, clock: Clock, transpo
     let (renewed, mut renewals) = mpsc::unbounded_channel();
     let (works, worked) = mpsc::unbounded_channel();
     let carriers = Carriers::new(transport, answered);
-    let (renewal, stops_at) = (None, Timestamp::NEVER);
-    let waiting = VecDeque::new();
-    let mut this =
-        Loop { driver, waiting, clock, carriers, answers, worked, works, renewal, renewed, words, stops_at, running };
+    let mut this = Loop {
+        driver,
+        waiting: VecDeque::new(),
+        clock,
+        carriers,
+        answers,
+        worked,
+        works,
+        renewal: None,
+        renewed,
+        words,
+        stops_at: Timestamp::NEVER,
+        in_one_go: 0,
+        running,
+    };
     let mut timer = pin!(tokio::time::sleep(Duration::ZERO));
     let (mut submits_open, mut commands_open) = (true, true);
     loop {
@@ -339,13 +352,12 @@ impl<T: Transport> Loop<T> {
 
     async fn perform_tasks(&mut self) {
         let mut now = self.now();
-        let mut in_one_go = 0;
         while let Some(task) = self.driver.pop_task(now) {
             self.perform(task);
             self.keep_busy();
-            in_one_go += 1;
-            if in_one_go == MOST_IN_ONE_GO {
-                in_one_go = 0;
+            self.in_one_go += 1;
+            if self.in_one_go == MOST_IN_ONE_GO {
+                self.in_one_go = 0;
                 tokio::task::yield_now().await;
                 now = self.now();
             }

@@ -1,16 +1,21 @@
-//! Turns: what callers who take none leave to others.
+//! Turns: what a busy client leaves to other tasks, and what callers who take no turn, or have gone, leave to others.
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
+use steadfast_core::engine::Limits;
 use steadfast_tokio::{Client, Delivery};
+use tokio::task::yield_now;
 use tokio::time::timeout;
 
-use crate::support::{Plain, Scripted, key};
+use crate::support::{Plain, Scripted, answer, key};
 use crate::webhooks::Telling;
 
+const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3_600);
 
 /// Polls a future once, and never again for as long as it is kept.
@@ -18,6 +23,21 @@ fn polled_once<F: Future>(future: F) -> Pin<Box<F>> {
     let mut future = Box::pin(future);
     assert!(future.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
     future
+}
+
+/// Jobs end as soon as they are sent, once `slow` is over. Counts what was sent.
+fn quick(slow: &Arc<AtomicBool>, sent: &Arc<AtomicUsize>) -> Scripted {
+    let (slow, sent) = (slow.clone(), sent.clone());
+    Scripted::new(move |_, _, _| {
+        let (slow, sent) = (slow.clone(), sent.clone());
+        async move {
+            if slow.load(Ordering::SeqCst) {
+                tokio::time::sleep(SECOND).await;
+            }
+            sent.fetch_add(1, Ordering::SeqCst);
+            Ok(answer(200, "{}"))
+        }
+    })
 }
 
 /// A stream of buffered futures polls none of them while its own loop awaits something else. Those stood in a line for
@@ -45,4 +65,31 @@ async fn webhooks_whose_senders_are_polled_no_more_hold_up_no_other() {
     for tell in held {
         assert_ne!(tell.await, Delivery::Stopped);
     }
+}
+
+/// Where each job ends at once and makes room for the next, the driver had its turn for as long as there was a next.
+#[tokio::test(start_paused = true)]
+async fn a_line_of_jobs_that_end_at_once_leaves_others_their_turn() {
+    const JOBS: usize = 5_000;
+    let (slow, sent) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicUsize::new(0)));
+    let limits = Limits { live: 4, ..Limits::default() };
+    let client = Client::builder(Plain, quick(&slow, &sent)).limits(limits).start().await.unwrap();
+    for n in 0..JOBS {
+        let client = client.clone();
+        tokio::spawn(async move { client.submit(key(&format!("order-{n}")), "{}").await.map(drop) });
+    }
+    // As long as this task is ready, no time passes.
+    for _ in 0..JOBS {
+        yield_now().await;
+    }
+    assert_eq!(sent.load(Ordering::SeqCst), 0, "all others wait for room");
+    slow.store(false, Ordering::SeqCst);
+    let (mut before, mut most) = (0, 0);
+    tokio::time::advance(2 * SECOND).await;
+    while before < JOBS {
+        yield_now().await;
+        let now = sent.load(Ordering::SeqCst);
+        (most, before) = (most.max(now - before), now);
+    }
+    assert!(most <= 1_000, "{most} jobs in one turn");
 }
