@@ -72,7 +72,8 @@ impl Client {
     ///
     /// Returns once the intent is durable, and not before. Waits while as many jobs are under way as
     /// [`Limits::live`](steadfast_core::engine::Limits::live) allows. If the returned future is dropped while it
-    /// waits, the job may or may not be taken in; submitting the key again joins it if it was.
+    /// waits, the job may or may not be taken in, and submitting the key again joins it if it was; a job that still
+    /// waited for room is not.
     ///
     /// # Errors
     /// See [`SubmitError`]. In each case nothing was sent for this submit.

@@ -266,13 +266,16 @@ impl<T: Transport> Loop<T> {
         self.waiting.push_back(submit);
     }
 
-    /// Takes in submits for which there is room now. Returns whether there were any.
+    /// Takes in submits for which there is room now, but for those whose callers have gone: they were told nothing, and
+    /// their jobs would run long after they gave them up. Returns whether there were any.
     fn take_in_waiting(&mut self) -> bool {
         let (waited, now) = (self.waiting.len(), self.now());
         while self.driver.has_room()
             && let Some(submit) = self.waiting.pop_front()
         {
-            self.driver.submit(submit, now);
+            if !submit.reply.is_closed() {
+                self.driver.submit(submit, now);
+            }
         }
         self.waiting.len() < waited
     }

@@ -8,7 +8,7 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use steadfast_core::engine::Limits;
-use steadfast_tokio::{Client, Delivery};
+use steadfast_tokio::{Client, Delivery, SubmitError};
 use tokio::task::yield_now;
 use tokio::time::timeout;
 
@@ -92,4 +92,28 @@ async fn a_line_of_jobs_that_end_at_once_leaves_others_their_turn() {
         (most, before) = (most.max(now - before), now);
     }
     assert!(most <= 1_000, "{most} jobs in one turn");
+}
+
+/// Each of them would have been run, one after the other, long after its caller had given up.
+#[tokio::test(start_paused = true)]
+async fn what_its_caller_gave_up_while_it_waited_for_room_is_not_run() {
+    let (slow, sent) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicUsize::new(0)));
+    let limits = Limits { live: 2, ..Limits::default() };
+    let client = Client::builder(Plain, quick(&slow, &sent)).limits(limits).start().await.unwrap();
+    let submits = (0..1_000).map(|n| {
+        let client = client.clone();
+        tokio::spawn(async move { timeout(SECOND / 10, client.submit(key(&format!("order-{n}")), "{}")).await.is_ok() })
+    });
+    let submits: Vec<_> = submits.collect();
+    let mut taken_in = 0;
+    for submit in submits {
+        taken_in += usize::from(submit.await.unwrap());
+    }
+    assert_eq!(taken_in, 2);
+    let later = client.submit(key("later"), "{}").await.unwrap();
+    later.await.unwrap();
+    tokio::time::sleep(HOUR).await;
+    assert_eq!(sent.load(Ordering::SeqCst), 3);
+    let _ = client.clone().shutdown(Duration::ZERO).await;
+    assert!(matches!(client.submit(key("stopped"), "{}").await, Err(SubmitError::Stopped)));
 }
