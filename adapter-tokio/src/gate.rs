@@ -29,7 +29,7 @@ use steadfast_core::breaker::BreakerState;
 use steadfast_core::gate::{self, Blocked, GatePolicy, Request, Settled};
 use steadfast_core::{Seed, Timestamp};
 use steadfast_driver::SharedClock;
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Sleep, sleep};
 
 use self::line::{Asked, State};
 use crate::clock;
@@ -294,12 +294,14 @@ impl Turn {
     }
 
     fn poll_sleep(&mut self, wait: Duration, cx: &mut Context<'_>) -> Poll<()> {
+        // Not the earlier one, reset: it belongs to the runtime that it was made on, and a service may wait on another.
+        let sleep = sleep(wait);
         let timer = match &mut self.sleep {
             Some(timer) => {
-                timer.as_mut().reset(Instant::now() + wait);
+                timer.set(sleep);
                 timer
             }
-            none => none.insert(Box::pin(sleep(wait))),
+            none => none.insert(Box::pin(sleep)),
         };
         timer.as_mut().poll(cx)
     }
