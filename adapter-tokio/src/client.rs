@@ -434,7 +434,8 @@ impl fmt::Debug for Client {
     }
 }
 
-/// A job under way: a future of how it ended.
+/// A job under way: a future of how it ended, to be awaited once. (Polled again after that, it panics.) In a `select!`
+/// loop, await `&mut handle`: nothing is lost where another branch comes first.
 ///
 /// Dropping it does not cancel the job; submitting the key again gives another handle. [`cancel`](Handle::cancel)
 /// does, as far as that is possible. While any handle has not yet given its job's outcome, the driver goes on, and the
@@ -502,6 +503,8 @@ impl Future for Handle {
     type Output = Result<Finished, Stopped>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        // What it would say else, that the client has stopped, would not be true.
+        assert!(self.commands.is_some(), "a handle was polled after it had given its job's outcome");
         let finished = self.finished.get_mut().unwrap_or_else(PoisonError::into_inner);
         let finished = ready!(Pin::new(finished).poll(context));
         self.commands = None;
