@@ -100,7 +100,7 @@ impl Client {
     /// outcome may then be final. A job that is under way is joined; one that has ended for good gives its outcome.
     ///
     /// Jobs that a restart found under way need no call: [`Builder::start`] takes them up. Returns once it is durable
-    /// that the job goes on.
+    /// that the job goes on. It goes on all the same if the returned future is dropped once it has been polled.
     ///
     /// # Errors
     /// See [`ResumeError`]. In each case nothing was sent.
@@ -163,7 +163,9 @@ impl Client {
     /// What a webhook says of a job ends that job just as a poll would have, or makes its next poll due now. It may
     /// come early, late, twice, in any order, or about an unknown job; see [`Delivery`]. Polling goes on beside
     /// webhooks, and finds what they lose: where they are reliable, a slower schedule ([`Builder::policy`]) is enough.
-    /// It waits for no longer than [`WebhookPolicy::answer_within`](crate::WebhookPolicy::answer_within).
+    /// It waits for no longer than [`WebhookPolicy::answer_within`](crate::WebhookPolicy::answer_within). If the
+    /// returned future is dropped while it waits, as by a server whose peer hangs up, the event counts all the same;
+    /// its sender, which was not answered, sends it again, and the repeat changes nothing.
     ///
     /// ```no_run
     /// # use bytes::Bytes;
@@ -458,7 +460,7 @@ impl Handle {
     /// example, the page that a person must open. Await the handle afterwards to learn how the job ends.
     ///
     /// The answer is kept in memory for as long as there is a handle of the job. For a job that was accepted before a
-    /// restart only the reference is known.
+    /// restart only the reference is known. Cancel-safe: it can be asked again, as often as you like.
     ///
     /// # Errors
     /// The job ended before the provider was known to have it, or the client stopped.
