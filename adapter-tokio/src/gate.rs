@@ -29,6 +29,7 @@ use steadfast_core::breaker::BreakerState;
 use steadfast_core::gate::{self, Blocked, GatePolicy, Request, Settled};
 use steadfast_core::{Seed, Timestamp};
 use steadfast_driver::SharedClock;
+use tokio::task::coop::consume_budget;
 use tokio::time::{Sleep, sleep};
 
 use self::line::{Asked, State};
@@ -130,6 +131,8 @@ impl Gate {
     /// The gate says no: the breaker is open and the policy has
     /// [`WhenOpen::Refuse`](steadfast_core::gate::WhenOpen::Refuse), or the retry budget is spent.
     pub async fn acquire(&self, request: Request) -> Result<GatePermit, Refused> {
+        // A loop that is never asked to wait must not be all that its thread does.
+        consume_budget().await;
         let mut turn = Turn::new(self.clone(), request);
         std::future::poll_fn(|cx| turn.poll(cx)).await
     }

@@ -7,8 +7,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
+use steadfast_core::Kind;
 use steadfast_core::engine::Limits;
-use steadfast_tokio::{Client, Delivery, SubmitError};
+use steadfast_core::gate::{GatePolicy, Request, Settled};
+use steadfast_core::rate_limit::RatePolicy;
+use steadfast_tokio::{Client, Delivery, Gate, RateLimiter, SubmitError};
 use tokio::task::yield_now;
 use tokio::time::timeout;
 
@@ -116,4 +119,28 @@ async fn what_its_caller_gave_up_while_it_waited_for_room_is_not_run() {
     assert_eq!(sent.load(Ordering::SeqCst), 3);
     let _ = client.clone().shutdown(Duration::ZERO).await;
     assert!(matches!(client.submit(key("stopped"), "{}").await, Err(SubmitError::Stopped)));
+}
+
+/// As with tokio's own: whoever finds no reason to wait, in turn after turn, waits now and then all the same.
+#[tokio::test]
+async fn leave_that_is_given_at_once_leaves_others_their_turn() {
+    let turns = Arc::new(AtomicUsize::new(0));
+    let others = turns.clone();
+    tokio::spawn(async move {
+        loop {
+            others.fetch_add(1, Ordering::SeqCst);
+            yield_now().await;
+        }
+    });
+    let gate = Gate::new(GatePolicy::default());
+    for _ in 0..10_000 {
+        gate.acquire(Request::first(Kind::Create)).await.unwrap().settle(Settled::Answered);
+    }
+    let by_the_gate = turns.swap(0, Ordering::SeqCst);
+    let limiter = RateLimiter::new(RatePolicy::new(1_000_000, SECOND).unwrap().with_burst(20_000).unwrap());
+    for _ in 0..10_000 {
+        limiter.acquire().await;
+    }
+    let by_the_limiter = turns.load(Ordering::SeqCst);
+    assert!(by_the_gate >= 10 && by_the_limiter >= 10, "{by_the_gate} and {by_the_limiter} turns of another task");
 }
