@@ -378,6 +378,8 @@ async fn start<T: Transport>(
     } else {
         settings.load(&name)?
     };
+    // On a runtime without a timer this panics, and says what is missing: the driver's task could only stop.
+    drop(tokio::time::sleep(Duration::ZERO));
     let clock = Clock::start();
     let (revised, _) = broadcast::channel(REVISIONS);
     let revisions = revised.downgrade();

@@ -269,3 +269,14 @@ async fn a_handle_that_has_given_its_outcome_says_nothing_of_its_client() {
     let again = (&mut job).await;
     assert!(again.is_ok(), "{client:?}, and it says {again:?}");
 }
+
+/// It started, and had stopped by the time of the first submit: why was in the log only.
+#[test]
+#[should_panic = "timers are disabled"]
+fn a_client_does_not_start_on_a_runtime_without_a_timer() {
+    let runtime = Builder::new_current_thread().build().unwrap();
+    let transport = Scripted::new(|_, _, _| async { std::future::pending().await });
+    let client = runtime.block_on(Client::builder(Telling::new(), transport).start()).unwrap();
+    let submitted = runtime.block_on(client.submit(key("order-42"), "{}"));
+    assert!(submitted.is_ok(), "started, and {submitted:?}");
+}
