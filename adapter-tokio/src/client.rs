@@ -53,9 +53,11 @@ struct Lanes {
 /// The way to one driver.
 #[derive(Clone)]
 struct Lane {
-    submits: mpsc::Sender<Submit>,
+    /// None of these is bounded: each caller waits for its answer, and has no more than one thing in there. Who had to
+    /// wait for room in them, and was not polled any more, would hold up everybody behind it.
+    submits: mpsc::UnboundedSender<Submit>,
     commands: mpsc::UnboundedSender<Command>,
-    posts: mpsc::Sender<Posted>,
+    posts: mpsc::UnboundedSender<Posted>,
     /// Closed once its driver and its store are closed.
     running: watch::Receiver<()>,
 }
@@ -70,7 +72,8 @@ impl Client {
     ///
     /// Returns once the intent is durable, and not before. Waits while as many jobs are under way as
     /// [`Limits::live`](steadfast_core::engine::Limits::live) allows. If the returned future is dropped while it
-    /// waits, the job may or may not be taken in; submitting the key again joins it if it was.
+    /// waits, the job may or may not be taken in, and submitting the key again joins it if it was; a job that still
+    /// waited for room is not.
     ///
     /// # Errors
     /// See [`SubmitError`]. In each case nothing was sent for this submit.
@@ -78,7 +81,7 @@ impl Client {
         let (reply, taken) = oneshot::channel();
         let lane = self.lane(&key);
         let submit = Submit::new(key, payload.into(), reply).traced(self.traces.current());
-        lane.submits.send(submit).await.map_err(|_| SubmitError::Stopped)?;
+        lane.submits.send(submit).map_err(|_| SubmitError::Stopped)?;
         let following = lane.reply(taken, lane.submits.is_closed()).await.ok_or(SubmitError::Stopped)??;
         Ok(lane.handle(following))
     }
@@ -97,7 +100,7 @@ impl Client {
     /// outcome may then be final. A job that is under way is joined; one that has ended for good gives its outcome.
     ///
     /// Jobs that a restart found under way need no call: [`Builder::start`] takes them up. Returns once it is durable
-    /// that the job goes on.
+    /// that the job goes on. It goes on all the same if the returned future is dropped once it has been polled.
     ///
     /// # Errors
     /// See [`ResumeError`]. In each case nothing was sent.
@@ -160,7 +163,9 @@ impl Client {
     /// What a webhook says of a job ends that job just as a poll would have, or makes its next poll due now. It may
     /// come early, late, twice, in any order, or about an unknown job; see [`Delivery`]. Polling goes on beside
     /// webhooks, and finds what they lose: where they are reliable, a slower schedule ([`Builder::policy`]) is enough.
-    /// It waits for no longer than [`WebhookPolicy::answer_within`](crate::WebhookPolicy::answer_within).
+    /// It waits for no longer than [`WebhookPolicy::answer_within`](crate::WebhookPolicy::answer_within). If the
+    /// returned future is dropped while it waits, as by a server whose peer hangs up, the event counts all the same;
+    /// its sender, which was not answered, sends it again, and the repeat changes nothing.
     ///
     /// ```no_run
     /// # use bytes::Bytes;
@@ -182,7 +187,7 @@ impl Client {
             Err(refused) => return refused,
         };
         let (reply, answered) = oneshot::channel();
-        let Ok(lane) = self.pass_on(Posted::new(event, reply)).await else { return Delivery::Stopped };
+        let Ok(lane) = self.pass_on(Posted::new(event, reply)) else { return Delivery::Stopped };
         lane.reply(answered, lane.posts.is_closed()).await.unwrap_or(Delivery::Stopped)
     }
 
@@ -212,7 +217,7 @@ impl Client {
         Revisions(self.revisions.upgrade().map(|sender| sender.subscribe()))
     }
 
-    async fn pass_on(&self, mut posted: Posted) -> Result<&Lane, Stopped> {
+    fn pass_on(&self, mut posted: Posted) -> Result<&Lane, Stopped> {
         let (home, others) = match self.lanes.as_deref() {
             None => (0, 1),
             // Without a key any shard will do, even if that shard stops before the others do: they ask each other.
@@ -221,7 +226,7 @@ impl Client {
             }
         };
         for lane in self.lanes().iter().cycle().skip(home).take(others) {
-            match lane.posts.send(posted).await {
+            match lane.posts.send(posted) {
                 Ok(()) => return Ok(lane),
                 Err(mpsc::error::SendError(back)) => posted = back,
             }
@@ -373,6 +378,8 @@ async fn start<T: Transport>(
     } else {
         settings.load(&name)?
     };
+    // On a runtime without a timer this panics, and says what is missing: the driver's task could only stop.
+    drop(tokio::time::sleep(Duration::ZERO));
     let clock = Clock::start();
     let (revised, _) = broadcast::channel(REVISIONS);
     let revisions = revised.downgrade();
@@ -381,10 +388,9 @@ async fn start<T: Transport>(
         let mut clock = clock.clone();
         let mut driver = Driver::new(provider.clone(), loaded, clock.now());
         driver.tell_revisions_to(Box::new(Told(revised.clone())));
-        // Room for as many submits as are taken in at one go; those beyond wait with their caller.
-        let (submits, submitted) = mpsc::channel(64);
+        let (submits, submitted) = mpsc::unbounded_channel();
         let (commands, commanded) = mpsc::unbounded_channel();
-        let (posts, posted) = mpsc::channel(64);
+        let (posts, posted) = mpsc::unbounded_channel();
         // The driver must not keep its own commands open.
         let its_own = commands.downgrade();
         driver.give_back_to(move |finished| match its_own.upgrade() {
@@ -432,7 +438,8 @@ impl fmt::Debug for Client {
     }
 }
 
-/// A job under way: a future of how it ended.
+/// A job under way: a future of how it ended, to be awaited once. (Polled again after that, it panics.) In a `select!`
+/// loop, await `&mut handle`: nothing is lost where another branch comes first.
 ///
 /// Dropping it does not cancel the job; submitting the key again gives another handle. [`cancel`](Handle::cancel)
 /// does, as far as that is possible. While any handle has not yet given its job's outcome, the driver goes on, and the
@@ -455,7 +462,7 @@ impl Handle {
     /// example, the page that a person must open. Await the handle afterwards to learn how the job ends.
     ///
     /// The answer is kept in memory for as long as there is a handle of the job. For a job that was accepted before a
-    /// restart only the reference is known.
+    /// restart only the reference is known. Cancel-safe: it can be asked again, as often as you like.
     ///
     /// # Errors
     /// The job ended before the provider was known to have it, or the client stopped.
@@ -500,6 +507,8 @@ impl Future for Handle {
     type Output = Result<Finished, Stopped>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        // What it would say else, that the client has stopped, would not be true.
+        assert!(self.commands.is_some(), "a handle was polled after it had given its job's outcome");
         let finished = self.finished.get_mut().unwrap_or_else(PoisonError::into_inner);
         let finished = ready!(Pin::new(finished).poll(context));
         self.commands = None;

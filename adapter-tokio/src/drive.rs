@@ -31,7 +31,7 @@ use crate::transport::Transport;
 const BATCH: usize = 64;
 
 /// How many tasks are carried out before others on this thread have their turn: a request that is answered at once may
-/// bring the next task at once.
+/// bring the next task at once, or make room for a submit that waits.
 const MOST_IN_ONE_GO: u32 = 256;
 
 /// If the loop has its turn this much later than its timer was set for, the whole runtime stood still (its threads were
@@ -43,9 +43,9 @@ const CATCHING_UP: Duration = Duration::from_millis(5);
 
 /// What comes from clients.
 pub(crate) struct Inputs {
-    pub(crate) submits: mpsc::Receiver<Submit>,
+    pub(crate) submits: mpsc::UnboundedReceiver<Submit>,
     pub(crate) commands: mpsc::UnboundedReceiver<Command>,
-    pub(crate) posts: mpsc::Receiver<Posted>,
+    pub(crate) posts: mpsc::UnboundedReceiver<Posted>,
     /// `None` for a client without shards.
     pub(crate) words: Option<Words>,
     /// Dropped once the loop has ended and the store is closed.
@@ -77,6 +77,8 @@ struct Loop<T> {
     words: Option<Words>,
     /// When the grace ends, if the client has been shut down.
     stops_at: Timestamp,
+    /// Tasks carried out since others on this thread had their turn.
+    in_one_go: u32,
     /// Dropped after the driver, and so after its store. A thread that works on the store holds another.
     running: watch::Sender<()>,
 }
@@ -101,10 +103,21 @@ async fn take_turns<T: Transport>(driver: Driver<Carrier>, clock: Clock, transpo
     let (renewed, mut renewals) = mpsc::unbounded_channel();
     let (works, worked) = mpsc::unbounded_channel();
     let carriers = Carriers::new(transport, answered);
-    let (renewal, stops_at) = (None, Timestamp::NEVER);
-    let waiting = VecDeque::new();
-    let mut this =
-        Loop { driver, waiting, clock, carriers, answers, worked, works, renewal, renewed, words, stops_at, running };
+    let mut this = Loop {
+        driver,
+        waiting: VecDeque::new(),
+        clock,
+        carriers,
+        answers,
+        worked,
+        works,
+        renewal: None,
+        renewed,
+        words,
+        stops_at: Timestamp::NEVER,
+        in_one_go: 0,
+        running,
+    };
     let mut timer = pin!(tokio::time::sleep(Duration::ZERO));
     let (mut submits_open, mut commands_open) = (true, true);
     loop {
@@ -213,8 +226,8 @@ impl<T: Transport> Loop<T> {
     /// what it takes in.
     fn take_in_more(
         &mut self,
-        posts: &mut mpsc::Receiver<Posted>,
-        submits: &mut mpsc::Receiver<Submit>,
+        posts: &mut mpsc::UnboundedReceiver<Posted>,
+        submits: &mut mpsc::UnboundedReceiver<Submit>,
         commands: &mut mpsc::UnboundedReceiver<Command>,
     ) {
         let now = self.now();
@@ -253,13 +266,16 @@ impl<T: Transport> Loop<T> {
         self.waiting.push_back(submit);
     }
 
-    /// Takes in submits for which there is room now. Returns whether there were any.
+    /// Takes in submits for which there is room now, but for those whose callers have gone: they were told nothing, and
+    /// their jobs would run long after they gave them up. Returns whether there were any.
     fn take_in_waiting(&mut self) -> bool {
         let (waited, now) = (self.waiting.len(), self.now());
         while self.driver.has_room()
             && let Some(submit) = self.waiting.pop_front()
         {
-            self.driver.submit(submit, now);
+            if !submit.reply.is_closed() {
+                self.driver.submit(submit, now);
+            }
         }
         self.waiting.len() < waited
     }
@@ -339,13 +355,12 @@ impl<T: Transport> Loop<T> {
 
     async fn perform_tasks(&mut self) {
         let mut now = self.now();
-        let mut in_one_go = 0;
         while let Some(task) = self.driver.pop_task(now) {
             self.perform(task);
             self.keep_busy();
-            in_one_go += 1;
-            if in_one_go == MOST_IN_ONE_GO {
-                in_one_go = 0;
+            self.in_one_go += 1;
+            if self.in_one_go == MOST_IN_ONE_GO {
+                self.in_one_go = 0;
                 tokio::task::yield_now().await;
                 now = self.now();
             }

@@ -29,7 +29,8 @@ use steadfast_core::breaker::BreakerState;
 use steadfast_core::gate::{self, Blocked, GatePolicy, Request, Settled};
 use steadfast_core::{Seed, Timestamp};
 use steadfast_driver::SharedClock;
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::task::coop::consume_budget;
+use tokio::time::{Sleep, sleep};
 
 use self::line::{Asked, State};
 use crate::clock;
@@ -130,6 +131,8 @@ impl Gate {
     /// The gate says no: the breaker is open and the policy has
     /// [`WhenOpen::Refuse`](steadfast_core::gate::WhenOpen::Refuse), or the retry budget is spent.
     pub async fn acquire(&self, request: Request) -> Result<GatePermit, Refused> {
+        // A loop that is never asked to wait must not be all that its thread does.
+        consume_budget().await;
         let mut turn = Turn::new(self.clone(), request);
         std::future::poll_fn(|cx| turn.poll(cx)).await
     }
@@ -294,12 +297,14 @@ impl Turn {
     }
 
     fn poll_sleep(&mut self, wait: Duration, cx: &mut Context<'_>) -> Poll<()> {
+        // Not the earlier one, reset: it belongs to the runtime that it was made on, and a service may wait on another.
+        let sleep = sleep(wait);
         let timer = match &mut self.sleep {
             Some(timer) => {
-                timer.as_mut().reset(Instant::now() + wait);
+                timer.set(sleep);
                 timer
             }
-            none => none.insert(Box::pin(sleep(wait))),
+            none => none.insert(Box::pin(sleep)),
         };
         timer.as_mut().poll(cx)
     }

@@ -11,6 +11,7 @@ use steadfast_core::breaker::{self, BreakerPolicy};
 use steadfast_core::budget::{self, BudgetPolicy};
 use steadfast_core::rate_limit::{self, RatePolicy};
 use steadfast_driver::Leases;
+use tokio::task::coop::consume_budget;
 
 use crate::clock;
 
@@ -122,6 +123,8 @@ impl RateLimiter {
 
     /// Waits for a place, in the order of asking. Needs a tokio runtime with its timer enabled, if it has to wait.
     pub async fn acquire(&self) {
+        // A loop that is never asked to wait must not be all that its thread does.
+        consume_budget().await;
         let place = self.0.reserve();
         // Asked again after each sleep, since the timer and the limiter use different clocks.
         loop {

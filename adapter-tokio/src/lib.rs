@@ -127,5 +127,5 @@ pub use crate::revisions::Revisions;
 pub use crate::transport::Transport;
 
 /// Describes a [`Client`]. Made by [`Client::builder`]; await its [`start`](steadfast_driver::Builder::start) on the
-/// runtime that the client is to live on, which must have its timer enabled.
+/// runtime that the client is to live on, which must have its timer enabled: it panics otherwise.
 pub type Builder<P, T> = steadfast_driver::Builder<P, T, Client>;

@@ -15,6 +15,7 @@ mod resume;
 mod shards;
 mod stopping;
 mod support;
+mod turns;
 mod unclaimed;
 mod unsent;
 mod webhooks;

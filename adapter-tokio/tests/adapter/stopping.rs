@@ -258,3 +258,25 @@ fn a_client_whose_runtime_goes_down_as_it_writes_is_shut_down_once_its_store_is_
     assert!(is_closed.load(Ordering::SeqCst));
     assert!(matches!(others.block_on(submit).unwrap(), Err(SubmitError::Stopped)));
 }
+
+/// As in a `select!` loop that goes on after the outcome: it was told, untruly, that the client had stopped.
+#[tokio::test(start_paused = true)]
+#[should_panic = "a handle was polled after it had given its job's outcome"]
+async fn a_handle_that_has_given_its_outcome_says_nothing_of_its_client() {
+    let client = Client::builder(Telling::new(), Scripted::well_behaved()).start().await.unwrap();
+    let mut job = client.submit(key("order-42"), "{}").await.unwrap();
+    (&mut job).await.unwrap();
+    let again = (&mut job).await;
+    assert!(again.is_ok(), "{client:?}, and it says {again:?}");
+}
+
+/// It started, and had stopped by the time of the first submit: why was in the log only.
+#[test]
+#[should_panic = "timers are disabled"]
+fn a_client_does_not_start_on_a_runtime_without_a_timer() {
+    let runtime = Builder::new_current_thread().build().unwrap();
+    let transport = Scripted::new(|_, _, _| async { std::future::pending().await });
+    let client = runtime.block_on(Client::builder(Telling::new(), transport).start()).unwrap();
+    let submitted = runtime.block_on(client.submit(key("order-42"), "{}"));
+    assert!(submitted.is_ok(), "started, and {submitted:?}");
+}

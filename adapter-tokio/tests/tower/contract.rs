@@ -291,15 +291,23 @@ async fn services_of_one_limiter_take_turns() {
 /// and nobody drives it.
 #[test]
 fn a_service_goes_from_one_runtime_to_the_next() {
+    let rate = RatePolicy::new(1, 50 * MILLI).unwrap();
     let upstream = Upstream::healthy(Duration::ZERO);
-    let limiter = RateLimiter::new(RatePolicy::new(1, 50 * MILLI).unwrap());
-    let mut service = RateLimitLayer::new(limiter).layer(upstream.service());
+    goes_from_one_runtime_to_the_next(RateLimitLayer::new(RateLimiter::new(rate)).layer(upstream.service()));
+    let upstream = Upstream::healthy(Duration::ZERO);
+    let limit = RateLimit { rate, kinds: Kinds::ALL };
+    goes_from_one_runtime_to_the_next(gated(GatePolicy::default().with_rate_limit(limit), &upstream).1);
+}
+
+fn goes_from_one_runtime_to_the_next<S: Service<u32, Response = u32, Error = LayerError<Down>>>(mut service: S) {
     let mut idle = Vec::new();
     for n in 0..6 {
         let runtime = runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let start = Instant::now();
         let called =
             runtime.block_on(async { timeout(10 * SECOND, service.ready()).await.unwrap().unwrap().call(n).await });
         assert_eq!(called, Ok(n));
+        assert!(start.elapsed() < 10 * SECOND, "it was the time-out that woke it");
         // One that waits here, and is given up.
         let _ = runtime.block_on(async { timeout(MILLI, service.ready()).await.map(drop) });
         idle.extend((n % 2 == 0).then_some(runtime));
