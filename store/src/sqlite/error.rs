@@ -18,7 +18,7 @@ pub(super) const RESTORE: &str = "stop, move the files aside as they are, restor
                                   its client as one from a backup; operations that were under way since then may have run";
 
 /// What to do about foreign tables: most likely every record is there.
-const UNDO: &str = "stop, and undo what somebody has changed in it with a database tool, such as a trigger, a column or a view: that loses nothing; if nobody did, move \
+const UNDO: &str = "stop, and undo what somebody has changed in it with a database tool, such as a trigger, a column, a unique index or a view: that loses nothing; if nobody did, move \
                     the files aside as they are, restore the journal from a copy, with its -mark and without the old -wal, and start its client as one from a \
                     backup; operations that were under way since then may have run";
 
@@ -175,7 +175,7 @@ pub struct DamageError(#[from] pub(super) Damage);
 pub(super) enum Damage {
     #[error("row {row}{}, {what}", label.map(|label| format!(" of key {label}")).unwrap_or_default())]
     Row { row: i64, label: Option<Label>, what: &'static str },
-    #[error("a table or a view is not as it was created, or has a trigger")]
+    #[error("a table or a view is not as it was created, or has a trigger or a unique index")]
     Schema,
     #[error("the head row is missing or not what was written")]
     Head,
