@@ -248,7 +248,8 @@ fn print(look: &Look, examined: &Examination, out: &mut impl Write) -> std::io::
     for finding in findings {
         writeln!(out, "\n{} {}: {}", finding.count, finding.kind.to_uppercase(), finding.advice)?;
         for patient in &finding.operations {
-            let reference = patient.reference.as_ref().map(|it| format!(", reference {it}")).unwrap_or_default();
+            let reference =
+                patient.reference.as_ref().map(|it| format!(", reference {}", plain(it))).unwrap_or_default();
             writeln!(out, "  {} ({}{reference}): {}", patient.key, plain(&patient.provider), patient.why)?;
         }
         let more = finding.count.saturating_sub(finding.operations.len() as u64);

@@ -15,7 +15,7 @@ use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, ColumnConstraint, Table};
 use serde::Serialize;
 use steadfast_core::explain::Span;
-use steadfast_core::{Outcome, Reference, Timestamp};
+use steadfast_core::{Outcome, Timestamp};
 use steadfast_store::sqlite::{Order, Stored, iso8601};
 use terminal_size::{Width, terminal_size_of};
 
@@ -274,7 +274,7 @@ fn table(shown: &[Stored], now: Timestamp) -> Table {
             plain(&stored.entry.provider).into_owned(),
             stored.state().to_owned(),
             cell(Some(outcome.join("/")).filter(|text| !text.is_empty())),
-            cell(record.reference.as_ref().map(Reference::as_str).map(str::to_owned)),
+            cell(record.reference.as_ref().map(|it| plain(it.as_str()).into_owned())),
             record.creates.to_string(),
             record.attempts.to_string(),
             Span(now.saturating_since(record.submitted)).to_string(),

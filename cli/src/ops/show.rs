@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 use steadfast_core::explain::Span;
 use steadfast_core::operation::{Record, Stage};
-use steadfast_core::{Key, Outcome, Reference, Timestamp};
+use steadfast_core::{Key, Outcome, Timestamp};
 use steadfast_store::KeptAnswer;
 use steadfast_store::sqlite::{Mark, Stored};
 
@@ -150,8 +150,8 @@ fn timeline(stored: &Stored, now: Timestamp, in_use: Option<bool>, out: &mut imp
     line(stored.entry.at, &format!("{last}, {}", relative(stored.entry.at, now)))?;
 
     let reference = match &record.reference {
-        Some(reference) => Reference::as_str(reference),
-        None => "none is known",
+        Some(reference) => plain(reference.as_str()),
+        None => "none is known".into(),
     };
     writeln!(out, "\nReference  {reference}")?;
     writeln!(out, "Label      {}, which stands for the key in logs", record.key.label())?;

@@ -350,3 +350,18 @@ fn who_looks_at_a_journal_without_its_mark_is_told_that_newer_records_may_be_mis
         assert!(text(&output.stderr).contains("or is newer"), "{args:?}: {output:?}");
     }
 }
+
+/// A reference is the provider's, and a terminal that obeys it shows what follows in another order, as another key's.
+#[test]
+fn nothing_that_is_shown_is_turned_round() {
+    let mut turned = entry("order-1", Stage::Delivered(AMBIGUOUS), HOUR);
+    turned.record.reference = Reference::new("txn-\u{202e}1-redro\u{2066}\u{2028}").ok();
+    let home = Home::with(&[turned]);
+    for args in [&["list"][..], &["show", "order-1"], &["doctor"]] {
+        let said = text(&home.ops(args).stdout);
+        assert!(said.contains("txn-\\u{202e}1-redro\\u{2066}\\u{2028}"), "{args:?}: {said}");
+        assert!(!said.contains(['\u{202e}', '\u{2066}', '\u{2028}']), "{args:?}: {said}");
+    }
+    // For a program it is what the provider wrote.
+    assert_eq!(home.json(&["list"])["operations"][0]["reference"], "txn-\u{202e}1-redro\u{2066}\u{2028}");
+}
