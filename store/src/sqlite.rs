@@ -128,6 +128,8 @@ pub struct SqliteStore {
     /// The log was brought into the file to make room, and no commit has succeeded since.
     was_relieved: bool,
     lengths: Lengths,
+    /// [`files::LONGEST_LOG`], if no test has set another.
+    longest_log: u64,
     /// Declared after the connection, so dropped after it: the note that this process holds the file.
     held: Held,
     /// Declared after the connection, so dropped after it: the directory of the files, if they are a copy.
@@ -210,6 +212,7 @@ impl SqliteStore {
             lacks_room: false,
             was_relieved: false,
             lengths,
+            longest_log: files::LONGEST_LOG,
             held,
             _copy,
         })
@@ -257,6 +260,7 @@ impl SqliteStore {
         // The entries may be in the file already, if they are those of the commit in doubt.
         self.settle().map_err(Fault::unsure)?;
         let failed = if self.repeated { Fault::unsure } else { Fault::writing };
+        self.shorten_log().map_err(failed)?;
         let before = self.head;
         let mut places = self.verified().map_err(failed)?;
         if let Err(error) = self.mark.catch_up(&before.watermark()) {
@@ -327,6 +331,21 @@ impl SqliteStore {
         });
         self.lengths.look(&self.path);
         matches!(brought, Some(Ok([0, log, brought])) if log > 0 && brought == log)
+    }
+
+    /// Brings a log that has grown too long into the file, or says why it cannot be. SQLite does so by itself after a
+    /// commit, and keeps the failure to itself: the log would grow for as long as the disk has room for it, and each
+    /// commit would try in vain to bring all of it in.
+    fn shorten_log(&mut self) -> Result<(), Fault> {
+        if self.lengths.log() <= self.longest_log {
+            return Ok(());
+        }
+        let brought = self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
+        self.lengths.look(&self.path);
+        brought.map_err(|error| match Fault::from(error) {
+            Fault::Sqlite(error) => Fault::Log(error),
+            fault => fault,
+        })
     }
 
     /// Checks that the file is where it was and that nobody else has written to it: if not, nothing may be written any

@@ -10,7 +10,7 @@ use steadfast_core::operation::Stage;
 use steadfast_core::{Reference, Timestamp};
 use steadfast_store::sqlite::{Mark, Order, Report, Stored, iso8601};
 
-use super::journal::{Look, Opened};
+use super::journal::{self, Look, Opened};
 use super::list::LIMIT;
 use super::words::{argument, operations, plain, relative, steps};
 use super::{NEEDS_A_PERSON, TROUBLE};
@@ -135,12 +135,15 @@ const COPIES: &str = "A copy to restore from is what `steadfast ops FILE copy OU
 
 fn mark(look: &Look, mark: Mark, in_use: Option<bool>) -> (&'static str, Option<Problem>) {
     let name = look.name();
-    let (state, what) = match mark {
-        Mark::Whole => return ("whole", None),
-        Mark::Missing => ("missing", format!("there is no {name}-mark")),
-        _ => ("unreadable", format!("{name}-mark is not what was written")),
+    let what = match mark {
+        Mark::Whole => return (journal::named(mark), None),
+        Mark::Missing => format!("there is no {name}-mark"),
+        _ => format!("{name}-mark is not what was written"),
     };
-    (state, Some(Problem { what, advice: if in_use == Some(true) { NO_WITNESS_YET } else { NO_WITNESS } }))
+    (
+        journal::named(mark),
+        Some(Problem { what, advice: if in_use == Some(true) { NO_WITNESS_YET } else { NO_WITNESS } }),
+    )
 }
 
 fn examine(look: &Look, opened: Opened) -> Result<Examination, Box<dyn Error>> {
@@ -245,7 +248,8 @@ fn print(look: &Look, examined: &Examination, out: &mut impl Write) -> std::io::
     for finding in findings {
         writeln!(out, "\n{} {}: {}", finding.count, finding.kind.to_uppercase(), finding.advice)?;
         for patient in &finding.operations {
-            let reference = patient.reference.as_ref().map(|it| format!(", reference {it}")).unwrap_or_default();
+            let reference =
+                patient.reference.as_ref().map(|it| format!(", reference {}", plain(it))).unwrap_or_default();
             writeln!(out, "  {} ({}{reference}): {}", patient.key, plain(&patient.provider), patient.why)?;
         }
         let more = finding.count.saturating_sub(finding.operations.len() as u64);

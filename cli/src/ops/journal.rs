@@ -9,9 +9,9 @@ use std::time::SystemTime;
 
 use steadfast_core::Timestamp;
 use steadfast_store::SqliteStore;
-use steadfast_store::sqlite::OpenError;
+use steadfast_store::sqlite::{Mark, OpenError};
 
-use super::words::{day_and_time, name, plain};
+use super::words::{argument, day_and_time, name, plain};
 
 /// The journal, and how to look at it.
 #[derive(Debug)]
@@ -29,7 +29,29 @@ pub(crate) struct Opened {
     pub(crate) in_use: Option<bool>,
 }
 
+/// Added to what says that there is no such operation.
+pub(crate) const OR_NEWER: &str = ", or is newer than what is here: the journal has no mark that can testify";
+
+/// A mark's state as `--json` names it.
+pub(crate) const fn named(mark: Mark) -> &'static str {
+    match mark {
+        Mark::Whole => "whole",
+        Mark::Missing => "missing",
+        _ => "unreadable",
+    }
+}
+
 impl Look {
+    /// Says so if nothing vouches for the newest records: what is shown then looks whole, and may be an older state.
+    pub(crate) fn warn_of(&self, mark: Mark) {
+        if mark != Mark::Whole {
+            eprintln!(
+                "steadfast: the journal has no mark that can testify, so newer records may be missing: `steadfast ops {} doctor` tells what that means",
+                argument(&self.file)
+            );
+        }
+    }
+
     /// Its name, for messages.
     pub(crate) fn name(&self) -> String {
         name(&self.file)

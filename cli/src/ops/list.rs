@@ -15,12 +15,12 @@ use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, ColumnConstraint, Table};
 use serde::Serialize;
 use steadfast_core::explain::Span;
-use steadfast_core::{Outcome, Reference, Timestamp};
+use steadfast_core::{Outcome, Timestamp};
 use steadfast_store::sqlite::{Order, Stored, iso8601};
 use terminal_size::{Width, terminal_size_of};
 
 use super::TROUBLE;
-use super::journal::{Look, Opened};
+use super::journal::{self, Look, Opened};
 use super::row::Row;
 use super::words::{argument, operations, plain, relative};
 
@@ -156,6 +156,8 @@ struct Listing<'a> {
     at: String,
     /// `null` if it cannot be told.
     in_use: Option<bool>,
+    /// `whole`, `missing` or `unreadable`: only a whole one vouches for the newest records.
+    mark: &'static str,
     operations: Vec<Row<'a>>,
     left_out: u64,
     damaged: &'a [String],
@@ -187,6 +189,7 @@ pub(crate) fn list(look: &Look, filters: &Filters, json: bool, out: &mut impl Wr
         let enough = filters.is_none() && passed >= filters.limit;
         if enough { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })?;
+    let mark = store.mark();
     drop(store);
     let broke_off = filters.is_none() && passed >= filters.limit;
     let matched = if broke_off { total.saturating_sub(damaged.len() as u64) } else { passed };
@@ -194,7 +197,8 @@ pub(crate) fn list(look: &Look, filters: &Filters, json: bool, out: &mut impl Wr
 
     if json {
         let operations = shown.iter().map(Row::of).collect();
-        let listing = Listing { at: iso8601(now), in_use, operations, left_out, damaged: &damaged };
+        let listing =
+            Listing { at: iso8601(now), in_use, mark: journal::named(mark), operations, left_out, damaged: &damaged };
         writeln!(out, "{}", serde_json::to_string(&listing)?)?;
     } else {
         print(&shown, now, out)?;
@@ -207,6 +211,7 @@ pub(crate) fn list(look: &Look, filters: &Filters, json: bool, out: &mut impl Wr
             eprintln!("steadfast: {} more left out: raise --limit, or name filters", operations(left_out));
         }
     }
+    look.warn_of(mark);
     for what in &damaged {
         eprintln!("steadfast: not shown, since it is damaged: {what}");
     }
@@ -269,7 +274,7 @@ fn table(shown: &[Stored], now: Timestamp) -> Table {
             plain(&stored.entry.provider).into_owned(),
             stored.state().to_owned(),
             cell(Some(outcome.join("/")).filter(|text| !text.is_empty())),
-            cell(record.reference.as_ref().map(Reference::as_str).map(str::to_owned)),
+            cell(record.reference.as_ref().map(|it| plain(it.as_str()).into_owned())),
             record.creates.to_string(),
             record.attempts.to_string(),
             Span(now.saturating_since(record.submitted)).to_string(),

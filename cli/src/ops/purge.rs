@@ -9,12 +9,12 @@ use serde::Serialize;
 use steadfast_core::Key;
 use steadfast_core::explain::Span;
 use steadfast_core::operation::Stage;
-use steadfast_store::sqlite::{OpenError, Purge, Stored};
+use steadfast_store::sqlite::{Mark, OpenError, Purge, Stored};
 use steadfast_store::{SqliteStore, Store as _};
 
 use super::Trouble;
 use super::find;
-use super::journal::{Look, now};
+use super::journal::{Look, OR_NEWER, now};
 use super::list::duration;
 use super::words::operations;
 
@@ -124,6 +124,7 @@ fn nothing_removed(purged: &Purged, json: bool, out: &mut impl Write) -> Result<
 /// How many would be removed, and how many are spared. The journal is closed again before the user is asked.
 fn count(look: &Look, args: &Args, purge: Purge) -> Result<Purged, Box<dyn Error>> {
     let (mut store, _) = open_to_look(look, args.dry_run)?;
+    look.warn_of(store.mark());
     let settled = store.count_purgeable(Purge { unresolved_too: false, ..purge })?;
     let unresolved = store.count_purgeable(Purge { unresolved_too: true, ..purge })?.saturating_sub(settled);
     let (unresolved, spared) = if purge.unresolved_too { (unresolved, 0) } else { (0, unresolved) };
@@ -165,11 +166,14 @@ fn purge_one(look: &Look, args: &Args, key: &str, json: bool, out: &mut impl Wri
     let (mut store, in_use) = open_to_look(look, args.dry_run)?;
     let found = find::named(&mut store, &asked_for)?;
     // As with --older-than, the journal is closed while the user thinks.
+    let mark = store.mark();
     drop(store);
     let Some(stored) = found else {
-        let what = format!("{} holds no operation of this key: `ops FILE list` shows its keys", look.name());
+        let or_newer = if mark == Mark::Whole { "" } else { OR_NEWER };
+        let what = format!("{} holds no operation of this key{or_newer}: `ops FILE list` shows its keys", look.name());
         return Err(Trouble(what).into());
     };
+    look.warn_of(mark);
     let key = &stored.entry.record.key;
     let outcome = match stored.entry.record.stage {
         Stage::Delivered(outcome) => outcome.name(),

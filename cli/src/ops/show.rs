@@ -7,13 +7,13 @@ use std::time::Duration;
 use serde::Serialize;
 use steadfast_core::explain::Span;
 use steadfast_core::operation::{Record, Stage};
-use steadfast_core::{Key, Outcome, Reference, Timestamp};
+use steadfast_core::{Key, Outcome, Timestamp};
 use steadfast_store::KeptAnswer;
-use steadfast_store::sqlite::Stored;
+use steadfast_store::sqlite::{Mark, Stored};
 
 use super::Trouble;
 use super::find;
-use super::journal::{Look, Opened};
+use super::journal::{self, Look, OR_NEWER, Opened};
 use super::row::Row;
 use super::words::{day_and_time, operations, plain, relative};
 use crate::body::{self, Body};
@@ -36,6 +36,8 @@ struct Shown<'a> {
     to_do: &'static str,
     /// `null` if it cannot be told.
     in_use: Option<bool>,
+    /// `whole`, `missing` or `unreadable`: only a whole one vouches for the newest records.
+    mark: &'static str,
     /// Whether its payload is kept.
     payload: Option<Payload>,
     answer: Option<Answer<'a>>,
@@ -62,22 +64,26 @@ pub(crate) fn show(look: &Look, args: Args, json: bool, out: &mut impl Write) ->
     let Opened { mut store, now, in_use, .. } = look.open()?;
     let total = store.count();
     let found = find::named(&mut store, &key)?;
+    let mark = store.mark();
     drop(store);
     let Some(stored) = found else {
+        let or_newer = if mark == Mark::Whole { "" } else { OR_NEWER };
         let what = format!(
-            "{} has {}, none with this key: check its spelling (`list --key-prefix` helps) and the file; \
+            "{} has {}, none with this key{or_newer}: check its spelling (`list --key-prefix` helps) and the file; \
              an outcome that was delivered is forgotten after the client's window, 24 h by default; one that is unresolved is not",
             look.name(),
             operations(total)
         );
         return Err(Trouble(what).into());
     };
+    look.warn_of(mark);
     let answer = stored.entry.answer.as_ref().map(|kept| Answer::of(kept, args.answer));
     if json {
         let explanation = explain(&stored, now);
         let (row, to_do) = (Row::of(&stored), to_do(&stored.entry.record, in_use));
         let payload = stored.entry.payload.as_ref().map(|kept| Payload { bytes: kept.len() });
-        let shown = Shown { row, explanation, to_do, in_use, payload, answer };
+        let mark = journal::named(mark);
+        let shown = Shown { row, explanation, to_do, in_use, mark, payload, answer };
         writeln!(out, "{}", serde_json::to_string(&shown)?)?;
         return Ok(0);
     }
@@ -144,8 +150,8 @@ fn timeline(stored: &Stored, now: Timestamp, in_use: Option<bool>, out: &mut imp
     line(stored.entry.at, &format!("{last}, {}", relative(stored.entry.at, now)))?;
 
     let reference = match &record.reference {
-        Some(reference) => Reference::as_str(reference),
-        None => "none is known",
+        Some(reference) => plain(reference.as_str()),
+        None => "none is known".into(),
     };
     writeln!(out, "\nReference  {reference}")?;
     writeln!(out, "Label      {}, which stands for the key in logs", record.key.label())?;

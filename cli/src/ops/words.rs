@@ -23,13 +23,21 @@ pub(crate) fn relative(time: Timestamp, now: Timestamp) -> String {
     }
 }
 
-/// A text from elsewhere, made safe: it can neither break a line nor command a terminal.
+/// A text from elsewhere, made safe: it can neither break a line nor command a terminal, nor have it show what follows
+/// in another order.
 pub(crate) fn plain(text: &str) -> Cow<'_, str> {
-    if text.chars().any(char::is_control) {
-        text.chars().map(|c| if c.is_control() { c.escape_debug().to_string() } else { c.to_string() }).collect()
+    if text.chars().any(is_obeyed) {
+        text.chars().map(|c| if is_obeyed(c) { c.escape_default().to_string() } else { c.to_string() }).collect()
     } else {
         text.into()
     }
+}
+
+/// Whether it commands rather than being shown: control characters, marks of direction, and breaks of lines and
+/// paragraphs.
+fn is_obeyed(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// A file's name, for messages.
@@ -42,7 +50,7 @@ pub(crate) fn argument(file: &Path) -> String {
     // Without this it would be read as an option.
     let dot = if file.as_os_str().as_encoded_bytes().starts_with(b"-") { "./" } else { "" };
     match file.to_str() {
-        Some(name) if !name.chars().any(char::is_control) => {
+        Some(name) if !name.chars().any(is_obeyed) => {
             let (name, is_plain) = (format!("{dot}{name}"), |c: char| c.is_alphanumeric() || "/._-+,:@%=".contains(c));
             if !name.is_empty() && name.chars().all(is_plain) {
                 name
@@ -103,5 +111,8 @@ mod tests {
     fn no_text_commands_a_terminal() {
         assert_eq!(plain("deepvue"), "deepvue");
         assert_eq!(plain("a\u{1b}[2J\nb\u{9b}"), "a\\u{1b}[2J\\nb\\u{9b}");
+        assert_eq!(plain("a\u{202e}b\u{2069}"), "a\\u{202e}b\\u{2069}");
+        // What scripts need to be read stays.
+        assert_eq!(plain("र\u{94d}\u{200d} é"), "र\u{94d}\u{200d} é");
     }
 }

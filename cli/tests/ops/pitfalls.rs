@@ -330,3 +330,38 @@ fn what_became_of_a_rejected_job_is_said_once() {
         assert!(said.contains("its key is free"), "{said}");
     }
 }
+
+/// A file that was copied alone is taken for an older journal, or an empty one: whoever believes it submits a job again
+/// that has run.
+#[test]
+fn who_looks_at_a_journal_without_its_mark_is_told_that_newer_records_may_be_missing() {
+    let home = Home::with(&entries());
+    fs::remove_file(format!("{}-mark", home.journal())).unwrap();
+    for args in [&["list"][..], &["show", "order-1"], &["purge", "--older-than", "1h", "--dry-run"]] {
+        let output = home.ops(args);
+        let said = text(&output.stderr);
+        assert!(output.status.success() && said.contains("newer records may be missing"), "{args:?}: {output:?}");
+    }
+    assert_eq!(home.json(&["list"])["mark"], "missing");
+    assert_eq!(home.json(&["show", "order-1"])["mark"], "missing");
+    for (args, code) in [(&["show", "order-99"][..], 1), (&["purge", "--key", "order-99", "--dry-run"], 1)] {
+        let output = home.ops(args);
+        assert_eq!(output.status.code(), Some(code), "{output:?}");
+        assert!(text(&output.stderr).contains("or is newer"), "{args:?}: {output:?}");
+    }
+}
+
+/// A reference is the provider's, and a terminal that obeys it shows what follows in another order, as another key's.
+#[test]
+fn nothing_that_is_shown_is_turned_round() {
+    let mut turned = entry("order-1", Stage::Delivered(AMBIGUOUS), HOUR);
+    turned.record.reference = Reference::new("txn-\u{202e}1-redro\u{2066}\u{2028}").ok();
+    let home = Home::with(&[turned]);
+    for args in [&["list"][..], &["show", "order-1"], &["doctor"]] {
+        let said = text(&home.ops(args).stdout);
+        assert!(said.contains("txn-\\u{202e}1-redro\\u{2066}\\u{2028}"), "{args:?}: {said}");
+        assert!(!said.contains(['\u{202e}', '\u{2066}', '\u{2028}']), "{args:?}: {said}");
+    }
+    // For a program it is what the provider wrote.
+    assert_eq!(home.json(&["list"])["operations"][0]["reference"], "txn-\u{202e}1-redro\u{2066}\u{2028}");
+}

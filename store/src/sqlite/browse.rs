@@ -11,6 +11,7 @@ use steadfast_core::operation::Stage;
 use steadfast_core::{Key, Outcome, Timestamp};
 
 use super::error::{Damage, DamageError, Fault};
+use super::mark::Mark;
 use super::row::Row;
 use super::{SqliteStore, body, columns, iso, reach};
 use crate::{Entry, StoreError};
@@ -80,6 +81,13 @@ impl SqliteStore {
     #[must_use]
     pub const fn count(&self) -> u64 {
         self.head.count.unsigned_abs()
+    }
+
+    /// Whether `FILE-mark` could vouch for the journal when it was opened, or can since it was written. If not, newer
+    /// records may be missing without a trace: a file that was copied alone looks like an older journal.
+    #[must_use]
+    pub const fn mark(&self) -> Mark {
+        self.mark.state()
     }
 
     /// Calls `each` with every operation, or with what is wrong with its row, until `each` breaks off. A page that

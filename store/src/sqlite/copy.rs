@@ -11,6 +11,10 @@
 //!   two moments does not match its checksum. So the rows of a copy that opens are exactly those of one commit.
 //! - SQLite's `integrity_check` finds an index or a free list that is torn.
 //!
+//! A database tool that was killed may have left a rollback journal, `FILE-journal`, without which the file is not whole:
+//! whoever opens it next goes back by it. So it is copied too, before the file: if somebody goes back meanwhile, the
+//! copy goes back as well, to the same.
+//!
 //! A torn copy is thrown away and another taken. Most are whole at the first try: while the log only grows, everything
 //! that the file's pages lack is in it, and its unfinished end is ignored. A copy is torn if the log was begun anew
 //! meanwhile, which its header shows; that is checked first, since it is cheap.
@@ -21,7 +25,7 @@
 
 use std::env;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, ErrorKind, Read, Seek};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -42,6 +46,9 @@ const LOOKS: u32 = 200;
 
 /// The length of a log's header, whose salts change whenever the log is begun anew.
 const LOG_HEADER: usize = 32;
+
+/// What a rollback journal begins with that is to be gone back by.
+const ROLLBACK: [u8; 8] = [0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7];
 
 /// The journals that this process has open.
 static HELD: Mutex<Vec<FileId>> = Mutex::new(Vec::new());
@@ -158,6 +165,9 @@ pub(super) fn take(path: &Path, copy: &Path) -> Result<bool, OpenError> {
     };
     copied.map_err(OpenError::NotCopied)?;
     let before = header(&log)?;
+    if let Some(mut back) = rollback(&files::beside(path, "-journal"))? {
+        put(&mut back, &files::beside(copy, "-journal"))?;
+    }
     put(&mut File::open(path)?, copy)?;
     if let Some(mut log) = opened(&log)? {
         put(&mut log, &files::beside(copy, "-wal"))?;
@@ -190,6 +200,15 @@ fn opened(path: &Path) -> io::Result<Option<File>> {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         other => other.map(Some),
     }
+}
+
+/// The rollback journal at this path, if that is what is there: another journal of ours may have this name.
+fn rollback(path: &Path) -> io::Result<Option<File>> {
+    let Some(mut file) = opened(path)? else { return Ok(None) };
+    let mut begin = Vec::with_capacity(ROLLBACK.len());
+    (&mut file).take(ROLLBACK.len() as u64).read_to_end(&mut begin)?;
+    file.rewind()?;
+    Ok(Some(file).filter(|_| begin == ROLLBACK))
 }
 
 fn header(log: &Path) -> io::Result<Vec<u8>> {

@@ -18,7 +18,7 @@ pub(super) const RESTORE: &str = "stop, move the files aside as they are, restor
                                   its client as one from a backup; operations that were under way since then may have run";
 
 /// What to do about foreign tables: most likely every record is there.
-const UNDO: &str = "stop, and undo what somebody has changed in it with a database tool, such as a trigger, a column or a view: that loses nothing; if nobody did, move \
+const UNDO: &str = "stop, and undo what somebody has changed in it with a database tool, such as a trigger, a column, a unique index or a view: that loses nothing; if nobody did, move \
                     the files aside as they are, restore the journal from a copy, with its -mark and without the old -wal, and start its client as one from a \
                     backup; operations that were under way since then may have run";
 
@@ -175,7 +175,7 @@ pub struct DamageError(#[from] pub(super) Damage);
 pub(super) enum Damage {
     #[error("row {row}{}, {what}", label.map(|label| format!(" of key {label}")).unwrap_or_default())]
     Row { row: i64, label: Option<Label>, what: &'static str },
-    #[error("a table or a view is not as it was created, or has a trigger")]
+    #[error("a table or a view is not as it was created, or has a trigger or a unique index")]
     Schema,
     #[error("the head row is missing or not what was written")]
     Head,
@@ -239,6 +239,11 @@ const MOVED: &str = "stop the client, since another one may have begun anew at t
 #[error("FILE-mark beside it cannot be written, and without it a lost end of the journal would not be noticed")]
 struct MarkFailed(#[source] std::io::Error);
 
+/// The log was not brought into the file, and is not to grow any more.
+#[derive(Debug, thiserror::Error)]
+#[error("FILE-wal beside it has grown too long, since it cannot be brought into the file")]
+struct LogStays(#[source] Box<dyn std::error::Error + Send + Sync>);
+
 /// SQLite's error, without the message.
 #[derive(Debug, thiserror::Error)]
 #[error("SQLite says: {0}")]
@@ -250,6 +255,9 @@ pub(super) enum Fault {
     Damage(Damage),
     /// The mark could not be written before a commit; nothing of that commit was written.
     Mark(std::io::Error),
+    /// Before a commit the log, which had grown too long, could not be brought into the file; nothing of that commit was
+    /// written.
+    Log(rusqlite::Error),
     Sqlite(rusqlite::Error),
 }
 
@@ -309,6 +317,7 @@ impl Fault {
                 action(Box::new(DamageError(damage))).advising(advice)
             }
             Self::Mark(error) => action(Box::new(MarkFailed(error))),
+            Self::Log(error) => action(Box::new(LogStays(quiet(error)))),
             Self::Sqlite(error) => action(quiet(error)),
         }
     }
@@ -319,7 +328,7 @@ impl From<Fault> for OpenError {
         match fault {
             Fault::Damage(damage) => damage.into(),
             Fault::Mark(error) => error.into(),
-            Fault::Sqlite(error) => Self::sqlite(error),
+            Fault::Log(error) | Fault::Sqlite(error) => Self::sqlite(error),
         }
     }
 }

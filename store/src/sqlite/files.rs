@@ -31,6 +31,10 @@ const SETTINGS: &str = "PRAGMA locking_mode = EXCLUSIVE; PRAGMA synchronous = FU
      PRAGMA cell_size_check = ON; PRAGMA temp_store = MEMORY; PRAGMA secure_delete = ON; PRAGMA cache_size = -16384; \
      PRAGMA wal_autocheckpoint = 4000; PRAGMA journal_size_limit = 67108864";
 
+/// The longest that a log stays, in bytes: the `journal_size_limit` above. It is brought into the file long before, so
+/// only one very large commit makes it longer, or a file that cannot be written.
+pub(super) const LONGEST_LOG: u64 = 67_108_864;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Access {
     Read,

@@ -29,6 +29,11 @@ impl Lengths {
         self.log = length(&self.log_path).unwrap_or_default();
     }
 
+    /// The log's length when last looked at.
+    pub(super) const fn log(&self) -> u64 {
+        self.log
+    }
+
     /// Whether no file is shorter than it was, or that cannot be found out: a process that may not look there any more
     /// still has its files.
     pub(super) fn are_kept(&self, path: &Path) -> bool {

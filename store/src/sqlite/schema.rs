@@ -117,7 +117,8 @@ pub(super) fn migrate(connection: &Connection, migrations: Migrations<'_>, found
     Ok(())
 }
 
-/// Checks that tables and view are what the migrations left, and that nobody has added a trigger.
+/// Checks that tables and view are what the migrations left, and that nobody has added what changes or refuses rows: a
+/// trigger, or an index that allows each value once (`REPLACE` removes every row that is in conflict with the new one).
 pub(super) fn check(connection: &Connection, migrations: Migrations<'_>) -> Result<(), OpenError> {
     let mut text = connection
         .prepare("SELECT sql FROM sqlite_schema WHERE name = ?1 AND (rootpage > 1 OR type = 'view')")
@@ -133,8 +134,9 @@ pub(super) fn check(connection: &Connection, migrations: Migrations<'_>) -> Resu
             return Err(Damage::Schema.into());
         }
     }
-    let triggers: i64 = connection
-        .query_row("SELECT count(*) FROM sqlite_schema WHERE type = 'trigger'", [], |row| row.get(0))
-        .map_err(OpenError::sqlite)?;
-    if triggers == 0 { Ok(()) } else { Err(Damage::Schema.into()) }
+    const ADDED: &str = "SELECT (SELECT count(*) FROM sqlite_schema WHERE type = 'trigger')
+        + (SELECT count(*) FROM pragma_index_list('records') WHERE \"unique\")
+        + (SELECT count(*) FROM pragma_index_list('head') WHERE \"unique\")";
+    let added: i64 = connection.query_row(ADDED, [], |row| row.get(0)).map_err(OpenError::sqlite)?;
+    if added == 0 { Ok(()) } else { Err(Damage::Schema.into()) }
 }

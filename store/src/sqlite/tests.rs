@@ -146,6 +146,59 @@ fn a_disk_that_is_full_is_a_failed_write_and_a_failed_sync_is_not() {
     assert!(!failed(rusqlite::ffi::SQLITE_IOERR_FSYNC) && !failed(rusqlite::ffi::SQLITE_IOERR));
 }
 
+/// SQLite says nothing when the log cannot be brought into the file, so without a bound it would grow until the disk is
+/// full. The limit on the files' lengths stands for a page of the file that the disk does not take any more.
+#[test]
+#[cfg(unix)]
+fn a_log_that_cannot_be_brought_into_the_file_stops_growing_and_says_why() {
+    let home = Home::new("log-stays");
+    home.open().append(&(0..15).map(large).collect::<Vec<_>>()).unwrap();
+    let mut child = process::Command::new("sh");
+    // Told by an error, not by a signal.
+    child.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]).arg(env::current_exe().unwrap());
+    child.args(["--exact", "sqlite::tests::child_cannot_bring_its_log_in", "--ignored", "--nocapture"]);
+    let output = child.env("JOURNAL", home.file("")).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}\n{complaint}");
+    let acknowledged: usize = fs::read_to_string(home.file("-acknowledged")).unwrap().parse().unwrap();
+    assert_eq!(home.open().load().unwrap(), (0..acknowledged).map(large).collect::<Vec<_>>());
+}
+
+#[cfg(unix)]
+fn large(number: usize) -> Entry {
+    entry(&format!("order-{number}")).with_payload(vec![b'x'; 200_000])
+}
+
+#[test]
+#[cfg(unix)]
+#[ignore = "a part of another, which runs it in a process of its own"]
+fn child_cannot_bring_its_log_in() {
+    let (_, most) = rlimit::getrlimit(rlimit::Resource::FSIZE).unwrap();
+    let limit = |bytes| rlimit::setrlimit(rlimit::Resource::FSIZE, bytes, most).unwrap();
+    let journal = PathBuf::from(env::var("JOURNAL").unwrap());
+    let mut store = SqliteStore::open(&journal).unwrap();
+    store.longest_log = 1_000_000;
+    // The end of the file lies behind it, and the log is to stop before it.
+    limit(2_000_000);
+    let last = (15..).find(|number| store.append(&[large(*number)]).is_err()).unwrap();
+    let log = || fs::metadata(files::beside(&journal, "-wal")).unwrap().len();
+    let length = log();
+    assert!((1_000_000..1_300_000).contains(&length), "{length}");
+    let error = store.append(&[large(last)]).unwrap_err();
+    let cause = std::error::Error::source(&error).unwrap().to_string();
+    assert!(error.is_certain() && cause.contains("cannot be brought into the file"), "{error:?}");
+    assert_eq!(log(), length);
+    assert_eq!(store.load().unwrap().len(), last, "what is there can still be read");
+    limit(most);
+    // The log is in the file then, and used from its beginning.
+    (last..last + 5).for_each(|number| store.append(&[large(number)]).unwrap());
+    assert_eq!(log(), length);
+    fs::write(files::beside(&journal, "-acknowledged"), (last + 5).to_string()).unwrap();
+    // Killed, not closed.
+    std::mem::forget(store);
+}
+
 #[test]
 fn two_rows_of_a_key_are_damage() {
     let home = Home::new("twice");

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use proptest::prelude::*;
 use steadfast_store::OpenError;
-use steadfast_store::sqlite::Watermark;
+use steadfast_store::sqlite::{MayLock, Watermark};
 
 use super::*;
 
@@ -216,4 +216,30 @@ proptest! {
             Err(error) => prop_assert!(matches!(error, OpenError::Torn { .. }), "{error:?}"),
         }
     }
+}
+
+/// As a `VACUUM` leaves it that is killed after `PRAGMA journal_mode = DELETE`: with `FILE-journal` beside it the file is
+/// whole, and whoever opens it next goes back to what was committed.
+#[test]
+fn what_an_interrupted_tool_has_left_is_copied_as_it_was_before() {
+    let home = Home::new();
+    let entries: Vec<Entry> = (0..500).map(|number| entry(&format!("order-{number}"), Stage::Planned)).collect();
+    home.open().append(&entries).unwrap();
+    let tool = rusqlite::Connection::open(home.journal()).unwrap();
+    tool.execute_batch(
+        "PRAGMA journal_mode = DELETE; PRAGMA cache_size = 5; BEGIN; UPDATE records SET body = zeroblob(99)",
+    )
+    .unwrap();
+    let killed = Home::new();
+    for suffix in ["", "-journal", "-mark"] {
+        fs::copy(beside(&home.journal(), suffix), beside(&killed.journal(), suffix)).unwrap();
+    }
+    let files = || ["", "-journal", "-mark"].map(|suffix| fs::read(beside(&killed.journal(), suffix)).unwrap());
+    let before = files();
+    assert_eq!(SqliteStore::open_copy(killed.journal()).unwrap().load().unwrap(), entries);
+    let backup = beside(&killed.journal(), "-backup");
+    SqliteStore::back_up(killed.journal(), &backup, MayLock::Never).unwrap();
+    assert_eq!(SqliteStore::open(&backup).unwrap().load().unwrap(), entries);
+    assert!(files() == before, "looking at it changes nothing");
+    assert_eq!(killed.open().load().unwrap(), entries);
 }

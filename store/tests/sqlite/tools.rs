@@ -48,6 +48,9 @@ fn what_changes_its_tables_is_refused_and_can_be_undone() {
     for (sql, undo) in [
         ("CREATE TRIGGER mine AFTER INSERT ON records BEGIN SELECT 1; END", "DROP TRIGGER mine"),
         ("ALTER TABLE records ADD COLUMN note TEXT", "ALTER TABLE records DROP COLUMN note"),
+        // To replace a row would remove each other row that it is in conflict with.
+        ("CREATE UNIQUE INDEX mine ON records (substr(body, 56, 2), first)", "DROP INDEX mine"),
+        ("CREATE UNIQUE INDEX mine ON head (sequence)", "DROP INDEX mine"),
     ] {
         let home = Home::new();
         home.open().append(&delivered(2)).unwrap();
