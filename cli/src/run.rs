@@ -26,7 +26,7 @@ use self::journal::at;
 use crate::body::{self, Body};
 use crate::failure;
 use crate::input::{self, MOST};
-use crate::ops::name;
+use crate::ops::{name, plain};
 use crate::timeline::Timeline;
 
 /// Carry one real job to its outcome.
@@ -192,7 +192,7 @@ fn tell(finished: &Finished, advice: &Advice, json: bool, was_interrupted: bool)
     let interrupted = if was_interrupted { "interrupted: " } else { "" };
     match (finished.outcome, summary.reference) {
         (Outcome::Unresolved(_), Some(reference)) => {
-            eprintln!("{interrupted}the provider knows the job as {reference}: ask by that what became of it");
+            eprintln!("{interrupted}the provider knows the job as {}: ask by that what became of it", plain(reference));
         }
         (Outcome::Unresolved(_), None) => {
             eprintln!("{interrupted}no reference is known: ask the provider for the key before you run it again");
@@ -211,7 +211,7 @@ async fn stop(client: Client, key: &Key, path: Option<&Path>, json: bool) -> Exi
         Some(path) => journal::left(path, key, known),
         None => match known {
             Some(Unfinished { stage, reference, .. }) if *stage != Stage::Planned => {
-                let name = reference.as_ref().map_or("no reference is known", Reference::as_str);
+                let name = reference.as_ref().map_or_else(|| "no reference is known".into(), |it| plain(it.as_str()));
                 format!("interrupted: the job may run all the same; ask the provider before you run it again: {name}")
             }
             _ => "interrupted before the job was taken in: nothing was sent".to_owned(),

@@ -7,6 +7,8 @@ use steadfast_core::explain::{Span, explain};
 use steadfast_core::notice::Notice;
 use steadfast_tokio::Observation;
 
+use crate::ops::plain;
+
 /// Prints observations to stderr.
 #[derive(Debug)]
 pub(crate) struct Timeline {
@@ -33,7 +35,7 @@ impl Timeline {
 fn names(seen: &Observation) -> String {
     match (&seen.notice, &seen.reference) {
         (Notice::Sending(_), _) => format!(" (request id {})", seen.correlation_id),
-        (Notice::Accepted, Some(reference)) => format!(" (reference {reference})"),
+        (Notice::Accepted, Some(reference)) => format!(" (reference {})", plain(reference.as_str())),
         _ => String::new(),
     }
 }

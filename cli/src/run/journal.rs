@@ -14,7 +14,7 @@ use steadfast_store::sqlite::OpenError;
 use steadfast_store::{Entry, SqliteStore, Store as _};
 use steadfast_tokio::Unfinished;
 
-use crate::ops::name;
+use crate::ops::{name, plain};
 
 /// `FILE-mark` is unusable, in words for this command.
 const UNMARKED: &str = "FILE-mark beside it is missing or not what was written, so that nothing shows whether the journal has lost its newest records, and \
@@ -91,7 +91,12 @@ pub(super) fn open(
 
 /// Says what is known of a job that is in the journal.
 pub(super) fn greet(entry: &Entry) -> String {
-    let at = entry.record.reference.as_ref().map(|reference| format!(" as {}", reference.as_str())).unwrap_or_default();
+    let at = entry
+        .record
+        .reference
+        .as_ref()
+        .map(|reference| format!(" as {}", plain(reference.as_str())))
+        .unwrap_or_default();
     match entry.record.stage {
         Stage::Planned => "the journal has this job: nothing of it has run, and it goes on".to_owned(),
         Stage::Accepted => format!("the journal has this job: the provider has accepted it{at}, and it is polled on"),
@@ -122,9 +127,9 @@ pub(super) fn left(path: &Path, key: &Key, known: Option<&Unfinished>) -> String
     let journal = name(path);
     let reference = known.and_then(|known| known.reference.as_ref());
     let known_as =
-        |reference: Option<&Reference>| reference.map(|it| format!(" as {}", it.as_str())).unwrap_or_default();
+        |reference: Option<&Reference>| reference.map(|it| format!(" as {}", plain(it.as_str()))).unwrap_or_default();
     let keep = match reference {
-        Some(reference) => format!("keep its reference: {}", reference.as_str()),
+        Some(reference) => format!("keep its reference: {}", plain(reference.as_str())),
         None => "ask the provider whether it ran before you run it again elsewhere".to_owned(),
     };
     let held = match look_up(path, key) {
@@ -197,6 +202,18 @@ mod tests {
             let (_, known) = open(&path, &planned.record.key, false, is_backup).unwrap();
             let said = greet(&known.unwrap());
             assert!(said.contains(expected), "{said}");
+        }
+    }
+
+    #[test]
+    fn a_reference_cannot_have_the_terminal_show_what_follows_in_another_order() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("journal");
+        let mut accepted = entry(42, Stage::Accepted, 1);
+        accepted.record.reference = Reference::new("txn-\u{202e}1-redro").ok();
+        SqliteStore::open(&path).unwrap().append(std::slice::from_ref(&accepted)).unwrap();
+        for said in [greet(&accepted), left(&path, &accepted.record.key, None)] {
+            assert!(said.contains("txn-\\u{202e}1-redro") && !said.contains('\u{202e}'), "{said}");
         }
     }
 }
