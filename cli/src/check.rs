@@ -31,8 +31,9 @@ use crate::{input, profile};
 /// Explain a file of policies: what it says, when each attempt and poll starts, and what in it is doubtful.
 ///
 /// The file is TOML, JSON or YAML, as a client's `Builder::policies` takes it; or it is a provider's description (a
-/// *profile*), whose policy is explained. Nothing is sent, and no secret is needed. What a file of policies leaves out
-/// is taken from the profile that `--over` names, or else from the defaults.
+/// *profile*), whose policy is explained. Nothing is sent, and no secret is needed. A table that a file of
+/// policies leaves out, such as `policy.poll`, is taken from the profile that `--over` names, or else from the
+/// defaults; what is left out within a table that the file names always has its default.
 ///
 /// Exit codes: 0 the file is valid, with or without doubts; 64 the command line or the file is wrong (with --json,
 /// {"error": …} says how).

@@ -261,6 +261,22 @@ async fn run_tells_the_cause_of_a_refusal() {
     }
 }
 
+/// What only webhooks are known by is in no request, so it is not why one was refused.
+#[tokio::test]
+async fn run_names_no_webhook_secret_when_the_credentials_are_refused() {
+    let answer = |_| Response::builder().status(401).body(String::new()).unwrap();
+    let server = steadfast_testkit::http::serve(answer).await.unwrap();
+    let (url, home) = (server.base_url(), tempfile::tempdir().unwrap());
+    let payload = home.path().join("payload");
+    std::fs::write(&payload, "{}").unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_steadfast"));
+    command.args(["run", "--profile", "assemblyai", "--base-url", &url, "--key", "order-42", "--payload"]).arg(payload);
+    command.env("ASSEMBLYAI_API_KEY", "key").env("ASSEMBLYAI_WEBHOOK_TOKEN", "0123456789abcdef");
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("check ASSEMBLYAI_API_KEY (") && !said.contains("WEBHOOK"), "{said}");
+}
+
 #[test]
 fn run_tells_why_no_answer_came() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();

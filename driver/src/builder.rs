@@ -109,9 +109,10 @@ impl<P: Provider, T, C> Builder<P, T, C> {
         self
     }
 
-    /// Applies a file's policies, gate, limits and webhooks. Settings that the file does not name stay as they were: the
-    /// provider's own, or those that this builder already has. Settings that the program decides itself belong after
-    /// this call.
+    /// Applies a file's policies, gate, limits and webhooks. Tables that the file does not name, such as
+    /// `policy.poll` or `gate.breaker`, stay as they were: the provider's own, or those that this builder already has.
+    /// What is left out within a table that it names has its default value. Settings that the program decides itself
+    /// belong after this call.
     ///
     /// # Errors
     /// The file does not fit the provider: a create's time-out that is not shorter than the window in which the

@@ -1,8 +1,8 @@
 //! A client's policies from a file: how jobs are retried and polled, what holds requests back, and what bounds memory.
 //!
-//! A file changes what it names, machine by machine: what it leaves out stays as the provider has it, so a file that
-//! slows polls down drops no rate limit and no key window. Within a machine that it names, what is left out has its
-//! default value. [`Builder::policies`](crate::Builder::policies) takes it.
+//! A file replaces the tables that it names (`policy.create`, `policy.poll`, `gate.breaker` and so on), each as a whole:
+//! the other tables stay as the provider has them, so a file that slows polls down drops no rate limit and no key
+//! window, but what a named table leaves out has its default value, not the provider's. [`Builder::policies`](crate::Builder::policies) takes it.
 //!
 //! ```
 //! use std::time::Duration;

@@ -58,7 +58,9 @@ pub(super) fn described(file: &Path, base_url: Option<&str>) -> Result<Chosen, B
         Some(base_url) => profile.connect_at(BaseUrl::parse(base_url)?, env)?,
         None => profile.connect(env)?,
     };
-    let names: Vec<&str> = profile.secrets().into_iter().map(|(_, name)| name).collect();
+    // What only webhooks are known by is in no request, so it is not why one was refused.
+    let sent = profile.secrets().into_iter().filter(|(field, _)| field != "webhook.secrets");
+    let names: Vec<&str> = sent.map(|(_, name)| name).collect();
     let advice = advice(names.join(" and "), "the paths in the profile, and --base-url");
     Ok(Chosen { provider: Box::new(provider), advice, profile: Some(profile) })
 }

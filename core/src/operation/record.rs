@@ -32,7 +32,8 @@ pub struct Record {
     pub creates: u16,
     /// Requests of all kinds begun.
     pub attempts: u32,
-    /// Polls answered with *pending*.
+    /// Polls answered with *pending*, less one for each poll that a webhook brought forward, which takes none of the
+    /// schedule's.
     pub polls: u16,
     /// The provider said no to a create for good, and that it did not run is not certain: told of [`Stage::Unknown`]
     /// only.

@@ -37,8 +37,8 @@ pub struct JobStatus {
     pub last_failure: Option<Class>,
     /// Create attempts made.
     pub creates: u16,
-    /// Polls that the provider answered with *pending*. For a job that is not under way, as many as its last record
-    /// tells.
+    /// Polls that the provider answered with *pending*, less one for each poll that a webhook brought forward, which
+    /// takes none of the schedule's. For a job that is not under way, as many as its last record tells.
     pub polls: u16,
     /// Whether it was under way before a restart and waits for its key to be submitted again with the payload, until
     /// its create deadline at most.

@@ -164,8 +164,8 @@ impl Error for Fault {
 
     fn unknown_field(written: &str, known: &'static [&'static str]) -> Self {
         let meant = did_you_mean(written, known.iter().copied());
-        let meant = if meant.is_empty() { ":".to_owned() } else { meant };
-        Self::new(format!("is no field here{meant} There are {}", known.join(", ")))
+        let there = if meant.is_empty() { ": there".to_owned() } else { format!("{meant} There") };
+        Self::new(format!("is no field here{there} are {}", known.join(", ")))
     }
 
     fn missing_field(name: &'static str) -> Self {

@@ -71,8 +71,8 @@ impl<'a> Table<'a> {
         match self.entries().into_iter().find(|(name, _)| !asked.contains(name)) {
             Some((name, value)) => {
                 let meant = did_you_mean(name, asked.iter().copied());
-                let meant = if meant.is_empty() { ":".to_owned() } else { meant };
-                value.place.refuse(format!("is no field here{meant} There are {}", asked.join(", ")))
+                let there = if meant.is_empty() { ": there".to_owned() } else { format!("{meant} There") };
+                value.place.refuse(format!("is no field here{there} are {}", asked.join(", ")))
             }
             None => Ok(()),
         }
