@@ -3,6 +3,7 @@
 
 mod chart;
 mod doubts;
+mod left_out;
 mod times;
 mod words;
 
@@ -98,14 +99,17 @@ struct Explained {
     profile: Option<Profile>,
     policy: OperationPolicy,
     gate: GatePolicy,
+    /// What it changes without naming it.
+    left_out: Vec<String>,
 }
 
 pub(crate) fn check(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
-    let it = read(args)?;
+    let mut it = read(args)?;
     let creates = times::attempts(it.policy.create(), args.seed);
     let polls = times::polls(it.policy.poll(), args.seed);
     let worst = Worst::of(&it.policy);
-    let doubts = doubts::doubts(&it.policy, &it.gate, (&creates, &polls), args.seed);
+    let mut doubts = std::mem::take(&mut it.left_out);
+    doubts.extend(doubts::doubts(&it.policy, &it.gate, (&creates, &polls), args.seed));
     let report = Report {
         kind: it.kind,
         name: it.profile.as_ref().map(|profile| profile.name().to_owned()),
@@ -138,6 +142,7 @@ fn read(args: &Args) -> Result<Explained, Box<dyn Error>> {
         policy: profile.policy().clone(),
         gate: profile.gate().clone(),
         profile: Some(profile),
+        left_out: Vec::new(),
     };
     let takes_none =
         "--over goes with a file of policies, and this is a profile, which has its own policy: leave --over out";
@@ -163,10 +168,18 @@ fn read(args: &Args) -> Result<Explained, Box<dyn Error>> {
             profile: None,
             policy: OperationPolicy::default(),
             gate: GatePolicy::default(),
+            left_out: Vec::new(),
         },
     };
+    let provider = left_out::written(&own.policy, &own.gate)?;
     let policy = policies.policy.over(own.policy).map_err(|error| format!("{}, {error}", name(&args.file)))?;
-    Ok(Explained { policy, gate: policies.gate.over(&own.gate), ..own })
+    let gate = policies.gate.over(&own.gate);
+    let named = document.read().map_err(wrong)?;
+    let left_out = match own.profile {
+        Some(_) => left_out::doubts(&named, &provider, &left_out::written(&policy, &gate)?),
+        None => Vec::new(),
+    };
+    Ok(Explained { kind: own.kind, profile: own.profile, policy, gate, left_out })
 }
 
 /// Parses the file in the format of its extension; without a known extension, as JSON if it begins with a brace, else

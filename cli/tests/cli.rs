@@ -4,6 +4,8 @@
 mod answers;
 #[path = "cli/failures.rs"]
 mod failures;
+#[path = "cli/left_out.rs"]
+mod left_out;
 #[path = "cli/shapes.rs"]
 mod shapes;
 
