@@ -535,7 +535,7 @@ fn check_tells_profiles_from_policies_and_what_is_wrong_or_doubtful() {
         (
             "slow.toml",
             "[gate.breaker]\nslow_calls = { longer_than = \"10s\", percent = 50 }",
-            "gate.breaker.slow_calls.longer_than is 10 s, and no request may take longer than 10 s: none counts as slow",
+            "gate.breaker.slow_calls.longer_than is 10 s, and no request may take longer than 10 s: none that is answered counts as slow",
         ),
         (
             "refuse.toml",

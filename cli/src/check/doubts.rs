@@ -240,7 +240,7 @@ fn of_breaker(breaker: &BreakerPolicy, longest_call: Duration, doubts: &mut Vec<
         && slow.longer_than >= longest_call
     {
         doubts.push(format!(
-            "gate.breaker.slow_calls.longer_than is {}, and no request may take longer than {}: none counts as slow",
+            "gate.breaker.slow_calls.longer_than is {}, and no request may take longer than {}: none that is answered counts as slow",
             Span(slow.longer_than),
             Span(longest_call),
         ));
