@@ -8,7 +8,7 @@ use steadfast_core::budget::{BudgetPolicy, RetryBudget, Tokens};
 use steadfast_core::explain::Span;
 use steadfast_core::gate::{GatePolicy, WhenOpen};
 use steadfast_core::poll::PollPolicy;
-use steadfast_core::retry::{Class, RetryPolicy};
+use steadfast_core::retry::{Class, RetryAfter, RetryPolicy};
 use steadfast_core::{Kind, OperationPolicy, SendSafety, Timestamp};
 
 use super::times::{self, Start};
@@ -28,9 +28,11 @@ pub(super) fn doubts(
     let lookup = policy.lookup();
     if looks_up(policy) {
         retry("policy.lookup", lookup, &mut doubts);
-        let of_all = (lookup.attempts(), || times::most_attempts(lookup, seed));
-        let lookups = times::attempts(lookup, seed);
-        unreached("policy.lookup", "attempt", &lookups, of_all, lookup.deadline(), &mut doubts);
+        if !may_be_hurried(lookup) {
+            let of_all = (lookup.attempts(), || times::most_attempts(lookup, seed));
+            let lookups = times::attempts(lookup, seed);
+            unreached("policy.lookup", "attempt", &lookups, of_all, lookup.deadline(), &mut doubts);
+        }
     }
     if let SendSafety::Keyed { window } = policy.safety()
         && window < policy.create().deadline()
@@ -66,13 +68,20 @@ const fn looks_up(policy: &OperationPolicy) -> bool {
     matches!(policy.safety(), SendSafety::Lookup { .. })
 }
 
+/// Whether the provider may name a wait that is shorter than the policy's own, and is believed.
+const fn may_be_hurried(policy: &RetryPolicy) -> bool {
+    matches!(policy.retry_after(), RetryAfter::Exact { ceiling } if !ceiling.is_zero())
+}
+
 /// Polls that fail, and those that find no job.
 fn failed_polls(poll: &PollPolicy, doubts: &mut Vec<String>) {
     let (retry, deadline) = (poll.retry(), poll.deadline());
     never_grows("policy.poll.retry.backoff", retry.backoff(), doubts);
     // A streak that has used up the attempts goes on at the slowest pace.
     let shortest = if retry.attempts() > 1 { retry.backoff().bounds(1).0 } else { poll.schedule().cap() };
-    if poll.schedule().bounds(1).0.saturating_add(shortest) >= deadline {
+    // At that pace, no hint makes a wait shorter.
+    let is_shortest = retry.attempts() == 1 || !may_be_hurried(retry);
+    if is_shortest && poll.schedule().bounds(1).0.saturating_add(shortest) >= deadline {
         doubts.push(format!(
             "policy.poll.retry waits at least {} after a poll that failed, and the deadline is {}: a first poll that fails is the last",
             Span(shortest),
@@ -231,7 +240,7 @@ fn of_breaker(breaker: &BreakerPolicy, longest_call: Duration, doubts: &mut Vec<
         && slow.longer_than >= longest_call
     {
         doubts.push(format!(
-            "gate.breaker.slow_calls.longer_than is {}, and no request may take longer than {}: none counts as slow",
+            "gate.breaker.slow_calls.longer_than is {}, and no request may take longer than {}: none that is answered counts as slow",
             Span(slow.longer_than),
             Span(longest_call),
         ));

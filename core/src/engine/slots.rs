@@ -70,7 +70,7 @@ impl Slots {
     /// Adds a slot, and returns its index.
     pub(super) fn push(&mut self, slot: Slot) -> u32 {
         let index = self.len;
-        self.reserve(1);
+        self.add_pages(1);
         if let Some(place) = self.pages.get_mut(index / PAGE).and_then(|page| page.get_mut(index % PAGE)) {
             *place = slot;
             self.len = self.len.saturating_add(1);
@@ -78,8 +78,18 @@ impl Slots {
         u32::try_from(index).unwrap_or(u32::MAX)
     }
 
-    /// Makes room for `more` further slots.
+    /// Makes room for `more` further slots, if there is so much.
     pub(super) fn reserve(&mut self, more: usize) {
+        // Asked for in one piece, and given back at once: page by page all memory would be gone before there is none.
+        let mut room = Vec::<Slot>::new();
+        if room.try_reserve_exact(more).is_ok() {
+            drop(room);
+            self.add_pages(more);
+        }
+    }
+
+    /// Adds pages until there is room for `more` further slots.
+    fn add_pages(&mut self, more: usize) {
         let pages = self.len.saturating_add(more).div_ceil(PAGE);
         while self.pages.len() < pages {
             grow(&mut self.pages, 1);
@@ -138,6 +148,15 @@ mod tests {
         assert_eq!(core::ptr::from_ref(slots.get(0).unwrap()), first);
         slots.get_mut(count - 1).unwrap().dirty = true;
         assert!(slots.iter().last().unwrap().dirty);
+    }
+
+    #[test]
+    fn room_that_there_is_not_is_not_reserved() {
+        for more in [usize::MAX, usize::MAX / size_of::<Slot>(), isize::MAX as usize / size_of::<Slot>()] {
+            let mut slots: Slots = (0..3).map(slot).collect();
+            slots.reserve(more);
+            assert_eq!((slots.pages.len(), slots.push(slot(3))), (1, 3));
+        }
     }
 
     #[test]

@@ -221,7 +221,10 @@ impl Engine {
         if !self.slots.iter().all(sound) {
             return Err("an operation that no step leads to");
         }
-        let vacant = |slot: &u32| self.slots.get(*slot).is_some_and(|slot| slot.operation.is_none());
+        // A page has room behind the last slot, and that room looks like a vacant slot.
+        let vacant = |slot: &u32| {
+            (*slot as usize) < self.slots.len() && self.slots.get(*slot).is_some_and(|slot| slot.operation.is_none())
+        };
         if count(|slot| slot.operation.is_none()) != self.free.len()
             || !self.free.iter().all(vacant)
             || !all_differ(&self.free)

@@ -156,7 +156,7 @@ fn an_engine_that_contradicts_itself_is_refused() {
         it["lines"]["lines"][0]["waiting"].as_array_mut().unwrap()
     }
     type Alter = fn(&mut Value);
-    let contradictions: [(&str, Alter); 35] = [
+    let contradictions: [(&str, Alter); 36] = [
         ("machines", |it| it["gate"]["breaker"] = Value::Null),
         ("machines", |it| it["gate"]["budget"] = Value::Null),
         ("machines", |it| it["gate"]["bulkhead"] = Value::Null),
@@ -170,6 +170,11 @@ fn an_engine_that_contradicts_itself_is_refused() {
         ("free slots", |it| it["free"] = json!([14])),
         ("free slots", |it| it["free"] = json!([0, 14])),
         ("free slots", |it| it["free"] = json!([14, 99])),
+        // Behind the last slot, where its page has more room.
+        ("free slots", |it| {
+            let behind = it["slots"].as_array().unwrap().len();
+            it["free"] = json!([14, behind]);
+        }),
         ("free slots", |it| it["free"] = json!([14, 14])),
         ("list of operations that owe effects", |it| it["dirty"] = json!([])),
         ("list of operations that owe effects", |it| it["dirty"] = json!([8, 6])),

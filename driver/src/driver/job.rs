@@ -35,7 +35,7 @@ pub(super) struct Job<H> {
     /// The request that was sent last.
     pub(super) sent: Option<AttemptId>,
     /// The latest answer, if there was room for it. Once it is decided how the job ends: the answer that comes with its
-    /// end, until that is durable.
+    /// end, if one does, until that is durable.
     pub(super) answer: Option<FinalAnswer>,
     /// Whether the answer takes of the room that answers of jobs under way share: see the [results](super::Results).
     pub(super) takes_room: bool,

@@ -130,7 +130,9 @@ impl<H> Driver<H> {
             if !self.ends.latest.contains_key(&reference) {
                 // Its end is decided and not durable yet, or too many others have ended since. Any status but the
                 // decision's own is a later one.
-                let answer = self.jobs.get(id).and_then(|job| job.answer.clone()).or_else(|| self.results.get(id));
+                // An answer from before its end, which still takes of the room for those, is no decision.
+                let ended = self.jobs.get(id).filter(|job| !job.takes_room);
+                let answer = ended.and_then(|job| job.answer.clone()).or_else(|| self.results.get(id));
                 let decided = answer.as_ref().and_then(|answer| self.decision(answer));
                 self.ends.remember(&reference, Timestamp::EPOCH, decided);
             }

@@ -1,11 +1,15 @@
 //! What a webhook's sender is told while the store is asked, and while what followed is written.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use steadfast_core::operation::{Completed, Stage, Unresolved};
-use steadfast_core::{Outcome, Reference, SendSafety};
+use http::Request;
+use steadfast_core::operation::{Completed, Reading, Stage, Unresolved};
+use steadfast_core::retry::Failure;
+use steadfast_core::{OperationPolicy, Outcome, Reference, SendSafety};
 use steadfast_driver::{Builder, Command, Delivery, Driver, Revision, SendError, Subscribers, Work};
+use steadfast_providers::{Answer, Ask, Provider, RequestError};
 
 use super::support::{self, Plain, START, Slow, answer, created, polled, run, started, submit, turn};
 
@@ -113,6 +117,73 @@ fn what_is_looked_up_too_late_for_its_sender_leaves_no_deadline_in_the_past() {
     driver.worked(looks_up.run_one(), now);
     while driver.pop_task(now).is_some() {}
     assert!(driver.next_deadline().is_none_or(|at| at > now), "{:?} at {now:?}", driver.next_deadline());
+}
+
+/// Jobs that stay in review until somebody gives them up, and the status in each answer.
+struct Reviewing(Plain);
+
+impl Provider for Reviewing {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn policy(&self) -> OperationPolicy {
+        self.0.policy()
+    }
+
+    fn request(&self, ask: &Ask<'_>) -> Result<Request<Bytes>, RequestError> {
+        self.0.request(ask)
+    }
+
+    fn read(&self, answer: &Answer<'_>) -> Result<Reading, Failure> {
+        if answer.status == 202 { Ok(Reading::Pending { hint: None }) } else { self.0.read(answer) }
+    }
+
+    fn decision(&self, answer: &Answer<'_>) -> Option<Box<str>> {
+        std::str::from_utf8(answer.body).ok().map(Into::into)
+    }
+
+    fn has_webhooks(&self) -> bool {
+        true
+    }
+}
+
+struct Hears(Arc<Mutex<Vec<Box<str>>>>);
+
+impl Subscribers for Hears {
+    fn are_there(&self) -> bool {
+        true
+    }
+
+    fn tell(&self, revision: Revision) {
+        self.0.lock().unwrap().push(revision.status);
+    }
+}
+
+/// Its end is on its way to the disk, or is there: an answer that it had before is no decision.
+#[test]
+fn of_a_job_that_was_given_up_the_latest_answer_is_no_decision() {
+    for is_durable in [false, true] {
+        let heard = Arc::<Mutex<Vec<Box<str>>>>::default();
+        let builder = Builder::<_, _, ()>::new(Reviewing(Plain(SendSafety::Unsafe)), ()).store(Slow::default());
+        let mut driver = support::driver(builder);
+        driver.tell_revisions_to(Box::new(Hears(heard.clone())));
+        run(&mut driver, START);
+        let (following, poll, now) = polled(&mut driver, "order-1");
+        answer(&mut driver, poll, 202, "in review", now);
+        driver.command(Command::Cancel(following.id.unwrap()), now);
+        let (_, mut written) = turn(&mut driver, now);
+        if is_durable {
+            driver.worked(written.take().unwrap().run_one(), now);
+            run(&mut driver, now);
+        }
+        let _told = support::deliver(&mut driver, r#"{"reference":"txn-1","status":"in review"}"#, now);
+        if let Some(written) = written {
+            driver.worked(written.run_one(), now);
+        }
+        run(&mut driver, now);
+        assert_eq!(*heard.lock().unwrap(), ["in review".into()], "durable: {is_durable}");
+    }
 }
 
 /// What ended the job is on its way to the disk: the answer to a poll that had left before is not its result.

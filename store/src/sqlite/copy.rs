@@ -165,7 +165,7 @@ pub(super) fn take(path: &Path, copy: &Path) -> Result<bool, OpenError> {
     };
     copied.map_err(OpenError::NotCopied)?;
     let before = header(&log)?;
-    if let Some(mut back) = rollback(&files::beside(path, "-journal"))? {
+    if let Some(mut back) = rollback(&files::beside(path, "-journal"), &held)? {
         put(&mut back, &files::beside(copy, "-journal"))?;
     }
     put(&mut File::open(path)?, copy)?;
@@ -202,8 +202,12 @@ fn opened(path: &Path) -> io::Result<Option<File>> {
     }
 }
 
-/// The rollback journal at this path, if that is what is there: another journal of ours may have this name.
-fn rollback(path: &Path) -> io::Result<Option<File>> {
+/// The rollback journal at this path, if that is what is there: another journal of ours may have this name. If this
+/// process holds that one, it is not even opened: to close it would release its lock.
+fn rollback(path: &Path, held: &[FileId]) -> io::Result<Option<File>> {
+    if files::id(path).is_ok_and(|id| held.contains(&id)) {
+        return Ok(None);
+    }
     let Some(mut file) = opened(path)? else { return Ok(None) };
     let mut begin = Vec::with_capacity(ROLLBACK.len());
     (&mut file).take(ROLLBACK.len() as u64).read_to_end(&mut begin)?;

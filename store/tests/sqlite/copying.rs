@@ -243,3 +243,18 @@ fn what_an_interrupted_tool_has_left_is_copied_as_it_was_before() {
     assert!(files() == before, "looking at it changes nothing");
     assert_eq!(killed.open().load().unwrap(), entries);
 }
+
+/// Looked at as what a tool may have left, and closed again, it would lose its lock.
+#[test]
+fn another_journal_of_that_name_keeps_its_lock() {
+    let home = Home::new();
+    home.open().append(&[entry("order-1", Stage::Planned)]).unwrap();
+    let namesake = beside(&home.journal(), "-journal");
+    let mut holder = SqliteStore::open(&namesake).unwrap();
+    holder.append(&[entry("order-2", Stage::Planned)]).unwrap();
+    assert_eq!(SqliteStore::open_copy(home.journal()).unwrap().load().unwrap(), [entry("order-1", Stage::Planned)]);
+    let opens = || child("opening::child_opens", &home).env("JOURNAL", &namesake).status().unwrap().success();
+    assert!(!opens(), "the lock is gone");
+    drop(holder);
+    assert!(opens());
+}
