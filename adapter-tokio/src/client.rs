@@ -53,8 +53,9 @@ struct Lanes {
 /// The way to one driver.
 #[derive(Clone)]
 struct Lane {
-    /// None of these is bounded: each caller waits for its answer, and has no more than one thing in there. Who had to
-    /// wait for room in them, and was not polled any more, would hold up everybody behind it.
+    /// None of these is bounded: each caller waits for its answer, and what one that is dropped leaves there is taken
+    /// out at the next turn. Who had to wait for room in them, and was not polled any more, would hold up everybody
+    /// behind it.
     submits: mpsc::UnboundedSender<Submit>,
     commands: mpsc::UnboundedSender<Command>,
     posts: mpsc::UnboundedSender<Posted>,
@@ -370,6 +371,9 @@ async fn start<T: Transport>(
     transport: Arc<T>,
     settings: Settings,
 ) -> Result<Client, StartError> {
+    // On a runtime without a timer this panics, and says what is missing: the driver's task could only stop. It comes
+    // first: loading a store may take a copy of it into use.
+    drop(tokio::time::sleep(Duration::ZERO));
     let name = provider.name().to_owned();
     let mailbox = Mailbox::new(provider.clone(), settings.webhooks());
     let (traces, has_store) = (settings.trace_source(), settings.has_store());
@@ -378,8 +382,6 @@ async fn start<T: Transport>(
     } else {
         settings.load(&name)?
     };
-    // On a runtime without a timer this panics, and says what is missing: the driver's task could only stop.
-    drop(tokio::time::sleep(Duration::ZERO));
     let clock = Clock::start();
     let (revised, _) = broadcast::channel(REVISIONS);
     let revisions = revised.downgrade();

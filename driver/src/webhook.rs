@@ -264,10 +264,11 @@ pub struct Posted {
 }
 
 impl Posted {
-    /// A genuine event, and where the answer to its sender goes.
+    /// A genuine event, as far as it [may be believed](WebhookEvent::believable), and where the answer to its sender
+    /// goes.
     #[must_use]
-    pub const fn new(event: WebhookEvent, reply: Sender<Delivery>) -> Self {
-        Self { event, reply }
+    pub fn new(event: WebhookEvent, reply: Sender<Delivery>) -> Self {
+        Self { event: event.believable(), reply }
     }
 
     /// The event.
@@ -326,5 +327,28 @@ impl Mailbox {
 impl fmt::Debug for Mailbox {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Mailbox({})", self.provider.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderName;
+    use steadfast_core::Reference;
+    use steadfast_core::operation::Reading;
+    use steadfast_providers::webhook::{Scheme, Verifier};
+
+    use super::*;
+
+    /// A profile of the program's own may write the event's fields as it likes.
+    #[test]
+    fn what_nothing_signs_reaches_the_driver_as_a_hint() {
+        let scheme = Scheme::Token { header: HeaderName::from_static("x-webhook-token") };
+        let verifier = Verifier::new(scheme, ["9f86d081884c7d659a2feaa0c55ad015"]).unwrap();
+        let headers = verifier.sign("", Timestamp::EPOCH, b"{}").unwrap();
+        let verified = verifier.verify(&headers, b"{}", Timestamp::EPOCH).unwrap();
+        let mut event = WebhookEvent::new(verified).with_reference(Reference::new("txn-1").ok());
+        let hint = event.clone();
+        (event.meaning, event.result) = (Some(Reading::Ready), Some(Bytes::from_static(b"{}")));
+        assert_eq!(*Posted::new(event, oneshot::channel().0).event(), hint);
     }
 }

@@ -20,8 +20,9 @@ use crate::json::{object, plain};
 /// covers) has no meaning: it makes the job's next poll due now. Give a meaning only if a decision may rest on this
 /// body alone.
 ///
-/// Of a delivery that [nothing signs](Covered::Nothing) this type keeps only which job to look at: it takes no meaning,
-/// no result, no status and no time, and of reference and key only one, so that the event teaches no reference.
+/// Of a delivery that [nothing signs](Covered::Nothing) only which job to look at counts: no meaning, no result, no
+/// status and no time, and of reference and key only one, so that the event teaches no reference. The methods drop the
+/// rest, and so does the driver ([`believable`](Self::believable)).
 ///
 /// ```
 /// use bytes::Bytes;
@@ -87,6 +88,16 @@ impl WebhookEvent {
             self.key = None;
         }
         self
+    }
+
+    /// What of the event may be believed: of a delivery that nothing signs, which job to look at. The methods above keep
+    /// to that already; this is for an event whose fields were written otherwise. The driver calls it.
+    #[must_use]
+    pub fn believable(mut self) -> Self {
+        if self.is_unsigned() {
+            (self.meaning, self.result, self.status, self.at) = (None, None, None, None);
+        }
+        self.named_once()
     }
 
     fn is_unsigned(&self) -> bool {

@@ -162,6 +162,12 @@ fn an_event_that_nothing_signs_is_a_hint() {
     assert_eq!(named(new().with_reference(Some(reference)).with_key(Some(key))), (true, false));
     let plain = Bytes::from_static(br#"{"reference":"t-1","key":"order-42","status":"ready"}"#);
     assert_eq!(WebhookEvent::plain(verified.clone(), &plain), new());
+
+    let mut written = new();
+    (written.reference, written.key) = (Reference::new("t-1").ok(), Key::new("order-42").ok());
+    (written.meaning, written.result) = (Some(Reading::Ready), Some(plain));
+    (written.status, written.at) = (Some("done".into()), Some(now()));
+    assert_eq!(written.believable(), new().with_reference(Reference::new("t-1").ok()));
 }
 
 proptest! {
