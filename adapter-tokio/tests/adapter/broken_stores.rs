@@ -315,7 +315,7 @@ impl Store for Read {
 /// The process is at its limit, say, after the client has started.
 #[test]
 fn a_store_that_no_thread_can_be_had_for_is_worked_on_all_the_same() {
-    let threads = Builder::new_current_thread().build().unwrap();
+    let threads = Builder::new_current_thread().enable_time().build().unwrap();
     let (open, (reads, read)) = (Arc::new(()), channel());
     without_threads().block_on(async {
         let refuses = Scripted::new(|_, _, _| async { Ok(answer(422, "no")) });
