@@ -98,7 +98,7 @@ pub struct OperationId {
 }
 
 impl OperationId {
-    /// The number of its slot in the engine: the index for a table that a driver keeps beside it. It is no larger than
+    /// The number of its slot in the engine: the index for a table that a driver keeps beside it. It is smaller than
     /// the most operations that the engine has held at once, and names one operation at a time. The next one in that
     /// slot has another id, so keep the id in the table as well, and compare.
     ///

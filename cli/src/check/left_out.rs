@@ -1,14 +1,13 @@
 //! Finds what a file of policies changes without naming it: a table replaces the provider's as a whole, so what it
 //! leaves out has the default value.
 
-use serde_json::{Map, Value};
+use serde_json::{Value, json};
 use steadfast_core::OperationPolicy;
 use steadfast_core::gate::GatePolicy;
 
 /// A policy and a gate, as a file would say them.
 pub(super) fn written(policy: &OperationPolicy, gate: &GatePolicy) -> serde_json::Result<Value> {
-    let parts = [("policy", serde_json::to_value(policy)?), ("gate", serde_json::to_value(gate)?)];
-    Ok(parts.into_iter().map(|(name, part)| (name.to_owned(), part)).collect::<Map<_, _>>().into())
+    Ok(json!({ "policy": serde_json::to_value(policy)?, "gate": serde_json::to_value(gate)? }))
 }
 
 /// A doubt for each field that the provider sets, and that is another `now` although the file does not name it.

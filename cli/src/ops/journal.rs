@@ -29,8 +29,13 @@ pub(crate) struct Opened {
     pub(crate) in_use: Option<bool>,
 }
 
-/// Added to what says that there is no such operation.
-pub(crate) const OR_NEWER: &str = ", or is newer than what is here: the journal has no mark that can testify";
+/// What to add where it is said that there is no such operation.
+pub(crate) const fn or_newer(mark: Mark) -> &'static str {
+    match mark {
+        Mark::Whole => "",
+        _ => ", or is newer than what is here: the journal has no mark that can testify",
+    }
+}
 
 /// A mark's state as `--json` names it.
 pub(crate) const fn named(mark: Mark) -> &'static str {

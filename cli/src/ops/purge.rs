@@ -9,12 +9,12 @@ use serde::Serialize;
 use steadfast_core::Key;
 use steadfast_core::explain::Span;
 use steadfast_core::operation::Stage;
-use steadfast_store::sqlite::{Mark, OpenError, Purge, Stored};
+use steadfast_store::sqlite::{OpenError, Purge, Stored};
 use steadfast_store::{SqliteStore, Store as _};
 
 use super::Trouble;
 use super::find;
-use super::journal::{Look, OR_NEWER, now};
+use super::journal::{Look, now, or_newer};
 use super::list::duration;
 use super::words::operations;
 
@@ -169,7 +169,7 @@ fn purge_one(look: &Look, args: &Args, key: &str, json: bool, out: &mut impl Wri
     let mark = store.mark();
     drop(store);
     let Some(stored) = found else {
-        let or_newer = if mark == Mark::Whole { "" } else { OR_NEWER };
+        let or_newer = or_newer(mark);
         let what = format!("{} holds no operation of this key{or_newer}: `ops FILE list` shows its keys", look.name());
         return Err(Trouble(what).into());
     };

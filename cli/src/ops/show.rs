@@ -9,11 +9,11 @@ use steadfast_core::explain::Span;
 use steadfast_core::operation::{Record, Stage};
 use steadfast_core::{Key, Outcome, Timestamp};
 use steadfast_store::KeptAnswer;
-use steadfast_store::sqlite::{Mark, Stored};
+use steadfast_store::sqlite::Stored;
 
 use super::Trouble;
 use super::find;
-use super::journal::{self, Look, OR_NEWER, Opened};
+use super::journal::{self, Look, Opened};
 use super::row::Row;
 use super::words::{day_and_time, operations, plain, relative};
 use crate::body::{self, Body};
@@ -67,7 +67,7 @@ pub(crate) fn show(look: &Look, args: Args, json: bool, out: &mut impl Write) ->
     let mark = store.mark();
     drop(store);
     let Some(stored) = found else {
-        let or_newer = if mark == Mark::Whole { "" } else { OR_NEWER };
+        let or_newer = journal::or_newer(mark);
         let what = format!(
             "{} has {}, none with this key{or_newer}: check its spelling (`list --key-prefix` helps) and the file; \
              an outcome that was delivered is forgotten after the client's window, 24 h by default; one that is unresolved is not",

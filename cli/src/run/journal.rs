@@ -91,12 +91,7 @@ pub(super) fn open(
 
 /// Says what is known of a job that is in the journal.
 pub(super) fn greet(entry: &Entry) -> String {
-    let at = entry
-        .record
-        .reference
-        .as_ref()
-        .map(|reference| format!(" as {}", plain(reference.as_str())))
-        .unwrap_or_default();
+    let at = known_as(entry.record.reference.as_ref());
     match entry.record.stage {
         Stage::Planned => "the journal has this job: nothing of it has run, and it goes on".to_owned(),
         Stage::Accepted => format!("the journal has this job: the provider has accepted it{at}, and it is polled on"),
@@ -113,6 +108,10 @@ pub(super) fn greet(entry: &Entry) -> String {
     }
 }
 
+fn known_as(reference: Option<&Reference>) -> String {
+    reference.map(|it| format!(" as {}", plain(it.as_str()))).unwrap_or_default()
+}
+
 /// The limits for a client that is asked for this job: it must remember the job itself however long ago it ended, since
 /// it would run it again otherwise.
 pub(super) fn limits(entry: &Entry, now: Timestamp) -> Limits {
@@ -126,8 +125,6 @@ pub(super) fn limits(entry: &Entry, now: Timestamp) -> Limits {
 pub(super) fn left(path: &Path, key: &Key, known: Option<&Unfinished>) -> String {
     let journal = name(path);
     let reference = known.and_then(|known| known.reference.as_ref());
-    let known_as =
-        |reference: Option<&Reference>| reference.map(|it| format!(" as {}", plain(it.as_str()))).unwrap_or_default();
     let keep = match reference {
         Some(reference) => format!("keep its reference: {}", plain(reference.as_str())),
         None => "ask the provider whether it ran before you run it again elsewhere".to_owned(),

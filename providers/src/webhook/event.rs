@@ -73,61 +73,49 @@ impl WebhookEvent {
     #[must_use]
     pub fn with_reference(mut self, reference: Option<Reference>) -> Self {
         self.reference = reference;
-        self.named_once()
+        self.believable()
     }
 
     /// Names the job by its idempotency key. Dropped beside a reference if nothing signs the delivery.
     #[must_use]
     pub fn with_key(mut self, key: Option<Key>) -> Self {
         self.key = key;
-        self.named_once()
-    }
-
-    fn named_once(mut self) -> Self {
-        if self.is_unsigned() && self.reference.is_some() {
-            self.key = None;
-        }
-        self
+        self.believable()
     }
 
     /// What of the event may be believed: of a delivery that nothing signs, which job to look at. The methods above keep
     /// to that already; this is for an event whose fields were written otherwise. The driver calls it.
     #[must_use]
     pub fn believable(mut self) -> Self {
-        if self.is_unsigned() {
+        if self.verified.covers == Covered::Nothing {
             (self.meaning, self.result, self.status, self.at) = (None, None, None, None);
+            self.key = self.key.filter(|_| self.reference.is_none());
         }
-        self.named_once()
-    }
-
-    fn is_unsigned(&self) -> bool {
-        self.verified.covers == Covered::Nothing
+        self
     }
 
     /// Adds a meaning, beyond the mere fact that something has changed. Dropped if nothing signs the delivery, as are a
     /// result and a status.
     #[must_use]
     pub fn with_meaning(mut self, meaning: Option<Reading>) -> Self {
-        self.meaning = meaning.filter(|_| !self.is_unsigned());
-        self
+        self.meaning = meaning;
+        self.believable()
     }
 
     /// Adds the job's result.
     #[must_use]
     pub fn with_result(mut self, result: Option<Bytes>) -> Self {
-        self.result = result.filter(|_| !self.is_unsigned());
-        self
+        self.result = result;
+        self.believable()
     }
 
     /// Adds the job's status in the provider's word, and since when it holds. A time at the very end of the range is
     /// dropped: it was probably written in another unit, and no later event could ever be newer.
     #[must_use]
     pub fn with_status(mut self, status: Option<Box<str>>, at: Option<Timestamp>) -> Self {
-        if !self.is_unsigned() {
-            self.status = status;
-            self.at = at.and_then(Timestamp::deadline).or(self.at);
-        }
-        self
+        self.status = status;
+        self.at = at.and_then(Timestamp::deadline).or(self.at);
+        self.believable()
     }
 
     /// Reads the event of a flat JSON body, `{"reference": …, "key": …, "status": …, "at": …}`, each of them optional
