@@ -22,8 +22,9 @@ const FORMATS: &[Format] = &[
 fn each_format_says_the_same() {
     let expected = json!({"a": {"b": [1, -2, 2.5, true, "x y"], "c": ""}});
     assert_eq!(read("[a]\nb = [1, -2, 2.5, true, \"x y\"]\nc = ''", Format::Toml), Ok(expected.clone()));
-    assert_eq!(read(&expected.to_string(), Format::Json), Ok(expected.clone()));
-    assert_eq!(read(&format!("\u{feff}{expected}"), Format::Json), Ok(expected.clone()));
+    for text in [expected.to_string(), format!("\u{feff}{expected}")] {
+        assert_eq!(read(&text, Format::Json), Ok(expected.clone()));
+    }
     #[cfg(feature = "yaml")]
     for text in [
         "a:\n  b: [1, -2, 2.5, true, x y]\n  c: ''",
@@ -227,7 +228,8 @@ proptest! {
     /// Written by another hand, and read by ours: the same, or refused; never something else.
     #[test]
     fn what_is_read_is_what_was_written(value in value()) {
-        prop_assert_eq!(read(&value.to_string(), Format::Json), Ok(value.clone()));
+        let json = read(&value.to_string(), Format::Json);
+        prop_assert_eq!(json.as_ref(), Ok(&value));
         #[cfg(feature = "yaml")]
         {
             let yaml = yaml_serde::to_string(&value).unwrap();

@@ -77,9 +77,10 @@ use self::write::{Recent, Writer};
 use crate::{Entry, Store, StoreError};
 
 pub use self::backup::{BackUpError, Backup, MayLock};
-pub use self::browse::{Order, Stored, iso8601};
+pub use self::browse::{Order, Stored};
 pub use self::error::{DamageError, OpenError};
 pub use self::files::part_of;
+pub use self::iso::iso8601;
 pub use self::mark::{Mark, Watermark};
 pub use self::purge::Purge;
 pub use self::verify::{Problem, Report, UnresolvedOperation};

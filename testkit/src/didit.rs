@@ -472,16 +472,8 @@ fn url(session: &Session) -> String {
     format!("https://verify.didit.me/session/{}", &session.id[..8])
 }
 
-/// In ISO 8601, in UTC. (Days to dates as in Howard Hinnant's "chrono-compatible low-level date algorithms".)
+/// In ISO 8601, in UTC.
 fn timestamp(at: Timestamp) -> String {
-    let (secs, micros) = (at.as_nanos() / 1_000_000_000, at.as_nanos() / 1_000 % 1_000_000);
-    let (days, second) = (secs / 86_400 + 719_468, secs % 86_400);
-    let (era, day) = (days / 146_097, days % 146_097);
-    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let shifted = (5 * day + 2) / 153;
-    let (day, month) = (day - (153 * shifted + 2) / 5 + 1, if shifted < 10 { shifted + 3 } else { shifted - 9 });
-    let year = year + era * 400 + u64::from(month <= 2);
-    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}Z")
+    let at = jiff::Timestamp::from_nanosecond(at.as_nanos().into()).expect("any of them is before the year 2555");
+    format!("{at:.6}")
 }

@@ -13,7 +13,7 @@ use steadfast_core::{Key, Outcome, Timestamp};
 use super::error::{Damage, DamageError, Fault};
 use super::mark::Mark;
 use super::row::Row;
-use super::{SqliteStore, body, columns, iso, reach};
+use super::{SqliteStore, body, columns, reach};
 use crate::{Entry, StoreError};
 
 /// The order in which [`SqliteStore::browse`] visits operations: by when each key was first seen.
@@ -68,12 +68,6 @@ impl Stored {
         let Row { times, entry, .. } = row;
         Self { accepted: times.accepted.deadline(), ended: times.ended.deadline(), entry }
     }
-}
-
-/// Formats a time as the file's columns do: `2026-11-21T08:54:49.123456789Z`, always UTC.
-#[must_use]
-pub fn iso8601(time: Timestamp) -> String {
-    iso::write(time)
 }
 
 impl SqliteStore {
