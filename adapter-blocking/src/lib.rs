@@ -69,7 +69,7 @@
 //! - `ureq` (default): [`UreqTransport`], and [`ResponseExt`] for calls that are not jobs. Without it, implement
 //!   [`Transport`] for the client that you use.
 //! - `metrics`: counts and times for the recorder that your program installs. The module of that name lists them.
-//! - `yaml`: [`Policies`] from YAML too; TOML and JSON are read in any case.
+//! - `yaml`: [policies] from YAML files too; TOML and JSON are read in any case.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

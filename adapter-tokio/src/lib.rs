@@ -83,7 +83,7 @@
 //! - `tower`: layers for tower services: retry, breaker, rate limit, and a gate that combines them. The module of that
 //!   name lists them.
 //! - `metrics`: counts and times for the recorder that your program installs. The module of that name lists them.
-//! - `yaml`: [`Policies`] from YAML too; TOML and JSON are read in any case.
+//! - `yaml`: [policies] from YAML files too; TOML and JSON are read in any case.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

@@ -3,7 +3,6 @@
 
 mod chart;
 mod doubts;
-mod left_out;
 mod times;
 mod words;
 
@@ -16,9 +15,7 @@ use std::time::Duration;
 use comfy_table::Table;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use serde::Serialize;
-use steadfast_core::OperationPolicy;
 use steadfast_core::explain::Span;
-use steadfast_core::gate::GatePolicy;
 use steadfast_providers::document::{Document, Format};
 use steadfast_providers::profile::Profile;
 use steadfast_tokio::Policies;
@@ -32,9 +29,8 @@ use crate::{input, profile};
 /// Explain a file of policies: what it says, when each attempt and poll starts, and what in it is doubtful.
 ///
 /// The file is TOML, JSON or YAML, as a client's `Builder::policies` takes it; or it is a provider's description (a
-/// *profile*), whose policy is explained. Nothing is sent, and no secret is needed. A table that a file of
-/// policies leaves out, such as `policy.poll`, is taken from the profile that `--over` names, or else from the
-/// defaults; what is left out within a table that the file names always has its default.
+/// *profile*), whose policy is explained. Nothing is sent, and no secret is needed. What a file of policies does not
+/// name stays as the profile that `--over` names has it, or else as the defaults are.
 ///
 /// Exit codes: 0 the file is valid, with or without doubts; 64 the command line or the file is wrong (with --json,
 /// {"error": …} says how).
@@ -97,29 +93,25 @@ struct WorstCase {
 struct Explained {
     kind: &'static str,
     profile: Option<Profile>,
-    policy: OperationPolicy,
-    gate: GatePolicy,
-    /// What it changes without naming it.
-    left_out: Vec<String>,
+    policies: Policies,
 }
 
 pub(crate) fn check(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
-    let mut it = read(args)?;
-    let creates = times::attempts(it.policy.create(), args.seed);
-    let polls = times::polls(it.policy.poll(), args.seed);
-    let worst = Worst::of(&it.policy);
-    let mut doubts = std::mem::take(&mut it.left_out);
-    doubts.extend(doubts::doubts(&it.policy, &it.gate, (&creates, &polls), args.seed));
+    let it = read(args)?;
+    let Policies { policy, gate, .. } = &it.policies;
+    let creates = times::attempts(policy.create(), args.seed);
+    let polls = times::polls(policy.poll(), args.seed);
+    let worst = Worst::of(policy);
     let report = Report {
         kind: it.kind,
         name: it.profile.as_ref().map(|profile| profile.name().to_owned()),
-        policy: words::operation(&it.policy),
-        gate: words::gate(&it.gate),
-        doubts,
+        policy: words::operation(policy),
+        gate: words::gate(gate),
+        doubts: doubts::doubts(policy, gate, (&creates, &polls), args.seed),
         creates: creates.iter().map(Line::of).collect(),
         polls: polls.iter().map(Line::of).collect(),
-        creates_not_listed: it.policy.create().attempts().saturating_sub(times::MOST),
-        polls_not_listed: it.policy.poll().polls().saturating_sub(times::MOST),
+        creates_not_listed: policy.create().attempts().saturating_sub(times::MOST),
+        polls_not_listed: policy.poll().polls().saturating_sub(times::MOST),
         worst_case_ms: WorstCase {
             create: millis(worst.create),
             lookup: millis(worst.lookup),
@@ -139,10 +131,8 @@ pub(crate) fn check(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
 fn read(args: &Args) -> Result<Explained, Box<dyn Error>> {
     let of_profile = |kind, profile: Profile| Explained {
         kind,
-        policy: profile.policy().clone(),
-        gate: profile.gate().clone(),
+        policies: Policies { policy: profile.policy().clone(), gate: profile.gate().clone(), ..Policies::default() },
         profile: Some(profile),
-        left_out: Vec::new(),
     };
     let takes_none =
         "--over goes with a file of policies, and this is a profile, which has its own policy: leave --over out";
@@ -160,26 +150,12 @@ fn read(args: &Args) -> Result<Explained, Box<dyn Error>> {
         }
         return Ok(of_profile("profile", Profile::read_from(&document).map_err(wrong)?));
     }
-    let policies = Policies::read_from(&document).map_err(wrong)?;
     let own = match &args.over {
         Some(file) => of_profile("policies", profile::read(file)?),
-        None => Explained {
-            kind: "policies",
-            profile: None,
-            policy: OperationPolicy::default(),
-            gate: GatePolicy::default(),
-            left_out: Vec::new(),
-        },
+        None => Explained { kind: "policies", profile: None, policies: Policies::default() },
     };
-    let provider = left_out::written(&own.policy, &own.gate)?;
-    let policy = policies.policy.over(own.policy).map_err(|error| format!("{}, {error}", name(&args.file)))?;
-    let gate = policies.gate.over(&own.gate);
-    let named = document.read().map_err(wrong)?;
-    let left_out = match own.profile {
-        Some(_) => left_out::doubts(&named, &provider, &left_out::written(&policy, &gate)?),
-        None => Vec::new(),
-    };
-    Ok(Explained { kind: own.kind, profile: own.profile, policy, gate, left_out })
+    let policies = own.policies.changed_by(&document).map_err(wrong)?;
+    Ok(Explained { policies, ..own })
 }
 
 /// Parses the file in the format of its extension; without a known extension, as JSON if it begins with a brace, else
@@ -216,21 +192,22 @@ fn tell(it: &Explained, report: &Report, creates: &[Start], polls: &[Start]) {
     for doubt in &report.doubts {
         println!("{}", wrapped(doubt, "! ", width));
     }
-    let timeout = it.policy.create().attempt_timeout();
+    let policy = &it.policies.policy;
+    let timeout = policy.create().attempt_timeout();
     let heading = format!(
         "Creates, counted from the submit: earliest to latest if each before fails at once, slow if each before takes {}",
         Span(timeout)
     );
     println!("\n{}", wrapped(&heading, "", width));
     show("attempt", creates, report.creates_not_listed, width);
-    let timeout = it.policy.poll().retry().attempt_timeout();
+    let timeout = policy.poll().retry().attempt_timeout();
     let heading = format!(
         "Polls of a job that stays pending, counted from its acceptance: earliest to latest if each before is answered at once, slow if each before takes {}",
         Span(timeout)
     );
     println!("\n{}", wrapped(&heading, "", width));
     show("poll", polls, report.polls_not_listed, width);
-    let worst = Worst::of(&it.policy);
+    let worst = Worst::of(policy);
     println!("\nAt worst a job ends {} after its submit", Span(worst.total()));
 }
 

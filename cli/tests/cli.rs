@@ -6,8 +6,6 @@ mod answers;
 mod check;
 #[path = "cli/failures.rs"]
 mod failures;
-#[path = "cli/left_out.rs"]
-mod left_out;
 #[path = "cli/shapes.rs"]
 mod shapes;
 

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use steadfast_core::engine::Limits;
 use steadfast_core::gate::GatePolicy;
 use steadfast_core::operation::OperationPolicy;
-use steadfast_core::{Key, PolicyError, Seed};
+use steadfast_core::{Key, Seed};
+use steadfast_providers::document::{Document, DocumentError};
 use steadfast_providers::{Payload, Provider};
 use steadfast_store::Store;
 
@@ -20,7 +21,7 @@ use crate::driver::Renew;
 use crate::finished::Finished;
 use crate::keep::{Durability, Keep, Seal};
 use crate::observe::{Claim, Hooks, Observation};
-use crate::policies::Policies;
+use crate::policies::{ClientLimits, Policies};
 use crate::trace_context::{TraceContext, TraceSource};
 use crate::webhook::WebhookPolicy;
 
@@ -109,36 +110,30 @@ impl<P: Provider, T, C> Builder<P, T, C> {
         self
     }
 
-    /// Applies a file's policies, gate, limits and webhooks. Tables that the file does not name, such as
-    /// `policy.poll` or `gate.breaker`, stay as they were: the provider's own, or those that this builder already has.
-    /// What is left out within a table that it names has its default value. Settings that the program decides itself
-    /// belong after this call.
+    /// Changes what a [file of policies](crate::policies) names, down to single fields. All else stays as it is: as the
+    /// provider has it, or as this builder was told before. Settings that the program decides itself belong after this
+    /// call.
     ///
     /// # Errors
-    /// The file does not fit the provider: a create's time-out that is not shorter than the window in which the
-    /// provider remembers a key.
+    /// The first mistake in the file, by line and field. Also one that only shows with what it changes: a create's
+    /// time-out that is not shorter than the window in which the provider remembers a key, for instance.
     ///
     /// ```no_run
     /// # fn f<P: steadfast_providers::Provider, C>(builder: steadfast_driver::Builder<P, (), C>) -> Result<(), Box<dyn std::error::Error>> {
-    /// use steadfast_driver::Policies;
+    /// use steadfast_providers::document::{Document, Format};
     ///
-    /// let policies = Policies::from_toml(&std::fs::read_to_string("policies.toml")?)?;
-    /// let builder = builder.policies(&policies)?;
+    /// let file = Document::parse(&std::fs::read_to_string("policies.toml")?, Format::Toml)?;
+    /// let builder = builder.policies(&file)?;
     /// # Ok(())
     /// # }
     /// ```
-    pub fn policies(mut self, policies: &Policies) -> Result<Self, PolicyError> {
-        let Policies { policy, gate, limits, webhooks } = policies;
-        let Settings { policy: own, gate: own_gate, .. } = &self.settings;
-        let (policy, gate) = (policy.over(own.clone())?, gate.over(own_gate));
-        self = self.policy(policy).gate(gate);
-        if let Some(limits) = limits {
-            self = self.limits(limits.engine()).body_limit(limits.body_bytes).results_limit(limits.results_bytes);
-        }
-        Ok(match webhooks {
-            Some(webhooks) => self.webhooks(*webhooks),
-            None => self,
-        })
+    pub fn policies(mut self, file: &Document) -> Result<Self, DocumentError> {
+        let Settings { policy, gate, limits: own, body_limit, results_limit, webhooks, .. } = &self.settings;
+        let limits = ClientLimits::new(*own, *body_limit, *results_limit);
+        let own = Policies { policy: policy.clone(), gate: gate.clone(), limits, webhooks: *webhooks };
+        let Policies { policy, gate, limits, webhooks } = own.changed_by(file)?;
+        self = self.policy(policy).gate(gate).webhooks(webhooks);
+        Ok(self.limits(limits.engine()).body_limit(limits.body_bytes).results_limit(limits.results_bytes))
     }
 
     /// How many jobs may be under way, and how many ended ones are remembered. See [`Limits`] for the defaults. A limit
@@ -468,11 +463,14 @@ impl<P: Provider, T, C> fmt::Debug for Builder<P, T, C> {
 
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { policy, gate, limits, .. } = self;
+        let Self { policy, gate, limits, body_limit, results_limit, webhooks, .. } = self;
         f.debug_struct("Settings")
             .field("policy", policy)
             .field("gate", gate)
             .field("limits", limits)
+            .field("body_limit", body_limit)
+            .field("results_limit", results_limit)
+            .field("webhooks", webhooks)
             .finish_non_exhaustive()
     }
 }

@@ -5,20 +5,22 @@ use std::time::Duration;
 
 use proptest::option::of as option;
 use proptest::prelude::*;
+use serde_json::{Value, json};
 use steadfast_core::backoff::{BackoffPolicy, Factor, Growth, Jitter};
 use steadfast_core::breaker::{BreakerPolicy, Probes, SlowCalls, Window};
 use steadfast_core::budget::{BudgetPolicy, Tokens};
 use steadfast_core::bulkhead::BulkheadPolicy;
+use steadfast_core::engine::Limits;
 use steadfast_core::gate::{GatePolicy, Kinds, RateLimit, WhenOpen};
-use steadfast_core::policy::humane::Humane;
 use steadfast_core::poll::PollPolicy;
 use steadfast_core::rate_limit::RatePolicy;
 use steadfast_core::retry::{RetryAfter, RetryPolicy};
 use steadfast_core::{Kind, OperationPolicy, SendSafety};
-use steadfast_driver::policies::{ClientLimits, GatePolicies, OperationPolicies, Policies};
+use steadfast_driver::policies::{ClientLimits, Policies};
 use steadfast_driver::{Builder, StartError, UnknownJob, WebhookPolicy};
 use steadfast_providers::BaseUrl;
 use steadfast_providers::deepvue::{Credentials, Deepvue};
+use steadfast_providers::document::{Document, DocumentError, Format};
 
 fn span() -> impl Strategy<Value = Duration> {
     prop_oneof![
@@ -88,15 +90,18 @@ fn poll() -> impl Strategy<Value = PollPolicy> {
         .boxed()
 }
 
-fn operation() -> impl Strategy<Value = OperationPolicies> {
+fn operation() -> impl Strategy<Value = OperationPolicy> {
     let safety = prop_oneof![
         Just(SendSafety::Unsafe),
         Just(SendSafety::Idempotent),
         Just(SendSafety::Keyed { window: Duration::from_nanos(u64::MAX) }),
         span().prop_map(|settle| SendSafety::Lookup { settle }),
     ];
-    (option(safety), option(retry()), option(retry()), option(poll()), option(backoff()))
-        .prop_map(|(safety, create, lookup, poll, persist)| OperationPolicies { safety, create, lookup, poll, persist })
+    (safety, retry(), retry(), poll(), backoff())
+        .prop_map(|(safety, create, lookup, poll, persist)| {
+            let policy = OperationPolicy::default().with_safety(safety).unwrap().with_create(create).unwrap();
+            policy.with_lookup(lookup).with_poll(poll).with_persist(persist).unwrap()
+        })
         .boxed()
 }
 
@@ -132,7 +137,7 @@ fn budget() -> impl Strategy<Value = BudgetPolicy> {
         .boxed()
 }
 
-fn gate() -> impl Strategy<Value = GatePolicies> {
+fn gate() -> impl Strategy<Value = GatePolicy> {
     let bulkhead = (1..100_u32, 1..100_u32, 1..100_u32)
         .prop_map(|(least, more, most)| BulkheadPolicy::adaptive(least, least + more, least + more + most).unwrap());
     let kinds = prop::collection::vec(prop::sample::select(vec![Kind::Create, Kind::Lookup, Kind::Poll]), 1..4)
@@ -142,21 +147,12 @@ fn gate() -> impl Strategy<Value = GatePolicies> {
         RateLimit { kinds, rate }
     });
     let when_open = prop::sample::select(vec![WhenOpen::Wait, WhenOpen::Refuse]);
-    (
-        option(option(breaker())),
-        option(when_open),
-        option(option(budget())),
-        option(option(bulkhead)),
-        option(prop::collection::vec(limit, 0..3)),
-        option(span().prop_map(Humane)),
-    )
-        .prop_map(|(breaker, when_open, budget, bulkhead, rate_limits, longest_pause)| GatePolicies {
-            breaker,
-            when_open,
-            budget,
-            bulkhead,
-            rate_limits,
-            longest_pause,
+    let limits = prop::collection::vec(limit, 0..3);
+    (option(breaker()), when_open, option(budget()), option(bulkhead), limits, span())
+        .prop_map(|(breaker, when_open, budget, bulkhead, limits, longest_pause)| {
+            let gate = GatePolicy::none().with_breaker(breaker).with_budget(budget).with_bulkhead(bulkhead);
+            let gate = gate.with_when_open(when_open).with_longest_pause(longest_pause);
+            limits.into_iter().fold(gate, GatePolicy::with_rate_limit)
         })
         .boxed()
 }
@@ -178,7 +174,7 @@ fn policies() -> impl Strategy<Value = Policies> {
         let (body_limit, answer_within) = (size.max(1_000), answer_within.max(Duration::from_nanos(1)));
         WebhookPolicy { body_limit, unknown, answer_within, inbox: size, inbox_for, ..WebhookPolicy::default() }
     });
-    (operation(), gate(), prop::option::of(limits), prop::option::of(webhooks))
+    (operation(), gate(), limits, webhooks)
         .prop_map(|(policy, gate, limits, webhooks)| Policies { policy, gate, limits, webhooks })
         .boxed()
 }
@@ -186,10 +182,11 @@ fn policies() -> impl Strategy<Value = Policies> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
+    /// Whatever it changes.
     #[test]
-    fn what_is_written_is_read_back_in_each_format(policies in policies()) {
+    fn what_is_written_is_read_back_in_each_format(policies in policies(), own in policies()) {
         let toml = toml::to_string(&policies).unwrap();
-        prop_assert_eq!(Policies::from_toml(&toml), Ok(policies.clone()), "{}", toml);
+        prop_assert_eq!(own.changed_by(&file(&toml, Format::Toml)), Ok(policies.clone()), "{}", toml);
         let json = serde_json::to_string_pretty(&policies).unwrap();
         #[cfg(feature = "yaml")]
         {
@@ -198,34 +195,60 @@ proptest! {
             let mut writer = yaml_serde::Serializer::new(&mut yaml);
             yaml_serde::with::singleton_map_recursive::serialize(&policies, &mut writer).unwrap();
             let yaml = String::from_utf8(yaml).unwrap();
-            prop_assert_eq!(Policies::from_yaml(&yaml), Ok(policies.clone()), "{}", yaml);
+            prop_assert_eq!(own.changed_by(&file(&yaml, Format::Yaml)), Ok(policies.clone()), "{}", yaml);
             // JSON is YAML too.
-            prop_assert_eq!(Policies::from_yaml(&json), Ok(policies.clone()), "{}", json);
+            prop_assert_eq!(own.changed_by(&file(&json, Format::Yaml)), Ok(policies.clone()), "{}", json);
         }
-        prop_assert_eq!(Policies::from_json(&json), Ok(policies), "{}", json);
+        prop_assert_eq!(own.changed_by(&file(&json, Format::Json)), Ok(policies), "{}", json);
     }
 
+    /// A file that names one field changes that one and no other, or is refused for what does not fit.
     #[test]
-    fn what_a_file_names_holds_and_all_else_stays(policies in policies()) {
-        let own = OperationPolicy::default().with_safety(SendSafety::Lookup { settle: Duration::from_secs(60) }).unwrap();
-        let over = policies.policy.over(own.clone()).unwrap();
-        let given = &policies.policy;
-        prop_assert_eq!(over.safety(), given.safety.unwrap_or_else(|| own.safety()));
-        prop_assert_eq!(over.create(), given.create.as_ref().unwrap_or_else(|| own.create()));
-        prop_assert_eq!(over.lookup(), given.lookup.as_ref().unwrap_or_else(|| own.lookup()));
-        prop_assert_eq!(over.poll(), given.poll.as_ref().unwrap_or_else(|| own.poll()));
-        prop_assert_eq!(over.persist(), given.persist.as_ref().unwrap_or_else(|| own.persist()));
-
-        let rate = RateLimit { kinds: Kinds::ALL, rate: RatePolicy::new(7, Duration::from_secs(60)).unwrap() };
-        let own = GatePolicy::default().with_rate_limit(rate).with_when_open(WhenOpen::Refuse);
-        let (over, given) = (policies.gate.over(&own), &policies.gate);
-        prop_assert_eq!(over.breaker(), given.breaker.as_ref().map_or_else(|| own.breaker(), Option::as_ref));
-        prop_assert_eq!(over.budget(), given.budget.as_ref().map_or_else(|| own.budget(), Option::as_ref));
-        prop_assert_eq!(over.bulkhead(), given.bulkhead.as_ref().map_or_else(|| own.bulkhead(), Option::as_ref));
-        prop_assert_eq!(over.when_open(), given.when_open.unwrap_or_else(|| own.when_open()));
-        prop_assert_eq!(over.rate_limits(), given.rate_limits.as_deref().unwrap_or_else(|| own.rate_limits()));
-        prop_assert_eq!(over.longest_pause(), given.longest_pause.map_or_else(|| own.longest_pause(), |pause| pause.0));
+    fn what_a_file_names_holds_and_all_else_stays(own in policies(), other in policies(), pick in any::<prop::sample::Index>()) {
+        let (mut expected, other) = (serde_json::to_value(&own).unwrap(), serde_json::to_value(&other).unwrap());
+        let mut fields = Vec::new();
+        fields_of_both(&expected, &other, String::new(), &mut fields);
+        let field = pick.get(&fields);
+        let value = other.pointer(field).unwrap();
+        let text = field.rsplit('/').filter(|name| !name.is_empty()).fold(value.clone(), |value, name| json!({ name: value }));
+        match own.changed_by(&file(&text.to_string(), Format::Json)) {
+            Ok(over) => {
+                let over = serde_json::to_value(over).unwrap();
+                *expected.pointer_mut(field).unwrap() = value.clone();
+                // These say the size of a machine, and what was the same follows.
+                for (size, follow) in [("bulkhead/initial", &["least", "most"][..]), ("budget/capacity", &["initial"])] {
+                    let before = serde_json::to_value(&own).unwrap();
+                    let at = |name: &str| format!("/gate/{}/{name}", size.split('/').next().unwrap());
+                    let size = format!("/gate/{size}");
+                    if *field == size && follow.iter().all(|name| before.pointer(&at(name)) == before.pointer(&size)) {
+                        follow.iter().for_each(|name| *expected.pointer_mut(&at(name)).unwrap() = value.clone());
+                    }
+                }
+                prop_assert_eq!(over, expected, "{}", text);
+            }
+            Err(error) => prop_assert!(error.problem().contains(": it must be "), "{text}: {error}"),
+        }
     }
+}
+
+/// The fields that are no tables, and that both have: those of a growth, say, only if both grow in the same way.
+fn fields_of_both(one: &Value, other: &Value, at: String, fields: &mut Vec<String>) {
+    match (one, other) {
+        (Value::Object(one), Value::Object(other)) if one.keys().eq(other.keys()) => {
+            for (name, one) in one {
+                fields_of_both(one, &other[name], format!("{at}/{name}"), fields);
+            }
+        }
+        _ => fields.push(at),
+    }
+}
+
+fn file(text: &str, format: Format) -> Document {
+    Document::parse(text, format).unwrap()
+}
+
+fn read(text: &str, format: Format) -> Result<Policies, DocumentError> {
+    Policies::default().changed_by(&Document::parse(text, format)?)
 }
 
 /// A text, its line and field that are wrong, and how that is told.
@@ -235,7 +258,7 @@ const WRONG: &[(&str, usize, &str, &str)] = &[
     ("{\"polcy\": {}}", 1, "polcy", "is no field here: did you mean policy? There are policy, gate, limits, webhooks"),
     ("{\"policy\":\n{\"create\":\n{\"attempts\": 70000}}}", 3, "policy.create.attempts", "is 70000 where a whole number up to 65535 is expected"),
     ("{\"policy\": {\"safety\": {\"keyed\":\n{\"window\": \"5s\"}}}}", 2, "policy.safety.keyed.window", "is 5s: it must be longer than a create's time-out, 10s"),
-    ("{\"gate\": {\"budget\": {\"keep\": 3}}}", 1, "gate.budget.capacity", "is missing"),
+    ("{\"gate\": {\"rate_limits\": [{\"rate\": {\"count\": 1}}]}}", 1, "gate.rate_limits[0].rate.per", "is missing"),
     ("{\"gate\": {\"breaker\": \"sk_live_canary\"}}", 1, "gate.breaker", "is a text where a table of settings or \"none\" is expected"),
     ("{\"limits\": [{\"count\": 5, \"per\": \"1s\"}]}", 1, "limits", "is a list where a table is expected"),
     ("{\"limits\": {\"remember_for\": \"sk_live_canary\"}}", 1, "limits.remember_for", "is not a duration such as \"3s\""),
@@ -251,7 +274,7 @@ const WRONG: &[(&str, usize, &str, &str)] = &[
     ("{\"gate\": {\"bulkhead\": {\"initial\": 5,\n\"percent\": 100}}}", 2, "gate.bulkhead.percent", "is 100: it must be from 1 to 99 percent"),
     ("{\"gate\": {\"breaker\": {\"trip\": {\"consecutive\":\n{\"failures\": 0}}}}}", 2, "gate.breaker.trip.consecutive.failures", "is 0 where a whole number from 1 to 4294967295 is expected"),
     ("{\"gate\": {\"budget\": {\"capacity\": 9, \"costs\":\n{\"throttled\": 0}}}}", 2, "gate.budget.costs.throttled", "is 0 where a whole number from 1 to 255 is expected"),
-    ("{\"gate\": {\"budget\": {\"capacity\": 9,\n\"keep\": 9}}}", 2, "gate.budget.keep", "is 9: it must be less than the capacity, 9, or no retry ever goes"),
+    ("{\"gate\": {\"budget\": {\"capacity\": 9, \"initial\": 9,\n\"keep\": 9}}}", 2, "gate.budget.keep", "is 9: it must be less than the capacity, 9, or no retry ever goes"),
     ("{\"limits\": {\"live\": 1,\n\"live\": 2}}", 2, "limits.live", "is there twice"),
     ("{\"limits\": {\n\"live\": 0}}", 2, "limits.live", "is 0: it must be at least 1"),
     ("{\"limits\": {\n\"body_bytes\": 0}}", 2, "limits.body_bytes", "is 0: it must be at least 1000 bytes, so that webhooks and answers can be read"),
@@ -266,7 +289,7 @@ const WRONG: &[(&str, usize, &str, &str)] = &[
 #[test]
 fn every_fault_is_told_by_line_and_field_and_no_secret_is_repeated() {
     for (text, line, field, problem) in WRONG {
-        let error = Policies::from_json(text).unwrap_err();
+        let error = read(text, Format::Json).unwrap_err();
         assert_eq!((error.line(), error.field()), (*line, *field), "{text}: {error}");
         assert!(error.problem().starts_with(problem), "{text}: {error}");
         assert!(!format!("{error} {error:?}").contains("canary"), "{error}");
@@ -275,29 +298,96 @@ fn every_fault_is_told_by_line_and_field_and_no_secret_is_repeated() {
 
 #[test]
 fn an_empty_file_changes_nothing() {
-    assert_eq!(Policies::from_toml(""), Ok(Policies::default()));
-    assert_eq!(Policies::from_json("{}"), Ok(Policies::default()));
+    assert_eq!(read("", Format::Toml), Ok(Policies::default()));
+    assert_eq!(read("[policy.create]\n[gate.breaker.open]\n[limits]", Format::Toml), Ok(Policies::default()));
+    assert_eq!(read("{}", Format::Json), Ok(Policies::default()));
     #[cfg(feature = "yaml")]
     for text in ["", "# nothing\n", "---\n", "{}"] {
-        assert_eq!(Policies::from_yaml(text), Ok(Policies::default()), "{text:?}");
+        assert_eq!(read(text, Format::Yaml), Ok(Policies::default()), "{text:?}");
     }
-    assert_eq!(toml::to_string(&Policies::default()).unwrap(), "");
+}
+
+/// A provider that is polled for hours is not given up after minutes because a file asks for more polls.
+#[test]
+fn a_table_keeps_what_the_file_does_not_name_of_it() {
+    let half_a_minute = Duration::from_secs(30);
+    let schedule = BackoffPolicy::new(Growth::Fixed(half_a_minute), half_a_minute, Jitter::Equal).unwrap();
+    let poll = PollPolicy::new(schedule, 260, Duration::from_secs(7_200), RetryPolicy::default()).unwrap();
+    let own = Policies { policy: OperationPolicy::default().with_poll(poll), ..Policies::default() };
+    let over = own.changed_by(&file("[policy.poll]\npolls = 300\nschedule = { cap = \"1m\" }", Format::Toml)).unwrap();
+    let (own, over) = (own.policy.poll(), over.policy.poll());
+    assert_eq!((over.polls(), over.deadline()), (300, own.deadline()));
+    let (own, over) = (own.schedule(), over.schedule());
+    assert_eq!((over.cap(), over.growth(), over.jitter()), (Duration::from_secs(60), own.growth(), own.jitter()));
 }
 
 #[test]
-fn what_is_left_out_of_a_machine_is_its_default() {
-    let text = "[policy.create]\n[policy.poll]\nschedule = { cap = \"60s\", jitter = \"none\" }\n[policy.lookup.backoff.growth]\nfixed = \"45s\"\n[gate.breaker]\nopen = { jitter = \"equal\" }";
-    let policies = Policies::from_toml(text).unwrap();
-    let (create, lookup) = (policies.policy.create.unwrap(), policies.policy.lookup.unwrap());
-    assert_eq!(create, RetryPolicy::default());
-    assert_eq!(lookup.backoff().cap(), Duration::from_secs(45), "a cap that nobody wrote is never too low");
-    let poll = policies.policy.poll.unwrap();
-    assert_eq!(poll.schedule().growth(), PollPolicy::default().schedule().growth());
-    assert_eq!((poll.schedule().cap(), poll.polls()), (Duration::from_secs(60), 10));
-    assert_eq!(policies.gate.breaker, Some(Some(BreakerPolicy::default())));
-    let budget = "[gate.budget]\ncapacity = 9\ncosts = { throttled = 5 }";
-    let costs = Policies::from_toml(budget).unwrap().gate.budget.unwrap().unwrap().costs();
-    assert_eq!((costs.transient.get(), costs.throttled.get(), costs.timed_out.get()), (1, 5, 1));
+fn what_has_become_another_kind_of_thing_keeps_nothing_of_what_it_was() {
+    let text = "[policy]\nsafety = { lookup = { settle = \"5s\" } }\n\
+                [policy.lookup.backoff]\ngrowth = { fixed = \"45s\" }\ncap = \"45s\"\n\
+                [gate.breaker]\ntrip = { consecutive = { failures = 8 } }\nopen = { jitter = \"equal\" }";
+    let own = OperationPolicy::default().with_safety(SendSafety::Keyed { window: Duration::from_secs(86_400) });
+    let own = Policies { policy: own.unwrap(), ..Policies::default() };
+    let Policies { policy, gate, .. } = own.changed_by(&file(text, Format::Toml)).unwrap();
+    assert_eq!(policy.safety(), SendSafety::Lookup { settle: Duration::from_secs(5) });
+    assert_eq!(policy.lookup().backoff().growth(), &Growth::Fixed(Duration::from_secs(45)));
+    let open = BreakerPolicy::default();
+    let open = BackoffPolicy::new(open.open().growth().clone(), open.open().cap(), Jitter::Equal).unwrap();
+    assert_eq!(gate.breaker(), Some(&BreakerPolicy::consecutive(8).unwrap().with_open(open).unwrap()));
+}
+
+/// It is an error, and says where the number comes from that the file does not have.
+#[test]
+fn what_does_not_fit_to_what_stays_is_told() {
+    let error = read("[policy.create.backoff]\ngrowth = { fixed = \"45s\" }", Format::Toml).unwrap_err();
+    assert_eq!((error.line(), error.field()), (1, "policy.create.backoff.cap"));
+    let told = "is 20s: it must be at least the first delay, 45s (the file does not name this field";
+    assert!(error.problem().starts_with(told), "{error}");
+    let named = read("[policy.create.backoff]\ngrowth = { fixed = \"45s\" }\ncap = \"9s\"", Format::Toml).unwrap_err();
+    assert!(named.line() == 3 && !named.problem().contains("does not name"), "{named}");
+    let missing = read("[gate]\nbudget = \"none\"", Format::Toml)
+        .unwrap()
+        .changed_by(&file("[gate.budget]\nkeep = 3", Format::Toml));
+    assert_eq!(missing.unwrap_err().to_string(), "line 1, gate.budget.capacity: is missing");
+}
+
+/// The size of a fixed bulkhead and of a budget that is full at first is one number.
+#[test]
+fn what_follows_from_a_number_follows_the_new_one() {
+    let own = Policies { gate: GatePolicy::default().with_budget(Some(BudgetPolicy::aws())), ..Policies::default() };
+    let text = "[gate]\nbulkhead = { initial = 20 }\nbudget = { capacity = 9, costs = { throttled = 5 } }";
+    let Policies { gate, .. } = own.changed_by(&file(text, Format::Toml)).unwrap();
+    assert_eq!(gate.bulkhead(), Some(&BulkheadPolicy::fixed(20).unwrap()));
+    let budget = gate.budget().unwrap();
+    assert_eq!((budget.capacity(), budget.initial()), (9, 9));
+    assert_eq!((budget.costs().throttled.get(), budget.costs().timed_out), (5, BudgetPolicy::aws().costs().timed_out));
+    let fixed = own.changed_by(&file("[gate.bulkhead]\nmost = 400", Format::Toml)).unwrap();
+    assert_eq!(fixed.gate.bulkhead(), Some(&BulkheadPolicy::adaptive(100, 100, 400).unwrap()));
+}
+
+/// What was set before is what the file changes, and what is set afterwards holds.
+#[test]
+fn a_builder_applies_a_file_to_what_it_was_told() {
+    let credentials = Credentials::new("token", "secret").unwrap();
+    let provider = Deepvue::new(BaseUrl::parse("http://127.0.0.1:1").unwrap(), "driving-license", credentials).unwrap();
+    let own = Policies::of(&provider);
+    let builder: Builder<_, (), ()> = Builder::new(provider, ());
+    let limits = Limits { live: 7, ..Limits::default() };
+    let text = "[limits]\nremember = 9\n[policy.create]\nattempts = 2";
+    let builder = builder.limits(limits).body_limit(5_000).policies(&file(text, Format::Toml)).unwrap();
+    let builder = builder.policies(&file("[webhooks]\ninbox = 3", Format::Toml)).unwrap().results_limit(77);
+    let told = format!("{:?}", builder.into_parts().2);
+    let policy = own.policy.clone().with_create(own.policy.create().clone().with_attempts(2).unwrap()).unwrap();
+    for part in [
+        format!("{policy:?}"),
+        format!("{:?}", own.gate),
+        format!("{:?}", Limits { remember: 9, ..limits }),
+        format!("{:?}", WebhookPolicy { inbox: 3, ..WebhookPolicy::default() }),
+        "body_limit: 5000".to_owned(),
+        "results_limit: 77".to_owned(),
+    ] {
+        assert!(told.contains(&part), "{part}: {told}");
+    }
 }
 
 /// Each would let every job end as unresolved though it ran, or refuse every webhook.

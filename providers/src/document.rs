@@ -22,6 +22,8 @@
 //! # Ok::<(), steadfast_providers::document::DocumentError>(())
 //! ```
 //!
+//! A document can also say only what it changes of other settings: see [`Document::read_over`].
+//!
 //! # What is not read
 //!
 //! Files are written by people and read by several programs, so everything that two readers may understand differently
@@ -45,6 +47,7 @@ mod yaml;
 use core::fmt;
 use std::path::Path;
 
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub use self::error::DocumentError;
@@ -146,6 +149,48 @@ impl Document {
     /// The first thing that is wrong with it, by line and field.
     pub fn read<T: DeserializeOwned>(&self) -> Result<T, DocumentError> {
         setting::read(&self.root, &Place::at(self.root.line))
+    }
+
+    /// Reads the document as changes of these settings. What it names holds; all else stays as `base` has it, down to the
+    /// single field of a table within a table. A list is one thing, and so is a setting that has become another kind of
+    /// thing: what an exponential growth said does not stay in a fixed one.
+    ///
+    /// # Errors
+    /// The first thing that is wrong with the result, by line and field. Where that is a field that only `base` has, it
+    /// says so.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use steadfast_core::retry::RetryPolicy;
+    /// use steadfast_providers::document::{Document, Format};
+    ///
+    /// let base = RetryPolicy::default().with_attempts(9)?;
+    /// let changes = Document::parse("deadline = \"1m30s\"\nbackoff = { cap = \"5s\" }", Format::Toml)?;
+    /// let policy: RetryPolicy = changes.read_over(&base)?;
+    /// assert_eq!((policy.attempts(), policy.deadline()), (9, Duration::from_secs(90)));
+    /// assert_eq!(policy.backoff().growth(), base.backoff().growth());
+    ///
+    /// let changes = Document::parse("backoff = { growth = { fixed = \"45s\" } }", Format::Toml)?;
+    /// let wrong = changes.read_over::<RetryPolicy>(&base).unwrap_err();
+    /// assert_eq!(
+    ///     wrong.to_string(),
+    ///     "line 1, backoff.cap: is 20s: it must be at least the first delay, 45s (the file does not name this field, so it is as it was: name it too)"
+    /// );
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn read_over<T: DeserializeOwned>(&self, base: &impl Serialize) -> Result<T, DocumentError> {
+        let place = Place::at(self.root.line);
+        let base = serde_json::to_value(base)
+            .or_else(|error| place.refuse(format!("the settings that it changes cannot be written: {error}")))?;
+        let whole = self.root.over(&base);
+        setting::read(&whole, &place).map_err(|error| {
+            let stays = self.root.get(error.field()).is_none() && whole.get(error.field()).is_some();
+            if stays {
+                error.with(" (the file does not name this field, so it is as it was: name it too)")
+            } else {
+                error
+            }
+        })
     }
 
     pub(crate) const fn root(&self) -> &Node {

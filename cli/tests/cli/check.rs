@@ -95,7 +95,7 @@ fn check_tells_profiles_from_policies_and_what_is_wrong_or_doubtful() {
         "[policy.create]\nattempts = 9\ndeadline = \"20s\"\nattempt_timeout = \"30s\"\n\
          backoff = { growth = { exponential = { first = \"9s\", factor = 2 } }, cap = \"9s\", jitter = \"none\" }\n\
          [policy.poll]\npolls = 20\n\
-         [gate]\nbudget = { capacity = 5, initial = 0, costs = { throttled = 6 } }\n\
+         [gate]\nbudget = { capacity = 5, initial = 0, per_request = 0, per_second = 0, costs = { throttled = 6 } }\n\
          rate_limits = [{ rate = { count = 1, per = \"1m\" } }]\n\
          [gate.breaker]\nprobes = { lease = \"1s\" }",
     );
@@ -118,22 +118,22 @@ fn check_tells_profiles_from_policies_and_what_is_wrong_or_doubtful() {
     for (name, text, doubt) in [
         (
             "spent.toml",
-            "[gate]\nbudget = { capacity = 5 }",
+            "[gate]\nbudget = { capacity = 5, initial = 5, per_request = 0, per_second = 0 }",
             "gate.budget takes no tokens in (per_request, per_success and per_second are 0): once it is spent, no retry is sent",
         ),
         (
             "refunds.toml",
-            "[gate]\nbudget = { capacity = 5, refunds = true }",
+            "[gate]\nbudget = { capacity = 5, initial = 5, per_request = 0, per_second = 0, refunds = true }",
             "gate.budget takes no tokens in (per_request, per_success and per_second are 0): once it is spent, no retry is sent",
         ),
         (
             "empty.toml",
-            "[gate]\nbudget = { capacity = 5, initial = 0 }",
+            "[gate]\nbudget = { capacity = 5, initial = 0, per_request = 0, per_second = 0 }",
             "gate.budget has no token for a first retry, and takes none in: no retry is ever sent",
         ),
         (
             "keep.toml",
-            "[gate]\nbudget = { capacity = 9, keep = 5, per_success = 1, costs = { timed_out = 5 } }",
+            "[gate]\nbudget = { capacity = 9, initial = 9, keep = 5, per_success = 1, costs = { timed_out = 5 } }",
             "gate.budget.costs.timed_out is 5, and the budget never gives more than 4: no such retry is ever sent",
         ),
         (

@@ -108,6 +108,7 @@ impl Default for Probes {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(try_from = "Unchecked"))]
 pub struct BreakerPolicy {
     trip: Trip,
+    #[cfg_attr(feature = "serde", serde(with = "crate::policy::or_none"))]
     slow_calls: Option<SlowCalls>,
     open: BackoffPolicy,
     probes: Probes,
@@ -274,6 +275,7 @@ impl Default for BreakerPolicy {
 #[serde(deny_unknown_fields)]
 struct Unchecked {
     trip: Option<Trip>,
+    #[serde(default, deserialize_with = "crate::policy::or_none::deserialize")]
     slow_calls: Option<SlowCalls>,
     #[serde(default = "Unchecked::default_open", deserialize_with = "Unchecked::open")]
     open: BackoffPolicy,

@@ -55,6 +55,10 @@ impl DocumentError {
         Self { place: place.clone(), problem: problem.into() }
     }
 
+    pub(super) fn with(self, more: &str) -> Self {
+        Self { problem: format!("{}{more}", self.problem).into(), ..self }
+    }
+
     /// The line of the file, from 1.
     #[must_use]
     pub const fn line(&self) -> usize {

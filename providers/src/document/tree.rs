@@ -1,13 +1,17 @@
 //! The tree that all formats share: tables, lists and values, each with its line.
 
+use serde_json::Value;
+
 use super::{Document, DocumentError, Place};
 
 /// A value, and the line where it begins.
+#[derive(Clone)]
 pub(crate) struct Node {
     pub(crate) line: usize,
     pub(crate) data: Data,
 }
 
+#[derive(Clone)]
 pub(crate) enum Data {
     Null,
     Bool(bool),
@@ -21,6 +25,7 @@ pub(crate) enum Data {
 }
 
 /// A field of a table, and the line of its name.
+#[derive(Clone)]
 pub(crate) struct Entry {
     pub(crate) name: Box<str>,
     pub(crate) line: usize,
@@ -61,6 +66,60 @@ impl Node {
             Data::Table(entries) => entries,
             _ => &[],
         }
+    }
+
+    /// The field of this name from here, as an error tells it: `policy.create.backoff.cap`.
+    pub(super) fn get(&self, field: &str) -> Option<&Self> {
+        field.split('.').try_fold(self, |node, name| {
+            node.entries().iter().find(|entry| *entry.name == *name).map(|entry| &entry.value)
+        })
+    }
+
+    /// This over `base`: tables field by field, anything else as it is here. What only `base` has stands where its
+    /// table does.
+    pub(super) fn over(&self, base: &Value) -> Self {
+        let (Data::Table(entries), Value::Object(base)) = (&self.data, base) else { return self.clone() };
+        // A table with one field that is called otherwise is another kind of thing, of which nothing stays.
+        if let [entry] = &**entries
+            && base.len() == 1
+            && !base.contains_key(&*entry.name)
+        {
+            return self.clone();
+        }
+        let named = entries.iter().map(|entry| match base.get(&*entry.name) {
+            Some(base) => Entry { value: entry.value.over(base), ..entry.clone() },
+            None => entry.clone(),
+        });
+        let stays = base.iter().filter(|(name, _)| entries.iter().all(|entry| *entry.name != ***name));
+        let stays = stays.map(|(name, value)| Entry {
+            name: name.as_str().into(),
+            line: self.line,
+            value: Self::of(value, self.line),
+        });
+        Self { line: self.line, data: Data::Table(named.chain(stays).collect()) }
+    }
+
+    /// A value that stands in this line.
+    fn of(value: &Value, line: usize) -> Self {
+        let data = match value {
+            Value::Null => Data::Null,
+            Value::Bool(flag) => Data::Bool(*flag),
+            Value::Number(number) => match number.as_i128() {
+                Some(number) => Data::Integer(number),
+                None => Data::Float(number.as_f64().unwrap_or(f64::NAN)),
+            },
+            Value::String(text) => Data::Text(text.as_str().into()),
+            Value::Array(items) => Data::List(items.iter().map(|item| Self::of(item, line)).collect()),
+            Value::Object(fields) => {
+                let entry = |(name, value): (&String, _)| Entry {
+                    name: name.as_str().into(),
+                    line,
+                    value: Self::of(value, line),
+                };
+                Data::Table(fields.iter().map(entry).collect())
+            }
+        };
+        Self { line, data }
     }
 }
 
