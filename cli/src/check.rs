@@ -102,12 +102,13 @@ pub(crate) fn check(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
     let creates = times::attempts(policy.create(), args.seed);
     let polls = times::polls(policy.poll(), args.seed);
     let worst = Worst::of(policy);
+    let has_webhooks = it.profile.as_ref().is_some_and(Profile::describes_webhooks);
     let report = Report {
         kind: it.kind,
         name: it.profile.as_ref().map(|profile| profile.name().to_owned()),
         policy: words::operation(policy),
         gate: words::gate(gate),
-        doubts: doubts::doubts(policy, gate, (&creates, &polls), args.seed),
+        doubts: doubts::doubts(policy, gate, (&creates, &polls), has_webhooks, args.seed),
         creates: creates.iter().map(Line::of).collect(),
         polls: polls.iter().map(Line::of).collect(),
         creates_not_listed: policy.create().attempts().saturating_sub(times::MOST),

@@ -398,6 +398,13 @@ impl Profile {
         &self.policy
     }
 
+    /// Whether the file says how webhooks are verified. The connected provider
+    /// [takes them](crate::Provider::has_webhooks) if it has one of their secrets.
+    #[must_use]
+    pub const fn describes_webhooks(&self) -> bool {
+        self.hook.is_some()
+    }
+
     /// The environment variables whose secrets requests need, each with the field that names it, and those for webhooks
     /// (`webhook.secrets`), of which one is enough.
     #[must_use]

@@ -215,6 +215,11 @@ fn check_tells_profiles_from_policies_and_what_is_wrong_or_doubtful() {
              backoff = { growth = { fixed = \"27s\" }, cap = \"27s\", jitter = \"none\" } }",
         ),
         (
+            "told.toml",
+            "[policy.create]\nattempts = 3\ndeadline = \"10s\"\nattempt_timeout = \"5s\"\nretry_after = { exact = { ceiling = \"1h\" } }\n\
+             backoff = { growth = { fixed = \"10s\" }, cap = \"10s\", jitter = \"none\" }",
+        ),
+        (
             "sooner.toml",
             "[policy]\nsafety = { lookup = { settle = \"1s\" } }\n[policy.lookup]\nattempts = 3\ndeadline = \"10s\"\n\
              attempt_timeout = \"5s\"\nretry_after = { exact = { ceiling = \"1h\" } }\n\
@@ -232,4 +237,13 @@ fn check_tells_profiles_from_policies_and_what_is_wrong_or_doubtful() {
 
     let (code, said) = check("defaults.toml", "");
     assert!(code == Some(0) && !said.contains("\n! "), "the defaults are nothing to doubt: {said}");
+}
+
+/// Whoever copies a shipped profile copies nothing that is doubted.
+#[test]
+fn the_shipped_profiles_are_nothing_to_doubt() {
+    for (name, _) in steadfast_providers::profile::SHIPPED {
+        let report = json(&steadfast(&["check", name, "--json"]));
+        assert_eq!(report["doubts"], serde_json::json!([]), "{name}");
+    }
 }
