@@ -142,10 +142,7 @@ impl Client {
     /// match client.status(Key::new("order-42")?).await? {
     ///     None => println!("never submitted, or long ago"),
     ///     Some(job) if job.needs_payload => println!("submit it again"),
-    ///     Some(job) => match job.outcome() {
-    ///         Some(outcome) => println!("{}", outcome.explain()),
-    ///         None => println!("under way, {} polls so far", job.polls),
-    ///     },
+    ///     Some(job) => println!("{}", job.explain(std::time::SystemTime::now().into())),
     /// }
     /// # Ok(())
     /// # }

@@ -168,11 +168,7 @@ fn sending(f: &mut fmt::Formatter<'_>, attempt: &Attempt, left: Span) -> fmt::Re
 fn failed(f: &mut fmt::Formatter<'_>, attempt: &Attempt, failure: Failure) -> fmt::Result {
     let trouble = match (failure.class, failure.certainty) {
         (Class::Permanent, Certainty::Executed) => "failed at the provider",
-        (Class::Permanent, _) => "was refused, and would be again",
-        (Class::Throttled, _) => "was throttled",
-        (Class::Unauthorized, _) => "met credentials that are no longer valid",
-        (Class::TimedOut, _) => "got no answer in time",
-        (Class::Transient, _) => "met trouble at the provider or on the way",
+        (class, _) => class.explain(),
     };
     write!(f, "{} {} {trouble}", name(attempt.kind), attempt.number)?;
     if let Some(wait) = failure.retry_after {

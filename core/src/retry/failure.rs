@@ -54,6 +54,24 @@ impl Class {
             Self::Unauthorized => "unauthorized",
         }
     }
+
+    /// What the request met, for people: the end of a sentence that begins with the request.
+    ///
+    /// ```
+    /// use steadfast_core::retry::Class;
+    ///
+    /// assert_eq!(format!("the latest poll {}", Class::TimedOut.explain()), "the latest poll got no answer in time");
+    /// ```
+    #[must_use]
+    pub const fn explain(self) -> &'static str {
+        match self {
+            Self::Transient => "met trouble at the provider or on the way",
+            Self::Throttled => "was throttled",
+            Self::TimedOut => "got no answer in time",
+            Self::Permanent => "was refused, and would be again",
+            Self::Unauthorized => "met credentials that are no longer valid",
+        }
+    }
 }
 
 /// Whether the provider ran the request that failed.

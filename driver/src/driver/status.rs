@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use oneshot::Sender;
+use steadfast_core::explain::Span;
 use steadfast_core::notice::WakeReason;
 use steadfast_core::operation::{Outcome, Record, Stage};
 use steadfast_core::retry::Class;
@@ -69,6 +70,50 @@ impl JobStatus {
             Stage::Ended(outcome) | Stage::Delivered(outcome) => Some(outcome),
             _ => None,
         }
+    }
+
+    /// Where it stands and why it still waits, as a sentence for a person. It holds no personal data, and not the
+    /// reference.
+    ///
+    /// ```no_run
+    /// # use steadfast_driver::JobStatus;
+    /// # fn page(status: JobStatus) -> String {
+    /// status.explain(std::time::SystemTime::now().into())
+    /// # }
+    /// // the provider has the job: next poll in 27 s; the latest request was throttled
+    /// ```
+    #[must_use]
+    pub fn explain(&self, now: Timestamp) -> String {
+        if let Some(outcome) = self.outcome() {
+            return format!("{}: {}", outcome.name(), outcome.explain());
+        }
+        if self.needs_payload {
+            return "interrupted by a restart: it goes on if its key is submitted again with the payload".into();
+        }
+        let mut text = String::from(match self.stage {
+            Stage::Planned => "nothing has run yet",
+            Stage::InFlight => "a create may be at the provider",
+            Stage::Unknown => "a create may have run, and that is being found out",
+            Stage::Accepted => "the provider has the job",
+            _ => "under way",
+        });
+        if let Some((reason, due)) = self.waits_for.zip(self.due) {
+            let left = Span(due.saturating_since(now));
+            text += &match reason {
+                WakeReason::Create => format!(": next create in {left}"),
+                WakeReason::Lookup => format!(": next look-up in {left}"),
+                WakeReason::Poll => format!(": next poll in {left}"),
+                WakeReason::Gate => ": held back, since the provider is in trouble or a limit is reached".into(),
+                WakeReason::AttemptTimeout => format!(": up to {left} for an answer"),
+                WakeReason::PersistRetry => format!(": its record could not be written, tried again in {left}"),
+                _ => String::new(),
+            };
+        }
+        if let Some(class) = self.last_failure {
+            text += "; the latest request ";
+            text += class.explain();
+        }
+        text
     }
 }
 

@@ -121,6 +121,7 @@ fn what_nobody_has_is_not_told_as_delivered() {
     }
     let told = ask(&mut driver).try_recv().expect("it is known here").unwrap().unwrap();
     assert_eq!(told.stage, Stage::Ended(Outcome::Unresolved(Unresolved::Ambiguous)));
+    assert_eq!(told.explain(NOW), format!("unresolved: {}", Outcome::Unresolved(Unresolved::Ambiguous).explain()));
 }
 
 /// A look-up has proved that a create did not run, which waits for its payload now: a crash would have to look it up
@@ -144,6 +145,7 @@ fn that_nothing_ran_is_told_once_it_is_durable() {
     run(&mut second, now);
     let told = told.try_recv().unwrap().unwrap().unwrap();
     assert_eq!((told.stage, told.needs_payload, told.due), (Stage::Planned, true, None));
+    assert!(told.explain(now).contains("submitted again with the payload"), "{}", told.explain(now));
 }
 
 /// Why a job still waits: what went wrong last, and what it waits for.
@@ -153,7 +155,7 @@ fn what_went_wrong_last_is_told_until_it_goes_well() {
     let mut now = NOW;
     let _taken = submit(&mut driver, "order-42", now);
     // A refused connection, then an operator's stop, then an answer.
-    let mut stands = Vec::new();
+    let (mut stands, mut sentences) = (Vec::new(), Vec::new());
     for step in 0..3 {
         for sending in run(&mut driver, now) {
             match step {
@@ -164,6 +166,7 @@ fn what_went_wrong_last_is_told_until_it_goes_well() {
         run(&mut driver, now);
         let told = ask(&mut driver).try_recv().unwrap().unwrap().unwrap();
         stands.push((told.stage, told.waits_for, told.last_failure.map(Class::name)));
+        sentences.push(told.explain(now));
         // Still within the create's deadline.
         let span = if step == 0 { Duration::from_secs(20) } else { Duration::ZERO };
         driver.command(Command::Hold { span, number: step }, now);
@@ -177,4 +180,9 @@ fn what_went_wrong_last_is_told_until_it_goes_well() {
             (Stage::Accepted, Some(WakeReason::Poll), None),
         ]
     );
+    let [waits, held, accepted] = &sentences[..] else { panic!("{sentences:?}") };
+    assert!(waits.starts_with("nothing has run yet: next create in "), "{waits}");
+    assert!(waits.ends_with("; the latest request met trouble at the provider or on the way"), "{waits}");
+    assert!(held.contains(": held back, since the provider is in trouble or a limit is reached; "), "{held}");
+    assert_eq!(accepted, "the provider has the job: next poll in 3 s");
 }
