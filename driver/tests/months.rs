@@ -29,7 +29,7 @@ const START: Timestamp = Timestamp::from_secs(1_700_000_000);
 const DAY: Duration = Duration::from_secs(86_400);
 const HOUR: Duration = Duration::from_secs(3_600);
 
-/// What is asked for by a key's last letter is answered.
+/// An answer's status says what is true of the job; a create's answer is the reference.
 struct Plain;
 
 fn verifier() -> Verifier {
@@ -199,7 +199,7 @@ impl World {
             let (mut driver, back) = (Driver::new(provider.clone(), loaded, START), back.clone());
             driver.tell_revisions_to(Box::new(Listening));
             driver.give_back_to(move |finished| {
-                back.lock().unwrap().push(finished.clone());
+                back.lock().unwrap().push(finished);
                 Ok(())
             });
             driver
@@ -343,6 +343,7 @@ impl World {
 struct Client;
 impl steadfast_driver::Sharded for Client {}
 
+/// The last letters of keys: what becomes of their jobs, and of those who ask for them.
 const ENDINGS: &str = "abcdefghijklmnopqrs";
 
 fn wave(world: &mut World, number: u32, jobs: usize) {
@@ -426,10 +427,10 @@ fn wave(world: &mut World, number: u32, jobs: usize) {
             (_, Kind::Lookup) => Some((404, String::new())),
             ('n', Kind::Poll) => Some((404, String::new())),
             ('h' | 'i', Kind::Poll) => Some((202, "pending ".repeat(20))),
-            (_, Kind::Create) if drawn % 5 == 0 && number < 3 => None,
+            (_, Kind::Create) if drawn.is_multiple_of(5) && number < 3 => None,
             (_, Kind::Create) => create(),
-            (_, _) if drawn % 4 == 0 => Some((202, String::new())),
-            (_, _) if drawn % 17 == 0 => None,
+            (_, _) if drawn.is_multiple_of(4) => Some((202, String::new())),
+            (_, _) if drawn.is_multiple_of(17) => None,
             (_, _) => Some((200, "verified ".repeat(20))),
         }
     };
