@@ -77,7 +77,7 @@ impl Deref for Breaker {
 /// It has the methods of the [driver's](steadfast_driver::RateLimiter), follows a runtime's paused time, and waits.
 ///
 /// [`acquire`](RateLimiter::acquire) is fair: first come, first served. It is cancel-safe: a future that is dropped
-/// while it waits gives its place back, as far as no later place has been promised to anybody.
+/// while it waits gives its place to the next that asks, so the line is never longer than those who wait in it.
 ///
 /// ```
 /// use std::time::Duration;

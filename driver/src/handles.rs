@@ -5,6 +5,7 @@
 
 mod breaker;
 mod clock;
+mod given_up;
 mod lease;
 mod rate_limiter;
 mod retry_budget;

@@ -310,7 +310,16 @@ impl Mailbox {
             return Err(Delivery::TooLarge { bytes: body.len(), limit: self.body_limit });
         }
         match caught(|| self.provider.webhook(headers, body, wall)) {
-            Some(Ok(event)) => Ok(event),
+            Some(Ok(mut event)) => {
+                // It may be held for as long as its job is remembered, and counts by its own length; what it is a part
+                // of may be the buffer that a server reads many requests into.
+                if let Some(result) = &mut event.result
+                    && body.as_ptr_range().contains(&result.as_ptr())
+                {
+                    *result = Bytes::copy_from_slice(result);
+                }
+                Ok(event)
+            }
             Some(Err(why)) => {
                 tracing::warn!(error = &why as &dyn std::error::Error, "a webhook was refused");
                 Err(Delivery::Refused(why))

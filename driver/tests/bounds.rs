@@ -6,23 +6,25 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 use steadfast_core::engine::Limits;
 use steadfast_core::gate::GatePolicy;
-use steadfast_core::operation::Reading;
-use steadfast_core::retry::Failure;
+use steadfast_core::operation::{Outcome, Reading};
+use steadfast_core::retry::{Certainty, Class, Failure};
 use steadfast_core::{Key, Kind, OperationPolicy, Reference, SendSafety, Timestamp};
 use steadfast_driver::{
-    Builder, Command, Delivery, Driver, Following, Posted, SendError, Sending, Settings, Submit, SubmitError, Task,
+    Builder, Command, Delivery, Driver, Following, Mailbox, Posted, SendError, Sending, Settings, Submit, SubmitError,
+    Task, WebhookPolicy,
 };
-use steadfast_providers::webhook::{Scheme, Verifier};
+use steadfast_providers::webhook::{Scheme, Verifier, WebhookError};
 use steadfast_providers::{Answer, Ask, Provider, RequestError, WebhookEvent};
 use steadfast_store::MemoryStore;
 
 const START: Timestamp = Timestamp::from_secs(1_700_000_000);
 const MIB: usize = 1 << 20;
 
-/// Reads a create's answer as the reference, a poll's as *pending* or, if the status is 201, as the result.
+/// Reads a create's answer as the reference, a poll's as *pending* or, if the status is 201, as the result; with 422 it
+/// refuses either.
 struct Plain;
 
 impl Provider for Plain {
@@ -42,8 +44,13 @@ impl Provider for Plain {
         true
     }
 
+    fn webhook(&self, headers: &HeaderMap, body: &Bytes, now: Timestamp) -> Result<WebhookEvent, WebhookError> {
+        Ok(WebhookEvent::plain(verifier().verify(headers, body, now)?, body))
+    }
+
     fn read(&self, answer: &Answer<'_>) -> Result<Reading, Failure> {
         match (answer.kind, answer.status.as_u16()) {
+            (_, 422) => Err(Failure::new(Class::Permanent, Certainty::NotExecuted)),
             (Kind::Create, _) => {
                 Ok(Reading::Accepted(Reference::new(String::from_utf8_lossy(answer.body).as_ref()).unwrap()))
             }
@@ -147,14 +154,81 @@ fn answers_that_end_no_job_are_held_within_the_limit_of_results() {
     assert_eq!(held.load(Ordering::Relaxed), 0);
 }
 
+fn verifier() -> Verifier {
+    Verifier::new(Scheme::StandardWebhooks, ["whsec_c3RlYWRmYXN0"]).unwrap()
+}
+
 fn deliver(driver: &mut Driver<()>, reference: &str, now: Timestamp) -> oneshot::Receiver<Delivery> {
     let body = Bytes::from(format!(r#"{{"reference":"{reference}","status":"pending"}}"#));
-    let verifier = Verifier::new(Scheme::StandardWebhooks, ["whsec_c3RlYWRmYXN0"]).unwrap();
-    let headers = verifier.sign(&format!("evt-{reference}"), now, &body).unwrap();
-    let event = WebhookEvent::plain(verifier.verify(&headers, &body, now).unwrap(), &body);
+    let headers = verifier().sign(&format!("evt-{reference}"), now, &body).unwrap();
+    let event = WebhookEvent::plain(verifier().verify(&headers, &body, now).unwrap(), &body);
     let (reply, told) = oneshot::channel();
     driver.deliver(Posted::new(event, reply), now);
     told
+}
+
+/// What a rejected job was answered is of no use once the job is forgotten, which is at once: it takes no room from
+/// answers that can still be asked for, and is personal data.
+#[test]
+fn answers_of_jobs_that_were_rejected_are_held_no_longer_than_the_jobs() {
+    for store in [None, Some(MemoryStore::default())] {
+        let mut driver = driver(|builder| {
+            let builder = builder.results_limit(4 * MIB).gate(GatePolicy::none());
+            store.into_iter().fold(builder, Builder::store)
+        });
+        let (held, mut now) = (Arc::new(AtomicUsize::new(0)), START);
+        let taken = submit(&mut driver, "order-1", now);
+        let mut sent = turn(&mut driver, now);
+        answer(&mut driver, sent.pop_front().unwrap(), 200, "txn-1".into(), now);
+        sent = turn(&mut driver, now);
+        while sent.is_empty() {
+            now = driver.next_deadline().unwrap();
+            sent = turn(&mut driver, now);
+        }
+        answer(&mut driver, sent.pop_front().unwrap(), 201, weighed(MIB, &held), now);
+        turn(&mut driver, now);
+        drop(taken);
+
+        for n in 0..20 {
+            let taken = submit(&mut driver, &format!("refused-{n}"), now);
+            let sending = turn(&mut driver, now).pop_front().unwrap();
+            answer(&mut driver, sending, 422, weighed(MIB, &held), now);
+            turn(&mut driver, now);
+            let told = taken.try_recv().unwrap().unwrap().finished.try_recv().unwrap().read();
+            assert!(matches!(told.outcome, Outcome::Rejected(_)) && told.body().len() == MIB);
+        }
+        assert_eq!(held.load(Ordering::Relaxed), MIB);
+        let again = submit(&mut driver, "order-1", now);
+        turn(&mut driver, now);
+        assert_eq!(again.try_recv().unwrap().unwrap().finished.try_recv().unwrap().read().body().len(), MIB);
+    }
+}
+
+/// A server reads several requests into one buffer, and a body is a part of it: what counts by its own length must not
+/// hold the whole buffer for as long as the job is remembered.
+#[test]
+fn a_result_from_a_webhook_holds_nothing_but_itself() {
+    let mut driver = driver(|builder| builder);
+    let mailbox = Mailbox::new(Arc::new(Plain), &WebhookPolicy::default());
+    let held = Arc::new(AtomicUsize::new(0));
+    let taken = submit(&mut driver, "order-1", START);
+    let create = turn(&mut driver, START).pop_front().unwrap();
+    answer(&mut driver, create, 200, "txn-1".into(), START);
+
+    let said = br#"{"reference":"txn-1","status":"ready"}"#;
+    let mut read = vec![b'x'; MIB];
+    read[..said.len()].copy_from_slice(said);
+    held.fetch_add(MIB, Ordering::Relaxed);
+    let body = Bytes::from_owner(Weighed(read, held.clone())).slice(..said.len());
+    let headers = verifier().sign("evt-1", START, &body).unwrap();
+    let (reply, told) = oneshot::channel();
+    driver.deliver(Posted::new(mailbox.open(&headers, &body, START).unwrap(), reply), START);
+    turn(&mut driver, START);
+    assert_eq!(told.try_recv(), Ok(Delivery::Taken));
+    drop(body);
+    assert_eq!(held.load(Ordering::Relaxed), 0);
+    let finished = taken.try_recv().unwrap().unwrap().finished.try_recv().unwrap().read();
+    assert_eq!(finished.body(), &said[..]);
 }
 
 /// Two systems share the account, say. That none of many jobs is the one is known at once: none has to be looked for,

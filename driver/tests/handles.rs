@@ -258,6 +258,23 @@ proptest! {
         }
     }
 
+    /// In whatever order: one that is given up before others goes to the next that asks, and none is lost in the end.
+    #[test]
+    fn places_that_are_given_up_are_not_lost(burst in 1..4_u32, order in vec(any::<usize>(), 1..30)) {
+        let policy = RatePolicy::new(1, Duration::from_nanos(EVERY)).unwrap().with_burst(burst).unwrap();
+        let limiter = RateLimiter::with_clock(policy, rate_limit::RateLimiter::new(), Hands::default().clock());
+        (0..burst).for_each(|_| limiter.try_acquire().unwrap());
+        let mut line: Vec<_> = (0..order.len()).map(|_| limiter.reserve()).collect();
+        for which in order {
+            let given_up = line.swap_remove(which % line.len());
+            let wait = given_up.wait();
+            drop(given_up);
+            let first = limiter.reserve();
+            prop_assert!(first.wait() <= wait, "{:?} and not {:?}", first.wait(), wait);
+        }
+        prop_assert_eq!(limiter.try_acquire().unwrap_err().retry_in, Duration::from_nanos(EVERY));
+    }
+
     /// What leases give back is there for others: in the end all that the pace and the shared burst allow can be had.
     #[test]
     fn what_leases_give_back_is_not_lost(size in 1..8_u32, most in 1..4_u32, spent in 0..8_u32) {

@@ -150,6 +150,24 @@ async fn a_limiter_lets_waiters_go_in_their_order_at_its_pace() {
     }
 }
 
+/// Twice as many come as the pace allows, and none of them waits for more than a second: the line must not grow by those
+/// who have left, or soon nobody would be let go at all, for as long as that lasts and as long again.
+#[tokio::test(start_paused = true)]
+async fn those_who_wait_for_a_while_and_leave_do_not_make_the_line_longer() {
+    let limiter = RateLimiter::new(RatePolicy::new(10, SECOND).unwrap());
+    for minute in 0..10 {
+        let mut callers = tokio::task::JoinSet::new();
+        for _ in 0..60 * 20 {
+            let limiter = limiter.clone();
+            callers.spawn(async move { timeout(SECOND, limiter.acquire()).await.is_ok() });
+            tokio::time::sleep(SECOND / 20).await;
+        }
+        let went = callers.join_all().await.into_iter().filter(|went| *went).count();
+        assert!((540..=620).contains(&went), "{went} of 600 places were used in minute {minute}");
+        assert!(limiter.try_acquire().map_or_else(|no| no.retry_in, |()| Duration::ZERO) <= SECOND);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_waiter_that_is_dropped_gives_its_place_back() {
     let limiter = RateLimiter::new(RatePolicy::new(1, 10 * SECOND).unwrap());

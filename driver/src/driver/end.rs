@@ -65,7 +65,6 @@ impl<H> Driver<H> {
             }
         }
         let finished = self.finished_with(id, answer.clone());
-        self.results.keep(id, answer);
         // A program with a hook wants to hear of each outcome, and handles are dropped with calls that are cut off.
         // During a shutdown they are dropped for other reasons too.
         let lets_go = followed && self.closing.is_none() && self.hooks.unclaimed.is_none();
@@ -89,6 +88,10 @@ impl<H> Driver<H> {
         }
         let now = self.now;
         self.engine.handle(Event::Delivered(id), now);
+        // One that was rejected is forgotten at once, if its end need not be written; else once it is.
+        if self.engine.operation(id).is_some() {
+            self.results.keep(id, answer);
+        }
         self.note_name(id);
     }
 

@@ -130,6 +130,9 @@ impl<H> Driver<H> {
         if !durable {
             self.forget_disowned(&operations);
         }
+        for id in operations.iter().filter(|id| self.engine.operation(**id).is_none()) {
+            self.results.drop(*id);
+        }
         in_doubt.retain(|(id, _)| self.engine.operation(*id).is_none());
         if let Some(closing) = &mut self.closing {
             closing.in_doubt.extend(in_doubt.into_iter().map(|(_, unfinished)| unfinished));

@@ -1,5 +1,5 @@
-//! The last answers of operations that have ended, for repeated submits: bounded in bytes, oldest dropped first, and no
-//! longer than the operation itself is remembered. They may be personal data.
+//! The last answers of operations that have ended, for repeated submits: bounded in bytes, oldest dropped first, and held
+//! no longer than the operation itself is remembered. They may be personal data.
 //!
 //! And how much room there is for the latest answers of operations under way, in case no other follows. It has the same
 //! bound; the answers are with their [jobs](super::Job).
@@ -54,7 +54,8 @@ impl Results {
         }
     }
 
-    /// Drops the answer of a job that is resumed: it is no longer the last word.
+    /// Drops the answer of a job that is resumed, since it is no longer the last word; or of one that was rejected, and is
+    /// forgotten before others that ended earlier.
     pub(super) fn drop(&mut self, id: OperationId) {
         if self.answers.remove(&id).is_some() {
             self.leave_order(id);
@@ -62,7 +63,8 @@ impl Results {
     }
 
     fn leave_order(&mut self, id: OperationId) {
-        let place = self.order.iter().position(|(kept, _)| *kept == id);
+        // From the newest on: what was rejected has ended just now.
+        let place = self.order.iter().rposition(|(kept, _)| *kept == id);
         if let Some((_, size)) = place.and_then(|place| self.order.remove(place)) {
             self.bytes -= size;
         }

@@ -10,12 +10,13 @@ use steadfast_core::{PolicyError, Timestamp};
 
 use super::Alone;
 use super::clock::SharedClock;
+use super::given_up::GivenUp;
 use super::lease::{Free, Lease, Leases};
 
 /// A rate limiter, shared by tasks and threads: cloning is cheap and shares it.
 ///
 /// The [machine](steadfast_core::rate_limit) is the core's; its whole state is one word, changed by
-/// compare-and-exchange, so there is no lock.
+/// compare-and-exchange, so there is no lock but where a place is given up.
 ///
 /// ```
 /// use std::time::Duration;
@@ -38,6 +39,7 @@ struct Shared {
     policy: RatePolicy,
     word: Alone<AtomicU64>,
     free: Option<Free>,
+    given_up: GivenUp,
     clock: SharedClock,
 }
 
@@ -87,7 +89,7 @@ impl RateLimiter {
 
     fn of(policy: RatePolicy, machine: rate_limit::RateLimiter, clock: SharedClock, free: Option<Free>) -> Self {
         let word = Alone(AtomicU64::new(machine.restored(&policy, clock.now()).to_word()));
-        Self(Arc::new(Shared { policy, word, free, clock }))
+        Self(Arc::new(Shared { policy, word, free, given_up: GivenUp::default(), clock }))
     }
 
     /// Takes a place now, or says when there is one.
@@ -135,12 +137,15 @@ impl RateLimiter {
         Lease::of(self)
     }
 
-    /// Takes the next free place, however late, in the order of asking: for callers that can wait.
+    /// Takes the next free place, however late, in the order of asking: for callers that can wait. A place that somebody
+    /// has given up, before others that are promised, goes to the next that asks.
     pub fn reserve(&self) -> Place<'_> {
         let now = self.0.clock.now();
-        // One place is within any burst, so there always is one.
-        let reserved = self.change(|limiter| limiter.reserve(&self.0.policy, 1, now).ok_or(()));
-        Place { limiter: self, reservation: reserved.ok() }
+        let reservation = self.0.given_up.take(now).or_else(|| {
+            // One place is within any burst, so there always is one.
+            self.change(|limiter| limiter.reserve(&self.0.policy, 1, now).ok_or(())).ok()
+        });
+        Place { limiter: self, reservation }
     }
 
     /// The same for a wait that outlives the borrow. The place holds a clone of the limiter.
@@ -201,8 +206,27 @@ impl RateLimiter {
     }
 
     fn cancel(&self, reservation: Option<Reservation>) {
-        if let Some(reservation) = reservation {
-            let now = self.0.clock.now();
+        let Some(reservation) = reservation else { return };
+        let now = self.0.clock.now();
+        let mut given_up = self.0.given_up.open(now);
+        let is_last = |limiter: &rate_limit::RateLimiter, place| limiter.is_last(place).then_some(()).ok_or(());
+        let cancel_last = |place| {
+            self.change(|limiter| {
+                is_last(limiter, place)?;
+                limiter.cancel_late(&self.0.policy, place, now);
+                Ok::<_, ()>(())
+            })
+        };
+        if cancel_last(reservation).is_ok() {
+            // What was given up before it may come last now.
+            while let Some(last) = given_up.last()
+                && cancel_last(last).is_ok()
+            {
+                given_up.drop_last();
+            }
+        } else if reservation.at() > now {
+            given_up.keep(reservation);
+        } else {
             let _ = self.change(|limiter| {
                 limiter.cancel_late(&self.0.policy, reservation, now);
                 Ok::<_, ()>(())

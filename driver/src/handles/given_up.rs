@@ -1,0 +1,71 @@
+//! Places that were given up while later ones were promised to others.
+//!
+//! The state of a limiter is one number, the time at which the next place is due, and that cannot go back past a place
+//! that somebody waits for. So a place that is given up before such a one is kept here, for the next caller that asks.
+//! If it were lost, the line would grow by a place with each caller that came and left: with twice as many callers as
+//! places, each of whom waits for a second at most, the line would soon be longer than that for everybody, and nobody
+//! would be let go until they had all stayed away for as long as it is.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use steadfast_core::Timestamp;
+use steadfast_core::rate_limit::Reservation;
+
+/// As many at most as there were callers waiting at a time: whoever asks takes one of these first.
+#[derive(Default)]
+pub(super) struct GivenUp {
+    /// How many there are: as a rule none, and then nobody need take the lock.
+    count: AtomicUsize,
+    /// By their times.
+    places: Mutex<VecDeque<Reservation>>,
+}
+
+/// All of them, while nobody else gives one up or takes one.
+pub(super) struct Opened<'a> {
+    count: &'a AtomicUsize,
+    places: MutexGuard<'a, VecDeque<Reservation>>,
+}
+
+impl GivenUp {
+    /// The first whose time has not passed.
+    #[inline]
+    pub(super) fn take(&self, now: Timestamp) -> Option<Reservation> {
+        if self.count.load(Ordering::Relaxed) == 0 { None } else { self.open(now).places.pop_front() }
+    }
+
+    /// Those whose time has passed are gone.
+    pub(super) fn open(&self, now: Timestamp) -> Opened<'_> {
+        // Nothing panics while it holds this.
+        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        let passed = places.partition_point(|place| place.at() < now);
+        places.drain(..passed);
+        Opened { count: &self.count, places }
+    }
+}
+
+impl Opened<'_> {
+    pub(super) fn keep(&mut self, place: Reservation) {
+        let at = self.places.partition_point(|other| other.at() <= place.at());
+        self.places.insert(at, place);
+    }
+
+    pub(super) fn last(&self) -> Option<Reservation> {
+        self.places.back().copied()
+    }
+
+    pub(super) fn drop_last(&mut self) {
+        self.places.pop_back();
+    }
+}
+
+impl Drop for Opened<'_> {
+    fn drop(&mut self) {
+        if self.places.is_empty() {
+            // A rush leaves no room behind either.
+            *self.places = VecDeque::new();
+        }
+        self.count.store(self.places.len(), Ordering::Relaxed);
+    }
+}
