@@ -5,6 +5,7 @@ mod broken_stores;
 mod calls;
 mod carriers;
 mod client;
+mod deploys;
 mod endurance;
 mod handles;
 mod journal;
