@@ -24,6 +24,9 @@ use crate::retry::{Delay, GaveUp, Ground};
 use crate::seed::Seed;
 use crate::time::Timestamp;
 
+/// A create's time of more than this, and of more than the deadline, is not believed: nothing writes it.
+const LONGEST: Duration = Duration::from_secs(3_600);
+
 impl Operation {
     /// What must be durable of the operation as it is now.
     #[must_use]
@@ -64,7 +67,7 @@ impl Operation {
     pub fn restore(record: Record, seed: Seed, turn: &mut Turn<'_>) -> Self {
         let now = turn.now;
         let submitted = record.submitted.min(now);
-        let had = time_of_first_create(&record).filter(|had| *had <= turn.policy.create().deadline());
+        let had = time_of_first_create(&record).filter(|had| *had <= LONGEST.max(turn.policy.create().deadline()));
         let mut operation = Self {
             key: record.key.into(),
             fingerprint: record.fingerprint,

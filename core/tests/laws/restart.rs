@@ -198,6 +198,23 @@ fn i3_the_first_create_has_the_time_that_it_was_sent_with() {
     }
 }
 
+/// I3 beside the deadline: one that is too short for the first create's time leaves none for a repeat, and does not make
+/// it overlap.
+#[test]
+fn i3_a_deadline_that_comes_before_the_first_creates_time_is_over_leaves_no_repeat() {
+    let mut history = History::begin_at(Gate::unlimited(), keyed(), 1);
+    for step in [Step::Drain, Step::Ack, Step::Drain, Step::Tick(Duration::from_secs(1))] {
+        history.step(&step);
+    }
+    let secs = Duration::from_secs;
+    let backoff = BackoffPolicy::new(Growth::doubling(secs(1)), secs(2), Jitter::None).unwrap();
+    assert_eq!(history.policy.create().attempt_timeout(), secs(10));
+    history.policy = keyed().with_create(RetryPolicy::new(5, secs(5), secs(2), backoff).unwrap()).unwrap();
+    history.step(&Step::Crash);
+    assert_eq!(history.job.record().stage, Stage::Ended(Outcome::Unresolved(Unresolved::Deadline)));
+    assert_eq!(history.job.creates(), 1);
+}
+
 /// The time of an attempt counts from its intent. A journal that takes longer than that to write it down is slow, and
 /// not lost: the attempt leaves all the same, and what is written once more tells a later time.
 #[test]
