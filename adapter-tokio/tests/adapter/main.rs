@@ -11,6 +11,7 @@ mod handles;
 mod journal;
 mod logs;
 mod paced;
+mod releases;
 mod renewal;
 mod resume;
 mod shards;
