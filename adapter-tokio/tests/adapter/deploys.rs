@@ -1,5 +1,5 @@
 //! What a deploy may change between two processes on one journal, and what becomes of the jobs of the one before, in
-//! whatever state they were. Virtual time. The guide's table "What a deploy may change" says no more than this does.
+//! whatever state they were. Virtual time. The guide's chapter "What a deploy may change" says no more than this does.
 
 use std::collections::BTreeMap;
 use std::future::pending;
@@ -483,6 +483,28 @@ async fn a_renamed_provider_is_refused_and_the_old_name_goes_on() {
         for name in &STATES[..5] {
             assert_eq!(client.resume(key(name)).await.unwrap().await.unwrap().outcome.name(), COMPLETED, "{name}");
         }
+        assert!(client.shutdown(SECOND).await.is_empty());
+
+        // Once all is delivered it may start, where the store need not read all it has; and what is remembered is not its.
+        let renamed = Release { name: "plain/2", ..Release::FIRST };
+        let started = Client::builder(renamed, upstream.clone()).store(store.clone()).start().await;
+        upstream.anew();
+        match started {
+            Ok(client) => {
+                for name in STATES {
+                    let refused = client.submit(key(name), PAYLOAD).await.unwrap_err();
+                    assert!(matches!(refused, SubmitError::Unreadable(_)), "{name}: {refused:?}");
+                    assert!(client.resume(key(name)).await.is_err(), "{name}");
+                }
+            }
+            Err(refused) => {
+                assert!(
+                    matches!((&store, &refused), (Kept::Memory(_), StartError::OtherProvider { .. })),
+                    "{refused:?}"
+                );
+            }
+        }
+        assert!(STATES.iter().all(|name| upstream.sent(name).is_empty()));
     }
 }
 

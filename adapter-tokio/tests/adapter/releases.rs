@@ -259,7 +259,7 @@ async fn row(seed: u64, store: Kept, seen: &mut BTreeMap<&str, usize>) {
             }
             let payload =
                 if last { payloads.get(&name).copied().unwrap_or("{}") } else { ["{}", "{}", "{ }"][rng.usize(..3)] };
-            match timeout(60 * SECOND, client.submit(key(&name), payload)).await {
+            match timeout(if last { 3_600 } else { 60 } * SECOND, client.submit(key(&name), payload)).await {
                 Ok(Ok(job)) => {
                     payloads.insert(name, payload);
                     jobs.push(job);
