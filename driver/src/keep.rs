@@ -43,7 +43,7 @@ pub type SealError = Box<dyn std::error::Error + Send + Sync>;
 /// Use an authenticated cipher with a fresh nonce for each call, and the job's key as associated data, so that what was
 /// sealed for one job does not open for another. Both methods may block: they run where the store is written.
 ///
-/// What was kept stays as it was sealed until its job is forgotten. So a seal that is given a new key must open what the
+/// What is kept stays as it was sealed. So a seal that is given a new key must open what the
 /// earlier ones sealed, and one that is new may be given bytes that nobody sealed. If it gives them back as they are, the
 /// jobs under way go on with them; if it refuses them, they count as not kept.
 ///
