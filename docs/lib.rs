@@ -20,6 +20,7 @@ pages! {
     idempotency = "src/idempotency.md",
     webhooks = "src/webhooks.md",
     crashes = "src/crashes.md",
+    deploys = "src/deploys.md",
     service = "src/service.md",
     observe = "src/observe.md",
     runtimes = "src/runtimes.md",

@@ -19,6 +19,11 @@ use steadfast_store::{Entry, KeptAnswer};
 
 use crate::caught::caught;
 
+/// What stands before an answer's sealed bytes in the store. A payload needs no such mark: its fingerprint tells it from
+/// anything else. Nothing would tell a sealed answer from an answer, so a client whose seal was taken away (a deploy
+/// without the variable that names its key, say) would give it to its callers as what the provider said.
+const SEALED: &[u8] = b"\0sealed\0";
+
 /// Whether a submit waits for its intent to be on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -37,6 +42,13 @@ pub type SealError = Box<dyn std::error::Error + Send + Sync>;
 ///
 /// Use an authenticated cipher with a fresh nonce for each call, and the job's key as associated data, so that what was
 /// sealed for one job does not open for another. Both methods may block: they run where the store is written.
+///
+/// What is kept stays as it was sealed. So a seal that is given a new key must open what the
+/// earlier ones sealed, and one that is new may be given bytes that nobody sealed. If it gives them back as they are, the
+/// jobs under way go on with them; if it refuses them, they count as not kept.
+///
+/// In the store, a mark of eight bytes (`\0sealed\0`) stands before what an answer was sealed to; `open` is given what
+/// follows it. A client without a seal leaves such an answer out, and logs that.
 ///
 /// ```
 /// use steadfast_core::Key;
@@ -123,14 +135,22 @@ impl Keep {
                 let error = &**error as &dyn std::error::Error;
                 tracing::error!(key = %key.label(), error, "a job's answer could not be sealed, and is not kept");
             });
-            entry.answer = kept.ok().map(|body| KeptAnswer { status, body });
+            entry.answer = kept.ok().map(|body| KeptAnswer { status, body: [SEALED, &body].concat() });
         }
         Ok(())
     }
 
     /// Opens what was sealed. What cannot be opened is left out, and that is logged.
     pub(crate) fn open(&self, mut entry: Entry) -> Entry {
-        let Some(seal) = &self.seal else { return entry };
+        let Some(seal) = &self.seal else {
+            if entry.answer.take_if(|answer| answer.body.starts_with(SEALED)).is_some() {
+                tracing::error!(
+                    key = %entry.record.key.label(),
+                    "a job's kept answer is sealed, and this client has no seal: it is left out"
+                );
+            }
+            return entry;
+        };
         let key = entry.record.key.clone();
         let open = |what: &str, bytes: Vec<u8>| {
             let opened = caught(|| seal.open(&key, &bytes)).unwrap_or_else(|| Err("the seal panicked".into()));
@@ -143,7 +163,8 @@ impl Keep {
         };
         entry.payload = entry.payload.and_then(|bytes| open("payload", bytes));
         entry.answer = entry.answer.and_then(|mut answer| {
-            answer.body = open("answer", answer.body)?;
+            let body = answer.body.strip_prefix(SEALED).map(<[u8]>::to_vec);
+            answer.body = open("answer", body.unwrap_or(answer.body))?;
             Some(answer)
         });
         entry

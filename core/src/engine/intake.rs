@@ -74,8 +74,8 @@ impl Submitted {
 pub enum SubmitError {
     /// The key belongs to a job with another payload. They are compared byte for byte.
     #[error(
-        "this idempotency key belongs to a job with another payload, byte for byte: submit the first payload's bytes again, \
-         or give another job a key of its own"
+        "this idempotency key belongs to a job with another payload, byte for byte: if it is the same job, written in another \
+         way, resume its key or submit the first payload's bytes again; if it is another job, give it a key of its own"
     )]
     FingerprintMismatch,
     /// As many operations are under way as [`Limits::live`] allows.

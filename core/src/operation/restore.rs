@@ -3,8 +3,9 @@
 //! After a crash the record is all that is known. A create that was in flight *may have executed*; what follows depends
 //! on the provider, just as after a time-out: so its repeat waits until it has had its time, which stands in the
 //! record, and then for its backoff. Waits are clamped, a repeat's to one attempt's time-out and one capped delay from
-//! now, others to one capped delay: a clock that once was wrong must not put work to sleep for years. Polling starts a
-//! new deadline: the time in which nobody watched does not count.
+//! now, others to one capped delay: a clock that once was wrong must not put work to sleep for years. That time-out is
+//! the policy's, or the one that a job's first create was sent with, if that was longer: a deploy may shorten it. Polling
+//! starts a new deadline: the time in which nobody watched does not count.
 //!
 //! How many identical answers a create has had is not in the record: they are counted anew, so a key whose failure the
 //! provider has stored is sent as many times again at most, within the attempts and the deadline, which are.
@@ -22,6 +23,9 @@ use crate::notice::{Notice, WakeReason};
 use crate::retry::{Delay, GaveUp, Ground};
 use crate::seed::Seed;
 use crate::time::Timestamp;
+
+/// A create's time of more than this, and of more than the deadline, is not believed: nothing writes it.
+const LONGEST: Duration = Duration::from_secs(3_600);
 
 impl Operation {
     /// What must be durable of the operation as it is now.
@@ -63,6 +67,7 @@ impl Operation {
     pub fn restore(record: Record, seed: Seed, turn: &mut Turn<'_>) -> Self {
         let now = turn.now;
         let submitted = record.submitted.min(now);
+        let had = time_of_first_create(&record).filter(|had| *had <= LONGEST.max(turn.policy.create().deadline()));
         let mut operation = Self {
             key: record.key.into(),
             fingerprint: record.fingerprint,
@@ -104,8 +109,10 @@ impl Operation {
                 }
             }
             Stage::Accepted if operation.reference.is_some() => operation.resume_polling(record.due, turn),
-            Stage::InFlight => operation.resume_in_doubt(None, record.due.unwrap_or(now), turn),
-            Stage::Unknown | Stage::Accepted => operation.resume_in_doubt(record.due, now, turn),
+            Stage::InFlight => {
+                operation.resume_in_doubt(None, record.due.unwrap_or(now), had.unwrap_or_default(), turn);
+            }
+            Stage::Unknown | Stage::Accepted => operation.resume_in_doubt(record.due, now, Duration::ZERO, turn),
             Stage::Ended(outcome) => {
                 operation.state = State::Ended { outcome };
                 operation.due.end = true;
@@ -117,8 +124,8 @@ impl Operation {
     }
 
     /// A create may have run: send it again, look it up, or say so. Its next create is `due`, or else follows one that
-    /// may take until `taken`.
-    fn resume_in_doubt(&mut self, due: Option<Timestamp>, taken: Timestamp, turn: &mut Turn<'_>) {
+    /// may take until `taken`, and was given a time of `had` if that is known.
+    fn resume_in_doubt(&mut self, due: Option<Timestamp>, taken: Timestamp, had: Duration, turn: &mut Turn<'_>) {
         let create = turn.policy.create();
         match turn.policy.safety() {
             SendSafety::Unsafe => self.create_gave_up(GaveUp::Ambiguous, turn),
@@ -139,8 +146,9 @@ impl Operation {
                 // The provider may still be at work on what the lost process sent. Its repeat leaves when it would
                 // have, had that timed out.
                 let wait = create.backoff().delay(u32::from(self.creates), self.seed.derive(CREATE));
-                let again = clamp(Some(taken), turn.now, create.attempt_timeout()).saturating_add(wait);
-                let longest = create.backoff().cap().saturating_add(create.attempt_timeout());
+                let time_out = had.max(create.attempt_timeout());
+                let again = clamp(Some(taken), turn.now, time_out).saturating_add(wait);
+                let longest = create.backoff().cap().saturating_add(time_out);
                 let at = clamp(Some(due.unwrap_or(again)), turn.now, longest);
                 if at >= self.create_deadline(turn) {
                     return self.create_gave_up(GaveUp::Deadline, turn);
@@ -207,6 +215,13 @@ impl Operation {
         let popped = !self.journal.is_durable() && !self.due.persist && self.journal.retry_at().is_none();
         (popped && tried_again).then(|| self.journal.asked())
     }
+}
+
+/// How much time the create in flight was given, of a record that tells of the first one, whatever the clock is by now. A
+/// restart's policy may give less.
+fn time_of_first_create(record: &Record) -> Option<Duration> {
+    let first = matches!(record.stage, Stage::InFlight) && record.creates == 1;
+    record.due.zip(record.first_sent).filter(|_| first).map(|(due, sent)| due.saturating_since(sent))
 }
 
 /// Of a wait that is over there is nothing to tell: the request leaves, or meets the gate.

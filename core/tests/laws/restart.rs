@@ -8,7 +8,9 @@ use steadfast_core::gate::GatePolicy;
 use steadfast_core::operation::{Completed, Reading, Rejected, Stage, Unresolved};
 use steadfast_core::poll::PollPolicy;
 use steadfast_core::retry::{Certainty, Class, Failure, RetryPolicy};
-use steadfast_core::{Fingerprint, Gate, Key, Kind, Operation, OperationPolicy, Outcome, Reference, Seed, SendSafety};
+use steadfast_core::{
+    Fingerprint, Gate, Key, Kind, Operation, OperationPolicy, Outcome, Reference, Seed, SendSafety, Timestamp,
+};
 
 use crate::history::{History, START, Step};
 
@@ -164,6 +166,53 @@ fn i3_what_is_waited_for_is_one_attempt_and_a_backoff_at_most() {
     record.due = Some(START.saturating_add(ten_years));
     let late = Operation::restore(record, seed, &mut policy.turn(history.now, &mut history.gate));
     assert_eq!(late.next_deadline(), Some(history.now.saturating_add(secs(31))));
+}
+
+/// I3 after a deploy that gives an attempt less time than the dead process's had: that one's time counts. One that gives
+/// it more waits no longer for that.
+#[test]
+fn i3_the_first_create_has_the_time_that_it_was_sent_with() {
+    let secs = Duration::from_secs;
+    let backoff = BackoffPolicy::new(Growth::doubling(secs(1)), secs(2), Jitter::None).unwrap();
+    let of =
+        |timeout| keyed().with_create(RetryPolicy::new(5, secs(120), secs(timeout), backoff.clone()).unwrap()).unwrap();
+    for (before, after) in [(60, 5), (5, 60)] {
+        let mut history = History::begin_at(Gate::unlimited(), of(before), 1);
+        for step in [Step::Drain, Step::Ack, Step::Drain, Step::Tick(secs(3))] {
+            history.step(&step);
+        }
+        history.policy = of(after);
+        history.step(&Step::Crash);
+        let again = Some(START.saturating_add(secs(before + 1)));
+        assert_eq!(history.job.next_deadline(), again, "{before} s before and {after} s after");
+        // Nor does it count for less in the process after that.
+        history.step(&Step::Tick(secs(1)));
+        history.step(&Step::Crash);
+        assert_eq!(history.job.next_deadline(), again);
+        // By a clock that was an hour ahead, it is the same time.
+        let mut record = history.durable.clone().unwrap();
+        let ahead = |at: Option<Timestamp>| at.map(|at| at.saturating_add(secs(3_600)));
+        (record.first_sent, record.due) = (ahead(record.first_sent), ahead(record.due));
+        let late = Operation::restore(record, Seed::new(2), &mut history.policy.turn(history.now, &mut history.gate));
+        assert_eq!(late.next_deadline(), Some(history.now.saturating_add(secs(before.max(after) + 1))));
+    }
+}
+
+/// I3 beside the deadline: one that is too short for the first create's time leaves none for a repeat, and does not make
+/// it overlap.
+#[test]
+fn i3_a_deadline_that_comes_before_the_first_creates_time_is_over_leaves_no_repeat() {
+    let mut history = History::begin_at(Gate::unlimited(), keyed(), 1);
+    for step in [Step::Drain, Step::Ack, Step::Drain, Step::Tick(Duration::from_secs(1))] {
+        history.step(&step);
+    }
+    let secs = Duration::from_secs;
+    let backoff = BackoffPolicy::new(Growth::doubling(secs(1)), secs(2), Jitter::None).unwrap();
+    assert_eq!(history.policy.create().attempt_timeout(), secs(10));
+    history.policy = keyed().with_create(RetryPolicy::new(5, secs(5), secs(2), backoff).unwrap()).unwrap();
+    history.step(&Step::Crash);
+    assert_eq!(history.job.record().stage, Stage::Ended(Outcome::Unresolved(Unresolved::Deadline)));
+    assert_eq!(history.job.creates(), 1);
 }
 
 /// The time of an attempt counts from its intent. A journal that takes longer than that to write it down is slow, and

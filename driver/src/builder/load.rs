@@ -78,7 +78,7 @@ pub enum StartError {
     /// does not know them, their payloads are not meant for it, and their keys would be taken for its own.
     #[error(
         "the client was not started: its store holds jobs of {theirs:?}, and its provider is {ours:?}; \
-         give each provider a store of its own"
+         give each provider a store of its own, or this one the name that it had"
     )]
     OtherProvider {
         /// The name that the jobs bear.
