@@ -14,8 +14,13 @@ use steadfast_providers::webhook::Verified;
 use super::shared::{Common, Shard};
 use crate::webhook::{Delivery, WebhookPolicy};
 
-/// What an event costs in the inbox beside its result.
+/// What an event costs beside its result.
 const EVENT: usize = 512;
+
+/// What an event costs that waits.
+pub(super) fn size(event: &WebhookEvent) -> usize {
+    event.result.as_ref().map_or(0, |result| result.len()) + EVENT
+}
 
 /// What a repeated event is recognised by.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -89,7 +94,7 @@ impl Early {
     }
 
     fn size(&self) -> usize {
-        self.event.result.as_ref().map_or(0, |result| result.len()) + EVENT
+        size(&self.event)
     }
 
     fn is_about(&self, key: &Key, reference: Option<&Reference>) -> bool {

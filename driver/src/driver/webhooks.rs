@@ -36,7 +36,7 @@ use steadfast_core::{OperationId, Reference, Timestamp};
 use steadfast_providers::WebhookEvent;
 
 use super::by_id::Ids;
-use super::inbox::{Asking, Early, Inbox, Name};
+use super::inbox::{Asking, Early, Inbox, Name, size};
 use super::shared::{Said, Shard, Word};
 use super::{Driver, Question, Task};
 use crate::finished::FinalAnswer;
@@ -78,6 +78,8 @@ pub(super) struct Webhooks {
     waiting: Vec<Waiting>,
     /// Deliveries whose job the store is asked for, earliest deadline first.
     asked: BTreeMap<u64, (Timestamp, Sender<Delivery>)>,
+    /// What the events of all such deliveries cost, those whose senders have been told included.
+    asked_bytes: usize,
     next_ticket: u64,
 }
 
@@ -94,6 +96,7 @@ impl Webhooks {
             inbox: Inbox::new(policy, shard),
             waiting: Vec::new(),
             asked: BTreeMap::new(),
+            asked_bytes: 0,
             next_ticket: 0,
         }
     }
@@ -164,6 +167,7 @@ impl<H> Driver<H> {
     /// Goes on with a webhook whose job the store was asked for. Its sender may have been told meanwhile that this took
     /// too long.
     pub(super) fn looked_up_ended(&mut self, event: WebhookEvent, ticket: u64, found: Found) {
+        self.webhooks.asked_bytes = self.webhooks.asked_bytes.saturating_sub(size(&event));
         let gone = || (self.now, oneshot::channel().0);
         let (patience, reply) = self.webhooks.asked.remove(&ticket).unwrap_or_else(gone);
         let Ok(found) = found else { return answer(reply, Delivery::NotDurable) };
@@ -214,9 +218,11 @@ impl<H> Driver<H> {
             return answer(reply, if proves_created(&event) { Delivery::Early } else { Delivery::Taken });
         }
         if let Some(key) = event.key.clone().filter(|_| !asked && self.may_have_ended(&event)) {
-            if self.journal.asking() >= MOST_WAITING {
+            let bytes = self.webhooks.asked_bytes + size(&event);
+            if self.journal.asking() >= MOST_WAITING || bytes > policy.inbox_bytes {
                 return answer(reply, Delivery::Busy);
             }
+            self.webhooks.asked_bytes = bytes;
             let ticket = self.webhooks.next_ticket;
             self.webhooks.next_ticket += 1;
             self.webhooks.asked.insert(ticket, (patience, reply));

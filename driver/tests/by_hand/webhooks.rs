@@ -71,6 +71,28 @@ fn an_event_waits_while_a_key_is_looked_up_for_a_job() {
     assert_eq!(early.try_recv(), Ok(Delivery::Early));
 }
 
+/// I15: however large the events are that a provider sends while the disk hangs. Once it is back, there is room again.
+#[test]
+fn what_waits_for_the_store_is_bounded_in_bytes() {
+    let mut driver = driver();
+    let large = |n: usize| -> &'static str {
+        let pad = "x".repeat(1_000_000 + n);
+        Box::leak(format!(r#"{{"key":"order-{n}","status":"ready","pad":"{pad}"}}"#).into_boxed_str())
+    };
+    for round in 0..2 {
+        let first = deliver(&mut driver, large(round));
+        let mut looks_up = work(&mut driver);
+        let told: Vec<_> = (10..30).map(|n| deliver(&mut driver, large(n + 100 * round))).collect();
+        let busy = told.iter().filter(|told| told.try_recv() == Ok(Delivery::Busy)).count();
+        assert_eq!(busy, 5, "of 21 megabytes sixteen are kept");
+        while let Some(work) = looks_up {
+            driver.worked(work.run_one(), START);
+            looks_up = turn(&mut driver, START).1;
+        }
+        assert_eq!(first.try_recv(), Ok(Delivery::Unknown { repeat: false }));
+    }
+}
+
 /// Its sender waits 5 s (Didit), whatever has to be found out on the way.
 #[test]
 fn what_is_looked_up_and_then_waits_for_its_job_has_one_time_for_both() {
