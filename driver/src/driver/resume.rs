@@ -8,6 +8,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use steadfast_core::engine::Event;
+use steadfast_core::explain::Span;
 use steadfast_core::operation::{Record, Stage};
 use steadfast_core::{Key, OperationId, Timestamp};
 use steadfast_providers::Payload;
@@ -74,6 +75,7 @@ impl<H> Parking<H> {
 
 impl<H> Driver<H> {
     pub(super) fn take_up(&mut self, taken: Vec<Taken>) {
+        self.warn_of_clock(&taken);
         self.engine.reserve(taken.len());
         for Taken { record, payload, answer } in taken {
             if payload.is_none() && creates_next(&record, self.engine.policy()) {
@@ -94,6 +96,19 @@ impl<H> Driver<H> {
         }
         let now = self.now;
         self.unpark_overdue(now);
+    }
+
+    /// A clock that is behind the one by which the records were written keeps nothing waiting, but what is delivered now
+    /// is dated too early. Some of a minute is what clocks of hosts differ by.
+    fn warn_of_clock(&self, taken: &[Taken]) {
+        let written = taken.iter().map(|Taken { record, .. }| record.first_sent.unwrap_or(record.submitted)).max();
+        let behind = written.unwrap_or_default().saturating_since(self.now);
+        if behind > Duration::from_secs(60) {
+            tracing::warn!(
+                behind = %Span(behind),
+                "the clock is behind the journal, by this much at least: set it before jobs end, or their keys will be free too early"
+            );
+        }
     }
 
     pub(super) fn restore(&mut self, record: Record, job: Option<Job<H>>) -> Option<OperationId> {

@@ -1,5 +1,6 @@
 //! What a restart makes of jobs that were under way.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use steadfast_core::engine::{self, Limits};
@@ -29,6 +30,45 @@ fn a_job_that_waits_for_its_payload_goes_on_without_it_once_the_provider_tells_o
     assert_eq!(store.stage("order-1"), Stage::Accepted);
     let (poll, _) = run_until_sent(&mut second, START);
     assert_eq!(poll.outgoing.attempt.kind, Kind::Poll);
+}
+
+/// A new host's may be, or one that starts before it has the time from the network.
+#[test]
+fn a_clock_that_is_behind_the_journal_is_warned_of() {
+    let store = Slow::default();
+    let mut first = started(KEYED, &store);
+    let (_following, _create) = created(&mut first, "order-1", START);
+    drop(first);
+    for (behind, said) in [(30, ""), (600, "behind=10 min\n")] {
+        let now = START.saturating_sub(Duration::from_secs(behind));
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt().without_time().with_ansi(false).with_writer(move || writer.clone());
+        tracing::subscriber::with_default(subscriber.finish(), || {
+            let builder: Builder<_, _, ()> = Builder::new(Plain(KEYED), ()).store(store.clone());
+            let (provider, (), settings) = builder.into_parts();
+            let loaded = settings.load(provider.name()).unwrap();
+            Driver::<()>::new(Arc::new(provider), loaded, now)
+        });
+        let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        let warned = log.lines().find(|line| line.contains("the clock is behind the journal"));
+        assert_eq!(warned.is_some(), !said.is_empty(), "{log}");
+        assert!(warned.is_none_or(|warned| warned.contains(said.trim_end())), "{log}");
+    }
+}
+
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 /// What the copy calls planned may have been sent by whoever came after it.
