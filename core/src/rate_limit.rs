@@ -280,29 +280,6 @@ impl RateLimiter {
         self.due = self.due.saturating_sub(taken.saturating_sub(promised));
     }
 
-    /// Whether nothing that was reserved later keeps its time, so that a [cancel](RateLimiter::cancel) gives all back that
-    /// is left of the place. If not, the place is lost, unless whoever shares the limiter keeps it for the next that
-    /// asks.
-    ///
-    /// ```
-    /// use core::time::Duration;
-    /// use steadfast_core::Timestamp;
-    /// use steadfast_core::rate_limit::{RateLimiter, RatePolicy};
-    ///
-    /// let policy = RatePolicy::new(10, Duration::from_secs(1))?;
-    /// let mut limiter = RateLimiter::new();
-    /// let now = Timestamp::from_secs(1_700_000_000);
-    /// let [first, second] = [(); 2].map(|()| limiter.reserve(&policy, 1, now).unwrap());
-    /// assert!(limiter.is_last(second) && !limiter.is_last(first));
-    /// limiter.cancel(&policy, second, now);
-    /// assert!(limiter.is_last(first));
-    /// # Ok::<(), steadfast_core::PolicyError>(())
-    /// ```
-    #[must_use]
-    pub const fn is_last(&self, reservation: Reservation) -> bool {
-        self.due <= reservation.due
-    }
-
     /// The same for a place that was kept past its time and then not used. Only what is left of it is given back. What
     /// the time that has passed since would have brought is not: it would let a later burst be larger than allowed.
     ///
@@ -326,6 +303,29 @@ impl RateLimiter {
         let passed = nanos(now.saturating_since(reservation.at));
         let promised = self.due.saturating_sub(reservation.due);
         self.due = self.due.saturating_sub(taken.saturating_sub(passed).saturating_sub(promised));
+    }
+
+    /// Whether nothing that was reserved later keeps its time, so that a [cancel](RateLimiter::cancel) gives all back that
+    /// is left of the place. If not, the place is lost, unless whoever shares the limiter keeps it for the next that
+    /// asks.
+    ///
+    /// ```
+    /// use core::time::Duration;
+    /// use steadfast_core::Timestamp;
+    /// use steadfast_core::rate_limit::{RateLimiter, RatePolicy};
+    ///
+    /// let policy = RatePolicy::new(10, Duration::from_secs(1))?;
+    /// let mut limiter = RateLimiter::new();
+    /// let now = Timestamp::from_secs(1_700_000_000);
+    /// let [first, second] = [(); 2].map(|()| limiter.reserve(&policy, 1, now).unwrap());
+    /// assert!(limiter.is_last(second) && !limiter.is_last(first));
+    /// limiter.cancel(&policy, second, now);
+    /// assert!(limiter.is_last(first));
+    /// # Ok::<(), steadfast_core::PolicyError>(())
+    /// ```
+    #[must_use]
+    pub const fn is_last(&self, reservation: Reservation) -> bool {
+        self.due <= reservation.due
     }
 
     /// Restores a stored limiter at this time. No place that it has promised lies further off than a whole burst: a
