@@ -316,6 +316,9 @@ impl<P: Provider, T, C> Builder<P, T, C> {
     /// disk, and hand anything slower to another task or thread. A crash may then lose what that task had not written, so
     /// at the next start submit or [resume](crate::ResumeError) the keys that your own tables call open.
     ///
+    /// After a restart it is not told of an outcome whose kept answer the [seal](Builder::seal) cannot open: that waits
+    /// in the store for a start with the right seal, or for who submits or resumes the key.
+    ///
     /// A handle that was told, and is dropped unread after its client has stopped, calls it in the thread that drops
     /// it, once: an error is logged, and the outcome is left to who submits or resumes the key.
     ///

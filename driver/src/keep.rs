@@ -171,22 +171,25 @@ impl Keep {
     }
 
     /// The loaded jobs to go on with, each with its payload if it may need one: from the store, else from the program.
-    /// A job that has ended waits in the store for a caller to ask, unless the program's hook takes such outcomes.
+    /// A job that has ended waits in the store for a caller to ask, unless the program's hook takes such outcomes. One
+    /// whose kept answer cannot be opened waits all the same, for a start with the right seal: what the hook has taken
+    /// is forgotten in time.
     pub(crate) fn take_up(&self, entries: Vec<Entry>, policy: &OperationPolicy, hands_over: bool) -> Vec<Taken> {
         let chosen = |entry: &Entry| self.chooses.as_ref().is_none_or(|chooses| chooses(&entry.record.key));
         let goes_on = |entry: &Entry| !entry.has_ended() || (hands_over && !entry.is_delivered());
         let live = entries.into_iter().filter(goes_on).filter(chosen);
-        live.map(|entry| {
+        live.filter_map(|entry| {
             if entry.has_ended() {
+                let is_kept = entry.answer.is_some();
                 let Entry { record, answer, .. } = self.open(entry);
-                return Taken { record, payload: None, answer };
+                return (answer.is_some() == is_kept).then_some(Taken { record, payload: None, answer });
             }
             if !may_create(&entry.record, policy) {
-                return Taken { record: entry.record, payload: None, answer: None };
+                return Some(Taken { record: entry.record, payload: None, answer: None });
             }
             let Entry { record, payload, .. } = self.open(entry);
             let payload = self.payload(&record, payload);
-            Taken { record, payload, answer: None }
+            Some(Taken { record, payload, answer: None })
         })
         .collect()
     }
