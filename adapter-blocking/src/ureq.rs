@@ -34,7 +34,7 @@ mod request;
 mod response_ext;
 
 use self::certain::Certain;
-pub(crate) use self::certain::{NotConnected, before_connection};
+pub(crate) use self::certain::{NotConnected, before_connection, no_thread, not_connected, same};
 use self::connections::Connections;
 use self::proxy::Way;
 use self::request::Underway;
@@ -275,7 +275,6 @@ mod tests {
     use ureq::unversioned::resolver::ResolvedSocketAddrs;
     use ureq::unversioned::transport::{ConnectionDetails, DefaultConnector, NextTimeout, Transport as Connection};
 
-    use super::certain::not_connected;
     use super::*;
 
     const CALLERS: usize = 16;
