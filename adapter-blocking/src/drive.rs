@@ -42,7 +42,7 @@ const LATE: Duration = Duration::from_millis(100);
 /// How long the threads that read answers then have, before requests that were not answered in time are given up.
 const CATCHING_UP: Duration = Duration::from_millis(50);
 
-/// How long to wait before trying again to start a thread, if there is none for requests and none could be started.
+/// How long to wait before trying again to start threads for requests, if they could not be started.
 const NO_THREAD: Duration = Duration::from_secs(1);
 
 pub(crate) enum Input {
@@ -94,6 +94,8 @@ struct Loop {
     renewal: Option<JoinHandle<()>>,
     /// When its own thread wakes by itself.
     wakes_at: Timestamp,
+    /// Whether it wakes before that, to start threads that could not be started.
+    is_stuck: bool,
     /// Before this nothing is given up: the threads that read answers are to have their turns first.
     catches_up_until: Timestamp,
     /// When the grace ends, if the client has been shut down.
@@ -136,6 +138,7 @@ impl Turns {
                 held: HashMap::new(),
                 renewal: None,
                 wakes_at: Timestamp::NEVER,
+                is_stuck: false,
                 catches_up_until: Timestamp::EPOCH,
                 stops_at: Timestamp::NEVER,
                 is_carrier_free: false,
@@ -316,7 +319,8 @@ impl Loop {
         }
         let deadline = self.driver.next_deadline();
         self.wakes_at = deadline.unwrap_or(Timestamp::NEVER);
-        let most = if self.pool.is_stuck() { NO_THREAD } else { Duration::MAX };
+        self.is_stuck = self.pool.is_stuck();
+        let most = if self.is_stuck { NO_THREAD } else { Duration::MAX };
         Some(self.clock.wait_for(deadline).min(most))
     }
 
@@ -334,7 +338,8 @@ impl Loop {
     /// Whether the loop's own thread must wake sooner than it would.
     fn is_sooner(&mut self) -> bool {
         let deadline = self.driver.next_deadline().unwrap_or(Timestamp::NEVER);
-        let sooner = self.driver.is_over() || deadline < self.wakes_at;
+        let is_short = !self.is_stuck && self.pool.is_short();
+        let sooner = self.driver.is_over() || is_short || deadline < self.wakes_at;
         self.wakes_at = self.wakes_at.min(deadline);
         sooner
     }

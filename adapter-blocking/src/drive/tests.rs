@@ -349,6 +349,26 @@ fn what_finds_no_thread_waits_for_one() {
     is_given.recv_timeout(Duration::from_secs(60)).expect("it leaves");
 }
 
+/// Whoever takes the turn in which a thread could not be started: the loop's own tries again.
+#[test]
+fn threads_that_could_not_be_started_are_tried_for_though_there_are_others() {
+    let (turns, is_given, _end) = one_in_the_air();
+    is_given.recv().expect("it leaves");
+    let (_, _taken) = submit(&turns, "order-2");
+    let woken = turns.take(|this| {
+        this.wait();
+        this.pool.starts_none(true);
+        this.turn();
+        // By a thread that has brought an answer, the first time.
+        let first = this.is_sooner();
+        (first, this.wait(), this.is_sooner())
+    });
+    let Some((true, Some(wait), false)) = woken else { panic!("{woken:?}") };
+    assert!(wait <= NO_THREAD, "{wait:?}");
+    turns.take(|this| (this.pool.starts_none(false), this.wait()).1);
+    is_given.recv_timeout(Duration::from_secs(60)).expect("it leaves, beside the other");
+}
+
 /// Whose log is broken: a closed pipe, say.
 struct Broken;
 
