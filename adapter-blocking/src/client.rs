@@ -367,6 +367,9 @@ impl Handle {
     /// # Errors
     /// The client stopped before it ended.
     ///
+    /// # Panics
+    /// Where [`submit`](Client::submit) does, if it would wait.
+    ///
     /// ```no_run
     /// # use std::time::Duration;
     /// # fn example(mut job: steadfast_blocking::Handle) -> Result<(), steadfast_blocking::Stopped> {
@@ -376,7 +379,14 @@ impl Handle {
     /// # Ok(())
     /// # }
     /// ```
+    #[track_caller]
     pub fn wait_timeout(&mut self, timeout: Duration) -> Result<Option<Finished>, Stopped> {
+        if !timeout.is_zero() {
+            if let Some(finished) = self.try_outcome()? {
+                return Ok(Some(finished));
+            }
+            self.client.0.turns.panic_if_ours();
+        }
         if let State::Waiting(finished) = &self.state {
             self.state = State::Ended(match finished.recv_timeout(timeout) {
                 Ok(finished) => Ok(finished.read()),
