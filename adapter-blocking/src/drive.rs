@@ -15,6 +15,8 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::error::Error;
 use std::io;
 use std::mem;
+use std::process;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::thread::{self, JoinHandle, Thread, ThreadId};
@@ -66,6 +68,8 @@ pub(crate) struct Turns {
     own: OnceLock<Thread>,
     /// The store's thread, which the loop waits for.
     stores: OnceLock<ThreadId>,
+    /// The process that all these threads are in.
+    process: AtomicU32,
 }
 
 struct Running {
@@ -149,6 +153,7 @@ impl Turns {
                 inbox: Mutex::new(Some(Vec::new())),
                 own: OnceLock::new(),
                 stores: OnceLock::new(),
+                process: AtomicU32::new(process::id()),
             }
         });
         if has_store {
@@ -187,8 +192,11 @@ impl Turns {
     /// Leaves an input to the next turn, which is soon.
     ///
     /// # Errors
-    /// The loop has ended.
+    /// The loop has ended, or is in another process.
     pub(crate) fn bring(&self, input: Input) -> Result<(), Stopped> {
+        if self.are_elsewhere() {
+            return Err(Stopped);
+        }
         lock(&self.inbox).as_mut().ok_or(Stopped)?.push(input);
         // A thread that has the turn looks again after it.
         if self.running.try_lock().is_ok() {
@@ -214,9 +222,24 @@ impl Turns {
         comes
     }
 
+    /// Whether this process was forked from the one that the loop is in. None of its threads came along: whoever waits
+    /// here for one of them, or for a lock that one of them held, waits for ever.
+    pub(crate) fn are_elsewhere(&self) -> bool {
+        self.process.load(Ordering::Relaxed) != process::id()
+    }
+
+    /// As if this process had been forked, or had not.
+    #[cfg(test)]
+    pub(crate) fn forks(&self, forked: bool) {
+        self.process.store(if forked { 0 } else { process::id() }, Ordering::Relaxed);
+    }
+
     /// Whether the loop waits for this thread: it is the loop's own or the store's, or has the turn just now. Such a
     /// thread must not wait for the loop.
     pub(crate) fn is_ours(&self) -> bool {
+        if self.are_elsewhere() {
+            return false;
+        }
         let here = thread::current().id();
         let is_its_own = self.own.get().is_some_and(|own| own.id() == here) || self.stores.get() == Some(&here);
         is_its_own || *lock(&self.taken_by) == Some(here)

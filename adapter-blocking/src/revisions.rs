@@ -50,6 +50,9 @@ impl Revisions {
             }
             if let Some(turns) = self.turns.upgrade() {
                 turns.panic_if_ours();
+                if turns.are_elsewhere() {
+                    return Err(RevisionError::Stopped);
+                }
             }
         }
         let nothing = |queue: &mut Queue| queue.missed == 0 && queue.waiting.is_empty() && !queue.stopped;
