@@ -98,7 +98,8 @@ struct Loop {
     renewal: Option<JoinHandle<()>>,
     /// When its own thread wakes by itself.
     wakes_at: Timestamp,
-    /// Whether it wakes before that, to start threads that could not be started.
+    /// Whether threads could not be started since it last looked, and whether it wakes before that to try again.
+    is_short: bool,
     is_stuck: bool,
     /// Before this nothing is given up: the threads that read answers are to have their turns first.
     catches_up_until: Timestamp,
@@ -142,6 +143,7 @@ impl Turns {
                 held: HashMap::new(),
                 renewal: None,
                 wakes_at: Timestamp::NEVER,
+                is_short: false,
                 is_stuck: false,
                 catches_up_until: Timestamp::EPOCH,
                 stops_at: Timestamp::NEVER,
@@ -342,7 +344,7 @@ impl Loop {
         }
         let deadline = self.driver.next_deadline();
         self.wakes_at = deadline.unwrap_or(Timestamp::NEVER);
-        self.is_stuck = self.pool.is_stuck();
+        (self.is_short, self.is_stuck) = (false, self.pool.is_stuck());
         let most = if self.is_stuck { NO_THREAD } else { Duration::MAX };
         Some(self.clock.wait_for(deadline).min(most))
     }
@@ -361,7 +363,7 @@ impl Loop {
     /// Whether the loop's own thread must wake sooner than it would.
     fn is_sooner(&mut self) -> bool {
         let deadline = self.driver.next_deadline().unwrap_or(Timestamp::NEVER);
-        let is_short = !self.is_stuck && self.pool.is_short();
+        let is_short = mem::take(&mut self.is_short) && !self.is_stuck;
         let sooner = self.driver.is_over() || is_short || deadline < self.wakes_at;
         self.wakes_at = self.wakes_at.min(deadline);
         sooner
@@ -501,7 +503,7 @@ impl Loop {
             self.held.insert(id, sending);
             return;
         }
-        self.pool.carry(sending, mem::take(&mut self.is_carrier_free));
+        self.is_short |= self.pool.carry(sending, mem::take(&mut self.is_carrier_free));
     }
 }
 

@@ -49,8 +49,8 @@ impl Pool {
 
     /// Has it carried as soon as a thread is free. If one of the pool's own threads leaves it for itself
     /// (`for_itself`), no other needs to wake up: the rest of that thread's turn is usually shorter than waking
-    /// another takes.
-    pub(crate) fn carry(&self, request: Box<Sending<()>>, for_itself: bool) {
+    /// another takes. Returns whether a thread that it should have could not be started: see [`is_stuck`](Self::is_stuck).
+    pub(crate) fn carry(&self, request: Box<Sending<()>>, for_itself: bool) -> bool {
         let mut state = self.0.lock();
         state.requests.push_back((Instant::now(), request));
         if for_itself {
@@ -59,8 +59,9 @@ impl Pool {
             drop(state);
             self.0.changed.notify_one();
         } else {
-            self.start(state);
+            return !self.start(state);
         }
+        false
     }
 
     /// Whether requests wait for threads that could not be started before and cannot be now. That says nothing about the
@@ -79,11 +80,6 @@ impl Pool {
                 return true;
             }
         }
-    }
-
-    /// Whether threads could not be started, and are still to be.
-    pub(crate) fn is_short(&self) -> bool {
-        self.0.lock().missing > 0
     }
 
     /// Starts one more thread, if possible. If it is not, one of the others may come to what it would have carried, but
@@ -219,7 +215,7 @@ mod tests {
 
     impl Pool {
         fn takes(&self, request: Box<Sending<()>>, for_itself: bool) {
-            self.carry(request, for_itself);
+            let _ = self.carry(request, for_itself);
         }
 
         /// Waits until so many threads have nothing to do, and none is on its way.
