@@ -57,6 +57,9 @@ const PIECE: usize = 16 << 10;
 /// A create never uses a connection that was idle for more than a second: many servers close idle ones after two to
 /// five, and if a create is written to one just then, nobody can say whether it ran.
 ///
+/// Looking up a host takes a thread, which cannot be cut off while the name server is silent. Requests that need the same
+/// host share it, and its answer is good for ten seconds.
+///
 /// ureq itself logs (by the `log` crate) URLs and some headers at the level *debug*, and at *trace* what goes over the
 /// wire, byte for byte, with credentials and payloads. That cannot be switched off in ureq: a program that logs at
 /// these levels should leave out the targets `ureq` and `ureq_proto`.
