@@ -44,7 +44,7 @@ const LATE: Duration = Duration::from_millis(100);
 /// How long the threads that read answers then have, before requests that were not answered in time are given up.
 const CATCHING_UP: Duration = Duration::from_millis(50);
 
-/// How long to wait before trying again to start threads for requests, if they could not be started.
+/// How long to wait before trying again to start threads, if they could not be started.
 const NO_THREAD: Duration = Duration::from_secs(1);
 
 pub(crate) enum Input {
@@ -96,6 +96,9 @@ struct Loop {
     held: HashMap<OperationId, Box<Sending<()>>>,
     /// What the program does to renew its credentials.
     renewal: Option<JoinHandle<()>>,
+    /// What could not be renewed for want of a thread. The driver takes it for a renewal that takes its time, and may
+    /// have given it up by the time that there is one.
+    to_renew: Option<Renewing>,
     /// When its own thread wakes by itself.
     wakes_at: Timestamp,
     /// Whether threads could not be started since it last looked, and whether it wakes before that to try again.
@@ -142,6 +145,7 @@ impl Turns {
                 in_the_air: HashSet::new(),
                 held: HashMap::new(),
                 renewal: None,
+                to_renew: None,
                 wakes_at: Timestamp::NEVER,
                 is_short: false,
                 is_stuck: false,
@@ -344,7 +348,7 @@ impl Loop {
         }
         let deadline = self.driver.next_deadline();
         self.wakes_at = deadline.unwrap_or(Timestamp::NEVER);
-        (self.is_short, self.is_stuck) = (false, self.pool.is_stuck());
+        self.is_stuck = self.is_stuck();
         let most = if self.is_stuck { NO_THREAD } else { Duration::MAX };
         Some(self.clock.wait_for(deadline).min(most))
     }
@@ -461,7 +465,11 @@ impl Loop {
                 }
                 self.held.remove(&id);
             }
-            Task::Renew(renewing) => self.renew(renewing),
+            Task::Renew(renewing) => {
+                // An earlier one was given up.
+                self.to_renew = None;
+                self.renew(renewing);
+            }
             Task::Work(work) => {
                 if let Some(store) = &self.store
                     && store.send(work).is_err()
@@ -473,8 +481,7 @@ impl Loop {
         }
     }
 
-    /// On a thread of its own: it may block for as long as it likes. If none can be started, the driver treats it as a
-    /// renewal that takes too long.
+    /// On a thread of its own: it may block for as long as it likes.
     fn renew(&mut self, renewing: Renewing) {
         if self.renewal.as_ref().is_some_and(|renewal| !renewal.is_finished()) {
             // It cannot be cut off, and two at a time might undo each other.
@@ -483,16 +490,34 @@ impl Loop {
             return;
         }
         let turns = self.turns.clone();
-        let started = thread::Builder::new().name("steadfast-renewal".to_owned()).spawn(move || {
-            let _ = bring(&turns, Input::Renewed(renewing.run_blocking()));
+        let to_run = Arc::new(Mutex::new(Some(renewing)));
+        let its_own = to_run.clone();
+        let thread = thread::Builder::new().name("steadfast-renewal".to_owned());
+        #[cfg(test)]
+        let thread = if self.pool.is_without() { thread.stack_size(usize::MAX / 2) } else { thread };
+        let started = thread.spawn(move || {
+            let renewing = lock(&its_own).take();
+            if let Some(renewing) = renewing {
+                let _ = bring(&turns, Input::Renewed(renewing.run_blocking()));
+            }
         });
         match started {
             Ok(renewal) => self.renewal = Some(renewal),
             Err(error) => {
                 let error = &error as &dyn Error;
                 tracing::error!(error, "no thread could be started to renew credentials");
+                (self.to_renew, self.is_short) = (lock(&to_run).take(), true);
             }
         }
+    }
+
+    /// Starts what threads could not be started for; whether there is still none for some of it.
+    fn is_stuck(&mut self) -> bool {
+        if let Some(renewing) = self.to_renew.take() {
+            self.renew(renewing);
+        }
+        self.is_short = false;
+        self.pool.is_stuck() || self.to_renew.is_some()
     }
 
     fn send(&mut self, sending: Box<Sending<()>>) {

@@ -174,6 +174,10 @@ impl Pool {
     pub(crate) fn starts_none(&self, none: bool) {
         self.0.lock().starts_none = none;
     }
+
+    pub(crate) fn is_without(&self) -> bool {
+        self.0.lock().starts_none
+    }
 }
 
 #[cfg(test)]
