@@ -217,6 +217,9 @@ impl Shared {
     fn stop(&self, grace: Duration, patience: Duration) -> Vec<Unfinished> {
         let (reply, unfinished) = oneshot::channel();
         let asked = self.turns.bring(Input::Command(Command::Shutdown { grace, reply }));
+        if self.turns.are_elsewhere() {
+            return Vec::new();
+        }
         if self.turns.is_ours() {
             // Called in a function that the client waits for: it stops once that has returned, and not before.
             return Vec::new();
@@ -331,7 +334,7 @@ impl Handle {
         if let Some(finished) = self.try_outcome()? {
             return Ok(finished);
         }
-        self.client.0.turns.panic_if_ours();
+        self.may_come()?;
         match mem::replace(&mut self.state, State::Ended(Err(Stopped))) {
             State::Waiting(finished) => finished.recv().map(Unread::read).map_err(|_| Stopped),
             State::Ended(how) => how,
@@ -367,6 +370,9 @@ impl Handle {
     /// # Errors
     /// The client stopped before it ended.
     ///
+    /// # Panics
+    /// Where [`submit`](Client::submit) does, if it would wait.
+    ///
     /// ```no_run
     /// # use std::time::Duration;
     /// # fn example(mut job: steadfast_blocking::Handle) -> Result<(), steadfast_blocking::Stopped> {
@@ -376,7 +382,14 @@ impl Handle {
     /// # Ok(())
     /// # }
     /// ```
+    #[track_caller]
     pub fn wait_timeout(&mut self, timeout: Duration) -> Result<Option<Finished>, Stopped> {
+        if !timeout.is_zero() {
+            if let Some(finished) = self.try_outcome()? {
+                return Ok(Some(finished));
+            }
+            self.may_come()?;
+        }
         if let State::Waiting(finished) = &self.state {
             self.state = State::Ended(match finished.recv_timeout(timeout) {
                 Ok(finished) => Ok(finished.read()),
@@ -388,6 +401,13 @@ impl Handle {
             State::Ended(how) => how.clone().map(Some),
             State::Waiting(_) => Ok(None),
         }
+    }
+
+    /// Whether the outcome can come while this thread waits for it.
+    #[track_caller]
+    fn may_come(&self) -> Result<(), Stopped> {
+        self.client.0.turns.panic_if_ours();
+        if self.client.0.turns.are_elsewhere() { Err(Stopped) } else { Ok(()) }
     }
 
     /// How it ended, if it has. Does not wait.
@@ -424,7 +444,7 @@ mod tests {
 
     use http::Response;
     use steadfast_core::Timestamp;
-    use steadfast_driver::{Outgoing, SendError};
+    use steadfast_driver::{Outgoing, RevisionError, SendError};
     use steadfast_providers::BaseUrl;
     use steadfast_providers::deepvue::{Credentials, Deepvue};
     use steadfast_store::{Entry, MemoryStore, Store, StoreError};
@@ -493,6 +513,28 @@ mod tests {
         let other = client.clone();
         let _ = client.shutdown(Duration::ZERO);
         assert_eq!(format!("{other:?}"), "Client { running: false }");
+    }
+
+    /// A daemon that has detached, or a worker: of the client's threads none came along, so nobody is waited for.
+    #[test]
+    fn in_a_process_that_was_forked_it_has_stopped() {
+        let client = start(&Arc::default());
+        client.hold(Duration::from_secs(3_600));
+        let key = |text| Key::new(text).expect("a key");
+        let mut job = client.submit(key("order-1"), "{}").expect("it is taken in");
+        let mut revisions = client.revisions();
+        client.0.turns.forks(true);
+        assert!(matches!(client.submit(key("order-2"), "{}"), Err(SubmitError::Stopped)));
+        assert!(matches!(client.status(key("order-1")), Err(StatusError::Stopped)));
+        assert!(job.accepted().is_err());
+        assert_eq!(job.wait_timeout(Duration::MAX).map(drop), Err(Stopped));
+        assert_eq!(job.try_outcome().map(drop), Ok(()), "what is there may be had");
+        assert_eq!(job.wait().map(drop), Err(Stopped));
+        assert_eq!(revisions.next().map(drop), Err(RevisionError::Stopped));
+        assert_eq!(client.clone().shutdown(Duration::MAX).len(), 0);
+        // The process that it was forked from goes on.
+        client.0.turns.forks(false);
+        assert_eq!(client.shutdown(Duration::ZERO).len(), 1);
     }
 
     #[test]

@@ -15,6 +15,8 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::error::Error;
 use std::io;
 use std::mem;
+use std::process;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::thread::{self, JoinHandle, Thread, ThreadId};
@@ -42,7 +44,7 @@ const LATE: Duration = Duration::from_millis(100);
 /// How long the threads that read answers then have, before requests that were not answered in time are given up.
 const CATCHING_UP: Duration = Duration::from_millis(50);
 
-/// How long to wait before trying again to start a thread, if there is none for requests and none could be started.
+/// How long to wait before trying again to start threads, if they could not be started.
 const NO_THREAD: Duration = Duration::from_secs(1);
 
 pub(crate) enum Input {
@@ -66,6 +68,8 @@ pub(crate) struct Turns {
     own: OnceLock<Thread>,
     /// The store's thread, which the loop waits for.
     stores: OnceLock<ThreadId>,
+    /// The process that all these threads are in.
+    process: AtomicU32,
 }
 
 struct Running {
@@ -92,8 +96,14 @@ struct Loop {
     held: HashMap<OperationId, Box<Sending<()>>>,
     /// What the program does to renew its credentials.
     renewal: Option<JoinHandle<()>>,
+    /// What could not be renewed for want of a thread. The driver takes it for a renewal that takes its time, and may
+    /// have given it up by the time that there is one.
+    to_renew: Option<Renewing>,
     /// When its own thread wakes by itself.
     wakes_at: Timestamp,
+    /// Whether threads could not be started since it last looked, and whether it wakes before that to try again.
+    is_short: bool,
+    is_stuck: bool,
     /// Before this nothing is given up: the threads that read answers are to have their turns first.
     catches_up_until: Timestamp,
     /// When the grace ends, if the client has been shut down.
@@ -135,7 +145,10 @@ impl Turns {
                 in_the_air: HashSet::new(),
                 held: HashMap::new(),
                 renewal: None,
+                to_renew: None,
                 wakes_at: Timestamp::NEVER,
+                is_short: false,
+                is_stuck: false,
                 catches_up_until: Timestamp::EPOCH,
                 stops_at: Timestamp::NEVER,
                 is_carrier_free: false,
@@ -146,6 +159,7 @@ impl Turns {
                 inbox: Mutex::new(Some(Vec::new())),
                 own: OnceLock::new(),
                 stores: OnceLock::new(),
+                process: AtomicU32::new(process::id()),
             }
         });
         if has_store {
@@ -184,8 +198,11 @@ impl Turns {
     /// Leaves an input to the next turn, which is soon.
     ///
     /// # Errors
-    /// The loop has ended.
+    /// The loop has ended, or is in another process.
     pub(crate) fn bring(&self, input: Input) -> Result<(), Stopped> {
+        if self.are_elsewhere() {
+            return Err(Stopped);
+        }
         lock(&self.inbox).as_mut().ok_or(Stopped)?.push(input);
         // A thread that has the turn looks again after it.
         if self.running.try_lock().is_ok() {
@@ -211,9 +228,24 @@ impl Turns {
         comes
     }
 
+    /// Whether this process was forked from the one that the loop is in. None of its threads came along: whoever waits
+    /// here for one of them, or for a lock that one of them held, waits for ever.
+    pub(crate) fn are_elsewhere(&self) -> bool {
+        self.process.load(Ordering::Relaxed) != process::id()
+    }
+
+    /// As if this process had been forked, or had not.
+    #[cfg(test)]
+    pub(crate) fn forks(&self, forked: bool) {
+        self.process.store(if forked { 0 } else { process::id() }, Ordering::Relaxed);
+    }
+
     /// Whether the loop waits for this thread: it is the loop's own or the store's, or has the turn just now. Such a
     /// thread must not wait for the loop.
     pub(crate) fn is_ours(&self) -> bool {
+        if self.are_elsewhere() {
+            return false;
+        }
         let here = thread::current().id();
         let is_its_own = self.own.get().is_some_and(|own| own.id() == here) || self.stores.get() == Some(&here);
         is_its_own || *lock(&self.taken_by) == Some(here)
@@ -316,7 +348,8 @@ impl Loop {
         }
         let deadline = self.driver.next_deadline();
         self.wakes_at = deadline.unwrap_or(Timestamp::NEVER);
-        let most = if self.pool.is_stuck() { NO_THREAD } else { Duration::MAX };
+        self.is_stuck = self.is_stuck();
+        let most = if self.is_stuck { NO_THREAD } else { Duration::MAX };
         Some(self.clock.wait_for(deadline).min(most))
     }
 
@@ -334,7 +367,8 @@ impl Loop {
     /// Whether the loop's own thread must wake sooner than it would.
     fn is_sooner(&mut self) -> bool {
         let deadline = self.driver.next_deadline().unwrap_or(Timestamp::NEVER);
-        let sooner = self.driver.is_over() || deadline < self.wakes_at;
+        let is_short = mem::take(&mut self.is_short) && !self.is_stuck;
+        let sooner = self.driver.is_over() || is_short || deadline < self.wakes_at;
         self.wakes_at = self.wakes_at.min(deadline);
         sooner
     }
@@ -431,7 +465,11 @@ impl Loop {
                 }
                 self.held.remove(&id);
             }
-            Task::Renew(renewing) => self.renew(renewing),
+            Task::Renew(renewing) => {
+                // An earlier one was given up.
+                self.to_renew = None;
+                self.renew(renewing);
+            }
             Task::Work(work) => {
                 if let Some(store) = &self.store
                     && store.send(work).is_err()
@@ -443,8 +481,7 @@ impl Loop {
         }
     }
 
-    /// On a thread of its own: it may block for as long as it likes. If none can be started, the driver treats it as a
-    /// renewal that takes too long.
+    /// On a thread of its own: it may block for as long as it likes.
     fn renew(&mut self, renewing: Renewing) {
         if self.renewal.as_ref().is_some_and(|renewal| !renewal.is_finished()) {
             // It cannot be cut off, and two at a time might undo each other.
@@ -453,16 +490,34 @@ impl Loop {
             return;
         }
         let turns = self.turns.clone();
-        let started = thread::Builder::new().name("steadfast-renewal".to_owned()).spawn(move || {
-            let _ = bring(&turns, Input::Renewed(renewing.run_blocking()));
+        let to_run = Arc::new(Mutex::new(Some(renewing)));
+        let its_own = to_run.clone();
+        let thread = thread::Builder::new().name("steadfast-renewal".to_owned());
+        #[cfg(test)]
+        let thread = if self.pool.is_without() { thread.stack_size(usize::MAX / 2) } else { thread };
+        let started = thread.spawn(move || {
+            let renewing = lock(&its_own).take();
+            if let Some(renewing) = renewing {
+                let _ = bring(&turns, Input::Renewed(renewing.run_blocking()));
+            }
         });
         match started {
             Ok(renewal) => self.renewal = Some(renewal),
             Err(error) => {
                 let error = &error as &dyn Error;
                 tracing::error!(error, "no thread could be started to renew credentials");
+                (self.to_renew, self.is_short) = (lock(&to_run).take(), true);
             }
         }
+    }
+
+    /// Starts what threads could not be started for; whether there is still none for some of it.
+    fn is_stuck(&mut self) -> bool {
+        if let Some(renewing) = self.to_renew.take() {
+            self.renew(renewing);
+        }
+        self.is_short = false;
+        self.pool.is_stuck() || self.to_renew.is_some()
     }
 
     fn send(&mut self, sending: Box<Sending<()>>) {
@@ -473,7 +528,7 @@ impl Loop {
             self.held.insert(id, sending);
             return;
         }
-        self.pool.carry(sending, mem::take(&mut self.is_carrier_free));
+        self.is_short |= self.pool.carry(sending, mem::take(&mut self.is_carrier_free));
     }
 }
 

@@ -47,6 +47,9 @@
 //! goes on until its jobs have ended.) [`Client::shutdown`] waits for the jobs, and for the store as long as it takes:
 //! end a program with it.
 //!
+//! **A `fork` leaves a client behind**, since threads do not come along: in the new process it has stopped, for whoever
+//! uses it there. A daemon starts its client once it has detached, and a server that forks workers one in each.
+//!
 //! # Crashes and webhooks
 //!
 //! Without a store, a crash forgets the jobs under way. Give the builder one

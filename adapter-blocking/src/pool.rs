@@ -34,6 +34,8 @@ struct State {
     idle: usize,
     /// Threads that have left a request for themselves, and are about to come for it.
     coming: usize,
+    /// Threads that were wanted for what waits, and could not be started.
+    missing: usize,
     closed: bool,
     /// As where a machine has no threads left.
     #[cfg(test)]
@@ -47,8 +49,8 @@ impl Pool {
 
     /// Has it carried as soon as a thread is free. If one of the pool's own threads leaves it for itself
     /// (`for_itself`), no other needs to wake up: the rest of that thread's turn is usually shorter than waking
-    /// another takes.
-    pub(crate) fn carry(&self, request: Box<Sending<()>>, for_itself: bool) {
+    /// another takes. Returns whether a thread that it should have could not be started: see [`is_stuck`](Self::is_stuck).
+    pub(crate) fn carry(&self, request: Box<Sending<()>>, for_itself: bool) -> bool {
         let mut state = self.0.lock();
         state.requests.push_back((Instant::now(), request));
         if for_itself {
@@ -57,19 +59,31 @@ impl Pool {
             drop(state);
             self.0.changed.notify_one();
         } else {
-            self.start(state);
+            return !self.start(state);
+        }
+        false
+    }
+
+    /// Whether requests wait for threads that could not be started before and cannot be now. That says nothing about the
+    /// provider, so they wait for as long as they have time.
+    pub(crate) fn is_stuck(&self) -> bool {
+        loop {
+            let mut state = self.0.lock();
+            // Others may have come to what they were for.
+            let wanted = state.requests.len().saturating_sub(state.idle + state.coming);
+            state.missing = state.missing.min(wanted).min((MOST_THREADS.get() as usize).saturating_sub(state.threads));
+            if state.missing == 0 {
+                return false;
+            }
+            state.missing -= 1;
+            if !self.start(state) {
+                return true;
+            }
         }
     }
 
-    /// Whether requests wait, there is no thread for them, and none can be started now. It says nothing about the
-    /// provider, so they wait for as long as they have time.
-    pub(crate) fn is_stuck(&self) -> bool {
-        let state = self.0.lock();
-        state.threads == 0 && !state.requests.is_empty() && !self.start(state)
-    }
-
-    /// Starts one more thread, if possible. If it is not, and there are others, one of them will come to what it would
-    /// have carried.
+    /// Starts one more thread, if possible. If it is not, one of the others may come to what it would have carried, but
+    /// with fewer threads than there should be that may take long: it is still to be started.
     fn start(&self, mut state: MutexGuard<'_, State>) -> bool {
         state.threads += 1;
         #[cfg(test)]
@@ -80,7 +94,10 @@ impl Pool {
         #[cfg(test)]
         let thread = if starts_none { thread.stack_size(usize::MAX / 2) } else { thread };
         let Err(error) = thread.spawn(move || shared.work()) else { return true };
-        self.0.lock().threads -= 1;
+        let mut state = self.0.lock();
+        state.threads -= 1;
+        state.missing += 1;
+        drop(state);
         tracing::error!(error = &error as &dyn Error, "no thread could be started for a request");
         false
     }
@@ -157,6 +174,10 @@ impl Pool {
     pub(crate) fn starts_none(&self, none: bool) {
         self.0.lock().starts_none = none;
     }
+
+    pub(crate) fn is_without(&self) -> bool {
+        self.0.lock().starts_none
+    }
 }
 
 #[cfg(test)]
@@ -198,7 +219,7 @@ mod tests {
 
     impl Pool {
         fn takes(&self, request: Box<Sending<()>>, for_itself: bool) {
-            self.carry(request, for_itself);
+            let _ = self.carry(request, for_itself);
         }
 
         /// Waits until so many threads have nothing to do, and none is on its way.
@@ -284,6 +305,27 @@ mod tests {
         let third = takes(next());
         assert!(!threads.contains(&third.thread));
         assert_eq!(pool.threads(), 3);
+    }
+
+    /// As many as were wanted, though there is one that could come to all of them: that may take long.
+    #[test]
+    fn threads_that_could_not_be_started_are_started_once_there_are_some() {
+        let ((pool, carried), mut requests) = (pool(), requests());
+        let mut takes = |for_itself| pool.takes(requests.next().expect("another job"), for_itself);
+        takes(false);
+        let mut busy = vec![carried.recv_timeout(WHILE).expect("a thread")];
+        pool.starts_none(true);
+        (0..3).for_each(|_| takes(false));
+        assert!(pool.is_stuck() && pool.threads() == 1);
+        // What is taken back needs none.
+        assert!(pool.take_back(|_| true).is_some());
+        pool.starts_none(false);
+        assert!(!pool.is_stuck());
+        assert_eq!(pool.threads(), 3);
+        busy.extend([(); 2].map(|()| carried.recv_timeout(WHILE).expect("a thread")));
+        assert!(!pool.is_stuck() && pool.threads() == 3, "nothing waits any more");
+        busy.into_iter().for_each(|carried| carried.ends.send(false).expect("it waits"));
+        pool.rests(3);
     }
 
     #[test]

@@ -28,12 +28,6 @@ impl Revisions {
     #[track_caller]
     #[expect(clippy::should_implement_trait, reason = "its name on tokio too")]
     pub fn next(&mut self) -> Result<Revision, RevisionError> {
-        if let Some(revision) = self.next_timeout(Duration::ZERO)? {
-            return Ok(revision);
-        }
-        if let Some(turns) = self.turns.upgrade() {
-            turns.panic_if_ours();
-        }
         loop {
             if let Some(revision) = self.next_timeout(Duration::from_secs(3_600))? {
                 return Ok(revision);
@@ -45,7 +39,22 @@ impl Revisions {
     ///
     /// # Errors
     /// As [`next`](Revisions::next).
+    ///
+    /// # Panics
+    /// As [`next`](Revisions::next), if it would wait.
+    #[track_caller]
     pub fn next_timeout(&mut self, timeout: Duration) -> Result<Option<Revision>, RevisionError> {
+        if !timeout.is_zero() {
+            if let Some(revision) = self.next_timeout(Duration::ZERO)? {
+                return Ok(Some(revision));
+            }
+            if let Some(turns) = self.turns.upgrade() {
+                turns.panic_if_ours();
+                if turns.are_elsewhere() {
+                    return Err(RevisionError::Stopped);
+                }
+            }
+        }
         let nothing = |queue: &mut Queue| queue.missed == 0 && queue.waiting.is_empty() && !queue.stopped;
         let waited = self.subscriber.arrived.wait_timeout_while(self.subscriber.queue(), timeout, nothing);
         let (mut queue, _) = waited.unwrap_or_else(PoisonError::into_inner);

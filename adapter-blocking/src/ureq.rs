@@ -34,7 +34,7 @@ mod request;
 mod response_ext;
 
 use self::certain::Certain;
-pub(crate) use self::certain::{NotConnected, before_connection};
+pub(crate) use self::certain::{NotConnected, before_connection, no_thread, not_connected, same};
 use self::connections::Connections;
 use self::proxy::Way;
 use self::request::Underway;
@@ -56,6 +56,9 @@ const PIECE: usize = 16 << 10;
 ///
 /// A create never uses a connection that was idle for more than a second: many servers close idle ones after two to
 /// five, and if a create is written to one just then, nobody can say whether it ran.
+///
+/// Looking up a host takes a thread, which cannot be cut off while the name server is silent. Requests that need the same
+/// host share it, and its answer is good for ten seconds.
 ///
 /// ureq itself logs (by the `log` crate) URLs and some headers at the level *debug*, and at *trace* what goes over the
 /// wire, byte for byte, with credentials and payloads. That cannot be switched off in ureq: a program that logs at
@@ -275,7 +278,6 @@ mod tests {
     use ureq::unversioned::resolver::ResolvedSocketAddrs;
     use ureq::unversioned::transport::{ConnectionDetails, DefaultConnector, NextTimeout, Transport as Connection};
 
-    use super::certain::not_connected;
     use super::*;
 
     const CALLERS: usize = 16;

@@ -8,7 +8,7 @@ use steadfast_core::engine::Limits;
 use steadfast_core::operation::{Reading, Rejected, Stage, Unresolved};
 use steadfast_core::retry::{Failure, RetryPolicy};
 use steadfast_core::{Key, OperationPolicy, Outcome, SendSafety};
-use steadfast_driver::{Builder, Following, Outgoing, Start, StartError, SubmitError};
+use steadfast_driver::{Builder, Following, Outgoing, Renew, RenewError, RenewsBy, Start, StartError, SubmitError};
 use steadfast_providers::deepvue::{Credentials, Deepvue};
 use steadfast_providers::{Answer, Ask, BaseUrl, Payload, Provider, RequestError};
 use tracing::dispatcher::{Dispatch, with_default};
@@ -347,6 +347,65 @@ fn what_finds_no_thread_waits_for_one() {
     assert!(looks_again.flatten().is_some_and(|wait| wait <= NO_THREAD), "{looks_again:?}");
     assert_eq!(turns.take(|this| (this.pool.starts_none(false), this.wait()).1.is_some()), Some(true));
     is_given.recv_timeout(Duration::from_secs(60)).expect("it leaves");
+}
+
+/// Whoever takes the turn in which a thread could not be started: the loop's own tries again.
+#[test]
+fn threads_that_could_not_be_started_are_tried_for_though_there_are_others() {
+    let (turns, is_given, _end) = one_in_the_air();
+    is_given.recv().expect("it leaves");
+    let (_, _taken) = submit(&turns, "order-2");
+    let woken = turns.take(|this| {
+        this.wait();
+        this.pool.starts_none(true);
+        this.turn();
+        // By a thread that has brought an answer, the first time.
+        let first = this.is_sooner();
+        (first, this.wait(), this.is_sooner())
+    });
+    let Some((true, Some(wait), false)) = woken else { panic!("{woken:?}") };
+    assert!(wait <= NO_THREAD, "{wait:?}");
+    turns.take(|this| (this.pool.starts_none(false), this.wait()).1);
+    is_given.recv_timeout(Duration::from_secs(60)).expect("it leaves, beside the other");
+}
+
+impl<F: Fn() -> Result<(), RenewError> + Send + Sync + 'static> RenewsBy<F, ()> for Bare {
+    fn hook(renew: F) -> Renew {
+        Renew::by_call(renew)
+    }
+}
+
+/// Answers, when it is told to, that the credentials are no good.
+struct Refusing(Mutex<Receiver<()>>);
+
+impl Transport for Refusing {
+    fn send(&self, _: Outgoing) -> Result<Response<Bytes>, SendError> {
+        let _ = lock(&self.0).recv();
+        Ok(Response::builder().status(401).body(Bytes::new()).expect("an answer"))
+    }
+}
+
+/// All that needs credentials waits for them, and would for as long as a renewal may take.
+#[test]
+fn credentials_that_no_thread_could_renew_are_renewed_once_there_is_one() {
+    let url = BaseUrl::parse("http://127.0.0.1:1").expect("a URL");
+    let deepvue = Deepvue::new(url, "product", Credentials::new("token", "secret").expect("credentials"));
+    let ((answers, answer), (renews, is_renewed)) = (channel(), channel());
+    let builder = Builder::<_, _, Bare>::new(deepvue.expect("a provider"), Refusing(Mutex::new(answer)));
+    let renews = Mutex::new(renews);
+    let builder = builder.renew_credentials(move || Ok(lock(&renews).send(())?));
+    let Bare(turns) = builder.start().expect("it starts");
+    let (_, _taken) = submit(&turns, "order-1");
+    turns.take(|this| (this.turn(), this.pool.starts_none(true)));
+    answers.send(()).expect("it waits");
+    while turns.take(|this| this.to_renew.is_none()) == Some(true) {
+        thread::yield_now();
+    }
+    let waits = turns.take(|this| this.wait()).flatten();
+    assert!(waits.is_some_and(|wait| wait <= NO_THREAD), "{waits:?}");
+    assert!(is_renewed.try_recv().is_err());
+    turns.take(|this| (this.pool.starts_none(false), this.wait()).1);
+    is_renewed.recv_timeout(Duration::from_secs(60)).expect("it is renewed");
 }
 
 /// Whose log is broken: a closed pipe, say.

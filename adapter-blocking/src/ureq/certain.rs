@@ -1,6 +1,8 @@
 //! What is certain of a request whose connection did not come about: it has not left.
 
 use std::fmt;
+use std::io;
+use std::sync::Arc;
 
 use steadfast_driver::caught;
 use ureq::Error;
@@ -41,9 +43,8 @@ impl<C> fmt::Debug for Certain<C> {
     }
 }
 
-/// A step on the way to a connection: whatever becomes of it, no request has left. ureq panics if it can start no
-/// thread to resolve a name, and if its settings ask for what it was built without, or for a client certificate that
-/// is invalid.
+/// A step on the way to a connection: whatever becomes of it, no request has left. ureq panics if its settings ask for
+/// what it was built without, or for a client certificate that is invalid, and a resolver may.
 pub(crate) fn before_connection<T>(step: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
     caught(step).unwrap_or_else(|| Err(Error::Other(Box::new(Panicked)))).map_err(not_connected)
 }
@@ -54,23 +55,52 @@ struct Panicked;
 
 impl fmt::Display for Panicked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("ureq panicked while it was to connect: no thread could be started, or its settings cannot be used; what the panic said tells which")
+        f.write_str("ureq panicked while it was to connect: its settings cannot be used; what the panic said tells why")
     }
 }
 
 impl std::error::Error for Panicked {}
 
-/// An error from before there was a connection, marked as such, once: a proxy's comes by twice. If a request has no
-/// address, the request itself is at fault, and stays so.
-pub(super) fn not_connected(error: Error) -> Error {
-    match error {
-        Error::BadUri(_) => error,
-        Error::Other(source) if source.is::<NotConnected>() => Error::Other(source),
-        error => Error::Other(Box::new(NotConnected(error))),
+/// The machine, or the program's limit, has no thread left to look up a name.
+#[derive(Debug)]
+struct NoThread(io::Error);
+
+impl fmt::Display for NoThread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("no thread could be started to look up the host")
     }
 }
 
-pub(crate) struct NotConnected(Error);
+impl std::error::Error for NoThread {}
+
+pub(crate) fn no_thread(error: io::Error) -> Error {
+    not_connected(Error::Other(Box::new(NoThread(error))))
+}
+
+/// An error from before there was a connection, marked as such, once: a proxy's comes by twice. If a request has no
+/// address, the request itself is at fault, and stays so.
+pub(crate) fn not_connected(error: Error) -> Error {
+    match error {
+        Error::BadUri(_) => error,
+        Error::Other(source) if source.is::<NotConnected>() => Error::Other(source),
+        error => Error::Other(Box::new(NotConnected(Arc::new(error)))),
+    }
+}
+
+/// Such an error once more, for another request that has waited for the same step.
+pub(crate) fn same(error: &Error) -> Error {
+    let source = match error {
+        Error::BadUri(uri) => return Error::BadUri(uri.clone()),
+        Error::Other(source) => source.downcast_ref(),
+        _ => None,
+    };
+    source.map_or_else(
+        || not_connected(Error::ConnectionFailed),
+        |NotConnected(error)| Error::Other(Box::new(NotConnected(Arc::clone(error)))),
+    )
+}
+
+pub(crate) struct NotConnected(Arc<Error>);
 
 /// As it is displayed: ureq's own may show the URL.
 impl fmt::Debug for NotConnected {
@@ -81,14 +111,14 @@ impl fmt::Debug for NotConnected {
 
 impl fmt::Display for NotConnected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match &self.0 {
+        f.write_str(match &*self.0 {
             Error::Timeout(_) => "no connection came about in time",
             Error::HostNotFound => "the host has no address",
             Error::Rustls(_) | Error::Tls(_) => "the TLS handshake failed",
             Error::ConnectProxyFailed(_) => {
                 "the proxy made no connection: check its address, and its user and password"
             }
-            Error::Other(source) if source.is::<Panicked>() => return source.fmt(f),
+            Error::Other(source) if source.is::<Panicked>() || source.is::<NoThread>() => return source.fmt(f),
             _ => "the connection failed",
         })
     }
@@ -96,8 +126,9 @@ impl fmt::Display for NotConnected {
 
 impl std::error::Error for NotConnected {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match &self.0 {
+        match &*self.0 {
             Error::Io(error) => Some(error),
+            Error::Other(source) => source.downcast_ref().map(|NoThread(error)| error as _),
             _ => None,
         }
     }

@@ -204,11 +204,12 @@ fn a_request_that_ends_without_an_answer_costs_its_time_and_no_more() {
 #[test]
 fn who_waits_for_a_client_in_its_own_hook_is_told() {
     type Waits = fn(&Client, &mut Option<Handle>);
-    let all: [Waits; 5] = [
+    let all: [Waits; 6] = [
         |client, _| drop(client.submit(key("order-2"), "{}")),
         |client, _| drop(client.resume(key("order-2"))),
         |client, _| drop(client.deliver(&HeaderMap::new(), Bytes::new())),
         |_, job| drop(job.take().map(Handle::wait)),
+        |_, job| drop(job.as_mut().map(|job| job.wait_timeout(ms(1)))),
         |_, job| drop(job.as_ref().map(Handle::accepted)),
     ];
     for waits in all {
