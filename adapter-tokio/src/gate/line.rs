@@ -18,7 +18,8 @@ use super::Refused;
 pub(super) struct State {
     pub(super) gate: Gate,
     /// One for each kind of request: what one kind waits for need not hold up another. In the order of joining, so of
-    /// numbers too.
+    /// numbers too. What several kinds could have goes to the one of them that has waited longest, or those of a kind
+    /// that always find room for themselves would keep the others out for ever.
     lines: [VecDeque<Waiter>; 3],
     /// In the order of numbers, so of time too.
     #[cfg(feature = "tower")]
@@ -81,7 +82,7 @@ impl State {
 
     /// Asks leave for a caller that would not wait.
     pub(super) fn try_admit(&mut self, request: Request, now: Timestamp) -> Result<Permit, Refused> {
-        if !self.is_first(None, request.kind, now) {
+        if !self.is_next(None, request.kind, now) {
             return Err(Refused::new(Blocked::Line, Gate::RECHECK));
         }
         match self.admit(request, now) {
@@ -96,7 +97,7 @@ impl State {
         let said = match self.gate.check(request, now) {
             // Said to all at once, wherever they stand.
             Some(Admission::Refuse(refusal)) => Admission::Refuse(refusal),
-            _ if self.is_first(*place, request.kind, now) => self.admit(request, now),
+            _ if self.is_next(*place, request.kind, now) => self.admit(request, now),
             _ => return self.wait(place, request, waker, Gate::RECHECK, now),
         };
         if let Admission::Wait(refusal) = said {
@@ -120,14 +121,17 @@ impl State {
         }
     }
 
-    /// Calls the first of each line, unless the gate would have it wait. A caller that takes its permit calls the
-    /// next.
+    /// Calls the first of each line, unless the gate would have it wait for as long as it does, or longer: one that
+    /// has come to be first only now must know when its time is. A caller that takes its permit calls the next.
     pub(super) fn call(&mut self, now: Timestamp) -> Woken {
         let mut woken = self.call_nobody();
         for (line, woken) in self.lines.iter_mut().zip(&mut woken.called) {
-            if let Some(first) = line.iter_mut().find(|waiter| !waiter.is_absent(now))
-                && !matches!(self.gate.check(first.request, now), Some(Admission::Wait(_)))
-            {
+            let Some(first) = line.iter_mut().find(|waiter| !waiter.is_absent(now)) else { continue };
+            let until = match self.gate.check(first.request, now) {
+                Some(Admission::Wait(refusal)) => Some(refusal.until),
+                _ => None,
+            };
+            if until.is_none_or(|until| until < first.due) {
                 first.due = first.due.min(now);
                 *woken = Some(first.waker.clone());
             }
@@ -156,10 +160,14 @@ impl State {
         said
     }
 
-    /// Whether every waiter before this place is absent.
-    fn is_first(&self, place: Option<u64>, kind: Kind, now: Timestamp) -> bool {
+    /// Whether every waiter before this place is absent, or is of another kind and could not go.
+    fn is_next(&self, place: Option<u64>, kind: Kind, now: Timestamp) -> bool {
         let before = |waiter: &&Waiter| place.is_none_or(|place| waiter.number < place);
-        self.lines[kind as usize].iter().take_while(before).all(|waiter| waiter.is_absent(now))
+        let mut firsts = self.lines.iter().filter_map(|line| {
+            // The first that is there, if it is before this place.
+            line.iter().take_while(before).find(|waiter| !waiter.is_absent(now))
+        });
+        firsts.all(|first| first.request.kind != kind && self.gate.check(first.request, now).is_some())
     }
 
     fn wait(
