@@ -24,7 +24,6 @@ impl Operation {
     }
 
     /// The request for which it holds a permit: one in the air, or a create whose record is being written.
-    #[cfg(feature = "serde")]
     pub(crate) const fn has_leave_for(&self) -> Option<Kind> {
         match self.state {
             State::CreateWriting { .. } | State::Creating { .. } => Some(Kind::Create),
