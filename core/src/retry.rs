@@ -186,6 +186,12 @@ impl RetryPolicy {
         self.attempt_timeout
     }
 
+    /// The time that an attempt needs to have a fair chance: half of what the first has. One that has less, because it
+    /// had to wait until shortly before the deadline, says nothing of the upstream if it is cut off there.
+    pub(crate) fn fair_chance(&self) -> Duration {
+        self.attempt_timeout.min(self.deadline) / 2
+    }
+
     /// The pauses.
     #[must_use]
     pub const fn backoff(&self) -> &BackoffPolicy {

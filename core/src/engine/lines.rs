@@ -46,7 +46,7 @@ impl Engine {
         // Each call takes somebody out of line, or closes a line for this time; so this ends.
         let mut open = Kinds::ALL;
         while let Some((kind, slot, overtakes)) = self.next_to_call(&mut open, now) {
-            self.step(slot, now, Operation::knock);
+            self.step(slot, now, Operation::called);
             if self.lines.first(kind).map(|(_, first)| first) == Some(slot) {
                 // It could not go after all: not at once again.
                 self.lines_wake = self.lines_wake.min(now.saturating_add(Gate::RECHECK));

@@ -1,11 +1,11 @@
 //! More is asked for than the provider takes, for ten minutes: how much comes of it, and how soon all is well again.
 
 use core::time::Duration;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use steadfast_core::engine::{Engine, Event, Limits};
 use steadfast_core::gate::{Gate, GatePolicy, Kinds};
-use steadfast_core::operation::{Effect, Reading};
+use steadfast_core::operation::{Attempt, Effect, Reading};
 use steadfast_core::retry::{Certainty, Class, Failure, RetryPolicy};
 use steadfast_core::{Fingerprint, Key, Kind, OperationId, OperationPolicy, Outcome, Seed, SendSafety, Timestamp};
 
@@ -15,6 +15,7 @@ use crate::run::*;
 const PACE: u32 = 10;
 const BEST: u32 = 300;
 const MINUTES: u64 = 10;
+const LATENCY: Duration = Duration::from_millis(300);
 
 /// What a minute saw.
 #[derive(Clone, Copy, Debug, Default)]
@@ -31,6 +32,8 @@ struct World {
     /// When each job was submitted, and accepted.
     jobs: BTreeMap<OperationId, (Timestamp, Option<Timestamp>)>,
     minutes: Vec<Minute>,
+    /// Answers that are on their way: requests take [`LATENCY`].
+    answers: VecDeque<(Timestamp, OperationId, Attempt, Result<Reading, Failure>)>,
     /// From submit to end, of those that completed, with the time of the submit.
     took: Vec<(Timestamp, Duration)>,
 }
@@ -41,7 +44,14 @@ impl World {
         let safety = SendSafety::Keyed { window: 36_000 * SECOND };
         let policy = OperationPolicy::default().with_create(create).unwrap().with_safety(safety).unwrap();
         let engine = Engine::new(policy, Gate::new(gate, Seed::new(1)), Limits::default(), Seed::new(1));
-        Self { engine, now: START, jobs: BTreeMap::new(), minutes: Vec::new(), took: Vec::new() }
+        Self {
+            engine,
+            now: START,
+            jobs: BTreeMap::new(),
+            minutes: Vec::new(),
+            answers: VecDeque::new(),
+            took: Vec::new(),
+        }
     }
 
     /// Submits a job each `every` until `end`. The provider answers by `ill`, or well: a job is ready after `work`.
@@ -63,7 +73,11 @@ impl World {
             }
             self.drain(work, &mut ill);
             let due = self.engine.next_deadline().unwrap_or(Timestamp::NEVER);
-            self.now = due.min(next).min(end).max(self.now);
+            let answered = self.answers.front().map_or(Timestamp::NEVER, |(at, ..)| *at);
+            self.now = due.min(next).min(answered).min(end).max(self.now);
+            while let Some((_, id, attempt, answer)) = self.answers.pop_front_if(|(at, ..)| *at <= self.now) {
+                self.engine.handle(Event::Answered(id, attempt.id, answer), self.now);
+            }
             self.engine.handle_timeout(self.now);
         }
     }
@@ -89,7 +103,7 @@ impl World {
                         _ if self.now.saturating_since(accepted_at.unwrap()) >= work => Ok(Reading::Ready),
                         _ => Ok(Reading::Pending { hint: None }),
                     };
-                    self.engine.handle(Event::Answered(id, attempt.id, answer), self.now);
+                    self.answers.push_back((self.now.saturating_add(LATENCY), id, attempt, answer));
                 }
                 Effect::End => {
                     let (submitted, accepted) = self.jobs.remove(&id).unwrap();
