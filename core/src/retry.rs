@@ -189,7 +189,7 @@ impl RetryPolicy {
     /// The time that an attempt needs to have a fair chance: half of what the first has. One that has less, because it
     /// had to wait until shortly before the deadline, says nothing of the upstream if it is cut off there.
     pub(crate) fn fair_chance(&self) -> Duration {
-        self.attempt_timeout.min(self.deadline) / 2
+        self.attempt_timeout.min(self.deadline).checked_div(2).unwrap_or_default()
     }
 
     /// The pauses.

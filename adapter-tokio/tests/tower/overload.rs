@@ -63,7 +63,10 @@ fn guarded(sent: &Arc<AtomicUsize>) -> Vec<(&'static str, Calls)> {
                     let call = retry(RetryPolicy::default()).limiter(&limiter).breaker(&breaker);
                     let call = call.run(|| {
                         sent.fetch_add(1, Ordering::Relaxed);
-                        async { Ok::<_, Down>(sleep(200 * MILLI).await) }
+                        async {
+                            sleep(200 * MILLI).await;
+                            Ok::<_, Down>(())
+                        }
                     });
                     call.await.is_ok()
                 })

@@ -75,7 +75,8 @@ impl World {
             let due = self.engine.next_deadline().unwrap_or(Timestamp::NEVER);
             let answered = self.answers.front().map_or(Timestamp::NEVER, |(at, ..)| *at);
             self.now = due.min(next).min(answered).min(end).max(self.now);
-            while let Some((_, id, attempt, answer)) = self.answers.pop_front_if(|(at, ..)| *at <= self.now) {
+            while self.answers.front().is_some_and(|(at, ..)| *at <= self.now) {
+                let (_, id, attempt, answer) = self.answers.pop_front().unwrap();
                 self.engine.handle(Event::Answered(id, attempt.id, answer), self.now);
             }
             self.engine.handle_timeout(self.now);
