@@ -172,7 +172,9 @@ impl RetryPolicy {
         self.attempts.get()
     }
 
-    /// No attempt starts this long after the start or later; one that is under way then is given up. Time that a
+    /// No attempt starts this long after the start or later; one that is under way then is given up. Nor is an attempt
+    /// begun that had to stand in line until less than half of the time of a first one was left: it would hardly be
+    /// answered. (For a job's create this holds while nothing of it can be running.) Time that a
     /// machine sleeps through counts; [`PollPolicy::deadline`](crate::poll::PollPolicy::deadline) says what is still
     /// asked for an accepted job.
     #[must_use]
