@@ -244,7 +244,7 @@ fn who_is_first_in_line_is_told_and_engines_of_one_client_have_ids_of_their_own(
 #[test]
 fn who_comes_to_be_first_just_before_the_deadline_is_not_sent_and_what_is_cut_short_opens_no_breaker() {
     let gate = GatePolicy::none().with_breaker(Some(breaker())).with_bulkhead(Some(BulkheadPolicy::fixed(2).unwrap()));
-    for (hold, creates) in [(57_400, 3), (57_600, 0)] {
+    for (hold, creates) in [(55_000, 3), (55_001, 0)] {
         let mut run = Run::new(gate.clone(), well);
         run.engine.gate_mut().hold_until(at(hold));
         run.submit(3);
@@ -258,7 +258,7 @@ fn who_comes_to_be_first_just_before_the_deadline_is_not_sent_and_what_is_cut_sh
     }
 
     // A poll is the job's last chance, and goes: until 300 s.
-    for (hold, state) in [(299_000, BreakerState::Closed), (290_000, BreakerState::Open { until: at(305_000) })] {
+    for (hold, state) in [(295_001, BreakerState::Closed), (290_000, BreakerState::Open { until: at(305_000) })] {
         let mut run = Run::new(gate.clone(), |_, attempt| if attempt.kind == Kind::Create { accepted() } else { None });
         run.submit(2);
         run.drain();

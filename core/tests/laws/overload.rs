@@ -15,7 +15,6 @@ use crate::run::*;
 const PACE: u32 = 10;
 const BEST: u32 = 300;
 const MINUTES: u64 = 10;
-const LATENCY: Duration = Duration::from_millis(300);
 
 /// What a minute saw.
 #[derive(Clone, Copy, Debug, Default)]
@@ -32,7 +31,9 @@ struct World {
     /// When each job was submitted, and accepted.
     jobs: BTreeMap<OperationId, (Timestamp, Option<Timestamp>)>,
     minutes: Vec<Minute>,
-    /// Answers that are on their way: requests take [`LATENCY`].
+    /// The provider's: until when each is busy, how long a request takes it, and the answers that will come of it.
+    servers: Vec<Timestamp>,
+    latency: Duration,
     answers: VecDeque<(Timestamp, OperationId, Attempt, Result<Reading, Failure>)>,
     /// From submit to end, of those that completed, with the time of the submit.
     took: Vec<(Timestamp, Duration)>,
@@ -44,7 +45,10 @@ impl World {
         let safety = SendSafety::Keyed { window: 36_000 * SECOND };
         let policy = OperationPolicy::default().with_create(create).unwrap().with_safety(safety).unwrap();
         let engine = Engine::new(policy, Gate::new(gate, Seed::new(1)), Limits::default(), Seed::new(1));
+        let (servers, latency) = (vec![START; 100], Duration::from_millis(300));
         Self {
+            servers,
+            latency,
             engine,
             now: START,
             jobs: BTreeMap::new(),
@@ -104,7 +108,9 @@ impl World {
                         _ if self.now.saturating_since(accepted_at.unwrap()) >= work => Ok(Reading::Ready),
                         _ => Ok(Reading::Pending { hint: None }),
                     };
-                    self.answers.push_back((self.now.saturating_add(LATENCY), id, attempt, answer));
+                    let begun = self.servers.iter_mut().min().unwrap();
+                    *begun = self.now.max(*begun).saturating_add(self.latency);
+                    self.answers.push_back((*begun, id, attempt, answer));
                 }
                 Effect::End => {
                     let (submitted, accepted) = self.jobs.remove(&id).unwrap();
@@ -185,5 +191,19 @@ fn after_a_minute_of_outage_or_throttling_as_much_is_done_as_before() {
         // The breaker opens for a minute at most; then the line empties at the limit's pace.
         assert!(seen[7..].iter().all(|it| it.completed >= 270), "{failure:?}: {seen:?}");
         assert_eq!(world.wasted(), 0, "{failure:?}: {seen:?}");
+    }
+}
+
+/// Ten servers, a second for each request, and a queue before them that is as long as what is in the air: with the
+/// default bulkhead, just as long as a time-out. There is no rate limit that would spare them.
+#[test]
+fn a_provider_that_slows_down_under_load_gives_as_much_as_it_can() {
+    for every in [200, 101, 21] {
+        let mut world = World::new(120 * SECOND, GatePolicy::default());
+        (world.servers, world.latency) = (vec![START; 10], SECOND);
+        world.run(Duration::from_millis(every), minutes(MINUTES), SECOND, |_| None);
+        let seen = &world.minutes;
+        assert!(seen[1..].iter().all(|it| it.completed >= 290), "each {every} ms: {seen:?}");
+        assert_eq!(world.wasted(), 0, "each {every} ms: {seen:?}");
     }
 }
