@@ -3,7 +3,9 @@
 //! The [machine](steadfast_core::gate) is the core's and answers at once. This adds a line for calls that must wait,
 //! one for each kind of request, and the calling:
 //!
-//! - the first in line asks; when it has its permit, or stops waiting, the next is called. No later one gets in before;
+//! - the first in line asks; when it has its permit, or stops waiting, the next is called. No later one gets in before,
+//!   unless callers lose patience (`gate/line.rs`): a place that is given up goes to the next that comes, and after a
+//!   call that is given up the last in line goes before the first, never twice in a row;
 //! - a caller that gives a permit back calls the first, if the gate would let it go now;
 //! - where only time helps, the first has a timer.
 //!
@@ -14,8 +16,8 @@
 //! is older than [`RECHECK`](steadfast_core::gate::Gate::RECHECK) (`gate/line.rs`).
 //!
 //! Invariants, each a property test: once all permits are dropped, [`Gate::in_flight`] is 0 and the breaker can close
-//! (I8, I17), whatever was polled, called or dropped in whatever order; waiters go in the order of asking; a waiter
-//! that is polled goes in the end.
+//! (I8, I17), whatever was polled, called or dropped in whatever order; waiters go in the order of asking, as long as
+//! nobody gives up; a waiter that is polled goes in the end.
 
 mod line;
 
@@ -119,11 +121,15 @@ impl Gate {
     pub fn try_acquire(&self, request: Request) -> Result<GatePermit, Refused> {
         let now = self.0.clock.now();
         let admitted = self.0.lock().try_admit(request, now);
-        admitted.map(|permit| self.permit(permit))
+        admitted.map(|permit| self.permit(permit, false))
     }
 
-    /// Waits for leave for one call, in the order of asking. Needs a tokio runtime with its timer enabled, if it has
-    /// to wait.
+    /// Waits for leave for one call, in the order of asking. Needs a tokio runtime with its timer enabled, if it has to
+    /// wait.
+    ///
+    /// Under overload, callers whose time-out is for the wait and the call together would all leave the line with too
+    /// little left for the call. So those who give up make way for others: their place in the line goes to the next that
+    /// asks, and if they have left it already, the last in line goes before the first, never twice in a row.
     ///
     /// Cancel-safe: if it is dropped, it has taken nothing, and the next in line goes.
     ///
@@ -185,8 +191,8 @@ impl Gate {
         }
     }
 
-    fn permit(&self, permit: gate::Permit) -> GatePermit {
-        GatePermit { gate: self.clone(), permit: Some(permit) }
+    fn permit(&self, permit: gate::Permit, waited: bool) -> GatePermit {
+        GatePermit { gate: self.clone(), permit: Some(permit), waited }
     }
 }
 
@@ -226,6 +232,8 @@ impl Shared {
 pub struct GatePermit {
     gate: Gate,
     permit: Option<gate::Permit>,
+    /// It was given to somebody who stood in line.
+    waited: bool,
 }
 
 impl GatePermit {
@@ -238,7 +246,12 @@ impl GatePermit {
         if let Some(permit) = self.permit.take() {
             let shared = &*self.gate.0;
             let now = shared.clock.now();
-            shared.change(now, |state| state.gate.settle(permit, how, now));
+            shared.change(now, |state| {
+                state.gate.settle(permit, how, now);
+                if self.waited && how == Settled::Abandoned {
+                    state.was_too_late(permit.kind());
+                }
+            });
         }
     }
 }
@@ -261,12 +274,13 @@ pub(crate) struct Turn {
     request: Request,
     /// In the line, once it had to wait.
     place: Option<u64>,
+    waited: bool,
     sleep: Option<Pin<Box<Sleep>>>,
 }
 
 impl Turn {
     pub(crate) const fn new(gate: Gate, request: Request) -> Self {
-        Self { gate, request, place: None, sleep: None }
+        Self { gate, request, place: None, waited: false, sleep: None }
     }
 
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<GatePermit, Refused>> {
@@ -279,7 +293,7 @@ impl Turn {
                     continue;
                 }
             };
-            return Poll::Ready(Ok(self.gate.permit(permit)));
+            return Poll::Ready(Ok(self.gate.permit(permit, self.waited)));
         }
     }
 
@@ -287,7 +301,9 @@ impl Turn {
         let shared = &*self.gate.0;
         let now = shared.clock.now();
         let mut state = shared.lock();
+        state.come(&mut self.place, self.request, cx.waker(), now);
         let was_in_line = self.place.is_some();
+        self.waited = was_in_line;
         let asked = state.ask(&mut self.place, self.request, cx.waker(), now);
         // A waiter that leaves the line makes way for the next.
         let woken = if was_in_line && self.place.is_none() { state.call(now) } else { state.call_nobody() };
@@ -314,7 +330,7 @@ impl Drop for Turn {
     fn drop(&mut self) {
         if let Some(place) = self.place.take() {
             let shared = &*self.gate.0;
-            shared.change(shared.clock.now(), |state| state.leave(place, self.request.kind));
+            shared.change(shared.clock.now(), |state| state.give_up(place, self.request.kind));
         }
     }
 }
@@ -326,6 +342,7 @@ pub(crate) struct Kept {
     gate: Gate,
     request: Request,
     number: Option<u64>,
+    waited: bool,
 }
 
 #[cfg(feature = "tower")]
@@ -334,7 +351,7 @@ impl Kept {
         let gate = permit.gate.clone();
         let now = gate.0.clock.now();
         let number = permit.permit.take().map(|permit| gate.0.lock().keep(permit, now));
-        Self { gate, request, number }
+        Self { gate, request, number, waited: permit.waited }
     }
 
     /// The permit, for a call that leaves now. If it was kept for too long, or is from before the breaker opened or
@@ -344,7 +361,7 @@ impl Kept {
         let now = shared.clock.now();
         let number = self.number.take();
         let claimed = shared.change(now, |state| state.claim(number, self.request, now));
-        claimed.map(|permit| self.gate.permit(permit))
+        claimed.map(|permit| self.gate.permit(permit, self.waited))
     }
 }
 

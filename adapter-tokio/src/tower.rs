@@ -35,7 +35,10 @@
 //!   `Buffer` and balancers would throw it away, though an open breaker closes again.
 //! - The inner service's readiness is passed on, its errors too, and it is called only if it was ready.
 //!
-//! All waits are fair: first come, first served.
+//! All waits are fair: first come, first served, as long as nobody gives up. A place in line that is given up goes to the
+//! next that comes; and after a call through a [`Gate`](crate::Gate) that was given up by somebody who had waited, the
+//! last in line goes before the first, never twice in a row. Else, under overload, all would leave the line with too
+//! little of their patience left for the call.
 //!
 //! # Errors
 //!

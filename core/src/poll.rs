@@ -135,6 +135,11 @@ impl PollPolicy {
         self.polls.get()
     }
 
+    /// The time that a poll needs to have a fair chance: see [`RetryPolicy`].
+    pub(crate) fn fair_chance(&self) -> Duration {
+        self.retry.attempt_timeout().min(self.deadline.checked_div(2).unwrap_or_default())
+    }
+
     /// No poll starts this long after acceptance or later; one that is under way then is given up.
     ///
     /// Time that a machine sleeps through counts. But if nothing ran when the deadline passed, nor for

@@ -172,7 +172,9 @@ impl RetryPolicy {
         self.attempts.get()
     }
 
-    /// No attempt starts this long after the start or later; one that is under way then is given up. Time that a
+    /// No attempt starts this long after the start or later; one that is under way then is given up. Nor is an attempt
+    /// begun that had to stand in line until too little was left for an answer: of a job's create, while nothing of it
+    /// can be running, less than the time-out of an attempt or half of the deadline; of a call, half of that. Time that a
     /// machine sleeps through counts; [`PollPolicy::deadline`](crate::poll::PollPolicy::deadline) says what is still
     /// asked for an accepted job.
     #[must_use]
@@ -184,6 +186,13 @@ impl RetryPolicy {
     #[must_use]
     pub const fn attempt_timeout(&self) -> Duration {
         self.attempt_timeout
+    }
+
+    /// The time that an attempt needs to have a fair chance: an attempt's, but no more than half of the deadline. One
+    /// that has less, because it had to wait until shortly before the deadline, says nothing of the upstream if it is cut
+    /// off there.
+    pub(crate) fn fair_chance(&self) -> Duration {
+        self.attempt_timeout.min(self.deadline.checked_div(2).unwrap_or_default())
     }
 
     /// The pauses.

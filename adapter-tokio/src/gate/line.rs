@@ -4,6 +4,16 @@
 //! has not come by a whole [`RECHECK`] after that is not being polled: it keeps its place and is passed over. When the
 //! gate says no, a kept permit that is older than [`RECHECK`] goes to the first that asks.
 //!
+//! A place that is given up goes to the next that joins the line, unless it is the last, or one behind it has gone. If
+//! it were lost, all who go would be those who have waited longest: with more callers than the gate lets go, each of
+//! whom has so long for the wait and the call, those would be the ones who are about to leave, and no call would be of
+//! use to anybody for as long as that lasts. Nobody waits longer for it: there are no more places before anyone than
+//! when they came.
+//!
+//! Where only a full bulkhead is waited for, nobody leaves the line: each gets a permit in its last moments, leaves
+//! during the call, and so makes room for the next who is as late. So after a call that was given up by a caller that
+//! had waited, the last in line goes before the first; but not twice in a row.
+//!
 //! [`RECHECK`]: Gate::RECHECK
 
 use std::collections::VecDeque;
@@ -18,8 +28,13 @@ use super::Refused;
 pub(super) struct State {
     pub(super) gate: Gate,
     /// One for each kind of request: what one kind waits for need not hold up another. In the order of joining, so of
-    /// numbers too.
+    /// numbers too. What several kinds could have goes to the one of them that has waited longest, or those of a kind
+    /// that always find room for themselves would keep the others out for ever.
     lines: [VecDeque<Waiter>; 3],
+    /// For each line the numbers of the places before its last that were given up, in their order.
+    given_up: [VecDeque<u64>; 3],
+    /// For each line, who is next.
+    next: [Next; 3],
     /// In the order of numbers, so of time too.
     #[cfg(feature = "tower")]
     kept: VecDeque<kept::KeptPermit>,
@@ -27,6 +42,16 @@ pub(super) struct State {
     /// No longer of use. Dropped once nobody holds the lock: with the last waker a task may go, and what it holds of
     /// this gate.
     retired: Option<Waker>,
+}
+
+/// Which waiter of a line goes next.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Next {
+    First,
+    /// After a call that was given up.
+    Last,
+    /// The last has just gone.
+    FirstAgain,
 }
 
 struct Waiter {
@@ -68,6 +93,8 @@ impl State {
         Self {
             gate,
             lines: Default::default(),
+            given_up: Default::default(),
+            next: [Next::First; 3],
             #[cfg(feature = "tower")]
             kept: VecDeque::new(),
             numbers: 0,
@@ -81,7 +108,7 @@ impl State {
 
     /// Asks leave for a caller that would not wait.
     pub(super) fn try_admit(&mut self, request: Request, now: Timestamp) -> Result<Permit, Refused> {
-        if !self.is_first(None, request.kind, now) {
+        if !self.is_next(None, request.kind, now) {
             return Err(Refused::new(Blocked::Line, Gate::RECHECK));
         }
         match self.admit(request, now) {
@@ -96,7 +123,7 @@ impl State {
         let said = match self.gate.check(request, now) {
             // Said to all at once, wherever they stand.
             Some(Admission::Refuse(refusal)) => Admission::Refuse(refusal),
-            _ if self.is_first(*place, request.kind, now) => self.admit(request, now),
+            _ if self.is_next(*place, request.kind, now) => self.admit(request, now),
             _ => return self.wait(place, request, waker, Gate::RECHECK, now),
         };
         if let Admission::Wait(refusal) = said {
@@ -105,6 +132,16 @@ impl State {
         }
         if let Some(place) = place.take() {
             self.leave(place, request.kind);
+            let next = &mut self.next[request.kind as usize];
+            if let Admission::Go(_) = said {
+                let was_first = *next != Next::Last;
+                *next = if was_first { Next::First } else { Next::FirstAgain };
+                if was_first {
+                    // Those before it have had their time.
+                    let given_up = &mut self.given_up[request.kind as usize];
+                    given_up.drain(..given_up.partition_point(|other| *other < place));
+                }
+            }
         }
         match said {
             Admission::Go(permit) => Asked::Go(permit),
@@ -112,22 +149,75 @@ impl State {
         }
     }
 
-    /// Gives up a place in the line.
-    pub(super) fn leave(&mut self, place: u64, kind: Kind) {
+    /// Gives a place to a caller that has none yet, if it comes before others by it: one that somebody has given up, or
+    /// the last if the last goes next.
+    pub(super) fn come(&mut self, place: &mut Option<u64>, request: Request, waker: &Waker, now: Timestamp) {
+        let (line, given_up) = (&mut self.lines[request.kind as usize], &mut self.given_up[request.kind as usize]);
+        if place.is_some() || line.is_empty() {
+            return;
+        }
+        let number = if self.next[request.kind as usize] == Next::Last {
+            self.numbers += 1;
+            self.numbers
+        } else if let Some(number) = given_up.pop_front() {
+            number
+        } else {
+            return;
+        };
+        let at = line.partition_point(|waiter| waiter.number < number);
+        line.insert(at, Waiter { number, request, due: now, waker: waker.clone() });
+        *place = Some(number);
+    }
+
+    /// Gives up a place in the line, for the next that comes.
+    pub(super) fn give_up(&mut self, place: u64, kind: Kind) {
+        self.leave(place, kind);
+        let given_up = &mut self.given_up[kind as usize];
+        given_up.insert(given_up.partition_point(|other| *other < place), place);
+        self.forget_last(kind);
+    }
+
+    /// A caller that had waited has given its call up.
+    pub(super) fn was_too_late(&mut self, kind: Kind) {
+        let next = &mut self.next[kind as usize];
+        if *next == Next::First && !self.lines[kind as usize].is_empty() {
+            *next = Next::Last;
+        }
+    }
+
+    /// Leaves the line.
+    fn leave(&mut self, place: u64, kind: Kind) {
         let line = &mut self.lines[kind as usize];
         if let Ok(at) = line.binary_search_by_key(&place, |waiter| waiter.number) {
             self.retired = line.remove(at).map(|waiter| waiter.waker);
         }
+        self.forget_last(kind);
     }
 
-    /// Calls the first of each line, unless the gate would have it wait. A caller that takes its permit calls the
-    /// next.
+    /// A place that nobody stands behind is none.
+    fn forget_last(&mut self, kind: Kind) {
+        let last = self.lines[kind as usize].back().map_or(0, |waiter| waiter.number);
+        let given_up = &mut self.given_up[kind as usize];
+        given_up.truncate(given_up.partition_point(|place| *place < last));
+        if last == 0 {
+            self.next[kind as usize] = Next::First;
+        }
+    }
+
+    /// Calls the first of each line, unless the gate would have it wait for as long as it does, or longer: one that
+    /// has come to be first only now must know when its time is. A caller that takes its permit calls the next.
     pub(super) fn call(&mut self, now: Timestamp) -> Woken {
         let mut woken = self.call_nobody();
-        for (line, woken) in self.lines.iter_mut().zip(&mut woken.called) {
-            if let Some(first) = line.iter_mut().find(|waiter| !waiter.is_absent(now))
-                && !matches!(self.gate.check(first.request, now), Some(Admission::Wait(_)))
-            {
+        for ((line, next), woken) in self.lines.iter_mut().zip(self.next).zip(&mut woken.called) {
+            let is_there = |waiter: &&mut Waiter| !waiter.is_absent(now);
+            let mut waiters = line.iter_mut();
+            let first = if next == Next::Last { waiters.rfind(is_there) } else { waiters.find(is_there) };
+            let Some(first) = first else { continue };
+            let until = match self.gate.check(first.request, now) {
+                Some(Admission::Wait(refusal)) => Some(refusal.until),
+                _ => None,
+            };
+            if until.is_none_or(|until| until < first.due) {
                 first.due = first.due.min(now);
                 *woken = Some(first.waker.clone());
             }
@@ -156,10 +246,20 @@ impl State {
         said
     }
 
-    /// Whether every waiter before this place is absent.
-    fn is_first(&self, place: Option<u64>, kind: Kind, now: Timestamp) -> bool {
-        let before = |waiter: &&Waiter| place.is_none_or(|place| waiter.number < place);
-        self.lines[kind as usize].iter().take_while(before).all(|waiter| waiter.is_absent(now))
+    /// Whether the caller with this place, or with none, is the next of its kind, and no other kind's next has waited
+    /// longer and could go.
+    fn is_next(&self, place: Option<u64>, kind: Kind, now: Timestamp) -> bool {
+        let mut nexts = self.lines.iter().zip(self.next).filter_map(|(line, next)| {
+            let is_there = |waiter: &&Waiter| !waiter.is_absent(now) || place == Some(waiter.number);
+            if next == Next::Last { line.iter().rfind(is_there) } else { line.iter().find(is_there) }
+        });
+        nexts.all(|next| {
+            if next.request.kind == kind {
+                return place == Some(next.number);
+            }
+            let has_waited_longer = place.is_none_or(|place| next.number < place);
+            !has_waited_longer || self.gate.check(next.request, now).is_some()
+        })
     }
 
     fn wait(

@@ -216,3 +216,37 @@ async fn calls_can_be_spawned() {
     let polled = tokio::spawn(poll_until(PollPolicy::default()).run(async || Ok::<_, String>(Polled::Ready(1))));
     assert_eq!(polled.await.unwrap().unwrap(), 1);
 }
+
+/// Twice as many calls as the limiter lets through. Their deadline is a total, of which the line takes its part: it must
+/// not take all, or each call would go only to be cut off, and the breaker would open for an upstream that is well.
+#[tokio::test(start_paused = true)]
+async fn a_line_longer_than_the_deadline_neither_wastes_the_calls_nor_opens_the_breaker() {
+    let (limiter, breaker) =
+        (RateLimiter::new(RatePolicy::new(10, SECOND).unwrap()), Breaker::new(BreakerPolicy::default()));
+    let policy = RetryPolicy::default().with_deadline(5 * SECOND).unwrap();
+    let upstream = Arc::new(AtomicU32::new(0));
+    for minute in 0..10 {
+        upstream.store(0, Ordering::Relaxed);
+        let mut calls = tokio::task::JoinSet::new();
+        for _ in 0..60 * 20 {
+            let (limiter, breaker, policy, upstream) =
+                (limiter.clone(), breaker.clone(), policy.clone(), Arc::clone(&upstream));
+            calls.spawn(async move {
+                let call = retry(policy).limiter(&limiter).breaker(&breaker);
+                let call = call.run(|| {
+                    upstream.fetch_add(1, Ordering::Relaxed);
+                    async {
+                        sleep(Duration::from_millis(300)).await;
+                        Ok::<_, std::io::Error>(())
+                    }
+                });
+                call.await.is_ok()
+            });
+            sleep(SECOND / 20).await;
+        }
+        let good = calls.join_all().await.into_iter().filter(|it| *it).count() as u32;
+        let sent = upstream.load(Ordering::Relaxed);
+        assert!((570..=640).contains(&good), "{good} of 600, {sent} sent in minute {minute}: {breaker:?}");
+        assert_eq!((sent, breaker.state()), (good, BreakerState::Closed));
+    }
+}

@@ -10,6 +10,7 @@ mod endurance;
 mod handles;
 mod journal;
 mod logs;
+mod overload;
 mod paced;
 mod releases;
 mod renewal;

@@ -192,6 +192,40 @@ async fn one_kind_does_not_wait_for_anothers_limit() {
     );
 }
 
+/// One limit for all kinds, and callers of one kind that want all of it and more: those of another have their turn, in
+/// the order of asking.
+#[tokio::test(start_paused = true)]
+async fn no_kind_of_request_starves_another() {
+    for (busy, other) in [(Kind::Create, Kind::Poll), (Kind::Poll, Kind::Create), (Kind::Lookup, Kind::Poll)] {
+        for policy in [bulkhead(1), paced()] {
+            let gate = Gate::new(policy);
+            let mut tasks = JoinSet::new();
+            for _ in 0..3 {
+                let gate = gate.clone();
+                tasks.spawn(async move {
+                    loop {
+                        let permit = gate.acquire(Request::first(busy)).await.unwrap();
+                        tokio::time::sleep(100 * MILLI).await;
+                        permit.settle(Settled::Answered);
+                    }
+                });
+            }
+            tokio::time::sleep(SECOND).await;
+            for _ in 0..10 {
+                let start = Instant::now();
+                let permit = timeout(60 * SECOND, gate.acquire(Request::first(other))).await;
+                let waited = start.elapsed();
+                assert!(permit.is_ok(), "starved by {busy:?}: {other:?}");
+                // Three are before it, and one is under way.
+                assert!(waited <= 410 * MILLI, "{other:?} waited {waited:?} beside {busy:?}");
+                permit.unwrap().unwrap().settle(Settled::Answered);
+            }
+            tasks.shutdown().await;
+            assert_eq!((gate.in_flight(), gate.waiting()), (0, 0));
+        }
+    }
+}
+
 /// The cross-layer law of an outage: those who waited do not all come back at once.
 #[tokio::test(start_paused = true)]
 async fn after_an_outage_they_leave_one_probe_first_and_then_at_the_limits_pace() {
@@ -361,4 +395,17 @@ async fn an_isolated_upstream_is_refused_for_good_by_gate_and_breaker_alike() {
         breaker.reset(policy);
     });
     assert!(GateLayer::new(gate).layer(upstream.service()).oneshot(0).await.is_ok());
+}
+
+/// Where only time brings the next place, somebody has an eye on the time: whoever is first now.
+#[tokio::test(start_paused = true)]
+async fn those_who_wait_leave_at_the_limits_pace_and_no_slower() {
+    let gate = Gate::new(paced());
+    let (start, mut tasks) = (Instant::now(), JoinSet::new());
+    for _ in 0..51 {
+        let gate = gate.clone();
+        tasks.spawn(async move { gate.acquire(CREATE).await.unwrap().settle(Settled::Answered) });
+    }
+    tasks.join_all().await;
+    assert_about(start.elapsed(), 5 * SECOND);
 }

@@ -2,8 +2,13 @@
 //!
 //! Operations that wait in line are not woken to ask again and again. When the gate can have changed, the engine calls
 //! the first ones for as long as the gate lets them go; so after an outage they leave one by one, as fast as the rate
-//! limits say. Each kind has a line of its own, since a limit of one kind must not hold up another; of those that may
-//! go, the one that has waited longest goes first, so no kind starves another either.
+//! limits say. Each kind has a line of its own, since a limit of one kind must not hold up another.
+//!
+//! Of polls and look-ups that may go, the one that has waited longest goes first. **They take turns with creates**: one
+//! of them goes before a create that has waited longer, then that create goes. So no kind starves another, and none
+//! crowds another out: where there are more creates than the limits let through, for minutes, their line is long, and
+//! a poll that had to stand behind them all would come after its deadline. Each request that leaves would then be a
+//! create, spent on a job that ends before anybody has looked at it.
 
 use alloc::collections::VecDeque;
 use core::num::NonZeroU64;
@@ -40,12 +45,14 @@ impl Engine {
         self.refuse_those_who_wait(now);
         // Each call takes somebody out of line, or closes a line for this time; so this ends.
         let mut open = Kinds::ALL;
-        while let Some((kind, slot)) = self.next_to_call(&mut open, now) {
-            self.step(slot, now, Operation::knock);
+        while let Some((kind, slot, overtakes)) = self.next_to_call(&mut open, now) {
+            self.step(slot, now, Operation::called);
             if self.lines.first(kind).map(|(_, first)| first) == Some(slot) {
                 // It could not go after all: not at once again.
                 self.lines_wake = self.lines_wake.min(now.saturating_add(Gate::RECHECK));
                 open = open.without(kind);
+            } else if self.slots.get(slot).and_then(|it| it.operation.as_ref()?.has_leave_for()) == Some(kind) {
+                self.lines.has_gone(kind, overtakes);
             }
         }
     }
@@ -68,12 +75,13 @@ impl Engine {
         }
     }
 
-    /// The operation to call: of those that are first in their lines and may go, the one that has waited longest.
-    /// Closes the lines whose first may not go.
-    fn next_to_call(&mut self, open: &mut Kinds, now: Timestamp) -> Option<(Kind, u32)> {
+    /// The operation to call: of those that are first in their lines and may go, the one whose turn it is; and whether a
+    /// create that could go has waited longer. Closes the lines whose first may not go.
+    fn next_to_call(&mut self, open: &mut Kinds, now: Timestamp) -> Option<(Kind, u32, bool)> {
         // A poll or a look-up only reads, so it is the better probe of an upstream that may still be ill.
         let probing = self.gate.breaker_state(now) == BreakerState::HalfOpen;
         let mut next: Option<(u64, Kind, u32)> = None;
+        let mut overtakes = false;
         for kind in [Kind::Poll, Kind::Lookup, Kind::Create] {
             let Some((number, slot)) = self.lines.first(kind).filter(|_| open.contains(kind)) else { continue };
             let request = self.slots.get(slot).and_then(|slot| slot.operation.as_ref()?.blocked());
@@ -82,13 +90,16 @@ impl Engine {
                     self.lines_wake = self.lines_wake.min(no.until);
                     *open = open.without(kind);
                 }
-                _ if next.is_none_or(|(earliest, ..)| !probing && number < earliest) => {
-                    next = Some((number, kind, slot));
+                _ => {
+                    let is_earlier = next.is_none_or(|(earliest, ..)| !probing && number < earliest);
+                    overtakes = kind == Kind::Create && is_earlier && next.is_some() && !self.lines.overtaken;
+                    if is_earlier && !overtakes {
+                        next = Some((number, kind, slot));
+                    }
                 }
-                _ => {}
             }
         }
-        next.map(|(_, kind, slot)| (kind, slot))
+        next.map(|(_, kind, slot)| (kind, slot, overtakes))
     }
 
     /// When the first in line is to be called again.
@@ -161,6 +172,9 @@ pub(super) struct Lines {
     /// there.
     #[cfg_attr(feature = "serde", serde(default))]
     refused: u64,
+    /// A poll or a look-up has gone before a create that had waited longer, and no create has gone since.
+    #[cfg_attr(feature = "serde", serde(default))]
+    overtaken: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -173,6 +187,11 @@ struct Line {
 }
 
 impl Lines {
+    /// The first of this line has gone; `overtakes`: before a create that had waited longer.
+    const fn has_gone(&mut self, kind: Kind, overtakes: bool) {
+        self.overtaken = overtakes || (self.overtaken && !matches!(kind, Kind::Create));
+    }
+
     pub(super) fn join(&mut self, kind: Kind, slot: u32) -> Place {
         self.joined = self.joined.saturating_add(1);
         if let Some(line) = self.lines.get_mut(kind as usize) {

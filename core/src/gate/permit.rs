@@ -61,7 +61,7 @@ impl Permit {
         Charge::of(self.charge)
     }
 
-    pub(super) const fn elapsed(self, now: Timestamp) -> Duration {
+    pub(crate) const fn elapsed(self, now: Timestamp) -> Duration {
         self.began.elapsed(now)
     }
 }

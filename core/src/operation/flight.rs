@@ -18,12 +18,30 @@ impl Operation {
             let failure = Failure::new(Class::TimedOut, Certainty::NotExecuted);
             return self.attempt_failed(attempt, failure, turn);
         }
-        if turn.now.saturating_since(attempt.until) >= Clock::SUSPEND {
-            // The machine slept, so this says nothing of the provider: no breaker opens for it.
+        if turn.now.saturating_since(attempt.until) >= Clock::SUSPEND || self.is_cut_short(turn) {
+            // The machine slept, or the line at the gate took nearly all the time there was: this says nothing of the
+            // provider. No breaker opens for it, and keeps those behind in line until they are as late.
             self.leave_flight(Settled::Abandoned, turn);
         }
         self.abandon = NonZeroU32::new(attempt.id.0);
         self.attempt_failed(attempt, Failure::new(Class::TimedOut, Certainty::MayHaveExecuted), turn);
+    }
+
+    /// Whether the request in the air, which has had its time, has had too little of it to be answered.
+    fn is_cut_short(&self, turn: &Turn<'_>) -> bool {
+        let (permit, fair_chance) = match self.state {
+            State::Creating { permit, .. } => (permit, turn.policy.create().fair_chance()),
+            State::LookingUp { permit, .. } => (permit, turn.policy.lookup().fair_chance()),
+            State::Polling { permit, .. } => (permit, turn.policy.poll().fair_chance()),
+            State::CreateWaiting { .. }
+            | State::CreateWriting { .. }
+            | State::LookupWaiting { .. }
+            | State::PollWaiting { .. }
+            | State::Ending { .. }
+            | State::Ended { .. }
+            | State::Delivered { .. } => return false,
+        };
+        permit.elapsed(turn.now) < fair_chance
     }
 
     fn attempt_failed(&mut self, attempt: Attempt, failure: Failure, turn: &mut Turn<'_>) {

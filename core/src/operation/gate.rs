@@ -3,6 +3,7 @@
 use super::{Kind, Operation, OperationPolicy, State, Turn};
 use crate::gate::Request;
 use crate::notice::WakeReason;
+use crate::retry::GaveUp;
 use crate::time::Timestamp;
 
 impl Operation {
@@ -24,7 +25,6 @@ impl Operation {
     }
 
     /// The request for which it holds a permit: one in the air, or a create whose record is being written.
-    #[cfg(feature = "serde")]
     pub(crate) const fn has_leave_for(&self) -> Option<Kind> {
         match self.state {
             State::CreateWriting { .. } | State::Creating { .. } => Some(Kind::Create),
@@ -66,7 +66,19 @@ impl Operation {
         began.saturating_add(patience)
     }
 
-    /// Its turn has come: it asks the gate now.
+    /// Its turn has come, and the gate may let it go. A create that is so late that it would hardly be answered before
+    /// the deadline is not begun any more: that nothing of it has run is certain now, and would not be then; and whoever
+    /// stands behind it may be in time.
+    pub(crate) fn called(&mut self, turn: &mut Turn<'_>) {
+        self.look_at_clock(turn);
+        let left = self.create_deadline(turn).saturating_since(turn.now);
+        if self.waits_to_create() && !self.doubt && left < turn.policy.create().fair_chance() {
+            self.create_gave_up(GaveUp::Deadline, turn);
+        }
+        self.knock(turn);
+    }
+
+    /// It asks the gate now.
     pub(crate) fn knock(&mut self, turn: &mut Turn<'_>) {
         self.look_at_clock(turn);
         if self.blocked().is_some()

@@ -239,3 +239,31 @@ fn who_is_first_in_line_is_told_and_engines_of_one_client_have_ids_of_their_own(
     engine.handle(Event::Cancel(ids[0]), START);
     assert_eq!(engine.first_in_line(Kind::Create), None, "there is room for it");
 }
+
+/// Of a deadline that the line has nearly used up, too little is left for an answer.
+#[test]
+fn who_comes_to_be_first_just_before_the_deadline_is_not_sent_and_what_is_cut_short_opens_no_breaker() {
+    let gate = GatePolicy::none().with_breaker(Some(breaker())).with_bulkhead(Some(BulkheadPolicy::fixed(2).unwrap()));
+    for (hold, creates) in [(55_000, 3), (55_001, 0)] {
+        let mut run = Run::new(gate.clone(), well);
+        run.engine.gate_mut().hold_until(at(hold));
+        run.submit(3);
+        run.until(at(400_000));
+        assert_eq!(run.times(Kind::Create).len(), creates, "an attempt has five seconds");
+        let as_it_should = |outcome: &Outcome| match outcome {
+            Outcome::Completed(_) => creates > 0,
+            outcome => creates == 0 && *outcome == Outcome::Rejected(Rejected::Deadline),
+        };
+        assert!(run.ended.len() == 3 && run.ended.iter().all(|(.., outcome)| as_it_should(outcome)), "{:?}", run.ended);
+    }
+
+    // A poll is the job's last chance, and goes: until 300 s.
+    for (hold, state) in [(295_001, BreakerState::Closed), (290_000, BreakerState::Open { until: at(305_000) })] {
+        let mut run = Run::new(gate.clone(), |_, attempt| if attempt.kind == Kind::Create { accepted() } else { None });
+        run.submit(2);
+        run.drain();
+        run.engine.gate_mut().hold_until(at(hold));
+        run.until(at(301_000));
+        assert_eq!((run.times(Kind::Poll).len(), run.engine.gate().breaker_state(run.now)), (2, state), "{hold}");
+    }
+}

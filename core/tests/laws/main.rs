@@ -14,6 +14,7 @@ mod history;
 mod lines;
 mod machines;
 mod operation;
+mod overload;
 mod peers;
 mod policies;
 mod replayed;

@@ -31,7 +31,8 @@ pub enum StopReason {
         /// When asking again makes sense; [`Duration::MAX`] while it is isolated.
         retry_in: Duration,
     },
-    /// The rate limiter's next place is beyond the deadline.
+    /// The rate limiter's next place is beyond the deadline, or so shortly before it that the attempt would have less than
+    /// half the time of a first one: it would hardly be answered.
     #[error("the rate limit is reached: the next place is free in {retry_in:?}")]
     RateLimited {
         /// When the next place is free, if nobody else takes it.

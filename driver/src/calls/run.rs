@@ -88,6 +88,8 @@ pub(super) struct Run<'h, M, C, N, E> {
     doubt: bool,
     /// Something is waited for before the next attempt.
     waited: bool,
+    /// The attempt under way has less time than a fair chance.
+    is_late: bool,
 }
 
 impl<'h, M: Course, C, N, E> Run<'h, M, C, N, E> {
@@ -101,8 +103,22 @@ impl<'h, M: Course, C, N, E> Run<'h, M, C, N, E> {
         seed: Option<Seed>,
     ) -> Self {
         let attempts = course.before();
-        let (cause, failure, doubt, waited) = (None, None, false, false);
-        Self { course, classify, notify, upstream, repeatable, key, seed, attempts, cause, failure, doubt, waited }
+        let (cause, failure, doubt, waited, is_late) = (None, None, false, false, false);
+        Self {
+            course,
+            classify,
+            notify,
+            upstream,
+            repeatable,
+            key,
+            seed,
+            attempts,
+            cause,
+            failure,
+            doubt,
+            waited,
+            is_late,
+        }
     }
 
     /// The wait before the first attempt, or why there is none.
@@ -136,7 +152,7 @@ impl<'h, M: Course, C, N, E> Run<'h, M, C, N, E> {
     fn ask<S: Timer>(&mut self, timer: &S, clock: &mut Elapsed<S>) -> Leaving<'h> {
         loop {
             let left = self.course.deadline().saturating_sub(clock.last);
-            let answer = self.upstream.leave(self.course.purpose(), left);
+            let answer = self.upstream.leave(self.course.purpose(), left, self.fair_chance());
             if matches!(answer, Leaving::Go(_)) {
                 return answer;
             }
@@ -166,7 +182,16 @@ impl<'h, M: Course, C, N, E> Run<'h, M, C, N, E> {
         self.attempts = self.attempts.saturating_add(1);
         self.course.begun();
         let left = self.course.deadline().saturating_sub(clock.last);
-        Attempt { number: self.attempts, key: self.key, left, limit: self.limit(clock.last) }
+        let limit = self.limit(clock.last);
+        self.is_late = limit < self.fair_chance();
+        Attempt { number: self.attempts, key: self.key, left, limit }
+    }
+
+    /// Half of what the first attempt has. One that has less, because it began just before the deadline, says nothing
+    /// of the upstream if it is cut off there: in an overload all would be so late, and open the breaker for those behind
+    /// them.
+    fn fair_chance(&self) -> Duration {
+        self.course.deadline().min(self.course.attempt_timeout()) / 2
     }
 
     /// What the attempt under way may take from now on.
@@ -231,8 +256,12 @@ impl<'h, M: Course, C, N, E> Run<'h, M, C, N, E> {
     where
         N: Notify<E>,
     {
-        leave.settle(Some(failure.class));
         let (elapsed, cut_off) = (clock.read(timer), error.is_none());
+        if self.is_late && failure.class == Class::TimedOut {
+            drop(leave);
+        } else {
+            leave.settle(Some(failure.class));
+        }
         // The last error is kept, also if a later attempt timed out.
         if error.is_some() {
             self.cause = error;

@@ -61,8 +61,8 @@ impl<'h> Upstream<'h> {
         self.breaker.is_none() && self.budget.is_none() && self.limiter.is_none()
     }
 
-    /// `left`: until the deadline.
-    pub(super) fn leave(&mut self, purpose: Purpose, left: Duration) -> Leaving<'h> {
+    /// `left`: until the deadline. `fair_chance`: what an attempt needs of that, if it has to stand in line for it.
+    pub(super) fn leave(&mut self, purpose: Purpose, left: Duration, fair_chance: Duration) -> Leaving<'h> {
         let wait = self.place.as_ref().map_or(Duration::ZERO, Place::wait);
         if !wait.is_zero() {
             return Leaving::Wait(wait.min(left));
@@ -81,7 +81,7 @@ impl<'h> Upstream<'h> {
         match self.place.take() {
             Some(place) => place.take(),
             None => {
-                if let Err(stopped) = self.stand_in_line(left) {
+                if let Err(stopped) = self.stand_in_line(left, fair_chance) {
                     return stopped;
                 }
             }
@@ -100,7 +100,7 @@ impl<'h> Upstream<'h> {
         }
     }
 
-    fn stand_in_line(&mut self, left: Duration) -> Result<(), Leaving<'h>> {
+    fn stand_in_line(&mut self, left: Duration, fair_chance: Duration) -> Result<(), Leaving<'h>> {
         let Some(limiter) = self.limiter else { return Ok(()) };
         if limiter.try_acquire().is_ok() {
             return Ok(());
@@ -111,7 +111,7 @@ impl<'h> Upstream<'h> {
             place.take();
             return Ok(());
         }
-        if wait >= left {
+        if wait >= left || left.saturating_sub(wait) < fair_chance {
             return Err(Leaving::Stop(StopReason::RateLimited { retry_in: wait }));
         }
         self.place = Some(place);
