@@ -51,10 +51,10 @@ impl RateLimiter {
 
     /// Blocks until there is a place, in the order of asking.
     pub fn acquire(&self) {
-        let place = self.0.reserve();
-        // Asked again after each sleep, since the system and the limiter use different clocks.
+        let mut place = self.0.reserve();
+        // Asked again after each sleep, also since the system and the limiter use different clocks.
         loop {
-            let wait = place.wait();
+            let wait = place.next_wait();
             if wait.is_zero() {
                 break;
             }

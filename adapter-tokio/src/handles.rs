@@ -76,8 +76,9 @@ impl Deref for Breaker {
 ///
 /// It has the methods of the [driver's](steadfast_driver::RateLimiter), follows a runtime's paused time, and waits.
 ///
-/// [`acquire`](RateLimiter::acquire) is fair: first come, first served. It is cancel-safe: a future that is dropped
-/// while it waits gives its place to the next that asks, so the line is never longer than those who wait in it.
+/// [`acquire`](RateLimiter::acquire) is fair: first come, first served, as long as nobody gives up. It is cancel-safe:
+/// the place of a future that is dropped while it waits goes to the next that asks, or to one behind it, who looks each
+/// second. So who comes just then may go before others who have waited.
 ///
 /// ```
 /// use std::time::Duration;
@@ -125,10 +126,10 @@ impl RateLimiter {
     pub async fn acquire(&self) {
         // A loop that is never asked to wait must not be all that its thread does.
         consume_budget().await;
-        let place = self.0.reserve();
-        // Asked again after each sleep, since the timer and the limiter use different clocks.
+        let mut place = self.0.reserve();
+        // Asked again after each sleep, also since the timer and the limiter use different clocks.
         loop {
-            let wait = place.wait();
+            let wait = place.next_wait();
             if wait.is_zero() {
                 break;
             }

@@ -190,6 +190,9 @@ fn tell(it: &Explained, report: &Report, creates: &[Start], polls: &[Start]) {
     for sentence in report.policy.iter().chain(&report.gate) {
         println!("{}", wrapped(sentence, "- ", width));
     }
+    if !report.doubts.is_empty() {
+        println!("\nDoubtful:");
+    }
     for doubt in &report.doubts {
         println!("{}", wrapped(doubt, "! ", width));
     }

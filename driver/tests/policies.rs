@@ -344,7 +344,15 @@ fn what_does_not_fit_to_what_stays_is_told() {
     let told = "is 20s: it must be at least the first delay, 45s (the file does not name this field";
     assert!(error.problem().starts_with(told), "{error}");
     let named = read("[policy.create.backoff]\ngrowth = { fixed = \"45s\" }\ncap = \"9s\"", Format::Toml).unwrap_err();
-    assert!(named.line() == 3 && !named.problem().contains("does not name"), "{named}");
+    assert!(named.line() == 3 && named.problem().ends_with("at least the first delay, 45s"), "{named}");
+    let slow =
+        BackoffPolicy::new(Growth::Fixed(Duration::from_secs(30)), Duration::from_secs(30), Jitter::Full).unwrap();
+    let poll = PollPolicy::new(slow, 9, Duration::from_secs(600), RetryPolicy::default()).unwrap();
+    let own = Policies { policy: OperationPolicy::default().with_poll(poll), ..Policies::default() };
+    let below = own.changed_by(&file("[policy.poll]\nschedule = { cap = \"10s\" }", Format::Toml)).unwrap_err();
+    let told =
+        "is 10s: it must be at least the first delay, 30s (by what stays as it was, since the file does not name it)";
+    assert_eq!((below.line(), below.problem()), (2, told));
     let missing = read("[gate]\nbudget = \"none\"", Format::Toml)
         .unwrap()
         .changed_by(&file("[gate.budget]\nkeep = 3", Format::Toml));

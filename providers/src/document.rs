@@ -156,7 +156,7 @@ impl Document {
     /// thing: what an exponential growth said does not stay in a fixed one.
     ///
     /// # Errors
-    /// The first thing that is wrong with the result, by line and field. Where that is a field that only `base` has, it
+    /// The first thing that is wrong with the result, by line and field. Where what is named does not fit what stays, it
     /// says so.
     ///
     /// ```
@@ -174,7 +174,7 @@ impl Document {
     /// let wrong = changes.read_over::<RetryPolicy>(&base).unwrap_err();
     /// assert_eq!(
     ///     wrong.to_string(),
-    ///     "line 1, backoff.cap: is 20s: it must be at least the first delay, 45s (the file does not name this field, so it is as it was: name it too)"
+    ///     "line 1, backoff.cap: is 20s: it must be at least the first delay, 45s (the file does not name this field: it stays as it was, and does not fit what is new)"
     /// );
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -184,12 +184,13 @@ impl Document {
             .or_else(|error| place.refuse(format!("the settings that it changes cannot be written: {error}")))?;
         let whole = self.root.over(&base);
         setting::read(&whole, &place).map_err(|error| {
-            let stays = self.root.get(error.field()).is_none() && whole.get(error.field()).is_some();
-            if stays {
-                error.with(" (the file does not name this field, so it is as it was: name it too)")
-            } else {
-                error
+            if self.root.get(error.field()).is_none() && whole.get(error.field()).is_some() {
+                return error
+                    .with(" (the file does not name this field: it stays as it was, and does not fit what is new)");
             }
+            let is_wrong_alone = setting::read::<T>(&self.root, &place).is_err_and(|alone| alone == error);
+            let fits_not = !is_wrong_alone && error.problem().contains(": it must be ");
+            if fits_not { error.with(" (by what stays as it was, since the file does not name it)") } else { error }
         })
     }
 

@@ -97,7 +97,7 @@ where
         })?;
         while !self.is_ready {
             let place = self.place.get_or_insert_with(|| self.limiter.reserve_owned());
-            let wait = place.wait();
+            let wait = place.next_wait();
             self.is_ready = wait.is_zero();
             if !self.is_ready {
                 let until = later(Instant::now(), wait);

@@ -150,6 +150,32 @@ async fn a_limiter_lets_waiters_go_in_their_order_at_its_pace() {
     }
 }
 
+/// Fifty are before it, and all of them leave: it looks again within a second.
+#[tokio::test(start_paused = true)]
+async fn who_stays_moves_up_when_those_before_leave() {
+    let limiter = RateLimiter::new(RatePolicy::new(10, SECOND).unwrap());
+    limiter.try_acquire().unwrap();
+    let began = Instant::now();
+    let impatient: Vec<_> = (0..50)
+        .map(|_| {
+            let limiter = limiter.clone();
+            tokio::spawn(async move { timeout(SECOND / 20, limiter.acquire()).await.is_ok() })
+        })
+        .collect();
+    tokio::task::yield_now().await;
+    let patient = [(); 3].map(|()| {
+        let limiter = limiter.clone();
+        tokio::spawn(async move { (limiter.acquire().await, Instant::now()).1 })
+    });
+    for patient in patient {
+        let waited = patient.await.unwrap() - began;
+        assert!(waited <= 1_500 * SECOND / 1_000, "{waited:?}");
+    }
+    for impatient in impatient {
+        assert!(!impatient.await.unwrap());
+    }
+}
+
 /// Twice as many come as the pace allows, and none of them waits for more than a second: the line must not grow by those
 /// who have left, or soon nobody would be let go at all, for as long as that lasts and as long again.
 #[tokio::test(start_paused = true)]

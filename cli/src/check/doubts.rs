@@ -55,6 +55,15 @@ pub(super) fn doubts(
         let of_all = (poll.polls(), || times::most_polls(poll, seed));
         unreached("policy.poll", "poll", polls, of_all, poll.deadline(), &mut doubts);
     }
+    let used_up = times::used_up(poll);
+    if used_up < poll.deadline() / 2 {
+        doubts.push(format!(
+            "policy.poll.polls is {}: a job that stays pending ends as unresolved after {} at the latest, and the deadline is {}",
+            poll.polls(),
+            Span(used_up),
+            Span(poll.deadline()),
+        ));
+    }
     if poll.retry().attempt_timeout() >= poll.deadline() {
         doubts.push(format!(
             "policy.poll.retry.attempt_timeout is {}, the deadline {}: one poll without an answer uses up all the time there is",

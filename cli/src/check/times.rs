@@ -74,6 +74,14 @@ pub(super) fn most_polls(policy: &PollPolicy, seed: u64) -> u16 {
     (0..FEW_RUNS).map(|number| run(Seed::new(seed).derive(number))).max().unwrap_or(0)
 }
 
+/// When the last poll of a job that stays pending is answered, if each wait is as long as it may be, and each answer
+/// takes as long as it may.
+pub(super) fn used_up(policy: &PollPolicy) -> Duration {
+    let each = policy.retry().attempt_timeout();
+    let waits = (1..=u32::from(policy.polls())).map(|pending| policy.schedule().bounds(pending).1);
+    waits.fold(Duration::ZERO, |at, wait| at.saturating_add(wait).saturating_add(each))
+}
+
 /// When a request that keeps failing is sent.
 pub(super) fn attempts(policy: &RetryPolicy, seed: u64) -> Vec<Start> {
     let count = policy.attempts().min(MOST);

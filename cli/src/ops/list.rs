@@ -47,7 +47,7 @@ pub(crate) struct Filters {
     /// Only submitted longer ago than this: `90s`, `1h`, `2d`.
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     older_than: Option<Duration>,
-    /// Only operations that are under way and due by now.
+    /// Only operations that are under way and due by now, as the journal has it: a client that runs has polled since.
     #[arg(long)]
     due: bool,
     /// Only operations that may have run, with an unknown result.

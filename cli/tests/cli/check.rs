@@ -191,6 +191,11 @@ fn check_tells_profiles_from_policies_and_what_is_wrong_or_doubtful() {
             "of 4 jobs submitted together one is rejected",
         ),
         (
+            "used-up.toml",
+            "[policy.poll]\npolls = 20\ndeadline = \"7d\"",
+            "policy.poll.polls is 20: a job that stays pending ends as unresolved after 12 min 5 s at the latest, and the deadline is 7 d",
+        ),
+        (
             "persist.toml",
             "[policy]\npersist = { growth = { exponential = { first = \"1s\", factor = 2 } }, cap = \"1s\" }",
             "policy.persist.cap is the first delay, 1 s: the delays never grow",

@@ -63,7 +63,7 @@ impl<'h> Upstream<'h> {
 
     /// `left`: until the deadline. `fair_chance`: what an attempt needs of that, if it has to stand in line for it.
     pub(super) fn leave(&mut self, purpose: Purpose, left: Duration, fair_chance: Duration) -> Leaving<'h> {
-        let wait = self.place.as_ref().map_or(Duration::ZERO, Place::wait);
+        let wait = self.place.as_mut().map_or(Duration::ZERO, Place::next_wait);
         if !wait.is_zero() {
             return Leaving::Wait(wait.min(left));
         }
@@ -114,8 +114,7 @@ impl<'h> Upstream<'h> {
         if wait >= left || left.saturating_sub(wait) < fair_chance {
             return Err(Leaving::Stop(StopReason::RateLimited { retry_in: wait }));
         }
-        self.place = Some(place);
-        Err(Leaving::Wait(wait))
+        Err(Leaving::Wait(self.place.insert(place).next_wait()))
     }
 
     fn refused(&mut self, retry_in: Duration, left: Duration) -> Leaving<'h> {

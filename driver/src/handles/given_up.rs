@@ -4,7 +4,8 @@
 //! that somebody waits for. So a place that is given up before such a one is kept here, for the next caller that asks.
 //! If it were lost, the line would grow by a place with each caller that came and left: with twice as many callers as
 //! places, each of whom waits for a second at most, the line would soon be longer than that for everybody, and nobody
-//! would be let go until they had all stayed away for as long as it is.
+//! would be let go until they had all stayed away for as long as it is. Those who wait behind such a place look here now
+//! and then, and move up.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -33,6 +34,16 @@ impl GivenUp {
     #[inline]
     pub(super) fn take(&self, now: Timestamp) -> Option<Reservation> {
         if self.count.load(Ordering::Relaxed) == 0 { None } else { self.open(now).places.pop_front() }
+    }
+
+    /// The same, if it comes before this one.
+    pub(super) fn take_before(&self, place: &Reservation, now: Timestamp) -> Option<Reservation> {
+        if self.count.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        let mut opened = self.open(now);
+        opened.places.front().filter(|first| first.at() < place.at())?;
+        opened.places.pop_front()
     }
 
     /// Those whose time has passed are gone.

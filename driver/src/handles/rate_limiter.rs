@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use steadfast_core::gate::Gate;
 use steadfast_core::rate_limit::{self, RatePolicy, Reservation};
 use steadfast_core::{PolicyError, Timestamp};
 
@@ -12,6 +13,10 @@ use super::Alone;
 use super::clock::SharedClock;
 use super::given_up::GivenUp;
 use super::lease::{Free, Lease, Leases};
+
+/// How long those who wait sleep at most before they look whether somebody before them has given up: as long as whoever
+/// waits at a [gate](steadfast_core::gate).
+const LOOK: Duration = Gate::RECHECK;
 
 /// A rate limiter, shared by tasks and threads: cloning is cheap and shares it.
 ///
@@ -138,7 +143,8 @@ impl RateLimiter {
     }
 
     /// Takes the next free place, however late, in the order of asking: for callers that can wait. A place that somebody
-    /// has given up, before others that are promised, goes to the next that asks.
+    /// has given up, before others that are promised, goes to the next that asks, or to one behind it that
+    /// [looks again](Place::next_wait).
     pub fn reserve(&self) -> Place<'_> {
         let now = self.0.clock.now();
         let reservation = self.0.given_up.take(now).or_else(|| {
@@ -203,6 +209,16 @@ impl RateLimiter {
 
     fn wait(&self, reservation: Option<Reservation>) -> Duration {
         reservation.map_or(Duration::ZERO, |it| it.at().saturating_since(self.0.clock.now()))
+    }
+
+    fn next_wait(&self, reservation: &mut Option<Reservation>) -> Duration {
+        if let Some(held) = *reservation
+            && let Some(earlier) = self.0.given_up.take_before(&held, self.0.clock.now())
+        {
+            *reservation = Some(earlier);
+            self.cancel(Some(held));
+        }
+        self.wait(*reservation).min(LOOK)
     }
 
     fn cancel(&self, reservation: Option<Reservation>) {
@@ -271,6 +287,30 @@ impl Place<'_> {
         self.limiter.wait(self.reservation)
     }
 
+    /// How long to sleep before asking this again: until its time, but a second at most; zero once that has come. If
+    /// somebody before it has given up, it moves up, so that a line of which many leave becomes shorter for those who
+    /// stay.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use steadfast_core::rate_limit::RatePolicy;
+    /// use steadfast_driver::RateLimiter;
+    ///
+    /// let limiter = RateLimiter::new(RatePolicy::new(1, Duration::from_secs(60))?);
+    /// assert!(limiter.try_acquire().is_ok());
+    /// let (first, mut second) = (limiter.reserve(), limiter.reserve());
+    /// assert!(second.wait() > Duration::from_secs(60));
+    /// drop(first);
+    /// assert_eq!(second.next_wait(), Duration::from_secs(1));
+    /// assert!(second.wait() <= Duration::from_secs(60));
+    /// # Ok::<(), steadfast_core::PolicyError>(())
+    /// ```
+    #[must_use = "sleep for so long, and ask again"]
+    pub fn next_wait(&mut self) -> Duration {
+        self.limiter.next_wait(&mut self.reservation)
+    }
+
     /// Spends the place. Call it only after the [wait](Place::wait).
     pub fn take(mut self) {
         self.reservation = None;
@@ -303,6 +343,12 @@ impl OwnedPlace {
     #[must_use]
     pub fn wait(&self) -> Duration {
         self.limiter.wait(self.reservation)
+    }
+
+    /// As [`Place::next_wait`].
+    #[must_use = "sleep for so long, and ask again"]
+    pub fn next_wait(&mut self) -> Duration {
+        self.limiter.next_wait(&mut self.reservation)
     }
 
     /// How long ago its time was; zero until then.

@@ -137,6 +137,12 @@ pub enum OpenError {
     /// No copy could be made.
     #[error("the journal could not be copied: name a directory with room for it, and with write access, in TMPDIR")]
     NotCopied(#[source] std::io::Error),
+    /// Its directory does not exist: a typing error, perhaps, or a volume that is not there yet. Nothing was made.
+    #[error("there is no directory {}: make it first, or name the journal elsewhere", directory.display())]
+    NoDirectory {
+        /// The directory that the journal's path names.
+        directory: PathBuf,
+    },
     /// The file system returned an error.
     #[error("the journal's files could not be opened: check the path, its permissions and the disk")]
     Io(#[from] std::io::Error),
@@ -357,6 +363,13 @@ impl OpenError {
     pub(super) fn at(self, path: &Path) -> Self {
         match self {
             Self::Locked { .. } => Self::Locked { journal: path.to_owned() },
+            Self::Io(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
+                match directory.filter(|directory| directory.try_exists().is_ok_and(|exists| !exists)) {
+                    Some(directory) => Self::NoDirectory { directory: directory.to_owned() },
+                    None => Self::Io(error),
+                }
+            }
             other => other,
         }
     }
