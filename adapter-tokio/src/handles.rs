@@ -77,8 +77,9 @@ impl Deref for Breaker {
 /// It has the methods of the [driver's](steadfast_driver::RateLimiter), follows a runtime's paused time, and waits.
 ///
 /// [`acquire`](RateLimiter::acquire) is fair: first come, first served, as long as nobody gives up. It is cancel-safe:
-/// the place of a future that is dropped while it waits goes to the next that asks, or to one behind it, who looks each
-/// second. So who comes just then may go before others who have waited.
+/// the place of a future that is dropped while it waits goes to the next that asks; if nobody comes for it, one behind it
+/// moves up, within two seconds. So who comes just then may go before others who have waited: under overload it is the
+/// one who can still be served in time.
 ///
 /// ```
 /// use std::time::Duration;
