@@ -303,8 +303,8 @@ impl Turn {
         let mut state = shared.lock();
         state.come(&mut self.place, self.request, cx.waker(), now);
         let was_in_line = self.place.is_some();
-        self.waited = was_in_line;
         let asked = state.ask(&mut self.place, self.request, cx.waker(), now);
+        self.waited |= matches!(asked, Asked::Wait(_));
         // A waiter that leaves the line makes way for the next.
         let woken = if was_in_line && self.place.is_none() { state.call(now) } else { state.call_nobody() };
         drop(state);

@@ -194,11 +194,14 @@ impl State {
         self.forget_last(kind);
     }
 
-    /// A place that nobody stands behind is none.
+    /// A place that nobody stands behind is none, nor is one too many.
     fn forget_last(&mut self, kind: Kind) {
         let last = self.lines[kind as usize].back().map_or(0, |waiter| waiter.number);
         let given_up = &mut self.given_up[kind as usize];
         given_up.truncate(given_up.partition_point(|place| *place < last));
+        // As many as there are to take turns with at most: after a rush, or a time in which nobody could go, all who come
+        // would go before those who have stayed.
+        given_up.drain(..given_up.len().saturating_sub(self.lines[kind as usize].len()));
         if last == 0 {
             self.next[kind as usize] = Next::First;
         }
@@ -246,18 +249,20 @@ impl State {
         said
     }
 
-    /// Whether the caller with this place, or with none, is the next of its kind, and no other kind's next has waited
-    /// longer and could go.
+    /// Whether the caller with this place, or with none, is the next of its kind, and no other kind has waited longer
+    /// and could go. A kind has waited for as long as its first has, also while its last goes next: that is the newest of
+    /// all, and a kind that waited for no longer than that would never go beside another.
     fn is_next(&self, place: Option<u64>, kind: Kind, now: Timestamp) -> bool {
-        let mut nexts = self.lines.iter().zip(self.next).filter_map(|(line, next)| {
-            let is_there = |waiter: &&Waiter| !waiter.is_absent(now) || place == Some(waiter.number);
-            if next == Next::Last { line.iter().rfind(is_there) } else { line.iter().find(is_there) }
-        });
-        nexts.all(|next| {
+        let is_there = |waiter: &&Waiter| !waiter.is_absent(now) || place == Some(waiter.number);
+        let first = |line: &VecDeque<Waiter>| line.iter().find(is_there).map(|first| first.number);
+        let own = place.and_then(|_| first(&self.lines[kind as usize]));
+        self.lines.iter().zip(self.next).all(|(line, next)| {
+            let next = if next == Next::Last { line.iter().rfind(is_there) } else { line.iter().find(is_there) };
+            let Some(next) = next else { return true };
             if next.request.kind == kind {
                 return place == Some(next.number);
             }
-            let has_waited_longer = place.is_none_or(|place| next.number < place);
+            let has_waited_longer = own.is_none_or(|own| first(line).is_some_and(|first| first < own));
             !has_waited_longer || self.gate.check(next.request, now).is_some()
         })
     }
