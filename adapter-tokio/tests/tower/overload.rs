@@ -147,3 +147,95 @@ async fn who_has_patience_goes_in_its_turn_among_those_who_have_none() {
         assert_eq!((gate.in_flight(), gate.waiting()), (0, 0));
     }
 }
+
+/// One call that a caller gave up after a wait lets the newest of its kind go next: that must not count as the age of the
+/// whole kind, or another that is always busy would keep it out for ever.
+#[tokio::test(start_paused = true)]
+async fn one_call_that_was_given_up_starves_no_kind() {
+    for policy in [bulkhead(1), paced()] {
+        let (gate, mut busy) = (Gate::new(policy), JoinSet::new());
+        for _ in 0..10 {
+            let gate = gate.clone();
+            busy.spawn(async move {
+                loop {
+                    let permit = gate.acquire(Request::first(Kind::Create)).await.unwrap();
+                    sleep(100 * MILLI).await;
+                    permit.settle(Settled::Answered);
+                }
+            });
+        }
+        let (polled, mut polls) = (Arc::new(AtomicUsize::new(0)), JoinSet::new());
+        for n in 0..500 {
+            let (gate, polled) = (gate.clone(), Arc::clone(&polled));
+            polls.spawn(async move {
+                let permit = gate.acquire(Request::first(Kind::Poll)).await.unwrap();
+                polled.fetch_add(1, Ordering::Relaxed);
+                // Dropped, it says that the call was given up.
+                if n != 4 {
+                    sleep(10 * MILLI).await;
+                    permit.settle(Settled::Answered);
+                }
+            });
+            sleep(400 * MILLI).await;
+        }
+        let polled = polled.load(Ordering::Relaxed);
+        assert!(polled >= 480, "{polled} of 500 polls went");
+        busy.shutdown().await;
+        polls.shutdown().await;
+        assert_eq!((gate.in_flight(), gate.waiting()), (0, 0));
+    }
+}
+
+/// Whoever stays, after a rush of callers that have left, or an hour in which nobody could go, waits for those who are
+/// there, and not for as many newcomers as there were callers.
+#[tokio::test(start_paused = true)]
+async fn what_a_rush_has_left_behind_keeps_nobody_waiting() {
+    let gate = Gate::new(paced());
+    let come = |patience: Duration, calls: &mut JoinSet<_>| {
+        let gate = gate.clone();
+        calls.spawn(async move {
+            let call = async {
+                let permit = gate.acquire(Request::first(Kind::Create)).await.unwrap();
+                sleep(MILLI).await;
+                permit.settle(Settled::Answered);
+            };
+            let _ = timeout(patience, call).await;
+        });
+    };
+    let mut calls = JoinSet::new();
+    (0..5_000).for_each(|_| come(SECOND / 2, &mut calls));
+    sleep(100 * MILLI).await;
+    waits_at_most(3 * SECOND, &gate, &mut calls, &come).await;
+
+    // The last goes next, since one who had waited gives up; and the gate is held just then.
+    gate.acquire(Request::first(Kind::Create)).await.unwrap().settle(Settled::Answered);
+    let permit = gate.acquire(Request::first(Kind::Create)).await.unwrap();
+    gate.work(|machine, now| machine.hold_until(now.saturating_add(3_600 * SECOND)));
+    come(SECOND, &mut calls);
+    tokio::task::yield_now().await;
+    assert_eq!(gate.waiting(), 1);
+    drop(permit);
+    for _ in 0..20 * 3_590 {
+        come(SECOND, &mut calls);
+        sleep(SECOND / 20).await;
+        while calls.try_join_next().is_some() {}
+    }
+    sleep(8 * SECOND).await;
+    waits_at_most(5 * SECOND, &gate, &mut calls, &come).await;
+}
+
+/// One who stays comes now, and then twenty a second who do not.
+async fn waits_at_most(
+    most: Duration,
+    gate: &Gate,
+    calls: &mut JoinSet<()>,
+    come: &impl Fn(Duration, &mut JoinSet<()>),
+) {
+    let (start, patient) = (Instant::now(), gate.clone());
+    let patient = tokio::spawn(async move { patient.acquire(Request::first(Kind::Create)).await.map(drop) });
+    while !patient.is_finished() && start.elapsed() < 60 * SECOND {
+        come(SECOND, calls);
+        sleep(SECOND / 20).await;
+    }
+    assert!(start.elapsed() <= most, "{:?}", start.elapsed());
+}

@@ -103,7 +103,9 @@ impl JobStatus {
                 WakeReason::Create => format!(": next create in {left}"),
                 WakeReason::Lookup => format!(": next look-up in {left}"),
                 WakeReason::Poll => format!(": next poll in {left}"),
-                WakeReason::Gate => ": held back, since the provider is in trouble or a limit is reached".into(),
+                WakeReason::Gate => {
+                    ": held back, since the provider is in trouble, a limit is reached, or somebody said so".into()
+                }
                 WakeReason::AttemptTimeout => format!(": up to {left} for an answer"),
                 WakeReason::PersistRetry => format!(": its record could not be written, tried again in {left}"),
                 _ => String::new(),

@@ -183,6 +183,9 @@ fn what_went_wrong_last_is_told_until_it_goes_well() {
     let [waits, held, accepted] = &sentences[..] else { panic!("{sentences:?}") };
     assert!(waits.starts_with("nothing has run yet: next create in "), "{waits}");
     assert!(waits.ends_with("; the latest request met trouble at the provider or on the way"), "{waits}");
-    assert!(held.contains(": held back, since the provider is in trouble or a limit is reached; "), "{held}");
+    assert!(
+        held.contains(": held back, since the provider is in trouble, a limit is reached, or somebody said so; "),
+        "{held}"
+    );
     assert_eq!(accepted, "the provider has the job: next poll in 3 s");
 }
