@@ -208,6 +208,7 @@ async fn what_a_rush_has_left_behind_keeps_nobody_waiting() {
     waits_at_most(3 * SECOND, &gate, &mut calls, &come).await;
 
     // The last goes next, since one who had waited gives up; and the gate is held just then.
+    calls.shutdown().await;
     gate.acquire(Request::first(Kind::Create)).await.unwrap().settle(Settled::Answered);
     let permit = gate.acquire(Request::first(Kind::Create)).await.unwrap();
     gate.work(|machine, now| machine.hold_until(now.saturating_add(3_600 * SECOND)));
