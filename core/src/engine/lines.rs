@@ -5,10 +5,11 @@
 //! limits say. Each kind has a line of its own, since a limit of one kind must not hold up another.
 //!
 //! Of polls and look-ups that may go, the one that has waited longest goes first. **They take turns with creates**: one
-//! of them goes before a create that has waited longer, then that create goes. So no kind starves another, and none
-//! crowds another out: where there are more creates than the limits let through, for minutes, their line is long, and
-//! a poll that had to stand behind them all would come after its deadline. Each request that leaves would then be a
-//! create, spent on a job that ends before anybody has looked at it.
+//! of them goes before a create that has waited longer, then that create goes. And one whose job has used up a third of
+//! its time goes before every create. For where there are more creates than the limits let through, for minutes, their
+//! line is long, and a poll that had to stand behind them all, or to take turns with them too often, would come after
+//! its deadline. Each request that leaves would then be a create, spent on a job that ends before anybody has looked at
+//! it. So what has begun is finished first; creates wait, and nothing has run for those that wait in vain.
 
 use alloc::collections::VecDeque;
 use core::num::NonZeroU64;
@@ -92,7 +93,9 @@ impl Engine {
                 }
                 _ => {
                     let is_earlier = next.is_none_or(|(earliest, ..)| !probing && number < earliest);
-                    overtakes = kind == Kind::Create && is_earlier && next.is_some() && !self.lines.overtaken;
+                    let is_pressed = next.is_some_and(|(_, _, slot)| self.is_pressed(slot, now));
+                    overtakes =
+                        kind == Kind::Create && is_earlier && next.is_some() && (is_pressed || !self.lines.overtaken);
                     if is_earlier && !overtakes {
                         next = Some((number, kind, slot));
                     }
@@ -100,6 +103,12 @@ impl Engine {
             }
         }
         next.map(|(_, kind, slot)| (kind, slot, overtakes))
+    }
+
+    /// Whether a third of the time that its poll or look-up has is over.
+    fn is_pressed(&self, slot: u32, now: Timestamp) -> bool {
+        let operation = self.slots.get(slot).and_then(|it| it.operation.as_ref());
+        operation.is_some_and(|it| it.is_pressed(&self.policy, now))
     }
 
     /// When the first in line is to be called again.

@@ -1,6 +1,7 @@
 //! A request in the air: how it comes down, and how its permit is given back.
 
 use core::num::NonZeroU32;
+use core::time::Duration;
 
 use super::{Attempt, AttemptId, Kind, Operation, State, Turn};
 use crate::gate::Settled;
@@ -27,12 +28,13 @@ impl Operation {
         self.attempt_failed(attempt, Failure::new(Class::TimedOut, Certainty::MayHaveExecuted), turn);
     }
 
-    /// Whether the request in the air, which has had its time, has had too little of it to be answered.
+    /// Whether the request in the air, which has had its time, has had too little of it to be answered. The last poll
+    /// before a deadline has less than a whole time-out as a rule, with or without a line.
     fn is_cut_short(&self, turn: &Turn<'_>) -> bool {
         let (permit, fair_chance) = match self.state {
             State::Creating { permit, .. } => (permit, turn.policy.create().fair_chance()),
-            State::LookingUp { permit, .. } => (permit, turn.policy.lookup().fair_chance()),
-            State::Polling { permit, .. } => (permit, turn.policy.poll().fair_chance()),
+            State::LookingUp { permit, .. } => (permit, half(turn.policy.lookup().fair_chance())),
+            State::Polling { permit, .. } => (permit, half(turn.policy.poll().fair_chance())),
             State::CreateWaiting { .. }
             | State::CreateWriting { .. }
             | State::LookupWaiting { .. }
@@ -41,7 +43,8 @@ impl Operation {
             | State::Ended { .. }
             | State::Delivered { .. } => return false,
         };
-        permit.elapsed(turn.now) < fair_chance
+        // A permit counts whole milliseconds.
+        permit.elapsed(turn.now).saturating_add(Duration::from_millis(1)) < fair_chance
     }
 
     fn attempt_failed(&mut self, attempt: Attempt, failure: Failure, turn: &mut Turn<'_>) {
@@ -120,4 +123,8 @@ impl Operation {
         self.leave_flight(how, turn);
         self.abandon = abandon;
     }
+}
+
+fn half(span: Duration) -> Duration {
+    span.checked_div(2).unwrap_or_default()
 }

@@ -66,6 +66,23 @@ impl Operation {
         began.saturating_add(patience)
     }
 
+    /// Whether a third of the time that its poll or look-up has is over, since the job was accepted or is looked for.
+    pub(crate) fn is_pressed(&self, policy: &OperationPolicy, now: Timestamp) -> bool {
+        let deadline = match self.state {
+            State::PollWaiting { .. } => policy.poll().deadline(),
+            State::LookupWaiting { .. } => policy.lookup().deadline(),
+            State::CreateWaiting { .. }
+            | State::CreateWriting { .. }
+            | State::Creating { .. }
+            | State::LookingUp { .. }
+            | State::Polling { .. }
+            | State::Ending { .. }
+            | State::Ended { .. }
+            | State::Delivered { .. } => return false,
+        };
+        now.saturating_since(self.phase) >= deadline.checked_div(3).unwrap_or_default()
+    }
+
     /// Its turn has come, and the gate may let it go. A create that is so late that it would hardly be answered before
     /// the deadline is not begun any more: that nothing of it has run is certain now, and would not be then; and whoever
     /// stands behind it may be in time.

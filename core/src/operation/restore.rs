@@ -24,7 +24,8 @@ use crate::retry::{Delay, GaveUp, Ground};
 use crate::seed::Seed;
 use crate::time::Timestamp;
 
-/// A create's time of more than this, and of more than the deadline, is not believed: nothing writes it.
+/// A create's time of more than this, and of more than the deadline, is not believed: a clock that was wrong is likelier
+/// than a release that gave a create so long.
 const LONGEST: Duration = Duration::from_secs(3_600);
 
 impl Operation {

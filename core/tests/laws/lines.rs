@@ -257,8 +257,9 @@ fn who_comes_to_be_first_just_before_the_deadline_is_not_sent_and_what_is_cut_sh
         assert!(run.ended.len() == 3 && run.ended.iter().all(|(.., outcome)| as_it_should(outcome)), "{:?}", run.ended);
     }
 
-    // A poll is the job's last chance, and goes: until 300 s.
-    for (hold, state) in [(295_001, BreakerState::Closed), (290_000, BreakerState::Open { until: at(305_000) })] {
+    // A poll is the job's last chance, and goes: until 300 s. Half of its five seconds would be enough to learn that
+    // nobody answers.
+    for (hold, state) in [(297_502, BreakerState::Closed), (297_000, BreakerState::Open { until: at(310_000) })] {
         let mut run = Run::new(gate.clone(), |_, attempt| if attempt.kind == Kind::Create { accepted() } else { None });
         run.submit(2);
         run.drain();

@@ -141,12 +141,13 @@ fn paced() -> GatePolicy {
     GatePolicy::default().with_rate_limit(limit(PACE, SECOND, Kinds::ALL))
 }
 
-/// Whether a create waits for longer than a poll may (the second deadline is beyond a poll's), or not.
+/// Whether a create waits for longer than a poll may (the second deadline is beyond a poll's), or not. Jobs of a minute
+/// are asked for twice: a third of their time is over then.
 #[test]
 fn at_any_load_what_is_begun_is_finished_and_half_of_all_requests_bring_an_outcome() {
-    for (create, work) in [(120, 20), (600, 20), (600, 60)] {
+    for (create, work, most) in [(120, 20, 270), (600, 20, 270), (600, 60, 190)] {
         // Half of what the provider takes at best, all, twice and ten times as much.
-        for (every, least) in [(400, 140), (200, 270), (101, 270), (21, 270)] {
+        for (every, least) in [(400, 140), (200, most), (101, most), (21, most)] {
             let mut world = World::new(create * SECOND, paced());
             world.run(Duration::from_millis(every), minutes(MINUTES), work * SECOND, |_| None);
             let case = format!("each {every} ms, for {create} s, {work} s of work: {:?}", world.minutes);
@@ -154,6 +155,23 @@ fn at_any_load_what_is_begun_is_finished_and_half_of_all_requests_bring_an_outco
             // The first jobs end, and the line grows to what it will be.
             assert!(world.minutes[5..].iter().all(|it| it.completed >= least), "{case}");
             assert!(world.minutes.iter().all(|it| it.sent <= 60 * PACE + 1 && it.completed <= 2 * BEST), "{case}");
+        }
+    }
+}
+
+/// Of a poll's three minutes they take most. What has begun is still finished: if creates went on by their turns, the
+/// polls would come too late, and after some minutes not one job would be fetched.
+#[test]
+fn at_any_load_long_jobs_are_fetched_too() {
+    for (create, work) in [(120, 100), (600, 100), (120, 120)] {
+        for every in [200, 101, 21] {
+            let mut world = World::new(create * SECOND, paced());
+            world.run(Duration::from_millis(every), minutes(2 * MINUTES), work * SECOND, |_| None);
+            let fetched: u32 = world.minutes[5..].iter().map(|it| it.completed).sum();
+            let (wasted, case) = (world.wasted(), format!("each {every} ms, for {create} s, {work} s of work"));
+            // At four requests a job, 150 a minute.
+            assert!(fetched >= 15 * 110, "{case}: {fetched}: {:?}", world.minutes);
+            assert!(wasted * 10 <= fetched, "{case}: {wasted} of {fetched}: {:?}", world.minutes);
         }
     }
 }
