@@ -240,6 +240,10 @@ fn an_answer_is_printed_when_asked_for_and_sealed_ones_are_bytes() {
     let said = home.says(&["show", "order-8", "--answer"]);
     assert!(said.contains("status 202, 3 bytes") && said.contains("the client seals what it keeps"), "{said}");
     assert_eq!(home.json(&["show", "order-8", "--answer"])["answer"]["base64"], "//4H");
+    let marked = KeptAnswer { status: 202, body: b"\0sealed\0eyJhbGciOiJkaXIi".to_vec() };
+    home.open().append(&[entry("order-7", Stage::Delivered(READY), 1).with_answer(marked)]).unwrap();
+    let said = home.says(&["show", "order-7", "--answer"]);
+    assert!(said.contains("(sealed by the client") && !said.contains("eyJ"), "{said}");
     assert!(home.says(&["show", "order-2", "--answer"]).contains("no answer is kept"));
     // A number that is read and written again may be another one.
     let digits = br#"{"number":123456789012345678901}"#;

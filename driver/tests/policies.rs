@@ -353,6 +353,17 @@ fn what_does_not_fit_to_what_stays_is_told() {
     let told =
         "is 10s: it must be at least the first delay, 30s (by what stays as it was, since the file does not name it)";
     assert_eq!((below.line(), below.problem()), (2, told));
+    // What is wrong by itself is nobody else's fault, whatever else the file leaves out.
+    for (text, told) in [
+        ("[gate.bulkhead]\npercent = 100", "is 100: it must be from 1 to 99 percent"),
+        ("[gate.bulkhead]\npercent = 60\n[limits]\nlive = 0", "is 0: it must be at least 1"),
+        ("[policy.create.backoff.growth.exponential]\nfirst = \"0s\"\n[gate.budget]\nkeep = 1", ""),
+    ] {
+        let told_ill = own
+            .changed_by(&file(text, Format::Toml))
+            .map_or_else(|wrong| wrong.problem().to_owned(), |_| String::new());
+        assert!(told_ill.ends_with(told) && !told_ill.contains("by what stays"), "{text}: {told_ill}");
+    }
     let missing = read("[gate]\nbudget = \"none\"", Format::Toml)
         .unwrap()
         .changed_by(&file("[gate.budget]\nkeep = 3", Format::Toml));

@@ -49,6 +49,7 @@ use std::path::Path;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 pub use self::error::DocumentError;
 pub(crate) use self::error::Place;
@@ -174,22 +175,27 @@ impl Document {
     /// let wrong = changes.read_over::<RetryPolicy>(&base).unwrap_err();
     /// assert_eq!(
     ///     wrong.to_string(),
-    ///     "line 1, backoff.cap: is 20s: it must be at least the first delay, 45s (the file does not name this field: it stays as it was, and does not fit what is new)"
+    ///     "line 1, backoff.cap: is 20s: it must be at least the first delay, 45s (the file does not name this field: it is as it was before)"
     /// );
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn read_over<T: DeserializeOwned>(&self, base: &impl Serialize) -> Result<T, DocumentError> {
+    pub fn read_over<T>(&self, base: &impl Serialize) -> Result<T, DocumentError>
+    where
+        T: DeserializeOwned + Serialize + Default,
+    {
         let place = Place::at(self.root.line);
-        let base = serde_json::to_value(base)
-            .or_else(|error| place.refuse(format!("the settings that it changes cannot be written: {error}")))?;
-        let whole = self.root.over(&base);
+        let over = |base: serde_json::Result<Value>| match base {
+            Ok(base) => Ok(self.root.over(&base)),
+            Err(error) => place.refuse(format!("the settings that it changes cannot be written: {error}")),
+        };
+        let whole = over(serde_json::to_value(base))?;
         setting::read(&whole, &place).map_err(|error| {
             if self.root.get(error.field()).is_none() && whole.get(error.field()).is_some() {
-                return error
-                    .with(" (the file does not name this field: it stays as it was, and does not fit what is new)");
+                return error.with(" (the file does not name this field: it is as it was before)");
             }
-            let is_wrong_alone = setting::read::<T>(&self.root, &place).is_err_and(|alone| alone == error);
-            let fits_not = !is_wrong_alone && error.problem().contains(": it must be ");
+            // What is wrong over the defaults too is the file's own mistake.
+            let alone = over(serde_json::to_value(T::default())).and_then(|whole| setting::read::<T>(&whole, &place));
+            let fits_not = error.problem().contains(": it must be ") && alone.err().as_ref() != Some(&error);
             if fits_not { error.with(" (by what stays as it was, since the file does not name it)") } else { error }
         })
     }

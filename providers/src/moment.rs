@@ -3,8 +3,9 @@
 use jiff::fmt::temporal::DateTimeParser;
 use steadfast_core::Timestamp;
 
-/// Whole seconds since 1970, as digits, or an RFC 3339 text such as `2024-03-11T21:30:07.5+01:00`. Anything else, a
-/// moment before 1970 and a text after 2554 are `None`.
+/// Whole seconds since 1970, as digits, or an RFC 3339 text such as `2024-03-11T21:30:07.5+01:00`, with nine digits of a
+/// fraction at most. `None` for a moment before 1970 or after 2554, and for a text that is none; other spellings of ISO
+/// 8601 are read as jiff reads them.
 pub(crate) fn moment(text: &str) -> Option<Timestamp> {
     text.parse().ok().map(Timestamp::from_secs).or_else(|| rfc3339(text))
 }

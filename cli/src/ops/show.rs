@@ -114,6 +114,12 @@ impl<'a> Answer<'a> {
 
     fn print(&self, out: &mut impl Write) -> std::io::Result<()> {
         writeln!(out, "\nThe answer, status {}, {} bytes:", self.status, self.bytes)?;
+        if self.kept.body.starts_with(b"\0sealed\0") {
+            return writeln!(
+                out,
+                "(sealed by the client: `show --answer --json` and `export --with-answers` give it, behind a mark of eight bytes)"
+            );
+        }
         match std::str::from_utf8(&self.kept.body) {
             Ok(_) => out.write_all(&body::printed(&self.kept.body, stdout().is_terminal())),
             Err(_) => writeln!(

@@ -187,7 +187,7 @@ impl<'h, M: Course, C, N, E> Run<'h, M, C, N, E> {
         Attempt { number: self.attempts, key: self.key, left, limit }
     }
 
-    /// Half of what the first attempt has. One that has less, because it began just before the deadline, says nothing
+    /// Half of what a first attempt has. One that has less, because it began just before the deadline, says nothing
     /// of the upstream if it is cut off there: in an overload all would be so late, and open the breaker for those behind
     /// them.
     fn fair_chance(&self) -> Duration {

@@ -218,8 +218,10 @@ impl<H> Driver<H> {
             return answer(reply, if proves_created(&event) { Delivery::Early } else { Delivery::Taken });
         }
         if let Some(key) = event.key.clone().filter(|_| !asked && self.may_have_ended(&event)) {
-            let bytes = self.webhooks.asked_bytes + size(&event);
-            if self.journal.asking() >= MOST_WAITING || bytes > policy.inbox_bytes {
+            let asked = self.webhooks.asked_bytes;
+            let bytes = asked + size(&event);
+            // One always fits: the program may have no room for others.
+            if self.journal.asking() >= MOST_WAITING || (asked > 0 && bytes > policy.inbox_bytes) {
                 return answer(reply, Delivery::Busy);
             }
             self.webhooks.asked_bytes = bytes;

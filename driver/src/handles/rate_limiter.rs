@@ -271,8 +271,8 @@ impl fmt::Debug for RateLimiter {
     }
 }
 
-/// A place in a limiter's line. If it is dropped before it is [taken](Place::take), it is given back, as far as no
-/// later place has been promised to anybody; if its time has passed, what is left of it is. See
+/// A place in a limiter's line. If it is dropped before it is [taken](Place::take), it is given back: if later places have
+/// been promised, to the next that asks or looks; if its time has passed, what is left of it. See
 /// [`RateLimiter::reserve`].
 #[must_use = "wait, then `take` it: a place that is dropped is given back"]
 pub struct Place<'a> {
@@ -328,9 +328,7 @@ impl fmt::Debug for Place<'_> {
     }
 }
 
-/// A place in a limiter's line, with a clone of the limiter. If it is dropped before it is [taken](OwnedPlace::take),
-/// it is given back, as far as no later place has been promised to anybody; if its time has passed, what is left of it
-/// is. See [`RateLimiter::reserve_owned`].
+/// A [place](Place) in a limiter's line, with a clone of the limiter. See [`RateLimiter::reserve_owned`].
 #[must_use = "wait, then `take` it: a place that is dropped is given back"]
 pub struct OwnedPlace {
     limiter: RateLimiter,

@@ -186,6 +186,29 @@ fn what_an_error_says_is_what_the_breaker_learns() {
     }
 }
 
+/// Who would come to its place with less than half of an attempt's time is told at once, and a retry that had as little
+/// says nothing of the upstream if it is cut off.
+#[test]
+fn what_has_no_fair_chance_before_the_deadline_is_not_begun_or_opens_no_breaker() {
+    for (deadline, begins) in [(15, true), (14, false)] {
+        let timer = VirtualTimer::new();
+        let limiter = limiter(&timer, 1, 10 * SECOND);
+        limiter.try_acquire().unwrap();
+        let call = Call::retry(policy(1, deadline * SECOND, SECOND), timer.clone()).limiter(&limiter).call(ok);
+        let told = call.map_err(|error| (error.why, error.elapsed));
+        let too_late = Err((StopReason::RateLimited { retry_in: 10 * SECOND }, Duration::ZERO));
+        assert_eq!(told, if begins { Ok(()) } else { too_late }, "{deadline} s");
+    }
+    for (wait, opens) in [(15, true), (16, false)] {
+        let timer = VirtualTimer::new();
+        let (breaker, mut failures) = (breaker(&timer), [Class::Throttled, Class::TimedOut].into_iter());
+        let call = Call::retry(policy(2, 20 * SECOND, wait * SECOND), timer.clone()).breaker(&breaker);
+        let call = call.classify(|class: &Class| *class).call(|| Err::<(), _>(failures.next().unwrap()));
+        assert_eq!(call.unwrap_err().attempts, 2);
+        assert_eq!(matches!(breaker.state(), BreakerState::Open { .. }), opens, "{} s left", 20 - wait);
+    }
+}
+
 #[test]
 fn each_attempt_takes_its_place_in_the_limiters_line_and_waits_within_the_deadline() {
     let timer = VirtualTimer::new();
