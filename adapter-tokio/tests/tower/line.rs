@@ -1,0 +1,91 @@
+//! The rules of the gate's line when callers lose patience, one script for each: who goes next.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::Poll;
+
+use steadfast_core::Kind;
+use steadfast_core::gate::{Request, Settled};
+use steadfast_tokio::{Gate, GatePermit, Refused};
+use tokio::task::yield_now;
+
+use crate::support::{bulkhead, poll};
+
+const CREATE: Request = Request::first(Kind::Create);
+
+type Wait = Pin<Box<dyn Future<Output = Result<GatePermit, Refused>>>>;
+
+/// Callers with names, at a gate that lets one go at a time. They are polled by hand, and time stands still.
+struct Line {
+    gate: Gate,
+    waiting: Vec<(u32, Wait)>,
+}
+
+impl Line {
+    /// A line of these callers, behind one that has not waited and has this permit.
+    fn behind_one(names: &[u32]) -> (Self, GatePermit) {
+        let gate = Gate::new(bulkhead(1));
+        let held = gate.try_acquire(CREATE).unwrap();
+        let mut line = Self { gate, waiting: Vec::new() };
+        line.join(names);
+        (line, held)
+    }
+
+    /// A line of these callers without the first, which has waited and has this permit.
+    fn behind_the_first(names: &[u32]) -> (Self, GatePermit) {
+        let (mut line, held) = Self::behind_one(names);
+        held.settle(Settled::Answered);
+        let (first, permit) = line.next();
+        assert_eq!(first, names[0]);
+        (line, permit)
+    }
+
+    fn join(&mut self, names: &[u32]) {
+        for name in names {
+            let mut wait = self.come();
+            assert!(poll(&mut wait).is_pending(), "{name} did not have to wait");
+            self.waiting.push((*name, wait));
+        }
+        assert_eq!(self.gate.waiting(), self.waiting.len());
+    }
+
+    fn come(&self) -> Wait {
+        let gate = self.gate.clone();
+        Box::pin(async move { gate.acquire(CREATE).await })
+    }
+
+    /// All ask, and one goes.
+    fn next(&mut self) -> (u32, GatePermit) {
+        let mut gone = Vec::new();
+        self.waiting.retain_mut(|(name, wait)| match poll(wait) {
+            Poll::Ready(permit) => {
+                gone.push((*name, permit.unwrap()));
+                false
+            }
+            Poll::Pending => true,
+        });
+        assert_eq!(gone.len(), 1, "{gone:?} go together");
+        gone.remove(0)
+    }
+
+    /// The order in which all go whose calls end like this, once this one has ended so.
+    async fn order(mut self, permit: GatePermit, end: fn(GatePermit)) -> Vec<u32> {
+        end(permit);
+        let mut order = Vec::new();
+        while !self.waiting.is_empty() {
+            // A task is let poll so often in a row.
+            yield_now().await;
+            let (name, permit) = self.next();
+            order.push(name);
+            end(permit);
+        }
+        assert_eq!((self.gate.in_flight(), self.gate.waiting()), (0, 0));
+        order
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_call_that_was_given_up_the_last_goes_first_but_never_twice_in_a_row() {
+    let (line, first) = Line::behind_the_first(&[1, 2, 3, 4, 5, 6]);
+    assert_eq!(line.order(first, drop).await, [6, 2, 5, 3, 4]);
+}
