@@ -3,11 +3,14 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::task::Poll;
+use std::time::Duration;
 
 use steadfast_core::Kind;
 use steadfast_core::gate::{Request, Settled};
 use steadfast_tokio::{Gate, GatePermit, Refused};
+use tokio::sync::mpsc::unbounded_channel;
 use tokio::task::yield_now;
+use tokio::time::Instant;
 
 use crate::support::{bulkhead, poll};
 
@@ -88,4 +91,25 @@ impl Line {
 async fn after_a_call_that_was_given_up_the_last_goes_first_but_never_twice_in_a_row() {
     let (line, first) = Line::behind_the_first(&[1, 2, 3, 4, 5, 6]);
     assert_eq!(line.order(first, drop).await, [6, 2, 5, 3, 4]);
+}
+
+/// If another were called, the permit would lie idle until the last looks in by itself.
+#[tokio::test(start_paused = true)]
+async fn the_last_is_called_at_once_when_it_is_next() {
+    let gate = Gate::new(bulkhead(1));
+    let held = gate.acquire(CREATE).await.unwrap();
+    let (gone, mut going) = unbounded_channel();
+    for name in 1..=3 {
+        let (gate, gone) = (gate.clone(), gone.clone());
+        tokio::spawn(async move { gone.send((name, gate.acquire(CREATE).await.unwrap())) });
+        yield_now().await;
+    }
+    assert_eq!(gate.waiting(), 3);
+    let start = Instant::now();
+    held.settle(Settled::Answered);
+    for expected in [1, 3, 2] {
+        let (name, permit) = going.recv().await.unwrap();
+        assert_eq!((name, start.elapsed()), (expected, Duration::ZERO));
+        drop(permit);
+    }
 }
