@@ -87,6 +87,10 @@ impl Line {
     }
 }
 
+fn answered(permit: GatePermit) {
+    permit.settle(Settled::Answered);
+}
+
 #[tokio::test(start_paused = true)]
 async fn after_a_call_that_was_given_up_the_last_goes_first_but_never_twice_in_a_row() {
     let (line, first) = Line::behind_the_first(&[1, 2, 3, 4, 5, 6]);
@@ -112,4 +116,12 @@ async fn the_last_is_called_at_once_when_it_is_next() {
         assert_eq!((name, start.elapsed()), (expected, Duration::ZERO));
         drop(permit);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_comes_when_the_last_is_next_is_the_last_and_goes() {
+    let (line, first) = Line::behind_the_first(&[1, 2, 3]);
+    drop(first);
+    let Poll::Ready(Ok(newcomer)) = poll(&mut line.come()) else { panic!("it has to wait") };
+    assert_eq!(line.order(newcomer, answered).await, [2, 3]);
 }
