@@ -57,6 +57,11 @@ impl Line {
         Box::pin(async move { gate.acquire(CREATE).await })
     }
 
+    fn leave(&mut self, names: &[u32]) {
+        self.waiting.retain(|(name, _)| !names.contains(name));
+        assert_eq!(self.gate.waiting(), self.waiting.len());
+    }
+
     /// All ask, and one goes.
     fn next(&mut self) -> (u32, GatePermit) {
         let mut gone = Vec::new();
@@ -124,4 +129,12 @@ async fn who_comes_when_the_last_is_next_is_the_last_and_goes() {
     drop(first);
     let Poll::Ready(Ok(newcomer)) = poll(&mut line.come()) else { panic!("it has to wait") };
     assert_eq!(line.order(newcomer, answered).await, [2, 3]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_place_that_was_given_up_goes_to_the_next_that_comes() {
+    let (mut line, held) = Line::behind_one(&[1, 2, 3, 4]);
+    line.leave(&[2]);
+    line.join(&[5, 6]);
+    assert_eq!(line.order(held, answered).await, [1, 5, 3, 4, 6]);
 }
