@@ -138,3 +138,14 @@ async fn a_place_that_was_given_up_goes_to_the_next_that_comes() {
     line.join(&[5, 6]);
     assert_eq!(line.order(held, answered).await, [1, 5, 3, 4, 6]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_place_that_was_given_up_is_lost_once_one_behind_it_has_gone() {
+    let (mut line, first) = Line::behind_the_first(&[1, 2, 3, 4, 5]);
+    line.leave(&[2]);
+    answered(first);
+    let (name, third) = line.next();
+    assert_eq!(name, 3);
+    line.join(&[6]);
+    assert_eq!(line.order(third, answered).await, [4, 5, 6]);
+}
