@@ -149,3 +149,14 @@ async fn a_place_that_was_given_up_is_lost_once_one_behind_it_has_gone() {
     line.join(&[6]);
     assert_eq!(line.order(third, answered).await, [4, 5, 6]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_place_that_was_given_up_is_kept_when_the_last_has_gone_out_of_turn() {
+    let (mut line, first) = Line::behind_the_first(&[1, 2, 3, 4, 5]);
+    line.leave(&[2]);
+    drop(first);
+    let (name, fifth) = line.next();
+    assert_eq!(name, 5);
+    line.join(&[6]);
+    assert_eq!(line.order(fifth, answered).await, [6, 3, 4]);
+}
