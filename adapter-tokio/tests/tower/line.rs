@@ -12,7 +12,7 @@ use tokio::sync::mpsc::unbounded_channel;
 use tokio::task::yield_now;
 use tokio::time::Instant;
 
-use crate::support::{bulkhead, poll};
+use crate::support::{SECOND, bulkhead, poll};
 
 const CREATE: Request = Request::first(Kind::Create);
 
@@ -159,4 +159,19 @@ async fn a_place_that_was_given_up_is_kept_when_the_last_has_gone_out_of_turn() 
     assert_eq!(name, 5);
     line.join(&[6]);
     assert_eq!(line.order(fifth, answered).await, [6, 3, 4]);
+}
+
+/// It shows when others have come behind it without taking it: those who came while the last was next.
+#[tokio::test(start_paused = true)]
+async fn a_place_that_nobody_stands_behind_is_none() {
+    let (mut line, first) = Line::behind_the_first(&[1, 2, 3]);
+    line.leave(&[3]);
+    line.gate.work(|machine, now| machine.hold_until(now.saturating_add(SECOND)));
+    drop(first);
+    line.join(&[4, 5]);
+    line.gate.work(|machine, now| machine.hold_until(now));
+    let (name, fifth) = line.next();
+    assert_eq!(name, 5);
+    line.join(&[6]);
+    assert_eq!(line.order(fifth, answered).await, [2, 4, 6]);
 }
