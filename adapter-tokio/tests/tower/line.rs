@@ -175,3 +175,13 @@ async fn a_place_that_nobody_stands_behind_is_none() {
     line.join(&[6]);
     assert_eq!(line.order(fifth, answered).await, [2, 4, 6]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_line_that_has_been_empty_begins_with_its_first() {
+    let (mut line, first) = Line::behind_the_first(&[1, 2]);
+    drop(first);
+    line.leave(&[2]);
+    let held = line.gate.try_acquire(CREATE).unwrap();
+    line.join(&[3, 4, 5]);
+    assert_eq!(line.order(held, answered).await, [3, 4, 5]);
+}
