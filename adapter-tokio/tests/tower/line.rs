@@ -185,3 +185,12 @@ async fn a_line_that_has_been_empty_begins_with_its_first() {
     line.join(&[3, 4, 5]);
     assert_eq!(line.order(held, answered).await, [3, 4, 5]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_call_given_up_by_a_caller_that_had_not_waited_changes_no_order() {
+    let (mut line, held) = Line::behind_one(&[1, 2, 3]);
+    drop(held);
+    let (name, first) = line.next();
+    assert_eq!(name, 1);
+    assert_eq!(line.order(first, answered).await, [2, 3]);
+}
