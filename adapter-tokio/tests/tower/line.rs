@@ -194,3 +194,14 @@ async fn a_call_given_up_by_a_caller_that_had_not_waited_changes_no_order() {
     assert_eq!(name, 1);
     assert_eq!(line.order(first, answered).await, [2, 3]);
 }
+
+/// Or, after a rush, all who come would go before those who have stayed.
+#[tokio::test(start_paused = true)]
+async fn places_that_were_given_up_are_at_most_as_many_as_wait_and_the_foremost_are_lost() {
+    let (mut line, held) = Line::behind_one(&[1, 2, 3, 4, 5]);
+    line.leave(&[1]);
+    line.leave(&[3]);
+    line.leave(&[4]);
+    line.join(&[6, 7, 8]);
+    assert_eq!(line.order(held, answered).await, [2, 6, 7, 5, 8]);
+}
