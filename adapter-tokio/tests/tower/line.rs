@@ -205,3 +205,12 @@ async fn places_that_were_given_up_are_at_most_as_many_as_wait_and_the_foremost_
     line.join(&[6, 7, 8]);
     assert_eq!(line.order(held, answered).await, [2, 6, 7, 5, 8]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_call_given_up_when_nobody_waits_changes_no_order() {
+    let (mut line, only) = Line::behind_the_first(&[1]);
+    drop(only);
+    let held = line.gate.try_acquire(CREATE).unwrap();
+    line.join(&[2, 3, 4]);
+    assert_eq!(line.order(held, answered).await, [2, 3, 4]);
+}
