@@ -3,6 +3,7 @@
 mod busy;
 mod contract;
 mod gate;
+mod line;
 mod overload;
 mod peers;
 mod retry;
