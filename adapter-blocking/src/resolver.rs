@@ -10,7 +10,8 @@
 //! A lookup cannot be cut off: its thread stays until the system has an answer, for half a minute if a name server is
 //! silent, or for ever if something hangs. ureq starts one for each request, also while earlier ones hang, so that a
 //! name server's outage could use up the threads of the whole program. Here all who want the same addresses at a time
-//! wait for the same lookup, and its answer counts for the next one even if all of them have gone by then.
+//! wait for the same lookup, and its answer counts for the next one even if all of them have gone by then. If it takes
+//! long, another one is begun beside it, and the first address that any of them finds is everybody's.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -33,10 +34,11 @@ const REMEMBERED: Duration = Duration::from_secs(10);
 /// A client has one provider, and perhaps a proxy; beyond this many hosts nothing is remembered.
 const MOST_HOSTS: usize = 8;
 
-/// If a lookup has no answer after this long, another one is begun for those who come then: the system's may hang, or
-/// ask a name server of old. Each further one is begun after twice as long, so that there are few even if none of them
-/// ever ends.
-const ASKED_AGAIN: Duration = Duration::from_secs(5);
+/// If a lookup has no answer after this long, whoever waits for it or comes then begins another one: a packet may be
+/// lost, the system's resolver may hang, or ask a name server of old. That is less than a request usually waits for its
+/// name, so that it can have the other one's answer. Each further one is begun after twice as long, so that there are
+/// few even if none of them ever ends.
+const ASKED_AGAIN: Duration = Duration::from_secs(1);
 
 pub(crate) struct Remembering<R> {
     resolver: Arc<R>,
@@ -75,31 +77,39 @@ impl Whose {
     }
 }
 
-/// Lookups that have no answer yet, of one host the earliest first.
+/// Lookups that have not ended, of one host the earliest first.
 type UnderWay = Arc<Mutex<Vec<Arc<Lookup>>>>;
 
 struct Lookup {
     whose: Whose,
     began: Instant,
+    /// Its own answer, or what another one had found before that.
     came: Mutex<Option<Result<ResolvedSocketAddrs, Error>>>,
-    ends: Condvar,
+    comes: Condvar,
 }
 
 impl Lookup {
-    /// Waits for its answer.
-    fn wait(&self, timeout: NextTimeout) -> Result<ResolvedSocketAddrs, Error> {
-        let waited = self.ends.wait_timeout_while(lock(&self.came), *timeout.after, |came| came.is_none());
-        match &*waited.unwrap_or_else(PoisonError::into_inner).0 {
-            Some(Ok(addresses)) => Ok(addresses.clone()),
-            Some(Err(error)) => Err(same(error)),
-            None => Err(not_connected(Error::Timeout(timeout.reason))),
-        }
+    /// Waits for its answer, for at most this long.
+    fn wait(&self, timeout: Duration) -> Option<Result<ResolvedSocketAddrs, Error>> {
+        let waited = self.comes.wait_timeout_while(lock(&self.came), timeout, |came| came.is_none());
+        let (came, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        came.as_ref().map(|came| came.as_ref().map(Clone::clone).map_err(same))
     }
 
     fn answer(&self, came: Result<ResolvedSocketAddrs, Error>) {
-        *lock(&self.came) = Some(came);
-        self.ends.notify_all();
+        lock(&self.came).get_or_insert(came);
+        self.comes.notify_all();
     }
+
+    fn is_answered(&self) -> bool {
+        lock(&self.came).is_some()
+    }
+}
+
+/// How long after the last of so many lookups, none of which has ended, another one may be begun.
+fn patience(lookups: usize) -> Duration {
+    let doubled = u32::try_from(lookups.saturating_sub(1)).unwrap_or(u32::MAX);
+    ASKED_AGAIN.saturating_mul(2_u32.saturating_pow(doubled))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -130,9 +140,7 @@ impl<R: Resolver> Remembering<R> {
             return Ok(addresses);
         }
         match whose {
-            Some(whose) if !timeout.after.is_not_happening() => {
-                self.lookup(whose, uri, config, timeout, now)?.wait(timeout)
-            }
+            Some(whose) if !timeout.after.is_not_happening() => self.wait(&whose, uri, config, timeout, now),
             whose => {
                 // Without the lock: this may take long, and others may have their addresses already.
                 let addresses = before_connection(|| self.resolver.resolve(uri, config, timeout))?;
@@ -152,29 +160,63 @@ impl<R: Resolver> Remembering<R> {
         Some(addresses)
     }
 
-    /// The lookup to wait for: one that is under way, or a new one.
+    /// Waits for a lookup, and begins another one if it takes too long.
+    fn wait(
+        &self,
+        whose: &Whose,
+        uri: &Uri,
+        config: &Config,
+        timeout: NextTimeout,
+        mut now: Instant,
+    ) -> Result<ResolvedSocketAddrs, Error> {
+        let (mut lookup, mut patience) = self.lookup(whose, uri, config, timeout, now)?;
+        let mut left = *timeout.after;
+        loop {
+            let began = Instant::now();
+            if let Some(came) = lookup.wait(left.min(patience)) {
+                return came;
+            }
+            let passed = began.elapsed();
+            (left, now) = (left.saturating_sub(passed), now + passed);
+            if left.is_zero() {
+                return Err(not_connected(Error::Timeout(timeout.reason)));
+            }
+            // Without a thread for another one, this one may still end.
+            (lookup, patience) = self.lookup(whose, uri, config, timeout, now).unwrap_or((lookup, left));
+        }
+    }
+
+    /// The lookup to wait for, one that is under way or a new one, and for how long before asking for another.
     fn lookup(
         &self,
-        whose: Whose,
+        whose: &Whose,
         uri: &Uri,
         config: &Config,
         timeout: NextTimeout,
         now: Instant,
-    ) -> Result<Arc<Lookup>, Error> {
+    ) -> Result<(Arc<Lookup>, Duration), Error> {
         let mut under_way = lock(&self.under_way);
-        let (mut patience, mut last) = (ASKED_AGAIN, None);
-        for lookup in under_way.iter().filter(|lookup| lookup.whose == whose) {
-            (patience, last) = (last.map_or(patience, |_| patience.saturating_mul(2)), Some(lookup));
-        }
-        if let Some(last) = last.filter(|last| now.saturating_duration_since(last.began) < patience) {
-            return Ok(last.clone());
+        let all = || under_way.iter().filter(|lookup| lookup.whose == *whose);
+        let lookups = all().count();
+        let left_of = |began: Instant, lookups| {
+            let until = began.checked_add(patience(lookups));
+            until.map_or(Duration::MAX, |until| until.saturating_duration_since(now))
+        };
+        if let Some(last) = all().next_back() {
+            let left = left_of(last.began, lookups);
+            // What another one has found was remembered then; by now it may have been forgotten for good reason.
+            if !left.is_zero() && !last.is_answered() {
+                return Ok((last.clone(), left));
+            }
         }
         // What has ended since nothing was known has left it there.
-        let known = self.find(&whose, now).map(Ok);
+        let known = self.find(whose, now).map(Ok);
         let is_known = known.is_some();
-        let lookup = Arc::new(Lookup { whose, began: now, came: Mutex::new(known), ends: Condvar::new() });
+        let (whose, comes) = (whose.clone(), Condvar::new());
+        let lookup = Arc::new(Lookup { whose, began: now, came: Mutex::new(known), comes });
+        let left = left_of(now, lookups + 1);
         if is_known {
-            return Ok(lookup);
+            return Ok((lookup, left));
         }
         let (its_own, resolver, known) = (lookup.clone(), self.resolver.clone(), self.known.clone());
         let (ends, uri, config) = (self.under_way.clone(), uri.clone(), config.clone());
@@ -184,7 +226,14 @@ impl<R: Resolver> Remembering<R> {
             if let Ok(addresses) = &came {
                 known.remember(its_own.whose.clone(), addresses, Instant::now());
             }
-            lock(&ends).retain(|lookup| !Arc::ptr_eq(lookup, &its_own));
+            let mut under_way = lock(&ends);
+            under_way.retain(|lookup| !Arc::ptr_eq(lookup, &its_own));
+            if let Ok(addresses) = &came {
+                // Those stay until they end by themselves: there must not be too many.
+                let others = under_way.iter().filter(|lookup| lookup.whose == its_own.whose);
+                others.for_each(|lookup| lookup.answer(Ok(addresses.clone())));
+            }
+            drop(under_way);
             its_own.answer(came);
         };
         let thread = thread::Builder::new().name("steadfast-resolve".to_owned());
@@ -192,7 +241,7 @@ impl<R: Resolver> Remembering<R> {
         let thread = if self.starts_none { thread.stack_size(usize::MAX / 2) } else { thread };
         thread.spawn(resolve).map_err(no_thread)?;
         under_way.push(lookup.clone());
-        Ok(lookup)
+        Ok((lookup, left))
     }
 }
 

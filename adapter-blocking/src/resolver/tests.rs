@@ -1,6 +1,6 @@
 //! What is asked for, how often, and who is told the answer.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Condvar;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -117,11 +117,17 @@ struct Unanswered(Arc<Asked>);
 #[derive(Debug, Default)]
 struct Asked {
     threads: AtomicUsize,
+    /// So many of the first hang for ever.
+    hang: AtomicUsize,
     answer: Mutex<Option<SocketAddr>>,
     answers: Condvar,
 }
 
 impl Unanswered {
+    fn hangs(&self, first: usize) {
+        self.0.hang.store(first, Ordering::SeqCst);
+    }
+
     fn answer(&self, address: SocketAddr) {
         *self.0.answer.lock().expect("no panic") = Some(address);
         self.0.answers.notify_all();
@@ -130,9 +136,12 @@ impl Unanswered {
 
 impl Resolver for Unanswered {
     fn resolve(&self, _: &Uri, _: &Config, timeout: NextTimeout) -> Result<ResolvedSocketAddrs, Error> {
-        self.0.threads.fetch_add(1, Ordering::SeqCst);
+        let asked = self.0.threads.fetch_add(1, Ordering::SeqCst);
         if !timeout.after.is_not_happening() {
             return Err(Error::Timeout(timeout.reason));
+        }
+        while asked < self.0.hang.load(Ordering::SeqCst) {
+            thread::park();
         }
         let answer = self.0.answer.lock().expect("no panic");
         let answer = self.0.answers.wait_while(answer, |answer| answer.is_none()).expect("no panic");
@@ -173,11 +182,13 @@ fn has_threads(unanswered: &Unanswered, threads: usize) {
 fn a_name_that_takes_long_is_asked_for_once_by_all_who_want_it_and_its_answer_is_not_lost() {
     let (unanswered, now) = (Unanswered::default(), Instant::now());
     let resolver = Remembering::new(unanswered.clone(), Addresses::default());
-    (0..100).for_each(|_| goes_in_vain(&resolver, "https://a.example/", now));
+    // So late that who comes before that does not ask again, however long this test takes.
+    let began = now + LONG;
+    (0..100).for_each(|_| goes_in_vain(&resolver, "https://a.example/", began));
     has_threads(&unanswered, 1);
-    goes_in_vain(&resolver, "https://b.example/", now);
+    goes_in_vain(&resolver, "https://b.example/", began);
     has_threads(&unanswered, 2);
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 443));
+    let address = ADDRESS;
     let waits = thread::scope(|scope| {
         let ask = || ask_within(&resolver, "https://a.example/", now, LONG).expect("an address");
         let waits = [(); 8].map(|()| scope.spawn(ask));
@@ -198,12 +209,80 @@ fn a_name_that_takes_long_is_asked_for_once_by_all_who_want_it_and_its_answer_is
 fn a_name_without_an_answer_is_asked_for_again_more_and_more_seldom() {
     let (unanswered, began) = (Unanswered::default(), Instant::now());
     let resolver = Remembering::new(unanswered.clone(), Addresses::default());
-    for (second, threads) in [(0, 1), (4, 1), (5, 2), (14, 2), (15, 3), (34, 3), (35, 4), (74, 4), (75, 5)] {
+    for (second, threads) in [(0, 1), (1, 2), (2, 2), (3, 3), (6, 3), (7, 4), (14, 4), (15, 5)] {
         goes_in_vain(&resolver, "https://a.example/", began + Duration::from_secs(second));
         has_threads(&unanswered, threads);
     }
-    unanswered.answer(SocketAddr::from((Ipv4Addr::LOCALHOST, 443)));
+    unanswered.answer(ADDRESS);
     assert!(ask_within(&resolver, "https://a.example/", began, LONG).is_ok());
+}
+
+const ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 443);
+
+/// A packet was lost: half of the time that a request has for its name is enough to ask twice.
+#[test]
+fn whoever_waits_for_a_name_for_a_second_asks_again() {
+    let (unanswered, began) = (Unanswered::default(), Instant::now());
+    unanswered.hangs(1);
+    unanswered.answer(ADDRESS);
+    let resolver = Remembering::new(unanswered.clone(), Addresses::default());
+    goes_in_vain(&resolver, "https://a.example/", began);
+    has_threads(&unanswered, 1);
+    let almost = began + Duration::from_secs(1) - Duration::from_nanos(1);
+    assert_eq!(ask_within(&resolver, "https://a.example/", almost, LONG).ok(), Some(ADDRESS));
+    has_threads(&unanswered, 2);
+}
+
+#[test]
+fn whoever_waits_for_what_hangs_is_told_what_a_later_one_has_found() {
+    let (unanswered, now) = (Unanswered::default(), Instant::now());
+    unanswered.hangs(1);
+    unanswered.answer(ADDRESS);
+    let resolver = Remembering::new(unanswered.clone(), Addresses::default());
+    // So late that who comes before that does not ask again by itself.
+    let began = now + LONG;
+    goes_in_vain(&resolver, "https://a.example/", began);
+    let hung = lock(&resolver.under_way)[0].clone();
+    let held = Arc::strong_count(&hung);
+    thread::scope(|scope| {
+        let waits = scope.spawn(|| ask_within(&resolver, "https://a.example/", now, LONG));
+        while Arc::strong_count(&hung) == held {
+            thread::yield_now();
+        }
+        let second = began + ASKED_AGAIN;
+        assert_eq!(ask_within(&resolver, "https://a.example/", second, LONG).ok(), Some(ADDRESS));
+        assert_eq!(waits.join().expect("no panic").ok(), Some(ADDRESS));
+    });
+    has_threads(&unanswered, 2);
+}
+
+/// What it was told is remembered for a while, and no longer. Its thread stays all the same.
+#[test]
+fn what_hangs_and_was_told_what_another_has_found_is_waited_for_by_nobody_else() {
+    let (unanswered, began) = (Unanswered::default(), Instant::now());
+    let resolver = Remembering::new(unanswered.clone(), Addresses::default());
+    let ask = |second, port| {
+        let address = SocketAddr::new(ADDRESS.ip(), port);
+        unanswered.answer(address);
+        let came = ask_within(&resolver, "https://a.example/", began + Duration::from_secs(second), LONG);
+        assert_eq!(came.ok(), Some(address));
+        resolver.known.forget(&Uri::from_static("https://a.example/"));
+    };
+    let goes_in_vain = |second, threads| {
+        goes_in_vain(&resolver, "https://a.example/", began + Duration::from_secs(second));
+        has_threads(&unanswered, threads);
+    };
+    unanswered.hangs(1);
+    goes_in_vain(0, 1);
+    ask(1, 1);
+    ask(1, 2);
+    has_threads(&unanswered, 3);
+    // As seldom as if nothing had been found in between: none of these may ever end.
+    unanswered.hangs(4);
+    goes_in_vain(1, 4);
+    goes_in_vain(2, 4);
+    unanswered.hangs(5);
+    goes_in_vain(3, 5);
 }
 
 #[test]
