@@ -93,9 +93,13 @@ impl Lookup {
     fn wait(&self, timeout: Duration) -> Option<Result<ResolvedSocketAddrs, Error>> {
         let waited = self.comes.wait_timeout_while(lock(&self.came), timeout, |came| came.is_none());
         let (came, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        came.as_ref().map(|came| came.as_ref().map(Clone::clone).map_err(same))
+        came.as_ref().map(|came| match came {
+            Ok(addresses) => Ok(addresses.clone()),
+            Err(error) => Err(same(error)),
+        })
     }
 
+    /// Unless it has one already.
     fn answer(&self, came: Result<ResolvedSocketAddrs, Error>) {
         lock(&self.came).get_or_insert(came);
         self.comes.notify_all();
