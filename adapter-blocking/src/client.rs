@@ -334,7 +334,7 @@ impl Handle {
         if let Some(finished) = self.try_outcome()? {
             return Ok(finished);
         }
-        self.may_come()?;
+        self.client.0.turns.panic_if_ours();
         match mem::replace(&mut self.state, State::Ended(Err(Stopped))) {
             State::Waiting(finished) => finished.recv().map(Unread::read).map_err(|_| Stopped),
             State::Ended(how) => how,
@@ -388,11 +388,13 @@ impl Handle {
             if let Some(finished) = self.try_outcome()? {
                 return Ok(Some(finished));
             }
-            self.may_come()?;
+            self.client.0.turns.panic_if_ours();
         }
         if let State::Waiting(finished) = &self.state {
             self.state = State::Ended(match finished.recv_timeout(timeout) {
                 Ok(finished) => Ok(finished.read()),
+                // In a process that was forked only what had come before can be had.
+                Err(oneshot::RecvTimeoutError::Timeout) if self.client.0.turns.are_elsewhere() => return Err(Stopped),
                 Err(oneshot::RecvTimeoutError::Timeout) => return Ok(None),
                 Err(oneshot::RecvTimeoutError::Disconnected) => Err(Stopped),
             });
@@ -401,13 +403,6 @@ impl Handle {
             State::Ended(how) => how.clone().map(Some),
             State::Waiting(_) => Ok(None),
         }
-    }
-
-    /// Whether the outcome can come while this thread waits for it.
-    #[track_caller]
-    fn may_come(&self) -> Result<(), Stopped> {
-        self.client.0.turns.panic_if_ours();
-        if self.client.0.turns.are_elsewhere() { Err(Stopped) } else { Ok(()) }
     }
 
     /// How it ended, if it has. Does not wait.

@@ -44,7 +44,8 @@ const LATE: Duration = Duration::from_millis(100);
 /// How long the threads that read answers then have, before requests that were not answered in time are given up.
 const CATCHING_UP: Duration = Duration::from_millis(50);
 
-/// How long to wait before trying again to start threads, if they could not be started.
+/// How long to wait before trying again to start threads, if they could not be started: each try may well be in vain,
+/// and is logged.
 const NO_THREAD: Duration = Duration::from_secs(1);
 
 pub(crate) enum Input {
@@ -104,6 +105,8 @@ struct Loop {
     /// Whether threads could not be started since it last looked, and whether it wakes before that to try again.
     is_short: bool,
     is_stuck: bool,
+    /// Before this, what threads could not be started for is not tried again.
+    no_thread_until: Timestamp,
     /// Before this nothing is given up: the threads that read answers are to have their turns first.
     catches_up_until: Timestamp,
     /// When the grace ends, if the client has been shut down.
@@ -149,6 +152,7 @@ impl Turns {
                 wakes_at: Timestamp::NEVER,
                 is_short: false,
                 is_stuck: false,
+                no_thread_until: Timestamp::EPOCH,
                 catches_up_until: Timestamp::EPOCH,
                 stops_at: Timestamp::NEVER,
                 is_carrier_free: false,
@@ -349,7 +353,7 @@ impl Loop {
         let deadline = self.driver.next_deadline();
         self.wakes_at = deadline.unwrap_or(Timestamp::NEVER);
         self.is_stuck = self.is_stuck();
-        let most = if self.is_stuck { NO_THREAD } else { Duration::MAX };
+        let most = if self.is_stuck { self.no_thread_until.saturating_since(self.clock.now()) } else { Duration::MAX };
         Some(self.clock.wait_for(deadline).min(most))
     }
 
@@ -506,18 +510,31 @@ impl Loop {
             Err(error) => {
                 let error = &error as &dyn Error;
                 tracing::error!(error, "no thread could be started to renew credentials");
-                (self.to_renew, self.is_short) = (lock(&to_run).take(), true);
+                self.to_renew = lock(&to_run).take();
+                self.lacks_thread();
             }
         }
     }
 
-    /// Starts what threads could not be started for; whether there is still none for some of it.
+    /// A thread could not be started.
+    fn lacks_thread(&mut self) {
+        self.is_short = true;
+        self.no_thread_until = self.clock.now().saturating_add(NO_THREAD);
+    }
+
+    /// Starts what threads could not be started for, if it is time to try again; whether there is still none for some
+    /// of it.
     fn is_stuck(&mut self) -> bool {
-        if let Some(renewing) = self.to_renew.take() {
-            self.renew(renewing);
+        if self.no_thread_until <= self.clock.now() {
+            if let Some(renewing) = self.to_renew.take() {
+                self.renew(renewing);
+            }
+            if self.pool.is_stuck() {
+                self.lacks_thread();
+            }
         }
         self.is_short = false;
-        self.pool.is_stuck() || self.to_renew.is_some()
+        self.pool.is_short() || self.to_renew.is_some()
     }
 
     fn send(&mut self, sending: Box<Sending<()>>) {
@@ -528,7 +545,9 @@ impl Loop {
             self.held.insert(id, sending);
             return;
         }
-        self.is_short |= self.pool.carry(sending, mem::take(&mut self.is_carrier_free));
+        if self.pool.carry(sending, mem::take(&mut self.is_carrier_free)) {
+            self.lacks_thread();
+        }
     }
 }
 

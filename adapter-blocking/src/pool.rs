@@ -40,6 +40,9 @@ struct State {
     /// As where a machine has no threads left.
     #[cfg(test)]
     starts_none: bool,
+    /// How many threads it was to start.
+    #[cfg(test)]
+    tried: usize,
 }
 
 impl Pool {
@@ -64,15 +67,17 @@ impl Pool {
         false
     }
 
+    /// Whether requests wait for threads that could not be started before. Starts none.
+    pub(crate) fn is_short(&self) -> bool {
+        self.0.lock().is_short()
+    }
+
     /// Whether requests wait for threads that could not be started before and cannot be now. That says nothing about the
     /// provider, so they wait for as long as they have time.
     pub(crate) fn is_stuck(&self) -> bool {
         loop {
             let mut state = self.0.lock();
-            // Others may have come to what they were for.
-            let wanted = state.requests.len().saturating_sub(state.idle + state.coming);
-            state.missing = state.missing.min(wanted).min((MOST_THREADS.get() as usize).saturating_sub(state.threads));
-            if state.missing == 0 {
+            if !state.is_short() {
                 return false;
             }
             state.missing -= 1;
@@ -87,7 +92,10 @@ impl Pool {
     fn start(&self, mut state: MutexGuard<'_, State>) -> bool {
         state.threads += 1;
         #[cfg(test)]
-        let starts_none = state.starts_none;
+        let starts_none = {
+            state.tried += 1;
+            state.starts_none
+        };
         drop(state);
         let shared = self.0.clone();
         let thread = thread::Builder::new().name("steadfast-request".to_owned());
@@ -114,6 +122,13 @@ impl Pool {
 }
 
 impl State {
+    /// Whether threads are still wanted that could not be started: others may have come to what they were for.
+    fn is_short(&mut self) -> bool {
+        let wanted = self.requests.len().saturating_sub(self.idle + self.coming);
+        self.missing = self.missing.min(wanted).min((MOST_THREADS.get() as usize).saturating_sub(self.threads));
+        self.missing > 0
+    }
+
     /// The next request that has time left, with what is left of it. One that has none stays to be
     /// [taken back](Pool::take_back): if a thread took it, it would count as perhaps sent, so nobody asks again whether
     /// there is time.
@@ -173,6 +188,10 @@ impl Shared {
 impl Pool {
     pub(crate) fn starts_none(&self, none: bool) {
         self.0.lock().starts_none = none;
+    }
+
+    pub(crate) fn tried(&self) -> usize {
+        self.0.lock().tried
     }
 
     pub(crate) fn is_without(&self) -> bool {

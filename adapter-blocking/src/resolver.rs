@@ -10,7 +10,8 @@
 //! A lookup cannot be cut off: its thread stays until the system has an answer, for half a minute if a name server is
 //! silent, or for ever if something hangs. ureq starts one for each request, also while earlier ones hang, so that a
 //! name server's outage could use up the threads of the whole program. Here all who want the same addresses at a time
-//! wait for the same lookup, and its answer counts for the next one even if all of them have gone by then.
+//! wait for the same lookup, and its answer counts for the next one even if all of them have gone by then. If it takes
+//! long, another one is begun beside it, and the first address that any of them finds is everybody's.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -33,10 +34,11 @@ const REMEMBERED: Duration = Duration::from_secs(10);
 /// A client has one provider, and perhaps a proxy; beyond this many hosts nothing is remembered.
 const MOST_HOSTS: usize = 8;
 
-/// If a lookup has no answer after this long, another one is begun for those who come then: the system's may hang, or
-/// ask a name server of old. Each further one is begun after twice as long, so that there are few even if none of them
-/// ever ends.
-const ASKED_AGAIN: Duration = Duration::from_secs(5);
+/// If a lookup has no answer after this long, whoever waits for it or comes then begins another one: a packet may be
+/// lost, the system's resolver may hang, or ask a name server of old. That is less than a request usually waits for its
+/// name, so that it can have the other one's answer. Each further one is begun after twice as long, so that there are
+/// few even if none of them ever ends.
+const ASKED_AGAIN: Duration = Duration::from_secs(1);
 
 pub(crate) struct Remembering<R> {
     resolver: Arc<R>,
@@ -75,31 +77,43 @@ impl Whose {
     }
 }
 
-/// Lookups that have no answer yet, of one host the earliest first.
+/// Lookups that have not ended, of one host the earliest first.
 type UnderWay = Arc<Mutex<Vec<Arc<Lookup>>>>;
 
 struct Lookup {
     whose: Whose,
     began: Instant,
+    /// Its own answer, or what another one had found before that.
     came: Mutex<Option<Result<ResolvedSocketAddrs, Error>>>,
-    ends: Condvar,
+    comes: Condvar,
 }
 
 impl Lookup {
-    /// Waits for its answer.
-    fn wait(&self, timeout: NextTimeout) -> Result<ResolvedSocketAddrs, Error> {
-        let waited = self.ends.wait_timeout_while(lock(&self.came), *timeout.after, |came| came.is_none());
-        match &*waited.unwrap_or_else(PoisonError::into_inner).0 {
-            Some(Ok(addresses)) => Ok(addresses.clone()),
-            Some(Err(error)) => Err(same(error)),
-            None => Err(not_connected(Error::Timeout(timeout.reason))),
-        }
+    /// Waits for its answer, for at most this long.
+    fn wait(&self, timeout: Duration) -> Option<Result<ResolvedSocketAddrs, Error>> {
+        let waited = self.comes.wait_timeout_while(lock(&self.came), timeout, |came| came.is_none());
+        let (came, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        came.as_ref().map(|came| match came {
+            Ok(addresses) => Ok(addresses.clone()),
+            Err(error) => Err(same(error)),
+        })
     }
 
+    /// Unless it has one already.
     fn answer(&self, came: Result<ResolvedSocketAddrs, Error>) {
-        *lock(&self.came) = Some(came);
-        self.ends.notify_all();
+        lock(&self.came).get_or_insert(came);
+        self.comes.notify_all();
     }
+
+    fn is_answered(&self) -> bool {
+        lock(&self.came).is_some()
+    }
+}
+
+/// How long after the last of so many lookups, none of which has ended, another one may be begun.
+fn patience(lookups: usize) -> Duration {
+    let doubled = u32::try_from(lookups.saturating_sub(1)).unwrap_or(u32::MAX);
+    ASKED_AGAIN.saturating_mul(2_u32.saturating_pow(doubled))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -130,9 +144,7 @@ impl<R: Resolver> Remembering<R> {
             return Ok(addresses);
         }
         match whose {
-            Some(whose) if !timeout.after.is_not_happening() => {
-                self.lookup(whose, uri, config, timeout, now)?.wait(timeout)
-            }
+            Some(whose) if !timeout.after.is_not_happening() => self.wait(&whose, uri, config, timeout, now),
             whose => {
                 // Without the lock: this may take long, and others may have their addresses already.
                 let addresses = before_connection(|| self.resolver.resolve(uri, config, timeout))?;
@@ -152,29 +164,63 @@ impl<R: Resolver> Remembering<R> {
         Some(addresses)
     }
 
-    /// The lookup to wait for: one that is under way, or a new one.
+    /// Waits for a lookup, and begins another one if it takes too long.
+    fn wait(
+        &self,
+        whose: &Whose,
+        uri: &Uri,
+        config: &Config,
+        timeout: NextTimeout,
+        mut now: Instant,
+    ) -> Result<ResolvedSocketAddrs, Error> {
+        let (mut lookup, mut patience) = self.lookup(whose, uri, config, timeout, now)?;
+        let mut left = *timeout.after;
+        loop {
+            let began = Instant::now();
+            if let Some(came) = lookup.wait(left.min(patience)) {
+                return came;
+            }
+            let passed = began.elapsed();
+            (left, now) = (left.saturating_sub(passed), now + passed);
+            if left.is_zero() {
+                return Err(not_connected(Error::Timeout(timeout.reason)));
+            }
+            // Without a thread for another one, this one may still end.
+            (lookup, patience) = self.lookup(whose, uri, config, timeout, now).unwrap_or((lookup, left));
+        }
+    }
+
+    /// The lookup to wait for, one that is under way or a new one, and for how long before asking for another.
     fn lookup(
         &self,
-        whose: Whose,
+        whose: &Whose,
         uri: &Uri,
         config: &Config,
         timeout: NextTimeout,
         now: Instant,
-    ) -> Result<Arc<Lookup>, Error> {
+    ) -> Result<(Arc<Lookup>, Duration), Error> {
         let mut under_way = lock(&self.under_way);
-        let (mut patience, mut last) = (ASKED_AGAIN, None);
-        for lookup in under_way.iter().filter(|lookup| lookup.whose == whose) {
-            (patience, last) = (last.map_or(patience, |_| patience.saturating_mul(2)), Some(lookup));
-        }
-        if let Some(last) = last.filter(|last| now.saturating_duration_since(last.began) < patience) {
-            return Ok(last.clone());
+        let all = || under_way.iter().filter(|lookup| lookup.whose == *whose);
+        let lookups = all().count();
+        let left_of = |began: Instant, lookups| {
+            let until = began.checked_add(patience(lookups));
+            until.map_or(Duration::MAX, |until| until.saturating_duration_since(now))
+        };
+        if let Some(last) = all().next_back() {
+            let left = left_of(last.began, lookups);
+            // What another one has found was remembered then; by now it may have been forgotten for good reason.
+            if !left.is_zero() && !last.is_answered() {
+                return Ok((last.clone(), left));
+            }
         }
         // What has ended since nothing was known has left it there.
-        let known = self.find(&whose, now).map(Ok);
+        let known = self.find(whose, now).map(Ok);
         let is_known = known.is_some();
-        let lookup = Arc::new(Lookup { whose, began: now, came: Mutex::new(known), ends: Condvar::new() });
+        let (whose, comes) = (whose.clone(), Condvar::new());
+        let lookup = Arc::new(Lookup { whose, began: now, came: Mutex::new(known), comes });
+        let left = left_of(now, lookups + 1);
         if is_known {
-            return Ok(lookup);
+            return Ok((lookup, left));
         }
         let (its_own, resolver, known) = (lookup.clone(), self.resolver.clone(), self.known.clone());
         let (ends, uri, config) = (self.under_way.clone(), uri.clone(), config.clone());
@@ -184,7 +230,14 @@ impl<R: Resolver> Remembering<R> {
             if let Ok(addresses) = &came {
                 known.remember(its_own.whose.clone(), addresses, Instant::now());
             }
-            lock(&ends).retain(|lookup| !Arc::ptr_eq(lookup, &its_own));
+            let mut under_way = lock(&ends);
+            under_way.retain(|lookup| !Arc::ptr_eq(lookup, &its_own));
+            if let Ok(addresses) = &came {
+                // Those stay until they end by themselves: there must not be too many.
+                let others = under_way.iter().filter(|lookup| lookup.whose == its_own.whose);
+                others.for_each(|lookup| lookup.answer(Ok(addresses.clone())));
+            }
+            drop(under_way);
             its_own.answer(came);
         };
         let thread = thread::Builder::new().name("steadfast-resolve".to_owned());
@@ -192,7 +245,7 @@ impl<R: Resolver> Remembering<R> {
         let thread = if self.starts_none { thread.stack_size(usize::MAX / 2) } else { thread };
         thread.spawn(resolve).map_err(no_thread)?;
         under_way.push(lookup.clone());
-        Ok(lookup)
+        Ok((lookup, left))
     }
 }
 
@@ -228,245 +281,4 @@ impl<R> fmt::Debug for Remembering<R> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::net::{Ipv4Addr, Ipv6Addr};
-    use std::sync::Condvar;
-    use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::thread;
-
-    use ureq::Agent;
-
-    use super::*;
-    use crate::ureq::NotConnected;
-
-    /// Gives another address each time, and none to whom it does not know.
-    #[derive(Debug, Default)]
-    struct Counting(AtomicUsize);
-
-    impl Resolver for Counting {
-        fn resolve(&self, uri: &Uri, config: &Config, _: NextTimeout) -> Result<ResolvedSocketAddrs, Error> {
-            let asked = self.0.fetch_add(1, Ordering::SeqCst) as u16;
-            let mut addresses = self.empty();
-            addresses.push(match config.ip_family() {
-                IpFamily::Ipv6Only => SocketAddr::from((Ipv6Addr::LOCALHOST, asked)),
-                _ => SocketAddr::from((Ipv4Addr::LOCALHOST, asked)),
-            });
-            match uri.host() {
-                Some("nobody.example") => Err(Error::HostNotFound),
-                Some("canary.example") => Err(Error::BadUri(uri.to_string())),
-                Some("panic.example") => panic!("as it was told to"),
-                _ => Ok(addresses),
-            }
-        }
-    }
-
-    fn remembering() -> Remembering<Counting> {
-        Remembering::new(Counting::default(), Addresses::default())
-    }
-
-    fn resolve(
-        resolver: &Remembering<Counting>,
-        uri: &str,
-        family: IpFamily,
-        now: Instant,
-    ) -> Result<SocketAddr, Error> {
-        let agent = Agent::config_builder().ip_family(family).build().new_agent();
-        let uri = uri.parse::<Uri>().expect("a URI");
-        resolver.resolve_at(&uri, agent.config(), NextTimeout::default(), now).map(|addresses| addresses[0])
-    }
-
-    fn ask(resolver: &Remembering<Counting>, uri: &str, now: Instant) -> Option<u16> {
-        match resolve(resolver, uri, IpFamily::Any, now) {
-            Ok(address) => Some(address.port()),
-            Err(Error::Other(error)) if error.is::<NotConnected>() => None,
-            Err(error) => panic!("it is not certain that nothing was sent: {error}"),
-        }
-    }
-
-    #[test]
-    fn a_host_is_resolved_once_in_a_while_and_each_by_itself() {
-        let (resolver, start) = (remembering(), Instant::now());
-        let late = start + REMEMBERED;
-        assert_eq!(ask(&resolver, "https://a.example/1", start), Some(0));
-        assert_eq!(ask(&resolver, "https://a.example/2", late - Duration::from_nanos(1)), Some(0));
-        assert_eq!(ask(&resolver, "http://a.example/", start), Some(1), "another port");
-        assert_eq!(ask(&resolver, "https://a.example:8443/", start), Some(2), "another port");
-        assert_eq!(ask(&resolver, "https://b.example/", start), Some(3), "another host");
-        assert_eq!(ask(&resolver, "https://a.example/1", late), Some(4), "it is over");
-        assert_eq!(ask(&resolver, "https://a.example/1", late), Some(4));
-    }
-
-    #[test]
-    fn nobody_is_given_addresses_of_a_family_that_it_did_not_ask_for() {
-        let (resolver, now) = (remembering(), Instant::now());
-        let ask = |family| resolve(&resolver, "https://a.example/", family, now).expect("an address");
-        assert_eq!(ask(IpFamily::Any).port(), 0);
-        assert_eq!(ask(IpFamily::Ipv6Only), SocketAddr::from((Ipv6Addr::LOCALHOST, 1)));
-        assert_eq!(ask(IpFamily::Ipv4Only), SocketAddr::from((Ipv4Addr::LOCALHOST, 2)));
-        let again = [IpFamily::Any, IpFamily::Ipv6Only, IpFamily::Ipv4Only].map(|family| ask(family).port());
-        assert_eq!(again, [0, 1, 2], "each is remembered by itself");
-    }
-
-    #[test]
-    fn what_is_forgotten_is_one_host_whole() {
-        let (resolver, now) = (remembering(), Instant::now());
-        let asked = ["https://a.example/", "http://a.example/", "https://b.example/"];
-        assert_eq!(asked.map(|uri| ask(&resolver, uri, now)), [Some(0), Some(1), Some(2)]);
-        resolver.known.forget(&Uri::from_static("https://a.example/other"));
-        assert_eq!(asked.map(|uri| ask(&resolver, uri, now)), [Some(3), Some(4), Some(2)]);
-    }
-
-    #[test]
-    fn a_failure_is_certain_and_not_remembered() {
-        let (resolver, now) = (remembering(), Instant::now());
-        assert_eq!(ask(&resolver, "https://nobody.example/", now), None);
-        assert_eq!(ask(&resolver, "https://nobody.example/", now), None);
-        assert_eq!(resolver.resolver.0.load(Ordering::SeqCst), 2);
-    }
-
-    #[test]
-    fn a_machine_without_threads_is_told_of_and_asked_again() {
-        let mut resolver = Remembering::new(Unanswered::default(), Addresses::default());
-        resolver.resolver.answer(SocketAddr::from((Ipv4Addr::LOCALHOST, 443)));
-        resolver.starts_none = true;
-        let came = ask_within(&resolver, "https://a.example/", Instant::now(), LONG).expect_err("there is no thread");
-        assert_eq!(came.to_string(), "other: no thread could be started to look up the host");
-        let Error::Other(source) = came else { panic!("it is not certain that nothing was sent: {came}") };
-        assert!(source.is::<NotConnected>() && source.source().is_some(), "{source:?}");
-        resolver.starts_none = false;
-        assert!(ask_within(&resolver, "https://a.example/", Instant::now(), LONG).is_ok());
-    }
-
-    #[test]
-    fn a_panic_is_certain_and_what_comes_after_it_is_resolved() {
-        let (resolver, now) = (remembering(), Instant::now());
-        assert_eq!(ask(&resolver, "https://panic.example/", now), None);
-        assert_eq!(ask(&resolver, "https://a.example/", now), Some(1));
-    }
-
-    /// As ureq's own: whoever has limited time is left by a thread that stays until the name server has answered.
-    #[derive(Clone, Debug, Default)]
-    struct Unanswered(Arc<Asked>);
-
-    #[derive(Debug, Default)]
-    struct Asked {
-        threads: AtomicUsize,
-        answer: Mutex<Option<SocketAddr>>,
-        answers: Condvar,
-    }
-
-    impl Unanswered {
-        fn answer(&self, address: SocketAddr) {
-            *self.0.answer.lock().expect("no panic") = Some(address);
-            self.0.answers.notify_all();
-        }
-    }
-
-    impl Resolver for Unanswered {
-        fn resolve(&self, _: &Uri, _: &Config, timeout: NextTimeout) -> Result<ResolvedSocketAddrs, Error> {
-            self.0.threads.fetch_add(1, Ordering::SeqCst);
-            if !timeout.after.is_not_happening() {
-                return Err(Error::Timeout(timeout.reason));
-            }
-            let answer = self.0.answer.lock().expect("no panic");
-            let answer = self.0.answers.wait_while(answer, |answer| answer.is_none()).expect("no panic");
-            let mut addresses = self.empty();
-            answer.iter().for_each(|address| addresses.push(*address));
-            Ok(addresses)
-        }
-    }
-
-    fn ask_within(
-        resolver: &Remembering<Unanswered>,
-        uri: &str,
-        now: Instant,
-        after: Duration,
-    ) -> Result<SocketAddr, Error> {
-        let (uri, agent) = (uri.parse().expect("a URI"), Agent::config_builder().build().new_agent());
-        let within = NextTimeout { after: after.into(), reason: ureq::Timeout::Resolve, ..NextTimeout::default() };
-        resolver.resolve_at(&uri, agent.config(), within, now).map(|addresses| addresses[0])
-    }
-
-    const LONG: Duration = Duration::from_secs(60);
-
-    fn goes_in_vain(resolver: &Remembering<Unanswered>, uri: &str, now: Instant) {
-        let came = ask_within(resolver, uri, now, Duration::from_nanos(1));
-        assert!(matches!(&came, Err(Error::Other(error)) if error.is::<NotConnected>()), "{came:?}");
-    }
-
-    /// Nobody can tell when a thread comes to what it was started for.
-    fn has_threads(unanswered: &Unanswered, threads: usize) {
-        while unanswered.0.threads.load(Ordering::SeqCst) < threads {
-            thread::yield_now();
-        }
-        assert_eq!(unanswered.0.threads.load(Ordering::SeqCst), threads);
-    }
-
-    /// A name server that says nothing for half a minute, and requests that have a second: each left a thread behind.
-    #[test]
-    fn a_name_that_takes_long_is_asked_for_once_by_all_who_want_it_and_its_answer_is_not_lost() {
-        let (unanswered, now) = (Unanswered::default(), Instant::now());
-        let resolver = Remembering::new(unanswered.clone(), Addresses::default());
-        (0..100).for_each(|_| goes_in_vain(&resolver, "https://a.example/", now));
-        has_threads(&unanswered, 1);
-        goes_in_vain(&resolver, "https://b.example/", now);
-        has_threads(&unanswered, 2);
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 443));
-        let waits = thread::scope(|scope| {
-            let ask = || ask_within(&resolver, "https://a.example/", now, LONG).expect("an address");
-            let waits = [(); 8].map(|()| scope.spawn(ask));
-            unanswered.answer(address);
-            waits.map(|waits| waits.join().expect("no panic"))
-        });
-        assert_eq!(waits, [address; 8]);
-        has_threads(&unanswered, 2);
-        while !lock(&resolver.under_way).is_empty() {
-            thread::yield_now();
-        }
-        // With nobody to wait for it, the other host's is there as well.
-        assert!(resolver.known.lock().iter().any(|known| known.whose.authority == "b.example"));
-    }
-
-    /// One that hangs for ever must not be the last.
-    #[test]
-    fn a_name_without_an_answer_is_asked_for_again_more_and_more_seldom() {
-        let (unanswered, began) = (Unanswered::default(), Instant::now());
-        let resolver = Remembering::new(unanswered.clone(), Addresses::default());
-        for (second, threads) in [(0, 1), (4, 1), (5, 2), (14, 2), (15, 3), (34, 3), (35, 4), (74, 4), (75, 5)] {
-            goes_in_vain(&resolver, "https://a.example/", began + Duration::from_secs(second));
-            has_threads(&unanswered, threads);
-        }
-        unanswered.answer(SocketAddr::from((Ipv4Addr::LOCALHOST, 443)));
-        assert!(ask_within(&resolver, "https://a.example/", began, LONG).is_ok());
-    }
-
-    #[test]
-    fn all_who_wait_for_a_name_are_told_what_is_wrong_with_it() {
-        let (resolver, agent) = (remembering(), Agent::config_builder().build().new_agent());
-        let within = NextTimeout { after: LONG.into(), ..NextTimeout::default() };
-        let ask = |uri: &str| resolver.resolve(&uri.parse().expect("a URI"), agent.config(), within);
-        for host in ["nobody.example", "panic.example"] {
-            let came = ask(&format!("https://{host}/"));
-            assert!(matches!(&came, Err(Error::Other(error)) if error.is::<NotConnected>()), "{came:?}");
-        }
-        let came = ask("https://canary.example/");
-        assert!(matches!(came, Err(Error::BadUri(_))), "{came:?}");
-        assert!(lock(&resolver.under_way).is_empty());
-    }
-
-    /// Repeating it cannot help, which "not connected" would promise.
-    #[test]
-    fn a_request_that_names_no_address_stays_at_fault() {
-        let came = resolve(&remembering(), "https://canary.example/", IpFamily::Any, Instant::now());
-        assert!(matches!(came, Err(Error::BadUri(_))), "{came:?}");
-    }
-
-    #[test]
-    fn what_is_remembered_is_bounded() {
-        let (resolver, now) = (remembering(), Instant::now());
-        for host in 0..100 {
-            assert!(ask(&resolver, &format!("https://host-{host}.example/"), now).is_some());
-        }
-        assert_eq!(resolver.known.lock().len(), MOST_HOSTS);
-    }
-}
+mod tests;

@@ -1,7 +1,7 @@
 //! Subscriptions to what the provider says of jobs that have ended.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
 use std::time::Duration;
 
 use steadfast_driver::{REVISIONS, Revision, RevisionError, Subscribers};
@@ -11,7 +11,7 @@ use crate::drive::Turns;
 /// A subscription to revisions. See [`Client::revisions`](crate::Client::revisions).
 #[derive(Debug)]
 pub struct Revisions {
-    subscriber: Arc<Subscriber>,
+    pub(crate) subscriber: Arc<Subscriber>,
     /// The turns that deliver revisions. It keeps no client alive.
     turns: Weak<Turns>,
 }
@@ -44,27 +44,21 @@ impl Revisions {
     /// As [`next`](Revisions::next), if it would wait.
     #[track_caller]
     pub fn next_timeout(&mut self, timeout: Duration) -> Result<Option<Revision>, RevisionError> {
+        if self.turns.upgrade().is_some_and(|turns| turns.are_elsewhere()) {
+            return self.subscriber.left().and_then(|next| next.map(Some).ok_or(RevisionError::Stopped));
+        }
         if !timeout.is_zero() {
             if let Some(revision) = self.next_timeout(Duration::ZERO)? {
                 return Ok(Some(revision));
             }
             if let Some(turns) = self.turns.upgrade() {
                 turns.panic_if_ours();
-                if turns.are_elsewhere() {
-                    return Err(RevisionError::Stopped);
-                }
             }
         }
         let nothing = |queue: &mut Queue| queue.missed == 0 && queue.waiting.is_empty() && !queue.stopped;
         let waited = self.subscriber.arrived.wait_timeout_while(self.subscriber.queue(), timeout, nothing);
         let (mut queue, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        if queue.missed > 0 {
-            return Err(RevisionError::Missed(std::mem::take(&mut queue.missed)));
-        }
-        match queue.waiting.pop_front() {
-            None if queue.stopped => Err(RevisionError::Stopped),
-            next => Ok(next),
-        }
+        queue.next()
     }
 }
 
@@ -77,17 +71,39 @@ pub(crate) struct Subscriber {
 
 /// The revisions that a subscriber was told and has not taken.
 #[derive(Debug, Default)]
-struct Queue {
+pub(crate) struct Queue {
     /// The oldest first.
     waiting: VecDeque<Revision>,
     /// How many older ones had to make room.
-    missed: u64,
+    pub(crate) missed: u64,
     /// There will be no more.
     stopped: bool,
 }
 
+impl Queue {
+    fn next(&mut self) -> Result<Option<Revision>, RevisionError> {
+        if self.missed > 0 {
+            return Err(RevisionError::Missed(std::mem::take(&mut self.missed)));
+        }
+        match self.waiting.pop_front() {
+            None if self.stopped => Err(RevisionError::Stopped),
+            next => Ok(next),
+        }
+    }
+}
+
 impl Subscriber {
-    fn queue(&self) -> MutexGuard<'_, Queue> {
+    /// What had come before this process was forked. A thread that did not come along may have had the lock, and then
+    /// what is behind it is lost.
+    fn left(&self) -> Result<Option<Revision>, RevisionError> {
+        match self.queue.try_lock() {
+            Ok(mut queue) => queue.next(),
+            Err(TryLockError::Poisoned(queue)) => queue.into_inner().next(),
+            Err(TryLockError::WouldBlock) => Err(RevisionError::Stopped),
+        }
+    }
+
+    pub(crate) fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -114,6 +130,11 @@ pub(crate) type Subscribed = Arc<Mutex<Option<Vec<Weak<Subscriber>>>>>;
 
 pub(crate) fn subscribe(subscribed: &Subscribed, turns: Weak<Turns>) -> Revisions {
     let subscriber = Arc::<Subscriber>::default();
+    if turns.upgrade().is_some_and(|turns| turns.are_elsewhere()) {
+        // No revision comes to this process, and the lock may be held by a thread that did not come along.
+        subscriber.stop();
+        return Revisions { subscriber, turns };
+    }
     match &mut *subscribed.lock().unwrap_or_else(PoisonError::into_inner) {
         Some(all) => {
             // Subscribers that come and go while nothing is told must not be kept.

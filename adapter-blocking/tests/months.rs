@@ -101,7 +101,8 @@ impl Transport for Wire {
             let body = if key.starts_with(AFTER) { body.to_owned().into() } else { self.0.bytes(body) };
             Ok(Response::builder().status(status).body(body).unwrap())
         };
-        // Nobody closes it.
+        // Nobody closes it, so waiting for it takes up a request's time. That is real time and no condition: the client's
+        // threads go by the system's clock, and what is played here is a provider that says nothing until it is over.
         let (_open, closes) = channel::<()>();
         match (it, kind, number) {
             ('h', ..) => {

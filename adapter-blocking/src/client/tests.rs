@@ -89,13 +89,53 @@ fn in_a_process_that_was_forked_it_has_stopped() {
     assert!(matches!(client.status(key("order-1")), Err(StatusError::Stopped)));
     assert!(job.accepted().is_err());
     assert_eq!(job.wait_timeout(Duration::MAX).map(drop), Err(Stopped));
-    assert_eq!(job.try_outcome().map(drop), Ok(()), "what is there may be had");
+    assert_eq!(job.try_outcome().map(drop), Err(Stopped), "whoever asks again and again would never end");
     assert_eq!(job.wait().map(drop), Err(Stopped));
     assert_eq!(revisions.next().map(drop), Err(RevisionError::Stopped));
+    assert_eq!(revisions.next_timeout(Duration::ZERO).map(drop), Err(RevisionError::Stopped));
     assert_eq!(client.clone().shutdown(Duration::MAX).len(), 0);
     // The process that it was forked from goes on.
     client.0.turns.forks(false);
     assert_eq!(client.shutdown(Duration::ZERO).len(), 1);
+}
+
+#[test]
+fn in_a_process_that_was_forked_what_had_come_before_may_be_had() {
+    let client = start(&Arc::default());
+    client.hold(Duration::from_secs(3_600));
+    let key = Key::new("order-1").expect("a key");
+    let [mut watched, job] = [(); 2].map(|()| client.submit(key.clone(), "{}").expect("it is taken in"));
+    job.cancel();
+    assert!(job.wait().is_ok());
+    // The turn in which all are told has ended when the next one tells this.
+    assert!(client.status(key).is_ok_and(|status| status.is_some()));
+    let mut revisions = client.revisions();
+    revisions.subscriber.queue().missed = 3;
+    client.0.turns.forks(true);
+    assert_eq!(revisions.next_timeout(Duration::ZERO), Err(RevisionError::Missed(3)));
+    assert_eq!(revisions.next_timeout(Duration::ZERO), Err(RevisionError::Stopped));
+    assert!(watched.try_outcome().is_ok_and(|finished| finished.is_some()));
+    assert!(watched.wait_timeout(Duration::MAX).is_ok_and(|finished| finished.is_some()), "and had again");
+    assert!(watched.wait().is_ok());
+    client.0.turns.forks(false);
+    let _ = client.shutdown(Duration::ZERO);
+}
+
+/// By a thread that did not come along, and releases nothing.
+#[test]
+fn in_a_process_that_was_forked_nobody_waits_for_a_lock() {
+    let client = start(&Arc::default());
+    let mut revisions = client.revisions();
+    client.0.turns.forks(true);
+    let subscriber = revisions.subscriber.clone();
+    let (of_all, of_one) = (client.0.revisions.lock().expect("no panic"), subscriber.queue());
+    for timeout in [Duration::ZERO, Duration::MAX] {
+        assert_eq!(revisions.next_timeout(timeout).map(drop), Err(RevisionError::Stopped));
+        assert_eq!(client.revisions().next_timeout(timeout).map(drop), Err(RevisionError::Stopped));
+    }
+    drop((of_all, of_one));
+    client.0.turns.forks(false);
+    let _ = client.shutdown(Duration::ZERO);
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Turns one by one, without the thread that takes them.
 
+use std::time::Instant;
+
 use bytes::Bytes;
 use http::{Request, Response};
 use steadfast_core::backoff::{BackoffPolicy, Growth, Jitter};
@@ -335,6 +337,12 @@ fn what_no_thread_had_taken_in_its_time_is_no_failure_to_the_breaker() {
     crowd.leaves();
 }
 
+/// By the time that the loop tries again.
+fn has_threads_again(this: &mut Loop) {
+    this.pool.starts_none(false);
+    this.clock.forward(NO_THREAD);
+}
+
 /// That the machine has none left says nothing of the provider, and no attempt was made.
 #[test]
 fn what_finds_no_thread_waits_for_one() {
@@ -345,7 +353,7 @@ fn what_finds_no_thread_waits_for_one() {
         this.wait()
     });
     assert!(looks_again.flatten().is_some_and(|wait| wait <= NO_THREAD), "{looks_again:?}");
-    assert_eq!(turns.take(|this| (this.pool.starts_none(false), this.wait()).1.is_some()), Some(true));
+    assert_eq!(turns.take(|this| (has_threads_again(this), this.wait()).1.is_some()), Some(true));
     is_given.recv_timeout(Duration::from_secs(60)).expect("it leaves");
 }
 
@@ -365,8 +373,44 @@ fn threads_that_could_not_be_started_are_tried_for_though_there_are_others() {
     });
     let Some((true, Some(wait), false)) = woken else { panic!("{woken:?}") };
     assert!(wait <= NO_THREAD, "{wait:?}");
-    turns.take(|this| (this.pool.starts_none(false), this.wait()).1);
+    turns.take(|this| (has_threads_again(this), this.wait()).1);
     is_given.recv_timeout(Duration::from_secs(60)).expect("it leaves, beside the other");
+}
+
+/// Else a busy client fills its log, and asks a machine that is short of threads for one in each turn.
+#[test]
+fn threads_that_could_not_be_started_are_tried_for_only_once_in_a_while() {
+    let (turns, is_given, _end) = one_to_be_sent();
+    let began = Instant::now();
+    let tried = turns.take(|this| {
+        this.pool.starts_none(true);
+        let waits = [(); 100].map(|()| (this.turn(), this.wait()).1.expect("it goes on"));
+        assert!(waits.iter().all(|wait| *wait <= NO_THREAD), "{waits:?}");
+        // The first time, and again as often as it is time for it by the time that this is done.
+        let tried = this.pool.tried();
+        assert!(tried as u64 <= 1 + began.elapsed().as_secs(), "it tried {tried} times");
+        this.clock.forward(NO_THREAD);
+        this.wait();
+        (tried, this.pool.tried())
+    });
+    assert!(tried.is_some_and(|(before, after)| before < after), "{tried:?}");
+    turns.take(|this| (has_threads_again(this), this.wait()).1);
+    is_given.recv_timeout(Duration::from_secs(60)).expect("it leaves");
+}
+
+/// Whoever else comes to what waits: nothing is tried for any more, and nobody wakes for it.
+#[test]
+fn what_is_taken_back_needs_no_thread_any_more() {
+    let (turns, _is_given, _end) = one_to_be_sent();
+    let waits = turns.take(|this| {
+        this.pool.starts_none(true);
+        this.turn();
+        this.wait();
+        assert!(this.is_stuck);
+        assert!(this.pool.take_back(|_| true).is_some());
+        (this.wait(), this.is_stuck)
+    });
+    assert!(matches!(waits, Some((Some(wait), false)) if wait > NO_THREAD), "{waits:?}");
 }
 
 impl<F: Fn() -> Result<(), RenewError> + Send + Sync + 'static> RenewsBy<F, ()> for Bare {
@@ -404,7 +448,7 @@ fn credentials_that_no_thread_could_renew_are_renewed_once_there_is_one() {
     let waits = turns.take(|this| this.wait()).flatten();
     assert!(waits.is_some_and(|wait| wait <= NO_THREAD), "{waits:?}");
     assert!(is_renewed.try_recv().is_err());
-    turns.take(|this| (this.pool.starts_none(false), this.wait()).1);
+    turns.take(|this| (has_threads_again(this), this.wait()).1);
     is_renewed.recv_timeout(Duration::from_secs(60)).expect("it is renewed");
 }
 
