@@ -4,15 +4,15 @@
 //! has not come by a whole [`RECHECK`] after that is not being polled: it keeps its place and is passed over. When the
 //! gate says no, a kept permit that is older than [`RECHECK`] goes to the first that asks.
 //!
-//! A place that is given up goes to the next that joins the line, unless it is the last, or one behind it has gone. If
-//! it were lost, all who go would be those who have waited longest: with more callers than the gate lets go, each of
-//! whom has so long for the wait and the call, those would be the ones who are about to leave, and no call would be of
-//! use to anybody for as long as that lasts. Nobody waits longer for it: there are no more places before anyone than
-//! when they came.
+//! A place that is given up goes to the next that joins the line, unless it is the last, or one behind it has gone. Say
+//! twenty callers come each second, ten may go, and each has a second for the wait and the call together. If given-up
+//! places were lost, whoever goes would have waited for nearly all of that second, and would leave before its answer
+//! comes: for as long as the load lasts, no call would be of use to anybody. Nobody waits longer for it: at most as many
+//! such places are kept as there are callers in line.
 //!
-//! Where only a full bulkhead is waited for, nobody leaves the line: each gets a permit in its last moments, leaves
-//! during the call, and so makes room for the next who is as late. So after a call that was given up by a caller that
-//! had waited, the last in line goes before the first; but not twice in a row.
+//! Where a full bulkhead is waited for, the same happens without anybody giving up a place: each gets its permit in its
+//! last moments, leaves during the call, and makes room for the next, who is as late. So after a call that was given up
+//! by a caller that had waited, the last in line goes before the first; but not twice in a row.
 //!
 //! [`RECHECK`]: Gate::RECHECK
 
