@@ -111,9 +111,9 @@ pub use steadfast_driver::{
     Classify, CorrelationHeader, CorrelationHeaderError, CorrelationId, Delivery, Durability, EveryError, FinalAnswer,
     Finished, HttpError, JobError, JobStatus, Lease, Leases, Limited, NotAccepted, Notify, Observation, Outgoing,
     OwnedPermit, OwnedPlace, Permit, Place, Policies, PollAnswer, PollError, PollState, Polled, Polls, RenewError,
-    ResumeError, Retries, RetryError, Retrying, Revision, RevisionError, Seal, SealError, SendError, SharedClock,
-    Silent, StartError, StatusError, StopReason, Stopped, SubmitError, Timer, TraceContext, TraceError, TraceParent,
-    TraceState, Unfinished, UnknownJob, VirtualTimer, WebhookPolicy, When, http_failure, http_response,
+    ResumeError, Retries, RetryError, Retrying, Revision, RevisionError, SEAL_MARK, Seal, SealError, SendError,
+    SharedClock, Silent, StartError, StatusError, StopReason, Stopped, SubmitError, Timer, TraceContext, TraceError,
+    TraceParent, TraceState, Unfinished, UnknownJob, VirtualTimer, WebhookPolicy, When, http_failure, http_response,
 };
 
 pub use crate::calls::{PollUntil, Retry, TokioTimer, poll_until, retry};

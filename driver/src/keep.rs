@@ -19,10 +19,11 @@ use steadfast_store::{Entry, KeptAnswer};
 
 use crate::caught::caught;
 
-/// What stands before an answer's sealed bytes in the store. A payload needs no such mark: its fingerprint tells it from
-/// anything else. Nothing would tell a sealed answer from an answer, so a client whose seal was taken away (a deploy
-/// without the variable that names its key, say) would give it to its callers as what the provider said.
-const SEALED: &[u8] = b"\0sealed\0";
+/// What stands before an answer's sealed bytes in the store: skip it before you open such bytes yourself, outside a
+/// client. A payload needs no such mark, since its fingerprint tells it from anything else. Nothing would tell a sealed
+/// answer from an answer, so a client whose seal was taken away (a deploy without the variable that names its key, say)
+/// would give it to its callers as what the provider said.
+pub const SEAL_MARK: &[u8] = b"\0sealed\0";
 
 /// Whether a submit waits for its intent to be on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -47,8 +48,7 @@ pub type SealError = Box<dyn std::error::Error + Send + Sync>;
 /// earlier ones sealed, and one that is new may be given bytes that nobody sealed. If it gives them back as they are, the
 /// jobs under way go on with them; if it refuses them, they count as not kept.
 ///
-/// In the store, a mark of eight bytes (`\0sealed\0`) stands before what an answer was sealed to; `open` is given what
-/// follows it. A client without a seal leaves such an answer out, and logs that.
+/// In the store, the [`SEAL_MARK`] stands before what an answer was sealed to; `open` is given what follows it. A client without a seal leaves such an answer out, and logs that.
 ///
 /// ```
 /// use steadfast_core::Key;
@@ -135,7 +135,7 @@ impl Keep {
                 let error = &**error as &dyn std::error::Error;
                 tracing::error!(key = %key.label(), error, "a job's answer could not be sealed, and is not kept");
             });
-            entry.answer = kept.ok().map(|body| KeptAnswer { status, body: [SEALED, &body].concat() });
+            entry.answer = kept.ok().map(|body| KeptAnswer { status, body: [SEAL_MARK, &body].concat() });
         }
         Ok(())
     }
@@ -143,7 +143,7 @@ impl Keep {
     /// Opens what was sealed. What cannot be opened is left out, and that is logged.
     pub(crate) fn open(&self, mut entry: Entry) -> Entry {
         let Some(seal) = &self.seal else {
-            if entry.answer.take_if(|answer| answer.body.starts_with(SEALED)).is_some() {
+            if entry.answer.take_if(|answer| answer.body.starts_with(SEAL_MARK)).is_some() {
                 tracing::error!(
                     key = %entry.record.key.label(),
                     "a job's kept answer is sealed, and this client has no seal: it is left out"
@@ -163,7 +163,7 @@ impl Keep {
         };
         entry.payload = entry.payload.and_then(|bytes| open("payload", bytes));
         entry.answer = entry.answer.and_then(|mut answer| {
-            let body = answer.body.strip_prefix(SEALED).map(<[u8]>::to_vec);
+            let body = answer.body.strip_prefix(SEAL_MARK).map(<[u8]>::to_vec);
             answer.body = open("answer", body.unwrap_or(answer.body))?;
             Some(answer)
         });

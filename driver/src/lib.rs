@@ -141,7 +141,7 @@ pub use crate::handles::{
 };
 pub use crate::http_error::HttpError;
 pub use crate::journal::{Work, Worked};
-pub use crate::keep::{Durability, Seal, SealError};
+pub use crate::keep::{Durability, SEAL_MARK, Seal, SealError};
 pub use crate::observe::{Claim, ClaimError, CorrelationId, Observation};
 pub use crate::outgoing::{Outgoing, SendError};
 pub use crate::policies::Policies;

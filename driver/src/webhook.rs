@@ -50,8 +50,9 @@ pub struct WebhookPolicy {
     pub answer_within: Duration,
     /// The most events that wait for a create's answer; the oldest are dropped first. Default 1,000.
     pub inbox: usize,
-    /// The most bytes of results that those events may hold, and as many those for which the journal is asked (of each
-    /// [shard](crate::Builder::shards)): more than one and than that are [refused](Delivery::Busy) until it answers. Default 16 MiB.
+    /// The most bytes of results that those events may hold. Default 16 MiB. Events for which the journal is asked may
+    /// hold as many (those of each [shard](crate::Builder::shards)); others are [refused](Delivery::Busy) until it
+    /// answers. One alone always fits.
     pub inbox_bytes: usize,
     /// How long such an event waits. After that, only the poll schedule finds out what it told. Default 5 min.
     #[serde(with = "steadfast_core::policy::humane")]

@@ -10,6 +10,7 @@ use steadfast_core::operation::{Record, Stage};
 use steadfast_core::{Key, Outcome, Timestamp};
 use steadfast_store::KeptAnswer;
 use steadfast_store::sqlite::Stored;
+use steadfast_tokio::SEAL_MARK;
 
 use super::Trouble;
 use super::find;
@@ -114,7 +115,7 @@ impl<'a> Answer<'a> {
 
     fn print(&self, out: &mut impl Write) -> std::io::Result<()> {
         writeln!(out, "\nThe answer, status {}, {} bytes:", self.status, self.bytes)?;
-        if self.kept.body.starts_with(b"\0sealed\0") {
+        if self.kept.body.starts_with(SEAL_MARK) {
             return writeln!(
                 out,
                 "(sealed by the client: `show --answer --json` and `export --with-answers` give it, behind a mark of eight bytes)"

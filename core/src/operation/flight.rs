@@ -19,7 +19,7 @@ impl Operation {
             let failure = Failure::new(Class::TimedOut, Certainty::NotExecuted);
             return self.attempt_failed(attempt, failure, turn);
         }
-        if turn.now.saturating_since(attempt.until) >= Clock::SUSPEND || self.is_cut_short(turn) {
+        if turn.now.saturating_since(attempt.until) >= Clock::SUSPEND || self.is_cut_short(attempt.kind, turn) {
             // The machine slept, or the line at the gate took nearly all the time there was: this says nothing of the
             // provider. No breaker opens for it, and keeps those behind in line until they are as late.
             self.leave_flight(Settled::Abandoned, turn);
@@ -30,18 +30,16 @@ impl Operation {
 
     /// Whether the request in the air, which has had its time, has had too little of it to be answered. The last poll
     /// before a deadline has less than a whole time-out as a rule, with or without a line.
-    fn is_cut_short(&self, turn: &Turn<'_>) -> bool {
-        let (permit, fair_chance) = match self.state {
-            State::Creating { permit, .. } => (permit, turn.policy.create().fair_chance()),
-            State::LookingUp { permit, .. } => (permit, half(turn.policy.lookup().fair_chance())),
-            State::Polling { permit, .. } => (permit, half(turn.policy.poll().fair_chance())),
-            State::CreateWaiting { .. }
-            | State::CreateWriting { .. }
-            | State::LookupWaiting { .. }
-            | State::PollWaiting { .. }
-            | State::Ending { .. }
-            | State::Ended { .. }
-            | State::Delivered { .. } => return false,
+    fn is_cut_short(&self, kind: Kind, turn: &Turn<'_>) -> bool {
+        let (State::Creating { permit, .. } | State::LookingUp { permit, .. } | State::Polling { permit, .. }) =
+            self.state
+        else {
+            return false;
+        };
+        let fair_chance = match kind {
+            Kind::Create => turn.policy.create().fair_chance(),
+            Kind::Lookup => half(turn.policy.lookup().fair_chance()),
+            Kind::Poll => half(turn.policy.poll().fair_chance()),
         };
         // A permit counts whole milliseconds.
         permit.elapsed(turn.now).saturating_add(Duration::from_millis(1)) < fair_chance

@@ -1,5 +1,7 @@
 //! Waiting at the gate: what the engine must know of an operation to keep the line.
 
+use core::time::Duration;
+
 use super::{Kind, Operation, OperationPolicy, State, Turn};
 use crate::gate::Request;
 use crate::notice::WakeReason;
@@ -51,7 +53,19 @@ impl Operation {
 
     /// When waiting at the gate has become pointless.
     pub(crate) fn blocked_until(&self, policy: &OperationPolicy) -> Timestamp {
-        let (began, patience) = match self.state {
+        let (began, patience) = self.patience(policy);
+        began.saturating_add(patience)
+    }
+
+    /// Whether a third of the time that its poll or look-up has is over, since the job was accepted or is looked for.
+    pub(crate) fn is_pressed(&self, policy: &OperationPolicy, now: Timestamp) -> bool {
+        let (began, patience) = self.patience(policy);
+        !self.waits_to_create() && now.saturating_since(began) >= patience.checked_div(3).unwrap_or_default()
+    }
+
+    /// Since when it waits for what it waits for, and for how long it may.
+    fn patience(&self, policy: &OperationPolicy) -> (Timestamp, Duration) {
+        match self.state {
             State::LookupWaiting { .. } => (self.phase, policy.lookup().deadline()),
             State::PollWaiting { .. } => (self.phase, policy.poll().deadline()),
             State::CreateWaiting { .. }
@@ -62,25 +76,7 @@ impl Operation {
             | State::Ending { .. }
             | State::Ended { .. }
             | State::Delivered { .. } => (self.submitted, policy.create().deadline()),
-        };
-        began.saturating_add(patience)
-    }
-
-    /// Whether a third of the time that its poll or look-up has is over, since the job was accepted or is looked for.
-    pub(crate) fn is_pressed(&self, policy: &OperationPolicy, now: Timestamp) -> bool {
-        let deadline = match self.state {
-            State::PollWaiting { .. } => policy.poll().deadline(),
-            State::LookupWaiting { .. } => policy.lookup().deadline(),
-            State::CreateWaiting { .. }
-            | State::CreateWriting { .. }
-            | State::Creating { .. }
-            | State::LookingUp { .. }
-            | State::Polling { .. }
-            | State::Ending { .. }
-            | State::Ended { .. }
-            | State::Delivered { .. } => return false,
-        };
-        now.saturating_since(self.phase) >= deadline.checked_div(3).unwrap_or_default()
+        }
     }
 
     /// Its turn has come, and the gate may let it go. A create that is so late that it would hardly be answered before
