@@ -17,6 +17,7 @@
 //! | 421 | transient | no | the wrong server: RFC 9110, section 15.5.20, allows any method again on another connection |
 //! | 425 | transient | no | the server refused to risk a replay of early data: RFC 8470 |
 //! | 429 | throttled | no | refused before it ran |
+//! | 499 | transient | perhaps | between the server and its own back end somebody hung up: Google's APIs say so of every call that was cancelled, wherever that was, and servers that stop cancel what runs |
 //! | 501, 505, 506, 508, 510, 511 | permanent | perhaps | the set-up is wrong, and stays so |
 //! | all other 5xx (500, 502, 503, 504, 529, 599) | transient | perhaps | |
 //! | 600 to 999 | transient | perhaps | RFC 9110, section 15: an invalid status is read like a 5xx |
@@ -113,7 +114,7 @@ pub fn stored(answer: &Answer<'_>) -> Option<AnswerDigest> {
 fn class(status: StatusCode, says_when: bool) -> Class {
     match status.as_u16() {
         429 => Class::Throttled,
-        408 | 421 | 425 => Class::Transient,
+        408 | 421 | 425 | 499 => Class::Transient,
         409 | 413 if says_when => Class::Transient,
         300..=499 | 501 | 505 | 506 | 508 | 510 | 511 => Class::Permanent,
         _ => Class::Transient,
@@ -122,7 +123,7 @@ fn class(status: StatusCode, says_when: bool) -> Class {
 
 fn certainty(status: StatusCode) -> Certainty {
     match status.as_u16() {
-        408 | 409 => Certainty::MayHaveExecuted,
+        408 | 409 | 499 => Certainty::MayHaveExecuted,
         307 | 308 | 400..=499 => Certainty::NotExecuted,
         _ => Certainty::MayHaveExecuted,
     }

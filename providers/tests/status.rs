@@ -61,13 +61,13 @@ fn the_table() {
         (
             &[
                 400, 401, 402, 403, 404, 405, 406, 407, 410, 411, 412, 414, 415, 417, 418, 422, 423, 424, 426, 428,
-                431, 451, 499,
+                431, 451,
             ],
             None,
             Permanent,
             No,
         ),
-        (&[408], None, Transient, Perhaps),
+        (&[408, 499], None, Transient, Perhaps),
         (&[409], Some("5"), Transient, Perhaps),
         (&[409], Some("soon"), Permanent, Perhaps),
         (&[409], None, Permanent, Perhaps),

@@ -132,7 +132,7 @@ fn check_failure(answer: &Answer<'_>, body: Option<&Value>, failure: Failure) {
         said.eq_ignore_ascii_case("source unavailable")
     });
     let proved = match effective {
-        Some(408 | 409) | None => false,
+        Some(408 | 409 | 499) | None => false,
         Some(307 | 308 | 400..=499) => true,
         Some(503) => source_down,
         Some(_) => false,
