@@ -15,7 +15,8 @@ use steadfast_driver::{Outgoing, SendError};
 /// - it returns when [`Outgoing::timeout`] has passed, or soon after: nobody can cut it off, and its job's next request
 ///   waits for it;
 /// - a [`SendError`] says what is certain, from the phase that the request had reached. When in doubt,
-///   [`SendError::ambiguous`].
+///   [`SendError::ambiguous`]. If the head of an answer has come and its body is missing, [`SendError::after_head`] keeps
+///   what it said of coming again.
 pub trait Transport: Send + Sync + 'static {
     /// Sends the request and reads the answer. Blocks.
     ///

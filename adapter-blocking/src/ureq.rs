@@ -8,10 +8,10 @@
 
 use std::io::{self, Read};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use steadfast_core::retry::Certainty;
 use steadfast_driver::{Outgoing, SendError};
 use steadfast_providers::is_secure;
@@ -163,7 +163,10 @@ impl UreqTransport {
         let answer = self.ask(agent, request, timeout);
         let answer = answer.map_err(|error| if underway.has_left() { classify(error) } else { unsent(error) })?;
         let (parts, body) = answer.into_parts();
-        Ok(Response::from_parts(parts, read(body.into_reader(), body_limit)?))
+        match read(body.into_reader(), parts.status, body_limit) {
+            Ok(body) => Ok(Response::from_parts(parts, body)),
+            Err(error) => Err(error.after_head(parts.status, &parts.headers, SystemTime::now().into())),
+        }
     }
 
     fn ask(&self, agent: &Agent, request: Request<Bytes>, timeout: Duration) -> Result<Response<ureq::Body>, Error> {
@@ -204,7 +207,10 @@ fn run(
     agent.run(request.build())
 }
 
-fn read(mut body: impl Read, limit: usize) -> Result<Bytes, SendError> {
+fn read(mut body: impl Read, status: StatusCode, limit: usize) -> Result<Bytes, SendError> {
+    // What such a status says is not in doubt if the body came whole, and is in no coding: a proxy's own words under the
+    // provider's header, say, or no body at all, which ureq tries to decode.
+    let needs_no_body = !status.is_success() || status == StatusCode::NO_CONTENT;
     let (mut whole, mut piece) = (Vec::new(), [0; PIECE]);
     loop {
         match body.read(&mut piece) {
@@ -212,8 +218,20 @@ fn read(mut body: impl Read, limit: usize) -> Result<Bytes, SendError> {
             Ok(read) if whole.len() + read > limit => return Err(SendError::body_too_large()),
             Ok(read) => whole.extend_from_slice(&piece[..read]),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(broken_off(error.into())),
+            Err(error) => match Error::from(error) {
+                Error::Decompress(_, error) if needs_no_body && is_undecodable(&error) => return Ok(Bytes::new()),
+                error => return Err(broken_off(error)),
+            },
         }
+    }
+}
+
+/// Whether it is the decoder's own word. ureq has the decoder's name on a connection that breaks, too.
+fn is_undecodable(error: &io::Error) -> bool {
+    match error.kind() {
+        io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData => error.raw_os_error().is_none(),
+        io::ErrorKind::UnexpectedEof => error.raw_os_error().is_none() && error.get_ref().is_none(),
+        _ => false,
     }
 }
 

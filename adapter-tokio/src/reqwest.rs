@@ -6,6 +6,7 @@
 //! machine itself. Nothing is sent twice: reqwest's own retries are off. Connecting has a time-out of its own: "could
 //! not connect" is certain where "no answer" is not.
 
+use std::error::Error as _;
 use std::fmt;
 use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -190,24 +191,57 @@ impl Transport for ReqwestTransport {
     }
 }
 
-/// Reads the answer's body, up to the limit.
+/// Reads the answer, its body up to the limit.
 async fn receive(
     answer: Result<reqwest::Response, reqwest::Error>,
     body_limit: usize,
 ) -> Result<Response<Bytes>, SendError> {
-    let unknown = |error| classify(error, SendError::ambiguous());
-    let mut answer = answer.map_err(unknown)?;
+    let mut answer = answer.map_err(|error| classify(error, SendError::ambiguous()))?;
+    let status = answer.status();
+    let body = match read(&mut answer, body_limit).await {
+        Ok(body) => body,
+        // It came whole, and is in no coding: a proxy's own words under the provider's header, say. What the status says
+        // is not in doubt.
+        Err(Unread::Broken(error)) if is_undecodable(&error) && !status.is_success() => Bytes::new(),
+        Err(Unread::Broken(error)) => return Err(after_head(classify(error, SendError::ambiguous()), &answer)),
+        Err(Unread::TooLarge) => return Err(after_head(SendError::body_too_large(), &answer)),
+    };
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    *response.headers_mut() = std::mem::take(answer.headers_mut());
+    Ok(response)
+}
+
+/// Why a body is missing.
+enum Unread {
+    /// It broke off, or could not be decoded.
+    Broken(reqwest::Error),
+    TooLarge,
+}
+
+async fn read(answer: &mut reqwest::Response, limit: usize) -> Result<Bytes, Unread> {
     let mut body = BytesMut::new();
-    while let Some(piece) = answer.chunk().await.map_err(unknown)? {
-        if body.len() + piece.len() > body_limit {
-            return Err(SendError::body_too_large());
+    while let Some(piece) = answer.chunk().await.map_err(Unread::Broken)? {
+        if body.len() + piece.len() > limit {
+            return Err(Unread::TooLarge);
         }
         body.extend_from_slice(&piece);
     }
-    let mut response = Response::new(body.freeze());
-    *response.status_mut() = answer.status();
-    *response.headers_mut() = std::mem::take(answer.headers_mut());
-    Ok(response)
+    Ok(body.freeze())
+}
+
+/// Whether it is the decoder's own word. To reqwest, a connection that breaks is a decoding that fails, too; but then
+/// the next cause is hyper's.
+fn is_undecodable(error: &reqwest::Error) -> bool {
+    use std::io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
+    let cause = error.source().and_then(|cause| cause.downcast_ref::<std::io::Error>());
+    cause.is_some_and(|cause| {
+        cause.raw_os_error().is_none() && matches!(cause.kind(), InvalidData | InvalidInput | UnexpectedEof)
+    })
+}
+
+fn after_head(error: SendError, answer: &reqwest::Response) -> SendError {
+    error.after_head(answer.status(), answer.headers(), SystemTime::now().into())
 }
 
 impl ReqwestTransport {

@@ -15,7 +15,8 @@ use steadfast_driver::{Outgoing, SendError};
 /// - a request to another machine goes by `https` ([`steadfast_providers::is_secure`]);
 /// - the *decoded* body is cut at [`Outgoing::body_limit`];
 /// - a [`SendError`] says what is certain, from the phase that the request had reached. When in doubt,
-///   [`SendError::ambiguous`].
+///   [`SendError::ambiguous`]. If the head of an answer has come and its body is missing, [`SendError::after_head`] keeps
+///   what it said of coming again.
 ///
 /// The returned future is dropped when its answer is no longer waited for; it needs no time-out of its own. It is
 /// usually polled on a task that carries one request after the other. Where requests are answered as soon as they are

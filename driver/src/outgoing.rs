@@ -4,10 +4,11 @@ use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Request;
-use steadfast_core::Key;
+use http::{HeaderMap, Request, StatusCode};
 use steadfast_core::operation::Attempt;
 use steadfast_core::retry::{Certainty, Class, Failure};
+use steadfast_core::{Key, Timestamp};
+use steadfast_providers::status;
 
 /// A request on its way out.
 #[non_exhaustive]
@@ -110,6 +111,35 @@ impl SendError {
             Class::Permanent,
             Certainty::MayHaveExecuted,
         )
+    }
+
+    /// The same, if the answer's head had come by then. What it says of coming again counts though the rest is missing:
+    /// a 429 is one, its `Retry-After` is heeded, and an error page beyond the limit is no reason to give up. Whether
+    /// the request ran stays open, since the body might have said. `wall` is our wall clock.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use http::{HeaderMap, HeaderValue, StatusCode};
+    /// use steadfast_core::Timestamp;
+    /// use steadfast_core::retry::{Certainty, Class};
+    /// use steadfast_driver::SendError;
+    ///
+    /// let (mut headers, wall) = (HeaderMap::new(), Timestamp::from_secs(1_700_000_000));
+    /// headers.insert("retry-after", HeaderValue::from_static("7"));
+    /// let cut = SendError::ambiguous().after_head(StatusCode::TOO_MANY_REQUESTS, &headers, wall).failure();
+    /// assert_eq!((cut.class, cut.certainty), (Class::Throttled, Certainty::MayHaveExecuted));
+    /// assert_eq!(cut.retry_after, Some(Duration::from_secs(7)));
+    /// ```
+    #[must_use]
+    pub fn after_head(self, status: StatusCode, headers: &HeaderMap, wall: Timestamp) -> Self {
+        match status::check(status, headers, wall) {
+            Err(said) if matches!(said.class, Class::Throttled | Class::Transient) => {
+                Self { class: said.class, wait: said.retry_after, ..self }
+            }
+            // A success that cannot be read; or a refusal for good, of which the next answer may say more.
+            _ => self,
+        }
     }
 
     /// The same, with its cause. The cause must show no credentials: strip URLs and headers first.

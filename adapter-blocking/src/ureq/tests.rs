@@ -250,7 +250,7 @@ fn once_the_head_has_come_no_error_says_that_nothing_ran() {
     for error in all {
         let told = format!("{error:?}");
         let class = if matches!(error, Error::Timeout(_)) { Class::TimedOut } else { Class::Transient };
-        let came = read(Breaking(Some(error.into_io())), 1).expect_err("it broke off");
+        let came = read(Breaking(Some(error.into_io())), StatusCode::OK, 1).expect_err("it broke off");
         assert_eq!(came.failure(), Failure::new(class, Certainty::MayHaveExecuted), "{told}");
         assert!(!format!("{came:?}").contains("canary"), "{came:?}");
     }

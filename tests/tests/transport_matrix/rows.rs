@@ -61,6 +61,9 @@ pub(crate) enum Expect {
     TimedOut,
     /// More than the limit: it may have run, and asking again gives the same.
     TooLarge,
+    /// No whole answer, but its head said that there were too many requests, and when to come again: 7 s. It may have
+    /// run.
+    Throttled,
 }
 
 impl Expect {
@@ -68,7 +71,10 @@ impl Expect {
         match (self, met) {
             (Self::Answer(code, bytes), Met::Answer { status, body, .. }) => *status == code && body.len() == bytes,
             (Self::Answer(..), _) | (_, Met::Answer { .. }) => false,
-            (failure, Met::Failed(met)) => (met.class, met.certainty) == failure.class(),
+            (failure, Met::Failed(met)) => {
+                let asked = (failure == Self::Throttled).then_some(Duration::from_secs(7));
+                (met.class, met.certainty) == failure.class() && met.retry_after == asked
+            }
         }
     }
 
@@ -78,6 +84,7 @@ impl Expect {
             Self::Unsendable => (Class::Permanent, Certainty::NotExecuted),
             Self::TimedOut => (Class::TimedOut, Certainty::MayHaveExecuted),
             Self::TooLarge => (Class::Permanent, Certainty::MayHaveExecuted),
+            Self::Throttled => (Class::Throttled, Certainty::MayHaveExecuted),
             Self::Broken | Self::Answer(..) => (Class::Transient, Certainty::MayHaveExecuted),
         }
     }
@@ -184,6 +191,15 @@ pub(crate) const ROWS: &[Row] = &[
     row("an endless body", Does::Floods("HTTP/1.1 200 OK\r\n\r\n", " "), Expect::TooLarge),
     row("endless chunks", Does::Floods("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", "1\r\n \r\n"), Expect::TooLarge),
 
+    // Its head says more than what can be read of it.
+    row("throttled, and cut in the body", says!("HTTP/1.1 429 Slow\r\nRetry-After: 7\r\nContent-Length: 100\r\n\r\n{}"), Expect::Throttled),
+    row("throttled, and reset in the body", Does::SaysAndResets("HTTP/1.1 429 Slow\r\nRetry-After: 7\r\nContent-Length: 100\r\n\r\n{}"), Expect::Throttled),
+    row("throttled, and an endless body", Does::Floods("HTTP/1.1 429 Slow\r\nRetry-After: 7\r\n\r\n", " "), Expect::Throttled),
+    row("out of order, and an endless body", Does::Floods("HTTP/1.1 502 Bad\r\n\r\n", " "), Expect::Broken),
+    // What it refuses for good is not known without the body: the next answer may tell.
+    row("refused, and cut in the body", says!("HTTP/1.1 400 No\r\nContent-Length: 100\r\n\r\n{}"), Expect::Broken),
+    row("refused, and an endless body", Does::Floods("HTTP/1.1 400 No\r\n\r\n", " "), Expect::TooLarge),
+
     // It is packed.
     row("gzip", Does::Says(|_| coded("gzip", &gzip(b"{}"))), Expect::Answer(200, 2)),
     row("gzip as long as the limit", Does::Says(|_| coded("gzip", &gzip(&[b' '; LIMIT]))), Expect::Answer(200, LIMIT)),
@@ -197,6 +213,14 @@ pub(crate) const ROWS: &[Row] = &[
     row("gzip cut short", Does::Says(|_| coded("gzip", &gzip(b"{}")[..12])), Expect::Broken),
     row("gzip with a wrong checksum", Does::Says(|_| coded("gzip", &flipped(gzip(b"{}")))), Expect::Broken),
     row("no gzip at all", says!("HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 0\r\n\r\n"), Expect::Answer(200, 0)),
+    // A proxy may put a text of its own under the header of another's. The status counts; there is nothing to read.
+    row("a refusal in gzip that is none", says!("HTTP/1.1 503 Busy\r\nContent-Encoding: gzip\r\nContent-Length: 13\r\n\r\n<html></html>"), Expect::Answer(503, 0)),
+    row("a refusal without gzip at all", says!("HTTP/1.1 429 Slow\r\nContent-Encoding: gzip\r\nContent-Length: 0\r\n\r\n"), Expect::Answer(429, 0)),
+    row("a refusal without a chunk of gzip", says!("HTTP/1.1 400 No\r\nContent-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"), Expect::Answer(400, 0)),
+    row("a place elsewhere without gzip at all", says!("HTTP/1.1 307 There\r\nLocation: /x\r\nContent-Encoding: gzip\r\nContent-Length: 0\r\n\r\n"), Expect::Answer(307, 0)),
+    row("gzip where no body may be", says!("HTTP/1.1 204 No Content\r\nContent-Encoding: gzip\r\n\r\n"), Expect::Answer(204, 0)),
+    row("gzip where its length is another's", says!("HTTP/1.1 304 Not Modified\r\nContent-Encoding: gzip\r\nContent-Length: 22\r\n\r\n"), Expect::Answer(304, 0)),
+    row("a refusal in gzip, cut in the body", says!("HTTP/1.1 400 No\r\nContent-Encoding: gzip\r\nContent-Length: 22\r\n\r\n"), Expect::Broken),
     // Nobody asked for these: they stay as they are, and no profile reads them.
     row("gzip in capitals", Does::Says(|_| coded("GZIP", &gzip(b"{}"))), Expect::Answer(200, 22)),
     row("gzip by its old name", Does::Says(|_| coded("x-gzip", &gzip(b"{}"))), Expect::Answer(200, 22)),
