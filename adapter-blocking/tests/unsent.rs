@@ -90,6 +90,7 @@ fn what_no_thread_had_taken_is_sent_by_a_later_client() {
 
 #[cfg(feature = "ureq")]
 mod by_ureq {
+    use std::io::Write;
     use std::net::TcpListener;
 
     use steadfast_blocking::UreqTransport;
@@ -131,6 +132,29 @@ mod by_ureq {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let hurried = Hurried(format!("https://{}/jobs", listener.local_addr().unwrap()));
         let client = Client::builder(hurried, UreqTransport::new()).start().unwrap();
+        let finished = client.call(key("order-42"), "{}").unwrap();
+        assert_eq!((finished.outcome, finished.creates), (Outcome::Rejected(Rejected::Attempts), 2));
+    }
+    /// It answers byte by byte, and never to the end. Each byte gave it all the time for connecting once more.
+    #[test]
+    fn what_a_proxy_keeps_waiting_for_a_connection_has_certainly_not_left() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let proxy = ureq::Proxy::new(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
+        std::thread::spawn(move || {
+            for mut connection in listener.incoming().map_while(Result::ok) {
+                std::thread::spawn(move || {
+                    let mut came = connection.write_all(b"HTTP/1.1 200 OK\r\nX: ");
+                    while came.is_ok() {
+                        // The slowness is what is tested.
+                        std::thread::park_timeout(Duration::from_millis(10));
+                        came = connection.write_all(b"y");
+                    }
+                });
+            }
+        });
+        let transport = UreqTransport::from_builder(ureq::Agent::config_builder().proxy(Some(proxy)));
+        let hurried = Hurried("https://provider.test/jobs".to_owned());
+        let client = Client::builder(hurried, transport).start().unwrap();
         let finished = client.call(key("order-42"), "{}").unwrap();
         assert_eq!((finished.outcome, finished.creates), (Outcome::Rejected(Rejected::Attempts), 2));
     }

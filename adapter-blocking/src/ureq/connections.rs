@@ -151,7 +151,8 @@ impl<In: Transport, C: Connector<In>> Connector<In> for Part<C> {
             // To ureq it is a configuration of this request's own, for which it would set up TLS anew, without the
             // sessions of earlier connections.
             Whose::Ours(underway) => {
-                let connection = self.0.connect(&as_the_agents(details), chained)?;
+                let step = || self.0.connect(&as_the_agents(details), chained);
+                let connection = underway.connect(details.timeout, step)?;
                 // What a proxy was asked came through here, and is not the request.
                 underway.has_not_left();
                 (connection, underway.clone())

@@ -25,8 +25,16 @@ struct State {
     has_left: bool,
     /// `None` for a call that is not a job's: there ureq keeps the time.
     until: Option<Instant>,
+    /// While it has no connection, until when there must be one.
+    connected_by: Option<Instant>,
     /// When reading ends, set once it is known that all time is used up.
     read_until: Option<Instant>,
+}
+
+impl State {
+    fn end(&self) -> Option<Instant> {
+        self.until.into_iter().chain(self.connected_by).min()
+    }
 }
 
 impl Underway {
@@ -45,22 +53,38 @@ impl Underway {
         self.lock().has_left = false;
     }
 
+    /// Takes a step on the way to a connection, for which there is no more time than this. With a proxy, one step is a
+    /// part of another, and what the proxy is asked goes by a connection of its own, which knows nothing of that time:
+    /// ureq gives each piece of its answer all of it again.
+    pub(super) fn connect<T>(&self, timeout: NextTimeout, step: impl FnOnce() -> T) -> T {
+        let by = (!timeout.after.is_not_happening()).then(|| Instant::now().checked_add(*timeout.after)).flatten();
+        let before = {
+            let mut state = self.lock();
+            let earliest = state.connected_by.into_iter().chain(by).min();
+            std::mem::replace(&mut state.connected_by, earliest)
+        };
+        let done = step();
+        self.lock().connected_by = before;
+        done
+    }
+
     /// Called when something is to leave, with what is left of the time.
     fn leaves(&self, timeout: NextTimeout) -> Result<NextTimeout, Error> {
         let mut state = self.lock();
-        let timeout = until(timeout, state.until)?;
+        let timeout = until(timeout, state.end())?;
         state.has_left = true;
         Ok(timeout)
     }
 
     fn in_time(&self, timeout: NextTimeout) -> Result<NextTimeout, Error> {
-        until(timeout, self.lock().until)
+        until(timeout, self.lock().end())
     }
 
     /// The same once all time is used up.
     fn catching_up(&self, timeout: NextTimeout) -> Result<NextTimeout, Error> {
         let mut state = self.lock();
-        if state.until.is_none() {
+        // Who has no connection yet has nothing to lose.
+        if state.until.is_none() || state.connected_by.is_some() {
             return Err(Error::Timeout(timeout.reason));
         }
         let read_until = *state.read_until.get_or_insert_with(|| Instant::now() + CATCHING_UP);
