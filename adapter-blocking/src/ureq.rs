@@ -60,6 +60,11 @@ const PIECE: usize = 16 << 10;
 /// Looking up a host takes a thread, which cannot be cut off while the name server is silent. Requests that need the same
 /// host share it, and its answer is good for ten seconds.
 ///
+/// Servers are trusted by Mozilla's list of certificates as it was when the program was built, which is ureq's default:
+/// a certificate of your company's own, or a proxy that looks into TLS, needs
+/// [`from_builder`](UreqTransport::from_builder) with a `TlsConfig`. (`steadfast-tokio` goes by the system's list.) An
+/// answer may have 128 headers of 64 KiB together; if it has more, it counts as broken.
+///
 /// ureq itself logs (by the `log` crate) URLs and some headers at the level *debug*, and at *trace* what goes over the
 /// wire, byte for byte, with credentials and payloads. That cannot be switched off in ureq: a program that logs at
 /// these levels should leave out the targets `ureq` and `ureq_proto`.

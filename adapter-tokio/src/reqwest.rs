@@ -38,6 +38,9 @@ pub use self::response_ext::{ResponseExt, classify_error};
 /// Clones share their connections, and each connection lives on the runtime that it was made on. Give clients on
 /// different runtimes transports of their own, or one waits for the other's runtime, and breaks off with it.
 ///
+/// Servers are trusted by the system's list of certificates. (`steadfast-blocking` goes by one of its own.) An answer may
+/// have 100 headers; if it has more, it counts as broken.
+///
 /// A server may answer a large create before it has read it, and close the connection at once (a 413, say). hyper may
 /// then end with the write that failed, and not read the answer: then nobody can say whether that create ran. Where
 /// payloads of a megabyte and more may be refused like this, check their size before they are submitted, or send by

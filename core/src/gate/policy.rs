@@ -74,6 +74,10 @@ impl From<Kinds> for Vec<Kind> {
 }
 
 /// One of a provider's rate limits: which requests it counts, and how many of them it allows.
+///
+/// A provider that names its count and its window in its answers is believed: each limit of that window takes the
+/// count, whether it is higher or lower ([`Gate::learn`](super::Gate::learn)). So a part of a limit, for one of several
+/// processes, is to be given for another window: 200 a minute as 10 in 3 seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 #[expect(clippy::exhaustive_structs, reason = "plain settings")]
