@@ -94,7 +94,11 @@ impl UreqTransport {
     /// half of the attempt's), idle connections (kept for as many requests as a client has in the air,
     /// [`MOST_THREADS`]) and proxies: the one that the environment names (`HTTPS_PROXY`, else `ALL_PROXY`, less what
     /// `NO_PROXY` excepts) carries encrypted requests only, and none of them goes around it. If it is not a URL,
-    /// nothing is sent. Plain `http`, which is for this machine, never leaves it.
+    /// nothing is sent. Plain `http`, which is for this machine, never leaves it. `NO_PROXY` may hold names and single
+    /// addresses, and no ranges of addresses.
+    ///
+    /// A host's addresses are tried one after the other. On a machine whose IPv6 leads nowhere each new connection waits
+    /// for that first: give [`from_builder`](UreqTransport::from_builder) an `ip_family(IpFamily::Ipv4Only)`.
     #[must_use]
     pub fn new() -> Self {
         let most = MOST_THREADS.get() as usize;

@@ -265,7 +265,7 @@ impl ReqwestTransport {
             Some(self.origin.get_or_init(|| first))
         });
         let Some(url) = origin.and_then(|origin| origin.url(request.uri())) else {
-            return reqwest::Request::try_from(request).map_err(|error| classify(error, SendError::unsendable()));
+            return self.elsewhere(request);
         };
         let (parts, body) = request.into_parts();
         let mut translated = reqwest::Request::new(parts.method, url);
@@ -273,6 +273,14 @@ impl ReqwestTransport {
         *translated.version_mut() = parts.version;
         *translated.body_mut() = Some(body.into());
         Ok(translated)
+    }
+
+    /// A request to another origin, or whose URL names a user, of which a header is made unless there is one already.
+    fn elsewhere(&self, request: Request<Bytes>) -> Result<reqwest::Request, SendError> {
+        let (parts, body) = request.into_parts();
+        let builder = self.client.request(parts.method, parts.uri.to_string()).version(parts.version);
+        let builder = builder.headers(parts.headers).body(body);
+        builder.build().map_err(|error| classify(error, SendError::unsendable()))
     }
 }
 
@@ -307,7 +315,7 @@ struct Origin {
 }
 
 impl Origin {
-    /// `None` for a URI that names a user: reqwest makes a header of that.
+    /// `None` for a URI that names a user, of which reqwest makes a header where it is given the URL's text.
     fn of(uri: &Uri) -> Option<Self> {
         let (scheme, authority) = (uri.scheme()?.clone(), uri.authority()?.clone());
         let root = Url::parse(&format!("{scheme}://{authority}/")).ok()?;
@@ -368,6 +376,31 @@ mod tests {
         let builder = reqwest::Client::builder().default_headers(headers.into_iter().collect());
         let transport = ReqwestTransport::from_builder(builder).expect("a client");
         assert!(!format!("{transport:?}").contains("canary"), "{transport:?}");
+    }
+
+    /// As ureq does it. Where the provider names its credentials itself, those count.
+    #[test]
+    fn a_user_that_a_url_names_is_who_asks() {
+        let transport = ReqwestTransport::new().expect("a client");
+        let translated = |headers: &[(&'static str, &'static str)]| {
+            let mut request =
+                Request::post("https://u%40a:p@api.example/jobs").body(Bytes::from_static(b"{}")).expect("a request");
+            for (name, value) in headers {
+                request.headers_mut().insert(*name, http::HeaderValue::from_static(value));
+            }
+            transport.translate(request).expect("it can be sent")
+        };
+        let request = translated(&[]);
+        assert_eq!(request.headers()["authorization"], "Basic dUBhOnA=");
+        assert!(request.headers()["authorization"].is_sensitive());
+        assert_eq!(request.url().as_str(), "https://api.example/jobs");
+        assert_eq!(request.body().and_then(reqwest::Body::as_bytes), Some(&b"{}"[..]));
+        let own = translated(&[("authorization", "Bearer x"), ("idempotency-key", "k")]);
+        assert_eq!(
+            (&own.headers()["authorization"], &own.headers()["idempotency-key"]),
+            (&"Bearer x".parse().expect("a value"), &"k".parse().expect("a value"))
+        );
+        assert_eq!(own.headers().get_all("authorization").iter().count(), 1);
     }
 
     #[test]
