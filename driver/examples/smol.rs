@@ -72,10 +72,15 @@ pub(crate) async fn carry<P: Provider>(
             wait.map_or_else(Timer::never, Timer::after).await;
             None
         };
-        match or(async { comes.recv().await.ok() }, timer).await {
-            Some(Came::Answered(answered)) => driver.answered(answered, now()),
-            Some(Came::Worked(worked)) => driver.worked(worked, now()),
-            None => {}
+        let first = or(async { comes.recv().await.ok() }, timer).await;
+        // If the loop was held up, answers that came in time lie behind the first: `handle_timeout` would give their
+        // requests up. What comes only now is for the next turn, so that a flood starves nothing.
+        let behind = comes.len();
+        for came in first.into_iter().chain(std::iter::from_fn(|| comes.try_recv().ok()).take(behind)) {
+            match came {
+                Came::Answered(answered) => driver.answered(answered, now()),
+                Came::Worked(worked) => driver.worked(worked, now()),
+            }
         }
         driver.handle_timeout(now());
     }

@@ -348,7 +348,10 @@ impl<H> Driver<H> {
         self.abandoned = true;
     }
 
-    /// Does what is due at `now`.
+    /// Does what is due at `now`. Early or repeated calls change nothing.
+    ///
+    /// Feed what has come before you call it: it gives up requests whose time has passed, and if your loop was held up,
+    /// answers to them may be waiting that came in time.
     pub fn handle_timeout(&mut self, now: Timestamp) {
         self.look_at_clock(now);
         if self.closed {

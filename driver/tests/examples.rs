@@ -11,13 +11,14 @@ mod on_smol;
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Once};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use steadfast_core::backoff::{BackoffPolicy, Growth, Jitter};
 use steadfast_core::engine::Limits;
 use steadfast_core::gate::GatePolicy;
+use steadfast_core::notice::Notice;
 use steadfast_core::poll::PollPolicy;
 use steadfast_core::retry::RetryPolicy;
 use steadfast_core::{Key, OperationPolicy, SendSafety};
@@ -82,15 +83,17 @@ fn lossy(request: &str, before: &[String]) -> Option<String> {
     Some(if seen(line) { r#"{"code":200,"data":{"status":"id_found"}}"#.into() } else { String::new() })
 }
 
+fn soon() -> BackoffPolicy {
+    BackoffPolicy::new(Growth::Fixed(Duration::from_millis(1)), Duration::from_millis(1), Jitter::None).unwrap()
+}
+
 fn described<C>(address: SocketAddr) -> Builder<Deepvue, (), C> {
-    let soon =
-        BackoffPolicy::new(Growth::Fixed(Duration::from_millis(1)), Duration::from_millis(1), Jitter::None).unwrap();
     let (minute, tenth) = (Duration::from_secs(60), Duration::from_secs(6));
-    let retry = RetryPolicy::new(3, minute, tenth, soon.clone()).unwrap();
+    let retry = RetryPolicy::new(3, minute, tenth, soon()).unwrap();
     let policy = OperationPolicy::default()
         .with_create(retry.clone())
         .unwrap()
-        .with_poll(PollPolicy::new(soon, 10, minute, retry).unwrap())
+        .with_poll(PollPolicy::new(soon(), 10, minute, retry).unwrap())
         .with_safety(SendSafety::Keyed { window: Duration::from_secs(3_600) })
         .unwrap();
     let base = BaseUrl::parse(&format!("http://{address}")).unwrap();
@@ -149,4 +152,34 @@ fn smol_takes_in_what_waited_for_room() {
         assert!(ended.iter().all(|ended| ended.outcome.name() == "completed"), "{ended:?}");
         assert_eq!(ended.len(), 3);
     }
+}
+
+/// Whatever held the loop up: what came in time lies in its channel, behind the first, when the time is over.
+#[test]
+fn smol_gives_up_no_request_whose_answer_waits_for_a_loop_that_was_held_up() {
+    const JOBS: usize = 4;
+    const FOUND: &str = r#"{"code":200,"data":{"status":"id_found"}}"#;
+    let (patience, minute) = (Duration::from_secs(2), Duration::from_secs(60));
+    let (address, asked) = provider(|request, _| {
+        let created = request.starts_with("POST");
+        Some(if created { r#"{"code":200,"transaction_id":"txn"}"# } else { FOUND }.into())
+    });
+    let retry = RetryPolicy::new(1, minute, patience, BackoffPolicy::default()).unwrap();
+    let poll = PollPolicy::new(soon(), 10, minute, RetryPolicy::default()).unwrap();
+    let policy = OperationPolicy::default().with_create(retry).unwrap().with_poll(poll);
+    let policy = policy.with_safety(SendSafety::Unsafe).unwrap();
+    let (held_up, began) = (Once::new(), Instant::now());
+    let described = described(address).policy(policy).observer(move |it| {
+        if it.notice == Notice::Accepted {
+            held_up.call_once(|| {
+                // The provider has answered all, and then the requests' time passes.
+                while asked.lock().unwrap().len() < JOBS || began.elapsed() < 2 * patience {
+                    thread::sleep(Duration::from_millis(1));
+                }
+            });
+        }
+    });
+    let jobs = (0..JOBS).map(|number| (key(number), r#"{"consent":"Y"}"#.into())).collect();
+    let ended = smol::block_on(on_smol::carry(described, jobs)).unwrap();
+    assert!(ended.iter().all(|ended| ended.outcome.name() == "completed"), "{ended:?}");
 }
