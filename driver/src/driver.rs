@@ -444,7 +444,7 @@ impl<H> Driver<H> {
     #[must_use]
     pub fn next_deadline(&self) -> Option<Timestamp> {
         if self.closed {
-            return self.webhooks.next_deadline();
+            return self.webhooks.next_deadline().and_then(Timestamp::deadline);
         }
         let parts = [
             self.engine.next_deadline(),
@@ -455,7 +455,7 @@ impl<H> Driver<H> {
             self.untaken.next_deadline(),
             self.closing.as_ref().map(|closing| closing.until),
         ];
-        parts.into_iter().flatten().min()
+        parts.into_iter().flatten().min().and_then(Timestamp::deadline)
     }
 
     /// Whether another job may be [submitted](Driver::submit). If not, the adapter keeps it waiting, unless it
