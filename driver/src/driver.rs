@@ -343,7 +343,8 @@ impl<H> Driver<H> {
         }
     }
 
-    /// Says that the last client is gone: the driver ends once everything it has is done.
+    /// Says that the last client is gone: the driver ends once everything it has is done. Drain it afterwards, as after
+    /// any input: if nothing is left to do, that ends it.
     pub fn abandon(&mut self) {
         self.abandoned = true;
     }
