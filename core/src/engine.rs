@@ -240,6 +240,9 @@ impl Engine {
     }
 
     /// Does what time has made due. Early or repeated calls change nothing.
+    ///
+    /// Feed what has come before you call it: it gives up requests whose time has passed, and if your loop was held up,
+    /// answers to them may be waiting that came in time. Of a create that is given up nobody knows whether it ran.
     pub fn handle_timeout(&mut self, now: Timestamp) {
         let now = self.look_at_clock(now);
         self.call_lines(now);

@@ -220,7 +220,8 @@ impl Operation {
         self.advance(turn);
     }
 
-    /// Does what time has made due. Early or repeated calls change nothing.
+    /// Does what time has made due. Early or repeated calls change nothing. Feed what has come first: see
+    /// [`Engine::handle_timeout`](crate::Engine::handle_timeout).
     #[cfg_attr(steadfast_no_panic, no_panic::no_panic)]
     pub fn handle_timeout(&mut self, turn: &mut Turn<'_>) {
         self.look_at_clock(turn);

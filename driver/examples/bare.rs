@@ -20,6 +20,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use http::Response;
+use steadfast_core::bulkhead::BulkheadPolicy;
 use steadfast_core::{Key, Timestamp};
 use steadfast_driver::{Builder, Driver, Finished, Outgoing, SendError, Submit, Task};
 use steadfast_providers::deepvue::{Credentials, Deepvue};
@@ -31,7 +32,11 @@ pub(crate) fn carry<P: Provider>(
     key: Key,
     payload: impl Into<Payload>,
 ) -> Result<Finished, Box<dyn Error>> {
-    let (provider, (), settings) = described.into_parts();
+    let (provider, (), mut settings) = described.into_parts();
+    // The journal may hold other jobs. While one request waits for its answer nobody carries another, so the gate lets
+    // no more leave: the time of those that it lets go passes.
+    let gate = settings.gate_mut();
+    *gate = gate.clone().with_bulkhead(Some(BulkheadPolicy::fixed(1)?));
     let loaded = settings.load(provider.name())?;
     let mut clock = Clock::start();
     let mut driver: Driver<()> = Driver::new(Arc::new(provider), loaded, clock.now());

@@ -25,6 +25,11 @@ use steadfast_driver::{Answered, Builder, Driver, Finished, Outgoing, SendError,
 use steadfast_providers::deepvue::{Credentials, Deepvue};
 use steadfast_providers::{BaseUrl, Payload, Provider};
 
+/// So much later than it meant to, the loop was held up, and those that read answers perhaps as well: they get so long
+/// to catch up.
+const LATE: Duration = Duration::from_millis(100);
+const CATCHING_UP: Duration = Duration::from_millis(5);
+
 /// What the driver is fed with.
 enum Came {
     Answered(Answered),
@@ -67,15 +72,25 @@ pub(crate) async fn carry<P: Provider>(
         if driver.is_over() {
             break;
         }
-        let wait = driver.next_deadline().map(|at| at.saturating_since(now()));
+        let deadline = driver.next_deadline();
+        let wait = deadline.map(|at| at.saturating_since(now()));
         let timer = async {
             wait.map_or_else(Timer::never, Timer::after).await;
             None
         };
-        match or(async { comes.recv().await.ok() }, timer).await {
-            Some(Came::Answered(answered)) => driver.answered(answered, now()),
-            Some(Came::Worked(worked)) => driver.worked(worked, now()),
-            None => {}
+        let first = or(async { comes.recv().await.ok() }, timer).await;
+        // If the loop was held up, answers that came in time lie behind the first, or, if the whole process was, unread:
+        // `handle_timeout` would give their requests up. What comes only now is for the next turn, so that a flood
+        // starves nothing.
+        if deadline.is_some_and(|at| now().saturating_since(at) >= LATE) && driver.requests().next().is_some() {
+            Timer::after(CATCHING_UP).await;
+        }
+        let behind = comes.len();
+        for came in first.into_iter().chain(std::iter::from_fn(|| comes.try_recv().ok()).take(behind)) {
+            match came {
+                Came::Answered(answered) => driver.answered(answered, now()),
+                Came::Worked(worked) => driver.worked(worked, now()),
+            }
         }
         driver.handle_timeout(now());
     }

@@ -21,6 +21,7 @@ use crate::driver::Renew;
 use crate::finished::Finished;
 use crate::keep::{Durability, Keep, Seal};
 use crate::observe::{Claim, Hooks, Observation};
+use crate::outgoing::BODY_LIMIT;
 use crate::policies::{ClientLimits, Policies};
 use crate::trace_context::{TraceContext, TraceSource};
 use crate::webhook::WebhookPolicy;
@@ -75,7 +76,7 @@ impl<P: Provider, T, C> Builder<P, T, C> {
             policy: provider.policy(),
             gate: provider.gate(),
             limits: Limits::default(),
-            body_limit: 4 << 20,
+            body_limit: BODY_LIMIT,
             correlation_header: CorrelationHeader::default(),
             results_limit: 64 << 20,
             webhooks: WebhookPolicy::default(),

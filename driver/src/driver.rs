@@ -343,12 +343,16 @@ impl<H> Driver<H> {
         }
     }
 
-    /// Says that the last client is gone: the driver ends once everything it has is done.
+    /// Says that the last client is gone: the driver ends once everything it has is done. Drain it afterwards, as after
+    /// any input: if nothing is left to do, that ends it.
     pub fn abandon(&mut self) {
         self.abandoned = true;
     }
 
-    /// Does what is due at `now`.
+    /// Does what is due at `now`. Early or repeated calls change nothing.
+    ///
+    /// Feed what has come before you call it: it gives up requests whose time has passed, and if your loop was held up,
+    /// answers to them may be waiting that came in time.
     pub fn handle_timeout(&mut self, now: Timestamp) {
         self.look_at_clock(now);
         if self.closed {
@@ -441,7 +445,7 @@ impl<H> Driver<H> {
     #[must_use]
     pub fn next_deadline(&self) -> Option<Timestamp> {
         if self.closed {
-            return self.webhooks.next_deadline();
+            return self.webhooks.next_deadline().and_then(Timestamp::deadline);
         }
         let parts = [
             self.engine.next_deadline(),
@@ -452,7 +456,7 @@ impl<H> Driver<H> {
             self.untaken.next_deadline(),
             self.closing.as_ref().map(|closing| closing.until),
         ];
-        parts.into_iter().flatten().min()
+        parts.into_iter().flatten().min().and_then(Timestamp::deadline)
     }
 
     /// Whether another job may be [submitted](Driver::submit). If not, the adapter keeps it waiting, unless it

@@ -10,6 +10,9 @@ use steadfast_core::retry::{Certainty, Class, Failure};
 use steadfast_core::{Key, Timestamp};
 use steadfast_providers::status;
 
+/// The limit of a body unless a program says otherwise.
+pub(crate) const BODY_LIMIT: usize = 4 << 20;
+
 /// A request on its way out.
 #[non_exhaustive]
 pub struct Outgoing {
@@ -23,6 +26,32 @@ pub struct Outgoing {
     pub timeout: Duration,
     /// The most bytes a decoded body may have.
     pub body_limit: usize,
+}
+
+impl Outgoing {
+    /// A request made by hand, to test a transport: 10 s for its answer, of at most 4 MiB, unless you set these
+    /// fields. Real ones come from [`Driver::pop_task`](crate::Driver::pop_task).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use bytes::Bytes;
+    /// use http::Request;
+    /// use steadfast_core::operation::{Attempt, AttemptId};
+    /// use steadfast_core::{Key, Kind, Timestamp};
+    /// use steadfast_driver::Outgoing;
+    ///
+    /// let create = Attempt::new(AttemptId(1), Kind::Create, 1, Timestamp::from_secs(1_700_000_010));
+    /// let request = Request::post("http://127.0.0.1:1/jobs").body(Bytes::from_static(b"{}"))?;
+    /// let mut outgoing = Outgoing::new(request, create, Key::new("order-42")?);
+    /// outgoing.timeout = Duration::from_millis(50);
+    /// // … and now to your `exchange(&outgoing)`
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub const fn new(request: Request<Bytes>, attempt: Attempt, key: Key) -> Self {
+        Self { request, attempt, key, timeout: Duration::from_secs(10), body_limit: BODY_LIMIT }
+    }
 }
 
 impl fmt::Debug for Outgoing {

@@ -267,7 +267,7 @@ pub struct Posted {
 
 impl Posted {
     /// A genuine event, as far as it [may be believed](WebhookEvent::believable), and where the answer to its sender
-    /// goes.
+    /// goes. If that is dropped unanswered, the client has stopped: answer with [`Delivery::Stopped`].
     #[must_use]
     pub fn new(event: WebhookEvent, reply: Sender<Delivery>) -> Self {
         Self { event: event.believable(), reply }

@@ -11,20 +11,22 @@ mod on_smol;
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Once};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
 use steadfast_core::backoff::{BackoffPolicy, Growth, Jitter};
 use steadfast_core::engine::Limits;
 use steadfast_core::gate::GatePolicy;
+use steadfast_core::notice::Notice;
+use steadfast_core::operation::Stage;
 use steadfast_core::poll::PollPolicy;
 use steadfast_core::retry::RetryPolicy;
 use steadfast_core::{Key, OperationPolicy, SendSafety};
-use steadfast_driver::Builder;
-use steadfast_providers::BaseUrl;
+use steadfast_driver::{Builder, Command, Driver, Submit, Task};
 use steadfast_providers::deepvue::{Credentials, Deepvue};
-use steadfast_store::MemoryStore;
+use steadfast_providers::{BaseUrl, Provider as _};
+use steadfast_store::{MemoryStore, Store as _};
 
 /// A provider on a loopback port, which answers each request by what was asked before. Its thread ends with the test.
 fn provider(
@@ -67,6 +69,9 @@ fn is_whole(bytes: &[u8]) -> bool {
     declared.and_then(|length| length.parse().ok()).is_none_or(|length: usize| body.len() >= length)
 }
 
+/// What a poll of a job that is done is answered with.
+const FOUND: &str = r#"{"code":200,"data":{"status":"id_found"}}"#;
+
 /// Loses the first answer to each key's create; each job is pending once.
 fn lossy(request: &str, before: &[String]) -> Option<String> {
     let header = |request: &str, name: &str| {
@@ -82,15 +87,17 @@ fn lossy(request: &str, before: &[String]) -> Option<String> {
     Some(if seen(line) { r#"{"code":200,"data":{"status":"id_found"}}"#.into() } else { String::new() })
 }
 
+fn soon() -> BackoffPolicy {
+    BackoffPolicy::new(Growth::Fixed(Duration::from_millis(1)), Duration::from_millis(1), Jitter::None).unwrap()
+}
+
 fn described<C>(address: SocketAddr) -> Builder<Deepvue, (), C> {
-    let soon =
-        BackoffPolicy::new(Growth::Fixed(Duration::from_millis(1)), Duration::from_millis(1), Jitter::None).unwrap();
     let (minute, tenth) = (Duration::from_secs(60), Duration::from_secs(6));
-    let retry = RetryPolicy::new(3, minute, tenth, soon.clone()).unwrap();
+    let retry = RetryPolicy::new(3, minute, tenth, soon()).unwrap();
     let policy = OperationPolicy::default()
         .with_create(retry.clone())
         .unwrap()
-        .with_poll(PollPolicy::new(soon, 10, minute, retry).unwrap())
+        .with_poll(PollPolicy::new(soon(), 10, minute, retry).unwrap())
         .with_safety(SendSafety::Keyed { window: Duration::from_secs(3_600) })
         .unwrap();
     let base = BaseUrl::parse(&format!("http://{address}")).unwrap();
@@ -149,4 +156,76 @@ fn smol_takes_in_what_waited_for_room() {
         assert!(ended.iter().all(|ended| ended.outcome.name() == "completed"), "{ended:?}");
         assert_eq!(ended.len(), 3);
     }
+}
+
+/// Whatever held the loop up: what came in time lies in its channel, behind the first, when the time is over.
+#[test]
+fn smol_gives_up_no_request_whose_answer_waits_for_a_loop_that_was_held_up() {
+    const JOBS: usize = 4;
+    let (patience, minute) = (Duration::from_secs(2), Duration::from_secs(60));
+    let (address, asked) = provider(|request, _| {
+        let created = request.starts_with("POST");
+        Some(if created { r#"{"code":200,"transaction_id":"txn"}"# } else { FOUND }.into())
+    });
+    let retry = RetryPolicy::new(1, minute, patience, BackoffPolicy::default()).unwrap();
+    let poll = PollPolicy::new(soon(), 10, minute, RetryPolicy::default()).unwrap();
+    let policy = OperationPolicy::default().with_create(retry).unwrap().with_poll(poll);
+    let policy = policy.with_safety(SendSafety::Unsafe).unwrap();
+    let (held_up, began) = (Once::new(), Instant::now());
+    let described = described(address).policy(policy).observer(move |it| {
+        if it.notice == Notice::Accepted {
+            held_up.call_once(|| {
+                // The provider has answered all, and then the requests' time passes.
+                while asked.lock().unwrap().len() < JOBS || began.elapsed() < 2 * patience {
+                    thread::sleep(Duration::from_millis(1));
+                }
+            });
+        }
+    });
+    let jobs = (0..JOBS).map(|number| (key(number), r#"{"consent":"Y"}"#.into())).collect();
+    let ended = smol::block_on(on_smol::carry(described, jobs)).unwrap();
+    assert!(ended.iter().all(|ended| ended.outcome.name() == "completed"), "{ended:?}");
+}
+
+/// The journal may hold other jobs than the one that the loop was called for. Their time must not pass while it waits
+/// for another's answer.
+#[test]
+fn a_bare_loop_has_time_for_each_of_the_jobs_that_a_restart_takes_up() {
+    let (latency, patience, minute) = (Duration::from_secs(2), Duration::from_secs(3), Duration::from_secs(60));
+    let (address, _) = provider(move |request, _| {
+        let creates = request.starts_with("POST");
+        // As long as the provider takes.
+        thread::sleep(if creates { latency } else { Duration::ZERO });
+        Some(if creates { r#"{"code":200,"transaction_id":"txn"}"# } else { FOUND }.into())
+    });
+    let journal = MemoryStore::default();
+    let described = || {
+        let retry = RetryPolicy::new(1, minute, patience, BackoffPolicy::default()).unwrap();
+        let poll = PollPolicy::new(soon(), 10, minute, RetryPolicy::default()).unwrap();
+        let policy = OperationPolicy::default().with_create(retry).unwrap().with_poll(poll);
+        let policy = policy.with_safety(SendSafety::Unsafe).unwrap();
+        described::<()>(address).policy(policy).store(journal.clone()).keep_payloads()
+    };
+    // The process before ended once the jobs were on disk, and before anything of them left: it was on hold.
+    let (provider, (), settings) = described().into_parts();
+    let (now, loaded) = (SystemTime::now().into(), settings.load(provider.name()).unwrap());
+    let mut before: Driver<()> = Driver::new(Arc::new(provider), loaded, now);
+    before.command(Command::Hold { span: Duration::from_millis(1), number: 1 }, now);
+    for number in 1..=2 {
+        before.submit(Submit::new(key(number), r#"{"consent":"Y"}"#.into(), oneshot::channel().0), now);
+    }
+    while let Some(task) = before.pop_task(now) {
+        let Task::Work(work) = task else { panic!("{task:?}") };
+        before.worked(work.run_one(), now);
+    }
+    drop(before);
+    let finished = bare::carry(described(), key(3), r#"{"consent":"Y"}"#).unwrap();
+    assert_eq!(finished.outcome.name(), "completed");
+    let ended = journal.clone().load().unwrap();
+    let ended = ended.iter().map(|entry| entry.record.stage).collect::<Vec<_>>();
+    assert!(
+        ended.iter().all(|stage| matches!(stage, Stage::Ended(it) | Stage::Delivered(it) if it.name() == "completed")),
+        "{ended:?}"
+    );
+    assert_eq!(ended.len(), 3);
 }

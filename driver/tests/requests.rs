@@ -7,8 +7,8 @@ use bytes::Bytes;
 use http::{Request, Response};
 use steadfast_core::operation::Reading;
 use steadfast_core::retry::Failure;
-use steadfast_core::{Key, OperationId, OperationPolicy, Timestamp};
-use steadfast_driver::{Builder, Driver, Reader, Submit, Task};
+use steadfast_core::{Key, OperationId, OperationPolicy, SendSafety, Timestamp};
+use steadfast_driver::{Builder, Driver, Outgoing, Reader, SendError, Submit, Task};
 use steadfast_providers::deepvue::{Credentials, Deepvue};
 use steadfast_providers::{Answer, Ask, BaseUrl, Provider, RequestError};
 
@@ -18,8 +18,7 @@ fn driver() -> Driver<u32> {
     let credentials = Credentials::new("token", "secret").unwrap();
     let provider = Deepvue::new(BaseUrl::parse("http://127.0.0.1:1").unwrap(), "driving-license", credentials).unwrap();
     // Creates may be repeated: a second one can follow one of which nothing was heard.
-    let policy =
-        provider.policy().with_safety(steadfast_core::SendSafety::Keyed { window: Duration::from_secs(86_400) });
+    let policy = provider.policy().with_safety(SendSafety::Keyed { window: Duration::from_secs(86_400) });
     let described: Builder<_, _, ()> = Builder::new(provider, ()).policy(policy.unwrap());
     let (provider, (), settings) = described.into_parts();
     let loaded = settings.load(provider.name()).unwrap();
@@ -159,4 +158,46 @@ fn whoever_reads_a_poll_is_told_by_which_reference_it_asked() {
     driver.answered(poll.read(Ok(accepted()), now), now);
     let asked = Some("6f1c1f5e-0a0e-4c0a-9d8e-0d6a4e6b7c11".to_owned());
     assert_eq!(*provider.1.lock().unwrap(), [None, asked]);
+}
+
+/// A loop that carries one request at a time comes late to those behind it. One whose time went by meanwhile has not
+/// left, so nothing ran; sent with no time left, it would be one of which nobody knows.
+#[test]
+fn a_request_whose_time_went_by_before_it_was_fetched_is_not_handed_out() {
+    let credentials = Credentials::new("token", "secret").unwrap();
+    let provider = Deepvue::new(BaseUrl::parse("http://127.0.0.1:1").unwrap(), "driving-license", credentials).unwrap();
+    let policy = provider.policy().with_safety(SendSafety::Unsafe).unwrap();
+    let (provider, (), settings) = Builder::<_, _, ()>::new(provider, ()).policy(policy).into_parts();
+    let loaded = settings.load(provider.name()).unwrap();
+    let mut driver: Driver<()> = Driver::new(Arc::new(provider), loaded, START);
+    let taken = ["first", "second", "third"].map(|key| {
+        let (reply, taken) = oneshot::channel();
+        driver.submit(Submit::new(Key::new(key).unwrap(), "{}".into(), reply), START);
+        taken
+    });
+    driver.abandon();
+    let (mut now, mut turns) = (START, 0);
+    while !driver.is_over() {
+        turns += 1;
+        assert!(turns < 100, "it turns for nothing");
+        while let Some(task) = driver.pop_task(now) {
+            let Task::Send(sending) = task else { continue };
+            let Outgoing { key, timeout, .. } = &sending.outgoing;
+            assert!(!timeout.is_zero(), "{sending:?} at {now:?}");
+            let came = if key.as_str() == "first" {
+                now = now.saturating_add(*timeout);
+                Err(SendError::timed_out())
+            } else {
+                Ok(Response::builder().status(422).body(Bytes::new()).unwrap())
+            };
+            driver.answered(sending.reader.read(came, now), now);
+        }
+        now = driver.next_deadline().unwrap_or(now).max(now);
+        driver.handle_timeout(now);
+    }
+    let outcomes = taken.map(|taken| {
+        let finished = taken.try_recv().unwrap().unwrap().finished.try_recv().unwrap().read();
+        (finished.outcome.name(), finished.creates)
+    });
+    assert_eq!(outcomes, [("unresolved", 1), ("rejected", 2), ("rejected", 2)]);
 }

@@ -92,9 +92,9 @@ pub use crate::webhook::{WebhookError, WebhookEvent};
 ///
 /// Implement it to use an API that this crate does not know; [`deepvue::Deepvue`] is a model to follow.
 pub trait Provider: Send + Sync + 'static {
-    /// A short name for logs, tables and journals: `deepvue/driving-license`. After a restart, a client takes up only
-    /// the journal's jobs that bear this name, so it must name what all jobs of one client share: the API, and which
-    /// part of it.
+    /// A short name for logs, tables and journals: `deepvue/driving-license`. A client does not start on a journal that
+    /// holds jobs under another name, so it must name what all jobs of one client share, release after release: the
+    /// API, and which part of it.
     fn name(&self) -> &str;
 
     /// The policy that suits this provider: its poll schedule, and above all what it does with a repeated create.

@@ -15,8 +15,9 @@ use crate::finished::{ResumeError, SubmitError, Unread};
 pub struct Following {
     /// The id to cancel the job by. `None` if only the store knows the job.
     pub id: Option<OperationId>,
-    /// Receives how the job ended. Dropping it gives up the outcome, unless the program has a hook for
-    /// [unclaimed](crate::Builder::unclaimed) outcomes.
+    /// Receives how the job ended. If its sender is gone, the client has [stopped](crate::Stopped) before that.
+    /// Dropping it gives up the outcome, unless the program has a hook for [unclaimed](crate::Builder::unclaimed)
+    /// outcomes.
     pub finished: oneshot::Receiver<Unread>,
     /// Tells when the provider has accepted the job, and with which answer.
     pub acceptance: Acceptance,

@@ -39,7 +39,8 @@ pub struct Submit {
     pub payload: Payload,
     /// The fingerprint of both.
     pub fingerprint: Fingerprint,
-    /// Where the caller is answered, once the intent is durable.
+    /// Where the caller is answered, once the intent is durable. If it is dropped unanswered, the client has stopped:
+    /// [`SubmitError::Stopped`].
     pub reply: Sender<Result<Following, SubmitError>>,
     /// The trace and span that it comes from, if somebody traces.
     pub(crate) origin: Option<Box<Origin>>,

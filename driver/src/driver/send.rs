@@ -318,6 +318,9 @@ impl<H> Driver<H> {
     /// The next effect to carry out. Once a shutdown's grace has passed, nothing leaves any more, and a create that was
     /// about to leave is known not to have run. Once the client is closed, only that is still written: otherwise the
     /// disk would say that a create whose intent was being written may have left.
+    ///
+    /// A request whose time went by before it was fetched has not left either: it is not handed out, and whoever calls
+    /// `handle_timeout` next, which is due, finds that nothing of it ran.
     pub(super) fn next_effect(&mut self) -> Option<(OperationId, Effect)> {
         loop {
             if self.fetched > 0 {
@@ -330,6 +333,10 @@ impl<H> Driver<H> {
                 Effect::Send(attempt) if self.closed || self.is_out_of_time() => self.recall(id, attempt),
                 Effect::Persist(_) if self.closed && self.recalled.remove(&id) => return Some((id, effect)),
                 _ if self.closed => {}
+                Effect::Send(attempt) if attempt.until <= self.now => {
+                    self.engine.handle(Event::Unsent(id, attempt.id), self.now);
+                    return None;
+                }
                 _ => return Some((id, effect)),
             }
         }

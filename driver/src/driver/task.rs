@@ -33,7 +33,7 @@ pub enum Command {
     Resume {
         /// The job.
         key: Key,
-        /// Where the answer goes.
+        /// Where the answer goes. If it is dropped unanswered, the client has stopped: [`ResumeError::Stopped`].
         reply: Sender<Result<Following, ResumeError>>,
     },
     /// Tell where a job stands, if it is known here.
@@ -66,7 +66,7 @@ pub enum Command {
     Shutdown {
         /// How long.
         grace: Duration,
-        /// Gets the jobs that have not ended by then.
+        /// Gets the jobs that have not ended by then. If it is dropped unanswered, the client had stopped before.
         reply: Sender<Vec<Unfinished>>,
     },
 }
@@ -78,6 +78,8 @@ pub enum Command {
 pub enum Task<H> {
     /// Send a request, [read](crate::Reader::read) its answer where that delays nobody else, and feed what it says to
     /// [`Driver::answered`](crate::Driver::answered). Tell [`Driver::sent`](crate::Driver::sent) what to hold for it.
+    /// Its time runs already: if you can carry only *n* requests at a time, give the gate a
+    /// [bulkhead](steadfast_core::bulkhead) of *n*, and you are never given more.
     Send(Box<Sending<H>>),
     /// Cut off this job's request if the transport can: nobody waits for it any more. It stays the
     /// [`previous`](Sending::previous) of the job's next one. If it was cut off, feed nothing: the driver has given it

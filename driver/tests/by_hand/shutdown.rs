@@ -153,3 +153,19 @@ fn what_was_not_told_in_time_is_told_by_the_next_client() {
     support::run(&mut second, now);
     assert_eq!(taken.try_recv().unwrap().unwrap().finished.try_recv().unwrap().read().outcome.name(), "completed");
 }
+
+/// At the edge there is no *never*: a loop whose time is virtual would go there, and whatever waits would be over.
+#[test]
+fn a_grace_without_an_end_is_no_deadline() {
+    let store = Slow::default();
+    let mut driver = driver(&store, 3);
+    run(&mut driver);
+    let _sent = submit(&mut driver, "sent");
+    let unfinished = support::shut_down(&mut driver, Duration::MAX, START);
+    // Its key is looked up: time brings nothing on.
+    let (_, looked_up) = turn(&mut driver);
+    assert_eq!(driver.next_deadline(), None);
+    driver.worked(looked_up.unwrap().run_one(), START);
+    assert_eq!(run(&mut driver), ["sent"]);
+    assert_eq!(unfinished.try_recv(), Err(TryRecvError::Empty), "it has not ended");
+}
