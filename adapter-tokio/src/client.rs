@@ -25,7 +25,7 @@ use tokio::sync::{broadcast, mpsc, watch};
 use crate::Builder;
 use crate::blocking::{Undone, begin};
 use crate::clock::Clock;
-use crate::drive::{Inputs, Words, drive};
+use crate::drive::{Inlet, Inputs, Words, drive, is_late};
 use crate::revisions::{Revisions, Told};
 use crate::transport::Transport;
 
@@ -83,7 +83,7 @@ impl Client {
         let lane = self.lane(&key);
         let submit = Submit::new(key, payload.into(), reply).traced(self.traces.current());
         lane.submits.send(submit).map_err(|_| SubmitError::Stopped)?;
-        let following = lane.reply(taken, lane.submits.is_closed()).await.ok_or(SubmitError::Stopped)??;
+        let following = lane.reply(taken, is_late(&lane.submits)).await.ok_or(SubmitError::Stopped)??;
         Ok(lane.handle(following))
     }
 
@@ -122,7 +122,7 @@ impl Client {
         let (reply, resumed) = oneshot::channel();
         let lane = self.lane(&key);
         lane.commands.send(Command::Resume { key, reply }).map_err(|_| ResumeError::Stopped)?;
-        let following = lane.reply(resumed, lane.commands.is_closed()).await.ok_or(ResumeError::Stopped)??;
+        let following = lane.reply(resumed, is_late(&lane.commands)).await.ok_or(ResumeError::Stopped)??;
         Ok(lane.handle(following))
     }
 
@@ -151,7 +151,7 @@ impl Client {
         let (reply, told) = oneshot::channel();
         let lane = self.lane(&key);
         lane.commands.send(Command::Status { key, reply }).map_err(|_| StatusError::Stopped)?;
-        lane.reply(told, lane.commands.is_closed()).await.ok_or(StatusError::Stopped)?
+        lane.reply(told, is_late(&lane.commands)).await.ok_or(StatusError::Stopped)?
     }
 
     /// Takes in a webhook, as your HTTP server received it: all headers, and the body byte for byte, not parsed and
@@ -186,7 +186,7 @@ impl Client {
         };
         let (reply, answered) = oneshot::channel();
         let Ok(lane) = self.pass_on(Posted::new(event, reply)) else { return Delivery::Stopped };
-        lane.reply(answered, lane.posts.is_closed()).await.unwrap_or(Delivery::Stopped)
+        lane.reply(answered, is_late(&lane.posts)).await.unwrap_or(Delivery::Stopped)
     }
 
     /// Subscribes to what the provider says of jobs after they have ended: a decision that was reopened, reversed, or
@@ -281,7 +281,7 @@ impl Client {
         let reports: Vec<_> = reports.collect();
         let mut unfinished = Vec::new();
         for (lane, report) in reports {
-            unfinished.extend(lane.reply(report, lane.commands.is_closed()).await.unwrap_or_default());
+            unfinished.extend(lane.reply(report, is_late(&lane.commands)).await.unwrap_or_default());
         }
         for lane in self.lanes() {
             // Nothing is ever said on it: it ends.
@@ -397,6 +397,7 @@ async fn start<T: Transport>(
             None => Err(finished.into()),
         });
         let (runs, running) = watch::channel(());
+        let (submitted, commanded, posted) = (Inlet(submitted), Inlet(commanded), Inlet(posted));
         let inputs = Inputs { submits: submitted, commands: commanded, posts: posted, words, running: runs, has_store };
         tokio::spawn(drive(driver, clock, transport.clone(), inputs));
         Lane { submits, commands, posts, running }
@@ -484,7 +485,7 @@ impl Handle {
         let (reply, accepted) = oneshot::channel();
         commands.send(Command::Accepted { id, reply }).map_err(|_| NotAccepted)?;
         // If this is closed by now, the driver has stopped, and there may be nobody to drop the reply.
-        let accepted = if commands.is_closed() { None } else { accepted.await.ok() };
+        let accepted = if is_late(commands) { None } else { accepted.await.ok() };
         // It may have ended meanwhile, perhaps as one that was accepted.
         accepted.or_else(|| self.acceptance.get().cloned()).ok_or(NotAccepted)
     }

@@ -8,8 +8,10 @@
 
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
+use std::ops::{Deref, DerefMut};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -43,14 +45,51 @@ const CATCHING_UP: Duration = Duration::from_millis(5);
 
 /// What comes from clients.
 pub(crate) struct Inputs {
-    pub(crate) submits: mpsc::UnboundedReceiver<Submit>,
-    pub(crate) commands: mpsc::UnboundedReceiver<Command>,
-    pub(crate) posts: mpsc::UnboundedReceiver<Posted>,
+    pub(crate) submits: Inlet<Submit>,
+    pub(crate) commands: Inlet<Command>,
+    pub(crate) posts: Inlet<Posted>,
     /// `None` for a client without shards.
     pub(crate) words: Option<Words>,
     /// Dropped once the loop has ended and the store is closed.
     pub(crate) running: watch::Sender<()>,
     pub(crate) has_store: bool,
+}
+
+/// The driver's end of a channel from clients.
+///
+/// What is left in it is dropped with it, and so callers are told that nobody will answer, also if the runtime goes down
+/// with the loop. A plain receiver that is dropped leaves what comes behind a sender that has its place in the line and
+/// has not put its message there yet: with that lies the reply, for as long as there is a client.
+pub(crate) struct Inlet<T>(pub(crate) mpsc::UnboundedReceiver<T>);
+
+impl<T> Deref for Inlet<T> {
+    type Target = mpsc::UnboundedReceiver<T>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl<T> DerefMut for Inlet<T> {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.0
+    }
+}
+
+impl<T> Drop for Inlet<T> {
+    fn drop(&mut self) {
+        self.0.close();
+        // Whoever takes a place in the line from here on finds it closed afterwards.
+        fence(Ordering::SeqCst);
+        // Waits for those that have one.
+        while self.0.try_recv().is_ok() {}
+    }
+}
+
+/// Whether a message that was sent may have come too late: as, or after, the driver closed its end.
+pub(crate) fn is_late<T>(sent_to: &mpsc::UnboundedSender<T>) -> bool {
+    fence(Ordering::SeqCst);
+    sent_to.is_closed()
 }
 
 /// What shards say to each other.
