@@ -377,7 +377,8 @@ mod tests {
         assert!(!format!("{transport:?}").contains("canary"), "{transport:?}");
     }
 
-    /// As ureq does it. Where the provider names its credentials itself, those count.
+    /// As ureq does it, except that there what is percent-encoded stays so. Where the provider names its credentials
+    /// itself, those count.
     #[test]
     fn a_user_that_a_url_names_is_who_asks() {
         let transport = ReqwestTransport::new().expect("a client");
