@@ -217,8 +217,8 @@ fn run(
 }
 
 fn read(mut body: impl Read, status: StatusCode, limit: usize) -> Result<Bytes, SendError> {
-    // What such a status says is not in doubt if the body came whole, and is in no coding: a proxy's own words under the
-    // provider's header, say, or no body at all, which ureq tries to decode.
+    // What such a status says is not in doubt if the body is in no coding, so that nobody could read it: a proxy's own
+    // words under the provider's header, say, or no body at all, which ureq tries to decode.
     let needs_no_body = !status.is_success() || status == StatusCode::NO_CONTENT;
     let (mut whole, mut piece) = (Vec::new(), [0; PIECE]);
     loop {
@@ -228,18 +228,23 @@ fn read(mut body: impl Read, status: StatusCode, limit: usize) -> Result<Bytes, 
             Ok(read) => whole.extend_from_slice(&piece[..read]),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => match Error::from(error) {
-                Error::Decompress(_, error) if needs_no_body && is_undecodable(&error) => return Ok(Bytes::new()),
+                Error::Decompress(_, error) if needs_no_body && is_undecodable(&error, whole.len()) => {
+                    return Ok(Bytes::new());
+                }
                 error => return Err(broken_off(error)),
             },
         }
     }
 }
 
-/// Whether it is the decoder's own word. ureq has the decoder's name on a connection that breaks, too.
-fn is_undecodable(error: &io::Error) -> bool {
+/// Whether it is the decoder's own word, and not that what it decodes ends too soon: without a length, only the decoder
+/// can tell that a body was cut. ureq has the decoder's name on a connection that breaks, too: where TLS does, that is
+/// invalid data.
+fn is_undecodable(error: &io::Error, decoded: usize) -> bool {
     match error.kind() {
-        io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData => error.raw_os_error().is_none(),
-        io::ErrorKind::UnexpectedEof => error.raw_os_error().is_none() && error.get_ref().is_none(),
+        io::ErrorKind::InvalidInput => error.raw_os_error().is_none(),
+        // It ends before gzip's own header does.
+        io::ErrorKind::UnexpectedEof => decoded == 0 && error.raw_os_error().is_none() && error.get_ref().is_none(),
         _ => false,
     }
 }

@@ -135,6 +135,7 @@ mod by_ureq {
         let finished = client.call(key("order-42"), "{}").unwrap();
         assert_eq!((finished.outcome, finished.creates), (Outcome::Rejected(Rejected::Attempts), 2));
     }
+
     /// It answers byte by byte, and never to the end. Each byte gave it all the time for connecting once more.
     #[test]
     fn what_a_proxy_keeps_waiting_for_a_connection_has_certainly_not_left() {

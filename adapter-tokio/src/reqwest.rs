@@ -203,8 +203,8 @@ async fn receive(
     let status = answer.status();
     let body = match read(&mut answer, body_limit).await {
         Ok(body) => body,
-        // It came whole, and is in no coding: a proxy's own words under the provider's header, say. What the status says
-        // is not in doubt.
+        // It is in no coding, so nobody could read it: a proxy's own words under the provider's header, say. What the
+        // status says is not in doubt.
         Err(Unread::Broken(error)) if is_undecodable(&error) && !status.is_success() => Bytes::new(),
         Err(Unread::Broken(error)) => return Err(after_head(classify(error, SendError::ambiguous()), &answer)),
         Err(Unread::TooLarge) => return Err(after_head(SendError::body_too_large(), &answer)),
@@ -233,14 +233,13 @@ async fn read(answer: &mut reqwest::Response, limit: usize) -> Result<Bytes, Unr
     Ok(body.freeze())
 }
 
-/// Whether it is the decoder's own word. To reqwest, a connection that breaks is a decoding that fails, too; but then
-/// the next cause is hyper's.
+/// Whether it is the decoder's own word, and not that what it decodes ends too soon: without a length, only the decoder
+/// can tell that a body was cut. To reqwest, a connection that breaks is a decoding that fails, too; but then the next
+/// cause is hyper's.
 fn is_undecodable(error: &reqwest::Error) -> bool {
-    use std::io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
+    use std::io::ErrorKind::{InvalidData, InvalidInput};
     let cause = error.source().and_then(|cause| cause.downcast_ref::<std::io::Error>());
-    cause.is_some_and(|cause| {
-        cause.raw_os_error().is_none() && matches!(cause.kind(), InvalidData | InvalidInput | UnexpectedEof)
-    })
+    cause.is_some_and(|cause| cause.raw_os_error().is_none() && matches!(cause.kind(), InvalidData | InvalidInput))
 }
 
 fn after_head(error: SendError, answer: &reqwest::Response) -> SendError {
@@ -378,7 +377,8 @@ mod tests {
         assert!(!format!("{transport:?}").contains("canary"), "{transport:?}");
     }
 
-    /// As ureq does it. Where the provider names its credentials itself, those count.
+    /// As ureq does it, except that there what is percent-encoded stays so. Where the provider names its credentials
+    /// itself, those count.
     #[test]
     fn a_user_that_a_url_names_is_who_asks() {
         let transport = ReqwestTransport::new().expect("a client");

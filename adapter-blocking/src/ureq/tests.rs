@@ -256,6 +256,18 @@ fn once_the_head_has_come_no_error_says_that_nothing_ran() {
     }
 }
 
+/// Neither is the decoder's word, though it passes it on: an alert, and a record that somebody tampered with.
+#[test]
+fn a_refusals_body_that_tls_breaks_off_has_not_come() {
+    for broken in [rustls::Error::DecryptError, rustls::Error::AlertReceived(rustls::AlertDescription::InternalError)] {
+        let told = format!("{broken:?}");
+        let error = Error::Decompress("gzip", io::Error::new(io::ErrorKind::InvalidData, broken));
+        let came = read(Breaking(Some(error.into_io())), StatusCode::BAD_REQUEST, 1);
+        let came = came.expect_err(&told);
+        assert_eq!(came.failure(), Failure::new(Class::Transient, Certainty::MayHaveExecuted), "{told}");
+    }
+}
+
 #[test]
 fn no_url_shows_in_an_error_from_before_the_connection() {
     let inner = || [Error::RequireHttpsOnly("canary".to_owned()), Error::ConnectProxyFailed("canary".to_owned())];

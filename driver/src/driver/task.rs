@@ -79,7 +79,8 @@ pub enum Task<H> {
     /// Send a request, [read](crate::Reader::read) its answer where that delays nobody else, and feed what it says to
     /// [`Driver::answered`](crate::Driver::answered). Tell [`Driver::sent`](crate::Driver::sent) what to hold for it.
     /// Its time runs already: if you can carry only *n* requests at a time, give the gate a
-    /// [bulkhead](steadfast_core::bulkhead) of *n*, and you are never given more.
+    /// [bulkhead](steadfast_core::bulkhead) of *n*, and you are given no more; but one that was given up and that you
+    /// could not cut off counts no longer.
     Send(Box<Sending<H>>),
     /// Cut off this job's request if the transport can: nobody waits for it any more. It stays the
     /// [`previous`](Sending::previous) of the job's next one. If it was cut off, feed nothing: the driver has given it
