@@ -191,7 +191,7 @@ fn smol_gives_up_no_request_whose_answer_waits_for_a_loop_that_was_held_up() {
 /// for another's answer.
 #[test]
 fn a_bare_loop_has_time_for_each_of_the_jobs_that_a_restart_takes_up() {
-    let (latency, patience, minute) = (Duration::from_secs(2), Duration::from_secs(3), Duration::from_secs(60));
+    let (latency, patience, minute) = (Duration::from_secs(3), Duration::from_secs(5), Duration::from_secs(60));
     let (address, _) = provider(move |request, _| {
         let creates = request.starts_with("POST");
         // As long as the provider takes.
