@@ -295,9 +295,8 @@ impl Client {
 }
 
 impl Lane {
-    /// What the driver answers; `None` if it is gone. A command that was handed over just as the driver closed its end
-    /// (which is then `late`) may stay unanswered for as long as there is a client, since a loop that went down with
-    /// its runtime takes nothing out afterwards.
+    /// What the driver answers; `None` if it is gone. What was handed over just as the driver closed its end (which is
+    /// then `late`) may stay unanswered for as long as there is a client, since nothing is taken out afterwards.
     async fn reply<T>(&self, reply: oneshot::Receiver<T>, late: bool) -> Option<T> {
         let mut reply = reply.into_future();
         if !late {

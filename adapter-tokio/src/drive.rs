@@ -57,9 +57,9 @@ pub(crate) struct Inputs {
 
 /// The driver's end of a channel from clients.
 ///
-/// What is left in it is dropped with it, and so callers are told that nobody will answer, also if the runtime goes down
-/// with the loop. A plain receiver that is dropped leaves what comes behind a sender that has its place in the line and
-/// has not put its message there yet: with that lies the reply, for as long as there is a client.
+/// What is left in it is dropped with it, whether the loop ends or goes down with its runtime, and so callers are told
+/// that nobody will answer. A plain receiver that is dropped leaves what lies behind a sender that has its place in the
+/// line and has not put its message there yet: with it the reply would stay, for as long as there is a client.
 pub(crate) struct Inlet<T>(pub(crate) mpsc::UnboundedReceiver<T>);
 
 impl<T> Deref for Inlet<T> {
@@ -244,12 +244,6 @@ async fn take_turns<T: Transport>(driver: Driver<Carrier>, clock: Clock, transpo
     } else {
         drop(this);
     }
-    submits.close();
-    posts.close();
-    // What a sender was just handing over would otherwise stay in the channel, with its reply, for as long as there is
-    // a client: a receiver that is dropped does not wait for senders.
-    while submits.recv().await.is_some() {}
-    while posts.recv().await.is_some() {}
 }
 
 impl<T> Drop for Loop<T> {

@@ -175,8 +175,8 @@ impl RetryPolicy {
     /// No attempt starts this long after the start or later; one that is under way then is given up. Nor is an attempt
     /// begun that had to stand in line until too little was left for an answer. For a job's create, while nothing of it
     /// can be running, that is less than the time-out of an attempt (or half of the deadline, if that is shorter); for a
-    /// call, less than half of what a first attempt has. Time that a machine sleeps through counts; [`PollPolicy::deadline`](crate::poll::PollPolicy::deadline) says what is still
-    /// asked for an accepted job.
+    /// call, less than half of what a first attempt has. Time that a machine sleeps through counts;
+    /// [`PollPolicy::deadline`](crate::poll::PollPolicy::deadline) says what is still asked for an accepted job.
     #[must_use]
     pub const fn deadline(&self) -> Duration {
         self.deadline

@@ -48,7 +48,8 @@ pub type SealError = Box<dyn std::error::Error + Send + Sync>;
 /// earlier ones sealed, and one that is new may be given bytes that nobody sealed. If it gives them back as they are, the
 /// jobs under way go on with them; if it refuses them, they count as not kept.
 ///
-/// In the store, the [`SEAL_MARK`] stands before what an answer was sealed to; `open` is given what follows it. A client without a seal leaves such an answer out, and logs that.
+/// In the store, the [`SEAL_MARK`] stands before what an answer was sealed to; `open` is given what follows it. A client
+/// without a seal leaves such an answer out, and logs that.
 ///
 /// ```
 /// use steadfast_core::Key;

@@ -84,7 +84,7 @@ fn lossy(request: &str, before: &[String]) -> Option<String> {
         return repeated.then(|| format!(r#"{{"code":200,"transaction_id":"txn-{key}"}}"#));
     }
     let line = request.lines().next().unwrap();
-    Some(if seen(line) { r#"{"code":200,"data":{"status":"id_found"}}"#.into() } else { String::new() })
+    Some(if seen(line) { FOUND.into() } else { String::new() })
 }
 
 fn soon() -> BackoffPolicy {
@@ -118,7 +118,7 @@ fn a_bare_loop_carries_a_job_through_a_lost_answer() {
         let described = if journal { described.store(MemoryStore::default()) } else { described };
         let finished = bare::carry(described, key(1), r#"{"consent":"Y"}"#).unwrap();
         assert_eq!((finished.outcome.name(), finished.creates), ("completed", 2));
-        assert_eq!(finished.body(), br#"{"code":200,"data":{"status":"id_found"}}"#);
+        assert_eq!(finished.body(), FOUND.as_bytes());
         assert_eq!(asked.lock().unwrap().len(), 4, "two creates, two polls");
     }
 }

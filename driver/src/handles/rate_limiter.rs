@@ -271,8 +271,8 @@ impl fmt::Debug for RateLimiter {
     }
 }
 
-/// A place in a limiter's line. If it is dropped before it is [taken](Place::take), it is given back: if later places have
-/// been promised, to the next that asks or looks; if its time has passed, what is left of it. See
+/// A place in a limiter's line. If it is dropped before it is [taken](Place::take), it is given back: if later places
+/// have been promised, to the next that asks or looks; if its time has passed, what is left of it. See
 /// [`RateLimiter::reserve`].
 #[must_use = "wait, then `take` it: a place that is dropped is given back"]
 pub struct Place<'a> {
