@@ -23,7 +23,8 @@ use crate::transport::Transport;
 /// A request waits for its turn for at most half of its own time-out. If that is not enough, it is certainly not sent,
 /// and the client's gate holds its next ones back until there is a place ([`SendError::held_back`]). So give each
 /// client's gate the limits too, with [`GatePolicy`]: then this happens seldom, and only because of what the other
-/// clients send.
+/// clients send. They are this process's limits: where several share the key, each takes its
+/// [part](RatePolicy::divided_among) here, and its gates know [how many](steadfast_core::gate::GatePolicy::with_replicas) they are.
 ///
 /// ```
 /// use steadfast_providers::BaseUrl;

@@ -149,7 +149,7 @@ impl Gate {
         if let Some(allowance) = self.allowances.get_mut(request.kind as usize) {
             allowance.take();
         }
-        for (limiter, limit) in self.limiters.iter_mut().zip(self.policy.rate_limits()) {
+        for (limiter, limit) in self.limiters.iter_mut().zip(self.policy.shares()) {
             if limit.kinds.contains(request.kind) {
                 let _ = limiter.try_acquire(&limit.rate, now);
             }
@@ -215,7 +215,7 @@ impl Gate {
             return Some(Admission::Wait(Refusal { until, why: Blocked::Quota }));
         }
         let limits =
-            self.limiters.iter().zip(self.policy.rate_limits()).filter(|(_, limit)| limit.kinds.contains(request.kind));
+            self.limiters.iter().zip(self.policy.shares()).filter(|(_, limit)| limit.kinds.contains(request.kind));
         let until = limits.filter_map(|(limiter, limit)| limiter.check(&limit.rate, now).err()).max()?;
         Some(Admission::Wait(Refusal { until, why: Blocked::Rate }))
     }
@@ -257,7 +257,7 @@ impl Gate {
             if let Some(allowance) = self.allowances.get_mut(permit.kind() as usize) {
                 allowance.give_back();
             }
-            for (limiter, limit) in self.limiters.iter_mut().zip(self.policy.rate_limits()) {
+            for (limiter, limit) in self.limiters.iter_mut().zip(self.policy.shares()) {
                 if limit.kinds.contains(permit.kind()) {
                     limiter.refund(&limit.rate, since);
                 }
@@ -269,16 +269,19 @@ impl Gate {
     /// has been settled.
     ///
     /// What is left of the provider's window bounds requests of this kind until the window ends. A limit of this kind
-    /// whose window has the same length adopts the provider's count.
+    /// whose window has the same length adopts the provider's count. Where several processes
+    /// [share](GatePolicy::with_replicas) the limit, this one takes its part of both.
     pub fn learn(&mut self, kind: Kind, quota: Quota, now: Timestamp) {
+        let replicas = self.policy.replicas();
         let in_flight = self.in_flight.get(kind as usize).copied().unwrap_or_default();
         if let Some(allowance) = self.allowances.get_mut(kind as usize) {
-            allowance.learn(quota, in_flight, now);
+            let remaining = quota.remaining.and_then(|remaining| remaining.checked_div(replicas.get()));
+            allowance.learn(Quota { remaining, ..quota }, in_flight, now);
         }
         for (limiter, limit) in self.limiters.iter_mut().zip(self.policy.rate_limits_mut()) {
-            let old = limit.rate;
+            let old = limit.divided_among(replicas);
             if limit.learn(kind, quota) {
-                *limiter = limiter.repaced(&old, &limit.rate, now);
+                *limiter = limiter.repaced(&old.rate, &limit.divided_among(replicas).rate, now);
             }
         }
     }
@@ -327,8 +330,8 @@ impl Gate {
         // A new bulkhead counts those that are in the air already: their ends will be told to it.
         let in_flight = self.in_flight();
         self.bulkhead = self.bulkhead.take().map(|new| old.bulkhead.unwrap_or_else(|| new.holding(in_flight)));
-        let before = old.policy.rate_limits();
-        for ((at, limiter), limit) in (0..).zip(&mut self.limiters).zip(self.policy.rate_limits()) {
+        let before: Box<[RateLimit]> = old.policy.shares().collect();
+        for ((at, limiter), limit) in (0..).zip(&mut self.limiters).zip(self.policy.shares()) {
             let same = |old: &RateLimit| old.kinds == limit.kinds && old.rate.per() == limit.rate.per();
             let in_place = || before.get(at).filter(|old| old.kinds == limit.kinds).map(|_| at);
             let place = before.iter().position(same).or_else(in_place);
@@ -352,7 +355,7 @@ impl Gate {
         }
         self.budget = self.budget.map(|budget| budget.restored(now));
         self.allowances = self.allowances.map(|allowance| allowance.restored(now));
-        for (limiter, limit) in self.limiters.iter_mut().zip(self.policy.rate_limits()) {
+        for (limiter, limit) in self.limiters.iter_mut().zip(self.policy.shares()) {
             *limiter = limiter.restored(&limit.rate, now);
         }
         self

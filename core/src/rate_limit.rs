@@ -122,6 +122,29 @@ impl RatePolicy {
         }
     }
 
+    /// The part of one of this many processes that share the limit: the same count in a span that is longer by as
+    /// much, and its part of the burst. Each process may send one request at once, however small the burst.
+    ///
+    /// ```
+    /// use core::num::NonZeroU32;
+    /// use core::time::Duration;
+    /// use steadfast_core::rate_limit::RatePolicy;
+    ///
+    /// let account = RatePolicy::new(600, Duration::from_secs(60))?.with_burst(10)?;
+    /// let part = account.divided_among(NonZeroU32::new(4).expect("it is not zero"));
+    /// assert_eq!((part.count(), part.per().as_secs(), part.burst()), (600, 240, 2));
+    /// # Ok::<(), steadfast_core::PolicyError>(())
+    /// ```
+    #[must_use]
+    pub fn divided_among(self, replicas: NonZeroU32) -> Self {
+        if replicas == NonZeroU32::MIN {
+            return self;
+        }
+        let per = self.per.saturating_mul(replicas.get());
+        let burst = self.burst.get().checked_div(replicas.get()).and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN);
+        Self { count: self.count, per, burst, every: spacing(self.count, per) }
+    }
+
     /// The same with the count that a provider names, as far as [`RatePolicy::new`] would take it: what is stored must
     /// be read back.
     pub(crate) fn with_count(mut self, count: NonZeroU32) -> Self {

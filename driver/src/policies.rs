@@ -57,6 +57,7 @@
 //! | `gate.bulkhead` | table or `"none"` | 100, fixed | [`BulkheadPolicy`](steadfast_core::bulkhead::BulkheadPolicy): `initial` (needed over `"none"`), `least`, `most` (as `initial`), `percent` (50) |
 //! | `gate.rate_limits` | list | none | [`RateLimit`](steadfast_core::gate::RateLimit): `rate = { count, per, burst (1) }`, `kinds` (all) |
 //! | `gate.longest_pause` | duration | 1 h | how long a 429's `Retry-After` holds the gate at most |
+//! | `gate.replicas` | number | 1 | [how many processes](steadfast_core::gate::GatePolicy::with_replicas) share the rate limits: each keeps to its part |
 //! | `limits` | table | as each field says | [`ClientLimits`]: `live` (10,000; at least 1), `remember` (100,000), `remember_for` (24 h), `notices` (4,096), `body_bytes` (4 MiB; at least 1,000), `results_bytes` (64 MiB) |
 //! | `webhooks` | table | as each field says | [`WebhookPolicy`]: `body_limit`, `unknown` (`"accept"`, `"repeat_if_early"`, `"repeat"`), `answer_within`, `inbox`, `inbox_bytes`, `inbox_for`, `remember`, `remember_for` |
 //!

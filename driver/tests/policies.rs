@@ -1,6 +1,7 @@
 //! Policies from files: what is written is read back, whatever the format; what is wrong is told where it is; and what
 //! a file does not name stays.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use proptest::option::of as option;
@@ -148,10 +149,10 @@ fn gate() -> impl Strategy<Value = GatePolicy> {
     });
     let when_open = prop::sample::select(vec![WhenOpen::Wait, WhenOpen::Refuse]);
     let limits = prop::collection::vec(limit, 0..3);
-    (option(breaker()), when_open, option(budget()), option(bulkhead), limits, span())
-        .prop_map(|(breaker, when_open, budget, bulkhead, limits, longest_pause)| {
+    (option(breaker()), when_open, option(budget()), option(bulkhead), limits, span(), any::<NonZeroU32>())
+        .prop_map(|(breaker, when_open, budget, bulkhead, limits, longest_pause, replicas)| {
             let gate = GatePolicy::none().with_breaker(breaker).with_budget(budget).with_bulkhead(bulkhead);
-            let gate = gate.with_when_open(when_open).with_longest_pause(longest_pause);
+            let gate = gate.with_when_open(when_open).with_longest_pause(longest_pause).with_replicas(replicas);
             limits.into_iter().fold(gate, GatePolicy::with_rate_limit)
         })
         .boxed()

@@ -177,8 +177,8 @@ impl Deepvue {
     /// Keeps to the rate limits of the account's plan. Without a plan there is no limit but what a 429 teaches.
     ///
     /// The limits count per API key. Where several products share one key, they must share the limits too
-    /// ([`Plan::rates`], in a transport that all of their clients send by); where several processes share one, give
-    /// each one's [`gate`](Provider::gate) its share.
+    /// ([`Plan::rates`], in a transport that all of their clients send by). Where several processes share one, say how
+    /// many ([`GatePolicy::with_replicas`]).
     ///
     /// # Errors
     /// None with the current plans.

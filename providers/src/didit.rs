@@ -158,7 +158,7 @@ impl Didit {
         })
     }
 
-    /// Sets other rate limits: an account's own, or this process's share of them.
+    /// Sets other rate limits: an account's own.
     ///
     /// # Errors
     /// A limit of zero.

@@ -75,7 +75,8 @@ pub fn scaled_gate(policy: &GatePolicy, speed: f64) -> Result<GatePolicy, Policy
         .with_when_open(policy.when_open())
         .with_budget(budget.transpose()?)
         .with_bulkhead(policy.bulkhead().cloned())
-        .with_longest_pause(by(policy.longest_pause()));
+        .with_longest_pause(by(policy.longest_pause()))
+        .with_replicas(policy.replicas());
     for RateLimit { kinds, rate } in policy.rate_limits() {
         let rate = RatePolicy::new(rate.count(), by(rate.per()))?.with_burst(rate.burst())?;
         scaled = scaled.with_rate_limit(RateLimit { kinds: *kinds, rate });

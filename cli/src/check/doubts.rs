@@ -191,8 +191,9 @@ fn of_gate(policy: &OperationPolicy, gate: &GatePolicy, doubts: &mut Vec<String>
     }
     let (soonest, _) = policy.poll().schedule().bounds(1);
     for (index, limit) in gate.rate_limits().iter().enumerate() {
-        let every = limit.rate.per() / limit.rate.count();
-        if limit.kinds.contains(Kind::Poll) && limit.rate.burst() == 1 && every > soonest {
+        let every = (limit.rate.per() / limit.rate.count()).saturating_mul(gate.replicas().get());
+        let burst = (limit.rate.burst() / gate.replicas()).max(1);
+        if limit.kinds.contains(Kind::Poll) && burst == 1 && every > soonest {
             doubts.push(format!(
                 "gate.rate_limits[{index}] lets one request go every {}, and the first poll is due after {}: one job alone has to wait for it",
                 Span(every),
@@ -204,7 +205,7 @@ fn of_gate(policy: &OperationPolicy, gate: &GatePolicy, doubts: &mut Vec<String>
                 "gate.rate_limits[{index}] lets one request go every {}, and a create has {}: of {} jobs submitted together one is rejected",
                 Span(every),
                 Span(policy.create().deadline()),
-                limit.rate.burst().saturating_add(1),
+                burst.saturating_add(1),
             ));
         }
     }

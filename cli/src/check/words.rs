@@ -188,6 +188,9 @@ pub(super) fn gate(policy: &GatePolicy) -> Vec<String> {
     if policy.rate_limits().is_empty() {
         said.push("No rate limit except what the provider's answers announce.".to_owned());
     }
+    if policy.replicas().get() > 1 {
+        said.push(format!("Rate limits are shared by {} processes: this one keeps to its part.", policy.replicas()));
+    }
     said.push(format!(
         "A 429 holds all requests back for as long as it asks, at most {}.",
         Span(policy.longest_pause())

@@ -191,6 +191,11 @@ fn check_tells_profiles_from_policies_and_what_is_wrong_or_doubtful() {
             "of 4 jobs submitted together one is rejected",
         ),
         (
+            "shared.toml",
+            "[gate]\nreplicas = 3\nrate_limits = [{ kinds = [\"create\"], rate = { count = 1, per = \"1m\", burst = 3 } }]",
+            "gate.rate_limits[0] lets one request go every 3 min, and a create has 2 min: of 2 jobs submitted together one is rejected",
+        ),
+        (
             "used-up.toml",
             "[policy.poll]\npolls = 20\ndeadline = \"7d\"",
             "policy.poll.polls is 20: a job that stays pending ends as unresolved after 12 min 5 s at the latest, and the deadline is 7 d",

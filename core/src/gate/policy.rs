@@ -76,8 +76,9 @@ impl From<Kinds> for Vec<Kind> {
 /// One of a provider's rate limits: which requests it counts, and how many of them it allows.
 ///
 /// A provider that names its count and its window in its answers is believed: each limit of that window takes the
-/// count, whether it is higher or lower ([`Gate::learn`](super::Gate::learn)). So a part of a limit, for one of several
-/// processes, is to be given for another window: 200 a minute as 10 in 3 seconds.
+/// count, whether it is higher or lower ([`Gate::learn`](super::Gate::learn)). So do not write one process's share
+/// here, which the first answer would overwrite: say how many processes share the limit, by
+/// [`GatePolicy::with_replicas`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 #[expect(clippy::exhaustive_structs, reason = "plain settings")]
@@ -90,6 +91,10 @@ pub struct RateLimit {
 }
 
 impl RateLimit {
+    pub(super) fn divided_among(self, replicas: NonZeroU32) -> Self {
+        Self { rate: self.rate.divided_among(replicas), ..self }
+    }
+
     /// Adopts the provider's count, if the request is of a kind that this limit counts and the window has the same
     /// length. Returns whether the count changed.
     pub(super) fn learn(&mut self, kind: Kind, quota: Quota) -> bool {
@@ -167,6 +172,7 @@ pub struct GatePolicy {
     rate_limits: Vec<RateLimit>,
     #[cfg_attr(feature = "serde", serde(with = "crate::policy::humane"))]
     longest_pause: Duration,
+    replicas: NonZeroU32,
 }
 
 impl GatePolicy {
@@ -180,6 +186,7 @@ impl GatePolicy {
             bulkhead: None,
             rate_limits: Vec::new(),
             longest_pause: Duration::from_secs(3_600),
+            replicas: NonZeroU32::MIN,
         }
     }
 
@@ -246,6 +253,39 @@ impl GatePolicy {
         self
     }
 
+    /// Sets how many processes send requests under the same limits, this one included: replicas of a service, under one
+    /// API key. Default 1.
+    ///
+    /// Each process then keeps to its part: of every rate limit, whether it is set here or named by the provider's
+    /// answers, and of what such an answer says is left. The parts are equal and fixed, so what one process does not
+    /// need is not used by the others. A burst is divided too, but each process may send one request at once: after a
+    /// quiet time `replicas` of them may leave together, however small the burst.
+    ///
+    /// The other machines are for this process alone: it has its own breaker, budget and bulkhead.
+    ///
+    /// ```
+    /// use core::num::NonZeroU32;
+    /// use core::time::Duration;
+    /// use steadfast_core::gate::{Admission, Gate, GatePolicy, Kinds, RateLimit, Request};
+    /// use steadfast_core::rate_limit::RatePolicy;
+    /// use steadfast_core::{Kind, Seed, Timestamp};
+    ///
+    /// let minute = RatePolicy::new(600, Duration::from_secs(60))?; // one each 100 ms, for all
+    /// let policy = GatePolicy::none().with_rate_limit(RateLimit { kinds: Kinds::ALL, rate: minute });
+    /// let four = NonZeroU32::new(4).expect("it is not zero");
+    /// let mut gate = Gate::new(policy.with_replicas(four), Seed::new(1));
+    /// let now = Timestamp::from_secs(1_700_000_000);
+    /// assert!(matches!(gate.admit(Request::first(Kind::Poll), now), Admission::Go(_)));
+    /// let Admission::Wait(no) = gate.admit(Request::first(Kind::Poll), now) else { panic!("it has had its part") };
+    /// assert_eq!(no.until, now.saturating_add(Duration::from_millis(400)));
+    /// # Ok::<(), steadfast_core::PolicyError>(())
+    /// ```
+    #[must_use]
+    pub const fn with_replicas(mut self, replicas: NonZeroU32) -> Self {
+        self.replicas = replicas;
+        self
+    }
+
     /// The breaker.
     #[must_use]
     pub const fn breaker(&self) -> Option<&BreakerPolicy> {
@@ -270,7 +310,7 @@ impl GatePolicy {
         self.bulkhead.as_ref()
     }
 
-    /// The rate limits.
+    /// The rate limits, whole.
     #[must_use]
     pub fn rate_limits(&self) -> &[RateLimit] {
         &self.rate_limits
@@ -280,6 +320,17 @@ impl GatePolicy {
     #[must_use]
     pub const fn longest_pause(&self) -> Duration {
         self.longest_pause
+    }
+
+    /// How many processes share the rate limits.
+    #[must_use]
+    pub const fn replicas(&self) -> NonZeroU32 {
+        self.replicas
+    }
+
+    /// This process's part of each rate limit.
+    pub(super) fn shares(&self) -> impl Iterator<Item = RateLimit> {
+        self.rate_limits.iter().map(|limit| limit.divided_among(self.replicas))
     }
 
     pub(super) fn rate_limits_mut(&mut self) -> &mut [RateLimit] {

@@ -18,6 +18,7 @@ mod overload;
 mod peers;
 mod policies;
 mod replayed;
+mod replicas;
 mod restart;
 mod run;
 mod sharing;

@@ -1,5 +1,6 @@
 //! Random settings, the strange ones included: no delay, hardly any time, one attempt.
 
+use core::num::NonZeroU32;
 use core::time::Duration;
 
 use proptest::prelude::*;
@@ -119,6 +120,9 @@ pub(crate) fn drawn_gate(seed: u64) -> GatePolicy {
         let rate = RatePolicy::new(dice.u32(1..20), Duration::from_millis(dice.u64(1_000..60_000))).unwrap();
         let rate = rate.with_burst(dice.u32(1..5)).unwrap();
         gate = gate.with_rate_limit(RateLimit { kinds: kinds[dice.usize(..3)], rate });
+    }
+    if dice.u8(..4) == 0 {
+        gate = gate.with_replicas(NonZeroU32::new(dice.u32(2..4)).unwrap());
     }
     gate
 }

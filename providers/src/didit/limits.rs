@@ -11,16 +11,16 @@ use steadfast_core::{Kind, PolicyError};
 ///
 /// A create counts in two scopes: as a session create and as a write. Didit answers 429 as soon as either is used up.
 ///
-/// They are settings, not constants: Didit's own pages differ (an older one allows 300 reads), an account may have
-/// others, and where several processes share a key each has its share.
+/// They are settings, not constants: Didit's own pages differ (an older one allows 300 reads), and an account may have
+/// others. They are the whole key's: where several processes share it, say how many by
+/// [`GatePolicy::with_replicas`], or `gate.replicas` in a policy file.
 ///
 /// ```
 /// use steadfast_providers::BaseUrl;
 /// use steadfast_providers::didit::{Didit, Limits};
 ///
-/// // One of three processes under one key.
-/// let share = Limits { creates: 200, writes: 100, reads: 200 };
-/// let didit = Didit::new(BaseUrl::parse(Didit::PRODUCTION)?, "YOUR_API_KEY")?.with_limits(share)?;
+/// let older = Limits { reads: 300, ..Limits::default() };
+/// let didit = Didit::new(BaseUrl::parse(Didit::PRODUCTION)?, "YOUR_API_KEY")?.with_limits(older)?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -131,9 +131,10 @@ impl Books {
         if !std::mem::take(&mut self.gate.unchecked) {
             return;
         }
+        let replicas = u128::from(policy.replicas().get());
         for limit in policy.rate_limits() {
-            let burst = limit.rate.burst() as usize;
-            let every = limit.rate.per().as_nanos() / u128::from(limit.rate.count());
+            let burst = (u128::from(limit.rate.burst()) / replicas).max(1) as usize;
+            let every = replicas * limit.rate.per().as_nanos() / u128::from(limit.rate.count());
             let admitted = self.gate.admitted.iter().filter(|(kind, _)| limit.kinds.contains(*kind));
             let times: Vec<_> = admitted.map(|(_, at)| *at).collect();
             let within = times.iter().enumerate().all(|(first, begin)| {

@@ -2,6 +2,7 @@
 //! machines its gate has, which jobs there are. Strange settings are drawn as well as sensible ones; zero is always
 //! possible.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use fastrand::Rng;
@@ -233,6 +234,9 @@ fn gate(dice: &mut Rng) -> (GatePolicy, u64) {
         let rate = RatePolicy::new(dice.u32(1..20), ms(dice.u64(1_000..30_000))).expect("more than zero");
         let rate = rate.with_burst(dice.u32(1..5)).expect("more than zero");
         gate = gate.with_rate_limit(RateLimit { kinds: kinds[dice.usize(..3)], rate });
+    }
+    if dice.u8(..4) == 0 {
+        gate = gate.with_replicas(NonZeroU32::new(dice.u32(2..4)).expect("more than zero"));
     }
     (gate, refill)
 }
