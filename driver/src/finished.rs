@@ -228,6 +228,7 @@ impl ResumeError {
 #[error(
     "the client stopped before the job ended: start a client on the same store and submit the key again to follow it"
 )]
+#[expect(clippy::exhaustive_structs, reason = "a fact, and adapters state it")]
 pub struct Stopped;
 
 #[cfg(test)]
