@@ -104,6 +104,19 @@ impl Client {
     ///
     /// # Panics
     /// As [`submit`](Client::submit).
+    ///
+    /// ```no_run
+    /// # use steadfast_core::{Key, Outcome};
+    /// # fn example(client: steadfast_blocking::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// let key = Key::new("order-42")?;
+    /// let finished = client.call(key.clone(), "{}")?;
+    /// if let (Outcome::Unresolved(_), Some(_)) = (finished.outcome, &finished.reference) {
+    ///     let finished = client.resume(key)?.wait()?;
+    ///     println!("{}", finished.outcome.explain());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     #[track_caller]
     pub fn resume(&self, key: Key) -> Result<Handle, ResumeError> {
         self.0.turns.panic_if_ours();
@@ -124,6 +137,18 @@ impl Client {
     ///
     /// # Panics
     /// As [`submit`](Client::submit).
+    ///
+    /// ```no_run
+    /// # use steadfast_core::Key;
+    /// # fn example(client: &steadfast_blocking::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// match client.status(Key::new("order-42")?)? {
+    ///     None => println!("never submitted, or long ago"),
+    ///     Some(job) if job.needs_payload => println!("submit it again"),
+    ///     Some(job) => println!("{}", job.explain(std::time::SystemTime::now().into())),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     #[track_caller]
     pub fn status(&self, key: Key) -> Result<Option<JobStatus>, StatusError> {
         self.0.turns.panic_if_ours();
@@ -143,6 +168,17 @@ impl Client {
     ///
     /// # Panics
     /// As [`submit`](Client::submit).
+    ///
+    /// ```no_run
+    /// # use bytes::Bytes;
+    /// # use http::{Request, Response};
+    /// # fn receive(client: steadfast_blocking::Client, request: Request<Bytes>) -> Result<Response<Bytes>, http::Error> {
+    /// let (parts, body) = request.into_parts();
+    /// let delivery = client.deliver(&parts.headers, body);
+    /// println!("{delivery}");
+    /// Response::builder().status(delivery.status()).body(Bytes::new())
+    /// # }
+    /// ```
     #[track_caller]
     pub fn deliver(&self, headers: &HeaderMap, body: Bytes) -> Delivery {
         self.0.turns.panic_if_ours();
@@ -170,6 +206,20 @@ impl Client {
     /// Ordered by the provider's clock: a revision older than the latest is dropped. Up to 1,024 wait for a slow
     /// subscriber, which is told how many it missed beyond that. They are kept in memory only: one that was handed
     /// over and not acted on is lost by a crash, though its sender was answered with a 2xx.
+    ///
+    /// ```no_run
+    /// # use steadfast_blocking::{Client, RevisionError};
+    /// # fn example(client: &Client) {
+    /// let mut revisions = client.revisions();
+    /// loop {
+    ///     match revisions.next() {
+    ///         Ok(revision) => println!("{}: {}", revision.reference.as_str(), revision.status),
+    ///         Err(RevisionError::Missed(count)) => println!("{count} missed"),
+    ///         Err(_) => break,
+    ///     }
+    /// }
+    /// # }
+    /// ```
     #[must_use]
     pub fn revisions(&self) -> Revisions {
         subscribe(&self.0.revisions, Arc::downgrade(&self.0.turns))
@@ -352,6 +402,17 @@ impl Handle {
     ///
     /// # Panics
     /// Where [`submit`](Client::submit) does, unless the acceptance is known.
+    ///
+    /// ```no_run
+    /// # fn example(job: steadfast_blocking::Handle) -> Result<(), Box<dyn std::error::Error>> {
+    /// let accepted = job.accepted()?;
+    /// if let Some(answer) = accepted.answer {
+    ///     println!("{} bytes to read the page's address from", answer.body.len());
+    /// }
+    /// let finished = job.wait()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[track_caller]
     pub fn accepted(&self) -> Result<Accepted, NotAccepted> {
         if let Some(accepted) = self.acceptance.get() {

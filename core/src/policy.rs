@@ -150,6 +150,7 @@ pub mod humane {
     /// One duration, where `serde(with)` cannot reach: inside a list or a map.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
     #[serde(transparent)]
+    #[expect(clippy::exhaustive_structs, reason = "a duration, to be written")]
     pub struct Humane(#[serde(with = "self")] pub Duration);
 
     #[cfg(test)]

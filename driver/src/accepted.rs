@@ -49,6 +49,7 @@ impl fmt::Debug for AcceptingAnswer {
     "the job ended, or its client stopped, before the provider was known to have it: wait for the job's outcome to \
      learn which"
 )]
+#[expect(clippy::exhaustive_structs, reason = "a fact, and adapters state it")]
 pub struct NotAccepted;
 
 /// What the handles of one job share: the acceptance, once it is known and durable. Until then, ask for it by

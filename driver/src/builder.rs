@@ -288,7 +288,7 @@ impl<P: Provider, T, C> Builder<P, T, C> {
     /// - its handle was told the outcome, and was dropped before anybody read it.
     ///
     /// It is not called for an outcome that one of those who waited for it has read, and once for all their handles.
-    /// Who asks only after the job's end does not count among them.
+    /// A caller that asks only after the job's end does not count among them.
     ///
     /// When the hook returns, the outcome is recorded in the store as delivered. If the process crashes before that, the
     /// next client calls it again. So make durable what must survive before you return, under the job's key, since the
@@ -318,10 +318,10 @@ impl<P: Provider, T, C> Builder<P, T, C> {
     /// at the next start submit or [resume](crate::ResumeError) the keys that your own tables call open.
     ///
     /// After a restart it is not told of an outcome whose kept answer the [seal](Builder::seal) cannot open: that waits
-    /// in the store for a start with the right seal, or for who submits or resumes the key.
+    /// in the store for a start with the right seal, or for a caller that submits or resumes the key.
     ///
     /// A handle that was told, and is dropped unread after its client has stopped, calls it in the thread that drops
-    /// it, once: an error is logged, and the outcome is left to who submits or resumes the key.
+    /// it, once: an error is logged, and the outcome is left to a caller that submits or resumes the key.
     ///
     /// An outcome that a handle was told counts as delivered at once. A crash before the handle is read or dropped loses
     /// it, so do not keep a handle that you do not await.

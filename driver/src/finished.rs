@@ -130,7 +130,8 @@ pub struct Unfinished {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SubmitError {
-    /// The key belongs to a job with another payload.
+    /// The key belongs to a job with another payload. (Not that there is no room: a client waits for that. Only an
+    /// adapter that [submits](crate::Driver::submit) without looking for room is refused for it.)
     #[error(transparent)]
     Refused(#[from] engine::SubmitError),
     /// The intent could not be made durable, so nothing was sent. The cause is its source.
@@ -210,8 +211,9 @@ const fn explain(why: &Unresolved) -> &'static str {
     Outcome::Unresolved(*why).explain()
 }
 
-impl From<SubmitError> for ResumeError {
-    fn from(error: SubmitError) -> Self {
+impl ResumeError {
+    /// No `From`: by `?` a program's own refused submit would become a client that has stopped.
+    pub(crate) fn of_submit(error: SubmitError) -> Self {
         match error {
             SubmitError::NotDurable(error) | SubmitError::Uncertain(error) | SubmitError::Unreadable(error) => {
                 Self::Journal(error)
@@ -226,6 +228,7 @@ impl From<SubmitError> for ResumeError {
 #[error(
     "the client stopped before the job ended: start a client on the same store and submit the key again to follow it"
 )]
+#[expect(clippy::exhaustive_structs, reason = "a fact, and adapters state it")]
 pub struct Stopped;
 
 #[cfg(test)]

@@ -90,6 +90,7 @@
 //! # Features
 //!
 //! - `metrics`: counts and times, through the facade `metrics`. The module of that name lists them.
+//! - `yaml`: [policies] from YAML files too; TOML and JSON are read in any case.
 //!
 //! `PLUG.md` beside this crate builds an adapter for your own runtime step by step, and `examples/` has two adapters:
 //! on plain sockets and one thread, and on smol.

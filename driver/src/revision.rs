@@ -30,7 +30,7 @@ pub struct Revision {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RevisionError {
-    /// The subscriber was too slow, and so many were dropped; the next call goes on with those that are left.
+    /// The subscriber was too slow, and this many were dropped; the next call goes on with those that are left.
     #[error(
         "{0} revisions were dropped, since they were not read fast enough: ask the provider about the jobs concerned"
     )]
@@ -45,6 +45,6 @@ pub trait Subscribers: Send {
     /// Whether there is anybody.
     fn are_there(&self) -> bool;
 
-    /// Tells them all. Must not block: who is too slow misses it.
+    /// Tells them all. Must not block: a subscriber that is too slow misses it.
     fn tell(&self, revision: Revision);
 }

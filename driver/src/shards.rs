@@ -35,7 +35,7 @@ const MOST: usize = 64;
 pub trait Sharded {}
 
 impl<P, T, C: Sharded> Builder<P, T, C> {
-    /// Carries the jobs by so many drivers, each a task of its own, so that they run on as many cores: for a client
+    /// Carries the jobs by this many drivers, each a task of its own, so that they run on as many cores: for a client
     /// that one core cannot carry. 1 to 64. Default 1, without any of the costs below: one core carries tens of
     /// thousands of jobs a second, which is more than nearly every provider takes.
     ///

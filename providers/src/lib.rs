@@ -50,6 +50,10 @@
 //! - [`derived_key()`]: a key derived from the program's own names for a job, where these must not be shown.
 //! - [`clock_skew()`]: how far the provider's clock is from ours.
 //! - [`fingerprint()`]: a payload's fingerprint, to tell whether a repeated submit carries the same payload.
+//!
+//! # Features
+//!
+//! - `yaml`: [documents](document), and so profiles and policies, in YAML too; TOML and JSON are read in any case.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(clippy::unwrap_used, clippy::expect_used, clippy::panic)]

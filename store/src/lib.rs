@@ -136,3 +136,38 @@ pub trait Store: Send + 'static {
         true
     }
 }
+
+/// Lets a program choose its store at run time.
+impl Store for Box<dyn Store> {
+    fn append(&mut self, entries: &[Entry]) -> Result<(), StoreError> {
+        (**self).append(entries)
+    }
+
+    fn load(&mut self) -> Result<Vec<Entry>, StoreError> {
+        (**self).load()
+    }
+
+    fn load_live(&mut self) -> Result<Vec<Entry>, StoreError> {
+        (**self).load_live()
+    }
+
+    fn find(&mut self, key: &Key) -> Result<Option<Entry>, StoreError> {
+        (**self).find(key)
+    }
+
+    fn forget(&mut self, before: Timestamp, most: usize) -> Result<usize, StoreError> {
+        (**self).forget(before, most)
+    }
+
+    fn is_backup(&self) -> bool {
+        (**self).is_backup()
+    }
+
+    fn take_into_use(&mut self) -> Result<(), StoreError> {
+        (**self).take_into_use()
+    }
+
+    fn blocks(&self) -> bool {
+        (**self).blocks()
+    }
+}

@@ -56,6 +56,7 @@ impl<E> LayerError<E> {
     /// let failure = error.failure(|_| Failure::new(Class::Transient, Certainty::NotExecuted));
     /// assert_eq!(failure.certainty, Certainty::NotExecuted);
     /// ```
+    #[must_use]
     pub fn failure(&self, of: impl FnOnce(&E) -> Failure) -> Failure {
         match self {
             Self::Refused(Refused { why: Blocked::Budget, .. } | Refused { retry_in: Duration::MAX, .. }) => {
@@ -101,6 +102,7 @@ where
     /// let failed: LayerError<Box<dyn std::error::Error + Send + Sync>> = LayerError::Failed("down".into());
     /// assert_eq!(failed.boxed().to_string(), "down");
     /// ```
+    #[must_use]
     pub fn boxed(self) -> Box<dyn Error + Send + Sync> {
         match self {
             Self::Refused(refused) => refused.into(),

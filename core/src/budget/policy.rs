@@ -183,7 +183,8 @@ impl BudgetPolicy {
     /// Sets how many tokens it holds at most, and how many at first.
     ///
     /// # Errors
-    /// A capacity of zero, or less than what is there at first.
+    /// A capacity of zero, or one below what is there at first. Also one that is not above what is
+    /// [kept](BudgetPolicy::with_keep), or in which no retry finds its cost beside that: none would ever go.
     pub fn with_capacity(mut self, capacity: u32, initial: u32) -> Result<Self, PolicyError> {
         self.capacity = capacity;
         self.initial = initial;
@@ -193,7 +194,8 @@ impl BudgetPolicy {
     /// Refuses a retry that would leave fewer than `keep` tokens.
     ///
     /// # Errors
-    /// More than the capacity: no retry would ever go.
+    /// As much as the capacity or more, or so much that what is left is below the cost of any retry: none would ever
+    /// go.
     pub fn with_keep(mut self, keep: u32) -> Result<Self, PolicyError> {
         self.keep = keep;
         self.checked()

@@ -129,7 +129,8 @@ pub enum Blocked {
     Quota,
     /// A rate limit is reached.
     Rate,
-    /// Others of its kind have waited longer. Said by the engine, which keeps the line.
+    /// Others come first: requests of its kind that have waited longer, in the line that an engine keeps, or those that
+    /// [`Gate::stand_back`] puts before it.
     Line,
 }
 

@@ -55,7 +55,7 @@ impl Reply {
     pub(super) fn refuse(self, why: SubmitError) {
         match self {
             Self::Submit(reply) => drop(reply.send(Err(why))),
-            Self::Resume(reply) => drop(reply.send(Err(why.into()))),
+            Self::Resume(reply) => drop(reply.send(Err(ResumeError::of_submit(why)))),
         }
     }
 

@@ -16,7 +16,7 @@ use steadfast_store::{Entry, KeptAnswer, StoreError};
 
 use super::callers::{Following, Reply};
 use super::job::Few;
-use super::status::Asker;
+use super::status::{Asker, StatusError};
 use super::{Driver, Job};
 use crate::finished::{FinalAnswer, Finished, ResumeError, SubmitError, Unread};
 use crate::journal::Found;
@@ -111,7 +111,7 @@ impl Question {
     fn refuse(self, why: SubmitError) {
         match self {
             Self::Submit { reply, .. } | Self::Resume { reply, .. } => reply.refuse(why),
-            Self::Status { reply, .. } => drop(reply.send(Err(why.into()))),
+            Self::Status { reply, .. } => drop(reply.send(Err(StatusError::of_submit(why)))),
             Self::Webhook { .. } => {}
         }
     }

@@ -29,6 +29,7 @@ const FAR: usize = 32_768;
 const MOST_READERS: usize = 1_024;
 
 /// A request to be sent. `H` is what the adapter holds for a request in flight.
+#[non_exhaustive]
 pub struct Sending<H> {
     /// The request itself.
     pub outgoing: Outgoing,

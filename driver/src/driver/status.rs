@@ -134,8 +134,9 @@ pub enum StatusError {
     Stopped,
 }
 
-impl From<SubmitError> for StatusError {
-    fn from(error: SubmitError) -> Self {
+impl StatusError {
+    /// No `From`: by `?` a program's own refused submit would become a client that has stopped.
+    pub(crate) fn of_submit(error: SubmitError) -> Self {
         match error {
             SubmitError::NotDurable(error) | SubmitError::Uncertain(error) | SubmitError::Unreadable(error) => {
                 Self::Journal(error)

@@ -18,7 +18,7 @@ use super::{SqliteStore, columns, reach};
 use crate::StoreError;
 
 /// What [`SqliteStore::verify`] found.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Report {
     /// How many operations there are in each state: `planned`, `in_flight`, `unknown`, `accepted`, `ended`,
@@ -63,7 +63,7 @@ impl Report {
 }
 
 /// An operation whose result is unknown.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct UnresolvedOperation {
     /// Its key, which may be personal data; `Debug` shows its label.
@@ -77,7 +77,7 @@ pub struct UnresolvedOperation {
 }
 
 /// A difference between the files and what was written.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Problem {
     /// What is wrong. Keys are named by their labels.

@@ -19,7 +19,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::HeaderMap;
 use source::Source;
-use steadfast_core::Key;
+use steadfast_core::gate::Request;
+use steadfast_core::poll::PollPolicy;
+use steadfast_core::retry::RetryPolicy;
+use steadfast_core::{Key, Kind};
 
 /// Folder and name.
 const CRATES: [(&str, &str); 7] = [
@@ -101,11 +104,31 @@ fn everything_that_a_program_may_name_is_seen() {
 fn auto_traits() {
     const fn shared<T: Send + Sync + 'static>() {}
     const fn sent<T: Send + 'static>() {}
+    const fn unpin<T: Unpin>() {}
+    // `&mut job` is awaited in a `select!` loop, and a start in a time-out.
+    unpin::<steadfast_tokio::Handle>();
+    unpin::<steadfast_tokio::Starting>();
     shared::<steadfast_tokio::Client>();
     shared::<steadfast_tokio::Breaker>();
     shared::<steadfast_tokio::RateLimiter>();
     shared::<steadfast_tokio::Observation>();
+    // What programs wrap in an error of their own, or send to another task.
     shared::<steadfast_tokio::SubmitError>();
+    shared::<steadfast_tokio::ResumeError>();
+    shared::<steadfast_tokio::StatusError>();
+    shared::<steadfast_tokio::JobError>();
+    shared::<steadfast_tokio::SendError>();
+    shared::<steadfast_tokio::TransportError>();
+    shared::<steadfast_tokio::RetryError<std::io::Error>>();
+    shared::<steadfast_tokio::PollError<std::io::Error>>();
+    shared::<steadfast_tokio::Finished>();
+    shared::<steadfast_tokio::Gate>();
+    shared::<steadfast_tokio::GatePermit>();
+    shared::<steadfast_tokio::RetryBudget>();
+    shared::<steadfast_tokio::OwnedPermit>();
+    shared::<steadfast_tokio::OwnedPlace>();
+    shared::<steadfast_store::StoreError>();
+    shared::<steadfast_store::OpenError>();
     shared::<steadfast_tokio::StartError>();
     shared::<steadfast_tokio::Handle>();
     shared::<steadfast_tokio::Revisions>();
@@ -127,6 +150,20 @@ fn auto_traits() {
 /// is compiled, and never run.
 #[expect(dead_code, reason = "the compiler's word is the test")]
 fn futures(client: steadfast_tokio::Client, job: &steadfast_tokio::Handle, revisions: &mut steadfast_tokio::Revisions) {
+    use steadfast_tokio::{Breaker, Gate, Polled, RateLimiter, RetryBudget, poll_until, retry};
+
+    async fn fetch() -> std::io::Result<u32> {
+        Ok(42)
+    }
+    fn handles(breaker: &Breaker, limiter: &RateLimiter, budget: &RetryBudget, gate: &Gate) {
+        sent(breaker.call_async(fetch()));
+        sent(limiter.acquire());
+        sent(limiter.call_in_turn(fetch()));
+        sent(gate.acquire(Request::first(Kind::Create)));
+        sent(retry(RetryPolicy::default()).breaker(breaker).limiter(limiter).budget(budget).run(fetch));
+        sent(poll_until(PollPolicy::default()).breaker(breaker).run(|| async { fetch().await.map(Polled::Ready) }));
+    }
+    let _ = handles;
     fn sent(_: impl Future + Send) {}
     let key = || Key::new("order-1").unwrap();
     sent(client.submit(key(), "{}"));
