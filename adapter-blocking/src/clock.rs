@@ -35,8 +35,23 @@ impl Clock {
         self.monotonic -= span;
     }
 
-    /// How long to wait for a deadline of the engine: until then, or less.
+    /// How long to wait for a deadline of the engine: until then, or less. Without one there is nothing to wake for, and
+    /// a process may have hundreds of clients that are quiet.
     pub(crate) fn wait_for(&mut self, deadline: Option<Timestamp>) -> Duration {
-        deadline.map_or(LONGEST_WAIT, |at| at.saturating_since(self.now())).min(LONGEST_WAIT)
+        deadline.map_or(Duration::MAX, |at| at.saturating_since(self.now()).min(LONGEST_WAIT))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A service may have hundreds of clients, and most of them are quiet.
+    #[test]
+    fn who_has_nothing_to_wait_for_is_not_woken() {
+        let mut clock = Clock::start();
+        assert_eq!(clock.wait_for(None), Duration::MAX);
+        let now = clock.now();
+        assert_eq!(clock.wait_for(Some(now.saturating_add(LONGEST_WAIT * 2))), LONGEST_WAIT);
     }
 }

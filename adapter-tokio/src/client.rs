@@ -5,7 +5,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::slice;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime};
 
@@ -15,18 +15,18 @@ use steadfast_core::gate::GatePolicy;
 use steadfast_core::{Key, OperationId};
 use steadfast_driver::{
     Acceptance, Accepted, Command, Delivery, Driver, Finished, Following, JobError, JobStatus, Loaded, Mailbox,
-    NotAccepted, Posted, REVISIONS, Renew, RenewError, RenewsBy, ResumeError, Revision, Settings, Sharded, Shards,
-    Start, StartError, StatusError, Stopped, Submit, SubmitError, TraceSource, Unfinished, Unread,
+    NotAccepted, Posted, Renew, RenewError, RenewsBy, ResumeError, Settings, Sharded, Shards, Start, StartError,
+    StatusError, Stopped, Submit, SubmitError, TraceSource, Unfinished, Unread,
 };
 use steadfast_providers::{Payload, Provider};
 use steadfast_store::StoreError;
-use tokio::sync::{broadcast, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 
 use crate::Builder;
 use crate::blocking::{Undone, begin};
 use crate::clock::Clock;
 use crate::drive::{Inlet, Inputs, Words, drive, is_late};
-use crate::revisions::{Revisions, Told};
+use crate::revisions::{Channel, Revisions, Told};
 use crate::transport::Transport;
 
 /// Submits jobs to one provider and carries them to their outcome.
@@ -39,7 +39,7 @@ pub struct Client {
     /// Of all shards, if there are several.
     lanes: Option<Arc<Lanes>>,
     mailbox: Mailbox,
-    revisions: broadcast::WeakSender<Revision>,
+    revisions: Weak<Channel>,
     traces: TraceSource,
 }
 
@@ -212,7 +212,7 @@ impl Client {
     /// ```
     #[must_use]
     pub fn revisions(&self) -> Revisions {
-        Revisions(self.revisions.upgrade().map(|sender| sender.subscribe()))
+        Revisions(self.revisions.upgrade().map(|channel| channel.subscribe()))
     }
 
     fn pass_on(&self, mut posted: Posted) -> Result<&Lane, Stopped> {
@@ -379,8 +379,8 @@ async fn start<T: Transport>(
         settings.load(&name)?
     };
     let clock = Clock::start();
-    let (revised, _) = broadcast::channel(REVISIONS);
-    let revisions = revised.downgrade();
+    let revised = Arc::<Channel>::default();
+    let revisions = Arc::downgrade(&revised);
     let begin = |loaded: Loaded, words| {
         // One clock for all, so that no shard's time is another's past.
         let mut clock = clock.clone();

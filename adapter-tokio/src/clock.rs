@@ -51,10 +51,10 @@ impl Clock {
         self.anchored.now(elapsed, self.ahead)
     }
 
-    /// When to wake for a deadline of the engine: then, or sooner.
-    pub(crate) fn wake_at(&mut self, deadline: Option<Timestamp>) -> Instant {
-        let wait = deadline.map_or(LONGEST_SLEEP, |at| at.saturating_since(self.now()));
-        Instant::now() + wait.min(LONGEST_SLEEP)
+    /// When to wake for a deadline of the engine: then, or sooner. Without one there is nothing to wake for, and a
+    /// process may have hundreds of clients that are quiet.
+    pub(crate) fn wake_at(&mut self, deadline: Option<Timestamp>) -> Option<Instant> {
+        deadline.map(|at| Instant::now() + at.saturating_since(self.now()).min(LONGEST_SLEEP))
     }
 }
 

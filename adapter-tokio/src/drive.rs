@@ -158,6 +158,8 @@ async fn take_turns<T: Transport>(driver: Driver<Carrier>, clock: Clock, transpo
         running,
     };
     let mut timer = pin!(tokio::time::sleep(Duration::ZERO));
+    // Not by asking the timer: it may elapse between two looks at it.
+    let mut is_set = true;
     let (mut submits_open, mut commands_open) = (true, true);
     loop {
         if !submits_open && !commands_open && this.waiting.is_empty() {
@@ -172,11 +174,13 @@ async fn take_turns<T: Transport>(driver: Driver<Carrier>, clock: Clock, transpo
             continue;
         }
         let deadline = this.driver.next_deadline();
-        let wake = this.clock.wake_at(deadline);
         // A timer that is set for sooner stays: waking once for nothing costs less than setting it anew on each turn,
         // since deadlines move with every answer.
-        if wake < timer.deadline() || timer.is_elapsed() {
+        if let Some(wake) = this.clock.wake_at(deadline)
+            && (wake < timer.deadline() || timer.is_elapsed() || !is_set)
+        {
             timer.as_mut().reset(wake);
+            is_set = true;
         }
         if this.driver.is_closed() {
             submits.close();
@@ -184,7 +188,7 @@ async fn take_turns<T: Transport>(driver: Driver<Carrier>, clock: Clock, transpo
             // Dropping them tells their senders that the client stops.
             while submits.try_recv().is_ok() || posts.try_recv().is_ok() {}
             this.waiting.clear();
-            this.wait_for_store(&mut commands, timer.as_mut()).await;
+            this.wait_for_store(&mut commands, timer.as_mut(), &mut is_set).await;
             continue;
         }
         // What was done may have made room.
@@ -227,7 +231,7 @@ async fn take_turns<T: Transport>(driver: Driver<Carrier>, clock: Clock, transpo
                 }
                 None => submits_open = false,
             },
-            () = &mut timer => {}
+            () = &mut timer, if is_set => is_set = false,
         }
         this.catch_up(due).await;
         this.take_in_more(&mut posts, &mut submits, &mut commands);
@@ -326,7 +330,12 @@ impl<T: Transport> Loop<T> {
 
     /// Nothing is carried out any more, but what is being written may take its time. Callers that want to know what is
     /// unfinished wait for it.
-    async fn wait_for_store(&mut self, commands: &mut mpsc::UnboundedReceiver<Command>, mut timer: Pin<&mut Sleep>) {
+    async fn wait_for_store(
+        &mut self,
+        commands: &mut mpsc::UnboundedReceiver<Command>,
+        mut timer: Pin<&mut Sleep>,
+        is_set: &mut bool,
+    ) {
         tokio::select! {
             biased;
             Some(command) = commands.recv() => self.command(command),
@@ -334,7 +343,7 @@ impl<T: Transport> Loop<T> {
                 let now = self.now();
                 self.driver.worked(worked, now);
             }
-            () = &mut timer => {}
+            () = &mut timer, if *is_set => *is_set = false,
         }
         let now = self.now();
         self.driver.handle_timeout(now);

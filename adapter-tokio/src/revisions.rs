@@ -1,6 +1,8 @@
 //! Subscriptions to what the provider says of jobs that have ended.
 
-use steadfast_driver::{Revision, RevisionError, Subscribers};
+use std::sync::{Arc, OnceLock};
+
+use steadfast_driver::{REVISIONS, Revision, RevisionError, Subscribers};
 use tokio::sync::broadcast;
 
 /// A subscription to revisions. See [`Client::revisions`](crate::Client::revisions).
@@ -21,16 +23,29 @@ impl Revisions {
     }
 }
 
+/// The way to all who have subscribed, made for the first of them: it has room for all revisions that may wait, and a
+/// process may have hundreds of clients of which nobody asks. The drivers keep it open.
+#[derive(Debug, Default)]
+pub(crate) struct Channel(OnceLock<broadcast::Sender<Revision>>);
+
+impl Channel {
+    pub(crate) fn subscribe(&self) -> broadcast::Receiver<Revision> {
+        self.0.get_or_init(|| broadcast::channel(REVISIONS).0).subscribe()
+    }
+}
+
 /// Tells all who have subscribed.
-pub(crate) struct Told(pub(crate) broadcast::Sender<Revision>);
+pub(crate) struct Told(pub(crate) Arc<Channel>);
 
 impl Subscribers for Told {
     fn are_there(&self) -> bool {
-        self.0.receiver_count() > 0
+        self.0.0.get().is_some_and(|sender| sender.receiver_count() > 0)
     }
 
     fn tell(&self, revision: Revision) {
-        // Nobody subscribed: there is nobody to tell.
-        let _ = self.0.send(revision);
+        if let Some(sender) = self.0.0.get() {
+            // Nobody subscribed: there is nobody to tell.
+            let _ = sender.send(revision);
+        }
     }
 }

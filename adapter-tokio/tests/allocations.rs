@@ -1,10 +1,14 @@
-//! What a call that is well at once allocates: nothing.
+//! What a call that is well at once allocates: nothing. And what a client does that has no jobs: little.
 
 use allocation_counter::measure;
+use bytes::Bytes;
+use http::Response;
 use steadfast_core::breaker::BreakerPolicy;
 use steadfast_core::budget::BudgetPolicy;
 use steadfast_core::retry::RetryPolicy;
-use steadfast_tokio::{Breaker, RetryBudget, retry};
+use steadfast_providers::BaseUrl;
+use steadfast_providers::didit::Didit;
+use steadfast_tokio::{Breaker, Client, Outgoing, RetryBudget, SendError, Transport, retry};
 
 #[test]
 fn a_call_that_is_well_at_once_allocates_nothing() {
@@ -27,5 +31,32 @@ fn a_call_that_is_well_at_once_allocates_nothing() {
         let context = &mut std::task::Context::from_waker(std::task::Waker::noop());
         let allocated = measure(|| assert!(Future::poll(counted.as_mut(), context).is_ready()));
         assert_eq!(allocated.count_total, 0, "{allocated:?}");
+    });
+}
+
+struct Silent;
+
+impl Transport for Silent {
+    async fn send(&self, _: Outgoing) -> Result<Response<Bytes>, SendError> {
+        std::future::pending().await
+    }
+}
+
+/// A service may have a client for each of its tenants, and most of them are quiet.
+#[test]
+fn a_client_without_jobs_holds_little_memory() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let provider = Didit::new(BaseUrl::parse(Didit::PRODUCTION).unwrap(), "key").unwrap();
+        let mut starting = Some(Client::builder(provider, Silent).start());
+        let mut client = None;
+        let context = &mut std::task::Context::from_waker(std::task::Waker::noop());
+        let allocated = measure(|| {
+            // Its own box goes with it.
+            let mut starting = std::pin::pin!(starting.take().unwrap());
+            let std::task::Poll::Ready(started) = starting.as_mut().poll(context) else { panic!("there is no store") };
+            client = Some(started.unwrap());
+        });
+        assert!(allocated.bytes_max < 64 << 10, "{allocated:?}");
     });
 }

@@ -213,6 +213,11 @@ impl Timers {
     /// Makes room for `more` further timers.
     pub fn reserve(&mut self, more: usize) {
         let _ = self.places.try_reserve_exact(more);
+        if self.len().saturating_add(more) <= FEW {
+            // They need no wheel. To make room for one takes 200 kB, and a process may have hundreds of engines.
+            let _ = self.near.try_reserve_exact(more);
+            return;
+        }
         // Each bucket may leave a chunk unfilled; few have something in them at a time.
         let chunks = (more / CHUNK).saturating_add(DIGITS);
         let _ = self.before.try_reserve_exact(chunks);

@@ -8,6 +8,7 @@ mod client;
 mod deploys;
 mod endurance;
 mod handles;
+mod idle;
 mod journal;
 mod logs;
 mod overload;

@@ -165,3 +165,21 @@ fn memory_is_bounded_by_the_most_timers_at_a_time() {
     assert_eq!(timers.len(), 10_000);
     assert!(timers.entries.len() < 10_000 + 1_000 * CHUNK, "{} entries", timers.entries.len());
 }
+
+/// A service may have an engine for each of its tenants, most of which have few operations.
+#[test]
+fn room_for_a_few_is_no_room_for_a_crowd() {
+    for few in [0, 1, 32] {
+        let mut timers = Timers::default();
+        timers.reserve(few);
+        assert!(
+            timers.entries.capacity() == 0 && timers.before.capacity() == 0,
+            "{few}: {}",
+            timers.entries.capacity()
+        );
+        assert!(timers.near.capacity() >= few && timers.places.capacity() >= few);
+        let (near, places) = (timers.near.capacity(), timers.places.capacity());
+        (0..).zip(0..few as u64).for_each(|(slot, at)| timers.set(slot, Some(Timestamp::from_secs(at))));
+        assert_eq!((timers.near.capacity(), timers.places.capacity(), timers.entries.capacity()), (near, places, 0));
+    }
+}
