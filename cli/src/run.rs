@@ -156,6 +156,7 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode, Box<dyn Error>> {
     Ok(ExitCode::from(exit_code(finished.outcome)))
 }
 
+/// The client of a run, before it starts.
 type Described = Builder<Box<dyn Provider>, Telling<ReqwestTransport>>;
 
 /// The same client with this journal, and what the journal knows of the key.
