@@ -21,9 +21,10 @@ use steadfast_providers::{Payload, Provider};
 
 use crate::Builder;
 use crate::clock::Clock;
-use crate::drive::{Input, Turns, narrow};
+use crate::drive::{Input, narrow};
 use crate::revisions::{Revisions, Subscribed, Told, subscribe};
 use crate::transport::Transport;
+use crate::turns::Turns;
 
 /// Submits jobs to one provider and carries them to their outcome.
 ///

@@ -86,6 +86,7 @@ mod rate_limiter;
 mod resolver;
 mod revisions;
 mod transport;
+mod turns;
 #[cfg(feature = "ureq")]
 mod ureq;
 

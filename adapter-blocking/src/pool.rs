@@ -109,9 +109,7 @@ impl Pool {
         tracing::error!(error = &error as &dyn Error, "no thread could be started for a request");
         false
     }
-}
 
-impl Pool {
     /// Takes back the first request for which `is_it` holds and that still waits for a thread: it has certainly not
     /// left, and will not. Once a thread has taken a request, it may have left.
     pub(crate) fn take_back(&self, is_it: impl Fn(&Sending<()>) -> bool) -> Option<Box<Sending<()>>> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use steadfast_driver::{REVISIONS, Revision, RevisionError, Subscribers};
 
-use crate::drive::Turns;
+use crate::turns::Turns;
 
 /// A subscription to revisions. See [`Client::revisions`](crate::Client::revisions).
 #[derive(Debug)]

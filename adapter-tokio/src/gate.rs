@@ -289,7 +289,7 @@ impl Turn {
                 Asked::Go(permit) => permit,
                 Asked::Refused(refused) => return Poll::Ready(Err(refused)),
                 Asked::Wait(wait) => {
-                    ready!(self.poll_sleep(wait, cx));
+                    ready!(poll_new_sleep(&mut self.sleep, wait, cx));
                     continue;
                 }
             };
@@ -311,19 +311,20 @@ impl Turn {
         woken.wake();
         asked
     }
+}
 
-    fn poll_sleep(&mut self, wait: Duration, cx: &mut Context<'_>) -> Poll<()> {
-        // Not the earlier one, reset: it belongs to the runtime that it was made on, and a service may wait on another.
-        let sleep = sleep(wait);
-        let timer = match &mut self.sleep {
-            Some(timer) => {
-                timer.set(sleep);
-                timer
-            }
-            none => none.insert(Box::pin(sleep)),
-        };
-        timer.as_mut().poll(cx)
-    }
+/// Sleeps anew, in the same place. Not by the earlier sleep, reset: that belongs to the runtime that it was made on, and
+/// a service may wait on another.
+pub(crate) fn poll_new_sleep(place: &mut Option<Pin<Box<Sleep>>>, wait: Duration, cx: &mut Context<'_>) -> Poll<()> {
+    let sleep = sleep(wait);
+    let place = match place {
+        Some(place) => {
+            place.set(sleep);
+            place
+        }
+        none => none.insert(Box::pin(sleep)),
+    };
+    place.as_mut().poll(cx)
 }
 
 impl Drop for Turn {

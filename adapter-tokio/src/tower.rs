@@ -86,10 +86,9 @@ mod retry;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
 use tokio::task::coop::unconstrained;
-use tokio::time::{Instant, Sleep};
+use tokio::time::Sleep;
 use tower_service::Service;
 
 pub use self::breaker::{BreakerFuture, BreakerLayer, BreakerService};
@@ -111,10 +110,4 @@ fn poll_sleep(sleep: Pin<&mut Sleep>, cx: &mut Context<'_>) -> Poll<()> {
 /// again, with its waker.
 fn is_ready<S: Service<Req>, Req>(service: &mut S) -> bool {
     matches!(service.poll_ready(&mut Context::from_waker(Waker::noop())), Poll::Ready(Ok(())))
-}
-
-/// tokio's clock ends somewhere; a century is as good as never.
-fn later(instant: Instant, span: Duration) -> Instant {
-    const CENTURY: Duration = Duration::from_secs(100 * 365 * 86_400);
-    instant.checked_add(span.min(CENTURY)).unwrap_or(instant)
 }

@@ -27,7 +27,7 @@ use steadfast_testkit::{FakeDeepvue, FakeServer, Faults, Keys};
 use steadfast_tokio::{Client, Finished, Observation};
 
 pub(crate) use self::kills::child;
-use crate::ops::argument;
+use crate::ops::{argument, duration};
 use crate::pulse::Pulse;
 use crate::report::{Attempts, Latency, Ledger, Outcomes, Report};
 use crate::scrape;
@@ -60,7 +60,7 @@ pub(crate) struct Args {
     speed: f64,
     /// An outage of this length (`5s`, `1m30s`) in the provider's time, five seconds after the first request: the
     /// provider answers everything with 503, and the client's breaker opens.
-    #[arg(long, value_name = "DURATION", value_parser = humane)]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
     outage: Option<Duration>,
     /// Didit only: the provider reports changes of its sessions by signed webhooks, to a server in this process. It
     /// loses some, sends some twice, late or before the create is answered; and forged ones are sent too. The client
@@ -363,9 +363,7 @@ fn compare(
     results: &[Carried],
     elapsed: Duration,
 ) -> Report {
-    let ended = results
-        .iter()
-        .filter_map(|(key, finished, _)| finished.as_ref().map(|finished| (key.as_str(), finished.outcome.name())));
+    let ended = results.iter().filter_map(|(key, finished, _)| Some((key.clone(), finished.as_ref()?.outcome.name())));
     let (outcomes, ledger) = beside_the_books(&server.ledger(), ended);
     Report {
         provider,
@@ -378,7 +376,7 @@ fn compare(
             poll: sent.poll.load(Ordering::Relaxed),
             lookup: sent.lookup.load(Ordering::Relaxed),
         },
-        faults: server.faults().into_iter().map(|(kind, count)| (kind.to_owned(), count)).collect::<BTreeMap<_, _>>(),
+        faults: server.faults().into_iter().map(|(kind, count)| (kind.to_owned(), count)).collect(),
         ledger,
         latency_ms: Latency::of(results.iter().map(|(.., latency)| *latency).collect()),
         gate: Some(sent.pulse.report(args.speed)),
@@ -392,7 +390,7 @@ fn compare(
 /// Counts outcomes, by key and name, and compares them with what the provider did for each key.
 fn beside_the_books<'a>(
     books: &steadfast_testkit::Ledger,
-    ended: impl Iterator<Item = (&'a str, &'a str)>,
+    ended: impl Iterator<Item = (Key, &'a str)>,
 ) -> (Outcomes, Ledger) {
     let mut outcomes = Outcomes::default();
     let mut ledger = Ledger {
@@ -402,7 +400,7 @@ fn beside_the_books<'a>(
         ..Ledger::default()
     };
     for (key, outcome) in ended {
-        let ran = !books.executions(key).is_empty();
+        let ran = !books.executions(key.as_str()).is_empty();
         match outcome {
             "completed" => {
                 outcomes.completed += 1;
@@ -445,10 +443,6 @@ fn address(text: &str) -> Result<SocketAddr, String> {
 fn share(text: &str) -> Result<f64, String> {
     let share: f64 = text.parse().map_err(|_| "a number from 0 to 1 is expected".to_owned())?;
     if (0.0..=1.0).contains(&share) { Ok(share) } else { Err("it must be from 0 (never) to 1 (always)".into()) }
-}
-
-fn humane(text: &str) -> Result<Duration, String> {
-    steadfast_core::policy::humane::parse(text).map_err(|expected| format!("it must be {expected}"))
 }
 
 fn speed(text: &str) -> Result<f64, String> {

@@ -47,6 +47,7 @@ mod failure;
 mod input;
 mod log;
 mod ops;
+mod order;
 mod profile;
 mod pulse;
 mod report;
@@ -106,6 +107,7 @@ async fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
+            let error = order::wrong(&error, std::env::args_os().skip(1)).unwrap_or(error);
             let usage = error.use_stderr();
             // If an error message cannot be printed, the exit code still tells; if requested help cannot be printed, it
             // would not.

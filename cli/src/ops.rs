@@ -27,6 +27,7 @@ use clap::Subcommand;
 
 use crate::failure;
 
+pub(crate) use self::list::duration;
 pub(crate) use self::words::{argument, name, plain};
 
 /// Look into a journal: list its operations, show one, check its health, copy or export it, or remove what is old.

@@ -18,8 +18,11 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 use steadfast_core::operation::{Stage, Unresolved};
 use steadfast_core::{Key, Outcome, Reference};
+use steadfast_providers::Provider;
 use steadfast_store::Entry;
-use steadfast_tokio::{Client, Finished, Handle, ReqwestTransport, ResumeError, Stopped, SubmitError, Unfinished};
+use steadfast_tokio::{
+    Builder, Client, Finished, Handle, ReqwestTransport, ResumeError, Stopped, SubmitError, Unfinished,
+};
 
 use self::causes::{Advice, Telling};
 use self::journal::at;
@@ -95,35 +98,18 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode, Box<dyn Error>> {
         Some(file) => provider::described(file, base_url)?,
         None => provider::known(args.provider, args.product.as_deref(), base_url.unwrap_or_default())?,
     };
-    let key = Key::new(args.key)?;
+    let key = Key::new(&args.key)?;
     let payload = args.payload.as_deref().map(|path| read_payload(path, args.profile.is_none())).transpose()?;
     let (provider, advice, profile) = (chosen.provider, chosen.advice, chosen.profile);
 
     let timeline = Timeline::start(key.label());
     let transport = Telling { transport: ReqwestTransport::new()?, key: key.clone() };
     let mut builder = Client::builder(provider, transport).observer(move |observation| timeline.print(observation));
-    let mut known = None;
-    if let Some(path) = &args.journal {
-        let (store, entry) = journal::open(path, &key, payload.is_some(), args.from_backup)?;
-        known = entry;
-        if args.from_backup {
-            builder = builder.from_backup();
-        }
-        // Other jobs in the journal are for other callers to carry on, and to receive the outcomes of.
-        let mine = key.clone();
-        builder = builder.store(store).take_up(move |key| *key == mine);
-        if args.keep_payload {
-            builder = builder.keep_payloads();
-        }
-        if args.keep_answer {
-            builder = builder.keep_answers();
-        }
-    }
-    if let Some(entry) = &known {
-        eprintln!("{}", journal::greet(entry));
-        builder = builder.limits(journal::limits(entry, SystemTime::now().into()));
-    }
     let path = args.journal.as_deref();
+    let mut known = None;
+    if let Some(path) = path {
+        (builder, known) = on_journal(builder, path, &args, &key, payload.is_some())?;
+    }
     // Set up before the client takes the job up, so that from then on an interruption always says where to find the job
     // again.
     let mut interrupted = pin!(interrupted()?);
@@ -168,6 +154,37 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode, Box<dyn Error>> {
     // The journal must record that the outcome was delivered; its other jobs are not waited for.
     let _ = client.shutdown(Duration::ZERO).await;
     Ok(ExitCode::from(exit_code(finished.outcome)))
+}
+
+/// The client of a run, before it starts.
+type Described = Builder<Box<dyn Provider>, Telling<ReqwestTransport>>;
+
+/// The same client with this journal, and what the journal knows of the key.
+fn on_journal(
+    mut builder: Described,
+    path: &Path,
+    args: &Args,
+    key: &Key,
+    has_payload: bool,
+) -> Result<(Described, Option<Entry>), Box<dyn Error>> {
+    let (store, known) = journal::open(path, key, has_payload, args.from_backup)?;
+    if args.from_backup {
+        builder = builder.from_backup();
+    }
+    // Other jobs in the journal are for other callers to carry on, and to receive the outcomes of.
+    let mine = key.clone();
+    builder = builder.store(store).take_up(move |key| *key == mine);
+    if args.keep_payload {
+        builder = builder.keep_payloads();
+    }
+    if args.keep_answer {
+        builder = builder.keep_answers();
+    }
+    if let Some(entry) = &known {
+        eprintln!("{}", journal::greet(entry));
+        builder = builder.limits(journal::limits(entry, SystemTime::now().into()));
+    }
+    Ok((builder, known))
 }
 
 /// Prints the result on stdout, and notes about it on stderr; the reference comes last.

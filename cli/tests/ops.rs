@@ -506,3 +506,14 @@ fn wrong_calls_exit_with_64_and_say_what_to_change() {
         assert!(said.contains(says), "{args:?}: {said}");
     }
 }
+
+#[test]
+fn a_key_in_the_journals_place_is_told_from_a_journal_that_is_not_there() {
+    let home = Home::with(&entries());
+    let swapped = ops("order-1", &["show", &home.journal()]);
+    assert_eq!(swapped.status.code(), Some(64), "{swapped:?}");
+    let said = text(&swapped.stderr);
+    assert!(said.contains(&format!("`steadfast ops {} show order-1`", home.journal())), "{said}");
+    let none = ops("/nonexistent", &["show", "order-1"]);
+    assert!(text(&none.stderr).contains("there is no journal at this path"), "{none:?}");
+}

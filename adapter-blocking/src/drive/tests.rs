@@ -1,5 +1,6 @@
 //! Turns one by one, without the thread that takes them.
 
+use std::sync::mpsc::{Receiver, channel};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -10,7 +11,10 @@ use steadfast_core::engine::Limits;
 use steadfast_core::operation::{Reading, Rejected, Stage, Unresolved};
 use steadfast_core::retry::{Failure, RetryPolicy};
 use steadfast_core::{Key, OperationPolicy, Outcome, SendSafety};
-use steadfast_driver::{Builder, Following, Outgoing, Renew, RenewError, RenewsBy, Start, StartError, SubmitError};
+use steadfast_driver::{
+    Builder, Following, Outgoing, Renew, RenewError, RenewsBy, SendError, Start, StartError, Stopped, SubmitError,
+    caught,
+};
 use steadfast_providers::deepvue::{Credentials, Deepvue};
 use steadfast_providers::{Answer, Ask, BaseUrl, Payload, Provider, RequestError};
 use tracing::dispatcher::{Dispatch, with_default};
@@ -18,6 +22,7 @@ use tracing::span::{self, Attributes, Record};
 use tracing::{Event, Metadata};
 
 use super::*;
+use crate::transport::Transport;
 
 /// Of whom nothing is asked.
 struct Nobody;

@@ -14,12 +14,12 @@ use std::task::{Context, Poll, ready};
 
 use pin_project_lite::pin_project;
 use steadfast_core::gate::{self, Blocked};
-use tokio::time::{Instant, Sleep};
+use tokio::time::Sleep;
 use tower_layer::Layer;
 use tower_service::Service;
 
 use super::error::LayerError;
-use super::later;
+use crate::gate::poll_new_sleep;
 use crate::{OwnedPlace, RateLimiter, Refused};
 
 /// Spaces calls by a [`RateLimiter`]. All services of the layer and their clones share the limiter, with everybody
@@ -100,18 +100,7 @@ where
             let wait = place.next_wait();
             self.is_ready = wait.is_zero();
             if !self.is_ready {
-                let until = later(Instant::now(), wait);
-                // Not the earlier one, reset: it belongs to the runtime that it was made on, and this may be another,
-                // also where that wait was given up.
-                let sleep = tokio::time::sleep_until(until);
-                let sleep = match &mut self.sleep {
-                    Some(place) => {
-                        place.set(sleep);
-                        place
-                    }
-                    none => none.insert(Box::pin(sleep)),
-                };
-                ready!(sleep.as_mut().poll(cx));
+                ready!(poll_new_sleep(&mut self.sleep, wait, cx));
             }
         }
         Poll::Ready(Ok(()))

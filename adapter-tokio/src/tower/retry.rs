@@ -29,8 +29,8 @@ use tower_service::Service;
 
 use super::classify::{AnyError, Classify, TIMED_OUT};
 use super::error::LayerError;
+use super::poll_sleep;
 use super::repeat::{Again, IfNotExecuted, Repeat};
-use super::{later, poll_sleep};
 use crate::RetryBudget;
 
 /// Sends failed requests again, by a [`RetryPolicy`]: its attempts, pauses, time-out and deadline, with a server's
@@ -391,6 +391,12 @@ where
 
 const fn failed<E>(may_have_run: bool, error: E) -> LayerError<E> {
     if may_have_run { LayerError::Ambiguous(error) } else { LayerError::Failed(error) }
+}
+
+/// tokio's clock ends somewhere; a century is as good as never.
+fn later(instant: Instant, span: Duration) -> Instant {
+    const CENTURY: Duration = Duration::from_secs(100 * 365 * 86_400);
+    instant.checked_add(span.min(CENTURY)).unwrap_or(instant)
 }
 
 /// The error for a response that was dropped for a retry that then could not leave.

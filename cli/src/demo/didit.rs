@@ -26,7 +26,7 @@ use steadfast_testkit::{FakeDidit, FakeServer, Faults, WebhookFaults, scaled, sc
 use steadfast_tokio::{Client, ReqwestTransport, WebhookPolicy};
 use tokio::net::TcpListener;
 
-use super::{AT_A_TIME, Args, BEFORE_OUTAGE, CHART, KeySupport, Sent, carry, compare, tell};
+use super::{AT_A_TIME, Args, BEFORE_OUTAGE, CHART, GRACE, KeySupport, Sent, carry, compare, tell};
 
 /// The webhooks' secret, which the fake and the client share. The server is for this demo only.
 const SECRET: &str = "demo-secret";
@@ -53,7 +53,7 @@ pub(super) async fn demo(args: Args) -> Result<ExitCode, Box<dyn Error>> {
     let started = Instant::now();
     let results = carry(&args, &client, job).await;
     let elapsed = started.elapsed();
-    let _ = client.shutdown(Duration::from_secs(10)).await;
+    let _ = client.shutdown(GRACE).await;
     receiver.abort();
 
     let mut report = compare("didit", &args, &server, &sent, &results, elapsed);

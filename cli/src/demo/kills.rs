@@ -1,6 +1,5 @@
 //! `demo --kill N`: the client is a process of its own, which is killed and started again on its journal.
 
-use std::collections::BTreeMap;
 use std::error::Error;
 use std::process::{Command, ExitCode};
 
@@ -63,9 +62,10 @@ pub(super) async fn demo(args: Args, provider: FakeDeepvue, kills: u32) -> Resul
     progress.finish_and_clear();
 
     let KillReport { told, left_by_kills, violations, elapsed, .. } = found;
-    let keys: BTreeMap<u64, String> =
-        told.keys().filter_map(|number| Some((*number, job(args.seed, *number).ok()?.0.as_str().to_owned()))).collect();
-    let ended = told.iter().filter_map(|(number, (told, _))| Some((keys.get(number)?.as_str(), told.outcome.as_str())));
+    let ended = told.iter().filter_map(|(number, (told, _))| {
+        let (key, _) = job(args.seed, *number).ok()?;
+        Some((key, told.outcome.as_str()))
+    });
     let (outcomes, ledger) = beside_the_books(&server.ledger(), ended);
     let report = Report {
         provider: "deepvue",

@@ -1,5 +1,6 @@
 //! `ops FILE doctor`: are the files what was written, and which operations need a person?
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::io::Write;
 use std::ops::ControlFlow;
@@ -9,6 +10,7 @@ use serde::Serialize;
 use steadfast_core::operation::Stage;
 use steadfast_core::{Reference, Timestamp};
 use steadfast_store::sqlite::{Mark, Order, Report, Stored, iso8601};
+use steadfast_store::{SqliteStore, StoreError};
 
 use super::journal::{self, Look, Opened};
 use super::list::LIMIT;
@@ -34,7 +36,7 @@ struct Examination {
     operations: u64,
     /// How many steps the journal has taken: records, and operations that it has forgotten.
     sequence: u64,
-    states: std::collections::BTreeMap<&'static str, u64>,
+    states: BTreeMap<&'static str, u64>,
     problems: Vec<Problem>,
     /// `whole`, `missing` or `unreadable`; `null` if the journal could not be opened.
     mark: Option<&'static str>,
@@ -112,7 +114,7 @@ fn damaged(what: String) -> Examination {
         in_use: None,
         operations: 0,
         sequence: 0,
-        states: std::collections::BTreeMap::default(),
+        states: BTreeMap::new(),
         problems: vec![Problem { what, advice: "it cannot be opened, so nothing more is known" }],
         mark: None,
         warnings: Vec::new(),
@@ -149,6 +151,26 @@ fn mark(look: &Look, mark: Mark, in_use: Option<bool>) -> (&'static str, Option<
 fn examine(look: &Look, opened: Opened) -> Result<Examination, Box<dyn Error>> {
     let Opened { mut store, now, in_use, .. } = opened;
     let report: Report = store.verify()?;
+    let findings = findings(&mut store, now, in_use)?;
+    let problems: Vec<Problem> =
+        report.problems.into_iter().map(|problem| Problem { what: problem.what, advice: problem.advice }).collect();
+    let (mark, warning) = mark(look, report.mark, in_use);
+    Ok(Examination {
+        at: Some(iso8601(now)),
+        healthy: findings.is_empty() && problems.is_empty() && warning.is_none(),
+        in_use,
+        operations: store.count(),
+        sequence: store.watermark().sequence(),
+        states: report.states,
+        problems,
+        mark: Some(mark),
+        warnings: warning.into_iter().collect(),
+        findings,
+    })
+}
+
+/// What is unresolved, overdue or undelivered.
+fn findings(store: &mut SqliteStore, now: Timestamp, in_use: Option<bool>) -> Result<Vec<Finding>, StoreError> {
     let mut unresolved = Finding::new(
         "unresolved",
         "ask the provider whether they ran; where there is a reference, `steadfast run --base-url URL --key KEY --journal FILE` (with the --provider \
@@ -194,22 +216,7 @@ fn examine(look: &Look, opened: Opened) -> Result<Examination, Box<dyn Error>> {
         }
         ControlFlow::Continue(())
     })?;
-    let findings: Vec<Finding> = [unresolved, overdue, undelivered].into_iter().filter(|it| it.count > 0).collect();
-    let problems: Vec<Problem> =
-        report.problems.into_iter().map(|problem| Problem { what: problem.what, advice: problem.advice }).collect();
-    let (mark, warning) = mark(look, report.mark, in_use);
-    Ok(Examination {
-        at: Some(iso8601(now)),
-        healthy: findings.is_empty() && problems.is_empty() && warning.is_none(),
-        in_use,
-        operations: store.count(),
-        sequence: store.watermark().sequence(),
-        states: report.states,
-        problems,
-        mark: Some(mark),
-        warnings: warning.into_iter().collect(),
-        findings,
-    })
+    Ok([unresolved, overdue, undelivered].into_iter().filter(|it| it.count > 0).collect())
 }
 
 /// Whether it has waited longer than a client would let it. A client writes no record for each poll, so nothing is

@@ -9,13 +9,13 @@ use std::path::{Path, PathBuf};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
-use steadfast_store::sqlite::{Mark, Order, Report, Stored, iso8601, part_of};
+use steadfast_store::sqlite::{Order, Report, Stored, iso8601, part_of};
 use tempfile::NamedTempFile;
 
 use super::TROUBLE;
 use super::journal::{Look, Opened};
 use super::row::{Row, hex};
-use super::words::{argument, name, operations, plain};
+use super::words::{name, operations, plain};
 
 /// Write all operations as JSON lines, the oldest first, to stdout or a new file.
 ///
@@ -80,12 +80,12 @@ pub(crate) fn export(look: &Look, args: &Args, out: &mut impl Write) -> Result<u
     if let Some(path) = path {
         is_free(path)?;
     }
-    let (opened, journal) = (look.open()?, argument(&look.file));
-    let Some(path) = path else { return write(opened, &journal, args, out) };
+    let opened = look.open()?;
+    let Some(path) = path else { return write(look, opened, args, out) };
     let mut file = BufWriter::new(beside(path)?);
     let failed = |error: io::Error| format!("{} could not be written, and nothing is left of it: {error}", name(path));
     // An error of the journal stays one; it is not blamed on the output file.
-    let code = write(opened, &journal, args, &mut file)
+    let code = write(look, opened, args, &mut file)
         .map_err(|error| error.downcast().map_or_else(|error| error, |error| failed(*error).into()))?;
     let file = file.into_inner().map_err(|error| failed(error.into_error()))?;
     file.as_file().sync_all().map_err(failed)?;
@@ -136,7 +136,7 @@ fn sync_directory(path: &Path) -> io::Result<()> {
     if cfg!(unix) { File::open(directory(path))?.sync_all() } else { Ok(()) }
 }
 
-fn write(opened: Opened, file: &str, args: &Args, out: &mut impl Write) -> Result<u8, Box<dyn Error>> {
+fn write(look: &Look, opened: Opened, args: &Args, out: &mut impl Write) -> Result<u8, Box<dyn Error>> {
     let Opened { mut store, now, .. } = opened;
     // Verified first, so that the reader of a stream learns of damage at its end.
     let Report { problems, mark, .. } = store.verify()?;
@@ -172,11 +172,7 @@ fn write(opened: Opened, file: &str, args: &Args, out: &mut impl Write) -> Resul
     for problem in &problems {
         eprintln!("steadfast: damaged: {}\n  {}", plain(&problem.what), problem.advice);
     }
-    if mark != Mark::Whole {
-        eprintln!(
-            "steadfast: the journal has no mark that can testify, so records may be missing: `steadfast ops {file} doctor` tells what that means"
-        );
-    }
+    look.warn_of(mark);
     if problems.is_empty() {
         return Ok(0);
     }

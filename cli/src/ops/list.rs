@@ -94,19 +94,6 @@ enum State {
     Delivered,
 }
 
-impl State {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Planned => "planned",
-            Self::InFlight => "in_flight",
-            Self::Unknown => "unknown",
-            Self::Accepted => "accepted",
-            Self::Ended => "ended",
-            Self::Delivered => "delivered",
-        }
-    }
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Ended {
     Completed,
@@ -115,15 +102,10 @@ enum Ended {
     Unresolved,
 }
 
-impl Ended {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Completed => "completed",
-            Self::Rejected => "rejected",
-            Self::Failed => "failed",
-            Self::Unresolved => "unresolved",
-        }
-    }
+/// Whether none is asked for, or one of this name.
+fn pass(asked_for: &[impl ValueEnum], name: Option<&str>) -> bool {
+    let names = || asked_for.iter().filter_map(ValueEnum::to_possible_value);
+    asked_for.is_empty() || names().any(|value| Some(value.get_name()) == name)
 }
 
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
@@ -138,10 +120,9 @@ impl Filters {
 
     fn pass(&self, stored: &Stored, now: Timestamp) -> bool {
         let record = &stored.entry.record;
-        let outcome = stored.outcome().map(Outcome::name);
         let old = |age: &Duration| record.submitted < now.saturating_sub(*age);
-        (self.state.is_empty() || self.state.iter().any(|state| state.name() == stored.state()))
-            && (self.outcome.is_empty() || self.outcome.iter().any(|ended| Some(ended.name()) == outcome))
+        pass(&self.state, Some(stored.state()))
+            && pass(&self.outcome, stored.outcome().map(Outcome::name))
             && self.provider.as_deref().is_none_or(|name| name == &*stored.entry.provider)
             && self.older_than.as_ref().is_none_or(old)
             && (!self.due || record.due.is_some_and(|due| due <= now))

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::io::{IsTerminal, Write, stdout};
+use std::path::Path;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -16,7 +17,7 @@ use super::Trouble;
 use super::find;
 use super::journal::{self, Look, Opened};
 use super::row::Row;
-use super::words::{day_and_time, operations, plain, relative};
+use super::words::{argument, day_and_time, operations, plain, relative};
 use crate::body::{self, Body};
 
 /// Show one operation: what happened when, what it waits for, how it ended, and what to do.
@@ -61,6 +62,11 @@ struct Answer<'a> {
 }
 
 pub(crate) fn show(look: &Look, args: Args, json: bool, out: &mut impl Write) -> Result<u8, Box<dyn Error>> {
+    let in_its_place = Path::new(&args.key);
+    if !look.file.exists() && in_its_place.is_file() {
+        let call = format!("steadfast ops {} show {}", argument(in_its_place), argument(&look.file));
+        return Err(format!("there is no journal {}: it comes before the key, `{call}`", look.name()).into());
+    }
     let key = Key::new(args.key)?;
     let Opened { mut store, now, in_use, .. } = look.open()?;
     let total = store.count();

@@ -66,6 +66,38 @@ fn what_would_be_left_out_of_account_is_refused() {
 }
 
 #[test]
+fn words_in_the_wrong_order_are_told_the_right_one() {
+    let cases: [(&[&str], &str, &str); 10] = [
+        (&["ops", "show", "jobs.db"], "`steadfast ops FILE show …`", "steadfast ops <FILE> show [OPTIONS] <KEY>"),
+        (&["ops", "show", "jobs.db", "order-1"], "`steadfast ops FILE show …`", "<FILE> show [OPTIONS] <KEY>"),
+        (&["ops", "--copy", "doctor"], "`steadfast ops FILE doctor …`", "<FILE> doctor [OPTIONS]"),
+        (&["ops", "list", "--unresolved", "jobs.db"], "`steadfast ops FILE list …`", "<FILE> list [OPTIONS]"),
+        (&["ops", "purge", "--key", "order-1", "jobs.db"], "`steadfast ops FILE purge …`", "<FILE> purge [OPTIONS]"),
+        (&["ops", "copy", "jobs.db", "backup.db"], "`steadfast ops FILE copy …`", "<FILE> copy [OPTIONS] <OUT>"),
+        (&["profile", "acme.toml", "check"], "`steadfast profile check …`", "profile check [OPTIONS] <FILE>"),
+        (&["profile", "replicate", "show"], "`steadfast profile show …`", "profile show <NAME>"),
+        (&["jobs.db", "ops"], "`steadfast ops …`", "steadfast ops [OPTIONS] <FILE>"),
+        (&["acme.toml", "check"], "`steadfast check …`", "steadfast check [OPTIONS] <FILE>"),
+    ];
+    for (args, order, usage) in cases {
+        let (plain, output) = (steadfast(args), steadfast(&[args, &["--json"]].concat()));
+        let said = String::from_utf8_lossy(&plain.stderr);
+        assert_eq!((plain.status.code(), output.status.code()), (Some(64), Some(64)), "{args:?}: {output:?}");
+        assert!(said.contains(order) && said.contains(usage), "{args:?}: {said}");
+        assert!(json(&output)["error"].as_str().unwrap().contains(order), "{args:?}: {output:?}");
+    }
+    // What else is wrong is still told.
+    for (args, says) in [
+        (&["profile", "shwo"][..], "unrecognized subcommand 'shwo'"),
+        (&["ops", "jobs.db", "list", "order-1"], "unexpected argument 'order-1'"),
+        (&["run", "order-1"], "unexpected argument 'order-1'"),
+    ] {
+        let said = String::from_utf8(steadfast(args).stderr).unwrap();
+        assert!(said.contains(says), "{args:?}: {said}");
+    }
+}
+
+#[test]
 #[cfg(target_os = "linux")]
 fn what_has_no_end_is_not_read_for_ever() {
     let run = ["run", "--base-url", "https://example.com", "--key", "k", "--payload"];
