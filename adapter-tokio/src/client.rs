@@ -190,8 +190,9 @@ impl Client {
     }
 
     /// Subscribes to what the provider says of jobs after they have ended: a decision that was reopened, reversed, or
-    /// has lapsed. The outcome that was reported stays as it was; see [`Revision`]. Revisions come by webhooks
-    /// ([`deliver`](Client::deliver)), for jobs that this client remembers and, by their keys, for those in its store.
+    /// has lapsed. The outcome that was reported stays as it was; see [`Revision`](crate::Revision). Revisions come by
+    /// webhooks ([`deliver`](Client::deliver)), for jobs that this client remembers and, by their keys, for those in
+    /// its store.
     ///
     /// Ordered by the provider's clock: a revision older than the latest is dropped. Up to 1,024 wait for a slow
     /// subscriber, which is told how many it missed beyond that. They are kept in memory only: one that was handed
