@@ -78,8 +78,8 @@ impl Deref for Breaker {
 ///
 /// [`acquire`](RateLimiter::acquire) is fair: first come, first served, as long as nobody gives up. It is cancel-safe:
 /// the place of a future that is dropped while it waits goes to the next that asks; if nobody comes for it, one behind it
-/// moves up, within two seconds. So a caller that comes just then may go before others that have waited: under overload it is
-/// the one that can still be served in time.
+/// moves up, within two seconds. So a caller that comes just then may go before others that have waited: under overload
+/// it is the one that can still be served in time.
 ///
 /// ```
 /// use std::time::Duration;
