@@ -234,8 +234,8 @@ impl Client {
     }
 
     /// Replaces the settings of the gate, for example after a quota was raised. Machines in both the old and the new
-    /// settings keep their state. A bulkhead that would let out more than [`MOST_THREADS`](crate::MOST_THREADS) is
-    /// narrowed to that.
+    /// settings keep their state. All settings are replaced, also [how many](GatePolicy::with_replicas) processes share
+    /// the limits. A bulkhead that would let out more than [`MOST_THREADS`](crate::MOST_THREADS) is narrowed to that.
     pub fn set_gate(&self, gate: GatePolicy) {
         let _ = self.command(Command::Gate { policy: Box::new(gate), number: 0 });
     }

@@ -251,7 +251,8 @@ impl Client {
     }
 
     /// Replaces the settings of the gate, for example after a quota was raised. Machines in both the old and the new
-    /// settings keep their state.
+    /// settings keep their state. All settings are replaced, also [how many](GatePolicy::with_replicas) processes share
+    /// the limits.
     pub fn set_gate(&self, gate: GatePolicy) {
         self.command(|number| Command::Gate { policy: Box::new(gate.clone()), number });
     }

@@ -24,7 +24,8 @@ use crate::transport::Transport;
 /// and the client's gate holds its next ones back until there is a place ([`SendError::held_back`]). So give each
 /// client's gate the limits too, with [`GatePolicy`]: then this happens seldom, and only because of what the other
 /// clients send. They are this process's limits: where several share the key, each takes its
-/// [part](RatePolicy::divided_among) here, and its gates know [how many](steadfast_core::gate::GatePolicy::with_replicas) they are.
+/// [part](RatePolicy::divided_among) here, and its gates know
+/// [how many](steadfast_core::gate::GatePolicy::with_replicas) they are.
 ///
 /// ```
 /// use steadfast_providers::BaseUrl;

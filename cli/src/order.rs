@@ -4,13 +4,17 @@
 
 use std::ffi::OsString;
 
-use clap::error::{Error, ErrorKind};
+use clap::error::{ContextKind, Error, ErrorKind};
 use clap::{Command, CommandFactory};
 
 use crate::Cli;
 
 /// An error that says the right order, if that is what was wrong with a call of these words.
 pub(crate) fn wrong(error: &Error, words: impl Iterator<Item = OsString>) -> Option<Error> {
+    // A misspelt command is no misplaced one, and clap says which was meant.
+    if error.get(ContextKind::SuggestedSubcommand).is_some() {
+        return None;
+    }
     let words: Vec<String> =
         words.filter_map(|word| word.into_string().ok()).filter(|it| !it.starts_with('-')).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();

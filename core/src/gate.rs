@@ -321,7 +321,8 @@ impl Gate {
         self.paused_until = old.paused_until;
         self.in_flight = old.in_flight;
         self.behind = old.behind;
-        self.allowances = old.allowances;
+        let (were, are) = (old.policy.replicas(), self.policy.replicas());
+        self.allowances = old.allowances.map(|allowance| allowance.shared_anew(were, are));
         self.breaker = self.breaker.take().map(|new| old.breaker.unwrap_or(new));
         if let (Some(breaker), Some(policy)) = (&mut self.breaker, self.policy.breaker()) {
             breaker.adopt(policy);
@@ -330,14 +331,14 @@ impl Gate {
         // A new bulkhead counts those that are in the air already: their ends will be told to it.
         let in_flight = self.in_flight();
         self.bulkhead = self.bulkhead.take().map(|new| old.bulkhead.unwrap_or_else(|| new.holding(in_flight)));
-        let before: Box<[RateLimit]> = old.policy.shares().collect();
-        for ((at, limiter), limit) in (0..).zip(&mut self.limiters).zip(self.policy.shares()) {
+        let before = old.policy.rate_limits();
+        for ((at, limiter), limit) in (0..).zip(&mut self.limiters).zip(self.policy.rate_limits()) {
             let same = |old: &RateLimit| old.kinds == limit.kinds && old.rate.per() == limit.rate.per();
             let in_place = || before.get(at).filter(|old| old.kinds == limit.kinds).map(|_| at);
             let place = before.iter().position(same).or_else(in_place);
             if let Some((was, old)) = place.and_then(|at| before.get(at).zip(old.limiters.get(at))) {
                 // A raised quota counts at once; under a lowered one, what has left already counts as well.
-                *limiter = old.repaced(&was.rate, &limit.rate, now);
+                *limiter = old.repaced(&was.divided_among(were).rate, &limit.divided_among(are).rate, now);
             }
         }
     }

@@ -122,8 +122,12 @@ impl RatePolicy {
         }
     }
 
-    /// The part of one of this many processes that share the limit: the same count in a span that is longer by as
-    /// much, and its part of the burst. Each process may send one request at once, however small the burst.
+    /// The part of one of this many processes that share the limit: its part of the count and of the burst, both
+    /// rounded down. So no span of a window sees more than the whole allows, whenever each of them begins; what does
+    /// not divide stays unused.
+    ///
+    /// Of a count below the number of processes each lets the same count go in a span that is longer by as much: on
+    /// average they keep to the limit, and together they may send one request each at once.
     ///
     /// ```
     /// use core::num::NonZeroU32;
@@ -132,7 +136,7 @@ impl RatePolicy {
     ///
     /// let account = RatePolicy::new(600, Duration::from_secs(60))?.with_burst(10)?;
     /// let part = account.divided_among(NonZeroU32::new(4).expect("it is not zero"));
-    /// assert_eq!((part.count(), part.per().as_secs(), part.burst()), (600, 240, 2));
+    /// assert_eq!((part.count(), part.per().as_secs(), part.burst()), (150, 60, 2));
     /// # Ok::<(), steadfast_core::PolicyError>(())
     /// ```
     #[must_use]
@@ -140,9 +144,12 @@ impl RatePolicy {
         if replicas == NonZeroU32::MIN {
             return self;
         }
-        let per = self.per.saturating_mul(replicas.get());
-        let burst = self.burst.get().checked_div(replicas.get()).and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN);
-        Self { count: self.count, per, burst, every: spacing(self.count, per) }
+        let part_of = |whole: NonZeroU32| whole.get().checked_div(replicas.get()).and_then(NonZeroU32::new);
+        let (count, per) = match part_of(self.count) {
+            Some(part) => (part, self.per),
+            None => (self.count, self.per.saturating_mul(replicas.get())),
+        };
+        Self { count, per, burst: part_of(self.burst).unwrap_or(NonZeroU32::MIN), every: spacing(count, per) }
     }
 
     /// The same with the count that a provider names, as far as [`RatePolicy::new`] would take it: what is stored must
@@ -492,6 +499,13 @@ impl Allowance {
     pub fn restored(self, now: Timestamp) -> Self {
         // Nothing that was under way then will be given back.
         Self { until: self.until.min(now.saturating_add(Self::LONGEST)), beyond: 0, ..self }
+    }
+
+    /// What is left for this process once another number of them share it.
+    pub(crate) fn shared_anew(self, before: NonZeroU32, now: NonZeroU32) -> Self {
+        let all = u64::from(self.left).saturating_mul(before.get().into());
+        let part = all.checked_div(now.get().into()).and_then(|part| u32::try_from(part).ok());
+        Self { left: part.unwrap_or(u32::MAX), ..self }
     }
 
     /// Takes in what the provider says, while `in_flight` other requests are under way: it may not have counted them

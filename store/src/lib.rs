@@ -137,8 +137,9 @@ pub trait Store: Send + 'static {
     }
 }
 
-/// Lets a program choose its store at run time.
-impl Store for Box<dyn Store> {
+/// Lets a program choose its store at run time: a `Box<dyn Store>` is one.
+#[warn(clippy::missing_trait_methods)]
+impl<S: Store + ?Sized> Store for Box<S> {
     fn append(&mut self, entries: &[Entry]) -> Result<(), StoreError> {
         (**self).append(entries)
     }

@@ -191,18 +191,38 @@ fn of_gate(policy: &OperationPolicy, gate: &GatePolicy, doubts: &mut Vec<String>
     }
     let (soonest, _) = policy.poll().schedule().bounds(1);
     for (index, limit) in gate.rate_limits().iter().enumerate() {
-        let every = (limit.rate.per() / limit.rate.count()).saturating_mul(gate.replicas().get());
-        let burst = (limit.rate.burst() / gate.replicas()).max(1);
+        let (whole, replicas) = (limit.rate, gate.replicas().get());
+        let part = whole.divided_among(gate.replicas());
+        let (every, burst) = (part.per() / part.count(), part.burst());
+        let named = if replicas == 1 {
+            format!("gate.rate_limits[{index}]")
+        } else {
+            format!("gate.rate_limits[{index}] divided by gate.replicas")
+        };
+        if whole.count() < replicas {
+            doubts.push(format!(
+                "gate.rate_limits[{index}] counts {} in {}, and gate.replicas is {replicas}: each process may send one at once, which together is more",
+                whole.count(),
+                Span(whole.per()),
+            ));
+        } else if whole.count() % replicas * 10 >= whole.count() {
+            doubts.push(format!(
+                "gate.rate_limits[{index}] counts {} in {}, which gate.replicas ({replicas}) does not divide: {} of them stay unused",
+                whole.count(),
+                Span(whole.per()),
+                whole.count() % replicas,
+            ));
+        }
         if limit.kinds.contains(Kind::Poll) && burst == 1 && every > soonest {
             doubts.push(format!(
-                "gate.rate_limits[{index}] lets one request go every {}, and the first poll is due after {}: one job alone has to wait for it",
+                "{named} lets one request go every {}, and the first poll is due after {}: one job alone has to wait for it",
                 Span(every),
                 Span(soonest),
             ));
         }
         if limit.kinds.contains(Kind::Create) && every > policy.create().deadline() {
             doubts.push(format!(
-                "gate.rate_limits[{index}] lets one request go every {}, and a create has {}: of {} jobs submitted together one is rejected",
+                "{named} lets one request go every {}, and a create has {}: of {} jobs submitted together one is rejected",
                 Span(every),
                 Span(policy.create().deadline()),
                 burst.saturating_add(1),

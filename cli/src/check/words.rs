@@ -1,5 +1,6 @@
 //! A policy in plain English: what it does, and what that comes to at worst.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use steadfast_core::backoff::{BackoffPolicy, Growth, Jitter};
@@ -184,12 +185,15 @@ pub(super) fn gate(policy: &GatePolicy) -> Vec<String> {
         }
         None => "No bulkhead: any number of requests may be under way at once.".to_owned(),
     });
-    said.extend(policy.rate_limits().iter().map(rate_limit));
+    said.extend(policy.rate_limits().iter().map(|limit| rate_limit(limit, policy.replicas())));
     if policy.rate_limits().is_empty() {
         said.push("No rate limit except what the provider's answers announce.".to_owned());
     }
     if policy.replicas().get() > 1 {
-        said.push(format!("Rate limits are shared by {} processes: this one keeps to its part.", policy.replicas()));
+        said.push(format!(
+            "Limits, and what the provider's answers say is left, are shared by {} processes: this one keeps to its part.",
+            policy.replicas()
+        ));
     }
     said.push(format!(
         "A 429 holds all requests back for as long as it asks, at most {}.",
@@ -221,14 +225,20 @@ fn breaker(policy: &BreakerPolicy) -> String {
     )
 }
 
-fn rate_limit(limit: &RateLimit) -> String {
+fn rate_limit(limit: &RateLimit, replicas: NonZeroU32) -> String {
     let named = [(Kind::Create, "creates"), (Kind::Lookup, "look-ups"), (Kind::Poll, "polls")];
     let named: Vec<&str> =
         named.into_iter().filter(|(kind, _)| limit.kinds.contains(*kind)).map(|(_, name)| name).collect();
     let kinds = if limit.kinds == Kinds::ALL { "requests".to_owned() } else { named.join(" and ") };
     let burst =
         if limit.rate.burst() == 1 { String::new() } else { format!(", {} of them together", limit.rate.burst()) };
-    format!("At most {} {kinds} leave in {}{burst}.", limit.rate.count(), Span(limit.rate.per()))
+    let part = limit.rate.divided_among(replicas);
+    let part = if replicas.get() == 1 {
+        String::new()
+    } else {
+        format!("; by this process {} in {}", part.count(), Span(part.per()))
+    };
+    format!("At most {} {kinds} leave in {}{burst}{part}.", limit.rate.count(), Span(limit.rate.per()))
 }
 
 pub(super) fn times(count: u16) -> String {

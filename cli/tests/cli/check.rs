@@ -193,7 +193,17 @@ fn check_tells_profiles_from_policies_and_what_is_wrong_or_doubtful() {
         (
             "shared.toml",
             "[gate]\nreplicas = 3\nrate_limits = [{ kinds = [\"create\"], rate = { count = 1, per = \"1m\", burst = 3 } }]",
-            "gate.rate_limits[0] lets one request go every 3 min, and a create has 2 min: of 2 jobs submitted together one is rejected",
+            "gate.rate_limits[0] divided by gate.replicas lets one request go every 3 min, and a create has 2 min: of 2 jobs submitted together one is rejected",
+        ),
+        (
+            "crowded.toml",
+            "[gate]\nreplicas = 3\nrate_limits = [{ kinds = [\"poll\"], rate = { count = 2, per = \"1s\" } }]",
+            "gate.rate_limits[0] counts 2 in 1 s, and gate.replicas is 3: each process may send one at once, which together is more",
+        ),
+        (
+            "uneven.toml",
+            "[gate]\nreplicas = 3\nrate_limits = [{ kinds = [\"poll\"], rate = { count = 5, per = \"1s\" } }]",
+            "gate.rate_limits[0] counts 5 in 1 s, which gate.replicas (3) does not divide: 2 of them stay unused",
         ),
         (
             "used-up.toml",

@@ -89,6 +89,7 @@ fn words_in_the_wrong_order_are_told_the_right_one() {
     // What else is wrong is still told.
     for (args, says) in [
         (&["profile", "shwo"][..], "unrecognized subcommand 'shwo'"),
+        (&["porfile", "check", "acme.toml"], "a similar subcommand exists: 'profile'"),
         (&["ops", "jobs.db", "list", "order-1"], "unexpected argument 'order-1'"),
         (&["run", "order-1"], "unexpected argument 'order-1'"),
     ] {

@@ -256,12 +256,14 @@ impl GatePolicy {
     /// Sets how many processes send requests under the same limits, this one included: replicas of a service, under one
     /// API key. Default 1.
     ///
-    /// Each process then keeps to its part: of every rate limit, whether it is set here or named by the provider's
-    /// answers, and of what such an answer says is left. The parts are equal and fixed, so what one process does not
-    /// need is not used by the others. A burst is divided too, but each process may send one request at once: after a
-    /// quiet time `replicas` of them may leave together, however small the burst.
+    /// Each process then keeps to its [part](RatePolicy::divided_among): of every rate limit, whether it is set here or
+    /// named by the provider's answers, and of what such an answer says is left. The parts are equal and rounded down,
+    /// so what one process does not need of a limit is not used by the others, and where an answer leaves fewer
+    /// requests than there are processes, all wait until the provider's window ends. A burst is divided too, but each
+    /// process may send one request at once: `replicas` of them may leave together, however small the burst.
     ///
-    /// The other machines are for this process alone: it has its own breaker, budget and bulkhead.
+    /// The other machines are for this process alone: it has its own breaker, budget and bulkhead. Settings that
+    /// replace these need the number again.
     ///
     /// ```
     /// use core::num::NonZeroU32;
@@ -328,7 +330,8 @@ impl GatePolicy {
         self.replicas
     }
 
-    /// This process's part of each rate limit.
+    /// This process's part of each rate limit. Worked out anew each time, by a few divisions: what a provider names is
+    /// the whole, and a stored gate keeps that alone.
     pub(super) fn shares(&self) -> impl Iterator<Item = RateLimit> {
         self.rate_limits.iter().map(|limit| limit.divided_among(self.replicas))
     }

@@ -61,10 +61,15 @@ proptest! {
                 let span = u64::try_from(end.saturating_since(*begin).as_millis()).unwrap();
                 let allowed = together + span * count / 60_000;
                 prop_assert!((last - first) as u64 <= allowed, "{} in {span} ms", last - first + 1);
+                // As one process would, whatever the moments at which they begin.
+                if count >= u64::from(processes) && end.saturating_since(*begin) < 60 * SECOND {
+                    prop_assert!(((last - first) as u64) < count + u64::from(burst) - 1, "{} in a window", last - first + 1);
+                }
             }
         }
-        // Ten windows of it, less what each may have just missed.
-        prop_assert!(left.len() as u64 + u64::from(processes) >= 10 * count, "{} of {}", left.len(), 10 * count);
+        // Ten windows of it, less what each may have just missed, and what does not divide.
+        let used = if count < u64::from(processes) { count } else { count - count % u64::from(processes) };
+        prop_assert!(left.len() as u64 + u64::from(processes) >= 10 * used, "{} of {}", left.len(), 10 * used);
     }
 
     #[test]
@@ -74,7 +79,8 @@ proptest! {
         let part = whole.divided_among(replicas(processes));
         let again = RatePolicy::new(part.count(), part.per()).unwrap().with_burst(part.burst()).unwrap();
         prop_assert_eq!(part, again);
-        prop_assert_eq!(part.per(), whole.per() * processes);
+        let (parts, longer) = if count < processes { (count, processes) } else { (count / processes, 1) };
+        prop_assert_eq!((part.count(), part.per()), (parts, whole.per() * longer));
         prop_assert_eq!(part.burst(), (burst / processes).max(1));
         prop_assert!(processes > 1 || part == whole);
     }
@@ -110,15 +116,41 @@ fn of_what_a_provider_says_is_left_each_process_takes_its_part() {
 }
 
 #[test]
+fn a_limit_keeps_its_own_state_when_the_number_of_processes_changes() {
+    // A sixtieth of the first has the span of the second.
+    let of =
+        |count, per| RateLimit { rate: limit(count, per, Kinds::ALL).rate.with_burst(60).unwrap(), kinds: Kinds::ALL };
+    let policy = GatePolicy::none().with_rate_limit(of(50, SECOND)).with_rate_limit(of(1, 60 * SECOND));
+    let mut gate = Gate::new(policy.clone().with_replicas(replicas(60)), Seed::new(1));
+    let _ = gate.admit(Request::first(Kind::Create), START).permit().unwrap();
+    let two_seconds = at(2_000);
+    gate.set_policy(policy, two_seconds);
+    let go = (0..100).take_while(|_| gate.admit(Request::first(Kind::Create), two_seconds).permit().is_some()).count();
+    assert_eq!(go, 59, "the first limit has forgotten the request, the second has not");
+}
+
+#[test]
+fn what_is_left_is_divided_anew_when_the_number_of_processes_changes() {
+    let left = |before, after| {
+        let policy = |count| GatePolicy::none().with_replicas(replicas(count));
+        let mut gate = Gate::new(policy(before), Seed::new(1));
+        let quota = Quota { remaining: Some(100), reset: Some(30 * SECOND), ..Quota::default() };
+        gate.learn(Kind::Create, quota, START);
+        gate.set_policy(policy(after), START);
+        (0..1_000).take_while(|_| gate.admit(Request::first(Kind::Create), START).permit().is_some()).count()
+    };
+    assert_eq!((left(1, 10), left(10, 1), left(3, 3), left(4, 1_000)), (10, 100, 33, 0));
+}
+
+#[test]
 fn more_processes_pace_what_is_left_of_a_running_limit() {
     let policy = GatePolicy::none().with_rate_limit(limit(60, 60 * SECOND, Kinds::ALL));
     let mut gate = Gate::new(policy.clone(), Seed::new(1));
     let _ = gate.admit(Request::first(Kind::Create), START).permit().unwrap();
     gate.set_policy(policy.clone().with_replicas(replicas(4)), START);
-    let _ = gate.admit(Request::first(Kind::Create), at(1_000)).permit().expect("the place that was due is kept");
     let Admission::Wait(no) = gate.admit(Request::first(Kind::Create), at(1_000)) else { panic!("one each 4 s") };
-    assert_eq!(no.until, at(5_000));
+    assert_eq!((no.until, no.why), (at(4_000), Blocked::Rate));
     gate.set_policy(policy, at(1_000));
-    let Admission::Wait(no) = gate.admit(Request::first(Kind::Create), at(1_000)) else { panic!("one each second") };
-    assert_eq!(no.until, at(2_000));
+    let Admission::Wait(no) = gate.admit(Request::first(Kind::Create), at(1_000)) else { panic!("three of four s") };
+    assert_eq!((no.until, no.why), (at(1_750), Blocked::Rate));
 }

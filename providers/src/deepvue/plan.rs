@@ -24,7 +24,8 @@ pub enum Plan {
 impl Plan {
     /// The plan's three limits. Each request counts in all of them, and they are kept strictly: no span of a second, a
     /// minute or a day sees more than the plan allows. They count per API key, so products and processes that share a
-    /// key must share them too: several processes by [`RatePolicy::divided_among`].
+    /// key must share them too: several processes by [`RatePolicy::divided_among`], strictly
+    /// too if there are no more of them than requests in the second.
     ///
     /// Requests are spaced evenly over seconds and minutes. Over a day they are not: a fifth of the day's requests may
     /// go at once, and the rest at an even pace.

@@ -134,7 +134,9 @@ impl Books {
         let replicas = u128::from(policy.replicas().get());
         for limit in policy.rate_limits() {
             let burst = (u128::from(limit.rate.burst()) / replicas).max(1) as usize;
-            let every = replicas * limit.rate.per().as_nanos() / u128::from(limit.rate.count());
+            let count = u128::from(limit.rate.count());
+            let (count, longer) = if count < replicas { (count, replicas) } else { (count / replicas, 1) };
+            let every = longer * limit.rate.per().as_nanos() / count;
             let admitted = self.gate.admitted.iter().filter(|(kind, _)| limit.kinds.contains(*kind));
             let times: Vec<_> = admitted.map(|(_, at)| *at).collect();
             let within = times.iter().enumerate().all(|(first, begin)| {
